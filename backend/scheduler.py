@@ -1,0 +1,310 @@
+"""Decides what runs in the next step. Owns the sequences and their blocks.
+
+Knows counts of tokens, never text, tensors, processes or the time. Called only by the lead rank:
+add and abort between steps, then schedule, then commit with the tokens that were sampled.
+
+There is no prefill and no decode phase: a step gives tokens to sequences until num_computed_tokens
+catches up with num_tokens. Sequences one token behind go first, so that a long prompt, cut into
+chunks, never stops those that are streaming. When blocks run out the newest is preempted: its
+blocks are freed and it is computed again later, mostly from the prefix cache.
+"""
+
+import bisect
+from collections.abc import Sequence as ListLike
+
+from backend.block_pool import BlockPool, block_hash, root_hash
+from backend.sequence import SeqKey, Sequence, SequenceStatus
+from backend.step import Join, PlannedSequence, StepPlan, build_plan
+from backend.wire.messages import FinishReason, SeqOutput
+
+
+class Scheduler:
+    """Continuous batching over a pool of KV blocks.
+
+    max_num_batched_tokens must exceed max_num_seqs: then one-token sequences never use up a step's
+    budget and every step also moves the oldest prompt.
+    """
+
+    def __init__(
+        self,
+        pool: BlockPool,
+        *,
+        max_num_seqs: int,
+        max_num_batched_tokens: int,
+        max_model_len: int,
+        eos_token_ids: ListLike[int] = (),
+        prefix_caching: bool = True,
+    ) -> None:
+        if max_num_batched_tokens <= max_num_seqs:
+            raise ValueError("max_num_batched_tokens must be greater than max_num_seqs")
+        self.pool = pool
+        self.max_num_seqs = max_num_seqs
+        self.max_num_batched_tokens = max_num_batched_tokens
+        self.max_model_len = max_model_len
+        self._eos_token_ids = frozenset(eos_token_ids)
+        self._prefix_caching = prefix_caching
+        self._sequences: dict[SeqKey, Sequence] = {}
+        self._waiting: list[Sequence] = []  # by arrival
+        self._running: list[Sequence] = []  # by arrival
+        self._free_rows = list(reversed(range(max_num_seqs)))
+        self._joins: list[Join] = []
+        self._chunks: dict[Sequence, int] = {}  # of the step between schedule and commit
+        self._budget = 0  # tokens the step at hand can still take
+        self._num_arrived = 0
+        self._step = 0
+        self.num_preemptions = 0
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._sequences)
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def credit(self) -> int:
+        """Tokens of new work worth having: what two steps could start on beyond what waits."""
+        if len(self._sequences) >= self.max_num_seqs:
+            return 0
+        backlog = sum(seq.num_uncomputed_tokens for seq in self._sequences.values())
+        free = self.pool.num_free * self.pool.block_size
+        return max(0, min(2 * self.max_num_batched_tokens - backlog, free))
+
+    def add(self, seq: Sequence) -> None:
+        """Queue a sequence. Raises ValueError, and keeps nothing of it, if it can never finish."""
+        if seq.key in self._sequences:
+            raise ValueError(f"sequence {seq.key} exists already")
+        if seq.num_tokens == 0:
+            raise ValueError("a prompt needs at least one token")
+        if seq.num_output_tokens >= seq.params.max_tokens:
+            raise ValueError("max_tokens leaves nothing to generate")
+        longest = min(seq.num_prompt_tokens + seq.params.max_tokens, self.max_model_len)
+        if seq.num_tokens >= self.max_model_len or self._blocks_for(longest - 1) > (
+            self.pool.num_blocks
+        ):
+            capacity = self.pool.num_blocks * self.pool.block_size
+            raise ValueError(
+                f"{seq.num_tokens} tokens and {seq.params.max_tokens} more do not fit: "
+                f"the model takes {self.max_model_len}, the KV cache holds {capacity}"
+            )
+        seq.arrival = self._num_arrived
+        self._num_arrived += 1
+        self._sequences[seq.key] = seq
+        self._waiting.append(seq)
+
+    def abort(self, key: SeqKey) -> bool:
+        """Forget a sequence and free its blocks; False if it is unknown or has finished."""
+        seq = self._sequences.get(key)
+        if seq is None:
+            return False
+        self._finish(seq)
+        return True
+
+    def abort_worker(self, worker: int) -> int:
+        """Abort all sequences of a worker; how many there were."""
+        return sum(self.abort(key) for key in list(self._sequences) if key[0] == worker)
+
+    def schedule(self) -> StepPlan | None:
+        """Plan the next step; None when there is nothing to run. Each plan must be committed."""
+        assert not self._chunks, "the last plan was not committed"
+        self._budget = self.max_num_batched_tokens
+        for seq in self._by_urgency():
+            if seq.status is SequenceStatus.RUNNING and self._budget > 0:
+                self._extend(seq)
+        while self._budget > 0 and self._waiting and self._admit(self._waiting[0]):
+            pass
+        if not self._chunks:
+            return None
+        self._step += 1
+        return self._plan()
+
+    def commit(self, plan: StepPlan, token_ids: ListLike[int]) -> list[tuple[int, SeqOutput]]:
+        """Record a step's tokens, one for each of plan.sample_rows; finish what has ended.
+
+        Returns (worker, output) for every sequence that got a token.
+        """
+        assert plan.step == self._step, "a plan is committed once, in order"
+        sampled = iter(token_ids)
+        outputs = []
+        chunks, self._chunks = self._chunks, {}
+        for seq, count in sorted(chunks.items(), key=_decodes_first):
+            self._advance(seq, count)
+            if seq.num_uncomputed_tokens == 0:
+                outputs.append((seq.key[0], self._append(seq, next(sampled))))
+        return outputs
+
+    def check(self) -> None:
+        """Assert the invariants; for tests."""
+        self.pool.check(seq.block_table for seq in self._running)
+        assert len(self._waiting) + len(self._running) == len(self._sequences)
+        assert sorted(self._free_rows + [s.row for s in self._running]) == list(
+            range(self.max_num_seqs)
+        )
+        assert all(not s.block_table and s.row == -1 for s in self._waiting)
+        for queue in (self._waiting, self._running):
+            assert [s.arrival for s in queue] == sorted(s.arrival for s in queue)
+
+    # planning
+
+    def _by_urgency(self) -> list[Sequence]:
+        """Running sequences: those one token behind, then the prompts, each by arrival."""
+        return sorted(self._running, key=lambda seq: seq.num_uncomputed_tokens > 1)
+
+    def _extend(self, seq: Sequence) -> None:
+        """Give a running sequence its tokens, preempting newer ones for blocks if need be."""
+        count = min(seq.num_uncomputed_tokens, self._budget)
+        missing = self._blocks_for(seq.num_computed_tokens + count) - len(seq.block_table)
+        while (blocks := self.pool.allocate(missing)) is None:
+            newest = self._running[-1]
+            self._preempt(newest)
+            if newest is seq:
+                return
+        seq.block_table += blocks
+        self._take(seq, count)
+
+    def _admit(self, seq: Sequence) -> bool:
+        """Start a waiting sequence if a row and blocks for its whole prompt are free."""
+        if not self._free_rows:
+            return False
+        shared = self._match_prefix(seq)
+        needed = self._blocks_for(seq.num_tokens) - len(shared)
+        if needed > self.pool.num_free - self._num_promised_blocks():
+            self.pool.free(shared)
+            return False
+        num_cached = len(shared) * self.pool.block_size
+        count = min(seq.num_tokens - num_cached, self._budget)
+        blocks = self.pool.allocate(self._blocks_for(num_cached + count) - len(shared))
+        assert blocks is not None, "the whole prompt was counted above"
+        self._waiting.remove(seq)
+        bisect.insort(self._running, seq, key=_by_arrival)
+        seq.status = SequenceStatus.RUNNING
+        seq.row = self._free_rows.pop()
+        seq.block_table = shared + blocks
+        seq.num_computed_tokens = num_cached
+        if seq.num_output_tokens == 0:
+            seq.num_cached_tokens = num_cached
+        self._joins.append(Join(seq.row, seq.params))
+        self._take(seq, count)
+        return True
+
+    def _num_promised_blocks(self) -> int:
+        """Blocks the running need for their prompts, and one each to grow, or a newcomer would
+        soon be preempted again."""
+        return sum(
+            max(1, self._blocks_for(seq.num_tokens) - len(seq.block_table)) for seq in self._running
+        )
+
+    def _take(self, seq: Sequence, count: int) -> None:
+        self._chunks[seq] = count
+        self._budget -= count
+
+    def _preempt(self, seq: Sequence) -> None:
+        """Send a running sequence back to wait; its tokens are kept, its blocks are not."""
+        self._release(seq)
+        self._running.remove(seq)
+        bisect.insort(self._waiting, seq, key=_by_arrival)
+        seq.status = SequenceStatus.WAITING
+        self.num_preemptions += 1
+
+    def _release(self, seq: Sequence) -> None:
+        """Give back a running sequence's blocks and row, and its share of the step at hand."""
+        self._budget += self._chunks.pop(seq, 0)
+        self.pool.free(seq.block_table)
+        self._joins = [join for join in self._joins if join.row != seq.row]
+        self._free_rows.append(seq.row)
+        seq.block_table = []
+        seq.row = -1
+        seq.num_computed_tokens = 0
+
+    def _plan(self) -> StepPlan:
+        sequences = []
+        for seq, count in sorted(self._chunks.items(), key=_decodes_first):
+            start = seq.num_computed_tokens
+            samples = start + count == seq.num_tokens
+            sequences.append(
+                PlannedSequence(
+                    seq.token_ids[start : start + count],
+                    start,
+                    seq.block_table,
+                    seq.row,
+                    seq.num_output_tokens if samples else None,
+                )
+            )
+        joins, self._joins = self._joins, []
+        return build_plan(self._step, sequences, joins, self.pool.block_size)
+
+    # recording
+
+    def _advance(self, seq: Sequence, count: int) -> None:
+        """Note that `count` more tokens are in the cache, and which blocks that has filled."""
+        size = self.pool.block_size
+        before = seq.num_computed_tokens
+        seq.num_computed_tokens += count
+        if self._prefix_caching:
+            for i in range(before // size, seq.num_computed_tokens // size):
+                self.pool.remember(seq.block_table[i], self._hash(seq, i))
+
+    def _append(self, seq: Sequence, token_id: int) -> SeqOutput:
+        seq.token_ids.append(token_id)
+        first = seq.num_output_tokens == 1
+        reason = self._finish_reason(seq, token_id)
+        if reason is not None:
+            self._finish(seq)
+        return SeqOutput(seq.key[1], [token_id], reason, seq.num_cached_tokens if first else 0)
+
+    def _finish_reason(self, seq: Sequence, token_id: int) -> FinishReason | None:
+        if token_id in self._eos_token_ids and not seq.params.ignore_eos:
+            return FinishReason.STOP
+        if seq.num_output_tokens >= seq.params.max_tokens or seq.num_tokens >= self.max_model_len:
+            return FinishReason.LENGTH
+        return None
+
+    def _finish(self, seq: Sequence) -> None:
+        del self._sequences[seq.key]
+        if seq.status is SequenceStatus.RUNNING:
+            self._release(seq)
+            self._running.remove(seq)
+        else:
+            self._waiting.remove(seq)
+        seq.status = SequenceStatus.FINISHED
+
+    # prefix cache
+
+    def _match_prefix(self, seq: Sequence) -> list[int]:
+        """Reference the cached blocks a sequence begins with; its last token is never cached."""
+        shared: list[int] = []
+        if not self._prefix_caching:
+            return shared
+        for i in range((seq.num_tokens - 1) // self.pool.block_size):
+            block = self.pool.share(self._hash(seq, i))
+            if block is None:
+                break
+            shared.append(block)
+        return shared
+
+    def _hash(self, seq: Sequence, index: int) -> bytes:
+        """The hash of a sequence's full block `index`, with all before it."""
+        size = self.pool.block_size
+        while len(seq.block_hashes) <= index:
+            i = len(seq.block_hashes)
+            parent = seq.block_hashes[-1] if i else root_hash(seq.cache_salt)
+            tokens = seq.token_ids[i * size : (i + 1) * size]
+            seq.block_hashes.append(block_hash(parent, tokens))
+        return seq.block_hashes[index]
+
+    def _blocks_for(self, num_tokens: int) -> int:
+        return -(-num_tokens // self.pool.block_size)
+
+
+def _by_arrival(seq: Sequence) -> int:
+    return seq.arrival
+
+
+def _decodes_first(chunk: tuple[Sequence, int]) -> bool:
+    """Sort key that keeps arrival order within one-token chunks and within the others."""
+    return chunk[1] != 1

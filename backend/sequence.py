@@ -1,0 +1,54 @@
+"""One choice being generated, as the scheduler sees it: counts of tokens and a list of blocks."""
+
+import enum
+from dataclasses import dataclass, field
+
+from backend.wire.sampling import SamplingParams
+
+SeqKey = tuple[int, int]
+"""(worker, seq_id): seq_id is unique in one worker only."""
+
+
+class SequenceStatus(enum.Enum):
+    """Moved by Scheduler alone: WAITING -> RUNNING -> FINISHED, RUNNING -> WAITING (preempted),
+    WAITING -> FINISHED (aborted)."""
+
+    WAITING = enum.auto()
+    RUNNING = enum.auto()
+    FINISHED = enum.auto()
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """Tokens so far and how many of them the KV cache holds.
+
+    token_ids: prompt, then output. num_computed_tokens of them are in the KV cache; the sequence
+    decodes when all but the last are. num_cached_tokens of the prompt came from the prefix cache.
+    arrival: order of arrival, the scheduler's. row: the slot of its sampling state on every rank,
+    -1 when not running. block_hashes: of the full blocks, filled as far as was needed.
+    """
+
+    key: SeqKey
+    token_ids: list[int]
+    num_prompt_tokens: int
+    params: SamplingParams
+    cache_salt: str = ""
+    arrival: int = -1
+    status: SequenceStatus = SequenceStatus.WAITING
+    row: int = -1
+    num_computed_tokens: int = 0
+    num_cached_tokens: int = 0
+    block_table: list[int] = field(default_factory=list)
+    block_hashes: list[bytes] = field(default_factory=list)
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def num_output_tokens(self) -> int:
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def num_uncomputed_tokens(self) -> int:
+        return len(self.token_ids) - self.num_computed_tokens

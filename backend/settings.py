@@ -1,0 +1,40 @@
+"""What an engine is told before it starts. Frozen; no file below reads flags or environment."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+
+class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings of every replica group. `0` means: choose for this machine and model."""
+
+    model: Annotated[str, Meta(description="path of a GGUF file or a Hugging Face directory")] = ""
+    tp: Annotated[int, Meta(ge=1, le=64, description="ranks a group (tensor parallel)")] = 1
+    dp: Annotated[int, Meta(ge=1, le=64, description="replica groups (data parallel)")] = 1
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Meta(description="where the ranks compute")
+    ] = "auto"
+    dtype: Annotated[
+        Literal["auto", "bfloat16", "float16", "float32"],
+        Meta(description="arithmetic of the forward pass; auto: what the device is fast at"),
+    ] = "auto"
+    exact: Annotated[
+        bool,
+        Meta(description="one arithmetic for every batch size: same bytes alone and in a crowd"),
+    ] = False
+    max_model_len: Annotated[
+        int, Meta(ge=0, description="longest prompt + completion, tokens (0: the model's)")
+    ] = 0
+    max_num_seqs: Annotated[int, Meta(ge=1, le=4096, description="sequences a step")] = 128
+    max_num_batched_tokens: Annotated[
+        int, Meta(ge=0, description="token budget a step; long prompts are cut to it (0: auto)")
+    ] = 0
+    block_size: Annotated[int, Meta(ge=1, le=1024, description="tokens a KV block")] = 32
+    kv_cache_bytes: Annotated[
+        int, Meta(ge=0, description="memory for the KV cache of a group (0: from free memory)")
+    ] = 0
+    prefix_caching: Annotated[
+        bool, Meta(description="keep the KV blocks of past prompts for requests that share them")
+    ] = True
+    threads: Annotated[int, Meta(ge=0, description="CPU threads a rank (0: cores / ranks)")] = 0

@@ -1,0 +1,147 @@
+"""StepPlan: what the model runs next, as one flat block of integers.
+
+    words (int32)        shape                  meaning
+    header               [8]                    magic, step, T, S, N, B, number of decodes, 0
+    input_ids            [T]                    tokens to run, sequence after sequence
+    positions            [T]                    place of each token in its sequence
+    slots                [T]                    where its keys and values go: block * size + offset
+    query_starts         [S + 1]                sequence s owns tokens starts[s] .. starts[s + 1]
+    context_lens         [S]                    tokens of s in the cache after this step
+    block_tables         [S, B]                 blocks of s, padded with 0
+    sample_tokens        [N]                    index into [T] whose logits are sampled
+    sample_rows          [N]                    slot of the sampling state
+    sample_positions     [N]                    output position, part of the draw's key
+    then, as bytes       joins (msgpack)        rows that join: their SamplingParams, sent once
+
+T tokens, S sequences, N samples, B blocks of the longest sequence. The first `num_decodes`
+sequences run one token. The lead writes it; every rank reads it in place, and a device takes it in
+one copy. Its checksum is the ring record's; its step number must be one more than the last.
+"""
+
+import itertools
+from collections.abc import Sequence as ListLike
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.wire.sampling import SamplingParams
+
+Ints = NDArray[np.int32]
+
+MAGIC: Final = 0x57E9
+HEADER_WORDS: Final = 8
+
+
+class PlanCorrupt(Exception):
+    """Not a plan, or not the one that follows the last. The group must not go on."""
+
+
+class Join(msgspec.Struct, frozen=True, array_like=True):
+    """A row's sampling state begins. A row that joins again has been left by its last owner."""
+
+    row: int
+    params: SamplingParams
+
+
+class PlannedSequence(msgspec.Struct, frozen=True):
+    """One sequence's share of a step. output_position is None when its last token is not run."""
+
+    token_ids: list[int]
+    start: int
+    block_table: list[int]
+    row: int
+    output_position: int | None
+
+
+_encode_joins = msgspec.msgpack.Encoder().encode
+_decode_joins = msgspec.msgpack.Decoder(list[Join]).decode
+
+
+class StepPlan:
+    """Read-only views into one block of words; see the module for the layout."""
+
+    def __init__(self, words: Ints, joins: ListLike[Join]) -> None:
+        """words: int32, without the bytes of `joins`. Raises PlanCorrupt."""
+        if len(words) < HEADER_WORDS or words[0] != MAGIC:
+            raise PlanCorrupt("not a step plan")
+        _, self.step, num_tokens, num_seqs, num_samples, num_blocks, num_decodes, _ = words[
+            :HEADER_WORDS
+        ].tolist()
+        self.words = words
+        self.joins = joins
+        self.num_tokens: int = num_tokens
+        self.num_seqs: int = num_seqs
+        self.num_decodes: int = num_decodes
+        lengths = [num_tokens] * 3 + [num_seqs + 1, num_seqs, num_seqs * num_blocks]
+        lengths += [num_samples] * 3
+        ends = np.cumsum([HEADER_WORDS, *lengths]).tolist()
+        if ends[-1] != len(words) or min(lengths) < 0:
+            raise PlanCorrupt(f"a plan of {len(words)} words should have {ends[-1]}")
+        parts = [words[a:b] for a, b in itertools.pairwise(ends)]
+        self.input_ids, self.positions, self.slots = parts[:3]
+        self.query_starts, self.context_lens = parts[3:5]
+        self.block_tables = parts[5].reshape(num_seqs, num_blocks)
+        self.sample_tokens, self.sample_rows, self.sample_positions = parts[6:]
+
+    def to_bytes(self) -> bytes:
+        """Return the plan as one ring record."""
+        return self.words.tobytes() + _encode_joins(self.joins)
+
+    @classmethod
+    def from_bytes(cls, record: bytes) -> "StepPlan":
+        """Read a ring record in place. Raises PlanCorrupt."""
+        header = np.frombuffer(record, np.int32, min(HEADER_WORDS, len(record) // 4))
+        if len(header) < HEADER_WORDS:
+            raise PlanCorrupt("not a step plan")
+        _, _, tokens, seqs, samples, blocks, _, _ = header.tolist()
+        num_words = HEADER_WORDS + 3 * tokens + 2 * seqs + 1 + seqs * blocks + 3 * samples
+        if not 0 < num_words * 4 <= len(record):
+            raise PlanCorrupt("a plan is longer than its record")
+        try:
+            joins = _decode_joins(memoryview(record)[num_words * 4 :])
+        except msgspec.MsgspecError as error:
+            raise PlanCorrupt(f"the joining rows cannot be read: {error}") from error
+        return cls(np.frombuffer(record, np.int32, num_words), joins)
+
+
+def build_plan(
+    step: int, sequences: ListLike[PlannedSequence], joins: ListLike[Join], block_size: int
+) -> StepPlan:
+    """Lay out one step. Sequences that run one token must come first."""
+    lens = np.array([len(seq.token_ids) for seq in sequences], np.int32)
+    starts = np.array([seq.start for seq in sequences], np.int32)
+    query_starts = np.zeros(len(sequences) + 1, np.int32)
+    np.cumsum(lens, out=query_starts[1:])
+    tables = _pad_tables([seq.block_table for seq in sequences])
+
+    seq_of_token = np.repeat(np.arange(len(sequences), dtype=np.int32), lens)
+    offsets = np.arange(query_starts[-1], dtype=np.int32) - query_starts[seq_of_token]
+    positions = starts[seq_of_token] + offsets
+    slots = tables[seq_of_token, positions // block_size] * block_size + positions % block_size
+
+    sampled = [i for i, seq in enumerate(sequences) if seq.output_position is not None]
+    header = [MAGIC, step, len(positions), len(sequences), len(sampled), tables.shape[1]]
+    parts = [
+        np.array([*header, np.count_nonzero(lens == 1), 0], np.int32),
+        np.array([token for seq in sequences for token in seq.token_ids], np.int32),
+        positions,
+        slots,
+        query_starts,
+        starts + lens,
+        tables.ravel(),
+        query_starts[1:][sampled] - 1,
+        np.array([sequences[i].row for i in sampled], np.int32),
+        np.array([sequences[i].output_position for i in sampled], np.int32),
+    ]
+    return StepPlan(np.concatenate(parts, dtype=np.int32, casting="same_kind"), list(joins))
+
+
+def _pad_tables(tables: ListLike[list[int]]) -> Ints:
+    """[S, B] with zeros behind each table; block 0 is never read there, only gathered."""
+    width = max((len(table) for table in tables), default=0)
+    padded = np.zeros((len(tables), width), np.int32)
+    for row, table in zip(padded, tables, strict=True):
+        row[: len(table)] = table
+    return padded

@@ -1,0 +1,143 @@
+"""The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
+
+The supervisor says Attach, Detach, Drain and Stop; the child says Progress, Ready, Failed, Serving.
+Packets keep their borders, carry descriptors, and end-of-file tells a child that the supervisor
+is gone.
+
+    Attach to a worker carries  request ring: memory, doorbell, space; token pipe: read end
+    Attach to a lead carries    request ring: memory, doorbell, space; token pipe: write end
+"""
+
+import socket
+
+import msgspec
+
+from backend.wire.messages import Failed, Ready
+
+MAX_PACKET_BYTES = 1 << 16
+ATTACH_FDS = 4
+
+
+class Attach(msgspec.Struct, frozen=True, array_like=True, tag="attach"):
+    """A new channel between one life of a worker and one life of a group."""
+
+    worker: int
+    replica: int
+    epoch: int
+
+
+class Detach(msgspec.Struct, frozen=True, array_like=True, tag="detach"):
+    """The other side of a channel has died; forget it."""
+
+    worker: int
+    replica: int
+    epoch: int
+
+
+class Drain(msgspec.Struct, frozen=True, array_like=True, tag="drain"):
+    """Take no new work, finish what is there, then exit; give up after `seconds`."""
+
+    seconds: float
+
+
+class Stop(msgspec.Struct, frozen=True, array_like=True, tag="stop"):
+    """Exit now with status 0."""
+
+
+class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
+    """How far a rank's start-up is. fraction: 0 to 1 of `phase`."""
+
+    rank: int
+    phase: str
+    fraction: float
+
+
+class Serving(msgspec.Struct, frozen=True, array_like=True, tag="serving"):
+    """A worker accepts connections."""
+
+    worker: int
+
+
+ToChild = Attach | Detach | Drain | Stop
+ToSupervisor = Progress | Ready | Failed | Serving
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_to_child = msgspec.msgpack.Decoder(ToChild).decode
+_decode_to_supervisor = msgspec.msgpack.Decoder(ToSupervisor).decode
+
+
+class ControlClosed(Exception):
+    """The other end of the line is gone."""
+
+
+def create_control() -> tuple[socket.socket, socket.socket]:
+    """Return (supervisor's end, child's end), both non-blocking."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours, theirs
+
+
+class SupervisorLine:
+    """The supervisor's end. Owns the socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def send(self, message: ToChild, fds: tuple[int, ...] = ()) -> None:
+        """Send one message; the kernel copies the descriptors. Raises ControlClosed.
+
+        A child so stuck that its socket buffer is full is as good as gone.
+        """
+        try:
+            socket.send_fds(self._sock, [_encode(message)], fds)
+        except OSError as error:
+            raise ControlClosed(str(error)) from error
+
+    def receive(self) -> ToSupervisor | None:
+        """Return the next message, None when there is none. Raises ControlClosed."""
+        packet, _ = _receive(self._sock, 0)
+        return None if packet is None else _decode_to_supervisor(packet)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class ChildLine:
+    """A child's end. Owns the socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def send(self, message: ToSupervisor) -> None:
+        """Send one message. Raises ControlClosed."""
+        try:
+            self._sock.send(_encode(message))
+        except OSError as error:
+            raise ControlClosed(str(error)) from error
+
+    def receive(self) -> tuple[ToChild, list[int]] | None:
+        """Return the next message and its descriptors, None when there is none.
+
+        The caller owns the descriptors. Raises ControlClosed.
+        """
+        packet, fds = _receive(self._sock, ATTACH_FDS)
+        return None if packet is None else (_decode_to_child(packet), fds)
+
+
+def _receive(sock: socket.socket, max_fds: int) -> tuple[bytes | None, list[int]]:
+    try:
+        packet, fds, _, _ = socket.recv_fds(sock, MAX_PACKET_BYTES, max_fds)
+    except BlockingIOError:
+        return None, []
+    except OSError as error:
+        raise ControlClosed(str(error)) from error
+    if not packet:
+        raise ControlClosed("end of file")
+    return packet, fds

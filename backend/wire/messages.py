@@ -1,0 +1,123 @@
+"""Every message between the gateway and a lead rank.
+
+Down the request ring go Submit and Abort; up the token pipe come Ready, StepOutput and Failed.
+msgpack arrays tagged by type: no field names on the wire, and a malformed one is refused by
+msgspec before any of our code sees it. Text never appears here.
+"""
+
+import enum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from backend.wire.sampling import SamplingParams
+
+TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
+SeqId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class FinishReason(enum.StrEnum):
+    """Why a sequence ended: `stop` is an end-of-sequence token, `error` names its cause."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+    ERROR = "error"
+
+
+class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
+    """Ask a group to continue `prompt_ids + output_ids` as one sequence.
+
+    seq_id is the worker's and unique in its life. output_ids is empty but for a resumption.
+    deadline is in CLOCK_MONOTONIC seconds, 0 for none.
+    """
+
+    seq_id: SeqId
+    prompt_ids: list[TokenId]
+    output_ids: list[TokenId]
+    params: SamplingParams
+    tenant: str = ""
+    priority: int = 0
+    deadline: float = 0.0
+    cache_salt: str = ""
+
+
+class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
+    """Stop a sequence and free its blocks. Unknown and finished ids are ignored."""
+
+    seq_id: SeqId
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
+    """A group has loaded its model and takes work; the first frame of every token pipe.
+
+    kv_capacity_tokens is what all sequences together may hold; weight_bytes has one entry a rank.
+    """
+
+    replica: int
+    epoch: int
+    device: str
+    dtype: str
+    max_model_len: int
+    kv_capacity_tokens: int
+    block_size: int
+    weight_bytes: list[int]
+    replicated_bytes: int
+    credit: int
+
+
+class SeqOutput(msgspec.Struct, frozen=True, array_like=True):
+    """What one sequence got in a step. token_ids may be empty when only finish_reason is news.
+
+    num_cached_tokens: prompt tokens taken from the prefix cache, sent with the first token.
+    error: for the caller's eyes, set when finish_reason is `error`.
+    """
+
+    seq_id: SeqId
+    token_ids: list[TokenId]
+    finish_reason: FinishReason | None = None
+    num_cached_tokens: int = 0
+    error: str = ""
+
+
+class StepTimings(msgspec.Struct, frozen=True, array_like=True):
+    """Seconds one step spent planning, in the forward pass and in sampling."""
+
+    schedule_s: float = 0.0
+    forward_s: float = 0.0
+    sample_s: float = 0.0
+
+
+class StepOutput(msgspec.Struct, frozen=True, array_like=True, tag="step"):
+    """One frame per worker per step.
+
+    credit: tokens of work the group would take now beyond what it holds.
+    num_running, num_waiting, num_free_blocks: the group's load after the step.
+    num_full_gathers: rows since the last frame whose candidates held too little mass, so that all
+    logits had to be gathered.
+    """
+
+    step: int
+    outputs: list[SeqOutput]
+    timings: StepTimings
+    credit: int
+    num_running: int
+    num_waiting: int
+    num_free_blocks: int
+    num_full_gathers: int = 0
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
+    """A rank cannot start or go on. `message` is for the operator, one to five lines."""
+
+    rank: int
+    message: str
+
+
+Request = Submit | Abort
+Reply = Ready | StepOutput | Failed
+
+encode = msgspec.msgpack.Encoder().encode
+decode_request = msgspec.msgpack.Decoder(Request).decode
+decode_reply = msgspec.msgpack.Decoder(Reply).decode

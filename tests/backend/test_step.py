@@ -1,0 +1,59 @@
+"""The flat plan: what is written is what is read."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.step import Join, PlanCorrupt, PlannedSequence, StepPlan, build_plan
+from backend.wire.sampling import SamplingParams
+
+
+def planned(tokens: list[int], start: int, table: list[int], row: int = 0) -> PlannedSequence:
+    return PlannedSequence(tokens, start, table, row, output_position=row)
+
+
+def test_each_token_gets_its_position_and_slot() -> None:
+    plan = build_plan(1, [planned([5], 6, [3, 1]), planned([7, 8, 9], 2, [2, 0], 4)], [], 4)
+    assert plan.input_ids.tolist() == [5, 7, 8, 9]
+    assert plan.positions.tolist() == [6, 2, 3, 4]
+    assert plan.slots.tolist() == [1 * 4 + 2, 2 * 4 + 2, 2 * 4 + 3, 0]
+    assert plan.query_starts.tolist() == [0, 1, 4]
+    assert plan.context_lens.tolist() == [7, 5]
+    assert plan.sample_tokens.tolist() == [0, 3]
+    assert plan.sample_rows.tolist() == [0, 4]
+    assert plan.num_decodes == 1
+
+
+def test_a_chunk_that_does_not_reach_its_end_is_not_sampled() -> None:
+    plan = build_plan(1, [PlannedSequence([1, 2], 0, [0], 0, None)], [], 4)
+    assert len(plan.sample_tokens) == 0
+
+
+@given(
+    chunks=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 30)), min_size=1, max_size=6),
+    joins=st.lists(st.integers(0, 5), max_size=4),
+)
+def test_a_plan_survives_the_ring(chunks: list[tuple[int, int]], joins: list[int]) -> None:
+    sequences = [
+        planned(list(range(count)), start, list(range((start + count) // 4 + 1)), row)
+        for row, (count, start) in enumerate(sorted(chunks, key=lambda chunk: chunk[0] != 1))
+    ]
+    plan = build_plan(9, sequences, [Join(row, SamplingParams(seed=row)) for row in joins], 4)
+    copy = StepPlan.from_bytes(plan.to_bytes())
+    assert np.array_equal(copy.words, plan.words)
+    assert copy.joins == plan.joins and copy.step == 9
+    for name in ("slots", "block_tables", "sample_positions"):
+        assert np.array_equal(getattr(copy, name), getattr(plan, name))
+
+
+@pytest.mark.parametrize("cut", [0, 3, 20, 60])
+def test_a_cut_record_is_refused(cut: int) -> None:
+    record = build_plan(1, [planned([1, 2, 3], 0, [0])], [], 4).to_bytes()
+    with pytest.raises(PlanCorrupt):
+        StepPlan.from_bytes(record[:cut])
+
+
+def test_foreign_bytes_are_refused() -> None:
+    with pytest.raises(PlanCorrupt):
+        StepPlan.from_bytes(b"\0" * 64)
