@@ -1,0 +1,133 @@
+"""Rules of reading GGUF tensors: every type, any slice, rotary rows in torch's order."""
+
+import random
+from pathlib import Path
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import dequantize
+
+from backend.config import load_config
+from backend.gguf_header import supported_types
+from backend.weights import gguf as weights_gguf
+from backend.weights import open_checkpoint
+from backend.weights.shapes import expected_shapes
+from gateway.hub import default_model
+from tests.backend.factories import random_tensors, tiny_config, write_tiny_gguf, write_tiny_llama
+
+NUM_ROWS, NUM_COLS = 37, 1024
+TORCH_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+TYPES = sorted(kind.name for kind in supported_types())
+
+
+def random_blocks(kind: GGMLQuantizationType) -> npt.NDArray[np.uint8]:
+    """Return raw rows of any type. No exponent is all ones, so that no scale is NaN or infinite."""
+    block_size, block_bytes = GGML_QUANT_SIZES[kind]
+    rng = np.random.default_rng(int(kind))
+    shape = (NUM_ROWS, NUM_COLS // block_size * block_bytes)
+    return rng.integers(0, 256, shape, dtype=np.uint8) & np.uint8(0xBF)
+
+
+@pytest.fixture(scope="module")
+def every_type(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with one more matrix of each type, named after it."""
+    tmp_path = tmp_path_factory.mktemp("types")
+    extra = {kind.name: (random_blocks(kind), kind) for kind in supported_types()}
+    return write_tiny_gguf(tmp_path / "tiny.gguf", write_tiny_llama(tmp_path / "tiny"), extra=extra)
+
+
+def test_the_promised_types_are_supported() -> None:
+    promised = "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K"
+    assert set(promised.split()) <= set(TYPES)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_any_slice_equals_that_part_of_the_whole_dequantised(
+    every_type: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # so small that several chunks of rows are decoded
+    monkeypatch.setattr(weights_gguf, "_CHUNK", 8 * NUM_COLS)
+    kind = GGMLQuantizationType[name]
+    whole = torch.from_numpy(np.array(dequantize(random_blocks(kind), kind)))
+    checkpoint = open_checkpoint(every_type, load_config(every_type))
+    assert checkpoint.shape(name) == (NUM_ROWS, NUM_COLS)
+    rng = random.Random(name)
+    slices = [(slice(None), slice(None)), (slice(4, 4), slice(None))]
+    for unit in (1, 32, 32, 256, 256):  # within blocks, and at the borders of both sizes
+        rows = slice(*sorted(rng.sample(range(NUM_ROWS + 1), 2)))
+        cols = slice(*(unit * end for end in sorted(rng.sample(range(NUM_COLS // unit + 1), 2))))
+        slices += [(rows, cols), (rows, slice(None)), (slice(None), cols)]
+    for rows, cols in slices:
+        piece = checkpoint.read(name, rows, cols)
+        assert piece.dtype is TORCH_DTYPES.get(name, torch.float32)
+        assert piece.is_contiguous()
+        assert torch.equal(piece.float(), whole[rows, cols])
+
+
+def test_only_the_blocks_of_the_slice_are_dequantised(
+    every_type: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def spy(raw: npt.NDArray[np.uint8], kind: GGMLQuantizationType) -> npt.NDArray[np.float32]:
+        seen.append(raw.shape)
+        values: npt.NDArray[np.float32] = dequantize(raw, kind)
+        return values
+
+    monkeypatch.setattr(weights_gguf, "dequantize", spy)
+    checkpoint = open_checkpoint(every_type, load_config(every_type))
+    checkpoint.read("Q4_0", slice(3, 8), slice(64, 128))
+    assert seen == [(5, 2 * 18)]
+
+
+@pytest.mark.parametrize("qtype", ["Q8_0", "Q4_1", "F16", "BF16"])
+def test_quantised_rotary_rows_are_in_torchs_order(tmp_path: Path, qtype: str) -> None:
+    directory = write_tiny_llama(tmp_path / "tiny", seed=5)
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", directory, qtype)
+    config = load_config(path)
+    checkpoint = open_checkpoint(path, config)
+    kind = GGMLQuantizationType[qtype]
+    for name, tensor in random_tensors(tiny_config(), seed=5).items():
+        if "self_attn" not in name:
+            continue
+        # blocks lie along rows, so that quantising commutes with reordering rows
+        expected = np.array(dequantize(gguf.quants.quantize(tensor.numpy(), kind), kind))
+        assert torch.equal(checkpoint.read(name).float(), torch.from_numpy(expected)), name
+        heads = slice(8, 24)
+        assert np.array_equal(checkpoint.read(name, heads).float().numpy(), expected[heads])
+
+
+def test_rotary_rows_are_cut_between_heads_only(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", write_tiny_llama(tmp_path / "tiny"))
+    checkpoint = open_checkpoint(path, load_config(path))
+    with pytest.raises(ValueError, match="rows 4:16 are not heads of 8"):
+        checkpoint.read("model.layers.0.self_attn.q_proj.weight", slice(4, 16))
+
+
+def test_a_rotary_table_is_no_weight_and_an_unknown_tensor_stays(tmp_path: Path) -> None:
+    directory = write_tiny_llama(tmp_path / "tiny")
+    row = np.zeros((1, 16), np.uint8)
+    extra = {
+        "rope_freqs.weight": (np.ones(4, np.float32).view(np.uint8), GGMLQuantizationType.F32),
+        "blk.0.attn_rot_embd.weight": (row, GGMLQuantizationType.F32),
+        "blk.0.attn_sinks.weight": (row, GGMLQuantizationType.F32),
+    }
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", directory, extra=extra)
+    config = load_config(path)
+    left_over = open_checkpoint(path, config).names() - expected_shapes(config).keys()
+    assert left_over == {"blk.0.attn_sinks.weight"}
+
+
+def test_the_default_model_is_complete() -> None:
+    path = default_model()
+    config = load_config(path)
+    checkpoint = open_checkpoint(path, config)
+    assert checkpoint.names() == expected_shapes(config).keys()
+    assert len(checkpoint.names()) == 272
+    q_rows = checkpoint.read("model.layers.29.self_attn.q_proj.weight", slice(64, 128))
+    assert q_rows.shape == (64, 576)
+    assert 0.01 < q_rows.std() < 1.0

@@ -1,0 +1,79 @@
+"""Rules of reading safetensors files and their shards."""
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from backend.config import ModelError, load_config
+from backend.weights import open_checkpoint
+from backend.weights.shapes import expected_shapes
+from tests.backend.factories import random_tensors, tiny_config, write_tiny_llama
+
+
+def shard(directory: Path) -> None:
+    """Split model.safetensors into two files and an index."""
+    single = directory / "model.safetensors"
+    tensors = safetensors.torch.load_file(single)
+    names = sorted(tensors)
+    weight_map: dict[str, str] = {}
+    for number, part in enumerate((names[::2], names[1::2]), start=1):
+        file = f"model-0000{number}-of-00002.safetensors"
+        safetensors.torch.save_file({name: tensors[name] for name in part}, directory / file)
+        weight_map |= dict.fromkeys(part, file)
+    index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    single.unlink()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_tensors_keep_the_stored_dtype(tmp_path: Path, dtype: str) -> None:
+    path = write_tiny_llama(tmp_path, dtype=dtype, seed=3)
+    checkpoint = open_checkpoint(path, load_config(path))
+    for name, expected in random_tensors(tiny_config(stored_dtype=dtype), seed=3).items():
+        assert checkpoint.read(name).dtype is getattr(torch, dtype)
+        assert torch.equal(checkpoint.read(name), expected)
+
+
+def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
+    path = write_tiny_llama(tmp_path)
+    shard(path)
+    config = load_config(path)
+    checkpoint = open_checkpoint(path, config)
+    assert checkpoint.names() == expected_shapes(config).keys()
+    for name, expected in random_tensors(tiny_config()).items():
+        assert torch.equal(checkpoint.read(name), expected)
+
+
+def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
+    path = write_tiny_llama(tmp_path)
+    shard(path)
+    first, second = sorted(path.glob("model-*.safetensors"))
+    both = safetensors.torch.load_file(second) | safetensors.torch.load_file(first)
+    safetensors.torch.save_file(both, second)
+    with pytest.raises(ModelError, match="two shards hold tensor"):
+        open_checkpoint(path, load_config(path))
+
+
+def test_derived_and_repeated_tensors_are_left_out(tmp_path: Path) -> None:
+    path = write_tiny_llama(tmp_path)
+    tensors = random_tensors(tiny_config())
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.zeros(4)
+    tensors["model.extra"] = torch.zeros(4)
+    safetensors.torch.save_file(tensors, path / "model.safetensors")
+    config = load_config(path)
+    left_over = open_checkpoint(path, config).names() - expected_shapes(config).keys()
+    assert left_over == {"model.extra"}
+
+
+def test_one_tensor_of_another_dtype_is_refused_when_read(tmp_path: Path) -> None:
+    path = write_tiny_llama(tmp_path)
+    tensors = random_tensors(tiny_config())
+    tensors["model.norm.weight"] = torch.ones(64, dtype=torch.float8_e5m2)
+    safetensors.torch.save_file(tensors, path / "model.safetensors")
+    checkpoint = open_checkpoint(path, load_config(path))
+    with pytest.raises(ModelError, match=r"tensor model\.norm\.weight: weights stored as F8_E5M2"):
+        checkpoint.read("model.norm.weight")
