@@ -14,8 +14,8 @@
     then, as bytes       joins (msgpack)        rows that join: their SamplingParams, sent once
 
 T tokens, S sequences, N samples, B blocks of the longest sequence. The first `num_decodes`
-sequences run one token. The lead writes it; every rank reads it in place, and a device takes it in
-one copy. Its checksum is the ring record's; its step number must be one more than the last.
+sequences run one token. The lead writes it; the parts are views into the block, and a device takes
+it in one copy. Its checksum is the ring record's; its step number must be one more than the last.
 """
 
 import itertools
@@ -91,7 +91,7 @@ class StepPlan:
 
     @classmethod
     def from_bytes(cls, record: bytes) -> "StepPlan":
-        """Read a ring record in place. Raises PlanCorrupt."""
+        """Read a ring record. Raises PlanCorrupt."""
         header = np.frombuffer(record, np.int32, min(HEADER_WORDS, len(record) // 4))
         if len(header) < HEADER_WORDS:
             raise PlanCorrupt("not a step plan")
@@ -103,7 +103,7 @@ class StepPlan:
             joins = _decode_joins(memoryview(record)[num_words * 4 :])
         except msgspec.MsgspecError as error:
             raise PlanCorrupt(f"the joining rows cannot be read: {error}") from error
-        return cls(np.frombuffer(record, np.int32, num_words), joins)
+        return cls(np.frombuffer(record, np.int32, num_words).copy(), joins)
 
 
 def build_plan(

@@ -1,0 +1,130 @@
+"""Builds what one rank computes with: settings -> device, dtype, model, KV cache, sampler.
+
+The one place where the pieces of a rank are put together. Called by rank.py in its own process,
+and by tests and benchmarks in theirs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from backend.config import ModelConfig, ModelError, load_config
+from backend.kv_cache import KVCache
+from backend.memory import available_bytes, default_kv_bytes, num_kv_blocks
+from backend.model_runner import ModelRunner
+from backend.models import Arithmetic, Model, load_model
+from backend.ops import Ops
+from backend.ops.cpu import CpuOps
+from backend.ops.exact import ExactOps
+from backend.parallel import TensorParallel
+from backend.quant import create_method
+from backend.sampler import Sampler
+from backend.settings import EngineSettings
+from backend.shard import split_model
+from backend.weights import open_checkpoint
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+# A prompt's chunk: at about 0.4 ms a token on two cores, what a running stream waits at most.
+CPU_TOKEN_BUDGET = 256
+GPU_TOKEN_BUDGET = 2048
+
+
+@dataclass(slots=True)
+class Engine:
+    """One rank, ready to run."""
+
+    config: ModelConfig
+    runner: ModelRunner
+    model: Model
+    device: torch.device
+    dtype: str
+    num_blocks: int
+    max_model_len: int
+    token_budget: int
+
+
+def build_engine(
+    settings: EngineSettings, tp: TensorParallel, on_progress: Callable[[str, float], None]
+) -> Engine:
+    """Load this rank's part and warm it up. All ranks of the group must call it.
+
+    on_progress: called with a phase and the fraction of it that is done.
+    Raises ModelError where the operator can do something about it.
+    """
+    config = load_config(Path(settings.model))
+    device = pick_device(settings.device, tp.rank)
+    dtype_name = pick_dtype(settings.dtype, device)
+    max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
+    shard = split_model(config, tp.size)[tp.rank]
+    ops: Ops = ExactOps() if settings.exact else CpuOps()
+    dtype = DTYPES[dtype_name]
+    method = create_method("exact" if settings.exact else "dense", dtype, device)
+    checkpoint = open_checkpoint(Path(settings.model), config)
+    model = load_model(
+        config,
+        checkpoint,
+        shard,
+        tp,
+        Arithmetic(dtype, device, ops, method),
+        max_len,
+        lambda fraction: on_progress("loading weights", fraction),
+    )
+    checkpoint.close()
+    num_blocks = _agree_on_blocks(config, settings, dtype_name, device, tp)
+    kv_cache = KVCache(
+        config,
+        shard,
+        num_blocks=num_blocks,
+        block_size=settings.block_size,
+        dtype=dtype,
+        device=device,
+    )
+    sampler = Sampler(settings.max_num_seqs, shard.vocab, tp, exact=settings.exact)
+    runner = ModelRunner(model, kv_cache, sampler, device)
+    budget = settings.max_num_batched_tokens or (
+        CPU_TOKEN_BUDGET if device.type == "cpu" else GPU_TOKEN_BUDGET
+    )
+    budget = max(budget, settings.max_num_seqs + settings.block_size)
+    on_progress("warming up", 0.0)
+    runner.warm_up(min(budget, max_len - 1))
+    on_progress("warming up", 1.0)
+    return Engine(config, runner, model, device, dtype_name, num_blocks, max_len, budget)
+
+
+def pick_device(name: str, rank: int) -> torch.device:
+    """Return the device of a rank. Raises ModelError if it is not there."""
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        raise ModelError("--device cuda: PyTorch sees no CUDA device on this machine")
+    if name == "cpu" or not has_cuda:
+        return torch.device("cpu")
+    return torch.device("cuda", rank % torch.cuda.device_count())
+
+
+def pick_dtype(name: str, device: torch.device) -> str:
+    """Return the arithmetic; `auto` is bfloat16 where the device multiplies it natively."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if native else "float32"
+
+
+def _agree_on_blocks(
+    config: ModelConfig,
+    settings: EngineSettings,
+    dtype: str,
+    device: torch.device,
+    tp: TensorParallel,
+) -> int:
+    """Every rank must cut its cache into the same number of blocks: the least any has room for."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0] * tp.size
+    else:
+        free = available_bytes()
+    budget = settings.kv_cache_bytes or default_kv_bytes(device.type, free, settings.dp)
+    lowest = int(tp.all_gather(torch.tensor([budget])).min())
+    return num_kv_blocks(config, settings, dtype, lowest)

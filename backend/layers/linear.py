@@ -1,0 +1,65 @@
+"""Linear layers of which each rank holds a part."""
+
+import torch
+from torch import Tensor
+
+from backend.layers.source import ALL, WeightSource
+from backend.parallel import TensorParallel
+from backend.quant import LinearMethod
+
+
+class ColumnParallelLinear:
+    """Output features are shared out; several projections of one input are fused in one product.
+
+    names: of the projections; sizes: their whole output features; parts: this rank's slices.
+    """
+
+    def __init__(
+        self,
+        source: WeightSource,
+        names: list[str],
+        sizes: list[int],
+        parts: list[slice],
+        width: int,
+        method: LinearMethod,
+        *,
+        bias: bool = False,
+    ) -> None:
+        pieces = list(zip(names, sizes, parts, strict=True))
+        weights = [source.take(f"{n}.weight", (size, width), rows=p) for n, size, p in pieces]
+        self._method = method
+        self._weight = method.pack(torch.cat(weights))
+        self._bias = (
+            torch.cat([source.take(f"{n}.bias", (size,), rows=p) for n, size, p in pieces])
+            if bias
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [T, width] -> [T, this rank's features, projection after projection]."""
+        return self._method.apply(x, self._weight, self._bias)
+
+
+class RowParallelLinear:
+    """Input features are shared out; the ranks' products are summed, then the bias is added."""
+
+    def __init__(
+        self,
+        source: WeightSource,
+        name: str,
+        shape: tuple[int, int],
+        part: slice,
+        method: LinearMethod,
+        tp: TensorParallel,
+        *,
+        bias: bool = False,
+    ) -> None:
+        self._method = method
+        self._tp = tp
+        self._weight = method.pack(source.take(f"{name}.weight", shape, rows=ALL, cols=part))
+        self._bias = source.take(f"{name}.bias", shape[:1], replicated=True) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [T, this rank's features] -> [T, output], the same on every rank."""
+        out = self._tp.all_reduce(self._method.apply(x, self._weight, None))
+        return out if self._bias is None else out + self._bias

@@ -1,0 +1,28 @@
+"""Rotary position embedding (Su et al. 2021), halves rotated as Llama's reference does."""
+
+import torch
+from torch import Tensor
+
+from backend.config import ModelConfig
+
+
+class RotaryEmbedding:
+    """A table of cosines and sines, computed in fp32, kept in the forward pass's dtype."""
+
+    def __init__(
+        self, config: ModelConfig, max_len: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        half = config.head_dim // 2
+        inv_freq = [config.rope_theta ** (-2 * i / config.head_dim) for i in range(half)]
+        if config.rope_scaling is not None:
+            inv_freq = config.rope_scaling.apply(inv_freq)
+        angles = torch.outer(torch.arange(max_len).float(), torch.tensor(inv_freq))
+        self._cos = angles.cos().to(device, dtype)
+        self._sin = angles.sin().to(device, dtype)
+
+    def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (cos, sin) for [T] positions, each [T, 1, head_dim / 2]."""
+        return (
+            self._cos.index_select(0, positions).unsqueeze(1),
+            self._sin.index_select(0, positions).unsqueeze(1),
+        )

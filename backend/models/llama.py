@@ -1,0 +1,161 @@
+"""Llama (Touvron et al. 2023) and its family: SmolLM2, Llama 2 and 3, Mistral without windows.
+
+Written once over the op table: the same lines serve every device and every number of ranks.
+"""
+
+from torch import Tensor
+
+from backend.config import ModelConfig
+from backend.kv_cache import KVCache
+from backend.layers.embedding import Embedding, VocabParallelHead
+from backend.layers.linear import ColumnParallelLinear, RowParallelLinear
+from backend.layers.norm import RMSNorm
+from backend.layers.rotary import RotaryEmbedding
+from backend.layers.source import WeightSource
+from backend.models import Arithmetic
+from backend.ops import Batch
+from backend.parallel import TensorParallel
+from backend.shard import Shard
+
+EMBEDDING = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+
+
+class LlamaModel:
+    """One rank's part. T tokens of a step, N of them sampled."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        source: WeightSource,
+        shard: Shard,
+        tp: TensorParallel,
+        arithmetic: Arithmetic,
+        max_len: int,
+    ) -> None:
+        self._ops = arithmetic.ops
+        self._dtype = arithmetic.dtype
+        table = (config.vocab_size, config.hidden_size)
+        self._embedding = Embedding(source, EMBEDDING, table)
+        self._layers = [
+            LlamaLayer(f"model.layers.{i}", config, source, shard, tp, arithmetic)
+            for i in range(config.num_layers)
+        ]
+        self._norm = RMSNorm(
+            source, "model.norm", config.hidden_size, config.rms_norm_eps, self._ops
+        )
+        head = EMBEDDING if config.tie_word_embeddings else HEAD
+        self._head = VocabParallelHead(source, head, table, shard.vocab, arithmetic.method)
+        self._rotary = RotaryEmbedding(config, max_len, arithmetic.dtype, arithmetic.device)
+        source.finish(lambda name: _is_ignorable(name, tied=config.tie_word_embeddings))
+        self.weight_bytes = source.weight_bytes
+        self.replicated_bytes = source.replicated_bytes
+
+    def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
+        x = self._embedding.forward(batch.input_ids)  # [T, hidden]
+        rotation = self._rotary.at(batch.positions)
+        plan = self._ops.plan_attention(batch, kv_cache.block_size, self._dtype)
+        for index, layer in enumerate(self._layers):
+            x = layer.forward(x, rotation, batch.slots, kv_cache.layer(index), plan)
+        return self._norm.forward(x.index_select(0, batch.sample_tokens))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self._head.forward(hidden)
+
+
+class LlamaLayer:
+    """Attention and MLP of one layer, each summed over the ranks once."""
+
+    def __init__(
+        self,
+        prefix: str,
+        config: ModelConfig,
+        source: WeightSource,
+        shard: Shard,
+        tp: TensorParallel,
+        arithmetic: Arithmetic,
+    ) -> None:
+        hidden, dim, method = config.hidden_size, config.head_dim, arithmetic.method
+        self._ops = arithmetic.ops
+        self._dim = dim
+        self._num_heads, self._num_kv_heads = shard.num_heads, shard.num_kv_heads
+        heads = slice(shard.heads.start * dim, shard.heads.stop * dim)
+        kv_heads = slice(shard.kv_heads.start * dim, shard.kv_heads.stop * dim)
+        q_size, kv_size = config.num_heads * dim, config.num_kv_heads * dim
+
+        def norm(name: str) -> RMSNorm:
+            return RMSNorm(source, f"{prefix}.{name}", hidden, config.rms_norm_eps, self._ops)
+
+        self._input_norm = norm("input_layernorm")
+        self._qkv = ColumnParallelLinear(
+            source,
+            [f"{prefix}.self_attn.{x}_proj" for x in "qkv"],
+            [q_size, kv_size, kv_size],
+            [heads, kv_heads, kv_heads],
+            hidden,
+            method,
+            bias=config.attention_bias,
+        )
+        self._o = RowParallelLinear(
+            source,
+            f"{prefix}.self_attn.o_proj",
+            (hidden, q_size),
+            heads,
+            method,
+            tp,
+            bias=config.attention_bias,
+        )
+        self._post_norm = norm("post_attention_layernorm")
+        self._gate_up = ColumnParallelLinear(
+            source,
+            [f"{prefix}.mlp.{x}_proj" for x in ("gate", "up")],
+            [config.intermediate_size] * 2,
+            [shard.intermediate] * 2,
+            hidden,
+            method,
+            bias=config.mlp_bias,
+        )
+        self._down = RowParallelLinear(
+            source,
+            f"{prefix}.mlp.down_proj",
+            (hidden, config.intermediate_size),
+            shard.intermediate,
+            method,
+            tp,
+            bias=config.mlp_bias,
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        slots: Tensor,
+        cache: tuple[Tensor, Tensor],
+        plan: object,
+    ) -> Tensor:
+        """x: [T, hidden], the residual stream -> the same after this layer."""
+        x = x + self._attend(self._input_norm.forward(x), rotation, slots, cache, plan)
+        gate_up = self._gate_up.forward(self._post_norm.forward(x))
+        return x + self._down.forward(self._ops.silu_mul(gate_up))
+
+    def _attend(
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        slots: Tensor,
+        cache: tuple[Tensor, Tensor],
+        plan: object,
+    ) -> Tensor:
+        # [T, (Hq + 2 Hkv) * D] -> [T, Hq + Hkv, D] and [T, Hkv, D]
+        qkv = self._qkv.forward(x).view(len(x), -1, self._dim)
+        num_rotated = self._num_heads + self._num_kv_heads
+        rotated = self._ops.rotary(qkv[:, :num_rotated], *rotation)
+        q, k = rotated[:, : self._num_heads], rotated[:, self._num_heads :]
+        self._ops.store_kv(k, qkv[:, num_rotated:], slots, cache)
+        out = self._ops.attention(q, cache, plan)
+        return self._o.forward(out.reshape(len(x), -1))
+
+
+def _is_ignorable(name: str, *, tied: bool) -> bool:
+    """Tensors some files carry although they follow from the configuration."""
+    return name.endswith((".inv_freq", "rope_freqs.weight")) or (tied and name == HEAD)

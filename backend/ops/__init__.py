@@ -1,0 +1,79 @@
+"""The op table of a forward pass. A backend is one class with these methods.
+
+reference.py is the oracle, slow and in fp32; cpu.py is what serves; exact.py trades speed for
+results that do not depend on the rest of the batch.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from backend.step import StepPlan
+
+
+@dataclass(slots=True)
+class Batch:
+    """A StepPlan on the device. T tokens, S sequences, B blocks of the longest, N samples.
+
+    input_ids, positions, slots: [T]; block_tables: [S, B]; sample_tokens: [N]; all int32.
+    query_starts [S + 1] and context_lens [S] stay on the host, where they steer loops.
+    """
+
+    input_ids: Tensor
+    positions: Tensor
+    slots: Tensor
+    block_tables: Tensor
+    sample_tokens: Tensor
+    query_starts: list[int]
+    context_lens: list[int]
+    num_decodes: int
+
+    @classmethod
+    def from_plan(cls, plan: StepPlan, device: torch.device) -> "Batch":
+        """Copy a plan to the device, the integers in one piece."""
+        words = torch.from_numpy(plan.words).to(device)
+
+        def on_device(view: Any) -> Tensor:
+            start = (view.ctypes.data - plan.words.ctypes.data) // 4
+            return words[start : start + view.size].view(view.shape)
+
+        return cls(
+            on_device(plan.input_ids),
+            on_device(plan.positions),
+            on_device(plan.slots),
+            on_device(plan.block_tables),
+            on_device(plan.sample_tokens),
+            plan.query_starts.tolist(),
+            plan.context_lens.tolist(),
+            plan.num_decodes,
+        )
+
+
+class Ops(Protocol):
+    """T tokens, H hidden, Hq query heads, Hkv KV heads, D head size; this rank's share of heads."""
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """x / sqrt(mean(x^2) + eps) * weight over the last dimension, in x's dtype."""
+        ...
+
+    def rotary(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Rotate the halves of each head. x: [T, heads, D]; cos, sin: [T, 1, D / 2]."""
+        ...
+
+    def silu_mul(self, gate_up: Tensor) -> Tensor:
+        """silu(gate) * up. gate_up: [T, 2 I] -> [T, I]."""
+        ...
+
+    def store_kv(self, k: Tensor, v: Tensor, slots: Tensor, cache: tuple[Tensor, Tensor]) -> None:
+        """Write k, v [T, Hkv, D] into a layer's cache at `slots` [T]."""
+        ...
+
+    def plan_attention(self, batch: Batch, block_size: int, dtype: torch.dtype) -> Any:
+        """What `attention` needs and every layer shares: indices and masks, made once a step."""
+        ...
+
+    def attention(self, q: Tensor, cache: tuple[Tensor, Tensor], plan: Any) -> Tensor:
+        """Causal attention of q [T, Hq, D] over each sequence's blocks -> [T, Hq, D]."""
+        ...

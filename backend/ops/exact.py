@@ -1,0 +1,87 @@
+"""The ops of exact mode: a token's result depends on its own sequence only.
+
+Floating-point sums depend on how a kernel cuts its work, and kernels cut by shape. So each token's
+attention is computed in a shape that follows from its position alone: tiles of TILE queries at
+multiples of TILE, over the keys up to the tile's end, whichever part of the tile this step runs.
+Chunked or whole, alone or in a crowd, the arithmetic is the same. Rows of a tile that are not run
+are zero, keys not yet written are hidden by the mask.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from backend.ops import Batch
+from backend.ops.cpu import CpuOps
+
+TILE = 16
+
+
+@dataclass(slots=True)
+class _Tile:
+    """rows: which of the step's tokens. first: their place in the tile. blocks: [b].
+    mask: [TILE, L], 0 or -inf."""
+
+    rows: slice
+    first: int
+    blocks: Tensor
+    mask: Tensor
+
+
+class ExactOps(CpuOps):
+    """See `Ops` for shapes."""
+
+    def plan_attention(  # type: ignore[override]  # its own plan, for its own attention
+        self, batch: Batch, block_size: int, dtype: torch.dtype
+    ) -> list[_Tile]:
+        tiles = []
+        for s, context_len in enumerate(batch.context_lens):
+            row, end = batch.query_starts[s : s + 2]
+            position = context_len - (end - row)
+            while row < end:
+                count = min(end - row, TILE - position % TILE)
+                rows = slice(row, row + count)
+                tiles.append(_tile(batch.block_tables[s], rows, position, block_size, dtype))
+                row += count
+                position += count
+        return tiles
+
+    def attention(  # type: ignore[override]
+        self, q: Tensor, cache: tuple[Tensor, Tensor], plan: list[_Tile]
+    ) -> Tensor:
+        heads, dim = cache[0].shape[2:]
+        out = torch.empty_like(q)
+        for tile in plan:
+            length = tile.mask.shape[1]
+            k, v = (
+                x.index_select(0, tile.blocks).flatten(0, 1)[:length].transpose(0, 1)[None]
+                for x in cache
+            )
+            count = tile.rows.stop - tile.rows.start
+            filled = slice(tile.first, tile.first + count)
+            query = q.new_zeros(TILE, *q.shape[1:])
+            query[filled] = q[tile.rows]
+            # [TILE, Hkv, group, D] -> [1, Hkv, group * TILE, D]
+            query = query.view(TILE, heads, -1, dim).permute(1, 2, 0, 3)
+            group = query.shape[1]
+            mask = tile.mask.expand(group, -1, -1).reshape(group * TILE, length)
+            result = F.scaled_dot_product_attention(query.reshape(1, heads, -1, dim), k, v, mask)
+            result = result.view(heads, group, TILE, dim).permute(2, 0, 1, 3)
+            out[tile.rows] = result.reshape(TILE, -1, dim)[filled]
+        return out
+
+
+def _tile(table: Tensor, rows: slice, position: int, block_size: int, dtype: torch.dtype) -> _Tile:
+    first = position % TILE
+    start = position - first
+    end = start + TILE
+    num_blocks = -(-(position + rows.stop - rows.start) // block_size)
+    blocks = table[:num_blocks]
+    missing = -(-end // block_size) - num_blocks
+    if missing > 0:  # the tile ends beyond the sequence's last block; what is gathered is hidden
+        blocks = F.pad(blocks, (0, missing))
+    hidden = torch.arange(end) > torch.arange(start, end)[:, None]
+    mask = torch.zeros(TILE, end, dtype=dtype).masked_fill_(hidden, -torch.inf)
+    return _Tile(rows, first, blocks, mask.to(table.device))

@@ -1,0 +1,228 @@
+"""From logits to one token a row, with the vocabulary shared out over the ranks.
+
+No rank ever holds [N, V]. For each row the ranks gather the largest logit, the logsumexp and, where
+a filter asks for them, the best candidates; then every rank makes the same decision.
+
+- greedy: the largest logit, the lowest id among equals.
+- top-k, top-p, min-p: candidates ordered by (logit descending, id ascending); top-k cuts, top-p
+  keeps the smallest set whose mass within that reaches p, min-p drops what is less than a share of
+  the most likely; then the inverse of the cumulative mass.
+- none of them: the inverse of the cumulative mass in vocabulary order, at two levels: first the
+  rank by its share of the logsumexp, then inside it. Exact.
+
+Where the gathered candidates hold too little mass for top-p or min-p, that row's logits are
+gathered in full and the row is counted.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backend.parallel import TensorParallel
+from backend.philox import uniform
+from backend.step import Join
+from backend.wire.sampling import SamplingParams
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+# topk(256) costs about 0.15 ms a row of 49,152; with top_p 0.95 at temperature 1 it suffices for
+# all but the flattest rows.
+MAX_CANDIDATES = 256
+
+
+class Sampler:
+    """Holds the sampling parameters of every row and draws. One for each rank."""
+
+    def __init__(
+        self, max_num_seqs: int, vocab: slice, tp: TensorParallel, *, exact: bool = False
+    ) -> None:
+        """vocab: this rank's part. exact: sample each row by itself, see `ops/exact.py`."""
+        self._tp = tp
+        self._offset = vocab.start
+        self._exact = exact
+        self._temperature = np.ones(max_num_seqs)
+        self._top_k = np.zeros(max_num_seqs, np.int64)
+        self._top_p = np.ones(max_num_seqs)
+        self._min_p = np.zeros(max_num_seqs)
+        self._seed = np.zeros(max_num_seqs, np.int64)
+        self._choice = np.zeros(max_num_seqs, np.int64)
+        widths = tp.all_gather(torch.tensor([vocab.stop - vocab.start])).flatten().tolist()
+        self._widths: list[int] = widths
+        self.num_full_gathers = 0
+
+    def join(self, join: Join) -> None:
+        """Begin a row with these parameters."""
+        params: SamplingParams = join.params
+        self._temperature[join.row] = params.temperature
+        self._top_k[join.row] = max(0, params.top_k)
+        self._top_p[join.row] = params.top_p
+        self._min_p[join.row] = params.min_p
+        self._seed[join.row] = params.seed
+        self._choice[join.row] = params.choice
+
+    def sample(self, logits: Tensor, rows: NDArray[np.int32], positions: NDArray[np.int32]) -> Ids:
+        """Draw one token for each row.
+
+        logits: [N, this rank's words] float32, scratch. rows, positions: [N], the sampling state
+        and the output position of each. Returns [N] ids, the same on every rank.
+        """
+        if not self._exact:
+            return self._sample(logits, rows, positions)
+        parts = [
+            self._sample(logits[i : i + 1], rows[i : i + 1], positions[i : i + 1])
+            for i in range(len(rows))
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def _sample(self, logits: Tensor, rows: NDArray[np.int32], positions: NDArray[np.int32]) -> Ids:
+        temperature = self._temperature[rows]
+        filtered = (self._top_k[rows] > 0) | (self._top_p[rows] < 1) | (self._min_p[rows] > 0)
+        kinds: list[tuple[NDArray[np.bool_], Callable[[Tensor, Ids, Ids], Ids]]] = [
+            (temperature == 0, self._greedy),
+            ((temperature > 0) & ~filtered, self._draw_from_all),
+            ((temperature > 0) & filtered, self._draw_from_candidates),
+        ]
+        tokens = np.empty(len(rows), np.int64)
+        for members, draw in kinds:
+            indices = np.flatnonzero(members)
+            if len(indices) == 0:
+                continue
+            part = logits if len(indices) == len(rows) else logits[torch.from_numpy(indices)]
+            tokens[indices] = draw(
+                part, rows[indices].astype(np.int64), positions[indices].astype(np.int64)
+            )
+        return tokens
+
+    def _greedy(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
+        values, ids = logits.max(dim=-1)  # the first of equals
+        best = torch.stack((values.double(), (ids + self._offset).double()))
+        gathered = self._tp.all_gather(best).cpu().numpy()  # [ranks, 2, N]
+        winner = gathered[:, 0].argmax(axis=0)  # the first of equals
+        chosen: Ids = gathered[winner, 1, np.arange(len(rows))].astype(np.int64)
+        return chosen
+
+    def _draw_from_all(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
+        scaled = self._scale(logits, rows)
+        mass = scaled.logsumexp(dim=-1)  # [N]
+        masses = self._tp.all_gather(mass).cpu().numpy()  # [ranks, N]
+        shares = np.exp(masses - masses.max(axis=0))
+        cumulative = np.cumsum(shares, axis=0) / shares.sum(axis=0)
+        draws = self._draws(rows, positions)
+        owner = np.minimum((cumulative <= draws).sum(axis=0), len(masses) - 1)
+        n = np.arange(len(rows))
+        before = np.where(owner > 0, cumulative[owner - 1, n], 0.0)
+        inside = (draws - before) / (cumulative[owner, n] - before)
+
+        mine = np.flatnonzero(owner == self._tp.rank)
+        tokens = torch.zeros(len(rows), dtype=torch.int64)
+        if len(mine):
+            index = torch.from_numpy(mine).to(scaled.device)
+            weights = (scaled[index] - mass[index, None]).double().exp_().cumsum_(dim=-1)
+            targets = torch.from_numpy(inside[mine]).to(weights)[:, None] * weights[:, -1:]
+            places = torch.searchsorted(weights, targets, right=True).squeeze(1)
+            tokens[mine] = places.clamp_(max=weights.shape[1] - 1).cpu() + self._offset
+        chosen: Ids = self._tp.all_gather(tokens).numpy()[owner, n]
+        return chosen
+
+    def _draw_from_candidates(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
+        scaled = self._scale(logits, rows)
+        top_k = self._top_k[rows]
+        wanted = int(top_k.max()) if (top_k > 0).all() else MAX_CANDIDATES
+        count = min(wanted, MAX_CANDIDATES, sum(self._widths))
+        values, ids, total = self._gather_candidates(scaled, count)
+        draws = self._draws(rows, positions)
+        tokens = np.empty(len(rows), np.int64)
+        for i, row in enumerate(rows):
+            kept = self._filter(row, values[i], total[i])
+            if kept is None:
+                self.num_full_gathers += 1
+                whole = self._gather_row(scaled[i])
+                order = np.lexsort((np.arange(len(whole)), -whole))
+                kept = self._filter(row, whole[order], total[i])
+                assert kept is not None, "the whole vocabulary holds all mass"
+                tokens[i] = order[_invert(kept, draws[i])]
+            else:
+                tokens[i] = ids[i, _invert(kept, draws[i])]
+        return tokens
+
+    def _filter(self, row: int, values: Floats, total: float) -> Floats | None:
+        """Return the weights of the kept candidates; None if some may be missing.
+
+        values: scaled logits, descending. total: logsumexp over the whole vocabulary.
+        """
+        top_k, top_p, min_p = int(self._top_k[row]), self._top_p[row], self._min_p[row]
+        is_whole = len(values) == sum(self._widths)
+        weights = np.exp(values - total)
+        if top_k:
+            if top_k > len(weights) and not is_whole:
+                return None
+            weights = weights[:top_k]
+            weights = weights / weights.sum()
+        cut_short = not top_k and not is_whole
+        keep = len(weights)
+        if top_p < 1:
+            reached = int(np.searchsorted(np.cumsum(weights), top_p, side="left"))
+            if reached < len(weights):
+                keep, cut_short = reached + 1, False
+        if min_p > 0:
+            likely = int(np.count_nonzero(weights >= min_p * weights[0]))
+            if likely < len(weights):
+                keep, cut_short = min(keep, likely), False
+        return None if cut_short else weights[:keep]
+
+    def _gather_candidates(self, scaled: Tensor, count: int) -> tuple[Floats, Ids, Floats]:
+        """Return the best `count` of all ranks in order, with ids, and the whole logsumexp.
+
+        values: [N, count] descending, ids: [N, count] ascending among equals, total: [N].
+        """
+        own = min(count, scaled.shape[1])
+        values, ids = scaled.topk(own, dim=-1)
+        _settle_ties(scaled, values, ids)
+        message = torch.full((2 * count + 1, len(scaled)), -torch.inf, dtype=torch.float64)
+        message[:own] = values.T
+        message[count : count + own] = (ids + self._offset).T
+        message[-1] = scaled.logsumexp(dim=-1)
+        gathered = self._tp.all_gather(message).numpy()  # [ranks, 2 * count + 1, N]
+        everything = gathered[:, :count].reshape(-1, len(scaled)).T  # [N, ranks * count]
+        with np.errstate(invalid="ignore"):  # absent candidates have -inf for an id
+            names = gathered[:, count:-1].reshape(-1, len(scaled)).T.astype(np.int64)
+        order = np.lexsort((names, -everything), axis=-1)[:, :count]
+        total = np.logaddexp.reduce(gathered[:, -1], axis=0)
+        values_out = np.take_along_axis(everything, order, axis=-1)
+        return values_out, np.take_along_axis(names, order, axis=-1), total
+
+    def _gather_row(self, row: Tensor) -> Floats:
+        """Return one row's scaled logits for the whole vocabulary, [V] float64."""
+        padded = torch.full((max(self._widths),), -torch.inf)
+        padded[: len(row)] = row
+        parts = self._tp.all_gather(padded).double().numpy()
+        return np.concatenate([p[:w] for p, w in zip(parts, self._widths, strict=True)])
+
+    def _scale(self, logits: Tensor, rows: Ids) -> Tensor:
+        temperature = torch.from_numpy(self._temperature[rows]).to(logits)
+        return logits / temperature[:, None]
+
+    def _draws(self, rows: Ids, positions: Ids) -> Floats:
+        return uniform(self._seed[rows], self._choice[rows], positions)
+
+
+def _invert(weights: Floats, draw: float) -> int:
+    """Where a draw in [0, 1) falls in the cumulative mass of the kept candidates."""
+    cumulative = np.cumsum(weights)
+    place = int(np.searchsorted(cumulative, draw * cumulative[-1], side="right"))
+    return min(place, len(weights) - 1)
+
+
+def _settle_ties(scaled: Tensor, values: Tensor, ids: Tensor) -> None:
+    """Where equals straddle the cut of a top-k, let the lowest ids in; `ids` is changed.
+
+    torch.topk picks any of them, and logits of bfloat16 weights are often equal.
+    """
+    last = values[:, -1:]
+    for row in torch.nonzero((scaled == last).sum(-1) > (values == last).sum(-1)).flatten():
+        tied = values[row] == last[row]
+        ids[row, tied] = torch.nonzero(scaled[row] == last[row]).flatten()[: int(tied.sum())]
