@@ -1,9 +1,12 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
-The supervisor says Attach, Detach, Drain and Stop; the child says Progress, Ready, Failed, Serving.
-Packets keep their borders, carry descriptors, and end-of-file tells a child that the supervisor
-is gone.
+The supervisor says Form, Attach, Detach, Drain and Stop; the child says Progress, Ready, Failed,
+Serving. Packets keep their borders, carry descriptors, and end-of-file tells a child that the
+supervisor is gone.
 
+    Form to a rank of T carries exchange: memory, T - 1 bells out, T - 1 bells in;
+                                step ring: memory, then the lead T - 1 doorbells and T - 1 spaces,
+                                a follower its own doorbell and space
     Attach to a worker carries  request ring: memory, doorbell, space; token pipe: read end
     Attach to a lead carries    request ring: memory, doorbell, space; token pipe: write end
 """
@@ -15,7 +18,11 @@ import msgspec
 from backend.wire.messages import Failed, Ready
 
 MAX_PACKET_BYTES = 1 << 16
-ATTACH_FDS = 4
+MAX_FDS = 253  # the kernel's SCM_MAX_FD
+
+
+class Form(msgspec.Struct, frozen=True, array_like=True, tag="form"):
+    """What connects a rank to the others of its group. Not sent to a group of one."""
 
 
 class Attach(msgspec.Struct, frozen=True, array_like=True, tag="attach"):
@@ -58,7 +65,7 @@ class Serving(msgspec.Struct, frozen=True, array_like=True, tag="serving"):
     worker: int
 
 
-ToChild = Attach | Detach | Drain | Stop
+ToChild = Form | Attach | Detach | Drain | Stop
 ToSupervisor = Progress | Ready | Failed | Serving
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -127,7 +134,7 @@ class ChildLine:
 
         The caller owns the descriptors. Raises ControlClosed.
         """
-        packet, fds = _receive(self._sock, ATTACH_FDS)
+        packet, fds = _receive(self._sock, MAX_FDS)
         return None if packet is None else (_decode_to_child(packet), fds)
 
 

@@ -43,6 +43,10 @@ class RingFds:
     def all(self) -> tuple[int, ...]:
         return (self.memory, *self.doorbells, *self.spaces)
 
+    def view(self, reader: int) -> tuple[int, int, int]:
+        """What one reader needs: memory, doorbell, space."""
+        return self.memory, self.doorbells[reader], self.spaces[reader]
+
     def close(self) -> None:
         for fd in self.all():
             os.close(fd)

@@ -1,0 +1,220 @@
+"""Rank 0 of a group: the scheduler's owner, the only one that talks to workers.
+
+Between steps it drains its request rings; then it plans, publishes the plan to the followers, runs
+it as they do, and sends every worker one frame of tokens. It never waits for a slow reader.
+"""
+
+import select
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from backend.block_pool import BlockPool
+from backend.scheduler import Scheduler
+from backend.sequence import Sequence
+from backend.settings import EngineSettings
+from backend.wire import messages
+from backend.wire.control import Attach, ChildLine, Detach, Stop
+from backend.wire.messages import (
+    Abort,
+    FinishReason,
+    Ready,
+    SeqOutput,
+    StepOutput,
+    StepTimings,
+    Submit,
+)
+from backend.wire.pipe import PipeBroken, PipeWriter
+from backend.wire.ring import RingCorrupt, RingReader, RingWriter
+
+if TYPE_CHECKING:
+    from backend.engine import Engine
+    from backend.model_runner import StepResult
+
+
+@dataclass(slots=True)
+class _Channel:
+    """What connects the lead to one life of a worker."""
+
+    epoch: int
+    ring: RingReader
+    pipe: PipeWriter
+
+    def close(self) -> None:
+        self.ring.close()
+        self.pipe.close()
+
+
+class Lead:
+    """Rank 0: the scheduler's owner, the only one that talks to workers."""
+
+    def __init__(
+        self,
+        replica: int,
+        settings: EngineSettings,
+        engine: "Engine",
+        line: ChildLine,
+        steps: RingWriter | None,
+    ) -> None:
+        """steps: the ring to the followers; None for a group of one."""
+        self._replica = replica
+        self._block_size = settings.block_size
+        self._engine = engine
+        self._line = line
+        self._steps = steps
+        self._scheduler = Scheduler(
+            BlockPool(engine.num_blocks, settings.block_size),
+            max_num_seqs=settings.max_num_seqs,
+            max_num_batched_tokens=engine.token_budget,
+            max_model_len=engine.max_model_len,
+            eos_token_ids=engine.config.eos_token_ids,
+            prefix_caching=settings.prefix_caching,
+        )
+        self._channels: dict[int, _Channel] = {}
+        self._stopped = False
+        self._full_gathers_sent = 0
+
+    def announce(self, epoch: int, weight_bytes: list[int], replicated_bytes: int) -> None:
+        """Tell the supervisor that the whole group is loaded."""
+        engine = self._engine
+        self._ready = Ready(
+            self._replica,
+            epoch,
+            str(engine.device),
+            engine.dtype,
+            engine.max_model_len,
+            engine.num_blocks * self._block_size,
+            self._block_size,
+            weight_bytes,
+            replicated_bytes,
+            self._scheduler.credit,
+        )
+        self._line.send(self._ready)
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        while not self._stopped:
+            self._receive()
+            started = time.monotonic()
+            plan = self._scheduler.schedule()
+            if plan is None:
+                continue
+            if self._steps is not None and not self._steps.write(plan.to_bytes()):
+                # A follower is in this step or the last, so two plans at most are unread.
+                raise RuntimeError("the followers do not read their plans")
+            planned = time.monotonic()
+            result = self._engine.runner.run(plan)
+            outputs = self._scheduler.commit(plan, result.token_ids.tolist())
+            self._send(plan.step, outputs, planned - started, result)
+
+    # what comes in
+
+    def _receive(self) -> None:
+        """Take what has arrived; sleep until something does when there is nothing to run."""
+        poll = select.poll()
+        poll.register(self._line, select.POLLIN)
+        for channel in self._channels.values():
+            poll.register(channel.ring, select.POLLIN)
+            if channel.pipe.has_backlog:
+                poll.register(channel.pipe, select.POLLOUT)
+        ready = poll.poll(0 if self._scheduler.has_work else None)
+        if not ready:
+            return
+        while (packet := self._line.receive()) is not None:
+            self._obey(*packet)
+        for worker, channel in list(self._channels.items()):
+            try:
+                channel.pipe.flush()
+                for record in channel.ring.read():
+                    self._take(worker, record)
+            except PipeBroken:
+                self._drop(worker)
+
+    def _obey(self, message: object, fds: list[int]) -> None:
+        match message:
+            case Attach(worker=worker, epoch=epoch):
+                self._drop(worker)
+                memory, doorbell, space, pipe = fds
+                ring = RingReader(memory, doorbell, space, epoch=epoch)
+                self._channels[worker] = _Channel(epoch, ring, PipeWriter(pipe))
+                ready = msgspec.structs.replace(
+                    self._ready, epoch=epoch, credit=self._scheduler.credit
+                )
+                self._channels[worker].pipe.write(messages.encode(ready))
+            case Detach(worker=worker, epoch=epoch):
+                if worker in self._channels and self._channels[worker].epoch == epoch:
+                    self._drop(worker)
+            case Stop():
+                self._stopped = True
+
+    def _drop(self, worker: int) -> None:
+        """Forget a worker that is gone, and its sequences."""
+        self._scheduler.abort_worker(worker)
+        if (channel := self._channels.pop(worker, None)) is not None:
+            channel.close()
+
+    def _take(self, worker: int, record: bytes) -> None:
+        try:
+            message = messages.decode_request(record)
+        except msgspec.MsgspecError as error:
+            raise RingCorrupt(f"worker {worker} sent what is not a request: {error}") from error
+        if isinstance(message, Abort):
+            self._scheduler.abort((worker, message.seq_id))
+        else:
+            self._admit(worker, message)
+
+    def _admit(self, worker: int, submit: Submit) -> None:
+        seq = Sequence(
+            (worker, submit.seq_id),
+            submit.prompt_ids + submit.output_ids,
+            len(submit.prompt_ids),
+            submit.params,
+            submit.cache_salt,
+        )
+        try:
+            self._scheduler.add(seq)
+        except ValueError as error:
+            refusal = SeqOutput(submit.seq_id, [], FinishReason.ERROR, error=str(error))
+            self._send_to(worker, self._frame(0, [refusal], StepTimings()))
+
+    # what goes out
+
+    def _send(
+        self,
+        step: int,
+        outputs: list[tuple[int, SeqOutput]],
+        schedule_s: float,
+        result: "StepResult",
+    ) -> None:
+        """Send each worker its part of a step as one frame."""
+        parts: dict[int, list[SeqOutput]] = {}
+        for worker, output in outputs:
+            parts.setdefault(worker, []).append(output)
+        timings = StepTimings(schedule_s, result.forward_s, result.sample_s)
+        for worker, part in parts.items():
+            self._send_to(worker, self._frame(step, part, timings))
+
+    def _frame(self, step: int, outputs: list[SeqOutput], timings: StepTimings) -> bytes:
+        scheduler = self._scheduler
+        gathers = self._engine.runner.num_full_gathers
+        news, self._full_gathers_sent = gathers - self._full_gathers_sent, gathers
+        return messages.encode(
+            StepOutput(
+                step,
+                outputs,
+                timings,
+                scheduler.credit,
+                scheduler.num_running,
+                scheduler.num_waiting,
+                scheduler.pool.num_free,
+                news,
+            )
+        )
+
+    def _send_to(self, worker: int, frame: bytes) -> None:
+        try:
+            self._channels[worker].pipe.write(frame)
+        except PipeBroken:
+            self._drop(worker)

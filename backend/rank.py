@@ -1,0 +1,150 @@
+"""A rank process: how it starts, and what a follower does. Rank 0 is in lead.py.
+
+An idle rank sleeps in poll(). Any exit of a rank, whatever its code, is the end of its group; the
+supervisor sees to that.
+"""
+
+import contextlib
+import os
+import select
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, NoReturn
+
+from backend.config import ModelError
+from backend.exchange import ExchangeFds
+from backend.lead import Lead
+from backend.replica import RankSpawn
+from backend.settings import EngineSettings
+from backend.step import PlanCorrupt, StepPlan
+from backend.wire.child import Birth
+from backend.wire.control import ChildLine, ControlClosed, Form, Progress, Stop
+from backend.wire.messages import Failed
+from backend.wire.ring import RingFds, RingReader, RingWriter
+
+if TYPE_CHECKING:
+    from backend.engine import Engine
+
+# Progress lines a second are for eyes; more would only cost packets.
+PROGRESS_INTERVAL_S = 0.2
+
+
+def rank_main(birth: Birth, spawn: RankSpawn) -> None:
+    """Entry point of a spawned rank; returns when told to stop."""
+    line = birth.begin()
+    _prepare_threads(spawn.settings)
+    try:
+        _serve(spawn, line)
+    except ControlClosed:
+        return  # the supervisor is gone, and so is everyone to report to
+    except ModelError as error:
+        _fail(line, spawn.rank, str(error))
+    except Exception as error:
+        traceback.print_exc()
+        _fail(line, spawn.rank, f"{type(error).__name__}: {error}")
+
+
+def _fail(line: ChildLine, rank: int, message: str) -> NoReturn:
+    with contextlib.suppress(ControlClosed):
+        line.send(Failed(rank, message))
+    sys.exit(1)
+
+
+def _prepare_threads(settings: EngineSettings) -> None:
+    """Set what the OpenMP runtime reads when torch loads it."""
+    # Spinning threads would take the cores from the other ranks and the gateway.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ["OMP_NUM_THREADS"] = str(num_threads(settings))
+
+
+def num_threads(settings: EngineSettings) -> int:
+    """Threads a rank computes with: the cores, shared out over all ranks."""
+    return settings.threads or max(1, len(os.sched_getaffinity(0)) // (settings.tp * settings.dp))
+
+
+def _serve(spawn: RankSpawn, line: ChildLine) -> None:
+    # torch.multiprocessing before anything else of torch: it installs torch's own reducers.
+    import torch.multiprocessing
+
+    from backend.engine import build_engine
+    from backend.parallel import TensorParallel
+
+    torch.set_num_threads(num_threads(spawn.settings))
+    size = spawn.settings.tp
+    exchange, step_fds = _form(line, size) if size > 1 else (None, ())
+    tp = TensorParallel(spawn.rank, size, exchange)
+    engine = build_engine(spawn.settings, tp, _Reporter(line, spawn.rank))
+    sizes = torch.tensor([engine.model.weight_bytes, engine.model.replicated_bytes])
+    weight_bytes, replicated_bytes = tp.all_gather(sizes).T.tolist()
+    if spawn.rank > 0:
+        memory, doorbell, space = step_fds
+        Follower(engine, RingReader(memory, doorbell, space, epoch=spawn.epoch), line).run()
+        return
+    memory, *bells = step_fds or (-1,)
+    fds = RingFds(memory, tuple(bells[: size - 1]), tuple(bells[size - 1 :]))
+    steps = RingWriter(fds, epoch=spawn.epoch) if size > 1 else None
+    lead = Lead(spawn.replica, spawn.settings, engine, line, steps)
+    lead.announce(spawn.epoch, weight_bytes, replicated_bytes[0])
+    lead.run()
+
+
+def _form(line: ChildLine, size: int) -> tuple[ExchangeFds, tuple[int, ...]]:
+    """Wait for what connects this rank with the others: exchange and step ring."""
+    poll = select.poll()
+    poll.register(line, select.POLLIN)
+    while (packet := line.receive()) is None:
+        poll.poll()
+    message, fds = packet
+    if not isinstance(message, Form):
+        raise ControlClosed("told to stop before the group was formed")
+    others = size - 1
+    exchange = ExchangeFds(
+        fds[0], tuple(fds[1 : 1 + others]), tuple(fds[1 + others : 1 + 2 * others])
+    )
+    return exchange, tuple(fds[1 + 2 * others :])
+
+
+class _Reporter:
+    """Passes start-up progress on, a few times a second."""
+
+    def __init__(self, line: ChildLine, rank: int) -> None:
+        self._line = line
+        self._rank = rank
+        self._phase = ""
+        self._next = 0.0
+
+    def __call__(self, phase: str, fraction: float) -> None:
+        now = time.monotonic()
+        if phase != self._phase or fraction >= 1 or now >= self._next:
+            self._phase, self._next = phase, now + PROGRESS_INTERVAL_S
+            self._line.send(Progress(self._rank, phase, fraction))
+
+
+class Follower:
+    """Runs the plans it is sent, in order, each once."""
+
+    def __init__(self, engine: "Engine", ring: RingReader, line: ChildLine) -> None:
+        self._engine = engine
+        self._ring = ring
+        self._line = line
+        self._step = 0
+
+    def run(self) -> None:
+        """Return when told to stop. Raises RingCorrupt and PlanCorrupt."""
+        poll = select.poll()
+        poll.register(self._ring, select.POLLIN)
+        poll.register(self._line, select.POLLIN)
+        while True:
+            poll.poll()
+            for record in self._ring.read():
+                self._follow(StepPlan.from_bytes(record))
+            while (packet := self._line.receive()) is not None:
+                if isinstance(packet[0], Stop):
+                    return
+
+    def _follow(self, plan: StepPlan) -> None:
+        self._step += 1
+        if plan.step != self._step:
+            raise PlanCorrupt(f"step {plan.step} came where {self._step} was due")
+        self._engine.runner.run(plan)

@@ -1,0 +1,123 @@
+"""One life of one group of tensor-parallel ranks: spawn, attach, stop. Knows no torch.
+
+The spawn context is the standard library's, the very object torch.multiprocessing hands out; a
+rank imports torch, this process never does.
+"""
+
+import os
+from dataclasses import dataclass
+
+from backend.config import ModelConfig
+from backend.exchange import Exchange
+from backend.settings import EngineSettings
+from backend.shard import split_model
+from backend.wire.child import Child
+from backend.wire.control import Attach, ControlClosed, Detach, Form, Stop
+from backend.wire.pipe import create_pipe
+from backend.wire.ring import RingFds, create_ring
+
+# 4 MiB: a hundred prompts of 8,192 tokens, five bytes each at most.
+REQUEST_RING_BYTES = 4 << 20
+# A plan of 128 sequences of 128k tokens in blocks of 32 is 2 MiB; two can be under way.
+STEP_RING_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFds:
+    """A new request ring and token pipe, before its two ends are sent away."""
+
+    ring: RingFds
+    pipe_read: int
+    pipe_write: int
+
+    @property
+    def worker_end(self) -> tuple[int, ...]:
+        return (*self.ring.all(), self.pipe_read)
+
+    @property
+    def lead_end(self) -> tuple[int, ...]:
+        return (*self.ring.all(), self.pipe_write)
+
+    def close(self) -> None:
+        """Drop the supervisor's copies, so that each end sees the other's death."""
+        self.ring.close()
+        os.close(self.pipe_read)
+        os.close(self.pipe_write)
+
+
+def create_channel() -> ChannelFds:
+    """Make what connects one life of a worker with one life of a group."""
+    return ChannelFds(create_ring(REQUEST_RING_BYTES), *create_pipe())
+
+
+@dataclass(frozen=True, slots=True)
+class RankSpawn:
+    """What a rank is told at spawn."""
+
+    replica: int
+    rank: int
+    epoch: int
+    settings: EngineSettings
+
+
+def check_split(config: ModelConfig, tp: int) -> None:
+    """Raise ModelError if the model cannot be shared out over `tp` ranks."""
+    split_model(config, tp)
+
+
+class Replica:
+    """The ranks of a group and their lines. It lives and dies as one."""
+
+    def __init__(self, replica: int, epoch: int, settings: EngineSettings) -> None:
+        self.replica = replica
+        self.epoch = epoch
+        self.ranks = [
+            Child(
+                f"rank {replica}.{rank}",
+                "backend.rank:rank_main",
+                RankSpawn(replica, rank, epoch, settings),
+            )
+            for rank in range(settings.tp)
+        ]
+        if settings.tp > 1:
+            self._form()
+
+    def _form(self) -> None:
+        """Connect the ranks with each other, and keep no copy of what connects them."""
+        size = len(self.ranks)
+        exchange = Exchange(size)
+        steps = create_ring(STEP_RING_BYTES, size - 1)
+        for rank, child in enumerate(self.ranks):
+            mine = steps.all() if rank == 0 else steps.view(rank - 1)
+            try:
+                child.line.send(Form(), (*exchange.view(rank).all(), *mine))
+            except ControlClosed:
+                pass  # it is dead already, which its pidfd tells
+        exchange.close()
+        steps.close()
+
+    def attach(self, worker: int, epoch: int, channel: ChannelFds) -> None:
+        """Connect the lead with a worker. Raises ControlClosed."""
+        self.ranks[0].line.send(Attach(worker, self.replica, epoch), channel.lead_end)
+
+    def detach(self, worker: int, epoch: int) -> None:
+        """Tell the lead that a worker is gone. Raises ControlClosed."""
+        self.ranks[0].line.send(Detach(worker, self.replica, epoch))
+
+    def stop(self) -> None:
+        """Ask every rank to exit; those that cannot hear are killed."""
+        for child in self.ranks:
+            try:
+                child.line.send(Stop())
+            except ControlClosed:
+                child.kill()
+
+    def kill(self) -> None:
+        """End every rank, whatever it is doing."""
+        for child in self.ranks:
+            child.kill()
+
+    def close(self) -> None:
+        """Reap the ranks. They must be dead or dying."""
+        for child in self.ranks:
+            child.close()

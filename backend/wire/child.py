@@ -1,0 +1,95 @@
+"""A spawned child, seen from both sides: how it is born, told things, watched and killed."""
+
+import multiprocessing
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing.connection import Connection
+from typing import Any
+
+from setproctitle import setproctitle
+
+from backend.wire.control import ChildLine, SupervisorLine, create_control
+from backend.wire.lifeline import ignore_terminal_signals, tie_to_parent
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What every child is given at spawn."""
+
+    control: socket.socket
+    death: Connection
+    parent_pid: int
+    title: str
+
+    def begin(self) -> ChildLine:
+        """Tie this process to its supervisor and name it. Call first thing in the child."""
+        tie_to_parent(self.death.fileno(), self.parent_pid)
+        ignore_terminal_signals()
+        setproctitle(f"unisono: {self.title}")
+        return ChildLine(self.control)
+
+
+class Child:
+    """The supervisor's side of one life of a child. Spawn from the main thread only: the
+    parent-death signal follows the thread."""
+
+    def __init__(self, title: str, entry: str, *args: Any) -> None:
+        """Start `entry`, a "module:function", in a fresh interpreter, as function(birth, *args).
+
+        By name, so that the supervisor need not import what its children do.
+        """
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = create_control()
+        death_read, self._death_write = context.Pipe(duplex=False)
+        birth = Birth(theirs, death_read, os.getpid(), title)
+        self.title = title
+        self.line = SupervisorLine(ours)
+        self._process = context.Process(target=_enter, args=(entry, birth, *args), name=title)
+        self._process.start()
+        theirs.close()
+        death_read.close()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+        self.pidfd = os.pidfd_open(self.pid)
+
+    @property
+    def exit_text(self) -> str:
+        """How it ended, for a person; only once it has."""
+        code = self._process.exitcode
+        if code is None:
+            return "still runs"
+        return f"exited with status {code}" if code >= 0 else f"killed by {_signal_name(-code)}"
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
+
+    def kill(self) -> None:
+        """Send SIGKILL to this very process, never to another that got its number."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def close(self) -> None:
+        """Reap it and release its descriptors. It must be dead or dying."""
+        self._process.join()
+        self._process.close()
+        self.line.close()
+        self._death_write.close()
+        os.close(self.pidfd)
+
+
+def _enter(entry: str, birth: Birth, *args: Any) -> None:
+    module, _, function = entry.partition(":")
+    getattr(import_module(module), function)(birth, *args)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
