@@ -1,0 +1,30 @@
+"""What every tokenizer file comes down to, whatever its format.
+
+Owns the shape that the loaders of this package fill and the error they raise. Knows nothing of
+files, requests or incremental decoding. Read by `gateway/tokenizer.py` only.
+"""
+
+from dataclasses import dataclass
+
+import tokenizers
+
+
+class TokenizerError(ValueError):
+    """A tokenizer file that cannot be used, or text that cannot be encoded; one line, for users."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The `tokenizers` object that splits text, and what the model's files say beside it.
+
+    backend: encodes without adding anything; prefix_ids and suffix_ids are what the model wants
+    around a prompt (begin- and end-of-sequence ids, mostly).
+    eos_token_ids: every id after which a model of this vocabulary has nothing more to say.
+    """
+
+    backend: tokenizers.Tokenizer
+    bos_token_id: int | None
+    eos_token_ids: tuple[int, ...]
+    prefix_ids: tuple[int, ...]
+    suffix_ids: tuple[int, ...]
+    chat_template: str | None
