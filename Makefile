@@ -1,0 +1,50 @@
+# Thin names for what README says. Everything is installed into .venv, from pinned versions.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check install --constraint deploy/constraints.txt
+DEFAULT_MARKS := not slow and not gpu
+
+.PHONY: help serve test test-long lint format clean
+
+help:
+	@echo 'make serve [ARGS="--port 9000"]   serve the default model, or the one ARGS names'
+	@echo 'make test                         lint, types, tests with real processes'
+	@echo 'make test-long                    the same and the slow tests'
+	@echo 'make lint | format | clean'
+
+# exec: signals reach the server itself, not a shell in between.
+serve: .venv/.serve
+	@exec $(BIN)/unisono serve $(ARGS)
+
+test: lint
+	$(BIN)/pytest -m '$(DEFAULT_MARKS)'
+
+test-long: lint
+	$(BIN)/pytest -m 'not gpu'
+
+lint: .venv/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: .venv/.test
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# Stamps: written last, so that an interrupted installation is resumed by the next call.
+.venv/.python:
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.serve: pyproject.toml deploy/constraints.txt | .venv/.python
+	$(PIP) --editable .
+	@touch $@
+
+.venv/.test: .venv/.serve
+	$(PIP) --editable '.[test]'
+	@touch $@

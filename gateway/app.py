@@ -1,0 +1,148 @@
+"""The ASGI application: routes, and what every exchange is owed whatever happens inside.
+
+create_app() is given a Service and knows no server. Middleware is pure ASGI. Called by the worker.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.endpoints.completions import create_completion
+from gateway.endpoints.health import livez, readyz, version
+from gateway.endpoints.models import list_models, retrieve_model
+from gateway.errors import ApiError, error_response
+from gateway.service import Service
+
+logger = logging.getLogger(__name__)
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def create_app(service: Service) -> ASGIApp:
+    """Build the application that serves `service`."""
+    app = Starlette(
+        routes=[
+            Route("/v1/completions", create_completion, methods=["POST"]),
+            Route("/v1/models", list_models, methods=["GET"]),
+            Route("/v1/models/{name:path}", retrieve_model, methods=["GET"]),
+            Route("/livez", livez, methods=["GET"]),
+            Route("/readyz", readyz, methods=["GET"]),
+            Route("/health", readyz, methods=["GET"]),
+            Route("/version", version, methods=["GET"]),
+        ],
+        middleware=[Middleware(Envelope, drain_timeout_s=service.limits.drain_timeout_s)],
+        exception_handlers={ApiError: _on_api_error, HTTPException: _on_http_exception},
+    )
+    # A redirect would be built from the Host header, which is the client's to choose.
+    app.router.redirect_slashes = False
+    app.state.service = service
+    return app
+
+
+class Envelope:
+    """Gives every exchange an id, an answer in OpenAI's shape, and a body read to its end."""
+
+    def __init__(self, app: ASGIApp, drain_timeout_s: float) -> None:
+        self._app = app
+        self._drain_timeout_s = drain_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one exchange; other scopes pass through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send, self._drain_timeout_s)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            pass  # nobody is there to be answered
+        except Exception:
+            logger.exception("request_id=%s path=%r failed", exchange.request_id, scope["path"])
+            if not exchange.is_started:
+                error = ApiError(500, "The server failed on this request.", code="internal_error")
+                await error_response(error)(scope, exchange.receive, exchange.send)
+        finally:
+            exchange.close()
+
+
+class _Exchange:
+    """One request and its response, as they pass.
+
+    An answer that comes before the end of the body must still read it: Hypercorn 0.18 queues ten
+    pieces of a body and then blocks, so the answer's own end would wait for ever; and a connection
+    closed on unread bytes is reset, which can cost the client the answer.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, drain_timeout_s: float) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.request_id = _request_id(headers.get(b"x-request-id", b""))
+        self.is_started = False
+        self._receive = receive
+        self._send = send
+        self._drain_timeout_s = drain_timeout_s
+        self._drain: asyncio.Task[None] | None = None
+        self._is_body_read = (
+            b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0"
+        )
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            self._is_body_read = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        if not self.is_started:
+            self.is_started = True
+            message = self._with_headers(message)
+            if not self._is_body_read:
+                self._drain = asyncio.create_task(self._read_rest())
+        elif self._drain is not None and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await asyncio.wait((self._drain,), timeout=self._drain_timeout_s)
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await self._send(message)
+
+    def close(self) -> None:
+        if self._drain is not None:
+            self._drain.cancel()
+
+    def _with_headers(self, message: Message) -> Message:
+        headers = [*message["headers"], (b"x-request-id", self.request_id.encode())]
+        if not self._is_body_read:
+            headers.append((b"connection", b"close"))
+        return {**message, "headers": headers}
+
+    async def _read_rest(self) -> None:
+        while not self._is_body_read:
+            await self.receive()
+
+
+def _request_id(given: bytes) -> str:
+    text = given.decode("latin-1")
+    return text if REQUEST_ID.fullmatch(text) else f"req-{secrets.token_hex(16)}"
+
+
+async def _on_api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error_response(error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    what = f"{request.method} {request.scope['path']}"
+    known = {
+        404: ApiError(404, f"Unknown URL: {what}.", code="unknown_url"),
+        405: ApiError(405, f"Method not allowed: {what}.", code="method_not_allowed"),
+    }
+    fallback = ApiError(error.status_code, error.detail)
+    return error_response(known.get(error.status_code, fallback), dict(error.headers or {}))

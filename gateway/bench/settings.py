@@ -1,0 +1,47 @@
+"""What `unisono bench serve` can be told. Declared like the server's settings; flags only."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from backend.wire.sampling import Temperature
+
+
+class BenchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The server to load, the load, and where the figures go."""
+
+    url: Annotated[str, Meta(min_length=1, description="root of the server's URL")] = (
+        "http://127.0.0.1:8000"
+    )
+    model: Annotated[
+        str, Meta(description="model to ask for (first of /v1/models if not given)")
+    ] = ""
+    concurrency: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=4096)], ...],
+        Meta(min_length=1, description="levels: streams at once, separated by commas"),
+    ] = (1, 4, 16, 64)
+    requests: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="requests a level (0: 2 x streams, 4 at least)")
+    ] = 0
+    rounds: Annotated[
+        int, Meta(ge=1, le=100, description="passes over all levels; figures are their medians")
+    ] = 2
+    prompt_tokens: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="length of every prompt, all distinct")
+    ] = 128
+    prompt_ids: Annotated[bool, Meta(description="send prompts as token ids instead of text")] = (
+        False
+    )
+    max_tokens: Annotated[int, Meta(ge=1, le=1_000_000, description="tokens to generate")] = 128
+    ignore_eos: Annotated[
+        bool, Meta(description="ask for max-tokens even past an end of sequence")
+    ] = True
+    temperature: Annotated[Temperature, Meta(description="0 is greedy")] = 0.0
+    extra: Annotated[
+        str, Meta(description="JSON object merged into every request: '{\"top_p\": 0.9}'")
+    ] = ""
+    timeout_s: Annotated[
+        float, Meta(ge=1, le=86_400, description="a stream not done by then has failed")
+    ] = 900.0
+    json: Annotated[str, Meta(description="file that gets every figure of every round")] = ""

@@ -1,0 +1,192 @@
+"""The command line: what may be typed, and how a failure is told to who typed it.
+
+Flags are made from the settings Structs, so none is described here. Exit status 2 means that the
+command was not understood, 1 that it could not be carried out. A command's own modules are imported
+when it is chosen: `--help` answers at once.
+"""
+
+import argparse
+import shutil
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NoReturn
+
+from msgspec import inspect
+
+from gateway.bench.settings import BenchSettings
+from gateway.options import Option, SettingsError, options_of, suggestion
+from gateway.settings import setting_options
+
+_SERVE_HELP = """\
+Serve a model behind an OpenAI-compatible API until Ctrl-C or SIGTERM.
+
+MODEL is a .gguf file, a Hugging Face directory (config.json, safetensors,
+tokenizer), a hub name (org/name), or one file of a hub repository
+(org/name:file.gguf). Without it: SmolLM2-135M-Instruct, fetched once.
+"""
+_SERVE_END = """\
+Every flag may also be set as a variable (--max-num-seqs: UNISONO_MAX_NUM_SEQS)
+or in a TOML file (--config FILE; tables [server] and [engine], key
+max_num_seqs). Flags win over variables, variables over the file.
+"""
+_BENCH_HELP = """\
+Load a running OpenAI-compatible server, ours or another, and print a table of
+throughput, time to the first token (TTFT) and gaps between tokens (ITL).
+Exits with 1 if any request failed.
+"""
+# Defaults that say nothing by themselves; a description tells what such a 0 means.
+_SILENT_DEFAULTS = ("", (), 0)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Carry out one command line and return the exit status.
+
+    Raises SystemExit where argparse or a command ends early, with the status to exit with.
+    """
+    parser = _parser()
+    arguments, unknown = parser.parse_known_args(argv)
+    given = vars(arguments)
+    command: _Parser = given.pop("command")
+    config: Path | None = given.pop("config", None)
+    if unknown:
+        command.error(_unknown(unknown[0], command))
+    try:
+        match command.prog:
+            case "unisono serve":
+                from gateway.commands import serve
+
+                return serve.run(given, config)
+            case "unisono bench serve":
+                from gateway.commands import bench
+
+                return bench.run(given)
+            case _:
+                command.print_help()
+                return 2
+    except SettingsError as error:
+        command.error(str(error))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a mistake is answered in two lines instead of with all of the usage."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            **options,
+            formatter_class=_Formatter,
+            allow_abbrev=False,
+            # What is not given is absent, so that a default never hides a variable or the file.
+            argument_default=argparse.SUPPRESS,
+        )
+        self.set_defaults(command=self)
+
+    def error(self, message: str) -> NoReturn:
+        print(f"unisono: {message}\nsee {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        width = min(shutil.get_terminal_size().columns, 100)
+        super().__init__(prog, max_help_position=30, width=width)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="unisono",
+        usage="unisono [--version] COMMAND ...",
+        description="An OpenAI-compatible server for large language models.",
+    )
+    parser.add_argument("--version", action="version", version=f"unisono {_version()}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", prog="unisono")
+    serve = commands.add_parser(
+        "serve",
+        help="serve a model",
+        usage="unisono serve [MODEL] [flags]",
+        description=_SERVE_HELP,
+        epilog=_SERVE_END,
+    )
+    _add_serve_flags(serve)
+    bench = commands.add_parser(
+        "bench",
+        help="measure a running server",
+        usage="unisono bench serve [flags]",
+        description="Measurements of Unisono and of servers like it.",
+    )
+    kinds = bench.add_subparsers(title="commands", metavar="COMMAND", prog="unisono bench")
+    bench_serve = kinds.add_parser(
+        "serve",
+        help="load a server and print throughput and latencies",
+        usage="unisono bench serve [flags]",
+        description=_BENCH_HELP,
+    )
+    _add_flags(bench_serve, options_of(BenchSettings, "load"))
+    return parser
+
+
+def _add_serve_flags(parser: _Parser) -> None:
+    options = [option for table in setting_options().values() for option in table]
+    (model,) = [option for option in options if option.name == "model"]
+    options.remove(model)
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="what to serve, as told above")
+    parser.add_argument("--config", metavar="FILE", type=Path, help="TOML file of settings")
+    _add_flags(parser, options)
+
+
+def _add_flags(parser: _Parser, options: Iterable[Option]) -> None:
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for option in options:
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        shape: dict[str, Any] = {"metavar": _metavar(option.kind)}
+        if option.is_switch:
+            shape = {"action": argparse.BooleanOptionalAction}
+        groups[option.group].add_argument(
+            option.flag, dest=option.name, help=_help(option), **shape
+        )
+
+
+def _help(option: Option) -> str:
+    default = option.default
+    if isinstance(default, bool):
+        shown = " [on]" if default else " [off]"
+    elif default in _SILENT_DEFAULTS:
+        shown = ""
+    elif isinstance(default, tuple):
+        shown = f" [{','.join(map(str, default))}]"
+    else:
+        shown = f" [{default:g}]" if isinstance(default, float) else f" [{default}]"
+    return (option.description + shown).replace("%", "%%")
+
+
+def _metavar(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.LiteralType(values=values):
+            return "{" + ",".join(map(str, values)) + "}"
+        case inspect.IntType() | inspect.FloatType():
+            return "N"
+        case inspect.VarTupleType(item_type=item):
+            name = _metavar(item.type if isinstance(item, inspect.Metadata) else item)
+            return f"{name},..."
+        case _:
+            return "TEXT"
+
+
+def _unknown(argument: str, command: _Parser) -> str:
+    flag = argument.partition("=")[0]
+    if not flag.startswith("-"):
+        return f"unexpected argument {argument}"
+    known = [name for action in command._actions for name in action.option_strings]
+    return f"there is no flag {flag}{suggestion(flag, known, '--')}"
+
+
+def _version() -> str:
+    try:
+        return metadata.version("unisono")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,43 @@
+"""`unisono serve`: finds the model, then hands everything to the supervisor.
+
+The model is resolved before a single process is spawned, so that a wrong name costs nothing.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from backend.config import ModelError
+from gateway import hub, supervisor
+from gateway.settings import Settings, load
+
+
+def run(flags: Mapping[str, object], config: Path | None) -> int:
+    """Serve until stopped; return the exit status. Raises SettingsError."""
+    settings = load(flags, os.environ, config)
+    try:
+        return supervisor.run(with_model_found(settings))
+    except (hub.ModelNotFound, ModelError) as error:
+        sys.exit(f"unisono: {error}")
+
+
+def with_model_found(settings: Settings) -> Settings:
+    """Replace the model's name by its path. Raises hub.ModelNotFound.
+
+    A hub model goes by its hub name unless told otherwise: its path ends in a hash. The token is
+    dropped: nothing after this needs the secret.
+    """
+    server, engine = settings.server, settings.engine
+    path = hub.resolve(
+        engine.model, revision=server.revision, token=server.hf_token, offline=server.offline
+    )
+    names = server.served_model_name
+    if not names and hub.is_hub_name(engine.model):
+        names = (engine.model,)
+    return Settings(
+        server=msgspec.structs.replace(server, served_model_name=names, hf_token=""),
+        engine=msgspec.structs.replace(engine, model=str(path)),
+    )

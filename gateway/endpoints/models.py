@@ -1,0 +1,28 @@
+"""GET /v1/models and /v1/models/{name}: what may stand in a request's `model`."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.body import json_response
+from gateway.errors import model_not_found
+from gateway.schema import ModelCard, ModelList
+from gateway.service import Service
+
+
+async def list_models(request: Request) -> Response:
+    """List every name that requests may use."""
+    service: Service = request.app.state.service
+    return json_response(ModelList(data=[_card(name, service) for name in service.model_names]))
+
+
+async def retrieve_model(request: Request) -> Response:
+    """Describe one name."""
+    service: Service = request.app.state.service
+    name = request.path_params["name"]
+    if name not in service.model_names:
+        raise model_not_found(name)
+    return json_response(_card(name, service))
+
+
+def _card(name: str, service: Service) -> ModelCard:
+    return ModelCard(id=name, created=service.created, max_model_len=service.pool.max_model_len)

@@ -1,0 +1,195 @@
+"""Every refusal in OpenAI's shape: `{"error": {message, type, param, code}}` and its headers.
+
+Owns ApiError and the translation of msgspec's complaints into the caller's words. Must not know
+which endpoint failed. Raised by everything that looks at a request, rendered by app.py and sse.py.
+"""
+
+import math
+import re
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+# openai-python obeys Retry-After up to 120 s and ignores anything longer.
+MAX_RETRY_AFTER_S = 60.0
+
+JSON_NAMES = {
+    "int": "an integer",
+    "float": "a number",
+    "str": "a string",
+    "bool": "a boolean",
+    "array": "an array",
+    "object": "an object",
+    "null": "null",
+}
+PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+TYPE_COMPLAINT = re.compile(r"^Expected `(?P<expected>[^`]+)`, got `(?P<actual>\w+)`")
+RANGE_COMPLAINT = re.compile(r"^Expected `(?P<type>int|float)` (?P<side>[<>]=) (?P<bound>\S+)")
+LENGTH_COMPLAINT = re.compile(
+    r"^Expected `(?P<type>str|array)` of length (?P<side>[<>]=) (?P<bound>\d+)"
+)
+MISSING_COMPLAINT = re.compile(r"^Object missing required field `(?P<name>\w+)`")
+
+
+class ErrorDetail(msgspec.Struct, frozen=True):
+    """OpenAI's error object. All four keys are always there."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """The body of every answer that is not a success, and of an error event in a stream."""
+
+    error: ErrorDetail
+
+
+class ApiError(Exception):
+    """A request that cannot be served, said in the words of whoever sent it.
+
+    param names the field at fault; code is for programs. retry_after_s counts for 429 and 503.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float = 1.0,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+    @property
+    def type(self) -> str:
+        """OpenAI's coarse class of the error, which follows from the status."""
+        if self.status == 429:
+            return "rate_limit_error"
+        return "server_error" if self.status >= 500 else "invalid_request_error"
+
+    def body(self) -> bytes:
+        """Encode the error object."""
+        return msgspec.json.encode(
+            ErrorBody(ErrorDetail(self.message, self.type, self.param, self.code))
+        )
+
+    def headers(self) -> dict[str, str]:
+        """Tell clients whether, and after how long, the same request is worth sending again."""
+        if self.status in (429, 503):
+            delay_s = min(max(self.retry_after_s, 0.0), MAX_RETRY_AFTER_S)
+            return {
+                "retry-after": str(max(1, math.ceil(delay_s))),
+                "retry-after-ms": str(max(1, round(delay_s * 1000))),
+            }
+        if self.status < 500 and self.status not in (408, 409):
+            return {"x-should-retry": "false"}
+        return {}
+
+
+def invalid(message: str, param: str | None, code: str = "invalid_value") -> ApiError:
+    """Build the 400 for a field whose value cannot be used."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def model_not_found(model: str) -> ApiError:
+    """Build the 404 for a name that is not served."""
+    return ApiError(
+        404, f"The model '{model}' does not exist.", param="model", code="model_not_found"
+    )
+
+
+def error_response(error: ApiError, headers: dict[str, str] | None = None) -> Response:
+    """Render an ApiError, with `headers` on top of its own."""
+    return Response(
+        error.body(),
+        error.status,
+        headers={**error.headers(), **(headers or {})},
+        media_type="application/json",
+    )
+
+
+def from_decode_error(error: msgspec.DecodeError | UnicodeDecodeError, body: bytes) -> ApiError:
+    """Turn a refusal of msgspec's into a 400 that names the field and what was sent."""
+    if isinstance(error, UnicodeDecodeError):
+        return invalid("The request body is not valid UTF-8.", None, "invalid_json")
+    complaint = str(error)
+    if not isinstance(error, msgspec.ValidationError):
+        reason = complaint.removeprefix("JSON is malformed: ")
+        return invalid(f"The request body is not valid JSON: {reason}.", None, "invalid_json")
+    match = PATH.search(complaint)
+    path = match["path"] if match else ""
+    return _from_complaint(PATH.sub("", complaint), path.removeprefix("."), body)
+
+
+def _from_complaint(complaint: str, path: str, body: bytes) -> ApiError:
+    param = path.partition("[")[0] or None  # `stop[1]` is a fault of `stop`
+    where = f"'{path}'" if path else "the request body"
+    if match := MISSING_COMPLAINT.match(complaint):
+        name = f"{path}.{match['name']}" if path else match["name"]
+        message = f"Missing required parameter: '{name}'."
+        return invalid(message, name, "missing_required_parameter")
+    if match := TYPE_COMPLAINT.match(complaint):
+        expected, actual = _expected(match["expected"]), _article(match["actual"])
+        if match["actual"] == "float":
+            actual = "a decimal number"
+        message = f"Invalid type for {where}: expected {expected}, but got {actual} instead."
+        return invalid(message, param, "invalid_type")
+    if match := RANGE_COMPLAINT.match(complaint):
+        kind = "integer" if match["type"] == "int" else "decimal"
+        side, bound = match["side"], match["bound"].removesuffix(".0")
+        words, code = (
+            ("above maximum", "above_max") if side == "<=" else ("below minimum", "below_min")
+        )
+        message = (
+            f"Invalid {where}: {kind} {words} value. Expected a value {side} {bound}, "
+            f"but got {_shortened(_value_at(body, path))} instead."
+        )
+        return invalid(message, param, f"{kind}_{code}_value")
+    if match := LENGTH_COMPLAINT.match(complaint):
+        return _from_length(match, where, param, _value_at(body, path))
+    return invalid(f"Invalid {where}: {complaint}.", param)
+
+
+def _from_length(match: re.Match[str], where: str, param: str | None, value: Any) -> ApiError:
+    kind = "string" if match["type"] == "str" else "array"
+    if not value:
+        return invalid(f"Invalid {where}: the {kind} is empty.", param, f"empty_{kind}")
+    words, code = ("long", "above_max") if match["side"] == "<=" else ("short", "below_min")
+    limit = "at most" if match["side"] == "<=" else "at least"
+    unit = "characters" if kind == "string" else "elements"
+    message = (
+        f"Invalid {where}: {kind} too {words}. Expected {limit} {match['bound']} {unit}, "
+        f"but got {len(value)} instead."
+    )
+    return invalid(message, param, f"{kind}_{code}_length")
+
+
+def _expected(types: str) -> str:
+    names = [_article(name) for name in types.split(" | ") if name != "null"]
+    return " or ".join(names)
+
+
+def _article(name: str) -> str:
+    return JSON_NAMES.get(name, name)
+
+
+def _value_at(body: bytes, path: str) -> Any:
+    """Look up what was really sent; msgspec's message has only what was expected."""
+    value = msgspec.json.decode(body)
+    for key in re.findall(r"[^.\[\]]+", path):
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return value
+
+
+def _shortened(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."

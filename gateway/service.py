@@ -1,0 +1,51 @@
+"""What the endpoints are given: names, tokenizer, pool and limits, in one frozen object.
+
+Built once by the worker before its first request, and handed to create_app(). Holds no state of its
+own and knows nothing of HTTP; whatever changes while serving lives in the pool.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.replicas import ReplicaPool
+    from gateway.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one request may ask of this process before it is refused.
+
+    max_body_bytes: larger bodies get 413. max_json_depth: arrays and objects inside each other.
+    max_choices: n times the number of prompts.
+    body_timeout_s: the whole body must have arrived by then, or 408.
+    drain_timeout_s: how long an early answer waits for the rest of a body nobody will read.
+    ping_interval_s: silence on a stream before a comment tells proxies it lives; 0 for never.
+    send_timeout_s: a stream whose reader takes nothing for so long is given up.
+    """
+
+    max_body_bytes: int = 10 * 2**20
+    max_json_depth: int = 64
+    max_choices: int = 128
+    body_timeout_s: float = 30.0
+    drain_timeout_s: float = 2.0
+    ping_interval_s: float = 15.0
+    send_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One served model: what it is called and where its requests go.
+
+    model_names: every name a request may use; the first is the model's own.
+    vocab_size: token ids of prompts are below it. created: seconds since the epoch.
+    system_fingerprint: changes when the same seed may give other text (weights, dtype, version).
+    """
+
+    model_names: tuple[str, ...]
+    tokenizer: "Tokenizer"
+    pool: "ReplicaPool"
+    vocab_size: int
+    created: int
+    system_fingerprint: str = "fp_unisono"
+    limits: Limits = field(default_factory=Limits)

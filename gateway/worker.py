@@ -1,0 +1,144 @@
+"""A gateway worker: one process that speaks HTTP, on Hypercorn and uvloop.
+
+Serves on the sockets it inherits, so a listening backlog outlives it. The supervisor connects it
+with the groups, and tells it when to drain. Knows no torch.
+"""
+
+import asyncio
+import gc
+import hashlib
+import logging
+import socket
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+
+from backend.config import load_config
+from backend.settings import EngineSettings
+from backend.wire.child import Birth
+from backend.wire.control import Attach, ChildLine, ControlClosed, Detach, Drain, Serving, Stop
+from gateway.app import create_app
+from gateway.replicas import ReplicaPool
+from gateway.service import Limits, Service
+from gateway.settings import ServerSettings, Settings
+from gateway.supervisor import LISTEN_BACKLOG
+from gateway.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+# Hypercorn's own; connections still open then are idle or have had their time (see Drain).
+GRACEFUL_TIMEOUT_S = 1.0
+
+
+def worker_main(birth: Birth, worker: int, settings: Settings, listener: socket.socket) -> None:
+    """Entry point of a spawned worker; returns when drained or told to stop."""
+    line = birth.begin()
+    logging.basicConfig(
+        level=settings.server.log_level.upper(),
+        format=f"%(levelname)s gateway {worker}: %(message)s",
+    )
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(Worker(worker, settings, line).run(listener))
+
+
+class Worker:
+    """Ties the control line, the pool and the HTTP server together."""
+
+    def __init__(self, worker: int, settings: Settings, line: ChildLine) -> None:
+        self._worker = worker
+        self._settings = settings
+        self._line = line
+        self._stop = asyncio.Event()
+        self._draining: asyncio.Task[None] | None = None
+
+    async def run(self, listener: socket.socket) -> None:
+        """Serve until stopped."""
+        service = build_service(self._settings)
+        self._pool = service.pool
+        asyncio.get_running_loop().add_reader(self._line.fileno(), self._obey)
+        self._line.send(Serving(self._worker))
+        # What lives now lives for ever; the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        config = hypercorn_config(self._settings.server, listener)
+        # hypercorn.asyncio.serve is typed for its own protocol classes.
+        app: Any = create_app(service)
+        await serve(app, config, shutdown_trigger=self._stop.wait, mode="asgi")
+
+    def _obey(self) -> None:
+        """Take what the supervisor says."""
+        try:
+            while (packet := self._line.receive()) is not None:
+                message, fds = packet
+                match message:
+                    case Attach():
+                        self._pool.attach(message.replica, message.epoch, fds)
+                    case Detach():
+                        self._pool.detach(message.replica, message.epoch)
+                    case Drain():
+                        self._draining = asyncio.create_task(self._drain(message.seconds))
+                    case Stop():
+                        self._stop.set()
+        except ControlClosed:
+            self._stop.set()
+
+    async def _drain(self, seconds: float) -> None:
+        """Let running requests end, then stop serving."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._pool.drain()
+        except TimeoutError:
+            logger.warning("requests still run after %g s; cutting them off", seconds)
+        self._stop.set()
+
+
+def build_service(settings: Settings) -> Service:
+    """Put together what the endpoints are given. Raises ModelError and TokenizerError."""
+    server, engine = settings.server, settings.engine
+    path = Path(engine.model)
+    config = load_config(path)
+    max_model_len = min(engine.max_model_len or config.max_model_len, config.max_model_len)
+    return Service(
+        model_names=server.served_model_name or (config.name,),
+        tokenizer=Tokenizer.load(path),
+        pool=ReplicaPool(max_model_len),
+        vocab_size=config.vocab_size,
+        created=int(time.time()),
+        system_fingerprint=_fingerprint(path, engine),
+        limits=Limits(
+            max_body_bytes=server.max_body_bytes,
+            ping_interval_s=server.ping_seconds,
+            send_timeout_s=server.send_timeout_s,
+        ),
+    )
+
+
+def hypercorn_config(server: ServerSettings, listener: socket.socket) -> Config:
+    """HTTP/1.1 on an inherited socket."""
+    config = Config()
+    config.bind = [f"fd://{listener.detach()}"]
+    config.backlog = LISTEN_BACKLOG
+    config.loglevel = "WARNING"
+    # Load generators and proxies keep connections: hanging up on one between two requests
+    # shows as an error there.
+    config.keep_alive_timeout = 75
+    config.keep_alive_max_requests = 1 << 31
+    config.alpn_protocols = ["http/1.1"]
+    config.include_server_header = False
+    config.graceful_timeout = GRACEFUL_TIMEOUT_S
+    config.h11_max_incomplete_size = 1 << 14
+    return config
+
+
+def _fingerprint(path: Path, engine: EngineSettings) -> str:
+    """Name what decides a seeded completion: release, weights, arithmetic and how it is split."""
+    stat = path.stat()
+    facts = [metadata.version("unisono"), path.name, stat.st_size, int(stat.st_mtime)]
+    facts += [engine.dtype, engine.exact, engine.tp]
+    return f"fp_{hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:10]}"

@@ -1,0 +1,314 @@
+"""A pool played by hand, a tokenizer of bytes and an ASGI client, for tests of the HTTP side.
+
+No sockets, no processes, no model: a test decides when which sequence gets which token, when the
+client reads, and when it leaves.
+"""
+
+import asyncio
+import codecs
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+import msgspec
+from starlette.types import ASGIApp, Message
+
+from backend.wire.messages import FinishReason, SeqOutput
+from backend.wire.sampling import SamplingParams
+from gateway.app import create_app
+from gateway.replicas import PoolStatus
+from gateway.service import Limits, Service
+
+if TYPE_CHECKING:
+    from gateway.replicas import ReplicaPool
+    from gateway.tokenizer import Tokenizer
+
+T = TypeVar("T")
+
+BOS, EOS = 256, 257
+VOCAB_SIZE = 258
+
+
+class ByteDetokenizer:
+    """Text of bytes as they come; a character is held back until it is whole."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token_id: int) -> str:
+        return self._decoder.decode(bytes([token_id])) if token_id < 256 else ""
+
+    def flush(self) -> str:
+        return self._decoder.decode(b"", final=True)
+
+
+class ByteTokenizer:
+    """One token a UTF-8 byte, and two special ones."""
+
+    vocab_size = VOCAB_SIZE
+    eos_token_ids = frozenset({EOS})
+
+    def __init__(self, bos_token_id: int | None = BOS) -> None:
+        self.bos_token_id = bos_token_id
+
+    def encode(
+        self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
+    ) -> list[int]:
+        return list(text.encode())
+
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        return bytes(token_id for token_id in ids if token_id < 256).decode("utf-8", "replace")
+
+    def detokenizer(
+        self, prompt_ids: Sequence[int] = (), *, skip_special_tokens: bool = True
+    ) -> ByteDetokenizer:
+        return ByteDetokenizer()
+
+
+class Receiver(Protocol):
+    """Who gets the tokens of a submitted sequence."""
+
+    def receive(self, output: SeqOutput) -> None: ...
+
+
+@dataclass(slots=True)
+class Submitted:
+    """What the pool was asked for."""
+
+    prompt_ids: list[int]
+    params: SamplingParams
+    receiver: Receiver
+
+
+@dataclass(slots=True)
+class FakePool:
+    """Records what is submitted and aborted; plays tokens when told, or `script` right away.
+
+    script: token ids and finish reason that every sequence gets soon after its submission.
+    refusal: raised by the submit number `refuse_at` (from 0) and all later ones.
+    """
+
+    max_model_len: int = 1000
+    kv_capacity_tokens: int = 0
+    script: tuple[bytes, FinishReason] | None = None
+    refusal: Exception | None = None
+    refuse_at: int = 0
+    submitted: dict[int, Submitted] = field(default_factory=dict)
+    aborted: list[int] = field(default_factory=list)
+    finished: set[int] = field(default_factory=set)
+    state: PoolStatus = field(
+        default_factory=lambda: PoolStatus(ready=True, draining=False, stalled=False, groups=[])
+    )
+
+    def submit(
+        self,
+        prompt_ids: list[int],
+        params: SamplingParams,
+        receiver: Receiver,
+        *,
+        tenant: str = "",
+        priority: int = 0,
+        deadline: float = 0.0,
+        cache_salt: str = "",
+    ) -> int:
+        if self.refusal is not None and len(self.submitted) >= self.refuse_at:
+            raise self.refusal
+        seq_id = len(self.submitted)
+        self.submitted[seq_id] = Submitted(prompt_ids, params, receiver)
+        if self.script is not None:
+            asyncio.get_running_loop().call_soon(self.play, seq_id, *self.script)
+        return seq_id
+
+    def abort(self, seq_id: int) -> None:
+        self.aborted.append(seq_id)
+
+    def status(self) -> PoolStatus:
+        return self.state
+
+    def play(self, seq_id: int, token_ids: bytes, finish: FinishReason | None = None) -> None:
+        """Send a sequence its tokens one frame each, as a real engine would."""
+        for position, token_id in enumerate(token_ids):
+            is_last = position == len(token_ids) - 1
+            self.send(seq_id, [token_id], finish if is_last else None)
+        if not token_ids:
+            self.send(seq_id, [], finish)
+
+    def send(
+        self,
+        seq_id: int,
+        token_ids: Iterable[int],
+        finish: FinishReason | None = None,
+        *,
+        num_cached_tokens: int = 0,
+        error: str = "",
+    ) -> None:
+        """Send one frame, unless the engine has heard of the end of the sequence."""
+        if finish is not None:
+            self.finished.add(seq_id)
+        output = SeqOutput(seq_id, list(token_ids), finish, num_cached_tokens, error)
+        self.submitted[seq_id].receiver.receive(output)
+
+    @property
+    def running(self) -> set[int]:
+        """Sequences that still occupy the engine."""
+        return set(self.submitted) - self.finished - set(self.aborted)
+
+
+def make_service(
+    pool: FakePool, tokenizer: ByteTokenizer | None = None, limits: Limits | None = None
+) -> Service:
+    """Return a service of the model "tiny" (alias "org/tiny") behind `pool`."""
+    return Service(
+        model_names=("tiny", "org/tiny"),
+        tokenizer=cast("Tokenizer", tokenizer or ByteTokenizer()),
+        pool=cast("ReplicaPool", pool),
+        vocab_size=VOCAB_SIZE,
+        created=1_700_000_000,
+        system_fingerprint="fp_test",
+        limits=limits or Limits(),
+    )
+
+
+class Exchange:
+    """One HTTP exchange by hand: what the client sends, what it got so far, when it leaves.
+
+    With can_send cleared, the client reads nothing and writes to it block.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        method: str,
+        path: str,
+        body: bytes | Sequence[bytes] = b"",
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        chunks = [body] if isinstance(body, bytes) else list(body)
+        self.messages: list[Message] = []
+        self.can_send = asyncio.Event()
+        self.can_send.set()
+        self.incoming: asyncio.Queue[Message] = asyncio.Queue()
+        for i, chunk in enumerate(chunks):
+            more_body = i < len(chunks) - 1
+            self.incoming.put_nowait(
+                {"type": "http.request", "body": chunk, "more_body": more_body}
+            )
+        length = [(b"content-length", str(sum(map(len, chunks))).encode())]
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.1"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(k.lower().encode(), v.encode()) for k, v in headers] + length,
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+        }
+        self.task = asyncio.ensure_future(_as_coroutine(app(scope, self.incoming.get, self._send)))
+
+    async def _send(self, message: Message) -> None:
+        await self.can_send.wait()
+        self.messages.append(message)
+
+    def leave(self) -> None:
+        """Close the client's side."""
+        self.incoming.put_nowait({"type": "http.disconnect"})
+
+    async def finished(self) -> "Exchange":
+        """Wait for the application to return."""
+        await self.task
+        return self
+
+    @property
+    def status(self) -> int:
+        return int(self.messages[0]["status"])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {k.decode(): v.decode() for k, v in self.messages[0]["headers"]}
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """The body messages, as they were written."""
+        return [message["body"] for message in self.messages[1:]]
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.bodies)
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """OpenAI's error object, its four keys checked."""
+        error = cast(dict[str, Any], self.json["error"])
+        assert set(error) == {"message", "type", "param", "code"}
+        return error
+
+    @property
+    def events(self) -> list[bytes]:
+        """Data of the server-sent events so far, [DONE] included, comments left out."""
+        events = self.body.split(b"\n\n")
+        assert events.pop() == b""
+        return [e.removeprefix(b"data: ") for e in events if e.startswith(b"data: ")]
+
+    @property
+    def chunks(self) -> list[Any]:
+        """Decoded events before [DONE]."""
+        return [msgspec.json.decode(data) for data in self.events if data != b"[DONE]"]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the response was ended properly."""
+        last = self.messages[-1]
+        return last["type"] == "http.response.body" and not last.get("more_body", False)
+
+
+def complete(app: ASGIApp, **fields: Any) -> Exchange:
+    """Begin POST /v1/completions of the model "tiny", prompt "hi", with `fields` on top."""
+    body = msgspec.json.encode({"model": "tiny", "prompt": "hi", **fields})
+    return Exchange(app, "POST", "/v1/completions", body)
+
+
+async def settle() -> None:
+    """Let everything that can run without the clock run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+class ManualClock(asyncio.SelectorEventLoop):
+    """An event loop whose time moves only when a test says so."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+
+async def advance(seconds: float) -> None:
+    """Move the clock of a ManualClock loop and let what became due run."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, ManualClock)
+    loop.now += seconds
+    await settle()
+
+
+def run_with_manual_clock(test: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a test coroutine function on a ManualClock loop."""
+    with asyncio.Runner(loop_factory=ManualClock) as runner:
+        return runner.run(test())
+
+
+def app_of(pool: FakePool, **limits: Any) -> ASGIApp:
+    """Return the application over `pool`."""
+    return create_app(make_service(pool, limits=Limits(**limits)))
+
+
+async def _as_coroutine(awaitable: Any) -> None:
+    await awaitable

@@ -1,0 +1,445 @@
+"""The benchmark counts what was sent, whatever way a server frames it, and fails when it must."""
+
+import asyncio
+import contextlib
+import json
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from gateway.bench.client import Answer, fetch_json, stream_completion
+from gateway.bench.exchange import BenchError, Target
+from gateway.bench.load import LevelResult, figures, median_of, percentile, run_level, run_rounds
+from gateway.bench.report import Report
+from gateway.bench.settings import BenchSettings
+from gateway.bench.workload import Workload, calibrate
+from gateway.commands import bench
+
+T = TypeVar("T")
+Split = Callable[[bytes], Iterable[bytes]]
+
+
+def event(document: object) -> bytes:
+    return b"data: " + json.dumps(document).encode() + b"\n\n"
+
+
+def text_event(text: str, finish_reason: str | None = None) -> bytes:
+    return event({"choices": [{"index": 0, "text": text, "finish_reason": finish_reason}]})
+
+
+@dataclass
+class FakeServer:
+    """An OpenAI-compatible server of fixed answers; counts a word as a token, and one for BOS.
+
+    tokens_per_event: how many tokens one event carries; split: how the stream is cut into writes.
+    is_chunked: Transfer-Encoding, else the stream ends with the connection. newline: the separator.
+    fail: replaces the answer to a completion. max_open: the most streams that were open at once.
+    """
+
+    tokens_per_event: int = 1
+    split: Split = lambda data: [data]
+    is_chunked: bool = True
+    newline: bytes = b"\n"
+    limit: int = 10**6
+    sends_usage: bool = True
+    fail: bytes = b""
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    num_open: int = 0
+    max_open: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+        body = await reader.readexactly(length)
+        if head.startswith(b"GET /v1/models "):
+            writer.write(answer(b'{"data": [{"id": "fake"}]}'))
+        elif head.startswith(b"POST /v1/completions "):
+            self.bodies.append(json.loads(body))
+            await self.complete(self.bodies[-1], writer)
+        else:
+            writer.write(answer(b'{"error": {"message": "no such path"}}', "404 Not Found"))
+
+    async def complete(self, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        if self.fail:
+            writer.write(self.fail)
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n")
+        writer.write(b"Transfer-Encoding: chunked\r\n\r\n" if self.is_chunked else b"\r\n")
+        self.num_open += 1
+        self.max_open = max(self.max_open, self.num_open)
+        pieces = list(self.split(b"".join(self.stream(body))))
+        for number, piece in enumerate(pieces, start=1):
+            # Counted down first: the client goes on as soon as it has the last piece.
+            self.num_open -= number == len(pieces)
+            # One trip round the loop each, so that pieces arrive apart.
+            writer.write(chunk(piece) if self.is_chunked else piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        writer.write(b"0\r\n\r\n" if self.is_chunked else b"")
+
+    def stream(self, body: dict[str, Any]) -> Iterable[bytes]:
+        prompt = body["prompt"]
+        num_prompt = len(prompt.split()) + 1 if isinstance(prompt, str) else len(prompt)
+        num_output = min(body["max_tokens"], self.limit)
+        events = [b": ping\n\n", text_event("")]
+        for start in range(0, num_output, self.tokens_per_event):
+            events.append(text_event('"a" ' * min(self.tokens_per_event, num_output - start)))
+        events.append(text_event("", "length" if num_output == body["max_tokens"] else "stop"))
+        if self.sends_usage and body["stream_options"]["include_usage"]:
+            usage = {"prompt_tokens": num_prompt, "completion_tokens": num_output}
+            events.append(event({"choices": [], "usage": usage}))
+        events.append(b"data: [DONE]\n\n")
+        return [part.replace(b"\n", self.newline) for part in events]
+
+
+def answer(body: bytes, status: str = "200 OK") -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def chunk(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+def against(server: FakeServer, use: Callable[[Target], Awaitable[T]]) -> T:
+    """Run `use` with the address of `server`, listening on a port of the system's choice."""
+
+    connections: list[asyncio.Task[Any]] = []
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.ensure_future(answer_once(reader, writer)))
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The client resets the connection as soon as it has seen the end.
+        with contextlib.suppress(ConnectionError):
+            await server.serve(reader, writer)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async def main() -> T:
+        listener = await asyncio.start_server(connected, "127.0.0.1", 0)
+        async with listener:
+            port = listener.sockets[0].getsockname()[1]
+            result = await use(Target("127.0.0.1", port))
+            await asyncio.gather(*connections)
+            return result
+
+    return asyncio.run(main())
+
+
+def stream_from(server: FakeServer, max_tokens: int = 5) -> Answer:
+    workload = Workload("fake", prompt_tokens=4)
+    return against(
+        server, lambda target: stream_completion(target, workload.request(max_tokens), 30)
+    )
+
+
+def every(size: int) -> Split:
+    return lambda data: (data[i : i + size] for i in range(0, len(data), size))
+
+
+@pytest.mark.parametrize("is_chunked", [True, False])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("split", [every(1), every(7), every(10**6)])
+def test_stream_is_counted_alike_in_every_framing(
+    is_chunked: bool, newline: bytes, split: Split
+) -> None:
+    got = stream_from(FakeServer(is_chunked=is_chunked, newline=newline, split=split))
+    assert got.error == ""
+    assert len(got.text_times_s) == 5
+    assert (got.num_prompt_tokens, got.num_output_tokens) == (5, 5)
+    assert got.finish_reason == "length"
+    assert got.started_s <= got.text_times_s[0] <= got.text_times_s[-1]
+
+
+def test_events_of_several_tokens_are_not_taken_for_tokens() -> None:
+    got = stream_from(FakeServer(tokens_per_event=3), max_tokens=7)
+    assert (got.num_output_tokens, len(got.text_times_s)) == (7, 3)
+
+
+def test_chunk_that_comes_in_pieces_is_put_together() -> None:
+    whole = chunk(text_event("a") + b"data: [DONE]\n\n")
+    head = (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/event-stream\r\n\r\n"
+    )
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for byte in head + whole:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    server = FakeServer()
+    server.serve = serve  # type: ignore[method-assign]
+    assert len(stream_from(server).text_times_s) == 1
+
+
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+CHUNKED_HEAD = STREAM_HEAD[:-2] + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "error"),
+    [
+        (answer(b'{"error": {"message": "n is 3"}}', "400 Bad Request"), "HTTP 400: n is 3"),
+        (answer(b'{"detail": "no auth"}', "401 No"), "HTTP 401: no auth"),
+        (answer(b"oops", "502 Bad Gateway"), "HTTP 502: oops"),
+        (answer(b"{}"), "the answer is not a stream of events"),
+        (b"", "the server closed the connection early"),
+        (b"SSH-2.0-x\r\n\r\n\r\n", "no HTTP/1.1 answer but 'SSH-2.0-x'"),
+        (STREAM_HEAD + text_event("a"), "the server closed the connection early"),
+        (STREAM_HEAD + text_event("a") + event({"error": {"message": "died"}}), "stream: died"),
+        (STREAM_HEAD + b"data: {]\n\ndata: [DONE]\n\n", "unreadable event"),
+        (STREAM_HEAD + b"data: [DONE]\n\n", "no token came"),
+        (CHUNKED_HEAD + chunk(text_event("a")) + b"0\r\n\r\n", "ended without [DONE]"),
+        (CHUNKED_HEAD + b"zz\r\n", "invalid literal"),
+    ],
+)
+def test_failed_stream_says_what_was_wrong(sent: bytes, error: str) -> None:
+    server = FakeServer()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(sent)
+        writer.write_eof()
+        await reader.read()
+
+    server.serve = serve  # type: ignore[method-assign]
+    assert error in stream_from(server).error
+
+
+def test_stream_that_never_ends_is_given_up() -> None:
+    server = FakeServer()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM_HEAD)
+        await reader.read()
+
+    server.serve = serve  # type: ignore[method-assign]
+    got = against(server, lambda target: stream_completion(target, {}, 0.01))
+    assert got.error == "not done within 0.01 s"
+
+
+def test_level_counts_requests_tokens_and_keeps_its_concurrency() -> None:
+    server = FakeServer(tokens_per_event=2, split=every(100))
+    workload = Workload("fake", prompt_tokens=8, max_tokens=10)
+    result = against(server, lambda target: run_level(target, workload, 3))
+    assert (result.num_requests, result.num_errors, result.num_short) == (6, 0, 0)
+    assert (result.output_tokens, result.prompt_tokens_per_request) == (60.0, 9.0)
+    assert result.events_per_token == 0.5
+    assert server.max_open == 3
+    assert result.output_tokens_per_s == pytest.approx(60 / result.wall_s)
+    assert result.requests_per_s == pytest.approx(6 / result.wall_s)
+    assert 0 < result.ttft_p50_ms <= result.ttft_p99_ms <= result.wall_s * 1e3
+
+
+def test_single_stream_still_makes_four_requests() -> None:
+    workload = Workload("fake", max_tokens=1)
+    assert against(FakeServer(), lambda target: run_level(target, workload, 1)).num_requests == 4
+
+
+def test_failed_requests_are_counted_and_named_and_add_no_tokens() -> None:
+    server = FakeServer(fail=answer(b'{"error": "full"}', "429 Too Many Requests"))
+    result = against(server, lambda target: run_level(target, Workload("fake"), 2))
+    assert (result.num_errors, result.first_error) == (4, "HTTP 429: full")
+    assert result.output_tokens == 0
+    assert math.isnan(result.ttft_p50_ms)
+
+
+def test_figures_are_those_of_known_times() -> None:
+    answers = [
+        Answer(10.0, [10.1, 10.2, 10.4], num_prompt_tokens=8, num_output_tokens=4),
+        Answer(10.0, [10.3, 10.4], num_prompt_tokens=10, num_output_tokens=2),
+        Answer(10.0, [10.9], error="died"),
+    ]
+    result = figures(answers, 3, max_tokens=4, wall_s=2.0, cpu_s=0.5)
+    assert (result.ttft_p50_ms, result.ttft_p99_ms) == pytest.approx((200, 298))
+    assert (result.itl_p50_ms, result.itl_p99_ms) == pytest.approx((100, 198))
+    assert (result.output_tokens_per_s, result.requests_per_s) == (3.0, 1.0)
+    assert result.events_per_token == pytest.approx(5 / 6)
+    assert (result.num_errors, result.num_short) == (1, 1)
+    assert (result.prompt_tokens_per_request, result.client_cpu_percent) == (9.0, 25.0)
+
+
+def test_server_without_usage_is_counted_by_events() -> None:
+    server = FakeServer(sends_usage=False)
+    result = against(server, lambda target: run_level(target, Workload("fake", max_tokens=6), 1))
+    assert result.output_tokens == 24
+    assert math.isnan(result.prompt_tokens_per_request)
+
+
+def test_percentile_interpolates_and_knows_nothing_of_nothing() -> None:
+    assert percentile([3, 1, 2], 50) == 2
+    assert percentile([0, 10], 99) == pytest.approx(9.9)
+    assert math.isnan(percentile([], 50))
+
+
+def test_prompts_get_the_length_that_the_server_counts_and_differ() -> None:
+    server = FakeServer()
+    workload = Workload("fake", prompt_tokens=12)
+    against(server, lambda target: calibrate(target, workload))
+    prompts = [workload.request(1)["prompt"] for _ in range(20)]
+    assert {len(prompt.split()) + 1 for prompt in prompts} == {12}
+    assert len(set(prompts)) == 20
+
+
+def test_prompts_of_ids_have_their_length_at_once() -> None:
+    prompt = Workload("fake", prompt_tokens=12, prompt_ids=True).request(1)["prompt"]
+    assert len(prompt) == 12
+    assert all(100 <= token_id < 256 for token_id in prompt)
+
+
+def test_request_asks_for_the_whole_length_and_carries_extra_fields() -> None:
+    body = Workload("fake", extra={"top_p": 0.9, "temperature": 1}).request(7)
+    assert (body["max_tokens"], body["ignore_eos"], body["stream"]) == (7, True, True)
+    assert (body["top_p"], body["temperature"]) == (0.9, 1)
+    assert "ignore_eos" not in Workload("fake", ignore_eos=False).request(7)
+
+
+def test_refused_first_request_ends_the_run_with_the_servers_words() -> None:
+    server = FakeServer(fail=answer(b'{"error": {"message": "no model x"}}', "404 Not Found"))
+    with pytest.raises(BenchError, match="HTTP 404: no model x"):
+        against(server, lambda target: calibrate(target, Workload("x")))
+
+
+def test_levels_are_interleaved_and_warmed_up_once() -> None:
+    order: list[tuple[int, int]] = []
+
+    def report(round_: int, result: LevelResult) -> None:
+        order.append((round_, result.concurrency))
+
+    server = FakeServer()
+    workload = Workload("fake", max_tokens=20)
+    results = against(server, lambda target: run_rounds(target, workload, [1, 2], 2, report=report))
+    assert order == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert [len(rounds) for rounds in results.values()] == [2, 2]
+    warm_ups = [body["max_tokens"] for body in server.bodies if body["max_tokens"] != 20]
+    assert warm_ups == [8] * 3
+
+
+def level(**changes: Any) -> LevelResult:
+    ends = [10.0, 10.5]
+    result = figures([Answer(9.9, ends, 128, 128)], 4, max_tokens=128, wall_s=1.0, cpu_s=0.1)
+    return LevelResult(**{name: changes.get(name, getattr(result, name)) for name in FIELDS})
+
+
+FIELDS = LevelResult.__struct_fields__
+
+
+def test_rounds_are_combined_by_medians_and_failures_by_sums() -> None:
+    rounds = [level(itl_p50_ms=float(ms), num_errors=ms, first_error="x") for ms in (1, 2, 9)]
+    combined = median_of(rounds)
+    assert (combined.itl_p50_ms, combined.num_errors, combined.first_error) == (2.0, 12, "x")
+    assert combined.concurrency == 4
+
+
+def test_table_has_a_row_for_each_level_in_80_columns() -> None:
+    table = Report.of(BenchSettings(), {1: [level()], 64: [level(concurrency=64)]}).as_table()
+    lines = table.splitlines()
+    assert len(lines) == 4
+    assert [line.split()[0] for line in lines[2:]] == ["4", "64"]
+    assert "TTFT" in lines[0] and "tokens/s" in lines[1]
+    assert max(map(len, lines)) <= 80
+
+
+def test_table_says_what_makes_the_figures_less_than_comparable() -> None:
+    failed = level(num_errors=2, first_error="HTTP 500: no", prompt_tokens_per_request=130.0)
+    report = Report.of(BenchSettings(), {4: [failed, level(num_short=3)]})
+    notes = report.as_table().splitlines()[3:]
+    assert notes == [
+        "note: the server counted 129.0 prompt tokens instead of 128",
+        "note: 3 streams ended before 128 tokens",
+        "note: 2 failed at 4: HTTP 500: no",
+    ]
+    assert report.has_errors
+
+
+def test_json_holds_every_round_and_what_was_asked() -> None:
+    unmeasured = level(ttft_p50_ms=math.nan)
+    report = Report.of(BenchSettings(rounds=2), {4: [unmeasured, level()]})
+    document = json.loads(report.as_json())
+    assert document["settings"]["rounds"] == 2
+    assert [len(rounds) for rounds in document["rounds"]] == [2]
+    assert document["rounds"][0][0]["ttft_p50_ms"] is None
+    assert document["medians"][0]["concurrency"] == 4
+
+
+@pytest.mark.parametrize(("limit", "num_short"), [(10**6, 0), (3, 4)])
+def test_command_measures_every_level_with_the_first_model(
+    limit: int, num_short: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = FakeServer(limit=limit)
+    flags = {"concurrency": "1,2", "rounds": "1", "max_tokens": "9", "prompt_tokens": "6"}
+
+    async def use(target: Target) -> Report:
+        return await bench.measure(bench.load(flags | {"url": f"http://{target}/v1"}))
+
+    report = against(server, use)
+    assert report.settings.model == "fake"
+    assert [result.concurrency for result in report.medians] == [1, 2]
+    assert all(result.prompt_tokens_per_request == 6 for result in report.medians)
+    assert [result.num_short for result in report.medians] == [num_short, num_short]
+    assert "round 1, 2 streams" in capsys.readouterr().err
+
+
+def test_command_without_a_server_says_so_with_status_1() -> None:
+    with pytest.raises(
+        SystemExit, match=r"unisono: no server answers at 127\.0\.0\.1:1: "
+    ) as raised:
+        bench.run({"url": "http://127.0.0.1:1"})
+    assert raised.value.code != 0
+
+
+def test_command_exits_with_1_if_a_request_failed_and_writes_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def measure(settings: BenchSettings) -> Report:
+        return Report.of(settings, {4: [level(num_errors=num_errors)]})
+
+    monkeypatch.setattr(bench, "measure", measure)
+    path = tmp_path / "figures.json"
+    num_errors = 0
+    assert bench.run({"json": str(path)}) == 0
+    num_errors = 1
+    assert bench.run({}) == 1
+    assert json.loads(path.read_bytes())["medians"][0]["num_errors"] == 0
+    assert capsys.readouterr().out.count("tokens/s") == 2
+
+
+def test_server_that_names_no_model_needs_one_named() -> None:
+    async def fetch(target: Target, path: str) -> Any:
+        return {"data": []}
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(BenchError, match="--model"):
+        patch.setattr(bench, "fetch_json", fetch)
+        asyncio.run(bench.measure(BenchSettings()))
+
+
+def test_document_of_a_wrong_path_is_refused_with_the_status() -> None:
+    with pytest.raises(BenchError, match="/v2 answered HTTP 404: no such path"):
+        against(FakeServer(), lambda target: fetch_json(target, "/v2"))
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("http://127.0.0.1:8000", Target("127.0.0.1", 8000)),
+        ("localhost:9000", Target("localhost", 9000)),
+        ("http://host/v1/", Target("host", 80)),
+        ("https://host/llm/v1", Target("host", 443, "/llm", is_tls=True)),
+        ("http://[::1]:8000", Target("::1", 8000)),
+    ],
+)
+def test_urls_are_read_as_people_write_them(url: str, target: Target) -> None:
+    assert Target.parse(url) == target
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x:99999", "/path"])
+def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
+    with pytest.raises(BenchError, match="is not"):
+        Target.parse(url)

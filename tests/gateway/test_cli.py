@@ -1,0 +1,166 @@
+"""What may be typed, and how a mistake is answered: a line or two, never a traceback."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from backend.config import ModelError
+from gateway import cli, hub, supervisor
+from gateway.commands import serve
+from gateway.settings import ServerSettings, Settings
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """Let a model be found at tmp_path; the list gets what would have been served."""
+    seen: list[Settings] = []
+
+    def run(settings: Settings) -> int:
+        seen.append(settings)
+        return 0
+
+    monkeypatch.setattr(supervisor, "run", run)
+    monkeypatch.setattr(hub, "resolve", lambda model, **options: tmp_path / "model")
+    return seen
+
+
+def ends(argv: Sequence[str]) -> int | str | None:
+    """Run a command line that ends early and return what it exits with."""
+    with pytest.raises(SystemExit) as raised:
+        cli.main(argv)
+    return raised.value.code
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["serve", "--help"], ["bench", "serve", "--help"]])
+def test_help_fits_into_80_columns(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert ends(argv) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_help_of_serve_shows_every_setting_with_its_default(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ends(["serve", "--help"])
+    text = capsys.readouterr().out
+    for line in ("--port N", "[8000]", "--dtype {auto,", "--no-exact", "[off]", "--hf-token"):
+        assert line in text
+    assert all(f"\n{group}:\n" in text for group in ("server", "model", "engine"))
+
+
+@pytest.mark.parametrize("argv", [[], ["bench"]])
+def test_without_a_command_the_commands_are_listed(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(argv) == 2
+    assert "commands:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["srv"], "invalid choice: 'srv'"),
+        (["serve", "--max-num-seq", "1"], "no flag --max-num-seq; did you mean --max-num-seqs?"),
+        (["serve", "--prt=1"], "there is no flag --prt; did you mean --port?"),
+        (["serve", "one", "two"], "unexpected argument two"),
+        (["serve", "--port"], "argument --port: expected one argument"),
+        (["serve", "--port", "x"], "--port must be an integer from 0 to 65535, not 'x'"),
+        (["serve", "--dtype", "int3"], "--dtype must be one of auto, bfloat16,"),
+        (["serve", "--config", "/no.toml"], "/no.toml cannot be read"),
+        (["bench", "serve", "--rounds", "0"], "--rounds must be an integer from 1 to 100"),
+        (["bench", "serve", "--concurrency", "1,x"], "--concurrency must be a list"),
+        (["bench", "serve", "--extra", "[]"], "--extra must be a JSON object"),
+        (["bench", "serve", "--json", "/no/where/x"], "there is no such directory"),
+    ],
+)
+def test_mistake_is_answered_in_two_lines_with_status_2(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ends(argv) == 2
+    captured = capsys.readouterr()
+    first, second = captured.err.splitlines()
+    assert first.startswith("unisono: ") and message in first
+    assert second.startswith("see unisono") and second.endswith("--help")
+    assert captured.out == ""
+
+
+def test_serve_gets_the_merged_settings_and_the_path(
+    tmp_path: Path, served: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "u.toml").write_text("[engine]\ntp = 2\n")
+    monkeypatch.setenv("UNISONO_PORT", "0")
+    argv = ["serve", str(tmp_path), "--config", str(tmp_path / "u.toml"), "--exact"]
+    assert cli.main(argv) == 0
+    (settings,) = served
+    assert settings.engine.model == str(tmp_path / "model")
+    assert (settings.engine.tp, settings.engine.exact, settings.server.port) == (2, True, 0)
+    assert settings.server.served_model_name == ()
+
+
+def test_hub_model_is_served_under_its_hub_name(served: list[Settings]) -> None:
+    cli.main(["serve", "org/name"])
+    cli.main(["serve", "org/name", "--served-model-name", "a,b"])
+    assert [settings.server.served_model_name for settings in served] == [("org/name",), ("a", "b")]
+
+
+def test_token_reaches_the_hub_and_goes_no_further(
+    served: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    def resolve(model: str, **options: object) -> Path:
+        asked.append(options)
+        return Path("/model")
+
+    monkeypatch.setattr(hub, "resolve", resolve)
+    serve.with_model_found(Settings(server=ServerSettings(hf_token="s3cret", revision="v1")))
+    assert asked == [{"revision": "v1", "token": "s3cret", "offline": False}]
+    cli.main(["serve", "--hf-token", "s3cret"])
+    assert "s3cret" not in repr(served)
+
+
+@pytest.mark.parametrize("error", [hub.ModelNotFound("gone\nlook again"), ModelError("gone")])
+def test_model_that_cannot_be_had_ends_with_its_words_and_status_1(
+    error: Exception, served: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolve(model: str, **options: object) -> Path:
+        raise error
+
+    monkeypatch.setattr(hub, "resolve", resolve)
+    # A text given to SystemExit is printed on stderr; the status is 1 then.
+    assert ends(["serve", "x"]) == f"unisono: {error}"
+    assert served == []
+
+
+def test_interrupt_ends_without_traceback(
+    served: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(settings: Settings) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(supervisor, "run", run)
+    assert cli.main(["serve"]) == 130
+
+
+def test_entry_module_imports_nothing_of_ours_until_called() -> None:
+    code = "import sys, gateway.__main__; print([m for m in sys.modules if m.startswith('gate')])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.split() == ["['gateway',", "'gateway.__main__']"]
+
+
+@pytest.mark.parametrize("command", ["serve", "bench"])
+def test_commands_load_neither_torch_nor_transformers(command: str) -> None:
+    code = (
+        f"import sys, gateway.cli, gateway.commands.{command}; "
+        "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"

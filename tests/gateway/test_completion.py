@@ -1,0 +1,272 @@
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.wire.messages import FinishReason, SeqOutput
+from backend.wire.sampling import SamplingParams
+from gateway.completion import Choice, Generation, StopMatcher
+from gateway.prompt import Prompt
+from gateway.schema import Usage
+from tests.gateway.fakes import ByteDetokenizer, FakePool
+
+LENGTH, STOP = FinishReason.LENGTH, FinishReason.STOP
+
+
+@dataclass(slots=True)
+class Record:
+    """A sink that remembers."""
+
+    texts: dict[int, list[str]] = field(default_factory=dict)
+    usage: Usage | None = None
+    error: str = ""
+
+    def write(self, choice: Choice, text: str) -> None:
+        self.texts.setdefault(choice.index, []).append(text)
+
+    def finish(self, usage: Usage) -> None:
+        assert self.usage is None
+        self.usage = usage
+
+    def fail(self, message: str) -> None:
+        assert not self.error
+        self.error = message
+
+
+@dataclass(slots=True)
+class World:
+    """One started request over a fake pool; choices are numbered like its sequences."""
+
+    pool: FakePool
+    sink: Record
+    choices: list[Choice]
+    generation: Generation
+
+
+def begin(
+    stop: tuple[str, ...] = (),
+    *,
+    n: int = 1,
+    prompts: tuple[Prompt, ...] = (Prompt([1, 2]),),
+    max_tokens: int = 99,
+) -> World:
+    pool, sink = FakePool(), Record()
+    choices = [
+        Choice(
+            p * n + i,
+            prompt,
+            SamplingParams(choice=i, max_tokens=max_tokens),
+            ByteDetokenizer(),
+            StopMatcher(stop),
+        )
+        for p, prompt in enumerate(prompts)
+        for i in range(n)
+    ]
+    generation = Generation(pool, sink, choices)  # type: ignore[arg-type]
+    generation.start()
+    return World(pool, sink, choices, generation)
+
+
+def matched(stop: tuple[str, ...], *deltas: str) -> tuple[list[str], bool]:
+    matcher = StopMatcher(stop)
+    out = []
+    for delta in deltas:
+        out.append(matcher.push(delta))
+        if matcher.found:
+            return out, True
+    return [*out, matcher.flush()], False
+
+
+def test_only_what_may_become_a_stop_string_is_held_back() -> None:
+    assert matched(("END",), "abE", "N", "x") == (["ab", "", "ENx", ""], False)
+
+
+def test_the_stop_string_is_not_in_the_text() -> None:
+    assert matched(("END",), "abE", "ND tail") == (["ab", ""], True)
+
+
+def test_held_text_comes_out_when_nothing_follows() -> None:
+    assert matched(("END",), "abEN") == (["ab", "EN"], False)
+
+
+def test_a_false_start_inside_a_false_start_is_held_back() -> None:
+    assert matched(("aab",), "aaa", "b") == (["a", ""], True)
+
+
+def test_the_stop_string_completed_first_wins_however_text_is_cut() -> None:
+    assert matched(("long one", "n"), "a long one") == (["a lo"], True)
+    assert matched(("long one", "n"), "a lo", "ng one") == (["a ", "lo"], True)
+
+
+def test_of_two_completed_together_the_longer_wins() -> None:
+    assert matched(("lo", "hello"), "say hello") == (["say "], True)
+
+
+def stopped(text: str, stop: tuple[str, ...]) -> tuple[str, bool]:
+    """The definition: read character by character until some stop string is complete."""
+    for end in range(1, len(text) + 1):
+        lengths = [len(s) for s in stop if text[:end].endswith(s)]
+        if lengths:
+            return text[: end - max(lengths)], True
+    return text, False
+
+
+few_letters = st.text("abé", max_size=30)
+stops = st.lists(st.text("abé", min_size=1, max_size=4), max_size=4).map(tuple)
+
+
+@given(few_letters, stops, st.lists(st.integers(0, 30)))
+def test_text_up_to_the_stop_does_not_depend_on_the_cuts(
+    text: str, stop: tuple[str, ...], cuts: list[int]
+) -> None:
+    edges = [0, *sorted(cuts), len(text)]
+    deltas = [text[a:b] for a, b in pairwise(edges)]
+    out, found = matched(stop, *deltas)
+    assert ("".join(out), found) == stopped(text, stop)
+
+
+@given(
+    st.one_of(st.binary(max_size=30), few_letters.map(str.encode)),
+    stops,
+    st.lists(st.integers(1, 4), min_size=30, max_size=30),
+    st.booleans(),
+)
+def test_text_does_not_depend_on_how_tokens_come_in_frames(
+    tokens: bytes, stop: tuple[str, ...], sizes: list[int], is_finish_alone: bool
+) -> None:
+    """Split characters, broken ones, stop strings in the last flush: all by one definition."""
+    world = begin(stop)
+    position = 0
+    for size in sizes:
+        frame = tokens[position : position + size]
+        position += size
+        is_last = position >= len(tokens) and not is_finish_alone
+        world.pool.send(0, frame, LENGTH if is_last else None)
+        if is_last:
+            break
+    world.pool.send(0, b"", LENGTH)
+    text, found = stopped(tokens.decode("utf-8", "replace"), stop)
+    assert "".join(world.sink.texts[0]) == text
+    assert world.choices[0].finish_reason == (STOP if found else LENGTH)
+    assert world.sink.usage is not None
+    assert world.sink.usage.completion_tokens <= len(tokens)
+    if not found:
+        assert world.sink.usage.completion_tokens == len(tokens)
+
+
+def test_tokens_of_the_stop_string_count_and_later_ones_do_not() -> None:
+    world = begin(("cd",))
+    world.pool.send(0, b"abcdefg")
+    assert world.sink.usage is not None
+    assert world.sink.usage.completion_tokens == 4
+    assert "".join(world.sink.texts[0]) == "ab"
+
+
+def test_a_stop_string_aborts_the_sequence_once_and_only_when_it_still_runs() -> None:
+    world = begin(("b",))
+    world.pool.send(0, b"ab")
+    world.pool.send(0, b"cc")
+    world.generation.close()
+    assert world.pool.aborted == [0]
+    ended = begin(("b",))
+    ended.pool.send(0, b"ab", LENGTH)
+    ended.generation.close()
+    assert ended.pool.aborted == []
+    assert ended.choices[0].finish_reason == STOP
+
+
+def test_a_stop_string_that_ends_in_flushed_text_counts() -> None:
+    world = begin(("\ufffd",))
+    world.pool.send(0, b"ok\xf0\x9f", LENGTH)
+    assert "".join(world.sink.texts[0]) == "ok"
+    assert world.choices[0].finish_reason == STOP
+
+
+def test_half_a_character_never_leaves() -> None:
+    world = begin()
+    for byte in "é😀".encode():
+        world.pool.send(0, [byte])
+    assert world.sink.texts[0] == ["é", "😀"]
+
+
+def test_echo_comes_before_the_first_token_of_each_choice() -> None:
+    world = begin(n=2, prompts=(Prompt([1], echo="so: "),))
+    world.pool.play(0, b"a", LENGTH)
+    world.pool.play(1, b"b", LENGTH)
+    assert world.sink.texts == {0: ["so: ", "a"], 1: ["so: ", "b"]}
+
+
+def test_a_stop_string_in_the_echo_does_not_stop() -> None:
+    world = begin(("so",), prompts=(Prompt([1], echo="so: "),))
+    world.pool.play(0, b"a", LENGTH)
+    assert world.sink.texts == {0: ["so: ", "a"]}
+
+
+def test_without_output_tokens_the_engine_is_not_asked() -> None:
+    world = begin(max_tokens=0, prompts=(Prompt([1, 2], echo="so"), Prompt([3])))
+    assert world.pool.submitted == {}
+    assert world.sink.texts == {0: ["so", ""], 1: [""]}
+    assert [choice.finish_reason for choice in world.choices] == [LENGTH, LENGTH]
+    assert world.sink.usage is not None
+    assert world.sink.usage.total_tokens == 3
+
+
+def test_usage_counts_a_prompt_once_and_every_choice() -> None:
+    world = begin(n=2, prompts=(Prompt([1, 2, 3]), Prompt([4])))
+    for seq_id, num_cached_tokens in enumerate([2, 3, 0, 1]):
+        world.pool.send(seq_id, b"x", num_cached_tokens=num_cached_tokens)
+        world.pool.send(seq_id, b"y", LENGTH)
+    usage = world.sink.usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (4, 8, 12)
+    assert usage.prompt_tokens_details.cached_tokens == 2
+
+
+def test_the_request_ends_with_its_last_choice() -> None:
+    world = begin(n=2)
+    world.pool.play(1, b"a", LENGTH)
+    assert world.sink.usage is None
+    world.pool.play(0, b"a", STOP)
+    assert world.sink.usage is not None
+
+
+@pytest.mark.parametrize("reason", [FinishReason.ERROR, FinishReason.ABORT])
+def test_one_failed_sequence_fails_the_request_and_aborts_the_others(reason: FinishReason) -> None:
+    world = begin(n=3)
+    world.pool.play(0, b"a", LENGTH)
+    world.pool.send(1, b"", reason, error="rank 0 died")
+    world.pool.send(2, b"late")
+    assert world.sink.error == "rank 0 died"
+    assert world.sink.usage is None
+    assert world.pool.running == set()
+    assert 0 not in world.pool.aborted
+
+
+def test_a_broken_detokenizer_fails_its_own_request_only() -> None:
+    """The caller dispatches frames of every request; an exception here would end them all."""
+    world = begin()
+    world.pool.send(0, [-1])
+    assert "turn tokens into text" in world.sink.error
+    assert world.pool.aborted == [0]
+
+
+def test_a_refused_submit_takes_back_the_earlier_ones() -> None:
+    pool = FakePool(refusal=RuntimeError("full"), refuse_at=2)
+    choices = [
+        Choice(i, Prompt([1]), SamplingParams(choice=i), ByteDetokenizer(), StopMatcher(()))
+        for i in range(4)
+    ]
+    sink = Record()
+    generation = Generation(pool, sink, choices)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="full"):
+        generation.start()
+    assert pool.aborted == [0, 1]
+    assert sink.texts == {}
+
+
+def test_frames_of_unknown_sequences_are_ignored() -> None:
+    world = begin()
+    world.generation.receive(SeqOutput(77, [65]))
+    assert world.sink.texts == {}

@@ -1,0 +1,519 @@
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backend.wire.messages import FinishReason
+from gateway.app import create_app
+from gateway.replicas import PoolNotReady, PoolStatus, QueueFull
+from tests.gateway.fakes import (
+    BOS,
+    VOCAB_SIZE,
+    ByteTokenizer,
+    Exchange,
+    FakePool,
+    app_of,
+    complete,
+    make_service,
+    settle,
+)
+
+LENGTH, STOP = FinishReason.LENGTH, FinishReason.STOP
+DRAINING = PoolStatus(ready=True, draining=True, stalled=False, groups=[])
+
+
+def completed(pool: FakePool, **fields: Any) -> Exchange:
+    """Run one request to its end; the pool needs a script."""
+
+    async def run() -> Exchange:
+        return await complete(app_of(pool), **fields).finished()
+
+    return asyncio.run(run())
+
+
+def refused(
+    pool: FakePool | None = None, tokenizer: ByteTokenizer | None = None, **fields: Any
+) -> Exchange:
+    """Run a request that must be refused before any sequence is submitted."""
+    pool = pool or FakePool()
+
+    async def run() -> Exchange:
+        exchange = complete(create_app(make_service(pool, tokenizer)), **fields)
+        await exchange.finished()
+        await settle()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return exchange
+
+    exchange = asyncio.run(run())
+    assert exchange.is_complete
+    assert pool.running == set()
+    return exchange
+
+
+def test_a_whole_answer_has_openai_s_shape() -> None:
+    pool = FakePool(script=(b"ok", LENGTH))
+    exchange = completed(pool, max_tokens=2)
+    assert exchange.status == 200
+    assert exchange.headers["content-type"] == "application/json"
+    answer = exchange.json
+    assert answer.pop("id").startswith("cmpl-")
+    assert abs(answer.pop("created") - 1.7e9) < 1e10
+    assert answer == {
+        "object": "text_completion",
+        "model": "tiny",
+        "system_fingerprint": "fp_test",
+        "choices": [{"text": "ok", "index": 0, "logprobs": None, "finish_reason": "length"}],
+        "usage": {
+            "prompt_tokens": 2,
+            "completion_tokens": 2,
+            "total_tokens": 4,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        },
+    }
+
+
+def test_a_stream_is_chunks_and_then_done() -> None:
+    exchange = completed(FakePool(script=(b"ok!", STOP)), stream=True)
+    *data, done = exchange.events
+    assert done == b"[DONE]"
+    assert exchange.is_complete
+    first = msgspec.json.decode(data[0])
+    head = f'{{"id":"{first["id"]}","object":"text_completion","created":{first["created"]},'
+    assert data == [
+        (
+            head + '"model":"tiny","system_fingerprint":"fp_test","choices":'
+            f'[{{"text":"{text}","index":0,"logprobs":null,"finish_reason":{reason}}}]}}'
+        ).encode()
+        for text, reason in [("o", "null"), ("k", "null"), ("!", '"stop"')]
+    ]
+    assert exchange.body.count(b"data: ") == 4
+    assert b"\r" not in exchange.body
+
+
+def test_usage_is_null_until_the_chunk_that_has_it() -> None:
+    exchange = completed(
+        FakePool(script=(b"ok", LENGTH)), stream=True, stream_options={"include_usage": True}
+    )
+    *chunks, last = exchange.chunks
+    assert [chunk["usage"] for chunk in chunks] == [None, None]
+    assert last["choices"] == []
+    assert last["usage"]["total_tokens"] == 4
+    assert last["id"] == chunks[0]["id"]
+
+
+@pytest.mark.parametrize("options", [None, {}, {"include_usage": False}, {"include_usage": None}])
+def test_usage_is_left_out_of_a_stream_that_did_not_ask(options: dict[str, Any] | None) -> None:
+    exchange = completed(FakePool(script=(b"ok", LENGTH)), stream=True, stream_options=options)
+    assert all("usage" not in chunk for chunk in exchange.chunks)
+
+
+def test_choices_are_numbered_prompt_by_prompt() -> None:
+    pool = FakePool()
+
+    async def run() -> None:
+        exchange = complete(app_of(pool), prompt=["a", "b"], n=2, seed=5)
+        await settle()
+        asked = [(bytes(s.prompt_ids), s.params.choice) for s in pool.submitted.values()]
+        assert asked == [(b"a", 0), (b"a", 1), (b"b", 0), (b"b", 1)]
+        for seq_id in (3, 1, 0, 2):
+            pool.play(seq_id, b"%d" % seq_id, LENGTH)
+        await exchange.finished()
+        choices = exchange.json["choices"]
+        assert [(c["index"], c["text"]) for c in choices] == [
+            (0, "0"),
+            (1, "1"),
+            (2, "2"),
+            (3, "3"),
+        ]
+        assert exchange.json["usage"]["prompt_tokens"] == 2
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "token_ids"),
+    [
+        ("hi", [list(b"hi")]),
+        (["a", "bc"], [[97], [98, 99]]),
+        ([5, 6], [[5, 6]]),
+        ([[5], [6, VOCAB_SIZE - 1]], [[5], [6, VOCAB_SIZE - 1]]),
+        ("", [[BOS]]),
+    ],
+)
+def test_every_form_of_prompt_becomes_token_ids(prompt: Any, token_ids: list[list[int]]) -> None:
+    pool = FakePool(script=(b"x", LENGTH))
+    assert completed(pool, prompt=prompt).status == 200
+    assert [s.prompt_ids for s in pool.submitted.values()] == token_ids
+
+
+def test_a_long_prompt_is_tokenised_in_a_thread() -> None:
+    names: list[str] = []
+
+    class Noting(ByteTokenizer):
+        def encode(self, text: str, **options: bool) -> list[int]:
+            names.append(threading.current_thread().name)
+            return super().encode(text)[:10]
+
+    async def run() -> None:
+        pool = FakePool(script=(b"x", LENGTH))
+        app = create_app(make_service(pool, Noting()))
+        await complete(app, prompt="x" * 2000).finished()
+        await complete(app, prompt="x" * 2001).finished()
+        await complete(app, prompt=["x" * 1500] * 2).finished()
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+    asyncio.run(run())
+    main = threading.main_thread().name
+    assert [name == main for name in names] == [True, False, False, False]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("echo", "prompt", "text"),
+    [(False, "hi", ""), (True, "hi", "hi"), (True, [104, 105], "hi"), (True, "", "")],
+)
+def test_no_output_tokens_is_a_finished_answer(
+    stream: bool, echo: bool, prompt: Any, text: str
+) -> None:
+    pool = FakePool()
+    exchange = completed(pool, prompt=prompt, max_tokens=0, echo=echo, stream=stream)
+    assert pool.submitted == {}
+    answers = exchange.chunks if stream else [exchange.json]
+    choices = [choice for answer in answers for choice in answer["choices"]]
+    assert "".join(choice["text"] for choice in choices) == text
+    assert choices[-1]["finish_reason"] == "length"
+
+
+def test_cached_tokens_are_reported() -> None:
+    pool = FakePool()
+
+    async def run() -> None:
+        exchange = complete(app_of(pool))
+        await settle()
+        pool.send(0, b"x", num_cached_tokens=1)
+        pool.send(0, b"", STOP)
+        await exchange.finished()
+        assert exchange.json["usage"]["prompt_tokens_details"] == {"cached_tokens": 1}
+
+    asyncio.run(run())
+
+
+def text_of_choices(answers: Sequence[Any]) -> dict[int, tuple[str, str]]:
+    """Return text and finish_reason by index, of one answer or of all chunks of a stream."""
+    texts: dict[int, str] = {}
+    reasons: dict[int, str] = {}
+    for answer in answers:
+        for choice in answer["choices"]:
+            index = choice["index"]
+            assert index not in reasons
+            texts[index] = texts.get(index, "") + choice["text"]
+            if choice["finish_reason"] is not None:
+                reasons[index] = choice["finish_reason"]
+    return {index: (texts[index], reasons[index]) for index in texts}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.one_of(st.binary(max_size=20), st.text("ab\né😀", max_size=10).map(str.encode)),
+    st.lists(st.text("ab\né", min_size=1, max_size=3), max_size=4),
+    st.booleans(),
+)
+def test_streamed_and_whole_text_are_the_same(tokens: bytes, stop: list[str], echo: bool) -> None:
+    fields = {"stop": stop or None, "echo": echo, "n": 2, "max_tokens": 50}
+    whole = completed(FakePool(script=(tokens, LENGTH)), **fields)
+    streamed = completed(
+        FakePool(script=(tokens, LENGTH)),
+        stream=True,
+        stream_options={"include_usage": True},
+        **fields,
+    )
+    assert text_of_choices(streamed.chunks) == text_of_choices([whole.json])
+    assert streamed.chunks[-1]["usage"] == whole.json["usage"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("num_tokens", [0, 1, 3])
+def test_a_client_that_leaves_aborts_exactly_its_own_sequences(
+    stream: bool, num_tokens: int
+) -> None:
+    pool = FakePool()
+
+    async def run() -> None:
+        app = app_of(pool)
+        other = complete(app, stream=True)
+        await settle()
+        exchange = complete(app, n=2, prompt=["a", "b"], stream=stream)
+        await settle()
+        pool.play(1, b"done", LENGTH)
+        for _ in range(num_tokens):
+            for seq_id in (0, 2, 3, 4):
+                pool.send(seq_id, b"x")
+            await settle()
+        exchange.leave()
+        await settle()
+        assert exchange.task.done()
+        assert sorted(pool.aborted) == [2, 3, 4]
+        pool.play(0, b"end", LENGTH)
+        await other.finished()
+        assert text_of_choices(other.chunks) == {0: ("x" * num_tokens + "end", "length")}
+        await settle()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
+
+
+def test_a_client_that_left_before_its_sequences_began_aborts_them_too() -> None:
+    pool = FakePool()
+
+    async def run() -> None:
+        exchange = complete(app_of(pool), stream=True)
+        exchange.leave()
+        await exchange.finished()
+        assert pool.running == set()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_server_that_ends_aborts_what_runs(stream: bool) -> None:
+    pool = FakePool()
+
+    async def run() -> None:
+        exchange = complete(app_of(pool), stream=stream, n=2)
+        await settle()
+        exchange.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await exchange.finished()
+        assert pool.aborted == [0, 1]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_reached_stop_string_aborts_the_sequence_at_once(stream: bool) -> None:
+    pool = FakePool()
+
+    async def run() -> None:
+        exchange = complete(app_of(pool), stream=stream, stop="ND")
+        await settle()
+        pool.send(0, b"END more")
+        assert pool.aborted == [0]
+        await exchange.finished()
+        assert pool.aborted == [0]
+        answers = exchange.chunks if stream else [exchange.json]
+        assert text_of_choices(answers) == {0: ("E", "stop")}
+
+    asyncio.run(run())
+
+
+def test_an_engine_failure_before_an_answer_is_a_500() -> None:
+    pool = FakePool()
+
+    async def run() -> None:
+        exchange = complete(app_of(pool), n=2)
+        await settle()
+        pool.send(0, b"x")
+        pool.send(0, b"", FinishReason.ERROR, error="the replica group died")
+        await exchange.finished()
+        assert exchange.status == 500
+        assert exchange.error["message"] == "the replica group died"
+        assert exchange.error["code"] == "engine_error"
+        assert pool.aborted == [0, 1] or pool.running == set()
+
+    asyncio.run(run())
+
+
+def test_an_engine_failure_in_a_stream_is_an_error_event_without_done() -> None:
+    pool = FakePool()
+
+    async def run() -> None:
+        exchange = complete(app_of(pool), stream=True)
+        await settle()
+        pool.send(0, b"x")
+        pool.send(0, b"", FinishReason.ERROR, error="the replica group died")
+        await exchange.finished()
+        chunk, error = exchange.chunks
+        assert chunk["choices"][0]["text"] == "x"
+        assert error["error"]["message"] == "the replica group died"
+        assert set(error["error"]) == {"message", "type", "param", "code"}
+        assert b"[DONE]" not in exchange.body
+        assert not exchange.is_complete
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("refusal", "status", "code"),
+    [(PoolNotReady, 503, "not_ready"), (QueueFull, 429, "queue_full")],
+)
+@pytest.mark.parametrize("refuse_at", [0, 2])
+def test_a_refused_submit_is_a_status_and_leaves_nothing_running(
+    stream: bool, refusal: Callable[..., Exception], status: int, code: str, refuse_at: int
+) -> None:
+    error = refusal(2.5)
+    pool = FakePool(refusal=error, refuse_at=refuse_at)
+    exchange = refused(pool, stream=stream, n=4)
+    assert exchange.status == status
+    assert exchange.error["code"] == code
+    assert exchange.headers["retry-after"] == "3"
+    assert exchange.headers["retry-after-ms"] == "2500"
+    assert pool.aborted == list(range(refuse_at))
+
+
+def test_a_draining_server_takes_no_new_work() -> None:
+    exchange = refused(FakePool(state=DRAINING))
+    assert exchange.status == 503
+    assert exchange.error["code"] == "shutting_down"
+    assert 1 <= int(exchange.headers["retry-after"]) <= 60
+
+
+def test_a_draining_server_finishes_what_it_has() -> None:
+    pool = FakePool()
+
+    async def run() -> None:
+        exchange = complete(app_of(pool), stream=True)
+        await settle()
+        pool.state = DRAINING
+        pool.play(0, b"ok", LENGTH)
+        await exchange.finished()
+        assert exchange.events[-1] == b"[DONE]"
+
+    asyncio.run(run())
+
+
+def test_an_unknown_model_is_a_404() -> None:
+    exchange = refused(model="gpt-9")
+    assert exchange.status == 404
+    assert (exchange.error["param"], exchange.error["code"]) == ("model", "model_not_found")
+    assert "gpt-9" in exchange.error["message"]
+
+
+def test_the_answer_has_the_name_that_was_asked_for() -> None:
+    assert completed(FakePool(), model="org/tiny", max_tokens=0).json["model"] == "org/tiny"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "bad_id", "position"),
+    [
+        ([1, VOCAB_SIZE, 2], VOCAB_SIZE, 1),
+        ([-1], -1, 0),
+        ([[1], [2, 3, 2**31]], 2**31, 2),
+        ([0, 2**63], 2**63, 1),
+        ([2**70], 2**70, 0),
+    ],
+)
+def test_the_first_id_outside_the_vocabulary_is_named(
+    prompt: Any, bad_id: int, position: int
+) -> None:
+    exchange = refused(prompt=prompt)
+    assert exchange.status == 400
+    assert (exchange.error["param"], exchange.error["code"]) == ("prompt", "invalid_token_id")
+    assert f"token id {bad_id} at position {position} " in exchange.error["message"]
+
+
+@pytest.mark.parametrize("prompt", [[], [[]], [[1], []]])
+def test_an_empty_list_of_prompts_or_ids_is_refused(prompt: Any) -> None:
+    exchange = refused(prompt=prompt)
+    assert exchange.status == 400
+    assert (exchange.error["param"], exchange.error["code"]) == ("prompt", "empty_array")
+
+
+def test_an_empty_prompt_is_refused_when_nothing_can_begin_it() -> None:
+    exchange = refused(tokenizer=ByteTokenizer(bos_token_id=None), prompt="")
+    assert exchange.status == 400
+    assert (exchange.error["param"], exchange.error["code"]) == ("prompt", "empty_string")
+
+
+@pytest.mark.parametrize(
+    ("num_prompt_tokens", "max_tokens", "param"),
+    [
+        (985, None, "max_tokens"),
+        (1, 1000, "max_tokens"),
+        (1001, 0, "prompt"),
+        (1, 2**70, "max_tokens"),
+    ],
+)
+def test_what_exceeds_the_context_is_refused_with_the_numbers(
+    num_prompt_tokens: int, max_tokens: int | None, param: str
+) -> None:
+    exchange = refused(prompt=[1] * num_prompt_tokens, max_tokens=max_tokens)
+    assert exchange.status == 400
+    assert (exchange.error["param"], exchange.error["code"]) == (param, "context_length_exceeded")
+    output = 16 if max_tokens is None else max_tokens
+    assert exchange.error["message"].startswith(
+        f"This model's maximum context length is 1000 tokens, however you requested "
+        f"{num_prompt_tokens + output} tokens ({num_prompt_tokens} in your prompt; {output} for"
+    )
+
+
+def test_what_fills_the_context_exactly_is_served() -> None:
+    pool = FakePool(script=(b"x", LENGTH), kv_capacity_tokens=1000)
+    assert completed(pool, prompt=[1] * 984).status == 200
+
+
+def test_what_no_group_can_hold_is_refused() -> None:
+    """A request larger than the KV cache but shorter than the context would wait for ever."""
+    exchange = refused(FakePool(kv_capacity_tokens=64), prompt=[1] * 60, max_tokens=5)
+    assert exchange.status == 400
+    assert exchange.error["code"] == "context_length_exceeded"
+    assert "64 tokens" in exchange.error["message"]
+    assert (
+        completed(
+            FakePool(kv_capacity_tokens=64, script=(b"x", LENGTH)), prompt=[1] * 60, max_tokens=4
+        ).status
+        == 200
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"n": 65, "prompt": ["a", "b"]}, "n"),
+        ({"prompt": [[1]] * 129}, "prompt"),
+        ({"n": 129}, "n"),
+    ],
+)
+def test_more_choices_than_the_cap_are_refused(fields: dict[str, Any], param: str) -> None:
+    exchange = refused(**fields)
+    assert exchange.status == 400
+    assert exchange.error["param"] == param
+    assert "128" in exchange.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"temperature": 3}, "temperature"),
+        ({"top_p": "x"}, "top_p"),
+        ({"top_k": 1.5}, "top_k"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"stop": [""]}, "stop"),
+        ({"stop": list("abcde")}, "stop"),
+        ({"logprobs": 2}, "logprobs"),
+        ({"best_of": 4}, "best_of"),
+        ({"prompt": {"a": 1}}, "prompt"),
+    ],
+)
+def test_a_wrong_field_is_a_400_that_names_it(fields: dict[str, Any], param: str) -> None:
+    exchange = refused(**fields)
+    assert exchange.status == 400
+    assert exchange.error["param"] == param
+    assert exchange.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'{"model": "tiny", "prompt": "\xff"}', b"[" * 10**6, b"\x00"]
+)
+def test_a_body_that_is_no_request_is_a_400(body: bytes) -> None:
+    async def run() -> Exchange:
+        return await Exchange(app_of(FakePool()), "POST", "/v1/completions", body).finished()
+
+    exchange = asyncio.run(run())
+    assert exchange.status == 400
+    assert exchange.error["type"] == "invalid_request_error"

@@ -1,0 +1,137 @@
+"""Where a value comes from, which one wins, and what is refused in whose words."""
+
+from pathlib import Path
+
+import pytest
+
+from backend.settings import EngineSettings
+from gateway.settings import ServerSettings, Settings, SettingsError, load, setting_options
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "unisono.toml"
+    path.write_text(text)
+    return path
+
+
+def test_nothing_given_means_the_defaults() -> None:
+    assert load({}, {}, None) == Settings(ServerSettings(), EngineSettings())
+
+
+def test_flags_win_over_variables_and_those_over_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "[server]\nport = 1\nhost = 'file'\n[engine]\ntp = 2\ndp = 3\n")
+    settings = load({"port": "3"}, {"UNISONO_PORT": "2", "UNISONO_TP": "4"}, path)
+    assert settings.server.port == 3
+    assert settings.engine.tp == 4
+    assert (settings.server.host, settings.engine.dp) == ("file", 3)
+
+
+def test_text_is_read_as_the_type_of_its_field() -> None:
+    environ = {
+        "UNISONO_EXACT": "true",
+        "UNISONO_PREFIX_CACHING": "0",
+        "UNISONO_DRAIN_SECONDS": " 2.5 ",
+        "UNISONO_SERVED_MODEL_NAME": "one, two",
+        "UNISONO_DTYPE": "float32",
+    }
+    settings = load({}, environ, None)
+    assert (settings.engine.exact, settings.engine.prefix_caching) == (True, False)
+    assert settings.server.drain_seconds == 2.5
+    assert settings.server.served_model_name == ("one", "two")
+    assert settings.engine.dtype == "float32"
+
+
+def test_file_values_have_toml_types(tmp_path: Path) -> None:
+    path = write(tmp_path, "[server]\nserved_model_name = ['a', 'b']\ndrain_seconds = 5\n")
+    server = load({}, {}, path).server
+    assert (server.served_model_name, server.drain_seconds) == (("a", "b"), 5.0)
+
+
+def test_empty_variable_counts_as_unset() -> None:
+    assert load({}, {"UNISONO_PORT": ""}, None) == Settings()
+
+
+def test_other_variables_are_left_alone() -> None:
+    environ = {
+        "PATH": "/bin",
+        "UNISONO_CACHE": "/cache",
+        "UNISONO_PORT": "tcp://10.0.0.1:8000",
+        "UNISONO_SERVICE_HOST": "10.0.0.1",
+        "UNISONO_SERVICE_PORT_HTTP": "8000",
+        "UNISONO_PORT_8000_TCP_ADDR": "10.0.0.1",
+        "UNISONO_METRICS_PORT": "tcp://10.0.0.2:9000",
+    }
+    assert load({}, environ, None) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("UNISONO_PORT", "http", "UNISONO_PORT must be an integer from 0 to 65535, not 'http'"),
+        ("UNISONO_PORT", "65536", "an integer from 0 to 65535, not '65536'"),
+        ("UNISONO_THREADS", "-1", "UNISONO_THREADS must be an integer of 0 or more, not '-1'"),
+        ("UNISONO_DRAIN_SECONDS", "nan", "a number from 0 to 86400, not 'nan'"),
+        ("UNISONO_EXACT", "perhaps", "UNISONO_EXACT must be true or false, not 'perhaps'"),
+        ("UNISONO_DEVICE", "tpu", "UNISONO_DEVICE must be one of auto, cpu, cuda, not 'tpu'"),
+        ("UNISONO_SERVED_MODEL_NAME", "a,,b", "a list separated by commas, each text that is not"),
+        ("UNISONO_MAX_SEQS", "1", "is not a setting; did you mean UNISONO_MAX_NUM_SEQS"),
+        ("UNISONO_ZZZ", "1", "UNISONO_ZZZ is not a setting$"),
+    ],
+)
+def test_refused_variable_is_named_with_what_is_allowed(
+    variable: str, text: str, message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load({}, {variable: text}, None)
+
+
+def test_refused_flag_is_named_as_it_was_typed() -> None:
+    with pytest.raises(SettingsError, match=r"^--max-num-seqs must be an integer from 1 to 4096"):
+        load({"max_num_seqs": "0"}, {}, None)
+
+
+def test_wrong_value_is_refused_even_where_another_wins() -> None:
+    with pytest.raises(SettingsError, match="UNISONO_PORT"):
+        load({"port": "1"}, {"UNISONO_PORT": "x"}, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[server]\nprot = 1", "prot is not a setting; did you mean port"),
+        ("[server]\nport = '80'", "port must be an integer from 0 to 65535, not '80'"),
+        ("[server]\nport = true", "port must be an integer"),
+        ("[server]\ntp = 2", r"tp belongs under \[engine\], not \[server\]"),
+        ("port = 1", r"port belongs under \[server\]"),
+        ("[sever]\nport = 1", r"sever is not a table .* \[server\] and \[engine\]"),
+        ("server = 1", "server is not a table"),
+        ("[server\n", "not a TOML file"),
+    ],
+)
+def test_refused_file_key_is_named_with_its_file(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=rf"unisono\.toml:? .*{message}"):
+        load({}, {}, write(tmp_path, text))
+
+
+def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no\.toml cannot be read: No such file"):
+        load({}, {}, tmp_path / "no.toml")
+
+
+def test_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "unisono.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="is not a TOML file"):
+        load({}, {}, path)
+
+
+def test_no_name_stands_for_two_settings() -> None:
+    names = [option.name for table in setting_options().values() for option in table]
+    assert len(names) == len(set(names))
+
+
+def test_every_setting_is_described_and_its_default_is_allowed() -> None:
+    for table in setting_options().values():
+        for option in table:
+            assert option.description, option.name
+            assert option.read(option.default, option.flag) == option.default
