@@ -9,6 +9,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import urlsplit
 
 
@@ -81,8 +82,8 @@ class Exchange(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the request (asyncio's call)."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.write(self._request)
+        # A cast, not an assertion: uvloop's transports are no subclasses of asyncio's.
+        cast(asyncio.WriteTransport, transport).write(self._request)
 
     def data_received(self, data: bytes) -> None:
         """Take what has come (asyncio's call)."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import uvloop
 
 from gateway.bench.client import Answer, fetch_json, stream_completion
 from gateway.bench.exchange import BenchError, Target
@@ -129,7 +130,8 @@ def against(server: FakeServer, use: Callable[[Target], Awaitable[T]]) -> T:
             await asyncio.gather(*connections)
             return result
 
-    return asyncio.run(main())
+    # On the loop of the command itself: uvloop's transports are not asyncio's.
+    return uvloop.run(main())
 
 
 def stream_from(server: FakeServer, max_tokens: int = 5) -> Answer:

@@ -1,0 +1,45 @@
+"""Sums and gathers between ranks."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from backend.exchange import SLOT_BYTES
+from backend.parallel import TensorParallel
+from tests.backend.ranks import run_ranks
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 7), (5, 64), (3, SLOT_BYTES // 4)])
+def test_the_sum_is_the_same_bits_everywhere(
+    size: int, dtype: torch.dtype, shape: tuple[int, int]
+) -> None:
+    parts = [torch.randn(shape, generator=torch.Generator().manual_seed(r)).to(dtype)
+             for r in range(size)]  # fmt: skip
+    expected = parts[0].float()
+    for part in parts[1:]:
+        expected = expected + part.float()
+    sums = run_ranks(size, lambda tp: tp.all_reduce(parts[tp.rank].clone()))
+    for total in sums:
+        assert torch.equal(total, expected.to(dtype))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_everyone_gathers_what_everyone_has(size: int) -> None:
+    gathered = run_ranks(size, lambda tp: tp.all_gather(torch.full((2, 3), tp.rank)))
+    for rows in gathered:
+        assert rows.shape == (size, 2, 3)
+        assert [int(row[0, 0]) for row in rows] == list(range(size))
+
+
+def test_many_calls_in_a_row_do_not_overtake_each_other() -> None:
+    def work(tp: TensorParallel) -> list[Tensor]:
+        sums = []
+        for call in range(500):
+            x = torch.full((1 + call % 17,), float(call * 10 + tp.rank))
+            sums.append(tp.all_reduce(x))
+        return sums
+
+    for sums in run_ranks(3, work):
+        assert [float(s[0]) for s in sums] == [call * 30 + 3 for call in range(500)]
