@@ -188,10 +188,13 @@ class Lead:
         schedule_s: float,
         result: "StepResult",
     ) -> None:
-        """Send each worker its part of a step as one frame."""
-        parts: dict[int, list[SeqOutput]] = {}
+        """Send each worker its part of a step as one frame.
+
+        A part may be empty: the frame still shows progress and grants credit.
+        """
+        parts: dict[int, list[SeqOutput]] = {worker: [] for worker in self._channels}
         for worker, output in outputs:
-            parts.setdefault(worker, []).append(output)
+            parts[worker].append(output)
         timings = StepTimings(schedule_s, result.forward_s, result.sample_s)
         for worker, part in parts.items():
             self._send_to(worker, self._frame(step, part, timings))

@@ -77,7 +77,12 @@ class Choice:
         """
         self.num_cached_tokens = self.num_cached_tokens or output.num_cached_tokens
         pieces = []
-        for token_id in output.token_ids:
+        token_ids = output.token_ids
+        if output.finish_reason is FinishReason.STOP and token_ids:
+            # The end of the sequence itself is counted, but it is not text.
+            self.num_tokens += 1
+            token_ids = token_ids[:-1]
+        for token_id in token_ids:
             self.num_tokens += 1
             pieces.append(self.matcher.push(self.detokenizer.push(token_id)))
             if self.matcher.found:

@@ -40,6 +40,7 @@ from gateway.settings import Settings
 logger = logging.getLogger(__name__)
 
 LISTEN_BACKLOG = 1024
+PEER_TIMEOUT_MS = 30_000
 # A child told to stop that has not gone by then is killed.
 STOP_SECONDS = 5.0
 BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
@@ -77,7 +78,10 @@ def listen(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, kind, proto)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+        # Accepted sockets inherit these. A peer that vanished without a word is given up.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_TIMEOUT_MS)
         sock.bind(address)
         sock.listen(LISTEN_BACKLOG)
     except OSError:

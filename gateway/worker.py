@@ -9,6 +9,7 @@ import gc
 import hashlib
 import logging
 import socket
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -18,17 +19,19 @@ import msgspec
 import uvloop
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from backend.config import load_config
+from backend.config import ModelError, load_config
 from backend.settings import EngineSettings
 from backend.wire.child import Birth
 from backend.wire.control import Attach, ChildLine, ControlClosed, Detach, Drain, Serving, Stop
+from backend.wire.messages import Failed
 from gateway.app import create_app
 from gateway.replicas import ReplicaPool
 from gateway.service import Limits, Service
-from gateway.settings import ServerSettings, Settings
+from gateway.settings import Settings
 from gateway.supervisor import LISTEN_BACKLOG
-from gateway.tokenizer import Tokenizer
+from gateway.tokenizer import Tokenizer, TokenizerError
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +47,39 @@ def worker_main(birth: Birth, worker: int, settings: Settings, listener: socket.
         format=f"%(levelname)s gateway {worker}: %(message)s",
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Worker(worker, settings, line).run(listener))
+        try:
+            runner.run(Worker(worker, settings, line).run(listener))
+        except (ModelError, TokenizerError) as error:
+            line.send(Failed(worker, str(error)))
+            sys.exit(1)
+
+
+class OpenExchanges:
+    """Counts the requests under way, answers still being written included."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one exchange on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        self._count += 1
+        self._none.clear()
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._count -= 1
+            if self._count == 0:
+                self._none.set()
+
+    async def end(self) -> None:
+        """Return when none is left."""
+        await self._none.wait()
 
 
 class Worker:
@@ -61,15 +96,15 @@ class Worker:
         """Serve until stopped."""
         service = build_service(self._settings)
         self._pool = service.pool
+        self._exchanges = OpenExchanges(create_app(service))
         asyncio.get_running_loop().add_reader(self._line.fileno(), self._obey)
         self._line.send(Serving(self._worker))
         # What lives now lives for ever; the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        config = hypercorn_config(self._settings.server, listener)
         # hypercorn.asyncio.serve is typed for its own protocol classes.
-        app: Any = create_app(service)
-        await serve(app, config, shutdown_trigger=self._stop.wait, mode="asgi")
+        app: Any = self._exchanges
+        await serve(app, hypercorn_config(listener), shutdown_trigger=self._stop.wait, mode="asgi")
 
     def _obey(self) -> None:
         """Take what the supervisor says."""
@@ -93,6 +128,7 @@ class Worker:
         try:
             async with asyncio.timeout(seconds):
                 await self._pool.drain()
+                await self._exchanges.end()
         except TimeoutError:
             logger.warning("requests still run after %g s; cutting them off", seconds)
         self._stop.set()
@@ -119,7 +155,7 @@ def build_service(settings: Settings) -> Service:
     )
 
 
-def hypercorn_config(server: ServerSettings, listener: socket.socket) -> Config:
+def hypercorn_config(listener: socket.socket) -> Config:
     """HTTP/1.1 on an inherited socket."""
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]

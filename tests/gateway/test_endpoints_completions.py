@@ -78,7 +78,8 @@ def test_a_whole_answer_has_openai_s_shape() -> None:
 
 
 def test_a_stream_is_chunks_and_then_done() -> None:
-    exchange = completed(FakePool(script=(b"ok!", STOP)), stream=True)
+    end_of_sequence = b"."  # whatever token it is, it is no text
+    exchange = completed(FakePool(script=(b"ok" + end_of_sequence, STOP)), stream=True)
     *data, done = exchange.events
     assert done == b"[DONE]"
     assert exchange.is_complete
@@ -89,7 +90,7 @@ def test_a_stream_is_chunks_and_then_done() -> None:
             head + '"model":"tiny","system_fingerprint":"fp_test","choices":'
             f'[{{"text":"{text}","index":0,"logprobs":null,"finish_reason":{reason}}}]}}'
         ).encode()
-        for text, reason in [("o", "null"), ("k", "null"), ("!", '"stop"')]
+        for text, reason in [("o", "null"), ("k", "null"), ("", '"stop"')]
     ]
     assert exchange.body.count(b"data: ") == 4
     assert b"\r" not in exchange.body
