@@ -1,6 +1,7 @@
 """Every message between the gateway and a lead rank.
 
-Down the request ring go Submit and Abort; up the token pipe come Ready, StepOutput and Failed.
+Down the request ring go Submit, Abort and Vocabulary; up the token pipe come Ready, StepOutput and
+Failed.
 msgpack arrays tagged by type: no field names on the wire, and a malformed one is refused by
 msgspec before any of our code sees it. Text never appears here.
 """
@@ -11,9 +12,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from backend.wire.sampling import SamplingParams
+from backend.wire.sampling import SamplingParams, TokenId
 
-TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
 SeqId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
@@ -49,6 +49,15 @@ class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
     seq_id: SeqId
 
 
+class Vocabulary(msgspec.Struct, frozen=True, array_like=True, tag="vocabulary"):
+    """The bytes of every token, by id; sent once, before the first Submit with a grammar.
+
+    Special tokens, which no grammar may produce, are empty.
+    """
+
+    pieces: list[bytes]
+
+
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     """A group has loaded its model and takes work; the first frame of every token pipe.
 
@@ -67,11 +76,27 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     credit: int
 
 
+class TokenScore(msgspec.Struct, frozen=True, array_like=True):
+    """Log-probabilities of raw logits at one position: of the token there and of the best.
+
+    top: (token, log-probability), most likely first, as many as were asked for.
+    rank: how many tokens are more likely than this one.
+    """
+
+    logprob: float
+    rank: int
+    top: list[tuple[TokenId, float]]
+
+
 class SeqOutput(msgspec.Struct, frozen=True, array_like=True):
     """What one sequence got in a step. token_ids may be empty when only finish_reason is news.
 
     num_cached_tokens: prompt tokens taken from the prefix cache, sent with the first token.
     error: for the caller's eyes, set when finish_reason is `error`.
+    scores: one for each of token_ids if they were asked for.
+    prompt_scores: of the next prompt positions, the first prompt token left out; chunk by chunk,
+    all before the first token.
+    stop_token_id: the one of SamplingParams.stop_token_ids that ended the sequence.
     """
 
     seq_id: SeqId
@@ -79,6 +104,9 @@ class SeqOutput(msgspec.Struct, frozen=True, array_like=True):
     finish_reason: FinishReason | None = None
     num_cached_tokens: int = 0
     error: str = ""
+    scores: list[TokenScore] = []
+    prompt_scores: list[TokenScore] = []
+    stop_token_id: TokenId | None = None
 
 
 class StepTimings(msgspec.Struct, frozen=True, array_like=True):
@@ -115,7 +143,7 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
     message: str
 
 
-Request = Submit | Abort
+Request = Submit | Abort | Vocabulary
 Reply = Ready | StepOutput | Failed
 
 encode = msgspec.msgpack.Encoder().encode

@@ -4,17 +4,32 @@ Ranges are declared once, on the aliases; `gateway/schema.py` reuses them for th
 Every rank holds the same SamplingParams for a row and so makes the same decision.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 TopP = Annotated[float, Meta(ge=0, le=1)]
 TopK = Annotated[int, Meta(ge=-1)]
 MinP = Annotated[float, Meta(ge=0, le=1)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 MaxTokens = Annotated[int, Meta(ge=0)]
+MinTokens = Annotated[int, Meta(ge=0)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+RepetitionPenalty = Annotated[float, Meta(gt=0, le=100)]
+NgramSize = Annotated[int, Meta(ge=0, le=1000)]
+Bias = Annotated[float, Meta(ge=-100, le=100)]
+NumLogprobs = Annotated[int, Meta(ge=0, le=20)]
+
+
+class Grammar(msgspec.Struct, frozen=True, array_like=True):
+    """What the output must match. text: a JSON schema, a regular expression, a JSON array of
+    choices, or a grammar in Lark's notation, by kind."""
+
+    kind: Literal["json_schema", "regex", "choice", "lark"]
+    text: str
 
 
 class SamplingParams(msgspec.Struct, frozen=True, array_like=True):
@@ -23,7 +38,16 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True):
     temperature: 0 is greedy; logits are divided by it otherwise.
     top_k: keep the k most likely tokens; 0 and -1 keep all.
     seed, choice: with the output position, the key of the draw. `choice` is the index among `n`.
-    max_tokens: output tokens, the ones before a resumption included.
+    max_tokens: output tokens, the ones before a resumption included; 0 only to score a prompt.
+    min_tokens: output tokens before which no end-of-sequence or stop token is drawn.
+    stop_token_ids: end the sequence as its own end tokens do, ignore_eos or not.
+    presence_penalty, frequency_penalty: taken from the logits of output tokens, once and by count.
+    repetition_penalty: divides positive and multiplies negative logits of prompt and output tokens.
+    no_repeat_ngram_size: no n-gram of prompt and output is drawn twice; 0 allows all.
+    logit_bias: (token, bias) pairs, added first. allowed_token_ids: None allows all.
+    bad_words: token sequences that are not completed.
+    logprobs, prompt_logprobs: how many of the best alternatives to score beside each output or
+    prompt token; None scores nothing.
     """
 
     temperature: Temperature = 1.0
@@ -34,6 +58,18 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True):
     choice: Annotated[int, Meta(ge=0)] = 0
     max_tokens: MaxTokens = 16
     ignore_eos: bool = False
+    min_tokens: MinTokens = 0
+    stop_token_ids: tuple[TokenId, ...] = ()
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
+    repetition_penalty: RepetitionPenalty = 1.0
+    no_repeat_ngram_size: NgramSize = 0
+    logit_bias: tuple[tuple[TokenId, Bias], ...] = ()
+    allowed_token_ids: tuple[TokenId, ...] | None = None
+    bad_words: tuple[tuple[TokenId, ...], ...] = ()
+    logprobs: NumLogprobs | None = None
+    prompt_logprobs: NumLogprobs | None = None
+    grammar: Grammar | None = None
 
     @property
     def is_greedy(self) -> bool:
