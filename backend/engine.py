@@ -81,7 +81,9 @@ def build_engine(
         dtype=dtype,
         device=device,
     )
-    sampler = Sampler(settings.max_num_seqs, shard.vocab, tp, exact=settings.exact)
+    sampler = Sampler(
+        settings.max_num_seqs, shard.vocab, tp, config.eos_token_ids, exact=settings.exact
+    )
     runner = ModelRunner(model, kv_cache, sampler, device)
     budget = settings.max_num_batched_tokens or (
         CPU_TOKEN_BUDGET if device.type == "cpu" else GPU_TOKEN_BUDGET

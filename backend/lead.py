@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backend.block_pool import BlockPool
+from backend.matchers import Matchers
 from backend.scheduler import Scheduler
 from backend.sequence import Sequence
 from backend.settings import EngineSettings
@@ -25,6 +26,7 @@ from backend.wire.messages import (
     StepOutput,
     StepTimings,
     Submit,
+    Vocabulary,
 )
 from backend.wire.pipe import PipeBroken, PipeWriter
 from backend.wire.ring import RingCorrupt, RingReader, RingWriter
@@ -72,6 +74,7 @@ class Lead:
             eos_token_ids=engine.config.eos_token_ids,
             prefix_caching=settings.prefix_caching,
         )
+        self._matchers = Matchers(engine.config.vocab_size, engine.config.eos_token_ids)
         self._channels: dict[int, _Channel] = {}
         self._stopped = False
         self._full_gathers_sent = 0
@@ -101,12 +104,17 @@ class Lead:
             plan = self._scheduler.schedule()
             if plan is None:
                 continue
+            plan = self._matchers.mask(plan, self._scheduler.sampled)
             if self._steps is not None and not self._steps.write(plan.to_bytes()):
                 # A follower is in this step or the last, so two plans at most are unread.
                 raise RuntimeError("the followers do not read their plans")
             planned = time.monotonic()
             result = self._engine.runner.run(plan)
-            outputs = self._scheduler.commit(plan, result.token_ids.tolist())
+            self._matchers.accept(self._scheduler.sampled, result.token_ids)
+            outputs = self._scheduler.commit(
+                plan, result.token_ids, result.scores, result.prompt_scores
+            )
+            self._matchers.keep(lambda key: key in self._scheduler)
             self._send(plan.step, outputs, planned - started, result)
 
     # what comes in
@@ -160,10 +168,13 @@ class Lead:
             message = messages.decode_request(record)
         except msgspec.MsgspecError as error:
             raise RingCorrupt(f"worker {worker} sent what is not a request: {error}") from error
-        if isinstance(message, Abort):
-            self._scheduler.abort((worker, message.seq_id))
-        else:
-            self._admit(worker, message)
+        match message:
+            case Abort(seq_id=seq_id):
+                self._scheduler.abort((worker, seq_id))
+            case Vocabulary(pieces=pieces):
+                self._matchers.learn(pieces)
+            case Submit():
+                self._admit(worker, message)
 
     def _admit(self, worker: int, submit: Submit) -> None:
         seq = Sequence(
@@ -172,8 +183,10 @@ class Lead:
             len(submit.prompt_ids),
             submit.params,
             submit.cache_salt,
+            submit.priority,
         )
         try:
+            self._matchers.add(seq)
             self._scheduler.add(seq)
         except ValueError as error:
             refusal = SeqOutput(submit.seq_id, [], FinishReason.ERROR, error=str(error))

@@ -1,7 +1,8 @@
 """From logits to one token a row, with the vocabulary shared out over the ranks.
 
-No rank ever holds [N, V]. For each row the ranks gather the largest logit, the logsumexp and, where
-a filter asks for them, the best candidates; then every rank makes the same decision.
+No rank ever holds [N, V]. The rules change each rank's part (rules.py). Then for each row the ranks
+gather the largest logit, the logsumexp and, where a filter asks for them, the best candidates; and
+every rank makes the same decision.
 
 - greedy: the largest logit, the lowest id among equals.
 - top-k, top-p, min-p: candidates ordered by (logit descending, id ascending); top-k cuts, top-p
@@ -11,10 +12,11 @@ a filter asks for them, the best candidates; then every rank makes the same deci
   rank by its share of the logsumexp, then inside it. Exact.
 
 Where the gathered candidates hold too little mass for top-p or min-p, that row's logits are
-gathered in full and the row is counted.
+gathered in full and the row is counted. A row whose rules leave no token gets NO_TOKEN.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,7 +25,10 @@ from torch import Tensor
 
 from backend.parallel import TensorParallel
 from backend.philox import uniform
-from backend.step import Join
+from backend.rules import RowState, apply_rules
+from backend.scoring import score
+from backend.step import Join, StepPlan
+from backend.wire.messages import TokenScore
 from backend.wire.sampling import SamplingParams
 
 Floats = NDArray[np.float64]
@@ -32,15 +37,33 @@ Ids = NDArray[np.int64]
 # topk(256) costs about 0.15 ms a row of 49,152; with top_p 0.95 at temperature 1 it suffices for
 # all but the flattest rows.
 MAX_CANDIDATES = 256
+NO_TOKEN = -1
+
+
+@dataclass(slots=True)
+class Sampled:
+    """token_ids: [N], the same on every rank. scores: one a row, None where none was asked for;
+    empty if nobody asked."""
+
+    token_ids: Ids
+    scores: list[TokenScore | None] = field(default_factory=list)
 
 
 class Sampler:
     """Holds the sampling parameters of every row and draws. One for each rank."""
 
     def __init__(
-        self, max_num_seqs: int, vocab: slice, tp: TensorParallel, *, exact: bool = False
+        self,
+        max_num_seqs: int,
+        vocab: slice,
+        tp: TensorParallel,
+        eos_token_ids: Sequence[int] = (),
+        *,
+        exact: bool = False,
     ) -> None:
         """vocab: this rank's part. exact: sample each row by itself, see `ops/exact.py`."""
+        self._eos_token_ids = eos_token_ids
+        self._states: list[RowState | None] = [None] * max_num_seqs
         self._tp = tp
         self._offset = vocab.start
         self._exact = exact
@@ -57,6 +80,7 @@ class Sampler:
     def join(self, join: Join) -> None:
         """Begin a row with these parameters."""
         params: SamplingParams = join.params
+        self._states[join.row] = RowState.begin(params, join.token_ids, join.num_prompt_tokens)
         self._temperature[join.row] = params.temperature
         self._top_k[join.row] = max(0, params.top_k)
         self._top_p[join.row] = params.top_p
@@ -64,14 +88,50 @@ class Sampler:
         self._seed[join.row] = params.seed
         self._choice[join.row] = params.choice
 
-    def sample(self, logits: Tensor, rows: NDArray[np.int32], positions: NDArray[np.int32]) -> Ids:
-        """Draw one token for each row.
+    def sample(self, logits: Tensor, plan: StepPlan) -> Sampled:
+        """Draw one token for each of a plan's samples and note it in their rows' states.
 
-        logits: [N, this rank's words] float32, scratch. rows, positions: [N], the sampling state
-        and the output position of each. Returns [N] ids, the same on every rank.
+        logits: [N, this rank's words] float32, scratch.
         """
+        rows, positions = plan.sample_rows, plan.sample_positions
+        states = [state for row in rows.tolist() if (state := self._states[row]) is not None]
+        assert len(states) == len(rows), "a row is sampled that never joined"
+        scored = [n for n, state in enumerate(states) if state.params.logprobs is not None]
+        raw = logits[scored] if scored else None  # a copy, before the rules
+        masks = (plan.mask_samples.astype(np.int64), plan.masks) if len(plan.masks) else None
+        apply_rules(logits, states, positions.tolist(), self._offset, self._eos_token_ids, masks)
+        tokens = (
+            self._by_row(logits, rows, positions)
+            if self._exact
+            else (self._sample(logits, rows, positions))
+        )
+        for state, token_id in zip(states, tokens.tolist(), strict=True):
+            if token_id != NO_TOKEN:
+                state.append(token_id)
+        scores: list[TokenScore | None] = []
+        if raw is not None:
+            scores = [None] * len(states)
+            counts = [states[n].params.logprobs or 0 for n in scored]
+            chosen = np.maximum(tokens[scored], 0).tolist()
+            for n, each in zip(scored, self.score(raw, chosen, counts), strict=True):
+                scores[n] = each
+        return Sampled(tokens, scores)
+
+    def score(
+        self, logits: Tensor, token_ids: Sequence[int], counts: Sequence[int]
+    ) -> list[TokenScore]:
+        """Score one token a row of raw logits; in exact mode each row by itself."""
         if not self._exact:
-            return self._sample(logits, rows, positions)
+            return score(logits, token_ids, counts, self._offset, self._tp)
+        return [
+            each
+            for n in range(len(token_ids))
+            for each in score(
+                logits[n : n + 1], token_ids[n : n + 1], counts[n : n + 1], self._offset, self._tp
+            )
+        ]
+
+    def _by_row(self, logits: Tensor, rows: NDArray[np.int32], positions: NDArray[np.int32]) -> Ids:
         parts = [
             self._sample(logits[i : i + 1], rows[i : i + 1], positions[i : i + 1])
             for i in range(len(rows))
@@ -102,14 +162,19 @@ class Sampler:
         best = torch.stack((values.double(), (ids + self._offset).double()))
         gathered = self._tp.all_gather(best).cpu().numpy()  # [ranks, 2, N]
         winner = gathered[:, 0].argmax(axis=0)  # the first of equals
-        chosen: Ids = gathered[winner, 1, np.arange(len(rows))].astype(np.int64)
+        n = np.arange(len(rows))
+        chosen: Ids = gathered[winner, 1, n].astype(np.int64)
+        chosen[np.isneginf(gathered[winner, 0, n])] = NO_TOKEN
         return chosen
 
     def _draw_from_all(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
         scaled = self._scale(logits, rows)
         mass = scaled.logsumexp(dim=-1)  # [N]
         masses = self._tp.all_gather(mass).cpu().numpy()  # [ranks, N]
-        shares = np.exp(masses - masses.max(axis=0))
+        largest = masses.max(axis=0)
+        is_empty = np.isneginf(largest)
+        shares = np.exp(masses - np.where(is_empty, 0, largest))
+        shares[:, is_empty] = 1  # any rank may own a row without tokens
         cumulative = np.cumsum(shares, axis=0) / shares.sum(axis=0)
         draws = self._draws(rows, positions)
         owner = np.minimum((cumulative <= draws).sum(axis=0), len(masses) - 1)
@@ -126,6 +191,7 @@ class Sampler:
             places = torch.searchsorted(weights, targets, right=True).squeeze(1)
             tokens[mine] = places.clamp_(max=weights.shape[1] - 1).cpu() + self._offset
         chosen: Ids = self._tp.all_gather(tokens).numpy()[owner, n]
+        chosen[is_empty] = NO_TOKEN
         return chosen
 
     def _draw_from_candidates(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
@@ -137,6 +203,9 @@ class Sampler:
         draws = self._draws(rows, positions)
         tokens = np.empty(len(rows), np.int64)
         for i, row in enumerate(rows):
+            if np.isneginf(total[i]):
+                tokens[i] = NO_TOKEN
+                continue
             kept = self._filter(row, values[i], total[i])
             if kept is None:
                 self.num_full_gathers += 1

@@ -12,10 +12,11 @@ blocks are freed and it is computed again later, mostly from the prefix cache.
 import bisect
 from collections.abc import Sequence as ListLike
 
-from backend.block_pool import BlockPool, block_hash, root_hash
+from backend.block_pool import BlockPool
+from backend.prefix_cache import PrefixCache
 from backend.sequence import SeqKey, Sequence, SequenceStatus
 from backend.step import Join, PlannedSequence, StepPlan, build_plan
-from backend.wire.messages import FinishReason, SeqOutput
+from backend.wire.messages import FinishReason, SeqOutput, TokenScore
 
 
 class Scheduler:
@@ -42,10 +43,10 @@ class Scheduler:
         self.max_num_batched_tokens = max_num_batched_tokens
         self.max_model_len = max_model_len
         self._eos_token_ids = frozenset(eos_token_ids)
-        self._prefix_caching = prefix_caching
+        self._prefixes = PrefixCache(pool, enabled=prefix_caching)
         self._sequences: dict[SeqKey, Sequence] = {}
-        self._waiting: list[Sequence] = []  # by arrival
-        self._running: list[Sequence] = []  # by arrival
+        self._waiting: list[Sequence] = []  # by order
+        self._running: list[Sequence] = []  # by order
         self._free_rows = list(reversed(range(max_num_seqs)))
         self._joins: list[Join] = []
         self._chunks: dict[Sequence, int] = {}  # of the step between schedule and commit
@@ -67,6 +68,15 @@ class Scheduler:
         return len(self._waiting)
 
     @property
+    def sampled(self) -> list[Sequence]:
+        """The sequences of the step at hand that get a token, in the order of its samples."""
+        return [seq for seq, count in self._in_plan_order() if seq.samples(count)]
+
+    def __contains__(self, key: SeqKey) -> bool:
+        """Whether a sequence is waiting or running."""
+        return key in self._sequences
+
+    @property
     def credit(self) -> int:
         """Tokens of new work worth having: what two steps could start on beyond what waits."""
         if len(self._sequences) >= self.max_num_seqs:
@@ -81,21 +91,22 @@ class Scheduler:
             raise ValueError(f"sequence {seq.key} exists already")
         if seq.num_tokens == 0:
             raise ValueError("a prompt needs at least one token")
-        if seq.num_output_tokens >= seq.params.max_tokens:
+        only_scores = seq.params.max_tokens == 0 and seq.params.prompt_logprobs is not None
+        if seq.num_output_tokens >= seq.params.max_tokens and not only_scores:
             raise ValueError("max_tokens leaves nothing to generate")
         longest = min(seq.num_prompt_tokens + seq.params.max_tokens, self.max_model_len)
-        if seq.num_tokens >= self.max_model_len or self._blocks_for(longest - 1) > (
-            self.pool.num_blocks
-        ):
+        if seq.num_tokens >= self.max_model_len + only_scores or self._blocks_for(
+            longest - 1 + only_scores
+        ) > (self.pool.num_blocks):
             capacity = self.pool.num_blocks * self.pool.block_size
             raise ValueError(
                 f"{seq.num_tokens} tokens and {seq.params.max_tokens} more do not fit: "
                 f"the model takes {self.max_model_len}, the KV cache holds {capacity}"
             )
-        seq.arrival = self._num_arrived
+        seq.order = (seq.priority, self._num_arrived)
         self._num_arrived += 1
         self._sequences[seq.key] = seq
-        self._waiting.append(seq)
+        bisect.insort(self._waiting, seq, key=_by_order)
 
     def abort(self, key: SeqKey) -> bool:
         """Forget a sequence and free its blocks; False if it is unknown or has finished."""
@@ -123,19 +134,36 @@ class Scheduler:
         self._step += 1
         return self._plan()
 
-    def commit(self, plan: StepPlan, token_ids: ListLike[int]) -> list[tuple[int, SeqOutput]]:
-        """Record a step's tokens, one for each of plan.sample_rows; finish what has ended.
+    def commit(
+        self,
+        plan: StepPlan,
+        token_ids: ListLike[int],
+        scores: ListLike[TokenScore | None] = (),
+        prompt_scores: ListLike[TokenScore] = (),
+    ) -> list[tuple[int, SeqOutput]]:
+        """Record what a step gave; finish what has ended.
 
-        Returns (worker, output) for every sequence that got a token.
+        token_ids, scores: one for each of plan.sample_rows, in order; a token of -1 says that the
+        sequence's own rules leave it none. scores: empty if nobody asked. prompt_scores: one for
+        each of plan.score_tokens. Returns (worker, output) for every sequence that has news.
         """
         assert plan.step == self._step, "a plan is committed once, in order"
-        sampled = iter(token_ids)
+        sampled = iter(zip(token_ids, scores or [None] * len(token_ids), strict=True))
+        unread = iter(prompt_scores)
         outputs = []
-        chunks, self._chunks = self._chunks, {}
-        for seq, count in sorted(chunks.items(), key=_decodes_first):
-            self._advance(seq, count)
-            if seq.num_uncomputed_tokens == 0:
-                outputs.append((seq.key[0], self._append(seq, next(sampled))))
+        in_order = self._in_plan_order()
+        self._chunks = {}
+        for seq, count in in_order:
+            due, samples = seq.scores_due(count), seq.samples(count)
+            scored = [next(unread) for _ in due]
+            seq.num_scored_tokens += len(due)
+            before = seq.num_computed_tokens
+            seq.num_computed_tokens += count
+            self._prefixes.remember(seq, before)
+            if samples:
+                outputs.append((seq.key[0], self._append(seq, *next(sampled), scored)))
+            elif scored or seq.num_uncomputed_tokens == 0:
+                outputs.append((seq.key[0], self._report_scores(seq, scored)))
         return outputs
 
     def check(self) -> None:
@@ -147,7 +175,7 @@ class Scheduler:
         )
         assert all(not s.block_table and s.row == -1 for s in self._waiting)
         for queue in (self._waiting, self._running):
-            assert [s.arrival for s in queue] == sorted(s.arrival for s in queue)
+            assert [s.order for s in queue] == sorted(s.order for s in queue)
 
     # planning
 
@@ -171,7 +199,7 @@ class Scheduler:
         """Start a waiting sequence if a row and blocks for its whole prompt are free."""
         if not self._free_rows:
             return False
-        shared = self._match_prefix(seq)
+        shared = self._prefixes.match(seq)
         needed = self._blocks_for(seq.num_tokens) - len(shared)
         if needed > self.pool.num_free - self._num_promised_blocks():
             self.pool.free(shared)
@@ -181,14 +209,15 @@ class Scheduler:
         blocks = self.pool.allocate(self._blocks_for(num_cached + count) - len(shared))
         assert blocks is not None, "the whole prompt was counted above"
         self._waiting.remove(seq)
-        bisect.insort(self._running, seq, key=_by_arrival)
+        bisect.insort(self._running, seq, key=_by_order)
         seq.status = SequenceStatus.RUNNING
         seq.row = self._free_rows.pop()
         seq.block_table = shared + blocks
         seq.num_computed_tokens = num_cached
         if seq.num_output_tokens == 0:
             seq.num_cached_tokens = num_cached
-        self._joins.append(Join(seq.row, seq.params))
+        history = seq.token_ids.copy() if seq.params.looks_back else []
+        self._joins.append(Join(seq.row, seq.params, history, seq.num_prompt_tokens))
         self._take(seq, count)
         return True
 
@@ -207,7 +236,7 @@ class Scheduler:
         """Send a running sequence back to wait; its tokens are kept, its blocks are not."""
         self._release(seq)
         self._running.remove(seq)
-        bisect.insort(self._waiting, seq, key=_by_arrival)
+        bisect.insort(self._waiting, seq, key=_by_order)
         seq.status = SequenceStatus.WAITING
         self.num_preemptions += 1
 
@@ -223,42 +252,68 @@ class Scheduler:
 
     def _plan(self) -> StepPlan:
         sequences = []
-        for seq, count in sorted(self._chunks.items(), key=_decodes_first):
+        for seq, count in self._in_plan_order():
             start = seq.num_computed_tokens
-            samples = start + count == seq.num_tokens
+            due = seq.scores_due(count)
             sequences.append(
                 PlannedSequence(
                     seq.token_ids[start : start + count],
                     start,
                     seq.block_table,
                     seq.row,
-                    seq.num_output_tokens if samples else None,
+                    seq.num_output_tokens if seq.samples(count) else None,
+                    due.start - start,
+                    seq.token_ids[due.start + 1 : due.stop + 1],
+                    seq.params.prompt_logprobs or 0,
                 )
             )
         joins, self._joins = self._joins, []
         return build_plan(self._step, sequences, joins, self.pool.block_size)
 
+    def _in_plan_order(self) -> list[tuple[Sequence, int]]:
+        """The step's chunks, those of one token first, each kind by order."""
+        return sorted(self._chunks.items(), key=_decodes_first)
+
     # recording
 
-    def _advance(self, seq: Sequence, count: int) -> None:
-        """Note that `count` more tokens are in the cache, and which blocks that has filled."""
-        size = self.pool.block_size
-        before = seq.num_computed_tokens
-        seq.num_computed_tokens += count
-        if self._prefix_caching:
-            for i in range(before // size, seq.num_computed_tokens // size):
-                self.pool.remember(seq.block_table[i], self._hash(seq, i))
-
-    def _append(self, seq: Sequence, token_id: int) -> SeqOutput:
+    def _append(
+        self,
+        seq: Sequence,
+        token_id: int,
+        score: TokenScore | None,
+        prompt_scores: list[TokenScore],
+    ) -> SeqOutput:
+        if token_id < 0:
+            self._finish(seq)
+            error = "the request's own rules leave no token to choose"
+            return SeqOutput(seq.key[1], [], FinishReason.ERROR, error=error)
         seq.token_ids.append(token_id)
         first = seq.num_output_tokens == 1
         reason = self._finish_reason(seq, token_id)
         if reason is not None:
             self._finish(seq)
-        return SeqOutput(seq.key[1], [token_id], reason, seq.num_cached_tokens if first else 0)
+        return SeqOutput(
+            seq.key[1],
+            [token_id],
+            reason,
+            seq.num_cached_tokens if first else 0,
+            scores=[score] if score is not None else [],
+            prompt_scores=prompt_scores,
+            stop_token_id=token_id if token_id in seq.params.stop_token_ids else None,
+        )
+
+    def _report_scores(self, seq: Sequence, prompt_scores: list[TokenScore]) -> SeqOutput:
+        """Scores of a chunk without a token; the end of a prompt that was only to be scored."""
+        is_over = seq.num_uncomputed_tokens == 0
+        if is_over:
+            self._finish(seq)
+        reason = FinishReason.LENGTH if is_over else None
+        return SeqOutput(seq.key[1], [], reason, prompt_scores=prompt_scores)
 
     def _finish_reason(self, seq: Sequence, token_id: int) -> FinishReason | None:
-        if token_id in self._eos_token_ids and not seq.params.ignore_eos:
+        if token_id in seq.params.stop_token_ids or (
+            token_id in self._eos_token_ids and not seq.params.ignore_eos
+        ):
             return FinishReason.STOP
         if seq.num_output_tokens >= seq.params.max_tokens or seq.num_tokens >= self.max_model_len:
             return FinishReason.LENGTH
@@ -273,36 +328,12 @@ class Scheduler:
             self._waiting.remove(seq)
         seq.status = SequenceStatus.FINISHED
 
-    # prefix cache
-
-    def _match_prefix(self, seq: Sequence) -> list[int]:
-        """Reference the cached blocks a sequence begins with; its last token is never cached."""
-        shared: list[int] = []
-        if not self._prefix_caching:
-            return shared
-        for i in range((seq.num_tokens - 1) // self.pool.block_size):
-            block = self.pool.share(self._hash(seq, i))
-            if block is None:
-                break
-            shared.append(block)
-        return shared
-
-    def _hash(self, seq: Sequence, index: int) -> bytes:
-        """The hash of a sequence's full block `index`, with all before it."""
-        size = self.pool.block_size
-        while len(seq.block_hashes) <= index:
-            i = len(seq.block_hashes)
-            parent = seq.block_hashes[-1] if i else root_hash(seq.cache_salt)
-            tokens = seq.token_ids[i * size : (i + 1) * size]
-            seq.block_hashes.append(block_hash(parent, tokens))
-        return seq.block_hashes[index]
-
     def _blocks_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.pool.block_size)
 
 
-def _by_arrival(seq: Sequence) -> int:
-    return seq.arrival
+def _by_order(seq: Sequence) -> tuple[int, int]:
+    return seq.order
 
 
 def _decodes_first(chunk: tuple[Sequence, int]) -> bool:

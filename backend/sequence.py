@@ -24,8 +24,10 @@ class Sequence:
 
     token_ids: prompt, then output. num_computed_tokens of them are in the KV cache; the sequence
     decodes when all but the last are. num_cached_tokens of the prompt came from the prefix cache.
-    arrival: order of arrival, the scheduler's. row: the slot of its sampling state on every rank,
-    -1 when not running. block_hashes: of the full blocks, filled as far as was needed.
+    order: (priority, arrival); the lowest is served first and preempted last.
+    row: the slot of its sampling state on every rank, -1 when not running.
+    num_scored_tokens: prompt tokens whose scores were delivered, if they are asked for; the first
+    has none. block_hashes: of the full blocks, filled as far as was needed.
     """
 
     key: SeqKey
@@ -33,11 +35,13 @@ class Sequence:
     num_prompt_tokens: int
     params: SamplingParams
     cache_salt: str = ""
-    arrival: int = -1
+    priority: int = 0
+    order: tuple[int, int] = (0, -1)
     status: SequenceStatus = SequenceStatus.WAITING
     row: int = -1
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
+    num_scored_tokens: int = 1
     block_table: list[int] = field(default_factory=list)
     block_hashes: list[bytes] = field(default_factory=list)
 
@@ -52,3 +56,18 @@ class Sequence:
     @property
     def num_uncomputed_tokens(self) -> int:
         return len(self.token_ids) - self.num_computed_tokens
+
+    def samples(self, count: int) -> bool:
+        """Whether running `count` more tokens reaches the end, whose logits give the next token."""
+        return count == self.num_uncomputed_tokens and self.params.max_tokens > 0
+
+    def scores_due(self, count: int) -> range:
+        """Which of the next `count` tokens have a successor in the prompt whose score is owed.
+
+        Indices into token_ids. After a preemption tokens run again whose scores were delivered.
+        """
+        if self.params.prompt_logprobs is None:
+            return range(0)
+        start = self.num_computed_tokens
+        first = max(start, self.num_scored_tokens - 1)
+        return range(first, min(start + count, self.num_prompt_tokens - 1))

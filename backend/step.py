@@ -1,7 +1,7 @@
 """StepPlan: what the model runs next, as one flat block of integers.
 
     words (int32)        shape                  meaning
-    header               [8]                    magic, step, T, S, N, B, number of decodes, 0
+    header               [10]                   magic, step, T, S, N, P, B, M, W, number of decodes
     input_ids            [T]                    tokens to run, sequence after sequence
     positions            [T]                    place of each token in its sequence
     slots                [T]                    where its keys and values go: block * size + offset
@@ -11,11 +11,17 @@
     sample_tokens        [N]                    index into [T] whose logits are sampled
     sample_rows          [N]                    slot of the sampling state
     sample_positions     [N]                    output position, part of the draw's key
-    then, as bytes       joins (msgpack)        rows that join: their SamplingParams, sent once
+    score_tokens         [P]                    index into [T] whose next token is scored
+    score_targets        [P]                    that next token, of the prompt
+    score_counts         [P]                    how many of the best to score beside it
+    mask_samples         [M]                    index into [N] of rows with a grammar
+    masks                [M, W]                 their allowed tokens, 32 to a word, lowest bit first
+    then, as bytes       joins (msgpack)        rows that join: their SamplingParams and history
 
-T tokens, S sequences, N samples, B blocks of the longest sequence. The first `num_decodes`
-sequences run one token. The lead writes it; the parts are views into the block, and a device takes
-it in one copy. Its checksum is the ring record's; its step number must be one more than the last.
+T tokens, S sequences, N samples, P scored prompt tokens, B blocks of the longest sequence. The
+first `num_decodes` sequences run one token. The lead writes it; the parts are views into the block,
+and a device takes it in one copy. Its checksum is the ring record's; its step number must be one
+more than the last.
 """
 
 import itertools
@@ -31,7 +37,7 @@ from backend.wire.sampling import SamplingParams
 Ints = NDArray[np.int32]
 
 MAGIC: Final = 0x57E9
-HEADER_WORDS: Final = 8
+HEADER_WORDS: Final = 10
 
 
 class PlanCorrupt(Exception):
@@ -39,20 +45,32 @@ class PlanCorrupt(Exception):
 
 
 class Join(msgspec.Struct, frozen=True, array_like=True):
-    """A row's sampling state begins. A row that joins again has been left by its last owner."""
+    """A row's sampling state begins. A row that joins again has been left by its last owner.
+
+    token_ids: prompt and output so far, empty when no rule of these parameters looks back.
+    """
 
     row: int
     params: SamplingParams
+    token_ids: list[int] = []
+    num_prompt_tokens: int = 0
 
 
 class PlannedSequence(msgspec.Struct, frozen=True):
-    """One sequence's share of a step. output_position is None when its last token is not run."""
+    """One sequence's share of a step. output_position is None when its last token is not sampled.
+
+    score_targets: tokens to be scored, each by the logits of the token before it; the first is
+    scored by token_ids[score_offset].
+    """
 
     token_ids: list[int]
     start: int
     block_table: list[int]
     row: int
     output_position: int | None
+    score_offset: int = 0
+    score_targets: list[int] = []
+    score_count: int = 0
 
 
 _encode_joins = msgspec.msgpack.Encoder().encode
@@ -66,24 +84,31 @@ class StepPlan:
         """words: int32, without the bytes of `joins`. Raises PlanCorrupt."""
         if len(words) < HEADER_WORDS or words[0] != MAGIC:
             raise PlanCorrupt("not a step plan")
-        _, self.step, num_tokens, num_seqs, num_samples, num_blocks, num_decodes, _ = words[
-            :HEADER_WORDS
-        ].tolist()
+        header = words[:HEADER_WORDS].tolist()
+        _, self.step, num_tokens, num_seqs, *_, num_masks, mask_words, num_decodes = header
         self.words = words
         self.joins = joins
         self.num_tokens: int = num_tokens
         self.num_seqs: int = num_seqs
         self.num_decodes: int = num_decodes
-        lengths = [num_tokens] * 3 + [num_seqs + 1, num_seqs, num_seqs * num_blocks]
-        lengths += [num_samples] * 3
+        lengths = _lengths(header)
         ends = np.cumsum([HEADER_WORDS, *lengths]).tolist()
         if ends[-1] != len(words) or min(lengths) < 0:
             raise PlanCorrupt(f"a plan of {len(words)} words should have {ends[-1]}")
         parts = [words[a:b] for a, b in itertools.pairwise(ends)]
         self.input_ids, self.positions, self.slots = parts[:3]
         self.query_starts, self.context_lens = parts[3:5]
-        self.block_tables = parts[5].reshape(num_seqs, num_blocks)
-        self.sample_tokens, self.sample_rows, self.sample_positions = parts[6:]
+        self.block_tables = parts[5].reshape(num_seqs, -1)
+        self.sample_tokens, self.sample_rows, self.sample_positions = parts[6:9]
+        self.score_tokens, self.score_targets, self.score_counts = parts[9:12]
+        self.mask_samples = parts[12]
+        self.masks = parts[13].reshape(num_masks, mask_words)
+
+    def with_masks(self, samples: ListLike[int], masks: Ints) -> "StepPlan":
+        """Return the plan with the masks [M, W] of those samples added. It must have none yet."""
+        words = np.concatenate([self.words, np.array(samples, np.int32), masks.ravel()])
+        words[7:9] = masks.shape
+        return StepPlan(words, self.joins)
 
     def to_bytes(self) -> bytes:
         """Return the plan as one ring record."""
@@ -95,8 +120,7 @@ class StepPlan:
         header = np.frombuffer(record, np.int32, min(HEADER_WORDS, len(record) // 4))
         if len(header) < HEADER_WORDS:
             raise PlanCorrupt("not a step plan")
-        _, _, tokens, seqs, samples, blocks, _, _ = header.tolist()
-        num_words = HEADER_WORDS + 3 * tokens + 2 * seqs + 1 + seqs * blocks + 3 * samples
+        num_words = HEADER_WORDS + sum(_lengths(header.tolist()))
         if not 0 < num_words * 4 <= len(record):
             raise PlanCorrupt("a plan is longer than its record")
         try:
@@ -122,9 +146,8 @@ def build_plan(
     slots = tables[seq_of_token, positions // block_size] * block_size + positions % block_size
 
     sampled = [i for i, seq in enumerate(sequences) if seq.output_position is not None]
-    header = [MAGIC, step, len(positions), len(sequences), len(sampled), tables.shape[1]]
+    scored = [len(seq.score_targets) for seq in sequences]
     parts = [
-        np.array([*header, np.count_nonzero(lens == 1), 0], np.int32),
         np.array([token for seq in sequences for token in seq.token_ids], np.int32),
         positions,
         slots,
@@ -134,8 +157,34 @@ def build_plan(
         query_starts[1:][sampled] - 1,
         np.array([sequences[i].row for i in sampled], np.int32),
         np.array([sequences[i].output_position for i in sampled], np.int32),
+        *_score_parts(sequences, query_starts, scored),
     ]
-    return StepPlan(np.concatenate(parts, dtype=np.int32, casting="same_kind"), list(joins))
+    sizes = [len(positions), len(sequences), len(sampled), sum(scored), tables.shape[1]]
+    header = np.array([MAGIC, step, *sizes, 0, 0, np.count_nonzero(lens == 1)], np.int32)
+    words = np.concatenate([header, *parts], dtype=np.int32, casting="same_kind")
+    return StepPlan(words, list(joins))
+
+
+def _score_parts(
+    sequences: ListLike[PlannedSequence], query_starts: Ints, scored: list[int]
+) -> list[Ints]:
+    """score_tokens, score_targets and score_counts; almost always empty."""
+    if not any(scored):
+        return [np.empty(0, np.int32)] * 3
+    firsts = [start + seq.score_offset for start, seq in zip(query_starts, sequences, strict=False)]
+    places = [np.arange(first, first + n) for first, n in zip(firsts, scored, strict=True)]
+    return [
+        np.concatenate(places).astype(np.int32),
+        np.array([token for seq in sequences for token in seq.score_targets], np.int32),
+        np.repeat(np.array([seq.score_count for seq in sequences], np.int32), scored),
+    ]
+
+
+def _lengths(header: ListLike[int]) -> list[int]:
+    """Words of each part after the header, in order."""
+    _, _, tokens, seqs, samples, scores, blocks, masks, mask_words, _ = header
+    fixed = [tokens] * 3 + [seqs + 1, seqs, seqs * blocks] + [samples] * 3 + [scores] * 3
+    return [*fixed, masks, masks * mask_words]
 
 
 def _pad_tables(tables: ListLike[list[int]]) -> Ints:

@@ -26,7 +26,7 @@ class Model(Protocol):
     replicated_bytes: int
 
     def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
-        """Run a step's tokens. Returns hidden states [N, hidden] of those to be sampled."""
+        """Run a step's tokens; return [N + P, hidden], the states of batch.output_tokens."""
         ...
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ HEAD = "lm_head.weight"
 
 
 class LlamaModel:
-    """One rank's part. T tokens of a step, N of them sampled."""
+    """One rank's part. T tokens of a step."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class LlamaModel:
         plan = self._ops.plan_attention(batch, kv_cache.block_size, self._dtype)
         for index, layer in enumerate(self._layers):
             x = layer.forward(x, rotation, batch.slots, kv_cache.layer(index), plan)
-        return self._norm.forward(x.index_select(0, batch.sample_tokens))
+        return self._norm.forward(x.index_select(0, batch.output_tokens))
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self._head.forward(hidden)

@@ -15,9 +15,11 @@ from backend.step import StepPlan
 
 @dataclass(slots=True)
 class Batch:
-    """A StepPlan on the device. T tokens, S sequences, B blocks of the longest, N samples.
+    """A StepPlan on the device. T tokens, S sequences, B blocks of the longest, N samples,
+    P scored tokens.
 
-    input_ids, positions, slots: [T]; block_tables: [S, B]; sample_tokens: [N]; all int32.
+    input_ids, positions, slots: [T]; block_tables: [S, B]; output_tokens: [N + P], whose hidden
+    states are wanted: those to be sampled, then those to be scored; all int32.
     query_starts [S + 1] and context_lens [S] stay on the host, where they steer loops.
     """
 
@@ -25,7 +27,7 @@ class Batch:
     positions: Tensor
     slots: Tensor
     block_tables: Tensor
-    sample_tokens: Tensor
+    output_tokens: Tensor
     query_starts: list[int]
     context_lens: list[int]
     num_decodes: int
@@ -44,7 +46,7 @@ class Batch:
             on_device(plan.positions),
             on_device(plan.slots),
             on_device(plan.block_tables),
-            on_device(plan.sample_tokens),
+            torch.cat((on_device(plan.sample_tokens), on_device(plan.score_tokens))),
             plan.query_starts.tolist(),
             plan.context_lens.tolist(),
             plan.num_decodes,

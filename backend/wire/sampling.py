@@ -74,3 +74,14 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True):
     @property
     def is_greedy(self) -> bool:
         return self.temperature == 0.0
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether a rule needs the tokens so far."""
+        return bool(
+            self.presence_penalty
+            or self.frequency_penalty
+            or self.repetition_penalty != 1
+            or self.no_repeat_ngram_size
+            or self.bad_words
+        )

@@ -35,7 +35,7 @@ def logits_of(engine: Engine, prompt: list[int]) -> Tensor:
     table = list(range(len(prompt) // 4 + 1))
     plan = build_plan(1, [PlannedSequence(prompt, 0, table, 0, 0)], [], 4)
     batch = Batch.from_plan(plan, engine.device)
-    batch.sample_tokens = torch.arange(len(prompt))
+    batch.output_tokens = torch.arange(len(prompt))
     with torch.inference_mode():
         return engine.model.logits(engine.model.forward(batch, engine.runner._kv_cache))
 
@@ -54,7 +54,7 @@ def generate(engine: Engine, sequences: list[Sequence], budget: int = 64) -> dic
     while (plan := scheduler.schedule()) is not None:
         result = engine.runner.run(plan)
         steps += 1
-        for _, output in scheduler.commit(plan, result.token_ids.tolist()):
+        for _, output in scheduler.commit(plan, result.token_ids):
             outputs[output.seq_id] += output.token_ids
     assert engine.runner.num_forward_calls - calls == steps, "one forward call per step"
     return outputs
@@ -150,6 +150,30 @@ def test_batched_text_is_that_of_transformers_generate(tmp_path: Path) -> None:
                 eos_token_id=None, pad_token_id=0,
             )  # fmt: skip
         assert outputs[i] == expected[0, len(prompt) :].tolist()
+
+
+def test_prompt_scores_are_transformers_log_softmax(tmp_path: Path) -> None:
+    """In chunks, beside a decoding neighbour; fp32: 1e-4."""
+    model = write_tiny_llama(tmp_path / "model")
+    prompt = [(13 * j) % 300 + 3 for j in range(90)]
+    expected = reference_logits(model, prompt).double().log_softmax(-1)
+    engine = engine_of(model, max_num_seqs=8)
+    scheduler = Scheduler(
+        BlockPool(engine.num_blocks, 4), max_num_seqs=8, max_num_batched_tokens=37,
+        max_model_len=engine.max_model_len,
+    )  # fmt: skip
+    scheduler.add(sequence(1, PROMPT, max_tokens=30, ignore_eos=True))
+    scheduler.add(sequence(2, prompt, max_tokens=1, prompt_logprobs=3))
+    scores = []
+    while (plan := scheduler.schedule()) is not None:
+        result = engine.runner.run(plan)
+        outputs = scheduler.commit(plan, result.token_ids, result.scores, result.prompt_scores)
+        scores += [score for _, output in outputs for score in output.prompt_scores]
+    assert len(scores) == 89
+    for position, score in enumerate(scores):
+        row = expected[position]
+        assert score.logprob == pytest.approx(float(row[prompt[position + 1]]), abs=1e-4)
+        assert [p for _, p in score.top] == pytest.approx(row.topk(3).values.tolist(), abs=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -10,13 +10,18 @@ from torch import Tensor
 
 from backend.parallel import TensorParallel
 from backend.philox import uniform
-from backend.sampler import MAX_CANDIDATES, Sampler
+from backend.sampler import MAX_CANDIDATES, NO_TOKEN, Sampled, Sampler
 from backend.shard import _even, _slices
-from backend.step import Join
+from backend.step import Join, PlannedSequence, StepPlan, build_plan
 from backend.wire.sampling import SamplingParams
 from tests.backend.ranks import run_ranks
 
 VOCAB = 1000
+
+
+def plan_of(count: int, position: int = 0) -> StepPlan:
+    """A step that samples `count` rows, each at the same output position."""
+    return build_plan(1, [PlannedSequence([0], 0, [0], n, position) for n in range(count)], [], 4)
 
 
 def sample(
@@ -24,7 +29,6 @@ def sample(
     *, exact: bool = False,
 ) -> list[int]:  # fmt: skip
     """Draw one token a row with the vocabulary on `size` ranks; all must agree."""
-    rows = np.arange(len(params), dtype=np.int32)
     parts = _slices(_even(logits.shape[1], size, 64))
 
     def work(tp: TensorParallel) -> list[int]:
@@ -32,7 +36,7 @@ def sample(
         for row, each in enumerate(params):
             sampler.join(Join(row, each))
         mine = logits[:, parts[tp.rank]].clone()
-        tokens: list[int] = sampler.sample(mine, rows, np.full_like(rows, position)).tolist()
+        tokens: list[int] = sampler.sample(mine, plan_of(len(params), position)).token_ids.tolist()
         return tokens
 
     results = run_ranks(size, work)
@@ -117,14 +121,15 @@ def test_equal_logits_prefer_the_lowest_id() -> None:
 def test_flat_logits_are_gathered_in_full_and_counted(size: int) -> None:
     logits = torch.zeros(1, VOCAB)
     parts = _slices(_even(VOCAB, size, 64))
-    rows = np.zeros(1, np.int32)
 
     def work(tp: TensorParallel) -> tuple[list[int], int]:
         sampler = Sampler(1, parts[tp.rank], tp)
         drawn = []
         for seed in range(40):
             sampler.join(Join(0, SamplingParams(top_p=0.9, seed=seed)))
-            drawn += sampler.sample(logits[:, parts[tp.rank]], rows, rows).tolist()
+            drawn += sampler.sample(
+                logits[:, parts[tp.rank]].clone(), plan_of(1)
+            ).token_ids.tolist()
         return drawn, sampler.num_full_gathers
 
     for drawn, count in run_ranks(size, work):
@@ -139,3 +144,44 @@ def test_a_row_samples_the_same_alone_and_among_others_in_exact_mode() -> None:
     together = sample(logits, params, exact=True)
     alone = [sample(logits[i : i + 1], params[i : i + 1], exact=True)[0] for i in range(31)]
     assert together == alone
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("top_k", [0, 5])
+def test_a_row_whose_rules_leave_nothing_gets_no_token(temperature: float, top_k: int) -> None:
+    params = [
+        SamplingParams(temperature=temperature, top_k=top_k, allowed_token_ids=()),
+        SamplingParams(temperature=temperature, top_k=top_k, allowed_token_ids=(7,)),
+    ]
+    assert sample(torch.zeros(2, VOCAB), params, size=2) == [NO_TOKEN, 7]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_scores_are_log_softmax_of_raw_logits(size: int) -> None:
+    """fp32 against fp64: 1e-5."""
+    logits = torch.randn(3, VOCAB, generator=torch.Generator().manual_seed(2)) * 3
+    params = [
+        SamplingParams(seed=1, logprobs=4, logit_bias=((9, 100.0),)),
+        SamplingParams(seed=2),
+        SamplingParams(seed=3, logprobs=0, temperature=0.0),
+    ]
+    parts = _slices(_even(VOCAB, size, 64))
+
+    def work(tp: TensorParallel) -> Sampled:
+        sampler = Sampler(3, parts[tp.rank], tp)
+        for row, each in enumerate(params):
+            sampler.join(Join(row, each))
+        return sampler.sample(logits[:, parts[tp.rank]].clone(), plan_of(3))
+
+    expected = logits.double().log_softmax(-1)
+    for sampled in run_ranks(size, work):
+        first, second, third = sampled.scores
+        assert second is None and first is not None and third is not None
+        token = int(sampled.token_ids[0])
+        assert token == 9, "the bias decides what is drawn, not what is scored"
+        assert first.logprob == pytest.approx(float(expected[0, 9]), abs=1e-5)
+        assert first.rank == int((logits[0] > logits[0, 9]).sum())
+        values, ids = expected[0].topk(4)
+        assert [t for t, _ in first.top] == ids.tolist()
+        assert [p for _, p in first.top] == pytest.approx(values.tolist(), abs=1e-5)
+        assert third.rank == 0 and third.top == []

@@ -11,7 +11,7 @@ from backend.block_pool import BlockPool
 from backend.scheduler import Scheduler
 from backend.sequence import SeqKey, Sequence, SequenceStatus
 from backend.step import StepPlan
-from backend.wire.messages import FinishReason, SeqOutput
+from backend.wire.messages import FinishReason, SeqOutput, TokenScore
 from backend.wire.sampling import SamplingParams
 
 EOS = 0
@@ -40,7 +40,8 @@ def step(scheduler: Scheduler, token: int = 7) -> tuple[StepPlan | None, list[Se
     plan = scheduler.schedule()
     if plan is None:
         return None, []
-    outputs = scheduler.commit(plan, [token] * len(plan.sample_rows))
+    scores = [TokenScore(0.0, 0, [])] * len(plan.score_tokens)
+    outputs = scheduler.commit(plan, [token] * len(plan.sample_rows), prompt_scores=scores)
     scheduler.check()
     return plan, [output for _, output in outputs]
 
@@ -172,6 +173,42 @@ def test_a_workers_death_aborts_only_its_sequences() -> None:
     assert [o.finish_reason for o in run(scheduler)][-1] is FinishReason.LENGTH
 
 
+def test_lower_priority_values_are_served_first_and_preempted_last() -> None:
+    scheduler = make_scheduler(seqs=1, num_blocks=6)
+    for number, priority in ((1, 5), (2, 0), (3, -1)):
+        seq = make_sequence(number, [number] * 4, max_tokens=2)
+        seq.priority = priority
+        scheduler.add(seq)
+    assert [o.seq_id for o in run(scheduler) if o.finish_reason] == [3, 2, 1]
+
+
+def test_a_prompt_to_be_scored_reads_no_cached_prefix_but_leaves_one() -> None:
+    scheduler = make_scheduler()
+    prompt = list(range(1, 13))
+    params = SamplingParams(max_tokens=0, prompt_logprobs=1)
+    for number in (1, 2):
+        scheduler.add(Sequence((0, number), list(prompt), len(prompt), params))
+        plan, outputs = step(scheduler)
+        assert plan is not None and plan.num_tokens == 12 and len(plan.sample_rows) == 0
+        assert plan.score_targets.tolist() == prompt[1:]
+        assert len(outputs[0].prompt_scores) == 11 and outputs[0].token_ids == []
+        assert outputs[0].finish_reason is FinishReason.LENGTH
+    scheduler.add(make_sequence(3, prompt, max_tokens=1))
+    assert step(scheduler)[1][0].num_cached_tokens == 8
+
+
+def test_a_token_that_no_rule_allows_ends_its_own_sequence_only() -> None:
+    scheduler = make_scheduler()
+    for number in (1, 2):
+        scheduler.add(make_sequence(number, [number]))
+    plan = scheduler.schedule()
+    assert plan is not None
+    (_, failed), (_, fine) = scheduler.commit(plan, [-1, 7])
+    assert failed.finish_reason is FinishReason.ERROR and "rules" in failed.error
+    assert fine.token_ids == [7] and (0, 1) not in scheduler and (0, 2) in scheduler
+    scheduler.check()
+
+
 class SchedulerMachine(RuleBasedStateMachine):
     """Any order of adding, aborting and stepping keeps the promises."""
 
@@ -184,23 +221,35 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.numbers = itertools.count()
         self.added: dict[SeqKey, Sequence] = {}
         self.received: dict[SeqKey, list[int]] = {}
+        self.scored: dict[SeqKey, list[int]] = {}
         self.next_token = itertools.count(10)
 
     @rule(
         prompt=st.lists(st.integers(1, 2), min_size=1, max_size=20),
         max_tokens=st.integers(1, 15),
         salt=st.sampled_from(["", "a"]),
+        priority=st.integers(-1, 1),
+        score=st.booleans(),
     )
-    def add(self, prompt: list[int], max_tokens: int, salt: str) -> None:
+    def add(
+        self, prompt: list[int], max_tokens: int, salt: str, priority: int, score: bool
+    ) -> None:
         seq = make_sequence(next(self.numbers), prompt, max_tokens, salt)
+        seq.priority = priority
+        if score:
+            params = SamplingParams(max_tokens=max_tokens - 1, prompt_logprobs=0)
+            seq.params = params
         try:
             self.scheduler.add(seq)
         except ValueError:
             pool = self.scheduler.pool
-            assert len(prompt) + max_tokens - 1 > pool.num_blocks * pool.block_size
+            # To score without generating, the last prompt token is in the cache as well.
+            needed = len(prompt) + max(seq.params.max_tokens - 1, 0)
+            assert needed > pool.num_blocks * pool.block_size
         else:
             self.added[seq.key] = seq
             self.received[seq.key] = []
+            self.scored[seq.key] = []
 
     @rule(data=st.data())
     def abort(self, data: st.DataObject) -> None:
@@ -218,19 +267,29 @@ class SchedulerMachine(RuleBasedStateMachine):
             if not self.scheduler.has_work:
                 return
             alive = [s for s in self.added.values() if s.status is not SequenceStatus.FINISHED]
-            oldest = min(alive, key=lambda s: s.arrival)
-            before = oldest.num_computed_tokens, oldest.num_tokens
+            # A newcomer of a better priority waits for room; it does not throw out who runs.
+            running = [s for s in alive if s.status is SequenceStatus.RUNNING]
+            first = min(running or alive, key=lambda s: s.order)
+            before = first.num_computed_tokens, first.num_tokens
             plan = self.scheduler.schedule()
             assert plan is not None
             assert plan.num_tokens <= self.scheduler.max_num_batched_tokens
             assert len(set(plan.slots.tolist())) == plan.num_tokens
             tokens = [EOS if eos and i == 0 else next(self.next_token) for i in
                       range(len(plan.sample_rows))]  # fmt: skip
-            for worker, output in self.scheduler.commit(plan, tokens):
-                self.received[worker, output.seq_id] += output.token_ids
-            after = oldest.num_computed_tokens, oldest.num_tokens
-            finished = oldest.status is SequenceStatus.FINISHED
-            assert finished or after > before, "the oldest must move in every step"
+            # Each score carries its token, so that it can be told where it belongs.
+            scores = [TokenScore(token, 0, []) for token in plan.score_targets.tolist()]
+            for worker, output in self.scheduler.commit(plan, tokens, prompt_scores=scores):
+                key = worker, output.seq_id
+                assert not (output.prompt_scores and self.received[key]), "scores come first"
+                self.received[key] += output.token_ids
+                self.scored[key] += [int(score.logprob) for score in output.prompt_scores]
+                if output.finish_reason and self.added[key].params.prompt_logprobs is not None:
+                    prompt = self.added[key].token_ids[: self.added[key].num_prompt_tokens]
+                    assert self.scored[key] == prompt[1:], "each prompt token is scored once"
+            after = first.num_computed_tokens, first.num_tokens
+            finished = first.status is SequenceStatus.FINISHED
+            assert finished or after > before, "the first in order must move in every step"
 
     @invariant()
     def books_balance(self) -> None:
