@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from gguf.quants import dequantize
 
+from backend.architectures import GGUF_ARCHITECTURES
 from backend.config import ModelConfig, ModelError, RopeScaling
-from backend.gguf_header import GGUFHeader, GGUFTensor, read_headers
-
-SUPPORTED = ("llama",)
+from backend.end_tokens import end_token_ids
+from backend.gguf_header import GGUFHeader, GGUFTensor, read_headers, read_metadata
 
 # Removed from a file's name to give the model's: parts, and quantisations such as ".Q4_K_M".
 _PART_SUFFIX = re.compile(r"-\d{5}-of-\d{5}$")
@@ -45,7 +45,7 @@ class _Metadata:
     headers: list[GGUFHeader]
 
     def config(self) -> ModelConfig:
-        self.check_architecture()
+        architecture = self.architecture()
         num_heads = self.integer("attention.head_count")
         hidden_size = self.integer("embedding_length")
         head_dim = self.integer("attention.key_length", hidden_size // max(num_heads, 1))
@@ -56,7 +56,7 @@ class _Metadata:
             raise ModelError(f"{self.path}: has no tensor 'token_embd.weight'; is it a vocabulary?")
         try:
             return ModelConfig(
-                architecture="llama",
+                architecture=architecture,
                 name=model_name(self.path),
                 vocab_size=embedding.shape[0],
                 hidden_size=hidden_size,
@@ -72,7 +72,7 @@ class _Metadata:
                 tie_word_embeddings="output.weight" not in tensors,
                 attention_bias="blk.0.attn_q.bias" in tensors,
                 mlp_bias="blk.0.ffn_gate.bias" in tensors,
-                eos_token_ids=self.end_ids(),
+                eos_token_ids=end_token_ids(read_metadata(self.path)),
                 bos_token_id=self.token_id("bos"),
                 stored_dtype=_most_common_type(tensors),
             )
@@ -82,13 +82,14 @@ class _Metadata:
     def tensors(self) -> dict[str, GGUFTensor]:
         return {name: t for header in self.headers for name, t in header.tensors.items()}
 
-    def check_architecture(self) -> None:
-        architecture = self.headers[0].metadata.get("general.architecture")
-        if architecture not in SUPPORTED:
+    def architecture(self) -> str:
+        name = self.headers[0].metadata.get("general.architecture")
+        if not isinstance(name, str) or name not in GGUF_ARCHITECTURES:
             raise ModelError(
-                f"{self.path}: architecture {architecture!r} is not supported.\n"
-                f"Supported in GGUF files: {', '.join(SUPPORTED)}"
+                f"{self.path}: architecture {name!r} is not supported.\n"
+                f"Supported in GGUF files: {', '.join(GGUF_ARCHITECTURES)}"
             )
+        return GGUF_ARCHITECTURES[name]
 
     def check_attention(self, head_dim: int) -> None:
         """Refuse the variants of the architecture that would be computed wrongly."""
@@ -125,10 +126,6 @@ class _Metadata:
         if len(tensor.shape) != 1 or not all(factor > 0 for factor in factors):
             raise ModelError(f"{self.path}: tensor {tensor.name!r} is not a list of factors")
         return factors
-
-    def end_ids(self) -> tuple[int, ...]:
-        ids = (self.token_id(kind) for kind in ("eos", "eot", "eom"))
-        return tuple(dict.fromkeys(id_ for id_ in ids if id_ is not None))
 
     def token_id(self, kind: str) -> int | None:
         value = self.headers[0].metadata.get(f"tokenizer.ggml.{kind}_token_id")

@@ -10,11 +10,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from backend.architectures import HF_ARCHITECTURES
 from backend.config import ModelConfig, ModelError, RopeScaling
 from backend.hf_directory import most_common_dtype, read_json
-
-# What config.json calls a model -> key of the registry in `backend.models`.
-SUPPORTED = {"LlamaForCausalLM": "llama", "MistralForCausalLM": "llama"}
 
 _V = TypeVar("_V")
 
@@ -113,11 +111,12 @@ def _architecture(path: Path) -> str:
     # Read first: another family lacks the fields of a Llama, and its name is the better message.
     kind = read_json(path, _Kind)
     name = (kind.architectures or [f"model_type {kind.model_type!r}"])[0]
-    if name not in SUPPORTED:
+    if name not in HF_ARCHITECTURES:
         raise ModelError(
-            f"{path}: architecture {name} is not supported.\nSupported: {', '.join(SUPPORTED)}"
+            f"{path}: architecture {name} is not supported.\n"
+            f"Supported: {', '.join(HF_ARCHITECTURES)}"
         )
-    return SUPPORTED[name]
+    return HF_ARCHITECTURES[name]
 
 
 def _check_variant(path: Path, raw: _Config) -> None:

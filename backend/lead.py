@@ -103,6 +103,7 @@ class Lead:
             started = time.monotonic()
             plan = self._scheduler.schedule()
             if plan is None:
+                self._send_load()
                 continue
             plan = self._matchers.mask(plan, self._scheduler.sampled)
             if self._steps is not None and not self._steps.write(plan.to_bytes()):
@@ -211,6 +212,14 @@ class Lead:
         timings = StepTimings(schedule_s, result.forward_s, result.sample_s)
         for worker, part in parts.items():
             self._send_to(worker, self._frame(step, part, timings))
+
+    def _send_load(self) -> None:
+        """Show what an abort or a worker's end has freed, when no step is left that would.
+
+        Without it a worker's credit would stay at what it was, maybe 0, and its requests wait.
+        """
+        for worker in list(self._channels):
+            self._send_to(worker, self._frame(0, [], StepTimings()))
 
     def _frame(self, step: int, outputs: list[SeqOutput], timings: StepTimings) -> bytes:
         scheduler = self._scheduler

@@ -12,7 +12,7 @@ import numpy as np
 from backend.sequence import SeqKey
 from backend.sequence import Sequence as Seq
 from backend.step import StepPlan
-from backend.wire.messages import TokenId
+from backend.wire.sampling import TokenId
 
 if TYPE_CHECKING:
     from backend.grammar import GrammarTable, Matcher

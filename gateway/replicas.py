@@ -10,14 +10,22 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 
 from backend.wire import messages
-from backend.wire.messages import Abort, FinishReason, Ready, SeqOutput, StepOutput, Submit
+from backend.wire.messages import (
+    Abort,
+    FinishReason,
+    Ready,
+    SeqOutput,
+    StepOutput,
+    Submit,
+    Vocabulary,
+)
 from backend.wire.pipe import PipeBroken, PipeReader
 from backend.wire.ring import RingFds, RingWriter
 from backend.wire.sampling import SamplingParams
@@ -92,6 +100,7 @@ class _Group:
     progress_s: float = field(default_factory=time.monotonic)
     sent: dict[int, Receiver] = field(default_factory=dict)
     unsent_aborts: list[int] = field(default_factory=list)
+    knows_vocabulary: bool = False
 
     @property
     def seconds_since_progress(self) -> float:
@@ -115,9 +124,15 @@ class _Group:
 class ReplicaPool:
     """All groups behind one worker. Lives in the worker's event loop."""
 
-    def __init__(self, max_model_len: int) -> None:
-        """max_model_len: of the model, until a group says what it was started with."""
+    def __init__(
+        self, max_model_len: int, vocabulary: Callable[[], list[bytes]] = lambda: []
+    ) -> None:
+        """max_model_len: of the model, until a group says what it was started with.
+
+        vocabulary: the bytes of every token; asked for when the first grammar is to be sent.
+        """
         self.max_model_len = max_model_len
+        self._vocabulary = vocabulary
         self.kv_capacity_tokens = 0
         self._groups: dict[int, _Group] = {}
         self._group_of: dict[int, _Group] = {}
@@ -190,7 +205,7 @@ class ReplicaPool:
             group = max(able, key=lambda g: g.credit)
             seq_id, (submit, receiver) = next(iter(self._waiting.items()))
             try:
-                is_sent = group.ring.write(messages.encode(submit))
+                is_sent = self._send(group, submit)
             except ValueError as error:  # larger than the ring
                 del self._waiting[seq_id]
                 receiver.receive(_error(seq_id, str(error)))
@@ -204,6 +219,14 @@ class ReplicaPool:
             group.credit -= len(submit.prompt_ids)
             group.sent[seq_id] = receiver
             self._group_of[seq_id] = group
+
+    def _send(self, group: _Group, submit: Submit) -> bool:
+        """Write a submit to a group's ring; False when it has no room. Raises ValueError."""
+        if submit.params.grammar is not None and not group.knows_vocabulary:
+            if not group.ring.write(messages.encode(Vocabulary(self._vocabulary()))):
+                return False
+            group.knows_vocabulary = True
+        return group.ring.write(messages.encode(submit))
 
     def _send_aborts(self, group: _Group) -> None:
         while group.unsent_aborts:

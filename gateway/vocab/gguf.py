@@ -13,16 +13,11 @@ import msgspec
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers
 
-from gateway.vocab.gguf_metadata import read_metadata
+from backend.config import ModelError
+from backend.end_tokens import end_token_ids
+from backend.gguf_header import read_metadata
 from gateway.vocab.pretokenizers import PRE_TOKENIZERS, PreTokenizer
 from gateway.vocab.vocabulary import TokenizerError, Vocabulary
-
-# Files written before end-of-turn ids had keys of their own name only one id, often that of the
-# document's end. As control tokens these texts end an answer in every model that has them.
-_END_TEXTS = frozenset(
-    "</s> <|endoftext|> <|end_of_text|> <|eot_id|> <|eom_id|> <|im_end|> <end_of_turn>"
-    " <｜end▁of▁sentence｜>".split()  # noqa: RUF001
-)
 
 
 class _TokenType(enum.IntEnum):
@@ -45,8 +40,6 @@ class _Metadata(msgspec.Struct, frozen=True):
     token_type: list[int] = msgspec.field(name="tokenizer.ggml.token_type", default_factory=list)
     bos: int | None = msgspec.field(name="tokenizer.ggml.bos_token_id", default=None)
     eos: int | None = msgspec.field(name="tokenizer.ggml.eos_token_id", default=None)
-    eot: int | None = msgspec.field(name="tokenizer.ggml.eot_token_id", default=None)
-    eom: int | None = msgspec.field(name="tokenizer.ggml.eom_token_id", default=None)
     unknown: int | None = msgspec.field(name="tokenizer.ggml.unknown_token_id", default=None)
     add_bos: bool | None = msgspec.field(name="tokenizer.ggml.add_bos_token", default=None)
     add_eos: bool = msgspec.field(name="tokenizer.ggml.add_eos_token", default=False)
@@ -56,7 +49,12 @@ class _Metadata(msgspec.Struct, frozen=True):
 
 def load_gguf(path: Path) -> Vocabulary:
     """Return the vocabulary of a .gguf file. Raises TokenizerError, which names the file."""
-    pairs = read_metadata(path)
+    try:
+        pairs = read_metadata(path)
+    except ModelError as error:
+        raise TokenizerError(str(error)) from error
+    except OSError as error:
+        raise TokenizerError(f"cannot read {path}: {error.strerror or error}") from error
     if "tokenizer.ggml.model" not in pairs or "tokenizer.ggml.tokens" not in pairs:
         raise TokenizerError(f"{path} has no tokenizer in its metadata")
     try:
@@ -92,7 +90,7 @@ def vocabulary_from_metadata(pairs: dict[str, Any]) -> Vocabulary:
     return Vocabulary(
         backend=backend,
         bos_token_id=bos,
-        eos_token_ids=_end_ids(meta, vocab, types),
+        eos_token_ids=end_token_ids(pairs),
         prefix_ids=(bos,) if add_bos and bos is not None else (),
         suffix_ids=(eos,) if meta.add_eos and eos is not None else (),
         chat_template=meta.chat_template,
@@ -182,14 +180,6 @@ def _added_tokens(vocab: dict[str, int], types: list[int]) -> list[AddedToken]:
         for text, i in vocab.items()
         if types[i] in special or types[i] == _TokenType.USER_DEFINED
     ]
-
-
-def _end_ids(meta: _Metadata, vocab: dict[str, int], types: list[int]) -> tuple[int, ...]:
-    named = [_known(token_id, len(vocab)) for token_id in (meta.eos, meta.eot, meta.eom)]
-    spelled = [vocab.get(text) for text in sorted(_END_TEXTS)]
-    control = [i for i in spelled if i is not None and types[i] == _TokenType.CONTROL]
-    # dict: without duplicates, the id that the file itself names first.
-    return tuple(dict.fromkeys([*(i for i in named if i is not None), *control]))
 
 
 def _known(token_id: int | None, num_tokens: int) -> int | None:

@@ -32,6 +32,11 @@ _CONVERT_TIMEOUT_S = 300
 _NAMED_BY_ID = {"bos_token": "bos_token_id", "eos_token": "eos_token_id"}
 
 
+class _NamedTemplate(msgspec.Struct):
+    name: str
+    template: str
+
+
 def load_huggingface(directory: Path) -> Vocabulary:
     """Return the vocabulary of a directory. Raises TokenizerError, which names the file."""
     ready = directory / "tokenizer.json"
@@ -104,8 +109,9 @@ class _Config:
 
     def eos_token_ids(self) -> tuple[int, ...]:
         own = self.token_id("eos_token")
-        source = self._generation if "eos_token_id" in self._generation else self._model
-        ids = _ids(source.get("eos_token_id"))
+        # The rule of `backend.hf_config`: a null there says nothing.
+        named = self._generation.get("eos_token_id")
+        ids = _ids(self._model.get("eos_token_id") if named is None else named)
         return tuple(dict.fromkeys([*ids, *(() if own is None else (own,))]))
 
     def chat_template(self) -> str | None:
@@ -114,7 +120,12 @@ class _Config:
             return _read_text(file)
         template = self._tokenizer.get("chat_template")
         if isinstance(template, list):
-            named = {entry.get("name"): entry.get("template") for entry in template}
+            path = self._directory / "tokenizer_config.json"
+            try:
+                entries = msgspec.convert(template, list[_NamedTemplate])
+            except msgspec.ValidationError as error:
+                raise TokenizerError(f"{path}: chat_template: {error}") from error
+            named = {entry.name: entry.template for entry in entries}
             template = named.get("default", next(iter(named.values()), None))
         return template if isinstance(template, str) else None
 
@@ -132,12 +143,15 @@ def _read_text(path: Path) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    # In the words of `backend.hf_directory`, which is not the gateway's to import.
     if not path.is_file():
         return {}
     try:
         return msgspec.json.decode(_read_text(path), type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        raise TokenizerError(f"{path} is not valid JSON: {error}") from error
+    except msgspec.ValidationError as error:
+        raise TokenizerError(f"{path}: {error}") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise TokenizerError(f"{path}: not valid JSON: {error}") from error
 
 
 def _converted(directory: Path) -> Path:

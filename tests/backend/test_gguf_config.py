@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from backend.config import ModelError, RopeScaling, load_config
+from backend.end_tokens import end_token_ids
 from backend.gguf_config import model_name
 from gateway.hub import default_model
 from tests.backend.factories import tiny_config, write_tiny_gguf, write_tiny_llama
@@ -54,8 +55,10 @@ def test_a_converted_model_keeps_its_configuration(tmp_path: Path, tie: bool, bi
     config = load_config(write_tiny_gguf(tmp_path / "tiny.F32.gguf", directory))
     expected = load_config(directory)
     assert config.rms_norm_eps == pytest.approx(expected.rms_norm_eps, rel=1e-6)  # stored in 32 bit
-    same_eps = msgspec.structs.replace(config, rms_norm_eps=expected.rms_norm_eps)
-    assert same_eps == expected
+    # The file does not list its end tokens; those that are spelled as ends are found.
+    assert config.eos_token_ids == (2, 0)
+    changes = {"rms_norm_eps": expected.rms_norm_eps, "eos_token_ids": expected.eos_token_ids}
+    assert msgspec.structs.replace(config, **changes) == expected
 
 
 @pytest.mark.parametrize(
@@ -76,7 +79,7 @@ def test_the_default_model_is_described_by_its_file() -> None:
     assert (config.vocab_size, config.hidden_size, config.intermediate_size) == (49152, 576, 1536)
     assert (config.num_layers, config.num_heads, config.num_kv_heads) == (30, 9, 3)
     assert (config.head_dim, config.max_model_len, config.rope_theta) == (64, 8192, 100000.0)
-    assert (config.eos_token_ids, config.bos_token_id) == ((2,), 1)
+    assert (config.eos_token_ids, config.bos_token_id) == ((2, 0), 1)
     assert (config.tie_word_embeddings, config.stored_dtype) == (True, "Q4_1")
 
 
@@ -175,3 +178,13 @@ def test_a_gguf_file_needs_no_suffix(tmp_path: Path) -> None:
     blob = tmp_path / "sha256-0123"
     shutil.copy(path, blob)
     assert load_config(blob).vocab_size == tiny_config().vocab_size
+
+
+def test_control_tokens_that_end_an_answer_count_though_no_key_names_them(tmp_path: Path) -> None:
+    metadata = {
+        "tokenizer.ggml.tokens": ("<|eot_id|>", "</s>", "x", "<|im_end|>"),
+        "tokenizer.ggml.token_type": (3, 3, 1, 1),
+        "tokenizer.ggml.eos_token_id": 1,
+        "tokenizer.ggml.eot_token_id": 2**32 - 1,
+    }
+    assert end_token_ids(metadata) == (1, 0)

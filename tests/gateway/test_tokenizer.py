@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.gguf_header import read_metadata
 from gateway.hub import default_model
 from gateway.tokenizer import Tokenizer, TokenizerError
 from gateway.vocab.gguf import vocabulary_from_metadata
-from gateway.vocab.gguf_metadata import read_metadata
 from tests.gateway.characters import REPRESENTABLE
 from tests.gateway.data.make_llama_cpp_ids import PRE_TOKENIZERS, RESULT, digest
 

@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from backend.gguf_header import read_metadata
 from gateway.hub import default_model
-from gateway.vocab.gguf_metadata import read_metadata
 from tests.gateway.data.mixed_scripts import mixed_scripts
 from tests.gateway.gguf_files import write_gguf
 

@@ -100,6 +100,13 @@ def test_a_bos_token_of_null_is_no_bos_token(tmp_path: Path) -> None:
     assert Tokenizer.load(path).bos_token_id is None
 
 
+def test_a_null_end_in_generation_config_says_nothing(tmp_path: Path) -> None:
+    path = directory(
+        tmp_path, generation_config={"eos_token_id": None}, config={"eos_token_id": EOS}
+    )
+    assert Tokenizer.load(path).eos_token_ids == (EOS,)
+
+
 def test_the_template_file_goes_before_the_configuration(tmp_path: Path) -> None:
     named = [{"name": "tools", "template": "T"}, {"name": "default", "template": "D"}]
     path = directory(tmp_path, tokenizer_config={"chat_template": named})
@@ -125,6 +132,26 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes) -> No
     with pytest.raises(TokenizerError, match=name) as info:
         Tokenizer.load(path)
     assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "not valid JSON: "),
+        ('{"a":' * 5000 + "1" + "}" * 5000, "not valid JSON: "),
+        ("[]", "Expected `object`, got `array`"),
+        ('{"chat_template": ["plain"]}', r"chat_template: Expected `object`, got `str`"),
+        ('{"chat_template": [{"name": "x"}]}', "chat_template: Object missing required field"),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_is_said(
+    tmp_path: Path, content: str, words: str
+) -> None:
+    path = directory(tmp_path) / "tokenizer_config.json"
+    path.write_text(content)
+    with pytest.raises(TokenizerError) as info:
+        Tokenizer.load(path.parent)
+    assert str(info.value).startswith(f"{path}: {words}")
 
 
 def test_a_directory_without_a_tokenizer_says_what_was_expected(tmp_path: Path) -> None:

@@ -1,0 +1,236 @@
+"""Which tokens may come next when the output must match a grammar.
+
+Owns the table of token bytes and one matcher per constrained sequence; both end in llguidance. Must
+not know sequences, plans or tensors: a mask is an array of bits. Used by the lead rank, whose masks
+the other ranks are sent, and by the gateway's vetting process.
+
+Why llguidance 1.9.1 and not xgrammar 0.2.8, on one core, ten schemas (tests/schemas.py), a
+vocabulary of 49,152 tokens (in brackets 128,000):
+    wheel        3.1 MB, needs nothing; 1.3 MB, and torch, transformers and 286 MB of triton
+    import       0.03 s and 4 MB; 2.6 to 4 s and 241 MB
+    compile      1.1 to 1.6 ms (1.1 to 1.5); 5 to 559 ms (1 to 1,986)
+    mask, mean   10 us (33); 64 us (242).  p50 1.8 us; 1.2 us.  max 0.6 ms (2.5); 15.7 ms (74)
+    hostile      bounded by fuel, worst compile 127 ms; 1,500 optional properties: over 12 s
+    shipping     none, and no need at 1 ms a compilation; 12.6 MB of JSON for a long string
+Texts of both were valid but for two of xgrammar's, with raw control characters in whitespace.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import llguidance
+import msgspec
+import numpy as np
+from llguidance.gbnf_to_lark import any_to_lark
+from numpy.typing import NDArray
+
+from backend.wire.sampling import Grammar
+
+# Without it the library insists on its own tokenisation of text that cannot vary, and it has no
+# tokenizer here. With it a token is allowed exactly if its bytes are.
+_DIRECTIVE = '\n%llguidance {"no_forcing": true}\n'
+_OTHER_DIRECTIVE = re.compile(r"%llguidance\b")
+_EMPTY_DIRECTIVE = "%llguidance {}\n"
+
+# Between two parts of JSON: a space, or a line break with its indent. Models that may write more
+# whitespace than that sometimes write nothing else.
+_WHITESPACE = r"( |\r?\n[ \t]{0,40})"
+
+# A step serves every sequence, so no mask may cost more than some 15 ms: 14,000 lexer steps and
+# 20,000 items a millisecond, by the library's own count. 20,000 lexer states are some 40 MB.
+_LIMITS = llguidance.LLParserLimits(
+    initial_lexer_fuel=500_000,
+    step_lexer_fuel=150_000,
+    step_max_items=50_000,
+    max_lexer_states=20_000,
+    max_grammar_size=200_000,
+    verbose_errors=False,
+)
+# A compiled grammar took 70 KB; the largest of a hostile set, 8 MB.
+_MAX_COMPILED = 32
+
+# What the library puts around the one line that its user needs.
+_POSITION = re.compile(r"^at \d+\(\d+\): (failed to compile JSON schema: )?")
+_PICTURE = re.compile(r"\s*(\d+ \||\^|\|)")
+_ADVICE = re.compile(r"; following special tokens are available.*", re.DOTALL)
+_MAX_REASON_LENGTH = 300
+
+
+class GrammarError(ValueError):
+    """A grammar that cannot be used, or has become too costly; one line, for the caller."""
+
+
+class GrammarTable:
+    """The tokens of one model, as bytes, and the grammars lately compiled for them."""
+
+    def __init__(self, pieces: Sequence[bytes], eos_token_ids: Sequence[int]) -> None:
+        """pieces: by token id; empty for special tokens, which no grammar may produce.
+
+        eos_token_ids: allowed exactly where a grammar may end; their pieces count as empty.
+        """
+        num_tokens = max(len(pieces), *(token_id + 1 for token_id in eos_token_ids), 0)
+        may_produce = np.zeros(-(-num_tokens // 32) * 32, dtype=np.uint8)
+        may_produce[: len(pieces)] = [len(piece) > 0 for piece in pieces]
+        may_produce[list(eos_token_ids)] = 1
+        self._may_produce = np.packbits(may_produce, bitorder="little").view(np.int32)
+        self._tokens = _Tokens(pieces, eos_token_ids, num_tokens)
+        wrapper = llguidance.TokenizerWrapper(self._tokens)
+        self._tokenizer = llguidance.LLTokenizer(wrapper, eos_token=self._tokens.eos_token_ids)
+        self._scratch = np.zeros(-(-self._tokenizer.vocab_size // 32), dtype=np.int32)
+        self._compiled: OrderedDict[Grammar, llguidance.LLMatcher] = OrderedDict()
+
+    def matcher(self, grammar: Grammar) -> "Matcher":
+        """Return a matcher at the beginning of an output. Raises GrammarError."""
+        compiled = self._compiled.pop(grammar, None) or self._compile(grammar)
+        self._compiled[grammar] = compiled
+        if len(self._compiled) > _MAX_COMPILED:
+            self._compiled.popitem(last=False)
+        return Matcher(compiled.deep_copy(), self._may_produce, self._scratch)
+
+    def _compile(self, grammar: Grammar) -> llguidance.LLMatcher:
+        text = to_lark(grammar) + _DIRECTIVE
+        compiled = llguidance.LLMatcher(self._tokenizer, text, log_level=0, limits=_LIMITS)
+        if compiled.is_error():
+            raise GrammarError(_reason(compiled.get_error()))
+        return compiled
+
+
+class Matcher:
+    """How far one output has come in its grammar."""
+
+    def __init__(
+        self,
+        matcher: llguidance.LLMatcher,
+        may_produce: NDArray[np.int32],
+        scratch: NDArray[np.int32],
+    ) -> None:
+        """may_produce, scratch: the table's, shared; [ceil(tokens / 32)]."""
+        self._matcher = matcher
+        self._may_produce = may_produce
+        self._scratch = scratch
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing but an end token may follow, or one has been accepted."""
+        return self._matcher.is_stopped()
+
+    def mask(self, out: NDArray[np.int32]) -> None:
+        """Set the bits of the tokens that may come next, lowest bit first, and clear the others.
+
+        out: [ceil(V / 32)] int32; V may exceed the table, whose end the rest is cleared from.
+        Raises GrammarError, and leaves `out` as it was, if nothing may or it costs too much to
+        find out; the output cannot go on then.
+        """
+        scratch = self._scratch
+        self._matcher.unsafe_compute_mask_ptr(scratch.ctypes.data, scratch.nbytes)
+        if self._matcher.is_error():
+            raise GrammarError(_reason(self._matcher.get_error()))
+        words = min(len(out), len(self._may_produce))
+        allowed = scratch[:words] & self._may_produce[:words]
+        if not allowed.any():
+            raise GrammarError("no token of the model's vocabulary can continue it")
+        out[:words] = allowed
+        out[words:] = 0
+
+    def accept(self, token_id: int) -> bool:
+        """Move past a token; False if it does not fit, and the matcher is of no more use then."""
+        word, bit = divmod(token_id, 32)
+        if word >= len(self._may_produce) or not self._may_produce[word] >> bit & 1:
+            return False
+        return self._matcher.consume_token(token_id)
+
+
+def to_lark(grammar: Grammar) -> str:
+    """Return a grammar of any kind in Lark's notation. Raises GrammarError.
+
+    A JSON schema may ask with {"x-guidance": {"lenient": true}} that keywords which no grammar can
+    hold an output to be overlooked. Grammars in GBNF become Lark; Lark is left as it is.
+    """
+    match grammar.kind:
+        case "json_schema":
+            return f"start: %json {_json_schema(grammar.text)}"
+        case "regex":
+            # The library would overlook the backslash.
+            if (len(grammar.text) - len(grammar.text.rstrip("\\"))) % 2:
+                raise GrammarError("it ends in a backslash that escapes nothing")
+            return f"start: /{llguidance.regex_to_lark(grammar.text, '')}/"
+        case "choice":
+            choices = msgspec.json.decode(grammar.text, type=list[str])
+            return "start: " + " | ".join(map(_literal, choices))
+        case "lark":
+            return _lark(grammar.text)
+
+
+def _json_schema(text: str) -> str:
+    try:
+        schema = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise GrammarError(f"it is not JSON: {error}") from None
+    if not isinstance(schema, dict):
+        raise GrammarError("it is not an object")
+    asked = schema.get("x-guidance")
+    is_lenient = isinstance(asked, dict) and asked.get("lenient") is True
+    options = {
+        "lenient": is_lenient,
+        "coerce_one_of": is_lenient,
+        "whitespace_pattern": _WHITESPACE,
+    }
+    return msgspec.json.encode({**schema, "x-guidance": options}).decode()
+
+
+def _literal(text: str) -> str:
+    # The notation has JSON's strings, but without a raw delete character.
+    return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")
+
+
+def _lark(text: str) -> str:
+    try:
+        lark = any_to_lark(text).removeprefix(_EMPTY_DIRECTIVE)
+    except RecursionError:
+        raise GrammarError("it nests too deep") from None
+    except Exception as error:
+        # The translation from GBNF raises bare Exceptions.
+        raise GrammarError(_reason(str(error))) from error
+    if _OTHER_DIRECTIVE.search(lark):
+        raise GrammarError("'%llguidance' directives are the server's own")
+    return lark
+
+
+def _reason(complaint: str) -> str:
+    """Cut what llguidance reports to the part about the grammar: one line."""
+    if complaint.startswith("panic"):
+        return "the grammar library cannot compile it"
+    if complaint.startswith("NoExtension"):
+        return "nothing matches it"
+    # Special tokens have no names here, and its debugging output stands between angle brackets.
+    complaint = _ADVICE.sub("", _POSITION.sub("", complaint.split("\n<", 1)[0]))
+    lines = complaint.splitlines()
+    line = " ".join(line.strip() for line in lines if not _PICTURE.match(line))
+    return line[:_MAX_REASON_LENGTH]
+
+
+class _Tokens:
+    """What llguidance wants to know of a tokenizer."""
+
+    bos_token_id = None
+
+    def __init__(
+        self, pieces: Sequence[bytes], eos_token_ids: Sequence[int], num_tokens: int
+    ) -> None:
+        # A model without an end still needs one here: an id that the mask never shows.
+        self.eos_token_ids = list(eos_token_ids) or [num_tokens]
+        self.eos_token_id = self.eos_token_ids[0]
+        self.tokens = list(pieces)
+        self.tokens += [b""] * (max(num_tokens, *self.eos_token_ids, 0) + 1 - len(pieces))
+        ends = set(self.eos_token_ids)
+        self.special_token_ids = [
+            token_id for token_id, piece in enumerate(self.tokens) if not piece or token_id in ends
+        ]
+        for token_id in self.special_token_ids:
+            # They need names; without one the library panics on a grammar that mentions it.
+            self.tokens[token_id] = b"<|%d|>" % token_id
+
+    def __call__(self, text: bytes) -> list[int]:
+        """Tokenise nothing: see _DIRECTIVE."""
+        return []
