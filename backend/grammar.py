@@ -10,9 +10,11 @@ vocabulary of 49,152 tokens (in brackets 128,000):
     import       0.03 s and 4 MB; 2.6 to 4 s and 241 MB
     compile      1.1 to 1.6 ms (1.1 to 1.5); 5 to 559 ms (1 to 1,986)
     mask, mean   10 us (33); 64 us (242).  p50 1.8 us; 1.2 us.  max 0.6 ms (2.5); 15.7 ms (74)
-    hostile      bounded by fuel, worst compile 127 ms; 1,500 optional properties: over 12 s
+    hostile      fuel bounds most, a product of 150 automata filled 256 MB in 1.5 s;
+                 no bound, 1,500 optional properties took over 12 s
     shipping     none, and no need at 1 ms a compilation; 12.6 MB of JSON for a long string
-Texts of both were valid but for two of xgrammar's, with raw control characters in whitespace.
+Texts of both were valid but for three of xgrammar's, with raw control characters in whitespace.
+So neither may compile what a client wrote in a process that matters: see gateway/vetter.py.
 """
 
 import re
@@ -47,11 +49,13 @@ _LIMITS = llguidance.LLParserLimits(
     max_grammar_size=200_000,
     verbose_errors=False,
 )
-# A compiled grammar took 70 KB; the largest of a hostile set, 8 MB.
-_MAX_COMPILED = 32
+# A compiled grammar took 70 KB; the worst that passed vetting may take some 20 MB.
+_MAX_COMPILED = 16
 
 # What the library puts around the one line that its user needs.
 _POSITION = re.compile(r"^at \d+\(\d+\): (failed to compile JSON schema: )?")
+_TOO_COMPLEX = re.compile(r"\bfuel\b|limits\.|too many expressions|TooComplex|; max is ")
+_REGEX_FAULT = "\nerror: "
 _PICTURE = re.compile(r"\s*(\d+ \||\^|\|)")
 _ADVICE = re.compile(r"; following special tokens are available.*", re.DOTALL)
 _MAX_REASON_LENGTH = 300
@@ -64,29 +68,39 @@ class GrammarError(ValueError):
 class GrammarTable:
     """The tokens of one model, as bytes, and the grammars lately compiled for them."""
 
-    def __init__(self, pieces: Sequence[bytes], eos_token_ids: Sequence[int]) -> None:
+    def __init__(
+        self,
+        pieces: Sequence[bytes],
+        eos_token_ids: Sequence[int],
+        max_compiled: int = _MAX_COMPILED,
+    ) -> None:
         """pieces: by token id; empty for special tokens, which no grammar may produce.
 
         eos_token_ids: allowed exactly where a grammar may end; their pieces count as empty.
+        max_compiled: how many grammars are kept for requests that ask for the same.
         """
         num_tokens = max(len(pieces), *(token_id + 1 for token_id in eos_token_ids), 0)
-        may_produce = np.zeros(-(-num_tokens // 32) * 32, dtype=np.uint8)
-        may_produce[: len(pieces)] = [len(piece) > 0 for piece in pieces]
-        may_produce[list(eos_token_ids)] = 1
-        self._may_produce = np.packbits(may_produce, bitorder="little").view(np.int32)
+        is_text = np.zeros(-(-num_tokens // 32) * 32, dtype=np.bool_)
+        is_text[: len(pieces)] = [len(piece) > 0 for piece in pieces]
+        is_text[list(eos_token_ids)] = False
+        is_end = np.zeros_like(is_text)
+        is_end[list(eos_token_ids)] = True
+        self._may_come = _words(is_text)
+        self._may_end = _words(is_text | is_end)
         self._tokens = _Tokens(pieces, eos_token_ids, num_tokens)
         wrapper = llguidance.TokenizerWrapper(self._tokens)
         self._tokenizer = llguidance.LLTokenizer(wrapper, eos_token=self._tokens.eos_token_ids)
         self._scratch = np.zeros(-(-self._tokenizer.vocab_size // 32), dtype=np.int32)
+        self._max_compiled = max_compiled
         self._compiled: OrderedDict[Grammar, llguidance.LLMatcher] = OrderedDict()
 
     def matcher(self, grammar: Grammar) -> "Matcher":
         """Return a matcher at the beginning of an output. Raises GrammarError."""
         compiled = self._compiled.pop(grammar, None) or self._compile(grammar)
         self._compiled[grammar] = compiled
-        if len(self._compiled) > _MAX_COMPILED:
+        if len(self._compiled) > self._max_compiled:
             self._compiled.popitem(last=False)
-        return Matcher(compiled.deep_copy(), self._may_produce, self._scratch)
+        return Matcher(compiled.deep_copy(), self._may_come, self._may_end, self._scratch)
 
     def _compile(self, grammar: Grammar) -> llguidance.LLMatcher:
         text = to_lark(grammar) + _DIRECTIVE
@@ -102,18 +116,21 @@ class Matcher:
     def __init__(
         self,
         matcher: llguidance.LLMatcher,
-        may_produce: NDArray[np.int32],
+        may_come: NDArray[np.int32],
+        may_end: NDArray[np.int32],
         scratch: NDArray[np.int32],
     ) -> None:
-        """may_produce, scratch: the table's, shared; [ceil(tokens / 32)]."""
+        """may_come, may_end: bits of the tokens that any grammar may be given, before and at its
+        end; Lark can name others. Those and scratch are the table's, [ceil(tokens / 32)]."""
         self._matcher = matcher
-        self._may_produce = may_produce
+        self._may_come = may_come
+        self._may_end = may_end
         self._scratch = scratch
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing but an end token may follow, or one has been accepted."""
-        return self._matcher.is_stopped()
+        return self._matcher.is_stopped() and not self._matcher.is_error()
 
     def mask(self, out: NDArray[np.int32]) -> None:
         """Set the bits of the tokens that may come next, lowest bit first, and clear the others.
@@ -126,19 +143,27 @@ class Matcher:
         self._matcher.unsafe_compute_mask_ptr(scratch.ctypes.data, scratch.nbytes)
         if self._matcher.is_error():
             raise GrammarError(_reason(self._matcher.get_error()))
-        words = min(len(out), len(self._may_produce))
-        allowed = scratch[:words] & self._may_produce[:words]
+        possible = self._possible()
+        words = min(len(out), len(possible))
+        allowed = scratch[:words] & possible[:words]
         if not allowed.any():
             raise GrammarError("no token of the model's vocabulary can continue it")
         out[:words] = allowed
         out[words:] = 0
 
     def accept(self, token_id: int) -> bool:
-        """Move past a token; False if it does not fit, and the matcher is of no more use then."""
+        """Move past a token; the tokens of an output, from the first, make up its matcher again.
+
+        False if it does not fit, or costs too much; the matcher is of no more use then.
+        """
         word, bit = divmod(token_id, 32)
-        if word >= len(self._may_produce) or not self._may_produce[word] >> bit & 1:
+        possible = self._possible()
+        if word >= len(possible) or not possible[word] >> bit & 1:
             return False
         return self._matcher.consume_token(token_id)
+
+    def _possible(self) -> NDArray[np.int32]:
+        return self._may_end if self._matcher.is_accepting() else self._may_come
 
 
 def to_lark(grammar: Grammar) -> str:
@@ -154,7 +179,8 @@ def to_lark(grammar: Grammar) -> str:
             # The library would overlook the backslash.
             if (len(grammar.text) - len(grammar.text.rstrip("\\"))) % 2:
                 raise GrammarError("it ends in a backslash that escapes nothing")
-            return f"start: /{llguidance.regex_to_lark(grammar.text, '')}/"
+            # "d": \d is 0 to 9 and not the digits of all scripts, which few have in mind.
+            return f"start: /{llguidance.regex_to_lark(grammar.text, 'd')}/"
         case "choice":
             choices = msgspec.json.decode(grammar.text, type=list[str])
             return "start: " + " | ".join(map(_literal, choices))
@@ -203,11 +229,20 @@ def _reason(complaint: str) -> str:
         return "the grammar library cannot compile it"
     if complaint.startswith("NoExtension"):
         return "nothing matches it"
+    if _TOO_COMPLEX.search(complaint):
+        return "it is too complex"
+    if "regex parse error:" in complaint:
+        return f"regex parse error: {complaint.rpartition(_REGEX_FAULT)[2].splitlines()[0]}"
     # Special tokens have no names here, and its debugging output stands between angle brackets.
     complaint = _ADVICE.sub("", _POSITION.sub("", complaint.split("\n<", 1)[0]))
     lines = complaint.splitlines()
     line = " ".join(line.strip() for line in lines if not _PICTURE.match(line))
     return line[:_MAX_REASON_LENGTH]
+
+
+def _words(bits: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Pack flags into words of 32, the first into the lowest bit."""
+    return np.packbits(bits, bitorder="little").view(np.int32)
 
 
 class _Tokens:

@@ -11,9 +11,10 @@ from pathlib import Path
 import tokenizers
 
 from gateway.detokenizer import Detokenizer, PieceDetokenizer, WindowDetokenizer
+from gateway.shield import Shield
 from gateway.vocab.gguf import load_gguf
 from gateway.vocab.huggingface import load_huggingface
-from gateway.vocab.pieces import pieces_of
+from gateway.vocab.pieces import Piece, pieces_of
 from gateway.vocab.vocabulary import TokenizerError, Vocabulary
 
 __all__ = ["Detokenizer", "Tokenizer", "TokenizerError"]
@@ -39,6 +40,8 @@ class Tokenizer:
         self.vocab_size = max(ids, default=-1) + 1
         self._literal: tokenizers.Tokenizer | None = None
         self._literal_lock = threading.Lock()
+        self._shield = Shield(self._special_texts)
+        self._shielded: tokenizers.Tokenizer | None = None
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -53,11 +56,15 @@ class Tokenizer:
     ) -> list[int]:
         """Return the ids of a text. Other threads run meanwhile (the GIL is released).
 
+        Special tokens' names inside protect()ed parts of it are characters in any case.
         add_special_tokens: put around it what the model wants around a prompt.
         parse_special: read a special token's name in the text as that token, not as characters.
         Raises TokenizerError if the text is not valid Unicode.
         """
-        backend = self._backend if parse_special else self._backend_for_literal(text)
+        if self._shield.mark in text:
+            backend = self._backend_for_protected()
+        else:
+            backend = self._backend if parse_special else self._backend_for_literal(text)
         try:
             # `encode` is the same but holds the GIL: a 100,000-token prompt stopped all streams.
             [encoding] = backend.encode_batch_fast([text], add_special_tokens=False)
@@ -69,12 +76,39 @@ class Tokenizer:
             return encoding.ids
         return [*self._vocabulary.prefix_ids, *encoding.ids, *self._vocabulary.suffix_ids]
 
+    def protect(self, text: str) -> str:
+        """Return `text` to be put into a larger one, such that encode() of that reads no special
+        token in it. The same object if there is nothing to protect."""
+        return self._shield.protect(text)
+
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Return the text of ids; U+FFFD for broken characters, nothing for unknown ids."""
         if self._pieces is None:
             return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
         detokenizer = self.detokenizer(skip_special_tokens=skip_special_tokens)
         return "".join([*map(detokenizer.push, ids), detokenizer.flush()])
+
+    def piece(self, token_id: int) -> Piece:
+        """Return what one token adds to a text, special tokens included; "" for an unknown id.
+
+        Bytes where it is a part of a character, if this decoder can tell.
+        """
+        if self._pieces is not None:
+            full = self._pieces.full
+            return full[token_id] if 0 <= token_id < len(full) else ""
+        text = self._backend.decode([token_id], skip_special_tokens=False)
+        return text if "\ufffd" not in text else self._backend.id_to_token(token_id) or ""
+
+    def pieces(self) -> list[bytes]:
+        """Return the bytes of every token, by id; nothing for special tokens and unused ids.
+
+        Raises TokenizerError if what a token adds to a text depends on its neighbours.
+        """
+        if self._pieces is None:
+            raise TokenizerError("the bytes of this tokenizer's tokens depend on their neighbours")
+        return [
+            piece if isinstance(piece, bytes) else piece.encode() for piece in self._pieces.visible
+        ]
 
     def detokenizer(
         self, prompt_ids: Sequence[int] = (), *, skip_special_tokens: bool = True
@@ -101,3 +135,9 @@ class Tokenizer:
                 literal.encode_special_tokens = True
                 self._literal = literal
             return self._literal
+
+    def _backend_for_protected(self) -> tokenizers.Tokenizer:
+        with self._literal_lock:
+            if self._shielded is None:
+                self._shielded = self._shield.backend(self._backend)
+            return self._shielded

@@ -26,7 +26,8 @@ NumLogprobs = Annotated[int, Meta(ge=0, le=20)]
 
 class Grammar(msgspec.Struct, frozen=True, array_like=True):
     """What the output must match. text: a JSON schema, a regular expression, a JSON array of
-    choices, or a grammar in Lark's notation, by kind."""
+    choices, or a grammar in Lark's notation, by kind. A schema whose keywords need not all be
+    enforced carries `"x-guidance": {"lenient": true}`."""
 
     kind: Literal["json_schema", "regex", "choice", "lark"]
     text: str

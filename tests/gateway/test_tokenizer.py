@@ -98,6 +98,15 @@ def test_special_tokens_are_left_out_of_text_by_default() -> None:
     assert smollm().decode(ids, skip_special_tokens=False) == "<|im_start|>user"
 
 
+def test_pieces_of_a_text_are_its_bytes_and_special_tokens_have_none() -> None:
+    pieces = smollm().pieces()
+    assert len(pieces) == smollm().vocab_size
+    assert [pieces[token_id] for token_id in (ENDOFTEXT, IM_START, IM_END)] == [b"", b"", b""]
+    for text in recorded()["texts"][:100]:
+        ids = smollm().encode(text, parse_special=False)
+        assert b"".join(pieces[token_id] for token_id in ids) == text.encode()
+
+
 def test_ids_without_a_token_add_no_text() -> None:
     hello = smollm().encode("Hello")
     assert smollm().decode([49152, *hello, -1, 2**31 - 1]) == "Hello"
