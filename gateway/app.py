@@ -16,9 +16,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.endpoints.chat import create_chat_completion
 from gateway.endpoints.completions import create_completion
 from gateway.endpoints.health import livez, readyz, version
 from gateway.endpoints.models import list_models, retrieve_model
+from gateway.endpoints.openapi import docs, openapi_json
+from gateway.endpoints.tokenize import detokenize, tokenize
 from gateway.errors import ApiError, error_response
 from gateway.service import Service
 
@@ -31,13 +34,18 @@ def create_app(service: Service) -> ASGIApp:
     """Build the application that serves `service`."""
     app = Starlette(
         routes=[
+            Route("/v1/chat/completions", create_chat_completion, methods=["POST"]),
             Route("/v1/completions", create_completion, methods=["POST"]),
+            Route("/tokenize", tokenize, methods=["POST"]),
+            Route("/detokenize", detokenize, methods=["POST"]),
             Route("/v1/models", list_models, methods=["GET"]),
             Route("/v1/models/{name:path}", retrieve_model, methods=["GET"]),
             Route("/livez", livez, methods=["GET"]),
             Route("/readyz", readyz, methods=["GET"]),
             Route("/health", readyz, methods=["GET"]),
             Route("/version", version, methods=["GET"]),
+            Route("/openapi.json", openapi_json, methods=["GET"]),
+            Route("/docs", docs, methods=["GET"]),
         ],
         middleware=[Middleware(Envelope, drain_timeout_s=service.limits.drain_timeout_s)],
         exception_handlers={ApiError: _on_api_error, HTTPException: _on_http_exception},
@@ -84,8 +92,10 @@ class _Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, drain_timeout_s: float) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.request_id = _request_id(headers.get(b"x-request-id", b""))
+        # An endpoint may find another in its request's body.
+        scope["request_id"] = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
         self.is_started = False
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._drain_timeout_s = drain_timeout_s
@@ -93,6 +103,10 @@ class _Exchange:
         self._is_body_read = (
             b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0"
         )
+
+    @property
+    def request_id(self) -> str:
+        return str(self._scope["request_id"])
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -127,9 +141,9 @@ class _Exchange:
             await self.receive()
 
 
-def _request_id(given: bytes) -> str:
-    text = given.decode("latin-1")
-    return text if REQUEST_ID.fullmatch(text) else f"req-{secrets.token_hex(16)}"
+def _request_id(given: str) -> str:
+    """Return a request's own id if it is harmless in a header and a log, else a new one."""
+    return given if REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(16)}"
 
 
 async def _on_api_error(request: Request, error: Exception) -> Response:

@@ -1,110 +1,70 @@
-"""Token ids become text: stop strings, finish reasons, token counts, for all choices of a request.
+"""All choices of a request together: submit, token counts, the deadline, the first trouble.
 
 Streamed and buffered answers come out of the same code; they differ only in the Sink that takes
 the text. Must not know HTTP or JSON. Driven by the pool's frames, in the event loop.
 """
 
+import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from backend.wire.messages import FinishReason, SeqOutput
-from backend.wire.sampling import SamplingParams
-from gateway.prompt import Prompt
-from gateway.schema import PromptTokensDetails, Usage
+from gateway.choice import Choice, Token
+from gateway.errors import ApiError, deadline_exceeded, engine_failed
+from gateway.schema.usage import PromptTokensDetails, Usage
 
 if TYPE_CHECKING:
     from gateway.replicas import ReplicaPool
-    from gateway.tokenizer import Detokenizer
 
 logger = logging.getLogger(__name__)
 
 
-class StopMatcher:
-    """Passes text on up to the first stop string.
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How the sequences of a request are to be treated, whatever is in them.
 
-    The first is the one completed earliest (of those the longest), so the result depends on the
-    text alone and not on how it was cut into deltas. Only what may still become a stop string is
-    held back.
+    deadline: CLOCK_MONOTONIC seconds, 0 for none; timeout_s: what the caller called it.
     """
 
-    def __init__(self, stop: Sequence[str]) -> None:
-        self.found = False
-        self._stop = stop
-        self._held = ""
+    tenant: str = ""
+    priority: int = 0
+    cache_salt: str = ""
+    deadline: float = 0.0
+    timeout_s: float = 0.0
 
-    def push(self, text: str) -> str:
-        """Take more text; return what is certain not to be part of a stop string."""
-        if not self._stop or not text:
-            return text
-        text = self._held + text
-        ends = [(at + len(stop), at) for stop in self._stop if (at := text.find(stop)) >= 0]
-        if ends:
-            self.found, self._held = True, ""
-            return text[: min(ends)[1]]
-        cut = min(_start_of(stop, text) for stop in self._stop)
-        self._held = text[cut:]
-        return text[:cut]
-
-    def flush(self) -> str:
-        """Return what was held back: no more text will come."""
-        held, self._held = self._held, ""
-        return held
+    @property
+    def is_expired(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline > 0 and time.monotonic() >= self.deadline
 
 
 @dataclass(slots=True)
-class Choice:
-    """One sequence of a request: what was asked, and its text as tokens come in.
+class Timings:
+    """When a request got where, CLOCK_MONOTONIC seconds; 0 for not yet or not known.
 
-    index: among all choices of the request, prompt-major.
-    num_cached_tokens: prompt tokens that came from the prefix cache.
+    sent: the first of its sequences left the pool's queue for a group.
     """
 
-    index: int
-    prompt: Prompt
-    params: SamplingParams
-    detokenizer: "Detokenizer"
-    matcher: StopMatcher
-    num_tokens: int = 0
-    num_cached_tokens: int = 0
-    finish_reason: FinishReason | None = None
-
-    def push(self, output: SeqOutput) -> str:
-        """Return the text that `output` adds, and set finish_reason if it is the last.
-
-        Tokens after a stop string are neither text nor counted.
-        """
-        self.num_cached_tokens = self.num_cached_tokens or output.num_cached_tokens
-        pieces = []
-        token_ids = output.token_ids
-        if output.finish_reason is FinishReason.STOP and token_ids:
-            # The end of the sequence itself is counted, but it is not text.
-            self.num_tokens += 1
-            token_ids = token_ids[:-1]
-        for token_id in token_ids:
-            self.num_tokens += 1
-            pieces.append(self.matcher.push(self.detokenizer.push(token_id)))
-            if self.matcher.found:
-                break
-        if output.finish_reason is not None and not self.matcher.found:
-            pieces.append(self.matcher.push(self.detokenizer.flush()))
-            pieces.append(self.matcher.flush())
-        self.finish_reason = FinishReason.STOP if self.matcher.found else output.finish_reason
-        return "".join(pieces)
+    submitted: float = 0.0
+    sent: float = 0.0
+    first_token: float = 0.0
+    finished: float = 0.0
 
 
 class Sink(Protocol):
     """Where the text of a request goes. Called in the event loop; must not block or raise."""
 
-    def write(self, choice: Choice, text: str) -> None:
+    def write(self, choice: Choice, text: str, tokens: Sequence[Token]) -> None:
         """Take more text. The last of a choice may be empty; its finish_reason is set by then."""
 
     def finish(self, usage: Usage) -> None:
         """Every choice has its finish_reason; nothing follows."""
 
-    def fail(self, message: str) -> None:
-        """The request cannot be completed; nothing follows. `message` is for the caller."""
+    def fail(self, error: ApiError) -> None:
+        """The request cannot be completed; nothing follows."""
 
 
 class Generation:
@@ -114,60 +74,94 @@ class Generation:
     close() aborts the open ones.
     """
 
-    def __init__(self, pool: "ReplicaPool", sink: Sink, choices: Sequence[Choice]) -> None:
+    def __init__(
+        self,
+        pool: "ReplicaPool",
+        sink: Sink,
+        choices: Sequence[Choice],
+        terms: Terms | None = None,
+    ) -> None:
+        self.timings = Timings()
         self._pool = pool
         self._sink = sink
         self._choices = choices
+        self._terms = terms or Terms()
         self._open: dict[int, Choice] = {}  # by seq_id
+        self._is_starting = False
+        self._early: list[SeqOutput] = []
+        self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Submit every choice, in order, and write what is known before the first token.
 
-        Raises what pool.submit() raises; nothing is submitted then.
+        Raises what pool.submit() raises, and ApiError if it is too late; nothing is submitted then.
         """
+        terms = self._terms
+        if terms.is_expired:
+            raise deadline_exceeded(terms.timeout_s)
+        self.timings.submitted = time.monotonic()
+        self._is_starting = True
         try:
             for choice in self._choices:
-                if choice.params.max_tokens > 0:
-                    seq_id = self._pool.submit(choice.prompt.token_ids, choice.params, self)
-                    self._open[seq_id] = choice
+                if not choice.is_local:
+                    self._open[self._submit(choice)] = choice
         except BaseException:
             self.close()
             raise
+        self._is_starting = False
         for choice in self._choices:
-            if choice.prompt.echo:
-                self._sink.write(choice, choice.prompt.echo)
-            if choice.params.max_tokens == 0:  # no token to wait for, so the engine is not asked
+            text, tokens = choice.begin()
+            if text or tokens:
+                self._sink.write(choice, text, tokens)
+            if choice.is_local:  # no token to wait for, so the engine is not asked
                 choice.finish_reason = FinishReason.LENGTH
-                self._sink.write(choice, "")
+                self._sink.write(choice, "", ())
         if not self._open:
-            self._sink.finish(self.usage())
+            self._finish()
+        elif terms.deadline:
+            delay_s = max(0.0, terms.deadline - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._expire)
+        for output in self._early:
+            self.receive(output)
+
+    def sent(self, seq_id: int) -> None:
+        """Note that a sequence has left the pool's queue for a group."""
+        if not self.timings.sent:
+            self.timings.sent = time.monotonic()
 
     def receive(self, output: SeqOutput) -> None:
         """Take what one sequence got in a step."""
+        if self._is_starting:
+            self._early.append(output)  # refused by the pool before submit() returned
+            return
         choice = self._open.get(output.seq_id)
         if choice is None:
             return  # was on its way when the sequence was aborted
         if output.finish_reason in (FinishReason.ERROR, FinishReason.ABORT):
-            self._fail(output.error or "The engine gave the request up.")
+            self._fail(engine_failed(output.error or "The engine gave the request up."))
             return
+        if not self.timings.first_token and output.token_ids:
+            self.timings.first_token = time.monotonic()
         try:
-            text = choice.push(output)
+            text, tokens = choice.push(output)
         except Exception:
             # The caller reads for all requests; a fault of this one must not reach it.
             logger.exception("seq_id=%d tokens cannot be turned into text", output.seq_id)
-            self._fail("The server failed to turn tokens into text.")
+            self._fail(engine_failed("The server failed to turn tokens into text."))
             return
         if choice.finish_reason is not None:
             del self._open[output.seq_id]
             if output.finish_reason is None:  # a stop string: the engine does not know
                 self._pool.abort(output.seq_id)
-        if text or choice.finish_reason is not None:
-            self._sink.write(choice, text)
+        if text or tokens or choice.finish_reason is not None:
+            self._sink.write(choice, text, tokens)
         if not self._open:
-            self._sink.finish(self.usage())
+            self._finish()
 
     def close(self) -> None:
         """Abort what is still open. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
         open_ids = list(self._open)
         self._open.clear()
         for seq_id in open_ids:
@@ -187,16 +181,29 @@ class Generation:
             ),
         )
 
-    def _fail(self, message: str) -> None:
+    def _submit(self, choice: Choice) -> int:
+        terms = self._terms
+        return self._pool.submit(
+            choice.prompt.token_ids,
+            choice.params,
+            self,
+            tenant=terms.tenant,
+            priority=terms.priority,
+            deadline=terms.deadline,
+            cache_salt=terms.cache_salt,
+        )
+
+    def _finish(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self.timings.finished = time.monotonic()
+        self._sink.finish(self.usage())
+
+    def _expire(self) -> None:
+        self._fail(deadline_exceeded(self._terms.timeout_s))
+
+    def _fail(self, error: ApiError) -> None:
+        if self._terms.is_expired:  # the engine watches the deadline, too, and may be the first
+            error = deadline_exceeded(self._terms.timeout_s)
         self.close()
-        self._sink.fail(message)
-
-
-def _start_of(stop: str, text: str) -> int:
-    """Find where the longest end of `text` that is a beginning of `stop` starts."""
-    start = text.find(stop[0], max(0, len(text) - len(stop) + 1))
-    while start >= 0:
-        if stop.startswith(text[start:]):
-            return start
-        start = text.find(stop[0], start + 1)
-    return len(text)
+        self._sink.fail(error)

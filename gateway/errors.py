@@ -23,12 +23,16 @@ JSON_NAMES = {
     "object": "an object",
     "null": "null",
 }
+# How msgspec writes a key of an object whose keys are the caller's own.
+KEY_NOT_TOLD = "[...]"
 PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 TYPE_COMPLAINT = re.compile(r"^Expected `(?P<expected>[^`]+)`, got `(?P<actual>\w+)`")
-RANGE_COMPLAINT = re.compile(r"^Expected `(?P<type>int|float)` (?P<side>[<>]=) (?P<bound>\S+)")
+RANGE_COMPLAINT = re.compile(r"^Expected `(?P<type>int|float)` (?P<side>[<>]=?) (?P<bound>\S+)")
 LENGTH_COMPLAINT = re.compile(
-    r"^Expected `(?P<type>str|array)` of length (?P<side>[<>]=) (?P<bound>\d+)"
+    r"^Expected `(?P<type>str|array|object)` of length (?P<side>[<>]=) (?P<bound>\d+)"
 )
+ENUM_COMPLAINT = re.compile(r"^Invalid enum value (?P<value>.+)$", re.DOTALL)
+PATTERN_COMPLAINT = re.compile(r"^Expected `str` matching regex '(?P<pattern>.+)'$")
 MISSING_COMPLAINT = re.compile(r"^Object missing required field `(?P<name>\w+)`")
 
 
@@ -51,6 +55,7 @@ class ApiError(Exception):
     """A request that cannot be served, said in the words of whoever sent it.
 
     param names the field at fault; code is for programs. retry_after_s counts for 429 and 503.
+    is_final: the same request would fail again, whatever its status says to clients that retry.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         retry_after_s: float = 1.0,
+        is_final: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -68,6 +74,7 @@ class ApiError(Exception):
         self.param = param
         self.code = code
         self.retry_after_s = retry_after_s
+        self.is_final = is_final
 
     @property
     def type(self) -> str:
@@ -90,7 +97,7 @@ class ApiError(Exception):
                 "retry-after": str(max(1, math.ceil(delay_s))),
                 "retry-after-ms": str(max(1, round(delay_s * 1000))),
             }
-        if self.status < 500 and self.status not in (408, 409):
+        if self.is_final or (self.status < 500 and self.status not in (408, 409)):
             return {"x-should-retry": "false"}
         return {}
 
@@ -98,6 +105,20 @@ class ApiError(Exception):
 def invalid(message: str, param: str | None, code: str = "invalid_value") -> ApiError:
     """Build the 400 for a field whose value cannot be used."""
     return ApiError(400, message, param=param, code=code)
+
+
+def engine_failed(message: str) -> ApiError:
+    """Build the 500 for a sequence that the engine gave up. `message` is for the caller."""
+    return ApiError(500, message, code="engine_error")
+
+
+def deadline_exceeded(timeout_s: float) -> ApiError:
+    """Build the 408 for a request that took longer than its own `timeout`.
+
+    Final: whoever set the deadline does not want the work done twice.
+    """
+    message = f"The request was not finished within its timeout of {timeout_s:g} seconds."
+    return ApiError(408, message, param="timeout", code="deadline_exceeded", is_final=True)
 
 
 def model_not_found(model: str) -> ApiError:
@@ -147,20 +168,27 @@ def _from_complaint(complaint: str, path: str, body: bytes) -> ApiError:
         kind = "integer" if match["type"] == "int" else "decimal"
         side, bound = match["side"], match["bound"].removesuffix(".0")
         words, code = (
-            ("above maximum", "above_max") if side == "<=" else ("below minimum", "below_min")
+            ("above maximum", "above_max")
+            if side.startswith("<")
+            else ("below minimum", "below_min")
         )
-        message = (
-            f"Invalid {where}: {kind} {words} value. Expected a value {side} {bound}, "
-            f"but got {_shortened(_value_at(body, path))} instead."
-        )
-        return invalid(message, param, f"{kind}_{code}_value")
+        message = f"Invalid {where}: {kind} {words} value. Expected a value {side} {bound}"
+        if KEY_NOT_TOLD not in path:
+            message += f", but got {_shortened(_value_at(body, path))} instead"
+        return invalid(f"{message}.", param, f"{kind}_{code}_value")
+    if match := ENUM_COMPLAINT.match(complaint):
+        message = f"Invalid {where}: {_shortened(match['value'])} is none of the allowed values."
+        return invalid(message, param)
+    if match := PATTERN_COMPLAINT.match(complaint):
+        message = f"Invalid {where}: the string does not match {match['pattern']}."
+        return invalid(message, param)
     if match := LENGTH_COMPLAINT.match(complaint):
         return _from_length(match, where, param, _value_at(body, path))
     return invalid(f"Invalid {where}: {complaint}.", param)
 
 
 def _from_length(match: re.Match[str], where: str, param: str | None, value: Any) -> ApiError:
-    kind = "string" if match["type"] == "str" else "array"
+    kind = {"str": "string"}.get(match["type"], match["type"])
     if not value:
         return invalid(f"Invalid {where}: the {kind} is empty.", param, f"empty_{kind}")
     words, code = ("long", "above_max") if match["side"] == "<=" else ("short", "below_min")

@@ -1,15 +1,18 @@
 """Prompts become token ids that the model can take: tokenised, in its vocabulary, short enough.
 
-Owns every check that needs the tokenizer or the model's sizes. Must not know HTTP or sequences.
-Called by the endpoints, once a request, before anything is submitted.
+Owns every check of prompts that needs the tokenizer or the model's sizes. Must not know HTTP or
+sequences. Called by the endpoints, once a request, before anything is submitted.
 """
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from gateway.errors import invalid
-from gateway.schema import CompletionRequest
+from gateway.infill import infill_ids
+from gateway.schema.completions import CompletionRequest
+from gateway.schema.sampling import SamplingFields, given
 from gateway.service import Service
 from gateway.tokenizer import TokenizerError
 
@@ -20,10 +23,15 @@ MAX_INLINE_LENGTH = 2000
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One tokenised prompt. echo: the text put in front of each of its choices."""
+    """One tokenised prompt.
+
+    echo: the text put in front of each of its choices.
+    offsets: where in `echo` each token begins, characters; empty if nobody asks.
+    """
 
     token_ids: list[int]
     echo: str = ""
+    offsets: Sequence[int] = ()
 
 
 async def encode_prompts(asked: CompletionRequest, service: Service) -> list[Prompt]:
@@ -32,41 +40,139 @@ async def encode_prompts(asked: CompletionRequest, service: Service) -> list[Pro
     Raises ApiError 400 for the first prompt that cannot be completed.
     """
     prompts = asked.prompts()
-    num_choices = len(prompts) * asked.num_choices
-    if num_choices > service.limits.max_choices:
+    check_num_choices(len(prompts), asked.num_candidates, service, asked)
+    length = sum(map(len, prompts)) + len(asked.suffix or "")
+    if length > MAX_INLINE_LENGTH:
+        encoded = await asyncio.to_thread(_encode_all, prompts, asked, service)
+    else:
+        encoded = _encode_all(prompts, asked, service)
+    num_prompt_tokens = sum(len(prompt.token_ids) for prompt in encoded)
+    num_scores = 0
+    if asked.num_prompt_scores is not None:
+        num_scores += num_prompt_tokens * (asked.num_prompt_scores + 1)
+    if asked.logprobs is not None:
+        num_scores += len(prompts) * asked.max_output_tokens * (asked.logprobs + 1)
+    param = "logprobs" if asked.prompt_logprobs is None else "prompt_logprobs"
+    check_num_scores(num_scores * asked.num_candidates, param, service)
+    return encoded
+
+
+def check_num_choices(
+    num_prompts: int, num_candidates: int, service: Service, asked: SamplingFields
+) -> None:
+    """Refuse more sequences than one request may have."""
+    num_choices = num_prompts * num_candidates
+    if num_choices <= service.limits.max_choices:
+        return
+    name = "best_of" if num_candidates > asked.num_choices else "n"
+    raise invalid(
+        f"This request asks for {num_choices} choices ({num_prompts} prompts with "
+        f"{name} = {num_candidates}); at most {service.limits.max_choices} are answered at once.",
+        name if num_candidates > 1 else "prompt",
+    )
+
+
+def check_num_scores(num_scores: int, param: str, service: Service) -> None:
+    """Refuse more log-probabilities than are kept for one request."""
+    if num_scores > service.limits.max_scores:
         raise invalid(
-            f"This request asks for {num_choices} choices ({len(prompts)} prompts with "
-            f"n = {asked.num_choices}); at most {service.limits.max_choices} are answered at once.",
-            "n" if asked.num_choices > 1 else "prompt",
+            f"This request asks for up to {num_scores} log-probabilities (tokens times "
+            f"alternatives, over all choices); at most {service.limits.max_scores} are computed at "
+            "once.",
+            param,
         )
-    if sum(map(len, prompts)) > MAX_INLINE_LENGTH:
-        return await asyncio.to_thread(_encode_all, prompts, asked, service)
-    return _encode_all(prompts, asked, service)
+
+
+def check_length(
+    num_prompt_tokens: int, max_tokens: int, service: Service, param: str = "prompt"
+) -> None:
+    """Refuse what can never run, so that it cannot wait in a queue for ever.
+
+    param: the field that holds the prompt.
+    """
+    num_tokens = num_prompt_tokens + max_tokens
+    max_model_len = service.pool.max_model_len
+    if num_tokens <= context_length(service):
+        return
+    if num_tokens > max_model_len:
+        limit = f"This model's maximum context length is {max_model_len} tokens"
+    else:
+        limit = f"This server's memory holds {context_length(service)} tokens of one request"
+    raise invalid(
+        f"{limit}, however you requested {num_tokens} tokens ({num_prompt_tokens} in your prompt; "
+        f"{max_tokens} for the completion). Please shorten the prompt or the completion.",
+        param if num_prompt_tokens > context_length(service) else "max_tokens",
+        "context_length_exceeded",
+    )
+
+
+def context_length(service: Service) -> int:
+    """Return how many tokens one sequence may have, prompt and answer together."""
+    max_model_len = service.pool.max_model_len
+    return min(max_model_len, service.pool.kv_capacity_tokens or max_model_len)
+
+
+def truncated(
+    token_ids: list[int], asked: SamplingFields, max_tokens: int, service: Service
+) -> list[int]:
+    """Return the last tokens of a prompt, as many as truncate_prompt_tokens leaves."""
+    keep = given(asked.truncate_prompt_tokens, len(token_ids))
+    if keep < 0:
+        keep = max(1, context_length(service) - max_tokens)
+    return token_ids[-keep:] if keep < len(token_ids) else token_ids
+
+
+def check_token_ids(token_ids: Sequence[int], service: Service, param: str) -> None:
+    """Refuse ids that are not in the vocabulary, naming the first."""
+    vocab_size = service.vocab_size
+    if not token_ids or (min(token_ids) >= 0 and max(token_ids) < vocab_size):
+        return
+    position, bad_id = next(
+        (i, token_id) for i, token_id in enumerate(token_ids) if not 0 <= token_id < vocab_size
+    )
+    raise invalid(
+        f"Invalid '{param}': token id {bad_id} at position {position} is not in the vocabulary; "
+        f"ids go from 0 to {vocab_size - 1}.",
+        param,
+        "invalid_token_id",
+    )
 
 
 def _encode_all(
     prompts: Sequence[str | list[int]], asked: CompletionRequest, service: Service
 ) -> list[Prompt]:
-    encoded = []
-    for prompt in prompts:
-        if isinstance(prompt, str):
-            token_ids = _encode(prompt, service)
-        else:
-            _check_ids(prompt, service.vocab_size)
-            token_ids = prompt
-        _check_length(len(token_ids), asked.max_output_tokens, service)
-        echo = _text(prompt, service) if asked.echo else ""
-        encoded.append(Prompt(token_ids, echo))
-    return encoded
+    return [_encode(prompt, asked, service) for prompt in prompts]
 
 
-def _encode(text: str, service: Service) -> list[int]:
-    tokenizer = service.tokenizer
+def _encode(prompt: str | list[int], asked: CompletionRequest, service: Service) -> Prompt:
+    max_tokens = asked.max_output_tokens
     try:
-        token_ids = tokenizer.encode(text)
+        if isinstance(prompt, str):
+            whole = _text_ids(prompt, asked, service)
+        else:
+            whole = _given_ids(prompt, service)
+        if asked.suffix:
+            whole = infill_ids(whole, asked.suffix, service.tokenizer)
     except TokenizerError as error:
         raise invalid(f"Invalid 'prompt': {error}.", "prompt") from None
-    if token_ids:
+    token_ids = truncated(whole, asked, max_tokens, service)
+    check_length(len(token_ids), max_tokens, service)
+    if not asked.echo:
+        return Prompt(token_ids)
+    if isinstance(prompt, str) and len(token_ids) == len(whole):
+        echo = prompt
+    else:
+        shown = prompt if isinstance(prompt, list) and len(token_ids) == len(whole) else token_ids
+        echo = service.tokenizer.decode(shown, skip_special_tokens=asked.skips_special_tokens)
+    if asked.num_prompt_scores is None:
+        return Prompt(token_ids, echo)
+    return Prompt(token_ids, echo, _offsets(token_ids, echo, asked, service))
+
+
+def _text_ids(text: str, asked: CompletionRequest, service: Service) -> list[int]:
+    tokenizer = service.tokenizer
+    token_ids = tokenizer.encode(text, add_special_tokens=given(asked.add_special_tokens, True))
+    if token_ids or asked.suffix:
         return token_ids
     if tokenizer.bos_token_id is None:
         message = "The prompt is empty, and this model has no token to begin a text with."
@@ -74,41 +180,27 @@ def _encode(text: str, service: Service) -> list[int]:
     return [tokenizer.bos_token_id]
 
 
-def _text(prompt: str | list[int], service: Service) -> str:
-    return prompt if isinstance(prompt, str) else service.tokenizer.decode(prompt)
-
-
-def _check_ids(token_ids: Sequence[int], vocab_size: int) -> None:
+def _given_ids(token_ids: list[int], service: Service) -> list[int]:
     if not token_ids:
         message = "Invalid 'prompt': an array of token ids is empty."
         raise invalid(message, "prompt", "empty_array")
-    if min(token_ids) >= 0 and max(token_ids) < vocab_size:
-        return
-    position, bad_id = next(
-        (i, token_id) for i, token_id in enumerate(token_ids) if not 0 <= token_id < vocab_size
-    )
-    raise invalid(
-        f"Invalid 'prompt': token id {bad_id} at position {position} is not in the vocabulary; "
-        f"ids go from 0 to {vocab_size - 1}.",
-        "prompt",
-        "invalid_token_id",
-    )
+    check_token_ids(token_ids, service, "prompt")
+    return token_ids
 
 
-def _check_length(num_prompt_tokens: int, max_tokens: int, service: Service) -> None:
-    """Refuse what can never run, so that it cannot wait in a queue for ever."""
-    num_tokens = num_prompt_tokens + max_tokens
-    max_model_len = service.pool.max_model_len
-    kv_capacity_tokens = service.pool.kv_capacity_tokens or num_tokens  # not known yet: no limit
-    if num_tokens > max_model_len:
-        limit = f"This model's maximum context length is {max_model_len} tokens"
-    elif num_tokens > kv_capacity_tokens:
-        limit = f"This server's memory holds {kv_capacity_tokens} tokens of one request"
-    else:
-        return
-    raise invalid(
-        f"{limit}, however you requested {num_tokens} tokens ({num_prompt_tokens} in your prompt; "
-        f"{max_tokens} for the completion). Please shorten the prompt or the completion.",
-        "prompt" if num_prompt_tokens > min(max_model_len, kv_capacity_tokens) else "max_tokens",
-        "context_length_exceeded",
-    )
+def _offsets(
+    token_ids: list[int], echo: str, asked: CompletionRequest, service: Service
+) -> Sequence[int]:
+    """Find where in the echo each token begins.
+
+    The echo of a text is that text: it may spell special tokens, and lacks those that were put in
+    front of it.
+    """
+    for skip_special_tokens in (asked.skips_special_tokens, not asked.skips_special_tokens):
+        detokenizer = service.tokenizer.detokenizer(skip_special_tokens=skip_special_tokens)
+        ends = list(accumulate(len(detokenizer.push(token_id)) for token_id in token_ids))
+        length = ends[-1] + len(detokenizer.flush())
+        if length >= len(echo):
+            break
+    in_front = max(0, length - len(echo))
+    return [min(max(0, start - in_front), len(echo)) for start in [0, *ends[:-1]]]

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gateway.chat_template import ChatTemplate
     from gateway.replicas import ReplicaPool
     from gateway.tokenizer import Tokenizer
+    from gateway.vetter import Vetter
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,8 @@ class Limits:
     """How much one request may ask of this process before it is refused.
 
     max_body_bytes: larger bodies get 413. max_json_depth: arrays and objects inside each other.
-    max_choices: n times the number of prompts.
+    max_choices: sequences, that is best_of or n times the number of prompts.
+    max_scores: log-probabilities, that is tokens times alternatives over all sequences.
     body_timeout_s: the whole body must have arrived by then, or 408.
     drain_timeout_s: how long an early answer waits for the rest of a body nobody will read.
     ping_interval_s: silence on a stream before a comment tells proxies it lives; 0 for never.
@@ -27,6 +30,8 @@ class Limits:
     max_body_bytes: int = 10 * 2**20
     max_json_depth: int = 64
     max_choices: int = 128
+    # About 100 bytes each while they wait to be written: 50 MB.
+    max_scores: int = 2**19
     body_timeout_s: float = 30.0
     drain_timeout_s: float = 2.0
     ping_interval_s: float = 15.0
@@ -39,6 +44,9 @@ class Service:
 
     model_names: every name a request may use; the first is the model's own.
     vocab_size: token ids of prompts are below it. created: seconds since the epoch.
+    strict: fields of requests that mean nothing here are refused instead of ignored.
+    chat_template: turns messages into a prompt; None for models that were trained on none.
+    vetter: has grammars compiled; None where answers cannot be held to one.
     system_fingerprint: changes when the same seed may give other text (weights, dtype, version).
     """
 
@@ -49,3 +57,6 @@ class Service:
     created: int
     system_fingerprint: str = "fp_unisono"
     limits: Limits = field(default_factory=Limits)
+    strict: bool = False
+    vetter: "Vetter | None" = None
+    chat_template: "ChatTemplate | None" = None

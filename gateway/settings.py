@@ -44,6 +44,10 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_body_bytes: Annotated[
         int, Meta(ge=1024, le=2**30, description="largest request body that is read")
     ] = 10 * 2**20
+    strict: Annotated[
+        bool,
+        Meta(description="refuse request fields that mean nothing here, instead of ignoring them"),
+    ] = False
     ping_seconds: Annotated[
         float,
         Meta(ge=0, le=86_400, description="a stream silent for so long sends a comment (0: never)"),

@@ -8,7 +8,7 @@ Fed by callbacks in the event loop; called by the endpoints that stream.
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import msgspec
 from sse_starlette.sse import EventSourceResponse
@@ -38,11 +38,12 @@ class ChunkTemplate:
     Encoding just the text costs a quarter of encoding the whole chunk for every token.
     """
 
-    def __init__(self, chunk: msgspec.Struct) -> None:
-        """chunk: its first `text` field is "". No JSON string can contain bare quotes, so that
-        field is the first match."""
-        head, tail = event(_encode(chunk)).split(b'"text":""', 1)
-        self._head = head + b'"text":'
+    def __init__(self, chunk: msgspec.Struct, field: str = "text") -> None:
+        """chunk: its first `field` is "". No JSON string can contain bare quotes, so that is the
+        first match."""
+        name = _encode(field) + b":"
+        head, tail = event(_encode(chunk)).split(name + b'""', 1)
+        self._head = head + name
         self._tail = tail
 
     def event(self, text: str) -> bytes:
@@ -116,11 +117,17 @@ class EventStream(EventSourceResponse):
     which looks now and then at what the writer is doing.
     """
 
-    def __init__(self, queue: EventQueue, limits: Limits, on_close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        queue: EventQueue,
+        limits: Limits,
+        on_close: Callable[[], None],
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """on_close: called once, when nothing more can be sent, whatever the reason."""
         super().__init__(
             queue,
-            headers={"cache-control": "no-cache"},
+            headers={"cache-control": "no-cache", **(headers or {})},
             ping=limits.ping_interval_s,
             sep="\n",
             send_timeout=limits.send_timeout_s,

@@ -182,6 +182,7 @@ class Supervisor:
         assert group.replica is not None
         replica, group.replica = group.replica, None
         was_ready, group.ready = group.ready is not None, None
+        fault = group.first_fault or f"{child.title} {child.exit_text}"
         for rank in replica.ranks:
             self._unwatch(rank)
         replica.kill()
@@ -192,7 +193,6 @@ class Supervisor:
         self._wake.set()
         if self._is_stopping:
             return
-        fault = group.first_fault or f"{child.title} {child.exit_text}"
         if not was_ready and not self._announced:
             self._fail(fault)
         elif _is_too_often(group.deaths, GROUP_DEATHS, GROUP_WINDOW_S):
@@ -235,6 +235,7 @@ class Supervisor:
         self._on_worker_message(worker)
         child, worker.child, worker.is_serving = worker.child, None, False
         assert child is not None
+        fault = f"{child.title} {child.exit_text}"
         self._unwatch(child)
         child.close()
         for group in self._groups:
@@ -245,7 +246,6 @@ class Supervisor:
         self._wake.set()
         if self._is_stopping:
             return
-        fault = f"{child.title} {child.exit_text}"
         if _is_too_often(worker.deaths, WORKER_DEATHS, WORKER_WINDOW_S) or not self._announced:
             self._fail(fault)
         else:

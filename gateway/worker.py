@@ -27,11 +27,13 @@ from backend.wire.child import Birth
 from backend.wire.control import Attach, ChildLine, ControlClosed, Detach, Drain, Serving, Stop
 from backend.wire.messages import Failed
 from gateway.app import create_app
+from gateway.chat_template import ChatTemplate
 from gateway.replicas import ReplicaPool
 from gateway.service import Limits, Service
 from gateway.settings import Settings
 from gateway.supervisor import LISTEN_BACKLOG
 from gateway.tokenizer import Tokenizer, TokenizerError
+from gateway.vetter import Vetter, Words
 
 logger = logging.getLogger(__name__)
 
@@ -140,10 +142,13 @@ def build_service(settings: Settings) -> Service:
     path = Path(engine.model)
     config = load_config(path)
     max_model_len = min(engine.max_model_len or config.max_model_len, config.max_model_len)
+    tokenizer = Tokenizer.load(path)
+    template = tokenizer.chat_template
     return Service(
         model_names=server.served_model_name or (config.name,),
-        tokenizer=Tokenizer.load(path),
-        pool=ReplicaPool(max_model_len),
+        tokenizer=tokenizer,
+        chat_template=ChatTemplate(tokenizer, template) if template else None,
+        pool=ReplicaPool(max_model_len, tokenizer.pieces),
         vocab_size=config.vocab_size,
         created=int(time.time()),
         system_fingerprint=_fingerprint(path, engine),
@@ -152,6 +157,8 @@ def build_service(settings: Settings) -> Service:
             ping_interval_s=server.ping_seconds,
             send_timeout_s=server.send_timeout_s,
         ),
+        strict=server.strict,
+        vetter=Vetter(lambda: Words(tokenizer.pieces(), tokenizer.eos_token_ids)),
     )
 
 

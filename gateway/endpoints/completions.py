@@ -1,34 +1,35 @@
 """POST /v1/completions: from a body to submitted sequences, and their text back.
 
-Owns the order of checks (cheap ones first, all before the first byte of an answer) and the two
-ways to answer, streamed and whole. Must not know how prompts become tokens (prompt.py) nor how
-tokens become text (completion.py).
+Owns what an answer looks like, streamed and whole. Must not know how prompts become tokens
+(prompt.py), how fields become parameters (parameters.py) nor how tokens become text (choice.py).
 """
 
-import asyncio
 import secrets
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from msgspec import UNSET
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive
 
-from gateway.body import decode_body, disconnected, json_response, read_body
-from gateway.completion import Choice, Generation, StopMatcher
-from gateway.errors import ApiError, model_not_found
+from gateway.body import json_response
+from gateway.choice import Choice, Token, make_choices
+from gateway.completion import Generation
+from gateway.delivery import Collector, collect, server_timing, stream
+from gateway.errors import ApiError
+from gateway.intake import take
+from gateway.logprobs import completion_logprobs, mean_logprob, prompt_logprobs
+from gateway.parameters import sampling_params
 from gateway.prompt import encode_prompts
-from gateway.replicas import PoolNotReady, QueueFull
-from gateway.schema import (
-    Completion,
-    CompletionChoice,
-    CompletionRequest,
-    Usage,
-    sampling_params,
-)
+from gateway.schema.completions import Completion, CompletionChoice, CompletionRequest
+from gateway.schema.usage import Usage
 from gateway.service import Service
-from gateway.sse import ChunkTemplate, EventQueue, EventStream, event
+from gateway.sse import ChunkTemplate, EventQueue, event
+
+if TYPE_CHECKING:
+    from gateway.tokenizer import Tokenizer
 
 _decoder = msgspec.json.Decoder(CompletionRequest)
 
@@ -36,23 +37,19 @@ _decoder = msgspec.json.Decoder(CompletionRequest)
 async def create_completion(request: Request) -> Response:
     """Complete every prompt n times, streamed or in one answer."""
     service: Service = request.app.state.service
-    if service.pool.status().draining:
-        raise ApiError(503, "The server is shutting down.", code="shutting_down", retry_after_s=5)
-    body = await read_body(request, service.limits)
-    asked = decode_body(body, _decoder, service.limits.max_json_depth)
-    asked.check()
-    if asked.model not in service.model_names:
-        raise model_not_found(asked.model)
+    intake = await take(request, _decoder)
+    asked = intake.asked
     prompts = await encode_prompts(asked, service)
-    stop = asked.stop_strings
-    choices = [
-        Choice(index, prompt, params, service.tokenizer.detokenizer(prompt.token_ids), matcher)
-        for index, (prompt, params, matcher) in enumerate(
-            (prompt, params, StopMatcher(stop))
-            for prompt in prompts
-            for params in sampling_params(asked)
-        )
-    ]
+    is_ranked = asked.num_candidates > asked.num_choices
+    params = await sampling_params(
+        asked,
+        service,
+        max_tokens=asked.max_output_tokens,
+        logprobs=0 if is_ranked and asked.logprobs is None else asked.logprobs,
+        prompt_logprobs=asked.num_prompt_scores,
+    )
+    choices = make_choices(prompts, params, asked.num_candidates, asked, service.tokenizer)
+    look = _Look(asked, service.tokenizer)
     head = Completion(
         id=f"cmpl-{secrets.token_hex(16)}",
         created=int(time.time()),
@@ -61,116 +58,123 @@ async def create_completion(request: Request) -> Response:
         choices=[],
     )
     if asked.stream:
-        if asked.include_usage:
-            head = msgspec.structs.replace(head, usage=None)
-        return _stream(head, choices, service)
-    return await _answer(head, choices, service, request.receive)
+        queue = EventQueue()
+        chunks = _Chunks(head, look, queue)
+        generation = Generation(service.pool, chunks, choices, intake.terms)
+        chunks.generation = generation
+        return stream(generation, queue, service.limits, intake.headers)
+    collector = Collector(len(choices))
+    generation = Generation(service.pool, collector, choices, intake.terms)
+    await collect(generation, collector, request.receive)
+    answer = msgspec.structs.replace(
+        head,
+        choices=[
+            look.choice(
+                choice,
+                "".join(collector.texts[choice.index]),
+                collector.tokens[choice.index],
+                index,
+                is_first=True,
+            )
+            for index, choice in enumerate(_best(choices, collector, asked))
+        ],
+        usage=collector.usage,
+    )
+    return json_response(answer, headers=intake.headers | server_timing(generation.timings))
 
 
-def _start(generation: Generation) -> None:
-    try:
-        generation.start()
-    except PoolNotReady as error:
-        message = "No replica of the model is ready yet. Try again in a moment."
-        retry_after_s = error.retry_after_s
-        raise ApiError(503, message, code="not_ready", retry_after_s=retry_after_s) from None
-    except QueueFull as error:
-        message = "Too many requests are waiting. Try again in a moment."
-        retry_after_s = error.retry_after_s
-        raise ApiError(429, message, code="queue_full", retry_after_s=retry_after_s) from None
+def _best(
+    candidates: Sequence[Choice], collector: Collector, asked: CompletionRequest
+) -> list[Choice]:
+    """Choose among the candidates of each prompt those that go into the answer, best first."""
+    if asked.num_candidates == asked.num_choices:
+        return list(candidates)
+    best: list[Choice] = []
+    for first in range(0, len(candidates), asked.num_candidates):
+        of_prompt = candidates[first : first + asked.num_candidates]
+        means = {choice.index: mean_logprob(collector.tokens[choice.index]) for choice in of_prompt}
+        ranked = sorted(of_prompt, key=lambda choice: -means[choice.index])
+        best += ranked[: asked.num_choices]
+    return best
+
+
+class _Look:
+    """Writes choices, and pieces of them, the way a request wants to see them."""
+
+    def __init__(self, asked: CompletionRequest, tokenizer: "Tokenizer") -> None:
+        self.include_usage = asked.include_usage
+        self.has_continuous_usage = asked.has_continuous_usage
+        self.is_plain = not (asked.return_token_ids or asked.has_continuous_usage)
+        self._asked = asked
+        self._tokenizer = tokenizer
+
+    def choice(
+        self, choice: Choice, text: str, tokens: Sequence[Token], index: int, *, is_first: bool
+    ) -> CompletionChoice:
+        """Return a choice or a piece of one. is_first: nothing of it was written before."""
+        asked, tokenizer = self._asked, self._tokenizer
+        ended = choice.finish_reason
+        of_prompt = [token for token in tokens if token.is_prompt]
+        of_answer = [token for token in tokens if not token.is_prompt]
+        logprobs = None
+        if asked.logprobs is not None:
+            scored = tokens if asked.echo else of_answer
+            logprobs = completion_logprobs(scored, asked.logprobs, tokenizer)
+        shows_ids = bool(asked.return_token_ids)
+        wanted = asked.prompt_logprobs
+        return CompletionChoice(
+            text,
+            index,
+            logprobs,
+            None if ended is None else ended.value,
+            UNSET if ended is None else choice.stop_reason,
+            UNSET if wanted is None else prompt_logprobs(of_prompt, wanted, tokenizer),
+            [token.token_id for token in of_answer] if shows_ids else UNSET,
+            choice.prompt.token_ids if shows_ids and is_first else UNSET,
+        )
 
 
 class _Chunks:
     """The sink of a streamed answer: text becomes framed chunks at once."""
 
-    def __init__(self, head: Completion, queue: EventQueue) -> None:
-        self._head = head
+    generation: Generation
+
+    def __init__(self, head: Completion, look: _Look, queue: EventQueue) -> None:
+        self._head = msgspec.structs.replace(head, usage=None) if look.include_usage else head
+        self._look = look
         self._queue = queue
         self._templates: dict[int, ChunkTemplate] = {}  # by choice
+        self._begun: set[int] = set()
 
-    def write(self, choice: Choice, text: str) -> None:
-        if choice.finish_reason is not None:
-            self._put([CompletionChoice(text, choice.index, None, choice.finish_reason.value)])
+    def write(self, choice: Choice, text: str, tokens: Sequence[Token]) -> None:
+        """Send a chunk: around its text only, unless the request wants to see more."""
+        index = choice.index
+        if self._look.is_plain and not tokens and choice.finish_reason is None:
+            template = self._templates.get(index)
+            if template is None:
+                chunk = self._chunk([CompletionChoice("", index)])
+                template = self._templates[index] = ChunkTemplate(chunk)
+            self._queue.put(template.event(text))
             return
-        template = self._templates.get(choice.index)
-        if template is None:
-            chunk = self._chunk([CompletionChoice("", choice.index)])
-            template = self._templates[choice.index] = ChunkTemplate(chunk)
-        self._queue.put(template.event(text))
+        is_first = index not in self._begun
+        self._begun.add(index)
+        chunk = self._chunk([self._look.choice(choice, text, tokens, index, is_first=is_first)])
+        if self._look.has_continuous_usage:
+            chunk = msgspec.structs.replace(chunk, usage=self.generation.usage())
+        self._put(chunk)
 
     def finish(self, usage: Usage) -> None:
-        if self._head.usage is None:  # asked for: null so far
-            self._head = msgspec.structs.replace(self._head, usage=usage)
-            self._put([])
+        """Send the token counts if they are wanted, and end the stream."""
+        if self._look.include_usage:
+            self._put(msgspec.structs.replace(self._head, usage=usage))
         self._queue.end()
 
-    def fail(self, message: str) -> None:
-        self._queue.fail(_engine_error(message).body())
+    def fail(self, error: ApiError) -> None:
+        """Break the stream off with an error event."""
+        self._queue.fail(error.body())
 
-    def _put(self, choices: list[CompletionChoice]) -> None:
-        self._queue.put(event(msgspec.json.encode(self._chunk(choices))))
+    def _put(self, chunk: Completion) -> None:
+        self._queue.put(event(msgspec.json.encode(chunk)))
 
     def _chunk(self, choices: list[CompletionChoice]) -> Completion:
         return msgspec.structs.replace(self._head, choices=choices)
-
-
-def _stream(head: Completion, choices: Sequence[Choice], service: Service) -> Response:
-    queue = EventQueue()
-    generation = Generation(service.pool, _Chunks(head, queue), choices)
-    _start(generation)
-    return EventStream(queue, service.limits, on_close=generation.close)
-
-
-class _Whole:
-    """The sink of an answer in one piece. `done` is set when `usage` or `error` is."""
-
-    def __init__(self, num_choices: int) -> None:
-        self.texts: list[list[str]] = [[] for _ in range(num_choices)]
-        self.usage: Usage | None = None
-        self.error: ApiError | None = None
-        self.done = asyncio.Event()
-
-    def write(self, choice: Choice, text: str) -> None:
-        self.texts[choice.index].append(text)
-
-    def finish(self, usage: Usage) -> None:
-        self.usage = usage
-        self.done.set()
-
-    def fail(self, message: str) -> None:
-        self.error = _engine_error(message)
-        self.done.set()
-
-
-async def _answer(
-    head: Completion, choices: Sequence[Choice], service: Service, receive: Receive
-) -> Response:
-    whole = _Whole(len(choices))
-    generation = Generation(service.pool, whole, choices)
-    _start(generation)
-    finished = asyncio.ensure_future(whole.done.wait())
-    gone = asyncio.ensure_future(disconnected(receive))
-    try:
-        await asyncio.wait((finished, gone), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        finished.cancel()
-        gone.cancel()
-        generation.close()
-    if not whole.done.is_set():
-        raise ClientDisconnect
-    if whole.error is not None:
-        raise whole.error
-    answered = [
-        CompletionChoice(
-            "".join(whole.texts[choice.index]),
-            choice.index,
-            finish_reason=choice.finish_reason and choice.finish_reason.value,
-        )
-        for choice in choices
-    ]
-    usage = whole.usage
-    return json_response(msgspec.structs.replace(head, choices=answered, usage=usage))
-
-
-def _engine_error(message: str) -> ApiError:
-    return ApiError(500, message, code="engine_error")

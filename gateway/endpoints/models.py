@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from gateway.body import json_response
 from gateway.errors import model_not_found
-from gateway.schema import ModelCard, ModelList
+from gateway.schema.models import ModelCard, ModelList
 from gateway.service import Service
 
 

@@ -6,14 +6,14 @@ client reads, and when it leaves.
 
 import asyncio
 import codecs
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import msgspec
 from starlette.types import ASGIApp, Message
 
-from backend.wire.messages import FinishReason, SeqOutput
+from backend.wire.messages import FinishReason, SeqOutput, TokenScore
 from backend.wire.sampling import SamplingParams
 from gateway.app import create_app
 from gateway.replicas import PoolStatus
@@ -22,6 +22,7 @@ from gateway.service import Limits, Service
 if TYPE_CHECKING:
     from gateway.replicas import ReplicaPool
     from gateway.tokenizer import Tokenizer
+    from gateway.vetter import Vetter
 
 T = TypeVar("T")
 
@@ -29,40 +30,76 @@ BOS, EOS = 256, 257
 VOCAB_SIZE = 258
 
 
+SPECIAL_TEXTS = {BOS: "<s>", EOS: "</s>"}
+
+
 class ByteDetokenizer:
     """Text of bytes as they come; a character is held back until it is whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, skip_special_tokens: bool = True) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._skip_special_tokens = skip_special_tokens
 
     def push(self, token_id: int) -> str:
-        return self._decoder.decode(bytes([token_id])) if token_id < 256 else ""
+        if token_id < 256:
+            return self._decoder.decode(bytes([token_id]))
+        if self._skip_special_tokens:
+            return ""
+        return self._decoder.decode(SPECIAL_TEXTS.get(token_id, "").encode())
 
     def flush(self) -> str:
         return self._decoder.decode(b"", final=True)
 
 
 class ByteTokenizer:
-    """One token a UTF-8 byte, and two special ones."""
+    """One token a UTF-8 byte, and two special ones.
+
+    prefix_ids: put in front of a prompt. marks: texts that are single tokens.
+    """
 
     vocab_size = VOCAB_SIZE
     eos_token_ids = frozenset({EOS})
 
-    def __init__(self, bos_token_id: int | None = BOS) -> None:
+    def __init__(
+        self,
+        bos_token_id: int | None = BOS,
+        prefix_ids: Sequence[int] = (),
+        marks: Mapping[str, int] | None = None,
+    ) -> None:
         self.bos_token_id = bos_token_id
+        self._prefix_ids = list(prefix_ids)
+        self._marks = marks or {}
 
     def encode(
         self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
     ) -> list[int]:
-        return list(text.encode())
+        prefix_ids = self._prefix_ids if add_special_tokens else []
+        if parse_special and text in self._marks:
+            return [*prefix_ids, self._marks[text]]
+        return [*prefix_ids, *text.encode()]
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
-        return bytes(token_id for token_id in ids if token_id < 256).decode("utf-8", "replace")
+        detokenizer = ByteDetokenizer(skip_special_tokens=skip_special_tokens)
+        return "".join([*map(detokenizer.push, ids), detokenizer.flush()])
+
+    def piece(self, token_id: int) -> str | bytes:
+        if token_id >= 256:
+            return SPECIAL_TEXTS.get(token_id, "")
+        return chr(token_id) if token_id < 128 else bytes([token_id])
 
     def detokenizer(
         self, prompt_ids: Sequence[int] = (), *, skip_special_tokens: bool = True
     ) -> ByteDetokenizer:
-        return ByteDetokenizer()
+        return ByteDetokenizer(skip_special_tokens=skip_special_tokens)
+
+
+def score_of(token_id: int, num_alternatives: int) -> TokenScore:
+    """Return the score that FakePool gives a token: e^-2, and better ones before it.
+
+    The alternatives are the bytes "A", "B", ..., with -0.5, -1.0, ...
+    """
+    top = [(65 + rank, -0.5 * (rank + 1)) for rank in range(num_alternatives)]
+    return TokenScore(-2.0, 3, top)
 
 
 class Receiver(Protocol):
@@ -78,6 +115,9 @@ class Submitted:
     prompt_ids: list[int]
     params: SamplingParams
     receiver: Receiver
+    priority: int = 0
+    deadline: float = 0.0
+    cache_salt: str = ""
 
 
 @dataclass(slots=True)
@@ -114,7 +154,9 @@ class FakePool:
         if self.refusal is not None and len(self.submitted) >= self.refuse_at:
             raise self.refusal
         seq_id = len(self.submitted)
-        self.submitted[seq_id] = Submitted(prompt_ids, params, receiver)
+        self.submitted[seq_id] = Submitted(
+            prompt_ids, params, receiver, priority, deadline, cache_salt
+        )
         if self.script is not None:
             asyncio.get_running_loop().call_soon(self.play, seq_id, *self.script)
         return seq_id
@@ -141,11 +183,28 @@ class FakePool:
         *,
         num_cached_tokens: int = 0,
         error: str = "",
+        prompt_scores: Sequence[TokenScore] = (),
+        stop_token_id: int | None = None,
     ) -> None:
-        """Send one frame, unless the engine has heard of the end of the sequence."""
+        """Send one frame, unless the engine has heard of the end of the sequence.
+
+        Tokens come with scores if those were asked for: see score_of().
+        """
         if finish is not None:
             self.finished.add(seq_id)
-        output = SeqOutput(seq_id, list(token_ids), finish, num_cached_tokens, error)
+        ids = list(token_ids)
+        wanted = self.submitted[seq_id].params.logprobs
+        scores = [] if wanted is None else [score_of(token_id, wanted) for token_id in ids]
+        output = SeqOutput(
+            seq_id,
+            ids,
+            finish,
+            num_cached_tokens,
+            error,
+            scores,
+            list(prompt_scores),
+            stop_token_id,
+        )
         self.submitted[seq_id].receiver.receive(output)
 
     @property
@@ -155,7 +214,12 @@ class FakePool:
 
 
 def make_service(
-    pool: FakePool, tokenizer: ByteTokenizer | None = None, limits: Limits | None = None
+    pool: FakePool,
+    tokenizer: ByteTokenizer | None = None,
+    limits: Limits | None = None,
+    *,
+    strict: bool = False,
+    vetter: "Vetter | None" = None,
 ) -> Service:
     """Return a service of the model "tiny" (alias "org/tiny") behind `pool`."""
     return Service(
@@ -166,6 +230,8 @@ def make_service(
         created=1_700_000_000,
         system_fingerprint="fp_test",
         limits=limits or Limits(),
+        strict=strict,
+        vetter=vetter,
     )
 
 

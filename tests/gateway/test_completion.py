@@ -1,5 +1,5 @@
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -7,10 +7,14 @@ from hypothesis import strategies as st
 
 from backend.wire.messages import FinishReason, SeqOutput
 from backend.wire.sampling import SamplingParams
-from gateway.completion import Choice, Generation, StopMatcher
+from gateway.choice import Choice, Token
+from gateway.completion import Generation
+from gateway.errors import ApiError
 from gateway.prompt import Prompt
-from gateway.schema import Usage
+from gateway.schema.usage import Usage
+from gateway.stops import StopMatcher
 from tests.gateway.fakes import ByteDetokenizer, FakePool
+from tests.gateway.test_stops import few_letters, stopped, stops
 
 LENGTH, STOP = FinishReason.LENGTH, FinishReason.STOP
 
@@ -20,19 +24,21 @@ class Record:
     """A sink that remembers."""
 
     texts: dict[int, list[str]] = field(default_factory=dict)
+    tokens: dict[int, list[Token]] = field(default_factory=dict)
     usage: Usage | None = None
     error: str = ""
 
-    def write(self, choice: Choice, text: str) -> None:
+    def write(self, choice: Choice, text: str, tokens: Sequence[Token]) -> None:
         self.texts.setdefault(choice.index, []).append(text)
+        self.tokens.setdefault(choice.index, []).extend(tokens)
 
     def finish(self, usage: Usage) -> None:
         assert self.usage is None
         self.usage = usage
 
-    def fail(self, message: str) -> None:
+    def fail(self, error: ApiError) -> None:
         assert not self.error
-        self.error = message
+        self.error = error.message
 
 
 @dataclass(slots=True)
@@ -59,7 +65,7 @@ def begin(
             prompt,
             SamplingParams(choice=i, max_tokens=max_tokens),
             ByteDetokenizer(),
-            StopMatcher(stop),
+            StopMatcher(stop) if stop else None,
         )
         for p, prompt in enumerate(prompts)
         for i in range(n)
@@ -67,64 +73,6 @@ def begin(
     generation = Generation(pool, sink, choices)  # type: ignore[arg-type]
     generation.start()
     return World(pool, sink, choices, generation)
-
-
-def matched(stop: tuple[str, ...], *deltas: str) -> tuple[list[str], bool]:
-    matcher = StopMatcher(stop)
-    out = []
-    for delta in deltas:
-        out.append(matcher.push(delta))
-        if matcher.found:
-            return out, True
-    return [*out, matcher.flush()], False
-
-
-def test_only_what_may_become_a_stop_string_is_held_back() -> None:
-    assert matched(("END",), "abE", "N", "x") == (["ab", "", "ENx", ""], False)
-
-
-def test_the_stop_string_is_not_in_the_text() -> None:
-    assert matched(("END",), "abE", "ND tail") == (["ab", ""], True)
-
-
-def test_held_text_comes_out_when_nothing_follows() -> None:
-    assert matched(("END",), "abEN") == (["ab", "EN"], False)
-
-
-def test_a_false_start_inside_a_false_start_is_held_back() -> None:
-    assert matched(("aab",), "aaa", "b") == (["a", ""], True)
-
-
-def test_the_stop_string_completed_first_wins_however_text_is_cut() -> None:
-    assert matched(("long one", "n"), "a long one") == (["a lo"], True)
-    assert matched(("long one", "n"), "a lo", "ng one") == (["a ", "lo"], True)
-
-
-def test_of_two_completed_together_the_longer_wins() -> None:
-    assert matched(("lo", "hello"), "say hello") == (["say "], True)
-
-
-def stopped(text: str, stop: tuple[str, ...]) -> tuple[str, bool]:
-    """The definition: read character by character until some stop string is complete."""
-    for end in range(1, len(text) + 1):
-        lengths = [len(s) for s in stop if text[:end].endswith(s)]
-        if lengths:
-            return text[: end - max(lengths)], True
-    return text, False
-
-
-few_letters = st.text("abé", max_size=30)
-stops = st.lists(st.text("abé", min_size=1, max_size=4), max_size=4).map(tuple)
-
-
-@given(few_letters, stops, st.lists(st.integers(0, 30)))
-def test_text_up_to_the_stop_does_not_depend_on_the_cuts(
-    text: str, stop: tuple[str, ...], cuts: list[int]
-) -> None:
-    edges = [0, *sorted(cuts), len(text)]
-    deltas = [text[a:b] for a, b in pairwise(edges)]
-    out, found = matched(stop, *deltas)
-    assert ("".join(out), found) == stopped(text, stop)
 
 
 @given(
@@ -255,8 +203,7 @@ def test_a_broken_detokenizer_fails_its_own_request_only() -> None:
 def test_a_refused_submit_takes_back_the_earlier_ones() -> None:
     pool = FakePool(refusal=RuntimeError("full"), refuse_at=2)
     choices = [
-        Choice(i, Prompt([1]), SamplingParams(choice=i), ByteDetokenizer(), StopMatcher(()))
-        for i in range(4)
+        Choice(i, Prompt([1]), SamplingParams(choice=i), ByteDetokenizer()) for i in range(4)
     ]
     sink = Record()
     generation = Generation(pool, sink, choices)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.wire.messages import FinishReason
+from backend.wire.messages import FinishReason, SeqOutput, TokenScore
 from gateway.app import create_app
+from gateway.completion import Timings
+from gateway.delivery import server_timing
 from gateway.replicas import PoolNotReady, PoolStatus, QueueFull
 from tests.gateway.fakes import (
     BOS,
@@ -17,9 +20,12 @@ from tests.gateway.fakes import (
     ByteTokenizer,
     Exchange,
     FakePool,
+    advance,
     app_of,
     complete,
     make_service,
+    run_with_manual_clock,
+    score_of,
     settle,
 )
 
@@ -67,7 +73,15 @@ def test_a_whole_answer_has_openai_s_shape() -> None:
         "object": "text_completion",
         "model": "tiny",
         "system_fingerprint": "fp_test",
-        "choices": [{"text": "ok", "index": 0, "logprobs": None, "finish_reason": "length"}],
+        "choices": [
+            {
+                "text": "ok",
+                "index": 0,
+                "logprobs": None,
+                "finish_reason": "length",
+                "stop_reason": None,
+            }
+        ],
         "usage": {
             "prompt_tokens": 2,
             "completion_tokens": 2,
@@ -90,7 +104,7 @@ def test_a_stream_is_chunks_and_then_done() -> None:
             head + '"model":"tiny","system_fingerprint":"fp_test","choices":'
             f'[{{"text":"{text}","index":0,"logprobs":null,"finish_reason":{reason}}}]}}'
         ).encode()
-        for text, reason in [("o", "null"), ("k", "null"), ("", '"stop"')]
+        for text, reason in [("o", "null"), ("k", "null"), ("", '"stop","stop_reason":null')]
     ]
     assert exchange.body.count(b"data: ") == 4
     assert b"\r" not in exchange.body
@@ -496,8 +510,29 @@ def test_more_choices_than_the_cap_are_refused(fields: dict[str, Any], param: st
         ({"max_tokens": -1}, "max_tokens"),
         ({"stop": [""]}, "stop"),
         ({"stop": list("abcde")}, "stop"),
-        ({"logprobs": 2}, "logprobs"),
-        ({"best_of": 4}, "best_of"),
+        ({"logprobs": 21}, "logprobs"),
+        ({"best_of": 21}, "best_of"),
+        ({"best_of": 2, "stream": True}, "best_of"),
+        ({"min_tokens": 20}, "min_tokens"),
+        ({"logit_bias": {str(VOCAB_SIZE): 1}}, "logit_bias"),
+        ({"logit_bias": {"5": 101}}, "logit_bias"),
+        ({"logit_bias": {str(i): 1 for i in range(301)}}, "logit_bias"),
+        ({"bad_words": ["x"] * 129}, "bad_words"),
+        ({"bad_words": [""]}, "bad_words"),
+        ({"allowed_token_ids": []}, "allowed_token_ids"),
+        ({"stop_token_ids": [VOCAB_SIZE]}, "stop_token_ids"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"presence_penalty": 2.1}, "presence_penalty"),
+        ({"cache_salt": ""}, "cache_salt"),
+        ({"request_id": "a b"}, "request_id"),
+        ({"timeout": 0}, "timeout"),
+        ({"suffix": "x"}, "suffix"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        (
+            {"n": 20, "logprobs": 20, "max_tokens": 900, "best_of": 20, "prompt": ["a"] * 5},
+            "logprobs",
+        ),
+        ({"prompt_logprobs": 20, "n": 128, "prompt": [1] * 900}, "prompt_logprobs"),
         ({"prompt": {"a": 1}}, "prompt"),
     ],
 )
@@ -518,3 +553,310 @@ def test_a_body_that_is_no_request_is_a_400(body: bytes) -> None:
     exchange = asyncio.run(run())
     assert exchange.status == 400
     assert exchange.error["type"] == "invalid_request_error"
+
+
+def scripted(text: bytes, finish: FinishReason = LENGTH) -> FakePool:
+    return FakePool(script=(text, finish))
+
+
+def logprobs_of(answers: list[Any]) -> dict[str, list[Any]]:
+    """Join the four arrays of choice 0 over the chunks of a stream, or of a whole answer."""
+    joined: dict[str, list[Any]] = {}
+    for answer in answers:
+        for choice in answer["choices"]:
+            if choice["index"] == 0 and choice["logprobs"]:
+                for name, values in choice["logprobs"].items():
+                    joined.setdefault(name, []).extend(values)
+    return joined
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_logprobs_are_four_parallel_arrays(stream: bool) -> None:
+    exchange = completed(scripted("aé".encode()), logprobs=1, stream=stream)
+    assert logprobs_of(exchange.chunks if stream else [exchange.json]) == {
+        "tokens": ["a", "bytes:\\xc3", "bytes:\\xa9"],
+        "token_logprobs": [-2.0, -2.0, -2.0],
+        "top_logprobs": [
+            {"A": -0.5, "a": -2.0},
+            {"A": -0.5, "bytes:\\xc3": -2.0},
+            {"A": -0.5, "bytes:\\xa9": -2.0},
+        ],
+        "text_offset": [0, 1, 1],
+    }
+
+
+def test_no_alternatives_leave_the_chosen_token() -> None:
+    exchange = completed(scripted(b"a"), logprobs=0)
+    assert logprobs_of([exchange.json])["top_logprobs"] == [{"a": -2.0}]
+
+
+def test_a_chosen_token_that_is_written_like_an_alternative_keeps_its_own_score() -> None:
+    exchange = completed(scripted(b"A"), logprobs=2)
+    assert logprobs_of([exchange.json])["top_logprobs"] == [{"A": -2.0, "B": -1.0}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("max_tokens", [0, 2])
+@pytest.mark.parametrize("prefix_ids", [(), (BOS,)])
+def test_echo_with_logprobs_scores_the_prompt(
+    stream: bool, max_tokens: int, prefix_ids: tuple[int, ...]
+) -> None:
+    pool = FakePool()
+
+    async def run() -> Exchange:
+        app = create_app(make_service(pool, ByteTokenizer(prefix_ids=prefix_ids)))
+        fields: dict[str, Any] = {"echo": True, "logprobs": 1, "max_tokens": max_tokens}
+        exchange = complete(app, prompt="hié", stream=stream, **fields)
+        await settle()
+        assert pool.submitted[0].params.prompt_logprobs == 1
+        prompt_ids = pool.submitted[0].prompt_ids
+        for token_id in prompt_ids[1:]:  # chunk by chunk
+            pool.send(0, [], prompt_scores=[score_of(token_id, 1)])
+        pool.play(0, b"xy"[:max_tokens], LENGTH)
+        return await exchange.finished()
+
+    exchange = asyncio.run(run())
+    answers = exchange.chunks if stream else [exchange.json]
+    answer = "xy"[:max_tokens]
+    assert text_of_choices(answers) == {0: ("hié" + answer, "length")}
+    logprobs = logprobs_of(answers)
+    tokens = [*["<s>"] * len(prefix_ids), "h", "i", "bytes:\\xc3", "bytes:\\xa9", *answer]
+    assert logprobs["tokens"] == tokens
+    assert logprobs["token_logprobs"] == [None] + [-2.0] * (len(tokens) - 1)
+    assert logprobs["top_logprobs"][0] is None
+    assert logprobs["top_logprobs"][1] == {tokens[1]: -2.0, "A": -0.5}
+    assert logprobs["text_offset"] == [*[0] * len(prefix_ids), 0, 1, 2, 2, 3, 4][: len(tokens)]
+
+
+@given(
+    st.binary(min_size=1, max_size=12),
+    st.lists(st.text("abé", min_size=1, max_size=3), max_size=2),
+    st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_scores_and_ids_of_a_stream_are_those_of_the_whole_answer(
+    tokens: bytes, stop: list[str], keeps_stop: bool
+) -> None:
+    fields: dict[str, Any] = {
+        "logprobs": 2,
+        "stop": stop,
+        "include_stop_str_in_output": keeps_stop,
+        "return_token_ids": True,
+    }
+    whole = completed(scripted(tokens), **fields).json
+    chunks = completed(scripted(tokens), stream=True, **fields).chunks
+    assert text_of_choices(chunks) == text_of_choices([whole])
+    assert logprobs_of(chunks) == logprobs_of([whole])
+    [choice] = whole["choices"]
+    pieces = [chunk["choices"][0] for chunk in chunks]
+    assert [i for piece in pieces for i in piece["token_ids"]] == choice["token_ids"]
+    assert len(choice["token_ids"]) == whole["usage"]["completion_tokens"]
+    assert ["prompt_token_ids" in piece for piece in pieces] == [True] + [False] * (len(pieces) - 1)
+    assert choice["prompt_token_ids"] == list(b"hi")
+    assert pieces[-1]["stop_reason"] == choice["stop_reason"]
+
+
+def test_prompt_logprobs_have_vllm_s_shape() -> None:
+    pool = FakePool()
+
+    async def run() -> Exchange:
+        exchange = complete(app_of(pool), prompt_logprobs=1, max_tokens=0)
+        await settle()
+        pool.send(0, [], LENGTH, prompt_scores=[score_of(105, 1)])
+        return await exchange.finished()
+
+    [choice] = asyncio.run(run()).json["choices"]
+    assert choice["prompt_logprobs"] == [
+        None,
+        {
+            "65": {"logprob": -0.5, "rank": 1, "decoded_token": "A"},
+            "105": {"logprob": -2.0, "rank": 4, "decoded_token": "i"},
+        },
+    ]
+    assert choice["logprobs"] is None
+
+
+def test_the_best_candidates_are_answered_best_first_and_all_are_counted() -> None:
+    pool = FakePool()
+
+    async def run() -> Exchange:
+        exchange = complete(app_of(pool), prompt=["a", "b"], best_of=3, n=2)
+        await settle()
+        assert [s.params.logprobs for s in pool.submitted.values()] == [0] * 6
+        for seq_id, logprob in enumerate([-3.0, -1.0, -2.0, -1.0, -2.0, -3.0]):
+            score = TokenScore(logprob, 0, [])
+            output = SeqOutput(seq_id, [97 + seq_id], LENGTH, scores=[score])
+            pool.submitted[seq_id].receiver.receive(output)
+        return await exchange.finished()
+
+    answer = asyncio.run(run()).json
+    assert [(c["index"], c["text"]) for c in answer["choices"]] == [
+        (0, "b"),
+        (1, "c"),
+        (2, "d"),
+        (3, "e"),
+    ]
+    assert answer["choices"][0]["logprobs"] is None
+    assert answer["usage"]["completion_tokens"] == 6
+    assert answer["usage"]["prompt_tokens"] == 2
+
+
+@pytest.mark.parametrize(("shows_end", "text"), [(False, "a"), (True, "a!")])
+def test_a_stop_token_is_text_only_when_asked_for(shows_end: bool, text: str) -> None:
+    pool = FakePool()
+
+    async def run() -> Exchange:
+        exchange = complete(app_of(pool), stop_token_ids=[33], include_stop_str_in_output=shows_end)
+        await settle()
+        pool.send(0, b"a!", STOP, stop_token_id=33)
+        return await exchange.finished()
+
+    answer = asyncio.run(run()).json
+    assert (answer["choices"][0]["text"], answer["choices"][0]["stop_reason"]) == (text, 33)
+    assert answer["usage"]["completion_tokens"] == 2
+
+
+def test_a_stop_string_is_the_stop_reason() -> None:
+    answer = completed(scripted(b"abcd"), stop=["zz", "bc"]).json
+    assert (answer["choices"][0]["text"], answer["choices"][0]["stop_reason"]) == ("a", "bc")
+
+
+def test_no_stop_string_counts_in_the_first_min_tokens() -> None:
+    answer = completed(scripted(b"xxaxb"), stop="x", min_tokens=2).json
+    assert text_of_choices([answer]) == {0: ("xxa", "stop")}
+
+
+def test_special_tokens_are_text_when_they_are_not_skipped() -> None:
+    pool = FakePool()
+
+    async def run() -> Exchange:
+        exchange = complete(app_of(pool), skip_special_tokens=False)
+        await settle()
+        pool.send(0, [97, BOS, 98], LENGTH)
+        return await exchange.finished()
+
+    assert text_of_choices([asyncio.run(run()).json]) == {0: ("a<s>b", "length")}
+
+
+@pytest.mark.parametrize(
+    ("keep", "max_tokens", "kept"), [(3, 1, b"efg"), (7, 1, b"abcdefg"), (-1, 996, b"defg")]
+)
+def test_a_truncated_prompt_keeps_its_end(keep: int, max_tokens: int, kept: bytes) -> None:
+    pool = scripted(b"x")
+    fields: dict[str, Any] = {"truncate_prompt_tokens": keep, "max_tokens": max_tokens}
+    answer = completed(pool, prompt="abcdefg", echo=True, **fields).json
+    assert bytes(pool.submitted[0].prompt_ids) == kept
+    assert text_of_choices([answer]) == {0: (kept.decode() + "x", "length")}
+
+
+def test_a_prompt_goes_without_the_model_s_own_prefix_when_asked() -> None:
+    for add_special_tokens, prompt_ids in [(True, [BOS, 104, 105]), (False, [104, 105])]:
+        pool = scripted(b"x")
+
+        async def run(pool: FakePool = pool, add: bool = add_special_tokens) -> None:
+            app = create_app(make_service(pool, ByteTokenizer(prefix_ids=[BOS])))
+            await complete(app, add_special_tokens=add).finished()
+
+        asyncio.run(run())
+        assert pool.submitted[0].prompt_ids == prompt_ids
+
+
+def test_a_suffix_is_put_between_the_marks_of_a_model_that_fills_in() -> None:
+    pool = scripted(b"x")
+    marks = {"<fim_prefix>": 1, "<fim_suffix>": 2, "<fim_middle>": 3}
+
+    async def run() -> Exchange:
+        app = create_app(make_service(pool, ByteTokenizer(marks=marks)))
+        return await complete(app, suffix="yo").finished()
+
+    assert asyncio.run(run()).status == 200
+    assert pool.submitted[0].prompt_ids == [1, 104, 105, 2, 121, 111, 3]
+
+
+def test_priority_and_cache_salt_reach_the_pool() -> None:
+    pool = scripted(b"x")
+    completed(pool, priority=-3, cache_salt="s")
+    assert (pool.submitted[0].priority, pool.submitted[0].cache_salt) == (-3, "s")
+
+
+def test_a_deadline_before_the_answer_is_a_408_that_is_not_retried() -> None:
+    pool = FakePool()
+
+    async def run() -> None:
+        exchange = complete(app_of(pool), timeout=5)
+        await settle()
+        assert 0 < pool.submitted[0].deadline - time.monotonic() <= 5
+        pool.send(0, b"x")
+        await advance(5.1)
+        await exchange.finished()
+        assert exchange.status == 408
+        assert (exchange.error["param"], exchange.error["code"]) == ("timeout", "deadline_exceeded")
+        assert exchange.headers["x-should-retry"] == "false"
+        assert pool.aborted == [0]
+
+    run_with_manual_clock(run)
+
+
+def test_a_deadline_in_a_stream_is_an_error_event() -> None:
+    pool = FakePool()
+
+    async def run() -> None:
+        exchange = complete(app_of(pool), timeout=5, stream=True)
+        await settle()
+        pool.send(0, b"x")
+        await advance(5.1)
+        await exchange.finished()
+        assert exchange.chunks[-1]["error"]["code"] == "deadline_exceeded"
+        assert not exchange.is_complete
+        assert pool.aborted == [0]
+
+    run_with_manual_clock(run)
+
+
+def test_every_chunk_has_usage_when_asked() -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    exchange = completed(scripted(b"ok"), stream=True, stream_options=options)
+    counts = [chunk["usage"]["completion_tokens"] for chunk in exchange.chunks]
+    assert counts == [1, 2, 2]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_unknown_fields_are_reported_in_a_header(stream: bool) -> None:
+    exchange = completed(scripted(b"x"), stream=stream, foo=1, bar={"deep": []})
+    assert exchange.status == 200
+    assert exchange.headers["x-unisono-ignored-fields"] == "foo, bar"
+    assert "x-unisono-ignored-fields" not in completed(scripted(b"x")).headers
+
+
+def test_a_strict_server_refuses_unknown_fields() -> None:
+    async def run() -> Exchange:
+        app = create_app(make_service(FakePool(), strict=True))
+        return await complete(app, max_token=5).finished()
+
+    exchange = asyncio.run(run())
+    assert (exchange.status, exchange.error["param"]) == (400, "max_token")
+    assert "did you mean max_tokens?" in exchange.error["message"]
+
+
+@pytest.mark.parametrize("fields", [{"max_tokens": 0}, {"max_tokens": 0, "n": 129}])
+def test_the_request_id_of_the_body_goes_before_that_of_the_header(fields: dict[str, Any]) -> None:
+    body = msgspec.json.encode({"model": "tiny", "prompt": "p", "request_id": "mine", **fields})
+
+    async def run() -> Exchange:
+        headers = [("x-request-id", "other")]
+        app = app_of(FakePool())
+        return await Exchange(app, "POST", "/v1/completions", body, headers).finished()
+
+    exchange = asyncio.run(run())
+    expected = "other" if "n" in fields else "mine"  # not even decoded then
+    assert exchange.headers["x-request-id"] == expected
+
+
+def test_server_timing_says_where_the_time_went() -> None:
+    timing = completed(scripted(b"ok")).headers["server-timing"]
+    names = [part.split(";dur=")[0] for part in timing.split(", ")]
+    assert names == ["prefill", "decode"]
+    assert all(float(part.split(";dur=")[1]) >= 0 for part in timing.split(", "))
+    assert server_timing(Timings(1.0, 1.5, 1.75, 3.75)) == {
+        "server-timing": "queue;dur=500.0, prefill;dur=250.0, decode;dur=2000.0"
+    }

@@ -3,7 +3,7 @@ import pytest
 
 from gateway.body import decode_body, is_deeper_than
 from gateway.errors import ApiError, error_response
-from gateway.schema import CompletionRequest
+from gateway.schema.completions import CompletionRequest
 
 DECODER = msgspec.json.Decoder(CompletionRequest)
 
@@ -49,6 +49,23 @@ def refusal_of(body: bytes) -> ApiError:
             "'stream_options.include_usage'",
         ),
         ("logit_bias", {"5": "x"}, "logit_bias", "invalid_type", "expected a number"),
+        ("logit_bias", {"5": 101}, "logit_bias", "decimal_above_max_value", "value <= 100."),
+        (
+            "logit_bias",
+            dict.fromkeys(map(str, range(301)), 1),
+            "logit_bias",
+            "object_above_max_length",
+            "at most 300 elements, but got 301",
+        ),
+        ("timeout", 0, "timeout", "decimal_below_min_value", "> 0, but got 0"),
+        ("request_id", "a b", "request_id", "invalid_value", "does not match ^[A-Za-z0-9._-]"),
+        (
+            "response_format",
+            {"type": "xml"},
+            "response_format.type",
+            "invalid_value",
+            "'xml' is none of the allowed values",
+        ),
     ],
 )
 def test_a_wrong_value_is_described_by_field_code_and_words(
@@ -155,3 +172,10 @@ def test_the_body_has_the_four_keys() -> None:
     assert msgspec.json.decode(ApiError(429, "m", param="p").body()) == {
         "error": {"message": "m", "type": "rate_limit_error", "param": "p", "code": None}
     }
+
+
+def test_a_body_of_too_many_names_is_refused_and_colons_in_text_are_no_names() -> None:
+    names = b"{" + b",".join(b'"%d" :1' % i for i in range(100_001)) + b"}"
+    assert "more than 100000 names" in refusal_of(names).message
+    text = msgspec.json.encode({"model": "m", "prompt": '":' * 200_000})
+    assert decode_body(text, DECODER, max_depth=16).prompt == '":' * 200_000

@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from starlette.types import Message
 
-from gateway.schema import Completion, CompletionChoice
+from gateway.schema.completions import Completion, CompletionChoice
 from gateway.service import Limits
 from gateway.sse import DONE, PING, ChunkTemplate, EventQueue, EventStream, event
 from tests.gateway.fakes import Exchange, advance, run_with_manual_clock, settle

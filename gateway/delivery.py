@@ -1,0 +1,106 @@
+"""The two ways to answer: everything at once, or as server-sent events while it comes.
+
+Owns what happens around a Generation: refusals of the pool, clients that leave, Server-Timing. Must
+not know what an answer looks like. Called by the endpoints that generate.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive
+
+from gateway.body import disconnected
+from gateway.choice import Choice, Token
+from gateway.completion import Generation, Timings
+from gateway.errors import ApiError
+from gateway.replicas import PoolNotReady, QueueFull
+from gateway.schema.usage import Usage
+from gateway.service import Limits
+from gateway.sse import EventQueue, EventStream
+
+
+class Collector:
+    """The sink of an answer in one piece: texts and tokens by choice. `done` ends it."""
+
+    def __init__(self, num_choices: int) -> None:
+        self.texts: list[list[str]] = [[] for _ in range(num_choices)]
+        self.tokens: list[list[Token]] = [[] for _ in range(num_choices)]
+        self.usage: Usage | None = None
+        self.error: ApiError | None = None
+        self.done = asyncio.Event()
+
+    def write(self, choice: Choice, text: str, tokens: Sequence[Token]) -> None:
+        """Keep it."""
+        self.texts[choice.index].append(text)
+        if tokens:
+            self.tokens[choice.index].extend(tokens)
+
+    def finish(self, usage: Usage) -> None:
+        """All is there."""
+        self.usage = usage
+        self.done.set()
+
+    def fail(self, error: ApiError) -> None:
+        """Nothing more comes."""
+        self.error = error
+        self.done.set()
+
+
+def start(generation: Generation) -> None:
+    """Submit everything, or raise ApiError with nothing submitted."""
+    try:
+        generation.start()
+    except PoolNotReady as error:
+        message = "No replica of the model is ready yet. Try again in a moment."
+        retry_after_s = error.retry_after_s
+        raise ApiError(503, message, code="not_ready", retry_after_s=retry_after_s) from None
+    except QueueFull as error:
+        message = "Too many requests are waiting. Try again in a moment."
+        retry_after_s = error.retry_after_s
+        raise ApiError(429, message, code="queue_full", retry_after_s=retry_after_s) from None
+
+
+async def collect(generation: Generation, collector: Collector, receive: Receive) -> None:
+    """Start a generation and wait until its sink has all of it.
+
+    Raises ApiError if it failed and ClientDisconnect if nobody waits any more; nothing runs then.
+    """
+    start(generation)
+    finished = asyncio.ensure_future(collector.done.wait())
+    gone = asyncio.ensure_future(disconnected(receive))
+    try:
+        await asyncio.wait((finished, gone), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        finished.cancel()
+        gone.cancel()
+        generation.close()
+    if not collector.done.is_set():
+        raise ClientDisconnect
+    if collector.error is not None:
+        raise collector.error
+
+
+def stream(
+    generation: Generation, queue: EventQueue, limits: Limits, headers: Mapping[str, str]
+) -> Response:
+    """Start a generation whose sink feeds `queue`, and answer with the events of that."""
+    start(generation)
+    return EventStream(queue, limits, generation.close, headers)
+
+
+def server_timing(timings: Timings) -> dict[str, str]:
+    """Return the header that says where the time of a finished request went, in milliseconds.
+
+    queue: until the first sequence went to a group, if the pool tells; prefill: from there to the
+    first token of any; decode: from there to the last of all. Left out where it did not happen.
+    """
+    begun = timings.sent or timings.submitted
+    first = timings.first_token or timings.finished
+    phases = []
+    if timings.sent:
+        phases.append(("queue", timings.sent - timings.submitted))
+    phases.append(("prefill", first - begun))
+    phases.append(("decode", timings.finished - first))
+    return {"server-timing": ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in phases)}

@@ -1,0 +1,116 @@
+"""POST /v1/chat/completions: from messages to submitted sequences, and their text back.
+
+Owns the order of the steps and what the conversation leaves room for. Must not know how messages
+become tokens (conversation.py) nor what an answer looks like (chat_answer.py).
+"""
+
+import secrets
+import time
+
+import msgspec
+from msgspec import UNSET
+from starlette.requests import Request
+from starlette.responses import Response
+
+from backend.wire.sampling import Grammar, SamplingParams
+from gateway.body import json_response
+from gateway.chat_answer import ChatChunks, ChatLook
+from gateway.choice import make_choices
+from gateway.completion import Generation
+from gateway.conversation import encode_conversation
+from gateway.delivery import Collector, collect, server_timing, stream
+from gateway.errors import invalid
+from gateway.grammars import vet
+from gateway.intake import take
+from gateway.parameters import sampling_params
+from gateway.prompt import (
+    Prompt,
+    check_length,
+    check_num_choices,
+    check_num_scores,
+    context_length,
+    truncated,
+)
+from gateway.schema.chat import ChatChunk, ChatRequest
+from gateway.schema.messages import NamedToolChoice
+from gateway.service import Service
+from gateway.sse import EventQueue
+from gateway.tools import calls_grammar
+
+_decoder = msgspec.json.Decoder(ChatRequest)
+
+
+async def create_chat_completion(request: Request) -> Response:
+    """Answer a conversation n times, streamed or in one piece."""
+    service: Service = request.app.state.service
+    intake = await take(request, _decoder)
+    asked = intake.asked
+    prompt, max_tokens = await _prompt(asked, service)
+    params = await sampling_params(
+        asked,
+        service,
+        max_tokens=max_tokens,
+        logprobs=asked.num_logprobs,
+        prompt_logprobs=asked.prompt_logprobs,
+    )
+    if asked.is_call_required:
+        params = await _calling(params, asked, service)
+    choices = make_choices([prompt], params, asked.num_choices, asked, service.tokenizer)
+    look = ChatLook(asked, service.tokenizer)
+    head = ChatChunk(
+        id=f"chatcmpl-{secrets.token_hex(16)}",
+        created=int(time.time()),
+        model=asked.model,
+        system_fingerprint=service.system_fingerprint,
+        choices=[],
+        usage=None if asked.include_usage else UNSET,
+    )
+    if asked.stream:
+        queue = EventQueue()
+        chunks = ChatChunks(head, look, queue)
+        generation = Generation(service.pool, chunks, choices, intake.terms)
+        chunks.generation = generation
+        return stream(generation, queue, service.limits, intake.headers)
+    collector = Collector(len(choices))
+    generation = Generation(service.pool, collector, choices, intake.terms)
+    await collect(generation, collector, request.receive)
+    answer = look.answer(head, choices, collector)
+    return json_response(answer, headers=intake.headers | server_timing(generation.timings))
+
+
+async def _prompt(asked: ChatRequest, service: Service) -> tuple[Prompt, int]:
+    """Return the tokens of the conversation, and how many may follow."""
+    check_num_choices(1, asked.num_choices, service, asked)
+    whole = await encode_conversation(
+        asked, asked.usable_tools, service, add_special_tokens=bool(asked.add_special_tokens)
+    )
+    wanted = asked.max_output_tokens
+    token_ids = truncated(whole, asked, 1 if wanted is None else wanted, service)
+    room = context_length(service) - len(token_ids)
+    max_tokens = max(1, room) if wanted is None else wanted
+    check_length(len(token_ids), max_tokens, service, "messages")
+    num_scores = 0
+    if asked.prompt_logprobs is not None:
+        num_scores += len(token_ids) * (asked.prompt_logprobs + 1)
+    if asked.num_logprobs is not None and wanted is not None:
+        num_scores += wanted * (asked.num_logprobs + 1)
+    param = "top_logprobs" if asked.prompt_logprobs is None else "prompt_logprobs"
+    check_num_scores(num_scores * asked.num_choices, param, service)
+    return Prompt(token_ids), max_tokens
+
+
+async def _calling(params: SamplingParams, asked: ChatRequest, service: Service) -> SamplingParams:
+    """Return the parameters of an answer that must be a tool call."""
+    choice = asked.tool_choice
+    functions = [
+        (tool.function.name, tool.function.parameters or {"type": "object"})
+        for tool in asked.tools or []
+        if not isinstance(choice, NamedToolChoice) or tool.function.name == choice.function.name
+    ]
+    is_single = isinstance(choice, NamedToolChoice) or asked.parallel_tool_calls is False
+    grammar = Grammar("lark", calls_grammar(functions, allows_parallel=not is_single))
+    if service.vetter is None:
+        message = "This server cannot make an answer be a tool call; 'auto' leaves it to the model."
+        raise invalid(message, "tool_choice", "unsupported_parameter")
+    grammar = await vet(grammar, service.vetter, param="tools")
+    return msgspec.structs.replace(params, grammar=grammar)

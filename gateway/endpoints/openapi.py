@@ -1,0 +1,33 @@
+"""GET /openapi.json and /docs: what this server can be asked, for programs and for people."""
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from gateway.body import json_response
+from gateway.docs_page import docs_page
+from gateway.openapi import openapi
+from gateway.service import Service
+
+
+async def openapi_json(request: Request) -> Response:
+    """Return the API's description, OpenAPI 3.1."""
+    return json_response(openapi())
+
+
+async def docs(request: Request) -> Response:
+    """Return the same as a page."""
+    service: Service = request.app.state.service
+    limits = service.limits
+    told = {
+        "Context": f"{service.pool.max_model_len:,} tokens, prompt and answer together",
+        "Choices": f"{limits.max_choices} in one request, over all its prompts",
+        "Body": f"{limits.max_body_bytes:,} bytes, {limits.max_json_depth} levels of nesting",
+        "Log-probabilities": f"{limits.max_scores:,} in one request",
+        "Time to send a body": f"{limits.body_timeout_s:g} seconds",
+        "A reader that takes nothing": f"is cut off after {limits.send_timeout_s:g} seconds",
+    }
+    return HTMLResponse(
+        docs_page(openapi(), service.model_names[0], told),
+        # Nothing on the page is loaded or run, and nothing could be.
+        headers={"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"},
+    )

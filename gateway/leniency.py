@@ -1,0 +1,73 @@
+"""Fields of a request that mean nothing here: refused with a suggestion, or reported in a header.
+
+Which of the two is a setting (strict). Looks at top-level names only. Called for every request
+that has a body.
+"""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable
+
+import msgspec
+
+from gateway.errors import ApiError
+
+HEADER = "x-unisono-ignored-fields"
+MAX_REPORTED_FIELDS = 16
+MAX_NAME_LENGTH = 64
+NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]")
+
+# Names from other servers that no spelling leads to.
+SYNONYMS = {
+    "guided_choice": "structured_outputs",
+    "guided_grammar": "structured_outputs",
+    "guided_json": "structured_outputs",
+    "guided_regex": "structured_outputs",
+    "max_length": "max_tokens",
+    "stop_sequences": "stop",
+}
+
+_keys = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def unknown_fields(body: bytes, known: Collection[str], *, is_strict: bool) -> list[str]:
+    """Return the names in a JSON object, already known to be one, that are not `known`.
+
+    Raises ApiError 400 for the first of them if is_strict.
+    """
+    unknown = [name for name in _keys.decode(body) if name not in known]
+    if is_strict and unknown:
+        name = _shown(unknown[0])
+        raise ApiError(
+            400,
+            f"Unknown parameter: '{name}'{_suggestion(name, known)}",
+            param=name,
+            code="unknown_parameter",
+        )
+    return unknown
+
+
+def ignored_header(names: Iterable[str]) -> dict[str, str]:
+    """Return the header that reports ignored fields; none if there are none.
+
+    The names are the client's: whatever is no plain name in them is replaced, and both their length
+    and their number are bounded.
+    """
+    shown = [_shown(name) for name in names]
+    if not shown:
+        return {}
+    more = (
+        [f"and {len(shown) - MAX_REPORTED_FIELDS} more"] if len(shown) > MAX_REPORTED_FIELDS else []
+    )
+    return {HEADER: ", ".join(shown[:MAX_REPORTED_FIELDS] + more)}
+
+
+def _shown(name: str) -> str:
+    return NOT_A_NAME.sub("_", name[:MAX_NAME_LENGTH]) or "_"
+
+
+def _suggestion(name: str, known: Collection[str]) -> str:
+    close = [SYNONYMS[name]] if name in SYNONYMS else []
+    close += difflib.get_close_matches(name, known, n=1)
+    meant = next((candidate for candidate in close if candidate in known), None)
+    return f"; did you mean {meant}?" if meant else "."

@@ -1,0 +1,253 @@
+"""The API's description, OpenAPI 3.1, generated from the types that decode and encode it.
+
+Owns the list of operations; ranges, defaults and shapes come from the Structs, and so do
+descriptions of fields: `name: words` in a docstring, else those of schema/field_words.py. Knows no
+running service. Called by the endpoint that serves it and by tests.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from gateway.errors import ErrorBody
+from gateway.schema.chat import ChatChunk, ChatCompletion, ChatRequest
+from gateway.schema.completions import Completion, CompletionRequest
+from gateway.schema.field_words import FIELDS
+from gateway.schema.models import ModelCard, ModelList
+from gateway.schema.tokenize import DetokenizedText, DetokenizeRequest, TokenizeRequest, Tokens
+
+REF = "#/components/schemas/{name}"
+# A new claim about fields begins a sentence: "top_logprobs needs logprobs" is none, "seed: ..." is.
+_CLAIM = re.compile(r"(?:^|(?<=[.;\n]\s)|(?<=\n))((?:`?\w+`?)(?:, `?\w+`?)*): ")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path. event: what a stream's `data:` lines hold."""
+
+    method: str
+    path: str
+    summary: str
+    description: str
+    tag: str
+    request: type[msgspec.Struct] | None = None
+    response: type[msgspec.Struct] | None = None
+    event: type[msgspec.Struct] | None = None
+    example: str = ""
+
+    @property
+    def id(self) -> str:
+        """A name for generated clients."""
+        return re.sub(r"\W+", "_", f"{self.method} {self.path}".lower()).strip("_")
+
+
+OPERATIONS = (
+    Operation(
+        "POST", "/v1/chat/completions", "Answer a conversation",
+        "The messages go through the model's own chat template; special tokens spelled in them "
+        "stay text. Fields of the older Completions API and of vLLM work here, too.",
+        "Text", ChatRequest, ChatCompletion, ChatChunk,
+        '{"model": "MODEL", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}',
+    ),
+    Operation(
+        "POST", "/v1/completions", "Continue a text",
+        "Takes one prompt or many; the choices of the first prompt come first.",
+        "Text", CompletionRequest, Completion, Completion,
+        '{"model": "MODEL", "prompt": "Once upon a time", "max_tokens": 32, "stream": true}',
+    ),
+    Operation(
+        "POST", "/tokenize", "Count and list tokens",
+        "Of a plain prompt, or of messages as a chat would put them.",
+        "Tokens", TokenizeRequest, Tokens, None, '{"prompt": "Hello, world"}',
+    ),
+    Operation(
+        "POST", "/detokenize", "Turn token ids into text", "Special tokens are part of the text.",
+        "Tokens", DetokenizeRequest, DetokenizedText, None, '{"tokens": [19556, 28]}',
+    ),
+    Operation(
+        "GET", "/v1/models", "List the names of the model",
+        "Each can be used as `model` in a request.", "Models", None, ModelList,
+    ),
+    Operation(
+        "GET", "/v1/models/{name}", "Describe one name", "404 if nothing is served under it.",
+        "Models", None, ModelCard,
+    ),
+    Operation(
+        "GET", "/livez", "Is the process alive?", "200 as long as it can answer.", "Health"
+    ),
+    Operation(
+        "GET", "/readyz", "Is new work taken?",
+        "503 while the model loads, when no replica makes progress, and while draining. "
+        "/health answers the same.",
+        "Health",
+    ),
+    Operation("GET", "/health", "Is new work taken?", "The same as /readyz.", "Health"),
+    Operation("GET", "/version", "Which release is this?", "Its number.", "Health"),
+    Operation("GET", "/openapi.json", "This description", "OpenAPI 3.1.", "Health"),
+)  # fmt: skip
+
+ERRORS = {
+    "400": "The request cannot be served as it is; `param` names the field at fault.",
+    "404": "The model, or the URL, does not exist.",
+    "408": "The body, or the answer, did not come in time.",
+    "413": "The body is too large.",
+    "429": "Too many requests wait; Retry-After says when to try again.",
+    "500": "The server failed on this request.",
+    "503": "No replica is ready, or the server is shutting down; see Retry-After.",
+}
+# Which of them an operation without a body can answer with.
+BODILESS_ERRORS = ("404", "500")
+
+
+@cache
+def openapi() -> dict[str, Any]:
+    """Return the description. It is shared: not to be changed."""
+    types = _types()
+    _, schemas = msgspec.json.schema_components(types, ref_template=REF)
+    structs = {struct.__name__: struct for struct in _structs()}
+    for name, schema in schemas.items():
+        if name in structs:
+            _describe(schema, structs[name])
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Unisono",
+            "version": "1",
+            "summary": "A large language model behind OpenAI's API.",
+            "description": "OpenAI's Completions, Chat Completions and Models, with vLLM's names "
+            "for what goes beyond them. Null stands for a field's default. Unknown fields are "
+            "named in the header x-unisono-ignored-fields, or refused where the server is strict.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(o.tag for o in OPERATIONS)],
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "description": operation.description,
+        "tags": [operation.tag],
+        "responses": _responses(operation),
+    }
+    if "{name}" in operation.path:
+        described["parameters"] = [
+            {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+        ]
+    if operation.request is not None:
+        content: dict[str, Any] = {"schema": _ref(operation.request)}
+        described["requestBody"] = {"required": True, "content": {"application/json": content}}
+    return described
+
+
+def _responses(operation: Operation) -> dict[str, Any]:
+    schema = _ref(operation.response) if operation.response else {"type": "object"}
+    content: dict[str, Any] = {"application/json": {"schema": schema}}
+    if operation.event is not None:
+        content["text/event-stream"] = {
+            "schema": {
+                "type": "string",
+                "description": "With stream: true. Each event is a line `data: ` with a "
+                f"{operation.event.__name__}, then an empty line; the last is `data: [DONE]`. "
+                "Comment lines (`: ping`) keep silent connections open. An event with an `error` "
+                "object means that the answer broke off.",
+            },
+            "x-event-schema": _ref(operation.event),
+        }
+    success = {"description": "Success.", "headers": _REQUEST_ID, "content": content}
+    answers = {"200": success}
+    if operation.path in ("/readyz", "/health"):
+        answers["503"] = {**success, "description": "No new work is taken."}
+    codes = [code for code in ERRORS if operation.request is not None or code in BODILESS_ERRORS]
+    for code in codes:
+        answers.setdefault(code, _error(code))
+    return answers
+
+
+def _error(code: str) -> dict[str, Any]:
+    headers = dict(_REQUEST_ID)
+    if code in ("429", "503"):
+        headers["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
+    return {
+        "description": ERRORS[code],
+        "headers": headers,
+        "content": {"application/json": {"schema": _ref(ErrorBody)}},
+    }
+
+
+_REQUEST_ID: dict[str, Any] = {
+    "x-request-id": {
+        "description": "The request's own, if it had a well-formed one, else a new one.",
+        "schema": {"type": "string"},
+    }
+}
+
+
+def _ref(struct: type) -> dict[str, str]:
+    return {"$ref": REF.format(name=struct.__name__)}
+
+
+def _types() -> list[type]:
+    named = [t for o in OPERATIONS for t in (o.request, o.response, o.event) if t is not None]
+    return list(dict.fromkeys([*named, ErrorBody]))
+
+
+def _structs() -> set[type[msgspec.Struct]]:
+    """Return every Struct that the operations' types lead to."""
+    found: set[type[msgspec.Struct]] = set()
+    pending: list[Any] = [msgspec.inspect.type_info(kind) for kind in _types()]
+    while pending:
+        info = pending.pop()
+        if isinstance(info, msgspec.inspect.StructType):
+            if info.cls in found:
+                continue
+            found.add(info.cls)
+            pending += [field.type for field in info.fields]
+        for name in ("type", "item_type", "value_type"):
+            if isinstance(inner := getattr(info, name, None), msgspec.inspect.Type):
+                pending.append(inner)
+        pending += getattr(info, "types", ())
+    return found
+
+
+def _describe(schema: dict[str, Any], struct: type[msgspec.Struct]) -> None:
+    """Move what a docstring says about fields to those; the rest describes the type."""
+    own, claims = _claims(struct)
+    for base in struct.__mro__[1:]:
+        if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
+            claims = _claims(base)[1] | claims
+    schema["description"] = own
+    for name, described in schema.get("properties", {}).items():
+        is_request = struct in (ChatRequest, CompletionRequest, TokenizeRequest)
+        words = claims.get(name) or (FIELDS.get(name) if is_request else None)
+        if words:
+            described["description"] = words
+
+
+def _claims(struct: type[msgspec.Struct]) -> tuple[str, dict[str, str]]:
+    """Split a docstring into what it says of the type and of each field."""
+    text = "\n".join(line.strip() for line in (struct.__doc__ or "").strip().splitlines())
+    fields = set(struct.__struct_fields__)
+    starts = [
+        match
+        for match in _CLAIM.finditer(text)
+        if all(name.strip("`") in fields for name in match[1].split(", "))
+    ]
+    claims: dict[str, str] = {}
+    ends = [*(match.start() for match in starts), len(text)][1:]
+    for match, end in zip(starts, ends, strict=True):
+        words = " ".join(text[match.end() : end].split())
+        words = words[:1].upper() + words[1:]
+        claims |= {name.strip("`"): words.rstrip(";") for name in match[1].split(", ")}
+    head = text[: starts[0].start()] if starts else text
+    return " ".join(head.split()), claims

@@ -1,0 +1,233 @@
+"""POST /v1/chat/completions as types: what a request may say and what an answer looks like.
+
+What all requests for text share is in sampling.py, messages and tools are in messages.py.
+check() finds what one field alone cannot say. Must not know templates, pools or HTTP.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from backend.wire.sampling import MaxTokens, NumLogprobs
+from gateway.errors import invalid
+from gateway.schema.completions import PromptLogprob
+from gateway.schema.messages import (
+    Documents,
+    Messages,
+    NamedToolChoice,
+    ToolCall,
+    ToolChoice,
+    Tools,
+    check_conversation,
+)
+from gateway.schema.sampling import SamplingFields
+from gateway.schema.usage import Usage
+
+
+class ChatRequest(SamplingFields, frozen=True, kw_only=True):
+    """Body of POST /v1/chat/completions.
+
+    Fields from `metadata` on are accepted for clients' sake and change nothing.
+    max_completion_tokens goes before max_tokens, its older name; without either the answer may
+    fill the context. top_logprobs needs logprobs. parallel_tool_calls: false keeps the first call.
+    add_generation_prompt: end with what begins an assistant's message; on by default.
+    continue_final_message: go on with the last message instead of answering it.
+    chat_template_kwargs: switches of the model's template. chat_template: refused.
+    """
+
+    messages: Messages
+    max_completion_tokens: MaxTokens | None = None
+    logprobs: bool | None = None
+    top_logprobs: NumLogprobs | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: Annotated[list[Any], Meta(max_length=128)] | None = None
+    function_call: str | dict[str, Any] | None = None
+    modalities: list[str] | None = None
+
+    documents: Documents | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template: str | None = None
+
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prediction: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    moderation: dict[str, Any] | None = None
+    audio: dict[str, Any] | None = None
+    web_search_options: dict[str, Any] | None = None
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """Output tokens per choice; None for as many as there is room for."""
+        given = self.max_completion_tokens
+        return self.max_tokens if given is None else given
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives beside each token, None for no log-probabilities at all."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    @property
+    def usable_tools(self) -> Tools | None:
+        """The tools that the model is told of: none if it must not call any."""
+        return None if self.tool_choice == "none" else self.tools or None
+
+    @property
+    def is_call_required(self) -> bool:
+        """Whether the answer must be a call."""
+        return self.tool_choice == "required" or isinstance(self.tool_choice, NamedToolChoice)
+
+    def check(self, *, is_strict: bool) -> list[str]:
+        """Raise ApiError for fields that contradict each other; see check_sampling()."""
+        check_conversation(self)
+        if self.top_logprobs and not self.logprobs:
+            message = "'top_logprobs' may only be given together with 'logprobs': true."
+            raise invalid(message, "top_logprobs")
+        if self.modalities is not None and self.modalities != ["text"]:
+            message = "Invalid 'modalities': this model answers in text only."
+            raise invalid(message, "modalities", "unsupported_parameter")
+        for name in ("functions", "function_call"):
+            if getattr(self, name):
+                message = f"'{name}' is not supported; 'tools' and 'tool_choice' replace it."
+                raise invalid(message, name, "unsupported_parameter")
+        self._check_tools()
+        return self.check_sampling(self.max_output_tokens, is_strict=is_strict)
+
+    def _check_tools(self) -> None:
+        names = [tool.function.name for tool in self.tools or []]
+        if len(names) != len(set(names)):
+            raise invalid("Invalid 'tools': two functions have the same name.", "tools")
+        choice = self.tool_choice
+        if choice is None or choice == "none":
+            return
+        if not names:
+            message = "'tool_choice' may only be given together with 'tools'."
+            raise invalid(message, "tool_choice")
+        if isinstance(choice, NamedToolChoice) and choice.function.name not in names:
+            message = f"Invalid 'tool_choice': no tool is named '{choice.function.name[:64]}'."
+            raise invalid(message, "tool_choice")
+        has_format = self.response_format is not None and self.response_format.type != "text"
+        if self.is_call_required and (has_format or self.structured_outputs is not None):
+            message = (
+                "'tool_choice' requires a tool call, which cannot also match 'response_format' or "
+                "'structured_outputs'."
+            )
+            raise invalid(message, "tool_choice")
+
+
+class TopLogprob(msgspec.Struct, frozen=True):
+    """One token that might have been there. bytes: of its text in UTF-8, whole or not."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """One token of the answer, and the best alternatives, most likely first."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(msgspec.Struct, frozen=True):
+    """One entry a token of the answer."""
+
+    content: list[TokenLogprob] | None
+    refusal: None = None
+
+
+class AnswerMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model said. content is null where it only called tools."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str | None
+    refusal: None = None
+    tool_calls: list[ToolCall] | UnsetType = UNSET
+
+
+class ChatChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer. stop_reason: the stop string or stop token that ended it."""
+
+    index: int
+    message: AnswerMessage
+    logprobs: ChatLogprobs | None = None
+    finish_reason: str
+    stop_reason: str | int | None = None
+    token_ids: list[int] | UnsetType = UNSET
+
+
+class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole answer. prompt_logprobs, prompt_token_ids: if asked for."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChoice]
+    usage: Usage
+    prompt_logprobs: list[dict[int, PromptLogprob] | None] | UnsetType = UNSET
+    prompt_token_ids: list[int] | UnsetType = UNSET
+
+
+class FunctionCallDelta(msgspec.Struct, frozen=True):
+    """name comes with the first piece of a call."""
+
+    arguments: str
+    name: str | UnsetType = UNSET
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of the call number `index`. id and type come with its first piece."""
+
+    index: int
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+    function: FunctionCallDelta
+
+
+class Delta(msgspec.Struct, frozen=True, kw_only=True):
+    """What a chunk adds to the message: role first, then content or calls, at the end nothing."""
+
+    role: Literal["assistant"] | UnsetType = UNSET
+    content: str | UnsetType | None = UNSET
+    refusal: UnsetType | None = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
+
+
+class ChunkChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """The next piece of one answer; finish_reason comes with the last."""
+
+    index: int
+    delta: Delta
+    logprobs: ChatLogprobs | None = None
+    finish_reason: str | None = None
+    stop_reason: str | int | UnsetType | None = UNSET
+    token_ids: list[int] | UnsetType = UNSET
+    prompt_token_ids: list[int] | UnsetType = UNSET
+
+
+class ChatChunk(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of a streamed answer."""
+
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChunkChoice]
+    usage: Usage | UnsetType | None = UNSET

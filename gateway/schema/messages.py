@@ -1,0 +1,191 @@
+"""Conversations as types: messages, tools, and what else decides the text of a prompt.
+
+Shapes and sizes, and in check() what one field alone cannot say. Must not know templates or
+tokens. Used by the requests that take messages (chat.py, tokenize.py).
+"""
+
+from typing import Annotated, Any, Literal, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from gateway.errors import invalid
+
+# What a client may hand to a template: switches that published templates know, and nothing that
+# could stand for a variable of ours (messages, bos_token) or steer the renderer (tokenize).
+TEMPLATE_KWARGS: dict[str, type] = {
+    "enable_thinking": bool,
+    "thinking": bool,
+    "preserve_thinking": bool,
+    "reasoning_effort": str,
+    "thinking_budget": int,
+}
+
+FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+MessageName = Annotated[str, Meta(min_length=1, max_length=64)]
+CallId = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class ContentPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a message. Only text is read: `text` parts, and an assistant's `refusal` parts."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+
+
+class FunctionCall(msgspec.Struct, frozen=True):
+    """What a model called. arguments: JSON, as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of a tool."""
+
+    id: CallId
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of a conversation.
+
+    name: who speaks, for templates that show it. tool_calls: of an assistant; tool_call_id: which
+    of them a tool's message answers.
+    """
+
+    role: Literal["developer", "system", "user", "assistant", "tool", "function"]
+    content: str | list[ContentPart] | None = None
+    name: MessageName | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: CallId | None = None
+
+    def check(self, where: str) -> None:
+        """Raise ApiError for a message that says nothing or belongs to nothing."""
+        for number, part in enumerate(self.content if isinstance(self.content, list) else []):
+            if part.type not in ("text", "refusal"):
+                raise invalid(
+                    f"Invalid '{where}.content[{number}]': this model reads text only, not parts "
+                    f"of type '{part.type[:40]}'.",
+                    "messages",
+                    "unsupported_content",
+                )
+            if (part.text if part.type == "text" else part.refusal) is None:
+                name = f"{where}.content[{number}].{part.type}"
+                message = f"Missing required parameter: '{name}'."
+                raise invalid(message, "messages", "missing_required_parameter")
+        if self.content is None and not (self.role == "assistant" and self.has_other_content):
+            message = f"Missing required parameter: '{where}.content'."
+            raise invalid(message, "messages", "missing_required_parameter")
+        if self.tool_calls and self.role != "assistant":
+            message = f"Invalid '{where}.tool_calls': only messages of an assistant have them."
+            raise invalid(message, "messages")
+        if self.role == "tool" and self.tool_call_id is None:
+            message = f"Missing required parameter: '{where}.tool_call_id'."
+            raise invalid(message, "messages", "missing_required_parameter")
+
+    @property
+    def has_other_content(self) -> bool:
+        """Whether it says something although it has no content."""
+        return bool(self.tool_calls) or self.refusal is not None
+
+    @property
+    def text(self) -> str:
+        """All content as one string."""
+        if isinstance(self.content, list):
+            return "".join((part.text or "") + (part.refusal or "") for part in self.content)
+        return self.refusal or "" if self.content is None else self.content
+
+
+class FunctionDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    """A function that the model may call. parameters: a JSON schema of its arguments."""
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that the model may use; functions only."""
+
+    type: Literal["function"] = "function"
+    function: FunctionDefinition
+
+
+class NamedFunction(msgspec.Struct, frozen=True):
+    """The function that must be called."""
+
+    name: str
+
+
+class NamedToolChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """Makes the model call one function."""
+
+    type: Literal["function"] = "function"
+    function: NamedFunction
+
+
+Messages = Annotated[list[ChatMessage], Meta(min_length=1, max_length=16_384)]
+Tools = Annotated[list[Tool], Meta(max_length=128)]
+ToolChoice = Literal["none", "auto", "required"] | NamedToolChoice
+Documents = Annotated[list[dict[str, Any]], Meta(max_length=1024)]
+
+
+class ConversationFields(Protocol):
+    """The fields that decide the text of a conversation, in every request that has them.
+
+    add_generation_prompt: end with what begins an assistant's message; on by default.
+    continue_final_message: end inside the last message, so that the model goes on with it.
+    chat_template_kwargs: switches of the model's template. chat_template: refused; only the
+    model's own is used.
+    """
+
+    @property
+    def messages(self) -> list[ChatMessage]: ...
+    @property
+    def tools(self) -> list[Tool] | None: ...
+    @property
+    def documents(self) -> list[dict[str, Any]] | None: ...
+    @property
+    def add_generation_prompt(self) -> bool | None: ...
+    @property
+    def continue_final_message(self) -> bool | None: ...
+    @property
+    def chat_template_kwargs(self) -> dict[str, Any] | None: ...
+    @property
+    def chat_template(self) -> str | None: ...
+
+
+def check_conversation(asked: ConversationFields) -> None:
+    """Raise ApiError for what no template should be asked to render."""
+    for number, message in enumerate(asked.messages):
+        message.check(f"messages[{number}]")
+    if asked.chat_template is not None:
+        message_text = "'chat_template' is not accepted: the model's own template is used."
+        raise invalid(message_text, "chat_template", "unsupported_parameter")
+    for name, value in (asked.chat_template_kwargs or {}).items():
+        wanted = TEMPLATE_KWARGS.get(name)
+        if wanted is None or type(value) is not wanted:
+            allowed = ", ".join(
+                f"{known} ({kind.__name__})" for known, kind in TEMPLATE_KWARGS.items()
+            )
+            raise invalid(
+                f"Invalid 'chat_template_kwargs.{name[:40]}': accepted are {allowed}.",
+                "chat_template_kwargs",
+            )
+    if not asked.continue_final_message:
+        return
+    if asked.add_generation_prompt:
+        message_text = (
+            "'continue_final_message' and 'add_generation_prompt' cannot both be true: the model "
+            "either goes on with the last message or begins one."
+        )
+        raise invalid(message_text, "continue_final_message")
+    if not asked.messages[-1].text:
+        message_text = "'continue_final_message' needs a last message with content to go on with."
+        raise invalid(message_text, "continue_final_message")
