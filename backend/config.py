@@ -1,11 +1,10 @@
 """What a model is: its sizes, its rotary frequencies, its special ids.
 
-Owns ModelConfig, whichever file it came from. Knows no torch and reads no weights, so that the
-gateway can import it. Called by the supervisor (before anything is spawned) and by every rank.
+Owns ModelConfig, whichever file it came from; model_file.py reads it. Knows no torch, so that the
+gateway can import it.
 """
 
 import math
-from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -110,26 +109,3 @@ _POSITIVE = (
     "rms_norm_eps",
     "rope_theta",
 )
-
-
-def load_config(path: Path) -> ModelConfig:
-    """Read the configuration of a GGUF file or a Hugging Face directory.
-
-    Checks the whole front of every weight file too (bounds, types), so that a truncated or
-    unsupported one is found before any process is spawned. Raises ModelError.
-    """
-    # Each format is imported on use: gguf alone takes 0.15 s.
-    try:
-        if path.is_dir():
-            from backend import hf_config
-
-            return hf_config.read_config(path)
-        if path.is_file():
-            from backend import gguf_config
-
-            return gguf_config.read_config(path)
-    except OSError as exc:
-        raise ModelError(f"{path}: cannot be read: {exc.strerror or exc}") from None
-    if path.exists():
-        raise ModelError(f"{path}: neither a file nor a directory")
-    raise ModelError(f"{path}: no such file or directory")

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 
-from backend.config import ModelConfig, ModelError, load_config
+from backend.config import ModelConfig, ModelError
 from backend.kv_cache import KVCache
 from backend.memory import available_bytes, default_kv_bytes, num_kv_blocks
+from backend.model_file import load_config
 from backend.model_runner import ModelRunner
 from backend.models import Arithmetic, Model, load_model
 from backend.ops import Ops

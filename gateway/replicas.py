@@ -61,6 +61,9 @@ class QueueFull(Exception):
 class Receiver(Protocol):
     """Who gets the tokens of a submitted sequence."""
 
+    def sent(self, seq_id: int) -> None:
+        """A sequence has left the queue for a group. May be called before submit() returns."""
+
     def receive(self, output: SeqOutput) -> None:
         """Take what one sequence got in a step. Called in the event loop; must not block."""
 
@@ -219,6 +222,7 @@ class ReplicaPool:
             group.credit -= len(submit.prompt_ids)
             group.sent[seq_id] = receiver
             self._group_of[seq_id] = group
+            receiver.sent(seq_id)
 
     def _send(self, group: _Group, submit: Submit) -> bool:
         """Write a submit to a group's ring; False when it has no room. Raises ValueError."""

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
-from backend.config import ModelConfig, load_config
+from backend.config import ModelConfig
+from backend.model_file import load_config
 from backend.replica import Replica, check_split, create_channel
 from backend.wire.child import Child
 from backend.wire.control import (

@@ -21,7 +21,8 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from backend.config import ModelError, load_config
+from backend.config import ModelError
+from backend.model_file import load_config
 from backend.settings import EngineSettings
 from backend.wire.child import Birth
 from backend.wire.control import Attach, ChildLine, ControlClosed, Detach, Drain, Serving, Stop

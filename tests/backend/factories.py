@@ -16,7 +16,8 @@ import safetensors.torch
 import tokenizers
 import torch
 
-from backend.config import ModelConfig, RopeScaling, load_config
+from backend.config import ModelConfig, RopeScaling
+from backend.model_file import load_config
 from backend.weights.shapes import expected_shapes
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

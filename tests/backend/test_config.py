@@ -8,7 +8,8 @@ import pytest
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from backend.config import ModelConfig, ModelError, RopeScaling, load_config
+from backend.config import ModelConfig, ModelError, RopeScaling
+from backend.model_file import load_config
 from tests.backend.factories import hf_fields, tiny_config
 
 LLAMA3 = RopeScaling("llama3", 8.0, 1.0, 4.0, original_max_position_embeddings=8192)

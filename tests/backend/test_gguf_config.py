@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from backend.config import ModelError, RopeScaling, load_config
+from backend.config import ModelError, RopeScaling
 from backend.end_tokens import end_token_ids
 from backend.gguf_config import model_name
+from backend.model_file import load_config
 from gateway.hub import default_model
 from tests.backend.factories import tiny_config, write_tiny_gguf, write_tiny_llama
 
@@ -86,7 +87,7 @@ def test_the_default_model_is_described_by_its_file() -> None:
 def test_reading_a_configuration_loads_no_torch(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "tiny.gguf")
     code = (
-        "import sys; from pathlib import Path; from backend.config import load_config;"
+        "import sys; from pathlib import Path; from backend.model_file import load_config;"
         "load_config(Path(sys.argv[1])); import backend.hf_config;"
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )

@@ -8,7 +8,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from backend.config import ModelError, RopeScaling, load_config
+from backend.config import ModelError, RopeScaling
+from backend.model_file import load_config
 from tests.backend.factories import tiny_config, write_tiny_llama
 
 

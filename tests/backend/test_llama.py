@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from backend.block_pool import BlockPool
-from backend.config import ModelError, RopeScaling, load_config
+from backend.config import ModelError, RopeScaling
 from backend.engine import Engine, build_engine
+from backend.model_file import load_config
 from backend.ops import Batch
 from backend.parallel import TensorParallel
 from backend.scheduler import Scheduler

@@ -105,6 +105,8 @@ def score_of(token_id: int, num_alternatives: int) -> TokenScore:
 class Receiver(Protocol):
     """Who gets the tokens of a submitted sequence."""
 
+    def sent(self, seq_id: int) -> None: ...
+
     def receive(self, output: SeqOutput) -> None: ...
 
 

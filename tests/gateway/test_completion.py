@@ -1,5 +1,8 @@
+import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 from backend.wire.messages import FinishReason, SeqOutput
 from backend.wire.sampling import SamplingParams
 from gateway.choice import Choice, Token
-from gateway.completion import Generation
+from gateway.completion import Generation, Terms
 from gateway.errors import ApiError
 from gateway.prompt import Prompt
 from gateway.schema.usage import Usage
@@ -217,3 +220,55 @@ def test_frames_of_unknown_sequences_are_ignored() -> None:
     world = begin()
     world.generation.receive(SeqOutput(77, [65]))
     assert world.sink.texts == {}
+
+
+def test_a_sequence_refused_while_it_is_submitted_fails_the_request() -> None:
+    """The pool tells so before submit() returns, when nobody could know its seq_id yet."""
+
+    class Refusing(FakePool):
+        def submit(self, *args: Any, **options: Any) -> int:
+            seq_id = super().submit(*args, **options)
+            self.send(seq_id, [], FinishReason.ERROR, error="larger than the ring")
+            return seq_id
+
+    pool, sink = Refusing(), Record()
+    choice = Choice(0, Prompt([1]), SamplingParams(), ByteDetokenizer())
+    Generation(pool, sink, [choice]).start()  # type: ignore[arg-type]
+    assert sink.error == "larger than the ring"
+
+
+def test_nothing_is_submitted_after_the_deadline() -> None:
+    pool = FakePool()
+    choice = Choice(0, Prompt([1]), SamplingParams(), ByteDetokenizer())
+    terms = Terms(deadline=time.monotonic() - 1, timeout_s=2)
+    generation = Generation(pool, Record(), [choice], terms)  # type: ignore[arg-type]
+    with pytest.raises(ApiError, match="timeout of 2 seconds") as refused:
+        generation.start()
+    assert refused.value.status == 408
+    assert pool.submitted == {}
+
+
+def test_an_engine_that_gives_up_at_the_deadline_is_a_deadline_too() -> None:
+    async def run() -> None:
+        pool, sink = FakePool(), Record()
+        choice = Choice(0, Prompt([1]), SamplingParams(), ByteDetokenizer())
+        terms = Terms(deadline=time.monotonic() + 0.01, timeout_s=1)
+        Generation(pool, sink, [choice], terms).start()  # type: ignore[arg-type]
+        while not terms.is_expired:
+            pass
+        pool.send(0, [], FinishReason.ABORT)
+        assert "timeout of 1 seconds" in sink.error
+
+    asyncio.run(run())
+
+
+def test_timings_begin_with_the_first_sequence_that_leaves_the_queue() -> None:
+    world = begin(n=2)
+    world.generation.sent(1)
+    sent = world.generation.timings.sent
+    world.generation.sent(0)
+    world.pool.play(0, b"a", LENGTH)
+    world.pool.play(1, b"a", LENGTH)
+    timings = world.generation.timings
+    assert timings.sent == sent
+    assert 0 < timings.submitted <= sent <= timings.first_token <= timings.finished

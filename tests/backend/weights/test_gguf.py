@@ -11,8 +11,8 @@ import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
-from backend.config import load_config
 from backend.gguf_header import supported_types
+from backend.model_file import load_config
 from backend.weights import gguf as weights_gguf
 from backend.weights import open_checkpoint
 from backend.weights.shapes import expected_shapes

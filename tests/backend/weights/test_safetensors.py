@@ -7,7 +7,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from backend.config import ModelError, load_config
+from backend.config import ModelError
+from backend.model_file import load_config
 from backend.weights import open_checkpoint
 from backend.weights.shapes import expected_shapes
 from tests.backend.factories import random_tensors, tiny_config, write_tiny_llama

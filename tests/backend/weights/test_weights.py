@@ -6,7 +6,8 @@ import msgspec
 import pytest
 import torch
 
-from backend.config import ModelError, load_config
+from backend.config import ModelError
+from backend.model_file import load_config
 from backend.weights import Checkpoint, open_checkpoint
 from backend.weights.shapes import expected_shapes
 from tests.backend.factories import write_tiny_gguf, write_tiny_llama

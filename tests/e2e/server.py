@@ -1,0 +1,181 @@
+"""A real server for a test: started, watched from outside, and always gone afterwards.
+
+Owns the process tree of one `serve`: it runs in a session of its own, so every process that belongs
+to it is found in /proc, whoever its parent is by then. Knows nothing of requests.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+START_SECONDS = 90.0
+STOP_SECONDS = 15.0
+# The kernel ends the rest within milliseconds; the second is the promise.
+LEFTOVER_SECONDS = 1.0
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    """Return as soon as `condition` holds; fail with `what` if it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
+        time.sleep(0.01)
+
+
+def serve_command(*arguments: str | Path) -> list[str]:
+    """The command line of a server on any free port."""
+    return [sys.executable, "-m", "gateway", "serve", "--port", "0", *map(str, arguments)]
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours, less what the server would take for settings."""
+    settings = {name for name in os.environ if name.startswith("UNISONO_")} - {"UNISONO_CACHE"}
+    return {name: value for name, value in os.environ.items() if name not in settings}
+
+
+def processes_of(session: int) -> dict[int, str]:
+    """Living processes of a session: pid -> command line, blanks for NULs."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            fields = _stat_fields(int(entry.name))
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue  # it ended while we looked
+        if fields[0] not in ("Z", "X") and int(fields[3]) == session:
+            found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time a process has used."""
+    fields = _stat_fields(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat_fields(pid: int) -> list[str]:
+    """What follows the command's name: state, parent, group, session, ... (proc(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+
+
+class Server:
+    """`python -m gateway serve` with some arguments, from the ready lines to the last process.
+
+    Leaving the context kills what still runs, and fails if anything outlives that.
+    """
+
+    def __init__(self, *arguments: str | Path) -> None:
+        self._shared_before = set(os.listdir(SHARED_MEMORY))
+        self._process = subprocess.Popen(
+            serve_command(*arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=clean_environment(),
+            start_new_session=True,
+            text=True,
+        )
+        self.session = self._process.pid
+        self._lines: list[str] = []
+        self._has_news = threading.Condition()
+        self._is_silent = False  # every process that could write has gone
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.url = ""
+
+    def __enter__(self) -> "Server":
+        """Wait until it serves."""
+        try:
+            self.wait_for_line("  -d '")
+            [self.url] = re.findall(r"^  URL +(\S+)/v1$", self.stderr, re.MULTILINE)
+        except BaseException:
+            self._kill()
+            raise
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """Kill what still runs. Fails if anything is left."""
+        self._kill()
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def stderr(self) -> str:
+        """What it has said so far."""
+        with self._has_news:
+            return "".join(self._lines)
+
+    @property
+    def processes(self) -> dict[str, int]:
+        """Processes that named themselves: title -> pid."""
+        commands = processes_of(self.session)
+        return {name: pid for pid, name in commands.items() if name.startswith("unisono: ")}
+
+    def wait_for_line(self, start: str, timeout_s: float = START_SECONDS) -> None:
+        """Wait for a line on standard error that begins with `start`."""
+        with self._has_news:
+            self._has_news.wait_for(lambda: self._is_silent or self._has(start), timeout_s)
+            assert self._has(start), f"no line {start!r} came:\n{''.join(self._lines)}"
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the supervisor alone, as a service manager does."""
+        self._process.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to stop and return its exit status."""
+        self.send(number)
+        return self.wait()
+
+    def wait(self, timeout_s: float = STOP_SECONDS) -> int:
+        """Wait for the supervisor's end; return its exit status."""
+        return self._process.wait(timeout_s)
+
+    def check_nothing_left(self) -> None:
+        """Fail if a process or a piece of shared memory outlives the supervisor by a second."""
+
+        def left() -> list[str]:
+            shared = set(os.listdir(SHARED_MEMORY)) - self._shared_before
+            return [*processes_of(self.session).values(), *shared]
+
+        deadline = time.monotonic() + LEFTOVER_SECONDS
+        while remains := left():
+            assert time.monotonic() < deadline, f"outlived the supervisor: {remains}"
+            time.sleep(0.01)
+
+    def _has(self, start: str) -> bool:
+        return any(line.startswith(start) for line in self._lines)
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as stderr:
+            for line in stderr:
+                with self._has_news:
+                    self._lines.append(line)
+                    self._has_news.notify_all()
+        with self._has_news:
+            self._is_silent = True
+            self._has_news.notify_all()
+
+    def _kill(self) -> None:
+        """End the supervisor, which ends the rest; end the rest too, should it not."""
+        self._process.kill()
+        self._process.wait()
+        try:
+            self.check_nothing_left()
+        finally:
+            for pid in processes_of(self.session):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._reader.join()

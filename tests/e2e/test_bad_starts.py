@@ -1,0 +1,114 @@
+"""A server that cannot start says why in a few lines, and leaves nothing behind."""
+
+import socket
+import subprocess
+from pathlib import Path
+
+import gguf
+import pytest
+
+from tests.backend.factories import write_tiny_gguf, write_tiny_llama
+from tests.e2e.server import (
+    LEFTOVER_SECONDS,
+    clean_environment,
+    processes_of,
+    serve_command,
+    wait_until,
+)
+
+pytestmark = pytest.mark.e2e
+
+GIVE_UP_SECONDS = 20.0
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def refusal(*arguments: str | Path) -> str:
+    """Start a server that must not start; return its words, checked for form."""
+    process = subprocess.Popen(
+        serve_command(*arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+        start_new_session=True,
+        text=True,
+    )
+    try:
+        output, words = process.communicate(timeout=GIVE_UP_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode > 0, words
+    assert output == ""
+    lines = words.splitlines()
+    assert 1 <= len(lines) <= 5, words
+    assert lines[0].startswith("unisono: "), words
+    assert "Traceback" not in words
+    wait_until(lambda: not processes_of(process.pid), LEFTOVER_SECONDS, "all processes are gone")
+    return words
+
+
+def test_port_in_use_is_named(tiny: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = refusal(tiny, "--port", port)
+    assert f"port {port}" in words and "in use" in words
+
+
+def test_missing_model_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere.gguf"
+    assert str(missing) in refusal(missing)
+
+
+def test_directory_without_weights_is_refused(tmp_path: Path) -> None:
+    model = write_tiny_llama(tmp_path / "model")
+    (model / "model.safetensors").unlink()
+    assert "safetensors" in refusal(model)
+
+
+@pytest.mark.parametrize("kind", ["gguf", "safetensors"])
+def test_truncated_model_is_named(tiny: Path, tmp_path: Path, kind: str) -> None:
+    if kind == "gguf":
+        model = file = write_tiny_gguf(tmp_path / "model.gguf", tiny)
+    else:
+        model = write_tiny_llama(tmp_path / "model")
+        file = model / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    words = refusal(model)
+    assert file.name in words
+
+
+def test_unsupported_architecture_is_named_with_those_that_are(tmp_path: Path) -> None:
+    path = tmp_path / "other.gguf"
+    writer = gguf.GGUFWriter(path, "mamba")
+    writer.add_block_count(1)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    words = refusal(path)
+    assert "mamba" in words and "llama" in words
+
+
+def test_tp_above_the_kv_heads_is_refused_with_the_limit(tiny: Path) -> None:
+    words = refusal(tiny, "--tp", "5")
+    assert "--tp 5" in words and "1 to 4" in words
+
+
+def test_too_little_memory_says_how_much_is_needed(tiny: Path) -> None:
+    words = refusal(tiny, "--kv-cache-bytes", "1000", "--dtype", "float32")
+    # 2 (keys and values) x 2 layers x 4 heads x 8 numbers x 4 bytes x 32 tokens
+    assert "16,384 bytes" in words and "1,000" in words
+
+
+def test_unknown_flag_is_refused_with_the_nearest_one() -> None:
+    words = refusal("--max-num-seq", "4")
+    assert "--max-num-seq" in words and "--max-num-seqs" in words
+
+
+def test_value_out_of_range_is_refused() -> None:
+    assert "--tp" in refusal("--tp", "0")
