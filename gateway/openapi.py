@@ -154,16 +154,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     schema = _ref(operation.response) if operation.response else {"type": "object"}
     content: dict[str, Any] = {"application/json": {"schema": schema}}
     if operation.event is not None:
-        content["text/event-stream"] = {
-            "schema": {
-                "type": "string",
-                "description": "With stream: true. Each event is a line `data: ` with a "
-                f"{operation.event.__name__}, then an empty line; the last is `data: [DONE]`. "
-                "Comment lines (`: ping`) keep silent connections open. An event with an `error` "
-                "object means that the answer broke off.",
-            },
-            "x-event-schema": _ref(operation.event),
-        }
+        content["text/event-stream"] = {"schema": _event(operation.event)}
     success = {"description": "Success.", "headers": _REQUEST_ID, "content": content}
     answers = {"200": success}
     if operation.path in ("/readyz", "/health"):
@@ -172,6 +163,23 @@ def _responses(operation: Operation) -> dict[str, Any]:
     for code in codes:
         answers.setdefault(code, _error(code))
     return answers
+
+
+def _event(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    """Describe one event: before OpenAPI 3.2 no keyword tells a stream's events from the whole."""
+    payload = {"anyOf": [_ref(struct), _ref(ErrorBody)]}
+    data = [
+        {"const": "[DONE]"},
+        {"type": "string", "contentMediaType": "application/json", "contentSchema": payload},
+    ]
+    return {
+        "type": "object",
+        "description": "With stream: true, each event. The last one's data is [DONE]. An `error` "
+        "object means that the answer broke off. Comment lines (`: ping`) keep silent connections "
+        "open.",
+        "required": ["data"],
+        "properties": {"data": {"anyOf": data}},
+    }
 
 
 def _error(code: str) -> dict[str, Any]:

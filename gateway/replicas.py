@@ -135,6 +135,7 @@ class ReplicaPool:
         vocabulary: the bytes of every token; asked for when the first grammar is to be sent.
         """
         self.max_model_len = max_model_len
+        self.on_ready: Callable[[int], None] = lambda replica: None  # a group takes work now
         self._vocabulary = vocabulary
         self.kv_capacity_tokens = 0
         self._groups: dict[int, _Group] = {}
@@ -286,6 +287,7 @@ class ReplicaPool:
                 group.credit = reply.credit
                 self.max_model_len = reply.max_model_len
                 self.kv_capacity_tokens = reply.kv_capacity_tokens
+                self.on_ready(group.replica)
 
     def _pass_on(self, group: _Group, output: SeqOutput) -> None:
         receiver = group.sent.get(output.seq_id)

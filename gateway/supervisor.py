@@ -105,11 +105,11 @@ class _Group:
 
 @dataclass(slots=True)
 class _Worker:
-    """One gateway worker over all its lives."""
+    """One gateway worker over all its lives. serves: the groups it takes requests for."""
 
     number: int
     child: Child | None = None
-    is_serving: bool = False
+    serves: set[int] = field(default_factory=set)
     deaths: deque[float] = field(default_factory=deque)
 
 
@@ -173,7 +173,6 @@ class Supervisor:
                     group.ready = message
                     for worker in self._workers:
                         self._connect(group, worker)
-                    self._announce()
                 case Failed():
                     group.first_fault = group.first_fault or message.message
 
@@ -226,15 +225,15 @@ class Supervisor:
         assert worker.child is not None
         for message in self._messages(worker.child):
             match message:
-                case Serving():
-                    worker.is_serving = True
+                case Serving(replica=replica):
+                    worker.serves.add(replica)
                     self._announce()
                 case Failed() if not self._announced:
                     self._fail(message.message)
 
     def _on_worker_death(self, worker: _Worker) -> None:
         self._on_worker_message(worker)
-        child, worker.child, worker.is_serving = worker.child, None, False
+        child, worker.child, worker.serves = worker.child, None, set()
         assert child is not None
         fault = f"{child.title} {child.exit_text}"
         self._unwatch(child)
@@ -290,17 +289,16 @@ class Supervisor:
 
     def _announce(self) -> None:
         """Say so when everything is there for the first time."""
-        readies = [group.ready for group in self._groups]
-        if self._announced or not all(worker.is_serving for worker in self._workers):
-            return
-        if readies[0] is None or None in readies:
+        first = self._groups[0].ready
+        served = all(len(worker.serves) == len(self._groups) for worker in self._workers)
+        if self._announced or not served or first is None:
             return
         self._announced = True
         self._progress.end()
         host, port = self._listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         name = (self._settings.server.served_model_name or (self._config.name,))[0]
-        lines = ready_lines(self._config, self._settings.engine, readies[0], url, name)
+        lines = ready_lines(self._config, self._settings.engine, first, url, name)
         print("\n".join(lines), file=sys.stderr, flush=True)
 
     def _fail(self, fault: str) -> None:

@@ -27,6 +27,7 @@ from backend.settings import EngineSettings
 from backend.wire.child import Birth
 from backend.wire.control import Attach, ChildLine, ControlClosed, Detach, Drain, Serving, Stop
 from backend.wire.messages import Failed
+from gateway import connection
 from gateway.app import create_app
 from gateway.chat_template import ChatTemplate
 from gateway.replicas import ReplicaPool
@@ -100,11 +101,12 @@ class Worker:
         service = build_service(self._settings)
         self._pool = service.pool
         self._exchanges = OpenExchanges(create_app(service))
+        self._pool.on_ready = lambda replica: self._line.send(Serving(self._worker, replica))
         asyncio.get_running_loop().add_reader(self._line.fileno(), self._obey)
-        self._line.send(Serving(self._worker))
         # What lives now lives for ever; the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        connection.install()
         # hypercorn.asyncio.serve is typed for its own protocol classes.
         app: Any = self._exchanges
         await serve(app, hypercorn_config(listener), shutdown_trigger=self._stop.wait, mode="asgi")

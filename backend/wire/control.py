@@ -60,9 +60,10 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
 
 
 class Serving(msgspec.Struct, frozen=True, array_like=True, tag="serving"):
-    """A worker accepts connections."""
+    """A worker takes requests for a group: it has read the group's Ready."""
 
     worker: int
+    replica: int
 
 
 ToChild = Form | Attach | Detach | Drain | Stop

@@ -97,12 +97,18 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
         if self.modalities is not None and self.modalities != ["text"]:
             message = "Invalid 'modalities': this model answers in text only."
             raise invalid(message, "modalities", "unsupported_parameter")
+        self._check_functions()
+        self._check_tools()
+        return self.check_sampling(self.max_output_tokens, is_strict=is_strict)
+
+    def _check_functions(self) -> None:
+        """Refuse what came before tools, unless no call is wanted: then there is nothing to do."""
+        if self.function_call == "none":
+            return
         for name in ("functions", "function_call"):
             if getattr(self, name):
                 message = f"'{name}' is not supported; 'tools' and 'tool_choice' replace it."
                 raise invalid(message, name, "unsupported_parameter")
-        self._check_tools()
-        return self.check_sampling(self.max_output_tokens, is_strict=is_strict)
 
     def _check_tools(self) -> None:
         names = [tool.function.name for tool in self.tools or []]

@@ -45,8 +45,8 @@ FIELDS = {
     "continue_final_message": "Go on with the last message instead of answering it.",
     "chat_template_kwargs": "Switches of the model's template, such as enable_thinking.",
     "chat_template": "Refused: only the model's own template is used.",
-    "functions": "Refused: `tools` replaces it.",
-    "function_call": "Refused: `tool_choice` replaces it.",
+    "functions": 'Refused unless function_call is "none": `tools` replaces it.',
+    "function_call": 'Only "none": `tool_choice` replaces it.',
     "modalities": 'Only ["text"].',
 } | dict.fromkeys(
     "user metadata store service_tier safety_identifier prompt_cache_key prompt_cache_retention "

@@ -298,6 +298,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"chat_template_kwargs": {"enable_thinking": "yes"}}, "chat_template_kwargs"),
     ({"modalities": ["text", "audio"]}, "modalities"),
     ({"functions": [{"name": "f"}]}, "functions"),
+    ({"functions": [{"name": "f"}], "function_call": "auto"}, "functions"),
+    ({"function_call": {"name": "f"}}, "function_call"),
     ({"tool_choice": "required"}, "tool_choice"),
     ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice"),
     (
@@ -325,6 +327,16 @@ def test_fields_that_change_nothing_are_accepted_without_a_word() -> None:
     )  # fmt: skip
     assert exchange.status == 200
     assert "x-unisono-ignored-fields" not in exchange.headers
+
+
+def test_functions_that_must_not_be_called_change_nothing() -> None:
+    """They were refused, whatever function_call said: openai-python's suite sends "none"."""
+    template = FakeTemplate()
+    exchange = answer(
+        playing(b"a"), template, functions=[{"name": "f"}], function_call="none", tools=[]
+    )
+    assert exchange.status == 200
+    assert template.seen[0].tools is None
 
 
 def test_failures_of_the_template_are_the_requests_or_come_with_a_delay() -> None:

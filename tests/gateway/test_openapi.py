@@ -11,8 +11,8 @@ from starlette.applications import Starlette
 
 from gateway.app import create_app
 from gateway.openapi import OPERATIONS, openapi
-from gateway.schema.chat import ChatRequest
-from gateway.schema.completions import CompletionRequest
+from gateway.schema.chat import ChatChunk, ChatRequest
+from gateway.schema.completions import Completion, CompletionRequest
 from gateway.schema.field_words import FIELDS
 from gateway.schema.tokenize import TokenizeRequest
 from tests.gateway.fakes import Exchange, FakePool, make_service
@@ -72,6 +72,21 @@ def test_what_docstrings_claim_of_fields_moves_to_them() -> None:
     schema = document()["components"]["schemas"]["ChatRequest"]
     assert "chat_template:" not in schema["description"]
     assert schema["properties"]["chat_template"]["description"] == "Refused."
+
+
+@pytest.mark.parametrize(
+    ("path", "event"), [("/v1/completions", Completion), ("/v1/chat/completions", ChatChunk)]
+)
+def test_a_stream_is_described_event_by_event(path: str, event: type[msgspec.Struct]) -> None:
+    """It was described as one string, which no event is: schemathesis compares each of them."""
+    answer = document()["paths"][path]["post"]["responses"]["200"]
+    schema = answer["content"]["text/event-stream"]["schema"]
+    assert schema["required"] == ["data"]
+    [end, chunk] = schema["properties"]["data"]["anyOf"]
+    assert end == {"const": "[DONE]"}
+    assert chunk["contentMediaType"] == "application/json"
+    names = [payload["$ref"].rpartition("/")[2] for payload in chunk["contentSchema"]["anyOf"]]
+    assert names == [event.__name__, "ErrorBody"]
 
 
 def test_the_page_loads_nothing_and_shows_every_operation() -> None:

@@ -1,0 +1,63 @@
+"""A connection ends with its client; Hypercorn runs on the loopback interface, on any port."""
+
+import asyncio
+
+import pytest
+from hypercorn.asyncio import run
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+from hypercorn.utils import wrap_app
+
+from gateway.connection import Connection, install
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+KEEP_ALIVE_SECONDS = 60
+ENDED_SECONDS = 5.0
+
+
+async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    headers = [(b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"ok", "more_body": False})
+
+
+async def visit(num_requests: int) -> None:
+    """Send requests on one connection, leave, and wait for the connection's end."""
+    ended = asyncio.Event()
+    config = Config()
+    config.keep_alive_timeout = KEEP_ALIVE_SECONDS
+    wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
+    context = WorkerContext(None)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        await Connection(wrapped, loop, config, context, {}, reader, writer)
+        ended.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        for _ in range(num_requests):
+            writer.write(REQUEST)
+            assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+        assert not ended.is_set()
+        writer.close()
+        async with asyncio.timeout(ENDED_SECONDS):
+            await ended.wait()
+
+
+def test_connection_ends_when_its_client_leaves_without_a_request() -> None:
+    asyncio.run(visit(0))
+
+
+def test_connection_ends_when_its_client_leaves_between_two_requests() -> None:
+    """It stayed half closed for keep_alive_timeout; clients that bring one request each used up
+    the descriptors of a worker."""
+    asyncio.run(visit(2))
+
+
+def test_server_uses_it_once_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "TCPServer", run.TCPServer)  # back after the test
+    install()
+    assert run.TCPServer is Connection
