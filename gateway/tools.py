@@ -22,6 +22,10 @@ _HEAD = re.compile(
     r'\s*\{\s*"name"\s*:\s*(?P<name>"(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
 )
 
+# What may stand between two parts of arguments, as templates show it. Models that may write any
+# amount of white space sometimes write nothing else.
+_WHITESPACE = " "
+
 
 @dataclass(frozen=True, slots=True)
 class ToolDelta:
@@ -174,20 +178,18 @@ def calls_grammar(functions: Sequence[tuple[str, dict[str, Any]]], *, allows_par
 
     functions: names, and JSON schemas of their arguments. Whitespace is what templates show.
     """
-    calls = {
-        "anyOf": [
-            {
-                "type": "object",
-                "properties": {"name": {"const": name}, "arguments": schema},
-                "required": ["name", "arguments"],
-                "additionalProperties": False,
-            }
-            for name, schema in functions
-        ]
-    }
-    schema = json.dumps(calls["anyOf"][0] if len(functions) == 1 else calls)
+    rules, bodies = [], []
+    for number, (name, schema) in enumerate(functions):
+        # Each schema is a document of its own, or its references would lead nowhere.
+        own = {"type": "object", **schema, "x-guidance": {"whitespace_pattern": _WHITESPACE}}
+        head = f'{{"name": {json.dumps(name)}, "arguments": '
+        bodies.append(f'{json.dumps(head)} arguments_{number} "}}"')
+        rules.append(f"arguments_{number}: %json {json.dumps(own)}\n")
     start = 'call ("\\n" call)*' if allows_parallel else "call"
-    return f'start: {start}\ncall: "{OPENING}\\n" body "\\n{CLOSING}"\nbody: %json {schema}\n'
+    return (
+        f'start: {start}\ncall: "{OPENING}\\n" body "\\n{CLOSING}"\n'
+        f"body: {' | '.join(bodies)}\n{''.join(rules)}"
+    )
 
 
 def _decoded(text: str) -> Any:

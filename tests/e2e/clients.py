@@ -84,6 +84,7 @@ class RawStream:
 
         Raises ConnectionError if the connection ends before the body does.
         """
+        assert self.status == 200, "a refusal is no stream"
         while True:
             size_line = self._file.readline()
             if not size_line:

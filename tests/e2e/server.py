@@ -57,6 +57,19 @@ def processes_of(session: int) -> dict[int, str]:
     return found
 
 
+def is_abandoned(name: str) -> bool:
+    """Whether a piece of named shared memory exists that no living process has mapped.
+
+    What another program on this machine uses is none of our business.
+    """
+    path = SHARED_MEMORY / name
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            if str(path) in maps.read_text():
+                return False
+    return path.exists()
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time a process has used."""
     fields = _stat_fields(pid)
@@ -147,7 +160,7 @@ class Server:
 
         def left() -> list[str]:
             shared = set(os.listdir(SHARED_MEMORY)) - self._shared_before
-            return [*processes_of(self.session).values(), *shared]
+            return [*processes_of(self.session).values(), *filter(is_abandoned, shared)]
 
         deadline = time.monotonic() + LEFTOVER_SECONDS
         while remains := left():

@@ -255,8 +255,8 @@ def test_a_required_call_is_held_to_a_grammar(tool_choice: Any, finish: str) -> 
     assert choice["message"]["content"] is None
     grammar = pool.submitted[0].params.grammar
     assert grammar is not None and grammar.kind == "lark"
-    assert '"weather"' in grammar.text
-    assert ('"time"' in grammar.text) == (tool_choice == "required")
+    assert "weather" in grammar.text
+    assert ("time" in grammar.text) == (tool_choice == "required")
 
 
 CUT = st.sampled_from([b"hi ", b"\n", CALL, b"<tool", b"<|x", "é".encode(), b"END", b"EN"])

@@ -1,0 +1,44 @@
+"""Makes what schemathesis generates reach the model: loaded by its command line, in its own venv.
+
+Random bodies name random models and hold conversations that say nothing; a 404 or 400 tells little.
+So most requests ask for the served model and for few tokens, and half of the chats are plain; the
+others stay as they were generated.
+"""
+
+import os
+import random
+from typing import Any
+
+import schemathesis  # type: ignore[import-not-found]
+
+MODEL = os.environ["SUITE_MODEL"]
+MAX_TOKENS = 8
+# Replaced in half of the chats: what has to fit together, or is refused by design.
+PLAIN_CHAT = {"messages": [{"role": "user", "content": "Hello"}], "modalities": ["text"]}
+DIFFICULT = (
+    "chat_template chat_template_kwargs tools tool_choice functions function_call "
+    "continue_final_message logit_bias response_format structured_outputs"
+).split()
+
+# Not hypothesis' chance: generation must not depend on it.
+_dice = random.Random(0)
+
+
+@schemathesis.hook  # type: ignore[untyped-decorator]
+def before_call(context: Any, case: Any, kwargs: Any) -> None:
+    """Change nine requests in ten."""
+    if _dice.random() < 0.1:
+        return
+    if "name" in (case.path_parameters or {}):
+        case.path_parameters["name"] = MODEL
+    body = case.body
+    if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+        return
+    body["model"] = MODEL
+    for name in ("max_tokens", "max_completion_tokens"):
+        if type(body.get(name)) is int and body[name] > MAX_TOKENS:
+            body[name] %= MAX_TOKENS + 1
+    if "messages" in body and _dice.random() < 0.5:
+        body.update(PLAIN_CHAT)
+        for name in DIFFICULT:
+            body.pop(name, None)
