@@ -24,6 +24,7 @@ WITHOUT_TORCH = (
     "lead memory rank replica scheduler sequence settings shard step"
 ).split()
 CONTRACTS = {
+    "backend.model_file",
     f"backend.{name}" for name in "wire settings config memory gguf_header end_tokens".split()
 }
 EXCEPTIONS = {

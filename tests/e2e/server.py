@@ -12,14 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 START_SECONDS = 90.0
 STOP_SECONDS = 15.0
 # The kernel ends the rest within milliseconds; the second is the promise.
 LEFTOVER_SECONDS = 1.0
-SHARED_MEMORY = Path("/dev/shm")
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
@@ -57,17 +56,14 @@ def processes_of(session: int) -> dict[int, str]:
     return found
 
 
-def is_abandoned(name: str) -> bool:
-    """Whether a piece of named shared memory exists that no living process has mapped.
-
-    What another program on this machine uses is none of our business.
-    """
-    path = SHARED_MEMORY / name
-    for maps in Path("/proc").glob("[0-9]*/maps"):
+def shared_memory_of(pids: Iterable[int]) -> set[Path]:
+    """Named shared memory that processes have mapped, and that would survive them."""
+    found = set()
+    for pid in pids:
         with contextlib.suppress(OSError):
-            if str(path) in maps.read_text():
-                return False
-    return path.exists()
+            mapped = [line.split(None, 5)[-1] for line in _read(pid, "maps").splitlines()]
+            found |= {Path(path) for path in mapped if path.startswith("/dev/shm/")}
+    return {path for path in found if not path.name.endswith(" (deleted)")}
 
 
 def cpu_seconds(pid: int) -> float:
@@ -78,7 +74,11 @@ def cpu_seconds(pid: int) -> float:
 
 def _stat_fields(pid: int) -> list[str]:
     """What follows the command's name: state, parent, group, session, ... (proc(5))."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return _read(pid, "stat").rpartition(") ")[2].split()
+
+
+def _read(pid: int, name: str) -> str:
+    return Path(f"/proc/{pid}/{name}").read_text()
 
 
 class Server:
@@ -88,7 +88,7 @@ class Server:
     """
 
     def __init__(self, *arguments: str | Path) -> None:
-        self._shared_before = set(os.listdir(SHARED_MEMORY))
+        self._shared_memory: set[Path] = set()
         self._process = subprocess.Popen(
             serve_command(*arguments),
             stdin=subprocess.DEVNULL,
@@ -144,12 +144,8 @@ class Server:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the supervisor alone, as a service manager does."""
+        self._shared_memory |= shared_memory_of(processes_of(self.session))
         self._process.send_signal(number)
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to stop and return its exit status."""
-        self.send(number)
-        return self.wait()
 
     def wait(self, timeout_s: float = STOP_SECONDS) -> int:
         """Wait for the supervisor's end; return its exit status."""
@@ -159,8 +155,8 @@ class Server:
         """Fail if a process or a piece of shared memory outlives the supervisor by a second."""
 
         def left() -> list[str]:
-            shared = set(os.listdir(SHARED_MEMORY)) - self._shared_before
-            return [*processes_of(self.session).values(), *filter(is_abandoned, shared)]
+            files = [str(path) for path in self._shared_memory if path.exists()]
+            return [*processes_of(self.session).values(), *files]
 
         deadline = time.monotonic() + LEFTOVER_SECONDS
         while remains := left():
@@ -183,7 +179,7 @@ class Server:
 
     def _kill(self) -> None:
         """End the supervisor, which ends the rest; end the rest too, should it not."""
-        self._process.kill()
+        self.send(signal.SIGKILL)
         self._process.wait()
         try:
             self.check_nothing_left()
