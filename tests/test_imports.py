@@ -21,11 +21,11 @@ MODULES = {
 }
 WITHOUT_TORCH = (
     "block_pool config end_tokens exchange gguf_config gguf_header grammar hf_config hf_directory "
-    "lead memory rank replica scheduler sequence settings shard step"
+    "lead memory model_file prefix_cache rank replica scheduler sequence settings shard step"
 ).split()
 CONTRACTS = {
-    "backend.model_file",
-    f"backend.{name}" for name in "wire settings config memory gguf_header end_tokens".split()
+    f"backend.{name}"
+    for name in "wire settings config model_file memory gguf_header end_tokens".split()
 }
 EXCEPTIONS = {
     "gateway.supervisor": {"backend.replica"},
