@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 VERSION = "4.32.5"
 TIMEOUT_S = 900.0
-MAX_EXAMPLES = 150
+MAX_EXAMPLES = 50
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 CHECKS = (
     "not_a_server_error",
