@@ -48,7 +48,7 @@ def test_events_are_framed_to_the_byte(default_server: Server) -> None:
     assert reason == "length" and set(reasons) == {None}
     fields = {"id", "object", "created", "model", "system_fingerprint", "choices", "usage"}
     assert all(chunk.keys() == fields for chunk in (*chunks, last))
-    choice_fields = {"text", "index", "logprobs", "finish_reason"}
+    choice_fields = {"text", "index", "logprobs", "finish_reason", "stop_reason"}
     assert all(chunk["choices"][0].keys() == choice_fields for chunk in chunks)
 
 
