@@ -38,7 +38,11 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     for name in ("max_tokens", "max_completion_tokens"):
         if type(body.get(name)) is int and body[name] > MAX_TOKENS:
             body[name] %= MAX_TOKENS + 1
-    if "messages" in body and _dice.random() < 0.5:
+    if "messages" not in body:
+        return
+    if body.get("max_tokens") is None and body.get("max_completion_tokens") is None:
+        body["max_tokens"] = MAX_TOKENS  # else a chat that ignores its end fills the context
+    if _dice.random() < 0.5:
         body.update(PLAIN_CHAT)
         for name in DIFFICULT:
             body.pop(name, None)
