@@ -47,7 +47,16 @@ def test_llm_talks_to_it_through_its_configuration_for_openai_compatible_servers
     assert whole.strip()
     assert ask("-m", "chat", *options) == whole
     assert ask("-m", "text", *options).strip()
-    answer = json.loads(ask("-m", "chat", "--no-stream", "--schema", "is_fine bool"))
+    # Closed: a random model would go on with further properties until its context is full.
+    schema = json.dumps(
+        {
+            "type": "object",
+            "properties": {"is_fine": {"type": "boolean"}},
+            "required": ["is_fine"],
+            "additionalProperties": False,
+        }
+    )
+    answer = json.loads(ask("-m", "chat", "--no-stream", "--schema", schema))
     assert type(answer["is_fine"]) is bool
     report(Tally(f"llm {LLM_VERSION}", 4, 0))
 
