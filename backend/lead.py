@@ -105,13 +105,14 @@ class Lead:
             if plan is None:
                 self._send_load()
                 continue
-            plan = self._matchers.mask(plan, self._scheduler.sampled)
+            sampled = self._scheduler.sampled
+            plan = self._matchers.mask(plan, sampled)
             if self._steps is not None and not self._steps.write(plan.to_bytes()):
                 # A follower is in this step or the last, so two plans at most are unread.
                 raise RuntimeError("the followers do not read their plans")
             planned = time.monotonic()
             result = self._engine.runner.run(plan)
-            self._matchers.accept(self._scheduler.sampled, result.token_ids)
+            self._matchers.accept(sampled, result.token_ids)
             outputs = self._scheduler.commit(
                 plan, result.token_ids, result.scores, result.prompt_scores
             )

@@ -73,10 +73,6 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True):
     grammar: Grammar | None = None
 
     @property
-    def is_greedy(self) -> bool:
-        return self.temperature == 0.0
-
-    @property
     def looks_back(self) -> bool:
         """Whether a rule needs the tokens so far."""
         return bool(
