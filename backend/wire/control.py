@@ -15,7 +15,7 @@ import socket
 
 import msgspec
 
-from backend.wire.messages import Failed, Ready
+from backend.wire.messages import Failed, Ready, SeqId
 
 MAX_PACKET_BYTES = 1 << 16
 MAX_FDS = 253  # the kernel's SCM_MAX_FD
@@ -34,11 +34,15 @@ class Attach(msgspec.Struct, frozen=True, array_like=True, tag="attach"):
 
 
 class Detach(msgspec.Struct, frozen=True, array_like=True, tag="detach"):
-    """The other side of a channel has died; forget it."""
+    """The other side of a channel has died; forget it.
+
+    suspects: to a worker, those of its sequences that were new or changed in the group's last step.
+    """
 
     worker: int
     replica: int
     epoch: int
+    suspects: list[SeqId] = []
 
 
 class Drain(msgspec.Struct, frozen=True, array_like=True, tag="drain"):
