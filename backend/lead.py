@@ -26,6 +26,7 @@ from backend.wire.messages import (
     StepOutput,
     StepTimings,
     Submit,
+    Totals,
     Vocabulary,
 )
 from backend.wire.pipe import PipeBroken, PipeWriter
@@ -77,7 +78,7 @@ class Lead:
         self._matchers = Matchers(engine.config.vocab_size, engine.config.eos_token_ids)
         self._channels: dict[int, _Channel] = {}
         self._stopped = False
-        self._full_gathers_sent = 0
+        self._totals = Totals()
 
     def announce(self, epoch: int, weight_bytes: list[int], replicated_bytes: int) -> None:
         """Tell the supervisor that the whole group is loaded."""
@@ -211,6 +212,7 @@ class Lead:
         for worker, output in outputs:
             parts[worker].append(output)
         timings = StepTimings(schedule_s, result.forward_s, result.sample_s)
+        self._totals = self._add_up(timings)
         for worker, part in parts.items():
             self._send_to(worker, self._frame(step, part, timings))
 
@@ -224,8 +226,6 @@ class Lead:
 
     def _frame(self, step: int, outputs: list[SeqOutput], timings: StepTimings) -> bytes:
         scheduler = self._scheduler
-        gathers = self._engine.runner.num_full_gathers
-        news, self._full_gathers_sent = gathers - self._full_gathers_sent, gathers
         return messages.encode(
             StepOutput(
                 step,
@@ -235,8 +235,24 @@ class Lead:
                 scheduler.num_running,
                 scheduler.num_waiting,
                 scheduler.pool.num_free,
-                news,
+                self._totals,
             )
+        )
+
+    def _add_up(self, timings: StepTimings) -> Totals:
+        """Return the totals with the step just committed."""
+        scheduler, before = self._scheduler, self._totals
+        return Totals(
+            before.num_steps + 1,
+            scheduler.num_prompt_tokens,
+            scheduler.num_output_tokens,
+            scheduler.num_preemptions,
+            scheduler.num_prefix_queries,
+            scheduler.num_prefix_hits,
+            self._engine.runner.num_full_gathers,
+            before.schedule_s + timings.schedule_s,
+            before.forward_s + timings.forward_s,
+            before.sample_s + timings.sample_s,
         )
 
     def _send_to(self, worker: int, frame: bytes) -> None:

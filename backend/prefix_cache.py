@@ -15,13 +15,17 @@ class PrefixCache:
         self._pool = pool
         self._enabled = enabled
 
+    def serves(self, seq: Sequence) -> bool:
+        """Whether a sequence may begin with cached blocks."""
+        return self._enabled and seq.params.prompt_logprobs is None
+
     def match(self, seq: Sequence) -> list[int]:
         """Reference the cached blocks a sequence begins with.
 
         Its last token is always computed, for its logits; so is all of a prompt to be scored.
         """
         shared: list[int] = []
-        if not self._enabled or seq.params.prompt_logprobs is not None:
+        if not self.serves(seq):
             return shared
         for i in range((seq.num_tokens - 1) // self._pool.block_size):
             block = self._pool.share(self._hash(seq, i))

@@ -53,7 +53,12 @@ class Scheduler:
         self._budget = 0  # tokens the step at hand can still take
         self._num_arrived = 0
         self._step = 0
+        # Totals, for whoever watches. Prompts include what is computed again after a preemption.
         self.num_preemptions = 0
+        self.num_prompt_tokens = 0
+        self.num_output_tokens = 0
+        self.num_prefix_queries = 0
+        self.num_prefix_hits = 0
 
     @property
     def has_work(self) -> bool:
@@ -159,6 +164,7 @@ class Scheduler:
             seq.num_scored_tokens += len(due)
             before = seq.num_computed_tokens
             seq.num_computed_tokens += count
+            self.num_prompt_tokens += max(0, min(count, seq.num_prompt_tokens - before))
             self._prefixes.remember(seq, before)
             if samples:
                 outputs.append((seq.key[0], self._append(seq, *next(sampled), scored)))
@@ -214,6 +220,9 @@ class Scheduler:
         seq.row = self._free_rows.pop()
         seq.block_table = shared + blocks
         seq.num_computed_tokens = num_cached
+        if self._prefixes.serves(seq):
+            self.num_prefix_queries += seq.num_tokens
+            self.num_prefix_hits += num_cached
         if seq.num_output_tokens == 0:
             seq.num_cached_tokens = num_cached
         history = seq.token_ids.copy() if seq.params.looks_back else []
@@ -288,6 +297,7 @@ class Scheduler:
             error = "the request's own rules leave no token to choose"
             return SeqOutput(seq.key[1], [], FinishReason.ERROR, error=error)
         seq.token_ids.append(token_id)
+        self.num_output_tokens += 1
         first = seq.num_output_tokens == 1
         reason = self._finish_reason(seq, token_id)
         if reason is not None:

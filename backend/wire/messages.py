@@ -117,13 +117,31 @@ class StepTimings(msgspec.Struct, frozen=True, array_like=True):
     sample_s: float = 0.0
 
 
+class Totals(msgspec.Struct, frozen=True, array_like=True):
+    """What a group has done in its life, for all workers together.
+
+    num_prompt_tokens, num_output_tokens: run through the model as prompt, sampled.
+    num_prefix_queries, num_prefix_hits: tokens looked for in the prefix cache, and found.
+    num_full_gathers: rows whose candidates held too little mass, so that all logits were gathered.
+    """
+
+    num_steps: int = 0
+    num_prompt_tokens: int = 0
+    num_output_tokens: int = 0
+    num_preemptions: int = 0
+    num_prefix_queries: int = 0
+    num_prefix_hits: int = 0
+    num_full_gathers: int = 0
+    schedule_s: float = 0.0
+    forward_s: float = 0.0
+    sample_s: float = 0.0
+
+
 class StepOutput(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     """One frame per worker per step.
 
     credit: tokens of work the group would take now beyond what it holds.
     num_running, num_waiting, num_free_blocks: the group's load after the step.
-    num_full_gathers: rows since the last frame whose candidates held too little mass, so that all
-    logits had to be gathered.
     """
 
     step: int
@@ -133,7 +151,7 @@ class StepOutput(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     num_running: int
     num_waiting: int
     num_free_blocks: int
-    num_full_gathers: int = 0
+    totals: Totals = Totals()
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):

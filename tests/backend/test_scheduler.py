@@ -107,6 +107,21 @@ def test_full_prefix_blocks_are_shared_and_the_last_token_is_computed_again() ->
     assert outputs[0].num_cached_tokens == 4
 
 
+def test_totals_count_prompts_outputs_and_prefix_hits() -> None:
+    scheduler = make_scheduler()
+    for number in (1, 2):
+        scheduler.add(make_sequence(number, list(range(1, 9)), max_tokens=3))
+        run(scheduler)
+    assert scheduler.num_prompt_tokens == 8 + 4
+    assert scheduler.num_output_tokens == 6
+    assert (scheduler.num_prefix_queries, scheduler.num_prefix_hits) == (16, 4)
+    scored = SamplingParams(max_tokens=1, prompt_logprobs=0)
+    scheduler.add(Sequence((0, 3), list(range(1, 9)), 8, scored))
+    schedule = scheduler.schedule()
+    assert schedule is not None and schedule.num_tokens == 8
+    assert scheduler.num_prefix_queries == 16
+
+
 def test_other_salts_share_nothing() -> None:
     scheduler = make_scheduler()
     prompt = list(range(1, 13))
