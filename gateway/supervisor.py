@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import signal
 import socket
 import sys
@@ -30,6 +31,7 @@ from backend.wire.control import (
     Detach,
     Drain,
     Progress,
+    Reload,
     Serving,
     Stop,
     ToSupervisor,
@@ -134,6 +136,8 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._on_signal, number)
+        self._has_terminal = os.isatty(sys.stderr.fileno())
+        self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         for group in self._groups:
             self._start_group(group)
         for worker in self._workers:
@@ -147,6 +151,14 @@ class Supervisor:
     def _on_signal(self, number: signal.Signals) -> None:
         self._signals.append(number)
         self._wake.set()
+
+    def _on_hangup(self) -> None:
+        """Have keys and certificates read again, unless it was our terminal that hung up."""
+        if self._has_terminal and not os.isatty(sys.stderr.fileno()):
+            self._on_signal(signal.SIGHUP)
+            return
+        for worker in self._workers:
+            self._tell(worker.child, Reload())
 
     @property
     def _is_stopping(self) -> bool:
@@ -276,7 +288,7 @@ class Supervisor:
             self._loop.remove_reader(child.line.fileno())  # its pidfd tells the rest
         return received
 
-    def _tell(self, child: Child | None, message: Detach | Drain | Stop) -> None:
+    def _tell(self, child: Child | None, message: Detach | Reload | Drain | Stop) -> None:
         if child is not None:
             with contextlib.suppress(ControlClosed):
                 child.line.send(message)

@@ -1,8 +1,8 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
-The supervisor says Form, Attach, Detach, Drain and Stop; the child says Progress, Ready, Failed,
-Serving. Packets keep their borders, carry descriptors, and end-of-file tells a child that the
-supervisor is gone.
+The supervisor says Form, Attach, Detach, Reload, Drain and Stop; the child says Progress, Ready,
+Failed, Serving. Packets keep their borders, carry descriptors, and end-of-file tells a child that
+the supervisor is gone.
 
     Form to a rank of T carries exchange: memory, T - 1 bells out, T - 1 bells in;
                                 step ring: memory, then the lead T - 1 doorbells and T - 1 spaces,
@@ -45,6 +45,10 @@ class Detach(msgspec.Struct, frozen=True, array_like=True, tag="detach"):
     suspects: list[SeqId] = []
 
 
+class Reload(msgspec.Struct, frozen=True, array_like=True, tag="reload"):
+    """Read the files of keys and certificates again; to workers."""
+
+
 class Drain(msgspec.Struct, frozen=True, array_like=True, tag="drain"):
     """Take no new work, finish what is there, then exit; give up after `seconds`."""
 
@@ -70,7 +74,7 @@ class Serving(msgspec.Struct, frozen=True, array_like=True, tag="serving"):
     replica: int
 
 
-ToChild = Form | Attach | Detach | Drain | Stop
+ToChild = Form | Attach | Detach | Reload | Drain | Stop
 ToSupervisor = Progress | Ready | Failed | Serving
 
 _encode = msgspec.msgpack.Encoder().encode

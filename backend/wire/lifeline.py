@@ -29,6 +29,6 @@ def tie_to_parent(death_fd: int, parent_pid: int) -> None:
 
 
 def ignore_terminal_signals() -> None:
-    """Leave Ctrl-C and SIGTERM, which reach the whole process group, to the supervisor."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Leave what may reach the whole process group to the supervisor."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
