@@ -109,12 +109,16 @@ class ChatTemplate:
         self._executor = ThreadPoolExecutor(1, "chat-template")
 
     async def encode(
-        self, conversation: Conversation, *, add_special_tokens: bool = False
+        self,
+        conversation: Conversation,
+        *,
+        add_special_tokens: bool = False,
+        check: Callable[[str], None] = lambda text: None,
     ) -> list[int]:
         """Return the token ids of a conversation.
 
         add_special_tokens: put around it what the model wants around a prompt; templates
-        mostly do that themselves.
+        mostly do that themselves. check: called with the text, may raise.
         Raises TemplateFailure, TemplateBusy, and TokenizerError for text that is not Unicode.
         """
         if self._num_waiting >= MAX_WAITING:
@@ -124,6 +128,7 @@ class ChatTemplate:
         job = loop.run_in_executor(self._executor, self._render, conversation)
         job.add_done_callback(self._forget)  # the job outlives a request that is cancelled
         text = await asyncio.shield(job)
+        check(text)
         # Not in that thread: 10 MiB take 0.1 s to render, but 6 s to tokenise.
         return await asyncio.to_thread(
             self._tokenizer.encode, text, add_special_tokens=add_special_tokens
@@ -262,8 +267,7 @@ def _protected(value: Any, protect: Callable[[str], str]) -> Any:
 
 def _special_tokens(tokenizer: "Tokenizer") -> dict[str, str]:
     """Return the variables by which templates name the tokens around a text."""
-    ids = {"bos_token": tokenizer.bos_token_id}
-    ids["eos_token"] = next(iter(tokenizer.eos_token_ids), None)
+    ids = {"bos_token": tokenizer.bos_token_id, "eos_token": tokenizer.eos_token_id}
     return {
         name: tokenizer.decode([token_id], skip_special_tokens=False)
         for name, token_id in ids.items()

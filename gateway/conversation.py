@@ -4,6 +4,7 @@ Owns the translation of OpenAI's messages and tools into what chat templates exp
 for what cannot be rendered. Knows no HTTP. Called by the chat and tokenize endpoints.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -21,10 +22,12 @@ async def encode_conversation(
     service: Service,
     *,
     add_special_tokens: bool = False,
+    check: Callable[[str], None] = lambda text: None,
 ) -> list[int]:
     """Return the token ids of a conversation that has been checked.
 
     tools: those that the model is told of, which may be none of those given.
+    check: given what was rendered, may raise before it is tokenised.
     Raises ApiError 400 for what the model's template does not render, and 429.
     """
     template = service.chat_template
@@ -36,7 +39,9 @@ async def encode_conversation(
         raise invalid(message, "tools", "unsupported_parameter")
     conversation = _conversation(asked, tools, template)
     try:
-        return await template.encode(conversation, add_special_tokens=add_special_tokens)
+        return await template.encode(
+            conversation, add_special_tokens=add_special_tokens, check=check
+        )
     except TemplateFailure as error:
         message = f"The model's chat template does not render these messages: {error}."
         raise invalid(message, "messages", "chat_template_error") from None

@@ -87,20 +87,25 @@ def stream(
 ) -> Response:
     """Start a generation whose sink feeds `queue`, and answer with the events of that."""
     start(generation)
+    headers = {**headers, **server_timing(generation.timings)}
     return EventStream(queue, limits, generation.close, headers)
 
 
 def server_timing(timings: Timings) -> dict[str, str]:
-    """Return the header that says where the time of a finished request went, in milliseconds.
+    """Return the header that says where the time of a request went so far, in milliseconds.
 
-    queue: until the first sequence went to a group, if the pool tells; prefill: from there to the
-    first token of any; decode: from there to the last of all. Left out where it did not happen.
+    queue: until the first sequence went to a group; prefill: from there to the first token of any;
+    decode: from there to the last of all. The head of a stream goes out before the first token, so
+    it can have the queue at most; when the others are over is what its events show.
     """
-    begun = timings.sent or timings.submitted
-    first = timings.first_token or timings.finished
     phases = []
     if timings.sent:
         phases.append(("queue", timings.sent - timings.submitted))
-    phases.append(("prefill", first - begun))
-    phases.append(("decode", timings.finished - first))
+    if timings.finished:
+        begun = timings.sent or timings.submitted
+        first = timings.first_token or timings.finished
+        phases.append(("prefill", first - begun))
+        phases.append(("decode", timings.finished - first))
+    if not phases:
+        return {}
     return {"server-timing": ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in phases)}

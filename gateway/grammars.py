@@ -13,7 +13,7 @@ from backend.wire.sampling import Grammar
 from gateway.body import is_deeper_than
 from gateway.errors import ApiError, invalid
 from gateway.schema.structured import JsonSchemaFormat, ResponseFormat, StructuredOutputs
-from gateway.vetter import GrammarRefused, Vetter, VettingUnavailable
+from gateway.vetter import GrammarRefused, Vetter, VettingQueueFull, VettingUnavailable
 
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_CHOICES_BYTES = 64 * 1024
@@ -39,7 +39,7 @@ async def vet(grammar: Grammar, vetter: Vetter, *, param: str | None = None) -> 
     """Return what to submit for a grammar: the same, or its translation from GBNF.
 
     param: the field it came from. Raises ApiError 400 for a grammar that cannot be used, 429 if
-    too many wait for a verdict.
+    too many wait for a verdict, 503 if there is none for another reason.
     """
     try:
         return await vetter.vet(grammar)
@@ -47,9 +47,12 @@ async def vet(grammar: Grammar, vetter: Vetter, *, param: str | None = None) -> 
         where = f"'{param}'" if param else "grammar"
         message = f"Invalid {where}: {error}."
         raise invalid(message, param, f"invalid_{_NAMES[grammar.kind]}") from None
-    except VettingUnavailable:
+    except VettingQueueFull:
         message = "Too many grammars wait to be compiled. Try again in a moment."
         raise ApiError(429, message, param=param, code="grammar_queue_full") from None
+    except VettingUnavailable as error:
+        message = f"No grammar can be compiled now: {error}. Try again in a moment."
+        raise ApiError(503, message, param=param, code="grammar_unavailable") from None
 
 
 def grammar_of(

@@ -41,7 +41,11 @@ async def encode_prompts(asked: CompletionRequest, service: Service) -> list[Pro
     """
     prompts = asked.prompts()
     check_num_choices(len(prompts), asked.num_candidates, service, asked)
-    length = sum(map(len, prompts)) + len(asked.suffix or "")
+    suffix = asked.suffix or ""
+    for prompt in prompts:
+        if isinstance(prompt, str):
+            check_text_length([prompt, suffix], asked.max_output_tokens, service, asked)
+    length = sum(map(len, prompts)) + len(suffix)
     if length > MAX_INLINE_LENGTH:
         encoded = await asyncio.to_thread(_encode_all, prompts, asked, service)
     else:
@@ -84,11 +88,16 @@ def check_num_scores(num_scores: int, param: str, service: Service) -> None:
 
 
 def check_length(
-    num_prompt_tokens: int, max_tokens: int, service: Service, param: str = "prompt"
+    num_prompt_tokens: int,
+    max_tokens: int,
+    service: Service,
+    asked: SamplingFields,
+    *,
+    is_exact: bool = True,
 ) -> None:
     """Refuse what can never run, so that it cannot wait in a queue for ever.
 
-    param: the field that holds the prompt.
+    is_exact: false if the prompt may well have more tokens.
     """
     num_tokens = num_prompt_tokens + max_tokens
     max_model_len = service.pool.max_model_len
@@ -98,12 +107,27 @@ def check_length(
         limit = f"This model's maximum context length is {max_model_len} tokens"
     else:
         limit = f"This server's memory holds {context_length(service)} tokens of one request"
+    least = "" if is_exact else "at least "
+    is_prompt_alone = num_prompt_tokens > context_length(service) or asked.max_output_tokens is None
     raise invalid(
-        f"{limit}, however you requested {num_tokens} tokens ({num_prompt_tokens} in your prompt; "
-        f"{max_tokens} for the completion). Please shorten the prompt or the completion.",
-        param if num_prompt_tokens > context_length(service) else "max_tokens",
+        f"{limit}, however you requested {least}{num_tokens} tokens ({least}{num_prompt_tokens} in "
+        f"your prompt; {max_tokens} for the completion). Please shorten the prompt or the "
+        "completion.",
+        asked.prompt_field if is_prompt_alone else asked.max_tokens_field,
         "context_length_exceeded",
     )
+
+
+def check_text_length(
+    texts: Sequence[str], max_tokens: int, service: Service, asked: SamplingFields
+) -> None:
+    """Refuse a prompt, in one or more texts, that is too long however it is cut into tokens.
+
+    Before it is cut: 10 MiB take seconds.
+    """
+    if asked.truncate_prompt_tokens is None:
+        num_tokens = sum(map(service.tokenizer.min_num_tokens, texts))
+        check_length(num_tokens, max_tokens, service, asked, is_exact=False)
 
 
 def context_length(service: Service) -> int:
@@ -156,7 +180,7 @@ def _encode(prompt: str | list[int], asked: CompletionRequest, service: Service)
     except TokenizerError as error:
         raise invalid(f"Invalid 'prompt': {error}.", "prompt") from None
     token_ids = truncated(whole, asked, max_tokens, service)
-    check_length(len(token_ids), max_tokens, service)
+    check_length(len(token_ids), max_tokens, service, asked)
     if not asked.echo:
         return Prompt(token_ids)
     if isinstance(prompt, str) and len(token_ids) == len(whole):

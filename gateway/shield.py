@@ -49,6 +49,10 @@ class Shield:
         starts, ends = [0, *cuts], [*cuts, len(text)]
         return self.mark.join(text[start:end] for start, end in zip(starts, ends, strict=True))
 
+    def remove(self, text: str) -> str:
+        """Return `text` as it was before protect()."""
+        return text.replace(self.mark, "")
+
     def backend(self, plain: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
         """Return a copy of `plain` that takes marks out where they have done their work."""
         copy = tokenizers.Tokenizer.from_str(_unnormalized(plain.to_str()))

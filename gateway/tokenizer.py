@@ -12,6 +12,7 @@ import tokenizers
 
 from gateway.detokenizer import Detokenizer, PieceDetokenizer, WindowDetokenizer
 from gateway.shield import Shield
+from gateway.vocab.bound import text_bound
 from gateway.vocab.gguf import load_gguf
 from gateway.vocab.huggingface import load_huggingface
 from gateway.vocab.pieces import Piece, pieces_of
@@ -29,11 +30,13 @@ class Tokenizer:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.bos_token_id = vocabulary.bos_token_id
+        self.eos_token_id = vocabulary.eos_token_id
         self.eos_token_ids = vocabulary.eos_token_ids
         self.chat_template = vocabulary.chat_template
         self._vocabulary = vocabulary
         self._backend = vocabulary.backend
         self._pieces = pieces_of(self._backend)
+        self._bound = text_bound(self._backend)
         added = self._backend.get_added_tokens_decoder()
         self._special_texts = [token.content for token in added.values() if token.special]
         ids = self._backend.get_vocab(with_added_tokens=True).values()
@@ -75,6 +78,10 @@ class Tokenizer:
         if not add_special_tokens:
             return encoding.ids
         return [*self._vocabulary.prefix_ids, *encoding.ids, *self._vocabulary.suffix_ids]
+
+    def min_num_tokens(self, text: str) -> int:
+        """Return how many tokens encode() makes of a text at least, without making them."""
+        return 0 if self._bound is None else self._bound.min_num_tokens(self._shield.remove(text))
 
     def protect(self, text: str) -> str:
         """Return `text` to be put into a larger one, such that encode() of that reads no special

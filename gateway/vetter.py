@@ -66,7 +66,11 @@ class GrammarRefused(ValueError):
 
 
 class VettingUnavailable(Exception):
-    """No verdict now: too much waits, or the helper does not answer."""
+    """No verdict now, through no fault of the grammar. The message is for the caller."""
+
+
+class VettingQueueFull(VettingUnavailable):
+    """Too much waits for the helper."""
 
 
 class Vetter:
@@ -109,7 +113,7 @@ class Vetter:
         task = self._waiting.get(grammar)
         if task is None:
             if len(self._waiting) >= MAX_WAITING:
-                raise VettingUnavailable("too many grammars wait to be compiled")
+                raise VettingQueueFull("too many grammars wait to be compiled")
             task = self._waiting[grammar] = asyncio.create_task(self._judge(grammar))
             task.add_done_callback(lambda task: self._forget(grammar, task))
         try:
@@ -118,7 +122,8 @@ class Vetter:
             async with asyncio.timeout(WAIT_LIMIT_S):
                 return await asyncio.shield(task)
         except TimeoutError:
-            raise VettingUnavailable("too many grammars wait to be compiled") from None
+            message = f"it was not compiled within {WAIT_LIMIT_S:g} s"
+            raise VettingUnavailable(message) from None
 
     def _forget(self, grammar: Grammar, task: asyncio.Task[Verdict]) -> None:
         del self._waiting[grammar]
@@ -144,14 +149,14 @@ class Vetter:
             return await self._helper.ask(grammar, CLOCK_LIMIT_S)
         except TimeoutError:
             logger.warning("the grammar helper does not answer; replacing it")
-            raise VettingUnavailable("the grammar could not be compiled in time") from None
+            raise VettingUnavailable("the process that compiles them does not answer") from None
         except (EOFError, ConnectionError):
             return await self._post_mortem()
 
     async def _post_mortem(self) -> Verdict:
         """Turn the helper's death into a verdict, if the grammar is to blame for it."""
         if self._helper is None:
-            raise VettingUnavailable("the grammar helper does not start")
+            raise VettingUnavailable("the process that compiles them does not start")
         status = await self._helper.process.wait()
         await self._drop_helper()
         if -status in _TOO_SLOW:
@@ -159,7 +164,7 @@ class Vetter:
         if -status in _TOO_LARGE:
             return Verdict(error="it takes too much memory to compile")
         logger.warning("the grammar helper ended with status %d; replacing it", status)
-        raise VettingUnavailable("the grammar helper was ended")
+        raise VettingUnavailable("the process that compiles them was ended")
 
     def _greet(self) -> bytes:
         if self._greeting is None:

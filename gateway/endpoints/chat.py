@@ -28,6 +28,7 @@ from gateway.prompt import (
     check_length,
     check_num_choices,
     check_num_scores,
+    check_text_length,
     context_length,
     truncated,
 )
@@ -81,14 +82,19 @@ async def create_chat_completion(request: Request) -> Response:
 async def _prompt(asked: ChatRequest, service: Service) -> tuple[Prompt, int]:
     """Return the tokens of the conversation, and how many may follow."""
     check_num_choices(1, asked.num_choices, service, asked)
-    whole = await encode_conversation(
-        asked, asked.usable_tools, service, add_special_tokens=bool(asked.add_special_tokens)
-    )
     wanted = asked.max_output_tokens
-    token_ids = truncated(whole, asked, 1 if wanted is None else wanted, service)
+    num_wanted = 1 if wanted is None else wanted
+    whole = await encode_conversation(
+        asked,
+        asked.usable_tools,
+        service,
+        add_special_tokens=bool(asked.add_special_tokens),
+        check=lambda text: check_text_length([text], num_wanted, service, asked),
+    )
+    token_ids = truncated(whole, asked, num_wanted, service)
     room = context_length(service) - len(token_ids)
     max_tokens = max(1, room) if wanted is None else wanted
-    check_length(len(token_ids), max_tokens, service, "messages")
+    check_length(len(token_ids), max_tokens, service, asked)
     num_scores = 0
     if asked.prompt_logprobs is not None:
         num_scores += len(token_ids) * (asked.prompt_logprobs + 1)

@@ -74,6 +74,16 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
         return self.max_tokens if given is None else given
 
     @property
+    def prompt_field(self) -> str:
+        """The field that the prompt comes from."""
+        return "messages"
+
+    @property
+    def max_tokens_field(self) -> str:
+        """The field that max_output_tokens comes from."""
+        return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+
+    @property
     def num_logprobs(self) -> int | None:
         """Alternatives beside each token, None for no log-probabilities at all."""
         return (self.top_logprobs or 0) if self.logprobs else None

@@ -140,6 +140,16 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
         """Output tokens per choice; None if the end of the context decides."""
         return self.max_tokens
 
+    @property
+    def prompt_field(self) -> str:
+        """The field that the prompt comes from."""
+        return "prompt"
+
+    @property
+    def max_tokens_field(self) -> str:
+        """The field that max_output_tokens comes from."""
+        return "max_tokens"
+
     def check(self, *, is_strict: bool) -> list[str]:
         """Raise ApiError for fields that contradict each other.
 
@@ -152,7 +162,7 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
         if max_tokens is not None and (self.min_tokens or 0) > max_tokens:
             raise invalid(
                 f"Invalid 'min_tokens': {self.min_tokens} is more than the {max_tokens} tokens "
-                "that 'max_tokens' allows.",
+                f"that '{self.max_tokens_field}' allows.",
                 "min_tokens",
             )
         if self.truncate_prompt_tokens == 0:

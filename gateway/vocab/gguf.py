@@ -90,6 +90,7 @@ def vocabulary_from_metadata(pairs: dict[str, Any]) -> Vocabulary:
     return Vocabulary(
         backend=backend,
         bos_token_id=bos,
+        eos_token_id=eos,
         eos_token_ids=end_token_ids(pairs),
         prefix_ids=(bos,) if add_bos and bos is not None else (),
         suffix_ids=(eos,) if meta.add_eos and eos is not None else (),

@@ -47,6 +47,7 @@ def load_huggingface(directory: Path) -> Vocabulary:
     return Vocabulary(
         backend=backend,
         bos_token_id=bos,
+        eos_token_id=eos,
         eos_token_ids=config.eos_token_ids(),
         prefix_ids=_explicit(config.flag("add_bos_token"), bos, prefix_ids),
         suffix_ids=_explicit(config.flag("add_eos_token"), eos, suffix_ids),

@@ -19,11 +19,13 @@ class Vocabulary:
 
     backend: encodes without adding anything; prefix_ids and suffix_ids are what the model wants
     around a prompt (begin- and end-of-sequence ids, mostly).
+    eos_token_id: what the model's files call its end of sequence.
     eos_token_ids: every id after which a model of this vocabulary has nothing more to say.
     """
 
     backend: tokenizers.Tokenizer
     bos_token_id: int | None
+    eos_token_id: int | None
     eos_token_ids: tuple[int, ...]
     prefix_ids: tuple[int, ...]
     suffix_ids: tuple[int, ...]

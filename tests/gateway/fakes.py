@@ -70,6 +70,9 @@ class ByteTokenizer:
         self._prefix_ids = list(prefix_ids)
         self._marks = marks or {}
 
+    def min_num_tokens(self, text: str) -> int:
+        return 0 if text in self._marks else len(text)
+
     def encode(
         self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
     ) -> list[int]:
@@ -135,6 +138,7 @@ class FakePool:
     script: tuple[bytes, FinishReason] | None = None
     refusal: Exception | None = None
     refuse_at: int = 0
+    is_sent_at_once: bool = False
     submitted: dict[int, Submitted] = field(default_factory=dict)
     aborted: list[int] = field(default_factory=list)
     finished: set[int] = field(default_factory=set)
@@ -159,6 +163,8 @@ class FakePool:
         self.submitted[seq_id] = Submitted(
             prompt_ids, params, receiver, priority, deadline, cache_salt
         )
+        if self.is_sent_at_once:
+            receiver.sent(seq_id)
         if self.script is not None:
             asyncio.get_running_loop().call_soon(self.play, seq_id, *self.script)
         return seq_id

@@ -49,7 +49,7 @@ def without_table() -> Tokenizer:
 
 def tokenizer_of(backend: tokenizers.Tokenizer) -> Tokenizer:
     return Tokenizer(
-        Vocabulary(backend, None, (), prefix_ids=(), suffix_ids=(), chat_template=None)
+        Vocabulary(backend, None, None, (), prefix_ids=(), suffix_ids=(), chat_template=None)
     )
 
 

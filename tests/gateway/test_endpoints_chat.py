@@ -1,7 +1,7 @@
 """POST /v1/chat/completions over a pool and a template played by hand."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -38,12 +38,18 @@ class FakeTemplate:
     seen: list[Conversation] = field(default_factory=list)
 
     async def encode(
-        self, conversation: Conversation, *, add_special_tokens: bool = False
+        self,
+        conversation: Conversation,
+        *,
+        add_special_tokens: bool = False,
+        check: Callable[[str], None] = lambda text: None,
     ) -> list[int]:
         self.seen.append(conversation)
         if self.failure is not None:
             raise self.failure
-        return list("".join(m["content"] for m in conversation.messages).encode())
+        text = "".join(m["content"] for m in conversation.messages)
+        check(text)
+        return list(text.encode())
 
 
 def app_of(pool: FakePool, template: FakeTemplate | None = None, **limits: Any) -> ASGIApp:
@@ -164,9 +170,21 @@ def test_the_newer_name_of_max_tokens_goes_first() -> None:
     assert pool.submitted[0].params.max_tokens == 7
 
 
-def test_a_conversation_beyond_the_context_is_refused() -> None:
-    error = refused(messages=[{"role": "user", "content": "x" * 1001}])
-    assert (error["param"], error["code"]) == ("messages", "context_length_exceeded")
+@pytest.mark.parametrize(
+    ("num_chars", "fields", "param"),
+    [
+        (1001, {}, "messages"),
+        (1000, {}, "messages"),
+        (10, {"max_tokens": 991}, "max_tokens"),
+        (10, {"max_completion_tokens": 991}, "max_completion_tokens"),
+    ],
+)
+def test_a_conversation_beyond_the_context_is_refused(
+    num_chars: int, fields: dict[str, Any], param: str
+) -> None:
+    """The error once named max_tokens where max_completion_tokens had been sent."""
+    error = refused(messages=[{"role": "user", "content": "x" * num_chars}], **fields)
+    assert (error["param"], error["code"]) == (param, "context_length_exceeded")
 
 
 def test_parts_are_joined_and_roles_and_arguments_translated() -> None:

@@ -175,7 +175,7 @@ def test_a_long_prompt_is_tokenised_in_a_thread() -> None:
             return super().encode(text)[:10]
 
     async def run() -> None:
-        pool = FakePool(script=(b"x", LENGTH))
+        pool = FakePool(script=(b"x", LENGTH), max_model_len=10_000)
         app = create_app(make_service(pool, Noting()))
         await complete(app, prompt="x" * 2000).finished()
         await complete(app, prompt="x" * 2001).finished()
@@ -465,6 +465,24 @@ def test_what_exceeds_the_context_is_refused_with_the_numbers(
         f"This model's maximum context length is 1000 tokens, however you requested "
         f"{num_prompt_tokens + output} tokens ({num_prompt_tokens} in your prompt; {output} for"
     )
+
+
+@pytest.mark.parametrize("suffix", ["", "x" * 5])
+def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenised(suffix: str) -> None:
+    class NoTokenizer(ByteTokenizer):
+        def encode(
+            self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
+        ) -> list[int]:
+            raise AssertionError("it takes seconds")
+
+    prompt = "a" * (1001 - len(suffix))
+    exchange = refused(tokenizer=NoTokenizer(), prompt=["a", prompt], suffix=suffix)
+    assert exchange.status == 400
+    assert (exchange.error["param"], exchange.error["code"]) == (
+        "prompt",
+        "context_length_exceeded",
+    )
+    assert "at least 1017 tokens (at least 1001 in your prompt; 16" in exchange.error["message"]
 
 
 def test_what_fills_the_context_exactly_is_served() -> None:
@@ -860,3 +878,17 @@ def test_server_timing_says_where_the_time_went() -> None:
     assert server_timing(Timings(1.0, 1.5, 1.75, 3.75)) == {
         "server-timing": "queue;dur=500.0, prefill;dur=250.0, decode;dur=2000.0"
     }
+
+
+def test_the_head_of_a_stream_tells_the_queue_if_it_is_over() -> None:
+    async def head(*, is_sent: bool) -> dict[str, str]:
+        pool = FakePool(is_sent_at_once=is_sent)
+        exchange = complete(app_of(pool), stream=True)
+        await settle()
+        headers = exchange.headers
+        pool.play(0, b"x", LENGTH)
+        await exchange.finished()
+        return headers
+
+    assert asyncio.run(head(is_sent=True))["server-timing"].startswith("queue;dur=")
+    assert "server-timing" not in asyncio.run(head(is_sent=False))

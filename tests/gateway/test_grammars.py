@@ -11,7 +11,7 @@ from backend.wire.sampling import Grammar
 from gateway.errors import ApiError
 from gateway.grammars import grammar_of, vet, vetted_grammar
 from gateway.schema.structured import ResponseFormat, StructuredOutputs
-from gateway.vetter import GrammarRefused, Vetter, VettingUnavailable, Words
+from gateway.vetter import GrammarRefused, Vetter, VettingQueueFull, VettingUnavailable, Words
 
 PERSON = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 
@@ -194,8 +194,15 @@ def test_a_refused_grammar_is_a_400_that_names_its_field(
     assert (caught.value.status, caught.value.param, caught.value.code) == (400, param, code)
 
 
-def test_an_overloaded_vetter_is_a_429_that_may_be_tried_again() -> None:
+@pytest.mark.parametrize(
+    ("failure", "status"), [(VettingQueueFull("full"), 429), (VettingUnavailable("it died"), 503)]
+)
+def test_no_verdict_now_is_an_error_that_may_be_tried_again(
+    failure: VettingUnavailable, status: int
+) -> None:
+    """A helper that died or hung was once reported as too many requests."""
     with pytest.raises(ApiError) as caught:
-        asyncio.run(vet(Grammar("regex", "a"), FixedVetter(VettingUnavailable("busy"))))
-    assert caught.value.status == 429
+        asyncio.run(vet(Grammar("regex", "a"), FixedVetter(failure)))
+    assert caught.value.status == status
+    assert ("it died" in caught.value.message) is (status == 503)
     assert "retry-after" in caught.value.headers()

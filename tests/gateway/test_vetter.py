@@ -16,7 +16,7 @@ import uvloop
 
 from backend.wire.sampling import Grammar
 from gateway import vetter as vetting
-from gateway.vetter import GrammarRefused, Vetter, VettingUnavailable, Words
+from gateway.vetter import GrammarRefused, Vetter, VettingQueueFull, VettingUnavailable, Words
 
 WORDS = Words([b"", *(bytes([byte]) for byte in range(256))], (0,))
 GOOD = Grammar("regex", "[ab]+")
@@ -196,7 +196,7 @@ def test_too_many_waiting_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> No
     async def use(vetter: Vetter) -> None:
         jobs = [vetter.vet(Grammar("regex", f"a{{{number}}}")) for number in range(5)]
         results = await asyncio.gather(*jobs, return_exceptions=True)
-        assert [type(result) for result in results].count(VettingUnavailable) == 3
+        assert [type(result) for result in results].count(VettingQueueFull) == 3
 
     run(use)
 

@@ -86,6 +86,7 @@ def test_ends_are_the_models_list_and_the_tokenizers_own(tmp_path: Path) -> None
         )
     )
     assert tokenizer.eos_token_ids == (TURN, EOS)
+    assert tokenizer.eos_token_id == EOS
     assert tokenizer.bos_token_id == BOS
 
 
