@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.access import Access, Gate
 from gateway.endpoints.chat import create_chat_completion
 from gateway.endpoints.completions import create_completion
 from gateway.endpoints.health import livez, readyz, version
@@ -32,22 +33,31 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 def create_app(service: Service) -> ASGIApp:
     """Build the application that serves `service`."""
+    routes = [
+        (Access.INFER, Route("/v1/chat/completions", create_chat_completion, methods=["POST"])),
+        (Access.INFER, Route("/v1/completions", create_completion, methods=["POST"])),
+        (Access.INFER, Route("/tokenize", tokenize, methods=["POST"])),
+        (Access.INFER, Route("/detokenize", detokenize, methods=["POST"])),
+        (Access.INFER, Route("/v1/models", list_models, methods=["GET"])),
+        (Access.INFER, Route("/v1/models/{name:path}", retrieve_model, methods=["GET"])),
+        (Access.OPEN, Route("/livez", livez, methods=["GET"])),
+        (Access.OPEN, Route("/readyz", readyz, methods=["GET"])),
+        (Access.OPEN, Route("/health", readyz, methods=["GET"])),
+        (Access.INFER, Route("/version", version, methods=["GET"])),
+        (Access.INFER, Route("/openapi.json", openapi_json, methods=["GET"])),
+        (Access.INFER, Route("/docs", docs, methods=["GET"])),
+    ]
     app = Starlette(
-        routes=[
-            Route("/v1/chat/completions", create_chat_completion, methods=["POST"]),
-            Route("/v1/completions", create_completion, methods=["POST"]),
-            Route("/tokenize", tokenize, methods=["POST"]),
-            Route("/detokenize", detokenize, methods=["POST"]),
-            Route("/v1/models", list_models, methods=["GET"]),
-            Route("/v1/models/{name:path}", retrieve_model, methods=["GET"]),
-            Route("/livez", livez, methods=["GET"]),
-            Route("/readyz", readyz, methods=["GET"]),
-            Route("/health", readyz, methods=["GET"]),
-            Route("/version", version, methods=["GET"]),
-            Route("/openapi.json", openapi_json, methods=["GET"]),
-            Route("/docs", docs, methods=["GET"]),
+        routes=[route for _, route in routes],
+        middleware=[
+            Middleware(Envelope, drain_timeout_s=service.limits.drain_timeout_s),
+            Middleware(
+                Gate,
+                routes=routes,
+                keyring=service.keyring,
+                allow_anonymous=service.allow_anonymous,
+            ),
         ],
-        middleware=[Middleware(Envelope, drain_timeout_s=service.limits.drain_timeout_s)],
         exception_handlers={ApiError: _on_api_error, HTTPException: _on_http_exception},
     )
     # A redirect would be built from the Host header, which is the client's to choose.

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from msgspec import inspect
 
 from gateway.bench.settings import BenchSettings
+from gateway.commands.keys import FileSettings, NewKeySettings
 from gateway.options import Option, SettingsError, options_of, suggestion
 from gateway.settings import setting_options
 
@@ -63,6 +64,10 @@ def main(argv: Sequence[str]) -> int:
                 from gateway.commands import bench
 
                 return bench.run(given)
+            case "unisono keys new" | "unisono keys list" | "unisono keys revoke":
+                from gateway.commands import keys
+
+                return keys.run(command.prog.rpartition(" ")[2], given)
             case _:
                 command.print_help()
                 return 2
@@ -126,7 +131,28 @@ def _parser() -> _Parser:
         description=_BENCH_HELP,
     )
     _add_flags(bench_serve, options_of(BenchSettings, "load"))
+    _add_keys(commands)
     return parser
+
+
+def _add_keys(commands: Any) -> None:
+    keys = commands.add_parser(
+        "keys",
+        help="make, list and revoke API keys",
+        usage="unisono keys new|list|revoke [flags]",
+        description="The file of API keys that `unisono serve --api-keys` reads.",
+    )
+    actions = keys.add_subparsers(title="commands", metavar="COMMAND", prog="unisono keys")
+    for action, words, settings in (
+        ("new", "make a key, show it once and keep its hash", NewKeySettings),
+        ("list", "show whose keys there are", FileSettings),
+        ("revoke", "remove a key", FileSettings),
+    ):
+        usage = f"unisono keys {action} " + ("ID [flags]" if action == "revoke" else "[flags]")
+        parser = actions.add_parser(action, help=words, usage=usage, description=words)
+        if action == "revoke":
+            parser.add_argument("key_id", metavar="ID", help="as `unisono keys list` shows it")
+        _add_flags(parser, options_of(settings, "key"))
 
 
 def _add_serve_flags(parser: _Parser) -> None:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from gateway.body import decode_body, read_body
 from gateway.completion import Terms
 from gateway.errors import ApiError, model_not_found
+from gateway.keys import Tenant
 from gateway.leniency import ignored_header, unknown_fields
 from gateway.schema.sampling import SamplingFields
 from gateway.service import Service
@@ -50,10 +51,20 @@ async def take(request: Request, decoder: msgspec.json.Decoder[R]) -> Intake[R]:
     if asked.model not in service.model_names:
         raise model_not_found(asked.model)
     timeout_s = asked.timeout or 0.0
+    tenant: Tenant = request.scope["tenant"]
     terms = Terms(
+        tenant=tenant.id,
         priority=asked.priority or 0,
-        cache_salt=asked.cache_salt or "",
+        cache_salt=_cache_salt(tenant, asked.cache_salt or ""),
         deadline=arrived_s + timeout_s if timeout_s else 0.0,
         timeout_s=timeout_s,
     )
     return Intake(asked, terms, ignored_header(ignored))
+
+
+def _cache_salt(tenant: Tenant, asked: str) -> str:
+    """Return what keeps this prompt's cached prefixes apart from others'.
+
+    Tenants share none: how fast an answer comes would tell one what another has asked.
+    """
+    return f"{tenant.id}:{asked}" if tenant.id or asked else ""

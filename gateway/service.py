@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.chat_template import ChatTemplate
+    from gateway.keyring import Keyring
     from gateway.replicas import ReplicaPool
     from gateway.tokenizer import Tokenizer
     from gateway.vetter import Vetter
@@ -44,6 +45,8 @@ class Service:
 
     model_names: every name a request may use; the first is the model's own.
     vocab_size: token ids of prompts are below it. created: seconds since the epoch.
+    keyring: the keys that open it; None where everybody may come in.
+    allow_anonymous: with a keyring, those who bring no key may come in, too.
     strict: fields of requests that mean nothing here are refused instead of ignored.
     chat_template: turns messages into a prompt; None for models that were trained on none.
     vetter: has grammars compiled; None where answers cannot be held to one.
@@ -58,5 +61,7 @@ class Service:
     system_fingerprint: str = "fp_unisono"
     limits: Limits = field(default_factory=Limits)
     strict: bool = False
+    keyring: "Keyring | None" = None
+    allow_anonymous: bool = False
     vetter: "Vetter | None" = None
     chat_template: "ChatTemplate | None" = None

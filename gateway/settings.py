@@ -38,6 +38,12 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(ge=0, le=65535, description="port to listen on (0: any free one)")
     ] = 8000
     workers: Annotated[int, Meta(ge=1, le=64, description="HTTP processes")] = 1
+    api_keys: Annotated[
+        str, Meta(description="file of API keys, made by `unisono keys`; read again on SIGHUP")
+    ] = ""
+    allow_anonymous: Annotated[
+        bool, Meta(description="serve requests without a key, even those of other machines")
+    ] = False
     drain_seconds: Annotated[
         float, Meta(ge=0, le=86_400, description="time streams may take to end after a stop signal")
     ] = 30.0

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import textwrap
 import time
 from collections import deque
 from collections.abc import Callable
@@ -38,6 +39,8 @@ from backend.wire.control import (
 )
 from backend.wire.messages import Failed, Ready
 from gateway.banner import ProgressLine, ready_lines
+from gateway.exposure import Unguarded, check_guarded
+from gateway.key_file import KeyFileError
 from gateway.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -71,6 +74,11 @@ def run(settings: Settings) -> int:
         print("unisono: choose another with --host or --port", file=sys.stderr)
         return 1
     with listener:
+        try:
+            check_guarded(listener, settings.server)
+        except (Unguarded, KeyFileError) as error:
+            print(textwrap.indent(str(error), "unisono: "), file=sys.stderr)
+            return 1
         return asyncio.run(Supervisor(settings, config, listener).run())
 
 

@@ -25,11 +25,22 @@ from backend.config import ModelError
 from backend.model_file import load_config
 from backend.settings import EngineSettings
 from backend.wire.child import Birth
-from backend.wire.control import Attach, ChildLine, ControlClosed, Detach, Drain, Serving, Stop
+from backend.wire.control import (
+    Attach,
+    ChildLine,
+    ControlClosed,
+    Detach,
+    Drain,
+    Reload,
+    Serving,
+    Stop,
+)
 from backend.wire.messages import Failed
 from gateway import connection
 from gateway.app import create_app
 from gateway.chat_template import ChatTemplate
+from gateway.key_file import KeyFileError
+from gateway.keyring import Keyring
 from gateway.replicas import ReplicaPool
 from gateway.service import Limits, Service
 from gateway.settings import Settings
@@ -98,8 +109,9 @@ class Worker:
 
     async def run(self, listener: socket.socket) -> None:
         """Serve until stopped."""
-        service = build_service(self._settings)
+        self._service = service = build_service(self._settings)
         self._pool = service.pool
+        self._reload()
         self._exchanges = OpenExchanges(create_app(service))
         self._pool.on_ready = lambda replica: self._line.send(Serving(self._worker, replica))
         asyncio.get_running_loop().add_reader(self._line.fileno(), self._obey)
@@ -121,12 +133,26 @@ class Worker:
                         self._pool.attach(message.replica, message.epoch, fds)
                     case Detach():
                         self._pool.detach(message.replica, message.epoch)
+                    case Reload():
+                        self._reload()
                     case Drain():
                         self._draining = asyncio.create_task(self._drain(message.seconds))
                     case Stop():
                         self._stop.set()
         except ControlClosed:
             self._stop.set()
+
+    def _reload(self) -> None:
+        """Take the keys that their file has now. If it cannot be used, those stay that were there:
+        none in a new worker, which then lets nobody in."""
+        if self._service.keyring is None:
+            return
+        try:
+            self._service.keyring.reload()
+        except KeyFileError as error:
+            logger.error("API keys not read, %d stay: %s", len(self._service.keyring), error)
+        else:
+            logger.info("%d API keys read", len(self._service.keyring))
 
     async def _drain(self, seconds: float) -> None:
         """Let running requests end, then stop serving."""
@@ -160,6 +186,8 @@ def build_service(settings: Settings) -> Service:
             ping_interval_s=server.ping_seconds,
             send_timeout_s=server.send_timeout_s,
         ),
+        keyring=Keyring(Path(server.api_keys)) if server.api_keys else None,
+        allow_anonymous=server.allow_anonymous,
         strict=server.strict,
         vetter=Vetter(lambda: Words(tokenizer.pieces(), tokenizer.eos_token_ids)),
     )

@@ -22,11 +22,12 @@ async def livez(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Answer 200 while new work is taken, 503 while not, with every group's load."""
+    """Answer 200 while new work is taken, 503 while not; to those with a key every group's load."""
     service: Service = request.app.state.service
     status = service.pool.status()
     code = 200 if status.ready else 503
-    return json_response({"status": _word(status), "groups": status.groups}, code)
+    details = {} if request.scope["tenant"] is None else {"groups": status.groups}
+    return json_response({"status": _word(status), **details}, code)
 
 
 async def version(request: Request) -> Response:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message
 from backend.wire.messages import FinishReason, SeqOutput, TokenScore
 from backend.wire.sampling import SamplingParams
 from gateway.app import create_app
+from gateway.keyring import Keyring
 from gateway.replicas import PoolStatus
 from gateway.service import Limits, Service
 
@@ -123,6 +124,7 @@ class Submitted:
     priority: int = 0
     deadline: float = 0.0
     cache_salt: str = ""
+    tenant: str = ""
 
 
 @dataclass(slots=True)
@@ -161,7 +163,7 @@ class FakePool:
             raise self.refusal
         seq_id = len(self.submitted)
         self.submitted[seq_id] = Submitted(
-            prompt_ids, params, receiver, priority, deadline, cache_salt
+            prompt_ids, params, receiver, priority, deadline, cache_salt, tenant
         )
         if self.is_sent_at_once:
             receiver.sent(seq_id)
@@ -228,6 +230,8 @@ def make_service(
     *,
     strict: bool = False,
     vetter: "Vetter | None" = None,
+    keyring: Keyring | None = None,
+    allow_anonymous: bool = False,
 ) -> Service:
     """Return a service of the model "tiny" (alias "org/tiny") behind `pool`."""
     return Service(
@@ -240,6 +244,8 @@ def make_service(
         limits=limits or Limits(),
         strict=strict,
         vetter=vetter,
+        keyring=keyring,
+        allow_anonymous=allow_anonymous,
     )
 
 
@@ -256,6 +262,7 @@ class Exchange:
         path: str,
         body: bytes | Sequence[bytes] = b"",
         headers: Iterable[tuple[str, str]] = (),
+        client: str = "127.0.0.1",
     ) -> None:
         chunks = [body] if isinstance(body, bytes) else list(body)
         self.messages: list[Message] = []
@@ -279,7 +286,7 @@ class Exchange:
             "root_path": "",
             "query_string": b"",
             "headers": [(k.lower().encode(), v.encode()) for k, v in headers] + length,
-            "client": ("127.0.0.1", 1),
+            "client": (client, 1),
             "server": ("127.0.0.1", 80),
         }
         self.task = asyncio.ensure_future(_as_coroutine(app(scope, self.incoming.get, self._send)))
@@ -344,10 +351,10 @@ class Exchange:
         return last["type"] == "http.response.body" and not last.get("more_body", False)
 
 
-def complete(app: ASGIApp, **fields: Any) -> Exchange:
+def complete(app: ASGIApp, headers: Iterable[tuple[str, str]] = (), **fields: Any) -> Exchange:
     """Begin POST /v1/completions of the model "tiny", prompt "hi", with `fields` on top."""
     body = msgspec.json.encode({"model": "tiny", "prompt": "hi", **fields})
-    return Exchange(app, "POST", "/v1/completions", body)
+    return Exchange(app, "POST", "/v1/completions", body, headers)
 
 
 async def settle() -> None:

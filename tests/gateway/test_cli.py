@@ -39,7 +39,10 @@ def ends(argv: Sequence[str]) -> int | str | None:
     return raised.value.code
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["serve", "--help"], ["bench", "serve", "--help"]])
+@pytest.mark.parametrize(
+    "argv",
+    [["--help"], ["serve", "--help"], ["bench", "serve", "--help"], ["keys", "new", "--help"]],
+)
 def test_help_fits_into_80_columns(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert ends(argv) == 0
     text = capsys.readouterr().out
@@ -56,7 +59,7 @@ def test_help_of_serve_shows_every_setting_with_its_default(
     assert all(f"\n{group}:\n" in text for group in ("server", "model", "engine"))
 
 
-@pytest.mark.parametrize("argv", [[], ["bench"]])
+@pytest.mark.parametrize("argv", [[], ["bench"], ["keys"]])
 def test_without_a_command_the_commands_are_listed(
     argv: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,6 +78,9 @@ def test_without_a_command_the_commands_are_listed(
         (["serve", "--port", "x"], "--port must be an integer from 0 to 65535, not 'x'"),
         (["serve", "--dtype", "int3"], "--dtype must be one of auto, bfloat16,"),
         (["serve", "--config", "/no.toml"], "/no.toml cannot be read"),
+        (["keys", "new"], "which file of keys? Give --file or set UNISONO_API_KEYS"),
+        (["keys", "new", "--scopes", "root"], "each one of infer, admin"),
+        (["keys", "revoke"], "the following arguments are required: ID"),
         (["bench", "serve", "--rounds", "0"], "--rounds must be an integer from 1 to 100"),
         (["bench", "serve", "--concurrency", "1,x"], "--concurrency must be a list"),
         (["bench", "serve", "--extra", "[]"], "--extra must be a JSON object"),
@@ -164,3 +170,18 @@ def test_commands_load_neither_torch_nor_transformers(command: str) -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_keys_are_made_listed_and_revoked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNISONO_API_KEYS", str(tmp_path / "keys.toml"))
+    assert cli.main(["keys", "new", "--name", "team a", "--scopes", "infer,admin"]) == 0
+    key = capsys.readouterr().out.strip()
+    key_id = key.split("-")[1]
+    assert cli.main(["keys", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert listed.startswith(key_id) and "team a" in listed and "admin,infer" in listed
+    assert key.split("-", 2)[2] not in listed
+    assert cli.main(["keys", "revoke", key_id]) == 0
+    assert "no key" in str(ends(["keys", "revoke", key_id]))

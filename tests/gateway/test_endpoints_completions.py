@@ -794,7 +794,7 @@ def test_a_suffix_is_put_between_the_marks_of_a_model_that_fills_in() -> None:
 def test_priority_and_cache_salt_reach_the_pool() -> None:
     pool = scripted(b"x")
     completed(pool, priority=-3, cache_salt="s")
-    assert (pool.submitted[0].priority, pool.submitted[0].cache_salt) == (-3, "s")
+    assert (pool.submitted[0].priority, pool.submitted[0].cache_salt) == (-3, ":s")
 
 
 def test_a_deadline_before_the_answer_is_a_408_that_is_not_retried() -> None:
