@@ -79,7 +79,7 @@ def test_without_a_command_the_commands_are_listed(
         (["serve", "--dtype", "int3"], "--dtype must be one of auto, bfloat16,"),
         (["serve", "--config", "/no.toml"], "/no.toml cannot be read"),
         (["keys", "new"], "which file of keys? Give --file or set UNISONO_API_KEYS"),
-        (["keys", "new", "--scopes", "root"], "each one of infer, admin"),
+        (["keys", "new", "--scopes", "root"], "each one of admin, infer"),
         (["keys", "revoke"], "the following arguments are required: ID"),
         (["bench", "serve", "--rounds", "0"], "--rounds must be an integer from 1 to 100"),
         (["bench", "serve", "--concurrency", "1,x"], "--concurrency must be a list"),
