@@ -7,6 +7,7 @@ import asyncio
 import logging
 import re
 import secrets
+import time
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,14 +21,18 @@ from gateway.access import Access, Gate
 from gateway.endpoints.chat import create_chat_completion
 from gateway.endpoints.completions import create_completion
 from gateway.endpoints.health import livez, readyz, version
+from gateway.endpoints.metrics import metrics
 from gateway.endpoints.models import list_models, retrieve_model
 from gateway.endpoints.openapi import docs, openapi_json
 from gateway.endpoints.tokenize import detokenize, tokenize
 from gateway.errors import ApiError, error_response
 from gateway.service import Service
+from gateway.telemetry.observer import Exchange, Observer
 
 logger = logging.getLogger(__name__)
 
+# Whatever else a client makes up is not worth a figure of its own.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -43,6 +48,7 @@ def create_app(service: Service) -> ASGIApp:
         (Access.OPEN, Route("/livez", livez, methods=["GET"])),
         (Access.OPEN, Route("/readyz", readyz, methods=["GET"])),
         (Access.OPEN, Route("/health", readyz, methods=["GET"])),
+        (Access.ADMIN, Route("/metrics", metrics, methods=["GET"])),
         (Access.INFER, Route("/version", version, methods=["GET"])),
         (Access.INFER, Route("/openapi.json", openapi_json, methods=["GET"])),
         (Access.INFER, Route("/docs", docs, methods=["GET"])),
@@ -50,7 +56,11 @@ def create_app(service: Service) -> ASGIApp:
     app = Starlette(
         routes=[route for _, route in routes],
         middleware=[
-            Middleware(Envelope, drain_timeout_s=service.limits.drain_timeout_s),
+            Middleware(
+                Envelope,
+                drain_timeout_s=service.limits.drain_timeout_s,
+                observer=service.observer,
+            ),
             Middleware(
                 Gate,
                 routes=routes,
@@ -69,9 +79,10 @@ def create_app(service: Service) -> ASGIApp:
 class Envelope:
     """Gives every exchange an id, an answer in OpenAI's shape, and a body read to its end."""
 
-    def __init__(self, app: ASGIApp, drain_timeout_s: float) -> None:
+    def __init__(self, app: ASGIApp, drain_timeout_s: float, observer: Observer) -> None:
         self._app = app
         self._drain_timeout_s = drain_timeout_s
+        self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one exchange; other scopes pass through."""
@@ -90,6 +101,7 @@ class Envelope:
                 await error_response(error)(scope, exchange.receive, exchange.send)
         finally:
             exchange.close()
+            self._observer.note_exchange(exchange.record())
 
 
 class _Exchange:
@@ -105,6 +117,8 @@ class _Exchange:
         # An endpoint may find another in its request's body.
         scope["request_id"] = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
         self.is_started = False
+        self._started_s = time.monotonic()
+        self._status = 499  # until an answer begins
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -127,6 +141,7 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if not self.is_started:
             self.is_started = True
+            self._status = message["status"]
             message = self._with_headers(message)
             if not self._is_body_read:
                 self._drain = asyncio.create_task(self._read_rest())
@@ -139,6 +154,21 @@ class _Exchange:
     def close(self) -> None:
         if self._drain is not None:
             self._drain.cancel()
+
+    def record(self) -> Exchange:
+        """Return what observers are told of this exchange."""
+        scope = self._scope
+        route, tenant = scope.get("route"), scope.get("tenant")
+        return Exchange(
+            scope["method"] if scope["method"] in METHODS else "other",
+            route.path if isinstance(route, Route) else "other",
+            self._status,
+            self.request_id,
+            tenant.id if tenant is not None else "",
+            self._started_s,
+            time.monotonic(),
+            scope.get("generation"),
+        )
 
     def _with_headers(self, message: Message) -> Message:
         headers = [*message["headers"], (b"x-request-id", self.request_id.encode())]

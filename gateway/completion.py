@@ -90,6 +90,7 @@ class Generation:
         self._is_starting = False
         self._early: list[SeqOutput] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._has_failed = False
 
     def start(self) -> None:
         """Submit every choice, in order, and write what is known before the first token.
@@ -181,6 +182,11 @@ class Generation:
             ),
         )
 
+    def outcomes(self) -> list[str]:
+        """Say of every choice why it ended: an open one by error, or because nobody waited."""
+        cut_off = FinishReason.ERROR if self._has_failed else FinishReason.ABORT
+        return [(choice.finish_reason or cut_off).value for choice in self._choices]
+
     def _submit(self, choice: Choice) -> int:
         terms = self._terms
         return self._pool.submit(
@@ -205,5 +211,6 @@ class Generation:
     def _fail(self, error: ApiError) -> None:
         if self._terms.is_expired:  # the engine watches the deadline, too, and may be the first
             error = deadline_exceeded(self._terms.timeout_s)
+        self._has_failed = True
         self.close()
         self._sink.fail(error)

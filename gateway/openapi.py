@@ -86,6 +86,10 @@ OPERATIONS = (
     ),
     Operation("GET", "/health", "Is new work taken?", "The same as /readyz.", "Health"),
     Operation("GET", "/version", "Which release is this?", "Its number.", "Health"),
+    Operation(
+        "GET", "/metrics", "Figures for Prometheus",
+        "Of all workers, groups and processes, whichever worker answers.", "Health",
+    ),
     Operation("GET", "/openapi.json", "This description", "OpenAPI 3.1.", "Health"),
 )  # fmt: skip
 
@@ -156,6 +160,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     if operation.event is not None:
         content["text/event-stream"] = {"schema": _event(operation.event)}
     success = {"description": "Success.", "headers": _REQUEST_ID, "content": content}
+    if operation.path == "/metrics":
+        success["content"] = {"text/plain": {"schema": {"type": "string"}}}
     answers = {"200": success}
     if operation.path in ("/readyz", "/health"):
         answers["503"] = {**success, "description": "No new work is taken."}

@@ -136,6 +136,7 @@ class ReplicaPool:
         """
         self.max_model_len = max_model_len
         self.on_ready: Callable[[int], None] = lambda replica: None  # a group takes work now
+        self.on_frame: Callable[[int, StepOutput], None] = lambda replica, frame: None
         self._vocabulary = vocabulary
         self.kv_capacity_tokens = 0
         self._groups: dict[int, _Group] = {}
@@ -194,6 +195,11 @@ class ReplicaPool:
             stalled=not moving and any(g.ready for g in groups),
             groups=groups,
         )
+
+    @property
+    def num_queued(self) -> int:
+        """Sequences that wait here for a group."""
+        return len(self._waiting)
 
     async def drain(self) -> None:
         """Refuse new work and return when no sequence is left."""
@@ -282,6 +288,7 @@ class ReplicaPool:
                 for output in reply.outputs:
                     self._pass_on(group, output)
                 self._send_aborts(group)
+                self.on_frame(group.replica, reply)
             case Ready():
                 group.ready = reply
                 group.credit = reply.credit

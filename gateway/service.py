@@ -7,6 +7,8 @@ own and knows nothing of HTTP; whatever changes while serving lives in the pool.
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gateway.telemetry.observer import Observer
+
 if TYPE_CHECKING:
     from gateway.chat_template import ChatTemplate
     from gateway.keyring import Keyring
@@ -50,6 +52,7 @@ class Service:
     strict: fields of requests that mean nothing here are refused instead of ignored.
     chat_template: turns messages into a prompt; None for models that were trained on none.
     vetter: has grammars compiled; None where answers cannot be held to one.
+    observer: notes what happens, for /metrics and the access log.
     system_fingerprint: changes when the same seed may give other text (weights, dtype, version).
     """
 
@@ -59,6 +62,7 @@ class Service:
     vocab_size: int
     created: int
     system_fingerprint: str = "fp_unisono"
+    observer: Observer = field(default_factory=Observer)
     limits: Limits = field(default_factory=Limits)
     strict: bool = False
     keyring: "Keyring | None" = None

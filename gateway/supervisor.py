@@ -42,6 +42,7 @@ from gateway.banner import ProgressLine, ready_lines
 from gateway.exposure import Unguarded, check_guarded
 from gateway.key_file import KeyFileError
 from gateway.settings import Settings
+from gateway.telemetry.publisher import Publisher
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +135,7 @@ class Supervisor:
         self._workers = [_Worker(number) for number in range(settings.server.workers)]
         self._epochs = itertools.count(1)
         self._progress = ProgressLine()
+        self._publisher = Publisher(settings.server.workers)
         self._announced = False
         self._signals: list[signal.Signals] = []
         self._wake = asyncio.Event()  # a child died, a signal came, or it is over
@@ -179,6 +181,7 @@ class Supervisor:
             return
         replica = Replica(group.number, next(self._epochs), self._settings.engine)
         group.replica, group.ready, group.first_fault = replica, None, ""
+        self._publisher.group_born(group.number, replica.ranks)
         for child in replica.ranks:
             self._loop.add_reader(child.line.fileno(), self._on_rank_message, group, child)
             self._loop.add_reader(child.pidfd, self._on_rank_death, group, child)
@@ -207,6 +210,7 @@ class Supervisor:
             self._unwatch(rank)
         replica.kill()
         replica.close()
+        self._publisher.group_died(group.number)
         for number, epoch in group.channels.items():
             self._tell(self._workers[number].child, Detach(number, group.number, epoch))
         group.channels.clear()
@@ -236,6 +240,7 @@ class Supervisor:
             self._settings,
             self._listener,
         )
+        self._publisher.worker_born(worker.number, worker.child)
         self._loop.add_reader(worker.child.line.fileno(), self._on_worker_message, worker)
         self._loop.add_reader(worker.child.pidfd, self._on_worker_death, worker)
         for group in self._groups:
@@ -258,6 +263,7 @@ class Supervisor:
         fault = f"{child.title} {child.exit_text}"
         self._unwatch(child)
         child.close()
+        self._publisher.worker_died(worker.number)
         for group in self._groups:
             epoch = group.channels.pop(worker.number, None)
             if epoch is not None and group.replica is not None:

@@ -8,6 +8,7 @@ import asyncio
 import gc
 import hashlib
 import logging
+import os
 import socket
 import sys
 import time
@@ -31,6 +32,7 @@ from backend.wire.control import (
     ControlClosed,
     Detach,
     Drain,
+    Observe,
     Reload,
     Serving,
     Stop,
@@ -111,6 +113,8 @@ class Worker:
         """Serve until stopped."""
         self._service = service = build_service(self._settings)
         self._pool = service.pool
+        self._observer = service.observer
+        self._observer.watch(self._pool)
         self._reload()
         self._exchanges = OpenExchanges(create_app(service))
         self._pool.on_ready = lambda replica: self._line.send(Serving(self._worker, replica))
@@ -122,6 +126,7 @@ class Worker:
         # hypercorn.asyncio.serve is typed for its own protocol classes.
         app: Any = self._exchanges
         await serve(app, hypercorn_config(listener), shutdown_trigger=self._stop.wait, mode="asgi")
+        self._observer.publish()
 
     def _obey(self) -> None:
         """Take what the supervisor says."""
@@ -129,6 +134,10 @@ class Worker:
             while (packet := self._line.receive()) is not None:
                 message, fds = packet
                 match message:
+                    case Observe():
+                        self._observer.connect(message.worker, fds)
+                        for fd in fds:
+                            os.close(fd)
                     case Attach():
                         self._pool.attach(message.replica, message.epoch, fds)
                     case Detach():

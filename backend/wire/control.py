@@ -1,12 +1,13 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
-The supervisor says Form, Attach, Detach, Reload, Drain and Stop; the child says Progress, Ready,
-Failed, Serving. Packets keep their borders, carry descriptors, and end-of-file tells a child that
-the supervisor is gone.
+The supervisor says Form, Observe, Attach, Detach, Reload, Drain and Stop; the child says Progress,
+Ready, Failed, Serving. Packets keep their borders, carry descriptors, and end-of-file tells a child
+that the supervisor is gone.
 
     Form to a rank of T carries exchange: memory, T - 1 bells out, T - 1 bells in;
                                 step ring: memory, then the lead T - 1 doorbells and T - 1 spaces,
                                 a follower its own doorbell and space
+    Observe carries             a page of memory of the supervisor's, and one of each worker
     Attach to a worker carries  request ring: memory, doorbell, space; token pipe: read end
     Attach to a lead carries    request ring: memory, doorbell, space; token pipe: write end
 """
@@ -23,6 +24,12 @@ MAX_FDS = 253  # the kernel's SCM_MAX_FD
 
 class Form(msgspec.Struct, frozen=True, array_like=True, tag="form"):
     """What connects a rank to the others of its group. Not sent to a group of one."""
+
+
+class Observe(msgspec.Struct, frozen=True, array_like=True, tag="observe"):
+    """The pages of figures (gateway/telemetry): `worker` is whose page is to be written."""
+
+    worker: int
 
 
 class Attach(msgspec.Struct, frozen=True, array_like=True, tag="attach"):
@@ -74,7 +81,7 @@ class Serving(msgspec.Struct, frozen=True, array_like=True, tag="serving"):
     replica: int
 
 
-ToChild = Form | Attach | Detach | Reload | Drain | Stop
+ToChild = Form | Observe | Attach | Detach | Reload | Drain | Stop
 ToSupervisor = Progress | Ready | Failed | Serving
 
 _encode = msgspec.msgpack.Encoder().encode

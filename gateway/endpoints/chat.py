@@ -70,10 +70,12 @@ async def create_chat_completion(request: Request) -> Response:
         queue = EventQueue()
         chunks = ChatChunks(head, look, queue)
         generation = Generation(service.pool, chunks, choices, intake.terms)
+        request.scope["generation"] = generation
         chunks.generation = generation
         return stream(generation, queue, service.limits, intake.headers)
     collector = Collector(len(choices))
     generation = Generation(service.pool, collector, choices, intake.terms)
+    request.scope["generation"] = generation
     await collect(generation, collector, request.receive)
     answer = look.answer(head, choices, collector)
     return json_response(answer, headers=intake.headers | server_timing(generation.timings))

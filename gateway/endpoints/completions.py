@@ -61,10 +61,12 @@ async def create_completion(request: Request) -> Response:
         queue = EventQueue()
         chunks = _Chunks(head, look, queue)
         generation = Generation(service.pool, chunks, choices, intake.terms)
+        request.scope["generation"] = generation
         chunks.generation = generation
         return stream(generation, queue, service.limits, intake.headers)
     collector = Collector(len(choices))
     generation = Generation(service.pool, collector, choices, intake.terms)
+    request.scope["generation"] = generation
     await collect(generation, collector, request.receive)
     answer = msgspec.structs.replace(
         head,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 import msgspec
 from starlette.types import ASGIApp, Message
 
-from backend.wire.messages import FinishReason, SeqOutput, TokenScore
+from backend.wire.messages import FinishReason, SeqOutput, StepOutput, TokenScore
 from backend.wire.sampling import SamplingParams
 from gateway.app import create_app
 from gateway.keyring import Keyring
@@ -144,6 +144,8 @@ class FakePool:
     submitted: dict[int, Submitted] = field(default_factory=dict)
     aborted: list[int] = field(default_factory=list)
     finished: set[int] = field(default_factory=set)
+    num_queued: int = 0
+    on_frame: Callable[[int, StepOutput], None] = lambda replica, frame: None
     state: PoolStatus = field(
         default_factory=lambda: PoolStatus(ready=True, draining=False, stalled=False, groups=[])
     )

@@ -6,6 +6,7 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.app import Envelope
+from gateway.telemetry.observer import Observer
 from tests.gateway.fakes import Exchange, FakePool, app_of, complete, settle
 
 
@@ -99,7 +100,9 @@ async def _broken_in_the_middle(scope: Scope, receive: Receive, send: Send) -> N
 
 
 def test_a_fault_of_ours_is_a_500_without_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    exchange = answer_to(Envelope(_broken, 1), "GET", "/x\n", headers=[("x-request-id", "id-1")])
+    exchange = answer_to(
+        Envelope(_broken, 1, Observer()), "GET", "/x\n", headers=[("x-request-id", "id-1")]
+    )
     assert exchange.status == 500
     assert exchange.error["code"] == "internal_error"
     assert b"secret" not in exchange.body
@@ -110,7 +113,7 @@ def test_a_fault_of_ours_is_a_500_without_its_traceback(caplog: pytest.LogCaptur
 
 
 def test_a_fault_in_the_middle_of_an_answer_leaves_it_unfinished() -> None:
-    exchange = answer_to(Envelope(_broken_in_the_middle, 1), "GET", "/x")
+    exchange = answer_to(Envelope(_broken_in_the_middle, 1, Observer()), "GET", "/x")
     assert exchange.status == 200
     assert not exchange.is_complete
 

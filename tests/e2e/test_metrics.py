@@ -1,0 +1,73 @@
+"""/metrics of a whole server: two workers, any of which answers for all."""
+
+import http.client
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.clients import request
+from tests.e2e.server import Server, wait_until
+
+pytestmark = pytest.mark.e2e
+
+PROMPTS, TOKENS = 12, 5
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_model: Path) -> Iterator[Server]:
+    with Server(tiny_model, "--workers", "2") as server:
+        yield server
+
+
+def figures(server: Server) -> dict[str, float]:
+    """One scrape: series -> value."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("GET", "/metrics", headers={"connection": "close"})
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    return {series: float(value) for series, value in pairs}
+
+
+def complete(server: Server) -> None:
+    fields = {"model": "tiny", "prompt": "Hello", "max_tokens": TOKENS, "ignore_eos": True}
+    status, _, _ = request(server.url, "POST", "/v1/completions", json.dumps(fields).encode())
+    assert status == 200
+
+
+def test_any_worker_answers_for_all_through_the_death_of_one(pair: Server) -> None:
+    before = figures(pair)["unisono_generation_tokens_total"]
+    for _ in range(PROMPTS):
+        complete(pair)
+    total = before + PROMPTS * TOKENS
+
+    def agree() -> bool:
+        scrapes = [figures(pair)["unisono_generation_tokens_total"] for _ in range(8)]
+        return set(scrapes) == {total}
+
+    wait_until(agree, 5, "all scrapes show the same total")
+    os.kill(pair.processes["unisono: gateway 0"], signal.SIGKILL)
+    wait_until(lambda: "unisono: gateway 0" in pair.processes, 10, "the worker is replaced")
+    restarts = 'unisono_worker_restarts_total{worker="0"}'
+    wait_until(lambda: figures(pair)[restarts] == 1, 10, "the death is counted")
+    wait_until(agree, 10, "the successor goes on counting")
+
+
+def test_group_and_processes_are_shown(pair: Server) -> None:
+    complete(pair)
+
+    def found() -> dict[str, float]:
+        return figures(pair)
+
+    wait_until(lambda: found()['unisono_num_requests_running{group="0"}'] == 0, 5, "idle")
+    now = found()
+    assert now['unisono_engine_generation_tokens_total{group="0"}'] >= TOKENS
+    assert now['unisono_engine_step_seconds_total{group="0",phase="forward"}'] > 0
+    assert now['unisono_kv_cache_usage_perc{group="0"}'] == 0
+    rank = '{group="0",process="rank 0.0",rank="0"}'
+    assert now[f"unisono_process_resident_memory_bytes{rank}"] > 50e6
+    assert now[f"unisono_process_cpu_seconds_total{rank}"] > 0
