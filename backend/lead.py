@@ -187,6 +187,7 @@ class Lead:
             submit.params,
             submit.cache_salt,
             submit.priority,
+            submit.tenant,
         )
         try:
             self._matchers.add(seq)

@@ -13,6 +13,7 @@ import bisect
 from collections.abc import Sequence as ListLike
 
 from backend.block_pool import BlockPool
+from backend.fair_share import FairShare
 from backend.prefix_cache import PrefixCache
 from backend.sequence import SeqKey, Sequence, SequenceStatus
 from backend.step import Join, PlannedSequence, StepPlan, build_plan
@@ -44,6 +45,7 @@ class Scheduler:
         self.max_model_len = max_model_len
         self._eos_token_ids = frozenset(eos_token_ids)
         self._prefixes = PrefixCache(pool, enabled=prefix_caching)
+        self._shares = FairShare()
         self._sequences: dict[SeqKey, Sequence] = {}
         self._waiting: list[Sequence] = []  # by order
         self._running: list[Sequence] = []  # by order
@@ -111,6 +113,7 @@ class Scheduler:
         seq.order = (seq.priority, self._num_arrived)
         self._num_arrived += 1
         self._sequences[seq.key] = seq
+        self._shares.enter(seq)
         bisect.insort(self._waiting, seq, key=_by_order)
 
     def abort(self, key: SeqKey) -> bool:
@@ -128,12 +131,9 @@ class Scheduler:
     def schedule(self) -> StepPlan | None:
         """Plan the next step; None when there is nothing to run. Each plan must be committed."""
         assert not self._chunks, "the last plan was not committed"
-        self._budget = self.max_num_batched_tokens
-        for seq in self._by_urgency():
-            if seq.status is SequenceStatus.RUNNING and self._budget > 0:
-                self._extend(seq)
-        while self._budget > 0 and self._waiting and self._admit(self._waiting[0]):
-            pass
+        self._fill(self._shares.held_back(self._sequences.values()))
+        if not self._chunks:
+            self._fill(frozenset())
         if not self._chunks:
             return None
         self._step += 1
@@ -185,6 +185,27 @@ class Scheduler:
 
     # planning
 
+    def _fill(self, held_back: frozenset[str]) -> None:
+        """Give the step's tokens to sequences of all tenants but those held back."""
+        self._budget = self.max_num_batched_tokens
+        for seq in self._by_urgency():
+            if seq.tenant in held_back or self._budget <= 0:
+                continue
+            if seq.status is SequenceStatus.RUNNING:
+                self._extend(seq)
+        while self._budget > 0 and (head := self._shares.first(self._waiting, held_back)):
+            if not self._start(head):
+                break
+
+    def _start(self, seq: Sequence) -> bool:
+        """Admit a sequence, at the cost of tenants that hold much more if need be."""
+        while not self._admit(seq):
+            last = self._shares.outweighing(seq, self._running)
+            if last is None:
+                return False
+            self._preempt(last)
+        return True
+
     def _by_urgency(self) -> list[Sequence]:
         """Running sequences: those one token behind, then the prompts, each by arrival."""
         return sorted(self._running, key=lambda seq: seq.num_uncomputed_tokens > 1)
@@ -194,9 +215,9 @@ class Scheduler:
         count = min(seq.num_uncomputed_tokens, self._budget)
         missing = self._blocks_for(seq.num_computed_tokens + count) - len(seq.block_table)
         while (blocks := self.pool.allocate(missing)) is None:
-            newest = self._running[-1]
-            self._preempt(newest)
-            if newest is seq:
+            last = self._shares.last(self._running)
+            self._preempt(last)
+            if last is seq:
                 return
         seq.block_table += blocks
         self._take(seq, count)
@@ -218,6 +239,7 @@ class Scheduler:
         bisect.insort(self._running, seq, key=_by_order)
         seq.status = SequenceStatus.RUNNING
         seq.row = self._free_rows.pop()
+        self._shares.count_row(seq, 1)
         seq.block_table = shared + blocks
         seq.num_computed_tokens = num_cached
         if self._prefixes.serves(seq):
@@ -255,6 +277,7 @@ class Scheduler:
         self.pool.free(seq.block_table)
         self._joins = [join for join in self._joins if join.row != seq.row]
         self._free_rows.append(seq.row)
+        self._shares.count_row(seq, -1)
         seq.block_table = []
         seq.row = -1
         seq.num_computed_tokens = 0
@@ -336,6 +359,7 @@ class Scheduler:
             self._running.remove(seq)
         else:
             self._waiting.remove(seq)
+        self._shares.leave(seq)
         seq.status = SequenceStatus.FINISHED
 
     def _blocks_for(self, num_tokens: int) -> int:

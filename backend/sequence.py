@@ -24,7 +24,7 @@ class Sequence:
 
     token_ids: prompt, then output. num_computed_tokens of them are in the KV cache; the sequence
     decodes when all but the last are. num_cached_tokens of the prompt came from the prefix cache.
-    order: (priority, arrival); the lowest is served first and preempted last.
+    order: (priority, arrival); the lowest of a tenant is served first and preempted last.
     row: the slot of its sampling state on every rank, -1 when not running.
     num_scored_tokens: prompt tokens whose scores were delivered, if they are asked for; the first
     has none. block_hashes: of the full blocks, filled as far as was needed.
@@ -36,6 +36,7 @@ class Sequence:
     params: SamplingParams
     cache_salt: str = ""
     priority: int = 0
+    tenant: str = ""
     order: tuple[int, int] = (0, -1)
     status: SequenceStatus = SequenceStatus.WAITING
     row: int = -1
