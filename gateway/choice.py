@@ -39,6 +39,7 @@ class Choice:
 
     index: among all choices of the request, prompt-major.
     matcher: None if no stop string was given.
+    scored_by: the choice whose prompt, the same, is scored for this one, too.
     shows_end: the token that ended the sequence is text like any other.
     lists_tokens: push() returns tokens beside the text.
     num_cached_tokens: prompt tokens that came from the prefix cache.
@@ -52,6 +53,7 @@ class Choice:
     matcher: StopMatcher | None = None
     shows_end: bool = False
     lists_tokens: bool = False
+    scored_by: "Choice | None" = None
     num_tokens: int = 0
     num_cached_tokens: int = 0
     finish_reason: FinishReason | None = None
@@ -64,12 +66,17 @@ class Choice:
         """Whether the engine has nothing to add to it."""
         return self.params.max_tokens == 0 and self.params.prompt_logprobs is None
 
+    @property
+    def awaits_scores(self) -> bool:
+        """Whether nothing of it may be written before another choice has the prompt's scores."""
+        return self.scored_by is not None and not self.scored_by._is_scored
+
     def begin(self) -> tuple[str, Sequence[Token]]:
         """Return the text and the tokens that are known before the engine is asked."""
         self._text_offset = len(self.prompt.echo)
-        if self.params.prompt_logprobs is None:
+        if self.params.prompt_logprobs is None and self.scored_by is None:
             return self.prompt.echo, ()
-        return self.prompt.echo, self._prompt_tokens([None])
+        return self.prompt.echo, self.prompt_tokens([None])
 
     def push(self, output: SeqOutput) -> tuple[str, Sequence[Token]]:
         """Return what `output` adds, and set finish_reason if it is the last.
@@ -85,7 +92,7 @@ class Choice:
             if len(token_ids) == 1:
                 return self.detokenizer.push(token_ids[0]), ()
             return "".join(map(self.detokenizer.push, token_ids)), ()
-        tokens = self._prompt_tokens(output.prompt_scores) if output.prompt_scores else []
+        tokens = self.prompt_tokens(output.prompt_scores) if output.prompt_scores else []
         pieces = []
         # The token that ended the sequence is counted and listed, but as a rule it is not text.
         is_ended = output.finish_reason is FinishReason.STOP and not self.shows_end
@@ -110,17 +117,7 @@ class Choice:
         self.finish_reason = FinishReason.STOP if is_cut else output.finish_reason
         return "".join(pieces), tokens
 
-    def _cut(self, text: str) -> str:
-        """Pass new text on up to a stop string, and note that."""
-        if self.lists_tokens:
-            self._text_offset += len(text)
-        if self.matcher is None or self.num_tokens <= self.params.min_tokens:
-            return text
-        text = self.matcher.push(text)
-        self.stop_reason = self.matcher.found
-        return text
-
-    def _prompt_tokens(self, scores: Iterable[TokenScore | None]) -> list[Token]:
+    def prompt_tokens(self, scores: Iterable[TokenScore | None]) -> list[Token]:
         """List the next prompt tokens."""
         prompt = self.prompt
         tokens: list[Token] = []
@@ -130,6 +127,20 @@ class Choice:
             tokens.append(Token(prompt.token_ids[position], offset, score, is_prompt=True))
             self._num_prompt_listed += 1
         return tokens
+
+    @property
+    def _is_scored(self) -> bool:
+        return self._num_prompt_listed == len(self.prompt.token_ids)
+
+    def _cut(self, text: str) -> str:
+        """Pass new text on up to a stop string, and note that."""
+        if self.lists_tokens:
+            self._text_offset += len(text)
+        if self.matcher is None or self.num_tokens <= self.params.min_tokens:
+            return text
+        text = self.matcher.push(text)
+        self.stop_reason = self.matcher.found
+        return text
 
 
 def make_choices(
@@ -143,20 +154,21 @@ def make_choices(
     stop = asked.stop_strings
     keeps_stop = bool(asked.include_stop_str_in_output)
     skips = asked.skips_special_tokens
-    asked_of_each = [
-        (prompt, params)
-        for prompt in prompts
-        for params in seeded_params(shared, asked.seed, num_candidates)
-    ]
-    return [
-        Choice(
-            index,
-            prompt,
-            params,
-            tokenizer.detokenizer(prompt.token_ids, skip_special_tokens=skips),
-            StopMatcher(stop, keeps_stop=keeps_stop) if stop else None,
-            shows_end=keeps_stop,
-            lists_tokens=params.logprobs is not None or bool(asked.return_token_ids),
-        )
-        for index, (prompt, params) in enumerate(asked_of_each)
-    ]
+    choices: list[Choice] = []
+    for prompt in prompts:
+        first = None
+        for params in seeded_params(shared, asked.seed, num_candidates):
+            choice = Choice(
+                len(choices),
+                prompt,
+                params,
+                tokenizer.detokenizer(prompt.token_ids, skip_special_tokens=skips),
+                StopMatcher(stop, keeps_stop=keeps_stop) if stop else None,
+                shows_end=keeps_stop,
+                lists_tokens=params.logprobs is not None or bool(asked.return_token_ids),
+                scored_by=first,
+            )
+            choices.append(choice)
+            if params.prompt_logprobs is not None:
+                first = choice
+    return choices

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from backend.wire.messages import FinishReason, SeqOutput
+from backend.wire.messages import FinishReason, SeqOutput, TokenScore
 from gateway.choice import Choice, Token
 from gateway.errors import ApiError, deadline_exceeded, engine_failed
 from gateway.schema.usage import PromptTokensDetails, Usage
@@ -89,6 +89,7 @@ class Generation:
         self._open: dict[int, Choice] = {}  # by seq_id
         self._is_starting = False
         self._early: list[SeqOutput] = []
+        self._held: list[SeqOutput] = []  # for choices that await scores of their prompt
         self._timer: asyncio.TimerHandle | None = None
         self._has_failed = False
 
@@ -114,9 +115,8 @@ class Generation:
             text, tokens = choice.begin()
             if text or tokens:
                 self._sink.write(choice, text, tokens)
-            if choice.is_local:  # no token to wait for, so the engine is not asked
-                choice.finish_reason = FinishReason.LENGTH
-                self._sink.write(choice, "", ())
+            if choice.is_local and not choice.awaits_scores:
+                self._end_locally(choice)
         if not self._open:
             self._finish()
         elif terms.deadline:
@@ -141,22 +141,13 @@ class Generation:
         if output.finish_reason in (FinishReason.ERROR, FinishReason.ABORT):
             self._fail(engine_failed(output.error or "The engine gave the request up."))
             return
-        if not self.timings.first_token and output.token_ids:
-            self.timings.first_token = time.monotonic()
-        try:
-            text, tokens = choice.push(output)
-        except Exception:
-            # The caller reads for all requests; a fault of this one must not reach it.
-            logger.exception("seq_id=%d tokens cannot be turned into text", output.seq_id)
-            self._fail(engine_failed("The server failed to turn tokens into text."))
+        if choice.awaits_scores:
+            self._held.append(output)
             return
-        if choice.finish_reason is not None:
-            del self._open[output.seq_id]
-            if output.finish_reason is None:  # a stop string: the engine does not know
-                self._pool.abort(output.seq_id)
-        if text or tokens or choice.finish_reason is not None:
-            self._sink.write(choice, text, tokens)
-        if not self._open:
+        self._take(choice, output)
+        if output.prompt_scores:
+            self._share(choice, output.prompt_scores)
+        if not self._open and not (self.timings.finished or self._has_failed):
             self._finish()
 
     def close(self) -> None:
@@ -186,6 +177,40 @@ class Generation:
         """Say of every choice why it ended: an open one by error, or because nobody waited."""
         cut_off = FinishReason.ERROR if self._has_failed else FinishReason.ABORT
         return [(choice.finish_reason or cut_off).value for choice in self._choices]
+
+    def _take(self, choice: Choice, output: SeqOutput) -> None:
+        """Write what an output adds to its choice."""
+        if not self.timings.first_token and output.token_ids:
+            self.timings.first_token = time.monotonic()
+        try:
+            text, tokens = choice.push(output)
+        except Exception:
+            # The caller reads for all requests; a fault of this one must not reach it.
+            logger.exception("seq_id=%d tokens cannot be turned into text", output.seq_id)
+            self._fail(engine_failed("The server failed to turn tokens into text."))
+            return
+        if choice.finish_reason is not None:
+            del self._open[output.seq_id]
+            if output.finish_reason is None:  # a stop string: the engine does not know
+                self._pool.abort(output.seq_id)
+        if text or tokens or choice.finish_reason is not None:
+            self._sink.write(choice, text, tokens)
+
+    def _share(self, scored: Choice, scores: Sequence[TokenScore]) -> None:
+        """Write scores of a prompt for its other choices, and what waited for the last of them."""
+        for choice in self._choices:
+            if choice.scored_by is scored:
+                self._sink.write(choice, "", choice.prompt_tokens(scores))
+                if choice.is_local and not choice.awaits_scores:
+                    self._end_locally(choice)
+        held, self._held = self._held, []
+        for output in held:
+            self.receive(output)
+
+    def _end_locally(self, choice: Choice) -> None:
+        """End a choice without output tokens, for which the engine is not asked."""
+        choice.finish_reason = FinishReason.LENGTH
+        self._sink.write(choice, "", ())
 
     def _submit(self, choice: Choice) -> int:
         terms = self._terms

@@ -71,14 +71,15 @@ async def sampling_params(
 def seeded_params(
     shared: SamplingParams, seed: int | None, num_candidates: int
 ) -> list[SamplingParams]:
-    """Return the parameters of each sequence of one prompt.
+    """Return the parameters of each sequence of one prompt. Only the first has the prompt scored.
 
     A missing seed is drawn here, once per call: the same prompt twice in a request differs.
     """
     seed = given(seed, secrets.randbits(63))
-    return [
-        msgspec.structs.replace(shared, seed=seed, choice=choice)
-        for choice in range(num_candidates)
+    first = msgspec.structs.replace(shared, seed=seed, choice=0)
+    return [first] + [
+        msgspec.structs.replace(first, choice=choice, prompt_logprobs=None)
+        for choice in range(1, num_candidates)
     ]
 
 

@@ -577,12 +577,12 @@ def scripted(text: bytes, finish: FinishReason = LENGTH) -> FakePool:
     return FakePool(script=(text, finish))
 
 
-def logprobs_of(answers: list[Any]) -> dict[str, list[Any]]:
-    """Join the four arrays of choice 0 over the chunks of a stream, or of a whole answer."""
+def logprobs_of(answers: list[Any], index: int = 0) -> dict[str, list[Any]]:
+    """Join the four arrays of one choice over the chunks of a stream, or of a whole answer."""
     joined: dict[str, list[Any]] = {}
     for answer in answers:
         for choice in answer["choices"]:
-            if choice["index"] == 0 and choice["logprobs"]:
+            if choice["index"] == index and choice["logprobs"]:
                 for name, values in choice["logprobs"].items():
                     joined.setdefault(name, []).extend(values)
     return joined
@@ -672,6 +672,42 @@ def test_scores_and_ids_of_a_stream_are_those_of_the_whole_answer(
     assert ["prompt_token_ids" in piece for piece in pieces] == [True] + [False] * (len(pieces) - 1)
     assert choice["prompt_token_ids"] == list(b"hi")
     assert pieces[-1]["stop_reason"] == choice["stop_reason"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("max_tokens", [0, 1])
+def test_the_prompt_of_several_choices_is_scored_once(stream: bool, max_tokens: int) -> None:
+    """Every choice once had it scored for itself; now the others wait for the first."""
+    pool = FakePool()
+
+    async def run() -> Exchange:
+        fields: dict[str, Any] = {"echo": True, "logprobs": 0, "max_tokens": max_tokens, "n": 3}
+        exchange = complete(app_of(pool), prompt="abc", stream=stream, **fields)
+        await settle()
+        assert [s.params.prompt_logprobs for s in pool.submitted.values()] == (
+            [0, None, None] if max_tokens else [0]
+        )
+        for seq_id in (2, 1)[: 2 * max_tokens]:
+            pool.send(seq_id, b"12"[seq_id - 1 : seq_id], LENGTH)  # before there is any score
+        pool.send(0, [], prompt_scores=[score_of(98, 0)])
+        pool.send(0, b"0"[:max_tokens], LENGTH, prompt_scores=[score_of(99, 0)])
+        return await exchange.finished()
+
+    exchange = asyncio.run(run())
+    assert exchange.is_complete
+    answers = exchange.chunks if stream else [exchange.json]
+    texts = {index: ("abc" + str(index)[:max_tokens], "length") for index in range(3)}
+    assert text_of_choices(answers) == texts
+    for index in range(3):
+        logprobs = logprobs_of(answers, index)
+        assert logprobs["tokens"] == [*"abc", *str(index)[:max_tokens]]
+        assert logprobs["token_logprobs"] == [None, -2.0, -2.0, -2.0][: 3 + max_tokens]
+
+
+def test_a_prompt_of_one_token_keeps_nobody_waiting() -> None:
+    pool = FakePool(script=(b"x", LENGTH))
+    choices = completed(pool, prompt="a", echo=True, logprobs=0, max_tokens=1, n=2).json["choices"]
+    assert [choice["logprobs"]["tokens"] for choice in choices] == [["a", "x"]] * 2
 
 
 def test_prompt_logprobs_have_vllm_s_shape() -> None:
