@@ -5,19 +5,22 @@ not know what an answer looks like. Called by the endpoints that generate.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
-from starlette.requests import ClientDisconnect
+import msgspec
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive
 
-from gateway.body import disconnected
+from gateway.body import disconnected, json_response
 from gateway.choice import Choice, Token
-from gateway.completion import Generation, Timings
+from gateway.completion import Generation, Sink, Timings
 from gateway.errors import ApiError
+from gateway.intake import Intake
 from gateway.replicas import PoolNotReady, QueueFull
 from gateway.schema.usage import Usage
-from gateway.service import Limits
+from gateway.service import Limits, Service
 from gateway.sse import EventQueue, EventStream
 
 
@@ -46,6 +49,43 @@ class Collector:
         """Nothing more comes."""
         self.error = error
         self.done.set()
+
+
+class Chunks(Sink, Protocol):
+    """The sink of a streamed answer, which feeds an EventQueue.
+
+    generation: whose text it takes; set before the first write.
+    """
+
+    generation: Generation
+
+
+async def respond(
+    request: Request,
+    intake: Intake[Any],
+    choices: Sequence[Choice],
+    *,
+    chunks: Callable[[EventQueue], Chunks],
+    whole: Callable[[Collector], msgspec.Struct],
+) -> Response:
+    """Generate the choices of a request and answer with them, the way it asked for.
+
+    chunks: makes the sink of a stream; whole: makes the body of an answer in one piece.
+    Raises ApiError and ClientDisconnect; nothing runs then.
+    """
+    service: Service = request.app.state.service
+    if intake.asked.stream:
+        queue = EventQueue()
+        sink = chunks(queue)
+        sink.generation = Generation(service.pool, sink, choices, intake.terms)
+        request.scope["generation"] = sink.generation
+        return stream(sink.generation, queue, service.limits, intake.headers)
+    collector = Collector(len(choices))
+    generation = Generation(service.pool, collector, choices, intake.terms)
+    request.scope["generation"] = generation
+    await collect(generation, collector, request.receive)
+    headers = {**intake.headers, **server_timing(generation.timings)}
+    return json_response(whole(collector), headers=headers)
 
 
 def start(generation: Generation) -> None:

@@ -13,12 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from backend.wire.sampling import Grammar, SamplingParams
-from gateway.body import json_response
 from gateway.chat_answer import ChatChunks, ChatLook
 from gateway.choice import make_choices
-from gateway.completion import Generation
 from gateway.conversation import encode_conversation
-from gateway.delivery import Collector, collect, server_timing, stream
+from gateway.delivery import respond
 from gateway.errors import invalid
 from gateway.grammars import vet
 from gateway.intake import take
@@ -35,7 +33,6 @@ from gateway.prompt import (
 from gateway.schema.chat import ChatChunk, ChatRequest
 from gateway.schema.messages import NamedToolChoice
 from gateway.service import Service
-from gateway.sse import EventQueue
 from gateway.tools import calls_grammar
 
 _decoder = msgspec.json.Decoder(ChatRequest)
@@ -66,19 +63,13 @@ async def create_chat_completion(request: Request) -> Response:
         choices=[],
         usage=None if asked.include_usage else UNSET,
     )
-    if asked.stream:
-        queue = EventQueue()
-        chunks = ChatChunks(head, look, queue)
-        generation = Generation(service.pool, chunks, choices, intake.terms)
-        request.scope["generation"] = generation
-        chunks.generation = generation
-        return stream(generation, queue, service.limits, intake.headers)
-    collector = Collector(len(choices))
-    generation = Generation(service.pool, collector, choices, intake.terms)
-    request.scope["generation"] = generation
-    await collect(generation, collector, request.receive)
-    answer = look.answer(head, choices, collector)
-    return json_response(answer, headers=intake.headers | server_timing(generation.timings))
+    return await respond(
+        request,
+        intake,
+        choices,
+        chunks=lambda queue: ChatChunks(head, look, queue),
+        whole=lambda collector: look.answer(head, choices, collector),
+    )
 
 
 async def _prompt(asked: ChatRequest, service: Service) -> tuple[Prompt, int]:

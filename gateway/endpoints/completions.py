@@ -14,10 +14,9 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.body import json_response
 from gateway.choice import Choice, Token, make_choices
 from gateway.completion import Generation
-from gateway.delivery import Collector, collect, server_timing, stream
+from gateway.delivery import Collector, respond
 from gateway.errors import ApiError
 from gateway.intake import take
 from gateway.logprobs import completion_logprobs, mean_logprob, prompt_logprobs
@@ -57,32 +56,30 @@ async def create_completion(request: Request) -> Response:
         system_fingerprint=service.system_fingerprint,
         choices=[],
     )
-    if asked.stream:
-        queue = EventQueue()
-        chunks = _Chunks(head, look, queue)
-        generation = Generation(service.pool, chunks, choices, intake.terms)
-        request.scope["generation"] = generation
-        chunks.generation = generation
-        return stream(generation, queue, service.limits, intake.headers)
-    collector = Collector(len(choices))
-    generation = Generation(service.pool, collector, choices, intake.terms)
-    request.scope["generation"] = generation
-    await collect(generation, collector, request.receive)
-    answer = msgspec.structs.replace(
-        head,
-        choices=[
-            look.choice(
-                choice,
-                "".join(collector.texts[choice.index]),
-                collector.tokens[choice.index],
-                index,
-                is_first=True,
-            )
-            for index, choice in enumerate(_best(choices, collector, asked))
-        ],
-        usage=collector.usage,
+    return await respond(
+        request,
+        intake,
+        choices,
+        chunks=lambda queue: _Chunks(head, look, queue),
+        whole=lambda collector: _whole(head, look, _best(choices, collector, asked), collector),
     )
-    return json_response(answer, headers=intake.headers | server_timing(generation.timings))
+
+
+def _whole(
+    head: Completion, look: "_Look", choices: Sequence[Choice], collector: Collector
+) -> Completion:
+    """Return the answer in one piece."""
+    written = [
+        look.choice(
+            choice,
+            "".join(collector.texts[choice.index]),
+            collector.tokens[choice.index],
+            index,
+            is_first=True,
+        )
+        for index, choice in enumerate(choices)
+    ]
+    return msgspec.structs.replace(head, choices=written, usage=collector.usage)
 
 
 def _best(
