@@ -12,9 +12,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from backend.wire.lifeline import PR_SET_PDEATHSIG
+
+# The parent-death signal outlives exec.
+TIE = f"""
+import ctypes, os, sys
+ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, {signal.SIGKILL:d})
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 START_SECONDS = 90.0
 STOP_SECONDS = 15.0
 # The kernel ends the rest within milliseconds; the second is the promise.
@@ -32,6 +41,14 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
 def serve_command(*arguments: str | Path) -> list[str]:
     """The command line of a server on any free port."""
     return [sys.executable, "-m", "gateway", "serve", "--port", "0", *map(str, arguments)]
+
+
+def tied(command: Sequence[str]) -> list[str]:
+    """Return a command that the kernel kills when the process that starts it dies.
+
+    Not even SIGKILL of pytest leaves a server behind then: its supervisor takes the rest along.
+    """
+    return [sys.executable, "-c", TIE, str(os.getpid()), *command]
 
 
 def clean_environment() -> dict[str, str]:
@@ -90,7 +107,7 @@ class Server:
     def __init__(self, *arguments: str | Path) -> None:
         self._shared_memory: set[Path] = set()
         self._process = subprocess.Popen(
-            serve_command(*arguments),
+            tied(serve_command(*arguments)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
