@@ -1,29 +1,42 @@
 """Other people's packages, each suite's in a virtual environment of its own.
 
 They must not mix with ours, and are kept in the cache directory for the next run. Only pip is
-asked for anything. Called by the suites, before a server is started.
+asked for anything. Must not know what a tool does. Called by the suites, before a server starts.
 """
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.default_model import cache_directory
 
-INSTALL_TIMEOUT_S = 600.0
+INSTALL_TIMEOUT_S = 900.0
+# Tokenizers and models come from this disk only.
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
-def installed(name: str, *requirements: str) -> Path:
-    """Return the bin directory of an environment that has these packages; made if need be."""
-    home = _home(name, requirements)
-    stamp = home / ".complete"
+def installed(name: str, *requirements: str, sees_ours: bool = False) -> Path:
+    """Return the bin directory of an environment that has these packages; made if need be.
+
+    sees_ours: it takes torch and transformers from our environment instead of installing gigabytes.
+    What it has itself comes first there, and pip never touches ours.
+    """
+    home = _home(name, [*requirements, *(["ours"] if sees_ours else [])])
+    stamp = home / ".complete"  # written last: what is interrupted begins again
     if not stamp.exists():
         shutil.rmtree(home, ignore_errors=True)
-        _run(sys.executable, "-m", "venv", str(home))
-        _run(str(home / "bin" / "python"), *_pip("install"), *requirements)
+        run(sys.executable, "-m", "venv", home, limit_s=INSTALL_TIMEOUT_S)
+        if sees_ours:
+            [packages] = home.glob("lib/python*/site-packages")
+            # The last of the .pth files: its directory comes last on sys.path.
+            (packages / "zz_behind.pth").write_text(sysconfig.get_path("purelib"))
+        run(home / "bin" / "python", *_pip("install"), *requirements, limit_s=INSTALL_TIMEOUT_S)
         stamp.touch()
     return home / "bin"
 
@@ -36,14 +49,34 @@ def sources(package: str, version: str) -> Path:
     if not stamp.exists():
         shutil.rmtree(home, ignore_errors=True)
         wanted = ["--no-deps", "--no-binary", ":all:", "--dest", str(home)]
-        _run(sys.executable, *_pip("download"), *wanted, f"{package}=={version}")
+        command = [*_pip("download"), *wanted, f"{package}=={version}"]
+        run(sys.executable, *command, limit_s=INSTALL_TIMEOUT_S)
         with tarfile.open(home / f"{package}-{version}.tar.gz") as archive:
             archive.extractall(home, filter="data")
         stamp.touch()
     return root
 
 
-def _home(name: str, requirements: tuple[str, ...] | list[str]) -> Path:
+def run(
+    program: str | Path,
+    *arguments: str | Path,
+    limit_s: float,
+    variables: Mapping[str, str] | None = None,
+) -> str:
+    """Run a program for at most limit_s and return its standard output. Fails if it fails."""
+    done = subprocess.run(
+        [program, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=limit_s,
+        env=os.environ | dict(variables or {}),
+    )
+    assert done.returncode == 0, f"{program} failed:\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def _home(name: str, requirements: list[str]) -> Path:
     """Other requirements are another environment: nothing is ever upgraded in place."""
     digest = hashlib.sha256("\n".join([sys.version, *requirements]).encode()).hexdigest()[:12]
     return cache_directory() / "suites" / f"{name}-{digest}"
@@ -51,8 +84,3 @@ def _home(name: str, requirements: tuple[str, ...] | list[str]) -> Path:
 
 def _pip(command: str) -> list[str]:
     return ["-m", "pip", "--disable-pip-version-check", "--quiet", command]
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"

@@ -1,8 +1,6 @@
 """Programs that people talk to models with: LangChain's ChatOpenAI, and the `llm` command."""
 
 import json
-import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import pytest
 
 from tests.e2e.server import Server
 from tests.suites.conftest import MODEL
-from tests.suites.environment import installed
+from tests.suites.environment import installed, run
 from tests.suites.tally import Tally
 
 pytestmark = pytest.mark.slow
@@ -27,7 +25,14 @@ def test_langchain_gets_whole_streamed_and_structured_answers(
     suite_server: Server, report: Callable[[Tally], None]
 ) -> None:
     python = installed("langchain", f"langchain-openai=={LANGCHAIN_VERSION}") / "python"
-    printed = _output_of(python, SCRIPT, suite_server.url, MODEL)
+    printed = run(
+        python,
+        SCRIPT,
+        suite_server.url,
+        MODEL,
+        limit_s=TIMEOUT_S,
+        variables={"OPENAI_API_KEY": "none"},
+    )
     report(Tally(f"langchain-openai {LANGCHAIN_VERSION}", int(printed), 0))
 
 
@@ -40,7 +45,8 @@ def test_llm_talks_to_it_through_its_configuration_for_openai_compatible_servers
     llm = installed("llm", f"llm=={LLM_VERSION}") / "llm"
 
     def ask(*arguments: str) -> str:
-        return _output_of(llm, *arguments, "Hello", LLM_USER_PATH=str(tmp_path))
+        variables = {"OPENAI_API_KEY": "none", "LLM_USER_PATH": str(tmp_path)}
+        return run(llm, *arguments, "Hello", limit_s=TIMEOUT_S, variables=variables)
 
     options = ("-o", "seed", "7", "-o", "max_tokens", "12")
     whole = ask("-m", "chat", "--no-stream", *options)
@@ -59,16 +65,3 @@ def test_llm_talks_to_it_through_its_configuration_for_openai_compatible_servers
     answer = json.loads(ask("-m", "chat", "--no-stream", "--schema", schema))
     assert type(answer["is_fine"]) is bool
     report(Tally(f"llm {LLM_VERSION}", 4, 0))
-
-
-def _output_of(program: Path, *arguments: str | Path, **variables: str) -> str:
-    """Run a client's program and return what it prints; fail if it fails."""
-    done = subprocess.run(
-        [program, *arguments],
-        env=os.environ | {"OPENAI_API_KEY": "none"} | variables,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.default_model import default_model
 from tests.e2e.server import Server
-from tests.suites.toolbox import OFFLINE, Toolbox
+from tests.suites.environment import OFFLINE, installed, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
@@ -96,8 +96,9 @@ class Outcome(msgspec.Struct):
 
 
 @pytest.fixture(scope="module")
-def lm_eval() -> Toolbox:
-    return Toolbox("lm-eval", *REQUIREMENTS)
+def tools() -> Path:
+    """The directory of lm-eval's programs."""
+    return installed("lm-eval", *REQUIREMENTS, sees_ours=True)
 
 
 @pytest.fixture(scope="module")
@@ -115,15 +116,15 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def evaluate(lm_eval: Toolbox, task: Path, model: str, *arguments: str) -> Outcome:
+def evaluate(tools: Path, task: Path, model: str, *arguments: str) -> Outcome:
     """Run the task and read what lm-eval has written."""
     target = task / model
     what = ["--tasks", TASK, "--include_path", str(task), "--batch_size", "8"]
     where = ["--log_samples", "--output_path", str(target)]
-    lm_eval.run(
-        "lm_eval",
+    run(
+        tools / "lm_eval",
         *("run", "--model", model, "--model_args", ",".join(arguments), *what, *where),
-        limit=RUN_SECONDS,
+        limit_s=RUN_SECONDS,
         variables={**OFFLINE, "HF_DATASETS_CACHE": str(task / "cache")},
     )
     [results] = target.rglob("results_*.json")
@@ -144,18 +145,18 @@ def evaluate(lm_eval: Toolbox, task: Path, model: str, *arguments: str) -> Outco
     )
 
 
-def test_scores_are_those_of_transformers(lm_eval: Toolbox, task: Path) -> None:
+def test_scores_are_those_of_transformers(tools: Path, task: Path) -> None:
     file = default_model()
     tokenizer = task / "tokenizer"
     arguments = ("-c", SAVE_TOKENIZER, file.parent, file.name, tokenizer)
-    lm_eval.run("python", *arguments, limit=RUN_SECONDS, variables=OFFLINE)
+    run(tools / "python", *arguments, limit_s=RUN_SECONDS, variables=OFFLINE)
     ours_args = (f"model={MODEL}", f"tokenizer={tokenizer}", "tokenized_requests=True")
     with Server("--dtype", "float32") as server:
         url = f"base_url={server.url}/v1/completions"
         client_args = ("num_concurrent=4", "max_length=2048")
-        ours = evaluate(lm_eval, task, "local-completions", *ours_args, url, *client_args)
+        ours = evaluate(tools, task, "local-completions", *ours_args, url, *client_args)
     hf_args = (f"pretrained={file.parent}", f"gguf_file={file.name}", "dtype=float32")
-    theirs = evaluate(lm_eval, task, "hf", *hf_args)
+    theirs = evaluate(tools, task, "hf", *hf_args)
 
     differences = [
         abs(a - b) for a, b in zip(ours.loglikelihoods, theirs.loglikelihoods, strict=True)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.backend.factories import write_tiny_llama
 from tests.e2e.server import Server
-from tests.suites.toolbox import OFFLINE, Toolbox
+from tests.suites.environment import OFFLINE, installed, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
@@ -49,9 +49,8 @@ def test_aiperf_completes(server: Server, model: Path, tmp_path: Path, endpoint:
     options += ["--extra-inputs", "ignore_eos:true"]
     where = ["--url", server.url, "--model", MODEL, "--tokenizer", str(model)]
     # Offline it would take the tokenizer's directory for the name of a repository.
-    Toolbox("aiperf", "aiperf==0.13.0").run(
-        "aiperf", "profile", *where, *options, "--artifact-dir", tmp_path, limit=RUN_SECONDS
-    )
+    aiperf = installed("aiperf", "aiperf==0.13.0", sees_ours=True) / "aiperf"
+    run(aiperf, "profile", *where, *options, "--artifact-dir", tmp_path, limit_s=RUN_SECONDS)
     report = json.loads((tmp_path / "profile_export_aiperf.json").read_text())
     print(f"aiperf, {endpoint}: {report['request_count']['avg']:.0f} requests, no error")
     assert not report["error_summary"]
@@ -71,9 +70,8 @@ def test_guidellm_completes(server: Server, model: Path, tmp_path: Path) -> None
         "--output": f"kind=json,path={report_file}",
     }
     options = [word for pair in kinds.items() for word in pair]
-    Toolbox("guidellm", "guidellm==0.8.1").run(
-        "guidellm", "run", *options, "--disable-console", limit=RUN_SECONDS, variables=OFFLINE
-    )
+    guidellm = installed("guidellm", "guidellm==0.8.1", sees_ours=True) / "guidellm"
+    run(guidellm, "run", *options, "--disable-console", limit_s=RUN_SECONDS, variables=OFFLINE)
     [benchmark] = json.loads(report_file.read_text())["benchmarks"]
     totals = benchmark["metrics"]["request_totals"]
     print(f"guidellm: {totals['successful']} requests, {totals['errored']} errors")
