@@ -27,6 +27,7 @@ from gateway.endpoints.openapi import docs, openapi_json
 from gateway.endpoints.tokenize import detokenize, tokenize
 from gateway.errors import ApiError, error_response
 from gateway.service import Service
+from gateway.telemetry import logs
 from gateway.telemetry.observer import Exchange, Observer
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,8 @@ class Envelope:
         except ClientDisconnect:
             pass  # nobody is there to be answered
         except Exception:
-            logger.exception("request_id=%s path=%r failed", exchange.request_id, scope["path"])
+            where = logs.fields(request_id=exchange.request_id, path=scope["path"])
+            logger.exception("request failed", extra=where)
             if not exchange.is_started:
                 error = ApiError(500, "The server failed on this request.", code="internal_error")
                 await error_response(error)(scope, exchange.receive, exchange.send)

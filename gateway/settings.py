@@ -65,6 +65,10 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="least severe line logged")
     ] = "info"
+    log_format: Annotated[
+        Literal["text", "json"], Meta(description="log lines for people or for machines")
+    ] = "text"
+    access_log: Annotated[bool, Meta(description="log a line for every request")] = True
     served_model_name: Annotated[
         tuple[Annotated[str, Meta(min_length=1)], ...],
         Meta(description="names clients may ask for, separated by commas", extra=_MODEL),

@@ -42,6 +42,7 @@ from gateway.banner import ProgressLine, ready_lines
 from gateway.exposure import Unguarded, check_guarded
 from gateway.key_file import KeyFileError
 from gateway.settings import Settings
+from gateway.telemetry import logs
 from gateway.telemetry.publisher import Publisher
 
 logger = logging.getLogger(__name__)
@@ -62,9 +63,7 @@ def run(settings: Settings) -> int:
     Raises ModelError, before anything is spawned, for a model that cannot be served.
     """
     setproctitle("unisono: supervisor")
-    logging.basicConfig(
-        level=settings.server.log_level.upper(), format="%(levelname)s supervisor: %(message)s"
-    )
+    logs.configure("supervisor", settings.server.log_level, settings.server.log_format)
     config = load_config(Path(settings.engine.model))
     check_split(config, settings.engine.tp)
     try:

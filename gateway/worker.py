@@ -47,6 +47,8 @@ from gateway.replicas import ReplicaPool
 from gateway.service import Limits, Service
 from gateway.settings import Settings
 from gateway.supervisor import LISTEN_BACKLOG
+from gateway.telemetry import logs
+from gateway.telemetry.observer import Observer
 from gateway.tokenizer import Tokenizer, TokenizerError
 from gateway.vetter import Vetter, Words
 
@@ -59,10 +61,7 @@ GRACEFUL_TIMEOUT_S = 1.0
 def worker_main(birth: Birth, worker: int, settings: Settings, listener: socket.socket) -> None:
     """Entry point of a spawned worker; returns when drained or told to stop."""
     line = birth.begin()
-    logging.basicConfig(
-        level=settings.server.log_level.upper(),
-        format=f"%(levelname)s gateway {worker}: %(message)s",
-    )
+    logs.configure(f"gateway {worker}", settings.server.log_level, settings.server.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(Worker(worker, settings, line).run(listener))
@@ -198,6 +197,7 @@ def build_service(settings: Settings) -> Service:
         keyring=Keyring(Path(server.api_keys)) if server.api_keys else None,
         allow_anonymous=server.allow_anonymous,
         strict=server.strict,
+        observer=Observer(access_log=server.access_log),
         vetter=Vetter(lambda: Words(tokenizer.pieces(), tokenizer.eos_token_ids)),
     )
 
@@ -207,7 +207,8 @@ def hypercorn_config(listener: socket.socket) -> Config:
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
     config.backlog = LISTEN_BACKLOG
-    config.loglevel = "WARNING"
+    config.errorlog = logging.getLogger("hypercorn")  # ours to format
+    config.errorlog.setLevel(logging.WARNING)  # it says it runs before it does
     # Load generators and proxies keep connections: hanging up on one between two requests
     # shows as an error there.
     config.keep_alive_timeout = 75

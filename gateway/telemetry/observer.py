@@ -14,6 +14,7 @@ import msgspec
 
 from backend.wire.messages import StepOutput
 from gateway.telemetry import families
+from gateway.telemetry.access_log import log_exchange
 from gateway.telemetry.figures import GroupFigures, Ledger, SupervisorFigures, WorkerFigures
 from gateway.telemetry.page import Page
 
@@ -59,8 +60,9 @@ class _Pulse:
 class Observer:
     """The figures of one worker. Lives in the worker's event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, access_log: bool = False) -> None:
         self.ledger = Ledger()
+        self._access_log = access_log
         self.worker = 0
         self._pool: ReplicaPool | None = None
         self._supervisor: Page | None = None
@@ -111,6 +113,8 @@ class Observer:
 
     def note_exchange(self, exchange: Exchange) -> None:
         """Note an exchange that is over."""
+        if self._access_log:
+            log_exchange(exchange)
         labels = (exchange.method, exchange.route, str(exchange.status))
         self.ledger.add(families.HTTP_REQUESTS, labels=labels)
         seconds = exchange.ended_s - exchange.started_s

@@ -6,6 +6,7 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.app import Envelope
+from gateway.telemetry.logs import TextFormatter
 from gateway.telemetry.observer import Observer
 from tests.gateway.fakes import Exchange, FakePool, app_of, complete, settle
 
@@ -109,7 +110,12 @@ def test_a_fault_of_ours_is_a_500_without_its_traceback(caplog: pytest.LogCaptur
     assert exchange.headers["x-request-id"] == "id-1"
     [record] = caplog.records
     assert record.levelno == logging.ERROR
-    assert record.getMessage() == r"request_id=id-1 path='/x\n' failed"
+    assert (
+        TextFormatter("gateway 0")
+        .format(record)
+        .splitlines()[0]
+        .endswith(r'ERROR gateway 0: request failed request_id=id-1 path="/x\n"')
+    )
 
 
 def test_a_fault_in_the_middle_of_an_answer_leaves_it_unfinished() -> None:
