@@ -188,6 +188,7 @@ class Lead:
             submit.cache_salt,
             submit.priority,
             submit.tenant,
+            num_scored_tokens=1 + submit.num_prompt_scores,
         )
         try:
             self._matchers.add(seq)

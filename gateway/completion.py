@@ -139,7 +139,8 @@ class Generation:
         if choice is None:
             return  # was on its way when the sequence was aborted
         if output.finish_reason in (FinishReason.ERROR, FinishReason.ABORT):
-            self._fail(engine_failed(output.error or "The engine gave the request up."))
+            message = output.error or "The engine gave the request up."
+            self._fail(engine_failed(message, is_final=output.is_final))
             return
         if choice.awaits_scores:
             self._held.append(output)

@@ -16,9 +16,9 @@ from starlette.types import Receive
 from gateway.body import disconnected, json_response
 from gateway.choice import Choice, Token
 from gateway.completion import Generation, Sink, Timings
-from gateway.errors import ApiError
+from gateway.errors import ApiError, engine_failed
 from gateway.intake import Intake
-from gateway.replicas import PoolNotReady, QueueFull
+from gateway.refusals import POISONOUS, Poisonous, PoolNotReady, QueueFull
 from gateway.schema.usage import Usage
 from gateway.service import Limits, Service
 from gateway.sse import EventQueue, EventStream
@@ -100,6 +100,8 @@ def start(generation: Generation) -> None:
         message = "Too many requests are waiting. Try again in a moment."
         retry_after_s = error.retry_after_s
         raise ApiError(429, message, code="queue_full", retry_after_s=retry_after_s) from None
+    except Poisonous:
+        raise engine_failed(POISONOUS, is_final=True) from None
 
 
 async def collect(generation: Generation, collector: Collector, receive: Receive) -> None:

@@ -107,9 +107,9 @@ def invalid(message: str, param: str | None, code: str = "invalid_value") -> Api
     return ApiError(400, message, param=param, code=code)
 
 
-def engine_failed(message: str) -> ApiError:
+def engine_failed(message: str, *, is_final: bool = False) -> ApiError:
     """Build the 500 for a sequence that the engine gave up. `message` is for the caller."""
-    return ApiError(500, message, code="engine_error")
+    return ApiError(500, message, code="engine_error", is_final=is_final)
 
 
 def deadline_exceeded(timeout_s: float) -> ApiError:

@@ -2,82 +2,35 @@
 
 Waiting requests stay here, first come first served. A group says in every frame how many tokens of
 new work it would take; the pool hands out work against that credit only, to the group with the most
-of it, so no group idles while work waits. Knows token ids, never text or HTTP.
+of it, so no group idles while work waits. What a group leaves unfinished when it dies goes on
+elsewhere, before anything new: see resumption.py. Knows token ids, never text or HTTP.
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
-import os
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from backend.wire import messages
-from backend.wire.messages import (
-    Abort,
-    FinishReason,
-    Ready,
-    SeqOutput,
-    StepOutput,
-    Submit,
-    Vocabulary,
-)
-from backend.wire.pipe import PipeBroken, PipeReader
-from backend.wire.ring import RingFds, RingWriter
+from backend.wire.messages import FinishReason, Ready, Reply, SeqOutput, StepOutput, Submit
+from backend.wire.pipe import PipeBroken
 from backend.wire.sampling import SamplingParams
+from gateway.group_link import GroupLink, GroupStatus
+from gateway.journal import Entry, Receiver
+from gateway.poison import PoisonTable
+from gateway.refusals import POISONOUS, Poisonous, PoolNotReady, QueueFull
+from gateway.resumption import VERDICT_SECONDS, Life, Resumption
 
 logger = logging.getLogger(__name__)
 
-# Aborts must get through when submits do not.
-RESERVED_SHARE = 16
 # Beyond it a newcomer waits longer than its client will.
 MAX_WAITING = 2048
 # A group that owes tokens and sends no frame for so long is stuck; the longest honest step is
 # a prompt chunk in exact mode, about a second on a slow machine.
 STALL_SECONDS = 10.0
-LOST = "The process that computed this completion died. Please send the request again."
-
-
-class PoolNotReady(Exception):
-    """No group can take work now."""
-
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__("no replica group is ready")
-        self.retry_after_s = retry_after_s
-
-
-class QueueFull(Exception):
-    """Too many sequences wait already."""
-
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__("the queue is full")
-        self.retry_after_s = retry_after_s
-
-
-class Receiver(Protocol):
-    """Who gets the tokens of a submitted sequence."""
-
-    def sent(self, seq_id: int) -> None:
-        """A sequence has left the queue for a group. May be called before submit() returns."""
-
-    def receive(self, output: SeqOutput) -> None:
-        """Take what one sequence got in a step. Called in the event loop; must not block."""
-
-
-class GroupStatus(msgspec.Struct, frozen=True):
-    """One group, for health checks. Loads are as of its last frame, of all workers together."""
-
-    replica: int
-    ready: bool
-    running: int
-    waiting: int
-    free_blocks: int
-    total_blocks: int
-    seconds_since_progress: float
+LOST = "The process that computed this completion died, and no other could go on with it."
 
 
 class PoolStatus(msgspec.Struct, frozen=True):
@@ -89,59 +42,35 @@ class PoolStatus(msgspec.Struct, frozen=True):
     groups: list[GroupStatus]
 
 
-@dataclass(slots=True, eq=False)
-class _Group:
-    """One life of a group. sent: sequences submitted to it that may still get tokens."""
-
-    replica: int
-    epoch: int
-    ring: RingWriter
-    pipe: PipeReader
-    ready: Ready | None = None
-    credit: int = 0
-    last: StepOutput | None = None
-    progress_s: float = field(default_factory=time.monotonic)
-    sent: dict[int, Receiver] = field(default_factory=dict)
-    unsent_aborts: list[int] = field(default_factory=list)
-    knows_vocabulary: bool = False
-
-    @property
-    def seconds_since_progress(self) -> float:
-        """How long it has owed tokens without a frame; 0 when it owes nothing."""
-        return time.monotonic() - self.progress_s if self.sent else 0.0
-
-    def status(self) -> GroupStatus:
-        total = self.ready.kv_capacity_tokens // self.ready.block_size if self.ready else 0
-        last = self.last
-        return GroupStatus(
-            self.replica,
-            self.ready is not None,
-            last.num_running if last else 0,
-            last.num_waiting if last else 0,
-            last.num_free_blocks if last else total,
-            total,
-            self.seconds_since_progress,
-        )
-
-
 class ReplicaPool:
-    """All groups behind one worker. Lives in the worker's event loop."""
+    """All groups behind one worker. Lives in the worker's event loop.
+
+    An accepted sequence is in exactly one place: _waiting, _resumption or a link's `sent`.
+    """
 
     def __init__(
-        self, max_model_len: int, vocabulary: Callable[[], list[bytes]] = lambda: []
+        self,
+        max_model_len: int,
+        vocabulary: Callable[[], list[bytes]] = lambda: [],
+        *,
+        resume_seconds: float = 120.0,
     ) -> None:
         """max_model_len: of the model, until a group says what it was started with.
 
         vocabulary: the bytes of every token; asked for when the first grammar is to be sent.
+        resume_seconds: how long a sequence waits for another group when its own has died.
         """
         self.max_model_len = max_model_len
         self.on_ready: Callable[[int], None] = lambda replica: None  # a group takes work now
         self.on_frame: Callable[[int, StepOutput], None] = lambda replica, frame: None
         self._vocabulary = vocabulary
+        self._resume_seconds = resume_seconds
         self.kv_capacity_tokens = 0
-        self._groups: dict[int, _Group] = {}
-        self._group_of: dict[int, _Group] = {}
-        self._waiting: dict[int, tuple[Submit, Receiver]] = {}
+        self._links: dict[int, GroupLink] = {}
+        self._link_of: dict[int, GroupLink] = {}  # of the sequences sent
+        self._waiting: dict[int, Entry] = {}
+        self._poison = PoisonTable()
+        self._resumption = Resumption(self._poison)
         self._seq_ids = itertools.count(1)
         self._is_draining = False
         self._idle: asyncio.Event = asyncio.Event()
@@ -162,32 +91,34 @@ class ReplicaPool:
     ) -> int:
         """Queue one sequence; its tokens go to `receiver`. Returns its seq_id.
 
-        Raises PoolNotReady or QueueFull; nothing is kept then.
+        Raises PoolNotReady, QueueFull or Poisonous; nothing is kept then.
         """
-        if not any(group.ready for group in self._groups.values()) or self._is_draining:
+        if not any(link.ready for link in self._links.values()) or self._is_draining:
             raise PoolNotReady(retry_after_s=2.0)
         if len(self._waiting) >= MAX_WAITING:
             raise QueueFull(retry_after_s=5.0)
         seq_id = next(self._seq_ids)
-        submit = Submit(seq_id, prompt_ids, [], params, tenant, priority, deadline, cache_salt)
-        self._waiting[seq_id] = (submit, receiver)
+        first = Submit(seq_id, prompt_ids, [], params, tenant, priority, deadline, cache_salt)
+        if first in self._poison:
+            raise Poisonous
+        self._waiting[seq_id] = Entry(first, receiver)
         self._idle.clear()
         self._hand_out()
         return seq_id
 
     def abort(self, seq_id: int) -> None:
         """Forget a sequence; its group frees it before its next step. Idempotent."""
-        self._waiting.pop(seq_id, None)
-        group = self._group_of.pop(seq_id, None)
-        if group is not None:
-            del group.sent[seq_id]
-            group.unsent_aborts.append(seq_id)
-            self._send_aborts(group)
+        if (link := self._link_of.pop(seq_id, None)) is not None:
+            link.abort(link.sent[seq_id])
+            if link.is_quarantine:
+                self._hand_out()
+        else:
+            self._discard(seq_id)
         self._note_idle()
 
     def status(self) -> PoolStatus:
         """What health checks show, computed from the groups' progress."""
-        groups = [group.status() for group in self._groups.values()]
+        groups = [link.status() for link in self._links.values()]
         moving = [g for g in groups if g.ready and g.seconds_since_progress < STALL_SECONDS]
         return PoolStatus(
             ready=bool(moving) and not self._is_draining,
@@ -204,122 +135,168 @@ class ReplicaPool:
     async def drain(self) -> None:
         """Refuse new work and return when no sequence is left."""
         self._is_draining = True
+        self._give_up_if_alone()
         await self._idle.wait()
 
     def _hand_out(self) -> None:
         """Send waiting sequences to the groups that have credit, in order."""
-        while self._waiting:
-            able = [group for group in self._groups.values() if group.credit > 0]
+        self._try_suspects()
+        while (entry := self._next()) is not None:
+            reserved = self._reserved()
+            able = [
+                link
+                for link in self._links.values()
+                if link.credit > 0 and not link.is_quarantine and link is not reserved
+            ]
             if not able:
                 return
-            group = max(able, key=lambda g: g.credit)
-            seq_id, (submit, receiver) = next(iter(self._waiting.items()))
-            try:
-                is_sent = self._send(group, submit)
-            except ValueError as error:  # larger than the ring
-                del self._waiting[seq_id]
-                receiver.receive(_error(seq_id, str(error)))
-                continue
-            if not is_sent:
-                group.credit = 0  # until its next frame
-                continue
-            del self._waiting[seq_id]
-            if not group.sent:
-                group.progress_s = time.monotonic()
-            group.credit -= len(submit.prompt_ids)
-            group.sent[seq_id] = receiver
-            self._group_of[seq_id] = group
-            receiver.sent(seq_id)
+            self._assign(entry, max(able, key=lambda link: link.credit))
 
-    def _send(self, group: _Group, submit: Submit) -> bool:
-        """Write a submit to a group's ring; False when it has no room. Raises ValueError."""
-        if submit.params.grammar is not None and not group.knows_vocabulary:
-            if not group.ring.write(messages.encode(Vocabulary(self._vocabulary()))):
-                return False
-            group.knows_vocabulary = True
-        return group.ring.write(messages.encode(submit))
+    def _next(self) -> Entry | None:
+        """The head of the queue: what was cut off, oldest first, then what is new."""
+        return self._resumption.next_bystander() or next(iter(self._waiting.values()), None)
 
-    def _send_aborts(self, group: _Group) -> None:
-        while group.unsent_aborts:
-            if not group.ring.write(messages.encode(Abort(group.unsent_aborts[0])), urgent=True):
-                return
-            group.unsent_aborts.pop(0)
+    def _try_suspects(self) -> None:
+        """Start the next trials: in a group without work, or in one that has had suspects only."""
+        for link in self._links.values():
+            entry = self._resumption.next_suspect()
+            if entry is None:
+                link.is_quarantine = link.trial is not None
+            elif link.credit > 0 and link.trial is None and (link.is_quarantine or not link.sent):
+                if self._assign(entry, link):
+                    link.is_quarantine, link.trial = True, entry
+
+    def _reserved(self) -> GroupLink | None:
+        """The group to be emptied for a suspect that has waited long for one."""
+        links = self._links.values()
+        if not self._resumption.needs_empty_group or any(link.is_quarantine for link in links):
+            return None
+        ready = [link for link in links if link.ready]
+        return min(ready, key=lambda link: len(link.sent), default=None)
+
+    def _assign(self, entry: Entry, link: GroupLink) -> bool:
+        """Move a sequence to a group, unless its ring is full; end it if no ring could hold it."""
+        try:
+            is_sent = link.send(entry, self._vocabulary)
+        except ValueError as error:
+            self._end(entry, str(error), is_final=True)
+            return False
+        if is_sent:
+            self._discard(entry.seq_id)
+            self._link_of[entry.seq_id] = link
+            entry.receiver.sent(entry.seq_id)
+        return is_sent
+
+    def _discard(self, seq_id: int) -> None:
+        """Take a sequence out of the queues."""
+        if self._waiting.pop(seq_id, None) is None:
+            self._resumption.discard(seq_id)
+
+    def _end(self, entry: Entry, message: str, *, is_final: bool = False) -> None:
+        """Forget a queued sequence and tell its receiver why."""
+        self._discard(entry.seq_id)
+        error = SeqOutput(entry.seq_id, [], FinishReason.ERROR, error=message, is_final=is_final)
+        entry.receiver.receive(error)
 
     def _note_idle(self) -> None:
-        if not self._waiting and not self._group_of:
+        if not self._waiting and not self._link_of and not self._resumption:
             self._idle.set()
 
     # groups
 
     def attach(self, replica: int, epoch: int, fds: Sequence[int]) -> None:
         """Take the worker's end of a new channel: ring memory, doorbell, space, pipe."""
-        self._lose(self._groups.get(replica))
-        memory, doorbell, space, pipe = fds
-        reserve_bytes = os.fstat(memory).st_size // RESERVED_SHARE
-        fds_of_ring = RingFds(memory, (doorbell,), (space,))
-        ring = RingWriter(fds_of_ring, epoch=epoch, reserve_bytes=reserve_bytes)
-        group = _Group(replica, epoch, ring, PipeReader(pipe))
-        self._groups[replica] = group
-        asyncio.get_running_loop().add_reader(pipe, self._read, group)
+        self._lose(self._links.get(replica))
+        link = GroupLink.open(replica, epoch, fds)
+        self._links[replica] = link
+        asyncio.get_running_loop().add_reader(link.pipe.fileno(), self._read, link)
 
-    def detach(self, replica: int, epoch: int) -> None:
-        """The group of this channel is dead."""
-        group = self._groups.get(replica)
-        if group is not None and group.epoch == epoch:
-            self._lose(group)
+    def detach(self, replica: int, epoch: int, suspects: Iterable[int] = ()) -> None:
+        """The group of this channel is dead; suspects: seq_ids of what may have been the cause."""
+        link = self._links.get(replica)
+        if link is not None and link.epoch == epoch:
+            with contextlib.suppress(PipeBroken):
+                # What it has computed need not be computed again.
+                while replies := link.read():
+                    for reply in replies:
+                        self._take(link, reply)
+            self._lose(link)
+        self._judge((replica, epoch), suspects)
 
-    def _read(self, group: _Group) -> None:
+    def _read(self, link: GroupLink) -> None:
         """Pass on every frame that has arrived, then hand out work for the new credit."""
         try:
-            for frame in group.pipe.read():
-                self._take(group, messages.decode_reply(frame))
-        except (PipeBroken, msgspec.MsgspecError) as error:
-            logger.error("replica=%d epoch=%d lost: %s", group.replica, group.epoch, error)
-            self._lose(group)
+            for reply in link.read():
+                self._take(link, reply)
+        except PipeBroken as error:
+            logger.error("replica=%d epoch=%d lost: %s", link.replica, link.epoch, error)
+            self._lose(link)
         self._hand_out()
         self._note_idle()
 
-    def _take(self, group: _Group, reply: messages.Reply) -> None:
-        group.progress_s = time.monotonic()
+    def _take(self, link: GroupLink, reply: Reply) -> None:
         match reply:
             case StepOutput():
-                group.last = reply
-                group.credit = reply.credit
+                link.take(reply)
                 for output in reply.outputs:
-                    self._pass_on(group, output)
-                self._send_aborts(group)
-                self.on_frame(group.replica, reply)
+                    self._pass_on(link, output)
+                link.send_aborts()
+                self.on_frame(link.replica, reply)
             case Ready():
-                group.ready = reply
-                group.credit = reply.credit
+                link.ready = reply
+                link.credit = reply.credit
                 self.max_model_len = reply.max_model_len
                 self.kv_capacity_tokens = reply.kv_capacity_tokens
-                self.on_ready(group.replica)
+                self.on_ready(link.replica)
 
-    def _pass_on(self, group: _Group, output: SeqOutput) -> None:
-        receiver = group.sent.get(output.seq_id)
-        if receiver is None:
+    def _pass_on(self, link: GroupLink, output: SeqOutput) -> None:
+        entry = link.sent.get(output.seq_id)
+        if entry is None:
             return  # aborted while the frame was on its way
         if output.finish_reason is not None:
-            del group.sent[output.seq_id]
-            del self._group_of[output.seq_id]
-        receiver.receive(output)
+            link.forget(entry)
+            del self._link_of[output.seq_id]
+        entry.deliver(output)
+        if link.trial is entry and self._resumption.acquit(entry):
+            link.trial = None
 
-    def _lose(self, group: _Group | None) -> None:
-        """Forget a group; its sequences end with an error."""
-        if group is None or self._groups.get(group.replica) is not group:
+    # deaths
+
+    def _lose(self, link: GroupLink | None) -> None:
+        """Forget a group; its sequences wait for the verdict on its death."""
+        if link is None or self._links.get(link.replica) is not link:
             return
-        del self._groups[group.replica]
-        asyncio.get_running_loop().remove_reader(group.pipe.fileno())
-        group.ring.close()
-        group.pipe.close()
-        lost, group.sent = group.sent, {}
+        del self._links[link.replica]
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(link.pipe.fileno())
+        lost = link.close()
         for seq_id in lost:
-            del self._group_of[seq_id]
-        for seq_id, receiver in lost.items():
-            receiver.receive(_error(seq_id, LOST))
+            del self._link_of[seq_id]
+        if lost:
+            logger.warning("replica=%d: %d sequences go on elsewhere", link.replica, len(lost))
+            self._resumption.lose(link.life, lost)
+            loop.call_later(VERDICT_SECONDS, self._judge, link.life, ())
+            loop.call_later(self._resume_seconds, self._give_up)
+        self._give_up_if_alone()
+
+    def _judge(self, life: Life, suspects: Iterable[int]) -> None:
+        """Sort a dead group's sequences and send them on."""
+        condemned = self._resumption.judge(life, suspects)
+        for entry in condemned:
+            logger.error("seq_id=%d ended two groups, given up", entry.seq_id)
+            self._end(entry, POISONOUS, is_final=True)
+        self._hand_out()
         self._note_idle()
 
+    def _give_up(self) -> None:
+        """End the sequences that have waited too long for another group."""
+        for entry in self._resumption.overdue(self._resume_seconds):
+            self._end(entry, LOST)
+        self._note_idle()
 
-def _error(seq_id: int, message: str) -> SeqOutput:
-    return SeqOutput(seq_id, [], FinishReason.ERROR, error=message)
+    def _give_up_if_alone(self) -> None:
+        """End what waits when no group will come any more."""
+        if self._is_draining and not self._links:
+            for entry in [*self._waiting.values(), *self._resumption.overdue(0)]:
+                self._end(entry, LOST)
+            self._note_idle()

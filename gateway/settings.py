@@ -47,6 +47,10 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_seconds: Annotated[
         float, Meta(ge=0, le=86_400, description="time streams may take to end after a stop signal")
     ] = 30.0
+    resume_seconds: Annotated[
+        float,
+        Meta(ge=0, le=86_400, description="time a request cut off by a crash waits for a group"),
+    ] = 120.0
     max_body_bytes: Annotated[
         int, Meta(ge=1024, le=2**30, description="largest request body that is read")
     ] = 10 * 2**20

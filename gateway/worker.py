@@ -140,7 +140,7 @@ class Worker:
                     case Attach():
                         self._pool.attach(message.replica, message.epoch, fds)
                     case Detach():
-                        self._pool.detach(message.replica, message.epoch)
+                        self._pool.detach(message.replica, message.epoch, message.suspects)
                     case Reload():
                         self._reload()
                     case Drain():
@@ -185,7 +185,7 @@ def build_service(settings: Settings) -> Service:
         model_names=server.served_model_name or (config.name,),
         tokenizer=tokenizer,
         chat_template=ChatTemplate(tokenizer, template) if template else None,
-        pool=ReplicaPool(max_model_len, tokenizer.pieces),
+        pool=ReplicaPool(max_model_len, tokenizer.pieces, resume_seconds=server.resume_seconds),
         vocab_size=config.vocab_size,
         created=int(time.time()),
         system_fingerprint=_fingerprint(path, engine),

@@ -29,7 +29,8 @@ class FinishReason(enum.StrEnum):
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
     """Ask a group to continue `prompt_ids + output_ids` as one sequence.
 
-    seq_id is the worker's and unique in its life. output_ids is empty but for a resumption.
+    seq_id is the worker's and unique in its life. output_ids is empty but for a resumption, and so
+    many prompt_scores have been delivered then.
     deadline is in CLOCK_MONOTONIC seconds, 0 for none.
     """
 
@@ -41,6 +42,7 @@ class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
     priority: int = 0
     deadline: float = 0.0
     cache_salt: str = ""
+    num_prompt_scores: Annotated[int, Meta(ge=0)] = 0
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
@@ -92,7 +94,8 @@ class SeqOutput(msgspec.Struct, frozen=True, array_like=True):
     """What one sequence got in a step. token_ids may be empty when only finish_reason is news.
 
     num_cached_tokens: prompt tokens taken from the prefix cache, sent with the first token.
-    error: for the caller's eyes, set when finish_reason is `error`.
+    error: for the caller's eyes, set when finish_reason is `error`. is_final: and the same request
+    would fail again.
     scores: one for each of token_ids if they were asked for.
     prompt_scores: of the next prompt positions, the first prompt token left out; chunk by chunk,
     all before the first token.
@@ -107,6 +110,7 @@ class SeqOutput(msgspec.Struct, frozen=True, array_like=True):
     scores: list[TokenScore] = []
     prompt_scores: list[TokenScore] = []
     stop_token_id: TokenId | None = None
+    is_final: bool = False
 
 
 class StepTimings(msgspec.Struct, frozen=True, array_like=True):

@@ -13,7 +13,8 @@ from backend.wire.messages import FinishReason, SeqOutput, TokenScore
 from gateway.app import create_app
 from gateway.completion import Timings
 from gateway.delivery import server_timing
-from gateway.replicas import PoolNotReady, PoolStatus, QueueFull
+from gateway.refusals import PoolNotReady, QueueFull
+from gateway.replicas import PoolStatus
 from tests.gateway.fakes import (
     BOS,
     VOCAB_SIZE,

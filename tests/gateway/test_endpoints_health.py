@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from gateway.replicas import GroupStatus, PoolStatus
+from gateway.group_link import GroupStatus
+from gateway.replicas import PoolStatus
 from tests.gateway.fakes import Exchange, FakePool, app_of
 
 

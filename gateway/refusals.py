@@ -1,0 +1,23 @@
+"""Why the pool takes no sequence: raised by ReplicaPool.submit(), put into words by delivery.py."""
+
+POISONOUS = "The processes that computed this completion died twice. It is not tried again."
+
+
+class PoolNotReady(Exception):
+    """No group can take work now."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("no replica group is ready")
+        self.retry_after_s = retry_after_s
+
+
+class QueueFull(Exception):
+    """Too many sequences wait already."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("the queue is full")
+        self.retry_after_s = retry_after_s
+
+
+class Poisonous(Exception):
+    """A request like this one has ended two groups lately."""

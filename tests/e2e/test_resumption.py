@@ -1,0 +1,134 @@
+"""A killed rank costs its group's requests a pause: nothing lost, nothing twice, nothing changed.
+
+In exact mode a text depends on nothing but the request, so every answer is compared with the one
+that the same server gives undisturbed.
+"""
+
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.clients import RawStream, request
+from tests.e2e.server import Server, wait_until
+
+pytestmark = pytest.mark.e2e
+
+LONG = 400
+PATTERN = "([a-z]{3}[0-9]{2} ){60}"
+# One of everything whose state must go on where it was.
+REQUESTS: dict[str, dict[str, Any]] = {
+    "greedy": {"temperature": 0},
+    "seeded": {"temperature": 1, "seed": 7},
+    "filtered": {"temperature": 1.2, "seed": 8, "top_p": 0.95, "top_k": 50},
+    "penalties": {"temperature": 0, "frequency_penalty": 0.5, "repetition_penalty": 1.2},
+    "n-grams": {"temperature": 0, "no_repeat_ngram_size": 2},
+    "minimum": {"temperature": 1, "seed": 9, "ignore_eos": False, "min_tokens": LONG - 10},
+    "choices": {"temperature": 1, "seed": 10, "n": 3},
+    "scores": {"temperature": 1, "seed": 11, "logprobs": 3, "echo": True},
+    "grammar": {
+        "temperature": 1,
+        "seed": 12,
+        "ignore_eos": False,
+        "structured_outputs": {"regex": PATTERN},
+    },
+}
+Answer = tuple[list[str], list[list[int]], list[Any], list[str | None], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model: Path) -> Iterator[Server]:
+    settings = ("--exact", "--tp", "2", "--dp", "2", "--dtype", "float32", "--max-num-seqs", "32")
+    with Server(tiny_model, *settings, "--kv-cache-bytes", str(1 << 24)) as server:
+        yield server
+
+
+def ask(server: Server, fields: dict[str, Any], on_chunk: Callable[[], None]) -> Answer:
+    """Stream one request; return texts, token ids, scores and finish reasons by choice, usage."""
+    body = {
+        "model": "tiny",
+        "prompt": "a b c d e f",
+        "max_tokens": LONG,
+        "ignore_eos": True,
+        "return_token_ids": True,
+        "stream_options": {"include_usage": True},
+        **fields,
+    }
+    size = body.get("n", 1)
+    texts = [""] * size
+    reasons: list[str | None] = [None] * size
+    ids: list[list[int]] = [[] for _ in range(size)]
+    scores: list[Any] = []
+    usage: dict[str, Any] = {}
+    with RawStream(server.url, body) as stream:
+        for chunk in stream.chunks():
+            assert "error" not in chunk, chunk
+            usage = chunk.get("usage") or usage
+            for choice in chunk["choices"]:
+                texts[choice["index"]] += choice["text"]
+                ids[choice["index"]] += choice.get("token_ids") or []
+                reasons[choice["index"]] = choice["finish_reason"]
+                if choice.get("logprobs"):
+                    scores += choice["logprobs"]["token_logprobs"]
+            on_chunk()
+    usage.pop("prompt_tokens_details", None)  # the cache is another by then
+    return texts, ids, scores, reasons, usage
+
+
+def ask_all(server: Server, disturb: Callable[[], None]) -> dict[str, Answer]:
+    """Send all requests at once; disturb as soon as each has had some tokens."""
+    has_begun = {name: threading.Event() for name in REQUESTS}
+    with ThreadPoolExecutor(len(REQUESTS)) as threads:
+
+        def begin(name: str) -> Callable[[], None]:
+            counter = iter(range(LONG * 4))
+            return lambda: has_begun[name].set() if next(counter) == 8 else None
+
+        answers = {
+            name: threads.submit(ask, server, fields, begin(name))
+            for name, fields in REQUESTS.items()
+        }
+        wait_until(
+            lambda: all(
+                event.is_set() or answers[name].done() for name, event in has_begun.items()
+            ),
+            60,
+            "all streams have begun",
+        )
+        assert not any(answer.done() for answer in answers.values()), "over before the crash"
+        disturb()
+        return {name: answer.result() for name, answer in answers.items()}
+
+
+def is_whole(server: Server) -> bool:
+    """Whether both groups take work and hold none."""
+    groups = request(server.url, "GET", "/health")[2]["groups"]
+    return len(groups) == 2 and all(
+        group["ready"] and group["free_blocks"] == group["total_blocks"] for group in groups
+    )
+
+
+def test_answers_are_those_of_an_undisturbed_run(server: Server) -> None:
+    undisturbed = ask_all(server, lambda: None)
+    assert re.fullmatch(PATTERN, undisturbed["grammar"][0][0])
+    before = server.processes
+
+    def kill_a_lead_and_then_a_follower() -> None:
+        os.kill(server.processes["unisono: rank 0.0"], signal.SIGKILL)
+        wait_until(
+            lambda: server.processes.get("unisono: rank 0.1") != before["unisono: rank 0.1"],
+            5,
+            "the rest of the group follows",
+        )
+        os.kill(server.processes["unisono: rank 1.1"], signal.SIGKILL)
+
+    disturbed = ask_all(server, kill_a_lead_and_then_a_follower)
+    for name, answer in undisturbed.items():
+        assert disturbed[name] == answer, name
+    wait_until(lambda: is_whole(server), 30, "both groups are back, and nothing is left in them")

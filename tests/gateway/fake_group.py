@@ -1,0 +1,58 @@
+"""A replica group played by hand at the other end of a real channel."""
+
+import os
+from collections.abc import Iterable
+
+from backend.replica import create_channel
+from backend.wire import messages
+from backend.wire.messages import FinishReason, Ready, SeqOutput, StepOutput, StepTimings, Submit
+from backend.wire.pipe import PipeWriter
+from backend.wire.ring import RingReader
+from gateway.replicas import ReplicaPool
+
+CREDIT = 10_000
+
+
+class FakeGroup:
+    """One life of a group. Attaches itself to the pool; the test calls pump() to have frames read.
+
+    requests: what it was sent, in order.
+    """
+
+    def __init__(self, pool: ReplicaPool, replica: int = 0, epoch: int = 1) -> None:
+        self.replica, self.epoch = replica, epoch
+        channel = create_channel()
+        mine = [os.dup(fd) for fd in channel.lead_end]
+        pool.attach(replica, epoch, [os.dup(fd) for fd in channel.worker_end])
+        channel.close()
+        self._ring = RingReader(*mine[:3], epoch=epoch)
+        self._pipe = PipeWriter(mine[3])
+        self.requests: list[messages.Request] = []
+
+    def ready(self, credit: int = CREDIT) -> None:
+        """Say that it takes work."""
+        sizes = ("cpu", "float32", 1000, 8000, 8, [1], 0)
+        self._pipe.write(messages.encode(Ready(self.replica, self.epoch, *sizes, credit)))
+
+    def send(self, *outputs: SeqOutput, credit: int = CREDIT) -> None:
+        """Send one frame."""
+        self._pipe.write(
+            messages.encode(StepOutput(1, list(outputs), StepTimings(), credit, 0, 0, 1000))
+        )
+
+    def give(
+        self, seq_id: int, token_ids: Iterable[int], finish: FinishReason | None = None
+    ) -> None:
+        """Send one sequence tokens in a frame."""
+        self.send(SeqOutput(seq_id, list(token_ids), finish))
+
+    @property
+    def submits(self) -> list[Submit]:
+        """What it was asked to compute so far."""
+        self.requests += [messages.decode_request(record) for record in self._ring.read()]
+        return [request for request in self.requests if isinstance(request, Submit)]
+
+    def die(self) -> None:
+        """Close its end of the channel, as the kernel does for the dead."""
+        self._ring.close()
+        self._pipe.close()
