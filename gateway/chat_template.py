@@ -1,28 +1,22 @@
 """Turns a conversation into token ids, in the form the model was trained on.
 
-Owns the one helper process that runs the model's template (template_helper.py), its life and its
-limits, and what a template is shown. Knows no HTTP and no fields of a request. One ChatTemplate per
-worker, used by the endpoints that take messages.
-
-    chat_template -> helper   Template, once; then Rendering, one at a time
-    helper -> chat_template   one Rendered for each of them; all are msgpack
+A helper process (template_helper.py) runs the model's template. Owns what that is shown, and the
+words for its failures. Knows no HTTP and no fields of a request. One ChatTemplate per worker, used
+by the endpoints that take messages.
 """
 
 import asyncio
 import logging
-import multiprocessing
-import os
 import re
 import secrets
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from gateway.helper import Helper, HelperBusy, HelperDied, HelperRefused, HelperSilent
 
 if TYPE_CHECKING:
     from gateway.tokenizer import Tokenizer
@@ -31,12 +25,8 @@ logger = logging.getLogger(__name__)
 
 # The longest conversation a body can hold (10 MiB) renders in 0.1 s with the templates in use.
 CPU_LIMIT_S = 2.0
-# Starting Python and importing Jinja took 0.2 s; a busy machine may take much longer.
-START_TIMEOUT_S = 30.0
 # Of the clock, for a helper that is starved or stopped; CPU_LIMIT_S is what a template gets.
 RENDER_TIMEOUT_S = 10.0
-# Renderings take their turns; behind a slow one, more than these are turned away.
-MAX_WAITING = 128
 
 _TOOLS = re.compile(r"\btools\b")
 
@@ -59,7 +49,7 @@ class Rendering(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Rendered(msgspec.Struct, frozen=True, array_like=True):
-    """The text, or why there is none. For a Template that could be compiled: neither."""
+    """The text, or why there is none."""
 
     text: str = ""
     error: str = ""
@@ -100,13 +90,10 @@ class ChatTemplate:
         self.supports_tools = _TOOLS.search(source) is not None
         self.knows_developer = "developer" in source
         self._tokenizer = tokenizer
-        self._template = Template(source, _special_tokens(tokenizer), cpu_limit_s)
+        template = Template(source, _special_tokens(tokenizer), cpu_limit_s)
+        self._helper = Helper("gateway.template_helper", lambda: msgspec.msgpack.encode(template))
         self._end_tag = f"end-{secrets.token_hex(16)} "
-        self._helper: _Helper | None = None
         self._defect = ""  # why no conversation can be rendered
-        self._num_waiting = 0
-        # One thread: renderings take turns, and those stuck never occupy the default executor.
-        self._executor = ThreadPoolExecutor(1, "chat-template")
 
     async def encode(
         self,
@@ -121,13 +108,7 @@ class ChatTemplate:
         mostly do that themselves. check: called with the text, may raise.
         Raises TemplateFailure, TemplateBusy, and TokenizerError for text that is not Unicode.
         """
-        if self._num_waiting >= MAX_WAITING:
-            raise TemplateBusy
-        self._num_waiting += 1
-        loop = asyncio.get_running_loop()
-        job = loop.run_in_executor(self._executor, self._render, conversation)
-        job.add_done_callback(self._forget)  # the job outlives a request that is cancelled
-        text = await asyncio.shield(job)
+        text = await self._rendered(conversation)
         check(text)
         # Not in that thread: 10 MiB take 0.1 s to render, but 6 s to tokenise.
         return await asyncio.to_thread(
@@ -135,33 +116,56 @@ class ChatTemplate:
         )
 
     def close(self) -> None:
-        """End the helper. Only when no conversation is being encoded."""
-        self._executor.shutdown()
-        if self._helper is not None:
-            self._helper.close()
-            self._helper = None
+        """End the helper."""
+        self._helper.close()
 
-    def _forget(self, job: "asyncio.Future[str]") -> None:
-        self._num_waiting -= 1
-        if not job.cancelled():
-            job.exception()  # taken note of, though its request may be gone
+    async def _rendered(self, conversation: Conversation) -> str:
+        """Return the text, names of special tokens in it protected."""
+        if self._defect:
+            raise TemplateFailure(self._defect)
+        try:
+            answer = await self._helper.ask(lambda: self._request(conversation), RENDER_TIMEOUT_S)
+        except HelperBusy:
+            raise TemplateBusy from None
+        except HelperRefused as refusal:
+            self._defect = str(refusal)
+            logger.error("the model's chat template cannot be used: %s", refusal)
+            raise TemplateFailure(self._defect) from None
+        except HelperSilent:
+            raise TemplateFailure(f"it took longer than {RENDER_TIMEOUT_S:g} s") from None
+        except HelperDied as death:
+            is_slow = death.signal == signal.SIGPROF
+            reason = "it took too much processor time" if is_slow else str(death)
+            raise TemplateFailure(reason) from None
+        rendered = msgspec.msgpack.decode(answer, type=Rendered)
+        if rendered.error:
+            raise TemplateFailure(rendered.error)
+        if conversation.continues_final_message:
+            return self._without_end(rendered.text)
+        return rendered.text
 
-    def _render(self, conversation: Conversation) -> str:
-        """Return the text, names of special tokens in it protected. Runs in the thread, as does
-        all that follows."""
+    def _request(self, conversation: Conversation) -> bytes:
+        """Return what the helper is asked. In the helper's thread: it may be 10 MiB."""
         conversation = self._protected(conversation)
+        messages = conversation.messages
+        if conversation.continues_final_message:
+            *earlier, final = messages
+            tagged = {**final, "content": f"{final.get('content') or ''}{self._end_tag}"}
+            messages = [*earlier, tagged]
         variables = {
             **conversation.options,
-            "messages": conversation.messages,
+            "messages": messages,
             "tools": conversation.tools,
             "documents": conversation.documents,
             "add_generation_prompt": conversation.add_generation_prompt,
         }
-        if not conversation.continues_final_message:
-            return self._text(variables)
-        *earlier, final = conversation.messages
-        tagged = {**final, "content": f"{final.get('content') or ''}{self._end_tag}"}
-        text = self._text({**variables, "messages": [*earlier, tagged]})
+        try:
+            return msgspec.msgpack.encode(Rendering(variables))
+        except UnicodeEncodeError:
+            raise TemplateFailure("a text in them is not valid Unicode") from None
+
+    def _without_end(self, text: str) -> str:
+        """Return a text up to where its last message ends, without what the template adds."""
         before, tag, after = text.rpartition(self._end_tag.rstrip())
         if not tag:
             raise TemplateFailure("it leaves the last message out, which can not be continued")
@@ -178,80 +182,6 @@ class ChatTemplate:
             conversation.continues_final_message,
             conversation.options,
         )
-
-    def _text(self, variables: dict[str, Any]) -> str:
-        if self._defect:
-            raise TemplateFailure(self._defect)
-        try:
-            payload = msgspec.msgpack.encode(Rendering(variables))
-        except UnicodeEncodeError:
-            raise TemplateFailure("a text in them is not valid Unicode") from None
-        rendered = self._ready_helper().exchange(payload, RENDER_TIMEOUT_S)
-        if rendered.error:
-            raise TemplateFailure(rendered.error)
-        return rendered.text
-
-    def _ready_helper(self) -> "_Helper":
-        if self._helper is None or not self._helper.is_alive:
-            self._helper = _Helper()
-            template = msgspec.msgpack.encode(self._template)
-            error = self._helper.exchange(template, START_TIMEOUT_S).error
-            if error:
-                logger.error("the model's chat template cannot be used: %s", error)
-                # What the helper lived to say will be said again; its death may be bad luck.
-                self._defect = error if self._helper.is_alive else ""
-                self._helper.close()
-                raise TemplateFailure(error)
-        return self._helper
-
-
-class _Helper:
-    """A process of template_helper.py, from its start to its end, whoever brings that about."""
-
-    def __init__(self) -> None:
-        self.is_alive = True
-        self._connection, theirs = multiprocessing.Pipe()
-        death_read_fd, self._death_fd = os.pipe()
-        fds = (theirs.fileno(), death_read_fd)
-        command = [sys.executable, "-m", "gateway.template_helper"]
-        command += [*map(str, fds), str(os.getpid())]
-        try:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=fds
-            )
-        finally:
-            theirs.close()
-            os.close(death_read_fd)
-
-    def exchange(self, payload: bytes, timeout_s: float) -> Rendered:
-        """Send one frame and wait for its answer. A helper that gives none is ended."""
-        try:
-            self._connection.send_bytes(payload)
-            if self._connection.poll(timeout_s):
-                return msgspec.msgpack.decode(self._connection.recv_bytes(), type=Rendered)
-            error = f"it took longer than {timeout_s:g} s"
-        except (EOFError, OSError):
-            error = self._cause_of_death()
-        self.close()
-        return Rendered(error=error)
-
-    def close(self) -> None:
-        """Kill the process and collect it. Idempotent."""
-        if self.is_alive:
-            self.is_alive = False
-            self._connection.close()
-            self._process.kill()
-            self._process.wait()
-            os.close(self._death_fd)
-
-    def _cause_of_death(self) -> str:
-        try:
-            code = self._process.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:
-            return "its process does not answer"
-        if code == -signal.SIGPROF:
-            return "it took too much processor time"
-        return f"its process ended with code {code}"
 
 
 def _protected(value: Any, protect: Callable[[str], str]) -> Any:

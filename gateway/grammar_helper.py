@@ -1,27 +1,24 @@
-"""Compiles grammars in a process of its own: `python -m ... DEATH_FD PARENT_PID`.
+"""Compiles grammars in a process of its own.
 
-The kernel kills it when a grammar takes too much time (a CPU timer) or memory (a limit), and when
-its parent dies. Does what the lead rank will do, with the same table of tokens, and some steps of
-an output besides: a grammar may compile and be too costly to follow. Knows nothing of requests.
-Started by vetter.py, which draws the frames.
+The kernel kills it when a grammar takes too much time (a CPU timer) or memory (a limit). Does what
+the lead rank will do, with the same table of tokens, and some steps of an output besides: a grammar
+may compile and be too costly to follow. Knows nothing of requests. The greeting is Words, a request
+a Grammar, its answer a Verdict. Started by vetter.py.
 """
 
 import os
 import random
-import resource
-import signal
 import sys
 import time
-from typing import BinaryIO
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
-from setproctitle import setproctitle
 
 from backend.grammar import GrammarError, GrammarTable, Matcher, to_lark
-from backend.wire.lifeline import ignore_terminal_signals, tie_to_parent
 from backend.wire.sampling import Grammar
-from gateway.vetter import CPU_LIMIT_S, FRAME_HEADER, Verdict, Words
+from gateway.helper_process import cpu_limit, limit_memory, serve
+from gateway.vetter import CPU_LIMIT_S, Verdict, Words
 
 # A lead that compiles what was vetted stops every stream of its group for so long. The usual is
 # 2 ms; an enum of 5,000 texts took 11.
@@ -34,28 +31,22 @@ NUM_TRIALS = 4
 NUM_TRIAL_TOKENS = 16
 
 
-def main(death_fd: int, parent_pid: int) -> None:
-    """Serve until the parent closes its end."""
-    ignore_terminal_signals()
-    tie_to_parent(death_fd, parent_pid)
-    setproctitle("unisono: helper")
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what anything here prints must not look like a reply
+def begin(greeting: bytes) -> Callable[[bytes], bytes]:
+    """Read the vocabulary; return what answers a grammar with a verdict."""
     # Our own mistakes are for the log; what native code prints when it dies of a grammar is not.
     sys.stderr = os.fdopen(os.dup(2), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    requests = sys.stdin.buffer
-    words = msgspec.msgpack.decode(_receive(requests), type=Words)
+    words = msgspec.msgpack.decode(greeting, type=Words)
     # Nothing is kept: the next grammar must not pay for the memory of this one.
     table = GrammarTable(words.pieces, words.eos_token_ids, max_compiled=1)
-    _limit_memory()
-    _send(replies, Verdict())
-    while payload := _receive(requests):
-        grammar = msgspec.msgpack.decode(payload, type=Grammar)
-        signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)
-        verdict = vet(grammar, table, len(words.pieces))
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        _send(replies, verdict)
+    limit_memory(MEMORY_LIMIT_BYTES)
+
+    def answer(request: bytes) -> bytes:
+        with cpu_limit(CPU_LIMIT_S):
+            grammar = msgspec.msgpack.decode(request, type=Grammar)
+            return msgspec.msgpack.encode(vet(grammar, table, len(words.pieces)))
+
+    return answer
 
 
 def vet(grammar: Grammar, table: GrammarTable, num_tokens: int) -> Verdict:
@@ -89,28 +80,5 @@ def _follow(matcher: Matcher, num_tokens: int, draw: random.Random) -> None:
             raise GrammarError("it is too complex")  # allowed, and yet not to be afforded
 
 
-def _limit_memory() -> None:
-    with open("/proc/self/statm") as file:
-        data_bytes = int(file.read().split()[5]) * resource.getpagesize()
-    limit = data_bytes + MEMORY_LIMIT_BYTES
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _receive(source: BinaryIO) -> bytes:
-    """Return the next payload, or nothing at the end."""
-    header = source.read(FRAME_HEADER.size)
-    if len(header) < FRAME_HEADER.size:
-        return b""
-    (length,) = FRAME_HEADER.unpack(header)
-    return source.read(length)
-
-
-def _send(target: BinaryIO, verdict: Verdict) -> None:
-    payload = msgspec.msgpack.encode(verdict)
-    target.write(FRAME_HEADER.pack(len(payload)) + payload)
-    target.flush()
-
-
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:3]))
+    serve("helper", begin)

@@ -1,20 +1,16 @@
-"""Renders a chat template in a process of its own: `python -m ... DATA_FD DEATH_FD PARENT_PID`.
+"""Renders a chat template in a process of its own.
 
 The template comes out of a model file: it may loop for ever, or build a string that fills memory,
 inside one native call that no budget of ours would see. The sandbox keeps it from everything but
 its arguments; the kernel keeps it from time (a CPU timer that kills) and memory (a limit). Knows
-nothing of models or tokens. Started by `gateway/chat_template.py`, which draws the frames.
+nothing of models or tokens. The greeting is a Template, a request a Rendering, its answer a
+Rendered. Started by `gateway/chat_template.py`.
 """
 
 import json
-import resource
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 import jinja2
@@ -23,10 +19,9 @@ from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from setproctitle import setproctitle
 
-from backend.wire.lifeline import ignore_terminal_signals, tie_to_parent
 from gateway.chat_template import Rendered, Rendering, Template
+from gateway.helper_process import Unusable, cpu_limit, limit_memory, serve
 
 T = TypeVar("T")
 
@@ -72,39 +67,27 @@ class ChatRenderer:
         return "".join(pieces)
 
 
-def main(data_fd: int, death_fd: int, parent_pid: int) -> None:
-    """Serve until the parent closes its end."""
-    ignore_terminal_signals()
-    tie_to_parent(death_fd, parent_pid)
-    setproctitle("unisono: chat template")
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with Connection(data_fd) as connection:
-        try:
-            _serve(connection)
-        except (EOFError, ConnectionError):
-            pass
-
-
-def _serve(connection: Connection) -> None:
-    template = msgspec.msgpack.decode(connection.recv_bytes(), type=Template)
+def begin(greeting: bytes) -> Callable[[bytes], bytes]:
+    """Compile the template; return what renders it. Raises Unusable."""
+    limit_memory(MEMORY_LIMIT_BYTES)
+    template = msgspec.msgpack.decode(greeting, type=Template)
     attempt = partial(_attempt, cpu_limit_s=template.cpu_limit_s)
     renderer = attempt(lambda: ChatRenderer(template))
     if isinstance(renderer, Rendered):
-        connection.send_bytes(msgspec.msgpack.encode(renderer))
-        return
-    connection.send_bytes(msgspec.msgpack.encode(Rendered()))
-    while True:
-        asked = msgspec.msgpack.decode(connection.recv_bytes(), type=Rendering)
+        raise Unusable(renderer.error)
+
+    def answer(request: bytes) -> bytes:
+        asked = msgspec.msgpack.decode(request, type=Rendering)
         text = attempt(partial(renderer.render, asked.variables))
-        rendered = text if isinstance(text, Rendered) else Rendered(text)
-        connection.send_bytes(msgspec.msgpack.encode(rendered))
+        return msgspec.msgpack.encode(text if isinstance(text, Rendered) else Rendered(text))
+
+    return answer
 
 
 def _attempt(work: Callable[[], T], cpu_limit_s: float) -> T | Rendered:
     """Return what `work` returns or, in one line, what it raised. It may not return at all."""
     try:
-        with _cpu_limit(cpu_limit_s):
+        with cpu_limit(cpu_limit_s):
             return work()
     except MemoryError:
         return Rendered(error="it needs too much memory")
@@ -117,16 +100,6 @@ def _attempt(work: Callable[[], T], cpu_limit_s: float) -> T | Rendered:
     except Exception as error:
         # A template is a program: messages it was not written for fail in any way at all.
         return Rendered(error=f"{type(error).__name__}: {_one_line(error)}")
-
-
-@contextmanager
-def _cpu_limit(seconds: float) -> Iterator[None]:
-    """Have the kernel kill this process when the block takes more of a processor's time."""
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _one_line(error: Exception) -> str:
@@ -155,4 +128,4 @@ def _strftime_now(format: str) -> str:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:4]))
+    serve("chat template", begin)

@@ -12,7 +12,6 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from backend.gguf_header import read_metadata
-from gateway import chat_template as module
 from gateway.chat_template import (
     ChatTemplate,
     Conversation,
@@ -229,7 +228,7 @@ def test_a_killed_helper_is_replaced_and_the_loop_runs_meanwhile() -> None:
 
 
 def test_conversations_beyond_the_queue_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_WAITING", 3)
+    monkeypatch.setattr("gateway.helper.MAX_WAITING", 3)
 
     async def scenario() -> list[Any]:
         conversation = Conversation([{"role": "user", "content": "x"}])
