@@ -126,6 +126,11 @@ class Worker:
         app: Any = self._exchanges
         await serve(app, hypercorn_config(listener), shutdown_trigger=self._stop.wait, mode="asgi")
         self._observer.publish()
+        # The interpreter would wait for a thread that waits for a helper.
+        if service.chat_template is not None:
+            service.chat_template.close()
+        if service.vetter is not None:
+            await service.vetter.close()
 
     def _obey(self) -> None:
         """Take what the supervisor says."""
