@@ -33,6 +33,10 @@ Every flag may also be set as a variable (--max-num-seqs: UNISONO_MAX_NUM_SEQS)
 or in a TOML file (--config FILE; tables [server] and [engine], key
 max_num_seqs). Flags win over variables, variables over the file.
 """
+_CONFIG_HELP = """\
+Print the settings that `unisono serve` with the same flags, variables and file
+would have, as a settings file; a comment says where each value comes from.
+"""
 _BENCH_HELP = """\
 Load a running OpenAI-compatible server, ours or another, and print a table of
 throughput, time to the first token (TTFT) and gaps between tokens (ITL).
@@ -60,6 +64,11 @@ def main(argv: Sequence[str]) -> int:
                 from gateway.commands import serve
 
                 return serve.run(given, config)
+            case "unisono config":
+                from gateway.commands import config as config_command
+
+                as_json = bool(given.pop("as_json", False))
+                return config_command.run(given, config, as_json=as_json)
             case "unisono bench serve":
                 from gateway.commands import bench
 
@@ -117,6 +126,15 @@ def _parser() -> _Parser:
         epilog=_SERVE_END,
     )
     _add_serve_flags(serve)
+    config = commands.add_parser(
+        "config",
+        help="show the settings that serve would have, and where each comes from",
+        usage="unisono config [--json] [MODEL] [flags of serve]",
+        description=_CONFIG_HELP,
+        epilog=_SERVE_END,
+    )
+    config.add_argument("--json", dest="as_json", action="store_true", help="as one JSON object")
+    _add_serve_flags(config)
     bench = commands.add_parser(
         "bench",
         help="measure a running server",

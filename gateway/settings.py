@@ -1,33 +1,18 @@
-"""What the operator may set, each setting declared once, and where its value comes from.
+"""What the operator may set, each setting declared once.
 
-Flags win over the environment (UNISONO_<FIELD>), that over a TOML file, that over the default.
-Unknown names are refused wherever they stand. Engine settings are declared in backend/settings.py;
-nothing here acts on a value.
+Engine settings are declared in backend/settings.py; setting_sources.py finds the values. Nothing
+here acts on a value.
 """
 
-import re
-import tomllib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from backend.settings import EngineSettings
-from gateway.options import VARIABLE_PREFIX, Option, SettingsError, options_of, suggestion
-
-__all__ = ["ServerSettings", "Settings", "SettingsError", "load", "setting_options"]
+from gateway.options import Option, options_of
 
 _MODEL = {"group": "model"}
-
-# Read where they are needed, not settings of a server: see gateway/default_model.py.
-_OTHER_VARIABLES = frozenset({"UNISONO_CACHE"})
-
-# What Kubernetes puts into every container for a Service whose name starts with "unisono";
-# UNISONO_PORT=tcp://10.0.0.1:8000 among them, which must not be taken for our port.
-_KUBERNETES_NAME = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_[A-Z]+(_[A-Z]+)?)")
-_KUBERNETES_URL = re.compile(r"(tcp|udp|sctp)://")
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,79 +87,3 @@ def setting_options() -> dict[str, list[Option]]:
         "server": options_of(ServerSettings, "server"),
         "engine": options_of(EngineSettings, "engine"),
     }
-
-
-def load(flags: Mapping[str, object], environ: Mapping[str, str], path: Path | None) -> Settings:
-    """Merge all sources into Settings; a value is checked even where another one wins.
-
-    flags: field name -> value, only those given. path: the TOML file, if any.
-    Raises SettingsError, naming the flag, variable or file key at fault.
-    """
-    tables = setting_options()
-    options = {option.name: option for table in tables.values() for option in table}
-    values = _from_file(path, tables) if path is not None else {}
-    values |= _from_environment(environ, options)
-    for name, value in flags.items():
-        values[name] = options[name].read(value, options[name].flag)
-    chosen: dict[str, dict[str, Any]] = {
-        table: {option.name: values[option.name] for option in members if option.name in values}
-        for table, members in tables.items()
-    }
-    return Settings(
-        server=ServerSettings(**chosen["server"]), engine=EngineSettings(**chosen["engine"])
-    )
-
-
-def _from_environment(
-    environ: Mapping[str, str], options: Mapping[str, Option]
-) -> dict[str, object]:
-    by_variable = {option.variable: option for option in options.values()}
-    values: dict[str, object] = {}
-    for variable, text in environ.items():
-        if not variable.startswith(VARIABLE_PREFIX) or _is_foreign(variable, text):
-            continue
-        if variable not in by_variable:
-            meant = suggestion(variable, by_variable, VARIABLE_PREFIX)
-            raise SettingsError(f"{variable} is not a setting{meant}")
-        # Composed files and unit files pass an unset variable on as an empty one.
-        if text.strip():
-            option = by_variable[variable]
-            values[option.name] = option.read(text, variable)
-    return values
-
-
-def _is_foreign(variable: str, text: str) -> bool:
-    if variable in _OTHER_VARIABLES or _KUBERNETES_NAME.fullmatch(variable):
-        return True
-    return variable.endswith("_PORT") and _KUBERNETES_URL.match(text) is not None
-
-
-def _from_file(path: Path, tables: Mapping[str, list[Option]]) -> dict[str, object]:
-    values: dict[str, object] = {}
-    homes = {option.name: table for table, members in tables.items() for option in members}
-    for table, content in _parsed(path).items():
-        if table in homes:
-            raise SettingsError(f"{path}: {table} belongs under [{homes[table]}]")
-        if table not in tables or not isinstance(content, dict):
-            known = " and ".join(f"[{name}]" for name in tables)
-            raise SettingsError(f"{path}: {table} is not a table of settings; there are {known}")
-        options = {option.name: option for option in tables[table]}
-        for key, value in content.items():
-            if key in options:
-                values[key] = options[key].check(value, f"{path}: {key}")
-            elif key in homes:
-                raise SettingsError(f"{path}: {key} belongs under [{homes[key]}], not [{table}]")
-            else:
-                raise SettingsError(f"{path}: {key} is not a setting{suggestion(key, homes)}")
-    return values
-
-
-def _parsed(path: Path) -> dict[str, object]:
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        # Not TOML, or not even UTF-8.
-        raise SettingsError(f"{path} is not a TOML file: {error}") from error

@@ -12,12 +12,13 @@ import msgspec
 
 from backend.config import ModelError
 from gateway import hub, supervisor
-from gateway.settings import Settings, load
+from gateway.setting_sources import load
+from gateway.settings import Settings
 
 
 def run(flags: Mapping[str, object], config: Path | None) -> int:
     """Serve until stopped; return the exit status. Raises SettingsError."""
-    settings = load(flags, os.environ, config)
+    settings = load(flags, os.environ, config).settings
     try:
         return supervisor.run(with_model_found(settings))
     except (hub.ModelNotFound, ModelError) as error:

@@ -1,17 +1,27 @@
 """Where a value comes from, which one wins, and what is refused in whose words."""
 
+import json
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from backend.settings import EngineSettings
-from gateway.settings import ServerSettings, Settings, SettingsError, load, setting_options
+from gateway import setting_sources
+from gateway.commands.config import as_json_text, as_toml
+from gateway.options import SettingsError
+from gateway.settings import ServerSettings, Settings, setting_options
 
 
 def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "unisono.toml"
     path.write_text(text)
     return path
+
+
+def load(flags: Mapping[str, object], environ: Mapping[str, str], path: Path | None) -> Settings:
+    return setting_sources.load(flags, environ, path).settings
 
 
 def test_nothing_given_means_the_defaults() -> None:
@@ -109,7 +119,7 @@ def test_wrong_value_is_refused_even_where_another_wins() -> None:
     ],
 )
 def test_refused_file_key_is_named_with_its_file(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(SettingsError, match=rf"unisono\.toml:? .*{message}"):
+    with pytest.raises(SettingsError, match=rf"unisono\.toml(:\d+)?:? .*{message}"):
         load({}, {}, write(tmp_path, text))
 
 
@@ -135,3 +145,52 @@ def test_every_setting_is_described_and_its_default_is_allowed() -> None:
         for option in table:
             assert option.description, option.name
             assert option.read(option.default, option.flag) == option.default
+
+
+def test_every_value_names_its_source(tmp_path: Path) -> None:
+    path = write(tmp_path, "# port = 5\n[server]\nhost = 'file'\n\n[engine]\n  dp = 3\n")
+    loaded = setting_sources.load({"port": "3"}, {"UNISONO_TP": "4"}, path)
+    sources = {name: source for name, source in loaded.sources.items() if source != "default"}
+    assert sources == {
+        "host": f"{path}:3",
+        "dp": f"{path}:6",
+        "tp": "UNISONO_TP",
+        "port": "--port",
+    }
+
+
+def test_takeoffs_variables_are_understood_below_our_own(tmp_path: Path) -> None:
+    environ = {
+        "TAKEOFF_MODEL_NAME": "org/theirs",
+        "TAKEOFF_ACCESS_TOKEN": "hf_x",
+        "TAKEOFF_BACKEND": "multi-gpu",
+        "TAKEOFF_MAX_BATCH_SIZE": "8",
+        "CUDA_VISIBLE_DEVICES": "0,1",
+        "UNISONO_MODEL": "org/ours",
+    }
+    path = write(tmp_path, "[engine]\nmodel = 'org/file'\ntp = 4\n")
+    loaded = setting_sources.load({}, environ, path)
+    server, engine = loaded.settings.server, loaded.settings.engine
+    assert (engine.model, server.hf_token, engine.tp) == ("org/ours", "hf_x", 2)
+    assert loaded.sources["tp"] == "TAKEOFF_BACKEND=multi-gpu, CUDA_VISIBLE_DEVICES=0,1"
+    del environ["UNISONO_MODEL"]
+    assert load({}, environ, path).engine.model == "org/theirs"
+    for nothing in ({"CUDA_VISIBLE_DEVICES": "0,1"}, {"TAKEOFF_BACKEND": "multi-gpu"}):
+        assert load({}, nothing, None) == Settings()
+    with pytest.raises(SettingsError, match=r"TAKEOFF_BACKEND must be one of awq, .* not 'many'"):
+        load({}, {"TAKEOFF_BACKEND": "many"}, None)
+
+
+def test_config_is_shown_as_a_file_that_sets_the_same(tmp_path: Path) -> None:
+    flags = {"served_model_name": "a,b", "hf_token": "hf_secret", "drain_seconds": "2.5"}
+    loaded = setting_sources.load(flags, {}, None)
+    text = as_toml(loaded)
+    assert "hf_secret" not in text and "hf_secret" not in as_json_text(loaded)
+    assert 'served_model_name = ["a","b"]' in text and "# --served-model-name" in text
+    parsed = tomllib.loads(text)
+    assert parsed["server"].pop("hf_token") == "(set)"
+    again = load({}, {}, write(tmp_path, text.replace('"(set)"', '"hf_secret"')))
+    assert again == loaded.settings
+    shown = json.loads(as_json_text(loaded))
+    assert shown["server"]["drain_seconds"] == {"value": 2.5, "source": "--drain-seconds"}
+    assert shown["engine"]["tp"] == {"value": 1, "source": "default"}

@@ -1,0 +1,62 @@
+"""`unisono config`: what `unisono serve` with the same flags would be told, and by whom.
+
+The text is a settings file with the sources as comments. Secrets are shown only to be set.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from gateway.setting_sources import Loaded, load
+from gateway.settings import setting_options
+
+_SECRETS = frozenset({"hf_token"})
+_HIDDEN = "(set)"
+
+
+def run(flags: Mapping[str, object], config: Path | None, *, as_json: bool) -> int:
+    """Print the effective settings; return the exit status. Raises SettingsError."""
+    loaded = load(flags, os.environ, config)
+    sys.stdout.write(as_json_text(loaded) if as_json else as_toml(loaded))
+    return 0
+
+
+def as_toml(loaded: Loaded) -> str:
+    """Write the settings as a file that sets them all."""
+    lines: list[str] = []
+    for table, values in _tables(loaded).items():
+        rows = [(f"{name} = {_toml(value)}", source) for name, value, source in values]
+        width = min(max(len(text) for text, _ in rows), 48)
+        lines += [f"[{table}]", *(f"{text:<{width}}  # {source}" for text, source in rows), ""]
+    return "\n".join(lines)
+
+
+def as_json_text(loaded: Loaded) -> str:
+    """Write the settings as one JSON object: table, name, then value and source."""
+    tables = {
+        table: {name: {"value": value, "source": source} for name, value, source in values}
+        for table, values in _tables(loaded).items()
+    }
+    return msgspec.json.format(msgspec.json.encode(tables)).decode() + "\n"
+
+
+def _tables(loaded: Loaded) -> dict[str, list[tuple[str, object, str]]]:
+    structs = {"server": loaded.settings.server, "engine": loaded.settings.engine}
+    tables = {}
+    for table, options in setting_options().items():
+        rows = []
+        for option in options:
+            value = getattr(structs[table], option.name)
+            if option.name in _SECRETS and value:
+                value = _HIDDEN
+            rows.append((option.name, value, loaded.sources[option.name]))
+        tables[table] = rows
+    return tables
+
+
+def _toml(value: object) -> str:
+    # A JSON number, string, boolean or list of strings is TOML, too.
+    return msgspec.json.encode(value).decode()
