@@ -1,4 +1,4 @@
-"""The oracle: every op as its formula, in fp32, one token at a time. For tests."""
+"""The oracle: every op as its formula, in fp32, one sequence at a time. For tests."""
 
 import torch
 from torch import Tensor
@@ -35,16 +35,19 @@ class ReferenceOps:
         for s, context_len in enumerate(plan.context_lens):
             start, end = plan.query_starts[s : s + 2]
             blocks = plan.block_tables[s].long()
-            k, v = (part[blocks].flatten(0, 1).float() for part in cache)  # [B * size, Hkv, D]
-            for t in range(start, end):
-                length = context_len - (end - 1 - t)
-                out[t] = _attend(q[t].float(), k[:length], v[:length]).to(q.dtype)
+            k, v = (part[blocks].flatten(0, 1)[:context_len].float() for part in cache)
+            out[start:end] = _attend(q[start:end].float(), k, v).to(q.dtype)
         return out
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k / sqrt(D)) v for one token. q: [Hq, D]; k, v: [L, Hkv, D] -> [Hq, D]."""
-    group = q.shape[0] // k.shape[1]
+    """softmax(q k / sqrt(D)) v for the last T of L tokens, each over itself and those before it.
+
+    q: [T, Hq, D]; k, v: [L, Hkv, D] -> [T, Hq, D].
+    """
+    group = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(group, dim=1) for x in (k, v))
-    scores = torch.einsum("hd,lhd->hl", q, k) * q.shape[-1] ** -0.5
-    return torch.einsum("hl,lhd->hd", scores.softmax(-1), v)
+    scores = torch.einsum("thd,lhd->htl", q, k) * q.shape[-1] ** -0.5
+    places = torch.arange(len(k))
+    scores.masked_fill_(places > places[-len(q) :, None], -torch.inf)
+    return torch.einsum("htl,lhd->thd", scores.softmax(-1), v)
