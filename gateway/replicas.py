@@ -62,6 +62,7 @@ class ReplicaPool:
         """
         self.max_model_len = max_model_len
         self.on_ready: Callable[[int], None] = lambda replica: None  # a group takes work now
+        self.on_resume: Callable[[float], None] = lambda lost_s: None
         self.on_frame: Callable[[int, StepOutput], None] = lambda replica, frame: None
         self._vocabulary = vocabulary
         self._resume_seconds = resume_seconds
@@ -185,6 +186,8 @@ class ReplicaPool:
             self._discard(entry.seq_id)
             self._link_of[entry.seq_id] = link
             entry.receiver.sent(entry.seq_id)
+            if entry.lost_s:
+                self.on_resume(entry.lost_s)
         return is_sent
 
     def _discard(self, seq_id: int) -> None:

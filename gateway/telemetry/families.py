@@ -47,6 +47,9 @@ PROMPT_TOKENS = Family("prompt_tokens", "Prompt tokens of requests that have end
 CACHED_TOKENS = Family("prompt_tokens_cached", "Those of them found in the prefix cache.")
 OUTPUT_TOKENS = Family("generation_tokens", "Tokens generated for requests that have ended.")
 RESUMPTIONS = Family("resumptions", "Sequences continued elsewhere after their group died.")
+RESUME_WAIT = Family(
+    "resumption_wait_seconds", "From a group's death to the next group.", bounds=_REQUEST_S
+)
 
 TTFT = Family("time_to_first_token_seconds", "From request to first token.", bounds=_REQUEST_S)
 ITL = Family("inter_token_latency_seconds", "Between two tokens of a sequence.", bounds=_TOKEN_S)
@@ -70,7 +73,7 @@ OUTPUT_LENGTH = Family("request_generation_tokens", "Tokens made for a request."
 
 RECORDED = (
     *(HTTP_REQUESTS, HTTP_DURATION, FINISHED, PROMPT_TOKENS, CACHED_TOKENS, OUTPUT_TOKENS),
-    *(RESUMPTIONS, TTFT, ITL, TPOT, E2E, QUEUE_TIME, PREFILL_TIME, DECODE_TIME),
+    *(RESUMPTIONS, RESUME_WAIT, TTFT, ITL, TPOT, E2E, QUEUE_TIME, PREFILL_TIME, DECODE_TIME),
     *(PROMPT_LENGTH, OUTPUT_LENGTH),
 )
 

@@ -72,9 +72,10 @@ class Observer:
         self._is_publishing = False
 
     def watch(self, pool: "ReplicaPool") -> None:
-        """Have the pool tell its frames."""
+        """Have the pool tell its frames, and what it rescues."""
         self._pool = pool
         pool.on_frame = self.note_frame
+        pool.on_resume = self.note_resumption
 
     def connect(self, worker: int, fds: Sequence[int]) -> None:
         """Take the pages: the supervisor's, then those of all workers, mine among them.
@@ -109,6 +110,12 @@ class Observer:
             times = min(pulse.num_going_on, num_tokens)
             self.ledger.observe(families.ITL, now - pulse.at_s, times=times)
         self._pulses[replica] = _Pulse(now, frame.step, num_going_on)
+        self._publish_soon()
+
+    def note_resumption(self, lost_s: float) -> None:
+        """Note that a sequence goes on whose group died at `lost_s`."""
+        self.ledger.add(families.RESUMPTIONS)
+        self.ledger.observe(families.RESUME_WAIT, time.monotonic() - lost_s)
         self._publish_soon()
 
     def note_exchange(self, exchange: Exchange) -> None:

@@ -145,6 +145,7 @@ class FakePool:
     aborted: list[int] = field(default_factory=list)
     finished: set[int] = field(default_factory=set)
     num_queued: int = 0
+    on_resume: Callable[[float], None] = lambda lost_s: None
     on_frame: Callable[[int, StepOutput], None] = lambda replica, frame: None
     state: PoolStatus = field(
         default_factory=lambda: PoolStatus(ready=True, draining=False, stalled=False, groups=[])

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import os
+import time
 from collections.abc import Iterator
 from typing import cast
 
@@ -185,6 +186,15 @@ def test_groups_are_shown_with_the_totals_of_their_last_frame() -> None:
     found = asyncio.run(scrape(observer))
     assert value(found, "unisono_engine_steps_total", group="3") == 9
     assert value(found, "unisono_num_requests_running", group="3") == 2
+
+
+def test_resumptions_are_counted() -> None:
+    pool, observer = FakePool(), Observer()
+    observer.watch(cast(ReplicaPool, pool))
+    pool.on_resume(time.monotonic() - 3)
+    found = asyncio.run(scrape(observer))
+    assert value(found, "unisono_resumptions_total") == 1
+    assert value(found, "unisono_resumption_wait_seconds_sum") >= 3
 
 
 def test_processes_are_shown_with_what_they_use(pages: list[int]) -> None:
