@@ -1,0 +1,181 @@
+"""What one step costs, part by part: `python -m tests.bench.steps [--rows 1,4,16,64]`.
+
+Runs an engine in this process, without gateway and scheduler: decode steps at each number of rows
+at a given context, then prompts. Of every part's own time (what it calls counted elsewhere) the
+median over the steps is shown; `rest` is what no part accounts for: embedding, residual sums,
+dispatch.
+"""
+
+import argparse
+import functools
+import os
+import time
+from collections import defaultdict
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from backend.engine import Engine, build_engine
+from backend.layers.embedding import VocabParallelHead
+from backend.layers.linear import ColumnParallelLinear, RowParallelLinear
+from backend.ops.cpu import CpuOps
+from backend.parallel import TensorParallel
+from backend.sampler import Sampler
+from backend.settings import EngineSettings
+from backend.step import Join, PlannedSequence, StepPlan, build_plan
+from backend.wire.sampling import SamplingParams
+from gateway.default_model import default_model
+
+LOADS = {
+    "greedy": SamplingParams(temperature=0.0),
+    "plain": SamplingParams(temperature=1.0, seed=1),
+    "top_p": SamplingParams(temperature=1.0, top_p=0.95, seed=1),
+    "article": SamplingParams(
+        temperature=1.0,
+        top_p=0.9,
+        top_k=20,
+        no_repeat_ngram_size=5,
+        repetition_penalty=2.0,
+        min_tokens=256,
+        max_tokens=256,
+        seed=1,
+    ),
+}
+PARTS: list[tuple[str, type, list[str]]] = [
+    ("linears", ColumnParallelLinear, ["forward"]),
+    ("linears", RowParallelLinear, ["forward"]),
+    ("head", VocabParallelHead, ["forward"]),
+    ("attention", CpuOps, ["plan_attention", "store_kv", "attention"]),
+    ("norms etc.", CpuOps, ["rms_norm", "rotary", "silu_mul"]),
+    ("sampling", Sampler, ["sample"]),
+]
+NAMES = list(dict.fromkeys(part for part, _, _ in PARTS))
+
+
+class Stopwatch:
+    """Exclusive time of each part of a step, in seconds."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._inner = [0.0]  # time of the calls inside each open one
+
+    def watch(self, part: str, owner: type, name: str) -> None:
+        """Replace a method by one that is timed."""
+        method = getattr(owner, name)
+
+        @functools.wraps(method)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._inner.append(0.0)
+            started = time.perf_counter()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                spent = time.perf_counter() - started
+                self._seconds[part] += spent - self._inner.pop()
+                self._inner[-1] += spent
+
+        setattr(owner, name, timed)
+
+    def read(self) -> list[float]:
+        """Return the times since the last reading, in the order of NAMES."""
+        seconds, self._seconds = self._seconds, defaultdict(float)
+        return [seconds[name] for name in NAMES]
+
+
+class Steps:
+    """Runs plans made by hand on one engine."""
+
+    def __init__(self, engine: Engine, block_size: int, quantile: float) -> None:
+        self._engine = engine
+        self._block_size = block_size
+        self._quantile = quantile
+        self._watch = Stopwatch()
+        for part, owner, methods in PARTS:
+            for name in methods:
+                self._watch.watch(part, owner, name)
+
+    def decodes(
+        self, rows: int, context: int, params: SamplingParams, count: int
+    ) -> list[StepPlan]:
+        """Plan `count` steps of `rows` sequences with `context` tokens before them."""
+        width = (context + count) // self._block_size + 1
+        history = [7 * i % 1000 + 10 for i in range(context)] if params.looks_back else []
+        plans = []
+        for step in range(count):
+            sequences = [
+                PlannedSequence([row + 10], context + step, self._table(row, width), row, step)
+                for row in range(rows)
+            ]
+            joins = [] if step else [Join(row, params, history, context) for row in range(rows)]
+            plans.append(build_plan(step, sequences, joins, self._block_size))
+        return plans
+
+    def prompts(self, number: int, length: int, count: int) -> list[StepPlan]:
+        """Plan `count` steps that each run `number` whole prompts."""
+        width = length // self._block_size + 1
+        tokens = [7 * i % 1000 + 10 for i in range(length)]
+        sequences = [
+            PlannedSequence(tokens, 0, self._table(row, width), row, 0) for row in range(number)
+        ]
+        joins = [Join(row, LOADS["greedy"]) for row in range(number)]
+        return [build_plan(step, sequences, joins, self._block_size) for step in range(count)]
+
+    def measure(self, plans: list[StepPlan]) -> list[float]:
+        """Run the plans; return ms of the whole, of each part and of the rest."""
+        samples: list[list[float]] = []
+        for plan in plans:
+            self._watch.read()
+            started = time.perf_counter()
+            self._engine.runner.run(plan)
+            whole = time.perf_counter() - started
+            parts = self._watch.read()
+            samples.append([whole, *parts, whole - sum(parts)])
+        return [1e3 * float(q) for q in np.quantile(samples[1:], self._quantile, axis=0)]
+
+    def _table(self, row: int, width: int) -> list[int]:
+        return list(range(row * width, (row + 1) * width))
+
+
+def main() -> None:
+    """Print one line for each number of rows and each shape of prompts."""
+    args = _arguments()
+    settings = msgspec.json.decode(args.engine, type=EngineSettings)
+    if not settings.model:
+        settings = msgspec.structs.replace(settings, model=str(default_model(progress=False)))
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    engine = build_engine(settings, TensorParallel(0, 1, None), lambda phase, fraction: None)
+    steps = Steps(engine, settings.block_size, args.quantile)
+    print("| ms a step |", " | ".join(["whole", *NAMES, "rest"]), "| tokens/s |")
+    print("|---" * (len(NAMES) + 4) + "|")
+    for rows in map(int, args.rows.split(",")):
+        plans = steps.decodes(rows, args.context, LOADS[args.load], args.steps)
+        print(_line(f"{rows} rows", steps.measure(plans), rows), flush=True)
+    for shape in filter(None, args.prompts.split(",")):
+        number, length = map(int, shape.split("x"))
+        plans = steps.prompts(number, length, max(4, args.steps // 4))
+        print(_line(f"prompts {shape}", steps.measure(plans), number * length), flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", default="1,4,16,64")
+    parser.add_argument("--context", type=int, default=192)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--load", choices=LOADS, default="greedy")
+    parser.add_argument("--prompts", default="1x128,2x128,1x512", help="NUMBERxLENGTH, ...")
+    parser.add_argument("--quantile", type=float, default=0.5, help="below 0.5 on a busy machine")
+    parser.add_argument("--engine", default="{}", help="EngineSettings as JSON")
+    return parser.parse_args()
+
+
+def _line(name: str, times: list[float], tokens: int) -> str:
+    cells = " | ".join(f"{ms:.2f}" for ms in times)
+    return f"| {name} | {cells} | {1e3 * tokens / times[0]:.0f} |"
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as ranks do
+    main()
