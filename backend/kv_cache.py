@@ -13,8 +13,9 @@ from backend.shard import Shard
 class KVCache:
     """Keys and values of all layers for this rank's KV heads.
 
-    data: [layers, 2, blocks, block_size, kv_heads, head_dim], zero at first: attention gathers
-    places it then hides, and a hidden NaN would still be one.
+    data: [layers, blocks, 2, kv_heads, block_size, head_dim], zero at first: attention gathers
+    places it then hides, and a hidden NaN would still be one. A head's part of a block is one
+    piece, so that what is gathered for a sequence lies head by head, as products want it.
     """
 
     def __init__(
@@ -29,12 +30,12 @@ class KVCache:
     ) -> None:
         self.num_blocks = num_blocks
         self.block_size = block_size
-        shape = (config.num_layers, 2, num_blocks, block_size, shard.num_kv_heads, config.head_dim)
-        self.data = _zeros(shape, dtype, device)
+        block = (2, shard.num_kv_heads, block_size, config.head_dim)
+        self.data = _zeros((config.num_layers, num_blocks, *block), dtype, device)
 
-    def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return (keys, values), each [blocks, block_size, kv_heads, head_dim]."""
-        return self.data[index, 0], self.data[index, 1]
+    def layer(self, index: int) -> Tensor:
+        """Return keys and values, [blocks, 2, kv_heads, block_size, head_dim]."""
+        return self.data[index]
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -17,11 +17,12 @@ class RotaryEmbedding:
         if config.rope_scaling is not None:
             inv_freq = config.rope_scaling.apply(inv_freq)
         angles = torch.outer(torch.arange(max_len).float(), torch.tensor(inv_freq))
-        self._cos = angles.cos().to(device, dtype)
-        self._sin = angles.sin().to(device, dtype)
+        cos, sin = angles.cos(), angles.sin()
+        self._cos = torch.cat((cos, cos), dim=-1).to(device, dtype)
+        self._sin = torch.cat((-sin, sin), dim=-1).to(device, dtype)
 
     def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (cos, sin) for [T] positions, each [T, 1, head_dim / 2]."""
+        """Return (cos, sin) for [T] positions, [T, 1, head_dim], for `Ops.rotary`."""
         return (
             self._cos.index_select(0, positions).unsqueeze(1),
             self._sin.index_select(0, positions).unsqueeze(1),

@@ -34,7 +34,6 @@ class LlamaModel:
         max_len: int,
     ) -> None:
         self._ops = arithmetic.ops
-        self._dtype = arithmetic.dtype
         table = (config.vocab_size, config.hidden_size)
         self._embedding = Embedding(source, EMBEDDING, table)
         self._layers = [
@@ -54,9 +53,9 @@ class LlamaModel:
     def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
         x = self._embedding.forward(batch.input_ids)  # [T, hidden]
         rotation = self._rotary.at(batch.positions)
-        plan = self._ops.plan_attention(batch, kv_cache.block_size, self._dtype)
+        plan = self._ops.plan_attention(batch, kv_cache.layer(0))
         for index, layer in enumerate(self._layers):
-            x = layer.forward(x, rotation, batch.slots, kv_cache.layer(index), plan)
+            x = layer.forward(x, rotation, kv_cache.layer(index), plan)
         return self._norm.forward(x.index_select(0, batch.output_tokens))
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -129,12 +128,11 @@ class LlamaLayer:
         self,
         x: Tensor,
         rotation: tuple[Tensor, Tensor],
-        slots: Tensor,
-        cache: tuple[Tensor, Tensor],
+        cache: Tensor,
         plan: object,
     ) -> Tensor:
         """x: [T, hidden], the residual stream -> the same after this layer."""
-        x = x + self._attend(self._input_norm.forward(x), rotation, slots, cache, plan)
+        x = x + self._attend(self._input_norm.forward(x), rotation, cache, plan)
         gate_up = self._gate_up.forward(self._post_norm.forward(x))
         return x + self._down.forward(self._ops.silu_mul(gate_up))
 
@@ -142,17 +140,15 @@ class LlamaLayer:
         self,
         x: Tensor,
         rotation: tuple[Tensor, Tensor],
-        slots: Tensor,
-        cache: tuple[Tensor, Tensor],
+        cache: Tensor,
         plan: object,
     ) -> Tensor:
-        # [T, (Hq + 2 Hkv) * D] -> [T, Hq + Hkv, D] and [T, Hkv, D]
+        # [T, (Hq + 2 Hkv) * D] -> [T, Hq + 2 Hkv, D], of which queries and keys are rotated
         qkv = self._qkv.forward(x).view(len(x), -1, self._dim)
         num_rotated = self._num_heads + self._num_kv_heads
-        rotated = self._ops.rotary(qkv[:, :num_rotated], *rotation)
-        q, k = rotated[:, : self._num_heads], rotated[:, self._num_heads :]
-        self._ops.store_kv(k, qkv[:, num_rotated:], slots, cache)
-        out = self._ops.attention(q, cache, plan)
+        qkv[:, :num_rotated] = self._ops.rotary(qkv[:, :num_rotated], *rotation)
+        self._ops.store_kv(qkv[:, self._num_heads :], cache, plan)
+        out = self._ops.attention(qkv[:, : self._num_heads], cache, plan)
         return self._o.forward(out.reshape(len(x), -1))
 
 

@@ -61,21 +61,27 @@ class Ops(Protocol):
         ...
 
     def rotary(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Rotate the halves of each head. x: [T, heads, D]; cos, sin: [T, 1, D / 2]."""
+        """Rotate the halves of each head: x cos + (x with its halves swapped) sin.
+
+        x: [T, heads, D]; cos, sin: [T, 1, D], the first half of sin negated.
+        """
         ...
 
     def silu_mul(self, gate_up: Tensor) -> Tensor:
         """silu(gate) * up. gate_up: [T, 2 I] -> [T, I]."""
         ...
 
-    def store_kv(self, k: Tensor, v: Tensor, slots: Tensor, cache: tuple[Tensor, Tensor]) -> None:
-        """Write k, v [T, Hkv, D] into a layer's cache at `slots` [T]."""
+    def plan_attention(self, batch: Batch, cache: Tensor) -> Any:
+        """What the two below need and every layer shares: indices and masks, made once a step.
+
+        cache: of any layer, [blocks, 2, Hkv, block size, D].
+        """
         ...
 
-    def plan_attention(self, batch: Batch, block_size: int, dtype: torch.dtype) -> Any:
-        """What `attention` needs and every layer shares: indices and masks, made once a step."""
+    def store_kv(self, kv: Tensor, cache: Tensor, plan: Any) -> None:
+        """Write the keys and values [T, 2 Hkv, D] of the step's tokens into a layer's cache."""
         ...
 
-    def attention(self, q: Tensor, cache: tuple[Tensor, Tensor], plan: Any) -> Tensor:
+    def attention(self, q: Tensor, cache: Tensor, plan: Any) -> Tensor:
         """Causal attention of q [T, Hq, D] over each sequence's blocks -> [T, Hq, D]."""
         ...

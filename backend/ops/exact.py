@@ -14,28 +14,32 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backend.ops import Batch
-from backend.ops.cpu import CpuOps
+from backend.ops.cpu import CpuOps, gather, pieces_of, places_of, store
 
 TILE = 16
 
 
 @dataclass(slots=True)
 class _Tile:
-    """rows: which of the step's tokens. first: their place in the tile. blocks: [b].
+    """rows: which of the step's tokens. first: their place in the tile. pieces: for `gather`.
     mask: [TILE, L], 0 or -inf."""
 
     rows: slice
     first: int
-    blocks: Tensor
+    pieces: Tensor
     mask: Tensor
+
+
+@dataclass(slots=True)
+class _Plan:
+    places: Tensor
+    tiles: list[_Tile]
 
 
 class ExactOps(CpuOps):
     """See `Ops` for shapes."""
 
-    def plan_attention(  # type: ignore[override]  # its own plan, for its own attention
-        self, batch: Batch, block_size: int, dtype: torch.dtype
-    ) -> list[_Tile]:
+    def plan_attention(self, batch: Batch, cache: Tensor) -> _Plan:  # type: ignore[override]
         tiles = []
         for s, context_len in enumerate(batch.context_lens):
             row, end = batch.query_starts[s : s + 2]
@@ -43,22 +47,20 @@ class ExactOps(CpuOps):
             while row < end:
                 count = min(end - row, TILE - position % TILE)
                 rows = slice(row, row + count)
-                tiles.append(_tile(batch.block_tables[s], rows, position, block_size, dtype))
+                tiles.append(_tile(batch.block_tables[s], rows, position, cache))
                 row += count
                 position += count
-        return tiles
+        return _Plan(places_of(batch.slots, cache), tiles)
 
-    def attention(  # type: ignore[override]
-        self, q: Tensor, cache: tuple[Tensor, Tensor], plan: list[_Tile]
-    ) -> Tensor:
-        heads, dim = cache[0].shape[2:]
-        out = torch.empty_like(q)
-        for tile in plan:
+    def store_kv(self, kv: Tensor, cache: Tensor, plan: _Plan) -> None:  # type: ignore[override]
+        store(kv, cache, plan.places)
+
+    def attention(self, q: Tensor, cache: Tensor, plan: _Plan) -> Tensor:  # type: ignore[override]
+        heads, dim = cache.shape[2], cache.shape[4]
+        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        for tile in plan.tiles:
             length = tile.mask.shape[1]
-            k, v = (
-                x.index_select(0, tile.blocks).flatten(0, 1)[:length].transpose(0, 1)[None]
-                for x in cache
-            )
+            k, v = (x[:, :, :length] for x in gather(cache, tile.pieces, 1))
             count = tile.rows.stop - tile.rows.start
             filled = slice(tile.first, tile.first + count)
             query = q.new_zeros(TILE, *q.shape[1:])
@@ -73,7 +75,8 @@ class ExactOps(CpuOps):
         return out
 
 
-def _tile(table: Tensor, rows: slice, position: int, block_size: int, dtype: torch.dtype) -> _Tile:
+def _tile(table: Tensor, rows: slice, position: int, cache: Tensor) -> _Tile:
+    num_heads, block_size = cache.shape[2:4]
     first = position % TILE
     start = position - first
     end = start + TILE
@@ -83,5 +86,5 @@ def _tile(table: Tensor, rows: slice, position: int, block_size: int, dtype: tor
     if missing > 0:  # the tile ends beyond the sequence's last block; what is gathered is hidden
         blocks = F.pad(blocks, (0, missing))
     hidden = torch.arange(end) > torch.arange(start, end)[:, None]
-    mask = torch.zeros(TILE, end, dtype=dtype).masked_fill_(hidden, -torch.inf)
-    return _Tile(rows, first, blocks, mask.to(table.device))
+    mask = torch.zeros(TILE, end, dtype=cache.dtype).masked_fill_(hidden, -torch.inf)
+    return _Tile(rows, first, pieces_of(blocks[None], num_heads), mask.to(table.device))

@@ -16,26 +16,27 @@ class ReferenceOps:
 
     def rotary(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         first, second = x.float().chunk(2, dim=-1)
-        turned = [first * cos - second * sin, second * cos + first * sin]
-        return torch.cat(turned, dim=-1).to(x.dtype)
+        swapped = torch.cat((second, first), dim=-1)
+        return (x.float() * cos.float() + swapped * sin.float()).to(x.dtype)
 
     def silu_mul(self, gate_up: Tensor) -> Tensor:
         gate, up = gate_up.float().chunk(2, dim=-1)
         return (gate * torch.sigmoid(gate) * up).to(gate_up.dtype)
 
-    def store_kv(self, k: Tensor, v: Tensor, slots: Tensor, cache: tuple[Tensor, Tensor]) -> None:
-        for new, old in zip((k, v), cache, strict=True):
-            old.view(-1, *old.shape[2:])[slots.long()] = new
-
-    def plan_attention(self, batch: Batch, block_size: int, dtype: torch.dtype) -> Batch:
+    def plan_attention(self, batch: Batch, cache: Tensor) -> Batch:
         return batch
 
-    def attention(self, q: Tensor, cache: tuple[Tensor, Tensor], plan: Batch) -> Tensor:
+    def store_kv(self, kv: Tensor, cache: Tensor, plan: Batch) -> None:
+        heads, size, dim = cache.shape[2:]
+        for token, slot in zip(kv, plan.slots.tolist(), strict=True):
+            cache[slot // size, :, :, slot % size] = token.view(2, heads, dim)
+
+    def attention(self, q: Tensor, cache: Tensor, plan: Batch) -> Tensor:
         out = torch.empty_like(q)
         for s, context_len in enumerate(plan.context_lens):
             start, end = plan.query_starts[s : s + 2]
-            blocks = plan.block_tables[s].long()
-            k, v = (part[blocks].flatten(0, 1)[:context_len].float() for part in cache)
+            blocks = cache[plan.block_tables[s].long()].float()
+            k, v = blocks.permute(1, 0, 3, 2, 4).flatten(1, 2)[:, :context_len]  # [L, Hkv, D]
             out[start:end] = _attend(q[start:end].float(), k, v).to(q.dtype)
         return out
 
