@@ -21,6 +21,7 @@ from backend.ops.cpu import CpuOps
 from backend.ops.exact import ExactOps
 from backend.parallel import TensorParallel
 from backend.quant import create_method
+from backend.quant.few_rows import few_bit_kernels_work
 from backend.sampler import Sampler
 from backend.settings import EngineSettings
 from backend.shard import split_model
@@ -61,7 +62,7 @@ def build_engine(
     shard = split_model(config, tp.size)[tp.rank]
     ops: Ops = ExactOps() if settings.exact else CpuOps()
     dtype = DTYPES[dtype_name]
-    method = create_method("exact" if settings.exact else "dense", dtype, device)
+    method = create_method(pick_method(settings, dtype, device), dtype, device)
     checkpoint = open_checkpoint(Path(settings.model), config)
     model = load_model(
         config,
@@ -114,6 +115,23 @@ def pick_dtype(name: str, device: torch.device) -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if native else "float32"
+
+
+def pick_method(settings: EngineSettings, dtype: torch.dtype, device: torch.device) -> str:
+    """Return the name of the linear method. Raises ModelError for what does not go together."""
+    takes_few_bits = dtype == torch.bfloat16 and device.type == "cpu" and not settings.exact
+    if settings.quantization in ("int8", "int4"):
+        if not takes_few_bits or not few_bit_kernels_work():
+            raise ModelError(
+                f"--quantization {settings.quantization} needs a CPU, --dtype bfloat16 and no "
+                "--exact"
+            )
+        return settings.quantization
+    if settings.exact:
+        return "exact"
+    if settings.quantization == "auto" and takes_few_bits and few_bit_kernels_work():
+        return "grouped"
+    return "dense"
 
 
 def _agree_on_blocks(

@@ -19,6 +19,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["auto", "bfloat16", "float16", "float32"],
         Meta(description="arithmetic of the forward pass; auto: what the device is fast at"),
     ] = "auto"
+    quantization: Annotated[
+        Literal["auto", "none", "int8", "int4"],
+        Meta(description="weights in few bits where few rows are multiplied; auto: as in the file"),
+    ] = "auto"
     exact: Annotated[
         bool,
         Meta(description="one arithmetic for every batch size: same bytes alone and in a crowd"),

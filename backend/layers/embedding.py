@@ -30,7 +30,7 @@ class VocabParallelHead:
         method: LinearMethod,
     ) -> None:
         self._method = method
-        self._weight = method.pack(source.take(name, shape, rows=part))
+        self._weight = method.pack(source.take(name, shape, rows=part), lambda: None)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, hidden] -> logits [N, this rank's words], float32."""

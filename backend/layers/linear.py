@@ -6,6 +6,7 @@ from torch import Tensor
 from backend.layers.source import ALL, WeightSource
 from backend.parallel import TensorParallel
 from backend.quant import LinearMethod
+from backend.quant.groups import Groups, concatenate
 
 
 class ColumnParallelLinear:
@@ -28,7 +29,13 @@ class ColumnParallelLinear:
         pieces = list(zip(names, sizes, parts, strict=True))
         weights = [source.take(f"{n}.weight", (size, width), rows=p) for n, size, p in pieces]
         self._method = method
-        self._weight = method.pack(torch.cat(weights))
+
+        def read_groups() -> Groups | None:
+            groups = [source.groups(f"{n}.weight", rows=p) for n, _, p in pieces]
+            present = [part for part in groups if part is not None]
+            return concatenate(present) if len(present) == len(pieces) else None
+
+        self._weight = method.pack(torch.cat(weights), read_groups)
         self._bias = (
             torch.cat([source.take(f"{n}.bias", (size,), rows=p) for n, size, p in pieces])
             if bias
@@ -56,7 +63,10 @@ class RowParallelLinear:
     ) -> None:
         self._method = method
         self._tp = tp
-        self._weight = method.pack(source.take(f"{name}.weight", shape, rows=ALL, cols=part))
+        self._weight = method.pack(
+            source.take(f"{name}.weight", shape, rows=ALL, cols=part),
+            lambda: source.groups(f"{name}.weight", cols=part),
+        )
         self._bias = source.take(f"{name}.bias", shape[:1], replicated=True) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from backend.config import ModelError
+from backend.quant.groups import Groups
 from backend.weights import Checkpoint
 
 ALL = slice(None)
@@ -58,6 +59,10 @@ class WeightSource:
         self._taken.add(name)
         self._on_progress(len(self._taken) / len(self._checkpoint.names()))
         return tensor
+
+    def groups(self, name: str, *, rows: slice = ALL, cols: slice = ALL) -> Groups | None:
+        """Return a slice of a matrix as the 4-bit groups it is stored in, if it is."""
+        return self._checkpoint.read_groups(name, rows, cols)
 
     def finish(self, ignorable: Callable[[str], bool]) -> None:
         """Raise ModelError if the checkpoint holds tensors that no layer has taken."""

@@ -1,25 +1,36 @@
 """How a rank stores its weights and multiplies by them: name -> "module:Class"."""
 
+from collections.abc import Callable
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from backend.quant.groups import Groups
+
 METHODS = {
     "dense": "backend.quant.dense:DenseMethod",
     "exact": "backend.quant.exact:ExactMethod",
+    "grouped": "backend.quant.few_rows:GroupedMethod",
+    "int4": "backend.quant.few_rows:Int4Method",
+    "int8": "backend.quant.few_rows:Int8Method",
 }
+
+GroupsReader = Callable[[], Groups | None]
 
 
 class LinearMethod(Protocol):
     """Packs a weight once, then multiplies by it in every step."""
 
-    def pack(self, weight: Tensor) -> Tensor:
-        """Return this method's form of weight [N, K]. Takes ownership of its argument."""
+    def pack(self, weight: Tensor, read_groups: GroupsReader) -> Any:
+        """Return this method's form of weight [N, K]. Takes ownership of its argument.
+
+        read_groups: reads the same weight as the 4-bit groups the file holds; None if it does not.
+        """
         ...
 
-    def apply(self, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    def apply(self, x: Tensor, packed: Any, bias: Tensor | None) -> Tensor:
         """x [M, K] -> x W^T + bias [M, N]."""
         ...
 

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from backend.quant import GroupsReader
+
 
 class DenseMethod:
     """A LinearMethod. Packing doubles as the test whether this machine's oneDNN takes the dtype."""
@@ -15,7 +17,7 @@ class DenseMethod:
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self._packs = device.type == "cpu" and _onednn_takes(dtype)
 
-    def pack(self, weight: Tensor) -> Tensor:
+    def pack(self, weight: Tensor, read_groups: GroupsReader) -> Tensor:
         if not self._packs:
             return weight
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)

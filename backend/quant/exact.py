@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from backend.quant import GroupsReader
 from backend.quant.dense import DenseMethod
 
 TILE = 16
@@ -21,8 +22,8 @@ class ExactMethod(DenseMethod):
         super().__init__(dtype, device)
         self._tiles: dict[torch.Size, int] = {}
 
-    def pack(self, weight: Tensor) -> Tensor:
-        packed = super().pack(weight)
+    def pack(self, weight: Tensor, read_groups: GroupsReader) -> Tensor:
+        packed = super().pack(weight, read_groups)
         shape = torch.Size((weight.shape[1],)) + packed.shape
         if shape not in self._tiles:
             self._tiles[shape] = self._find_tile(weight.shape[1], packed)

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from backend.config import ModelConfig, ModelError
+from backend.quant.groups import Groups
 from backend.weights.shapes import expected_shapes
 
 ALL = slice(None)
@@ -35,6 +36,10 @@ class Checkpoint(Protocol):
         else the stored dtype. Raises KeyError for an unknown name, ModelError for a dtype that
         cannot be computed with.
         """
+        ...
+
+    def read_groups(self, name: str, rows: slice = ALL, cols: slice = ALL) -> Groups | None:
+        """Return the slice as the 4-bit groups it is stored in; None if it is not, or cuts one."""
         ...
 
     def close(self) -> None:

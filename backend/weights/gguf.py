@@ -16,6 +16,7 @@ from gguf.quants import dequantize
 
 from backend.config import ModelConfig
 from backend.gguf_header import GGUFTensor, read_headers
+from backend.quant.groups import GROUP_SIZE, Groups
 
 _ALL = slice(None)
 _Bytes = npt.NDArray[np.uint8]
@@ -50,6 +51,9 @@ _PLAIN = {
     GGMLQuantizationType.BF16: (np.dtype(np.int16), torch.bfloat16),
 }
 
+# Blocks of 32 values of 4 bits: bytes before the values, all of them float16.
+_GROUPED = {GGMLQuantizationType.Q4_0: 2, GGMLQuantizationType.Q4_1: 4}
+
 # Elements dequantised at a time: 4 MiB of float32. A [49152, 576] Q8_0 takes 40 ms so, 100 ms at
 # once (one slow core), and the temporaries stay small however large the matrix is.
 _CHUNK = 1 << 20
@@ -75,18 +79,31 @@ class GGUFCheckpoint:
 
     def read(self, name: str, rows: slice = _ALL, cols: slice = _ALL) -> torch.Tensor:
         tensor, data = self._tensors[name]
-        raw = data[tensor.offset : tensor.offset + tensor.num_bytes]
         if len(tensor.shape) == 1:
+            raw = data[tensor.offset : tensor.offset + tensor.num_bytes]
             return self._read_vector(name, raw, tensor, rows)
-        raw = raw.reshape(*tensor.shape[:-1], tensor.row_bytes)[rows]
-        if _ROTARY.fullmatch(name):
-            self._check_whole_heads(name, tensor, rows)
-            raw = _to_half_split(raw, self._head_dim)
-        return _decode(raw, tensor, cols)
+        return _decode(self._rows(name, rows), tensor, cols)
+
+    def read_groups(self, name: str, rows: slice = _ALL, cols: slice = _ALL) -> Groups | None:
+        tensor, _ = self._tensors[name]
+        start, stop, _ = cols.indices(tensor.shape[-1])
+        if tensor.qtype not in _GROUPED or start % GROUP_SIZE or stop % GROUP_SIZE:
+            return None
+        return _to_groups(self._rows(name, rows), tensor, start // GROUP_SIZE, stop // GROUP_SIZE)
 
     def close(self) -> None:
         # The mappings go with their last view.
         self._tensors.clear()
+
+    def _rows(self, name: str, rows: slice) -> _Bytes:
+        """Return a matrix's rows as stored, [R, row bytes], rotary ones in torch's order."""
+        tensor, data = self._tensors[name]
+        raw = data[tensor.offset : tensor.offset + tensor.num_bytes]
+        raw = raw.reshape(*tensor.shape[:-1], tensor.row_bytes)[rows]
+        if _ROTARY.fullmatch(name):
+            self._check_whole_heads(name, tensor, rows)
+            raw = _to_half_split(raw, self._head_dim)
+        return raw
 
     def _read_vector(self, name: str, raw: _Bytes, tensor: GGUFTensor, rows: slice) -> torch.Tensor:
         values = _decode(raw[None], tensor, rows)[0]  # [1, N] -> [N]
@@ -141,3 +158,17 @@ def _decode(raw: _Bytes, tensor: GGUFTensor, cols: slice) -> torch.Tensor:
         blocks = np.ascontiguousarray(raw[row : row + step])
         target[row : row + step] = dequantize(blocks, tensor.qtype)[..., kept]
     return out
+
+
+def _to_groups(raw: _Bytes, tensor: GGUFTensor, first: int, last: int) -> Groups:
+    """Unpack blocks [first, last) of each row. raw: [R, row bytes]."""
+    num_factors = _GROUPED[tensor.qtype] // 2
+    block_bytes = GGML_QUANT_SIZES[tensor.qtype][1]
+    blocks = np.ascontiguousarray(raw.reshape(len(raw), -1, block_bytes)[:, first:last])
+    factors = np.ascontiguousarray(blocks[..., : 2 * num_factors]).view(np.float16)
+    factors = factors.astype(np.float32)
+    packed = blocks[..., 2 * num_factors :]  # the first half of a block in the low nibbles
+    values = np.concatenate((packed & 15, packed >> 4), axis=-1).reshape(len(raw), -1)
+    scales = factors[..., 0]
+    minimums = factors[..., 1] if num_factors == 2 else -8 * scales
+    return Groups(*(torch.from_numpy(np.ascontiguousarray(x)) for x in (values, scales, minimums)))

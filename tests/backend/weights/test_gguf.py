@@ -68,6 +68,22 @@ def test_any_slice_equals_that_part_of_the_whole_dequantised(
         assert torch.equal(piece.float(), whole[rows, cols])
 
 
+@pytest.mark.parametrize("name", TYPES)
+def test_groups_are_the_stored_values_of_a_slice(every_type: Path, name: str) -> None:
+    checkpoint = open_checkpoint(every_type, load_config(every_type))
+    rows, cols = slice(3, 21), slice(64, 512)
+    groups = checkpoint.read_groups(name, rows, cols)
+    if name not in ("Q4_0", "Q4_1"):
+        assert groups is None
+        return
+    assert groups is not None
+    # float16's factors, multiplied in float32 in another order
+    torch.testing.assert_close(
+        groups.to_dense(), checkpoint.read(name, rows, cols), rtol=1e-5, atol=1e-5
+    )
+    assert checkpoint.read_groups(name, rows, slice(16, 512)) is None
+
+
 def test_only_the_blocks_of_the_slice_are_dequantised(
     every_type: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
