@@ -1,0 +1,38 @@
+#!/bin/sh
+# Installs Unisono as a systemd service under its own user, or brings an installation up to date.
+# Run as root from a source tree: deploy/install.sh [--cpu] [extra pip arguments]
+#   --cpu: PyTorch's build without CUDA, a tenth of the size.
+# DESTDIR: install below another root (and do not talk to systemd).
+set -eu
+cd "$(dirname "$0")/.."
+
+dest=${DESTDIR:-}
+venv=$dest/opt/unisono/venv
+torch_index=
+if [ "${1:-}" = --cpu ]; then
+    torch_index=https://download.pytorch.org/whl/cpu
+    shift
+fi
+
+if [ -z "$dest" ] && ! getent passwd unisono >/dev/null; then
+    useradd --system --home-dir /var/lib/unisono --shell /usr/sbin/nologin unisono
+fi
+
+mkdir -p "$dest/opt/unisono" "$dest/etc/unisono" "$dest/etc/systemd/system"
+[ -x "$venv/bin/python" ] || ${PYTHON:-python3} -m venv "$venv"
+pip="$venv/bin/pip --disable-pip-version-check install --constraint deploy/constraints.txt"
+# shellcheck disable=SC2086  # words on purpose
+[ -z "$torch_index" ] || $pip torch --index-url "$torch_index"
+# shellcheck disable=SC2086
+$pip "$@" .
+install -m 644 README.md "$dest/opt/unisono/README.md"
+
+# Settings are the operator's: never overwritten.
+[ -e "$dest/etc/unisono/unisono.toml" ] ||
+    install -m 644 deploy/unisono.toml "$dest/etc/unisono/unisono.toml"
+install -m 644 deploy/unisono.service deploy/unisono.socket "$dest/etc/systemd/system/"
+
+if [ -z "$dest" ]; then
+    systemctl daemon-reload
+    echo "installed; start it with: systemctl enable --now unisono.socket unisono.service"
+fi
