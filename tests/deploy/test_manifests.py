@@ -1,0 +1,69 @@
+"""What the deployment files say, checked with the tools of those who will read them."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.setting_sources import load
+from tests.deploy.test_dashboard import ROOT
+
+DEPLOY = ROOT / "deploy"
+# systemd's exposure score times ten: 1.2 is "OK", the unit of a web server without any is 9.6.
+MAX_EXPOSURE = 15
+
+
+def manifests() -> dict[str, Any]:
+    """The Kubernetes objects by kind."""
+    text = (DEPLOY / "kubernetes/base/unisono.yaml").read_text()
+    return {document["kind"]: document for document in yaml.safe_load_all(text)}
+
+
+def test_settings_files_hold_settings_only(tmp_path: Path) -> None:
+    example = DEPLOY / "unisono.toml"
+    assert load({}, {}, example).settings.server.log_format == "json"
+    of_kubernetes = tmp_path / "unisono.toml"
+    of_kubernetes.write_text(manifests()["ConfigMap"]["data"]["unisono.toml"])
+    assert load({}, {}, of_kubernetes).settings.server.api_keys
+
+
+def test_pods_have_time_to_drain() -> None:
+    pod = manifests()["Deployment"]["spec"]["template"]["spec"]
+    drain = tomllib.loads(manifests()["ConfigMap"]["data"]["unisono.toml"])["server"]
+    [container] = pod["containers"]
+    pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] > drain["drain_seconds"] + pause + 10
+    probes = [container[f"{name}Probe"]["httpGet"]["path"] for name in ("liveness", "readiness")]
+    assert probes == ["/livez", "/readyz"]
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cuda"])
+def test_variables_of_images_are_settings_and_users_are_not_root(name: str) -> None:
+    text = (DEPLOY / name).read_text()
+    environ = dict(re.findall(r"\b(UNISONO_\w+)=(\S+)", text))
+    assert load({}, environ, None).settings.server.host == "0.0.0.0"
+    assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
+    assert 'ENTRYPOINT ["unisono"]' in text
+    if shutil.which("hadolint"):
+        subprocess.run(["hadolint", DEPLOY / name], check=True)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_units_are_sound_and_little_exposed(tmp_path: Path) -> None:
+    for name in ("unisono.service", "unisono.socket"):
+        text = (DEPLOY / name).read_text()
+        text = text.replace("/opt/unisono/venv/bin/unisono", sys.executable)
+        (tmp_path / name).write_text(text)
+    units = [str(tmp_path / name) for name in ("unisono.service", "unisono.socket")]
+    verify = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True)
+    assert (verify.returncode, verify.stdout + verify.stderr) == (0, "")
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager"]
+    subprocess.run(
+        [*command, f"--threshold={MAX_EXPOSURE}", units[0]], check=True, capture_output=True
+    )
