@@ -64,6 +64,11 @@ class BlockPool:
             self._hash_of[block] = block_hash
             self._block_of[block_hash] = block
 
+    def forget(self, blocks: Iterable[int]) -> None:
+        """Share these blocks with nobody new."""
+        for block in blocks:
+            self._forget(block)
+
     def _forget(self, block: int) -> None:
         block_hash = self._hash_of[block]
         if block_hash is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from backend.config import ModelConfig, ModelError
+from backend.faults import Faults
 from backend.kv_cache import KVCache
 from backend.memory import available_bytes, default_kv_bytes, num_kv_blocks
 from backend.model_file import load_config
@@ -83,10 +84,16 @@ def build_engine(
         dtype=dtype,
         device=device,
     )
+    faults = Faults(settings.test_faults, tp.rank)
     sampler = Sampler(
-        settings.max_num_seqs, shard.vocab, tp, config.eos_token_ids, exact=settings.exact
+        settings.max_num_seqs,
+        shard.vocab,
+        tp,
+        config.eos_token_ids,
+        exact=settings.exact,
+        faults=faults,
     )
-    runner = ModelRunner(model, kv_cache, sampler, device)
+    runner = ModelRunner(model, kv_cache, sampler, device, faults)
     budget = settings.max_num_batched_tokens or (
         CPU_TOKEN_BUDGET if device.type == "cpu" else GPU_TOKEN_BUDGET
     )

@@ -4,6 +4,7 @@ Between steps it drains its request rings; then it plans, publishes the plan to 
 it as they do, and sends every worker one frame of tokens. It never waits for a slow reader.
 """
 
+import logging
 import select
 import time
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backend.block_pool import BlockPool
+from backend.faults import ADMISSION, Faults
 from backend.matchers import Matchers
 from backend.scheduler import Scheduler
 from backend.sequence import Sequence
@@ -35,6 +37,8 @@ from backend.wire.ring import RingCorrupt, RingReader, RingWriter
 if TYPE_CHECKING:
     from backend.engine import Engine
     from backend.model_runner import StepResult
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -75,8 +79,12 @@ class Lead:
             eos_token_ids=engine.config.eos_token_ids,
             prefix_caching=settings.prefix_caching,
         )
-        self._matchers = Matchers(engine.config.vocab_size, engine.config.eos_token_ids)
+        self._faults = Faults(settings.test_faults)
+        self._matchers = Matchers(
+            engine.config.vocab_size, engine.config.eos_token_ids, self._faults
+        )
         self._channels: dict[int, _Channel] = {}
+        self._refusals: list[tuple[int, SeqOutput]] = []  # for the next frame
         self._stopped = False
         self._totals = Totals()
 
@@ -163,6 +171,7 @@ class Lead:
     def _drop(self, worker: int) -> None:
         """Forget a worker that is gone, and its sequences."""
         self._scheduler.abort_worker(worker)
+        self._refusals = [(w, output) for w, output in self._refusals if w != worker]
         if (channel := self._channels.pop(worker, None)) is not None:
             channel.close()
 
@@ -191,11 +200,20 @@ class Lead:
             num_scored_tokens=1 + submit.num_prompt_scores,
         )
         try:
+            self._faults.strike(ADMISSION, seq.params)
             self._matchers.add(seq)
             self._scheduler.add(seq)
         except ValueError as error:
-            refusal = SeqOutput(submit.seq_id, [], FinishReason.ERROR, error=str(error))
-            self._send_to(worker, self._frame(0, [refusal], StepTimings()))
+            self._refuse(seq, str(error))
+        except Exception:
+            logger.exception("seq=%s cannot be admitted", seq.key)
+            self._refuse(seq, "the engine failed to admit the request")
+
+    def _refuse(self, seq: Sequence, error: str) -> None:
+        """Answer with the next frame: a worker found gone now would still have records here."""
+        worker, seq_id = seq.key
+        refusal = SeqOutput(seq_id, [], FinishReason.ERROR, error=error, is_final=True)
+        self._refusals.append((worker, refusal))
 
     # what goes out
 
@@ -210,21 +228,27 @@ class Lead:
 
         A part may be empty: the frame still shows progress and grants credit.
         """
-        parts: dict[int, list[SeqOutput]] = {worker: [] for worker in self._channels}
-        for worker, output in outputs:
-            parts[worker].append(output)
+        parts = self._parts(outputs)
         timings = StepTimings(schedule_s, result.forward_s, result.sample_s)
         self._totals = self._add_up(timings)
         for worker, part in parts.items():
             self._send_to(worker, self._frame(step, part, timings))
 
     def _send_load(self) -> None:
-        """Show what an abort or a worker's end has freed, when no step is left that would.
+        """Show what an abort, a refusal or a worker's end has freed, when no step is left to do so.
 
         Without it a worker's credit would stay at what it was, maybe 0, and its requests wait.
         """
-        for worker in list(self._channels):
-            self._send_to(worker, self._frame(0, [], StepTimings()))
+        for worker, part in self._parts([]).items():
+            self._send_to(worker, self._frame(0, part, StepTimings()))
+
+    def _parts(self, outputs: list[tuple[int, SeqOutput]]) -> dict[int, list[SeqOutput]]:
+        """Sort outputs, and what was refused since the last frame, by worker."""
+        parts: dict[int, list[SeqOutput]] = {worker: [] for worker in self._channels}
+        for worker, output in self._refusals + outputs:
+            parts[worker].append(output)
+        self._refusals = []
+        return parts
 
     def _frame(self, step: int, outputs: list[SeqOutput], timings: StepTimings) -> bytes:
         scheduler = self._scheduler

@@ -4,28 +4,36 @@ Followers and the sampler see masks only. Knows sequences and token ids; what a 
 grammar.py's. Called by the lead around each step.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from backend.faults import GRAMMAR, Faults
 from backend.sequence import SeqKey
 from backend.sequence import Sequence as Seq
-from backend.step import StepPlan
-from backend.wire.sampling import TokenId
+from backend.step import FAULTY, NO_TOKEN, StepPlan
 
 if TYPE_CHECKING:
     from backend.grammar import GrammarTable, Matcher
+
+logger = logging.getLogger(__name__)
 
 
 class Matchers:
     """One matcher for each sequence that has a grammar; nothing for the others."""
 
-    def __init__(self, vocab_size: int, eos_token_ids: Sequence[int]) -> None:
+    def __init__(
+        self, vocab_size: int, eos_token_ids: Sequence[int], faults: Faults | None = None
+    ) -> None:
+        self._faults = faults or Faults()
         self._num_words = -(-vocab_size // 32)
         self._eos_token_ids = eos_token_ids
         self._table: GrammarTable | None = None
         self._matchers: dict[SeqKey, Matcher] = {}
+        self._failed: set[SeqKey] = set()  # in the step at hand
 
     def learn(self, pieces: list[bytes]) -> None:
         """Take the bytes of every token. Another worker's are the same."""
@@ -56,22 +64,38 @@ class Matchers:
         samples = [n for n, seq in enumerate(sampled) if seq.key in self._matchers]
         masks = np.zeros((len(samples), self._num_words), np.int32)
         for n, mask in zip(samples, masks, strict=True):
-            self._matchers[sampled[n].key].mask(mask)
+            self._mask(sampled[n], mask)
         return plan.with_masks(samples, masks) if samples else plan
 
-    def accept(self, sampled: Sequence[Seq], token_ids: list[TokenId]) -> None:
+    def _mask(self, seq: Seq, out: NDArray[np.int32]) -> None:
+        """Set what may come next; nothing where the grammar fails, so that no rank draws."""
+        try:
+            self._faults.strike(GRAMMAR, seq.params, seq.num_output_tokens)
+            self._matchers[seq.key].mask(out)
+        except ValueError as error:  # GrammarError: the output cannot go on
+            logger.info("seq=%s its grammar ends: %s", seq.key, error)
+        except Exception:
+            logger.exception("seq=%s its grammar failed", seq.key)
+            self._failed.add(seq.key)
+
+    def accept(self, sampled: Sequence[Seq], token_ids: list[int]) -> None:
         """Move each grammar on by the token that was drawn for it.
 
-        A token that does not fit is replaced by -1 in place, which ends the sequence in error.
+        What ends the sequence in error takes the place of a token that does not fit.
         """
         if not self._matchers:
             return
         for n, seq in enumerate(sampled):
             matcher = self._matchers.get(seq.key)
-            if matcher is not None and token_ids[n] >= 0 and not matcher.accept(token_ids[n]):
-                token_ids[n] = -1
+            if matcher is None:
+                continue
+            if seq.key in self._failed:
+                token_ids[n] = FAULTY
+            elif token_ids[n] >= 0 and not matcher.accept(token_ids[n]):
+                token_ids[n] = NO_TOKEN
 
     def keep(self, is_alive: Callable[[SeqKey], bool]) -> None:
         """Forget the grammars of sequences that are gone."""
         if self._matchers:
             self._matchers = {k: m for k, m in self._matchers.items() if is_alive(k)}
+            self._failed.clear()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from backend.faults import Faults
 from backend.kv_cache import KVCache
 from backend.models import Model
 from backend.ops import Batch
@@ -37,8 +38,14 @@ class ModelRunner:
     """Runs steps, one forward pass each."""
 
     def __init__(
-        self, model: Model, kv_cache: KVCache, sampler: Sampler, device: torch.device
+        self,
+        model: Model,
+        kv_cache: KVCache,
+        sampler: Sampler,
+        device: torch.device,
+        faults: Faults | None = None,
     ) -> None:
+        self._faults = faults or Faults()
         self._model = model
         self._kv_cache = kv_cache
         self._sampler = sampler
@@ -55,6 +62,9 @@ class ModelRunner:
         started = time.monotonic()
         for join in plan.joins:
             self._sampler.join(join)
+        if self._faults:
+            params = self._sampler.params_of(plan.sample_rows)
+            self._faults.strike_forward(params, plan.sample_positions.tolist())
         batch = Batch.from_plan(plan, self._device)
         hidden = self._model.forward(batch, self._kv_cache)
         self.num_forward_calls += 1
@@ -67,7 +77,9 @@ class ModelRunner:
             return result
         logits = self._model.logits(hidden[:num_samples])
         forwarded = time.monotonic()
-        sampled = self._sampler.sample(logits, plan)
+        sampled = self._sampler.sample(
+            logits, plan, lambda: self._model.logits(hidden[:num_samples])
+        )
         result.token_ids, result.scores = sampled.token_ids.tolist(), sampled.scores
         result.forward_s = forwarded - started
         result.sample_s = time.monotonic() - forwarded

@@ -19,6 +19,7 @@ from torch import Tensor
 from backend.wire.sampling import SamplingParams
 
 Ids = NDArray[np.int64]
+Tokens = NDArray[np.int32]
 
 
 @dataclass(slots=True)
@@ -27,7 +28,7 @@ class RowState:
 
     token_ids: prompt and output, kept only if a rule looks back. seen: the distinct among them.
     output_ids, output_counts: distinct output tokens and how often each came.
-    ngrams: (n - 1)-gram -> the tokens that have followed it.
+    ngrams: (n - 1)-gram -> the tokens that have followed it. is_faulty: nothing of it holds.
     """
 
     params: SamplingParams
@@ -37,6 +38,7 @@ class RowState:
     output_ids: "array[int]" = field(default_factory=lambda: array("q"))
     output_counts: "array[int]" = field(default_factory=lambda: array("q"))
     ngrams: dict[tuple[int, ...], list[int]] = field(default_factory=dict)
+    is_faulty: bool = False
     _is_seen: set[int] = field(default_factory=set)
     _place: dict[int, int] = field(default_factory=dict)
 
@@ -50,6 +52,16 @@ class RowState:
             for token_id in token_ids:
                 state.append(token_id)
         return state
+
+    def catch_up(self, input_ids: Tokens, positions: Tokens, at: int) -> None:
+        """Note the token that a step runs at `at`, if it was drawn since.
+
+        What the lead has put into the plan counts, whatever this rank drew.
+        """
+        if self.is_faulty:
+            raise ValueError("the row's history could not be read")
+        if self.params.looks_back and len(self.token_ids) == positions[at]:
+            self.append(int(input_ids[at]))
 
     def append(self, token_id: int) -> None:
         """Note one more token."""

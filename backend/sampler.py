@@ -12,9 +12,11 @@ every rank makes the same decision.
   rank by its share of the logsumexp, then inside it. Exact.
 
 Where the gathered candidates hold too little mass for top-p or min-p, that row's logits are
-gathered in full and the row is counted. A row whose rules leave no token gets NO_TOKEN.
+gathered in full and the row is counted. A row whose rules leave no token gets NO_TOKEN, one whose
+logits are not numbers or whose own code fails gets FAULTY.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -23,21 +25,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from backend.boundary import apply_guarded
+from backend.draw import Floats, Ids, Limits, invert, keep, settle_ties, without_token
+from backend.faults import DRAW, NAN, RULES, Faults
 from backend.parallel import TensorParallel
 from backend.philox import uniform
 from backend.rules import RowState, apply_rules
 from backend.scoring import score
-from backend.step import Join, StepPlan
+from backend.step import FAULTY, Join, StepPlan
 from backend.wire.messages import TokenScore
 from backend.wire.sampling import SamplingParams
-
-Floats = NDArray[np.float64]
-Ids = NDArray[np.int64]
 
 # topk(256) costs about 0.15 ms a row of 49,152; with top_p 0.95 at temperature 1 it suffices for
 # all but the flattest rows.
 MAX_CANDIDATES = 256
-NO_TOKEN = -1
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -60,8 +63,10 @@ class Sampler:
         eos_token_ids: Sequence[int] = (),
         *,
         exact: bool = False,
+        faults: Faults | None = None,
     ) -> None:
         """vocab: this rank's part. exact: sample each row by itself, see `ops/exact.py`."""
+        self._faults = faults or Faults()
         self._eos_token_ids = eos_token_ids
         self._states: list[RowState | None] = [None] * max_num_seqs
         self._tp = tp
@@ -80,7 +85,12 @@ class Sampler:
     def join(self, join: Join) -> None:
         """Begin a row with these parameters."""
         params: SamplingParams = join.params
-        self._states[join.row] = RowState.begin(params, join.token_ids, join.num_prompt_tokens)
+        try:
+            state = RowState.begin(params, join.token_ids, join.num_prompt_tokens)
+        except Exception:
+            logger.exception("a row's history cannot be read")
+            state = RowState(params, is_faulty=True)
+        self._states[join.row] = state
         self._temperature[join.row] = params.temperature
         self._top_k[join.row] = max(0, params.top_k)
         self._top_p[join.row] = params.top_p
@@ -88,26 +98,23 @@ class Sampler:
         self._seed[join.row] = params.seed
         self._choice[join.row] = params.choice
 
-    def sample(self, logits: Tensor, plan: StepPlan) -> Sampled:
-        """Draw one token for each of a plan's samples and note it in their rows' states.
+    def params_of(self, rows: Ids | NDArray[np.int32]) -> list[SamplingParams]:
+        """Return the parameters of rows that have joined."""
+        return [state.params for state in self._states_of(rows)]
 
-        logits: [N, this rank's words] float32, scratch.
+    def sample(self, logits: Tensor, plan: StepPlan, again: Callable[[], Tensor]) -> Sampled:
+        """Draw one token for each of a plan's samples.
+
+        logits: [N, this rank's words] float32, scratch. again: computes them once more, should the
+        rules of a row fail.
         """
         rows, positions = plan.sample_rows, plan.sample_positions
-        states = [state for row in rows.tolist() if (state := self._states[row]) is not None]
-        assert len(states) == len(rows), "a row is sampled that never joined"
+        states = self._states_of(rows)
         scored = [n for n, state in enumerate(states) if state.params.logprobs is not None]
         raw = logits[scored] if scored else None  # a copy, before the rules
-        masks = (plan.mask_samples.astype(np.int64), plan.masks) if len(plan.masks) else None
-        apply_rules(logits, states, positions.tolist(), self._offset, self._eos_token_ids, masks)
-        tokens = (
-            self._by_row(logits, rows, positions)
-            if self._exact
-            else (self._sample(logits, rows, positions))
-        )
-        for state, token_id in zip(states, tokens.tolist(), strict=True):
-            if token_id != NO_TOKEN:
-                state.append(token_id)
+        logits = apply_guarded(logits, again, lambda part, ns: self._rule(part, ns, states, plan))
+        draw = self._by_row if self._exact else self._sample
+        tokens = draw(logits, rows, positions)
         scores: list[TokenScore | None] = []
         if raw is not None:
             scores = [None] * len(states)
@@ -116,6 +123,27 @@ class Sampler:
             for n, each in zip(scored, self.score(raw, chosen, counts), strict=True):
                 scores[n] = each
         return Sampled(tokens, scores)
+
+    def _states_of(self, rows: Ids | NDArray[np.int32]) -> list[RowState]:
+        states = [state for row in rows.tolist() if (state := self._states[row]) is not None]
+        assert len(states) == len(rows), "a row is sampled that never joined"
+        return states
+
+    def _rule(
+        self, logits: Tensor, samples: Sequence[int], states: Sequence[RowState], plan: StepPlan
+    ) -> None:
+        """Apply the rules of some of a plan's samples; logits are theirs."""
+        mine = [states[n] for n in samples]
+        positions = plan.sample_positions[list(samples)].tolist()
+        for state, n in zip(mine, plan.sample_tokens[list(samples)].tolist(), strict=True):
+            state.catch_up(plan.input_ids, plan.positions, n)
+        if self._faults:
+            for n, (state, position) in enumerate(zip(mine, positions, strict=True)):
+                self._faults.strike(RULES, state.params, position)
+                if self._faults.hits(NAN, state.params, position):
+                    logits[n] = torch.nan
+        masks = _masks_of(plan, samples)
+        apply_rules(logits, mine, positions, self._offset, self._eos_token_ids, masks)
 
     def score(
         self, logits: Tensor, token_ids: Sequence[int], counts: Sequence[int]
@@ -161,20 +189,19 @@ class Sampler:
         values, ids = logits.max(dim=-1)  # the first of equals
         best = torch.stack((values.double(), (ids + self._offset).double()))
         gathered = self._tp.all_gather(best).cpu().numpy()  # [ranks, 2, N]
-        winner = gathered[:, 0].argmax(axis=0)  # the first of equals
+        winner = gathered[:, 0].argmax(axis=0)  # the first of equals, or NaN
         n = np.arange(len(rows))
         chosen: Ids = gathered[winner, 1, n].astype(np.int64)
-        chosen[np.isneginf(gathered[winner, 0, n])] = NO_TOKEN
-        return chosen
+        return without_token(chosen, gathered[winner, 0, n])
 
     def _draw_from_all(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
         scaled = self._scale(logits, rows)
         mass = scaled.logsumexp(dim=-1)  # [N]
         masses = self._tp.all_gather(mass).cpu().numpy()  # [ranks, N]
         largest = masses.max(axis=0)
-        is_empty = np.isneginf(largest)
-        shares = np.exp(masses - np.where(is_empty, 0, largest))
-        shares[:, is_empty] = 1  # any rank may own a row without tokens
+        is_barren = ~np.isfinite(largest)
+        # Any rank may own a row without tokens.
+        shares = np.exp(np.where(is_barren, 0.0, masses) - np.where(is_barren, 0.0, largest))
         cumulative = np.cumsum(shares, axis=0) / shares.sum(axis=0)
         draws = self._draws(rows, positions)
         owner = np.minimum((cumulative <= draws).sum(axis=0), len(masses) - 1)
@@ -191,8 +218,7 @@ class Sampler:
             places = torch.searchsorted(weights, targets, right=True).squeeze(1)
             tokens[mine] = places.clamp_(max=weights.shape[1] - 1).cpu() + self._offset
         chosen: Ids = self._tp.all_gather(tokens).numpy()[owner, n]
-        chosen[is_empty] = NO_TOKEN
-        return chosen
+        return without_token(chosen, largest)
 
     def _draw_from_candidates(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
         scaled = self._scale(logits, rows)
@@ -201,47 +227,33 @@ class Sampler:
         count = min(wanted, MAX_CANDIDATES, sum(self._widths))
         values, ids, total = self._gather_candidates(scaled, count)
         draws = self._draws(rows, positions)
-        tokens = np.empty(len(rows), np.int64)
-        for i, row in enumerate(rows):
-            if np.isneginf(total[i]):
-                tokens[i] = NO_TOKEN
-                continue
-            kept = self._filter(row, values[i], total[i])
-            if kept is None:
-                self.num_full_gathers += 1
-                whole = self._gather_row(scaled[i])
-                order = np.lexsort((np.arange(len(whole)), -whole))
-                kept = self._filter(row, whole[order], total[i])
-                assert kept is not None, "the whole vocabulary holds all mass"
-                tokens[i] = order[_invert(kept, draws[i])]
-            else:
-                tokens[i] = ids[i, _invert(kept, draws[i])]
+        tokens = without_token(np.zeros(len(rows), np.int64), total)
+        for i in np.flatnonzero(tokens == 0).tolist():
+            row, position = int(rows[i]), int(positions[i])
+            try:
+                if self._faults:
+                    self._faults.strike(DRAW, self.params_of(rows[i : i + 1])[0], position)
+                tokens[i] = self._choose(row, draws[i], values[i], ids[i], total[i], scaled[i])
+            except Exception:  # on every rank: all have gathered the same
+                logger.exception("the draw of a row failed")
+                tokens[i] = FAULTY
         return tokens
 
-    def _filter(self, row: int, values: Floats, total: float) -> Floats | None:
-        """Return the weights of the kept candidates; None if some may be missing.
-
-        values: scaled logits, descending. total: logsumexp over the whole vocabulary.
-        """
-        top_k, top_p, min_p = int(self._top_k[row]), self._top_p[row], self._min_p[row]
-        is_whole = len(values) == sum(self._widths)
-        weights = np.exp(values - total)
-        if top_k:
-            if top_k > len(weights) and not is_whole:
-                return None
-            weights = weights[:top_k]
-            weights = weights / weights.sum()
-        cut_short = not top_k and not is_whole
-        keep = len(weights)
-        if top_p < 1:
-            reached = int(np.searchsorted(np.cumsum(weights), top_p, side="left"))
-            if reached < len(weights):
-                keep, cut_short = reached + 1, False
-        if min_p > 0:
-            likely = int(np.count_nonzero(weights >= min_p * weights[0]))
-            if likely < len(weights):
-                keep, cut_short = min(keep, likely), False
-        return None if cut_short else weights[:keep]
+    def _choose(
+        self, row: int, draw: float, values: Floats, ids: Ids, total: float, scaled: Tensor
+    ) -> int:
+        """Draw one row's token from its candidates, or from all its logits if they are too few."""
+        limits = Limits(int(self._top_k[row]), self._top_p[row], self._min_p[row])
+        vocab_size = sum(self._widths)
+        kept = keep(values, total, limits, vocab_size)
+        if kept is not None:
+            return int(ids[invert(kept, draw)])
+        self.num_full_gathers += 1
+        whole = self._gather_row(scaled)
+        order = np.lexsort((np.arange(len(whole)), -whole))
+        kept = keep(whole[order], total, limits, vocab_size)
+        assert kept is not None, "the whole vocabulary holds all mass"
+        return int(order[invert(kept, draw)])
 
     def _gather_candidates(self, scaled: Tensor, count: int) -> tuple[Floats, Ids, Floats]:
         """Return the best `count` of all ranks in order, with ids, and the whole logsumexp.
@@ -250,17 +262,17 @@ class Sampler:
         """
         own = min(count, scaled.shape[1])
         values, ids = scaled.topk(own, dim=-1)
-        _settle_ties(scaled, values, ids)
+        settle_ties(scaled, values, ids)
         message = torch.full((2 * count + 1, len(scaled)), -torch.inf, dtype=torch.float64)
         message[:own] = values.T
         message[count : count + own] = (ids + self._offset).T
         message[-1] = scaled.logsumexp(dim=-1)
         gathered = self._tp.all_gather(message).numpy()  # [ranks, 2 * count + 1, N]
         everything = gathered[:, :count].reshape(-1, len(scaled)).T  # [N, ranks * count]
-        with np.errstate(invalid="ignore"):  # absent candidates have -inf for an id
+        with np.errstate(invalid="ignore"):  # absent candidates have -inf for an id; a row fails
             names = gathered[:, count:-1].reshape(-1, len(scaled)).T.astype(np.int64)
+            total = np.logaddexp.reduce(gathered[:, -1], axis=0)
         order = np.lexsort((names, -everything), axis=-1)[:, :count]
-        total = np.logaddexp.reduce(gathered[:, -1], axis=0)
         values_out = np.take_along_axis(everything, order, axis=-1)
         return values_out, np.take_along_axis(names, order, axis=-1), total
 
@@ -279,19 +291,11 @@ class Sampler:
         return uniform(self._seed[rows], self._choice[rows], positions)
 
 
-def _invert(weights: Floats, draw: float) -> int:
-    """Where a draw in [0, 1) falls in the cumulative mass of the kept candidates."""
-    cumulative = np.cumsum(weights)
-    place = int(np.searchsorted(cumulative, draw * cumulative[-1], side="right"))
-    return min(place, len(weights) - 1)
-
-
-def _settle_ties(scaled: Tensor, values: Tensor, ids: Tensor) -> None:
-    """Where equals straddle the cut of a top-k, let the lowest ids in; `ids` is changed.
-
-    torch.topk picks any of them, and logits of bfloat16 weights are often equal.
-    """
-    last = values[:, -1:]
-    for row in torch.nonzero((scaled == last).sum(-1) > (values == last).sum(-1)).flatten():
-        tied = values[row] == last[row]
-        ids[row, tied] = torch.nonzero(scaled[row] == last[row]).flatten()[: int(tied.sum())]
+def _masks_of(plan: StepPlan, samples: Sequence[int]) -> tuple[Ids, NDArray[np.int32]] | None:
+    """Return the grammar masks of some of a plan's samples, and which of those have one."""
+    if len(plan.masks) == 0:
+        return None
+    if len(samples) == len(plan.sample_rows):
+        return plan.mask_samples.astype(np.int64), plan.masks
+    chosen = np.isin(plan.mask_samples, samples)
+    return np.searchsorted(samples, plan.mask_samples[chosen]), plan.masks[chosen]

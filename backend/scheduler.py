@@ -10,14 +10,18 @@ blocks are freed and it is computed again later, mostly from the prefix cache.
 """
 
 import bisect
+import math
 from collections.abc import Sequence as ListLike
 
 from backend.block_pool import BlockPool
 from backend.fair_share import FairShare
 from backend.prefix_cache import PrefixCache
 from backend.sequence import SeqKey, Sequence, SequenceStatus
-from backend.step import Join, PlannedSequence, StepPlan, build_plan
+from backend.step import FAULTY, NO_TOKEN, Join, PlannedSequence, StepPlan, build_plan
 from backend.wire.messages import FinishReason, SeqOutput, TokenScore
+
+NO_TOKEN_LEFT = "the request's own rules leave no token to choose"
+FAULT = "the request could not be computed: its rules, its grammar or its logits failed"
 
 
 class Scheduler:
@@ -148,9 +152,9 @@ class Scheduler:
     ) -> list[tuple[int, SeqOutput]]:
         """Record what a step gave; finish what has ended.
 
-        token_ids, scores: one for each of plan.sample_rows, in order; a token of -1 says that the
-        sequence's own rules leave it none. scores: empty if nobody asked. prompt_scores: one for
-        each of plan.score_tokens. Returns (worker, output) for every sequence that has news.
+        token_ids, scores: one for each of plan.sample_rows, in order; NO_TOKEN and FAULTY end a
+        sequence in error. scores: empty if nobody asked. prompt_scores: one for each of
+        plan.score_tokens. Returns (worker, output) for every sequence that has news.
         """
         assert plan.step == self._step, "a plan is committed once, in order"
         sampled = iter(zip(token_ids, scores or [None] * len(token_ids), strict=True))
@@ -166,8 +170,11 @@ class Scheduler:
             seq.num_computed_tokens += count
             self.num_prompt_tokens += max(0, min(count, seq.num_prompt_tokens - before))
             self._prefixes.remember(seq, before)
-            if samples:
-                outputs.append((seq.key[0], self._append(seq, *next(sampled), scored)))
+            token_id, score = next(sampled) if samples else (None, None)
+            if any(math.isnan(each.logprob) for each in scored):
+                token_id = FAULTY
+            if token_id is not None:
+                outputs.append((seq.key[0], self._append(seq, token_id, score, scored)))
             elif scored or seq.num_uncomputed_tokens == 0:
                 outputs.append((seq.key[0], self._report_scores(seq, scored)))
         return outputs
@@ -316,9 +323,11 @@ class Scheduler:
         prompt_scores: list[TokenScore],
     ) -> SeqOutput:
         if token_id < 0:
+            if token_id == FAULTY:
+                self.pool.forget(seq.block_table)  # what is in them may be the fault
             self._finish(seq)
-            error = "the request's own rules leave no token to choose"
-            return SeqOutput(seq.key[1], [], FinishReason.ERROR, error=error)
+            error = NO_TOKEN_LEFT if token_id == NO_TOKEN else FAULT
+            return SeqOutput(seq.key[1], [], FinishReason.ERROR, error=error, is_final=True)
         seq.token_ids.append(token_id)
         self.num_output_tokens += 1
         first = seq.num_output_tokens == 1

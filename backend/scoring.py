@@ -35,7 +35,8 @@ def score(
     message[-2] = logits.logsumexp(dim=-1)
     message[-1] = own.masked_fill(~is_here, -torch.inf)
     gathered = tp.all_gather(message).numpy()  # [ranks, 2 * count + 2, N]
-    total = np.logaddexp.reduce(gathered[:, -2], axis=0)
+    with np.errstate(invalid="ignore"):  # a row of NaN has NaN for scores
+        total = np.logaddexp.reduce(gathered[:, -2], axis=0)
     chosen = gathered[:, -1].max(axis=0)
     larger = (logits > torch.from_numpy(chosen).to(logits)[:, None]).sum(-1)
     ranks = tp.all_gather(larger).sum(0).tolist()

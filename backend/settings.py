@@ -42,3 +42,6 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bool, Meta(description="keep the KV blocks of past prompts for requests that share them")
     ] = True
     threads: Annotated[int, Meta(ge=0, description="CPU threads a rank (0: cores / ranks)")] = 0
+    test_faults: Annotated[
+        str, Meta(description="for tests: harm that requests do, as backend/faults.py says")
+    ] = ""

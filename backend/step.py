@@ -39,6 +39,10 @@ Ints = NDArray[np.int32]
 MAGIC: Final = 0x57E9
 HEADER_WORDS: Final = 10
 
+# In the place of a drawn token: the row's rules allow none; the row's own code or logits failed.
+NO_TOKEN: Final = -1
+FAULTY: Final = -2
+
 
 class PlanCorrupt(Exception):
     """Not a plan, or not the one that follows the last. The group must not go on."""

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from backend.parallel import TensorParallel
 from backend.philox import uniform
-from backend.sampler import MAX_CANDIDATES, NO_TOKEN, Sampled, Sampler
+from backend.sampler import MAX_CANDIDATES, Sampled, Sampler
 from backend.shard import _even, _slices
-from backend.step import Join, PlannedSequence, StepPlan, build_plan
+from backend.step import NO_TOKEN, Join, PlannedSequence, StepPlan, build_plan
 from backend.wire.sampling import SamplingParams
 from tests.backend.ranks import run_ranks
 
@@ -36,7 +36,9 @@ def sample(
         for row, each in enumerate(params):
             sampler.join(Join(row, each))
         mine = logits[:, parts[tp.rank]].clone()
-        tokens: list[int] = sampler.sample(mine, plan_of(len(params), position)).token_ids.tolist()
+        tokens: list[int] = sampler.sample(
+            mine, plan_of(len(params), position), mine.clone
+        ).token_ids.tolist()
         return tokens
 
     results = run_ranks(size, work)
@@ -127,9 +129,8 @@ def test_flat_logits_are_gathered_in_full_and_counted(size: int) -> None:
         drawn = []
         for seed in range(40):
             sampler.join(Join(0, SamplingParams(top_p=0.9, seed=seed)))
-            drawn += sampler.sample(
-                logits[:, parts[tp.rank]].clone(), plan_of(1)
-            ).token_ids.tolist()
+            mine = logits[:, parts[tp.rank]].clone()
+            drawn += sampler.sample(mine, plan_of(1), mine.clone).token_ids.tolist()
         return drawn, sampler.num_full_gathers
 
     for drawn, count in run_ranks(size, work):
@@ -171,7 +172,8 @@ def test_scores_are_log_softmax_of_raw_logits(size: int) -> None:
         sampler = Sampler(3, parts[tp.rank], tp)
         for row, each in enumerate(params):
             sampler.join(Join(row, each))
-        return sampler.sample(logits[:, parts[tp.rank]].clone(), plan_of(3))
+        mine = logits[:, parts[tp.rank]].clone()
+        return sampler.sample(mine, plan_of(3), mine.clone)
 
     expected = logits.double().log_softmax(-1)
     for sampled in run_ranks(size, work):

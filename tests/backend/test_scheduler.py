@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from backend.block_pool import BlockPool
 from backend.scheduler import Scheduler
 from backend.sequence import SeqKey, Sequence, SequenceStatus
-from backend.step import StepPlan
+from backend.step import FAULTY, NO_TOKEN, StepPlan
 from backend.wire.messages import FinishReason, SeqOutput, TokenScore
 from backend.wire.sampling import SamplingParams
 
@@ -336,3 +336,43 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 TestSchedulerMachine = SchedulerMachine.TestCase
 TestSchedulerMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+@pytest.mark.parametrize("token", [NO_TOKEN, FAULTY])
+def test_sequence_without_a_token_ends_in_error_and_gives_everything_back(token: int) -> None:
+    scheduler = make_scheduler()
+    scheduler.add(make_sequence(1, [1, 2, 3]))
+    _, [output] = step(scheduler, token)
+    assert output.finish_reason is FinishReason.ERROR and output.is_final
+    assert not scheduler.has_work
+    assert scheduler.pool.num_free == scheduler.pool.num_blocks
+
+
+def test_blocks_of_a_faulty_sequence_are_not_shared_again() -> None:
+    scheduler = make_scheduler()
+    scheduler.add(make_sequence(1, [1] * 12))
+    step(scheduler, FAULTY)
+    scheduler.add(make_sequence(2, [1] * 12))
+    _, [output] = step(scheduler)
+    assert output.num_cached_tokens == 0
+
+
+def test_resumed_sequence_goes_on_at_its_output_position() -> None:
+    scheduler = make_scheduler()
+    seq = make_sequence(1, [1, 2, 3], max_tokens=4)
+    seq.token_ids += [7, 7]
+    scheduler.add(seq)
+    plan, [output] = step(scheduler)
+    assert plan is not None and plan.sample_positions.tolist() == [2]
+    assert output.token_ids == [7] and output.finish_reason is None
+    [last] = run(scheduler)
+    assert last.finish_reason is FinishReason.LENGTH
+
+
+def test_resumed_sequence_does_not_score_again_what_was_delivered() -> None:
+    scheduler = make_scheduler(budget=8)
+    params = SamplingParams(max_tokens=1, prompt_logprobs=0)
+    seq = Sequence((0, 1), list(range(1, 21)), 20, params, num_scored_tokens=1 + 11)
+    scheduler.add(seq)
+    outputs = run(scheduler)
+    assert sum(len(output.prompt_scores) for output in outputs) == 19 - 11

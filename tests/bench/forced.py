@@ -4,7 +4,7 @@ Plans are made by hand and run by a ModelRunner, as a rank does, but with a samp
 logits instead of drawing. Knows nothing of what is compared with what.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -46,7 +46,7 @@ class Recorder(Sampler):
         super().__init__(max_num_seqs, vocab, TensorParallel())
         self._parts: list[Tensor] = []
 
-    def sample(self, logits: Tensor, plan: StepPlan) -> Sampled:
+    def sample(self, logits: Tensor, plan: StepPlan, again: Callable[[], Tensor]) -> Sampled:
         self._parts.append(logits)
         return Sampled(np.zeros(len(logits), np.int64))
 
