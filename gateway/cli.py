@@ -20,6 +20,7 @@ from gateway.bench.settings import BenchSettings
 from gateway.commands.keys import FileSettings, NewKeySettings
 from gateway.options import Option, SettingsError, options_of, suggestion
 from gateway.settings import setting_options
+from gateway.top.settings import TopSettings
 
 _SERVE_HELP = """\
 Serve a model behind an OpenAI-compatible API until Ctrl-C or SIGTERM.
@@ -69,6 +70,10 @@ def main(argv: Sequence[str]) -> int:
 
                 as_json = bool(given.pop("as_json", False))
                 return config_command.run(given, config, as_json=as_json)
+            case "unisono top":
+                from gateway.commands import top
+
+                return top.run(given)
             case "unisono bench serve":
                 from gateway.commands import bench
 
@@ -135,6 +140,13 @@ def _parser() -> _Parser:
     )
     config.add_argument("--json", dest="as_json", action="store_true", help="as one JSON object")
     _add_serve_flags(config)
+    top = commands.add_parser(
+        "top",
+        help="watch a running server",
+        usage="unisono top [flags]",
+        description="Groups, latencies, load and processes of a running server, live.",
+    )
+    _add_flags(top, options_of(TopSettings, "top"))
     bench = commands.add_parser(
         "bench",
         help="measure a running server",

@@ -4,6 +4,8 @@ import http.client
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,3 +73,11 @@ def test_group_and_processes_are_shown(pair: Server) -> None:
     rank = '{group="0",process="rank 0.0",rank="0"}'
     assert now[f"unisono_process_resident_memory_bytes{rank}"] > 50e6
     assert now[f"unisono_process_cpu_seconds_total{rank}"] > 0
+
+
+def test_top_prints_a_frame(pair: Server) -> None:
+    complete(pair)
+    command = [sys.executable, "-m", "gateway", "top", "--url", pair.url, "--once"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert run.returncode == 0, run.stderr
+    assert "tiny" in run.stdout and "rank 0.0" in run.stdout and "ready" in run.stdout

@@ -1,0 +1,63 @@
+"""`unisono top`: a running server live in the terminal, or one frame of it on standard output."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from gateway.options import options_of
+from gateway.top.gpus import Gpus
+from gateway.top.scrape import History, Unreachable, scrape
+from gateway.top.settings import TopSettings
+from gateway.top.view import Frame
+
+ENDLESS = 10_000
+_THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def run(flags: Mapping[str, object]) -> int:
+    """Show a server until interrupted; return the exit status. Raises SettingsError."""
+    options = {option.name: option for option in options_of(TopSettings, "top")}
+    values: dict[str, Any] = {
+        name: options[name].read(value, options[name].flag) for name, value in flags.items()
+    }
+    settings = TopSettings(**values)
+    gpus = Gpus() if urlsplit(settings.url).hostname in _THIS_MACHINE else None
+    try:
+        if settings.once:
+            _print(settings, gpus)
+        else:
+            _watch(settings, gpus)
+    except Unreachable as error:
+        sys.exit(f"unisono: {error}")
+    return 0
+
+
+def _print(settings: TopSettings, gpus: Gpus | None) -> None:
+    """Print one frame, with rates of one interval."""
+    history = History(is_whole=True)
+    history.add(scrape(settings.url, settings.api_key))
+    time.sleep(settings.interval)
+    history.add(scrape(settings.url, settings.api_key))
+    devices = gpus.read() if gpus is not None else []
+    Console().print(Frame(settings.url, history, devices, max_height=ENDLESS))
+
+
+def _watch(settings: TopSettings, gpus: Gpus | None) -> None:
+    """Show frames until interrupted. A server that is away for a while is waited for."""
+    history = History()
+    history.add(scrape(settings.url, settings.api_key))
+    with Live(screen=True, auto_refresh=False) as live:
+        while True:
+            devices = gpus.read() if gpus is not None else []
+            live.update(Frame(settings.url, history, devices), refresh=True)
+            time.sleep(settings.interval)
+            try:
+                history.add(scrape(settings.url, settings.api_key))
+            except Unreachable as error:
+                live.update(Text(f"{error}; trying again", "red"), refresh=True)
