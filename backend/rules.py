@@ -21,6 +21,13 @@ from backend.wire.sampling import SamplingParams
 Ids = NDArray[np.int64]
 Tokens = NDArray[np.int32]
 
+# What a byte of a grammar's mask adds to its eight tokens, the lowest bit's first: [256, 8].
+_MASK_ADDENDS = np.where(
+    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little"),
+    np.float32(0),
+    np.float32(-np.inf),
+)
+
 
 @dataclass(slots=True)
 class RowState:
@@ -173,13 +180,16 @@ def ban_words(logits: Tensor, rows: Rows, offset: int) -> None:
 
 def apply_masks(logits: Tensor, rows: Ids, masks: NDArray[np.int32], offset: int) -> None:
     """-inf for what a grammar forbids; bit i of word w allows token 32 w + i."""
-    bits = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little")
-    here = bits[:, offset : offset + logits.shape[1]]
-    forbidden = np.ones((len(rows), logits.shape[1]), np.bool_)
-    forbidden[:, : here.shape[1]] = here == 0
-    index = torch.from_numpy(rows).to(logits.device)
-    hidden = torch.from_numpy(forbidden).to(logits.device)
-    logits[index] = logits[index].masked_fill(hidden, -torch.inf)
+    width = logits.shape[1]
+    for row, mask in zip(rows.tolist(), masks, strict=True):
+        addends = _MASK_ADDENDS[mask.view(np.uint8)].ravel()[offset : offset + width]
+        if logits.device.type == "cpu":
+            # In numpy, on this thread: torch would wake all others for so few additions.
+            values = logits[row].numpy()
+            values[: len(addends)] += addends
+        else:
+            logits[row, : len(addends)] += torch.from_numpy(addends).to(logits.device)
+        logits[row, len(addends) :] = -torch.inf
 
 
 def penalise_repetition(logits: Tensor, rows: Rows, offset: int) -> None:
