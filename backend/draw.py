@@ -1,61 +1,67 @@
 """What decides a draw once the ranks have gathered; the same on all of them.
 
-Numbers of one row or of a few: which candidates a filter keeps, where a draw falls among them, and
-which rows have no token at all. Called by the sampler.
+All rows at once: which candidates the filters keep, where a draw falls among them, and which rows
+have no token at all. Called by the sampler.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from backend.step import FAULTY, NO_TOKEN
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How one row is filtered; 0, 1 and 0 keep everything."""
+    """How each of N rows is filtered, three of [N]; 0, 1 and 0 keep everything."""
 
-    top_k: int
-    top_p: float
-    min_p: float
+    top_k: Ids
+    top_p: Floats
+    min_p: Floats
+
+    def row(self, n: int) -> "Limits":
+        """Return those of one row."""
+        one = slice(n, n + 1)
+        return Limits(self.top_k[one], self.top_p[one], self.min_p[one])
 
 
-def keep(values: Floats, total: float, limits: Limits, vocab_size: int) -> Floats | None:
-    """Return the weights of the kept candidates; None if some may be missing.
+def draw_filtered(
+    values: Floats, totals: Floats, limits: Limits, draws: Floats, vocab_size: int
+) -> tuple[Ids, Flags]:
+    """Draw one of the candidates a row's filters keep: the inverse of their cumulative mass.
 
-    values: scaled logits, descending. total: logsumexp over the whole vocabulary.
+    values: scaled logits [N, K], descending. totals: [N], logsumexp over the whole vocabulary, not
+    read where a row has a top_k. draws: [N], in [0, 1). Returns the places [N] among the K, and
+    which rows may have lost some they should keep, their places to be ignored.
     """
-    is_whole = len(values) == vocab_size
-    weights = np.exp(values - total)
-    if limits.top_k:
-        if limits.top_k > len(weights) and not is_whole:
-            return None
-        weights = weights[: limits.top_k]
-        weights = weights / weights.sum()
-    cut_short = not limits.top_k and not is_whole
-    count = len(weights)
-    if limits.top_p < 1:
-        reached = int(np.searchsorted(np.cumsum(weights), limits.top_p, side="left"))
-        if reached < len(weights):
-            count, cut_short = reached + 1, False
-    if limits.min_p > 0:
-        likely = int(np.count_nonzero(weights >= limits.min_p * weights[0]))
-        if likely < len(weights):
-            count, cut_short = min(count, likely), False
-    return None if cut_short else weights[:count]
+    n, width = values.shape
+    is_whole = width == vocab_size
+    has_top_k = limits.top_k > 0
+    counts = np.where(has_top_k, np.minimum(limits.top_k, width), width)
+    is_short = (limits.top_k > width) & (not is_whole)
+    is_open = ~has_top_k & (not is_whole)  # the last candidate is not known to be the last kept
 
+    weights = np.exp(values - np.where(has_top_k, values[:, 0], totals)[:, None])
+    weights[np.arange(width) >= counts[:, None]] = 0
+    cumulative = np.cumsum(weights, axis=1)
+    # With a top_k, shares are of its own mass; without one, of everything.
+    whole = np.where(has_top_k, cumulative[:, -1], 1.0)
 
-def invert(weights: Floats, draw: float) -> int:
-    """Where a draw in [0, 1) falls in the cumulative mass of the kept candidates."""
-    cumulative = np.cumsum(weights)
-    place = int(np.searchsorted(cumulative, draw * cumulative[-1], side="right"))
-    return min(place, len(weights) - 1)
+    reached = (cumulative < (limits.top_p * whole)[:, None]).sum(axis=1)
+    cuts = (limits.top_p < 1) & (reached < counts)
+    counts = np.where(cuts, reached + 1, counts)
+    likely = (weights >= (limits.min_p * weights[:, 0])[:, None]).sum(axis=1)
+    drops = (limits.min_p > 0) & (likely < width)
+    counts = np.where(drops, np.minimum(counts, likely), counts)
+
+    kept = cumulative[np.arange(n), counts - 1]
+    places = (cumulative <= (draws * kept)[:, None]).sum(axis=1)
+    return np.minimum(places, counts - 1), is_short | (is_open & ~cuts & ~drops)
 
 
 def without_token(tokens: Ids, largest: Floats) -> Ids:
@@ -63,14 +69,3 @@ def without_token(tokens: Ids, largest: Floats) -> Ids:
     tokens[~np.isfinite(largest)] = FAULTY
     tokens[np.isneginf(largest)] = NO_TOKEN
     return tokens
-
-
-def settle_ties(scaled: Tensor, values: Tensor, ids: Tensor) -> None:
-    """Where equals straddle the cut of a top-k, let the lowest ids in; `ids` is changed.
-
-    torch.topk picks any of them, and logits of bfloat16 weights are often equal.
-    """
-    last = values[:, -1:]
-    for row in torch.nonzero((scaled == last).sum(-1) > (values == last).sum(-1)).flatten():
-        tied = values[row] == last[row]
-        ids[row, tied] = torch.nonzero(scaled[row] == last[row]).flatten()[: int(tied.sum())]

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.boundary import apply_guarded
-from backend.draw import Floats, Ids, Limits, invert, keep, settle_ties, without_token
+from backend.candidates import Masses, best
+from backend.draw import Floats, Ids, Limits, draw_filtered, without_token
 from backend.faults import DRAW, NAN, RULES, Faults
 from backend.parallel import TensorParallel
 from backend.philox import uniform
@@ -39,6 +40,8 @@ from backend.wire.sampling import SamplingParams
 # topk(256) costs about 0.15 ms a row of 49,152; with top_p 0.95 at temperature 1 it suffices for
 # all but the flattest rows.
 MAX_CANDIDATES = 256
+# Of a row gathered in full: what all but the flattest need; a sort of all takes ten times as long.
+MANY_CANDIDATES = 4096
 
 logger = logging.getLogger(__name__)
 
@@ -195,9 +198,8 @@ class Sampler:
         return without_token(chosen, gathered[winner, 0, n])
 
     def _draw_from_all(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
-        scaled = self._scale(logits, rows)
-        mass = scaled.logsumexp(dim=-1)  # [N]
-        masses = self._tp.all_gather(mass).cpu().numpy()  # [ranks, N]
+        own = Masses(self._scale(logits, rows))
+        masses = self._tp.all_gather(own.logsumexp).cpu().numpy()  # [ranks, N]
         largest = masses.max(axis=0)
         is_barren = ~np.isfinite(largest)
         # Any rank may own a row without tokens.
@@ -209,83 +211,100 @@ class Sampler:
         before = np.where(owner > 0, cumulative[owner - 1, n], 0.0)
         inside = (draws - before) / (cumulative[owner, n] - before)
 
-        mine = np.flatnonzero(owner == self._tp.rank)
+        mine = np.flatnonzero((owner == self._tp.rank) & ~is_barren)
         tokens = torch.zeros(len(rows), dtype=torch.int64)
         if len(mine):
-            index = torch.from_numpy(mine).to(scaled.device)
-            weights = (scaled[index] - mass[index, None]).double().exp_().cumsum_(dim=-1)
-            targets = torch.from_numpy(inside[mine]).to(weights)[:, None] * weights[:, -1:]
-            places = torch.searchsorted(weights, targets, right=True).squeeze(1)
-            tokens[mine] = places.clamp_(max=weights.shape[1] - 1).cpu() + self._offset
+            index = torch.from_numpy(mine).to(logits.device)
+            fractions = torch.from_numpy(inside[mine]).to(logits.device)
+            tokens[mine] = own.invert(index, fractions).cpu() + self._offset
         chosen: Ids = self._tp.all_gather(tokens).numpy()[owner, n]
         return without_token(chosen, largest)
 
     def _draw_from_candidates(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
-        scaled = self._scale(logits, rows)
-        top_k = self._top_k[rows]
-        wanted = int(top_k.max()) if (top_k > 0).all() else MAX_CANDIDATES
-        count = min(wanted, MAX_CANDIDATES, sum(self._widths))
-        values, ids, total = self._gather_candidates(scaled, count)
+        limits = Limits(self._top_k[rows], self._top_p[rows], self._min_p[rows])
+        temperature = self._temperature[rows]
+        vocab_size = sum(self._widths)
+        wanted = int(limits.top_k.max()) if (limits.top_k > 0).all() else MAX_CANDIDATES
+        count = min(wanted, MAX_CANDIDATES, vocab_size)
+        values, ids, totals, largest = self._gather_candidates(logits, count, temperature, limits)
         draws = self._draws(rows, positions)
-        tokens = without_token(np.zeros(len(rows), np.int64), total)
-        for i in np.flatnonzero(tokens == 0).tolist():
-            row, position = int(rows[i]), int(positions[i])
+        tokens = without_token(np.zeros(len(rows), np.int64), largest)
+        good = np.flatnonzero(tokens == 0)
+        scaled = values / temperature[:, None]
+        scaled[tokens != 0] = 0
+        places, is_short = draw_filtered(scaled, totals, limits, draws, vocab_size)
+        tokens[good] = ids[good, places[good]]
+        for i in good[is_short[good]].tolist():
+            tokens[i] = self._draw_from_row(logits[i], temperature[i], limits.row(i), draws[i])
+        for i in good.tolist() if self._faults else ():
             try:
-                if self._faults:
-                    self._faults.strike(DRAW, self.params_of(rows[i : i + 1])[0], position)
-                tokens[i] = self._choose(row, draws[i], values[i], ids[i], total[i], scaled[i])
+                self._faults.strike(DRAW, self.params_of(rows[i : i + 1])[0], int(positions[i]))
             except Exception:  # on every rank: all have gathered the same
                 logger.exception("the draw of a row failed")
                 tokens[i] = FAULTY
         return tokens
 
-    def _choose(
-        self, row: int, draw: float, values: Floats, ids: Ids, total: float, scaled: Tensor
-    ) -> int:
-        """Draw one row's token from its candidates, or from all its logits if they are too few."""
-        limits = Limits(int(self._top_k[row]), self._top_p[row], self._min_p[row])
-        vocab_size = sum(self._widths)
-        kept = keep(values, total, limits, vocab_size)
-        if kept is not None:
-            return int(ids[invert(kept, draw)])
+    def _draw_from_row(self, row: Tensor, temperature: float, limits: Limits, draw: float) -> int:
+        """Draw from all of one row's logits, because its candidates were too few."""
         self.num_full_gathers += 1
-        whole = self._gather_row(scaled)
-        order = np.lexsort((np.arange(len(whole)), -whole))
-        kept = keep(whole[order], total, limits, vocab_size)
-        assert kept is not None, "the whole vocabulary holds all mass"
-        return int(order[invert(kept, draw)])
+        whole = self._gather_row(row)[None]
+        vocab_size = whole.shape[1]
+        totals = (whole / temperature).logsumexp(dim=-1).double().numpy()
+        values, ids = best(whole, min(MANY_CANDIDATES, vocab_size))
+        order = np.lexsort((ids.numpy(), -values.numpy()))
+        values, ids = values[:, order[0]], ids[:, order[0]]
+        draws = np.array([draw])
+        scaled = values.double().numpy() / temperature
+        place, is_short = draw_filtered(scaled, totals, limits, draws, vocab_size)
+        if is_short[0]:
+            values, ids = whole.sort(descending=True, stable=True)
+            scaled = values.double().numpy() / temperature
+            place, _ = draw_filtered(scaled, totals, limits, draws, vocab_size)
+        return int(ids[0, place[0]])
 
-    def _gather_candidates(self, scaled: Tensor, count: int) -> tuple[Floats, Ids, Floats]:
-        """Return the best `count` of all ranks in order, with ids, and the whole logsumexp.
+    def _gather_candidates(
+        self, logits: Tensor, count: int, temperature: Floats, limits: Limits
+    ) -> tuple[Floats, Ids, Floats, Floats]:
+        """Return the best `count` of all ranks in order, with ids, whole logsumexp and largest.
 
-        values: [N, count] descending, ids: [N, count] ascending among equals, total: [N].
+        values: [N, count] logits, descending; ids: [N, count], ascending among equals; totals: [N],
+        of the scaled logits, 0 where a top_k makes it needless; largest: [N], NaN if any rank's is.
         """
-        own = min(count, scaled.shape[1])
-        values, ids = scaled.topk(own, dim=-1)
-        settle_ties(scaled, values, ids)
-        message = torch.full((2 * count + 1, len(scaled)), -torch.inf, dtype=torch.float64)
+        values, ids = best(logits, min(count, logits.shape[1]))
+        own = values.shape[1]
+        message = torch.full((2 * count + 1, len(logits)), -torch.inf, dtype=torch.float64)
         message[:own] = values.T
         message[count : count + own] = (ids + self._offset).T
-        message[-1] = scaled.logsumexp(dim=-1)
+        open_rows = np.flatnonzero(limits.top_k == 0)
+        if len(open_rows):
+            index = torch.from_numpy(open_rows).to(logits.device)
+            scale = torch.from_numpy(temperature[open_rows]).to(logits)
+            sums = (logits[index].div_(scale[:, None])).logsumexp(dim=-1)
+            message[-1, open_rows] = sums.double().cpu()
         gathered = self._tp.all_gather(message).numpy()  # [ranks, 2 * count + 1, N]
-        everything = gathered[:, :count].reshape(-1, len(scaled)).T  # [N, ranks * count]
+        everything = gathered[:, :count].reshape(-1, len(logits)).T  # [N, ranks * count]
         with np.errstate(invalid="ignore"):  # absent candidates have -inf for an id; a row fails
-            names = gathered[:, count:-1].reshape(-1, len(scaled)).T.astype(np.int64)
-            total = np.logaddexp.reduce(gathered[:, -1], axis=0)
+            names = gathered[:, count:-1].reshape(-1, len(logits)).T.astype(np.int64)
+            totals = np.logaddexp.reduce(gathered[:, -1], axis=0)
+        totals[limits.top_k > 0] = 0
         order = np.lexsort((names, -everything), axis=-1)[:, :count]
         values_out = np.take_along_axis(everything, order, axis=-1)
-        return values_out, np.take_along_axis(names, order, axis=-1), total
+        ids_out = np.take_along_axis(names, order, axis=-1)
+        return values_out, ids_out, totals, everything.max(axis=1)
 
-    def _gather_row(self, row: Tensor) -> Floats:
-        """Return one row's scaled logits for the whole vocabulary, [V] float64."""
+    def _gather_row(self, row: Tensor) -> Tensor:
+        """Return one row's logits for the whole vocabulary, [V], on the host."""
         padded = torch.full((max(self._widths),), -torch.inf)
         padded[: len(row)] = row
-        parts = self._tp.all_gather(padded).double().numpy()
-        return np.concatenate([p[:w] for p, w in zip(parts, self._widths, strict=True)])
+        parts = self._tp.all_gather(padded)
+        return torch.cat([p[:w] for p, w in zip(parts, self._widths, strict=True)])
 
     def _scale(self, logits: Tensor, rows: Ids) -> Tensor:
-        temperature = torch.from_numpy(self._temperature[rows]).to(logits)
-        return logits / temperature[:, None]
+        """Divide by the temperatures, in place."""
+        temperature = self._temperature[rows]
+        if (temperature == 1).all():
+            return logits
+        return logits.div_(torch.from_numpy(temperature).to(logits)[:, None])
 
     def _draws(self, rows: Ids, positions: Ids) -> Floats:
         return uniform(self._seed[rows], self._choice[rows], positions)
