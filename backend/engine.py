@@ -13,7 +13,14 @@ import torch
 from backend.config import ModelConfig, ModelError
 from backend.faults import Faults
 from backend.kv_cache import KVCache
-from backend.memory import available_bytes, default_kv_bytes, num_kv_blocks
+from backend.memory import (
+    available_bytes,
+    check_fits,
+    default_kv_bytes,
+    kv_bytes_per_token,
+    num_kv_blocks,
+    rank_need,
+)
 from backend.model_file import load_config
 from backend.model_runner import ModelRunner
 from backend.models import Arithmetic, Model, load_model
@@ -27,6 +34,7 @@ from backend.sampler import Sampler
 from backend.settings import EngineSettings
 from backend.shard import split_model
 from backend.weights import open_checkpoint
+from backend.wire.control import Budget
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 # A prompt's chunk: at about 0.4 ms a token on two cores, what a running stream waits at most.
@@ -49,11 +57,15 @@ class Engine:
 
 
 def build_engine(
-    settings: EngineSettings, tp: TensorParallel, on_progress: Callable[[str, float], None]
+    settings: EngineSettings,
+    tp: TensorParallel,
+    on_progress: Callable[[str, float], None],
+    on_budget: Callable[[Budget], None] = lambda budget: None,
 ) -> Engine:
     """Load this rank's part and warm it up. All ranks of the group must call it.
 
     on_progress: called with a phase and the fraction of it that is done.
+    on_budget: called with what memory this rank is about to take, before it does.
     Raises ModelError where the operator can do something about it.
     """
     config = load_config(Path(settings.model))
@@ -65,6 +77,19 @@ def build_engine(
     dtype = DTYPES[dtype_name]
     method = create_method(pick_method(settings, dtype, device), dtype, device)
     checkpoint = open_checkpoint(Path(settings.model), config)
+    token_budget = settings.max_num_batched_tokens or (
+        CPU_TOKEN_BUDGET if device.type == "cpu" else GPU_TOKEN_BUDGET
+    )
+    token_budget = max(token_budget, settings.max_num_seqs + settings.block_size)
+    need = rank_need(config, shard, dtype_name, settings.max_num_seqs, token_budget)
+    free_bytes = _free_bytes(device, tp.size * settings.dp)
+    check_fits(need.total_bytes, free_bytes)
+    left_bytes = (free_bytes - need.total_bytes) * tp.size
+    kv_bytes = settings.kv_cache_bytes or default_kv_bytes(device.type, left_bytes)
+    num_blocks = _agree_on_blocks(num_kv_blocks(config, settings, dtype_name, kv_bytes), tp)
+    per_head = kv_bytes_per_token(config, dtype_name) // config.num_kv_heads
+    own_kv_bytes = num_blocks * settings.block_size * per_head * shard.num_kv_heads
+    on_budget(Budget(tp.rank, need.weight_bytes, own_kv_bytes, need.activation_bytes, free_bytes))
     model = load_model(
         config,
         checkpoint,
@@ -75,7 +100,6 @@ def build_engine(
         lambda fraction: on_progress("loading weights", fraction),
     )
     checkpoint.close()
-    num_blocks = _agree_on_blocks(config, settings, dtype_name, device, tp)
     kv_cache = KVCache(
         config,
         shard,
@@ -94,14 +118,10 @@ def build_engine(
         faults=faults,
     )
     runner = ModelRunner(model, kv_cache, sampler, device, faults)
-    budget = settings.max_num_batched_tokens or (
-        CPU_TOKEN_BUDGET if device.type == "cpu" else GPU_TOKEN_BUDGET
-    )
-    budget = max(budget, settings.max_num_seqs + settings.block_size)
     on_progress("warming up", 0.0)
-    runner.warm_up(min(budget, max_len - 1))
+    runner.warm_up(min(token_budget, max_len - 1))
     on_progress("warming up", 1.0)
-    return Engine(config, runner, model, device, dtype_name, num_blocks, max_len, budget)
+    return Engine(config, runner, model, device, dtype_name, num_blocks, max_len, token_budget)
 
 
 def pick_device(name: str, rank: int) -> torch.device:
@@ -141,18 +161,13 @@ def pick_method(settings: EngineSettings, dtype: torch.dtype, device: torch.devi
     return "dense"
 
 
-def _agree_on_blocks(
-    config: ModelConfig,
-    settings: EngineSettings,
-    dtype: str,
-    device: torch.device,
-    tp: TensorParallel,
-) -> int:
-    """Every rank must cut its cache into the same number of blocks: the least any has room for."""
+def _free_bytes(device: torch.device, num_ranks: int) -> int:
+    """Memory for one rank: all that is free of its own device, or its share of the machine's."""
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0] * tp.size
-    else:
-        free = available_bytes()
-    budget = settings.kv_cache_bytes or default_kv_bytes(device.type, free, settings.dp)
-    lowest = int(tp.all_gather(torch.tensor([budget])).min())
-    return num_kv_blocks(config, settings, dtype, lowest)
+        return int(torch.cuda.mem_get_info(device)[0])
+    return available_bytes() // num_ranks
+
+
+def _agree_on_blocks(num_blocks: int, tp: TensorParallel) -> int:
+    """Every rank must cut its cache into the same number of blocks: the least any has room for."""
+    return int(tp.all_gather(torch.tensor([num_blocks])).min())

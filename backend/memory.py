@@ -1,9 +1,11 @@
 """What a model needs and what fits: weights, KV bytes per token, blocks. No torch."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from backend.config import ModelConfig, ModelError
 from backend.settings import EngineSettings
+from backend.shard import Shard
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 # Shares of what is free: a CPU's memory is also everyone else's, a GPU's is ours.
@@ -19,11 +21,11 @@ def kv_bytes_per_token(config: ModelConfig, dtype: str) -> int:
     return 2 * heads * config.head_dim * DTYPE_BYTES[dtype]
 
 
-def default_kv_bytes(device: str, free_bytes: int, dp: int) -> int:
-    """KV cache for one of `dp` groups that share a machine's free memory."""
+def default_kv_bytes(device: str, left_bytes: int) -> int:
+    """KV cache of a group for whose ranks so much is left beside weights and activations."""
     if device == "cpu":
-        return min(int(free_bytes * CPU_KV_SHARE / dp), CPU_KV_MAX_BYTES)
-    return int(free_bytes * GPU_KV_SHARE)
+        return min(int(left_bytes * CPU_KV_SHARE), CPU_KV_MAX_BYTES)
+    return int(left_bytes * GPU_KV_SHARE)
 
 
 def num_kv_blocks(
@@ -39,6 +41,45 @@ def num_kv_blocks(
             "free some memory, or set --kv-cache-bytes or a smaller --block-size"
         )
     return blocks
+
+
+@dataclass(frozen=True, slots=True)
+class RankNeed:
+    """What one rank takes besides its KV cache, in bytes."""
+
+    weight_bytes: int
+    activation_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weight_bytes + self.activation_bytes
+
+
+def rank_need(
+    config: ModelConfig, shard: Shard, dtype: str, max_num_seqs: int, token_budget: int
+) -> RankNeed:
+    """Estimate a rank's weights, and what a full step holds: one layer's MLP, and the logits.
+
+    Logits are float32, and sampling takes a scaled copy of them.
+    """
+    hidden, size = config.hidden_size, DTYPE_BYTES[dtype]
+    columns = shard.intermediate.stop - shard.intermediate.start
+    vocab = shard.vocab.stop - shard.vocab.start
+    attention = 2 * (shard.num_heads + shard.num_kv_heads) * config.head_dim * hidden
+    words = config.vocab_size + vocab  # the head is a copy, even where it is the embedding
+    weights = (config.num_layers * (attention + 3 * columns * hidden) + words * hidden) * size
+    step = token_budget * (4 * hidden + 3 * columns) * size
+    return RankNeed(weights, step + 2 * max_num_seqs * vocab * 4)
+
+
+def check_fits(needed_bytes: int, free_bytes: int) -> None:
+    """Raise ModelError if that without which nothing can be served does not fit."""
+    if needed_bytes > free_bytes:
+        raise ModelError(
+            f"not enough memory: weights and activations need {needed_bytes / 1e9:,.1f} GB, "
+            f"{free_bytes / 1e9:,.1f} GB are free\n"
+            "free some memory, take a smaller model, or more devices with --tp"
+        )
 
 
 def available_bytes() -> int:

@@ -76,7 +76,8 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
     size = spawn.settings.tp
     exchange, step_fds = _form(line, size) if size > 1 else (None, ())
     tp = TensorParallel(spawn.rank, size, exchange)
-    engine = build_engine(spawn.settings, tp, _Reporter(line, spawn.rank))
+    reporter = _Reporter(line, spawn.rank)
+    engine = build_engine(spawn.settings, tp, reporter, line.send)
     sizes = torch.tensor([engine.model.weight_bytes, engine.model.replicated_bytes])
     weight_bytes, replicated_bytes = tp.all_gather(sizes).T.tolist()
     if spawn.rank > 0:

@@ -18,6 +18,8 @@ if [ -z "$dest" ] && ! getent passwd unisono >/dev/null; then
     useradd --system --home-dir /var/lib/unisono --shell /usr/sbin/nologin unisono
 fi
 
+# Left by an earlier installation; modules that are gone would come back.
+rm -rf build
 mkdir -p "$dest/opt/unisono" "$dest/etc/unisono" "$dest/etc/systemd/system"
 [ -x "$venv/bin/python" ] || ${PYTHON:-python3} -m venv "$venv"
 pip="$venv/bin/pip --disable-pip-version-check install --constraint deploy/constraints.txt"

@@ -1,8 +1,8 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
 The supervisor says Form, Observe, Attach, Detach, Reload, Drain and Stop; the child says Progress,
-Ready, Failed, Serving. Packets keep their borders, carry descriptors, and end-of-file tells a child
-that the supervisor is gone.
+Budget, Ready, Failed, Serving. Packets keep their borders, carry descriptors, and end-of-file tells
+a child that the supervisor is gone.
 
     Form to a rank of T carries exchange: memory, T - 1 bells out, T - 1 bells in;
                                 step ring: memory, then the lead T - 1 doorbells and T - 1 spaces,
@@ -74,6 +74,16 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
     fraction: float
 
 
+class Budget(msgspec.Struct, frozen=True, array_like=True, tag="budget"):
+    """What a rank is about to take of the memory that is free for it, in bytes."""
+
+    rank: int
+    weight_bytes: int
+    kv_bytes: int
+    activation_bytes: int
+    free_bytes: int
+
+
 class Serving(msgspec.Struct, frozen=True, array_like=True, tag="serving"):
     """A worker takes requests for a group: it has read the group's Ready."""
 
@@ -82,7 +92,7 @@ class Serving(msgspec.Struct, frozen=True, array_like=True, tag="serving"):
 
 
 ToChild = Form | Observe | Attach | Detach | Reload | Drain | Stop
-ToSupervisor = Progress | Ready | Failed | Serving
+ToSupervisor = Progress | Budget | Ready | Failed | Serving
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_to_child = msgspec.msgpack.Decoder(ToChild).decode

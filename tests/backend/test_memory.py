@@ -1,0 +1,39 @@
+import pytest
+
+from backend.config import ModelError
+from backend.memory import check_fits, default_kv_bytes, rank_need
+from backend.shard import split_model
+from tests.backend.factories import tiny_config
+
+
+def test_ranks_together_need_the_weights_and_the_embedding_each() -> None:
+    config = tiny_config()
+    [whole] = split_model(config, 1)
+    halves = split_model(config, 2)
+    need = rank_need(config, whole, "float32", 4, 64)
+    # Per layer 64 x (8 + 4 + 4 + 8) x 8 of attention and 3 x 160 x 64 of the MLP.
+    layers = 2 * (64 * 24 * 8 + 3 * 160 * 64)
+    assert need.weight_bytes == 4 * (layers + 2 * 320 * 64)
+    parts = [rank_need(config, half, "float32", 4, 64).weight_bytes for half in halves]
+    assert sum(parts) == need.weight_bytes + 4 * 320 * 64
+    assert rank_need(config, whole, "bfloat16", 4, 64).weight_bytes == need.weight_bytes // 2
+
+
+def test_activations_grow_with_the_step() -> None:
+    config = tiny_config()
+    [shard] = split_model(config, 1)
+    small, large = (rank_need(config, shard, "float32", 4, budget) for budget in (64, 128))
+    per_token = 4 * (4 * 64 + 3 * 160)
+    assert large.activation_bytes - small.activation_bytes == 64 * per_token
+
+
+def test_what_does_not_fit_says_how_much_is_missing() -> None:
+    check_fits(10, 10)
+    with pytest.raises(ModelError, match=r"need 26\.0 GB, 8\.0 GB are free\n.*--tp"):
+        check_fits(26 * 10**9, 8 * 10**9)
+
+
+def test_a_cpu_s_cache_takes_a_share_of_what_is_left() -> None:
+    assert default_kv_bytes("cpu", 10**9) == 3 * 10**8
+    assert default_kv_bytes("cpu", 10**12) == 4 << 30
+    assert default_kv_bytes("cuda", 10**9) == 85 * 10**7
