@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from msgspec import inspect
 
-from gateway.bench.settings import BenchSettings
+from gateway.bench.settings import BenchSettings, GatewayBenchSettings
 from gateway.commands.keys import FileSettings, NewKeySettings
 from gateway.options import Option, SettingsError, options_of, suggestion
 from gateway.settings import setting_options
@@ -42,6 +42,11 @@ _BENCH_HELP = """\
 Load a running OpenAI-compatible server, ours or another, and print a table of
 throughput, time to the first token (TTFT) and gaps between tokens (ITL).
 Exits with 1 if any request failed.
+"""
+_BENCH_GATEWAY_HELP = """\
+Run one gateway worker between clients and an engine that emits tokens for
+free, and print its CPU time a token beside that of a bare ASGI app on the
+same HTTP server, how late tokens come, and short requests a second.
 """
 # Defaults that say nothing by themselves; a description tells what such a 0 means.
 _SILENT_DEFAULTS = ("", (), 0)
@@ -78,6 +83,10 @@ def main(argv: Sequence[str]) -> int:
                 from gateway.commands import bench
 
                 return bench.run(given)
+            case "unisono bench gateway":
+                from gateway.commands import bench_gateway
+
+                return bench_gateway.run(given)
             case "unisono keys new" | "unisono keys list" | "unisono keys revoke":
                 from gateway.commands import keys
 
@@ -150,7 +159,7 @@ def _parser() -> _Parser:
     bench = commands.add_parser(
         "bench",
         help="measure a running server",
-        usage="unisono bench serve [flags]",
+        usage="unisono bench serve|gateway [flags]",
         description="Measurements of Unisono and of servers like it.",
     )
     kinds = bench.add_subparsers(title="commands", metavar="COMMAND", prog="unisono bench")
@@ -161,6 +170,13 @@ def _parser() -> _Parser:
         description=_BENCH_HELP,
     )
     _add_flags(bench_serve, options_of(BenchSettings, "load"))
+    bench_gateway = kinds.add_parser(
+        "gateway",
+        help="measure what the gateway itself costs",
+        usage="unisono bench gateway [flags]",
+        description=_BENCH_GATEWAY_HELP,
+    )
+    _add_flags(bench_gateway, options_of(GatewayBenchSettings, "load"))
     _add_keys(commands)
     return parser
 

@@ -20,8 +20,9 @@ MODULES = {
     for path in sorted((ROOT / package).rglob("*.py"))
 }
 WITHOUT_TORCH = (
-    "block_pool config end_tokens exchange gguf_config gguf_header grammar hf_config hf_directory "
-    "lead memory model_file prefix_cache rank replica scheduler sequence settings shard step"
+    "block_pool config end_tokens exchange free_engine gguf_config gguf_header grammar "
+    "hf_config hf_directory lead memory model_file prefix_cache rank replica scheduler sequence "
+    "settings shard step"
 ).split()
 CONTRACTS = {
     f"backend.{name}"
@@ -30,6 +31,7 @@ CONTRACTS = {
 EXCEPTIONS = {
     "gateway.supervisor": {"backend.replica"},
     "gateway.grammar_helper": {"backend.grammar"},
+    "gateway.bench.bed": {"backend.replica", "backend.free_engine"},
 }
 LAYERS_OF_A_MODEL = [
     ("backend.ops", "backend.parallel", "backend.quant"),

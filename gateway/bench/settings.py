@@ -1,4 +1,4 @@
-"""What `unisono bench serve` can be told. Declared like the server's settings; flags only."""
+"""What `unisono bench` can be told. Declared like the server's settings; flags only."""
 
 from typing import Annotated
 
@@ -45,3 +45,15 @@ class BenchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, Meta(ge=1, le=86_400, description="a stream not done by then has failed")
     ] = 900.0
     json: Annotated[str, Meta(description="file that gets every figure of every round")] = ""
+
+
+class GatewayBenchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The load on a gateway worker, and where the figures go."""
+
+    streams: Annotated[int, Meta(ge=1, le=512, description="streams, or connections, at once")] = 64
+    rate: Annotated[float, Meta(gt=0, le=1000, description="tokens a second of each stream")] = 25.0
+    seconds: Annotated[float, Meta(ge=0.5, le=600, description="length of each measurement")] = 5.0
+    rounds: Annotated[
+        int, Meta(ge=1, le=100, description="measurements of each kind; figures are medians")
+    ] = 5
+    json: Annotated[str, Meta(description="file that gets every figure")] = ""

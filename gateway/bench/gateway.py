@@ -1,0 +1,165 @@
+"""What the gateway costs: a worker under load from an engine that emits tokens for free.
+
+CPU time of the worker for a token against that of a bare ASGI app on the same server, in turns;
+how late tokens come; how many tokens and short requests a second one worker can do at most.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from gateway.bench.bed import MODEL, GatewayBed, Process
+from gateway.bench.exchange import request_bytes
+from gateway.bench.load import percentile
+from gateway.bench.settings import GatewayBenchSettings
+from gateway.bench.streams import (
+    Burst,
+    Window,
+    completion_body,
+    lateness_ms,
+    repeat_requests,
+    run_streams,
+    watch_streams,
+)
+from gateway.tokenizer import Tokenizer
+
+# What the worker sends, with ids and times of the same lengths.
+EVENT = (
+    b'data: {"id":"cmpl-00000000000000000000000000000000","object":"text_completion",'
+    b'"created":1795406945,"model":"bench","system_fingerprint":"fp_0000000000",'
+    b'"choices":[{"text":" word","index":0,"logprobs":null,"finish_reason":null}]}\n\n'
+)
+ANSWER = EVENT[6:-2] + b" " * 100
+NUM_FREE_TOKENS = 2000
+COMPLETIONS = "/v1/completions"
+
+
+class GatewayFigures(msgspec.Struct, frozen=True):
+    """Medians over the rounds. CPU is user and system time of the one worker process, per event.
+
+    late: from the step of the engine, or the round of the bare app, until the client has an event.
+    """
+
+    tokens_per_s: float
+    cpu_us: float
+    bare_cpu_us: float
+    late_p50_ms: float
+    late_p99_ms: float
+    bare_late_p50_ms: float
+    bare_late_p99_ms: float
+    free_tokens_per_s: float
+    free_cpu_us: float
+    free_events_per_token: float
+    requests_per_s: float
+    request_cpu_us: float
+    bare_requests_per_s: float
+    bare_request_cpu_us: float
+
+
+async def measure(settings: GatewayBenchSettings, model: Path) -> GatewayFigures:
+    """Run all of it. Raises BenchError if a process does not start."""
+    token_ids = _plain_token_ids(model)
+    paced = await _paced(settings, model, token_ids)
+    free = await _free(settings, model, token_ids)
+    return msgspec.convert({**paced, **free}, GatewayFigures)
+
+
+async def _paced(
+    settings: GatewayBenchSettings, model: Path, token_ids: tuple[int, ...]
+) -> dict[str, float]:
+    body = completion_body(MODEL, max_tokens=1_000_000, stream=True)
+    ours: list[Window] = []
+    bare: list[Window] = []
+    with GatewayBed(model, token_ids, settings.rate, EVENT, ANSWER) as bed:
+
+        async def watch(process: Process, path: str) -> Window:
+            bodies = [body] * settings.streams
+            return await watch_streams(
+                process.target, process.child.pid, path, bodies, settings.seconds
+            )
+
+        for _ in range(settings.rounds):
+            ours.append(await watch(bed.gateway, COMPLETIONS))
+            bare.append(await watch(bed.bare, "/stream"))
+    late = [lateness_ms(window.times_s, bed.step_times_s) for window in ours]
+    bare_late = [lateness_ms(window.times_s, bed.round_times_s) for window in bare]
+    return {
+        "tokens_per_s": _median(len(window.times_s) / window.seconds for window in ours),
+        "cpu_us": _median(window.cpu_us_per_event for window in ours),
+        "bare_cpu_us": _median(window.cpu_us_per_event for window in bare),
+        "late_p50_ms": _median(percentile(values, 50) for values in late),
+        "late_p99_ms": _median(percentile(values, 99) for values in late),
+        "bare_late_p50_ms": _median(percentile(values, 50) for values in bare_late),
+        "bare_late_p99_ms": _median(percentile(values, 99) for values in bare_late),
+    }
+
+
+async def _free(
+    settings: GatewayBenchSettings, model: Path, token_ids: tuple[int, ...]
+) -> dict[str, float]:
+    body = completion_body(MODEL, max_tokens=NUM_FREE_TOKENS, stream=True)
+    short = completion_body(MODEL, max_tokens=1, stream=False)
+    num_tokens = settings.streams * NUM_FREE_TOKENS
+    windows: list[Window] = []
+    ours: list[Burst] = []
+    bare: list[Burst] = []
+    with GatewayBed(model, token_ids, 0.0, EVENT, ANSWER) as bed:
+
+        async def burst(process: Process) -> Burst:
+            request = request_bytes(process.target, "POST", COMPLETIONS, short)
+            request = request.replace(b"Connection: close\r\n", b"")
+            return await repeat_requests(
+                process.target, process.child.pid, request, settings.streams, settings.seconds
+            )
+
+        for _ in range(settings.rounds):
+            pid = bed.gateway.child.pid
+            bodies = [body] * settings.streams
+            windows.append(await run_streams(bed.gateway.target, pid, COMPLETIONS, bodies))
+            ours.append(await burst(bed.gateway))
+            bare.append(await burst(bed.bare))
+    return {
+        "free_tokens_per_s": _median(num_tokens / window.seconds for window in windows),
+        "free_cpu_us": _median(1e6 * window.cpu_seconds / num_tokens for window in windows),
+        "free_events_per_token": _median(len(w.times_s) / num_tokens for w in windows),
+        "requests_per_s": _median(b.num_requests / b.seconds for b in ours),
+        "request_cpu_us": _median(1e6 * b.cpu_seconds / b.num_requests for b in ours),
+        "bare_requests_per_s": _median(b.num_requests / b.seconds for b in bare),
+        "bare_request_cpu_us": _median(1e6 * b.cpu_seconds / b.num_requests for b in bare),
+    }
+
+
+def as_table(figures: GatewayFigures, settings: GatewayBenchSettings) -> str:
+    """Render the figures for people."""
+    f = figures
+    return "\n".join(
+        [
+            f"{settings.streams} streams, {settings.rate:g} tokens/s each: {f.tokens_per_s:.0f}/s",
+            "                       gateway      bare     above",
+            _row("CPU a token, us", f.cpu_us, f.bare_cpu_us, 1),
+            _row("late p50, ms", f.late_p50_ms, f.bare_late_p50_ms, 2),
+            _row("late p99, ms", f.late_p99_ms, f.bare_late_p99_ms, 2),
+            _row("short requests/s", f.requests_per_s, f.bare_requests_per_s, 0),
+            _row("CPU a request, us", f.request_cpu_us, f.bare_request_cpu_us, 0),
+            f"free-running: {f.free_tokens_per_s:.0f} tokens/s, {f.free_cpu_us:.1f} us a token, "
+            f"{f.free_events_per_token:.2f} events a token",
+        ]
+    )
+
+
+def _row(name: str, ours: float, bare: float, digits: int) -> str:
+    cells = [f"{value:.{digits}f}".rjust(10) for value in (ours, bare, ours - bare)]
+    return name.ljust(20) + "".join(cells)
+
+
+def _median(values: Iterable[float]) -> float:
+    return percentile(values, 50)
+
+
+def _plain_token_ids(model: Path) -> tuple[int, ...]:
+    """Return tokens that are text by themselves, so that each makes an event."""
+    tokenizer = Tokenizer.load(model)
+    pieces = ((token_id, tokenizer.piece(token_id)) for token_id in range(tokenizer.vocab_size))
+    plain = [i for i, piece in pieces if isinstance(piece, str) and piece.strip().isalpha()]
+    return tuple(plain[:512])
