@@ -15,6 +15,7 @@ from sse_starlette.sse import EventSourceResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.body import disconnected
+from gateway.chunk_writer import EXTENSION, PieceWriter
 from gateway.service import Limits
 
 logger = logging.getLogger(__name__)
@@ -52,14 +53,18 @@ class ChunkTemplate:
 
 
 class EventQueue:
-    """Framed events on their way from callbacks to the one task that writes them.
+    """Framed events on their way from callbacks to the client.
 
-    put() never blocks; an iteration takes all that piled up since the last, as one piece.
+    put() never blocks. The one task that iterates takes all that piled up since its last turn, as
+    one piece. While that task has nothing to do, an outlet takes what piled up in a turn of the
+    event loop, without waking it.
     """
 
     def __init__(self) -> None:
         self.is_broken = False  # ended by fail()
         self._events: list[bytes] = []
+        self._outlet: Callable[[bytes], bool] | None = None
+        self._is_flush_due = False
         self._is_ended = False
         self._is_ping_due = False
         self._waiter: asyncio.Future[None] | None = None
@@ -67,7 +72,16 @@ class EventQueue:
     def put(self, framed: bytes) -> None:
         """Queue one framed event."""
         self._events.append(framed)
-        self._wake()
+        if self._outlet is None or self._is_ended:
+            self._wake()
+        elif not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def use(self, outlet: Callable[[bytes], bool]) -> None:
+        """Have pieces written by `outlet`, which says no if the task must."""
+        self._loop = asyncio.get_running_loop()
+        self._outlet = outlet
 
     def end(self) -> None:
         """Let the stream end properly after what is queued."""
@@ -99,10 +113,27 @@ class EventQueue:
                 return PING
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
+        return self._take()
+
+    def _take(self) -> bytes:
+        """Return the next events as one piece."""
         self._is_ping_due = False
-        events = self._events[:MAX_EVENTS_PER_WRITE]
-        del self._events[:MAX_EVENTS_PER_WRITE]
+        if len(self._events) <= MAX_EVENTS_PER_WRITE:
+            events, self._events = self._events, []
+        else:
+            events = self._events[:MAX_EVENTS_PER_WRITE]
+            del self._events[:MAX_EVENTS_PER_WRITE]
         return b"".join(events)
+
+    def _flush(self) -> None:
+        """Give the outlet what there is, unless the task is about to write."""
+        self._is_flush_due = False
+        assert self._outlet is not None
+        while self._events and self._waiter is not None and not self._waiter.done():
+            piece = self._take()
+            if not self._outlet(piece):
+                self._events.insert(0, piece)
+                self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -138,6 +169,7 @@ class EventStream(EventSourceResponse):
         self._is_given_up = False
         self._is_writing = False
         self._progress_s = 0.0  # loop time when the write under way began, or the last one ended
+        self._writer: PieceWriter | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the stream ends, the client leaves, or a write stalls."""
@@ -150,6 +182,9 @@ class EventStream(EventSourceResponse):
             async with self._guard:
                 start = {"status": self.status_code, "headers": self.raw_headers}
                 await self._write(send, {"type": "http.response.start", **start})
+                self._writer = scope.get("extensions", {}).get(EXTENSION)
+                if self._writer is not None:
+                    self._queue.use(self._write_now)
                 async for body in self._queue:
                     await self._write(send, _body(body, more_body=True))
                 if not self._queue.is_broken:
@@ -165,6 +200,14 @@ class EventStream(EventSourceResponse):
         self._is_writing, self._progress_s = True, self._loop.time()
         await send(message)
         self._is_writing, self._progress_s = False, self._loop.time()
+
+    def _write_now(self, body: bytes) -> bool:
+        """Write without waiting, or say that it cannot be."""
+        assert self._writer is not None
+        if not self._writer.write(body):
+            return False
+        self._progress_s = self._loop.time()
+        return True
 
     async def _watch(self, receive: Receive) -> None:
         await disconnected(receive)

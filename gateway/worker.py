@@ -41,6 +41,7 @@ from backend.wire.messages import Failed
 from gateway import connection
 from gateway.app import create_app
 from gateway.chat_template import ChatTemplate
+from gateway.chunk_writer import offering_chunk_writers
 from gateway.key_file import KeyFileError
 from gateway.keyring import Keyring
 from gateway.replicas import ReplicaPool
@@ -116,6 +117,7 @@ class Worker:
         self._observer.watch(self._pool)
         self._reload()
         self._exchanges = OpenExchanges(create_app(service))
+        served = offering_chunk_writers(self._exchanges)
         self._pool.on_ready = lambda replica: self._line.send(Serving(self._worker, replica))
         asyncio.get_running_loop().add_reader(self._line.fileno(), self._obey)
         # What lives now lives for ever; the collector need not look at it again.
@@ -123,7 +125,7 @@ class Worker:
         gc.freeze()
         connection.install()
         # hypercorn.asyncio.serve is typed for its own protocol classes.
-        app: Any = self._exchanges
+        app: Any = served
         await serve(app, hypercorn_config(listener), shutdown_trigger=self._stop.wait, mode="asgi")
         self._observer.publish()
         # The interpreter would wait for a thread that waits for a helper.

@@ -3,8 +3,9 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
-from starlette.types import Message
+from starlette.types import Message, Receive, Scope, Send
 
+from gateway.chunk_writer import EXTENSION
 from gateway.schema.completions import Completion, CompletionChoice
 from gateway.service import Limits
 from gateway.sse import DONE, PING, ChunkTemplate, EventQueue, EventStream, event
@@ -14,11 +15,17 @@ from tests.gateway.fakes import Exchange, advance, run_with_manual_clock, settle
 class Stream:
     """A stream under way, with the queue that feeds it."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, outlet: "Outlet | None" = None) -> None:
         self.queue = EventQueue()
         self.num_closed = 0
         response = EventStream(self.queue, limits or Limits(), self._close)
-        self.exchange = Exchange(response, "POST", "/", headers=())
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if outlet is not None:
+                scope["extensions"] = {EXTENSION: outlet}
+            await response(scope, receive, send)
+
+        self.exchange = Exchange(app, "POST", "/", headers=())
         self.exchange.incoming.get_nowait()  # the body: read before a response begins
 
     def _close(self) -> None:
@@ -305,6 +312,63 @@ def test_a_token_costs_no_task_and_no_timer(monkeypatch: pytest.MonkeyPatch) -> 
         await stream.exchange.finished()
 
     asyncio.run(run())
+
+
+class Outlet:
+    """Takes pieces while it has room."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.has_room = True
+
+    def write(self, body: bytes) -> bool:
+        if self.has_room:
+            self.pieces.append(body)
+        return self.has_room
+
+
+def test_an_outlet_takes_what_piled_up_in_a_turn_of_the_loop_and_wakes_nobody() -> None:
+    async def run() -> None:
+        queue, outlet = EventQueue(), Outlet()
+        queue.use(outlet.write)
+        reader = asyncio.ensure_future(anext(queue))
+        await settle()
+        for data in (b"1", b"2"):
+            queue.put(event(data))
+        await settle()
+        queue.put(event(b"3"))
+        await settle()
+        assert outlet.pieces == [event(b"1") + event(b"2"), event(b"3")]
+        assert not reader.done()
+        outlet.has_room = False
+        queue.put(event(b"4"))
+        queue.put(event(b"5"))
+        assert await reader == event(b"4") + event(b"5")
+        outlet.has_room = True  # but the task has not come back from its write
+        queue.put(event(b"6"))
+        await settle()
+        assert len(outlet.pieces) == 2
+        queue.end()
+        assert b"".join([piece async for piece in queue]) == event(b"6") + DONE
+
+    asyncio.run(run())
+
+
+def test_a_ping_still_goes_out_after_silence_behind_an_outlet() -> None:
+    async def run() -> None:
+        stream = Stream(Limits(ping_interval_s=15, send_timeout_s=30), Outlet())
+        await settle()
+        await advance(10)
+        stream.queue.put(event(b"1"))
+        await settle()
+        await advance(10)
+        assert stream.exchange.body == b""
+        await advance(5)
+        assert stream.exchange.body == PING
+        stream.queue.end()
+        await stream.exchange.finished()
+
+    run_with_manual_clock(run)
 
 
 def _recorded(made: list[str], name: str, wrapped: Callable[..., object]) -> Callable[..., object]:
