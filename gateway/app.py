@@ -118,6 +118,7 @@ class _Exchange:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         # An endpoint may find another in its request's body.
         scope["request_id"] = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
+        self._traceparent = headers.get(b"traceparent", b"").decode("latin-1")
         self.is_started = False
         self._started_s = time.monotonic()
         self._status = 499  # until an answer begins
@@ -170,6 +171,7 @@ class _Exchange:
             self._started_s,
             time.monotonic(),
             scope.get("generation"),
+            self._traceparent,
         )
 
     def _with_headers(self, message: Message) -> Message:

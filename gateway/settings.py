@@ -57,6 +57,10 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_format: Annotated[
         Literal["text", "json"], Meta(description="log lines for people or for machines")
     ] = "text"
+    otel_endpoint: Annotated[
+        str,
+        Meta(description="OpenTelemetry collector for traces, as in http://host:4318/v1/traces"),
+    ] = ""
     access_log: Annotated[bool, Meta(description="log a line for every request")] = True
     served_model_name: Annotated[
         tuple[Annotated[str, Meta(min_length=1)], ...],

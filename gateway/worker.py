@@ -14,7 +14,7 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import uvloop
@@ -46,12 +46,15 @@ from gateway.key_file import KeyFileError
 from gateway.keyring import Keyring
 from gateway.replicas import ReplicaPool
 from gateway.service import Limits, Service
-from gateway.settings import Settings
+from gateway.settings import ServerSettings, Settings
 from gateway.supervisor import LISTEN_BACKLOG
 from gateway.telemetry import logs
 from gateway.telemetry.observer import Observer
 from gateway.tokenizer import Tokenizer, TokenizerError
 from gateway.vetter import Vetter, Words
+
+if TYPE_CHECKING:
+    from gateway.telemetry.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +130,7 @@ class Worker:
         # hypercorn.asyncio.serve is typed for its own protocol classes.
         app: Any = served
         await serve(app, hypercorn_config(listener), shutdown_trigger=self._stop.wait, mode="asgi")
-        self._observer.publish()
+        self._observer.close()
         # The interpreter would wait for a thread that waits for a helper.
         if service.chat_template is not None:
             service.chat_template.close()
@@ -188,8 +191,9 @@ def build_service(settings: Settings) -> Service:
     max_model_len = min(engine.max_model_len or config.max_model_len, config.max_model_len)
     tokenizer = Tokenizer.load(path)
     template = tokenizer.chat_template
+    names = server.served_model_name or (config.name,)
     return Service(
-        model_names=server.served_model_name or (config.name,),
+        model_names=names,
         tokenizer=tokenizer,
         chat_template=ChatTemplate(tokenizer, template) if template else None,
         pool=ReplicaPool(max_model_len, tokenizer.pieces, resume_seconds=server.resume_seconds),
@@ -204,9 +208,18 @@ def build_service(settings: Settings) -> Service:
         keyring=Keyring(Path(server.api_keys)) if server.api_keys else None,
         allow_anonymous=server.allow_anonymous,
         strict=server.strict,
-        observer=Observer(access_log=server.access_log),
+        observer=Observer(access_log=server.access_log, tracing=_tracing(server, names[0])),
         vetter=Vetter(lambda: Words(tokenizer.pieces(), tokenizer.eos_token_ids)),
     )
+
+
+def _tracing(server: ServerSettings, model_name: str) -> "Tracing | None":
+    if not server.otel_endpoint:
+        return None
+    # Of the extra `otel`; `serve` has made sure that it is there.
+    from gateway.telemetry.tracing import Tracing, otlp_exporter
+
+    return Tracing(otlp_exporter(server.otel_endpoint), model_name)
 
 
 def hypercorn_config(listener: socket.socket) -> Config:

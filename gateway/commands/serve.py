@@ -6,12 +6,14 @@ The model is resolved before a single process is spawned, so that a wrong name c
 import os
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
 
 from backend.config import ModelError
 from gateway import hub, supervisor
+from gateway.options import SettingsError
 from gateway.setting_sources import load
 from gateway.settings import Settings
 
@@ -19,6 +21,8 @@ from gateway.settings import Settings
 def run(flags: Mapping[str, object], config: Path | None) -> int:
     """Serve until stopped; return the exit status. Raises SettingsError."""
     settings = load(flags, os.environ, config).settings
+    if settings.server.otel_endpoint and not _has_otel():
+        raise SettingsError("--otel-endpoint needs more packages: pip install 'unisono[otel]'")
     try:
         return supervisor.run(with_model_found(settings))
     except (hub.ModelNotFound, ModelError) as error:
@@ -42,3 +46,10 @@ def with_model_found(settings: Settings) -> Settings:
         server=msgspec.structs.replace(server, served_model_name=names, hf_token=""),
         engine=msgspec.structs.replace(engine, model=str(path)),
     )
+
+
+def _has_otel() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:  # of a parent
+        return False

@@ -21,6 +21,7 @@ from gateway.telemetry.page import Page
 if TYPE_CHECKING:
     from gateway.completion import Generation
     from gateway.replicas import ReplicaPool
+    from gateway.telemetry.tracing import Tracing
 
 # How old the other workers' figures are at most when one is asked.
 PUBLISH_SECONDS = 0.5
@@ -36,6 +37,7 @@ class Exchange:
 
     route: the pattern that matched, never a path that a client made up. status: 499 where the
     client left before an answer began. generation: of requests for text that were accepted.
+    traceparent: what the client said its own span is (W3C Trace Context).
     """
 
     method: str
@@ -46,6 +48,7 @@ class Exchange:
     started_s: float
     ended_s: float
     generation: "Generation | None" = None
+    traceparent: str = ""
 
 
 @dataclass(slots=True)
@@ -60,9 +63,10 @@ class _Pulse:
 class Observer:
     """The figures of one worker. Lives in the worker's event loop."""
 
-    def __init__(self, *, access_log: bool = False) -> None:
+    def __init__(self, *, access_log: bool = False, tracing: "Tracing | None" = None) -> None:
         self.ledger = Ledger()
         self._access_log = access_log
+        self._tracing = tracing
         self.worker = 0
         self._pool: ReplicaPool | None = None
         self._supervisor: Page | None = None
@@ -122,6 +126,8 @@ class Observer:
         """Note an exchange that is over."""
         if self._access_log:
             log_exchange(exchange)
+        if self._tracing is not None:
+            self._tracing.note_exchange(exchange)
         labels = (exchange.method, exchange.route, str(exchange.status))
         self.ledger.add(families.HTTP_REQUESTS, labels=labels)
         seconds = exchange.ended_s - exchange.started_s
@@ -196,6 +202,12 @@ class Observer:
         self._is_publishing = False
         if self.worker in self._pages:
             self._pages[self.worker].write(_encode(self._own()))
+
+    def close(self) -> None:
+        """Publish for the last time, and send the last spans."""
+        self.publish()
+        if self._tracing is not None:
+            self._tracing.close()
 
     def _publish_soon(self) -> None:
         if not self._is_publishing and self._pages:
