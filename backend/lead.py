@@ -20,6 +20,7 @@ from backend.sequence import Sequence
 from backend.settings import EngineSettings
 from backend.wire import messages
 from backend.wire.control import Attach, ChildLine, Detach, Stop
+from backend.wire.heartbeat import Heart, Load, Phase
 from backend.wire.messages import (
     Abort,
     FinishReason,
@@ -64,6 +65,7 @@ class Lead:
         engine: "Engine",
         line: ChildLine,
         steps: RingWriter | None,
+        heart: Heart,
     ) -> None:
         """steps: the ring to the followers; None for a group of one."""
         self._replica = replica
@@ -71,6 +73,7 @@ class Lead:
         self._engine = engine
         self._line = line
         self._steps = steps
+        self._heart = heart
         self._scheduler = Scheduler(
             BlockPool(engine.num_blocks, settings.block_size),
             max_num_seqs=settings.max_num_seqs,
@@ -114,6 +117,8 @@ class Lead:
             if plan is None:
                 self._send_load()
                 continue
+            suspects = self._scheduler.newcomers(plan)
+            self._heart.name_step(plan.step, plan.num_seqs, plan.num_tokens, suspects)
             sampled = self._scheduler.sampled
             plan = self._matchers.mask(plan, sampled)
             if self._steps is not None and not self._steps.write(plan.to_bytes()):
@@ -126,6 +131,8 @@ class Lead:
                 plan, result.token_ids, result.scores, result.prompt_scores
             )
             self._matchers.keep(lambda key: key in self._scheduler)
+            self._heart.show(self._load)
+            self._heart.enter(Phase.IDLE)
             self._send(plan.step, outputs, planned - started, result)
 
     # what comes in
@@ -138,7 +145,7 @@ class Lead:
             poll.register(channel.ring, select.POLLIN)
             if channel.pipe.has_backlog:
                 poll.register(channel.pipe, select.POLLOUT)
-        ready = poll.poll(0 if self._scheduler.has_work else None)
+        ready = poll.poll(0) if self._scheduler.has_work else self._heart.wait(poll)
         if not ready:
             return
         while (packet := self._line.receive()) is not None:
@@ -199,6 +206,7 @@ class Lead:
             submit.tenant,
             num_scored_tokens=1 + submit.num_prompt_scores,
         )
+        self._heart.name_newcomer(seq.key)
         try:
             self._faults.strike(ADMISSION, seq.params)
             self._matchers.add(seq)
@@ -208,6 +216,7 @@ class Lead:
         except Exception:
             logger.exception("seq=%s cannot be admitted", seq.key)
             self._refuse(seq, "the engine failed to admit the request")
+        self._heart.enter(Phase.IDLE)
 
     def _refuse(self, seq: Sequence, error: str) -> None:
         """Answer with the next frame: a worker found gone now would still have records here."""
@@ -239,6 +248,8 @@ class Lead:
 
         Without it a worker's credit would stay at what it was, maybe 0, and its requests wait.
         """
+        self._heart.show(self._load)
+        self._heart.beat()
         for worker, part in self._parts([]).items():
             self._send_to(worker, self._frame(0, part, StepTimings()))
 
@@ -249,6 +260,11 @@ class Lead:
             parts[worker].append(output)
         self._refusals = []
         return parts
+
+    @property
+    def _load(self) -> Load:
+        scheduler = self._scheduler
+        return Load(scheduler.num_running, scheduler.num_waiting, scheduler.pool.num_free)
 
     def _frame(self, step: int, outputs: list[SeqOutput], timings: StepTimings) -> bytes:
         scheduler = self._scheduler

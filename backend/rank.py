@@ -5,8 +5,10 @@ supervisor sees to that.
 """
 
 import contextlib
+import faulthandler
 import os
 import select
+import signal
 import sys
 import time
 import traceback
@@ -20,6 +22,7 @@ from backend.settings import EngineSettings
 from backend.step import PlanCorrupt, StepPlan
 from backend.wire.child import Birth
 from backend.wire.control import ChildLine, ControlClosed, Form, Progress, Stop
+from backend.wire.heartbeat import Heart, Load, Phase
 from backend.wire.messages import Failed
 from backend.wire.ring import RingFds, RingReader, RingWriter
 
@@ -28,11 +31,14 @@ if TYPE_CHECKING:
 
 # Progress lines a second are for eyes; more would only cost packets.
 PROGRESS_INTERVAL_S = 0.2
+WARMING_UP = "warming up"
 
 
 def rank_main(birth: Birth, spawn: RankSpawn) -> None:
     """Entry point of a spawned rank; returns when told to stop."""
     line = birth.begin()
+    # Before it kills a group that hangs, the supervisor asks every rank where it is.
+    faulthandler.register(signal.SIGUSR1)
     _prepare_threads(spawn.settings)
     try:
         _serve(spawn, line)
@@ -66,6 +72,9 @@ def num_threads(settings: EngineSettings) -> int:
 
 
 def _serve(spawn: RankSpawn, line: ChildLine) -> None:
+    size = spawn.settings.tp
+    page, *group_fds = _form(line)
+    heart = Heart(page, spawn.rank, size, spawn.epoch)
     # torch.multiprocessing before anything else of torch: it installs torch's own reducers.
     import torch.multiprocessing
 
@@ -73,27 +82,30 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
     from backend.parallel import TensorParallel
 
     torch.set_num_threads(num_threads(spawn.settings))
-    size = spawn.settings.tp
-    exchange, step_fds = _form(line, size) if size > 1 else (None, ())
+    exchange, step_fds = _split_fds(group_fds, size)
     tp = TensorParallel(spawn.rank, size, exchange)
-    reporter = _Reporter(line, spawn.rank)
+    reporter = _Reporter(line, spawn.rank, heart)
     engine = build_engine(spawn.settings, tp, reporter, line.send)
     sizes = torch.tensor([engine.model.weight_bytes, engine.model.replicated_bytes])
     weight_bytes, replicated_bytes = tp.all_gather(sizes).T.tolist()
+    # Not sooner: in the gather a rank may have waited long for others that still loaded.
+    heart.show(Load(num_free_blocks=engine.num_blocks), str(engine.device))
+    heart.enter(Phase.IDLE)
     if spawn.rank > 0:
         memory, doorbell, space = step_fds
-        Follower(engine, RingReader(memory, doorbell, space, epoch=spawn.epoch), line).run()
+        ring = RingReader(memory, doorbell, space, epoch=spawn.epoch)
+        Follower(engine, ring, line, heart).run()
         return
     memory, *bells = step_fds or (-1,)
     fds = RingFds(memory, tuple(bells[: size - 1]), tuple(bells[size - 1 :]))
     steps = RingWriter(fds, epoch=spawn.epoch) if size > 1 else None
-    lead = Lead(spawn.replica, spawn.settings, engine, line, steps)
+    lead = Lead(spawn.replica, spawn.settings, engine, line, steps, heart)
     lead.announce(spawn.epoch, weight_bytes, replicated_bytes[0])
     lead.run()
 
 
-def _form(line: ChildLine, size: int) -> tuple[ExchangeFds, tuple[int, ...]]:
-    """Wait for what connects this rank with the others: exchange and step ring."""
+def _form(line: ChildLine) -> list[int]:
+    """Wait for what connects this rank with the others and with the supervisor."""
     poll = select.poll()
     poll.register(line, select.POLLIN)
     while (packet := line.receive()) is None:
@@ -101,6 +113,13 @@ def _form(line: ChildLine, size: int) -> tuple[ExchangeFds, tuple[int, ...]]:
     message, fds = packet
     if not isinstance(message, Form):
         raise ControlClosed("told to stop before the group was formed")
+    return fds
+
+
+def _split_fds(fds: list[int], size: int) -> tuple[ExchangeFds | None, tuple[int, ...]]:
+    """Part what a group of several ranks exchanges through from its step ring."""
+    if size == 1:
+        return None, ()
     others = size - 1
     exchange = ExchangeFds(
         fds[0], tuple(fds[1 : 1 + others]), tuple(fds[1 + others : 1 + 2 * others])
@@ -111,14 +130,18 @@ def _form(line: ChildLine, size: int) -> tuple[ExchangeFds, tuple[int, ...]]:
 class _Reporter:
     """Passes start-up progress on, a few times a second."""
 
-    def __init__(self, line: ChildLine, rank: int) -> None:
+    def __init__(self, line: ChildLine, rank: int, heart: Heart) -> None:
         self._line = line
         self._rank = rank
+        self._heart = heart
         self._phase = ""
         self._next = 0.0
 
     def __call__(self, phase: str, fraction: float) -> None:
         now = time.monotonic()
+        if phase == WARMING_UP and phase != self._phase:
+            self._heart.enter(Phase.WARM_UP)
+        self._heart.beat()
         if phase != self._phase or fraction >= 1 or now >= self._next:
             self._phase, self._next = phase, now + PROGRESS_INTERVAL_S
             self._line.send(Progress(self._rank, phase, fraction))
@@ -127,10 +150,11 @@ class _Reporter:
 class Follower:
     """Runs the plans it is sent, in order, each once."""
 
-    def __init__(self, engine: "Engine", ring: RingReader, line: ChildLine) -> None:
+    def __init__(self, engine: "Engine", ring: RingReader, line: ChildLine, heart: Heart) -> None:
         self._engine = engine
         self._ring = ring
         self._line = line
+        self._heart = heart
         self._step = 0
 
     def run(self) -> None:
@@ -139,7 +163,7 @@ class Follower:
         poll.register(self._ring, select.POLLIN)
         poll.register(self._line, select.POLLIN)
         while True:
-            poll.poll()
+            self._heart.wait(poll)
             for record in self._ring.read():
                 self._follow(StepPlan.from_bytes(record))
             while (packet := self._line.receive()) is not None:
@@ -150,4 +174,6 @@ class Follower:
         self._step += 1
         if plan.step != self._step:
             raise PlanCorrupt(f"step {plan.step} came where {self._step} was due")
+        self._heart.enter(Phase.STEP, plan.step)
         self._engine.runner.run(plan)
+        self._heart.enter(Phase.IDLE)

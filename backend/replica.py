@@ -4,6 +4,7 @@ The spawn context is the standard library's, the very object torch.multiprocessi
 rank imports torch, this process never does.
 """
 
+import contextlib
 import os
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from backend.settings import EngineSettings
 from backend.shard import split_model
 from backend.wire.child import Child
 from backend.wire.control import Attach, ControlClosed, Detach, Form, Stop
+from backend.wire.heartbeat import HeartbeatPage
 from backend.wire.pipe import create_pipe
 from backend.wire.ring import RingFds, create_ring
 
@@ -76,11 +78,15 @@ class Replica:
                 f"rank {replica}.{rank}",
                 "backend.rank:rank_main",
                 RankSpawn(replica, rank, epoch, settings),
+                keeps_stderr=True,
             )
             for rank in range(settings.tp)
         ]
+        self.page = HeartbeatPage(settings.tp, settings.max_num_seqs, epoch)
         if settings.tp > 1:
             self._form()
+        else:
+            self._send_form(self.ranks[0])
 
     def _form(self) -> None:
         """Connect the ranks with each other, and keep no copy of what connects them."""
@@ -89,12 +95,14 @@ class Replica:
         steps = create_ring(STEP_RING_BYTES, size - 1)
         for rank, child in enumerate(self.ranks):
             mine = steps.all() if rank == 0 else steps.view(rank - 1)
-            try:
-                child.line.send(Form(), (*exchange.view(rank).all(), *mine))
-            except ControlClosed:
-                pass  # it is dead already, which its pidfd tells
+            self._send_form(child, *exchange.view(rank).all(), *mine)
         exchange.close()
         steps.close()
+
+    def _send_form(self, child: Child, *fds: int) -> None:
+        # One that is dead already is told by its pidfd.
+        with contextlib.suppress(ControlClosed):
+            child.line.send(Form(), (self.page.fd, *fds))
 
     def attach(self, worker: int, epoch: int, channel: ChannelFds) -> None:
         """Connect the lead with a worker. Raises ControlClosed."""
@@ -121,3 +129,4 @@ class Replica:
         """Reap the ranks. They must be dead or dying."""
         for child in self.ranks:
             child.close()
+        self.page.close()

@@ -83,6 +83,16 @@ class Scheduler:
         """The sequences of the step at hand that get a token, in the order of its samples."""
         return [seq for seq, count in self._in_plan_order() if seq.samples(count)]
 
+    def newcomers(self, plan: StepPlan) -> list[SeqKey]:
+        """The sequences of the step at hand that are new or changed in it: whose row joins, or
+        whose prompt, or what a preemption took, is not computed yet."""
+        rows = {join.row for join in plan.joins}
+        return [
+            seq.key
+            for seq in self._chunks
+            if seq.num_uncomputed_tokens > 1 or seq.num_output_tokens == 0 or seq.row in rows
+        ]
+
     def __contains__(self, key: SeqKey) -> bool:
         """Whether a sequence is waiting or running."""
         return key in self._sequences

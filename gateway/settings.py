@@ -51,6 +51,16 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(ge=1, le=86_400, description="a client that reads nothing for so long is cut off"),
     ] = 30.0
+    restart_limit: Annotated[
+        int, Meta(ge=0, description="restarts of a group in the window before it is given up")
+    ] = 3
+    restart_window_s: Annotated[
+        float, Meta(ge=1, le=86_400, description="the window of --restart-limit, seconds")
+    ] = 600.0
+    hang_seconds: Annotated[
+        float,
+        Meta(ge=3, le=86_400, description="a rank without progress for so long is killed"),
+    ] = 10.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="least severe line logged")
     ] = "info"

@@ -47,7 +47,7 @@ from gateway.keyring import Keyring
 from gateway.replicas import ReplicaPool
 from gateway.service import Limits, Service
 from gateway.settings import ServerSettings, Settings
-from gateway.supervisor import LISTEN_BACKLOG
+from gateway.supervision.listener import LISTEN_BACKLOG
 from gateway.telemetry import logs
 from gateway.telemetry.observer import Observer
 from gateway.tokenizer import Tokenizer, TokenizerError

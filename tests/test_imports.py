@@ -30,6 +30,7 @@ CONTRACTS = {
 }
 EXCEPTIONS = {
     "gateway.supervisor": {"backend.replica"},
+    "gateway.supervision.life": {"backend.replica"},
     "gateway.grammar_helper": {"backend.grammar"},
     "gateway.bench.bed": {"backend.replica", "backend.free_engine"},
 }

@@ -1,5 +1,6 @@
 """A spawned child, seen from both sides: how it is born, told things, watched and killed."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -12,21 +13,26 @@ from typing import Any
 from setproctitle import setproctitle
 
 from backend.wire.control import ChildLine, SupervisorLine, create_control
-from backend.wire.lifeline import ignore_terminal_signals, tie_to_parent
+from backend.wire.lifeline import ignore_terminal_signals, tie, tie_to_parent
+
+STDERR = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """What every child is given at spawn."""
+    """What every child is given at spawn. stderr: what to write to instead of the supervisor's."""
 
     control: socket.socket
     death: Connection
     parent_pid: int
     title: str
+    stderr: Connection | None = None
 
     def begin(self) -> ChildLine:
         """Tie this process to its supervisor and name it. Call first thing in the child."""
         tie_to_parent(self.death.fileno(), self.parent_pid)
+        if self.stderr is not None:
+            os.dup2(self.stderr.fileno(), STDERR)
         ignore_terminal_signals()
         setproctitle(f"unisono: {self.title}")
         return ChildLine(self.control)
@@ -36,23 +42,33 @@ class Child:
     """The supervisor's side of one life of a child. Spawn from the main thread only: the
     parent-death signal follows the thread."""
 
-    def __init__(self, title: str, entry: str, *args: Any) -> None:
+    def __init__(self, title: str, entry: str, *args: Any, keeps_stderr: bool = False) -> None:
         """Start `entry`, a "module:function", in a fresh interpreter, as function(birth, *args).
 
-        By name, so that the supervisor need not import what its children do.
+        By name, so that the supervisor need not import what its children do. keeps_stderr: what it
+        says there comes out of `stderr`, non-blocking, and nowhere else.
         """
         context = multiprocessing.get_context("spawn")
         ours, theirs = create_control()
         death_read, self._death_write = context.Pipe(duplex=False)
-        birth = Birth(theirs, death_read, os.getpid(), title)
+        self.stderr: Connection | None = None
+        stderr_write: Connection | None = None
+        if keeps_stderr:
+            self.stderr, stderr_write = context.Pipe(duplex=False)
+            os.set_blocking(self.stderr.fileno(), False)
+        birth = Birth(theirs, death_read, os.getpid(), title, stderr_write)
         self.title = title
         self.line = SupervisorLine(ours)
         self._process = context.Process(target=_enter, args=(entry, birth, *args), name=title)
         self._process.start()
-        theirs.close()
-        death_read.close()
         assert self._process.pid is not None
         self.pid = self._process.pid
+        # It takes the child a second to get so far itself, when the cores are busy.
+        tie(death_read.fileno(), self.pid)
+        theirs.close()
+        death_read.close()
+        if stderr_write is not None:
+            stderr_write.close()
         self.pidfd = os.pidfd_open(self.pid)
 
     @property
@@ -68,11 +84,13 @@ class Child:
         return self._process.is_alive()
 
     def kill(self) -> None:
-        """Send SIGKILL to this very process, never to another that got its number."""
-        try:
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        """End it, whatever it is doing."""
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal this very process, never another that got its number."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
 
     def close(self) -> None:
         """Reap it and release its descriptors. It must be dead or dying."""
@@ -80,6 +98,8 @@ class Child:
         self._process.close()
         self.line.close()
         self._death_write.close()
+        if self.stderr is not None:
+            self.stderr.close()
         os.close(self.pidfd)
 
 

@@ -1,10 +1,11 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
-The supervisor says Form, Observe, Attach, Detach, Reload, Drain and Stop; the child says Progress,
-Budget, Ready, Failed, Serving. Packets keep their borders, carry descriptors, and end-of-file tells
-a child that the supervisor is gone.
+The supervisor says Form, Observe, Attach, Detach, Quiesce, Reload, Drain and Stop; the child says
+Progress, Budget, Ready, Failed, Serving and Quiet. Packets keep their borders, carry descriptors,
+and end-of-file tells a child that the supervisor is gone.
 
-    Form to a rank of T carries exchange: memory, T - 1 bells out, T - 1 bells in;
+    Form to a rank of T carries the heartbeat page; if T > 1,
+                                exchange: memory, T - 1 bells out, T - 1 bells in;
                                 step ring: memory, then the lead T - 1 doorbells and T - 1 spaces,
                                 a follower its own doorbell and space
     Observe carries             a page of memory of the supervisor's, and one of each worker
@@ -23,7 +24,7 @@ MAX_FDS = 253  # the kernel's SCM_MAX_FD
 
 
 class Form(msgspec.Struct, frozen=True, array_like=True, tag="form"):
-    """What connects a rank to the others of its group. Not sent to a group of one."""
+    """What connects a rank to the others of its group, and shows the supervisor that it lives."""
 
 
 class Observe(msgspec.Struct, frozen=True, array_like=True, tag="observe"):
@@ -50,6 +51,13 @@ class Detach(msgspec.Struct, frozen=True, array_like=True, tag="detach"):
     replica: int
     epoch: int
     suspects: list[SeqId] = []
+
+
+class Quiesce(msgspec.Struct, frozen=True, array_like=True, tag="quiesce"):
+    """Hand a group no new work; say Quiet once it holds none of yours. It is about to stop."""
+
+    replica: int
+    epoch: int
 
 
 class Reload(msgspec.Struct, frozen=True, array_like=True, tag="reload"):
@@ -91,8 +99,16 @@ class Serving(msgspec.Struct, frozen=True, array_like=True, tag="serving"):
     replica: int
 
 
-ToChild = Form | Observe | Attach | Detach | Reload | Drain | Stop
-ToSupervisor = Progress | Budget | Ready | Failed | Serving
+class Quiet(msgspec.Struct, frozen=True, array_like=True, tag="quiet"):
+    """A worker has no sequence left in a group that was to be quiesced, and sends it none."""
+
+    worker: int
+    replica: int
+    epoch: int
+
+
+ToChild = Form | Observe | Attach | Detach | Quiesce | Reload | Drain | Stop
+ToSupervisor = Progress | Budget | Ready | Failed | Serving | Quiet
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_to_child = msgspec.msgpack.Decoder(ToChild).decode

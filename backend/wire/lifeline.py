@@ -19,13 +19,22 @@ def tie_to_parent(death_fd: int, parent_pid: int) -> None:
 
     death_fd: read end of the death pipe; must stay open. Exits if the parent is gone already.
     """
-    fcntl.fcntl(death_fd, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(death_fd, fcntl.F_SETSIG, signal.SIGKILL)
-    flags = fcntl.fcntl(death_fd, fcntl.F_GETFL)
-    fcntl.fcntl(death_fd, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
+    tie(death_fd, os.getpid())
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         os._exit(1)  # it died before the ties were made
+
+
+def tie(death_fd: int, pid: int) -> None:
+    """Have the kernel kill process `pid` when `death_fd`, the end of a pipe, becomes readable.
+
+    This belongs to the open file and not to the descriptor: a parent can tie a child that has
+    inherited it before the child has run a line of its own.
+    """
+    fcntl.fcntl(death_fd, fcntl.F_SETOWN, pid)
+    fcntl.fcntl(death_fd, fcntl.F_SETSIG, signal.SIGKILL)
+    flags = fcntl.fcntl(death_fd, fcntl.F_GETFL)
+    fcntl.fcntl(death_fd, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
 
 
 def ignore_terminal_signals() -> None:

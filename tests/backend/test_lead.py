@@ -15,6 +15,7 @@ from backend.settings import EngineSettings
 from backend.step import StepPlan
 from backend.wire import messages
 from backend.wire.control import Attach, ChildLine, Stop, SupervisorLine, create_control
+from backend.wire.heartbeat import Heart, HeartbeatPage
 from backend.wire.messages import FinishReason, Ready, SeqOutput, StepOutput, Submit
 from backend.wire.pipe import PipeReader
 from backend.wire.ring import RingWriter
@@ -71,13 +72,16 @@ class World:
         )
         ours, theirs = create_control()
         self.line, self._theirs = SupervisorLine(ours), theirs
-        self.lead = Lead(0, settings, engine, ChildLine(theirs), None)
+        self._page = HeartbeatPage(1, 4, 1)
+        heart = Heart(os.dup(self._page.fd), 0, 1, 1)
+        self.lead = Lead(0, settings, engine, ChildLine(theirs), None, heart)
         self.lead.announce(1, [1], 0)
 
     def __enter__(self) -> "World":
         return self
 
     def __exit__(self, *failure: object) -> None:
+        self._page.close()
         self.line.close()
         self._theirs.close()
 

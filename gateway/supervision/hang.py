@@ -1,0 +1,68 @@
+"""Tells from the beats of a group whether one of its ranks hangs. Knows no process and no clock."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backend.wire.heartbeat import Beat, Phase
+
+# A first load from a cold network disk is slow, but its progress is not.
+LOAD_SECONDS = 300.0
+# One of thousands of tokens on a slow machine, and whatever a GPU compiles.
+WARM_UP_SECONDS = 900.0
+# A step this many times as long as usual is no step any more.
+STEP_FACTOR = 20
+# Looks come four times a second; one that comes so late says that the watch itself was stopped.
+LATE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """A rank without progress for longer than its phase allows."""
+
+    rank: int
+    phase: Phase
+    step: int
+    seconds: float
+
+
+class HangWatch:
+    """Judges a group again and again. hang_s: what an idle rank or a short step may take."""
+
+    def __init__(self, hang_s: float) -> None:
+        self._hang_s = hang_s
+        self._looked_ns = 0
+        self._resumed_ns = 0
+
+    def look(self, beats: Sequence[Beat], now_ns: int) -> Stall | None:
+        """Return the rank that is longest over its time, if any is.
+
+        A watch that was itself stopped, with the machine or alone, begins anew: what it missed is
+        nobody's fault. A rank that loads waits for the others now and then, so loading is judged
+        by whoever of them moved last.
+        """
+        if now_ns - self._looked_ns > LATE_SECONDS * 1e9:
+            self._resumed_ns = now_ns
+        self._looked_ns = now_ns
+        loading = [beat.progress_ns for beat in beats if _is_loading(beat)]
+        stalls = []
+        for rank, beat in enumerate(beats):
+            moved_ns = max(loading) if _is_loading(beat) else beat.progress_ns
+            seconds = (now_ns - max(moved_ns, self._resumed_ns)) / 1e9
+            if seconds > self._budget_s(beat):
+                stalls.append(Stall(rank, beat.phase, beat.step, seconds))
+        # Whoever waits for a stuck rank has moved after it did.
+        return min(stalls, key=lambda stall: beats[stall.rank].progress_ns, default=None)
+
+    def _budget_s(self, beat: Beat) -> float:
+        match beat.phase:
+            case Phase.LOAD:
+                return max(LOAD_SECONDS, self._hang_s)
+            case Phase.WARM_UP:
+                return max(WARM_UP_SECONDS, self._hang_s)
+            case Phase.STEP:
+                return max(self._hang_s, STEP_FACTOR * beat.typical_step_ns / 1e9)
+        return self._hang_s
+
+
+def _is_loading(beat: Beat) -> bool:
+    return beat.phase in (Phase.LOAD, Phase.WARM_UP)

@@ -1,0 +1,22 @@
+"""What the kernel knows of a process."""
+
+import os
+from pathlib import Path
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def rss_bytes(pid: int) -> int:
+    """Resident memory; 0 for a process that is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return 0
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a signal or a debugger has stopped it: it cannot answer one, then."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "tT"
+    except OSError:
+        return False

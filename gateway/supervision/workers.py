@@ -1,0 +1,125 @@
+"""One gateway worker over all its lives. A death costs its connections, nothing else."""
+
+import asyncio
+import logging
+import socket
+import time
+from typing import Protocol
+
+from backend.wire.child import Child
+from backend.wire.control import ControlClosed, Quiet, Serving, ToChild
+from backend.wire.messages import Failed
+from gateway.settings import Settings
+from gateway.supervision.restarts import Restarts
+
+logger = logging.getLogger(__name__)
+
+# A worker loads no model: one that dies so often will not get any better.
+DEATH_LIMIT, DEATH_WINDOW_S = 5, 60.0
+
+
+class WorkerOwner(Protocol):
+    """What a worker needs of the supervisor."""
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing is to be started any more."""
+
+    @property
+    def has_served(self) -> bool:
+        """Whether the server has been ready once; before, a failure to start is the end of it."""
+
+    def worker_born(self, worker: "Worker") -> None:
+        """It can be connected with the groups."""
+
+    def worker_serves(self, worker: "Worker") -> None:
+        """It takes requests for one more group."""
+
+    def worker_quiet(self, worker: "Worker", replica: int, epoch: int) -> None:
+        """It is done with a group that was to be quiesced."""
+
+    def worker_lost(self, worker: "Worker") -> None:
+        """It is dead to every group connected to it."""
+
+    def fail(self, fault: str) -> None:
+        """There is no point in going on."""
+
+    def changed(self) -> None:
+        """A worker has come or gone."""
+
+
+class Worker:
+    """A number, and the lives under it. serves: the groups it takes requests for."""
+
+    def __init__(
+        self, number: int, settings: Settings, listener: socket.socket, owner: WorkerOwner
+    ) -> None:
+        self.number = number
+        self.child: Child | None = None
+        self.serves: set[int] = set()
+        self.restarts = Restarts(DEATH_LIMIT, DEATH_WINDOW_S)
+        self._settings = settings
+        self._listener = listener
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+
+    def start(self) -> None:
+        """Begin a life on the same listening socket, whose backlog has waited."""
+        if self._owner.is_stopping:
+            return
+        self.child = Child(
+            f"gateway {self.number}",
+            "gateway.worker:worker_main",
+            self.number,
+            self._settings,
+            self._listener,
+        )
+        self._loop.add_reader(self.child.line.fileno(), self._on_message)
+        self._loop.add_reader(self.child.pidfd, self._on_death)
+        self._owner.worker_born(self)
+
+    def tell(self, message: ToChild, fds: tuple[int, ...] = ()) -> None:
+        """Send it something; a worker that is gone is told by its pidfd."""
+        if self.child is not None:
+            try:
+                self.child.line.send(message, fds)
+            except ControlClosed as error:
+                logger.debug("%s cannot be told: %s", self.child.title, error)
+
+    def kill(self) -> None:
+        """End it now."""
+        if self.child is not None:
+            self.child.kill()
+
+    def _on_message(self) -> None:
+        assert self.child is not None
+        try:
+            while (message := self.child.line.receive()) is not None:
+                match message:
+                    case Serving(replica=replica):
+                        self.serves.add(replica)
+                        self._owner.worker_serves(self)
+                    case Quiet(replica=replica, epoch=epoch):
+                        self._owner.worker_quiet(self, replica, epoch)
+                    case Failed() if not self._owner.has_served:
+                        self._owner.fail(message.message)
+        except ControlClosed:
+            self._loop.remove_reader(self.child.line.fileno())  # its pidfd tells the rest
+
+    def _on_death(self) -> None:
+        self._on_message()
+        child, self.child, self.serves = self.child, None, set()
+        assert child is not None
+        fault = f"{child.title} {child.exit_text}"
+        self._loop.remove_reader(child.line.fileno())
+        self._loop.remove_reader(child.pidfd)
+        child.close()
+        self._owner.worker_lost(self)
+        if self._owner.is_stopping:
+            pass
+        elif self.restarts.note_death(time.monotonic()) and self._owner.has_served:
+            logger.error("%s; starting another", fault)
+            self.start()
+        else:
+            self._owner.fail(fault)
+        self._owner.changed()

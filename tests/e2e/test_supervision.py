@@ -1,0 +1,101 @@
+"""Two groups of two ranks: what each fault of a rank leads to, seen from outside."""
+
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.clients import RawStream, request
+from tests.e2e.server import Server, processes_of, wait_until
+
+pytestmark = pytest.mark.e2e
+
+# A back-off of two seconds, and loading beside a group that works.
+RESTART_SECONDS = 40.0
+KILL_SECONDS = 0.1
+HANG_SECONDS = 11.0
+# Two cores compute, watch and test.
+SLACK_SECONDS = 0.4
+
+
+@pytest.fixture(scope="module")
+def square(tiny_model: Path) -> Iterator[Server]:
+    """2 x 2. The tests leave it whole again."""
+    arguments = ["--tp", "2", "--dp", "2", "--restart-limit", "100"]
+    with Server(tiny_model, *arguments, "--kv-cache-bytes", str(1 << 24)) as server:
+        yield server
+
+
+def body(max_tokens: int) -> dict[str, Any]:
+    return {"model": "tiny", "prompt": "Hello", "max_tokens": max_tokens, "ignore_eos": True}
+
+
+def ready_groups(server: Server) -> set[int]:
+    _, _, health = request(server.url, "GET", "/health")
+    return {group["replica"] for group in health["groups"] if group["ready"]}
+
+
+def wait_until_whole(server: Server) -> None:
+    wait_until(lambda: ready_groups(server) == {0, 1}, RESTART_SECONDS, "both groups are ready")
+
+
+def wait_for_words(server: Server, pattern: str) -> None:
+    """Wait for the log to say something."""
+    wait_until(lambda: bool(re.search(pattern, server.stderr)), 5, pattern)
+
+
+@contextlib.contextmanager
+def a_stream_on_each_group(server: Server) -> Iterator[None]:
+    """The group with more credit takes the next request."""
+    with RawStream(server.url, body(16000)) as one, RawStream(server.url, body(16000)) as other:
+        next(one.events())
+        next(other.events())
+        yield
+
+
+def test_killed_rank_ends_its_group_at_once_and_no_other(square: Server) -> None:
+    wait_until_whole(square)
+    before = square.processes
+    with a_stream_on_each_group(square):
+        killed = time.monotonic()
+        os.kill(before["unisono: rank 0.1"], signal.SIGKILL)
+        wait_until(lambda: ready_groups(square) == {1}, 5, "the pool has lost it")
+        assert time.monotonic() - killed < KILL_SECONDS + SLACK_SECONDS
+    report = r"group 0 died: rank 0\.1 killed by SIGKILL; in (step|idle), step \d+"
+    wait_for_words(square, report)
+    wait_until_whole(square)
+    after = square.processes
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == {"unisono: rank 0.0", "unisono: rank 0.1"}
+
+
+def test_stopped_rank_is_found_and_every_other_tells_where_it_is(square: Server) -> None:
+    wait_until_whole(square)
+    with a_stream_on_each_group(square):
+        stopped = time.monotonic()
+        os.kill(square.processes["unisono: rank 1.1"], signal.SIGSTOP)
+        wait_until(lambda: ready_groups(square) == {0}, 15, "the pool has lost it")
+        assert time.monotonic() - stopped < HANG_SECONDS + SLACK_SECONDS
+    report = r"group 1 died: rank 1\.1 made no progress for 1\d\.\d s \(stopped by a signal\)"
+    wait_for_words(square, report)
+    wait_for_words(square, r"rank 1\.0: .*parallel\.py")
+    wait_until_whole(square)
+
+
+def test_killed_supervisor_takes_ranks_with_it_that_are_only_just_born(square: Server) -> None:
+    """A rank ties itself to its supervisor a second after it was spawned; the kernel must not
+    wait for it. The last test here: it leaves no server."""
+    wait_until_whole(square)
+    os.kill(square.processes["unisono: rank 0.0"], signal.SIGKILL)
+    wait_for_words(square, "WARNING supervisor: group 0 starts again in 2 s")
+    num_processes = len(processes_of(square.session))
+    wait_until(lambda: len(processes_of(square.session)) > num_processes, 10, "it is born again")
+    square.send(signal.SIGKILL)
+    square.wait()
+    square.check_nothing_left()

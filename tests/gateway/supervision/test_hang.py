@@ -1,0 +1,67 @@
+"""When a rank counts as hung, on a clock played by hand."""
+
+import pytest
+
+from backend.wire.heartbeat import Beat, Phase
+from gateway.supervision.hang import LOAD_SECONDS, HangWatch, Stall
+
+SECOND = 10**9
+START = 1000 * SECOND
+
+
+def beat(phase: Phase, moved_s: float, *, typical_s: float = 0.0, step: int = 1) -> Beat:
+    """A beat that last moved `moved_s` seconds after the start."""
+    moved = START + int(moved_s * SECOND)
+    return Beat(phase, 1, step, moved, moved, int(typical_s * SECOND))
+
+
+def first_stall(beats: list[Beat], until_s: float = 1000) -> tuple[float, Stall | None]:
+    """Look four times a second from the start on; the time of the first stall."""
+    watch = HangWatch(10.0)
+    for quarter in range(int(until_s * 4)):
+        if stall := watch.look(beats, START + quarter * SECOND // 4):
+            return quarter / 4, stall
+    return until_s, None
+
+
+@pytest.mark.parametrize("phase", [Phase.IDLE, Phase.STEP, Phase.ADMIT])
+def test_rank_without_progress_is_found_after_the_limit_and_within_a_look(phase: Phase) -> None:
+    after_s, stall = first_stall([beat(phase, 0.0)])
+    assert 10 < after_s <= 10.25
+    assert stall is not None and stall.phase is phase and stall.seconds == after_s
+
+
+def test_the_rank_that_stopped_first_is_named() -> None:
+    _, stall = first_stall([beat(Phase.STEP, 0.9), beat(Phase.IDLE, 0.2), beat(Phase.STEP, 0.9)])
+    assert stall is not None and stall.rank == 1
+
+
+def test_step_of_a_slow_model_may_take_longer() -> None:
+    after_s, _ = first_stall([beat(Phase.STEP, 0.0, typical_s=2.0)])
+    assert 40 < after_s <= 40.25
+
+
+def test_loading_rank_may_wait_for_another_that_gets_on() -> None:
+    beats = [beat(Phase.WARM_UP, 0.0), beat(Phase.LOAD, 200.0)]
+    after_s, stall = first_stall(beats)
+    assert 200 + LOAD_SECONDS < after_s <= 200 + LOAD_SECONDS + 0.25
+    assert stall is not None and stall.phase is Phase.LOAD
+
+
+def test_watch_that_was_stopped_itself_gives_everyone_time() -> None:
+    watch = HangWatch(10.0)
+    beats = [beat(Phase.IDLE, 0.0)]
+    assert watch.look(beats, START) is None
+    assert watch.look(beats, START + 60 * SECOND) is None
+    for quarter in range(1, 40):
+        assert watch.look(beats, START + 60 * SECOND + quarter * SECOND // 4) is None
+    stall = watch.look(beats, START + 60 * SECOND + 41 * SECOND // 4)
+    assert stall is not None
+
+
+def test_living_group_has_no_stall() -> None:
+    watch = HangWatch(10.0)
+    for quarter in range(400):
+        now_s = quarter / 4
+        beats = [beat(Phase.IDLE, int(now_s)), beat(Phase.IDLE, int(now_s))]
+        assert watch.look(beats, START + int(now_s * SECOND)) is None
