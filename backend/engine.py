@@ -37,9 +37,10 @@ from backend.weights import open_checkpoint
 from backend.wire.control import Budget
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-# A prompt's chunk: at about 0.4 ms a token on two cores, what a running stream waits at most.
-CPU_TOKEN_BUDGET = 256
+# A prompt's chunk while nobody streams; about 0.2 s on two cores. Beside streams, see pace.py.
+CPU_TOKEN_BUDGET = 512
 GPU_TOKEN_BUDGET = 2048
+WARM_UP_TOKENS = 256
 
 
 @dataclass(slots=True)
@@ -119,7 +120,7 @@ def build_engine(
     )
     runner = ModelRunner(model, kv_cache, sampler, device, faults)
     on_progress("warming up", 0.0)
-    runner.warm_up(min(token_budget, max_len - 1))
+    runner.warm_up(min(token_budget, WARM_UP_TOKENS, max_len - 1))
     on_progress("warming up", 1.0)
     return Engine(config, runner, model, device, dtype_name, num_blocks, max_len, token_budget)
 

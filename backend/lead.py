@@ -15,6 +15,7 @@ import msgspec
 from backend.block_pool import BlockPool
 from backend.faults import ADMISSION, Faults
 from backend.matchers import Matchers
+from backend.pace import Pace
 from backend.scheduler import Scheduler
 from backend.sequence import Sequence
 from backend.settings import EngineSettings
@@ -82,6 +83,7 @@ class Lead:
             eos_token_ids=engine.config.eos_token_ids,
             prefix_caching=settings.prefix_caching,
         )
+        self._pace = Pace(settings.inter_token_ms / 1000)
         self._faults = Faults(settings.test_faults)
         self._matchers = Matchers(
             engine.config.vocab_size, engine.config.eos_token_ids, self._faults
@@ -113,7 +115,7 @@ class Lead:
         while not self._stopped:
             self._receive()
             started = time.monotonic()
-            plan = self._scheduler.schedule()
+            plan = self._scheduler.schedule(self._pace.prompt_tokens)
             if plan is None:
                 self._send_load()
                 continue
@@ -126,6 +128,7 @@ class Lead:
                 raise RuntimeError("the followers do not read their plans")
             planned = time.monotonic()
             result = self._engine.runner.run(plan)
+            self._pace.observe(plan, time.monotonic() - planned)
             self._matchers.accept(sampled, result.token_ids)
             outputs = self._scheduler.commit(
                 plan, result.token_ids, result.scores, result.prompt_scores

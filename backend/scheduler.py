@@ -56,6 +56,7 @@ class Scheduler:
         self._free_rows = list(reversed(range(max_num_seqs)))
         self._joins: list[Join] = []
         self._chunks: dict[Sequence, int] = {}  # of the step between schedule and commit
+        self._in_plan_order: list[tuple[Sequence, int]] = []  # the same, as its plan has them
         self._budget = 0  # tokens the step at hand can still take
         self._num_arrived = 0
         self._step = 0
@@ -81,7 +82,7 @@ class Scheduler:
     @property
     def sampled(self) -> list[Sequence]:
         """The sequences of the step at hand that get a token, in the order of its samples."""
-        return [seq for seq, count in self._in_plan_order() if seq.samples(count)]
+        return [seq for seq, count in self._in_plan_order if seq.samples(count)]
 
     def newcomers(self, plan: StepPlan) -> list[SeqKey]:
         """The sequences of the step at hand that are new or changed in it: whose row joins, or
@@ -142,12 +143,19 @@ class Scheduler:
         """Abort all sequences of a worker; how many there were."""
         return sum(self.abort(key) for key in list(self._sequences) if key[0] == worker)
 
-    def schedule(self) -> StepPlan | None:
-        """Plan the next step; None when there is nothing to run. Each plan must be committed."""
+    def schedule(self, prompt_tokens: int | None = None) -> StepPlan | None:
+        """Plan the next step; None when there is nothing to run. Each plan must be committed.
+
+        prompt_tokens: of prompts, at most, where streams wait for the step; None for no bound.
+        """
         assert not self._chunks, "the last plan was not committed"
-        self._fill(self._shares.held_back(self._sequences.values()))
+        budget = self.max_num_batched_tokens
+        streams = sum(seq.num_uncomputed_tokens == 1 for seq in self._running)
+        if streams and prompt_tokens is not None:
+            budget = min(budget, streams + prompt_tokens)
+        self._fill(budget, self._shares.held_back(self._sequences.values()))
         if not self._chunks:
-            self._fill(frozenset())
+            self._fill(budget, frozenset())
         if not self._chunks:
             return None
         self._step += 1
@@ -170,8 +178,7 @@ class Scheduler:
         sampled = iter(zip(token_ids, scores or [None] * len(token_ids), strict=True))
         unread = iter(prompt_scores)
         outputs = []
-        in_order = self._in_plan_order()
-        self._chunks = {}
+        in_order, self._in_plan_order, self._chunks = self._in_plan_order, [], {}
         for seq, count in in_order:
             due, samples = seq.scores_due(count), seq.samples(count)
             scored = [next(unread) for _ in due]
@@ -202,9 +209,9 @@ class Scheduler:
 
     # planning
 
-    def _fill(self, held_back: frozenset[str]) -> None:
+    def _fill(self, budget: int, held_back: frozenset[str]) -> None:
         """Give the step's tokens to sequences of all tenants but those held back."""
-        self._budget = self.max_num_batched_tokens
+        self._budget = budget
         for seq in self._by_urgency():
             if seq.tenant in held_back or self._budget <= 0:
                 continue
@@ -231,6 +238,9 @@ class Scheduler:
         """Give a running sequence its tokens, preempting newer ones for blocks if need be."""
         count = min(seq.num_uncomputed_tokens, self._budget)
         missing = self._blocks_for(seq.num_computed_tokens + count) - len(seq.block_table)
+        if missing <= 0:  # what almost every sequence of almost every step is
+            self._take(seq, count)
+            return
         while (blocks := self.pool.allocate(missing)) is None:
             last = self._shares.last(self._running)
             self._preempt(last)
@@ -300,8 +310,10 @@ class Scheduler:
         seq.num_computed_tokens = 0
 
     def _plan(self) -> StepPlan:
+        # One-token chunks first, each kind by arrival.
+        self._in_plan_order = sorted(self._chunks.items(), key=_decodes_first)
         sequences = []
-        for seq, count in self._in_plan_order():
+        for seq, count in self._in_plan_order:
             start = seq.num_computed_tokens
             due = seq.scores_due(count)
             sequences.append(
@@ -318,10 +330,6 @@ class Scheduler:
             )
         joins, self._joins = self._joins, []
         return build_plan(self._step, sequences, joins, self.pool.block_size)
-
-    def _in_plan_order(self) -> list[tuple[Sequence, int]]:
-        """The step's chunks, those of one token first, each kind by order."""
-        return sorted(self._chunks.items(), key=_decodes_first)
 
     # recording
 

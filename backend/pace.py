@@ -1,0 +1,45 @@
+"""How many prompt tokens a step may run beside streams that wait for their next token.
+
+A step's time is taken as that of its one-token sequences and a share for each prompt token; both
+are measured as the steps go by. Kept by the lead, who alone knows the time: what it decides reaches
+the other ranks as the plan.
+"""
+
+from backend.step import StepPlan
+
+# Of each new measurement; the machine is shared, a single step says little.
+WEIGHT = 0.2
+# A prompt always moves by a block or so, however slow the machine.
+MIN_PROMPT_TOKENS = 32
+
+
+class Pace:
+    """Measures steps and turns a time between tokens into a number of prompt tokens."""
+
+    def __init__(self, target_s: float) -> None:
+        """target_s: seconds a step with streams in it should take at most; 0 for no bound."""
+        self._target_s = target_s
+        self._decode_s = 0.0
+        self._prompt_token_s = 0.0
+
+    def observe(self, plan: StepPlan, seconds: float) -> None:
+        """Note how long a step took."""
+        prompt_tokens = plan.num_tokens - plan.num_decodes
+        if prompt_tokens == 0:
+            self._decode_s = _smooth(self._decode_s, seconds)
+            return
+        streams_s = self._decode_s if plan.num_decodes else 0.0
+        share = max(0.0, seconds - streams_s) / prompt_tokens
+        self._prompt_token_s = _smooth(self._prompt_token_s, share)
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """Prompt tokens for a step that streams wait for; None where nothing bounds them."""
+        if not self._target_s or not self._prompt_token_s:
+            return None
+        left_s = self._target_s - self._decode_s
+        return max(MIN_PROMPT_TOKENS, int(left_s / self._prompt_token_s))
+
+
+def _smooth(old: float, new: float) -> float:
+    return old + WEIGHT * (new - old) if old else new
