@@ -37,6 +37,14 @@ class KVCache:
         """Return keys and values, [blocks, 2, kv_heads, block_size, head_dim]."""
         return self.data[index]
 
+    def cleanse(self, blocks: Tensor) -> None:
+        """Clear those of these blocks [b] that hold a NaN or an infinity.
+
+        Their next owner hides places it has not written, but 0 times NaN is NaN.
+        """
+        is_finite = self.data[:, blocks].isfinite().flatten(2).all(-1)  # [layers, b]
+        self.data[:, blocks[~is_finite.all(0)]] = 0
+
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     if device.type != "cpu":

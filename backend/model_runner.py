@@ -7,7 +7,9 @@ rank of a group calls `run` with the same plans in the same order.
 import time
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.faults import Faults
@@ -15,7 +17,7 @@ from backend.kv_cache import KVCache
 from backend.models import Model
 from backend.ops import Batch
 from backend.sampler import Sampler
-from backend.step import Join, PlannedSequence, StepPlan, build_plan
+from backend.step import FAULTY, Join, PlannedSequence, StepPlan, build_plan
 from backend.wire.messages import TokenScore
 from backend.wire.sampling import SamplingParams
 
@@ -80,10 +82,19 @@ class ModelRunner:
         sampled = self._sampler.sample(
             logits, plan, lambda: self._model.logits(hidden[:num_samples])
         )
+        self._cleanse(plan, np.flatnonzero(sampled.token_ids == FAULTY))
         result.token_ids, result.scores = sampled.token_ids.tolist(), sampled.scores
         result.forward_s = forwarded - started
         result.sample_s = time.monotonic() - forwarded
         return result
+
+    def _cleanse(self, plan: StepPlan, samples: NDArray[np.intp]) -> None:
+        """Let the blocks of sequences that end in a fault not spoil those who get them next."""
+        for token in plan.sample_tokens[samples].tolist():
+            s = int(np.searchsorted(plan.query_starts, token, side="right")) - 1
+            count = -(-int(plan.context_lens[s]) // self._kv_cache.block_size)
+            blocks = torch.from_numpy(plan.block_tables[s, :count].astype(np.int64))
+            self._kv_cache.cleanse(blocks.to(self._device))
 
     def _score_prompts(self, hidden: Tensor, plan: StepPlan) -> list[TokenScore]:
         """Score prompt tokens a few rows at a time: [P, words] never exists."""

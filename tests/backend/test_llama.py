@@ -16,7 +16,7 @@ from backend.parallel import TensorParallel
 from backend.scheduler import Scheduler
 from backend.sequence import Sequence
 from backend.settings import EngineSettings
-from backend.step import PlannedSequence, build_plan
+from backend.step import FAULTY, Join, PlannedSequence, build_plan
 from backend.wire.sampling import SamplingParams
 from tests.backend.factories import write_tiny_gguf, write_tiny_llama
 from tests.backend.ranks import run_ranks
@@ -214,3 +214,17 @@ def test_too_little_memory_for_one_block_says_how_much_is_needed(tmp_path: Path)
     model = write_tiny_llama(tmp_path / "model")
     with pytest.raises(ModelError, match=r"one block of 4 tokens needs 2,048 bytes, 100 are free"):
         engine_of(model, kv_cache_bytes=100)
+
+
+def test_blocks_of_a_faulty_sequence_do_not_spoil_their_next_owner(tmp_path: Path) -> None:
+    engine = engine_of(write_tiny_llama(tmp_path / "tiny"))
+    table = [0, 1, 2, 3, 4, 5]
+    join = Join(0, SamplingParams(temperature=0.0))
+    prompt = build_plan(1, [PlannedSequence(PROMPT, 0, table, 0, 0)], [join], 4)
+    [expected] = engine.runner.run(prompt).token_ids
+    engine.runner._kv_cache.data[:, 5] = torch.nan  # the last block, of which one place is used
+    decode = build_plan(2, [PlannedSequence([7], len(PROMPT), table, 0, 1)], [], 4)
+    assert engine.runner.run(decode).token_ids == [FAULTY]
+    engine.runner.run(prompt)
+    assert engine.runner.run(decode).token_ids != [FAULTY]
+    assert engine.runner.run(prompt).token_ids == [expected]
