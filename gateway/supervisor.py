@@ -14,7 +14,6 @@ import os
 import signal
 import socket
 import sys
-import textwrap
 from pathlib import Path
 
 from setproctitle import setproctitle
@@ -22,8 +21,18 @@ from setproctitle import setproctitle
 from backend.config import ModelConfig
 from backend.model_file import load_config
 from backend.replica import check_split, create_channel
-from backend.wire.control import Attach, ControlClosed, Detach, Drain, Progress, Reload, Stop
-from gateway.banner import ProgressLine, ready_lines
+from backend.wire.control import (
+    Attach,
+    Budget,
+    ControlClosed,
+    Detach,
+    Drain,
+    Progress,
+    Reload,
+    Stop,
+)
+from gateway.announcer import Announcer
+from gateway.banner import ready_lines
 from gateway.exposure import Unguarded, check_guarded
 from gateway.key_file import KeyFileError
 from gateway.settings import Settings
@@ -31,7 +40,8 @@ from gateway.supervision.changes import Changes
 from gateway.supervision.fault import Fault
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.life import STOP_SECONDS
-from gateway.supervision.listener import listen
+from gateway.supervision.listener import CannotListen, find_listener
+from gateway.supervision.pulse import Pulse
 from gateway.supervision.workers import Worker
 from gateway.telemetry import logs
 from gateway.telemetry.publisher import Publisher
@@ -46,33 +56,35 @@ def run(settings: Settings) -> int:
     """
     setproctitle("unisono: supervisor")
     logs.configure("supervisor", settings.server.log_level, settings.server.log_format)
+    announcer = Announcer(settings)
     config = load_config(Path(settings.engine.model))
     check_split(config, settings.engine.tp)
     try:
-        listener = listen(settings.server.host, settings.server.port)
-    except OSError as error:
-        where = f"{settings.server.host} port {settings.server.port}"
-        print(f"unisono: cannot listen on {where}: {error.strerror}", file=sys.stderr)
-        print("unisono: choose another with --host or --port", file=sys.stderr)
-        return 1
-    with listener:
-        try:
+        with find_listener(settings.server) as listener:
             check_guarded(listener, settings.server)
-        except (Unguarded, KeyFileError) as error:
-            print(textwrap.indent(str(error), "unisono: "), file=sys.stderr)
-            return 1
-        return asyncio.run(serve(settings, config, listener))
+            return asyncio.run(serve(settings, config, listener, announcer))
+    except (CannotListen, Unguarded, KeyFileError) as error:
+        announcer.fails(str(error))
+        return 1
 
 
-async def serve(settings: Settings, config: ModelConfig, listener: socket.socket) -> int:
+async def serve(
+    settings: Settings, config: ModelConfig, listener: socket.socket, announcer: Announcer
+) -> int:
     """Run a supervisor in this event loop; return the exit status."""
-    return await Supervisor(settings, config, listener).run()
+    return await Supervisor(settings, config, listener, announcer).run()
 
 
 class Supervisor:
     """Owner of every child. All of it runs in one event loop, on the main thread."""
 
-    def __init__(self, settings: Settings, config: ModelConfig, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        config: ModelConfig,
+        listener: socket.socket,
+        announcer: Announcer,
+    ) -> None:
         """To be made in a running event loop."""
         self._settings = settings
         self._config = config
@@ -85,7 +97,7 @@ class Supervisor:
             Worker(number, settings, listener, self) for number in range(settings.server.workers)
         ]
         self._epochs = itertools.count(1)
-        self._progress = ProgressLine()
+        self._announcer = announcer
         self._publisher = Publisher(settings.server.workers)
         self._has_served = False
         self._signals: list[signal.Signals] = []
@@ -103,7 +115,9 @@ class Supervisor:
             group.start()
         for worker in self._workers:
             worker.start()
+        pulse = Pulse(self._workers, self._announcer)
         await self._changes.until(lambda: self.is_stopping)
+        pulse.stop()
         await self._shut_down()
         return self._exit_status or 0
 
@@ -118,6 +132,7 @@ class Supervisor:
             return
         for worker in self._workers:
             worker.tell(Reload())
+        self._announcer.reloads()
 
     @property
     def is_stopping(self) -> bool:
@@ -137,9 +152,7 @@ class Supervisor:
         """Give up: everything is stopped and the exit status is 1."""
         if self._exit_status is None:
             self._exit_status = 1
-            self._progress.end()
-            for line in fault.splitlines():
-                print(f"unisono: {line}", file=sys.stderr, flush=True)
+            self._announcer.fails(fault)
             self.changed()
 
     # what groups tell
@@ -148,9 +161,9 @@ class Supervisor:
         assert group.life is not None
         self._publisher.group_born(group.number, group.life.replica.ranks)
 
-    def group_progressed(self, title: str, progress: Progress) -> None:
+    def group_progressed(self, title: str, news: Progress | Budget) -> None:
         if not self._has_served:
-            self._progress.show(title, progress)
+            self._announcer.loads(title, news)
 
     def group_ready(self, group: Group) -> None:
         for worker in self._workers:
@@ -217,21 +230,20 @@ class Supervisor:
         if self._has_served or not all(worker.serves == numbers for worker in self._workers):
             return
         self._has_served = True
-        self._progress.end()
         first = self._groups[0].life
         assert first is not None and first.ready is not None
         host, port = self._listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         name = (self._settings.server.served_model_name or (self._config.name,))[0]
-        lines = ready_lines(self._config, self._settings.engine, first.ready, url, name)
-        print("\n".join(lines), file=sys.stderr, flush=True)
+        took = self._announcer.took
+        lines = ready_lines(self._config, self._settings.engine, first.ready, url, name, took)
+        self._announcer.serves(lines, url, name)
 
     async def _shut_down(self) -> None:
         """Drain the workers, stop the groups, kill what does not go."""
         seconds = self._settings.server.drain_seconds if self._exit_status is None else 0.0
         if self._signals:
-            busy = f"; streams may run on for {seconds:g} s" if self._has_served else ""
-            print(f"unisono: stopping{busy}", file=sys.stderr, flush=True)
+            self._announcer.stops(seconds, has_served=self._has_served)
         for worker in self._workers:
             worker.tell(Drain(seconds))
         hurry = self._signals.count(signal.SIGINT) + 1

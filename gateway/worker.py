@@ -33,6 +33,8 @@ from backend.wire.control import (
     Detach,
     Drain,
     Observe,
+    Ping,
+    Pong,
     Reload,
     Serving,
     Stop,
@@ -155,6 +157,8 @@ class Worker:
                         self._reload()
                     case Drain():
                         self._draining = asyncio.create_task(self._drain(message.seconds))
+                    case Ping():
+                        self._line.send(Pong())
                     case Stop():
                         self._stop.set()
         except ControlClosed:

@@ -1,8 +1,8 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
-The supervisor says Form, Observe, Attach, Detach, Quiesce, Reload, Drain and Stop; the child says
-Progress, Budget, Ready, Failed, Serving and Quiet. Packets keep their borders, carry descriptors,
-and end-of-file tells a child that the supervisor is gone.
+The supervisor says Form, Observe, Attach, Detach, Quiesce, Reload, Ping, Drain and Stop; the child
+says Progress, Budget, Pong, Ready, Failed, Serving and Quiet. Packets keep their borders, carry
+descriptors, and end-of-file tells a child that the supervisor is gone.
 
     Form to a rank of T carries the heartbeat page; if T > 1,
                                 exchange: memory, T - 1 bells out, T - 1 bells in;
@@ -64,6 +64,10 @@ class Reload(msgspec.Struct, frozen=True, array_like=True, tag="reload"):
     """Read the files of keys and certificates again; to workers."""
 
 
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag="ping"):
+    """Does your event loop turn?"""
+
+
 class Drain(msgspec.Struct, frozen=True, array_like=True, tag="drain"):
     """Take no new work, finish what is there, then exit; give up after `seconds`."""
 
@@ -80,6 +84,10 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
     rank: int
     phase: str
     fraction: float
+
+
+class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
+    """It does."""
 
 
 class Budget(msgspec.Struct, frozen=True, array_like=True, tag="budget"):
@@ -107,8 +115,8 @@ class Quiet(msgspec.Struct, frozen=True, array_like=True, tag="quiet"):
     epoch: int
 
 
-ToChild = Form | Observe | Attach | Detach | Quiesce | Reload | Drain | Stop
-ToSupervisor = Progress | Budget | Ready | Failed | Serving | Quiet
+ToChild = Form | Observe | Attach | Detach | Quiesce | Reload | Ping | Drain | Stop
+ToSupervisor = Progress | Budget | Pong | Ready | Failed | Serving | Quiet
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_to_child = msgspec.msgpack.Decoder(ToChild).decode

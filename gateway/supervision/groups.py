@@ -11,7 +11,7 @@ import time
 from typing import Protocol
 
 from backend.settings import EngineSettings
-from backend.wire.control import Progress
+from backend.wire.control import Budget, Progress
 from gateway.settings import ServerSettings
 from gateway.supervision.fault import Fault
 from gateway.supervision.life import Life
@@ -49,7 +49,7 @@ class GroupOwner(Protocol):
     def group_born(self, group: "Group") -> None:
         """It has a new life."""
 
-    def group_progressed(self, title: str, progress: Progress) -> None:
+    def group_progressed(self, title: str, news: Progress | Budget) -> None:
         """A rank has got on with its start."""
 
     def group_ready(self, group: "Group") -> None:
@@ -122,8 +122,8 @@ class Group:
 
     # what its life tells
 
-    def progressed(self, title: str, progress: Progress) -> None:
-        self._owner.group_progressed(title, progress)
+    def progressed(self, title: str, news: Progress | Budget) -> None:
+        self._owner.group_progressed(title, news)
 
     def became_ready(self) -> None:
         self._owner.group_ready(self)

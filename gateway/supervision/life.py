@@ -14,7 +14,7 @@ import msgspec
 from backend.replica import Replica
 from backend.settings import EngineSettings
 from backend.wire.child import Child
-from backend.wire.control import ControlClosed, Progress
+from backend.wire.control import Budget, ControlClosed, Progress
 from backend.wire.messages import Failed, Ready
 from gateway.supervision.fault import REPORTED_LINES, Fault, phase_name, with_batch
 from gateway.supervision.hang import HangWatch, Stall
@@ -31,7 +31,7 @@ STOP_SECONDS = 5.0
 class LifeOwner(Protocol):
     """Who is told of a life's turns."""
 
-    def progressed(self, title: str, progress: Progress) -> None:
+    def progressed(self, title: str, news: Progress | Budget) -> None:
         """A rank has got on with its start."""
 
     def became_ready(self) -> None:
@@ -90,7 +90,7 @@ class Life:
         try:
             while (message := child.line.receive()) is not None:
                 match message:
-                    case Progress():
+                    case Progress() | Budget():
                         self._owner.progressed(child.title, message)
                     case Ready():
                         self.ready = message

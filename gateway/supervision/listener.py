@@ -1,9 +1,35 @@
 """The listening socket. The supervisor holds it, so a backlog outlives the workers."""
 
+import os
 import socket
+
+from gateway.service_manager import SocketError, inherited_socket
+from gateway.settings import ServerSettings
 
 LISTEN_BACKLOG = 1024
 PEER_TIMEOUT_MS = 30_000
+
+
+class CannotListen(Exception):
+    """There is no socket to serve on. The message says why, and what to do."""
+
+
+def find_listener(server: ServerSettings) -> socket.socket:
+    """Return the socket that the service manager passed, or a new one. Raises CannotListen."""
+    try:
+        inherited = inherited_socket(os.environ)
+    except SocketError as error:
+        raise CannotListen(str(error)) from error
+    if inherited is not None:
+        _prepare(inherited)
+        return inherited
+    try:
+        return listen(server.host, server.port)
+    except OSError as error:
+        raise CannotListen(
+            f"cannot listen on {server.host} port {server.port}: {error.strerror}\n"
+            "choose another with --host or --port"
+        ) from error
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -13,13 +39,18 @@ def listen(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, kind, proto)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets inherit these. A peer that vanished without a word is given up.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_TIMEOUT_MS)
+        _prepare(sock)
         sock.bind(address)
         sock.listen(LISTEN_BACKLOG)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _prepare(sock: socket.socket) -> None:
+    """Set what accepted sockets inherit. A peer that vanished without a word is given up."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_TIMEOUT_MS)

@@ -7,7 +7,7 @@ import time
 from typing import Protocol
 
 from backend.wire.child import Child
-from backend.wire.control import ControlClosed, Quiet, Serving, ToChild
+from backend.wire.control import ControlClosed, Pong, Quiet, Serving, ToChild
 from backend.wire.messages import Failed
 from gateway.settings import Settings
 from gateway.supervision.restarts import Restarts
@@ -57,6 +57,7 @@ class Worker:
         self.number = number
         self.child: Child | None = None
         self.serves: set[int] = set()
+        self.num_unanswered = 0  # pings
         self.restarts = Restarts(DEATH_LIMIT, DEATH_WINDOW_S)
         self._settings = settings
         self._listener = listener
@@ -67,6 +68,7 @@ class Worker:
         """Begin a life on the same listening socket, whose backlog has waited."""
         if self._owner.is_stopping:
             return
+        self.num_unanswered = 0
         self.child = Child(
             f"gateway {self.number}",
             "gateway.worker:worker_main",
@@ -77,6 +79,11 @@ class Worker:
         self._loop.add_reader(self.child.line.fileno(), self._on_message)
         self._loop.add_reader(self.child.pidfd, self._on_death)
         self._owner.worker_born(self)
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether it takes requests for any group."""
+        return self.child is not None and bool(self.serves)
 
     def tell(self, message: ToChild, fds: tuple[int, ...] = ()) -> None:
         """Send it something; a worker that is gone is told by its pidfd."""
@@ -99,6 +106,8 @@ class Worker:
                     case Serving(replica=replica):
                         self.serves.add(replica)
                         self._owner.worker_serves(self)
+                    case Pong():
+                        self.num_unanswered = 0
                     case Quiet(replica=replica, epoch=epoch):
                         self._owner.worker_quiet(self, replica, epoch)
                     case Failed() if not self._owner.has_served:

@@ -1,0 +1,99 @@
+"""A server under a service manager played by hand: what it is told, and the socket it passes."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.clients import request
+from tests.e2e.server import clean_environment, processes_of, wait_until
+
+pytestmark = pytest.mark.e2e
+
+# As systemd does between fork and exec; it cannot be done from outside, for the pid is not known.
+EXEC = """\
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ["LISTEN_PID"] = os.environ["WATCHDOG_PID"] = str(os.getpid())
+os.execv(sys.executable, [sys.executable, "-m", "gateway", "serve", *sys.argv[2:]])
+"""
+
+
+class Manager:
+    """Collects what the service says."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.socket.setblocking(False)
+        self.heard: list[str] = []
+
+    def forget(self) -> None:
+        self.has_heard("")
+        self.heard.clear()
+
+    def has_heard(self, word: str) -> bool:
+        try:
+            while True:
+                self.heard += self.socket.recv(4096).decode().splitlines()
+        except BlockingIOError:
+            return any(line.startswith(word) for line in self.heard)
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    manager = Manager(tmp_path / "notify")
+    with manager.socket:
+        yield manager
+
+
+def test_service_tells_its_turns_and_serves_on_the_socket_it_is_given(
+    tiny_model: Path, manager: Manager
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        process = subprocess.Popen(
+            [sys.executable, "-c", EXEC, str(listener.fileno()), tiny_model, "--port", "1"],
+            env=clean_environment()
+            | {
+                "NOTIFY_SOCKET": manager.socket.getsockname(),
+                "WATCHDOG_USEC": "1000000",
+                "LISTEN_FDS": "1",
+            },
+            pass_fds=[listener.fileno()],
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            wait_until(lambda: manager.has_heard("READY=1"), 60, "it says that it is ready")
+            assert manager.has_heard("EXTEND_TIMEOUT_USEC=")
+            assert manager.has_heard("STATUS=loading weights")
+            assert manager.has_heard(f"STATUS=serving tiny on {url}")
+            assert request(url, "GET", "/readyz")[0] == 200
+            manager.forget()
+            wait_until(lambda: manager.has_heard("WATCHDOG=1"), 5, "it feeds the watchdog")
+            process.send_signal(signal.SIGHUP)
+            wait_until(lambda: manager.has_heard("RELOADING=1"), 5, "it says that it reloads")
+            wait_until(lambda: manager.has_heard("READY=1"), 5, "and that it is done")
+            [worker] = [
+                pid for pid, name in processes_of(process.pid).items() if "gateway 0" in name
+            ]
+            os.kill(worker, signal.SIGSTOP)
+            time.sleep(1.5)  # pings that were answered before count for a moment
+            manager.forget()
+            time.sleep(1.5)
+            assert not manager.has_heard("WATCHDOG=1")
+            os.kill(worker, signal.SIGCONT)
+            wait_until(lambda: manager.has_heard("WATCHDOG=1"), 5, "the watchdog is fed again")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 0
+            assert manager.has_heard("STOPPING=1")
+        finally:
+            process.kill()
+            process.wait()
