@@ -119,7 +119,7 @@ class Lead:
             if plan is None:
                 self._send_load()
                 continue
-            suspects = self._scheduler.newcomers(plan)
+            suspects = self._scheduler.newcomers()
             self._heart.name_step(plan.step, plan.num_seqs, plan.num_tokens, suspects)
             sampled = self._scheduler.sampled
             plan = self._matchers.mask(plan, sampled)

@@ -84,15 +84,10 @@ class Scheduler:
         """The sequences of the step at hand that get a token, in the order of its samples."""
         return [seq for seq, count in self._in_plan_order if seq.samples(count)]
 
-    def newcomers(self, plan: StepPlan) -> list[SeqKey]:
-        """The sequences of the step at hand that are new or changed in it: whose row joins, or
-        whose prompt, or what a preemption took, is not computed yet."""
-        rows = {join.row for join in plan.joins}
-        return [
-            seq.key
-            for seq in self._chunks
-            if seq.num_uncomputed_tokens > 1 or seq.num_output_tokens == 0 or seq.row in rows
-        ]
+    def newcomers(self) -> list[SeqKey]:
+        """The sequences of the step at hand that are new or changed in it: from the step in which
+        they join to the first that runs them by a single token."""
+        return [seq.key for seq in self._chunks if not seq.is_settled]
 
     def __contains__(self, key: SeqKey) -> bool:
         """Whether a sequence is waiting or running."""
@@ -185,6 +180,7 @@ class Scheduler:
             seq.num_scored_tokens += len(due)
             before = seq.num_computed_tokens
             seq.num_computed_tokens += count
+            seq.is_settled = seq.is_settled or (samples and count == 1)
             self.num_prompt_tokens += max(0, min(count, seq.num_prompt_tokens - before))
             self._prefixes.remember(seq, before)
             token_id, score = next(sampled) if samples else (None, None)
@@ -307,6 +303,7 @@ class Scheduler:
         self._shares.count_row(seq, -1)
         seq.block_table = []
         seq.row = -1
+        seq.is_settled = False
         seq.num_computed_tokens = 0
 
     def _plan(self) -> StepPlan:

@@ -26,6 +26,7 @@ class Sequence:
     decodes when all but the last are. num_cached_tokens of the prompt came from the prefix cache.
     order: (priority, arrival); the lowest of a tenant is served first and preempted last.
     row: the slot of its sampling state on every rank, -1 when not running.
+    is_settled: its row has run a step of one token, as it does from then on.
     num_scored_tokens: prompt tokens whose scores were delivered, if they are asked for; the first
     has none. block_hashes: of the full blocks, filled as far as was needed.
     """
@@ -40,6 +41,7 @@ class Sequence:
     order: tuple[int, int] = (0, -1)
     status: SequenceStatus = SequenceStatus.WAITING
     row: int = -1
+    is_settled: bool = False
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
     num_scored_tokens: int = 1

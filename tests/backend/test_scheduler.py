@@ -389,3 +389,14 @@ def test_resumed_sequence_does_not_score_again_what_was_delivered() -> None:
     scheduler.add(seq)
     outputs = run(scheduler)
     assert sum(len(output.prompt_scores) for output in outputs) == 19 - 11
+
+
+def test_sequence_is_new_until_it_has_run_a_step_of_its_own_kind() -> None:
+    scheduler = make_scheduler(budget=8)
+    scheduler.add(make_sequence(1, list(range(1, 12)), max_tokens=6))
+    named = []
+    while (plan := scheduler.schedule()) is not None:
+        named.append(scheduler.newcomers())
+        scheduler.commit(plan, [7] * len(plan.sample_rows))
+    # Two chunks of the prompt, and the first step of a single token.
+    assert named == [[(0, 1)]] * 3 + [[]] * 4

@@ -4,12 +4,13 @@ In exact mode a text depends on nothing but the request, so every answer is comp
 that the same server gives undisturbed.
 """
 
+import json
 import os
 import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,18 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "structured_outputs": {"regex": PATTERN},
     },
 }
+# What ends a process by itself: at once, and in the middle of an answer.
+POISON = ("segfault:seed=666:rank=1", "exit:seed=667:rank=0:position=30")
 Answer = tuple[list[str], list[list[int]], list[Any], list[str | None], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def server(tiny_model: Path) -> Iterator[Server]:
-    settings = ("--exact", "--tp", "2", "--dp", "2", "--dtype", "float32", "--max-num-seqs", "32")
-    with Server(tiny_model, *settings, "--kv-cache-bytes", str(1 << 24)) as server:
+    settings = ["--exact", "--tp", "2", "--dp", "2", "--dtype", "float32", "--max-num-seqs", "32"]
+    settings += ["--kv-cache-bytes", str(1 << 24), "--test-faults", " ".join(POISON)]
+    # Deaths a second ago are forgotten: neither the back-off nor the limit matters here.
+    settings += ["--restart-window-s", "1"]
+    with Server(tiny_model, *settings) as server:
         yield server
 
 
@@ -106,6 +112,10 @@ def ask_all(server: Server, disturb: Callable[[], None]) -> dict[str, Answer]:
         return {name: answer.result() for name, answer in answers.items()}
 
 
+def post(server: Server, body: bytes) -> tuple[int, dict[str, str], Any]:
+    return request(server.url, "POST", "/v1/completions", body)
+
+
 def is_whole(server: Server) -> bool:
     """Whether both groups take work and hold none."""
     groups = request(server.url, "GET", "/health")[2]["groups"]
@@ -132,3 +142,23 @@ def test_answers_are_those_of_an_undisturbed_run(server: Server) -> None:
     for name, answer in undisturbed.items():
         assert disturbed[name] == answer, name
     wait_until(lambda: is_whole(server), 30, "both groups are back, and nothing is left in them")
+
+
+@pytest.mark.parametrize("seed", [666, 667])
+def test_poison_ends_after_two_deaths_and_its_bystanders_finish(server: Server, seed: int) -> None:
+    wait_until(lambda: is_whole(server), 30, "both groups are there")
+    body = {"model": "tiny", "prompt": "a b", "max_tokens": 60, "ignore_eos": True, "seed": seed}
+    poison = json.dumps(body).encode()
+    undisturbed = ask_all(server, lambda: None)
+    with ThreadPoolExecutor(1) as thread:
+        poisoned: list[Future[tuple[int, dict[str, str], Any]]] = []
+        answers = ask_all(server, lambda: poisoned.append(thread.submit(post, server, poison)))
+        status, headers, answer = poisoned[0].result()
+    assert answers == undisturbed
+    assert (status, headers["x-should-retry"]) == (500, "false")
+    assert answer["error"]["code"] == "engine_error"
+    wait_until(lambda: is_whole(server), 30, "both groups are back")
+    before = server.processes
+    status, headers, _ = post(server, poison)
+    assert (status, headers["x-should-retry"]) == (500, "false")
+    assert server.processes == before, "a retry reaches no group"
