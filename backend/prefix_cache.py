@@ -36,9 +36,9 @@ class PrefixCache:
 
     def remember(self, seq: Sequence, num_before: int) -> None:
         """Note the blocks filled since num_before tokens were computed."""
-        if not self._enabled:
-            return
         size = self._pool.block_size
+        if not self._enabled or num_before // size == seq.num_computed_tokens // size:
+            return
         for i in range(num_before // size, seq.num_computed_tokens // size):
             self._pool.remember(seq.block_table[i], self._hash(seq, i))
 

@@ -15,13 +15,14 @@ from collections.abc import Sequence as ListLike
 
 from backend.block_pool import BlockPool
 from backend.fair_share import FairShare
+from backend.outcome import Endings, error_output, token_output
+from backend.planning import lay_out
 from backend.prefix_cache import PrefixCache
 from backend.sequence import SeqKey, Sequence, SequenceStatus
-from backend.step import FAULTY, NO_TOKEN, Join, PlannedSequence, StepPlan, build_plan
+from backend.step import FAULTY, Join, StepPlan
 from backend.wire.messages import FinishReason, SeqOutput, TokenScore
 
-NO_TOKEN_LEFT = "the request's own rules leave no token to choose"
-FAULT = "the request could not be computed: its rules, its grammar or its logits failed"
+_RUNNING = SequenceStatus.RUNNING
 
 
 class Scheduler:
@@ -47,7 +48,7 @@ class Scheduler:
         self.max_num_seqs = max_num_seqs
         self.max_num_batched_tokens = max_num_batched_tokens
         self.max_model_len = max_model_len
-        self._eos_token_ids = frozenset(eos_token_ids)
+        self._endings = Endings(eos_token_ids, max_model_len)
         self._prefixes = PrefixCache(pool, enabled=prefix_caching)
         self._shares = FairShare()
         self._sequences: dict[SeqKey, Sequence] = {}
@@ -144,13 +145,9 @@ class Scheduler:
         prompt_tokens: of prompts, at most, where streams wait for the step; None for no bound.
         """
         assert not self._chunks, "the last plan was not committed"
-        budget = self.max_num_batched_tokens
-        streams = sum(seq.num_uncomputed_tokens == 1 for seq in self._running)
-        if streams and prompt_tokens is not None:
-            budget = min(budget, streams + prompt_tokens)
-        self._fill(budget, self._shares.held_back(self._sequences.values()))
+        self._fill(prompt_tokens, self._shares.held_back(self._sequences.values()))
         if not self._chunks:
-            self._fill(budget, frozenset())
+            self._fill(prompt_tokens, frozenset())
         if not self._chunks:
             return None
         self._step += 1
@@ -175,21 +172,20 @@ class Scheduler:
         outputs = []
         in_order, self._in_plan_order, self._chunks = self._in_plan_order, [], {}
         for seq, count in in_order:
-            due, samples = seq.scores_due(count), seq.samples(count)
-            scored = [next(unread) for _ in due]
-            seq.num_scored_tokens += len(due)
-            before = seq.num_computed_tokens
-            seq.num_computed_tokens += count
-            seq.is_settled = seq.is_settled or (samples and count == 1)
-            self.num_prompt_tokens += max(0, min(count, seq.num_prompt_tokens - before))
-            self._prefixes.remember(seq, before)
+            samples = seq.samples(count)
             token_id, score = next(sampled) if samples else (None, None)
+            seq.is_settled = seq.is_settled or (samples and count == 1)
+            scored = [next(unread) for _ in seq.scores_due(count)]
+            seq.num_scored_tokens += len(scored)
             if any(math.isnan(each.logprob) for each in scored):
                 token_id = FAULTY
-            if token_id is not None:
-                outputs.append((seq.key[0], self._append(seq, token_id, score, scored)))
-            elif scored or seq.num_uncomputed_tokens == 0:
-                outputs.append((seq.key[0], self._report_scores(seq, scored)))
+            before = seq.num_computed_tokens
+            seq.num_computed_tokens = before + count
+            if before < seq.num_prompt_tokens:
+                self.num_prompt_tokens += min(count, seq.num_prompt_tokens - before)
+            self._prefixes.remember(seq, before)
+            if (output := self._record(seq, token_id, score, scored)) is not None:
+                outputs.append((seq.key[0], output))
         return outputs
 
     def check(self) -> None:
@@ -205,13 +201,21 @@ class Scheduler:
 
     # planning
 
-    def _fill(self, budget: int, held_back: frozenset[str]) -> None:
-        """Give the step's tokens to sequences of all tenants but those held back."""
-        self._budget = budget
-        for seq in self._by_urgency():
-            if seq.tenant in held_back or self._budget <= 0:
-                continue
-            if seq.status is SequenceStatus.RUNNING:
+    def _fill(self, prompt_tokens: int | None, held_back: frozenset[str]) -> None:
+        """Give the step's tokens to sequences of all tenants but those held back.
+
+        First to those one token behind, then to the prompts, each by arrival.
+        """
+        streams: list[Sequence] = []
+        prompts: list[Sequence] = []
+        for seq in self._running:
+            is_behind = len(seq.token_ids) - seq.num_computed_tokens > 1
+            (prompts if is_behind else streams).append(seq)
+        self._budget = self.max_num_batched_tokens
+        if streams and prompt_tokens is not None:
+            self._budget = min(self._budget, len(streams) + prompt_tokens)
+        for seq in streams + prompts:
+            if self._budget > 0 and seq.tenant not in held_back and seq.status is _RUNNING:
                 self._extend(seq)
         while self._budget > 0 and (head := self._shares.first(self._waiting, held_back)):
             if not self._start(head):
@@ -225,10 +229,6 @@ class Scheduler:
                 return False
             self._preempt(last)
         return True
-
-    def _by_urgency(self) -> list[Sequence]:
-        """Running sequences: those one token behind, then the prompts, each by arrival."""
-        return sorted(self._running, key=lambda seq: seq.num_uncomputed_tokens > 1)
 
     def _extend(self, seq: Sequence) -> None:
         """Give a running sequence its tokens, preempting newer ones for blocks if need be."""
@@ -309,72 +309,38 @@ class Scheduler:
     def _plan(self) -> StepPlan:
         # One-token chunks first, each kind by arrival.
         self._in_plan_order = sorted(self._chunks.items(), key=_decodes_first)
-        sequences = []
-        for seq, count in self._in_plan_order:
-            start = seq.num_computed_tokens
-            due = seq.scores_due(count)
-            sequences.append(
-                PlannedSequence(
-                    seq.token_ids[start : start + count],
-                    start,
-                    seq.block_table,
-                    seq.row,
-                    seq.num_output_tokens if seq.samples(count) else None,
-                    due.start - start,
-                    seq.token_ids[due.start + 1 : due.stop + 1],
-                    seq.params.prompt_logprobs or 0,
-                )
-            )
         joins, self._joins = self._joins, []
-        return build_plan(self._step, sequences, joins, self.pool.block_size)
+        return lay_out(self._step, self._in_plan_order, joins, self.pool.block_size)
 
     # recording
 
-    def _append(
+    def _record(
         self,
         seq: Sequence,
-        token_id: int,
+        token_id: int | None,
         score: TokenScore | None,
         prompt_scores: list[TokenScore],
-    ) -> SeqOutput:
+    ) -> SeqOutput | None:
+        """Note one sequence's share of a step; None if it has no news."""
+        if token_id is None:
+            is_over = seq.num_uncomputed_tokens == 0  # a prompt that was only to be scored
+            if is_over:
+                self._finish(seq)
+            reason = FinishReason.LENGTH if is_over else None
+            if not is_over and not prompt_scores:
+                return None
+            return SeqOutput(seq.key[1], [], reason, prompt_scores=prompt_scores)
         if token_id < 0:
             if token_id == FAULTY:
                 self.pool.forget(seq.block_table)  # what is in them may be the fault
             self._finish(seq)
-            error = NO_TOKEN_LEFT if token_id == NO_TOKEN else FAULT
-            return SeqOutput(seq.key[1], [], FinishReason.ERROR, error=error, is_final=True)
+            return error_output(seq, token_id)
         seq.token_ids.append(token_id)
         self.num_output_tokens += 1
-        first = seq.num_output_tokens == 1
-        reason = self._finish_reason(seq, token_id)
+        reason = self._endings.reason(seq, token_id)
         if reason is not None:
             self._finish(seq)
-        return SeqOutput(
-            seq.key[1],
-            [token_id],
-            reason,
-            seq.num_cached_tokens if first else 0,
-            scores=[score] if score is not None else [],
-            prompt_scores=prompt_scores,
-            stop_token_id=token_id if token_id in seq.params.stop_token_ids else None,
-        )
-
-    def _report_scores(self, seq: Sequence, prompt_scores: list[TokenScore]) -> SeqOutput:
-        """Scores of a chunk without a token; the end of a prompt that was only to be scored."""
-        is_over = seq.num_uncomputed_tokens == 0
-        if is_over:
-            self._finish(seq)
-        reason = FinishReason.LENGTH if is_over else None
-        return SeqOutput(seq.key[1], [], reason, prompt_scores=prompt_scores)
-
-    def _finish_reason(self, seq: Sequence, token_id: int) -> FinishReason | None:
-        if token_id in seq.params.stop_token_ids or (
-            token_id in self._eos_token_ids and not seq.params.ignore_eos
-        ):
-            return FinishReason.STOP
-        if seq.num_output_tokens >= seq.params.max_tokens or seq.num_tokens >= self.max_model_len:
-            return FinishReason.LENGTH
-        return None
+        return token_output(seq, token_id, reason, score, prompt_scores)
 
     def _finish(self, seq: Sequence) -> None:
         del self._sequences[seq.key]

@@ -1,0 +1,59 @@
+"""What a step's result means for a sequence: whether it ends, and what its caller is told.
+
+Reads sequences, changes nothing of theirs. Called by the scheduler when a step is committed.
+"""
+
+from collections.abc import Iterable
+
+from backend.sequence import Sequence
+from backend.step import NO_TOKEN
+from backend.wire.messages import FinishReason, SeqOutput, TokenScore
+
+NO_TOKEN_LEFT = "the request's own rules leave no token to choose"
+FAULT = "the request could not be computed: its rules, its grammar or its logits failed"
+
+
+class Endings:
+    """When a sequence is over."""
+
+    def __init__(self, eos_token_ids: Iterable[int], max_model_len: int) -> None:
+        self._eos_token_ids = frozenset(eos_token_ids)
+        self._max_model_len = max_model_len
+
+    def reason(self, seq: Sequence, token_id: int) -> FinishReason | None:
+        """Return why a sequence ends with this token, its last so far; None if it goes on."""
+        params = seq.params
+        if token_id in params.stop_token_ids or (
+            token_id in self._eos_token_ids and not params.ignore_eos
+        ):
+            return FinishReason.STOP
+        num_tokens = len(seq.token_ids)
+        if num_tokens - seq.num_prompt_tokens >= params.max_tokens:
+            return FinishReason.LENGTH
+        return FinishReason.LENGTH if num_tokens >= self._max_model_len else None
+
+
+def error_output(seq: Sequence, token_id: int) -> SeqOutput:
+    """Tell the end of a sequence that got NO_TOKEN or FAULTY."""
+    error = NO_TOKEN_LEFT if token_id == NO_TOKEN else FAULT
+    return SeqOutput(seq.key[1], [], FinishReason.ERROR, error=error, is_final=True)
+
+
+def token_output(
+    seq: Sequence,
+    token_id: int,
+    reason: FinishReason | None,
+    score: TokenScore | None,
+    prompt_scores: list[TokenScore],
+) -> SeqOutput:
+    """Tell a sequence's newest token."""
+    is_first = len(seq.token_ids) == seq.num_prompt_tokens + 1
+    return SeqOutput(
+        seq.key[1],
+        [token_id],
+        reason,
+        seq.num_cached_tokens if is_first else 0,
+        scores=[score] if score is not None else [],
+        prompt_scores=prompt_scores,
+        stop_token_id=token_id if token_id in seq.params.stop_token_ids else None,
+    )
