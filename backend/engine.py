@@ -129,7 +129,11 @@ def pick_device(name: str, rank: int) -> torch.device:
     """Return the device of a rank. Raises ModelError if it is not there."""
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
-        raise ModelError("--device cuda: PyTorch sees no CUDA device on this machine")
+        build = "" if torch.version.cuda else "; this PyTorch was built without CUDA"
+        raise ModelError(
+            f"--device cuda: PyTorch sees no CUDA device on this machine{build}\n"
+            "see what nvidia-smi says, or leave --device out to compute on the CPU"
+        )
     if name == "cpu" or not has_cuda:
         return torch.device("cpu")
     return torch.device("cuda", rank % torch.cuda.device_count())

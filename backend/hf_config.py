@@ -196,4 +196,7 @@ def _no_config(directory: Path) -> str:
     ggufs = sorted(directory.glob("*.gguf"))
     if ggufs:
         return f"{directory}: has no config.json; to serve its GGUF file give {ggufs[0]}"
-    return f"{directory}: has no config.json, so it is not a Hugging Face model directory"
+    return (
+        f"{directory}: has no config.json, so it is not a Hugging Face model directory\n"
+        "give the directory that holds config.json and *.safetensors, or a .gguf file"
+    )

@@ -4,6 +4,7 @@ Both hear of the start, of being ready, of failing and of the end; each in its o
 know processes. Called by the supervisor alone.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 
@@ -69,7 +70,7 @@ class Announcer:
 
     def fails(self, fault: str) -> None:
         """The server gives up. fault: one to five lines."""
-        self.speaker.say(fault)
+        self.speaker.say(fault, logging.ERROR)
         self._manager.stopping(END_SECONDS, fault.splitlines()[0])
 
     def stops(self, drain_seconds: float, *, has_served: bool) -> None:

@@ -63,7 +63,10 @@ def is_hub_name(model: str) -> bool:
 def _hub_parts(model: str) -> tuple[str, str]:
     """Split a hub name into repository and file ("" for all of it); refuse what is a path."""
     if model.startswith(("/", "./", "../", "~")) or model in (".", ".."):
-        raise ModelNotFound(f"there is no file or directory {model} that can be read")
+        raise ModelNotFound(
+            f"there is no file or directory {model} that can be read\n"
+            "give a .gguf file, the directory of a model, or a hub name: org/name"
+        )
     repo, _, file = model.partition(":")
     if not file:
         org, _, rest = repo.partition("/")

@@ -27,14 +27,14 @@ class Speaker:
         """Whether a person sees lines as they are rewritten."""
         return not self.as_events and self.stream.isatty()
 
-    def say(self, text: str) -> None:
-        """Say something of one or more lines."""
+    def say(self, text: str, level: int = logging.INFO) -> None:
+        """Say something of one or more lines. level: of the event."""
         self.end_line()
+        if self.as_events:
+            logger.log(level, text)
+            return
         for line in text.splitlines():
-            if self.as_events:
-                logger.info(line)
-            else:
-                print(f"unisono: {escaped(line)}", file=self.stream, flush=True)
+            print(f"unisono: {escaped(line)}", file=self.stream, flush=True)
 
     def show(self, lines: Sequence[str], **facts: object) -> None:
         """Show a block of text as it is; as an event, its first line and the facts."""

@@ -3,8 +3,8 @@
 The model is resolved before a single process is spawned, so that a wrong name costs nothing.
 """
 
+import logging
 import os
-import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,9 @@ from backend.config import ModelError
 from gateway import hub, supervisor
 from gateway.options import SettingsError
 from gateway.setting_sources import load
-from gateway.settings import Settings
+from gateway.settings import ServerSettings, Settings
+from gateway.speaker import Speaker
+from gateway.telemetry import logs
 
 
 def run(flags: Mapping[str, object], config: Path | None) -> int:
@@ -26,7 +28,8 @@ def run(flags: Mapping[str, object], config: Path | None) -> int:
     try:
         return supervisor.run(with_model_found(settings))
     except (hub.ModelNotFound, ModelError) as error:
-        sys.exit(f"unisono: {error}")
+        _complain(str(error), settings.server)
+        return 1
 
 
 def with_model_found(settings: Settings) -> Settings:
@@ -46,6 +49,14 @@ def with_model_found(settings: Settings) -> Settings:
         server=msgspec.structs.replace(server, served_model_name=names, hf_token=""),
         engine=msgspec.structs.replace(engine, model=str(path)),
     )
+
+
+def _complain(fault: str, server: ServerSettings) -> None:
+    """Say why there is no server, before there is a supervisor that could."""
+    as_events = server.log_format == "json"
+    if as_events:
+        logs.configure("supervisor", server.log_level, server.log_format)
+    Speaker(as_events=as_events).say(fault, logging.ERROR)
 
 
 def _has_otel() -> bool:
