@@ -91,6 +91,10 @@ def main(argv: Sequence[str]) -> int:
                 from gateway.commands import keys
 
                 return keys.run(command.prog.rpartition(" ")[2], given)
+            case prog if prog.startswith("unisono ctl "):
+                from gateway.commands import ctl
+
+                return ctl.run(prog.rpartition(" ")[2], given)
             case _:
                 command.print_help()
                 return 2
@@ -178,7 +182,38 @@ def _parser() -> _Parser:
     )
     _add_flags(bench_gateway, options_of(GatewayBenchSettings, "load"))
     _add_keys(commands)
+    _add_ctl(commands)
     return parser
+
+
+def _add_ctl(commands: Any) -> None:
+    ctl = commands.add_parser(
+        "ctl",
+        help="show and change the groups of a running server",
+        usage="unisono ctl list|drain|add|remove|restart|logs [flags]",
+        description="Talks to the supervisor of a server on this machine.",
+    )
+    actions = ctl.add_subparsers(title="commands", metavar="COMMAND", prog="unisono ctl")
+    for action, operand, words in (
+        ("list", "", "show groups, ranks and workers"),
+        ("drain", " GROUP", "let a group's streams end, then stop it"),
+        ("add", "", "start one more group"),
+        ("remove", " GROUP", "drain a group and forget it"),
+        ("restart", " GROUP|--rolling", "drain a group and start it again, or one after another"),
+        ("logs", "", "show the supervisor's last lines and what ranks said"),
+    ):
+        usage = f"unisono ctl {action}{operand} [flags]"
+        parser = actions.add_parser(action, help=words, usage=usage, description=words)
+        if operand:
+            nargs = "?" if action == "restart" else None
+            parser.add_argument("group", metavar="GROUP", nargs=nargs, help="its number")
+            parser.add_argument("--timeout", metavar="N", help="seconds for streams to end [any]")
+        if action == "restart":
+            parser.add_argument("--rolling", action="store_true", help="all, one after another")
+        if action == "logs":
+            parser.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
+        parser.add_argument("--socket", metavar="PATH", help="of the server [the only one here]")
+        parser.add_argument("--json", dest="as_json", action="store_true", help="as JSON lines")
 
 
 def _add_keys(commands: Any) -> None:

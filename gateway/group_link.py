@@ -37,7 +37,8 @@ class GroupLink:
     """sent: sequences submitted to the group that may still get tokens.
 
     is_quarantine: it is given suspects of a death only; see resumption.py. trial: the one of them
-    that has not shown to be harmless yet.
+    that has not shown to be harmless yet. is_quiescing: it is given nothing more, for it is to
+    stop; is_quiet: and the supervisor knows that nothing is left in it.
     """
 
     replica: int
@@ -50,6 +51,8 @@ class GroupLink:
     progress_s: float = field(default_factory=time.monotonic)
     sent: dict[int, Entry] = field(default_factory=dict)
     is_quarantine: bool = False
+    is_quiescing: bool = False
+    is_quiet: bool = False
     trial: Entry | None = None
     unsent_aborts: list[int] = field(default_factory=list)
     knows_vocabulary: bool = False
@@ -79,10 +82,18 @@ class GroupLink:
         except msgspec.MsgspecError as error:
             raise PipeBroken(f"a frame cannot be read: {error}") from error
 
+    @property
+    def takes_work(self) -> bool:
+        return self.ready is not None and not self.is_quiescing
+
+    def grant(self, credit: int) -> None:
+        """Take what the group says it would take on."""
+        self.credit = 0 if self.is_quiescing else credit
+
     def take(self, frame: StepOutput) -> None:
         """Note what a frame says of the group."""
         self.last = frame
-        self.credit = frame.credit
+        self.grant(frame.credit)
         self.progress_s = time.monotonic()
 
     def send(self, entry: Entry, vocabulary: Callable[[], list[bytes]]) -> bool:
@@ -131,7 +142,7 @@ class GroupLink:
         last = self.last
         return GroupStatus(
             self.replica,
-            self.ready is not None,
+            self.takes_work,
             last.num_running if last else 0,
             last.num_waiting if last else 0,
             last.num_free_blocks if last else total,

@@ -62,6 +62,7 @@ class ReplicaPool:
         """
         self.max_model_len = max_model_len
         self.on_ready: Callable[[int], None] = lambda replica: None  # a group takes work now
+        self.on_quiet: Callable[[int, int], None] = lambda replica, epoch: None  # see quiesce
         self.on_resume: Callable[[float], None] = lambda lost_s: None
         self.on_frame: Callable[[int, StepOutput], None] = lambda replica, frame: None
         self._vocabulary = vocabulary
@@ -94,7 +95,7 @@ class ReplicaPool:
 
         Raises PoolNotReady, QueueFull or Poisonous; nothing is kept then.
         """
-        if not any(link.ready for link in self._links.values()) or self._is_draining:
+        if not any(link.takes_work for link in self._links.values()) or self._is_draining:
             raise PoolNotReady(retry_after_s=2.0)
         if len(self._waiting) >= MAX_WAITING:
             raise QueueFull(retry_after_s=5.0)
@@ -172,7 +173,7 @@ class ReplicaPool:
         links = self._links.values()
         if not self._resumption.needs_empty_group or any(link.is_quarantine for link in links):
             return None
-        ready = [link for link in links if link.ready]
+        ready = [link for link in links if link.takes_work]
         return min(ready, key=lambda link: len(link.sent), default=None)
 
     def _assign(self, entry: Entry, link: GroupLink) -> bool:
@@ -202,8 +203,15 @@ class ReplicaPool:
         entry.receiver.receive(error)
 
     def _note_idle(self) -> None:
+        for link in self._links.values():
+            self._note_quiet(link)
         if not self._waiting and not self._link_of and not self._resumption:
             self._idle.set()
+
+    def _note_quiet(self, link: GroupLink) -> None:
+        if link.is_quiescing and not link.sent and not link.is_quiet:
+            link.is_quiet = True
+            self.on_quiet(link.replica, link.epoch)
 
     # groups
 
@@ -213,6 +221,13 @@ class ReplicaPool:
         link = GroupLink.open(replica, epoch, fds)
         self._links[replica] = link
         asyncio.get_running_loop().add_reader(link.pipe.fileno(), self._read, link)
+
+    def quiesce(self, replica: int, epoch: int) -> None:
+        """Hand a group nothing more; on_quiet is called once it has ended what it was given."""
+        link = self._links.get(replica)
+        if link is not None and link.epoch == epoch:
+            link.is_quiescing, link.credit = True, 0
+            self._note_quiet(link)
 
     def detach(self, replica: int, epoch: int, suspects: Iterable[int] = ()) -> None:
         """The group of this channel is dead; suspects: seq_ids of what may have been the cause."""
@@ -247,7 +262,7 @@ class ReplicaPool:
                 self.on_frame(link.replica, reply)
             case Ready():
                 link.ready = reply
-                link.credit = reply.credit
+                link.grant(reply.credit)
                 self.max_model_len = reply.max_model_len
                 self.kv_capacity_tokens = reply.kv_capacity_tokens
                 self.on_ready(link.replica)

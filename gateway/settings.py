@@ -51,6 +51,9 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(ge=1, le=86_400, description="a client that reads nothing for so long is cut off"),
     ] = 30.0
+    control_socket: Annotated[
+        str, Meta(description="socket for `unisono ctl` (empty: in the user's runtime directory)")
+    ] = ""
     restart_limit: Annotated[
         int, Meta(ge=0, description="restarts of a group in the window before it is given up")
     ] = 3

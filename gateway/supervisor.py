@@ -28,6 +28,7 @@ from backend.wire.control import (
     Detach,
     Drain,
     Progress,
+    Quiesce,
     Reload,
     Stop,
 )
@@ -37,11 +38,16 @@ from gateway.exposure import Unguarded, check_guarded
 from gateway.key_file import KeyFileError
 from gateway.settings import Settings
 from gateway.supervision.changes import Changes
+from gateway.supervision.control_messages import Listing
+from gateway.supervision.control_socket import ControlSocket, control_path
 from gateway.supervision.fault import Fault
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.life import STOP_SECONDS
 from gateway.supervision.listener import CannotListen, find_listener
+from gateway.supervision.operations import Operations
 from gateway.supervision.pulse import Pulse
+from gateway.supervision.recent_lines import RecentLines
+from gateway.supervision.views import group_view, worker_view
 from gateway.supervision.workers import Worker
 from gateway.telemetry import logs
 from gateway.telemetry.publisher import Publisher
@@ -89,10 +95,10 @@ class Supervisor:
         self._settings = settings
         self._config = config
         self._listener = listener
-        self._groups = [
-            Group(number, settings.engine, settings.server, self)
-            for number in range(settings.engine.dp)
-        ]
+        self.groups: dict[int, Group] = {}
+        self._numbers = itertools.count()
+        for _ in range(settings.engine.dp):
+            self.add_group()
         self._workers = [
             Worker(number, settings, listener, self) for number in range(settings.server.workers)
         ]
@@ -103,6 +109,9 @@ class Supervisor:
         self._signals: list[signal.Signals] = []
         self._changes = Changes()
         self._exit_status: int | None = None
+        operations = Operations(self, self._changes)
+        recent = RecentLines().install()
+        self._control = ControlSocket(operations, self._listing, recent)
 
     async def run(self) -> int:
         """Start everything, watch it, and stop it in order."""
@@ -111,7 +120,9 @@ class Supervisor:
             loop.add_signal_handler(number, self._on_signal, number)
         self._has_terminal = os.isatty(sys.stderr.fileno())
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        for group in self._groups:
+        port = self._listener.getsockname()[1]
+        await self._control.open(control_path(self._settings.server, port))
+        for group in self.groups.values():
             group.start()
         for worker in self._workers:
             worker.start()
@@ -174,6 +185,7 @@ class Supervisor:
             own = [seq_id for worker, seq_id in suspects if worker == number]
             self._workers[number].tell(Detach(number, group.number, epoch, own))
         group.channels.clear()
+        group.quiet.clear()
         self._publisher.group_died(group.number)
         for worker in self._workers:
             worker.serves.discard(group.number)
@@ -183,7 +195,7 @@ class Supervisor:
             self.fail(fault.message or fault.summary)
             return
         logger.error("group %d died too often and is given up", group.number)
-        if all(group.state is GroupState.GIVEN_UP for group in self._groups):
+        if all(group.state is GroupState.GIVEN_UP for group in self.groups.values()):
             self.fail("no replica group is left")
 
     # what workers tell
@@ -191,7 +203,7 @@ class Supervisor:
     def worker_born(self, worker: Worker) -> None:
         assert worker.child is not None
         self._publisher.worker_born(worker.number, worker.child)
-        for group in self._groups:
+        for group in self.groups.values():
             self._connect(group, worker)
 
     def worker_serves(self, worker: Worker) -> None:
@@ -199,15 +211,44 @@ class Supervisor:
         self.changed()
 
     def worker_quiet(self, worker: Worker, replica: int, epoch: int) -> None:
-        self.changed()
+        group = self.groups.get(replica)
+        if group is not None and group.channels.get(worker.number) == epoch:
+            group.quiet.add(worker.number)
+            self.changed()
 
     def worker_lost(self, worker: Worker) -> None:
         self._publisher.worker_died(worker.number)
-        for group in self._groups:
+        for group in self.groups.values():
             epoch = group.channels.pop(worker.number, None)
             if epoch is not None and group.life is not None:
                 with contextlib.suppress(ControlClosed):
                     group.life.replica.detach(worker.number, epoch)
+
+    # what operations need
+
+    def add_group(self) -> Group:
+        group = Group(next(self._numbers), self._settings.engine, self._settings.server, self)
+        self.groups[group.number] = group
+        return group
+
+    def forget_group(self, group: Group) -> None:
+        del self.groups[group.number]
+
+    def is_served(self, group: Group) -> bool:
+        living = [worker for worker in self._workers if worker.child is not None]
+        return bool(living) and all(group.number in worker.serves for worker in living)
+
+    def quiesce(self, group: Group) -> None:
+        for number, epoch in group.channels.items():
+            self._workers[number].tell(Quiesce(group.number, epoch))
+
+    def is_quiet(self, group: Group) -> bool:
+        return group.channels.keys() <= group.quiet
+
+    def _listing(self) -> Listing:
+        groups = [group_view(self.groups[number]) for number in sorted(self.groups)]
+        workers = [worker_view(worker) for worker in self._workers]
+        return Listing(self._url, os.getpid(), groups, workers)
 
     def _connect(self, group: Group, worker: Worker) -> None:
         """Give one life of each a channel of their own, once both are there."""
@@ -226,21 +267,24 @@ class Supervisor:
 
     def _announce(self) -> None:
         """Say so when everything is there for the first time."""
-        numbers = {group.number for group in self._groups}
-        if self._has_served or not all(worker.serves == numbers for worker in self._workers):
+        if self._has_served or not all(w.serves == self.groups.keys() for w in self._workers):
             return
         self._has_served = True
-        first = self._groups[0].life
+        first = self.groups[min(self.groups)].life
         assert first is not None and first.ready is not None
-        host, port = self._listener.getsockname()[:2]
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         name = (self._settings.server.served_model_name or (self._config.name,))[0]
         took = self._announcer.took
-        lines = ready_lines(self._config, self._settings.engine, first.ready, url, name, took)
-        self._announcer.serves(lines, url, name)
+        lines = ready_lines(self._config, self._settings.engine, first.ready, self._url, name, took)
+        self._announcer.serves(lines, self._url, name)
+
+    @property
+    def _url(self) -> str:
+        host, port = self._listener.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def _shut_down(self) -> None:
         """Drain the workers, stop the groups, kill what does not go."""
+        self._control.close()
         seconds = self._settings.server.drain_seconds if self._exit_status is None else 0.0
         if self._signals:
             self._announcer.stops(seconds, has_served=self._has_served)
@@ -253,13 +297,13 @@ class Supervisor:
         )
         for worker in self._workers:
             worker.tell(Stop())
-        for group in self._groups:
+        for group in self.groups.values():
             group.stop()
         if await self._changes.until(self._is_childless, STOP_SECONDS):
             return
         for worker in self._workers:
             worker.kill()
-        for group in self._groups:
+        for group in self.groups.values():
             if group.life is not None:
                 group.life.kill()
         await self._changes.until(self._is_childless, STOP_SECONDS)
@@ -268,4 +312,6 @@ class Supervisor:
         return all(worker.child is None for worker in self._workers)
 
     def _is_childless(self) -> bool:
-        return self._is_free_of_workers() and all(group.life is None for group in self._groups)
+        return self._is_free_of_workers() and all(
+            group.life is None for group in self.groups.values()
+        )

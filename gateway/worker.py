@@ -35,6 +35,8 @@ from backend.wire.control import (
     Observe,
     Ping,
     Pong,
+    Quiesce,
+    Quiet,
     Reload,
     Serving,
     Stop,
@@ -124,6 +126,9 @@ class Worker:
         self._exchanges = OpenExchanges(create_app(service))
         served = offering_chunk_writers(self._exchanges)
         self._pool.on_ready = lambda replica: self._line.send(Serving(self._worker, replica))
+        self._pool.on_quiet = lambda replica, epoch: self._line.send(
+            Quiet(self._worker, replica, epoch)
+        )
         asyncio.get_running_loop().add_reader(self._line.fileno(), self._obey)
         # What lives now lives for ever; the collector need not look at it again.
         gc.collect()
@@ -153,6 +158,8 @@ class Worker:
                         self._pool.attach(message.replica, message.epoch, fds)
                     case Detach():
                         self._pool.detach(message.replica, message.epoch, message.suspects)
+                    case Quiesce():
+                        self._pool.quiesce(message.replica, message.epoch)
                     case Reload():
                         self._reload()
                     case Drain():

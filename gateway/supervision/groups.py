@@ -66,7 +66,10 @@ class GroupOwner(Protocol):
 
 
 class Group:
-    """A number, and the lives under it. channels: worker -> epoch of the channel to it."""
+    """A number, and the lives under it.
+
+    channels: worker -> epoch of the channel to it. quiet: workers that have nothing left in it.
+    """
 
     def __init__(
         self, number: int, engine: EngineSettings, server: ServerSettings, owner: GroupOwner
@@ -76,6 +79,7 @@ class Group:
         self.engine = engine
         self.life: Life | None = None
         self.channels: dict[int, int] = {}
+        self.quiet: set[int] = set()
         self.restarts = Restarts(server.restart_limit, server.restart_window_s)
         self.last_fault: Fault | None = None
         self._hang_s = server.hang_seconds

@@ -20,3 +20,11 @@ def is_stopped(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "tT"
     except OSError:
         return False
+
+
+def num_threads(pid: int) -> int:
+    """Threads it has now, those of its libraries included; 0 for a process that is gone."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0

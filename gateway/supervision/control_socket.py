@@ -1,0 +1,170 @@
+"""The unix socket behind `unisono ctl`: where it lies, and one connection's exchange.
+
+Only its owner may connect. Serving never depends on it: where it cannot be made, a line in the log
+says so, and that is all.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from gateway.settings import ServerSettings
+from gateway.supervision.control_messages import (
+    MAX_LINE_BYTES,
+    Done,
+    List,
+    Listing,
+    LogLine,
+    Logs,
+    Progress,
+    Refused,
+    Reply,
+    decode_request,
+    encode,
+)
+from gateway.supervision.operations import OperationError, Operations
+from gateway.supervision.recent_lines import RecentLines
+
+logger = logging.getLogger(__name__)
+
+SUFFIX = ".sock"
+
+
+def runtime_directory(environ: Mapping[str, str]) -> Path:
+    """Where sockets lie unless told otherwise: the user's own directory, gone with the session."""
+    if directory := environ.get("RUNTIME_DIRECTORY") or environ.get("XDG_RUNTIME_DIR"):
+        return Path(directory.partition(":")[0]) / "unisono"
+    if os.geteuid() == 0:
+        return Path("/run/unisono")
+    return Path(tempfile.gettempdir()) / f"unisono-{os.geteuid()}"
+
+
+def control_path(server: ServerSettings, port: int) -> Path:
+    """Where this server's socket lies: where it was told, or named after its port."""
+    if server.control_socket:
+        return Path(server.control_socket)
+    return runtime_directory(os.environ) / f"{port}{SUFFIX}"
+
+
+def is_alive(path: Path) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            sock.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+class ControlSocket:
+    """Answers what comes through the socket. Lives in the supervisor's event loop."""
+
+    def __init__(
+        self, operations: Operations, listing: Callable[[], Listing], recent: RecentLines
+    ) -> None:
+        self._operations = operations
+        self._listing = listing
+        self._recent = recent
+        self._path: Path | None = None
+        self._server: asyncio.Server | None = None
+        self._exchanges: set[asyncio.Task[None]] = set()
+
+    async def open(self, path: Path) -> None:
+        """Listen at `path`, if that is possible."""
+        try:
+            _make_room(path)
+            sock = _bind(path)
+        except OSError as error:
+            logger.warning("no control socket at %s: %s", path, error.strerror or error)
+            return
+        self._path = path
+        self._server = await asyncio.start_unix_server(
+            self._answer, sock=sock, limit=MAX_LINE_BYTES
+        )
+
+    def close(self) -> None:
+        """Stop listening and remove the file."""
+        if self._server is not None:
+            self._server.close()
+        for exchange in self._exchanges:
+            exchange.cancel()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._exchanges.add(task)
+        try:
+            await self._exchange(reader, writer)
+        except (ConnectionError, asyncio.CancelledError, ValueError) as error:
+            logger.debug("a control connection ended: %r", error)
+        finally:
+            self._exchanges.discard(task)
+            writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def reply(message: Reply) -> None:
+            if not writer.is_closing():
+                writer.write(encode(message) + b"\n")
+
+        def say(text: str) -> None:
+            reply(Progress(text))
+
+        try:
+            request = decode_request(await reader.readline())
+        except msgspec.MsgspecError as error:
+            reply(Refused(f"not a request: {error}"))
+            return
+        match request:
+            case List():
+                reply(self._listing())
+            case Logs(follow=follow):
+                for line in self._recent.lines:
+                    reply(LogLine(line))
+                if follow:
+                    await self._follow(reader, reply)
+                reply(Done())
+            case operation:
+                logger.info("asked to %s", type(operation).__name__.lower())
+                try:
+                    # Whoever asked may leave; what was begun is brought to its end.
+                    reply(Done(await self._operations.carry_out(operation, say)))
+                except OperationError as error:
+                    reply(Refused(str(error)))
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+
+    async def _follow(self, reader: asyncio.StreamReader, reply: Callable[[Reply], None]) -> None:
+        """Pass on the log until the other side hangs up."""
+        following = asyncio.create_task(self._recent.follow(lambda line: reply(LogLine(line))))
+        await reader.read()
+        following.cancel()
+
+
+def _make_room(path: Path) -> None:
+    """Make the directory, and remove the sockets in it whose supervisor was killed."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for other in {path, *path.parent.glob(f"*{SUFFIX}")}:
+        if other.is_socket() and not is_alive(other):
+            other.unlink(missing_ok=True)
+
+
+def _bind(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        sock.bind(str(path))
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(mask)
+    return sock

@@ -1,0 +1,143 @@
+"""What an operator does to groups while they serve: drain, add, remove, restart.
+
+One operation at a time; each may be repeated without harm. A request is never lost by one: a group
+is stopped when no worker has anything left in it, or hands the rest on when its time is up.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.supervision.changes import Changes
+from gateway.supervision.control_messages import Add, Drain, Operation, Remove, Restart
+from gateway.supervision.groups import Group, GroupState
+
+SAY_SECONDS = 5.0
+
+Say = Callable[[str], None]
+
+
+class OperationError(Exception):
+    """An operation is impossible or has failed. The message is for the operator."""
+
+
+class GroupKeeper(Protocol):
+    """What operations need of the supervisor."""
+
+    @property
+    def groups(self) -> dict[int, Group]:
+        """By number."""
+
+    def add_group(self) -> Group:
+        """Make a group with a new number, not started yet."""
+
+    def forget_group(self, group: Group) -> None:
+        """Drop a group that has stopped."""
+
+    def is_served(self, group: Group) -> bool:
+        """Whether every worker takes requests for it."""
+
+    def quiesce(self, group: Group) -> None:
+        """Have every worker hand it no new work."""
+
+    def is_quiet(self, group: Group) -> bool:
+        """Whether no worker has anything left in it."""
+
+
+class Operations:
+    """Carries out one operation after another."""
+
+    def __init__(self, keeper: GroupKeeper, changes: Changes) -> None:
+        self._keeper = keeper
+        self._changes = changes
+        self._turn = asyncio.Lock()
+        self._num_ever = len(keeper.groups)
+
+    async def carry_out(self, operation: Operation, say: Say) -> str:
+        """Do it, and say meanwhile how far it is; return how it ended. Raises OperationError."""
+        if self._turn.locked():
+            say("another operation is under way; this one waits for it")
+        async with self._turn:
+            match operation:
+                case Drain(group=number, timeout_s=timeout_s):
+                    await self._drain(self._find(number), timeout_s, say)
+                    return f"group {number} has stopped"
+                case Remove(group=number, timeout_s=timeout_s):
+                    return await self._remove(number, timeout_s, say)
+                case Add():
+                    return await self._add(say)
+                case Restart(group=int() as number, timeout_s=timeout_s):
+                    await self._restart(self._find(number), timeout_s, say)
+                    return f"group {number} has been restarted"
+                case Restart(timeout_s=timeout_s):
+                    for number in sorted(self._keeper.groups):
+                        await self._restart(self._find(number), timeout_s, say)
+                    return "all groups have been restarted"
+
+    def _find(self, number: int) -> Group:
+        if (group := self._keeper.groups.get(number)) is not None:
+            return group
+        if 0 <= number < self._num_ever:
+            raise OperationError(f"group {number} has been removed")
+        there = ", ".join(map(str, sorted(self._keeper.groups))) or "none"
+        raise OperationError(f"there is no group {number}; there are: {there}")
+
+    async def _remove(self, number: int, timeout_s: float, say: Say) -> str:
+        if 0 <= number < self._num_ever and number not in self._keeper.groups:
+            return f"group {number} has been removed already"
+        group = self._find(number)
+        await self._drain(group, timeout_s, say)
+        self._keeper.forget_group(group)
+        return f"group {number} has been removed"
+
+    async def _add(self, say: Say) -> str:
+        group = self._keeper.add_group()
+        self._num_ever = max(self._num_ever, group.number + 1)
+        await self._start(group, say)
+        return f"group {group.number} serves"
+
+    async def _restart(self, group: Group, timeout_s: float, say: Say) -> None:
+        await self._drain(group, timeout_s, say)
+        say(f"group {group.number} has stopped")
+        await self._start(group, say)
+
+    async def _start(self, group: Group, say: Say) -> None:
+        """Start a group and wait until it takes work, or has failed for good."""
+        say(f"group {group.number} starts")
+        group.restarts.forgive()
+        group.start()
+        ends = (GroupState.GIVEN_UP, GroupState.STOPPED)
+        await self._changes.until(lambda: self._keeper.is_served(group) or group.state in ends)
+        if group.state in ends:
+            why = f": {group.last_fault.summary}" if group.last_fault is not None else ""
+            raise OperationError(f"group {group.number} is {group.state}{why}")
+
+    async def _drain(self, group: Group, timeout_s: float, say: Say) -> None:
+        """Stop a group once nothing runs in it, or the time is up."""
+        group.want_no_more()
+        if group.state is GroupState.DRAINING:
+            self._keeper.quiesce(group)
+            await self._until_quiet(group, timeout_s or None, say)
+        group.stop()
+        await self._changes.until(lambda: group.life is None)
+
+    async def _until_quiet(self, group: Group, timeout_s: float | None, say: Say) -> None:
+        def is_over() -> bool:
+            return group.state is not GroupState.DRAINING or self._keeper.is_quiet(group)
+
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout_s is None else loop.time() + timeout_s
+        while not is_over():
+            say(f"group {group.number} drains: {_load(group)} left")
+            left_s = SAY_SECONDS if deadline is None else min(SAY_SECONDS, deadline - loop.time())
+            if left_s <= 0:
+                say(f"group {group.number}: time is up, the rest goes on elsewhere")
+                return
+            await self._changes.until(is_over, left_s)
+
+
+def _load(group: Group) -> str:
+    assert group.life is not None
+    load = group.life.replica.page.beats()[0].load
+    count = load.num_running + load.num_waiting
+    return f"{count} sequence{'' if count == 1 else 's'}"
