@@ -3,7 +3,8 @@
 Runs an engine in this process, without gateway and scheduler: decode steps at each number of rows
 at a given context, then prompts. Of every part's own time (what it calls counted elsewhere) the
 median over the steps is shown; `rest` is what no part accounts for: embedding, residual sums,
-dispatch.
+dispatch. GB/s counts the weights and the keys and values that a step must read, once each, next to
+what two passes over a large buffer reach.
 """
 
 import argparse
@@ -11,17 +12,19 @@ import functools
 import os
 import time
 from collections import defaultdict
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 import torch
+from torch import Tensor
 
 from backend.engine import Engine, build_engine
 from backend.layers.embedding import VocabParallelHead
 from backend.layers.linear import ColumnParallelLinear, RowParallelLinear
 from backend.ops.cpu import CpuOps
 from backend.parallel import TensorParallel
+from backend.quant.few_rows import INT4_MAX_ROWS
 from backend.sampler import Sampler
 from backend.settings import EngineSettings
 from backend.step import Join, PlannedSequence, StepPlan, build_plan
@@ -134,8 +137,41 @@ class Steps:
             samples.append([whole, *parts, whole - sum(parts)])
         return [1e3 * float(q) for q in np.quantile(samples[1:], self._quantile, axis=0)]
 
+    def bytes_read(self, rows: int, tokens: int) -> int:
+        """Bytes that a step must read: weights in the form that serves so many rows, and KV."""
+        model = cast(Any, self._engine.model)
+        linears = [
+            linear
+            for layer in model._layers
+            for linear in (layer._qkv, layer._o, layer._gate_up, layer._down)
+        ]
+        packed = [linear._weight for linear in linears] + [model._head._weight]
+        cache = self._engine.runner._kv_cache.data
+        kv_bytes = cache[:, 0].numel() * cache.element_size() // self._block_size
+        return sum(_form(weight, rows) for weight in packed) + kv_bytes * tokens
+
     def _table(self, row: int, width: int) -> list[int]:
         return list(range(row * width, (row + 1) * width))
+
+
+def _form(weight: Any, rows: int) -> int:
+    """Bytes of the form of a packed weight that multiplies `rows` rows."""
+    if isinstance(weight, Tensor):
+        return weight.numel() * weight.element_size()
+    if weight.few_bits is None or rows > INT4_MAX_ROWS:
+        return _form(weight.dense, rows)
+    return sum(_form(part, rows) for part in weight.few_bits)
+
+
+def read_bandwidth() -> float:
+    """Bytes a second of reading a buffer far larger than any cache, the best of several passes."""
+    buffer = torch.ones(1 << 28)
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        buffer.sum()
+        times.append(time.perf_counter() - started)
+    return buffer.numel() * buffer.element_size() / min(times)
 
 
 def main() -> None:
@@ -148,15 +184,20 @@ def main() -> None:
         torch.set_num_threads(settings.threads)
     engine = build_engine(settings, TensorParallel(0, 1, None), lambda phase, fraction: None)
     steps = Steps(engine, settings.block_size, args.quantile)
-    print("| ms a step |", " | ".join(["whole", *NAMES, "rest"]), "| tokens/s |")
-    print("|---" * (len(NAMES) + 4) + "|")
+    limit = read_bandwidth()
+    print(f"memory is read at {limit / 1e9:.1f} GB/s\n")
+    print("| ms a step |", " | ".join(["whole", *NAMES, "rest"]), "| tokens/s | GB/s |")
+    print("|---" * (len(NAMES) + 5) + "|")
     for rows in map(int, args.rows.split(",")):
         plans = steps.decodes(rows, args.context, LOADS[args.load], args.steps)
-        print(_line(f"{rows} rows", steps.measure(plans), rows), flush=True)
+        times = steps.measure(plans)
+        rate = steps.bytes_read(rows, rows * args.context) / times[0] * 1e3
+        share = f" {rate / 1e9:.1f} ({rate / limit:.0%}) |"
+        print(_line(f"{rows} rows", times, rows) + share, flush=True)
     for shape in filter(None, args.prompts.split(",")):
         number, length = map(int, shape.split("x"))
         plans = steps.prompts(number, length, max(4, args.steps // 4))
-        print(_line(f"prompts {shape}", steps.measure(plans), number * length), flush=True)
+        print(_line(f"prompts {shape}", steps.measure(plans), number * length) + " |", flush=True)
 
 
 def _arguments() -> argparse.Namespace:
