@@ -25,7 +25,10 @@ from gateway.sse import EventQueue, EventStream
 
 
 class Collector:
-    """The sink of an answer in one piece: texts and tokens by choice. `done` ends it."""
+    """The sink of an answer in one piece: texts and tokens by choice.
+
+    done: nothing more comes; with neither usage nor error, because nobody waits for it.
+    """
 
     def __init__(self, num_choices: int) -> None:
         self.texts: list[list[str]] = [[] for _ in range(num_choices)]
@@ -110,18 +113,17 @@ async def collect(generation: Generation, collector: Collector, receive: Receive
     Raises ApiError if it failed and ClientDisconnect if nobody waits any more; nothing runs then.
     """
     start(generation)
-    finished = asyncio.ensure_future(collector.done.wait())
     gone = asyncio.ensure_future(disconnected(receive))
+    gone.add_done_callback(lambda gone: collector.done.set())
     try:
-        await asyncio.wait((finished, gone), return_when=asyncio.FIRST_COMPLETED)
+        await collector.done.wait()
     finally:
-        finished.cancel()
         gone.cancel()
         generation.close()
-    if not collector.done.is_set():
-        raise ClientDisconnect
     if collector.error is not None:
         raise collector.error
+    if collector.usage is None:
+        raise ClientDisconnect
 
 
 def stream(
