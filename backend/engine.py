@@ -62,15 +62,18 @@ def build_engine(
     tp: TensorParallel,
     on_progress: Callable[[str, float], None],
     on_budget: Callable[[Budget], None] = lambda budget: None,
+    first_rank: int = 0,
 ) -> Engine:
     """Load this rank's part and warm it up. All ranks of the group must call it.
 
     on_progress: called with a phase and the fraction of it that is done.
     on_budget: called with what memory this rank is about to take, before it does.
+    first_rank: ranks in the groups before this one, to share out the devices.
     Raises ModelError where the operator can do something about it.
     """
     config = load_config(Path(settings.model))
-    device = pick_device(settings.device, tp.rank)
+    name = settings.devices[tp.rank] if settings.devices else settings.device
+    device = pick_device(name, first_rank + tp.rank)
     dtype_name = pick_dtype(settings.dtype, device)
     max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
     shard = split_model(config, tp.size)[tp.rank]
@@ -127,16 +130,19 @@ def build_engine(
 
 def pick_device(name: str, rank: int) -> torch.device:
     """Return the device of a rank. Raises ModelError if it is not there."""
-    has_cuda = torch.cuda.is_available()
-    if name == "cuda" and not has_cuda:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and count == 0:
         build = "" if torch.version.cuda else "; this PyTorch was built without CUDA"
         raise ModelError(
-            f"--device cuda: PyTorch sees no CUDA device on this machine{build}\n"
+            f"--device {name}: PyTorch sees no CUDA device on this machine{build}\n"
             "see what nvidia-smi says, or leave --device out to compute on the CPU"
         )
-    if name == "cpu" or not has_cuda:
+    if index and int(index) >= count:
+        raise ModelError(f"device {name} is not there: PyTorch sees {count}, cuda:0 the first")
+    if kind == "cpu" or count == 0:
         return torch.device("cpu")
-    return torch.device("cuda", rank % torch.cuda.device_count())
+    return torch.device("cuda", int(index) if index else rank % count)
 
 
 def pick_dtype(name: str, device: torch.device) -> str:

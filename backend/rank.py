@@ -85,7 +85,7 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
     exchange, step_fds = _split_fds(group_fds, size)
     tp = TensorParallel(spawn.rank, size, exchange)
     reporter = _Reporter(line, spawn.rank, heart)
-    engine = build_engine(spawn.settings, tp, reporter, line.send)
+    engine = build_engine(spawn.settings, tp, reporter, line.send, spawn.first_rank)
     sizes = torch.tensor([engine.model.weight_bytes, engine.model.replicated_bytes])
     weight_bytes, replicated_bytes = tp.all_gather(sizes).T.tolist()
     # Not sooner: in the gather a rank may have waited long for others that still loaded.

@@ -60,6 +60,7 @@ class RankSpawn:
     rank: int
     epoch: int
     settings: EngineSettings
+    first_rank: int = 0
 
 
 def check_split(config: ModelConfig, tp: int) -> None:
@@ -70,14 +71,17 @@ def check_split(config: ModelConfig, tp: int) -> None:
 class Replica:
     """The ranks of a group and their lines. It lives and dies as one."""
 
-    def __init__(self, replica: int, epoch: int, settings: EngineSettings) -> None:
+    def __init__(
+        self, replica: int, epoch: int, settings: EngineSettings, first_rank: int = 0
+    ) -> None:
+        """settings: of this group; first_rank: ranks in the groups before it."""
         self.replica = replica
         self.epoch = epoch
         self.ranks = [
             Child(
                 f"rank {replica}.{rank}",
                 "backend.rank:rank_main",
-                RankSpawn(replica, rank, epoch, settings),
+                RankSpawn(replica, rank, epoch, settings, first_rank),
                 keeps_stderr=True,
             )
             for rank in range(settings.tp)

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
+
 
 class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of every replica group. `0` means: choose for this machine and model."""
@@ -15,6 +17,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Meta(description="where the ranks compute")
     ] = "auto"
+    devices: Annotated[
+        tuple[Device, ...],
+        Meta(description="where each rank computes, group after group: cuda:0,cuda:1"),
+    ] = ()
     dtype: Annotated[
         Literal["auto", "bfloat16", "float16", "float32"],
         Meta(description="arithmetic of the forward pass; auto: what the device is fast at"),

@@ -13,11 +13,15 @@ def ready_lines(
     config: ModelConfig,
     settings: EngineSettings,
     ready: Ready,
+    shape: str,
     url: str,
     model_name: str,
     took: str,
 ) -> list[str]:
-    """Say what serves, how, what it holds, where, and how to try it. took: the time it needed."""
+    """Say what serves, how, what it holds, where, and how to try it.
+
+    shape: the groups, in words. took: the time it needed.
+    """
     kv_bytes = ready.kv_capacity_tokens * kv_bytes_per_token(config, ready.dtype)
     exact = ", exact" if settings.exact else ""
     body = json.dumps(
@@ -31,7 +35,7 @@ def ready_lines(
     return [
         f"unisono {metadata.version('unisono')} is ready after {took}",
         f"  model      {model_name} ({config.architecture}, stored as {config.stored_dtype})",
-        f"  compute    {ready.device}, {ready.dtype}{exact}, TP {settings.tp} x DP {settings.dp}",
+        f"  compute    {ready.device}, {ready.dtype}{exact}, {shape}",
         f"  weights    {_weights(ready)}",
         f"  KV cache   {ready.kv_capacity_tokens:,} tokens ({size_text(kv_bytes)}) a group, "
         f"blocks of {ready.block_size}",

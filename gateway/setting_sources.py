@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from backend.settings import EngineSettings
-from gateway.options import VARIABLE_PREFIX, Option, SettingsError, suggestion
-from gateway.settings import ServerSettings, Settings, setting_options
+from gateway.options import VARIABLE_PREFIX, Option, SettingsError, options_of, suggestion
+from gateway.settings import GroupSettings, ServerSettings, Settings, setting_options
 
 DEFAULT = "default"
+MAX_GROUPS = 64
 
 # Read where they are needed, not settings of a server: see gateway/default_model.py.
 _OTHER_VARIABLES = frozenset({"UNISONO_CACHE"})
@@ -60,8 +61,13 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], path: Path | N
         table: {option.name: found[option.name][0] for option in members if option.name in found}
         for table, members in tables.items()
     }
+    groups = _groups(path) if path is not None else ()
+    if groups:
+        _check_only_groups(found, path)
     settings = Settings(
-        server=ServerSettings(**chosen["server"]), engine=EngineSettings(**chosen["engine"])
+        server=ServerSettings(**chosen["server"]),
+        engine=EngineSettings(**chosen["engine"]),
+        groups=groups,
     )
     sources = {name: found[name][1] if name in found else DEFAULT for name in options}
     return Loaded(settings, sources)
@@ -113,10 +119,12 @@ def _from_file(path: Path, tables: Mapping[str, list[Option]]) -> _Found:
     homes = {option.name: table for table, members in tables.items() for option in members}
     text, parsed = _parsed(path)
     for table, content in parsed.items():
+        if table == "groups":
+            continue  # see _groups
         if table in homes:
             raise SettingsError(f"{path}: {table} belongs under [{homes[table]}]")
         if table not in tables or not isinstance(content, dict):
-            known = " and ".join(f"[{name}]" for name in tables)
+            known = " and ".join(f"[{name}]" for name in tables) + ", and lists of [[groups]]"
             raise SettingsError(f"{path}: {table} is not a table of settings; there are {known}")
         options = {option.name: option for option in tables[table]}
         for key, value in content.items():
@@ -128,6 +136,41 @@ def _from_file(path: Path, tables: Mapping[str, list[Option]]) -> _Found:
             else:
                 raise SettingsError(f"{where}: {key} is not a setting{suggestion(key, homes)}")
     return found
+
+
+def _groups(path: Path) -> tuple[GroupSettings, ...]:
+    """Read the list of groups, each its ranks, devices and threads."""
+    listed = _parsed(path)[1].get("groups", [])
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+        raise SettingsError(f"{path}: groups are written as [[groups]], one table a group")
+    if len(listed) > MAX_GROUPS:
+        raise SettingsError(f"{path}: {len(listed)} [[groups]] are more than {MAX_GROUPS}")
+    options = {option.name: option for option in options_of(GroupSettings, "groups")}
+    groups = []
+    for number, entry in enumerate(listed):
+        where = f"{path}: group {number}"
+        for key in entry.keys() - options.keys():
+            raise SettingsError(f"{where}: {key} is not a setting{suggestion(key, options)}")
+        values: dict[str, Any] = {
+            key: options[key].check(entry[key], f"{where}: {key}") for key in entry
+        }
+        group = GroupSettings(**values)
+        if len(group.devices) not in (0, group.ranks):
+            raise SettingsError(
+                f"{where}: {len(group.devices)} devices for {group.ranks} ranks; name one for each"
+            )
+        groups.append(group)
+    return tuple(groups)
+
+
+def _check_only_groups(found: _Found, path: Path | None) -> None:
+    """Refuse a second word on how many ranks there are and where."""
+    for name in ("tp", "dp", "devices"):
+        if name in found:
+            raise SettingsError(
+                f"{path}: [[groups]] lists the groups, so {name} must not be set as well; "
+                f"it is, by {found[name][1]}"
+            )
 
 
 def _line_of(text: str, table: str, key: str) -> str:

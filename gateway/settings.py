@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from backend.settings import EngineSettings
+from backend.settings import Device, EngineSettings
 from gateway.options import Option, options_of
 
 _MODEL = {"group": "model"}
@@ -91,11 +91,22 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
 
 
+class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One entry of [[groups]] in the settings file: a group unlike the others."""
+
+    ranks: Annotated[int, Meta(ge=1, le=64, description="ranks of the group")] = 1
+    devices: Annotated[
+        tuple[Device, ...], Meta(description="where each of its ranks computes")
+    ] = ()
+    threads: Annotated[int, Meta(ge=0, description="CPU threads a rank (0: its share)")] = 0
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything `unisono serve` can be told; the tables of the settings file."""
 
     server: ServerSettings = ServerSettings()
     engine: EngineSettings = EngineSettings()
+    groups: tuple[GroupSettings, ...] = ()
 
 
 def setting_options() -> dict[str, list[Option]]:

@@ -36,6 +36,7 @@ from gateway.announcer import Announcer
 from gateway.banner import ready_lines
 from gateway.exposure import Unguarded, check_guarded
 from gateway.key_file import KeyFileError
+from gateway.layout import layout, shape
 from gateway.settings import Settings
 from gateway.supervision.changes import Changes
 from gateway.supervision.control_messages import Listing
@@ -64,7 +65,8 @@ def run(settings: Settings) -> int:
     logs.configure("supervisor", settings.server.log_level, settings.server.log_format)
     announcer = Announcer(settings)
     config = load_config(Path(settings.engine.model))
-    check_split(config, settings.engine.tp)
+    for place in layout(settings):
+        check_split(config, place.engine.tp)
     try:
         with find_listener(settings.server) as listener:
             check_guarded(listener, settings.server)
@@ -97,7 +99,8 @@ class Supervisor:
         self._listener = listener
         self.groups: dict[int, Group] = {}
         self._numbers = itertools.count()
-        for _ in range(settings.engine.dp):
+        self._layout = layout(settings)
+        for _ in self._layout:
             self.add_group()
         self._workers = [
             Worker(number, settings, listener, self) for number in range(settings.server.workers)
@@ -227,7 +230,9 @@ class Supervisor:
     # what operations need
 
     def add_group(self) -> Group:
-        group = Group(next(self._numbers), self._settings.engine, self._settings.server, self)
+        number = next(self._numbers)
+        place = self._layout[number if number < len(self._layout) else 0]
+        group = Group(number, place, self._settings.server, self)
         self.groups[group.number] = group
         return group
 
@@ -274,7 +279,15 @@ class Supervisor:
         assert first is not None and first.ready is not None
         name = (self._settings.server.served_model_name or (self._config.name,))[0]
         took = self._announcer.took
-        lines = ready_lines(self._config, self._settings.engine, first.ready, self._url, name, took)
+        lines = ready_lines(
+            self._config,
+            self._settings.engine,
+            first.ready,
+            shape(self._layout),
+            self._url,
+            name,
+            took,
+        )
         self._announcer.serves(lines, self._url, name)
 
     @property

@@ -24,7 +24,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backend.config import ModelError
 from backend.model_file import load_config
-from backend.settings import EngineSettings
 from backend.wire.child import Birth
 from backend.wire.control import (
     Attach,
@@ -48,6 +47,7 @@ from gateway.chat_template import ChatTemplate
 from gateway.chunk_writer import offering_chunk_writers
 from gateway.key_file import KeyFileError
 from gateway.keyring import Keyring
+from gateway.layout import layout
 from gateway.replicas import ReplicaPool
 from gateway.service import Limits, Service
 from gateway.settings import ServerSettings, Settings
@@ -210,7 +210,7 @@ def build_service(settings: Settings) -> Service:
         pool=ReplicaPool(max_model_len, tokenizer.pieces, resume_seconds=server.resume_seconds),
         vocab_size=config.vocab_size,
         created=int(time.time()),
-        system_fingerprint=_fingerprint(path, engine),
+        system_fingerprint=_fingerprint(path, settings),
         limits=Limits(
             max_body_bytes=server.max_body_bytes,
             ping_interval_s=server.ping_seconds,
@@ -251,9 +251,10 @@ def hypercorn_config(listener: socket.socket) -> Config:
     return config
 
 
-def _fingerprint(path: Path, engine: EngineSettings) -> str:
+def _fingerprint(path: Path, settings: Settings) -> str:
     """Name what decides a seeded completion: release, weights, arithmetic and how it is split."""
     stat = path.stat()
     facts = [metadata.version("unisono"), path.name, stat.st_size, int(stat.st_mtime)]
-    facts += [engine.dtype, engine.exact, engine.tp]
+    facts += [settings.engine.dtype, settings.engine.exact]
+    facts += sorted({place.engine.tp for place in layout(settings)})
     return f"fp_{hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:10]}"

@@ -31,15 +31,20 @@ def as_toml(loaded: Loaded) -> str:
         rows = [(f"{name} = {_toml(value)}", source) for name, value, source in values]
         width = min(max(len(text) for text, _ in rows), 48)
         lines += [f"[{table}]", *(f"{text:<{width}}  # {source}" for text, source in rows), ""]
+    for group in loaded.settings.groups:
+        fields = msgspec.structs.asdict(group)
+        lines += ["[[groups]]", *(f"{name} = {_toml(fields[name])}" for name in fields), ""]
     return "\n".join(lines)
 
 
 def as_json_text(loaded: Loaded) -> str:
     """Write the settings as one JSON object: table, name, then value and source."""
-    tables = {
+    tables: dict[str, object] = {
         table: {name: {"value": value, "source": source} for name, value, source in values}
         for table, values in _tables(loaded).items()
     }
+    if loaded.settings.groups:
+        tables["groups"] = loaded.settings.groups
     return msgspec.json.format(msgspec.json.encode(tables)).decode() + "\n"
 
 

@@ -45,7 +45,8 @@ def with_model_found(settings: Settings) -> Settings:
     names = server.served_model_name
     if not names and hub.is_hub_name(engine.model):
         names = (engine.model,)
-    return Settings(
+    return msgspec.structs.replace(
+        settings,
         server=msgspec.structs.replace(server, served_model_name=names, hf_token=""),
         engine=msgspec.structs.replace(engine, model=str(path)),
     )

@@ -10,8 +10,8 @@ import logging
 import time
 from typing import Protocol
 
-from backend.settings import EngineSettings
 from backend.wire.control import Budget, Progress
+from gateway.layout import GroupPlace
 from gateway.settings import ServerSettings
 from gateway.supervision.fault import Fault
 from gateway.supervision.life import Life
@@ -72,11 +72,10 @@ class Group:
     """
 
     def __init__(
-        self, number: int, engine: EngineSettings, server: ServerSettings, owner: GroupOwner
+        self, number: int, place: GroupPlace, server: ServerSettings, owner: GroupOwner
     ) -> None:
-        """engine: of this group alone; its tp ranks, its threads, its devices."""
         self.number = number
-        self.engine = engine
+        self.place = place
         self.life: Life | None = None
         self.channels: dict[int, int] = {}
         self.quiet: set[int] = set()
@@ -106,7 +105,7 @@ class Group:
         self._cancel_restart()
         if self.life is None and not self._owner.is_stopping:
             epoch = self._owner.next_epoch()
-            self.life = Life(self.number, epoch, self.engine, self._hang_s, self)
+            self.life = Life(self.number, epoch, self.place, self._hang_s, self)
             self._owner.group_born(self)
         self._owner.changed()
 

@@ -12,10 +12,10 @@ from typing import Protocol
 import msgspec
 
 from backend.replica import Replica
-from backend.settings import EngineSettings
 from backend.wire.child import Child
 from backend.wire.control import Budget, ControlClosed, Progress
 from backend.wire.messages import Failed, Ready
+from gateway.layout import GroupPlace
 from gateway.supervision.fault import REPORTED_LINES, Fault, phase_name, with_batch
 from gateway.supervision.hang import HangWatch, Stall
 from gateway.supervision.process import is_stopped
@@ -48,9 +48,9 @@ class Life:
     """Processes from spawn to burial."""
 
     def __init__(
-        self, number: int, epoch: int, settings: EngineSettings, hang_s: float, owner: LifeOwner
+        self, number: int, epoch: int, place: GroupPlace, hang_s: float, owner: LifeOwner
     ) -> None:
-        self.replica = Replica(number, epoch, settings)
+        self.replica = Replica(number, epoch, place.engine, place.first_rank)
         self.ready: Ready | None = None
         self.fault: Fault | None = None
         self.is_leaving = False
@@ -58,7 +58,7 @@ class Life:
         self._loop = asyncio.get_running_loop()
         self._watch = HangWatch(hang_s)
         self._messages: dict[int, str] = {}  # rank -> why it gives up
-        self._alive = set(range(settings.tp))
+        self._alive = set(range(place.engine.tp))
         self._tails = [Tail(child) for child in self.replica.ranks]
         for rank, child in enumerate(self.replica.ranks):
             self._loop.add_reader(child.line.fileno(), self._on_message, rank)

@@ -1,0 +1,67 @@
+"""Which groups there are, with how many ranks, where they compute and with how many threads.
+
+From --tp and --dp, or from the list of [[groups]] in the settings file. Knows no process.
+"""
+
+import os
+from dataclasses import dataclass
+
+import msgspec
+
+from backend.config import ModelError
+from backend.settings import EngineSettings
+from gateway.settings import GroupSettings, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlace:
+    """One group's settings, and how many ranks the groups before it have."""
+
+    engine: EngineSettings
+    first_rank: int
+
+
+def layout(settings: Settings) -> list[GroupPlace]:
+    """Return every group's place. Raises ModelError if devices and ranks do not match."""
+    engine = settings.engine
+    groups = settings.groups or _alike(engine)
+    shares = _threads(groups, engine.threads, len(os.sched_getaffinity(0)))
+    places = []
+    first_rank = 0
+    for group, threads in zip(groups, shares, strict=True):
+        own = msgspec.structs.replace(
+            engine, tp=group.ranks, dp=len(groups), devices=group.devices, threads=threads
+        )
+        places.append(GroupPlace(own, first_rank))
+        first_rank += group.ranks
+    return places
+
+
+def shape(places: list[GroupPlace]) -> str:
+    """The layout in words."""
+    ranks = [place.engine.tp for place in places]
+    if len(set(ranks)) == 1:
+        return f"TP {ranks[0]} x DP {len(ranks)}"
+    return f"{len(ranks)} groups of {', '.join(map(str, ranks))} ranks"
+
+
+def _alike(engine: EngineSettings) -> tuple[GroupSettings, ...]:
+    """--dp groups of --tp ranks."""
+    devices, tp = engine.devices, engine.tp
+    if len(devices) not in (0, tp * engine.dp):
+        raise ModelError(
+            f"--devices names {len(devices)} devices for {tp * engine.dp} ranks: "
+            f"--tp {tp} times --dp {engine.dp}; name one for each"
+        )
+    return tuple(
+        GroupSettings(tp, devices[number * tp : (number + 1) * tp]) for number in range(engine.dp)
+    )
+
+
+def _threads(groups: tuple[GroupSettings, ...], common: int, num_cores: int) -> list[int]:
+    """Threads a rank of each group: as set, or an equal share of the cores that are left."""
+    told = [group.threads or common for group in groups]
+    taken = sum(threads * group.ranks for threads, group in zip(told, groups, strict=True))
+    others = sum(group.ranks for threads, group in zip(told, groups, strict=True) if not threads)
+    share = max(1, (num_cores - taken) // max(1, others))
+    return [threads or share for threads in told]

@@ -1,0 +1,95 @@
+"""From settings to groups: ranks, devices, and threads that share the cores."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from backend.config import ModelError
+from backend.settings import EngineSettings
+from gateway.layout import layout, shape
+from gateway.options import SettingsError
+from gateway.setting_sources import load
+from gateway.settings import GroupSettings, Settings
+
+
+@pytest.fixture(autouse=True)
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "unisono.toml"
+    path.write_text(text)
+    return path
+
+
+def test_tp_and_dp_make_groups_alike_that_share_cores_and_count_on() -> None:
+    places = layout(Settings(engine=EngineSettings(tp=2, dp=2)))
+    assert [place.first_rank for place in places] == [0, 2]
+    assert {(place.engine.tp, place.engine.dp, place.engine.threads) for place in places} == {
+        (2, 2, 2)
+    }
+    assert shape(places) == "TP 2 x DP 2"
+
+
+def test_devices_are_shared_out_group_after_group() -> None:
+    engine = EngineSettings(tp=2, dp=2, devices=("cuda:0", "cuda:1", "cuda:2", "cpu"))
+    places = layout(Settings(engine=engine))
+    assert [place.engine.devices for place in places] == [("cuda:0", "cuda:1"), ("cuda:2", "cpu")]
+
+
+def test_too_few_devices_are_refused() -> None:
+    with pytest.raises(ModelError, match="--devices names 2 devices for 4 ranks: --tp 2 times"):
+        layout(Settings(engine=EngineSettings(tp=2, dp=2, devices=("cuda:0", "cuda:1"))))
+
+
+def test_listed_groups_may_differ(tmp_path: Path) -> None:
+    text = """
+[[groups]]
+ranks = 2
+devices = ["cuda:0", "cuda:1"]
+
+[[groups]]
+threads = 3
+[engine]
+device = "cpu"
+"""
+    settings = load({}, {}, write(tmp_path, text)).settings
+    assert settings.groups == (GroupSettings(2, ("cuda:0", "cuda:1")), GroupSettings(1, (), 3))
+    first, second = layout(settings)
+    assert (first.engine.tp, first.engine.dp, first.engine.devices) == (2, 2, ("cuda:0", "cuda:1"))
+    assert (second.engine.tp, second.first_rank, second.engine.device) == (1, 2, "cpu")
+    # Three of eight cores are taken; two ranks share five.
+    assert (first.engine.threads, second.engine.threads) == (2, 3)
+    assert shape([first, second]) == "2 groups of 2, 1 ranks"
+
+
+def test_threads_are_never_none() -> None:
+    places = layout(Settings(engine=EngineSettings(tp=4, dp=4)))
+    assert {place.engine.threads for place in places} == {1}
+    places = layout(Settings(engine=EngineSettings(dp=2, threads=5)))
+    assert {place.engine.threads for place in places} == {5}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("groups = 2", r"groups are written as \[\[groups\]\]"),
+        ("[groups]\nranks = 2", r"groups are written as \[\[groups\]\]"),
+        ("[[groups]]\nranks = 0", "group 0: ranks must be an integer from 1 to 64, not 0"),
+        ("[[groups]]\n[[groups]]\nrank = 1", "group 1: rank is not a setting; did you mean ranks"),
+        ("[[groups]]\ndevices = ['tpu']", "group 0: devices must be a list"),
+        ("[[groups]]\nranks = 2\ndevices = ['cpu']", "1 devices for 2 ranks; name one for each"),
+        ("[engine]\ntp = 2\n[[groups]]\nranks = 2", "so tp must not be set as well; it is, by"),
+        ("[[groups]]\n" * 65, "65 .* are more than 64"),
+    ],
+)
+def test_wrong_lists_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=rf"unisono\.toml: .*{message}"):
+        load({}, {}, write(tmp_path, text))
+
+
+def test_flags_beside_listed_groups_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"so dp must not be set as well; it is, by --dp"):
+        load({"dp": "2"}, {}, write(tmp_path, "[[groups]]\nranks = 2"))
