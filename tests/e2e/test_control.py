@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.supervision.control_messages import Listing, decode_reply
 from tests.e2e.clients import RawStream
-from tests.e2e.server import Server, clean_environment
+from tests.e2e.control import ctl, listing
+from tests.e2e.server import Server
 
 pytestmark = pytest.mark.e2e
 
-TIMEOUT_S = 60.0
 MAX_TOKENS = 200
 
 
@@ -33,26 +30,6 @@ def server(tiny_model: Path, socket_path: Path) -> Iterator[Server]:
     arguments = ["--dp", "2", "--workers", "2", "--kv-cache-bytes", str(1 << 24)]
     with Server(tiny_model, *arguments, "--control-socket", socket_path) as server:
         yield server
-
-
-def ctl(socket_path: Path, *arguments: str) -> tuple[int, str]:
-    """Run the command; return its status and what it said."""
-    run = subprocess.run(
-        [sys.executable, "-m", "gateway", "ctl", *arguments, "--socket", str(socket_path)],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        env=clean_environment(),
-    )
-    return run.returncode, run.stdout + run.stderr
-
-
-def listing(socket_path: Path) -> Listing:
-    status, words = ctl(socket_path, "list", "--json")
-    assert status == 0, words
-    reply = decode_reply(words.encode())
-    assert isinstance(reply, Listing)
-    return reply
 
 
 def states(socket_path: Path) -> dict[int, str]:

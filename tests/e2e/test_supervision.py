@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.clients import RawStream, request
+from tests.e2e.control import listing
 from tests.e2e.server import Server, processes_of, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -99,3 +100,26 @@ def test_killed_supervisor_takes_ranks_with_it_that_are_only_just_born(square: S
     square.send(signal.SIGKILL)
     square.wait()
     square.check_nothing_left()
+
+
+def test_group_that_dies_too_often_is_given_up_and_the_last_one_ends_the_server(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    arguments = ["--dp", "2", "--restart-limit", "0", "--kv-cache-bytes", str(1 << 24)]
+    arguments += ["--control-socket", str(tmp_path / "sock"), "--test-faults", "error:seed=5"]
+    with Server(tiny_model, *arguments) as server:
+        os.kill(server.processes["unisono: rank 0.0"], signal.SIGKILL)
+        wait_for_words(server, "ERROR supervisor: group 0 died too often and is given up")
+        given_up, other = listing(tmp_path / "sock").groups
+        assert (given_up.state, given_up.deaths, other.state) == ("given up", 1, "ready")
+        fault = given_up.last_fault
+        assert fault is not None and (fault.rank, fault.cause) == ("rank 0.0", "killed by SIGKILL")
+        with RawStream(server.url, body(4)) as stream:
+            assert list(stream.events())[-1] == b"data: [DONE]"
+        with RawStream(server.url, {**body(4), "seed": 5}), contextlib.suppress(ConnectionError):
+            assert server.wait() == 1
+    said = r"rank 1\.0 exited with status 1: InjectedFault: a fault that a test asked for; in step,"
+    batch = r" step \d+ of 1 sequences and \d+ tokens; new or changed: 0:2; last said: .*raise InjectedFault"
+    assert re.search(f"group 1 died: {said}{batch}", server.stderr)
+    assert re.search(r"WARNING supervisor: rank 1\.0: Traceback", server.stderr)
+    assert "no replica group is left" in server.stderr
