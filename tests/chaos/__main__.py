@@ -1,0 +1,48 @@
+"""`python -m tests.chaos --seed N --seconds 60`: one run, its attacks and what came of it."""
+
+import argparse
+import random
+import sys
+
+from tests.chaos.attacks import WEIGHTS
+from tests.chaos.run import Plan, chaos_server, run
+
+
+def main() -> int:
+    """Run what the command line asks for; 1 if a promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--requests", type=int, default=0, help="stop after so many complete ones")
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--pause", type=float, default=4.0, help="seconds between attacks, at most")
+    parser.add_argument("--attacks", nargs="*", choices=list(WEIGHTS), default=[], metavar="NAME")
+    parser.add_argument(
+        "--kills", action="store_true", help="kill ranks only, each after the last recovery"
+    )
+    parser.add_argument("--soak", action="store_true", help="no attacks at all")
+    parser.add_argument("--supervisor-dies", action="store_true", help="end with a kill -9 of it")
+    asked = parser.parse_args()
+    print(f"seed {asked.seed}", flush=True)
+    plan = Plan(
+        asked.seed,
+        asked.seconds,
+        asked.requests,
+        asked.clients,
+        attacks=("kill rank",) if asked.kills else tuple(asked.attacks),
+        pause_s=asked.seconds * 1000 if asked.soak else asked.pause,
+        only_when_whole=asked.kills,
+        impatient=not asked.kills,
+        supervisor_dies=asked.supervisor_dies,
+        echo=True,
+    )
+    with chaos_server() as server:
+        report = run(plan, server)
+        if report.failures:
+            print(server.stderr)
+    print(report)
+    return 1 if report.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

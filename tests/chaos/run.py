@@ -1,0 +1,231 @@
+"""A chaos run: one server, a crowd of clients, attacks on its processes, and the oracle.
+
+Everything is drawn from one seed: the requests, who asks for what in which manner, what is attacked
+when. A run with the same seed does the same; what the machine makes of it is another matter.
+"""
+
+import asyncio
+import contextlib
+import random
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.backend.factories import write_tiny_llama
+from tests.chaos.attacks import WEIGHTS, Attacker, Log
+from tests.chaos.catalog import Answer, make_catalog
+from tests.chaos.census import Census, groups_of, is_ready, is_whole, take_census
+from tests.chaos.client import End, Manner, Outcome, ask
+from tests.chaos.oracle import Verdict, judge
+from tests.e2e.server import Server, wait_until
+
+NUM_GROUPS = 2
+CATALOG_SIZE = 32
+LONGEST = 150
+WHOLE_SECONDS = 60.0
+CLEAN_SECONDS = 5.0
+# What a patient client tries again: nothing was promised yet.
+RETRIED = {"not_ready", "queue_full"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run consists of.
+
+    num_requests: how many to complete; 0 for as many as fit in `seconds`. attacks: their names; by
+    weight if empty. pause_s: between two of them, at most. only_when_whole: each waits until every
+    group is back. impatient: some clients leave, read slowly or have no time.
+    """
+
+    seed: int
+    seconds: float = 60.0
+    num_requests: int = 0
+    num_clients: int = 8
+    attacks: tuple[str, ...] = ()
+    pause_s: float = 4.0
+    only_when_whole: bool = False
+    impatient: bool = True
+    supervisor_dies: bool = False
+    echo: bool = False
+
+
+@dataclass
+class Report:
+    """What came of it. leftovers: what was held after and not before."""
+
+    verdict: Verdict
+    log: Log
+    seconds: float
+    leftovers: list[str] = field(default_factory=list)
+
+    @property
+    def failures(self) -> list[str]:
+        return self.verdict.complaints + self.leftovers
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.log.entries)} attacks in {self.seconds:.0f} s"]
+        lines += [f"{count:6d} {end}" for end, count in self.verdict.ends.most_common()]
+        lines.append(f"{self.verdict.num_tokens:6d} tokens")
+        return "\n".join(lines + self.failures)
+
+
+@contextlib.contextmanager
+def chaos_server() -> Iterator[Server]:
+    """Two groups of two ranks in exact mode, which a crash does not discourage."""
+    with tempfile.TemporaryDirectory() as directory:
+        model = write_tiny_llama(Path(directory) / "tiny", max_model_len=2048)
+        settings = ["--tp", "2", "--dp", str(NUM_GROUPS), "--exact", "--dtype", "float32"]
+        # Forgotten at once, deaths neither add up nor lengthen the back-off.
+        # settings += ["--restart-limit", "1000", "--restart-window-s", "1", "--hang-seconds", "3"]
+        settings += [
+            "--kv-cache-bytes",
+            str(1 << 22),
+            "--max-num-seqs",
+            "16",
+            "--log-level",
+            "error",
+        ]
+        with Server(model, *settings) as server:
+            yield server
+
+
+def run(plan: Plan, server: Server) -> Report:
+    """Do it. The server is stopped afterwards."""
+    return asyncio.run(_Run(plan, server).run())
+
+
+class _Run:
+    def __init__(self, plan: Plan, server: Server) -> None:
+        self._plan = plan
+        self._server = server
+        self._port = server.port
+        self._log = Log(echo=plan.echo)
+        self._catalog = make_catalog(random.Random(plan.seed), CATALOG_SIZE, LONGEST)
+        self._outcomes: list[Outcome] = []
+        self._is_over = asyncio.Event()
+        self._num_complete = 0
+
+    async def run(self) -> Report:
+        references = await self._references()
+        before = await self._whole_census()
+        started = time.monotonic()
+        clients = [
+            asyncio.create_task(self._client(random.Random(f"{self._plan.seed}/{n}")))
+            for n in range(self._plan.num_clients)
+        ]
+        attacker = asyncio.create_task(self._attack())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._plan.seconds):
+                await self._is_over.wait()
+        self._is_over.set()
+        await attacker
+        await asyncio.gather(*clients)
+        report = Report(Verdict(), self._log, time.monotonic() - started)
+        report.leftovers = await self._left_behind(before)
+        report.verdict = judge(self._outcomes, references, self._log)
+        report.leftovers += self._stop()
+        return report
+
+    async def _references(self) -> list[Answer]:
+        """Ask for everything twice, undisturbed: the second time the server is warm."""
+        for _ in range(2):
+            outcomes = await asyncio.gather(
+                *(ask(self._port, n, body, Manner()) for n, body in enumerate(self._catalog))
+            )
+        assert all(outcome.end is End.COMPLETE for outcome in outcomes), outcomes
+        return [outcome.answer for outcome in outcomes]
+
+    async def _whole_census(self) -> Census:
+        """Wait until nothing is running, and count."""
+        try:
+            await asyncio.to_thread(
+                wait_until, lambda: is_whole(self._server, NUM_GROUPS), WHOLE_SECONDS, "recovery"
+            )
+        except AssertionError as error:
+            error.add_note(f"{groups_of(self._server)}\n{self._server.stderr}")
+            raise
+        return take_census(self._server)
+
+    async def _left_behind(self, before: Census) -> list[str]:
+        """What is still held when all is over; closing takes a moment."""
+        found: list[str] = []
+
+        def is_clean() -> bool:
+            found[:] = take_census(self._server).left_behind(before)
+            return not found
+
+        await self._whole_census()
+        with contextlib.suppress(AssertionError):
+            await asyncio.to_thread(wait_until, is_clean, CLEAN_SECONDS, "nothing is left")
+        return found
+
+    # the crowd
+
+    async def _client(self, rng: random.Random) -> None:
+        while not self._is_over.is_set():
+            number = rng.randrange(CATALOG_SIZE)
+            if self._plan.impatient and rng.random() < 0.03:
+                burst = [rng.randrange(CATALOG_SIZE) for _ in range(20)]
+                await asyncio.gather(*(self._ask(n, self._manner(rng)) for n in burst))
+            else:
+                await self._ask(number, self._manner(rng))
+
+    def _manner(self, rng: random.Random) -> Manner:
+        if not self._plan.impatient:
+            return Manner()
+        match rng.randrange(10):
+            case 0:
+                return Manner(leaves_after=rng.randint(1, 60))
+            case 1:
+                return Manner(pause_s=0.03)
+            case 2:
+                return Manner(timeout_s=rng.uniform(0.05, 3.0))
+            case _:
+                return Manner()
+
+    async def _ask(self, number: int, manner: Manner) -> None:
+        """Ask until the request is accepted."""
+        while True:
+            outcome = await ask(self._port, number, self._catalog[number], manner)
+            if outcome.end is not End.REFUSED or outcome.error.get("code") not in RETRIED:
+                break
+            if self._is_over.is_set():
+                return
+            await asyncio.sleep(0.2)
+        self._outcomes.append(outcome)
+        self._num_complete += outcome.end is End.COMPLETE
+        if 0 < self._plan.num_requests <= self._num_complete:
+            self._is_over.set()
+
+    # the attacks
+
+    async def _attack(self) -> None:
+        rng = random.Random(f"{self._plan.seed}/attacks")
+        attacker = Attacker(self._server, rng, self._log)
+        names = self._plan.attacks or tuple(WEIGHTS)
+        weights = [WEIGHTS[name] for name in names]
+        while not self._is_over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_over.wait(), rng.uniform(0.1, self._plan.pause_s))
+                return
+            if self._plan.only_when_whole and not await asyncio.to_thread(
+                is_ready, self._server, NUM_GROUPS
+            ):
+                continue
+            [name] = rng.choices(names, weights)
+            await attacker.attack(name)
+
+    def _stop(self) -> list[str]:
+        """End the server; return what was wrong with that."""
+        if self._plan.supervisor_dies:
+            self._server.send(signal.SIGKILL)
+            self._server.wait()
+        else:
+            self._server.send(signal.SIGTERM)
+            if (status := self._server.wait()) != 0:
+                return [f"exit status {status} after SIGTERM"]
+        self._server.check_nothing_left()
+        return []

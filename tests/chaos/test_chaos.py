@@ -1,0 +1,49 @@
+"""Chaos, seeded: a short run for every change, long ones for releases."""
+
+import os
+
+import pytest
+
+from tests.chaos.run import Plan, chaos_server, run
+
+SHORT_SECONDS = 25.0
+LONG_SECONDS = float(os.environ.get("CHAOS_SECONDS", "3600"))
+
+
+@pytest.mark.e2e
+def test_short_run_breaks_no_promise() -> None:
+    with chaos_server() as server:
+        report = run(Plan(seed=1, seconds=SHORT_SECONDS), server)
+    assert not report.failures, report
+
+
+@pytest.mark.slow
+def test_long_run_breaks_no_promise() -> None:
+    with chaos_server() as server:
+        report = run(Plan(seed=2, seconds=LONG_SECONDS, supervisor_dies=True), server)
+    assert not report.failures, report
+
+
+@pytest.mark.slow
+def test_thousand_requests_under_kills_lose_and_repeat_no_token() -> None:
+    plan = Plan(
+        seed=3,
+        seconds=1800,
+        num_requests=1000,
+        attacks=("kill rank",),
+        only_when_whole=True,
+        impatient=False,
+    )
+    with chaos_server() as server:
+        report = run(plan, server)
+    assert not report.failures, report
+    assert report.verdict.ends == {"complete": report.verdict.ends["complete"]}, report
+    assert report.verdict.ends["complete"] >= 1000
+
+
+@pytest.mark.slow
+def test_ten_thousand_requests_leave_nothing_behind() -> None:
+    plan = Plan(seed=4, seconds=7200, num_requests=10_000, num_clients=16, pause_s=1e9)
+    with chaos_server() as server:
+        report = run(plan, server)
+    assert not report.failures, report
