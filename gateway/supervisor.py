@@ -1,13 +1,11 @@
 """Makes, starts, watches, restarts, drains and kills every process, ring and pipe.
 
 No HTTP, no torch, one thread. It owns the listening socket and spawns from its main thread only.
-It connects each life of a worker with each life of a group by a channel made for that pair, and
-keeps no copy of it, so that each side sees the other's death. The lives themselves are told in
+The lives of groups and workers, what connects them, and what an operator may ask for are told in
 supervision/.
 """
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import os
@@ -20,15 +18,11 @@ from setproctitle import setproctitle
 
 from backend.config import ModelConfig
 from backend.model_file import load_config
-from backend.replica import check_split, create_channel
+from backend.replica import check_split
 from backend.wire.control import (
-    Attach,
     Budget,
-    ControlClosed,
-    Detach,
     Drain,
     Progress,
-    Quiesce,
     Reload,
     Stop,
 )
@@ -48,6 +42,7 @@ from gateway.supervision.listener import CannotListen, find_listener
 from gateway.supervision.operations import Operations
 from gateway.supervision.pulse import Pulse
 from gateway.supervision.recent_lines import RecentLines
+from gateway.supervision.switchboard import Switchboard
 from gateway.supervision.views import group_view, worker_view
 from gateway.supervision.workers import Worker
 from gateway.telemetry import logs
@@ -112,7 +107,8 @@ class Supervisor:
         self._signals: list[signal.Signals] = []
         self._changes = Changes()
         self._exit_status: int | None = None
-        operations = Operations(self, self._changes)
+        self._switchboard = Switchboard(self.groups, self._workers, self.next_epoch)
+        operations = Operations(self, self._switchboard, self._changes)
         recent = RecentLines().install()
         self._control = ControlSocket(operations, self._listing, recent)
 
@@ -180,18 +176,11 @@ class Supervisor:
             self._announcer.loads(title, news)
 
     def group_ready(self, group: Group) -> None:
-        for worker in self._workers:
-            self._connect(group, worker)
+        self._switchboard.group_ready(group)
 
     def group_lost(self, group: Group, suspects: list[tuple[int, int]]) -> None:
-        for number, epoch in group.channels.items():
-            own = [seq_id for worker, seq_id in suspects if worker == number]
-            self._workers[number].tell(Detach(number, group.number, epoch, own))
-        group.channels.clear()
-        group.quiet.clear()
+        self._switchboard.group_lost(group, suspects)
         self._publisher.group_died(group.number)
-        for worker in self._workers:
-            worker.serves.discard(group.number)
 
     def group_failed(self, group: Group, fault: Fault) -> None:
         if not self._has_served:
@@ -206,26 +195,19 @@ class Supervisor:
     def worker_born(self, worker: Worker) -> None:
         assert worker.child is not None
         self._publisher.worker_born(worker.number, worker.child)
-        for group in self.groups.values():
-            self._connect(group, worker)
+        self._switchboard.worker_born(worker)
 
     def worker_serves(self, worker: Worker) -> None:
         self._announce()
         self.changed()
 
     def worker_quiet(self, worker: Worker, replica: int, epoch: int) -> None:
-        group = self.groups.get(replica)
-        if group is not None and group.channels.get(worker.number) == epoch:
-            group.quiet.add(worker.number)
-            self.changed()
+        self._switchboard.note_quiet(worker, replica, epoch)
+        self.changed()
 
     def worker_lost(self, worker: Worker) -> None:
         self._publisher.worker_died(worker.number)
-        for group in self.groups.values():
-            epoch = group.channels.pop(worker.number, None)
-            if epoch is not None and group.life is not None:
-                with contextlib.suppress(ControlClosed):
-                    group.life.replica.detach(worker.number, epoch)
+        self._switchboard.worker_lost(worker)
 
     # what operations need
 
@@ -239,34 +221,10 @@ class Supervisor:
     def forget_group(self, group: Group) -> None:
         del self.groups[group.number]
 
-    def is_served(self, group: Group) -> bool:
-        living = [worker for worker in self._workers if worker.child is not None]
-        return bool(living) and all(group.number in worker.serves for worker in living)
-
-    def quiesce(self, group: Group) -> None:
-        for number, epoch in group.channels.items():
-            self._workers[number].tell(Quiesce(group.number, epoch))
-
-    def is_quiet(self, group: Group) -> bool:
-        return group.channels.keys() <= group.quiet
-
     def _listing(self) -> Listing:
         groups = [group_view(self.groups[number]) for number in sorted(self.groups)]
         workers = [worker_view(worker) for worker in self._workers]
         return Listing(self._url, os.getpid(), groups, workers)
-
-    def _connect(self, group: Group, worker: Worker) -> None:
-        """Give one life of each a channel of their own, once both are there."""
-        if group.state is not GroupState.READY or worker.child is None:
-            return
-        assert group.life is not None
-        epoch = self.next_epoch()
-        channel = create_channel()
-        with contextlib.suppress(ControlClosed):  # a death that its pidfd is about to tell
-            group.life.replica.attach(worker.number, epoch, channel)
-            group.channels[worker.number] = epoch
-            worker.tell(Attach(worker.number, group.number, epoch), channel.worker_end)
-        channel.close()
 
     # the beginning and the end
 

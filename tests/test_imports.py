@@ -31,6 +31,7 @@ CONTRACTS = {
 EXCEPTIONS = {
     "gateway.supervisor": {"backend.replica"},
     "gateway.supervision.life": {"backend.replica"},
+    "gateway.supervision.switchboard": {"backend.replica"},
     "gateway.grammar_helper": {"backend.grammar"},
     "gateway.bench.bed": {"backend.replica", "backend.free_engine"},
 }

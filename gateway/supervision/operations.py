@@ -34,6 +34,10 @@ class GroupKeeper(Protocol):
     def forget_group(self, group: Group) -> None:
         """Drop a group that has stopped."""
 
+
+class GroupLines(Protocol):
+    """What they need of the switchboard."""
+
     def is_served(self, group: Group) -> bool:
         """Whether every worker takes requests for it."""
 
@@ -47,8 +51,9 @@ class GroupKeeper(Protocol):
 class Operations:
     """Carries out one operation after another."""
 
-    def __init__(self, keeper: GroupKeeper, changes: Changes) -> None:
+    def __init__(self, keeper: GroupKeeper, lines: GroupLines, changes: Changes) -> None:
         self._keeper = keeper
+        self._lines = lines
         self._changes = changes
         self._turn = asyncio.Lock()
         self._num_ever = len(keeper.groups)
@@ -107,7 +112,7 @@ class Operations:
         group.restarts.forgive()
         group.start()
         ends = (GroupState.GIVEN_UP, GroupState.STOPPED)
-        await self._changes.until(lambda: self._keeper.is_served(group) or group.state in ends)
+        await self._changes.until(lambda: self._lines.is_served(group) or group.state in ends)
         if group.state in ends:
             why = f": {group.last_fault.summary}" if group.last_fault is not None else ""
             raise OperationError(f"group {group.number} is {group.state}{why}")
@@ -116,14 +121,14 @@ class Operations:
         """Stop a group once nothing runs in it, or the time is up."""
         group.want_no_more()
         if group.state is GroupState.DRAINING:
-            self._keeper.quiesce(group)
+            self._lines.quiesce(group)
             await self._until_quiet(group, timeout_s or None, say)
         group.stop()
         await self._changes.until(lambda: group.life is None)
 
     async def _until_quiet(self, group: Group, timeout_s: float | None, say: Say) -> None:
         def is_over() -> bool:
-            return group.state is not GroupState.DRAINING or self._keeper.is_quiet(group)
+            return group.state is not GroupState.DRAINING or self._lines.is_quiet(group)
 
         loop = asyncio.get_running_loop()
         deadline = None if timeout_s is None else loop.time() + timeout_s

@@ -57,7 +57,7 @@ class Keeper:
         self.busy: set[int] = set()
         self.quiesced: list[int] = []
         self.said: list[str] = []
-        self.operations = Operations(self, self.changes)
+        self.operations = Operations(self, self, self.changes)
 
     @property
     def groups(self) -> dict[int, Group]:
