@@ -1,5 +1,6 @@
 """A server under a service manager played by hand: what it is told, and the socket it passes."""
 
+import json
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ os.dup2(int(sys.argv[1]), 3)
 os.environ["LISTEN_PID"] = os.environ["WATCHDOG_PID"] = str(os.getpid())
 os.execv(sys.executable, [sys.executable, "-m", "gateway", "serve", *sys.argv[2:]])
 """
+FLAGS = ("--port", "1", "--log-format", "json")
 
 
 class Manager:
@@ -45,6 +47,12 @@ class Manager:
         except BlockingIOError:
             return any(line.startswith(word) for line in self.heard)
 
+    def is_starving(self) -> bool:
+        """Whether a whole second passes, three times the usual, without a word."""
+        self.forget()
+        time.sleep(1.0)
+        return not self.has_heard("WATCHDOG=1")
+
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
@@ -54,12 +62,12 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 
 def test_service_tells_its_turns_and_serves_on_the_socket_it_is_given(
-    tiny_model: Path, manager: Manager
+    tiny_model: Path, manager: Manager, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", 0)) as listener, (tmp_path / "log").open("w") as log:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         process = subprocess.Popen(
-            [sys.executable, "-c", EXEC, str(listener.fileno()), tiny_model, "--port", "1"],
+            [sys.executable, "-c", EXEC, str(listener.fileno()), tiny_model, *FLAGS],
             env=clean_environment()
             | {
                 "NOTIFY_SOCKET": manager.socket.getsockname(),
@@ -67,7 +75,7 @@ def test_service_tells_its_turns_and_serves_on_the_socket_it_is_given(
                 "LISTEN_FDS": "1",
             },
             pass_fds=[listener.fileno()],
-            stderr=subprocess.DEVNULL,
+            stderr=log,
             start_new_session=True,
         )
         try:
@@ -85,15 +93,16 @@ def test_service_tells_its_turns_and_serves_on_the_socket_it_is_given(
                 pid for pid, name in processes_of(process.pid).items() if "gateway 0" in name
             ]
             os.kill(worker, signal.SIGSTOP)
-            time.sleep(1.5)  # pings that were answered before count for a moment
-            manager.forget()
-            time.sleep(1.5)
-            assert not manager.has_heard("WATCHDOG=1")
+            wait_until(manager.is_starving, 20, "the watchdog is not fed any more")
             os.kill(worker, signal.SIGCONT)
             wait_until(lambda: manager.has_heard("WATCHDOG=1"), 5, "the watchdog is fed again")
             process.send_signal(signal.SIGTERM)
             assert process.wait(15) == 0
             assert manager.has_heard("STOPPING=1")
+            events = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+            assert {"time", "level", "process", "message"} <= set.intersection(*map(set, events))
+            [ready] = [event for event in events if "is ready after" in event["message"]]
+            assert ready["url"] == url
         finally:
             process.kill()
             process.wait()
