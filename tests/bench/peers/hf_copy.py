@@ -1,0 +1,74 @@
+"""Writes a checkpoint as a Hugging Face directory in bfloat16, for servers that read nothing else.
+
+The weights are those the file says, dequantised and rounded once. Called before a peer is started.
+"""
+
+import json
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from backend.config import ModelConfig
+from backend.model_file import load_config
+from backend.weights import open_checkpoint
+from gateway.vocab.gguf import load_gguf
+from gateway.vocab.vocabulary import Vocabulary
+
+
+def write_hf_copy(model: Path, directory: Path) -> Path:
+    """Write what the GGUF file `model` holds to `directory`, unless it is there; return it."""
+    weights = directory / "model.safetensors"
+    if weights.exists():
+        return directory
+    directory.mkdir(parents=True, exist_ok=True)
+    config, vocabulary = load_config(model), load_gguf(model)
+    checkpoint = open_checkpoint(model, config)
+    tensors = {name: checkpoint.read(name).bfloat16() for name in checkpoint.names()}
+    checkpoint.close()
+    vocabulary.backend.save(str(directory / "tokenizer.json"))
+    _write(directory / "config.json", _config(config))
+    _write(directory / "tokenizer_config.json", _tokenizer_config(vocabulary))
+    partial = weights.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"format": "pt"})
+    partial.rename(weights)  # last: what is interrupted begins again
+    return directory
+
+
+def _config(config: ModelConfig) -> dict[str, object]:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": config.max_model_len,
+        "rms_norm_eps": config.rms_norm_eps,
+        "rope_theta": config.rope_theta,
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "attention_bias": config.attention_bias,
+        "mlp_bias": config.mlp_bias,
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": list(config.eos_token_ids),
+        "torch_dtype": "bfloat16",
+    }
+
+
+def _tokenizer_config(vocabulary: Vocabulary) -> dict[str, object]:
+    def text(token_id: int | None) -> str | None:
+        return None if token_id is None else vocabulary.backend.id_to_token(token_id)
+
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": text(vocabulary.bos_token_id),
+        "eos_token": text(vocabulary.eos_token_id),
+        "chat_template": vocabulary.chat_template,
+    }
+
+
+def _write(path: Path, fields: dict[str, object]) -> None:
+    path.write_text(json.dumps(fields, indent=1))

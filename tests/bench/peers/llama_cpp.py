@@ -1,0 +1,56 @@
+"""Builds llama.cpp's server from the sources that the package llama-cpp-python carries.
+
+With GCC 12 the build for CPUs with AMX is known to crash; recorded.py has what a repaired one did.
+"""
+
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from gateway.default_model import cache_directory
+from tests.suites.environment import installed
+
+LLAMA_CPP_PYTHON = "0.3.36"
+OPTIONS = {
+    "CMAKE_BUILD_TYPE": "Release",
+    "GGML_NATIVE": "ON",
+    "BUILD_SHARED_LIBS": "OFF",
+    "LLAMA_BUILD_EXAMPLES": "OFF",
+    "LLAMA_BUILD_TESTS": "OFF",
+    "LLAMA_BUILD_SERVER": "ON",
+    "LLAMA_CURL": "OFF",
+    "LLAMA_OPENSSL": "OFF",
+}
+
+
+def build_llama_server() -> Path:
+    """Return the program; built first, in a quarter of an hour on two cores, if need be.
+
+    Raises CalledProcessError where a compiler is missing or the index cannot be reached.
+    """
+    home = cache_directory() / "peers" / f"llama-cpp-python-{LLAMA_CPP_PYTHON}"
+    program = home / "build" / "bin" / "llama-server"
+    if program.exists():
+        return program
+    home.mkdir(parents=True, exist_ok=True)
+    tools = installed("cmake", "cmake", "ninja")
+    sources = _sources(home)
+    definitions = [f"-D{name}={value}" for name, value in OPTIONS.items()]
+    where = ["-S", str(sources), "-B", str(home / "build")]
+    generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}"]
+    subprocess.run([tools / "cmake", *where, *generator, *definitions], check=True)
+    subprocess.run([tools / "ninja", "-C", home / "build", "llama-server"], check=True)
+    return program
+
+
+def _sources(home: Path) -> Path:
+    name = f"llama_cpp_python-{LLAMA_CPP_PYTHON}"
+    unpacked = home / name
+    if not unpacked.exists():
+        pip = [sys.executable, "-m", "pip", "--quiet", "download", "--no-deps"]
+        wanted = ["--no-binary", "llama-cpp-python", "--dest", str(home)]
+        subprocess.run([*pip, *wanted, f"llama-cpp-python=={LLAMA_CPP_PYTHON}"], check=True)
+        with tarfile.open(home / f"{name}.tar.gz") as archive:
+            archive.extractall(home, filter="data")
+    return unpacked / "vendor" / "llama.cpp"

@@ -1,0 +1,58 @@
+"""What the comparison's table makes of measurements."""
+
+from pathlib import Path
+
+from tests.bench.peers.measurement import Measurement, append, read_all
+from tests.bench.peers.recorded import RECORDED
+from tests.bench.peers.table import render
+
+
+def measurement(server: str, tokens_per_s: float, load: str = "a") -> Measurement:
+    return Measurement(
+        server=server,
+        version="1",
+        command=f"{server} serve",
+        load=load,
+        measured_at="2026-11-23T05:00:00+00:00",
+        streams=1,
+        tokens_per_s=tokens_per_s,
+        ttft_p50_ms=50.0,
+        ttft_p99_ms=60.0,
+        itl_p50_ms=9.0,
+        num_short=0,
+        ready_s=4.0,
+        idle_cpu_percent=0.2,
+        pss_mb=700.0,
+        kv_mb=100.0,
+    )
+
+
+def line_of(table: str, start: str) -> str:
+    [line] = [line for line in table.splitlines() if line.startswith(f"| {start} |")]
+    return line
+
+
+def test_a_peer_that_is_slow_here_is_held_to_what_was_recorded() -> None:
+    table = render([measurement("Unisono", 150.0), measurement("llama.cpp", 50.0)])
+    assert RECORDED["a"]["llama.cpp"][1].tokens_per_s == 163
+    assert "0.92 of llama.cpp, recorded" in line_of(table, "**ours / better peer**")
+    assert "3.00 of llama.cpp" in line_of(table, "ours / better peer, both here")
+
+
+def test_a_peer_that_does_as_recorded_counts_as_measured() -> None:
+    table = render([measurement("Unisono", 150.0), measurement("llama.cpp", 150.0)])
+    assert "| 1.00 of llama.cpp |" in line_of(table, "**ours / better peer**")
+
+
+def test_rounds_are_condensed_to_their_median() -> None:
+    table = render([measurement("Unisono", speed) for speed in (10.0, 90.0, 40.0)])
+    assert "| Unisono | 40; 50 |" in table
+
+
+def test_measurements_are_kept_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    assert read_all(path) == []
+    kept = [measurement("Unisono", 1.0), measurement("vLLM", 2.0, "b")]
+    for each in kept:
+        append(path, each)
+    assert read_all(path) == kept
