@@ -17,6 +17,9 @@ from tests.e2e.server import Server
 
 # Shorter than the watchdog's patience: everything must go on as if nothing had been.
 SHORT_STOP_SECONDS = 1.0
+# More than five deaths of a worker within a minute end the server.
+WORKER_KILLS = 4
+WORKER_WINDOW_SECONDS = 70.0
 # What a stopped lead is left to receive before its ring is harmed.
 FILL_SECONDS = 0.5
 
@@ -73,7 +76,11 @@ class Attacker:
                     await self.corrupt(kind)
 
     async def kill(self, kind: str) -> None:
-        """End a process at once."""
+        """End a process at once, but no worker so soon after another that the server gives up."""
+        recent = self._log.times("SIGKILL", "gateway")[-WORKER_KILLS:]
+        if kind == "gateway" and len(recent) == WORKER_KILLS:
+            if recent[0] > time.monotonic() - WORKER_WINDOW_SECONDS:
+                return
         self._send(signal.SIGKILL, *self._victim(kind))
 
     async def pause(self, kind: str) -> None:

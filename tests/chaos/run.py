@@ -74,20 +74,13 @@ class Report:
 
 @contextlib.contextmanager
 def chaos_server() -> Iterator[Server]:
-    """Two groups of two ranks in exact mode, which a crash does not discourage."""
+    """Two workers and two groups of two ranks in exact mode, which no crash discourages."""
     with tempfile.TemporaryDirectory() as directory:
         model = write_tiny_llama(Path(directory) / "tiny", max_model_len=2048)
-        settings = ["--tp", "2", "--dp", str(NUM_GROUPS), "--exact", "--dtype", "float32"]
+        settings = f"--workers 2 --tp 2 --dp {NUM_GROUPS} --exact --dtype float32".split()
+        settings += f"--max-num-seqs 16 --kv-cache-bytes {1 << 22}".split()
         # Forgotten at once, deaths neither add up nor lengthen the back-off.
-        # settings += ["--restart-limit", "1000", "--restart-window-s", "1", "--hang-seconds", "3"]
-        settings += [
-            "--kv-cache-bytes",
-            str(1 << 22),
-            "--max-num-seqs",
-            "16",
-            "--log-level",
-            "error",
-        ]
+        settings += "--restart-limit 1000 --restart-window-s 1 --hang-seconds 3".split()
         with Server(model, *settings) as server:
             yield server
 
