@@ -28,7 +28,7 @@ from backend.ops import Ops
 from backend.ops.cpu import CpuOps
 from backend.ops.exact import ExactOps
 from backend.parallel import TensorParallel
-from backend.quant import create_method
+from backend.quant import create_method, packed_bits
 from backend.quant.few_rows import few_bit_kernels_work
 from backend.sampler import Sampler
 from backend.settings import EngineSettings
@@ -79,13 +79,21 @@ def build_engine(
     shard = split_model(config, tp.size)[tp.rank]
     ops: Ops = ExactOps() if settings.exact else CpuOps()
     dtype = DTYPES[dtype_name]
-    method = create_method(pick_method(settings, dtype, device), dtype, device)
+    method_name = pick_method(settings, dtype, device)
+    method = create_method(method_name, dtype, device)
     checkpoint = open_checkpoint(Path(settings.model), config)
     token_budget = settings.max_num_batched_tokens or (
         CPU_TOKEN_BUDGET if device.type == "cpu" else GPU_TOKEN_BUDGET
     )
     token_budget = max(token_budget, settings.max_num_seqs + settings.block_size)
-    need = rank_need(config, shard, dtype_name, settings.max_num_seqs, token_budget)
+    need = rank_need(
+        config,
+        shard,
+        dtype_name,
+        settings.max_num_seqs,
+        token_budget,
+        packed_bits(method_name, config.stored_dtype),
+    )
     free_bytes = _free_bytes(device, tp.size * settings.dp)
     check_fits(need.total_bytes, free_bytes)
     left_bytes = (free_bytes - need.total_bytes) * tp.size
@@ -93,7 +101,16 @@ def build_engine(
     num_blocks = _agree_on_blocks(num_kv_blocks(config, settings, dtype_name, kv_bytes), tp)
     per_head = kv_bytes_per_token(config, dtype_name) // config.num_kv_heads
     own_kv_bytes = num_blocks * settings.block_size * per_head * shard.num_kv_heads
-    on_budget(Budget(tp.rank, need.weight_bytes, own_kv_bytes, need.activation_bytes, free_bytes))
+    on_budget(
+        Budget(
+            tp.rank,
+            need.weight_bytes,
+            need.packed_bytes,
+            own_kv_bytes,
+            need.activation_bytes,
+            free_bytes,
+        )
+    )
     model = load_model(
         config,
         checkpoint,

@@ -48,18 +48,25 @@ class RankNeed:
     """What one rank takes besides its KV cache, in bytes."""
 
     weight_bytes: int
+    packed_bytes: int
     activation_bytes: int
 
     @property
     def total_bytes(self) -> int:
-        return self.weight_bytes + self.activation_bytes
+        return self.weight_bytes + self.packed_bytes + self.activation_bytes
 
 
 def rank_need(
-    config: ModelConfig, shard: Shard, dtype: str, max_num_seqs: int, token_budget: int
+    config: ModelConfig,
+    shard: Shard,
+    dtype: str,
+    max_num_seqs: int,
+    token_budget: int,
+    packed_bits: int = 0,
 ) -> RankNeed:
     """Estimate a rank's weights, and what a full step holds: one layer's MLP, and the logits.
 
+    packed_bits: of each weight of a linear layer in a second form, see backend/quant/few_rows.py.
     Logits are float32, and sampling takes a scaled copy of them.
     """
     hidden, size = config.hidden_size, DTYPE_BYTES[dtype]
@@ -67,9 +74,10 @@ def rank_need(
     vocab = shard.vocab.stop - shard.vocab.start
     attention = 2 * (shard.num_heads + shard.num_kv_heads) * config.head_dim * hidden
     words = config.vocab_size + vocab  # the head is a copy, even where it is the embedding
-    weights = (config.num_layers * (attention + 3 * columns * hidden) + words * hidden) * size
+    linears = config.num_layers * (attention + 3 * columns * hidden)
+    weights = (linears + words * hidden) * size
     step = token_budget * (4 * hidden + 3 * columns) * size
-    return RankNeed(weights, step + 2 * max_num_seqs * vocab * 4)
+    return RankNeed(weights, linears * packed_bits // 8, step + 2 * max_num_seqs * vocab * 4)
 
 
 def check_fits(needed_bytes: int, free_bytes: int) -> None:

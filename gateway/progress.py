@@ -60,10 +60,11 @@ class StartProgress:
         self._has_budget = True
         parts = (
             ("weights", budget.weight_bytes),
+            ("the same in few bits", budget.packed_bytes),
             ("KV cache", budget.kv_bytes),
             ("activations", budget.activation_bytes),
         )
-        items = ", ".join(f"{name} {size_text(count)}" for name, count in parts)
+        items = ", ".join(f"{name} {size_text(count)}" for name, count in parts if count)
         self.speaker.say(
             f"memory of a rank: {items}; {size_text(budget.free_bytes)} are free for it"
         )

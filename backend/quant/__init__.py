@@ -35,6 +35,17 @@ class LinearMethod(Protocol):
         ...
 
 
+def packed_bits(name: str, stored_dtype: str) -> int:
+    """Bits that a method keeps of each weight beside the dense ones, with scales and minimums.
+
+    stored_dtype: what the file mostly holds.
+    """
+    if name == "int8":
+        return 8
+    is_grouped = name == "grouped" and stored_dtype in ("Q4_0", "Q4_1")
+    return 5 if is_grouped or name == "int4" else 0
+
+
 def create_method(name: str, dtype: torch.dtype, device: torch.device) -> LinearMethod:
     """Import and make one of METHODS."""
     module, _, attribute = METHODS[name].partition(":")

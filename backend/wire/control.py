@@ -91,10 +91,14 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
 
 
 class Budget(msgspec.Struct, frozen=True, array_like=True, tag="budget"):
-    """What a rank is about to take of the memory that is free for it, in bytes."""
+    """What a rank is about to take of the memory that is free for it, in bytes.
+
+    packed_bytes: of weights kept a second time in few bits.
+    """
 
     rank: int
     weight_bytes: int
+    packed_bytes: int
     kv_bytes: int
     activation_bytes: int
     free_bytes: int

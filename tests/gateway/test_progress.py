@@ -58,12 +58,12 @@ def test_a_terminal_has_one_line_that_is_rewritten() -> None:
     progress.note("rank 0.0", Progress(0, "loading weights", 0.0))
     clock.now += 2
     progress.note("rank 0.0", Progress(0, "loading weights", 0.5))
-    progress.note_budget(Budget(0, 10**9, 2 * 10**9, 10**6, 8 * 10**9))
+    progress.note_budget(Budget(0, 10**9, 10**8, 2 * 10**9, 10**6, 8 * 10**9))
     shown = stream.getvalue().split("\r\x1b[K")[-1]
     assert shown == (
         "unisono: loading weights  rank 0.0  50 %  about 2 s left\n"
-        "unisono: memory of a rank: weights 1.0 GB, KV cache 2.0 GB, activations 1.0 MB;"
-        " 8.0 GB are free for it\n"
+        "unisono: memory of a rank: weights 1.0 GB, the same in few bits 100.0 MB,"
+        " KV cache 2.0 GB, activations 1.0 MB; 8.0 GB are free for it\n"
     )
 
 
