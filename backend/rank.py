@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from backend.config import ModelError
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 # Progress lines a second are for eyes; more would only cost packets.
 PROGRESS_INTERVAL_S = 0.2
 WARMING_UP = "warming up"
+# Of 1000, which ends a process before any other; a group comes back.
+OOM_SCORE_ADJ = 500
 
 
 def rank_main(birth: Birth, spawn: RankSpawn) -> None:
@@ -39,6 +42,7 @@ def rank_main(birth: Birth, spawn: RankSpawn) -> None:
     line = birth.begin()
     # Before it kills a group that hangs, the supervisor asks every rank where it is.
     faulthandler.register(signal.SIGUSR1)
+    _offer_memory()
     _prepare_threads(spawn.settings)
     try:
         _serve(spawn, line)
@@ -55,6 +59,12 @@ def _fail(line: ChildLine, rank: int, message: str) -> NoReturn:
     with contextlib.suppress(ControlClosed):
         line.send(Failed(rank, message))
     sys.exit(1)
+
+
+def _offer_memory() -> None:
+    """Have the kernel, when memory runs out, end a rank before a worker or the supervisor."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJ))
 
 
 def _prepare_threads(settings: EngineSettings) -> None:

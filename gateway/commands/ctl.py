@@ -29,15 +29,21 @@ from gateway.supervision.control_messages import (
     decode_reply,
     encode,
 )
-from gateway.supervision.control_socket import SUFFIX, is_alive, runtime_directory
+from gateway.supervision.control_socket import (
+    SUFFIX,
+    check_directory,
+    is_alive,
+    runtime_directory,
+)
 
 
 def run(action: str, flags: Mapping[str, Any]) -> int:
     """Carry out one of the commands; return the exit status. Raises SettingsError."""
     request = _request(action, flags)
-    path = Path(flags["socket"]) if "socket" in flags else _only_socket()
     as_json = flags.get("as_json", False)
+    path = Path(flags["socket"]) if "socket" in flags else _only_socket()
     try:
+        check_directory(path.parent)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.connect(str(path))
             sock.sendall(encode(request) + b"\n")

@@ -6,6 +6,7 @@ says so, and that is all.
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -35,6 +36,7 @@ from gateway.supervision.recent_lines import RecentLines
 logger = logging.getLogger(__name__)
 
 SUFFIX = ".sock"
+MAX_UNREAD_BYTES = 4 << 20
 
 
 def runtime_directory(environ: Mapping[str, str]) -> Path:
@@ -61,6 +63,15 @@ def is_alive(path: Path) -> bool:
         except OSError:
             return False
     return True
+
+
+def check_directory(directory: Path) -> None:
+    """Raise PermissionError for a directory in which someone else could put a socket of his."""
+    status = directory.stat()
+    if status.st_uid not in (0, os.geteuid()) or (
+        status.st_mode & 0o022 and not status.st_mode & 0o1000
+    ):
+        raise PermissionError(errno.EPERM, "others may write to the directory")
 
 
 class ControlSocket:
@@ -112,7 +123,9 @@ class ControlSocket:
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         def reply(message: Reply) -> None:
-            if not writer.is_closing():
+            if writer.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+                writer.transport.abort()  # it follows the log, but does not read it
+            elif not writer.is_closing():
                 writer.write(encode(message) + b"\n")
 
         def say(text: str) -> None:
@@ -152,6 +165,7 @@ class ControlSocket:
 def _make_room(path: Path) -> None:
     """Make the directory, and remove the sockets in it whose supervisor was killed."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_directory(path.parent)
     for other in {path, *path.parent.glob(f"*{SUFFIX}")}:
         if other.is_socket() and not is_alive(other):
             other.unlink(missing_ok=True)

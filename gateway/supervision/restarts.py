@@ -18,11 +18,6 @@ class Restarts:
     num_deaths: int = 0
     _recent: deque[float] = field(default_factory=deque)
 
-    @property
-    def num_recent(self) -> int:
-        """Deaths in the window that ended with the last one."""
-        return len(self._recent)
-
     def note_death(self, now: float) -> bool:
         """Count a death at `now`, in seconds; False once there were too many to go on."""
         self.num_deaths += 1

@@ -147,9 +147,10 @@ def test_group_given_up_may_be_restarted_and_its_deaths_are_forgiven() -> None:
     async def scenario() -> None:
         keeper = Keeper(2)
         keeper.fakes[0].state = GroupState.GIVEN_UP
-        keeper.fakes[0].restarts.note_death(0)
+        deaths = keeper.fakes[0].restarts
+        assert [deaths.note_death(0) for _ in range(4)] == [True, True, True, False]
         assert await keeper.do(Restart(0)) == "group 0 has been restarted"
-        assert keeper.fakes[0].restarts.num_recent == 0
+        assert deaths.note_death(0)
 
     asyncio.run(scenario())
 
