@@ -41,8 +41,10 @@ MAX_UNREAD_BYTES = 4 << 20
 
 def runtime_directory(environ: Mapping[str, str]) -> Path:
     """Where sockets lie unless told otherwise: the user's own directory, gone with the session."""
-    if directory := environ.get("RUNTIME_DIRECTORY") or environ.get("XDG_RUNTIME_DIR"):
-        return Path(directory.partition(":")[0]) / "unisono"
+    if directory := environ.get("RUNTIME_DIRECTORY"):  # systemd's, for this service alone
+        return Path(directory.partition(":")[0])
+    if directory := environ.get("XDG_RUNTIME_DIR"):
+        return Path(directory) / "unisono"
     if os.geteuid() == 0:
         return Path("/run/unisono")
     return Path(tempfile.gettempdir()) / f"unisono-{os.geteuid()}"
@@ -66,11 +68,13 @@ def is_alive(path: Path) -> bool:
 
 
 def check_directory(directory: Path) -> None:
-    """Raise PermissionError for a directory in which someone else could put a socket of his."""
-    status = directory.stat()
-    if status.st_uid not in (0, os.geteuid()) or (
-        status.st_mode & 0o022 and not status.st_mode & 0o1000
-    ):
+    """Raise PermissionError for a directory in which someone else could put a socket of his.
+
+    Root may use a service's own.
+    """
+    status, own = directory.stat(), os.geteuid()
+    is_open = status.st_mode & 0o022 and not status.st_mode & 0o1000
+    if is_open or (own != 0 and status.st_uid not in (0, own)):
         raise PermissionError(errno.EPERM, "others may write to the directory")
 
 

@@ -155,5 +155,5 @@ def test_default_path_is_named_after_the_port(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
     assert control_path(ServerSettings(), 81) == Path("/run/user/7/unisono/81.sock")
     assert control_path(ServerSettings(control_socket="/a/b"), 81) == Path("/a/b")
-    assert runtime_directory({"RUNTIME_DIRECTORY": "/run/x"}) == Path("/run/x/unisono")
+    assert runtime_directory({"RUNTIME_DIRECTORY": "/run/x:/run/y"}) == Path("/run/x")
     assert runtime_directory({}).name.startswith("unisono")
