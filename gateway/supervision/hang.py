@@ -11,8 +11,9 @@ LOAD_SECONDS = 300.0
 WARM_UP_SECONDS = 900.0
 # A step this many times as long as usual is no step any more.
 STEP_FACTOR = 20
-# Looks come four times a second; one that comes so late says that the watch itself was stopped.
-LATE_SECONDS = 1.0
+# Looks come four times a second. One this share of the limit late says that the watch itself was
+# stopped; a busy machine delays it less, and what is less makes no living rank look hung.
+LATE_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class HangWatch:
         nobody's fault. A rank that loads waits for the others now and then, so loading is judged
         by whoever of them moved last.
         """
-        if now_ns - self._looked_ns > LATE_SECONDS * 1e9:
+        if now_ns - self._looked_ns > LATE_SHARE * self._hang_s * 1e9:
             self._resumed_ns = now_ns
         self._looked_ns = now_ns
         loading = [beat.progress_ns for beat in beats if _is_loading(beat)]

@@ -59,6 +59,13 @@ def test_watch_that_was_stopped_itself_gives_everyone_time() -> None:
     assert stall is not None
 
 
+def test_looks_that_are_only_late_do_not_put_the_verdict_off() -> None:
+    watch = HangWatch(10.0)
+    beats = [beat(Phase.IDLE, 0.0)]
+    stalls = [watch.look(beats, START + 3 * look * SECOND) for look in range(5)]
+    assert stalls[:4] == [None] * 4 and stalls[4] is not None
+
+
 def test_living_group_has_no_stall() -> None:
     watch = HangWatch(10.0)
     for quarter in range(400):
