@@ -220,6 +220,7 @@ class Supervisor:
 
     def forget_group(self, group: Group) -> None:
         del self.groups[group.number]
+        self._publisher.group_forgotten(group.number)
 
     def _listing(self) -> Listing:
         groups = [group_view(self.groups[number]) for number in sorted(self.groups)]

@@ -172,10 +172,15 @@ class Observer:
         return found
 
     def groups(self) -> list[GroupFigures]:
-        """Return every group as this worker sees it. Each worker is sent a frame every step."""
+        """Return every group as this worker sees it. Each worker is sent a frame every step.
+
+        Of one that is down it knows nothing; the supervisor knows that there is one.
+        """
         if self._pool is None:
             return []
-        figures = []
+        known = {group.replica for group in self._pool.status().groups}
+        down = self.supervisor().group_restarts.keys() - known
+        figures = [GroupFigures(number, False, 0, 0, 0.0, None) for number in sorted(down)]
         for group in self._pool.status().groups:
             last = self._last.get(group.replica)
             used = group.total_blocks - group.free_blocks

@@ -58,6 +58,12 @@ class Publisher:
         self._groups.pop(number, None)
         self._publish()
 
+    def group_forgotten(self, number: int) -> None:
+        """Note that a group is no part of this server any more."""
+        self._groups.pop(number, None)
+        self._group_births.pop(number, None)
+        self._publish()
+
     def _publish(self) -> None:
         ranks = [process for number in sorted(self._groups) for process in self._groups[number]]
         workers = [self._workers[number] for number in sorted(self._workers)]

@@ -52,6 +52,13 @@ def test_every_figure_on_the_dashboard_is_served() -> None:
     assert asked and not asked - served_names()
 
 
+def test_every_figure_that_alerts_is_served() -> None:
+    asked = set(NAME.findall((ROOT / "deploy/alerts.yml").read_text()))
+    assert asked and not asked - served_names()
+    if shutil.which("promtool"):
+        subprocess.run(["promtool", "check", "rules", ROOT / "deploy/alerts.yml"], check=True)
+
+
 def test_panels_neither_overlap_nor_leave_the_grid() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in json.loads(DASHBOARD.read_text())["panels"]:

@@ -188,6 +188,18 @@ def test_groups_are_shown_with_the_totals_of_their_last_frame() -> None:
     assert value(found, "unisono_num_requests_running", group="3") == 2
 
 
+def test_a_group_that_is_down_is_shown_as_such(pages: list[int]) -> None:
+    Page(pages[0]).write(msgspec.msgpack.encode(SupervisorFigures(1.0, [], {0: 1, 1: 0}, {})))
+    up = GroupStatus(1, True, 0, 0, 100, 100, 0.0)
+    pool = FakePool(state=PoolStatus(ready=True, draining=False, stalled=False, groups=[up]))
+    observer = Observer()
+    observer.watch(cast(ReplicaPool, pool))
+    observer.connect(0, pages)
+    found = asyncio.run(scrape(observer))
+    assert value(found, "unisono_group_ready", group="0") == 0
+    assert value(found, "unisono_group_ready", group="1") == 1
+
+
 def test_resumptions_are_counted() -> None:
     pool, observer = FakePool(), Observer()
     observer.watch(cast(ReplicaPool, pool))
