@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from backend.wire.messages import FinishReason, SeqOutput, TokenScore
 from gateway.choice import Choice, Token
 from gateway.errors import ApiError, deadline_exceeded, engine_failed
+from gateway.keys import ANONYMOUS, Tenant
 from gateway.schema.usage import PromptTokensDetails, Usage
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Terms:
     deadline: CLOCK_MONOTONIC seconds, 0 for none; timeout_s: what the caller called it.
     """
 
-    tenant: str = ""
+    tenant: Tenant = ANONYMOUS
     priority: int = 0
     cache_salt: str = ""
     deadline: float = 0.0
@@ -96,11 +97,13 @@ class Generation:
     def start(self) -> None:
         """Submit every choice, in order, and write what is known before the first token.
 
-        Raises what pool.submit() raises, and ApiError if it is too late; nothing is submitted then.
+        Raises what pool.check_room() and submit() raise, and ApiError if it is too late; nothing is
+        submitted then.
         """
         terms = self._terms
         if terms.is_expired:
             raise deadline_exceeded(terms.timeout_s)
+        self._pool.check_room(terms.tenant)
         self.timings.submitted = time.monotonic()
         self._is_starting = True
         try:

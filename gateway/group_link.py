@@ -15,6 +15,7 @@ from backend.wire.messages import Abort, Ready, Reply, StepOutput, Submit, Vocab
 from backend.wire.pipe import PipeBroken, PipeReader
 from backend.wire.ring import RingFds, RingWriter
 from gateway.journal import Entry
+from gateway.routing import Pace
 
 # Aborts must get through when submits do not.
 RESERVED_SHARE = 16
@@ -38,7 +39,8 @@ class GroupLink:
 
     is_quarantine: it is given suspects of a death only; see resumption.py. trial: the one of them
     that has not shown to be harmless yet. is_quiescing: it is given nothing more, for it is to
-    stop; is_quiet: and the supervisor knows that nothing is left in it.
+    stop; is_quiet: and the supervisor knows that nothing is left in it. most_credit: that of
+    an idle group.
     """
 
     replica: int
@@ -47,6 +49,7 @@ class GroupLink:
     pipe: PipeReader
     ready: Ready | None = None
     credit: int = 0
+    most_credit: int = 0
     last: StepOutput | None = None
     progress_s: float = field(default_factory=time.monotonic)
     sent: dict[int, Entry] = field(default_factory=dict)
@@ -56,6 +59,8 @@ class GroupLink:
     trial: Entry | None = None
     unsent_aborts: list[int] = field(default_factory=list)
     knows_vocabulary: bool = False
+    pace: Pace = field(default_factory=Pace)
+    num_sent_since_frame: int = 0
 
     @classmethod
     def open(cls, replica: int, epoch: int, fds: Sequence[int]) -> "GroupLink":
@@ -69,6 +74,22 @@ class GroupLink:
     @property
     def life(self) -> tuple[int, int]:
         return self.replica, self.epoch
+
+    @property
+    def block_size(self) -> int:
+        return self.ready.block_size if self.ready is not None else 1
+
+    @property
+    def num_pending_tokens(self) -> int:
+        """Prompt tokens it holds and has not computed: the credit it has not given."""
+        return self.most_credit - self.credit
+
+    @property
+    def num_rows(self) -> int:
+        """Sequences of all workers that it runs or is about to."""
+        last = self.last
+        running = last.num_running + last.num_waiting if last is not None else 0
+        return running + self.num_sent_since_frame
 
     @property
     def seconds_since_progress(self) -> float:
@@ -89,10 +110,13 @@ class GroupLink:
     def grant(self, credit: int) -> None:
         """Take what the group says it would take on."""
         self.credit = 0 if self.is_quiescing else credit
+        self.most_credit = max(self.most_credit, credit)
 
     def take(self, frame: StepOutput) -> None:
         """Note what a frame says of the group."""
         self.last = frame
+        self.num_sent_since_frame = 0
+        self.pace.take(frame)
         self.grant(frame.credit)
         self.progress_s = time.monotonic()
 
@@ -109,6 +133,7 @@ class GroupLink:
             self.progress_s = time.monotonic()
         self.credit -= len(submit.prompt_ids) + len(submit.output_ids)
         self.sent[entry.seq_id] = entry
+        self.num_sent_since_frame += 1
         return True
 
     def _teach(self, submit: Submit, vocabulary: Callable[[], list[bytes]]) -> bool:

@@ -53,7 +53,7 @@ async def take(request: Request, decoder: msgspec.json.Decoder[R]) -> Intake[R]:
     timeout_s = asked.timeout or 0.0
     tenant: Tenant = request.scope["tenant"]
     terms = Terms(
-        tenant=tenant.id,
+        tenant=tenant,
         priority=asked.priority or 0,
         cache_salt=_cache_salt(tenant, asked.cache_salt or ""),
         deadline=arrived_s + timeout_s if timeout_s else 0.0,

@@ -1,5 +1,7 @@
 """Why the pool takes no sequence: raised by ReplicaPool.submit(), put into words by delivery.py."""
 
+TOO_LATE = "The request's time was up before it could be started."
+LOST = "The process that computed this completion died, and no other could go on with it."
 POISONOUS = "The processes that computed this completion died twice. It is not tried again."
 
 

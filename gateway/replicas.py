@@ -1,51 +1,41 @@
 """The replica groups as one worker sees them: submit, abort, and who gets which tokens.
 
-Waiting requests stay here, first come first served. A group says in every frame how many tokens of
-new work it would take; the pool hands out work against that credit only, to the group with the most
-of it, so no group idles while work waits. What a group leaves unfinished when it dies goes on
-elsewhere, before anything new: see resumption.py. Knows token ids, never text or HTTP.
+Waiting requests stay here, in an order that is fair to tenants. A group says in every frame how
+many tokens of new work it would take; the pool hands out work against that credit, to the group
+that will be first with it, so no group idles while work waits. What a group leaves unfinished when
+it dies goes on elsewhere, before anything new: see resumption.py. Knows token ids, never text or
+HTTP.
 """
 
 import asyncio
 import contextlib
 import itertools
 import logging
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-
-import msgspec
 
 from backend.wire.messages import FinishReason, Ready, Reply, SeqOutput, StepOutput, Submit
 from backend.wire.pipe import PipeBroken
 from backend.wire.sampling import SamplingParams
-from gateway.group_link import GroupLink, GroupStatus
+from gateway.admission import Admission
+from gateway.fair_queue import FairQueue
+from gateway.group_link import GroupLink
 from gateway.journal import Entry, Receiver
+from gateway.keys import ANONYMOUS, Tenant
 from gateway.poison import PoisonTable
-from gateway.refusals import POISONOUS, Poisonous, PoolNotReady, QueueFull
+from gateway.pool_status import PoolStatus, pool_status
+from gateway.refusals import LOST, POISONOUS, TOO_LATE, Poisonous, PoolNotReady
 from gateway.resumption import VERDICT_SECONDS, Life, Resumption
+from gateway.routing import Router
 
 logger = logging.getLogger(__name__)
-
-# Beyond it a newcomer waits longer than its client will.
-MAX_WAITING = 2048
-# A group that owes tokens and sends no frame for so long is stuck; the longest honest step is
-# a prompt chunk in exact mode, about a second on a slow machine.
-STALL_SECONDS = 10.0
-LOST = "The process that computed this completion died, and no other could go on with it."
-
-
-class PoolStatus(msgspec.Struct, frozen=True):
-    """ready: new work is taken. stalled: a group owes tokens and makes no progress."""
-
-    ready: bool
-    draining: bool
-    stalled: bool
-    groups: list[GroupStatus]
 
 
 class ReplicaPool:
     """All groups behind one worker. Lives in the worker's event loop.
 
-    An accepted sequence is in exactly one place: _waiting, _resumption or a link's `sent`.
+    An accepted sequence is in exactly one place: _queue, _resumption or a link's `sent`.
     """
 
     def __init__(
@@ -54,11 +44,14 @@ class ReplicaPool:
         vocabulary: Callable[[], list[bytes]] = lambda: [],
         *,
         resume_seconds: float = 120.0,
+        queue_seconds: float = 60.0,
+        max_waiting: int = 4096,
     ) -> None:
         """max_model_len: of the model, until a group says what it was started with.
 
         vocabulary: the bytes of every token; asked for when the first grammar is to be sent.
         resume_seconds: how long a sequence waits for another group when its own has died.
+        queue_seconds, max_waiting: bounds of the queue; see admission.py.
         """
         self.max_model_len = max_model_len
         self.on_ready: Callable[[int], None] = lambda replica: None  # a group takes work now
@@ -70,7 +63,10 @@ class ReplicaPool:
         self.kv_capacity_tokens = 0
         self._links: dict[int, GroupLink] = {}
         self._link_of: dict[int, GroupLink] = {}  # of the sequences sent
-        self._waiting: dict[int, Entry] = {}
+        self._num_sent: Counter[str] = Counter()  # by tenant
+        self._queue: FairQueue[Entry] = FairQueue()
+        self._admission = Admission(queue_seconds=queue_seconds, max_waiting=max_waiting)
+        self._router = Router()
         self._poison = PoisonTable()
         self._resumption = Resumption(self._poison)
         self._seq_ids = itertools.count(1)
@@ -80,38 +76,50 @@ class ReplicaPool:
 
     # requests
 
+    def check_room(self, tenant: Tenant) -> None:
+        """Raise PoolNotReady or QueueFull if no request of a tenant is taken now.
+
+        Asked once for all sequences of a request, or the first would fill the queue for the rest.
+        """
+        self._check_ready()
+        self._admission.check(self._queue, tenant, time.monotonic())
+
     def submit(
         self,
         prompt_ids: list[int],
         params: SamplingParams,
         receiver: Receiver,
         *,
-        tenant: str = "",
+        tenant: Tenant = ANONYMOUS,
         priority: int = 0,
         deadline: float = 0.0,
         cache_salt: str = "",
     ) -> int:
         """Queue one sequence; its tokens go to `receiver`. Returns its seq_id.
 
-        Raises PoolNotReady, QueueFull or Poisonous; nothing is kept then.
+        Raises PoolNotReady or Poisonous; nothing is kept then.
         """
-        if not any(link.takes_work for link in self._links.values()) or self._is_draining:
-            raise PoolNotReady(retry_after_s=2.0)
-        if len(self._waiting) >= MAX_WAITING:
-            raise QueueFull(retry_after_s=5.0)
+        self._check_ready()
         seq_id = next(self._seq_ids)
-        first = Submit(seq_id, prompt_ids, [], params, tenant, priority, deadline, cache_salt)
+        first = Submit(seq_id, prompt_ids, [], params, tenant.id, priority, deadline, cache_salt)
         if first in self._poison:
             raise Poisonous
-        self._waiting[seq_id] = Entry(first, receiver)
+        entry = Entry(first, receiver)
+        self._queue.push(seq_id, entry, tenant, priority=priority, num_tokens=len(prompt_ids))
         self._idle.clear()
         self._hand_out()
         return seq_id
 
+    def _check_ready(self) -> None:
+        if not any(link.takes_work for link in self._links.values()) or self._is_draining:
+            raise PoolNotReady(retry_after_s=2.0)
+
     def abort(self, seq_id: int) -> None:
         """Forget a sequence; its group frees it before its next step. Idempotent."""
-        if (link := self._link_of.pop(seq_id, None)) is not None:
-            link.abort(link.sent[seq_id])
+        if (link := self._link_of.get(seq_id)) is not None:
+            entry = link.sent[seq_id]
+            link.abort(entry)
+            self._unlink(entry)
             if link.is_quarantine:
                 self._hand_out()
         else:
@@ -121,18 +129,12 @@ class ReplicaPool:
     def status(self) -> PoolStatus:
         """What health checks show, computed from the groups' progress."""
         groups = [link.status() for link in self._links.values()]
-        moving = [g for g in groups if g.ready and g.seconds_since_progress < STALL_SECONDS]
-        return PoolStatus(
-            ready=bool(moving) and not self._is_draining,
-            draining=self._is_draining,
-            stalled=not moving and any(g.ready for g in groups),
-            groups=groups,
-        )
+        return pool_status(groups, is_draining=self._is_draining)
 
     @property
     def num_queued(self) -> int:
         """Sequences that wait here for a group."""
-        return len(self._waiting)
+        return len(self._queue)
 
     async def drain(self) -> None:
         """Refuse new work and return when no sequence is left."""
@@ -143,20 +145,36 @@ class ReplicaPool:
     def _hand_out(self) -> None:
         """Send waiting sequences to the groups that have credit, in order."""
         self._try_suspects()
-        while (entry := self._next()) is not None:
-            reserved = self._reserved()
-            able = [
-                link
-                for link in self._links.values()
-                if link.credit > 0 and not link.is_quarantine and link is not reserved
-            ]
-            if not able:
-                return
-            self._assign(entry, max(able, key=lambda link: link.credit))
+        num_tokens = 0
+        while (choice := self._next()) is not None:
+            entry, groups = choice
+            if entry.first.deadline and entry.first.deadline <= time.monotonic():
+                self._end(entry, TOO_LATE)
+                continue
+            link = self._router.choose(groups, entry.first) if len(groups) > 1 else groups[0]
+            had_credit = link.credit > 0
+            if self._assign(entry, link):
+                num_tokens += len(entry.first.prompt_ids)
+            elif not had_credit:
+                break  # its ring has no room, and no credit that would show it
+        is_backlogged = len(self._queue) > 0
+        self._admission.note(num_tokens, is_backlogged=is_backlogged, now_s=time.monotonic())
 
-    def _next(self) -> Entry | None:
-        """The head of the queue: what was cut off, oldest first, then what is new."""
-        return self._resumption.next_bystander() or next(iter(self._waiting.values()), None)
+    def _next(self) -> tuple[Entry, list[GroupLink]] | None:
+        """What is next, and the groups that may have it: what was cut off, oldest first, then what
+        is new; but one sequence of a tenant that has none running, credit or not."""
+        reserved = self._reserved()
+        taking = [
+            link
+            for link in self._links.values()
+            if link.takes_work and not link.is_quarantine and link is not reserved
+        ]
+        able = [link for link in taking if link.credit > 0]
+        if able or self._resumption:
+            entry = self._resumption.next_bystander() or self._queue.head()
+        else:
+            able, entry = taking, self._queue.head(lambda tenant: not self._num_sent[tenant])
+        return (entry, able) if entry is not None and able else None
 
     def _try_suspects(self) -> None:
         """Start the next trials: in a group without work, or in one that has had suspects only."""
@@ -184,16 +202,23 @@ class ReplicaPool:
             self._end(entry, str(error), is_final=True)
             return False
         if is_sent:
-            self._discard(entry.seq_id)
+            if not self._queue.take(entry.seq_id):
+                self._resumption.discard(entry.seq_id)
             self._link_of[entry.seq_id] = link
+            self._num_sent[entry.first.tenant] += 1
             entry.receiver.sent(entry.seq_id)
             if entry.lost_s:
                 self.on_resume(entry.lost_s)
         return is_sent
 
+    def _unlink(self, entry: Entry) -> None:
+        """A sequence is in no group any more."""
+        del self._link_of[entry.seq_id]
+        self._num_sent[entry.first.tenant] -= 1
+
     def _discard(self, seq_id: int) -> None:
         """Take a sequence out of the queues."""
-        if self._waiting.pop(seq_id, None) is None:
+        if not self._queue.drop(seq_id):
             self._resumption.discard(seq_id)
 
     def _end(self, entry: Entry, message: str, *, is_final: bool = False) -> None:
@@ -205,7 +230,7 @@ class ReplicaPool:
     def _note_idle(self) -> None:
         for link in self._links.values():
             self._note_quiet(link)
-        if not self._waiting and not self._link_of and not self._resumption:
+        if not self._queue and not self._link_of and not self._resumption:
             self._idle.set()
 
     def _note_quiet(self, link: GroupLink) -> None:
@@ -273,7 +298,8 @@ class ReplicaPool:
             return  # aborted while the frame was on its way
         if output.finish_reason is not None:
             link.forget(entry)
-            del self._link_of[output.seq_id]
+            self._unlink(entry)
+        self._queue.charge(entry.first.tenant, len(output.token_ids), output.num_cached_tokens)
         entry.deliver(output)
         if link.trial is entry and self._resumption.acquit(entry):
             link.trial = None
@@ -288,8 +314,8 @@ class ReplicaPool:
         loop = asyncio.get_running_loop()
         loop.remove_reader(link.pipe.fileno())
         lost = link.close()
-        for seq_id in lost:
-            del self._link_of[seq_id]
+        for entry in lost.values():
+            self._unlink(entry)
         if lost:
             logger.warning("replica=%d: %d sequences go on elsewhere", link.replica, len(lost))
             self._resumption.lose(link.life, lost)
@@ -315,6 +341,6 @@ class ReplicaPool:
     def _give_up_if_alone(self) -> None:
         """End what waits when no group will come any more."""
         if self._is_draining and not self._links:
-            for entry in [*self._waiting.values(), *self._resumption.overdue(0)]:
+            for entry in [*self._queue.items(), *self._resumption.overdue(0)]:
                 self._end(entry, LOST)
             self._note_idle()

@@ -36,6 +36,12 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(ge=0, le=86_400, description="time a request cut off by a crash waits for a group"),
     ] = 120.0
+    queue_seconds: Annotated[
+        float, Meta(ge=0.1, le=86_400, description="a request that would wait longer gets 429")
+    ] = 60.0
+    max_waiting: Annotated[
+        int, Meta(ge=2, le=1_000_000, description="sequences that may wait, half of them one key's")
+    ] = 4096
     max_body_bytes: Annotated[
         int, Meta(ge=1024, le=2**30, description="largest request body that is read")
     ] = 10 * 2**20

@@ -13,7 +13,7 @@ from gateway.body import json_response
 from gateway.service import Service
 
 if TYPE_CHECKING:
-    from gateway.replicas import PoolStatus
+    from gateway.pool_status import PoolStatus
 
 
 async def livez(request: Request) -> Response:

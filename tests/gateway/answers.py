@@ -6,7 +6,7 @@ from typing import Any
 
 from backend.wire.messages import FinishReason
 from gateway.app import create_app
-from gateway.replicas import PoolStatus
+from gateway.pool_status import PoolStatus
 from tests.gateway.fakes import (
     ByteTokenizer,
     Exchange,

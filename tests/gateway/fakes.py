@@ -17,7 +17,9 @@ from backend.wire.messages import FinishReason, SeqOutput, StepOutput, TokenScor
 from backend.wire.sampling import SamplingParams
 from gateway.app import create_app
 from gateway.keyring import Keyring
-from gateway.replicas import PoolStatus
+from gateway.keys import ANONYMOUS, Tenant
+from gateway.pool_status import PoolStatus
+from gateway.refusals import QueueFull
 from gateway.service import Limits, Service
 
 if TYPE_CHECKING:
@@ -133,6 +135,7 @@ class FakePool:
 
     script: token ids and finish reason that every sequence gets soon after its submission.
     refusal: raised by the submit number `refuse_at` (from 0) and all later ones.
+    is_full: no request is taken.
     """
 
     max_model_len: int = 1000
@@ -140,6 +143,7 @@ class FakePool:
     script: tuple[bytes, FinishReason] | None = None
     refusal: Exception | None = None
     refuse_at: int = 0
+    is_full: bool = False
     is_sent_at_once: bool = False
     submitted: dict[int, Submitted] = field(default_factory=dict)
     aborted: list[int] = field(default_factory=list)
@@ -151,13 +155,17 @@ class FakePool:
         default_factory=lambda: PoolStatus(ready=True, draining=False, stalled=False, groups=[])
     )
 
+    def check_room(self, tenant: Tenant) -> None:
+        if self.is_full:
+            raise QueueFull(7.2)
+
     def submit(
         self,
         prompt_ids: list[int],
         params: SamplingParams,
         receiver: Receiver,
         *,
-        tenant: str = "",
+        tenant: Tenant = ANONYMOUS,
         priority: int = 0,
         deadline: float = 0.0,
         cache_salt: str = "",
@@ -166,7 +174,7 @@ class FakePool:
             raise self.refusal
         seq_id = len(self.submitted)
         self.submitted[seq_id] = Submitted(
-            prompt_ids, params, receiver, priority, deadline, cache_salt, tenant
+            prompt_ids, params, receiver, priority, deadline, cache_salt, tenant.id
         )
         if self.is_sent_at_once:
             receiver.sent(seq_id)

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from gateway.group_link import GroupStatus
-from gateway.replicas import PoolStatus
+from gateway.pool_status import PoolStatus
 from tests.gateway.fakes import Exchange, FakePool, app_of
 
 

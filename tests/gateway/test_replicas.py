@@ -7,8 +7,8 @@ import pytest
 from backend.wire.messages import Abort, FinishReason, SeqOutput, TokenScore
 from backend.wire.sampling import SamplingParams
 from gateway import resumption
-from gateway.refusals import Poisonous, PoolNotReady
-from gateway.replicas import LOST, ReplicaPool
+from gateway.refusals import LOST, Poisonous, PoolNotReady
+from gateway.replicas import ReplicaPool
 from tests.gateway.fake_group import FakeGroup
 
 PROMPT = [1, 2, 3]

@@ -1,0 +1,131 @@
+"""Which group gets the next sequence: the one that will have its first token soonest.
+
+Owns the measured pace of each group and the memory of which group has seen which prefix. Knows
+counts and token ids; which groups have credit is the pool's business.
+"""
+
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from backend.wire.messages import StepOutput, Submit, Totals
+
+# Weight of the newest step in the averages: they follow a change of load within a second.
+NEWEST = 0.05
+# Until a group has shown its own: the ratio is that of a small model on a CPU.
+PROMPT_TOKEN_S, ROW_S = 0.5e-3, 2.5e-3
+# A long prompt has as many prefixes as its length in blocks has bits.
+MAX_PREFIX_BLOCKS = 64
+MAX_PREFIXES = 8192
+
+Life = tuple[int, int]
+"""(replica, epoch): what a group has cached goes with its life."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """What a step costs in one group: seconds for a row, and for each prompt token on top."""
+
+    row_s: float = ROW_S
+    prompt_token_s: float = PROMPT_TOKEN_S
+    _totals: Totals = field(default_factory=Totals)
+
+    def take(self, frame: StepOutput) -> None:
+        """Learn from a frame. One that follows several steps is an average of them."""
+        before, now = self._totals, frame.totals
+        self._totals = now
+        spent_s = (now.schedule_s + now.forward_s + now.sample_s) - (
+            before.schedule_s + before.forward_s + before.sample_s
+        )
+        num_prompt_tokens = now.num_prompt_tokens - before.num_prompt_tokens
+        num_rows = now.num_output_tokens - before.num_output_tokens
+        if num_prompt_tokens <= 0 < num_rows:
+            self.row_s += NEWEST * (spent_s / num_rows - self.row_s)
+        elif num_prompt_tokens > 0:
+            own_s = max(0.0, spent_s - num_rows * self.row_s) / num_prompt_tokens
+            self.prompt_token_s += NEWEST * (own_s - self.prompt_token_s)
+
+    def first_token_s(self, num_prompt_tokens: int, num_rows: int) -> float:
+        """Predict when a prompt has its first token.
+
+        num_prompt_tokens: its own and those before it. num_rows: sequences it shares steps with.
+        """
+        return num_prompt_tokens * self.prompt_token_s + num_rows * self.row_s
+
+
+class Candidate(Protocol):
+    """What routing looks at in one life of a group.
+
+    num_pending_tokens: prompt tokens it holds and has not computed. num_rows: its sequences.
+    """
+
+    @property
+    def life(self) -> Life: ...
+    @property
+    def pace(self) -> Pace: ...
+    @property
+    def block_size(self) -> int: ...
+    @property
+    def num_pending_tokens(self) -> int: ...
+    @property
+    def num_rows(self) -> int: ...
+
+
+C = TypeVar("C", bound=Candidate)
+
+
+class Router:
+    """Chooses among groups that could all take a sequence."""
+
+    def __init__(self) -> None:
+        self._memory = PrefixMemory()
+
+    def choose(self, groups: Sequence[C], submit: Submit) -> C:
+        """Return the best of `groups`, which is not empty, and remember what it will have seen."""
+        known = self._memory.find(submit, groups[0].block_size)
+        num_tokens = len(submit.prompt_ids) + len(submit.output_ids)
+
+        def first_token_s(group: C) -> float:
+            cached = known[1] if known is not None and known[0] == group.life else 0
+            num_prompt_tokens = group.num_pending_tokens + num_tokens - cached
+            return group.pace.first_token_s(num_prompt_tokens, group.num_rows)
+
+        best = min(groups, key=first_token_s)
+        self._memory.remember(submit, best.block_size, best.life)
+        return best
+
+
+class PrefixMemory:
+    """Remembers which life of a group was given which beginnings of prompts, the newest only."""
+
+    def __init__(self) -> None:
+        self._lives: OrderedDict[int, Life] = OrderedDict()
+
+    def remember(self, submit: Submit, block_size: int, life: Life) -> None:
+        """A prompt has gone to a group."""
+        for key, _ in _prefixes(submit, block_size):
+            self._lives[key] = life
+            self._lives.move_to_end(key)
+        while len(self._lives) > MAX_PREFIXES:
+            self._lives.popitem(last=False)
+
+    def find(self, submit: Submit, block_size: int) -> tuple[Life, int] | None:
+        """Return who was given the longest known beginning of a prompt, and its tokens."""
+        for key, num_tokens in reversed(_prefixes(submit, block_size)):
+            if (life := self._lives.get(key)) is not None:
+                return life, num_tokens
+        return None
+
+
+def _prefixes(submit: Submit, block_size: int) -> list[tuple[int, int]]:
+    """Return (hash, tokens) of the beginnings of 1, 2, 4, ... blocks. Its last token never counts:
+    that one is computed in any case."""
+    data = array("I", submit.prompt_ids[: MAX_PREFIX_BLOCKS * block_size]).tobytes()
+    prefixes = []
+    num_tokens = block_size
+    while num_tokens < len(submit.prompt_ids) and num_tokens <= MAX_PREFIX_BLOCKS * block_size:
+        prefixes.append((hash((submit.cache_salt, data[: 4 * num_tokens])), num_tokens))
+        num_tokens *= 2
+    return prefixes
