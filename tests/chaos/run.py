@@ -78,7 +78,7 @@ def chaos_server() -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as directory:
         model = write_tiny_llama(Path(directory) / "tiny", max_model_len=2048)
         settings = f"--workers 2 --tp 2 --dp {NUM_GROUPS} --exact --dtype float32".split()
-        settings += f"--max-num-seqs 16 --kv-cache-bytes {1 << 22}".split()
+        settings += f"--log-level warning --max-num-seqs 16 --kv-cache-bytes {1 << 22}".split()
         # Forgotten at once, deaths neither add up nor lengthen the back-off.
         settings += "--restart-limit 1000 --restart-window-s 1 --hang-seconds 3".split()
         with Server(model, *settings) as server:
