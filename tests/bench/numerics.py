@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from backend.engine import DTYPES, build_engine
@@ -72,6 +73,8 @@ def measure(
     """Build an engine and force it along every path: prefill, then decode at each of `rows`."""
     longest = max(len(case.ids) for case in (*reference.prompts, *reference.windows))
     settings = msgspec.structs.replace(settings, kv_cache_bytes=KV_BYTES)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
     engine = build_engine(settings, TensorParallel(), lambda phase, fraction: None)
     dtype, max_rows = DTYPES[engine.dtype], max(PREFILL_ROWS, *rows)
     forcer = Forcer(engine.model, engine.config, dtype, max_rows, longest)
