@@ -16,7 +16,7 @@ from tests.e2e.server import Server
 
 pytestmark = pytest.mark.e2e
 
-MAX_TOKENS = 200
+MAX_TOKENS = 80
 
 
 @pytest.fixture(scope="module")
