@@ -56,6 +56,7 @@ class ReplicaPool:
         self.max_model_len = max_model_len
         self.on_ready: Callable[[int], None] = lambda replica: None  # a group takes work now
         self.on_quiet: Callable[[int, int], None] = lambda replica, epoch: None  # see quiesce
+        self.on_cut: Callable[[int, int], None] = lambda replica, epoch: None  # see _presume
         self.on_resume: Callable[[float], None] = lambda lost_s: None
         self.on_frame: Callable[[int, StepOutput], None] = lambda replica, frame: None
         self._vocabulary = vocabulary
@@ -69,6 +70,7 @@ class ReplicaPool:
         self._router = Router()
         self._poison = PoisonTable()
         self._resumption = Resumption(self._poison)
+        self._untold: set[Life] = set()  # lost without a word of a death
         self._seq_ids = itertools.count(1)
         self._is_draining = False
         self._idle: asyncio.Event = asyncio.Event()
@@ -264,6 +266,7 @@ class ReplicaPool:
                     for reply in replies:
                         self._take(link, reply)
             self._lose(link)
+        self._untold.discard((replica, epoch))
         self._judge((replica, epoch), suspects)
 
     def _read(self, link: GroupLink) -> None:
@@ -316,12 +319,20 @@ class ReplicaPool:
         lost = link.close()
         for entry in lost.values():
             self._unlink(entry)
+        self._untold.add(link.life)
+        loop.call_later(VERDICT_SECONDS, self._presume, link.life)
         if lost:
             logger.warning("replica=%d: %d sequences go on elsewhere", link.replica, len(lost))
             self._resumption.lose(link.life, lost)
-            loop.call_later(VERDICT_SECONDS, self._judge, link.life, ())
             loop.call_later(self._resume_seconds, self._give_up)
         self._give_up_if_alone()
+
+    def _presume(self, life: Life) -> None:
+        """Go on without a verdict: it may be that only the channel has ended."""
+        if life in self._untold:
+            self._untold.discard(life)
+            self.on_cut(*life)
+            self._judge(life, ())
 
     def _judge(self, life: Life, suspects: Iterable[int]) -> None:
         """Sort a dead group's sequences and send them on."""

@@ -205,6 +205,10 @@ class Supervisor:
         self._switchboard.note_quiet(worker, replica, epoch)
         self.changed()
 
+    def worker_cut(self, worker: Worker, replica: int, epoch: int) -> None:
+        self._switchboard.reconnect(worker, replica, epoch)
+        self.changed()
+
     def worker_lost(self, worker: Worker) -> None:
         self._publisher.worker_died(worker.number)
         self._switchboard.worker_lost(worker)

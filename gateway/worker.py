@@ -29,6 +29,7 @@ from backend.wire.control import (
     Attach,
     ChildLine,
     ControlClosed,
+    Cut,
     Detach,
     Drain,
     Observe,
@@ -128,6 +129,9 @@ class Worker:
         self._pool.on_ready = lambda replica: self._line.send(Serving(self._worker, replica))
         self._pool.on_quiet = lambda replica, epoch: self._line.send(
             Quiet(self._worker, replica, epoch)
+        )
+        self._pool.on_cut = lambda replica, epoch: self._line.send(
+            Cut(self._worker, replica, epoch)
         )
         asyncio.get_running_loop().add_reader(self._line.fileno(), self._obey)
         # What lives now lives for ever; the collector need not look at it again.

@@ -1,8 +1,8 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
 The supervisor says Form, Observe, Attach, Detach, Quiesce, Reload, Ping, Drain and Stop; the child
-says Progress, Budget, Pong, Ready, Failed, Serving and Quiet. Packets keep their borders, carry
-descriptors, and end-of-file tells a child that the supervisor is gone.
+says Progress, Budget, Pong, Ready, Failed, Serving, Quiet and Cut. Packets keep their borders,
+carry descriptors, and end-of-file tells a child that the supervisor is gone.
 
     Form to a rank of T carries the heartbeat page; if T > 1,
                                 exchange: memory, T - 1 bells out, T - 1 bells in;
@@ -119,8 +119,16 @@ class Quiet(msgspec.Struct, frozen=True, array_like=True, tag="quiet"):
     epoch: int
 
 
+class Cut(msgspec.Struct, frozen=True, array_like=True, tag="cut"):
+    """A worker's channel has ended or is garbled, and nobody has told it of a death."""
+
+    worker: int
+    replica: int
+    epoch: int
+
+
 ToChild = Form | Observe | Attach | Detach | Quiesce | Reload | Ping | Drain | Stop
-ToSupervisor = Progress | Budget | Pong | Ready | Failed | Serving | Quiet
+ToSupervisor = Progress | Budget | Pong | Ready | Failed | Serving | Quiet | Cut
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_to_child = msgspec.msgpack.Decoder(ToChild).decode

@@ -5,12 +5,15 @@ the other's death.
 """
 
 import contextlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from backend.replica import create_channel
 from backend.wire.control import Attach, ControlClosed, Detach, Quiesce
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.workers import Worker
+
+logger = logging.getLogger(__name__)
 
 
 class Switchboard:
@@ -73,6 +76,15 @@ class Switchboard:
         """Whether every worker takes requests for it."""
         living = [worker for worker in self._workers if worker.child is not None]
         return bool(living) and all(group.number in worker.serves for worker in living)
+
+    def reconnect(self, worker: Worker, replica: int, epoch: int) -> None:
+        """Replace a channel that is of no more use; news of one that is no more is ignored."""
+        group = self._groups.get(replica)
+        if group is not None and group.channels.get(worker.number) == epoch:
+            logger.warning("the channel from worker %d to group %d is cut", worker.number, replica)
+            del group.channels[worker.number]
+            worker.serves.discard(replica)
+            self._connect(group, worker)
 
     def _connect(self, group: Group, worker: Worker) -> None:
         """Give one life of each a channel of their own, once both are there."""

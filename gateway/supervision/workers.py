@@ -7,7 +7,7 @@ import time
 from typing import Protocol
 
 from backend.wire.child import Child
-from backend.wire.control import ControlClosed, Pong, Quiet, Serving, ToChild
+from backend.wire.control import ControlClosed, Cut, Pong, Quiet, Serving, ToChild
 from backend.wire.messages import Failed
 from gateway.settings import Settings
 from gateway.supervision.restarts import Restarts
@@ -37,6 +37,9 @@ class WorkerOwner(Protocol):
 
     def worker_quiet(self, worker: "Worker", replica: int, epoch: int) -> None:
         """It is done with a group that was to be quiesced."""
+
+    def worker_cut(self, worker: "Worker", replica: int, epoch: int) -> None:
+        """Its channel to a group has ended, and the group may not have."""
 
     def worker_lost(self, worker: "Worker") -> None:
         """It is dead to every group connected to it."""
@@ -110,6 +113,8 @@ class Worker:
                         self.num_unanswered = 0
                     case Quiet(replica=replica, epoch=epoch):
                         self._owner.worker_quiet(self, replica, epoch)
+                    case Cut(replica=replica, epoch=epoch):
+                        self._owner.worker_cut(self, replica, epoch)
                     case Failed() if not self._owner.has_served:
                         self._owner.fail(message.message)
         except ControlClosed:

@@ -344,3 +344,29 @@ def test_verdict_that_never_comes_counts_against_nobody(monkeypatch: pytest.Monk
         assert second.submits[0].seq_id == seq_id
 
     play(scenario)
+
+
+def test_channel_that_ends_without_a_death_is_reported_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A lead gives up a worker that reads too slowly; without a new channel the worker would have
+    no group for the rest of that group's life."""
+    monkeypatch.setattr("gateway.replicas.VERDICT_SECONDS", 0.01)
+
+    async def scenario(world: World) -> None:
+        cut: list[tuple[int, int]] = []
+        world.pool.on_cut = lambda replica, epoch: cut.append((replica, epoch))
+        dead, alive = world.group(0), world.group(1)
+        await turn()
+        client = Client()
+        seq_id = world.submit(client)
+        await world.kill(dead)  # told: nothing to report
+        alive.die()
+        while not cut:
+            await asyncio.sleep(0.005)
+        again = world.group(1, epoch=2)
+        await turn()
+        assert [s.seq_id for s in again.submits] == [seq_id]
+        assert cut == [(1, 1)]
+
+    play(scenario)
