@@ -222,9 +222,11 @@ def test_blocks_of_a_faulty_sequence_do_not_spoil_their_next_owner(tmp_path: Pat
     join = Join(0, SamplingParams(temperature=0.0))
     prompt = build_plan(1, [PlannedSequence(PROMPT, 0, table, 0, 0)], [join], 4)
     [expected] = engine.runner.run(prompt).token_ids
-    engine.runner._kv_cache.data[:, 5] = torch.nan  # the last block, of which one place is used
+    data = engine.runner._kv_cache.data
+    data[:, 4:6] = torch.nan  # the last blocks, of which five places are used
     decode = build_plan(2, [PlannedSequence([7], len(PROMPT), table, 0, 1)], [], 4)
     assert engine.runner.run(decode).token_ids == [FAULTY]
+    assert data.isfinite().all()
     engine.runner.run(prompt)
     assert engine.runner.run(decode).token_ids != [FAULTY]
     assert engine.runner.run(prompt).token_ids == [expected]
