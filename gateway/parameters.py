@@ -18,6 +18,8 @@ from gateway.service import Service
 from gateway.tokenizer import TokenizerError
 
 DEFAULTS = SamplingParams()
+# As in vLLM: logits divided by less could leave float32, and the draw is greedy by then.
+MIN_TEMPERATURE = 1e-5
 # The wire carries 64-bit integers and no vocabulary is larger, so more means the same.
 LARGEST_TOP_K = 2**31 - 1
 # Longer than any token id; int() of a long string of digits takes quadratic time.
@@ -46,8 +48,9 @@ async def sampling_params(
         banned = await asyncio.to_thread(_bad_words, bad_words, service)
     else:
         banned = _bad_words(bad_words, service)
+    temperature = given(asked.temperature, DEFAULTS.temperature)
     return SamplingParams(
-        temperature=given(asked.temperature, DEFAULTS.temperature),
+        temperature=temperature if temperature >= MIN_TEMPERATURE else 0.0,
         top_p=given(asked.top_p, DEFAULTS.top_p),
         top_k=min(given(asked.top_k, DEFAULTS.top_k), LARGEST_TOP_K),
         min_p=given(asked.min_p, DEFAULTS.min_p),

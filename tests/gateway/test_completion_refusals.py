@@ -153,6 +153,7 @@ def test_more_choices_than_the_cap_are_refused(fields: dict[str, Any], param: st
         ({"allowed_token_ids": []}, "allowed_token_ids"),
         ({"stop_token_ids": [VOCAB_SIZE]}, "stop_token_ids"),
         ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"repetition_penalty": 5e-324}, "repetition_penalty"),  # zero in float32: it was a 500
         ({"presence_penalty": 2.1}, "presence_penalty"),
         ({"cache_salt": ""}, "cache_salt"),
         ({"request_id": "a b"}, "request_id"),

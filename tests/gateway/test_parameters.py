@@ -69,6 +69,14 @@ def test_zero_is_a_value_and_not_a_missing_one() -> None:
     assert (params.temperature, params.top_p, params.max_tokens) == (0, 0, 0)
 
 
+@pytest.mark.parametrize(("asked", "used"), [(5e-324, 0), (9e-6, 0), (1e-5, 1e-5), (2, 2)])
+def test_a_temperature_that_logits_cannot_be_divided_by_is_greedy(
+    asked: float, used: float
+) -> None:
+    """5e-324 passes for zero in float32: the request ended with a 500."""
+    assert params_of(temperature=asked).temperature == used
+
+
 def test_a_top_k_beyond_any_vocabulary_still_fits_the_wire() -> None:
     params = params_of(top_k=2**70)
     msgspec.msgpack.encode(params)
