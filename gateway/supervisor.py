@@ -156,6 +156,7 @@ class Supervisor:
         return next(self._epochs)
 
     def changed(self) -> None:
+        self._publisher.groups_are({n: group.state.value for n, group in self.groups.items()})
         self._changes.tell()
 
     def fail(self, fault: str) -> None:

@@ -107,6 +107,8 @@ def _of_groups(groups: Sequence[GroupFigures]) -> Iterator[Metric]:
 
 def _of_processes(supervisor: SupervisorFigures) -> Iterator[Metric]:
     yield _gauge(families.START_TIME, [((), supervisor.started)])
+    states = [((str(n), state), 1.0) for n, state in sorted(supervisor.group_states.items())]
+    yield _gauge(families.GROUP_STATE, states)
     yield _counter(families.GROUP_RESTARTS, _numbered(supervisor.group_restarts))
     yield _counter(families.WORKER_RESTARTS, _numbered(supervisor.worker_restarts))
     seconds: list[Row] = []

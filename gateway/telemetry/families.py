@@ -85,6 +85,11 @@ QUEUED = Family("num_requests_queued", "Sequences waiting in the gateway for a g
 
 _GROUP = ("group",)
 GROUP_READY = Family("group_ready", "1 while a group takes work.", _GROUP)
+GROUP_STATE = Family(
+    "group_state",
+    "1 for the state that a group is in, as the supervisor sees it.",
+    ("group", "state"),
+)
 RUNNING = Family("num_requests_running", "Sequences in a group's batch.", _GROUP)
 WAITING = Family("num_requests_waiting", "Sequences a group has taken but not begun.", _GROUP)
 KV_USAGE = Family("kv_cache_usage_perc", "Share of KV blocks in use, 0 to 1.", _GROUP)

@@ -61,12 +61,16 @@ class Process(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SupervisorFigures(msgspec.Struct, frozen=True, array_like=True):
-    """What only the supervisor knows. Restarts: how often each was started after the first time."""
+    """What only the supervisor knows. Restarts: how often each was started after the first time.
+
+    group_states: what `unisono ctl list` calls them.
+    """
 
     started: float = 0.0
     processes: list[Process] = []
     group_restarts: dict[int, int] = {}
     worker_restarts: dict[int, int] = {}
+    group_states: dict[int, str] = {}
 
 
 class Ledger:

@@ -28,6 +28,7 @@ class Publisher:
         self._workers: dict[int, Process] = {}
         self._group_births: dict[int, int] = {}
         self._worker_births: dict[int, int] = {}
+        self._group_states: dict[int, str] = {}
 
     def worker_born(self, worker: int, child: Child) -> None:
         """Note a worker's process, and give it the pages."""
@@ -58,6 +59,12 @@ class Publisher:
         self._groups.pop(number, None)
         self._publish()
 
+    def groups_are(self, states: dict[int, str]) -> None:
+        """Note in which state each group is."""
+        if states != self._group_states:
+            self._group_states = states
+            self._publish()
+
     def group_forgotten(self, number: int) -> None:
         """Note that a group is no part of this server any more."""
         self._groups.pop(number, None)
@@ -72,5 +79,6 @@ class Publisher:
             [Process("supervisor", os.getpid()), *workers, *ranks],
             self._group_births,
             self._worker_births,
+            self._group_states,
         )
         self._page.write(_encode(figures))

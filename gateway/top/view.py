@@ -17,6 +17,7 @@ from gateway.top.gpus import Gpu
 from gateway.top.scrape import History
 
 _BARS = " ▁▂▃▄▅▆▇█"
+_STATE_STYLES = {"ready": "green", "loading": "yellow", "draining": "yellow", "stopped": "dim"}
 _FULL, _EMPTY = "█", "·"
 
 
@@ -117,7 +118,9 @@ class Frame:
 
     def _group(self, group: str, is_wide: bool) -> list[Text | str]:
         now, recent = self._now, self._recent
-        is_ready = now.total(families.GROUP_READY, group=group) > 0
+        states = [labels for labels, _ in now.rows(families.GROUP_STATE)]
+        state = next((s["state"] for s in states if s["group"] == group), "down")
+        style = _STATE_STYLES.get(state, "bold red")
         steps = recent.growth(families.STEPS, group=group)
         queries = recent.growth(families.PREFIX_QUERIES, group=group)
         hits = recent.growth(families.PREFIX_HITS, group=group)
@@ -128,11 +131,11 @@ class Frame:
 
         row: list[Text | str] = [
             group,
-            Text("ready", "green") if is_ready else Text("down", "bold red"),
+            Text(state, style),
             f"{now.total(families.RUNNING, group=group):.0f}",
             f"{now.total(families.WAITING, group=group):.0f}",
             f"{recent.rate(families.ENGINE_OUTPUT, group=group):,.0f}",
-            _bar(now.total(families.KV_USAGE, group=group), 20 if is_wide else 10),
+            _bar(now.total(families.KV_USAGE, group=group), 16 if is_wide else 10),
             f"{hits / queries:.0%}" if queries else "-",
             step_time(),
         ]

@@ -55,5 +55,7 @@ def tell_everything(publisher: Publisher, line: SupervisorLine, worker: ChildLin
     publisher.worker_died(1)
     publisher.worker_born(1, child("gateway 1", 11, line))
     assert (told().group_restarts, told().worker_restarts) == ({0: 1}, {1: 1})
+    publisher.groups_are({0: "loading"})
+    assert told().group_states == {0: "loading"}
     publisher.group_forgotten(0)
     assert told().group_restarts == {}

@@ -22,7 +22,8 @@ def sample(at_s: float, num_tokens: int, num_ranks: int) -> Sample:
         GroupFigures(1, False, 0, 0, 0.0, None),
     ]
     worker = WorkerFigures(ledger.counts, ledger.histograms, 4)
-    figures = ServerFigures({0: worker}, groups, SupervisorFigures(1.0), ("1.2", "some-model"))
+    supervisor = SupervisorFigures(1.0, group_states={0: "ready", 1: "given up"})
+    figures = ServerFigures({0: worker}, groups, supervisor, ("1.2", "some-model"))
     series: dict[str, list[tuple[dict[str, str], float]]] = {}
     for family in figures.collect():
         for found in family.samples:
@@ -63,7 +64,7 @@ def test_frame_shows_what_happens() -> None:
     group = next(line for line in drawn(120, 40) if line.lstrip().startswith("0  ready"))
     assert group.split()[:5] == ["0", "ready", "12", "3", "50"]
     assert " 34%" in group and "20 ms" in group
-    assert "1  down" in text
+    assert "1  given up" in text
     assert "rank 0.1" in text and "1,536 MiB" in text and "50%" in text
 
 
