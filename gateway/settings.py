@@ -26,6 +26,10 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_keys: Annotated[
         str, Meta(description="file of API keys, made by `unisono keys`; read again on SIGHUP")
     ] = ""
+    tls_cert: Annotated[
+        str, Meta(description="PEM file of a certificate and its chain; read again on SIGHUP")
+    ] = ""
+    tls_key: Annotated[str, Meta(description="PEM file of the certificate's private key")] = ""
     allow_anonymous: Annotated[
         bool, Meta(description="serve requests without a key, even those of other machines")
     ] = False
@@ -45,6 +49,12 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_body_bytes: Annotated[
         int, Meta(ge=1024, le=2**30, description="largest request body that is read")
     ] = 10 * 2**20
+    body_timeout_s: Annotated[
+        float, Meta(ge=0.1, le=86_400, description="a request body must have come within that")
+    ] = 30.0
+    max_connections: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="connections of a worker; more get 503")
+    ] = 4096
     strict: Annotated[
         bool,
         Meta(description="refuse request fields that mean nothing here, instead of ignoring them"),

@@ -47,6 +47,7 @@ from gateway.supervision.views import group_view, worker_view
 from gateway.supervision.workers import Worker
 from gateway.telemetry import logs
 from gateway.telemetry.publisher import Publisher
+from gateway.tls import TlsError, TlsFiles
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +66,10 @@ def run(settings: Settings) -> int:
     try:
         with find_listener(settings.server) as listener:
             check_guarded(listener, settings.server)
+            if settings.server.tls_cert or settings.server.tls_key:
+                TlsFiles(settings.server.tls_cert, settings.server.tls_key)
             return asyncio.run(serve(settings, config, listener, announcer))
-    except (CannotListen, Unguarded, KeyFileError) as error:
+    except (CannotListen, Unguarded, KeyFileError, TlsError) as error:
         announcer.fails(str(error))
         return 1
 
@@ -257,7 +260,8 @@ class Supervisor:
     @property
     def _url(self) -> str:
         host, port = self._listener.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "https" if self._settings.server.tls_cert else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     async def _shut_down(self) -> None:
         """Drain the workers, stop the groups, kill what does not go."""

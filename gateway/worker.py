@@ -9,6 +9,7 @@ import gc
 import hashlib
 import logging
 import os
+import resource
 import socket
 import sys
 import time
@@ -55,6 +56,7 @@ from gateway.settings import ServerSettings, Settings
 from gateway.supervision.listener import LISTEN_BACKLOG
 from gateway.telemetry import logs
 from gateway.telemetry.observer import Observer
+from gateway.tls import TlsConfig, TlsError, TlsFiles
 from gateway.tokenizer import Tokenizer, TokenizerError
 from gateway.vetter import Vetter, Words
 
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Channels, pages, libraries, and connections that are being turned away.
+SPARE_DESCRIPTORS = 256
 # Hypercorn's own; connections still open then are idle or have had their time (see Drain).
 GRACEFUL_TIMEOUT_S = 1.0
 
@@ -74,7 +78,7 @@ def worker_main(birth: Birth, worker: int, settings: Settings, listener: socket.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(Worker(worker, settings, line).run(listener))
-        except (ModelError, TokenizerError) as error:
+        except (ModelError, TokenizerError, TlsError) as error:
             line.send(Failed(worker, str(error)))
             sys.exit(1)
 
@@ -123,6 +127,8 @@ class Worker:
         self._pool = service.pool
         self._observer = service.observer
         self._observer.watch(self._pool)
+        server = self._settings.server
+        self._tls = TlsFiles(server.tls_cert, server.tls_key) if server.tls_cert else None
         self._reload()
         self._exchanges = OpenExchanges(create_app(service))
         served = offering_chunk_writers(self._exchanges)
@@ -137,10 +143,15 @@ class Worker:
         # What lives now lives for ever; the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        connection.install()
+        connection.install(connection_bounds(self._settings.server))
         # hypercorn.asyncio.serve is typed for its own protocol classes.
         app: Any = served
-        await serve(app, hypercorn_config(listener), shutdown_trigger=self._stop.wait, mode="asgi")
+        await serve(
+            app,
+            hypercorn_config(listener, self._tls),
+            shutdown_trigger=self._stop.wait,
+            mode="asgi",
+        )
         self._observer.close()
         # The interpreter would wait for a thread that waits for a helper.
         if service.chat_template is not None:
@@ -176,16 +187,21 @@ class Worker:
             self._stop.set()
 
     def _reload(self) -> None:
-        """Take the keys that their file has now. If it cannot be used, those stay that were there:
-        none in a new worker, which then lets nobody in."""
-        if self._service.keyring is None:
-            return
+        """Take the keys and the certificate that their files have now. What cannot be used changes
+        nothing; a new worker without keys lets nobody in."""
+        keyring, tls = self._service.keyring, self._tls
         try:
-            self._service.keyring.reload()
+            if keyring is not None:
+                keyring.reload()
+                logger.info("%d API keys read", len(keyring))
         except KeyFileError as error:
-            logger.error("API keys not read, %d stay: %s", len(self._service.keyring), error)
-        else:
-            logger.info("%d API keys read", len(self._service.keyring))
+            logger.error("API keys not read, %d stay: %s", len(keyring or ()), error)
+        try:
+            if tls is not None:
+                tls.reload()
+                logger.info("certificate read")
+        except TlsError as error:
+            logger.error("certificate not read, the old one stays: %s", error)
 
     async def _drain(self, seconds: float) -> None:
         """Let running requests end, then stop serving."""
@@ -225,6 +241,7 @@ def build_service(settings: Settings) -> Service:
             max_body_bytes=server.max_body_bytes,
             ping_interval_s=server.ping_seconds,
             send_timeout_s=server.send_timeout_s,
+            body_timeout_s=server.body_timeout_s,
         ),
         keyring=Keyring(Path(server.api_keys)) if server.api_keys else None,
         allow_anonymous=server.allow_anonymous,
@@ -243,9 +260,19 @@ def _tracing(server: ServerSettings, model_name: str) -> "Tracing | None":
     return Tracing(otlp_exporter(server.otel_endpoint), model_name)
 
 
-def hypercorn_config(listener: socket.socket) -> Config:
+def connection_bounds(server: ServerSettings) -> connection.Bounds:
+    """Return the limits of connections, and get the descriptors that they need."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return connection.Bounds(
+        max_connections=max(1, min(server.max_connections, most - SPARE_DESCRIPTORS)),
+        send_timeout_s=server.send_timeout_s,
+    )
+
+
+def hypercorn_config(listener: socket.socket, tls: TlsFiles | None = None) -> Config:
     """HTTP/1.1 on an inherited socket."""
-    config = Config()
+    config = Config() if tls is None else TlsConfig(tls.context)
     config.bind = [f"fd://{listener.detach()}"]
     config.backlog = LISTEN_BACKLOG
     config.errorlog = logging.getLogger("hypercorn")  # ours to format

@@ -54,7 +54,7 @@ def bare_main(birth: Birth, spawn: BareSpawn, listener: socket.socket) -> None:
 
     async def run() -> None:
         asyncio.get_running_loop().add_reader(line.fileno(), obey)
-        connection.install()
+        connection.install(connection.Bounds())
         served: Any = app  # typed for Hypercorn's own protocol classes
         config = hypercorn_config(listener)
         await serve(served, config, shutdown_trigger=stop.wait, mode="asgi")

@@ -8,6 +8,8 @@ from gateway.settings import ServerSettings
 
 LISTEN_BACKLOG = 1024
 PEER_TIMEOUT_MS = 30_000
+# Seconds of silence before the first probe, seconds between probes, probes: gone after 60 s.
+KEEP_ALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 
 
 class CannotListen(Exception):
@@ -54,3 +56,5 @@ def _prepare(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_TIMEOUT_MS)
+        for option, value in KEEP_ALIVE.items():
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)

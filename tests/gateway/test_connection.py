@@ -3,17 +3,25 @@
 import asyncio
 
 import pytest
-from hypercorn.asyncio import run
+from hypercorn.asyncio import run, tcp_server
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from hypercorn.utils import wrap_app
 
-from gateway.connection import Connection, install
+from gateway.connection import Bounds, Connection, Http1, install
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 KEEP_ALIVE_SECONDS = 60
 ENDED_SECONDS = 5.0
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the test ends."""
+    monkeypatch.setattr(run, "TCPServer", run.TCPServer)
+    monkeypatch.setattr(tcp_server, "ProtocolWrapper", tcp_server.ProtocolWrapper)
+    install(Bounds())
 
 
 async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -32,7 +40,7 @@ async def visit(num_requests: int) -> None:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
-        await Connection(wrapped, loop, config, context, {}, reader, writer)
+        await Connection(Bounds(), wrapped, loop, config, context, {}, reader, writer)
         ended.set()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -57,7 +65,6 @@ def test_connection_ends_when_its_client_leaves_between_two_requests() -> None:
     asyncio.run(visit(2))
 
 
-def test_server_uses_it_once_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "TCPServer", run.TCPServer)  # back after the test
-    install()
-    assert run.TCPServer is Connection
+def test_server_uses_it_once_installed() -> None:
+    assert run.TCPServer.func is Connection
+    assert tcp_server.ProtocolWrapper is Http1

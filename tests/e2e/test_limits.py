@@ -1,0 +1,174 @@
+"""What clients may do to connections and bodies, on a real server, in bytes."""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.key_file import add_key
+from gateway.keys import Scope, create_key
+from tests.e2e.server import Server, wait_until
+
+pytestmark = pytest.mark.e2e
+
+TIMEOUT_S = 20.0
+BODY_TIMEOUT_S = 1.0
+MAX_CONNECTIONS = 64
+CHUNKED = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+PLAIN = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture(scope="module")
+def limited(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Keys, so that there are 401s; little time and few connections, so that tests are short."""
+    path = tmp_path_factory.mktemp("keys") / "keys.toml"
+    key, kept = create_key("", [Scope.INFER], max_requests=1)
+    add_key(path, kept)
+    arguments = ("--body-timeout-s", BODY_TIMEOUT_S, "--max-connections", MAX_CONNECTIONS)
+    with Server(tiny_model, "--api-keys", path, *map(str, arguments)) as server:
+        server.key = key  # type: ignore[attr-defined]
+        yield server
+
+
+def connected(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S)
+
+
+def answer(sock: socket.socket) -> bytes:
+    """Everything until the server closes; a reset counts as that once something came."""
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        while piece := sock.recv(1 << 16):
+            received += piece
+    return received
+
+
+def exchange(server: Server, request: bytes) -> bytes:
+    with connected(server) as sock:
+        sock.sendall(request)
+        return answer(sock)
+
+
+def status(received: bytes) -> int:
+    return int(received.split(b" ", 2)[1]) if received else 0
+
+
+SMUGGLING = {
+    "length and chunks": CHUNKED + b"Content-Length: 4\r\n\r\n0\r\n\r\n",
+    "two lengths": PLAIN + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+    "list of lengths": PLAIN + b"Content-Length: 3, 4\r\n\r\nabcd",
+    "negative length": PLAIN + b"Content-Length: -1\r\n\r\n",
+    "signed length": PLAIN + b"Content-Length: +4\r\n\r\nabcd",
+    "odd coding": PLAIN + b"Transfer-Encoding: identity\r\n\r\n",
+    "two codings": CHUNKED + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "coding with a tab": PLAIN + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+    "chunks in 1.0": b"POST /livez HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "blank before the colon": PLAIN + b"Content-Length : 4\r\n\r\nabcd",
+    "fold at the start": b"GET /livez HTTP/1.1\r\n Host: x\r\n\r\n",
+    "NUL in a header": PLAIN + b"X: a\0b\r\n\r\n",
+    "bare CR in a header": PLAIN + b"X: a\rY: b\r\n\r\n",
+    "no host": b"GET /livez HTTP/1.1\r\n\r\n",
+    "two hosts": PLAIN + b"Host: y\r\n\r\n",
+    "blank in the target": b"GET /livez /x HTTP/1.1\r\nHost: x\r\n\r\n",
+    "chunk size that is none": CHUNKED + b"\r\nxyz\r\nabc\r\n0\r\n\r\n",
+    "chunk size of 17 digits": CHUNKED + b"\r\n" + b"1" * 21 + b"\r\nabc",
+    "chunk extension without end": CHUNKED + b"\r\n1;" + b"a" * 200_000,
+    "chunk without its line end": CHUNKED + b"\r\n1\r\nabX\r\n0\r\n\r\n",
+    "trailers without end": CHUNKED + b"\r\n0\r\n" + b"a: b\r\n" * 40_000,
+    "head without end": PLAIN + b"X: " + b"a" * 200_000,
+    "too many headers": PLAIN + b"".join(b"X%d: y\r\n" % n for n in range(101)) + b"\r\n",
+    "target of 9 KB": b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "HTTP/2 in clear text": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0",
+    "HTTP/3.0": b"GET /livez HTTP/3.0\r\nHost: x\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + b"\r\n" * 8,
+}
+
+
+@pytest.mark.parametrize("request_bytes", SMUGGLING.values(), ids=SMUGGLING)
+def test_what_could_be_read_in_two_ways_is_refused_once_and_the_line_cut(
+    limited: Server, request_bytes: bytes
+) -> None:
+    # What follows would be answered with 200 if it were taken for a request of its own.
+    received = exchange(limited, request_bytes + b"\r\n" + PLAIN + b"\r\n")
+    assert b" 200 " not in received
+    assert received.count(b"HTTP/1.1 ") <= 2 and b"HTTP/2" not in received
+    assert status(received) in (0, 400, 401, 408, 414, 431, 501, 505)
+
+
+def test_upgrades_are_ignored(limited: Server) -> None:
+    for protocol in (b"h2c", b"websocket"):
+        upgrade = b"Connection: Upgrade, close\r\nUpgrade: " + protocol + b"\r\n"
+        upgrade += b"HTTP2-Settings: AAMAAABkAAQAAP__\r\nSec-WebSocket-Version: 13\r\n"
+        received = exchange(limited, PLAIN + upgrade + b"Sec-WebSocket-Key: eA==\r\n\r\n")
+        assert status(received) == 200 and b"HTTP/1.1 101" not in received
+
+
+def test_bare_line_feeds_and_folds_have_one_meaning(limited: Server) -> None:
+    for head in (b"GET /livez HTTP/1.1\nHost: x\n", PLAIN + b"X: a\r\n b\r\n"):
+        received = exchange(limited, head + b"Connection: close\r\n\r\n")
+        assert status(received) == 200 and received.count(b"HTTP/1.1") == 1
+
+
+def descriptors(server: Server) -> int:
+    return len(os.listdir(f"/proc/{server.processes['unisono: gateway 0']}/fd"))
+
+
+def head(server: Server, path: bytes, length: int, key: bool) -> bytes:
+    lines = [b"POST " + path + b" HTTP/1.1", b"Host: x", b"Content-Length: %d" % length]
+    if key:
+        lines.append(b"Authorization: Bearer " + server.key.encode())  # type: ignore[attr-defined]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def test_refusals_of_large_bodies_arrive_and_leak_nothing(limited: Server) -> None:
+    wait_until(
+        lambda: exchange(limited, PLAIN + b"Connection: close\r\n\r\n") != b"", 5, "it serves"
+    )
+    before = descriptors(limited)
+    size = 50 * 2**20
+    block = b"x" * 2**20
+    with connected(limited) as holder:
+        holder.sendall(head(limited, b"/v1/completions", 100, True))
+        time.sleep(0.1)  # it is open by then, or the 429 below would be a 413
+        for path, key, expected in (
+            (b"/v1/completions", False, (401,)),
+            (b"/v1/completions", True, (429, 413)),
+            (b"/none", True, (429, 404)),
+        ):
+            with connected(limited) as sock:
+                sock.sendall(head(limited, path, size, key))
+                with contextlib.suppress(ConnectionError):
+                    for _ in range(50):
+                        sock.sendall(block)
+                assert status(answer(sock)) in expected
+    wait_until(lambda: descriptors(limited) <= before, 10, "the connections are gone")
+
+
+def test_body_that_does_not_come_is_a_408(limited: Server) -> None:
+    started = time.monotonic()
+    received = exchange(limited, head(limited, b"/v1/completions", 100, True) + b"{")
+    assert status(received) == 408
+    assert BODY_TIMEOUT_S <= time.monotonic() - started < 10
+
+
+def test_connections_beyond_the_limit_are_told_so_and_the_others_live(limited: Server) -> None:
+    with contextlib.ExitStack() as stack:
+        kept = [stack.enter_context(connected(limited)) for _ in range(MAX_CONNECTIONS)]
+        refused = exchange(limited, PLAIN + b"\r\n")
+        assert status(refused) == 503 and b"retry-after" in refused
+        kept[0].sendall(PLAIN + b"Connection: close\r\n\r\n")
+        assert status(answer(kept[0])) == 200
+    request = PLAIN + b"Connection: close\r\n\r\n"
+    wait_until(lambda: status(exchange(limited, request)) == 200, 5, "there is room again")
+
+
+def test_head_that_drips_is_cut_off(limited: Server) -> None:
+    with connected(limited) as sock:
+        sock.sendall(PLAIN)
+        started = time.monotonic()
+        assert status(answer(sock)) == 408
+        assert time.monotonic() - started < 15

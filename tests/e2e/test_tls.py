@@ -1,0 +1,91 @@
+"""A server with a certificate of its own: who can talk to it, and how the next one is taken."""
+
+import signal
+import socket
+import ssl
+import subprocess
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.e2e.server import Server, clean_environment, serve_command, wait_until
+
+pytestmark = pytest.mark.e2e
+
+
+def make_certificate(directory: Path, name: str) -> tuple[Path, Path]:
+    certificate, key = directory / "cert.pem", directory / "key.pem"
+    subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    subprocess.run([*command, *files, *subject], check=True, capture_output=True)
+    return certificate, key
+
+
+def served_certificate(server: Server, **options: ssl.TLSVersion) -> tuple[bytes, str | None]:
+    """The certificate in DER and the protocol chosen by ALPN."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    for name, value in options.items():
+        setattr(context, name, value)
+    with socket.create_connection(("127.0.0.1", server.port), 10) as plain:
+        with context.wrap_socket(plain) as sock:
+            return sock.getpeercert(True) or b"", sock.selected_alpn_protocol()
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_openai_client_talks_tls_and_the_next_certificate_is_taken_on_sighup(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    certificate, key = make_certificate(tmp_path, "first")
+    with Server(tiny_model, "--tls-cert", certificate, "--tls-key", key) as server:
+        assert server.url.startswith("https://")
+        trust = ssl.create_default_context(cafile=str(certificate))
+        with openai.OpenAI(
+            base_url=f"{server.url}/v1",
+            api_key="none",
+            http_client=openai.DefaultHttpxClient(verify=trust),
+        ) as client:
+            stream = client.completions.create(
+                model="tiny",
+                prompt="Hello",
+                max_tokens=500,
+                stream=True,
+                extra_body={"ignore_eos": True},
+            )
+            next(stream)
+            first, protocol = served_certificate(server)
+            assert protocol == "http/1.1"
+            make_certificate(tmp_path, "second")
+            server.send(signal.SIGHUP)
+            wait_until(lambda: served_certificate(server)[0] != first, 10, "the second is served")
+            assert list(stream)[-1].choices[0].finish_reason == "length"
+        second, _ = served_certificate(server)
+        certificate.write_text("broken")
+        server.send(signal.SIGHUP)
+        wait_until(lambda: "certificate not read" in server.stderr, 10, "it is told")
+        assert served_certificate(server)[0] == second
+        with pytest.raises(ssl.SSLError):
+            served_certificate(server, maximum_version=ssl.TLSVersion.TLSv1_1)
+
+
+def test_certificate_that_cannot_be_used_is_told_before_anything_starts(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    certificate, key = make_certificate(tmp_path, "first")
+    key.write_text("no key")
+    for arguments, words in (
+        (("--tls-cert", certificate, "--tls-key", key), "cannot be used for TLS"),
+        (("--tls-cert", certificate), "--tls-key"),
+        (("--tls-cert", tmp_path / "none", "--tls-key", key), "No such file"),
+    ):
+        outcome = subprocess.run(
+            serve_command(tiny_model, *arguments),
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert outcome.returncode == 1 and words in outcome.stderr
