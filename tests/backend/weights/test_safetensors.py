@@ -78,3 +78,43 @@ def test_one_tensor_of_another_dtype_is_refused_when_read(tmp_path: Path) -> Non
     checkpoint = open_checkpoint(path, load_config(path))
     with pytest.raises(ModelError, match=r"tensor model\.norm\.weight: weights stored as F8_E5M2"):
         checkpoint.read("model.norm.weight")
+
+
+def write_raw(path: Path, header: object, num_bytes: int, length: int | None = None) -> None:
+    """Write a safetensors file by hand. header: bytes as they are, anything else as JSON."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    length = len(text) if length is None else length
+    path.write_bytes(length.to_bytes(8, "little") + text + bytes(num_bytes))
+
+
+def tensor(start: int, end: int, shape: list[int] | None = None) -> dict[str, object]:
+    return {"dtype": "F32", "shape": shape or [(end - start) // 4], "data_offsets": [start, end]}
+
+
+CORRUPT: dict[str, tuple[object, int, int | None]] = {
+    "header longer than the file": ({"a": tensor(0, 8)}, 8, 1 << 20),
+    "header of 2^63 bytes": ({"a": tensor(0, 8)}, 8, 1 << 63),
+    "header over the library's cap": (b"{}" + b" " * (100_000_001 - 2), 0, None),
+    "no header": (b"", 0, 0),
+    "header that is no JSON": (b"{'a': 1}", 8, None),
+    "header nested deeply": (b'{"a":' * 5000 + b"1" + b"}" * 5000, 8, None),
+    "offsets beyond the file": ({"a": tensor(0, 64)}, 8, None),
+    "offsets backwards": ({"a": tensor(8, 0, [0])}, 8, None),
+    "offsets below zero": ({"a": tensor(-8, 0)}, 8, None),
+    "tensors that overlap": ({"a": tensor(0, 8), "b": tensor(4, 12)}, 12, None),
+    "a hole between tensors": ({"a": tensor(0, 4), "b": tensor(8, 12)}, 12, None),
+    "bytes that belong to none": ({"a": tensor(0, 4)}, 64, None),
+    "a shape of other size": ({"a": tensor(0, 8, [3])}, 8, None),
+    "a shape that overflows": ({"a": tensor(0, 8, [1 << 62, 8])}, 8, None),
+}
+
+
+@pytest.mark.parametrize(("header", "num_bytes", "length"), CORRUPT.values(), ids=CORRUPT)
+def test_corrupt_file_is_refused_before_anything_is_read(
+    tmp_path: Path, header: object, num_bytes: int, length: int | None
+) -> None:
+    path = write_tiny_llama(tmp_path)
+    config = load_config(path)
+    write_raw(path / "model.safetensors", header, num_bytes, length)
+    with pytest.raises(ModelError, match="not a safetensors file"):
+        open_checkpoint(path, config)
