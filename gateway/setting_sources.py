@@ -17,6 +17,8 @@ from gateway.options import VARIABLE_PREFIX, Option, SettingsError, options_of, 
 from gateway.settings import GroupSettings, ServerSettings, Settings, setting_options
 
 DEFAULT = "default"
+# What the list of groups says in their place.
+SAID_BY_GROUPS = ("tp", "dp", "devices")
 MAX_GROUPS = 64
 
 # Read where they are needed, not settings of a server: see gateway/default_model.py.
@@ -165,7 +167,7 @@ def _groups(path: Path) -> tuple[GroupSettings, ...]:
 
 def _check_only_groups(found: _Found, path: Path | None) -> None:
     """Refuse a second word on how many ranks there are and where."""
-    for name in ("tp", "dp", "devices"):
+    for name in SAID_BY_GROUPS:
         if name in found:
             raise SettingsError(
                 f"{path}: [[groups]] lists the groups, so {name} must not be set as well; "

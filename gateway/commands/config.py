@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.setting_sources import Loaded, load
+from gateway.setting_sources import SAID_BY_GROUPS, Loaded, load
 from gateway.settings import setting_options
 
 _SECRETS = frozenset({"hf_token"})
@@ -54,6 +54,8 @@ def _tables(loaded: Loaded) -> dict[str, list[tuple[str, object, str]]]:
     for table, options in setting_options().items():
         rows = []
         for option in options:
+            if loaded.settings.groups and option.name in SAID_BY_GROUPS:
+                continue
             value = getattr(structs[table], option.name)
             if option.name in _SECRETS and value:
                 value = _HIDDEN

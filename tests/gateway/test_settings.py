@@ -194,3 +194,9 @@ def test_config_is_shown_as_a_file_that_sets_the_same(tmp_path: Path) -> None:
     shown = json.loads(as_json_text(loaded))
     assert shown["server"]["drain_seconds"] == {"value": 2.5, "source": "--drain-seconds"}
     assert shown["engine"]["tp"] == {"value": 1, "source": "default"}
+
+
+def test_config_with_a_list_of_groups_can_be_read_again(tmp_path: Path) -> None:
+    path = write(tmp_path, "[[groups]]\nranks = 2\n[[groups]]\nthreads = 3\n")
+    loaded = setting_sources.load({}, {}, path)
+    assert load({}, {}, write(tmp_path, as_toml(loaded))) == loaded.settings
