@@ -80,6 +80,11 @@ class Child:
         return f"exited with status {code}" if code >= 0 else f"killed by {_signal_name(-code)}"
 
     @property
+    def exit_signal(self) -> int:
+        """The signal that ended it; 0 if none did, or it still runs."""
+        return max(0, -(self._process.exitcode or 0))
+
+    @property
     def is_alive(self) -> bool:
         return self._process.is_alive()
 

@@ -15,7 +15,8 @@ class Fault(msgspec.Struct, frozen=True):
 
     cause: how it ended; message: what the rank itself had to say. at: seconds since 1970.
     suspects: (worker, seq_id) of what was new or changed in the last step; num_seqs is 0 when no
-    step was under way. stacks: where each rank was, if the group hung.
+    step was under way. stacks: where each rank was, if the group hung. is_foreign: it came from
+    outside, from somebody who killed or stopped a process.
     """
 
     rank: str
@@ -30,12 +31,18 @@ class Fault(msgspec.Struct, frozen=True):
     suspects: list[tuple[int, int]] = []
     stderr: list[str] = []
     stacks: dict[str, list[str]] = {}
+    is_foreign: bool = False
     at: float = msgspec.field(default_factory=time.time)
 
     @property
     def summary(self) -> str:
         """Which rank and how; for an operator whose server has not even started, what it said."""
         return f"{self.rank} {self.cause}" + (f": {self.message}" if self.message else "")
+
+    @property
+    def blamed(self) -> list[tuple[int, int]]:
+        """The sequences that may have been the cause."""
+        return [] if self.is_foreign else self.suspects
 
     def __str__(self) -> str:
         """One line for the log."""

@@ -136,7 +136,7 @@ class Group:
         self.last_fault = fault
         if self._owner.has_served:
             logger.error("group %d died: %s", self.number, fault)
-        self._owner.group_lost(self, fault.suspects)
+        self._owner.group_lost(self, fault.blamed)
         self._owner.changed()
 
     def ended(self) -> None:

@@ -18,7 +18,7 @@ from backend.wire.messages import Failed, Ready
 from gateway.layout import GroupPlace
 from gateway.supervision.fault import REPORTED_LINES, Fault, phase_name, with_batch
 from gateway.supervision.hang import HangWatch, Stall
-from gateway.supervision.process import is_stopped
+from gateway.supervision.process import is_stopped, oom_kills
 from gateway.supervision.tail import Tail
 
 LOOK_SECONDS = 0.25
@@ -58,6 +58,7 @@ class Life:
         self._loop = asyncio.get_running_loop()
         self._watch = HangWatch(hang_s)
         self._messages: dict[int, str] = {}  # rank -> why it gives up
+        self._oom_kills = oom_kills()
         self._alive = set(range(place.engine.tp))
         self._tails = [Tail(child) for child in self.replica.ranks]
         for rank, child in enumerate(self.replica.ranks):
@@ -107,7 +108,7 @@ class Life:
         self._unwatch(rank)
         self._alive.discard(rank)
         if not self.is_over:
-            self._fail(self._fault(rank, child.exit_text))
+            self._fail(self._fault(rank, child.exit_text, is_foreign=self._was_killed(child)))
             self.replica.kill()
         if not self._alive:
             self._timer.cancel()
@@ -118,7 +119,14 @@ class Life:
         self.fault = fault
         self._owner.faulted(fault)
 
-    def _fault(self, rank: int, cause: str) -> Fault:
+    def _was_killed(self, child: Child) -> bool:
+        """Whether somebody sent it SIGKILL: no request does that but by way of the kernel's own
+        killer, which counts."""
+        if child.exit_signal != signal.SIGKILL or self._oom_kills is None:
+            return False
+        return oom_kills() == self._oom_kills
+
+    def _fault(self, rank: int, cause: str, *, is_foreign: bool = False) -> Fault:
         child = self.replica.ranks[rank]
         beat = self.replica.page.beats()[rank]
         fault = Fault(
@@ -130,6 +138,7 @@ class Life:
             phase_name(beat.phase),
             beat.step,
             stderr=self._tails[rank].last(REPORTED_LINES),
+            is_foreign=is_foreign,
         )
         return with_batch(fault, self.replica.page.batch(rank))
 
@@ -153,7 +162,8 @@ class Life:
         if stopped:
             cause += " (stopped by a signal)"
         marks = [tail.mark for tail in self._tails]
-        self._fail(self._hang_fault(stopped[0] if stopped else stall.rank, cause))
+        fault = self._hang_fault(stopped[0] if stopped else stall.rank, cause)
+        self._fail(msgspec.structs.replace(fault, is_foreign=bool(stopped)))
         for rank in self._alive:
             self.replica.ranks[rank].send_signal(signal.SIGUSR1)
         self._timer = self._loop.call_later(DUMP_SECONDS, self._end_dump, marks)
