@@ -9,8 +9,10 @@ from backend.step import StepPlan
 
 # Of each new measurement; the machine is shared, a single step says little.
 WEIGHT = 0.2
-# A prompt always moves by a block or so, however slow the machine.
+# Prompts always move: by a block or so, and for half the time that the streams take. With less a
+# machine that is too slow for the target would never get its batch filled.
 MIN_PROMPT_TOKENS = 32
+MIN_SHARE = 0.5
 
 
 class Pace:
@@ -37,7 +39,7 @@ class Pace:
         """Prompt tokens for a step that streams wait for; None where nothing bounds them."""
         if not self._target_s or not self._prompt_token_s:
             return None
-        left_s = self._target_s - self._decode_s
+        left_s = max(self._target_s - self._decode_s, MIN_SHARE * self._decode_s)
         return max(MIN_PROMPT_TOKENS, int(left_s / self._prompt_token_s))
 
 

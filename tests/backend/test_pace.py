@@ -34,6 +34,14 @@ def test_a_prompt_moves_on_however_slow_the_machine() -> None:
     assert pace.prompt_tokens == MIN_PROMPT_TOKENS
 
 
+def test_prompts_get_half_the_streams_time_where_the_target_leaves_nothing() -> None:
+    pace = Pace(0.1)
+    for _ in range(50):
+        pace.observe(plan_of(4, 0), 0.2)
+        pace.observe(plan_of(4, 100), 0.2 + 100 * 0.0005)
+    assert pace.prompt_tokens == pytest.approx(200, abs=4)  # 100 ms at half a millisecond each
+
+
 def test_one_slow_step_changes_little() -> None:
     pace = Pace(0.1)
     for _ in range(20):
