@@ -6,13 +6,13 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --constraint deploy/constraints.txt
 DEFAULT_MARKS := not slow and not gpu
 
-.PHONY: help serve test test-long lint format clean
+.PHONY: help serve test test-long lint format audit clean
 
 help:
 	@echo 'make serve [ARGS="--port 9000"]   serve the default model, or the one ARGS names'
 	@echo 'make test                         lint, types, tests with real processes'
 	@echo 'make test-long                    the same and the slow tests'
-	@echo 'make lint | format | clean'
+	@echo 'make lint | format | audit | clean'
 
 # exec: signals reach the server itself, not a shell in between.
 serve: .venv/.serve
@@ -32,6 +32,11 @@ lint: .venv/.test
 format: .venv/.test
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# Asks a vulnerability database on the network about the pinned versions.
+audit: .venv/.python
+	$(PIP) --quiet pip-audit
+	$(BIN)/pip-audit --requirement deploy/constraints.txt --no-deps --disable-pip
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

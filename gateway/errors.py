@@ -96,6 +96,7 @@ class ApiError(Exception):
             return {
                 "retry-after": str(max(1, math.ceil(delay_s))),
                 "retry-after-ms": str(max(1, round(delay_s * 1000))),
+                "x-should-retry": "true",
             }
         if self.is_final or (self.status < 500 and self.status not in (408, 409)):
             return {"x-should-retry": "false"}

@@ -1,11 +1,14 @@
 """What may still wait: by number, by tokens, and by the time it would take."""
 
+import asyncio
+
 import pytest
 
 from gateway.admission import MAX_WAITING_TOKENS, Admission
 from gateway.fair_queue import FairQueue
 from gateway.keys import Tenant
 from gateway.refusals import QueueFull
+from tests.gateway.fakes import FakePool, app_of, complete
 
 A, B, C = (Tenant(id=name * 4) for name in "abc")
 
@@ -88,3 +91,17 @@ def test_group_that_takes_nothing_any_more_is_slow() -> None:
     at_rate(bounds, 100, 20)
     fill(queue, A, 5, 100)
     assert bounds.wait_s(queue, A, 60.0) > 10
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_full_queue_is_a_429_that_says_when_to_come_back(stream: bool) -> None:
+    async def run() -> None:
+        pool = FakePool(is_full=True)
+        exchange = await complete(app_of(pool), stream=stream).finished()
+        assert (exchange.status, exchange.error["code"]) == (429, "queue_full")
+        headers = exchange.headers
+        assert (headers["retry-after"], headers["retry-after-ms"]) == ("8", "7200")
+        assert headers["x-should-retry"] == "true"
+        assert not pool.submitted
+
+    asyncio.run(run())
