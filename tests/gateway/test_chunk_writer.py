@@ -10,7 +10,7 @@ from hypercorn.utils import wrap_app
 from starlette.types import Receive, Scope, Send
 
 from gateway.chunk_writer import EXTENSION, MAX_BUFFERED_BYTES, offering_chunk_writers
-from gateway.connection import Connection
+from gateway.connection import Bounds, Connection
 from gateway.service import Limits
 from gateway.sse import EventQueue, EventStream, event
 
@@ -26,7 +26,7 @@ async def visiting(app: App) -> AsyncIterator[tuple[asyncio.StreamReader, asynci
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
-        await Connection(wrapped, loop, config, context, {}, reader, writer)
+        await Connection(Bounds(), wrapped, loop, config, context, {}, reader, writer)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
