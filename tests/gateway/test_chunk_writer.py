@@ -10,7 +10,7 @@ from hypercorn.utils import wrap_app
 from starlette.types import Receive, Scope, Send
 
 from gateway.chunk_writer import EXTENSION, MAX_BUFFERED_BYTES, offering_chunk_writers
-from gateway.connection import Bounds, Connection
+from gateway.connection import Bounds, Connection, install
 from gateway.service import Limits
 from gateway.sse import EventQueue, EventStream, event
 
@@ -21,6 +21,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 @asynccontextmanager
 async def visiting(app: App) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Serve `app` with Hypercorn on the loopback interface and connect to it."""
+    install(Bounds())  # its protocol goes with it
     wrapped = wrap_app(offering_chunk_writers(app), 0, "asgi")
     context, config = WorkerContext(None), Config()
 
