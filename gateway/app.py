@@ -17,7 +17,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.access import Access, Gate
 from gateway.endpoints.chat import create_chat_completion
 from gateway.endpoints.completions import create_completion
 from gateway.endpoints.health import livez, readyz, version
@@ -26,6 +25,7 @@ from gateway.endpoints.models import list_models, retrieve_model
 from gateway.endpoints.openapi import docs, openapi_json
 from gateway.endpoints.tokenize import detokenize, tokenize
 from gateway.errors import ApiError, error_response
+from gateway.security.access import Access, Gate
 from gateway.service import Service
 from gateway.telemetry import logs
 from gateway.telemetry.observer import Exchange, Observer

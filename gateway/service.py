@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from gateway.telemetry.observer import Observer
 
 if TYPE_CHECKING:
-    from gateway.chat_template import ChatTemplate
-    from gateway.keyring import Keyring
-    from gateway.replicas import ReplicaPool
-    from gateway.tokenizer import Tokenizer
-    from gateway.vetter import Vetter
+    from gateway.pool.replicas import ReplicaPool
+    from gateway.requests.chat_template import ChatTemplate
+    from gateway.requests.vetter import Vetter
+    from gateway.security.keyring import Keyring
+    from gateway.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)

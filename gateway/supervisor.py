@@ -26,11 +26,12 @@ from backend.wire.control import (
     Reload,
     Stop,
 )
-from gateway.announcer import Announcer
-from gateway.banner import ready_lines
-from gateway.exposure import Unguarded, check_guarded
-from gateway.key_file import KeyFileError
 from gateway.layout import layout, shape
+from gateway.notices.announcer import Announcer
+from gateway.notices.banner import ready_lines
+from gateway.security.exposure import Unguarded, check_guarded
+from gateway.security.key_file import KeyFileError
+from gateway.security.tls import TlsError, TlsFiles
 from gateway.settings import Settings
 from gateway.supervision.changes import Changes
 from gateway.supervision.control_messages import Listing
@@ -47,7 +48,6 @@ from gateway.supervision.views import group_view, worker_view
 from gateway.supervision.workers import Worker
 from gateway.telemetry import logs
 from gateway.telemetry.publisher import Publisher
-from gateway.tls import TlsError, TlsFiles
 
 logger = logging.getLogger(__name__)
 

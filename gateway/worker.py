@@ -44,21 +44,21 @@ from backend.wire.control import (
 )
 from backend.wire.messages import Failed
 from gateway import connection
+from gateway.answers.chunk_writer import offering_chunk_writers
 from gateway.app import create_app
-from gateway.chat_template import ChatTemplate
-from gateway.chunk_writer import offering_chunk_writers
-from gateway.key_file import KeyFileError
-from gateway.keyring import Keyring
 from gateway.layout import layout
-from gateway.replicas import ReplicaPool
+from gateway.pool.replicas import ReplicaPool
+from gateway.requests.chat_template import ChatTemplate
+from gateway.requests.vetter import Vetter, Words
+from gateway.security.key_file import KeyFileError
+from gateway.security.keyring import Keyring
+from gateway.security.tls import TlsConfig, TlsError, TlsFiles
 from gateway.service import Limits, Service
 from gateway.settings import ServerSettings, Settings
 from gateway.supervision.listener import LISTEN_BACKLOG
 from gateway.telemetry import logs
 from gateway.telemetry.observer import Observer
-from gateway.tls import TlsConfig, TlsError, TlsFiles
-from gateway.tokenizer import Tokenizer, TokenizerError
-from gateway.vetter import Vetter, Words
+from gateway.text.tokenizer import Tokenizer, TokenizerError
 
 if TYPE_CHECKING:
     from gateway.telemetry.tracing import Tracing

@@ -32,7 +32,7 @@ EXCEPTIONS = {
     "gateway.supervisor": {"backend.replica"},
     "gateway.supervision.life": {"backend.replica"},
     "gateway.supervision.switchboard": {"backend.replica"},
-    "gateway.grammar_helper": {"backend.grammar"},
+    "gateway.requests.grammar_helper": {"backend.grammar"},
     "gateway.bench.bed": {"backend.replica", "backend.free_engine"},
 }
 LAYERS_OF_A_MODEL = [
@@ -143,7 +143,7 @@ def test_rank_imports_torch_only_inside_functions() -> None:
 
 def test_transformers_is_imported_only_by_the_tokenizer_conversion() -> None:
     users = [m for m in MODULES if any(within(n, "transformers") for n in imports_of(m))]
-    assert users == ["gateway.vocab.convert"]
+    assert users == ["gateway.text.vocab.convert"]
 
 
 def test_torchs_spawn_context_is_the_standard_librarys() -> None:

@@ -22,7 +22,7 @@ from gateway.bench.streams import (
     run_streams,
     watch_streams,
 )
-from gateway.tokenizer import Tokenizer
+from gateway.text.tokenizer import Tokenizer
 
 # What the worker sends, with ids and times of the same lengths.
 EVENT = (

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from gateway.key_file import KeyFileError, add_key, read_keys, remove_key
-from gateway.keys import Scope, create_key
 from gateway.options import SettingsError, options_of
+from gateway.security.key_file import KeyFileError, add_key, read_keys, remove_key
+from gateway.security.keys import Scope, create_key
 
 VARIABLE = "UNISONO_API_KEYS"
 

@@ -13,10 +13,10 @@ import msgspec
 
 from backend.config import ModelError
 from gateway import hub, supervisor
+from gateway.notices.speaker import Speaker
 from gateway.options import SettingsError
 from gateway.setting_sources import load
 from gateway.settings import ServerSettings, Settings
-from gateway.speaker import Speaker
 from gateway.telemetry import logs
 
 

@@ -13,15 +13,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from backend.wire.sampling import Grammar, SamplingParams
-from gateway.chat_answer import ChatChunks, ChatLook
-from gateway.choice import make_choices
-from gateway.conversation import encode_conversation
-from gateway.delivery import respond
+from gateway.answers.chat_answer import ChatChunks, ChatLook
+from gateway.answers.choice import make_choices
+from gateway.answers.delivery import respond
+from gateway.answers.intake import take
+from gateway.answers.tools import calls_grammar
 from gateway.errors import invalid
-from gateway.grammars import vet
-from gateway.intake import take
-from gateway.parameters import sampling_params
-from gateway.prompt import (
+from gateway.requests.conversation import encode_conversation
+from gateway.requests.grammars import vet
+from gateway.requests.parameters import sampling_params
+from gateway.requests.prompt import (
     Prompt,
     check_length,
     check_num_choices,
@@ -33,7 +34,6 @@ from gateway.prompt import (
 from gateway.schema.chat import ChatChunk, ChatRequest
 from gateway.schema.messages import NamedToolChoice
 from gateway.service import Service
-from gateway.tools import calls_grammar
 
 _decoder = msgspec.json.Decoder(ChatRequest)
 

@@ -14,21 +14,21 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.choice import Choice, Token, make_choices
-from gateway.completion import Generation
-from gateway.delivery import Collector, respond
+from gateway.answers.choice import Choice, Token, make_choices
+from gateway.answers.completion import Generation
+from gateway.answers.delivery import Collector, respond
+from gateway.answers.intake import take
+from gateway.answers.logprobs import completion_logprobs, mean_logprob, prompt_logprobs
+from gateway.answers.sse import ChunkTemplate, EventQueue, event
 from gateway.errors import ApiError
-from gateway.intake import take
-from gateway.logprobs import completion_logprobs, mean_logprob, prompt_logprobs
-from gateway.parameters import sampling_params
-from gateway.prompt import encode_prompts
+from gateway.requests.parameters import sampling_params
+from gateway.requests.prompt import encode_prompts
 from gateway.schema.completions import Completion, CompletionChoice, CompletionRequest
 from gateway.schema.usage import Usage
 from gateway.service import Service
-from gateway.sse import ChunkTemplate, EventQueue, event
 
 if TYPE_CHECKING:
-    from gateway.tokenizer import Tokenizer
+    from gateway.text.tokenizer import Tokenizer
 
 _decoder = msgspec.json.Decoder(CompletionRequest)
 

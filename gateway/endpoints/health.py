@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.body import json_response
+from gateway.requests.body import json_response
 from gateway.service import Service
 
 if TYPE_CHECKING:
-    from gateway.pool_status import PoolStatus
+    from gateway.pool.status import PoolStatus
 
 
 async def livez(request: Request) -> Response:

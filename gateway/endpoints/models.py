@@ -3,8 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.body import json_response
 from gateway.errors import model_not_found
+from gateway.requests.body import json_response
 from gateway.schema.models import ModelCard, ModelList
 from gateway.service import Service
 

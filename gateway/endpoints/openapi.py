@@ -3,9 +3,9 @@
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from gateway.body import json_response
-from gateway.docs_page import docs_page
-from gateway.openapi import openapi
+from gateway.description.docs_page import docs_page
+from gateway.description.openapi import openapi
+from gateway.requests.body import json_response
 from gateway.service import Service
 
 

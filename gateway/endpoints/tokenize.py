@@ -6,12 +6,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.body import decode_body, json_response, read_body
-from gateway.conversation import encode_conversation
+from gateway.answers.logprobs import token_text
 from gateway.errors import invalid, model_not_found
-from gateway.leniency import ignored_header, unknown_fields
-from gateway.logprobs import token_text
-from gateway.prompt import MAX_INLINE_LENGTH, check_token_ids
+from gateway.requests.body import decode_body, json_response, read_body
+from gateway.requests.conversation import encode_conversation
+from gateway.requests.leniency import ignored_header, unknown_fields
+from gateway.requests.prompt import MAX_INLINE_LENGTH, check_token_ids
 from gateway.schema.messages import check_conversation
 from gateway.schema.tokenize import (
     DetokenizedText,
@@ -21,7 +21,7 @@ from gateway.schema.tokenize import (
     Tokens,
 )
 from gateway.service import Service
-from gateway.tokenizer import TokenizerError
+from gateway.text.tokenizer import TokenizerError
 
 _tokenize_decoder = msgspec.json.Decoder(TokenizeRequest)
 _detokenize_decoder = msgspec.json.Decoder(DetokenizeRequest)

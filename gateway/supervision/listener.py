@@ -3,7 +3,7 @@
 import os
 import socket
 
-from gateway.service_manager import SocketError, inherited_socket
+from gateway.notices.service_manager import SocketError, inherited_socket
 from gateway.settings import ServerSettings
 
 LISTEN_BACKLOG = 1024

@@ -19,8 +19,8 @@ from gateway.telemetry.figures import GroupFigures, Ledger, SupervisorFigures, W
 from gateway.telemetry.page import Page
 
 if TYPE_CHECKING:
-    from gateway.completion import Generation
-    from gateway.replicas import ReplicaPool
+    from gateway.answers.completion import Generation
+    from gateway.pool.replicas import ReplicaPool
     from gateway.telemetry.tracing import Tracing
 
 # How old the other workers' figures are at most when one is asked.

@@ -7,7 +7,7 @@ and beginnings of programs, lists, tables and letters. Knows no model but its to
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.tokenizer import Tokenizer
+from gateway.text.tokenizer import Tokenizer
 
 DATA = Path(__file__).parents[1] / "data"
 PASSAGES = [

@@ -19,9 +19,9 @@ from backend.scheduler import Scheduler
 from backend.sequence import Sequence
 from backend.wire.messages import StepOutput, StepTimings, Submit, Totals
 from backend.wire.sampling import SamplingParams
-from gateway.fair_queue import FairQueue
-from gateway.keys import ANONYMOUS, Tenant
-from gateway.routing import Pace, Router
+from gateway.pool.fair_queue import FairQueue
+from gateway.pool.routing import Pace, Router
+from gateway.security.keys import ANONYMOUS, Tenant
 
 STEP_S, PROMPT_TOKEN_S, ROW_S = 14e-3, 0.5e-3, 2.3e-3
 BUDGET, ROWS, BLOCK_SIZE = 512, 128, 32

@@ -23,7 +23,7 @@ from backend.engine import DTYPES, build_engine
 from backend.parallel import TensorParallel
 from backend.settings import EngineSettings
 from gateway.default_model import default_model
-from gateway.tokenizer import Tokenizer
+from gateway.text.tokenizer import Tokenizer
 from tests.bench.cases import Case, read_prompts, read_windows
 from tests.bench.forced import PREFILL_ROWS, Forcer, Logits, best_tokens
 from tests.bench.reference import Judgement, Reference, get_reference, scores_of

@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from gateway.default_model import default_model
-from gateway.tokenizer import Tokenizer
+from gateway.text.tokenizer import Tokenizer
 from tests.e2e.clients import async_openai_client, openai_client
 from tests.e2e.server import Server
 

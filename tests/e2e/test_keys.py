@@ -8,8 +8,8 @@ from pathlib import Path
 import openai
 import pytest
 
-from gateway.key_file import add_key, remove_key
-from gateway.keys import Scope, create_key
+from gateway.security.key_file import add_key, remove_key
+from gateway.security.keys import Scope, create_key
 from tests.e2e.server import Server, clean_environment, serve_command, wait_until
 
 pytestmark = pytest.mark.e2e

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.key_file import add_key
-from gateway.keys import Scope, create_key
+from gateway.security.key_file import add_key
+from gateway.security.keys import Scope, create_key
 from tests.e2e.server import Server, wait_until
 
 pytestmark = pytest.mark.e2e

@@ -8,7 +8,7 @@ import pytest
 
 from backend.settings import EngineSettings
 from gateway.default_model import default_model
-from gateway.tokenizer import Tokenizer
+from gateway.text.tokenizer import Tokenizer
 from tests.bench.cases import read_prompts, read_windows
 from tests.bench.numerics import Divergence, measure
 from tests.bench.reference import Reference, get_reference

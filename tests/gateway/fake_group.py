@@ -8,7 +8,7 @@ from backend.wire import messages
 from backend.wire.messages import FinishReason, Ready, SeqOutput, StepOutput, StepTimings, Submit
 from backend.wire.pipe import PipeWriter
 from backend.wire.ring import RingReader
-from gateway.replicas import ReplicaPool
+from gateway.pool.replicas import ReplicaPool
 
 CREDIT = 10_000
 

@@ -16,16 +16,16 @@ from starlette.types import ASGIApp, Message
 from backend.wire.messages import FinishReason, SeqOutput, StepOutput, TokenScore
 from backend.wire.sampling import SamplingParams
 from gateway.app import create_app
-from gateway.keyring import Keyring
-from gateway.keys import ANONYMOUS, Tenant
-from gateway.pool_status import PoolStatus
-from gateway.refusals import QueueFull
+from gateway.pool.refusals import QueueFull
+from gateway.pool.status import PoolStatus
+from gateway.security.keyring import Keyring
+from gateway.security.keys import ANONYMOUS, Tenant
 from gateway.service import Limits, Service
 
 if TYPE_CHECKING:
-    from gateway.replicas import ReplicaPool
-    from gateway.tokenizer import Tokenizer
-    from gateway.vetter import Vetter
+    from gateway.pool.replicas import ReplicaPool
+    from gateway.requests.vetter import Vetter
+    from gateway.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
 

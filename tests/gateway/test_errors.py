@@ -1,8 +1,8 @@
 import msgspec
 import pytest
 
-from gateway.body import decode_body, is_deeper_than
 from gateway.errors import ApiError, error_response
+from gateway.requests.body import decode_body, is_deeper_than
 from gateway.schema.completions import CompletionRequest
 
 DECODER = msgspec.json.Decoder(CompletionRequest)

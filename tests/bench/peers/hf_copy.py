@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from backend.config import ModelConfig
 from backend.model_file import load_config
 from backend.weights import open_checkpoint
-from gateway.vocab.gguf import load_gguf
-from gateway.vocab.vocabulary import Vocabulary
+from gateway.text.vocab.gguf import load_gguf
+from gateway.text.vocab.vocabulary import Vocabulary
 
 
 def write_hf_copy(model: Path, directory: Path) -> Path:

@@ -14,10 +14,10 @@ from starlette.types import ASGIApp
 
 from backend.wire.messages import FinishReason, SeqOutput, StepOutput, StepTimings, Totals
 from gateway.app import create_app
-from gateway.group_link import GroupStatus
-from gateway.pool_status import PoolStatus
-from gateway.refusals import PoolNotReady
-from gateway.replicas import ReplicaPool
+from gateway.pool.group_link import GroupStatus
+from gateway.pool.refusals import PoolNotReady
+from gateway.pool.replicas import ReplicaPool
+from gateway.pool.status import PoolStatus
 from gateway.telemetry import families
 from gateway.telemetry.figures import Process, SupervisorFigures
 from gateway.telemetry.observer import Observer

@@ -1,0 +1,174 @@
+"""One choice of a request: its token ids become text, tokens and a finish reason.
+
+Owns the order of things per token: count it, list it, decode it, look for a stop string. Must not
+know the pool, HTTP or JSON. Fed by gateway/completion.py, frame by frame.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backend.wire.messages import FinishReason, SeqOutput, TokenScore
+from backend.wire.sampling import SamplingParams
+from gateway.requests.parameters import seeded_params
+from gateway.requests.prompt import Prompt
+from gateway.schema.sampling import SamplingFields
+from gateway.text.stops import StopMatcher
+
+if TYPE_CHECKING:
+    from gateway.text.tokenizer import Detokenizer, Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a choice whose caller wants to see tokens.
+
+    text_offset: characters of echo and answer before it; text that a stop string cut off counts.
+    score: None for the first token of a prompt and where no scores were asked for.
+    """
+
+    token_id: int
+    text_offset: int
+    score: TokenScore | None = None
+    is_prompt: bool = False
+
+
+@dataclass(slots=True)
+class Choice:
+    """One sequence of a request: what was asked, and its text as tokens come in.
+
+    index: among all choices of the request, prompt-major.
+    matcher: None if no stop string was given.
+    scored_by: the choice whose prompt, the same, is scored for this one, too.
+    shows_end: the token that ended the sequence is text like any other.
+    lists_tokens: push() returns tokens beside the text.
+    num_cached_tokens: prompt tokens that came from the prefix cache.
+    stop_reason: the stop string or stop token that ended it.
+    """
+
+    index: int
+    prompt: Prompt
+    params: SamplingParams
+    detokenizer: "Detokenizer"
+    matcher: StopMatcher | None = None
+    shows_end: bool = False
+    lists_tokens: bool = False
+    scored_by: "Choice | None" = None
+    num_tokens: int = 0
+    num_cached_tokens: int = 0
+    finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None
+    _text_offset: int = 0
+    _num_prompt_listed: int = 0
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the engine has nothing to add to it."""
+        return self.params.max_tokens == 0 and self.params.prompt_logprobs is None
+
+    @property
+    def awaits_scores(self) -> bool:
+        """Whether nothing of it may be written before another choice has the prompt's scores."""
+        return self.scored_by is not None and not self.scored_by._is_scored
+
+    def begin(self) -> tuple[str, Sequence[Token]]:
+        """Return the text and the tokens that are known before the engine is asked."""
+        self._text_offset = len(self.prompt.echo)
+        if self.params.prompt_logprobs is None and self.scored_by is None:
+            return self.prompt.echo, ()
+        return self.prompt.echo, self.prompt_tokens([None])
+
+    def push(self, output: SeqOutput) -> tuple[str, Sequence[Token]]:
+        """Return what `output` adds, and set finish_reason if it is the last.
+
+        Tokens after a stop string are neither text nor counted.
+        """
+        self.num_cached_tokens = self.num_cached_tokens or output.num_cached_tokens
+        is_plain = self.matcher is None and not self.lists_tokens
+        if is_plain and output.finish_reason is None and not output.prompt_scores:
+            # What follows would do the same, in twice the time: nearly all frames end here.
+            token_ids = output.token_ids
+            self.num_tokens += len(token_ids)
+            if len(token_ids) == 1:
+                return self.detokenizer.push(token_ids[0]), ()
+            return "".join(map(self.detokenizer.push, token_ids)), ()
+        tokens = self.prompt_tokens(output.prompt_scores) if output.prompt_scores else []
+        pieces = []
+        # The token that ended the sequence is counted and listed, but as a rule it is not text.
+        is_ended = output.finish_reason is FinishReason.STOP and not self.shows_end
+        num_texts = len(output.token_ids) - is_ended
+        for position, token_id in enumerate(output.token_ids):
+            self.num_tokens += 1
+            if self.lists_tokens:
+                score = None if self.params.logprobs is None else output.scores[position]
+                tokens.append(Token(token_id, self._text_offset, score))
+            if position < num_texts:
+                text = self.detokenizer.push(token_id)
+                pieces.append(self._cut(text))
+                if self.stop_reason is not None:
+                    break
+        if output.finish_reason is not None and self.stop_reason is None:
+            pieces.append(self._cut(self.detokenizer.flush()))
+            if self.stop_reason is None:
+                if self.matcher is not None:
+                    pieces.append(self.matcher.flush())
+                self.stop_reason = output.stop_token_id
+        is_cut = self.matcher is not None and self.matcher.found is not None
+        self.finish_reason = FinishReason.STOP if is_cut else output.finish_reason
+        return "".join(pieces), tokens
+
+    def prompt_tokens(self, scores: Iterable[TokenScore | None]) -> list[Token]:
+        """List the next prompt tokens."""
+        prompt = self.prompt
+        tokens: list[Token] = []
+        for score in scores:
+            position = self._num_prompt_listed
+            offset = prompt.offsets[position] if prompt.offsets else 0
+            tokens.append(Token(prompt.token_ids[position], offset, score, is_prompt=True))
+            self._num_prompt_listed += 1
+        return tokens
+
+    @property
+    def _is_scored(self) -> bool:
+        return self._num_prompt_listed == len(self.prompt.token_ids)
+
+    def _cut(self, text: str) -> str:
+        """Pass new text on up to a stop string, and note that."""
+        if self.lists_tokens:
+            self._text_offset += len(text)
+        if self.matcher is None or self.num_tokens <= self.params.min_tokens:
+            return text
+        text = self.matcher.push(text)
+        self.stop_reason = self.matcher.found
+        return text
+
+
+def make_choices(
+    prompts: Sequence[Prompt],
+    shared: SamplingParams,
+    num_candidates: int,
+    asked: SamplingFields,
+    tokenizer: "Tokenizer",
+) -> list[Choice]:
+    """Return the choices of a request, prompt by prompt."""
+    stop = asked.stop_strings
+    keeps_stop = bool(asked.include_stop_str_in_output)
+    skips = asked.skips_special_tokens
+    choices: list[Choice] = []
+    for prompt in prompts:
+        first = None
+        for params in seeded_params(shared, asked.seed, num_candidates):
+            choice = Choice(
+                len(choices),
+                prompt,
+                params,
+                tokenizer.detokenizer(prompt.token_ids, skip_special_tokens=skips),
+                StopMatcher(stop, keeps_stop=keeps_stop) if stop else None,
+                shows_end=keeps_stop,
+                lists_tokens=params.logprobs is not None or bool(asked.return_token_ids),
+                scored_by=first,
+            )
+            choices.append(choice)
+            if params.prompt_logprobs is not None:
+                first = choice
+    return choices

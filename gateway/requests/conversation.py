@@ -1,0 +1,109 @@
+"""From the messages of a request to token ids: what a template is told, and how it may fail.
+
+Owns the translation of OpenAI's messages and tools into what chat templates expect, and the words
+for what cannot be rendered. Knows no HTTP. Called by the chat and tokenize endpoints.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from gateway.errors import ApiError, invalid
+from gateway.requests.chat_template import ChatTemplate, Conversation, TemplateBusy, TemplateFailure
+from gateway.schema.messages import ChatMessage, ConversationFields, Tool, Tools
+from gateway.service import Service
+from gateway.text.tokenizer import TokenizerError
+
+
+async def encode_conversation(
+    asked: ConversationFields,
+    tools: Tools | None,
+    service: Service,
+    *,
+    add_special_tokens: bool = False,
+    check: Callable[[str], None] = lambda text: None,
+) -> list[int]:
+    """Return the token ids of a conversation that has been checked.
+
+    tools: those that the model is told of, which may be none of those given.
+    check: given what was rendered, may raise before it is tokenised.
+    Raises ApiError 400 for what the model's template does not render, and 429.
+    """
+    template = service.chat_template
+    if template is None:
+        message = "This model has no chat template; POST /v1/completions takes plain prompts."
+        raise invalid(message, "messages", "no_chat_template")
+    if tools and not template.supports_tools:
+        message = "This model's chat template knows no tools, so the model cannot call any."
+        raise invalid(message, "tools", "unsupported_parameter")
+    conversation = _conversation(asked, tools, template)
+    try:
+        return await template.encode(
+            conversation, add_special_tokens=add_special_tokens, check=check
+        )
+    except TemplateFailure as error:
+        message = f"The model's chat template does not render these messages: {error}."
+        raise invalid(message, "messages", "chat_template_error") from None
+    except TokenizerError as error:
+        raise invalid(f"Invalid 'messages': {error}.", "messages") from None
+    except TemplateBusy:
+        message = "Too many conversations are waiting. Try again in a moment."
+        raise ApiError(429, message, code="queue_full", retry_after_s=1.0) from None
+
+
+def _conversation(
+    asked: ConversationFields, tools: Tools | None, template: ChatTemplate
+) -> Conversation:
+    continues = bool(asked.continue_final_message)
+    prompts = asked.add_generation_prompt
+    return Conversation(
+        messages=[_message(message, template) for message in asked.messages],
+        tools=[_tool(tool) for tool in tools] if tools else None,
+        documents=asked.documents,
+        add_generation_prompt=not continues if prompts is None else prompts,
+        continues_final_message=continues,
+        options=asked.chat_template_kwargs or {},
+    )
+
+
+def _message(message: ChatMessage, template: ChatTemplate) -> dict[str, Any]:
+    """Return a message as templates read it: content is a string, arguments are an object."""
+    role: str = message.role
+    if role == "developer" and not template.knows_developer:
+        role = "system"  # what that role was called before
+    if role == "function":
+        role = "tool"
+    told: dict[str, Any] = {"role": role, "content": message.text}
+    for name in ("name", "tool_call_id", "reasoning_content"):
+        if (value := getattr(message, name)) is not None:
+            told[name] = value
+    if message.tool_calls:
+        told["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": call.type,
+                "function": {
+                    "name": call.function.name,
+                    "arguments": _arguments(call.function.arguments),
+                },
+            }
+            for call in message.tool_calls
+        ]
+    return told
+
+
+def _arguments(text: str) -> Any:
+    """Templates put arguments through tojson, which would quote a string once more."""
+    try:
+        arguments = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text
+    return arguments if isinstance(arguments, dict) else text
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    """Return a tool as it was given: without the fields that were not."""
+    function = msgspec.to_builtins(tool.function)
+    given = {name: value for name, value in function.items() if value is not None}
+    return {"type": tool.type, "function": given}

@@ -1,0 +1,135 @@
+"""The fields of a request become the SamplingParams of its choices.
+
+Owns the checks that need the model's vocabulary, and bad words as tokens. Must not know prompts,
+pools or HTTP. Called by the endpoints that generate, once a request.
+"""
+
+import asyncio
+import secrets
+
+import msgspec
+
+from backend.wire.sampling import Grammar, NumLogprobs, SamplingParams
+from gateway.errors import invalid
+from gateway.requests.grammars import grammar_of, vetted_grammar
+from gateway.requests.prompt import check_token_ids
+from gateway.schema.sampling import SamplingFields, given
+from gateway.service import Service
+from gateway.text.tokenizer import TokenizerError
+
+DEFAULTS = SamplingParams()
+# As in vLLM: logits divided by less could leave float32, and the draw is greedy by then.
+MIN_TEMPERATURE = 1e-5
+# The wire carries 64-bit integers and no vocabulary is larger, so more means the same.
+LARGEST_TOP_K = 2**31 - 1
+# Longer than any token id; int() of a long string of digits takes quadratic time.
+MAX_ID_DIGITS = 10
+# More bad words are tokenised in a thread: each takes about 20 us, twice.
+MAX_INLINE_BAD_WORDS = 16
+
+
+async def sampling_params(
+    asked: SamplingFields,
+    service: Service,
+    *,
+    max_tokens: int,
+    logprobs: NumLogprobs | None,
+    prompt_logprobs: NumLogprobs | None = None,
+) -> SamplingParams:
+    """Return what all choices share; seeded_params() tells them apart.
+
+    Raises ApiError 400 for what this model cannot do, a grammar that does not compile included.
+    """
+    stop_token_ids, allowed = asked.stop_token_ids or [], asked.allowed_token_ids
+    check_token_ids(stop_token_ids, service, "stop_token_ids")
+    check_token_ids(allowed or [], service, "allowed_token_ids")
+    bad_words = asked.bad_words or []
+    if len(bad_words) > MAX_INLINE_BAD_WORDS:
+        banned = await asyncio.to_thread(_bad_words, bad_words, service)
+    else:
+        banned = _bad_words(bad_words, service)
+    temperature = given(asked.temperature, DEFAULTS.temperature)
+    return SamplingParams(
+        temperature=temperature if temperature >= MIN_TEMPERATURE else 0.0,
+        top_p=given(asked.top_p, DEFAULTS.top_p),
+        top_k=min(given(asked.top_k, DEFAULTS.top_k), LARGEST_TOP_K),
+        min_p=given(asked.min_p, DEFAULTS.min_p),
+        max_tokens=max_tokens,
+        ignore_eos=bool(asked.ignore_eos),
+        min_tokens=given(asked.min_tokens, DEFAULTS.min_tokens),
+        stop_token_ids=tuple(stop_token_ids),
+        presence_penalty=given(asked.presence_penalty, DEFAULTS.presence_penalty),
+        frequency_penalty=given(asked.frequency_penalty, DEFAULTS.frequency_penalty),
+        repetition_penalty=given(asked.repetition_penalty, DEFAULTS.repetition_penalty),
+        no_repeat_ngram_size=given(asked.no_repeat_ngram_size, DEFAULTS.no_repeat_ngram_size),
+        logit_bias=_logit_bias(asked.logit_bias or {}, service),
+        allowed_token_ids=None if allowed is None else tuple(dict.fromkeys(allowed)),
+        bad_words=banned,
+        logprobs=logprobs,
+        prompt_logprobs=prompt_logprobs,
+        grammar=await _grammar(asked, service),
+    )
+
+
+def seeded_params(
+    shared: SamplingParams, seed: int | None, num_candidates: int
+) -> list[SamplingParams]:
+    """Return the parameters of each sequence of one prompt. Only the first has the prompt scored.
+
+    A missing seed is drawn here, once per call: the same prompt twice in a request differs.
+    """
+    seed = given(seed, secrets.randbits(63))
+    first = msgspec.structs.replace(shared, seed=seed, choice=0)
+    return [first] + [
+        msgspec.structs.replace(first, choice=choice, prompt_logprobs=None)
+        for choice in range(1, num_candidates)
+    ]
+
+
+async def _grammar(asked: SamplingFields, service: Service) -> Grammar | None:
+    if asked.response_format is None and asked.structured_outputs is None:
+        return None
+    if service.vetter is None:
+        if grammar_of(asked.response_format, asked.structured_outputs) is None:
+            return None
+        param = "response_format" if asked.structured_outputs is None else "structured_outputs"
+        message = f"'{param}' is not supported by this server."
+        raise invalid(message, param, "unsupported_parameter")
+    return await vetted_grammar(asked.response_format, asked.structured_outputs, service.vetter)
+
+
+def _logit_bias(biases: dict[str, float], service: Service) -> tuple[tuple[int, float], ...]:
+    """Return (token id, bias) pairs.
+
+    A bias of 0 changes nothing, so unless strict its key is not looked at: test suites of clients
+    send {"foo": 0}.
+    """
+    by_id: dict[int, float] = {}
+    for key, bias in biases.items():
+        if bias == 0 and not service.strict:
+            continue
+        is_number = key.isascii() and key.isdecimal() and len(key) <= MAX_ID_DIGITS
+        if not is_number or int(key) >= service.vocab_size:
+            raise invalid(
+                f"Invalid 'logit_bias': the key '{key[:40]}' is not a token id; ids go from 0 to "
+                f"{service.vocab_size - 1}.",
+                "logit_bias",
+                "invalid_token_id",
+            )
+        by_id[int(key)] = bias
+    return tuple(by_id.items())
+
+
+def _bad_words(words: list[str], service: Service) -> tuple[tuple[int, ...], ...]:
+    """Return the token sequences that spell the words: where a word begins, and elsewhere."""
+    sequences: dict[tuple[int, ...], None] = {}
+    for word in words:
+        stem = word.lstrip() or word
+        for text in (stem, " " + stem):
+            try:
+                token_ids = service.tokenizer.encode(text, add_special_tokens=False)
+            except TokenizerError as error:
+                raise invalid(f"Invalid 'bad_words': {error}.", "bad_words") from None
+            if token_ids:
+                sequences[tuple(token_ids)] = None
+    return tuple(sequences)

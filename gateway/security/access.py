@@ -1,0 +1,119 @@
+"""Who may ask for what: every request passes here before its body is read.
+
+Decides on scope["path"], the Authorization header and the peer's address alone: neither Host nor a
+forwarded header counts. What no route names is denied without a key like the rest. Must not know
+what an endpoint does. Installed by app.py.
+"""
+
+import enum
+from collections import Counter
+from collections.abc import Sequence
+
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.errors import ApiError, error_response
+from gateway.security import keys
+from gateway.security.exposure import is_loopback
+from gateway.security.keyring import Keyring
+from gateway.security.keys import ANONYMOUS, Tenant
+
+
+class Access(enum.Enum):
+    """What a route asks for: nothing, a key for the model, or an operator.
+
+    An operator has a key of scope admin, or sits on this machine.
+    """
+
+    OPEN = enum.auto()
+    INFER = enum.auto()
+    ADMIN = enum.auto()
+
+
+class Gate:
+    """Finds out whose request it is, in scope["tenant"], and lets those in who may.
+
+    On open paths the tenant is None for a request without a key that is known.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        routes: Sequence[tuple[Access, Route]],
+        keyring: Keyring | None,
+        *,
+        allow_anonymous: bool,
+    ) -> None:
+        """keyring: None for a server without keys, whose every caller is anonymous."""
+        self._app = app
+        self._routes = routes
+        self._keyring = keyring
+        self._allow_anonymous = allow_anonymous
+        self._num_open: Counter[str] = Counter()  # by tenant
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one exchange on, or answer it with 401, 403 or 429."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+        else:
+            await self._admit(scope, receive, send)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tenant = self._tenant(scope)
+        scope["tenant"] = tenant
+        try:
+            self._check(tenant, self._access(scope), scope)
+        except ApiError as error:
+            headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
+            await error_response(error, headers)(scope, receive, send)
+            return
+        name = tenant.id if tenant is not None else ""
+        self._num_open[name] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._num_open[name] -= 1
+            if not self._num_open[name]:
+                del self._num_open[name]
+
+    def _access(self, scope: Scope) -> Access:
+        for access, route in self._routes:
+            if route.matches(scope)[0] is not Match.NONE:
+                return access
+        return Access.INFER  # to be told with 404
+
+    def _tenant(self, scope: Scope) -> Tenant | None:
+        if self._keyring is None:
+            return ANONYMOUS
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        if not given and self._allow_anonymous:
+            return ANONYMOUS
+        if len(given) != 1:
+            return None
+        scheme, _, key = given[0].decode("latin-1").partition(" ")
+        return self._keyring.find(key.strip()) if scheme.lower() == "bearer" else None
+
+    def _check(self, tenant: Tenant | None, access: Access, scope: Scope) -> None:
+        """Raise ApiError unless `tenant` may have what asks for `access`."""
+        if access is Access.OPEN or (access is Access.ADMIN and _is_local(scope)):
+            return
+        if tenant is None:
+            message = (
+                "This needs an API key that is known here. Send it in the header "
+                f"'Authorization: Bearer {keys.KEY_FORMAT}'."
+            )
+            raise ApiError(401, message, code="invalid_api_key")
+        needed = keys.Scope.ADMIN if access is Access.ADMIN else keys.Scope.INFER
+        if needed not in tenant.scopes:
+            message = f"This needs an API key of scope '{needed}'."
+            raise ApiError(403, message, code="insufficient_scope")
+        if tenant.max_requests and self._num_open[tenant.id] >= tenant.max_requests:
+            message = f"This API key may have {tenant.max_requests} requests open at a time."
+            raise ApiError(429, message, code="too_many_requests")
+
+
+def _is_local(scope: Scope) -> bool:
+    client = scope.get("client")
+    return client is not None and is_loopback(client[0])

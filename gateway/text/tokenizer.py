@@ -1,0 +1,150 @@
+"""Text to token ids and back, for one model.
+
+Owns the choice of loader by the kind of path, and what "special" means at the gateway. Knows no
+requests, templates or limits. Built once per worker; every method may be called from any thread.
+"""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import tokenizers
+
+from gateway.text.detokenizer import Detokenizer, PieceDetokenizer, WindowDetokenizer
+from gateway.text.shield import Shield
+from gateway.text.vocab.bound import text_bound
+from gateway.text.vocab.gguf import load_gguf
+from gateway.text.vocab.huggingface import load_huggingface
+from gateway.text.vocab.pieces import Piece, pieces_of
+from gateway.text.vocab.vocabulary import TokenizerError, Vocabulary
+
+__all__ = ["Detokenizer", "Tokenizer", "TokenizerError"]
+
+
+class Tokenizer:
+    """A model's tokenizer.
+
+    vocab_size: one more than the highest id; the model's embedding may have more rows.
+    eos_token_ids: ids that end an answer. chat_template: the template's source, if there is one.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.bos_token_id = vocabulary.bos_token_id
+        self.eos_token_id = vocabulary.eos_token_id
+        self.eos_token_ids = vocabulary.eos_token_ids
+        self.chat_template = vocabulary.chat_template
+        self._vocabulary = vocabulary
+        self._backend = vocabulary.backend
+        self._pieces = pieces_of(self._backend)
+        self._bound = text_bound(self._backend)
+        added = self._backend.get_added_tokens_decoder()
+        self._special_texts = [token.content for token in added.values() if token.special]
+        ids = self._backend.get_vocab(with_added_tokens=True).values()
+        self.vocab_size = max(ids, default=-1) + 1
+        self._literal: tokenizers.Tokenizer | None = None
+        self._literal_lock = threading.Lock()
+        self._shield = Shield(self._special_texts)
+        self._shielded: tokenizers.Tokenizer | None = None
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """Return the tokenizer of a .gguf file or a Hugging Face directory.
+
+        Raises TokenizerError, one line that names the file.
+        """
+        return cls(load_huggingface(path) if path.is_dir() else load_gguf(path))
+
+    def encode(
+        self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
+    ) -> list[int]:
+        """Return the ids of a text. Other threads run meanwhile (the GIL is released).
+
+        Special tokens' names inside protect()ed parts of it are characters in any case.
+        add_special_tokens: put around it what the model wants around a prompt.
+        parse_special: read a special token's name in the text as that token, not as characters.
+        Raises TokenizerError if the text is not valid Unicode.
+        """
+        if self._shield.mark in text:
+            backend = self._backend_for_protected()
+        else:
+            backend = self._backend if parse_special else self._backend_for_literal(text)
+        try:
+            # `encode` is the same but holds the GIL: a 100,000-token prompt stopped all streams.
+            [encoding] = backend.encode_batch_fast([text], add_special_tokens=False)
+        except TypeError:
+            raise TokenizerError(
+                "the text is not valid Unicode: it holds half of a surrogate pair"
+            ) from None
+        if not add_special_tokens:
+            return encoding.ids
+        return [*self._vocabulary.prefix_ids, *encoding.ids, *self._vocabulary.suffix_ids]
+
+    def min_num_tokens(self, text: str) -> int:
+        """Return how many tokens encode() makes of a text at least, without making them."""
+        return 0 if self._bound is None else self._bound.min_num_tokens(self._shield.remove(text))
+
+    def protect(self, text: str) -> str:
+        """Return `text` to be put into a larger one, such that encode() of that reads no special
+        token in it. The same object if there is nothing to protect."""
+        return self._shield.protect(text)
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Return the text of ids; U+FFFD for broken characters, nothing for unknown ids."""
+        if self._pieces is None:
+            return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
+        detokenizer = self.detokenizer(skip_special_tokens=skip_special_tokens)
+        return "".join([*map(detokenizer.push, ids), detokenizer.flush()])
+
+    def piece(self, token_id: int) -> Piece:
+        """Return what one token adds to a text, special tokens included; "" for an unknown id.
+
+        Bytes where it is a part of a character, if this decoder can tell.
+        """
+        if self._pieces is not None:
+            full = self._pieces.full
+            return full[token_id] if 0 <= token_id < len(full) else ""
+        text = self._backend.decode([token_id], skip_special_tokens=False)
+        return text if "\ufffd" not in text else self._backend.id_to_token(token_id) or ""
+
+    def pieces(self) -> list[bytes]:
+        """Return the bytes of every token, by id; nothing for special tokens and unused ids.
+
+        Raises TokenizerError if what a token adds to a text depends on its neighbours.
+        """
+        if self._pieces is None:
+            raise TokenizerError("the bytes of this tokenizer's tokens depend on their neighbours")
+        return [
+            piece if isinstance(piece, bytes) else piece.encode() for piece in self._pieces.visible
+        ]
+
+    def detokenizer(
+        self, prompt_ids: Sequence[int] = (), *, skip_special_tokens: bool = True
+    ) -> Detokenizer:
+        """Return the incremental decoder of one choice that continues prompt_ids."""
+        if self._pieces is None:
+            return WindowDetokenizer(
+                self._backend, prompt_ids, skip_special_tokens=skip_special_tokens
+            )
+        pieces = self._pieces.visible if skip_special_tokens else self._pieces.full
+        return PieceDetokenizer(pieces, prompt_ids, strips_space=self._pieces.strips_space)
+
+    def _backend_for_literal(self, text: str) -> tokenizers.Tokenizer:
+        """Return a backend that reads special tokens in `text` as characters.
+
+        That is a setting of the object, which threads share: so a second object, made when the
+        first text that needs it comes.
+        """
+        if not any(special in text for special in self._special_texts):
+            return self._backend
+        with self._literal_lock:
+            if self._literal is None:
+                literal = tokenizers.Tokenizer.from_str(self._backend.to_str())
+                literal.encode_special_tokens = True
+                self._literal = literal
+            return self._literal
+
+    def _backend_for_protected(self) -> tokenizers.Tokenizer:
+        with self._literal_lock:
+            if self._shielded is None:
+                self._shielded = self._shield.backend(self._backend)
+            return self._shielded

@@ -1,0 +1,104 @@
+"""The description is valid, complete, and says what the types say."""
+
+import asyncio
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from openapi_spec_validator import validate
+from starlette.applications import Starlette
+
+from gateway.app import create_app
+from gateway.description.openapi import OPERATIONS, openapi
+from gateway.schema.chat import ChatChunk, ChatRequest
+from gateway.schema.completions import Completion, CompletionRequest
+from gateway.schema.field_words import FIELDS
+from gateway.schema.tokenize import TokenizeRequest
+from tests.gateway.fakes import Exchange, FakePool, make_service
+
+
+def document() -> dict[str, Any]:
+    decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(openapi()))
+    return decoded
+
+
+def get(path: str) -> Exchange:
+    async def scenario() -> Exchange:
+        return await Exchange(create_app(make_service(FakePool())), "GET", path).finished()
+
+    return asyncio.run(scenario())
+
+
+def test_it_is_valid_openapi() -> None:
+    validate(document())
+
+
+def test_every_route_is_described_and_every_description_has_a_route() -> None:
+    app = create_app(make_service(FakePool()))
+    assert isinstance(app, Starlette)
+    served = {
+        (method, str(getattr(route, "path", "")).replace(":path", ""))
+        for route in app.routes
+        for method in getattr(route, "methods", None) or ()
+        if method != "HEAD"
+    }
+    assert served - {("GET", "/docs")} == {(o.method, o.path) for o in OPERATIONS}
+
+
+def test_ranges_of_the_types_are_in_it() -> None:
+    properties = document()["components"]["schemas"]["ChatRequest"]["properties"]
+    [number, null] = properties["temperature"]["anyOf"]
+    assert number == {"type": "number", "minimum": 0, "maximum": 2}
+    assert null == {"type": "null"}
+
+
+@pytest.mark.parametrize("struct", [ChatRequest, CompletionRequest, TokenizeRequest])
+def test_every_field_of_a_request_is_described(struct: type[msgspec.Struct]) -> None:
+    properties = document()["components"]["schemas"][struct.__name__]["properties"]
+    assert [name for name, field in properties.items() if "description" not in field] == []
+
+
+def test_no_description_is_left_over() -> None:
+    known = {
+        name
+        for struct in (ChatRequest, CompletionRequest, TokenizeRequest)
+        for name in struct.__struct_fields__
+    }
+    assert set(FIELDS) <= known
+
+
+def test_what_docstrings_claim_of_fields_moves_to_them() -> None:
+    schema = document()["components"]["schemas"]["ChatRequest"]
+    assert "chat_template:" not in schema["description"]
+    assert schema["properties"]["chat_template"]["description"] == "Refused."
+
+
+@pytest.mark.parametrize(
+    ("path", "event"), [("/v1/completions", Completion), ("/v1/chat/completions", ChatChunk)]
+)
+def test_a_stream_is_described_event_by_event(path: str, event: type[msgspec.Struct]) -> None:
+    """It was described as one string, which no event is: schemathesis compares each of them."""
+    answer = document()["paths"][path]["post"]["responses"]["200"]
+    schema = answer["content"]["text/event-stream"]["schema"]
+    assert schema["required"] == ["data"]
+    [end, chunk] = schema["properties"]["data"]["anyOf"]
+    assert end == {"const": "[DONE]"}
+    assert chunk["contentMediaType"] == "application/json"
+    names = [payload["$ref"].rpartition("/")[2] for payload in chunk["contentSchema"]["anyOf"]]
+    assert names == [event.__name__, "ErrorBody"]
+
+
+def test_the_page_loads_nothing_and_shows_every_operation() -> None:
+    exchange = get("/docs")
+    page = exchange.body.decode()
+    assert exchange.headers["content-type"].startswith("text/html")
+    assert not re.search(r"<script|<link|<img|@import|url\(", page)
+    ids = set(re.findall(r' id="([^"]+)"', page))
+    assert {o.id for o in OPERATIONS} <= ids
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= ids
+    assert "default-src 'none'" in exchange.headers["content-security-policy"]
+
+
+def test_the_served_document_is_the_generated_one() -> None:
+    assert get("/openapi.json").json == document()

@@ -1,0 +1,61 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.pool.group_link import GroupStatus
+from gateway.pool.status import PoolStatus
+from tests.gateway.fakes import Exchange, FakePool, app_of
+
+
+def get(path: str, **state: Any) -> Exchange:
+    group = GroupStatus(
+        replica=0,
+        ready=True,
+        running=3,
+        waiting=1,
+        free_blocks=70,
+        total_blocks=100,
+        seconds_since_progress=0.5,
+    )
+    status: dict[str, Any] = {"ready": True, "draining": False, "stalled": False} | state
+    pool = FakePool(state=PoolStatus(**status, groups=[group]))
+
+    async def run() -> Exchange:
+        return await Exchange(app_of(pool), "GET", path).finished()
+
+    return asyncio.run(run())
+
+
+NOT_READY = [
+    ({"ready": False}, "starting"),
+    ({"ready": False, "stalled": True}, "stalled"),
+    ({"ready": False, "draining": True}, "draining"),
+]
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/health"])
+def test_readiness_shows_every_group(path: str) -> None:
+    exchange = get(path)
+    assert exchange.status == 200
+    assert exchange.json["status"] == "ready"
+    [group] = exchange.json["groups"]
+    assert (group["running"], group["waiting"], group["free_blocks"]) == (3, 1, 70)
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/health"])
+@pytest.mark.parametrize(("state", "word"), NOT_READY)
+def test_readiness_is_503_with_the_reason(path: str, state: dict[str, bool], word: str) -> None:
+    exchange = get(path, **state)
+    assert exchange.status == 503
+    assert exchange.json["status"] == word
+    assert len(exchange.json["groups"]) == 1
+
+
+@pytest.mark.parametrize(("state", "word"), NOT_READY)
+def test_liveness_does_not_ask_the_groups(state: dict[str, bool], word: str) -> None:
+    assert get("/livez", **state).status == 200
+
+
+def test_the_version_is_told() -> None:
+    assert get("/version").json["version"]

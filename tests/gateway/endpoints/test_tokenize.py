@@ -1,0 +1,79 @@
+"""POST /tokenize and /detokenize in vLLM's shapes."""
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+import pytest
+
+from gateway.app import create_app
+from tests.gateway.endpoints.test_chat import FakeTemplate
+from tests.gateway.fakes import Exchange, FakePool, make_service
+
+if TYPE_CHECKING:
+    from gateway.requests.chat_template import ChatTemplate
+
+
+HI = {"role": "user", "content": "hi"}
+
+
+def post(path: str, fields: dict[str, Any], template: FakeTemplate | None = None) -> Exchange:
+    async def scenario() -> Exchange:
+        chat_template = cast("ChatTemplate", template or FakeTemplate())
+        service = replace(make_service(FakePool()), chat_template=chat_template)
+        body = msgspec.json.encode(fields)
+        return await Exchange(create_app(service), "POST", path, body).finished()
+
+    return asyncio.run(scenario())
+
+
+def test_a_prompt_is_counted_and_listed() -> None:
+    exchange = post("/tokenize", {"model": "tiny", "prompt": "hé"})
+    assert exchange.json == {
+        "count": 3,
+        "max_model_len": 1000,
+        "tokens": [104, 0xC3, 0xA9],
+        "token_strs": None,
+    }
+
+
+def test_tokens_are_spelled_when_asked() -> None:
+    exchange = post("/tokenize", {"prompt": "hé", "return_token_strs": True})
+    assert exchange.json["token_strs"] == ["h", r"bytes:\xc3", r"bytes:\xa9"]
+
+
+def test_messages_go_through_the_template() -> None:
+    template = FakeTemplate()
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "so"}]
+    fields = {"messages": messages, "continue_final_message": True}
+    assert post("/tokenize", fields, template).json["tokens"] == list(b"hiso")
+    [conversation] = template.seen
+    assert conversation.continues_final_message and not conversation.add_generation_prompt
+
+
+def test_ids_become_text_again() -> None:
+    assert post("/detokenize", {"tokens": [104, 105]}).json == {"prompt": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "status", "param"),
+    [
+        ("/tokenize", {}, 400, "prompt"),
+        ("/tokenize", {"prompt": "a", "messages": [HI]}, 400, "messages"),
+        ("/tokenize", {"messages": [{"role": "user"}]}, 400, "messages"),
+        ("/tokenize", {"prompt": "a", "model": "other"}, 404, "model"),
+        ("/detokenize", {"tokens": [258]}, 400, "tokens"),
+        ("/detokenize", {"tokens": [-1]}, 400, "tokens"),
+        ("/detokenize", {"tokens": [10**30]}, 400, "tokens"),
+        ("/detokenize", {}, 400, "tokens"),
+    ],
+)  # fmt: skip
+def test_nonsense_is_refused(path: str, fields: dict[str, Any], status: int, param: str) -> None:
+    exchange = post(path, fields)
+    assert (exchange.status, exchange.error["param"]) == (status, param)
+
+
+def test_unknown_fields_are_reported() -> None:
+    exchange = post("/tokenize", {"prompt": "a", "foo": 1})
+    assert exchange.headers["x-unisono-ignored-fields"] == "foo"

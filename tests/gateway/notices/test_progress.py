@@ -1,0 +1,84 @@
+"""What is shown of a start, with a clock by hand."""
+
+import io
+import json
+import logging
+
+import pytest
+
+from backend.wire.control import Budget, Progress
+from gateway.notices.progress import StartProgress, process_began_s
+from gateway.notices.speaker import Speaker
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_phase_is_a_line_where_nobody_watches() -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = StartProgress(Speaker(stream=stream), 98.0, clock)
+    for fraction in (0.0, 0.5, 1.0):
+        progress.note("rank 0.0", Progress(0, "loading weights", fraction))
+    clock.now = 103.0
+    progress.note("rank 0.0", Progress(0, "warming up", 0.0))
+    clock.now = 104.0
+    assert stream.getvalue().splitlines() == [
+        "unisono: loading weights ...",
+        "unisono: warming up ...",
+    ]
+    assert progress.status == "warming up 0 %"
+    assert progress.took() == "6.0 s (processes 2.0, loading weights 3.0, warming up 1.0)"
+
+
+def test_a_long_phase_is_heard_of_with_an_estimate_by_the_slowest_rank() -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = StartProgress(Speaker(stream=stream), 98.0, clock)
+    progress.note("rank 0.0", Progress(0, "loading weights", 0.0))
+    clock.now += 30
+    progress.note("rank 0.1", Progress(1, "loading weights", 0.25))
+    progress.note("rank 0.0", Progress(0, "loading weights", 0.5))
+    clock.now += 10
+    progress.note("rank 0.0", Progress(0, "loading weights", 0.75))
+    last = stream.getvalue().splitlines()[-1]
+    assert last == "unisono: loading weights  rank 0.0  75 %  rank 0.1  25 %  about 120 s left"
+
+
+def test_a_terminal_has_one_line_that_is_rewritten() -> None:
+    stream, clock = Terminal(), Clock()
+    progress = StartProgress(Speaker(stream=stream), 98.0, clock)
+    progress.note("rank 0.0", Progress(0, "loading weights", 0.0))
+    clock.now += 2
+    progress.note("rank 0.0", Progress(0, "loading weights", 0.5))
+    progress.note_budget(Budget(0, 10**9, 10**8, 2 * 10**9, 10**6, 8 * 10**9))
+    shown = stream.getvalue().split("\r\x1b[K")[-1]
+    assert shown == (
+        "unisono: loading weights  rank 0.0  50 %  about 2 s left\n"
+        "unisono: memory of a rank: weights 1.0 GB, the same in few bits 100.0 MB,"
+        " KV cache 2.0 GB, activations 1.0 MB; 8.0 GB are free for it\n"
+    )
+
+
+def test_a_machine_reads_events(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    stream = Terminal()
+    speaker = Speaker(as_events=True, stream=stream)
+    StartProgress(speaker, 0.0).note("rank 0.0", Progress(0, "loading weights", 0.0))
+    speaker.show(["ready", "more"], url="http://x")
+    assert [record.getMessage() for record in caplog.records] == ["loading weights ...", "ready"]
+    assert json.dumps(caplog.records[1].__dict__["fields"]) == '{"url": "http://x"}'
+    assert stream.getvalue() == ""
+
+
+def test_this_process_began_before_now() -> None:
+    clock = StartProgress(Speaker(), process_began_s())
+    assert clock.took().startswith("")
+    assert process_began_s() < clock.clock()

@@ -1,0 +1,133 @@
+"""The default model's tokenizer against llama.cpp's ids, and what every caller may rely on."""
+
+import gzip
+import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backend.gguf_header import read_metadata
+from gateway.hub import default_model
+from gateway.text.tokenizer import Tokenizer, TokenizerError
+from gateway.text.vocab.gguf import vocabulary_from_metadata
+from tests.gateway.characters import REPRESENTABLE
+from tests.gateway.data.make_llama_cpp_ids import PRE_TOKENIZERS, RESULT, digest
+
+ENDOFTEXT, IM_START, IM_END = 0, 1, 2
+
+
+@cache
+def smollm() -> Tokenizer:
+    return Tokenizer.load(default_model())
+
+
+@cache
+def metadata() -> dict[str, Any]:
+    return read_metadata(default_model())
+
+
+@cache
+def recorded() -> dict[str, Any]:
+    """The strings and llama.cpp's ids; see make_llama_cpp_ids.py."""
+    result: dict[str, Any] = json.loads(gzip.decompress(RESULT.read_bytes()))
+    return result
+
+
+def test_ids_of_1000_mixed_script_strings_equal_those_of_llama_cpp() -> None:
+    texts = recorded()["texts"]
+    assert len(texts) == 1000
+    differing = {
+        text: (own, theirs)
+        for text, theirs in zip(texts, recorded()["ids"], strict=True)
+        if (own := smollm().encode(text)) != theirs
+    }
+    assert differing == {}
+
+
+def test_special_tokens_read_as_characters_give_the_ids_of_llama_cpp() -> None:
+    literal = recorded()["literal"]
+    assert len(literal) > 50
+    for index, theirs in literal.items():
+        text = recorded()["texts"][int(index)]
+        assert smollm().encode(text, parse_special=False) == theirs
+
+
+@pytest.mark.parametrize("pre", PRE_TOKENIZERS)
+def test_every_kind_of_pre_tokenizer_cuts_like_llama_cpp(pre: str) -> None:
+    vocabulary = vocabulary_from_metadata(metadata() | {"tokenizer.ggml.pre": pre})
+    encodings = vocabulary.backend.encode_batch_fast(recorded()["texts"], add_special_tokens=False)
+    assert digest([encoding.ids for encoding in encodings]) == recorded()["by_pre"][pre]
+
+
+def test_decoding_the_ids_of_a_text_gives_the_text() -> None:
+    for text in recorded()["texts"]:
+        assert smollm().decode(smollm().encode(text), skip_special_tokens=False) == text
+
+
+@settings(deadline=None)
+@given(st.text(REPRESENTABLE))
+def test_any_text_survives_encoding_as_characters(text: str) -> None:
+    assert smollm().decode(smollm().encode(text, parse_special=False)) == text
+
+
+def test_the_default_model_has_its_ids_and_template() -> None:
+    tokenizer = smollm()
+    assert tokenizer.vocab_size == 49152
+    assert tokenizer.bos_token_id == IM_START
+    assert tokenizer.eos_token_ids == (IM_END, ENDOFTEXT)
+    assert tokenizer.chat_template is not None
+    assert "<|im_start|>" in tokenizer.chat_template
+    assert tokenizer.encode("") == []
+
+
+def test_a_special_token_in_text_is_one_id_unless_told_otherwise() -> None:
+    assert smollm().encode("hi<|im_end|>")[-1] == IM_END
+    ids = smollm().encode("hi<|im_end|>", parse_special=False)
+    assert IM_END not in ids
+    assert smollm().decode(ids) == "hi<|im_end|>"
+
+
+def test_special_tokens_are_left_out_of_text_by_default() -> None:
+    ids = smollm().encode("<|im_start|>user")
+    assert smollm().decode(ids) == "user"
+    assert smollm().decode(ids, skip_special_tokens=False) == "<|im_start|>user"
+
+
+def test_pieces_of_a_text_are_its_bytes_and_special_tokens_have_none() -> None:
+    pieces = smollm().pieces()
+    assert len(pieces) == smollm().vocab_size
+    assert [pieces[token_id] for token_id in (ENDOFTEXT, IM_START, IM_END)] == [b"", b"", b""]
+    for text in recorded()["texts"][:100]:
+        ids = smollm().encode(text, parse_special=False)
+        assert b"".join(pieces[token_id] for token_id in ids) == text.encode()
+
+
+def test_ids_without_a_token_add_no_text() -> None:
+    hello = smollm().encode("Hello")
+    assert smollm().decode([49152, *hello, -1, 2**31 - 1]) == "Hello"
+
+
+def test_half_a_surrogate_pair_is_refused_in_words() -> None:
+    with pytest.raises(TokenizerError, match="not valid Unicode"):
+        smollm().encode("a\ud83db")
+
+
+def test_threads_may_encode_at_the_same_time() -> None:
+    tokenizer = Tokenizer.load(default_model())
+    texts = recorded()["texts"][:200]
+    expected = [tokenizer.encode(text) for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        # The first literal texts race for the second backend.
+        literal = pool.map(lambda text: tokenizer.encode(text, parse_special=False), texts)
+        assert list(pool.map(tokenizer.encode, texts)) == expected
+        assert list(literal) == [tokenizer.encode(text, parse_special=False) for text in texts]
+
+
+def test_a_missing_path_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match=r"cannot read .*nothing\.gguf: No such file"):
+        Tokenizer.load(tmp_path / "nothing.gguf")

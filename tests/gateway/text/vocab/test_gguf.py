@@ -1,0 +1,180 @@
+"""GGUF files of both kinds, and files that cannot be used."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers.pre_tokenizers import ByteLevel
+
+from gateway.text.tokenizer import Tokenizer, TokenizerError
+from gateway.text.vocab.pretokenizers import PRE_TOKENIZERS
+from tests.gateway.gguf_files import sentencepiece_pairs, write_gguf
+
+UNK, BOS, EOS = 0, 1, 2
+HELLO = ["he", "▁t", "ll", "▁the", "hell", "hello", "▁hello", "▁▁", "▁", *"helot"]
+
+
+def load(path: Path, pairs: dict[str, Any]) -> Tokenizer:
+    return Tokenizer.load(write_gguf(path / "model.gguf", pairs))
+
+
+def hello_pairs() -> dict[str, Any]:
+    """Pieces that are joined in the order of HELLO."""
+    return sentencepiece_pairs({text: -float(rank) for rank, text in enumerate(HELLO)})
+
+
+def byte_level_pairs(**changes: Any) -> dict[str, Any]:
+    """The 256 letters of the byte alphabet, "ab", a control and a user-defined token."""
+    letters = sorted(ByteLevel.alphabet())
+    pairs = {
+        "model": "gpt2",
+        "pre": "gpt-2",
+        "tokens": [*letters, "ab", "<|end|>", "<think>"],
+        "token_type": [1] * 257 + [3, 4],
+        "merges": ["a b"],
+        "bos_token_id": 257,
+        "eos_token_id": 257,
+    }
+    return {f"tokenizer.ggml.{key}": value for key, value in (pairs | changes).items()}
+
+
+def spelled(tokenizer: Tokenizer, text: str, **options: bool) -> list[str]:
+    """Return the tokens of a text without those around it, each as text."""
+    ids = tokenizer.encode(text, add_special_tokens=False, **options)
+    return [tokenizer.decode([0, i], skip_special_tokens=False)[len("<unk>") :] for i in ids]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("hello", [" hello"]),
+        ("the", [" the"]),
+        (" the", [" ", " the"]),
+        ("hell the", [" ", "hell", " the"]),
+        ("lo\n", [" ", "l", "o", "\n"]),
+        ("", []),
+        # A special token ends a word: the next one begins with a space again.
+        ("the</s>hello", [" the", "</s>", " hello"]),
+    ],
+)
+def test_sentencepiece_joins_pieces_by_score(tmp_path: Path, text: str, tokens: list[str]) -> None:
+    assert spelled(load(tmp_path, hello_pairs()), text) == tokens
+
+
+def test_the_better_score_wins_over_order_and_length(tmp_path: Path) -> None:
+    pairs = sentencepiece_pairs({"ab": -5.0, "bc": -1.0, "a": 0.0, "b": 0.0, "c": 0.0})
+    tokenizer = load(tmp_path, pairs | {"tokenizer.ggml.add_space_prefix": False})
+    assert spelled(tokenizer, "abcab") == ["a", "bc", "ab"]
+
+
+def test_characters_without_a_piece_become_bytes(tmp_path: Path) -> None:
+    tokenizer = load(tmp_path, hello_pairs() | {"tokenizer.ggml.add_space_prefix": False})
+    assert tokenizer.encode("é", add_special_tokens=False) == [3 + 0xC3, 3 + 0xA9]
+    assert tokenizer.decode([3 + 0xC3, 3 + 0xA9]) == "é"
+
+
+def test_text_never_spells_a_control_token_by_itself(tmp_path: Path) -> None:
+    pairs = sentencepiece_pairs({"<s": -1.0, "<": -2.0, "s": -3.0, ">": -4.0})
+    tokenizer = load(tmp_path, pairs)
+    assert BOS in tokenizer.encode("<s>", add_special_tokens=False)
+    assert BOS not in tokenizer.encode("<s>", add_special_tokens=False, parse_special=False)
+
+
+def test_sentencepiece_prompts_begin_with_bos_unless_the_file_says_no(tmp_path: Path) -> None:
+    assert load(tmp_path, hello_pairs()).encode("")[0] == BOS
+    without = hello_pairs() | {"tokenizer.ggml.add_bos_token": False}
+    assert load(tmp_path, without).encode("") == []
+    with_eos = hello_pairs() | {"tokenizer.ggml.add_eos_token": True}
+    assert load(tmp_path, with_eos).encode("") == [BOS, EOS]
+
+
+def test_byte_level_prompts_begin_with_bos_where_the_family_does(tmp_path: Path) -> None:
+    assert load(tmp_path, byte_level_pairs()).encode("ab") == [256]
+    assert load(tmp_path, byte_level_pairs(pre="llama-bpe")).encode("ab") == [257, 256]
+    told = byte_level_pairs(pre="llama-bpe", add_bos_token=False)
+    assert load(tmp_path, told).encode("ab") == [256]
+
+
+def test_user_defined_tokens_are_text_and_control_tokens_are_not(tmp_path: Path) -> None:
+    tokenizer = load(tmp_path, byte_level_pairs())
+    ids = tokenizer.encode("<think><|end|>")
+    assert ids == [258, 257]
+    assert tokenizer.decode(ids) == "<think>"
+    assert tokenizer.encode("<think>", parse_special=False) == [258]
+
+
+def test_ends_are_the_named_ids_and_well_known_control_tokens(tmp_path: Path) -> None:
+    pairs = hello_pairs() | {"tokenizer.ggml.eot_token_id": 300, "tokenizer.ggml.eom_token_id": 270}
+    # 300 is outside of the vocabulary; "</s>" is found by its text.
+    del pairs["tokenizer.ggml.eos_token_id"]
+    assert load(tmp_path, pairs).eos_token_ids == (270, EOS)
+
+
+def test_a_name_without_a_pre_tokenizer_is_an_error_that_lists_those_known(tmp_path: Path) -> None:
+    with pytest.raises(
+        TokenizerError, match=r"model\.gguf.*'quux' is not known.*llama-bpe"
+    ) as info:
+        load(tmp_path, byte_level_pairs(pre="quux"))
+    assert all(name in str(info.value) for name in PRE_TOKENIZERS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": "bert"}, "'bert'; supported: 'gpt2', 'llama'"),
+        ({"merges": ["ab"]}, "merge 'ab' does not name two tokens"),
+        ({"merges": ["a zz"]}, "its merges do not fit its tokens"),
+        ({"token_type": [1, 1]}, "259 tokens but 2 token types"),
+        ({"tokens": ["a", "b", "a"]}, "1 of its tokens are spelled like another one"),
+        ({"model": "llama"}, "259 tokens but 0 scores"),
+        ({"tokens": 5}, "Expected `array`, got `int`"),
+    ],
+)
+def test_metadata_that_does_not_fit_is_named(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(TokenizerError, match=re.escape(words)) as info:
+        load(tmp_path, byte_level_pairs(**changes))
+    assert "model.gguf" in str(info.value)
+    assert "\n" not in str(info.value)
+
+
+def test_a_file_without_a_tokenizer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match=r"model\.gguf has no tokenizer"):
+        load(tmp_path, {})
+
+
+def test_a_file_that_cannot_be_parsed_is_an_error_of_the_tokenizer(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "model.gguf", hello_pairs())
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(TokenizerError, match=r"model\.gguf: truncated: ") as info:
+        Tokenizer.load(path)
+    assert "\n" not in str(info.value)
+
+
+def test_a_file_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(TokenizerError, match=r"cannot read .*model\.gguf: Permission denied"):
+        Tokenizer.load(tmp_path / "model.gguf")
+
+
+def test_a_tokenizer_is_loaded_without_numpy_or_the_gguf_package(tmp_path: Path) -> None:
+    """Their import, 0.12 s, would add half to the 0.2 s that the default model takes."""
+    path = write_gguf(tmp_path / "model.gguf", hello_pairs())
+    code = (
+        "import sys; from pathlib import Path; from gateway.text.tokenizer import Tokenizer;"
+        "Tokenizer.load(Path(sys.argv[1]));"
+        "sys.exit(' '.join({'numpy', 'gguf', 'torch', 'transformers'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.strip()) == (0, "")
