@@ -59,5 +59,5 @@ def _body(rng: random.Random, number: int, longest: int) -> dict[str, Any]:
         case 6:
             body |= {"structured_outputs": {"regex": PATTERN}, "ignore_eos": False}
         case 7:
-            body |= {"stop": ["z", "qu"], "min_tokens": 3}
+            body |= {"stop": ["z", "qu"], "min_tokens": min(3, body["max_tokens"])}
     return body

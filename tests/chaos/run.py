@@ -6,6 +6,7 @@ when. A run with the same seed does the same; what the machine makes of it is an
 
 import asyncio
 import contextlib
+import itertools
 import random
 import signal
 import tempfile
@@ -20,9 +21,12 @@ from tests.chaos.catalog import Answer, make_catalog
 from tests.chaos.census import Census, groups_of, is_ready, is_whole, take_census
 from tests.chaos.client import End, Manner, Outcome, ask
 from tests.chaos.oracle import Verdict, judge
-from tests.e2e.server import Server, wait_until
+from tests.e2e.server import Server, processes_of, wait_until
 
+NUM_WORKERS = 2
 NUM_GROUPS = 2
+# The title of the process that compiles a worker's grammars.
+HELPER = "unisono: helper"
 CATALOG_SIZE = 32
 LONGEST = 150
 WHOLE_SECONDS = 60.0
@@ -77,8 +81,9 @@ def chaos_server() -> Iterator[Server]:
     """Two workers and two groups of two ranks in exact mode, which no crash discourages."""
     with tempfile.TemporaryDirectory() as directory:
         model = write_tiny_llama(Path(directory) / "tiny", max_model_len=2048)
-        settings = f"--workers 2 --tp 2 --dp {NUM_GROUPS} --exact --dtype float32".split()
-        settings += f"--log-level warning --max-num-seqs 16 --kv-cache-bytes {1 << 22}".split()
+        settings = f"--workers {NUM_WORKERS} --tp 2 --dp {NUM_GROUPS} --exact".split()
+        settings += f"--dtype float32 --max-num-seqs 16 --kv-cache-bytes {1 << 22}".split()
+        settings += ["--log-level", "warning"]
         # Forgotten at once, deaths neither add up nor lengthen the back-off.
         settings += "--restart-limit 1000 --restart-window-s 1 --hang-seconds 3".split()
         with Server(model, *settings) as server:
@@ -123,11 +128,18 @@ class _Run:
         return report
 
     async def _references(self) -> list[Answer]:
-        """Ask for everything twice, undisturbed: the second time the server is warm."""
-        for _ in range(2):
+        """Ask for everything, undisturbed, until the server is warm: twice at least.
+
+        A worker is warm when the process that compiles its grammars has started.
+        """
+        for number in itertools.count(1):
             outcomes = await asyncio.gather(
                 *(ask(self._port, n, body, Manner()) for n, body in enumerate(self._catalog))
             )
+            commands = processes_of(self._server.session).values()
+            num_helpers = sum(command.startswith(HELPER) for command in commands)
+            if number > 1 and num_helpers == NUM_WORKERS:
+                break
         assert all(outcome.end is End.COMPLETE for outcome in outcomes), outcomes
         return [outcome.answer for outcome in outcomes]
 
