@@ -72,17 +72,9 @@ class Child:
         self.pidfd = os.pidfd_open(self.pid)
 
     @property
-    def exit_text(self) -> str:
-        """How it ended, for a person; only once it has."""
-        code = self._process.exitcode
-        if code is None:
-            return "still runs"
-        return f"exited with status {code}" if code >= 0 else f"killed by {_signal_name(-code)}"
-
-    @property
-    def exit_signal(self) -> int:
-        """The signal that ended it; 0 if none did, or it still runs."""
-        return max(0, -(self._process.exitcode or 0))
+    def exit_code(self) -> int | None:
+        """Its status, or minus the signal that ended it; None while it runs."""
+        return self._process.exitcode
 
     @property
     def is_alive(self) -> bool:
@@ -108,13 +100,18 @@ class Child:
         os.close(self.pidfd)
 
 
+def exit_text(exit_code: int | None) -> str:
+    """How a process ended, for a person. exit_code: minus the signal, if one ended it."""
+    if exit_code is None:
+        return "still runs"
+    if exit_code >= 0:
+        return f"exited with status {exit_code}"
+    try:
+        return f"killed by {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"killed by signal {-exit_code}"
+
+
 def _enter(entry: str, birth: Birth, *args: Any) -> None:
     module, _, function = entry.partition(":")
     getattr(import_module(module), function)(birth, *args)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -12,18 +12,20 @@ from typing import Protocol
 import msgspec
 
 from backend.replica import Replica
-from backend.wire.child import Child
+from backend.wire.child import Child, exit_text
 from backend.wire.control import Budget, ControlClosed, Progress
 from backend.wire.messages import Failed, Ready
 from gateway.layout import GroupPlace
 from gateway.supervision.fault import REPORTED_LINES, Fault, phase_name, with_batch
 from gateway.supervision.hang import HangWatch, Stall
-from gateway.supervision.process import is_stopped, oom_kills
+from gateway.supervision.process import dying_code, is_stopped, oom_kills
 from gateway.supervision.tail import Tail
 
-LOOK_SECONDS = 0.25
-# faulthandler writes the stacks of a whole process in milliseconds.
-DUMP_SECONDS = 0.3
+# A death is known within 0.1 s, however long the kernel takes over the memory.
+LOOK_SECONDS = 0.05
+# faulthandler writes the stacks of a whole process in milliseconds, once it gets a core; nobody
+# waits meanwhile but the next life.
+DUMP_SECONDS = 1.0
 # A rank told to stop that has not gone by then is killed.
 STOP_SECONDS = 5.0
 
@@ -102,27 +104,31 @@ class Life:
             self._loop.remove_reader(child.line.fileno())  # its pidfd tells the rest
 
     def _on_death(self, rank: int) -> None:
-        child = self.replica.ranks[rank]
-        self._on_message(rank)
-        self._tails[rank].read_all()
+        self._end_by(rank, self.replica.ranks[rank].exit_code)
         self._unwatch(rank)
         self._alive.discard(rank)
-        if not self.is_over:
-            self._fail(self._fault(rank, child.exit_text, is_foreign=self._was_killed(child)))
-            self.replica.kill()
         if not self._alive:
             self._timer.cancel()
             self.replica.close()
             self._owner.ended()
 
+    def _end_by(self, rank: int, exit_code: int | None) -> None:
+        """A rank has ended, or is about to: hear what it still had to say."""
+        self._on_message(rank)
+        self._tails[rank].read_all()
+        if not self.is_over:
+            is_foreign = self._was_killed(exit_code)
+            self._fail(self._fault(rank, exit_text(exit_code), is_foreign=is_foreign))
+            self.replica.kill()
+
     def _fail(self, fault: Fault) -> None:
         self.fault = fault
         self._owner.faulted(fault)
 
-    def _was_killed(self, child: Child) -> bool:
+    def _was_killed(self, exit_code: int | None) -> bool:
         """Whether somebody sent it SIGKILL: no request does that but by way of the kernel's own
         killer, which counts."""
-        if child.exit_signal != signal.SIGKILL or self._oom_kills is None:
+        if exit_code != -signal.SIGKILL or self._oom_kills is None:
             return False
         return oom_kills() == self._oom_kills
 
@@ -142,9 +148,12 @@ class Life:
         )
         return with_batch(fault, self.replica.page.batch(rank))
 
-    # hanging
+    # dying and hanging
 
     def _look(self) -> None:
+        for rank in self._alive:
+            if not self.is_over and (code := dying_code(self.replica.ranks[rank].pid)) is not None:
+                self._end_by(rank, code)
         if self.is_over:
             return
         stall = self._watch.look(self.replica.page.beats(), time.monotonic_ns())

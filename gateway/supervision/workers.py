@@ -6,7 +6,7 @@ import socket
 import time
 from typing import Protocol
 
-from backend.wire.child import Child
+from backend.wire.child import Child, exit_text
 from backend.wire.control import ControlClosed, Cut, Pong, Quiet, Serving, ToChild
 from backend.wire.messages import Failed
 from gateway.settings import Settings
@@ -124,7 +124,7 @@ class Worker:
         self._on_message()
         child, self.child, self.serves = self.child, None, set()
         assert child is not None
-        fault = f"{child.title} {child.exit_text}"
+        fault = f"{child.title} {exit_text(child.exit_code)}"
         self._loop.remove_reader(child.line.fileno())
         self._loop.remove_reader(child.pidfd)
         child.close()

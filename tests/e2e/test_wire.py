@@ -100,7 +100,7 @@ class Group:
         """Wait for the lead to exit of itself, with a status that tells a failure."""
         lead = self._replica.ranks[0]
         wait_until(lambda: not lead.is_alive, TIMEOUT_S, "the lead gives up")
-        assert lead.exit_text == "exited with status 1"
+        assert lead.exit_code == 1
 
     def close(self) -> None:
         self._replica.stop()
