@@ -44,7 +44,7 @@ from gateway.supervision.operations import Operations
 from gateway.supervision.pulse import Pulse
 from gateway.supervision.recent_lines import RecentLines
 from gateway.supervision.switchboard import Switchboard
-from gateway.supervision.views import group_view, worker_view
+from gateway.supervision.views import group_view, trouble, worker_view
 from gateway.supervision.workers import Worker
 from gateway.telemetry import logs
 from gateway.telemetry.publisher import Publisher
@@ -160,6 +160,8 @@ class Supervisor:
 
     def changed(self) -> None:
         self._publisher.groups_are({n: group.state.value for n, group in self.groups.items()})
+        if self._has_served and not self.is_stopping:
+            self._announcer.has_trouble(trouble(self.groups.values()))
         self._changes.tell()
 
     def fail(self, fault: str) -> None:

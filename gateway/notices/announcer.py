@@ -28,6 +28,7 @@ class Announcer:
         self._manager = ServiceManager(os.environ)
         self._progress = StartProgress(self.speaker, process_began_s())
         self._ready_status = ""
+        self._trouble = ""
 
     @property
     def watchdog_s(self) -> float:
@@ -56,13 +57,14 @@ class Announcer:
 
     def has_trouble(self, text: str) -> None:
         """The service is up, but not whole; an empty text takes that back."""
+        self._trouble = text
         self._manager.status(text or self._ready_status)
 
     def reloads(self) -> None:
         """Keys and certificates are being read again, which takes no time."""
         if self._ready_status:
             self._manager.reloading()
-            self._manager.ready(self._ready_status)
+            self._manager.ready(self._trouble or self._ready_status)
 
     def alive(self) -> None:
         """The server gets on."""

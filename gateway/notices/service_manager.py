@@ -28,6 +28,7 @@ class ServiceManager:
 
     def ready(self, status: str) -> None:
         """The service is up."""
+        self._last_status = status
         self._notify(f"READY=1\nSTATUS={status}")
 
     def status(self, text: str) -> None:

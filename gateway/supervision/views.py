@@ -1,11 +1,12 @@
-"""What `unisono ctl list` shows of groups and workers."""
+"""What `unisono ctl list` shows of groups and workers, and the service manager in a line."""
 
 import time
+from collections.abc import Collection
 
 from backend.wire.heartbeat import Beat, Phase
 from gateway.supervision.control_messages import GroupView, RankView, WorkerView
 from gateway.supervision.fault import phase_name
-from gateway.supervision.groups import Group
+from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.life import Life
 from gateway.supervision.process import num_threads, rss_bytes
 from gateway.supervision.workers import Worker
@@ -41,6 +42,15 @@ def worker_view(worker: Worker) -> WorkerView:
         deaths=worker.restarts.num_deaths,
         serves=sorted(worker.serves),
     )
+
+
+def trouble(groups: Collection[Group]) -> str:
+    """Say in a line which groups take no work; nothing if all do."""
+    out = [group for group in groups if group.state is not GroupState.READY]
+    if not out:
+        return ""
+    each = ", ".join(f"group {group.number} is {group.state}" for group in out)
+    return f"{len(groups) - len(out)} of {len(groups)} groups serve; {each}"
 
 
 def _rank_view(life: Life, rank: int, beat: Beat) -> RankView:

@@ -89,13 +89,16 @@ def test_service_tells_its_turns_and_serves_on_the_socket_it_is_given(
             process.send_signal(signal.SIGHUP)
             wait_until(lambda: manager.has_heard("RELOADING=1"), 5, "it says that it reloads")
             wait_until(lambda: manager.has_heard("READY=1"), 5, "and that it is done")
-            [worker] = [
-                pid for pid, name in processes_of(process.pid).items() if "gateway 0" in name
-            ]
+            pids = {name: pid for pid, name in processes_of(process.pid).items()}
+            worker, rank = pids["unisono: gateway 0"], pids["unisono: rank 0.0"]
             os.kill(worker, signal.SIGSTOP)
             wait_until(manager.is_starving, 20, "the watchdog is not fed any more")
             os.kill(worker, signal.SIGCONT)
             wait_until(lambda: manager.has_heard("WATCHDOG=1"), 5, "the watchdog is fed again")
+            manager.forget()
+            os.kill(rank, signal.SIGKILL)
+            wait_until(lambda: manager.has_heard("STATUS=0 of 1 groups serve"), 5, "it has trouble")
+            wait_until(lambda: manager.has_heard("STATUS=serving tiny"), 60, "it has none any more")
             process.send_signal(signal.SIGTERM)
             assert process.wait(15) == 0
             assert manager.has_heard("STOPPING=1")

@@ -48,6 +48,10 @@ def test_a_status_is_told_when_it_changes(notified: socket.socket) -> None:
     for text in ("a", "a", "b"):
         service.status(text)
     assert (told(notified), told(notified)) == (["STATUS=a"], ["STATUS=b"])
+    service.ready("c")
+    service.status("c")
+    service.alive()
+    assert (told(notified)[-1], told(notified)) == ("STATUS=c", ["WATCHDOG=1"])
 
 
 def test_an_abstract_socket_is_found() -> None:
