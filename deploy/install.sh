@@ -23,8 +23,9 @@ rm -rf build
 mkdir -p "$dest/opt/unisono" "$dest/etc/unisono" "$dest/etc/systemd/system"
 [ -x "$venv/bin/python" ] || ${PYTHON:-python3} -m venv "$venv"
 pip="$venv/bin/pip --disable-pip-version-check install --constraint deploy/constraints.txt"
+# An extra index: it lacks the pinned versions of all but torch, whose 2.13.0+cpu counts as the latest.
 # shellcheck disable=SC2086  # words on purpose
-[ -z "$torch_index" ] || $pip torch --index-url "$torch_index"
+[ -z "$torch_index" ] || $pip torch --extra-index-url "$torch_index"
 # shellcheck disable=SC2086
 $pip "$@" .
 install -m 644 README.md "$dest/opt/unisono/README.md"
