@@ -56,6 +56,10 @@ class Connection(tcp_server.TCPServer):  # type: ignore[misc]  # Hypercorn's typ
         bounds.num_connections += 1
         try:
             await super().run()
+        except asyncio.CancelledError:
+            # Hypercorn's way to end what is left when it stops. Python 3.11 logs a traceback for
+            # every connection whose task ends cancelled.
+            self.writer.transport.abort()
         finally:
             bounds.num_connections -= 1
             self._end_head()

@@ -1,6 +1,7 @@
 """A connection ends with its client; Hypercorn runs on the loopback interface, on any port."""
 
 import asyncio
+import contextlib
 
 import pytest
 from hypercorn.asyncio import run, tcp_server
@@ -55,6 +56,34 @@ async def visit(num_requests: int) -> None:
             await ended.wait()
 
 
+async def cut_off() -> None:
+    """Cancel what serves a connection, as Hypercorn does when it stops."""
+    complaints: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    wrapped = wrap_app(app, Config().wsgi_max_body_size, "asgi")
+    context, tasks = WorkerContext(None), []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(task)
+        await Connection(Bounds(), wrapped, loop, Config(), context, {}, reader, writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(REQUEST)
+        await reader.readuntil(b"ok")
+        tasks[0].cancel()
+        async with asyncio.timeout(ENDED_SECONDS):
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            await asyncio.wait(tasks)
+        writer.close()
+    assert not complaints
+
+
 def test_connection_ends_when_its_client_leaves_without_a_request() -> None:
     asyncio.run(visit(0))
 
@@ -63,6 +92,11 @@ def test_connection_ends_when_its_client_leaves_between_two_requests() -> None:
     """It stayed half closed for keep_alive_timeout; clients that bring one request each used up
     the descriptors of a worker."""
     asyncio.run(visit(2))
+
+
+def test_connection_cut_off_at_the_end_of_the_server_is_no_event_of_the_log() -> None:
+    """A stream still open when the time to drain was up left a traceback."""
+    asyncio.run(cut_off())
 
 
 def test_server_uses_it_once_installed() -> None:
