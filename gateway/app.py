@@ -157,6 +157,8 @@ class _Exchange:
     def close(self) -> None:
         if self._drain is not None:
             self._drain.cancel()
+        if (held := self._scope.get("held_body")) is not None:
+            held.release()
 
     def record(self) -> Exchange:
         """Return what observers are told of this exchange."""

@@ -1,12 +1,14 @@
 """What the endpoints are given: names, tokenizer, pool and limits, in one frozen object.
 
 Built once by the worker before its first request, and handed to create_app(). Holds no state of its
-own and knows nothing of HTTP; whatever changes while serving lives in the pool.
+own and knows nothing of HTTP; what changes while serving lives in the pool, and in the room for
+bodies.
 """
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gateway.requests.body_room import BodyRoom
 from gateway.telemetry.observer import Observer
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Service:
     strict: fields of requests that mean nothing here are refused instead of ignored.
     chat_template: turns messages into a prompt; None for models that were trained on none.
     vetter: has grammars compiled; None where answers cannot be held to one.
+    bodies: the room that the bodies of all requests share.
     observer: notes what happens, for /metrics and the access log.
     system_fingerprint: changes when the same seed may give other text (weights, dtype, version).
     """
@@ -64,6 +67,7 @@ class Service:
     system_fingerprint: str = "fp_unisono"
     observer: Observer = field(default_factory=Observer)
     limits: Limits = field(default_factory=Limits)
+    bodies: BodyRoom = field(default_factory=BodyRoom)
     strict: bool = False
     keyring: "Keyring | None" = None
     allow_anonymous: bool = False

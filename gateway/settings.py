@@ -49,6 +49,9 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_body_bytes: Annotated[
         int, Meta(ge=1024, le=2**30, description="largest request body that is read")
     ] = 10 * 2**20
+    max_bodies_bytes: Annotated[
+        int, Meta(ge=1024, le=2**40, description="request bodies a worker holds; more get 503")
+    ] = 2**28
     body_timeout_s: Annotated[
         float, Meta(ge=0.1, le=86_400, description="a request body must have come within that")
     ] = 30.0

@@ -48,6 +48,7 @@ from gateway.answers.chunk_writer import offering_chunk_writers
 from gateway.app import create_app
 from gateway.layout import layout
 from gateway.pool.replicas import ReplicaPool
+from gateway.requests.body_room import BodyRoom
 from gateway.requests.chat_template import ChatTemplate
 from gateway.requests.vetter import Vetter, Words
 from gateway.security.key_file import KeyFileError
@@ -243,6 +244,7 @@ def build_service(settings: Settings) -> Service:
             send_timeout_s=server.send_timeout_s,
             body_timeout_s=server.body_timeout_s,
         ),
+        bodies=BodyRoom(server.max_bodies_bytes),
         keyring=Keyring(Path(server.api_keys)) if server.api_keys else None,
         allow_anonymous=server.allow_anonymous,
         strict=server.strict,

@@ -40,7 +40,7 @@ async def take(request: Request, decoder: msgspec.json.Decoder[R]) -> Intake[R]:
     service: Service = request.app.state.service
     if service.pool.status().draining:
         raise ApiError(503, "The server is shutting down.", code="shutting_down", retry_after_s=5)
-    body = await read_body(request, service.limits)
+    body = await read_body(request, service)
     asked = decode_body(body, decoder, service.limits.max_json_depth)
     if asked.request_id is not None:
         # The `$` of its pattern lets one line break pass.

@@ -30,7 +30,7 @@ _detokenize_decoder = msgspec.json.Decoder(DetokenizeRequest)
 async def tokenize(request: Request) -> Response:
     """Return the token ids of a prompt or a conversation."""
     service: Service = request.app.state.service
-    body = await read_body(request, service.limits)
+    body = await read_body(request, service)
     asked = decode_body(body, _tokenize_decoder, service.limits.max_json_depth)
     headers = _checked(asked, body, service)
     asked.check()
@@ -49,7 +49,7 @@ async def tokenize(request: Request) -> Response:
 async def detokenize(request: Request) -> Response:
     """Return the text of token ids."""
     service: Service = request.app.state.service
-    body = await read_body(request, service.limits)
+    body = await read_body(request, service)
     asked = decode_body(body, _detokenize_decoder, service.limits.max_json_depth)
     headers = _checked(asked, body, service)
     check_token_ids(asked.tokens, service, "tokens")

@@ -1,6 +1,6 @@
 """Bodies of HTTP messages: read one under its caps, decode it, write JSON back.
 
-Owns the byte cap, the time cap and the depth check that come before any decoding. Must not know
+Owns the byte caps, the time cap and the depth check that come before any decoding. Must not know
 what a body means. Called by the endpoints.
 """
 
@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from gateway.errors import ApiError, from_decode_error, invalid
-from gateway.service import Limits
+from gateway.requests.body_room import HeldBody
+from gateway.service import Limits, Service
 
 T = TypeVar("T")
 
@@ -22,15 +23,19 @@ MAX_JSON_NAMES = 100_000
 NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
-    """Read the whole request body.
+async def read_body(request: Request, service: Service) -> bytes:
+    """Read the whole request body; it counts as held until scope["held_body"] is released.
 
-    Raises ApiError 413 as soon as it is known to be too large and 408 when it does not arrive;
-    ClientDisconnect when the client leaves before its end.
+    Raises ApiError 413 as soon as it is known to be too large, 503 when all bodies together are,
+    and 408 when it does not arrive; ClientDisconnect when the client leaves before its end.
     """
+    limits = service.limits
+    held = request.scope["held_body"] = HeldBody(service.bodies, request.scope["tenant"].id)
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limits.max_body_bytes:
-        raise _too_large(limits)
+    if declared.isdecimal():
+        if int(declared) > limits.max_body_bytes:
+            raise _too_large(limits)
+        held.check(int(declared))
     chunks: list[bytes] = []
     num_bytes, more_body = 0, True
     try:
@@ -44,6 +49,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
                 more_body = message.get("more_body", False)
                 if num_bytes > limits.max_body_bytes:
                     raise _too_large(limits)
+                held.grow(len(chunks[-1]))
     except TimeoutError:
         message_text = f"The request body did not arrive within {limits.body_timeout_s:g} seconds."
         raise ApiError(408, message_text, code="request_timeout") from None

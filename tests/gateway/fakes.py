@@ -18,6 +18,7 @@ from backend.wire.sampling import SamplingParams
 from gateway.app import create_app
 from gateway.pool.refusals import QueueFull
 from gateway.pool.status import PoolStatus
+from gateway.requests.body_room import BodyRoom
 from gateway.security.keyring import Keyring
 from gateway.security.keys import ANONYMOUS, Tenant
 from gateway.service import Limits, Service
@@ -239,6 +240,7 @@ def make_service(
     tokenizer: ByteTokenizer | None = None,
     limits: Limits | None = None,
     *,
+    bodies: BodyRoom | None = None,
     strict: bool = False,
     vetter: "Vetter | None" = None,
     keyring: Keyring | None = None,
@@ -253,6 +255,7 @@ def make_service(
         created=1_700_000_000,
         system_fingerprint="fp_test",
         limits=limits or Limits(),
+        bodies=bodies or BodyRoom(),
         strict=strict,
         vetter=vetter,
         keyring=keyring,
