@@ -7,6 +7,10 @@ connection for keep_alive_timeout. Must not know requests. Installed by worker.p
 """
 
 import asyncio
+import contextlib
+import fcntl
+import termios
+from array import array
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +23,8 @@ from hypercorn.protocol.h11 import H11Protocol
 MAX_READ_BYTES = 1 << 16
 MAX_TARGET_BYTES = 1 << 13
 MAX_HEADERS = 100
+# 2 KB/s with the default time; what a stream's reader must keep up with, too (sse.py).
+LEAST_READ_BYTES = 1 << 16
 _BARE = b"connection: close\r\ncontent-length: 0\r\n\r\n"
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\n" + _BARE
 TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n" + _BARE
@@ -29,7 +35,7 @@ class Bounds:
     """Limits of all connections of a worker, and how many it has.
 
     head_timeout_s: from the first byte of a request to the end of its head. send_timeout_s: a peer
-    that takes nothing of an answer for so long is given up.
+    that takes less than 64 KiB of an answer in so long is given up.
     """
 
     max_connections: int = 4096
@@ -102,7 +108,7 @@ class Connection(tcp_server.TCPServer):  # type: ignore[misc]  # Hypercorn's typ
             self._head_timer = None
 
     async def _drain(self) -> None:
-        """Wait until the peer has taken enough. Raises ConnectionError when it takes nothing."""
+        """Wait until the peer has taken enough. Raises ConnectionError when it is too slow."""
         transport = self.writer.transport
         if not transport.get_write_buffer_size():
             await self.writer.drain()
@@ -110,14 +116,23 @@ class Connection(tcp_server.TCPServer):  # type: ignore[misc]  # Hypercorn's typ
         drained = asyncio.ensure_future(self.writer.drain())
         try:
             while not drained.done():
-                left = transport.get_write_buffer_size()
+                most = self._num_unread() - LEAST_READ_BYTES
                 await asyncio.wait((drained,), timeout=self._bounds.send_timeout_s)
-                if not drained.done() and transport.get_write_buffer_size() >= left:
+                if not drained.done() and self._num_unread() > most:
                     transport.abort()
                     raise ConnectionAbortedError
             drained.result()
         finally:
             drained.cancel()
+
+    def _num_unread(self) -> int:
+        """Bytes that the peer has not taken: ours, and the kernel's, who takes more from us in
+        steps of a megabyte or so only."""
+        transport = self.writer.transport
+        queued = array("i", [0])
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+        return int(transport.get_write_buffer_size()) + queued[0]
 
 
 class Http1(H11Protocol):  # type: ignore[misc]

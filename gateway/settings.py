@@ -68,7 +68,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 15.0
     send_timeout_s: Annotated[
         float,
-        Meta(ge=1, le=86_400, description="a client that reads nothing for so long is cut off"),
+        Meta(ge=1, le=86_400, description="a client that reads below 64 KiB in so long is cut off"),
     ] = 30.0
     control_socket: Annotated[
         str, Meta(description="socket for `unisono ctl` (empty: in the user's runtime directory)")

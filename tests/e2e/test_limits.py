@@ -1,6 +1,7 @@
 """What clients may do to connections and bodies, on a real server, in bytes."""
 
 import contextlib
+import json
 import os
 import socket
 import time
@@ -28,7 +29,8 @@ def limited(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     path = tmp_path_factory.mktemp("keys") / "keys.toml"
     key, kept = create_key("", [Scope.INFER], max_requests=1)
     add_key(path, kept)
-    arguments = ("--body-timeout-s", BODY_TIMEOUT_S, "--max-connections", MAX_CONNECTIONS)
+    arguments: list[object] = ["--body-timeout-s", BODY_TIMEOUT_S, "--send-timeout-s", 1]
+    arguments += ["--max-connections", MAX_CONNECTIONS]
     with Server(tiny_model, "--api-keys", path, *map(str, arguments)) as server:
         server.key = key  # type: ignore[attr-defined]
         yield server
@@ -172,3 +174,36 @@ def test_head_that_drips_is_cut_off(limited: Server) -> None:
         started = time.monotonic()
         assert status(answer(sock)) == 408
         assert time.monotonic() - started < 15
+
+
+def large_answer(server: Server) -> socket.socket:
+    """A connection on which 9 MB are on their way, to somebody who has read but the status."""
+    body = json.dumps({"prompt": "a b " * 500_000, "return_token_strs": True}).encode()
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    sock.settimeout(TIMEOUT_S)
+    sock.connect(("127.0.0.1", server.port))
+    sock.sendall(head(server, b"/tokenize", len(body), True) + body)
+    assert status(sock.recv(20)) == 200
+    return sock
+
+
+def test_answer_in_one_piece_is_given_up_when_nobody_reads_it(limited: Server) -> None:
+    before = descriptors(limited)
+    with large_answer(limited):
+        assert descriptors(limited) > before
+        wait_until(lambda: descriptors(limited) <= before, 10, "its connection is gone")
+
+
+def test_slow_reader_that_keeps_on_reading_gets_everything(limited: Server) -> None:
+    """It was cut off: what it took made room in the kernel's buffer, of which a third must be free
+    before the kernel takes any more from us."""
+    with large_answer(limited) as sock:
+        size = 20
+        for _ in range(30):  # three times as long as it may take nothing
+            size += len(sock.recv(30_000))
+            time.sleep(0.1)
+        while size < 9_000_000:
+            piece = sock.recv(1 << 20)
+            assert piece
+            size += len(piece)
