@@ -4,6 +4,8 @@
 #   --cpu: PyTorch's build without CUDA, a tenth of the size.
 # DESTDIR: install below another root (and do not talk to systemd).
 set -eu
+# What the service's user must read, whatever root's own habit is.
+umask 022
 cd "$(dirname "$0")/.."
 
 dest=${DESTDIR:-}
@@ -33,9 +35,21 @@ install -m 644 README.md "$dest/opt/unisono/README.md"
 # Settings are the operator's: never overwritten.
 [ -e "$dest/etc/unisono/unisono.toml" ] ||
     install -m 644 deploy/unisono.toml "$dest/etc/unisono/unisono.toml"
+# For `unisono ctl` and `unisono top`; somebody else's is left alone.
+mkdir -p "$dest/usr/local/bin"
+[ -e "$dest/usr/local/bin/unisono" ] ||
+    ln -sf /opt/unisono/venv/bin/unisono "$dest/usr/local/bin/unisono"
 install -m 644 deploy/unisono.service deploy/unisono.socket "$dest/etc/systemd/system/"
 
 if [ -z "$dest" ]; then
-    systemctl daemon-reload
+    # The unit lets the service reach this machine only, so the default model is fetched here.
+    if grep -q '^model = ""' /etc/unisono/unisono.toml; then
+        install -d -o unisono -g unisono /var/lib/unisono
+        (cd /var/lib/unisono &&
+            runuser -u unisono -- env HOME=/var/lib/unisono UNISONO_CACHE=/var/lib/unisono/cache \
+                "$venv/bin/python" -c 'import gateway.default_model as m; m.default_model()')
+    fi
+    # Not in a chroot, where there is nobody to tell.
+    [ ! -d /run/systemd/system ] || systemctl daemon-reload
     echo "installed; start it with: systemctl enable --now unisono.socket unisono.service"
 fi
