@@ -250,7 +250,7 @@ class Supervisor:
         took = self._announcer.took
         lines = ready_lines(
             self._config,
-            self._settings.engine,
+            self._settings,
             first.ready,
             shape(self._layout),
             self._url,

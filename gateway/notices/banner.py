@@ -5,13 +5,13 @@ from importlib import metadata
 
 from backend.config import ModelConfig
 from backend.memory import kv_bytes_per_token
-from backend.settings import EngineSettings
 from backend.wire.messages import Ready
+from gateway.settings import Settings
 
 
 def ready_lines(
     config: ModelConfig,
-    settings: EngineSettings,
+    settings: Settings,
     ready: Ready,
     shape: str,
     url: str,
@@ -23,7 +23,7 @@ def ready_lines(
     shape: the groups, in words. took: the time it needed.
     """
     kv_bytes = ready.kv_capacity_tokens * kv_bytes_per_token(config, ready.dtype)
-    exact = ", exact" if settings.exact else ""
+    exact = ", exact" if settings.engine.exact else ""
     body = json.dumps(
         {
             "model": model_name,
@@ -32,6 +32,7 @@ def ready_lines(
             "stream": True,
         }
     )
+    key = "-H 'Authorization: Bearer sk-...' " if settings.server.api_keys else ""
     return [
         f"unisono {metadata.version('unisono')} is ready after {took}",
         f"  model      {model_name} ({config.architecture}, stored as {config.stored_dtype})",
@@ -42,7 +43,7 @@ def ready_lines(
         f"  context    {ready.max_model_len:,} tokens a request",
         f"  URL        {url}/v1",
         "",
-        f"curl -N {url}/v1/completions -H 'Content-Type: application/json' \\",
+        f"curl -N {url}/v1/completions {key}-H 'Content-Type: application/json' \\",
         f"  -d '{body}'",
     ]
 

@@ -20,13 +20,17 @@ from gateway.settings import ServerSettings
 from gateway.supervision.control_messages import (
     MAX_LINE_BYTES,
     Done,
+    Drain,
     List,
     Listing,
     LogLine,
     Logs,
+    Operation,
     Progress,
     Refused,
+    Remove,
     Reply,
+    Restart,
     decode_request,
     encode,
 )
@@ -150,11 +154,14 @@ class ControlSocket:
                     await self._follow(reader, reply)
                 reply(Done())
             case operation:
-                logger.info("asked to %s", type(operation).__name__.lower())
+                logger.info("asked for: %s", _words(operation))
                 try:
                     # Whoever asked may leave; what was begun is brought to its end.
-                    reply(Done(await self._operations.carry_out(operation, say)))
+                    outcome = await self._operations.carry_out(operation, say)
+                    logger.info("%s", outcome)
+                    reply(Done(outcome))
                 except OperationError as error:
+                    logger.warning("%s", error)
                     reply(Refused(str(error)))
         with contextlib.suppress(ConnectionError):
             await writer.drain()
@@ -164,6 +171,18 @@ class ControlSocket:
         following = asyncio.create_task(self._recent.follow(lambda line: reply(LogLine(line))))
         await reader.read()
         following.cancel()
+
+
+def _words(operation: Operation) -> str:
+    """An operation as it was typed."""
+    name = type(operation).__name__.lower()
+    match operation:
+        case Restart(group=None):
+            return f"{name} --rolling"
+        case Drain(group=group) | Remove(group=group) | Restart(group=group):
+            return f"{name} {group}"
+        case _:
+            return name
 
 
 def _make_room(path: Path) -> None:

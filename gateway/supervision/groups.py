@@ -129,6 +129,8 @@ class Group:
         self._owner.group_progressed(title, news)
 
     def became_ready(self) -> None:
+        if self._owner.has_served:
+            logger.info("group %d is ready", self.number)
         self._owner.group_ready(self)
         self._owner.changed()
 

@@ -125,8 +125,11 @@ def test_operations_can_be_repeated_and_wrong_numbers_are_named(
     status, words = ctl(socket_path, "restart")
     assert status == 2 and "--rolling" in words
     status, words = ctl(socket_path, "logs")
-    assert status == 0 and "asked to drain" in words
+    assert status == 0 and f"asked for: drain {number}" in words
+    assert "WARNING supervisor: there is no group 77" in words
     assert ctl(socket_path, "restart", str(number))[0] == 0
+    _, words = ctl(socket_path, "logs")
+    assert f"group {number} is ready" in words and f"group {number} has been restarted" in words
 
 
 def test_no_server_is_told_in_a_line(tmp_path: Path) -> None:
