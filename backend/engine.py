@@ -16,6 +16,7 @@ from backend.kv_cache import KVCache
 from backend.memory import (
     available_bytes,
     check_fits,
+    check_kv_fits,
     default_kv_bytes,
     kv_bytes_per_token,
     num_kv_blocks,
@@ -111,6 +112,7 @@ def build_engine(
             free_bytes,
         )
     )
+    check_kv_fits(own_kv_bytes, kv_bytes, free_bytes - need.total_bytes)
     model = load_model(
         config,
         checkpoint,

@@ -80,6 +80,19 @@ def rank_need(
     return RankNeed(weights, linears * packed_bits // 8, step + 2 * max_num_seqs * vocab * 4)
 
 
+def check_kv_fits(own_bytes: int, kv_bytes: int, left_bytes: int) -> None:
+    """Raise ModelError if a rank's part of a KV cache of set size does not fit beside the rest.
+
+    On a CPU pages are taken when first written: without this the kernel would kill the rank then.
+    """
+    if own_bytes > left_bytes:
+        raise ModelError(
+            f"--kv-cache-bytes {kv_bytes} is too much: a rank's part of it is "
+            f"{own_bytes / 1e9:,.1f} GB, {left_bytes / 1e9:,.1f} GB are left for it\n"
+            "free some memory, set less, or leave it out"
+        )
+
+
 def check_fits(needed_bytes: int, free_bytes: int) -> None:
     """Raise ModelError if that without which nothing can be served does not fit."""
     if needed_bytes > free_bytes:

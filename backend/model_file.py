@@ -28,5 +28,8 @@ def load_config(path: Path) -> ModelConfig:
     except OSError as exc:
         raise ModelError(f"{path}: cannot be read: {exc.strerror or exc}") from None
     if path.exists():
-        raise ModelError(f"{path}: neither a file nor a directory")
+        raise ModelError(
+            f"{path}: neither a file nor a directory\n"
+            "give a .gguf file, or the directory that holds config.json and *.safetensors"
+        )
     raise ModelError(f"{path}: no such file or directory")

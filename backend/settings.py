@@ -5,7 +5,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
+# "wanted": what the message that refuses another value says.
+Device = Annotated[
+    str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", extra={"wanted": "cpu, cuda, cuda:N or auto"})
+]
 
 
 class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

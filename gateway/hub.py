@@ -174,7 +174,8 @@ def _raise_in_words(error: Exception, hub: _Hub, file: str) -> NoReturn:
         case errors.LocalEntryNotFoundError():
             words = (
                 f"the hub cannot be reached, and {what}{at_revision} is not (or not wholly) in the "
-                f"local cache\n{_first_line(error)}"
+                f"local cache\n{_first_line(error)}\n"
+                "check the network and HF_ENDPOINT, or give the path of a model that is here"
             )
         case errors.EntryNotFoundError():
             words = f"{hub.repo} has no file {file}{at_revision}"

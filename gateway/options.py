@@ -66,7 +66,7 @@ class Option:
         try:
             return msgspec.convert(value, self.annotation, strict=is_strict)
         except msgspec.ValidationError as error:
-            wanted = _expectation(self.kind)
+            wanted = _expectation(inspect.type_info(self.annotation))
             raise SettingsError(f"{source} must be {wanted}, not {given!r}") from error
 
 
@@ -94,8 +94,8 @@ def _option(field: msgspec.structs.FieldInfo, group: str) -> Option:
 
 def _expectation(kind: inspect.Type) -> str:
     match kind:
-        case inspect.Metadata(type=inner):
-            return _expectation(inner)
+        case inspect.Metadata(type=inner, extra=extra):
+            return str((extra or {}).get("wanted") or _expectation(inner))
         case inspect.BoolType():
             return "true or false"
         case inspect.LiteralType(values=values):

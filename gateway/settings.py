@@ -91,7 +91,11 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "text"
     otel_endpoint: Annotated[
         str,
-        Meta(description="OpenTelemetry collector for traces, as in http://host:4318/v1/traces"),
+        Meta(
+            pattern=r"^(https?://.+)?$",
+            description="OpenTelemetry collector for traces, as in http://host:4318/v1/traces",
+            extra={"wanted": "a URL, as in http://host:4318/v1/traces"},
+        ),
     ] = ""
     access_log: Annotated[bool, Meta(description="log a line for every request")] = True
     served_model_name: Annotated[

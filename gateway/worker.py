@@ -195,6 +195,8 @@ class Worker:
             if keyring is not None:
                 keyring.reload()
                 logger.info("%d API keys read", len(keyring))
+                if not len(keyring):
+                    logger.warning("without a key every request is refused")
         except KeyFileError as error:
             logger.error("API keys not read, %d stay: %s", len(keyring or ()), error)
         try:

@@ -42,7 +42,7 @@ class Announcer:
                 self._progress.note(title, news)
                 self._manager.extend_start(STEP_SECONDS, self._progress.status)
             case Budget():
-                self._progress.note_budget(news)
+                self._progress.note_budget(title, news)
 
     @property
     def took(self) -> str:

@@ -32,7 +32,7 @@ class StartProgress:
     _begins: dict[str, float] = field(default_factory=dict)  # by phase
     _fractions: dict[str, float] = field(default_factory=dict)  # by rank, of the phase
     _said_s: float = 0.0
-    _has_budget: bool = False
+    _told: set[tuple[int, ...]] = field(default_factory=set)  # budgets, of the ranks so far
 
     @property
     def status(self) -> str:
@@ -53,20 +53,21 @@ class StartProgress:
             self._fractions[title] = progress.fraction
             self._show()
 
-    def note_budget(self, budget: Budget) -> None:
-        """Say what memory the ranks are about to take: the first to tell speaks for all."""
-        if self._has_budget:
-            return
-        self._has_budget = True
+    def note_budget(self, title: str, budget: Budget) -> None:
+        """Say what memory a rank is about to take, unless another said the same."""
         parts = (
             ("weights", budget.weight_bytes),
             ("the same in few bits", budget.packed_bytes),
             ("KV cache", budget.kv_bytes),
             ("activations", budget.activation_bytes),
         )
+        sizes = tuple(count for _, count in parts)
+        if sizes in self._told:
+            return
+        self._told.add(sizes)
         items = ", ".join(f"{name} {size_text(count)}" for name, count in parts if count)
         self.speaker.say(
-            f"memory of a rank: {items}; {size_text(budget.free_bytes)} are free for it"
+            f"memory of {title}: {items}; {size_text(budget.free_bytes)} are free for it"
         )
 
     def took(self) -> str:

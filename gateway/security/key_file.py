@@ -6,6 +6,7 @@ Called by the keyring and by `unisono keys`.
 
 import contextlib
 import fcntl
+import grp
 import os
 import re
 import stat
@@ -36,11 +37,30 @@ def read_keys(path: Path) -> list[ApiKey]:
         mode = path.stat().st_mode
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise KeyFileError(f"{path} cannot be read: {reason}") from error
+        is_absent = isinstance(error, FileNotFoundError)
+        hint = f"\nmake it: unisono keys new --file {path}" if is_absent else ""
+        reason = unreadable(path, error) if isinstance(error, OSError) else "it is not UTF-8"
+        raise KeyFileError(f"{path} cannot be read: {reason}{hint}") from error
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise KeyFileError(f"{path} may be changed by others than its owner; chmod go-w {path}")
     return _parse(text, path)
+
+
+def unreadable(path: Path, error: OSError) -> str:
+    """Say why a file of secrets cannot be read, and what helps where it is only its mode."""
+    reason = error.strerror or str(error)
+    if not isinstance(error, PermissionError):
+        return reason
+    return (
+        f"{reason}\nthe server's group may read it: chgrp {_own_group()} {path}; chmod 640 {path}"
+    )
+
+
+def _own_group() -> str:
+    try:
+        return grp.getgrgid(os.getegid()).gr_name
+    except KeyError:  # a container's, say
+        return str(os.getegid())
 
 
 def add_key(path: Path, key: ApiKey) -> None:

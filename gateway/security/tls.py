@@ -5,8 +5,11 @@ serves with the context.
 """
 
 import ssl
+from pathlib import Path
 
 from hypercorn.config import Config
+
+from gateway.security.key_file import unreadable
 
 # Longer than any honest network needs.
 HANDSHAKE_TIMEOUT_S = 10.0
@@ -37,13 +40,35 @@ class TlsFiles:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols(["http/1.1"])
+        for file in self._files:
+            _check_readable(file)
         try:
             # Without a password it would ask the terminal for one.
             context.load_cert_chain(certificate, key, password="")
         except OSError as error:
-            reason = error.strerror or error.reason if isinstance(error, ssl.SSLError) else error
-            raise TlsError(f"{certificate} and {key} cannot be used for TLS: {reason}") from error
+            raise TlsError(
+                f"{certificate} and {key} cannot be used for TLS: {_reason(error)}"
+            ) from error
         return context
+
+
+def _check_readable(file: str) -> None:
+    """Raise TlsError, naming the one of the two that is the trouble."""
+    try:
+        with open(file, "rb"):
+            pass
+    except OSError as error:
+        raise TlsError(f"{file} cannot be used for TLS: {unreadable(Path(file), error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    if not isinstance(error, ssl.SSLError):
+        return error.strerror or str(error)
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "the key is not the certificate's"
+    return (
+        f"{error.strerror}\nis --tls-cert the certificate, --tls-key its key, without a password?"
+    )
 
 
 class TlsConfig(Config):  # type: ignore[misc]  # Hypercorn's types are not read

@@ -1,7 +1,7 @@
 import pytest
 
 from backend.config import ModelError
-from backend.memory import check_fits, default_kv_bytes, rank_need
+from backend.memory import check_fits, check_kv_fits, default_kv_bytes, rank_need
 from backend.shard import split_model
 from tests.backend.factories import tiny_config
 
@@ -47,3 +47,10 @@ def test_a_second_form_of_the_weights_counts_for_the_linears_only() -> None:
     linears = plain.weight_bytes // 2 - 2 * config.vocab_size * config.hidden_size
     assert packed.packed_bytes == linears * 5 // 8
     assert packed.total_bytes == plain.total_bytes + packed.packed_bytes
+
+
+def test_a_cache_of_set_size_is_refused_where_it_would_not_fit() -> None:
+    """It was only reserved, and the kernel ended the rank once enough of it was written."""
+    check_kv_fits(10, 20, 10)
+    with pytest.raises(ModelError, match=r"450\.0 GB, 8\.0 GB are left for it\nfree"):
+        check_kv_fits(450 * 10**9, 900 * 10**9, 8 * 10**9)

@@ -112,3 +112,14 @@ def test_unknown_flag_is_refused_with_the_nearest_one() -> None:
 
 def test_value_out_of_range_is_refused() -> None:
     assert "--tp" in refusal("--tp", "0")
+
+
+def test_a_cache_beyond_all_memory_is_refused_before_it_is_taken(tiny: Path) -> None:
+    words = refusal(tiny, "--kv-cache-bytes", str(10**15))
+    assert "1,000,000.0 GB" in words and "leave it out" in words
+
+
+def test_a_missing_file_of_keys_says_how_to_make_one(tiny: Path, tmp_path: Path) -> None:
+    assert f"unisono keys new --file {tmp_path}/keys.toml" in refusal(
+        tiny, "--api-keys", tmp_path / "keys.toml"
+    )

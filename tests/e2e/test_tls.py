@@ -75,11 +75,17 @@ def test_certificate_that_cannot_be_used_is_told_before_anything_starts(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     certificate, key = make_certificate(tmp_path, "first")
+    (tmp_path / "other").mkdir()
+    _, other = make_certificate(tmp_path / "other", "other")
     key.write_text("no key")
     for arguments, words in (
         (("--tls-cert", certificate, "--tls-key", key), "cannot be used for TLS"),
         (("--tls-cert", certificate), "--tls-key"),
-        (("--tls-cert", tmp_path / "none", "--tls-key", key), "No such file"),
+        (("--tls-cert", certificate, "--tls-key", other), "the key is not the certificate's"),
+        (
+            ("--tls-cert", tmp_path / "none", "--tls-key", key),
+            "none cannot be used for TLS: No such",
+        ),
     ):
         outcome = subprocess.run(
             serve_command(tiny_model, *arguments),

@@ -83,6 +83,12 @@ def test_other_variables_are_left_alone() -> None:
         ("UNISONO_DRAIN_SECONDS", "nan", "a number from 0 to 86400, not 'nan'"),
         ("UNISONO_EXACT", "perhaps", "UNISONO_EXACT must be true or false, not 'perhaps'"),
         ("UNISONO_DEVICE", "tpu", "UNISONO_DEVICE must be one of auto, cpu, cuda, not 'tpu'"),
+        (
+            "UNISONO_DEVICES",
+            "cuda:0,gpu",
+            "separated by commas, each cpu, cuda, cuda:N or auto, not",
+        ),
+        ("UNISONO_OTEL_ENDPOINT", "host:4318", "must be a URL, as in http://host:4318/v1/traces"),
         ("UNISONO_SERVED_MODEL_NAME", "a,,b", "a list separated by commas, each text that is not"),
         ("UNISONO_MAX_SEQS", "1", "is not a setting; did you mean UNISONO_MAX_NUM_SEQS"),
         ("UNISONO_ZZZ", "1", "UNISONO_ZZZ is not a setting$"),

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 
+import msgspec
 import pytest
 
 from backend.wire.control import Budget, Progress
@@ -58,11 +59,13 @@ def test_a_terminal_has_one_line_that_is_rewritten() -> None:
     progress.note("rank 0.0", Progress(0, "loading weights", 0.0))
     clock.now += 2
     progress.note("rank 0.0", Progress(0, "loading weights", 0.5))
-    progress.note_budget(Budget(0, 10**9, 10**8, 2 * 10**9, 10**6, 8 * 10**9))
+    budget = Budget(0, 10**9, 10**8, 2 * 10**9, 10**6, 8 * 10**9)
+    progress.note_budget("rank 0.0", budget)
+    progress.note_budget("rank 0.1", msgspec.structs.replace(budget, rank=1, free_bytes=7))
     shown = stream.getvalue().split("\r\x1b[K")[-1]
     assert shown == (
         "unisono: loading weights  rank 0.0  50 %  about 2 s left\n"
-        "unisono: memory of a rank: weights 1.0 GB, the same in few bits 100.0 MB,"
+        "unisono: memory of rank 0.0: weights 1.0 GB, the same in few bits 100.0 MB,"
         " KV cache 2.0 GB, activations 1.0 MB; 8.0 GB are free for it\n"
     )
 
