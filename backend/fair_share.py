@@ -7,8 +7,16 @@ and no steps. Kept by the scheduler; with a single tenant it changes nothing.
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Sequence as ListLike
+from typing import NamedTuple
 
 from backend.sequence import Sequence
+
+
+class Turn(NamedTuple):
+    """The tenants whose streams, and whose prompts, do not run in a step."""
+
+    streams: frozenset[str] = frozenset()
+    prompts: frozenset[str] = frozenset()
 
 
 class FairShare:
@@ -21,7 +29,7 @@ class FairShare:
     def __init__(self) -> None:
         self._present: Counter[str] = Counter()  # sequences
         self._rows: Counter[str] = Counter()
-        self._has_just_held_back = False
+        self._has_just_sat_out = False
 
     def enter(self, seq: Sequence) -> None:
         """A sequence has come."""
@@ -65,27 +73,29 @@ class FairShare:
         last = self.last(running)
         return last if self._outweighs(last.tenant, seq.tenant) else None
 
-    def held_back(self, sequences: Iterable[Sequence]) -> frozenset[str]:
-        """Return the tenants that sit a step out for others that wait for their first token.
+    def turn(self, sequences: Iterable[Sequence]) -> Turn:
+        """Return who makes way in this step for tenants that wait for a first token.
 
-        sequences: all there are. Never two steps on end: streams slow down, they do not stop.
+        sequences: all there are. The prompts of those with many rows wait; their streams sit a
+        step out, but never two on end: they slow down, they do not stop.
         """
-        if len(self._present) <= 1 or self._has_just_held_back:
-            self._has_just_held_back = False
-            return frozenset()
+        heavy = self._heavy(sequences) if len(self._present) > 1 else frozenset()
+        self._has_just_sat_out = bool(heavy) and not self._has_just_sat_out
+        return Turn(heavy if self._has_just_sat_out else frozenset(), heavy)
+
+    def _heavy(self, sequences: Iterable[Sequence]) -> frozenset[str]:
+        """The tenants that outweigh one of those whose sequences have no token yet."""
         most = max(self._rows.values(), default=0)
         served_first = {
             seq.tenant
             for seq in sequences
             if seq.num_output_tokens == 0 and most > 2 * self._rows[seq.tenant] + 2
         }
-        back = {
+        return frozenset(
             heavy
             for heavy in self._rows.keys() - served_first
             if any(self._outweighs(heavy, light) for light in served_first)
-        }
-        self._has_just_held_back = bool(back)
-        return frozenset(back)
+        )
 
     def _outweighs(self, heavy: str, light: str) -> bool:
         return self._rows[heavy] > 2 * self._rows[light] + 2

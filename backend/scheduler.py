@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence as ListLike
 
 from backend.block_pool import BlockPool
-from backend.fair_share import FairShare
+from backend.fair_share import FairShare, Turn
 from backend.outcome import Endings, error_output, token_output
 from backend.planning import lay_out
 from backend.prefix_cache import PrefixCache
@@ -145,9 +145,9 @@ class Scheduler:
         prompt_tokens: of prompts, at most, where streams wait for the step; None for no bound.
         """
         assert not self._chunks, "the last plan was not committed"
-        self._fill(prompt_tokens, self._shares.held_back(self._sequences.values()))
+        self._fill(prompt_tokens, self._shares.turn(self._sequences.values()))
         if not self._chunks:
-            self._fill(prompt_tokens, frozenset())
+            self._fill(prompt_tokens, Turn())
         if not self._chunks:
             return None
         self._step += 1
@@ -201,23 +201,26 @@ class Scheduler:
 
     # planning
 
-    def _fill(self, prompt_tokens: int | None, held_back: frozenset[str]) -> None:
-        """Give the step's tokens to sequences of all tenants but those held back.
+    def _fill(self, prompt_tokens: int | None, turn: Turn) -> None:
+        """Give the step's tokens to sequences of all tenants but those that sit it out.
 
         First to those one token behind, then to the prompts, each by arrival.
         """
         streams: list[Sequence] = []
         prompts: list[Sequence] = []
         for seq in self._running:
-            is_behind = len(seq.token_ids) - seq.num_computed_tokens > 1
-            (prompts if is_behind else streams).append(seq)
+            if len(seq.token_ids) - seq.num_computed_tokens > 1:
+                if seq.tenant not in turn.prompts:
+                    prompts.append(seq)
+            elif seq.tenant not in turn.streams:
+                streams.append(seq)
         self._budget = self.max_num_batched_tokens
         if streams and prompt_tokens is not None:
             self._budget = min(self._budget, len(streams) + prompt_tokens)
         for seq in streams + prompts:
-            if self._budget > 0 and seq.tenant not in held_back and seq.status is _RUNNING:
+            if self._budget > 0 and seq.status is _RUNNING:
                 self._extend(seq)
-        while self._budget > 0 and (head := self._shares.first(self._waiting, held_back)):
+        while self._budget > 0 and (head := self._shares.first(self._waiting, turn.prompts)):
             if not self._start(head):
                 break
 

@@ -67,6 +67,35 @@ def test_flood_sits_out_every_other_step_at_most_for_a_long_prompt() -> None:
     assert sizes == [0, 5, 0, 5, 100]
 
 
+def shares(scheduler: Scheduler, prompt_tokens: int) -> dict[str, tuple[int, int]]:
+    """Run a step; tenant -> its streams and its prompt tokens."""
+    plan = scheduler.schedule(prompt_tokens)
+    assert plan is not None
+    found: dict[str, tuple[int, int]] = {}
+    for seq, count in scheduler._in_plan_order:
+        streams, tokens = found.get(seq.tenant, (0, 0))
+        found[seq.tenant] = (streams + 1, tokens) if count == 1 else (streams, tokens + count)
+    scheduler.commit(plan, [7] * len(plan.sample_rows))
+    scheduler.check()
+    return found
+
+
+def test_prompts_of_a_flood_wait_for_a_newcomers_and_the_bound_is_for_streams_in_the_step() -> None:
+    """Half of a newcomer's steps were filled with prompts of the flood, which had come before, and
+    the others were cut to what streams would wait for that were not even in them."""
+    scheduler = make_scheduler(num_blocks=256, seqs=16, budget=40)
+    add(scheduler, "many", range(6), max_tokens=30)
+    step(scheduler)
+    add(scheduler, "many", range(10, 14), prompt=60, max_tokens=30)
+    assert shares(scheduler, 20) == {"many": (6, 20)}
+    add(scheduler, "few", [100], prompt=75, max_tokens=2)
+    assert shares(scheduler, 20) == {"few": (0, 40)}
+    assert shares(scheduler, 20) == {"many": (6, 0), "few": (0, 20)}
+    assert shares(scheduler, 20) == {"few": (0, 15)}
+    assert shares(scheduler, 20) == {"few": (1, 0), "many": (6, 20)}
+    run(scheduler)
+
+
 def test_tenants_that_want_the_same_leave_each_other_in_peace() -> None:
     scheduler = make_scheduler(num_blocks=64, seqs=6, budget=40)
     first = add(scheduler, "a", range(2))
