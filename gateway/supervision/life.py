@@ -18,7 +18,7 @@ from backend.wire.messages import Failed, Ready
 from gateway.layout import GroupPlace
 from gateway.supervision.fault import REPORTED_LINES, Fault, phase_name, with_batch
 from gateway.supervision.hang import HangWatch, Stall
-from gateway.supervision.process import dying_code, is_stopped, oom_kills
+from gateway.supervision.process import dying_code, effort, is_stopped, oom_kills
 from gateway.supervision.tail import Tail
 
 # A death is known within 0.1 s, however long the kernel takes over the memory.
@@ -156,7 +156,13 @@ class Life:
                 self._end_by(rank, code)
         if self.is_over:
             return
-        stall = self._watch.look(self.replica.page.beats(), time.monotonic_ns())
+        efforts = [] if self.ready else [effort(child.pid) for child in self.replica.ranks]
+        known = [each for each in efforts if each is not None]
+        stall = self._watch.look(
+            self.replica.page.beats(),
+            time.monotonic_ns(),
+            known if len(known) == len(efforts) else (),
+        )
         if stall is None:
             self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
         else:

@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 # Of /proc/PID/stat behind the command's name, see proc(5), and a bit of the first.
-_FLAGS, _EXIT_CODE = 6, 49
+_FLAGS, _MAJOR_FAULTS, _USER_TICKS, _SYSTEM_TICKS, _EXIT_CODE = 6, 9, 11, 12, 49
 _PF_EXITING = 0x4
 
 
@@ -39,6 +40,20 @@ def dying_code(pid: int) -> int | None:
     if not int(fields[_FLAGS]) & _PF_EXITING:
         return None
     return os.waitstatus_to_exitcode(int(fields[_EXIT_CODE])) or None
+
+
+def effort(pid: int) -> float | None:
+    """Return what a process has done so far: seconds of CPU time and MiB that it has read, by call
+    or by touching a mapped file. None for one that is gone, or that we may not look at."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    except OSError:
+        return None
+    io = {name: int(value) for name, value in (line.split(": ") for line in lines)}
+    ticks = int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
+    num_bytes = io["rchar"] + io["read_bytes"] + int(fields[_MAJOR_FAULTS]) * _PAGE_BYTES
+    return ticks / _TICKS_A_SECOND + num_bytes / (1 << 20)
 
 
 def num_threads(pid: int) -> int:

@@ -3,7 +3,7 @@
 import pytest
 
 from backend.wire.heartbeat import Beat, Phase
-from gateway.supervision.hang import LOAD_SECONDS, HangWatch, Stall
+from gateway.supervision.hang import LEAST_EFFORT, LOAD_SECONDS, SILENT_SECONDS, HangWatch, Stall
 
 SECOND = 10**9
 START = 1000 * SECOND
@@ -46,6 +46,23 @@ def test_loading_rank_may_wait_for_another_that_gets_on() -> None:
     after_s, stall = first_stall(beats)
     assert 200 + LOAD_SECONDS < after_s <= 200 + LOAD_SECONDS + 0.25
     assert stall is not None and stall.phase is Phase.LOAD
+
+
+def starts(work_a_second: float) -> float:
+    """Seconds until a rank that starts without progress is found, looked at once a second."""
+    watch = HangWatch(10.0)
+    for seconds in range(1000):
+        efforts = [0.0, 5.0 + work_a_second * seconds]
+        beats = [beat(Phase.LOAD, 0.0), beat(Phase.WARM_UP, 3.0)]
+        if watch.look(beats, START + seconds * SECOND, efforts):
+            return seconds
+    return 1000
+
+
+def test_rank_that_starts_and_does_nothing_is_found_long_before_one_that_works() -> None:
+    assert SILENT_SECONDS < starts(0.0) <= SILENT_SECONDS + 5
+    assert SILENT_SECONDS < starts(0.9 * LEAST_EFFORT / SILENT_SECONDS) <= SILENT_SECONDS + 5
+    assert starts(1.2 * LEAST_EFFORT / SILENT_SECONDS) > LOAD_SECONDS
 
 
 def test_watch_that_was_stopped_itself_gives_everyone_time() -> None:

@@ -4,8 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
-from gateway.supervision.process import dying_code, is_stopped, num_threads, rss_bytes
+from gateway.supervision.process import dying_code, effort, is_stopped, num_threads, rss_bytes
 from tests.e2e.server import wait_until
 
 
@@ -30,4 +31,22 @@ def test_process_that_is_gone_has_nothing() -> None:
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait()
     assert (rss_bytes(process.pid), num_threads(process.pid)) == (0, 0)
+    assert effort(process.pid) is None
     assert not is_stopped(process.pid)
+
+
+def test_work_and_reading_count_as_effort_and_waiting_does_not(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(3 << 20))
+    program = f"print(); input(); open({str(tmp_path / 'file')!r}, 'rb').read(); print(); input()"
+    command = [sys.executable, "-uc", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdout.readline()
+        before, same = effort(process.pid), effort(process.pid)
+        assert before is not None and same is not None and same - before < 0.1
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        after = effort(process.pid)
+        assert after is not None and 3 <= after - before < 10
+        process.communicate(b"\n")
