@@ -13,9 +13,11 @@ from backend.shard import Shard
 class KVCache:
     """Keys and values of all layers for this rank's KV heads.
 
-    data: [layers, blocks, 2, kv_heads, block_size, head_dim], zero at first: attention gathers
-    places it then hides, and a hidden NaN would still be one. A head's part of a block is one
-    piece, so that what is gathered for a sequence lies head by head, as products want it.
+    data: [layers, blocks, 2, kv_heads, block_size, head_dim]. Attention gathers places it then
+    hides, and a hidden NaN would still be one: a block is cleared before its first place is
+    written, unless all of them are, and so shows nobody what another has left. A head's part of a
+    block is one piece, so that what is gathered for a sequence lies head by head, as products want
+    it.
     """
 
     def __init__(
@@ -37,13 +39,9 @@ class KVCache:
         """Return keys and values, [blocks, 2, kv_heads, block_size, head_dim]."""
         return self.data[index]
 
-    def cleanse(self, blocks: Tensor) -> None:
-        """Clear those of these blocks [b] that hold a NaN or an infinity.
-
-        Their next owner hides places it has not written, but 0 times NaN is NaN.
-        """
-        is_finite = self.data[:, blocks].isfinite().flatten(2).all(-1)  # [layers, b]
-        self.data[:, blocks[~is_finite.all(0)]] = 0
+    def clear(self, blocks: Tensor) -> None:
+        """Zero these blocks, [b]."""
+        self.data.index_fill_(1, blocks, 0)
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.faults import Faults
@@ -17,7 +16,7 @@ from backend.kv_cache import KVCache
 from backend.models import Model
 from backend.ops import Batch
 from backend.sampler import Sampler
-from backend.step import FAULTY, Join, PlannedSequence, StepPlan, build_plan
+from backend.step import Join, PlannedSequence, StepPlan, build_plan
 from backend.wire.messages import TokenScore
 from backend.wire.sampling import SamplingParams
 
@@ -67,6 +66,7 @@ class ModelRunner:
         if self._faults:
             params = self._sampler.params_of(plan.sample_rows)
             self._faults.strike_forward(params, plan.sample_positions.tolist())
+        self._clear_new_blocks(plan)
         batch = Batch.from_plan(plan, self._device)
         hidden = self._model.forward(batch, self._kv_cache)
         self.num_forward_calls += 1
@@ -82,19 +82,22 @@ class ModelRunner:
         sampled = self._sampler.sample(
             logits, plan, lambda: self._model.logits(hidden[:num_samples])
         )
-        self._cleanse(plan, np.flatnonzero(sampled.token_ids == FAULTY))
         result.token_ids, result.scores = sampled.token_ids.tolist(), sampled.scores
         result.forward_s = forwarded - started
         result.sample_s = time.monotonic() - forwarded
         return result
 
-    def _cleanse(self, plan: StepPlan, samples: NDArray[np.intp]) -> None:
-        """Let the blocks of sequences that end in a fault not spoil those who get them next."""
-        for token in plan.sample_tokens[samples].tolist():
-            s = int(np.searchsorted(plan.query_starts, token, side="right")) - 1
-            count = -(-int(plan.context_lens[s]) // self._kv_cache.block_size)
-            blocks = torch.from_numpy(plan.block_tables[s, :count].astype(np.int64))
-            self._kv_cache.cleanse(blocks.to(self._device))
+    def _clear_new_blocks(self, plan: StepPlan) -> None:
+        """Clear the blocks that this step begins and does not fill."""
+        size = self._kv_cache.block_size
+        ends = plan.context_lens
+        last = (ends - 1) // size
+        begun = np.flatnonzero(
+            (last * size >= ends - np.diff(plan.query_starts)) & (ends % size > 0)
+        )
+        if len(begun):
+            blocks = torch.from_numpy(plan.block_tables[begun, last[begun]].astype(np.int64))
+            self._kv_cache.clear(blocks.to(self._device))
 
     def _score_prompts(self, hidden: Tensor, plan: StepPlan) -> list[TokenScore]:
         """Score prompt tokens a few rows at a time: [P, words] never exists."""

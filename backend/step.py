@@ -7,7 +7,7 @@
     slots                [T]                    where its keys and values go: block * size + offset
     query_starts         [S + 1]                sequence s owns tokens starts[s] .. starts[s + 1]
     context_lens         [S]                    tokens of s in the cache after this step
-    block_tables         [S, B]                 blocks of s, padded with 0
+    block_tables         [S, B]                 blocks of s, padded with its last
     sample_tokens        [N]                    index into [T] whose logits are sampled
     sample_rows          [N]                    slot of the sampling state
     sample_positions     [N]                    output position, part of the draw's key
@@ -192,9 +192,11 @@ def _lengths(header: ListLike[int]) -> list[int]:
 
 
 def _pad_tables(tables: ListLike[list[int]]) -> Ints:
-    """[S, B] with zeros behind each table; block 0 is never read there, only gathered."""
+    """[S, B]; behind each table its last block again. What is gathered there is hidden, but would
+    spoil the sequence if it held another's NaN."""
     width = max((len(table) for table in tables), default=0)
-    padded = np.zeros((len(tables), width), np.int32)
+    padded = np.empty((len(tables), width), np.int32)
     for row, table in zip(padded, tables, strict=True):
         row[: len(table)] = table
+        row[len(table) :] = table[-1]
     return padded

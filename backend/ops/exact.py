@@ -84,7 +84,7 @@ def _tile(table: Tensor, rows: slice, position: int, cache: Tensor) -> _Tile:
     blocks = table[:num_blocks]
     missing = -(-end // block_size) - num_blocks
     if missing > 0:  # the tile ends beyond the sequence's last block; what is gathered is hidden
-        blocks = F.pad(blocks, (0, missing))
+        blocks = torch.cat([blocks, blocks[-1:].expand(missing)])
     hidden = torch.arange(end) > torch.arange(start, end)[:, None]
     mask = torch.zeros(TILE, end, dtype=cache.dtype).masked_fill_(hidden, -torch.inf)
     return _Tile(rows, first, pieces_of(blocks[None], num_heads), mask.to(table.device))
