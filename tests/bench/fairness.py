@@ -1,13 +1,15 @@
 """What one key's flood does to another key's time to first token, on a real server.
 
 The flood: so many streams of one key, each followed by the next at once, prompts of 128 tokens and
-64 of output. The other key sends one request at a time, alone and beside the flood in turns.
+64 of output. The other key sends one request at a time, after a pause of up to half a second, alone
+and beside the flood in turns.
 `python -m tests.bench.fairness` prints medians; flags behind `--` go to the server.
 """
 
 import argparse
 import contextlib
 import itertools
+import random
 import statistics
 import tempfile
 import threading
@@ -25,6 +27,8 @@ MODEL = "bench"
 FLOOD_PROMPT, FLOOD_OUTPUT = 128, 64
 # From the first stream of a flood until its prompts and outputs are mixed.
 SETTLE_SECONDS = 6.0
+# Longer than a step, or each request would come just after one had begun.
+MAX_PAUSE_SECONDS = 0.5
 
 
 def new_key(path: Path, name: str) -> str:
@@ -88,6 +92,7 @@ def table(alone: dict[int, list[float]], beside: dict[int, list[float]]) -> Iter
 def measure(client: Client, lengths: Sequence[int], times: dict[int, list[float]]) -> None:
     """Send one request of each length and note how long its first token took."""
     for num_tokens in lengths:
+        time.sleep(random.uniform(0, MAX_PAUSE_SECONDS))
         times[num_tokens].append(client.ttft_s(num_tokens))
 
 

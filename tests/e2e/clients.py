@@ -51,16 +51,19 @@ def free_blocks(url: str) -> tuple[int, int]:
 class RawStream:
     """A streamed completion on a socket of its own. Leaving the context hangs up."""
 
-    def __init__(self, url: str, body: dict[str, Any]) -> None:
+    def __init__(self, url: str, body: dict[str, Any], key: str = "") -> None:
         """Send the request and read the head of the answer."""
         parts = urlsplit(url)
         assert parts.hostname and parts.port
         payload = json.dumps({"stream": True, **body}).encode()
         self._socket = socket.create_connection((parts.hostname, parts.port), TIMEOUT_S)
         self._file = self._socket.makefile("rb")
+        access = f"Authorization: Bearer {key}\r\n".encode() if key else b""
         self._socket.sendall(
             b"POST /v1/completions HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n" % len(payload) + payload
+            + access
+            + b"Content-Length: %d\r\n\r\n" % len(payload)
+            + payload
         )
         head = []
         while line := self._file.readline().rstrip(b"\r\n"):
