@@ -7,7 +7,9 @@ from gateway.notices.service_manager import SocketError, inherited_socket
 from gateway.settings import ServerSettings
 
 LISTEN_BACKLOG = 1024
-PEER_TIMEOUT_MS = 30_000
+# A peer that acknowledges nothing for so long is gone; one whose window stays shut, too, so never
+# less than a slow reader may take.
+LEAST_PEER_TIMEOUT_S = 30.0
 # Seconds of silence before the first probe, seconds between probes, probes: gone after 60 s.
 KEEP_ALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 
@@ -22,11 +24,12 @@ def find_listener(server: ServerSettings) -> socket.socket:
         inherited = inherited_socket(os.environ)
     except SocketError as error:
         raise CannotListen(str(error)) from error
+    peer_timeout_s = max(LEAST_PEER_TIMEOUT_S, server.send_timeout_s)
     if inherited is not None:
-        _prepare(inherited)
+        _prepare(inherited, peer_timeout_s)
         return inherited
     try:
-        return listen(server.host, server.port)
+        return listen(server.host, server.port, peer_timeout_s)
     except OSError as error:
         raise CannotListen(
             f"cannot listen on {server.host} port {server.port}: {error.strerror}\n"
@@ -34,14 +37,14 @@ def find_listener(server: ServerSettings) -> socket.socket:
         ) from error
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, peer_timeout_s: float) -> socket.socket:
     """Bind and listen; connections wait here until a worker takes them. Raises OSError."""
     infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, proto, _, address = infos[0]
     sock = socket.socket(family, kind, proto)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _prepare(sock)
+        _prepare(sock, peer_timeout_s)
         sock.bind(address)
         sock.listen(LISTEN_BACKLOG)
     except OSError:
@@ -50,11 +53,11 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _prepare(sock: socket.socket) -> None:
+def _prepare(sock: socket.socket, peer_timeout_s: float) -> None:
     """Set what accepted sockets inherit. A peer that vanished without a word is given up."""
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_TIMEOUT_MS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1e3 * peer_timeout_s))
         for option, value in KEEP_ALIVE.items():
             sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -2,17 +2,22 @@
 
 import socket
 
-from gateway.supervision.listener import KEEP_ALIVE, PEER_TIMEOUT_MS, listen
+import pytest
+
+from gateway.settings import ServerSettings
+from gateway.supervision.listener import KEEP_ALIVE, find_listener
 
 
-def test_accepted_connections_give_up_peers_that_vanish() -> None:
-    with listen("127.0.0.1", 0) as listener:
+@pytest.mark.parametrize(("send_timeout_s", "milliseconds"), [(1.0, 30_000), (300.0, 300_000)])
+def test_connections_give_up_peers_that_vanish_and_no_slow_reader(
+    send_timeout_s: float, milliseconds: int
+) -> None:
+    """A peer whose window stays shut counts as vanished: whoever read nothing for half a minute was
+    cut off, whatever --send-timeout-s said."""
+    settings = ServerSettings(port=0, send_timeout_s=send_timeout_s)
+    expected = {socket.TCP_USER_TIMEOUT: milliseconds, socket.TCP_NODELAY: 1, **KEEP_ALIVE}
+    with find_listener(settings) as listener:
         with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
-            options = {
-                socket.TCP_USER_TIMEOUT: PEER_TIMEOUT_MS,
-                socket.TCP_NODELAY: 1,
-                **KEEP_ALIVE,
-            }
-            found = {o: accepted.getsockopt(socket.IPPROTO_TCP, o) for o in options}
-            assert found == options
+            found = {o: accepted.getsockopt(socket.IPPROTO_TCP, o) for o in expected}
+            assert found == expected
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
