@@ -25,7 +25,7 @@ from gateway.pool.journal import Entry, Receiver
 from gateway.pool.poison import PoisonTable
 from gateway.pool.refusals import LOST, POISONOUS, TOO_LATE, Poisonous, PoolNotReady
 from gateway.pool.resumption import VERDICT_SECONDS, Life, Resumption
-from gateway.pool.routing import Router
+from gateway.pool.routing import Pace, Router
 from gateway.pool.status import PoolStatus, pool_status
 from gateway.security.keys import ANONYMOUS, Tenant
 
@@ -63,6 +63,7 @@ class ReplicaPool:
         self._resume_seconds = resume_seconds
         self.kv_capacity_tokens = 0
         self._links: dict[int, GroupLink] = {}
+        self._paces: dict[int, Pace] = {}  # of the groups' last lives
         self._link_of: dict[int, GroupLink] = {}  # of the sequences sent
         self._num_sent: Counter[str] = Counter()  # by tenant
         self._queue: FairQueue[Entry] = FairQueue()
@@ -246,7 +247,9 @@ class ReplicaPool:
         """Take the worker's end of a new channel: ring memory, doorbell, space, pipe."""
         self._lose(self._links.get(replica))
         link = GroupLink.open(replica, epoch, fds)
-        self._links[replica] = link
+        if (known := self._paces.get(replica)) is not None:
+            link.pace = known.heir()
+        self._links[replica], self._paces[replica] = link, link.pace
         asyncio.get_running_loop().add_reader(link.pipe.fileno(), self._read, link)
 
     def quiesce(self, replica: int, epoch: int) -> None:

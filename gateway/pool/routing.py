@@ -47,6 +47,10 @@ class Pace:
             own_s = max(0.0, spent_s - num_rows * self.row_s) / num_prompt_tokens
             self.prompt_token_s += NEWEST * (own_s - self.prompt_token_s)
 
+    def heir(self) -> "Pace":
+        """Return the pace to expect of the next life of the same group."""
+        return Pace(self.row_s, self.prompt_token_s)
+
     def first_token_s(self, num_prompt_tokens: int, num_rows: int) -> float:
         """Predict when a prompt has its first token.
 

@@ -138,6 +138,7 @@ def kill(server: Server, victim: int) -> Kill:
         time.sleep(NORMAL_SECONDS)
         killed_s = time.monotonic()
         told_s = until_told(server, signal.SIGKILL, victim)
+        wait_until(lambda: victim not in ready(server), 10, "the gateway has heard of it")
         wait_until(lambda: ready(server) == {0, 1}, RESTART_SECONDS, "it serves again")
         whole_s = time.monotonic()
         other = streams[1 - victim]

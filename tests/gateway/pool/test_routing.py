@@ -1,10 +1,14 @@
 """The pace of groups, learned from frames, and which has seen a prompt's beginning."""
 
+import asyncio
+
 import pytest
 
 from backend.wire.messages import StepOutput, StepTimings, Submit, Totals
 from backend.wire.sampling import SamplingParams
+from gateway.pool.replicas import ReplicaPool
 from gateway.pool.routing import MAX_PREFIXES, Pace, PrefixMemory
+from tests.gateway.fake_group import FakeGroup
 
 
 def frame(totals: Totals) -> StepOutput:
@@ -38,6 +42,20 @@ def test_pace_survives_frames_without_work_and_another_life() -> None:
     for totals in (Totals(), Totals(5, 10, 10, forward_s=1.0), Totals(), Totals(1, 0, 1)):
         pace.take(frame(totals))
     assert pace.row_s > 0 and pace.prompt_token_s > 0
+
+
+def test_next_life_of_a_group_is_expected_to_be_as_fast_as_the_last() -> None:
+    """At a small model's pace it seemed the sooner one, whatever it had to do, to a larger's."""
+
+    async def run() -> None:
+        pool = ReplicaPool(1000)
+        first = FakeGroup(pool, 0, epoch=1)
+        pool._links[0].pace.row_s, pool._links[0].pace.prompt_token_s = 0.2, 0.1
+        FakeGroup(pool, 0, epoch=2).die()
+        first.die()
+        assert pool._links[0].pace.first_token_s(3, 2) == pytest.approx(0.7)
+
+    asyncio.run(run())
 
 
 def submit(prompt_ids: list[int], salt: str = "") -> Submit:
