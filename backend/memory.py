@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from backend.cgroup import left_bytes
 from backend.config import ModelConfig, ModelError
 from backend.settings import EngineSettings
 from backend.shard import Shard
@@ -104,12 +105,9 @@ def check_fits(needed_bytes: int, free_bytes: int) -> None:
 
 
 def available_bytes() -> int:
-    """Memory this process could take without swapping: the machine's or its cgroup's, if less."""
-    available = _meminfo("MemAvailable")
-    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
-    if limit is not None and used is not None:
-        available = min(available, limit - used)
-    return available
+    """Memory this process could take without swapping: the machine's or its cgroups', if less."""
+    available, left = _meminfo("MemAvailable"), left_bytes()
+    return available if left is None else max(0, min(available, left))
 
 
 def _meminfo(field: str) -> int:
@@ -118,13 +116,3 @@ def _meminfo(field: str) -> int:
         if name == field:
             return int(rest.split()[0]) * 1024
     raise RuntimeError(f"/proc/meminfo has no {field}")
-
-
-def _cgroup(file: str) -> int | None:
-    """A number of this process's cgroup (version 2); None where there is no limit to read."""
-    try:
-        group = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
-        text = Path(f"/sys/fs/cgroup{group}/{file}").read_text().strip()
-        return int(text)
-    except (OSError, ValueError):
-        return None

@@ -1,0 +1,71 @@
+"""What the memory limits of this process's cgroups leave: its own and those above it.
+
+Versions 1 and 2. A container sees its own cgroup at the root, whatever path the kernel names. No
+torch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What a version calls the same things. cache: fields of memory.stat that can be reclaimed."""
+
+    limit: str
+    used: str
+    cache: tuple[str, str]
+
+
+_VERSION_1 = _Files(
+    "memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")
+)
+_VERSION_2 = _Files("memory.max", "memory.current", ("inactive_file", "active_file"))
+
+
+def left_bytes(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int | None:
+    """Return what may still be taken within every limit; None where there is none.
+
+    Pages of files do not count as taken: a model that was read before is not a reason against
+    reading it again.
+    """
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return None
+    rooms = [room for line in lines for room in _rooms(root, line)]
+    return min(rooms, default=None)
+
+
+def _rooms(root: Path, line: str) -> Iterator[int]:
+    """What each limit of one hierarchy leaves. line: one of proc's, number:controllers:path."""
+    _, controllers, path = line.split(":", 2)
+    if not controllers:
+        files = _VERSION_2
+    elif "memory" in controllers.split(","):
+        root, files = root / controllers, _VERSION_1
+    else:
+        return
+    directory = root / path.strip("/")
+    if not directory.is_dir():
+        directory = root
+    for level in (directory, *directory.parents):
+        if (room := _room(level, files)) is not None:
+            yield room
+        if level == root:
+            return
+
+
+def _room(directory: Path, files: _Files) -> int | None:
+    try:
+        limit = int((directory / files.limit).read_text())
+        used = int((directory / files.used).read_text())
+        stat = (directory / "memory.stat").read_text().splitlines()
+    except (OSError, ValueError):  # no such file at the root, "max" for no limit
+        return None
+    fields = dict(line.split() for line in stat)
+    return limit - used + sum(int(fields.get(name, 0)) for name in files.cache)
