@@ -28,6 +28,11 @@ LOOK_SECONDS = 0.05
 DUMP_SECONDS = 1.0
 # A rank told to stop that has not gone by then is killed.
 STOP_SECONDS = 5.0
+# Of a rank that the kernel killed; others it killed meanwhile cannot be told from it.
+OUT_OF_MEMORY = (
+    "memory ran out; free some, raise the limit of the service or the container, or take less "
+    "with --kv-cache-bytes or a smaller model"
+)
 
 
 class LifeOwner(Protocol):
@@ -118,6 +123,8 @@ class Life:
         self._tails[rank].read_all()
         if not self.is_over:
             is_foreign = self._was_killed(exit_code)
+            if exit_code == -signal.SIGKILL and not is_foreign and self._oom_kills is not None:
+                self._messages[rank] = OUT_OF_MEMORY
             self._fail(self._fault(rank, exit_text(exit_code), is_foreign=is_foreign))
             self.replica.kill()
 
