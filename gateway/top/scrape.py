@@ -4,6 +4,7 @@ Knows names of figures (gateway/telemetry/families.py), nothing of how they look
 """
 
 import http.client
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -127,18 +128,24 @@ class History:
 def scrape(url: str, api_key: str = "") -> Sample:
     """Return a server's figures now. Raises Unreachable."""
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    request = urllib.request.Request(f"{url.rstrip('/')}/metrics", headers=headers)
     try:
+        request = urllib.request.Request(f"{url.rstrip('/')}/metrics", headers=headers)
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             text = answer.read().decode()
     except urllib.error.HTTPError as error:
         hint = "; give --api-key a key of scope admin" if error.code in (401, 403) else ""
         raise Unreachable(f"{url} answers {error.code} {error.reason}{hint}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise Unreachable(f"{url} cannot be reached: {reason}") from error
+        raise Unreachable(f"{url} cannot be reached: {_reason(error)}") from error
     series: dict[str, list[tuple[Labels, float]]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             series.setdefault(sample.name, []).append((dict(sample.labels), sample.value))
     return Sample(time.monotonic(), series)
+
+
+def _reason(error: Exception) -> object:
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return f"{reason.verify_message}; SSL_CERT_FILE=its.pem trusts a certificate of one's own"
+    return reason

@@ -154,9 +154,9 @@ class Frame:
         for gpu in self._gpus:
             share = gpu.used_bytes / gpu.total_bytes
             size = f"{gpu.used_bytes / 2**30:.1f} of {gpu.total_bytes / 2**30:.0f} GiB"
-            cells = (_bar(gpu.utilisation, 10), _bar(share, 10), size)
-            numbers = (f"{gpu.temperature_c}", f"{gpu.watts:.0f}")
-            table.add_row(str(gpu.index), gpu.name, *cells, *numbers)
+            busy = "-" if gpu.utilisation is None else _bar(gpu.utilisation, 10)
+            numbers = ("-" if n is None else f"{n:.0f}" for n in (gpu.temperature_c, gpu.watts))
+            table.add_row(str(gpu.index), gpu.name, busy, _bar(share, 10), size, *numbers)
         return table
 
     def _processes(self, max_rows: int) -> Table:

@@ -51,3 +51,10 @@ def test_history_looks_back_as_far_as_it_can() -> None:
 def test_a_server_that_is_not_there_is_told() -> None:
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9 cannot be reached"):
         scrape("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("url", ["localhost", "http://[::1", "http://a b"])
+def test_what_is_no_url_is_told(url: str) -> None:
+    """A word without a scheme ended in a traceback."""
+    with pytest.raises(Unreachable, match="cannot be reached"):
+        scrape(url)

@@ -40,6 +40,7 @@ def drawn(width: int, height: int, num_ranks: int = 2, num_gpus: int = 0) -> lis
     for second in range(20):
         history.add(sample(100.0 + second, 1000 + 50 * second, num_ranks))
     gpus = [Gpu(n, "H100", 0.5, 2**36, 80 * 2**30, 40, 300.0) for n in range(num_gpus)]
+    gpus += [Gpu(9, "slice", None, 2**33, 2**34, None, None)] if gpus else []
     console = Console(width=width, height=height, color_system=None)
     with console.capture() as capture:
         console.print(Frame("http://127.0.0.1:8000", history, gpus))
