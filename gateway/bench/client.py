@@ -5,13 +5,14 @@ the last one are parsed. Called by gateway/bench/load.py.
 """
 
 import re
+import ssl
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from gateway.bench.exchange import BenchError, Exchange, Target, request_bytes
+from gateway.bench.exchange import TRUST_HINT, BenchError, Exchange, Target, request_bytes
 
 # The first character of a non-empty "text"; servers differ in the space after the colon. Quotes
 # inside generated text are escaped, so they cannot look like the key.
@@ -64,6 +65,8 @@ async def fetch_json(target: Target, path: str, timeout_s: float = 10.0) -> Any:
         await exchange.perform(target, timeout_s)
     except TimeoutError as error:
         raise BenchError(f"{target} did not answer within {timeout_s:g} s") from error
+    except ssl.SSLCertVerificationError as error:
+        raise BenchError(f"{target}: {error.verify_message}; {TRUST_HINT}") from error
     except OSError as error:
         raise BenchError(f"no server answers at {target}: {error.strerror or error}") from error
     except ValueError as error:

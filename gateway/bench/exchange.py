@@ -8,9 +8,11 @@ more. Knows nothing of events and JSON; gateway/bench/client.py does.
 import asyncio
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
+
+TRUST_HINT = "SSL_CERT_FILE=its.pem trusts a certificate of one's own"
 
 
 class BenchError(Exception):
@@ -19,15 +21,19 @@ class BenchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a server listens. prefix: what its paths begin with, without a final slash."""
+    """Where a server listens. prefix: what its paths begin with, without a final slash.
+
+    api_key: sent with every request, if there is one.
+    """
 
     host: str
     port: int
     prefix: str = ""
     is_tls: bool = False
+    api_key: str = field(default="", repr=False)
 
     @classmethod
-    def parse(cls, url: str) -> "Target":
+    def parse(cls, url: str, api_key: str = "") -> "Target":
         """Read `http://host:port/prefix`; a final /v1 is taken off. Raises BenchError."""
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
@@ -38,7 +44,7 @@ class Target:
             raise BenchError(f"{url} is not the URL of a server, such as http://127.0.0.1:8000")
         is_tls = parts.scheme == "https"
         prefix = parts.path.rstrip("/").removesuffix("/v1")
-        return cls(parts.hostname, port or (443 if is_tls else 80), prefix, is_tls)
+        return cls(parts.hostname, port or (443 if is_tls else 80), prefix, is_tls, api_key)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -161,9 +167,10 @@ class Exchange(asyncio.Protocol):
 
 def request_bytes(target: Target, method: str, path: str, body: bytes = b"") -> bytes:
     """Compose a request that asks for the connection to be closed after its answer."""
+    authorization = f"Authorization: Bearer {target.api_key}\r\n" if target.api_key else ""
     head = (
         f"{method} {target.prefix}{path} HTTP/1.1\r\nHost: {target}\r\n"
         "Content-Type: application/json\r\nAccept: text/event-stream, application/json\r\n"
-        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"{authorization}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

@@ -3,6 +3,7 @@
 The server may be any that speaks /v1/completions. Progress goes to stderr, the table to stdout.
 """
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,7 +50,8 @@ def load(flags: Mapping[str, object]) -> BenchSettings:
 
 async def measure(settings: BenchSettings) -> Report:
     """Put the server through all levels and rounds. Raises BenchError if it cannot be begun."""
-    target = Target.parse(settings.url)
+    api_key = settings.api_key or os.environ.get("OPENAI_API_KEY", "")
+    target = Target.parse(settings.url, api_key.strip())
     model = settings.model or await _first_model(target)
     workload = Workload(
         model=model,
@@ -75,7 +77,7 @@ async def measure(settings: BenchSettings) -> Report:
         num_requests=settings.requests,
         report=_progress,
     )
-    return Report.of(msgspec.structs.replace(settings, model=model), results)
+    return Report.of(msgspec.structs.replace(settings, model=model, api_key=""), results)
 
 
 def _progress(round_: int, result: LevelResult) -> None:

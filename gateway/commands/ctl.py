@@ -42,14 +42,17 @@ def run(action: str, flags: Mapping[str, Any]) -> int:
     request = _request(action, flags)
     as_json = flags.get("as_json", False)
     path = Path(flags["socket"]) if "socket" in flags else _only_socket()
-    try:
-        check_directory(path.parent)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            check_directory(path.parent)
             sock.connect(str(path))
             sock.sendall(encode(request) + b"\n")
+        except OSError as error:
+            sys.exit(f"unisono: no server answers at {path}: {error.strerror or error}")
+        try:
             return _show(_replies(sock), as_json=as_json)
-    except OSError as error:
-        sys.exit(f"unisono: no server answers at {path}: {error.strerror or error}")
+        except ConnectionResetError:
+            sys.exit(f"unisono: the server at {path} has gone")
 
 
 def _request(action: str, flags: Mapping[str, Any]) -> Request:

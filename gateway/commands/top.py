@@ -1,16 +1,18 @@
 """`unisono top`: a running server live in the terminal, or one frame of it on standard output."""
 
+import os
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from gateway.options import options_of
+from gateway.options import SettingsError, options_of
 from gateway.top.gpus import Gpus
 from gateway.top.scrape import History, Unreachable, scrape
 from gateway.top.settings import TopSettings
@@ -26,7 +28,7 @@ def run(flags: Mapping[str, object]) -> int:
     values: dict[str, Any] = {
         name: options[name].read(value, options[name].flag) for name, value in flags.items()
     }
-    settings = TopSettings(**values)
+    settings = _completed(TopSettings(**values))
     gpus = Gpus() if urlsplit(settings.url).hostname in _THIS_MACHINE else None
     try:
         if settings.once:
@@ -36,6 +38,15 @@ def run(flags: Mapping[str, object]) -> int:
     except Unreachable as error:
         sys.exit(f"unisono: {error}")
     return 0
+
+
+def _completed(settings: TopSettings) -> TopSettings:
+    """Take `host:port` for a URL, and a key from the environment. Raises SettingsError."""
+    url = settings.url if "://" in settings.url else f"http://{settings.url}"
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise SettingsError(f"--url must be http://... or https://..., not {settings.url!r}")
+    api_key = settings.api_key or os.environ.get("OPENAI_API_KEY", "").strip()
+    return msgspec.structs.replace(settings, url=url, api_key=api_key)
 
 
 def _print(settings: TopSettings, gpus: Gpus | None) -> None:

@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from gateway.bench.client import Answer, fetch_json, stream_completion
-from gateway.bench.exchange import BenchError, Target
+from gateway.bench.exchange import BenchError, Target, request_bytes
 from gateway.bench.load import LevelResult, figures, median_of, percentile, run_level, run_rounds
 from gateway.bench.report import Report
 from gateway.bench.settings import BenchSettings
@@ -439,6 +439,13 @@ def test_document_of_a_wrong_path_is_refused_with_the_status() -> None:
 )
 def test_urls_are_read_as_people_write_them(url: str, target: Target) -> None:
     assert Target.parse(url) == target
+
+
+def test_key_is_sent_and_not_shown() -> None:
+    target = Target.parse("http://host", "sk-secret")
+    assert b"\r\nAuthorization: Bearer sk-secret\r\n" in request_bytes(target, "GET", "/")
+    assert b"Authorization" not in request_bytes(Target.parse("http://host"), "GET", "/")
+    assert "secret" not in repr(target)
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x:99999", "/path"])

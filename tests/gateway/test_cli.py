@@ -1,5 +1,6 @@
 """What may be typed, and how a mistake is answered: a line or two, never a traceback."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -189,3 +190,13 @@ def test_keys_are_made_listed_and_revoked(
     assert key.split("-", 2)[2] not in listed
     assert cli.main(["keys", "revoke", key_id]) == 0
     assert "no key" in str(ends(["keys", "revoke", key_id]))
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    """`unisono ctl list | head -1` said that no server answers."""
+    command = [sys.executable, "-m", "gateway", "config"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
