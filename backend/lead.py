@@ -115,7 +115,8 @@ class Lead:
         while not self._stopped:
             self._receive()
             started = time.monotonic()
-            plan = self._scheduler.schedule(self._pace.prompt_tokens)
+            pace = self._pace
+            plan = self._scheduler.schedule(pace.prompt_tokens, pace.rebuilt_tokens)
             if plan is None:
                 self._send_load()
                 continue
@@ -128,7 +129,7 @@ class Lead:
                 raise RuntimeError("the followers do not read their plans")
             planned = time.monotonic()
             result = self._engine.runner.run(plan)
-            self._pace.observe(plan, time.monotonic() - planned)
+            pace.observe(plan, time.monotonic() - planned)
             self._matchers.accept(sampled, result.token_ids)
             outputs = self._scheduler.commit(
                 plan, result.token_ids, result.scores, result.prompt_scores

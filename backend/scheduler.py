@@ -139,15 +139,19 @@ class Scheduler:
         """Abort all sequences of a worker; how many there were."""
         return sum(self.abort(key) for key in list(self._sequences) if key[0] == worker)
 
-    def schedule(self, prompt_tokens: int | None = None) -> StepPlan | None:
+    def schedule(
+        self, prompt_tokens: int | None = None, rebuilt_tokens: int | None = None
+    ) -> StepPlan | None:
         """Plan the next step; None when there is nothing to run. Each plan must be committed.
 
         prompt_tokens: of prompts, at most, where streams wait for the step; None for no bound.
+        rebuilt_tokens: the same while a sequence that has had tokens is computed again.
         """
         assert not self._chunks, "the last plan was not committed"
-        self._fill(prompt_tokens, self._shares.turn(self._sequences.values()))
+        bounds = (prompt_tokens, rebuilt_tokens)
+        self._fill(bounds, self._shares.turn(self._sequences.values()))
         if not self._chunks:
-            self._fill(prompt_tokens, Turn())
+            self._fill(bounds, Turn())
         if not self._chunks:
             return None
         self._step += 1
@@ -201,10 +205,11 @@ class Scheduler:
 
     # planning
 
-    def _fill(self, prompt_tokens: int | None, turn: Turn) -> None:
+    def _fill(self, bounds: tuple[int | None, int | None], turn: Turn) -> None:
         """Give the step's tokens to sequences of all tenants but those that sit it out.
 
-        First to those one token behind, then to the prompts, each by arrival.
+        First to those one token behind, then to the prompts, each by arrival. bounds: of prompts,
+        and while a sequence is computed again.
         """
         streams: list[Sequence] = []
         prompts: list[Sequence] = []
@@ -215,8 +220,9 @@ class Scheduler:
             elif seq.tenant not in turn.streams:
                 streams.append(seq)
         self._budget = self.max_num_batched_tokens
-        if streams and prompt_tokens is not None:
-            self._budget = min(self._budget, len(streams) + prompt_tokens)
+        is_rebuilding = any(seq.num_output_tokens for seq in prompts + self._waiting)
+        if streams and (bound := bounds[is_rebuilding]) is not None:
+            self._budget = min(self._budget, len(streams) + bound)
         for seq in streams + prompts:
             if self._budget > 0 and seq.status is _RUNNING:
                 self._extend(seq)

@@ -87,6 +87,25 @@ def test_prompts_keep_to_their_share_only_where_streams_wait() -> None:
     assert plan is not None and (plan.num_decodes, plan.num_tokens) == (1, 4)
 
 
+def test_sequence_that_was_cut_off_elsewhere_is_rebuilt_in_smaller_steps() -> None:
+    scheduler = make_scheduler(budget=16, num_blocks=64)
+    scheduler.add(make_sequence(1, [1, 2], max_tokens=20))
+    step(scheduler)
+    resumed = make_sequence(2, list(range(50, 62)), max_tokens=20)
+    resumed.num_prompt_tokens = 4
+    scheduler.add(resumed)
+    sizes = []
+    for _ in range(4):
+        plan = scheduler.schedule(prompt_tokens=9, rebuilt_tokens=5)
+        assert plan is not None
+        scheduler.commit(plan, [7] * len(plan.sample_rows))
+        sizes.append((plan.num_decodes, plan.num_tokens))
+    assert sizes == [(1, 6), (1, 6), (1, 3), (2, 2)]
+    scheduler.add(make_sequence(3, list(range(70, 90)), max_tokens=20))
+    plan = scheduler.schedule(prompt_tokens=9, rebuilt_tokens=5)
+    assert plan is not None and plan.num_tokens == 11
+
+
 def test_sequences_join_and_leave_a_running_batch() -> None:
     scheduler = make_scheduler()
     scheduler.add(make_sequence(1, [1, 2, 3], max_tokens=3))
