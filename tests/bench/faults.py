@@ -132,9 +132,12 @@ class Kill:
     meanwhile_ms: list[float]
 
 
-def kill(server: Server, victim: int) -> Kill:
-    """Kill a rank while both groups stream."""
+def kill(server: Server, victim: int, *, is_busy: bool) -> Kill:
+    """Kill a rank beside a stream of the other group. is_busy: it has one itself, which goes on in
+    the other when it dies."""
     with stream_on_each(server) as streams:
+        if not is_busy:
+            streams[victim].close()
         time.sleep(NORMAL_SECONDS)
         killed_s = time.monotonic()
         told_s = until_told(server, signal.SIGKILL, victim)
@@ -152,14 +155,13 @@ def describe(name: str, gaps: list[float]) -> str:
     return f"| {name} | {len(gaps)} | {p50:.1f} | {p99:.1f} | {max(gaps):.1f} |"
 
 
-def report(kills: Sequence[Kill]) -> None:
-    """Print what was measured of deaths."""
+def report(kills: Sequence[Kill], name: str) -> None:
+    """Print what was measured of some deaths."""
     told = [1e3 * kill.told_s for kill in kills]
     whole = statistics.median(kill.whole_s for kill in kills)
-    print(
-        f"kill -9 of a rank, {len(kills)} times: the log tells after {statistics.median(told):.0f}"
-        f" ms (median), {max(told):.0f} (most); the group serves again after {whole:.1f} s\n"
-    )
+    print(f"\nkill -9 of a rank {name}, {len(kills)} times")
+    print(f"the log tells after {statistics.median(told):.0f} ms (median), {max(told):.0f} (most)")
+    print(f"the group serves again after {whole:.1f} s\n")
     print("| gaps of the other stream, ms | gaps | p50 | p99 | most |\n|---|---|---|---|---|")
     for number, kill in enumerate(kills):
         print(describe(f"{number}, before", kill.before_ms))
@@ -171,14 +173,16 @@ def report(kills: Sequence[Kill]) -> None:
 def main() -> None:
     """Kill ranks, stop ranks, kill the supervisor; print what was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--kills", type=int, default=5, help="of each kind")
     parser.add_argument("--stops", type=int, default=1)
     args = parser.parse_args()
     flags = ["--dp", "2", "--threads", "1", "--restart-limit", "100", "--restart-window-s", "1"]
     with tempfile.TemporaryDirectory() as folder:
         flags += ["--control-socket", f"{folder}/sock", "--kv-cache-bytes", str(1 << 28)]
         with Server(*flags) as server:
-            report([kill(server, number % 2) for number in range(args.kills)])
+            for is_busy, name in ((False, "without work"), (True, "with a stream")):
+                deaths = [kill(server, n % 2, is_busy=is_busy) for n in range(args.kills)]
+                report(deaths, name)
             for number in range(args.stops):
                 with stream_on_each(server):
                     told_s = until_told(server, signal.SIGSTOP, number % 2)
