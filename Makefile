@@ -33,10 +33,11 @@ format: .venv/.test
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Asks a vulnerability database on the network about the pinned versions.
+# Asks PyPI what is known against the pinned versions. Strict: what PyPI does not answer for, as a mirror
+# does not, is a failure and no all-clear.
 audit: .venv/.python
 	$(PIP) --quiet pip-audit
-	$(BIN)/pip-audit --requirement deploy/constraints.txt --no-deps --disable-pip
+	$(BIN)/pip-audit --strict --requirement deploy/constraints.txt --no-deps --disable-pip
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
