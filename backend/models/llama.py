@@ -40,6 +40,7 @@ class LlamaModel:
             LlamaLayer(f"model.layers.{i}", config, source, shard, tp, arithmetic)
             for i in range(config.num_layers)
         ]
+        self._num_heads = shard.num_heads
         self._norm = RMSNorm(
             source, "model.norm", config.hidden_size, config.rms_norm_eps, self._ops
         )
@@ -53,7 +54,7 @@ class LlamaModel:
     def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
         x = self._embedding.forward(batch.input_ids)  # [T, hidden]
         rotation = self._rotary.at(batch.positions)
-        plan = self._ops.plan_attention(batch, kv_cache.layer(0))
+        plan = self._ops.plan_attention(batch, kv_cache.layer(0), self._num_heads)
         for index, layer in enumerate(self._layers):
             x = layer.forward(x, rotation, kv_cache.layer(index), plan)
         return self._norm.forward(x.index_select(0, batch.output_tokens))

@@ -71,10 +71,10 @@ class Ops(Protocol):
         """silu(gate) * up. gate_up: [T, 2 I] -> [T, I]."""
         ...
 
-    def plan_attention(self, batch: Batch, cache: Tensor) -> Any:
+    def plan_attention(self, batch: Batch, cache: Tensor, num_heads: int) -> Any:
         """What the two below need and every layer shares: indices and masks, made once a step.
 
-        cache: of any layer, [blocks, 2, Hkv, block size, D].
+        cache: of any layer, [blocks, 2, Hkv, block size, D]. num_heads: Hq.
         """
         ...
 

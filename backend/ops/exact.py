@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backend.ops import Batch
-from backend.ops.cpu import CpuOps, gather, pieces_of, places_of, store
+from backend.ops.cpu import CpuOps
+from backend.ops.places import pieces_of, places_of, store
 
 TILE = 16
 
@@ -39,7 +40,9 @@ class _Plan:
 class ExactOps(CpuOps):
     """See `Ops` for shapes."""
 
-    def plan_attention(self, batch: Batch, cache: Tensor) -> _Plan:  # type: ignore[override]
+    def plan_attention(  # type: ignore[override]
+        self, batch: Batch, cache: Tensor, num_heads: int
+    ) -> _Plan:
         tiles = []
         for s, context_len in enumerate(batch.context_lens):
             row, end = batch.query_starts[s : s + 2]
@@ -60,7 +63,7 @@ class ExactOps(CpuOps):
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         for tile in plan.tiles:
             length = tile.mask.shape[1]
-            k, v = (x[:, :, :length] for x in gather(cache, tile.pieces, 1))
+            k, v = (x[:, :, :length] for x in _gather(cache, tile.pieces))
             count = tile.rows.stop - tile.rows.start
             filled = slice(tile.first, tile.first + count)
             query = q.new_zeros(TILE, *q.shape[1:])
@@ -73,6 +76,14 @@ class ExactOps(CpuOps):
             result = result.view(heads, group, TILE, dim).permute(2, 0, 1, 3)
             out[tile.rows] = result.reshape(TILE, -1, dim)[filled]
         return out
+
+
+def _gather(cache: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
+    """Collect keys and values of one sequence, each [1, Hkv, places, D]."""
+    heads, size, dim = cache.shape[2:]
+    gathered = cache.view(-1, size * dim).index_select(0, pieces)
+    k, v = gathered.view(2, 1, heads, -1, dim).unbind()
+    return k, v
 
 
 def _tile(table: Tensor, rows: slice, position: int, cache: Tensor) -> _Tile:

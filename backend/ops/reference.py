@@ -23,7 +23,7 @@ class ReferenceOps:
         gate, up = gate_up.float().chunk(2, dim=-1)
         return (gate * torch.sigmoid(gate) * up).to(gate_up.dtype)
 
-    def plan_attention(self, batch: Batch, cache: Tensor) -> Batch:
+    def plan_attention(self, batch: Batch, cache: Tensor, num_heads: int) -> Batch:
         return batch
 
     def store_kv(self, kv: Tensor, cache: Tensor, plan: Batch) -> None:

@@ -43,7 +43,7 @@ def filled_cache(seed: int = 0) -> torch.Tensor:
 def attend(ops: Ops, plan: StepPlan, q: torch.Tensor) -> torch.Tensor:
     batch = Batch.from_plan(plan, CPU)
     cache = filled_cache()
-    return ops.attention(q, cache, ops.plan_attention(batch, cache))
+    return ops.attention(q, cache, ops.plan_attention(batch, cache, HEADS))
 
 
 @pytest.mark.parametrize("ops", TABLES, ids=names)
@@ -60,6 +60,18 @@ def test_attention_is_the_oracles(ops: Ops, sequences: list[tuple[int, int]], se
     torch.testing.assert_close(
         attend(ops, plan, q), attend(ReferenceOps(), plan, q), rtol=RTOL, atol=ATOL
     )
+
+
+def test_a_sequence_sees_no_nan_of_another() -> None:
+    # Decoded together, gathered as if both had the longer one's number of blocks.
+    sick = PlannedSequence([1], 4 * BLOCK_SIZE - 1, [0, 1, 2, 3], 0, 0)
+    well = PlannedSequence([1], 3 * BLOCK_SIZE - 1, [4, 5, 6], 1, 0)
+    batch = Batch.from_plan(build_plan(1, [sick, well], [], BLOCK_SIZE), CPU)
+    cache = filled_cache()
+    cache[:4] = torch.nan
+    ops = CpuOps()
+    out = ops.attention(torch.ones(2, HEADS, DIM), cache, ops.plan_attention(batch, cache, HEADS))
+    assert out.isnan().all(-1).all(-1).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("ops", TABLES, ids=names)
@@ -85,7 +97,7 @@ def test_keys_and_values_land_in_their_slots_only(ops: Ops) -> None:
     cache = filled_cache(1)
     before = cache.clone()
     kv = torch.randn(plan.num_tokens, 2 * KV_HEADS, DIM)
-    ops.store_kv(kv, cache, ops.plan_attention(Batch.from_plan(plan, CPU), cache))
+    ops.store_kv(kv, cache, ops.plan_attention(Batch.from_plan(plan, CPU), cache, HEADS))
     by_slot, was = (
         x.permute(0, 3, 1, 2, 4).reshape(-1, 2 * KV_HEADS, DIM) for x in (cache, before)
     )
