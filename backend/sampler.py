@@ -29,6 +29,7 @@ from backend.boundary import apply_guarded
 from backend.candidates import Masses, best
 from backend.draw import Floats, Ids, Limits, draw_filtered, without_token
 from backend.faults import DRAW, NAN, RULES, Faults
+from backend.logit_gather import LogitGather
 from backend.parallel import TensorParallel
 from backend.philox import uniform
 from backend.rules import RowState, apply_rules
@@ -81,8 +82,7 @@ class Sampler:
         self._min_p = np.zeros(max_num_seqs)
         self._seed = np.zeros(max_num_seqs, np.int64)
         self._choice = np.zeros(max_num_seqs, np.int64)
-        widths = tp.all_gather(torch.tensor([vocab.stop - vocab.start])).flatten().tolist()
-        self._widths: list[int] = widths
+        self._gather = LogitGather(vocab, tp)
         self.num_full_gathers = 0
 
     def join(self, join: Join) -> None:
@@ -223,10 +223,10 @@ class Sampler:
     def _draw_from_candidates(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
         limits = Limits(self._top_k[rows], self._top_p[rows], self._min_p[rows])
         temperature = self._temperature[rows]
-        vocab_size = sum(self._widths)
+        vocab_size = self._gather.vocab_size
         wanted = int(limits.top_k.max()) if (limits.top_k > 0).all() else MAX_CANDIDATES
         count = min(wanted, MAX_CANDIDATES, vocab_size)
-        values, ids, totals, largest = self._gather_candidates(logits, count, temperature, limits)
+        values, ids, totals, largest = self._gather.candidates(logits, count, temperature, limits)
         draws = self._draws(rows, positions)
         tokens = without_token(np.zeros(len(rows), np.int64), largest)
         good = np.flatnonzero(tokens == 0)
@@ -247,7 +247,7 @@ class Sampler:
     def _draw_from_row(self, row: Tensor, temperature: float, limits: Limits, draw: float) -> int:
         """Draw from all of one row's logits, because its candidates were too few."""
         self.num_full_gathers += 1
-        whole = self._gather_row(row)[None]
+        whole = self._gather.row(row)[None]
         vocab_size = whole.shape[1]
         totals = (whole / temperature).logsumexp(dim=-1).double().numpy()
         values, ids = best(whole, min(MANY_CANDIDATES, vocab_size))
@@ -261,43 +261,6 @@ class Sampler:
             scaled = values.double().numpy() / temperature
             place, _ = draw_filtered(scaled, totals, limits, draws, vocab_size)
         return int(ids[0, place[0]])
-
-    def _gather_candidates(
-        self, logits: Tensor, count: int, temperature: Floats, limits: Limits
-    ) -> tuple[Floats, Ids, Floats, Floats]:
-        """Return the best `count` of all ranks in order, with ids, whole logsumexp and largest.
-
-        values: [N, count] logits, descending; ids: [N, count], ascending among equals; totals: [N],
-        of the scaled logits, 0 where a top_k makes it needless; largest: [N], NaN if any rank's is.
-        """
-        values, ids = best(logits, min(count, logits.shape[1]))
-        own = values.shape[1]
-        message = torch.full((2 * count + 1, len(logits)), -torch.inf, dtype=torch.float64)
-        message[:own] = values.T
-        message[count : count + own] = (ids + self._offset).T
-        open_rows = np.flatnonzero(limits.top_k == 0)
-        if len(open_rows):
-            index = torch.from_numpy(open_rows).to(logits.device)
-            scale = torch.from_numpy(temperature[open_rows]).to(logits)
-            sums = (logits[index].div_(scale[:, None])).logsumexp(dim=-1)
-            message[-1, open_rows] = sums.double().cpu()
-        gathered = self._tp.all_gather(message).numpy()  # [ranks, 2 * count + 1, N]
-        everything = gathered[:, :count].reshape(-1, len(logits)).T  # [N, ranks * count]
-        with np.errstate(invalid="ignore"):  # absent candidates have -inf for an id; a row fails
-            names = gathered[:, count:-1].reshape(-1, len(logits)).T.astype(np.int64)
-            totals = np.logaddexp.reduce(gathered[:, -1], axis=0)
-        totals[limits.top_k > 0] = 0
-        order = np.lexsort((names, -everything), axis=-1)[:, :count]
-        values_out = np.take_along_axis(everything, order, axis=-1)
-        ids_out = np.take_along_axis(names, order, axis=-1)
-        return values_out, ids_out, totals, everything.max(axis=1)
-
-    def _gather_row(self, row: Tensor) -> Tensor:
-        """Return one row's logits for the whole vocabulary, [V], on the host."""
-        padded = torch.full((max(self._widths),), -torch.inf)
-        padded[: len(row)] = row
-        parts = self._tp.all_gather(padded)
-        return torch.cat([p[:w] for p, w in zip(parts, self._widths, strict=True)])
 
     def _scale(self, logits: Tensor, rows: Ids) -> Tensor:
         """Divide by the temperatures, in place."""
