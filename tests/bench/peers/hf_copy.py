@@ -5,6 +5,7 @@ The weights are those the file says, dequantised and rounded once. Called before
 
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 
@@ -13,6 +14,7 @@ from backend.model_file import load_config
 from backend.weights import open_checkpoint
 from gateway.text.vocab.gguf import load_gguf
 from gateway.text.vocab.vocabulary import Vocabulary
+from tests.backend.factories import hf_fields
 
 
 def write_hf_copy(model: Path, directory: Path) -> Path:
@@ -34,26 +36,12 @@ def write_hf_copy(model: Path, directory: Path) -> Path:
     return directory
 
 
-def _config(config: ModelConfig) -> dict[str, object]:
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
-        "hidden_act": "silu",
-        "max_position_embeddings": config.max_model_len,
-        "rms_norm_eps": config.rms_norm_eps,
+def _config(config: ModelConfig) -> dict[str, Any]:
+    """Every end token, and what transformers 4 reads where 5 has other names."""
+    return hf_fields(config) | {
         "rope_theta": config.rope_theta,
-        "tie_word_embeddings": config.tie_word_embeddings,
-        "attention_bias": config.attention_bias,
-        "mlp_bias": config.mlp_bias,
-        "bos_token_id": config.bos_token_id,
         "eos_token_id": list(config.eos_token_ids),
+        "dtype": "bfloat16",
         "torch_dtype": "bfloat16",
     }
 
