@@ -194,9 +194,8 @@ class Worker:
         try:
             if keyring is not None:
                 keyring.reload()
-                logger.info("%d API keys read", len(keyring))
-                if not len(keyring):
-                    logger.warning("without a key every request is refused")
+                note = "" if len(keyring) else ": every request is refused"
+                logger.info("%d API keys read%s", len(keyring), note)
         except KeyFileError as error:
             logger.error("API keys not read, %d stay: %s", len(keyring or ()), error)
         try:
@@ -214,6 +213,9 @@ class Worker:
                 await self._exchanges.end()
         except TimeoutError:
             logger.warning("requests still run after %g s; cutting them off", seconds)
+            self._pool.cut_off()
+            told = asyncio.create_task(self._exchanges.end())
+            await asyncio.wait((told,), timeout=GRACEFUL_TIMEOUT_S)
         self._stop.set()
 
 

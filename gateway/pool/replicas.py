@@ -23,7 +23,7 @@ from gateway.pool.fair_queue import FairQueue
 from gateway.pool.group_link import GroupLink
 from gateway.pool.journal import Entry, Receiver
 from gateway.pool.poison import PoisonTable
-from gateway.pool.refusals import LOST, POISONOUS, TOO_LATE, Poisonous, PoolNotReady
+from gateway.pool.refusals import CUT_OFF, LOST, POISONOUS, TOO_LATE, Poisonous, PoolNotReady
 from gateway.pool.resumption import VERDICT_SECONDS, Life, Resumption
 from gateway.pool.routing import Pace, Router
 from gateway.pool.status import PoolStatus, pool_status
@@ -144,6 +144,13 @@ class ReplicaPool:
         self._is_draining = True
         self._give_up_if_alone()
         await self._idle.wait()
+
+    def cut_off(self) -> None:
+        """End every sequence: the time to drain is up."""
+        sent = [entry for link in self._links.values() for entry in link.sent.values()]
+        for entry in [*sent, *self._queue.items(), *self._resumption.overdue(0)]:
+            self.abort(entry.seq_id)
+            self._end(entry, CUT_OFF)
 
     def _hand_out(self) -> None:
         """Send waiting sequences to the groups that have credit, in order."""

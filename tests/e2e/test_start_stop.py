@@ -1,5 +1,6 @@
 """Processes from the outside: their names, their orderly end, and what each death leads to."""
 
+import contextlib
 import json
 import os
 import signal
@@ -148,6 +149,21 @@ def is_running(server: Server) -> bool:
     _, _, health = request(server.url, "GET", "/health")
     [group] = health["groups"]
     return bool(group["running"] > 0 or group["free_blocks"] != group["total_blocks"])
+
+
+def test_stream_that_runs_when_the_time_is_up_is_told(tiny_model: Path) -> None:
+    """It was cut in the middle, and left a traceback in the log."""
+    with Server(tiny_model, "--drain-seconds", "0.5") as server:
+        with RawStream(server.url, body(16000)) as stream:
+            events = stream.events()
+            next(events)
+            server.send(signal.SIGTERM)
+            rest = []
+            with contextlib.suppress(ConnectionError):
+                rest.extend(events)  # every kind of client is to notice
+        assert server.wait() == 0
+    assert b"time it leaves" in rest[-1]
+    assert "cutting them off" in server.stderr and "Traceback" not in server.stderr
 
 
 def test_drain_ends_with_the_last_of_several_streams(tiny_model: Path) -> None:

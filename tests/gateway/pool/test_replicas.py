@@ -7,7 +7,7 @@ import pytest
 from backend.wire.messages import Abort, FinishReason, SeqOutput, TokenScore
 from backend.wire.sampling import SamplingParams
 from gateway.pool import resumption
-from gateway.pool.refusals import LOST, Poisonous, PoolNotReady
+from gateway.pool.refusals import CUT_OFF, LOST, Poisonous, PoolNotReady
 from gateway.pool.replicas import ReplicaPool
 from tests.gateway.fake_group import FakeGroup
 
@@ -207,6 +207,26 @@ def test_draining_worker_ends_what_the_last_group_leaves() -> None:
         await world.kill(first)
         await asyncio.wait_for(drained, 1)
         assert client.error is not None
+
+    play(scenario)
+
+
+def test_what_runs_and_waits_when_the_time_to_drain_is_up_is_told() -> None:
+    async def scenario(world: World) -> None:
+        group = world.group()
+        await turn()
+        clients = [Client() for _ in range(3)]
+        world.submit(clients[0])
+        world.submit(clients[1])
+        await turn()
+        await world.kill(group)
+        again = world.group(epoch=2)
+        await turn()
+        world.submit(clients[2])
+        world.pool.cut_off()
+        assert [client.error and client.error.error for client in clients] == [CUT_OFF] * 3
+        await asyncio.wait_for(world.pool.drain(), 1)
+        assert again.submits
 
     play(scenario)
 
