@@ -158,7 +158,7 @@ def test_stream_that_runs_when_the_time_is_up_is_told(tiny_model: Path) -> None:
             events = stream.events()
             next(events)
             server.send(signal.SIGTERM)
-            rest = []
+            rest: list[bytes] = []
             with contextlib.suppress(ConnectionError):
                 rest.extend(events)  # every kind of client is to notice
         assert server.wait() == 0
