@@ -157,7 +157,7 @@ def _parser() -> _Parser:
         "top",
         help="watch a running server",
         usage="unisono top [flags]",
-        description="Groups, latencies, load and processes of a running server, live.",
+        description="Groups, latencies, load and processes of a running server; q quits.",
     )
     _add_flags(top, options_of(TopSettings, "top"))
     bench = commands.add_parser(

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from gateway.options import SettingsError, options_of
 from gateway.top.gpus import Gpus
+from gateway.top.keyboard import Keyboard
 from gateway.top.scrape import History, Unreachable, scrape
 from gateway.top.settings import TopSettings
 from gateway.top.view import Frame
@@ -60,15 +61,18 @@ def _print(settings: TopSettings, gpus: Gpus | None) -> None:
 
 
 def _watch(settings: TopSettings, gpus: Gpus | None) -> None:
-    """Show frames until interrupted. A server that is away for a while is waited for."""
+    """Show frames until `q` or an interrupt. A server that is away for a while is waited for."""
     history = History()
     history.add(scrape(settings.url, settings.api_key))
-    with Live(screen=True, auto_refresh=False) as live:
+    with Keyboard(sys.stdin) as keyboard, Live(screen=True, auto_refresh=False) as live:
+        shown: Frame | Text
         while True:
-            devices = gpus.read() if gpus is not None else []
-            live.update(Frame(settings.url, history, devices), refresh=True)
-            time.sleep(settings.interval)
             try:
                 history.add(scrape(settings.url, settings.api_key))
+                devices = gpus.read() if gpus is not None else []
+                shown = Frame(settings.url, history, devices)
             except Unreachable as error:
-                live.update(Text(f"{error}; trying again", "red"), refresh=True)
+                shown = Text(f"{error}; trying again", "red")
+            live.update(shown, refresh=True)
+            if keyboard.quits_within(settings.interval):
+                return
