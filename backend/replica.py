@@ -8,7 +8,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 
-from backend.config import ModelConfig
+from backend.config import ModelConfig, ModelError
 from backend.exchange import Exchange
 from backend.settings import EngineSettings
 from backend.shard import split_model
@@ -63,9 +63,14 @@ class RankSpawn:
     first_rank: int = 0
 
 
-def check_split(config: ModelConfig, tp: int) -> None:
-    """Raise ModelError if the model cannot be shared out over `tp` ranks."""
-    split_model(config, tp)
+def check_group(config: ModelConfig, settings: EngineSettings) -> None:
+    """Raise ModelError if a group with these settings cannot serve the model."""
+    split_model(config, settings.tp)
+    if settings.max_model_len > config.max_model_len:
+        raise ModelError(
+            f"--max-model-len {settings.max_model_len} is more than {config.name} was made for: "
+            f"{config.max_model_len} tokens\nset less, or leave it out"
+        )
 
 
 class Replica:

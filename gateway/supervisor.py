@@ -18,7 +18,7 @@ from setproctitle import setproctitle
 
 from backend.config import ModelConfig
 from backend.model_file import load_config
-from backend.replica import check_split
+from backend.replica import check_group
 from backend.wire.control import (
     Budget,
     Drain,
@@ -62,7 +62,7 @@ def run(settings: Settings) -> int:
     announcer = Announcer(settings)
     config = load_config(Path(settings.engine.model))
     for place in layout(settings):
-        check_split(config, place.engine.tp)
+        check_group(config, place.engine)
     try:
         with find_listener(settings.server) as listener:
             check_guarded(listener, settings.server)

@@ -99,6 +99,12 @@ def test_tp_above_the_kv_heads_is_refused_with_the_limit(tiny: Path) -> None:
     assert "--tp 5" in words and "1 to 4" in words
 
 
+def test_a_context_beyond_the_model_s_is_refused_with_the_limit(tiny: Path) -> None:
+    """It was cut to the model's without a word."""
+    words = refusal(tiny, "--max-model-len", "1000000")
+    assert "--max-model-len 1000000" in words and "512 tokens" in words
+
+
 def test_too_little_memory_says_how_much_is_needed(tiny: Path) -> None:
     words = refusal(tiny, "--kv-cache-bytes", "1000", "--dtype", "float32")
     # 2 (keys and values) x 2 layers x 4 heads x 8 numbers x 4 bytes x 32 tokens
