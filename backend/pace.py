@@ -16,10 +16,10 @@ MIN_SHARE = 0.5
 
 
 # Of the streams' time, for the tokens of sequences that were cut off elsewhere or preempted: so the
-# gaps of the others stay below three times what they were. Measured on two groups of one thread, a
-# stream beside one that was taken over: its p99 gap was 4.6 times the usual with 250 ms a step, 2.1
-# with this.
-REBUILT_SHARE = 1.5
+# gaps of the others stay below three times what they were. Measured on groups of one thread, one
+# of which took over a stream; there 32 tokens already take more than three times as long as one.
+REBUILT_SHARE = 1.0
+MIN_REBUILT_TOKENS = 8
 
 
 class Pace:
@@ -46,17 +46,16 @@ class Pace:
         """Prompt tokens for a step that streams wait for; None where nothing bounds them."""
         if not self._target_s or not self._prompt_token_s:
             return None
-        return self._in(max(self._target_s - self._decode_s, MIN_SHARE * self._decode_s))
+        left_s = max(self._target_s - self._decode_s, MIN_SHARE * self._decode_s)
+        return max(MIN_PROMPT_TOKENS, int(left_s / self._prompt_token_s))
 
     @property
     def rebuilt_tokens(self) -> int | None:
         """The same for a step that computes a sequence again."""
         if (most := self.prompt_tokens) is None:
             return None
-        return min(most, self._in(REBUILT_SHARE * self._decode_s))
-
-    def _in(self, seconds: float) -> int:
-        return max(MIN_PROMPT_TOKENS, int(seconds / self._prompt_token_s))
+        few = int(REBUILT_SHARE * self._decode_s / self._prompt_token_s)
+        return min(most, max(MIN_REBUILT_TOKENS, few))
 
 
 def _smooth(old: float, new: float) -> float:

@@ -23,6 +23,9 @@ from backend.step import FAULTY, Join, StepPlan
 from backend.wire.messages import FinishReason, SeqOutput, TokenScore
 
 _RUNNING = SequenceStatus.RUNNING
+# Where more of them would be needed to compute sequences again, the steps are larger: a group that
+# takes over all of another's work, or one long context, would be at it for minutes.
+SMALL_STEPS = 48
 
 
 class Scheduler:
@@ -220,8 +223,7 @@ class Scheduler:
             elif seq.tenant not in turn.streams:
                 streams.append(seq)
         self._budget = self.max_num_batched_tokens
-        is_rebuilding = any(seq.num_output_tokens for seq in prompts + self._waiting)
-        if streams and (bound := bounds[is_rebuilding]) is not None:
+        if streams and (bound := self._bound(bounds, prompts + self._waiting)) is not None:
             self._budget = min(self._budget, len(streams) + bound)
         for seq in streams + prompts:
             if self._budget > 0 and seq.status is _RUNNING:
@@ -229,6 +231,15 @@ class Scheduler:
         while self._budget > 0 and (head := self._shares.first(self._waiting, turn.prompts)):
             if not self._start(head):
                 break
+
+    @staticmethod
+    def _bound(bounds: tuple[int | None, int | None], behind: ListLike[Sequence]) -> int | None:
+        """Return how many tokens of those behind run beside streams; None for any number."""
+        usual, small = bounds
+        rebuilt = sum(seq.num_uncomputed_tokens for seq in behind if seq.num_output_tokens)
+        if usual is None or small is None or not rebuilt:
+            return usual
+        return min(usual, max(small, rebuilt // SMALL_STEPS))
 
     def _start(self, seq: Sequence) -> bool:
         """Admit a sequence, at the cost of tenants that hold much more if need be."""

@@ -106,6 +106,19 @@ def test_sequence_that_was_cut_off_elsewhere_is_rebuilt_in_smaller_steps() -> No
     assert plan is not None and plan.num_tokens == 11
 
 
+def test_much_that_was_cut_off_elsewhere_is_rebuilt_in_no_more_than_so_many_steps() -> None:
+    scheduler = make_scheduler(budget=64, num_blocks=256)
+    scheduler.add(make_sequence(1, [1, 2], max_tokens=20))
+    step(scheduler)
+    resumed = make_sequence(2, list(range(640)), max_tokens=650)
+    resumed.num_prompt_tokens = 4
+    scheduler.add(resumed)
+    for most, expected in ((30, 13), (10, 10)):
+        plan = scheduler.schedule(prompt_tokens=most, rebuilt_tokens=5)
+        assert plan is not None and plan.num_tokens == 1 + expected
+        scheduler.commit(plan, [7] * len(plan.sample_rows))
+
+
 def test_sequences_join_and_leave_a_running_batch() -> None:
     scheduler = make_scheduler()
     scheduler.add(make_sequence(1, [1, 2, 3], max_tokens=3))
