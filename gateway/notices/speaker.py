@@ -3,6 +3,7 @@
 To standard error: standard output stays free.
 """
 
+import contextlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ class Speaker:
             logger.log(level, text)
             return
         for line in text.splitlines():
-            print(f"unisono: {escaped(line)}", file=self.stream, flush=True)
+            self._write(f"unisono: {escaped(line)}\n")
 
     def show(self, lines: Sequence[str], **facts: object) -> None:
         """Show a block of text as it is; as an event, its first line and the facts."""
@@ -42,15 +43,21 @@ class Speaker:
         if self.as_events:
             logger.info(lines[0], extra=fields(**facts))
         else:
-            print("\n".join(lines), file=self.stream, flush=True)
+            self._write("\n".join(lines) + "\n")
 
     def rewrite(self, line: str) -> None:
         """Replace what was last rewritten. Only where somebody watches."""
-        print(f"\r\x1b[Kunisono: {line}", end="", file=self.stream, flush=True)
+        self._write(f"\r\x1b[Kunisono: {line}")
         self._has_open_line = True
 
     def end_line(self) -> None:
         """Let the line under way stand."""
         if self._has_open_line:
-            print(file=self.stream, flush=True)
+            self._write("\n")
             self._has_open_line = False
+
+    def _write(self, text: str) -> None:
+        """Say it as long as somebody listens: a server outlives the reader of its pipe."""
+        with contextlib.suppress(OSError):
+            self.stream.write(text)
+            self.stream.flush()
