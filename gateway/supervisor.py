@@ -129,9 +129,12 @@ class Supervisor:
         for worker in self._workers:
             worker.start()
         pulse = Pulse(self._workers, self._announcer)
-        await self._changes.until(lambda: self.is_stopping)
-        pulse.stop()
-        await self._shut_down()
+        try:
+            await self._changes.until(lambda: self.is_stopping)
+            pulse.stop()
+            await self._shut_down()
+        finally:
+            self._kill_all()
         return self._exit_status or 0
 
     def _on_signal(self, number: signal.Signals) -> None:
@@ -284,12 +287,16 @@ class Supervisor:
             group.stop()
         if await self._changes.until(self._is_childless, STOP_SECONDS):
             return
+        self._kill_all()
+        await self._changes.until(self._is_childless, STOP_SECONDS)
+
+    def _kill_all(self) -> None:
+        """End every child now: the interpreter would wait for those that are left."""
         for worker in self._workers:
             worker.kill()
         for group in self.groups.values():
             if group.life is not None:
                 group.life.kill()
-        await self._changes.until(self._is_childless, STOP_SECONDS)
 
     def _is_free_of_workers(self) -> bool:
         return all(worker.child is None for worker in self._workers)
