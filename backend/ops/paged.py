@@ -91,18 +91,20 @@ class PagedAttention:
     def run(self, q: Tensor, cache: Tensor) -> Tensor:
         """q: [T, Hq, D] -> [T, Hq, D]. cache: of the layer."""
         q = q.contiguous()
+        if len(self._decodes) == 1 and not self._chunks:
+            return self._decode(q, cache, self._decodes[0])
         out = torch.empty_like(q)
         for decodes in self._decodes:
-            self._decode(q, cache, decodes, out)
+            out[decodes.rows] = self._decode(q[decodes.rows], cache, decodes)
         for chunk in self._chunks:
             self._extend(q, cache, chunk, out)
         return out
 
-    def _decode(self, q: Tensor, cache: Tensor, part: _Decodes, out: Tensor) -> None:
+    def _decode(self, q: Tensor, cache: Tensor, part: _Decodes) -> Tensor:
+        """q: [n, Hq, D], of the part -> [n, Hq, D]."""
         part.gathered.fill(cache)
-        query = q[part.rows].view(len(part.bias), self._group, self._dim)
-        result = self._attend(query, part.gathered.keys, part.gathered.values, part.bias)
-        out[part.rows] = result.view(-1, self._num_heads, self._dim)
+        query = q.view(len(part.bias), self._group, self._dim)
+        return self._attend(query, part.gathered.keys, part.gathered.values, part.bias).view_as(q)
 
     def _extend(self, q: Tensor, cache: Tensor, part: _Chunk, out: Tensor) -> None:
         part.gathered.fill(cache)
