@@ -14,6 +14,7 @@ import msgspec
 from backend.replica import Replica
 from backend.wire.child import Child, exit_text
 from backend.wire.control import Budget, ControlClosed, Progress
+from backend.wire.heartbeat import Phase
 from backend.wire.messages import Failed, Ready
 from gateway.layout import GroupPlace
 from gateway.supervision.fault import REPORTED_LINES, Fault, phase_name, with_batch
@@ -21,8 +22,10 @@ from gateway.supervision.hang import HangWatch, Stall
 from gateway.supervision.process import dying_code, effort, is_stopped, oom_kills
 from gateway.supervision.tail import Tail
 
-# A death is known within 0.1 s, however long the kernel takes over the memory.
+# While a group works its deaths are known within 0.1 s, however long the kernel takes over the
+# memory; those of one that does nothing, from the pidfd, for its watch shall cost nothing either.
 LOOK_SECONDS = 0.05
+IDLE_LOOK_SECONDS = 0.25
 # faulthandler writes the stacks of a whole process in milliseconds, once it gets a core; nobody
 # waits meanwhile but the next life.
 DUMP_SECONDS = 1.0
@@ -165,13 +168,16 @@ class Life:
             return
         efforts = [] if self.ready else [effort(child.pid) for child in self.replica.ranks]
         known = [each for each in efforts if each is not None]
+        beats = self.replica.page.beats()
         stall = self._watch.look(
-            self.replica.page.beats(),
+            beats,
             time.monotonic_ns(),
             known if len(known) == len(efforts) else (),
         )
         if stall is None:
-            self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
+            is_idle = all(beat.phase is Phase.IDLE for beat in beats)
+            seconds = IDLE_LOOK_SECONDS if is_idle else LOOK_SECONDS
+            self._timer = self._loop.call_later(seconds, self._look)
         else:
             self._end_hung(stall)
 
