@@ -144,7 +144,7 @@ def test_answers_are_those_of_an_undisturbed_run(server: Server) -> None:
     wait_until(lambda: is_whole(server), 30, "both groups are back, and nothing is left in them")
 
 
-@pytest.mark.parametrize("seed", [666, 667])
+@pytest.mark.parametrize("seed", [666, pytest.param(667, marks=pytest.mark.slow)])
 def test_poison_ends_after_two_deaths_and_its_bystanders_finish(server: Server, seed: int) -> None:
     wait_until(lambda: is_whole(server), 30, "both groups are there")
     body = {"model": "tiny", "prompt": "a b", "max_tokens": 60, "ignore_eos": True, "seed": seed}

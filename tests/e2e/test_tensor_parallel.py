@@ -47,7 +47,7 @@ def started(tp: int) -> tuple[list[str], list[float], float]:
     return [choice.text for choice in answer.choices], ranks, replicated
 
 
-@pytest.mark.parametrize("tp", [2, 3])
+@pytest.mark.parametrize("tp", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_greedy_text_is_that_of_one_rank(tp: int) -> None:
     texts, _, _ = started(tp)
     expected, _, _ = started(1)
