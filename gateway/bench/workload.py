@@ -28,8 +28,9 @@ _SAFE_IDS = range(100, 250)
 class Workload:
     """What every request of a run asks for; each prompt is new, so no prefix cache helps.
 
-    extra: fields that are merged into each request. num_words: how many words of text make
-    prompt_tokens tokens, corrected by calibrate().
+    extra: fields that are merged into each request; what asks for a length is cut to that of a
+    shorter one. num_words: how many words of text make prompt_tokens tokens, corrected by
+    calibrate().
     """
 
     model: str
@@ -47,7 +48,10 @@ class Workload:
         self.num_words = self.num_words or self.prompt_tokens
 
     def request(self, max_tokens: int) -> dict[str, Any]:
-        """Compose the body of one request, with a prompt of its own."""
+        """Compose the body of one request, with a prompt of its own.
+
+        max_tokens: fewer than the load's to calibrate and to warm up.
+        """
         body = {
             "model": self.model,
             "prompt": self._prompt(),
@@ -58,7 +62,18 @@ class Workload:
         }
         # Left out when false: not every server knows the field.
         ignoring = {"ignore_eos": True} if self.ignore_eos else {}
-        return body | ignoring | self.extra
+        return body | ignoring | self.extra | self._cut(max_tokens)
+
+    def _cut(self, max_tokens: int) -> dict[str, Any]:
+        """What takes the place of extra fields in a request shorter than the load's.
+
+        min_tokens is less by as much, so that one that the load cannot have is refused at once.
+        """
+        num_cut = self.max_tokens - max_tokens
+        cut = {"max_tokens": max_tokens}
+        if isinstance(least := self.extra.get("min_tokens"), int):
+            cut["min_tokens"] = max(0, least - num_cut)
+        return cut if num_cut > 0 else {}
 
     def _prompt(self) -> str | list[int]:
         if self.prompt_ids:

@@ -303,6 +303,37 @@ def test_request_asks_for_the_whole_length_and_carries_extra_fields() -> None:
     assert "ignore_eos" not in Workload("fake", ignore_eos=False).request(7)
 
 
+def test_shorter_requests_ask_for_no_more_than_their_own_length() -> None:
+    """Calibration asked for 1 token and for 256 at least, and every server refused."""
+    workload = Workload("fake", max_tokens=256, extra={"min_tokens": 256, "top_k": 20})
+    server = FakeServer()
+
+    async def begin(target: Target) -> None:
+        await calibrate(target, workload)
+        await run_rounds(target, workload, [1], 1, num_requests=1)
+
+    against(server, begin)
+    lengths = {(body["min_tokens"], body["max_tokens"]) for body in server.bodies}
+    assert lengths == {(1, 1), (8, 8), (256, 256)}
+    assert {body["top_k"] for body in server.bodies} == {20}
+
+
+@pytest.mark.parametrize(
+    ("extra", "asked"),
+    [
+        ({"min_tokens": 200}, {"max_tokens": 1, "min_tokens": 0}),
+        ({"min_tokens": 257}, {"max_tokens": 1, "min_tokens": 2}),  # refused, as the load would be
+        ({"min_tokens": None, "max_tokens": 99}, {"max_tokens": 1, "min_tokens": None}),
+    ],
+)
+def test_shorter_requests_stand_to_the_load_as_their_lengths_do(
+    extra: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    workload = Workload("fake", max_tokens=256, extra=extra)
+    assert workload.request(1).items() >= asked.items()
+    assert workload.request(256).items() >= extra.items()
+
+
 def test_refused_first_request_ends_the_run_with_the_servers_words() -> None:
     server = FakeServer(fail=answer(b'{"error": {"message": "no model x"}}', "404 Not Found"))
     with pytest.raises(BenchError, match="HTTP 404: no model x"):
