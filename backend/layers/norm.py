@@ -14,6 +14,6 @@ class RMSNorm:
         self._eps = eps
         self._ops = ops
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, width] -> [T, width]."""
-        return self._ops.rms_norm(x, self._weight, self._eps)
+    def forward(self, x: Tensor, delta: Tensor | None) -> tuple[Tensor, Tensor]:
+        """[T, width] -> x + delta, and that normalised."""
+        return self._ops.add_rms_norm(x, delta, self._weight, self._eps)

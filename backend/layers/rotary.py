@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from backend.config import ModelConfig
+from backend.ops import Rotation
 
 
 class RotaryEmbedding:
@@ -21,8 +22,8 @@ class RotaryEmbedding:
         self._cos = torch.cat((cos, cos), dim=-1).to(device, dtype)
         self._sin = torch.cat((-sin, sin), dim=-1).to(device, dtype)
 
-    def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (cos, sin) for [T] positions, [T, 1, head_dim], for `Ops.rotary`."""
+    def at(self, positions: Tensor) -> Rotation:
+        """[T] positions -> cos and sin, [T, 1, head_dim], for `Ops.rotate_store`."""
         return (
             self._cos.index_select(0, positions).unsqueeze(1),
             self._sin.index_select(0, positions).unsqueeze(1),

@@ -13,7 +13,7 @@ from backend.layers.norm import RMSNorm
 from backend.layers.rotary import RotaryEmbedding
 from backend.layers.source import WeightSource
 from backend.models import Arithmetic
-from backend.ops import Batch
+from backend.ops import Batch, Rotation
 from backend.parallel import TensorParallel
 from backend.shard import Shard
 
@@ -55,9 +55,12 @@ class LlamaModel:
         x = self._embedding.forward(batch.input_ids)  # [T, hidden]
         rotation = self._rotary.at(batch.positions)
         plan = self._ops.plan_attention(batch, kv_cache.layer(0), self._num_heads)
+        delta: Tensor | None = None
         for index, layer in enumerate(self._layers):
-            x = layer.forward(x, rotation, kv_cache.layer(index), plan)
-        return self._norm.forward(x.index_select(0, batch.output_tokens))
+            x, delta = layer.forward(x, delta, rotation, kv_cache.layer(index), plan)
+        wanted = batch.output_tokens
+        delta = None if delta is None else delta.index_select(0, wanted)
+        return self._norm.forward(x.index_select(0, wanted), delta)[1]
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self._head.forward(hidden)
@@ -78,7 +81,7 @@ class LlamaLayer:
         hidden, dim, method = config.hidden_size, config.head_dim, arithmetic.method
         self._ops = arithmetic.ops
         self._dim = dim
-        self._num_heads, self._num_kv_heads = shard.num_heads, shard.num_kv_heads
+        self._num_heads = shard.num_heads
         heads = slice(shard.heads.start * dim, shard.heads.stop * dim)
         kv_heads = slice(shard.kv_heads.start * dim, shard.kv_heads.stop * dim)
         q_size, kv_size = config.num_heads * dim, config.num_kv_heads * dim
@@ -128,27 +131,20 @@ class LlamaLayer:
     def forward(
         self,
         x: Tensor,
-        rotation: tuple[Tensor, Tensor],
+        delta: Tensor | None,
+        rotation: Rotation,
         cache: Tensor,
         plan: object,
-    ) -> Tensor:
-        """x: [T, hidden], the residual stream -> the same after this layer."""
-        x = x + self._attend(self._input_norm.forward(x), rotation, cache, plan)
-        gate_up = self._gate_up.forward(self._post_norm.forward(x))
-        return x + self._down.forward(self._ops.silu_mul(gate_up))
+    ) -> tuple[Tensor, Tensor]:
+        """x + delta: [T, hidden], the residual stream -> the two parts of it after this layer."""
+        x, normed = self._input_norm.forward(x, delta)
+        x, normed = self._post_norm.forward(x, self._attend(normed, rotation, cache, plan))
+        return x, self._down.forward(self._ops.silu_mul(self._gate_up.forward(normed)))
 
-    def _attend(
-        self,
-        x: Tensor,
-        rotation: tuple[Tensor, Tensor],
-        cache: Tensor,
-        plan: object,
-    ) -> Tensor:
-        # [T, (Hq + 2 Hkv) * D] -> [T, Hq + 2 Hkv, D], of which queries and keys are rotated
+    def _attend(self, x: Tensor, rotation: Rotation, cache: Tensor, plan: object) -> Tensor:
+        # [T, (Hq + 2 Hkv) * D] -> [T, Hq + 2 Hkv, D]
         qkv = self._qkv.forward(x).view(len(x), -1, self._dim)
-        num_rotated = self._num_heads + self._num_kv_heads
-        qkv[:, :num_rotated] = self._ops.rotary(qkv[:, :num_rotated], *rotation)
-        self._ops.store_kv(qkv[:, self._num_heads :], cache, plan)
+        self._ops.rotate_store(qkv, rotation, cache, plan)
         out = self._ops.attention(qkv[:, : self._num_heads], cache, plan)
         return self._o.forward(out.reshape(len(x), -1))
 

@@ -53,17 +53,19 @@ class Batch:
         )
 
 
+# cos and sin for each token, [T, 1, D], the first half of sin negated.
+Rotation = tuple[Tensor, Tensor]
+
+
 class Ops(Protocol):
     """T tokens, H hidden, Hq query heads, Hkv KV heads, D head size; this rank's share of heads."""
 
-    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """x / sqrt(mean(x^2) + eps) * weight over the last dimension, in x's dtype."""
-        ...
+    def add_rms_norm(
+        self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return s = x + delta and s / sqrt(mean(s^2) + eps) * weight, in x's dtype.
 
-    def rotary(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Rotate the halves of each head: x cos + (x with its halves swapped) sin.
-
-        x: [T, heads, D]; cos, sin: [T, 1, D], the first half of sin negated.
+        x, delta: [T, H]. Without a delta s is x itself.
         """
         ...
 
@@ -78,8 +80,12 @@ class Ops(Protocol):
         """
         ...
 
-    def store_kv(self, kv: Tensor, cache: Tensor, plan: Any) -> None:
-        """Write the keys and values [T, 2 Hkv, D] of the step's tokens into a layer's cache."""
+    def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: Any) -> None:
+        """Rotate queries, in place, and keys; write keys and values into a layer's cache.
+
+        qkv: [T, Hq + 2 Hkv, D], contiguous. The halves of each head are rotated: x cos + (x with
+        its halves swapped) sin.
+        """
         ...
 
     def attention(self, q: Tensor, cache: Tensor, plan: Any) -> Tensor:

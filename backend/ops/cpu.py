@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.ops import Batch
+from backend.ops import Batch, Rotation
 from backend.ops.paged import PagedAttention
 from backend.ops.places import places_of, store
 
@@ -22,11 +22,12 @@ class _Plan:
 class CpuOps:
     """See `Ops` for shapes."""
 
-    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return F.rms_norm(x, weight.shape, weight, eps)
-
-    def rotary(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+    def add_rms_norm(
+        self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        if delta is not None:
+            x = x + delta
+        return x, F.rms_norm(x, weight.shape, weight, eps)
 
     def silu_mul(self, gate_up: Tensor) -> Tensor:
         gate, up = gate_up.chunk(2, dim=-1)
@@ -36,8 +37,12 @@ class CpuOps:
         places = places_of(batch.slots, cache)
         return _Plan(places, PagedAttention(batch, cache, num_heads))
 
-    def store_kv(self, kv: Tensor, cache: Tensor, plan: _Plan) -> None:
-        store(kv, cache, plan.places)
+    def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: _Plan) -> None:
+        num_kv_heads = cache.shape[2]
+        rotated = qkv[:, :-num_kv_heads]
+        cos, sin = rotation
+        rotated.copy_(torch.addcmul(rotated * cos, rotated.roll(qkv.shape[-1] // 2, -1), sin))
+        store(qkv[:, -2 * num_kv_heads :], cache, plan.places)
 
     def attention(self, q: Tensor, cache: Tensor, plan: _Plan) -> Tensor:
         return plan.attention.run(q, cache)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from backend.ops import Batch
 from backend.ops.cpu import CpuOps
-from backend.ops.places import pieces_of, places_of, store
+from backend.ops.places import pieces_of, places_of
 
 TILE = 16
 
@@ -54,9 +54,6 @@ class ExactOps(CpuOps):
                 row += count
                 position += count
         return _Plan(places_of(batch.slots, cache), tiles)
-
-    def store_kv(self, kv: Tensor, cache: Tensor, plan: _Plan) -> None:  # type: ignore[override]
-        store(kv, cache, plan.places)
 
     def attention(self, q: Tensor, cache: Tensor, plan: _Plan) -> Tensor:  # type: ignore[override]
         heads, dim = cache.shape[2], cache.shape[4]

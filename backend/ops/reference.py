@@ -3,21 +3,20 @@
 import torch
 from torch import Tensor
 
-from backend.ops import Batch
+from backend.ops import Batch, Rotation
 
 
 class ReferenceOps:
     """See `Ops` for shapes. Computes in fp32 and returns the dtype it was given."""
 
-    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    def add_rms_norm(
+        self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        if delta is not None:
+            x = x + delta
         wide = x.float()
         scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-        return (wide * scale * weight.float()).to(x.dtype)
-
-    def rotary(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        first, second = x.float().chunk(2, dim=-1)
-        swapped = torch.cat((second, first), dim=-1)
-        return (x.float() * cos.float() + swapped * sin.float()).to(x.dtype)
+        return x, (wide * scale * weight.float()).to(x.dtype)
 
     def silu_mul(self, gate_up: Tensor) -> Tensor:
         gate, up = gate_up.float().chunk(2, dim=-1)
@@ -26,9 +25,14 @@ class ReferenceOps:
     def plan_attention(self, batch: Batch, cache: Tensor, num_heads: int) -> Batch:
         return batch
 
-    def store_kv(self, kv: Tensor, cache: Tensor, plan: Batch) -> None:
+    def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: Batch) -> None:
         heads, size, dim = cache.shape[2:]
-        for token, slot in zip(kv, plan.slots.tolist(), strict=True):
+        x = qkv[:, :-heads].float()
+        cos, sin = rotation
+        first, second = x.chunk(2, dim=-1)
+        swapped = torch.cat((second, first), dim=-1)
+        qkv[:, :-heads] = (x * cos.float() + swapped * sin.float()).to(qkv.dtype)
+        for token, slot in zip(qkv[:, -2 * heads :], plan.slots.tolist(), strict=True):
             cache[slot // size, :, :, slot % size] = token.view(2, heads, dim)
 
     def attention(self, q: Tensor, cache: Tensor, plan: Batch) -> Tensor:

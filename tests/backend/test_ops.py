@@ -80,29 +80,34 @@ def test_the_small_ops_are_the_oracles(ops: Ops) -> None:
     oracle = ReferenceOps()
     x = torch.randn(5, 64, generator=generator)
     weight = torch.randn(64, generator=generator)
-    torch.testing.assert_close(
-        ops.rms_norm(x, weight, 1e-5), oracle.rms_norm(x, weight, 1e-5), rtol=RTOL, atol=ATOL
-    )
+    delta = torch.randn(5, 64, generator=generator)
+    for added in (None, delta):
+        torch.testing.assert_close(
+            ops.add_rms_norm(x, added, weight, 1e-5),
+            oracle.add_rms_norm(x, added, weight, 1e-5),
+            rtol=RTOL,
+            atol=ATOL,
+        )
     torch.testing.assert_close(ops.silu_mul(x), oracle.silu_mul(x), rtol=RTOL, atol=ATOL)
-    heads = torch.randn(5, HEADS, DIM, generator=generator)
-    cos, sin = torch.randn(2, 5, 1, DIM, generator=generator)
-    torch.testing.assert_close(
-        ops.rotary(heads, cos, sin), oracle.rotary(heads, cos, sin), rtol=RTOL, atol=ATOL
-    )
 
 
 @pytest.mark.parametrize("ops", TABLES, ids=names)
-def test_keys_and_values_land_in_their_slots_only(ops: Ops) -> None:
+def test_keys_are_rotated_and_land_with_values_in_their_slots_only(ops: Ops) -> None:
     plan = plan_of([(1, 5), (3, 2)])
     cache = filled_cache(1)
     before = cache.clone()
-    kv = torch.randn(plan.num_tokens, 2 * KV_HEADS, DIM)
-    ops.store_kv(kv, cache, ops.plan_attention(Batch.from_plan(plan, CPU), cache, HEADS))
+    qkv = torch.randn(plan.num_tokens, HEADS + 2 * KV_HEADS, DIM)
+    cos, sin = torch.randn(2, plan.num_tokens, 1, DIM)
+    oracle, expected = ReferenceOps(), qkv.clone()
+    batch = Batch.from_plan(plan, CPU)
+    oracle.rotate_store(expected, (cos, sin), cache.clone(), batch)
+    ops.rotate_store(qkv, (cos, sin), cache, ops.plan_attention(batch, cache, HEADS))
+    torch.testing.assert_close(qkv[:, :HEADS], expected[:, :HEADS], rtol=RTOL, atol=ATOL)
     by_slot, was = (
         x.permute(0, 3, 1, 2, 4).reshape(-1, 2 * KV_HEADS, DIM) for x in (cache, before)
     )
     slots = torch.from_numpy(plan.slots).long()
-    assert torch.equal(by_slot[slots], kv)
+    torch.testing.assert_close(by_slot[slots], expected[:, HEADS:], rtol=RTOL, atol=ATOL)
     others = torch.ones(len(by_slot), dtype=torch.bool)
     others[slots] = False
     assert torch.equal(by_slot[others], was[others])

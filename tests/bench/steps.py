@@ -50,8 +50,8 @@ PARTS: list[tuple[str, type, list[str]]] = [
     ("linears", ColumnParallelLinear, ["forward"]),
     ("linears", RowParallelLinear, ["forward"]),
     ("head", VocabParallelHead, ["forward"]),
-    ("attention", CpuOps, ["plan_attention", "store_kv", "attention"]),
-    ("norms etc.", CpuOps, ["rms_norm", "rotary", "silu_mul"]),
+    ("attention", CpuOps, ["plan_attention", "attention"]),
+    ("norms etc.", CpuOps, ["add_rms_norm", "rotate_store", "silu_mul"]),
     ("sampling", Sampler, ["sample"]),
 ]
 NAMES = list(dict.fromkeys(part for part, _, _ in PARTS))
