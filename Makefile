@@ -40,14 +40,14 @@ audit: .venv/.python
 	$(BIN)/pip-audit --strict --requirement deploy/constraints.txt --no-deps --disable-pip
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist *.egg-info backend/native/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # Stamps: written last, so that an interrupted installation is resumed by the next call.
 .venv/.python:
 	$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/.serve: pyproject.toml deploy/constraints.txt | .venv/.python
+.venv/.serve: pyproject.toml deploy/constraints.txt $(wildcard backend/native/*.[ch]) | .venv/.python
 	$(PIP) --editable .
 	@touch $@
 

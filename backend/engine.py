@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from backend.config import ModelConfig, ModelError
+from backend.choices import pick_device, pick_dtype, pick_method, pick_ops
+from backend.config import ModelConfig
 from backend.faults import Faults
 from backend.kv_cache import KVCache
 from backend.memory import (
@@ -25,12 +26,8 @@ from backend.memory import (
 from backend.model_file import load_config
 from backend.model_runner import ModelRunner
 from backend.models import Arithmetic, Model, load_model
-from backend.ops import Ops
-from backend.ops.cpu import CpuOps
-from backend.ops.exact import ExactOps
 from backend.parallel import TensorParallel
 from backend.quant import create_method, packed_bits
-from backend.quant.few_rows import few_bit_kernels_work
 from backend.sampler import Sampler
 from backend.settings import EngineSettings
 from backend.shard import split_model
@@ -53,6 +50,7 @@ class Engine:
     model: Model
     device: torch.device
     dtype: str
+    kernels: str
     num_blocks: int
     max_model_len: int
     token_budget: int
@@ -78,8 +76,8 @@ def build_engine(
     dtype_name = pick_dtype(settings.dtype, device)
     max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
     shard = split_model(config, tp.size)[tp.rank]
-    ops: Ops = ExactOps() if settings.exact else CpuOps()
     dtype = DTYPES[dtype_name]
+    ops = pick_ops(settings, dtype, device, config)
     method_name = pick_method(settings, dtype, device)
     method = create_method(method_name, dtype, device)
     checkpoint = open_checkpoint(Path(settings.model), config)
@@ -144,51 +142,9 @@ def build_engine(
     on_progress("warming up", 0.0)
     runner.warm_up(min(token_budget, WARM_UP_TOKENS, max_len - 1))
     on_progress("warming up", 1.0)
-    return Engine(config, runner, model, device, dtype_name, num_blocks, max_len, token_budget)
-
-
-def pick_device(name: str, rank: int) -> torch.device:
-    """Return the device of a rank. Raises ModelError if it is not there."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    kind, _, index = name.partition(":")
-    if kind == "cuda" and count == 0:
-        build = "" if torch.version.cuda else "; this PyTorch was built without CUDA"
-        raise ModelError(
-            f"--device {name}: PyTorch sees no CUDA device on this machine{build}\n"
-            "see what nvidia-smi says, or leave --device out to compute on the CPU"
-        )
-    if index and int(index) >= count:
-        raise ModelError(f"device {name} is not there: PyTorch sees {count}, cuda:0 the first")
-    if kind == "cpu" or count == 0:
-        return torch.device("cpu")
-    return torch.device("cuda", int(index) if index else rank % count)
-
-
-def pick_dtype(name: str, device: torch.device) -> str:
-    """Return the arithmetic; `auto` is bfloat16 where the device multiplies it natively."""
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if native else "float32"
-
-
-def pick_method(settings: EngineSettings, dtype: torch.dtype, device: torch.device) -> str:
-    """Return the name of the linear method. Raises ModelError for what does not go together."""
-    takes_few_bits = dtype == torch.bfloat16 and device.type == "cpu" and not settings.exact
-    if settings.quantization in ("int8", "int4"):
-        if not takes_few_bits or not few_bit_kernels_work():
-            raise ModelError(
-                f"--quantization {settings.quantization} needs a CPU, --dtype bfloat16 and no "
-                "--exact"
-            )
-        return settings.quantization
-    if settings.exact:
-        return "exact"
-    if settings.quantization == "auto" and takes_few_bits and few_bit_kernels_work():
-        return "grouped"
-    return "dense"
+    return Engine(
+        config, runner, model, device, dtype_name, ops.name, num_blocks, max_len, token_budget
+    )
 
 
 def _free_bytes(device: torch.device, num_ranks: int) -> int:

@@ -95,7 +95,7 @@ class FreeLead:
         return bool(self._sequences) and self._pipe is not None and not self._pipe.has_backlog
 
     def _ready(self, epoch: int) -> Ready:
-        return Ready(0, epoch, "none", "none", PLENTY, PLENTY, 16, [0], 0, PLENTY)
+        return Ready(0, epoch, "none", "none", "none", PLENTY, PLENTY, 16, [0], 0, PLENTY)
 
     def _receive(self, timeout_s: float | None) -> None:
         """Take what has arrived, or arrives within the time."""

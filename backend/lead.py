@@ -101,6 +101,7 @@ class Lead:
             epoch,
             str(engine.device),
             engine.dtype,
+            engine.kernels,
             engine.max_model_len,
             engine.num_blocks * self._block_size,
             self._block_size,

@@ -32,6 +32,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["auto", "none", "int8", "int4"],
         Meta(description="weights in few bits where few rows are multiplied; auto: as in the file"),
     ] = "auto"
+    kernels: Annotated[
+        Literal["auto", "native", "torch"],
+        Meta(description="what computes on a CPU; auto: native where built and of use"),
+    ] = "auto"
     exact: Annotated[
         bool,
         Meta(description="one arithmetic for every batch size: same bytes alone and in a crowd"),

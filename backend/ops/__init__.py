@@ -58,7 +58,12 @@ Rotation = tuple[Tensor, Tensor]
 
 
 class Ops(Protocol):
-    """T tokens, H hidden, Hq query heads, Hkv KV heads, D head size; this rank's share of heads."""
+    """T tokens, H hidden, Hq query heads, Hkv KV heads, D head size; this rank's share of heads.
+
+    name: what the operator is told.
+    """
+
+    name: str
 
     def add_rms_norm(
         self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float

@@ -22,6 +22,8 @@ class _Plan:
 class CpuOps:
     """See `Ops` for shapes."""
 
+    name = "PyTorch's kernels"
+
     def add_rms_norm(
         self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float
     ) -> tuple[Tensor, Tensor]:

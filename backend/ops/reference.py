@@ -9,6 +9,8 @@ from backend.ops import Batch, Rotation
 class ReferenceOps:
     """See `Ops` for shapes. Computes in fp32 and returns the dtype it was given."""
 
+    name = "the oracle"
+
     def add_rms_norm(
         self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float
     ) -> tuple[Tensor, Tensor]:

@@ -70,6 +70,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     epoch: int
     device: str
     dtype: str
+    kernels: str
     max_model_len: int
     kv_capacity_tokens: int
     block_size: int

@@ -36,7 +36,7 @@ def ready_lines(
     return [
         f"unisono {metadata.version('unisono')} is ready after {took}",
         f"  model      {model_name} ({config.architecture}, stored as {config.stored_dtype})",
-        f"  compute    {ready.device}, {ready.dtype}{exact}, {shape}",
+        f"  compute    {ready.device}, {ready.dtype}{exact}, {ready.kernels}, {shape}",
         f"  weights    {_weights(ready)}",
         f"  KV cache   {ready.kv_capacity_tokens:,} tokens ({size_text(kv_bytes)}) a group, "
         f"blocks of {ready.block_size}",

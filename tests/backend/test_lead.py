@@ -69,6 +69,7 @@ class World:
             runner=self.runner,
             device="cpu",
             dtype="float32",
+            kernels="none",
         )
         ours, theirs = create_control()
         self.line, self._theirs = SupervisorLine(ours), theirs

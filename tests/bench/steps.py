@@ -23,6 +23,7 @@ from backend.engine import Engine, build_engine
 from backend.layers.embedding import VocabParallelHead
 from backend.layers.linear import ColumnParallelLinear, RowParallelLinear
 from backend.ops.cpu import CpuOps
+from backend.ops.native import NativeOps
 from backend.parallel import TensorParallel
 from backend.quant.few_rows import INT4_MAX_ROWS
 from backend.sampler import Sampler
@@ -50,8 +51,11 @@ PARTS: list[tuple[str, type, list[str]]] = [
     ("linears", ColumnParallelLinear, ["forward"]),
     ("linears", RowParallelLinear, ["forward"]),
     ("head", VocabParallelHead, ["forward"]),
-    ("attention", CpuOps, ["plan_attention", "attention"]),
-    ("norms etc.", CpuOps, ["add_rms_norm", "rotate_store", "silu_mul"]),
+    *[("attention", ops, ["plan_attention", "attention"]) for ops in (CpuOps, NativeOps)],
+    *[
+        ("norms etc.", ops, ["add_rms_norm", "rotate_store", "silu_mul"])
+        for ops in (CpuOps, NativeOps)
+    ],
     ("sampling", Sampler, ["sample"]),
 ]
 NAMES = list(dict.fromkeys(part for part, _, _ in PARTS))

@@ -1,0 +1,116 @@
+#include "rows.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "simd.h"
+
+/* Numbers from which on a second thread pays for being woken. */
+enum { PARALLEL_SIZE = 1 << 14 };
+
+SIMD_BEGIN
+
+INLINE __m512 load_some(const bf16 *p, __mmask16 mask)
+{
+    return widen(_mm256_maskz_loadu_epi16(mask, p));
+}
+
+INLINE void store_some(bf16 *p, __mmask16 mask, __m512 x)
+{
+    _mm256_mask_storeu_epi16(p, mask, narrow(x));
+}
+
+static void norm_row(const bf16 *x, const bf16 *delta, const bf16 *weight, bf16 *sum, bf16 *out,
+                     int64_t width, float eps)
+{
+    __m512 squares = _mm512_setzero_ps();
+    for (int64_t i = 0; i < width; i += 16) {
+        const __mmask16 mask = first(width - i);
+        __m512 value = load_some(x + i, mask);
+        if (delta) {
+            const __m256i rounded = narrow(_mm512_add_ps(value, load_some(delta + i, mask)));
+            _mm256_mask_storeu_epi16(sum + i, mask, rounded);
+            value = widen(rounded);
+        }
+        squares = _mm512_fmadd_ps(value, value, squares);
+    }
+    const float mean = _mm512_reduce_add_ps(squares) / (float)width;
+    const __m512 scale = _mm512_set1_ps(1.0f / sqrtf(mean + eps));
+    const bf16 *from = delta ? sum : x;
+    for (int64_t i = 0; i < width; i += 16) {
+        const __mmask16 mask = first(width - i);
+        const __m512 scaled = _mm512_mul_ps(load_some(from + i, mask), scale);
+        store_some(out + i, mask, _mm512_mul_ps(scaled, load_some(weight + i, mask)));
+    }
+}
+
+void add_rms_norm(const bf16 *x, const bf16 *delta, const bf16 *weight, bf16 *sum, bf16 *out,
+                  int64_t tokens, int64_t width, float eps)
+{
+#pragma omp parallel for if (tokens * width > PARALLEL_SIZE)
+    for (int64_t t = 0; t < tokens; t++) {
+        const int64_t row = t * width;
+        norm_row(x + row, delta ? delta + row : NULL, weight, sum ? sum + row : NULL, out + row,
+                 width, eps);
+    }
+}
+
+/* Rotate one head: x cos + (x with its halves swapped) sin. `out` may be x. */
+INLINE void rotate(const bf16 *x, const bf16 *cos, const bf16 *sin, bf16 *out, int64_t dim)
+{
+    const int64_t half = dim / 2;
+    for (int64_t i = 0; i < half; i += 16) {
+        const __m512 a = load_bf16(x + i), b = load_bf16(x + half + i);
+        const __m512 low = _mm512_fmadd_ps(a, load_bf16(cos + i),
+                                           _mm512_mul_ps(b, load_bf16(sin + i)));
+        const __m512 high = _mm512_fmadd_ps(b, load_bf16(cos + half + i),
+                                            _mm512_mul_ps(a, load_bf16(sin + half + i)));
+        store_bf16(out + i, low);
+        store_bf16(out + half + i, high);
+    }
+}
+
+static void rotate_token(const Rotation *r, int64_t token)
+{
+    const int64_t dim = r->dim, size = r->block_size, slot = r->slots[token];
+    const bf16 *cos = r->cos + token * dim, *sin = r->sin + token * dim;
+    bf16 *row = r->qkv + token * r->stride;
+    for (int64_t h = 0; h < r->num_heads; h++)
+        rotate(row + h * dim, cos, sin, row + h * dim, dim);
+    const bf16 *keys = row + r->num_heads * dim;
+    const bf16 *values = keys + r->num_kv_heads * dim;
+    bf16 *block = r->cache + slot / size * 2 * r->num_kv_heads * size * dim;
+    for (int64_t h = 0; h < r->num_kv_heads; h++) {
+        bf16 *place = block + (h * size + slot % size) * dim;
+        rotate(keys + h * dim, cos, sin, place, dim);
+        memcpy(place + r->num_kv_heads * size * dim, values + h * dim, dim * sizeof *values);
+    }
+}
+
+void rotate_store(const Rotation *r)
+{
+#pragma omp parallel for if (r->tokens * r->stride > PARALLEL_SIZE)
+    for (int64_t t = 0; t < r->tokens; t++)
+        rotate_token(r, t);
+}
+
+static void silu_row(const bf16 *gate, const bf16 *up, bf16 *out, int64_t width)
+{
+    const __m512 one = _mm512_set1_ps(1.0f), minus_log2e = _mm512_set1_ps(-1.4426950408889634f);
+    for (int64_t i = 0; i < width; i += 16) {
+        const __mmask16 mask = first(width - i);
+        const __m512 g = load_some(gate + i, mask);
+        const __m512 bottom = _mm512_add_ps(one, exp2_ps(_mm512_mul_ps(g, minus_log2e)));
+        const __m512 silu = _mm512_div_ps(g, bottom);
+        store_some(out + i, mask, _mm512_mul_ps(silu, load_some(up + i, mask)));
+    }
+}
+
+void silu_mul(const bf16 *gate_up, bf16 *out, int64_t tokens, int64_t width)
+{
+#pragma omp parallel for if (tokens * width > PARALLEL_SIZE)
+    for (int64_t t = 0; t < tokens; t++)
+        silu_row(gate_up + 2 * t * width, gate_up + (2 * t + 1) * width, out + t * width, width);
+}
+
+SIMD_END
