@@ -3,8 +3,6 @@
 Reads sequences, changes nothing of theirs. Called by the scheduler when a step is committed.
 """
 
-from collections.abc import Iterable
-
 from backend.sequence import Sequence
 from backend.step import NO_TOKEN
 from backend.wire.messages import FinishReason, SeqOutput, TokenScore
@@ -13,24 +11,11 @@ NO_TOKEN_LEFT = "the request's own rules leave no token to choose"
 FAULT = "the request could not be computed: its rules, its grammar or its logits failed"
 
 
-class Endings:
-    """When a sequence is over."""
-
-    def __init__(self, eos_token_ids: Iterable[int], max_model_len: int) -> None:
-        self._eos_token_ids = frozenset(eos_token_ids)
-        self._max_model_len = max_model_len
-
-    def reason(self, seq: Sequence, token_id: int) -> FinishReason | None:
-        """Return why a sequence ends with this token, its last so far; None if it goes on."""
-        params = seq.params
-        if token_id in params.stop_token_ids or (
-            token_id in self._eos_token_ids and not params.ignore_eos
-        ):
-            return FinishReason.STOP
-        num_tokens = len(seq.token_ids)
-        if num_tokens - seq.num_prompt_tokens >= params.max_tokens:
-            return FinishReason.LENGTH
-        return FinishReason.LENGTH if num_tokens >= self._max_model_len else None
+def end_reason(seq: Sequence, token_id: int) -> FinishReason | None:
+    """Return why a sequence ends with this token, its last so far; None if it goes on."""
+    if token_id in seq.end_token_ids:
+        return FinishReason.STOP
+    return FinishReason.LENGTH if len(seq.token_ids) >= seq.max_num_tokens else None
 
 
 def error_output(seq: Sequence, token_id: int) -> SeqOutput:

@@ -26,7 +26,9 @@ class Sequence:
     decodes when all but the last are. num_cached_tokens of the prompt came from the prefix cache.
     order: (priority, arrival); the lowest of a tenant is served first and preempted last.
     row: the slot of its sampling state on every rank, -1 when not running.
-    is_settled: its row has run a step of one token, as it does from then on.
+    is_settled: its row has run a step of one token and was sampled, as in every step from then on;
+    all of its prompt is computed and scored.
+    end_token_ids, max_num_tokens: what it ends with, and at which length, known once it is added.
     num_scored_tokens: prompt tokens whose scores were delivered, if they are asked for; the first
     has none. block_hashes: of the full blocks, filled as far as was needed.
     """
@@ -45,6 +47,8 @@ class Sequence:
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
     num_scored_tokens: int = 1
+    end_token_ids: frozenset[int] = frozenset()
+    max_num_tokens: int = 0
     block_table: list[int] = field(default_factory=list)
     block_hashes: list[bytes] = field(default_factory=list)
 

@@ -26,7 +26,8 @@ more than the last.
 
 import itertools
 from collections.abc import Sequence as ListLike
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -77,6 +78,34 @@ class PlannedSequence(msgspec.Struct, frozen=True):
     score_count: int = 0
 
 
+@dataclass(slots=True)
+class Scores:
+    """The scored prompt tokens of a step, P of each: index into [T], its successor, how many of the
+    best beside that."""
+
+    tokens: list[int] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+
+
+class Shares(NamedTuple):
+    """What the sequences of a step run, in columns; those that run one token come first.
+
+    token_ids [T]: of all. starts, lens [S]: place of a sequence's first token, how many there are.
+    tables [S, B]. samples [N]: index into [S] of those whose last token is sampled; sample_rows and
+    sample_positions [N] are these sequences'.
+    """
+
+    token_ids: list[int]
+    starts: Ints
+    lens: Ints
+    tables: Ints
+    samples: NDArray[np.intp]
+    sample_rows: Ints
+    sample_positions: Ints
+    scores: Scores
+
+
 _encode_joins = msgspec.msgpack.Encoder().encode
 _decode_joins = msgspec.msgpack.Decoder(list[Join]).decode
 
@@ -96,7 +125,7 @@ class StepPlan:
         self.num_seqs: int = num_seqs
         self.num_decodes: int = num_decodes
         lengths = _lengths(header)
-        ends = np.cumsum([HEADER_WORDS, *lengths]).tolist()
+        ends = list(itertools.accumulate(lengths, initial=HEADER_WORDS))
         if ends[-1] != len(words) or min(lengths) < 0:
             raise PlanCorrupt(f"a plan of {len(words)} words should have {ends[-1]}")
         parts = [words[a:b] for a, b in itertools.pairwise(ends)]
@@ -137,51 +166,60 @@ class StepPlan:
 def build_plan(
     step: int, sequences: ListLike[PlannedSequence], joins: ListLike[Join], block_size: int
 ) -> StepPlan:
-    """Lay out one step. Sequences that run one token must come first."""
-    lens = np.array([len(seq.token_ids) for seq in sequences], np.int32)
-    starts = np.array([seq.start for seq in sequences], np.int32)
-    query_starts = np.zeros(len(sequences) + 1, np.int32)
-    np.cumsum(lens, out=query_starts[1:])
-    tables = _pad_tables([seq.block_table for seq in sequences])
-
-    seq_of_token = np.repeat(np.arange(len(sequences), dtype=np.int32), lens)
-    offsets = np.arange(query_starts[-1], dtype=np.int32) - query_starts[seq_of_token]
-    positions = starts[seq_of_token] + offsets
-    slots = tables[seq_of_token, positions // block_size] * block_size + positions % block_size
-
-    sampled = [i for i, seq in enumerate(sequences) if seq.output_position is not None]
-    scored = [len(seq.score_targets) for seq in sequences]
-    parts = [
-        np.array([token for seq in sequences for token in seq.token_ids], np.int32),
-        positions,
-        slots,
-        query_starts,
-        starts + lens,
-        tables.ravel(),
-        query_starts[1:][sampled] - 1,
-        np.array([sequences[i].row for i in sampled], np.int32),
-        np.array([sequences[i].output_position for i in sampled], np.int32),
-        *_score_parts(sequences, query_starts, scored),
-    ]
-    sizes = [len(positions), len(sequences), len(sampled), sum(scored), tables.shape[1]]
-    header = np.array([MAGIC, step, *sizes, 0, 0, np.count_nonzero(lens == 1)], np.int32)
-    words = np.concatenate([header, *parts], dtype=np.int32, casting="same_kind")
-    return StepPlan(words, list(joins))
+    """Lay out one step, sequence by sequence. Those that run one token must come first."""
+    lens = [len(seq.token_ids) for seq in sequences]
+    firsts = itertools.accumulate(lens, initial=0)
+    samples = [n for n, seq in enumerate(sequences) if seq.output_position is not None]
+    scores = Scores()
+    for seq, first in zip(sequences, firsts, strict=False):
+        num_scored = len(seq.score_targets)
+        scores.tokens += range(first + seq.score_offset, first + seq.score_offset + num_scored)
+        scores.targets += seq.score_targets
+        scores.counts += [seq.score_count] * num_scored
+    shares = Shares(
+        [token for seq in sequences for token in seq.token_ids],
+        np.array([seq.start for seq in sequences], np.int32),
+        np.array(lens, np.int32),
+        _pad_tables([seq.block_table for seq in sequences]),
+        np.array(samples, np.intp),
+        np.array([sequences[n].row for n in samples], np.int32),
+        np.array([sequences[n].output_position or 0 for n in samples], np.int32),
+        scores,
+    )
+    return lay_out(step, shares, joins, block_size)
 
 
-def _score_parts(
-    sequences: ListLike[PlannedSequence], query_starts: Ints, scored: list[int]
-) -> list[Ints]:
-    """score_tokens, score_targets and score_counts; almost always empty."""
-    if not any(scored):
-        return [np.empty(0, np.int32)] * 3
-    firsts = [start + seq.score_offset for start, seq in zip(query_starts, sequences, strict=False)]
-    places = [np.arange(first, first + n) for first, n in zip(firsts, scored, strict=True)]
-    return [
-        np.concatenate(places).astype(np.int32),
-        np.array([token for seq in sequences for token in seq.score_targets], np.int32),
-        np.repeat(np.array([seq.score_count for seq in sequences], np.int32), scored),
-    ]
+def lay_out(step: int, shares: Shares, joins: ListLike[Join], block_size: int) -> StepPlan:
+    """Lay out one step, column by column."""
+    token_ids, starts, lens, tables, samples, sample_rows, sample_positions, scores = shares
+    num_tokens, num_seqs = len(token_ids), len(starts)
+    num_decodes = int(np.count_nonzero(lens == 1))
+    sizes = [num_tokens, num_seqs, len(samples), len(scores.tokens), tables.shape[1], 0, 0]
+    header = [MAGIC, step, *sizes, num_decodes]
+    words = np.empty(HEADER_WORDS + sum(_lengths(header)), np.int32)
+    words[:HEADER_WORDS] = header
+    plan = StepPlan(words, list(joins))
+    plan.input_ids[:] = token_ids
+    np.add(starts, lens, out=plan.context_lens)
+    plan.query_starts[0] = 0
+    lens.cumsum(dtype=np.int32, out=plan.query_starts[1:])
+    if num_tokens == num_seqs:
+        seq_of_token, plan.positions[:] = np.arange(num_seqs), starts
+    else:
+        seq_of_token = np.arange(num_seqs).repeat(lens)
+        first_positions = starts - plan.query_starts[:-1]
+        np.add(np.arange(num_tokens), first_positions[seq_of_token], out=plan.positions)
+    blocks, offsets = np.divmod(plan.positions, block_size)
+    plan.slots[:] = tables[seq_of_token, blocks] * block_size + offsets
+    plan.block_tables[:] = tables
+    plan.sample_tokens[:] = plan.query_starts[1:][samples] - 1
+    plan.sample_rows[:] = sample_rows
+    plan.sample_positions[:] = sample_positions
+    if scores.tokens:
+        plan.score_tokens[:] = scores.tokens
+        plan.score_targets[:] = scores.targets
+        plan.score_counts[:] = scores.counts
+    return plan
 
 
 def _lengths(header: ListLike[int]) -> list[int]:

@@ -21,8 +21,8 @@ MODULES = {
 }
 WITHOUT_TORCH = (
     "block_pool config end_tokens exchange free_engine gguf_config gguf_header grammar "
-    "hf_config hf_directory lead memory model_file prefix_cache rank replica scheduler sequence "
-    "settings shard step"
+    "hf_config hf_directory lead memory model_file prefix_cache rank replica roster rows scheduler "
+    "sequence settings shard step"
 ).split()
 CONTRACTS = {
     f"backend.{name}"

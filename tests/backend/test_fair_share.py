@@ -72,7 +72,7 @@ def shares(scheduler: Scheduler, prompt_tokens: int) -> dict[str, tuple[int, int
     plan = scheduler.schedule(prompt_tokens)
     assert plan is not None
     found: dict[str, tuple[int, int]] = {}
-    for seq, count in scheduler._in_plan_order:
+    for seq, count in scheduler._chunks.items():
         streams, tokens = found.get(seq.tenant, (0, 0))
         found[seq.tenant] = (streams + 1, tokens) if count == 1 else (streams, tokens + count)
     scheduler.commit(plan, [7] * len(plan.sample_rows))

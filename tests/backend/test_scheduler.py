@@ -76,11 +76,12 @@ def test_one_token_sequences_come_before_a_long_prompt() -> None:
 
 def test_prompts_keep_to_their_share_only_where_streams_wait() -> None:
     scheduler = make_scheduler(budget=16, num_blocks=64)
-    scheduler.add(make_sequence(1, list(range(1, 41))))
+    seq = make_sequence(1, list(range(1, 41)))
+    scheduler.add(seq)
     plan = scheduler.schedule(prompt_tokens=3)
     assert plan is not None and plan.num_tokens == 16  # nobody waits
     scheduler.commit(plan, [])
-    while scheduler._running[0].num_output_tokens == 0:
+    while seq.num_output_tokens == 0:
         step(scheduler)
     scheduler.add(make_sequence(2, list(range(50, 90))))
     plan = scheduler.schedule(prompt_tokens=3)
