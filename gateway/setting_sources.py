@@ -21,8 +21,8 @@ DEFAULT = "default"
 SAID_BY_GROUPS = ("tp", "dp", "devices")
 MAX_GROUPS = 64
 
-# Read where they are needed, not settings of a server: see gateway/default_model.py.
-_OTHER_VARIABLES = frozenset({"UNISONO_CACHE"})
+# Read where they are needed, not settings of a server: see gateway/default_model.py, client_key.py.
+_OTHER_VARIABLES = frozenset({"UNISONO_CACHE", "UNISONO_API_KEY"})
 
 # What Kubernetes puts into every container for a Service whose name starts with "unisono";
 # UNISONO_PORT=tcp://10.0.0.1:8000 among them, which must not be taken for our port.

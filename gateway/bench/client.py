@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from gateway.bench.exchange import TRUST_HINT, BenchError, Exchange, Target, request_bytes
+from gateway.client_key import HINT
 
 # The first character of a non-empty "text"; servers differ in the space after the colon. Quotes
 # inside generated text are escaped, so they cannot look like the key.
@@ -157,7 +158,8 @@ def _complaint(exchange: Exchange) -> str:
         words = _message(msgspec.json.decode(bytes(exchange.body)))
     except (msgspec.DecodeError, UnicodeDecodeError):
         words = exchange.body[:200].decode("latin-1")
-    return f"HTTP {exchange.status}: {words}"
+    hint = f"; {HINT}" if exchange.status == 401 else ""
+    return f"HTTP {exchange.status}: {words}{hint}"
 
 
 def _message(document: Any) -> str:

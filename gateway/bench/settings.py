@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from backend.wire.sampling import Temperature
+from gateway.client_key import KEY_DESCRIPTION
 
 
 class BenchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -17,7 +18,7 @@ class BenchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: Annotated[
         str, Meta(description="model to ask for (first of /v1/models if not given)")
     ] = ""
-    api_key: Annotated[str, Meta(description="key; OPENAI_API_KEY keeps it out of ps")] = ""
+    api_key: Annotated[str, Meta(description=KEY_DESCRIPTION)] = ""
     concurrency: Annotated[
         tuple[Annotated[int, Meta(ge=1, le=4096)], ...],
         Meta(min_length=1, description="levels: streams at once, separated by commas"),

@@ -18,6 +18,7 @@ from gateway.bench.load import LevelResult, run_rounds
 from gateway.bench.report import Report
 from gateway.bench.settings import BenchSettings
 from gateway.bench.workload import Workload, calibrate
+from gateway.client_key import key_for
 from gateway.options import SettingsError, options_of
 
 
@@ -50,8 +51,8 @@ def load(flags: Mapping[str, object]) -> BenchSettings:
 
 async def measure(settings: BenchSettings) -> Report:
     """Put the server through all levels and rounds. Raises BenchError if it cannot be begun."""
-    api_key = settings.api_key or os.environ.get("OPENAI_API_KEY", "")
-    target = Target.parse(settings.url, api_key.strip())
+    api_key = key_for(settings.url, settings.api_key, os.environ)
+    target = Target.parse(settings.url, api_key)
     model = settings.model or await _first_model(target)
     workload = Workload(
         model=model,

@@ -12,12 +12,14 @@ from pathlib import Path
 import msgspec
 
 from backend.config import ModelError
-from gateway import hub, supervisor
+from gateway import client_key, hub, supervisor
 from gateway.notices.speaker import Speaker
 from gateway.options import SettingsError
 from gateway.setting_sources import load
 from gateway.settings import ServerSettings, Settings
 from gateway.telemetry import logs
+
+_GUARDS_NOTHING = "is what `unisono top` and `bench` send; a server's keys are --api-keys FILE"
 
 
 def run(flags: Mapping[str, object], config: Path | None) -> int:
@@ -27,6 +29,8 @@ def run(flags: Mapping[str, object], config: Path | None) -> int:
         raise SettingsError("--otel-endpoint needs more packages: pip install 'unisono[otel]'")
     if settings.server.log_format == "json":  # a download is told in events, too
         logs.configure("supervisor", settings.server.log_level, "json")
+    if os.environ.get(client_key.VARIABLE) and not settings.server.api_keys:
+        _complain(f"{client_key.VARIABLE} {_GUARDS_NOTHING}", settings.server, logging.WARNING)
     try:
         return supervisor.run(with_model_found(settings))
     except (hub.ModelNotFound, ModelError) as error:
@@ -58,9 +62,9 @@ def with_model_found(settings: Settings) -> Settings:
     )
 
 
-def _complain(fault: str, server: ServerSettings) -> None:
-    """Say why there is no server, before there is a supervisor that could."""
-    Speaker(as_events=server.log_format == "json").say(fault, logging.ERROR)
+def _complain(fault: str, server: ServerSettings, level: int = logging.ERROR) -> None:
+    """Say what is wrong, before there is a supervisor that could."""
+    Speaker(as_events=server.log_format == "json").say(fault, level)
 
 
 def _has_otel() -> bool:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from gateway.client_key import key_for
 from gateway.options import SettingsError, options_of
 from gateway.top.gpus import Gpus
 from gateway.top.keyboard import Keyboard
@@ -46,7 +47,7 @@ def _completed(settings: TopSettings) -> TopSettings:
     url = settings.url if "://" in settings.url else f"http://{settings.url}"
     if urlsplit(url).scheme not in ("http", "https"):
         raise SettingsError(f"--url must be http://... or https://..., not {settings.url!r}")
-    api_key = settings.api_key or os.environ.get("OPENAI_API_KEY", "").strip()
+    api_key = key_for(url, settings.api_key, os.environ)
     return msgspec.structs.replace(settings, url=url, api_key=api_key)
 
 

@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.client_key import HINT
 from gateway.telemetry.families import Family
 
 TIMEOUT_S = 5.0
@@ -127,13 +128,14 @@ class History:
 
 def scrape(url: str, api_key: str = "") -> Sample:
     """Return a server's figures now. Raises Unreachable."""
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
-        request = urllib.request.Request(f"{url.rstrip('/')}/metrics", headers=headers)
+        request = urllib.request.Request(f"{url.rstrip('/')}/metrics")
+        if api_key:  # for this server, not for where it may redirect to
+            request.add_unredirected_header("Authorization", f"Bearer {api_key}")
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             text = answer.read().decode()
     except urllib.error.HTTPError as error:
-        hint = "; give --api-key a key of scope admin" if error.code in (401, 403) else ""
+        hint = f"; it wants a key of scope admin; {HINT}" if error.code in (401, 403) else ""
         raise Unreachable(f"{url} answers {error.code} {error.reason}{hint}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise Unreachable(f"{url} cannot be reached: {_reason(error)}") from error

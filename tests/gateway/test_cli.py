@@ -112,6 +112,17 @@ def test_serve_gets_the_merged_settings_and_the_path(
     assert settings.server.served_model_name == ()
 
 
+def test_a_clients_key_is_not_taken_for_a_servers(
+    served: list[Settings], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("UNISONO_API_KEY", "sk-1")
+    assert cli.main(["serve", "org/name", "--api-keys", "keys.toml"]) == 0
+    assert capsys.readouterr().err == ""
+    assert cli.main(["serve", "org/name"]) == 0
+    said = capsys.readouterr().err
+    assert "a server's keys are --api-keys FILE" in said and "sk-1" not in said
+
+
 def test_hub_model_is_served_under_its_hub_name(served: list[Settings]) -> None:
     cli.main(["serve", "org/name"])
     cli.main(["serve", "org/name", "--served-model-name", "a,b"])

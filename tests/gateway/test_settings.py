@@ -65,6 +65,7 @@ def test_other_variables_are_left_alone() -> None:
     environ = {
         "PATH": "/bin",
         "UNISONO_CACHE": "/cache",
+        "UNISONO_API_KEY": "sk-1",
         "UNISONO_PORT": "tcp://10.0.0.1:8000",
         "UNISONO_SERVICE_HOST": "10.0.0.1",
         "UNISONO_SERVICE_PORT_HTTP": "8000",
