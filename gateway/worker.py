@@ -194,8 +194,7 @@ class Worker:
         try:
             if keyring is not None:
                 keyring.reload()
-                note = "" if len(keyring) else ": every request is refused"
-                logger.info("%d API keys read%s", len(keyring), note)
+                logger.info("%d API keys read", len(keyring))
         except KeyFileError as error:
             logger.error("API keys not read, %d stay: %s", len(keyring or ()), error)
         try:
@@ -249,7 +248,7 @@ def build_service(settings: Settings) -> Service:
             body_timeout_s=server.body_timeout_s,
         ),
         bodies=BodyRoom(server.max_bodies_bytes),
-        keyring=Keyring(Path(server.api_keys)) if server.api_keys else None,
+        keyring=Keyring.of(server),
         allow_anonymous=server.allow_anonymous,
         strict=server.strict,
         observer=Observer(access_log=server.access_log, tracing=_tracing(server, names[0])),

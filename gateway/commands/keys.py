@@ -18,6 +18,8 @@ from gateway.security.key_file import KeyFileError, add_key, read_keys, remove_k
 from gateway.security.keys import Scope, create_key
 
 VARIABLE = "UNISONO_API_KEYS"
+_NEXT = "a running server reads the file on SIGHUP"
+_LAST = "it was the last one, and a running server goes on with it until the file has another"
 
 
 class FileSettings(msgspec.Struct, frozen=True):
@@ -73,7 +75,7 @@ def _new(path: Path, settings: NewKeySettings) -> int:
     add_key(path, kept)
     print(key)
     print(f"unisono: added to {path}; the key above is not shown again", file=sys.stderr)
-    print("unisono: a running server reads the file on SIGHUP", file=sys.stderr)
+    print(f"unisono: {_NEXT}", file=sys.stderr)
     return 0
 
 
@@ -89,5 +91,5 @@ def _revoke(path: Path, key_id: str) -> int:
     if not remove_key(path, key_id):
         sys.exit(f"unisono: {path} has no key {key_id}; see unisono keys list")
     print(f"unisono: key {key_id} is gone from {path}", file=sys.stderr)
-    print("unisono: a running server reads the file on SIGHUP", file=sys.stderr)
+    print(f"unisono: {_NEXT if read_keys(path) else _LAST}", file=sys.stderr)
     return 0

@@ -25,7 +25,7 @@ def check_guarded(listener: socket.socket, server: ServerSettings) -> None:
     Raises KeyFileError if there is a file of keys that cannot be used.
     """
     if server.api_keys:
-        read_keys(Path(server.api_keys))
+        read_keys(Path(server.api_keys), may_be_empty=server.allow_anonymous)
     elif not server.allow_anonymous and listener.family in (socket.AF_INET, socket.AF_INET6):
         address = listener.getsockname()[0]
         if not is_loopback(address):

@@ -31,8 +31,8 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: list[ApiKey] = []
 
 
-def read_keys(path: Path) -> list[ApiKey]:
-    """Return the keys of a file. Raises KeyFileError."""
+def read_keys(path: Path, *, may_be_empty: bool = True) -> list[ApiKey]:
+    """Return the keys of a file. Raises KeyFileError, also if there is none but must be."""
     try:
         mode = path.stat().st_mode
         text = path.read_text()
@@ -43,7 +43,14 @@ def read_keys(path: Path) -> list[ApiKey]:
         raise KeyFileError(f"{path} cannot be read: {reason}{hint}") from error
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise KeyFileError(f"{path} may be changed by others than its owner; chmod go-w {path}")
-    return _parse(text, path)
+    keys = _parse(text, path)
+    if not keys and not may_be_empty:
+        raise KeyFileError(
+            f"{path} has no keys: nobody could come in\n"
+            f"make one: unisono keys new --file {path}\n"
+            "or let in those who send no key: --allow-anonymous"
+        )
+    return keys
 
 
 def unreadable(path: Path, error: OSError) -> str:

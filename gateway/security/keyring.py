@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gateway.security.key_file import read_keys
 from gateway.security.keys import ApiKey, Tenant, digest
+from gateway.settings import ServerSettings
 
 # Compared with when an id is unknown, so that this takes as long as a wrong secret.
 _NOBODY = ApiKey(id="", sha256=hashlib.sha256(secrets.token_bytes()).hexdigest())
@@ -18,16 +19,26 @@ _NOBODY = ApiKey(id="", sha256=hashlib.sha256(secrets.token_bytes()).hexdigest()
 class Keyring:
     """Opens for nobody until its file has been read once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, may_be_empty: bool = False) -> None:
+        """may_be_empty: the file; else one without keys is taken for a mistake."""
         self._path = path
+        self._may_be_empty = may_be_empty
         self._keys: dict[str, ApiKey] = {}
+
+    @classmethod
+    def of(cls, server: ServerSettings) -> "Keyring | None":
+        """Return the keyring that the settings ask for; None where everybody may come in."""
+        if not server.api_keys:
+            return None
+        return cls(Path(server.api_keys), may_be_empty=server.allow_anonymous)
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def reload(self) -> None:
         """Take what the file says now. Raises KeyFileError; the keys stay as they were then."""
-        self._keys = {key.id: key for key in read_keys(self._path)}
+        keys = read_keys(self._path, may_be_empty=self._may_be_empty)
+        self._keys = {key.id: key for key in keys}
 
     def find(self, presented: str) -> Tenant | None:
         """Return whose key this is, None for nobody's. Takes the same time for either."""

@@ -82,7 +82,9 @@ def test_broken_file_changes_nothing_but_the_log(keyed_server: Server, keys: Pat
     good = keys.read_text()
     keys.write_text("[[keys]]\nid = 3\n")
     reload(keyed_server, "API keys not read, 2 stay")
-    assert comes_in(keyed_server, key)
+    keys.write_text("")
+    reload(keyed_server, "has no keys")
+    assert comes_in(keyed_server, key) and not comes_in(keyed_server, "none")
     keys.write_text(good)
 
 

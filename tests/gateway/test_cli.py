@@ -201,6 +201,7 @@ def test_keys_are_made_listed_and_revoked(
     assert listed.startswith(key_id) and "team a" in listed and "admin,infer" in listed
     assert key.split("-", 2)[2] not in listed
     assert cli.main(["keys", "revoke", key_id]) == 0
+    assert "it was the last one" in capsys.readouterr().err
     assert "no key" in str(ends(["keys", "revoke", key_id]))
 
 

@@ -33,6 +33,18 @@ def test_keys_that_cannot_be_read_are_told_before_anything_starts(tmp_path: Path
         check("127.0.0.1", api_keys=str(tmp_path / "none.toml"))
 
 
+def test_file_without_keys_is_told_before_anything_starts(tmp_path: Path) -> None:
+    """The server started, and refused every request."""
+    path = tmp_path / "keys.toml"
+    path.write_text("# to come\n")
+    with pytest.raises(KeyFileError) as refusal:
+        check("127.0.0.1", api_keys=str(path))
+    said = str(refusal.value)
+    assert f"unisono keys new --file {path}" in said and "--allow-anonymous" in said
+    assert len(said.splitlines()) <= 5
+    check("0.0.0.0", api_keys=str(path), allow_anonymous=True)
+
+
 def test_socket_of_this_machine_needs_none(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))

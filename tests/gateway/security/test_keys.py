@@ -106,6 +106,23 @@ def test_broken_file_is_refused_by_name_and_the_keys_stay(path: Path, text: str)
     assert keyring.find(key) is not None
 
 
+@pytest.mark.parametrize("text", ["", "# API keys\n"])
+def test_emptied_file_neither_locks_out_nor_opens(path: Path, text: str) -> None:
+    key = add(path)
+    keyring = keyring_of(path)
+    path.write_text(text)
+    with pytest.raises(KeyFileError, match="has no keys"):
+        keyring.reload()
+    assert keyring.find(key) is not None and keyring.find("") is None
+    add(path)
+    keyring.reload()
+    assert keyring.find(key) is None
+    path.write_text(text)
+    beside_anonymous = Keyring(path, may_be_empty=True)
+    beside_anonymous.reload()
+    assert len(beside_anonymous) == 0
+
+
 def test_file_that_is_missing_or_others_may_write_is_refused(path: Path) -> None:
     with pytest.raises(KeyFileError, match="No such file"):
         read_keys(path)
