@@ -291,7 +291,7 @@ static void run_item(const Attention *a, const AttentionItem *item, int64_t head
         for (int64_t row = 0; row < rows; row += ROWS) {
             const int n = rows - row < ROWS ? (int)(rows - row) : ROWS;
             const bf16 *q[ROWS];
-            int64_t visible[ROWS];
+            int64_t visible[ROWS] = {0};
             for (int r = 0; r < n; r++) {
                 const int64_t token = (row + r) / group;
                 q[r] = a->q + (item->token + token) * a->q_stride

@@ -7,6 +7,7 @@
 #define HAS_KERNELS 1
 #include "attention.h"
 #include "rows.h"
+#include "select.h"
 #endif
 
 static PyObject *isa(PyObject *self, PyObject *unused)
@@ -105,6 +106,16 @@ static PyObject *py_attention(PyObject *self, PyObject *const *args, Py_ssize_t 
     Py_RETURN_NONE;
 }
 
+static PyObject *py_select_best(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    int64_t v[6];
+    if (!read_ints(args, count, 6, v))
+        return NULL;
+    if (!select_best(AT(const float, v[0]), v[1], v[2], v[3], AT(float, v[4]), AT(int64_t, v[5])))
+        return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
 #endif
@@ -116,6 +127,7 @@ static PyMethodDef methods[] = {
     FAST(rotate_store),
     FAST(silu_mul),
     FAST(attention),
+    FAST(select_best),
 #endif
     {NULL},
 };

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.candidates import MAX_NATIVE, best
 from backend.native import absence, kernels
 from backend.ops import Batch
 from backend.ops.native import MAX_ROWS, SPLIT_KEYS, NativeOps
@@ -161,6 +162,34 @@ def test_keys_are_rotated_and_land_with_values_in_their_slots_only() -> None:
     others = torch.ones(len(by_slot), dtype=torch.bool)
     others[batch.slots.long()] = False
     assert torch.equal(by_slot[others], was[others])
+
+
+@given(
+    rows=st.integers(1, 6),
+    width=st.integers(1, 3000),
+    count=st.integers(1, MAX_NATIVE),
+    levels=st.sampled_from([1, 3, 50, 10**6]),
+    seed=st.integers(0, 100),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_best_are_those_of_a_stable_sort(
+    rows: int, width: int, count: int, levels: int, seed: int
+) -> None:
+    """Few levels: many equals, of which the first are in. Some are -inf, as rules leave them."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randint(levels, (rows, width), generator=generator).float()
+    logits[torch.rand(rows, width, generator=generator) < 0.3] = -torch.inf
+    count = min(count, width)
+    values, ids = best(logits, count)
+    expected_values, expected_ids = logits.sort(dim=-1, descending=True, stable=True)
+    assert torch.equal(values, expected_values[:, :count])
+    assert torch.equal(ids, expected_ids[:, :count])
+
+
+def test_a_row_with_nan_has_it_for_the_largest() -> None:
+    logits = torch.randn(3, 100)
+    logits[1, 77] = torch.nan
+    assert best(logits, 5)[0][:, 0].isnan().tolist() == [False, True, False]
 
 
 def test_what_the_kernels_do_not_take_is_left_to_torch() -> None:
