@@ -46,7 +46,7 @@ def read_keys(path: Path, *, may_be_empty: bool = True) -> list[ApiKey]:
     keys = _parse(text, path)
     if not keys and not may_be_empty:
         raise KeyFileError(
-            f"{path} has no keys: nobody could come in\n"
+            f"{path} has no keys\n"
             f"make one: unisono keys new --file {path}\n"
             "or let in those who send no key: --allow-anonymous"
         )

@@ -20,7 +20,8 @@ class Keyring:
     """Opens for nobody until its file has been read once."""
 
     def __init__(self, path: Path, *, may_be_empty: bool = False) -> None:
-        """may_be_empty: the file; else one without keys is taken for a mistake."""
+        """may_be_empty: the file, as long as it has had no keys. One that was emptied, or begins
+        so without permission, is taken for a mistake."""
         self._path = path
         self._may_be_empty = may_be_empty
         self._keys: dict[str, ApiKey] = {}
@@ -37,7 +38,7 @@ class Keyring:
 
     def reload(self) -> None:
         """Take what the file says now. Raises KeyFileError; the keys stay as they were then."""
-        keys = read_keys(self._path, may_be_empty=self._may_be_empty)
+        keys = read_keys(self._path, may_be_empty=self._may_be_empty and not self._keys)
         self._keys = {key.id: key for key in keys}
 
     def find(self, presented: str) -> Tenant | None:

@@ -117,10 +117,20 @@ def test_emptied_file_neither_locks_out_nor_opens(path: Path, text: str) -> None
     add(path)
     keyring.reload()
     assert keyring.find(key) is None
-    path.write_text(text)
-    beside_anonymous = Keyring(path, may_be_empty=True)
-    beside_anonymous.reload()
-    assert len(beside_anonymous) == 0
+
+
+def test_file_may_begin_empty_where_nobody_needs_a_key(path: Path) -> None:
+    path.write_text("")
+    with pytest.raises(KeyFileError, match="has no keys"):
+        Keyring(path).reload()
+    keyring = Keyring(path, may_be_empty=True)
+    keyring.reload()
+    key = add(path)
+    keyring.reload()
+    path.write_text("")
+    with pytest.raises(KeyFileError, match="has no keys"):
+        keyring.reload()
+    assert keyring.find(key) is not None
 
 
 def test_file_that_is_missing_or_others_may_write_is_refused(path: Path) -> None:
