@@ -1,0 +1,56 @@
+"""The C kernels under AddressSanitizer and UndefinedBehaviorSanitizer: their tests, run again."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from backend.native import absence, kernels
+
+SOURCES = Path(__file__).parents[2] / "backend" / "native"
+FLAGS = "-std=c11 -O1 -g -fopenmp -fPIC -shared -fsanitize=address,undefined".split()
+# In the place of the extension as it was installed.
+RUN = """
+import importlib.util, sys, pytest, torch
+spec = importlib.util.spec_from_file_location("backend.native._kernels", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+sys.modules[spec.name] = module
+sys.exit(pytest.main(["-p", "no:cacheprovider", *sys.argv[2:]]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(kernels is None, reason=absence)
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_sanitizers_find_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "_kernels.so"
+    include = sysconfig.get_path("include")
+    sources = map(str, sorted(SOURCES.glob("*.c")))
+    macro = "-DPy_LIMITED_API=0x030B0000"
+    subprocess.run(
+        ["gcc", *FLAGS, macro, f"-I{include}", *sources, "-o", str(target), "-lm"], check=True
+    )
+    runtime = subprocess.run(
+        ["gcc", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    tests = sorted(map(str, Path(__file__).parent.glob("test_native.py")))
+    result = subprocess.run(
+        [sys.executable, "-c", RUN, str(target), *tests],
+        env={
+            **os.environ,
+            "LD_PRELOAD": runtime,
+            # Leaks: Python's and torch's own are not ours to judge.
+            "ASAN_OPTIONS": "detect_leaks=0",
+            "UBSAN_OPTIONS": "halt_on_error=1,print_stacktrace=1",
+        },
+        cwd=SOURCES.parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert " passed" in result.stdout and "skipped" not in result.stdout
