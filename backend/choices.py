@@ -3,7 +3,7 @@
 import torch
 
 from backend.config import ModelConfig, ModelError
-from backend.native import absence
+from backend.native import absence, kernels
 from backend.ops import Ops
 from backend.ops.cpu import CpuOps
 from backend.ops.exact import ExactOps
@@ -64,6 +64,9 @@ def pick_ops(
 def pick_method(settings: EngineSettings, dtype: torch.dtype, device: torch.device) -> str:
     """Return the name of the linear method. Raises ModelError for what does not go together."""
     takes_few_bits = dtype == torch.bfloat16 and device.type == "cpu" and not settings.exact
+    has_own = takes_few_bits and kernels is not None and settings.kernels != "torch"
+    if has_own and settings.quantization == "int4":
+        return "native_int4"
     if settings.quantization in ("int8", "int4"):
         if not takes_few_bits or not few_bit_kernels_work():
             raise ModelError(
@@ -73,6 +76,8 @@ def pick_method(settings: EngineSettings, dtype: torch.dtype, device: torch.devi
         return settings.quantization
     if settings.exact:
         return "exact"
-    if settings.quantization == "auto" and takes_few_bits and few_bit_kernels_work():
-        return "grouped"
-    return "dense"
+    if settings.quantization == "none" or not takes_few_bits:
+        return "dense"
+    if has_own:
+        return "native"
+    return "grouped" if few_bit_kernels_work() else "dense"

@@ -63,11 +63,11 @@ def rank_need(
     dtype: str,
     max_num_seqs: int,
     token_budget: int,
-    packed_bits: int = 0,
+    packed_bits: tuple[int, int] = (0, 0),
 ) -> RankNeed:
     """Estimate a rank's weights, and what a full step holds: one layer's MLP, and the logits.
 
-    packed_bits: of each weight of a linear layer in a second form, see backend/quant/few_rows.py.
+    packed_bits: of each weight of layers and head in a second form, see backend/quant.
     Logits are float32, and sampling takes a scaled copy of them.
     """
     hidden, size = config.hidden_size, DTYPE_BYTES[dtype]
@@ -78,7 +78,8 @@ def rank_need(
     linears = config.num_layers * (attention + 3 * columns * hidden)
     weights = (linears + words * hidden) * size
     step = token_budget * (4 * hidden + 3 * columns) * size
-    return RankNeed(weights, linears * packed_bits // 8, step + 2 * max_num_seqs * vocab * 4)
+    packed = (linears * packed_bits[0] + vocab * hidden * packed_bits[1]) // 8
+    return RankNeed(weights, packed, step + 2 * max_num_seqs * vocab * 4)
 
 
 def check_kv_fits(own_bytes: int, kv_bytes: int, left_bytes: int) -> None:

@@ -30,8 +30,10 @@ class VocabParallelHead:
         method: LinearMethod,
     ) -> None:
         self._method = method
-        self._weight = method.pack(source.take(name, shape, rows=part), lambda: None)
+        self._weight = method.pack(
+            source.take(name, shape, rows=part), lambda: source.groups(name, rows=part)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, hidden] -> logits [N, this rank's words], float32."""
-        return self._method.apply(x, self._weight, None).float()
+        return self._method.score(x, self._weight)

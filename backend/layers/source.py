@@ -61,7 +61,7 @@ class WeightSource:
         return tensor
 
     def groups(self, name: str, *, rows: slice = ALL, cols: slice = ALL) -> Groups | None:
-        """Return a slice of a matrix as the 4-bit groups it is stored in, if it is."""
+        """Return a slice of a matrix as the groups it is stored in, if it is."""
         return self._checkpoint.read_groups(name, rows, cols)
 
     def finish(self, ignorable: Callable[[str], bool]) -> None:

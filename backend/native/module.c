@@ -6,6 +6,7 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #define HAS_KERNELS 1
 #include "attention.h"
+#include "products.h"
 #include "rows.h"
 #include "select.h"
 #endif
@@ -106,6 +107,46 @@ static PyObject *py_attention(PyObject *self, PyObject *const *args, Py_ssize_t 
     Py_RETURN_NONE;
 }
 
+static PyObject *py_packed_size(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    int64_t v[3];
+    if (!read_ints(args, count, 3, v))
+        return NULL;
+    return PyLong_FromLongLong(packed_size((int)v[0], v[1], v[2]));
+}
+
+static PyObject *py_pack_groups(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    int64_t v[7];
+    if (!read_ints(args, count, 7, v))
+        return NULL;
+    const GroupedWeight w = {
+        .bits = (int)v[0], .features = v[1], .width = v[2], .values = AT(const uint8_t, v[3]),
+        .scales = AT(const float, v[4]), .minimums = AT(const float, v[5]),
+    };
+    pack_groups(&w, AT(uint8_t, v[6]));
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_product(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    int64_t v[8];
+    int result;
+    if (!read_ints(args, count, 8, v))
+        return NULL;
+    const Product p = {
+        .bits = (int)v[0], .rows = v[1], .features = v[2], .width = v[3],
+        .x = AT(const uint16_t, v[4]), .packed = AT(const uint8_t, v[5]), .out = AT(void, v[6]),
+        .wide = (int)v[7],
+    };
+    Py_BEGIN_ALLOW_THREADS
+    result = product(&p);
+    Py_END_ALLOW_THREADS
+    if (result != 0)
+        return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
 static PyObject *py_select_best(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     int64_t v[6];
@@ -127,6 +168,9 @@ static PyMethodDef methods[] = {
     FAST(rotate_store),
     FAST(silu_mul),
     FAST(attention),
+    FAST(packed_size),
+    FAST(pack_groups),
+    FAST(product),
     FAST(select_best),
 #endif
     {NULL},

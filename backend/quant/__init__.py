@@ -15,6 +15,8 @@ METHODS = {
     "grouped": "backend.quant.few_rows:GroupedMethod",
     "int4": "backend.quant.few_rows:Int4Method",
     "int8": "backend.quant.few_rows:Int8Method",
+    "native": "backend.quant.native:NativeMethod",
+    "native_int4": "backend.quant.native:NativeInt4Method",
 }
 
 GroupsReader = Callable[[], Groups | None]
@@ -26,7 +28,7 @@ class LinearMethod(Protocol):
     def pack(self, weight: Tensor, read_groups: GroupsReader) -> Any:
         """Return this method's form of weight [N, K]. Takes ownership of its argument.
 
-        read_groups: reads the same weight as the 4-bit groups the file holds; None if it does not.
+        read_groups: reads the same weight as the groups the file holds; None if it does not.
         """
         ...
 
@@ -34,16 +36,25 @@ class LinearMethod(Protocol):
         """x [M, K] -> x W^T + bias [M, N]."""
         ...
 
+    def score(self, x: Tensor, packed: Any) -> Tensor:
+        """x [M, K] -> x W^T [M, N] in float32, as exact as the method has it."""
+        ...
 
-def packed_bits(name: str, stored_dtype: str) -> int:
-    """Bits that a method keeps of each weight beside the dense ones, with scales and minimums.
 
-    stored_dtype: what the file mostly holds.
+def packed_bits(name: str, stored_dtype: str) -> tuple[int, int]:
+    """Bits that a method keeps of each weight of layers and head beside the dense ones.
+
+    With scales and minimums. stored_dtype: what the file mostly holds; the head may be in 8 bits.
     """
     if name == "int8":
-        return 8
-    is_grouped = name == "grouped" and stored_dtype in ("Q4_0", "Q4_1")
-    return 5 if is_grouped or name == "int4" else 0
+        return 8, 8
+    if name in ("int4", "native_int4"):
+        return 5, 5
+    if name == "native":
+        bits = {"Q4_0": 5, "Q4_1": 5, "Q8_0": 9}.get(stored_dtype, 0)
+        return bits, 9 if bits else 0
+    bits = 5 if name == "grouped" and stored_dtype in ("Q4_0", "Q4_1") else 0
+    return bits, bits
 
 
 def create_method(name: str, dtype: torch.dtype, device: torch.device) -> LinearMethod:

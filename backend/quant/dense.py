@@ -29,6 +29,9 @@ class DenseMethod:
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
         return out
 
+    def score(self, x: Tensor, packed: Tensor) -> Tensor:
+        return self.apply(x, packed, None).float()
+
 
 def _onednn_takes(dtype: torch.dtype) -> bool:
     """Private ops of torch 2.11 to 2.13; anything unexpected means the plain linear serves."""

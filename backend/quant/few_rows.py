@@ -18,7 +18,7 @@ from torch import Tensor
 
 from backend.quant import GroupsReader
 from backend.quant.dense import DenseMethod
-from backend.quant.groups import GROUP_SIZE, Groups, quantize
+from backend.quant.groups import GROUP_SIZE, Groups, quantize, round_to_groups
 
 INT4_MAX_ROWS = 5
 INT8_MAX_ROWS = 4
@@ -64,10 +64,7 @@ class Int4Method(GroupedMethod):
     """Every weight rounded to 4-bit groups, unless the file holds it so already."""
 
     def pack(self, weight: Tensor, read_groups: GroupsReader) -> _Packed:  # type: ignore[override]
-        groups = read_groups()
-        if groups is None and weight.shape[1] % GROUP_SIZE == 0:
-            groups = quantize(weight)
-            weight = groups.to_dense().to(weight.dtype)
+        weight, groups = round_to_groups(weight, read_groups())
         return super().pack(weight, lambda: groups)
 
 
@@ -90,7 +87,7 @@ class Int8Method(_FewRowsMethod):
 
 def _pack_int4(groups: Groups) -> tuple[Tensor, Tensor] | None:
     """Return torch's layout and [K / group, N, 2] bf16 pairs: w = (value - 8) * scale + zero."""
-    if len(groups.values) % 16:
+    if groups.minimums is None or len(groups.values) % 16:
         return None
     values = torch.ops.aten._convert_weight_to_int4pack_for_cpu(groups.values.int(), 1)
     zeros = groups.minimums + 8 * groups.scales

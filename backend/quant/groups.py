@@ -1,7 +1,7 @@
-"""Matrices of 4-bit integers, 32 columns to a group: w = scale * value + minimum.
+"""Matrices of small integers, 32 columns to a group: w = scale * value + minimum.
 
-The form of GGUF's Q4_0 and Q4_1, and what dense weights are rounded to where the operator asks for
-it: asymmetric round-to-nearest, each group's range on 0..15.
+The form of GGUF's Q4_0 and Q4_1, without minimums that of Q8_0, and what dense weights are rounded
+to where the operator asks for it. Files hold scales and minimums as float16.
 """
 
 from dataclasses import dataclass
@@ -15,32 +15,61 @@ MAX_VALUE = 15
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """values: uint8 [N, K], 0 to 15. scales, minimums: float32 [N, K / GROUP_SIZE]."""
+    """4 bits: values uint8 [N, K], 0 to 15; 8 bits: int8, and no minimums.
+
+    scales, minimums: float32 [N, K / GROUP_SIZE], exact in float16.
+    """
 
     values: Tensor
     scales: Tensor
-    minimums: Tensor
+    minimums: Tensor | None
+
+    @property
+    def bits(self) -> int:
+        return 8 if self.values.dtype == torch.int8 else 4
 
     def to_dense(self) -> Tensor:
         """Return the weight, float32 [N, K]."""
-        grouped = self.values.float().view(*self.scales.shape, GROUP_SIZE)
-        return (grouped * self.scales[..., None] + self.minimums[..., None]).flatten(1)
+        dense = self.values.float().view(*self.scales.shape, GROUP_SIZE) * self.scales[..., None]
+        if self.minimums is not None:
+            dense += self.minimums[..., None]
+        return dense.flatten(1)
 
 
-def concatenate(parts: list[Groups]) -> Groups:
-    """Stack matrices of the same width."""
+def concatenate(parts: list[Groups]) -> Groups | None:
+    """Stack matrices of the same width; None if they are of different bits."""
+    if len({part.bits for part in parts}) > 1:
+        return None
+    minimums = [part.minimums for part in parts if part.minimums is not None]
     return Groups(
         torch.cat([part.values for part in parts]),
         torch.cat([part.scales for part in parts]),
-        torch.cat([part.minimums for part in parts]),
+        torch.cat(minimums) if minimums else None,
     )
 
 
 def quantize(weight: Tensor) -> Groups:
-    """Round a weight [N, K], K a multiple of GROUP_SIZE, to the nearest values."""
+    """Round a weight [N, K], K a multiple of GROUP_SIZE, to the nearest values of 4 bits.
+
+    Asymmetric: each group's range on 0..15.
+    """
     grouped = weight.float().view(len(weight), -1, GROUP_SIZE)
     minimums, maximums = grouped.amin(-1), grouped.amax(-1)
-    scales = (maximums - minimums) / MAX_VALUE
+    scales = ((maximums - minimums) / MAX_VALUE).half().float()
+    minimums = minimums.half().float()
     steps = torch.where(scales > 0, scales, 1)
-    values = ((grouped - minimums[..., None]) / steps[..., None]).round_().to(torch.uint8)
-    return Groups(values.flatten(1), scales, minimums)
+    values = ((grouped - minimums[..., None]) / steps[..., None]).round_().clamp_(0, MAX_VALUE)
+    return Groups(values.to(torch.uint8).flatten(1), scales, minimums)
+
+
+def round_to_groups(weight: Tensor, groups: Groups | None) -> tuple[Tensor, Groups | None]:
+    """Return a weight rounded to 4 bits and its groups: the file's, if it holds such.
+
+    None where the width is no multiple of GROUP_SIZE; the weight is as it was then.
+    """
+    if groups is not None and groups.bits == 4:
+        return weight, groups
+    if weight.shape[1] % GROUP_SIZE:
+        return weight, None
+    groups = quantize(weight)
+    return groups.to_dense().to(weight.dtype), groups

@@ -39,7 +39,7 @@ class Checkpoint(Protocol):
         ...
 
     def read_groups(self, name: str, rows: slice = ALL, cols: slice = ALL) -> Groups | None:
-        """Return the slice as the 4-bit groups it is stored in; None if it is not, or cuts one."""
+        """Return the slice as the groups it is stored in; None if it is not, or cuts one."""
         ...
 
     def close(self) -> None:

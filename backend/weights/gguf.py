@@ -51,8 +51,12 @@ _PLAIN = {
     GGMLQuantizationType.BF16: (np.dtype(np.int16), torch.bfloat16),
 }
 
-# Blocks of 32 values of 4 bits: bytes before the values, all of them float16.
-_GROUPED = {GGMLQuantizationType.Q4_0: 2, GGMLQuantizationType.Q4_1: 4}
+# Blocks of 32 values of 4 or 8 bits: bytes before the values, all of them float16.
+_GROUPED = {
+    GGMLQuantizationType.Q4_0: 2,
+    GGMLQuantizationType.Q4_1: 4,
+    GGMLQuantizationType.Q8_0: 2,
+}
 
 # Elements dequantised at a time: 4 MiB of float32. A [49152, 576] Q8_0 takes 40 ms so, 100 ms at
 # once (one slow core), and the temporaries stay small however large the matrix is.
@@ -167,8 +171,14 @@ def _to_groups(raw: _Bytes, tensor: GGUFTensor, first: int, last: int) -> Groups
     blocks = np.ascontiguousarray(raw.reshape(len(raw), -1, block_bytes)[:, first:last])
     factors = np.ascontiguousarray(blocks[..., : 2 * num_factors]).view(np.float16)
     factors = factors.astype(np.float32)
-    packed = blocks[..., 2 * num_factors :]  # the first half of a block in the low nibbles
+    scales = torch.from_numpy(np.ascontiguousarray(factors[..., 0]))
+    packed = blocks[..., 2 * num_factors :]
+    if tensor.qtype == GGMLQuantizationType.Q8_0:
+        whole = np.ascontiguousarray(packed.reshape(len(raw), -1)).view(np.int8)
+        return Groups(torch.from_numpy(whole), scales, None)
+    # The first half of a block is in the low nibbles.
     values = np.concatenate((packed & 15, packed >> 4), axis=-1).reshape(len(raw), -1)
-    scales = factors[..., 0]
-    minimums = factors[..., 1] if num_factors == 2 else -8 * scales
-    return Groups(*(torch.from_numpy(np.ascontiguousarray(x)) for x in (values, scales, minimums)))
+    minimums = -8 * scales
+    if num_factors == 2:
+        minimums = torch.from_numpy(np.ascontiguousarray(factors[..., 1]))
+    return Groups(torch.from_numpy(values), scales, minimums)

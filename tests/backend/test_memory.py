@@ -39,13 +39,14 @@ def test_a_cpu_s_cache_takes_a_share_of_what_is_left() -> None:
     assert default_kv_bytes("cuda", 10**9) == 85 * 10**7
 
 
-def test_a_second_form_of_the_weights_counts_for_the_linears_only() -> None:
+def test_a_second_form_of_the_weights_counts_for_linears_and_head() -> None:
     config = tiny_config()
     [shard] = split_model(config, 1)
     plain = rank_need(config, shard, "bfloat16", 4, 64)
-    packed = rank_need(config, shard, "bfloat16", 4, 64, packed_bits=5)
-    linears = plain.weight_bytes // 2 - 2 * config.vocab_size * config.hidden_size
-    assert packed.packed_bytes == linears * 5 // 8
+    packed = rank_need(config, shard, "bfloat16", 4, 64, packed_bits=(5, 9))
+    words = config.vocab_size * config.hidden_size  # the embedding is looked up, not multiplied
+    linears = plain.weight_bytes // 2 - 2 * words
+    assert packed.packed_bytes == (linears * 5 + words * 9) // 8
     assert packed.total_bytes == plain.total_bytes + packed.packed_bytes
 
 

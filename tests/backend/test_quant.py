@@ -49,9 +49,22 @@ def test_rounding_is_to_the_nearest_of_each_group_s_values() -> None:
     groups = quantize(weight)
     assert int(groups.values.max()) == MAX_VALUE and int(groups.values.min()) == 0
     error = (groups.to_dense() - weight).abs().view(16, 4, GROUP_SIZE)
-    assert bool((error <= groups.scales[..., None] / 2 + 1e-6).all())
+    # Scales and minimums are float16: 2^-12 of them, and of scales 15 times as much.
+    minimums = groups.minimums
+    assert minimums is not None
+    bound = groups.scales * (0.5 + 15 * 2**-12) + minimums.abs() * 2**-12 + 1e-6
+    assert bool((error <= bound[..., None]).all())
+    for factors in (groups.scales, minimums):
+        assert torch.equal(factors.half().float(), factors)
     both = concatenate([groups, groups])
+    assert both is not None
     assert torch.equal(both.to_dense(), torch.cat([groups.to_dense()] * 2))
+
+
+def test_groups_of_different_bits_do_not_become_one_matrix() -> None:
+    four = quantize(torch.randn(16, GROUP_SIZE, generator=torch.Generator().manual_seed(0)))
+    eight = Groups(torch.zeros(16, GROUP_SIZE, dtype=torch.int8), four.scales, None)
+    assert concatenate([four, eight]) is None
 
 
 @pytest.mark.skipif(not few_bit_kernels_work(), reason="torch has no such kernels here")

@@ -1,0 +1,146 @@
+"""Products by packed groups against the dequantised weights in fp64."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from backend.choices import pick_method
+from backend.native import absence, kernels
+from backend.quant import GroupsReader, create_method
+from backend.quant.groups import GROUP_SIZE, Groups, quantize
+from backend.quant.native import MAX_ROWS
+from backend.settings import EngineSettings
+
+needs_kernels = pytest.mark.skipif(kernels is None, reason=absence)
+
+CPU = torch.device("cpu")
+# Sums are fp32; a bf16 result is rounded by up to 2^-8 of itself, here relative to the largest.
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2**-8 + 1e-5}
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def groups_of(bits: int, features: int, width: int) -> Groups:
+    if bits == 4:
+        return quantize(randn(features, width))
+    generator = torch.Generator().manual_seed(1)
+    values = torch.randint(-128, 128, (features, width), generator=generator).to(torch.int8)
+    return Groups(values, randn(features, width // GROUP_SIZE).half().float(), None)
+
+
+class Product:
+    """Both forms of a result: of a layer, and of the head."""
+
+    def __init__(self, groups: Groups) -> None:
+        self._method = create_method("native", torch.bfloat16, CPU)
+        reader: GroupsReader = lambda: groups  # noqa: E731
+        self._packed = self._method.pack(groups.to_dense().bfloat16(), reader)
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._method.apply(x, self._packed, None), self._method.score(x, self._packed)
+
+
+@needs_kernels
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("features", "width"), [(96, 576), (41, 64), (576, 1536), (1, 32)])
+def test_the_product_is_that_of_the_dequantised_weights(
+    bits: int, features: int, width: int
+) -> None:
+    groups = groups_of(bits, features, width)
+    product = Product(groups)
+    for rows in (1, 2, 3, 4, 5, 8, 12, 13, 16, 17, 20):
+        if rows > MAX_ROWS[bits]:
+            break
+        x = randn(rows, width, seed=rows).bfloat16()
+        expected = x.double() @ groups.to_dense().double().T
+        for got in product(x):
+            error = (got.double() - expected).abs().max() / expected.abs().max()
+            assert got.shape == expected.shape and error < TOLERANCE[got.dtype]
+
+
+@needs_kernels
+@pytest.mark.parametrize("bits", [4, 8])
+def test_many_rows_are_multiplied_by_the_dense_form(bits: int) -> None:
+    """Its weights are bf16, too: 2^-8 of each is left, of a sum of many less."""
+    groups = groups_of(bits, 96, 576)
+    x = randn(MAX_ROWS[bits] + 1, 576).bfloat16()
+    expected = x.double() @ groups.to_dense().double().T
+    out, scores = Product(groups)(x)
+    assert (out.dtype, scores.dtype) == (torch.bfloat16, torch.float32)
+    assert torch.equal(out.float(), scores)
+    assert (out.double() - expected).abs().max() < 2**-7 * expected.abs().max()
+
+
+@needs_kernels
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_row_is_the_same_alone_in_company_and_on_any_number_of_threads(bits: int) -> None:
+    product = Product(groups_of(bits, 500, 576))
+    x = randn(16, 576).bfloat16()
+    together = product(x)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            for row in range(len(x)):
+                alone = product(x[row : row + 1])
+                assert all(torch.equal(a[0], t[row]) for a, t in zip(alone, together, strict=True))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@needs_kernels
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_stays_in_its_row(bits: int, bad: float) -> None:
+    product = Product(groups_of(bits, 48, 128))
+    x = randn(5, 128).bfloat16()
+    clean = product(x)
+    x[2, 77] = bad
+    for got, was in zip(product(x), clean, strict=True):
+        assert not got[2].isfinite().any()
+        others = [0, 1, 3, 4]
+        assert torch.equal(got[others], was[others])
+
+
+@needs_kernels
+@pytest.mark.parametrize("bits", [4, 8])
+def test_parts_of_a_matrix_make_the_whole(bits: int) -> None:
+    """As tensor parallelism cuts it: by features, and by columns in whole groups."""
+    groups = groups_of(bits, 96, 576)
+    x = randn(3, 576).bfloat16()
+    whole = Product(groups)(x)[1]
+
+    def part(rows: slice, cols: slice) -> Tensor:
+        by_group = slice(cols.start // GROUP_SIZE, cols.stop // GROUP_SIZE)
+        minimums = groups.minimums
+        cut = Groups(
+            groups.values[rows, cols].contiguous(),
+            groups.scales[rows, by_group].contiguous(),
+            None if minimums is None else minimums[rows, by_group].contiguous(),
+        )
+        return Product(cut)(x[:, cols])[1]
+
+    every, width = slice(0, 96), slice(0, 576)
+    by_features = [part(slice(0, 50), width), part(slice(50, 96), width)]
+    assert torch.equal(torch.cat(by_features, dim=1), whole)
+    summed = part(every, slice(0, 384)) + part(every, slice(384, 576))
+    torch.testing.assert_close(summed, whole, rtol=1e-5, atol=1e-5 * float(whole.abs().max()))
+
+
+@pytest.mark.parametrize("quantization", ["auto", "int4", "none"])
+@pytest.mark.parametrize("choice", ["auto", "native", "torch"])
+def test_groups_are_multiplied_by_our_kernels_where_they_are(
+    quantization: str, choice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.choices.few_bit_kernels_work", lambda: True)
+    torchs = {"auto": "grouped", "int4": "int4", "none": "dense"}
+    ours = {"auto": "native", "int4": "native_int4", "none": "dense"}
+    settings = EngineSettings(model="m", quantization=quantization, kernels=choice)  # type: ignore[arg-type]
+    for present in (object(), None):
+        monkeypatch.setattr("backend.choices.kernels", present)
+        expected = ours if present and choice != "torch" else torchs
+        assert pick_method(settings, torch.bfloat16, CPU) == expected[quantization]
+    if quantization != "int4":
+        assert pick_method(settings, torch.float32, CPU) == "dense"
