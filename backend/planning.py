@@ -27,7 +27,7 @@ def plan_step(
     is_sampled = np.ones(len(sequences), np.bool_)
     for n in others:
         is_sampled[n] = sequences[n].samples(counts[n])
-    samples = np.flatnonzero(is_sampled)
+    samples = is_sampled.nonzero()[0]
     starts = np.array([seq.num_computed_tokens for seq in sequences], np.int32)
     lens = np.array(counts, np.int32)
     ends = starts + lens

@@ -75,8 +75,9 @@ class Roster:
 
         First to those one token behind, then to the prompts.
         """
-        streams = [s for s in self.running if s.is_settled or s.num_uncomputed_tokens == 1]
         prompts = [s for s in self.running if not s.is_settled and s.num_uncomputed_tokens > 1]
+        behind = set(prompts)
+        streams = [seq for seq in self.running if seq not in behind]
         if turn.streams:
             streams = [seq for seq in streams if seq.tenant not in turn.streams]
         if turn.prompts:

@@ -49,7 +49,6 @@ class Scheduler:
         self.max_num_seqs = max_num_seqs
         self.max_num_batched_tokens = max_num_batched_tokens
         self.max_model_len = max_model_len
-        self._block_size = pool.block_size
         self._eos_token_ids = frozenset(eos_token_ids)
         self._prefixes = PrefixCache(pool, enabled=prefix_caching)
         self._rows = Rows(pool, self._prefixes, max_num_seqs)
@@ -185,35 +184,33 @@ class Scheduler:
         unread = iter(prompt_scores)
         outputs: list[tuple[int, SeqOutput]] = []
         chunks, self._chunks = self._chunks, {}
+        block_size, num_plain = self.pool.block_size, 0
         for seq, count in chunks.items():
+            worker, seq_id = seq.key
             output: SeqOutput | None
-            if seq.is_settled:
-                token_id, score = next(sampled)
-                output = self._move_on(seq, token_id, score)
-            else:
+            if not seq.is_settled:
                 output = self._record(seq, count, sampled, unread)
+            else:  # one token run, one sampled, nothing scored: almost all, so kept short
+                token_id, score = next(sampled)
+                seq.num_computed_tokens = num_computed = seq.num_computed_tokens + 1
+                if num_computed % block_size == 0:
+                    self._prefixes.remember(seq, num_computed - 1)
+                is_last = token_id in seq.end_token_ids or num_computed + 1 >= seq.max_num_tokens
+                if is_last or score is not None:
+                    output = self._record_token(seq, token_id, score, [])
+                else:
+                    seq.token_ids.append(token_id)
+                    num_plain += 1
+                    output = SeqOutput(seq_id, [token_id])
             if output is not None:
-                outputs.append((seq.key[0], output))
+                outputs.append((worker, output))
+        self.num_output_tokens += num_plain
         return outputs
 
     def check(self) -> None:
         """Assert the invariants; for tests."""
         self._roster.check()
         assert self.num_waiting + self.num_running == len(self._sequences)
-
-    def _move_on(self, seq: Sequence, token_id: int, score: TokenScore | None) -> SeqOutput:
-        """Record the step of a settled sequence: one token run, one sampled, nothing scored."""
-        seq.num_computed_tokens += 1
-        num_computed = seq.num_computed_tokens
-        if num_computed % self._block_size == 0:
-            self._prefixes.remember(seq, num_computed - 1)
-        # Its newest token was computed, so with the next it has one more than that.
-        is_last = token_id in seq.end_token_ids or num_computed + 1 >= seq.max_num_tokens
-        if is_last or score is not None:
-            return self._record_token(seq, token_id, score, [])
-        seq.token_ids.append(token_id)
-        self.num_output_tokens += 1
-        return SeqOutput(seq.key[1], [token_id])
 
     def _record(
         self,
@@ -222,7 +219,7 @@ class Scheduler:
         sampled: Iterator[tuple[int, TokenScore | None]],
         unread: Iterator[TokenScore],
     ) -> SeqOutput | None:
-        """Record any other share of a step; None if it has no news."""
+        """Record the step of a sequence that is not settled; None if it has no news."""
         samples = seq.samples(count)
         token_id, score = next(sampled) if samples else (None, None)
         scored = [next(unread) for _ in seq.scores_due(count)]
