@@ -74,7 +74,7 @@ def rank_need(
     columns = shard.intermediate.stop - shard.intermediate.start
     vocab = shard.vocab.stop - shard.vocab.start
     attention = 2 * (shard.num_heads + shard.num_kv_heads) * config.head_dim * hidden
-    words = config.vocab_size + vocab  # the head is a copy, even where it is the embedding
+    words = config.vocab_size + vocab  # the head may be a copy even where it is the embedding
     linears = config.num_layers * (attention + 3 * columns * hidden)
     weights = (linears + words * hidden) * size
     step = token_budget * (4 * hidden + 3 * columns) * size

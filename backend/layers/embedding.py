@@ -4,18 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backend.layers.source import WeightSource
-from backend.quant import LinearMethod
-
-
-class Embedding:
-    """The whole table on every rank: a look-up needs no sum over the ranks."""
-
-    def __init__(self, source: WeightSource, name: str, shape: tuple[int, int]) -> None:
-        self._table = source.take(name, shape, replicated=True)
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """[T] -> [T, hidden]."""
-        return F.embedding(input_ids, self._table)
+from backend.quant import LinearMethod, LookUp
 
 
 class VocabParallelHead:
@@ -37,3 +26,32 @@ class VocabParallelHead:
     def forward(self, x: Tensor) -> Tensor:
         """[N, hidden] -> logits [N, this rank's words], float32."""
         return self._method.score(x, self._weight)
+
+    def look_up(self) -> LookUp | None:
+        """Return what looks up this rank's words, if the weight is kept so that one can."""
+        return self._method.look_up(self._weight)
+
+
+class Embedding:
+    """The whole table on every rank: a look-up needs no sum over the ranks.
+
+    tied: a head that holds the same table whole. Where words can be looked up in it, no second
+    copy is kept.
+    """
+
+    def __init__(
+        self,
+        source: WeightSource,
+        name: str,
+        shape: tuple[int, int],
+        tied: VocabParallelHead | None = None,
+    ) -> None:
+        self._look_up = tied.look_up() if tied else None
+        if self._look_up is None:
+            self._table = source.take(name, shape, replicated=True)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """[T] -> [T, hidden]."""
+        if self._look_up is not None:
+            return self._look_up(input_ids)
+        return F.embedding(input_ids, self._table)

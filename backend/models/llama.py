@@ -35,7 +35,6 @@ class LlamaModel:
     ) -> None:
         self._ops = arithmetic.ops
         table = (config.vocab_size, config.hidden_size)
-        self._embedding = Embedding(source, EMBEDDING, table)
         self._layers = [
             LlamaLayer(f"model.layers.{i}", config, source, shard, tp, arithmetic)
             for i in range(config.num_layers)
@@ -46,6 +45,8 @@ class LlamaModel:
         )
         head = EMBEDDING if config.tie_word_embeddings else HEAD
         self._head = VocabParallelHead(source, head, table, shard.vocab, arithmetic.method)
+        is_tied = config.tie_word_embeddings and shard.size == 1
+        self._embedding = Embedding(source, EMBEDDING, table, self._head if is_tied else None)
         self._rotary = RotaryEmbedding(config, max_len, arithmetic.dtype, arithmetic.device)
         source.finish(lambda name: _is_ignorable(name, tied=config.tie_word_embeddings))
         self.weight_bytes = source.weight_bytes

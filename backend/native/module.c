@@ -147,6 +147,19 @@ static PyObject *py_product(PyObject *self, PyObject *const *args, Py_ssize_t co
     Py_RETURN_NONE;
 }
 
+static PyObject *py_look_up(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    int64_t v[6];
+    if (!read_ints(args, count, 6, v))
+        return NULL;
+    if (look_up(AT(const uint8_t, v[0]), v[1], v[2], AT(const int32_t, v[3]), v[4],
+                AT(uint16_t, v[5])) != 0) {
+        PyErr_SetString(PyExc_IndexError, "there is no such row");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *py_select_best(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     int64_t v[6];
@@ -171,6 +184,7 @@ static PyMethodDef methods[] = {
     FAST(packed_size),
     FAST(pack_groups),
     FAST(product),
+    FAST(look_up),
     FAST(select_best),
 #endif
     {NULL},

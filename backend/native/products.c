@@ -236,4 +236,35 @@ int product(const Product *p)
     return 0;
 }
 
+static void look_up_row(const uint8_t *packed, int64_t width, int64_t id, bf16 *out)
+{
+    const uint8_t *block = packed + id / LANES * (width / GROUP) * block_size(8);
+    const int64_t lane = id % LANES;
+    for (int64_t column = 0; column < width; column += GROUP, block += block_size(8)) {
+        uint16_t pairs[GROUP / 2], half;
+        for (int i = 0; i < GROUP / 2; i++)
+            memcpy(pairs + i, block + i * 32 + lane * 2, sizeof *pairs);
+        memcpy(&half, block + values_size(8) + lane * 2, sizeof half);
+        const __m512 scale = _mm512_cvtph_ps(_mm256_set1_epi16((short)half));
+        UNROLL
+        for (int i = 0; i < 2; i++) {
+            const __m128i bytes = _mm_loadu_si128((const __m128i *)pairs + i);
+            const __m512 values = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+            store_bf16(out + column + 16 * i, _mm512_mul_ps(values, scale));
+        }
+    }
+}
+
+int look_up(const uint8_t *packed, int64_t features, int64_t width, const int32_t *ids,
+            int64_t count, bf16 *out)
+{
+    for (int64_t i = 0; i < count; i++)
+        if (ids[i] < 0 || ids[i] >= features)
+            return -1;
+#pragma omp parallel for if (count * width > PARALLEL_SIZE / 8)
+    for (int64_t i = 0; i < count; i++)
+        look_up_row(packed, width, ids[i], out + i * width);
+    return 0;
+}
+
 SIMD_END

@@ -28,4 +28,8 @@ typedef struct {
 /* Each row for itself: the same bits in any company. -1: no memory for the sums. */
 int product(const Product *p);
 
+/* Rows of a weight of 8 bits: out [count, width]. -1: there is no such row. */
+int look_up(const uint8_t *packed, int64_t features, int64_t width, const int32_t *ids,
+            int64_t count, uint16_t *out);
+
 #endif

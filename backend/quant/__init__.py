@@ -20,6 +20,8 @@ METHODS = {
 }
 
 GroupsReader = Callable[[], Groups | None]
+# [T] -> those rows of a weight, [T, K] in the arithmetic's dtype
+LookUp = Callable[[Tensor], Tensor]
 
 
 class LinearMethod(Protocol):
@@ -38,6 +40,10 @@ class LinearMethod(Protocol):
 
     def score(self, x: Tensor, packed: Any) -> Tensor:
         """x [M, K] -> x W^T [M, N] in float32, as exact as the method has it."""
+        ...
+
+    def look_up(self, packed: Any) -> LookUp | None:
+        """Return what looks up rows of a weight; None if this form does not keep them apart."""
         ...
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.quant import GroupsReader
+from backend.quant import GroupsReader, LookUp
 
 
 class DenseMethod:
@@ -31,6 +31,9 @@ class DenseMethod:
 
     def score(self, x: Tensor, packed: Tensor) -> Tensor:
         return self.apply(x, packed, None).float()
+
+    def look_up(self, packed: Tensor) -> LookUp | None:
+        return None
 
 
 def _onednn_takes(dtype: torch.dtype) -> bool:

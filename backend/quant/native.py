@@ -11,12 +11,13 @@ all linears of the default model but the head: 1 row 3.0 / 4.7 / 9.9, 4 rows 4.0
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from backend.native import kernels
-from backend.quant import GroupsReader
+from backend.quant import GroupsReader, LookUp
 from backend.quant.dense import DenseMethod
 from backend.quant.groups import Groups, round_to_groups
 
@@ -52,6 +53,11 @@ class NativeMethod(DenseMethod):
         if packed.few_bits is None or len(x) > MAX_ROWS[packed.bits]:
             return self.apply(x, packed, None).float()
         return _multiply(x, packed, packed.few_bits, torch.float32)
+
+    def look_up(self, packed: _Packed) -> LookUp | None:  # type: ignore[override]
+        if packed.few_bits is None or packed.bits != 8:
+            return None
+        return partial(_look_up, packed.few_bits, packed.features, packed.dense.shape[1])
 
 
 class NativeInt4Method(NativeMethod):
@@ -91,4 +97,12 @@ def _multiply(x: Tensor, packed: _Packed, few_bits: Tensor, dtype: torch.dtype) 
         out.data_ptr(),
         dtype == torch.float32,
     )
+    return out
+
+
+def _look_up(few_bits: Tensor, features: int, width: int, ids: Tensor) -> Tensor:
+    out = torch.empty(len(ids), width, dtype=torch.bfloat16)
+    ids = ids.int().contiguous()
+    args = (few_bits.data_ptr(), features, width, ids.data_ptr(), len(ids), out.data_ptr())
+    kernels.look_up(*args)
     return out

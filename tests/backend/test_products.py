@@ -129,6 +129,23 @@ def test_parts_of_a_matrix_make_the_whole(bits: int) -> None:
     torch.testing.assert_close(summed, whole, rtol=1e-5, atol=1e-5 * float(whole.abs().max()))
 
 
+@needs_kernels
+@pytest.mark.parametrize(("features", "width"), [(41, 64), (500, 576)])
+def test_words_are_looked_up_in_the_head_as_in_a_table(features: int, width: int) -> None:
+    groups = groups_of(8, features, width)
+    table = groups.to_dense().bfloat16()
+    method = create_method("native", torch.bfloat16, CPU)
+    look_up = method.look_up(method.pack(table.clone(), lambda: groups))
+    assert look_up is not None
+    for count in (0, 1, 300):
+        ids = torch.randint(features, (count,), generator=torch.Generator().manual_seed(0))
+        assert torch.equal(look_up(ids), table[ids])
+    for bad in (-1, features):
+        with pytest.raises(IndexError):
+            look_up(torch.tensor([0, bad]))
+    assert method.look_up(method.pack(table, lambda: None)) is None
+
+
 @pytest.mark.parametrize("quantization", ["auto", "int4", "none"])
 @pytest.mark.parametrize("choice", ["auto", "native", "torch"])
 def test_groups_are_multiplied_by_our_kernels_where_they_are(
