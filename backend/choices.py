@@ -53,11 +53,12 @@ def pick_ops(
         )
     )
     if settings.kernels == "native" and not fits:
-        raise ModelError(
-            f"--kernels native: {absence or 'not for this model, --dtype or --block-size'}\n"
+        misfit = (
+            "not for this model, --dtype or --block-size\n"
             "they take bfloat16 on a CPU, heads of 32 to 256 in steps of 32, blocks in steps of "
             "16 tokens"
         )
+        raise ModelError(f"--kernels native: {absence or misfit}")
     return NativeOps() if fits and settings.kernels != "torch" else CpuOps()
 
 

@@ -1,7 +1,8 @@
 """The optional C extension: kernels for processors with AVX-512 and bf16.
 
 Built when the package is installed, if a compiler is at hand. `kernels` is None, and `absence` says
-why, where it was not built or where this processor lacks the instructions; stock torch serves then.
+why and what to do, where it was not built or where this processor lacks the instructions; stock
+torch serves then.
 """
 
 from importlib import import_module
@@ -15,9 +16,19 @@ absence = ""
 
 try:
     kernels = import_module("backend.native._kernels")
+except ModuleNotFoundError:
+    absence = (
+        "the kernels were not built when Unisono was installed\n"
+        "they need a C compiler and Python's headers: apt install gcc python3-dev\n"
+        "then, in the source tree: pip install --force-reinstall --no-deps --verbose .\n"
+        "or leave --kernels out: PyTorch's own serve"
+    )
 except ImportError as error:
-    absence = f"they were not built when Unisono was installed ({error})"
+    absence = f"the kernels cannot be loaded: {error}\nleave --kernels out: PyTorch's own serve"
 else:
     if not kernels.isa():
         kernels = None
-        absence = "this processor lacks AVX-512 with VNNI and bf16"
+        absence = (
+            "this processor lacks AVX-512 with VNNI and bf16\n"
+            "leave --kernels out: PyTorch's own serve"
+        )
