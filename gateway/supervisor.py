@@ -28,7 +28,7 @@ from backend.wire.control import (
 )
 from gateway.layout import layout, shape
 from gateway.notices.announcer import Announcer
-from gateway.notices.banner import ready_lines
+from gateway.notices.banner import compute_text, ready_lines
 from gateway.security.exposure import Unguarded, check_guarded
 from gateway.security.key_file import KeyFileError
 from gateway.security.tls import TlsError, TlsFiles
@@ -251,16 +251,11 @@ class Supervisor:
         assert first is not None and first.ready is not None
         name = (self._settings.server.served_model_name or (self._config.name,))[0]
         took = self._announcer.took
+        compute = compute_text(self._settings, first.ready, shape(self._layout))
         lines = ready_lines(
-            self._config,
-            self._settings,
-            first.ready,
-            shape(self._layout),
-            self._url,
-            name,
-            took,
+            self._config, self._settings, first.ready, compute, self._url, name, took
         )
-        self._announcer.serves(lines, self._url, name)
+        self._announcer.serves(lines, self._url, name, compute)
 
     @property
     def _url(self) -> str:

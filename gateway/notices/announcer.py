@@ -49,9 +49,9 @@ class Announcer:
         """How long the start took until now, by phase."""
         return self._progress.took()
 
-    def serves(self, lines: Sequence[str], url: str, model: str) -> None:
+    def serves(self, lines: Sequence[str], url: str, model: str, compute: str) -> None:
         """Everything is there."""
-        self.speaker.show(lines, url=url, model=model)
+        self.speaker.show(lines, url=url, model=model, compute=compute)
         self._ready_status = f"serving {model} on {url}"
         self._manager.ready(self._ready_status)
 

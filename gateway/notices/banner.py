@@ -13,17 +13,16 @@ def ready_lines(
     config: ModelConfig,
     settings: Settings,
     ready: Ready,
-    shape: str,
+    compute: str,
     url: str,
     model_name: str,
     took: str,
 ) -> list[str]:
     """Say what serves, how, what it holds, where, and how to try it.
 
-    shape: the groups, in words. took: the time it needed.
+    compute: as compute_text() has it. took: the time it needed.
     """
     kv_bytes = ready.kv_capacity_tokens * kv_bytes_per_token(config, ready.dtype)
-    exact = ", exact" if settings.engine.exact else ""
     body = json.dumps(
         {
             "model": model_name,
@@ -36,7 +35,7 @@ def ready_lines(
     return [
         f"unisono {metadata.version('unisono')} is ready after {took}",
         f"  model      {model_name} ({config.architecture}, stored as {config.stored_dtype})",
-        f"  compute    {ready.device}, {ready.dtype}{exact}, {ready.kernels}, {shape}",
+        f"  compute    {compute}",
         f"  weights    {_weights(ready)}",
         f"  KV cache   {ready.kv_capacity_tokens:,} tokens ({size_text(kv_bytes)}) a group, "
         f"blocks of {ready.block_size}",
@@ -46,6 +45,12 @@ def ready_lines(
         f"curl -N {url}/v1/completions {key}-H 'Content-Type: application/json' \\",
         f"  -d '{body}'",
     ]
+
+
+def compute_text(settings: Settings, ready: Ready, shape: str) -> str:
+    """Say on what, in which arithmetic and by whose kernels it computes. shape: the groups."""
+    exact = ", exact" if settings.engine.exact else ""
+    return f"{ready.device}, {ready.dtype}{exact}, {ready.kernels}, {shape}"
 
 
 def _weights(ready: Ready) -> str:

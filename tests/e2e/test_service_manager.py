@@ -106,6 +106,7 @@ def test_service_tells_its_turns_and_serves_on_the_socket_it_is_given(
             assert {"time", "level", "process", "message"} <= set.intersection(*map(set, events))
             [ready] = [event for event in events if "is ready after" in event["message"]]
             assert ready["url"] == url
+            assert ready["compute"].endswith("TP 1 x DP 1")
         finally:
             process.kill()
             process.wait()

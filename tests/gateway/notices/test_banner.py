@@ -13,5 +13,5 @@ def test_the_example_has_a_place_for_the_key_where_one_is_needed(file: str) -> N
     """It was refused as it stood."""
     ready = Ready(0, 1, "cpu", "float32", "own kernels", 512, 4096, 32, [1000], 500, 1)
     settings = Settings(server=ServerSettings(api_keys=file))
-    lines = ready_lines(tiny_config(), settings, ready, "TP 1 x DP 1", "http://x", "tiny", "1 s")
+    lines = ready_lines(tiny_config(), settings, ready, "cpu", "http://x", "tiny", "1 s")
     assert ("Authorization: Bearer" in lines[-2]) == bool(file)
