@@ -66,8 +66,8 @@ def pick_method(settings: EngineSettings, dtype: torch.dtype, device: torch.devi
     """Return the name of the linear method. Raises ModelError for what does not go together."""
     takes_few_bits = dtype == torch.bfloat16 and device.type == "cpu" and not settings.exact
     has_own = takes_few_bits and kernels is not None and settings.kernels != "torch"
-    if has_own and settings.quantization == "int4":
-        return "native_int4"
+    if has_own and settings.quantization in ("int4", "int8"):
+        return f"native_{settings.quantization}"
     if settings.quantization in ("int8", "int4"):
         if not takes_few_bits or not few_bit_kernels_work():
             raise ModelError(

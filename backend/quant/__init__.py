@@ -17,6 +17,7 @@ METHODS = {
     "int8": "backend.quant.few_rows:Int8Method",
     "native": "backend.quant.native:NativeMethod",
     "native_int4": "backend.quant.native:NativeInt4Method",
+    "native_int8": "backend.quant.native:NativeInt8Method",
 }
 
 GroupsReader = Callable[[], Groups | None]
@@ -54,6 +55,8 @@ def packed_bits(name: str, stored_dtype: str) -> tuple[int, int]:
     """
     if name == "int8":
         return 8, 8
+    if name == "native_int8":
+        return 9, 9
     if name in ("int4", "native_int4"):
         return 5, 5
     if name == "native":

@@ -64,7 +64,7 @@ class Int4Method(GroupedMethod):
     """Every weight rounded to 4-bit groups, unless the file holds it so already."""
 
     def pack(self, weight: Tensor, read_groups: GroupsReader) -> _Packed:  # type: ignore[override]
-        weight, groups = round_to_groups(weight, read_groups())
+        weight, groups = round_to_groups(weight, read_groups(), 4)
         return super().pack(weight, lambda: groups)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 GROUP_SIZE = 32
 MAX_VALUE = 15
+MAX_INT8 = 127
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +63,25 @@ def quantize(weight: Tensor) -> Groups:
     return Groups(values.to(torch.uint8).flatten(1), scales, minimums)
 
 
-def round_to_groups(weight: Tensor, groups: Groups | None) -> tuple[Tensor, Groups | None]:
-    """Return a weight rounded to 4 bits and its groups: the file's, if it holds such.
+def quantize_int8(weight: Tensor) -> Groups:
+    """Round a weight [N, K], K a multiple of GROUP_SIZE, to the nearest values of 8 bits."""
+    grouped = weight.float().view(len(weight), -1, GROUP_SIZE)
+    scales = (grouped.abs().amax(-1) / MAX_INT8).half().float()
+    steps = torch.where(scales > 0, scales, 1)
+    values = (grouped / steps[..., None]).round_().clamp_(-MAX_INT8, MAX_INT8)
+    return Groups(values.to(torch.int8).flatten(1), scales, None)
+
+
+def round_to_groups(
+    weight: Tensor, groups: Groups | None, bits: int
+) -> tuple[Tensor, Groups | None]:
+    """Return a weight rounded to 4 or 8 bits, and its groups: the file's, if they are not of more.
 
     None where the width is no multiple of GROUP_SIZE; the weight is as it was then.
     """
-    if groups is not None and groups.bits == 4:
+    if groups is not None and groups.bits <= bits:
         return weight, groups
     if weight.shape[1] % GROUP_SIZE:
         return weight, None
-    groups = quantize(weight)
+    groups = quantize(weight) if bits == 4 else quantize_int8(weight)
     return groups.to_dense().to(weight.dtype), groups

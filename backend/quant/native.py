@@ -3,11 +3,12 @@
 bf16 activations, float32 sums, a row alone as in company; see backend/native/products.c. With more
 rows oneDNN's bf16 products run at the processor's peak, and the dense form serves: both are kept.
 
-Measured in bf16 on one core of a Zen 5 server, weights cold, ms for ours / torch's int4pack / bf16,
-all linears of the default model but the head: 1 row 3.0 / 4.7 / 9.9, 4 rows 4.0 / 6.6 / 10.6,
-8 rows 6.2 / 12.1 / 13.1, 16 rows 11.7 / - / 16.8, 24 rows 18.3 / - / 20.4. Three heads of 49152 x
-576 in 8 bits, float32 results, ours / bf16: 1 row 3.2 / 6.0, 8 rows 5.3 / 8.2, 16 rows 10.0 / 11.5,
-20 rows 13.1 / 13.2, 24 rows 17.2 / 14.8.
+Measured on a Zen 5 server (no AMX), weights cold, ms for ours / torch's int4pack / bf16. All
+linears of the default model but the head, two threads: 1 row 2.1 / 3.0 / 8.1, 8 rows 3.4 / 6.5 /
+8.6, 16 rows 6.2 / - / 10.8, 24 rows 9.6 / - / 12.4, 28 rows 12.1 / - / 13.2; one thread: 1 row 3.0
+/ 4.7 / 9.9, 8 rows 6.2 / 12.1 / 13.1, 24 rows 18.3 / - / 20.4. Three heads of 49152 x 576 in 8
+bits, float32 results, two threads: 1 row 2.1 / 4.5, 8 rows 2.7 / 5.1, 16 rows 5.1 / 6.8, 20 rows
+6.9 / 7.5, 24 rows 8.6 / 8.4; one thread: 20 rows 13.1 / 13.2.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from backend.quant import GroupsReader, LookUp
 from backend.quant.dense import DenseMethod
 from backend.quant.groups import Groups, round_to_groups
 
-MAX_ROWS = {4: 20, 8: 16}
+MAX_ROWS = {4: 24, 8: 20}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,24 @@ class NativeMethod(DenseMethod):
         return partial(_look_up, packed.few_bits, packed.features, packed.dense.shape[1])
 
 
-class NativeInt4Method(NativeMethod):
-    """Every weight rounded to 4-bit groups, unless the file holds it so already."""
+class _RoundingMethod(NativeMethod):
+    bits: int
 
     def pack(self, weight: Tensor, read_groups: GroupsReader) -> _Packed:  # type: ignore[override]
-        weight, groups = round_to_groups(weight, read_groups())
+        weight, groups = round_to_groups(weight, read_groups(), self.bits)
         return super().pack(weight, lambda: groups)
+
+
+class NativeInt4Method(_RoundingMethod):
+    """Every weight rounded to 4-bit groups, unless the file holds it so already."""
+
+    bits = 4
+
+
+class NativeInt8Method(_RoundingMethod):
+    """Every weight rounded to 8-bit groups, unless the file holds it in groups already."""
+
+    bits = 8
 
 
 def _pack(groups: Groups) -> Tensor:

@@ -146,18 +146,39 @@ def test_words_are_looked_up_in_the_head_as_in_a_table(features: int, width: int
     assert method.look_up(method.pack(table, lambda: None)) is None
 
 
-@pytest.mark.parametrize("quantization", ["auto", "int4", "none"])
+@needs_kernels
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_rounded_at_load_are_the_same_in_both_forms(bits: int) -> None:
+    method = create_method(f"native_int{bits}", torch.bfloat16, CPU)
+    packed = method.pack(randn(96, 576).bfloat16(), lambda: None)
+    units = torch.eye(576).bfloat16()
+    few = method.apply(units[: MAX_ROWS[bits]], packed, None)
+    assert torch.equal(few, method.apply(units, packed, None)[: MAX_ROWS[bits]])
+
+
+@needs_kernels
+@pytest.mark.parametrize("bits", [4, 8])
+def test_groups_of_the_file_are_not_rounded_again(bits: int) -> None:
+    groups = groups_of(4, 96, 576)
+    packed = [
+        create_method(name, torch.bfloat16, CPU).pack(groups.to_dense().bfloat16(), lambda: groups)
+        for name in ("native", f"native_int{bits}")
+    ]
+    assert torch.equal(packed[0].few_bits, packed[1].few_bits)
+
+
+@pytest.mark.parametrize("quantization", ["auto", "int4", "int8", "none"])
 @pytest.mark.parametrize("choice", ["auto", "native", "torch"])
 def test_groups_are_multiplied_by_our_kernels_where_they_are(
     quantization: str, choice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("backend.choices.few_bit_kernels_work", lambda: True)
-    torchs = {"auto": "grouped", "int4": "int4", "none": "dense"}
-    ours = {"auto": "native", "int4": "native_int4", "none": "dense"}
+    torchs = {"auto": "grouped", "int4": "int4", "int8": "int8", "none": "dense"}
+    ours = {"auto": "native", "int4": "native_int4", "int8": "native_int8", "none": "dense"}
     settings = EngineSettings(model="m", quantization=quantization, kernels=choice)  # type: ignore[arg-type]
     for present in (object(), None):
         monkeypatch.setattr("backend.choices.kernels", present)
         expected = ours if present and choice != "torch" else torchs
         assert pick_method(settings, torch.bfloat16, CPU) == expected[quantization]
-    if quantization != "int4":
+    if quantization in ("auto", "none"):
         assert pick_method(settings, torch.float32, CPU) == "dense"

@@ -6,7 +6,14 @@ import torch
 from backend.quant import create_method
 from backend.quant.exact import TILE
 from backend.quant.few_rows import INT4_MAX_ROWS, few_bit_kernels_work
-from backend.quant.groups import GROUP_SIZE, MAX_VALUE, Groups, concatenate, quantize
+from backend.quant.groups import (
+    GROUP_SIZE,
+    MAX_VALUE,
+    Groups,
+    concatenate,
+    quantize,
+    quantize_int8,
+)
 
 CPU = torch.device("cpu")
 # Relative to the largest output: fp32 sums of 576 products, and bfloat16's 8 bits of the result.
@@ -59,6 +66,16 @@ def test_rounding_is_to_the_nearest_of_each_group_s_values() -> None:
     both = concatenate([groups, groups])
     assert both is not None
     assert torch.equal(both.to_dense(), torch.cat([groups.to_dense()] * 2))
+
+
+def test_rounding_to_8_bits_leaves_half_a_step() -> None:
+    weight = torch.randn(16, 4 * GROUP_SIZE, generator=torch.Generator().manual_seed(0))
+    weight[3, :GROUP_SIZE] = 0
+    groups = quantize_int8(weight)
+    error = (groups.to_dense() - weight).abs().view(16, 4, GROUP_SIZE)
+    # Scales are float16: 2^-12 of 127 steps.
+    bound = groups.scales * (0.5 + 127 * 2**-12)
+    assert bool((error <= bound[..., None]).all())
 
 
 def test_groups_of_different_bits_do_not_become_one_matrix() -> None:
