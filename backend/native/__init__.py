@@ -11,6 +11,9 @@ from typing import Any
 # torch first: its OpenMP runtime is then the extension's as well, and the threads are the same.
 import torch  # noqa: F401
 
+# Of what the functions take; module.c has the same. A build may be older than these files.
+INTERFACE = 2
+
 kernels: Any = None
 absence = ""
 
@@ -26,7 +29,14 @@ except ModuleNotFoundError:
 except ImportError as error:
     absence = f"the kernels cannot be loaded: {error}\nleave --kernels out: PyTorch's own serve"
 else:
-    if not kernels.isa():
+    if getattr(kernels, "interface", int)() != INTERFACE:
+        kernels = None
+        absence = (
+            "the kernels were built from other files than these\n"
+            "in the source tree: pip install --force-reinstall --no-deps --verbose .\n"
+            "or leave --kernels out: PyTorch's own serve"
+        )
+    elif not kernels.isa():
         kernels = None
         absence = (
             "this processor lacks AVX-512 with VNNI and bf16\n"

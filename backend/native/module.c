@@ -23,6 +23,12 @@ static PyObject *isa(PyObject *self, PyObject *unused)
     return PyUnicode_FromString("");
 }
 
+/* Raised with every change of what a function takes; backend/native/__init__.py has the same. */
+static PyObject *interface(PyObject *self, PyObject *unused)
+{
+    return PyLong_FromLong(2);
+}
+
 #ifdef HAS_KERNELS
 
 /* Read `expected` integers. Returns 0 with an exception set if there are others. */
@@ -175,6 +181,7 @@ static PyObject *py_select_best(PyObject *self, PyObject *const *args, Py_ssize_
 #endif
 
 static PyMethodDef methods[] = {
+    {"interface", interface, METH_NOARGS, "Which version of the functions' arguments this is."},
     {"isa", isa, METH_NOARGS, "Instructions the kernels use; empty where they cannot run."},
 #ifdef HAS_KERNELS
     FAST(add_rms_norm),
