@@ -14,6 +14,13 @@ import torch  # noqa: F401
 # Of what the functions take; module.c has the same. A build may be older than these files.
 INTERFACE = 2
 
+# pip's own way would leave a copy where make has the tree itself.
+_REBUILD = (
+    "in the source tree: make clean serve; "
+    "without make: pip install --force-reinstall --no-deps --verbose ."
+)
+_WITHOUT = "or leave --kernels out: PyTorch's own serve"
+
 kernels: Any = None
 absence = ""
 
@@ -23,22 +30,14 @@ except ModuleNotFoundError:
     absence = (
         "the kernels were not built when Unisono was installed\n"
         "they need a C compiler and Python's headers: apt install gcc python3-dev\n"
-        "then, in the source tree: pip install --force-reinstall --no-deps --verbose .\n"
-        "or leave --kernels out: PyTorch's own serve"
+        f"{_REBUILD}\n{_WITHOUT}"
     )
 except ImportError as error:
-    absence = f"the kernels cannot be loaded: {error}\nleave --kernels out: PyTorch's own serve"
+    absence = f"the kernels cannot be loaded: {error}\n{_WITHOUT}"
 else:
     if getattr(kernels, "interface", int)() != INTERFACE:
         kernels = None
-        absence = (
-            "the kernels were built from other files than these\n"
-            "in the source tree: pip install --force-reinstall --no-deps --verbose .\n"
-            "or leave --kernels out: PyTorch's own serve"
-        )
+        absence = f"the kernels were built from other files than these\n{_REBUILD}\n{_WITHOUT}"
     elif not kernels.isa():
         kernels = None
-        absence = (
-            "this processor lacks AVX-512 with VNNI and bf16\n"
-            "leave --kernels out: PyTorch's own serve"
-        )
+        absence = f"this processor lacks AVX-512 with VNNI and bf16\n{_WITHOUT}"
