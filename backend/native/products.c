@@ -40,7 +40,8 @@ int64_t packed_size(int bits, int64_t features, int64_t width)
 
 SIMD_BEGIN
 
-static void pack_values(int bits, const uint8_t *values, int64_t stride, int64_t count, uint8_t *out)
+static void pack_values(int bits, const uint8_t *values, int64_t stride, int64_t count,
+                        uint8_t *out)
 {
     for (int64_t lane = 0; lane < count; lane++)
         for (int column = 0; column < GROUP; column++) {
