@@ -9,15 +9,18 @@ from torch import Tensor
 from backend.config import ModelConfig
 from backend.shard import Shard
 
+# Blocks begin where pages do, if they are pages or more: a vector never lies in two cache lines.
+PAGE_BYTES = 4096
+
 
 class KVCache:
     """Keys and values of all layers for this rank's KV heads.
 
-    data: [layers, blocks, 2, kv_heads, block_size, head_dim]. Attention gathers places it then
-    hides, and a hidden NaN would still be one: a block is cleared before its first place is
-    written, unless all of them are, and so shows nobody what another has left. A head's part of a
-    block is one piece, so that what is gathered for a sequence lies head by head, as products want
-    it.
+    data: [layers, blocks, 2, kv_heads, block_size, head_dim]. A head's part of a block is one
+    piece, so that what is gathered for a sequence lies head by head, as products want it; the order
+    within the piece is the ops' own. Attention gathers places it then hides, and a hidden NaN would
+    still be one: a block is cleared before its first place is written, unless all of them are, and
+    so shows nobody what another has left.
     """
 
     def __init__(
@@ -48,5 +51,7 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
     # calloc: pages that no sequence has touched take no memory. torch.zeros touches them all.
-    raw = np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)
-    return torch.from_numpy(raw).view(dtype).view(shape)
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.zeros(size + PAGE_BYTES, np.uint8)
+    start = -raw.ctypes.data % PAGE_BYTES
+    return torch.from_numpy(raw[start : start + size]).view(dtype).view(shape)

@@ -1,8 +1,5 @@
 /* Flash attention (Dao et al. 2022) over pages; long contexts of single tokens split as in
-   flash-decoding (Dao et al. 2023) and merged.
-
-   64 keys at a time are laid out for vdpbf16ps: keys by pairs of dimensions, values by pairs of
-   keys. All query heads of the KV head, and all tokens of the item, then run over them. */
+   flash-decoding (Dao et al. 2023) and merged. */
 #include "attention.h"
 
 #include <math.h>
@@ -11,87 +8,23 @@
 
 #include "simd.h"
 
-enum { KEYS = 64, ROWS = 6 };
+enum { KEYS = 64, TILE = 16, ROWS = 6 };
+
+/* 64 keys and values, 16 to a tile, as they lie in the cache. */
+typedef struct {
+    const uint32_t *keys[KEYS / TILE], *values[KEYS / TILE];
+} Tiles;
 
 typedef struct {
-    uint32_t keys[ATTENTION_MAX_DIM / 2 * KEYS];   /* [D / 2, KEYS] */
-    uint32_t values[KEYS / 2 * ATTENTION_MAX_DIM]; /* [KEYS / 2, D] */
     float sums[ATTENTION_MAX_ROWS * ATTENTION_MAX_DIM];
     float largest[ATTENTION_MAX_ROWS];
     float total[ATTENTION_MAX_ROWS];
     uint32_t weights[ROWS * KEYS / 2];
     float factors[ROWS];
-    const char *next[KEYS / 8];
+    Tiles now, next;
 } __attribute__((aligned(64))) Scratch;
 
 SIMD_BEGIN
-
-/* Transpose 16 x 16 words. */
-INLINE void transpose(__m512i r[16])
-{
-    __m512i t[16];
-    UNROLL
-    for (int i = 0; i < 8; i++) {
-        t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-        t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-    }
-    UNROLL
-    for (int i = 0; i < 4; i++) {
-        r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
-        r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
-        r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
-        r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
-    }
-    UNROLL
-    for (int i = 0; i < 4; i++) {
-        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xDD);
-        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xDD);
-    }
-    UNROLL
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-        r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xDD);
-        r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
-        r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xDD);
-    }
-}
-
-/* 16 keys, of which those from `count` on are not there, into columns of `target`. */
-INLINE void lay_keys(const bf16 *keys, int64_t count, int64_t dim, uint32_t *target)
-{
-    for (int64_t d = 0; d < dim / 2; d += 16) {
-        __m512i r[16];
-        UNROLL
-        for (int i = 0; i < 16; i++)
-            r[i] = i < count ? _mm512_loadu_si512(keys + i * dim + 2 * d) : _mm512_setzero_si512();
-        transpose(r);
-        UNROLL
-        for (int i = 0; i < 16; i++)
-            _mm512_store_si512(target + (d + i) * KEYS, r[i]);
-    }
-}
-
-INLINE void lay_values(const bf16 *values, int64_t count, int64_t dim, uint32_t *target)
-{
-    const __m512i low = _mm512_set_epi16(
-        47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4,
-        35, 3, 34, 2, 33, 1, 32, 0);
-    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
-    UNROLL
-    for (int i = 0; i < 8; i++)
-        for (int64_t d = 0; d < dim; d += 32) {
-            const bf16 *row = values + 2 * i * dim + d;
-            __m512i a = _mm512_setzero_si512(), b = a;
-            if (2 * i < count)
-                a = _mm512_loadu_si512(row);
-            if (2 * i + 1 < count)
-                b = _mm512_loadu_si512(row + dim);
-            _mm512_store_si512(target + i * dim + d, _mm512_permutex2var_epi16(a, low, b));
-            _mm512_store_si512(target + i * dim + d + 16, _mm512_permutex2var_epi16(a, high, b));
-        }
-}
 
 /* Scores of `rows` queries and 64 keys -> their weights, and what earlier sums are multiplied by.
    visible: of these keys, for each row. */
@@ -107,11 +40,10 @@ INLINE void weigh(int rows, const bf16 *const *q, int64_t dim, float scale, cons
     for (int64_t d = 0; d < dim / 2; d++) {
         __m512bh keys[4];
         UNROLL
-        for (int k = 0; k < 4; k++)
-            _mm_prefetch(s->next[2 * k] + 64 * d, _MM_HINT_T0);
-        UNROLL
-        for (int k = 0; k < 4; k++)
-            keys[k] = (__m512bh)_mm512_load_si512(s->keys + d * KEYS + 16 * k);
+        for (int k = 0; k < 4; k++) {
+            keys[k] = (__m512bh)_mm512_loadu_si512(s->now.keys[k] + d * TILE);
+            _mm_prefetch((const char *)(s->next.keys[k] + d * TILE), _MM_HINT_T0);
+        }
         UNROLL
         for (int r = 0; r < rows; r++) {
             int32_t pair;
@@ -150,12 +82,12 @@ INLINE void weigh(int rows, const bf16 *const *q, int64_t dim, float scale, cons
     }
 }
 
-/* sums = sums * factor + weights x values, `width` vectors of 16 dimensions. */
-INLINE void add_values(int rows, int width, int64_t dim, const Scratch *s, const uint32_t *values,
+/* sums = sums * factor + weights x values, `width` vectors of 16 dimensions from `first` on. */
+INLINE void add_values(int rows, int width, int64_t dim, int64_t first, const Scratch *s,
                        float *sums)
 {
-    const char *const *next = s->next;
     __m512 sum[ROWS][4];
+    sums += first;
     UNROLL
     for (int r = 0; r < rows; r++)
         UNROLL
@@ -163,13 +95,15 @@ INLINE void add_values(int rows, int width, int64_t dim, const Scratch *s, const
             sum[r][w] = _mm512_mul_ps(_mm512_load_ps(sums + r * dim + 16 * w),
                                       _mm512_set1_ps(s->factors[r]));
     for (int k = 0; k < KEYS / 2; k++) {
+        const int64_t place = k % (TILE / 2) * dim + first;
+        const uint32_t *values = s->now.values[k / (TILE / 2)] + place;
+        const uint32_t *next = s->next.values[k / (TILE / 2)] + place;
         __m512bh value[4];
         UNROLL
-        for (int w = 0; w < 4; w++)
-            _mm_prefetch(next[2 * w + 1] + 64 * k, _MM_HINT_T0);
-        UNROLL
-        for (int w = 0; w < width; w++)
-            value[w] = (__m512bh)_mm512_load_si512(values + k * dim + 16 * w);
+        for (int w = 0; w < width; w++) {
+            value[w] = (__m512bh)_mm512_loadu_si512(values + 16 * w);
+            _mm_prefetch((const char *)(next + 16 * w), _MM_HINT_T0);
+        }
         UNROLL
         for (int r = 0; r < rows; r++) {
             __m512bh weight = (__m512bh)_mm512_set1_epi32((int)s->weights[r * KEYS / 2 + k]);
@@ -192,9 +126,9 @@ INLINE void run_rows(int rows, const bf16 *const *q, int64_t dim, float scale,
     float *sums = s->sums + first_row * dim;
     int64_t d = 0;
     for (; d + 64 <= dim; d += 64)
-        add_values(rows, 4, dim, s, s->values + d, sums + d);
+        add_values(rows, 4, dim, d, s, sums);
     if (d < dim)
-        add_values(rows, 2, dim, s, s->values + d, sums + d);
+        add_values(rows, 2, dim, d, s, sums);
 }
 
 /* Compiled once for each number of rows, so that sums stay in registers. */
@@ -233,35 +167,29 @@ static void write_rows(const Attention *a, const AttentionItem *item, int64_t he
     }
 }
 
-/* Where 16 places of a sequence lie, for a KV head. */
-INLINE const bf16 *keys_at(const Attention *a, const int32_t *table, int64_t head, int64_t place)
-{
-    const int64_t size = a->block_size;
-    return a->cache + ((table[place / size] * 2 * a->num_kv_heads + head) * size + place % size)
-        * a->dim;
-}
-
-/* Note what is needed after this: 64 keys of an item from `key` on. */
-INLINE void look_ahead(const Attention *a, const AttentionItem *item, int64_t head, int64_t key,
-                       Scratch *s)
+/* The tiles of an item's 64 keys from `key` on. For those behind its last key the tile of `key`
+   stands: it is read and weighs nothing. */
+INLINE Tiles tiles_at(const Attention *a, const AttentionItem *item, int64_t head, int64_t key)
 {
     const int32_t *table = a->block_tables + item->sequence * a->table_stride;
-    for (int i = 0; i < KEYS / 16; i++) {
-        const int64_t place = key + 16 * i < item->end_key ? key + 16 * i : key;
-        const bf16 *keys = keys_at(a, table, head, place);
-        s->next[2 * i] = (const char *)keys;
-        s->next[2 * i + 1] = (const char *)(keys + a->num_kv_heads * a->block_size * a->dim);
+    const int64_t size = a->block_size, heads = a->num_kv_heads;
+    Tiles tiles;
+    for (int i = 0; i < KEYS / TILE; i++) {
+        const int64_t place = key + i * TILE < item->end_key ? key + i * TILE : key;
+        const int64_t row = (table[place / size] * 2 * heads + head) * size + place % size;
+        tiles.keys[i] = (const uint32_t *)(a->cache + row * a->dim);
+        tiles.values[i] = (const uint32_t *)(a->cache + (row + heads * size) * a->dim);
     }
+    return tiles;
 }
 
-/* `then` is what is likely to be run next, and its head. */
+/* `then` is what is likely to be run next, and its head: it is fetched meanwhile. */
 static void run_item(const Attention *a, const AttentionItem *item, int64_t head,
                      const AttentionItem *then, int64_t then_head)
 {
     Scratch s;
     const int64_t group = a->num_heads / a->num_kv_heads, dim = a->dim;
     const int64_t rows = item->count * group;
-    const int32_t *table = a->block_tables + item->sequence * a->table_stride;
     /* exp2 instead of exp */
     const float scale = a->scale * 1.4426950408889634f;
 
@@ -269,25 +197,10 @@ static void run_item(const Attention *a, const AttentionItem *item, int64_t head
     memset(s.total, 0, rows * sizeof *s.total);
     for (int64_t r = 0; r < rows; r++)
         s.largest[r] = -INFINITY;
+    s.now = tiles_at(a, item, head, item->first_key);
     for (int64_t key = item->first_key; key < item->end_key; key += KEYS) {
-        for (int64_t part = 0; part < KEYS; part += 16) {
-            int64_t place = key + part, count = item->end_key - place;
-            /* Behind the last key nothing is read; its block may be another's. */
-            int64_t known = count > 0 ? place : 0;
-            const bf16 *keys = keys_at(a, table, head, known);
-            const bf16 *values = keys + a->num_kv_heads * a->block_size * dim;
-            if (count >= 16) {
-                lay_keys(keys, 16, dim, s.keys + part);
-                lay_values(values, 16, dim, s.values + part / 2 * dim);
-            } else {
-                lay_keys(keys, count, dim, s.keys + part);
-                lay_values(values, count, dim, s.values + part / 2 * dim);
-            }
-        }
-        if (key + KEYS < item->end_key)
-            look_ahead(a, item, head, key + KEYS, &s);
-        else
-            look_ahead(a, then, then_head, then->first_key, &s);
+        s.next = key + KEYS < item->end_key ? tiles_at(a, item, head, key + KEYS)
+                                            : tiles_at(a, then, then_head, then->first_key);
         for (int64_t row = 0; row < rows; row += ROWS) {
             const int n = rows - row < ROWS ? (int)(rows - row) : ROWS;
             const bf16 *q[ROWS];
@@ -302,6 +215,7 @@ static void run_item(const Attention *a, const AttentionItem *item, int64_t head
             if (visible[n - 1] > 0)
                 run_block(n, q, dim, scale, visible, &s, (int)row);
         }
+        s.now = s.next;
     }
     write_rows(a, item, head, &s);
 }

@@ -27,7 +27,7 @@ typedef struct {
 typedef struct {
     const uint16_t *q; /* [T, .., D], the query heads first */
     int64_t q_stride;  /* numbers from a token to the next */
-    const uint16_t *cache; /* [blocks, 2, Hkv, block size, D] */
+    const uint16_t *cache; /* [blocks, 2, Hkv, block size, D], laid out as below */
     const int32_t *block_tables;
     int64_t table_stride;
     const AttentionItem *items;
@@ -41,7 +41,12 @@ typedef struct {
 } Attention;
 
 /* bf16 in and out, sums in fp32. D is a multiple of 32, the block size of 16. What an item computes
-   depends on its own sequence only. */
+   depends on its own sequence only.
+
+   16 places of a head are a tile, in which pairs lie as vdpbf16ps takes them: of keys two neighbouring
+   dimensions, [D / 2, 16 places, 2]; of values two neighbouring places, [8, D, 2]. A step then reads
+   what it multiplies, as it lies. Places nothing was written to must hold no NaN. `rotate_store`
+   writes it so. */
 void attention(const Attention *a);
 
 #endif

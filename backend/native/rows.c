@@ -6,7 +6,7 @@
 #include "simd.h"
 
 /* Numbers from which on a second thread pays for being woken. */
-enum { PARALLEL_SIZE = 1 << 14 };
+enum { PARALLEL_SIZE = 1 << 14, TILE = 16 };
 
 SIMD_BEGIN
 
@@ -70,6 +70,25 @@ INLINE void rotate(const bf16 *x, const bf16 *cos, const bf16 *sin, bf16 *out, i
     }
 }
 
+/* Into a lane of a tile, see attention.h. Nothing of its other lanes is touched, not even read:
+   another thread may be writing them. */
+INLINE void write_key(const bf16 *key, int64_t lane, bf16 *tile, int64_t dim)
+{
+    for (int64_t i = 0; i < dim / 2; i++)
+        memcpy(tile + (i * TILE + lane) * 2, key + 2 * i, 2 * sizeof *key);
+}
+
+INLINE void write_value(const bf16 *value, int64_t lane, bf16 *tile, int64_t dim)
+{
+    const __mmask32 halves = lane % 2 ? 0xAAAAAAAA : 0x55555555;
+    bf16 *pairs = tile + lane / 2 * dim * 2;
+    for (int64_t i = 0; i < dim; i += 16) {
+        const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(value + i)));
+        const __m512i both = _mm512_or_si512(wide, _mm512_slli_epi32(wide, 16));
+        _mm512_mask_storeu_epi16(pairs + 2 * i, halves, both);
+    }
+}
+
 static void rotate_token(const Rotation *r, int64_t token)
 {
     const int64_t dim = r->dim, size = r->block_size, slot = r->slots[token];
@@ -77,13 +96,14 @@ static void rotate_token(const Rotation *r, int64_t token)
     bf16 *row = r->qkv + token * r->stride;
     for (int64_t h = 0; h < r->num_heads; h++)
         rotate(row + h * dim, cos, sin, row + h * dim, dim);
-    const bf16 *keys = row + r->num_heads * dim;
+    bf16 *keys = row + r->num_heads * dim;
     const bf16 *values = keys + r->num_kv_heads * dim;
-    bf16 *block = r->cache + slot / size * 2 * r->num_kv_heads * size * dim;
-    for (int64_t h = 0; h < r->num_kv_heads; h++) {
-        bf16 *place = block + (h * size + slot % size) * dim;
-        rotate(keys + h * dim, cos, sin, place, dim);
-        memcpy(place + r->num_kv_heads * size * dim, values + h * dim, dim * sizeof *values);
+    const int64_t place = slot % size, lane = place % TILE;
+    bf16 *tile = r->cache + (slot / size * 2 * r->num_kv_heads * size + place - lane) * dim;
+    for (int64_t h = 0; h < r->num_kv_heads; h++, tile += size * dim) {
+        rotate(keys + h * dim, cos, sin, keys + h * dim, dim);
+        write_key(keys + h * dim, lane, tile, dim);
+        write_value(values + h * dim, lane, tile + r->num_kv_heads * size * dim, dim);
     }
 }
 

@@ -13,12 +13,12 @@ typedef struct {
     uint16_t *qkv;   /* [T, Hq + 2 Hkv, D] */
     int64_t stride;  /* numbers from a token to the next */
     const uint16_t *cos, *sin; /* [T, D], the first half of sin negated */
-    uint16_t *cache; /* [blocks, 2, Hkv, block size, D] */
+    uint16_t *cache; /* [blocks, 2, Hkv, block size, D], laid out as in attention.h */
     const int32_t *slots; /* [T] */
     int64_t tokens, num_heads, num_kv_heads, dim, block_size;
 } Rotation;
 
-/* Rotate queries, in place, and keys; write keys and values to their slots. D is a multiple of 32. */
+/* Rotate queries and keys, in place; write keys and values to their slots. D is a multiple of 32. */
 void rotate_store(const Rotation *r);
 
 /* silu(gate) * up. gate_up: [tokens, 2 width] -> [tokens, width]. */
