@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.layers.source import WeightSource
+from backend.layers.source import Piece, WeightSource
 from backend.quant import LinearMethod, LookUp
 
 
@@ -19,9 +19,7 @@ class VocabParallelHead:
         method: LinearMethod,
     ) -> None:
         self._method = method
-        self._weight = method.pack(
-            source.take(name, shape, rows=part), lambda: source.groups(name, rows=part)
-        )
+        self._weight = source.pack(method, [Piece(name, shape, rows=part)])
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, hidden] -> logits [N, this rank's words], float32."""

@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor
 
-from backend.layers.source import ALL, WeightSource
+from backend.layers.source import Piece, WeightSource
 from backend.parallel import TensorParallel
 from backend.quant import LinearMethod
-from backend.quant.groups import Groups, concatenate
 
 
 class ColumnParallelLinear:
@@ -27,15 +26,10 @@ class ColumnParallelLinear:
         bias: bool = False,
     ) -> None:
         pieces = list(zip(names, sizes, parts, strict=True))
-        weights = [source.take(f"{n}.weight", (size, width), rows=p) for n, size, p in pieces]
         self._method = method
-
-        def read_groups() -> Groups | None:
-            groups = [source.groups(f"{n}.weight", rows=p) for n, _, p in pieces]
-            present = [part for part in groups if part is not None]
-            return concatenate(present) if len(present) == len(pieces) else None
-
-        self._weight = method.pack(torch.cat(weights), read_groups)
+        self._weight = source.pack(
+            method, [Piece(f"{n}.weight", (size, width), rows=p) for n, size, p in pieces]
+        )
         self._bias = (
             torch.cat([source.take(f"{n}.bias", (size,), rows=p) for n, size, p in pieces])
             if bias
@@ -63,10 +57,7 @@ class RowParallelLinear:
     ) -> None:
         self._method = method
         self._tp = tp
-        self._weight = method.pack(
-            source.take(f"{name}.weight", shape, rows=ALL, cols=part),
-            lambda: source.groups(f"{name}.weight", cols=part),
-        )
+        self._weight = source.pack(method, [Piece(f"{name}.weight", shape, cols=part)])
         self._bias = source.take(f"{name}.bias", shape[:1], replicated=True) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:

@@ -20,19 +20,31 @@ METHODS = {
     "native_int8": "backend.quant.native:NativeInt8Method",
 }
 
-GroupsReader = Callable[[], Groups | None]
 # [T] -> those rows of a weight, [T, K] in the arithmetic's dtype
 LookUp = Callable[[Tensor], Tensor]
+
+
+class StoredWeight(Protocol):
+    """A weight [N, K] of a checkpoint, read in the form that is asked for."""
+
+    def read(self) -> Tensor:
+        """Return it in the arithmetic's dtype. The caller owns it."""
+        ...
+
+    def read_groups(self) -> Groups | None:
+        """Return the groups that the file holds it in; None if it does not."""
+        ...
 
 
 class LinearMethod(Protocol):
     """Packs a weight once, then multiplies by it in every step."""
 
-    def pack(self, weight: Tensor, read_groups: GroupsReader) -> Any:
-        """Return this method's form of weight [N, K]. Takes ownership of its argument.
+    def pack(self, stored: StoredWeight) -> Any:
+        """Return this method's form of a weight [N, K]."""
+        ...
 
-        read_groups: reads the same weight as the groups the file holds; None if it does not.
-        """
+    def size_bytes(self, packed: Any) -> int:
+        """Return what that form takes."""
         ...
 
     def apply(self, x: Tensor, packed: Any, bias: Tensor | None) -> Tensor:

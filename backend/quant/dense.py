@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.quant import GroupsReader, LookUp
+from backend.quant import LookUp, StoredWeight
 
 
 class DenseMethod:
@@ -17,11 +17,18 @@ class DenseMethod:
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self._packs = device.type == "cpu" and _onednn_takes(dtype)
 
-    def pack(self, weight: Tensor, read_groups: GroupsReader) -> Tensor:
+    def pack(self, stored: StoredWeight) -> Tensor:
+        return self.pack_dense(stored.read())
+
+    def pack_dense(self, weight: Tensor) -> Tensor:
+        """Return a weight [N, K] as `apply` takes it."""
         if not self._packs:
             return weight
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
         return packed
+
+    def size_bytes(self, packed: Tensor) -> int:
+        return packed.numel() * packed.element_size()
 
     def apply(self, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
         if not self._packs:

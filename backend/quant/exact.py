@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.quant import GroupsReader
+from backend.quant import StoredWeight
 from backend.quant.dense import DenseMethod
 
 TILE = 16
@@ -22,11 +22,13 @@ class ExactMethod(DenseMethod):
         super().__init__(dtype, device)
         self._tiles: dict[torch.Size, int] = {}
 
-    def pack(self, weight: Tensor, read_groups: GroupsReader) -> Tensor:
-        packed = super().pack(weight, read_groups)
-        shape = torch.Size((weight.shape[1],)) + packed.shape
+    def pack(self, stored: StoredWeight) -> Tensor:
+        weight = stored.read()
+        width = weight.shape[1]
+        packed = self.pack_dense(weight)
+        shape = torch.Size((width,)) + packed.shape
         if shape not in self._tiles:
-            self._tiles[shape] = self._find_tile(weight.shape[1], packed)
+            self._tiles[shape] = self._find_tile(width, packed)
         return packed
 
     def apply(self, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:

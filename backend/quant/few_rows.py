@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from backend.quant import GroupsReader
+from backend.quant import StoredWeight
 from backend.quant.dense import DenseMethod
 from backend.quant.groups import GROUP_SIZE, Groups, quantize, round_to_groups
 
@@ -42,6 +42,10 @@ class _FewRowsMethod(DenseMethod):
         out = type(self).multiply(x, *packed.few_bits)
         return out if bias is None else out.add_(bias)
 
+    def size_bytes(self, packed: _Packed) -> int:  # type: ignore[override]
+        few_bits = packed.few_bits or ()
+        return super().size_bytes(packed.dense) + sum(part.nbytes for part in few_bits)
+
 
 class GroupedMethod(_FewRowsMethod):
     """The file's own 4-bit groups, as they are; what the file holds otherwise stays dense."""
@@ -53,19 +57,18 @@ class GroupedMethod(_FewRowsMethod):
         out: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(x, values, GROUP_SIZE, scales)
         return out
 
-    def pack(self, weight: Tensor, read_groups: GroupsReader) -> _Packed:  # type: ignore[override]
-        groups = read_groups()
-        return _Packed(
-            super().pack(weight, read_groups), None if groups is None else _pack_int4(groups)
-        )
+    def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
+        return self._pack_both(stored.read(), stored.read_groups())
+
+    def _pack_both(self, weight: Tensor, groups: Groups | None) -> _Packed:
+        return _Packed(self.pack_dense(weight), None if groups is None else _pack_int4(groups))
 
 
 class Int4Method(GroupedMethod):
     """Every weight rounded to 4-bit groups, unless the file holds it so already."""
 
-    def pack(self, weight: Tensor, read_groups: GroupsReader) -> _Packed:  # type: ignore[override]
-        weight, groups = round_to_groups(weight, read_groups(), 4)
-        return super().pack(weight, lambda: groups)
+    def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
+        return self._pack_both(*round_to_groups(stored.read(), stored.read_groups(), 4))
 
 
 class Int8Method(_FewRowsMethod):
@@ -78,11 +81,12 @@ class Int8Method(_FewRowsMethod):
         out: Tensor = torch.ops.aten._weight_int8pack_mm(x, values, scales)
         return out
 
-    def pack(self, weight: Tensor, read_groups: GroupsReader) -> _Packed:  # type: ignore[override]
+    def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
+        weight = stored.read()
         scales = (weight.float().abs().amax(1) / 127).clamp_(min=1e-12).to(weight.dtype)
         values = (weight.float() / scales.float()[:, None]).round_().clamp_(-127, 127)
         dense = (values * scales.float()[:, None]).to(weight.dtype)
-        return _Packed(super().pack(dense, read_groups), (values.to(torch.int8), scales))
+        return _Packed(self.pack_dense(dense), (values.to(torch.int8), scales))
 
 
 def _pack_int4(groups: Groups) -> tuple[Tensor, Tensor] | None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from backend.native import kernels
-from backend.quant import GroupsReader, LookUp
+from backend.quant import LookUp, StoredWeight
 from backend.quant.dense import DenseMethod
 from backend.quant.groups import Groups, round_to_groups
 
@@ -38,11 +38,18 @@ class _Packed:
 class NativeMethod(DenseMethod):
     """A LinearMethod: the file's own groups of 4 or 8 bits; the rest stays dense."""
 
-    def pack(self, weight: Tensor, read_groups: GroupsReader) -> _Packed:  # type: ignore[override]
-        groups = read_groups()
+    def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
+        return self._pack_both(stored.read(), stored.read_groups())
+
+    def _pack_both(self, weight: Tensor, groups: Groups | None) -> _Packed:
         few_bits = None if groups is None else _pack(groups)
         bits = 0 if groups is None else groups.bits
-        return _Packed(super().pack(weight, read_groups), few_bits, bits, len(weight))
+        features = len(weight)
+        return _Packed(self.pack_dense(weight), few_bits, bits, features)
+
+    def size_bytes(self, packed: _Packed) -> int:  # type: ignore[override]
+        few_bits = 0 if packed.few_bits is None else packed.few_bits.nbytes
+        return super().size_bytes(packed.dense) + few_bits
 
     def apply(self, x: Tensor, packed: _Packed, bias: Tensor | None) -> Tensor:  # type: ignore[override]
         if packed.few_bits is None or len(x) > MAX_ROWS[packed.bits]:
@@ -64,9 +71,8 @@ class NativeMethod(DenseMethod):
 class _RoundingMethod(NativeMethod):
     bits: int
 
-    def pack(self, weight: Tensor, read_groups: GroupsReader) -> _Packed:  # type: ignore[override]
-        weight, groups = round_to_groups(weight, read_groups(), self.bits)
-        return super().pack(weight, lambda: groups)
+    def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
+        return self._pack_both(*round_to_groups(stored.read(), stored.read_groups(), self.bits))
 
 
 class NativeInt4Method(_RoundingMethod):

@@ -6,10 +6,11 @@ from torch import Tensor
 
 from backend.choices import pick_method
 from backend.native import absence, kernels
-from backend.quant import GroupsReader, create_method
+from backend.quant import create_method
 from backend.quant.groups import GROUP_SIZE, Groups, quantize
 from backend.quant.native import MAX_ROWS
 from backend.settings import EngineSettings
+from tests.backend.stored import Stored
 
 needs_kernels = pytest.mark.skipif(kernels is None, reason=absence)
 
@@ -35,8 +36,7 @@ class Product:
 
     def __init__(self, groups: Groups) -> None:
         self._method = create_method("native", torch.bfloat16, CPU)
-        reader: GroupsReader = lambda: groups  # noqa: E731
-        self._packed = self._method.pack(groups.to_dense().bfloat16(), reader)
+        self._packed = self._method.pack(Stored(groups.to_dense().bfloat16(), groups))
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self._method.apply(x, self._packed, None), self._method.score(x, self._packed)
@@ -135,7 +135,7 @@ def test_words_are_looked_up_in_the_head_as_in_a_table(features: int, width: int
     groups = groups_of(8, features, width)
     table = groups.to_dense().bfloat16()
     method = create_method("native", torch.bfloat16, CPU)
-    look_up = method.look_up(method.pack(table.clone(), lambda: groups))
+    look_up = method.look_up(method.pack(Stored(table, groups)))
     assert look_up is not None
     for count in (0, 1, 300):
         ids = torch.randint(features, (count,), generator=torch.Generator().manual_seed(0))
@@ -143,14 +143,14 @@ def test_words_are_looked_up_in_the_head_as_in_a_table(features: int, width: int
     for bad in (-1, features):
         with pytest.raises(IndexError):
             look_up(torch.tensor([0, bad]))
-    assert method.look_up(method.pack(table, lambda: None)) is None
+    assert method.look_up(method.pack(Stored(table))) is None
 
 
 @needs_kernels
 @pytest.mark.parametrize("bits", [4, 8])
 def test_weights_rounded_at_load_are_the_same_in_both_forms(bits: int) -> None:
     method = create_method(f"native_int{bits}", torch.bfloat16, CPU)
-    packed = method.pack(randn(96, 576).bfloat16(), lambda: None)
+    packed = method.pack(Stored(randn(96, 576).bfloat16()))
     units = torch.eye(576).bfloat16()
     few = method.apply(units[: MAX_ROWS[bits]], packed, None)
     assert torch.equal(few, method.apply(units, packed, None)[: MAX_ROWS[bits]])
@@ -161,7 +161,7 @@ def test_weights_rounded_at_load_are_the_same_in_both_forms(bits: int) -> None:
 def test_groups_of_the_file_are_not_rounded_again(bits: int) -> None:
     groups = groups_of(4, 96, 576)
     packed = [
-        create_method(name, torch.bfloat16, CPU).pack(groups.to_dense().bfloat16(), lambda: groups)
+        create_method(name, torch.bfloat16, CPU).pack(Stored(groups.to_dense().bfloat16(), groups))
         for name in ("native", f"native_int{bits}")
     ]
     assert torch.equal(packed[0].few_bits, packed[1].few_bits)

@@ -14,6 +14,7 @@ from backend.quant.groups import (
     quantize,
     quantize_int8,
 )
+from tests.backend.stored import Stored
 
 CPU = torch.device("cpu")
 # Relative to the largest output: fp32 sums of 576 products, and bfloat16's 8 bits of the result.
@@ -29,7 +30,7 @@ def test_a_linear_is_the_product(name: str, dtype: torch.dtype, rows: int) -> No
     bias = torch.randn(96, generator=generator).to(dtype)
     x = torch.randn(rows, 576, generator=generator).to(dtype)
     method = create_method(name, dtype, CPU)
-    got = method.apply(x, method.pack(weight.clone(), lambda: None), bias)
+    got = method.apply(x, method.pack(Stored(weight)), bias)
     expected = x.double() @ weight.double().T + bias.double()
     error = (got.double() - expected).abs().max() / expected.abs().max()
     assert got.dtype == dtype and error < TOLERANCE[dtype]
@@ -42,7 +43,7 @@ def test_an_exact_row_is_the_same_in_any_company(
 ) -> None:
     generator = torch.Generator().manual_seed(0)
     method = create_method("exact", dtype, CPU)
-    packed = method.pack(torch.randn(features, width, generator=generator).to(dtype), lambda: None)
+    packed = method.pack(Stored(torch.randn(features, width, generator=generator).to(dtype)))
     x = torch.randn(37, width, generator=generator).to(dtype)
     together = method.apply(x, packed, None)
     for row in (0, 1, 15, 16, 36):
@@ -120,7 +121,7 @@ def test_few_bits_multiply_like_the_weights_they_stand_for(name: str, rows: int)
     bias = torch.randn(96, generator=generator).bfloat16()
     x = torch.randn(rows, 576, generator=generator).bfloat16()
     method = create_method(name, torch.bfloat16, CPU)
-    got = method.apply(x, method.pack(dense.clone(), lambda: stored), bias)
+    got = method.apply(x, method.pack(Stored(dense, stored)), bias)
     expected = x.double() @ meant.T + bias.double()
     error = (got.double() - expected).abs().max() / expected.abs().max()
     assert got.dtype == torch.bfloat16 and error < (2e-2 if name == "int8" else 1e-2)
@@ -131,5 +132,5 @@ def test_a_weight_the_file_does_not_group_stays_dense() -> None:
     weight = torch.randn(96, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
     x = torch.randn(2, 64, generator=torch.Generator().manual_seed(1)).bfloat16()
     dense = create_method("dense", torch.bfloat16, CPU)
-    expected = dense.apply(x, dense.pack(weight.clone(), lambda: None), None)
-    assert torch.equal(method.apply(x, method.pack(weight.clone(), lambda: None), None), expected)
+    expected = dense.apply(x, dense.pack(Stored(weight)), None)
+    assert torch.equal(method.apply(x, method.pack(Stored(weight)), None), expected)
