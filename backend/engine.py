@@ -27,7 +27,7 @@ from backend.model_file import load_config
 from backend.model_runner import ModelRunner
 from backend.models import Arithmetic, Model, load_model
 from backend.parallel import TensorParallel
-from backend.quant import create_method, packed_bits
+from backend.quant import create_method
 from backend.sampler import Sampler
 from backend.settings import EngineSettings
 from backend.shard import split_model
@@ -78,8 +78,7 @@ def build_engine(
     shard = split_model(config, tp.size)[tp.rank]
     dtype = DTYPES[dtype_name]
     ops = pick_ops(settings, dtype, device, config)
-    method_name = pick_method(settings, dtype, device)
-    method = create_method(method_name, dtype, device)
+    method = create_method(pick_method(settings, dtype, device), dtype, device)
     checkpoint = open_checkpoint(Path(settings.model), config)
     token_budget = settings.max_num_batched_tokens or (
         CPU_TOKEN_BUDGET if device.type == "cpu" else GPU_TOKEN_BUDGET
@@ -91,7 +90,7 @@ def build_engine(
         dtype_name,
         settings.max_num_seqs,
         token_budget,
-        packed_bits(method_name, config.stored_dtype),
+        method.forms(config.stored_dtype),
     )
     free_bytes = _free_bytes(device, tp.size * settings.dp)
     check_fits(need.total_bytes, free_bytes)

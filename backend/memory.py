@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from backend.cgroup import left_bytes
 from backend.config import ModelConfig, ModelError
@@ -14,6 +15,18 @@ CPU_KV_SHARE = 0.3
 GPU_KV_SHARE = 0.85
 # 4 GiB hold 186,000 tokens of the default model; more is rarely touched on a CPU.
 CPU_KV_MAX_BYTES = 4 << 30
+
+
+class KeptForms(NamedTuple):
+    """What a method keeps of the weights of a model.
+
+    has_dense: of the layers', in the arithmetic's dtype; of the head it may have to. layer_bits,
+    head_bits: of each weight in few bits, with scales and minimums.
+    """
+
+    has_dense: bool
+    layer_bits: int
+    head_bits: int
 
 
 def kv_bytes_per_token(config: ModelConfig, dtype: str) -> int:
@@ -63,11 +76,10 @@ def rank_need(
     dtype: str,
     max_num_seqs: int,
     token_budget: int,
-    packed_bits: tuple[int, int] = (0, 0),
+    forms: KeptForms,
 ) -> RankNeed:
     """Estimate a rank's weights, and what a full step holds: one layer's MLP, and the logits.
 
-    packed_bits: of each weight of layers and head in a second form, see backend/quant.
     Logits are float32, and sampling takes a scaled copy of them.
     """
     hidden, size = config.hidden_size, DTYPE_BYTES[dtype]
@@ -76,9 +88,9 @@ def rank_need(
     attention = 2 * (shard.num_heads + shard.num_kv_heads) * config.head_dim * hidden
     words = config.vocab_size + vocab  # the head may be a copy even where it is the embedding
     linears = config.num_layers * (attention + 3 * columns * hidden)
-    weights = (linears + words * hidden) * size
+    weights = (linears * forms.has_dense + words * hidden) * size
     step = token_budget * (4 * hidden + 3 * columns) * size
-    packed = (linears * packed_bits[0] + vocab * hidden * packed_bits[1]) // 8
+    packed = (linears * forms.layer_bits + vocab * hidden * forms.head_bits) // 8
     return RankNeed(weights, packed, step + 2 * max_num_seqs * vocab * 4)
 
 

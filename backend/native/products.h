@@ -1,4 +1,4 @@
-/* Products of few rows by weights in groups of 32 small integers. */
+/* Products by weights in groups of 32 small integers. */
 #ifndef UNISONO_PRODUCTS_H
 #define UNISONO_PRODUCTS_H
 
@@ -25,8 +25,12 @@ typedef struct {
     int wide;          /* out is float32 instead of bf16 */
 } Product;
 
-/* Each row for itself: the same bits in any company. -1: no memory for the sums. */
+/* Each row for itself: the same bits in any company of few rows, and in any of many. Of few rows the
+   integers are multiplied as they are, of many as the bf16 nearest to what they stand for. -1: no
+   memory for the sums. */
 int product(const Product *p);
+int multiply_few_rows(const Product *p);
+void multiply_many_rows(const Product *p);
 
 /* Rows of a weight of 8 bits: out [count, width]. -1: there is no such row. */
 int look_up(const uint8_t *packed, int64_t features, int64_t width, const int32_t *ids,

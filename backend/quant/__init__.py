@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from backend.memory import KeptForms
 from backend.quant.groups import Groups
 
 METHODS = {
@@ -43,6 +44,10 @@ class LinearMethod(Protocol):
         """Return this method's form of a weight [N, K]."""
         ...
 
+    def forms(self, stored_dtype: str) -> KeptForms:
+        """Return at most what it keeps of a model. stored_dtype: what the file mostly holds."""
+        ...
+
     def size_bytes(self, packed: Any) -> int:
         """Return what that form takes."""
         ...
@@ -58,24 +63,6 @@ class LinearMethod(Protocol):
     def look_up(self, packed: Any) -> LookUp | None:
         """Return what looks up rows of a weight; None if this form does not keep them apart."""
         ...
-
-
-def packed_bits(name: str, stored_dtype: str) -> tuple[int, int]:
-    """Bits that a method keeps of each weight of layers and head beside the dense ones.
-
-    With scales and minimums. stored_dtype: what the file mostly holds; the head may be in 8 bits.
-    """
-    if name == "int8":
-        return 8, 8
-    if name == "native_int8":
-        return 9, 9
-    if name in ("int4", "native_int4"):
-        return 5, 5
-    if name == "native":
-        bits = {"Q4_0": 5, "Q4_1": 5, "Q8_0": 9}.get(stored_dtype, 0)
-        return bits, 9 if bits else 0
-    bits = 5 if name == "grouped" and stored_dtype in ("Q4_0", "Q4_1") else 0
-    return bits, bits
 
 
 def create_method(name: str, dtype: torch.dtype, device: torch.device) -> LinearMethod:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from backend.memory import KeptForms
 from backend.quant import LookUp, StoredWeight
 
 
@@ -26,6 +27,9 @@ class DenseMethod:
             return weight
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
         return packed
+
+    def forms(self, stored_dtype: str) -> KeptForms:
+        return KeptForms(has_dense=True, layer_bits=0, head_bits=0)
 
     def size_bytes(self, packed: Tensor) -> int:
         return packed.numel() * packed.element_size()

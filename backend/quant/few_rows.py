@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from backend.memory import KeptForms
 from backend.quant import StoredWeight
 from backend.quant.dense import DenseMethod
 from backend.quant.groups import GROUP_SIZE, Groups, quantize, round_to_groups
@@ -60,6 +61,10 @@ class GroupedMethod(_FewRowsMethod):
     def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
         return self._pack_both(stored.read(), stored.read_groups())
 
+    def forms(self, stored_dtype: str) -> KeptForms:
+        bits = 5 if stored_dtype in ("Q4_0", "Q4_1") else 0
+        return KeptForms(has_dense=True, layer_bits=bits, head_bits=bits)
+
     def _pack_both(self, weight: Tensor, groups: Groups | None) -> _Packed:
         return _Packed(self.pack_dense(weight), None if groups is None else _pack_int4(groups))
 
@@ -69,6 +74,9 @@ class Int4Method(GroupedMethod):
 
     def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
         return self._pack_both(*round_to_groups(stored.read(), stored.read_groups(), 4))
+
+    def forms(self, stored_dtype: str) -> KeptForms:
+        return KeptForms(has_dense=True, layer_bits=5, head_bits=5)
 
 
 class Int8Method(_FewRowsMethod):
@@ -87,6 +95,9 @@ class Int8Method(_FewRowsMethod):
         values = (weight.float() / scales.float()[:, None]).round_().clamp_(-127, 127)
         dense = (values * scales.float()[:, None]).to(weight.dtype)
         return _Packed(self.pack_dense(dense), (values.to(torch.int8), scales))
+
+    def forms(self, stored_dtype: str) -> KeptForms:
+        return KeptForms(has_dense=True, layer_bits=8, head_bits=8)
 
 
 def _pack_int4(groups: Groups) -> tuple[Tensor, Tensor] | None:

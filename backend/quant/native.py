@@ -1,14 +1,15 @@
-"""Weights in the file's groups, multiplied by our own kernels while there are few rows.
+"""Weights in the file's groups of 4 or 8 bits, multiplied by our own kernels.
 
-bf16 activations, float32 sums, a row alone as in company; see backend/native/products.c. With more
-rows oneDNN's bf16 products run at the processor's peak, and the dense form serves: both are kept.
+bf16 activations, float32 sums, a row alone as in company of the same kind; see few_rows.c and
+many_rows.c in backend/native. Nothing else is kept of a weight, except on processors whose AMX
+multiplies many rows several times as fast as vectors do: there oneDNN has a dense form as well.
 
-Measured on a Zen 5 server (no AMX), weights cold, ms for ours / torch's int4pack / bf16. All
-linears of the default model but the head, two threads: 1 row 2.1 / 3.0 / 8.1, 8 rows 3.4 / 6.5 /
-8.6, 16 rows 6.2 / - / 10.8, 24 rows 9.6 / - / 12.4, 28 rows 12.1 / - / 13.2; one thread: 1 row 3.0
-/ 4.7 / 9.9, 8 rows 6.2 / 12.1 / 13.1, 24 rows 18.3 / - / 20.4. Three heads of 49152 x 576 in 8
-bits, float32 results, two threads: 1 row 2.1 / 4.5, 8 rows 2.7 / 5.1, 16 rows 5.1 / 6.8, 20 rows
-6.9 / 7.5, 24 rows 8.6 / 8.4; one thread: 20 rows 13.1 / 13.2.
+Measured on a Zen 5 server (no AMX), weights cold, ms for few rows' kernel / many rows' / oneDNN's
+bf16. All linears of the default model but the head, two threads: 1 row 1.8 / 3.4 / 7.2, 8 rows 3.2
+/ 4.0 / 7.9, 16 rows 6.0 / 5.9 / 9.6, 24 rows 9.2 / 7.7 / 11.5, 64 rows - / 17 / 22, 512 rows - /
+119 / 125; one thread: 1 row 2.4 / 6.5 / 8.5, 16 rows 11.5 / 11.4 / 15.7, 64 rows - / 33 / 38.
+Four heads of 49152 x 576 in 8 bits, float32 results, two threads: 1 row 2.6 / 3.5 / 5.6, 12 rows
+5.5 / 5.4 / 7.2, 16 rows 6.4 / 6.2 / 8.1, 36 rows - / 11.2 / 13.1.
 """
 
 from dataclasses import dataclass
@@ -17,62 +18,101 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from backend.memory import KeptForms
 from backend.native import kernels
 from backend.quant import LookUp, StoredWeight
 from backend.quant.dense import DenseMethod
 from backend.quant.groups import Groups, round_to_groups
 
-MAX_ROWS = {4: 24, 8: 20}
+# Of each weight, its share of scale and minimum included.
+STORED_BITS = {4: 5, 8: 9}
+# With AMX. Not measured there: where oneDNN without it took over from few rows' kernel.
+MAX_ROWS_BESIDE_TILES = {4: 24, 8: 20}
+
+
+@dataclass(frozen=True, slots=True)
+class _FewBits:
+    values: Tensor
+    bits: int
+    features: int
+    width: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Packed:
-    """A weight in both forms. few_bits: None where the file does not group it."""
+    """A weight in one form or both. few_bits: None where the file does not group it."""
 
-    dense: Tensor
-    few_bits: Tensor | None
-    bits: int
-    features: int
+    dense: Tensor | None
+    few_bits: _FewBits | None
 
 
 class NativeMethod(DenseMethod):
     """A LinearMethod: the file's own groups of 4 or 8 bits; the rest stays dense."""
 
-    def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
-        return self._pack_both(stored.read(), stored.read_groups())
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(dtype, device)
+        self._has_tiles = has_tiles()
 
-    def _pack_both(self, weight: Tensor, groups: Groups | None) -> _Packed:
-        few_bits = None if groups is None else _pack(groups)
-        bits = 0 if groups is None else groups.bits
-        features = len(weight)
-        return _Packed(self.pack_dense(weight), few_bits, bits, features)
+    def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
+        groups = stored.read_groups()
+        keeps_dense = groups is None or self._has_tiles
+        return self._pack(stored.read() if keeps_dense else None, groups)
+
+    def _pack(self, weight: Tensor | None, groups: Groups | None) -> _Packed:
+        return _Packed(
+            None if weight is None else self.pack_dense(weight),
+            None if groups is None else _pack_groups(groups),
+        )
+
+    def forms(self, stored_dtype: str) -> KeptForms:
+        bits = {"Q4_0": 4, "Q4_1": 4, "Q8_0": 8}.get(stored_dtype)
+        if bits is None:
+            return super().forms(stored_dtype)
+        return KeptForms(self._has_tiles, STORED_BITS[bits], head_bits=STORED_BITS[8])
 
     def size_bytes(self, packed: _Packed) -> int:  # type: ignore[override]
-        few_bits = 0 if packed.few_bits is None else packed.few_bits.nbytes
-        return super().size_bytes(packed.dense) + few_bits
+        dense = 0 if packed.dense is None else super().size_bytes(packed.dense)
+        return dense + (0 if packed.few_bits is None else packed.few_bits.values.nbytes)
 
     def apply(self, x: Tensor, packed: _Packed, bias: Tensor | None) -> Tensor:  # type: ignore[override]
-        if packed.few_bits is None or len(x) > MAX_ROWS[packed.bits]:
+        few_bits = self._pick(x, packed)
+        if few_bits is None:
+            assert packed.dense is not None
             return super().apply(x, packed.dense, bias)
-        out = _multiply(x, packed, packed.few_bits, torch.bfloat16)
+        out = _multiply(x, few_bits, torch.bfloat16)
         return out if bias is None else out.add_(bias)
 
     def score(self, x: Tensor, packed: _Packed) -> Tensor:  # type: ignore[override]
-        if packed.few_bits is None or len(x) > MAX_ROWS[packed.bits]:
+        few_bits = self._pick(x, packed)
+        if few_bits is None:
             return self.apply(x, packed, None).float()
-        return _multiply(x, packed, packed.few_bits, torch.float32)
+        return _multiply(x, few_bits, torch.float32)
 
     def look_up(self, packed: _Packed) -> LookUp | None:  # type: ignore[override]
-        if packed.few_bits is None or packed.bits != 8:
+        if packed.few_bits is None or packed.few_bits.bits != 8:
             return None
-        return partial(_look_up, packed.few_bits, packed.features, packed.dense.shape[1])
+        return partial(_look_up, packed.few_bits)
+
+    @staticmethod
+    def _pick(x: Tensor, packed: _Packed) -> _FewBits | None:
+        """Return the form to multiply by, if it is not the dense one."""
+        few_bits = packed.few_bits
+        if packed.dense is None or few_bits is None:
+            return few_bits
+        return few_bits if len(x) <= MAX_ROWS_BESIDE_TILES[few_bits.bits] else None
 
 
 class _RoundingMethod(NativeMethod):
     bits: int
 
     def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
-        return self._pack_both(*round_to_groups(stored.read(), stored.read_groups(), self.bits))
+        weight, groups = round_to_groups(stored.read(), stored.read_groups(), self.bits)
+        keeps_dense = groups is None or self._has_tiles
+        return self._pack(weight if keeps_dense else None, groups)
+
+    def forms(self, stored_dtype: str) -> KeptForms:
+        bits = STORED_BITS[self.bits]
+        return KeptForms(self._has_tiles, bits, bits)
 
 
 class NativeInt4Method(_RoundingMethod):
@@ -87,7 +127,12 @@ class NativeInt8Method(_RoundingMethod):
     bits = 8
 
 
-def _pack(groups: Groups) -> Tensor:
+def has_tiles() -> bool:
+    """Whether oneDNN multiplies by AMX here."""
+    return torch.cpu._is_amx_tile_supported()
+
+
+def _pack_groups(groups: Groups) -> _FewBits:
     features, width = groups.values.shape
     packed = torch.empty(kernels.packed_size(groups.bits, features, width), dtype=torch.uint8)
     kernels.pack_groups(
@@ -99,29 +144,28 @@ def _pack(groups: Groups) -> Tensor:
         0 if groups.minimums is None else groups.minimums.data_ptr(),
         packed.data_ptr(),
     )
-    return packed
+    return _FewBits(packed, groups.bits, features, width)
 
 
-def _multiply(x: Tensor, packed: _Packed, few_bits: Tensor, dtype: torch.dtype) -> Tensor:
-    rows, width = x.shape
+def _multiply(x: Tensor, weight: _FewBits, dtype: torch.dtype) -> Tensor:
     x = x.contiguous()
-    out = torch.empty(rows, packed.features, dtype=dtype)
+    out = torch.empty(len(x), weight.features, dtype=dtype)
     kernels.product(
-        packed.bits,
-        rows,
-        packed.features,
-        width,
+        weight.bits,
+        len(x),
+        weight.features,
+        weight.width,
         x.data_ptr(),
-        few_bits.data_ptr(),
+        weight.values.data_ptr(),
         out.data_ptr(),
         dtype == torch.float32,
     )
     return out
 
 
-def _look_up(few_bits: Tensor, features: int, width: int, ids: Tensor) -> Tensor:
-    out = torch.empty(len(ids), width, dtype=torch.bfloat16)
+def _look_up(weight: _FewBits, ids: Tensor) -> Tensor:
+    out = torch.empty(len(ids), weight.width, dtype=torch.bfloat16)
     ids = ids.int().contiguous()
-    args = (few_bits.data_ptr(), features, width, ids.data_ptr(), len(ids), out.data_ptr())
-    kernels.look_up(*args)
+    place = (weight.values.data_ptr(), weight.features, weight.width)
+    kernels.look_up(*place, ids.data_ptr(), len(ids), out.data_ptr())
     return out

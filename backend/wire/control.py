@@ -93,7 +93,7 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
 class Budget(msgspec.Struct, frozen=True, array_like=True, tag="budget"):
     """What a rank is about to take of the memory that is free for it, in bytes.
 
-    packed_bytes: of weights kept a second time in few bits.
+    packed_bytes: of weights in few bits, whose dense form may be there as well.
     """
 
     rank: int

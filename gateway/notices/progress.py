@@ -57,7 +57,7 @@ class StartProgress:
         """Say what memory a rank is about to take, unless another said the same."""
         parts = (
             ("weights", budget.weight_bytes),
-            ("the same in few bits", budget.packed_bytes),
+            ("weights in few bits", budget.packed_bytes),
             ("KV cache", budget.kv_bytes),
             ("activations", budget.activation_bytes),
         )

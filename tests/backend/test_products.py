@@ -8,13 +8,15 @@ from backend.choices import pick_method
 from backend.native import absence, kernels
 from backend.quant import create_method
 from backend.quant.groups import GROUP_SIZE, Groups, quantize
-from backend.quant.native import MAX_ROWS
 from backend.settings import EngineSettings
 from tests.backend.stored import Stored
 
 needs_kernels = pytest.mark.skipif(kernels is None, reason=absence)
 
 CPU = torch.device("cpu")
+# Of these few the integers are multiplied as they are, of these many as bf16.
+FEW_ROWS = {4: (1, 2, 3, 4, 5, 8, 12, 13, 16), 8: (1, 2, 3, 4, 5, 8, 12)}
+MANY_ROWS = {4: (17, 18, 24, 64, 130, 501), 8: (13, 17, 24, 64, 130, 501)}
 # Sums are fp32; a bf16 result is rounded by up to 2^-8 of itself, here relative to the largest.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2**-8 + 1e-5}
 
@@ -50,9 +52,7 @@ def test_the_product_is_that_of_the_dequantised_weights(
 ) -> None:
     groups = groups_of(bits, features, width)
     product = Product(groups)
-    for rows in (1, 2, 3, 4, 5, 8, 12, 13, 16, 17, 20):
-        if rows > MAX_ROWS[bits]:
-            break
+    for rows in FEW_ROWS[bits]:
         x = randn(rows, width, seed=rows).bfloat16()
         expected = x.double() @ groups.to_dense().double().T
         for got in product(x):
@@ -62,45 +62,56 @@ def test_the_product_is_that_of_the_dequantised_weights(
 
 @needs_kernels
 @pytest.mark.parametrize("bits", [4, 8])
-def test_many_rows_are_multiplied_by_the_dense_form(bits: int) -> None:
-    """Its weights are bf16, too: 2^-8 of each is left, of a sum of many less."""
-    groups = groups_of(bits, 96, 576)
-    x = randn(MAX_ROWS[bits] + 1, 576).bfloat16()
-    expected = x.double() @ groups.to_dense().double().T
-    out, scores = Product(groups)(x)
-    assert (out.dtype, scores.dtype) == (torch.bfloat16, torch.float32)
-    assert torch.equal(out.float(), scores)
-    assert (out.double() - expected).abs().max() < 2**-7 * expected.abs().max()
+@pytest.mark.parametrize(
+    ("features", "width"), [(96, 576), (41, 64), (576, 1536), (1, 32), (70, 3136)]
+)
+def test_many_rows_are_multiplied_by_weights_in_bf16(bits: int, features: int, width: int) -> None:
+    """Just those that a dense form would hold. The last width is cut into three parts."""
+    groups = groups_of(bits, features, width)
+    product = Product(groups)
+    for rows in MANY_ROWS[bits]:
+        x = randn(rows, width, seed=rows).bfloat16()
+        expected = x.double() @ groups.to_dense().bfloat16().double().T
+        for got in product(x):
+            error = (got.double() - expected).abs().max() / expected.abs().max()
+            assert got.shape == expected.shape and error < TOLERANCE[got.dtype]
 
 
 @needs_kernels
 @pytest.mark.parametrize("bits", [4, 8])
-def test_a_row_is_the_same_alone_in_company_and_on_any_number_of_threads(bits: int) -> None:
-    product = Product(groups_of(bits, 500, 576))
-    x = randn(16, 576).bfloat16()
+@pytest.mark.parametrize(
+    ("rows", "least", "width"), [(12, 1, 576), (501, 24, 576), (260, 24, 3136)]
+)
+def test_a_row_is_the_same_in_any_company_and_on_any_number_of_threads(
+    bits: int, rows: int, least: int, width: int
+) -> None:
+    product = Product(groups_of(bits, 500, width))
+    x = randn(rows, width).bfloat16()
     together = product(x)
     threads = torch.get_num_threads()
     try:
         for count in (1, 3):
             torch.set_num_threads(count)
-            for row in range(len(x)):
-                alone = product(x[row : row + 1])
-                assert all(torch.equal(a[0], t[row]) for a, t in zip(alone, together, strict=True))
+            for row in range(0, rows - least + 1, max(1, rows // 16)):
+                some = slice(row, row + least)
+                few = product(x[some])
+                assert all(torch.equal(f, t[some]) for f, t in zip(few, together, strict=True))
     finally:
         torch.set_num_threads(threads)
 
 
 @needs_kernels
 @pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("rows", [5, 40])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_what_is_not_finite_stays_in_its_row(bits: int, bad: float) -> None:
+def test_what_is_not_finite_stays_in_its_row(bits: int, rows: int, bad: float) -> None:
     product = Product(groups_of(bits, 48, 128))
-    x = randn(5, 128).bfloat16()
+    x = randn(rows, 128).bfloat16()
     clean = product(x)
     x[2, 77] = bad
     for got, was in zip(product(x), clean, strict=True):
         assert not got[2].isfinite().any()
-        others = [0, 1, 3, 4]
+        others = [row for row in range(rows) if row != 2]
         assert torch.equal(got[others], was[others])
 
 
@@ -148,12 +159,35 @@ def test_words_are_looked_up_in_the_head_as_in_a_table(features: int, width: int
 
 @needs_kernels
 @pytest.mark.parametrize("bits", [4, 8])
-def test_weights_rounded_at_load_are_the_same_in_both_forms(bits: int) -> None:
+def test_weights_rounded_at_load_are_the_same_for_few_rows_and_many(bits: int) -> None:
     method = create_method(f"native_int{bits}", torch.bfloat16, CPU)
     packed = method.pack(Stored(randn(96, 576).bfloat16()))
     units = torch.eye(576).bfloat16()
-    few = method.apply(units[: MAX_ROWS[bits]], packed, None)
-    assert torch.equal(few, method.apply(units, packed, None)[: MAX_ROWS[bits]])
+    few = method.apply(units[: FEW_ROWS[bits][-1]], packed, None)
+    assert torch.equal(few, method.apply(units, packed, None)[: len(few)])
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["native", "native_int4", "native_int8"])
+def test_a_dense_form_is_kept_only_beside_amx(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = groups_of(4, 96, 576)
+    stored = Stored(groups.to_dense().bfloat16(), groups)
+    x = randn(64, 576).bfloat16()
+    results = []
+    for has_tiles in (False, True):
+        monkeypatch.setattr("backend.quant.native.has_tiles", lambda has=has_tiles: has)
+        method = create_method(name, torch.bfloat16, CPU)
+        packed = method.pack(stored)
+        forms = method.forms("Q4_1")
+        bits = forms.layer_bits + 16 * forms.has_dense
+        # int8 leaves the file's 4 bits alone, and may be told 9.
+        assert method.size_bytes(packed) <= 96 * 576 * bits // 8
+        assert (packed.dense is not None) == has_tiles == forms.has_dense
+        results.append((method.apply(x[:1], packed, None), method.apply(x, packed, None)))
+    (few, many), (few_beside, many_beside) = results
+    assert torch.equal(few, few_beside)
+    # Sums in another order: a bf16 result may be the neighbour of the other.
+    torch.testing.assert_close(many, many_beside, rtol=2**-7, atol=2**-6)
 
 
 @needs_kernels
@@ -164,7 +198,7 @@ def test_groups_of_the_file_are_not_rounded_again(bits: int) -> None:
         create_method(name, torch.bfloat16, CPU).pack(Stored(groups.to_dense().bfloat16(), groups))
         for name in ("native", f"native_int{bits}")
     ]
-    assert torch.equal(packed[0].few_bits, packed[1].few_bits)
+    assert torch.equal(packed[0].few_bits.values, packed[1].few_bits.values)
 
 
 @pytest.mark.parametrize("quantization", ["auto", "int4", "int8", "none"])

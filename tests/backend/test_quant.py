@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from backend.quant import create_method, packed_bits
+from backend.memory import KeptForms
+from backend.quant import create_method
 from backend.quant.exact import TILE
 from backend.quant.few_rows import INT4_MAX_ROWS, few_bit_kernels_work
 from backend.quant.groups import (
@@ -85,17 +86,15 @@ def test_rounding_to_8_bits_leaves_half_a_step() -> None:
         ("dense", "Q4_1", (0, 0)),
         ("grouped", "Q4_1", (5, 5)),
         ("grouped", "Q8_0", (0, 0)),
-        ("native", "Q4_0", (5, 9)),
-        ("native", "Q8_0", (9, 9)),
-        ("native", "BF16", (0, 0)),
-        ("native_int4", "BF16", (5, 5)),
-        ("native_int8", "BF16", (9, 9)),
+        ("int4", "BF16", (5, 5)),
+        ("int8", "BF16", (8, 8)),
     ],
 )
-def test_what_a_second_form_takes_is_known_before_it_is_made(
+def test_what_a_form_takes_is_known_before_it_is_made(
     name: str, stored: str, bits: tuple[int, int]
 ) -> None:
-    assert packed_bits(name, stored) == bits
+    method = create_method(name, torch.bfloat16, CPU)
+    assert method.forms(stored) == KeptForms(True, *bits)
 
 
 def test_groups_of_different_bits_do_not_become_one_matrix() -> None:

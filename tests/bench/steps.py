@@ -26,7 +26,7 @@ from backend.ops.cpu import CpuOps
 from backend.ops.native import NativeOps
 from backend.parallel import TensorParallel
 from backend.quant.few_rows import INT4_MAX_ROWS
-from backend.quant.native import MAX_ROWS
+from backend.quant.native import MAX_ROWS_BESIDE_TILES
 from backend.sampler import Sampler
 from backend.settings import EngineSettings
 from backend.step import Join, PlannedSequence, StepPlan, build_plan
@@ -163,10 +163,15 @@ def _form(weight: Any, rows: int) -> int:
     """Bytes of the form of a packed weight that multiplies `rows` rows."""
     if isinstance(weight, Tensor):
         return weight.numel() * weight.element_size()
-    is_native = isinstance(weight.few_bits, Tensor)
-    if weight.few_bits is None or rows > (MAX_ROWS[weight.bits] if is_native else INT4_MAX_ROWS):
+    if weight.few_bits is None:
         return _form(weight.dense, rows)
-    return sum(_form(part, rows) for part in ([weight.few_bits] if is_native else weight.few_bits))
+    if isinstance(weight.few_bits, tuple):
+        parts, max_rows = weight.few_bits, INT4_MAX_ROWS
+    else:
+        parts, max_rows = (weight.few_bits.values,), MAX_ROWS_BESIDE_TILES[weight.few_bits.bits]
+    if weight.dense is not None and rows > max_rows:
+        return _form(weight.dense, rows)
+    return sum(_form(part, rows) for part in parts)
 
 
 def read_bandwidth() -> float:

@@ -65,7 +65,7 @@ def test_a_terminal_has_one_line_that_is_rewritten() -> None:
     shown = stream.getvalue().split("\r\x1b[K")[-1]
     assert shown == (
         "unisono: loading weights  rank 0.0  50 %  about 2 s left\n"
-        "unisono: memory of rank 0.0: weights 1.0 GB, the same in few bits 100.0 MB,"
+        "unisono: memory of rank 0.0: weights 1.0 GB, weights in few bits 100.0 MB,"
         " KV cache 2.0 GB, activations 1.0 MB; 8.0 GB are free for it\n"
     )
 

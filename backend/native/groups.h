@@ -1,0 +1,61 @@
+/* How weights in groups of 32 small integers lie: 16 features by 32 columns are a block of values, 16
+   float16 scales and, of 4 bits, 16 float16 minimums. Values lie as vdpbf16ps takes them: a pair of
+   columns, feature by feature. Of 4 bits four such vectors share one, each in 4 bits of every half
+   word. Blocks follow each other along the width. */
+#ifndef UNISONO_GROUPS_H
+#define UNISONO_GROUPS_H
+
+#include <string.h>
+
+#include "simd.h"
+
+enum {
+    GROUP = 32,
+    LANES = 16,
+    PAIRS = GROUP / 2,
+    QUARTERS = 4,
+    /* Blocks to fetch ahead: a product of one row took a quarter longer with 4. */
+    AHEAD = 8,
+};
+
+INLINE int64_t values_size(int bits)
+{
+    return LANES * GROUP * bits / 8;
+}
+
+INLINE int64_t block_size(int bits)
+{
+    return values_size(bits) + (bits == 4 ? 2 : 1) * LANES * sizeof(uint16_t);
+}
+
+SIMD_BEGIN
+
+INLINE void fetch_ahead(int bits, const uint8_t *block)
+{
+    UNROLL
+    for (int line = 0; line < block_size(bits); line += 64)
+        _mm_prefetch((const char *)block + AHEAD * block_size(bits) + line, _MM_HINT_T0);
+}
+
+INLINE __m512 load_scales(int bits, const uint8_t *block)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(block + values_size(bits))));
+}
+
+/* Of 4 bits. */
+INLINE __m512 load_minimums(const uint8_t *block)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(block + values_size(4) + 32)));
+}
+
+/* Two columns of a row, in every word. */
+INLINE __m512bh load_pair(const bf16 *x)
+{
+    int32_t pair;
+    memcpy(&pair, x, sizeof pair);
+    return (__m512bh)_mm512_set1_epi32(pair);
+}
+
+SIMD_END
+
+#endif

@@ -1,0 +1,191 @@
+/* 32 features at a time become bf16, once for all rows: a panel. The product then runs at the rate of
+   vdpbf16ps (64 rows: seven eighths of it), and memory is read in few bits. The width is cut so that a
+   panel, and the sums that wait for its next part, stay in a core's cache. */
+#include "groups.h"
+#include "products.h"
+
+enum {
+    VECTORS = 2,
+    /* Rows whose sums fit in the registers. */
+    MAX_TILE = 12,
+    DEPTH = 1536,
+    /* Rows whose sums wait for the rest of the width. */
+    MAX_WAITING = 20 * MAX_TILE,
+    PANEL_WORDS = VECTORS * LANES,
+};
+
+typedef struct {
+    uint32_t pairs[DEPTH / 2 * PANEL_WORDS]; /* [columns / 2, 32 features] */
+    float sums[MAX_WAITING * PANEL_WORDS];   /* [rows, 32 features] */
+} __attribute__((aligned(64))) Scratch;
+
+SIMD_BEGIN
+
+/* A factor of each feature for both columns of a pair: features 0 to 7, then 8 to 15. */
+INLINE void double_lanes(__m512 factors, __m512 out[2])
+{
+    const __m512i low = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+    out[0] = _mm512_permutexvar_ps(low, factors);
+    out[1] = _mm512_permutexvar_ps(_mm512_add_epi32(low, _mm512_set1_epi32(8)), factors);
+}
+
+INLINE void store_pairs(const __m512 halves[2], uint32_t *out)
+{
+    _mm512_store_si512(out, (__m512i)_mm512_cvtne2ps_pbh(halves[1], halves[0]));
+}
+
+INLINE void expand_4_bits(const uint8_t *block, uint32_t *out)
+{
+    const __m512 table = _mm512_set_ps(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    __m512 scales[2], minimums[2];
+    double_lanes(load_scales(4, block), scales);
+    double_lanes(load_minimums(block), minimums);
+    UNROLL
+    for (int pair = 0; pair < PAIRS; pair++) {
+        const __m256i *quarter = (const __m256i *)(block + pair / QUARTERS * 64);
+        __m512 halves[2];
+        UNROLL
+        for (int h = 0; h < 2; h++) {
+            const __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(quarter + h));
+            const __m512i values = _mm512_srli_epi32(words, pair % 4 * 4);
+            /* Only the lowest four bits count. */
+            halves[h] = _mm512_permutexvar_ps(values, table);
+            halves[h] = _mm512_fmadd_ps(halves[h], scales[h], minimums[h]);
+        }
+        store_pairs(halves, out + pair * PANEL_WORDS);
+    }
+}
+
+INLINE void expand_8_bits(const uint8_t *block, uint32_t *out)
+{
+    __m512 scales[2];
+    double_lanes(load_scales(8, block), scales);
+    UNROLL
+    for (int pair = 0; pair < PAIRS; pair++) {
+        const __m128i *bytes = (const __m128i *)(block + pair * 32);
+        __m512 halves[2];
+        UNROLL
+        for (int h = 0; h < 2; h++) {
+            const __m512i values = _mm512_cvtepi8_epi32(_mm_loadu_si128(bytes + h));
+            halves[h] = _mm512_mul_ps(_mm512_cvtepi32_ps(values), scales[h]);
+        }
+        store_pairs(halves, out + pair * PANEL_WORDS);
+    }
+}
+
+/* `depth` columns from `start` on of the features from `first_feature` on. */
+INLINE void expand(int bits, const Product *p, int64_t first_feature, int64_t start, int64_t depth,
+                   uint32_t *out)
+{
+    const int64_t columns = (p->features + LANES - 1) / LANES, groups = p->width / GROUP;
+    const int64_t column = first_feature / LANES;
+    for (int v = 0; v < VECTORS && column + v < columns; v++) {
+        const int64_t first_block = (column + v) * groups + start / GROUP;
+        const uint8_t *block = p->packed + first_block * block_size(bits);
+        for (int64_t group = 0; group < depth / GROUP; group++, block += block_size(bits)) {
+            uint32_t *place = out + group * PAIRS * PANEL_WORDS + v * LANES;
+            fetch_ahead(bits, block);
+            if (bits == 4)
+                expand_4_bits(block, place);
+            else
+                expand_8_bits(block, place);
+        }
+    }
+}
+
+INLINE void store_row(const Product *p, int64_t row, int64_t first_feature, const __m512 *sums)
+{
+    const int64_t place = row * p->features + first_feature;
+    UNROLL
+    for (int v = 0; v < VECTORS; v++) {
+        const __mmask16 mask = first(p->features - first_feature - v * LANES);
+        if (p->wide)
+            _mm512_mask_storeu_ps((float *)p->out + place + v * LANES, mask, sums[v]);
+        else
+            _mm256_mask_storeu_epi16((bf16 *)p->out + place + v * LANES, mask, narrow(sums[v]));
+    }
+}
+
+/* `rows` rows from `row` on by a panel. waiting: their sums, if the width was cut. */
+INLINE void multiply(int rows, const Product *p, const uint32_t *panel, int64_t row,
+                     int64_t first_feature, int64_t start, int64_t depth, float *waiting)
+{
+    const bf16 *x = p->x + row * p->width + start;
+    const int is_first = start == 0, is_last = start + depth == p->width;
+    __m512 sums[MAX_TILE][VECTORS];
+    UNROLL
+    for (int r = 0; r < rows; r++)
+        UNROLL
+        for (int v = 0; v < VECTORS; v++)
+            sums[r][v] = is_first ? _mm512_setzero_ps()
+                                  : _mm512_load_ps(waiting + r * PANEL_WORDS + v * LANES);
+    for (int64_t column = 0; column < depth; column += 2, panel += PANEL_WORDS) {
+        __m512bh weights[VECTORS];
+        UNROLL
+        for (int v = 0; v < VECTORS; v++)
+            weights[v] = (__m512bh)_mm512_load_si512(panel + v * LANES);
+        UNROLL
+        for (int r = 0; r < rows; r++) {
+            const __m512bh pair = load_pair(x + r * p->width + column);
+            UNROLL
+            for (int v = 0; v < VECTORS; v++)
+                sums[r][v] = _mm512_dpbf16_ps(sums[r][v], weights[v], pair);
+        }
+    }
+    UNROLL
+    for (int r = 0; r < rows; r++)
+        if (is_last)
+            store_row(p, row + r, first_feature, sums[r]);
+        else
+            UNROLL
+            for (int v = 0; v < VECTORS; v++)
+                _mm512_store_ps(waiting + r * PANEL_WORDS + v * LANES, sums[r][v]);
+}
+
+/* Compiled once for each number of rows, so that sums stay in registers. */
+static void multiply_tile(int rows, const Product *p, const uint32_t *panel, int64_t row,
+                          int64_t first_feature, int64_t start, int64_t depth, float *waiting)
+{
+#define TILE(n) \
+    case n: multiply(n, p, panel, row, first_feature, start, depth, waiting); break
+    switch (rows) {
+    TILE(1); TILE(2); TILE(3); TILE(4); TILE(5); TILE(6);
+    TILE(7); TILE(8); TILE(9); TILE(10); TILE(11); TILE(12);
+    }
+#undef TILE
+}
+
+/* `count` rows from `first_row` on by 32 features, in tiles that are about equal. */
+static void multiply_panel(const Product *p, int64_t first_row, int64_t count,
+                           int64_t first_feature)
+{
+    Scratch s;
+    for (int64_t start = 0; start < p->width; start += DEPTH) {
+        const int64_t left = p->width - start, depth = left < DEPTH ? left : DEPTH;
+        if (p->bits == 4)
+            expand(4, p, first_feature, start, depth, s.pairs);
+        else
+            expand(8, p, first_feature, start, depth, s.pairs);
+        int64_t row = 0;
+        for (int64_t tiles = (count + MAX_TILE - 1) / MAX_TILE; tiles > 0; tiles--) {
+            const int rows = (int)((count - row + tiles - 1) / tiles);
+            /* Without a cut no sum waits, and rows may be more than there is room for. */
+            float *waiting = p->width > DEPTH ? s.sums + row * PANEL_WORDS : s.sums;
+            multiply_tile(rows, p, s.pairs, first_row + row, first_feature, start, depth, waiting);
+            row += rows;
+        }
+    }
+}
+
+void multiply_many_rows(const Product *p)
+{
+    const int64_t step = p->width > DEPTH ? MAX_WAITING : p->rows;
+    for (int64_t row = 0; row < p->rows; row += step) {
+        const int64_t left = p->rows - row, count = left < step ? left : step;
+#pragma omp parallel for
+        for (int64_t feature = 0; feature < p->features; feature += PANEL_WORDS)
+            multiply_panel(p, row, count, feature);
+    }
+}
+
+SIMD_END
