@@ -9,7 +9,7 @@ from torch import Tensor
 from backend.config import ModelConfig
 from backend.shard import Shard
 
-# Blocks begin where pages do, if they are pages or more: a vector never lies in two cache lines.
+# The cache begins where a page does: no vector of the kernels' lies in two cache lines.
 PAGE_BYTES = 4096
 
 
@@ -18,7 +18,7 @@ class KVCache:
 
     data: [layers, blocks, 2, kv_heads, block_size, head_dim]. A head's part of a block is one
     piece, so that what is gathered for a sequence lies head by head, as products want it; the order
-    within the piece is the ops' own. Attention gathers places it then hides, and a hidden NaN would
+    within the piece is the ops' own. Attention reads places it then hides, and a hidden NaN would
     still be one: a block is cleared before its first place is written, unless all of them are, and
     so shows nobody what another has left.
     """

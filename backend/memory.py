@@ -20,11 +20,12 @@ CPU_KV_MAX_BYTES = 4 << 30
 class KeptForms(NamedTuple):
     """What a method keeps of the weights of a model.
 
-    has_dense: of the layers', in the arithmetic's dtype; of the head it may have to. layer_bits,
+    has_dense: of the layers', has_dense_head: of the head's, in the arithmetic's dtype. layer_bits,
     head_bits: of each weight in few bits, with scales and minimums.
     """
 
     has_dense: bool
+    has_dense_head: bool
     layer_bits: int
     head_bits: int
 
@@ -86,7 +87,8 @@ def rank_need(
     columns = shard.intermediate.stop - shard.intermediate.start
     vocab = shard.vocab.stop - shard.vocab.start
     attention = 2 * (shard.num_heads + shard.num_kv_heads) * config.head_dim * hidden
-    words = config.vocab_size + vocab  # the head may be a copy even where it is the embedding
+    # The head may be a copy even where it is the embedding.
+    words = config.vocab_size + vocab * forms.has_dense_head
     linears = config.num_layers * (attention + 3 * columns * hidden)
     weights = (linears * forms.has_dense + words * hidden) * size
     step = token_budget * (4 * hidden + 3 * columns) * size

@@ -30,7 +30,7 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "auto"
     quantization: Annotated[
         Literal["auto", "none", "int8", "int4"],
-        Meta(description="weights in few bits where few rows are multiplied; auto: as in the file"),
+        Meta(description="weights in few bits: auto as in the file, int8 and int4 by rounding"),
     ] = "auto"
     kernels: Annotated[
         Literal["auto", "native", "torch"],

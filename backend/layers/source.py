@@ -35,8 +35,11 @@ class _Stacked:
     device: torch.device
 
     def read(self) -> Tensor:
-        parts = [self.checkpoint.read(p.name, p.rows, p.cols) for p in self.pieces]
-        return torch.cat([part.to(self.device, self.dtype) for part in parts])
+        parts = [
+            self.checkpoint.read(piece.name, piece.rows, piece.cols).to(self.device, self.dtype)
+            for piece in self.pieces
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def read_groups(self) -> Groups | None:
         parts = [self.checkpoint.read_groups(p.name, p.rows, p.cols) for p in self.pieces]

@@ -11,8 +11,8 @@ from typing import Any
 # torch first: its OpenMP runtime is then the extension's as well, and the threads are the same.
 import torch  # noqa: F401
 
-# Of what the functions take; module.c has the same. A build may be older than these files.
-INTERFACE = 2
+# Of what the functions take and do; module.c has the same. A build may be older than these files.
+INTERFACE = 3
 
 # pip's own way would leave a copy where make has the tree itself.
 _REBUILD = (

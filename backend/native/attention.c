@@ -8,11 +8,11 @@
 
 #include "simd.h"
 
-enum { KEYS = 64, TILE = 16, ROWS = 6 };
+enum { KEYS = 64, ROWS = 6 };
 
 /* 64 keys and values, 16 to a tile, as they lie in the cache. */
 typedef struct {
-    const uint32_t *keys[KEYS / TILE], *values[KEYS / TILE];
+    const uint32_t *keys[KEYS / KV_TILE], *values[KEYS / KV_TILE];
 } Tiles;
 
 typedef struct {
@@ -41,8 +41,8 @@ INLINE void weigh(int rows, const bf16 *const *q, int64_t dim, float scale, cons
         __m512bh keys[4];
         UNROLL
         for (int k = 0; k < 4; k++) {
-            keys[k] = (__m512bh)_mm512_loadu_si512(s->now.keys[k] + d * TILE);
-            _mm_prefetch((const char *)(s->next.keys[k] + d * TILE), _MM_HINT_T0);
+            keys[k] = (__m512bh)_mm512_loadu_si512(s->now.keys[k] + d * KV_TILE);
+            _mm_prefetch((const char *)(s->next.keys[k] + d * KV_TILE), _MM_HINT_T0);
         }
         UNROLL
         for (int r = 0; r < rows; r++) {
@@ -95,9 +95,9 @@ INLINE void add_values(int rows, int width, int64_t dim, int64_t first, const Sc
             sum[r][w] = _mm512_mul_ps(_mm512_load_ps(sums + r * dim + 16 * w),
                                       _mm512_set1_ps(s->factors[r]));
     for (int k = 0; k < KEYS / 2; k++) {
-        const int64_t place = k % (TILE / 2) * dim + first;
-        const uint32_t *values = s->now.values[k / (TILE / 2)] + place;
-        const uint32_t *next = s->next.values[k / (TILE / 2)] + place;
+        const int64_t place = k % (KV_TILE / 2) * dim + first;
+        const uint32_t *values = s->now.values[k / (KV_TILE / 2)] + place;
+        const uint32_t *next = s->next.values[k / (KV_TILE / 2)] + place;
         __m512bh value[4];
         UNROLL
         for (int w = 0; w < width; w++) {
@@ -174,8 +174,8 @@ INLINE Tiles tiles_at(const Attention *a, const AttentionItem *item, int64_t hea
     const int32_t *table = a->block_tables + item->sequence * a->table_stride;
     const int64_t size = a->block_size, heads = a->num_kv_heads;
     Tiles tiles;
-    for (int i = 0; i < KEYS / TILE; i++) {
-        const int64_t place = key + i * TILE < item->end_key ? key + i * TILE : key;
+    for (int i = 0; i < KEYS / KV_TILE; i++) {
+        const int64_t place = key + i * KV_TILE < item->end_key ? key + i * KV_TILE : key;
         const int64_t row = (table[place / size] * 2 * heads + head) * size + place % size;
         tiles.keys[i] = (const uint32_t *)(a->cache + row * a->dim);
         tiles.values[i] = (const uint32_t *)(a->cache + (row + heads * size) * a->dim);

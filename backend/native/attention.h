@@ -4,7 +4,8 @@
 
 #include <stdint.h>
 
-enum { ATTENTION_MAX_DIM = 256, ATTENTION_MAX_ROWS = 96 };
+/* KV_TILE: places that lie together in the cache, see below. */
+enum { ATTENTION_MAX_DIM = 256, ATTENTION_MAX_ROWS = 96, KV_TILE = 16 };
 
 /* Some tokens of one sequence over some of its keys. */
 typedef struct {
@@ -45,7 +46,7 @@ typedef struct {
 
    16 places of a head are a tile, in which pairs lie as vdpbf16ps takes them: of keys two neighbouring
    dimensions, [D / 2, 16 places, 2]; of values two neighbouring places, [8, D, 2]. A step then reads
-   what it multiplies, as it lies. Places nothing was written to must hold no NaN. `rotate_store`
+   what it multiplies, as it lies. Places nothing was written to must be finite. `rotate_store`
    writes it so. */
 void attention(const Attention *a);
 

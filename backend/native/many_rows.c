@@ -1,6 +1,8 @@
 /* 32 features at a time become bf16, once for all rows: a panel. The product then runs at the rate of
    vdpbf16ps (64 rows: seven eighths of it), and memory is read in few bits. The width is cut so that a
    panel, and the sums that wait for its next part, stay in a core's cache. */
+#include <omp.h>
+
 #include "groups.h"
 #include "products.h"
 
@@ -11,6 +13,8 @@ enum {
     DEPTH = 1536,
     /* Rows whose sums wait for the rest of the width. */
     MAX_WAITING = 20 * MAX_TILE,
+    /* Rows for which a panel is not laid out twice. */
+    MIN_PART = 4 * MAX_TILE,
     PANEL_WORDS = VECTORS * LANES,
 };
 
@@ -177,15 +181,25 @@ static void multiply_panel(const Product *p, int64_t first_row, int64_t count,
     }
 }
 
+/* Rows that share a panel: all, unless there are too few panels for the threads. */
+static int64_t rows_of_part(const Product *p)
+{
+    const int64_t panels = (p->features + PANEL_WORDS - 1) / PANEL_WORDS;
+    const int64_t parts = (4 * omp_get_max_threads() + panels - 1) / panels;
+    int64_t rows = (p->rows + parts - 1) / parts;
+    rows = rows < MIN_PART ? MIN_PART : rows;
+    return p->width > DEPTH && rows > MAX_WAITING ? MAX_WAITING : rows;
+}
+
 void multiply_many_rows(const Product *p)
 {
-    const int64_t step = p->width > DEPTH ? MAX_WAITING : p->rows;
-    for (int64_t row = 0; row < p->rows; row += step) {
-        const int64_t left = p->rows - row, count = left < step ? left : step;
-#pragma omp parallel for
-        for (int64_t feature = 0; feature < p->features; feature += PANEL_WORDS)
-            multiply_panel(p, row, count, feature);
-    }
+    const int64_t step = rows_of_part(p);
+#pragma omp parallel for collapse(2)
+    for (int64_t row = 0; row < p->rows; row += step)
+        for (int64_t feature = 0; feature < p->features; feature += PANEL_WORDS) {
+            const int64_t left = p->rows - row;
+            multiply_panel(p, row, left < step ? left : step, feature);
+        }
 }
 
 SIMD_END

@@ -1,11 +1,12 @@
 #include "products.h"
 
-/* From more rows on a panel pays; measured, see backend/quant/native.py. */
-enum { MAX_FEW_ROWS_OF_4_BITS = 16, MAX_FEW_ROWS_OF_8_BITS = 12 };
+/* With more a panel pays, of 8 bits a little earlier; measured, see backend/quant/native.py. One
+   bound for both, so that up to it a row of a model's is the same in any company. */
+enum { MAX_FEW_ROWS = 16 };
 
 int product(const Product *p)
 {
-    if (p->rows <= (p->bits == 4 ? MAX_FEW_ROWS_OF_4_BITS : MAX_FEW_ROWS_OF_8_BITS))
+    if (p->rows <= MAX_FEW_ROWS)
         return multiply_few_rows(p);
     multiply_many_rows(p);
     return 0;

@@ -3,10 +3,11 @@
 #include <math.h>
 #include <string.h>
 
+#include "attention.h"
 #include "simd.h"
 
 /* Numbers from which on a second thread pays for being woken. */
-enum { PARALLEL_SIZE = 1 << 14, TILE = 16 };
+enum { PARALLEL_SIZE = 1 << 14 };
 
 SIMD_BEGIN
 
@@ -75,7 +76,7 @@ INLINE void rotate(const bf16 *x, const bf16 *cos, const bf16 *sin, bf16 *out, i
 INLINE void write_key(const bf16 *key, int64_t lane, bf16 *tile, int64_t dim)
 {
     for (int64_t i = 0; i < dim / 2; i++)
-        memcpy(tile + (i * TILE + lane) * 2, key + 2 * i, 2 * sizeof *key);
+        memcpy(tile + (i * KV_TILE + lane) * 2, key + 2 * i, 2 * sizeof *key);
 }
 
 INLINE void write_value(const bf16 *value, int64_t lane, bf16 *tile, int64_t dim)
@@ -98,7 +99,7 @@ static void rotate_token(const Rotation *r, int64_t token)
         rotate(row + h * dim, cos, sin, row + h * dim, dim);
     bf16 *keys = row + r->num_heads * dim;
     const bf16 *values = keys + r->num_kv_heads * dim;
-    const int64_t place = slot % size, lane = place % TILE;
+    const int64_t place = slot % size, lane = place % KV_TILE;
     bf16 *tile = r->cache + (slot / size * 2 * r->num_kv_heads * size + place - lane) * dim;
     for (int64_t h = 0; h < r->num_kv_heads; h++, tile += size * dim) {
         rotate(keys + h * dim, cos, sin, keys + h * dim, dim);

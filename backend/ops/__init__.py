@@ -81,7 +81,8 @@ class Ops(Protocol):
     def plan_attention(self, batch: Batch, cache: Tensor, num_heads: int) -> Any:
         """What the two below need and every layer shares: indices and masks, made once a step.
 
-        cache: of any layer, [blocks, 2, Hkv, block size, D]. num_heads: Hq.
+        cache: of any layer, [blocks, 2, Hkv, block size, D]; how a head's part of a block lies is
+        these ops' own affair. num_heads: Hq.
         """
         ...
 

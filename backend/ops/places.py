@@ -1,4 +1,7 @@
-"""Where keys and values lie in a layer's cache, [blocks, 2, Hkv, block size, D], seen as rows."""
+"""Where keys and values lie in a layer's cache, [blocks, 2, Hkv, block size, D], seen as rows.
+
+As torch's ops have it: place after place.
+"""
 
 import torch
 from torch import Tensor

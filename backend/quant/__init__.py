@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from backend.memory import KeptForms
-from backend.quant.groups import Groups
+from backend.quant.stored import StoredWeight
 
 METHODS = {
     "dense": "backend.quant.dense:DenseMethod",
@@ -25,18 +25,6 @@ METHODS = {
 LookUp = Callable[[Tensor], Tensor]
 
 
-class StoredWeight(Protocol):
-    """A weight [N, K] of a checkpoint, read in the form that is asked for."""
-
-    def read(self) -> Tensor:
-        """Return it in the arithmetic's dtype. The caller owns it."""
-        ...
-
-    def read_groups(self) -> Groups | None:
-        """Return the groups that the file holds it in; None if it does not."""
-        ...
-
-
 class LinearMethod(Protocol):
     """Packs a weight once, then multiplies by it in every step."""
 
@@ -45,7 +33,7 @@ class LinearMethod(Protocol):
         ...
 
     def forms(self, stored_dtype: str) -> KeptForms:
-        """Return at most what it keeps of a model. stored_dtype: what the file mostly holds."""
+        """Return about what it keeps of a model. stored_dtype: what the file mostly holds."""
         ...
 
     def size_bytes(self, packed: Any) -> int:

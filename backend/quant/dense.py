@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backend.memory import KeptForms
-from backend.quant import LookUp, StoredWeight
+from backend.quant import LookUp
+from backend.quant.stored import StoredWeight
 
 
 class DenseMethod:
@@ -29,7 +30,7 @@ class DenseMethod:
         return packed
 
     def forms(self, stored_dtype: str) -> KeptForms:
-        return KeptForms(has_dense=True, layer_bits=0, head_bits=0)
+        return KeptForms(True, True, layer_bits=0, head_bits=0)
 
     def size_bytes(self, packed: Tensor) -> int:
         return packed.numel() * packed.element_size()

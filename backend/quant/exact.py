@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.quant import StoredWeight
 from backend.quant.dense import DenseMethod
+from backend.quant.stored import StoredWeight
 
 TILE = 16
 

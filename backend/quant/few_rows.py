@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from backend.memory import KeptForms
-from backend.quant import StoredWeight
 from backend.quant.dense import DenseMethod
-from backend.quant.groups import GROUP_SIZE, Groups, quantize, round_to_groups
+from backend.quant.groups import GROUP_SIZE, Groups, quantize
+from backend.quant.stored import StoredWeight, round_to_groups
 
 INT4_MAX_ROWS = 5
 INT8_MAX_ROWS = 4
@@ -63,7 +63,7 @@ class GroupedMethod(_FewRowsMethod):
 
     def forms(self, stored_dtype: str) -> KeptForms:
         bits = 5 if stored_dtype in ("Q4_0", "Q4_1") else 0
-        return KeptForms(has_dense=True, layer_bits=bits, head_bits=bits)
+        return KeptForms(True, True, layer_bits=bits, head_bits=bits)
 
     def _pack_both(self, weight: Tensor, groups: Groups | None) -> _Packed:
         return _Packed(self.pack_dense(weight), None if groups is None else _pack_int4(groups))
@@ -73,10 +73,12 @@ class Int4Method(GroupedMethod):
     """Every weight rounded to 4-bit groups, unless the file holds it so already."""
 
     def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
-        return self._pack_both(*round_to_groups(stored.read(), stored.read_groups(), 4))
+        groups = round_to_groups(stored, 4)
+        weight = stored.read() if groups is None else groups.to_dense().to(torch.bfloat16)
+        return self._pack_both(weight, groups)
 
     def forms(self, stored_dtype: str) -> KeptForms:
-        return KeptForms(has_dense=True, layer_bits=5, head_bits=5)
+        return KeptForms(True, True, layer_bits=5, head_bits=5)
 
 
 class Int8Method(_FewRowsMethod):
@@ -97,7 +99,7 @@ class Int8Method(_FewRowsMethod):
         return _Packed(self.pack_dense(dense), (values.to(torch.int8), scales))
 
     def forms(self, stored_dtype: str) -> KeptForms:
-        return KeptForms(has_dense=True, layer_bits=8, head_bits=8)
+        return KeptForms(True, True, layer_bits=8, head_bits=8)
 
 
 def _pack_int4(groups: Groups) -> tuple[Tensor, Tensor] | None:

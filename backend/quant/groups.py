@@ -70,18 +70,3 @@ def quantize_int8(weight: Tensor) -> Groups:
     steps = torch.where(scales > 0, scales, 1)
     values = (grouped / steps[..., None]).round_().clamp_(-MAX_INT8, MAX_INT8)
     return Groups(values.to(torch.int8).flatten(1), scales, None)
-
-
-def round_to_groups(
-    weight: Tensor, groups: Groups | None, bits: int
-) -> tuple[Tensor, Groups | None]:
-    """Return a weight rounded to 4 or 8 bits, and its groups: the file's, if they are not of more.
-
-    None where the width is no multiple of GROUP_SIZE; the weight is as it was then.
-    """
-    if groups is not None and groups.bits <= bits:
-        return weight, groups
-    if weight.shape[1] % GROUP_SIZE:
-        return weight, None
-    groups = quantize(weight) if bits == 4 else quantize_int8(weight)
-    return groups.to_dense().to(weight.dtype), groups

@@ -9,7 +9,7 @@ bf16. All linears of the default model but the head, two threads: 1 row 1.8 / 3.
 / 4.0 / 7.9, 16 rows 6.0 / 5.9 / 9.6, 24 rows 9.2 / 7.7 / 11.5, 64 rows - / 17 / 22, 512 rows - /
 119 / 125; one thread: 1 row 2.4 / 6.5 / 8.5, 16 rows 11.5 / 11.4 / 15.7, 64 rows - / 33 / 38.
 Four heads of 49152 x 576 in 8 bits, float32 results, two threads: 1 row 2.6 / 3.5 / 5.6, 12 rows
-5.5 / 5.4 / 7.2, 16 rows 6.4 / 6.2 / 8.1, 36 rows - / 11.2 / 13.1.
+5.5 / 5.4 / 7.2, 16 rows 6.4 / 6.2 / 8.1, 24 rows 10.8 / 8.2 / 9.9, 36 rows 17 / 11 / 13.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,10 @@ from torch import Tensor
 
 from backend.memory import KeptForms
 from backend.native import kernels
-from backend.quant import LookUp, StoredWeight
+from backend.quant import LookUp
 from backend.quant.dense import DenseMethod
-from backend.quant.groups import Groups, round_to_groups
+from backend.quant.groups import Groups
+from backend.quant.stored import StoredWeight, round_to_groups
 
 # Of each weight, its share of scale and minimum included.
 STORED_BITS = {4: 5, 8: 9}
@@ -55,20 +56,22 @@ class NativeMethod(DenseMethod):
 
     def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
         groups = stored.read_groups()
-        keeps_dense = groups is None or self._has_tiles
-        return self._pack(stored.read() if keeps_dense else None, groups)
+        if groups is None:
+            return _Packed(self.pack_dense(stored.read()), None)
+        return self._pack(groups)
 
-    def _pack(self, weight: Tensor | None, groups: Groups | None) -> _Packed:
-        return _Packed(
-            None if weight is None else self.pack_dense(weight),
-            None if groups is None else _pack_groups(groups),
-        )
+    def _pack(self, groups: Groups) -> _Packed:
+        few_bits = _pack_groups(groups)
+        if not self._has_tiles:
+            return _Packed(None, few_bits)
+        return _Packed(self.pack_dense(groups.to_dense().to(torch.bfloat16)), few_bits)
 
     def forms(self, stored_dtype: str) -> KeptForms:
         bits = {"Q4_0": 4, "Q4_1": 4, "Q8_0": 8}.get(stored_dtype)
         if bits is None:
             return super().forms(stored_dtype)
-        return KeptForms(self._has_tiles, STORED_BITS[bits], head_bits=STORED_BITS[8])
+        # The head may be in other bits, and then it is dense.
+        return KeptForms(self._has_tiles, True, STORED_BITS[bits], STORED_BITS[8])
 
     def size_bytes(self, packed: _Packed) -> int:  # type: ignore[override]
         dense = 0 if packed.dense is None else super().size_bytes(packed.dense)
@@ -106,13 +109,12 @@ class _RoundingMethod(NativeMethod):
     bits: int
 
     def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
-        weight, groups = round_to_groups(stored.read(), stored.read_groups(), self.bits)
-        keeps_dense = groups is None or self._has_tiles
-        return self._pack(weight if keeps_dense else None, groups)
+        groups = round_to_groups(stored, self.bits)
+        return super().pack(stored) if groups is None else self._pack(groups)
 
     def forms(self, stored_dtype: str) -> KeptForms:
         bits = STORED_BITS[self.bits]
-        return KeptForms(self._has_tiles, bits, bits)
+        return KeptForms(self._has_tiles, self._has_tiles, bits, bits)
 
 
 class NativeInt4Method(_RoundingMethod):

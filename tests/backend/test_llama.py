@@ -11,6 +11,7 @@ from backend.block_pool import BlockPool
 from backend.config import ModelError, RopeScaling
 from backend.engine import Engine, build_engine
 from backend.model_file import load_config
+from backend.native import absence, kernels
 from backend.ops import Batch
 from backend.parallel import TensorParallel
 from backend.scheduler import Scheduler
@@ -216,16 +217,25 @@ def test_too_little_memory_for_one_block_says_how_much_is_needed(tmp_path: Path)
         engine_of(model, kv_cache_bytes=100)
 
 
-@pytest.mark.parametrize("exact", [False, True])
-def test_what_a_sequence_leaves_in_its_blocks_spoils_nobody(tmp_path: Path, exact: bool) -> None:
+@pytest.mark.parametrize("ops", ["torch", "exact", "native"])
+def test_what_a_sequence_leaves_in_its_blocks_spoils_nobody(tmp_path: Path, ops: str) -> None:
     """Neither a prompt that was given up half way nor one that still runs: block 0, which others'
     tables were padded with, is as bad as the rest."""
-    engine = engine_of(write_tiny_llama(tmp_path / "tiny"), exact=exact)
+    if ops == "native" and kernels is None:
+        pytest.skip(absence)
+    block_size = 16 if ops == "native" else 4
+    engine = engine_of(
+        write_tiny_llama(tmp_path / "tiny", head_dim=32 if ops == "native" else 8),
+        exact=ops == "exact",
+        kernels="native" if ops == "native" else "torch",
+        dtype="bfloat16" if ops == "native" else "float32",
+        block_size=block_size,
+    )
     params = SamplingParams(temperature=0.0)
     sequences = [([3, 1, 4, 1, 5], [6, 9, 2]), (PROMPT, [5, 4, 3, 7, 8, 1])]
 
     def planned(tokens: list[int], start: int, row: int) -> PlannedSequence:
-        num_blocks = -(-(start + len(tokens)) // 4)
+        num_blocks = -(-(start + len(tokens)) // block_size)
         table = sequences[row][1][:num_blocks]
         return PlannedSequence(
             tokens, start, table, row, max(0, start - len(sequences[row][0]) + 1)
@@ -234,13 +244,14 @@ def test_what_a_sequence_leaves_in_its_blocks_spoils_nobody(tmp_path: Path, exac
     def run() -> list[list[int]]:
         joins = [Join(row, params) for row in range(2)]
         prompts = [planned(prompt, 0, row) for row, (prompt, _) in enumerate(sequences)]
-        drawn = [engine.runner.run(build_plan(1, prompts, joins, 4)).token_ids]
+        drawn = [engine.runner.run(build_plan(1, prompts, joins, block_size)).token_ids]
         for step in range(4):
             decodes = [
                 planned([drawn[-1][row]], len(prompt) + step, row)
                 for row, (prompt, _) in enumerate(sequences)
             ]
-            drawn.append(engine.runner.run(build_plan(step + 2, decodes, [], 4)).token_ids)
+            plan = build_plan(step + 2, decodes, [], block_size)
+            drawn.append(engine.runner.run(plan).token_ids)
         return drawn
 
     expected = run()

@@ -5,7 +5,7 @@ from backend.memory import KeptForms, check_fits, check_kv_fits, default_kv_byte
 from backend.shard import split_model
 from tests.backend.factories import tiny_config
 
-DENSE = KeptForms(has_dense=True, layer_bits=0, head_bits=0)
+DENSE = KeptForms(True, True, layer_bits=0, head_bits=0)
 
 
 def test_ranks_together_need_the_weights_and_the_embedding_each() -> None:
@@ -46,11 +46,11 @@ def test_weights_in_few_bits_count_beside_the_dense_or_instead(has_dense: bool) 
     config = tiny_config()
     [shard] = split_model(config, 1)
     plain = rank_need(config, shard, "bfloat16", 4, 64, DENSE)
-    packed = rank_need(config, shard, "bfloat16", 4, 64, KeptForms(has_dense, 5, 9))
+    packed = rank_need(config, shard, "bfloat16", 4, 64, KeptForms(has_dense, has_dense, 5, 9))
     words = config.vocab_size * config.hidden_size  # the embedding is looked up, not multiplied
     linears = plain.weight_bytes // 2 - 2 * words
     assert packed.packed_bytes == (linears * 5 + words * 9) // 8
-    assert packed.weight_bytes == plain.weight_bytes - (0 if has_dense else 2 * linears)
+    assert packed.weight_bytes == plain.weight_bytes - (0 if has_dense else 2 * (linears + words))
     assert packed.total_bytes == plain.total_bytes + packed.packed_bytes - (
         plain.weight_bytes - packed.weight_bytes
     )

@@ -16,7 +16,7 @@ from backend.step import PlannedSequence, StepPlan, build_plan
 pytestmark = pytest.mark.skipif(kernels is None, reason=absence)
 
 CPU = torch.device("cpu")
-BLOCK_SIZE = 16
+BLOCK_SIZE = 32
 ORACLE = ReferenceOps()
 
 # A result rounded to bf16 is off by 2^-9 of itself; weights and products before it add as much.

@@ -94,7 +94,7 @@ def test_what_a_form_takes_is_known_before_it_is_made(
     name: str, stored: str, bits: tuple[int, int]
 ) -> None:
     method = create_method(name, torch.bfloat16, CPU)
-    assert method.forms(stored) == KeptForms(True, *bits)
+    assert method.forms(stored) == KeptForms(True, True, *bits)
 
 
 def test_groups_of_different_bits_do_not_become_one_matrix() -> None:
