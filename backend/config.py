@@ -50,7 +50,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
 
     architecture: key of the registry in `backend.models`.
     name: what /v1/models shows unless the operator chose another.
-    stored_dtype: what the file mostly holds ("Q4_1", "bfloat16"), to be shown and for estimates.
+    stored_dtype: what the file mostly holds ("Q4_1", "bfloat16"), for the start-up line.
     """
 
     architecture: str

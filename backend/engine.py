@@ -13,6 +13,7 @@ import torch
 from backend.choices import pick_device, pick_dtype, pick_method, pick_ops
 from backend.config import ModelConfig
 from backend.faults import Faults
+from backend.forms import forms_of
 from backend.kv_cache import KVCache
 from backend.memory import (
     available_bytes,
@@ -90,7 +91,7 @@ def build_engine(
         dtype_name,
         settings.max_num_seqs,
         token_budget,
-        method.forms(config.stored_dtype),
+        forms_of(checkpoint, config, method, is_whole=tp.size == 1),
     )
     free_bytes = _free_bytes(device, tp.size * settings.dp)
     check_fits(need.total_bytes, free_bytes)

@@ -18,16 +18,17 @@ CPU_KV_MAX_BYTES = 4 << 30
 
 
 class KeptForms(NamedTuple):
-    """What a method keeps of the weights of a model.
+    """What a rank keeps of a model's weights.
 
-    has_dense: of the layers', has_dense_head: of the head's, in the arithmetic's dtype. layer_bits,
-    head_bits: of each weight in few bits, with scales and minimums.
+    dense_share: of the layers', in the arithmetic's dtype. layer_bits, head_bits: of each weight in
+    few bits, with scales and minimums. has_table: an embedding beside the head.
     """
 
-    has_dense: bool
+    dense_share: float
+    layer_bits: float
     has_dense_head: bool
-    layer_bits: int
-    head_bits: int
+    head_bits: float
+    has_table: bool
 
 
 def kv_bytes_per_token(config: ModelConfig, dtype: str) -> int:
@@ -87,12 +88,11 @@ def rank_need(
     columns = shard.intermediate.stop - shard.intermediate.start
     vocab = shard.vocab.stop - shard.vocab.start
     attention = 2 * (shard.num_heads + shard.num_kv_heads) * config.head_dim * hidden
-    # The head may be a copy even where it is the embedding.
-    words = config.vocab_size + vocab * forms.has_dense_head
+    words = config.vocab_size * forms.has_table + vocab * forms.has_dense_head
     linears = config.num_layers * (attention + 3 * columns * hidden)
-    weights = (linears * forms.has_dense + words * hidden) * size
+    weights = (int(linears * forms.dense_share) + words * hidden) * size
     step = token_budget * (4 * hidden + 3 * columns) * size
-    packed = (linears * forms.layer_bits + vocab * hidden * forms.head_bits) // 8
+    packed = (int(linears * forms.layer_bits) + int(vocab * hidden * forms.head_bits)) // 8
     return RankNeed(weights, packed, step + 2 * max_num_seqs * vocab * 4)
 
 

@@ -16,9 +16,7 @@ from backend.models import Arithmetic
 from backend.ops import Batch, Rotation
 from backend.parallel import TensorParallel
 from backend.shard import Shard
-
-EMBEDDING = "model.embed_tokens.weight"
-HEAD = "lm_head.weight"
+from backend.weights.shapes import EMBEDDING, HEAD
 
 
 class LlamaModel:

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from backend.memory import KeptForms
 from backend.quant.stored import StoredWeight
 
 METHODS = {
@@ -25,6 +24,18 @@ METHODS = {
 LookUp = Callable[[Tensor], Tensor]
 
 
+class Kept(NamedTuple):
+    """What a method keeps of a weight.
+
+    is_dense: itself, in the arithmetic's dtype. few_bits: of each number, in groups, with its share
+    of scale and minimum. looks_up: rows of it can be looked up.
+    """
+
+    is_dense: bool
+    few_bits: float
+    looks_up: bool = False
+
+
 class LinearMethod(Protocol):
     """Packs a weight once, then multiplies by it in every step."""
 
@@ -32,8 +43,8 @@ class LinearMethod(Protocol):
         """Return this method's form of a weight [N, K]."""
         ...
 
-    def forms(self, stored_dtype: str) -> KeptForms:
-        """Return about what it keeps of a model. stored_dtype: what the file mostly holds."""
+    def kept(self, group_bits: int | None) -> Kept:
+        """Return what it would keep of a weight that the file has in groups of so many bits."""
         ...
 
     def size_bytes(self, packed: Any) -> int:

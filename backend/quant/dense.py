@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.memory import KeptForms
-from backend.quant import LookUp
+from backend.quant import Kept, LookUp
 from backend.quant.stored import StoredWeight
 
 
@@ -29,8 +28,8 @@ class DenseMethod:
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
         return packed
 
-    def forms(self, stored_dtype: str) -> KeptForms:
-        return KeptForms(True, True, layer_bits=0, head_bits=0)
+    def kept(self, group_bits: int | None) -> Kept:
+        return Kept(is_dense=True, few_bits=0)
 
     def size_bytes(self, packed: Tensor) -> int:
         return packed.numel() * packed.element_size()

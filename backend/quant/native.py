@@ -18,15 +18,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from backend.memory import KeptForms
 from backend.native import kernels
-from backend.quant import LookUp
+from backend.quant import Kept, LookUp
 from backend.quant.dense import DenseMethod
 from backend.quant.groups import Groups
 from backend.quant.stored import StoredWeight, round_to_groups
 
 # Of each weight, its share of scale and minimum included.
-STORED_BITS = {4: 5, 8: 9}
+STORED_BITS = {4: 5.0, 8: 8.5}
 # With AMX. Not measured there: where oneDNN without it took over from few rows' kernel.
 MAX_ROWS_BESIDE_TILES = {4: 24, 8: 20}
 
@@ -66,12 +65,10 @@ class NativeMethod(DenseMethod):
             return _Packed(None, few_bits)
         return _Packed(self.pack_dense(groups.to_dense().to(torch.bfloat16)), few_bits)
 
-    def forms(self, stored_dtype: str) -> KeptForms:
-        bits = {"Q4_0": 4, "Q4_1": 4, "Q8_0": 8}.get(stored_dtype)
-        if bits is None:
-            return super().forms(stored_dtype)
-        # The head may be in other bits, and then it is dense.
-        return KeptForms(self._has_tiles, True, STORED_BITS[bits], STORED_BITS[8])
+    def kept(self, group_bits: int | None) -> Kept:
+        if group_bits is None:
+            return super().kept(None)
+        return Kept(self._has_tiles, STORED_BITS[group_bits], looks_up=group_bits == 8)
 
     def size_bytes(self, packed: _Packed) -> int:  # type: ignore[override]
         dense = 0 if packed.dense is None else super().size_bytes(packed.dense)
@@ -112,9 +109,8 @@ class _RoundingMethod(NativeMethod):
         groups = round_to_groups(stored, self.bits)
         return super().pack(stored) if groups is None else self._pack(groups)
 
-    def forms(self, stored_dtype: str) -> KeptForms:
-        bits = STORED_BITS[self.bits]
-        return KeptForms(self._has_tiles, self._has_tiles, bits, bits)
+    def kept(self, group_bits: int | None) -> Kept:
+        return super().kept(min(group_bits or self.bits, self.bits))
 
 
 class NativeInt4Method(_RoundingMethod):

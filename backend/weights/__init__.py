@@ -42,6 +42,10 @@ class Checkpoint(Protocol):
         """Return the slice as the groups it is stored in; None if it is not, or cuts one."""
         ...
 
+    def group_bits(self, name: str) -> int | None:
+        """Return of how many bits the groups are that a tensor is stored in; None if it is not."""
+        ...
+
     def close(self) -> None:
         """Let go of the files. Tensors that were read stay valid."""
         ...

@@ -95,6 +95,11 @@ class GGUFCheckpoint:
             return None
         return _to_groups(self._rows(name, rows), tensor, start // GROUP_SIZE, stop // GROUP_SIZE)
 
+    def group_bits(self, name: str) -> int | None:
+        if name not in self._tensors or (qtype := self._tensors[name][0].qtype) not in _GROUPED:
+            return None
+        return 8 if qtype == GGMLQuantizationType.Q8_0 else 4
+
     def close(self) -> None:
         # The mappings go with their last view.
         self._tensors.clear()

@@ -52,5 +52,8 @@ class SafetensorsCheckpoint:
     def read_groups(self, name: str, rows: slice = _ALL, cols: slice = _ALL) -> None:
         return None  # no such dtype
 
+    def group_bits(self, name: str) -> None:
+        return None
+
     def close(self) -> None:
         self._shards.clear()

@@ -5,16 +5,19 @@ Owns the table that files are checked against when they are opened. Knows no fil
 
 from backend.config import ModelConfig
 
+EMBEDDING = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+
 
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Return name -> shape of every tensor of the model, in Hugging Face's names."""
     hidden, vocab = config.hidden_size, config.vocab_size
     shapes: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (vocab, hidden),
+        EMBEDDING: (vocab, hidden),
         "model.norm.weight": (hidden,),
     }
     if not config.tie_word_embeddings:
-        shapes["lm_head.weight"] = (vocab, hidden)
+        shapes[HEAD] = (vocab, hidden)
     layer = _layer_shapes(config)
     for index in range(config.num_layers):
         shapes |= {f"model.layers.{index}.{name}": shape for name, shape in layer.items()}

@@ -5,7 +5,7 @@ from backend.memory import KeptForms, check_fits, check_kv_fits, default_kv_byte
 from backend.shard import split_model
 from tests.backend.factories import tiny_config
 
-DENSE = KeptForms(True, True, layer_bits=0, head_bits=0)
+DENSE = KeptForms(1.0, 0.0, has_dense_head=True, head_bits=0, has_table=True)
 
 
 def test_ranks_together_need_the_weights_and_the_embedding_each() -> None:
@@ -46,7 +46,8 @@ def test_weights_in_few_bits_count_beside_the_dense_or_instead(has_dense: bool) 
     config = tiny_config()
     [shard] = split_model(config, 1)
     plain = rank_need(config, shard, "bfloat16", 4, 64, DENSE)
-    packed = rank_need(config, shard, "bfloat16", 4, 64, KeptForms(has_dense, has_dense, 5, 9))
+    forms = KeptForms(float(has_dense), 5.0, has_dense, 9, has_table=True)
+    packed = rank_need(config, shard, "bfloat16", 4, 64, forms)
     words = config.vocab_size * config.hidden_size  # the embedding is looked up, not multiplied
     linears = plain.weight_bytes // 2 - 2 * words
     assert packed.packed_bytes == (linears * 5 + words * 9) // 8

@@ -183,11 +183,9 @@ def test_a_dense_form_is_kept_only_beside_amx(name: str, monkeypatch: pytest.Mon
         monkeypatch.setattr("backend.quant.native.has_tiles", lambda has=has_tiles: has)
         method = create_method(name, torch.bfloat16, CPU)
         packed = method.pack(stored)
-        forms = method.forms("Q4_1")
-        bits = forms.layer_bits + 16 * forms.has_dense
-        # int8 leaves the file's 4 bits alone, and may be told 9.
-        assert method.size_bytes(packed) <= 96 * 576 * bits // 8
-        assert (packed.dense is not None) == has_tiles == forms.has_dense
+        kept = method.kept(4)
+        assert method.size_bytes(packed) == 96 * 576 * (kept.few_bits + 16 * kept.is_dense) // 8
+        assert (packed.dense is not None) == has_tiles == kept.is_dense
         results.append((method.apply(x[:1], packed, None), method.apply(x, packed, None)))
     (few, many), (few_beside, many_beside) = results
     assert torch.equal(few, few_beside)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from backend.memory import KeptForms
 from backend.quant import create_method
 from backend.quant.exact import TILE
 from backend.quant.few_rows import INT4_MAX_ROWS, few_bit_kernels_work
@@ -78,23 +77,6 @@ def test_rounding_to_8_bits_leaves_half_a_step() -> None:
     # Scales are float16: 2^-12 of 127 steps.
     bound = groups.scales * (0.5 + 127 * 2**-12)
     assert bool((error <= bound[..., None]).all())
-
-
-@pytest.mark.parametrize(
-    ("name", "stored", "bits"),
-    [
-        ("dense", "Q4_1", (0, 0)),
-        ("grouped", "Q4_1", (5, 5)),
-        ("grouped", "Q8_0", (0, 0)),
-        ("int4", "BF16", (5, 5)),
-        ("int8", "BF16", (8, 8)),
-    ],
-)
-def test_what_a_form_takes_is_known_before_it_is_made(
-    name: str, stored: str, bits: tuple[int, int]
-) -> None:
-    method = create_method(name, torch.bfloat16, CPU)
-    assert method.forms(stored) == KeptForms(True, True, *bits)
 
 
 def test_groups_of_different_bits_do_not_become_one_matrix() -> None:
