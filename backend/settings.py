@@ -50,7 +50,7 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inter_token_ms: Annotated[
         float,
         Meta(ge=0, description="streams wait no longer for a step with prompts in it (0: any)"),
-    ] = 150.0
+    ] = 200.0
     block_size: Annotated[int, Meta(ge=1, le=1024, description="tokens a KV block")] = 32
     kv_cache_bytes: Annotated[
         int, Meta(ge=0, description="memory for the KV cache of a group (0: from free memory)")
