@@ -51,7 +51,7 @@ class Helper:
         whoever asked."""
         self._module = module
         self._greeting = greeting
-        self._life: _Life | None = None
+        self._life: Life | None = None
         self._num_waiting = 0
         self._is_closed = False
         # One thread: requests take turns, and a stuck one never occupies the default executor.
@@ -101,7 +101,7 @@ class Helper:
     def _begin_life(self) -> None:
         self._end_life()
         greeting = self._greeting()
-        self._life = _Life(self._module)
+        self._life = Life(self._module)
         if self._is_closed:  # close() may have found no process yet
             self._life.kill()
         if refusal := self._life.exchange(greeting, START_LIMIT_S):
@@ -113,7 +113,7 @@ class Helper:
             life.close()
 
 
-class _Life:
+class Life:
     """One process, from its start to its end, whoever brings that about."""
 
     def __init__(self, module: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 import uvloop
 
 from backend.wire.sampling import Grammar
+from gateway.helpers.helper import Life
 from gateway.requests import vetter as vetting
 from gateway.requests.vetter import (
     GrammarRefused,
@@ -157,11 +158,31 @@ def test_a_helper_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPat
     run(use)
 
 
-def test_a_helper_that_is_killed_is_replaced() -> None:
+@pytest.fixture
+def kill_once_asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[signal.Signals], None]:
+    """Has the next request's helper end by a signal, when it has been found alive and chosen.
+
+    One that is dead before it is asked is replaced, and nobody notices.
+    """
+
+    def arm(number: signal.Signals) -> None:
+        def ask_and_kill(life: Life, payload: bytes, limit_s: float) -> bytes:
+            monkeypatch.undo()
+            [helper] = helpers_of(os.getpid())
+            os.kill(helper, number)
+            return life.exchange(payload, limit_s)
+
+        monkeypatch.setattr(Life, "exchange", ask_and_kill)
+
+    return arm
+
+
+def test_a_helper_that_is_killed_is_replaced(
+    kill_once_asked: Callable[[signal.Signals], None],
+) -> None:
     async def use(vetter: Vetter) -> None:
         await vetter.vet(GOOD)
-        [first] = helpers_of(os.getpid())
-        os.kill(first, signal.SIGKILL)
+        kill_once_asked(signal.SIGKILL)
         other = Grammar("regex", "c")
         with pytest.raises(VettingUnavailable):
             await vetter.vet(other)
@@ -170,11 +191,12 @@ def test_a_helper_that_is_killed_is_replaced() -> None:
     run(use)
 
 
-def test_a_helper_that_aborts_for_want_of_memory_blames_its_grammar() -> None:
+def test_a_helper_that_aborts_for_want_of_memory_blames_its_grammar(
+    kill_once_asked: Callable[[signal.Signals], None],
+) -> None:
     async def use(vetter: Vetter) -> None:
         await vetter.vet(GOOD)
-        [helper] = helpers_of(os.getpid())
-        os.kill(helper, signal.SIGABRT)  # how native code ends when an allocation fails
+        kill_once_asked(signal.SIGABRT)  # how native code ends when an allocation fails
         with pytest.raises(GrammarRefused, match="too much memory"):
             await vetter.vet(Grammar("regex", "c"))
 
