@@ -27,11 +27,11 @@ from torch import Tensor
 
 from backend.boundary import apply_guarded
 from backend.candidates import Masses, best
-from backend.draw import Floats, Ids, Limits, draw_filtered, without_token
+from backend.draw import Ids, Limits, draw_filtered, without_token
 from backend.faults import DRAW, NAN, RULES, Faults
 from backend.logit_gather import LogitGather
 from backend.parallel import TensorParallel
-from backend.philox import uniform
+from backend.philox import RowDraws
 from backend.rules import RowState, apply_rules
 from backend.scoring import score
 from backend.step import FAULTY, Join, StepPlan
@@ -43,9 +43,6 @@ from backend.wire.sampling import SamplingParams
 MAX_CANDIDATES = 256
 # Of a row gathered in full: what all but the flattest need; a sort of all takes ten times as long.
 MANY_CANDIDATES = 4096
-# Draws of a row made at once: for one position they cost 60 us, most of it not for the arithmetic.
-DRAWS_AHEAD = 32
-NOT_DRAWN = np.int64(-(2**40))
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +80,7 @@ class Sampler:
         self._top_k = np.zeros(max_num_seqs, np.int64)
         self._top_p = np.ones(max_num_seqs)
         self._min_p = np.zeros(max_num_seqs)
-        self._seed = np.zeros(max_num_seqs, np.int64)
-        self._choice = np.zeros(max_num_seqs, np.int64)
-        self._drawn = np.zeros((max_num_seqs, DRAWS_AHEAD))
-        self._first_drawn = np.full(max_num_seqs, NOT_DRAWN)
+        self._draws = RowDraws(max_num_seqs)
         self._gather = LogitGather(vocab, tp)
         self.num_full_gathers = 0
 
@@ -103,9 +97,7 @@ class Sampler:
         self._top_k[join.row] = max(0, params.top_k)
         self._top_p[join.row] = params.top_p
         self._min_p[join.row] = params.min_p
-        self._seed[join.row] = params.seed
-        self._choice[join.row] = params.choice
-        self._first_drawn[join.row] = NOT_DRAWN
+        self._draws.join(join.row, params.seed, params.choice)
 
     def params_of(self, rows: Ids | NDArray[np.int32]) -> list[SamplingParams]:
         """Return the parameters of rows that have joined."""
@@ -211,7 +203,7 @@ class Sampler:
         # Any rank may own a row without tokens.
         shares = np.exp(np.where(is_barren, 0.0, masses) - np.where(is_barren, 0.0, largest))
         cumulative = np.cumsum(shares, axis=0) / shares.sum(axis=0)
-        draws = self._draws(rows, positions)
+        draws = self._draws.at(rows, positions)
         owner = np.minimum((cumulative <= draws).sum(axis=0), len(masses) - 1)
         n = np.arange(len(rows))
         before = np.where(owner > 0, cumulative[owner - 1, n], 0.0)
@@ -233,7 +225,7 @@ class Sampler:
         wanted = int(limits.top_k.max()) if (limits.top_k > 0).all() else MAX_CANDIDATES
         count = min(wanted, MAX_CANDIDATES, vocab_size)
         values, ids, totals, largest = self._gather.candidates(logits, count, temperature, limits)
-        draws = self._draws(rows, positions)
+        draws = self._draws.at(rows, positions)
         tokens = without_token(np.zeros(len(rows), np.int64), largest)
         good = np.flatnonzero(tokens == 0)
         scaled = values / temperature[:, None]
@@ -274,21 +266,6 @@ class Sampler:
         if (temperature == 1).all():
             return logits
         return logits.div_(torch.from_numpy(temperature).to(logits)[:, None])
-
-    def _draws(self, rows: Ids, positions: Ids) -> Floats:
-        offsets = positions - self._first_drawn[rows]
-        stale = (offsets < 0) | (offsets >= DRAWS_AHEAD)
-        if stale.any():
-            behind, first = rows[stale], positions[stale]
-            keys = (self._seed[behind], self._choice[behind], first)
-            seeds, choices, starts = (np.repeat(key, DRAWS_AHEAD) for key in keys)
-            ahead = np.tile(np.arange(DRAWS_AHEAD), len(behind))
-            draws = uniform(seeds, choices, starts + ahead)
-            self._drawn[behind] = draws.reshape(len(behind), DRAWS_AHEAD)
-            self._first_drawn[behind] = first
-            offsets[stale] = 0
-        drawn: Floats = self._drawn[rows, offsets]
-        return drawn
 
 
 def _largest(logits: Tensor) -> tuple[Tensor, Tensor]:
