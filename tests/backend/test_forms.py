@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from backend.engine import build_engine
+from backend.memory import DTYPE_BYTES
 from backend.parallel import TensorParallel
 from backend.quant.few_rows import few_bit_kernels_work
 from backend.settings import EngineSettings
@@ -44,6 +44,6 @@ def _check(model: Path, **settings: str) -> None:
     config = engine.config
     norms = (2 * config.num_layers + 1) * config.hidden_size
     estimate = budget.weight_bytes + budget.packed_bytes
-    estimate += norms * torch.tensor([], dtype=getattr(torch, engine.dtype)).element_size()
+    estimate += norms * DTYPE_BYTES[engine.dtype]
     # Scales of torch's int8, one a row, are not counted.
     assert engine.model.weight_bytes == pytest.approx(estimate, rel=0.01)

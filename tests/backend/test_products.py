@@ -49,6 +49,17 @@ class Product:
         return self._method.apply(x, self._packed, None), self._method.score(x, self._packed)
 
 
+def check_product(groups: Groups, meant: Tensor, counts: tuple[int, ...]) -> None:
+    """Both results, for so many rows, against the product by the weights that are meant."""
+    product = Product(groups)
+    for rows in counts:
+        x = randn(rows, meant.shape[1], seed=rows).bfloat16()
+        expected = x.double() @ meant.double().T
+        for got in product(x):
+            error = (got.double() - expected).abs().max() / expected.abs().max()
+            assert got.shape == expected.shape and error < TOLERANCE[got.dtype]
+
+
 @needs_kernels
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize(("features", "width"), [(96, 576), (41, 64), (576, 1536), (1, 32)])
@@ -56,13 +67,7 @@ def test_the_product_is_that_of_the_dequantised_weights(
     bits: int, features: int, width: int
 ) -> None:
     groups = groups_of(bits, features, width)
-    product = Product(groups)
-    for rows in FEW_ROWS:
-        x = randn(rows, width, seed=rows).bfloat16()
-        expected = x.double() @ groups.to_dense().double().T
-        for got in product(x):
-            error = (got.double() - expected).abs().max() / expected.abs().max()
-            assert got.shape == expected.shape and error < TOLERANCE[got.dtype]
+    check_product(groups, groups.to_dense(), FEW_ROWS)
 
 
 @needs_kernels
@@ -73,13 +78,7 @@ def test_the_product_is_that_of_the_dequantised_weights(
 def test_many_rows_are_multiplied_by_weights_in_bf16(bits: int, features: int, width: int) -> None:
     """Just those that a dense form would hold. The last width is cut into three parts."""
     groups = groups_of(bits, features, width)
-    product = Product(groups)
-    for rows in MANY_ROWS:
-        x = randn(rows, width, seed=rows).bfloat16()
-        expected = x.double() @ groups.to_dense().bfloat16().double().T
-        for got in product(x):
-            error = (got.double() - expected).abs().max() / expected.abs().max()
-            assert got.shape == expected.shape and error < TOLERANCE[got.dtype]
+    check_product(groups, groups.to_dense().bfloat16(), MANY_ROWS)
 
 
 @needs_kernels
