@@ -5,7 +5,7 @@ from torch import Tensor
 
 from backend.layers.source import Piece, WeightSource
 from backend.parallel import TensorParallel
-from backend.quant import LinearMethod
+from backend.quant import LinearMethod, SiluMul
 
 
 class ColumnParallelLinear:
@@ -39,6 +39,29 @@ class ColumnParallelLinear:
     def forward(self, x: Tensor) -> Tensor:
         """x [T, width] -> [T, this rank's features, projection after projection]."""
         return self._method.apply(x, self._weight, self._bias)
+
+
+class GatedLinear(ColumnParallelLinear):
+    """Two projections of one input, of which the first gates the second (Shazeer 2020, SwiGLU)."""
+
+    def __init__(
+        self,
+        source: WeightSource,
+        names: list[str],
+        size: int,
+        part: slice,
+        width: int,
+        method: LinearMethod,
+        silu_mul: SiluMul,
+        *,
+        bias: bool = False,
+    ) -> None:
+        super().__init__(source, names, [size] * 2, [part] * 2, width, method, bias=bias)
+        self._silu_mul = silu_mul
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [T, width] -> [T, this rank's features of one of the two]."""
+        return self._method.apply_gated(x, self._weight, self._bias, self._silu_mul)
 
 
 class RowParallelLinear:

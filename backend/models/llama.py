@@ -8,7 +8,7 @@ from torch import Tensor
 from backend.config import ModelConfig
 from backend.kv_cache import KVCache
 from backend.layers.embedding import Embedding, VocabParallelHead
-from backend.layers.linear import ColumnParallelLinear, RowParallelLinear
+from backend.layers.linear import ColumnParallelLinear, GatedLinear, RowParallelLinear
 from backend.layers.norm import RMSNorm
 from backend.layers.rotary import RotaryEmbedding
 from backend.layers.source import WeightSource
@@ -108,13 +108,14 @@ class LlamaLayer:
             bias=config.attention_bias,
         )
         self._post_norm = norm("post_attention_layernorm")
-        self._gate_up = ColumnParallelLinear(
+        self._gate_up = GatedLinear(
             source,
             [f"{prefix}.mlp.{x}_proj" for x in ("gate", "up")],
-            [config.intermediate_size] * 2,
-            [shard.intermediate] * 2,
+            config.intermediate_size,
+            shard.intermediate,
             hidden,
             method,
+            self._ops.silu_mul,
             bias=config.mlp_bias,
         )
         self._down = RowParallelLinear(
@@ -138,7 +139,7 @@ class LlamaLayer:
         """x + delta: [T, hidden], the residual stream -> the two parts of it after this layer."""
         x, normed = self._input_norm.forward(x, delta)
         x, normed = self._post_norm.forward(x, self._attend(normed, rotation, cache, plan))
-        return x, self._down.forward(self._ops.silu_mul(self._gate_up.forward(normed)))
+        return x, self._down.forward(self._gate_up.forward(normed))
 
     def _attend(self, x: Tensor, rotation: Rotation, cache: Tensor, plan: object) -> Tensor:
         # [T, (Hq + 2 Hkv) * D] -> [T, Hq + 2 Hkv, D]

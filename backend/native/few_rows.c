@@ -1,21 +1,23 @@
-/* Few bits become bf16 in registers, where integers so small are exact: a product of few rows waits
-   for memory. Sums are float32, scaled group by group. */
+/* Few bits become bf16 in registers, where integers so small are exact, again for every eight rows:
+   memory is read once, in few bits. Sums are float32, scaled group by group. */
 #include <stdlib.h>
 
-#include "groups.h"
-#include "products.h"
+#include "panels.h"
 
 enum {
-    /* So many rows' sums, scaled and not, fit in the registers. */
-    MAX_TILE = 12,
+    /* Rows whose sums by two columns of blocks fit in the registers. */
+    MAX_TILE = 8,
+    /* Rows up to which columns go one after the other, by bits; measured. */
+    MAX_APART_4 = 2,
+    MAX_APART_8 = 6,
     /* Multiplications from which on a second thread pays for being woken. */
     PARALLEL_SIZE = 1 << 17,
 };
 
 SIMD_BEGIN
 
-/* Four pairs of columns of 16 features, the quarter of a block's values. */
-INLINE void load_values(int bits, const uint8_t *quarter, __m512bh out[4])
+/* A pair of columns of 16 features: the i-th of four in a quarter of a block's values. */
+INLINE __m512bh load_values(int bits, const uint8_t *quarter, int i)
 {
     if (bits == 4) {
         /* 0 to 15 in bf16. Only the lowest four bits of a word count: both halves are alike. */
@@ -23,108 +25,137 @@ INLINE void load_values(int bits, const uint8_t *quarter, __m512bh out[4])
             0x4170, 0x4160, 0x4150, 0x4140, 0x4130, 0x4120, 0x4110, 0x4100, 0x40E0, 0x40C0, 0x40A0,
             0x4080, 0x4040, 0x4000, 0x3F80, 0));
         const __m512i words = _mm512_loadu_si512(quarter);
-        UNROLL
-        for (int i = 0; i < 4; i++)
-            out[i] = (__m512bh)_mm512_permutexvar_epi16(_mm512_srli_epi16(words, 4 * i), table);
-    } else {
-        UNROLL
-        for (int i = 0; i < 4; i++) {
-            __m512 half[2];
-            UNROLL
-            for (int h = 0; h < 2; h++) {
-                const __m128i *bytes = (const __m128i *)(quarter + 32 * i + 16 * h);
-                half[h] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(bytes)));
-            }
-            out[i] = _mm512_cvtne2ps_pbh(half[1], half[0]);
-        }
+        return (__m512bh)_mm512_permutexvar_epi16(_mm512_srli_epi16(words, 4 * i), table);
     }
+    __m512 half[2];
+    UNROLL
+    for (int h = 0; h < 2; h++) {
+        const __m128i *bytes = (const __m128i *)(quarter + 32 * i + 16 * h);
+        half[h] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(bytes)));
+    }
+    return _mm512_cvtne2ps_pbh(half[1], half[0]);
 }
 
-/* `rows` rows from `row` on by the 16 features of a column of blocks. */
-INLINE void multiply(int bits, int rows, const Product *p, const float *row_sums, int64_t row,
-                     int64_t column)
+/* `rows` rows from `row` on by `vectors` of a panel's columns, from `first_vector` on. sums: of the
+   first row and column, [rows, PANEL]. */
+INLINE void multiply(int bits, int rows, int vectors, const Product *p, const float *row_sums,
+                     int64_t row, int64_t panel, int first_vector, float *sums)
 {
     const int64_t groups = p->width / GROUP, size = block_size(bits);
-    const uint8_t *block = p->packed + column * groups * size;
     const bf16 *x = p->x + row * p->width;
-    __m512 total[MAX_TILE];
+    const uint8_t *block[VECTORS], *next[VECTORS];
+    UNROLL
+    for (int v = 0; v < vectors; v++) {
+        const int64_t column = column_of(p, panel, first_vector + v);
+        /* In the place of one that is not there any other: nobody reads what comes of it. */
+        block[v] = p->packed + (column < num_columns(p) ? column : 0) * groups * size;
+        /* What is fetched behind the end: of two at once the next panel's. */
+        next[v] = p->packed + (column_of(p, panel + 1, v) - 1) * groups * size;
+    }
+    __m512 total[MAX_TILE][VECTORS];
     UNROLL
     for (int r = 0; r < rows; r++)
-        total[r] = _mm512_setzero_ps();
-    for (int64_t group = 0; group < groups; group++, block += size, x += GROUP) {
-        __m512 sum[MAX_TILE];
+        UNROLL
+        for (int v = 0; v < vectors; v++)
+            total[r][v] = _mm512_setzero_ps();
+    for (int64_t group = 0; group < groups; group++, x += GROUP) {
+        __m512 sum[MAX_TILE][VECTORS];
         UNROLL
         for (int r = 0; r < rows; r++)
-            sum[r] = _mm512_setzero_ps();
-        fetch_ahead(bits, block);
-        UNROLL
-        for (int quarter = 0; quarter < QUARTERS; quarter++) {
-            __m512bh values[4];
-            load_values(bits, block + quarter * values_size(bits) / QUARTERS, values);
             UNROLL
-            for (int i = 0; i < 4; i++)
-                UNROLL
-                for (int r = 0; r < rows; r++) {
-                    const __m512bh pair = load_pair(x + r * p->width + 8 * quarter + 2 * i);
-                    sum[r] = _mm512_dpbf16_ps(sum[r], values[i], pair);
-                }
-        }
-        const __m512 scale = load_scales(bits, block);
+            for (int v = 0; v < vectors; v++)
+                sum[r][v] = _mm512_setzero_ps();
         UNROLL
-        for (int r = 0; r < rows; r++)
-            total[r] = _mm512_fmadd_ps(sum[r], scale, total[r]);
-        if (bits == 4) {
-            const __m512 minimum = load_minimums(block);
+        for (int v = 0; v < vectors; v++) {
+            const int is_own = vectors == 1 || group + AHEAD < groups;
+            fetch(bits, (is_own ? block[v] : next[v] + group * size) + AHEAD * size);
+        }
+        UNROLL
+        for (int pair = 0; pair < PAIRS; pair++) {
+            __m512bh values[VECTORS];
+            UNROLL
+            for (int v = 0; v < vectors; v++) {
+                const uint8_t *quarter = block[v] + pair / QUARTERS * values_size(bits) / QUARTERS;
+                values[v] = load_values(bits, quarter, pair % QUARTERS);
+            }
             UNROLL
             for (int r = 0; r < rows; r++) {
-                const __m512 row_sum = _mm512_set1_ps(row_sums[(row + r) * groups + group]);
-                total[r] = _mm512_fmadd_ps(row_sum, minimum, total[r]);
+                const __m512bh both = load_pair(x + r * p->width + 2 * pair);
+                UNROLL
+                for (int v = 0; v < vectors; v++)
+                    sum[r][v] = _mm512_dpbf16_ps(sum[r][v], values[v], both);
             }
         }
+        UNROLL
+        for (int v = 0; v < vectors; v++) {
+            const __m512 scale = load_scales(bits, block[v]);
+            const __m512 minimum = bits == 4 ? load_minimums(block[v]) : scale;
+            UNROLL
+            for (int r = 0; r < rows; r++) {
+                total[r][v] = _mm512_fmadd_ps(sum[r][v], scale, total[r][v]);
+                if (bits == 4) {
+                    const float row_sum = row_sums[(row + r) * groups + group];
+                    total[r][v] = _mm512_fmadd_ps(_mm512_set1_ps(row_sum), minimum, total[r][v]);
+                }
+            }
+            block[v] += size;
+        }
     }
-    const __mmask16 mask = first(p->features - column * LANES);
     UNROLL
-    for (int r = 0; r < rows; r++) {
-        const int64_t place = (row + r) * p->features + column * LANES;
-        if (p->wide)
-            _mm512_mask_storeu_ps((float *)p->out + place, mask, total[r]);
-        else
-            _mm256_mask_storeu_epi16((bf16 *)p->out + place, mask, narrow(total[r]));
-    }
+    for (int r = 0; r < rows; r++)
+        UNROLL
+        for (int v = 0; v < vectors; v++)
+            _mm512_storeu_ps(sums + r * PANEL + v * LANES, total[r][v]);
 }
 
 /* Compiled once for each number of rows, so that sums stay in registers. */
-INLINE void multiply_rows(int bits, int rows, const Product *p, const float *row_sums, int64_t row,
-                          int64_t column)
+INLINE void multiply_rows(int bits, int rows, int vectors, const Product *p, const float *row_sums,
+                          int64_t row, int64_t panel, int first_vector, float *sums)
 {
+#define ROWS(n) \
+    case n: multiply(bits, n, vectors, p, row_sums, row, panel, first_vector, sums); break
     switch (rows) {
-    case 1: multiply(bits, 1, p, row_sums, row, column); break;
-    case 2: multiply(bits, 2, p, row_sums, row, column); break;
-    case 3: multiply(bits, 3, p, row_sums, row, column); break;
-    case 4: multiply(bits, 4, p, row_sums, row, column); break;
-    case 5: multiply(bits, 5, p, row_sums, row, column); break;
-    case 6: multiply(bits, 6, p, row_sums, row, column); break;
-    case 7: multiply(bits, 7, p, row_sums, row, column); break;
-    case 8: multiply(bits, 8, p, row_sums, row, column); break;
-    case 9: multiply(bits, 9, p, row_sums, row, column); break;
-    case 10: multiply(bits, 10, p, row_sums, row, column); break;
-    case 11: multiply(bits, 11, p, row_sums, row, column); break;
-    default: multiply(bits, 12, p, row_sums, row, column); break;
+    ROWS(1); ROWS(2); ROWS(3); ROWS(4); ROWS(5); ROWS(6); ROWS(7); ROWS(8);
+    }
+#undef ROWS
+}
+
+/* All rows by one column of blocks. */
+static void multiply_column(const Product *p, const float *row_sums, int64_t panel, int v,
+                            float *sums)
+{
+    if (p->bits == 4)
+        multiply_rows(4, (int)p->rows, 1, p, row_sums, 0, panel, v, sums);
+    else
+        multiply_rows(8, (int)p->rows, 1, p, row_sums, 0, panel, v, sums);
+}
+
+/* All rows by both columns of a panel, in tiles that are about equal. */
+static void multiply_columns(const Product *p, const float *row_sums, int64_t panel, float *sums)
+{
+    int64_t row = 0;
+    for (int64_t tiles = (p->rows + MAX_TILE - 1) / MAX_TILE; tiles > 0; tiles--) {
+        const int rows = (int)((p->rows - row + tiles - 1) / tiles);
+        if (p->bits == 4)
+            multiply_rows(4, rows, 2, p, row_sums, row, panel, 0, sums + row * PANEL);
+        else
+            multiply_rows(8, rows, 2, p, row_sums, row, panel, 0, sums + row * PANEL);
+        row += rows;
     }
 }
 
-/* All rows by 16 features, in tiles that are about equal. */
-static void multiply_column(const Product *p, const float *row_sums, int64_t column)
+/* Two columns at once share what is loaded of x; one after the other they are one stream of memory,
+   which of few rows counts more. */
+static void multiply_panel(const Product *p, const float *row_sums, int64_t panel)
 {
-    int64_t tiles = (p->rows + MAX_TILE - 1) / MAX_TILE;
-    for (int64_t row = 0; tiles > 0; tiles--) {
-        const int rows = (int)((p->rows - row + tiles - 1) / tiles);
-        if (p->bits == 4)
-            multiply_rows(4, rows, p, row_sums, row, column);
-        else
-            multiply_rows(8, rows, p, row_sums, row, column);
-        row += rows;
-    }
+    float sums[MAX_FEW_ROWS * PANEL];
+    if (p->rows > (p->bits == 4 ? MAX_APART_4 : MAX_APART_8))
+        multiply_columns(p, row_sums, panel, sums);
+    else
+        for (int v = 0; v < VECTORS; v++)
+            if (column_of(p, panel, v) < num_columns(p))
+                multiply_column(p, row_sums, panel, v, sums + v * LANES);
+    deliver(p, 0, p->rows, panel, sums);
 }
 
 /* Of each group of columns. */
@@ -140,7 +171,6 @@ static void sum_groups(const bf16 *x, int64_t groups, float *sums)
 int multiply_few_rows(const Product *p)
 {
     const int64_t groups = p->rows * (p->width / GROUP);
-    const int64_t columns = (p->features + LANES - 1) / LANES;
     float *row_sums = NULL;
     if (p->bits == 4) {
         row_sums = malloc(groups * sizeof *row_sums);
@@ -149,8 +179,8 @@ int multiply_few_rows(const Product *p)
         sum_groups(p->x, groups, row_sums);
     }
 #pragma omp parallel for if (p->rows * p->features * p->width > PARALLEL_SIZE)
-    for (int64_t column = 0; column < columns; column++)
-        multiply_column(p, row_sums, column);
+    for (int64_t panel = 0; panel < num_panels(p); panel++)
+        multiply_panel(p, row_sums, panel);
     free(row_sums);
     return 0;
 }

@@ -30,11 +30,11 @@ INLINE int64_t block_size(int bits)
 
 SIMD_BEGIN
 
-INLINE void fetch_ahead(int bits, const uint8_t *block)
+INLINE void fetch(int bits, const uint8_t *block)
 {
     UNROLL
     for (int line = 0; line < block_size(bits); line += 64)
-        _mm_prefetch((const char *)block + AHEAD * block_size(bits) + line, _MM_HINT_T0);
+        _mm_prefetch((const char *)block + line, _MM_HINT_T0);
 }
 
 INLINE __m512 load_scales(int bits, const uint8_t *block)

@@ -3,11 +3,9 @@
    panel, and the sums that wait for its next part, stay in a core's cache. */
 #include <omp.h>
 
-#include "groups.h"
-#include "products.h"
+#include "panels.h"
 
 enum {
-    VECTORS = 2,
     /* Rows whose sums fit in the registers. */
     MAX_TILE = 12,
     DEPTH = 1536,
@@ -15,12 +13,11 @@ enum {
     MAX_WAITING = 20 * MAX_TILE,
     /* Rows for which a panel is not laid out twice. */
     MIN_PART = 4 * MAX_TILE,
-    PANEL_WORDS = VECTORS * LANES,
 };
 
 typedef struct {
-    uint32_t pairs[DEPTH / 2 * PANEL_WORDS]; /* [columns / 2, 32 features] */
-    float sums[MAX_WAITING * PANEL_WORDS];   /* [rows, 32 features] */
+    uint32_t pairs[DEPTH / 2 * PANEL]; /* [columns / 2, 32 features] */
+    float sums[MAX_WAITING * PANEL];   /* [rows, 32 features] */
 } __attribute__((aligned(64))) Scratch;
 
 SIMD_BEGIN
@@ -56,7 +53,7 @@ INLINE void expand_4_bits(const uint8_t *block, uint32_t *out)
             halves[h] = _mm512_permutexvar_ps(values, table);
             halves[h] = _mm512_fmadd_ps(halves[h], scales[h], minimums[h]);
         }
-        store_pairs(halves, out + pair * PANEL_WORDS);
+        store_pairs(halves, out + pair * PANEL);
     }
 }
 
@@ -73,22 +70,21 @@ INLINE void expand_8_bits(const uint8_t *block, uint32_t *out)
             const __m512i values = _mm512_cvtepi8_epi32(_mm_loadu_si128(bytes + h));
             halves[h] = _mm512_mul_ps(_mm512_cvtepi32_ps(values), scales[h]);
         }
-        store_pairs(halves, out + pair * PANEL_WORDS);
+        store_pairs(halves, out + pair * PANEL);
     }
 }
 
-/* `depth` columns from `start` on of the features from `first_feature` on. */
-INLINE void expand(int bits, const Product *p, int64_t first_feature, int64_t start, int64_t depth,
+/* `depth` columns of the weights from `start` on. */
+INLINE void expand(int bits, const Product *p, int64_t panel, int64_t start, int64_t depth,
                    uint32_t *out)
 {
-    const int64_t columns = (p->features + LANES - 1) / LANES, groups = p->width / GROUP;
-    const int64_t column = first_feature / LANES;
-    for (int v = 0; v < VECTORS && column + v < columns; v++) {
-        const int64_t first_block = (column + v) * groups + start / GROUP;
+    const int64_t groups = p->width / GROUP;
+    for (int v = 0; v < VECTORS && column_of(p, panel, v) < num_columns(p); v++) {
+        const int64_t first_block = column_of(p, panel, v) * groups + start / GROUP;
         const uint8_t *block = p->packed + first_block * block_size(bits);
         for (int64_t group = 0; group < depth / GROUP; group++, block += block_size(bits)) {
-            uint32_t *place = out + group * PAIRS * PANEL_WORDS + v * LANES;
-            fetch_ahead(bits, block);
+            uint32_t *place = out + group * PAIRS * PANEL + v * LANES;
+            fetch(bits, block + AHEAD * block_size(bits));
             if (bits == 4)
                 expand_4_bits(block, place);
             else
@@ -97,61 +93,43 @@ INLINE void expand(int bits, const Product *p, int64_t first_feature, int64_t st
     }
 }
 
-INLINE void store_row(const Product *p, int64_t row, int64_t first_feature, const __m512 *sums)
+/* `rows` rows of x, of `width` columns, by a panel of `depth`. sums: with those of the columns before,
+   [rows, 32 features]. */
+INLINE void multiply(int rows, const bf16 *x, int64_t width, const uint32_t *panel, int64_t depth,
+                     int is_first, float *sums)
 {
-    const int64_t place = row * p->features + first_feature;
-    UNROLL
-    for (int v = 0; v < VECTORS; v++) {
-        const __mmask16 mask = first(p->features - first_feature - v * LANES);
-        if (p->wide)
-            _mm512_mask_storeu_ps((float *)p->out + place + v * LANES, mask, sums[v]);
-        else
-            _mm256_mask_storeu_epi16((bf16 *)p->out + place + v * LANES, mask, narrow(sums[v]));
-    }
-}
-
-/* `rows` rows from `row` on by a panel. waiting: their sums, if the width was cut. */
-INLINE void multiply(int rows, const Product *p, const uint32_t *panel, int64_t row,
-                     int64_t first_feature, int64_t start, int64_t depth, float *waiting)
-{
-    const bf16 *x = p->x + row * p->width + start;
-    const int is_first = start == 0, is_last = start + depth == p->width;
-    __m512 sums[MAX_TILE][VECTORS];
+    __m512 sum[MAX_TILE][VECTORS];
     UNROLL
     for (int r = 0; r < rows; r++)
         UNROLL
         for (int v = 0; v < VECTORS; v++)
-            sums[r][v] = is_first ? _mm512_setzero_ps()
-                                  : _mm512_load_ps(waiting + r * PANEL_WORDS + v * LANES);
-    for (int64_t column = 0; column < depth; column += 2, panel += PANEL_WORDS) {
+            sum[r][v] = is_first ? _mm512_setzero_ps() : _mm512_load_ps(sums + r * PANEL + v * LANES);
+    for (int64_t column = 0; column < depth; column += 2, panel += PANEL) {
         __m512bh weights[VECTORS];
         UNROLL
         for (int v = 0; v < VECTORS; v++)
             weights[v] = (__m512bh)_mm512_load_si512(panel + v * LANES);
         UNROLL
         for (int r = 0; r < rows; r++) {
-            const __m512bh pair = load_pair(x + r * p->width + column);
+            const __m512bh pair = load_pair(x + r * width + column);
             UNROLL
             for (int v = 0; v < VECTORS; v++)
-                sums[r][v] = _mm512_dpbf16_ps(sums[r][v], weights[v], pair);
+                sum[r][v] = _mm512_dpbf16_ps(sum[r][v], weights[v], pair);
         }
     }
     UNROLL
     for (int r = 0; r < rows; r++)
-        if (is_last)
-            store_row(p, row + r, first_feature, sums[r]);
-        else
-            UNROLL
-            for (int v = 0; v < VECTORS; v++)
-                _mm512_store_ps(waiting + r * PANEL_WORDS + v * LANES, sums[r][v]);
+        UNROLL
+        for (int v = 0; v < VECTORS; v++)
+            _mm512_store_ps(sums + r * PANEL + v * LANES, sum[r][v]);
 }
 
 /* Compiled once for each number of rows, so that sums stay in registers. */
-static void multiply_tile(int rows, const Product *p, const uint32_t *panel, int64_t row,
-                          int64_t first_feature, int64_t start, int64_t depth, float *waiting)
+static void multiply_tile(int rows, const bf16 *x, int64_t width, const uint32_t *panel,
+                          int64_t depth, int is_first, float *sums)
 {
 #define TILE(n) \
-    case n: multiply(n, p, panel, row, first_feature, start, depth, waiting); break
+    case n: multiply(n, x, width, panel, depth, is_first, sums); break
     switch (rows) {
     TILE(1); TILE(2); TILE(3); TILE(4); TILE(5); TILE(6);
     TILE(7); TILE(8); TILE(9); TILE(10); TILE(11); TILE(12);
@@ -159,23 +137,25 @@ static void multiply_tile(int rows, const Product *p, const uint32_t *panel, int
 #undef TILE
 }
 
-/* `count` rows from `first_row` on by 32 features, in tiles that are about equal. */
-static void multiply_panel(const Product *p, int64_t first_row, int64_t count,
-                           int64_t first_feature)
+/* `count` rows from `first_row` on, in tiles that are about equal. */
+static void multiply_panel(const Product *p, int64_t first_row, int64_t count, int64_t panel)
 {
     Scratch s;
     for (int64_t start = 0; start < p->width; start += DEPTH) {
         const int64_t left = p->width - start, depth = left < DEPTH ? left : DEPTH;
         if (p->bits == 4)
-            expand(4, p, first_feature, start, depth, s.pairs);
+            expand(4, p, panel, start, depth, s.pairs);
         else
-            expand(8, p, first_feature, start, depth, s.pairs);
+            expand(8, p, panel, start, depth, s.pairs);
         int64_t row = 0;
         for (int64_t tiles = (count + MAX_TILE - 1) / MAX_TILE; tiles > 0; tiles--) {
             const int rows = (int)((count - row + tiles - 1) / tiles);
+            const bf16 *x = p->x + (first_row + row) * p->width + start;
             /* Without a cut no sum waits, and rows may be more than there is room for. */
-            float *waiting = p->width > DEPTH ? s.sums + row * PANEL_WORDS : s.sums;
-            multiply_tile(rows, p, s.pairs, first_row + row, first_feature, start, depth, waiting);
+            float *sums = p->width > DEPTH ? s.sums + row * PANEL : s.sums;
+            multiply_tile(rows, x, p->width, s.pairs, depth, start == 0, sums);
+            if (depth == left)
+                deliver(p, first_row + row, rows, panel, sums);
             row += rows;
         }
     }
@@ -184,8 +164,7 @@ static void multiply_panel(const Product *p, int64_t first_row, int64_t count,
 /* Rows that share a panel: all, unless there are too few panels for the threads. */
 static int64_t rows_of_part(const Product *p)
 {
-    const int64_t panels = (p->features + PANEL_WORDS - 1) / PANEL_WORDS;
-    const int64_t parts = (4 * omp_get_max_threads() + panels - 1) / panels;
+    const int64_t parts = (4 * omp_get_max_threads() + num_panels(p) - 1) / num_panels(p);
     int64_t rows = (p->rows + parts - 1) / parts;
     rows = rows < MIN_PART ? MIN_PART : rows;
     return p->width > DEPTH && rows > MAX_WAITING ? MAX_WAITING : rows;
@@ -196,9 +175,9 @@ void multiply_many_rows(const Product *p)
     const int64_t step = rows_of_part(p);
 #pragma omp parallel for collapse(2)
     for (int64_t row = 0; row < p->rows; row += step)
-        for (int64_t feature = 0; feature < p->features; feature += PANEL_WORDS) {
+        for (int64_t panel = 0; panel < num_panels(p); panel++) {
             const int64_t left = p->rows - row;
-            multiply_panel(p, row, left < step ? left : step, feature);
+            multiply_panel(p, row, left < step ? left : step, panel);
         }
 }
 

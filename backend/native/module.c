@@ -27,7 +27,7 @@ static PyObject *isa(PyObject *self, PyObject *unused)
    the same. */
 static PyObject *interface(PyObject *self, PyObject *unused)
 {
-    return PyLong_FromLong(3);
+    return PyLong_FromLong(4);
 }
 
 #ifdef HAS_KERNELS
@@ -135,19 +135,41 @@ static PyObject *py_pack_groups(PyObject *self, PyObject *const *args, Py_ssize_
     Py_RETURN_NONE;
 }
 
+/* bits, rows, features, width, x, packed */
+static Product product_of(const int64_t *v)
+{
+    return (Product){
+        .bits = (int)v[0], .rows = v[1], .features = v[2], .width = v[3],
+        .x = AT(const uint16_t, v[4]), .packed = AT(const uint8_t, v[5]),
+    };
+}
+
 static PyObject *py_product(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     int64_t v[8];
     int result;
     if (!read_ints(args, count, 8, v))
         return NULL;
-    const Product p = {
-        .bits = (int)v[0], .rows = v[1], .features = v[2], .width = v[3],
-        .x = AT(const uint16_t, v[4]), .packed = AT(const uint8_t, v[5]), .out = AT(void, v[6]),
-        .wide = (int)v[7],
-    };
+    Product p = product_of(v);
+    p.out = AT(void, v[6]);
+    p.form = (ProductForm)v[7];
     Py_BEGIN_ALLOW_THREADS
     result = product(&p);
+    Py_END_ALLOW_THREADS
+    if (result != 0)
+        return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_best(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    int64_t v[8];
+    int result;
+    if (!read_ints(args, count, 8, v))
+        return NULL;
+    const Product p = product_of(v);
+    Py_BEGIN_ALLOW_THREADS
+    result = best(&p, AT(float, v[6]), AT(int64_t, v[7]));
     Py_END_ALLOW_THREADS
     if (result != 0)
         return PyErr_NoMemory();
@@ -192,6 +214,7 @@ static PyMethodDef methods[] = {
     FAST(packed_size),
     FAST(pack_groups),
     FAST(product),
+    FAST(best),
     FAST(look_up),
     FAST(select_best),
 #endif

@@ -16,21 +16,37 @@ typedef struct {
 int64_t packed_size(int bits, int64_t features, int64_t width);
 void pack_groups(const GroupedWeight *w, uint8_t *out);
 
+typedef enum {
+    PRODUCT_BF16,
+    PRODUCT_FLOAT,
+    PRODUCT_GATED, /* silu(the first half of the features) * the second, bf16 */
+    PRODUCT_BEST,  /* for `best` */
+} ProductForm;
+
 typedef struct {
     int bits;
     int64_t rows, features, width;
     const uint16_t *x; /* bf16 [rows, width] */
     const uint8_t *packed;
-    void *out;         /* [rows, features] */
-    int wide;          /* out is float32 instead of bf16 */
+    void *out;         /* [rows, features], gated [rows, features / 2] and half a multiple of 16 */
+    ProductForm form;
 } Product;
 
-/* Each row for itself: the same bits in any company of few rows, and in any of many. Of few rows the
-   integers are multiplied as they are, of many as the bf16 nearest to what they stand for. -1: no
-   memory for the sums. */
+/* Of so many rows the integers are multiplied as they are, of more as the bf16 nearest to what they
+   stand for: that pays from here on, of 8 bits a little earlier; measured, see
+   backend/quant/native.py. One bound for both, so that up to it a row of a model's is the same in
+   any company. */
+enum { MAX_FEW_ROWS = 32 };
+
+/* Each row for itself: the same bits in any company of few rows, and in any of many. -1: no memory
+   for the sums. */
 int product(const Product *p);
 int multiply_few_rows(const Product *p);
 void multiply_many_rows(const Product *p);
+
+/* Of each row the largest feature, NaN if there is one, and its place, the first of equals. p->form
+   and p->out are not read. -1: no memory. */
+int best(const Product *p, float *values, int64_t *ids);
 
 /* Rows of a weight of 8 bits: out [count, width]. -1: there is no such row. */
 int look_up(const uint8_t *packed, int64_t features, int64_t width, const int32_t *ids,

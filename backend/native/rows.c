@@ -117,13 +117,10 @@ void rotate_store(const Rotation *r)
 
 static void silu_row(const bf16 *gate, const bf16 *up, bf16 *out, int64_t width)
 {
-    const __m512 one = _mm512_set1_ps(1.0f), minus_log2e = _mm512_set1_ps(-1.4426950408889634f);
     for (int64_t i = 0; i < width; i += 16) {
         const __mmask16 mask = first(width - i);
-        const __m512 g = load_some(gate + i, mask);
-        const __m512 bottom = _mm512_add_ps(one, exp2_ps(_mm512_mul_ps(g, minus_log2e)));
-        const __m512 silu = _mm512_div_ps(g, bottom);
-        store_some(out + i, mask, _mm512_mul_ps(silu, load_some(up + i, mask)));
+        const __m512 gated = silu(load_some(gate + i, mask));
+        store_some(out + i, mask, _mm512_mul_ps(gated, load_some(up + i, mask)));
     }
 }
 

@@ -1,4 +1,4 @@
-/* What the kernels share: AVX-512 in gcc and clang without compiler flags, bf16, exp2. */
+/* What the kernels share: AVX-512 in gcc and clang without compiler flags, bf16, exp2, SiLU. */
 #ifndef UNISONO_SIMD_H
 #define UNISONO_SIMD_H
 
@@ -66,6 +66,13 @@ INLINE __m512 exp2_ps(__m512 x)
     y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(6.931471805599453e-1f));
     y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.0f));
     return _mm512_scalef_ps(y, n);
+}
+
+/* x / (1 + e^-x) */
+INLINE __m512 silu(__m512 x)
+{
+    const __m512 one = _mm512_set1_ps(1.0f), minus_log2e = _mm512_set1_ps(-1.4426950408889634f);
+    return _mm512_div_ps(x, _mm512_add_ps(one, exp2_ps(_mm512_mul_ps(x, minus_log2e))));
 }
 
 SIMD_END

@@ -22,6 +22,8 @@ METHODS = {
 
 # [T] -> those rows of a weight, [T, K] in the arithmetic's dtype
 LookUp = Callable[[Tensor], Tensor]
+# silu(gate) * up, see Ops.silu_mul
+SiluMul = Callable[[Tensor], Tensor]
 
 
 class Kept(NamedTuple):
@@ -55,8 +57,17 @@ class LinearMethod(Protocol):
         """x [M, K] -> x W^T + bias [M, N]."""
         ...
 
+    def apply_gated(self, x: Tensor, packed: Any, bias: Tensor | None, silu_mul: SiluMul) -> Tensor:
+        """x [M, K] -> silu_mul(x W^T + bias) [M, N / 2], in one pass where the method has one."""
+        ...
+
     def score(self, x: Tensor, packed: Any) -> Tensor:
         """x [M, K] -> x W^T [M, N] in float32, as exact as the method has it."""
+        ...
+
+    def best(self, x: Tensor, packed: Any) -> tuple[Tensor, Tensor]:
+        """Return the largest of each row of `score`, [M], NaN if it has one, and its place [M], the
+        first of equals."""
         ...
 
     def look_up(self, packed: Any) -> LookUp | None:

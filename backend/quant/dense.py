@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.quant import Kept, LookUp
+from backend.candidates import largest
+from backend.quant import Kept, LookUp, SiluMul
 from backend.quant.stored import StoredWeight
 
 
@@ -40,8 +41,16 @@ class DenseMethod:
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
         return out
 
+    def apply_gated(
+        self, x: Tensor, packed: Tensor, bias: Tensor | None, silu_mul: SiluMul
+    ) -> Tensor:
+        return silu_mul(self.apply(x, packed, bias))
+
     def score(self, x: Tensor, packed: Tensor) -> Tensor:
         return self.apply(x, packed, None).float()
+
+    def best(self, x: Tensor, packed: Tensor) -> tuple[Tensor, Tensor]:
+        return largest(self.score(x, packed))
 
     def look_up(self, packed: Tensor) -> LookUp | None:
         return None

@@ -5,11 +5,12 @@ many_rows.c in backend/native. Nothing else is kept of a weight, except on proce
 multiplies many rows several times as fast as vectors do: there oneDNN has a dense form as well.
 
 Measured on a Zen 5 server (no AMX), weights cold, ms for few rows' kernel / many rows' / oneDNN's
-bf16. All linears of the default model but the head, two threads: 1 row 1.8 / 3.4 / 7.2, 8 rows 3.2
-/ 4.0 / 7.9, 16 rows 6.0 / 5.9 / 9.6, 24 rows 9.2 / 7.7 / 11.5, 64 rows - / 17 / 22, 512 rows - /
-119 / 125; one thread: 1 row 2.4 / 6.5 / 8.5, 16 rows 11.5 / 11.4 / 15.7, 64 rows - / 33 / 38.
-Four heads of 49152 x 576 in 8 bits, float32 results, two threads: 1 row 2.6 / 3.5 / 5.6, 12 rows
-5.5 / 5.4 / 7.2, 16 rows 6.4 / 6.2 / 8.1, 24 rows 10.8 / 8.2 / 9.9, 36 rows 17 / 11 / 13.
+bf16. All linears of the default model but the head, two threads: 1 row 1.8 / 3.7 / 7.2, 4 rows 2.0
+/ 3.8 / -, 8 rows 2.8 / 4.4 / 7.9, 16 rows 5.2 / 6.4 / 9.6, 24 rows 7.3 / 8.1 / 11.5, 32 rows 9.4 /
+9.7 / -, 64 rows - / 17 / 22, 512 rows - / 119 / 125; one thread: 1 row 2.6 / 6.9 / 8.5, 8 rows 4.8
+/ 8.1 / -, 16 rows 9.0 / 11.8 / 15.7, 24 rows 13.5 / 15.3 / -, 64 rows - / 33 / 38. The head, 49152
+x 576 in 8 bits, float32 results, few rows' / many rows': 1 row 0.7 / 1.0, 8 rows 0.9 / 1.2, 16 rows
+1.7 / 1.8, 24 rows 2.3 / 2.2, 32 rows 3.0 / 2.9.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from backend.native import kernels
-from backend.quant import Kept, LookUp
+from backend.quant import Kept, LookUp, SiluMul
 from backend.quant.dense import DenseMethod
 from backend.quant.groups import Groups
 from backend.quant.stored import StoredWeight, round_to_groups
@@ -28,6 +29,12 @@ from backend.quant.stored import StoredWeight, round_to_groups
 STORED_BITS = {4: 5.0, 8: 8.5}
 # With AMX. Not measured there: where oneDNN without it took over from few rows' kernel.
 MAX_ROWS_BESIDE_TILES = {4: 24, 8: 20}
+
+
+# products.h: ProductForm, by what becomes of the features.
+BF16, FLOAT, GATED = range(3)
+# A gate's features and those it gates are taken 16 at a time.
+LANES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +86,28 @@ class NativeMethod(DenseMethod):
         if few_bits is None:
             assert packed.dense is not None
             return super().apply(x, packed.dense, bias)
-        out = _multiply(x, few_bits, torch.bfloat16)
+        out = _multiply(x, few_bits, BF16)
         return out if bias is None else out.add_(bias)
+
+    def apply_gated(  # type: ignore[override]
+        self, x: Tensor, packed: _Packed, bias: Tensor | None, silu_mul: SiluMul
+    ) -> Tensor:
+        few_bits = self._pick(x, packed)
+        if few_bits is None or bias is not None or few_bits.features % (2 * LANES):
+            return silu_mul(self.apply(x, packed, bias))
+        return _multiply(x, few_bits, GATED)
 
     def score(self, x: Tensor, packed: _Packed) -> Tensor:  # type: ignore[override]
         few_bits = self._pick(x, packed)
         if few_bits is None:
             return self.apply(x, packed, None).float()
-        return _multiply(x, few_bits, torch.float32)
+        return _multiply(x, few_bits, FLOAT)
+
+    def best(self, x: Tensor, packed: _Packed) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        few_bits = self._pick(x, packed)
+        if few_bits is None:
+            return super().best(x, packed)  # type: ignore[arg-type]
+        return _best(x, few_bits)
 
     def look_up(self, packed: _Packed) -> LookUp | None:  # type: ignore[override]
         if packed.few_bits is None or packed.few_bits.bits != 8:
@@ -145,20 +166,24 @@ def _pack_groups(groups: Groups) -> _FewBits:
     return _FewBits(packed, groups.bits, features, width)
 
 
-def _multiply(x: Tensor, weight: _FewBits, dtype: torch.dtype) -> Tensor:
+def _multiply(x: Tensor, weight: _FewBits, form: int) -> Tensor:
     x = x.contiguous()
-    out = torch.empty(len(x), weight.features, dtype=dtype)
-    kernels.product(
-        weight.bits,
-        len(x),
-        weight.features,
-        weight.width,
-        x.data_ptr(),
-        weight.values.data_ptr(),
-        out.data_ptr(),
-        dtype == torch.float32,
-    )
+    features = weight.features // 2 if form == GATED else weight.features
+    out = torch.empty(len(x), features, dtype=torch.float32 if form == FLOAT else torch.bfloat16)
+    kernels.product(*_factors(x, weight), out.data_ptr(), form)
     return out
+
+
+def _best(x: Tensor, weight: _FewBits) -> tuple[Tensor, Tensor]:
+    x = x.contiguous()
+    values, ids = torch.empty(len(x)), torch.empty(len(x), dtype=torch.int64)
+    kernels.best(*_factors(x, weight), values.data_ptr(), ids.data_ptr())
+    return values, ids
+
+
+def _factors(x: Tensor, weight: _FewBits) -> tuple[int, ...]:
+    shape = (len(x), weight.features, weight.width)
+    return weight.bits, *shape, x.data_ptr(), weight.values.data_ptr()
 
 
 def _look_up(weight: _FewBits, ids: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ needs_kernels = pytest.mark.skipif(kernels is None, reason=absence)
 
 CPU = torch.device("cpu")
 # Of these few the integers are multiplied as they are, of these many as bf16.
-FEW_ROWS = (1, 2, 3, 4, 5, 8, 12, 13, 16)
-MANY_ROWS = (17, 18, 24, 64, 130, 501)
+FEW_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 16, 21, 32)
+MANY_ROWS = (33, 37, 64, 130, 501)
 # Sums are fp32; a bf16 result is rounded by up to 2^-8 of itself, here relative to the largest.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2**-8 + 1e-5}
 
@@ -38,6 +38,10 @@ def groups_of(bits: int, features: int, width: int) -> Groups:
     return Groups(values, randn(features, width // GROUP_SIZE).half().float(), None)
 
 
+def never(x: Tensor) -> Tensor:
+    raise AssertionError("the kernel gates, nobody else")
+
+
 class Product:
     """Both forms of a result: of a layer, and of the head."""
 
@@ -47,6 +51,14 @@ class Product:
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self._method.apply(x, self._packed, None), self._method.score(x, self._packed)
+
+    def gated(self, x: Tensor) -> Tensor:
+        """The first half of the features gates the second."""
+        return self._method.apply_gated(x, self._packed, None, never)
+
+    def best(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The largest of a row of scores, and its place."""
+        return self._method.best(x, self._packed)
 
 
 def check_product(groups: Groups, meant: Tensor, counts: tuple[int, ...]) -> None:
@@ -83,8 +95,78 @@ def test_many_rows_are_multiplied_by_weights_in_bf16(bits: int, features: int, w
 
 @needs_kernels
 @pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("features", "width"), [(96, 576), (1120, 96), (32, 3136)])
+def test_a_gated_product_is_that_of_the_two_halves(bits: int, features: int, width: int) -> None:
+    product = Product(groups_of(bits, features, width))
+    for rows in (0, *FEW_ROWS, *MANY_ROWS):
+        x = randn(rows, width, seed=rows).bfloat16()
+        gate, up = product(x)[1].double().chunk(2, dim=1)
+        got = product.gated(x)
+        assert got.shape == (rows, features // 2) and got.dtype == torch.bfloat16
+        torch.testing.assert_close(
+            got.double(), torch.nn.functional.silu(gate) * up, rtol=2**-8, atol=1e-30
+        )
+
+
+@needs_kernels
+@pytest.mark.parametrize("case", ["odd halves", "bias", "no groups"])
+def test_what_the_kernel_cannot_gate_is_gated_after_the_product(case: str) -> None:
+    groups = groups_of(4, 48 if case == "odd halves" else 64, 64)
+    weight = groups.to_dense().bfloat16()
+    method = create_method("native", torch.bfloat16, CPU)
+    packed = method.pack(Stored(weight, None if case == "no groups" else groups))
+    bias = randn(len(weight)).bfloat16() if case == "bias" else None
+    x = randn(3, 64).bfloat16()
+    expected = method.apply(x, packed, bias) + 1
+    assert torch.equal(method.apply_gated(x, packed, bias, lambda both: both + 1), expected)
+
+
+@needs_kernels
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("features", "width"), [(1000, 64), (41, 3136), (1, 32)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_best_is_the_largest_of_the_scores_and_the_first_of_equals(
+    bits: int, features: int, width: int, threads: int
+) -> None:
+    groups = groups_of(bits, features, width)
+    for part in (groups.values, groups.scales, groups.minimums):
+        if part is not None:  # most words have several others with their very scores
+            part[:] = part[torch.arange(features) % 300 % 50]
+    product = Product(groups)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        for rows in (0, 1, 7, 16, 17, 70, 300):
+            x = randn(rows, width, seed=rows).bfloat16()
+            values, places = product.best(x)
+            scores = product(x)[1].numpy()
+            assert places.tolist() == scores.argmax(axis=1).tolist()
+            assert values.tolist() == scores.max(axis=1).tolist()
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_kernels
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("rows", [5, 40])
+def test_the_best_of_a_row_with_nan_is_nan_and_of_the_others_what_it_was(
+    bits: int, rows: int
+) -> None:
+    product = Product(groups_of(bits, 480, 128))
+    x = randn(rows, 128).bfloat16()
+    values, places = product.best(x)
+    x[2, 77], x[3, 5] = torch.nan, torch.inf
+    got_values, got_places = product.best(x)
+    assert got_values[2].isnan() and not got_values[3].isfinite()
+    others = [row for row in range(rows) if row not in (2, 3)]
+    assert torch.equal(got_values[others], values[others])
+    assert torch.equal(got_places[others], places[others])
+
+
+@needs_kernels
+@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize(
-    ("rows", "least", "width"), [(16, 1, 576), (501, 24, 576), (260, 24, 3136)]
+    ("rows", "least", "width"), [(32, 1, 576), (501, 40, 576), (260, 40, 3136)]
 )
 def test_a_row_is_the_same_in_any_company_and_on_any_number_of_threads(
     bits: int, rows: int, least: int, width: int

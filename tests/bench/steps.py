@@ -21,7 +21,7 @@ from torch import Tensor
 
 from backend.engine import Engine, build_engine
 from backend.layers.embedding import VocabParallelHead
-from backend.layers.linear import ColumnParallelLinear, RowParallelLinear
+from backend.layers.linear import ColumnParallelLinear, GatedLinear, RowParallelLinear
 from backend.ops.cpu import CpuOps
 from backend.ops.native import NativeOps
 from backend.parallel import TensorParallel
@@ -50,6 +50,7 @@ LOADS = {
 }
 PARTS: list[tuple[str, type, list[str]]] = [
     ("linears", ColumnParallelLinear, ["forward"]),
+    ("linears", GatedLinear, ["forward"]),
     ("linears", RowParallelLinear, ["forward"]),
     ("head", VocabParallelHead, ["forward"]),
     *[("attention", ops, ["plan_attention", "attention"]) for ops in (CpuOps, NativeOps)],
