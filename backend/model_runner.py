@@ -77,11 +77,15 @@ class ModelRunner:
         if num_samples == 0:
             result.forward_s = time.monotonic() - started
             return result
-        logits = self._model.logits(hidden[:num_samples])
-        forwarded = time.monotonic()
-        sampled = self._sampler.sample(
-            logits, plan, lambda: self._model.logits(hidden[:num_samples])
-        )
+        hidden = hidden[:num_samples]
+        if self._sampler.takes_best(plan):
+            values, ids = self._model.best(hidden)
+            forwarded = time.monotonic()
+            sampled = self._sampler.choose(values, ids)
+        else:
+            logits = self._model.logits(hidden)
+            forwarded = time.monotonic()
+            sampled = self._sampler.sample(logits, plan, lambda: self._model.logits(hidden))
         result.token_ids, result.scores = sampled.token_ids.tolist(), sampled.scores
         result.forward_s = forwarded - started
         result.sample_s = time.monotonic() - forwarded

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.boundary import apply_guarded
-from backend.candidates import Masses, best
+from backend.candidates import Masses, best, largest
 from backend.draw import Ids, Limits, draw_filtered, without_token
 from backend.faults import DRAW, NAN, RULES, Faults
 from backend.logit_gather import LogitGather
@@ -76,6 +76,7 @@ class Sampler:
         self._tp = tp
         self._offset = vocab.start
         self._exact = exact
+        self._takes_best = np.zeros(max_num_seqs, np.bool_)
         self._temperature = np.ones(max_num_seqs)
         self._top_k = np.zeros(max_num_seqs, np.int64)
         self._top_p = np.ones(max_num_seqs)
@@ -93,6 +94,7 @@ class Sampler:
             logger.exception("a row's history cannot be read")
             state = RowState(params, is_faulty=True)
         self._states[join.row] = state
+        self._takes_best[join.row] = params.takes_best and not state.is_faulty
         self._temperature[join.row] = params.temperature
         self._top_k[join.row] = max(0, params.top_k)
         self._top_p[join.row] = params.top_p
@@ -102,6 +104,19 @@ class Sampler:
     def params_of(self, rows: Ids | NDArray[np.int32]) -> list[SamplingParams]:
         """Return the parameters of rows that have joined."""
         return [state.params for state in self._states_of(rows)]
+
+    def takes_best(self, plan: StepPlan) -> bool:
+        """Whether the largest logit of each row is all that a plan's samples need."""
+        if self._exact or self._faults:
+            return False
+        return bool(self._takes_best[plan.sample_rows].all()) and len(plan.masks) == 0
+
+    def choose(self, values: Tensor, ids: Tensor) -> Sampled:
+        """Take the best token of each row.
+
+        values, ids: [N], the largest logit of this rank's words, NaN if there is one; its place.
+        """
+        return Sampled(self._choose(values, ids))
 
     def sample(self, logits: Tensor, plan: StepPlan, again: Callable[[], Tensor]) -> Sampled:
         """Draw one token for each of a plan's samples.
@@ -187,11 +202,13 @@ class Sampler:
         return tokens
 
     def _greedy(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
-        values, ids = _largest(logits)
+        return self._choose(*largest(logits))
+
+    def _choose(self, values: Tensor, ids: Tensor) -> Ids:
         best = torch.stack((values.double(), (ids + self._offset).double()))
         gathered = self._tp.all_gather(best).cpu().numpy()  # [ranks, 2, N]
         winner = gathered[:, 0].argmax(axis=0)  # the first of equals, or NaN
-        n = np.arange(len(rows))
+        n = np.arange(len(values))
         chosen: Ids = gathered[winner, 1, n].astype(np.int64)
         return without_token(chosen, gathered[winner, 0, n])
 
@@ -266,17 +283,6 @@ class Sampler:
         if (temperature == 1).all():
             return logits
         return logits.div_(torch.from_numpy(temperature).to(logits)[:, None])
-
-
-def _largest(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each row's largest value, NaN if it has one, and its place, the first of equals."""
-    if logits.device.type != "cpu":
-        values, ids = logits.max(dim=-1)
-        return values, ids
-    # us a row of 49,152 on one core, alone and of 64: torch 28 and 26, numpy 3 and 4.
-    places = logits.numpy().argmax(axis=1)
-    ids = torch.from_numpy(places)
-    return logits.gather(1, ids[:, None]).squeeze(1), ids
 
 
 def _masks_of(plan: StepPlan, samples: Sequence[int]) -> tuple[Ids, NDArray[np.int32]] | None:

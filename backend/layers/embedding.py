@@ -25,6 +25,10 @@ class VocabParallelHead:
         """[N, hidden] -> logits [N, this rank's words], float32."""
         return self._method.score(x, self._weight)
 
+    def best(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, hidden] -> the largest logit of this rank's words, [N], and its place, [N]."""
+        return self._method.best(x, self._weight)
+
     def look_up(self) -> LookUp | None:
         """Return what looks up this rank's words, if the weight is kept so that one can."""
         return self._method.look_up(self._weight)

@@ -33,6 +33,10 @@ class Model(Protocol):
         """[N, hidden] -> [N, this rank's words], float32."""
         ...
 
+    def best(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the largest of each row of `logits`, [N], NaN if there is one, and its place."""
+        ...
+
 
 class Arithmetic:
     """What a forward pass computes with: dtype, device, ops and linear method."""

@@ -64,6 +64,9 @@ class LlamaModel:
     def logits(self, hidden: Tensor) -> Tensor:
         return self._head.forward(hidden)
 
+    def best(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        return self._head.best(hidden)
+
 
 class LlamaLayer:
     """Attention and MLP of one layer, each summed over the ranks once."""

@@ -83,3 +83,15 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True):
             or self.no_repeat_ngram_size
             or self.bad_words
         )
+
+    @property
+    def takes_best(self) -> bool:
+        """Whether the token with the largest logit is drawn, whatever the others are."""
+        return self.temperature == 0 and not (
+            self.looks_back
+            or self.min_tokens
+            or self.logit_bias
+            or self.allowed_token_ids is not None
+            or self.logprobs is not None
+            or self.grammar is not None
+        )

@@ -1,5 +1,7 @@
 """The sampler against a plain one over the whole vocabulary, on one and several ranks."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +10,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from backend.candidates import largest
 from backend.parallel import TensorParallel
 from backend.philox import uniform
 from backend.sampler import MAX_CANDIDATES, Sampled, Sampler
 from backend.shard import _even, _slices
-from backend.step import NO_TOKEN, Join, PlannedSequence, StepPlan, build_plan
-from backend.wire.sampling import SamplingParams
+from backend.step import FAULTY, NO_TOKEN, Join, PlannedSequence, StepPlan, build_plan
+from backend.wire.sampling import Grammar, SamplingParams
 from tests.backend.ranks import run_ranks
 
 VOCAB = 1000
@@ -109,6 +112,58 @@ def test_frequencies_follow_the_probabilities(size: int) -> None:
     expected = np.array([2000, 800, 800, 200, 200])
     # Chi-square, 4 degrees of freedom: 18.5 is the 0.1 % point; the draws never vary.
     assert ((counts - expected) ** 2 / expected).sum() < 18.5
+
+
+# What may draw another token than the best, or tells of the others.
+ASKS_FOR_MORE: dict[str, Any] = {
+    "temperature": 0.5,
+    "min_tokens": 1,
+    "presence_penalty": 0.5,
+    "frequency_penalty": 0.5,
+    "repetition_penalty": 1.1,
+    "no_repeat_ngram_size": 3,
+    "logit_bias": ((7, 1.0),),
+    "allowed_token_ids": (7,),
+    "bad_words": ((7,),),
+    "logprobs": 0,
+    "grammar": Grammar("regex", "a"),
+}
+ASKS_FOR_NOTHING: dict[str, Any] = {
+    "top_p": 0.5, "top_k": 3, "min_p": 0.5, "seed": 5, "choice": 1, "max_tokens": 9,
+    "ignore_eos": True, "stop_token_ids": (7,), "prompt_logprobs": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SamplingParams.__struct_fields__)
+def test_the_best_is_enough_for_greedy_rows_of_which_nothing_else_is_asked(name: str) -> None:
+    asked = {**ASKS_FOR_MORE, **ASKS_FOR_NOTHING}[name]
+    params = SamplingParams(**{"temperature": 0.0, name: asked})
+    for exact in (False, True):
+        sampler = Sampler(2, slice(0, VOCAB), TensorParallel(), exact=exact)
+        sampler.join(Join(0, SamplingParams(temperature=0.0)))
+        assert sampler.takes_best(plan_of(1)) == (not exact)
+        sampler.join(Join(1, params))
+        assert sampler.takes_best(plan_of(2)) == (name in ASKS_FOR_NOTHING and not exact)
+        masked = plan_of(1).with_masks([0], np.zeros((1, 4), np.int32))
+        assert not sampler.takes_best(masked)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_best_of_all_ranks_is_chosen_the_lowest_id_among_equals(size: int) -> None:
+    logits = torch.randn(4, VOCAB, generator=torch.Generator().manual_seed(3))
+    logits[1, [700, 20, 400]] = 9.0
+    logits[2] = -torch.inf
+    logits[3, 500] = torch.nan
+    parts = _slices(_even(VOCAB, size, 64))
+
+    def work(tp: TensorParallel) -> list[int]:
+        mine = logits[:, parts[tp.rank]]
+        sampler = Sampler(4, parts[tp.rank], tp)
+        tokens: list[int] = sampler.choose(*largest(mine)).token_ids.tolist()
+        return tokens
+
+    for tokens in run_ranks(size, work):
+        assert tokens == [int(logits[0].argmax()), 20, NO_TOKEN, FAULTY]
 
 
 def test_equal_logits_prefer_the_lowest_id() -> None:

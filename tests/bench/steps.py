@@ -52,13 +52,13 @@ PARTS: list[tuple[str, type, list[str]]] = [
     ("linears", ColumnParallelLinear, ["forward"]),
     ("linears", GatedLinear, ["forward"]),
     ("linears", RowParallelLinear, ["forward"]),
-    ("head", VocabParallelHead, ["forward"]),
+    ("head", VocabParallelHead, ["forward", "best"]),
     *[("attention", ops, ["plan_attention", "attention"]) for ops in (CpuOps, NativeOps)],
     *[
         ("norms etc.", ops, ["add_rms_norm", "rotate_store", "silu_mul"])
         for ops in (CpuOps, NativeOps)
     ],
-    ("sampling", Sampler, ["sample"]),
+    ("sampling", Sampler, ["sample", "choose"]),
 ]
 NAMES = list(dict.fromkeys(part for part, _, _ in PARTS))
 
