@@ -56,10 +56,10 @@ class LlamaModel:
         plan = self._ops.plan_attention(batch, kv_cache.layer(0), self._num_heads)
         delta: Tensor | None = None
         for index, layer in enumerate(self._layers):
-            x, delta = layer.forward(x, delta, rotation, kv_cache.layer(index), plan)
-        wanted = batch.output_tokens
-        delta = None if delta is None else delta.index_select(0, wanted)
-        return self._norm.forward(x.index_select(0, wanted), delta)[1]
+            is_last = index == len(self._layers) - 1
+            wanted = batch.output_tokens if is_last else None
+            x, delta = layer.forward(x, delta, rotation, kv_cache.layer(index), plan, wanted)
+        return self._norm.forward(x, delta)[1]
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self._head.forward(hidden)
@@ -138,18 +138,24 @@ class LlamaLayer:
         rotation: Rotation,
         cache: Tensor,
         plan: object,
+        wanted: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """x + delta: [T, hidden], the residual stream -> the two parts of it after this layer."""
+        """x + delta: [T, hidden], the residual stream -> the two parts of it after this layer.
+
+        wanted: the tokens [n] whose streams anyone reads again, [n, hidden]; None for all.
+        """
         x, normed = self._input_norm.forward(x, delta)
-        x, normed = self._post_norm.forward(x, self._attend(normed, rotation, cache, plan))
+        attended = self._attend(normed, rotation, cache, plan)
+        if wanted is not None:
+            x, attended = x.index_select(0, wanted), attended.index_select(0, wanted)
+        x, normed = self._post_norm.forward(x, self._o.forward(attended))
         return x, self._down.forward(self._gate_up.forward(normed))
 
     def _attend(self, x: Tensor, rotation: Rotation, cache: Tensor, plan: object) -> Tensor:
         # [T, (Hq + 2 Hkv) * D] -> [T, Hq + 2 Hkv, D]
         qkv = self._qkv.forward(x).view(len(x), -1, self._dim)
         self._ops.rotate_store(qkv, rotation, cache, plan)
-        out = self._ops.attention(qkv[:, : self._num_heads], cache, plan)
-        return self._o.forward(out.reshape(len(x), -1))
+        return self._ops.attention(qkv[:, : self._num_heads], cache, plan).flatten(1)
 
 
 def _is_ignorable(name: str, *, tied: bool) -> bool:
