@@ -77,8 +77,8 @@ def pick_method(settings: EngineSettings, dtype: torch.dtype, device: torch.devi
         return settings.quantization
     if settings.exact:
         return "exact"
+    if has_own:
+        return "native_dense" if settings.quantization == "none" else "native"
     if settings.quantization == "none" or not takes_few_bits:
         return "dense"
-    if has_own:
-        return "native"
     return "grouped" if few_bit_kernels_work() else "dense"

@@ -12,7 +12,7 @@ from typing import Any
 import torch  # noqa: F401
 
 # Of what the functions take and do; module.c has the same. A build may be older than these files.
-INTERFACE = 4
+INTERFACE = 5
 
 # pip's own way would leave a copy where make has the tree itself.
 _REBUILD = (

@@ -1,5 +1,6 @@
 /* Few bits become bf16 in registers, where integers so small are exact, again for every eight rows:
-   memory is read once, in few bits. Sums are float32, scaled group by group. */
+   memory is read once, in few bits. Sums are float32, scaled group by group; bf16 weights are taken
+   as they lie. */
 #include <stdlib.h>
 
 #include "panels.h"
@@ -10,6 +11,7 @@ enum {
     /* Rows up to which columns go one after the other, by bits; measured. */
     MAX_APART_4 = 2,
     MAX_APART_8 = 6,
+    MAX_APART_16 = MAX_TILE,
     /* Multiplications from which on a second thread pays for being woken. */
     PARALLEL_SIZE = 1 << 17,
 };
@@ -27,6 +29,8 @@ INLINE __m512bh load_values(int bits, const uint8_t *quarter, int i)
         const __m512i words = _mm512_loadu_si512(quarter);
         return (__m512bh)_mm512_permutexvar_epi16(_mm512_srli_epi16(words, 4 * i), table);
     }
+    if (bits == 16)
+        return (__m512bh)_mm512_loadu_si512(quarter + 64 * i);
     __m512 half[2];
     UNROLL
     for (int h = 0; h < 2; h++) {
@@ -88,7 +92,7 @@ INLINE void multiply(int bits, int rows, int vectors, const Product *p, const fl
         }
         UNROLL
         for (int v = 0; v < vectors; v++) {
-            const __m512 scale = load_scales(bits, block[v]);
+            const __m512 scale = bits == 16 ? _mm512_set1_ps(1.0f) : load_scales(bits, block[v]);
             const __m512 minimum = bits == 4 ? load_minimums(block[v]) : scale;
             UNROLL
             for (int r = 0; r < rows; r++) {
@@ -124,10 +128,13 @@ INLINE void multiply_rows(int bits, int rows, int vectors, const Product *p, con
 static void multiply_column(const Product *p, const float *row_sums, int64_t panel, int v,
                             float *sums)
 {
+    const int rows = (int)p->rows;
     if (p->bits == 4)
-        multiply_rows(4, (int)p->rows, 1, p, row_sums, 0, panel, v, sums);
+        multiply_rows(4, rows, 1, p, row_sums, 0, panel, v, sums);
+    else if (p->bits == 8)
+        multiply_rows(8, rows, 1, p, row_sums, 0, panel, v, sums);
     else
-        multiply_rows(8, (int)p->rows, 1, p, row_sums, 0, panel, v, sums);
+        multiply_rows(16, rows, 1, p, row_sums, 0, panel, v, sums);
 }
 
 /* All rows by both columns of a panel, in tiles that are about equal. */
@@ -138,8 +145,10 @@ static void multiply_columns(const Product *p, const float *row_sums, int64_t pa
         const int rows = (int)((p->rows - row + tiles - 1) / tiles);
         if (p->bits == 4)
             multiply_rows(4, rows, 2, p, row_sums, row, panel, 0, sums + row * PANEL);
-        else
+        else if (p->bits == 8)
             multiply_rows(8, rows, 2, p, row_sums, row, panel, 0, sums + row * PANEL);
+        else
+            multiply_rows(16, rows, 2, p, row_sums, row, panel, 0, sums + row * PANEL);
         row += rows;
     }
 }
@@ -149,7 +158,8 @@ static void multiply_columns(const Product *p, const float *row_sums, int64_t pa
 static void multiply_panel(const Product *p, const float *row_sums, int64_t panel)
 {
     float sums[MAX_FEW_ROWS * PANEL];
-    if (p->rows > (p->bits == 4 ? MAX_APART_4 : MAX_APART_8))
+    const int apart = p->bits == 4 ? MAX_APART_4 : p->bits == 8 ? MAX_APART_8 : MAX_APART_16;
+    if (p->rows > apart)
         multiply_columns(p, row_sums, panel, sums);
     else
         for (int v = 0; v < VECTORS; v++)

@@ -12,17 +12,21 @@ int64_t packed_size(int bits, int64_t features, int64_t width)
 
 SIMD_BEGIN
 
-static void pack_values(int bits, const uint8_t *values, int64_t stride, int64_t count,
+static void pack_values(const Weight *w, int64_t feature, int64_t column, int64_t count,
                         uint8_t *out)
 {
+    uint16_t *halves = (uint16_t *)out;
     for (int64_t lane = 0; lane < count; lane++)
-        for (int column = 0; column < GROUP; column++) {
-            const int pair = column / 2, half = column % 2;
-            const unsigned value = values[lane * stride + column];
-            if (bits == 8)
-                out[pair * 32 + lane * 2 + half] = value;
+        for (int c = 0; c < GROUP; c++) {
+            const int pair = c / 2, half = c % 2;
+            const int64_t place = (feature + lane) * w->width + column + c;
+            if (w->bits == 16)
+                halves[pair * 32 + lane * 2 + half] = ((const bf16 *)w->values)[place];
+            else if (w->bits == 8)
+                out[pair * 32 + lane * 2 + half] = ((const uint8_t *)w->values)[place];
             else
-                ((uint16_t *)out)[pair / 4 * 32 + lane * 2 + half] |= value << pair % 4 * 4;
+                halves[pair / 4 * 32 + lane * 2 + half] |= ((const uint8_t *)w->values)[place]
+                    << pair % 4 * 4;
         }
 }
 
@@ -35,7 +39,7 @@ static void pack_factors(const float *factors, int64_t stride, int64_t count, ui
     _mm256_storeu_si256((__m256i *)out, halves);
 }
 
-void pack_groups(const GroupedWeight *w, uint8_t *out)
+void pack(const Weight *w, uint8_t *out)
 {
     const int64_t groups = w->width / GROUP, size = block_size(w->bits);
     memset(out, 0, packed_size(w->bits, w->features, w->width));
@@ -46,34 +50,47 @@ void pack_groups(const GroupedWeight *w, uint8_t *out)
             const int64_t place = feature * groups + group;
             uint8_t *block = out + (feature / LANES * groups + group) * size;
             uint8_t *scales = block + values_size(w->bits);
-            pack_values(w->bits, w->values + place * GROUP, w->width, count, block);
-            pack_factors(w->scales + place, groups, count, scales);
+            pack_values(w, feature, group * GROUP, count, block);
+            if (w->bits < 16)
+                pack_factors(w->scales + place, groups, count, scales);
             if (w->bits == 4)
                 pack_factors(w->minimums + place, groups, count, scales + 32);
         }
     }
 }
 
-static void look_up_row(const uint8_t *packed, int64_t width, int64_t id, bf16 *out)
+static void look_up_8_bits(const uint8_t *block, int64_t lane, bf16 *out)
 {
-    const uint8_t *block = packed + id / LANES * (width / GROUP) * block_size(8);
-    const int64_t lane = id % LANES;
-    for (int64_t column = 0; column < width; column += GROUP, block += block_size(8)) {
-        uint16_t pairs[GROUP / 2], half;
-        for (int i = 0; i < GROUP / 2; i++)
-            memcpy(pairs + i, block + i * 32 + lane * 2, sizeof *pairs);
-        memcpy(&half, block + values_size(8) + lane * 2, sizeof half);
-        const __m512 scale = _mm512_cvtph_ps(_mm256_set1_epi16((short)half));
-        UNROLL
-        for (int i = 0; i < 2; i++) {
-            const __m128i bytes = _mm_loadu_si128((const __m128i *)pairs + i);
-            const __m512 values = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
-            store_bf16(out + column + 16 * i, _mm512_mul_ps(values, scale));
-        }
+    uint16_t pairs[PAIRS], half;
+    for (int i = 0; i < PAIRS; i++)
+        memcpy(pairs + i, block + i * 32 + lane * 2, sizeof *pairs);
+    memcpy(&half, block + values_size(8) + lane * 2, sizeof half);
+    const __m512 scale = _mm512_cvtph_ps(_mm256_set1_epi16((short)half));
+    UNROLL
+    for (int i = 0; i < 2; i++) {
+        const __m128i bytes = _mm_loadu_si128((const __m128i *)pairs + i);
+        const __m512 values = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+        store_bf16(out + 16 * i, _mm512_mul_ps(values, scale));
     }
 }
 
-int look_up(const uint8_t *packed, int64_t features, int64_t width, const int32_t *ids,
+static void look_up_16_bits(const uint8_t *block, int64_t lane, bf16 *out)
+{
+    for (int i = 0; i < PAIRS; i++)
+        memcpy(out + 2 * i, block + i * 64 + lane * 4, 4);
+}
+
+static void look_up_row(int bits, const uint8_t *packed, int64_t width, int64_t id, bf16 *out)
+{
+    const uint8_t *block = packed + id / LANES * (width / GROUP) * block_size(bits);
+    for (int64_t column = 0; column < width; column += GROUP, block += block_size(bits))
+        if (bits == 8)
+            look_up_8_bits(block, id % LANES, out + column);
+        else
+            look_up_16_bits(block, id % LANES, out + column);
+}
+
+int look_up(int bits, const uint8_t *packed, int64_t features, int64_t width, const int32_t *ids,
             int64_t count, bf16 *out)
 {
     for (int64_t i = 0; i < count; i++)
@@ -81,7 +98,7 @@ int look_up(const uint8_t *packed, int64_t features, int64_t width, const int32_
             return -1;
 #pragma omp parallel for if (count * width > PARALLEL_SIZE)
     for (int64_t i = 0; i < count; i++)
-        look_up_row(packed, width, ids[i], out + i * width);
+        look_up_row(bits, packed, width, ids[i], out + i * width);
     return 0;
 }
 

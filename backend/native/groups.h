@@ -1,7 +1,7 @@
-/* How weights in groups of 32 small integers lie: 16 features by 32 columns are a block of values, 16
-   float16 scales and, of 4 bits, 16 float16 minimums. Values lie as vdpbf16ps takes them: a pair of
-   columns, feature by feature. Of 4 bits four such vectors share one, each in 4 bits of every half
-   word. Blocks follow each other along the width. */
+/* How weights lie: 16 features by 32 columns are a block of values and, of groups of 32 small integers,
+   16 float16 scales and, of 4 bits, 16 float16 minimums. Values lie as vdpbf16ps takes them: a pair
+   of columns, feature by feature. Of 4 bits four such vectors share one, each in 4 bits of every half
+   word; values of 16 bits are bf16. Blocks follow each other along the width. */
 #ifndef UNISONO_GROUPS_H
 #define UNISONO_GROUPS_H
 
@@ -25,7 +25,8 @@ INLINE int64_t values_size(int bits)
 
 INLINE int64_t block_size(int bits)
 {
-    return values_size(bits) + (bits == 4 ? 2 : 1) * LANES * sizeof(uint16_t);
+    const int factors = bits == 4 ? 2 : bits == 8 ? 1 : 0;
+    return values_size(bits) + factors * LANES * sizeof(uint16_t);
 }
 
 SIMD_BEGIN

@@ -74,6 +74,13 @@ INLINE void expand_8_bits(const uint8_t *block, uint32_t *out)
     }
 }
 
+INLINE void copy_16_bits(const uint8_t *block, uint32_t *out)
+{
+    UNROLL
+    for (int pair = 0; pair < PAIRS; pair++)
+        _mm512_store_si512(out + pair * PANEL, _mm512_loadu_si512(block + pair * 64));
+}
+
 /* `depth` columns of the weights from `start` on. */
 INLINE void expand(int bits, const Product *p, int64_t panel, int64_t start, int64_t depth,
                    uint32_t *out)
@@ -87,8 +94,10 @@ INLINE void expand(int bits, const Product *p, int64_t panel, int64_t start, int
             fetch(bits, block + AHEAD * block_size(bits));
             if (bits == 4)
                 expand_4_bits(block, place);
-            else
+            else if (bits == 8)
                 expand_8_bits(block, place);
+            else
+                copy_16_bits(block, place);
         }
     }
 }
@@ -145,8 +154,10 @@ static void multiply_panel(const Product *p, int64_t first_row, int64_t count, i
         const int64_t left = p->width - start, depth = left < DEPTH ? left : DEPTH;
         if (p->bits == 4)
             expand(4, p, panel, start, depth, s.pairs);
-        else
+        else if (p->bits == 8)
             expand(8, p, panel, start, depth, s.pairs);
+        else
+            expand(16, p, panel, start, depth, s.pairs);
         int64_t row = 0;
         for (int64_t tiles = (count + MAX_TILE - 1) / MAX_TILE; tiles > 0; tiles--) {
             const int rows = (int)((count - row + tiles - 1) / tiles);

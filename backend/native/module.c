@@ -27,7 +27,7 @@ static PyObject *isa(PyObject *self, PyObject *unused)
    the same. */
 static PyObject *interface(PyObject *self, PyObject *unused)
 {
-    return PyLong_FromLong(4);
+    return PyLong_FromLong(5);
 }
 
 #ifdef HAS_KERNELS
@@ -122,16 +122,16 @@ static PyObject *py_packed_size(PyObject *self, PyObject *const *args, Py_ssize_
     return PyLong_FromLongLong(packed_size((int)v[0], v[1], v[2]));
 }
 
-static PyObject *py_pack_groups(PyObject *self, PyObject *const *args, Py_ssize_t count)
+static PyObject *py_pack(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     int64_t v[7];
     if (!read_ints(args, count, 7, v))
         return NULL;
-    const GroupedWeight w = {
-        .bits = (int)v[0], .features = v[1], .width = v[2], .values = AT(const uint8_t, v[3]),
+    const Weight w = {
+        .bits = (int)v[0], .features = v[1], .width = v[2], .values = AT(const void, v[3]),
         .scales = AT(const float, v[4]), .minimums = AT(const float, v[5]),
     };
-    pack_groups(&w, AT(uint8_t, v[6]));
+    pack(&w, AT(uint8_t, v[6]));
     Py_RETURN_NONE;
 }
 
@@ -178,11 +178,11 @@ static PyObject *py_best(PyObject *self, PyObject *const *args, Py_ssize_t count
 
 static PyObject *py_look_up(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
-    int64_t v[6];
-    if (!read_ints(args, count, 6, v))
+    int64_t v[7];
+    if (!read_ints(args, count, 7, v))
         return NULL;
-    if (look_up(AT(const uint8_t, v[0]), v[1], v[2], AT(const int32_t, v[3]), v[4],
-                AT(uint16_t, v[5])) != 0) {
+    if (look_up((int)v[0], AT(const uint8_t, v[1]), v[2], v[3], AT(const int32_t, v[4]), v[5],
+                AT(uint16_t, v[6])) != 0) {
         PyErr_SetString(PyExc_IndexError, "there is no such row");
         return NULL;
     }
@@ -212,7 +212,7 @@ static PyMethodDef methods[] = {
     FAST(silu_mul),
     FAST(attention),
     FAST(packed_size),
-    FAST(pack_groups),
+    FAST(pack),
     FAST(product),
     FAST(best),
     FAST(look_up),

@@ -1,4 +1,4 @@
-/* Products by weights in groups of 32 small integers. */
+/* Products by weights in groups of 32 small integers, and by bf16 weights. */
 #ifndef UNISONO_PRODUCTS_H
 #define UNISONO_PRODUCTS_H
 
@@ -6,15 +6,15 @@
 
 /* scale * value + minimum. width: a multiple of 32 */
 typedef struct {
-    int bits;              /* 4: values 0 to 15; 8: signed, and no minimums */
+    int bits;            /* 4: values 0 to 15; 8: signed, and no minimums; 16: bf16, as it is */
     int64_t features, width;
-    const uint8_t *values; /* [features, width] */
-    const float *scales;   /* [features, width / 32], as these float16 holds them */
+    const void *values;  /* [features, width] */
+    const float *scales; /* [features, width / 32], as these float16 holds them */
     const float *minimums;
-} GroupedWeight;
+} Weight;
 
 int64_t packed_size(int bits, int64_t features, int64_t width);
-void pack_groups(const GroupedWeight *w, uint8_t *out);
+void pack(const Weight *w, uint8_t *out);
 
 typedef enum {
     PRODUCT_BF16,
@@ -48,8 +48,8 @@ void multiply_many_rows(const Product *p);
    and p->out are not read. -1: no memory. */
 int best(const Product *p, float *values, int64_t *ids);
 
-/* Rows of a weight of 8 bits: out [count, width]. -1: there is no such row. */
-int look_up(const uint8_t *packed, int64_t features, int64_t width, const int32_t *ids,
+/* Rows of a weight of 8 or 16 bits: out [count, width]. -1: there is no such row. */
+int look_up(int bits, const uint8_t *packed, int64_t features, int64_t width, const int32_t *ids,
             int64_t count, uint16_t *out);
 
 #endif

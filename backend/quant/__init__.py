@@ -16,6 +16,7 @@ METHODS = {
     "int4": "backend.quant.few_rows:Int4Method",
     "int8": "backend.quant.few_rows:Int8Method",
     "native": "backend.quant.native:NativeMethod",
+    "native_dense": "backend.quant.native:NativeDenseMethod",
     "native_int4": "backend.quant.native:NativeInt4Method",
     "native_int8": "backend.quant.native:NativeInt8Method",
 }

@@ -164,13 +164,12 @@ def _form(weight: Any, rows: int) -> int:
     """Bytes of the form of a packed weight that multiplies `rows` rows."""
     if isinstance(weight, Tensor):
         return weight.numel() * weight.element_size()
-    if weight.few_bits is None:
-        return _form(weight.dense, rows)
-    if isinstance(weight.few_bits, tuple):
-        parts, max_rows = weight.few_bits, INT4_MAX_ROWS
+    parts: tuple[Tensor, ...]
+    if (blocks := getattr(weight, "blocks", None)) is not None:
+        parts, max_rows = (blocks.data,), MAX_ROWS_BESIDE_TILES.get(blocks.bits, 0)
     else:
-        parts, max_rows = (weight.few_bits.values,), MAX_ROWS_BESIDE_TILES[weight.few_bits.bits]
-    if weight.dense is not None and rows > max_rows:
+        parts, max_rows = getattr(weight, "few_bits", None) or (), INT4_MAX_ROWS
+    if weight.dense is not None and (rows > max_rows or not parts):
         return _form(weight.dense, rows)
     return sum(_form(part, rows) for part in parts)
 
