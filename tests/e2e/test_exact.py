@@ -13,7 +13,8 @@ pytestmark = pytest.mark.e2e
 
 MODEL = "SmolLM2-135M-Instruct"
 NUM_OTHERS = 30
-DEADLINE_SECONDS = 120.0
+# Beside other load on the same cores it has taken over a minute.
+DEADLINE_SECONDS = 300.0
 
 
 def test_seeded_text_is_the_same_alone_and_among_30_others(exact_server: Server) -> None:
@@ -45,8 +46,9 @@ def test_seeded_text_is_the_same_alone_and_among_30_others(exact_server: Server)
     async def ask() -> tuple[str, str, int]:
         async with (
             asyncio.timeout(DEADLINE_SECONDS),
-            async_openai_client(exact_server.url) as client,
+            async_openai_client(exact_server.url) as usual,
         ):
+            client = usual.with_options(timeout=DEADLINE_SECONDS)
             alone = await probe(client)
             is_begun = asyncio.Event()
             others = [asyncio.create_task(other(client, is_begun)) for _ in range(NUM_OTHERS)]
