@@ -39,7 +39,7 @@ class TensorParallel:
 
     def all_reduce(self, x: Tensor) -> Tensor:
         """Sum x over the ranks, in place. x: contiguous, any shape and float dtype."""
-        if self.size == 1:
+        if self.size == 1 or x.numel() == 0:  # of no rows: nobody waits for anybody
             return x
         flat = x.view(-1)
         for part in torch.split(flat, self._slot_bytes // x.element_size()):
@@ -55,6 +55,8 @@ class TensorParallel:
         """Return [size, *x.shape]: what every rank passed. Shapes must agree."""
         if self.size == 1:
             return x.unsqueeze(0)
+        if x.numel() == 0:
+            return x.new_empty(self.size, *x.shape)
         flat = x.contiguous().view(-1)
         gathered = torch.empty(self.size, flat.numel(), dtype=x.dtype)
         start = 0

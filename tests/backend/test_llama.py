@@ -154,6 +154,33 @@ def test_batched_text_is_that_of_transformers_generate(tmp_path: Path) -> None:
         assert outputs[i] == expected[0, len(prompt) :].tolist()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"exact": True}, {"dtype": "bfloat16"}, {"dtype": "bfloat16", "kernels": "torch"},
+     {"dtype": "bfloat16", "quantization": "int4"}],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [1, 2])
+def test_steps_of_which_nobody_reads_a_token_leave_their_keys_and_values(
+    size: int, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """A prompt alone, cut into chunks; the text is that of the prompt in one piece."""
+    model = write_tiny_llama(tmp_path / "model", seed=3)
+    prompt = [(7 * j) % 300 + 3 for j in range(100)]
+
+    def work(tp: TensorParallel) -> list[list[int]]:
+        return [
+            generate(
+                engine_of(model, tp, **settings),
+                [sequence(0, prompt, temperature=0.0, max_tokens=8, ignore_eos=True)],
+                budget,
+            )[0]
+            for budget in (41, 128)
+        ]
+
+    for in_chunks, whole in run_ranks(size, work):
+        assert in_chunks == whole
+
+
 def test_prompt_scores_are_transformers_log_softmax(tmp_path: Path) -> None:
     """In chunks, beside a decoding neighbour; fp32: 1e-4."""
     model = write_tiny_llama(tmp_path / "model")

@@ -11,7 +11,7 @@ from tests.backend.ranks import run_ranks
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("shape", [(1, 7), (5, 64), (3, SLOT_BYTES // 4)])
+@pytest.mark.parametrize("shape", [(1, 7), (0, 64), (5, 64), (3, SLOT_BYTES // 4)])
 def test_the_sum_is_the_same_bits_everywhere(
     size: int, dtype: torch.dtype, shape: tuple[int, int]
 ) -> None:
@@ -26,11 +26,12 @@ def test_the_sum_is_the_same_bits_everywhere(
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_everyone_gathers_what_everyone_has(size: int) -> None:
-    gathered = run_ranks(size, lambda tp: tp.all_gather(torch.full((2, 3), tp.rank)))
+@pytest.mark.parametrize("shape", [(2, 3), (0, 3)])
+def test_everyone_gathers_what_everyone_has(size: int, shape: tuple[int, int]) -> None:
+    gathered = run_ranks(size, lambda tp: tp.all_gather(torch.full(shape, tp.rank)))
     for rows in gathered:
-        assert rows.shape == (size, 2, 3)
-        assert [int(row[0, 0]) for row in rows] == list(range(size))
+        assert rows.shape == (size, *shape)
+        assert torch.equal(rows, torch.arange(size)[:, None, None].expand(size, *shape))
 
 
 def test_many_calls_in_a_row_do_not_overtake_each_other() -> None:
