@@ -5,6 +5,7 @@ import math
 from backend.config import ModelConfig
 from backend.memory import KeptForms
 from backend.quant import LinearMethod
+from backend.quant.groups import GROUP_SIZE
 from backend.weights import Checkpoint
 from backend.weights.shapes import EMBEDDING, HEAD, expected_shapes
 
@@ -27,4 +28,5 @@ def forms_of(
     whole = sum(sizes.values())
     head = method.kept(checkpoint.group_bits(EMBEDDING if config.tie_word_embeddings else HEAD))
     is_table = config.tie_word_embeddings and is_whole and head.looks_up
+    is_table &= config.hidden_size % GROUP_SIZE == 0  # others are not laid out in blocks
     return KeptForms(dense / whole, bits / whole, head.is_dense, head.few_bits, not is_table)

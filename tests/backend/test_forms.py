@@ -27,6 +27,11 @@ def test_the_estimate_is_what_is_held(
     _check(model, kernels=kernels, quantization=quantization, dtype=dtype)
 
 
+@pytest.mark.parametrize("tie", [True, False])
+def test_the_table_of_a_width_that_no_kernel_takes_is_counted(tmp_path: Path, tie: bool) -> None:
+    _check(write_tiny_llama(tmp_path / "model", tie=tie, hidden_size=80), dtype="bfloat16")
+
+
 @pytest.mark.parametrize("kernels", ["auto", "torch"])
 def test_the_estimate_of_a_file_in_groups_is_what_is_held(kernels: str) -> None:
     _check(default_model(), kernels=kernels)
