@@ -1,4 +1,4 @@
-"""One rank's step: StepPlan -> batch -> logits -> tokens.
+"""One rank's step: StepPlan -> batch -> hidden states -> logits, or the best of them -> tokens.
 
 Owns the model, the KV cache and the sampler of this rank. Knows no scheduler and no process: every
 rank of a group calls `run` with the same plans in the same order.
@@ -123,9 +123,8 @@ class ModelRunner:
         size = self._kv_cache.block_size
         num_tokens = min(num_tokens, self._kv_cache.num_blocks * size - 1)
         table = list(range(num_tokens // size + 1))
-        join = Join(0, SamplingParams(temperature=0.0))
         prompt = PlannedSequence([0] * num_tokens, 0, table, 0, 0)
-        self.run(build_plan(0, [prompt], [join], size))
+        self.run(build_plan(0, [prompt], [Join(0, SamplingParams())], size))
         decode = PlannedSequence([0], num_tokens, table, 0, 1)
-        self.run(build_plan(0, [decode], [], size))
+        self.run(build_plan(0, [decode], [Join(0, SamplingParams(temperature=0.0))], size))
         self.num_forward_calls = 0

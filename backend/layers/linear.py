@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from backend.layers.source import Piece, WeightSource
+from backend.ops import Ops
 from backend.parallel import TensorParallel
-from backend.quant import LinearMethod, SiluMul
+from backend.quant import LinearMethod
 
 
 class ColumnParallelLinear:
@@ -52,16 +53,16 @@ class GatedLinear(ColumnParallelLinear):
         part: slice,
         width: int,
         method: LinearMethod,
-        silu_mul: SiluMul,
+        ops: Ops,
         *,
         bias: bool = False,
     ) -> None:
         super().__init__(source, names, [size] * 2, [part] * 2, width, method, bias=bias)
-        self._silu_mul = silu_mul
+        self._ops = ops
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T, width] -> [T, this rank's features of one of the two]."""
-        return self._method.apply_gated(x, self._weight, self._bias, self._silu_mul)
+        return self._method.apply_gated(x, self._weight, self._bias, self._ops.silu_mul)
 
 
 class RowParallelLinear:

@@ -118,7 +118,7 @@ class LlamaLayer:
             shard.intermediate,
             hidden,
             method,
-            self._ops.silu_mul,
+            self._ops,
             bias=config.mlp_bias,
         )
         self._down = RowParallelLinear(

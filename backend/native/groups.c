@@ -15,19 +15,22 @@ SIMD_BEGIN
 static void pack_values(const Weight *w, int64_t feature, int64_t column, int64_t count,
                         uint8_t *out)
 {
+    const int bits = w->bits;
+    const uint8_t *bytes = w->values;
+    const bf16 *words = w->values;
     uint16_t *halves = (uint16_t *)out;
-    for (int64_t lane = 0; lane < count; lane++)
+    for (int64_t lane = 0; lane < count; lane++) {
+        const int64_t start = (feature + lane) * w->width + column;
         for (int c = 0; c < GROUP; c++) {
             const int pair = c / 2, half = c % 2;
-            const int64_t place = (feature + lane) * w->width + column + c;
-            if (w->bits == 16)
-                halves[pair * 32 + lane * 2 + half] = ((const bf16 *)w->values)[place];
-            else if (w->bits == 8)
-                out[pair * 32 + lane * 2 + half] = ((const uint8_t *)w->values)[place];
+            if (bits == 16)
+                halves[pair * 32 + lane * 2 + half] = words[start + c];
+            else if (bits == 8)
+                out[pair * 32 + lane * 2 + half] = bytes[start + c];
             else
-                halves[pair / 4 * 32 + lane * 2 + half] |= ((const uint8_t *)w->values)[place]
-                    << pair % 4 * 4;
+                halves[pair / 4 * 32 + lane * 2 + half] |= bytes[start + c] << pair % 4 * 4;
         }
+    }
 }
 
 static void pack_factors(const float *factors, int64_t stride, int64_t count, uint8_t *out)

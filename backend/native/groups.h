@@ -1,7 +1,7 @@
-/* How weights lie: 16 features by 32 columns are a block of values and, of groups of 32 small integers,
-   16 float16 scales and, of 4 bits, 16 float16 minimums. Values lie as vdpbf16ps takes them: a pair
-   of columns, feature by feature. Of 4 bits four such vectors share one, each in 4 bits of every half
-   word; values of 16 bits are bf16. Blocks follow each other along the width. */
+/* How weights lie: 16 features by 32 columns are a block of values and, of groups of 32 small
+   integers, 16 float16 scales and, of 4 bits, 16 float16 minimums. Values lie as vdpbf16ps takes
+   them: a pair of columns, feature by feature. Of 4 bits four such vectors share one, each in 4 bits
+   of every half word; values of 16 bits are bf16. Blocks follow each other along the width. */
 #ifndef UNISONO_GROUPS_H
 #define UNISONO_GROUPS_H
 

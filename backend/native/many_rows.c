@@ -102,8 +102,8 @@ INLINE void expand(int bits, const Product *p, int64_t panel, int64_t start, int
     }
 }
 
-/* `rows` rows of x, of `width` columns, by a panel of `depth`. sums: with those of the columns before,
-   [rows, 32 features]. */
+/* `rows` rows of x, of `width` columns, by a panel of `depth`. sums: [rows, 32 features], with those
+   of the columns before. */
 INLINE void multiply(int rows, const bf16 *x, int64_t width, const uint32_t *panel, int64_t depth,
                      int is_first, float *sums)
 {
@@ -112,7 +112,8 @@ INLINE void multiply(int rows, const bf16 *x, int64_t width, const uint32_t *pan
     for (int r = 0; r < rows; r++)
         UNROLL
         for (int v = 0; v < VECTORS; v++)
-            sum[r][v] = is_first ? _mm512_setzero_ps() : _mm512_load_ps(sums + r * PANEL + v * LANES);
+            sum[r][v] = is_first ? _mm512_setzero_ps()
+                                 : _mm512_load_ps(sums + r * PANEL + v * LANES);
     for (int64_t column = 0; column < depth; column += 2, panel += PANEL) {
         __m512bh weights[VECTORS];
         UNROLL

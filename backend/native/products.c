@@ -6,7 +6,8 @@
 
 #include "panels.h"
 
-/* The largest features of a row that a thread has met: in each lane one, and the column it is in. */
+/* The largest features of a row that a thread has met: in each lane one, and the column it is
+   in. */
 typedef struct {
     float values[LANES];
     int32_t columns[LANES];
@@ -14,6 +15,8 @@ typedef struct {
 
 int product(const Product *p)
 {
+    if (p->rows == 0)
+        return 0;
     if (p->rows <= MAX_FEW_ROWS)
         return multiply_few_rows(p);
     multiply_many_rows(p);
@@ -22,14 +25,14 @@ int product(const Product *p)
 
 SIMD_BEGIN
 
-INLINE void keep_best(Best *best, __m512 sums, int64_t column, __mmask16 present)
+INLINE void keep_best(Best *kept, __m512 sums, int64_t column, __mmask16 present)
 {
-    const __m512 values = _mm512_loadu_ps(best->values);
+    const __m512 values = _mm512_loadu_ps(kept->values);
     const __mmask16 larger = _mm512_cmp_ps_mask(sums, values, _CMP_GT_OQ);
     const __mmask16 is_nan = _mm512_cmp_ps_mask(sums, sums, _CMP_UNORD_Q);
-    const __mmask16 kept = (larger | is_nan) & present;
-    _mm512_mask_storeu_ps(best->values, kept, sums);
-    _mm512_mask_storeu_epi32(best->columns, kept, _mm512_set1_epi32((int)column));
+    const __mmask16 taken = (larger | is_nan) & present;
+    _mm512_mask_storeu_ps(kept->values, taken, sums);
+    _mm512_mask_storeu_epi32(kept->columns, taken, _mm512_set1_epi32((int)column));
 }
 
 void deliver(const Product *p, int64_t row, int64_t count, int64_t panel, const float *sums)
@@ -41,15 +44,17 @@ void deliver(const Product *p, int64_t row, int64_t count, int64_t panel, const 
                                           _mm512_loadu_ps(sums + LANES)));
         return;
     }
-    Best *best = p->form == PRODUCT_BEST ? (Best *)p->out + omp_get_thread_num() * p->rows : NULL;
+    Best *kept = NULL;
+    if (p->form == PRODUCT_BEST)
+        kept = (Best *)p->out + omp_get_thread_num() * p->rows + row;
     for (int v = 0; v < VECTORS; v++) {
         const int64_t column = column_of(p, panel, v);
         const __mmask16 present = first(p->features - column * LANES);
         for (int64_t r = 0; r < count; r++) {
             const __m512 own = _mm512_loadu_ps(sums + r * PANEL + v * LANES);
             const int64_t place = (row + r) * p->features + column * LANES;
-            if (best != NULL)
-                keep_best(best + row + r, own, column, present);
+            if (kept != NULL)
+                keep_best(kept + r, own, column, present);
             else if (p->form == PRODUCT_FLOAT)
                 _mm512_mask_storeu_ps((float *)p->out + place, present, own);
             else

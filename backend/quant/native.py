@@ -3,7 +3,7 @@
 bf16 activations, float32 sums, a row alone as in company of the same kind; see few_rows.c and
 many_rows.c in backend/native. Nothing else is kept of a weight, except on processors whose AMX
 multiplies many rows several times as fast as vectors do: there oneDNN has a dense form of what is
-in groups as well, and bf16 to itself.
+in groups as well, and bf16 to itself. It also has what is no multiple of 32 wide.
 
 Measured on a Zen 5 server (no AMX), weights cold, ms for few rows' kernel / many rows' / oneDNN's
 bf16. All linears of the default model but the head, two threads: 1 row 1.8 / 3.7 / 7.2, 4 rows 2.0
@@ -30,8 +30,8 @@ from backend.quant.stored import StoredWeight, round_to_groups
 
 # Of each weight, its share of scale and minimum included.
 STORED_BITS = {4: 5.0, 8: 8.5}
-# With AMX. Not measured there: where oneDNN without it took over from few rows' kernel.
-MAX_ROWS_BESIDE_TILES = {4: 24, 8: 20}
+# With AMX, of what is in groups. A guess: nothing was measured there.
+MAX_ROWS_BESIDE_TILES = 24
 
 # products.h: ProductForm, by what becomes of the features.
 BF16, FLOAT, GATED = range(3)
@@ -127,7 +127,7 @@ class NativeMethod(DenseMethod):
         blocks = packed.blocks
         if packed.dense is None or blocks is None:
             return blocks
-        return blocks if len(x) <= MAX_ROWS_BESIDE_TILES[blocks.bits] else None
+        return blocks if len(x) <= MAX_ROWS_BESIDE_TILES else None
 
 
 class NativeDenseMethod(NativeMethod):

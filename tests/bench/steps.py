@@ -166,7 +166,7 @@ def _form(weight: Any, rows: int) -> int:
         return weight.numel() * weight.element_size()
     parts: tuple[Tensor, ...]
     if (blocks := getattr(weight, "blocks", None)) is not None:
-        parts, max_rows = (blocks.data,), MAX_ROWS_BESIDE_TILES.get(blocks.bits, 0)
+        parts, max_rows = (blocks.data,), MAX_ROWS_BESIDE_TILES
     else:
         parts, max_rows = getattr(weight, "few_bits", None) or (), INT4_MAX_ROWS
     if weight.dense is not None and (rows > max_rows or not parts):
