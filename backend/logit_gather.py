@@ -31,27 +31,40 @@ class LogitGather:
         values: [N, count] logits, descending; ids: [N, count], ascending among equals; totals: [N],
         of the scaled logits, 0 where a top_k makes it needless; largest: [N], NaN if any rank's is.
         """
-        values, ids = best(logits, min(count, logits.shape[1]))
-        own = values.shape[1]
-        message = torch.full((2 * count + 1, len(logits)), -torch.inf, dtype=torch.float64)
-        message[:own] = values.T
-        message[count : count + own] = (ids + self._offset).T
+        best_values, best_ids = best(logits, min(count, logits.shape[1]))
+        values, ids = best_values.double().cpu(), best_ids.cpu() + self._offset
+        totals = torch.full((len(logits),), -torch.inf, dtype=torch.float64)
         open_rows = np.flatnonzero(limits.top_k == 0)
         if len(open_rows):
             index = torch.from_numpy(open_rows).to(logits.device)
             scale = torch.from_numpy(temperature[open_rows]).to(logits)
             sums = (logits[index].div_(scale[:, None])).logsumexp(dim=-1)
-            message[-1, open_rows] = sums.double().cpu()
-        gathered = self._tp.all_gather(message).numpy()  # [ranks, 2 * count + 1, N]
-        everything = gathered[:, :count].reshape(-1, len(logits)).T  # [N, ranks * count]
-        with np.errstate(invalid="ignore"):  # absent candidates have -inf for an id; a row fails
-            names = gathered[:, count:-1].reshape(-1, len(logits)).T.astype(np.int64)
-            totals = np.logaddexp.reduce(gathered[:, -1], axis=0)
-        totals[limits.top_k > 0] = 0
-        order = np.lexsort((names, -everything), axis=-1)[:, :count]
-        values_out = np.take_along_axis(everything, order, axis=-1)
-        ids_out = np.take_along_axis(names, order, axis=-1)
-        return values_out, ids_out, totals, everything.max(axis=1)
+            totals[open_rows] = sums.double().cpu()
+        if self._tp.size > 1:
+            values, ids, totals = self._gather(values, ids, totals, count)
+        every, names, whole = values.numpy(), ids.numpy(), totals.numpy()
+        whole[limits.top_k > 0] = 0
+        order = np.lexsort((names, -every), axis=-1)[:, :count]
+        rows = np.arange(len(every))[:, None]
+        return every[rows, order], names[rows, order], whole, every.max(axis=1)
+
+    def _gather(
+        self, values: Tensor, ids: Tensor, totals: Tensor, count: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the candidates of all ranks side by side, [N, ranks * count], and the totals' sum.
+
+        A rank that has fewer than `count` words shows -inf for the absent, whatever their ids.
+        """
+        num_rows, own = values.shape
+        message = torch.full((2 * count + 1, num_rows), -torch.inf, dtype=torch.float64)
+        message[:own] = values.T
+        message[count : count + own] = ids.T
+        message[-1] = totals
+        gathered = self._tp.all_gather(message)  # [ranks, 2 * count + 1, N]
+        every = gathered[:, :count].reshape(-1, num_rows).T
+        names = gathered[:, count:-1].reshape(-1, num_rows).T
+        names = torch.where(names.isfinite(), names, -1.0).long()
+        return every, names, gathered[:, -1].logsumexp(dim=0)
 
     def row(self, row: Tensor) -> Tensor:
         """Return one row's logits for the whole vocabulary, [V], on the host."""

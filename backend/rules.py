@@ -195,14 +195,15 @@ def apply_masks(logits: Tensor, rows: Ids, masks: NDArray[np.int32], offset: int
 def penalise_repetition(logits: Tensor, rows: Rows, offset: int) -> None:
     """logit / p if positive, logit * p if not, for tokens of prompt and output (Keskar et al.
     2019, CTRL, section 4.1)."""
-    at, values = [], []
+    at, penalties = [], []
     for n, row in enumerate(rows):
         if row.params.repetition_penalty != 1 and row.seen:
             at.append((n, np.array(row.seen)))
-            values.append(np.full(len(row.seen), row.params.repetition_penalty, np.float32))
+            penalties.append(row.params.repetition_penalty)
     if at:
         places, own = _places(logits, at, offset)
-        penalty = torch.from_numpy(np.concatenate(values)[own]).to(logits.device)
+        values = np.repeat(np.array(penalties, np.float32), [len(ids) for _, ids in at])
+        penalty = torch.from_numpy(values[own]).to(logits.device)
         old = logits[places]
         logits[places] = torch.where(old > 0, old / penalty, old * penalty)
 
@@ -234,6 +235,7 @@ def ban_ngrams(logits: Tensor, rows: Rows, offset: int) -> None:
 
 
 def _ban(logits: Tensor, at: list[tuple[int, Ids]], offset: int) -> None:
+    at = [(n, ids) for n, ids in at if len(ids)]
     if at:
         logits[_places(logits, at, offset)[0]] = -torch.inf
 
