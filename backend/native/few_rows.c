@@ -124,10 +124,10 @@ INLINE void multiply_rows(int bits, int rows, int vectors, const Product *p, con
 #undef ROWS
 }
 
-/* All rows by one column of blocks. */
 _Static_assert(MAX_APART_4 <= MAX_TILE && MAX_APART_8 <= MAX_TILE && MAX_APART_16 <= MAX_TILE,
                "a column is multiplied in one tile");
 
+/* All rows by one column of blocks. */
 static void multiply_column(const Product *p, const float *row_sums, int64_t panel, int v,
                             float *sums)
 {

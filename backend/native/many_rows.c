@@ -82,19 +82,18 @@ INLINE void copy_16_bits(const uint8_t *block, uint32_t *out)
 }
 
 /* `depth` columns of the weights from `start` on. */
-INLINE void expand(int bits, const Product *p, int64_t panel, int64_t start, int64_t depth,
-                   uint32_t *out)
+static void expand(const Product *p, int64_t panel, int64_t start, int64_t depth, uint32_t *out)
 {
-    const int64_t groups = p->width / GROUP;
+    const int64_t groups = p->width / GROUP, size = block_size(p->bits);
     for (int v = 0; v < VECTORS && column_of(p, panel, v) < num_columns(p); v++) {
         const int64_t first_block = column_of(p, panel, v) * groups + start / GROUP;
-        const uint8_t *block = p->packed + first_block * block_size(bits);
-        for (int64_t group = 0; group < depth / GROUP; group++, block += block_size(bits)) {
+        const uint8_t *block = p->packed + first_block * size;
+        for (int64_t group = 0; group < depth / GROUP; group++, block += size) {
             uint32_t *place = out + group * PAIRS * PANEL + v * LANES;
-            fetch(bits, block + AHEAD * block_size(bits));
-            if (bits == 4)
+            fetch(p->bits, block + AHEAD * size);
+            if (p->bits == 4)
                 expand_4_bits(block, place);
-            else if (bits == 8)
+            else if (p->bits == 8)
                 expand_8_bits(block, place);
             else
                 copy_16_bits(block, place);
@@ -153,12 +152,7 @@ static void multiply_panel(const Product *p, int64_t first_row, int64_t count, i
     Scratch s;
     for (int64_t start = 0; start < p->width; start += DEPTH) {
         const int64_t left = p->width - start, depth = left < DEPTH ? left : DEPTH;
-        if (p->bits == 4)
-            expand(4, p, panel, start, depth, s.pairs);
-        else if (p->bits == 8)
-            expand(8, p, panel, start, depth, s.pairs);
-        else
-            expand(16, p, panel, start, depth, s.pairs);
+        expand(p, panel, start, depth, s.pairs);
         int64_t row = 0;
         for (int64_t tiles = (count + MAX_TILE - 1) / MAX_TILE; tiles > 0; tiles--) {
             const int rows = (int)((count - row + tiles - 1) / tiles);
