@@ -5,7 +5,6 @@ import math
 from backend.config import ModelConfig
 from backend.memory import KeptForms
 from backend.quant import LinearMethod
-from backend.quant.groups import GROUP_SIZE
 from backend.weights import Checkpoint
 from backend.weights.shapes import EMBEDDING, HEAD, expected_shapes
 
@@ -17,16 +16,14 @@ def forms_of(
 
     is_whole: a rank has the whole vocabulary, so that its head can be the embedding too.
     """
-    sizes = {
-        name: math.prod(shape)
-        for name, shape in expected_shapes(config).items()
-        if name.startswith("model.layers.") and len(shape) == 2
-    }
-    kept = {name: method.kept(checkpoint.group_bits(name)) for name in sizes}
-    dense = sum(size for name, size in sizes.items() if kept[name].is_dense)
-    bits = sum(size * kept[name].few_bits for name, size in sizes.items())
-    whole = sum(sizes.values())
-    head = method.kept(checkpoint.group_bits(EMBEDDING if config.tie_word_embeddings else HEAD))
+    whole = dense = bits = 0.0
+    for name, shape in expected_shapes(config).items():
+        if name.startswith("model.layers.") and len(shape) == 2:
+            kept = method.kept(checkpoint.group_bits(name), shape[1])
+            whole += math.prod(shape)
+            dense += math.prod(shape) * kept.is_dense
+            bits += math.prod(shape) * kept.few_bits
+    words = EMBEDDING if config.tie_word_embeddings else HEAD
+    head = method.kept(checkpoint.group_bits(words), config.hidden_size)
     is_table = config.tie_word_embeddings and is_whole and head.looks_up
-    is_table &= config.hidden_size % GROUP_SIZE == 0  # others are not laid out in blocks
     return KeptForms(dense / whole, bits / whole, head.is_dense, head.few_bits, not is_table)

@@ -46,8 +46,9 @@ class LinearMethod(Protocol):
         """Return this method's form of a weight [N, K]."""
         ...
 
-    def kept(self, group_bits: int | None) -> Kept:
-        """Return what it would keep of a weight that the file has in groups of so many bits."""
+    def kept(self, group_bits: int | None, width: int) -> Kept:
+        """Return what it would keep of a weight [N, width] that the file has in groups of so many
+        bits, or in none."""
         ...
 
     def size_bytes(self, packed: Any) -> int:

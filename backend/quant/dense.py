@@ -29,7 +29,7 @@ class DenseMethod:
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
         return packed
 
-    def kept(self, group_bits: int | None) -> Kept:
+    def kept(self, group_bits: int | None, width: int) -> Kept:
         return Kept(is_dense=True, few_bits=0)
 
     def size_bytes(self, packed: Tensor) -> int:

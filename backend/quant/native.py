@@ -79,9 +79,9 @@ class NativeMethod(DenseMethod):
             return _Packed(self.pack_dense(weight), None)
         return _Packed(None, _blocks_of(16, weight.contiguous()))
 
-    def kept(self, group_bits: int | None) -> Kept:
+    def kept(self, group_bits: int | None, width: int) -> Kept:
         if group_bits is None:
-            return Kept(True, 0, looks_up=not self._has_tiles)
+            return Kept(True, 0, looks_up=not (self._has_tiles or width % GROUP_SIZE))
         return Kept(self._has_tiles, STORED_BITS[group_bits], looks_up=group_bits == 8)
 
     def size_bytes(self, packed: _Packed) -> int:  # type: ignore[override]
@@ -136,8 +136,8 @@ class NativeDenseMethod(NativeMethod):
     def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
         return self._pack_whole(stored.read())
 
-    def kept(self, group_bits: int | None) -> Kept:
-        return super().kept(None)
+    def kept(self, group_bits: int | None, width: int) -> Kept:
+        return super().kept(None, width)
 
 
 class _RoundingMethod(NativeMethod):
@@ -147,8 +147,9 @@ class _RoundingMethod(NativeMethod):
         groups = round_to_groups(stored, self.bits)
         return super().pack(stored) if groups is None else self._pack_groups(groups)
 
-    def kept(self, group_bits: int | None) -> Kept:
-        return super().kept(min(group_bits or self.bits, self.bits))
+    def kept(self, group_bits: int | None, width: int) -> Kept:
+        bits = None if width % GROUP_SIZE else min(group_bits or self.bits, self.bits)
+        return super().kept(bits, width)
 
 
 class NativeInt4Method(_RoundingMethod):

@@ -91,7 +91,7 @@ class GGUFCheckpoint:
     def read_groups(self, name: str, rows: slice = _ALL, cols: slice = _ALL) -> Groups | None:
         tensor, _ = self._tensors[name]
         start, stop, _ = cols.indices(tensor.shape[-1])
-        if tensor.qtype not in _GROUPED or start % GROUP_SIZE or stop % GROUP_SIZE:
+        if self.group_bits(name) is None or start % GROUP_SIZE or stop % GROUP_SIZE:
             return None
         return _to_groups(self._rows(name, rows), tensor, start // GROUP_SIZE, stop // GROUP_SIZE)
 

@@ -42,7 +42,7 @@ def test_a_dense_form_is_kept_only_beside_amx(
         monkeypatch.setattr("backend.quant.native.has_tiles", lambda has=has_tiles: has)
         method = create_method(name, torch.bfloat16, CPU)
         packed = method.pack(stored)
-        kept = method.kept(None if bits == 16 else bits)
+        kept = method.kept(None if bits == 16 else bits, 576)
         assert method.size_bytes(packed) == 96 * 576 * (kept.few_bits + 16 * kept.is_dense) // 8
         assert (packed.dense is not None) == has_tiles
         results.append((method.apply(x[:1], packed, None), method.apply(x, packed, None)))
