@@ -18,7 +18,7 @@ CHUNK = 32
 MAX_NATIVE = 512
 
 
-def largest(logits: Tensor) -> tuple[Tensor, Tensor]:
+def best_one(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return each row's largest value, NaN if it has one, and its place, the first of equals."""
     if logits.device.type != "cpu":
         values, ids = logits.max(dim=-1)

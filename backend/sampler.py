@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.boundary import apply_guarded
-from backend.candidates import Masses, best, largest
+from backend.candidates import Masses, best, best_one
 from backend.draw import Ids, Limits, draw_filtered, without_token
 from backend.faults import DRAW, NAN, RULES, Faults
 from backend.logit_gather import LogitGather
@@ -202,11 +202,11 @@ class Sampler:
         return tokens
 
     def _greedy(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
-        return self._choose(*largest(logits))
+        return self._choose(*best_one(logits))
 
     def _choose(self, values: Tensor, ids: Tensor) -> Ids:
-        best = torch.stack((values.double(), (ids + self._offset).double()))
-        gathered = self._tp.all_gather(best).cpu().numpy()  # [ranks, 2, N]
+        own = torch.stack((values.double(), (ids + self._offset).double()))
+        gathered = self._tp.all_gather(own).cpu().numpy()  # [ranks, 2, N]
         winner = gathered[:, 0].argmax(axis=0)  # the first of equals, or NaN
         n = np.arange(len(values))
         chosen: Ids = gathered[winner, 1, n].astype(np.int64)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.candidates import largest
+from backend.candidates import best_one
 from backend.quant import Kept, LookUp, SiluMul
 from backend.quant.stored import StoredWeight
 
@@ -50,7 +50,7 @@ class DenseMethod:
         return self.apply(x, packed, None).float()
 
     def best(self, x: Tensor, packed: Tensor) -> tuple[Tensor, Tensor]:
-        return largest(self.score(x, packed))
+        return best_one(self.score(x, packed))
 
     def look_up(self, packed: Tensor) -> LookUp | None:
         return None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backend.candidates import largest
+from backend.candidates import best_one
 from backend.parallel import TensorParallel
 from backend.philox import uniform
 from backend.sampler import MAX_CANDIDATES, Sampled, Sampler
@@ -159,7 +159,7 @@ def test_the_best_of_all_ranks_is_chosen_the_lowest_id_among_equals(size: int) -
     def work(tp: TensorParallel) -> list[int]:
         mine = logits[:, parts[tp.rank]]
         sampler = Sampler(4, parts[tp.rank], tp)
-        tokens: list[int] = sampler.choose(*largest(mine)).token_ids.tolist()
+        tokens: list[int] = sampler.choose(*best_one(mine)).token_ids.tolist()
         return tokens
 
     for tokens in run_ranks(size, work):
