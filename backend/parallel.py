@@ -18,7 +18,7 @@ import os
 import torch
 from torch import Tensor
 
-from backend.exchange import ExchangeFds
+from backend.wire.local.exchange import ExchangeFds
 
 
 class TensorParallel:

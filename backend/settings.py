@@ -60,5 +60,6 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = True
     threads: Annotated[int, Meta(ge=0, description="CPU threads a rank (0: cores / ranks)")] = 0
     test_faults: Annotated[
-        str, Meta(description="for tests: harm that requests do, as backend/faults.py says")
+        str,
+        Meta(description="for tests: faults to inject, as backend/fault_injection.py says"),
     ] = ""

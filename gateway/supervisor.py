@@ -16,9 +16,9 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
-from backend.config import ModelConfig
-from backend.model_file import load_config
-from backend.replica import check_group
+from backend.config.load import load_config
+from backend.config.model_config import ModelConfig
+from backend.ranks.replica import check_group
 from backend.wire.control import (
     Budget,
     Drain,

@@ -23,9 +23,8 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from backend.config import ModelError
-from backend.model_file import load_config
-from backend.wire.child import Birth
+from backend.config.load import load_config
+from backend.config.model_config import ModelError
 from backend.wire.control import (
     Attach,
     ChildLine,
@@ -42,6 +41,7 @@ from backend.wire.control import (
     Serving,
     Stop,
 )
+from backend.wire.local.child import Birth
 from backend.wire.messages import Failed
 from gateway import connection
 from gateway.answers.chunk_writer import offering_chunk_writers

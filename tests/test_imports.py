@@ -1,13 +1,13 @@
 """Who may import whom, and by which means processes may talk: rules that no single file shows.
 
-Imports are read from the source of every module; what a process really loads is asked of fresh
-interpreters. Imports for type checkers alone do not count.
+Imports are read from the source of every module, those for type checkers and those inside functions
+included; what a process really loads is asked of fresh interpreters.
 """
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -19,27 +19,48 @@ MODULES = {
     for package in ("gateway", "backend")
     for path in sorted((ROOT / package).rglob("*.py"))
 }
+
+# The backend's rooms -> the rooms they may import, from the ground up; backend/README.md shows the
+# same table. A room is a package or a module directly under backend/.
+ROOMS = {
+    "wire": "",
+    "config": "",
+    "settings": "",
+    "quant": "",
+    "native": "",
+    "step": "wire",
+    "fault_injection": "wire",
+    "parallel": "wire",
+    "placement": "config settings",
+    "weights": "config quant",
+    "scheduler": "step wire",
+    "ops": "config placement native step",
+    "structured_output": "scheduler step wire fault_injection",
+    "sampling": "ops parallel step wire fault_injection",
+    "linear": "ops quant native",
+    "layers": "linear ops quant weights parallel placement config",
+    "models": "layers linear ops quant weights parallel placement config",
+    "engine": (
+        "models layers linear ops quant weights sampling parallel placement config native settings "
+        "step wire fault_injection"
+    ),
+    "ranks": (
+        "engine models layers linear structured_output sampling scheduler ops weights placement "
+        "parallel fault_injection step native quant settings config wire"
+    ),
+}
 WITHOUT_TORCH = (
-    "block_pool config end_tokens exchange free_engine gguf_config gguf_header grammar "
-    "hf_config hf_directory lead memory model_file prefix_cache rank replica roster rows scheduler "
-    "sequence settings shard step"
+    "wire config settings step placement scheduler structured_output fault_injection ranks"
 ).split()
-CONTRACTS = {
-    f"backend.{name}"
-    for name in "wire settings config model_file memory gguf_header end_tokens".split()
-}
+# What the gateway takes from the backend: everywhere, and where else.
+CONTRACTS = {f"backend.{room}" for room in ("wire", "settings", "config", "placement")}
 EXCEPTIONS = {
-    "gateway.supervisor": {"backend.replica"},
-    "gateway.supervision.life": {"backend.replica"},
-    "gateway.supervision.switchboard": {"backend.replica"},
-    "gateway.requests.grammar_helper": {"backend.grammar"},
-    "gateway.bench.bed": {"backend.replica", "backend.free_engine"},
+    "gateway.supervisor": {"backend.ranks.replica"},
+    "gateway.supervision.life": {"backend.ranks.replica"},
+    "gateway.supervision.switchboard": {"backend.ranks.replica"},
+    "gateway.requests.grammar_helper": {"backend.structured_output.grammar"},
+    "gateway.bench.bed": {"backend.ranks.replica", "backend.ranks.mock_lead"},
 }
-LAYERS_OF_A_MODEL = [
-    ("backend.ops", "backend.parallel", "backend.quant"),
-    ("backend.layers",),
-    ("backend.models",),
-]
 # Whatever carries objects between processes, or code in data.
 OBJECT_CARRIERS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "xmlrpc"}
 PICKLING_NAMES = {"send", "recv", "Queue", "JoinableQueue", "SimpleQueue", "Manager", "Pool"}
@@ -50,12 +71,13 @@ def tree_of(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text())
 
 
-def imports_of(module: str, *, at_top: bool = False) -> set[str]:
+@cache
+def imports_of(module: str, *, at_top: bool = False) -> frozenset[str]:
     """Full names of the modules that a module imports.
 
     at_top: only what its own import runs, not what functions import when they are called.
     """
-    return set(_imports(tree_of(module), at_top))
+    return frozenset(_imports(tree_of(module), at_top))
 
 
 def _imports(node: ast.AST, at_top: bool) -> Iterator[str]:
@@ -66,8 +88,12 @@ def _imports(node: ast.AST, at_top: bool) -> Iterator[str]:
             assert child.level == 0 and child.module, "imports are absolute here"
             names = [f"{child.module}.{alias.name}" for alias in child.names]
             yield from (name if name in MODULES else child.module for name in names)
-        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-            continue
+        elif isinstance(child, ast.Constant) and isinstance(child.value, str):
+            # A registry's "module:Class" is an import that is made later; "module:function" is the
+            # entry point of another process.
+            name, _, attribute = child.value.partition(":")
+            if name in MODULES and attribute[:1].isupper() and not at_top:
+                yield name
         elif not (at_top and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)):
             yield from _imports(child, at_top)
 
@@ -81,6 +107,40 @@ def modules_of(*packages: str) -> list[str]:
     return [module for module in MODULES if within(module, *packages)]
 
 
+def room_of(module: str) -> str:
+    """Return the room of a backend module: "backend.wire.local.ring" -> "wire"."""
+    return module.split(".")[1]
+
+
+def circles(arrows: Mapping[str, Iterable[str]]) -> list[set[str]]:
+    """Return the sets of nodes that reach each other (Tarjan's strongly connected components)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(node: str) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in arrows.get(node, ()):
+            if other not in index:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], index[other])
+        if low[node] == index[node]:
+            place = stack.index(node)
+            component = {*stack[place:]}
+            del stack[place:]
+            if len(component) > 1:
+                found.append(component)
+
+    for node in arrows:
+        if node not in index:
+            visit(node)
+    return found
+
+
 def loaded_by(*modules: str) -> set[str]:
     """Import some modules in a fresh interpreter; return everything that is loaded then."""
     program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
@@ -90,15 +150,38 @@ def loaded_by(*modules: str) -> set[str]:
     return set(run.stdout.split())
 
 
-def test_the_rules_see_all_modules() -> None:
-    assert {"gateway.app", "backend.rank", "backend.wire.ring", "gateway.bench"} <= MODULES.keys()
-    assert "backend.wire.messages" in imports_of("backend.lead")
+def test_rules_see_all_modules() -> None:
+    some = {"gateway.app", "backend.ranks.rank", "backend.wire.local.ring", "gateway.bench"}
+    assert some <= MODULES.keys()
+    assert "backend.wire.messages" in imports_of("backend.ranks.lead")
+    assert "backend.models.llama" in imports_of("backend.models.registry"), "a name in a string"
     assert within("torch.multiprocessing", "torch") and not within("torchvision", "torch")
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": ["b"], "b": ["c"], "c": ["b"], "d": ["a"]}) == [{"b", "c"}]
 
 
 def test_backend_never_imports_gateway() -> None:
     for module in modules_of("backend"):
         assert not [name for name in imports_of(module) if within(name, "gateway")], module
+
+
+def test_backend_rooms_import_what_the_table_allows() -> None:
+    assert {room_of(module) for module in modules_of("backend") if "." in module} == ROOMS.keys()
+    for module in modules_of("backend"):
+        if module == "backend":
+            continue
+        allowed = {room_of(module), *ROOMS[room_of(module)].split()}
+        taken = {room_of(name) for name in imports_of(module) if within(name, "backend")}
+        assert taken <= allowed, module
+
+
+def test_import_table_points_downwards() -> None:
+    below: set[str] = set()
+    for room, allowed in ROOMS.items():
+        assert {*allowed.split()} <= below, f"{room} stands below what it may import"
+        below.add(room)
 
 
 def test_gateway_takes_from_backend_only_contracts() -> None:
@@ -116,29 +199,21 @@ def test_wire_needs_no_more_than_the_standard_library_msgspec_and_numpy() -> Non
             assert within(name, "backend.wire") or name.partition(".")[0] in allowed, (module, name)
 
 
-def test_models_use_layers_use_ops_and_never_back() -> None:
-    for level, packages in enumerate(LAYERS_OF_A_MODEL):
-        above = [name for names in LAYERS_OF_A_MODEL[level + 1 :] for name in names]
-        for module in modules_of(*packages):
-            names = imports_of(module)
-            assert not [name for name in names if above and within(name, *above)], module
-            assert "backend.settings" not in names, module
-
-
 @pytest.mark.parametrize("module", ["gateway.supervisor", "gateway.worker"])
 def test_gateway_processes_load_neither_torch_nor_transformers(module: str) -> None:
     assert not loaded_by(module) & {"torch", "transformers"}
 
 
-def test_modules_without_torch_load_none() -> None:
+def test_rooms_without_torch_load_none() -> None:
     """One interpreter for all; if it fails, the imports of each tell which."""
-    modules = [f"backend.{name}" for name in WITHOUT_TORCH] + modules_of("backend.wire")
+    modules = modules_of(*(f"backend.{room}" for room in WITHOUT_TORCH))
     assert not loaded_by(*modules) & {"torch", "transformers"}
 
 
 def test_rank_imports_torch_only_inside_functions() -> None:
-    assert "torch.multiprocessing" in imports_of("backend.rank")
-    assert not [name for name in imports_of("backend.rank", at_top=True) if within(name, "torch")]
+    assert "torch.multiprocessing" in imports_of("backend.ranks.rank")
+    at_top = imports_of("backend.ranks.rank", at_top=True)
+    assert not [name for name in at_top if within(name, "torch")]
 
 
 def test_transformers_is_imported_only_by_the_tokenizer_conversion() -> None:
@@ -146,7 +221,7 @@ def test_transformers_is_imported_only_by_the_tokenizer_conversion() -> None:
     assert users == ["gateway.text.vocab.convert"]
 
 
-def test_torchs_spawn_context_is_the_standard_librarys() -> None:
+def test_spawn_context_of_torch_is_the_standard_librarys() -> None:
     """So replica.py, which takes the latter, spawns as torch.multiprocessing does."""
     import multiprocessing
 
@@ -167,11 +242,11 @@ def test_no_channel_carries_pickled_objects(module: str) -> None:
     if "multiprocessing" in roots or "torch.multiprocessing" in imports_of(module):
         nodes = ast.walk(tree_of(module))
         names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-        assert not names & PICKLING_NAMES or module == "backend.rank"
+        assert not names & PICKLING_NAMES or module == "backend.ranks.rank"
 
 
 def test_rank_takes_no_more_from_torch_multiprocessing_than_its_import() -> None:
     """Its `send` is that of the control line; torch's reducers are installed by the import."""
-    nodes = ast.walk(tree_of("backend.rank"))
+    nodes = ast.walk(tree_of("backend.ranks.rank"))
     chains = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
     assert not {chain for chain in chains if chain.startswith("torch.multiprocessing.")}

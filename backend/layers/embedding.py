@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.layers.source import Piece, WeightSource
-from backend.quant import LinearMethod, LookUp
+from backend.layers.loader import Piece, WeightSource
+from backend.linear.method import LinearMethod, LookUp
 
 
 class VocabParallelHead:

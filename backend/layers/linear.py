@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from backend.layers.source import Piece, WeightSource
-from backend.ops import Ops
+from backend.layers.loader import Piece, WeightSource
+from backend.linear.method import LinearMethod
+from backend.ops.op_table import Ops
 from backend.parallel import TensorParallel
-from backend.quant import LinearMethod
 
 
 class ColumnParallelLinear:

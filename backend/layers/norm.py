@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from backend.layers.source import WeightSource
-from backend.ops import Ops
+from backend.layers.loader import WeightSource
+from backend.ops.op_table import Ops
 
 
 class RMSNorm:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from backend.config import ModelConfig
-from backend.ops import Rotation
+from backend.config.model_config import ModelConfig
+from backend.ops.batch import Rotation
 
 
 class RotaryEmbedding:

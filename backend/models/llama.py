@@ -5,17 +5,17 @@ Written once over the op table: the same lines serve every device and every numb
 
 from torch import Tensor
 
-from backend.config import ModelConfig
-from backend.kv_cache import KVCache
+from backend.config.model_config import ModelConfig
+from backend.layers.compute_context import ComputeContext
 from backend.layers.embedding import Embedding, VocabParallelHead
 from backend.layers.linear import ColumnParallelLinear, GatedLinear, RowParallelLinear
+from backend.layers.loader import WeightSource
 from backend.layers.norm import RMSNorm
 from backend.layers.rotary import RotaryEmbedding
-from backend.layers.source import WeightSource
-from backend.models import Arithmetic
-from backend.ops import Batch, Rotation
+from backend.ops.batch import Batch, Rotation
+from backend.ops.kv_cache import KVCache
 from backend.parallel import TensorParallel
-from backend.shard import Shard
+from backend.placement.sharding import Shard
 from backend.weights.shapes import EMBEDDING, HEAD
 
 
@@ -28,13 +28,13 @@ class LlamaModel:
         source: WeightSource,
         shard: Shard,
         tp: TensorParallel,
-        arithmetic: Arithmetic,
+        context: ComputeContext,
         max_len: int,
     ) -> None:
-        self._ops = arithmetic.ops
+        self._ops = context.ops
         table = (config.vocab_size, config.hidden_size)
         self._layers = [
-            LlamaLayer(f"model.layers.{i}", config, source, shard, tp, arithmetic)
+            LlamaLayer(f"model.layers.{i}", config, source, shard, tp, context)
             for i in range(config.num_layers)
         ]
         self._num_heads = shard.num_heads
@@ -42,10 +42,10 @@ class LlamaModel:
             source, "model.norm", config.hidden_size, config.rms_norm_eps, self._ops
         )
         head = EMBEDDING if config.tie_word_embeddings else HEAD
-        self._head = VocabParallelHead(source, head, table, shard.vocab, arithmetic.method)
+        self._head = VocabParallelHead(source, head, table, shard.vocab, context.method)
         is_tied = config.tie_word_embeddings and shard.size == 1
         self._embedding = Embedding(source, EMBEDDING, table, self._head if is_tied else None)
-        self._rotary = RotaryEmbedding(config, max_len, arithmetic.dtype, arithmetic.device)
+        self._rotary = RotaryEmbedding(config, max_len, context.dtype, context.device)
         source.finish(lambda name: _is_ignorable(name, tied=config.tie_word_embeddings))
         self.weight_bytes = source.weight_bytes
         self.replicated_bytes = source.replicated_bytes
@@ -78,10 +78,10 @@ class LlamaLayer:
         source: WeightSource,
         shard: Shard,
         tp: TensorParallel,
-        arithmetic: Arithmetic,
+        context: ComputeContext,
     ) -> None:
-        hidden, dim, method = config.hidden_size, config.head_dim, arithmetic.method
-        self._ops = arithmetic.ops
+        hidden, dim, method = config.hidden_size, config.head_dim, context.method
+        self._ops = context.ops
         self._dim = dim
         self._num_heads = shard.num_heads
         heads = slice(shard.heads.start * dim, shard.heads.stop * dim)

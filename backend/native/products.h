@@ -34,7 +34,7 @@ typedef struct {
 
 /* Of so many rows the integers are multiplied as they are, of more as the bf16 nearest to what they
    stand for: that pays from here on, of 8 bits a little earlier; measured, see
-   backend/quant/native.py. One bound for both, so that up to it a row of a model's is the same in
+   backend/linear/native.py. One bound for both, so that up to it a row of a model's is the same in
    any company. */
 enum { MAX_FEW_ROWS = 32 };
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.ops import Batch, Rotation
+from backend.ops.batch import Batch, Rotation
 from backend.ops.paged import PagedAttention
 from backend.ops.places import places_of, store
 

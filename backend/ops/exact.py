@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.ops import Batch
+from backend.ops.batch import Batch
 from backend.ops.cpu import CpuOps
 from backend.ops.places import pieces_of, places_of
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.native import kernels
-from backend.ops import Batch, Rotation
+from backend.ops.batch import Batch, Rotation
 
 # Rows of an item, tokens x query heads of a KV head: what a core's caches hold of their sums.
 MAX_ROWS = 96

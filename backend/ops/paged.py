@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from backend.ops import Batch
+from backend.ops.batch import Batch
 from backend.ops.places import pieces_of
 
 # Keys and values gathered at once, of several sequences. Measured with 64 sequences of 256 tokens

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from backend.ops import Batch, Rotation
+from backend.ops.batch import Batch, Rotation
 
 
 class ReferenceOps:

@@ -14,8 +14,8 @@ import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
-from backend.config import ModelConfig
-from backend.gguf_header import GGUFTensor, read_headers
+from backend.config.gguf_header import GGUFTensor, read_headers
+from backend.config.model_config import ModelConfig
 from backend.quant.groups import GROUP_SIZE, Groups
 
 _ALL = slice(None)

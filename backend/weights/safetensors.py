@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from backend.config import ModelConfig, ModelError
-from backend.hf_directory import DTYPES, UNSUPPORTED_DTYPE, find_shards, open_shard
+from backend.config.hf_directory import DTYPES, UNSUPPORTED_DTYPE, find_shards, open_shard
+from backend.config.model_config import ModelConfig, ModelError
 
 _ALL = slice(None)
 

@@ -3,7 +3,7 @@
 Owns the table that files are checked against when they are opened. Knows no file format.
 """
 
-from backend.config import ModelConfig
+from backend.config.model_config import ModelConfig
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"

@@ -16,8 +16,8 @@ import uvloop
 from hypercorn.asyncio import serve
 from starlette.types import Receive, Scope, Send
 
-from backend.wire.child import Birth
 from backend.wire.control import ControlClosed, Stop
+from backend.wire.local.child import Birth
 from gateway import connection
 from gateway.worker import hypercorn_config
 

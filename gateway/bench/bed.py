@@ -14,11 +14,11 @@ from types import TracebackType
 
 import msgspec
 
-from backend.free_engine import FreeSpawn
-from backend.replica import create_channel
+from backend.ranks.mock_lead import FreeSpawn
+from backend.ranks.replica import create_channel
 from backend.settings import EngineSettings
-from backend.wire.child import Child
 from backend.wire.control import Attach, ControlClosed, Serving, Stop, ToSupervisor
+from backend.wire.local.child import Child
 from backend.wire.messages import Ready
 from gateway.bench.bare import BareSpawn
 from gateway.bench.exchange import BenchError, Target
@@ -55,7 +55,7 @@ class GatewayBed:
             ServerSettings(served_model_name=(MODEL,), access_log=False, log_level="warning"),
             EngineSettings(model=str(model)),
         )
-        self._engine = Child("free engine", "backend.free_engine:lead_main", free)
+        self._engine = Child("free engine", "backend.ranks.mock_lead:lead_main", free)
         self.gateway = Process("gateway 0", "gateway.worker:worker_main", 0, settings)
         spawn = BareSpawn(event, answer, rate, self._files[1])
         self.bare = Process("bare", "gateway.bench.bare:bare_main", spawn)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from backend.config import ModelError
+from backend.config.model_config import ModelError
 from gateway import client_key, hub, supervisor
 from gateway.notices.speaker import Speaker
 from gateway.options import SettingsError

@@ -119,7 +119,7 @@ class Life:
     def __init__(self, module: str) -> None:
         self._connection, theirs = multiprocessing.Pipe()
         # Only this process has the write end, and no child inherits it: when it closes, the
-        # kernel kills the helper. See backend/wire/lifeline.py.
+        # kernel kills the helper. See backend/wire/local/lifeline.py.
         death_read_fd, self._death_fd = os.pipe()
         fds = (theirs.fileno(), death_read_fd)
         command = [sys.executable, "-m", module, *map(str, fds), str(os.getpid())]

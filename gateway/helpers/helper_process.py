@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 
 from setproctitle import setproctitle
 
-from backend.wire.lifeline import ignore_terminal_signals, tie_to_parent
+from backend.wire.local.lifeline import ignore_terminal_signals, tie_to_parent
 
 
 class Unusable(Exception):

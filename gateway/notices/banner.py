@@ -3,8 +3,8 @@
 import json
 from importlib import metadata
 
-from backend.config import ModelConfig
-from backend.memory import kv_bytes_per_token
+from backend.config.model_config import ModelConfig
+from backend.placement.memory import kv_bytes_per_token
 from backend.wire.messages import Ready
 from gateway.settings import Settings
 

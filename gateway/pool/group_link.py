@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from backend.wire import messages
+from backend.wire.local.pipe import PipeBroken, PipeReader
+from backend.wire.local.ring import RingFds, RingWriter
 from backend.wire.messages import Abort, Ready, Reply, StepOutput, Submit, Vocabulary
-from backend.wire.pipe import PipeBroken, PipeReader
-from backend.wire.ring import RingFds, RingWriter
 from gateway.pool.journal import Entry
 from gateway.pool.routing import Pace
 

@@ -15,8 +15,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+from backend.wire.local.pipe import PipeBroken
 from backend.wire.messages import FinishReason, Ready, Reply, SeqOutput, StepOutput, Submit
-from backend.wire.pipe import PipeBroken
 from backend.wire.sampling import SamplingParams
 from gateway.pool.admission import Admission
 from gateway.pool.fair_queue import FairQueue

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
-from backend.grammar import GrammarError, GrammarTable, Matcher, to_lark
+from backend.structured_output.grammar import GrammarError, GrammarTable, Matcher, to_lark
 from backend.wire.sampling import Grammar
 from gateway.helpers.helper_process import cpu_limit, limit_memory, serve
 from gateway.requests.vetter import CPU_LIMIT_S, Verdict, Words

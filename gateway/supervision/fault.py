@@ -4,7 +4,7 @@ import time
 
 import msgspec
 
-from backend.wire.heartbeat import Batch, Phase
+from backend.wire.local.heartbeat import Batch, Phase
 
 REPORTED_LINES = 20
 LOGGED_LINES = 5

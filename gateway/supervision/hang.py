@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backend.wire.heartbeat import Beat, Phase
+from backend.wire.local.heartbeat import Beat, Phase
 
 # A rank that starts and does nothing: it shows no progress, computes less than half a second, reads
 # less than half a MiB. Slow disks are faster, and so is a rank that waits in a loop for others.

@@ -11,10 +11,10 @@ from typing import Protocol
 
 import msgspec
 
-from backend.replica import Replica
-from backend.wire.child import Child, exit_text
+from backend.ranks.replica import Replica
 from backend.wire.control import Budget, ControlClosed, Progress
-from backend.wire.heartbeat import Phase
+from backend.wire.local.child import Child, exit_text
+from backend.wire.local.heartbeat import Phase
 from backend.wire.messages import Failed, Ready
 from gateway.layout import GroupPlace
 from gateway.supervision.fault import REPORTED_LINES, Fault, phase_name, with_batch

@@ -8,7 +8,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from backend.replica import create_channel
+from backend.ranks.replica import create_channel
 from backend.wire.control import Attach, ControlClosed, Detach, Quiesce
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.workers import Worker

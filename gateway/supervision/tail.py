@@ -5,7 +5,7 @@ import logging
 import os
 from collections import deque
 
-from backend.wire.child import Child
+from backend.wire.local.child import Child
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection
 
-from backend.wire.heartbeat import Beat, Phase
+from backend.wire.local.heartbeat import Beat, Phase
 from gateway.supervision.control_messages import GroupView, RankView, WorkerView
 from gateway.supervision.fault import phase_name
 from gateway.supervision.groups import Group, GroupState

@@ -6,8 +6,8 @@ import socket
 import time
 from typing import Protocol
 
-from backend.wire.child import Child, exit_text
 from backend.wire.control import ControlClosed, Cut, Pong, Quiet, Serving, ToChild
+from backend.wire.local.child import Child, exit_text
 from backend.wire.messages import Failed
 from gateway.settings import Settings
 from gateway.supervision.restarts import Restarts

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from backend.wire.child import Child
 from backend.wire.control import ControlClosed, Observe
+from backend.wire.local.child import Child
 from gateway.telemetry.figures import Process, SupervisorFigures
 from gateway.telemetry.page import Page, create_page
 

@@ -16,8 +16,8 @@ import safetensors.torch
 import tokenizers
 import torch
 
-from backend.config import ModelConfig, RopeScaling
-from backend.model_file import load_config
+from backend.config.load import load_config
+from backend.config.model_config import ModelConfig, RopeScaling
 from backend.weights.shapes import expected_shapes
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.exchange import SLOT_BYTES
 from backend.parallel import TensorParallel
-from tests.backend.ranks import run_ranks
+from backend.wire.local.exchange import SLOT_BYTES
+from tests.backend.tp_ranks import run_ranks
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

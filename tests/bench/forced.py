@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backend.config import ModelConfig
-from backend.kv_cache import KVCache
-from backend.model_runner import ModelRunner
-from backend.models import Model
+from backend.config.model_config import ModelConfig
+from backend.engine.model_runner import ModelRunner
+from backend.models.model import Model
+from backend.ops.kv_cache import KVCache
 from backend.parallel import TensorParallel
-from backend.sampler import Sampled, Sampler
-from backend.shard import split_model
+from backend.placement.sharding import split_model
+from backend.sampling.sampler import Sampled, Sampler
 from backend.step import PlannedSequence, StepPlan, build_plan
 from backend.wire.messages import TokenScore
 from tests.bench.cases import Case

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from backend.block_pool import BlockPool
-from backend.scheduler import Scheduler
-from backend.sequence import Sequence
+from backend.scheduler.block_pool import BlockPool
+from backend.scheduler.scheduler import Scheduler
+from backend.scheduler.sequence import Sequence
 from backend.wire.messages import StepOutput, StepTimings, Submit, Totals
 from backend.wire.sampling import SamplingParams
 from gateway.pool.fair_queue import FairQueue

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from backend.engine import DTYPES, build_engine
+from backend.engine.engine import DTYPES, build_engine
 from backend.parallel import TensorParallel
 from backend.settings import EngineSettings
 from gateway.default_model import default_model

@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from backend.config import ModelConfig
-from backend.model_file import load_config
-from backend.models import Arithmetic, Model, load_model
+from backend.config.load import load_config
+from backend.config.model_config import ModelConfig
+from backend.layers.compute_context import ComputeContext
+from backend.linear.registry import create_method
+from backend.models.model import Model
+from backend.models.registry import load_model
 from backend.ops.reference import ReferenceOps
 from backend.parallel import TensorParallel
-from backend.quant import create_method
-from backend.shard import split_model
-from backend.weights import open_checkpoint
+from backend.placement.sharding import split_model
+from backend.weights.checkpoint import open_checkpoint
 from gateway.default_model import cache_directory
 from tests.bench.cases import Case
 from tests.bench.forced import Forcer
@@ -115,11 +117,11 @@ def _compute(
 
 def _oracle(model: Path, config: ModelConfig, max_len: int) -> Model:
     dtype, device = torch.float32, torch.device("cpu")
-    arithmetic = Arithmetic(dtype, device, ReferenceOps(), create_method("dense", dtype, device))
+    context = ComputeContext(dtype, device, ReferenceOps(), create_method("dense", dtype, device))
     [shard] = split_model(config, 1)
     checkpoint = open_checkpoint(model, config)
     loaded = load_model(
-        config, checkpoint, shard, TensorParallel(), arithmetic, max_len, lambda fraction: None
+        config, checkpoint, shard, TensorParallel(), context, max_len, lambda fraction: None
     )
     checkpoint.close()
     return loaded

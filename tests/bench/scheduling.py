@@ -12,9 +12,9 @@ import statistics
 import time
 from itertools import count
 
-from backend.block_pool import BlockPool
-from backend.scheduler import Scheduler
-from backend.sequence import Sequence
+from backend.scheduler.block_pool import BlockPool
+from backend.scheduler.scheduler import Scheduler
+from backend.scheduler.sequence import Sequence
 from backend.wire.sampling import SamplingParams
 
 PROMPT_TOKENS = 128

@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backend.engine import Engine, build_engine
+from backend.engine.engine import Engine, build_engine
 from backend.layers.embedding import VocabParallelHead
 from backend.layers.linear import ColumnParallelLinear, GatedLinear, RowParallelLinear
+from backend.linear.native import MAX_ROWS_BESIDE_TILES
+from backend.linear.torch_weight_only import INT4_MAX_ROWS
 from backend.ops.cpu import CpuOps
 from backend.ops.native import NativeOps
 from backend.parallel import TensorParallel
-from backend.quant.few_rows import INT4_MAX_ROWS
-from backend.quant.native import MAX_ROWS_BESIDE_TILES
-from backend.sampler import Sampler
+from backend.sampling.sampler import Sampler
 from backend.settings import EngineSettings
 from backend.step import Join, PlannedSequence, StepPlan, build_plan
 from backend.wire.sampling import SamplingParams

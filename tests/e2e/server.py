@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from backend.wire.lifeline import PR_SET_PDEATHSIG
+from backend.wire.local.lifeline import PR_SET_PDEATHSIG
 
 # The parent-death signal outlives exec.
 TIE = f"""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from backend.engine import CPU_TOKEN_BUDGET
+from backend.engine.engine import CPU_TOKEN_BUDGET
 from gateway.bench.exchange import Target
 from gateway.bench.load import median_of, run_rounds
 from gateway.bench.workload import Workload

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from backend.replica import Replica, create_channel
+from backend.ranks.replica import Replica, create_channel
 from backend.settings import EngineSettings
 from backend.wire.messages import Ready
 from tests.e2e.server import wait_until

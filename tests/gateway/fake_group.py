@@ -3,11 +3,11 @@
 import os
 from collections.abc import Iterable
 
-from backend.replica import create_channel
+from backend.ranks.replica import create_channel
 from backend.wire import messages
+from backend.wire.local.pipe import PipeWriter
+from backend.wire.local.ring import RingReader
 from backend.wire.messages import FinishReason, Ready, SeqOutput, StepOutput, StepTimings, Submit
-from backend.wire.pipe import PipeWriter
-from backend.wire.ring import RingReader
 from gateway.pool.replicas import ReplicaPool
 
 CREDIT = 10_000

@@ -13,9 +13,9 @@ import msgspec
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers
 
-from backend.config import ModelError
-from backend.end_tokens import end_token_ids
-from backend.gguf_header import read_metadata
+from backend.config.eos import end_token_ids
+from backend.config.gguf_header import read_metadata
+from backend.config.model_config import ModelError
 from gateway.text.vocab.pretokenizers import PRE_TOKENIZERS, PreTokenizer
 from gateway.text.vocab.vocabulary import TokenizerError, Vocabulary
 

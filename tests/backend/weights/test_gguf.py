@@ -11,10 +11,10 @@ import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
-from backend.gguf_header import supported_types
-from backend.model_file import load_config
+from backend.config.gguf_header import supported_types
+from backend.config.load import load_config
 from backend.weights import gguf as weights_gguf
-from backend.weights import open_checkpoint
+from backend.weights.checkpoint import open_checkpoint
 from backend.weights.shapes import expected_shapes
 from gateway.hub import default_model
 from tests.backend.factories import random_tensors, tiny_config, write_tiny_gguf, write_tiny_llama

@@ -7,9 +7,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from backend.config import ModelError
-from backend.model_file import load_config
-from backend.weights import open_checkpoint
+from backend.config.load import load_config
+from backend.config.model_config import ModelError
+from backend.weights.checkpoint import open_checkpoint
 from backend.weights.shapes import expected_shapes
 from tests.backend.factories import random_tensors, tiny_config, write_tiny_llama
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from backend.config import ModelConfig
-from backend.model_file import load_config
-from backend.weights import open_checkpoint
+from backend.config.load import load_config
+from backend.config.model_config import ModelConfig
+from backend.weights.checkpoint import open_checkpoint
 from gateway.text.vocab.gguf import load_gguf
 from gateway.text.vocab.vocabulary import Vocabulary
 from tests.backend.factories import hf_fields

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.grammar import GrammarTable
+from backend.structured_output.grammar import GrammarTable
 from backend.wire.sampling import Grammar
 from gateway.answers.tools import ToolDelta, ToolParser, calls_grammar
 

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from backend.gguf_header import read_metadata
+from backend.config.gguf_header import read_metadata
 from gateway.hub import default_model
 from tests.gateway.data.mixed_scripts import mixed_scripts
 from tests.gateway.gguf_files import write_gguf

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from backend.gguf_header import read_metadata
+from backend.config.gguf_header import read_metadata
 from gateway.hub import default_model
 from gateway.requests.chat_template import (
     ChatTemplate,

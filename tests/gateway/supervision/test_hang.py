@@ -2,7 +2,7 @@
 
 import pytest
 
-from backend.wire.heartbeat import Beat, Phase
+from backend.wire.local.heartbeat import Beat, Phase
 from gateway.supervision.hang import LEAST_EFFORT, LOAD_SECONDS, SILENT_SECONDS, HangWatch, Stall
 
 SECOND = 10**9

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from backend.wire.heartbeat import Load
+from backend.wire.local.heartbeat import Load
 from gateway.supervision.changes import Changes
 from gateway.supervision.control_messages import Add, Drain, Operation, Remove, Restart
 from gateway.supervision.groups import Group, GroupState

@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from backend.replica import ChannelFds
+from backend.ranks.replica import ChannelFds
 from backend.wire.control import Attach, ToChild
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.switchboard import Switchboard

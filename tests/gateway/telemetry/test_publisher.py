@@ -5,8 +5,8 @@ from typing import cast
 
 import msgspec
 
-from backend.wire.child import Child
 from backend.wire.control import ChildLine, Observe, SupervisorLine, create_control
+from backend.wire.local.child import Child
 from gateway.telemetry.figures import Process, SupervisorFigures
 from gateway.telemetry.page import Page
 from gateway.telemetry.publisher import Publisher

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.gguf_header import read_metadata
+from backend.config.gguf_header import read_metadata
 from gateway.hub import default_model
 from gateway.text.tokenizer import Tokenizer, TokenizerError
 from gateway.text.vocab.gguf import vocabulary_from_metadata

@@ -1,0 +1,93 @@
+"""Finds and opens the files of a Hugging Face directory.
+
+Owns what may be read there: JSON and safetensors beside each other, never a pickle, never a file
+elsewhere. Knows no model. No torch. Called by `hf_config` and `weights.safetensors`.
+"""
+
+from collections import Counter
+from math import prod
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from safetensors import SafetensorError, safe_open
+
+from backend.config.model_config import ModelError
+
+# safetensors' name -> torch's, of the dtypes that can be computed with.
+DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+UNSUPPORTED_DTYPE = f"are not supported; {', '.join(DTYPES)} are"
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+
+class _Index(msgspec.Struct):
+    weight_map: dict[str, str]
+
+
+def read_json(path: Path, kind: type[_T]) -> _T:
+    """Decode a JSON file. Raises ModelError naming the file and the field that is wrong."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except msgspec.ValidationError as exc:
+        raise ModelError(f"{path}: {exc}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise ModelError(f"{path}: not valid JSON: {exc}") from None
+
+
+def find_shards(directory: Path) -> list[Path]:
+    """Return the safetensors files of a directory: one, or those that its index names."""
+    single = directory / "model.safetensors"
+    if single.exists():
+        return [single]
+    index = directory / "model.safetensors.index.json"
+    if not index.exists():
+        raise ModelError(_no_weights(directory))
+    shards = []
+    for name in sorted(set(read_json(index, _Index).weight_map.values())):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise ModelError(f"{index}: names {name!r}; only *.safetensors beside it are read")
+        if not (directory / name).exists():
+            raise ModelError(f"{index}: names {name}, which is missing")
+        shards.append(directory / name)
+    if not shards:
+        raise ModelError(f"{index}: names no file")
+    return shards
+
+
+def open_shard(path: Path, framework: str) -> Any:
+    """Open a safetensors file. The library checks its header against its size."""
+    try:
+        return safe_open(path, framework=framework)
+    except SafetensorError as exc:
+        reason = str(exc).removeprefix("Error while deserializing header: ")
+        raise ModelError(
+            f"{path}: truncated or not a safetensors file ({reason}). Download it again."
+        ) from None
+
+
+def most_common_dtype(directory: Path) -> str:
+    """Return the dtype that most elements of the safetensors files have; opens each of them."""
+    num_elements: Counter[str] = Counter()
+    for path in find_shards(directory):
+        with open_shard(path, "numpy") as shard:
+            for name in shard.keys():
+                tensor = shard.get_slice(name)
+                num_elements[tensor.get_dtype()] += prod(tensor.get_shape())
+    if not num_elements:
+        raise ModelError(f"{directory}: its safetensors files hold no tensors")
+    dtype = num_elements.most_common(1)[0][0]
+    if dtype not in DTYPES:
+        raise ModelError(f"{directory}: weights stored as {dtype} {UNSUPPORTED_DTYPE}")
+    return DTYPES[dtype]
+
+
+def _no_weights(directory: Path) -> str:
+    pickles = sorted(path.name for pattern in _PICKLES for path in directory.glob(pattern))
+    if pickles:
+        return (
+            f"{directory}: has {pickles[0]} but no safetensors. Pickles can run code and are never"
+            " loaded;\nconvert it with save_pretrained(safe_serialization=True) of transformers"
+        )
+    return f"{directory}: has neither model.safetensors nor model.safetensors.index.json"

@@ -1,0 +1,130 @@
+"""One rank's step: StepPlan -> batch -> hidden states -> logits, or the best of them -> tokens.
+
+Owns the model, the KV cache and the sampler of this rank. Knows no scheduler and no process: every
+rank of a group calls `run` with the same plans in the same order.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backend.fault_injection import Faults
+from backend.models.model import Model
+from backend.ops.batch import Batch
+from backend.ops.kv_cache import KVCache
+from backend.sampling.sampler import Sampler
+from backend.step import Join, PlannedSequence, StepPlan, build_plan
+from backend.wire.messages import TokenScore
+from backend.wire.sampling import SamplingParams
+
+# Rows of the head's product at a time when prompts are scored: 32 x 49,152 fp32 are 6 MB.
+SCORE_ROWS = 32
+
+
+@dataclass(slots=True)
+class StepResult:
+    """What Scheduler.commit takes, in the order of the plan, and what it cost in seconds."""
+
+    token_ids: list[int] = field(default_factory=list)
+    scores: list[TokenScore | None] = field(default_factory=list)
+    prompt_scores: list[TokenScore] = field(default_factory=list)
+    forward_s: float = 0.0
+    sample_s: float = 0.0
+
+
+class ModelRunner:
+    """Runs steps, one forward pass each."""
+
+    def __init__(
+        self,
+        model: Model,
+        kv_cache: KVCache,
+        sampler: Sampler,
+        device: torch.device,
+        faults: Faults | None = None,
+    ) -> None:
+        self._faults = faults or Faults()
+        self._model = model
+        self._kv_cache = kv_cache
+        self._sampler = sampler
+        self._device = device
+        self.num_forward_calls = 0
+
+    @property
+    def num_full_gathers(self) -> int:
+        return self._sampler.num_full_gathers
+
+    @torch.inference_mode()
+    def run(self, plan: StepPlan) -> StepResult:
+        """Run one plan on this rank. The group's ranks return the same tokens."""
+        started = time.monotonic()
+        for join in plan.joins:
+            self._sampler.join(join)
+        if self._faults:
+            params = self._sampler.params_of(plan.sample_rows)
+            self._faults.strike_forward(params, plan.sample_positions.tolist())
+        self._clear_new_blocks(plan)
+        batch = Batch.from_plan(plan, self._device)
+        hidden = self._model.forward(batch, self._kv_cache)
+        self.num_forward_calls += 1
+        num_samples = len(plan.sample_rows)
+        result = StepResult()
+        if len(hidden) > num_samples:
+            result.prompt_scores = self._score_prompts(hidden[num_samples:], plan)
+        if num_samples == 0:
+            result.forward_s = time.monotonic() - started
+            return result
+        hidden = hidden[:num_samples]
+        if self._sampler.takes_best(plan):
+            values, ids = self._model.best(hidden)
+            forwarded = time.monotonic()
+            sampled = self._sampler.choose(values, ids)
+        else:
+            logits = self._model.logits(hidden)
+            forwarded = time.monotonic()
+            sampled = self._sampler.sample(logits, plan, lambda: self._model.logits(hidden))
+        result.token_ids, result.scores = sampled.token_ids.tolist(), sampled.scores
+        result.forward_s = forwarded - started
+        result.sample_s = time.monotonic() - forwarded
+        return result
+
+    def _clear_new_blocks(self, plan: StepPlan) -> None:
+        """Clear the blocks that this step begins and does not fill."""
+        size = self._kv_cache.block_size
+        ends = plan.context_lens
+        last = (ends - 1) // size
+        begun = np.flatnonzero(
+            (last * size >= ends - np.diff(plan.query_starts)) & (ends % size > 0)
+        )
+        if len(begun):
+            blocks = torch.from_numpy(plan.block_tables[begun, last[begun]].astype(np.int64))
+            self._kv_cache.clear(blocks.to(self._device))
+
+    def _score_prompts(self, hidden: Tensor, plan: StepPlan) -> list[TokenScore]:
+        """Score prompt tokens a few rows at a time: [P, words] never exists."""
+        scores: list[TokenScore] = []
+        for start in range(0, len(hidden), SCORE_ROWS):
+            part = slice(start, start + SCORE_ROWS)
+            scores += self._sampler.score(
+                self._model.logits(hidden[part]),
+                plan.score_targets[part].tolist(),
+                plan.score_counts[part].tolist(),
+            )
+        return scores
+
+    def warm_up(self, num_tokens: int) -> None:
+        """Run a prompt of `num_tokens` and a decode, so that no request pays for first calls.
+
+        Every rank of the group must call it. Block 0 is overwritten, nothing remembers it.
+        """
+        size = self._kv_cache.block_size
+        num_tokens = min(num_tokens, self._kv_cache.num_blocks * size - 1)
+        table = list(range(num_tokens // size + 1))
+        prompt = PlannedSequence([0] * num_tokens, 0, table, 0, 0)
+        self.run(build_plan(0, [prompt], [Join(0, SamplingParams())], size))
+        decode = PlannedSequence([0], num_tokens, table, 0, 1)
+        self.run(build_plan(0, [decode], [Join(0, SamplingParams(temperature=0.0))], size))
+        self.num_forward_calls = 0

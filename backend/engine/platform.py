@@ -1,0 +1,84 @@
+"""What a rank computes with on this machine: settings -> device, dtype, ops, linear method."""
+
+import torch
+
+from backend.config.model_config import ModelConfig, ModelError
+from backend.linear.torch_weight_only import few_bit_kernels_work
+from backend.native import absence, kernels
+from backend.ops.cpu import CpuOps
+from backend.ops.exact import ExactOps
+from backend.ops.native import NativeOps
+from backend.ops.op_table import Ops
+from backend.settings import EngineSettings
+
+
+def pick_device(name: str, rank: int) -> torch.device:
+    """Return the device of a rank. Raises ModelError if it is not there."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and count == 0:
+        build = "" if torch.version.cuda else "; this PyTorch was built without CUDA"
+        raise ModelError(
+            f"--device {name}: PyTorch sees no CUDA device on this machine{build}\n"
+            "see what nvidia-smi says, or leave --device out to compute on the CPU"
+        )
+    if index and int(index) >= count:
+        raise ModelError(f"device {name} is not there: PyTorch sees {count}, cuda:0 the first")
+    if kind == "cpu" or count == 0:
+        return torch.device("cpu")
+    return torch.device("cuda", int(index) if index else rank % count)
+
+
+def pick_dtype(name: str, device: torch.device) -> str:
+    """Return the arithmetic; `auto` is bfloat16 where the device multiplies it natively."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if native else "float32"
+
+
+def pick_ops(
+    settings: EngineSettings, dtype: torch.dtype, device: torch.device, config: ModelConfig
+) -> Ops:
+    """Return the op table. Raises ModelError if the native one is asked for and not to be had."""
+    if settings.exact:
+        return ExactOps()
+    fits = (
+        dtype == torch.bfloat16
+        and device.type == "cpu"
+        and NativeOps.takes(
+            config.head_dim, settings.block_size, config.num_heads, config.num_kv_heads
+        )
+    )
+    if settings.kernels == "native" and not fits:
+        misfit = (
+            "not for this model, --dtype or --block-size\n"
+            "they take bfloat16 on a CPU, heads of 32 to 256 in steps of 32, blocks in steps of "
+            "16 tokens"
+        )
+        raise ModelError(f"--kernels native: {absence or misfit}")
+    return NativeOps() if fits and settings.kernels != "torch" else CpuOps()
+
+
+def pick_method(settings: EngineSettings, dtype: torch.dtype, device: torch.device) -> str:
+    """Return the name of the linear method. Raises ModelError for what does not go together."""
+    takes_few_bits = dtype == torch.bfloat16 and device.type == "cpu" and not settings.exact
+    has_own = takes_few_bits and kernels is not None and settings.kernels != "torch"
+    if has_own and settings.quantization in ("int4", "int8"):
+        return f"native_{settings.quantization}"
+    if settings.quantization in ("int8", "int4"):
+        if not takes_few_bits or not few_bit_kernels_work():
+            raise ModelError(
+                f"--quantization {settings.quantization} needs a CPU, --dtype bfloat16 and no "
+                "--exact"
+            )
+        return settings.quantization
+    if settings.exact:
+        return "exact"
+    if has_own:
+        return "native_dense" if settings.quantization == "none" else "native"
+    if settings.quantization == "none" or not takes_few_bits:
+        return "dense"
+    return "grouped" if few_bit_kernels_work() else "dense"

@@ -1,0 +1,57 @@
+"""The KV tensors of one rank, addressed by slot: block * block_size + offset."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backend.config.model_config import ModelConfig
+from backend.placement.sharding import Shard
+
+# The cache begins where a page does: no vector of the kernels' lies in two cache lines.
+PAGE_BYTES = 4096
+
+
+class KVCache:
+    """Keys and values of all layers for this rank's KV heads.
+
+    data: [layers, blocks, 2, kv_heads, block_size, head_dim]. A head's part of a block is one
+    piece, so that what is gathered for a sequence lies head by head, as products want it; the order
+    within the piece is the ops' own. Attention reads places it then hides, and a hidden NaN would
+    still be one: a block is cleared before its first place is written, unless all of them are, and
+    so shows nobody what another has left.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        shard: Shard,
+        *,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        block = (2, shard.num_kv_heads, block_size, config.head_dim)
+        self.data = _zeros((config.num_layers, num_blocks, *block), dtype, device)
+
+    def layer(self, index: int) -> Tensor:
+        """Return keys and values, [blocks, 2, kv_heads, block_size, head_dim]."""
+        return self.data[index]
+
+    def clear(self, blocks: Tensor) -> None:
+        """Zero these blocks, [b]."""
+        self.data.index_fill_(1, blocks, 0)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    # calloc: pages that no sequence has touched take no memory. torch.zeros touches them all.
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.zeros(size + PAGE_BYTES, np.uint8)
+    start = -raw.ctypes.data % PAGE_BYTES
+    return torch.from_numpy(raw[start : start + size]).view(dtype).view(shape)

@@ -1,0 +1,53 @@
+"""The op table of a forward pass. A backend is one class with these methods.
+
+reference.py is the oracle, slow and in fp32; cpu.py is what serves; exact.py trades speed for
+results that do not depend on the rest of the batch.
+"""
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from backend.ops.batch import Batch, Rotation
+
+
+class Ops(Protocol):
+    """T tokens, H hidden, Hq query heads, Hkv KV heads, D head size; this rank's share of heads.
+
+    name: what the operator is told.
+    """
+
+    name: str
+
+    def add_rms_norm(
+        self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return s = x + delta and s / sqrt(mean(s^2) + eps) * weight, in x's dtype.
+
+        x, delta: [T, H]. Without a delta s is x itself.
+        """
+        ...
+
+    def silu_mul(self, gate_up: Tensor) -> Tensor:
+        """silu(gate) * up. gate_up: [T, 2 I] -> [T, I]."""
+        ...
+
+    def plan_attention(self, batch: Batch, cache: Tensor, num_heads: int) -> Any:
+        """What the two below need and every layer shares: indices and masks, made once a step.
+
+        cache: of any layer, [blocks, 2, Hkv, block size, D]; how a head's part of a block lies is
+        these ops' own affair. num_heads: Hq.
+        """
+        ...
+
+    def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: Any) -> None:
+        """Rotate queries, in place, and keys; write keys and values into a layer's cache.
+
+        qkv: [T, Hq + 2 Hkv, D], contiguous. The halves of each head are rotated: x cos + (x with
+        its halves swapped) sin.
+        """
+        ...
+
+    def attention(self, q: Tensor, cache: Tensor, plan: Any) -> Tensor:
+        """Causal attention of q [T, Hq, D] over each sequence's blocks -> [T, Hq, D]."""
+        ...

@@ -1,0 +1,88 @@
+"""Which part of the model each rank of a group holds. Pure arithmetic, no torch.
+
+Attention is cut by KV-head groups (a KV head with its query heads), unevenly where they do not
+divide; the MLP's columns then even out the weight bytes, in units of 32, the block of every
+GGUF type, so that a row-parallel cut never splits a quantised block.
+"""
+
+from dataclasses import dataclass
+
+from backend.config.model_config import ModelConfig, ModelError
+
+MLP_UNIT = 32
+VOCAB_UNIT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One rank's slices: of heads, of MLP columns, of the vocabulary."""
+
+    rank: int
+    size: int
+    heads: slice
+    kv_heads: slice
+    intermediate: slice
+    vocab: slice
+
+    @property
+    def num_heads(self) -> int:
+        return _length(self.heads)
+
+    @property
+    def num_kv_heads(self) -> int:
+        return _length(self.kv_heads)
+
+
+def split_model(config: ModelConfig, tp: int) -> list[Shard]:
+    """Cut a model for `tp` ranks. Raises ModelError if there are not that many KV groups."""
+    if tp > config.num_kv_heads:
+        raise ModelError(
+            f"--tp {tp} is more than {config.name} can be split into: it has "
+            f"{config.num_kv_heads} KV heads, so use 1 to {config.num_kv_heads}"
+        )
+    groups = [config.num_kv_heads // tp + (rank < config.num_kv_heads % tp) for rank in range(tp)]
+    per_group = config.num_heads // config.num_kv_heads
+    columns = _balance_mlp(config, groups)
+    vocab = _even(config.vocab_size, tp, VOCAB_UNIT)
+    return [
+        Shard(rank, tp, _scaled(kv, per_group), kv, mlp, words)
+        for rank, (kv, mlp, words) in enumerate(
+            zip(_slices(groups), _slices(columns), _slices(vocab), strict=True)
+        )
+    ]
+
+
+def _balance_mlp(config: ModelConfig, groups: list[int]) -> list[int]:
+    """Columns for each rank, so that attention and MLP weights together come out even."""
+    per_group = config.num_heads // config.num_kv_heads
+    # Rows of q, k, v and columns of o for one group; rows of gate and up, columns of down.
+    group_cost = (2 * per_group + 2) * config.head_dim
+    unit = MLP_UNIT if config.intermediate_size % MLP_UNIT == 0 else 1
+    costs = [group_cost * count for count in groups]
+    columns = [unit] * len(groups)  # no rank goes without
+    for _ in range(config.intermediate_size // unit - len(groups)):
+        rank = min(range(len(groups)), key=lambda r: costs[r] + 3 * columns[r])
+        columns[rank] += unit
+    return columns
+
+
+def _even(total: int, parts: int, unit: int) -> list[int]:
+    """`total` in `parts`, all but the last a multiple of `unit`."""
+    each = -(-total // (parts * unit)) * unit
+    counts = [max(0, min(each, total - each * part)) for part in range(parts)]
+    return (
+        counts if counts[-1] > 0 else [total // parts + (p < total % parts) for p in range(parts)]
+    )
+
+
+def _slices(counts: list[int]) -> list[slice]:
+    ends = [sum(counts[: i + 1]) for i in range(len(counts))]
+    return [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+
+
+def _scaled(part: slice, by: int) -> slice:
+    return slice(part.start * by, part.stop * by)
+
+
+def _length(part: slice) -> int:
+    return int(part.stop - part.start)

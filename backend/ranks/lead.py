@@ -1,0 +1,309 @@
+"""Rank 0 of a group: the scheduler's owner, the only one that talks to workers.
+
+Between steps it drains its request rings; then it plans, publishes the plan to the followers, runs
+it as they do, and sends every worker one frame of tokens. It never waits for a slow reader.
+"""
+
+import logging
+import select
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from backend.fault_injection import ADMISSION, Faults
+from backend.scheduler.block_pool import BlockPool
+from backend.scheduler.prefill_budget import Pace
+from backend.scheduler.scheduler import Scheduler
+from backend.scheduler.sequence import Sequence
+from backend.settings import EngineSettings
+from backend.structured_output.matchers import Matchers
+from backend.wire import messages
+from backend.wire.control import Attach, ChildLine, Detach, Stop
+from backend.wire.local.heartbeat import Heart, Load, Phase
+from backend.wire.local.pipe import PipeBroken, PipeWriter
+from backend.wire.local.ring import RingCorrupt, RingReader, RingWriter
+from backend.wire.messages import (
+    Abort,
+    FinishReason,
+    Ready,
+    SeqOutput,
+    StepOutput,
+    StepTimings,
+    Submit,
+    Totals,
+    Vocabulary,
+)
+
+if TYPE_CHECKING:
+    from backend.engine.engine import Engine
+    from backend.engine.model_runner import StepResult
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Channel:
+    """What connects the lead to one life of a worker."""
+
+    epoch: int
+    ring: RingReader
+    pipe: PipeWriter
+
+    def close(self) -> None:
+        self.ring.close()
+        self.pipe.close()
+
+
+class Lead:
+    """Rank 0: the scheduler's owner, the only one that talks to workers."""
+
+    def __init__(
+        self,
+        replica: int,
+        settings: EngineSettings,
+        engine: "Engine",
+        line: ChildLine,
+        steps: RingWriter | None,
+        heart: Heart,
+    ) -> None:
+        """steps: the ring to the followers; None for a group of one."""
+        self._replica = replica
+        self._block_size = settings.block_size
+        self._engine = engine
+        self._line = line
+        self._steps = steps
+        self._heart = heart
+        self._scheduler = Scheduler(
+            BlockPool(engine.num_blocks, settings.block_size),
+            max_num_seqs=settings.max_num_seqs,
+            max_num_batched_tokens=engine.token_budget,
+            max_model_len=engine.max_model_len,
+            eos_token_ids=engine.config.eos_token_ids,
+            prefix_caching=settings.prefix_caching,
+        )
+        self._pace = Pace(settings.inter_token_ms / 1000)
+        self._faults = Faults(settings.test_faults)
+        self._matchers = Matchers(
+            engine.config.vocab_size, engine.config.eos_token_ids, self._faults
+        )
+        self._channels: dict[int, _Channel] = {}
+        self._refusals: list[tuple[int, SeqOutput]] = []  # for the next frame
+        self._stopped = False
+        self._totals = Totals()
+
+    def announce(self, epoch: int, weight_bytes: list[int], replicated_bytes: int) -> None:
+        """Tell the supervisor that the whole group is loaded."""
+        engine = self._engine
+        self._ready = Ready(
+            self._replica,
+            epoch,
+            str(engine.device),
+            engine.dtype,
+            engine.kernels,
+            engine.max_model_len,
+            engine.num_blocks * self._block_size,
+            self._block_size,
+            weight_bytes,
+            replicated_bytes,
+            self._scheduler.credit,
+        )
+        self._line.send(self._ready)
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        while not self._stopped:
+            self._receive()
+            started = time.monotonic()
+            pace = self._pace
+            plan = self._scheduler.schedule(pace.prompt_tokens, pace.rebuilt_tokens)
+            if plan is None:
+                self._send_load()
+                continue
+            suspects = self._scheduler.newcomers()
+            self._heart.name_step(plan.step, plan.num_seqs, plan.num_tokens, suspects)
+            sampled = self._scheduler.sampled
+            plan = self._matchers.mask(plan, sampled)
+            if self._steps is not None and not self._steps.write(plan.to_bytes()):
+                # A follower is in this step or the last, so two plans at most are unread.
+                raise RuntimeError("the followers do not read their plans")
+            planned = time.monotonic()
+            result = self._engine.runner.run(plan)
+            pace.observe(plan, time.monotonic() - planned)
+            self._matchers.accept(sampled, result.token_ids)
+            outputs = self._scheduler.commit(
+                plan, result.token_ids, result.scores, result.prompt_scores
+            )
+            self._matchers.keep(lambda key: key in self._scheduler)
+            self._heart.show(self._load)
+            self._heart.enter(Phase.IDLE)
+            self._send(plan.step, outputs, planned - started, result)
+
+    # what comes in
+
+    def _receive(self) -> None:
+        """Take what has arrived; sleep until something does when there is nothing to run."""
+        poll = select.poll()
+        poll.register(self._line, select.POLLIN)
+        for channel in self._channels.values():
+            poll.register(channel.ring, select.POLLIN)
+            if channel.pipe.has_backlog:
+                poll.register(channel.pipe, select.POLLOUT)
+        ready = poll.poll(0) if self._scheduler.has_work else self._heart.wait(poll)
+        if not ready:
+            return
+        while (packet := self._line.receive()) is not None:
+            self._obey(*packet)
+        for worker, channel in list(self._channels.items()):
+            try:
+                channel.pipe.flush()
+                for record in channel.ring.read():
+                    self._take(worker, record)
+            except PipeBroken:
+                self._drop(worker)
+
+    def _obey(self, message: object, fds: list[int]) -> None:
+        match message:
+            case Attach(worker=worker, epoch=epoch):
+                self._drop(worker)
+                memory, doorbell, space, pipe = fds
+                ring = RingReader(memory, doorbell, space, epoch=epoch)
+                self._channels[worker] = _Channel(epoch, ring, PipeWriter(pipe))
+                ready = msgspec.structs.replace(
+                    self._ready, epoch=epoch, credit=self._scheduler.credit
+                )
+                self._channels[worker].pipe.write(messages.encode(ready))
+            case Detach(worker=worker, epoch=epoch):
+                if worker in self._channels and self._channels[worker].epoch == epoch:
+                    self._drop(worker)
+            case Stop():
+                self._stopped = True
+
+    def _drop(self, worker: int) -> None:
+        """Forget a worker that is gone, and its sequences."""
+        self._scheduler.abort_worker(worker)
+        self._refusals = [(w, output) for w, output in self._refusals if w != worker]
+        if (channel := self._channels.pop(worker, None)) is not None:
+            channel.close()
+
+    def _take(self, worker: int, record: bytes) -> None:
+        try:
+            message = messages.decode_request(record)
+        except msgspec.MsgspecError as error:
+            raise RingCorrupt(f"worker {worker} sent what is not a request: {error}") from error
+        match message:
+            case Abort(seq_id=seq_id):
+                self._scheduler.abort((worker, seq_id))
+            case Vocabulary(pieces=pieces):
+                self._matchers.learn(pieces)
+            case Submit():
+                self._admit(worker, message)
+
+    def _admit(self, worker: int, submit: Submit) -> None:
+        seq = Sequence(
+            (worker, submit.seq_id),
+            submit.prompt_ids + submit.output_ids,
+            len(submit.prompt_ids),
+            submit.params,
+            submit.cache_salt,
+            submit.priority,
+            submit.tenant,
+            num_scored_tokens=1 + submit.num_prompt_scores,
+        )
+        self._heart.name_newcomer(seq.key)
+        try:
+            self._faults.strike(ADMISSION, seq.params)
+            self._matchers.add(seq)
+            self._scheduler.add(seq)
+        except ValueError as error:
+            self._refuse(seq, str(error))
+        except Exception:
+            logger.exception("seq=%s cannot be admitted", seq.key)
+            self._refuse(seq, "the engine failed to admit the request")
+        self._heart.enter(Phase.IDLE)
+
+    def _refuse(self, seq: Sequence, error: str) -> None:
+        """Answer with the next frame: a worker found gone now would still have records here."""
+        worker, seq_id = seq.key
+        refusal = SeqOutput(seq_id, [], FinishReason.ERROR, error=error, is_final=True)
+        self._refusals.append((worker, refusal))
+
+    # what goes out
+
+    def _send(
+        self,
+        step: int,
+        outputs: list[tuple[int, SeqOutput]],
+        schedule_s: float,
+        result: "StepResult",
+    ) -> None:
+        """Send each worker its part of a step as one frame.
+
+        A part may be empty: the frame still shows progress and grants credit.
+        """
+        parts = self._parts(outputs)
+        timings = StepTimings(schedule_s, result.forward_s, result.sample_s)
+        self._totals = self._add_up(timings)
+        for worker, part in parts.items():
+            self._send_to(worker, self._frame(step, part, timings))
+
+    def _send_load(self) -> None:
+        """Show what an abort, a refusal or a worker's end has freed, when no step is left to do so.
+
+        Without it a worker's credit would stay at what it was, maybe 0, and its requests wait.
+        """
+        self._heart.show(self._load)
+        self._heart.beat()
+        for worker, part in self._parts([]).items():
+            self._send_to(worker, self._frame(0, part, StepTimings()))
+
+    def _parts(self, outputs: list[tuple[int, SeqOutput]]) -> dict[int, list[SeqOutput]]:
+        """Sort outputs, and what was refused since the last frame, by worker."""
+        parts: dict[int, list[SeqOutput]] = {worker: [] for worker in self._channels}
+        for worker, output in self._refusals + outputs:
+            parts[worker].append(output)
+        self._refusals = []
+        return parts
+
+    @property
+    def _load(self) -> Load:
+        scheduler = self._scheduler
+        return Load(scheduler.num_running, scheduler.num_waiting, scheduler.pool.num_free)
+
+    def _frame(self, step: int, outputs: list[SeqOutput], timings: StepTimings) -> bytes:
+        scheduler = self._scheduler
+        return messages.encode(
+            StepOutput(
+                step,
+                outputs,
+                timings,
+                scheduler.credit,
+                scheduler.num_running,
+                scheduler.num_waiting,
+                scheduler.pool.num_free,
+                self._totals,
+            )
+        )
+
+    def _add_up(self, timings: StepTimings) -> Totals:
+        """Return the totals with the step just committed."""
+        scheduler, before = self._scheduler, self._totals
+        return Totals(
+            before.num_steps + 1,
+            scheduler.num_prompt_tokens,
+            scheduler.num_output_tokens,
+            scheduler.num_preemptions,
+            scheduler.num_prefix_queries,
+            scheduler.num_prefix_hits,
+            self._engine.runner.num_full_gathers,
+            before.schedule_s + timings.schedule_s,
+            before.forward_s + timings.forward_s,
+            before.sample_s + timings.sample_s,
+        )
+
+    def _send_to(self, worker: int, frame: bytes) -> None:
+        try:
+            self._channels[worker].pipe.write(frame)
+        except PipeBroken:
+            self._drop(worker)

@@ -1,0 +1,44 @@
+"""What a step's result means for a sequence: whether it ends, and what its caller is told.
+
+Reads sequences, changes nothing of theirs. Called by the scheduler when a step is committed.
+"""
+
+from backend.scheduler.sequence import Sequence
+from backend.step import NO_TOKEN
+from backend.wire.messages import FinishReason, SeqOutput, TokenScore
+
+NO_TOKEN_LEFT = "the request's own rules leave no token to choose"
+FAULT = "the request could not be computed: its rules, its grammar or its logits failed"
+
+
+def end_reason(seq: Sequence, token_id: int) -> FinishReason | None:
+    """Return why a sequence ends with this token, its last so far; None if it goes on."""
+    if token_id in seq.end_token_ids:
+        return FinishReason.STOP
+    return FinishReason.LENGTH if len(seq.token_ids) >= seq.max_num_tokens else None
+
+
+def error_output(seq: Sequence, token_id: int) -> SeqOutput:
+    """Tell the end of a sequence that got NO_TOKEN or FAULTY."""
+    error = NO_TOKEN_LEFT if token_id == NO_TOKEN else FAULT
+    return SeqOutput(seq.key[1], [], FinishReason.ERROR, error=error, is_final=True)
+
+
+def token_output(
+    seq: Sequence,
+    token_id: int,
+    reason: FinishReason | None,
+    score: TokenScore | None,
+    prompt_scores: list[TokenScore],
+) -> SeqOutput:
+    """Tell a sequence's newest token."""
+    is_first = len(seq.token_ids) == seq.num_prompt_tokens + 1
+    return SeqOutput(
+        seq.key[1],
+        [token_id],
+        reason,
+        seq.num_cached_tokens if is_first else 0,
+        scores=[score] if score is not None else [],
+        prompt_scores=prompt_scores,
+        stop_token_id=token_id if token_id in seq.params.stop_token_ids else None,
+    )

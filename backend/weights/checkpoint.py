@@ -1,0 +1,80 @@
+"""Reads tensors out of a model file, one slice at a time.
+
+Owns the Checkpoint interface and the choice of format. Knows names and shapes, not layers or
+ranks: whoever asks says which rows and columns it keeps.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from backend.config.model_config import ModelConfig, ModelError
+from backend.quant.groups import Groups
+from backend.weights.shapes import expected_shapes
+
+ALL = slice(None)
+
+
+class Checkpoint(Protocol):
+    """Named tensors of a model file.
+
+    Names are Hugging Face's ("model.layers.0.self_attn.q_proj.weight", "lm_head.weight"); shapes
+    are those of torch's Linear, [out, in]. Tensors that the architecture has no name for keep the
+    file's name, so that a loader sees what is left over.
+    """
+
+    def names(self) -> frozenset[str]: ...
+
+    def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def read(self, name: str, rows: slice = ALL, cols: slice = ALL) -> torch.Tensor:
+        """Return a slice of a tensor; no other part of it is read or dequantised.
+
+        Slices have no step; cols is for matrices. Rows of q_proj and k_proj come in whole heads.
+        Returns a contiguous CPU tensor that the caller owns: float32 where the file is quantised,
+        else the stored dtype. Raises KeyError for an unknown name, ModelError for a dtype that
+        cannot be computed with.
+        """
+        ...
+
+    def read_groups(self, name: str, rows: slice = ALL, cols: slice = ALL) -> Groups | None:
+        """Return the slice as the groups it is stored in; None if it is not, or cuts one."""
+        ...
+
+    def group_bits(self, name: str) -> int | None:
+        """Return of how many bits the groups are that a tensor is stored in; None if it is not."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the files. Tensors that were read stay valid."""
+        ...
+
+
+def open_checkpoint(path: Path, config: ModelConfig) -> Checkpoint:
+    """Open the weights that `config` was read from.
+
+    Raises ModelError for a bad file and for a tensor whose shape `config` contradicts. A missing
+    tensor is the loader's to report.
+    """
+    checkpoint = _open(path, config)
+    for name, expected in expected_shapes(config).items():
+        if name in checkpoint.names() and checkpoint.shape(name) != expected:
+            shape = checkpoint.shape(name)
+            checkpoint.close()
+            raise ModelError(
+                f"{path}: tensor {name} has shape {list(shape)}, the model's configuration"
+                f" says {list(expected)}"
+            )
+    return checkpoint
+
+
+def _open(path: Path, config: ModelConfig) -> Checkpoint:
+    # Imported on use: a rank reads one format.
+    if path.is_dir():
+        from backend.weights.safetensors import SafetensorsCheckpoint
+
+        return SafetensorsCheckpoint(path, config)
+    from backend.weights.gguf import GGUFCheckpoint
+
+    return GGUFCheckpoint(path, config)

@@ -1,0 +1,271 @@
+"""The heartbeat page: what the ranks of one life of a group are at, for the supervisor's eyes.
+
+    field              single writer    read by
+    beats    [ranks]   each rank        supervisor
+    batches  [3]       the lead         supervisor: two steps by parity, then what is admitted
+
+    beat     crc32 u32, phase u32, epoch u64, step u64, phase started u64, progress u64,
+             typical step u64, running u32, waiting u32, free blocks u32, 0 u32, device [24]
+    batch    crc32 u32, suspects u32, step u64, sequences u32, tokens u32,
+             then for each suspect worker u64, seq_id u64
+
+Times are CLOCK_MONOTONIC in ns, which all processes share. Nobody locks: a record is copied in as
+a whole under a checksum of all that follows it, so one that is being written, or was left half
+written by a death, is told apart. Two batches are kept because a follower may still be in the step
+before the lead's.
+"""
+
+import enum
+import mmap
+import os
+import select
+import struct
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backend.wire.local.ring import create_memory
+
+CRC = struct.Struct("<I")
+BEAT = struct.Struct("<IQQQQQIIII24s")
+BEAT_BYTES = 128  # a cache line or two of its own for each rank
+BATCH = struct.Struct("<IQII")
+SUSPECT = struct.Struct("<QQ")
+ADMISSION = 2  # the batch that is no step
+# How often a rank that has nothing to do shows that it could.
+IDLE_BEAT_MS = 1000
+# A reader that finds a record torn looks again; a copy takes under a microsecond.
+READ_ATTEMPTS = 3
+# Steps that the average looks back on.
+MEMORY_STEPS = 10
+# The warm-up runs the longest prompt chunk there is; twice its time is never a hang (see hang.py,
+# which allows a multiple of 20).
+WARM_UP_SHARE = 10
+
+
+class Phase(enum.IntEnum):
+    """What a rank does. ADMIT, the lead's: it takes in a new sequence between two steps."""
+
+    LOAD = 0
+    WARM_UP = 1
+    IDLE = 2
+    STEP = 3
+    ADMIT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a group holds; the lead's beat tells it."""
+
+    num_running: int = 0
+    num_waiting: int = 0
+    num_free_blocks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A rank's last sign of life. typical_step_ns: what a step takes, on average."""
+
+    phase: Phase
+    epoch: int
+    step: int
+    phase_started_ns: int
+    progress_ns: int
+    typical_step_ns: int = 0
+    load: Load = Load()
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a step runs. suspects: (worker, seq_id) of what is new or changed in it."""
+
+    step: int
+    num_seqs: int
+    num_tokens: int
+    suspects: list[tuple[int, int]]
+
+
+class Heart:
+    """A rank's end of the page: says what it is about to do, and that it gets on."""
+
+    def __init__(self, memory_fd: int, rank: int, num_ranks: int, epoch: int) -> None:
+        """Owns the descriptor."""
+        self._memory = mmap.mmap(memory_fd, os.fstat(memory_fd).st_size)
+        os.close(memory_fd)
+        self._at = rank * BEAT_BYTES
+        self._batches = _Batches(len(self._memory), num_ranks)
+        self._epoch = epoch
+        self._phase = Phase.LOAD
+        self._step = 0
+        self._started_ns = time.monotonic_ns()
+        self._average_ns = 0
+        self._least_ns = 0
+        self._load = Load()
+        self._device = b""
+        self.beat()
+
+    def enter(self, phase: Phase, step: int | None = None) -> None:
+        """Begin a phase; the one before is over."""
+        now = time.monotonic_ns()
+        took = now - self._started_ns
+        if self._phase is Phase.STEP:
+            self._average_ns += (took - self._average_ns) // MEMORY_STEPS
+        elif self._phase is Phase.WARM_UP:
+            self._least_ns = took // WARM_UP_SHARE
+        self._phase, self._started_ns = phase, now
+        if step is not None:
+            self._step = step
+        self._write(now)
+
+    def beat(self) -> None:
+        """Show progress within a phase."""
+        self._write(time.monotonic_ns())
+
+    def wait(self, poll: "select.poll") -> list[tuple[int, int]]:
+        """Sleep until a registered descriptor is ready, and beat meanwhile."""
+        while not (ready := poll.poll(IDLE_BEAT_MS)):
+            self.beat()
+        self.beat()
+        return ready
+
+    def show(self, load: Load, device: str = "") -> None:
+        """Have the next beats carry the group's load, and the rank's device once it is known."""
+        self._load = load
+        if device:
+            self._device = device.encode()[:24]
+
+    def name_step(
+        self, step: int, num_seqs: int, num_tokens: int, suspects: Sequence[tuple[int, int]]
+    ) -> None:
+        """Name what a step runs, before it does; then enter it."""
+        self._name(step % 2, step, num_seqs, num_tokens, suspects)
+        self.enter(Phase.STEP, step)
+
+    def name_newcomer(self, suspect: tuple[int, int]) -> None:
+        """Name a sequence before it is taken in."""
+        self._name(ADMISSION, self._step, 1, 0, [suspect])
+        self.enter(Phase.ADMIT)
+
+    def _name(
+        self,
+        which: int,
+        step: int,
+        num_seqs: int,
+        num_tokens: int,
+        suspects: Sequence[tuple[int, int]],
+    ) -> None:
+        named = suspects[: self._batches.max_suspects]
+        body = BATCH.pack(len(named), step, num_seqs, num_tokens)
+        body += b"".join(SUSPECT.pack(*suspect) for suspect in named)
+        self._put(self._batches.at(which), body)
+
+    def _write(self, now: int) -> None:
+        load = self._load
+        body = BEAT.pack(
+            self._phase,
+            self._epoch,
+            self._step,
+            self._started_ns,
+            now,
+            max(self._average_ns, self._least_ns),
+            load.num_running,
+            load.num_waiting,
+            load.num_free_blocks,
+            0,
+            self._device,
+        )
+        self._put(self._at, body)
+
+    def _put(self, at: int, body: bytes) -> None:
+        record = CRC.pack(zlib.crc32(body)) + body
+        self._memory[at : at + len(record)] = record
+
+
+class HeartbeatPage:
+    """The supervisor's end; it makes one for each life of a group."""
+
+    def __init__(self, num_ranks: int, max_suspects: int, epoch: int) -> None:
+        size = num_ranks * BEAT_BYTES + 3 * _batch_bytes(max_suspects)
+        self.fd = create_memory("unisono-heartbeat", size)
+        self._memory = mmap.mmap(self.fd, size)
+        self._batches = _Batches(size, num_ranks)
+        now = time.monotonic_ns()
+        self._last = [Beat(Phase.LOAD, epoch, 0, now, now)] * num_ranks
+        self._epoch = epoch
+
+    def beats(self) -> list[Beat]:
+        """Every rank's last legible beat; one that has not begun counts as loading since then."""
+        for rank in range(len(self._last)):
+            body = self._read(rank * BEAT_BYTES, BEAT.size)
+            if body is not None:
+                beat = _beat(BEAT.unpack(body))
+                if beat.epoch == self._epoch:
+                    self._last[rank] = beat
+        return list(self._last)
+
+    def batch(self, rank: int) -> Batch | None:
+        """What was being done when a rank was last heard of; None if it was nothing of the kind."""
+        beat = self.beats()[rank]
+        if beat.phase is Phase.ADMIT:
+            return self._batch(ADMISSION, beat.step)
+        return self._batch(beat.step % 2, beat.step) if beat.phase is Phase.STEP else None
+
+    def close(self) -> None:
+        """Release the page."""
+        self._memory.close()
+        os.close(self.fd)
+
+    def _batch(self, which: int, step: int) -> Batch | None:
+        at = self._batches.at(which)
+        for _ in range(READ_ATTEMPTS):
+            count = BATCH.unpack_from(self._memory, at + CRC.size)[0]
+            if count > self._batches.max_suspects:
+                continue
+            body = self._read(at, BATCH.size + count * SUSPECT.size)
+            if body is not None:
+                _, named, num_seqs, num_tokens = BATCH.unpack_from(body)
+                suspects = list(SUSPECT.iter_unpack(body[BATCH.size :]))
+                return Batch(step, num_seqs, num_tokens, suspects) if named == step else None
+        return None
+
+    def _read(self, at: int, size: int) -> bytes | None:
+        """Return a record's body; None while it is torn, or has never been written."""
+        for _ in range(READ_ATTEMPTS):
+            record = self._memory[at : at + CRC.size + size]
+            body = record[CRC.size :]
+            # One never written is all zeros, and the checksum of zeros is not 0.
+            if CRC.unpack_from(record)[0] == zlib.crc32(body):
+                return body
+        return None
+
+
+class _Batches:
+    """Where the batches lie."""
+
+    def __init__(self, size: int, num_ranks: int) -> None:
+        self._start = num_ranks * BEAT_BYTES
+        self._bytes = (size - self._start) // 3
+        self.max_suspects = (self._bytes - CRC.size - BATCH.size) // SUSPECT.size
+
+    def at(self, which: int) -> int:
+        return self._start + which * self._bytes
+
+
+def _batch_bytes(max_suspects: int) -> int:
+    return CRC.size + BATCH.size + max_suspects * SUSPECT.size
+
+
+def _beat(fields: tuple[int, int, int, int, int, int, int, int, int, int, bytes]) -> Beat:
+    phase, epoch, step, started, progress, typical, running, waiting, free, _, device = fields
+    return Beat(
+        Phase(phase),
+        epoch,
+        step,
+        started,
+        progress,
+        typical,
+        Load(running, waiting, free),
+        device.rstrip(b"\0").decode(errors="replace"),
+    )

@@ -1,0 +1,234 @@
+"""Rules of reading config.json, generation_config.json and the list of weight files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from backend.config.load import load_config
+from backend.config.model_config import ModelError, RopeScaling
+from tests.backend.factories import tiny_config, write_tiny_llama
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_tiny_llama(tmp_path / "tiny")
+
+
+def edit(path: Path, **fields: Any) -> None:
+    """Change fields of a JSON file; ... removes one."""
+    content = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not ...}))
+
+
+def refusal(directory: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        load_config(directory)
+    assert 1 <= len(str(caught.value).splitlines()) <= 3
+    return str(caught.value)
+
+
+def test_what_was_written_is_read(model: Path) -> None:
+    assert load_config(model) == tiny_config()
+
+
+def test_stored_dtype_is_what_the_tensors_have(tmp_path: Path) -> None:
+    model = write_tiny_llama(tmp_path / "half", dtype="bfloat16")
+    edit(model / "config.json", dtype="float32", torch_dtype="float32")
+    assert load_config(model).stored_dtype == "bfloat16"
+
+
+def test_absent_and_null_fields_take_a_llamas_defaults(model: Path) -> None:
+    absent = ["rms_norm_eps", "rope_parameters", "max_position_embeddings", "attention_bias"]
+    fields = dict.fromkeys([*absent, "mlp_bias", "hidden_act", "tie_word_embeddings"], ...)
+    edit(model / "config.json", head_dim=None, num_key_value_heads=None, **fields)
+    config = load_config(model)
+    assert (config.head_dim, config.num_kv_heads, config.max_model_len) == (8, 8, 2048)
+    assert (config.rms_norm_eps, config.rope_theta, config.rope_scaling) == (1e-6, 10000.0, None)
+    assert not (config.attention_bias or config.mlp_bias or config.tie_word_embeddings)
+
+
+LLAMA3 = {
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 256,
+}
+LLAMA3_SCALING = RopeScaling("llama3", 8.0, 1.0, 4.0, 256)
+
+
+@pytest.mark.parametrize(
+    ("fields", "scaling"),
+    [
+        ({"rope_theta": 5e5, "rope_scaling": None}, None),
+        (
+            {"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2}},
+            RopeScaling("linear", 2.0),
+        ),
+        ({"rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3"} | LLAMA3}, LLAMA3_SCALING),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}, None),
+        (
+            {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5} | LLAMA3},
+            LLAMA3_SCALING,
+        ),
+    ],
+)
+def test_both_layouts_of_rotary_parameters_are_read(
+    model: Path, fields: dict[str, Any], scaling: RopeScaling | None
+) -> None:
+    edit(model / "config.json", **({"rope_parameters": ...} | fields))
+    config = load_config(model)
+    assert (config.rope_theta, config.rope_scaling) == (5e5, scaling)
+
+
+@pytest.mark.parametrize(
+    ("in_config", "in_generation", "expected"),
+    [
+        (2, None, (2,)),
+        ([2, 0], ..., (2, 0)),
+        (2, [7, 2], (7, 2)),
+        (2, 0, (0,)),
+        (None, None, ()),
+    ],
+)
+def test_end_ids_of_the_generation_config_win(
+    model: Path, in_config: Any, in_generation: Any, expected: tuple[int, ...]
+) -> None:
+    edit(model / "config.json", eos_token_id=in_config)
+    edit(model / "generation_config.json", eos_token_id=in_generation)
+    assert load_config(model).eos_token_ids == expected
+
+
+def test_end_ids_need_no_generation_config(model: Path) -> None:
+    (model / "generation_config.json").unlink()
+    assert load_config(model).eos_token_ids == (2,)
+
+
+def test_a_hub_snapshot_has_its_repositorys_name(tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--Some-Org--tiny-llama" / "snapshots" / "0123abcd"
+    assert load_config(write_tiny_llama(snapshot)).name == "Some-Org/tiny-llama"
+
+
+def test_a_relative_directory_has_its_own_name(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(model)
+    assert load_config(Path()).name == "tiny"
+
+
+def test_mistral_without_a_window_is_a_llama(model: Path) -> None:
+    edit(model / "config.json", architectures=["MistralForCausalLM"], sliding_window=None)
+    assert load_config(model).architecture == "llama"
+
+
+def test_a_window_as_long_as_the_context_changes_nothing(model: Path) -> None:
+    edit(model / "config.json", sliding_window=512)
+    assert load_config(model) == tiny_config()
+
+
+def test_custom_code_is_neither_run_nor_in_the_way(model: Path) -> None:
+    edit(model / "config.json", auto_map={"AutoModelForCausalLM": "modeling_evil.Evil"})
+    (model / "modeling_evil.py").write_text("raise SystemExit('ran')")
+    assert load_config(model) == tiny_config()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel is not supported.\nSupported: L"),
+        ({"architectures": None, "model_type": "mamba"}, "model_type 'mamba' is not supported"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantised with 'gptq'"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
+        ({"sliding_window": 128}, "sliding window of 128 tokens is not supported"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "'yarn' is not supported"),
+        ({"rope_parameters": ..., "rope_scaling": {"type": "dynamic"}}, "'dynamic' is not"),
+        ({"rope_parameters": {"rope_type": "longrope"}}, "'longrope' is not supported"),
+        ({"rope_parameters": {"rope_type": "linear"}}, "factor must be above 0, is None"),
+        (
+            {"rope_parameters": {"rope_type": "llama3"} | LLAMA3 | {"high_freq_factor": 1.0}},
+            "high_freq_factor must be above low_freq_factor",
+        ),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not supported"),
+        ({"hidden_size": "64"}, "Expected `int`, got `str` - at `$.hidden_size`"),
+        ({"hidden_size": ...}, "missing required field `hidden_size`"),
+        ({"num_attention_heads": 0, "head_dim": None}, "num_heads must be above 0"),
+    ],
+)
+def test_what_would_be_computed_wrongly_is_refused(
+    model: Path, fields: dict[str, Any], words: str
+) -> None:
+    edit(model / "config.json", **fields)
+    message = refusal(model)
+    assert words in message
+    assert message.startswith(f"{model / 'config.json'}: ")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe{}", b"[" * 100_000, b"[]"])
+def test_a_config_that_is_no_json_object_is_refused(model: Path, content: bytes) -> None:
+    (model / "config.json").write_bytes(content)
+    assert refusal(model).startswith(f"{model / 'config.json'}: ")
+
+
+def test_a_directory_without_config_is_refused(tmp_path: Path) -> None:
+    assert "has no config.json" in refusal(tmp_path)
+
+
+def test_a_directory_with_only_a_gguf_file_names_it(tmp_path: Path) -> None:
+    (tmp_path / "some.gguf").touch()
+    assert f"give {tmp_path / 'some.gguf'}" in refusal(tmp_path)
+
+
+def test_pickled_weights_are_not_loaded(model: Path) -> None:
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    assert "has pytorch_model.bin but no safetensors" in refusal(model)
+
+
+def test_a_directory_without_weights_is_refused(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    assert "has neither model.safetensors nor" in refusal(model)
+
+
+@pytest.mark.parametrize("cut", [0, 4, 100, -4])
+def test_truncated_weights_are_found_before_use(model: Path, cut: int) -> None:
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:cut])
+    assert "truncated or not a safetensors file" in refusal(model)
+
+
+def test_weights_with_a_bad_header_are_refused(model: Path) -> None:
+    (model / "model.safetensors").write_bytes((8).to_bytes(8, "little") + b"not json" * 2)
+    assert "truncated or not a safetensors file" in refusal(model)
+
+
+def test_weights_without_tensors_are_refused(model: Path) -> None:
+    safetensors.torch.save_file({}, model / "model.safetensors")
+    assert "hold no tensors" in refusal(model)
+
+
+def test_a_dtype_that_cannot_be_computed_with_is_refused(model: Path) -> None:
+    eights = {"w": torch.zeros(4, 4, dtype=torch.float8_e4m3fn)}
+    safetensors.torch.save_file(eights, model / "model.safetensors")
+    assert "weights stored as F8_E4M3 are not supported; F32, F16, BF16 are" in refusal(model)
+
+
+@pytest.mark.parametrize(
+    ("weight_map", "words"),
+    [
+        ({"a": "../model.safetensors"}, "names '../model.safetensors'; only"),
+        ({"a": "/etc/passwd"}, "names '/etc/passwd'; only"),
+        ({"a": "pytorch_model.bin"}, "names 'pytorch_model.bin'; only"),
+        ({"a": "model-00002-of-00002.safetensors"}, "which is missing"),
+        ({}, "names no file"),
+        ({"a": 1}, "Expected `str`, got `int`"),
+    ],
+)
+def test_an_index_names_only_safetensors_beside_it(
+    model: Path, weight_map: dict[str, Any], words: str
+) -> None:
+    (model / "model.safetensors").rename(model / "model-00001-of-00002.safetensors")
+    index = model / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    assert words in refusal(model)

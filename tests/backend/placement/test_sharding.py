@@ -1,0 +1,60 @@
+"""Who holds which part of the model."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.config.model_config import ModelError
+from backend.placement.sharding import split_model
+from tests.backend.factories import tiny_config
+
+SMOLLM2 = dict(
+    num_heads=9, num_kv_heads=3, head_dim=64, hidden_size=576, intermediate_size=1536,
+    vocab_size=49152,
+)  # fmt: skip
+
+
+@given(
+    kv_heads=st.integers(1, 8),
+    group=st.integers(1, 4),
+    units=st.integers(8, 60),
+    vocab=st.integers(300, 2000),
+    data=st.data(),
+)
+def test_parts_cover_everything_once(
+    kv_heads: int, group: int, units: int, vocab: int, data: st.DataObject
+) -> None:
+    tp = data.draw(st.integers(1, kv_heads))
+    config = tiny_config(
+        num_heads=kv_heads * group, num_kv_heads=kv_heads, intermediate_size=units * 32,
+        vocab_size=vocab,
+    )  # fmt: skip
+    shards = split_model(config, tp)
+    for name, total in [("heads", kv_heads * group), ("kv_heads", kv_heads),
+                        ("intermediate", units * 32), ("vocab", vocab)]:  # fmt: skip
+        parts = [getattr(shard, name) for shard in shards]
+        assert parts[0].start == 0 and parts[-1].stop == total
+        assert all(a.stop == b.start for a, b in itertools.pairwise(parts))
+        assert all(part.stop > part.start for part in parts)
+    for shard in shards:
+        assert shard.num_heads == group * shard.num_kv_heads
+        assert shard.intermediate.start % 32 == 0
+
+
+def test_two_ranks_of_three_kv_heads_even_out_in_the_mlp() -> None:
+    first, second = split_model(tiny_config(**SMOLLM2), 2)
+    assert (first.num_heads, second.num_heads) == (6, 3)
+
+    def weights(heads: int, kv: int, columns: slice) -> int:
+        return 64 * (2 * heads + 2 * kv) + 3 * len(range(1536)[columns])
+
+    a = weights(6, 2, first.intermediate)
+    b = weights(3, 1, second.intermediate)
+    assert abs(a - b) <= 3 * 32
+
+
+def test_more_ranks_than_kv_heads_is_refused_with_the_choices() -> None:
+    with pytest.raises(ModelError, match=r"--tp 4 .* 3 KV heads, so use 1 to 3"):
+        split_model(tiny_config(**SMOLLM2), 4)

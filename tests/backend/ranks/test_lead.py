@@ -1,0 +1,146 @@
+"""The lead on its own thread of control: real channels, a runner that invents tokens."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from backend.engine.model_runner import StepResult
+from backend.ranks.lead import Lead
+from backend.ranks.replica import create_channel
+from backend.settings import EngineSettings
+from backend.step import StepPlan
+from backend.wire import messages
+from backend.wire.control import Attach, ChildLine, Stop, SupervisorLine, create_control
+from backend.wire.local.heartbeat import Heart, HeartbeatPage
+from backend.wire.local.pipe import PipeReader
+from backend.wire.local.ring import RingWriter
+from backend.wire.messages import FinishReason, Ready, SeqOutput, StepOutput, Submit
+from backend.wire.sampling import SamplingParams
+
+GOOD = SamplingParams(max_tokens=1)
+BAD = SamplingParams(max_tokens=0)  # nothing to do
+
+
+@dataclass
+class FakeRunner:
+    num_full_gathers: int = 0
+    plans: list[StepPlan] = field(default_factory=list)
+
+    def run(self, plan: StepPlan) -> StepResult:
+        self.plans.append(plan)
+        return StepResult([7] * len(plan.sample_rows))
+
+
+class Worker:
+    """The worker's end of a channel."""
+
+    def __init__(self, line: SupervisorLine, worker: int, epoch: int) -> None:
+        channel = create_channel()
+        line.send(Attach(worker, 0, epoch), channel.lead_end)
+        *ring, pipe = [os.dup(fd) for fd in channel.worker_end]
+        channel.close()
+        fds = type(channel.ring)(ring[0], (ring[1],), (ring[2],))
+        self.ring, self.pipe = RingWriter(fds, epoch=epoch), PipeReader(pipe)
+
+    def submit(self, seq_id: int, params: SamplingParams, prompt_ids: list[int]) -> None:
+        assert self.ring.write(messages.encode(Submit(seq_id, prompt_ids, [], params)))
+
+    def outputs(self) -> list[SeqOutput]:
+        replies = [messages.decode_reply(frame) for frame in self.pipe.read()]
+        assert isinstance(replies[0], Ready)
+        return [out for reply in replies[1:] for out in cast(StepOutput, reply).outputs]
+
+
+class World:
+    """A lead and the supervisor's end of its line."""
+
+    def __init__(self, test_faults: str = "") -> None:
+        settings = EngineSettings(block_size=4, max_num_seqs=4, test_faults=test_faults)
+        self.runner = FakeRunner()
+        engine: Any = SimpleNamespace(
+            num_blocks=64,
+            token_budget=16,
+            max_model_len=256,
+            config=SimpleNamespace(vocab_size=100, eos_token_ids=(0,)),
+            runner=self.runner,
+            device="cpu",
+            dtype="float32",
+            kernels="none",
+        )
+        ours, theirs = create_control()
+        self.line, self._theirs = SupervisorLine(ours), theirs
+        self._page = HeartbeatPage(1, 4, 1)
+        heart = Heart(os.dup(self._page.fd), 0, 1, 1)
+        self.lead = Lead(0, settings, engine, ChildLine(theirs), None, heart)
+        self.lead.announce(1, [1], 0)
+
+    def __enter__(self) -> "World":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._page.close()
+        self.line.close()
+        self._theirs.close()
+
+    def turn(self) -> None:
+        """Let the lead take what has arrived, run one step, and return."""
+        self.line.send(Stop())
+        self.lead.run()
+        self.lead._stopped = False
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with World() as world:
+        yield world
+
+
+def test_worker_that_dies_with_requests_under_way_harms_nobody(world: World) -> None:
+    """A refusal found its pipe broken, the rest of its records were admitted all the same, and the
+    next step's tokens for a worker no longer known ended the group."""
+    dead, other = Worker(world.line, 0, 10), Worker(world.line, 1, 11)
+    world.turn()
+    dead.submit(1, BAD, [1, 2])
+    dead.submit(2, GOOD, [1, 2])
+    dead.pipe.close()
+    other.submit(1, GOOD, [1, 2])
+    world.turn()
+    world.turn()
+    [output] = other.outputs()
+    assert (output.token_ids, output.finish_reason) == ([7], FinishReason.LENGTH)
+
+
+def test_refusal_comes_with_the_next_frame(world: World) -> None:
+    worker = Worker(world.line, 0, 10)
+    worker.submit(1, BAD, [1])
+    world.turn()
+    world.turn()
+    [output] = worker.outputs()
+    assert output.finish_reason is FinishReason.ERROR and output.is_final
+    assert "nothing to generate" in output.error
+
+
+def test_refusal_is_not_for_the_workers_successor(world: World) -> None:
+    worker = Worker(world.line, 0, 10)
+    world.turn()
+    worker.submit(1, BAD, [1])
+    world.lead._receive()
+    successor = Worker(world.line, 0, 12)
+    world.turn()
+    assert successor.outputs() == []
+
+
+def test_request_whose_admission_raises_is_refused_alone() -> None:
+    with World("admission:seed=5") as world:
+        worker = Worker(world.line, 0, 10)
+        worker.submit(1, SamplingParams(max_tokens=1, seed=5), [1])
+        worker.submit(2, SamplingParams(max_tokens=1, seed=6), [1])
+        world.turn()
+        world.turn()
+        by_id = {output.seq_id: output for output in worker.outputs()}
+        assert by_id[1].finish_reason is FinishReason.ERROR
+        assert by_id[2].token_ids == [7]

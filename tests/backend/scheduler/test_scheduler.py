@@ -1,0 +1,435 @@
+"""The scheduler alone, with a runner that invents tokens."""
+
+import itertools
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from backend.scheduler.block_pool import BlockPool
+from backend.scheduler.scheduler import Scheduler
+from backend.scheduler.sequence import SeqKey, Sequence, SequenceStatus
+from backend.step import FAULTY, NO_TOKEN, StepPlan
+from backend.wire.messages import FinishReason, SeqOutput, TokenScore
+from backend.wire.sampling import SamplingParams
+
+EOS = 0
+
+
+def make_scheduler(
+    num_blocks: int = 16, block_size: int = 4, seqs: int = 4, budget: int = 16, max_len: int = 1024
+) -> Scheduler:
+    return Scheduler(
+        BlockPool(num_blocks, block_size),
+        max_num_seqs=seqs,
+        max_num_batched_tokens=budget,
+        max_model_len=max_len,
+        eos_token_ids=(EOS,),
+    )
+
+
+def make_sequence(
+    number: int, prompt: list[int], max_tokens: int = 4, salt: str = "", worker: int = 0
+) -> Sequence:
+    params = SamplingParams(max_tokens=max_tokens)
+    return Sequence((worker, number), list(prompt), len(prompt), params, salt)
+
+
+def step(scheduler: Scheduler, token: int = 7) -> tuple[StepPlan | None, list[SeqOutput]]:
+    plan = scheduler.schedule()
+    if plan is None:
+        return None, []
+    scores = [TokenScore(0.0, 0, [])] * len(plan.score_tokens)
+    outputs = scheduler.commit(plan, [token] * len(plan.sample_rows), prompt_scores=scores)
+    scheduler.check()
+    return plan, [output for _, output in outputs]
+
+
+def run(scheduler: Scheduler, steps: int = 10_000) -> list[SeqOutput]:
+    outputs: list[SeqOutput] = []
+    for _ in range(steps):
+        if not scheduler.has_work:
+            return outputs
+        outputs += step(scheduler)[1]
+    raise AssertionError("the scheduler does not come to an end")
+
+
+def test_prompt_longer_than_the_budget_runs_in_chunks() -> None:
+    scheduler = make_scheduler(budget=8)
+    scheduler.add(make_sequence(1, list(range(1, 21))))
+    sizes = [plan.num_tokens for plan, _ in (step(scheduler) for _ in range(4)) if plan]
+    assert sizes == [8, 8, 4, 1]
+
+
+def test_one_token_sequences_come_before_a_long_prompt() -> None:
+    scheduler = make_scheduler(budget=8, num_blocks=32)
+    scheduler.add(make_sequence(1, [1, 2], max_tokens=20))
+    step(scheduler)
+    scheduler.add(make_sequence(2, list(range(1, 41))))
+    for _ in range(5):
+        plan, outputs = step(scheduler)
+        assert plan is not None and plan.num_decodes == 1
+        assert plan.num_tokens == 8
+        assert outputs[0].seq_id == 1
+
+
+def test_prompts_keep_to_their_share_only_where_streams_wait() -> None:
+    scheduler = make_scheduler(budget=16, num_blocks=64)
+    seq = make_sequence(1, list(range(1, 41)))
+    scheduler.add(seq)
+    plan = scheduler.schedule(prompt_tokens=3)
+    assert plan is not None and plan.num_tokens == 16  # nobody waits
+    scheduler.commit(plan, [])
+    while seq.num_output_tokens == 0:
+        step(scheduler)
+    scheduler.add(make_sequence(2, list(range(50, 90))))
+    plan = scheduler.schedule(prompt_tokens=3)
+    assert plan is not None and (plan.num_decodes, plan.num_tokens) == (1, 4)
+
+
+def test_sequence_that_was_cut_off_elsewhere_is_rebuilt_in_smaller_steps() -> None:
+    scheduler = make_scheduler(budget=16, num_blocks=64)
+    scheduler.add(make_sequence(1, [1, 2], max_tokens=20))
+    step(scheduler)
+    resumed = make_sequence(2, list(range(50, 62)), max_tokens=20)
+    resumed.num_prompt_tokens = 4
+    scheduler.add(resumed)
+    sizes = []
+    for _ in range(4):
+        plan = scheduler.schedule(prompt_tokens=9, rebuilt_tokens=5)
+        assert plan is not None
+        scheduler.commit(plan, [7] * len(plan.sample_rows))
+        sizes.append((plan.num_decodes, plan.num_tokens))
+    assert sizes == [(1, 6), (1, 6), (1, 3), (2, 2)]
+    scheduler.add(make_sequence(3, list(range(70, 90)), max_tokens=20))
+    plan = scheduler.schedule(prompt_tokens=9, rebuilt_tokens=5)
+    assert plan is not None and plan.num_tokens == 11
+
+
+def test_much_that_was_cut_off_elsewhere_is_rebuilt_in_no_more_than_so_many_steps() -> None:
+    scheduler = make_scheduler(budget=64, num_blocks=256)
+    scheduler.add(make_sequence(1, [1, 2], max_tokens=20))
+    step(scheduler)
+    resumed = make_sequence(2, list(range(640)), max_tokens=650)
+    resumed.num_prompt_tokens = 4
+    scheduler.add(resumed)
+    for most, expected in ((30, 13), (10, 10)):
+        plan = scheduler.schedule(prompt_tokens=most, rebuilt_tokens=5)
+        assert plan is not None and plan.num_tokens == 1 + expected
+        scheduler.commit(plan, [7] * len(plan.sample_rows))
+
+
+def test_sequences_join_and_leave_a_running_batch() -> None:
+    scheduler = make_scheduler()
+    scheduler.add(make_sequence(1, [1, 2, 3], max_tokens=3))
+    step(scheduler)
+    scheduler.add(make_sequence(2, [4, 5, 6], max_tokens=3))
+    plan, _ = step(scheduler)
+    assert plan is not None and plan.num_seqs == 2 and [j.row for j in plan.joins] == [1]
+    outputs = run(scheduler)
+    assert [o.seq_id for o in outputs if o.finish_reason] == [1, 2]
+
+
+def test_end_of_sequence_stops_unless_ignored() -> None:
+    scheduler = make_scheduler()
+    scheduler.add(make_sequence(1, [1]))
+    ignoring = Sequence((0, 2), [1], 1, SamplingParams(max_tokens=2, ignore_eos=True))
+    scheduler.add(ignoring)
+    _, outputs = step(scheduler, EOS)
+    assert [o.finish_reason for o in outputs] == [FinishReason.STOP, None]
+    _, outputs = step(scheduler, EOS)
+    assert [o.finish_reason for o in outputs] == [FinishReason.LENGTH]
+
+
+def test_full_prefix_blocks_are_shared_and_the_last_token_is_computed_again() -> None:
+    scheduler = make_scheduler()
+    prompt = list(range(1, 9))
+    scheduler.add(make_sequence(1, prompt, max_tokens=1))
+    run(scheduler)
+    scheduler.add(make_sequence(2, prompt, max_tokens=1))
+    plan, outputs = step(scheduler)
+    assert plan is not None and plan.num_tokens == 4
+    assert outputs[0].num_cached_tokens == 4
+
+
+def test_totals_count_prompts_outputs_and_prefix_hits() -> None:
+    scheduler = make_scheduler()
+    for number in (1, 2):
+        scheduler.add(make_sequence(number, list(range(1, 9)), max_tokens=3))
+        run(scheduler)
+    assert scheduler.num_prompt_tokens == 8 + 4
+    assert scheduler.num_output_tokens == 6
+    assert (scheduler.num_prefix_queries, scheduler.num_prefix_hits) == (16, 4)
+    scored = SamplingParams(max_tokens=1, prompt_logprobs=0)
+    scheduler.add(Sequence((0, 3), list(range(1, 9)), 8, scored))
+    schedule = scheduler.schedule()
+    assert schedule is not None and schedule.num_tokens == 8
+    assert scheduler.num_prefix_queries == 16
+
+
+def test_other_salts_share_nothing() -> None:
+    scheduler = make_scheduler()
+    prompt = list(range(1, 13))
+    scheduler.add(make_sequence(1, prompt, max_tokens=1))
+    run(scheduler)
+    scheduler.add(make_sequence(2, prompt, max_tokens=1, salt="tenant"))
+    _, outputs = step(scheduler)
+    assert outputs[0].num_cached_tokens == 0
+
+
+def test_generated_tokens_are_found_in_the_cache_by_the_next_turn() -> None:
+    scheduler = make_scheduler()
+    scheduler.add(make_sequence(1, [1, 2, 3], max_tokens=10))
+    run(scheduler)
+    scheduler.add(make_sequence(2, [1, 2, 3] + [7] * 10 + [9], max_tokens=1))
+    _, outputs = step(scheduler)
+    assert outputs[0].num_cached_tokens == 12
+
+
+def test_the_newest_is_preempted_and_loses_nothing() -> None:
+    scheduler = make_scheduler(num_blocks=6)
+    for number in (1, 2):
+        scheduler.add(make_sequence(number, [number] * 8, max_tokens=12))
+    outputs = run(scheduler)
+    assert scheduler.num_preemptions > 0
+    for number in (1, 2):
+        assert sum(len(o.token_ids) for o in outputs if o.seq_id == number) == 12
+    finished = [o.seq_id for o in outputs if o.finish_reason]
+    assert finished == [1, 2]
+
+
+def test_a_sequence_that_can_never_fit_is_refused() -> None:
+    scheduler = make_scheduler(num_blocks=4, block_size=4, max_len=100)
+    with pytest.raises(ValueError, match="the KV cache holds 16"):
+        scheduler.add(make_sequence(1, [1] * 10, max_tokens=8))
+    scheduler.add(make_sequence(2, [1] * 10, max_tokens=7))
+    with pytest.raises(ValueError, match="exists already"):
+        scheduler.add(make_sequence(2, [1]))
+    assert len(run(scheduler)) == 7
+
+
+def test_generation_ends_at_the_models_length() -> None:
+    scheduler = make_scheduler(max_len=10)
+    scheduler.add(make_sequence(1, [1] * 6, max_tokens=50))
+    outputs = run(scheduler)
+    assert len(outputs) == 4 and outputs[-1].finish_reason is FinishReason.LENGTH
+
+
+def test_abort_is_idempotent_and_frees_everything() -> None:
+    scheduler = make_scheduler()
+    scheduler.add(make_sequence(1, [1] * 20))
+    step(scheduler)
+    assert scheduler.abort((0, 1)) and not scheduler.abort((0, 1))
+    assert not scheduler.abort((0, 99))
+    scheduler.check()
+    assert scheduler.pool.num_free == scheduler.pool.num_blocks and not scheduler.has_work
+
+
+def test_a_workers_death_aborts_only_its_sequences() -> None:
+    scheduler = make_scheduler()
+    scheduler.add(make_sequence(1, [1], worker=0))
+    scheduler.add(make_sequence(1, [1], worker=1))
+    assert scheduler.abort_worker(0) == 1
+    assert [o.finish_reason for o in run(scheduler)][-1] is FinishReason.LENGTH
+
+
+def test_lower_priority_values_are_served_first_and_preempted_last() -> None:
+    scheduler = make_scheduler(seqs=1, num_blocks=6)
+    for number, priority in ((1, 5), (2, 0), (3, -1)):
+        seq = make_sequence(number, [number] * 4, max_tokens=2)
+        seq.priority = priority
+        scheduler.add(seq)
+    assert [o.seq_id for o in run(scheduler) if o.finish_reason] == [3, 2, 1]
+
+
+def test_a_prompt_to_be_scored_reads_no_cached_prefix_but_leaves_one() -> None:
+    scheduler = make_scheduler()
+    prompt = list(range(1, 13))
+    params = SamplingParams(max_tokens=0, prompt_logprobs=1)
+    for number in (1, 2):
+        scheduler.add(Sequence((0, number), list(prompt), len(prompt), params))
+        plan, outputs = step(scheduler)
+        assert plan is not None and plan.num_tokens == 12 and len(plan.sample_rows) == 0
+        assert plan.score_targets.tolist() == prompt[1:]
+        assert len(outputs[0].prompt_scores) == 11 and outputs[0].token_ids == []
+        assert outputs[0].finish_reason is FinishReason.LENGTH
+    scheduler.add(make_sequence(3, prompt, max_tokens=1))
+    assert step(scheduler)[1][0].num_cached_tokens == 8
+
+
+def test_a_token_that_no_rule_allows_ends_its_own_sequence_only() -> None:
+    scheduler = make_scheduler()
+    for number in (1, 2):
+        scheduler.add(make_sequence(number, [number]))
+    plan = scheduler.schedule()
+    assert plan is not None
+    (_, failed), (_, fine) = scheduler.commit(plan, [-1, 7])
+    assert failed.finish_reason is FinishReason.ERROR and "rules" in failed.error
+    assert fine.token_ids == [7] and (0, 1) not in scheduler and (0, 2) in scheduler
+    scheduler.check()
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """Any order of adding, aborting and stepping keeps the promises."""
+
+    @initialize(
+        num_blocks=st.integers(2, 12), block_size=st.integers(1, 5), seqs=st.integers(1, 6),
+        extra=st.integers(1, 8),
+    )  # fmt: skip
+    def start(self, num_blocks: int, block_size: int, seqs: int, extra: int) -> None:
+        self.scheduler = make_scheduler(num_blocks, block_size, seqs, seqs + extra, 40)
+        self.numbers = itertools.count()
+        self.added: dict[SeqKey, Sequence] = {}
+        self.received: dict[SeqKey, list[int]] = {}
+        self.scored: dict[SeqKey, list[int]] = {}
+        self.next_token = itertools.count(10)
+
+    @rule(
+        prompt=st.lists(st.integers(1, 2), min_size=1, max_size=20),
+        max_tokens=st.integers(1, 15),
+        salt=st.sampled_from(["", "a"]),
+        priority=st.integers(-1, 1),
+        tenant=st.sampled_from(["", "many", "many", "few"]),
+        score=st.booleans(),
+    )
+    def add(
+        self,
+        prompt: list[int],
+        max_tokens: int,
+        salt: str,
+        priority: int,
+        tenant: str,
+        score: bool,
+    ) -> None:
+        seq = make_sequence(next(self.numbers), prompt, max_tokens, salt)
+        seq.priority, seq.tenant = priority, tenant
+        if score:
+            params = SamplingParams(max_tokens=max_tokens - 1, prompt_logprobs=0)
+            seq.params = params
+        try:
+            self.scheduler.add(seq)
+        except ValueError:
+            pool = self.scheduler.pool
+            # To score without generating, the last prompt token is in the cache as well.
+            needed = len(prompt) + max(seq.params.max_tokens - 1, 0)
+            assert needed > pool.num_blocks * pool.block_size
+        else:
+            self.added[seq.key] = seq
+            self.received[seq.key] = []
+            self.scored[seq.key] = []
+
+    @rule(data=st.data())
+    def abort(self, data: st.DataObject) -> None:
+        if not self.added:
+            return
+        key = data.draw(st.sampled_from(sorted(self.added)))
+        was_alive = self.added[key].status is not SequenceStatus.FINISHED
+        assert self.scheduler.abort(key) == was_alive
+        assert not self.scheduler.abort(key)
+
+    @precondition(lambda self: self.scheduler.has_work)
+    @rule(steps=st.integers(1, 5), eos=st.booleans())
+    def step(self, steps: int, eos: bool) -> None:
+        for _ in range(steps):
+            if not self.scheduler.has_work:
+                return
+            alive = [s for s in self.added.values() if s.status is not SequenceStatus.FINISHED]
+            # A newcomer of a better priority waits for room; it does not throw out who runs.
+            running = [s for s in alive if s.status is SequenceStatus.RUNNING]
+            first = min(running or alive, key=lambda s: s.order)
+            before = first.num_computed_tokens, first.num_tokens
+            plan = self.scheduler.schedule()
+            assert plan is not None
+            assert plan.num_tokens <= self.scheduler.max_num_batched_tokens
+            assert len(set(plan.slots.tolist())) == plan.num_tokens
+            tokens = [EOS if eos and i == 0 else next(self.next_token) for i in
+                      range(len(plan.sample_rows))]  # fmt: skip
+            # Each score carries its token, so that it can be told where it belongs.
+            scores = [TokenScore(token, 0, []) for token in plan.score_targets.tolist()]
+            for worker, output in self.scheduler.commit(plan, tokens, prompt_scores=scores):
+                key = worker, output.seq_id
+                assert not (output.prompt_scores and self.received[key]), "scores come first"
+                self.received[key] += output.token_ids
+                self.scored[key] += [int(score.logprob) for score in output.prompt_scores]
+                if output.finish_reason and self.added[key].params.prompt_logprobs is not None:
+                    prompt = self.added[key].token_ids[: self.added[key].num_prompt_tokens]
+                    assert self.scored[key] == prompt[1:], "each prompt token is scored once"
+            after = first.num_computed_tokens, first.num_tokens
+            finished = first.status is SequenceStatus.FINISHED
+            if len({seq.tenant for seq in alive}) == 1:
+                assert finished or after > before, "the first in order must move in every step"
+
+    @invariant()
+    def books_balance(self) -> None:
+        self.scheduler.check()
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        for key, seq in self.added.items():
+            assert seq.token_ids[seq.num_prompt_tokens :] == self.received[key]
+
+    def teardown(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        for _ in range(2_000):
+            if not self.scheduler.has_work:
+                break
+            step(self.scheduler)
+        assert not self.scheduler.has_work
+        assert self.scheduler.pool.num_free == self.scheduler.pool.num_blocks
+
+
+TestSchedulerMachine = SchedulerMachine.TestCase
+TestSchedulerMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+@pytest.mark.parametrize("token", [NO_TOKEN, FAULTY])
+def test_sequence_without_a_token_ends_in_error_and_gives_everything_back(token: int) -> None:
+    scheduler = make_scheduler()
+    scheduler.add(make_sequence(1, [1, 2, 3]))
+    _, [output] = step(scheduler, token)
+    assert output.finish_reason is FinishReason.ERROR and output.is_final
+    assert not scheduler.has_work
+    assert scheduler.pool.num_free == scheduler.pool.num_blocks
+
+
+def test_blocks_of_a_faulty_sequence_are_not_shared_again() -> None:
+    scheduler = make_scheduler()
+    scheduler.add(make_sequence(1, [1] * 12))
+    step(scheduler, FAULTY)
+    scheduler.add(make_sequence(2, [1] * 12))
+    _, [output] = step(scheduler)
+    assert output.num_cached_tokens == 0
+
+
+def test_resumed_sequence_goes_on_at_its_output_position() -> None:
+    scheduler = make_scheduler()
+    seq = make_sequence(1, [1, 2, 3], max_tokens=4)
+    seq.token_ids += [7, 7]
+    scheduler.add(seq)
+    plan, [output] = step(scheduler)
+    assert plan is not None and plan.sample_positions.tolist() == [2]
+    assert output.token_ids == [7] and output.finish_reason is None
+    [last] = run(scheduler)
+    assert last.finish_reason is FinishReason.LENGTH
+
+
+def test_resumed_sequence_does_not_score_again_what_was_delivered() -> None:
+    scheduler = make_scheduler(budget=8)
+    params = SamplingParams(max_tokens=1, prompt_logprobs=0)
+    seq = Sequence((0, 1), list(range(1, 21)), 20, params, num_scored_tokens=1 + 11)
+    scheduler.add(seq)
+    outputs = run(scheduler)
+    assert sum(len(output.prompt_scores) for output in outputs) == 19 - 11
+
+
+def test_sequence_is_new_until_it_has_run_a_step_of_its_own_kind() -> None:
+    scheduler = make_scheduler(budget=8)
+    scheduler.add(make_sequence(1, list(range(1, 12)), max_tokens=6))
+    named = []
+    while (plan := scheduler.schedule()) is not None:
+        named.append(scheduler.newcomers())
+        scheduler.commit(plan, [7] * len(plan.sample_rows))
+    # Two chunks of the prompt, and the first step of a single token.
+    assert named == [[(0, 1)]] * 3 + [[]] * 4
