@@ -18,13 +18,13 @@ import os
 import torch
 from torch import Tensor
 
-from backend.wire.local.exchange import ExchangeFds
+from backend.wire.local.rank_exchange import RankExchangeFds
 
 
 class TensorParallel:
     """The group a rank computes in. A group of one does nothing and needs no exchange."""
 
-    def __init__(self, rank: int = 0, size: int = 1, fds: ExchangeFds | None = None) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, fds: RankExchangeFds | None = None) -> None:
         self.rank = rank
         self.size = size
         if size == 1:

@@ -88,7 +88,7 @@ class Scores:
     counts: list[int] = field(default_factory=list)
 
 
-class Shares(NamedTuple):
+class StepColumns(NamedTuple):
     """What the sequences of a step run, in columns; those that run one token come first.
 
     token_ids [T]: of all. starts, lens [S]: place of a sequence's first token, how many there are.
@@ -176,7 +176,7 @@ def build_plan(
         scores.tokens += range(first + seq.score_offset, first + seq.score_offset + num_scored)
         scores.targets += seq.score_targets
         scores.counts += [seq.score_count] * num_scored
-    shares = Shares(
+    shares = StepColumns(
         [token for seq in sequences for token in seq.token_ids],
         np.array([seq.start for seq in sequences], np.int32),
         np.array(lens, np.int32),
@@ -186,10 +186,12 @@ def build_plan(
         np.array([sequences[n].output_position or 0 for n in samples], np.int32),
         scores,
     )
-    return lay_out(step, shares, joins, block_size)
+    return build_columns(step, shares, joins, block_size)
 
 
-def lay_out(step: int, shares: Shares, joins: ListLike[Join], block_size: int) -> StepPlan:
+def build_columns(
+    step: int, shares: StepColumns, joins: ListLike[Join], block_size: int
+) -> StepPlan:
     """Lay out one step, column by column."""
     token_ids, starts, lens, tables, samples, sample_rows, sample_positions, scores = shares
     num_tokens, num_seqs = len(token_ids), len(starts)

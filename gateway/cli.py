@@ -16,11 +16,11 @@ from typing import Any, NoReturn
 
 from msgspec import inspect
 
-from gateway.bench.settings import BenchSettings, GatewayBenchSettings
+from gateway.bench.bench_settings import BenchSettings, GatewayBenchSettings
 from gateway.commands.keys import FileSettings, NewKeySettings
 from gateway.options import Option, SettingsError, options_of, suggestion
 from gateway.settings import setting_options
-from gateway.top.settings import TopSettings
+from gateway.top.top_settings import TopSettings
 
 _SERVE_HELP = """\
 Serve a model behind an OpenAI-compatible API until Ctrl-C or SIGTERM.

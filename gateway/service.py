@@ -8,13 +8,13 @@ bodies.
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gateway.requests.body_room import BodyRoom
+from gateway.pool.body_budget import BodyBudget
 from gateway.telemetry.observer import Observer
 
 if TYPE_CHECKING:
     from gateway.pool.replicas import ReplicaPool
-    from gateway.requests.chat_template import ChatTemplate
-    from gateway.requests.vetter import Vetter
+    from gateway.sandbox.chat_template import ChatTemplate
+    from gateway.sandbox.grammar_validator import GrammarValidator
     from gateway.security.keyring import Keyring
     from gateway.text.tokenizer import Tokenizer
 
@@ -67,9 +67,9 @@ class Service:
     system_fingerprint: str = "fp_unisono"
     observer: Observer = field(default_factory=Observer)
     limits: Limits = field(default_factory=Limits)
-    bodies: BodyRoom = field(default_factory=BodyRoom)
+    bodies: BodyBudget = field(default_factory=BodyBudget)
     strict: bool = False
     keyring: "Keyring | None" = None
     allow_anonymous: bool = False
-    vetter: "Vetter | None" = None
+    vetter: "GrammarValidator | None" = None
     chat_template: "ChatTemplate | None" = None

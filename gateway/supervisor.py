@@ -27,24 +27,24 @@ from backend.wire.control import (
     Stop,
 )
 from gateway.layout import layout, shape
-from gateway.notices.announcer import Announcer
 from gateway.notices.banner import compute_text, ready_lines
+from gateway.notices.startup_reporter import StartupReporter
 from gateway.security.exposure import Unguarded, check_guarded
 from gateway.security.key_file import KeyFileError
 from gateway.security.tls import TlsError, TlsFiles
 from gateway.settings import Settings
-from gateway.supervision.changes import Changes
+from gateway.supervision.channels import ChannelManager
 from gateway.supervision.control_messages import Listing
 from gateway.supervision.control_socket import ControlSocket, control_path
 from gateway.supervision.fault import Fault
 from gateway.supervision.groups import Group, GroupState
-from gateway.supervision.life import STOP_SECONDS
+from gateway.supervision.incarnation import STOP_SECONDS
 from gateway.supervision.listener import CannotListen, find_listener
 from gateway.supervision.operations import Operations
-from gateway.supervision.pulse import Pulse
 from gateway.supervision.recent_lines import RecentLines
-from gateway.supervision.switchboard import Switchboard
-from gateway.supervision.views import group_view, trouble, worker_view
+from gateway.supervision.state_changes import Changes
+from gateway.supervision.status import group_view, trouble, worker_view
+from gateway.supervision.worker_watchdog import Pulse
 from gateway.supervision.workers import Worker
 from gateway.telemetry import logs
 from gateway.telemetry.publisher import Publisher
@@ -59,7 +59,7 @@ def run(settings: Settings) -> int:
     """
     setproctitle("unisono: supervisor")
     logs.configure("supervisor", settings.server.log_level, settings.server.log_format)
-    announcer = Announcer(settings)
+    announcer = StartupReporter(settings)
     config = load_config(Path(settings.engine.model))
     for place in layout(settings):
         check_group(config, place.engine)
@@ -75,7 +75,7 @@ def run(settings: Settings) -> int:
 
 
 async def serve(
-    settings: Settings, config: ModelConfig, listener: socket.socket, announcer: Announcer
+    settings: Settings, config: ModelConfig, listener: socket.socket, announcer: StartupReporter
 ) -> int:
     """Run a supervisor in this event loop; return the exit status."""
     return await Supervisor(settings, config, listener, announcer).run()
@@ -89,7 +89,7 @@ class Supervisor:
         settings: Settings,
         config: ModelConfig,
         listener: socket.socket,
-        announcer: Announcer,
+        announcer: StartupReporter,
     ) -> None:
         """To be made in a running event loop."""
         self._settings = settings
@@ -110,7 +110,7 @@ class Supervisor:
         self._signals: list[signal.Signals] = []
         self._changes = Changes()
         self._exit_status: int | None = None
-        self._switchboard = Switchboard(self.groups, self._workers, self.next_epoch)
+        self._switchboard = ChannelManager(self.groups, self._workers, self.next_epoch)
         operations = Operations(self, self._switchboard, self._changes)
         recent = RecentLines().install()
         self._control = ControlSocket(operations, self._listing, recent)

@@ -41,16 +41,16 @@ from backend.wire.control import (
     Serving,
     Stop,
 )
-from backend.wire.local.child import Birth
+from backend.wire.local.child import ChildContext
 from backend.wire.messages import Failed
 from gateway import connection
 from gateway.answers.chunk_writer import offering_chunk_writers
 from gateway.app import create_app
 from gateway.layout import layout
+from gateway.pool.body_budget import BodyBudget
 from gateway.pool.replicas import ReplicaPool
-from gateway.requests.body_room import BodyRoom
-from gateway.requests.chat_template import ChatTemplate
-from gateway.requests.vetter import Vetter, Words
+from gateway.sandbox.chat_template import ChatTemplate
+from gateway.sandbox.grammar_validator import GrammarValidator, Words
 from gateway.security.key_file import KeyFileError
 from gateway.security.keyring import Keyring
 from gateway.security.tls import TlsConfig, TlsError, TlsFiles
@@ -72,7 +72,9 @@ SPARE_DESCRIPTORS = 256
 GRACEFUL_TIMEOUT_S = 1.0
 
 
-def worker_main(birth: Birth, worker: int, settings: Settings, listener: socket.socket) -> None:
+def worker_main(
+    birth: ChildContext, worker: int, settings: Settings, listener: socket.socket
+) -> None:
     """Entry point of a spawned worker; returns when drained or told to stop."""
     line = birth.begin()
     logs.configure(f"gateway {worker}", settings.server.log_level, settings.server.log_format)
@@ -247,12 +249,12 @@ def build_service(settings: Settings) -> Service:
             send_timeout_s=server.send_timeout_s,
             body_timeout_s=server.body_timeout_s,
         ),
-        bodies=BodyRoom(server.max_bodies_bytes),
+        bodies=BodyBudget(server.max_bodies_bytes),
         keyring=Keyring.of(server),
         allow_anonymous=server.allow_anonymous,
         strict=server.strict,
         observer=Observer(access_log=server.access_log, tracing=_tracing(server, names[0])),
-        vetter=Vetter(lambda: Words(tokenizer.pieces(), tokenizer.eos_token_ids)),
+        vetter=GrammarValidator(lambda: Words(tokenizer.pieces(), tokenizer.eos_token_ids)),
     )
 
 

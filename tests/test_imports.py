@@ -56,10 +56,10 @@ WITHOUT_TORCH = (
 CONTRACTS = {f"backend.{room}" for room in ("wire", "settings", "config", "placement")}
 EXCEPTIONS = {
     "gateway.supervisor": {"backend.ranks.replica"},
-    "gateway.supervision.life": {"backend.ranks.replica"},
-    "gateway.supervision.switchboard": {"backend.ranks.replica"},
-    "gateway.requests.grammar_helper": {"backend.structured_output.grammar"},
-    "gateway.bench.bed": {"backend.ranks.replica", "backend.ranks.mock_lead"},
+    "gateway.supervision.incarnation": {"backend.ranks.replica"},
+    "gateway.supervision.channels": {"backend.ranks.replica"},
+    "gateway.sandbox.grammar_process": {"backend.structured_output.grammar"},
+    "gateway.bench.harness": {"backend.ranks.replica", "backend.ranks.mock_lead"},
 }
 # Whatever carries objects between processes, or code in data.
 OBJECT_CARRIERS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "xmlrpc"}

@@ -12,9 +12,9 @@ import torch
 
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
-from backend.engine.footprint import forms_of
+from backend.engine.footprint import estimate_footprint
 from backend.engine.model_runner import ModelRunner
-from backend.engine.platform import pick_device, pick_dtype, pick_method, pick_ops
+from backend.engine.platform import resolve_device, resolve_dtype, select_method, select_ops
 from backend.fault_injection import Faults
 from backend.layers.compute_context import ComputeContext
 from backend.linear.registry import create_method
@@ -75,13 +75,13 @@ def build_engine(
     """
     config = load_config(Path(settings.model))
     name = settings.devices[tp.rank] if settings.devices else settings.device
-    device = pick_device(name, first_rank + tp.rank)
-    dtype_name = pick_dtype(settings.dtype, device)
+    device = resolve_device(name, first_rank + tp.rank)
+    dtype_name = resolve_dtype(settings.dtype, device)
     max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
     shard = split_model(config, tp.size)[tp.rank]
     dtype = DTYPES[dtype_name]
-    ops = pick_ops(settings, dtype, device, config)
-    method = create_method(pick_method(settings, dtype, device), dtype, device)
+    ops = select_ops(settings, dtype, device, config)
+    method = create_method(select_method(settings, dtype, device), dtype, device)
     checkpoint = open_checkpoint(Path(settings.model), config)
     token_budget = settings.max_num_batched_tokens or (
         CPU_TOKEN_BUDGET if device.type == "cpu" else GPU_TOKEN_BUDGET
@@ -93,7 +93,7 @@ def build_engine(
         dtype_name,
         settings.max_num_seqs,
         token_budget,
-        forms_of(checkpoint, config, method, is_whole=tp.size == 1),
+        estimate_footprint(checkpoint, config, method, is_whole=tp.size == 1),
     )
     free_bytes = _free_bytes(device, tp.size * settings.dp)
     check_fits(need.total_bytes, free_bytes)

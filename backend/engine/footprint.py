@@ -4,14 +4,14 @@ import math
 
 from backend.config.model_config import ModelConfig
 from backend.linear.method import LinearMethod
-from backend.placement.memory import KeptForms
+from backend.placement.memory import ModelFootprint
 from backend.weights.checkpoint import Checkpoint
 from backend.weights.shapes import EMBEDDING, HEAD, expected_shapes
 
 
-def forms_of(
+def estimate_footprint(
     checkpoint: Checkpoint, config: ModelConfig, method: LinearMethod, *, is_whole: bool
-) -> KeptForms:
+) -> ModelFootprint:
     """Estimate it. Projections that are fused or cut across their groups may turn out dense.
 
     is_whole: a rank has the whole vocabulary, so that its head can be the embedding too.
@@ -26,4 +26,4 @@ def forms_of(
     words = EMBEDDING if config.tie_word_embeddings else HEAD
     head = method.kept(checkpoint.group_bits(words), config.hidden_size)
     is_table = config.tie_word_embeddings and is_whole and head.looks_up
-    return KeptForms(dense / whole, bits / whole, head.is_dense, head.few_bits, not is_table)
+    return ModelFootprint(dense / whole, bits / whole, head.is_dense, head.few_bits, not is_table)

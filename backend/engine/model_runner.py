@@ -17,7 +17,7 @@ from backend.ops.batch import Batch
 from backend.ops.kv_cache import KVCache
 from backend.sampling.sampler import Sampler
 from backend.step import Join, PlannedSequence, StepPlan, build_plan
-from backend.wire.messages import TokenScore
+from backend.wire.messages import TokenLogprobs
 from backend.wire.sampling import SamplingParams
 
 # Rows of the head's product at a time when prompts are scored: 32 x 49,152 fp32 are 6 MB.
@@ -29,8 +29,8 @@ class StepResult:
     """What Scheduler.commit takes, in the order of the plan, and what it cost in seconds."""
 
     token_ids: list[int] = field(default_factory=list)
-    scores: list[TokenScore | None] = field(default_factory=list)
-    prompt_scores: list[TokenScore] = field(default_factory=list)
+    scores: list[TokenLogprobs | None] = field(default_factory=list)
+    prompt_scores: list[TokenLogprobs] = field(default_factory=list)
     forward_s: float = 0.0
     sample_s: float = 0.0
 
@@ -103,9 +103,9 @@ class ModelRunner:
             blocks = torch.from_numpy(plan.block_tables[begun, last[begun]].astype(np.int64))
             self._kv_cache.clear(blocks.to(self._device))
 
-    def _score_prompts(self, hidden: Tensor, plan: StepPlan) -> list[TokenScore]:
+    def _score_prompts(self, hidden: Tensor, plan: StepPlan) -> list[TokenLogprobs]:
         """Score prompt tokens a few rows at a time: [P, words] never exists."""
-        scores: list[TokenScore] = []
+        scores: list[TokenLogprobs] = []
         for start in range(0, len(hidden), SCORE_ROWS):
             part = slice(start, start + SCORE_ROWS)
             scores += self._sampler.score(

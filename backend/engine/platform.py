@@ -12,7 +12,7 @@ from backend.ops.op_table import Ops
 from backend.settings import EngineSettings
 
 
-def pick_device(name: str, rank: int) -> torch.device:
+def resolve_device(name: str, rank: int) -> torch.device:
     """Return the device of a rank. Raises ModelError if it is not there."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     kind, _, index = name.partition(":")
@@ -29,7 +29,7 @@ def pick_device(name: str, rank: int) -> torch.device:
     return torch.device("cuda", int(index) if index else rank % count)
 
 
-def pick_dtype(name: str, device: torch.device) -> str:
+def resolve_dtype(name: str, device: torch.device) -> str:
     """Return the arithmetic; `auto` is bfloat16 where the device multiplies it natively."""
     if name != "auto":
         return name
@@ -39,7 +39,7 @@ def pick_dtype(name: str, device: torch.device) -> str:
     return "bfloat16" if native else "float32"
 
 
-def pick_ops(
+def select_ops(
     settings: EngineSettings, dtype: torch.dtype, device: torch.device, config: ModelConfig
 ) -> Ops:
     """Return the op table. Raises ModelError if the native one is asked for and not to be had."""
@@ -62,7 +62,7 @@ def pick_ops(
     return NativeOps() if fits and settings.kernels != "torch" else CpuOps()
 
 
-def pick_method(settings: EngineSettings, dtype: torch.dtype, device: torch.device) -> str:
+def select_method(settings: EngineSettings, dtype: torch.dtype, device: torch.device) -> str:
     """Return the name of the linear method. Raises ModelError for what does not go together."""
     takes_few_bits = dtype == torch.bfloat16 and device.type == "cpu" and not settings.exact
     has_own = takes_few_bits and kernels is not None and settings.kernels != "torch"

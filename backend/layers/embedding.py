@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.layers.loader import Piece, WeightSource
+from backend.layers.loader import WeightLoader, WeightSlice
 from backend.linear.method import LinearMethod, LookUp
 
 
@@ -12,14 +12,14 @@ class VocabParallelHead:
 
     def __init__(
         self,
-        source: WeightSource,
+        source: WeightLoader,
         name: str,
         shape: tuple[int, int],
         part: slice,
         method: LinearMethod,
     ) -> None:
         self._method = method
-        self._weight = source.pack(method, [Piece(name, shape, rows=part)])
+        self._weight = source.pack(method, [WeightSlice(name, shape, rows=part)])
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, hidden] -> logits [N, this rank's words], float32."""
@@ -43,7 +43,7 @@ class Embedding:
 
     def __init__(
         self,
-        source: WeightSource,
+        source: WeightLoader,
         name: str,
         shape: tuple[int, int],
         tied: VocabParallelHead | None = None,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from backend.layers.loader import Piece, WeightSource
+from backend.layers.loader import WeightLoader, WeightSlice
 from backend.linear.method import LinearMethod
 from backend.ops.op_table import Ops
 from backend.parallel import TensorParallel
@@ -17,7 +17,7 @@ class ColumnParallelLinear:
 
     def __init__(
         self,
-        source: WeightSource,
+        source: WeightLoader,
         names: list[str],
         sizes: list[int],
         parts: list[slice],
@@ -29,7 +29,7 @@ class ColumnParallelLinear:
         pieces = list(zip(names, sizes, parts, strict=True))
         self._method = method
         self._weight = source.pack(
-            method, [Piece(f"{n}.weight", (size, width), rows=p) for n, size, p in pieces]
+            method, [WeightSlice(f"{n}.weight", (size, width), rows=p) for n, size, p in pieces]
         )
         self._bias = (
             torch.cat([source.take(f"{n}.bias", (size,), rows=p) for n, size, p in pieces])
@@ -47,7 +47,7 @@ class GatedLinear(ColumnParallelLinear):
 
     def __init__(
         self,
-        source: WeightSource,
+        source: WeightLoader,
         names: list[str],
         size: int,
         part: slice,
@@ -70,7 +70,7 @@ class RowParallelLinear:
 
     def __init__(
         self,
-        source: WeightSource,
+        source: WeightLoader,
         name: str,
         shape: tuple[int, int],
         part: slice,
@@ -81,7 +81,7 @@ class RowParallelLinear:
     ) -> None:
         self._method = method
         self._tp = tp
-        self._weight = source.pack(method, [Piece(f"{name}.weight", shape, cols=part)])
+        self._weight = source.pack(method, [WeightSlice(f"{name}.weight", shape, cols=part)])
         self._bias = source.take(f"{name}.bias", shape[:1], replicated=True) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:

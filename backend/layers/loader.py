@@ -16,7 +16,7 @@ ALL = slice(None)
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class WeightSlice:
     """A slice of a matrix whose whole shape must be `shape`."""
 
     name: str
@@ -30,7 +30,7 @@ class _Stacked:
     """A StoredWeight: pieces one above the other."""
 
     checkpoint: Checkpoint
-    pieces: list[Piece]
+    pieces: list[WeightSlice]
     dtype: torch.dtype
     device: torch.device
 
@@ -47,7 +47,7 @@ class _Stacked:
         return concatenate(present) if len(present) == len(parts) else None
 
 
-class WeightSource:
+class WeightLoader:
     """Reads this rank's slices of a checkpoint.
 
     weight_bytes counts what the rank came to hold; replicated_bytes the part of it that every rank
@@ -93,7 +93,7 @@ class WeightSource:
         self._note(name)
         return tensor
 
-    def pack(self, method: LinearMethod, pieces: list[Piece]) -> Any:
+    def pack(self, method: LinearMethod, pieces: list[WeightSlice]) -> Any:
         """Return pieces, one above the other, in the method's form. Raises ModelError."""
         for piece in pieces:
             self._check(piece.name, piece.shape)

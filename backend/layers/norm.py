@@ -2,14 +2,14 @@
 
 from torch import Tensor
 
-from backend.layers.loader import WeightSource
+from backend.layers.loader import WeightLoader
 from backend.ops.op_table import Ops
 
 
 class RMSNorm:
     """Replicated on every rank."""
 
-    def __init__(self, source: WeightSource, name: str, width: int, eps: float, ops: Ops) -> None:
+    def __init__(self, source: WeightLoader, name: str, width: int, eps: float, ops: Ops) -> None:
         self._weight = source.take(f"{name}.weight", (width,), replicated=True)
         self._eps = eps
         self._ops = ops

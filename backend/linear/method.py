@@ -13,7 +13,7 @@ LookUp = Callable[[Tensor], Tensor]
 SiluMul = Callable[[Tensor], Tensor]
 
 
-class Kept(NamedTuple):
+class WeightFootprint(NamedTuple):
     """What a method keeps of a weight.
 
     is_dense: itself, in the arithmetic's dtype. few_bits: of each number, in groups, with its share
@@ -32,7 +32,7 @@ class LinearMethod(Protocol):
         """Return this method's form of a weight [N, K]."""
         ...
 
-    def kept(self, group_bits: int | None, width: int) -> Kept:
+    def kept(self, group_bits: int | None, width: int) -> WeightFootprint:
         """Return what it would keep of a weight [N, width] that the file has in groups of so many
         bits, or in none."""
         ...

@@ -22,7 +22,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from backend.linear.method import Kept, LookUp, SiluMul
+from backend.linear.method import LookUp, SiluMul, WeightFootprint
 from backend.linear.onednn import DenseMethod
 from backend.native import kernels
 from backend.quant.groups import GROUP_SIZE, Groups
@@ -79,10 +79,10 @@ class NativeMethod(DenseMethod):
             return _Packed(self.pack_dense(weight), None)
         return _Packed(None, _blocks_of(16, weight.contiguous()))
 
-    def kept(self, group_bits: int | None, width: int) -> Kept:
+    def kept(self, group_bits: int | None, width: int) -> WeightFootprint:
         if group_bits is None:
-            return Kept(True, 0, looks_up=not (self._has_tiles or width % GROUP_SIZE))
-        return Kept(self._has_tiles, STORED_BITS[group_bits], looks_up=group_bits == 8)
+            return WeightFootprint(True, 0, looks_up=not (self._has_tiles or width % GROUP_SIZE))
+        return WeightFootprint(self._has_tiles, STORED_BITS[group_bits], looks_up=group_bits == 8)
 
     def size_bytes(self, packed: _Packed) -> int:  # type: ignore[override]
         dense = 0 if packed.dense is None else super().size_bytes(packed.dense)
@@ -136,7 +136,7 @@ class NativeDenseMethod(NativeMethod):
     def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
         return self._pack_whole(stored.read())
 
-    def kept(self, group_bits: int | None, width: int) -> Kept:
+    def kept(self, group_bits: int | None, width: int) -> WeightFootprint:
         return super().kept(None, width)
 
 
@@ -147,7 +147,7 @@ class _RoundingMethod(NativeMethod):
         groups = round_to_groups(stored, self.bits)
         return super().pack(stored) if groups is None else self._pack_groups(groups)
 
-    def kept(self, group_bits: int | None, width: int) -> Kept:
+    def kept(self, group_bits: int | None, width: int) -> WeightFootprint:
         bits = None if width % GROUP_SIZE else min(group_bits or self.bits, self.bits)
         return super().kept(bits, width)
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.linear.method import Kept, LookUp, SiluMul
-from backend.ops.topk import best_one
+from backend.linear.method import LookUp, SiluMul, WeightFootprint
+from backend.ops.topk import argmax
 from backend.quant.stored import StoredWeight
 
 
@@ -29,8 +29,8 @@ class DenseMethod:
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
         return packed
 
-    def kept(self, group_bits: int | None, width: int) -> Kept:
-        return Kept(is_dense=True, few_bits=0)
+    def kept(self, group_bits: int | None, width: int) -> WeightFootprint:
+        return WeightFootprint(is_dense=True, few_bits=0)
 
     def size_bytes(self, packed: Tensor) -> int:
         return packed.numel() * packed.element_size()
@@ -50,7 +50,7 @@ class DenseMethod:
         return self.apply(x, packed, None).float()
 
     def best(self, x: Tensor, packed: Tensor) -> tuple[Tensor, Tensor]:
-        return best_one(self.score(x, packed))
+        return argmax(self.score(x, packed))
 
     def look_up(self, packed: Tensor) -> LookUp | None:
         return None

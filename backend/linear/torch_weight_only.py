@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from backend.linear.method import Kept
+from backend.linear.method import WeightFootprint
 from backend.linear.onednn import DenseMethod
 from backend.quant.groups import GROUP_SIZE, Groups, quantize
 from backend.quant.stored import StoredWeight, round_to_groups
@@ -61,8 +61,8 @@ class GroupedMethod(_FewRowsMethod):
     def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
         return self._pack_both(stored.read(), stored.read_groups())
 
-    def kept(self, group_bits: int | None, width: int) -> Kept:
-        return Kept(is_dense=True, few_bits=5 if group_bits == 4 else 0)
+    def kept(self, group_bits: int | None, width: int) -> WeightFootprint:
+        return WeightFootprint(is_dense=True, few_bits=5 if group_bits == 4 else 0)
 
     def _pack_both(self, weight: Tensor, groups: Groups | None) -> _Packed:
         return _Packed(self.pack_dense(weight), None if groups is None else _pack_int4(groups))
@@ -76,8 +76,8 @@ class Int4Method(GroupedMethod):
         weight = stored.read() if groups is None else groups.to_dense().to(torch.bfloat16)
         return self._pack_both(weight, groups)
 
-    def kept(self, group_bits: int | None, width: int) -> Kept:
-        return Kept(is_dense=True, few_bits=0 if width % GROUP_SIZE else 5)
+    def kept(self, group_bits: int | None, width: int) -> WeightFootprint:
+        return WeightFootprint(is_dense=True, few_bits=0 if width % GROUP_SIZE else 5)
 
 
 class Int8Method(_FewRowsMethod):
@@ -97,8 +97,8 @@ class Int8Method(_FewRowsMethod):
         dense = (values * scales.float()[:, None]).to(weight.dtype)
         return _Packed(self.pack_dense(dense), (values.to(torch.int8), scales))
 
-    def kept(self, group_bits: int | None, width: int) -> Kept:
-        return Kept(is_dense=True, few_bits=8)
+    def kept(self, group_bits: int | None, width: int) -> WeightFootprint:
+        return WeightFootprint(is_dense=True, few_bits=8)
 
 
 def _pack_int4(groups: Groups) -> tuple[Tensor, Tensor] | None:

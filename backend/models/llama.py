@@ -9,7 +9,7 @@ from backend.config.model_config import ModelConfig
 from backend.layers.compute_context import ComputeContext
 from backend.layers.embedding import Embedding, VocabParallelHead
 from backend.layers.linear import ColumnParallelLinear, GatedLinear, RowParallelLinear
-from backend.layers.loader import WeightSource
+from backend.layers.loader import WeightLoader
 from backend.layers.norm import RMSNorm
 from backend.layers.rotary import RotaryEmbedding
 from backend.ops.batch import Batch, Rotation
@@ -25,7 +25,7 @@ class LlamaModel:
     def __init__(
         self,
         config: ModelConfig,
-        source: WeightSource,
+        source: WeightLoader,
         shard: Shard,
         tp: TensorParallel,
         context: ComputeContext,
@@ -75,7 +75,7 @@ class LlamaLayer:
         self,
         prefix: str,
         config: ModelConfig,
-        source: WeightSource,
+        source: WeightLoader,
         shard: Shard,
         tp: TensorParallel,
         context: ComputeContext,

@@ -5,7 +5,7 @@ from importlib import import_module
 
 from backend.config.model_config import ModelConfig, ModelError
 from backend.layers.compute_context import ComputeContext
-from backend.layers.loader import WeightSource
+from backend.layers.loader import WeightLoader
 from backend.models.model import Model
 from backend.parallel import TensorParallel
 from backend.placement.sharding import Shard
@@ -31,7 +31,7 @@ def load_model(
         raise ModelError(
             f"architecture {config.architecture} is not supported; supported: {known}"
         ) from None
-    source = WeightSource(checkpoint, context.dtype, context.device, on_progress)
+    source = WeightLoader(checkpoint, context.dtype, context.device, on_progress)
     model: Model = getattr(import_module(module), attribute)(
         config, source, shard, tp, context, max_len
     )

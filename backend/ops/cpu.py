@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backend.ops.batch import Batch, Rotation
+from backend.ops.cache_rows import slot_rows, store
 from backend.ops.paged import PagedAttention
-from backend.ops.places import places_of, store
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class CpuOps:
         return F.silu(gate) * up
 
     def plan_attention(self, batch: Batch, cache: Tensor, num_heads: int) -> _Plan:
-        places = places_of(batch.slots, cache)
+        places = slot_rows(batch.slots, cache)
         return _Plan(places, PagedAttention(batch, cache, num_heads))
 
     def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: _Plan) -> None:

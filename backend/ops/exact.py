@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backend.ops.batch import Batch
+from backend.ops.cache_rows import block_rows, slot_rows
 from backend.ops.cpu import CpuOps
-from backend.ops.places import pieces_of, places_of
 
 TILE = 16
 
@@ -53,7 +53,7 @@ class ExactOps(CpuOps):
                 tiles.append(_tile(batch.block_tables[s], rows, position, cache))
                 row += count
                 position += count
-        return _Plan(places_of(batch.slots, cache), tiles)
+        return _Plan(slot_rows(batch.slots, cache), tiles)
 
     def attention(self, q: Tensor, cache: Tensor, plan: _Plan) -> Tensor:  # type: ignore[override]
         heads, dim = cache.shape[2], cache.shape[4]
@@ -95,4 +95,4 @@ def _tile(table: Tensor, rows: slice, position: int, cache: Tensor) -> _Tile:
         blocks = torch.cat([blocks, blocks[-1:].expand(missing)])
     hidden = torch.arange(end) > torch.arange(start, end)[:, None]
     mask = torch.zeros(TILE, end, dtype=cache.dtype).masked_fill_(hidden, -torch.inf)
-    return _Tile(rows, first, pieces_of(blocks[None], num_heads), mask.to(table.device))
+    return _Tile(rows, first, block_rows(blocks[None], num_heads), mask.to(table.device))

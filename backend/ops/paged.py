@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from backend.ops.batch import Batch
-from backend.ops.places import pieces_of
+from backend.ops.cache_rows import block_rows
 
 # Keys and values gathered at once, of several sequences. Measured with 64 sequences of 256 tokens
 # on two cores with 1 MiB of L2 each: 1.5 to 3 MiB are best, 12 MiB take a third longer.
@@ -159,7 +159,7 @@ class PagedAttention:
     def _plan_gather(self, block_tables: Tensor, length: int) -> _Gathered:
         """Plan to collect `length` places at least of n sequences. block_tables: [n, ..]."""
         blocks = block_tables[:, : -(-length // self._block_size)]
-        pieces = pieces_of(blocks, self._num_kv_heads)
+        pieces = block_rows(blocks, self._num_kv_heads)
         target = self._buffer[: len(pieces) * self._block_size * self._dim]
         keys, values = target.view(2, len(blocks) * self._num_kv_heads, -1, self._dim)
         return _Gathered(pieces, target.view(len(pieces), -1), keys.transpose(1, 2), values)

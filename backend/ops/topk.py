@@ -1,8 +1,8 @@
 """One rank's part of a draw over its words of the vocabulary: selection without a sort.
 
-`best` and `Masses` read the logits once in chunks of CHUNK words: the best few of a row are in
-the chunks with the best peaks, and an inverse of the cumulative mass is first a chunk, then a
-word in it.
+`topk` and `CumulativeProbs` read the logits once in chunks of CHUNK tokens: the best few of a row
+are in the chunks with the best peaks, and an inverse of the cumulative mass is first a chunk, then
+a token in it.
 Measured on one core of a Zen 5 server, us a row of 49,152 logits: torch.topk(21) 83, in chunks 20.
 Where the C extension is (native/select.c), it is asked instead.
 """
@@ -18,7 +18,7 @@ CHUNK = 32
 MAX_NATIVE = 512
 
 
-def best_one(logits: Tensor) -> tuple[Tensor, Tensor]:
+def argmax(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return each row's largest value, NaN if it has one, and its place, the first of equals."""
     if logits.device.type != "cpu":
         values, ids = logits.max(dim=-1)
@@ -29,14 +29,14 @@ def best_one(logits: Tensor) -> tuple[Tensor, Tensor]:
     return logits.gather(1, ids[:, None]).squeeze(1), ids
 
 
-def best(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def topk(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return the largest `count` logits [N, count], descending, and their places.
 
     Where equals straddle the cut, the first of them are in: logits of bfloat16 weights are often
     equal, and torch.topk would pick any. A row with NaN has it for the largest.
     """
     if kernels is not None and count <= MAX_NATIVE and logits.device.type == "cpu":
-        return _best_native(logits, count)
+        return _topk_native(logits, count)
     width = logits.shape[1]
     more = min(count + 1, width)
     if width % CHUNK == 0 and 2 * more * CHUNK <= width:
@@ -57,7 +57,7 @@ def best(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values, ids
 
 
-def _best_native(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _topk_native(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     values = torch.empty(len(logits), count)
     ids = torch.empty(len(logits), count, dtype=torch.int64)
     whole = logits.contiguous()
@@ -65,7 +65,7 @@ def _best_native(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values, ids
 
 
-class Masses:
+class CumulativeProbs:
     """The weights exp(logits) of N rows [N, words], summed by chunk. Takes over the logits."""
 
     def __init__(self, logits: Tensor) -> None:

@@ -10,14 +10,14 @@ from backend.placement.sharding import Shard
 from backend.settings import EngineSettings
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
-# Shares of what is free: a CPU's memory is also everyone else's, a GPU's is ours.
+# StepColumns of what is free: a CPU's memory is also everyone else's, a GPU's is ours.
 CPU_KV_SHARE = 0.3
 GPU_KV_SHARE = 0.85
 # 4 GiB hold 186,000 tokens of the default model; more is rarely touched on a CPU.
 CPU_KV_MAX_BYTES = 4 << 30
 
 
-class KeptForms(NamedTuple):
+class ModelFootprint(NamedTuple):
     """What a rank keeps of a model's weights.
 
     dense_share: of the layers', in the arithmetic's dtype. layer_bits, head_bits: of each weight in
@@ -78,7 +78,7 @@ def rank_need(
     dtype: str,
     max_num_seqs: int,
     token_budget: int,
-    forms: KeptForms,
+    forms: ModelFootprint,
 ) -> RankNeed:
     """Estimate a rank's weights, and what a full step holds: one layer's MLP, and the logits.
 

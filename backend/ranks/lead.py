@@ -21,7 +21,7 @@ from backend.settings import EngineSettings
 from backend.structured_output.matchers import Matchers
 from backend.wire import messages
 from backend.wire.control import Attach, ChildLine, Detach, Stop
-from backend.wire.local.heartbeat import Heart, Load, Phase
+from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase
 from backend.wire.local.pipe import PipeBroken, PipeWriter
 from backend.wire.local.ring import RingCorrupt, RingReader, RingWriter
 from backend.wire.messages import (
@@ -66,7 +66,7 @@ class Lead:
         engine: "Engine",
         line: ChildLine,
         steps: RingWriter | None,
-        heart: Heart,
+        heart: HeartbeatWriter,
     ) -> None:
         """steps: the ring to the followers; None for a group of one."""
         self._replica = replica
@@ -117,7 +117,7 @@ class Lead:
             self._receive()
             started = time.monotonic()
             pace = self._pace
-            plan = self._scheduler.schedule(pace.prompt_tokens, pace.rebuilt_tokens)
+            plan = self._scheduler.schedule(pace.prompt_tokens, pace.recompute_tokens)
             if plan is None:
                 self._send_load()
                 continue
@@ -211,7 +211,7 @@ class Lead:
             submit.tenant,
             num_scored_tokens=1 + submit.num_prompt_scores,
         )
-        self._heart.name_newcomer(seq.key)
+        self._heart.mark_admitting(seq.key)
         try:
             self._faults.strike(ADMISSION, seq.params)
             self._matchers.add(seq)

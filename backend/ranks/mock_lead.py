@@ -15,7 +15,7 @@ import msgspec
 
 from backend.wire import messages
 from backend.wire.control import Attach, ChildLine, ControlClosed, Stop
-from backend.wire.local.child import Birth
+from backend.wire.local.child import ChildContext
 from backend.wire.local.pipe import PipeWriter
 from backend.wire.local.ring import RingReader
 from backend.wire.messages import (
@@ -33,7 +33,7 @@ PLENTY = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
-class FreeSpawn:
+class MockSpawn:
     """What the process is told at spawn.
 
     token_ids: emitted in turn. steps_per_s: 0 for as many as the worker's pipe takes.
@@ -52,9 +52,9 @@ class _Sequence:
     num_left: int
 
 
-def lead_main(birth: Birth, spawn: FreeSpawn) -> None:
+def lead_main(birth: ChildContext, spawn: MockSpawn) -> None:
     """Entry point of the spawned process; returns when told to stop."""
-    lead = FreeLead(birth.begin(), spawn)
+    lead = MockLead(birth.begin(), spawn)
     try:
         lead.run()
     except ControlClosed:
@@ -62,10 +62,10 @@ def lead_main(birth: Birth, spawn: FreeSpawn) -> None:
     spawn.times_file.write_bytes(msgspec.msgpack.encode(lead.step_times_s))
 
 
-class FreeLead:
+class MockLead:
     """The group's side of one channel. One worker, whose frames are written whole or waited for."""
 
-    def __init__(self, line: ChildLine, spawn: FreeSpawn) -> None:
+    def __init__(self, line: ChildLine, spawn: MockSpawn) -> None:
         self.step_times_s: list[float] = []
         self._line = line
         self._token_ids = spawn.token_ids

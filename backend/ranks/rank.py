@@ -20,10 +20,10 @@ from backend.ranks.lead import Lead
 from backend.ranks.replica import RankSpawn
 from backend.settings import EngineSettings
 from backend.step import PlanCorrupt, StepPlan
-from backend.wire.control import ChildLine, ControlClosed, Form, Progress, Stop
-from backend.wire.local.child import Birth
-from backend.wire.local.exchange import ExchangeFds
-from backend.wire.local.heartbeat import Heart, Load, Phase
+from backend.wire.control import ChildLine, ControlClosed, GroupWiring, Progress, Stop
+from backend.wire.local.child import ChildContext
+from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase
+from backend.wire.local.rank_exchange import RankExchangeFds
 from backend.wire.local.ring import RingFds, RingReader, RingWriter
 from backend.wire.messages import Failed
 
@@ -37,7 +37,7 @@ WARMING_UP = "warming up"
 OOM_SCORE_ADJ = 500
 
 
-def rank_main(birth: Birth, spawn: RankSpawn) -> None:
+def rank_main(birth: ChildContext, spawn: RankSpawn) -> None:
     """Entry point of a spawned rank; returns when told to stop."""
     line = birth.begin()
     # Before it kills a group that hangs, the supervisor asks every rank where it is.
@@ -84,7 +84,7 @@ def num_threads(settings: EngineSettings) -> int:
 def _serve(spawn: RankSpawn, line: ChildLine) -> None:
     size = spawn.settings.tp
     page, *group_fds = _form(line)
-    heart = Heart(page, spawn.rank, size, spawn.epoch)
+    heart = HeartbeatWriter(page, spawn.rank, size, spawn.epoch)
     # torch.multiprocessing before anything else of torch: it installs torch's own reducers.
     import torch.multiprocessing
 
@@ -121,17 +121,17 @@ def _form(line: ChildLine) -> list[int]:
     while (packet := line.receive()) is None:
         poll.poll()
     message, fds = packet
-    if not isinstance(message, Form):
+    if not isinstance(message, GroupWiring):
         raise ControlClosed("told to stop before the group was formed")
     return fds
 
 
-def _split_fds(fds: list[int], size: int) -> tuple[ExchangeFds | None, tuple[int, ...]]:
+def _split_fds(fds: list[int], size: int) -> tuple[RankExchangeFds | None, tuple[int, ...]]:
     """Part what a group of several ranks exchanges through from its step ring."""
     if size == 1:
         return None, ()
     others = size - 1
-    exchange = ExchangeFds(
+    exchange = RankExchangeFds(
         fds[0], tuple(fds[1 : 1 + others]), tuple(fds[1 + others : 1 + 2 * others])
     )
     return exchange, tuple(fds[1 + 2 * others :])
@@ -140,7 +140,7 @@ def _split_fds(fds: list[int], size: int) -> tuple[ExchangeFds | None, tuple[int
 class _Reporter:
     """Passes start-up progress on, a few times a second."""
 
-    def __init__(self, line: ChildLine, rank: int, heart: Heart) -> None:
+    def __init__(self, line: ChildLine, rank: int, heart: HeartbeatWriter) -> None:
         self._line = line
         self._rank = rank
         self._heart = heart
@@ -160,7 +160,9 @@ class _Reporter:
 class Follower:
     """Runs the plans it is sent, in order, each once."""
 
-    def __init__(self, engine: "Engine", ring: RingReader, line: ChildLine, heart: Heart) -> None:
+    def __init__(
+        self, engine: "Engine", ring: RingReader, line: ChildLine, heart: HeartbeatWriter
+    ) -> None:
         self._engine = engine
         self._ring = ring
         self._line = line

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from backend.config.model_config import ModelConfig, ModelError
 from backend.placement.sharding import split_model
 from backend.settings import EngineSettings
-from backend.wire.control import Attach, ControlClosed, Detach, Form, Stop
+from backend.wire.control import Attach, ControlClosed, Detach, GroupWiring, Stop
 from backend.wire.local.child import Child
-from backend.wire.local.exchange import Exchange
 from backend.wire.local.heartbeat import HeartbeatPage
 from backend.wire.local.pipe import create_pipe
+from backend.wire.local.rank_exchange import RankExchange
 from backend.wire.local.ring import RingFds, create_ring
 
 # 4 MiB: a hundred prompts of 8,192 tokens, five bytes each at most.
@@ -100,7 +100,7 @@ class Replica:
     def _form(self) -> None:
         """Connect the ranks with each other, and keep no copy of what connects them."""
         size = len(self.ranks)
-        exchange = Exchange(size)
+        exchange = RankExchange(size)
         steps = create_ring(STEP_RING_BYTES, size - 1)
         for rank, child in enumerate(self.ranks):
             mine = steps.all() if rank == 0 else steps.view(rank - 1)
@@ -111,7 +111,7 @@ class Replica:
     def _send_form(self, child: Child, *fds: int) -> None:
         # One that is dead already is told by its pidfd.
         with contextlib.suppress(ControlClosed):
-            child.line.send(Form(), (self.page.fd, *fds))
+            child.line.send(GroupWiring(), (self.page.fd, *fds))
 
     def attach(self, worker: int, epoch: int, channel: ChannelFds) -> None:
         """Connect the lead with a worker. Raises ControlClosed."""

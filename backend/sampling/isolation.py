@@ -15,7 +15,7 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 
-def apply_guarded(
+def apply_isolated(
     logits: Tensor, again: Callable[[], Tensor], apply: Callable[[Tensor, Sequence[int]], None]
 ) -> Tensor:
     """Return logits with the rules of all rows applied, NaN in the rows where that failed.

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backend.ops.topk import best
+from backend.ops.topk import topk
 from backend.parallel import TensorParallel
 from backend.sampling.draw import Floats, Ids, Limits
 
@@ -31,7 +31,7 @@ class LogitGather:
         values: [N, count] logits, descending; ids: [N, count], ascending among equals; totals: [N],
         of the scaled logits, 0 where a top_k makes it needless; largest: [N], NaN if any rank's is.
         """
-        best_values, best_ids = best(logits, min(count, logits.shape[1]))
+        best_values, best_ids = topk(logits, min(count, logits.shape[1]))
         values, ids = best_values.double().cpu(), best_ids.cpu() + self._offset
         totals = torch.full((len(logits),), -torch.inf, dtype=torch.float64)
         open_rows = np.flatnonzero(limits.top_k == 0)

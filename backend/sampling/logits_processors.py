@@ -115,8 +115,8 @@ def apply_rules(
     """
     add_bias(logits, rows, offset)
     allow_tokens(logits, rows, offset)
-    hold_back_end(logits, rows, positions, offset, eos_token_ids)
-    ban_words(logits, rows, offset)
+    min_tokens(logits, rows, positions, offset, eos_token_ids)
+    bad_words(logits, rows, offset)
     if masks is not None:
         apply_masks(logits, *masks, offset)
     penalise_repetition(logits, rows, offset)
@@ -152,7 +152,7 @@ def allow_tokens(logits: Tensor, rows: Rows, offset: int) -> None:
         logits[places] = kept
 
 
-def hold_back_end(
+def min_tokens(
     logits: Tensor,
     rows: Rows,
     positions: Sequence[int],
@@ -168,7 +168,7 @@ def hold_back_end(
     _ban(logits, at, offset)
 
 
-def ban_words(logits: Tensor, rows: Rows, offset: int) -> None:
+def bad_words(logits: Tensor, rows: Rows, offset: int) -> None:
     """-inf for a token that would complete one of bad_words (NoBadWords)."""
     at = []
     for n, row in enumerate(rows):

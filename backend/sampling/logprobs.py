@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from backend.parallel import TensorParallel
-from backend.wire.messages import TokenScore
+from backend.wire.messages import TokenLogprobs
 
 
 def score(
     logits: Tensor, token_ids: Sequence[int], counts: Sequence[int], offset: int, tp: TensorParallel
-) -> list[TokenScore]:
+) -> list[TokenLogprobs]:
     """Score one token a row. Every rank of the group must call it with the same rows.
 
     logits: [N, this rank's words from `offset`], float32, raw. counts: how many of the best to add
@@ -52,5 +52,5 @@ def score(
         ]
         pairs.sort(key=lambda pair: (-pair[1], pair[0]))
         logprob = float(chosen[row] - total[row])
-        scores.append(TokenScore(logprob, ranks[row], pairs[: counts[row]]))
+        scores.append(TokenLogprobs(logprob, ranks[row], pairs[: counts[row]]))
     return scores

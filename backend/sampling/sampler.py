@@ -26,16 +26,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.fault_injection import DRAW, NAN, RULES, Faults
-from backend.ops.topk import Masses, best, best_one
+from backend.ops.topk import CumulativeProbs, argmax, topk
 from backend.parallel import TensorParallel
 from backend.sampling.draw import Ids, Limits, draw_filtered, without_token
-from backend.sampling.isolation import apply_guarded
+from backend.sampling.isolation import apply_isolated
 from backend.sampling.logit_gather import LogitGather
 from backend.sampling.logits_processors import RowState, apply_rules
 from backend.sampling.logprobs import score
 from backend.sampling.philox import RowDraws
 from backend.step import FAULTY, Join, StepPlan
-from backend.wire.messages import TokenScore
+from backend.wire.messages import TokenLogprobs
 from backend.wire.sampling import SamplingParams
 
 # topk(256) costs about 0.15 ms a row of 49,152; with top_p 0.95 at temperature 1 it suffices for
@@ -53,7 +53,7 @@ class Sampled:
     empty if nobody asked."""
 
     token_ids: Ids
-    scores: list[TokenScore | None] = field(default_factory=list)
+    scores: list[TokenLogprobs | None] = field(default_factory=list)
 
 
 class Sampler:
@@ -128,10 +128,10 @@ class Sampler:
         states = self._states_of(rows)
         scored = [n for n, state in enumerate(states) if state.params.logprobs is not None]
         raw = logits[scored] if scored else None  # a copy, before the rules
-        logits = apply_guarded(logits, again, lambda part, ns: self._rule(part, ns, states, plan))
+        logits = apply_isolated(logits, again, lambda part, ns: self._rule(part, ns, states, plan))
         draw = self._by_row if self._exact else self._sample
         tokens = draw(logits, rows, positions)
-        scores: list[TokenScore | None] = []
+        scores: list[TokenLogprobs | None] = []
         if raw is not None:
             scores = [None] * len(states)
             counts = [states[n].params.logprobs or 0 for n in scored]
@@ -163,7 +163,7 @@ class Sampler:
 
     def score(
         self, logits: Tensor, token_ids: Sequence[int], counts: Sequence[int]
-    ) -> list[TokenScore]:
+    ) -> list[TokenLogprobs]:
         """Score one token a row of raw logits; in exact mode each row by itself."""
         if not self._exact:
             return score(logits, token_ids, counts, self._offset, self._tp)
@@ -202,7 +202,7 @@ class Sampler:
         return tokens
 
     def _greedy(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
-        return self._choose(*best_one(logits))
+        return self._choose(*argmax(logits))
 
     def _choose(self, values: Tensor, ids: Tensor) -> Ids:
         own = torch.stack((values.double(), (ids + self._offset).double()))
@@ -213,7 +213,7 @@ class Sampler:
         return without_token(chosen, gathered[winner, 0, n])
 
     def _draw_from_all(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
-        own = Masses(self._scale(logits, rows))
+        own = CumulativeProbs(self._scale(logits, rows))
         masses = self._tp.all_gather(own.logsumexp).cpu().numpy()  # [ranks, N]
         largest = masses.max(axis=0)
         is_barren = ~np.isfinite(largest)
@@ -265,7 +265,7 @@ class Sampler:
         whole = self._gather.row(row)[None]
         vocab_size = whole.shape[1]
         totals = (whole / temperature).logsumexp(dim=-1).double().numpy()
-        values, ids = best(whole, min(MANY_CANDIDATES, vocab_size))
+        values, ids = topk(whole, min(MANY_CANDIDATES, vocab_size))
         order = np.lexsort((ids.numpy(), -values.numpy()))
         values, ids = values[:, order[0]], ids[:, order[0]]
         draws = np.array([draw])

@@ -20,7 +20,7 @@ Bounds = tuple[int | None, int | None]
 """Tokens of prompts beside streams, at most: usually, and while a sequence is computed again."""
 
 
-class Roster:
+class BatchPolicy:
     """Fills one step after another."""
 
     def __init__(self, rows: Rows, max_num_tokens: int) -> None:

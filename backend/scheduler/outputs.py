@@ -5,7 +5,7 @@ Reads sequences, changes nothing of theirs. Called by the scheduler when a step 
 
 from backend.scheduler.sequence import Sequence
 from backend.step import NO_TOKEN
-from backend.wire.messages import FinishReason, SeqOutput, TokenScore
+from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 
 NO_TOKEN_LEFT = "the request's own rules leave no token to choose"
 FAULT = "the request could not be computed: its rules, its grammar or its logits failed"
@@ -28,8 +28,8 @@ def token_output(
     seq: Sequence,
     token_id: int,
     reason: FinishReason | None,
-    score: TokenScore | None,
-    prompt_scores: list[TokenScore],
+    score: TokenLogprobs | None,
+    prompt_scores: list[TokenLogprobs],
 ) -> SeqOutput:
     """Tell a sequence's newest token."""
     is_first = len(seq.token_ids) == seq.num_prompt_tokens + 1

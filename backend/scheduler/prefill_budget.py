@@ -50,7 +50,7 @@ class Pace:
         return max(MIN_PROMPT_TOKENS, int(left_s / self._prompt_token_s))
 
     @property
-    def rebuilt_tokens(self) -> int | None:
+    def recompute_tokens(self) -> int | None:
         """The same for a step that computes a sequence again."""
         if (most := self.prompt_tokens) is None:
             return None

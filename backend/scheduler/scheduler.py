@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator
 from collections.abc import Sequence as ListLike
 
-from backend.scheduler.batch_policy import Roster
+from backend.scheduler.batch_policy import BatchPolicy
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.block_tables import Rows
 from backend.scheduler.outputs import end_reason, error_output, token_output
@@ -23,7 +23,7 @@ from backend.scheduler.prefix_cache import PrefixCache
 from backend.scheduler.sequence import SeqKey, Sequence
 from backend.scheduler.step_builder import plan_step
 from backend.step import FAULTY, NO_TOKEN, StepPlan
-from backend.wire.messages import FinishReason, SeqOutput, TokenScore
+from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 
 
 class Scheduler:
@@ -52,7 +52,7 @@ class Scheduler:
         self._eos_token_ids = frozenset(eos_token_ids)
         self._prefixes = PrefixCache(pool, enabled=prefix_caching)
         self._rows = Rows(pool, self._prefixes, max_num_seqs)
-        self._roster = Roster(self._rows, max_num_batched_tokens)
+        self._roster = BatchPolicy(self._rows, max_num_batched_tokens)
         self._sequences: dict[SeqKey, Sequence] = {}
         # Of the step between schedule and commit: how many tokens of each, and who is sampled.
         self._chunks: dict[Sequence, int] = {}
@@ -150,15 +150,15 @@ class Scheduler:
         return sum(self.abort(key) for key in list(self._sequences) if key[0] == worker)
 
     def schedule(
-        self, prompt_tokens: int | None = None, rebuilt_tokens: int | None = None
+        self, prompt_tokens: int | None = None, recompute_tokens: int | None = None
     ) -> StepPlan | None:
         """Plan the next step; None when there is nothing to run. Each plan must be committed.
 
         prompt_tokens: of prompts, at most, where streams wait for the step; None for no bound.
-        rebuilt_tokens: the same while a sequence that has had tokens is computed again.
+        recompute_tokens: the same while a sequence that has had tokens is computed again.
         """
         assert not self._chunks, "the last plan was not committed"
-        self._chunks = self._roster.fill((prompt_tokens, rebuilt_tokens))
+        self._chunks = self._roster.fill((prompt_tokens, recompute_tokens))
         if not self._chunks:
             return None
         self._step += 1
@@ -170,8 +170,8 @@ class Scheduler:
         self,
         plan: StepPlan,
         token_ids: ListLike[int],
-        scores: ListLike[TokenScore | None] = (),
-        prompt_scores: ListLike[TokenScore] = (),
+        scores: ListLike[TokenLogprobs | None] = (),
+        prompt_scores: ListLike[TokenLogprobs] = (),
     ) -> list[tuple[int, SeqOutput]]:
         """Record what a step gave; finish what has ended.
 
@@ -216,8 +216,8 @@ class Scheduler:
         self,
         seq: Sequence,
         count: int,
-        sampled: Iterator[tuple[int, TokenScore | None]],
-        unread: Iterator[TokenScore],
+        sampled: Iterator[tuple[int, TokenLogprobs | None]],
+        unread: Iterator[TokenLogprobs],
     ) -> SeqOutput | None:
         """Record the step of a sequence that is not settled; None if it has no news."""
         samples = seq.samples(count)
@@ -239,7 +239,7 @@ class Scheduler:
         return SeqOutput(seq.key[1], [], FinishReason.LENGTH, prompt_scores=scored)
 
     def _record_token(
-        self, seq: Sequence, token_id: int, score: TokenScore | None, scored: list[TokenScore]
+        self, seq: Sequence, token_id: int, score: TokenLogprobs | None, scored: list[TokenLogprobs]
     ) -> SeqOutput:
         """Note a sequence's next token, or what was found in the place of one."""
         if token_id < 0:

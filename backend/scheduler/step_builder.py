@@ -11,7 +11,7 @@ import numpy as np
 
 from backend.scheduler.block_tables import Rows
 from backend.scheduler.sequence import Sequence
-from backend.step import Join, Scores, Shares, StepPlan, lay_out
+from backend.step import Join, Scores, StepColumns, StepPlan, build_columns
 
 
 def plan_step(
@@ -32,7 +32,7 @@ def plan_step(
     lens = np.array(counts, np.int32)
     ends = starts + lens
     lines = np.array([seq.row for seq in sequences], np.int32)
-    shares = Shares(
+    shares = StepColumns(
         _token_ids(sequences, counts),
         starts,
         lens,
@@ -42,7 +42,7 @@ def plan_step(
         (ends - rows.prompt_lens(lines))[samples],
         _scores(sequences, counts, others),
     )
-    plan = lay_out(step, shares, joins, rows.block_size)
+    plan = build_columns(step, shares, joins, rows.block_size)
     return plan, list(itertools.compress(sequences, is_sampled.tolist()))
 
 

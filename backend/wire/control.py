@@ -1,10 +1,10 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
-The supervisor says Form, Observe, Attach, Detach, Quiesce, Reload, Ping, Drain and Stop; the child
-says Progress, Budget, Pong, Ready, Failed, Serving, Quiet and Cut. Packets keep their borders,
-carry descriptors, and end-of-file tells a child that the supervisor is gone.
+The supervisor says GroupWiring, Observe, Attach, Detach, Quiesce, Reload, Ping, Drain and Stop; the
+child says Progress, Budget, Pong, Ready, Failed, Serving, Quiet and Cut. Packets keep their
+borders, carry descriptors, and end-of-file tells a child that the supervisor is gone.
 
-    Form to a rank of T carries the heartbeat page; if T > 1,
+    GroupWiring to a rank of T carries the heartbeat page; if T > 1,
                                 exchange: memory, T - 1 bells out, T - 1 bells in;
                                 step ring: memory, then the lead T - 1 doorbells and T - 1 spaces,
                                 a follower its own doorbell and space
@@ -23,7 +23,7 @@ MAX_PACKET_BYTES = 1 << 16
 MAX_FDS = 253  # the kernel's SCM_MAX_FD
 
 
-class Form(msgspec.Struct, frozen=True, array_like=True, tag="form"):
+class GroupWiring(msgspec.Struct, frozen=True, array_like=True, tag="form"):
     """What connects a rank to the others of its group, and shows the supervisor that it lives."""
 
 
@@ -127,7 +127,7 @@ class Cut(msgspec.Struct, frozen=True, array_like=True, tag="cut"):
     epoch: int
 
 
-ToChild = Form | Observe | Attach | Detach | Quiesce | Reload | Ping | Drain | Stop
+ToChild = GroupWiring | Observe | Attach | Detach | Quiesce | Reload | Ping | Drain | Stop
 ToSupervisor = Progress | Budget | Pong | Ready | Failed | Serving | Quiet | Cut
 
 _encode = msgspec.msgpack.Encoder().encode

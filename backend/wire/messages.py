@@ -79,7 +79,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     credit: int
 
 
-class TokenScore(msgspec.Struct, frozen=True, array_like=True):
+class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
     """Log-probabilities of raw logits at one position: of the token there and of the best.
 
     top: (token, log-probability), most likely first, as many as were asked for.
@@ -108,8 +108,8 @@ class SeqOutput(msgspec.Struct, frozen=True, array_like=True):
     finish_reason: FinishReason | None = None
     num_cached_tokens: int = 0
     error: str = ""
-    scores: list[TokenScore] = []
-    prompt_scores: list[TokenScore] = []
+    scores: list[TokenLogprobs] = []
+    prompt_scores: list[TokenLogprobs] = []
     stop_token_id: TokenId | None = None
     is_final: bool = False
 

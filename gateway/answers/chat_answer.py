@@ -13,8 +13,8 @@ from msgspec import UNSET
 from backend.wire.messages import FinishReason
 from gateway.answers.chat_logprobs import chat_logprobs
 from gateway.answers.choice import Choice, Token
-from gateway.answers.completion import Generation
 from gateway.answers.delivery import Collector
+from gateway.answers.generation import Generation
 from gateway.answers.logprobs import prompt_logprobs
 from gateway.answers.sse import ChunkTemplate, EventQueue, event
 from gateway.answers.tools import ToolDelta, ToolParser
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from gateway.text.tokenizer import Tokenizer
 
 
-class ChatLook:
+class ChatFormatter:
     """Writes choices, and pieces of them, the way a request wants to see them."""
 
     def __init__(self, asked: ChatRequest, tokenizer: "Tokenizer") -> None:
@@ -114,7 +114,7 @@ class ChatChunks:
 
     generation: Generation
 
-    def __init__(self, head: ChatChunk, look: ChatLook, queue: EventQueue) -> None:
+    def __init__(self, head: ChatChunk, look: ChatFormatter, queue: EventQueue) -> None:
         self._head = head
         self._look = look
         self._queue = queue

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backend.wire.messages import FinishReason, SeqOutput, TokenScore
+from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
 from gateway.requests.parameters import seeded_params
 from gateway.requests.prompt import Prompt
@@ -29,7 +29,7 @@ class Token:
 
     token_id: int
     text_offset: int
-    score: TokenScore | None = None
+    score: TokenLogprobs | None = None
     is_prompt: bool = False
 
 
@@ -117,7 +117,7 @@ class Choice:
         self.finish_reason = FinishReason.STOP if is_cut else output.finish_reason
         return "".join(pieces), tokens
 
-    def prompt_tokens(self, scores: Iterable[TokenScore | None]) -> list[Token]:
+    def prompt_tokens(self, scores: Iterable[TokenLogprobs | None]) -> list[Token]:
         """List the next prompt tokens."""
         prompt = self.prompt
         tokens: list[Token] = []

@@ -14,12 +14,12 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from gateway.answers.choice import Choice, Token
-from gateway.answers.completion import Generation, Sink, Timings
-from gateway.answers.intake import Intake
+from gateway.answers.generation import Generation, Sink, Timings
 from gateway.answers.sse import EventQueue, EventStream
 from gateway.errors import ApiError, engine_failed
 from gateway.pool.refusals import POISONOUS, Poisonous, PoolNotReady, QueueFull
 from gateway.requests.body import disconnected, json_response
+from gateway.requests.parsed_request import ParsedRequest
 from gateway.schema.usage import Usage
 from gateway.service import Limits, Service
 
@@ -65,7 +65,7 @@ class Chunks(Sink, Protocol):
 
 async def respond(
     request: Request,
-    intake: Intake[Any],
+    intake: ParsedRequest[Any],
     choices: Sequence[Choice],
     *,
     chunks: Callable[[EventQueue], Chunks],

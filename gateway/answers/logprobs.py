@@ -7,7 +7,7 @@ the completions endpoint; a request without scores never gets here.
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from backend.wire.messages import TokenScore
+from backend.wire.messages import TokenLogprobs
 from gateway.answers.choice import Token
 from gateway.schema.completions import CompletionLogprobs, PromptLogprob
 
@@ -71,7 +71,7 @@ def mean_logprob(tokens: Iterable[Token]) -> float:
 
 
 def _by_id(
-    chosen_id: int, score: TokenScore, num_alternatives: int, tokenizer: "Tokenizer"
+    chosen_id: int, score: TokenLogprobs, num_alternatives: int, tokenizer: "Tokenizer"
 ) -> dict[int, PromptLogprob]:
     entries = {
         token_id: (logprob, rank)

@@ -12,7 +12,13 @@ from typing import Any
 
 import msgspec
 
-from gateway.bench.exchange import TRUST_HINT, BenchError, Exchange, Target, request_bytes
+from gateway.bench.streamed_request import (
+    TRUST_HINT,
+    BenchError,
+    StreamedRequest,
+    Target,
+    request_bytes,
+)
 from gateway.client_key import HINT
 
 # The first character of a non-empty "text"; servers differ in the space after the colon. Quotes
@@ -43,7 +49,7 @@ async def stream_completion(target: Target, body: dict[str, Any], timeout_s: flo
     """
     events = _Events()
     request = request_bytes(target, "POST", "/v1/completions", msgspec.json.encode(body))
-    exchange = Exchange(request, events.feed)
+    exchange = StreamedRequest(request, events.feed)
     failure = ""
     answer = Answer(started_s=time.perf_counter(), text_times_s=events.text_times_s)
     try:
@@ -61,7 +67,7 @@ async def stream_completion(target: Target, body: dict[str, Any], timeout_s: flo
 
 async def fetch_json(target: Target, path: str, timeout_s: float = 10.0) -> Any:
     """GET a small JSON document. Raises BenchError."""
-    exchange = Exchange(request_bytes(target, "GET", path), feed=lambda data: False)
+    exchange = StreamedRequest(request_bytes(target, "GET", path), feed=lambda data: False)
     try:
         await exchange.perform(target, timeout_s)
     except TimeoutError as error:
@@ -149,7 +155,7 @@ def _read_rare_events(events: _Events, answer: Answer) -> str:
     return ""
 
 
-def _complaint(exchange: Exchange) -> str:
+def _complaint(exchange: StreamedRequest) -> str:
     if exchange.is_stream:
         return ""
     if exchange.status == 200:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.bench.bed import MODEL, GatewayBed, Process
-from gateway.bench.exchange import request_bytes
+from gateway.bench.bench_settings import GatewayBenchSettings
+from gateway.bench.harness import MODEL, GatewayHarness, Process
 from gateway.bench.load import percentile
-from gateway.bench.settings import GatewayBenchSettings
+from gateway.bench.streamed_request import request_bytes
 from gateway.bench.streams import (
     Burst,
     Window,
@@ -71,7 +71,7 @@ async def _paced(
     body = completion_body(MODEL, max_tokens=1_000_000, stream=True)
     ours: list[Window] = []
     bare: list[Window] = []
-    with GatewayBed(model, token_ids, settings.rate, EVENT, ANSWER) as bed:
+    with GatewayHarness(model, token_ids, settings.rate, EVENT, ANSWER) as bed:
 
         async def watch(process: Process, path: str) -> Window:
             bodies = [body] * settings.streams
@@ -104,7 +104,7 @@ async def _free(
     windows: list[Window] = []
     ours: list[Burst] = []
     bare: list[Burst] = []
-    with GatewayBed(model, token_ids, 0.0, EVENT, ANSWER) as bed:
+    with GatewayHarness(model, token_ids, 0.0, EVENT, ANSWER) as bed:
 
         async def burst(process: Process) -> Burst:
             request = request_bytes(process.target, "POST", COMPLETIONS, short)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from gateway.bench.client import Answer, stream_completion
-from gateway.bench.exchange import Target
+from gateway.bench.streamed_request import Target
 from gateway.bench.workload import Workload
 
 _WARM_UP_TOKENS = 8

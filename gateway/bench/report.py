@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from gateway.bench.bench_settings import BenchSettings
 from gateway.bench.load import LevelResult, median_of
-from gateway.bench.settings import BenchSettings
 
 # Heading, width, value: one row of the table for each level, 80 columns at most.
 _COLUMNS: list[tuple[str, int, Callable[[LevelResult], str]]] = [

@@ -14,7 +14,7 @@ from typing import cast
 
 import msgspec
 
-from gateway.bench.exchange import Exchange, Target, request_bytes
+from gateway.bench.streamed_request import StreamedRequest, Target, request_bytes
 
 SETTLE_SECONDS = 0.5
 FIRST_EVENT_SECONDS = 10.0
@@ -36,7 +36,7 @@ class Window:
 
 
 class EventTimes:
-    """Notes when events come; fed by an Exchange."""
+    """Notes when events come; fed by an StreamedRequest."""
 
     def __init__(self) -> None:
         self.times_s: list[float] = []
@@ -58,7 +58,9 @@ async def watch_streams(
     streams = [EventTimes() for _ in bodies]
     tasks = [
         asyncio.create_task(
-            Exchange(request_bytes(target, "POST", path, body), stream.feed).perform(target, 600)
+            StreamedRequest(request_bytes(target, "POST", path, body), stream.feed).perform(
+                target, 600
+            )
         )
         for body, stream in zip(bodies, streams, strict=True)
     ]
@@ -86,7 +88,9 @@ async def run_streams(target: Target, pid: int, path: str, bodies: Sequence[byte
     begun_s, cpu_s = time.monotonic(), cpu_seconds(pid)
     await asyncio.gather(
         *(
-            Exchange(request_bytes(target, "POST", path, body), stream.feed).perform(target, 600)
+            StreamedRequest(request_bytes(target, "POST", path, body), stream.feed).perform(
+                target, 600
+            )
             for body, stream in zip(bodies, streams, strict=True)
         )
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.bench.client import stream_completion
-from gateway.bench.exchange import BenchError, Target
+from gateway.bench.streamed_request import BenchError, Target
 
 # Each is one token with its leading space in the vocabularies of SmolLM2 (checked) and, being
 # common, in most others; what differs is corrected from the server's count.

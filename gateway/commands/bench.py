@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 import uvloop
 
+from gateway.bench.bench_settings import BenchSettings
 from gateway.bench.client import fetch_json
-from gateway.bench.exchange import BenchError, Target
 from gateway.bench.load import LevelResult, run_rounds
 from gateway.bench.report import Report
-from gateway.bench.settings import BenchSettings
+from gateway.bench.streamed_request import BenchError, Target
 from gateway.bench.workload import Workload, calibrate
 from gateway.client_key import key_for
 from gateway.options import SettingsError, options_of

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import uvloop
 
-from gateway.bench.exchange import BenchError
+from gateway.bench.bench_settings import GatewayBenchSettings
 from gateway.bench.gateway import as_table, measure
-from gateway.bench.settings import GatewayBenchSettings
+from gateway.bench.streamed_request import BenchError
 from gateway.default_model import default_model
 from gateway.options import options_of
 

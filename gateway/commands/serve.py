@@ -13,7 +13,7 @@ import msgspec
 
 from backend.config.model_config import ModelError
 from gateway import client_key, hub, supervisor
-from gateway.notices.speaker import Speaker
+from gateway.notices.console import Console
 from gateway.options import SettingsError
 from gateway.setting_sources import load
 from gateway.settings import ServerSettings, Settings
@@ -64,7 +64,7 @@ def with_model_found(settings: Settings) -> Settings:
 
 def _complain(fault: str, server: ServerSettings, level: int = logging.ERROR) -> None:
     """Say what is wrong, before there is a supervisor that could."""
-    Speaker(as_events=server.log_format == "json").say(fault, level)
+    Console(as_events=server.log_format == "json").say(fault, level)
 
 
 def _has_otel() -> bool:

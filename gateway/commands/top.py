@@ -17,7 +17,7 @@ from gateway.options import SettingsError, options_of
 from gateway.top.gpus import Gpus
 from gateway.top.keyboard import Keyboard
 from gateway.top.scrape import History, Unreachable, scrape
-from gateway.top.settings import TopSettings
+from gateway.top.top_settings import TopSettings
 from gateway.top.view import Frame
 
 ENDLESS = 10_000

@@ -13,15 +13,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from backend.wire.sampling import Grammar, SamplingParams
-from gateway.answers.chat_answer import ChatChunks, ChatLook
+from gateway.answers.chat_answer import ChatChunks, ChatFormatter
 from gateway.answers.choice import make_choices
 from gateway.answers.delivery import respond
-from gateway.answers.intake import take
 from gateway.answers.tools import calls_grammar
 from gateway.errors import invalid
 from gateway.requests.conversation import encode_conversation
 from gateway.requests.grammars import vet
 from gateway.requests.parameters import sampling_params
+from gateway.requests.parsed_request import take
 from gateway.requests.prompt import (
     Prompt,
     check_length,
@@ -54,7 +54,7 @@ async def create_chat_completion(request: Request) -> Response:
     if asked.is_call_required:
         params = await _calling(params, asked, service)
     choices = make_choices([prompt], params, asked.num_choices, asked, service.tokenizer)
-    look = ChatLook(asked, service.tokenizer)
+    look = ChatFormatter(asked, service.tokenizer)
     head = ChatChunk(
         id=f"chatcmpl-{secrets.token_hex(16)}",
         created=int(time.time()),

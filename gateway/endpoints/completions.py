@@ -15,13 +15,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.answers.choice import Choice, Token, make_choices
-from gateway.answers.completion import Generation
 from gateway.answers.delivery import Collector, respond
-from gateway.answers.intake import take
+from gateway.answers.generation import Generation
 from gateway.answers.logprobs import completion_logprobs, mean_logprob, prompt_logprobs
 from gateway.answers.sse import ChunkTemplate, EventQueue, event
 from gateway.errors import ApiError
 from gateway.requests.parameters import sampling_params
+from gateway.requests.parsed_request import take
 from gateway.requests.prompt import encode_prompts
 from gateway.schema.completions import Completion, CompletionChoice, CompletionRequest
 from gateway.schema.usage import Usage
@@ -48,7 +48,7 @@ async def create_completion(request: Request) -> Response:
         prompt_logprobs=asked.num_prompt_scores,
     )
     choices = make_choices(prompts, params, asked.num_candidates, asked, service.tokenizer)
-    look = _Look(asked, service.tokenizer)
+    look = CompletionFormatter(asked, service.tokenizer)
     head = Completion(
         id=f"cmpl-{secrets.token_hex(16)}",
         created=int(time.time()),
@@ -66,7 +66,7 @@ async def create_completion(request: Request) -> Response:
 
 
 def _whole(
-    head: Completion, look: "_Look", choices: Sequence[Choice], collector: Collector
+    head: Completion, look: "CompletionFormatter", choices: Sequence[Choice], collector: Collector
 ) -> Completion:
     """Return the answer in one piece."""
     written = [
@@ -97,7 +97,7 @@ def _best(
     return best
 
 
-class _Look:
+class CompletionFormatter:
     """Writes choices, and pieces of them, the way a request wants to see them."""
 
     def __init__(self, asked: CompletionRequest, tokenizer: "Tokenizer") -> None:
@@ -138,7 +138,7 @@ class _Chunks:
 
     generation: Generation
 
-    def __init__(self, head: Completion, look: _Look, queue: EventQueue) -> None:
+    def __init__(self, head: Completion, look: CompletionFormatter, queue: EventQueue) -> None:
         self._head = msgspec.structs.replace(head, usage=None) if look.include_usage else head
         self._look = look
         self._queue = queue

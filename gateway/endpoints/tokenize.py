@@ -10,8 +10,8 @@ from gateway.answers.logprobs import token_text
 from gateway.errors import invalid, model_not_found
 from gateway.requests.body import decode_body, json_response, read_body
 from gateway.requests.conversation import encode_conversation
-from gateway.requests.leniency import ignored_header, unknown_fields
 from gateway.requests.prompt import MAX_INLINE_LENGTH, check_token_ids
+from gateway.requests.unknown_fields import ignored_header, unknown_fields
 from gateway.schema.messages import check_conversation
 from gateway.schema.tokenize import (
     DetokenizedText,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from backend.wire.control import Budget, Progress
 from gateway.notices.banner import size_text
-from gateway.notices.speaker import Speaker
+from gateway.notices.console import Console
 
 STARTING = "starting processes"
 # Where nobody watches, a long phase is heard of so often.
@@ -25,7 +25,7 @@ ESTIMATE_SECONDS, ESTIMATE_FRACTION = 1.0, 0.05
 class StartProgress:
     """The start of a server, until it serves. Times are CLOCK_MONOTONIC seconds."""
 
-    speaker: Speaker
+    speaker: Console
     began_s: float
     clock: Callable[[], float] = time.monotonic
     _phase: str = STARTING

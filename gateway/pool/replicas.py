@@ -20,10 +20,10 @@ from backend.wire.messages import FinishReason, Ready, Reply, SeqOutput, StepOut
 from backend.wire.sampling import SamplingParams
 from gateway.pool.admission import Admission
 from gateway.pool.fair_queue import FairQueue
-from gateway.pool.group_link import GroupLink
-from gateway.pool.journal import Entry, Receiver
+from gateway.pool.inflight import Entry, Receiver
 from gateway.pool.poison import PoisonTable
 from gateway.pool.refusals import CUT_OFF, LOST, POISONOUS, TOO_LATE, Poisonous, PoolNotReady
+from gateway.pool.replica_connection import ReplicaConnection
 from gateway.pool.resumption import VERDICT_SECONDS, Life, Resumption
 from gateway.pool.routing import Pace, Router
 from gateway.pool.status import PoolStatus, pool_status
@@ -62,9 +62,9 @@ class ReplicaPool:
         self._vocabulary = vocabulary
         self._resume_seconds = resume_seconds
         self.kv_capacity_tokens = 0
-        self._links: dict[int, GroupLink] = {}
+        self._links: dict[int, ReplicaConnection] = {}
         self._paces: dict[int, Pace] = {}  # of the groups' last lives
-        self._link_of: dict[int, GroupLink] = {}  # of the sequences sent
+        self._link_of: dict[int, ReplicaConnection] = {}  # of the sequences sent
         self._num_sent: Counter[str] = Counter()  # by tenant
         self._queue: FairQueue[Entry] = FairQueue()
         self._admission = Admission(queue_seconds=queue_seconds, max_waiting=max_waiting)
@@ -170,7 +170,7 @@ class ReplicaPool:
         is_backlogged = len(self._queue) > 0
         self._admission.note(num_tokens, is_backlogged=is_backlogged, now_s=time.monotonic())
 
-    def _next(self) -> tuple[Entry, list[GroupLink]] | None:
+    def _next(self) -> tuple[Entry, list[ReplicaConnection]] | None:
         """What is next, and the groups that may have it: what was cut off, oldest first, then what
         is new; but one sequence of a tenant that has none running, credit or not."""
         reserved = self._reserved()
@@ -196,7 +196,7 @@ class ReplicaPool:
                 if self._assign(entry, link):
                     link.is_quarantine, link.trial = True, entry
 
-    def _reserved(self) -> GroupLink | None:
+    def _reserved(self) -> ReplicaConnection | None:
         """The group to be emptied for a suspect that has waited long for one."""
         links = self._links.values()
         if not self._resumption.needs_empty_group or any(link.is_quarantine for link in links):
@@ -204,7 +204,7 @@ class ReplicaPool:
         ready = [link for link in links if link.takes_work]
         return min(ready, key=lambda link: len(link.sent), default=None)
 
-    def _assign(self, entry: Entry, link: GroupLink) -> bool:
+    def _assign(self, entry: Entry, link: ReplicaConnection) -> bool:
         """Move a sequence to a group, unless its ring is full; end it if no ring could hold it."""
         try:
             is_sent = link.send(entry, self._vocabulary)
@@ -243,7 +243,7 @@ class ReplicaPool:
         if not self._queue and not self._link_of and not self._resumption:
             self._idle.set()
 
-    def _note_quiet(self, link: GroupLink) -> None:
+    def _note_quiet(self, link: ReplicaConnection) -> None:
         if link.is_quiescing and not link.sent and not link.is_quiet:
             link.is_quiet = True
             self.on_quiet(link.replica, link.epoch)
@@ -253,7 +253,7 @@ class ReplicaPool:
     def attach(self, replica: int, epoch: int, fds: Sequence[int]) -> None:
         """Take the worker's end of a new channel: ring memory, doorbell, space, pipe."""
         self._lose(self._links.get(replica))
-        link = GroupLink.open(replica, epoch, fds)
+        link = ReplicaConnection.open(replica, epoch, fds)
         if (known := self._paces.get(replica)) is not None:
             link.pace = known.heir()
         self._links[replica], self._paces[replica] = link, link.pace
@@ -279,7 +279,7 @@ class ReplicaPool:
         self._untold.discard((replica, epoch))
         self._judge((replica, epoch), suspects)
 
-    def _read(self, link: GroupLink) -> None:
+    def _read(self, link: ReplicaConnection) -> None:
         """Pass on every frame that has arrived, then hand out work for the new credit."""
         try:
             for reply in link.read():
@@ -290,7 +290,7 @@ class ReplicaPool:
         self._hand_out()
         self._note_idle()
 
-    def _take(self, link: GroupLink, reply: Reply) -> None:
+    def _take(self, link: ReplicaConnection, reply: Reply) -> None:
         match reply:
             case StepOutput():
                 link.take(reply)
@@ -305,7 +305,7 @@ class ReplicaPool:
                 self.kv_capacity_tokens = reply.kv_capacity_tokens
                 self.on_ready(link.replica)
 
-    def _pass_on(self, link: GroupLink, output: SeqOutput) -> None:
+    def _pass_on(self, link: ReplicaConnection, output: SeqOutput) -> None:
         entry = link.sent.get(output.seq_id)
         if entry is None:
             return  # aborted while the frame was on its way
@@ -319,7 +319,7 @@ class ReplicaPool:
 
     # deaths
 
-    def _lose(self, link: GroupLink | None) -> None:
+    def _lose(self, link: ReplicaConnection | None) -> None:
         """Forget a group; its sequences wait for the verdict on its death."""
         if link is None or self._links.get(link.replica) is not link:
             return

@@ -9,7 +9,7 @@ up. The others go on at once and as often as it takes. Knows no channel. Belongs
 import time
 from collections.abc import Iterable
 
-from gateway.pool.journal import Entry
+from gateway.pool.inflight import Entry
 from gateway.pool.poison import PoisonTable
 
 # The supervisor names a death's suspects as soon as it sees the death.

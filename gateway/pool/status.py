@@ -2,7 +2,7 @@
 
 import msgspec
 
-from gateway.pool.group_link import GroupStatus
+from gateway.pool.replica_connection import GroupStatus
 
 # A group that owes tokens and sends no frame for so long is stuck; the longest honest step is
 # a prompt chunk in exact mode, about a second on a slow machine.

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from gateway.errors import ApiError, from_decode_error, invalid
-from gateway.requests.body_room import HeldBody
+from gateway.pool.body_budget import BodyReservation
 from gateway.service import Limits, Service
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ async def read_body(request: Request, service: Service) -> bytes:
     and 408 when it does not arrive; ClientDisconnect when the client leaves before its end.
     """
     limits = service.limits
-    held = request.scope["held_body"] = HeldBody(service.bodies, request.scope["tenant"].id)
+    held = request.scope["held_body"] = BodyReservation(service.bodies, request.scope["tenant"].id)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal():
         if int(declared) > limits.max_body_bytes:

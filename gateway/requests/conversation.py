@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.errors import ApiError, invalid
-from gateway.requests.chat_template import ChatTemplate, Conversation, TemplateBusy, TemplateFailure
+from gateway.sandbox.chat_template import ChatTemplate, Conversation, TemplateBusy, TemplateFailure
 from gateway.schema.messages import ChatMessage, ConversationFields, Tool, Tools
 from gateway.service import Service
 from gateway.text.tokenizer import TokenizerError

@@ -12,7 +12,12 @@ import msgspec
 from backend.wire.sampling import Grammar
 from gateway.errors import ApiError, invalid
 from gateway.requests.body import is_deeper_than
-from gateway.requests.vetter import GrammarRefused, Vetter, VettingQueueFull, VettingUnavailable
+from gateway.sandbox.grammar_validator import (
+    GrammarRefused,
+    GrammarValidator,
+    ValidationQueueFull,
+    ValidationUnavailable,
+)
 from gateway.schema.structured import JsonSchemaFormat, ResponseFormat, StructuredOutputs
 
 MAX_SCHEMA_BYTES = 64 * 1024
@@ -26,7 +31,9 @@ _OPTIONS = "x-guidance"
 
 
 async def vetted_grammar(
-    response_format: ResponseFormat | None, structured: StructuredOutputs | None, vetter: Vetter
+    response_format: ResponseFormat | None,
+    structured: StructuredOutputs | None,
+    vetter: GrammarValidator,
 ) -> Grammar | None:
     """Return what to submit for the two fields of a request. Raises ApiError."""
     grammar = grammar_of(response_format, structured)
@@ -35,7 +42,7 @@ async def vetted_grammar(
     return await vet(grammar, vetter, param=_param(response_format, structured))
 
 
-async def vet(grammar: Grammar, vetter: Vetter, *, param: str | None = None) -> Grammar:
+async def vet(grammar: Grammar, vetter: GrammarValidator, *, param: str | None = None) -> Grammar:
     """Return what to submit for a grammar: the same, or its translation from GBNF.
 
     param: the field it came from. Raises ApiError 400 for a grammar that cannot be used, 429 if
@@ -47,10 +54,10 @@ async def vet(grammar: Grammar, vetter: Vetter, *, param: str | None = None) -> 
         where = f"'{param}'" if param else "grammar"
         message = f"Invalid {where}: {error}."
         raise invalid(message, param, f"invalid_{_NAMES[grammar.kind]}") from None
-    except VettingQueueFull:
+    except ValidationQueueFull:
         message = "Too many grammars wait to be compiled. Try again in a moment."
         raise ApiError(429, message, param=param, code="grammar_queue_full") from None
-    except VettingUnavailable as error:
+    except ValidationUnavailable as error:
         message = f"No grammar can be compiled now: {error}. Try again in a moment."
         raise ApiError(503, message, param=param, code="grammar_unavailable") from None
 

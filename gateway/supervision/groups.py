@@ -14,7 +14,7 @@ from backend.wire.control import Budget, Progress
 from gateway.layout import GroupPlace
 from gateway.settings import ServerSettings
 from gateway.supervision.fault import Fault
-from gateway.supervision.life import Life
+from gateway.supervision.incarnation import Life
 from gateway.supervision.restarts import Restarts
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backend.wire.local.heartbeat import Beat, Phase
+from backend.wire.local.heartbeat import Heartbeat, Phase
 
 # A rank that starts and does nothing: it shows no progress, computes less than half a second, reads
 # less than half a MiB. Slow disks are faster, and so is a rank that waits in a loop for others.
@@ -41,7 +41,7 @@ class HangWatch:
         self._efforts: list[float] = []  # of then
 
     def look(
-        self, beats: Sequence[Beat], now_ns: int, efforts: Sequence[float] = ()
+        self, beats: Sequence[Heartbeat], now_ns: int, efforts: Sequence[float] = ()
     ) -> Stall | None:
         """Return the rank that is longest over its time, if any is.
 
@@ -80,7 +80,7 @@ class HangWatch:
         idle_s = min(seconds, (now_ns - self._worked_ns) / 1e9)
         return idle_s > max(SILENT_SECONDS, self._hang_s)
 
-    def _budget_s(self, beat: Beat) -> float:
+    def _budget_s(self, beat: Heartbeat) -> float:
         match beat.phase:
             case Phase.LOAD:
                 return max(LOAD_SECONDS, self._hang_s)
@@ -91,5 +91,5 @@ class HangWatch:
         return self._hang_s
 
 
-def _is_loading(beat: Beat) -> bool:
+def _is_loading(beat: Heartbeat) -> bool:
     return beat.phase in (Phase.LOAD, Phase.WARM_UP)

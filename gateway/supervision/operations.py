@@ -8,9 +8,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.supervision.changes import Changes
 from gateway.supervision.control_messages import Add, Drain, Operation, Remove, Restart
 from gateway.supervision.groups import Group, GroupState
+from gateway.supervision.state_changes import Changes
 
 SAY_SECONDS = 5.0
 

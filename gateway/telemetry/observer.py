@@ -19,7 +19,7 @@ from gateway.telemetry.figures import GroupFigures, Ledger, SupervisorFigures, W
 from gateway.telemetry.page import Page
 
 if TYPE_CHECKING:
-    from gateway.answers.completion import Generation
+    from gateway.answers.generation import Generation
     from gateway.pool.replicas import ReplicaPool
     from gateway.telemetry.tracing import Tracing
 

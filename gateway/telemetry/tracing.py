@@ -17,7 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from gateway.telemetry.access_log import PROBES
 
 if TYPE_CHECKING:
-    from gateway.answers.completion import Generation
+    from gateway.answers.generation import Generation
     from gateway.telemetry.observer import Exchange
 
 # A worker that ends waits no longer than that for a collector that does not answer.

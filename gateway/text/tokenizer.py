@@ -11,7 +11,7 @@ from pathlib import Path
 import tokenizers
 
 from gateway.text.detokenizer import Detokenizer, PieceDetokenizer, WindowDetokenizer
-from gateway.text.shield import Shield
+from gateway.text.special_token_escaper import SpecialTokenEscaper
 from gateway.text.vocab.bound import text_bound
 from gateway.text.vocab.gguf import load_gguf
 from gateway.text.vocab.huggingface import load_huggingface
@@ -43,7 +43,7 @@ class Tokenizer:
         self.vocab_size = max(ids, default=-1) + 1
         self._literal: tokenizers.Tokenizer | None = None
         self._literal_lock = threading.Lock()
-        self._shield = Shield(self._special_texts)
+        self._shield = SpecialTokenEscaper(self._special_texts)
         self._shielded: tokenizers.Tokenizer | None = None
 
     @classmethod

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One device now. Shares are 0 to 1.
+    """One device now. StepColumns are 0 to 1.
 
     None is what it does not tell: a slice of a GPU (MIG) has no utilisation, many have no power.
     """

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from backend.parallel import TensorParallel
-from backend.wire.local.exchange import SLOT_BYTES
+from backend.wire.local.rank_exchange import SLOT_BYTES
 from tests.backend.tp_ranks import run_ranks
 
 

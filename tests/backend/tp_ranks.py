@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from backend.parallel import TensorParallel
-from backend.wire.local.exchange import Exchange
+from backend.wire.local.rank_exchange import RankExchange
 
 T = TypeVar("T")
 
@@ -14,7 +14,7 @@ def run_ranks(size: int, work: Callable[[TensorParallel], T], timeout_s: float =
     """Return what `work` gives on each rank; the first exception of any rank is raised."""
     if size == 1:
         return [work(TensorParallel())]
-    exchange = Exchange(size)
+    exchange = RankExchange(size)
     results: dict[int, T] = {}
     errors: list[BaseException] = []
 

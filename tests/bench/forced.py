@@ -20,7 +20,7 @@ from backend.parallel import TensorParallel
 from backend.placement.sharding import split_model
 from backend.sampling.sampler import Sampled, Sampler
 from backend.step import PlannedSequence, StepPlan, build_plan
-from backend.wire.messages import TokenScore
+from backend.wire.messages import TokenLogprobs
 from tests.bench.cases import Case
 
 # Tokens of a sequence in one step of a prefill: the longer ones also attend over a cached part.
@@ -52,7 +52,7 @@ class Recorder(Sampler):
 
     def score(
         self, logits: Tensor, token_ids: Sequence[int], counts: Sequence[int]
-    ) -> list[TokenScore]:
+    ) -> list[TokenLogprobs]:
         self._parts.append(logits)
         return []
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.bench.client import Answer, stream_completion
-from gateway.bench.exchange import Target
+from gateway.bench.streamed_request import Target
 from gateway.bench.workload import Workload
 from tests.e2e.server import Server
 

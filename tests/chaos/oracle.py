@@ -21,7 +21,7 @@ REFUSALS = {"not_ready", "queue_full", "deadline_exceeded", "engine_error"}
 
 
 @dataclass
-class Verdict:
+class ValidationResult:
     """What was wrong, and how the requests ended."""
 
     complaints: list[str] = field(default_factory=list)
@@ -29,9 +29,9 @@ class Verdict:
     num_tokens: int = 0
 
 
-def judge(outcomes: Sequence[Outcome], references: Sequence[Answer], log: Log) -> Verdict:
+def judge(outcomes: Sequence[Outcome], references: Sequence[Answer], log: Log) -> ValidationResult:
     """Look at every outcome."""
-    verdict = Verdict()
+    verdict = ValidationResult()
     for outcome in outcomes:
         name = outcome.end.value
         if outcome.error:

@@ -20,7 +20,7 @@ from tests.chaos.attacks import WEIGHTS, Attacker, Log
 from tests.chaos.catalog import Answer, make_catalog
 from tests.chaos.census import Census, groups_of, is_ready, is_whole, take_census
 from tests.chaos.client import End, Manner, Outcome, ask
-from tests.chaos.oracle import Verdict, judge
+from tests.chaos.oracle import ValidationResult, judge
 from tests.e2e.server import Server, processes_of, wait_until
 
 NUM_WORKERS = 2
@@ -60,7 +60,7 @@ class Plan:
 class Report:
     """What came of it. leftovers: what was held after and not before."""
 
-    verdict: Verdict
+    verdict: ValidationResult
     log: Log
     seconds: float
     leftovers: list[str] = field(default_factory=list)
@@ -121,7 +121,7 @@ class _Run:
         self._is_over.set()
         await attacker
         await asyncio.gather(*clients)
-        report = Report(Verdict(), self._log, time.monotonic() - started)
+        report = Report(ValidationResult(), self._log, time.monotonic() - started)
         report.leftovers = await self._left_behind(before)
         report.verdict = judge(self._outcomes, references, self._log)
         report.leftovers += self._stop()

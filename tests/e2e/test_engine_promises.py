@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from backend.engine.engine import CPU_TOKEN_BUDGET
-from gateway.bench.exchange import Target
 from gateway.bench.load import median_of, run_rounds
+from gateway.bench.streamed_request import Target
 from gateway.bench.workload import Workload
 from tests.e2e.clients import RawStream
 from tests.e2e.server import Server

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 import msgspec
 from starlette.types import ASGIApp, Message
 
-from backend.wire.messages import FinishReason, SeqOutput, StepOutput, TokenScore
+from backend.wire.messages import FinishReason, SeqOutput, StepOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
 from gateway.app import create_app
+from gateway.pool.body_budget import BodyBudget
 from gateway.pool.refusals import QueueFull
 from gateway.pool.status import PoolStatus
-from gateway.requests.body_room import BodyRoom
 from gateway.security.keyring import Keyring
 from gateway.security.keys import ANONYMOUS, Tenant
 from gateway.service import Limits, Service
 
 if TYPE_CHECKING:
     from gateway.pool.replicas import ReplicaPool
-    from gateway.requests.vetter import Vetter
+    from gateway.sandbox.grammar_validator import GrammarValidator
     from gateway.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -100,13 +100,13 @@ class ByteTokenizer:
         return ByteDetokenizer(skip_special_tokens=skip_special_tokens)
 
 
-def score_of(token_id: int, num_alternatives: int) -> TokenScore:
+def score_of(token_id: int, num_alternatives: int) -> TokenLogprobs:
     """Return the score that FakePool gives a token: e^-2, and better ones before it.
 
     The alternatives are the bytes "A", "B", ..., with -0.5, -1.0, ...
     """
     top = [(65 + rank, -0.5 * (rank + 1)) for rank in range(num_alternatives)]
-    return TokenScore(-2.0, 3, top)
+    return TokenLogprobs(-2.0, 3, top)
 
 
 class Receiver(Protocol):
@@ -205,7 +205,7 @@ class FakePool:
         *,
         num_cached_tokens: int = 0,
         error: str = "",
-        prompt_scores: Sequence[TokenScore] = (),
+        prompt_scores: Sequence[TokenLogprobs] = (),
         stop_token_id: int | None = None,
     ) -> None:
         """Send one frame, unless the engine has heard of the end of the sequence.
@@ -240,9 +240,9 @@ def make_service(
     tokenizer: ByteTokenizer | None = None,
     limits: Limits | None = None,
     *,
-    bodies: BodyRoom | None = None,
+    bodies: BodyBudget | None = None,
     strict: bool = False,
-    vetter: "Vetter | None" = None,
+    vetter: "GrammarValidator | None" = None,
     keyring: Keyring | None = None,
     allow_anonymous: bool = False,
 ) -> Service:
@@ -255,7 +255,7 @@ def make_service(
         created=1_700_000_000,
         system_fingerprint="fp_test",
         limits=limits or Limits(),
-        bodies=bodies or BodyRoom(),
+        bodies=bodies or BodyBudget(),
         strict=strict,
         vetter=vetter,
         keyring=keyring,

@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 import pytest
 import uvloop
 
+from gateway.bench.bench_settings import BenchSettings
 from gateway.bench.client import Answer, fetch_json, stream_completion
-from gateway.bench.exchange import BenchError, Target, request_bytes
 from gateway.bench.load import LevelResult, figures, median_of, percentile, run_level, run_rounds
 from gateway.bench.report import Report
-from gateway.bench.settings import BenchSettings
+from gateway.bench.streamed_request import BenchError, Target, request_bytes
 from gateway.bench.workload import Workload, calibrate
 from gateway.commands import bench
 

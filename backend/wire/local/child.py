@@ -19,7 +19,7 @@ STDERR = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Birth:
+class ChildContext:
     """What every child is given at spawn. stderr: what to write to instead of the supervisor's."""
 
     control: socket.socket
@@ -56,7 +56,7 @@ class Child:
         if keeps_stderr:
             self.stderr, stderr_write = context.Pipe(duplex=False)
             os.set_blocking(self.stderr.fileno(), False)
-        birth = Birth(theirs, death_read, os.getpid(), title, stderr_write)
+        birth = ChildContext(theirs, death_read, os.getpid(), title, stderr_write)
         self.title = title
         self.line = SupervisorLine(ours)
         self._process = context.Process(target=_enter, args=(entry, birth, *args), name=title)
@@ -112,6 +112,6 @@ def exit_text(exit_code: int | None) -> str:
         return f"killed by signal {-exit_code}"
 
 
-def _enter(entry: str, birth: Birth, *args: Any) -> None:
+def _enter(entry: str, birth: ChildContext, *args: Any) -> None:
     module, _, function = entry.partition(":")
     getattr(import_module(module), function)(birth, *args)

@@ -64,7 +64,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class Heartbeat:
     """A rank's last sign of life. typical_step_ns: what a step takes, on average."""
 
     phase: Phase
@@ -87,7 +87,7 @@ class Batch:
     suspects: list[tuple[int, int]]
 
 
-class Heart:
+class HeartbeatWriter:
     """A rank's end of the page: says what it is about to do, and that it gets on."""
 
     def __init__(self, memory_fd: int, rank: int, num_ranks: int, epoch: int) -> None:
@@ -143,7 +143,7 @@ class Heart:
         self._name(step % 2, step, num_seqs, num_tokens, suspects)
         self.enter(Phase.STEP, step)
 
-    def name_newcomer(self, suspect: tuple[int, int]) -> None:
+    def mark_admitting(self, suspect: tuple[int, int]) -> None:
         """Name a sequence before it is taken in."""
         self._name(ADMISSION, self._step, 1, 0, [suspect])
         self.enter(Phase.ADMIT)
@@ -192,10 +192,10 @@ class HeartbeatPage:
         self._memory = mmap.mmap(self.fd, size)
         self._batches = _Batches(size, num_ranks)
         now = time.monotonic_ns()
-        self._last = [Beat(Phase.LOAD, epoch, 0, now, now)] * num_ranks
+        self._last = [Heartbeat(Phase.LOAD, epoch, 0, now, now)] * num_ranks
         self._epoch = epoch
 
-    def beats(self) -> list[Beat]:
+    def beats(self) -> list[Heartbeat]:
         """Every rank's last legible beat; one that has not begun counts as loading since then."""
         for rank in range(len(self._last)):
             body = self._read(rank * BEAT_BYTES, BEAT.size)
@@ -257,9 +257,9 @@ def _batch_bytes(max_suspects: int) -> int:
     return CRC.size + BATCH.size + max_suspects * SUSPECT.size
 
 
-def _beat(fields: tuple[int, int, int, int, int, int, int, int, int, int, bytes]) -> Beat:
+def _beat(fields: tuple[int, int, int, int, int, int, int, int, int, int, bytes]) -> Heartbeat:
     phase, epoch, step, started, progress, typical, running, waiting, free, _, device = fields
-    return Beat(
+    return Heartbeat(
         Phase(phase),
         epoch,
         step,

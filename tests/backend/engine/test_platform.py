@@ -8,7 +8,7 @@ import torch
 
 import backend.native
 from backend.config.model_config import ModelError
-from backend.engine.platform import pick_ops
+from backend.engine.platform import select_ops
 from backend.settings import EngineSettings
 from tests.backend.factories import tiny_config
 
@@ -23,7 +23,7 @@ def test_kernels_that_were_not_built_are_refused_with_the_way_to_them(
     monkeypatch.setattr("backend.engine.platform.absence", fresh["absence"])
     settings = EngineSettings(model="m", kernels="native")
     with pytest.raises(ModelError) as refusal:
-        pick_ops(settings, torch.bfloat16, torch.device("cpu"), tiny_config())
+        select_ops(settings, torch.bfloat16, torch.device("cpu"), tiny_config())
     lines = str(refusal.value).splitlines()
     assert lines[0] == "--kernels native: the kernels were not built when Unisono was installed"
     assert len(lines) <= 5 and "gcc" in lines[1] and "pip install" in lines[2]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from backend.engine.platform import pick_method
+from backend.engine.platform import select_method
 from backend.linear.registry import create_method
 from backend.native import absence, kernels
 from backend.settings import EngineSettings
@@ -96,6 +96,6 @@ def test_groups_are_multiplied_by_our_kernels_where_they_are(
     for present in (object(), None):
         monkeypatch.setattr("backend.engine.platform.kernels", present)
         expected = ours if present and choice != "torch" else torchs
-        assert pick_method(settings, torch.bfloat16, CPU) == expected[quantization]
+        assert select_method(settings, torch.bfloat16, CPU) == expected[quantization]
     if quantization in ("auto", "none"):
-        assert pick_method(settings, torch.float32, CPU) == "dense"
+        assert select_method(settings, torch.float32, CPU) == "dense"

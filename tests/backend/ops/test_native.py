@@ -10,7 +10,7 @@ from backend.native import absence, kernels
 from backend.ops.batch import Batch
 from backend.ops.native import MAX_ROWS, SPLIT_KEYS, NativeOps
 from backend.ops.reference import ReferenceOps
-from backend.ops.topk import MAX_NATIVE, best
+from backend.ops.topk import MAX_NATIVE, topk
 from backend.step import PlannedSequence, StepPlan, build_plan
 
 pytestmark = pytest.mark.skipif(kernels is None, reason=absence)
@@ -175,7 +175,7 @@ def test_the_best_are_those_of_a_stable_sort(
     logits = torch.randint(levels, (rows, width), generator=generator).float()
     logits[torch.rand(rows, width, generator=generator) < 0.3] = -torch.inf
     count = min(count, width)
-    values, ids = best(logits, count)
+    values, ids = topk(logits, count)
     expected_values, expected_ids = logits.sort(dim=-1, descending=True, stable=True)
     assert torch.equal(values, expected_values[:, :count])
     assert torch.equal(ids, expected_ids[:, :count])
@@ -184,7 +184,7 @@ def test_the_best_are_those_of_a_stable_sort(
 def test_a_row_with_nan_has_it_for_the_largest() -> None:
     logits = torch.randn(3, 100)
     logits[1, 77] = torch.nan
-    assert best(logits, 5)[0][:, 0].isnan().tolist() == [False, True, False]
+    assert topk(logits, 5)[0][:, 0].isnan().tolist() == [False, True, False]
 
 
 def test_what_the_kernels_do_not_take_is_left_to_torch() -> None:

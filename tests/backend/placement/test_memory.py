@@ -2,7 +2,7 @@ import pytest
 
 from backend.config.model_config import ModelError
 from backend.placement.memory import (
-    KeptForms,
+    ModelFootprint,
     check_fits,
     check_kv_fits,
     default_kv_bytes,
@@ -11,7 +11,7 @@ from backend.placement.memory import (
 from backend.placement.sharding import split_model
 from tests.backend.factories import tiny_config
 
-DENSE = KeptForms(1.0, 0.0, has_dense_head=True, head_bits=0, has_table=True)
+DENSE = ModelFootprint(1.0, 0.0, has_dense_head=True, head_bits=0, has_table=True)
 
 
 def test_ranks_together_need_the_weights_and_the_embedding_each() -> None:
@@ -52,7 +52,7 @@ def test_weights_in_few_bits_count_beside_the_dense_or_instead(has_dense: bool) 
     config = tiny_config()
     [shard] = split_model(config, 1)
     plain = rank_need(config, shard, "bfloat16", 4, 64, DENSE)
-    forms = KeptForms(float(has_dense), 5.0, has_dense, 9, has_table=True)
+    forms = ModelFootprint(float(has_dense), 5.0, has_dense, 9, has_table=True)
     packed = rank_need(config, shard, "bfloat16", 4, 64, forms)
     words = config.vocab_size * config.hidden_size  # the embedding is looked up, not multiplied
     linears = plain.weight_bytes // 2 - 2 * words

@@ -15,7 +15,7 @@ from backend.settings import EngineSettings
 from backend.step import StepPlan
 from backend.wire import messages
 from backend.wire.control import Attach, ChildLine, Stop, SupervisorLine, create_control
-from backend.wire.local.heartbeat import Heart, HeartbeatPage
+from backend.wire.local.heartbeat import HeartbeatPage, HeartbeatWriter
 from backend.wire.local.pipe import PipeReader
 from backend.wire.local.ring import RingWriter
 from backend.wire.messages import FinishReason, Ready, SeqOutput, StepOutput, Submit
@@ -74,7 +74,7 @@ class World:
         ours, theirs = create_control()
         self.line, self._theirs = SupervisorLine(ours), theirs
         self._page = HeartbeatPage(1, 4, 1)
-        heart = Heart(os.dup(self._page.fd), 0, 1, 1)
+        heart = HeartbeatWriter(os.dup(self._page.fd), 0, 1, 1)
         self.lead = Lead(0, settings, engine, ChildLine(theirs), None, heart)
         self.lead.announce(1, [1], 0)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backend.ops.topk import best_one
+from backend.ops.topk import argmax
 from backend.parallel import TensorParallel
 from backend.placement.sharding import _even, _slices
 from backend.sampling.philox import uniform
@@ -159,7 +159,7 @@ def test_the_best_of_all_ranks_is_chosen_the_lowest_id_among_equals(size: int) -
     def work(tp: TensorParallel) -> list[int]:
         mine = logits[:, parts[tp.rank]]
         sampler = Sampler(4, parts[tp.rank], tp)
-        tokens: list[int] = sampler.choose(*best_one(mine)).token_ids.tolist()
+        tokens: list[int] = sampler.choose(*argmax(mine)).token_ids.tolist()
         return tokens
 
     for tokens in run_ranks(size, work):

@@ -63,5 +63,5 @@ def test_what_is_computed_again_takes_as_long_as_the_streams() -> None:
     for _ in range(50):
         pace.observe(plan_of(4, 0), 0.02)
         pace.observe(plan_of(4, 100), 0.02 + 100 * 0.0005)
-    assert pace.rebuilt_tokens == pytest.approx(40, abs=2)  # 20 ms at half a millisecond each
-    assert Pace(0.0).rebuilt_tokens is None
+    assert pace.recompute_tokens == pytest.approx(40, abs=2)  # 20 ms at half a millisecond each
+    assert Pace(0.0).recompute_tokens is None

@@ -11,7 +11,7 @@ from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import SeqKey, Sequence, SequenceStatus
 from backend.step import FAULTY, NO_TOKEN, StepPlan
-from backend.wire.messages import FinishReason, SeqOutput, TokenScore
+from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
 
 EOS = 0
@@ -40,7 +40,7 @@ def step(scheduler: Scheduler, token: int = 7) -> tuple[StepPlan | None, list[Se
     plan = scheduler.schedule()
     if plan is None:
         return None, []
-    scores = [TokenScore(0.0, 0, [])] * len(plan.score_tokens)
+    scores = [TokenLogprobs(0.0, 0, [])] * len(plan.score_tokens)
     outputs = scheduler.commit(plan, [token] * len(plan.sample_rows), prompt_scores=scores)
     scheduler.check()
     return plan, [output for _, output in outputs]
@@ -97,13 +97,13 @@ def test_sequence_that_was_cut_off_elsewhere_is_rebuilt_in_smaller_steps() -> No
     scheduler.add(resumed)
     sizes = []
     for _ in range(4):
-        plan = scheduler.schedule(prompt_tokens=9, rebuilt_tokens=5)
+        plan = scheduler.schedule(prompt_tokens=9, recompute_tokens=5)
         assert plan is not None
         scheduler.commit(plan, [7] * len(plan.sample_rows))
         sizes.append((plan.num_decodes, plan.num_tokens))
     assert sizes == [(1, 6), (1, 6), (1, 3), (2, 2)]
     scheduler.add(make_sequence(3, list(range(70, 90)), max_tokens=20))
-    plan = scheduler.schedule(prompt_tokens=9, rebuilt_tokens=5)
+    plan = scheduler.schedule(prompt_tokens=9, recompute_tokens=5)
     assert plan is not None and plan.num_tokens == 11
 
 
@@ -115,7 +115,7 @@ def test_much_that_was_cut_off_elsewhere_is_rebuilt_in_no_more_than_so_many_step
     resumed.num_prompt_tokens = 4
     scheduler.add(resumed)
     for most, expected in ((30, 13), (10, 10)):
-        plan = scheduler.schedule(prompt_tokens=most, rebuilt_tokens=5)
+        plan = scheduler.schedule(prompt_tokens=most, recompute_tokens=5)
         assert plan is not None and plan.num_tokens == 1 + expected
         scheduler.commit(plan, [7] * len(plan.sample_rows))
 
@@ -346,7 +346,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             tokens = [EOS if eos and i == 0 else next(self.next_token) for i in
                       range(len(plan.sample_rows))]  # fmt: skip
             # Each score carries its token, so that it can be told where it belongs.
-            scores = [TokenScore(token, 0, []) for token in plan.score_targets.tolist()]
+            scores = [TokenLogprobs(token, 0, []) for token in plan.score_targets.tolist()]
             for worker, output in self.scheduler.commit(plan, tokens, prompt_scores=scores):
                 key = worker, output.seq_id
                 assert not (output.prompt_scores and self.received[key]), "scores come first"

@@ -12,8 +12,8 @@ import msgspec
 import uvloop
 
 from gateway.bench.client import fetch_json
-from gateway.bench.exchange import Target
 from gateway.bench.load import run_rounds
+from gateway.bench.streamed_request import Target
 from gateway.bench.workload import Workload, calibrate
 from tests.bench.peers.loads import LOADS
 from tests.bench.peers.running import run_server

@@ -14,13 +14,13 @@ from starlette.types import ASGIApp
 from backend.wire.messages import FinishReason
 from backend.wire.sampling import Grammar
 from gateway.app import create_app
-from gateway.requests.chat_template import Conversation, TemplateBusy, TemplateFailure
+from gateway.sandbox.chat_template import Conversation, TemplateBusy, TemplateFailure
 from gateway.service import Limits
 from tests.gateway.fakes import Exchange, FakePool, make_service, settle
 
 if TYPE_CHECKING:
-    from gateway.requests.chat_template import ChatTemplate
-    from gateway.requests.vetter import Vetter
+    from gateway.sandbox.chat_template import ChatTemplate
+    from gateway.sandbox.grammar_validator import GrammarValidator
 
 STOP, LENGTH = FinishReason.STOP, FinishReason.LENGTH
 EOS = b"."  # the last token of a sequence that stops is no text
@@ -263,7 +263,7 @@ def test_a_required_call_is_held_to_a_grammar(tool_choice: Any, finish: str) -> 
 
     async def scenario() -> Exchange:
         service = replace(
-            make_service(pool, vetter=cast("Vetter", FakeVetter())),
+            make_service(pool, vetter=cast("GrammarValidator", FakeVetter())),
             chat_template=cast("ChatTemplate", FakeTemplate()),
         )
         return await ask(create_app(service), tools=tools, tool_choice=tool_choice).finished()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.app import create_app
-from tests.gateway.answers.asked import LENGTH, STOP, completed, text_of_choices
+from tests.gateway.answers.generation_requests import LENGTH, STOP, completed, text_of_choices
 from tests.gateway.fakes import (
     BOS,
     VOCAB_SIZE,

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from gateway.pool.group_link import GroupStatus
+from gateway.pool.replica_connection import GroupStatus
 from gateway.pool.status import PoolStatus
 from tests.gateway.fakes import Exchange, FakePool, app_of
 

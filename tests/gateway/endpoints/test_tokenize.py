@@ -12,7 +12,7 @@ from tests.gateway.endpoints.test_chat import FakeTemplate
 from tests.gateway.fakes import Exchange, FakePool, make_service
 
 if TYPE_CHECKING:
-    from gateway.requests.chat_template import ChatTemplate
+    from gateway.sandbox.chat_template import ChatTemplate
 
 
 HI = {"role": "user", "content": "hi"}

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from backend.wire.control import Budget, Progress
+from gateway.notices.console import Console
 from gateway.notices.progress import StartProgress, process_began_s
-from gateway.notices.speaker import Speaker
 
 
 class Terminal(io.StringIO):
@@ -26,7 +26,7 @@ class Clock:
 
 def test_a_phase_is_a_line_where_nobody_watches() -> None:
     stream, clock = io.StringIO(), Clock()
-    progress = StartProgress(Speaker(stream=stream), 98.0, clock)
+    progress = StartProgress(Console(stream=stream), 98.0, clock)
     for fraction in (0.0, 0.5, 1.0):
         progress.note("rank 0.0", Progress(0, "loading weights", fraction))
     clock.now = 103.0
@@ -42,7 +42,7 @@ def test_a_phase_is_a_line_where_nobody_watches() -> None:
 
 def test_a_long_phase_is_heard_of_with_an_estimate_by_the_slowest_rank() -> None:
     stream, clock = io.StringIO(), Clock()
-    progress = StartProgress(Speaker(stream=stream), 98.0, clock)
+    progress = StartProgress(Console(stream=stream), 98.0, clock)
     progress.note("rank 0.0", Progress(0, "loading weights", 0.0))
     clock.now += 30
     progress.note("rank 0.1", Progress(1, "loading weights", 0.25))
@@ -55,7 +55,7 @@ def test_a_long_phase_is_heard_of_with_an_estimate_by_the_slowest_rank() -> None
 
 def test_a_terminal_has_one_line_that_is_rewritten() -> None:
     stream, clock = Terminal(), Clock()
-    progress = StartProgress(Speaker(stream=stream), 98.0, clock)
+    progress = StartProgress(Console(stream=stream), 98.0, clock)
     progress.note("rank 0.0", Progress(0, "loading weights", 0.0))
     clock.now += 2
     progress.note("rank 0.0", Progress(0, "loading weights", 0.5))
@@ -73,7 +73,7 @@ def test_a_terminal_has_one_line_that_is_rewritten() -> None:
 def test_a_machine_reads_events(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     stream = Terminal()
-    speaker = Speaker(as_events=True, stream=stream)
+    speaker = Console(as_events=True, stream=stream)
     StartProgress(speaker, 0.0).note("rank 0.0", Progress(0, "loading weights", 0.0))
     speaker.show(["ready", "more"], url="http://x")
     assert [record.getMessage() for record in caplog.records] == ["loading weights ...", "ready"]
@@ -82,6 +82,6 @@ def test_a_machine_reads_events(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_this_process_began_before_now() -> None:
-    clock = StartProgress(Speaker(), process_began_s())
+    clock = StartProgress(Console(), process_began_s())
     assert clock.took().startswith("")
     assert process_began_s() < clock.clock()

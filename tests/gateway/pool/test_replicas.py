@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from backend.wire.messages import Abort, FinishReason, SeqOutput, TokenScore
+from backend.wire.messages import Abort, FinishReason, SeqOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
 from gateway.pool import resumption
 from gateway.pool.refusals import CUT_OFF, LOST, Poisonous, PoolNotReady
@@ -155,7 +155,7 @@ def test_prompt_scores_that_were_delivered_are_counted() -> None:
         await turn()
         client = Client()
         seq_id = world.submit(client)
-        first.send(SeqOutput(seq_id, [], prompt_scores=[TokenScore(-1.0, 1, [])] * 2))
+        first.send(SeqOutput(seq_id, [], prompt_scores=[TokenLogprobs(-1.0, 1, [])] * 2))
         await turn()
         await world.kill(first)
         again = world.group(0, epoch=2)

@@ -10,11 +10,11 @@ import pytest
 from backend.wire.sampling import Grammar
 from gateway.errors import ApiError
 from gateway.requests.grammars import grammar_of, vet, vetted_grammar
-from gateway.requests.vetter import (
+from gateway.sandbox.grammar_validator import (
     GrammarRefused,
-    Vetter,
-    VettingQueueFull,
-    VettingUnavailable,
+    GrammarValidator,
+    ValidationQueueFull,
+    ValidationUnavailable,
     Words,
 )
 from gateway.schema.structured import ResponseFormat, StructuredOutputs
@@ -149,7 +149,7 @@ def test_both_fields_may_not_restrict_an_answer() -> None:
     assert caught.value.param == "structured_outputs"
 
 
-class FixedVetter(Vetter):
+class FixedVetter(GrammarValidator):
     """Says of every grammar what it was made to say."""
 
     def __init__(self, answer: Grammar | Exception) -> None:
@@ -201,10 +201,11 @@ def test_a_refused_grammar_is_a_400_that_names_its_field(
 
 
 @pytest.mark.parametrize(
-    ("failure", "status"), [(VettingQueueFull("full"), 429), (VettingUnavailable("it died"), 503)]
+    ("failure", "status"),
+    [(ValidationQueueFull("full"), 429), (ValidationUnavailable("it died"), 503)],
 )
 def test_no_verdict_now_is_an_error_that_may_be_tried_again(
-    failure: VettingUnavailable, status: int
+    failure: ValidationUnavailable, status: int
 ) -> None:
     """A helper that died or hung was once reported as too many requests."""
     with pytest.raises(ApiError) as caught:

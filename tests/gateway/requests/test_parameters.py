@@ -7,7 +7,7 @@ import pytest
 from backend.wire.sampling import Grammar, SamplingParams
 from gateway.errors import ApiError
 from gateway.requests.parameters import sampling_params, seeded_params
-from gateway.requests.vetter import Vetter
+from gateway.sandbox.grammar_validator import GrammarValidator
 from gateway.schema.completions import CompletionRequest
 from gateway.service import Service
 from tests.gateway.fakes import EOS, VOCAB_SIZE, FakePool, make_service
@@ -138,7 +138,7 @@ class Upper:
 
 
 def test_a_grammar_is_vetted_and_what_the_vetter_returns_is_submitted() -> None:
-    service = make_service(FakePool(), vetter=cast(Vetter, Upper()))
+    service = make_service(FakePool(), vetter=cast(GrammarValidator, Upper()))
     grammar = params_of(service, structured_outputs={"regex": "a+"}).grammar
     assert grammar == Grammar("regex", "A+")
 

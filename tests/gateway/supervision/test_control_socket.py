@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from gateway.settings import ServerSettings
-from gateway.supervision.changes import Changes
 from gateway.supervision.control_messages import (
     Drain,
     List,
@@ -33,6 +32,7 @@ from gateway.supervision.control_socket import (
 )
 from gateway.supervision.operations import Operations
 from gateway.supervision.recent_lines import RecentLines
+from gateway.supervision.state_changes import Changes
 
 LISTING = Listing("http://127.0.0.1:1", 1, [], [])
 

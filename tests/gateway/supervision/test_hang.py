@@ -2,20 +2,20 @@
 
 import pytest
 
-from backend.wire.local.heartbeat import Beat, Phase
+from backend.wire.local.heartbeat import Heartbeat, Phase
 from gateway.supervision.hang import LEAST_EFFORT, LOAD_SECONDS, SILENT_SECONDS, HangWatch, Stall
 
 SECOND = 10**9
 START = 1000 * SECOND
 
 
-def beat(phase: Phase, moved_s: float, *, typical_s: float = 0.0, step: int = 1) -> Beat:
+def beat(phase: Phase, moved_s: float, *, typical_s: float = 0.0, step: int = 1) -> Heartbeat:
     """A beat that last moved `moved_s` seconds after the start."""
     moved = START + int(moved_s * SECOND)
-    return Beat(phase, 1, step, moved, moved, int(typical_s * SECOND))
+    return Heartbeat(phase, 1, step, moved, moved, int(typical_s * SECOND))
 
 
-def first_stall(beats: list[Beat], until_s: float = 1000) -> tuple[float, Stall | None]:
+def first_stall(beats: list[Heartbeat], until_s: float = 1000) -> tuple[float, Stall | None]:
     """Look four times a second from the start on; the time of the first stall."""
     watch = HangWatch(10.0)
     for quarter in range(int(until_s * 4)):

@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from backend.wire.local.heartbeat import Load
-from gateway.supervision.changes import Changes
 from gateway.supervision.control_messages import Add, Drain, Operation, Remove, Restart
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.operations import OperationError, Operations
 from gateway.supervision.restarts import Restarts
+from gateway.supervision.state_changes import Changes
 
 
 class FakeGroup:

@@ -14,8 +14,8 @@ from starlette.types import ASGIApp
 
 from backend.wire.messages import FinishReason, SeqOutput, StepOutput, StepTimings, Totals
 from gateway.app import create_app
-from gateway.pool.group_link import GroupStatus
 from gateway.pool.refusals import PoolNotReady
+from gateway.pool.replica_connection import GroupStatus
 from gateway.pool.replicas import ReplicaPool
 from gateway.pool.status import PoolStatus
 from gateway.telemetry import families

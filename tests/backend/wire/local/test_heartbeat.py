@@ -8,15 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.wire.local.heartbeat import BEAT_BYTES, Batch, Heart, HeartbeatPage, Load, Phase
+from backend.wire.local.heartbeat import (
+    BEAT_BYTES,
+    Batch,
+    HeartbeatPage,
+    HeartbeatWriter,
+    Load,
+    Phase,
+)
 
 EPOCH = 7
 MAX_SUSPECTS = 16
 
 
-def make(num_ranks: int = 2) -> tuple[HeartbeatPage, list[Heart]]:
+def make(num_ranks: int = 2) -> tuple[HeartbeatPage, list[HeartbeatWriter]]:
     page = HeartbeatPage(num_ranks, MAX_SUSPECTS, EPOCH)
-    return page, [Heart(os.dup(page.fd), rank, num_ranks, EPOCH) for rank in range(num_ranks)]
+    return page, [
+        HeartbeatWriter(os.dup(page.fd), rank, num_ranks, EPOCH) for rank in range(num_ranks)
+    ]
 
 
 def test_rank_that_has_not_begun_is_loading_since_the_page_was_made() -> None:
@@ -59,7 +68,7 @@ def test_no_batch_is_named_between_steps_but_a_newcomer_is() -> None:
     lead.name_step(4, 1, 9, [(0, 4)])
     lead.enter(Phase.IDLE)
     assert page.batch(0) is None
-    lead.name_newcomer((1, 8))
+    lead.mark_admitting((1, 8))
     assert page.batch(0) == Batch(4, 1, 0, [(1, 8)])
     page.close()
 
@@ -74,7 +83,7 @@ def test_more_suspects_than_fit_are_cut() -> None:
 
 def test_beats_of_another_life_are_not_believed() -> None:
     page = HeartbeatPage(1, MAX_SUSPECTS, EPOCH)
-    stranger = Heart(os.dup(page.fd), 0, 1, EPOCH - 1)
+    stranger = HeartbeatWriter(os.dup(page.fd), 0, 1, EPOCH - 1)
     stranger.enter(Phase.STEP, 3)
     assert page.beats()[0].phase is Phase.LOAD
     page.close()

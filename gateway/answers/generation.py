@@ -1,0 +1,245 @@
+"""All choices of a request together: submit, token counts, the deadline, the first trouble.
+
+Streamed and buffered answers come out of the same code; they differ only in the Sink that takes
+the text. Must not know HTTP or JSON. Driven by the pool's frames, in the event loop.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
+from gateway.answers.choice import Choice, Token
+from gateway.errors import ApiError, deadline_exceeded, engine_failed
+from gateway.schema.usage import PromptTokensDetails, Usage
+from gateway.security.keys import ANONYMOUS, Tenant
+
+if TYPE_CHECKING:
+    from gateway.pool.replicas import ReplicaPool
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How the sequences of a request are to be treated, whatever is in them.
+
+    deadline: CLOCK_MONOTONIC seconds, 0 for none; timeout_s: what the caller called it.
+    """
+
+    tenant: Tenant = ANONYMOUS
+    priority: int = 0
+    cache_salt: str = ""
+    deadline: float = 0.0
+    timeout_s: float = 0.0
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline > 0 and time.monotonic() >= self.deadline
+
+
+@dataclass(slots=True)
+class Timings:
+    """When a request got where, CLOCK_MONOTONIC seconds; 0 for not yet or not known.
+
+    sent: the first of its sequences left the pool's queue for a group.
+    """
+
+    submitted: float = 0.0
+    sent: float = 0.0
+    first_token: float = 0.0
+    finished: float = 0.0
+
+
+class Sink(Protocol):
+    """Where the text of a request goes. Called in the event loop; must not block or raise."""
+
+    def write(self, choice: Choice, text: str, tokens: Sequence[Token]) -> None:
+        """Take more text. The last of a choice may be empty; its finish_reason is set by then."""
+
+    def finish(self, usage: Usage) -> None:
+        """Every choice has its finish_reason; nothing follows."""
+
+    def fail(self, error: ApiError) -> None:
+        """The request cannot be completed; nothing follows."""
+
+
+class Generation:
+    """All sequences of one request, from submit to the last token or the first trouble.
+
+    The pool's receiver for each of them. A sequence is open while the pool may still send for it;
+    close() aborts the open ones.
+    """
+
+    def __init__(
+        self,
+        pool: "ReplicaPool",
+        sink: Sink,
+        choices: Sequence[Choice],
+        terms: Terms | None = None,
+    ) -> None:
+        self.timings = Timings()
+        self._pool = pool
+        self._sink = sink
+        self._choices = choices
+        self._terms = terms or Terms()
+        self._open: dict[int, Choice] = {}  # by seq_id
+        self._is_starting = False
+        self._early: list[SeqOutput] = []
+        self._held: list[SeqOutput] = []  # for choices that await scores of their prompt
+        self._timer: asyncio.TimerHandle | None = None
+        self._has_failed = False
+
+    def start(self) -> None:
+        """Submit every choice, in order, and write what is known before the first token.
+
+        Raises what pool.check_room() and submit() raise, and ApiError if it is too late; nothing is
+        submitted then.
+        """
+        terms = self._terms
+        if terms.is_expired:
+            raise deadline_exceeded(terms.timeout_s)
+        self._pool.check_room(terms.tenant)
+        self.timings.submitted = time.monotonic()
+        self._is_starting = True
+        try:
+            for choice in self._choices:
+                if not choice.is_local:
+                    self._open[self._submit(choice)] = choice
+        except BaseException:
+            self.close()
+            raise
+        self._is_starting = False
+        for choice in self._choices:
+            text, tokens = choice.begin()
+            if text or tokens:
+                self._sink.write(choice, text, tokens)
+            if choice.is_local and not choice.awaits_scores:
+                self._end_locally(choice)
+        if not self._open:
+            self._finish()
+        elif terms.deadline:
+            delay_s = max(0.0, terms.deadline - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._expire)
+        for output in self._early:
+            self.receive(output)
+
+    def sent(self, seq_id: int) -> None:
+        """Note that a sequence has left the pool's queue for a group."""
+        if not self.timings.sent:
+            self.timings.sent = time.monotonic()
+
+    def receive(self, output: SeqOutput) -> None:
+        """Take what one sequence got in a step."""
+        if self._is_starting:
+            self._early.append(output)  # refused by the pool before submit() returned
+            return
+        choice = self._open.get(output.seq_id)
+        if choice is None:
+            return  # was on its way when the sequence was aborted
+        if output.finish_reason in (FinishReason.ERROR, FinishReason.ABORT):
+            message = output.error or "The engine gave the request up."
+            self._fail(engine_failed(message, is_final=output.is_final))
+            return
+        if choice.awaits_scores:
+            self._held.append(output)
+            return
+        self._take(choice, output)
+        if output.prompt_scores:
+            self._share(choice, output.prompt_scores)
+        if not self._open and not (self.timings.finished or self._has_failed):
+            self._finish()
+
+    def close(self) -> None:
+        """Abort what is still open. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+        open_ids = list(self._open)
+        self._open.clear()
+        for seq_id in open_ids:
+            self._pool.abort(seq_id)
+
+    def usage(self) -> Usage:
+        """Count tokens so far. A prompt and its cached tokens count once, with its choice 0."""
+        firsts = [choice for choice in self._choices if choice.params.choice == 0]
+        num_prompt_tokens = sum(len(choice.prompt.token_ids) for choice in firsts)
+        num_output_tokens = sum(choice.num_tokens for choice in self._choices)
+        return Usage(
+            prompt_tokens=num_prompt_tokens,
+            completion_tokens=num_output_tokens,
+            total_tokens=num_prompt_tokens + num_output_tokens,
+            prompt_tokens_details=PromptTokensDetails(
+                sum(choice.num_cached_tokens for choice in firsts)
+            ),
+        )
+
+    def outcomes(self) -> list[str]:
+        """Say of every choice why it ended: an open one by error, or because nobody waited."""
+        cut_off = FinishReason.ERROR if self._has_failed else FinishReason.ABORT
+        return [(choice.finish_reason or cut_off).value for choice in self._choices]
+
+    def _take(self, choice: Choice, output: SeqOutput) -> None:
+        """Write what an output adds to its choice."""
+        if not self.timings.first_token and output.token_ids:
+            self.timings.first_token = time.monotonic()
+        try:
+            text, tokens = choice.push(output)
+        except Exception:
+            # The caller reads for all requests; a fault of this one must not reach it.
+            logger.exception("seq_id=%d tokens cannot be turned into text", output.seq_id)
+            self._fail(engine_failed("The server failed to turn tokens into text."))
+            return
+        if choice.finish_reason is not None:
+            del self._open[output.seq_id]
+            if output.finish_reason is None:  # a stop string: the engine does not know
+                self._pool.abort(output.seq_id)
+        if text or tokens or choice.finish_reason is not None:
+            self._sink.write(choice, text, tokens)
+
+    def _share(self, scored: Choice, scores: Sequence[TokenLogprobs]) -> None:
+        """Write scores of a prompt for its other choices, and what waited for the last of them."""
+        for choice in self._choices:
+            if choice.scored_by is scored:
+                self._sink.write(choice, "", choice.prompt_tokens(scores))
+                if choice.is_local and not choice.awaits_scores:
+                    self._end_locally(choice)
+        held, self._held = self._held, []
+        for output in held:
+            self.receive(output)
+
+    def _end_locally(self, choice: Choice) -> None:
+        """End a choice without output tokens, for which the engine is not asked."""
+        choice.finish_reason = FinishReason.LENGTH
+        self._sink.write(choice, "", ())
+
+    def _submit(self, choice: Choice) -> int:
+        terms = self._terms
+        return self._pool.submit(
+            choice.prompt.token_ids,
+            choice.params,
+            self,
+            tenant=terms.tenant,
+            priority=terms.priority,
+            deadline=terms.deadline,
+            cache_salt=terms.cache_salt,
+        )
+
+    def _finish(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self.timings.finished = time.monotonic()
+        self._sink.finish(self.usage())
+
+    def _expire(self) -> None:
+        self._fail(deadline_exceeded(self._terms.timeout_s))
+
+    def _fail(self, error: ApiError) -> None:
+        if self._terms.is_expired:  # the engine watches the deadline, too, and may be the first
+            error = deadline_exceeded(self._terms.timeout_s)
+        self._has_failed = True
+        self.close()
+        self._sink.fail(error)

@@ -1,0 +1,118 @@
+"""A gateway worker between a free engine and a load, and a bare app to compare it with.
+
+Spawns the real worker and connects it by the channels that the supervisor makes; each process
+listens on a port of its own. Knows nothing of what is measured. Used by gateway/bench/gateway.py.
+"""
+
+import select
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from backend.ranks.mock_lead import MockSpawn
+from backend.ranks.replica import create_channel
+from backend.settings import EngineSettings
+from backend.wire.control import Attach, ControlClosed, Serving, Stop, ToSupervisor
+from backend.wire.local.child import Child
+from backend.wire.messages import Ready
+from gateway.bench.baseline import BaselineSpawn
+from gateway.bench.streamed_request import BenchError, Target
+from gateway.settings import ServerSettings, Settings
+
+START_SECONDS = 60.0
+STOP_SECONDS = 10.0
+MODEL = "bench"
+
+
+class Process:
+    """A spawned process with the port that it serves."""
+
+    def __init__(self, title: str, entry: str, *arguments: object) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        host, port = self._listener.getsockname()
+        self.target = Target(host, port)
+        self.child = Child(title, entry, *arguments, self._listener)
+        self._listener.close()
+
+
+class GatewayHarness:
+    """The processes of one measurement. Times are known when the context has been left."""
+
+    def __init__(
+        self, model: Path, token_ids: tuple[int, ...], rate: float, event: bytes, answer: bytes
+    ) -> None:
+        """rate: steps a second, 0 for as many as can be. event, answer: what the bare app sends."""
+        self._directory = tempfile.TemporaryDirectory(prefix="unisono-bench-")
+        times = Path(self._directory.name)
+        self._files = (times / "steps", times / "rounds")
+        free = MockSpawn(token_ids, rate, self._files[0])
+        settings = Settings(
+            ServerSettings(served_model_name=(MODEL,), access_log=False, log_level="warning"),
+            EngineSettings(model=str(model)),
+        )
+        self._engine = Child("free engine", "backend.ranks.mock_lead:lead_main", free)
+        self.gateway = Process("gateway 0", "gateway.worker:worker_main", 0, settings)
+        spawn = BaselineSpawn(event, answer, rate, self._files[1])
+        self.bare = Process("bare", "gateway.bench.baseline:baseline_main", spawn)
+        self.step_times_s: list[float] = []
+        self.round_times_s: list[float] = []
+
+    def __enter__(self) -> "GatewayHarness":
+        """Connect engine and worker, and wait until it serves. Raises BenchError."""
+        try:
+            _wait(self._engine, lambda message: isinstance(message, Ready))
+            channel = create_channel()
+            attach = Attach(0, 0, 1)
+            self._engine.line.send(attach, channel.lead_end)
+            self.gateway.child.line.send(attach, channel.worker_end)
+            channel.close()
+            _wait(self.gateway.child, lambda message: isinstance(message, Serving))
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        """Stop every process and read what two of them wrote then."""
+        children = [self.gateway.child, self.bare.child, self._engine]
+        for child in children:
+            try:
+                child.line.send(Stop())
+            except ControlClosed:
+                pass  # it is dead already
+        for child in children:
+            if not select.select([child.pidfd], [], [], STOP_SECONDS)[0]:
+                child.kill()
+            child.close()
+        self.step_times_s, self.round_times_s = map(_read_times, self._files)
+        self._directory.cleanup()
+
+
+def _wait(child: Child, is_wanted: Callable[[ToSupervisor], bool]) -> None:
+    deadline_s = time.monotonic() + START_SECONDS
+    try:
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            select.select([child.line], [], [], left_s)
+            while (message := child.line.receive()) is not None:
+                if is_wanted(message):
+                    return
+    except ControlClosed:
+        raise BenchError(f"{child.title} ended before it was ready") from None
+    raise BenchError(f"{child.title} was not ready within {START_SECONDS:g} s")
+
+
+def _read_times(file: Path) -> list[float]:
+    return msgspec.msgpack.decode(file.read_bytes(), type=list[float]) if file.exists() else []

@@ -1,0 +1,183 @@
+"""One life of a replica group as one worker sees it: its ring, its pipe, its credit.
+
+Knows frames and counts, not why a sequence is sent. Belongs to ReplicaPool.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from backend.wire import messages
+from backend.wire.local.pipe import PipeBroken, PipeReader
+from backend.wire.local.ring import RingFds, RingWriter
+from backend.wire.messages import Abort, Ready, Reply, StepOutput, Submit, Vocabulary
+from gateway.pool.inflight import Entry
+from gateway.pool.routing import Pace
+
+# Aborts must get through when submits do not.
+RESERVED_SHARE = 16
+
+
+class GroupStatus(msgspec.Struct, frozen=True):
+    """One group, for health checks. Loads are as of its last frame, of all workers together."""
+
+    replica: int
+    ready: bool
+    running: int
+    waiting: int
+    free_blocks: int
+    total_blocks: int
+    seconds_since_progress: float
+
+
+@dataclass(slots=True, eq=False)
+class ReplicaConnection:
+    """sent: sequences submitted to the group that may still get tokens.
+
+    is_quarantine: it is given suspects of a death only; see resumption.py. trial: the one of them
+    that has not shown to be harmless yet. is_quiescing: it is given nothing more, for it is to
+    stop; is_quiet: and the supervisor knows that nothing is left in it. most_credit: that of
+    an idle group.
+    """
+
+    replica: int
+    epoch: int
+    ring: RingWriter
+    pipe: PipeReader
+    ready: Ready | None = None
+    credit: int = 0
+    most_credit: int = 0
+    last: StepOutput | None = None
+    progress_s: float = field(default_factory=time.monotonic)
+    sent: dict[int, Entry] = field(default_factory=dict)
+    is_quarantine: bool = False
+    is_quiescing: bool = False
+    is_quiet: bool = False
+    trial: Entry | None = None
+    unsent_aborts: list[int] = field(default_factory=list)
+    knows_vocabulary: bool = False
+    pace: Pace = field(default_factory=Pace)
+    num_sent_since_frame: int = 0
+
+    @classmethod
+    def open(cls, replica: int, epoch: int, fds: Sequence[int]) -> "ReplicaConnection":
+        """Take the worker's end of a new channel: ring memory, doorbell, space, pipe."""
+        memory, doorbell, space, pipe = fds
+        reserve_bytes = os.fstat(memory).st_size // RESERVED_SHARE
+        fds_of_ring = RingFds(memory, (doorbell,), (space,))
+        ring = RingWriter(fds_of_ring, epoch=epoch, reserve_bytes=reserve_bytes)
+        return cls(replica, epoch, ring, PipeReader(pipe))
+
+    @property
+    def life(self) -> tuple[int, int]:
+        return self.replica, self.epoch
+
+    @property
+    def block_size(self) -> int:
+        return self.ready.block_size if self.ready is not None else 1
+
+    @property
+    def num_pending_tokens(self) -> int:
+        """Prompt tokens it holds and has not computed: the credit it has not given."""
+        return self.most_credit - self.credit
+
+    @property
+    def num_rows(self) -> int:
+        """Sequences of all workers that it runs or is about to."""
+        last = self.last
+        running = last.num_running + last.num_waiting if last is not None else 0
+        return running + self.num_sent_since_frame
+
+    @property
+    def seconds_since_progress(self) -> float:
+        """How long it has owed tokens without a frame; 0 when it owes nothing."""
+        return time.monotonic() - self.progress_s if self.sent else 0.0
+
+    def read(self) -> list[Reply]:
+        """Return what has arrived. Raises PipeBroken, also for what is no frame of a lead's."""
+        try:
+            return [messages.decode_reply(frame) for frame in self.pipe.read()]
+        except msgspec.MsgspecError as error:
+            raise PipeBroken(f"a frame cannot be read: {error}") from error
+
+    @property
+    def takes_work(self) -> bool:
+        return self.ready is not None and not self.is_quiescing
+
+    def grant(self, credit: int) -> None:
+        """Take what the group says it would take on."""
+        self.credit = 0 if self.is_quiescing else credit
+        self.most_credit = max(self.most_credit, credit)
+
+    def take(self, frame: StepOutput) -> None:
+        """Note what a frame says of the group."""
+        self.last = frame
+        self.num_sent_since_frame = 0
+        self.pace.take(frame)
+        self.grant(frame.credit)
+        self.progress_s = time.monotonic()
+
+    def send(self, entry: Entry, vocabulary: Callable[[], list[bytes]]) -> bool:
+        """Write a sequence to the ring and count it; False, and no credit, when it has no room.
+
+        Raises ValueError for what is larger than the ring.
+        """
+        submit = entry.submit()
+        if not self._teach(submit, vocabulary) or not self.ring.write(messages.encode(submit)):
+            self.credit = 0  # until its next frame
+            return False
+        if not self.sent:
+            self.progress_s = time.monotonic()
+        self.credit -= len(submit.prompt_ids) + len(submit.output_ids)
+        self.sent[entry.seq_id] = entry
+        self.num_sent_since_frame += 1
+        return True
+
+    def _teach(self, submit: Submit, vocabulary: Callable[[], list[bytes]]) -> bool:
+        """Send the vocabulary before the first grammar; False when the ring has no room."""
+        if submit.params.grammar is None or self.knows_vocabulary:
+            return True
+        self.knows_vocabulary = self.ring.write(messages.encode(Vocabulary(vocabulary())))
+        return self.knows_vocabulary
+
+    def forget(self, entry: Entry) -> None:
+        """A sequence is over, or given up."""
+        del self.sent[entry.seq_id]
+        if self.trial is entry:
+            self.trial = None
+
+    def abort(self, entry: Entry) -> None:
+        """Give a sequence up; the group frees it before its next step."""
+        self.forget(entry)
+        self.unsent_aborts.append(entry.seq_id)
+        self.send_aborts()
+
+    def send_aborts(self) -> None:
+        """Write the aborts for which the ring has room."""
+        while self.unsent_aborts:
+            if not self.ring.write(messages.encode(Abort(self.unsent_aborts[0])), urgent=True):
+                return
+            self.unsent_aborts.pop(0)
+
+    def status(self) -> GroupStatus:
+        total = self.ready.kv_capacity_tokens // self.ready.block_size if self.ready else 0
+        last = self.last
+        return GroupStatus(
+            self.replica,
+            self.takes_work,
+            last.num_running if last else 0,
+            last.num_waiting if last else 0,
+            last.num_free_blocks if last else total,
+            total,
+            self.seconds_since_progress,
+        )
+
+    def close(self) -> dict[int, Entry]:
+        """Drop the channel; return the sequences that were lost with it."""
+        self.ring.close()
+        self.pipe.close()
+        lost, self.sent, self.trial = self.sent, {}, None
+        return lost

@@ -1,0 +1,162 @@
+"""Has grammars compiled by a process that may die of them, before any rank sees them.
+
+A client writes grammars, so one may be made to take a compiler for ever or fill its memory: a
+helper process (grammar_process.py) tries. Owns the results of the past, and what the death of a
+helper says about a grammar. Must not know where a grammar came from, nor HTTP. There is one
+GrammarValidator a worker, called by grammars.py.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+
+import msgspec
+
+from backend.wire.sampling import Grammar
+from gateway.sandbox.helper import Helper, HelperBusy, HelperDied, HelperSilent
+
+logger = logging.getLogger(__name__)
+
+# Compiling each of tests/schemas.py took 2 ms, the worst of a hostile set 0.13 s.
+CPU_LIMIT_S = 2.0
+# Of the clock, for a helper that is starved or stopped; CPU_LIMIT_S is what a grammar gets.
+CLOCK_LIMIT_S = 5.0
+# Grammars are vetted in turn: who waits longer is turned away.
+WAIT_LIMIT_S = 10.0
+# Some thousands of schemas of the usual 1 or 2 KB.
+CACHE_BYTES = 8 * 2**20
+# A ValidationResult, a Grammar and their place in the cache, beside the texts.
+ENTRY_BYTES = 1000
+
+_TOO_SLOW = frozenset({signal.SIGPROF, signal.SIGXCPU})
+_TOO_LARGE = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL})
+
+
+class Words(msgspec.Struct, frozen=True, array_like=True):
+    """The vocabulary for which grammars are compiled. pieces: see the wire's Vocabulary."""
+
+    pieces: list[bytes]
+    eos_token_ids: tuple[int, ...]
+
+
+class ValidationResult(msgspec.Struct, frozen=True, array_like=True):
+    """grammar: what to submit; the one asked about, or the same in another notation.
+
+    error: why it cannot be used, for the caller; empty if it can.
+    """
+
+    grammar: Grammar | None = None
+    error: str = ""
+
+
+class GrammarRefused(ValueError):
+    """No output can be held to this grammar. The message is for the caller."""
+
+
+class ValidationUnavailable(Exception):
+    """No verdict now, through no fault of the grammar. The message is for the caller."""
+
+
+class ValidationQueueFull(ValidationUnavailable):
+    """Too much waits for the helper."""
+
+
+class GrammarValidator:
+    """Vets grammars for one vocabulary."""
+
+    def __init__(self, words: Callable[[], Words]) -> None:
+        """words: called once, when the first helper starts; a ValueError of it refuses all."""
+        self._words = words
+        self._greeting: bytes | None = None
+        self._helper = Helper("gateway.sandbox.grammar_process", self._greet)
+        self._waiting: dict[Grammar, asyncio.Task[ValidationResult]] = {}
+        self._verdicts: OrderedDict[Grammar, ValidationResult] = OrderedDict()
+        self._cached_bytes = 0
+
+    async def vet(self, grammar: Grammar) -> Grammar:
+        """Return what to submit for a grammar, once it is known to compile.
+
+        Raises GrammarRefused and ValidationUnavailable.
+        """
+        verdict = self._verdicts.get(grammar)
+        if verdict is None:
+            verdict = await self._ask(grammar)
+        else:
+            self._verdicts.move_to_end(grammar)
+        if verdict.grammar is None:
+            raise GrammarRefused(verdict.error)
+        return verdict.grammar
+
+    async def close(self) -> None:
+        """End the helper; who still waits gets no verdict, and nobody may ask any more."""
+        self._helper.close()
+        await asyncio.gather(*self._waiting.values(), return_exceptions=True)
+
+    async def _ask(self, grammar: Grammar) -> ValidationResult:
+        task = self._waiting.get(grammar)
+        if task is None:
+            task = self._waiting[grammar] = asyncio.create_task(self._judge(grammar))
+            task.add_done_callback(lambda task: self._forget(grammar, task))
+        try:
+            # The task outlives a request that is cancelled: others may wait for the same, and
+            # the exchange with the helper must come to its end.
+            async with asyncio.timeout(WAIT_LIMIT_S):
+                return await asyncio.shield(task)
+        except TimeoutError:
+            message = f"it was not compiled within {WAIT_LIMIT_S:g} s"
+            raise ValidationUnavailable(message) from None
+
+    def _forget(self, grammar: Grammar, task: asyncio.Task[ValidationResult]) -> None:
+        del self._waiting[grammar]
+        if not task.cancelled():
+            task.exception()  # taken note of, though nobody may wait any more
+
+    async def _judge(self, grammar: Grammar) -> ValidationResult:
+        try:
+            answer = await self._helper.ask(lambda: msgspec.msgpack.encode(grammar), CLOCK_LIMIT_S)
+            verdict = msgspec.msgpack.decode(answer, type=ValidationResult)
+        except HelperBusy:
+            raise ValidationQueueFull("too many grammars wait to be compiled") from None
+        except HelperSilent:
+            logger.warning("the grammar helper did not answer; ended")
+            message = "the process that compiles them did not answer"
+            raise ValidationUnavailable(message) from None
+        except HelperDied as death:
+            verdict = _post_mortem(death)
+        self._remember(grammar, verdict)
+        return verdict
+
+    def _greet(self) -> bytes:
+        if self._greeting is None:
+            try:
+                self._greeting = msgspec.msgpack.encode(self._words())
+            except ValueError as error:
+                raise GrammarRefused(str(error)) from error
+        return self._greeting
+
+    def _remember(self, grammar: Grammar, verdict: ValidationResult) -> None:
+        self._verdicts[grammar] = verdict
+        self._cached_bytes += _size(grammar, verdict)
+        while self._cached_bytes > CACHE_BYTES:
+            self._cached_bytes -= _size(*self._verdicts.popitem(last=False))
+
+
+def _post_mortem(death: HelperDied) -> ValidationResult:
+    """Turn the helper's death into a verdict, if the grammar is to blame for it."""
+    if death.signal in _TOO_SLOW:
+        return ValidationResult(error=f"it takes more than {CPU_LIMIT_S:g} s to compile")
+    if death.signal in _TOO_LARGE:
+        return ValidationResult(error="it takes too much memory to compile")
+    logger.warning("the grammar helper died: %s", death)
+    raise ValidationUnavailable("the process that compiles them was ended")
+
+
+def _size(grammar: Grammar, verdict: ValidationResult) -> int:
+    texts = [grammar.text, verdict.error]
+    if verdict.grammar is not None and verdict.grammar.text != grammar.text:
+        texts.append(verdict.grammar.text)
+    # A text of many scripts takes four bytes a character.
+    return ENTRY_BYTES + sum(map(sys.getsizeof, texts))

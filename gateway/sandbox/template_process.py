@@ -1,0 +1,131 @@
+"""Renders a chat template in a process of its own.
+
+The template comes out of a model file: it may loop for ever, or build a string that fills memory,
+inside one native call that no budget of ours would see. The sandbox keeps it from everything but
+its arguments; the kernel keeps it from time (a CPU timer that kills) and memory (a limit). Knows
+nothing of models or tokens. The greeting is a Template, a request a Rendering, its answer a
+Rendered. Started by `gateway/chat_template.py`.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+import jinja2
+import msgspec
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from gateway.sandbox.chat_template import Rendered, Rendering, Template
+from gateway.sandbox.helper_process import Unusable, cpu_limit, limit_memory, serve
+
+T = TypeVar("T")
+
+# Jinja itself and a body of 10 MiB in the widest encoding, a few times over.
+MEMORY_LIMIT_BYTES = 512 * 2**20
+# Twice the default body limit; more cannot fit a context of a million tokens anyway.
+MAX_OUTPUT_CHARS = 20 * 2**20
+
+
+class GenerationBlock(Extension):
+    """{% generation %} marks what a model wrote, for training; here it only encloses."""
+
+    tags = {"generation"}  # noqa: RUF012, jinja2 declares it so
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """Return the body alone."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class ChatRenderer:
+    """A compiled template, with what chat templates may call. Raises jinja2.TemplateError."""
+
+    def __init__(self, template: Template) -> None:
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, GenerationBlock]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _raise_exception
+        environment.globals["strftime_now"] = _strftime_now
+        self._variables = template.variables
+        self._template = environment.from_string(template.source)
+
+    def render(self, variables: dict[str, Any], max_chars: int = MAX_OUTPUT_CHARS) -> str:
+        """Return the text, unless it grows beyond max_chars."""
+        pieces: list[str] = []
+        num_chars = 0
+        for piece in self._template.generate(**self._variables, **variables):
+            num_chars += len(piece)
+            if num_chars > max_chars:
+                raise jinja2.TemplateError(f"its text is longer than {max_chars} characters")
+            pieces.append(piece)
+        return "".join(pieces)
+
+
+def begin(greeting: bytes) -> Callable[[bytes], bytes]:
+    """Compile the template; return what renders it. Raises Unusable."""
+    limit_memory(MEMORY_LIMIT_BYTES)
+    template = msgspec.msgpack.decode(greeting, type=Template)
+    attempt = partial(_attempt, cpu_limit_s=template.cpu_limit_s)
+    renderer = attempt(lambda: ChatRenderer(template))
+    if isinstance(renderer, Rendered):
+        raise Unusable(renderer.error)
+
+    def answer(request: bytes) -> bytes:
+        asked = msgspec.msgpack.decode(request, type=Rendering)
+        text = attempt(partial(renderer.render, asked.variables))
+        return msgspec.msgpack.encode(text if isinstance(text, Rendered) else Rendered(text))
+
+    return answer
+
+
+def _attempt(work: Callable[[], T], cpu_limit_s: float) -> T | Rendered:
+    """Return what `work` returns or, in one line, what it raised. It may not return at all."""
+    try:
+        with cpu_limit(cpu_limit_s):
+            return work()
+    except MemoryError:
+        return Rendered(error="it needs too much memory")
+    except RecursionError:
+        return Rendered(error="it nests too deep")
+    except jinja2.TemplateSyntaxError as error:
+        return Rendered(error=f"line {error.lineno}: {_one_line(error)}")
+    except jinja2.TemplateError as error:
+        return Rendered(error=_one_line(error))
+    except Exception as error:
+        # A template is a program: messages it was not written for fail in any way at all.
+        return Rendered(error=f"{type(error).__name__}: {_one_line(error)}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Jinja's own escapes what HTML would misread, which models were not trained on."""
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def _raise_exception(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+def _strftime_now(format: str) -> str:
+    return datetime.now().strftime(format)
+
+
+if __name__ == "__main__":
+    serve("chat template", begin)

@@ -1,0 +1,67 @@
+"""What `unisono ctl list` shows of groups and workers, and the service manager in a line."""
+
+import time
+from collections.abc import Collection
+
+from backend.wire.local.heartbeat import Heartbeat, Phase
+from gateway.supervision.control_messages import GroupView, RankView, WorkerView
+from gateway.supervision.fault import phase_name
+from gateway.supervision.groups import Group, GroupState
+from gateway.supervision.incarnation import Life
+from gateway.supervision.process import num_threads, rss_bytes
+from gateway.supervision.workers import Worker
+
+
+def group_view(group: Group) -> GroupView:
+    """Look at a group as it is now."""
+    life = group.life
+    beats = life.replica.page.beats() if life is not None else []
+    load = beats[0].load if beats else None
+    ready = life.ready if life is not None else None
+    return GroupView(
+        group=group.number,
+        state=group.state,
+        epoch=life.replica.epoch if life is not None else 0,
+        deaths=group.restarts.num_deaths,
+        running=load.num_running if load else 0,
+        waiting=load.num_waiting if load else 0,
+        free_blocks=load.num_free_blocks if load else 0,
+        total_blocks=ready.kv_capacity_tokens // ready.block_size if ready else 0,
+        ranks=[_rank_view(life, rank, beat) for rank, beat in enumerate(beats) if life],
+        last_fault=group.last_fault,
+    )
+
+
+def worker_view(worker: Worker) -> WorkerView:
+    """Look at a worker as it is now."""
+    pid = worker.child.pid if worker.child is not None else 0
+    return WorkerView(
+        worker=worker.number,
+        pid=pid,
+        rss_bytes=rss_bytes(pid),
+        deaths=worker.restarts.num_deaths,
+        serves=sorted(worker.serves),
+    )
+
+
+def trouble(groups: Collection[Group]) -> str:
+    """Say in a line which groups take no work; nothing if all do."""
+    out = [group for group in groups if group.state is not GroupState.READY]
+    if not out:
+        return ""
+    each = ", ".join(f"group {group.number} is {group.state}" for group in out)
+    return f"{len(groups) - len(out)} of {len(groups)} groups serve; {each}"
+
+
+def _rank_view(life: Life, rank: int, beat: Heartbeat) -> RankView:
+    pid = life.replica.ranks[rank].pid
+    return RankView(
+        rank=rank,
+        pid=pid,
+        phase=phase_name(beat.phase),
+        step=beat.step if beat.phase > Phase.WARM_UP else 0,
+        seconds=round((time.monotonic_ns() - beat.progress_ns) / 1e9, 3),
+        rss_bytes=rss_bytes(pid),
+        threads=num_threads(pid),
+        device=beat.device,
+    )

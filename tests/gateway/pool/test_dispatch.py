@@ -1,0 +1,21 @@
+"""Promises about waiting, in the simulated time of tests/bench/dispatch.py."""
+
+import statistics
+
+from tests.bench.dispatch import median_ttft_s, mixed, simulate
+
+
+def test_flood_of_one_key_leaves_another_s_first_token_within_twice_of_alone() -> None:
+    """From 512 prompt tokens on; shorter ones wait for the rest of a step of 128 rows."""
+    alone = median_ttft_s(512, is_flooded=False)
+    assert median_ttft_s(512, is_flooded=True) <= 2 * alone
+
+
+def test_two_groups_that_pull_serve_mixed_lengths_sooner_than_round_robin() -> None:
+    means = []
+    for is_pulled in (True, False):
+        arrivals = mixed(1, count=150)
+        simulate(arrivals, 2, is_pulled=is_pulled)
+        means.append(statistics.fmean(arrival.ttft_s for arrival in arrivals))
+    pulled, in_turn = means
+    assert pulled < 0.9 * in_turn

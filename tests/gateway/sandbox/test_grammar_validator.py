@@ -1,0 +1,305 @@
+"""Verdicts of real helper processes, and what becomes of them."""
+
+import asyncio
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from backend.wire.sampling import Grammar
+from gateway.sandbox import grammar_validator as vetting
+from gateway.sandbox.grammar_validator import (
+    GrammarRefused,
+    GrammarValidator,
+    ValidationQueueFull,
+    ValidationUnavailable,
+    Words,
+)
+from gateway.sandbox.helper import Life
+
+WORDS = Words([b"", *(bytes([byte]) for byte in range(256))], (0,))
+GOOD = Grammar("regex", "[ab]+")
+# Quadratic in the search for the notation it is in.
+ENDLESS = Grammar("lark", "\n" * 60_000)
+# A product of 150 automata: memory or time ends first, depending on the machine.
+HUGE = Grammar(
+    "lark",
+    "start: A\nA: " + " & ".join(f"/(a|b)*a(a|b){{{number}}}/" for number in range(10, 160)),
+)
+
+
+def run(
+    use: Callable[[GrammarValidator], Awaitable[None]], words: Callable[[], Words] = lambda: WORDS
+) -> None:
+    """Give `use` a vetter of its own in an event loop of its own, as workers have it."""
+
+    async def main() -> None:
+        vetter = GrammarValidator(words)
+        try:
+            await use(vetter)
+        finally:
+            await vetter.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+    assert not helpers_of(os.getpid())
+
+
+def helpers_of(pid: int) -> list[int]:
+    """The helper processes that a process has started."""
+    children = [
+        int(child)
+        for path in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in path.read_text().split()
+    ]
+    return [
+        child
+        for child in children
+        if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"unisono: helper")
+    ]
+
+
+def test_a_usable_grammar_is_submitted_as_it_is() -> None:
+    async def use(vetter: GrammarValidator) -> None:
+        for grammar in (
+            GOOD,
+            Grammar("json_schema", '{"type":"object"}'),
+            Grammar("choice", '["yes","no"]'),
+            Grammar("lark", 'start: "a" "b"'),
+        ):
+            assert await vetter.vet(grammar) == grammar
+
+    run(use)
+
+
+def test_gbnf_is_submitted_as_lark() -> None:
+    async def use(vetter: GrammarValidator) -> None:
+        grammar = await vetter.vet(Grammar("lark", 'root ::= "yes" | "no"'))
+        assert "start:" in grammar.text and "::=" not in grammar.text
+
+    run(use)
+
+
+@pytest.mark.parametrize(
+    ("grammar", "reason"),
+    [
+        (Grammar("json_schema", '{"type":"bogus"}'), "Invalid type: bogus"),
+        (Grammar("json_schema", '{"$ref":"#"}'), "nothing matches it"),
+        (Grammar("regex", "(a"), "unclosed group"),
+        (
+            Grammar(
+                "json_schema",
+                json.dumps(
+                    {
+                        "type": "object",
+                        "properties": {f"p{index}": {"type": "integer"} for index in range(1500)},
+                    }
+                ),
+            ),
+            "too complex",
+        ),
+    ],
+)
+def test_an_unusable_grammar_is_refused_with_its_reason(grammar: Grammar, reason: str) -> None:
+    async def use(vetter: GrammarValidator) -> None:
+        with pytest.raises(GrammarRefused, match=reason):
+            await vetter.vet(grammar)
+
+    run(use)
+
+
+@pytest.mark.parametrize(
+    ("hostile", "reason"),
+    [(ENDLESS, "more than 2 s to compile"), (HUGE, "too much memory to compile|2 s to compile")],
+)
+def test_a_helper_that_dies_of_a_grammar_is_replaced(
+    hostile: Grammar, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vetting, "CLOCK_LIMIT_S", 60.0)  # a busy machine is not to blame it
+    monkeypatch.setattr(vetting, "WAIT_LIMIT_S", 60.0)
+
+    async def use(vetter: GrammarValidator) -> None:
+        assert await vetter.vet(GOOD) == GOOD
+        [first] = helpers_of(os.getpid())
+        with pytest.raises(GrammarRefused, match=reason):
+            await vetter.vet(hostile)
+        assert first not in helpers_of(os.getpid())
+        started_s = time.monotonic()
+        with pytest.raises(GrammarRefused, match=reason):
+            await vetter.vet(hostile)
+        assert time.monotonic() - started_s < 0.5  # from memory
+        other = Grammar("regex", "c")
+        assert await vetter.vet(other) == other
+
+    run(use)
+
+
+def test_a_helper_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(vetter: GrammarValidator) -> None:
+        await vetter.vet(GOOD)
+        [first] = helpers_of(os.getpid())
+        os.kill(first, signal.SIGSTOP)
+        monkeypatch.setattr(vetting, "CLOCK_LIMIT_S", 0.1)
+        other = Grammar("regex", "c")
+        with pytest.raises(ValidationUnavailable):
+            await vetter.vet(other)
+        assert not helpers_of(os.getpid())
+        monkeypatch.setattr(vetting, "CLOCK_LIMIT_S", 30.0)
+        assert await vetter.vet(other) == other  # nobody's fault, so not held against it
+
+    run(use)
+
+
+@pytest.fixture
+def kill_once_asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[signal.Signals], None]:
+    """Has the next request's helper end by a signal, when it has been found alive and chosen.
+
+    One that is dead before it is asked is replaced, and nobody notices.
+    """
+
+    def arm(number: signal.Signals) -> None:
+        def ask_and_kill(life: Life, payload: bytes, limit_s: float) -> bytes:
+            monkeypatch.undo()
+            [helper] = helpers_of(os.getpid())
+            os.kill(helper, number)
+            return life.exchange(payload, limit_s)
+
+        monkeypatch.setattr(Life, "exchange", ask_and_kill)
+
+    return arm
+
+
+def test_a_helper_that_is_killed_is_replaced(
+    kill_once_asked: Callable[[signal.Signals], None],
+) -> None:
+    async def use(vetter: GrammarValidator) -> None:
+        await vetter.vet(GOOD)
+        kill_once_asked(signal.SIGKILL)
+        other = Grammar("regex", "c")
+        with pytest.raises(ValidationUnavailable):
+            await vetter.vet(other)
+        assert await vetter.vet(other) == other
+
+    run(use)
+
+
+def test_a_helper_that_aborts_for_want_of_memory_blames_its_grammar(
+    kill_once_asked: Callable[[signal.Signals], None],
+) -> None:
+    async def use(vetter: GrammarValidator) -> None:
+        await vetter.vet(GOOD)
+        kill_once_asked(signal.SIGABRT)  # how native code ends when an allocation fails
+        with pytest.raises(GrammarRefused, match="too much memory"):
+            await vetter.vet(Grammar("regex", "c"))
+
+    run(use)
+
+
+def test_a_cancelled_request_leaves_the_exchange_whole() -> None:
+    async def use(vetter: GrammarValidator) -> None:
+        await vetter.vet(GOOD)
+        slow = asyncio.create_task(vetter.vet(Grammar("regex", "(.*a){20}")))
+        await asyncio.sleep(0)
+        slow.cancel()
+        assert await vetter.vet(Grammar("choice", '["a"]')) == Grammar("choice", '["a"]')
+
+    run(use)
+
+
+def test_many_grammars_at_once_share_one_helper_and_the_same_one_is_vetted_once() -> None:
+    async def use(vetter: GrammarValidator) -> None:
+        grammars = [Grammar("regex", f"a{{{number % 20}}}b") for number in range(100)]
+        assert await asyncio.gather(*map(vetter.vet, grammars)) == grammars
+        assert len(helpers_of(os.getpid())) == 1
+
+    run(use)
+
+
+def test_too_many_waiting_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.sandbox.helper.MAX_WAITING", 2)
+
+    async def use(vetter: GrammarValidator) -> None:
+        jobs = [vetter.vet(Grammar("regex", f"a{{{number}}}")) for number in range(5)]
+        results = await asyncio.gather(*jobs, return_exceptions=True)
+        assert [type(result) for result in results].count(ValidationQueueFull) == 3
+
+    run(use)
+
+
+def test_who_waits_too_long_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vetting, "WAIT_LIMIT_S", 0.001)
+
+    async def use(vetter: GrammarValidator) -> None:
+        with pytest.raises(ValidationUnavailable):
+            await vetter.vet(GOOD)
+
+    run(use)
+
+
+def test_the_memory_of_verdicts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vetting, "CACHE_BYTES", 4 * vetting.ENTRY_BYTES)
+
+    async def use(vetter: GrammarValidator) -> None:
+        grammars = [Grammar("regex", "a" * number) for number in range(1, 9)]
+        for grammar in grammars:
+            await vetter.vet(grammar)
+        [helper] = helpers_of(os.getpid())
+        os.kill(helper, signal.SIGSTOP)  # whoever needs it now gets no answer
+        monkeypatch.setattr(vetting, "WAIT_LIMIT_S", 0.05)
+        assert await vetter.vet(grammars[-1]) == grammars[-1]
+        with pytest.raises(ValidationUnavailable):
+            await vetter.vet(grammars[0])
+
+    run(use)
+
+
+def test_a_vocabulary_that_cannot_be_had_refuses_every_grammar() -> None:
+    def no_words() -> Words:
+        raise ValueError("its tokens have no bytes")
+
+    async def use(vetter: GrammarValidator) -> None:
+        with pytest.raises(GrammarRefused, match="no bytes"):
+            await vetter.vet(GOOD)
+
+    run(use, no_words)
+
+
+WORKER = """
+import asyncio
+from backend.wire.sampling import Grammar
+from gateway.sandbox.grammar_validator import GrammarValidator, Words
+async def main():
+    await GrammarValidator(lambda: Words([b"a"], ())).vet(Grammar("regex", "a"))
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+def test_the_helper_dies_with_its_worker() -> None:
+    with subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE) as worker:
+        assert worker.stdout is not None and worker.stdout.readline() == b"ready\n"
+        [helper] = helpers_of(worker.pid)
+        pidfd = os.pidfd_open(helper)
+        try:
+            os.kill(helper, signal.SIGSTOP)  # even so
+            worker.kill()
+            assert select.select([pidfd], [], [], 10)[0] == [pidfd]
+        finally:
+            os.close(pidfd)
+
+
+def test_the_worker_side_loads_neither_the_library_nor_torch() -> None:
+    code = (
+        "import gateway.requests.grammars, sys;"
+        "sys.exit(any(name in sys.modules for name in ('llguidance', 'torch', 'transformers')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

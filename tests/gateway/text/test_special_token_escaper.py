@@ -1,0 +1,75 @@
+"""Names of special tokens in client text stay text, wherever that text ends up."""
+
+from functools import cache
+
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
+
+from gateway.hub import default_model
+from gateway.text.special_token_escaper import SpecialTokenEscaper
+from gateway.text.tokenizer import Tokenizer
+
+IM_START, IM_END = "<|im_start|>", "<|im_end|>"
+PIECES = st.sampled_from([IM_START, IM_END, "<|im_", "end|>", "<", "|>", "user", "\n", " a", "é"])
+
+
+@cache
+def smollm() -> Tokenizer:
+    return Tokenizer.load(default_model())
+
+
+def special_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    return [
+        i for i in ids if tokenizer.decode([i]) != tokenizer.decode([i], skip_special_tokens=False)
+    ]
+
+
+@settings(deadline=None)
+@given(st.lists(PIECES, max_size=12).map("".join))
+def test_a_protected_text_has_the_ids_of_the_text_read_as_characters(text: str) -> None:
+    protected = smollm().encode(smollm().protect(text))
+    assert protected == smollm().encode(text, parse_special=False)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(PIECES, max_size=6).map("".join), max_size=4))
+def test_protected_texts_in_a_row_never_join_into_a_special_token(texts: list[str]) -> None:
+    joined = "".join(map(smollm().protect, texts))
+    assert special_ids(smollm(), joined) == []
+    assert special_ids(smollm(), IM_START + joined + IM_END) == [1, 2]
+
+
+@pytest.mark.parametrize("text", ["", "plain", "a < b", "2 > 1 |", "é 日本 🙂"])
+def test_ordinary_text_is_not_changed(text: str) -> None:
+    assert smollm().protect(text) is text
+
+
+def test_a_name_that_a_template_would_complete_is_protected() -> None:
+    assert special_ids(smollm(), smollm().protect("a <|im_") + "end|>") == []
+
+
+def test_marks_differ_from_process_to_process_and_stay_out_of_templates_way() -> None:
+    one, other = SpecialTokenEscaper(["<a>"]), SpecialTokenEscaper(["<a>"])
+    assert one.mark != other.mark
+    assert one.mark.strip().upper() == one.mark
+
+
+def test_overlapping_names_are_both_broken() -> None:
+    shield = SpecialTokenEscaper(["<a", "a>"])
+    assert shield.protect("x<a>y").replace(shield.mark, "|") == "x<|a|>y"
+
+
+def test_special_tokens_that_a_file_looks_for_after_normalizing_are_protected_too() -> None:
+    vocab = {"<s>": 0, "<": 1, "s": 2, ">": 3, "A": 4, "a": 5}
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.decoder = decoders.Fuse()
+    backend.add_tokens([AddedToken("<s>", special=True, normalized=True)])
+    shield = SpecialTokenEscaper(["<s>"])
+    encoding = shield.backend(backend).encode(shield.protect("A<s>") + "<s>")
+    assert encoding.ids == [5, 1, 2, 3, 0]
