@@ -127,6 +127,8 @@ class Worker:
     async def run(self, listener: socket.socket) -> None:
         """Serve until stopped."""
         self._service = service = build_service(self._settings)
+        if self._worker == 0:
+            _warn_of_tokens_without_rows(service)
         self._pool = service.pool
         self._observer = service.observer
         self._observer.watch(self._pool)
@@ -226,7 +228,7 @@ def build_service(settings: Settings) -> Service:
     path = Path(engine.model)
     config = load_config(path)
     max_model_len = min(engine.max_model_len or config.max_model_len, config.max_model_len)
-    tokenizer = Tokenizer.load(path)
+    tokenizer = Tokenizer.load(path, config.vocab_size)
     template = tokenizer.chat_template
     names = server.served_model_name or (config.name,)
     return Service(
@@ -256,6 +258,19 @@ def build_service(settings: Settings) -> Service:
         observer=Observer(access_log=server.access_log, tracing=_tracing(server, names[0])),
         vetter=GrammarValidator(lambda: Words(tokenizer.pieces(), tokenizer.eos_token_ids)),
     )
+
+
+def _warn_of_tokens_without_rows(service: Service) -> None:
+    """Name the tokens of the tokenizer's files that the model cannot read."""
+    if tokens := service.tokenizer.tokens_without_rows:
+        more = f" and {len(tokens) - 8} more" if len(tokens) > 8 else ""
+        logger.warning(
+            "the tokenizer has tokens behind the last row of the model's embedding (%d rows): %s%s;"
+            " text that spells them is read as plain characters",
+            service.vocab_size,
+            ", ".join(map(repr, tokens[:8])),
+            more,
+        )
 
 
 def _tracing(server: ServerSettings, model_name: str) -> "Tracing | None":

@@ -50,6 +50,8 @@ class ModelConfig(msgspec.Struct, frozen=True):
 
     architecture: key of the registry in `backend.models.registry`.
     name: what /v1/models shows unless the operator chose another.
+    eos_token_ids, bos_token_id: only ids below vocab_size, whatever the file says: the others have
+    no embedding and no logit.
     stored_dtype: what the file mostly holds ("Q4_1", "bfloat16"), for the start-up line.
     """
 
@@ -89,6 +91,13 @@ class ModelConfig(msgspec.Struct, frozen=True):
                 f"{len(scaling.factors)} rotary factors for head_dim {self.head_dim}; "
                 f"{self.head_dim // 2} are needed"
             )
+
+        known = tuple(
+            token_id for token_id in self.eos_token_ids if 0 <= token_id < self.vocab_size
+        )
+        msgspec.structs.force_setattr(self, "eos_token_ids", known)
+        if self.bos_token_id is not None and not 0 <= self.bos_token_id < self.vocab_size:
+            msgspec.structs.force_setattr(self, "bos_token_id", None)
 
     def inv_freq(self) -> list[float]:
         """Return the rotary frequencies, radians a position, [head_dim / 2], scaling applied."""

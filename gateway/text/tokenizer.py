@@ -13,6 +13,7 @@ import tokenizers
 from gateway.text.detokenizer import Detokenizer, PieceDetokenizer, WindowDetokenizer
 from gateway.text.special_token_escaper import SpecialTokenEscaper
 from gateway.text.vocab.bound import text_bound
+from gateway.text.vocab.embedded import keep_rows, tokens_without_rows
 from gateway.text.vocab.gguf import load_gguf
 from gateway.text.vocab.huggingface import load_huggingface
 from gateway.text.vocab.pieces import Piece, pieces_of
@@ -26,9 +27,18 @@ class Tokenizer:
 
     vocab_size: one more than the highest id; the model's embedding may have more rows.
     eos_token_ids: ids that end an answer. chat_template: the template's source, if there is one.
+    tokens_without_rows: those that the files name and the model has no embedding for; text that
+    spells one is characters.
     """
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, num_rows: int | None = None) -> None:
+        """num_rows: of the model's embedding; None to trust the vocabulary's ids."""
+        self.tokens_without_rows: list[str] = []
+        if num_rows is not None:
+            self.tokens_without_rows = tokens_without_rows(vocabulary.backend, num_rows)
+        if num_rows is not None and self.tokens_without_rows:
+            vocabulary = keep_rows(vocabulary, num_rows)
+        self._num_rows = num_rows
         self.bos_token_id = vocabulary.bos_token_id
         self.eos_token_id = vocabulary.eos_token_id
         self.eos_token_ids = vocabulary.eos_token_ids
@@ -47,12 +57,13 @@ class Tokenizer:
         self._shielded: tokenizers.Tokenizer | None = None
 
     @classmethod
-    def load(cls, path: Path) -> "Tokenizer":
+    def load(cls, path: Path, num_rows: int | None = None) -> "Tokenizer":
         """Return the tokenizer of a .gguf file or a Hugging Face directory.
 
+        num_rows: of the model's embedding; None to trust the tokenizer's ids.
         Raises TokenizerError, one line that names the file.
         """
-        return cls(load_huggingface(path) if path.is_dir() else load_gguf(path))
+        return cls(load_huggingface(path) if path.is_dir() else load_gguf(path), num_rows)
 
     def encode(
         self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
@@ -62,7 +73,8 @@ class Tokenizer:
         Special tokens' names inside protect()ed parts of it are characters in any case.
         add_special_tokens: put around it what the model wants around a prompt.
         parse_special: read a special token's name in the text as that token, not as characters.
-        Raises TokenizerError if the text is not valid Unicode.
+        Raises TokenizerError if the text is not valid Unicode, or holds a token that the model has
+        no embedding for and that could not be taken out of the tokenizer.
         """
         if self._shield.mark in text:
             backend = self._backend_for_protected()
@@ -75,6 +87,8 @@ class Tokenizer:
             raise TokenizerError(
                 "the text is not valid Unicode: it holds half of a surrogate pair"
             ) from None
+        if self.tokens_without_rows:
+            self._check_rows(encoding.ids)
         if not add_special_tokens:
             return encoding.ids
         return [*self._vocabulary.prefix_ids, *encoding.ids, *self._vocabulary.suffix_ids]
@@ -113,9 +127,8 @@ class Tokenizer:
         """
         if self._pieces is None:
             raise TokenizerError("the bytes of this tokenizer's tokens depend on their neighbours")
-        return [
-            piece if isinstance(piece, bytes) else piece.encode() for piece in self._pieces.visible
-        ]
+        pieces = self._pieces.visible[: self._num_rows]
+        return [piece if isinstance(piece, bytes) else piece.encode() for piece in pieces]
 
     def detokenizer(
         self, prompt_ids: Sequence[int] = (), *, skip_special_tokens: bool = True
@@ -127,6 +140,14 @@ class Tokenizer:
             )
         pieces = self._pieces.visible if skip_special_tokens else self._pieces.full
         return PieceDetokenizer(pieces, prompt_ids, strips_space=self._pieces.strips_space)
+
+    def _check_rows(self, ids: Sequence[int]) -> None:
+        """Raise TokenizerError for ids that the model has no embedding for."""
+        assert self._num_rows is not None
+        for token_id in ids:
+            if token_id >= self._num_rows:
+                token = self._backend.id_to_token(token_id)
+                raise TokenizerError(f"this model has no embedding for its token {token!r}")
 
     def _backend_for_literal(self, text: str) -> tokenizers.Tokenizer:
         """Return a backend that reads special tokens in `text` as characters.
