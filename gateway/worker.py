@@ -265,7 +265,7 @@ def _warn_of_tokens_without_rows(service: Service) -> None:
     if tokens := service.tokenizer.tokens_without_rows:
         more = f" and {len(tokens) - 8} more" if len(tokens) > 8 else ""
         logger.warning(
-            "the tokenizer has tokens behind the last row of the model's embedding (%d rows): %s%s;"
+            "the tokenizer names tokens that the model has no embedding for (%d rows): %s%s;"
             " text that spells them is read as plain characters",
             service.vocab_size,
             ", ".join(map(repr, tokens[:8])),
