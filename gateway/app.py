@@ -25,10 +25,12 @@ from gateway.endpoints.models import list_models, retrieve_model
 from gateway.endpoints.openapi import docs, openapi_json
 from gateway.endpoints.tokenize import detokenize, tokenize
 from gateway.errors import ApiError, error_response
+from gateway.exchange_context import ExchangeContext
 from gateway.security.access import Access, Gate
 from gateway.service import Service
 from gateway.telemetry import logs
-from gateway.telemetry.observer import Exchange, Observer
+from gateway.telemetry.exchange import Exchange
+from gateway.telemetry.observer import Observer
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +118,9 @@ class _Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, drain_timeout_s: float) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        # An endpoint may find another in its request's body.
-        scope["request_id"] = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
+        request_id = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
+        self._context = ExchangeContext(request_id)
+        self._context.put_in(scope)
         self._traceparent = headers.get(b"traceparent", b"").decode("latin-1")
         self.is_started = False
         self._started_s = time.monotonic()
@@ -133,7 +136,7 @@ class _Exchange:
 
     @property
     def request_id(self) -> str:
-        return str(self._scope["request_id"])
+        return self._context.request_id
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -157,13 +160,13 @@ class _Exchange:
     def close(self) -> None:
         if self._drain is not None:
             self._drain.cancel()
-        if (held := self._scope.get("held_body")) is not None:
-            held.release()
+        if self._context.body is not None:
+            self._context.body.release()
 
     def record(self) -> Exchange:
         """Return what observers are told of this exchange."""
-        scope = self._scope
-        route, tenant = scope.get("route"), scope.get("tenant")
+        scope, context = self._scope, self._context
+        route, tenant, generation = scope.get("route"), context.tenant, context.generation
         return Exchange(
             scope["method"] if scope["method"] in METHODS else "other",
             route.path if isinstance(route, Route) else "other",
@@ -172,7 +175,7 @@ class _Exchange:
             tenant.id if tenant is not None else "",
             self._started_s,
             time.monotonic(),
-            scope.get("generation"),
+            generation.report() if generation is not None else None,
             self._traceparent,
         )
 

@@ -71,5 +71,5 @@ class Service:
     strict: bool = False
     keyring: "Keyring | None" = None
     allow_anonymous: bool = False
-    vetter: "GrammarValidator | None" = None
+    grammar_validator: "GrammarValidator | None" = None
     chat_template: "ChatTemplate | None" = None

@@ -50,7 +50,7 @@ from gateway.layout import layout
 from gateway.pool.body_budget import BodyBudget
 from gateway.pool.replicas import ReplicaPool
 from gateway.sandbox.chat_template import ChatTemplate
-from gateway.sandbox.grammar_validator import GrammarValidator, Words
+from gateway.sandbox.grammar_validator import GrammarValidator, GrammarVocabulary
 from gateway.security.key_file import KeyFileError
 from gateway.security.keyring import Keyring
 from gateway.security.tls import TlsConfig, TlsError, TlsFiles
@@ -161,8 +161,8 @@ class Worker:
         # The interpreter would wait for a thread that waits for a helper.
         if service.chat_template is not None:
             service.chat_template.close()
-        if service.vetter is not None:
-            await service.vetter.close()
+        if service.grammar_validator is not None:
+            await service.grammar_validator.close()
 
     def _obey(self) -> None:
         """Take what the supervisor says."""
@@ -256,7 +256,9 @@ def build_service(settings: Settings) -> Service:
         allow_anonymous=server.allow_anonymous,
         strict=server.strict,
         observer=Observer(access_log=server.access_log, tracing=_tracing(server, names[0])),
-        vetter=GrammarValidator(lambda: Words(tokenizer.pieces(), tokenizer.eos_token_ids)),
+        grammar_validator=GrammarValidator(
+            lambda: GrammarVocabulary(tokenizer.pieces(), tokenizer.eos_token_ids)
+        ),
     )
 
 

@@ -184,6 +184,21 @@ def test_import_table_points_downwards() -> None:
         below.add(room)
 
 
+def test_modules_import_in_no_circle() -> None:
+    arrows = {module: sorted(imports_of(module) & MODULES.keys()) for module in MODULES}
+    assert circles(arrows) == []
+
+
+def test_gateway_rooms_import_in_no_circle() -> None:
+    """A room is a package, or a module that stands directly under gateway/."""
+    arrows: dict[str, set[str]] = {}
+    for module in modules_of("gateway"):
+        room = ".".join(module.split(".")[:2])
+        names = {".".join(n.split(".")[:2]) for n in imports_of(module) if within(n, "gateway")}
+        arrows.setdefault(room, set()).update(names - {room})
+    assert circles(arrows) == []
+
+
 def test_gateway_takes_from_backend_only_contracts() -> None:
     for module in modules_of("gateway"):
         allowed = CONTRACTS | EXCEPTIONS.get(module, set())

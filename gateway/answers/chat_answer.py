@@ -41,47 +41,47 @@ if TYPE_CHECKING:
 class ChatFormatter:
     """Writes choices, and pieces of them, the way a request wants to see them."""
 
-    def __init__(self, asked: ChatRequest, tokenizer: "Tokenizer") -> None:
-        self.include_usage = asked.include_usage
-        self.has_continuous_usage = asked.has_continuous_usage
-        self.shows_ids = bool(asked.return_token_ids)
-        self.is_plain = not (self.shows_ids or self.has_continuous_usage or asked.usable_tools)
-        self._asked = asked
+    def __init__(self, request: ChatRequest, tokenizer: "Tokenizer") -> None:
+        self.include_usage = request.include_usage
+        self.has_continuous_usage = request.has_continuous_usage
+        self.shows_ids = bool(request.return_token_ids)
+        self.is_plain = not (self.shows_ids or self.has_continuous_usage or request.usable_tools)
+        self._request = request
         self._tokenizer = tokenizer
 
     def parser(self) -> ToolParser | None:
         """Return what finds the calls in one choice; None where there can be none."""
-        if not self._asked.usable_tools:
+        if not self._request.usable_tools:
             return None
-        return ToolParser(allows_parallel=self._asked.parallel_tool_calls is not False)
+        return ToolParser(allows_parallel=self._request.parallel_tool_calls is not False)
 
     def finish_reason(self, choice: Choice, parser: ToolParser | None) -> str | None:
         """Return why a choice ended: an answer that the model chose to be a call says so."""
         if choice.finish_reason is None:
             return None
         is_call = parser is not None and parser.num_calls > 0
-        is_named = isinstance(self._asked.tool_choice, NamedToolChoice)
+        is_named = isinstance(self._request.tool_choice, NamedToolChoice)
         if is_call and not is_named and choice.finish_reason is FinishReason.STOP:
             return "tool_calls"
         return choice.finish_reason.value
 
     def logprobs(self, tokens: Sequence[Token]) -> ChatLogprobs | None:
         """Return the scores of some tokens, if they are wanted."""
-        wanted = self._asked.num_logprobs
+        wanted = self._request.num_logprobs
         return None if wanted is None else chat_logprobs(tokens, wanted, self._tokenizer)
 
-    def answer(
-        self, head: ChatChunk, choices: Sequence[Choice], collector: Collector
+    def response(
+        self, base: ChatChunk, choices: Sequence[Choice], collector: Collector
     ) -> ChatCompletion:
         """Return the whole answer."""
         assert collector.usage is not None
-        wanted = self._asked.prompt_logprobs
+        wanted = self._request.prompt_logprobs
         scored = [token for token in collector.tokens[0] if token.is_prompt]
         return ChatCompletion(
-            id=head.id,
-            created=head.created,
-            model=head.model,
-            system_fingerprint=head.system_fingerprint,
+            id=base.id,
+            created=base.created,
+            model=base.model,
+            system_fingerprint=base.system_fingerprint,
             choices=[self._choice(choice, collector) for choice in choices],
             usage=collector.usage,
             prompt_logprobs=UNSET
@@ -114,9 +114,9 @@ class ChatChunks:
 
     generation: Generation
 
-    def __init__(self, head: ChatChunk, look: ChatFormatter, queue: EventQueue) -> None:
-        self._head = head
-        self._look = look
+    def __init__(self, base: ChatChunk, formatter: ChatFormatter, queue: EventQueue) -> None:
+        self._base = base
+        self._formatter = formatter
         self._queue = queue
         self._templates: dict[int, ChunkTemplate] = {}  # by choice, as are the next
         self._parsers: dict[int, ToolParser | None] = {}
@@ -125,13 +125,13 @@ class ChatChunks:
         """Send a chunk: around its text only, unless the request wants to see more."""
         if choice.index not in self._parsers:
             self._begin(choice)
-        if self._look.is_plain and not tokens:
+        if self._formatter.is_plain and not tokens:
             if text:
                 self._queue.put(self._template(choice.index).event(text))
         else:
             self._write_pieces(choice, text, tokens)
         if choice.finish_reason is not None:
-            reason = self._look.finish_reason(choice, self._parsers[choice.index])
+            reason = self._formatter.finish_reason(choice, self._parsers[choice.index])
             last = ChunkChoice(
                 index=choice.index,
                 delta=Delta(),
@@ -142,8 +142,8 @@ class ChatChunks:
 
     def finish(self, usage: Usage) -> None:
         """Send the token counts if they are wanted, and end the stream."""
-        if self._look.include_usage:
-            chunk = msgspec.structs.replace(self._head, usage=usage)
+        if self._formatter.include_usage:
+            chunk = msgspec.structs.replace(self._base, usage=usage)
             self._queue.put(event(msgspec.json.encode(chunk)))
         self._queue.end()
 
@@ -152,8 +152,8 @@ class ChatChunks:
         self._queue.fail(error.body())
 
     def _begin(self, choice: Choice) -> None:
-        self._parsers[choice.index] = self._look.parser()
-        ids = choice.prompt.token_ids if self._look.shows_ids else UNSET
+        self._parsers[choice.index] = self._formatter.parser()
+        ids = choice.prompt.token_ids if self._formatter.shows_ids else UNSET
         delta = Delta(role="assistant", content="", refusal=None)
         self._put(ChunkChoice(index=choice.index, delta=delta, prompt_token_ids=ids))
 
@@ -172,21 +172,23 @@ class ChatChunks:
                 ChunkChoice(
                     index=choice.index,
                     delta=_delta(piece),
-                    logprobs=self._look.logprobs(told) if told else None,
-                    token_ids=[token.token_id for token in told] if self._look.shows_ids else UNSET,
+                    logprobs=self._formatter.logprobs(told) if told else None,
+                    token_ids=[token.token_id for token in told]
+                    if self._formatter.shows_ids
+                    else UNSET,
                 )
             )
 
     def _put(self, choice: ChunkChoice) -> None:
-        chunk = msgspec.structs.replace(self._head, choices=[choice])
-        if self._look.has_continuous_usage:
+        chunk = msgspec.structs.replace(self._base, choices=[choice])
+        if self._formatter.has_continuous_usage:
             chunk = msgspec.structs.replace(chunk, usage=self.generation.usage())
         self._queue.put(event(msgspec.json.encode(chunk)))
 
     def _template(self, index: int) -> ChunkTemplate:
         if index not in self._templates:
             choice = ChunkChoice(index=index, delta=Delta(content=""))
-            chunk = msgspec.structs.replace(self._head, choices=[choice])
+            chunk = msgspec.structs.replace(self._base, choices=[choice])
             self._templates[index] = ChunkTemplate(chunk, "content")
         return self._templates[index]
 
@@ -204,14 +206,14 @@ def _delta(piece: str | ToolDelta) -> Delta:
 
 def _calls(deltas: Sequence[ToolDelta]) -> list[ToolCall]:
     """Put the calls of a choice together from their pieces."""
-    heads = [delta for delta in deltas if delta.id is not None]
+    firsts = [delta for delta in deltas if delta.id is not None]
     return [
         ToolCall(
-            id=head.id or "",
+            id=first.id or "",
             function=FunctionCall(
-                head.name or "",
-                "".join(delta.arguments for delta in deltas if delta.index == head.index),
+                first.name or "",
+                "".join(delta.arguments for delta in deltas if delta.index == first.index),
             ),
         )
-        for head in heads
+        for first in firsts
     ]

@@ -147,17 +147,17 @@ def make_choices(
     prompts: Sequence[Prompt],
     shared: SamplingParams,
     num_candidates: int,
-    asked: SamplingFields,
+    request: SamplingFields,
     tokenizer: "Tokenizer",
 ) -> list[Choice]:
     """Return the choices of a request, prompt by prompt."""
-    stop = asked.stop_strings
-    keeps_stop = bool(asked.include_stop_str_in_output)
-    skips = asked.skips_special_tokens
+    stop = request.stop_strings
+    keeps_stop = bool(request.include_stop_str_in_output)
+    skips = request.skips_special_tokens
     choices: list[Choice] = []
     for prompt in prompts:
         first = None
-        for params in seeded_params(shared, asked.seed, num_candidates):
+        for params in seeded_params(shared, request.seed, num_candidates):
             choice = Choice(
                 len(choices),
                 prompt,
@@ -165,7 +165,7 @@ def make_choices(
                 tokenizer.detokenizer(prompt.token_ids, skip_special_tokens=skips),
                 StopMatcher(stop, keeps_stop=keeps_stop) if stop else None,
                 shows_end=keeps_stop,
-                lists_tokens=params.logprobs is not None or bool(asked.return_token_ids),
+                lists_tokens=params.logprobs is not None or bool(request.return_token_ids),
                 scored_by=first,
             )
             choices.append(choice)

@@ -14,14 +14,16 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from gateway.answers.choice import Choice, Token
-from gateway.answers.generation import Generation, Sink, Timings
+from gateway.answers.generation import Generation, Sink
 from gateway.answers.sse import EventQueue, EventStream
 from gateway.errors import ApiError, engine_failed
+from gateway.exchange_context import exchange_context
 from gateway.pool.refusals import POISONOUS, Poisonous, PoolNotReady, QueueFull
 from gateway.requests.body import disconnected, json_response
 from gateway.requests.parsed_request import ParsedRequest
 from gateway.schema.usage import Usage
 from gateway.service import Limits, Service
+from gateway.telemetry.exchange import Timings
 
 
 class Collector:
@@ -64,31 +66,32 @@ class Chunks(Sink, Protocol):
 
 
 async def respond(
-    request: Request,
-    intake: ParsedRequest[Any],
+    http_request: Request,
+    parsed: ParsedRequest[Any],
     choices: Sequence[Choice],
     *,
     chunks: Callable[[EventQueue], Chunks],
-    whole: Callable[[Collector], msgspec.Struct],
+    response: Callable[[Collector], msgspec.Struct],
 ) -> Response:
     """Generate the choices of a request and answer with them, the way it asked for.
 
-    chunks: makes the sink of a stream; whole: makes the body of an answer in one piece.
+    chunks: makes the sink of a stream; response: makes the body of an answer in one piece.
     Raises ApiError and ClientDisconnect; nothing runs then.
     """
-    service: Service = request.app.state.service
-    if intake.asked.stream:
+    service: Service = http_request.app.state.service
+    context = exchange_context(http_request.scope)
+    if parsed.request.stream:
         queue = EventQueue()
         sink = chunks(queue)
-        sink.generation = Generation(service.pool, sink, choices, intake.terms)
-        request.scope["generation"] = sink.generation
-        return stream(sink.generation, queue, service.limits, intake.headers)
+        sink.generation = Generation(service.pool, sink, choices, parsed.options)
+        context.generation = sink.generation
+        return stream(sink.generation, queue, service.limits, parsed.headers)
     collector = Collector(len(choices))
-    generation = Generation(service.pool, collector, choices, intake.terms)
-    request.scope["generation"] = generation
-    await collect(generation, collector, request.receive)
-    headers = {**intake.headers, **server_timing(generation.timings)}
-    return json_response(whole(collector), headers=headers)
+    generation = Generation(service.pool, collector, choices, parsed.options)
+    context.generation = generation
+    await collect(generation, collector, http_request.receive)
+    headers = {**parsed.headers, **server_timing(generation.timings)}
+    return json_response(response(collector), headers=headers)
 
 
 def start(generation: Generation) -> None:

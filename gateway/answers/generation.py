@@ -8,51 +8,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from gateway.answers.choice import Choice, Token
 from gateway.errors import ApiError, deadline_exceeded, engine_failed
+from gateway.pool.submit_options import SubmitOptions
 from gateway.schema.usage import PromptTokensDetails, Usage
-from gateway.security.keys import ANONYMOUS, Tenant
+from gateway.telemetry.exchange import GenerationReport, Timings
 
 if TYPE_CHECKING:
     from gateway.pool.replicas import ReplicaPool
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How the sequences of a request are to be treated, whatever is in them.
-
-    deadline: CLOCK_MONOTONIC seconds, 0 for none; timeout_s: what the caller called it.
-    """
-
-    tenant: Tenant = ANONYMOUS
-    priority: int = 0
-    cache_salt: str = ""
-    deadline: float = 0.0
-    timeout_s: float = 0.0
-
-    @property
-    def is_expired(self) -> bool:
-        """Whether the deadline has passed."""
-        return self.deadline > 0 and time.monotonic() >= self.deadline
-
-
-@dataclass(slots=True)
-class Timings:
-    """When a request got where, CLOCK_MONOTONIC seconds; 0 for not yet or not known.
-
-    sent: the first of its sequences left the pool's queue for a group.
-    """
-
-    submitted: float = 0.0
-    sent: float = 0.0
-    first_token: float = 0.0
-    finished: float = 0.0
 
 
 class Sink(Protocol):
@@ -80,13 +48,13 @@ class Generation:
         pool: "ReplicaPool",
         sink: Sink,
         choices: Sequence[Choice],
-        terms: Terms | None = None,
+        options: SubmitOptions | None = None,
     ) -> None:
         self.timings = Timings()
         self._pool = pool
         self._sink = sink
         self._choices = choices
-        self._terms = terms or Terms()
+        self._options = options or SubmitOptions()
         self._open: dict[int, Choice] = {}  # by seq_id
         self._is_starting = False
         self._early: list[SeqOutput] = []
@@ -100,10 +68,10 @@ class Generation:
         Raises what pool.check_room() and submit() raise, and ApiError if it is too late; nothing is
         submitted then.
         """
-        terms = self._terms
-        if terms.is_expired:
-            raise deadline_exceeded(terms.timeout_s)
-        self._pool.check_room(terms.tenant)
+        options = self._options
+        if options.is_expired:
+            raise deadline_exceeded(options.timeout_s)
+        self._pool.check_room(options.tenant)
         self.timings.submitted = time.monotonic()
         self._is_starting = True
         try:
@@ -122,8 +90,8 @@ class Generation:
                 self._end_locally(choice)
         if not self._open:
             self._finish()
-        elif terms.deadline:
-            delay_s = max(0.0, terms.deadline - time.monotonic())
+        elif options.deadline:
+            delay_s = max(0.0, options.deadline - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._expire)
         for output in self._early:
             self.receive(output)
@@ -177,10 +145,17 @@ class Generation:
             ),
         )
 
-    def outcomes(self) -> list[str]:
-        """Say of every choice why it ended: an open one by error, or because nobody waited."""
+    def report(self) -> GenerationReport:
+        """Return what was generated. A choice that is open ended by error, or was abandoned."""
+        usage = self.usage()
         cut_off = FinishReason.ERROR if self._has_failed else FinishReason.ABORT
-        return [(choice.finish_reason or cut_off).value for choice in self._choices]
+        return GenerationReport(
+            num_prompt_tokens=usage.prompt_tokens,
+            num_cached_tokens=usage.prompt_tokens_details.cached_tokens,
+            num_output_tokens=usage.completion_tokens,
+            finish_reasons=[(choice.finish_reason or cut_off).value for choice in self._choices],
+            timings=self.timings,
+        )
 
     def _take(self, choice: Choice, output: SeqOutput) -> None:
         """Write what an output adds to its choice."""
@@ -217,16 +192,7 @@ class Generation:
         self._sink.write(choice, "", ())
 
     def _submit(self, choice: Choice) -> int:
-        terms = self._terms
-        return self._pool.submit(
-            choice.prompt.token_ids,
-            choice.params,
-            self,
-            tenant=terms.tenant,
-            priority=terms.priority,
-            deadline=terms.deadline,
-            cache_salt=terms.cache_salt,
-        )
+        return self._pool.submit(choice.prompt.token_ids, choice.params, self, self._options)
 
     def _finish(self) -> None:
         if self._timer is not None:
@@ -235,11 +201,11 @@ class Generation:
         self._sink.finish(self.usage())
 
     def _expire(self) -> None:
-        self._fail(deadline_exceeded(self._terms.timeout_s))
+        self._fail(deadline_exceeded(self._options.timeout_s))
 
     def _fail(self, error: ApiError) -> None:
-        if self._terms.is_expired:  # the engine watches the deadline, too, and may be the first
-            error = deadline_exceeded(self._terms.timeout_s)
+        if self._options.is_expired:  # the engine watches the deadline, too, and may be the first
+            error = deadline_exceeded(self._options.timeout_s)
         self._has_failed = True
         self.close()
         self._sink.fail(error)

@@ -15,7 +15,8 @@ from msgspec import Meta
 
 from gateway.options import SettingsError, options_of
 from gateway.security.key_file import KeyFileError, add_key, read_keys, remove_key
-from gateway.security.keys import Scope, create_key
+from gateway.security.keys import create_key
+from gateway.tenant import KeyScope
 
 VARIABLE = "UNISONO_API_KEYS"
 _NEXT = "a running server reads the file on SIGHUP"
@@ -68,7 +69,7 @@ def run(action: str, flags: Mapping[str, object]) -> int:
 def _new(path: Path, settings: NewKeySettings) -> int:
     key, kept = create_key(
         settings.name,
-        map(Scope, settings.scopes),
+        map(KeyScope, settings.scopes),
         weight=settings.weight,
         max_requests=settings.max_requests,
     )

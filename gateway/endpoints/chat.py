@@ -19,9 +19,9 @@ from gateway.answers.delivery import respond
 from gateway.answers.tools import calls_grammar
 from gateway.errors import invalid
 from gateway.requests.conversation import encode_conversation
-from gateway.requests.grammars import vet
+from gateway.requests.grammars import validate
 from gateway.requests.parameters import sampling_params
-from gateway.requests.parsed_request import take
+from gateway.requests.parsed_request import parse_request
 from gateway.requests.prompt import (
     Prompt,
     check_length,
@@ -38,78 +38,80 @@ from gateway.service import Service
 _decoder = msgspec.json.Decoder(ChatRequest)
 
 
-async def create_chat_completion(request: Request) -> Response:
+async def create_chat_completion(http_request: Request) -> Response:
     """Answer a conversation n times, streamed or in one piece."""
-    service: Service = request.app.state.service
-    intake = await take(request, _decoder)
-    asked = intake.asked
-    prompt, max_tokens = await _prompt(asked, service)
+    service: Service = http_request.app.state.service
+    parsed = await parse_request(http_request, _decoder)
+    request = parsed.request
+    prompt, max_tokens = await _prompt(request, service)
     params = await sampling_params(
-        asked,
+        request,
         service,
         max_tokens=max_tokens,
-        logprobs=asked.num_logprobs,
-        prompt_logprobs=asked.prompt_logprobs,
+        logprobs=request.num_logprobs,
+        prompt_logprobs=request.prompt_logprobs,
     )
-    if asked.is_call_required:
-        params = await _calling(params, asked, service)
-    choices = make_choices([prompt], params, asked.num_choices, asked, service.tokenizer)
-    look = ChatFormatter(asked, service.tokenizer)
-    head = ChatChunk(
+    if request.is_call_required:
+        params = await _calling(params, request, service)
+    choices = make_choices([prompt], params, request.num_choices, request, service.tokenizer)
+    formatter = ChatFormatter(request, service.tokenizer)
+    base = ChatChunk(
         id=f"chatcmpl-{secrets.token_hex(16)}",
         created=int(time.time()),
-        model=asked.model,
+        model=request.model,
         system_fingerprint=service.system_fingerprint,
         choices=[],
-        usage=None if asked.include_usage else UNSET,
+        usage=None if request.include_usage else UNSET,
     )
     return await respond(
-        request,
-        intake,
+        http_request,
+        parsed,
         choices,
-        chunks=lambda queue: ChatChunks(head, look, queue),
-        whole=lambda collector: look.answer(head, choices, collector),
+        chunks=lambda queue: ChatChunks(base, formatter, queue),
+        response=lambda collector: formatter.response(base, choices, collector),
     )
 
 
-async def _prompt(asked: ChatRequest, service: Service) -> tuple[Prompt, int]:
+async def _prompt(request: ChatRequest, service: Service) -> tuple[Prompt, int]:
     """Return the tokens of the conversation, and how many may follow."""
-    check_num_choices(1, asked.num_choices, service, asked)
-    wanted = asked.max_output_tokens
+    check_num_choices(1, request.num_choices, service, request)
+    wanted = request.max_output_tokens
     num_wanted = 1 if wanted is None else wanted
     whole = await encode_conversation(
-        asked,
-        asked.usable_tools,
+        request,
+        request.usable_tools,
         service,
-        add_special_tokens=bool(asked.add_special_tokens),
-        check=lambda text: check_text_length([text], num_wanted, service, asked),
+        add_special_tokens=bool(request.add_special_tokens),
+        check=lambda text: check_text_length([text], num_wanted, service, request),
     )
-    token_ids = truncated(whole, asked, num_wanted, service)
+    token_ids = truncated(whole, request, num_wanted, service)
     room = context_length(service) - len(token_ids)
     max_tokens = max(1, room) if wanted is None else wanted
-    check_length(len(token_ids), max_tokens, service, asked)
+    check_length(len(token_ids), max_tokens, service, request)
     num_scores = 0
-    if asked.prompt_logprobs is not None:
-        num_scores += len(token_ids) * (asked.prompt_logprobs + 1)
-    if asked.num_logprobs is not None and wanted is not None:
-        num_scores += wanted * (asked.num_logprobs + 1)
-    param = "top_logprobs" if asked.prompt_logprobs is None else "prompt_logprobs"
-    check_num_scores(num_scores * asked.num_choices, param, service)
+    if request.prompt_logprobs is not None:
+        num_scores += len(token_ids) * (request.prompt_logprobs + 1)
+    if request.num_logprobs is not None and wanted is not None:
+        num_scores += wanted * (request.num_logprobs + 1)
+    param = "top_logprobs" if request.prompt_logprobs is None else "prompt_logprobs"
+    check_num_scores(num_scores * request.num_choices, param, service)
     return Prompt(token_ids), max_tokens
 
 
-async def _calling(params: SamplingParams, asked: ChatRequest, service: Service) -> SamplingParams:
+async def _calling(
+    params: SamplingParams, request: ChatRequest, service: Service
+) -> SamplingParams:
     """Return the parameters of an answer that must be a tool call."""
-    choice = asked.tool_choice
+    choice = request.tool_choice
     functions = [
         (tool.function.name, tool.function.parameters or {"type": "object"})
-        for tool in asked.tools or []
+        for tool in request.tools or []
         if not isinstance(choice, NamedToolChoice) or tool.function.name == choice.function.name
     ]
-    is_single = isinstance(choice, NamedToolChoice) or asked.parallel_tool_calls is False
+    is_single = isinstance(choice, NamedToolChoice) or request.parallel_tool_calls is False
     grammar = Grammar("lark", calls_grammar(functions, allows_parallel=not is_single))
-    if service.vetter is None:
+    if service.grammar_validator is None:
         message = "This server cannot make an answer be a tool call; 'auto' leaves it to the model."
         raise invalid(message, "tool_choice", "unsupported_parameter")
-    grammar = await vet(grammar, service.vetter, param="tools")
+    grammar = await validate(grammar, service.grammar_validator, param="tools")
     return msgspec.structs.replace(params, grammar=grammar)

@@ -12,9 +12,9 @@ from gateway.service import Service
 from gateway.telemetry.exposition import ServerFigures
 
 
-async def metrics(request: Request) -> Response:
+async def metrics(http_request: Request) -> Response:
     """Return the page of figures in the format that is asked for."""
-    service: Service = request.app.state.service
+    service: Service = http_request.app.state.service
     observer = service.observer
     figures = ServerFigures(
         observer.workers(),
@@ -22,5 +22,5 @@ async def metrics(request: Request) -> Response:
         observer.supervisor(),
         (metadata.version("unisono"), service.model_names[0]),
     )
-    body, content_type = figures.text(request.headers.get("accept", ""))
+    body, content_type = figures.text(http_request.headers.get("accept", ""))
     return Response(body, headers={"content-type": content_type})

@@ -9,16 +9,16 @@ from gateway.schema.models import ModelCard, ModelList
 from gateway.service import Service
 
 
-async def list_models(request: Request) -> Response:
+async def list_models(http_request: Request) -> Response:
     """List every name that requests may use."""
-    service: Service = request.app.state.service
+    service: Service = http_request.app.state.service
     return json_response(ModelList(data=[_card(name, service) for name in service.model_names]))
 
 
-async def retrieve_model(request: Request) -> Response:
+async def retrieve_model(http_request: Request) -> Response:
     """Describe one name."""
-    service: Service = request.app.state.service
-    name = request.path_params["name"]
+    service: Service = http_request.app.state.service
+    name = http_request.path_params["name"]
     if name not in service.model_names:
         raise model_not_found(name)
     return json_response(_card(name, service))

@@ -9,14 +9,14 @@ from gateway.requests.body import json_response
 from gateway.service import Service
 
 
-async def openapi_json(request: Request) -> Response:
+async def openapi_json(http_request: Request) -> Response:
     """Return the API's description, OpenAPI 3.1."""
     return json_response(openapi())
 
 
-async def docs(request: Request) -> Response:
+async def docs(http_request: Request) -> Response:
     """Return the same as a page."""
-    service: Service = request.app.state.service
+    service: Service = http_request.app.state.service
     limits = service.limits
     told = {
         "Context": f"{service.pool.max_model_len:,} tokens, prompt and answer together",

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from gateway.pool.fair_queue import FairQueue
 from gateway.pool.refusals import QueueFull
-from gateway.security.keys import Tenant
+from gateway.tenant import Tenant
 
 T = TypeVar("T")
 

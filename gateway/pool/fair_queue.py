@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from gateway.security.keys import Tenant
+from gateway.tenant import Tenant
 
 T = TypeVar("T")
 

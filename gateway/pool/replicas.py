@@ -27,7 +27,8 @@ from gateway.pool.replica_connection import ReplicaConnection
 from gateway.pool.resumption import VERDICT_SECONDS, Life, Resumption
 from gateway.pool.routing import Pace, Router
 from gateway.pool.status import PoolStatus, pool_status
-from gateway.security.keys import ANONYMOUS, Tenant
+from gateway.pool.submit_options import SubmitOptions
+from gateway.tenant import Tenant
 
 logger = logging.getLogger(__name__)
 
@@ -92,11 +93,7 @@ class ReplicaPool:
         prompt_ids: list[int],
         params: SamplingParams,
         receiver: Receiver,
-        *,
-        tenant: Tenant = ANONYMOUS,
-        priority: int = 0,
-        deadline: float = 0.0,
-        cache_salt: str = "",
+        options: SubmitOptions | None = None,
     ) -> int:
         """Queue one sequence; its tokens go to `receiver`. Returns its seq_id.
 
@@ -104,11 +101,24 @@ class ReplicaPool:
         """
         self._check_ready()
         seq_id = next(self._seq_ids)
-        first = Submit(seq_id, prompt_ids, [], params, tenant.id, priority, deadline, cache_salt)
+        options = options or SubmitOptions()
+        tenant = options.tenant
+        first = Submit(
+            seq_id,
+            prompt_ids,
+            [],
+            params,
+            tenant.id,
+            options.priority,
+            options.deadline,
+            options.cache_salt,
+        )
         if first in self._poison:
             raise Poisonous
         entry = Entry(first, receiver)
-        self._queue.push(seq_id, entry, tenant, priority=priority, num_tokens=len(prompt_ids))
+        self._queue.push(
+            seq_id, entry, tenant, priority=options.priority, num_tokens=len(prompt_ids)
+        )
         self._idle.clear()
         self._hand_out()
         return seq_id

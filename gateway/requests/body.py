@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from gateway.errors import ApiError, from_decode_error, invalid
+from gateway.exchange_context import exchange_context
 from gateway.pool.body_budget import BodyReservation
 from gateway.service import Limits, Service
 
@@ -23,15 +24,17 @@ MAX_JSON_NAMES = 100_000
 NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
-async def read_body(request: Request, service: Service) -> bytes:
-    """Read the whole request body; it counts as held until scope["held_body"] is released.
+async def read_body(http_request: Request, service: Service) -> bytes:
+    """Read the whole request body; it counts as held until the exchange is over.
 
     Raises ApiError 413 as soon as it is known to be too large, 503 when all bodies together are,
     and 408 when it does not arrive; ClientDisconnect when the client leaves before its end.
     """
     limits = service.limits
-    held = request.scope["held_body"] = BodyReservation(service.bodies, request.scope["tenant"].id)
-    declared = request.headers.get("content-length", "")
+    context = exchange_context(http_request.scope)
+    assert context.tenant is not None, "the gate lets nobody unknown in here"
+    context.body = held = BodyReservation(service.bodies, context.tenant.id)
+    declared = http_request.headers.get("content-length", "")
     if declared.isdecimal():
         if int(declared) > limits.max_body_bytes:
             raise _too_large(limits)
@@ -41,7 +44,7 @@ async def read_body(request: Request, service: Service) -> bytes:
     try:
         async with asyncio.timeout(limits.body_timeout_s):
             while more_body:
-                message = await request.receive()
+                message = await http_request.receive()
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
                 chunks.append(message.get("body", b""))

@@ -17,7 +17,7 @@ from gateway.text.tokenizer import TokenizerError
 
 
 async def encode_conversation(
-    asked: ConversationFields,
+    request: ConversationFields,
     tools: Tools | None,
     service: Service,
     *,
@@ -37,7 +37,7 @@ async def encode_conversation(
     if tools and not template.supports_tools:
         message = "This model's chat template knows no tools, so the model cannot call any."
         raise invalid(message, "tools", "unsupported_parameter")
-    conversation = _conversation(asked, tools, template)
+    conversation = _conversation(request, tools, template)
     try:
         return await template.encode(
             conversation, add_special_tokens=add_special_tokens, check=check
@@ -53,17 +53,17 @@ async def encode_conversation(
 
 
 def _conversation(
-    asked: ConversationFields, tools: Tools | None, template: ChatTemplate
+    request: ConversationFields, tools: Tools | None, template: ChatTemplate
 ) -> Conversation:
-    continues = bool(asked.continue_final_message)
-    prompts = asked.add_generation_prompt
+    continues = bool(request.continue_final_message)
+    prompts = request.add_generation_prompt
     return Conversation(
-        messages=[_message(message, template) for message in asked.messages],
+        messages=[_message(message, template) for message in request.messages],
         tools=[_tool(tool) for tool in tools] if tools else None,
-        documents=asked.documents,
+        documents=request.documents,
         add_generation_prompt=not continues if prompts is None else prompts,
         continues_final_message=continues,
-        options=asked.chat_template_kwargs or {},
+        options=request.chat_template_kwargs or {},
     )
 
 

@@ -30,26 +30,28 @@ _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 _OPTIONS = "x-guidance"
 
 
-async def vetted_grammar(
+async def validated_grammar(
     response_format: ResponseFormat | None,
     structured: StructuredOutputs | None,
-    vetter: GrammarValidator,
+    grammar_validator: GrammarValidator,
 ) -> Grammar | None:
     """Return what to submit for the two fields of a request. Raises ApiError."""
     grammar = grammar_of(response_format, structured)
     if grammar is None:
         return None
-    return await vet(grammar, vetter, param=_param(response_format, structured))
+    return await validate(grammar, grammar_validator, param=_param(response_format, structured))
 
 
-async def vet(grammar: Grammar, vetter: GrammarValidator, *, param: str | None = None) -> Grammar:
+async def validate(
+    grammar: Grammar, grammar_validator: GrammarValidator, *, param: str | None = None
+) -> Grammar:
     """Return what to submit for a grammar: the same, or its translation from GBNF.
 
     param: the field it came from. Raises ApiError 400 for a grammar that cannot be used, 429 if
     too many wait for a verdict, 503 if there is none for another reason.
     """
     try:
-        return await vetter.vet(grammar)
+        return await grammar_validator.validate(grammar)
     except GrammarRefused as error:
         where = f"'{param}'" if param else "grammar"
         message = f"Invalid {where}: {error}."
@@ -77,30 +79,30 @@ def grammar_of(
     return from_format or from_structured
 
 
-def _of_response_format(asked: ResponseFormat) -> Grammar | None:
-    if asked.type != "json_schema" and asked.json_schema is not None:
+def _of_response_format(request: ResponseFormat) -> Grammar | None:
+    if request.type != "json_schema" and request.json_schema is not None:
         message = "'response_format.json_schema' is only for the type 'json_schema'."
         raise invalid(message, "response_format.json_schema")
-    match asked.type:
+    match request.type:
         case "text":
             return None
         case "json_object":
             return _of_schema(_ANY_OBJECT, "response_format", is_strict=True)
         case "json_schema":
-            return _of_json_schema(asked.json_schema)
+            return _of_json_schema(request.json_schema)
 
 
-def _of_json_schema(asked: JsonSchemaFormat | None) -> Grammar:
-    if asked is None:
+def _of_json_schema(request: JsonSchemaFormat | None) -> Grammar:
+    if request is None:
         message = "Missing required parameter: 'response_format.json_schema'."
         raise invalid(message, "response_format.json_schema", "missing_required_parameter")
-    schema = _ANY_OBJECT if asked.schema is None else asked.schema
+    schema = _ANY_OBJECT if request.schema is None else request.schema
     param = "response_format.json_schema.schema"
-    return _of_schema(schema, param, is_strict=bool(asked.strict))
+    return _of_schema(schema, param, is_strict=bool(request.strict))
 
 
-def _of_structured(asked: StructuredOutputs) -> Grammar:
-    names = _given(asked)
+def _of_structured(request: StructuredOutputs) -> Grammar:
+    names = _given(request)
     if len(names) != 1:
         known = "'json', 'regex', 'choice', 'grammar' and 'json_object'"
         message = f"'structured_outputs' must hold exactly one of {known}."
@@ -109,13 +111,13 @@ def _of_structured(asked: StructuredOutputs) -> Grammar:
     param = f"structured_outputs.{name}"
     match name:
         case "regex":
-            return Grammar("regex", _checked(asked.regex or "", param))
+            return Grammar("regex", _checked(request.regex or "", param))
         case "grammar":
-            return Grammar("lark", _checked(asked.grammar or "", param))
+            return Grammar("lark", _checked(request.grammar or "", param))
         case "choice":
-            return _of_choices(asked.choice or [], param)
+            return _of_choices(request.choice or [], param)
         case "json":
-            return _of_schema(_schema_object(asked.json, param), param, is_strict=True)
+            return _of_schema(_schema_object(request.json, param), param, is_strict=True)
         case _:
             return _of_schema(_ANY_OBJECT, param, is_strict=True)
 
@@ -177,9 +179,9 @@ def _json(value: object, param: str) -> bytes:
         raise _not_unicode(param) from None
 
 
-def _given(asked: StructuredOutputs) -> list[str]:
+def _given(request: StructuredOutputs) -> list[str]:
     """Name the members that are set; json_object counts only when true."""
-    values = msgspec.structs.asdict(asked)
+    values = msgspec.structs.asdict(request)
     return [name for name, value in values.items() if value is not None and value is not False]
 
 

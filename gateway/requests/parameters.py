@@ -11,7 +11,7 @@ import msgspec
 
 from backend.wire.sampling import Grammar, NumLogprobs, SamplingParams
 from gateway.errors import invalid
-from gateway.requests.grammars import grammar_of, vetted_grammar
+from gateway.requests.grammars import grammar_of, validated_grammar
 from gateway.requests.prompt import check_token_ids
 from gateway.schema.sampling import SamplingFields, given
 from gateway.service import Service
@@ -29,7 +29,7 @@ MAX_INLINE_BAD_WORDS = 16
 
 
 async def sampling_params(
-    asked: SamplingFields,
+    request: SamplingFields,
     service: Service,
     *,
     max_tokens: int,
@@ -40,34 +40,34 @@ async def sampling_params(
 
     Raises ApiError 400 for what this model cannot do, a grammar that does not compile included.
     """
-    stop_token_ids, allowed = asked.stop_token_ids or [], asked.allowed_token_ids
+    stop_token_ids, allowed = request.stop_token_ids or [], request.allowed_token_ids
     check_token_ids(stop_token_ids, service, "stop_token_ids")
     check_token_ids(allowed or [], service, "allowed_token_ids")
-    bad_words = asked.bad_words or []
+    bad_words = request.bad_words or []
     if len(bad_words) > MAX_INLINE_BAD_WORDS:
         banned = await asyncio.to_thread(_bad_words, bad_words, service)
     else:
         banned = _bad_words(bad_words, service)
-    temperature = given(asked.temperature, DEFAULTS.temperature)
+    temperature = given(request.temperature, DEFAULTS.temperature)
     return SamplingParams(
         temperature=temperature if temperature >= MIN_TEMPERATURE else 0.0,
-        top_p=given(asked.top_p, DEFAULTS.top_p),
-        top_k=min(given(asked.top_k, DEFAULTS.top_k), LARGEST_TOP_K),
-        min_p=given(asked.min_p, DEFAULTS.min_p),
+        top_p=given(request.top_p, DEFAULTS.top_p),
+        top_k=min(given(request.top_k, DEFAULTS.top_k), LARGEST_TOP_K),
+        min_p=given(request.min_p, DEFAULTS.min_p),
         max_tokens=max_tokens,
-        ignore_eos=bool(asked.ignore_eos),
-        min_tokens=given(asked.min_tokens, DEFAULTS.min_tokens),
+        ignore_eos=bool(request.ignore_eos),
+        min_tokens=given(request.min_tokens, DEFAULTS.min_tokens),
         stop_token_ids=tuple(stop_token_ids),
-        presence_penalty=given(asked.presence_penalty, DEFAULTS.presence_penalty),
-        frequency_penalty=given(asked.frequency_penalty, DEFAULTS.frequency_penalty),
-        repetition_penalty=given(asked.repetition_penalty, DEFAULTS.repetition_penalty),
-        no_repeat_ngram_size=given(asked.no_repeat_ngram_size, DEFAULTS.no_repeat_ngram_size),
-        logit_bias=_logit_bias(asked.logit_bias or {}, service),
+        presence_penalty=given(request.presence_penalty, DEFAULTS.presence_penalty),
+        frequency_penalty=given(request.frequency_penalty, DEFAULTS.frequency_penalty),
+        repetition_penalty=given(request.repetition_penalty, DEFAULTS.repetition_penalty),
+        no_repeat_ngram_size=given(request.no_repeat_ngram_size, DEFAULTS.no_repeat_ngram_size),
+        logit_bias=_logit_bias(request.logit_bias or {}, service),
         allowed_token_ids=None if allowed is None else tuple(dict.fromkeys(allowed)),
         bad_words=banned,
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
-        grammar=await _grammar(asked, service),
+        grammar=await _grammar(request, service),
     )
 
 
@@ -86,16 +86,18 @@ def seeded_params(
     ]
 
 
-async def _grammar(asked: SamplingFields, service: Service) -> Grammar | None:
-    if asked.response_format is None and asked.structured_outputs is None:
+async def _grammar(request: SamplingFields, service: Service) -> Grammar | None:
+    if request.response_format is None and request.structured_outputs is None:
         return None
-    if service.vetter is None:
-        if grammar_of(asked.response_format, asked.structured_outputs) is None:
+    if service.grammar_validator is None:
+        if grammar_of(request.response_format, request.structured_outputs) is None:
             return None
-        param = "response_format" if asked.structured_outputs is None else "structured_outputs"
+        param = "response_format" if request.structured_outputs is None else "structured_outputs"
         message = f"'{param}' is not supported by this server."
         raise invalid(message, param, "unsupported_parameter")
-    return await vetted_grammar(asked.response_format, asked.structured_outputs, service.vetter)
+    return await validated_grammar(
+        request.response_format, request.structured_outputs, service.grammar_validator
+    )
 
 
 def _logit_bias(biases: dict[str, float], service: Service) -> tuple[tuple[int, float], ...]:

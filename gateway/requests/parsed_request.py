@@ -11,13 +11,14 @@ from typing import Generic, TypeVar
 import msgspec
 from starlette.requests import Request
 
-from gateway.answers.generation import Terms
 from gateway.errors import ApiError, model_not_found
+from gateway.exchange_context import exchange_context
+from gateway.pool.submit_options import SubmitOptions
 from gateway.requests.body import decode_body, read_body
 from gateway.requests.unknown_fields import ignored_header, unknown_fields
 from gateway.schema.sampling import SamplingFields
-from gateway.security.keys import Tenant
 from gateway.service import Service
+from gateway.tenant import Tenant
 
 R = TypeVar("R", bound=SamplingFields)
 
@@ -26,45 +27,49 @@ R = TypeVar("R", bound=SamplingFields)
 class ParsedRequest(Generic[R]):
     """A request that makes sense. headers: what its answer tells about it."""
 
-    asked: R
-    terms: Terms
+    request: R
+    options: SubmitOptions
     headers: dict[str, str]
 
 
-async def take(request: Request, decoder: msgspec.json.Decoder[R]) -> ParsedRequest[R]:
+async def parse_request(
+    http_request: Request, decoder: msgspec.json.Decoder[R]
+) -> ParsedRequest[R]:
     """Read, decode and check the body of a request for text.
 
     Raises ApiError for what cannot be served, ClientDisconnect if the client left before its end.
     """
     arrived_s = time.monotonic()
-    service: Service = request.app.state.service
+    context = exchange_context(http_request.scope)
+    service: Service = http_request.app.state.service
     if service.pool.status().draining:
         raise ApiError(503, "The server is shutting down.", code="shutting_down", retry_after_s=5)
-    body = await read_body(request, service)
-    asked = decode_body(body, decoder, service.limits.max_json_depth)
-    if asked.request_id is not None:
+    body = await read_body(http_request, service)
+    request = decode_body(body, decoder, service.limits.max_json_depth)
+    if request.request_id is not None:
         # The `$` of its pattern lets one line break pass.
-        request.scope["request_id"] = asked.request_id.removesuffix("\n")
-    known = frozenset(asked.__struct_fields__)
+        context.request_id = request.request_id.removesuffix("\n")
+    known = frozenset(request.__struct_fields__)
     ignored = unknown_fields(body, known, is_strict=service.strict)
-    ignored += asked.check(is_strict=service.strict)
-    if asked.model not in service.model_names:
-        raise model_not_found(asked.model)
-    timeout_s = asked.timeout or 0.0
-    tenant: Tenant = request.scope["tenant"]
-    terms = Terms(
+    ignored += request.check(is_strict=service.strict)
+    if request.model not in service.model_names:
+        raise model_not_found(request.model)
+    timeout_s = request.timeout or 0.0
+    tenant = context.tenant
+    assert tenant is not None, "the gate lets nobody unknown in here"
+    options = SubmitOptions(
         tenant=tenant,
-        priority=asked.priority or 0,
-        cache_salt=_cache_salt(tenant, asked.cache_salt or ""),
+        priority=request.priority or 0,
+        cache_salt=_cache_salt(tenant, request.cache_salt or ""),
         deadline=arrived_s + timeout_s if timeout_s else 0.0,
         timeout_s=timeout_s,
     )
-    return ParsedRequest(asked, terms, ignored_header(ignored))
+    return ParsedRequest(request, options, ignored_header(ignored))
 
 
-def _cache_salt(tenant: Tenant, asked: str) -> str:
+def _cache_salt(tenant: Tenant, request: str) -> str:
     """Return what keeps this prompt's cached prefixes apart from others'.
 
     Tenants share none: how fast an answer comes would tell one what another has asked.
     """
-    return f"{tenant.id}:{asked}" if tenant.id or asked else ""
+    return f"{tenant.id}:{request}" if tenant.id or request else ""

@@ -34,41 +34,41 @@ class Prompt:
     offsets: Sequence[int] = ()
 
 
-async def encode_prompts(asked: CompletionRequest, service: Service) -> list[Prompt]:
+async def encode_prompts(request: CompletionRequest, service: Service) -> list[Prompt]:
     """Tokenise and check the prompts of a request, off the event loop if that takes long.
 
     Raises ApiError 400 for the first prompt that cannot be completed.
     """
-    prompts = asked.prompts()
-    check_num_choices(len(prompts), asked.num_candidates, service, asked)
-    suffix = asked.suffix or ""
+    prompts = request.prompts()
+    check_num_choices(len(prompts), request.num_candidates, service, request)
+    suffix = request.suffix or ""
     for prompt in prompts:
         if isinstance(prompt, str):
-            check_text_length([prompt, suffix], asked.max_output_tokens, service, asked)
+            check_text_length([prompt, suffix], request.max_output_tokens, service, request)
     length = sum(map(len, prompts)) + len(suffix)
     if length > MAX_INLINE_LENGTH:
-        encoded = await asyncio.to_thread(_encode_all, prompts, asked, service)
+        encoded = await asyncio.to_thread(_encode_all, prompts, request, service)
     else:
-        encoded = _encode_all(prompts, asked, service)
+        encoded = _encode_all(prompts, request, service)
     num_prompt_tokens = sum(len(prompt.token_ids) for prompt in encoded)
     num_scores = 0
-    if asked.num_prompt_scores is not None:
-        num_scores += num_prompt_tokens * (asked.num_prompt_scores + 1)
-    if asked.logprobs is not None:
-        num_scores += len(prompts) * asked.max_output_tokens * (asked.logprobs + 1)
-    param = "logprobs" if asked.prompt_logprobs is None else "prompt_logprobs"
-    check_num_scores(num_scores * asked.num_candidates, param, service)
+    if request.num_prompt_scores is not None:
+        num_scores += num_prompt_tokens * (request.num_prompt_scores + 1)
+    if request.logprobs is not None:
+        num_scores += len(prompts) * request.max_output_tokens * (request.logprobs + 1)
+    param = "logprobs" if request.prompt_logprobs is None else "prompt_logprobs"
+    check_num_scores(num_scores * request.num_candidates, param, service)
     return encoded
 
 
 def check_num_choices(
-    num_prompts: int, num_candidates: int, service: Service, asked: SamplingFields
+    num_prompts: int, num_candidates: int, service: Service, request: SamplingFields
 ) -> None:
     """Refuse more sequences than one request may have."""
     num_choices = num_prompts * num_candidates
     if num_choices <= service.limits.max_choices:
         return
-    name = "best_of" if num_candidates > asked.num_choices else "n"
+    name = "best_of" if num_candidates > request.num_choices else "n"
     raise invalid(
         f"This request asks for {num_choices} choices ({num_prompts} prompts with "
         f"{name} = {num_candidates}); at most {service.limits.max_choices} are answered at once.",
@@ -91,7 +91,7 @@ def check_length(
     num_prompt_tokens: int,
     max_tokens: int,
     service: Service,
-    asked: SamplingFields,
+    request: SamplingFields,
     *,
     is_exact: bool = True,
 ) -> None:
@@ -108,26 +108,28 @@ def check_length(
     else:
         limit = f"This server's memory holds {context_length(service)} tokens of one request"
     least = "" if is_exact else "at least "
-    is_prompt_alone = num_prompt_tokens > context_length(service) or asked.max_output_tokens is None
+    is_prompt_alone = (
+        num_prompt_tokens > context_length(service) or request.max_output_tokens is None
+    )
     raise invalid(
         f"{limit}, however you requested {least}{num_tokens} tokens ({least}{num_prompt_tokens} in "
         f"your prompt; {max_tokens} for the completion). Please shorten the prompt or the "
         "completion.",
-        asked.prompt_field if is_prompt_alone else asked.max_tokens_field,
+        request.prompt_field if is_prompt_alone else request.max_tokens_field,
         "context_length_exceeded",
     )
 
 
 def check_text_length(
-    texts: Sequence[str], max_tokens: int, service: Service, asked: SamplingFields
+    texts: Sequence[str], max_tokens: int, service: Service, request: SamplingFields
 ) -> None:
     """Refuse a prompt, in one or more texts, that is too long however it is cut into tokens.
 
     Before it is cut: 10 MiB take seconds.
     """
-    if asked.truncate_prompt_tokens is None:
+    if request.truncate_prompt_tokens is None:
         num_tokens = sum(map(service.tokenizer.min_num_tokens, texts))
-        check_length(num_tokens, max_tokens, service, asked, is_exact=False)
+        check_length(num_tokens, max_tokens, service, request, is_exact=False)
 
 
 def context_length(service: Service) -> int:
@@ -137,10 +139,10 @@ def context_length(service: Service) -> int:
 
 
 def truncated(
-    token_ids: list[int], asked: SamplingFields, max_tokens: int, service: Service
+    token_ids: list[int], request: SamplingFields, max_tokens: int, service: Service
 ) -> list[int]:
     """Return the last tokens of a prompt, as many as truncate_prompt_tokens leaves."""
-    keep = given(asked.truncate_prompt_tokens, len(token_ids))
+    keep = given(request.truncate_prompt_tokens, len(token_ids))
     if keep < 0:
         keep = max(1, context_length(service) - max_tokens)
     return token_ids[-keep:] if keep < len(token_ids) else token_ids
@@ -163,40 +165,40 @@ def check_token_ids(token_ids: Sequence[int], service: Service, param: str) -> N
 
 
 def _encode_all(
-    prompts: Sequence[str | list[int]], asked: CompletionRequest, service: Service
+    prompts: Sequence[str | list[int]], request: CompletionRequest, service: Service
 ) -> list[Prompt]:
-    return [_encode(prompt, asked, service) for prompt in prompts]
+    return [_encode(prompt, request, service) for prompt in prompts]
 
 
-def _encode(prompt: str | list[int], asked: CompletionRequest, service: Service) -> Prompt:
-    max_tokens = asked.max_output_tokens
+def _encode(prompt: str | list[int], request: CompletionRequest, service: Service) -> Prompt:
+    max_tokens = request.max_output_tokens
     try:
         if isinstance(prompt, str):
-            whole = _text_ids(prompt, asked, service)
+            whole = _text_ids(prompt, request, service)
         else:
             whole = _given_ids(prompt, service)
-        if asked.suffix:
-            whole = infill_ids(whole, asked.suffix, service.tokenizer)
+        if request.suffix:
+            whole = infill_ids(whole, request.suffix, service.tokenizer)
     except TokenizerError as error:
         raise invalid(f"Invalid 'prompt': {error}.", "prompt") from None
-    token_ids = truncated(whole, asked, max_tokens, service)
-    check_length(len(token_ids), max_tokens, service, asked)
-    if not asked.echo:
+    token_ids = truncated(whole, request, max_tokens, service)
+    check_length(len(token_ids), max_tokens, service, request)
+    if not request.echo:
         return Prompt(token_ids)
     if isinstance(prompt, str) and len(token_ids) == len(whole):
         echo = prompt
     else:
         shown = prompt if isinstance(prompt, list) and len(token_ids) == len(whole) else token_ids
-        echo = service.tokenizer.decode(shown, skip_special_tokens=asked.skips_special_tokens)
-    if asked.num_prompt_scores is None:
+        echo = service.tokenizer.decode(shown, skip_special_tokens=request.skips_special_tokens)
+    if request.num_prompt_scores is None:
         return Prompt(token_ids, echo)
-    return Prompt(token_ids, echo, _offsets(token_ids, echo, asked, service))
+    return Prompt(token_ids, echo, _offsets(token_ids, echo, request, service))
 
 
-def _text_ids(text: str, asked: CompletionRequest, service: Service) -> list[int]:
+def _text_ids(text: str, request: CompletionRequest, service: Service) -> list[int]:
     tokenizer = service.tokenizer
-    token_ids = tokenizer.encode(text, add_special_tokens=given(asked.add_special_tokens, True))
-    if token_ids or asked.suffix:
+    token_ids = tokenizer.encode(text, add_special_tokens=given(request.add_special_tokens, True))
+    if token_ids or request.suffix:
         return token_ids
     if tokenizer.bos_token_id is None:
         message = "The prompt is empty, and this model has no token to begin a text with."
@@ -213,14 +215,14 @@ def _given_ids(token_ids: list[int], service: Service) -> list[int]:
 
 
 def _offsets(
-    token_ids: list[int], echo: str, asked: CompletionRequest, service: Service
+    token_ids: list[int], echo: str, request: CompletionRequest, service: Service
 ) -> Sequence[int]:
     """Find where in the echo each token begins.
 
     The echo of a text is that text: it may spell special tokens, and lacks those that were put in
     front of it.
     """
-    for skip_special_tokens in (asked.skips_special_tokens, not asked.skips_special_tokens):
+    for skip_special_tokens in (request.skips_special_tokens, not request.skips_special_tokens):
         detokenizer = service.tokenizer.detokenizer(skip_special_tokens=skip_special_tokens)
         ends = list(accumulate(len(detokenizer.push(token_id)) for token_id in token_ids))
         length = ends[-1] + len(detokenizer.flush())

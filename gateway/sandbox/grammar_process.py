@@ -17,7 +17,7 @@ import numpy as np
 
 from backend.structured_output.grammar import GrammarError, GrammarTable, Matcher, to_lark
 from backend.wire.sampling import Grammar
-from gateway.sandbox.grammar_validator import CPU_LIMIT_S, ValidationResult, Words
+from gateway.sandbox.grammar_validator import CPU_LIMIT_S, GrammarVocabulary, ValidationResult
 from gateway.sandbox.helper_process import cpu_limit, limit_memory, serve
 
 # A lead that compiles what was vetted stops every stream of its group for so long. The usual is
@@ -36,7 +36,7 @@ def begin(greeting: bytes) -> Callable[[bytes], bytes]:
     # Our own mistakes are for the log; what native code prints when it dies of a grammar is not.
     sys.stderr = os.fdopen(os.dup(2), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    words = msgspec.msgpack.decode(greeting, type=Words)
+    words = msgspec.msgpack.decode(greeting, type=GrammarVocabulary)
     # Nothing is kept: the next grammar must not pay for the memory of this one.
     table = GrammarTable(words.pieces, words.eos_token_ids, max_compiled=1)
     limit_memory(MEMORY_LIMIT_BYTES)
@@ -44,12 +44,12 @@ def begin(greeting: bytes) -> Callable[[bytes], bytes]:
     def answer(request: bytes) -> bytes:
         with cpu_limit(CPU_LIMIT_S):
             grammar = msgspec.msgpack.decode(request, type=Grammar)
-            return msgspec.msgpack.encode(vet(grammar, table, len(words.pieces)))
+            return msgspec.msgpack.encode(validate(grammar, table, len(words.pieces)))
 
     return answer
 
 
-def vet(grammar: Grammar, table: GrammarTable, num_tokens: int) -> ValidationResult:
+def validate(grammar: Grammar, table: GrammarTable, num_tokens: int) -> ValidationResult:
     """Compile a grammar and follow it for some tokens. May not return at all."""
     try:
         if grammar.kind == "lark":

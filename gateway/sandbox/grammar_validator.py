@@ -35,7 +35,7 @@ _TOO_SLOW = frozenset({signal.SIGPROF, signal.SIGXCPU})
 _TOO_LARGE = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL})
 
 
-class Words(msgspec.Struct, frozen=True, array_like=True):
+class GrammarVocabulary(msgspec.Struct, frozen=True, array_like=True):
     """The vocabulary for which grammars are compiled. pieces: see the wire's Vocabulary."""
 
     pieces: list[bytes]
@@ -67,28 +67,28 @@ class ValidationQueueFull(ValidationUnavailable):
 class GrammarValidator:
     """Vets grammars for one vocabulary."""
 
-    def __init__(self, words: Callable[[], Words]) -> None:
+    def __init__(self, words: Callable[[], GrammarVocabulary]) -> None:
         """words: called once, when the first helper starts; a ValueError of it refuses all."""
         self._words = words
         self._greeting: bytes | None = None
         self._helper = Helper("gateway.sandbox.grammar_process", self._greet)
         self._waiting: dict[Grammar, asyncio.Task[ValidationResult]] = {}
-        self._verdicts: OrderedDict[Grammar, ValidationResult] = OrderedDict()
+        self._results: OrderedDict[Grammar, ValidationResult] = OrderedDict()
         self._cached_bytes = 0
 
-    async def vet(self, grammar: Grammar) -> Grammar:
+    async def validate(self, grammar: Grammar) -> Grammar:
         """Return what to submit for a grammar, once it is known to compile.
 
         Raises GrammarRefused and ValidationUnavailable.
         """
-        verdict = self._verdicts.get(grammar)
-        if verdict is None:
-            verdict = await self._ask(grammar)
+        result = self._results.get(grammar)
+        if result is None:
+            result = await self._ask(grammar)
         else:
-            self._verdicts.move_to_end(grammar)
-        if verdict.grammar is None:
-            raise GrammarRefused(verdict.error)
-        return verdict.grammar
+            self._results.move_to_end(grammar)
+        if result.grammar is None:
+            raise GrammarRefused(result.error)
+        return result.grammar
 
     async def close(self) -> None:
         """End the helper; who still waits gets no verdict, and nobody may ask any more."""
@@ -117,7 +117,7 @@ class GrammarValidator:
     async def _judge(self, grammar: Grammar) -> ValidationResult:
         try:
             answer = await self._helper.ask(lambda: msgspec.msgpack.encode(grammar), CLOCK_LIMIT_S)
-            verdict = msgspec.msgpack.decode(answer, type=ValidationResult)
+            result = msgspec.msgpack.decode(answer, type=ValidationResult)
         except HelperBusy:
             raise ValidationQueueFull("too many grammars wait to be compiled") from None
         except HelperSilent:
@@ -125,9 +125,9 @@ class GrammarValidator:
             message = "the process that compiles them did not answer"
             raise ValidationUnavailable(message) from None
         except HelperDied as death:
-            verdict = _post_mortem(death)
-        self._remember(grammar, verdict)
-        return verdict
+            result = _post_mortem(death)
+        self._remember(grammar, result)
+        return result
 
     def _greet(self) -> bytes:
         if self._greeting is None:
@@ -137,11 +137,11 @@ class GrammarValidator:
                 raise GrammarRefused(str(error)) from error
         return self._greeting
 
-    def _remember(self, grammar: Grammar, verdict: ValidationResult) -> None:
-        self._verdicts[grammar] = verdict
-        self._cached_bytes += _size(grammar, verdict)
+    def _remember(self, grammar: Grammar, result: ValidationResult) -> None:
+        self._results[grammar] = result
+        self._cached_bytes += _size(grammar, result)
         while self._cached_bytes > CACHE_BYTES:
-            self._cached_bytes -= _size(*self._verdicts.popitem(last=False))
+            self._cached_bytes -= _size(*self._results.popitem(last=False))
 
 
 def _post_mortem(death: HelperDied) -> ValidationResult:
@@ -154,9 +154,9 @@ def _post_mortem(death: HelperDied) -> ValidationResult:
     raise ValidationUnavailable("the process that compiles them was ended")
 
 
-def _size(grammar: Grammar, verdict: ValidationResult) -> int:
-    texts = [grammar.text, verdict.error]
-    if verdict.grammar is not None and verdict.grammar.text != grammar.text:
-        texts.append(verdict.grammar.text)
+def _size(grammar: Grammar, result: ValidationResult) -> int:
+    texts = [grammar.text, result.error]
+    if result.grammar is not None and result.grammar.text != grammar.text:
+        texts.append(result.grammar.text)
     # A text of many scripts takes four bytes a character.
     return ENTRY_BYTES + sum(map(sys.getsizeof, texts))

@@ -45,8 +45,8 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
     @property
     def num_prompt_scores(self) -> int | None:
         """Alternatives beside each prompt token; None if the prompt is not scored."""
-        asked = [self.prompt_logprobs, self.logprobs if self.echo else None]
-        return max((number for number in asked if number is not None), default=None)
+        wanted = [self.prompt_logprobs, self.logprobs if self.echo else None]
+        return max((number for number in wanted if number is not None), default=None)
 
     def check(self, *, is_strict: bool) -> list[str]:
         """Raise ApiError for fields that contradict each other; see SamplingFields.check()."""

@@ -161,14 +161,14 @@ class ConversationFields(Protocol):
     def chat_template(self) -> str | None: ...
 
 
-def check_conversation(asked: ConversationFields) -> None:
+def check_conversation(fields: ConversationFields) -> None:
     """Raise ApiError for what no template should be asked to render."""
-    for number, message in enumerate(asked.messages):
+    for number, message in enumerate(fields.messages):
         message.check(f"messages[{number}]")
-    if asked.chat_template is not None:
+    if fields.chat_template is not None:
         message_text = "'chat_template' is not accepted: the model's own template is used."
         raise invalid(message_text, "chat_template", "unsupported_parameter")
-    for name, value in (asked.chat_template_kwargs or {}).items():
+    for name, value in (fields.chat_template_kwargs or {}).items():
         wanted = TEMPLATE_KWARGS.get(name)
         if wanted is None or type(value) is not wanted:
             allowed = ", ".join(
@@ -178,14 +178,14 @@ def check_conversation(asked: ConversationFields) -> None:
                 f"Invalid 'chat_template_kwargs.{name[:40]}': accepted are {allowed}.",
                 "chat_template_kwargs",
             )
-    if not asked.continue_final_message:
+    if not fields.continue_final_message:
         return
-    if asked.add_generation_prompt:
+    if fields.add_generation_prompt:
         message_text = (
             "'continue_final_message' and 'add_generation_prompt' cannot both be true: the model "
             "either goes on with the last message or begins one."
         )
         raise invalid(message_text, "continue_final_message")
-    if not asked.messages[-1].text:
+    if not fields.messages[-1].text:
         message_text = "'continue_final_message' needs a last message with content to go on with."
         raise invalid(message_text, "continue_final_message")

@@ -1,6 +1,6 @@
 """Who may ask for what: every request passes here before its body is read.
 
-Decides on scope["path"], the Authorization header and the peer's address alone: neither Host nor a
+Decides on the path, the Authorization header and the peer's address alone: neither Host nor a
 forwarded header counts. What no route names is denied without a key like the rest. Must not know
 what an endpoint does. Installed by app.py.
 """
@@ -13,10 +13,11 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import ApiError, error_response
+from gateway.exchange_context import exchange_context
 from gateway.security import keys
 from gateway.security.exposure import is_loopback
 from gateway.security.keyring import Keyring
-from gateway.security.keys import ANONYMOUS, Tenant
+from gateway.tenant import ANONYMOUS, KeyScope, Tenant
 
 
 class Access(enum.Enum):
@@ -31,7 +32,7 @@ class Access(enum.Enum):
 
 
 class Gate:
-    """Finds out whose request it is, in scope["tenant"], and lets those in who may.
+    """Finds out whose request it is, in the exchange's context, and lets those in who may.
 
     On open paths the tenant is None for a request without a key that is known.
     """
@@ -62,7 +63,7 @@ class Gate:
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         tenant = self._tenant(scope)
-        scope["tenant"] = tenant
+        exchange_context(scope).tenant = tenant
         try:
             self._check(tenant, self._access(scope), scope)
         except ApiError as error:
@@ -105,7 +106,7 @@ class Gate:
                 f"'Authorization: Bearer {keys.KEY_FORMAT}'."
             )
             raise ApiError(401, message, code="invalid_api_key")
-        needed = keys.Scope.ADMIN if access is Access.ADMIN else keys.Scope.INFER
+        needed = KeyScope.ADMIN if access is Access.ADMIN else KeyScope.INFER
         if needed not in tenant.scopes:
             message = f"This needs an API key of scope '{needed}'."
             raise ApiError(403, message, code="insufficient_scope")

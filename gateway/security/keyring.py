@@ -9,8 +9,9 @@ import secrets
 from pathlib import Path
 
 from gateway.security.key_file import read_keys
-from gateway.security.keys import ApiKey, Tenant, digest
+from gateway.security.keys import ApiKey, digest
 from gateway.settings import ServerSettings
+from gateway.tenant import Tenant
 
 # Compared with when an id is unknown, so that this takes as long as a wrong secret.
 _NOBODY = ApiKey(id="", sha256=hashlib.sha256(secrets.token_bytes()).hexdigest())

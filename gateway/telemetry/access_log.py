@@ -4,12 +4,9 @@ Neither prompts nor keys nor query strings are in it.
 """
 
 import logging
-from typing import TYPE_CHECKING
 
+from gateway.telemetry.exchange import Exchange
 from gateway.telemetry.logs import fields
-
-if TYPE_CHECKING:
-    from gateway.telemetry.observer import Exchange
 
 logger = logging.getLogger("unisono.access")
 
@@ -17,7 +14,7 @@ logger = logging.getLogger("unisono.access")
 PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 
 
-def log_exchange(exchange: "Exchange") -> None:
+def log_exchange(exchange: Exchange) -> None:
     """Log an exchange that is over."""
     level = logging.DEBUG if exchange.route in PROBES else logging.INFO
     if not logger.isEnabledFor(level):
@@ -31,9 +28,8 @@ def log_exchange(exchange: "Exchange") -> None:
     }
     if exchange.tenant:
         facts["tenant"] = exchange.tenant
-    if exchange.generation is not None:
-        usage = exchange.generation.usage()
-        facts["prompt_tokens"] = usage.prompt_tokens
-        facts["completion_tokens"] = usage.completion_tokens
-        facts["finished"] = ",".join(dict.fromkeys(exchange.generation.outcomes()))
+    if (generated := exchange.generated) is not None:
+        facts["prompt_tokens"] = generated.num_prompt_tokens
+        facts["completion_tokens"] = generated.num_output_tokens
+        facts["finished"] = ",".join(dict.fromkeys(generated.finish_reasons))
     logger.log(level, "request", extra=fields(**facts))

@@ -15,11 +15,11 @@ import msgspec
 from backend.wire.messages import StepOutput
 from gateway.telemetry import families
 from gateway.telemetry.access_log import log_exchange
+from gateway.telemetry.exchange import Exchange, GenerationReport
 from gateway.telemetry.figures import GroupFigures, Ledger, SupervisorFigures, WorkerFigures
 from gateway.telemetry.page import Page
 
 if TYPE_CHECKING:
-    from gateway.answers.generation import Generation
     from gateway.pool.replicas import ReplicaPool
     from gateway.telemetry.tracing import Tracing
 
@@ -29,26 +29,6 @@ PUBLISH_SECONDS = 0.5
 _encode = msgspec.msgpack.Encoder().encode
 _decode_worker = msgspec.msgpack.Decoder(WorkerFigures).decode
 _decode_supervisor = msgspec.msgpack.Decoder(SupervisorFigures).decode
-
-
-@dataclass(slots=True)
-class Exchange:
-    """One request and its answer, when they are over. Times are CLOCK_MONOTONIC seconds.
-
-    route: the pattern that matched, never a path that a client made up. status: 499 where the
-    client left before an answer began. generation: of requests for text that were accepted.
-    traceparent: what the client said its own span is (W3C Trace Context).
-    """
-
-    method: str
-    route: str
-    status: int
-    request_id: str
-    tenant: str
-    started_s: float
-    ended_s: float
-    generation: "Generation | None" = None
-    traceparent: str = ""
 
 
 @dataclass(slots=True)
@@ -132,19 +112,19 @@ class Observer:
         self.ledger.add(families.HTTP_REQUESTS, labels=labels)
         seconds = exchange.ended_s - exchange.started_s
         self.ledger.observe(families.HTTP_DURATION, seconds, (exchange.route,))
-        if exchange.generation is not None:
-            self._note_generation(exchange.started_s, exchange.generation)
+        if exchange.generated is not None:
+            self._note_generated(exchange.started_s, exchange.generated)
         self._publish_soon()
 
-    def _note_generation(self, started_s: float, generation: "Generation") -> None:
-        ledger, timings, usage = self.ledger, generation.timings, generation.usage()
-        for reason in generation.outcomes():
+    def _note_generated(self, started_s: float, generated: GenerationReport) -> None:
+        ledger, timings = self.ledger, generated.timings
+        for reason in generated.finish_reasons:
             ledger.add(families.FINISHED, labels=(reason,))
-        ledger.add(families.PROMPT_TOKENS, usage.prompt_tokens)
-        ledger.add(families.CACHED_TOKENS, usage.prompt_tokens_details.cached_tokens)
-        ledger.add(families.OUTPUT_TOKENS, usage.completion_tokens)
-        ledger.observe(families.PROMPT_LENGTH, usage.prompt_tokens)
-        ledger.observe(families.OUTPUT_LENGTH, usage.completion_tokens)
+        ledger.add(families.PROMPT_TOKENS, generated.num_prompt_tokens)
+        ledger.add(families.CACHED_TOKENS, generated.num_cached_tokens)
+        ledger.add(families.OUTPUT_TOKENS, generated.num_output_tokens)
+        ledger.observe(families.PROMPT_LENGTH, generated.num_prompt_tokens)
+        ledger.observe(families.OUTPUT_LENGTH, generated.num_output_tokens)
         if timings.sent:
             ledger.observe(families.QUEUE_TIME, timings.sent - timings.submitted)
         if not timings.first_token:
@@ -157,7 +137,7 @@ class Observer:
             decode_s = timings.finished - timings.first_token
             ledger.observe(families.DECODE_TIME, decode_s)
             ledger.observe(families.E2E, timings.finished - started_s)
-            num_later = usage.completion_tokens - len(generation.outcomes())
+            num_later = generated.num_output_tokens - len(generated.finish_reasons)
             if num_later > 0:
                 ledger.observe(families.TPOT, decode_s / num_later)
 

@@ -6,7 +6,6 @@ anyway, so nothing is done while tokens flow; sending happens on a thread of the
 
 import time
 from importlib import metadata
-from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -15,10 +14,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from gateway.telemetry.access_log import PROBES
-
-if TYPE_CHECKING:
-    from gateway.answers.generation import Generation
-    from gateway.telemetry.observer import Exchange
+from gateway.telemetry.exchange import Exchange, GenerationReport
 
 # A worker that ends waits no longer than that for a collector that does not answer.
 EXPORT_SECONDS = 2
@@ -44,7 +40,7 @@ class Tracing:
         self._parents = TraceContextTextMapPropagator()
         self._model = model
 
-    def note_exchange(self, exchange: "Exchange") -> None:
+    def note_exchange(self, exchange: Exchange) -> None:
         """Make the span of an exchange that is over; a child of the caller's, if it named one."""
         if exchange.route in PROBES:
             return
@@ -62,8 +58,8 @@ class Tracing:
             },
             start_time=_unix_ns(exchange.started_s),
         )
-        if exchange.generation is not None:
-            self._describe(span, exchange.generation)
+        if exchange.generated is not None:
+            self._describe(span, exchange.generated)
         if exchange.status >= 500:
             span.set_status(StatusCode.ERROR)
         span.end(_unix_ns(exchange.ended_s))
@@ -72,16 +68,15 @@ class Tracing:
         """Send what is left."""
         self._provider.shutdown()
 
-    def _describe(self, span: Span, generation: "Generation") -> None:
-        usage, timings = generation.usage(), generation.timings
-        outcomes = generation.outcomes()
+    def _describe(self, span: Span, generated: GenerationReport) -> None:
+        timings = generated.timings
         span.set_attributes(
             {
                 "gen_ai.operation.name": "text_completion",
                 "gen_ai.request.model": self._model,
-                "gen_ai.usage.input_tokens": usage.prompt_tokens,
-                "gen_ai.usage.output_tokens": usage.completion_tokens,
-                "gen_ai.response.finish_reasons": outcomes,
+                "gen_ai.usage.input_tokens": generated.num_prompt_tokens,
+                "gen_ai.usage.output_tokens": generated.num_output_tokens,
+                "gen_ai.response.finish_reasons": generated.finish_reasons,
             }
         )
         for name, at_s in (
@@ -92,7 +87,7 @@ class Tracing:
         ):
             if at_s:
                 span.add_event(name, timestamp=_unix_ns(at_s))
-        if "error" in outcomes:
+        if "error" in generated.finish_reasons:
             span.set_status(StatusCode.ERROR)
 
 

@@ -21,7 +21,7 @@ from backend.wire.messages import StepOutput, StepTimings, Submit, Totals
 from backend.wire.sampling import SamplingParams
 from gateway.pool.fair_queue import FairQueue
 from gateway.pool.routing import Pace, Router
-from gateway.security.keys import ANONYMOUS, Tenant
+from gateway.tenant import ANONYMOUS, Tenant
 
 STEP_S, PROMPT_TOKEN_S, ROW_S = 14e-3, 0.5e-3, 2.3e-3
 BUDGET, ROWS, BLOCK_SIZE = 512, 128, 32

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from gateway.bench.workload import Workload
 from gateway.security.key_file import add_key
-from gateway.security.keys import Scope, create_key
+from gateway.security.keys import create_key
+from gateway.tenant import KeyScope
 from tests.e2e.clients import RawStream
 from tests.e2e.server import Server
 
@@ -33,7 +34,7 @@ MAX_PAUSE_SECONDS = 0.5
 
 def new_key(path: Path, name: str) -> str:
     """Add a key to a file of keys and return it."""
-    key, kept = create_key(name, [Scope.INFER])
+    key, kept = create_key(name, [KeyScope.INFER])
     add_key(path, kept)
     return key
 

@@ -9,7 +9,8 @@ import openai
 import pytest
 
 from gateway.security.key_file import add_key, remove_key
-from gateway.security.keys import Scope, create_key
+from gateway.security.keys import create_key
+from gateway.tenant import KeyScope
 from tests.e2e.server import Server, clean_environment, serve_command, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -18,7 +19,7 @@ RELOAD_SECONDS = 5.0
 
 
 def new_key(path: Path) -> str:
-    key, kept = create_key("", [Scope.INFER])
+    key, kept = create_key("", [KeyScope.INFER])
     add_key(path, kept)
     return key
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from gateway.security.key_file import add_key
-from gateway.security.keys import Scope, create_key
+from gateway.security.keys import create_key
+from gateway.tenant import KeyScope
 from tests.e2e.server import Server, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -27,7 +28,7 @@ PLAIN = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 def limited(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Keys, so that there are 401s; little time and few connections, so that tests are short."""
     path = tmp_path_factory.mktemp("keys") / "keys.toml"
-    key, kept = create_key("", [Scope.INFER], max_requests=1)
+    key, kept = create_key("", [KeyScope.INFER], max_requests=1)
     add_key(path, kept)
     arguments: list[object] = ["--body-timeout-s", BODY_TIMEOUT_S, "--send-timeout-s", 1]
     arguments += ["--max-connections", MAX_CONNECTIONS]

@@ -19,9 +19,10 @@ from gateway.app import create_app
 from gateway.pool.body_budget import BodyBudget
 from gateway.pool.refusals import QueueFull
 from gateway.pool.status import PoolStatus
+from gateway.pool.submit_options import SubmitOptions
 from gateway.security.keyring import Keyring
-from gateway.security.keys import ANONYMOUS, Tenant
 from gateway.service import Limits, Service
+from gateway.tenant import Tenant
 
 if TYPE_CHECKING:
     from gateway.pool.replicas import ReplicaPool
@@ -165,17 +166,20 @@ class FakePool:
         prompt_ids: list[int],
         params: SamplingParams,
         receiver: Receiver,
-        *,
-        tenant: Tenant = ANONYMOUS,
-        priority: int = 0,
-        deadline: float = 0.0,
-        cache_salt: str = "",
+        options: SubmitOptions | None = None,
     ) -> int:
+        options = options or SubmitOptions()
         if self.refusal is not None and len(self.submitted) >= self.refuse_at:
             raise self.refusal
         seq_id = len(self.submitted)
         self.submitted[seq_id] = Submitted(
-            prompt_ids, params, receiver, priority, deadline, cache_salt, tenant.id
+            prompt_ids,
+            params,
+            receiver,
+            options.priority,
+            options.deadline,
+            options.cache_salt,
+            options.tenant.id,
         )
         if self.is_sent_at_once:
             receiver.sent(seq_id)
@@ -242,7 +246,7 @@ def make_service(
     *,
     bodies: BodyBudget | None = None,
     strict: bool = False,
-    vetter: "GrammarValidator | None" = None,
+    grammar_validator: "GrammarValidator | None" = None,
     keyring: Keyring | None = None,
     allow_anonymous: bool = False,
 ) -> Service:
@@ -257,7 +261,7 @@ def make_service(
         limits=limits or Limits(),
         bodies=bodies or BodyBudget(),
         strict=strict,
-        vetter=vetter,
+        grammar_validator=grammar_validator,
         keyring=keyring,
         allow_anonymous=allow_anonymous,
     )

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from backend.wire.messages import FinishReason, SeqOutput
 from backend.wire.sampling import SamplingParams
 from gateway.answers.choice import Choice, Token
-from gateway.answers.generation import Generation, Terms
+from gateway.answers.generation import Generation
 from gateway.errors import ApiError
+from gateway.pool.submit_options import SubmitOptions
 from gateway.requests.prompt import Prompt
 from gateway.schema.usage import Usage
 from gateway.text.stops import StopMatcher
@@ -240,8 +241,8 @@ def test_a_sequence_refused_while_it_is_submitted_fails_the_request() -> None:
 def test_nothing_is_submitted_after_the_deadline() -> None:
     pool = FakePool()
     choice = Choice(0, Prompt([1]), SamplingParams(), ByteDetokenizer())
-    terms = Terms(deadline=time.monotonic() - 1, timeout_s=2)
-    generation = Generation(pool, Record(), [choice], terms)  # type: ignore[arg-type]
+    options = SubmitOptions(deadline=time.monotonic() - 1, timeout_s=2)
+    generation = Generation(pool, Record(), [choice], options)  # type: ignore[arg-type]
     with pytest.raises(ApiError, match="timeout of 2 seconds") as refused:
         generation.start()
     assert refused.value.status == 408
@@ -252,9 +253,9 @@ def test_an_engine_that_gives_up_at_the_deadline_is_a_deadline_too() -> None:
     async def run() -> None:
         pool, sink = FakePool(), Record()
         choice = Choice(0, Prompt([1]), SamplingParams(), ByteDetokenizer())
-        terms = Terms(deadline=time.monotonic() + 0.01, timeout_s=1)
-        Generation(pool, sink, [choice], terms).start()  # type: ignore[arg-type]
-        while not terms.is_expired:
+        options = SubmitOptions(deadline=time.monotonic() + 0.01, timeout_s=1)
+        Generation(pool, sink, [choice], options).start()  # type: ignore[arg-type]
+        while not options.is_expired:
             pass
         pool.send(0, [], FinishReason.ABORT)
         assert "timeout of 1 seconds" in sink.error

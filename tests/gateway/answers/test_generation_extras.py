@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from gateway.answers.delivery import server_timing
-from gateway.answers.generation import Timings
 from gateway.app import create_app
+from gateway.telemetry.exchange import Timings
 from tests.gateway.answers.generation_requests import (
     LENGTH,
     STOP,

@@ -245,7 +245,7 @@ def test_a_template_without_tools_is_said_to_have_none() -> None:
 class FakeVetter:
     """Finds every grammar good."""
 
-    async def vet(self, grammar: Grammar) -> Grammar:
+    async def validate(self, grammar: Grammar) -> Grammar:
         return grammar
 
 
@@ -263,7 +263,7 @@ def test_a_required_call_is_held_to_a_grammar(tool_choice: Any, finish: str) -> 
 
     async def scenario() -> Exchange:
         service = replace(
-            make_service(pool, vetter=cast("GrammarValidator", FakeVetter())),
+            make_service(pool, grammar_validator=cast("GrammarValidator", FakeVetter())),
             chat_template=cast("ChatTemplate", FakeTemplate()),
         )
         return await ask(create_app(service), tools=tools, tool_choice=tool_choice).finished()

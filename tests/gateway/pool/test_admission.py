@@ -7,7 +7,7 @@ import pytest
 from gateway.pool.admission import MAX_WAITING_TOKENS, Admission
 from gateway.pool.fair_queue import FairQueue
 from gateway.pool.refusals import QueueFull
-from gateway.security.keys import Tenant
+from gateway.tenant import Tenant
 from tests.gateway.fakes import FakePool, app_of, complete
 
 A, B, C = (Tenant(id=name * 4) for name in "abc")

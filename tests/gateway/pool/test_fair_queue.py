@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.pool.fair_queue import INPUT_WEIGHT, OUTPUT_WEIGHT, FairQueue
-from gateway.security.keys import ANONYMOUS, Tenant
+from gateway.tenant import ANONYMOUS, Tenant
 
 
 def tenant(name: str, weight: float = 1.0) -> Tenant:

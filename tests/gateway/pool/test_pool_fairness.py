@@ -9,7 +9,8 @@ from backend.wire.messages import SeqOutput, StepOutput, StepTimings, Totals, en
 from backend.wire.sampling import SamplingParams
 from gateway.pool.refusals import TOO_LATE, PoolNotReady, QueueFull
 from gateway.pool.replicas import ReplicaPool
-from gateway.security.keys import ANONYMOUS, Tenant
+from gateway.pool.submit_options import SubmitOptions
+from gateway.tenant import ANONYMOUS, Tenant
 from tests.gateway.fake_group import FakeGroup
 from tests.gateway.pool.test_replicas import Client, World, play, turn
 
@@ -25,7 +26,10 @@ def submit(
     deadline: float = 0.0,
 ) -> int:
     return world.pool.submit(
-        list(prompt_ids), SamplingParams(), client or Client(), tenant=tenant, deadline=deadline
+        list(prompt_ids),
+        SamplingParams(),
+        client or Client(),
+        SubmitOptions(tenant=tenant, deadline=deadline),
     )
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from backend.wire.sampling import Grammar
 from gateway.errors import ApiError
-from gateway.requests.grammars import grammar_of, vet, vetted_grammar
+from gateway.requests.grammars import grammar_of, validate, validated_grammar
 from gateway.sandbox.grammar_validator import (
     GrammarRefused,
     GrammarValidator,
+    GrammarVocabulary,
     ValidationQueueFull,
     ValidationUnavailable,
-    Words,
 )
 from gateway.schema.structured import ResponseFormat, StructuredOutputs
 
@@ -153,10 +153,10 @@ class FixedVetter(GrammarValidator):
     """Says of every grammar what it was made to say."""
 
     def __init__(self, answer: Grammar | Exception) -> None:
-        super().__init__(lambda: Words([], ()))
+        super().__init__(lambda: GrammarVocabulary([], ()))
         self._answer = answer
 
-    async def vet(self, grammar: Grammar) -> Grammar:
+    async def validate(self, grammar: Grammar) -> Grammar:
         if isinstance(self._answer, Exception):
             raise self._answer
         return self._answer
@@ -167,7 +167,7 @@ def test_what_the_vetter_returns_is_submitted() -> None:
 
     async def submitted() -> Grammar | None:
         structured = StructuredOutputs(grammar="root ::= A")
-        return await vetted_grammar(None, structured, FixedVetter(lark))
+        return await validated_grammar(None, structured, FixedVetter(lark))
 
     assert asyncio.run(submitted()) == lark
 
@@ -189,7 +189,7 @@ def test_a_refused_grammar_is_a_400_that_names_its_field(
     code: str,
 ) -> None:
     async def submitted() -> Grammar | None:
-        return await vetted_grammar(
+        return await validated_grammar(
             msgspec.convert(response_format, ResponseFormat | None),
             msgspec.convert(structured, StructuredOutputs | None),
             FixedVetter(GrammarRefused("nothing matches it")),
@@ -209,7 +209,7 @@ def test_no_verdict_now_is_an_error_that_may_be_tried_again(
 ) -> None:
     """A helper that died or hung was once reported as too many requests."""
     with pytest.raises(ApiError) as caught:
-        asyncio.run(vet(Grammar("regex", "a"), FixedVetter(failure)))
+        asyncio.run(validate(Grammar("regex", "a"), FixedVetter(failure)))
     assert caught.value.status == status
     assert ("it died" in caught.value.message) is (status == 503)
     assert "retry-after" in caught.value.headers()

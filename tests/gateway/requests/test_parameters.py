@@ -133,12 +133,12 @@ def test_as_many_bad_words_as_are_allowed_are_banned() -> None:
 class Upper:
     """A vetter that submits another notation."""
 
-    async def vet(self, grammar: Grammar) -> Grammar:
+    async def validate(self, grammar: Grammar) -> Grammar:
         return Grammar(grammar.kind, grammar.text.upper())
 
 
 def test_a_grammar_is_vetted_and_what_the_vetter_returns_is_submitted() -> None:
-    service = make_service(FakePool(), vetter=cast(GrammarValidator, Upper()))
+    service = make_service(FakePool(), grammar_validator=cast(GrammarValidator, Upper()))
     grammar = params_of(service, structured_outputs={"regex": "a+"}).grammar
     assert grammar == Grammar("regex", "A+")
 

@@ -15,17 +15,17 @@ import pytest
 import uvloop
 
 from backend.wire.sampling import Grammar
-from gateway.sandbox import grammar_validator as vetting
+from gateway.sandbox import grammar_validator as validation
 from gateway.sandbox.grammar_validator import (
     GrammarRefused,
     GrammarValidator,
+    GrammarVocabulary,
     ValidationQueueFull,
     ValidationUnavailable,
-    Words,
 )
 from gateway.sandbox.helper import Life
 
-WORDS = Words([b"", *(bytes([byte]) for byte in range(256))], (0,))
+WORDS = GrammarVocabulary([b"", *(bytes([byte]) for byte in range(256))], (0,))
 GOOD = Grammar("regex", "[ab]+")
 # Quadratic in the search for the notation it is in.
 ENDLESS = Grammar("lark", "\n" * 60_000)
@@ -37,16 +37,17 @@ HUGE = Grammar(
 
 
 def run(
-    use: Callable[[GrammarValidator], Awaitable[None]], words: Callable[[], Words] = lambda: WORDS
+    use: Callable[[GrammarValidator], Awaitable[None]],
+    words: Callable[[], GrammarVocabulary] = lambda: WORDS,
 ) -> None:
     """Give `use` a vetter of its own in an event loop of its own, as workers have it."""
 
     async def main() -> None:
-        vetter = GrammarValidator(words)
+        grammar_validator = GrammarValidator(words)
         try:
-            await use(vetter)
+            await use(grammar_validator)
         finally:
-            await vetter.close()
+            await grammar_validator.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
@@ -68,21 +69,21 @@ def helpers_of(pid: int) -> list[int]:
 
 
 def test_a_usable_grammar_is_submitted_as_it_is() -> None:
-    async def use(vetter: GrammarValidator) -> None:
+    async def use(grammar_validator: GrammarValidator) -> None:
         for grammar in (
             GOOD,
             Grammar("json_schema", '{"type":"object"}'),
             Grammar("choice", '["yes","no"]'),
             Grammar("lark", 'start: "a" "b"'),
         ):
-            assert await vetter.vet(grammar) == grammar
+            assert await grammar_validator.validate(grammar) == grammar
 
     run(use)
 
 
 def test_gbnf_is_submitted_as_lark() -> None:
-    async def use(vetter: GrammarValidator) -> None:
-        grammar = await vetter.vet(Grammar("lark", 'root ::= "yes" | "no"'))
+    async def use(grammar_validator: GrammarValidator) -> None:
+        grammar = await grammar_validator.validate(Grammar("lark", 'root ::= "yes" | "no"'))
         assert "start:" in grammar.text and "::=" not in grammar.text
 
     run(use)
@@ -109,9 +110,9 @@ def test_gbnf_is_submitted_as_lark() -> None:
     ],
 )
 def test_an_unusable_grammar_is_refused_with_its_reason(grammar: Grammar, reason: str) -> None:
-    async def use(vetter: GrammarValidator) -> None:
+    async def use(grammar_validator: GrammarValidator) -> None:
         with pytest.raises(GrammarRefused, match=reason):
-            await vetter.vet(grammar)
+            await grammar_validator.validate(grammar)
 
     run(use)
 
@@ -123,37 +124,39 @@ def test_an_unusable_grammar_is_refused_with_its_reason(grammar: Grammar, reason
 def test_a_helper_that_dies_of_a_grammar_is_replaced(
     hostile: Grammar, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vetting, "CLOCK_LIMIT_S", 60.0)  # a busy machine is not to blame it
-    monkeypatch.setattr(vetting, "WAIT_LIMIT_S", 60.0)
+    monkeypatch.setattr(validation, "CLOCK_LIMIT_S", 60.0)  # a busy machine is not to blame it
+    monkeypatch.setattr(validation, "WAIT_LIMIT_S", 60.0)
 
-    async def use(vetter: GrammarValidator) -> None:
-        assert await vetter.vet(GOOD) == GOOD
+    async def use(grammar_validator: GrammarValidator) -> None:
+        assert await grammar_validator.validate(GOOD) == GOOD
         [first] = helpers_of(os.getpid())
         with pytest.raises(GrammarRefused, match=reason):
-            await vetter.vet(hostile)
+            await grammar_validator.validate(hostile)
         assert first not in helpers_of(os.getpid())
         started_s = time.monotonic()
         with pytest.raises(GrammarRefused, match=reason):
-            await vetter.vet(hostile)
+            await grammar_validator.validate(hostile)
         assert time.monotonic() - started_s < 0.5  # from memory
         other = Grammar("regex", "c")
-        assert await vetter.vet(other) == other
+        assert await grammar_validator.validate(other) == other
 
     run(use)
 
 
 def test_a_helper_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def use(vetter: GrammarValidator) -> None:
-        await vetter.vet(GOOD)
+    async def use(grammar_validator: GrammarValidator) -> None:
+        await grammar_validator.validate(GOOD)
         [first] = helpers_of(os.getpid())
         os.kill(first, signal.SIGSTOP)
-        monkeypatch.setattr(vetting, "CLOCK_LIMIT_S", 0.1)
+        monkeypatch.setattr(validation, "CLOCK_LIMIT_S", 0.1)
         other = Grammar("regex", "c")
         with pytest.raises(ValidationUnavailable):
-            await vetter.vet(other)
+            await grammar_validator.validate(other)
         assert not helpers_of(os.getpid())
-        monkeypatch.setattr(vetting, "CLOCK_LIMIT_S", 30.0)
-        assert await vetter.vet(other) == other  # nobody's fault, so not held against it
+        monkeypatch.setattr(validation, "CLOCK_LIMIT_S", 30.0)
+        assert (
+            await grammar_validator.validate(other) == other
+        )  # nobody's fault, so not held against it
 
     run(use)
 
@@ -180,13 +183,13 @@ def kill_once_asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[signal.Signals
 def test_a_helper_that_is_killed_is_replaced(
     kill_once_asked: Callable[[signal.Signals], None],
 ) -> None:
-    async def use(vetter: GrammarValidator) -> None:
-        await vetter.vet(GOOD)
+    async def use(grammar_validator: GrammarValidator) -> None:
+        await grammar_validator.validate(GOOD)
         kill_once_asked(signal.SIGKILL)
         other = Grammar("regex", "c")
         with pytest.raises(ValidationUnavailable):
-            await vetter.vet(other)
-        assert await vetter.vet(other) == other
+            await grammar_validator.validate(other)
+        assert await grammar_validator.validate(other) == other
 
     run(use)
 
@@ -194,30 +197,32 @@ def test_a_helper_that_is_killed_is_replaced(
 def test_a_helper_that_aborts_for_want_of_memory_blames_its_grammar(
     kill_once_asked: Callable[[signal.Signals], None],
 ) -> None:
-    async def use(vetter: GrammarValidator) -> None:
-        await vetter.vet(GOOD)
+    async def use(grammar_validator: GrammarValidator) -> None:
+        await grammar_validator.validate(GOOD)
         kill_once_asked(signal.SIGABRT)  # how native code ends when an allocation fails
         with pytest.raises(GrammarRefused, match="too much memory"):
-            await vetter.vet(Grammar("regex", "c"))
+            await grammar_validator.validate(Grammar("regex", "c"))
 
     run(use)
 
 
 def test_a_cancelled_request_leaves_the_exchange_whole() -> None:
-    async def use(vetter: GrammarValidator) -> None:
-        await vetter.vet(GOOD)
-        slow = asyncio.create_task(vetter.vet(Grammar("regex", "(.*a){20}")))
+    async def use(grammar_validator: GrammarValidator) -> None:
+        await grammar_validator.validate(GOOD)
+        slow = asyncio.create_task(grammar_validator.validate(Grammar("regex", "(.*a){20}")))
         await asyncio.sleep(0)
         slow.cancel()
-        assert await vetter.vet(Grammar("choice", '["a"]')) == Grammar("choice", '["a"]')
+        assert await grammar_validator.validate(Grammar("choice", '["a"]')) == Grammar(
+            "choice", '["a"]'
+        )
 
     run(use)
 
 
 def test_many_grammars_at_once_share_one_helper_and_the_same_one_is_vetted_once() -> None:
-    async def use(vetter: GrammarValidator) -> None:
+    async def use(grammar_validator: GrammarValidator) -> None:
         grammars = [Grammar("regex", f"a{{{number % 20}}}b") for number in range(100)]
-        assert await asyncio.gather(*map(vetter.vet, grammars)) == grammars
+        assert await asyncio.gather(*map(grammar_validator.validate, grammars)) == grammars
         assert len(helpers_of(os.getpid())) == 1
 
     run(use)
@@ -226,8 +231,10 @@ def test_many_grammars_at_once_share_one_helper_and_the_same_one_is_vetted_once(
 def test_too_many_waiting_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.sandbox.helper.MAX_WAITING", 2)
 
-    async def use(vetter: GrammarValidator) -> None:
-        jobs = [vetter.vet(Grammar("regex", f"a{{{number}}}")) for number in range(5)]
+    async def use(grammar_validator: GrammarValidator) -> None:
+        jobs = [
+            grammar_validator.validate(Grammar("regex", f"a{{{number}}}")) for number in range(5)
+        ]
         results = await asyncio.gather(*jobs, return_exceptions=True)
         assert [type(result) for result in results].count(ValidationQueueFull) == 3
 
@@ -235,39 +242,39 @@ def test_too_many_waiting_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_who_waits_too_long_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vetting, "WAIT_LIMIT_S", 0.001)
+    monkeypatch.setattr(validation, "WAIT_LIMIT_S", 0.001)
 
-    async def use(vetter: GrammarValidator) -> None:
+    async def use(grammar_validator: GrammarValidator) -> None:
         with pytest.raises(ValidationUnavailable):
-            await vetter.vet(GOOD)
+            await grammar_validator.validate(GOOD)
 
     run(use)
 
 
 def test_the_memory_of_verdicts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vetting, "CACHE_BYTES", 4 * vetting.ENTRY_BYTES)
+    monkeypatch.setattr(validation, "CACHE_BYTES", 4 * validation.ENTRY_BYTES)
 
-    async def use(vetter: GrammarValidator) -> None:
+    async def use(grammar_validator: GrammarValidator) -> None:
         grammars = [Grammar("regex", "a" * number) for number in range(1, 9)]
         for grammar in grammars:
-            await vetter.vet(grammar)
+            await grammar_validator.validate(grammar)
         [helper] = helpers_of(os.getpid())
         os.kill(helper, signal.SIGSTOP)  # whoever needs it now gets no answer
-        monkeypatch.setattr(vetting, "WAIT_LIMIT_S", 0.05)
-        assert await vetter.vet(grammars[-1]) == grammars[-1]
+        monkeypatch.setattr(validation, "WAIT_LIMIT_S", 0.05)
+        assert await grammar_validator.validate(grammars[-1]) == grammars[-1]
         with pytest.raises(ValidationUnavailable):
-            await vetter.vet(grammars[0])
+            await grammar_validator.validate(grammars[0])
 
     run(use)
 
 
 def test_a_vocabulary_that_cannot_be_had_refuses_every_grammar() -> None:
-    def no_words() -> Words:
+    def no_words() -> GrammarVocabulary:
         raise ValueError("its tokens have no bytes")
 
-    async def use(vetter: GrammarValidator) -> None:
+    async def use(grammar_validator: GrammarValidator) -> None:
         with pytest.raises(GrammarRefused, match="no bytes"):
-            await vetter.vet(GOOD)
+            await grammar_validator.validate(GOOD)
 
     run(use, no_words)
 

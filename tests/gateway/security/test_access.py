@@ -12,11 +12,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from backend.wire.messages import FinishReason
-from gateway.app import create_app
+from gateway.app import Envelope, create_app
 from gateway.security.access import Access, Gate
 from gateway.security.key_file import add_key
 from gateway.security.keyring import Keyring
-from gateway.security.keys import Scope, create_key
+from gateway.security.keys import create_key
+from gateway.telemetry.observer import Observer
+from gateway.tenant import KeyScope
 from tests.gateway.fakes import Exchange, FakePool, complete, make_service, settle
 
 OPEN_PATHS = {"/livez", "/readyz", "/health"}
@@ -28,10 +30,10 @@ class World:
 
     def __init__(self, directory: Path) -> None:
         path = directory / "keys.toml"
-        self.key, kept = create_key("", [Scope.INFER], max_requests=2)
+        self.key, kept = create_key("", [KeyScope.INFER], max_requests=2)
         add_key(path, kept)
         self.tenant_id = kept.id
-        self.admin_key, kept = create_key("", [Scope.ADMIN])
+        self.admin_key, kept = create_key("", [KeyScope.ADMIN])
         add_key(path, kept)
         self.keyring = Keyring(path)
         self.keyring.reload()
@@ -179,12 +181,13 @@ async def _page(request: Any) -> PlainTextResponse:
 
 def test_operators_pages_need_an_admin_key_or_this_machine(world: World) -> None:
     route = Route("/metrics", _page)
-    gated = Gate(
+    gate = Gate(
         Starlette(routes=[route]),
         [(Access.ADMIN, route)],
         world.keyring,
         allow_anonymous=True,
     )
+    gated = Envelope(gate, drain_timeout_s=1, observer=Observer())
     assert answer(gated, "GET", "/metrics", bearer(world.admin_key)).status == 200
     assert answer(gated, "GET", "/metrics", bearer(world.key)).status == 403
     assert answer(gated, "GET", "/metrics").status == 403

@@ -7,8 +7,9 @@ import pytest
 
 from gateway.security.exposure import Unguarded, check_guarded, is_loopback
 from gateway.security.key_file import KeyFileError, add_key
-from gateway.security.keys import Scope, create_key
+from gateway.security.keys import create_key
 from gateway.settings import ServerSettings
+from gateway.tenant import KeyScope
 
 
 def check(address: str, **settings: object) -> None:
@@ -19,7 +20,7 @@ def check(address: str, **settings: object) -> None:
 
 def test_other_machines_need_keys_or_permission(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
-    add_key(path, create_key("", [Scope.INFER])[1])
+    add_key(path, create_key("", [KeyScope.INFER])[1])
     check("127.0.0.1")
     check("0.0.0.0", api_keys=str(path))
     check("0.0.0.0", allow_anonymous=True)

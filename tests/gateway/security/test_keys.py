@@ -9,7 +9,8 @@ import pytest
 
 from gateway.security.key_file import KeyFileError, add_key, read_keys, remove_key
 from gateway.security.keyring import Keyring
-from gateway.security.keys import Scope, create_key
+from gateway.security.keys import create_key
+from gateway.tenant import KeyScope
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def add(path: Path, name: str = "") -> str:
-    key, kept = create_key(name, [Scope.INFER])
+    key, kept = create_key(name, [KeyScope.INFER])
     add_key(path, kept)
     return key
 
@@ -37,7 +38,7 @@ def test_file_is_only_its_owner_s_and_has_no_secret_in_it(path: Path) -> None:
 
 def test_key_comes_back_as_it_was_made(path: Path) -> None:
     for name in ("", 'a "b" \\ c', "line\nbreak", "\x7f\x00é😀"):
-        _, kept = create_key(name, Scope, weight=2.5, max_requests=7)
+        _, kept = create_key(name, KeyScope, weight=2.5, max_requests=7)
         add_key(path, kept)
         assert read_keys(path)[-1] == kept
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.telemetry.access_log import log_exchange
+from gateway.telemetry.exchange import Exchange
 from gateway.telemetry.logs import JsonFormatter, TextFormatter, fields
-from gateway.telemetry.observer import Exchange
 
 EVIL = "a\nERROR gateway 0: forged\r\x1b[2J\u2028\u202e\x9b x=1"
 

@@ -1,0 +1,53 @@
+"""What the parts of the application tell each other about one exchange.
+
+Made by the Envelope, the outermost middleware, and carried in the ASGI scope; everybody gets it
+from exchange_context(). Knows nobody who reads or writes it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from starlette.types import Scope
+
+from gateway.telemetry.exchange import GenerationReport
+from gateway.tenant import Tenant
+
+_KEY = "unisono.exchange_context"
+
+
+class Reservation(Protocol):
+    """What a request holds until it has been answered."""
+
+    def release(self) -> None: ...
+
+
+class Reportable(Protocol):
+    """What is generated for a request."""
+
+    def report(self) -> GenerationReport: ...
+
+
+@dataclass(slots=True)
+class ExchangeContext:
+    """One request and its answer, while they are under way.
+
+    request_id: the Envelope's, or another that the body asks for. tenant: who asks, set by the
+    Gate; None where nobody known does. body: the room that the body takes. generation: what
+    answers it, of a request for text that was accepted.
+    """
+
+    request_id: str
+    tenant: Tenant | None = None
+    body: Reservation | None = None
+    generation: Reportable | None = None
+
+    def put_in(self, scope: Scope) -> None:
+        """Have exchange_context() find it."""
+        scope[_KEY] = self
+
+
+def exchange_context(scope: Scope) -> ExchangeContext:
+    """Return what is known of the exchange that a scope belongs to."""
+    context: Any = scope[_KEY]
+    assert isinstance(context, ExchangeContext)
+    return context
