@@ -282,9 +282,9 @@ def test_a_vocabulary_that_cannot_be_had_refuses_every_grammar() -> None:
 WORKER = """
 import asyncio
 from backend.wire.sampling import Grammar
-from gateway.sandbox.grammar_validator import GrammarValidator, Words
+from gateway.sandbox.grammar_validator import GrammarValidator, GrammarVocabulary
 async def main():
-    await GrammarValidator(lambda: Words([b"a"], ())).vet(Grammar("regex", "a"))
+    await GrammarValidator(lambda: GrammarVocabulary([b"a"], ())).vet(Grammar("regex", "a"))
     print("ready", flush=True)
     await asyncio.Event().wait()
 asyncio.run(main())
