@@ -48,6 +48,7 @@ clean:
 	@touch $@
 
 .venv/.serve: pyproject.toml deploy/constraints.txt $(wildcard backend/native/*.[ch]) | .venv/.python
+	$(BIN)/python deploy/install_torch.py
 	$(PIP) --editable .
 	@touch $@
 

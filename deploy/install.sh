@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs Unisono as a systemd service under its own user, or brings an installation up to date.
 # Run as root from a source tree: deploy/install.sh [--cpu] [extra pip arguments]
-#   --cpu: PyTorch's build without CUDA, a tenth of the size.
+#   --cpu: PyTorch's build without CUDA, a tenth of the size, even where an NVIDIA device is.
 # DESTDIR: install below another root (and do not talk to systemd).
 set -eu
 # What the service's user must read, whatever root's own habit is.
@@ -10,9 +10,9 @@ cd "$(dirname "$0")/.."
 
 dest=${DESTDIR:-}
 venv=$dest/opt/unisono/venv
-torch_index=
+torch=
 if [ "${1:-}" = --cpu ]; then
-    torch_index=https://download.pytorch.org/whl/cpu
+    torch=--cpu
     shift
 fi
 
@@ -25,10 +25,9 @@ rm -rf build
 mkdir -p "$dest/opt/unisono" "$dest/etc/unisono" "$dest/etc/systemd/system"
 [ -x "$venv/bin/python" ] || ${PYTHON:-python3} -m venv "$venv"
 pip="$venv/bin/pip --disable-pip-version-check install --constraint deploy/constraints.txt"
-# An extra index: it lacks the pinned versions of all but torch, whose 2.13.0+cpu counts as the latest.
+# shellcheck disable=SC2086  # nothing, or one word
+"$venv/bin/python" deploy/install_torch.py $torch
 # shellcheck disable=SC2086  # words on purpose
-[ -z "$torch_index" ] || $pip torch --extra-index-url "$torch_index"
-# shellcheck disable=SC2086
 $pip "$@" .
 install -m 644 README.md "$dest/opt/unisono/README.md"
 

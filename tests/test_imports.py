@@ -5,6 +5,7 @@ included; what a process really loads is asked of fresh interpreters.
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -182,6 +183,14 @@ def test_import_table_points_downwards() -> None:
     for room, allowed in ROOMS.items():
         assert {*allowed.split()} <= below, f"{room} stands below what it may import"
         below.add(room)
+
+
+def test_backend_readme_shows_the_import_table() -> None:
+    text = (ROOT / "backend/README.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", text, re.MULTILINE)
+    shown = {room: " ".join(re.findall(r"`(\w+)`", names)) for room, names in rows}
+    assert shown == ROOMS
+    assert list(shown) == list(ROOMS), "in the same order"
 
 
 def test_modules_import_in_no_circle() -> None:

@@ -1,6 +1,6 @@
 """What a model is: its sizes, its rotary frequencies, its special ids.
 
-Owns ModelConfig, whichever file it came from; model_file.py reads it. Knows no torch, so that the
+Owns ModelConfig, whichever file it came from; load.py reads it. Knows no torch, so that the
 gateway can import it.
 """
 

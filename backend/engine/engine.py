@@ -38,7 +38,8 @@ from backend.weights.checkpoint import open_checkpoint
 from backend.wire.control import Budget
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-# A prompt's chunk while nobody streams; about 0.2 s on two cores. Beside streams, see pace.py.
+# A prompt's chunk while nobody streams; about 0.2 s on two cores. Beside streams, see
+# prefill_budget.py.
 CPU_TOKEN_BUDGET = 512
 GPU_TOKEN_BUDGET = 2048
 WARM_UP_TOKENS = 256

@@ -1,8 +1,8 @@
 """From logits to one token a row, with the vocabulary shared out over the ranks.
 
-No rank ever holds [N, V]. The rules change each rank's part (rules.py). Then for each row the ranks
-gather the largest logit, the logsumexp and, where a filter asks for them, the best candidates; and
-every rank makes the same decision.
+No rank ever holds [N, V]. The rules change each rank's part (logits_processors.py). Then for each
+row the ranks gather the largest logit, the logsumexp and, where a filter asks for them, the best
+candidates; and every rank makes the same decision.
 
 - greedy: the largest logit, the lowest id among equals.
 - top-k, top-p, min-p: candidates ordered by (logit descending, id ascending); top-k cuts, top-p

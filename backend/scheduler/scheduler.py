@@ -1,8 +1,9 @@
 """Plans the next step and records what it gave. Owns the sequences.
 
-Who runs is decided in roster.py, rows and blocks are kept in rows.py; planning.py writes the plan.
-Knows counts of tokens, never text, tensors, processes or the time. Called only by the lead rank:
-add and abort between steps, then schedule, then commit with the tokens that were sampled.
+Who runs is decided in batch_policy.py, rows and blocks are kept in block_tables.py; step_builder.py
+writes the plan. Knows counts of tokens, never text, tensors, processes or the time. Called only by
+the lead rank: add and abort between steps, then schedule, then commit with the tokens that were
+sampled.
 
 There is no prefill and no decode phase: a step gives tokens to sequences until num_computed_tokens
 catches up with num_tokens. Sequences one token behind go first, so that a long prompt, cut into

@@ -13,8 +13,9 @@ vocabulary of 49,152 tokens (in brackets 128,000):
     hostile      fuel bounds most, a product of 150 automata filled 256 MB in 1.5 s;
                  no bound, 1,500 optional properties took over 12 s
     shipping     none, and no need at 1 ms a compilation; 12.6 MB of JSON for a long string
-Texts of both were valid but for three of xgrammar's, with raw control characters in whitespace.
-So neither may compile what a client wrote in a process that matters: see gateway/vetter.py.
+Texts of both were valid but for three of xgrammar's, with raw control characters in whitespace. So
+neither may compile what a client wrote in a process that matters: see
+gateway/sandbox/grammar_validator.py.
 """
 
 import re

@@ -1,6 +1,6 @@
 """How one choice is sampled, as it travels from the gateway to the ranks.
 
-Ranges are declared once, on the aliases; `gateway/schema.py` reuses them for the public fields.
+Ranges are declared once, on the aliases; `gateway/schema` reuses them for the public fields.
 Every rank holds the same SamplingParams for a row and so makes the same decision.
 """
 

@@ -1,7 +1,7 @@
 """One choice of a request: its token ids become text, tokens and a finish reason.
 
 Owns the order of things per token: count it, list it, decode it, look for a stop string. Must not
-know the pool, HTTP or JSON. Fed by gateway/completion.py, frame by frame.
+know the pool, HTTP or JSON. Fed by gateway/answers/generation.py, frame by frame.
 """
 
 from collections.abc import Iterable, Sequence

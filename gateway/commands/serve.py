@@ -26,7 +26,9 @@ def run(flags: Mapping[str, object], config: Path | None) -> int:
     """Serve until stopped; return the exit status. Raises SettingsError."""
     settings = load(flags, os.environ, config).settings
     if settings.server.otel_endpoint and not _has_otel():
-        raise SettingsError("--otel-endpoint needs more packages: pip install 'unisono[otel]'")
+        raise SettingsError(
+            "--otel-endpoint needs more packages; in Unisono's folder: pip install '.[otel]'"
+        )
     if settings.server.log_format == "json":  # a download is told in events, too
         logs.configure("supervisor", settings.server.log_level, "json")
     if os.environ.get(client_key.VARIABLE) and not settings.server.api_keys:

@@ -1,8 +1,8 @@
 """What an answer must match: from the fields of a request to the Grammar that ranks are sent.
 
 Owns the meaning of response_format and structured_outputs, their size limits, and what a refusal
-says. Must not know how a grammar is compiled; vetter.py has that done. Called by the endpoints
-that generate text.
+says. Must not know how a grammar is compiled; grammar_validator.py has that done. Called by the
+endpoints that generate text.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Prompts that ask for what stands between two texts, for models trained to fill in.
 
 Owns the names of the tokens such models mark the parts with. A model without them has no suffix.
-Called by gateway/prompt.py.
+Called by gateway/requests/prompt.py.
 """
 
 from typing import TYPE_CHECKING

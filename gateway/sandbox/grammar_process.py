@@ -3,7 +3,7 @@
 The kernel kills it when a grammar takes too much time (a CPU timer) or memory (a limit). Does what
 the lead rank will do, with the same table of tokens, and some steps of an output besides: a grammar
 may compile and be too costly to follow. Knows nothing of requests. The greeting is Words, a request
-a Grammar, its answer a ValidationResult. Started by vetter.py.
+a Grammar, its answer a ValidationResult. Started by grammar_validator.py.
 """
 
 import os

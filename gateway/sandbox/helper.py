@@ -2,7 +2,7 @@
 
 Owns the process, from its start when first needed to its replacement when it has died, and the
 thread that talks to it, so that the event loop never waits. Must not know what is asked. Used by
-vetter.py and chat_template.py; the other side is helper_process.py.
+grammar_validator.py and chat_template.py; the other side is helper_process.py.
 
     frames of multiprocessing's Connection, bytes only
     worker -> helper   the greeting, once; then requests, one at a time

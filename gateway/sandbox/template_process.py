@@ -4,7 +4,7 @@ The template comes out of a model file: it may loop for ever, or build a string 
 inside one native call that no budget of ours would see. The sandbox keeps it from everything but
 its arguments; the kernel keeps it from time (a CPU timer that kills) and memory (a limit). Knows
 nothing of models or tokens. The greeting is a Template, a request a Rendering, its answer a
-Rendered. Started by `gateway/chat_template.py`.
+Rendered. Started by `gateway/sandbox/chat_template.py`.
 """
 
 import json

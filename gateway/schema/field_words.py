@@ -1,6 +1,7 @@
 """A line about each field of requests that has a name of OpenAI's or vLLM's making.
 
-Where a Struct's docstring has more to say, that goes before. Read by gateway/openapi.py only.
+Where a Struct's docstring has more to say, that goes before. Read by gateway/description/openapi.py
+only.
 """
 
 FIELDS = {

@@ -2,7 +2,7 @@
 
 Ranges live on the fields and come from backend/wire/sampling.py, so a decoded request is in range;
 caps on lists and strings are here too. Fields that contradict each other are found by check().
-gateway/parameters.py turns this into SamplingParams: that takes the model's vocabulary.
+gateway/requests/parameters.py turns this into SamplingParams: that takes the model's vocabulary.
 """
 
 from typing import Annotated, TypeVar

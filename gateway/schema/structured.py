@@ -1,6 +1,6 @@
 """What an answer must match: OpenAI's response_format and vLLM's structured_outputs.
 
-Shapes and sizes only; gateway/grammars.py says what they mean. Used by every request that
+Shapes and sizes only; gateway/requests/grammars.py says what they mean. Used by every request that
 generates text.
 """
 

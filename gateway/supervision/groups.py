@@ -1,7 +1,7 @@
 """One replica group over all its lives: when it starts, who is connected to it, what a death means.
 
-Any exit, hang or protocol error of one rank ends a life (life.py); here it begins again with a new
-epoch, after a back-off, until it has died too often.
+Any exit, hang or protocol error of one rank ends a life (incarnation.py); here it begins again with
+a new epoch, after a back-off, until it has died too often.
 """
 
 import asyncio

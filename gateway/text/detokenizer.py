@@ -2,7 +2,7 @@
 
 Owns what is held back: bytes of a character that is not complete yet. A delta never holds half a
 character, and U+FFFD only where the model really left one broken. Knows no stop strings and no
-responses. Made by `Tokenizer.detokenizer`, used by `gateway/completion.py`.
+responses. Made by `Tokenizer.detokenizer`, used by `gateway/answers/generation.py`.
 """
 
 import codecs
@@ -36,7 +36,7 @@ class Detokenizer(Protocol):
 
 
 class PieceDetokenizer:
-    """For decoders that are a table of pieces (`gateway/vocab/pieces.py`): 0.1 us a token."""
+    """For decoders that are a table of pieces (`gateway/text/vocab/pieces.py`): 0.1 us a token."""
 
     def __init__(self, pieces: list[Piece], prompt_ids: Sequence[int], *, strips_space: bool):
         self._pieces = pieces

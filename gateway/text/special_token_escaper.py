@@ -4,7 +4,7 @@ A template's own `<|im_end|>` ends a turn; the same text inside a message must n
 one rendering, which has to be tokenised as one text: merges reach across the border between a
 template's text and a message's. So every name in client text gets a mark inside, before rendering,
 and the tokenizer's normalizer, which runs after special tokens were found and before words are
-cut, takes the marks out again. Knows nothing of messages. Called by `gateway/tokenizer.py`.
+cut, takes the marks out again. Knows nothing of messages. Called by `gateway/text/tokenizer.py`.
 """
 
 import json

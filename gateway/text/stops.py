@@ -1,6 +1,6 @@
 """Where a text ends because it reached one of the caller's stop strings.
 
-Knows text only, not tokens. One StopMatcher a choice, fed by gateway/completion.py.
+Knows text only, not tokens. One StopMatcher a choice, fed by gateway/answers/generation.py.
 """
 
 from collections.abc import Sequence

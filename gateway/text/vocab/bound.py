@@ -2,7 +2,7 @@
 
 There is one only where all characters but a known few end up in some token: in byte-level BPE, and
 in BPE that falls back to bytes. Whatever may drop other characters, or put any number of them into
-one token, has none. Made by `gateway/tokenizer.py`, once a model.
+one token, has none. Made by `gateway/text/tokenizer.py`, once a model.
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,7 @@
 
 The only module of this package that imports transformers, and always in a short-lived process of
 its own. Offline, without code from the directory. The last line of stderr is the reason of a
-failure. Started by `gateway/vocab/huggingface.py`.
+failure. Started by `gateway/text/vocab/huggingface.py`.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-_INSTALL = "pip install 'unisono[convert]'"
+_INSTALL = "in Unisono's folder: pip install '.[convert]'"
 _MAX_REASON_LENGTH = 500
 
 

@@ -2,7 +2,7 @@
 
 Owns the meaning of the `tokenizer.*` keys for the two kinds of vocabulary that Llama-family models
 use: byte-level BPE ("gpt2") and SentencePiece BPE with scores ("llama"). Knows neither Hugging Face
-directories nor tensors. Called by `gateway/tokenizer.py`.
+directories nor tensors. Called by `gateway/text/tokenizer.py`.
 """
 
 import enum

@@ -2,7 +2,7 @@
 
 Owns which file says what (tokenizer.json, tokenizer_config.json, generation_config.json and their
 older companions) and when a directory must be converted first. Knows no GGUF, runs no code from
-the directory and unpickles nothing. Called by `gateway/tokenizer.py`.
+the directory and unpickles nothing. Called by `gateway/text/tokenizer.py`.
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
 Most decoders are a plain concatenation: byte-level BPE and SentencePiece turn every token into
 bytes, whatever stands around it. Those become a list indexed by id, so that decoding is a look-up.
-Owns the recognition of such decoders. Called by `gateway/tokenizer.py`.
+Owns the recognition of such decoders. Called by `gateway/text/tokenizer.py`.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 A GGUF file names its pre-tokenizer (`tokenizer.ggml.pre`) and leaves the regular expressions to
 the reader. They are the published ones of the models; each pattern of a tuple cuts the pieces that
-the one before it left. Knows nothing of files or ids. Called by `gateway/vocab/gguf.py`.
+the one before it left. Knows nothing of files or ids. Called by `gateway/text/vocab/gguf.py`.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """What every tokenizer file comes down to, whatever its format.
 
 Owns the shape that the loaders of this package fill and the error they raise. Knows nothing of
-files, requests or incremental decoding. Read by `gateway/tokenizer.py` only.
+files, requests or incremental decoding. Read by `gateway/text/tokenizer.py` only.
 """
 
 from dataclasses import dataclass

@@ -73,5 +73,5 @@ def test_settings_ask_for_packages_that_are_missing(monkeypatch: pytest.MonkeyPa
     from gateway.options import SettingsError
 
     monkeypatch.setattr(serve, "_has_otel", lambda: False)
-    with pytest.raises(SettingsError, match=r"pip install 'unisono\[otel\]'"):
+    with pytest.raises(SettingsError, match=r"pip install '\.\[otel\]'"):
         serve.run({"otel_endpoint": "http://127.0.0.1:4318/v1/traces"}, None)

@@ -206,5 +206,5 @@ def test_without_transformers_the_command_that_installs_it_is_named(
     monkeypatch.setitem(sys.modules, "transformers", None)
     # Restored afterwards: the conversion sets it for its own short life.
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(SystemExit, match=r"pip install 'unisono\[convert\]'"):
+    with pytest.raises(SystemExit, match=r"pip install '\.\[convert\]'"):
         convert.main(str(write_pair(tmp_path / "model")), str(tmp_path / "out.json"))

@@ -1,0 +1,111 @@
+"""Writes gateway/SETTINGS.md from the declarations of the settings; a test holds the two equal.
+
+`python -m gateway.description.settings_page` writes the file anew. Knows no particular setting.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from msgspec import inspect
+
+from gateway.options import Option, options_of
+from gateway.settings import GroupSettings, setting_options
+
+PAGE = Path(__file__).parents[1] / "SETTINGS.md"
+
+_HEAD = """\
+# Settings
+
+Made from the declarations by `python -m gateway.description.settings_page`; do not edit.
+
+A setting is a flag of `unisono serve`, a variable of the environment and a key of a TOML file
+(`--config unisono.toml`). Flags win over the environment, that over the file, that over the
+default. Unknown names are errors, with a suggestion. `unisono config`, with the same flags, prints
+what each setting would be and where it comes from, as a settings file (`--json` for machines).
+
+Of a TitanML Takeoff deployment these variables are understood, below our own: `TAKEOFF_MODEL_NAME`,
+`TAKEOFF_ACCESS_TOKEN` (for gated models) and `TAKEOFF_BACKEND` (`multi-gpu`: one rank for each of
+`CUDA_VISIBLE_DEVICES`).
+"""
+_TITLES = {
+    "server": "The server: HTTP, supervision and finding the model",
+    "engine": "The engine: every replica group",
+}
+_GROUPS = """\
+Groups that are not alike are listed in the file instead, each with what differs; ranks without
+`threads` share the cores that are left:
+
+```toml
+[[groups]]
+ranks = 2
+devices = ["cuda:0", "cuda:1"]
+
+[[groups]]
+devices = ["cpu"]
+threads = 4
+```
+"""
+
+
+def settings_page() -> str:
+    """Return the page, Markdown."""
+    parts = [_HEAD]
+    for name, options in setting_options().items():
+        rows = [
+            f"| `{option.flag}` | {_values(option)} | {_default(option)} | {_text(option)} |"
+            for option in options
+        ]
+        first = options[0]
+        parts += [
+            f"## {_TITLES[name]}",
+            f"`[{name}]` in the file; `{first.flag}` is `{first.name}` there and"
+            f" `{first.variable}` in the environment, and so on.",
+            _table(("flag", "takes", "default", "meaning"), rows),
+        ]
+    rows = [
+        f"| `{option.name}` | {_values(option)} | {_default(option)} | {_text(option)} |"
+        for option in options_of(GroupSettings, "groups")
+    ]
+    table = _table(("key", "takes", "default", "meaning"), rows)
+    parts += ["## `[[groups]]`", _GROUPS.rstrip(), table]
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _table(heads: Sequence[str], rows: Iterable[str]) -> str:
+    return "\n".join([f"| {' | '.join(heads)} |", "|" + "---|" * len(heads), *rows])
+
+
+def _values(option: Option) -> str:
+    """Say what a setting takes: its words, its range or its kind."""
+    match option.kind:
+        case inspect.BoolType():
+            return f"switch; `--no-{option.flag[2:]}` turns it off"
+        case inspect.LiteralType(values=values):
+            return ", ".join(f"`{value}`" for value in values)
+        case inspect.IntType() | inspect.FloatType() as number:
+            kind = "integer" if isinstance(number, inspect.IntType) else "number"
+            if number.ge is None:
+                return kind
+            return f"{kind}, {number.ge} {'or more' if number.le is None else f'to {number.le}'}"
+        case inspect.VarTupleType():
+            return "list, separated by commas"
+        case _:
+            return "text"
+
+
+def _default(option: Option) -> str:
+    match option.default:
+        case bool(value):
+            return "on" if value else "off"
+        case "" | ():
+            return ""
+        case value:
+            return f"`{value}`"
+
+
+def _text(option: Option) -> str:
+    return option.description.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(settings_page())
