@@ -30,6 +30,7 @@ from backend.sampling.sampler import Sampler
 from backend.settings import EngineSettings
 from backend.weights.checkpoint import Checkpoint, open_checkpoint
 from backend.wire.control import Budget
+from backend.wire.local.heartbeat import Phase
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 WARM_UP_TOKENS = 256
@@ -53,13 +54,13 @@ class Engine:
 def build_engine(
     settings: EngineSettings,
     tp: TensorParallel,
-    on_progress: Callable[[str, float], None],
+    on_progress: Callable[[Phase, float], None],
     on_budget: Callable[[Budget], None] = lambda budget: None,
     first_rank: int = 0,
 ) -> Engine:
     """Load this rank's part and warm it up. All ranks of the group must call it.
 
-    on_progress: called with a phase and the fraction of it that is done.
+    on_progress: called with LOAD or WARM_UP and the fraction of it that is done.
     on_budget: called with what memory this rank is about to take, before it does.
     first_rank: ranks in the groups before this one, to share out the devices.
     Raises ModelError where the operator can do something about it.
@@ -121,7 +122,9 @@ def _plan_memory(rank: _Rank, checkpoint: Checkpoint) -> MemoryPlan:
     return plan.with_blocks(int(tp.all_gather(torch.tensor([plan.num_blocks])).min()))
 
 
-def _load(rank: _Rank, checkpoint: Checkpoint, on_progress: Callable[[str, float], None]) -> Model:
+def _load(
+    rank: _Rank, checkpoint: Checkpoint, on_progress: Callable[[Phase, float], None]
+) -> Model:
     return load_model(
         rank.config,
         checkpoint,
@@ -129,7 +132,7 @@ def _load(rank: _Rank, checkpoint: Checkpoint, on_progress: Callable[[str, float
         rank.tp,
         rank.context,
         rank.max_model_len,
-        lambda fraction: on_progress("loading weights", fraction),
+        lambda fraction: on_progress(Phase.LOAD, fraction),
     )
 
 
@@ -157,11 +160,11 @@ def _build_runner(rank: _Rank, model: Model, num_blocks: int) -> ModelRunner:
 
 
 def _warm_up(
-    runner: ModelRunner, max_tokens: int, on_progress: Callable[[str, float], None]
+    runner: ModelRunner, max_tokens: int, on_progress: Callable[[Phase, float], None]
 ) -> None:
-    on_progress("warming up", 0.0)
+    on_progress(Phase.WARM_UP, 0.0)
     runner.warm_up(min(max_tokens, WARM_UP_TOKENS))
-    on_progress("warming up", 1.0)
+    on_progress(Phase.WARM_UP, 1.0)
 
 
 def _budget(rank: int, plan: MemoryPlan) -> Budget:

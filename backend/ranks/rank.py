@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 # Progress lines a second are for eyes; more would only cost packets.
 PROGRESS_INTERVAL_S = 0.2
-WARMING_UP = "warming up"
 # Of 1000, which ends a process before any other; a group comes back.
 OOM_SCORE_ADJ = 500
 
@@ -144,15 +143,15 @@ class _Reporter:
         self._line = line
         self._rank = rank
         self._heart = heart
-        self._phase = ""
+        self._phase: Phase | None = None
         self._next = 0.0
 
-    def __call__(self, phase: str, fraction: float) -> None:
+    def __call__(self, phase: Phase, fraction: float) -> None:
         now = time.monotonic()
-        if phase == WARMING_UP and phase != self._phase:
+        if phase is Phase.WARM_UP and phase is not self._phase:
             self._heart.enter(Phase.WARM_UP)
         self._heart.beat()
-        if phase != self._phase or fraction >= 1 or now >= self._next:
+        if phase is not self._phase or fraction >= 1 or now >= self._next:
             self._phase, self._next = phase, now + PROGRESS_INTERVAL_S
             self._line.send(Progress(self._rank, phase, fraction))
 

@@ -17,6 +17,7 @@ import socket
 
 import msgspec
 
+from backend.wire.local.heartbeat import Phase
 from backend.wire.messages import Failed, Ready, SeqId
 
 MAX_PACKET_BYTES = 1 << 16
@@ -79,10 +80,10 @@ class Stop(msgspec.Struct, frozen=True, array_like=True, tag="stop"):
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
-    """How far a rank's start-up is. fraction: 0 to 1 of `phase`."""
+    """How far a rank's start-up is. phase: LOAD or WARM_UP; fraction: 0 to 1 of it."""
 
     rank: int
-    phase: str
+    phase: Phase
     fraction: float
 
 
