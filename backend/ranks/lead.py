@@ -21,6 +21,7 @@ from backend.settings import EngineSettings
 from backend.structured_output.matchers import Matchers
 from backend.wire import messages
 from backend.wire.control import Attach, ChildLine, Detach, Stop
+from backend.wire.local.channel import ChannelEnd
 from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase
 from backend.wire.local.pipe import PipeBroken, PipeWriter
 from backend.wire.local.ring import RingCorrupt, RingReader, RingWriter
@@ -97,17 +98,17 @@ class Lead:
         """Tell the supervisor that the whole group is loaded."""
         engine = self._engine
         self._ready = Ready(
-            self._replica,
-            epoch,
-            str(engine.device),
-            engine.dtype,
-            engine.kernels,
-            engine.max_model_len,
-            engine.num_blocks * self._block_size,
-            self._block_size,
-            weight_bytes,
-            replicated_bytes,
-            self._scheduler.credit,
+            replica=self._replica,
+            epoch=epoch,
+            device=str(engine.device),
+            dtype=engine.dtype,
+            kernels=engine.kernels,
+            max_model_len=engine.max_model_len,
+            kv_capacity_tokens=engine.num_blocks * self._block_size,
+            block_size=self._block_size,
+            weight_bytes=weight_bytes,
+            replicated_bytes=replicated_bytes,
+            credit=self._scheduler.credit,
         )
         self._line.send(self._ready)
 
@@ -167,9 +168,9 @@ class Lead:
         match message:
             case Attach(worker=worker, epoch=epoch):
                 self._drop(worker)
-                memory, doorbell, space, pipe = fds
-                ring = RingReader(memory, doorbell, space, epoch=epoch)
-                self._channels[worker] = _Channel(epoch, ring, PipeWriter(pipe))
+                end = ChannelEnd(*fds)
+                ring = RingReader(end.ring, epoch=epoch)
+                self._channels[worker] = _Channel(epoch, ring, PipeWriter(end.pipe))
                 ready = msgspec.structs.replace(
                     self._ready, epoch=epoch, credit=self._scheduler.credit
                 )
@@ -275,14 +276,14 @@ class Lead:
         scheduler = self._scheduler
         return messages.encode(
             StepOutput(
-                step,
-                outputs,
-                timings,
-                scheduler.credit,
-                scheduler.num_running,
-                scheduler.num_waiting,
-                scheduler.pool.num_free,
-                self._totals,
+                step=step,
+                outputs=outputs,
+                timings=timings,
+                credit=scheduler.credit,
+                num_running=scheduler.num_running,
+                num_waiting=scheduler.num_waiting,
+                num_free_blocks=scheduler.pool.num_free,
+                totals=self._totals,
             )
         )
 
@@ -290,16 +291,16 @@ class Lead:
         """Return the totals with the step just committed."""
         scheduler, before = self._scheduler, self._totals
         return Totals(
-            before.num_steps + 1,
-            scheduler.num_prompt_tokens,
-            scheduler.num_output_tokens,
-            scheduler.num_preemptions,
-            scheduler.num_prefix_queries,
-            scheduler.num_prefix_hits,
-            self._engine.runner.num_full_gathers,
-            before.schedule_s + timings.schedule_s,
-            before.forward_s + timings.forward_s,
-            before.sample_s + timings.sample_s,
+            num_steps=before.num_steps + 1,
+            num_prompt_tokens=scheduler.num_prompt_tokens,
+            num_output_tokens=scheduler.num_output_tokens,
+            num_preemptions=scheduler.num_preemptions,
+            num_prefix_queries=scheduler.num_prefix_queries,
+            num_prefix_hits=scheduler.num_prefix_hits,
+            num_full_gathers=self._engine.runner.num_full_gathers,
+            schedule_s=before.schedule_s + timings.schedule_s,
+            forward_s=before.forward_s + timings.forward_s,
+            sample_s=before.sample_s + timings.sample_s,
         )
 
     def _send_to(self, worker: int, frame: bytes) -> None:

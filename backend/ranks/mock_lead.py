@@ -15,6 +15,7 @@ import msgspec
 
 from backend.wire import messages
 from backend.wire.control import Attach, ChildLine, ControlClosed, Stop
+from backend.wire.local.channel import ChannelEnd
 from backend.wire.local.child import ChildContext
 from backend.wire.local.pipe import PipeWriter
 from backend.wire.local.ring import RingReader
@@ -95,7 +96,19 @@ class MockLead:
         return bool(self._sequences) and self._pipe is not None and not self._pipe.has_backlog
 
     def _ready(self, epoch: int) -> Ready:
-        return Ready(0, epoch, "none", "none", "none", PLENTY, PLENTY, 16, [0], 0, PLENTY)
+        return Ready(
+            replica=0,
+            epoch=epoch,
+            device="none",
+            dtype="none",
+            kernels="none",
+            max_model_len=PLENTY,
+            kv_capacity_tokens=PLENTY,
+            block_size=16,
+            weight_bytes=[0],
+            replicated_bytes=0,
+            credit=PLENTY,
+        )
 
     def _receive(self, timeout_s: float | None) -> None:
         """Take what has arrived, or arrives within the time."""
@@ -113,9 +126,9 @@ class MockLead:
     def _obey(self, message: object, fds: list[int]) -> None:
         match message:
             case Attach(epoch=epoch):
-                memory, doorbell, space, pipe = fds
-                self._ring = RingReader(memory, doorbell, space, epoch=epoch)
-                self._pipe = PipeWriter(pipe)
+                end = ChannelEnd(*fds)
+                self._ring = RingReader(end.ring, epoch=epoch)
+                self._pipe = PipeWriter(end.pipe)
                 self._poll.register(self._ring, select.POLLIN)
                 self._pipe.write(messages.encode(self._ready(epoch)))
             case Stop():
@@ -133,13 +146,13 @@ class MockLead:
         outputs = [self._output(sequence) for sequence in list(self._sequences.values())]
         frame = messages.encode(
             StepOutput(
-                len(self.step_times_s) + 1,
-                outputs,
-                StepTimings(),
-                PLENTY,
-                len(self._sequences),
-                0,
-                PLENTY,
+                step=len(self.step_times_s) + 1,
+                outputs=outputs,
+                timings=StepTimings(),
+                credit=PLENTY,
+                num_running=len(self._sequences),
+                num_waiting=0,
+                num_free_blocks=PLENTY,
             )
         )
         assert self._pipe is not None

@@ -1,4 +1,4 @@
-"""A rank process: how it starts, and what a follower does. Rank 0 is in lead.py.
+"""A rank process: how it starts, loads its part and becomes the lead or a follower of its group.
 
 An idle rank sleeps in poll(). Any exit of a rank, whatever its code, is the end of its group; the
 supervisor sees to that.
@@ -13,22 +13,19 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from backend.config.model_config import ModelError
+from backend.ranks.follower import Follower
 from backend.ranks.lead import Lead
 from backend.ranks.replica import RankSpawn
 from backend.settings import EngineSettings
-from backend.step import PlanCorrupt, StepPlan
-from backend.wire.control import ChildLine, ControlClosed, GroupWiring, Progress, Stop
+from backend.wire.control import ChildLine, ControlClosed, GroupWiring, Progress
 from backend.wire.local.child import ChildContext
 from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase
-from backend.wire.local.rank_exchange import RankExchangeFds
-from backend.wire.local.ring import RingFds, RingReader, RingWriter
+from backend.wire.local.ring import RingReader, RingWriter
+from backend.wire.local.wiring import WiringFds
 from backend.wire.messages import Failed
-
-if TYPE_CHECKING:
-    from backend.engine.engine import Engine
 
 # Progress lines a second are for eyes; more would only cost packets.
 PROGRESS_INTERVAL_S = 0.2
@@ -81,9 +78,9 @@ def num_threads(settings: EngineSettings) -> int:
 
 
 def _serve(spawn: RankSpawn, line: ChildLine) -> None:
-    size = spawn.settings.tp
-    page, *group_fds = _form(line)
-    heart = HeartbeatWriter(page, spawn.rank, size, spawn.epoch)
+    """Load this rank's part, then lead or follow until told to stop."""
+    wiring = _await_wiring(line, spawn.rank, spawn.settings.tp)
+    heart = HeartbeatWriter(wiring.page, spawn.rank, spawn.settings.tp, spawn.epoch)
     # torch.multiprocessing before anything else of torch: it installs torch's own reducers.
     import torch.multiprocessing
 
@@ -91,8 +88,7 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
     from backend.parallel import TensorParallel
 
     torch.set_num_threads(num_threads(spawn.settings))
-    exchange, step_fds = _split_fds(group_fds, size)
-    tp = TensorParallel(spawn.rank, size, exchange)
+    tp = TensorParallel(spawn.rank, spawn.settings.tp, wiring.exchange)
     reporter = _Reporter(line, spawn.rank, heart)
     engine = build_engine(spawn.settings, tp, reporter, line.send, spawn.first_rank)
     sizes = torch.tensor([engine.model.weight_bytes, engine.model.replicated_bytes])
@@ -101,19 +97,16 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
     heart.show(Load(num_free_blocks=engine.num_blocks), str(engine.device))
     heart.enter(Phase.IDLE)
     if spawn.rank > 0:
-        memory, doorbell, space = step_fds
-        ring = RingReader(memory, doorbell, space, epoch=spawn.epoch)
-        Follower(engine, ring, line, heart).run()
+        assert wiring.plans is not None
+        Follower(engine, RingReader(wiring.plans, epoch=spawn.epoch), line, heart).run()
         return
-    memory, *bells = step_fds or (-1,)
-    fds = RingFds(memory, tuple(bells[: size - 1]), tuple(bells[size - 1 :]))
-    steps = RingWriter(fds, epoch=spawn.epoch) if size > 1 else None
-    lead = Lead(spawn.replica, spawn.settings, engine, line, steps, heart)
+    plans = RingWriter(wiring.plans, epoch=spawn.epoch) if wiring.plans is not None else None
+    lead = Lead(spawn.replica, spawn.settings, engine, line, plans, heart)
     lead.announce(spawn.epoch, weight_bytes, replicated_bytes[0])
     lead.run()
 
 
-def _form(line: ChildLine) -> list[int]:
+def _await_wiring(line: ChildLine, rank: int, size: int) -> WiringFds:
     """Wait for what connects this rank with the others and with the supervisor."""
     poll = select.poll()
     poll.register(line, select.POLLIN)
@@ -122,18 +115,7 @@ def _form(line: ChildLine) -> list[int]:
     message, fds = packet
     if not isinstance(message, GroupWiring):
         raise ControlClosed("told to stop before the group was formed")
-    return fds
-
-
-def _split_fds(fds: list[int], size: int) -> tuple[RankExchangeFds | None, tuple[int, ...]]:
-    """Part what a group of several ranks exchanges through from its step ring."""
-    if size == 1:
-        return None, ()
-    others = size - 1
-    exchange = RankExchangeFds(
-        fds[0], tuple(fds[1 : 1 + others]), tuple(fds[1 + others : 1 + 2 * others])
-    )
-    return exchange, tuple(fds[1 + 2 * others :])
+    return WiringFds.unpack(fds, rank=rank, size=size)
 
 
 class _Reporter:
@@ -154,37 +136,3 @@ class _Reporter:
         if phase is not self._phase or fraction >= 1 or now >= self._next:
             self._phase, self._next = phase, now + PROGRESS_INTERVAL_S
             self._line.send(Progress(self._rank, phase, fraction))
-
-
-class Follower:
-    """Runs the plans it is sent, in order, each once."""
-
-    def __init__(
-        self, engine: "Engine", ring: RingReader, line: ChildLine, heart: HeartbeatWriter
-    ) -> None:
-        self._engine = engine
-        self._ring = ring
-        self._line = line
-        self._heart = heart
-        self._step = 0
-
-    def run(self) -> None:
-        """Return when told to stop. Raises RingCorrupt and PlanCorrupt."""
-        poll = select.poll()
-        poll.register(self._ring, select.POLLIN)
-        poll.register(self._line, select.POLLIN)
-        while True:
-            self._heart.wait(poll)
-            for record in self._ring.read():
-                self._follow(StepPlan.from_bytes(record))
-            while (packet := self._line.receive()) is not None:
-                if isinstance(packet[0], Stop):
-                    return
-
-    def _follow(self, plan: StepPlan) -> None:
-        self._step += 1
-        if plan.step != self._step:
-            raise PlanCorrupt(f"step {plan.step} came where {self._step} was due")
-        self._heart.enter(Phase.STEP, plan.step)
-        self._engine.runner.run(plan)
-        self._heart.enter(Phase.IDLE)

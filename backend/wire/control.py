@@ -4,13 +4,10 @@ The supervisor says GroupWiring, Observe, Attach, Detach, Quiesce, Reload, Ping,
 child says Progress, Budget, Pong, Ready, Failed, Serving, Quiet and Cut. Packets keep their
 borders, carry descriptors, and end-of-file tells a child that the supervisor is gone.
 
-    GroupWiring to a rank of T carries the heartbeat page; if T > 1,
-                                exchange: memory, T - 1 bells out, T - 1 bells in;
-                                step ring: memory, then the lead T - 1 doorbells and T - 1 spaces,
-                                a follower its own doorbell and space
-    Observe carries             a page of memory of the supervisor's, and one of each worker
-    Attach to a worker carries  request ring: memory, doorbell, space; token pipe: read end
-    Attach to a lead carries    request ring: memory, doorbell, space; token pipe: write end
+    GroupWiring to a rank carries   wiring.WiringFds: the heartbeat page, the ranks' exchange, the
+                                    ring of plans
+    Attach to a worker or a lead    channel.ChannelEnd: the request ring, an end of the token pipe
+    Observe carries                 a page of memory of the supervisor's, and one of each worker
 """
 
 import socket

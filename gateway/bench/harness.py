@@ -15,9 +15,9 @@ from types import TracebackType
 import msgspec
 
 from backend.ranks.mock_lead import MockSpawn
-from backend.ranks.replica import create_channel
 from backend.settings import EngineSettings
 from backend.wire.control import Attach, ControlClosed, Serving, Stop, ToSupervisor
+from backend.wire.local.channel import create_channel
 from backend.wire.local.child import Child
 from backend.wire.messages import Ready
 from gateway.bench.baseline import BaselineSpawn

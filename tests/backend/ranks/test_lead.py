@@ -10,11 +10,11 @@ import pytest
 
 from backend.engine.model_runner import StepResult
 from backend.ranks.lead import Lead
-from backend.ranks.replica import create_channel
 from backend.settings import EngineSettings
 from backend.step import StepPlan
 from backend.wire import messages
 from backend.wire.control import Attach, ChildLine, Stop, SupervisorLine, create_control
+from backend.wire.local.channel import ChannelEnd, create_channel
 from backend.wire.local.heartbeat import HeartbeatPage, HeartbeatWriter
 from backend.wire.local.pipe import PipeReader
 from backend.wire.local.ring import RingWriter
@@ -41,10 +41,9 @@ class Worker:
     def __init__(self, line: SupervisorLine, worker: int, epoch: int) -> None:
         channel = create_channel()
         line.send(Attach(worker, 0, epoch), channel.lead_end)
-        *ring, pipe = [os.dup(fd) for fd in channel.worker_end]
+        end = ChannelEnd(*map(os.dup, channel.worker_end))
         channel.close()
-        fds = type(channel.ring)(ring[0], (ring[1],), (ring[2],))
-        self.ring, self.pipe = RingWriter(fds, epoch=epoch), PipeReader(pipe)
+        self.ring, self.pipe = RingWriter(end.ring, epoch=epoch), PipeReader(end.pipe)
 
     def submit(self, seq_id: int, params: SamplingParams, prompt_ids: list[int]) -> None:
         assert self.ring.write(messages.encode(Submit(seq_id, prompt_ids, [], params)))

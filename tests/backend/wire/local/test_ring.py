@@ -13,14 +13,18 @@ from backend.wire.local.ring import HEADER, MAGIC, RingCorrupt, RingFds, RingRea
 from backend.wire.local.ring import create_ring as make_fds
 
 
+def copied(fds: RingFds) -> RingFds:
+    """Return descriptors that another end may own."""
+    return RingFds(
+        os.dup(fds.memory), tuple(map(os.dup, fds.doorbells)), tuple(map(os.dup, fds.spaces))
+    )
+
+
 def make_ring(
     capacity: int = 1024, readers: int = 1, reserve: int = 0
 ) -> tuple[RingWriter, list[RingReader]]:
     fds = make_fds(capacity, readers)
-    ends = [
-        RingReader(os.dup(fds.memory), os.dup(bell), os.dup(space), epoch=7)
-        for bell, space in zip(fds.doorbells, fds.spaces, strict=True)
-    ]
+    ends = [RingReader(copied(fds.view(reader)), epoch=7) for reader in range(readers)]
     return RingWriter(fds, epoch=7, reserve_bytes=reserve), ends
 
 
@@ -105,9 +109,8 @@ def test_a_doorbell_without_a_record_is_found() -> None:
         reader.read()
 
 
-def _write_half_and_die(fds: tuple[int, ...]) -> None:
-    ring = RingFds(fds[0], (fds[1],), (fds[2],))
-    writer = RingWriter(ring, epoch=7)
+def _write_half_and_die(fds: RingFds) -> None:
+    writer = RingWriter(fds, epoch=7)
     writer.write(b"whole")
     HEADER.pack_into(writer._memory, 64, MAGIC, 4, 7, 1, 0, 0)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -115,12 +118,8 @@ def _write_half_and_die(fds: tuple[int, ...]) -> None:
 
 def test_a_writer_killed_half_way_publishes_nothing() -> None:
     fds = make_fds(1024)
-    reader = RingReader(
-        os.dup(fds.memory), os.dup(fds.doorbells[0]), os.dup(fds.spaces[0]), epoch=7
-    )
-    child = multiprocessing.get_context("fork").Process(
-        target=_write_half_and_die, args=(fds.all(),)
-    )
+    reader = RingReader(copied(fds), epoch=7)
+    child = multiprocessing.get_context("fork").Process(target=_write_half_and_die, args=(fds,))
     child.start()
     child.join(10)
     assert child.exitcode == -signal.SIGKILL
