@@ -1,4 +1,4 @@
-"""Rank 0 of a group: the scheduler's owner, the only one that talks to workers.
+"""The lead, rank 0 of a group: owns the scheduler, and alone talks to workers.
 
 Between steps it drains its request rings; then it plans, publishes the plan to the followers, runs
 it as they do, and sends every worker one frame of tokens. It never waits for a slow reader.
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Channel:
-    """What connects the lead to one life of a worker."""
+    """What connects the lead to one incarnation of a worker."""
 
     epoch: int
     ring: RingReader
@@ -58,7 +58,7 @@ class _Channel:
 
 
 class Lead:
-    """Rank 0: the scheduler's owner, the only one that talks to workers."""
+    """Takes requests, decides what runs next, and sends the tokens out."""
 
     def __init__(
         self,
@@ -66,16 +66,16 @@ class Lead:
         settings: EngineSettings,
         engine: "Engine",
         line: ChildLine,
-        steps: RingWriter | None,
-        heart: HeartbeatWriter,
+        plans: RingWriter | None,
+        heartbeat: HeartbeatWriter,
     ) -> None:
-        """steps: the ring to the followers; None for a group of one."""
+        """plans: the ring to the followers; None for a group of one."""
         self._replica = replica
         self._block_size = settings.block_size
         self._engine = engine
         self._line = line
-        self._steps = steps
-        self._heart = heart
+        self._plans = plans
+        self._heartbeat = heartbeat
         self._scheduler = Scheduler(
             BlockPool(engine.num_blocks, settings.block_size),
             max_num_seqs=settings.max_num_seqs,
@@ -91,7 +91,7 @@ class Lead:
         )
         self._channels: dict[int, _Channel] = {}
         self._refusals: list[tuple[int, SeqOutput]] = []  # for the next frame
-        self._stopped = False
+        self._is_stopped = False
         self._totals = Totals()
 
     def announce(self, epoch: int, weight_bytes: list[int], replicated_bytes: int) -> None:
@@ -114,36 +114,40 @@ class Lead:
 
     def run(self) -> None:
         """Serve until told to stop."""
-        while not self._stopped:
-            self._receive()
-            started = time.monotonic()
-            pace = self._pace
-            plan = self._scheduler.schedule(pace.prompt_tokens, pace.recompute_tokens)
-            if plan is None:
-                self._send_load()
-                continue
-            suspects = self._scheduler.newcomers()
-            self._heart.name_step(plan.step, plan.num_seqs, plan.num_tokens, suspects)
-            sampled = self._scheduler.sampled
-            plan = self._matchers.mask(plan, sampled)
-            if self._steps is not None and not self._steps.write(plan.to_bytes()):
-                # A follower is in this step or the last, so two plans at most are unread.
-                raise RuntimeError("the followers do not read their plans")
-            planned = time.monotonic()
-            result = self._engine.runner.run(plan)
-            pace.observe(plan, time.monotonic() - planned)
-            self._matchers.accept(sampled, result.token_ids)
-            outputs = self._scheduler.commit(
-                plan, result.token_ids, result.scores, result.prompt_scores
-            )
-            self._matchers.keep(lambda key: key in self._scheduler)
-            self._heart.show(self._load)
-            self._heart.enter(Phase.IDLE)
-            self._send(plan.step, outputs, planned - started, result)
+        while not self._is_stopped:
+            self.receive()
+            self.step()
+
+    def step(self) -> None:
+        """Plan and run one step, and send what came of it; without work, say what is free."""
+        started = time.monotonic()
+        pace = self._pace
+        plan = self._scheduler.schedule(pace.prompt_tokens, pace.recompute_tokens)
+        if plan is None:
+            self._send_load()
+            return
+        suspects = self._scheduler.newcomers()
+        self._heartbeat.name_step(plan.step, plan.num_seqs, plan.num_tokens, suspects)
+        sampled = self._scheduler.sampled
+        plan = self._matchers.mask(plan, sampled)
+        if self._plans is not None and not self._plans.write(plan.to_bytes()):
+            # A follower is in this step or the last, so two plans at most are unread.
+            raise RuntimeError("the followers do not read their plans")
+        planned = time.monotonic()
+        result = self._engine.runner.run(plan)
+        pace.observe(plan, time.monotonic() - planned)
+        self._matchers.accept(sampled, result.token_ids)
+        outputs = self._scheduler.commit(
+            plan, result.token_ids, result.scores, result.prompt_scores
+        )
+        self._matchers.keep(lambda key: key in self._scheduler)
+        self._heartbeat.show(self._load)
+        self._heartbeat.enter(Phase.IDLE)
+        self._send_step(plan.step, outputs, planned - started, result)
 
     # what comes in
 
-    def _receive(self) -> None:
+    def receive(self) -> None:
         """Take what has arrived; sleep until something does when there is nothing to run."""
         poll = select.poll()
         poll.register(self._line, select.POLLIN)
@@ -151,23 +155,23 @@ class Lead:
             poll.register(channel.ring, select.POLLIN)
             if channel.pipe.has_backlog:
                 poll.register(channel.pipe, select.POLLOUT)
-        ready = poll.poll(0) if self._scheduler.has_work else self._heart.wait(poll)
+        ready = poll.poll(0) if self._scheduler.has_work else self._heartbeat.wait(poll)
         if not ready:
             return
         while (packet := self._line.receive()) is not None:
-            self._obey(*packet)
+            self._apply_control(*packet)
         for worker, channel in list(self._channels.items()):
             try:
                 channel.pipe.flush()
                 for record in channel.ring.read():
-                    self._take(worker, record)
+                    self._apply_request(worker, record)
             except PipeBroken:
-                self._drop(worker)
+                self._forget_worker(worker)
 
-    def _obey(self, message: object, fds: list[int]) -> None:
+    def _apply_control(self, message: object, fds: list[int]) -> None:
         match message:
             case Attach(worker=worker, epoch=epoch):
-                self._drop(worker)
+                self._forget_worker(worker)
                 end = ChannelEnd(*fds)
                 ring = RingReader(end.ring, epoch=epoch)
                 self._channels[worker] = _Channel(epoch, ring, PipeWriter(end.pipe))
@@ -177,18 +181,18 @@ class Lead:
                 self._channels[worker].pipe.write(messages.encode(ready))
             case Detach(worker=worker, epoch=epoch):
                 if worker in self._channels and self._channels[worker].epoch == epoch:
-                    self._drop(worker)
+                    self._forget_worker(worker)
             case Stop():
-                self._stopped = True
+                self._is_stopped = True
 
-    def _drop(self, worker: int) -> None:
+    def _forget_worker(self, worker: int) -> None:
         """Forget a worker that is gone, and its sequences."""
         self._scheduler.abort_worker(worker)
         self._refusals = [(w, output) for w, output in self._refusals if w != worker]
         if (channel := self._channels.pop(worker, None)) is not None:
             channel.close()
 
-    def _take(self, worker: int, record: bytes) -> None:
+    def _apply_request(self, worker: int, record: bytes) -> None:
         try:
             message = messages.decode_request(record)
         except msgspec.MsgspecError as error:
@@ -212,7 +216,7 @@ class Lead:
             submit.tenant,
             num_scored_tokens=1 + submit.num_prompt_scores,
         )
-        self._heart.mark_admitting(seq.key)
+        self._heartbeat.mark_admitting(seq.key)
         try:
             self._faults.strike(ADMISSION, seq.params)
             self._matchers.add(seq)
@@ -222,7 +226,7 @@ class Lead:
         except Exception:
             logger.exception("seq=%s cannot be admitted", seq.key)
             self._refuse(seq, "the engine failed to admit the request")
-        self._heart.enter(Phase.IDLE)
+        self._heartbeat.enter(Phase.IDLE)
 
     def _refuse(self, seq: Sequence, error: str) -> None:
         """Answer with the next frame: a worker found gone now would still have records here."""
@@ -232,7 +236,7 @@ class Lead:
 
     # what goes out
 
-    def _send(
+    def _send_step(
         self,
         step: int,
         outputs: list[tuple[int, SeqOutput]],
@@ -243,9 +247,9 @@ class Lead:
 
         A part may be empty: the frame still shows progress and grants credit.
         """
-        parts = self._parts(outputs)
+        parts = self._split_by_worker(outputs)
         timings = StepTimings(schedule_s, result.forward_s, result.sample_s)
-        self._totals = self._add_up(timings)
+        self._totals = self._totals_with(timings)
         for worker, part in parts.items():
             self._send_to(worker, self._frame(step, part, timings))
 
@@ -254,12 +258,12 @@ class Lead:
 
         Without it a worker's credit would stay at what it was, maybe 0, and its requests wait.
         """
-        self._heart.show(self._load)
-        self._heart.beat()
-        for worker, part in self._parts([]).items():
+        self._heartbeat.show(self._load)
+        self._heartbeat.beat()
+        for worker, part in self._split_by_worker([]).items():
             self._send_to(worker, self._frame(0, part, StepTimings()))
 
-    def _parts(self, outputs: list[tuple[int, SeqOutput]]) -> dict[int, list[SeqOutput]]:
+    def _split_by_worker(self, outputs: list[tuple[int, SeqOutput]]) -> dict[int, list[SeqOutput]]:
         """Sort outputs, and what was refused since the last frame, by worker."""
         parts: dict[int, list[SeqOutput]] = {worker: [] for worker in self._channels}
         for worker, output in self._refusals + outputs:
@@ -287,7 +291,7 @@ class Lead:
             )
         )
 
-    def _add_up(self, timings: StepTimings) -> Totals:
+    def _totals_with(self, timings: StepTimings) -> Totals:
         """Return the totals with the step just committed."""
         scheduler, before = self._scheduler, self._totals
         return Totals(
@@ -307,4 +311,4 @@ class Lead:
         try:
             self._channels[worker].pipe.write(frame)
         except PipeBroken:
-            self._drop(worker)
+            self._forget_worker(worker)

@@ -1,4 +1,4 @@
-"""The lead on its own thread of control: real channels, a runner that invents tokens."""
+"""The lead in this process: real channels, a runner that invents tokens."""
 
 import os
 from collections.abc import Iterator
@@ -73,8 +73,8 @@ class World:
         ours, theirs = create_control()
         self.line, self._theirs = SupervisorLine(ours), theirs
         self._page = HeartbeatPage(1, 4, 1)
-        heart = HeartbeatWriter(os.dup(self._page.fd), 0, 1, 1)
-        self.lead = Lead(0, settings, engine, ChildLine(theirs), None, heart)
+        heartbeat = HeartbeatWriter(os.dup(self._page.fd), 0, 1, 1)
+        self.lead = Lead(0, settings, engine, ChildLine(theirs), None, heartbeat)
         self.lead.announce(1, [1], 0)
 
     def __enter__(self) -> "World":
@@ -86,10 +86,10 @@ class World:
         self._theirs.close()
 
     def turn(self) -> None:
-        """Let the lead take what has arrived, run one step, and return."""
-        self.line.send(Stop())
-        self.lead.run()
-        self.lead._stopped = False
+        """Let the lead take what has arrived and run one step."""
+        self.line.send(Stop())  # with something to hear it does not wait
+        self.lead.receive()
+        self.lead.step()
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def world() -> Iterator[World]:
         yield world
 
 
-def test_worker_that_dies_with_requests_under_way_harms_nobody(world: World) -> None:
+def test_lead_outlives_a_worker_that_dies_with_requests_under_way(world: World) -> None:
     """A refusal found its pipe broken, the rest of its records were admitted all the same, and the
     next step's tokens for a worker no longer known ended the group."""
     dead, other = Worker(world.line, 0, 10), Worker(world.line, 1, 11)
@@ -113,7 +113,7 @@ def test_worker_that_dies_with_requests_under_way_harms_nobody(world: World) -> 
     assert (output.token_ids, output.finish_reason) == ([7], FinishReason.LENGTH)
 
 
-def test_refusal_comes_with_the_next_frame(world: World) -> None:
+def test_lead_refuses_with_the_next_frame(world: World) -> None:
     worker = Worker(world.line, 0, 10)
     worker.submit(1, BAD, [1])
     world.turn()
@@ -123,17 +123,17 @@ def test_refusal_comes_with_the_next_frame(world: World) -> None:
     assert "nothing to generate" in output.error
 
 
-def test_refusal_is_not_for_the_workers_successor(world: World) -> None:
+def test_lead_refuses_nothing_to_the_workers_successor(world: World) -> None:
     worker = Worker(world.line, 0, 10)
     world.turn()
     worker.submit(1, BAD, [1])
-    world.lead._receive()
+    world.lead.receive()
     successor = Worker(world.line, 0, 12)
     world.turn()
     assert successor.outputs() == []
 
 
-def test_request_whose_admission_raises_is_refused_alone() -> None:
+def test_lead_refuses_a_request_whose_admission_raises_alone() -> None:
     with World("admission:seed=5") as world:
         worker = Worker(world.line, 0, 10)
         worker.submit(1, SamplingParams(max_tokens=1, seed=5), [1])
