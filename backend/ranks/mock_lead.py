@@ -1,7 +1,8 @@
-"""A lead that computes nothing: tokens at a set rate, to measure what the gateway costs.
+"""A mock engine: a lead that computes nothing, to measure what the gateway costs.
 
-Speaks the same ring, pipe and control line as lead.py, and emits as that does: one frame a step
-with a token for every sequence. Knows no model. Started by `unisono bench gateway`, never by serve.
+It speaks the same ring, pipe and control line as lead.py, and emits as that does: at a set rate one
+frame a step, with a token for every sequence. Knows no model. Started by `unisono bench gateway`,
+never by serve.
 """
 
 import itertools
@@ -53,9 +54,9 @@ class _Sequence:
     num_left: int
 
 
-def lead_main(birth: ChildContext, spawn: MockSpawn) -> None:
+def lead_main(context: ChildContext, spawn: MockSpawn) -> None:
     """Entry point of the spawned process; returns when told to stop."""
-    lead = MockLead(birth.begin(), spawn)
+    lead = MockLead(context.begin(), spawn)
     try:
         lead.run()
     except ControlClosed:
@@ -117,13 +118,13 @@ class MockLead:
         # Rounded down to milliseconds: what is left is spent turning, so steps are on time.
         self._poll.poll(None if timeout_s is None else int(timeout_s * 1000))
         while (packet := self._line.receive()) is not None:
-            self._obey(*packet)
+            self._apply_control(*packet)
         if self._pipe is not None and self._ring is not None:
             self._pipe.flush()
             for record in self._ring.read():
-                self._take(record)
+                self._apply_request(record)
 
-    def _obey(self, message: object, fds: list[int]) -> None:
+    def _apply_control(self, message: object, fds: list[int]) -> None:
         match message:
             case Attach(epoch=epoch):
                 end = ChannelEnd(*fds)
@@ -134,7 +135,7 @@ class MockLead:
             case Stop():
                 self._is_stopped = True
 
-    def _take(self, record: bytes) -> None:
+    def _apply_request(self, record: bytes) -> None:
         match messages.decode_request(record):
             case Submit(seq_id=seq_id, params=params):
                 token_ids = itertools.cycle(self._token_ids)
