@@ -19,12 +19,12 @@ class Follower:
     """Runs the plans it is sent, in order, each once."""
 
     def __init__(
-        self, engine: "Engine", ring: RingReader, line: ChildLine, heart: HeartbeatWriter
+        self, engine: "Engine", ring: RingReader, line: ChildLine, heartbeat: HeartbeatWriter
     ) -> None:
         self._engine = engine
         self._ring = ring
         self._line = line
-        self._heart = heart
+        self._heartbeat = heartbeat
         self._step = 0
 
     def run(self) -> None:
@@ -33,7 +33,7 @@ class Follower:
         poll.register(self._ring, select.POLLIN)
         poll.register(self._line, select.POLLIN)
         while True:
-            self._heart.wait(poll)
+            self._heartbeat.wait(poll)
             for record in self._ring.read():
                 self._follow(StepPlan.from_bytes(record))
             while (packet := self._line.receive()) is not None:
@@ -44,6 +44,6 @@ class Follower:
         self._step += 1
         if plan.step != self._step:
             raise PlanCorrupt(f"step {plan.step} came where {self._step} was due")
-        self._heart.enter(Phase.STEP, plan.step)
+        self._heartbeat.enter(Phase.STEP, plan.step)
         self._engine.runner.run(plan)
-        self._heart.enter(Phase.IDLE)
+        self._heartbeat.enter(Phase.IDLE)

@@ -27,15 +27,15 @@ from backend.wire.local.ring import RingReader, RingWriter
 from backend.wire.local.wiring import WiringFds
 from backend.wire.messages import Failed
 
-# Progress lines a second are for eyes; more would only cost packets.
+# Progress is for eyes: more packets a second would only cost.
 PROGRESS_INTERVAL_S = 0.2
-# Of 1000, which ends a process before any other; a group comes back.
+# The kernel ends what has 1000 before any other process; a group comes back.
 OOM_SCORE_ADJ = 500
 
 
-def rank_main(birth: ChildContext, spawn: RankSpawn) -> None:
+def rank_main(context: ChildContext, spawn: RankSpawn) -> None:
     """Entry point of a spawned rank; returns when told to stop."""
-    line = birth.begin()
+    line = context.begin()
     # Before it kills a group that hangs, the supervisor asks every rank where it is.
     faulthandler.register(signal.SIGUSR1)
     _offer_memory()
@@ -80,7 +80,7 @@ def num_threads(settings: EngineSettings) -> int:
 def _serve(spawn: RankSpawn, line: ChildLine) -> None:
     """Load this rank's part, then lead or follow until told to stop."""
     wiring = _await_wiring(line, spawn.rank, spawn.settings.tp)
-    heart = HeartbeatWriter(wiring.page, spawn.rank, spawn.settings.tp, spawn.epoch)
+    heartbeat = HeartbeatWriter(wiring.page, spawn.rank, spawn.settings.tp, spawn.epoch)
     # torch.multiprocessing before anything else of torch: it installs torch's own reducers.
     import torch.multiprocessing
 
@@ -89,19 +89,19 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
 
     torch.set_num_threads(num_threads(spawn.settings))
     tp = TensorParallel(spawn.rank, spawn.settings.tp, wiring.exchange)
-    reporter = _Reporter(line, spawn.rank, heart)
+    reporter = _Reporter(line, spawn.rank, heartbeat)
     engine = build_engine(spawn.settings, tp, reporter, line.send, spawn.first_rank)
     sizes = torch.tensor([engine.model.weight_bytes, engine.model.replicated_bytes])
     weight_bytes, replicated_bytes = tp.all_gather(sizes).T.tolist()
     # Not sooner: in the gather a rank may have waited long for others that still loaded.
-    heart.show(Load(num_free_blocks=engine.num_blocks), str(engine.device))
-    heart.enter(Phase.IDLE)
+    heartbeat.show(Load(num_free_blocks=engine.num_blocks), str(engine.device))
+    heartbeat.enter(Phase.IDLE)
     if spawn.rank > 0:
         assert wiring.plans is not None
-        Follower(engine, RingReader(wiring.plans, epoch=spawn.epoch), line, heart).run()
+        Follower(engine, RingReader(wiring.plans, epoch=spawn.epoch), line, heartbeat).run()
         return
     plans = RingWriter(wiring.plans, epoch=spawn.epoch) if wiring.plans is not None else None
-    lead = Lead(spawn.replica, spawn.settings, engine, line, plans, heart)
+    lead = Lead(spawn.replica, spawn.settings, engine, line, plans, heartbeat)
     lead.announce(spawn.epoch, weight_bytes, replicated_bytes[0])
     lead.run()
 
@@ -121,18 +121,18 @@ def _await_wiring(line: ChildLine, rank: int, size: int) -> WiringFds:
 class _Reporter:
     """Passes start-up progress on, a few times a second."""
 
-    def __init__(self, line: ChildLine, rank: int, heart: HeartbeatWriter) -> None:
+    def __init__(self, line: ChildLine, rank: int, heartbeat: HeartbeatWriter) -> None:
         self._line = line
         self._rank = rank
-        self._heart = heart
+        self._heartbeat = heartbeat
         self._phase: Phase | None = None
         self._next = 0.0
 
     def __call__(self, phase: Phase, fraction: float) -> None:
         now = time.monotonic()
         if phase is Phase.WARM_UP and phase is not self._phase:
-            self._heart.enter(Phase.WARM_UP)
-        self._heart.beat()
+            self._heartbeat.enter(Phase.WARM_UP)
+        self._heartbeat.beat()
         if phase is not self._phase or fraction >= 1 or now >= self._next:
             self._phase, self._next = phase, now + PROGRESS_INTERVAL_S
             self._line.send(Progress(self._rank, phase, fraction))

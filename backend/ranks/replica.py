@@ -1,4 +1,4 @@
-"""One life of one group of tensor-parallel ranks: spawn, attach, stop. Knows no torch.
+"""One incarnation of a group of tensor-parallel ranks: spawn, attach, stop. Knows no torch.
 
 The spawn context is the standard library's, the very object torch.multiprocessing hands out; a
 rank imports torch, this process never does.

@@ -21,18 +21,18 @@ MAX_PACKET_BYTES = 1 << 16
 MAX_FDS = 253  # the kernel's SCM_MAX_FD
 
 
-class GroupWiring(msgspec.Struct, frozen=True, array_like=True, tag="form"):
+class GroupWiring(msgspec.Struct, frozen=True, array_like=True, tag="wiring"):
     """What connects a rank to the others of its group, and shows the supervisor that it lives."""
 
 
 class Observe(msgspec.Struct, frozen=True, array_like=True, tag="observe"):
-    """The pages of figures (gateway/telemetry): `worker` is whose page is to be written."""
+    """The pages of figures (gateway/telemetry); the receiver writes that of `worker`."""
 
     worker: int
 
 
 class Attach(msgspec.Struct, frozen=True, array_like=True, tag="attach"):
-    """A new channel between one life of a worker and one life of a group."""
+    """A new channel between one incarnation of a worker and one of a group."""
 
     worker: int
     replica: int
@@ -63,7 +63,7 @@ class Reload(msgspec.Struct, frozen=True, array_like=True, tag="reload"):
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag="ping"):
-    """Does your event loop turn?"""
+    """Ask whether a worker's event loop turns."""
 
 
 class Drain(msgspec.Struct, frozen=True, array_like=True, tag="drain"):
@@ -85,13 +85,13 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
 
 
 class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
-    """It does."""
+    """The event loop turns."""
 
 
 class Budget(msgspec.Struct, frozen=True, array_like=True, tag="budget"):
     """What a rank is about to take of the memory that is free for it, in bytes.
 
-    packed_bytes: of weights in few bits, whose dense form may be there as well.
+    packed_bytes: weights in few bits, whose dense form may be there as well.
     """
 
     rank: int
