@@ -26,7 +26,7 @@ def member(tmp_path: Path, *lines: str) -> Path:
     return file
 
 
-def test_left_bytes_are_of_the_narrowest_limit_without_cached_files(tmp_path: Path) -> None:
+def test_left_bytes_are_the_narrowest_limit_without_cached_files(tmp_path: Path) -> None:
     """Pages of a model that was read before counted as taken: a rank that was started again inside
     a container did not fit any more."""
     lay_out(tmp_path / "pod.slice", limit=1000, used=700, cache=400)

@@ -17,7 +17,7 @@ def estimate(
     )
 
 
-def test_rank_memory_sums_up_to_the_weights_and_an_embedding_each() -> None:
+def test_rank_memory_sums_to_weights_and_an_embedding_each() -> None:
     [whole] = split_model(tiny_config(), 1)
     halves = split_model(tiny_config(), 2)
     needed = estimate(whole, "float32")

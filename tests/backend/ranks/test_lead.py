@@ -98,7 +98,7 @@ def world() -> Iterator[World]:
         yield world
 
 
-def test_lead_outlives_a_worker_that_dies_with_requests_under_way(world: World) -> None:
+def test_lead_outlives_a_worker_with_requests_under_way(world: World) -> None:
     """A refusal found its pipe broken, the rest of its records were admitted all the same, and the
     next step's tokens for a worker no longer known ended the group."""
     dead, other = Worker(world.line, 0, 10), Worker(world.line, 1, 11)

@@ -131,7 +131,7 @@ def test_heartbeat_torn_is_never_read_as_another(data: st.DataObject, suspects: 
     page.close()
 
 
-def test_heartbeat_remembers_the_warm_up_and_steps_of_usual_length() -> None:
+def test_heartbeat_remembers_warm_up_and_usual_step_length() -> None:
     clock = Clock()
     page, (writer,) = make(1, clock)
     writer.enter(Phase.WARM_UP)
