@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,9 +28,10 @@ from backend.wire.local.ring import RingReader, RingWriter
 from backend.wire.local.wiring import WiringFds
 from backend.wire.messages import Failed
 
-# Progress is for eyes: more packets a second would only cost.
+# Progress is for eyes: more packets than five a second would only cost.
 PROGRESS_INTERVAL_S = 0.2
-# The kernel ends what has 1000 before any other process; a group comes back.
+# A process with 1000 is the first that the kernel ends. A group comes back, so it goes sooner than
+# a worker.
 OOM_SCORE_ADJ = 500
 
 
@@ -73,7 +75,7 @@ def _prepare_threads(settings: EngineSettings) -> None:
 
 
 def num_threads(settings: EngineSettings) -> int:
-    """Threads a rank computes with: the cores, shared out over all ranks."""
+    """Return how many threads a rank computes with: its share of the cores."""
     return settings.threads or max(1, len(os.sched_getaffinity(0)) // (settings.tp * settings.dp))
 
 
@@ -89,7 +91,7 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
 
     torch.set_num_threads(num_threads(spawn.settings))
     tp = TensorParallel(spawn.rank, spawn.settings.tp, wiring.exchange)
-    reporter = _Reporter(line, spawn.rank, heartbeat)
+    reporter = StartReporter(line, spawn.rank, heartbeat)
     engine = build_engine(spawn.settings, tp, reporter, line.send, spawn.first_rank)
     sizes = torch.tensor([engine.model.weight_bytes, engine.model.replicated_bytes])
     weight_bytes, replicated_bytes = tp.all_gather(sizes).T.tolist()
@@ -118,21 +120,28 @@ def _await_wiring(line: ChildLine, rank: int, size: int) -> WiringFds:
     return WiringFds.unpack(fds, rank=rank, size=size)
 
 
-class _Reporter:
+class StartReporter:
     """Passes start-up progress on, a few times a second."""
 
-    def __init__(self, line: ChildLine, rank: int, heartbeat: HeartbeatWriter) -> None:
+    def __init__(
+        self,
+        line: ChildLine,
+        rank: int,
+        heartbeat: HeartbeatWriter,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._line = line
         self._rank = rank
         self._heartbeat = heartbeat
         self._phase: Phase | None = None
-        self._next = 0.0
+        self._clock = clock
+        self._next_s = 0.0
 
     def __call__(self, phase: Phase, fraction: float) -> None:
-        now = time.monotonic()
+        now_s = self._clock()
         if phase is Phase.WARM_UP and phase is not self._phase:
             self._heartbeat.enter(Phase.WARM_UP)
         self._heartbeat.beat()
-        if phase is not self._phase or fraction >= 1 or now >= self._next:
-            self._phase, self._next = phase, now + PROGRESS_INTERVAL_S
+        if phase is not self._phase or fraction >= 1 or now_s >= self._next_s:
+            self._phase, self._next_s = phase, now_s + PROGRESS_INTERVAL_S
             self._line.send(Progress(self._rank, phase, fraction))

@@ -44,7 +44,7 @@ class Replica:
     def __init__(
         self, replica: int, epoch: int, settings: EngineSettings, first_rank: int = 0
     ) -> None:
-        """settings: of this group; first_rank: ranks in the groups before it."""
+        """settings: this group's. first_rank: how many ranks the groups before it have."""
         self.replica = replica
         self.epoch = epoch
         self.ranks = [
