@@ -1,8 +1,7 @@
-"""Decides, before anything is loaded, what one rank will take of its memory, and refuses what does
-not fit.
+"""Decides what one rank will take of its memory, before anything is loaded.
 
-Knows shapes, settings and how much is free; no tensors, no devices, no other ranks. Called by
-engine/engine.py before it loads.
+Refuses what does not fit, with what to do about it. Knows shapes, settings and how much is free; no
+tensors, no devices, no other ranks. Called by engine/engine.py.
 """
 
 from dataclasses import dataclass, replace

@@ -2,17 +2,18 @@
 
 import select
 import signal
+from multiprocessing.connection import Connection
 
 import pytest
 
-from backend.wire.control import ControlClosed, Pong, Stop
+from backend.wire.control import ControlClosed, Pong, Stop, SupervisorLine
 from backend.wire.local.child import Child, exit_text
 
 ECHO = "tests.backend.wire.local.child_entry:echo_main"
 TIMEOUT_S = 30.0
 
 
-def wait(readable: object) -> None:
+def wait(readable: int | SupervisorLine | Connection) -> None:
     assert select.select([readable], [], [], TIMEOUT_S)[0], "nothing came"
 
 
