@@ -1,4 +1,4 @@
-"""Sums and gathers between the ranks of a group, through shared memory.
+"""The group a rank computes in: sums and gathers between its ranks, through shared memory.
 
     field              single writer    read by
     buffers of rank i  rank i           every rank
@@ -39,7 +39,7 @@ class TensorParallel:
 
     def all_reduce(self, x: Tensor) -> Tensor:
         """Sum x over the ranks, in place. x: contiguous, any shape and float dtype."""
-        if self.size == 1 or x.numel() == 0:  # of no rows: nobody waits for anybody
+        if self.size == 1 or x.numel() == 0:  # without rows nobody waits for anybody
             return x
         flat = x.view(-1)
         for part in torch.split(flat, self._slot_bytes // x.element_size()):
@@ -52,7 +52,7 @@ class TensorParallel:
         return x
 
     def all_gather(self, x: Tensor) -> Tensor:
-        """Return [size, *x.shape]: what every rank passed. Shapes must agree."""
+        """Return what every rank passed, [size, *x.shape]. Shapes must agree."""
         if self.size == 1:
             return x.unsqueeze(0)
         if x.numel() == 0:

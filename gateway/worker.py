@@ -73,10 +73,10 @@ GRACEFUL_TIMEOUT_S = 1.0
 
 
 def worker_main(
-    birth: ChildContext, worker: int, settings: Settings, listener: socket.socket
+    context: ChildContext, worker: int, settings: Settings, listener: socket.socket
 ) -> None:
     """Entry point of a spawned worker; returns when drained or told to stop."""
-    line = birth.begin()
+    line = context.begin()
     logs.configure(f"gateway {worker}", settings.server.log_level, settings.server.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:

@@ -58,9 +58,8 @@ CONTRACTS = {f"backend.{room}" for room in ("wire", "settings", "config", "place
 EXCEPTIONS = {
     "gateway.supervisor": {"backend.ranks.replica"},
     "gateway.supervision.incarnation": {"backend.ranks.replica"},
-    "gateway.supervision.channels": {"backend.ranks.replica"},
     "gateway.sandbox.grammar_process": {"backend.structured_output.grammar"},
-    "gateway.bench.harness": {"backend.ranks.replica", "backend.ranks.mock_lead"},
+    "gateway.bench.harness": {"backend.ranks.mock_lead"},
 }
 # Whatever carries objects between processes, or code in data.
 OBJECT_CARRIERS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "xmlrpc"}

@@ -1,10 +1,11 @@
-"""Builds what one rank computes with: settings -> device, dtype, model, KV cache, sampler.
+"""Builds what one rank computes with: settings -> platform, memory plan, model, runner.
 
-The one place where the pieces of a rank are put together. Called by rank.py in its own process,
-and by tests and benchmarks in theirs.
+The one place where the pieces of a rank are put together. Called by ranks/rank.py in a process of
+its own, and by tests and benchmarks in theirs.
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,26 +23,16 @@ from backend.models.model import Model
 from backend.models.registry import load_model
 from backend.ops.kv_cache import KVCache
 from backend.parallel import TensorParallel
-from backend.placement.memory import (
-    available_bytes,
-    check_fits,
-    check_kv_fits,
-    default_kv_bytes,
-    kv_bytes_per_token,
-    num_kv_blocks,
-    rank_need,
-)
-from backend.placement.sharding import split_model
+from backend.placement.memory import available_bytes
+from backend.placement.memory_plan import MemoryPlan, RankDevice
+from backend.placement.sharding import Shard, split_model
 from backend.sampling.sampler import Sampler
 from backend.settings import EngineSettings
-from backend.weights.checkpoint import open_checkpoint
+from backend.weights.checkpoint import Checkpoint, open_checkpoint
 from backend.wire.control import Budget
+from backend.wire.local.heartbeat import Phase
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-# A prompt's chunk while nobody streams; about 0.2 s on two cores. Beside streams, see
-# prefill_budget.py.
-CPU_TOKEN_BUDGET = 512
-GPU_TOKEN_BUDGET = 2048
 WARM_UP_TOKENS = 256
 
 
@@ -63,100 +54,137 @@ class Engine:
 def build_engine(
     settings: EngineSettings,
     tp: TensorParallel,
-    on_progress: Callable[[str, float], None],
+    on_progress: Callable[[Phase, float], None],
     on_budget: Callable[[Budget], None] = lambda budget: None,
     first_rank: int = 0,
 ) -> Engine:
     """Load this rank's part and warm it up. All ranks of the group must call it.
 
-    on_progress: called with a phase and the fraction of it that is done.
+    on_progress: called with LOAD or WARM_UP and the fraction of it that is done.
     on_budget: called with what memory this rank is about to take, before it does.
     first_rank: ranks in the groups before this one, to share out the devices.
     Raises ModelError where the operator can do something about it.
     """
-    config = load_config(Path(settings.model))
-    name = settings.devices[tp.rank] if settings.devices else settings.device
-    device = resolve_device(name, first_rank + tp.rank)
-    dtype_name = resolve_dtype(settings.dtype, device)
-    max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
-    shard = split_model(config, tp.size)[tp.rank]
-    dtype = DTYPES[dtype_name]
-    ops = select_ops(settings, dtype, device, config)
-    method = create_method(select_method(settings, dtype, device), dtype, device)
-    checkpoint = open_checkpoint(Path(settings.model), config)
-    token_budget = settings.max_num_batched_tokens or (
-        CPU_TOKEN_BUDGET if device.type == "cpu" else GPU_TOKEN_BUDGET
+    rank = _Rank.resolve(settings, tp, first_rank)
+    with closing(open_checkpoint(Path(settings.model), rank.config)) as checkpoint:
+        plan = _plan_memory(rank, checkpoint)
+        on_budget(_budget(tp.rank, plan))
+        plan.check_kv_fits()
+        model = _load(rank, checkpoint, on_progress)
+    runner = _build_runner(rank, model, plan.num_blocks)
+    _warm_up(runner, min(plan.token_budget, rank.max_model_len - 1), on_progress)
+    return Engine(
+        config=rank.config,
+        runner=runner,
+        model=model,
+        device=rank.context.device,
+        dtype=_dtype_name(rank.context.dtype),
+        kernels=rank.context.ops.name,
+        num_blocks=plan.num_blocks,
+        max_model_len=rank.max_model_len,
+        token_budget=plan.token_budget,
     )
-    token_budget = max(token_budget, settings.max_num_seqs + settings.block_size)
-    need = rank_need(
-        config,
-        shard,
-        dtype_name,
-        settings.max_num_seqs,
-        token_budget,
-        estimate_footprint(checkpoint, config, method, is_whole=tp.size == 1),
-    )
-    free_bytes = _free_bytes(device, tp.size * settings.dp)
-    check_fits(need.total_bytes, free_bytes)
-    left_bytes = (free_bytes - need.total_bytes) * tp.size
-    kv_bytes = settings.kv_cache_bytes or default_kv_bytes(device.type, left_bytes)
-    num_blocks = _agree_on_blocks(num_kv_blocks(config, settings, dtype_name, kv_bytes), tp)
-    per_head = kv_bytes_per_token(config, dtype_name) // config.num_kv_heads
-    own_kv_bytes = num_blocks * settings.block_size * per_head * shard.num_kv_heads
-    on_budget(
-        Budget(
-            tp.rank,
-            need.weight_bytes,
-            need.packed_bytes,
-            own_kv_bytes,
-            need.activation_bytes,
-            free_bytes,
-        )
-    )
-    check_kv_fits(own_kv_bytes, kv_bytes, free_bytes - need.total_bytes)
-    model = load_model(
-        config,
+
+
+@dataclass(frozen=True, slots=True)
+class _Rank:
+    """What every step of building a rank is told."""
+
+    settings: EngineSettings
+    config: ModelConfig
+    context: ComputeContext
+    shard: Shard
+    tp: TensorParallel
+    max_model_len: int
+
+    @classmethod
+    def resolve(cls, settings: EngineSettings, tp: TensorParallel, first_rank: int) -> "_Rank":
+        """Find out what to compute, with what, and which part of it is this rank's."""
+        config = load_config(Path(settings.model))
+        name = settings.devices[tp.rank] if settings.devices else settings.device
+        device = resolve_device(name, first_rank + tp.rank)
+        dtype = DTYPES[resolve_dtype(settings.dtype, device)]
+        shard = split_model(config, tp.size)[tp.rank]
+        ops = select_ops(settings, dtype, device, config)
+        method = create_method(select_method(settings, dtype, device), dtype, device)
+        context = ComputeContext(dtype, device, ops, method)
+        max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
+        return cls(settings, config, context, shard, tp, max_len)
+
+
+def _plan_memory(rank: _Rank, checkpoint: Checkpoint) -> MemoryPlan:
+    """Plan this rank's memory, with as many blocks as every rank of the group has room for."""
+    context, tp = rank.context, rank.tp
+    footprint = estimate_footprint(checkpoint, rank.config, context.method, is_whole=tp.size == 1)
+    free_bytes = _free_bytes(context.device, tp.size * rank.settings.dp)
+    device = RankDevice(context.device.type, _dtype_name(context.dtype), free_bytes)
+    plan = MemoryPlan.of(rank.config, rank.shard, rank.settings, footprint, device)
+    return plan.with_blocks(int(tp.all_gather(torch.tensor([plan.num_blocks])).min()))
+
+
+def _load(
+    rank: _Rank, checkpoint: Checkpoint, on_progress: Callable[[Phase, float], None]
+) -> Model:
+    return load_model(
+        rank.config,
         checkpoint,
-        shard,
-        tp,
-        ComputeContext(dtype, device, ops, method),
-        max_len,
-        lambda fraction: on_progress("loading weights", fraction),
+        rank.shard,
+        rank.tp,
+        rank.context,
+        rank.max_model_len,
+        lambda fraction: on_progress(Phase.LOAD, fraction),
     )
-    checkpoint.close()
+
+
+def _build_runner(rank: _Rank, model: Model, num_blocks: int) -> ModelRunner:
+    """Allocate the KV cache and the sampler, and put them together with the model."""
+    settings, device = rank.settings, rank.context.device
     kv_cache = KVCache(
-        config,
-        shard,
+        rank.config,
+        rank.shard,
         num_blocks=num_blocks,
         block_size=settings.block_size,
-        dtype=dtype,
+        dtype=rank.context.dtype,
         device=device,
     )
-    faults = Faults(settings.test_faults, tp.rank)
+    faults = Faults(settings.test_faults, rank.tp.rank)
     sampler = Sampler(
         settings.max_num_seqs,
-        shard.vocab,
-        tp,
-        config.eos_token_ids,
+        rank.shard.vocab,
+        rank.tp,
+        rank.config.eos_token_ids,
         exact=settings.exact,
         faults=faults,
     )
-    runner = ModelRunner(model, kv_cache, sampler, device, faults)
-    on_progress("warming up", 0.0)
-    runner.warm_up(min(token_budget, WARM_UP_TOKENS, max_len - 1))
-    on_progress("warming up", 1.0)
-    return Engine(
-        config, runner, model, device, dtype_name, ops.name, num_blocks, max_len, token_budget
+    return ModelRunner(model, kv_cache, sampler, device, faults)
+
+
+def _warm_up(
+    runner: ModelRunner, max_tokens: int, on_progress: Callable[[Phase, float], None]
+) -> None:
+    on_progress(Phase.WARM_UP, 0.0)
+    runner.warm_up(min(max_tokens, WARM_UP_TOKENS))
+    on_progress(Phase.WARM_UP, 1.0)
+
+
+def _budget(rank: int, plan: MemoryPlan) -> Budget:
+    return Budget(
+        rank=rank,
+        weight_bytes=plan.rank_memory.weight_bytes,
+        packed_bytes=plan.rank_memory.packed_bytes,
+        kv_bytes=plan.kv_bytes,
+        activation_bytes=plan.rank_memory.activation_bytes,
+        free_bytes=plan.free_bytes,
     )
 
 
 def _free_bytes(device: torch.device, num_ranks: int) -> int:
-    """Memory for one rank: all that is free of its own device, or its share of the machine's."""
+    """Return what one rank may take: all that is free of its own device, or its share of the
+    machine's."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return available_bytes() // num_ranks
 
 
-def _agree_on_blocks(num_blocks: int, tp: TensorParallel) -> int:
-    """Every rank must cut its cache into the same number of blocks: the least any has room for."""
-    return int(tp.all_gather(torch.tensor([num_blocks])).min())
+def _dtype_name(dtype: torch.dtype) -> str:
+    return next(name for name, known in DTYPES.items() if known == dtype)

@@ -1,4 +1,4 @@
-"""One rank's step: StepPlan -> batch -> hidden states -> logits, or the best of them -> tokens.
+"""One rank's step: StepPlan -> batch -> hidden states -> logits, or their argmax -> tokens.
 
 Owns the model, the KV cache and the sampler of this rank. Knows no scheduler and no process: every
 rank of a group calls `run` with the same plans in the same order.
@@ -20,7 +20,7 @@ from backend.step import Join, PlannedSequence, StepPlan, build_plan
 from backend.wire.messages import TokenLogprobs
 from backend.wire.sampling import SamplingParams
 
-# Rows of the head's product at a time when prompts are scored: 32 x 49,152 fp32 are 6 MB.
+# Prompts are scored so many rows of logits at a time: 32 x 49,152 of fp32 are 6 MB.
 SCORE_ROWS = 32
 
 
@@ -104,7 +104,7 @@ class ModelRunner:
             self._kv_cache.clear(blocks.to(self._device))
 
     def _score_prompts(self, hidden: Tensor, plan: StepPlan) -> list[TokenLogprobs]:
-        """Score prompt tokens a few rows at a time: [P, words] never exists."""
+        """Score prompt tokens a few rows at a time: [P, V] never exists."""
         scores: list[TokenLogprobs] = []
         for start in range(0, len(hidden), SCORE_ROWS):
             part = slice(start, start + SCORE_ROWS)

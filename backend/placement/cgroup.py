@@ -1,7 +1,7 @@
 """What the memory limits of this process's cgroups leave: its own and those above it.
 
-Versions 1 and 2. A container sees its own cgroup at the root, whatever path the kernel names. No
-torch.
+It knows versions 1 and 2, and no torch. A container sees its own cgroup at the root, whatever path
+the kernel names. Called by memory.py.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """What a version calls the same things. cache: fields of memory.stat that can be reclaimed."""
+    """What one version calls its files. cache: fields of memory.stat that can be reclaimed."""
 
     limit: str
     used: str
@@ -37,12 +37,12 @@ def left_bytes(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int | None:
         lines = membership.read_text().splitlines()
     except OSError:
         return None
-    rooms = [room for line in lines for room in _rooms(root, line)]
-    return min(rooms, default=None)
+    headrooms = [headroom for line in lines for headroom in _headrooms(root, line)]
+    return min(headrooms, default=None)
 
 
-def _rooms(root: Path, line: str) -> Iterator[int]:
-    """What each limit of one hierarchy leaves. line: one of proc's, number:controllers:path."""
+def _headrooms(root: Path, line: str) -> Iterator[int]:
+    """Yield what each limit of one hierarchy leaves. line: proc's number:controllers:path."""
     _, controllers, path = line.split(":", 2)
     if not controllers:
         files = _VERSION_2
@@ -54,13 +54,13 @@ def _rooms(root: Path, line: str) -> Iterator[int]:
     if not directory.is_dir():
         directory = root
     for level in (directory, *directory.parents):
-        if (room := _room(level, files)) is not None:
-            yield room
+        if (headroom := _headroom(level, files)) is not None:
+            yield headroom
         if level == root:
             return
 
 
-def _room(directory: Path, files: _Files) -> int | None:
+def _headroom(directory: Path, files: _Files) -> int | None:
     try:
         limit = int((directory / files.limit).read_text())
         used = int((directory / files.used).read_text())

@@ -15,7 +15,7 @@ VOCAB_UNIT = 64
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One rank's slices: of heads, of MLP columns, of the vocabulary."""
+    """One rank's slices of heads, MLP columns and vocabulary."""
 
     rank: int
     size: int
@@ -43,17 +43,20 @@ def split_model(config: ModelConfig, tp: int) -> list[Shard]:
     groups = [config.num_kv_heads // tp + (rank < config.num_kv_heads % tp) for rank in range(tp)]
     per_group = config.num_heads // config.num_kv_heads
     columns = _balance_mlp(config, groups)
-    vocab = _even(config.vocab_size, tp, VOCAB_UNIT)
+    parts = zip(_slices(groups), _slices(columns), split_vocab(config.vocab_size, tp), strict=True)
     return [
-        Shard(rank, tp, _scaled(kv, per_group), kv, mlp, words)
-        for rank, (kv, mlp, words) in enumerate(
-            zip(_slices(groups), _slices(columns), _slices(vocab), strict=True)
-        )
+        Shard(rank, tp, _scaled(kv_heads, per_group), kv_heads, intermediate, vocab)
+        for rank, (kv_heads, intermediate, vocab) in enumerate(parts)
     ]
 
 
+def split_vocab(vocab_size: int, tp: int) -> list[slice]:
+    """Cut a vocabulary for `tp` ranks, all but the last part a multiple of VOCAB_UNIT."""
+    return _slices(_even(vocab_size, tp, VOCAB_UNIT))
+
+
 def _balance_mlp(config: ModelConfig, groups: list[int]) -> list[int]:
-    """Columns for each rank, so that attention and MLP weights together come out even."""
+    """Return how many columns each rank gets: attention and MLP together come out even."""
     per_group = config.num_heads // config.num_kv_heads
     # Rows of q, k, v and columns of o for one group; rows of gate and up, columns of down.
     group_cost = (2 * per_group + 2) * config.head_dim
@@ -67,7 +70,7 @@ def _balance_mlp(config: ModelConfig, groups: list[int]) -> list[int]:
 
 
 def _even(total: int, parts: int, unit: int) -> list[int]:
-    """`total` in `parts`, all but the last a multiple of `unit`."""
+    """Return `total` in `parts`, all but the last a multiple of `unit`."""
     each = -(-total // (parts * unit)) * unit
     counts = [max(0, min(each, total - each * part)) for part in range(parts)]
     return (

@@ -1,4 +1,4 @@
-"""Rank 0 of a group: the scheduler's owner, the only one that talks to workers.
+"""The lead, rank 0 of a group: owns the scheduler, and alone talks to workers.
 
 Between steps it drains its request rings; then it plans, publishes the plan to the followers, runs
 it as they do, and sends every worker one frame of tokens. It never waits for a slow reader.
@@ -21,6 +21,7 @@ from backend.settings import EngineSettings
 from backend.structured_output.matchers import Matchers
 from backend.wire import messages
 from backend.wire.control import Attach, ChildLine, Detach, Stop
+from backend.wire.local.channel import ChannelEnd
 from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase
 from backend.wire.local.pipe import PipeBroken, PipeWriter
 from backend.wire.local.ring import RingCorrupt, RingReader, RingWriter
@@ -45,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Channel:
-    """What connects the lead to one life of a worker."""
+    """What connects the lead to one incarnation of a worker."""
 
     epoch: int
     ring: RingReader
@@ -57,7 +58,7 @@ class _Channel:
 
 
 class Lead:
-    """Rank 0: the scheduler's owner, the only one that talks to workers."""
+    """Takes requests, decides what runs next, and sends the tokens out."""
 
     def __init__(
         self,
@@ -65,16 +66,16 @@ class Lead:
         settings: EngineSettings,
         engine: "Engine",
         line: ChildLine,
-        steps: RingWriter | None,
-        heart: HeartbeatWriter,
+        plans: RingWriter | None,
+        heartbeat: HeartbeatWriter,
     ) -> None:
-        """steps: the ring to the followers; None for a group of one."""
+        """plans: the ring to the followers; None for a group of one."""
         self._replica = replica
         self._block_size = settings.block_size
         self._engine = engine
         self._line = line
-        self._steps = steps
-        self._heart = heart
+        self._plans = plans
+        self._heartbeat = heartbeat
         self._scheduler = Scheduler(
             BlockPool(engine.num_blocks, settings.block_size),
             max_num_seqs=settings.max_num_seqs,
@@ -90,59 +91,63 @@ class Lead:
         )
         self._channels: dict[int, _Channel] = {}
         self._refusals: list[tuple[int, SeqOutput]] = []  # for the next frame
-        self._stopped = False
+        self._is_stopped = False
         self._totals = Totals()
 
     def announce(self, epoch: int, weight_bytes: list[int], replicated_bytes: int) -> None:
         """Tell the supervisor that the whole group is loaded."""
         engine = self._engine
         self._ready = Ready(
-            self._replica,
-            epoch,
-            str(engine.device),
-            engine.dtype,
-            engine.kernels,
-            engine.max_model_len,
-            engine.num_blocks * self._block_size,
-            self._block_size,
-            weight_bytes,
-            replicated_bytes,
-            self._scheduler.credit,
+            replica=self._replica,
+            epoch=epoch,
+            device=str(engine.device),
+            dtype=engine.dtype,
+            kernels=engine.kernels,
+            max_model_len=engine.max_model_len,
+            kv_capacity_tokens=engine.num_blocks * self._block_size,
+            block_size=self._block_size,
+            weight_bytes=weight_bytes,
+            replicated_bytes=replicated_bytes,
+            credit=self._scheduler.credit,
         )
         self._line.send(self._ready)
 
     def run(self) -> None:
         """Serve until told to stop."""
-        while not self._stopped:
-            self._receive()
-            started = time.monotonic()
-            pace = self._pace
-            plan = self._scheduler.schedule(pace.prompt_tokens, pace.recompute_tokens)
-            if plan is None:
-                self._send_load()
-                continue
-            suspects = self._scheduler.newcomers()
-            self._heart.name_step(plan.step, plan.num_seqs, plan.num_tokens, suspects)
-            sampled = self._scheduler.sampled
-            plan = self._matchers.mask(plan, sampled)
-            if self._steps is not None and not self._steps.write(plan.to_bytes()):
-                # A follower is in this step or the last, so two plans at most are unread.
-                raise RuntimeError("the followers do not read their plans")
-            planned = time.monotonic()
-            result = self._engine.runner.run(plan)
-            pace.observe(plan, time.monotonic() - planned)
-            self._matchers.accept(sampled, result.token_ids)
-            outputs = self._scheduler.commit(
-                plan, result.token_ids, result.scores, result.prompt_scores
-            )
-            self._matchers.keep(lambda key: key in self._scheduler)
-            self._heart.show(self._load)
-            self._heart.enter(Phase.IDLE)
-            self._send(plan.step, outputs, planned - started, result)
+        while not self._is_stopped:
+            self.receive()
+            self.step()
+
+    def step(self) -> None:
+        """Plan and run one step, and send what came of it; without work, say what is free."""
+        started = time.monotonic()
+        pace = self._pace
+        plan = self._scheduler.schedule(pace.prompt_tokens, pace.recompute_tokens)
+        if plan is None:
+            self._send_load()
+            return
+        suspects = self._scheduler.newcomers()
+        self._heartbeat.name_step(plan.step, plan.num_seqs, plan.num_tokens, suspects)
+        sampled = self._scheduler.sampled
+        plan = self._matchers.mask(plan, sampled)
+        if self._plans is not None and not self._plans.write(plan.to_bytes()):
+            # A follower is in this step or the last, so two plans at most are unread.
+            raise RuntimeError("the followers do not read their plans")
+        planned = time.monotonic()
+        result = self._engine.runner.run(plan)
+        pace.observe(plan, time.monotonic() - planned)
+        self._matchers.accept(sampled, result.token_ids)
+        outputs = self._scheduler.commit(
+            plan, result.token_ids, result.scores, result.prompt_scores
+        )
+        self._matchers.keep(lambda key: key in self._scheduler)
+        self._heartbeat.show(self._load)
+        self._heartbeat.enter(Phase.IDLE)
+        self._send_step(plan.step, outputs, planned - started, result)
 
     # what comes in
 
-    def _receive(self) -> None:
+    def receive(self) -> None:
         """Take what has arrived; sleep until something does when there is nothing to run."""
         poll = select.poll()
         poll.register(self._line, select.POLLIN)
@@ -150,44 +155,44 @@ class Lead:
             poll.register(channel.ring, select.POLLIN)
             if channel.pipe.has_backlog:
                 poll.register(channel.pipe, select.POLLOUT)
-        ready = poll.poll(0) if self._scheduler.has_work else self._heart.wait(poll)
+        ready = poll.poll(0) if self._scheduler.has_work else self._heartbeat.wait(poll)
         if not ready:
             return
         while (packet := self._line.receive()) is not None:
-            self._obey(*packet)
+            self._apply_control(*packet)
         for worker, channel in list(self._channels.items()):
             try:
                 channel.pipe.flush()
                 for record in channel.ring.read():
-                    self._take(worker, record)
+                    self._apply_request(worker, record)
             except PipeBroken:
-                self._drop(worker)
+                self._forget_worker(worker)
 
-    def _obey(self, message: object, fds: list[int]) -> None:
+    def _apply_control(self, message: object, fds: list[int]) -> None:
         match message:
             case Attach(worker=worker, epoch=epoch):
-                self._drop(worker)
-                memory, doorbell, space, pipe = fds
-                ring = RingReader(memory, doorbell, space, epoch=epoch)
-                self._channels[worker] = _Channel(epoch, ring, PipeWriter(pipe))
+                self._forget_worker(worker)
+                end = ChannelEnd(*fds)
+                ring = RingReader(end.ring, epoch=epoch)
+                self._channels[worker] = _Channel(epoch, ring, PipeWriter(end.pipe))
                 ready = msgspec.structs.replace(
                     self._ready, epoch=epoch, credit=self._scheduler.credit
                 )
                 self._channels[worker].pipe.write(messages.encode(ready))
             case Detach(worker=worker, epoch=epoch):
                 if worker in self._channels and self._channels[worker].epoch == epoch:
-                    self._drop(worker)
+                    self._forget_worker(worker)
             case Stop():
-                self._stopped = True
+                self._is_stopped = True
 
-    def _drop(self, worker: int) -> None:
+    def _forget_worker(self, worker: int) -> None:
         """Forget a worker that is gone, and its sequences."""
         self._scheduler.abort_worker(worker)
         self._refusals = [(w, output) for w, output in self._refusals if w != worker]
         if (channel := self._channels.pop(worker, None)) is not None:
             channel.close()
 
-    def _take(self, worker: int, record: bytes) -> None:
+    def _apply_request(self, worker: int, record: bytes) -> None:
         try:
             message = messages.decode_request(record)
         except msgspec.MsgspecError as error:
@@ -211,7 +216,7 @@ class Lead:
             submit.tenant,
             num_scored_tokens=1 + submit.num_prompt_scores,
         )
-        self._heart.mark_admitting(seq.key)
+        self._heartbeat.mark_admitting(seq.key)
         try:
             self._faults.strike(ADMISSION, seq.params)
             self._matchers.add(seq)
@@ -221,7 +226,7 @@ class Lead:
         except Exception:
             logger.exception("seq=%s cannot be admitted", seq.key)
             self._refuse(seq, "the engine failed to admit the request")
-        self._heart.enter(Phase.IDLE)
+        self._heartbeat.enter(Phase.IDLE)
 
     def _refuse(self, seq: Sequence, error: str) -> None:
         """Answer with the next frame: a worker found gone now would still have records here."""
@@ -231,7 +236,7 @@ class Lead:
 
     # what goes out
 
-    def _send(
+    def _send_step(
         self,
         step: int,
         outputs: list[tuple[int, SeqOutput]],
@@ -242,9 +247,9 @@ class Lead:
 
         A part may be empty: the frame still shows progress and grants credit.
         """
-        parts = self._parts(outputs)
+        parts = self._split_by_worker(outputs)
         timings = StepTimings(schedule_s, result.forward_s, result.sample_s)
-        self._totals = self._add_up(timings)
+        self._totals = self._totals_with(timings)
         for worker, part in parts.items():
             self._send_to(worker, self._frame(step, part, timings))
 
@@ -253,12 +258,12 @@ class Lead:
 
         Without it a worker's credit would stay at what it was, maybe 0, and its requests wait.
         """
-        self._heart.show(self._load)
-        self._heart.beat()
-        for worker, part in self._parts([]).items():
+        self._heartbeat.show(self._load)
+        self._heartbeat.beat()
+        for worker, part in self._split_by_worker([]).items():
             self._send_to(worker, self._frame(0, part, StepTimings()))
 
-    def _parts(self, outputs: list[tuple[int, SeqOutput]]) -> dict[int, list[SeqOutput]]:
+    def _split_by_worker(self, outputs: list[tuple[int, SeqOutput]]) -> dict[int, list[SeqOutput]]:
         """Sort outputs, and what was refused since the last frame, by worker."""
         parts: dict[int, list[SeqOutput]] = {worker: [] for worker in self._channels}
         for worker, output in self._refusals + outputs:
@@ -275,35 +280,35 @@ class Lead:
         scheduler = self._scheduler
         return messages.encode(
             StepOutput(
-                step,
-                outputs,
-                timings,
-                scheduler.credit,
-                scheduler.num_running,
-                scheduler.num_waiting,
-                scheduler.pool.num_free,
-                self._totals,
+                step=step,
+                outputs=outputs,
+                timings=timings,
+                credit=scheduler.credit,
+                num_running=scheduler.num_running,
+                num_waiting=scheduler.num_waiting,
+                num_free_blocks=scheduler.pool.num_free,
+                totals=self._totals,
             )
         )
 
-    def _add_up(self, timings: StepTimings) -> Totals:
+    def _totals_with(self, timings: StepTimings) -> Totals:
         """Return the totals with the step just committed."""
         scheduler, before = self._scheduler, self._totals
         return Totals(
-            before.num_steps + 1,
-            scheduler.num_prompt_tokens,
-            scheduler.num_output_tokens,
-            scheduler.num_preemptions,
-            scheduler.num_prefix_queries,
-            scheduler.num_prefix_hits,
-            self._engine.runner.num_full_gathers,
-            before.schedule_s + timings.schedule_s,
-            before.forward_s + timings.forward_s,
-            before.sample_s + timings.sample_s,
+            num_steps=before.num_steps + 1,
+            num_prompt_tokens=scheduler.num_prompt_tokens,
+            num_output_tokens=scheduler.num_output_tokens,
+            num_preemptions=scheduler.num_preemptions,
+            num_prefix_queries=scheduler.num_prefix_queries,
+            num_prefix_hits=scheduler.num_prefix_hits,
+            num_full_gathers=self._engine.runner.num_full_gathers,
+            schedule_s=before.schedule_s + timings.schedule_s,
+            forward_s=before.forward_s + timings.forward_s,
+            sample_s=before.sample_s + timings.sample_s,
         )
 
     def _send_to(self, worker: int, frame: bytes) -> None:
         try:
             self._channels[worker].pipe.write(frame)
         except PipeBroken:
-            self._drop(worker)
+            self._forget_worker(worker)

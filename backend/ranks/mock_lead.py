@@ -1,7 +1,8 @@
-"""A lead that computes nothing: tokens at a set rate, to measure what the gateway costs.
+"""A mock engine: a lead that computes nothing, to measure what the gateway costs.
 
-Speaks the same ring, pipe and control line as lead.py, and emits as that does: one frame a step
-with a token for every sequence. Knows no model. Started by `unisono bench gateway`, never by serve.
+It speaks the same ring, pipe and control line as lead.py, and emits as that does: at a set rate one
+frame a step, with a token for every sequence. Knows no model. Started by `unisono bench gateway`,
+never by serve.
 """
 
 import itertools
@@ -15,6 +16,7 @@ import msgspec
 
 from backend.wire import messages
 from backend.wire.control import Attach, ChildLine, ControlClosed, Stop
+from backend.wire.local.channel import ChannelEnd
 from backend.wire.local.child import ChildContext
 from backend.wire.local.pipe import PipeWriter
 from backend.wire.local.ring import RingReader
@@ -52,9 +54,9 @@ class _Sequence:
     num_left: int
 
 
-def lead_main(birth: ChildContext, spawn: MockSpawn) -> None:
+def lead_main(context: ChildContext, spawn: MockSpawn) -> None:
     """Entry point of the spawned process; returns when told to stop."""
-    lead = MockLead(birth.begin(), spawn)
+    lead = MockLead(context.begin(), spawn)
     try:
         lead.run()
     except ControlClosed:
@@ -95,7 +97,19 @@ class MockLead:
         return bool(self._sequences) and self._pipe is not None and not self._pipe.has_backlog
 
     def _ready(self, epoch: int) -> Ready:
-        return Ready(0, epoch, "none", "none", "none", PLENTY, PLENTY, 16, [0], 0, PLENTY)
+        return Ready(
+            replica=0,
+            epoch=epoch,
+            device="none",
+            dtype="none",
+            kernels="none",
+            max_model_len=PLENTY,
+            kv_capacity_tokens=PLENTY,
+            block_size=16,
+            weight_bytes=[0],
+            replicated_bytes=0,
+            credit=PLENTY,
+        )
 
     def _receive(self, timeout_s: float | None) -> None:
         """Take what has arrived, or arrives within the time."""
@@ -104,24 +118,24 @@ class MockLead:
         # Rounded down to milliseconds: what is left is spent turning, so steps are on time.
         self._poll.poll(None if timeout_s is None else int(timeout_s * 1000))
         while (packet := self._line.receive()) is not None:
-            self._obey(*packet)
+            self._apply_control(*packet)
         if self._pipe is not None and self._ring is not None:
             self._pipe.flush()
             for record in self._ring.read():
-                self._take(record)
+                self._apply_request(record)
 
-    def _obey(self, message: object, fds: list[int]) -> None:
+    def _apply_control(self, message: object, fds: list[int]) -> None:
         match message:
             case Attach(epoch=epoch):
-                memory, doorbell, space, pipe = fds
-                self._ring = RingReader(memory, doorbell, space, epoch=epoch)
-                self._pipe = PipeWriter(pipe)
+                end = ChannelEnd(*fds)
+                self._ring = RingReader(end.ring, epoch=epoch)
+                self._pipe = PipeWriter(end.pipe)
                 self._poll.register(self._ring, select.POLLIN)
                 self._pipe.write(messages.encode(self._ready(epoch)))
             case Stop():
                 self._is_stopped = True
 
-    def _take(self, record: bytes) -> None:
+    def _apply_request(self, record: bytes) -> None:
         match messages.decode_request(record):
             case Submit(seq_id=seq_id, params=params):
                 token_ids = itertools.cycle(self._token_ids)
@@ -133,13 +147,13 @@ class MockLead:
         outputs = [self._output(sequence) for sequence in list(self._sequences.values())]
         frame = messages.encode(
             StepOutput(
-                len(self.step_times_s) + 1,
-                outputs,
-                StepTimings(),
-                PLENTY,
-                len(self._sequences),
-                0,
-                PLENTY,
+                step=len(self.step_times_s) + 1,
+                outputs=outputs,
+                timings=StepTimings(),
+                credit=PLENTY,
+                num_running=len(self._sequences),
+                num_waiting=0,
+                num_free_blocks=PLENTY,
             )
         )
         assert self._pipe is not None

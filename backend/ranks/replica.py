@@ -1,55 +1,20 @@
-"""One life of one group of tensor-parallel ranks: spawn, attach, stop. Knows no torch.
+"""One incarnation of a group of tensor-parallel ranks: spawn, attach, stop. Knows no torch.
 
 The spawn context is the standard library's, the very object torch.multiprocessing hands out; a
 rank imports torch, this process never does.
 """
 
 import contextlib
-import os
 from dataclasses import dataclass
 
 from backend.config.model_config import ModelConfig, ModelError
 from backend.placement.sharding import split_model
 from backend.settings import EngineSettings
 from backend.wire.control import Attach, ControlClosed, Detach, GroupWiring, Stop
+from backend.wire.local.channel import ChannelFds
 from backend.wire.local.child import Child
 from backend.wire.local.heartbeat import HeartbeatPage
-from backend.wire.local.pipe import create_pipe
-from backend.wire.local.rank_exchange import RankExchange
-from backend.wire.local.ring import RingFds, create_ring
-
-# 4 MiB: a hundred prompts of 8,192 tokens, five bytes each at most.
-REQUEST_RING_BYTES = 4 << 20
-# A plan of 128 sequences of 128k tokens in blocks of 32 is 2 MiB; two can be under way.
-STEP_RING_BYTES = 8 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelFds:
-    """A new request ring and token pipe, before its two ends are sent away."""
-
-    ring: RingFds
-    pipe_read: int
-    pipe_write: int
-
-    @property
-    def worker_end(self) -> tuple[int, ...]:
-        return (*self.ring.all(), self.pipe_read)
-
-    @property
-    def lead_end(self) -> tuple[int, ...]:
-        return (*self.ring.all(), self.pipe_write)
-
-    def close(self) -> None:
-        """Drop the supervisor's copies, so that each end sees the other's death."""
-        self.ring.close()
-        os.close(self.pipe_read)
-        os.close(self.pipe_write)
-
-
-def create_channel() -> ChannelFds:
-    """Make what connects one life of a worker with one life of a group."""
-    return ChannelFds(create_ring(REQUEST_RING_BYTES), *create_pipe())
+from backend.wire.local.wiring import GroupFds
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +44,7 @@ class Replica:
     def __init__(
         self, replica: int, epoch: int, settings: EngineSettings, first_rank: int = 0
     ) -> None:
-        """settings: of this group; first_rank: ranks in the groups before it."""
+        """settings: this group's. first_rank: how many ranks the groups before it have."""
         self.replica = replica
         self.epoch = epoch
         self.ranks = [
@@ -92,26 +57,16 @@ class Replica:
             for rank in range(settings.tp)
         ]
         self.page = HeartbeatPage(settings.tp, settings.max_num_seqs, epoch)
-        if settings.tp > 1:
-            self._form()
-        else:
-            self._send_form(self.ranks[0])
+        self._connect()
 
-    def _form(self) -> None:
+    def _connect(self) -> None:
         """Connect the ranks with each other, and keep no copy of what connects them."""
-        size = len(self.ranks)
-        exchange = RankExchange(size)
-        steps = create_ring(STEP_RING_BYTES, size - 1)
+        group_fds = GroupFds(self.page.fd, len(self.ranks))
         for rank, child in enumerate(self.ranks):
-            mine = steps.all() if rank == 0 else steps.view(rank - 1)
-            self._send_form(child, *exchange.view(rank).all(), *mine)
-        exchange.close()
-        steps.close()
-
-    def _send_form(self, child: Child, *fds: int) -> None:
-        # One that is dead already is told by its pidfd.
-        with contextlib.suppress(ControlClosed):
-            child.line.send(GroupWiring(), (self.page.fd, *fds))
+            # One that is dead already is told by its pidfd.
+            with contextlib.suppress(ControlClosed):
+                child.line.send(GroupWiring(), group_fds.view(rank).pack())
+        group_fds.close()
 
     def attach(self, worker: int, epoch: int, channel: ChannelFds) -> None:
         """Connect the lead with a worker. Raises ControlClosed."""

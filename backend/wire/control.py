@@ -4,37 +4,35 @@ The supervisor says GroupWiring, Observe, Attach, Detach, Quiesce, Reload, Ping,
 child says Progress, Budget, Pong, Ready, Failed, Serving, Quiet and Cut. Packets keep their
 borders, carry descriptors, and end-of-file tells a child that the supervisor is gone.
 
-    GroupWiring to a rank of T carries the heartbeat page; if T > 1,
-                                exchange: memory, T - 1 bells out, T - 1 bells in;
-                                step ring: memory, then the lead T - 1 doorbells and T - 1 spaces,
-                                a follower its own doorbell and space
-    Observe carries             a page of memory of the supervisor's, and one of each worker
-    Attach to a worker carries  request ring: memory, doorbell, space; token pipe: read end
-    Attach to a lead carries    request ring: memory, doorbell, space; token pipe: write end
+    GroupWiring to a rank carries   wiring.WiringFds: the heartbeat page, the ranks' exchange, the
+                                    ring of plans
+    Attach to a worker or a lead    channel.ChannelEnd: the request ring, an end of the token pipe
+    Observe carries                 a page of memory of the supervisor's, and one of each worker
 """
 
 import socket
 
 import msgspec
 
+from backend.wire.local.heartbeat import Phase
 from backend.wire.messages import Failed, Ready, SeqId
 
 MAX_PACKET_BYTES = 1 << 16
 MAX_FDS = 253  # the kernel's SCM_MAX_FD
 
 
-class GroupWiring(msgspec.Struct, frozen=True, array_like=True, tag="form"):
+class GroupWiring(msgspec.Struct, frozen=True, array_like=True, tag="wiring"):
     """What connects a rank to the others of its group, and shows the supervisor that it lives."""
 
 
 class Observe(msgspec.Struct, frozen=True, array_like=True, tag="observe"):
-    """The pages of figures (gateway/telemetry): `worker` is whose page is to be written."""
+    """The pages of figures (gateway/telemetry); the receiver writes that of `worker`."""
 
     worker: int
 
 
 class Attach(msgspec.Struct, frozen=True, array_like=True, tag="attach"):
-    """A new channel between one life of a worker and one life of a group."""
+    """A new channel between one incarnation of a worker and one of a group."""
 
     worker: int
     replica: int
@@ -65,7 +63,7 @@ class Reload(msgspec.Struct, frozen=True, array_like=True, tag="reload"):
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag="ping"):
-    """Does your event loop turn?"""
+    """Ask whether a worker's event loop turns."""
 
 
 class Drain(msgspec.Struct, frozen=True, array_like=True, tag="drain"):
@@ -79,21 +77,21 @@ class Stop(msgspec.Struct, frozen=True, array_like=True, tag="stop"):
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
-    """How far a rank's start-up is. fraction: 0 to 1 of `phase`."""
+    """How far a rank's start-up is. phase: LOAD or WARM_UP; fraction: 0 to 1 of it."""
 
     rank: int
-    phase: str
+    phase: Phase
     fraction: float
 
 
 class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
-    """It does."""
+    """The event loop turns."""
 
 
 class Budget(msgspec.Struct, frozen=True, array_like=True, tag="budget"):
     """What a rank is about to take of the memory that is free for it, in bytes.
 
-    packed_bytes: of weights in few bits, whose dense form may be there as well.
+    packed_bytes: weights in few bits, whose dense form may be there as well.
     """
 
     rank: int

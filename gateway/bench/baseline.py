@@ -38,9 +38,9 @@ class BaselineSpawn:
     times_file: Path
 
 
-def baseline_main(birth: ChildContext, spawn: BaselineSpawn, listener: socket.socket) -> None:
+def baseline_main(context: ChildContext, spawn: BaselineSpawn, listener: socket.socket) -> None:
     """Entry point of the spawned process; returns when told to stop."""
-    line = birth.begin()
+    line = context.begin()
     app = BaselineApp(spawn)
     stop = asyncio.Event()
 

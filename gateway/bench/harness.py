@@ -1,4 +1,4 @@
-"""A gateway worker between a free engine and a load, and a bare app to compare it with.
+"""A gateway worker between a mock engine and a load, and a bare app to compare it with.
 
 Spawns the real worker and connects it by the channels that the supervisor makes; each process
 listens on a port of its own. Knows nothing of what is measured. Used by gateway/bench/gateway.py.
@@ -15,9 +15,9 @@ from types import TracebackType
 import msgspec
 
 from backend.ranks.mock_lead import MockSpawn
-from backend.ranks.replica import create_channel
 from backend.settings import EngineSettings
 from backend.wire.control import Attach, ControlClosed, Serving, Stop, ToSupervisor
+from backend.wire.local.channel import create_channel
 from backend.wire.local.child import Child
 from backend.wire.messages import Ready
 from gateway.bench.baseline import BaselineSpawn
@@ -50,12 +50,12 @@ class GatewayHarness:
         self._directory = tempfile.TemporaryDirectory(prefix="unisono-bench-")
         times = Path(self._directory.name)
         self._files = (times / "steps", times / "rounds")
-        free = MockSpawn(token_ids, rate, self._files[0])
+        mock = MockSpawn(token_ids, rate, self._files[0])
         settings = Settings(
             ServerSettings(served_model_name=(MODEL,), access_log=False, log_level="warning"),
             EngineSettings(model=str(model)),
         )
-        self._engine = Child("free engine", "backend.ranks.mock_lead:lead_main", free)
+        self._engine = Child("mock engine", "backend.ranks.mock_lead:lead_main", mock)
         self.gateway = Process("gateway 0", "gateway.worker:worker_main", 0, settings)
         spawn = BaselineSpawn(event, answer, rate, self._files[1])
         self.bare = Process("bare", "gateway.bench.baseline:baseline_main", spawn)

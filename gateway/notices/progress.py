@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backend.wire.control import Budget, Progress
+from backend.wire.local.heartbeat import Phase
 from gateway.notices.banner import size_text
 from gateway.notices.console import Console
 
 STARTING = "starting processes"
+PHASE_NAMES = {Phase.LOAD: "loading weights", Phase.WARM_UP: "warming up"}
 # Where nobody watches, a long phase is heard of so often.
 LINE_SECONDS = 10.0
 # An estimate out of less would jump.
@@ -43,13 +45,14 @@ class StartProgress:
 
     def note(self, title: str, progress: Progress) -> None:
         """Take a rank's progress."""
-        if progress.phase not in self._begins:
+        phase = PHASE_NAMES[progress.phase]
+        if phase not in self._begins:
             self.speaker.end_line()
-            self._phase, self._begins[progress.phase] = progress.phase, self.clock()
+            self._phase, self._begins[phase] = phase, self.clock()
             self._fractions = {}
             if not self.speaker.is_watched:
-                self._say(f"{progress.phase} ...")
-        if progress.phase == self._phase:
+                self._say(f"{phase} ...")
+        if phase == self._phase:
             self._fractions[title] = progress.fraction
             self._show()
 

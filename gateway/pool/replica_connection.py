@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from backend.wire import messages
+from backend.wire.local.channel import ChannelEnd
 from backend.wire.local.pipe import PipeBroken, PipeReader
-from backend.wire.local.ring import RingFds, RingWriter
+from backend.wire.local.ring import RingWriter
 from backend.wire.messages import Abort, Ready, Reply, StepOutput, Submit, Vocabulary
 from gateway.pool.inflight import Entry
 from gateway.pool.routing import Pace
@@ -65,11 +66,10 @@ class ReplicaConnection:
     @classmethod
     def open(cls, replica: int, epoch: int, fds: Sequence[int]) -> "ReplicaConnection":
         """Take the worker's end of a new channel: ring memory, doorbell, space, pipe."""
-        memory, doorbell, space, pipe = fds
-        reserve_bytes = os.fstat(memory).st_size // RESERVED_SHARE
-        fds_of_ring = RingFds(memory, (doorbell,), (space,))
-        ring = RingWriter(fds_of_ring, epoch=epoch, reserve_bytes=reserve_bytes)
-        return cls(replica, epoch, ring, PipeReader(pipe))
+        end = ChannelEnd(*fds)
+        reserve_bytes = os.fstat(end.memory).st_size // RESERVED_SHARE
+        ring = RingWriter(end.ring, epoch=epoch, reserve_bytes=reserve_bytes)
+        return cls(replica, epoch, ring, PipeReader(end.pipe))
 
     @property
     def life(self) -> tuple[int, int]:

@@ -8,8 +8,8 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from backend.ranks.replica import create_channel
 from backend.wire.control import Attach, ControlClosed, Detach, Quiesce
+from backend.wire.local.channel import create_channel
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.workers import Worker
 

@@ -144,7 +144,7 @@ class Life:
 
     def _fault(self, rank: int, cause: str, *, is_foreign: bool = False) -> Fault:
         child = self.replica.ranks[rank]
-        beat = self.replica.page.beats()[rank]
+        beat = self.replica.page.heartbeats()[rank]
         fault = Fault(
             child.title,
             child.pid,
@@ -168,7 +168,7 @@ class Life:
             return
         efforts = [] if self.ready else [effort(child.pid) for child in self.replica.ranks]
         known = [each for each in efforts if each is not None]
-        beats = self.replica.page.beats()
+        beats = self.replica.page.heartbeats()
         stall = self._watch.look(
             beats,
             time.monotonic_ns(),

@@ -143,6 +143,6 @@ class Operations:
 
 def _load(group: Group) -> str:
     assert group.life is not None
-    load = group.life.replica.page.beats()[0].load
+    load = group.life.replica.page.heartbeats()[0].load
     count = load.num_running + load.num_waiting
     return f"{count} sequence{'' if count == 1 else 's'}"

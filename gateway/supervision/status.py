@@ -15,7 +15,7 @@ from gateway.supervision.workers import Worker
 def group_view(group: Group) -> GroupView:
     """Look at a group as it is now."""
     life = group.life
-    beats = life.replica.page.beats() if life is not None else []
+    beats = life.replica.page.heartbeats() if life is not None else []
     load = beats[0].load if beats else None
     ready = life.ready if life is not None else None
     return GroupView(

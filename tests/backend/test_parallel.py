@@ -12,7 +12,7 @@ from tests.backend.tp_ranks import run_ranks
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(1, 7), (0, 64), (5, 64), (3, SLOT_BYTES // 4)])
-def test_the_sum_is_the_same_bits_everywhere(
+def test_all_reduce_gives_every_rank_the_same_bits(
     size: int, dtype: torch.dtype, shape: tuple[int, int]
 ) -> None:
     parts = [torch.randn(shape, generator=torch.Generator().manual_seed(r)).to(dtype)
@@ -27,14 +27,14 @@ def test_the_sum_is_the_same_bits_everywhere(
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("shape", [(2, 3), (0, 3)])
-def test_everyone_gathers_what_everyone_has(size: int, shape: tuple[int, int]) -> None:
+def test_all_gather_gives_every_rank_what_each_has(size: int, shape: tuple[int, int]) -> None:
     gathered = run_ranks(size, lambda tp: tp.all_gather(torch.full(shape, tp.rank)))
     for rows in gathered:
         assert rows.shape == (size, *shape)
         assert torch.equal(rows, torch.arange(size)[:, None, None].expand(size, *shape))
 
 
-def test_many_calls_in_a_row_do_not_overtake_each_other() -> None:
+def test_all_reduce_calls_do_not_overtake_each_other() -> None:
     def work(tp: TensorParallel) -> list[Tensor]:
         sums = []
         for call in range(500):

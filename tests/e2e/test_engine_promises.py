@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from backend.engine.engine import CPU_TOKEN_BUDGET
+from backend.placement.memory_plan import CPU_TOKEN_BUDGET
 from gateway.bench.load import median_of, run_rounds
 from gateway.bench.streamed_request import Target
 from gateway.bench.workload import Workload

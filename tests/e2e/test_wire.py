@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from backend.ranks.replica import Replica, create_channel
+from backend.ranks.replica import Replica
 from backend.settings import EngineSettings
+from backend.wire.local.channel import create_channel
 from backend.wire.messages import Ready
 from tests.e2e.server import wait_until
 

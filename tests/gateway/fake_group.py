@@ -3,8 +3,8 @@
 import os
 from collections.abc import Iterable
 
-from backend.ranks.replica import create_channel
 from backend.wire import messages
+from backend.wire.local.channel import ChannelEnd, create_channel
 from backend.wire.local.pipe import PipeWriter
 from backend.wire.local.ring import RingReader
 from backend.wire.messages import FinishReason, Ready, SeqOutput, StepOutput, StepTimings, Submit
@@ -22,11 +22,11 @@ class FakeGroup:
     def __init__(self, pool: ReplicaPool, replica: int = 0, epoch: int = 1) -> None:
         self.replica, self.epoch = replica, epoch
         channel = create_channel()
-        mine = [os.dup(fd) for fd in channel.lead_end]
+        mine = ChannelEnd(*map(os.dup, channel.lead_end))
         pool.attach(replica, epoch, [os.dup(fd) for fd in channel.worker_end])
         channel.close()
-        self._ring = RingReader(*mine[:3], epoch=epoch)
-        self._pipe = PipeWriter(mine[3])
+        self._ring = RingReader(mine.ring, epoch=epoch)
+        self._pipe = PipeWriter(mine.pipe)
         self.requests: list[messages.Request] = []
 
     def ready(self, credit: int = CREDIT) -> None:

@@ -1,4 +1,7 @@
-"""A spawned child, seen from both sides: how it is born, told things, watched and killed."""
+"""A spawned child, seen from both sides: how it is started, told things, watched and killed.
+
+Knows control lines, pipes and pidfds; not what a child computes. Used by all processes.
+"""
 
 import contextlib
 import multiprocessing
@@ -20,7 +23,7 @@ STDERR = 2
 
 @dataclass(frozen=True, slots=True)
 class ChildContext:
-    """What every child is given at spawn. stderr: what to write to instead of the supervisor's."""
+    """What every child is given at spawn. stderr: where it writes instead of the supervisor's."""
 
     control: socket.socket
     death: Connection
@@ -39,27 +42,29 @@ class ChildContext:
 
 
 class Child:
-    """The supervisor's side of one life of a child. Spawn from the main thread only: the
-    parent-death signal follows the thread."""
+    """The supervisor's side of one incarnation of a child.
+
+    Spawn from the main thread only: the parent-death signal follows the thread.
+    """
 
     def __init__(self, title: str, entry: str, *args: Any, keeps_stderr: bool = False) -> None:
-        """Start `entry`, a "module:function", in a fresh interpreter, as function(birth, *args).
+        """Start `entry`, a "module:function", in a fresh interpreter, as function(context, *args).
 
-        By name, so that the supervisor need not import what its children do. keeps_stderr: what it
-        says there comes out of `stderr`, non-blocking, and nowhere else.
+        It is named so that the supervisor need not import what its children do. keeps_stderr: what
+        it says there comes out of `stderr`, non-blocking, and nowhere else.
         """
-        context = multiprocessing.get_context("spawn")
+        spawning = multiprocessing.get_context("spawn")
         ours, theirs = create_control()
-        death_read, self._death_write = context.Pipe(duplex=False)
+        death_read, self._death_write = spawning.Pipe(duplex=False)
         self.stderr: Connection | None = None
         stderr_write: Connection | None = None
         if keeps_stderr:
-            self.stderr, stderr_write = context.Pipe(duplex=False)
+            self.stderr, stderr_write = spawning.Pipe(duplex=False)
             os.set_blocking(self.stderr.fileno(), False)
-        birth = ChildContext(theirs, death_read, os.getpid(), title, stderr_write)
+        context = ChildContext(theirs, death_read, os.getpid(), title, stderr_write)
         self.title = title
         self.line = SupervisorLine(ours)
-        self._process = context.Process(target=_enter, args=(entry, birth, *args), name=title)
+        self._process = spawning.Process(target=_enter, args=(entry, context, *args), name=title)
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -73,7 +78,7 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """Its status, or minus the signal that ended it; None while it runs."""
+        """The exit status, or minus the signal that ended it; None while it runs."""
         return self._process.exitcode
 
     @property
@@ -101,7 +106,7 @@ class Child:
 
 
 def exit_text(exit_code: int | None) -> str:
-    """How a process ended, for a person. exit_code: minus the signal, if one ended it."""
+    """Say how a process ended. exit_code: minus the signal, if one ended it."""
     if exit_code is None:
         return "still runs"
     if exit_code >= 0:
@@ -112,6 +117,6 @@ def exit_text(exit_code: int | None) -> str:
         return f"killed by signal {-exit_code}"
 
 
-def _enter(entry: str, birth: ChildContext, *args: Any) -> None:
+def _enter(entry: str, context: ChildContext, *args: Any) -> None:
     module, _, function = entry.partition(":")
-    getattr(import_module(module), function)(birth, *args)
+    getattr(import_module(module), function)(context, *args)

@@ -1,13 +1,13 @@
-"""The heartbeat page: what the ranks of one life of a group are at, for the supervisor's eyes.
+"""The heartbeat page: what the ranks of one incarnation of a group do, for the supervisor's eyes.
 
-    field              single writer    read by
-    beats    [ranks]   each rank        supervisor
-    batches  [3]       the lead         supervisor: two steps by parity, then what is admitted
+    field                single writer    read by
+    heartbeats [ranks]   each rank        supervisor
+    batches    [3]       the lead         supervisor: two steps by parity, then what is admitted
 
-    beat     crc32 u32, phase u32, epoch u64, step u64, phase started u64, progress u64,
-             typical step u64, running u32, waiting u32, free blocks u32, 0 u32, device [24]
-    batch    crc32 u32, suspects u32, step u64, sequences u32, tokens u32,
-             then for each suspect worker u64, seq_id u64
+    heartbeat   crc32 u32, phase u32, epoch u64, step u64, phase started u64, progress u64,
+                typical step u64, running u32, waiting u32, free blocks u32, 0 u32, device [24]
+    batch       crc32 u32, suspects u32, step u64, sequences u32, tokens u32,
+                then for each suspect worker u64, seq_id u64
 
 Times are CLOCK_MONOTONIC in ns, which all processes share. Nobody locks: a record is copied in as
 a whole under a checksum of all that follows it, so one that is being written, or was left half
@@ -22,30 +22,30 @@ import select
 import struct
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from backend.wire.local.ring import create_memory
 
 CRC = struct.Struct("<I")
-BEAT = struct.Struct("<IQQQQQIIII24s")
-BEAT_BYTES = 128  # a cache line or two of its own for each rank
+HEARTBEAT = struct.Struct("<IQQQQQIIII24s")
+HEARTBEAT_BYTES = 128  # each rank has a cache line or two of its own
 BATCH = struct.Struct("<IQII")
 SUSPECT = struct.Struct("<QQ")
-ADMISSION = 2  # the batch that is no step
+ADMISSION = 2  # this batch is no step
 # How often a rank that has nothing to do shows that it could.
 IDLE_BEAT_MS = 1000
 # A reader that finds a record torn looks again; a copy takes under a microsecond.
 READ_ATTEMPTS = 3
-# Steps that the average looks back on.
+# The average looks back on so many steps.
 MEMORY_STEPS = 10
-# The warm-up runs the longest prompt chunk there is; twice its time is never a hang (see hang.py,
-# which allows a multiple of 20).
+# The warm-up runs the longest prompt chunk there is; twice its time is never a hang: the watch in
+# gateway/supervision/hang.py allows 20 times a typical step.
 WARM_UP_SHARE = 10
 
 
 class Phase(enum.IntEnum):
-    """What a rank does. ADMIT, the lead's: it takes in a new sequence between two steps."""
+    """What a rank does. In ADMIT the lead takes in a new sequence between two steps."""
 
     LOAD = 0
     WARM_UP = 1
@@ -56,7 +56,7 @@ class Phase(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a group holds; the lead's beat tells it."""
+    """What a group holds; the lead's heartbeat tells it."""
 
     num_running: int = 0
     num_waiting: int = 0
@@ -90,16 +90,24 @@ class Batch:
 class HeartbeatWriter:
     """A rank's end of the page: says what it is about to do, and that it gets on."""
 
-    def __init__(self, memory_fd: int, rank: int, num_ranks: int, epoch: int) -> None:
-        """Owns the descriptor."""
+    def __init__(
+        self,
+        memory_fd: int,
+        rank: int,
+        num_ranks: int,
+        epoch: int,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """memory_fd: the page's, which the writer owns from now on."""
+        self._clock_ns = clock_ns
         self._memory = mmap.mmap(memory_fd, os.fstat(memory_fd).st_size)
         os.close(memory_fd)
-        self._at = rank * BEAT_BYTES
+        self._at = rank * HEARTBEAT_BYTES
         self._batches = _Batches(len(self._memory), num_ranks)
         self._epoch = epoch
         self._phase = Phase.LOAD
         self._step = 0
-        self._started_ns = time.monotonic_ns()
+        self._started_ns = clock_ns()
         self._average_ns = 0
         self._least_ns = 0
         self._load = Load()
@@ -108,7 +116,7 @@ class HeartbeatWriter:
 
     def enter(self, phase: Phase, step: int | None = None) -> None:
         """Begin a phase; the one before is over."""
-        now = time.monotonic_ns()
+        now = self._clock_ns()
         took = now - self._started_ns
         if self._phase is Phase.STEP:
             self._average_ns += (took - self._average_ns) // MEMORY_STEPS
@@ -121,7 +129,7 @@ class HeartbeatWriter:
 
     def beat(self) -> None:
         """Show progress within a phase."""
-        self._write(time.monotonic_ns())
+        self._write(self._clock_ns())
 
     def wait(self, poll: "select.poll") -> list[tuple[int, int]]:
         """Sleep until a registered descriptor is ready, and beat meanwhile."""
@@ -131,7 +139,7 @@ class HeartbeatWriter:
         return ready
 
     def show(self, load: Load, device: str = "") -> None:
-        """Have the next beats carry the group's load, and the rank's device once it is known."""
+        """Have the next heartbeats carry the group's load, and the rank's device if it is known."""
         self._load = load
         if device:
             self._device = device.encode()[:24]
@@ -163,7 +171,7 @@ class HeartbeatWriter:
 
     def _write(self, now: int) -> None:
         load = self._load
-        body = BEAT.pack(
+        body = HEARTBEAT.pack(
             self._phase,
             self._epoch,
             self._step,
@@ -184,10 +192,10 @@ class HeartbeatWriter:
 
 
 class HeartbeatPage:
-    """The supervisor's end; it makes one for each life of a group."""
+    """The supervisor's end; it makes one for each incarnation of a group."""
 
     def __init__(self, num_ranks: int, max_suspects: int, epoch: int) -> None:
-        size = num_ranks * BEAT_BYTES + 3 * _batch_bytes(max_suspects)
+        size = num_ranks * HEARTBEAT_BYTES + 3 * _batch_bytes(max_suspects)
         self.fd = create_memory("unisono-heartbeat", size)
         self._memory = mmap.mmap(self.fd, size)
         self._batches = _Batches(size, num_ranks)
@@ -195,22 +203,25 @@ class HeartbeatPage:
         self._last = [Heartbeat(Phase.LOAD, epoch, 0, now, now)] * num_ranks
         self._epoch = epoch
 
-    def beats(self) -> list[Heartbeat]:
-        """Every rank's last legible beat; one that has not begun counts as loading since then."""
+    def heartbeats(self) -> list[Heartbeat]:
+        """Return every rank's last legible heartbeat.
+
+        A rank that has not begun counts as loading since the page was made.
+        """
         for rank in range(len(self._last)):
-            body = self._read(rank * BEAT_BYTES, BEAT.size)
+            body = self._read(rank * HEARTBEAT_BYTES, HEARTBEAT.size)
             if body is not None:
-                beat = _beat(BEAT.unpack(body))
-                if beat.epoch == self._epoch:
-                    self._last[rank] = beat
+                heartbeat = _heartbeat(HEARTBEAT.unpack(body))
+                if heartbeat.epoch == self._epoch:
+                    self._last[rank] = heartbeat
         return list(self._last)
 
     def batch(self, rank: int) -> Batch | None:
-        """What was being done when a rank was last heard of; None if it was nothing of the kind."""
-        beat = self.beats()[rank]
-        if beat.phase is Phase.ADMIT:
-            return self._batch(ADMISSION, beat.step)
-        return self._batch(beat.step % 2, beat.step) if beat.phase is Phase.STEP else None
+        """Return what a rank was computing when it was last heard of; None if it was nothing."""
+        last = self.heartbeats()[rank]
+        if last.phase is Phase.ADMIT:
+            return self._batch(ADMISSION, last.step)
+        return self._batch(last.step % 2, last.step) if last.phase is Phase.STEP else None
 
     def close(self) -> None:
         """Release the page."""
@@ -242,10 +253,10 @@ class HeartbeatPage:
 
 
 class _Batches:
-    """Where the batches lie."""
+    """Where the batches lie in the page."""
 
     def __init__(self, size: int, num_ranks: int) -> None:
-        self._start = num_ranks * BEAT_BYTES
+        self._start = num_ranks * HEARTBEAT_BYTES
         self._bytes = (size - self._start) // 3
         self.max_suspects = (self._bytes - CRC.size - BATCH.size) // SUSPECT.size
 
@@ -257,15 +268,15 @@ def _batch_bytes(max_suspects: int) -> int:
     return CRC.size + BATCH.size + max_suspects * SUSPECT.size
 
 
-def _beat(fields: tuple[int, int, int, int, int, int, int, int, int, int, bytes]) -> Heartbeat:
+def _heartbeat(fields: tuple[int, int, int, int, int, int, int, int, int, int, bytes]) -> Heartbeat:
     phase, epoch, step, started, progress, typical, running, waiting, free, _, device = fields
     return Heartbeat(
-        Phase(phase),
-        epoch,
-        step,
-        started,
-        progress,
-        typical,
-        Load(running, waiting, free),
-        device.rstrip(b"\0").decode(errors="replace"),
+        phase=Phase(phase),
+        epoch=epoch,
+        step=step,
+        phase_started_ns=started,
+        progress_ns=progress,
+        typical_step_ns=typical,
+        load=Load(running, waiting, free),
+        device=device.rstrip(b"\0").decode(errors="replace"),
     )

@@ -1,9 +1,9 @@
 """Ties a child's life to its supervisor's, so that nothing outlives a killed supervisor.
 
-Two independent ties. The death pipe: the supervisor alone holds the write end and never writes;
-when it dies, however it dies, the kernel sends the child SIGKILL because its read end has become
-readable. It works while the child is stopped or stuck in native code, and whichever thread
-spawned it. Second, the parent-death signal, which needs the spawning thread to live on.
+There are two independent ties. One is the death pipe: the supervisor alone holds the write end and
+never writes; when it dies, however it dies, the kernel sends the child SIGKILL because its read end
+has become readable. It works while the child is stopped or stuck in native code, and whichever
+thread spawned it. The other is the parent-death signal, which needs the spawning thread to live on.
 """
 
 import ctypes

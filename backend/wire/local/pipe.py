@@ -3,8 +3,8 @@
     frame    length u32, crc32 u32, payload `length` bytes
 
 The writer never blocks: what the pipe does not take waits in a bounded backlog. The reader hands
-out whole frames and refuses what no writer of ours sends. A pipe belongs to one pair of lives, so
-end-of-file means that the other side is gone.
+out whole frames and refuses what no writer of ours sends. A pipe belongs to one
+pair of incarnations, so end-of-file means that the other side is gone.
 """
 
 import fcntl

@@ -26,7 +26,7 @@ class RankExchangeFds:
 
 
 class RankExchange:
-    """What the supervisor makes for one life of a group and hands out."""
+    """What the supervisor makes for one incarnation of a group and hands out."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -37,7 +37,7 @@ class RankExchange:
         self._bells = {pair: os.eventfd(0, flags) for pair in pairs}
 
     def view(self, rank: int) -> RankExchangeFds:
-        """The descriptors that one rank needs."""
+        """Return the descriptors that one rank needs."""
         others = [other for other in range(self._size) if other != rank]
         return RankExchangeFds(
             self._memory,

@@ -43,9 +43,9 @@ class RingFds:
     def all(self) -> tuple[int, ...]:
         return (self.memory, *self.doorbells, *self.spaces)
 
-    def view(self, reader: int) -> tuple[int, int, int]:
-        """What one reader needs: memory, doorbell, space."""
-        return self.memory, self.doorbells[reader], self.spaces[reader]
+    def view(self, reader: int) -> "RingFds":
+        """Return what one reader needs: memory, its doorbell, its space."""
+        return RingFds(self.memory, (self.doorbells[reader],), (self.spaces[reader],))
 
     def close(self) -> None:
         for fd in self.all():
@@ -150,25 +150,27 @@ class RingWriter(_Ring):
 class RingReader(_Ring):
     """One consuming end. Owns the descriptors it is given."""
 
-    def __init__(self, memory_fd: int, doorbell_fd: int, space_fd: int, *, epoch: int) -> None:
-        super().__init__(memory_fd, epoch)
-        self._fds = RingFds(memory_fd, (doorbell_fd,), (space_fd,))
+    def __init__(self, fds: RingFds, *, epoch: int) -> None:
+        """fds: of one reader, as RingFds.view() has them."""
+        super().__init__(fds.memory, epoch)
+        self._fds = fds
+        [self._doorbell], [self._space] = fds.doorbells, fds.spaces
 
     def fileno(self) -> int:
-        """The doorbell: readable when there is something to read."""
-        return self._fds.doorbells[0]
+        """Return the doorbell: readable when there is something to read."""
+        return self._doorbell
 
     def read(self) -> Sequence[bytes]:
         """Copy out every record published so far, oldest first; empty when there is none.
 
         Raises RingCorrupt; the records before the bad one are lost with it.
         """
-        count = drain_eventfd(self._fds.doorbells[0])
+        count = drain_eventfd(self._doorbell)
         if count == 0:
             return ()
         start = self._position
         records = [self._read_one() for _ in range(count)]
-        os.eventfd_write(self._fds.spaces[0], self._position - start)
+        os.eventfd_write(self._space, self._position - start)
         return records
 
     def _read_one(self) -> bytes:

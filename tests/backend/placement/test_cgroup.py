@@ -26,7 +26,7 @@ def member(tmp_path: Path, *lines: str) -> Path:
     return file
 
 
-def test_the_narrowest_limit_on_the_way_up_counts_and_cached_files_do_not(tmp_path: Path) -> None:
+def test_left_bytes_are_the_narrowest_limit_without_cached_files(tmp_path: Path) -> None:
     """Pages of a model that was read before counted as taken: a rank that was started again inside
     a container did not fit any more."""
     lay_out(tmp_path / "pod.slice", limit=1000, used=700, cache=400)
@@ -36,19 +36,19 @@ def test_the_narrowest_limit_on_the_way_up_counts_and_cached_files_do_not(tmp_pa
     assert left_bytes(tmp_path, member(tmp_path, "0::/pod.slice/box")) == 150
 
 
-def test_a_container_finds_its_own_limit_at_the_root(tmp_path: Path) -> None:
+def test_left_bytes_of_a_container_are_found_at_the_root(tmp_path: Path) -> None:
     lay_out(tmp_path, limit=500, used=100, cache=10)
     assert left_bytes(tmp_path, member(tmp_path, "0::/")) == 410
     assert left_bytes(tmp_path, member(tmp_path, "0::/docker/of/the/host")) == 410
 
 
-def test_version_1_is_read_where_it_has_the_memory(tmp_path: Path) -> None:
+def test_left_bytes_are_read_from_version_1_if_it_has_the_memory(tmp_path: Path) -> None:
     lay_out(tmp_path / "memory/box", limit=300, used=100, cache=20, version=1)
     lay_out(tmp_path / "memory", limit=NO_LIMIT_1, used=10**9, cache=1, version=1)
     assert left_bytes(tmp_path, member(tmp_path, "7:cpu:/box", "4:memory:/box", "0::/")) == 220
 
 
-def test_no_limit_is_none(tmp_path: Path) -> None:
+def test_left_bytes_without_a_limit_are_none(tmp_path: Path) -> None:
     assert left_bytes(tmp_path, member(tmp_path, "0::/")) is None
     assert left_bytes(tmp_path, tmp_path / "no file") is None
     assert available_bytes() > 0

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.config.model_config import ModelError
-from backend.placement.sharding import split_model
+from backend.placement.sharding import VOCAB_UNIT, split_model, split_vocab
 from tests.backend.factories import tiny_config
 
 SMOLLM2 = dict(
@@ -23,7 +23,7 @@ SMOLLM2 = dict(
     vocab=st.integers(300, 2000),
     data=st.data(),
 )
-def test_parts_cover_everything_once(
+def test_split_model_covers_everything_once(
     kv_heads: int, group: int, units: int, vocab: int, data: st.DataObject
 ) -> None:
     tp = data.draw(st.integers(1, kv_heads))
@@ -43,7 +43,7 @@ def test_parts_cover_everything_once(
         assert shard.intermediate.start % 32 == 0
 
 
-def test_two_ranks_of_three_kv_heads_even_out_in_the_mlp() -> None:
+def test_split_model_evens_out_three_kv_heads_in_the_mlp() -> None:
     first, second = split_model(tiny_config(**SMOLLM2), 2)
     assert (first.num_heads, second.num_heads) == (6, 3)
 
@@ -55,6 +55,15 @@ def test_two_ranks_of_three_kv_heads_even_out_in_the_mlp() -> None:
     assert abs(a - b) <= 3 * 32
 
 
-def test_more_ranks_than_kv_heads_is_refused_with_the_choices() -> None:
+def test_split_model_refuses_more_ranks_than_kv_heads() -> None:
     with pytest.raises(ModelError, match=r"--tp 4 .* 3 KV heads, so use 1 to 3"):
         split_model(tiny_config(**SMOLLM2), 4)
+
+
+@pytest.mark.parametrize(("size", "tp"), [(49152, 3), (1000, 4), (100, 3), (5, 3)])
+def test_split_vocab_cuts_between_units_where_there_are_enough(size: int, tp: int) -> None:
+    parts = split_vocab(size, tp)
+    assert [i for part in parts for i in range(size)[part]] == list(range(size))
+    assert all(part.stop > part.start for part in parts)
+    if size > tp * VOCAB_UNIT:
+        assert all(part.stop % VOCAB_UNIT == 0 for part in parts[:-1])

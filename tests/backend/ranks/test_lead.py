@@ -1,4 +1,4 @@
-"""The lead on its own thread of control: real channels, a runner that invents tokens."""
+"""The lead in this process: real channels, a runner that invents tokens."""
 
 import os
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ import pytest
 
 from backend.engine.model_runner import StepResult
 from backend.ranks.lead import Lead
-from backend.ranks.replica import create_channel
 from backend.settings import EngineSettings
 from backend.step import StepPlan
 from backend.wire import messages
 from backend.wire.control import Attach, ChildLine, Stop, SupervisorLine, create_control
+from backend.wire.local.channel import ChannelEnd, create_channel
 from backend.wire.local.heartbeat import HeartbeatPage, HeartbeatWriter
 from backend.wire.local.pipe import PipeReader
 from backend.wire.local.ring import RingWriter
@@ -41,10 +41,9 @@ class Worker:
     def __init__(self, line: SupervisorLine, worker: int, epoch: int) -> None:
         channel = create_channel()
         line.send(Attach(worker, 0, epoch), channel.lead_end)
-        *ring, pipe = [os.dup(fd) for fd in channel.worker_end]
+        end = ChannelEnd(*map(os.dup, channel.worker_end))
         channel.close()
-        fds = type(channel.ring)(ring[0], (ring[1],), (ring[2],))
-        self.ring, self.pipe = RingWriter(fds, epoch=epoch), PipeReader(pipe)
+        self.ring, self.pipe = RingWriter(end.ring, epoch=epoch), PipeReader(end.pipe)
 
     def submit(self, seq_id: int, params: SamplingParams, prompt_ids: list[int]) -> None:
         assert self.ring.write(messages.encode(Submit(seq_id, prompt_ids, [], params)))
@@ -74,8 +73,8 @@ class World:
         ours, theirs = create_control()
         self.line, self._theirs = SupervisorLine(ours), theirs
         self._page = HeartbeatPage(1, 4, 1)
-        heart = HeartbeatWriter(os.dup(self._page.fd), 0, 1, 1)
-        self.lead = Lead(0, settings, engine, ChildLine(theirs), None, heart)
+        heartbeat = HeartbeatWriter(os.dup(self._page.fd), 0, 1, 1)
+        self.lead = Lead(0, settings, engine, ChildLine(theirs), None, heartbeat)
         self.lead.announce(1, [1], 0)
 
     def __enter__(self) -> "World":
@@ -87,10 +86,10 @@ class World:
         self._theirs.close()
 
     def turn(self) -> None:
-        """Let the lead take what has arrived, run one step, and return."""
-        self.line.send(Stop())
-        self.lead.run()
-        self.lead._stopped = False
+        """Let the lead take what has arrived and run one step."""
+        self.line.send(Stop())  # with something to hear it does not wait
+        self.lead.receive()
+        self.lead.step()
 
 
 @pytest.fixture
@@ -99,7 +98,7 @@ def world() -> Iterator[World]:
         yield world
 
 
-def test_worker_that_dies_with_requests_under_way_harms_nobody(world: World) -> None:
+def test_lead_outlives_a_worker_with_requests_under_way(world: World) -> None:
     """A refusal found its pipe broken, the rest of its records were admitted all the same, and the
     next step's tokens for a worker no longer known ended the group."""
     dead, other = Worker(world.line, 0, 10), Worker(world.line, 1, 11)
@@ -114,7 +113,7 @@ def test_worker_that_dies_with_requests_under_way_harms_nobody(world: World) -> 
     assert (output.token_ids, output.finish_reason) == ([7], FinishReason.LENGTH)
 
 
-def test_refusal_comes_with_the_next_frame(world: World) -> None:
+def test_lead_refuses_with_the_next_frame(world: World) -> None:
     worker = Worker(world.line, 0, 10)
     worker.submit(1, BAD, [1])
     world.turn()
@@ -124,17 +123,17 @@ def test_refusal_comes_with_the_next_frame(world: World) -> None:
     assert "nothing to generate" in output.error
 
 
-def test_refusal_is_not_for_the_workers_successor(world: World) -> None:
+def test_lead_refuses_nothing_to_the_workers_successor(world: World) -> None:
     worker = Worker(world.line, 0, 10)
     world.turn()
     worker.submit(1, BAD, [1])
-    world.lead._receive()
+    world.lead.receive()
     successor = Worker(world.line, 0, 12)
     world.turn()
     assert successor.outputs() == []
 
 
-def test_request_whose_admission_raises_is_refused_alone() -> None:
+def test_lead_refuses_a_request_whose_admission_raises_alone() -> None:
     with World("admission:seed=5") as world:
         worker = Worker(world.line, 0, 10)
         worker.submit(1, SamplingParams(max_tokens=1, seed=5), [1])

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from backend.wire.control import Budget, Progress
+from backend.wire.local.heartbeat import Phase
 from gateway.notices.console import Console
 from gateway.notices.progress import StartProgress, process_began_s
 
@@ -28,9 +29,9 @@ def test_a_phase_is_a_line_where_nobody_watches() -> None:
     stream, clock = io.StringIO(), Clock()
     progress = StartProgress(Console(stream=stream), 98.0, clock)
     for fraction in (0.0, 0.5, 1.0):
-        progress.note("rank 0.0", Progress(0, "loading weights", fraction))
+        progress.note("rank 0.0", Progress(0, Phase.LOAD, fraction))
     clock.now = 103.0
-    progress.note("rank 0.0", Progress(0, "warming up", 0.0))
+    progress.note("rank 0.0", Progress(0, Phase.WARM_UP, 0.0))
     clock.now = 104.0
     assert stream.getvalue().splitlines() == [
         "unisono: loading weights ...",
@@ -43,12 +44,12 @@ def test_a_phase_is_a_line_where_nobody_watches() -> None:
 def test_a_long_phase_is_heard_of_with_an_estimate_by_the_slowest_rank() -> None:
     stream, clock = io.StringIO(), Clock()
     progress = StartProgress(Console(stream=stream), 98.0, clock)
-    progress.note("rank 0.0", Progress(0, "loading weights", 0.0))
+    progress.note("rank 0.0", Progress(0, Phase.LOAD, 0.0))
     clock.now += 30
-    progress.note("rank 0.1", Progress(1, "loading weights", 0.25))
-    progress.note("rank 0.0", Progress(0, "loading weights", 0.5))
+    progress.note("rank 0.1", Progress(1, Phase.LOAD, 0.25))
+    progress.note("rank 0.0", Progress(0, Phase.LOAD, 0.5))
     clock.now += 10
-    progress.note("rank 0.0", Progress(0, "loading weights", 0.75))
+    progress.note("rank 0.0", Progress(0, Phase.LOAD, 0.75))
     last = stream.getvalue().splitlines()[-1]
     assert last == "unisono: loading weights  rank 0.0  75 %  rank 0.1  25 %  about 120 s left"
 
@@ -56,9 +57,9 @@ def test_a_long_phase_is_heard_of_with_an_estimate_by_the_slowest_rank() -> None
 def test_a_terminal_has_one_line_that_is_rewritten() -> None:
     stream, clock = Terminal(), Clock()
     progress = StartProgress(Console(stream=stream), 98.0, clock)
-    progress.note("rank 0.0", Progress(0, "loading weights", 0.0))
+    progress.note("rank 0.0", Progress(0, Phase.LOAD, 0.0))
     clock.now += 2
-    progress.note("rank 0.0", Progress(0, "loading weights", 0.5))
+    progress.note("rank 0.0", Progress(0, Phase.LOAD, 0.5))
     budget = Budget(0, 10**9, 10**8, 2 * 10**9, 10**6, 8 * 10**9)
     progress.note_budget("rank 0.0", budget)
     progress.note_budget("rank 0.1", msgspec.structs.replace(budget, rank=1, free_bytes=7))
@@ -74,7 +75,7 @@ def test_a_machine_reads_events(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     stream = Terminal()
     speaker = Console(as_events=True, stream=stream)
-    StartProgress(speaker, 0.0).note("rank 0.0", Progress(0, "loading weights", 0.0))
+    StartProgress(speaker, 0.0).note("rank 0.0", Progress(0, Phase.LOAD, 0.0))
     speaker.show(["ready", "more"], url="http://x")
     assert [record.getMessage() for record in caplog.records] == ["loading weights ...", "ready"]
     assert json.dumps(caplog.records[1].__dict__["fields"]) == '{"url": "http://x"}'

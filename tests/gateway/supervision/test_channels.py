@@ -2,8 +2,8 @@
 
 from typing import Any, cast
 
-from backend.ranks.replica import ChannelFds
 from backend.wire.control import Attach, ToChild
+from backend.wire.local.channel import ChannelFds
 from gateway.supervision.channels import ChannelManager
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.workers import Worker

@@ -32,7 +32,8 @@ class FakeGroup:
         if self.state not in (GroupState.READY, GroupState.DRAINING):
             return None
         beat = SimpleNamespace(load=Load(num_running=2, num_waiting=1))
-        return SimpleNamespace(replica=SimpleNamespace(page=SimpleNamespace(beats=lambda: [beat])))
+        page = SimpleNamespace(heartbeats=lambda: [beat])
+        return SimpleNamespace(replica=SimpleNamespace(page=page))
 
     def start(self) -> None:
         self.state = self.starts_as

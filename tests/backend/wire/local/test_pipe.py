@@ -23,7 +23,7 @@ def make_pipe() -> tuple[PipeReader, PipeWriter]:
     return PipeReader(read_fd), PipeWriter(write_fd)
 
 
-def test_frames_arrive_whole_and_in_order() -> None:
+def test_pipe_delivers_frames_whole_and_in_order() -> None:
     reader, writer = make_pipe()
     frames = [b"", b"a", b"b" * 70_000]
     for frame in frames:
@@ -35,7 +35,7 @@ def test_frames_arrive_whole_and_in_order() -> None:
     assert reader.read() == []
 
 
-def test_the_writer_never_blocks_and_loses_nothing() -> None:
+def test_pipe_writer_never_blocks_and_loses_nothing() -> None:
     reader, writer = make_pipe()
     frames = [bytes([i]) * (PIPE_BYTES // 4) for i in range(12)]
     for frame in frames:
@@ -48,14 +48,14 @@ def test_the_writer_never_blocks_and_loses_nothing() -> None:
     assert got == frames and not writer.has_backlog
 
 
-def test_a_reader_that_never_reads_is_given_up() -> None:
+def test_pipe_writer_gives_up_a_reader_that_never_reads() -> None:
     _, writer = make_pipe()
     with pytest.raises(PipeBroken, match="wait unread"):
         for _ in range(MAX_BACKLOG_BYTES // PIPE_BYTES + 3):
             writer.write(b"x" * PIPE_BYTES)
 
 
-def test_the_death_of_either_side_is_seen() -> None:
+def test_pipe_shows_the_death_of_either_side() -> None:
     reader, writer = make_pipe()
     writer.close()
     with pytest.raises(PipeBroken, match="the writer is gone"):
@@ -71,14 +71,14 @@ def test_the_death_of_either_side_is_seen() -> None:
     [HEADER.pack(MAX_FRAME_BYTES + 1, 0), HEADER.pack(4, 0) + b"junk"],
     ids=["too long", "wrong checksum"],
 )
-def test_a_malformed_frame_is_refused(junk: bytes) -> None:
+def test_pipe_reader_refuses_a_malformed_frame(junk: bytes) -> None:
     read_fd, write_fd = create_pipe()
     os.write(write_fd, junk)
     with pytest.raises(PipeBroken):
         PipeReader(read_fd).read()
 
 
-def test_the_frame_is_laid_out_as_documented() -> None:
+def test_pipe_lays_a_frame_out_as_documented() -> None:
     read_fd, write_fd = create_pipe()
     PipeWriter(write_fd).write(b"tokens")
     assert os.read(read_fd, 100) == struct.pack("<II", 6, zlib.crc32(b"tokens")) + b"tokens"

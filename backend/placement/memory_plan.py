@@ -1,0 +1,151 @@
+"""Decides what one rank will take of its memory, before anything is loaded.
+
+Refuses what does not fit, with what to do about it. Knows shapes, settings and how much is free; no
+tensors, no devices, no other ranks. Called by engine/engine.py.
+"""
+
+from dataclasses import dataclass, replace
+
+from backend.config.model_config import ModelConfig, ModelError
+from backend.placement.memory import ModelFootprint, RankMemory, kv_bytes_per_token
+from backend.placement.sharding import Shard
+from backend.settings import EngineSettings
+
+# A CPU's memory is also everyone else's, a GPU's is ours.
+CPU_KV_SHARE = 0.3
+GPU_KV_SHARE = 0.85
+# 4 GiB hold 186,000 tokens of the default model; more is rarely touched on a CPU.
+CPU_KV_MAX_BYTES = 4 << 30
+# A prompt's chunk while nobody streams takes about 0.2 s on two cores. What it may be beside
+# streams, scheduler/prefill_budget.py says.
+CPU_TOKEN_BUDGET = 512
+GPU_TOKEN_BUDGET = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class RankDevice:
+    """Where a rank is to compute. kind: cpu or cuda. free_bytes: what this rank may take of it."""
+
+    kind: str
+    dtype: str
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """What one rank will take, and what its group can hold with that.
+
+    kv_budget_bytes: the KV cache of the whole group. block_bytes: this rank's part of a KV block.
+    token_budget: tokens a step.
+    """
+
+    rank_memory: RankMemory
+    free_bytes: int
+    kv_budget_bytes: int
+    block_bytes: int
+    num_blocks: int
+    token_budget: int
+
+    @classmethod
+    def of(
+        cls,
+        config: ModelConfig,
+        shard: Shard,
+        settings: EngineSettings,
+        footprint: ModelFootprint,
+        device: RankDevice,
+    ) -> "MemoryPlan":
+        """Plan one rank by its own memory. Raises ModelError if it cannot serve with that.
+
+        All ranks of a group must have equally many blocks: see with_blocks().
+        """
+        budget = token_budget(settings, device.kind)
+        rank_memory = RankMemory.estimate(
+            config,
+            shard,
+            device.dtype,
+            footprint,
+            max_num_seqs=settings.max_num_seqs,
+            token_budget=budget,
+        )
+        check_fits(rank_memory.total_bytes, device.free_bytes)
+        left_bytes = (device.free_bytes - rank_memory.total_bytes) * shard.size
+        kv_bytes = settings.kv_cache_bytes or default_kv_bytes(device.kind, left_bytes)
+        per_head = kv_bytes_per_token(config, device.dtype) // config.num_kv_heads
+        return cls(
+            rank_memory,
+            device.free_bytes,
+            kv_bytes,
+            settings.block_size * per_head * shard.num_kv_heads,
+            num_kv_blocks(config, settings, device.dtype, kv_bytes),
+            budget,
+        )
+
+    def with_blocks(self, num_blocks: int) -> "MemoryPlan":
+        """Return the plan with what the ranks agreed on: the least that any of them has room for.
+
+        Raises nothing: check_kv_fits() judges it.
+        """
+        return replace(self, num_blocks=num_blocks)
+
+    @property
+    def kv_bytes(self) -> int:
+        """This rank's part of the KV cache."""
+        return self.num_blocks * self.block_bytes
+
+    def check_kv_fits(self) -> None:
+        """Raise ModelError if this rank's part of the KV cache does not fit beside the rest."""
+        left_bytes = self.free_bytes - self.rank_memory.total_bytes
+        check_kv_fits(self.kv_bytes, self.kv_budget_bytes, left_bytes)
+
+
+def token_budget(settings: EngineSettings, device_kind: str) -> int:
+    """Return how many tokens a step may compute: at least one for each sequence, and a block."""
+    default = CPU_TOKEN_BUDGET if device_kind == "cpu" else GPU_TOKEN_BUDGET
+    least = settings.max_num_seqs + settings.block_size
+    return max(settings.max_num_batched_tokens or default, least)
+
+
+def default_kv_bytes(device_kind: str, left_bytes: int) -> int:
+    """Return the KV cache of a group whose ranks have so much left beside all else."""
+    if device_kind == "cpu":
+        return min(int(left_bytes * CPU_KV_SHARE), CPU_KV_MAX_BYTES)
+    return int(left_bytes * GPU_KV_SHARE)
+
+
+def num_kv_blocks(
+    config: ModelConfig, settings: EngineSettings, dtype: str, budget_bytes: int
+) -> int:
+    """Return how many blocks fit in a group's budget. Raises ModelError if not even one does."""
+    block_bytes = settings.block_size * kv_bytes_per_token(config, dtype)
+    blocks = budget_bytes // block_bytes
+    if blocks < 1:
+        raise ModelError(
+            f"not enough memory for the KV cache: one block of {settings.block_size} tokens needs "
+            f"{block_bytes:,} bytes, {budget_bytes:,} are free for it\n"
+            "free some memory, or set --kv-cache-bytes or a smaller --block-size"
+        )
+    return blocks
+
+
+def check_fits(needed_bytes: int, free_bytes: int) -> None:
+    """Raise ModelError if that without which nothing can be served does not fit."""
+    if needed_bytes > free_bytes:
+        raise ModelError(
+            f"not enough memory: weights and activations need {needed_bytes / 1e9:,.1f} GB, "
+            f"{free_bytes / 1e9:,.1f} GB are free\n"
+            "free some memory, take a smaller model, or more devices with --tp"
+        )
+
+
+def check_kv_fits(own_bytes: int, kv_bytes: int, left_bytes: int) -> None:
+    """Raise ModelError if a rank's part of a KV cache of set size does not fit beside the rest.
+
+    On a CPU pages are taken when first written: without this the kernel would kill the rank then.
+    """
+    if own_bytes > left_bytes:
+        raise ModelError(
+            f"--kv-cache-bytes {kv_bytes} is too much: a rank's part of it is "
+            f"{own_bytes / 1e9:,.1f} GB, {left_bytes / 1e9:,.1f} GB are left for it\n"
+            "free some memory, set less, or leave it out"
+        )
