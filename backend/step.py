@@ -4,16 +4,16 @@
     header               [10]                   magic, step, T, S, N, P, B, M, W, number of decodes
     input_ids            [T]                    tokens to run, sequence after sequence
     positions            [T]                    place of each token in its sequence
-    slots                [T]                    where its keys and values go: block * size + offset
+    slot_mapping         [T]                    where its keys and values go: block * size + offset
     query_starts         [S + 1]                sequence s owns tokens starts[s] .. starts[s + 1]
     context_lens         [S]                    tokens of s in the cache after this step
     block_tables         [S, B]                 blocks of s, padded with its last
     sample_tokens        [N]                    index into [T] whose logits are sampled
     sample_rows          [N]                    slot of the sampling state
     sample_positions     [N]                    output position, part of the draw's key
-    score_tokens         [P]                    index into [T] whose next token is scored
-    score_targets        [P]                    that next token, of the prompt
-    score_counts         [P]                    how many of the best to score beside it
+    logprob_tokens       [P]                    index into [T] whose next token is scored
+    logprob_targets      [P]                    that next token, of the prompt
+    logprob_counts       [P]                    how many of the best to score beside it
     mask_samples         [M]                    index into [N] of rows with a grammar
     masks                [M, W]                 their allowed tokens, 32 to a word, lowest bit first
     then, as bytes       joins (msgpack)        rows that join: their SamplingParams and history
@@ -64,8 +64,8 @@ class Join(msgspec.Struct, frozen=True, array_like=True):
 class PlannedSequence(msgspec.Struct, frozen=True):
     """One sequence's share of a step. output_position is None when its last token is not sampled.
 
-    score_targets: tokens to be scored, each by the logits of the token before it; the first is
-    scored by token_ids[score_offset].
+    logprob_targets: tokens to be scored, each by the logits of the token before it; the first is
+    scored by token_ids[logprob_offset].
     """
 
     token_ids: list[int]
@@ -73,15 +73,15 @@ class PlannedSequence(msgspec.Struct, frozen=True):
     block_table: list[int]
     row: int
     output_position: int | None
-    score_offset: int = 0
-    score_targets: list[int] = []
-    score_count: int = 0
+    logprob_offset: int = 0
+    logprob_targets: list[int] = []
+    logprob_count: int = 0
 
 
 @dataclass(slots=True)
-class Scores:
-    """The scored prompt tokens of a step, P of each: index into [T], its successor, how many of the
-    best beside that."""
+class PromptLogprobs:
+    """Which log-probabilities of prompts a step gives, P of each: index into [T], its successor,
+    how many of the best beside that."""
 
     tokens: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
@@ -103,7 +103,7 @@ class StepColumns(NamedTuple):
     samples: NDArray[np.intp]
     sample_rows: Ints
     sample_positions: Ints
-    scores: Scores
+    prompt_logprobs: PromptLogprobs
 
 
 _encode_joins = msgspec.msgpack.Encoder().encode
@@ -129,11 +129,11 @@ class StepPlan:
         if ends[-1] != len(words) or min(lengths) < 0:
             raise PlanCorrupt(f"a plan of {len(words)} words should have {ends[-1]}")
         parts = [words[a:b] for a, b in itertools.pairwise(ends)]
-        self.input_ids, self.positions, self.slots = parts[:3]
+        self.input_ids, self.positions, self.slot_mapping = parts[:3]
         self.query_starts, self.context_lens = parts[3:5]
         self.block_tables = parts[5].reshape(num_seqs, -1)
         self.sample_tokens, self.sample_rows, self.sample_positions = parts[6:9]
-        self.score_tokens, self.score_targets, self.score_counts = parts[9:12]
+        self.logprob_tokens, self.logprob_targets, self.logprob_counts = parts[9:12]
         self.mask_samples = parts[12]
         self.masks = parts[13].reshape(num_masks, mask_words)
 
@@ -170,13 +170,15 @@ def build_plan(
     lens = [len(seq.token_ids) for seq in sequences]
     firsts = itertools.accumulate(lens, initial=0)
     samples = [n for n, seq in enumerate(sequences) if seq.output_position is not None]
-    scores = Scores()
+    prompt_logprobs = PromptLogprobs()
     for seq, first in zip(sequences, firsts, strict=False):
-        num_scored = len(seq.score_targets)
-        scores.tokens += range(first + seq.score_offset, first + seq.score_offset + num_scored)
-        scores.targets += seq.score_targets
-        scores.counts += [seq.score_count] * num_scored
-    shares = StepColumns(
+        num_scored = len(seq.logprob_targets)
+        prompt_logprobs.tokens += range(
+            first + seq.logprob_offset, first + seq.logprob_offset + num_scored
+        )
+        prompt_logprobs.targets += seq.logprob_targets
+        prompt_logprobs.counts += [seq.logprob_count] * num_scored
+    columns = StepColumns(
         [token for seq in sequences for token in seq.token_ids],
         np.array([seq.start for seq in sequences], np.int32),
         np.array(lens, np.int32),
@@ -184,19 +186,19 @@ def build_plan(
         np.array(samples, np.intp),
         np.array([sequences[n].row for n in samples], np.int32),
         np.array([sequences[n].output_position or 0 for n in samples], np.int32),
-        scores,
+        prompt_logprobs,
     )
-    return build_columns(step, shares, joins, block_size)
+    return build_columns(step, columns, joins, block_size)
 
 
 def build_columns(
-    step: int, shares: StepColumns, joins: ListLike[Join], block_size: int
+    step: int, columns: StepColumns, joins: ListLike[Join], block_size: int
 ) -> StepPlan:
     """Lay out one step, column by column."""
-    token_ids, starts, lens, tables, samples, sample_rows, sample_positions, scores = shares
+    token_ids, starts, lens, tables, samples, sample_rows, sample_positions, scored = columns
     num_tokens, num_seqs = len(token_ids), len(starts)
     num_decodes = int(np.count_nonzero(lens == 1))
-    sizes = [num_tokens, num_seqs, len(samples), len(scores.tokens), tables.shape[1], 0, 0]
+    sizes = [num_tokens, num_seqs, len(samples), len(scored.tokens), tables.shape[1], 0, 0]
     header = [MAGIC, step, *sizes, num_decodes]
     words = np.empty(HEADER_WORDS + sum(_lengths(header)), np.int32)
     words[:HEADER_WORDS] = header
@@ -212,22 +214,22 @@ def build_columns(
         first_positions = starts - plan.query_starts[:-1]
         np.add(np.arange(num_tokens), first_positions[seq_of_token], out=plan.positions)
     blocks, offsets = np.divmod(plan.positions, block_size)
-    plan.slots[:] = tables[seq_of_token, blocks] * block_size + offsets
+    plan.slot_mapping[:] = tables[seq_of_token, blocks] * block_size + offsets
     plan.block_tables[:] = tables
     plan.sample_tokens[:] = plan.query_starts[1:][samples] - 1
     plan.sample_rows[:] = sample_rows
     plan.sample_positions[:] = sample_positions
-    if scores.tokens:
-        plan.score_tokens[:] = scores.tokens
-        plan.score_targets[:] = scores.targets
-        plan.score_counts[:] = scores.counts
+    if scored.tokens:
+        plan.logprob_tokens[:] = scored.tokens
+        plan.logprob_targets[:] = scored.targets
+        plan.logprob_counts[:] = scored.counts
     return plan
 
 
 def _lengths(header: ListLike[int]) -> list[int]:
     """Words of each part after the header, in order."""
-    _, _, tokens, seqs, samples, scores, blocks, masks, mask_words, _ = header
-    fixed = [tokens] * 3 + [seqs + 1, seqs, seqs * blocks] + [samples] * 3 + [scores] * 3
+    _, _, tokens, seqs, samples, prompt_logprobs, blocks, masks, mask_words, _ = header
+    fixed = [tokens] * 3 + [seqs + 1, seqs, seqs * blocks] + [samples] * 3 + [prompt_logprobs] * 3
     return [*fixed, masks, masks * mask_words]
 
 

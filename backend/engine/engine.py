@@ -13,6 +13,7 @@ import torch
 
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
+from backend.engine.faulty_model_runner import FaultyModelRunner
 from backend.engine.footprint import estimate_footprint
 from backend.engine.model_runner import ModelRunner
 from backend.engine.platform import resolve_device, resolve_dtype, select_method, select_ops
@@ -26,6 +27,7 @@ from backend.parallel import TensorParallel
 from backend.placement.memory import available_bytes
 from backend.placement.memory_plan import MemoryPlan, RankDevice
 from backend.placement.sharding import Shard, split_model
+from backend.sampling.faulty_sampler import FaultySampler
 from backend.sampling.sampler import Sampler
 from backend.settings import EngineSettings
 from backend.weights.checkpoint import Checkpoint, open_checkpoint
@@ -148,15 +150,13 @@ def _build_runner(rank: _Rank, model: Model, num_blocks: int) -> ModelRunner:
         device=device,
     )
     faults = Faults(settings.test_faults, rank.tp.rank)
-    sampler = Sampler(
-        settings.max_num_seqs,
-        rank.shard.vocab,
-        rank.tp,
-        rank.config.eos_token_ids,
-        exact=settings.exact,
-        faults=faults,
-    )
-    return ModelRunner(model, kv_cache, sampler, device, faults)
+    max_num_seqs, eos = settings.max_num_seqs, rank.config.eos_token_ids
+    vocab, tp, exact = rank.shard.vocab, rank.tp, settings.exact
+    if faults:
+        faulty = FaultySampler(max_num_seqs, vocab, tp, eos, exact=exact, faults=faults)
+        return FaultyModelRunner(model, kv_cache, faulty, device, faults)
+    sampler = Sampler(max_num_seqs, vocab, tp, eos, exact=exact)
+    return ModelRunner(model, kv_cache, sampler, device)
 
 
 def _warm_up(

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backend.fault_injection import Faults
 from backend.models.model import Model
 from backend.ops.batch import Batch
 from backend.ops.kv_cache import KVCache
@@ -29,8 +28,8 @@ class StepResult:
     """What Scheduler.commit takes, in the order of the plan, and what it cost in seconds."""
 
     token_ids: list[int] = field(default_factory=list)
-    scores: list[TokenLogprobs | None] = field(default_factory=list)
-    prompt_scores: list[TokenLogprobs] = field(default_factory=list)
+    logprobs: list[TokenLogprobs | None] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
     forward_s: float = 0.0
     sample_s: float = 0.0
 
@@ -44,9 +43,7 @@ class ModelRunner:
         kv_cache: KVCache,
         sampler: Sampler,
         device: torch.device,
-        faults: Faults | None = None,
     ) -> None:
-        self._faults = faults or Faults()
         self._model = model
         self._kv_cache = kv_cache
         self._sampler = sampler
@@ -61,11 +58,7 @@ class ModelRunner:
     def run(self, plan: StepPlan) -> StepResult:
         """Run one plan on this rank. The group's ranks return the same tokens."""
         started = time.monotonic()
-        for join in plan.joins:
-            self._sampler.join(join)
-        if self._faults:
-            params = self._sampler.params_of(plan.sample_rows)
-            self._faults.strike_forward(params, plan.sample_positions.tolist())
+        self._join(plan)
         self._clear_new_blocks(plan)
         batch = Batch.from_plan(plan, self._device)
         hidden = self._model.forward(batch, self._kv_cache)
@@ -73,12 +66,12 @@ class ModelRunner:
         num_samples = len(plan.sample_rows)
         result = StepResult()
         if len(hidden) > num_samples:
-            result.prompt_scores = self._score_prompts(hidden[num_samples:], plan)
+            result.prompt_logprobs = self._prompt_logprobs(hidden[num_samples:], plan)
         if num_samples == 0:
             result.forward_s = time.monotonic() - started
             return result
         hidden = hidden[:num_samples]
-        if self._sampler.takes_best(plan):
+        if self._sampler.is_greedy(plan):
             values, ids = self._model.best(hidden)
             forwarded = time.monotonic()
             sampled = self._sampler.choose(values, ids)
@@ -86,10 +79,15 @@ class ModelRunner:
             logits = self._model.logits(hidden)
             forwarded = time.monotonic()
             sampled = self._sampler.sample(logits, plan, lambda: self._model.logits(hidden))
-        result.token_ids, result.scores = sampled.token_ids.tolist(), sampled.scores
+        result.token_ids, result.logprobs = sampled.token_ids.tolist(), sampled.logprobs
         result.forward_s = forwarded - started
         result.sample_s = time.monotonic() - forwarded
         return result
+
+    def _join(self, plan: StepPlan) -> None:
+        """Begin the rows that join in this step."""
+        for join in plan.joins:
+            self._sampler.join(join)
 
     def _clear_new_blocks(self, plan: StepPlan) -> None:
         """Clear the blocks that this step begins and does not fill."""
@@ -103,17 +101,17 @@ class ModelRunner:
             blocks = torch.from_numpy(plan.block_tables[begun, last[begun]].astype(np.int64))
             self._kv_cache.clear(blocks.to(self._device))
 
-    def _score_prompts(self, hidden: Tensor, plan: StepPlan) -> list[TokenLogprobs]:
+    def _prompt_logprobs(self, hidden: Tensor, plan: StepPlan) -> list[TokenLogprobs]:
         """Score prompt tokens a few rows at a time: [P, V] never exists."""
-        scores: list[TokenLogprobs] = []
+        logprobs: list[TokenLogprobs] = []
         for start in range(0, len(hidden), SCORE_ROWS):
             part = slice(start, start + SCORE_ROWS)
-            scores += self._sampler.score(
+            logprobs += self._sampler.token_logprobs(
                 self._model.logits(hidden[part]),
-                plan.score_targets[part].tolist(),
-                plan.score_counts[part].tolist(),
+                plan.logprob_targets[part].tolist(),
+                plan.logprob_counts[part].tolist(),
             )
-        return scores
+        return logprobs
 
     def warm_up(self, num_tokens: int) -> None:
         """Run a prompt of `num_tokens` and a decode, so that no request pays for first calls.

@@ -14,14 +14,14 @@ class Batch:
     """A StepPlan on the device. T tokens, S sequences, B blocks of the longest, N samples,
     P scored tokens.
 
-    input_ids, positions, slots: [T]; block_tables: [S, B]; output_tokens: [N + P], whose hidden
-    states are wanted: those to be sampled, then those to be scored; all int32.
-    query_starts [S + 1] and context_lens [S] stay on the host, where they steer loops.
+    input_ids, positions, slot_mapping: [T]; block_tables: [S, B]; output_tokens: [N + P], whose
+    hidden states are wanted: those to be sampled, then those to be scored; all int32. query_starts
+    [S + 1] and context_lens [S] stay on the host, where they steer loops.
     """
 
     input_ids: Tensor
     positions: Tensor
-    slots: Tensor
+    slot_mapping: Tensor
     block_tables: Tensor
     output_tokens: Tensor
     query_starts: list[int]
@@ -40,9 +40,9 @@ class Batch:
         return cls(
             on_device(plan.input_ids),
             on_device(plan.positions),
-            on_device(plan.slots),
+            on_device(plan.slot_mapping),
             on_device(plan.block_tables),
-            torch.cat((on_device(plan.sample_tokens), on_device(plan.score_tokens))),
+            torch.cat((on_device(plan.sample_tokens), on_device(plan.logprob_tokens))),
             plan.query_starts.tolist(),
             plan.context_lens.tolist(),
             plan.num_decodes,

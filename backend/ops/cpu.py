@@ -36,7 +36,7 @@ class CpuOps:
         return F.silu(gate) * up
 
     def plan_attention(self, batch: Batch, cache: Tensor, num_heads: int) -> _Plan:
-        places = slot_rows(batch.slots, cache)
+        places = slot_rows(batch.slot_mapping, cache)
         return _Plan(places, PagedAttention(batch, cache, num_heads))
 
     def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: _Plan) -> None:

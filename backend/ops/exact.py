@@ -53,7 +53,7 @@ class ExactOps(CpuOps):
                 tiles.append(_tile(batch.block_tables[s], rows, position, cache))
                 row += count
                 position += count
-        return _Plan(slot_rows(batch.slots, cache), tiles)
+        return _Plan(slot_rows(batch.slot_mapping, cache), tiles)
 
     def attention(self, q: Tensor, cache: Tensor, plan: _Plan) -> Tensor:  # type: ignore[override]
         heads, dim = cache.shape[2], cache.shape[4]

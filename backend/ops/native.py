@@ -97,7 +97,7 @@ class NativeOps:
             cos.data_ptr(),
             sin.data_ptr(),
             cache.data_ptr(),
-            plan.batch.slots.data_ptr(),
+            plan.batch.slot_mapping.data_ptr(),
             tokens,
             heads - 2 * num_kv_heads,
             num_kv_heads,

@@ -34,7 +34,7 @@ class ReferenceOps:
         first, second = x.chunk(2, dim=-1)
         swapped = torch.cat((second, first), dim=-1)
         qkv[:, :-heads] = (x * cos.float() + swapped * sin.float()).to(qkv.dtype)
-        for token, slot in zip(qkv[:, -2 * heads :], plan.slots.tolist(), strict=True):
+        for token, slot in zip(qkv[:, -2 * heads :], plan.slot_mapping.tolist(), strict=True):
             cache[slot // size, :, :, slot % size] = token.view(2, heads, dim)
 
     def attention(self, q: Tensor, cache: Tensor, plan: Batch) -> Tensor:

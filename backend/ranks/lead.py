@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from backend.fault_injection import ADMISSION, Faults
 from backend.scheduler.block_pool import BlockPool
-from backend.scheduler.prefill_budget import Pace
+from backend.scheduler.prefill_budget import PrefillBudget
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import Sequence
 from backend.settings import EngineSettings
-from backend.structured_output.matchers import Matchers
+from backend.structured_output.faulty_matchers import build_matchers
 from backend.wire import messages
 from backend.wire.control import Attach, ChildLine, Detach, Stop
 from backend.wire.local.channel import ChannelEnd
@@ -81,13 +80,13 @@ class Lead:
             max_num_seqs=settings.max_num_seqs,
             max_num_batched_tokens=engine.token_budget,
             max_model_len=engine.max_model_len,
+            vocab_size=engine.config.vocab_size,
             eos_token_ids=engine.config.eos_token_ids,
             prefix_caching=settings.prefix_caching,
         )
-        self._pace = Pace(settings.inter_token_ms / 1000)
-        self._faults = Faults(settings.test_faults)
-        self._matchers = Matchers(
-            engine.config.vocab_size, engine.config.eos_token_ids, self._faults
+        self._prefill_budget = PrefillBudget(settings.inter_token_ms / 1000)
+        self._matchers = build_matchers(
+            engine.config.vocab_size, engine.config.eos_token_ids, settings.test_faults
         )
         self._channels: dict[int, _Channel] = {}
         self._refusals: list[tuple[int, SeqOutput]] = []  # for the next frame
@@ -121,8 +120,7 @@ class Lead:
     def step(self) -> None:
         """Plan and run one step, and send what came of it; without work, say what is free."""
         started = time.monotonic()
-        pace = self._pace
-        plan = self._scheduler.schedule(pace.prompt_tokens, pace.recompute_tokens)
+        plan = self._scheduler.schedule(self._prefill_budget.limit)
         if plan is None:
             self._send_load()
             return
@@ -135,10 +133,10 @@ class Lead:
             raise RuntimeError("the followers do not read their plans")
         planned = time.monotonic()
         result = self._engine.runner.run(plan)
-        pace.observe(plan, time.monotonic() - planned)
+        self._prefill_budget.observe(plan, time.monotonic() - planned)
         self._matchers.accept(sampled, result.token_ids)
         outputs = self._scheduler.commit(
-            plan, result.token_ids, result.scores, result.prompt_scores
+            plan, result.token_ids, result.logprobs, result.prompt_logprobs
         )
         self._matchers.keep(lambda key: key in self._scheduler)
         self._heartbeat.show(self._load)
@@ -214,11 +212,10 @@ class Lead:
             submit.cache_salt,
             submit.priority,
             submit.tenant,
-            num_scored_tokens=1 + submit.num_prompt_scores,
+            num_prompt_logprobs=1 + submit.num_prompt_logprobs,
         )
         self._heartbeat.mark_admitting(seq.key)
         try:
-            self._faults.strike(ADMISSION, seq.params)
             self._matchers.add(seq)
             self._scheduler.add(seq)
         except ValueError as error:

@@ -17,21 +17,21 @@ Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SamplingFilters:
     """How each of N rows is filtered, three of [N]; 0, 1 and 0 keep everything."""
 
     top_k: Ids
     top_p: Floats
     min_p: Floats
 
-    def row(self, n: int) -> "Limits":
+    def row(self, n: int) -> "SamplingFilters":
         """Return those of one row."""
         one = slice(n, n + 1)
-        return Limits(self.top_k[one], self.top_p[one], self.min_p[one])
+        return SamplingFilters(self.top_k[one], self.top_p[one], self.min_p[one])
 
 
 def draw_filtered(
-    values: Floats, totals: Floats, limits: Limits, draws: Floats, vocab_size: int
+    values: Floats, totals: Floats, filters: SamplingFilters, draws: Floats, vocab_size: int
 ) -> tuple[Ids, Flags]:
     """Draw one of the candidates a row's filters keep: the inverse of their cumulative mass.
 
@@ -41,9 +41,9 @@ def draw_filtered(
     """
     n, width = values.shape
     is_whole = width == vocab_size
-    has_top_k = limits.top_k > 0
-    counts = np.where(has_top_k, np.minimum(limits.top_k, width), width)
-    is_short = (limits.top_k > width) & (not is_whole)
+    has_top_k = filters.top_k > 0
+    counts = np.where(has_top_k, np.minimum(filters.top_k, width), width)
+    is_short = (filters.top_k > width) & (not is_whole)
     is_open = ~has_top_k & (not is_whole)  # the last candidate is not known to be the last kept
 
     weights = np.exp(values - np.where(has_top_k, values[:, 0], totals)[:, None])
@@ -52,11 +52,11 @@ def draw_filtered(
     # With a top_k, shares are of its own mass; without one, of everything.
     whole = np.where(has_top_k, cumulative[:, -1], 1.0)
 
-    reached = (cumulative < (limits.top_p * whole)[:, None]).sum(axis=1)
-    cuts = (limits.top_p < 1) & (reached < counts)
+    reached = (cumulative < (filters.top_p * whole)[:, None]).sum(axis=1)
+    cuts = (filters.top_p < 1) & (reached < counts)
     counts = np.where(cuts, reached + 1, counts)
-    likely = (weights >= (limits.min_p * weights[:, 0])[:, None]).sum(axis=1)
-    drops = (limits.min_p > 0) & (likely < width)
+    likely = (weights >= (filters.min_p * weights[:, 0])[:, None]).sum(axis=1)
+    drops = (filters.min_p > 0) & (likely < width)
     counts = np.where(drops, np.minimum(counts, likely), counts)
 
     kept = cumulative[np.arange(n), counts - 1]

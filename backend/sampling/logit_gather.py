@@ -9,7 +9,7 @@ from torch import Tensor
 
 from backend.ops.topk import topk
 from backend.parallel import TensorParallel
-from backend.sampling.draw import Floats, Ids, Limits
+from backend.sampling.draw import Floats, Ids, SamplingFilters
 
 
 class LogitGather:
@@ -24,7 +24,7 @@ class LogitGather:
         self.vocab_size = sum(widths)
 
     def candidates(
-        self, logits: Tensor, count: int, temperature: Floats, limits: Limits
+        self, logits: Tensor, count: int, temperature: Floats, filters: SamplingFilters
     ) -> tuple[Floats, Ids, Floats, Floats]:
         """Return the best `count` of all ranks in order, with ids, whole logsumexp and largest.
 
@@ -34,7 +34,7 @@ class LogitGather:
         best_values, best_ids = topk(logits, min(count, logits.shape[1]))
         values, ids = best_values.double().cpu(), best_ids.cpu() + self._offset
         totals = torch.full((len(logits),), -torch.inf, dtype=torch.float64)
-        open_rows = np.flatnonzero(limits.top_k == 0)
+        open_rows = np.flatnonzero(filters.top_k == 0)
         if len(open_rows):
             index = torch.from_numpy(open_rows).to(logits.device)
             scale = torch.from_numpy(temperature[open_rows]).to(logits)
@@ -43,7 +43,7 @@ class LogitGather:
         if self._tp.size > 1:
             values, ids, totals = self._gather(values, ids, totals, count)
         every, names, whole = values.numpy(), ids.numpy(), totals.numpy()
-        whole[limits.top_k > 0] = 0
+        whole[filters.top_k > 0] = 0
         order = np.lexsort((names, -every), axis=-1)[:, :count]
         rows = np.arange(len(every))[:, None]
         return every[rows, order], names[rows, order], whole, every.max(axis=1)

@@ -100,7 +100,7 @@ class RowState:
 Rows = Sequence[RowState]
 
 
-def apply_rules(
+def apply_logits_processors(
     logits: Tensor,
     rows: Rows,
     positions: Sequence[int],

@@ -13,7 +13,7 @@ from backend.parallel import TensorParallel
 from backend.wire.messages import TokenLogprobs
 
 
-def score(
+def token_logprobs(
     logits: Tensor, token_ids: Sequence[int], counts: Sequence[int], offset: int, tp: TensorParallel
 ) -> list[TokenLogprobs]:
     """Score one token a row. Every rank of the group must call it with the same rows.
@@ -41,7 +41,7 @@ def score(
     larger = (logits > torch.from_numpy(chosen).to(logits)[:, None]).sum(-1)
     ranks = tp.all_gather(larger).sum(0).tolist()
 
-    scores = []
+    logprobs = []
     for row in range(n):
         pairs = [
             (int(name), float(value - total[row]))
@@ -52,5 +52,5 @@ def score(
         ]
         pairs.sort(key=lambda pair: (-pair[1], pair[0]))
         logprob = float(chosen[row] - total[row])
-        scores.append(TokenLogprobs(logprob, ranks[row], pairs[: counts[row]]))
-    return scores
+        logprobs.append(TokenLogprobs(logprob, ranks[row], pairs[: counts[row]]))
+    return logprobs

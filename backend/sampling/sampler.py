@@ -25,16 +25,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backend.fault_injection import DRAW, NAN, RULES, Faults
 from backend.ops.topk import CumulativeProbs, argmax, topk
 from backend.parallel import TensorParallel
-from backend.sampling.draw import Ids, Limits, draw_filtered, without_token
+from backend.sampling.draw import Ids, SamplingFilters, draw_filtered, without_token
 from backend.sampling.isolation import apply_isolated
 from backend.sampling.logit_gather import LogitGather
-from backend.sampling.logits_processors import RowState, apply_rules
-from backend.sampling.logprobs import score
+from backend.sampling.logits_processors import RowState, apply_logits_processors
+from backend.sampling.logprobs import token_logprobs
 from backend.sampling.philox import RowDraws
-from backend.step import FAULTY, Join, StepPlan
+from backend.step import Join, StepPlan
 from backend.wire.messages import TokenLogprobs
 from backend.wire.sampling import SamplingParams
 
@@ -53,7 +52,7 @@ class Sampled:
     empty if nobody asked."""
 
     token_ids: Ids
-    scores: list[TokenLogprobs | None] = field(default_factory=list)
+    logprobs: list[TokenLogprobs | None] = field(default_factory=list)
 
 
 class Sampler:
@@ -67,16 +66,14 @@ class Sampler:
         eos_token_ids: Sequence[int] = (),
         *,
         exact: bool = False,
-        faults: Faults | None = None,
     ) -> None:
         """vocab: this rank's part. exact: sample each row by itself, see `ops/exact.py`."""
-        self._faults = faults or Faults()
         self._eos_token_ids = eos_token_ids
         self._states: list[RowState | None] = [None] * max_num_seqs
         self._tp = tp
         self._offset = vocab.start
         self._exact = exact
-        self._takes_best = np.zeros(max_num_seqs, np.bool_)
+        self._is_greedy = np.zeros(max_num_seqs, np.bool_)
         self._temperature = np.ones(max_num_seqs)
         self._top_k = np.zeros(max_num_seqs, np.int64)
         self._top_p = np.ones(max_num_seqs)
@@ -94,7 +91,7 @@ class Sampler:
             logger.exception("a row's history cannot be read")
             state = RowState(params, is_faulty=True)
         self._states[join.row] = state
-        self._takes_best[join.row] = params.takes_best and not state.is_faulty
+        self._is_greedy[join.row] = params.is_greedy and not state.is_faulty
         self._temperature[join.row] = params.temperature
         self._top_k[join.row] = max(0, params.top_k)
         self._top_p[join.row] = params.top_p
@@ -105,11 +102,11 @@ class Sampler:
         """Return the parameters of rows that have joined."""
         return [state.params for state in self._states_of(rows)]
 
-    def takes_best(self, plan: StepPlan) -> bool:
+    def is_greedy(self, plan: StepPlan) -> bool:
         """Whether the largest logit of each row is all that a plan's samples need."""
-        if self._exact or self._faults:
+        if self._exact:
             return False
-        return bool(self._takes_best[plan.sample_rows].all()) and len(plan.masks) == 0
+        return bool(self._is_greedy[plan.sample_rows].all()) and len(plan.masks) == 0
 
     def choose(self, values: Tensor, ids: Tensor) -> Sampled:
         """Take the best token of each row.
@@ -128,49 +125,46 @@ class Sampler:
         states = self._states_of(rows)
         scored = [n for n, state in enumerate(states) if state.params.logprobs is not None]
         raw = logits[scored] if scored else None  # a copy, before the rules
-        logits = apply_isolated(logits, again, lambda part, ns: self._rule(part, ns, states, plan))
+        logits = apply_isolated(
+            logits, again, lambda part, ns: self._process(part, ns, states, plan)
+        )
         draw = self._by_row if self._exact else self._sample
         tokens = draw(logits, rows, positions)
-        scores: list[TokenLogprobs | None] = []
+        logprobs: list[TokenLogprobs | None] = []
         if raw is not None:
-            scores = [None] * len(states)
+            logprobs = [None] * len(states)
             counts = [states[n].params.logprobs or 0 for n in scored]
             chosen = np.maximum(tokens[scored], 0).tolist()
-            for n, each in zip(scored, self.score(raw, chosen, counts), strict=True):
-                scores[n] = each
-        return Sampled(tokens, scores)
+            for n, each in zip(scored, self.token_logprobs(raw, chosen, counts), strict=True):
+                logprobs[n] = each
+        return Sampled(tokens, logprobs)
 
     def _states_of(self, rows: Ids | NDArray[np.int32]) -> list[RowState]:
         states = [state for row in rows.tolist() if (state := self._states[row]) is not None]
         assert len(states) == len(rows), "a row is sampled that never joined"
         return states
 
-    def _rule(
+    def _process(
         self, logits: Tensor, samples: Sequence[int], states: Sequence[RowState], plan: StepPlan
     ) -> None:
-        """Apply the rules of some of a plan's samples; logits are theirs."""
+        """Apply the logits processors of some of a plan's samples; logits are theirs."""
         mine = [states[n] for n in samples]
         positions = plan.sample_positions[list(samples)].tolist()
         for state, n in zip(mine, plan.sample_tokens[list(samples)].tolist(), strict=True):
             state.catch_up(plan.input_ids, plan.positions, n)
-        if self._faults:
-            for n, (state, position) in enumerate(zip(mine, positions, strict=True)):
-                self._faults.strike(RULES, state.params, position)
-                if self._faults.hits(NAN, state.params, position):
-                    logits[n] = torch.nan
         masks = _masks_of(plan, samples)
-        apply_rules(logits, mine, positions, self._offset, self._eos_token_ids, masks)
+        apply_logits_processors(logits, mine, positions, self._offset, self._eos_token_ids, masks)
 
-    def score(
+    def token_logprobs(
         self, logits: Tensor, token_ids: Sequence[int], counts: Sequence[int]
     ) -> list[TokenLogprobs]:
         """Score one token a row of raw logits; in exact mode each row by itself."""
         if not self._exact:
-            return score(logits, token_ids, counts, self._offset, self._tp)
+            return token_logprobs(logits, token_ids, counts, self._offset, self._tp)
         return [
             each
             for n in range(len(token_ids))
-            for each in score(
+            for each in token_logprobs(
                 logits[n : n + 1], token_ids[n : n + 1], counts[n : n + 1], self._offset, self._tp
             )
         ]
@@ -236,30 +230,26 @@ class Sampler:
         return without_token(chosen, largest)
 
     def _draw_from_candidates(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
-        limits = Limits(self._top_k[rows], self._top_p[rows], self._min_p[rows])
+        filters = SamplingFilters(self._top_k[rows], self._top_p[rows], self._min_p[rows])
         temperature = self._temperature[rows]
         vocab_size = self._gather.vocab_size
-        wanted = int(limits.top_k.max()) if (limits.top_k > 0).all() else MAX_CANDIDATES
+        wanted = int(filters.top_k.max()) if (filters.top_k > 0).all() else MAX_CANDIDATES
         count = min(wanted, MAX_CANDIDATES, vocab_size)
-        values, ids, totals, largest = self._gather.candidates(logits, count, temperature, limits)
+        values, ids, totals, largest = self._gather.candidates(logits, count, temperature, filters)
         draws = self._draws.at(rows, positions)
         tokens = without_token(np.zeros(len(rows), np.int64), largest)
         good = np.flatnonzero(tokens == 0)
         scaled = values / temperature[:, None]
         scaled[tokens != 0] = 0
-        places, is_short = draw_filtered(scaled, totals, limits, draws, vocab_size)
+        places, is_short = draw_filtered(scaled, totals, filters, draws, vocab_size)
         tokens[good] = ids[good, places[good]]
         for i in good[is_short[good]].tolist():
-            tokens[i] = self._draw_from_row(logits[i], temperature[i], limits.row(i), draws[i])
-        for i in good.tolist() if self._faults else ():
-            try:
-                self._faults.strike(DRAW, self.params_of(rows[i : i + 1])[0], int(positions[i]))
-            except Exception:  # on every rank: all have gathered the same
-                logger.exception("the draw of a row failed")
-                tokens[i] = FAULTY
+            tokens[i] = self._draw_from_row(logits[i], temperature[i], filters.row(i), draws[i])
         return tokens
 
-    def _draw_from_row(self, row: Tensor, temperature: float, limits: Limits, draw: float) -> int:
+    def _draw_from_row(
+        self, row: Tensor, temperature: float, filters: SamplingFilters, draw: float
+    ) -> int:
         """Draw from all of one row's logits, because its candidates were too few."""
         self.num_full_gathers += 1
         whole = self._gather.row(row)[None]
@@ -270,11 +260,11 @@ class Sampler:
         values, ids = values[:, order[0]], ids[:, order[0]]
         draws = np.array([draw])
         scaled = values.double().numpy() / temperature
-        place, is_short = draw_filtered(scaled, totals, limits, draws, vocab_size)
+        place, is_short = draw_filtered(scaled, totals, filters, draws, vocab_size)
         if is_short[0]:
             values, ids = whole.sort(descending=True, stable=True)
             scaled = values.double().numpy() / temperature
-            place, _ = draw_filtered(scaled, totals, limits, draws, vocab_size)
+            place, _ = draw_filtered(scaled, totals, filters, draws, vocab_size)
         return int(ids[0, place[0]])
 
     def _scale(self, logits: Tensor, rows: Ids) -> Tensor:

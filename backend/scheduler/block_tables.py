@@ -1,7 +1,7 @@
-"""The rows of the batch: who has one, and which KV blocks it holds.
+"""The block tables of a batch: which sequence has which row, and which KV blocks it holds.
 
-Owns the block tables, one line a row of a single array, so that a step takes the lines it needs as
-they are. Knows sequences, the pool and the prefix cache, not whose turn it is. Called only by the
+Owns one array with a row for each running sequence, so that a step takes the rows it needs as they
+are. Knows sequences, the pool and the prefix cache, not whose turn it is. Called only by the
 scheduler.
 """
 
@@ -14,13 +14,14 @@ from backend.scheduler.prefix_cache import PrefixCache
 from backend.scheduler.sequence import Sequence
 from backend.step import Ints, Join
 
-FIRST_WIDTH = 16  # blocks; doubled as often as a sequence is longer
+# A row is doubled as often as a sequence needs more blocks.
+FIRST_WIDTH = 16
 
 
-class Rows:
+class BlockTables:
     """Gives sequences rows and blocks, and takes them back.
 
-    A line of the array is the sequence's block_table, then its last block again to the end. What is
+    A row of the array is the sequence's block_table, then its last block again to the end. What is
     gathered there is hidden, but would spoil the sequence if it held another's NaN.
     """
 
@@ -30,7 +31,7 @@ class Rows:
         self._pool = pool
         self._prefixes = prefixes
         self._free = list(reversed(range(max_num_seqs)))
-        self._lines = np.zeros((max_num_seqs, FIRST_WIDTH), np.int32)
+        self._tables = np.zeros((max_num_seqs, FIRST_WIDTH), np.int32)
         self._prompt_lens = np.zeros(max_num_seqs, np.int32)
         self._joins: list[Join] = []
 
@@ -79,7 +80,7 @@ class Rows:
         self._free.append(seq.row)
         seq.block_table = []
         seq.row = -1
-        seq.is_settled = False
+        seq.is_decoding = False
         seq.num_computed_tokens = 0
 
     def take_joins(self) -> list[Join]:
@@ -89,7 +90,7 @@ class Rows:
 
     def tables(self, rows: Ints, num_tokens: int) -> Ints:
         """Return the blocks of those rows as far as num_tokens need them, [rows, blocks]."""
-        return self._lines[rows, : self._num_blocks(num_tokens)]
+        return self._tables[rows, : self._num_blocks(num_tokens)]
 
     def prompt_lens(self, rows: Ints) -> Ints:
         """Return the lengths of those rows' prompts."""
@@ -103,10 +104,10 @@ class Rows:
         """Assert that rows and blocks are exactly those of the running sequences; for tests."""
         running = list(running)
         self._pool.check(seq.block_table for seq in running)
-        assert sorted(self._free + [seq.row for seq in running]) == list(range(len(self._lines)))
+        assert sorted(self._free + [seq.row for seq in running]) == list(range(len(self._tables)))
         for seq in running:
-            padding = seq.block_table[-1:] * (self._lines.shape[1] - len(seq.block_table))
-            assert self._lines[seq.row].tolist() == seq.block_table + padding, "a line is off"
+            padding = seq.block_table[-1:] * (self._tables.shape[1] - len(seq.block_table))
+            assert self._tables[seq.row].tolist() == seq.block_table + padding, "a row is off"
 
     def _count_cached(self, seq: Sequence, num_cached: int) -> None:
         seq.num_computed_tokens = num_cached
@@ -122,14 +123,14 @@ class Rows:
         start = len(seq.block_table)
         seq.block_table += blocks
         end = len(seq.block_table)
-        while end > self._lines.shape[1]:
-            self._lines = np.pad(self._lines, ((0, 0), (0, self._lines.shape[1])), mode="edge")
-        self._lines[seq.row, start:end] = blocks
-        self._lines[seq.row, end:] = blocks[-1]
+        while end > self._tables.shape[1]:
+            self._tables = np.pad(self._tables, ((0, 0), (0, self._tables.shape[1])), mode="edge")
+        self._tables[seq.row, start:end] = blocks
+        self._tables[seq.row, end:] = blocks[-1]
 
     def _num_promised(self, running: Iterable[Sequence]) -> int:
         return sum(
-            1 if seq.is_settled else max(1, self._num_missing(seq, seq.num_tokens))
+            1 if seq.is_decoding else max(1, self._num_missing(seq, seq.num_tokens))
             for seq in running
         )
 

@@ -12,11 +12,11 @@ from typing import NamedTuple
 from backend.scheduler.sequence import Sequence
 
 
-class Turn(NamedTuple):
-    """The tenants whose streams, and whose prompts, do not run in a step."""
+class Throttle(NamedTuple):
+    """The tenants whose decodes, and whose prefills, do not run in a step."""
 
-    streams: frozenset[str] = frozenset()
-    prompts: frozenset[str] = frozenset()
+    decodes: frozenset[str] = frozenset()
+    prefills: frozenset[str] = frozenset()
 
 
 class FairShare:
@@ -73,15 +73,15 @@ class FairShare:
         last = self.last(running)
         return last if self._outweighs(last.tenant, seq.tenant) else None
 
-    def turn(self, sequences: Iterable[Sequence]) -> Turn:
+    def throttle(self, sequences: Iterable[Sequence]) -> Throttle:
         """Return who makes way in this step for tenants that wait for a first token.
 
-        sequences: all there are. The prompts of those with many rows wait; their streams sit a
+        sequences: all there are. The prefills of those with many rows wait; their decodes sit a
         step out, but never two on end: they slow down, they do not stop.
         """
         heavy = self._heavy(sequences) if len(self._present) > 1 else frozenset()
         self._has_just_sat_out = bool(heavy) and not self._has_just_sat_out
-        return Turn(heavy if self._has_just_sat_out else frozenset(), heavy)
+        return Throttle(heavy if self._has_just_sat_out else frozenset(), heavy)
 
     def _heavy(self, sequences: Iterable[Sequence]) -> frozenset[str]:
         """The tenants that outweigh one of those whose sequences have no token yet."""

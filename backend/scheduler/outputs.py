@@ -13,7 +13,7 @@ FAULT = "the request could not be computed: its rules, its grammar or its logits
 
 def end_reason(seq: Sequence, token_id: int) -> FinishReason | None:
     """Return why a sequence ends with this token, its last so far; None if it goes on."""
-    if token_id in seq.end_token_ids:
+    if token_id in seq.stop_ids:
         return FinishReason.STOP
     return FinishReason.LENGTH if len(seq.token_ids) >= seq.max_num_tokens else None
 
@@ -26,19 +26,20 @@ def error_output(seq: Sequence, token_id: int) -> SeqOutput:
 
 def token_output(
     seq: Sequence,
-    token_id: int,
+    num_new: int,
     reason: FinishReason | None,
-    score: TokenLogprobs | None,
-    prompt_scores: list[TokenLogprobs],
+    logprobs: list[TokenLogprobs],
+    prompt_logprobs: list[TokenLogprobs],
 ) -> SeqOutput:
-    """Tell a sequence's newest token."""
-    is_first = len(seq.token_ids) == seq.num_prompt_tokens + 1
+    """Tell a sequence's newest tokens, num_new of them."""
+    is_first = len(seq.token_ids) == seq.num_prompt_tokens + num_new
+    last = seq.token_ids[-1]
     return SeqOutput(
         seq.key[1],
-        [token_id],
+        seq.token_ids[-num_new:],
         reason,
         seq.num_cached_tokens if is_first else 0,
-        scores=[score] if score is not None else [],
-        prompt_scores=prompt_scores,
-        stop_token_id=token_id if token_id in seq.params.stop_token_ids else None,
+        logprobs=logprobs,
+        prompt_logprobs=prompt_logprobs,
+        stop_token_id=last if last in seq.params.stop_token_ids else None,
     )

@@ -15,16 +15,20 @@ import itertools
 import math
 from collections.abc import Iterator
 from collections.abc import Sequence as ListLike
+from typing import NamedTuple
 
-from backend.scheduler.batch_policy import BatchPolicy
+from backend.scheduler.batch_policy import BatchPolicy, Selection
 from backend.scheduler.block_pool import BlockPool
-from backend.scheduler.block_tables import Rows
+from backend.scheduler.block_tables import BlockTables
 from backend.scheduler.outputs import end_reason, error_output, token_output
+from backend.scheduler.prefill_budget import PrefillLimit
 from backend.scheduler.prefix_cache import PrefixCache
 from backend.scheduler.sequence import SeqKey, Sequence
-from backend.scheduler.step_builder import plan_step
+from backend.scheduler.step_builder import build_step
 from backend.step import FAULTY, NO_TOKEN, StepPlan
 from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
+
+_NOBODY = Selection([], [])
 
 
 class Scheduler:
@@ -41,22 +45,25 @@ class Scheduler:
         max_num_seqs: int,
         max_num_batched_tokens: int,
         max_model_len: int,
+        vocab_size: int,
         eos_token_ids: ListLike[int] = (),
         prefix_caching: bool = True,
     ) -> None:
+        """vocab_size: rows of the embedding; a sequence with another id is refused."""
         if max_num_batched_tokens <= max_num_seqs:
             raise ValueError("max_num_batched_tokens must be greater than max_num_seqs")
         self.pool = pool
         self.max_num_seqs = max_num_seqs
         self.max_num_batched_tokens = max_num_batched_tokens
         self.max_model_len = max_model_len
+        self._vocab_size = vocab_size
         self._eos_token_ids = frozenset(eos_token_ids)
         self._prefixes = PrefixCache(pool, enabled=prefix_caching)
-        self._rows = Rows(pool, self._prefixes, max_num_seqs)
-        self._roster = BatchPolicy(self._rows, max_num_batched_tokens)
+        self._tables = BlockTables(pool, self._prefixes, max_num_seqs)
+        self._policy = BatchPolicy(self._tables, max_num_batched_tokens)
         self._sequences: dict[SeqKey, Sequence] = {}
-        # Of the step between schedule and commit: how many tokens of each, and who is sampled.
-        self._chunks: dict[Sequence, int] = {}
+        # The step between schedule and commit: who runs, and who is sampled.
+        self._selection = _NOBODY
         self._sampled: list[Sequence] = []
         self._num_arrived = 0
         self._step = 0
@@ -70,23 +77,23 @@ class Scheduler:
 
     @property
     def num_running(self) -> int:
-        return len(self._roster.running)
+        return len(self._policy.running)
 
     @property
     def num_waiting(self) -> int:
-        return len(self._roster.waiting)
+        return len(self._policy.waiting)
 
     @property
     def num_preemptions(self) -> int:
-        return self._roster.num_preemptions
+        return self._policy.num_preemptions
 
     @property
     def num_prefix_queries(self) -> int:
-        return self._rows.num_prefix_queries
+        return self._tables.num_prefix_queries
 
     @property
     def num_prefix_hits(self) -> int:
-        return self._rows.num_prefix_hits
+        return self._tables.num_prefix_hits
 
     @property
     def sampled(self) -> list[Sequence]:
@@ -96,7 +103,7 @@ class Scheduler:
     def newcomers(self) -> list[SeqKey]:
         """The sequences of the step at hand that are new or changed in it: from the step in which
         they join to the first that runs them by a single token."""
-        return [seq.key for seq in self._chunks if not seq.is_settled]
+        return [seq.key for seq in self._selection.prefills]
 
     def __contains__(self, key: SeqKey) -> bool:
         """Whether a sequence is waiting or running."""
@@ -117,26 +124,31 @@ class Scheduler:
             raise ValueError(f"sequence {seq.key} exists already")
         if seq.num_tokens == 0:
             raise ValueError("a prompt needs at least one token")
-        only_scores = seq.params.max_tokens == 0 and seq.params.prompt_logprobs is not None
-        if seq.num_output_tokens >= seq.params.max_tokens and not only_scores:
+        if min(seq.token_ids) < 0 or max(seq.token_ids) >= self._vocab_size:
+            bad_id = next(i for i in seq.token_ids if not 0 <= i < self._vocab_size)
+            raise ValueError(
+                f"token id {bad_id} is not in the model's vocabulary of {self._vocab_size}"
+            )
+        only_scored = seq.params.max_tokens == 0 and seq.params.prompt_logprobs is not None
+        if seq.num_output_tokens >= seq.params.max_tokens and not only_scored:
             raise ValueError("max_tokens leaves nothing to generate")
         longest = min(seq.num_prompt_tokens + seq.params.max_tokens, self.max_model_len)
-        if seq.num_tokens >= self.max_model_len + only_scores or not self._rows.can_hold(
-            longest - 1 + only_scores
+        if seq.num_tokens >= self.max_model_len + only_scored or not self._tables.can_hold(
+            longest - 1 + only_scored
         ):
             capacity = self.pool.num_blocks * self.pool.block_size
             raise ValueError(
                 f"{seq.num_tokens} tokens and {seq.params.max_tokens} more do not fit: "
                 f"the model takes {self.max_model_len}, the KV cache holds {capacity}"
             )
-        seq.end_token_ids = frozenset((NO_TOKEN, FAULTY, *seq.params.stop_token_ids))
+        seq.stop_ids = frozenset((NO_TOKEN, FAULTY, *seq.params.stop_token_ids))
         if not seq.params.ignore_eos:
-            seq.end_token_ids |= self._eos_token_ids
+            seq.stop_ids |= self._eos_token_ids
         seq.max_num_tokens = longest
         seq.order = (seq.priority, self._num_arrived)
         self._num_arrived += 1
         self._sequences[seq.key] = seq
-        self._roster.enter(seq)
+        self._policy.enter(seq)
 
     def abort(self, key: SeqKey) -> bool:
         """Forget a sequence and free its blocks; False if it is unknown or has finished."""
@@ -150,112 +162,155 @@ class Scheduler:
         """Abort all sequences of a worker; how many there were."""
         return sum(self.abort(key) for key in list(self._sequences) if key[0] == worker)
 
-    def schedule(
-        self, prompt_tokens: int | None = None, recompute_tokens: int | None = None
-    ) -> StepPlan | None:
+    def schedule(self, limit: PrefillLimit = PrefillLimit()) -> StepPlan | None:  # noqa: B008
         """Plan the next step; None when there is nothing to run. Each plan must be committed.
 
-        prompt_tokens: of prompts, at most, where streams wait for the step; None for no bound.
-        recompute_tokens: the same while a sequence that has had tokens is computed again.
+        limit: on prefills where sequences that decode wait for the step.
         """
-        assert not self._chunks, "the last plan was not committed"
-        self._chunks = self._roster.fill((prompt_tokens, recompute_tokens))
-        if not self._chunks:
+        assert not self._selection, "the last plan was not committed"
+        self._selection = self._policy.select(limit)
+        if not self._selection:
             return None
         self._step += 1
-        joins = self._rows.take_joins()
-        plan, self._sampled = plan_step(self._step, self._chunks, joins, self._rows)
+        joins = self._tables.take_joins()
+        plan, self._sampled = build_step(self._step, self._selection, joins, self._tables)
         return plan
 
     def commit(
         self,
         plan: StepPlan,
         token_ids: ListLike[int],
-        scores: ListLike[TokenLogprobs | None] = (),
-        prompt_scores: ListLike[TokenLogprobs] = (),
+        logprobs: ListLike[TokenLogprobs | None] = (),
+        prompt_logprobs: ListLike[TokenLogprobs] = (),
+        num_tokens: ListLike[int] | None = None,
     ) -> list[tuple[int, SeqOutput]]:
         """Record what a step gave; finish what has ended.
 
-        token_ids, scores: one for each of plan.sample_rows, in order; NO_TOKEN and FAULTY end a
-        sequence in error. scores: empty if nobody asked. prompt_scores: one for each of
-        plan.score_tokens. Returns (worker, output) for every sequence that has news.
+        token_ids: those of plan.sample_rows, in order; NO_TOKEN and FAULTY end a sequence in error.
+        num_tokens: how many of token_ids each of them got, one at least; None for one each.
+        logprobs: one for each of token_ids; empty if nobody asked. prompt_logprobs: one for each of
+        plan.logprob_tokens. Returns (worker, output) for every sequence that has news.
         """
         assert plan.step == self._step, "a plan is committed once, in order"
-        sampled = zip(token_ids, scores or itertools.repeat(None, len(token_ids)), strict=True)
-        unread = iter(prompt_scores)
+        sampled = zip(token_ids, logprobs or itertools.repeat(None, len(token_ids)), strict=True)
+        unread = iter(prompt_logprobs)
+        (decodes, prefills), self._selection = self._selection, _NOBODY
         outputs: list[tuple[int, SeqOutput]] = []
-        chunks, self._chunks = self._chunks, {}
-        block_size, num_plain = self.pool.block_size, 0
-        for seq, count in chunks.items():
-            worker, seq_id = seq.key
-            output: SeqOutput | None
-            if not seq.is_settled:
-                output = self._record(seq, count, sampled, unread)
-            else:  # one token run, one sampled, nothing scored: almost all, so kept short
-                token_id, score = next(sampled)
-                seq.num_computed_tokens = num_computed = seq.num_computed_tokens + 1
-                if num_computed % block_size == 0:
-                    self._prefixes.remember(seq, num_computed - 1)
-                is_last = token_id in seq.end_token_ids or num_computed + 1 >= seq.max_num_tokens
-                if is_last or score is not None:
-                    output = self._record_token(seq, token_id, score, [])
-                else:
-                    seq.token_ids.append(token_id)
-                    num_plain += 1
-                    output = SeqOutput(seq_id, [token_id])
+        if num_tokens is None:
+            self._record_decodes(decodes, sampled, outputs)
+            counts: Iterator[int] = itertools.repeat(1)
+        else:
+            prefills, counts = decodes + prefills, iter(num_tokens)
+        for seq in prefills:
+            count = next(counts) if seq.is_sampled else 0
+            output = self._record(seq, list(itertools.islice(sampled, count)), unread)
             if output is not None:
-                outputs.append((worker, output))
-        self.num_output_tokens += num_plain
+                outputs.append((seq.key[0], output))
         return outputs
 
     def check(self) -> None:
         """Assert the invariants; for tests."""
-        self._roster.check()
+        self._policy.check()
         assert self.num_waiting + self.num_running == len(self._sequences)
+
+    def _record_decodes(
+        self,
+        decodes: list[Sequence],
+        sampled: Iterator[tuple[int, TokenLogprobs | None]],
+        outputs: list[tuple[int, SeqOutput]],
+    ) -> None:
+        """Record sequences that ran one token, got one, and had nothing scored.
+
+        That is almost all of them in almost every step, so it is kept short.
+        """
+        block_size, num_plain = self.pool.block_size, 0
+        for seq in decodes:
+            token_id, logprobs = next(sampled)
+            seq.num_scheduled = 0
+            seq.num_computed_tokens = num_computed = seq.num_computed_tokens + 1
+            if num_computed % block_size == 0:
+                self._prefixes.remember(seq, num_computed - 1)
+            worker, seq_id = seq.key
+            is_last = token_id in seq.stop_ids or num_computed + 1 >= seq.max_num_tokens
+            if is_last or logprobs is not None:
+                end = _append(seq, [token_id])
+                outputs.append((worker, self._news(seq, end, [logprobs], [])))
+            else:
+                seq.token_ids.append(token_id)
+                num_plain += 1
+                outputs.append((worker, SeqOutput(seq_id, [token_id])))
+        self.num_output_tokens += num_plain
 
     def _record(
         self,
         seq: Sequence,
-        count: int,
-        sampled: Iterator[tuple[int, TokenLogprobs | None]],
+        sampled: list[tuple[int, TokenLogprobs | None]],
         unread: Iterator[TokenLogprobs],
     ) -> SeqOutput | None:
-        """Record the step of a sequence that is not settled; None if it has no news."""
-        samples = seq.samples(count)
-        token_id, score = next(sampled) if samples else (None, None)
-        scored = [next(unread) for _ in seq.scores_due(count)]
-        seq.num_scored_tokens += len(scored)
+        """Record the step of any sequence, with the tokens it got; None if it has no news.
+
+        Its newest token is never computed: of drafts that were run, those that were not accepted
+        do not count.
+        """
+        scored = [next(unread) for _ in seq.logprobs_due()]
+        seq.num_prompt_logprobs += len(scored)
         if any(math.isnan(each.logprob) for each in scored):
-            token_id = FAULTY
-        before = seq.num_computed_tokens
-        seq.num_computed_tokens = before + count
+            sampled = [(FAULTY, None)]
+        before, count = seq.num_computed_tokens, seq.num_scheduled
+        seq.num_scheduled = 0
+        end = _append(seq, [token_id for token_id, _ in sampled])
+        computed = before + count
+        seq.num_computed_tokens = min(computed, seq.num_tokens - 1) if end.num_new else computed
         self.num_prompt_tokens += max(0, min(count, seq.num_prompt_tokens - before))
         self._prefixes.remember(seq, before)
-        seq.is_settled = samples and count == 1
-        if token_id is not None:
-            return self._record_token(seq, token_id, score, scored)
+        seq.is_decoding = end.num_new > 0 and count == 1 and seq.num_uncomputed_tokens == 1
+        if sampled:
+            return self._news(seq, end, [each for _, each in sampled], scored)
         if seq.num_uncomputed_tokens:
-            return SeqOutput(seq.key[1], [], prompt_scores=scored) if scored else None
+            return SeqOutput(seq.key[1], [], prompt_logprobs=scored) if scored else None
         self._finish(seq)  # a prompt that was only to be scored
-        return SeqOutput(seq.key[1], [], FinishReason.LENGTH, prompt_scores=scored)
+        return SeqOutput(seq.key[1], [], FinishReason.LENGTH, prompt_logprobs=scored)
 
-    def _record_token(
-        self, seq: Sequence, token_id: int, score: TokenLogprobs | None, scored: list[TokenLogprobs]
+    def _news(
+        self,
+        seq: Sequence,
+        end: "_Appended",
+        logprobs: ListLike[TokenLogprobs | None],
+        scored: list[TokenLogprobs],
     ) -> SeqOutput:
-        """Note a sequence's next token, or what was found in the place of one."""
-        if token_id < 0:
-            if token_id == FAULTY:
+        """Return what a sequence's caller is told, and finish it if it is over."""
+        if end.fault is not None:
+            if end.fault == FAULTY:
                 self.pool.forget(seq.block_table)  # what is in them may be the fault
             self._finish(seq)
-            return error_output(seq, token_id)
-        seq.token_ids.append(token_id)
-        self.num_output_tokens += 1
-        reason = end_reason(seq, token_id)
-        output = token_output(seq, token_id, reason, score, scored)
-        if reason is not None:
+            return error_output(seq, end.fault)
+        self.num_output_tokens += end.num_new
+        told = [each for each in logprobs[: end.num_new] if each is not None]
+        output = token_output(seq, end.num_new, end.reason, told, scored)
+        if end.reason is not None:
             self._finish(seq)
         return output
 
     def _finish(self, seq: Sequence) -> None:
         del self._sequences[seq.key]
-        self._roster.leave(seq)
+        self._policy.leave(seq)
+
+
+class _Appended(NamedTuple):
+    """How many tokens a sequence got; what was found in the place of the next; why it is over."""
+
+    num_new: int
+    fault: int | None = None
+    reason: FinishReason | None = None
+
+
+def _append(seq: Sequence, token_ids: ListLike[int]) -> _Appended:
+    """Append a sequence's next tokens, up to one that ends it."""
+    for num_before, token_id in enumerate(token_ids):
+        if token_id < 0:
+            return _Appended(num_before, fault=token_id)
+        seq.token_ids.append(token_id)
+        reason = end_reason(seq, token_id)
+        if reason is not None:
+            return _Appended(num_before + 1, reason=reason)
+    return _Appended(len(token_ids))

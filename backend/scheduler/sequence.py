@@ -1,4 +1,4 @@
-"""One choice being generated, as the scheduler sees it: counts of tokens and a list of blocks."""
+"""One sequence being generated, as the scheduler sees it: counts of tokens, a list of blocks."""
 
 import enum
 from dataclasses import dataclass, field
@@ -25,12 +25,13 @@ class Sequence:
     token_ids: prompt, then output. num_computed_tokens of them are in the KV cache; the sequence
     decodes when all but the last are. num_cached_tokens of the prompt came from the prefix cache.
     order: (priority, arrival); the lowest of a tenant is served first and preempted last.
-    row: the slot of its sampling state on every rank, -1 when not running.
-    is_settled: its row has run a step of one token and was sampled, as in every step from then on;
-    all of its prompt is computed and scored.
-    end_token_ids, max_num_tokens: what it ends with, and at which length, known once it is added.
-    num_scored_tokens: prompt tokens whose scores were delivered, if they are asked for; the first
-    has none. block_hashes: of the full blocks, filled as far as was needed.
+    row: its row of the block tables and of every rank's sampling state, -1 when not running.
+    num_scheduled: how many of its tokens the step at hand runs; 0 for none.
+    is_decoding: a step has run nothing but its newest token, and so will the next; all of its
+    prompt is computed, and scored if that was asked for.
+    stop_ids, max_num_tokens: what it ends with, and at which length, known once it is added.
+    num_prompt_logprobs: prompt tokens whose log-probabilities were delivered, if they are asked
+    for; the first has none. block_hashes: of the full blocks, filled as far as was needed.
     """
 
     key: SeqKey
@@ -43,11 +44,12 @@ class Sequence:
     order: tuple[int, int] = (0, -1)
     status: SequenceStatus = SequenceStatus.WAITING
     row: int = -1
-    is_settled: bool = False
+    num_scheduled: int = 0
+    is_decoding: bool = False
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
-    num_scored_tokens: int = 1
-    end_token_ids: frozenset[int] = frozenset()
+    num_prompt_logprobs: int = 1
+    stop_ids: frozenset[int] = frozenset()
     max_num_tokens: int = 0
     block_table: list[int] = field(default_factory=list)
     block_hashes: list[bytes] = field(default_factory=list)
@@ -64,17 +66,19 @@ class Sequence:
     def num_uncomputed_tokens(self) -> int:
         return len(self.token_ids) - self.num_computed_tokens
 
-    def samples(self, count: int) -> bool:
-        """Whether running `count` more tokens reaches the end, whose logits give the next token."""
-        return count == self.num_uncomputed_tokens and self.params.max_tokens > 0
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the step at hand reaches the end, whose logits give the next token."""
+        return self.num_scheduled >= self.num_uncomputed_tokens and self.params.max_tokens > 0
 
-    def scores_due(self, count: int) -> range:
-        """Which of the next `count` tokens have a successor in the prompt whose score is owed.
+    def logprobs_due(self) -> range:
+        """Return which tokens of the step at hand have a successor in the prompt to be scored.
 
-        Indices into token_ids. After a preemption tokens run again whose scores were delivered.
+        Indices into token_ids. After a preemption tokens run again whose successors' logprobs were
+        delivered.
         """
         if self.params.prompt_logprobs is None:
             return range(0)
         start = self.num_computed_tokens
-        first = max(start, self.num_scored_tokens - 1)
-        return range(first, min(start + count, self.num_prompt_tokens - 1))
+        first = max(start, self.num_prompt_logprobs - 1)
+        return range(first, min(start + self.num_scheduled, self.num_prompt_tokens - 1))

@@ -1,67 +1,72 @@
 """From the scheduler's decision to a StepPlan: which tokens of each sequence, scored and sampled.
 
-Reads sequences, changes nothing of theirs. A settled one runs its newest token, is sampled and has
-nothing to score: it is seen in columns only, the others are looked at one by one.
+Reads sequences, changes nothing of theirs. A decode runs its newest token, is sampled and has no
+prompt to score: decodes are seen in columns only, prefills are looked at one by one.
 """
 
-import itertools
 from collections.abc import Sequence as ListLike
 
 import numpy as np
 
-from backend.scheduler.block_tables import Rows
+from backend.scheduler.batch_policy import Selection
+from backend.scheduler.block_tables import BlockTables
 from backend.scheduler.sequence import Sequence
-from backend.step import Join, Scores, StepColumns, StepPlan, build_columns
+from backend.step import Join, PromptLogprobs, StepColumns, StepPlan, build_columns
 
 
-def plan_step(
-    step: int, chunks: dict[Sequence, int], joins: ListLike[Join], rows: Rows
+def build_step(
+    step: int, selection: Selection, joins: ListLike[Join], tables: BlockTables
 ) -> tuple[StepPlan, list[Sequence]]:
-    """Plan the next tokens of each sequence; those that run one come first.
+    """Plan the tokens that are scheduled of each sequence; those that run one come first.
 
-    chunks: sequence -> how many. Returns also the sequences that are sampled, in the order of the
-    plan's samples.
+    Returns also the sequences that are sampled, in the order of the plan's samples.
     """
-    sequences, counts = list(chunks), list(chunks.values())
-    others = [n for n, seq in enumerate(sequences) if not seq.is_settled]
-    is_sampled = np.ones(len(sequences), np.bool_)
-    for n in others:
-        is_sampled[n] = sequences[n].samples(counts[n])
-    samples = is_sampled.nonzero()[0]
+    decodes, prefills = selection
+    sequences = decodes + prefills
+    num_decodes = len(decodes)
+    sampled = list(range(num_decodes))
+    sampled += [num_decodes + n for n, seq in enumerate(prefills) if seq.is_sampled]
+    samples = np.array(sampled, np.intp)
     starts = np.array([seq.num_computed_tokens for seq in sequences], np.int32)
-    lens = np.array(counts, np.int32)
+    lens = np.ones(len(sequences), np.int32)
+    lens[num_decodes:] = [seq.num_scheduled for seq in prefills]
     ends = starts + lens
-    lines = np.array([seq.row for seq in sequences], np.int32)
-    shares = StepColumns(
-        _token_ids(sequences, counts),
+    rows = np.array([seq.row for seq in sequences], np.int32)
+    columns = StepColumns(
+        _token_ids(decodes, prefills),
         starts,
         lens,
-        rows.tables(lines, int(ends.max())),
+        tables.tables(rows, int(ends.max())),
         samples,
-        lines[samples],
-        (ends - rows.prompt_lens(lines))[samples],
-        _scores(sequences, counts, others),
+        rows[samples],
+        (ends - tables.prompt_lens(rows))[samples],
+        _prompt_logprobs(prefills, num_decodes),
     )
-    plan = build_columns(step, shares, joins, rows.block_size)
-    return plan, list(itertools.compress(sequences, is_sampled.tolist()))
+    plan = build_columns(step, columns, joins, tables.block_size)
+    if len(sampled) == len(sequences):
+        return plan, sequences
+    return plan, [sequences[n] for n in sampled]
 
 
-def _token_ids(sequences: list[Sequence], counts: list[int]) -> list[int]:
-    num_single = counts.count(1)
-    token_ids = [seq.token_ids[seq.num_computed_tokens] for seq in sequences[:num_single]]
-    for seq, count in zip(sequences[num_single:], counts[num_single:], strict=True):
-        token_ids += seq.token_ids[seq.num_computed_tokens : seq.num_computed_tokens + count]
+def _token_ids(decodes: list[Sequence], prefills: list[Sequence]) -> list[int]:
+    token_ids = [seq.token_ids[-1] for seq in decodes]
+    for seq in prefills:
+        start = seq.num_computed_tokens
+        token_ids += seq.token_ids[start : start + seq.num_scheduled]
     return token_ids
 
 
-def _scores(sequences: list[Sequence], counts: list[int], others: list[int]) -> Scores:
-    """Return what is to be scored of prompts; almost always nothing."""
-    scores = Scores()
-    for n in others:
-        seq = sequences[n]
-        if due := seq.scores_due(counts[n]):
-            offset = sum(counts[:n]) - seq.num_computed_tokens
-            scores.tokens += range(due.start + offset, due.stop + offset)
-            scores.targets += seq.token_ids[due.start + 1 : due.stop + 1]
-            scores.counts += [seq.params.prompt_logprobs or 0] * len(due)
-    return scores
+def _prompt_logprobs(prefills: list[Sequence], num_before: int) -> PromptLogprobs:
+    """Return what is to be scored of prompts; almost always nothing.
+
+    num_before: tokens of the step before those of the first prefill.
+    """
+    wanted = PromptLogprobs()
+    for seq in prefills:
+        if due := seq.logprobs_due():
+            offset = num_before - seq.num_computed_tokens
+            wanted.tokens += range(due.start + offset, due.stop + offset)
+            wanted.targets += seq.token_ids[due.start + 1 : due.stop + 1]
+            wanted.counts += [seq.params.prompt_logprobs or 0] * len(due)
+        num_before += seq.num_scheduled
+    return wanted

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.fault_injection import GRAMMAR, Faults
 from backend.scheduler.sequence import SeqKey
 from backend.scheduler.sequence import Sequence as Seq
 from backend.step import FAULTY, NO_TOKEN, StepPlan
@@ -25,10 +24,7 @@ logger = logging.getLogger(__name__)
 class Matchers:
     """One matcher for each sequence that has a grammar; nothing for the others."""
 
-    def __init__(
-        self, vocab_size: int, eos_token_ids: Sequence[int], faults: Faults | None = None
-    ) -> None:
-        self._faults = faults or Faults()
+    def __init__(self, vocab_size: int, eos_token_ids: Sequence[int]) -> None:
         self._num_words = -(-vocab_size // 32)
         self._eos_token_ids = eos_token_ids
         self._table: GrammarTable | None = None
@@ -72,13 +68,15 @@ class Matchers:
     def _mask(self, seq: Seq, out: NDArray[np.int32]) -> None:
         """Set what may come next; nothing where the grammar fails, so that no rank draws."""
         try:
-            self._faults.strike(GRAMMAR, seq.params, seq.num_output_tokens)
-            self._matchers[seq.key].mask(out)
+            self._fill_mask(seq, out)
         except ValueError as error:  # GrammarError: the output cannot go on
             logger.info("seq=%s its grammar ends: %s", seq.key, error)
         except Exception:
             logger.exception("seq=%s its grammar failed", seq.key)
             self._failed.add(seq.key)
+
+    def _fill_mask(self, seq: Seq, out: NDArray[np.int32]) -> None:
+        self._matchers[seq.key].mask(out)
 
     def accept(self, sampled: Sequence[Seq], token_ids: list[int]) -> None:
         """Move each grammar on by the token that was drawn for it.

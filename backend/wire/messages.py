@@ -42,7 +42,7 @@ class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
     priority: int = 0
     deadline: float = 0.0
     cache_salt: str = ""
-    num_prompt_scores: Annotated[int, Meta(ge=0)] = 0
+    num_prompt_logprobs: Annotated[int, Meta(ge=0)] = 0
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
@@ -94,13 +94,11 @@ class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
 class SeqOutput(msgspec.Struct, frozen=True, array_like=True):
     """What one sequence got in a step. token_ids may be empty when only finish_reason is news.
 
-    num_cached_tokens: prompt tokens taken from the prefix cache, sent with the first token.
-    error: for the caller's eyes, set when finish_reason is `error`. is_final: and the same request
-    would fail again.
-    scores: one for each of token_ids if they were asked for.
-    prompt_scores: of the next prompt positions, the first prompt token left out; chunk by chunk,
-    all before the first token.
-    stop_token_id: the one of SamplingParams.stop_token_ids that ended the sequence.
+    num_cached_tokens: prompt tokens taken from the prefix cache, sent with the first token. error:
+    for the caller's eyes, set when finish_reason is `error`. is_final: and the same request would
+    fail again. logprobs: one for each of token_ids if they were asked for. prompt_logprobs: those
+    of the next prompt positions, the first prompt token left out; chunk by chunk, all before the
+    first token. stop_token_id: the one of SamplingParams.stop_token_ids that ended the sequence.
     """
 
     seq_id: SeqId
@@ -108,8 +106,8 @@ class SeqOutput(msgspec.Struct, frozen=True, array_like=True):
     finish_reason: FinishReason | None = None
     num_cached_tokens: int = 0
     error: str = ""
-    scores: list[TokenLogprobs] = []
-    prompt_scores: list[TokenLogprobs] = []
+    logprobs: list[TokenLogprobs] = []
+    prompt_logprobs: list[TokenLogprobs] = []
     stop_token_id: TokenId | None = None
     is_final: bool = False
 

@@ -85,7 +85,7 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True):
         )
 
     @property
-    def takes_best(self) -> bool:
+    def is_greedy(self) -> bool:
         """Whether the token with the largest logit is drawn, and nothing else is read of them.
 
         Only what is named here may differ from the defaults: a parameter that nobody has thought of

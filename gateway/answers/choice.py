@@ -85,14 +85,14 @@ class Choice:
         """
         self.num_cached_tokens = self.num_cached_tokens or output.num_cached_tokens
         is_plain = self.matcher is None and not self.lists_tokens
-        if is_plain and output.finish_reason is None and not output.prompt_scores:
+        if is_plain and output.finish_reason is None and not output.prompt_logprobs:
             # What follows would do the same, in twice the time: nearly all frames end here.
             token_ids = output.token_ids
             self.num_tokens += len(token_ids)
             if len(token_ids) == 1:
                 return self.detokenizer.push(token_ids[0]), ()
             return "".join(map(self.detokenizer.push, token_ids)), ()
-        tokens = self.prompt_tokens(output.prompt_scores) if output.prompt_scores else []
+        tokens = self.prompt_tokens(output.prompt_logprobs) if output.prompt_logprobs else []
         pieces = []
         # The token that ended the sequence is counted and listed, but as a rule it is not text.
         is_ended = output.finish_reason is FinishReason.STOP and not self.shows_end
@@ -100,7 +100,7 @@ class Choice:
         for position, token_id in enumerate(output.token_ids):
             self.num_tokens += 1
             if self.lists_tokens:
-                score = None if self.params.logprobs is None else output.scores[position]
+                score = None if self.params.logprobs is None else output.logprobs[position]
                 tokens.append(Token(token_id, self._text_offset, score))
             if position < num_texts:
                 text = self.detokenizer.push(token_id)

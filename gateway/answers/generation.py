@@ -117,8 +117,8 @@ class Generation:
             self._held.append(output)
             return
         self._take(choice, output)
-        if output.prompt_scores:
-            self._share(choice, output.prompt_scores)
+        if output.prompt_logprobs:
+            self._share(choice, output.prompt_logprobs)
         if not self._open and not (self.timings.finished or self._has_failed):
             self._finish()
 

@@ -35,7 +35,7 @@ async def create_completion(http_request: Request) -> Response:
         service,
         max_tokens=request.max_output_tokens,
         logprobs=0 if is_ranked and request.logprobs is None else request.logprobs,
-        prompt_logprobs=request.num_prompt_scores,
+        prompt_logprobs=request.num_prompt_logprobs,
     )
     choices = make_choices(prompts, params, request.num_candidates, request, service.tokenizer)
     formatter = CompletionFormatter(request, service.tokenizer)

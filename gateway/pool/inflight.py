@@ -26,7 +26,7 @@ class Receiver(Protocol):
 class Entry:
     """One sequence, from ReplicaPool.submit() to its last token.
 
-    first: what was submitted. output_ids, num_prompt_scores: what has been delivered since.
+    first: what was submitted. output_ids, num_prompt_logprobs: what has been delivered since.
     num_suspicions: groups that died while this may have been the cause.
     lost_s: when its last group died, CLOCK_MONOTONIC seconds; 0 for never.
     num_resumed: how many of output_ids its present group was given.
@@ -35,7 +35,7 @@ class Entry:
     first: Submit
     receiver: Receiver
     output_ids: list[int] = field(default_factory=list)
-    num_prompt_scores: int = 0
+    num_prompt_logprobs: int = 0
     num_suspicions: int = 0
     lost_s: float = 0.0
     num_resumed: int = 0
@@ -50,7 +50,7 @@ class Entry:
             return self.first
         self.num_resumed = len(self.output_ids)
         return msgspec.structs.replace(
-            self.first, output_ids=self.output_ids, num_prompt_scores=self.num_prompt_scores
+            self.first, output_ids=self.output_ids, num_prompt_logprobs=self.num_prompt_logprobs
         )
 
     @property
@@ -61,5 +61,5 @@ class Entry:
     def deliver(self, output: SeqOutput) -> None:
         """Note what a frame brought and pass it on."""
         self.output_ids += output.token_ids
-        self.num_prompt_scores += len(output.prompt_scores)
+        self.num_prompt_logprobs += len(output.prompt_logprobs)
         self.receiver.receive(output)

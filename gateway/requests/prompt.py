@@ -52,8 +52,8 @@ async def encode_prompts(request: CompletionRequest, service: Service) -> list[P
         encoded = _encode_all(prompts, request, service)
     num_prompt_tokens = sum(len(prompt.token_ids) for prompt in encoded)
     num_scores = 0
-    if request.num_prompt_scores is not None:
-        num_scores += num_prompt_tokens * (request.num_prompt_scores + 1)
+    if request.num_prompt_logprobs is not None:
+        num_scores += num_prompt_tokens * (request.num_prompt_logprobs + 1)
     if request.logprobs is not None:
         num_scores += len(prompts) * request.max_output_tokens * (request.logprobs + 1)
     param = "logprobs" if request.prompt_logprobs is None else "prompt_logprobs"
@@ -190,7 +190,7 @@ def _encode(prompt: str | list[int], request: CompletionRequest, service: Servic
     else:
         shown = prompt if isinstance(prompt, list) and len(token_ids) == len(whole) else token_ids
         echo = service.tokenizer.decode(shown, skip_special_tokens=request.skips_special_tokens)
-    if request.num_prompt_scores is None:
+    if request.num_prompt_logprobs is None:
         return Prompt(token_ids, echo)
     return Prompt(token_ids, echo, _offsets(token_ids, echo, request, service))
 

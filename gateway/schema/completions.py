@@ -43,7 +43,7 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
         return given(self.max_tokens, DEFAULT_MAX_TOKENS)
 
     @property
-    def num_prompt_scores(self) -> int | None:
+    def num_prompt_logprobs(self) -> int | None:
         """Alternatives beside each prompt token; None if the prompt is not scored."""
         wanted = [self.prompt_logprobs, self.logprobs if self.echo else None]
         return max((number for number in wanted if number is not None), default=None)

@@ -8,8 +8,8 @@ from torch import Tensor
 from backend.fault_injection import Faults, InjectedFault
 from backend.parallel import TensorParallel
 from backend.placement.sharding import _even, _slices
+from backend.sampling.faulty_sampler import FaultySampler
 from backend.sampling.logits_processors import RowState
-from backend.sampling.sampler import Sampler
 from backend.step import FAULTY, Join, PlannedSequence, StepPlan, build_plan
 from backend.wire.sampling import SamplingParams
 from tests.backend.tp_ranks import run_ranks
@@ -41,7 +41,8 @@ def draw(
     parts = _slices(_even(VOCAB, size, 64))
 
     def work(tp: TensorParallel) -> list[int]:
-        sampler = Sampler(len(PARAMS), parts[tp.rank], tp, faults=Faults(faults, tp.rank))
+        injected = Faults(faults, tp.rank)
+        sampler = FaultySampler(len(PARAMS), parts[tp.rank], tp, faults=injected)
         for row, params in enumerate(PARAMS):
             history = list(range(22)) if row != broken else [None] * 22
             sampler.join(Join(row, params, history, 20))  # type: ignore[arg-type]

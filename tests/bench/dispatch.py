@@ -64,6 +64,7 @@ class Group:
             max_num_seqs=ROWS,
             max_num_batched_tokens=BUDGET,
             max_model_len=8192,
+            vocab_size=1 << 17,
         )
         self.most_credit = self.credit = self.scheduler.credit
 

@@ -50,7 +50,7 @@ class Recorder(Sampler):
         self._parts.append(logits)
         return Sampled(np.zeros(len(logits), np.int64))
 
-    def score(
+    def token_logprobs(
         self, logits: Tensor, token_ids: Sequence[int], counts: Sequence[int]
     ) -> list[TokenLogprobs]:
         self._parts.append(logits)
@@ -91,7 +91,7 @@ class Forcer:
                 chunks = [chunk for chunk in chunks if chunk.token_ids]
                 chunks.sort(key=lambda chunk: len(chunk.token_ids) != 1)  # decodes come first
                 parts = torch.split(
-                    self._run(chunks), [len(chunk.score_targets) for chunk in chunks]
+                    self._run(chunks), [len(chunk.logprob_targets) for chunk in chunks]
                 )
                 for chunk, part in zip(chunks, parts, strict=True):
                     case = batch[chunk.row]

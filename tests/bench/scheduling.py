@@ -13,6 +13,7 @@ import time
 from itertools import count
 
 from backend.scheduler.block_pool import BlockPool
+from backend.scheduler.prefill_budget import PrefillLimit
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import Sequence
 from backend.wire.sampling import SamplingParams
@@ -35,6 +36,7 @@ class Load:
             max_num_seqs=num_rows,
             max_num_batched_tokens=512,
             max_model_len=8192,
+            vocab_size=1 << 20,
         )
 
     def step(self) -> tuple[float, float]:
@@ -46,7 +48,7 @@ class Load:
             params = SamplingParams(max_tokens=self._num_tokens)
             scheduler.add(Sequence((0, number), prompt, len(prompt), params))
         started = time.thread_time()
-        plan = scheduler.schedule(PROMPT_SHARE)
+        plan = scheduler.schedule(PrefillLimit(PROMPT_SHARE))
         assert plan is not None
         scheduler.newcomers()
         sampled = scheduler.sampled

@@ -209,7 +209,7 @@ class FakePool:
         *,
         num_cached_tokens: int = 0,
         error: str = "",
-        prompt_scores: Sequence[TokenLogprobs] = (),
+        prompt_logprobs: Sequence[TokenLogprobs] = (),
         stop_token_id: int | None = None,
     ) -> None:
         """Send one frame, unless the engine has heard of the end of the sequence.
@@ -228,7 +228,7 @@ class FakePool:
             num_cached_tokens,
             error,
             scores,
-            list(prompt_scores),
+            list(prompt_logprobs),
             stop_token_id,
         )
         self.submitted[seq_id].receiver.receive(output)

@@ -46,7 +46,7 @@ def generate(engine: Engine, sequences: list[Sequence], budget: int = 64) -> dic
     """Run sequences together to their end; seq_id -> output tokens."""
     scheduler = Scheduler(
         BlockPool(engine.num_blocks, 4), max_num_seqs=40, max_num_batched_tokens=budget,
-        max_model_len=engine.max_model_len,
+        max_model_len=engine.max_model_len, vocab_size=engine.config.vocab_size,
     )  # fmt: skip
     for seq in sequences:
         scheduler.add(seq)
@@ -189,15 +189,15 @@ def test_prompt_scores_are_transformers_log_softmax(tmp_path: Path) -> None:
     engine = engine_of(model, max_num_seqs=8)
     scheduler = Scheduler(
         BlockPool(engine.num_blocks, 4), max_num_seqs=8, max_num_batched_tokens=37,
-        max_model_len=engine.max_model_len,
+        max_model_len=engine.max_model_len, vocab_size=engine.config.vocab_size,
     )  # fmt: skip
     scheduler.add(sequence(1, PROMPT, max_tokens=30, ignore_eos=True))
     scheduler.add(sequence(2, prompt, max_tokens=1, prompt_logprobs=3))
     scores = []
     while (plan := scheduler.schedule()) is not None:
         result = engine.runner.run(plan)
-        outputs = scheduler.commit(plan, result.token_ids, result.scores, result.prompt_scores)
-        scores += [score for _, output in outputs for score in output.prompt_scores]
+        outputs = scheduler.commit(plan, result.token_ids, result.logprobs, result.prompt_logprobs)
+        scores += [score for _, output in outputs for score in output.prompt_logprobs]
     assert len(scores) == 89
     for position, score in enumerate(scores):
         row = expected[position]

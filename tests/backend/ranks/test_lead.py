@@ -143,3 +143,16 @@ def test_lead_refuses_a_request_whose_admission_raises_alone() -> None:
         by_id = {output.seq_id: output for output in worker.outputs()}
         assert by_id[1].finish_reason is FinishReason.ERROR
         assert by_id[2].token_ids == [7]
+
+
+def test_lead_refuses_an_id_without_a_row_alone(world: World) -> None:
+    """The embedding has 100 rows. A second such request ended the server."""
+    worker = Worker(world.line, 0, 10)
+    worker.submit(1, GOOD, [1, 100])
+    worker.submit(2, GOOD, [1, 99])
+    world.turn()
+    world.turn()
+    outputs = {output.seq_id: output for output in worker.outputs()}
+    assert outputs[1].finish_reason is FinishReason.ERROR and outputs[1].is_final
+    assert "token id 100" in outputs[1].error
+    assert outputs[2].finish_reason is FinishReason.LENGTH

@@ -15,7 +15,7 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
-from backend.sampling.logits_processors import RowState, apply_masks, apply_rules
+from backend.sampling.logits_processors import RowState, apply_logits_processors, apply_masks
 from backend.wire.sampling import SamplingParams
 
 VOCAB = 40
@@ -39,7 +39,7 @@ def apply(
     parts = []
     for part in torch.tensor_split(torch.arange(VOCAB), shards):
         own = batch[:, part].clone()
-        apply_rules(own, rows, positions, int(part[0]), [EOS], None)
+        apply_logits_processors(own, rows, positions, int(part[0]), [EOS], None)
         parts.append(own)
     result = torch.cat(parts, dim=1)
     assert torch.equal(result[0], logits) and torch.equal(result[2], logits), "free for others"

@@ -141,11 +141,11 @@ def test_the_best_is_enough_for_greedy_rows_of_which_nothing_else_is_asked(name:
     for exact in (False, True):
         sampler = Sampler(2, slice(0, VOCAB), TensorParallel(), exact=exact)
         sampler.join(Join(0, SamplingParams(temperature=0.0)))
-        assert sampler.takes_best(plan_of(1)) == (not exact)
+        assert sampler.is_greedy(plan_of(1)) == (not exact)
         sampler.join(Join(1, params))
-        assert sampler.takes_best(plan_of(2)) == (name in ASKS_FOR_NOTHING and not exact)
+        assert sampler.is_greedy(plan_of(2)) == (name in ASKS_FOR_NOTHING and not exact)
         masked = plan_of(1).with_masks([0], np.zeros((1, 4), np.int32))
-        assert not sampler.takes_best(masked)
+        assert not sampler.is_greedy(masked)
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -232,7 +232,7 @@ def test_scores_are_log_softmax_of_raw_logits(size: int) -> None:
 
     expected = logits.double().log_softmax(-1)
     for sampled in run_ranks(size, work):
-        first, second, third = sampled.scores
+        first, second, third = sampled.logprobs
         assert second is None and first is not None and third is not None
         token = int(sampled.token_ids[0])
         assert token == 9, "the bias decides what is drawn, not what is scored"

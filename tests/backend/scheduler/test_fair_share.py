@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from backend.scheduler.prefill_budget import PrefillLimit
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import Sequence, SequenceStatus
 from tests.backend.scheduler.test_scheduler import make_scheduler, make_sequence, run, step
@@ -67,14 +68,17 @@ def test_flood_sits_out_every_other_step_at_most_for_a_long_prompt() -> None:
     assert sizes == [0, 5, 0, 5, 100]
 
 
-def shares(scheduler: Scheduler, prompt_tokens: int) -> dict[str, tuple[int, int]]:
-    """Run a step; tenant -> its streams and its prompt tokens."""
-    plan = scheduler.schedule(prompt_tokens)
+def shares(
+    scheduler: Scheduler, sequences: list[Sequence], prompt_tokens: int
+) -> dict[str, tuple[int, int]]:
+    """Run a step; tenant -> its decodes and its prefill tokens."""
+    plan = scheduler.schedule(PrefillLimit(prompt_tokens))
     assert plan is not None
     found: dict[str, tuple[int, int]] = {}
-    for seq, count in scheduler._chunks.items():
-        streams, tokens = found.get(seq.tenant, (0, 0))
-        found[seq.tenant] = (streams + 1, tokens) if count == 1 else (streams, tokens + count)
+    for seq in sequences:
+        if count := seq.num_scheduled:
+            decodes, tokens = found.get(seq.tenant, (0, 0))
+            found[seq.tenant] = (decodes + 1, tokens) if count == 1 else (decodes, tokens + count)
     scheduler.commit(plan, [7] * len(plan.sample_rows))
     scheduler.check()
     return found
@@ -84,15 +88,15 @@ def test_prompts_of_a_flood_wait_for_a_newcomers_and_the_bound_is_for_streams_in
     """Half of a newcomer's steps were filled with prompts of the flood, which had come before, and
     the others were cut to what streams would wait for that were not even in them."""
     scheduler = make_scheduler(num_blocks=256, seqs=16, budget=40)
-    add(scheduler, "many", range(6), max_tokens=30)
+    sequences = add(scheduler, "many", range(6), max_tokens=30)
     step(scheduler)
-    add(scheduler, "many", range(10, 14), prompt=60, max_tokens=30)
-    assert shares(scheduler, 20) == {"many": (6, 20)}
-    add(scheduler, "few", [100], prompt=75, max_tokens=2)
-    assert shares(scheduler, 20) == {"few": (0, 40)}
-    assert shares(scheduler, 20) == {"many": (6, 0), "few": (0, 20)}
-    assert shares(scheduler, 20) == {"few": (0, 15)}
-    assert shares(scheduler, 20) == {"few": (1, 0), "many": (6, 20)}
+    sequences += add(scheduler, "many", range(10, 14), prompt=60, max_tokens=30)
+    assert shares(scheduler, sequences, 20) == {"many": (6, 20)}
+    sequences += add(scheduler, "few", [100], prompt=75, max_tokens=2)
+    assert shares(scheduler, sequences, 20) == {"few": (0, 40)}
+    assert shares(scheduler, sequences, 20) == {"many": (6, 0), "few": (0, 20)}
+    assert shares(scheduler, sequences, 20) == {"few": (0, 15)}
+    assert shares(scheduler, sequences, 20) == {"few": (1, 0), "many": (6, 20)}
     run(scheduler)
 
 

@@ -1,8 +1,8 @@
-"""The number of prompt tokens that fit beside streams, from measured steps."""
+"""How many prefill tokens fit beside decodes, from measured steps."""
 
 import pytest
 
-from backend.scheduler.prefill_budget import MIN_PROMPT_TOKENS, Pace
+from backend.scheduler.prefill_budget import MIN_PREFILL_TOKENS, PrefillBudget, PrefillLimit
 from backend.step import PlannedSequence, StepPlan, build_plan
 
 
@@ -13,55 +13,55 @@ def plan_of(decodes: int, prompt: int) -> StepPlan:
     return build_plan(1, sequences, [], 1024)
 
 
-def test_nothing_bounds_prompts_before_one_was_measured() -> None:
-    pace = Pace(0.1)
-    assert pace.prompt_tokens is None
-    pace.observe(plan_of(4, 0), 0.02)
-    assert pace.prompt_tokens is None
+def test_prefills_have_no_limit_before_one_was_measured() -> None:
+    budget = PrefillBudget(0.1)
+    assert budget.limit.usual is None
+    budget.observe(plan_of(4, 0), 0.02)
+    assert budget.limit.usual is None
 
 
-def test_what_the_streams_leave_of_the_target_goes_to_prompts() -> None:
-    pace = Pace(0.1)
+def test_prefills_get_what_decodes_leave_of_the_target() -> None:
+    budget = PrefillBudget(0.1)
     for _ in range(50):
-        pace.observe(plan_of(4, 0), 0.02)
-        pace.observe(plan_of(4, 100), 0.02 + 100 * 0.0005)
-    assert pace.prompt_tokens == pytest.approx(160, abs=2)  # 80 ms at half a millisecond each
+        budget.observe(plan_of(4, 0), 0.02)
+        budget.observe(plan_of(4, 100), 0.02 + 100 * 0.0005)
+    assert budget.limit.usual == pytest.approx(160, abs=2)  # 80 ms at half a millisecond each
 
 
-def test_a_prompt_moves_on_however_slow_the_machine() -> None:
-    pace = Pace(0.05)
-    pace.observe(plan_of(0, 100), 3.0)
-    assert pace.prompt_tokens == MIN_PROMPT_TOKENS
+def test_prefills_move_on_however_slow_the_machine() -> None:
+    budget = PrefillBudget(0.05)
+    budget.observe(plan_of(0, 100), 3.0)
+    assert budget.limit.usual == MIN_PREFILL_TOKENS
 
 
-def test_prompts_get_half_the_streams_time_where_the_target_leaves_nothing() -> None:
-    pace = Pace(0.1)
+def test_prefills_get_half_of_decodes_time_where_nothing_is_left() -> None:
+    budget = PrefillBudget(0.1)
     for _ in range(50):
-        pace.observe(plan_of(4, 0), 0.2)
-        pace.observe(plan_of(4, 100), 0.2 + 100 * 0.0005)
-    assert pace.prompt_tokens == pytest.approx(200, abs=4)  # 100 ms at half a millisecond each
+        budget.observe(plan_of(4, 0), 0.2)
+        budget.observe(plan_of(4, 100), 0.2 + 100 * 0.0005)
+    assert budget.limit.usual == pytest.approx(200, abs=4)  # 100 ms at half a millisecond each
 
 
 def test_one_slow_step_changes_little() -> None:
-    pace = Pace(0.1)
+    budget = PrefillBudget(0.1)
     for _ in range(20):
-        pace.observe(plan_of(0, 100), 0.05)
-    before = pace.prompt_tokens
-    pace.observe(plan_of(0, 100), 0.1)
-    assert before is not None and pace.prompt_tokens is not None
-    assert 0.7 * before < pace.prompt_tokens < before
+        budget.observe(plan_of(0, 100), 0.05)
+    before = budget.limit.usual
+    budget.observe(plan_of(0, 100), 0.1)
+    assert before is not None and budget.limit.usual is not None
+    assert 0.7 * before < budget.limit.usual < before
 
 
-def test_a_target_of_zero_is_no_bound() -> None:
-    pace = Pace(0.0)
-    pace.observe(plan_of(0, 100), 3.0)
-    assert pace.prompt_tokens is None
+def test_target_of_zero_is_no_limit() -> None:
+    budget = PrefillBudget(0.0)
+    budget.observe(plan_of(0, 100), 3.0)
+    assert budget.limit.usual is None
 
 
-def test_what_is_computed_again_takes_as_long_as_the_streams() -> None:
-    pace = Pace(0.25)
+def test_recomputation_takes_as_long_as_decodes() -> None:
+    budget = PrefillBudget(0.25)
     for _ in range(50):
-        pace.observe(plan_of(4, 0), 0.02)
-        pace.observe(plan_of(4, 100), 0.02 + 100 * 0.0005)
-    assert pace.recompute_tokens == pytest.approx(40, abs=2)  # 20 ms at half a millisecond each
-    assert Pace(0.0).recompute_tokens is None
+        budget.observe(plan_of(4, 0), 0.02)
+        budget.observe(plan_of(4, 100), 0.02 + 100 * 0.0005)
+    assert budget.limit.recompute == pytest.approx(40, abs=2)  # 20 ms at half a millisecond each
+    assert PrefillBudget(0.0).limit == PrefillLimit()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from backend.scheduler.block_pool import BlockPool
+from backend.scheduler.prefill_budget import PrefillLimit
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import SeqKey, Sequence, SequenceStatus
 from backend.step import FAULTY, NO_TOKEN, StepPlan
@@ -15,6 +16,7 @@ from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
 
 EOS = 0
+VOCAB_SIZE = 100_000
 
 
 def make_scheduler(
@@ -25,6 +27,7 @@ def make_scheduler(
         max_num_seqs=seqs,
         max_num_batched_tokens=budget,
         max_model_len=max_len,
+        vocab_size=VOCAB_SIZE,
         eos_token_ids=(EOS,),
     )
 
@@ -40,8 +43,8 @@ def step(scheduler: Scheduler, token: int = 7) -> tuple[StepPlan | None, list[Se
     plan = scheduler.schedule()
     if plan is None:
         return None, []
-    scores = [TokenLogprobs(0.0, 0, [])] * len(plan.score_tokens)
-    outputs = scheduler.commit(plan, [token] * len(plan.sample_rows), prompt_scores=scores)
+    scores = [TokenLogprobs(0.0, 0, [])] * len(plan.logprob_tokens)
+    outputs = scheduler.commit(plan, [token] * len(plan.sample_rows), prompt_logprobs=scores)
     scheduler.check()
     return plan, [output for _, output in outputs]
 
@@ -78,13 +81,13 @@ def test_prompts_keep_to_their_share_only_where_streams_wait() -> None:
     scheduler = make_scheduler(budget=16, num_blocks=64)
     seq = make_sequence(1, list(range(1, 41)))
     scheduler.add(seq)
-    plan = scheduler.schedule(prompt_tokens=3)
+    plan = scheduler.schedule(PrefillLimit(3))
     assert plan is not None and plan.num_tokens == 16  # nobody waits
     scheduler.commit(plan, [])
     while seq.num_output_tokens == 0:
         step(scheduler)
     scheduler.add(make_sequence(2, list(range(50, 90))))
-    plan = scheduler.schedule(prompt_tokens=3)
+    plan = scheduler.schedule(PrefillLimit(3))
     assert plan is not None and (plan.num_decodes, plan.num_tokens) == (1, 4)
 
 
@@ -97,13 +100,13 @@ def test_sequence_that_was_cut_off_elsewhere_is_rebuilt_in_smaller_steps() -> No
     scheduler.add(resumed)
     sizes = []
     for _ in range(4):
-        plan = scheduler.schedule(prompt_tokens=9, recompute_tokens=5)
+        plan = scheduler.schedule(PrefillLimit(9, 5))
         assert plan is not None
         scheduler.commit(plan, [7] * len(plan.sample_rows))
         sizes.append((plan.num_decodes, plan.num_tokens))
     assert sizes == [(1, 6), (1, 6), (1, 3), (2, 2)]
     scheduler.add(make_sequence(3, list(range(70, 90)), max_tokens=20))
-    plan = scheduler.schedule(prompt_tokens=9, recompute_tokens=5)
+    plan = scheduler.schedule(PrefillLimit(9, 5))
     assert plan is not None and plan.num_tokens == 11
 
 
@@ -115,7 +118,7 @@ def test_much_that_was_cut_off_elsewhere_is_rebuilt_in_no_more_than_so_many_step
     resumed.num_prompt_tokens = 4
     scheduler.add(resumed)
     for most, expected in ((30, 13), (10, 10)):
-        plan = scheduler.schedule(prompt_tokens=most, recompute_tokens=5)
+        plan = scheduler.schedule(PrefillLimit(most, 5))
         assert plan is not None and plan.num_tokens == 1 + expected
         scheduler.commit(plan, [7] * len(plan.sample_rows))
 
@@ -251,8 +254,8 @@ def test_a_prompt_to_be_scored_reads_no_cached_prefix_but_leaves_one() -> None:
         scheduler.add(Sequence((0, number), list(prompt), len(prompt), params))
         plan, outputs = step(scheduler)
         assert plan is not None and plan.num_tokens == 12 and len(plan.sample_rows) == 0
-        assert plan.score_targets.tolist() == prompt[1:]
-        assert len(outputs[0].prompt_scores) == 11 and outputs[0].token_ids == []
+        assert plan.logprob_targets.tolist() == prompt[1:]
+        assert len(outputs[0].prompt_logprobs) == 11 and outputs[0].token_ids == []
         assert outputs[0].finish_reason is FinishReason.LENGTH
     scheduler.add(make_sequence(3, prompt, max_tokens=1))
     assert step(scheduler)[1][0].num_cached_tokens == 8
@@ -329,8 +332,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not self.scheduler.abort(key)
 
     @precondition(lambda self: self.scheduler.has_work)
-    @rule(steps=st.integers(1, 5), eos=st.booleans())
-    def step(self, steps: int, eos: bool) -> None:
+    @rule(steps=st.integers(1, 5), eos=st.booleans(), most=st.integers(1, 4))
+    def step(self, steps: int, eos: bool, most: int) -> None:
         for _ in range(steps):
             if not self.scheduler.has_work:
                 return
@@ -342,16 +345,20 @@ class SchedulerMachine(RuleBasedStateMachine):
             plan = self.scheduler.schedule()
             assert plan is not None
             assert plan.num_tokens <= self.scheduler.max_num_batched_tokens
-            assert len(set(plan.slots.tolist())) == plan.num_tokens
-            tokens = [EOS if eos and i == 0 else next(self.next_token) for i in
-                      range(len(plan.sample_rows))]  # fmt: skip
+            assert len(set(plan.slot_mapping.tolist())) == plan.num_tokens
+            # As if drafts had been accepted: several tokens for a sequence in one step.
+            counts = [1 + next(self.next_token) % most for _ in plan.sample_rows]
+            tokens = [EOS if eos and i == 0 else next(self.next_token) for i in range(sum(counts))]
             # Each score carries its token, so that it can be told where it belongs.
-            scores = [TokenLogprobs(token, 0, []) for token in plan.score_targets.tolist()]
-            for worker, output in self.scheduler.commit(plan, tokens, prompt_scores=scores):
+            scores = [TokenLogprobs(token, 0, []) for token in plan.logprob_targets.tolist()]
+            outputs = self.scheduler.commit(
+                plan, tokens, (), scores, num_tokens=counts if most > 1 else None
+            )
+            for worker, output in outputs:
                 key = worker, output.seq_id
-                assert not (output.prompt_scores and self.received[key]), "scores come first"
+                assert not (output.prompt_logprobs and self.received[key]), "scores come first"
                 self.received[key] += output.token_ids
-                self.scored[key] += [int(score.logprob) for score in output.prompt_scores]
+                self.scored[key] += [int(score.logprob) for score in output.prompt_logprobs]
                 if output.finish_reason and self.added[key].params.prompt_logprobs is not None:
                     prompt = self.added[key].token_ids[: self.added[key].num_prompt_tokens]
                     assert self.scored[key] == prompt[1:], "each prompt token is scored once"
@@ -418,10 +425,10 @@ def test_resumed_sequence_goes_on_at_its_output_position() -> None:
 def test_resumed_sequence_does_not_score_again_what_was_delivered() -> None:
     scheduler = make_scheduler(budget=8)
     params = SamplingParams(max_tokens=1, prompt_logprobs=0)
-    seq = Sequence((0, 1), list(range(1, 21)), 20, params, num_scored_tokens=1 + 11)
+    seq = Sequence((0, 1), list(range(1, 21)), 20, params, num_prompt_logprobs=1 + 11)
     scheduler.add(seq)
     outputs = run(scheduler)
-    assert sum(len(output.prompt_scores) for output in outputs) == 19 - 11
+    assert sum(len(output.prompt_logprobs) for output in outputs) == 19 - 11
 
 
 def test_sequence_is_new_until_it_has_run_a_step_of_its_own_kind() -> None:
@@ -433,3 +440,58 @@ def test_sequence_is_new_until_it_has_run_a_step_of_its_own_kind() -> None:
         scheduler.commit(plan, [7] * len(plan.sample_rows))
     # Two chunks of the prompt, and the first step of a single token.
     assert named == [[(0, 1)]] * 3 + [[]] * 4
+
+
+def test_commit_takes_several_tokens_of_a_sequence() -> None:
+    """Those behind the one that ends it are not told, and the next step computes what is left."""
+    scheduler = make_scheduler()
+    first, second = (
+        make_sequence(1, [1, 2, 3], max_tokens=9),
+        make_sequence(2, [4, 5], max_tokens=9),
+    )
+    for seq in (first, second):
+        scheduler.add(seq)
+    plan = scheduler.schedule()
+    assert plan is not None
+    outputs = scheduler.commit(plan, [7, 8, 9, 5, EOS, 6], num_tokens=[3, 3])
+    told = {output.seq_id: (output.token_ids, output.finish_reason) for _, output in outputs}
+    assert told == {1: ([7, 8, 9], None), 2: ([5, EOS], FinishReason.STOP)}
+    assert (first.num_computed_tokens, first.num_tokens) == (3, 6)
+    plan, [output] = step(scheduler, 10)
+    assert plan is not None and plan.input_ids.tolist() == [7, 8, 9]
+    assert plan.sample_positions.tolist() == [3] and output.token_ids == [10]
+
+
+def test_commit_of_several_tokens_ends_at_the_longest_length() -> None:
+    scheduler = make_scheduler()
+    scheduler.add(make_sequence(1, [1, 2, 3], max_tokens=2))
+    plan = scheduler.schedule()
+    assert plan is not None
+    logprobs = [TokenLogprobs(-1.0, 0, []), TokenLogprobs(-2.0, 0, []), TokenLogprobs(-3.0, 0, [])]
+    [(_, output)] = scheduler.commit(plan, [7, 8, 9], logprobs, num_tokens=[3])
+    assert (output.token_ids, output.finish_reason) == ([7, 8], FinishReason.LENGTH)
+    assert [each.logprob for each in output.logprobs] == [-1.0, -2.0]
+    assert not scheduler.has_work and scheduler.num_output_tokens == 2
+
+
+def test_blocks_that_several_tokens_fill_are_cached() -> None:
+    scheduler = make_scheduler(block_size=4)
+    scheduler.add(make_sequence(1, [1, 2, 3], max_tokens=7))
+    plan = scheduler.schedule()
+    assert plan is not None
+    scheduler.commit(plan, [4, 5, 6], num_tokens=[3])
+    step(scheduler, 7)
+    run(scheduler)
+    scheduler.add(make_sequence(2, [1, 2, 3, 4, 5], max_tokens=1))
+    [output] = run(scheduler)
+    assert output.num_cached_tokens == 4
+
+
+@pytest.mark.parametrize("token_id", [-1, VOCAB_SIZE, 1 << 30])
+def test_sequence_with_an_id_that_has_no_row_is_refused(token_id: int) -> None:
+    """Such an id raised IndexError in the forward pass, and the group died with all sequences."""
+    scheduler = make_scheduler()
+    with pytest.raises(ValueError, match=f"token id {token_id} is not in the model's vocabulary"):
+        scheduler.add(make_sequence(1, [5, token_id, 6]))
+    assert not scheduler.has_work
+    scheduler.add(make_sequence(2, [5, VOCAB_SIZE - 1]))

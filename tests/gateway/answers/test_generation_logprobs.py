@@ -70,7 +70,7 @@ def test_echo_with_logprobs_scores_the_prompt(
         assert pool.submitted[0].params.prompt_logprobs == 1
         prompt_ids = pool.submitted[0].prompt_ids
         for token_id in prompt_ids[1:]:  # chunk by chunk
-            pool.send(0, [], prompt_scores=[score_of(token_id, 1)])
+            pool.send(0, [], prompt_logprobs=[score_of(token_id, 1)])
         pool.play(0, b"xy"[:max_tokens], LENGTH)
         return await exchange.finished()
 
@@ -130,8 +130,8 @@ def test_the_prompt_of_several_choices_is_scored_once(stream: bool, max_tokens: 
         )
         for seq_id in (2, 1)[: 2 * max_tokens]:
             pool.send(seq_id, b"12"[seq_id - 1 : seq_id], LENGTH)  # before there is any score
-        pool.send(0, [], prompt_scores=[score_of(98, 0)])
-        pool.send(0, b"0"[:max_tokens], LENGTH, prompt_scores=[score_of(99, 0)])
+        pool.send(0, [], prompt_logprobs=[score_of(98, 0)])
+        pool.send(0, b"0"[:max_tokens], LENGTH, prompt_logprobs=[score_of(99, 0)])
         return await exchange.finished()
 
     exchange = asyncio.run(run())
@@ -157,7 +157,7 @@ def test_prompt_logprobs_have_vllm_s_shape() -> None:
     async def run() -> Exchange:
         exchange = complete(app_of(pool), prompt_logprobs=1, max_tokens=0)
         await settle()
-        pool.send(0, [], LENGTH, prompt_scores=[score_of(105, 1)])
+        pool.send(0, [], LENGTH, prompt_logprobs=[score_of(105, 1)])
         return await exchange.finished()
 
     [choice] = asyncio.run(run()).json["choices"]
@@ -180,7 +180,7 @@ def test_the_best_candidates_are_answered_best_first_and_all_are_counted() -> No
         assert [s.params.logprobs for s in pool.submitted.values()] == [0] * 6
         for seq_id, logprob in enumerate([-3.0, -1.0, -2.0, -1.0, -2.0, -3.0]):
             score = TokenLogprobs(logprob, 0, [])
-            output = SeqOutput(seq_id, [97 + seq_id], LENGTH, scores=[score])
+            output = SeqOutput(seq_id, [97 + seq_id], LENGTH, logprobs=[score])
             pool.submitted[seq_id].receiver.receive(output)
         return await exchange.finished()
 

@@ -30,7 +30,7 @@ class Client:
     def receive(self, output: SeqOutput) -> None:
         assert self.finish is None, "nothing follows the end"
         self.tokens += output.token_ids
-        self.scores += len(output.prompt_scores)
+        self.scores += len(output.prompt_logprobs)
         self.finish = output.finish_reason
         if output.finish_reason is FinishReason.ERROR:
             self.error = output
@@ -155,12 +155,12 @@ def test_prompt_scores_that_were_delivered_are_counted() -> None:
         await turn()
         client = Client()
         seq_id = world.submit(client)
-        first.send(SeqOutput(seq_id, [], prompt_scores=[TokenLogprobs(-1.0, 1, [])] * 2))
+        first.send(SeqOutput(seq_id, [], prompt_logprobs=[TokenLogprobs(-1.0, 1, [])] * 2))
         await turn()
         await world.kill(first)
         again = world.group(0, epoch=2)
         await turn()
-        assert again.submits[0].num_prompt_scores == 2
+        assert again.submits[0].num_prompt_logprobs == 2
 
     play(scenario)
 
