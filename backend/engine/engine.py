@@ -16,10 +16,9 @@ from backend.config.model_config import ModelConfig
 from backend.engine.faulty_model_runner import FaultyModelRunner
 from backend.engine.footprint import estimate_footprint
 from backend.engine.model_runner import ModelRunner
-from backend.engine.platform import resolve_device, resolve_dtype, select_method, select_ops
+from backend.engine.platform import resolve_device, resolve_dtype, select_linear_method, select_ops
 from backend.fault_injection import Faults
 from backend.layers.compute_context import ComputeContext
-from backend.linear.registry import create_method
 from backend.models.model import Model
 from backend.models.registry import load_model
 from backend.ops.kv_cache import KVCache
@@ -108,8 +107,8 @@ class _Rank:
         dtype = DTYPES[resolve_dtype(settings.dtype, device)]
         shard = split_model(config, tp.size)[tp.rank]
         ops = select_ops(settings, dtype, device, config)
-        method = create_method(select_method(settings, dtype, device), dtype, device)
-        context = ComputeContext(dtype, device, ops, method)
+        method = select_linear_method(settings, dtype, device)
+        context = ComputeContext(dtype, device, ops, method, tp)
         max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
         return cls(settings, config, context, shard, tp, max_len)
 
@@ -131,7 +130,6 @@ def _load(
         rank.config,
         checkpoint,
         rank.shard,
-        rank.tp,
         rank.context,
         rank.max_model_len,
         lambda fraction: on_progress(Phase.LOAD, fraction),

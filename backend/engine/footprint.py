@@ -1,7 +1,5 @@
 """What a rank will hold of a checkpoint's weights: from the file's header, before they are read."""
 
-import math
-
 from backend.config.model_config import ModelConfig
 from backend.linear.method import LinearMethod
 from backend.placement.memory import ModelFootprint
@@ -16,14 +14,17 @@ def estimate_footprint(
 
     is_whole: a rank has the whole vocabulary, so that its head can be the embedding too.
     """
-    whole = dense = bits = 0.0
-    for name, shape in expected_shapes(config).items():
-        if name.startswith("model.layers.") and len(shape) == 2:
-            kept = method.kept(checkpoint.group_bits(name), shape[1])
-            whole += math.prod(shape)
-            dense += math.prod(shape) * kept.is_dense
-            bits += math.prod(shape) * kept.few_bits
-    words = EMBEDDING if config.tie_word_embeddings else HEAD
-    head = method.kept(checkpoint.group_bits(words), config.hidden_size)
-    is_table = config.tie_word_embeddings and is_whole and head.looks_up
-    return ModelFootprint(dense / whole, bits / whole, head.is_dense, head.few_bits, not is_table)
+    whole = dense = packed = 0.0
+    for name, (n, *rest) in expected_shapes(config).items():
+        if name.startswith("model.layers.") and rest:
+            kept = method.footprint(checkpoint.weight_format(name), n, rest[0])
+            whole += n * rest[0]
+            dense += n * rest[0] * kept.is_dense
+            packed += n * rest[0] * kept.packed_bits
+    tokens = EMBEDDING if config.tie_word_embeddings else HEAD
+    stored_as = checkpoint.weight_format(tokens)
+    head = method.footprint(stored_as, config.vocab_size, config.hidden_size)
+    is_table = config.tie_word_embeddings and is_whole and head.embeds
+    return ModelFootprint(
+        dense / whole, packed / whole, head.is_dense, head.packed_bits, not is_table
+    )

@@ -72,7 +72,7 @@ class ModelRunner:
             return result
         hidden = hidden[:num_samples]
         if self._sampler.is_greedy(plan):
-            values, ids = self._model.best(hidden)
+            values, ids = self._model.argmax(hidden)
             forwarded = time.monotonic()
             sampled = self._sampler.choose(values, ids)
         else:

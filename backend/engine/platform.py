@@ -3,7 +3,9 @@
 import torch
 
 from backend.config.model_config import ModelConfig, ModelError
-from backend.linear.torch_weight_only import few_bit_kernels_work
+from backend.linear.method import LinearMethod
+from backend.linear.registry import create_method
+from backend.linear.torch_weight_only import weight_only_kernels_work
 from backend.native import absence, kernels
 from backend.ops.cpu import CpuOps
 from backend.ops.exact import ExactOps
@@ -62,23 +64,29 @@ def select_ops(
     return NativeOps() if fits and settings.kernels != "torch" else CpuOps()
 
 
-def select_method(settings: EngineSettings, dtype: torch.dtype, device: torch.device) -> str:
-    """Return the name of the linear method. Raises ModelError for what does not go together."""
-    takes_few_bits = dtype == torch.bfloat16 and device.type == "cpu" and not settings.exact
-    has_own = takes_few_bits and kernels is not None and settings.kernels != "torch"
-    if has_own and settings.quantization in ("int4", "int8"):
-        return f"native_{settings.quantization}"
-    if settings.quantization in ("int8", "int4"):
-        if not takes_few_bits or not few_bit_kernels_work():
-            raise ModelError(
-                f"--quantization {settings.quantization} needs a CPU, --dtype bfloat16 and no "
-                "--exact"
-            )
-        return settings.quantization
+def select_linear_method(
+    settings: EngineSettings, dtype: torch.dtype, device: torch.device
+) -> LinearMethod:
+    """Return who keeps the weights. Raises ModelError for what does not go together."""
+    level = linear_level(settings, dtype, device)
+    if settings.quantization in ("int8", "int4") and level in ("exact", "torch"):
+        raise ModelError(
+            f"--quantization {settings.quantization} needs a CPU, --dtype bfloat16 and no --exact"
+        )
+    return create_method(settings.quantization, level, dtype, device)
+
+
+def linear_level(settings: EngineSettings, dtype: torch.dtype, device: torch.device) -> str:
+    """Return which kernels multiply, a level of linear/registry.py."""
     if settings.exact:
         return "exact"
-    if has_own:
-        return "native_dense" if settings.quantization == "none" else "native"
-    if settings.quantization == "none" or not takes_few_bits:
-        return "dense"
-    return "grouped" if few_bit_kernels_work() else "dense"
+    if dtype != torch.bfloat16 or device.type != "cpu":
+        return "torch"
+    if kernels is not None and settings.kernels != "torch":
+        return "amx_bf16" if has_tiles() else "avx512_bf16"
+    return "torch_bf16" if weight_only_kernels_work() else "torch"
+
+
+def has_tiles() -> bool:
+    """Whether oneDNN multiplies by AMX here."""
+    return torch.cpu._is_amx_tile_supported()

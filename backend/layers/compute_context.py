@@ -4,15 +4,22 @@ import torch
 
 from backend.linear.method import LinearMethod
 from backend.ops.op_table import Ops
+from backend.parallel import TensorParallel
 
 
 class ComputeContext:
-    """What a forward pass computes with: dtype, device, ops and linear method."""
+    """What a forward pass computes with: dtype, device, ops, linear method, and the other ranks."""
 
     def __init__(
-        self, dtype: torch.dtype, device: torch.device, ops: Ops, method: LinearMethod
+        self,
+        dtype: torch.dtype,
+        device: torch.device,
+        ops: Ops,
+        method: LinearMethod,
+        tp: TensorParallel,
     ) -> None:
         self.dtype = dtype
         self.device = device
         self.ops = ops
         self.method = method
+        self.tp = tp

@@ -1,45 +1,41 @@
 """Linear layers of which each rank holds a part."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from backend.layers.compute_context import ComputeContext
 from backend.layers.loader import WeightLoader, WeightSlice
-from backend.linear.method import LinearMethod
-from backend.ops.op_table import Ops
-from backend.parallel import TensorParallel
+from backend.placement.sharding import Part
 
 
 class ColumnParallelLinear:
-    """Output features are shared out; several projections of one input are fused in one product.
-
-    names: of the projections; sizes: their whole output features; parts: this rank's slices.
-    """
+    """Output features are sharded; several projections of one input are fused in one GEMM."""
 
     def __init__(
         self,
-        source: WeightLoader,
-        names: list[str],
-        sizes: list[int],
-        parts: list[slice],
+        loader: WeightLoader,
+        names: Sequence[str],
+        parts: Sequence[Part],
         width: int,
-        method: LinearMethod,
         *,
         bias: bool = False,
     ) -> None:
-        pieces = list(zip(names, sizes, parts, strict=True))
-        self._method = method
-        self._weight = source.pack(
-            method, [WeightSlice(f"{n}.weight", (size, width), rows=p) for n, size, p in pieces]
+        """names: the projections; parts: this rank's output features of each. width: the input."""
+        named = list(zip(names, parts, strict=True))
+        self._weight = loader.pack(
+            [WeightSlice(f"{n}.weight", (part.of, width), rows=part.here) for n, part in named]
         )
         self._bias = (
-            torch.cat([source.take(f"{n}.bias", (size,), rows=p) for n, size, p in pieces])
+            torch.cat([loader.take(f"{n}.bias", (part.of,), rows=part.here) for n, part in named])
             if bias
             else None
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T, width] -> [T, this rank's features, projection after projection]."""
-        return self._method.apply(x, self._weight, self._bias)
+        return self._weight.apply(x, self._bias)
 
 
 class GatedLinear(ColumnParallelLinear):
@@ -47,44 +43,43 @@ class GatedLinear(ColumnParallelLinear):
 
     def __init__(
         self,
-        source: WeightLoader,
-        names: list[str],
-        size: int,
-        part: slice,
+        loader: WeightLoader,
+        names: Sequence[str],
+        part: Part,
         width: int,
-        method: LinearMethod,
-        ops: Ops,
+        context: ComputeContext,
         *,
         bias: bool = False,
     ) -> None:
-        super().__init__(source, names, [size] * 2, [part] * 2, width, method, bias=bias)
-        self._ops = ops
+        super().__init__(loader, names, [part] * 2, width, bias=bias)
+        self._silu_mul = context.ops.silu_mul
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T, width] -> [T, this rank's features of one of the two]."""
-        return self._method.apply_gated(x, self._weight, self._bias, self._ops.silu_mul)
+        return self._weight.apply_swiglu(x, self._bias, self._silu_mul)
 
 
 class RowParallelLinear:
-    """Input features are shared out; the ranks' products are summed, then the bias is added."""
+    """Input features are sharded; the ranks' products are summed, then the bias is added."""
 
     def __init__(
         self,
-        source: WeightLoader,
+        loader: WeightLoader,
         name: str,
-        shape: tuple[int, int],
-        part: slice,
-        method: LinearMethod,
-        tp: TensorParallel,
+        part: Part,
+        width: int,
+        context: ComputeContext,
         *,
         bias: bool = False,
     ) -> None:
-        self._method = method
-        self._tp = tp
-        self._weight = source.pack(method, [WeightSlice(f"{name}.weight", shape, cols=part)])
-        self._bias = source.take(f"{name}.bias", shape[:1], replicated=True) if bias else None
+        """part: this rank's input features. width: the output."""
+        self._tp = context.tp
+        self._weight = loader.pack(
+            [WeightSlice(f"{name}.weight", (width, part.of), cols=part.here)]
+        )
+        self._bias = loader.take(f"{name}.bias", (width,), replicated=True) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [T, this rank's features] -> [T, output], the same on every rank."""
-        out = self._tp.all_reduce(self._method.apply(x, self._weight, None))
+        """x [T, this rank's features] -> [T, width], the same on every rank."""
+        out = self._tp.all_reduce(self._weight.apply(x))
         return out if self._bias is None else out + self._bias

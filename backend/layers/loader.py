@@ -1,18 +1,18 @@
 """Where layers take their weights from, and the ledger of what each rank came to hold."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from backend.config.model_config import ModelError
-from backend.linear.method import LinearMethod
-from backend.quant.groups import Groups, concatenate
+from backend.layers.compute_context import ComputeContext
+from backend.linear.method import PackedWeight
+from backend.quant.quantized_weight import QuantizedWeight, concatenate
 from backend.weights.checkpoint import Checkpoint
-
-ALL = slice(None)
+from backend.weights.slices import ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,50 +27,59 @@ class WeightSlice:
 
 @dataclass(frozen=True, slots=True)
 class _Stacked:
-    """A StoredWeight: pieces one above the other."""
+    """A StoredWeight: slices one above the other."""
 
     checkpoint: Checkpoint
-    pieces: list[WeightSlice]
+    slices: list[WeightSlice]
     dtype: torch.dtype
     device: torch.device
 
     def read(self) -> Tensor:
         parts = [
-            self.checkpoint.read(piece.name, piece.rows, piece.cols).to(self.device, self.dtype)
-            for piece in self.pieces
+            self.checkpoint.read(part.name, part.rows, part.cols).to(self.device, self.dtype)
+            for part in self.slices
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def read_groups(self) -> Groups | None:
-        parts = [self.checkpoint.read_groups(p.name, p.rows, p.cols) for p in self.pieces]
+    def read_quantized(self) -> QuantizedWeight | None:
+        parts = [self.checkpoint.read_quantized(p.name, p.rows, p.cols) for p in self.slices]
         present = [part for part in parts if part is not None]
         return concatenate(present) if len(present) == len(parts) else None
 
 
-class WeightLoader:
-    """Reads this rank's slices of a checkpoint.
+@dataclass(slots=True)
+class WeightLedger:
+    """weight_bytes: what the rank came to hold; replicated_bytes: the part of it that every rank
+    holds. taken: names of the tensors that a layer has read."""
 
-    weight_bytes counts what the rank came to hold; replicated_bytes the part of it that every rank
-    holds.
+    weight_bytes: int = 0
+    replicated_bytes: int = 0
+    taken: set[str] = field(default_factory=set)
+
+
+class WeightLoader:
+    """Reads this rank's slices of a checkpoint, below a prefix, and packs them.
+
+    loader.at("self_attn") reads below a longer prefix; ledger counts what all of them came to hold.
     """
 
     def __init__(
         self,
         checkpoint: Checkpoint,
-        dtype: torch.dtype,
-        device: torch.device,
+        context: ComputeContext,
         on_progress: Callable[[float], None],
     ) -> None:
+        self.ledger = WeightLedger()
         self._checkpoint = checkpoint
-        self._dtype = dtype
-        self._device = device
+        self._context = context
         self._on_progress = on_progress
-        self._taken: set[str] = set()
-        self.weight_bytes = 0
-        self.replicated_bytes = 0
+        self._prefix = ""
 
-    def has(self, name: str) -> bool:
-        return name in self._checkpoint.names()
+    def at(self, prefix: str) -> "WeightLoader":
+        """Return what reads below `prefix`; its books are the same."""
+        loader = copy.copy(self)
+        loader._prefix = f"{self._prefix}{prefix}."
+        return loader
 
     def take(
         self,
@@ -81,31 +90,37 @@ class WeightLoader:
         cols: slice = ALL,
         replicated: bool = False,
     ) -> Tensor:
-        """Return a slice of a tensor whose whole shape must be `shape`, in the arithmetic's dtype.
+        """Return a slice of a tensor whose whole shape must be `shape`, in the context's dtype.
 
         Raises ModelError.
         """
+        name = self._prefix + name
         self._check(name, shape)
-        tensor = self._checkpoint.read(name, rows, cols).to(self._device, self._dtype)
+        read = self._checkpoint.read(name, rows, cols)
+        tensor = read.to(self._context.device, self._context.dtype)
         size_bytes = tensor.numel() * tensor.element_size()
-        self.weight_bytes += size_bytes
-        self.replicated_bytes += size_bytes if replicated else 0
+        self.ledger.weight_bytes += size_bytes
+        self.ledger.replicated_bytes += size_bytes if replicated else 0
         self._note(name)
         return tensor
 
-    def pack(self, method: LinearMethod, pieces: list[WeightSlice]) -> Any:
-        """Return pieces, one above the other, in the method's form. Raises ModelError."""
-        for piece in pieces:
-            self._check(piece.name, piece.shape)
-        packed = method.pack(_Stacked(self._checkpoint, pieces, self._dtype, self._device))
-        self.weight_bytes += method.size_bytes(packed)
-        for piece in pieces:
-            self._note(piece.name)
+    def pack(self, slices: Sequence[WeightSlice]) -> PackedWeight:
+        """Return slices, one above the other, as their kernel takes them. Raises ModelError."""
+        slices = [replace(part, name=self._prefix + part.name) for part in slices]
+        for part in slices:
+            self._check(part.name, part.shape)
+        context = self._context
+        stacked = _Stacked(self._checkpoint, slices, context.dtype, context.device)
+        packed = context.method.pack(stacked)
+        self.ledger.weight_bytes += packed.size_bytes
+        for part in slices:
+            self._note(part.name)
         return packed
 
     def finish(self, ignorable: Callable[[str], bool]) -> None:
         """Raise ModelError if the checkpoint holds tensors that no layer has taken."""
-        left = sorted(n for n in self._checkpoint.names() - self._taken if not ignorable(n))
+        names = self._checkpoint.names()
+        left = sorted(name for name in names - self.ledger.taken if not ignorable(name))
         if left:
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""
             raise ModelError(
@@ -114,12 +129,12 @@ class WeightLoader:
             )
 
     def _check(self, name: str, shape: tuple[int, ...]) -> None:
-        if not self.has(name):
+        if name not in self._checkpoint.names():
             raise ModelError(f"the model has no tensor {name}")
         found = tuple(self._checkpoint.shape(name))
         if found != shape:
             raise ModelError(f"{name} has shape {found}, the configuration says {shape}")
 
     def _note(self, name: str) -> None:
-        self._taken.add(name)
-        self._on_progress(len(self._taken) / len(self._checkpoint.names()))
+        self.ledger.taken.add(name)
+        self._on_progress(len(self.ledger.taken) / len(self._checkpoint.names()))

@@ -9,8 +9,8 @@ from backend.ops.op_table import Ops
 class RMSNorm:
     """Replicated on every rank."""
 
-    def __init__(self, source: WeightLoader, name: str, width: int, eps: float, ops: Ops) -> None:
-        self._weight = source.take(f"{name}.weight", (width,), replicated=True)
+    def __init__(self, loader: WeightLoader, name: str, width: int, eps: float, ops: Ops) -> None:
+        self._weight = loader.take(f"{name}.weight", (width,), replicated=True)
         self._eps = eps
         self._ops = ops
 

@@ -13,11 +13,7 @@ class RotaryEmbedding:
     def __init__(
         self, config: ModelConfig, max_len: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        half = config.head_dim // 2
-        inv_freq = [config.rope_theta ** (-2 * i / config.head_dim) for i in range(half)]
-        if config.rope_scaling is not None:
-            inv_freq = config.rope_scaling.apply(inv_freq)
-        angles = torch.outer(torch.arange(max_len).float(), torch.tensor(inv_freq))
+        angles = torch.outer(torch.arange(max_len).float(), torch.tensor(config.inv_freq()))
         cos, sin = angles.cos(), angles.sin()
         self._cos = torch.cat((cos, cos), dim=-1).to(device, dtype)
         self._sin = torch.cat((-sin, sin), dim=-1).to(device, dtype)

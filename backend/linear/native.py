@@ -1,19 +1,9 @@
-"""Weights in the file's groups of 4 or 8 bits, or in bf16, multiplied by our own kernels.
+"""Weights in the file's groups of 4 or 8 bits, or in bf16, multiplied by our own kernels in C.
 
-bf16 activations, float32 sums, a row alone as in company of the same kind; see few_rows.c and
-many_rows.c in backend/native. Nothing else is kept of a weight, except on processors whose AMX
-multiplies many rows several times as fast as vectors do: there oneDNN has a dense form of what is
-in groups as well, and bf16 to itself. It also has what is no multiple of 32 wide.
-
-Measured on a Zen 5 server (no AMX), weights cold, ms for few rows' kernel / many rows' / oneDNN's
-bf16. All linears of the default model but the head, two threads: 1 row 1.8 / 3.7 / 7.2, 4 rows 2.0
-/ 3.8 / -, 8 rows 2.8 / 4.4 / 7.9, 16 rows 5.2 / 6.4 / 9.6, 24 rows 7.3 / 8.1 / 11.5, 32 rows 9.4 /
-9.7 / -, 64 rows - / 17 / 22, 512 rows - / 119 / 125; one thread: 1 row 2.6 / 6.9 / 8.5, 8 rows 4.8
-/ 8.1 / -, 16 rows 9.0 / 11.8 / 15.7, 24 rows 13.5 / 15.3 / -, 64 rows - / 33 / 38. The head, 49152
-x 576 in 8 bits, float32 results, few rows' / many rows': 1 row 0.7 / 1.0, 8 rows 0.9 / 1.2, 16 rows
-1.7 / 1.8, 24 rows 2.3 / 2.2, 32 rows 3.0 / 2.9. All linears in bf16, two threads, few rows' / many
-rows' / oneDNN's: 1 row 5.5 / 6.7 / 7.6, 8 rows 6.1 / 7.2 / 8.7, 16 rows 7.6 / 9.1 / 10.2, 32 rows
-11.0 / 12.8 / 14.4, 64 rows - / 20 / 22.5, 128 rows - / 35.2 / 37.4.
+Activations are bf16, sums float32; up to 32 rows a row's result does not depend on the others, and
+neither above (native/README.md). Nothing else is kept of a weight, except on processors whose AMX
+multiplies large batches several times as fast as vectors do: there oneDNN has a dense form of what
+is in groups as well, and dense weights to itself. tests/bench/README.md has the figures.
 """
 
 from dataclasses import dataclass
@@ -22,26 +12,26 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from backend.linear.method import LookUp, SiluMul, WeightFootprint
-from backend.linear.onednn import DenseMethod
+from backend.linear.kernel import Embed, LinearKernel, SiluMul, W, WeightFootprint
+from backend.linear.onednn import OneDnnKernel
 from backend.native import kernels
-from backend.quant.groups import GROUP_SIZE, Groups
-from backend.quant.stored import StoredWeight, round_to_groups
+from backend.quant.quantized_weight import GROUP_SIZE, QuantizedWeight
+from backend.quant.weight_format import WeightFormat
 
-# Of each weight, its share of scale and minimum included.
-STORED_BITS = {4: 5.0, 8: 8.5}
-# With AMX, of what is in groups. A guess: nothing was measured there.
+# The bits of each number, its share of scale and minimum included.
+PACKED_BITS = {WeightFormat.DENSE: 16.0, WeightFormat.Q4: 5.0, WeightFormat.Q8: 8.5}
+# With AMX, groups multiply up to so many rows. It is a guess: nothing was measured there.
 MAX_ROWS_BESIDE_TILES = 24
 
-# products.h: ProductForm, by what becomes of the features.
-BF16, FLOAT, GATED = range(3)
+# The kernels' epilogues, by what becomes of the sums.
+BF16, FLOAT, SWIGLU = range(3)
 # A gate's features and those it gates are taken 16 at a time.
 LANES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class _Blocks:
-    """A weight as the kernels take it: groups.h."""
+class Blocks:
+    """A weight as the kernels take it; native/README.md draws it."""
 
     data: Tensor
     bits: int
@@ -49,157 +39,176 @@ class _Blocks:
     width: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    """A weight in one form or both."""
+class _NativeKernel(LinearKernel[W, Blocks]):
+    """Multiplies by blocks; a subclass says what it packs into them."""
 
-    dense: Tensor | None
-    blocks: _Blocks | None
+    def takes(self, n: int, k: int) -> bool:
+        return k % GROUP_SIZE == 0
 
+    def size_bytes(self, packed: Blocks) -> int:
+        return packed.data.nbytes
 
-class NativeMethod(DenseMethod):
-    """A LinearMethod: the file's own groups of 4 or 8 bits; the rest as it is."""
-
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__(dtype, device)
-        self._has_tiles = has_tiles()
-
-    def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
-        groups = stored.read_groups()
-        return self._pack_whole(stored.read()) if groups is None else self._pack_groups(groups)
-
-    def _pack_groups(self, groups: Groups) -> _Packed:
-        blocks = _blocks_of(groups.bits, groups.values, groups.scales, groups.minimums)
-        if not self._has_tiles:
-            return _Packed(None, blocks)
-        return _Packed(self.pack_dense(groups.to_dense().to(torch.bfloat16)), blocks)
-
-    def _pack_whole(self, weight: Tensor) -> _Packed:
-        if self._has_tiles or weight.shape[1] % GROUP_SIZE:
-            return _Packed(self.pack_dense(weight), None)
-        return _Packed(None, _blocks_of(16, weight.contiguous()))
-
-    def kept(self, group_bits: int | None, width: int) -> WeightFootprint:
-        if group_bits is None:
-            return WeightFootprint(True, 0, looks_up=not (self._has_tiles or width % GROUP_SIZE))
-        return WeightFootprint(self._has_tiles, STORED_BITS[group_bits], looks_up=group_bits == 8)
-
-    def size_bytes(self, packed: _Packed) -> int:  # type: ignore[override]
-        dense = 0 if packed.dense is None else super().size_bytes(packed.dense)
-        return dense + (0 if packed.blocks is None else packed.blocks.data.nbytes)
-
-    def apply(self, x: Tensor, packed: _Packed, bias: Tensor | None) -> Tensor:  # type: ignore[override]
-        blocks = self._pick(x, packed)
-        if blocks is None:
-            assert packed.dense is not None
-            return super().apply(x, packed.dense, bias)
-        out = _multiply(x, blocks, BF16)
+    def apply(self, x: Tensor, packed: Blocks, bias: Tensor | None) -> Tensor:
+        out = _multiply(x, packed, BF16)
         return out if bias is None else out.add_(bias)
 
-    def apply_gated(  # type: ignore[override]
-        self, x: Tensor, packed: _Packed, bias: Tensor | None, silu_mul: SiluMul
+    def apply_swiglu(
+        self, x: Tensor, packed: Blocks, bias: Tensor | None, silu_mul: SiluMul
     ) -> Tensor:
-        blocks = self._pick(x, packed)
-        if blocks is None or bias is not None or blocks.features % (2 * LANES):
+        if bias is not None or packed.features % (2 * LANES):
             return silu_mul(self.apply(x, packed, bias))
-        return _multiply(x, blocks, GATED)
+        return _multiply(x, packed, SWIGLU)
 
-    def score(self, x: Tensor, packed: _Packed) -> Tensor:  # type: ignore[override]
-        blocks = self._pick(x, packed)
-        if blocks is None:
-            return self.apply(x, packed, None).float()
-        return _multiply(x, blocks, FLOAT)
+    def logits(self, x: Tensor, packed: Blocks) -> Tensor:
+        return _multiply(x, packed, FLOAT)
 
-    def best(self, x: Tensor, packed: _Packed) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        blocks = self._pick(x, packed)
-        if blocks is None:
-            return super().best(x, packed)  # type: ignore[arg-type]
-        return _best(x, blocks)
+    def argmax(self, x: Tensor, packed: Blocks) -> tuple[Tensor, Tensor]:
+        return _argmax(x, packed)
 
-    def look_up(self, packed: _Packed) -> LookUp | None:  # type: ignore[override]
-        if packed.blocks is None or packed.blocks.bits == 4:
-            return None
-        return partial(_look_up, packed.blocks)
-
-    @staticmethod
-    def _pick(x: Tensor, packed: _Packed) -> _Blocks | None:
-        """Return the blocks to multiply by, if it is not the dense form."""
-        blocks = packed.blocks
-        if packed.dense is None or blocks is None:
-            return blocks
-        return blocks if len(x) <= MAX_ROWS_BESIDE_TILES else None
+    def embed(self, packed: Blocks) -> Embed | None:
+        return None if packed.bits == 4 else partial(_embed, packed)
 
 
-class NativeDenseMethod(NativeMethod):
-    """Every weight as the arithmetic has it, whatever groups the file holds it in."""
+class NativeDenseKernel(_NativeKernel[Tensor]):
+    """Dense weights, bf16."""
 
-    def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
-        return self._pack_whole(stored.read())
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        """See registry.py: only bf16 on a CPU comes here."""
 
-    def kept(self, group_bits: int | None, width: int) -> WeightFootprint:
-        return super().kept(None, width)
+    def pack(self, weight: Tensor) -> Blocks:
+        return _pack(16, weight.contiguous())
 
-
-class _RoundingMethod(NativeMethod):
-    bits: int
-
-    def pack(self, stored: StoredWeight) -> _Packed:  # type: ignore[override]
-        groups = round_to_groups(stored, self.bits)
-        return super().pack(stored) if groups is None else self._pack_groups(groups)
-
-    def kept(self, group_bits: int | None, width: int) -> WeightFootprint:
-        bits = None if width % GROUP_SIZE else min(group_bits or self.bits, self.bits)
-        return super().kept(bits, width)
+    def footprint(self, k: int) -> WeightFootprint:
+        return WeightFootprint(is_dense=True, packed_bits=0, embeds=True)
 
 
-class NativeInt4Method(_RoundingMethod):
-    """Every weight rounded to 4-bit groups, unless the file holds it so already."""
+class NativeQuantizedKernel(_NativeKernel[QuantizedWeight]):
+    """Groups of 4 or 8 bits, as they are."""
 
-    bits = 4
+    def __init__(self, weight_format: WeightFormat) -> None:
+        self._format = weight_format
 
+    def pack(self, weight: QuantizedWeight) -> Blocks:
+        return _pack(weight.bits, weight.values, weight.scales, weight.mins)
 
-class NativeInt8Method(_RoundingMethod):
-    """Every weight rounded to 8-bit groups, unless the file holds it in groups already."""
-
-    bits = 8
-
-
-def has_tiles() -> bool:
-    """Whether oneDNN multiplies by AMX here."""
-    return torch.cpu._is_amx_tile_supported()
+    def footprint(self, k: int) -> WeightFootprint:
+        return WeightFootprint(False, PACKED_BITS[self._format], self._format is WeightFormat.Q8)
 
 
-def _blocks_of(
-    bits: int, values: Tensor, scales: Tensor | None = None, minimums: Tensor | None = None
-) -> _Blocks:
+class NativeQ4Kernel(NativeQuantizedKernel):
+    """Groups of 4 bits: Q4_0 and Q4_1."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(WeightFormat.Q4)
+
+
+class NativeQ8Kernel(NativeQuantizedKernel):
+    """Groups of 8 bits: Q8_0."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(WeightFormat.Q8)
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksBesideTiles:
+    """Groups for few rows, and the same weight dense for oneDNN's AMX."""
+
+    dense: Tensor
+    blocks: Blocks
+
+
+class _BesideTilesKernel(LinearKernel[QuantizedWeight, BlocksBesideTiles]):
+    """Groups multiply few rows, oneDNN by AMX the many."""
+
+    def __init__(self, few: NativeQuantizedKernel, many: OneDnnKernel) -> None:
+        self._few, self._many = few, many
+
+    def takes(self, n: int, k: int) -> bool:
+        return self._few.takes(n, k)
+
+    def pack(self, weight: QuantizedWeight) -> BlocksBesideTiles:
+        dense = self._many.pack(weight.to_dense().to(torch.bfloat16))
+        return BlocksBesideTiles(dense, self._few.pack(weight))
+
+    def footprint(self, k: int) -> WeightFootprint:
+        return self._few.footprint(k)._replace(is_dense=True)
+
+    def size_bytes(self, packed: BlocksBesideTiles) -> int:
+        return self._many.size_bytes(packed.dense) + self._few.size_bytes(packed.blocks)
+
+    def apply(self, x: Tensor, packed: BlocksBesideTiles, bias: Tensor | None) -> Tensor:
+        if len(x) > MAX_ROWS_BESIDE_TILES:
+            return self._many.apply(x, packed.dense, bias)
+        return self._few.apply(x, packed.blocks, bias)
+
+    def apply_swiglu(
+        self, x: Tensor, packed: BlocksBesideTiles, bias: Tensor | None, silu_mul: SiluMul
+    ) -> Tensor:
+        if len(x) > MAX_ROWS_BESIDE_TILES:
+            return self._many.apply_swiglu(x, packed.dense, bias, silu_mul)
+        return self._few.apply_swiglu(x, packed.blocks, bias, silu_mul)
+
+    def logits(self, x: Tensor, packed: BlocksBesideTiles) -> Tensor:
+        if len(x) > MAX_ROWS_BESIDE_TILES:
+            return self._many.logits(x, packed.dense)
+        return self._few.logits(x, packed.blocks)
+
+    def argmax(self, x: Tensor, packed: BlocksBesideTiles) -> tuple[Tensor, Tensor]:
+        if len(x) > MAX_ROWS_BESIDE_TILES:
+            return self._many.argmax(x, packed.dense)
+        return self._few.argmax(x, packed.blocks)
+
+    def embed(self, packed: BlocksBesideTiles) -> Embed | None:
+        return self._few.embed(packed.blocks)
+
+
+class Q4BesideTilesKernel(_BesideTilesKernel):
+    """Groups of 4 bits beside AMX."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(NativeQ4Kernel(dtype, device), OneDnnKernel(dtype, device))
+
+
+class Q8BesideTilesKernel(_BesideTilesKernel):
+    """Groups of 8 bits beside AMX."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(NativeQ8Kernel(dtype, device), OneDnnKernel(dtype, device))
+
+
+def _pack(
+    bits: int, values: Tensor, scales: Tensor | None = None, mins: Tensor | None = None
+) -> Blocks:
     features, width = values.shape
     data = torch.empty(kernels.packed_size(bits, features, width), dtype=torch.uint8)
-    parts = [0 if part is None else part.data_ptr() for part in (values, scales, minimums)]
+    parts = [0 if part is None else part.data_ptr() for part in (values, scales, mins)]
     kernels.pack(bits, features, width, *parts, data.data_ptr())
-    return _Blocks(data, bits, features, width)
+    return Blocks(data, bits, features, width)
 
 
-def _multiply(x: Tensor, weight: _Blocks, form: int) -> Tensor:
+def _multiply(x: Tensor, weight: Blocks, epilogue: int) -> Tensor:
     x = x.contiguous()
-    features = weight.features // 2 if form == GATED else weight.features
-    out = torch.empty(len(x), features, dtype=torch.float32 if form == FLOAT else torch.bfloat16)
-    kernels.product(*_factors(x, weight), out.data_ptr(), form)
+    features = weight.features // 2 if epilogue == SWIGLU else weight.features
+    out = torch.empty(
+        len(x), features, dtype=torch.float32 if epilogue == FLOAT else torch.bfloat16
+    )
+    kernels.product(*_factors(x, weight), out.data_ptr(), epilogue)
     return out
 
 
-def _best(x: Tensor, weight: _Blocks) -> tuple[Tensor, Tensor]:
+def _argmax(x: Tensor, weight: Blocks) -> tuple[Tensor, Tensor]:
     x = x.contiguous()
     values, ids = torch.empty(len(x)), torch.empty(len(x), dtype=torch.int64)
     kernels.best(*_factors(x, weight), values.data_ptr(), ids.data_ptr())
     return values, ids
 
 
-def _factors(x: Tensor, weight: _Blocks) -> tuple[int, ...]:
+def _factors(x: Tensor, weight: Blocks) -> tuple[int, ...]:
     shape = (len(x), weight.features, weight.width)
     return weight.bits, *shape, x.data_ptr(), weight.data.data_ptr()
 
 
-def _look_up(weight: _Blocks, ids: Tensor) -> Tensor:
+def _embed(weight: Blocks, ids: Tensor) -> Tensor:
     out = torch.empty(len(ids), weight.width, dtype=torch.bfloat16)
     ids = ids.int().contiguous()
     place = (weight.data.data_ptr(), weight.features, weight.width)

@@ -14,7 +14,6 @@ from backend.layers.norm import RMSNorm
 from backend.layers.rotary import RotaryEmbedding
 from backend.ops.batch import Batch, Rotation
 from backend.ops.kv_cache import KVCache
-from backend.parallel import TensorParallel
 from backend.placement.sharding import Shard
 from backend.weights.shapes import EMBEDDING, HEAD
 
@@ -25,30 +24,27 @@ class LlamaModel:
     def __init__(
         self,
         config: ModelConfig,
-        source: WeightLoader,
+        loader: WeightLoader,
         shard: Shard,
-        tp: TensorParallel,
         context: ComputeContext,
         max_len: int,
     ) -> None:
+        hidden, is_tied = config.hidden_size, config.tie_word_embeddings
         self._ops = context.ops
-        table = (config.vocab_size, config.hidden_size)
+        self._num_heads = shard.num_heads
         self._layers = [
-            LlamaLayer(f"model.layers.{i}", config, source, shard, tp, context)
+            LlamaLayer(config, loader.at(f"model.layers.{i}"), shard, context)
             for i in range(config.num_layers)
         ]
-        self._num_heads = shard.num_heads
-        self._norm = RMSNorm(
-            source, "model.norm", config.hidden_size, config.rms_norm_eps, self._ops
-        )
-        head = EMBEDDING if config.tie_word_embeddings else HEAD
-        self._head = VocabParallelHead(source, head, table, shard.vocab, context.method)
-        is_tied = config.tie_word_embeddings and shard.size == 1
-        self._embedding = Embedding(source, EMBEDDING, table, self._head if is_tied else None)
+        self._norm = RMSNorm(loader, "model.norm", hidden, config.rms_norm_eps, self._ops)
+        head = EMBEDDING if is_tied else HEAD
+        self._head = VocabParallelHead(loader, head, shard.tokens(config), hidden)
+        tied = self._head if is_tied and shard.size == 1 else None
+        self._embedding = Embedding(loader, EMBEDDING, (config.vocab_size, hidden), tied)
         self._rotary = RotaryEmbedding(config, max_len, context.dtype, context.device)
-        source.finish(lambda name: _is_ignorable(name, tied=config.tie_word_embeddings))
-        self.weight_bytes = source.weight_bytes
-        self.replicated_bytes = source.replicated_bytes
+        loader.finish(lambda name: _is_ignorable(name, tied=is_tied))
+        self.weight_bytes = loader.ledger.weight_bytes
+        self.replicated_bytes = loader.ledger.replicated_bytes
 
     def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
         x = self._embedding.forward(batch.input_ids)  # [T, hidden]
@@ -64,72 +60,33 @@ class LlamaModel:
     def logits(self, hidden: Tensor) -> Tensor:
         return self._head.forward(hidden)
 
-    def best(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        return self._head.best(hidden)
+    def argmax(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        return self._head.argmax(hidden)
 
 
 class LlamaLayer:
     """Attention and MLP of one layer, each summed over the ranks once."""
 
     def __init__(
-        self,
-        prefix: str,
-        config: ModelConfig,
-        source: WeightLoader,
-        shard: Shard,
-        tp: TensorParallel,
-        context: ComputeContext,
+        self, config: ModelConfig, loader: WeightLoader, shard: Shard, context: ComputeContext
     ) -> None:
-        hidden, dim, method = config.hidden_size, config.head_dim, context.method
+        hidden, eps = config.hidden_size, config.rms_norm_eps
+        attention, mlp = loader.at("self_attn"), loader.at("mlp")
+        bias, mlp_bias = config.attention_bias, config.mlp_bias
+        q, kv, columns = shard.q(config), shard.kv(config), shard.mlp(config)
         self._ops = context.ops
-        self._dim = dim
+        self._dim = config.head_dim
         self._num_heads = shard.num_heads
-        heads = slice(shard.heads.start * dim, shard.heads.stop * dim)
-        kv_heads = slice(shard.kv_heads.start * dim, shard.kv_heads.stop * dim)
-        q_size, kv_size = config.num_heads * dim, config.num_kv_heads * dim
-
-        def norm(name: str) -> RMSNorm:
-            return RMSNorm(source, f"{prefix}.{name}", hidden, config.rms_norm_eps, self._ops)
-
-        self._input_norm = norm("input_layernorm")
+        self._input_norm = RMSNorm(loader, "input_layernorm", hidden, eps, self._ops)
         self._qkv = ColumnParallelLinear(
-            source,
-            [f"{prefix}.self_attn.{x}_proj" for x in "qkv"],
-            [q_size, kv_size, kv_size],
-            [heads, kv_heads, kv_heads],
-            hidden,
-            method,
-            bias=config.attention_bias,
+            attention, ["q_proj", "k_proj", "v_proj"], [q, kv, kv], hidden, bias=bias
         )
-        self._o = RowParallelLinear(
-            source,
-            f"{prefix}.self_attn.o_proj",
-            (hidden, q_size),
-            heads,
-            method,
-            tp,
-            bias=config.attention_bias,
-        )
-        self._post_norm = norm("post_attention_layernorm")
+        self._o = RowParallelLinear(attention, "o_proj", q, hidden, context, bias=bias)
+        self._post_norm = RMSNorm(loader, "post_attention_layernorm", hidden, eps, self._ops)
         self._gate_up = GatedLinear(
-            source,
-            [f"{prefix}.mlp.{x}_proj" for x in ("gate", "up")],
-            config.intermediate_size,
-            shard.intermediate,
-            hidden,
-            method,
-            self._ops,
-            bias=config.mlp_bias,
+            mlp, ["gate_proj", "up_proj"], columns, hidden, context, bias=mlp_bias
         )
-        self._down = RowParallelLinear(
-            source,
-            f"{prefix}.mlp.down_proj",
-            (hidden, config.intermediate_size),
-            shard.intermediate,
-            method,
-            tp,
-            bias=config.mlp_bias,
-        )
+        self._down = RowParallelLinear(mlp, "down_proj", columns, hidden, context, bias=mlp_bias)
 
     def forward(
         self,

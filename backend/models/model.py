@@ -19,9 +19,9 @@ class Model(Protocol):
         ...
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """[N, hidden] -> [N, this rank's words], float32."""
+        """[N, hidden] -> [N, this rank's tokens], float32."""
         ...
 
-    def best(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def argmax(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Return the largest of each row of `logits`, [N], NaN if there is one, and its place."""
         ...

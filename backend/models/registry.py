@@ -7,7 +7,6 @@ from backend.config.model_config import ModelConfig, ModelError
 from backend.layers.compute_context import ComputeContext
 from backend.layers.loader import WeightLoader
 from backend.models.model import Model
-from backend.parallel import TensorParallel
 from backend.placement.sharding import Shard
 from backend.weights.checkpoint import Checkpoint
 
@@ -18,7 +17,6 @@ def load_model(
     config: ModelConfig,
     checkpoint: Checkpoint,
     shard: Shard,
-    tp: TensorParallel,
     context: ComputeContext,
     max_len: int,
     on_progress: Callable[[float], None],
@@ -31,8 +29,8 @@ def load_model(
         raise ModelError(
             f"architecture {config.architecture} is not supported; supported: {known}"
         ) from None
-    source = WeightLoader(checkpoint, context.dtype, context.device, on_progress)
+    loader = WeightLoader(checkpoint, context, on_progress)
     model: Model = getattr(import_module(module), attribute)(
-        config, source, shard, tp, context, max_len
+        config, loader, shard, context, max_len
     )
     return model

@@ -6,11 +6,19 @@ GGUF type, so that a row-parallel cut never splits a quantised block.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from backend.config.model_config import ModelConfig, ModelError
 
 MLP_UNIT = 32
 VOCAB_UNIT = 64
+
+
+class Part(NamedTuple):
+    """A slice of features that the ranks share: `here` of `of` in all."""
+
+    here: slice
+    of: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,23 @@ class Shard:
     @property
     def num_kv_heads(self) -> int:
         return _length(self.kv_heads)
+
+    def q(self, config: ModelConfig) -> Part:
+        """Features of this rank's query heads."""
+        return Part(_scaled(self.heads, config.head_dim), config.num_heads * config.head_dim)
+
+    def kv(self, config: ModelConfig) -> Part:
+        """Features of this rank's key heads, and of its value heads."""
+        dim = config.head_dim
+        return Part(_scaled(self.kv_heads, dim), config.num_kv_heads * dim)
+
+    def mlp(self, config: ModelConfig) -> Part:
+        """Columns of this rank's MLP."""
+        return Part(self.intermediate, config.intermediate_size)
+
+    def tokens(self, config: ModelConfig) -> Part:
+        """This rank's tokens of the vocabulary."""
+        return Part(self.vocab, config.vocab_size)
 
 
 def split_model(config: ModelConfig, tp: int) -> list[Shard]:

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from backend.quant.groups import GROUP_SIZE, Groups, quantize, quantize_int8
+from backend.quant.quantized_weight import GROUP_SIZE, QuantizedWeight, quantize, quantize_int8
 
 
 class StoredWeight(Protocol):
@@ -14,17 +14,17 @@ class StoredWeight(Protocol):
         """Return it in the arithmetic's dtype. The caller owns it."""
         ...
 
-    def read_groups(self) -> Groups | None:
-        """Return the groups that the file holds it in; None if it does not."""
+    def read_quantized(self) -> QuantizedWeight | None:
+        """Return it as the file holds it, in groups of few bits; None if it does not."""
         ...
 
 
-def round_to_groups(stored: StoredWeight, bits: int) -> Groups | None:
+def round_to_bits(stored: StoredWeight, bits: int) -> QuantizedWeight | None:
     """Return a weight in groups of 4 or 8 bits: the file's, if they are not of more, else rounded.
 
     None where the width is no multiple of GROUP_SIZE.
     """
-    groups = stored.read_groups()
+    groups = stored.read_quantized()
     if groups is not None and groups.bits <= bits:
         return groups
     weight = stored.read()

@@ -10,10 +10,10 @@ from typing import Protocol
 import torch
 
 from backend.config.model_config import ModelConfig, ModelError
-from backend.quant.groups import Groups
+from backend.quant.quantized_weight import QuantizedWeight
+from backend.quant.weight_format import WeightFormat
 from backend.weights.shapes import expected_shapes
-
-ALL = slice(None)
+from backend.weights.slices import ALL
 
 
 class Checkpoint(Protocol):
@@ -38,12 +38,14 @@ class Checkpoint(Protocol):
         """
         ...
 
-    def read_groups(self, name: str, rows: slice = ALL, cols: slice = ALL) -> Groups | None:
+    def read_quantized(
+        self, name: str, rows: slice = ALL, cols: slice = ALL
+    ) -> QuantizedWeight | None:
         """Return the slice as the groups it is stored in; None if it is not, or cuts one."""
         ...
 
-    def group_bits(self, name: str) -> int | None:
-        """Return of how many bits the groups are that a tensor is stored in; None if it is not."""
+    def weight_format(self, name: str) -> WeightFormat:
+        """Return how a tensor is stored; DENSE where its groups cannot be read as they are."""
         ...
 
     def close(self) -> None:

@@ -16,9 +16,10 @@ from gguf.quants import dequantize
 
 from backend.config.gguf_header import GGUFTensor, read_headers
 from backend.config.model_config import ModelConfig
-from backend.quant.groups import GROUP_SIZE, Groups
+from backend.quant.quantized_weight import GROUP_SIZE, QuantizedWeight
+from backend.quant.weight_format import WeightFormat
+from backend.weights.slices import ALL
 
-_ALL = slice(None)
 _Bytes = npt.NDArray[np.uint8]
 _T = TypeVar("_T", bound=np.generic)
 
@@ -81,24 +82,29 @@ class GGUFCheckpoint:
     def shape(self, name: str) -> tuple[int, ...]:
         return self._tensors[name][0].shape
 
-    def read(self, name: str, rows: slice = _ALL, cols: slice = _ALL) -> torch.Tensor:
+    def read(self, name: str, rows: slice = ALL, cols: slice = ALL) -> torch.Tensor:
         tensor, data = self._tensors[name]
         if len(tensor.shape) == 1:
             raw = data[tensor.offset : tensor.offset + tensor.num_bytes]
             return self._read_vector(name, raw, tensor, rows)
         return _decode(self._rows(name, rows), tensor, cols)
 
-    def read_groups(self, name: str, rows: slice = _ALL, cols: slice = _ALL) -> Groups | None:
+    def read_quantized(
+        self, name: str, rows: slice = ALL, cols: slice = ALL
+    ) -> QuantizedWeight | None:
         tensor, _ = self._tensors[name]
         start, stop, _ = cols.indices(tensor.shape[-1])
-        if self.group_bits(name) is None or start % GROUP_SIZE or stop % GROUP_SIZE:
+        is_dense = self.weight_format(name) is WeightFormat.DENSE
+        if is_dense or start % GROUP_SIZE or stop % GROUP_SIZE:
             return None
-        return _to_groups(self._rows(name, rows), tensor, start // GROUP_SIZE, stop // GROUP_SIZE)
+        return _to_quantized(
+            self._rows(name, rows), tensor, start // GROUP_SIZE, stop // GROUP_SIZE
+        )
 
-    def group_bits(self, name: str) -> int | None:
+    def weight_format(self, name: str) -> WeightFormat:
         if name not in self._tensors or (qtype := self._tensors[name][0].qtype) not in _GROUPED:
-            return None
-        return 8 if qtype == GGMLQuantizationType.Q8_0 else 4
+            return WeightFormat.DENSE
+        return WeightFormat.Q8 if qtype == GGMLQuantizationType.Q8_0 else WeightFormat.Q4
 
     def close(self) -> None:
         # The mappings go with their last view.
@@ -169,7 +175,7 @@ def _decode(raw: _Bytes, tensor: GGUFTensor, cols: slice) -> torch.Tensor:
     return out
 
 
-def _to_groups(raw: _Bytes, tensor: GGUFTensor, first: int, last: int) -> Groups:
+def _to_quantized(raw: _Bytes, tensor: GGUFTensor, first: int, last: int) -> QuantizedWeight:
     """Unpack blocks [first, last) of each row. raw: [R, row bytes]."""
     num_factors = _GROUPED[tensor.qtype] // 2
     block_bytes = GGML_QUANT_SIZES[tensor.qtype][1]
@@ -180,10 +186,10 @@ def _to_groups(raw: _Bytes, tensor: GGUFTensor, first: int, last: int) -> Groups
     packed = blocks[..., 2 * num_factors :]
     if tensor.qtype == GGMLQuantizationType.Q8_0:
         whole = np.ascontiguousarray(packed.reshape(len(raw), -1)).view(np.int8)
-        return Groups(torch.from_numpy(whole), scales, None)
+        return QuantizedWeight(torch.from_numpy(whole), scales, None)
     # The first half of a block is in the low nibbles.
     values = np.concatenate((packed & 15, packed >> 4), axis=-1).reshape(len(raw), -1)
-    minimums = -8 * scales
+    mins = -8 * scales
     if num_factors == 2:
-        minimums = torch.from_numpy(np.ascontiguousarray(factors[..., 1]))
-    return Groups(torch.from_numpy(values), scales, minimums)
+        mins = torch.from_numpy(np.ascontiguousarray(factors[..., 1]))
+    return QuantizedWeight(torch.from_numpy(values), scales, mins)

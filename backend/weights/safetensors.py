@@ -12,8 +12,8 @@ import torch
 
 from backend.config.hf_directory import DTYPES, UNSUPPORTED_DTYPE, find_shards, open_shard
 from backend.config.model_config import ModelConfig, ModelError
-
-_ALL = slice(None)
+from backend.quant.weight_format import WeightFormat
+from backend.weights.slices import ALL
 
 # Written by old versions of transformers, derived from the configuration since.
 _NOT_WEIGHTS = re.compile(r".*\.rotary_emb\.inv_freq")
@@ -41,7 +41,7 @@ class SafetensorsCheckpoint:
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._shards[name].get_slice(name).get_shape())
 
-    def read(self, name: str, rows: slice = _ALL, cols: slice = _ALL) -> torch.Tensor:
+    def read(self, name: str, rows: slice = ALL, cols: slice = ALL) -> torch.Tensor:
         tensor = self._shards[name].get_slice(name)
         if (dtype := tensor.get_dtype()) not in DTYPES:
             raise ModelError(f"tensor {name}: weights stored as {dtype} {UNSUPPORTED_DTYPE}")
@@ -49,11 +49,11 @@ class SafetensorsCheckpoint:
         # The slice is a view of the mapped file.
         return piece.clone(memory_format=torch.contiguous_format)
 
-    def read_groups(self, name: str, rows: slice = _ALL, cols: slice = _ALL) -> None:
+    def read_quantized(self, name: str, rows: slice = ALL, cols: slice = ALL) -> None:
         return None  # no such dtype
 
-    def group_bits(self, name: str) -> None:
-        return None
+    def weight_format(self, name: str) -> WeightFormat:
+        return WeightFormat.DENSE
 
     def close(self) -> None:
         self._shards.clear()

@@ -117,12 +117,11 @@ def _compute(
 
 def _oracle(model: Path, config: ModelConfig, max_len: int) -> Model:
     dtype, device = torch.float32, torch.device("cpu")
-    context = ComputeContext(dtype, device, ReferenceOps(), create_method("dense", dtype, device))
+    method = create_method("none", "torch", dtype, device)
+    context = ComputeContext(dtype, device, ReferenceOps(), method, TensorParallel())
     [shard] = split_model(config, 1)
     checkpoint = open_checkpoint(model, config)
-    loaded = load_model(
-        config, checkpoint, shard, TensorParallel(), context, max_len, lambda fraction: None
-    )
+    loaded = load_model(config, checkpoint, shard, context, max_len, lambda fraction: None)
     checkpoint.close()
     return loaded
 

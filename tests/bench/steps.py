@@ -22,8 +22,8 @@ from torch import Tensor
 from backend.engine.engine import Engine, build_engine
 from backend.layers.embedding import VocabParallelHead
 from backend.layers.linear import ColumnParallelLinear, GatedLinear, RowParallelLinear
-from backend.linear.native import MAX_ROWS_BESIDE_TILES
-from backend.linear.torch_weight_only import INT4_MAX_ROWS
+from backend.linear.native import MAX_ROWS_BESIDE_TILES, Blocks, BlocksBesideTiles
+from backend.linear.torch_weight_only import INT4_MAX_ROWS, BothForms
 from backend.ops.cpu import CpuOps
 from backend.ops.native import NativeOps
 from backend.parallel import TensorParallel
@@ -151,7 +151,7 @@ class Steps:
             for layer in model._layers
             for linear in (layer._qkv, layer._o, layer._gate_up, layer._down)
         ]
-        packed = [linear._weight for linear in linears] + [model._head._weight]
+        packed = [linear._weight.data for linear in linears] + [model._head._weight.data]
         cache = self._engine.runner._kv_cache.data
         kv_bytes = cache[:, 0].numel() * cache.element_size() // self._block_size
         return sum(_form(weight, rows) for weight in packed) + kv_bytes * tokens
@@ -160,18 +160,19 @@ class Steps:
         return list(range(row * width, (row + 1) * width))
 
 
-def _form(weight: Any, rows: int) -> int:
+def _form(data: Any, rows: int) -> int:
     """Bytes of the form of a packed weight that multiplies `rows` rows."""
-    if isinstance(weight, Tensor):
-        return weight.numel() * weight.element_size()
-    parts: tuple[Tensor, ...]
-    if (blocks := getattr(weight, "blocks", None)) is not None:
-        parts, max_rows = (blocks.data,), MAX_ROWS_BESIDE_TILES
-    else:
-        parts, max_rows = getattr(weight, "few_bits", None) or (), INT4_MAX_ROWS
-    if weight.dense is not None and (rows > max_rows or not parts):
-        return _form(weight.dense, rows)
-    return sum(_form(part, rows) for part in parts)
+    match data:
+        case Tensor():
+            return data.nbytes
+        case Blocks():
+            return data.data.nbytes
+        case BlocksBesideTiles():
+            return _form(data.dense if rows > MAX_ROWS_BESIDE_TILES else data.blocks, rows)
+        case BothForms(packed=parts) if parts is not None and rows <= INT4_MAX_ROWS:
+            return sum(part.nbytes for part in parts)
+        case _:
+            return _form(data.dense, rows)
 
 
 def read_bandwidth() -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from backend.engine.engine import build_engine
-from backend.linear.torch_weight_only import few_bit_kernels_work
+from backend.linear.torch_weight_only import weight_only_kernels_work
 from backend.parallel import TensorParallel
 from backend.placement.memory import DTYPE_BYTES
 from backend.settings import EngineSettings
@@ -18,10 +18,10 @@ from tests.backend.factories import write_tiny_llama
 @pytest.mark.parametrize("quantization", ["auto", "int4", "int8", "none"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("tie", [True, False])
-def test_the_estimate_is_what_is_held(
+def test_footprint_is_what_is_held(
     tmp_path: Path, kernels: str, quantization: str, dtype: str, tie: bool
 ) -> None:
-    if quantization.startswith("int") and (dtype != "bfloat16" or not few_bit_kernels_work()):
+    if quantization.startswith("int") and (dtype != "bfloat16" or not weight_only_kernels_work()):
         pytest.skip("few bits need bfloat16 and torch's ops or ours")
     model = write_tiny_llama(tmp_path / "model", tie=tie)
     _check(model, kernels=kernels, quantization=quantization, dtype=dtype)
@@ -29,17 +29,17 @@ def test_the_estimate_is_what_is_held(
 
 @pytest.mark.parametrize("quantization", ["auto", "int4", "int8", "none"])
 @pytest.mark.parametrize("tie", [True, False])
-def test_the_table_of_a_width_that_no_kernel_takes_is_counted(
+def test_table_of_a_width_that_no_kernel_takes_is_counted(
     tmp_path: Path, quantization: str, tie: bool
 ) -> None:
-    if quantization.startswith("int") and not few_bit_kernels_work():
+    if quantization.startswith("int") and not weight_only_kernels_work():
         pytest.skip("few bits need torch's ops or ours")
     model = write_tiny_llama(tmp_path / "model", tie=tie, hidden_size=80)
     _check(model, dtype="bfloat16", quantization=quantization)
 
 
 @pytest.mark.parametrize("kernels", ["auto", "torch"])
-def test_the_estimate_of_a_file_in_groups_is_what_is_held(kernels: str) -> None:
+def test_footprint_of_a_file_in_groups_is_what_is_held(kernels: str) -> None:
     _check(default_model(), kernels=kernels)
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from backend.linear.registry import create_method
 from backend.native import absence, kernels
-from backend.quant.groups import GROUP_SIZE, Groups
+from backend.quant.quantized_weight import GROUP_SIZE, QuantizedWeight
 from tests.backend.stored_weights import Stored, groups_of, randn, stored_in, stored_of
 
 needs_kernels = pytest.mark.skipif(kernels is None, reason=absence)
@@ -19,11 +19,6 @@ MANY_ROWS = (33, 37, 64, 130, 501)
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2**-8 + 1e-5}
 
 
-@pytest.fixture(autouse=True)
-def no_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.linear.native.has_tiles", lambda: False)
-
-
 def never(x: Tensor) -> Tensor:
     raise AssertionError("the kernel gates, nobody else")
 
@@ -32,19 +27,19 @@ class Product:
     """All forms of a result; called: those of a layer, and of the head."""
 
     def __init__(self, stored: Stored) -> None:
-        self._method = create_method("native", torch.bfloat16, CPU)
+        self._method = create_method("auto", "avx512_bf16", torch.bfloat16, CPU)
         self._packed = self._method.pack(stored)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._method.apply(x, self._packed, None), self._method.score(x, self._packed)
+        return self._packed.apply(x), self._packed.logits(x)
 
     def gated(self, x: Tensor) -> Tensor:
         """The first half of the features gates the second."""
-        return self._method.apply_gated(x, self._packed, None, never)
+        return self._packed.apply_swiglu(x, None, never)
 
-    def best(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def argmax(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The largest of a row of scores, and its place."""
-        return self._method.best(x, self._packed)
+        return self._packed.argmax(x)
 
 
 def check_product(stored: Stored, meant: Tensor, counts: tuple[int, ...]) -> None:
@@ -100,12 +95,12 @@ def test_a_gated_product_is_that_of_the_two_halves(bits: int, features: int, wid
 def test_what_the_kernel_cannot_gate_is_gated_after_the_product(case: str) -> None:
     features, width = (48 if case == "odd halves" else 64), (40 if case == "odd width" else 64)
     stored = stored_of(16, features, width)
-    method = create_method("native", torch.bfloat16, CPU)
+    method = create_method("auto", "avx512_bf16", torch.bfloat16, CPU)
     packed = method.pack(stored)
     bias = randn(features).bfloat16() if case == "bias" else None
     x = randn(3, width).bfloat16()
-    expected = method.apply(x, packed, bias) + 1
-    assert torch.equal(method.apply_gated(x, packed, bias, lambda both: both + 1), expected)
+    expected = packed.apply(x, bias) + 1
+    assert torch.equal(packed.apply_swiglu(x, bias, lambda both: both + 1), expected)
 
 
 @needs_kernels
@@ -116,8 +111,8 @@ def test_the_best_is_the_largest_of_the_scores_and_the_first_of_equals(
     bits: int, features: int, width: int, threads: int
 ) -> None:
     stored = stored_of(bits, features, width)
-    groups = stored.groups or Groups(stored.weight, stored.weight, None)
-    for part in (groups.values, groups.scales, groups.minimums):
+    groups = stored.groups or QuantizedWeight(stored.weight, stored.weight, None)
+    for part in (groups.values, groups.scales, groups.mins):
         if part is not None:  # most words have several others with their very scores
             part[:] = part[torch.arange(features) % 300 % 50]
     product = Product(stored)
@@ -126,7 +121,7 @@ def test_the_best_is_the_largest_of_the_scores_and_the_first_of_equals(
         torch.set_num_threads(threads)
         for rows in (0, 1, 7, 16, 17, 70, 300):
             x = randn(rows, width, seed=rows).bfloat16()
-            values, places = product.best(x)
+            values, places = product.argmax(x)
             scores = product(x)[1].numpy()
             assert places.tolist() == scores.argmax(axis=1).tolist()
             assert values.tolist() == scores.max(axis=1).tolist()
@@ -142,9 +137,9 @@ def test_the_best_of_a_row_with_nan_is_nan_and_of_the_others_what_it_was(
 ) -> None:
     product = Product(stored_of(bits, 480, 128))
     x = randn(rows, 128).bfloat16()
-    values, places = product.best(x)
+    values, places = product.argmax(x)
     x[2, 77], x[3, 5] = torch.nan, torch.inf
-    got_values, got_places = product.best(x)
+    got_values, got_places = product.argmax(x)
     assert got_values[2].isnan() and not got_values[3].isfinite()
     others = [row for row in range(rows) if row not in (2, 3)]
     assert torch.equal(got_values[others], values[others])
@@ -199,11 +194,11 @@ def test_parts_of_a_matrix_make_the_whole(bits: int) -> None:
 
     def part(rows: slice, cols: slice) -> Tensor:
         by_group = slice(cols.start // GROUP_SIZE, cols.stop // GROUP_SIZE)
-        minimums = groups.minimums
-        cut = Groups(
+        mins = groups.mins
+        cut = QuantizedWeight(
             groups.values[rows, cols].contiguous(),
             groups.scales[rows, by_group].contiguous(),
-            None if minimums is None else minimums[rows, by_group].contiguous(),
+            None if mins is None else mins[rows, by_group].contiguous(),
         )
         return Product(stored_in(cut))(x[:, cols])[1]
 
@@ -221,13 +216,13 @@ def test_words_are_looked_up_in_the_head_as_in_a_table(
     bits: int, features: int, width: int
 ) -> None:
     stored = stored_of(bits, features, width)
-    method = create_method("native", torch.bfloat16, CPU)
-    look_up = method.look_up(method.pack(stored))
-    assert look_up is not None
+    method = create_method("auto", "avx512_bf16", torch.bfloat16, CPU)
+    embed = method.pack(stored).embed()
+    assert embed is not None
     for count in (0, 1, 300):
         ids = torch.randint(features, (count,), generator=torch.Generator().manual_seed(0))
-        assert torch.equal(look_up(ids), stored.weight[ids])
+        assert torch.equal(embed(ids), stored.weight[ids])
     for bad in (-1, features):
         with pytest.raises(IndexError):
-            look_up(torch.tensor([0, bad]))
-    assert method.look_up(method.pack(stored_of(4, 64, 64))) is None
+            embed(torch.tensor([0, bad]))
+    assert method.pack(stored_of(4, 64, 64)).embed() is None

@@ -72,7 +72,7 @@ def test_any_slice_equals_that_part_of_the_whole_dequantised(
 def test_groups_are_the_stored_values_of_a_slice(every_type: Path, name: str) -> None:
     checkpoint = open_checkpoint(every_type, load_config(every_type))
     rows, cols = slice(3, 21), slice(64, 512)
-    groups = checkpoint.read_groups(name, rows, cols)
+    groups = checkpoint.read_quantized(name, rows, cols)
     if name not in ("Q4_0", "Q4_1", "Q8_0"):
         assert groups is None
         return
@@ -81,7 +81,7 @@ def test_groups_are_the_stored_values_of_a_slice(every_type: Path, name: str) ->
     torch.testing.assert_close(
         groups.to_dense(), checkpoint.read(name, rows, cols), rtol=1e-5, atol=1e-5
     )
-    assert checkpoint.read_groups(name, rows, slice(16, 512)) is None
+    assert checkpoint.read_quantized(name, rows, slice(16, 512)) is None
 
 
 def test_only_the_blocks_of_the_slice_are_dequantised(

@@ -1,0 +1,4 @@
+"""What of a tensor is read."""
+
+ALL = slice(None)
+"""All rows, or all columns."""
