@@ -1,8 +1,8 @@
 """What the endpoints are given: names, tokenizer, pool and limits, in one frozen object.
 
 Built once by the worker before its first request, and handed to create_app(). Holds no state of its
-own and knows nothing of HTTP; what changes while serving lives in the pool, and in the room for
-bodies.
+own and knows nothing of HTTP; what changes while serving lives in the pool and in the body
+budget.
 """
 
 from dataclasses import dataclass, field
@@ -53,8 +53,8 @@ class Service:
     allow_anonymous: with a keyring, those who bring no key may come in, too.
     strict: fields of requests that mean nothing here are refused instead of ignored.
     chat_template: turns messages into a prompt; None for models that were trained on none.
-    vetter: has grammars compiled; None where answers cannot be held to one.
-    bodies: the room that the bodies of all requests share.
+    grammar_validator: has grammars compiled; None where answers cannot be held to one.
+    body_budget: the bytes that the bodies of all requests may take together.
     observer: notes what happens, for /metrics and the access log.
     system_fingerprint: changes when the same seed may give other text (weights, dtype, version).
     """
@@ -67,7 +67,7 @@ class Service:
     system_fingerprint: str = "fp_unisono"
     observer: Observer = field(default_factory=Observer)
     limits: Limits = field(default_factory=Limits)
-    bodies: BodyBudget = field(default_factory=BodyBudget)
+    body_budget: BodyBudget = field(default_factory=BodyBudget)
     strict: bool = False
     keyring: "Keyring | None" = None
     allow_anonymous: bool = False

@@ -33,7 +33,7 @@ async def read_body(http_request: Request, service: Service) -> bytes:
     limits = service.limits
     context = exchange_context(http_request.scope)
     assert context.tenant is not None, "the gate lets nobody unknown in here"
-    context.body = held = BodyReservation(service.bodies, context.tenant.id)
+    context.body = held = BodyReservation(service.body_budget, context.tenant.id)
     declared = http_request.headers.get("content-length", "")
     if declared.isdecimal():
         if int(declared) > limits.max_body_bytes:

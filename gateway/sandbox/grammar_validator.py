@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 CPU_LIMIT_S = 2.0
 # Of the clock, for a helper that is starved or stopped; CPU_LIMIT_S is what a grammar gets.
 CLOCK_LIMIT_S = 5.0
-# Grammars are vetted in turn: who waits longer is turned away.
+# Grammars are validated in turn: who waits longer is turned away.
 WAIT_LIMIT_S = 10.0
 # Some thousands of schemas of the usual 1 or 2 KB.
 CACHE_BYTES = 8 * 2**20
@@ -57,7 +57,7 @@ class GrammarRefused(ValueError):
 
 
 class ValidationUnavailable(Exception):
-    """No verdict now, through no fault of the grammar. The message is for the caller."""
+    """No result now, through no fault of the grammar. The message is for the caller."""
 
 
 class ValidationQueueFull(ValidationUnavailable):
@@ -91,7 +91,7 @@ class GrammarValidator:
         return result.grammar
 
     async def close(self) -> None:
-        """End the helper; who still waits gets no verdict, and nobody may ask any more."""
+        """End the helper; who still waits gets no result, and nobody may ask any more."""
         self._helper.close()
         await asyncio.gather(*self._waiting.values(), return_exceptions=True)
 
@@ -145,7 +145,7 @@ class GrammarValidator:
 
 
 def _post_mortem(death: HelperDied) -> ValidationResult:
-    """Turn the helper's death into a verdict, if the grammar is to blame for it."""
+    """Turn the helper's death into a result, if the grammar is to blame for it."""
     if death.signal in _TOO_SLOW:
         return ValidationResult(error=f"it takes more than {CPU_LIMIT_S:g} s to compile")
     if death.signal in _TOO_LARGE:

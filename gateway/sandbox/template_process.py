@@ -77,8 +77,8 @@ def begin(greeting: bytes) -> Callable[[bytes], bytes]:
         raise Unusable(renderer.error)
 
     def answer(request: bytes) -> bytes:
-        asked = msgspec.msgpack.decode(request, type=Rendering)
-        text = attempt(partial(renderer.render, asked.variables))
+        rendering = msgspec.msgpack.decode(request, type=Rendering)
+        text = attempt(partial(renderer.render, rendering.variables))
         return msgspec.msgpack.encode(text if isinstance(text, Rendered) else Rendered(text))
 
     return answer

@@ -23,7 +23,7 @@ from gateway.sandbox.grammar_validator import (
     ValidationQueueFull,
     ValidationUnavailable,
 )
-from gateway.sandbox.helper import Life
+from gateway.sandbox.helper import HelperProcess
 
 WORDS = GrammarVocabulary([b"", *(bytes([byte]) for byte in range(256))], (0,))
 GOOD = Grammar("regex", "[ab]+")
@@ -40,7 +40,7 @@ def run(
     use: Callable[[GrammarValidator], Awaitable[None]],
     words: Callable[[], GrammarVocabulary] = lambda: WORDS,
 ) -> None:
-    """Give `use` a vetter of its own in an event loop of its own, as workers have it."""
+    """Give `use` a validator of its own in an event loop of its own, as workers have it."""
 
     async def main() -> None:
         grammar_validator = GrammarValidator(words)
@@ -169,13 +169,13 @@ def kill_once_asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[signal.Signals
     """
 
     def arm(number: signal.Signals) -> None:
-        def ask_and_kill(life: Life, payload: bytes, limit_s: float) -> bytes:
+        def ask_and_kill(process: HelperProcess, payload: bytes, limit_s: float) -> bytes:
             monkeypatch.undo()
             [helper] = helpers_of(os.getpid())
             os.kill(helper, number)
-            return life.exchange(payload, limit_s)
+            return process.exchange(payload, limit_s)
 
-        monkeypatch.setattr(Life, "exchange", ask_and_kill)
+        monkeypatch.setattr(HelperProcess, "exchange", ask_and_kill)
 
     return arm
 
@@ -219,7 +219,7 @@ def test_a_cancelled_request_leaves_the_exchange_whole() -> None:
     run(use)
 
 
-def test_many_grammars_at_once_share_one_helper_and_the_same_one_is_vetted_once() -> None:
+def test_many_grammars_at_once_share_one_helper_and_the_same_one_is_validated_once() -> None:
     async def use(grammar_validator: GrammarValidator) -> None:
         grammars = [Grammar("regex", f"a{{{number % 20}}}b") for number in range(100)]
         assert await asyncio.gather(*map(grammar_validator.validate, grammars)) == grammars
@@ -284,7 +284,7 @@ import asyncio
 from backend.wire.sampling import Grammar
 from gateway.sandbox.grammar_validator import GrammarValidator, GrammarVocabulary
 async def main():
-    await GrammarValidator(lambda: GrammarVocabulary([b"a"], ())).vet(Grammar("regex", "a"))
+    await GrammarValidator(lambda: GrammarVocabulary([b"a"], ())).validate(Grammar("regex", "a"))
     print("ready", flush=True)
     await asyncio.Event().wait()
 asyncio.run(main())
