@@ -25,7 +25,7 @@ class Limits:
 
     max_body_bytes: larger bodies get 413. max_json_depth: arrays and objects inside each other.
     max_choices: sequences, that is best_of or n times the number of prompts.
-    max_scores: log-probabilities, that is tokens times alternatives over all sequences.
+    max_logprobs: log-probabilities, that is tokens times alternatives over all sequences.
     body_timeout_s: the whole body must have arrived by then, or 408.
     drain_timeout_s: how long an early answer waits for the rest of a body nobody will read.
     ping_interval_s: silence on a stream before a comment tells proxies it lives; 0 for never.
@@ -36,7 +36,7 @@ class Limits:
     max_json_depth: int = 64
     max_choices: int = 128
     # About 100 bytes each while they wait to be written: 50 MB.
-    max_scores: int = 2**19
+    max_logprobs: int = 2**19
     body_timeout_s: float = 30.0
     drain_timeout_s: float = 2.0
     ping_interval_s: float = 15.0

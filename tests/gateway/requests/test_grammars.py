@@ -162,7 +162,7 @@ class FixedVetter(GrammarValidator):
         return self._answer
 
 
-def test_what_the_vetter_returns_is_submitted() -> None:
+def test_what_the_validator_returns_is_submitted() -> None:
     lark = Grammar("lark", "start: A")
 
     async def submitted() -> Grammar | None:

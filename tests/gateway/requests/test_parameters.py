@@ -131,19 +131,19 @@ def test_as_many_bad_words_as_are_allowed_are_banned() -> None:
 
 
 class Upper:
-    """A vetter that submits another notation."""
+    """A validator that submits another notation."""
 
     async def validate(self, grammar: Grammar) -> Grammar:
         return Grammar(grammar.kind, grammar.text.upper())
 
 
-def test_a_grammar_is_vetted_and_what_the_vetter_returns_is_submitted() -> None:
+def test_a_grammar_is_validated_and_what_that_returns_is_submitted() -> None:
     service = make_service(FakePool(), grammar_validator=cast(GrammarValidator, Upper()))
     grammar = params_of(service, structured_outputs={"regex": "a+"}).grammar
     assert grammar == Grammar("regex", "A+")
 
 
-def test_without_a_vetter_only_plain_text_is_possible() -> None:
+def test_without_a_validator_only_plain_text_is_possible() -> None:
     assert params_of(response_format={"type": "text"}).grammar is None
     error = refusal_of(response_format={"type": "json_object"})
     assert (error.param, error.code) == ("response_format", "unsupported_parameter")

@@ -38,7 +38,7 @@ def test_every_optional_field_accepts_null_as_its_default() -> None:
     assert request.max_output_tokens == 16
     assert (request.num_choices, request.num_candidates) == (1, 1)
     assert request.stop_strings == ()
-    assert request.num_prompt_scores is None
+    assert request.num_prompt_logprobs is None
 
 
 @pytest.mark.parametrize("stop", ["a", ["a"], ["a", "b", "c", "d"]])
@@ -130,7 +130,7 @@ def test_only_strict_has_openai_s_limit_on_logprobs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "num_scores"),
+    ("fields", "num_logprobs"),
     [
         ({"logprobs": 2}, None),
         ({"echo": True}, None),
@@ -141,6 +141,6 @@ def test_only_strict_has_openai_s_limit_on_logprobs() -> None:
     ],
 )
 def test_the_prompt_is_scored_for_an_echo_with_logprobs_and_when_asked(
-    fields: dict[str, int], num_scores: int | None
+    fields: dict[str, int], num_logprobs: int | None
 ) -> None:
-    assert request_of(**fields).num_prompt_scores == num_scores
+    assert request_of(**fields).num_prompt_logprobs == num_logprobs
