@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import msgspec
+import pytest
 from starlette.types import ASGIApp, Message
 
 from backend.wire.messages import FinishReason, SeqOutput, StepOutput, TokenLogprobs
@@ -396,6 +397,12 @@ async def advance(seconds: float) -> None:
     assert isinstance(loop, ManualClock)
     loop.now += seconds
     await settle()
+
+
+# Marks an async test that is run on a ManualClock loop.
+manual_clock = pytest.mark.parametrize(
+    "anyio_backend", [pytest.param(("asyncio", {"loop_factory": ManualClock}), id="manual_clock")]
+)
 
 
 def run_with_manual_clock(test: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -1,6 +1,5 @@
 """Completions that cannot be served: a 400 or 404 that names the field, and nothing submitted."""
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -15,15 +14,15 @@ from tests.gateway.fakes import (
 )
 
 
-def test_an_unknown_model_is_a_404() -> None:
-    exchange = refused(model="gpt-9")
+async def test_unknown_model_is_a_404() -> None:
+    exchange = await refused(model="gpt-9")
     assert exchange.status == 404
     assert (exchange.error["param"], exchange.error["code"]) == ("model", "model_not_found")
     assert "gpt-9" in exchange.error["message"]
 
 
-def test_the_answer_has_the_name_that_was_asked_for() -> None:
-    assert completed(FakePool(), model="org/tiny", max_tokens=0).json["model"] == "org/tiny"
+async def test_answer_has_the_name_that_was_asked_for() -> None:
+    assert (await completed(FakePool(), model="org/tiny", max_tokens=0)).json["model"] == "org/tiny"
 
 
 @pytest.mark.parametrize(
@@ -36,24 +35,24 @@ def test_the_answer_has_the_name_that_was_asked_for() -> None:
         ([2**70], 2**70, 0),
     ],
 )
-def test_the_first_id_outside_the_vocabulary_is_named(
+async def test_first_id_outside_the_vocabulary_is_named(
     prompt: Any, bad_id: int, position: int
 ) -> None:
-    exchange = refused(prompt=prompt)
+    exchange = await refused(prompt=prompt)
     assert exchange.status == 400
     assert (exchange.error["param"], exchange.error["code"]) == ("prompt", "invalid_token_id")
     assert f"token id {bad_id} at position {position} " in exchange.error["message"]
 
 
 @pytest.mark.parametrize("prompt", [[], [[]], [[1], []]])
-def test_an_empty_list_of_prompts_or_ids_is_refused(prompt: Any) -> None:
-    exchange = refused(prompt=prompt)
+async def test_empty_list_of_prompts_or_ids_is_refused(prompt: Any) -> None:
+    exchange = await refused(prompt=prompt)
     assert exchange.status == 400
     assert (exchange.error["param"], exchange.error["code"]) == ("prompt", "empty_array")
 
 
-def test_an_empty_prompt_is_refused_when_nothing_can_begin_it() -> None:
-    exchange = refused(tokenizer=ByteTokenizer(bos_token_id=None), prompt="")
+async def test_empty_prompt_is_refused_when_nothing_can_begin_it() -> None:
+    exchange = await refused(tokenizer=ByteTokenizer(bos_token_id=None), prompt="")
     assert exchange.status == 400
     assert (exchange.error["param"], exchange.error["code"]) == ("prompt", "empty_string")
 
@@ -67,10 +66,10 @@ def test_an_empty_prompt_is_refused_when_nothing_can_begin_it() -> None:
         (1, 2**70, "max_tokens"),
     ],
 )
-def test_what_exceeds_the_context_is_refused_with_the_numbers(
+async def test_what_exceeds_the_context_is_refused_with_the_numbers(
     num_prompt_tokens: int, max_tokens: int | None, param: str
 ) -> None:
-    exchange = refused(prompt=[1] * num_prompt_tokens, max_tokens=max_tokens)
+    exchange = await refused(prompt=[1] * num_prompt_tokens, max_tokens=max_tokens)
     assert exchange.status == 400
     assert (exchange.error["param"], exchange.error["code"]) == (param, "context_length_exceeded")
     output = 16 if max_tokens is None else max_tokens
@@ -81,7 +80,7 @@ def test_what_exceeds_the_context_is_refused_with_the_numbers(
 
 
 @pytest.mark.parametrize("suffix", ["", "x" * 5])
-def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenised(suffix: str) -> None:
+async def test_text_that_cannot_fit_is_refused_before_it_is_tokenised(suffix: str) -> None:
     class NoTokenizer(ByteTokenizer):
         def encode(
             self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
@@ -89,7 +88,7 @@ def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenised(suffix: str) -
             raise AssertionError("it takes seconds")
 
     prompt = "a" * (1001 - len(suffix))
-    exchange = refused(tokenizer=NoTokenizer(), prompt=["a", prompt], suffix=suffix)
+    exchange = await refused(tokenizer=NoTokenizer(), prompt=["a", prompt], suffix=suffix)
     assert exchange.status == 400
     assert (exchange.error["param"], exchange.error["code"]) == (
         "prompt",
@@ -98,23 +97,22 @@ def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenised(suffix: str) -
     assert "at least 1017 tokens (at least 1001 in your prompt; 16" in exchange.error["message"]
 
 
-def test_what_fills_the_context_exactly_is_served() -> None:
+async def test_what_fills_the_context_exactly_is_served() -> None:
     pool = FakePool(script=(b"x", LENGTH), kv_capacity_tokens=1000)
-    assert completed(pool, prompt=[1] * 984).status == 200
+    assert (await completed(pool, prompt=[1] * 984)).status == 200
 
 
-def test_what_no_group_can_hold_is_refused() -> None:
+async def test_what_no_group_can_hold_is_refused() -> None:
     """A request larger than the KV cache but shorter than the context would wait for ever."""
-    exchange = refused(FakePool(kv_capacity_tokens=64), prompt=[1] * 60, max_tokens=5)
+    exchange = await refused(FakePool(kv_capacity_tokens=64), prompt=[1] * 60, max_tokens=5)
     assert exchange.status == 400
     assert exchange.error["code"] == "context_length_exceeded"
     assert "64 tokens" in exchange.error["message"]
     assert (
-        completed(
+        await completed(
             FakePool(kv_capacity_tokens=64, script=(b"x", LENGTH)), prompt=[1] * 60, max_tokens=4
-        ).status
-        == 200
-    )
+        )
+    ).status == 200
 
 
 @pytest.mark.parametrize(
@@ -125,8 +123,8 @@ def test_what_no_group_can_hold_is_refused() -> None:
         ({"n": 129}, "n"),
     ],
 )
-def test_more_choices_than_the_cap_are_refused(fields: dict[str, Any], param: str) -> None:
-    exchange = refused(**fields)
+async def test_more_choices_than_the_cap_are_refused(fields: dict[str, Any], param: str) -> None:
+    exchange = await refused(**fields)
     assert exchange.status == 400
     assert exchange.error["param"] == param
     assert "128" in exchange.error["message"]
@@ -168,8 +166,8 @@ def test_more_choices_than_the_cap_are_refused(fields: dict[str, Any], param: st
         ({"prompt": {"a": 1}}, "prompt"),
     ],
 )
-def test_a_wrong_field_is_a_400_that_names_it(fields: dict[str, Any], param: str) -> None:
-    exchange = refused(**fields)
+async def test_wrong_field_is_a_400_that_names_it(fields: dict[str, Any], param: str) -> None:
+    exchange = await refused(**fields)
     assert exchange.status == 400
     assert exchange.error["param"] == param
     assert exchange.headers["x-should-retry"] == "false"
@@ -178,10 +176,7 @@ def test_a_wrong_field_is_a_400_that_names_it(fields: dict[str, Any], param: str
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b'{"model": "tiny", "prompt": "\xff"}', b"[" * 10**6, b"\x00"]
 )
-def test_a_body_that_is_no_request_is_a_400(body: bytes) -> None:
-    async def run() -> Exchange:
-        return await Exchange(app_of(FakePool()), "POST", "/v1/completions", body).finished()
-
-    exchange = asyncio.run(run())
+async def test_body_that_is_no_request_is_a_400(body: bytes) -> None:
+    exchange = await Exchange(app_of(FakePool()), "POST", "/v1/completions", body).finished()
     assert exchange.status == 400
     assert exchange.error["type"] == "invalid_request_error"

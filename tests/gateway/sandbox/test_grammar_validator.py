@@ -68,7 +68,7 @@ def helpers_of(pid: int) -> list[int]:
     ]
 
 
-def test_a_usable_grammar_is_submitted_as_it_is() -> None:
+def test_usable_grammar_is_submitted_as_it_is() -> None:
     async def use(grammar_validator: GrammarValidator) -> None:
         for grammar in (
             GOOD,
@@ -109,7 +109,7 @@ def test_gbnf_is_submitted_as_lark() -> None:
         ),
     ],
 )
-def test_an_unusable_grammar_is_refused_with_its_reason(grammar: Grammar, reason: str) -> None:
+def test_unusable_grammar_is_refused_with_its_reason(grammar: Grammar, reason: str) -> None:
     async def use(grammar_validator: GrammarValidator) -> None:
         with pytest.raises(GrammarRefused, match=reason):
             await grammar_validator.validate(grammar)
@@ -121,7 +121,7 @@ def test_an_unusable_grammar_is_refused_with_its_reason(grammar: Grammar, reason
     ("hostile", "reason"),
     [(ENDLESS, "more than 2 s to compile"), (HUGE, "too much memory to compile|2 s to compile")],
 )
-def test_a_helper_that_dies_of_a_grammar_is_replaced(
+def test_helper_that_dies_of_a_grammar_is_replaced(
     hostile: Grammar, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(validation, "CLOCK_LIMIT_S", 60.0)  # a busy machine is not to blame it
@@ -143,7 +143,7 @@ def test_a_helper_that_dies_of_a_grammar_is_replaced(
     run(use)
 
 
-def test_a_helper_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_helper_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     async def use(grammar_validator: GrammarValidator) -> None:
         await grammar_validator.validate(GOOD)
         [first] = helpers_of(os.getpid())
@@ -180,7 +180,7 @@ def kill_once_asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[signal.Signals
     return arm
 
 
-def test_a_helper_that_is_killed_is_replaced(
+def test_helper_that_is_killed_is_replaced(
     kill_once_asked: Callable[[signal.Signals], None],
 ) -> None:
     async def use(grammar_validator: GrammarValidator) -> None:
@@ -194,7 +194,7 @@ def test_a_helper_that_is_killed_is_replaced(
     run(use)
 
 
-def test_a_helper_that_aborts_for_want_of_memory_blames_its_grammar(
+def test_helper_that_aborts_without_memory_blames_its_grammar(
     kill_once_asked: Callable[[signal.Signals], None],
 ) -> None:
     async def use(grammar_validator: GrammarValidator) -> None:
@@ -206,7 +206,7 @@ def test_a_helper_that_aborts_for_want_of_memory_blames_its_grammar(
     run(use)
 
 
-def test_a_cancelled_request_leaves_the_exchange_whole() -> None:
+def test_cancelled_request_leaves_the_exchange_whole() -> None:
     async def use(grammar_validator: GrammarValidator) -> None:
         await grammar_validator.validate(GOOD)
         slow = asyncio.create_task(grammar_validator.validate(Grammar("regex", "(.*a){20}")))
@@ -219,7 +219,7 @@ def test_a_cancelled_request_leaves_the_exchange_whole() -> None:
     run(use)
 
 
-def test_many_grammars_at_once_share_one_helper_and_the_same_one_is_validated_once() -> None:
+def test_grammars_at_once_share_a_helper_and_repeats_ask_once() -> None:
     async def use(grammar_validator: GrammarValidator) -> None:
         grammars = [Grammar("regex", f"a{{{number % 20}}}b") for number in range(100)]
         assert await asyncio.gather(*map(grammar_validator.validate, grammars)) == grammars
@@ -251,7 +251,7 @@ def test_who_waits_too_long_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> N
     run(use)
 
 
-def test_the_memory_of_verdicts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_results_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "CACHE_BYTES", 4 * validation.ENTRY_BYTES)
 
     async def use(grammar_validator: GrammarValidator) -> None:
@@ -268,7 +268,7 @@ def test_the_memory_of_verdicts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     run(use)
 
 
-def test_a_vocabulary_that_cannot_be_had_refuses_every_grammar() -> None:
+def test_vocabulary_that_cannot_be_had_refuses_every_grammar() -> None:
     def no_words() -> GrammarVocabulary:
         raise ValueError("its tokens have no bytes")
 
@@ -291,7 +291,7 @@ asyncio.run(main())
 """
 
 
-def test_the_helper_dies_with_its_worker() -> None:
+def test_helper_dies_with_its_worker() -> None:
     with subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE) as worker:
         assert worker.stdout is not None and worker.stdout.readline() == b"ready\n"
         [helper] = helpers_of(worker.pid)
@@ -304,7 +304,7 @@ def test_the_helper_dies_with_its_worker() -> None:
             os.close(pidfd)
 
 
-def test_the_worker_side_loads_neither_the_library_nor_torch() -> None:
+def test_worker_side_loads_neither_the_library_nor_torch() -> None:
     code = (
         "import gateway.requests.grammars, sys;"
         "sys.exit(any(name in sys.modules for name in ('llguidance', 'torch', 'transformers')))"
