@@ -35,7 +35,7 @@ class Limits:
     max_body_bytes: int = 10 * 2**20
     max_json_depth: int = 64
     max_choices: int = 128
-    # About 100 bytes each while they wait to be written: 50 MB.
+    # Each takes about 100 bytes while it waits to be written: 50 MB.
     max_logprobs: int = 2**19
     body_timeout_s: float = 30.0
     drain_timeout_s: float = 2.0

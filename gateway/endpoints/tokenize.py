@@ -86,7 +86,10 @@ async def _token_ids(request: TokenizeRequest, service: Service) -> list[int]:
         )
         check_conversation(conversation)
         return await encode_conversation(
-            conversation, request.tools, service, add_special_tokens=bool(adds_special)
+            conversation,
+            request.tools,
+            service.chat_template,
+            add_special_tokens=bool(adds_special),
         )
     try:
         return await asyncio.to_thread(

@@ -26,7 +26,7 @@ MAX_SCHEMA_DEPTH = 64
 
 _NAMES = {"json_schema": "schema", "regex": "regex", "choice": "choice", "lark": "grammar"}
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
-# llguidance's own keyword, taken out of what clients send.
+# This is llguidance's own keyword; it is taken out of what clients send.
 _OPTIONS = "x-guidance"
 
 

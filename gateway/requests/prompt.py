@@ -23,8 +23,8 @@ from gateway.text.tokenizer import TokenizerError
 if TYPE_CHECKING:
     from gateway.text.tokenizer import Tokenizer
 
-# Characters or ids; more are tokenised in a thread. 2,000 characters are about 500 tokens and,
-# at 1.3 us a token, 0.6 ms.
+# More characters or ids are tokenised in a thread. 2,000 characters are about 500 tokens, which
+# take 0.6 ms at 1.3 us a token.
 MAX_INLINE_LENGTH = 2000
 
 

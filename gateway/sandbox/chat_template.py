@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 # The longest conversation a body can hold (10 MiB) renders in 0.1 s with the templates in use.
 CPU_LIMIT_S = 2.0
-# Of the clock, for a helper that is starved or stopped; CPU_LIMIT_S is what a template gets.
+# The clock ends a helper that is starved or stopped; CPU_LIMIT_S is what a template gets.
 RENDER_TIMEOUT_S = 10.0
 
 _TOOLS = re.compile(r"\btools\b")
@@ -112,7 +112,7 @@ class ChatTemplate:
         """
         text = await self._rendered(conversation)
         check(text)
-        # Not in that thread: 10 MiB take 0.1 s to render, but 6 s to tokenise.
+        # The helper's thread must not do this: 10 MiB take 0.1 s to render, but 6 s to tokenise.
         return await asyncio.to_thread(
             self._tokenizer.encode, text, add_special_tokens=add_special_tokens
         )

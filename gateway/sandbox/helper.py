@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 # Starting Python and reading 128,000 tokens took 0.7 s; a busy machine may take much longer.
 START_LIMIT_S = 30.0
-# Requests take their turns; behind a slow one, more than these are turned away.
+# Requests take turns; while a slow one runs, more than these are turned away.
 MAX_WAITING = 128
 
 

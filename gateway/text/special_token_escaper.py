@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import tokenizers
 from tokenizers import normalizers
 
-# Characters that Unicode promises never to assign. Neither templates (trim, upper, split) nor JSON
+# Unicode promises never to assign these. Neither templates (trim, upper, split) nor JSON
 # touch them, and 16 of 32 drawn per process cannot be guessed by a client.
 _NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
 _SENTINEL_LENGTH = 16
