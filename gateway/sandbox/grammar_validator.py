@@ -65,7 +65,7 @@ class ValidationQueueFull(ValidationUnavailable):
 
 
 class GrammarValidator:
-    """Vets grammars for one vocabulary."""
+    """Validates grammars for one vocabulary."""
 
     def __init__(self, vocabulary: Callable[[], GrammarVocabulary]) -> None:
         """vocabulary: called once, when the first helper starts; a ValueError of it refuses all."""

@@ -8,7 +8,7 @@ import pytest
 
 from backend.wire.messages import FinishReason
 from gateway.pool.refusals import PoolNotReady, QueueFull
-from tests.gateway.answers.generation_requests import DRAINING, LENGTH, refused, text_of_choices
+from tests.gateway.completion_requests import DRAINING, LENGTH, refused, text_of_choices
 from tests.gateway.fakes import (
     FakePool,
     advance,
@@ -26,7 +26,6 @@ async def test_client_that_leaves_aborts_exactly_its_own_sequences(
 ) -> None:
     tasks = asyncio.all_tasks()
     pool = FakePool()
-
     app = app_of(pool)
     other = complete(app, stream=True)
     await settle()
@@ -50,7 +49,6 @@ async def test_client_that_leaves_aborts_exactly_its_own_sequences(
 
 async def test_client_that_left_before_the_start_aborts_all_too() -> None:
     pool = FakePool()
-
     exchange = complete(app_of(pool), stream=True)
     exchange.leave()
     await exchange.finished()
@@ -60,7 +58,6 @@ async def test_client_that_left_before_the_start_aborts_all_too() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_server_that_ends_aborts_what_runs(stream: bool) -> None:
     pool = FakePool()
-
     exchange = complete(app_of(pool), stream=stream, n=2)
     await settle()
     exchange.task.cancel()
@@ -72,7 +69,6 @@ async def test_server_that_ends_aborts_what_runs(stream: bool) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_reached_stop_string_aborts_the_sequence_at_once(stream: bool) -> None:
     pool = FakePool()
-
     exchange = complete(app_of(pool), stream=stream, stop="ND")
     await settle()
     pool.send(0, b"END more")
@@ -85,7 +81,6 @@ async def test_reached_stop_string_aborts_the_sequence_at_once(stream: bool) -> 
 
 async def test_engine_failure_before_an_answer_is_a_500() -> None:
     pool = FakePool()
-
     exchange = complete(app_of(pool), n=2)
     await settle()
     pool.send(0, b"x")
@@ -99,7 +94,6 @@ async def test_engine_failure_before_an_answer_is_a_500() -> None:
 
 async def test_engine_failure_in_a_stream_is_an_event_without_done() -> None:
     pool = FakePool()
-
     exchange = complete(app_of(pool), stream=True)
     await settle()
     pool.send(0, b"x")
@@ -141,7 +135,6 @@ async def test_draining_server_takes_no_new_work() -> None:
 
 async def test_draining_server_finishes_what_it_has() -> None:
     pool = FakePool()
-
     exchange = complete(app_of(pool), stream=True)
     await settle()
     pool.state = DRAINING
@@ -153,7 +146,6 @@ async def test_draining_server_finishes_what_it_has() -> None:
 @manual_clock
 async def test_deadline_before_the_answer_is_a_408_that_is_not_retried() -> None:
     pool = FakePool()
-
     exchange = complete(app_of(pool), timeout=5)
     await settle()
     assert 0 < pool.submitted[0].deadline - time.monotonic() <= 5
@@ -169,7 +161,6 @@ async def test_deadline_before_the_answer_is_a_408_that_is_not_retried() -> None
 @manual_clock
 async def test_deadline_in_a_stream_is_an_error_event() -> None:
     pool = FakePool()
-
     exchange = complete(app_of(pool), timeout=5, stream=True)
     await settle()
     pool.send(0, b"x")

@@ -236,7 +236,6 @@ async def test_required_call_is_held_to_a_grammar(tool_choice: Any, finish: str)
     """As OpenAI has it, an answer that could be nothing but one call ends with `stop`."""
     pool = playing(CALL)
     tools = [*TOOLS, {"type": "function", "function": {"name": "time"}}]
-
     service = replace(
         make_service(pool, grammar_validator=cast("GrammarValidator", FakeValidator())),
         chat_template=cast("ChatTemplate", FakeTemplate()),

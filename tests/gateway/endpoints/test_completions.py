@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.app import create_app
-from tests.gateway.answers.generation_requests import LENGTH, STOP, completed, text_of_choices
+from tests.gateway.completion_requests import LENGTH, STOP, completed, text_of_choices
 from tests.gateway.fakes import (
     BOS,
     VOCAB_SIZE,
@@ -95,7 +95,6 @@ async def test_usage_is_left_out_of_a_stream_that_did_not_ask(
 
 async def test_choices_are_numbered_prompt_by_prompt() -> None:
     pool = FakePool()
-
     exchange = complete(app_of(pool), prompt=["a", "b"], n=2, seed=5)
     await settle()
     asked = [(bytes(s.prompt_ids), s.params.choice) for s in pool.submitted.values()]
@@ -168,7 +167,6 @@ async def test_no_output_tokens_is_a_finished_answer(
 
 async def test_cached_tokens_are_reported() -> None:
     pool = FakePool()
-
     exchange = complete(app_of(pool))
     await settle()
     pool.send(0, b"x", num_cached_tokens=1)

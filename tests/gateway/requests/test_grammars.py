@@ -161,7 +161,6 @@ class FixedValidator(GrammarValidator):
 
 async def test_what_the_validator_returns_is_submitted() -> None:
     lark = Grammar("lark", "start: A")
-
     structured = StructuredOutputs(grammar="root ::= A")
     assert (await validated_grammar(None, structured, FixedValidator(lark))) == lark
 

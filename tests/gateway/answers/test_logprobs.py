@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from backend.wire.messages import SeqOutput, TokenLogprobs
 from gateway.app import create_app
-from tests.gateway.answers.generation_requests import (
+from tests.gateway.completion_requests import (
     LENGTH,
     completed,
     logprobs_of,
@@ -59,7 +59,6 @@ async def test_echo_with_logprobs_scores_the_prompt(
     stream: bool, max_tokens: int, prefix_ids: tuple[int, ...]
 ) -> None:
     pool = FakePool()
-
     app = create_app(make_service(pool, ByteTokenizer(prefix_ids=prefix_ids)))
     fields: dict[str, Any] = {"echo": True, "logprobs": 1, "max_tokens": max_tokens}
     exchange = complete(app, prompt="hié", stream=stream, **fields)
@@ -117,7 +116,6 @@ async def test_prompt_of_several_choices_gets_its_logprobs_once(
 ) -> None:
     """Every choice once asked for them itself; now the others wait for the first."""
     pool = FakePool()
-
     fields: dict[str, Any] = {"echo": True, "logprobs": 0, "max_tokens": max_tokens, "n": 3}
     exchange = complete(app_of(pool), prompt="abc", stream=stream, **fields)
     await settle()
@@ -149,7 +147,6 @@ async def test_prompt_of_one_token_keeps_nobody_waiting() -> None:
 
 async def test_prompt_logprobs_have_vllm_s_shape() -> None:
     pool = FakePool()
-
     exchange = complete(app_of(pool), prompt_logprobs=1, max_tokens=0)
     await settle()
     pool.send(0, [], LENGTH, prompt_scores=[score_of(105, 1)])
@@ -166,7 +163,6 @@ async def test_prompt_logprobs_have_vllm_s_shape() -> None:
 
 async def test_best_candidates_come_best_first_and_all_are_counted() -> None:
     pool = FakePool()
-
     exchange = complete(app_of(pool), prompt=["a", "b"], best_of=3, n=2)
     await settle()
     assert [s.params.logprobs for s in pool.submitted.values()] == [0] * 6
