@@ -32,7 +32,7 @@ class ExchangeContext:
     """One request and its answer, while they are under way.
 
     request_id: the Envelope's, or another that the body asks for. tenant: who asks, set by the
-    Gate; None where nobody known does. body: the room that the body takes. generation: what
+    Gate; None where nobody known does. body: what the body takes of the budget. generation: what
     answers it, of a request for text that was accepted.
     """
 

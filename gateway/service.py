@@ -1,8 +1,8 @@
 """What the endpoints are given: names, tokenizer, pool and limits, in one frozen object.
 
 Built once by the worker before its first request, and handed to create_app(). Holds no state of its
-own and knows nothing of HTTP; what changes while serving lives in the pool, and in the room for
-bodies.
+own and knows nothing of HTTP; what changes while serving lives in the pool and in the body
+budget.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Limits:
 
     max_body_bytes: larger bodies get 413. max_json_depth: arrays and objects inside each other.
     max_choices: sequences, that is best_of or n times the number of prompts.
-    max_scores: log-probabilities, that is tokens times alternatives over all sequences.
+    max_logprobs: log-probabilities, that is tokens times alternatives over all sequences.
     body_timeout_s: the whole body must have arrived by then, or 408.
     drain_timeout_s: how long an early answer waits for the rest of a body nobody will read.
     ping_interval_s: silence on a stream before a comment tells proxies it lives; 0 for never.
@@ -35,8 +35,8 @@ class Limits:
     max_body_bytes: int = 10 * 2**20
     max_json_depth: int = 64
     max_choices: int = 128
-    # About 100 bytes each while they wait to be written: 50 MB.
-    max_scores: int = 2**19
+    # Each takes about 100 bytes while it waits to be written: 50 MB.
+    max_logprobs: int = 2**19
     body_timeout_s: float = 30.0
     drain_timeout_s: float = 2.0
     ping_interval_s: float = 15.0
@@ -53,8 +53,8 @@ class Service:
     allow_anonymous: with a keyring, those who bring no key may come in, too.
     strict: fields of requests that mean nothing here are refused instead of ignored.
     chat_template: turns messages into a prompt; None for models that were trained on none.
-    vetter: has grammars compiled; None where answers cannot be held to one.
-    bodies: the room that the bodies of all requests share.
+    grammar_validator: has grammars compiled; None where answers cannot be held to one.
+    body_budget: the bytes that the bodies of all requests may take together.
     observer: notes what happens, for /metrics and the access log.
     system_fingerprint: changes when the same seed may give other text (weights, dtype, version).
     """
@@ -67,7 +67,7 @@ class Service:
     system_fingerprint: str = "fp_unisono"
     observer: Observer = field(default_factory=Observer)
     limits: Limits = field(default_factory=Limits)
-    bodies: BodyBudget = field(default_factory=BodyBudget)
+    body_budget: BodyBudget = field(default_factory=BodyBudget)
     strict: bool = False
     keyring: "Keyring | None" = None
     allow_anonymous: bool = False

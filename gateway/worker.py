@@ -251,7 +251,7 @@ def build_service(settings: Settings) -> Service:
             send_timeout_s=server.send_timeout_s,
             body_timeout_s=server.body_timeout_s,
         ),
-        bodies=BodyBudget(server.max_bodies_bytes),
+        body_budget=BodyBudget(server.max_bodies_bytes),
         keyring=Keyring.of(server),
         allow_anonymous=server.allow_anonymous,
         strict=server.strict,

@@ -61,6 +61,28 @@ EXCEPTIONS = {
     "gateway.sandbox.grammar_process": {"backend.structured_output.grammar"},
     "gateway.bench.harness": {"backend.ranks.mock_lead"},
 }
+# The gateway's rooms by floor, from the ground up: each may import the rooms of lower floors only.
+# A room is a package, or a module that stands directly under gateway/.
+FLOORS = [
+    floor.split()
+    for floor in (
+        "client_key connection default_model errors options tenant",
+        "hub pool schema settings",
+        "description layout setting_sources telemetry text",
+        "exchange_context notices sandbox top",
+        "security supervision",
+        "service supervisor",
+        "requests",
+        "answers",
+        "endpoints",
+        "app",
+        "worker",
+        "bench",
+        "commands",
+        "cli",
+        "__main__",
+    )
+]
 # Whatever carries objects between processes, or code in data.
 OBJECT_CARRIERS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "xmlrpc"}
 PICKLING_NAMES = {"send", "recv", "Queue", "JoinableQueue", "SimpleQueue", "Manager", "Pool"}
@@ -108,7 +130,7 @@ def modules_of(*packages: str) -> list[str]:
 
 
 def room_of(module: str) -> str:
-    """Return the room of a backend module: "backend.wire.local.ring" -> "wire"."""
+    """Return the room of a module: "backend.wire.local.ring" -> "wire"."""
     return module.split(".")[1]
 
 
@@ -205,6 +227,16 @@ def test_gateway_rooms_import_in_no_circle() -> None:
         names = {".".join(n.split(".")[:2]) for n in imports_of(module) if within(n, "gateway")}
         arrows.setdefault(room, set()).update(names - {room})
     assert circles(arrows) == []
+
+
+def test_gateway_rooms_import_only_lower_floors() -> None:
+    floor_of = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+    modules = [module for module in modules_of("gateway") if "." in module]
+    assert {room_of(module) for module in modules} == floor_of.keys()
+    for module in modules:
+        room = room_of(module)
+        taken = {room_of(name) for name in imports_of(module) if within(name, "gateway")} - {room}
+        assert not [name for name in taken if floor_of[name] >= floor_of[room]], module
 
 
 def test_gateway_takes_from_backend_only_contracts() -> None:

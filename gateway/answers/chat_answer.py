@@ -1,6 +1,6 @@
 """What answers of a chat look like: whole, and as the chunks of a stream.
 
-Both write the same choices out of the same text, calls and scores. Must not know messages,
+Both write the same choices out of the same text, calls and logprobs. Must not know messages,
 templates or HTTP. Called by the chat endpoint.
 """
 
@@ -66,7 +66,7 @@ class ChatFormatter:
         return choice.finish_reason.value
 
     def logprobs(self, tokens: Sequence[Token]) -> ChatLogprobs | None:
-        """Return the scores of some tokens, if they are wanted."""
+        """Return the log-probabilities of some tokens, if they are wanted."""
         wanted = self._request.num_logprobs
         return None if wanted is None else chat_logprobs(tokens, wanted, self._tokenizer)
 
@@ -76,7 +76,7 @@ class ChatFormatter:
         """Return the whole answer."""
         assert collector.usage is not None
         wanted = self._request.prompt_logprobs
-        scored = [token for token in collector.tokens[0] if token.is_prompt]
+        of_prompt = [token for token in collector.tokens[0] if token.is_prompt]
         return ChatCompletion(
             id=base.id,
             created=base.created,
@@ -86,7 +86,7 @@ class ChatFormatter:
             usage=collector.usage,
             prompt_logprobs=UNSET
             if wanted is None
-            else prompt_logprobs(scored, wanted, self._tokenizer),
+            else prompt_logprobs(of_prompt, wanted, self._tokenizer),
             prompt_token_ids=choices[0].prompt.token_ids if self.shows_ids else UNSET,
         )
 

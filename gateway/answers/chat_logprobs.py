@@ -1,6 +1,6 @@
-"""Scores of tokens in the shape that chat answers have: one object a token, bytes included.
+"""Log-probabilities in the shape that chat answers have: one object a token, bytes included.
 
-Knows tokens, not sequences or HTTP. Called by the chat endpoint; a request without scores never
+Knows tokens, not sequences or HTTP. Called by the chat endpoint; a request without logprobs never
 gets here.
 """
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 def chat_logprobs(
     tokens: Iterable[Token], num_alternatives: int, tokenizer: "Tokenizer"
 ) -> ChatLogprobs:
-    """Return the scores of an answer's tokens."""
+    """Return the log-probabilities of an answer's tokens."""
     entries = []
     for token in tokens:
-        if token.score is None:
+        if token.logprobs is None:
             continue
         top = [
             TopLogprob(*_written(token_id, logprob, tokenizer))
-            for token_id, logprob in token.score.top[:num_alternatives]
+            for token_id, logprob in token.logprobs.top[:num_alternatives]
         ]
-        written = _written(token.token_id, token.score.logprob, tokenizer)
+        written = _written(token.token_id, token.logprobs.logprob, tokenizer)
         entries.append(TokenLogprob(*written, top))
     return ChatLogprobs(entries)
 

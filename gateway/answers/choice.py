@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
-from gateway.requests.parameters import seeded_params
 from gateway.requests.prompt import Prompt
 from gateway.schema.sampling import SamplingFields
 from gateway.text.stops import StopMatcher
@@ -24,22 +23,22 @@ class Token:
     """One token of a choice whose caller wants to see tokens.
 
     text_offset: characters of echo and answer before it; text that a stop string cut off counts.
-    score: None for the first token of a prompt and where no scores were asked for.
+    logprobs: None for the first token of a prompt and where none were wanted.
     """
 
     token_id: int
     text_offset: int
-    score: TokenLogprobs | None = None
+    logprobs: TokenLogprobs | None = None
     is_prompt: bool = False
 
 
 @dataclass(slots=True)
 class Choice:
-    """One sequence of a request: what was asked, and its text as tokens come in.
+    """One sequence of a request: its prompt and parameters, and its text as tokens come in.
 
     index: among all choices of the request, prompt-major.
     matcher: None if no stop string was given.
-    scored_by: the choice whose prompt, the same, is scored for this one, too.
+    prompt_logprobs_from: the choice of the same prompt that asks for its logprobs, for all.
     shows_end: the token that ended the sequence is text like any other.
     lists_tokens: push() returns tokens beside the text.
     num_cached_tokens: prompt tokens that came from the prefix cache.
@@ -53,7 +52,7 @@ class Choice:
     matcher: StopMatcher | None = None
     shows_end: bool = False
     lists_tokens: bool = False
-    scored_by: "Choice | None" = None
+    prompt_logprobs_from: "Choice | None" = None
     num_tokens: int = 0
     num_cached_tokens: int = 0
     finish_reason: FinishReason | None = None
@@ -67,14 +66,15 @@ class Choice:
         return self.params.max_tokens == 0 and self.params.prompt_logprobs is None
 
     @property
-    def awaits_scores(self) -> bool:
-        """Whether nothing of it may be written before another choice has the prompt's scores."""
-        return self.scored_by is not None and not self.scored_by._is_scored
+    def awaits_prompt_logprobs(self) -> bool:
+        """Whether nothing of it may be written before another choice has the prompt's logprobs."""
+        source = self.prompt_logprobs_from
+        return source is not None and not source._has_prompt_logprobs
 
     def begin(self) -> tuple[str, Sequence[Token]]:
         """Return the text and the tokens that are known before the engine is asked."""
         self._text_offset = len(self.prompt.echo)
-        if self.params.prompt_logprobs is None and self.scored_by is None:
+        if self.params.prompt_logprobs is None and self.prompt_logprobs_from is None:
             return self.prompt.echo, ()
         return self.prompt.echo, self.prompt_tokens([None])
 
@@ -100,8 +100,8 @@ class Choice:
         for position, token_id in enumerate(output.token_ids):
             self.num_tokens += 1
             if self.lists_tokens:
-                score = None if self.params.logprobs is None else output.logprobs[position]
-                tokens.append(Token(token_id, self._text_offset, score))
+                logprobs = None if self.params.logprobs is None else output.logprobs[position]
+                tokens.append(Token(token_id, self._text_offset, logprobs))
             if position < num_texts:
                 text = self.detokenizer.push(token_id)
                 pieces.append(self._cut(text))
@@ -117,19 +117,19 @@ class Choice:
         self.finish_reason = FinishReason.STOP if is_cut else output.finish_reason
         return "".join(pieces), tokens
 
-    def prompt_tokens(self, scores: Iterable[TokenLogprobs | None]) -> list[Token]:
+    def prompt_tokens(self, prompt_logprobs: Iterable[TokenLogprobs | None]) -> list[Token]:
         """List the next prompt tokens."""
         prompt = self.prompt
         tokens: list[Token] = []
-        for score in scores:
+        for logprobs in prompt_logprobs:
             position = self._num_prompt_listed
             offset = prompt.offsets[position] if prompt.offsets else 0
-            tokens.append(Token(prompt.token_ids[position], offset, score, is_prompt=True))
+            tokens.append(Token(prompt.token_ids[position], offset, logprobs, is_prompt=True))
             self._num_prompt_listed += 1
         return tokens
 
     @property
-    def _is_scored(self) -> bool:
+    def _has_prompt_logprobs(self) -> bool:
         return self._num_prompt_listed == len(self.prompt.token_ids)
 
     def _cut(self, text: str) -> str:
@@ -145,30 +145,29 @@ class Choice:
 
 def make_choices(
     prompts: Sequence[Prompt],
-    shared: SamplingParams,
-    num_candidates: int,
+    params: Sequence[Sequence[SamplingParams]],
     request: SamplingFields,
     tokenizer: "Tokenizer",
 ) -> list[Choice]:
-    """Return the choices of a request, prompt by prompt."""
+    """Return the choices of a request, prompt by prompt. params: by prompt, one a choice."""
     stop = request.stop_strings
     keeps_stop = bool(request.include_stop_str_in_output)
     skips = request.skips_special_tokens
     choices: list[Choice] = []
-    for prompt in prompts:
+    for prompt, params_of_prompt in zip(prompts, params, strict=True):
         first = None
-        for params in seeded_params(shared, request.seed, num_candidates):
+        for own in params_of_prompt:
             choice = Choice(
                 len(choices),
                 prompt,
-                params,
+                own,
                 tokenizer.detokenizer(prompt.token_ids, skip_special_tokens=skips),
                 StopMatcher(stop, keeps_stop=keeps_stop) if stop else None,
                 shows_end=keeps_stop,
-                lists_tokens=params.logprobs is not None or bool(request.return_token_ids),
-                scored_by=first,
+                lists_tokens=own.logprobs is not None or bool(request.return_token_ids),
+                prompt_logprobs_from=first,
             )
             choices.append(choice)
-            if params.prompt_logprobs is not None:
+            if own.prompt_logprobs is not None:
                 first = choice
     return choices

@@ -15,7 +15,7 @@ from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 EXTENSION = "unisono.chunk_writer"
-# Beyond it the reader is slow, and the piece takes the way that waits for it.
+# With more bytes waiting the reader is slow: the piece then takes the way that waits for it.
 MAX_BUFFERED_BYTES = 16 * 1024
 
 

@@ -43,8 +43,8 @@ class CompletionFormatter:
         of_answer = [token for token in tokens if not token.is_prompt]
         logprobs = None
         if request.logprobs is not None:
-            scored = tokens if request.echo else of_answer
-            logprobs = completion_logprobs(scored, request.logprobs, tokenizer)
+            listed = tokens if request.echo else of_answer
+            logprobs = completion_logprobs(listed, request.logprobs, tokenizer)
         shows_ids = bool(request.return_token_ids)
         wanted = request.prompt_logprobs
         return CompletionChoice(

@@ -58,7 +58,7 @@ class Generation:
         self._open: dict[int, Choice] = {}  # by seq_id
         self._is_starting = False
         self._early: list[SeqOutput] = []
-        self._held: list[SeqOutput] = []  # for choices that await scores of their prompt
+        self._held: list[SeqOutput] = []  # for choices that await their prompt's logprobs
         self._timer: asyncio.TimerHandle | None = None
         self._has_failed = False
 
@@ -86,7 +86,7 @@ class Generation:
             text, tokens = choice.begin()
             if text or tokens:
                 self._sink.write(choice, text, tokens)
-            if choice.is_local and not choice.awaits_scores:
+            if choice.is_local and not choice.awaits_prompt_logprobs:
                 self._end_locally(choice)
         if not self._open:
             self._finish()
@@ -113,7 +113,7 @@ class Generation:
             message = output.error or "The engine gave the request up."
             self._fail(engine_failed(message, is_final=output.is_final))
             return
-        if choice.awaits_scores:
+        if choice.awaits_prompt_logprobs:
             self._held.append(output)
             return
         self._take(choice, output)
@@ -175,12 +175,12 @@ class Generation:
         if text or tokens or choice.finish_reason is not None:
             self._sink.write(choice, text, tokens)
 
-    def _share(self, scored: Choice, scores: Sequence[TokenLogprobs]) -> None:
-        """Write scores of a prompt for its other choices, and what waited for the last of them."""
+    def _share(self, source: Choice, prompt_logprobs: Sequence[TokenLogprobs]) -> None:
+        """Write a prompt's logprobs for its other choices, and what waited for the last of them."""
         for choice in self._choices:
-            if choice.scored_by is scored:
-                self._sink.write(choice, "", choice.prompt_tokens(scores))
-                if choice.is_local and not choice.awaits_scores:
+            if choice.prompt_logprobs_from is source:
+                self._sink.write(choice, "", choice.prompt_tokens(prompt_logprobs))
+                if choice.is_local and not choice.awaits_prompt_logprobs:
                     self._end_locally(choice)
         held, self._held = self._held, []
         for output in held:

@@ -1,7 +1,7 @@
-"""Scores of tokens in the shapes that completions answer with.
+"""Log-probabilities of tokens in the shapes that completions answer with.
 
 Owns how a token that is no whole text is written. Knows tokens, not sequences or HTTP. Called by
-the completions endpoint; a request without scores never gets here.
+the completions endpoint; a request without logprobs never gets here.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,13 +38,13 @@ def completion_logprobs(
     chosen: list[float | None] = []
     tops: list[dict[str, float] | None] = []
     for token, text in zip(tokens, texts, strict=True):
-        if token.score is None:
+        if token.logprobs is None:
             chosen.append(None)
             tops.append(None)
             continue
-        logprob = _finite(token.score.logprob)
+        logprob = _finite(token.logprobs.logprob)
         top: dict[str, float] = {}
-        for token_id, alternative in token.score.top[:num_alternatives]:
+        for token_id, alternative in token.logprobs.top[:num_alternatives]:
             top.setdefault(token_text(token_id, tokenizer), _finite(alternative))
         top[text] = logprob
         chosen.append(logprob)
@@ -55,29 +55,31 @@ def completion_logprobs(
 def prompt_logprobs(
     tokens: Iterable[Token], num_alternatives: int, tokenizer: "Tokenizer"
 ) -> list[dict[int, PromptLogprob] | None]:
-    """Return vLLM's scores of a prompt, by token id; null for its first token."""
+    """Return vLLM's prompt_logprobs, by token id; null for its first token."""
     return [
         None
-        if token.score is None
-        else _by_id(token.token_id, token.score, num_alternatives, tokenizer)
+        if token.logprobs is None
+        else _by_id(token.token_id, token.logprobs, num_alternatives, tokenizer)
         for token in tokens
     ]
 
 
 def mean_logprob(tokens: Iterable[Token]) -> float:
     """Return the mean log-probability of a choice's own tokens; the lowest if it has none."""
-    logprobs = [token.score.logprob for token in tokens if token.score and not token.is_prompt]
+    logprobs = [
+        token.logprobs.logprob for token in tokens if token.logprobs and not token.is_prompt
+    ]
     return sum(logprobs) / len(logprobs) if logprobs else LOWEST_LOGPROB
 
 
 def _by_id(
-    chosen_id: int, score: TokenLogprobs, num_alternatives: int, tokenizer: "Tokenizer"
+    chosen_id: int, logprobs: TokenLogprobs, num_alternatives: int, tokenizer: "Tokenizer"
 ) -> dict[int, PromptLogprob]:
     entries = {
         token_id: (logprob, rank)
-        for rank, (token_id, logprob) in enumerate(score.top[:num_alternatives], start=1)
+        for rank, (token_id, logprob) in enumerate(logprobs.top[:num_alternatives], start=1)
     }
-    entries[chosen_id] = (score.logprob, score.rank + 1)
+    entries[chosen_id] = (logprobs.logprob, logprobs.rank + 1)
     return {
         token_id: PromptLogprob(_finite(logprob), rank, token_text(token_id, tokenizer))
         for token_id, (logprob, rank) in entries.items()

@@ -16,8 +16,8 @@ import msgspec
 
 OPENING, CLOSING = "<tool_call>", "</tool_call>"
 
-# Everything before the arguments, in the order that all templates show; another order is read
-# too, but only once the call is complete.
+# It matches all that precedes the arguments, in the order that all templates show; another order
+# is read too, but only once the call is complete.
 _HEAD = re.compile(
     r'\s*\{\s*"name"\s*:\s*(?P<name>"(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.description.openapi import ERRORS, OPERATIONS, Operation
 
-# In examples; the default one.
+# Examples show the default address.
 ADDRESS = "http://127.0.0.1:8000"
 
 STYLE = """

@@ -18,19 +18,14 @@ from gateway.answers.choice import make_choices
 from gateway.answers.delivery import respond
 from gateway.answers.tools import calls_grammar
 from gateway.errors import invalid
+from gateway.requests.context_length import ContextLength
 from gateway.requests.conversation import encode_conversation
 from gateway.requests.grammars import validate
-from gateway.requests.parameters import sampling_params
+from gateway.requests.limits import check_num_choices, check_num_logprobs
+from gateway.requests.parameters import sampling_params, seeded_params
 from gateway.requests.parsed_request import parse_request
-from gateway.requests.prompt import (
-    Prompt,
-    check_length,
-    check_num_choices,
-    check_num_scores,
-    check_text_length,
-    context_length,
-    truncated,
-)
+from gateway.requests.prompt import Prompt
+from gateway.sandbox.grammar_validator import GrammarValidator
 from gateway.schema.chat import ChatChunk, ChatRequest
 from gateway.schema.messages import NamedToolChoice
 from gateway.service import Service
@@ -44,7 +39,7 @@ async def create_chat_completion(http_request: Request) -> Response:
     parsed = await parse_request(http_request, _decoder)
     request = parsed.request
     prompt, max_tokens = await _prompt(request, service)
-    params = await sampling_params(
+    shared = await sampling_params(
         request,
         service,
         max_tokens=max_tokens,
@@ -52,8 +47,9 @@ async def create_chat_completion(http_request: Request) -> Response:
         prompt_logprobs=request.prompt_logprobs,
     )
     if request.is_call_required:
-        params = await _calling(params, request, service)
-    choices = make_choices([prompt], params, request.num_choices, request, service.tokenizer)
+        shared = await _calling(shared, request, service.grammar_validator)
+    params = seeded_params(shared, request.seed, request.num_choices)
+    choices = make_choices([prompt], [params], request, service.tokenizer)
     formatter = ChatFormatter(request, service.tokenizer)
     base = ChatChunk(
         id=f"chatcmpl-{secrets.token_hex(16)}",
@@ -74,32 +70,33 @@ async def create_chat_completion(http_request: Request) -> Response:
 
 async def _prompt(request: ChatRequest, service: Service) -> tuple[Prompt, int]:
     """Return the tokens of the conversation, and how many may follow."""
-    check_num_choices(1, request.num_choices, service, request)
+    check_num_choices(1, request.num_choices, service.limits, request)
+    context, tokenizer = ContextLength(service.pool), service.tokenizer
     wanted = request.max_output_tokens
     num_wanted = 1 if wanted is None else wanted
-    whole = await encode_conversation(
+    all_ids = await encode_conversation(
         request,
         request.usable_tools,
-        service,
+        service.chat_template,
         add_special_tokens=bool(request.add_special_tokens),
-        check=lambda text: check_text_length([text], num_wanted, service, request),
+        check=lambda text: context.check_texts([text], tokenizer, num_wanted, request),
     )
-    token_ids = truncated(whole, request, num_wanted, service)
-    room = context_length(service) - len(token_ids)
-    max_tokens = max(1, room) if wanted is None else wanted
-    check_length(len(token_ids), max_tokens, service, request)
-    num_scores = 0
+    token_ids = context.truncate(all_ids, num_wanted, request)
+    num_left = context.num_tokens - len(token_ids)
+    max_tokens = max(1, num_left) if wanted is None else wanted
+    context.check(len(token_ids), max_tokens, request)
+    num_logprobs = 0
     if request.prompt_logprobs is not None:
-        num_scores += len(token_ids) * (request.prompt_logprobs + 1)
+        num_logprobs += len(token_ids) * (request.prompt_logprobs + 1)
     if request.num_logprobs is not None and wanted is not None:
-        num_scores += wanted * (request.num_logprobs + 1)
+        num_logprobs += wanted * (request.num_logprobs + 1)
     param = "top_logprobs" if request.prompt_logprobs is None else "prompt_logprobs"
-    check_num_scores(num_scores * request.num_choices, param, service)
+    check_num_logprobs(num_logprobs * request.num_choices, service.limits, param)
     return Prompt(token_ids), max_tokens
 
 
 async def _calling(
-    params: SamplingParams, request: ChatRequest, service: Service
+    params: SamplingParams, request: ChatRequest, validator: GrammarValidator | None
 ) -> SamplingParams:
     """Return the parameters of an answer that must be a tool call."""
     choice = request.tool_choice
@@ -110,8 +107,8 @@ async def _calling(
     ]
     is_single = isinstance(choice, NamedToolChoice) or request.parallel_tool_calls is False
     grammar = Grammar("lark", calls_grammar(functions, allows_parallel=not is_single))
-    if service.grammar_validator is None:
+    if validator is None:
         message = "This server cannot make an answer be a tool call; 'auto' leaves it to the model."
         raise invalid(message, "tool_choice", "unsupported_parameter")
-    grammar = await validate(grammar, service.grammar_validator, param="tools")
+    grammar = await validate(grammar, validator, param="tools")
     return msgspec.structs.replace(params, grammar=grammar)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from gateway.answers.choice import make_choices
 from gateway.answers.completion_answer import CompletionChunks, CompletionFormatter
 from gateway.answers.delivery import respond
-from gateway.requests.parameters import sampling_params
+from gateway.requests.parameters import sampling_params, seeded_params
 from gateway.requests.parsed_request import parse_request
 from gateway.requests.prompt import encode_prompts
 from gateway.schema.completions import Completion, CompletionRequest
@@ -30,14 +30,15 @@ async def create_completion(http_request: Request) -> Response:
     request = parsed.request
     prompts = await encode_prompts(request, service)
     is_ranked = request.num_candidates > request.num_choices
-    params = await sampling_params(
+    shared = await sampling_params(
         request,
         service,
         max_tokens=request.max_output_tokens,
         logprobs=0 if is_ranked and request.logprobs is None else request.logprobs,
         prompt_logprobs=request.num_prompt_logprobs,
     )
-    choices = make_choices(prompts, params, request.num_candidates, request, service.tokenizer)
+    params = [seeded_params(shared, request.seed, request.num_candidates) for _ in prompts]
+    choices = make_choices(prompts, params, request, service.tokenizer)
     formatter = CompletionFormatter(request, service.tokenizer)
     base = Completion(
         id=f"cmpl-{secrets.token_hex(16)}",

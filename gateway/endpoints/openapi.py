@@ -22,7 +22,7 @@ async def docs(http_request: Request) -> Response:
         "Context": f"{service.pool.max_model_len:,} tokens, prompt and answer together",
         "Choices": f"{limits.max_choices} in one request, over all its prompts",
         "Body": f"{limits.max_body_bytes:,} bytes, {limits.max_json_depth} levels of nesting",
-        "Log-probabilities": f"{limits.max_scores:,} in one request",
+        "Log-probabilities": f"{limits.max_logprobs:,} in one request",
         "Time to send a body": f"{limits.body_timeout_s:g} seconds",
         "A reader that takes nothing": f"is cut off after {limits.send_timeout_s:g} seconds",
     }

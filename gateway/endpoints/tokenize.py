@@ -10,7 +10,8 @@ from gateway.answers.logprobs import token_text
 from gateway.errors import invalid, model_not_found
 from gateway.requests.body import decode_body, json_response, read_body
 from gateway.requests.conversation import encode_conversation
-from gateway.requests.prompt import MAX_INLINE_LENGTH, check_token_ids
+from gateway.requests.prompt import MAX_INLINE_LENGTH
+from gateway.requests.token_ids import check_token_ids
 from gateway.requests.unknown_fields import ignored_header, unknown_fields
 from gateway.schema.messages import check_conversation
 from gateway.schema.tokenize import (
@@ -52,7 +53,7 @@ async def detokenize(http_request: Request) -> Response:
     body = await read_body(http_request, service)
     request = decode_body(body, _detokenize_decoder, service.limits.max_json_depth)
     headers = _checked(request, body, service)
-    check_token_ids(request.tokens, service, "tokens")
+    check_token_ids(request.tokens, service.vocab_size, "tokens")
     decode = service.tokenizer.decode
     if len(request.tokens) > MAX_INLINE_LENGTH:
         text = await asyncio.to_thread(decode, request.tokens, skip_special_tokens=False)
@@ -85,7 +86,10 @@ async def _token_ids(request: TokenizeRequest, service: Service) -> list[int]:
         )
         check_conversation(conversation)
         return await encode_conversation(
-            conversation, request.tools, service, add_special_tokens=bool(adds_special)
+            conversation,
+            request.tools,
+            service.chat_template,
+            add_special_tokens=bool(adds_special),
         )
     try:
         return await asyncio.to_thread(

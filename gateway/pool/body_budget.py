@@ -13,7 +13,7 @@ RETRY_AFTER_S = 2.0
 
 
 class BodyBudget:
-    """The room of one worker. max_bytes: of all bodies; one that is alone may exceed it."""
+    """The budget of one worker. max_bytes: of all bodies; one that is alone may exceed it."""
 
     def __init__(self, max_bytes: int = 1 << 28) -> None:
         self.max_bytes = max_bytes
@@ -29,28 +29,29 @@ class BodyBudget:
 
 
 class BodyReservation:
-    """The place of one body in the room, empty at first."""
+    """The share of one body in the budget, empty at first."""
 
-    def __init__(self, room: BodyBudget, tenant: str) -> None:
-        self._room = room
+    def __init__(self, budget: BodyBudget, tenant: str) -> None:
+        self._budget = budget
         self._tenant = tenant
         self._num_bytes = 0
 
     def check(self, num_bytes: int) -> None:
-        """Raise ApiError 503 if there is no room for so many bytes more."""
-        room = self._room
-        is_alone = room.num_bytes == self._num_bytes
-        if not is_alone and room.held[self._tenant] + num_bytes > room.max_bytes - room.num_bytes:
+        """Raise ApiError 503 if so many bytes more are beyond the budget."""
+        budget = self._budget
+        is_alone = budget.num_bytes == self._num_bytes
+        num_free = budget.max_bytes - budget.num_bytes
+        if not is_alone and budget.held[self._tenant] + num_bytes > num_free:
             message = "The server holds too many large requests. Try again in a moment."
             raise ApiError(503, message, code="bodies_full", retry_after_s=RETRY_AFTER_S)
 
     def grow(self, num_bytes: int) -> None:
-        """Take the next piece. Raises ApiError 503, with nothing taken, if there is no room."""
+        """Take the next piece. Raises ApiError 503, with nothing taken, if there is no budget."""
         self.check(num_bytes)
-        self._room.count(self._tenant, num_bytes)
+        self._budget.count(self._tenant, num_bytes)
         self._num_bytes += num_bytes
 
     def release(self) -> None:
         """Its request is over. Idempotent."""
-        self._room.count(self._tenant, -self._num_bytes)
+        self._budget.count(self._tenant, -self._num_bytes)
         self._num_bytes = 0

@@ -19,7 +19,7 @@ from gateway.service import Limits, Service
 
 T = TypeVar("T")
 
-# Of all objects together. Names are looked at one by one: 0.5 us each.
+# All objects of a body together may have so many: each name takes 0.5 us to look at.
 MAX_JSON_NAMES = 100_000
 NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -33,7 +33,7 @@ async def read_body(http_request: Request, service: Service) -> bytes:
     limits = service.limits
     context = exchange_context(http_request.scope)
     assert context.tenant is not None, "the gate lets nobody unknown in here"
-    context.body = held = BodyReservation(service.bodies, context.tenant.id)
+    context.body = held = BodyReservation(service.body_budget, context.tenant.id)
     declared = http_request.headers.get("content-length", "")
     if declared.isdecimal():
         if int(declared) > limits.max_body_bytes:

@@ -12,14 +12,13 @@ import msgspec
 from gateway.errors import ApiError, invalid
 from gateway.sandbox.chat_template import ChatTemplate, Conversation, TemplateBusy, TemplateFailure
 from gateway.schema.messages import ChatMessage, ConversationFields, Tool, Tools
-from gateway.service import Service
 from gateway.text.tokenizer import TokenizerError
 
 
 async def encode_conversation(
     request: ConversationFields,
     tools: Tools | None,
-    service: Service,
+    template: ChatTemplate | None,
     *,
     add_special_tokens: bool = False,
     check: Callable[[str], None] = lambda text: None,
@@ -27,10 +26,10 @@ async def encode_conversation(
     """Return the token ids of a conversation that has been checked.
 
     tools: those that the model is told of, which may be none of those given.
-    check: given what was rendered, may raise before it is tokenised.
+    template: the model's, None if it has none. check: given what was rendered, may raise before it
+    is tokenised.
     Raises ApiError 400 for what the model's template does not render, and 429.
     """
-    template = service.chat_template
     if template is None:
         message = "This model has no chat template; POST /v1/completions takes plain prompts."
         raise invalid(message, "messages", "no_chat_template")

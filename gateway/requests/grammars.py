@@ -26,7 +26,7 @@ MAX_SCHEMA_DEPTH = 64
 
 _NAMES = {"json_schema": "schema", "regex": "regex", "choice": "choice", "lark": "grammar"}
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
-# llguidance's own keyword, taken out of what clients send.
+# This is llguidance's own keyword; it is taken out of what clients send.
 _OPTIONS = "x-guidance"
 
 
@@ -48,7 +48,7 @@ async def validate(
     """Return what to submit for a grammar: the same, or its translation from GBNF.
 
     param: the field it came from. Raises ApiError 400 for a grammar that cannot be used, 429 if
-    too many wait for a verdict, 503 if there is none for another reason.
+    too many wait for validation, 503 if there is no result for another reason.
     """
     try:
         return await grammar_validator.validate(grammar)

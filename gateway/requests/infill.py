@@ -11,8 +11,8 @@ from gateway.errors import invalid
 if TYPE_CHECKING:
     from gateway.text.tokenizer import Tokenizer
 
-# Before the prefix, before the suffix, before the answer. In order: StarCoder and Granite,
-# SantaCoder, Qwen and CodeGemma, Code Llama, DeepSeek.
+# They stand before the prefix, the suffix and the answer. The rows are those of StarCoder and
+# Granite, SantaCoder, Qwen and CodeGemma, Code Llama, and DeepSeek.
 MARKS = (
     ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
     ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),

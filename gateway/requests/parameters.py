@@ -6,16 +6,21 @@ pools or HTTP. Called by the endpoints that generate, once a request.
 
 import asyncio
 import secrets
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from backend.wire.sampling import Grammar, NumLogprobs, SamplingParams
 from gateway.errors import invalid
 from gateway.requests.grammars import grammar_of, validated_grammar
-from gateway.requests.prompt import check_token_ids
+from gateway.requests.token_ids import check_token_ids
 from gateway.schema.sampling import SamplingFields, given
 from gateway.service import Service
 from gateway.text.tokenizer import TokenizerError
+
+if TYPE_CHECKING:
+    from gateway.sandbox.grammar_validator import GrammarValidator
+    from gateway.text.tokenizer import Tokenizer
 
 DEFAULTS = SamplingParams()
 # As in vLLM: logits divided by less could leave float32, and the draw is greedy by then.
@@ -41,13 +46,13 @@ async def sampling_params(
     Raises ApiError 400 for what this model cannot do, a grammar that does not compile included.
     """
     stop_token_ids, allowed = request.stop_token_ids or [], request.allowed_token_ids
-    check_token_ids(stop_token_ids, service, "stop_token_ids")
-    check_token_ids(allowed or [], service, "allowed_token_ids")
+    check_token_ids(stop_token_ids, service.vocab_size, "stop_token_ids")
+    check_token_ids(allowed or [], service.vocab_size, "allowed_token_ids")
     bad_words = request.bad_words or []
     if len(bad_words) > MAX_INLINE_BAD_WORDS:
-        banned = await asyncio.to_thread(_bad_words, bad_words, service)
+        banned = await asyncio.to_thread(_bad_words, bad_words, service.tokenizer)
     else:
-        banned = _bad_words(bad_words, service)
+        banned = _bad_words(bad_words, service.tokenizer)
     temperature = given(request.temperature, DEFAULTS.temperature)
     return SamplingParams(
         temperature=temperature if temperature >= MIN_TEMPERATURE else 0.0,
@@ -62,19 +67,21 @@ async def sampling_params(
         frequency_penalty=given(request.frequency_penalty, DEFAULTS.frequency_penalty),
         repetition_penalty=given(request.repetition_penalty, DEFAULTS.repetition_penalty),
         no_repeat_ngram_size=given(request.no_repeat_ngram_size, DEFAULTS.no_repeat_ngram_size),
-        logit_bias=_logit_bias(request.logit_bias or {}, service),
+        logit_bias=_logit_bias(
+            request.logit_bias or {}, service.vocab_size, is_strict=service.strict
+        ),
         allowed_token_ids=None if allowed is None else tuple(dict.fromkeys(allowed)),
         bad_words=banned,
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
-        grammar=await _grammar(request, service),
+        grammar=await _grammar(request, service.grammar_validator),
     )
 
 
 def seeded_params(
     shared: SamplingParams, seed: int | None, num_candidates: int
 ) -> list[SamplingParams]:
-    """Return the parameters of each sequence of one prompt. Only the first has the prompt scored.
+    """Return the parameters of each sequence of a prompt. Only the first has prompt_logprobs.
 
     A missing seed is drawn here, once per call: the same prompt twice in a request differs.
     """
@@ -86,21 +93,21 @@ def seeded_params(
     ]
 
 
-async def _grammar(request: SamplingFields, service: Service) -> Grammar | None:
+async def _grammar(request: SamplingFields, validator: "GrammarValidator | None") -> Grammar | None:
     if request.response_format is None and request.structured_outputs is None:
         return None
-    if service.grammar_validator is None:
+    if validator is None:
         if grammar_of(request.response_format, request.structured_outputs) is None:
             return None
         param = "response_format" if request.structured_outputs is None else "structured_outputs"
         message = f"'{param}' is not supported by this server."
         raise invalid(message, param, "unsupported_parameter")
-    return await validated_grammar(
-        request.response_format, request.structured_outputs, service.grammar_validator
-    )
+    return await validated_grammar(request.response_format, request.structured_outputs, validator)
 
 
-def _logit_bias(biases: dict[str, float], service: Service) -> tuple[tuple[int, float], ...]:
+def _logit_bias(
+    biases: dict[str, float], vocab_size: int, *, is_strict: bool
+) -> tuple[tuple[int, float], ...]:
     """Return (token id, bias) pairs.
 
     A bias of 0 changes nothing, so unless strict its key is not looked at: test suites of clients
@@ -108,13 +115,13 @@ def _logit_bias(biases: dict[str, float], service: Service) -> tuple[tuple[int, 
     """
     by_id: dict[int, float] = {}
     for key, bias in biases.items():
-        if bias == 0 and not service.strict:
+        if bias == 0 and not is_strict:
             continue
         is_number = key.isascii() and key.isdecimal() and len(key) <= MAX_ID_DIGITS
-        if not is_number or int(key) >= service.vocab_size:
+        if not is_number or int(key) >= vocab_size:
             raise invalid(
                 f"Invalid 'logit_bias': the key '{key[:40]}' is not a token id; ids go from 0 to "
-                f"{service.vocab_size - 1}.",
+                f"{vocab_size - 1}.",
                 "logit_bias",
                 "invalid_token_id",
             )
@@ -122,14 +129,14 @@ def _logit_bias(biases: dict[str, float], service: Service) -> tuple[tuple[int, 
     return tuple(by_id.items())
 
 
-def _bad_words(words: list[str], service: Service) -> tuple[tuple[int, ...], ...]:
+def _bad_words(words: list[str], tokenizer: "Tokenizer") -> tuple[tuple[int, ...], ...]:
     """Return the token sequences that spell the words: where a word begins, and elsewhere."""
     sequences: dict[tuple[int, ...], None] = {}
     for word in words:
         stem = word.lstrip() or word
         for text in (stem, " " + stem):
             try:
-                token_ids = service.tokenizer.encode(text, add_special_tokens=False)
+                token_ids = tokenizer.encode(text, add_special_tokens=False)
             except TokenizerError as error:
                 raise invalid(f"Invalid 'bad_words': {error}.", "bad_words") from None
             if token_ids:

@@ -67,9 +67,9 @@ async def parse_request(
     return ParsedRequest(request, options, ignored_header(ignored))
 
 
-def _cache_salt(tenant: Tenant, request: str) -> str:
+def _cache_salt(tenant: Tenant, own_salt: str) -> str:
     """Return what keeps this prompt's cached prefixes apart from others'.
 
     Tenants share none: how fast an answer comes would tell one what another has asked.
     """
-    return f"{tenant.id}:{request}" if tenant.id or request else ""
+    return f"{tenant.id}:{own_salt}" if tenant.id or own_salt else ""

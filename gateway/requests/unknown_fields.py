@@ -17,7 +17,7 @@ MAX_REPORTED_FIELDS = 16
 MAX_NAME_LENGTH = 64
 NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]")
 
-# Names from other servers that no spelling leads to.
+# These names come from other servers, and no spelling leads to ours.
 SYNONYMS = {
     "guided_choice": "structured_outputs",
     "guided_grammar": "structured_outputs",

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 # The longest conversation a body can hold (10 MiB) renders in 0.1 s with the templates in use.
 CPU_LIMIT_S = 2.0
-# Of the clock, for a helper that is starved or stopped; CPU_LIMIT_S is what a template gets.
+# The clock ends a helper that is starved or stopped; CPU_LIMIT_S is what a template gets.
 RENDER_TIMEOUT_S = 10.0
 
 _TOOLS = re.compile(r"\btools\b")
@@ -112,7 +112,7 @@ class ChatTemplate:
         """
         text = await self._rendered(conversation)
         check(text)
-        # Not in that thread: 10 MiB take 0.1 s to render, but 6 s to tokenise.
+        # The helper's thread must not do this: 10 MiB take 0.1 s to render, but 6 s to tokenise.
         return await asyncio.to_thread(
             self._tokenizer.encode, text, add_special_tokens=add_special_tokens
         )
@@ -122,7 +122,7 @@ class ChatTemplate:
         self._helper.close()
 
     async def _rendered(self, conversation: Conversation) -> str:
-        """Return the text, names of special tokens in it protected."""
+        """Return the text, names of special tokens in it escaped."""
         if self._defect:
             raise TemplateFailure(self._defect)
         try:
@@ -148,7 +148,7 @@ class ChatTemplate:
 
     def _request(self, conversation: Conversation) -> bytes:
         """Return what the helper is asked. In the helper's thread: it may be 10 MiB."""
-        conversation = self._protected(conversation)
+        conversation = self._escaped(conversation)
         messages = conversation.messages
         if conversation.continues_final_message:
             *earlier, final = messages
@@ -174,26 +174,26 @@ class ChatTemplate:
         # A template that trims contents has trimmed the tag, and would trim this one's end.
         return before if after.startswith(" ") else before.rstrip()
 
-    def _protected(self, conversation: Conversation) -> Conversation:
-        protect = self._tokenizer.protect
+    def _escaped(self, conversation: Conversation) -> Conversation:
+        escape = self._tokenizer.escape
         return Conversation(
-            _protected(conversation.messages, protect),
-            _protected(conversation.tools, protect),
-            _protected(conversation.documents, protect),
+            _escaped(conversation.messages, escape),
+            _escaped(conversation.tools, escape),
+            _escaped(conversation.documents, escape),
             conversation.add_generation_prompt,
             conversation.continues_final_message,
             conversation.options,
         )
 
 
-def _protected(value: Any, protect: Callable[[str], str]) -> Any:
-    """Return JSON with every string in it protected."""
+def _escaped(value: Any, escape: Callable[[str], str]) -> Any:
+    """Return JSON with every string in it escaped."""
     if isinstance(value, str):
-        return protect(value)
+        return escape(value)
     if isinstance(value, list):
-        return [_protected(item, protect) for item in value]
+        return [_escaped(item, escape) for item in value]
     if isinstance(value, dict):
-        return {protect(key): _protected(item, protect) for key, item in value.items()}
+        return {escape(key): _escaped(item, escape) for key, item in value.items()}
     return value
 
 

@@ -2,8 +2,9 @@
 
 The kernel kills it when a grammar takes too much time (a CPU timer) or memory (a limit). Does what
 the lead rank will do, with the same table of tokens, and some steps of an output besides: a grammar
-may compile and be too costly to follow. Knows nothing of requests. The greeting is Words, a request
-a Grammar, its answer a ValidationResult. Started by grammar_validator.py.
+may compile and be too costly to follow. Knows nothing of requests. The greeting is a
+GrammarVocabulary, a request a Grammar, its answer a ValidationResult. Started by
+grammar_validator.py.
 """
 
 import os
@@ -20,31 +21,32 @@ from backend.wire.sampling import Grammar
 from gateway.sandbox.grammar_validator import CPU_LIMIT_S, GrammarVocabulary, ValidationResult
 from gateway.sandbox.helper_process import cpu_limit, limit_memory, serve
 
-# A lead that compiles what was vetted stops every stream of its group for so long. The usual is
+# A lead that compiles a valid grammar stops every stream of its group for so long. The usual is
 # 2 ms; an enum of 5,000 texts took 11.
 MAX_COMPILE_S = 0.1
-# Beyond what the vocabulary took.
+# It is what a grammar may take beyond the vocabulary.
 MEMORY_LIMIT_BYTES = 256 * 2**20
-# Outputs tried, and tokens of each. Costly grammars showed it within a handful of tokens, on one
-# way of two: 1,500 optional properties are too many after `{"`, and unnoticed after `{}`.
+# So many outputs are tried, for so many tokens each. Costly grammars showed it within a handful of
+# tokens, on one way of two: 1,500 optional properties are too many after `{"`, and unnoticed after
+# `{}`.
 NUM_TRIALS = 4
 NUM_TRIAL_TOKENS = 16
 
 
 def begin(greeting: bytes) -> Callable[[bytes], bytes]:
-    """Read the vocabulary; return what answers a grammar with a verdict."""
+    """Read the vocabulary; return what answers a grammar with a ValidationResult."""
     # Our own mistakes are for the log; what native code prints when it dies of a grammar is not.
     sys.stderr = os.fdopen(os.dup(2), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    words = msgspec.msgpack.decode(greeting, type=GrammarVocabulary)
+    vocabulary = msgspec.msgpack.decode(greeting, type=GrammarVocabulary)
     # Nothing is kept: the next grammar must not pay for the memory of this one.
-    table = GrammarTable(words.pieces, words.eos_token_ids, max_compiled=1)
+    table = GrammarTable(vocabulary.pieces, vocabulary.eos_token_ids, max_compiled=1)
     limit_memory(MEMORY_LIMIT_BYTES)
 
     def answer(request: bytes) -> bytes:
         with cpu_limit(CPU_LIMIT_S):
             grammar = msgspec.msgpack.decode(request, type=Grammar)
-            return msgspec.msgpack.encode(validate(grammar, table, len(words.pieces)))
+            return msgspec.msgpack.encode(validate(grammar, table, len(vocabulary.pieces)))
 
     return answer
 

@@ -22,13 +22,13 @@ logger = logging.getLogger(__name__)
 
 # Compiling each of tests/schemas.py took 2 ms, the worst of a hostile set 0.13 s.
 CPU_LIMIT_S = 2.0
-# Of the clock, for a helper that is starved or stopped; CPU_LIMIT_S is what a grammar gets.
+# The clock ends a helper that is starved or stopped; CPU_LIMIT_S is what a grammar gets.
 CLOCK_LIMIT_S = 5.0
-# Grammars are vetted in turn: who waits longer is turned away.
+# Grammars are validated in turn: who waits longer is turned away.
 WAIT_LIMIT_S = 10.0
-# Some thousands of schemas of the usual 1 or 2 KB.
+# It holds some thousands of schemas of the usual 1 or 2 KB.
 CACHE_BYTES = 8 * 2**20
-# A ValidationResult, a Grammar and their place in the cache, beside the texts.
+# A ValidationResult, a Grammar and their place in the cache take so much beside the texts.
 ENTRY_BYTES = 1000
 
 _TOO_SLOW = frozenset({signal.SIGPROF, signal.SIGXCPU})
@@ -57,7 +57,7 @@ class GrammarRefused(ValueError):
 
 
 class ValidationUnavailable(Exception):
-    """No verdict now, through no fault of the grammar. The message is for the caller."""
+    """No result now, through no fault of the grammar. The message is for the caller."""
 
 
 class ValidationQueueFull(ValidationUnavailable):
@@ -65,11 +65,11 @@ class ValidationQueueFull(ValidationUnavailable):
 
 
 class GrammarValidator:
-    """Vets grammars for one vocabulary."""
+    """Validates grammars for one vocabulary."""
 
-    def __init__(self, words: Callable[[], GrammarVocabulary]) -> None:
-        """words: called once, when the first helper starts; a ValueError of it refuses all."""
-        self._words = words
+    def __init__(self, vocabulary: Callable[[], GrammarVocabulary]) -> None:
+        """vocabulary: called once, when the first helper starts; a ValueError of it refuses all."""
+        self._vocabulary = vocabulary
         self._greeting: bytes | None = None
         self._helper = Helper("gateway.sandbox.grammar_process", self._greet)
         self._waiting: dict[Grammar, asyncio.Task[ValidationResult]] = {}
@@ -91,7 +91,7 @@ class GrammarValidator:
         return result.grammar
 
     async def close(self) -> None:
-        """End the helper; who still waits gets no verdict, and nobody may ask any more."""
+        """End the helper; who still waits gets no result, and nobody may ask any more."""
         self._helper.close()
         await asyncio.gather(*self._waiting.values(), return_exceptions=True)
 
@@ -132,7 +132,7 @@ class GrammarValidator:
     def _greet(self) -> bytes:
         if self._greeting is None:
             try:
-                self._greeting = msgspec.msgpack.encode(self._words())
+                self._greeting = msgspec.msgpack.encode(self._vocabulary())
             except ValueError as error:
                 raise GrammarRefused(str(error)) from error
         return self._greeting
@@ -145,7 +145,7 @@ class GrammarValidator:
 
 
 def _post_mortem(death: HelperDied) -> ValidationResult:
-    """Turn the helper's death into a verdict, if the grammar is to blame for it."""
+    """Turn the helper's death into a result, if the grammar is to blame for it."""
     if death.signal in _TOO_SLOW:
         return ValidationResult(error=f"it takes more than {CPU_LIMIT_S:g} s to compile")
     if death.signal in _TOO_LARGE:

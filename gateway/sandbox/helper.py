@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 # Starting Python and reading 128,000 tokens took 0.7 s; a busy machine may take much longer.
 START_LIMIT_S = 30.0
-# Requests take their turns; behind a slow one, more than these are turned away.
+# Requests take turns; while a slow one runs, more than these are turned away.
 MAX_WAITING = 128
 
 
@@ -47,11 +47,11 @@ class Helper:
     """A helper process, or the means to have one."""
 
     def __init__(self, module: str, greeting: Callable[[], bytes]) -> None:
-        """module: run as the process. greeting: called for each life of it; what it raises goes to
+        """module: run as the process. greeting: called for each start of it; what it raises goes to
         whoever asked."""
         self._module = module
         self._greeting = greeting
-        self._life: Life | None = None
+        self._process: HelperProcess | None = None
         self._num_waiting = 0
         self._is_closed = False
         # One thread: requests take turns, and a stuck one never occupies the default executor.
@@ -76,10 +76,10 @@ class Helper:
         """End the process; requests under way fail, and nobody may ask any more."""
         self._is_closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
-        if self._life is not None:
-            self._life.kill()
+        if self._process is not None:
+            self._process.kill()
         self._executor.shutdown()
-        self._end_life()
+        self._end_process()
 
     def _forget(self, job: "asyncio.Future[bytes]") -> None:
         self._num_waiting -= 1
@@ -90,30 +90,30 @@ class Helper:
         """Runs in the thread, as does all that follows."""
         payload = request()
         try:
-            if self._life is None or not self._life.is_alive:
-                self._begin_life()
-            assert self._life is not None
-            return self._life.exchange(payload, limit_s)
+            if self._process is None or not self._process.is_alive:
+                self._start_process()
+            assert self._process is not None
+            return self._process.exchange(payload, limit_s)
         except (HelperSilent, HelperRefused, HelperDied):
-            self._end_life()
+            self._end_process()
             raise
 
-    def _begin_life(self) -> None:
-        self._end_life()
+    def _start_process(self) -> None:
+        self._end_process()
         greeting = self._greeting()
-        self._life = Life(self._module)
+        self._process = HelperProcess(self._module)
         if self._is_closed:  # close() may have found no process yet
-            self._life.kill()
-        if refusal := self._life.exchange(greeting, START_LIMIT_S):
+            self._process.kill()
+        if refusal := self._process.exchange(greeting, START_LIMIT_S):
             raise HelperRefused(refusal.decode())
 
-    def _end_life(self) -> None:
-        life, self._life = self._life, None
-        if life is not None:
-            life.close()
+    def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
 
 
-class Life:
+class HelperProcess:
     """One process, from its start to its end, whoever brings that about."""
 
     def __init__(self, module: str) -> None:

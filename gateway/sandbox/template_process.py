@@ -25,9 +25,9 @@ from gateway.sandbox.helper_process import Unusable, cpu_limit, limit_memory, se
 
 T = TypeVar("T")
 
-# Jinja itself and a body of 10 MiB in the widest encoding, a few times over.
+# Jinja itself and a body of 10 MiB in the widest encoding fit a few times over.
 MEMORY_LIMIT_BYTES = 512 * 2**20
-# Twice the default body limit; more cannot fit a context of a million tokens anyway.
+# This is twice the default body limit; more cannot fit a context of a million tokens anyway.
 MAX_OUTPUT_CHARS = 20 * 2**20
 
 
@@ -77,8 +77,8 @@ def begin(greeting: bytes) -> Callable[[bytes], bytes]:
         raise Unusable(renderer.error)
 
     def answer(request: bytes) -> bytes:
-        asked = msgspec.msgpack.decode(request, type=Rendering)
-        text = attempt(partial(renderer.render, asked.variables))
+        rendering = msgspec.msgpack.decode(request, type=Rendering)
+        text = attempt(partial(renderer.render, rendering.variables))
         return msgspec.msgpack.encode(text if isinstance(text, Rendered) else Rendered(text))
 
     return answer

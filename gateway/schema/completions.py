@@ -44,7 +44,7 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
 
     @property
     def num_prompt_logprobs(self) -> int | None:
-        """Alternatives beside each prompt token; None if the prompt is not scored."""
+        """Alternatives beside each prompt token; None if the prompt gets no log-probabilities."""
         wanted = [self.prompt_logprobs, self.logprobs if self.echo else None]
         return max((number for number in wanted if number is not None), default=None)
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 from gateway.errors import invalid
 from gateway.schema.messages import ChatMessage, Documents, Messages, Tools
 
-# A context of a million tokens, and then some.
+# A context of a million tokens fits, with some to spare.
 TokenIds = Annotated[list[int], Meta(max_length=2**21)]
 
 

@@ -10,7 +10,7 @@ from gateway.telemetry.logs import fields
 
 logger = logging.getLogger("unisono.access")
 
-# Asked every few seconds by machines: at level debug.
+# Machines ask for these every few seconds, so they are logged at level debug.
 PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 
 

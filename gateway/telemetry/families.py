@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 PREFIX = "unisono_"
 
-# Seconds. From a token in a batch of one on a GPU to a prompt that waits minutes for its turn.
+# Seconds: they reach from a token in a batch of one on a GPU to a prompt that waits minutes.
 _TOKEN_S = tuple(
     milliseconds / 1000
     for milliseconds in (
@@ -36,7 +36,7 @@ class Family:
         return PREFIX + self.stem
 
 
-# Counted by each worker, added up over all of them.
+# Each worker counts these; they are added up over all workers.
 
 HTTP_REQUESTS = Family("http_requests", "HTTP exchanges.", ("method", "route", "status"))
 HTTP_DURATION = Family(
@@ -77,11 +77,11 @@ RECORDED = (
     *(PROMPT_LENGTH, OUTPUT_LENGTH),
 )
 
-# Of each worker now.
+# These are each worker's, as they are now.
 
 QUEUED = Family("num_requests_queued", "Sequences waiting in the gateway for a group.", ("worker",))
 
-# Of each group, whatever worker it works for.
+# These are each group's, whatever worker it works for.
 
 _GROUP = ("group",)
 GROUP_READY = Family("group_ready", "1 while a group takes work.", _GROUP)
@@ -102,7 +102,7 @@ PREFIX_QUERIES = Family("prefix_cache_queries", "Tokens looked up in the prefix 
 PREFIX_HITS = Family("prefix_cache_hits", "Tokens found in the prefix cache.", _GROUP)
 FULL_GATHERS = Family("full_gathers", "Rows whose logits all had to be gathered.", _GROUP)
 
-# Of the processes, as the supervisor tells.
+# These are each process's, as the supervisor tells.
 
 GROUP_RESTARTS = Family("group_restarts", "Times a group was started again.", _GROUP)
 WORKER_RESTARTS = Family("worker_restarts", "Times a worker was started again.", ("worker",))

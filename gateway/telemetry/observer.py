@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.pool.replicas import ReplicaPool
     from gateway.telemetry.tracing import Tracing
 
-# How old the other workers' figures are at most when one is asked.
+# The other workers' figures are no older than that when one worker answers for all.
 PUBLISH_SECONDS = 0.5
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -140,8 +140,6 @@ class Observer:
             num_later = generated.num_output_tokens - len(generated.finish_reasons)
             if num_later > 0:
                 ledger.observe(families.TPOT, decode_s / num_later)
-
-    # what others are told
 
     def workers(self) -> dict[int, WorkerFigures]:
         """Return every worker's figures: mine as they are, the others' as they published them."""

@@ -16,7 +16,7 @@ from gateway.text.vocab.pieces import Piece
 _REPLACEMENT = "\ufffd"
 # A character has at most 4 bytes: after 3 complete ones nothing before them can be unfinished.
 _MAX_UNFINISHED_BYTES = 3
-# Tokens that a decoder without a table may hold back: 4 bytes, each a token, and a neighbour.
+# A decoder without a table may hold back so many: 4 bytes, each a token, and a neighbour.
 _MAX_HELD_TOKENS = 6
 
 
@@ -36,7 +36,7 @@ class Detokenizer(Protocol):
 
 
 class PieceDetokenizer:
-    """For decoders that are a table of pieces (`gateway/text/vocab/pieces.py`): 0.1 us a token."""
+    """Decodes with a table of pieces (`gateway/text/vocab/pieces.py`), in 0.1 us a token."""
 
     def __init__(self, pieces: list[Piece], prompt_ids: Sequence[int], *, strips_space: bool):
         self._pieces = pieces
@@ -80,7 +80,7 @@ class PieceDetokenizer:
 
 
 class WindowDetokenizer:
-    """For all other decoders: decodes a short window of ids again with every token.
+    """Decodes a short window of ids again with every token, where there is no such table.
 
     The window reaches back one delta further than what is new, so that a decoder that treats the
     beginning of a text specially does so only once. A U+FFFD that is meant cannot be told from half

@@ -53,8 +53,8 @@ class Tokenizer:
         self.vocab_size = max(ids, default=-1) + 1
         self._literal: tokenizers.Tokenizer | None = None
         self._literal_lock = threading.Lock()
-        self._shield = SpecialTokenEscaper(self._special_texts)
-        self._shielded: tokenizers.Tokenizer | None = None
+        self._escaper = SpecialTokenEscaper(self._special_texts)
+        self._escaped_backend: tokenizers.Tokenizer | None = None
 
     @classmethod
     def load(cls, path: Path, num_rows: int | None = None) -> "Tokenizer":
@@ -70,14 +70,14 @@ class Tokenizer:
     ) -> list[int]:
         """Return the ids of a text. Other threads run meanwhile (the GIL is released).
 
-        Special tokens' names inside protect()ed parts of it are characters in any case.
+        Special tokens' names inside escape()d parts of it are characters in any case.
         add_special_tokens: put around it what the model wants around a prompt.
         parse_special: read a special token's name in the text as that token, not as characters.
         Raises TokenizerError if the text is not valid Unicode, or holds a token that the model has
         no embedding for and that could not be taken out of the tokenizer.
         """
-        if self._shield.mark in text:
-            backend = self._backend_for_protected()
+        if self._escaper.sentinel in text:
+            backend = self._backend_for_escaped()
         else:
             backend = self._backend if parse_special else self._backend_for_literal(text)
         try:
@@ -95,12 +95,14 @@ class Tokenizer:
 
     def min_num_tokens(self, text: str) -> int:
         """Return how many tokens encode() makes of a text at least, without making them."""
-        return 0 if self._bound is None else self._bound.min_num_tokens(self._shield.remove(text))
+        if self._bound is None:
+            return 0
+        return self._bound.min_num_tokens(self._escaper.unescape(text))
 
-    def protect(self, text: str) -> str:
+    def escape(self, text: str) -> str:
         """Return `text` to be put into a larger one, such that encode() of that reads no special
-        token in it. The same object if there is nothing to protect."""
-        return self._shield.protect(text)
+        token in it. The same object if there is nothing to escape."""
+        return self._escaper.escape(text)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Return the text of ids; U+FFFD for broken characters, nothing for unknown ids."""
@@ -164,8 +166,8 @@ class Tokenizer:
                 self._literal = literal
             return self._literal
 
-    def _backend_for_protected(self) -> tokenizers.Tokenizer:
+    def _backend_for_escaped(self) -> tokenizers.Tokenizer:
         with self._literal_lock:
-            if self._shielded is None:
-                self._shielded = self._shield.backend(self._backend)
-            return self._shielded
+            if self._escaped_backend is None:
+                self._escaped_backend = self._escaper.backend(self._backend)
+            return self._escaped_backend

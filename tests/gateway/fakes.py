@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import msgspec
+import pytest
 from starlette.types import ASGIApp, Message
 
 from backend.wire.messages import FinishReason, SeqOutput, StepOutput, TokenLogprobs
@@ -244,7 +245,7 @@ def make_service(
     tokenizer: ByteTokenizer | None = None,
     limits: Limits | None = None,
     *,
-    bodies: BodyBudget | None = None,
+    body_budget: BodyBudget | None = None,
     strict: bool = False,
     grammar_validator: "GrammarValidator | None" = None,
     keyring: Keyring | None = None,
@@ -259,7 +260,7 @@ def make_service(
         created=1_700_000_000,
         system_fingerprint="fp_test",
         limits=limits or Limits(),
-        bodies=bodies or BodyBudget(),
+        body_budget=body_budget or BodyBudget(),
         strict=strict,
         grammar_validator=grammar_validator,
         keyring=keyring,
@@ -396,6 +397,12 @@ async def advance(seconds: float) -> None:
     assert isinstance(loop, ManualClock)
     loop.now += seconds
     await settle()
+
+
+# Marks an async test that is run on a ManualClock loop.
+manual_clock = pytest.mark.parametrize(
+    "anyio_backend", [pytest.param(("asyncio", {"loop_factory": ManualClock}), id="manual_clock")]
+)
 
 
 def run_with_manual_clock(test: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -11,17 +11,14 @@ from gateway.telemetry.observer import Observer
 from tests.gateway.fakes import Exchange, FakePool, app_of, complete, settle
 
 
-def answer_to(
+async def answer_to(
     app: ASGIApp,
     method: str,
     path: str,
     body: bytes | Sequence[bytes] = b"",
     headers: Sequence[tuple[str, str]] = (),
 ) -> Exchange:
-    async def run() -> Exchange:
-        return await Exchange(app, method, path, body, headers).finished()
-
-    return asyncio.run(run())
+    return await Exchange(app, method, path, body, headers).finished()
 
 
 @pytest.mark.parametrize(
@@ -35,8 +32,8 @@ def answer_to(
         ("GET", "/v1/../livez"),
     ],
 )
-def test_an_unknown_path_is_a_404_in_openai_s_shape(method: str, path: str) -> None:
-    exchange = answer_to(app_of(FakePool()), method, path)
+async def test_unknown_path_is_a_404_in_openai_s_shape(method: str, path: str) -> None:
+    exchange = await answer_to(app_of(FakePool()), method, path)
     assert exchange.status == 404
     assert exchange.error["type"] == "invalid_request_error"
     assert exchange.headers["x-should-retry"] == "false"
@@ -50,45 +47,46 @@ def test_an_unknown_path_is_a_404_in_openai_s_shape(method: str, path: str) -> N
         ("POST", "/health", "GET, HEAD"),
     ],
 )
-def test_a_wrong_method_is_a_405_that_names_the_right_one(
+async def test_wrong_method_is_a_405_that_names_the_right_one(
     method: str, path: str, allowed: str
 ) -> None:
-    exchange = answer_to(app_of(FakePool()), method, path)
+    exchange = await answer_to(app_of(FakePool()), method, path)
     assert exchange.status == 405
     assert exchange.error["code"] == "method_not_allowed"
     assert sorted(exchange.headers["allow"].split(", ")) == allowed.split(", ")
 
 
-def test_the_path_is_taken_from_the_scope_and_not_from_the_host_header() -> None:
-    exchange = answer_to(
+async def test_path_is_taken_from_the_scope_and_not_from_host() -> None:
+    exchange = await answer_to(
         app_of(FakePool()), "GET", "/nowhere", headers=[("host", "a/livez?x="), ("x", "y")]
     )
     assert exchange.status == 404
 
 
 @pytest.mark.parametrize("path", ["/livez", "/v1/completions", "/nowhere"])
-def test_a_request_id_is_echoed_when_it_is_harmless(path: str) -> None:
-    exchange = answer_to(app_of(FakePool()), "GET", path, headers=[("X-Request-Id", "a.B_9-z")])
+async def test_request_id_is_echoed_when_it_is_harmless(path: str) -> None:
+    exchange = await answer_to(
+        app_of(FakePool()), "GET", path, headers=[("X-Request-Id", "a.B_9-z")]
+    )
     assert exchange.headers["x-request-id"] == "a.B_9-z"
 
 
 @pytest.mark.parametrize("given", ["", "a b", "a\nb", "x" * 65, "é", "a;b", "abc\n"])
-def test_any_other_request_id_is_replaced(given: str) -> None:
+async def test_any_other_request_id_is_replaced(given: str) -> None:
     headers = [("x-request-id", given)]
     ids = [
-        answer_to(app_of(FakePool()), "GET", "/livez", headers=headers).headers["x-request-id"]
+        (await answer_to(app_of(FakePool()), "GET", "/livez", headers=headers)).headers[
+            "x-request-id"
+        ]
         for _ in range(2)
     ]
     assert len(set(ids)) == 2
     assert given not in ids
 
 
-def test_a_stream_carries_a_request_id() -> None:
-    async def run() -> None:
-        exchange = await complete(app_of(FakePool()), stream=True, max_tokens=0).finished()
-        assert "x-request-id" in exchange.headers
-
-    asyncio.run(run())
+async def test_stream_carries_a_request_id() -> None:
+    exchange = await complete(app_of(FakePool()), stream=True, max_tokens=0).finished()
+    assert "x-request-id" in exchange.headers
 
 
 async def _broken(scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,8 +98,10 @@ async def _broken_in_the_middle(scope: Scope, receive: Receive, send: Send) -> N
     raise KeyError("secret")
 
 
-def test_a_fault_of_ours_is_a_500_without_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    exchange = answer_to(
+async def test_fault_of_ours_is_a_500_without_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    exchange = await answer_to(
         Envelope(_broken, 1, Observer()), "GET", "/x\n", headers=[("x-request-id", "id-1")]
     )
     assert exchange.status == 500
@@ -118,113 +118,91 @@ def test_a_fault_of_ours_is_a_500_without_its_traceback(caplog: pytest.LogCaptur
     )
 
 
-def test_a_fault_in_the_middle_of_an_answer_leaves_it_unfinished() -> None:
-    exchange = answer_to(Envelope(_broken_in_the_middle, 1, Observer()), "GET", "/x")
+async def test_fault_in_the_middle_of_an_answer_leaves_it_unfinished() -> None:
+    exchange = await answer_to(Envelope(_broken_in_the_middle, 1, Observer()), "GET", "/x")
     assert exchange.status == 200
     assert not exchange.is_complete
 
 
-def test_an_early_answer_reads_the_rest_of_the_body() -> None:
+async def test_early_answer_reads_the_rest_of_the_body() -> None:
     """Hypercorn 0.18 queues ten pieces and blocks: unread ones would leak the connection."""
-
-    async def run() -> None:
-        chunks = [b"x" * 100] * 50
-        exchange = Exchange(app_of(FakePool()), "POST", "/nowhere", chunks)
-        await exchange.finished()
-        assert exchange.status == 404
-        assert exchange.headers["connection"] == "close"
-        assert exchange.is_complete
-        assert exchange.error["code"] == "unknown_url"
-        assert exchange.incoming.empty()
-        await settle()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(run())
+    tasks = asyncio.all_tasks()
+    chunks = [b"x" * 100] * 50
+    exchange = Exchange(app_of(FakePool()), "POST", "/nowhere", chunks)
+    await exchange.finished()
+    assert exchange.status == 404
+    assert exchange.headers["connection"] == "close"
+    assert exchange.is_complete
+    assert exchange.error["code"] == "unknown_url"
+    assert exchange.incoming.empty()
+    await settle()
+    assert asyncio.all_tasks() == tasks
 
 
-def test_an_early_answer_reaches_the_client_before_the_body_has_ended() -> None:
-    async def run() -> None:
-        exchange = Exchange(app_of(FakePool()), "POST", "/nowhere", [b"x"] * 20)
-        kept = [exchange.incoming.get_nowait() for _ in range(20)]
-        for message in kept[:-1]:
-            exchange.incoming.put_nowait(message)
-        await settle()
-        assert exchange.status == 404
-        assert exchange.error["code"] == "unknown_url"
-        assert not exchange.task.done()
-        exchange.incoming.put_nowait(kept[-1])
-        await exchange.finished()
-        assert exchange.is_complete
-
-    asyncio.run(run())
+async def test_early_answer_reaches_the_client_before_the_body_ends() -> None:
+    exchange = Exchange(app_of(FakePool()), "POST", "/nowhere", [b"x"] * 20)
+    kept = [exchange.incoming.get_nowait() for _ in range(20)]
+    for message in kept[:-1]:
+        exchange.incoming.put_nowait(message)
+    await settle()
+    assert exchange.status == 404
+    assert exchange.error["code"] == "unknown_url"
+    assert not exchange.task.done()
+    exchange.incoming.put_nowait(kept[-1])
+    await exchange.finished()
+    assert exchange.is_complete
 
 
-def test_an_early_answer_does_not_wait_for_ever_for_the_body() -> None:
-    async def run() -> None:
-        exchange = Exchange(
-            app_of(FakePool(), drain_timeout_s=0.01), "POST", "/nowhere", [b"x", b"x"]
-        )
-        exchange.incoming.get_nowait()
-        exchange.incoming.get_nowait()
-        await exchange.finished()
-        assert exchange.is_complete
-        await settle()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(run())
+async def test_early_answer_does_not_wait_for_ever_for_the_body() -> None:
+    tasks = asyncio.all_tasks()
+    exchange = Exchange(app_of(FakePool(), drain_timeout_s=0.01), "POST", "/nowhere", [b"x", b"x"])
+    exchange.incoming.get_nowait()
+    exchange.incoming.get_nowait()
+    await exchange.finished()
+    assert exchange.is_complete
+    await settle()
+    assert asyncio.all_tasks() == tasks
 
 
-def test_an_answer_without_an_unread_body_keeps_the_connection() -> None:
-    assert "connection" not in answer_to(app_of(FakePool()), "GET", "/livez").headers
-    assert "connection" not in answer_to(app_of(FakePool()), "GET", "/nowhere").headers
+async def test_answer_without_an_unread_body_keeps_the_connection() -> None:
+    assert "connection" not in (await answer_to(app_of(FakePool()), "GET", "/livez")).headers
+    assert "connection" not in (await answer_to(app_of(FakePool()), "GET", "/nowhere")).headers
 
 
-def test_a_declared_body_beyond_the_cap_is_refused_unread() -> None:
-    async def run() -> None:
-        app = app_of(FakePool(), max_body_bytes=1000, drain_timeout_s=0.01)
-        exchange = Exchange(app, "POST", "/v1/completions", b"x" * 1001)
-        exchange.incoming.get_nowait()
-        await exchange.finished()
-        assert exchange.status == 413
-        assert exchange.error["code"] == "request_too_large"
-
-    asyncio.run(run())
+async def test_declared_body_beyond_the_cap_is_refused_unread() -> None:
+    app = app_of(FakePool(), max_body_bytes=1000, drain_timeout_s=0.01)
+    exchange = Exchange(app, "POST", "/v1/completions", b"x" * 1001)
+    exchange.incoming.get_nowait()
+    await exchange.finished()
+    assert exchange.status == 413
+    assert exchange.error["code"] == "request_too_large"
 
 
-def test_a_chunked_body_beyond_the_cap_is_refused_before_its_end() -> None:
-    async def run() -> None:
-        app = app_of(FakePool(), max_body_bytes=1000)
-        headers = [("transfer-encoding", "chunked")]
-        exchange = Exchange(app, "POST", "/v1/completions", [b"x" * 100] * 50, headers)
-        # What a chunked request really looks like: no length.
-        await exchange.finished()
-        assert exchange.status == 413
-        assert exchange.incoming.empty()
-        assert exchange.is_complete
-
-    asyncio.run(run())
+async def test_chunked_body_beyond_the_cap_is_refused_before_its_end() -> None:
+    app = app_of(FakePool(), max_body_bytes=1000)
+    headers = [("transfer-encoding", "chunked")]
+    exchange = Exchange(app, "POST", "/v1/completions", [b"x" * 100] * 50, headers)
+    # What a chunked request really looks like: no length.
+    await exchange.finished()
+    assert exchange.status == 413
+    assert exchange.incoming.empty()
+    assert exchange.is_complete
 
 
-def test_a_body_that_does_not_arrive_is_a_408() -> None:
-    async def run() -> None:
-        app = app_of(FakePool(), body_timeout_s=0.01, drain_timeout_s=0.01)
-        exchange = Exchange(app, "POST", "/v1/completions", [b"{", b"}"])
-        exchange.incoming.get_nowait()
-        exchange.incoming.get_nowait()
-        await exchange.finished()
-        assert exchange.status == 408
-        assert "x-should-retry" not in exchange.headers
-
-    asyncio.run(run())
+async def test_body_that_does_not_arrive_is_a_408() -> None:
+    app = app_of(FakePool(), body_timeout_s=0.01, drain_timeout_s=0.01)
+    exchange = Exchange(app, "POST", "/v1/completions", [b"{", b"}"])
+    exchange.incoming.get_nowait()
+    exchange.incoming.get_nowait()
+    await exchange.finished()
+    assert exchange.status == 408
+    assert "x-should-retry" not in exchange.headers
 
 
-def test_a_client_that_leaves_while_sending_is_not_answered() -> None:
-    async def run() -> None:
-        exchange = Exchange(app_of(FakePool()), "POST", "/v1/completions", [b"{", b"}"])
-        exchange.incoming.get_nowait()
-        exchange.incoming.get_nowait()
-        exchange.leave()
-        await exchange.finished()
-        assert exchange.messages == []
-
-    asyncio.run(run())
+async def test_client_that_leaves_while_sending_is_not_answered() -> None:
+    exchange = Exchange(app_of(FakePool()), "POST", "/v1/completions", [b"{", b"}"])
+    exchange.incoming.get_nowait()
+    exchange.incoming.get_nowait()
+    exchange.leave()
+    await exchange.finished()
+    assert exchange.messages == []

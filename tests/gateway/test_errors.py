@@ -68,7 +68,7 @@ def refusal_of(body: bytes) -> ApiError:
         ),
     ],
 )
-def test_a_wrong_value_is_described_by_field_code_and_words(
+def test_wrong_value_is_described_by_field_code_and_words(
     field: str, value: object, param: str, code: str, words: str
 ) -> None:
     body = msgspec.json.encode({"model": "m", "prompt": "p", field: value})
@@ -77,7 +77,7 @@ def test_a_wrong_value_is_described_by_field_code_and_words(
     assert words in error.message
 
 
-def test_a_missing_field_is_named() -> None:
+def test_missing_field_is_named() -> None:
     error = refusal_of(b'{"prompt": "p"}')
     assert error.message == "Missing required parameter: 'model'."
     assert (error.param, error.code) == ("model", "missing_required_parameter")
@@ -110,7 +110,7 @@ def test_json_that_is_no_object_is_refused(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("number", [b"1e999", b"9" * 5000])
-def test_a_number_beyond_any_range_is_a_400(number: bytes) -> None:
+def test_number_beyond_any_range_is_a_400(number: bytes) -> None:
     error = refusal_of(b'{"model": "m", "prompt": "p", "temperature": ' + number + b"}")
     assert error.param == "temperature"
     assert len(error.message) < 200
@@ -168,13 +168,13 @@ def test_what_a_retry_may_heal_leaves_it_to_the_client(status: int) -> None:
     assert "x-should-retry" not in error_response(ApiError(status, "perhaps")).headers
 
 
-def test_the_body_has_the_four_keys() -> None:
+def test_body_has_the_four_keys() -> None:
     assert msgspec.json.decode(ApiError(429, "m", param="p").body()) == {
         "error": {"message": "m", "type": "rate_limit_error", "param": "p", "code": None}
     }
 
 
-def test_a_body_of_too_many_names_is_refused_and_colons_in_text_are_no_names() -> None:
+def test_body_of_too_many_names_is_refused_but_not_of_colons() -> None:
     names = b"{" + b",".join(b'"%d" :1' % i for i in range(100_001)) + b"}"
     assert "more than 100000 names" in refusal_of(names).message
     text = msgspec.json.encode({"model": "m", "prompt": '":' * 200_000})

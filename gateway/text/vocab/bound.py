@@ -12,8 +12,8 @@ import msgspec
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
-# Characters of a text that become one character, at most: Unicode's longest canonical
-# decomposition has four. Normalizers that are not here may drop characters.
+# At most so many characters of a text become one: Unicode's longest canonical decomposition has
+# four. Normalizers that are not here may drop characters.
 _SHRINKING = {
     "ByteLevel": 1,
     "Lowercase": 1,
@@ -23,7 +23,7 @@ _SHRINKING = {
     "NFKD": 1,
     "Prepend": 1,
 }
-# Cut a text, or replace a character by one.
+# These cut a text, or replace a character by one.
 _KEEPING = {"ByteLevel", "Digits", "Metaspace"}
 _BYTE_TOKENS = {f"<0x{byte:02X}>" for byte in range(256)}
 

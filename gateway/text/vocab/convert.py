@@ -16,11 +16,11 @@ _MAX_REASON_LENGTH = 500
 
 def main(directory: str, target: str) -> None:
     """Write `target` whole or not at all."""
-    # Before the import, which reads it.
+    # It is set before the import, which reads it.
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         if Path(directory, "tokenizer.model").is_file():
-            # Asked for here, since transformers hides their absence behind a later error.
+            # They are looked for here, since transformers hides their absence behind a later error.
             import_module("sentencepiece")
             import_module("google.protobuf")
         from transformers import AutoTokenizer

@@ -116,7 +116,7 @@ def _byte_level(
 
 
 def _pair(merge: str) -> tuple[str, str]:
-    # Texts hold no spaces at this level. From 1: the left side is never empty.
+    # Texts hold no spaces at this level. It starts at 1 since the left side is never empty.
     cut = merge.find(" ", 1)
     if cut < 0:
         raise ValueError(f"its merge {merge!r} does not name two tokens")

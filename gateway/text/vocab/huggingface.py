@@ -110,7 +110,7 @@ class _Config:
 
     def eos_token_ids(self) -> tuple[int, ...]:
         own = self.token_id("eos_token")
-        # The rule of `backend.config.huggingface`: a null there says nothing.
+        # As in `backend.config.huggingface`, a null there says nothing.
         named = self._generation.get("eos_token_id")
         ids = _ids(self._model.get("eos_token_id") if named is None else named)
         return tuple(dict.fromkeys([*ids, *(() if own is None else (own,))]))
@@ -144,7 +144,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    # In the words of `backend.config.hf_directory`, which is not the gateway's to import.
+    # The words are those of `backend.config.hf_directory`, which the gateway may not import.
     if not path.is_file():
         return {}
     try:

@@ -70,65 +70,56 @@ def numbered(count: int, size: int = 0) -> list[bytes]:
     return [event(b"%d" % number + b"x" * size) for number in range(count)]
 
 
-def test_pieces_come_in_order_and_the_connection_is_used_again() -> None:
+async def test_pieces_come_in_order_and_the_connection_is_used_again() -> None:
     async def feed(queue: EventQueue) -> None:
         for number, data in enumerate(numbered(100)):
             queue.put(data)
             if number % 3 == 0:
                 await asyncio.sleep(0)
 
-    async def run() -> None:
-        async with visiting(streaming(feed)) as (reader, writer):
-            for _ in range(3):
-                writer.write(POST)
-                assert await body_of(reader) == b"".join([*numbered(100), b"data: [DONE]\n\n"])
-
-    asyncio.run(run())
+    async with visiting(streaming(feed)) as (reader, writer):
+        for _ in range(3):
+            writer.write(POST)
+            assert await body_of(reader) == b"".join([*numbered(100), b"data: [DONE]\n\n"])
 
 
-def test_a_reader_slower_than_the_events_gets_all_of_them() -> None:
+async def test_reader_slower_than_the_events_gets_all_of_them() -> None:
     data = numbered(1000, size=MAX_BUFFERED_BYTES)  # more than sockets hold
 
-    async def run() -> None:
-        is_fed = asyncio.Event()
+    is_fed = asyncio.Event()
 
-        async def feed(queue: EventQueue) -> None:
-            for piece in data:
-                queue.put(piece)
-                await asyncio.sleep(0)
-            is_fed.set()
+    async def feed(queue: EventQueue) -> None:
+        for piece in data:
+            queue.put(piece)
+            await asyncio.sleep(0)
+        is_fed.set()
 
-        async with visiting(streaming(feed)) as (reader, writer):
-            writer.write(POST)
-            await is_fed.wait()  # nothing has been read so far
-            assert await body_of(reader) == b"".join([*data, b"data: [DONE]\n\n"])
-
-    asyncio.run(run())
+    async with visiting(streaming(feed)) as (reader, writer):
+        writer.write(POST)
+        await is_fed.wait()  # nothing has been read so far
+        assert await body_of(reader) == b"".join([*data, b"data: [DONE]\n\n"])
 
 
-def test_a_client_that_leaves_ends_the_stream() -> None:
-    async def run() -> None:
-        is_closed = asyncio.Event()
+async def test_client_that_leaves_ends_the_stream() -> None:
+    is_closed = asyncio.Event()
 
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            while (await receive()).get("more_body", False):
-                pass
-            queue = EventQueue()
-            queue.put(event(b"1"))
-            await EventStream(queue, Limits(), is_closed.set)(scope, receive, send)
-            assert not scope["extensions"][EXTENSION].write(b"too late")
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body", False):
+            pass
+        queue = EventQueue()
+        queue.put(event(b"1"))
+        await EventStream(queue, Limits(), is_closed.set)(scope, receive, send)
+        assert not scope["extensions"][EXTENSION].write(b"too late")
 
-        async with visiting(app) as (reader, writer):
-            writer.write(POST)
-            await reader.readuntil(b"data: 1")
-            writer.close()
-            async with asyncio.timeout(5):
-                await is_closed.wait()
-
-    asyncio.run(run())
+    async with visiting(app) as (reader, writer):
+        writer.write(POST)
+        await reader.readuntil(b"data: 1")
+        writer.close()
+        async with asyncio.timeout(5):
+            await is_closed.wait()
 
 
-def test_who_is_no_http_1_1_client_is_offered_none() -> None:
+async def test_who_is_no_http_1_1_client_is_offered_none() -> None:
     """An HTTP/1.0 client is sent no chunks: a piece framed as one would be a part of its body."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,9 +127,6 @@ def test_who_is_no_http_1_1_client_is_offered_none() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"ok", "more_body": False})
 
-    async def run() -> None:
-        async with visiting(app) as (reader, writer):
-            writer.write(POST.replace(b"HTTP/1.1", b"HTTP/1.0"))
-            assert (await reader.read()).endswith(b"\r\n\r\nok")
-
-    asyncio.run(run())
+    async with visiting(app) as (reader, writer):
+        writer.write(POST.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert (await reader.read()).endswith(b"\r\n\r\nok")

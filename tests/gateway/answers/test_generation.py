@@ -1,4 +1,3 @@
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from gateway.requests.prompt import Prompt
 from gateway.schema.usage import Usage
 from gateway.text.stops import StopMatcher
 from tests.gateway.fakes import ByteDetokenizer, FakePool
-from tests.gateway.text.test_stops import few_letters, stopped, stops
+from tests.gateway.text.stop_texts import few_letters, stopped, stops
 
 LENGTH, STOP = FinishReason.LENGTH, FinishReason.STOP
 
@@ -116,7 +115,7 @@ def test_tokens_of_the_stop_string_count_and_later_ones_do_not() -> None:
     assert "".join(world.sink.texts[0]) == "ab"
 
 
-def test_a_stop_string_aborts_the_sequence_once_and_only_when_it_still_runs() -> None:
+def test_stop_string_aborts_a_running_sequence_once() -> None:
     world = begin(("b",))
     world.pool.send(0, b"ab")
     world.pool.send(0, b"cc")
@@ -129,7 +128,7 @@ def test_a_stop_string_aborts_the_sequence_once_and_only_when_it_still_runs() ->
     assert ended.choices[0].finish_reason == STOP
 
 
-def test_a_stop_string_that_ends_in_flushed_text_counts() -> None:
+def test_stop_string_that_ends_in_flushed_text_counts() -> None:
     world = begin(("\ufffd",))
     world.pool.send(0, b"ok\xf0\x9f", LENGTH)
     assert "".join(world.sink.texts[0]) == "ok"
@@ -150,7 +149,7 @@ def test_echo_comes_before_the_first_token_of_each_choice() -> None:
     assert world.sink.texts == {0: ["so: ", "a"], 1: ["so: ", "b"]}
 
 
-def test_a_stop_string_in_the_echo_does_not_stop() -> None:
+def test_stop_string_in_the_echo_does_not_stop() -> None:
     world = begin(("so",), prompts=(Prompt([1], echo="so: "),))
     world.pool.play(0, b"a", LENGTH)
     assert world.sink.texts == {0: ["so: ", "a"]}
@@ -176,7 +175,7 @@ def test_usage_counts_a_prompt_once_and_every_choice() -> None:
     assert usage.prompt_tokens_details.cached_tokens == 2
 
 
-def test_the_request_ends_with_its_last_choice() -> None:
+def test_request_ends_with_its_last_choice() -> None:
     world = begin(n=2)
     world.pool.play(1, b"a", LENGTH)
     assert world.sink.usage is None
@@ -185,7 +184,7 @@ def test_the_request_ends_with_its_last_choice() -> None:
 
 
 @pytest.mark.parametrize("reason", [FinishReason.ERROR, FinishReason.ABORT])
-def test_one_failed_sequence_fails_the_request_and_aborts_the_others(reason: FinishReason) -> None:
+def test_failed_sequence_fails_the_request_and_aborts_the_rest(reason: FinishReason) -> None:
     world = begin(n=3)
     world.pool.play(0, b"a", LENGTH)
     world.pool.send(1, b"", reason, error="rank 0 died")
@@ -196,7 +195,7 @@ def test_one_failed_sequence_fails_the_request_and_aborts_the_others(reason: Fin
     assert 0 not in world.pool.aborted
 
 
-def test_a_broken_detokenizer_fails_its_own_request_only() -> None:
+def test_broken_detokenizer_fails_its_own_request_only() -> None:
     """The caller dispatches frames of every request; an exception here would end them all."""
     world = begin()
     world.pool.send(0, [-1])
@@ -204,7 +203,7 @@ def test_a_broken_detokenizer_fails_its_own_request_only() -> None:
     assert world.pool.aborted == [0]
 
 
-def test_a_refused_submit_takes_back_the_earlier_ones() -> None:
+def test_refused_submit_takes_back_the_earlier_ones() -> None:
     pool = FakePool(refusal=RuntimeError("full"), refuse_at=2)
     choices = [
         Choice(i, Prompt([1]), SamplingParams(choice=i), ByteDetokenizer()) for i in range(4)
@@ -223,7 +222,7 @@ def test_frames_of_unknown_sequences_are_ignored() -> None:
     assert world.sink.texts == {}
 
 
-def test_a_sequence_refused_while_it_is_submitted_fails_the_request() -> None:
+def test_sequence_refused_during_submit_fails_the_request() -> None:
     """The pool tells so before submit() returns, when nobody could know its seq_id yet."""
 
     class Refusing(FakePool):
@@ -249,21 +248,18 @@ def test_nothing_is_submitted_after_the_deadline() -> None:
     assert pool.submitted == {}
 
 
-def test_an_engine_that_gives_up_at_the_deadline_is_a_deadline_too() -> None:
-    async def run() -> None:
-        pool, sink = FakePool(), Record()
-        choice = Choice(0, Prompt([1]), SamplingParams(), ByteDetokenizer())
-        options = SubmitOptions(deadline=time.monotonic() + 0.01, timeout_s=1)
-        Generation(pool, sink, [choice], options).start()  # type: ignore[arg-type]
-        while not options.is_expired:
-            pass
-        pool.send(0, [], FinishReason.ABORT)
-        assert "timeout of 1 seconds" in sink.error
-
-    asyncio.run(run())
+async def test_engine_that_gives_up_at_the_deadline_is_a_deadline_too() -> None:
+    pool, sink = FakePool(), Record()
+    choice = Choice(0, Prompt([1]), SamplingParams(), ByteDetokenizer())
+    options = SubmitOptions(deadline=time.monotonic() + 0.01, timeout_s=1)
+    Generation(pool, sink, [choice], options).start()  # type: ignore[arg-type]
+    while not options.is_expired:
+        pass
+    pool.send(0, [], FinishReason.ABORT)
+    assert "timeout of 1 seconds" in sink.error
 
 
-def test_timings_begin_with_the_first_sequence_that_leaves_the_queue() -> None:
+def test_timings_begin_with_the_first_sequence_sent() -> None:
     world = begin(n=2)
     world.generation.sent(1)
     sent = world.generation.timings.sent

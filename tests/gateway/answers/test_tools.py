@@ -59,7 +59,7 @@ def test_arguments_stream_as_they_come() -> None:
     assert num_deltas == 1 + len('{"city": "Bern"}')
 
 
-def test_white_space_around_calls_is_dropped_and_text_before_them_kept() -> None:
+def test_white_space_around_calls_is_dropped_but_text_kept() -> None:
     content, calls, _ = parse([f"Let me see.\n{WEATHER}\n{WEATHER}\n\n"])
     assert content == "Let me see."
     assert [name for name, _ in calls] == ["weather", "weather"]
@@ -71,13 +71,13 @@ def test_only_the_first_of_parallel_calls_is_kept_when_asked() -> None:
     assert calls == [("weather", '{"city": "Bern"}')]
 
 
-def test_a_block_that_is_no_call_stays_content() -> None:
+def test_block_that_is_no_call_stays_content() -> None:
     for text in ("<tool_call>hello</tool_call>", "<tool_call>[1]</tool_call>", "<tool_call>{"):
         content, calls, _ = parse([text])
         assert (content, calls) == (text, [])
 
 
-def test_members_in_another_order_and_arguments_as_a_string_are_read() -> None:
+def test_call_in_another_order_or_with_string_arguments_is_read() -> None:
     swapped = '<tool_call>{"arguments": {"a": 1}, "name": "f"}</tool_call>'
     assert parse([swapped])[1] == [("f", '{"a": 1}')]
     quoted = '<tool_call>{"name": "f", "arguments": "{\\"a\\": 1}"}</tool_call>'
@@ -85,11 +85,11 @@ def test_members_in_another_order_and_arguments_as_a_string_are_read() -> None:
     assert parse(['<tool_call>{"name": "f"}</tool_call>'])[1] == [("f", "{}")]
 
 
-def test_a_call_that_breaks_off_keeps_what_came() -> None:
+def test_call_that_breaks_off_keeps_what_came() -> None:
     assert parse(['<tool_call>{"name": "f", "arguments": {"a": "x'])[1] == [("f", '{"a": "x')]
 
 
-def test_the_grammar_of_required_calls_names_every_function() -> None:
+def test_grammar_of_required_calls_names_every_function() -> None:
     schema = {"type": "object", "properties": {"city": {"type": "string"}}}
     text = calls_grammar([("weather", schema), ("time", {})], allows_parallel=False)
     for name in ("weather", "time"):

@@ -1,6 +1,5 @@
 """The description is valid, complete, and says what the types say."""
 
-import asyncio
 import re
 from typing import Any
 
@@ -23,18 +22,15 @@ def document() -> dict[str, Any]:
     return decoded
 
 
-def get(path: str) -> Exchange:
-    async def scenario() -> Exchange:
-        return await Exchange(create_app(make_service(FakePool())), "GET", path).finished()
-
-    return asyncio.run(scenario())
+async def get(path: str) -> Exchange:
+    return await Exchange(create_app(make_service(FakePool())), "GET", path).finished()
 
 
 def test_it_is_valid_openapi() -> None:
     validate(document())
 
 
-def test_every_route_is_described_and_every_description_has_a_route() -> None:
+def test_routes_and_descriptions_are_the_same_set() -> None:
     app = create_app(make_service(FakePool()))
     assert isinstance(app, Starlette)
     served = {
@@ -77,7 +73,7 @@ def test_what_docstrings_claim_of_fields_moves_to_them() -> None:
 @pytest.mark.parametrize(
     ("path", "event"), [("/v1/completions", Completion), ("/v1/chat/completions", ChatChunk)]
 )
-def test_a_stream_is_described_event_by_event(path: str, event: type[msgspec.Struct]) -> None:
+def test_stream_is_described_event_by_event(path: str, event: type[msgspec.Struct]) -> None:
     """It was described as one string, which no event is: schemathesis compares each of them."""
     answer = document()["paths"][path]["post"]["responses"]["200"]
     schema = answer["content"]["text/event-stream"]["schema"]
@@ -89,8 +85,8 @@ def test_a_stream_is_described_event_by_event(path: str, event: type[msgspec.Str
     assert names == [event.__name__, "ErrorBody"]
 
 
-def test_the_page_loads_nothing_and_shows_every_operation() -> None:
-    exchange = get("/docs")
+async def test_page_loads_nothing_and_shows_every_operation() -> None:
+    exchange = await get("/docs")
     page = exchange.body.decode()
     assert exchange.headers["content-type"].startswith("text/html")
     assert not re.search(r"<script|<link|<img|@import|url\(", page)
@@ -100,5 +96,5 @@ def test_the_page_loads_nothing_and_shows_every_operation() -> None:
     assert "default-src 'none'" in exchange.headers["content-security-policy"]
 
 
-def test_the_served_document_is_the_generated_one() -> None:
-    assert get("/openapi.json").json == document()
+async def test_served_document_is_the_generated_one() -> None:
+    assert (await get("/openapi.json")).json == document()

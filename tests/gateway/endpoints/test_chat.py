@@ -1,8 +1,7 @@
 """POST /v1/chat/completions over a pool and a template played by hand."""
 
-import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -14,8 +13,9 @@ from starlette.types import ASGIApp
 from backend.wire.messages import FinishReason
 from backend.wire.sampling import Grammar
 from gateway.app import create_app
-from gateway.sandbox.chat_template import Conversation, TemplateBusy, TemplateFailure
+from gateway.sandbox.chat_template import TemplateBusy, TemplateFailure
 from gateway.service import Limits
+from tests.gateway.fake_template import FakeTemplate
 from tests.gateway.fakes import Exchange, FakePool, make_service, settle
 
 if TYPE_CHECKING:
@@ -26,30 +26,6 @@ STOP, LENGTH = FinishReason.STOP, FinishReason.LENGTH
 EOS = b"."  # the last token of a sequence that stops is no text
 CALL = b'<tool_call>\n{"name": "weather", "arguments": {"city": "Bern"}}\n</tool_call>'
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
-
-
-@dataclass
-class FakeTemplate:
-    """Records conversations; renders contents one after the other."""
-
-    supports_tools: bool = True
-    knows_developer: bool = False
-    failure: Exception | None = None
-    seen: list[Conversation] = field(default_factory=list)
-
-    async def encode(
-        self,
-        conversation: Conversation,
-        *,
-        add_special_tokens: bool = False,
-        check: Callable[[str], None] = lambda text: None,
-    ) -> list[int]:
-        self.seen.append(conversation)
-        if self.failure is not None:
-            raise self.failure
-        text = "".join(m["content"] for m in conversation.messages)
-        check(text)
-        return list(text.encode())
 
 
 def app_of(pool: FakePool, template: FakeTemplate | None = None, **limits: Any) -> ASGIApp:
@@ -63,22 +39,18 @@ def ask(app: ASGIApp, **fields: Any) -> Exchange:
     return Exchange(app, "POST", "/v1/chat/completions", msgspec.json.encode(body))
 
 
-def answer(pool: FakePool, template: FakeTemplate | None = None, **fields: Any) -> Exchange:
+async def answer(pool: FakePool, template: FakeTemplate | None = None, **fields: Any) -> Exchange:
     """Return the finished exchange of one request."""
-
-    async def scenario() -> Exchange:
-        return await ask(app_of(pool, template), **fields).finished()
-
-    return asyncio.run(scenario())
+    return await ask(app_of(pool, template), **fields).finished()
 
 
 def playing(text: bytes, finish: FinishReason = STOP) -> FakePool:
     return FakePool(script=(text + EOS if finish is STOP else text, finish))
 
 
-def refused(**fields: Any) -> dict[str, Any]:
+async def refused(**fields: Any) -> dict[str, Any]:
     pool = FakePool()
-    exchange = answer(pool, **fields)
+    exchange = await answer(pool, **fields)
     assert exchange.status == 400, exchange.body
     assert not pool.submitted
     return exchange.error
@@ -103,8 +75,8 @@ def assembled(chunks: Sequence[Any]) -> dict[int, dict[str, Any]]:
     return choices
 
 
-def test_an_answer_has_openais_shape() -> None:
-    exchange = answer(playing(b"hello"))
+async def test_answer_has_openais_shape() -> None:
+    exchange = await answer(playing(b"hello"))
     body = exchange.json
     assert body["id"].startswith("chatcmpl-")
     assert (body["object"], body["model"]) == ("chat.completion", "tiny")
@@ -116,8 +88,8 @@ def test_an_answer_has_openais_shape() -> None:
     assert "server-timing" in exchange.headers
 
 
-def test_a_stream_begins_with_the_role_and_ends_with_the_reason() -> None:
-    exchange = answer(playing(b"hey"), stream=True, stream_options={"include_usage": True})
+async def test_stream_begins_with_the_role_and_ends_with_the_reason() -> None:
+    exchange = await answer(playing(b"hey"), stream=True, stream_options={"include_usage": True})
     *chunks, last = exchange.chunks
     assert {chunk["object"] for chunk in exchange.chunks} == {"chat.completion.chunk"}
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
@@ -130,43 +102,43 @@ def test_a_stream_begins_with_the_role_and_ends_with_the_reason() -> None:
     assert exchange.events[-1] == b"[DONE]"
 
 
-def test_several_choices_have_each_their_role_and_end() -> None:
+async def test_several_choices_have_each_their_role_and_end() -> None:
     pool = playing(b"ab", LENGTH)
-    choices = assembled(answer(pool, stream=True, n=3, max_tokens=2).chunks)
+    choices = assembled((await answer(pool, stream=True, n=3, max_tokens=2)).chunks)
     assert {i: (c["content"], c["finish"]) for i, c in choices.items()} == {
         i: ("ab", "length") for i in range(3)
     }
     assert len({s.params.choice for s in pool.submitted.values()}) == 3
 
 
-def test_scores_have_bytes_and_the_alternatives_asked_for() -> None:
+async def test_scores_have_bytes_and_the_alternatives_asked_for() -> None:
     pool = playing("é".encode(), LENGTH)
-    whole = answer(pool, logprobs=True, top_logprobs=2, max_tokens=2).json
+    whole = (await answer(pool, logprobs=True, top_logprobs=2, max_tokens=2)).json
     entries = whole["choices"][0]["logprobs"]["content"]
     assert [entry["bytes"] for entry in entries] == [[0xC3], [0xA9]]
     assert [top["token"] for top in entries[0]["top_logprobs"]] == ["A", "B"]
     assert entries[0]["logprob"] == -2.0
-    streamed = answer(
+    streamed = await answer(
         playing("é".encode(), LENGTH), logprobs=True, top_logprobs=2, max_tokens=2, stream=True
     )
     assert assembled(streamed.chunks)[0]["scores"] == entries
-    plain = answer(playing(b"a", LENGTH), logprobs=True, max_tokens=1).json
+    plain = (await answer(playing(b"a", LENGTH), logprobs=True, max_tokens=1)).json
     assert plain["choices"][0]["logprobs"]["content"][0]["top_logprobs"] == []
 
 
-def test_without_a_limit_the_answer_may_fill_the_context_or_the_memory() -> None:
+async def test_answer_without_limit_may_fill_context_or_memory() -> None:
     pool = playing(b"a")
-    answer(pool)
+    await answer(pool)
     assert pool.submitted[0].params.max_tokens == 998
     small = playing(b"a")
     small.kv_capacity_tokens = 100
-    answer(small)
+    await answer(small)
     assert small.submitted[0].params.max_tokens == 98
 
 
-def test_the_newer_name_of_max_tokens_goes_first() -> None:
+async def test_newer_name_of_max_tokens_goes_first() -> None:
     pool = playing(b"a")
-    answer(pool, max_tokens=5, max_completion_tokens=7)
+    await answer(pool, max_tokens=5, max_completion_tokens=7)
     assert pool.submitted[0].params.max_tokens == 7
 
 
@@ -179,27 +151,29 @@ def test_the_newer_name_of_max_tokens_goes_first() -> None:
         (10, {"max_completion_tokens": 991}, "max_completion_tokens"),
     ],
 )
-def test_a_conversation_beyond_the_context_is_refused(
+async def test_conversation_beyond_the_context_is_refused(
     num_chars: int, fields: dict[str, Any], param: str
 ) -> None:
     """The error once named max_tokens where max_completion_tokens had been sent."""
-    error = refused(messages=[{"role": "user", "content": "x" * num_chars}], **fields)
+    error = await refused(messages=[{"role": "user", "content": "x" * num_chars}], **fields)
     assert (error["param"], error["code"]) == (param, "context_length_exceeded")
 
 
-def test_parts_are_joined_and_roles_and_arguments_translated() -> None:
+async def test_parts_are_joined_and_roles_and_arguments_translated() -> None:
     template = FakeTemplate()
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
     parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
-    answer(
-        playing(b"a"),
-        template,
-        messages=[
-            {"role": "developer", "content": "brief"},
-            {"role": "user", "content": parts, "name": "ann"},
-            {"role": "assistant", "content": None, "tool_calls": [call]},
-            {"role": "tool", "content": "2", "tool_call_id": "c1"},
-        ],
+    (
+        await answer(
+            playing(b"a"),
+            template,
+            messages=[
+                {"role": "developer", "content": "brief"},
+                {"role": "user", "content": parts, "name": "ann"},
+                {"role": "assistant", "content": None, "tool_calls": [call]},
+                {"role": "tool", "content": "2", "tool_call_id": "c1"},
+            ],
+        )
     )
     [conversation] = template.seen
     function = {"name": "f", "arguments": {"a": 1}}
@@ -216,33 +190,35 @@ def test_parts_are_joined_and_roles_and_arguments_translated() -> None:
     assert conversation.add_generation_prompt and conversation.tools is None
 
 
-def test_tool_calls_are_found_in_whole_and_streamed_answers() -> None:
+async def test_tool_calls_are_found_in_whole_and_streamed_answers() -> None:
     template = FakeTemplate()
-    whole = answer(playing(b"Well. " + CALL), template, tools=TOOLS).json["choices"][0]
+    whole = (await answer(playing(b"Well. " + CALL), template, tools=TOOLS)).json["choices"][0]
     assert whole["message"]["content"] == "Well."
     [call] = whole["message"]["tool_calls"]
     assert call["function"] == {"name": "weather", "arguments": '{"city": "Bern"}'}
     assert whole["finish_reason"] == "tool_calls"
     assert template.seen[0].tools == TOOLS
-    streamed = assembled(answer(playing(CALL), tools=TOOLS, stream=True).chunks)[0]
+    streamed = assembled((await answer(playing(CALL), tools=TOOLS, stream=True)).chunks)[0]
     assert streamed["calls"] == [["weather", '{"city": "Bern"}']]
     assert (streamed["content"], streamed["finish"]) == ("", "tool_calls")
 
 
-def test_tool_choice_none_hides_the_tools_and_parses_nothing() -> None:
+async def test_tool_choice_none_hides_the_tools_and_parses_nothing() -> None:
     template = FakeTemplate()
-    choice = answer(playing(CALL), template, tools=TOOLS, tool_choice="none").json["choices"][0]
+    choice = (await answer(playing(CALL), template, tools=TOOLS, tool_choice="none")).json[
+        "choices"
+    ][0]
     assert choice["message"]["content"] == CALL.decode()
     assert template.seen[0].tools is None
 
 
-def test_a_template_without_tools_is_said_to_have_none() -> None:
-    exchange = answer(playing(b"a"), FakeTemplate(supports_tools=False), tools=TOOLS)
+async def test_template_without_tools_is_said_to_have_none() -> None:
+    exchange = await answer(playing(b"a"), FakeTemplate(supports_tools=False), tools=TOOLS)
     assert exchange.status == 400
     assert exchange.error["param"] == "tools"
 
 
-class FakeVetter:
+class FakeValidator:
     """Finds every grammar good."""
 
     async def validate(self, grammar: Grammar) -> Grammar:
@@ -256,19 +232,17 @@ class FakeVetter:
         ({"type": "function", "function": {"name": "weather"}}, "stop"),
     ],
 )
-def test_a_required_call_is_held_to_a_grammar(tool_choice: Any, finish: str) -> None:
+async def test_required_call_is_held_to_a_grammar(tool_choice: Any, finish: str) -> None:
     """As OpenAI has it, an answer that could be nothing but one call ends with `stop`."""
     pool = playing(CALL)
     tools = [*TOOLS, {"type": "function", "function": {"name": "time"}}]
-
-    async def scenario() -> Exchange:
-        service = replace(
-            make_service(pool, grammar_validator=cast("GrammarValidator", FakeVetter())),
-            chat_template=cast("ChatTemplate", FakeTemplate()),
-        )
-        return await ask(create_app(service), tools=tools, tool_choice=tool_choice).finished()
-
-    choice = asyncio.run(scenario()).json["choices"][0]
+    service = replace(
+        make_service(pool, grammar_validator=cast("GrammarValidator", FakeValidator())),
+        chat_template=cast("ChatTemplate", FakeTemplate()),
+    )
+    choice = (await ask(create_app(service), tools=tools, tool_choice=tool_choice).finished()).json[
+        "choices"
+    ][0]
     assert choice["finish_reason"] == finish
     assert choice["message"]["content"] is None
     grammar = pool.submitted[0].params.grammar
@@ -282,14 +256,14 @@ CUT = st.sampled_from([b"hi ", b"\n", CALL, b"<tool", b"<|x", "é".encode(), b"E
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(CUT, max_size=5).map(b"".join), st.booleans(), st.booleans())
-def test_streamed_and_whole_answers_are_the_same(
+async def test_streamed_and_whole_answers_are_the_same(
     text: bytes, has_tools: bool, has_scores: bool
 ) -> None:
     fields: dict[str, Any] = {"stop": "END", "max_tokens": 900, "logprobs": has_scores}
     if has_tools:
         fields["tools"] = TOOLS
-    whole = answer(playing(text), **fields).json["choices"][0]
-    streamed = assembled(answer(playing(text), stream=True, **fields).chunks)[0]
+    whole = (await answer(playing(text), **fields)).json["choices"][0]
+    streamed = assembled((await answer(playing(text), stream=True, **fields)).chunks)[0]
     message = whole["message"]
     calls = [
         [call["function"]["name"], call["function"]["arguments"]]
@@ -333,12 +307,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("fields", "param"), REFUSED)
-def test_nonsense_is_a_400_that_names_the_field(fields: dict[str, Any], param: str) -> None:
-    assert refused(**fields)["param"] == param
+async def test_nonsense_is_a_400_that_names_the_field(fields: dict[str, Any], param: str) -> None:
+    assert (await refused(**fields))["param"] == param
 
 
-def test_fields_that_change_nothing_are_accepted_without_a_word() -> None:
-    exchange = answer(
+async def test_fields_that_change_nothing_are_accepted_without_a_word() -> None:
+    exchange = await answer(
         playing(b"a"),
         metadata={"a": "b"}, store=True, service_tier="auto", user="u", verbosity="low",
         reasoning_effort="high", safety_identifier="s", prompt_cache_key="k", modalities=["text"],
@@ -347,36 +321,35 @@ def test_fields_that_change_nothing_are_accepted_without_a_word() -> None:
     assert "x-unisono-ignored-fields" not in exchange.headers
 
 
-def test_functions_that_must_not_be_called_change_nothing() -> None:
+async def test_functions_that_must_not_be_called_change_nothing() -> None:
     """They were refused, whatever function_call said: openai-python's suite sends "none"."""
     template = FakeTemplate()
-    exchange = answer(
+    exchange = await answer(
         playing(b"a"), template, functions=[{"name": "f"}], function_call="none", tools=[]
     )
     assert exchange.status == 200
     assert template.seen[0].tools is None
 
 
-def test_failures_of_the_template_are_the_requests_or_come_with_a_delay() -> None:
-    failing = answer(FakePool(), FakeTemplate(failure=TemplateFailure("roles must alternate")))
+async def test_template_failure_is_a_400_or_a_429_with_a_delay() -> None:
+    failing = await answer(
+        FakePool(), FakeTemplate(failure=TemplateFailure("roles must alternate"))
+    )
     assert failing.status == 400
     assert failing.error["code"] == "chat_template_error"
     assert "roles must alternate" in failing.error["message"]
-    busy = answer(FakePool(), FakeTemplate(failure=TemplateBusy()))
+    busy = await answer(FakePool(), FakeTemplate(failure=TemplateBusy()))
     assert busy.status == 429
     assert "retry-after" in busy.headers
 
 
-def test_a_model_without_a_template_says_so() -> None:
-    async def scenario() -> Exchange:
-        return await ask(create_app(make_service(FakePool()))).finished()
-
-    exchange = asyncio.run(scenario())
+async def test_model_without_a_template_says_so() -> None:
+    exchange = await ask(create_app(make_service(FakePool()))).finished()
     assert exchange.status == 400
     assert exchange.error["code"] == "no_chat_template"
 
 
-def test_a_client_that_leaves_frees_its_sequences() -> None:
+async def test_client_that_leaves_frees_its_sequences() -> None:
     async def scenario(*, streams: bool) -> FakePool:
         pool = FakePool()
         exchange = ask(app_of(pool), stream=streams, n=2)
@@ -388,4 +361,4 @@ def test_a_client_that_leaves_frees_its_sequences() -> None:
         return pool
 
     for streams in (True, False):
-        assert asyncio.run(scenario(streams=streams)).running == set()
+        assert (await scenario(streams=streams)).running == set()

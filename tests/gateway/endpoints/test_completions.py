@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.app import create_app
-from tests.gateway.answers.generation_requests import LENGTH, STOP, completed, text_of_choices
+from tests.gateway.completion_requests import LENGTH, STOP, completed, text_of_choices
 from tests.gateway.fakes import (
     BOS,
     VOCAB_SIZE,
@@ -23,9 +23,9 @@ from tests.gateway.fakes import (
 )
 
 
-def test_a_whole_answer_has_openai_s_shape() -> None:
+async def test_whole_answer_has_openai_s_shape() -> None:
     pool = FakePool(script=(b"ok", LENGTH))
-    exchange = completed(pool, max_tokens=2)
+    exchange = await completed(pool, max_tokens=2)
     assert exchange.status == 200
     assert exchange.headers["content-type"] == "application/json"
     answer = exchange.json
@@ -53,9 +53,9 @@ def test_a_whole_answer_has_openai_s_shape() -> None:
     }
 
 
-def test_a_stream_is_chunks_and_then_done() -> None:
+async def test_stream_is_chunks_and_then_done() -> None:
     end_of_sequence = b"."  # whatever token it is, it is no text
-    exchange = completed(FakePool(script=(b"ok" + end_of_sequence, STOP)), stream=True)
+    exchange = await completed(FakePool(script=(b"ok" + end_of_sequence, STOP)), stream=True)
     *data, done = exchange.events
     assert done == b"[DONE]"
     assert exchange.is_complete
@@ -72,8 +72,8 @@ def test_a_stream_is_chunks_and_then_done() -> None:
     assert b"\r" not in exchange.body
 
 
-def test_usage_is_null_until_the_chunk_that_has_it() -> None:
-    exchange = completed(
+async def test_usage_is_null_until_the_chunk_that_has_it() -> None:
+    exchange = await completed(
         FakePool(script=(b"ok", LENGTH)), stream=True, stream_options={"include_usage": True}
     )
     *chunks, last = exchange.chunks
@@ -84,32 +84,32 @@ def test_usage_is_null_until_the_chunk_that_has_it() -> None:
 
 
 @pytest.mark.parametrize("options", [None, {}, {"include_usage": False}, {"include_usage": None}])
-def test_usage_is_left_out_of_a_stream_that_did_not_ask(options: dict[str, Any] | None) -> None:
-    exchange = completed(FakePool(script=(b"ok", LENGTH)), stream=True, stream_options=options)
+async def test_usage_is_left_out_of_a_stream_that_did_not_ask(
+    options: dict[str, Any] | None,
+) -> None:
+    exchange = await completed(
+        FakePool(script=(b"ok", LENGTH)), stream=True, stream_options=options
+    )
     assert all("usage" not in chunk for chunk in exchange.chunks)
 
 
-def test_choices_are_numbered_prompt_by_prompt() -> None:
+async def test_choices_are_numbered_prompt_by_prompt() -> None:
     pool = FakePool()
-
-    async def run() -> None:
-        exchange = complete(app_of(pool), prompt=["a", "b"], n=2, seed=5)
-        await settle()
-        asked = [(bytes(s.prompt_ids), s.params.choice) for s in pool.submitted.values()]
-        assert asked == [(b"a", 0), (b"a", 1), (b"b", 0), (b"b", 1)]
-        for seq_id in (3, 1, 0, 2):
-            pool.play(seq_id, b"%d" % seq_id, LENGTH)
-        await exchange.finished()
-        choices = exchange.json["choices"]
-        assert [(c["index"], c["text"]) for c in choices] == [
-            (0, "0"),
-            (1, "1"),
-            (2, "2"),
-            (3, "3"),
-        ]
-        assert exchange.json["usage"]["prompt_tokens"] == 2
-
-    asyncio.run(run())
+    exchange = complete(app_of(pool), prompt=["a", "b"], n=2, seed=5)
+    await settle()
+    asked = [(bytes(s.prompt_ids), s.params.choice) for s in pool.submitted.values()]
+    assert asked == [(b"a", 0), (b"a", 1), (b"b", 0), (b"b", 1)]
+    for seq_id in (3, 1, 0, 2):
+        pool.play(seq_id, b"%d" % seq_id, LENGTH)
+    await exchange.finished()
+    choices = exchange.json["choices"]
+    assert [(c["index"], c["text"]) for c in choices] == [
+        (0, "0"),
+        (1, "1"),
+        (2, "2"),
+        (3, "3"),
+    ]
+    assert exchange.json["usage"]["prompt_tokens"] == 2
 
 
 @pytest.mark.parametrize(
@@ -122,13 +122,15 @@ def test_choices_are_numbered_prompt_by_prompt() -> None:
         ("", [[BOS]]),
     ],
 )
-def test_every_form_of_prompt_becomes_token_ids(prompt: Any, token_ids: list[list[int]]) -> None:
+async def test_every_form_of_prompt_becomes_token_ids(
+    prompt: Any, token_ids: list[list[int]]
+) -> None:
     pool = FakePool(script=(b"x", LENGTH))
-    assert completed(pool, prompt=prompt).status == 200
+    assert (await completed(pool, prompt=prompt)).status == 200
     assert [s.prompt_ids for s in pool.submitted.values()] == token_ids
 
 
-def test_a_long_prompt_is_tokenised_in_a_thread() -> None:
+async def test_long_prompt_is_tokenised_in_a_thread() -> None:
     names: list[str] = []
 
     class Noting(ByteTokenizer):
@@ -136,15 +138,12 @@ def test_a_long_prompt_is_tokenised_in_a_thread() -> None:
             names.append(threading.current_thread().name)
             return super().encode(text)[:10]
 
-    async def run() -> None:
-        pool = FakePool(script=(b"x", LENGTH), max_model_len=10_000)
-        app = create_app(make_service(pool, Noting()))
-        await complete(app, prompt="x" * 2000).finished()
-        await complete(app, prompt="x" * 2001).finished()
-        await complete(app, prompt=["x" * 1500] * 2).finished()
-        await asyncio.get_running_loop().shutdown_default_executor()
-
-    asyncio.run(run())
+    pool = FakePool(script=(b"x", LENGTH), max_model_len=10_000)
+    app = create_app(make_service(pool, Noting()))
+    await complete(app, prompt="x" * 2000).finished()
+    await complete(app, prompt="x" * 2001).finished()
+    await complete(app, prompt=["x" * 1500] * 2).finished()
+    await asyncio.get_running_loop().shutdown_default_executor()
     main = threading.main_thread().name
     assert [name == main for name in names] == [True, False, False, False]
 
@@ -154,11 +153,11 @@ def test_a_long_prompt_is_tokenised_in_a_thread() -> None:
     ("echo", "prompt", "text"),
     [(False, "hi", ""), (True, "hi", "hi"), (True, [104, 105], "hi"), (True, "", "")],
 )
-def test_no_output_tokens_is_a_finished_answer(
+async def test_no_output_tokens_is_a_finished_answer(
     stream: bool, echo: bool, prompt: Any, text: str
 ) -> None:
     pool = FakePool()
-    exchange = completed(pool, prompt=prompt, max_tokens=0, echo=echo, stream=stream)
+    exchange = await completed(pool, prompt=prompt, max_tokens=0, echo=echo, stream=stream)
     assert pool.submitted == {}
     answers = exchange.chunks if stream else [exchange.json]
     choices = [choice for answer in answers for choice in answer["choices"]]
@@ -166,18 +165,14 @@ def test_no_output_tokens_is_a_finished_answer(
     assert choices[-1]["finish_reason"] == "length"
 
 
-def test_cached_tokens_are_reported() -> None:
+async def test_cached_tokens_are_reported() -> None:
     pool = FakePool()
-
-    async def run() -> None:
-        exchange = complete(app_of(pool))
-        await settle()
-        pool.send(0, b"x", num_cached_tokens=1)
-        pool.send(0, b"", STOP)
-        await exchange.finished()
-        assert exchange.json["usage"]["prompt_tokens_details"] == {"cached_tokens": 1}
-
-    asyncio.run(run())
+    exchange = complete(app_of(pool))
+    await settle()
+    pool.send(0, b"x", num_cached_tokens=1)
+    pool.send(0, b"", STOP)
+    await exchange.finished()
+    assert exchange.json["usage"]["prompt_tokens_details"] == {"cached_tokens": 1}
 
 
 @settings(max_examples=60, deadline=None)
@@ -186,10 +181,12 @@ def test_cached_tokens_are_reported() -> None:
     st.lists(st.text("ab\né", min_size=1, max_size=3), max_size=4),
     st.booleans(),
 )
-def test_streamed_and_whole_text_are_the_same(tokens: bytes, stop: list[str], echo: bool) -> None:
+async def test_streamed_and_whole_text_are_the_same(
+    tokens: bytes, stop: list[str], echo: bool
+) -> None:
     fields = {"stop": stop or None, "echo": echo, "n": 2, "max_tokens": 50}
-    whole = completed(FakePool(script=(tokens, LENGTH)), **fields)
-    streamed = completed(
+    whole = await completed(FakePool(script=(tokens, LENGTH)), **fields)
+    streamed = await completed(
         FakePool(script=(tokens, LENGTH)),
         stream=True,
         stream_options={"include_usage": True},

@@ -1,4 +1,3 @@
-import asyncio
 from typing import Any
 
 import pytest
@@ -8,7 +7,7 @@ from gateway.pool.status import PoolStatus
 from tests.gateway.fakes import Exchange, FakePool, app_of
 
 
-def get(path: str, **state: Any) -> Exchange:
+async def get(path: str, **state: Any) -> Exchange:
     group = GroupStatus(
         replica=0,
         ready=True,
@@ -21,10 +20,7 @@ def get(path: str, **state: Any) -> Exchange:
     status: dict[str, Any] = {"ready": True, "draining": False, "stalled": False} | state
     pool = FakePool(state=PoolStatus(**status, groups=[group]))
 
-    async def run() -> Exchange:
-        return await Exchange(app_of(pool), "GET", path).finished()
-
-    return asyncio.run(run())
+    return await Exchange(app_of(pool), "GET", path).finished()
 
 
 NOT_READY = [
@@ -35,8 +31,8 @@ NOT_READY = [
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/health"])
-def test_readiness_shows_every_group(path: str) -> None:
-    exchange = get(path)
+async def test_readiness_shows_every_group(path: str) -> None:
+    exchange = await get(path)
     assert exchange.status == 200
     assert exchange.json["status"] == "ready"
     [group] = exchange.json["groups"]
@@ -45,17 +41,19 @@ def test_readiness_shows_every_group(path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/readyz", "/health"])
 @pytest.mark.parametrize(("state", "word"), NOT_READY)
-def test_readiness_is_503_with_the_reason(path: str, state: dict[str, bool], word: str) -> None:
-    exchange = get(path, **state)
+async def test_readiness_is_503_with_the_reason(
+    path: str, state: dict[str, bool], word: str
+) -> None:
+    exchange = await get(path, **state)
     assert exchange.status == 503
     assert exchange.json["status"] == word
     assert len(exchange.json["groups"]) == 1
 
 
 @pytest.mark.parametrize(("state", "word"), NOT_READY)
-def test_liveness_does_not_ask_the_groups(state: dict[str, bool], word: str) -> None:
-    assert get("/livez", **state).status == 200
+async def test_liveness_does_not_ask_the_groups(state: dict[str, bool], word: str) -> None:
+    assert (await get("/livez", **state)).status == 200
 
 
-def test_the_version_is_told() -> None:
-    assert get("/version").json["version"]
+async def test_version_is_told() -> None:
+    assert (await get("/version")).json["version"]

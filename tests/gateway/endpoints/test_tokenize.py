@@ -1,6 +1,5 @@
 """POST /tokenize and /detokenize in vLLM's shapes."""
 
-import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -8,7 +7,7 @@ import msgspec
 import pytest
 
 from gateway.app import create_app
-from tests.gateway.endpoints.test_chat import FakeTemplate
+from tests.gateway.fake_template import FakeTemplate
 from tests.gateway.fakes import Exchange, FakePool, make_service
 
 if TYPE_CHECKING:
@@ -18,18 +17,15 @@ if TYPE_CHECKING:
 HI = {"role": "user", "content": "hi"}
 
 
-def post(path: str, fields: dict[str, Any], template: FakeTemplate | None = None) -> Exchange:
-    async def scenario() -> Exchange:
-        chat_template = cast("ChatTemplate", template or FakeTemplate())
-        service = replace(make_service(FakePool()), chat_template=chat_template)
-        body = msgspec.json.encode(fields)
-        return await Exchange(create_app(service), "POST", path, body).finished()
-
-    return asyncio.run(scenario())
+async def post(path: str, fields: dict[str, Any], template: FakeTemplate | None = None) -> Exchange:
+    chat_template = cast("ChatTemplate", template or FakeTemplate())
+    service = replace(make_service(FakePool()), chat_template=chat_template)
+    body = msgspec.json.encode(fields)
+    return await Exchange(create_app(service), "POST", path, body).finished()
 
 
-def test_a_prompt_is_counted_and_listed() -> None:
-    exchange = post("/tokenize", {"model": "tiny", "prompt": "hé"})
+async def test_prompt_is_counted_and_listed() -> None:
+    exchange = await post("/tokenize", {"model": "tiny", "prompt": "hé"})
     assert exchange.json == {
         "count": 3,
         "max_model_len": 1000,
@@ -38,22 +34,22 @@ def test_a_prompt_is_counted_and_listed() -> None:
     }
 
 
-def test_tokens_are_spelled_when_asked() -> None:
-    exchange = post("/tokenize", {"prompt": "hé", "return_token_strs": True})
+async def test_tokens_are_spelled_when_asked() -> None:
+    exchange = await post("/tokenize", {"prompt": "hé", "return_token_strs": True})
     assert exchange.json["token_strs"] == ["h", r"bytes:\xc3", r"bytes:\xa9"]
 
 
-def test_messages_go_through_the_template() -> None:
+async def test_messages_go_through_the_template() -> None:
     template = FakeTemplate()
     messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "so"}]
     fields = {"messages": messages, "continue_final_message": True}
-    assert post("/tokenize", fields, template).json["tokens"] == list(b"hiso")
+    assert (await post("/tokenize", fields, template)).json["tokens"] == list(b"hiso")
     [conversation] = template.seen
     assert conversation.continues_final_message and not conversation.add_generation_prompt
 
 
-def test_ids_become_text_again() -> None:
-    assert post("/detokenize", {"tokens": [104, 105]}).json == {"prompt": "hi"}
+async def test_ids_become_text_again() -> None:
+    assert (await post("/detokenize", {"tokens": [104, 105]})).json == {"prompt": "hi"}
 
 
 @pytest.mark.parametrize(
@@ -69,11 +65,13 @@ def test_ids_become_text_again() -> None:
         ("/detokenize", {}, 400, "tokens"),
     ],
 )  # fmt: skip
-def test_nonsense_is_refused(path: str, fields: dict[str, Any], status: int, param: str) -> None:
-    exchange = post(path, fields)
+async def test_nonsense_is_refused(
+    path: str, fields: dict[str, Any], status: int, param: str
+) -> None:
+    exchange = await post(path, fields)
     assert (exchange.status, exchange.error["param"]) == (status, param)
 
 
-def test_unknown_fields_are_reported() -> None:
-    exchange = post("/tokenize", {"prompt": "a", "foo": 1})
+async def test_unknown_fields_are_reported() -> None:
+    exchange = await post("/tokenize", {"prompt": "a", "foo": 1})
     assert exchange.headers["x-unisono-ignored-fields"] == "foo"

@@ -20,16 +20,16 @@ def body(size: int) -> bytes:
 
 
 def world() -> tuple[BodyBudget, FakePool, ASGIApp]:
-    room, pool = BodyBudget(CAP), FakePool()
-    return room, pool, create_app(make_service(pool, bodies=room))
+    budget, pool = BodyBudget(CAP), FakePool()
+    return budget, pool, create_app(make_service(pool, body_budget=budget))
 
 
 def test_a_tenant_holds_as_much_as_it_leaves_free() -> None:
-    room = BodyBudget(CAP)
+    budget = BodyBudget(CAP)
     first, second, other = (
-        BodyReservation(room, "a"),
-        BodyReservation(room, "a"),
-        BodyReservation(room, "b"),
+        BodyReservation(budget, "a"),
+        BodyReservation(budget, "a"),
+        BodyReservation(budget, "b"),
     )
     first.grow(300)
     second.grow(200)
@@ -41,7 +41,7 @@ def test_a_tenant_holds_as_much_as_it_leaves_free() -> None:
         other.grow(1)
     for held in (first, second, other, other):
         held.release()
-    assert (room.num_bytes, dict(room.held)) == (0, {})
+    assert (budget.num_bytes, dict(budget.held)) == (0, {})
 
 
 def test_a_body_that_is_alone_is_bounded_by_its_own_cap_only() -> None:
@@ -53,18 +53,18 @@ def test_a_body_that_is_alone_is_bounded_by_its_own_cap_only() -> None:
 
 def test_a_body_counts_until_its_answer_is_complete() -> None:
     async def run() -> None:
-        room, pool, app = world()
+        budget, pool, app = world()
         first = Exchange(app, "POST", "/v1/completions", body(400))
         await settle()
-        assert room.num_bytes == 400
+        assert budget.num_bytes == 400
         refused = Exchange(app, "POST", "/v1/completions", body(300))
         await refused.finished()
         assert refused.status == 503 and refused.error["code"] == "bodies_full"
         assert int(refused.headers["retry-after"]) >= 1
-        assert room.num_bytes == 400
+        assert budget.num_bytes == 400
         pool.play(0, b"yes", FinishReason.STOP)
         await first.finished()
-        assert (first.status, room.num_bytes) == (200, 0)
+        assert (first.status, budget.num_bytes) == (200, 0)
         again = Exchange(app, "POST", "/v1/completions", body(300))
         await settle()
         pool.play(1, b"yes", FinishReason.STOP)
@@ -76,16 +76,16 @@ def test_a_body_counts_until_its_answer_is_complete() -> None:
 
 def test_a_declared_body_that_has_no_room_is_refused_unread() -> None:
     async def run() -> None:
-        room, _, app = world()
+        budget, _, app = world()
         first = Exchange(app, "POST", "/v1/completions", body(400))
         await settle()
         declared = Exchange(app, "POST", "/tokenize", body(300))
         declared.incoming.get_nowait()
         await declared.finished()
         assert declared.status == 503
-        assert room.num_bytes == 400
+        assert budget.num_bytes == 400
         first.leave()
         await first.finished()
-        assert room.num_bytes == 0
+        assert budget.num_bytes == 0
 
     asyncio.run(run())

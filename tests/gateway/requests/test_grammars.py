@@ -1,6 +1,5 @@
 """From fields of a request to a Grammar, and the words of every refusal."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -46,7 +45,7 @@ def test_without_the_fields_any_text_will_do() -> None:
 
 
 @pytest.mark.parametrize("strict", [True, False, None])
-def test_a_json_schema_is_followed_and_unless_strict_as_far_as_possible(
+def test_json_schema_unless_strict_is_followed_where_possible(
     strict: bool | None,
 ) -> None:
     schema = schema_of(from_format(json_schema(PERSON, strict=strict)))
@@ -55,7 +54,7 @@ def test_a_json_schema_is_followed_and_unless_strict_as_far_as_possible(
     assert bool(options.get("lenient")) is not bool(strict)
 
 
-def test_the_order_of_properties_is_kept() -> None:
+def test_order_of_properties_is_kept() -> None:
     schema = {"type": "object", "properties": {name: {} for name in ("z", "a", "m")}}
     assert list(schema_of(from_format(json_schema(schema)))["properties"]) == ["z", "a", "m"]
 
@@ -79,7 +78,7 @@ def test_structured_json_may_be_an_object_or_its_text(schema: object) -> None:
     assert schema_of(from_structured({"json": schema})) == PERSON
 
 
-def test_the_other_kinds_pass_as_they_are() -> None:
+def test_other_kinds_pass_as_they_are() -> None:
     assert from_structured({"regex": "a+"}) == Grammar("regex", "a+")
     assert from_structured({"grammar": "start: A"}) == Grammar("lark", "start: A")
     choice = from_structured({"choice": ["é", "no"], "json_object": False})
@@ -104,9 +103,7 @@ def nested(depth: int) -> dict[str, Any]:
         ({"type": "text", "json_schema": {"name": "n"}}, "json_schema", "only for the type"),
     ],
 )
-def test_a_response_format_that_cannot_be_used(
-    value: dict[str, Any], param: str, words: str
-) -> None:
+def test_response_format_that_cannot_be_used(value: dict[str, Any], param: str, words: str) -> None:
     with pytest.raises(ApiError, match=words) as caught:
         from_format(value)
     assert caught.value.status == 400
@@ -149,7 +146,7 @@ def test_both_fields_may_not_restrict_an_answer() -> None:
     assert caught.value.param == "structured_outputs"
 
 
-class FixedVetter(GrammarValidator):
+class FixedValidator(GrammarValidator):
     """Says of every grammar what it was made to say."""
 
     def __init__(self, answer: Grammar | Exception) -> None:
@@ -162,14 +159,10 @@ class FixedVetter(GrammarValidator):
         return self._answer
 
 
-def test_what_the_vetter_returns_is_submitted() -> None:
+async def test_what_the_validator_returns_is_submitted() -> None:
     lark = Grammar("lark", "start: A")
-
-    async def submitted() -> Grammar | None:
-        structured = StructuredOutputs(grammar="root ::= A")
-        return await validated_grammar(None, structured, FixedVetter(lark))
-
-    assert asyncio.run(submitted()) == lark
+    structured = StructuredOutputs(grammar="root ::= A")
+    assert (await validated_grammar(None, structured, FixedValidator(lark))) == lark
 
 
 @pytest.mark.parametrize(
@@ -182,7 +175,7 @@ def test_what_the_vetter_returns_is_submitted() -> None:
         (None, {"choice": ["a"]}, "structured_outputs.choice", "invalid_choice"),
     ],
 )
-def test_a_refused_grammar_is_a_400_that_names_its_field(
+async def test_refused_grammar_is_a_400_that_names_its_field(
     response_format: dict[str, Any] | None,
     structured: dict[str, Any] | None,
     param: str,
@@ -192,11 +185,11 @@ def test_a_refused_grammar_is_a_400_that_names_its_field(
         return await validated_grammar(
             msgspec.convert(response_format, ResponseFormat | None),
             msgspec.convert(structured, StructuredOutputs | None),
-            FixedVetter(GrammarRefused("nothing matches it")),
+            FixedValidator(GrammarRefused("nothing matches it")),
         )
 
     with pytest.raises(ApiError, match=f"Invalid '{param}': nothing matches it.") as caught:
-        asyncio.run(submitted())
+        await submitted()
     assert (caught.value.status, caught.value.param, caught.value.code) == (400, param, code)
 
 
@@ -204,12 +197,12 @@ def test_a_refused_grammar_is_a_400_that_names_its_field(
     ("failure", "status"),
     [(ValidationQueueFull("full"), 429), (ValidationUnavailable("it died"), 503)],
 )
-def test_no_verdict_now_is_an_error_that_may_be_tried_again(
+async def test_no_verdict_now_is_an_error_that_may_be_tried_again(
     failure: ValidationUnavailable, status: int
 ) -> None:
     """A helper that died or hung was once reported as too many requests."""
     with pytest.raises(ApiError) as caught:
-        asyncio.run(validate(Grammar("regex", "a"), FixedVetter(failure)))
+        await validate(Grammar("regex", "a"), FixedValidator(failure))
     assert caught.value.status == status
     assert ("it died" in caught.value.message) is (status == 503)
     assert "retry-after" in caught.value.headers()

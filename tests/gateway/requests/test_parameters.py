@@ -1,4 +1,3 @@
-import asyncio
 from typing import Any, cast
 
 import msgspec
@@ -15,25 +14,25 @@ from tests.gateway.fakes import EOS, VOCAB_SIZE, FakePool, make_service
 decode = msgspec.json.Decoder(CompletionRequest).decode
 
 
-def params_of(service: Service | None = None, **fields: Any) -> SamplingParams:
+async def params_of(service: Service | None = None, **fields: Any) -> SamplingParams:
     asked = decode(msgspec.json.encode({"model": "m", "prompt": "p", **fields}))
     service = service or make_service(FakePool())
     max_tokens, logprobs = asked.max_output_tokens, asked.logprobs
-    return asyncio.run(sampling_params(asked, service, max_tokens=max_tokens, logprobs=logprobs))
+    return await sampling_params(asked, service, max_tokens=max_tokens, logprobs=logprobs)
 
 
-def refusal_of(service: Service | None = None, **fields: Any) -> ApiError:
+async def refusal_of(service: Service | None = None, **fields: Any) -> ApiError:
     with pytest.raises(ApiError) as refused:
-        params_of(service, **fields)
+        await params_of(service, **fields)
     assert refused.value.status == 400
     return refused.value
 
 
-def test_what_is_not_asked_for_is_the_default() -> None:
-    assert params_of() == SamplingParams()
+async def test_what_is_not_asked_for_is_the_default() -> None:
+    assert (await params_of()) == SamplingParams()
 
 
-def test_every_field_of_the_request_reaches_its_parameter() -> None:
+async def test_every_field_of_the_request_reaches_its_parameter() -> None:
     plain: dict[str, Any] = {
         "temperature": 0.5,
         "top_p": 0.9,
@@ -61,34 +60,34 @@ def test_every_field_of_the_request_reaches_its_parameter() -> None:
         logit_bias=((9, -100.0), (0, 1.5)),
         bad_words=((97, 98), (32, 97, 98)),
     )
-    assert params_of(**plain, **lists) == expected
+    assert (await params_of(**plain, **lists)) == expected
 
 
-def test_zero_is_a_value_and_not_a_missing_one() -> None:
-    params = params_of(temperature=0, top_p=0, max_tokens=0)
+async def test_zero_is_a_value_and_not_a_missing_one() -> None:
+    params = await params_of(temperature=0, top_p=0, max_tokens=0)
     assert (params.temperature, params.top_p, params.max_tokens) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(("asked", "used"), [(5e-324, 0), (9e-6, 0), (1e-5, 1e-5), (2, 2)])
-def test_a_temperature_that_logits_cannot_be_divided_by_is_greedy(
+async def test_temperature_that_logits_cannot_be_divided_by_is_greedy(
     asked: float, used: float
 ) -> None:
     """5e-324 passes for zero in float32: the request ended with a 500."""
-    assert params_of(temperature=asked).temperature == used
+    assert (await params_of(temperature=asked)).temperature == used
 
 
-def test_a_top_k_beyond_any_vocabulary_still_fits_the_wire() -> None:
-    params = params_of(top_k=2**70)
+async def test_top_k_beyond_any_vocabulary_still_fits_the_wire() -> None:
+    params = await params_of(top_k=2**70)
     msgspec.msgpack.encode(params)
     assert params.top_k == 2**31 - 1
 
 
-def test_choices_of_a_prompt_share_a_seed_and_differ_in_their_number() -> None:
+def test_choices_of_a_prompt_share_a_seed_but_no_number() -> None:
     params = seeded_params(SamplingParams(top_k=3), 0, 3)
     assert [(p.seed, p.choice, p.top_k) for p in params] == [(0, 0, 3), (0, 1, 3), (0, 2, 3)]
 
 
-def test_a_missing_seed_is_drawn_for_each_prompt() -> None:
+def test_missing_seed_is_drawn_for_each_prompt() -> None:
     first, second = (seeded_params(SamplingParams(), None, 2) for _ in range(2))
     assert first[0].seed == first[1].seed
     assert first[0].seed != second[0].seed
@@ -96,55 +95,55 @@ def test_a_missing_seed_is_drawn_for_each_prompt() -> None:
 
 @pytest.mark.parametrize("field", ["stop_token_ids", "allowed_token_ids"])
 @pytest.mark.parametrize("bad_id", [-1, VOCAB_SIZE, 2**31, 2**70])
-def test_ids_outside_the_vocabulary_are_refused(field: str, bad_id: int) -> None:
+async def test_ids_outside_the_vocabulary_are_refused(field: str, bad_id: int) -> None:
     fields: dict[str, Any] = {field: [1, bad_id]}
-    error = refusal_of(**fields)
+    error = await refusal_of(**fields)
     assert (error.param, error.code) == (field, "invalid_token_id")
     assert f"token id {bad_id} at position 1 " in error.message
 
 
 @pytest.mark.parametrize("key", [str(VOCAB_SIZE), "-1", "foo", "", "1.0", "٣", "9" * 5000])
-def test_a_bias_of_something_that_is_no_token_is_refused(key: str) -> None:
-    error = refusal_of(logit_bias={key: 1})
+async def test_bias_of_something_that_is_no_token_is_refused(key: str) -> None:
+    error = await refusal_of(logit_bias={key: 1})
     assert (error.param, error.code) == ("logit_bias", "invalid_token_id")
     assert len(error.message) < 150
 
 
-def test_a_bias_of_nothing_is_overlooked_unless_strict() -> None:
-    assert params_of(logit_bias={"foo": 0, "5": 1}).logit_bias == ((5, 1.0),)
+async def test_bias_of_nothing_is_overlooked_unless_strict() -> None:
+    assert (await params_of(logit_bias={"foo": 0, "5": 1})).logit_bias == ((5, 1.0),)
     strict = make_service(FakePool(), strict=True)
-    assert refusal_of(strict, logit_bias={"foo": 0}).param == "logit_bias"
+    assert (await refusal_of(strict, logit_bias={"foo": 0})).param == "logit_bias"
 
 
-def test_the_last_token_of_the_vocabulary_may_be_biased() -> None:
-    assert params_of(logit_bias={str(EOS): -1}).logit_bias == ((EOS, -1.0),)
+async def test_last_token_of_the_vocabulary_may_be_biased() -> None:
+    assert (await params_of(logit_bias={str(EOS): -1})).logit_bias == ((EOS, -1.0),)
 
 
-def test_bad_words_are_banned_with_and_without_a_space_in_front() -> None:
+async def test_bad_words_are_banned_with_and_without_a_space_in_front() -> None:
     words = ["b", " b", " ", "b"]
-    assert params_of(bad_words=words).bad_words == ((98,), (32, 98), (32,), (32, 32))
+    assert (await params_of(bad_words=words)).bad_words == ((98,), (32, 98), (32,), (32, 32))
 
 
-def test_as_many_bad_words_as_are_allowed_are_banned() -> None:
+async def test_as_many_bad_words_as_are_allowed_are_banned() -> None:
     words = [f"w{i}" for i in range(128)]
-    assert len(params_of(bad_words=words).bad_words) == 256
+    assert len((await params_of(bad_words=words)).bad_words) == 256
 
 
 class Upper:
-    """A vetter that submits another notation."""
+    """A validator that submits another notation."""
 
     async def validate(self, grammar: Grammar) -> Grammar:
         return Grammar(grammar.kind, grammar.text.upper())
 
 
-def test_a_grammar_is_vetted_and_what_the_vetter_returns_is_submitted() -> None:
+async def test_grammar_is_validated_and_what_that_returns_is_submitted() -> None:
     service = make_service(FakePool(), grammar_validator=cast(GrammarValidator, Upper()))
-    grammar = params_of(service, structured_outputs={"regex": "a+"}).grammar
+    grammar = (await params_of(service, structured_outputs={"regex": "a+"})).grammar
     assert grammar == Grammar("regex", "A+")
 
 
-def test_without_a_vetter_only_plain_text_is_possible() -> None:
-    assert params_of(response_format={"type": "text"}).grammar is None
-    error = refusal_of(response_format={"type": "json_object"})
+async def test_without_a_validator_only_plain_text_is_possible() -> None:
+    assert (await params_of(response_format={"type": "text"})).grammar is None
+    error = await refusal_of(response_format={"type": "json_object"})
     assert (error.param, error.code) == ("response_format", "unsupported_parameter")
-    assert refusal_of(structured_outputs={"regex": "a"}).param == "structured_outputs"
+    assert (await refusal_of(structured_outputs={"regex": "a"})).param == "structured_outputs"

@@ -31,17 +31,17 @@ def test_strict_refuses_and_says_what_was_probably_meant(name: str, meant: str) 
     assert refused.value.message == f"Unknown parameter: '{name}'; did you mean {meant}?"
 
 
-def test_a_name_like_no_other_gets_no_suggestion() -> None:
+def test_name_like_no_other_gets_no_suggestion() -> None:
     with pytest.raises(ApiError, match=r"Unknown parameter: 'zzz'\.$"):
         unknown_fields(b'{"zzz": 1}', KNOWN, is_strict=True)
 
 
-def test_the_header_lists_names() -> None:
+def test_header_lists_names() -> None:
     assert ignored_header(["foo", "bar"]) == {HEADER: "foo, bar"}
     assert ignored_header([]) == {}
 
 
-def test_the_header_cannot_be_broken_out_of_or_made_long() -> None:
+def test_header_cannot_be_broken_out_of_or_made_long() -> None:
     [value] = ignored_header(["a\r\nset-cookie: x", "é,", "", *["x" * 10_000] * 100]).values()
     assert value.startswith("a__set-cookie__x, __, _, xxx")
     assert value.endswith(", and 87 more")

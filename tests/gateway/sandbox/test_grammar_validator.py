@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -23,9 +25,9 @@ from gateway.sandbox.grammar_validator import (
     ValidationQueueFull,
     ValidationUnavailable,
 )
-from gateway.sandbox.helper import Life
+from gateway.sandbox.helper import HelperProcess
 
-WORDS = GrammarVocabulary([b"", *(bytes([byte]) for byte in range(256))], (0,))
+VOCABULARY = GrammarVocabulary([b"", *(bytes([byte]) for byte in range(256))], (0,))
 GOOD = Grammar("regex", "[ab]+")
 # Quadratic in the search for the notation it is in.
 ENDLESS = Grammar("lark", "\n" * 60_000)
@@ -36,22 +38,26 @@ HUGE = Grammar(
 )
 
 
-def run(
-    use: Callable[[GrammarValidator], Awaitable[None]],
-    words: Callable[[], GrammarVocabulary] = lambda: WORDS,
-) -> None:
-    """Give `use` a vetter of its own in an event loop of its own, as workers have it."""
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """The loop of a worker."""
+    return "asyncio", {"loop_factory": uvloop.new_event_loop}
 
-    async def main() -> None:
-        grammar_validator = GrammarValidator(words)
-        try:
-            await use(grammar_validator)
-        finally:
-            await grammar_validator.close()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+@asynccontextmanager
+async def opened(vocabulary: Callable[[], GrammarVocabulary]) -> AsyncIterator[GrammarValidator]:
+    validator = GrammarValidator(vocabulary)
+    try:
+        yield validator
+    finally:
+        await validator.close()
     assert not helpers_of(os.getpid())
+
+
+@pytest.fixture
+async def grammar_validator() -> AsyncIterator[GrammarValidator]:
+    async with opened(lambda: VOCABULARY) as validator:
+        yield validator
 
 
 def helpers_of(pid: int) -> list[int]:
@@ -68,25 +74,19 @@ def helpers_of(pid: int) -> list[int]:
     ]
 
 
-def test_a_usable_grammar_is_submitted_as_it_is() -> None:
-    async def use(grammar_validator: GrammarValidator) -> None:
-        for grammar in (
-            GOOD,
-            Grammar("json_schema", '{"type":"object"}'),
-            Grammar("choice", '["yes","no"]'),
-            Grammar("lark", 'start: "a" "b"'),
-        ):
-            assert await grammar_validator.validate(grammar) == grammar
-
-    run(use)
+async def test_usable_grammar_is_submitted_as_it_is(grammar_validator: GrammarValidator) -> None:
+    for grammar in (
+        GOOD,
+        Grammar("json_schema", '{"type":"object"}'),
+        Grammar("choice", '["yes","no"]'),
+        Grammar("lark", 'start: "a" "b"'),
+    ):
+        assert await grammar_validator.validate(grammar) == grammar
 
 
-def test_gbnf_is_submitted_as_lark() -> None:
-    async def use(grammar_validator: GrammarValidator) -> None:
-        grammar = await grammar_validator.validate(Grammar("lark", 'root ::= "yes" | "no"'))
-        assert "start:" in grammar.text and "::=" not in grammar.text
-
-    run(use)
+async def test_gbnf_is_submitted_as_lark(grammar_validator: GrammarValidator) -> None:
+    grammar = await grammar_validator.validate(Grammar("lark", 'root ::= "yes" | "no"'))
+    assert "start:" in grammar.text and "::=" not in grammar.text
 
 
 @pytest.mark.parametrize(
@@ -109,56 +109,53 @@ def test_gbnf_is_submitted_as_lark() -> None:
         ),
     ],
 )
-def test_an_unusable_grammar_is_refused_with_its_reason(grammar: Grammar, reason: str) -> None:
-    async def use(grammar_validator: GrammarValidator) -> None:
-        with pytest.raises(GrammarRefused, match=reason):
-            await grammar_validator.validate(grammar)
-
-    run(use)
+async def test_unusable_grammar_is_refused_with_its_reason(
+    grammar_validator: GrammarValidator, grammar: Grammar, reason: str
+) -> None:
+    with pytest.raises(GrammarRefused, match=reason):
+        await grammar_validator.validate(grammar)
 
 
 @pytest.mark.parametrize(
     ("hostile", "reason"),
     [(ENDLESS, "more than 2 s to compile"), (HUGE, "too much memory to compile|2 s to compile")],
 )
-def test_a_helper_that_dies_of_a_grammar_is_replaced(
-    hostile: Grammar, reason: str, monkeypatch: pytest.MonkeyPatch
+async def test_helper_that_dies_of_a_grammar_is_replaced(
+    grammar_validator: GrammarValidator,
+    hostile: Grammar,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(validation, "CLOCK_LIMIT_S", 60.0)  # a busy machine is not to blame it
     monkeypatch.setattr(validation, "WAIT_LIMIT_S", 60.0)
 
-    async def use(grammar_validator: GrammarValidator) -> None:
-        assert await grammar_validator.validate(GOOD) == GOOD
-        [first] = helpers_of(os.getpid())
-        with pytest.raises(GrammarRefused, match=reason):
-            await grammar_validator.validate(hostile)
-        assert first not in helpers_of(os.getpid())
-        started_s = time.monotonic()
-        with pytest.raises(GrammarRefused, match=reason):
-            await grammar_validator.validate(hostile)
-        assert time.monotonic() - started_s < 0.5  # from memory
-        other = Grammar("regex", "c")
-        assert await grammar_validator.validate(other) == other
-
-    run(use)
+    assert await grammar_validator.validate(GOOD) == GOOD
+    [first] = helpers_of(os.getpid())
+    with pytest.raises(GrammarRefused, match=reason):
+        await grammar_validator.validate(hostile)
+    assert first not in helpers_of(os.getpid())
+    started_s = time.monotonic()
+    with pytest.raises(GrammarRefused, match=reason):
+        await grammar_validator.validate(hostile)
+    assert time.monotonic() - started_s < 0.5  # from memory
+    other = Grammar("regex", "c")
+    assert await grammar_validator.validate(other) == other
 
 
-def test_a_helper_that_does_not_answer_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def use(grammar_validator: GrammarValidator) -> None:
-        await grammar_validator.validate(GOOD)
-        [first] = helpers_of(os.getpid())
-        os.kill(first, signal.SIGSTOP)
-        monkeypatch.setattr(validation, "CLOCK_LIMIT_S", 0.1)
-        other = Grammar("regex", "c")
-        with pytest.raises(ValidationUnavailable):
-            await grammar_validator.validate(other)
-        assert not helpers_of(os.getpid())
-        monkeypatch.setattr(validation, "CLOCK_LIMIT_S", 30.0)
-        assert (
-            await grammar_validator.validate(other) == other
-        )  # nobody's fault, so not held against it
-
-    run(use)
+async def test_helper_that_does_not_answer_is_replaced(
+    grammar_validator: GrammarValidator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await grammar_validator.validate(GOOD)
+    [first] = helpers_of(os.getpid())
+    os.kill(first, signal.SIGSTOP)
+    monkeypatch.setattr(validation, "CLOCK_LIMIT_S", 0.1)
+    other = Grammar("regex", "c")
+    with pytest.raises(ValidationUnavailable):
+        await grammar_validator.validate(other)
+    assert not helpers_of(os.getpid())
+    monkeypatch.setattr(validation, "CLOCK_LIMIT_S", 30.0)
+    # It was nobody's fault, so it is not held against the grammar.
+    assert await grammar_validator.validate(other) == other
 
 
 @pytest.fixture
@@ -169,114 +166,99 @@ def kill_once_asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[signal.Signals
     """
 
     def arm(number: signal.Signals) -> None:
-        def ask_and_kill(life: Life, payload: bytes, limit_s: float) -> bytes:
+        def ask_and_kill(process: HelperProcess, payload: bytes, limit_s: float) -> bytes:
             monkeypatch.undo()
             [helper] = helpers_of(os.getpid())
             os.kill(helper, number)
-            return life.exchange(payload, limit_s)
+            return process.exchange(payload, limit_s)
 
-        monkeypatch.setattr(Life, "exchange", ask_and_kill)
+        monkeypatch.setattr(HelperProcess, "exchange", ask_and_kill)
 
     return arm
 
 
-def test_a_helper_that_is_killed_is_replaced(
-    kill_once_asked: Callable[[signal.Signals], None],
+async def test_helper_that_is_killed_is_replaced(
+    grammar_validator: GrammarValidator, kill_once_asked: Callable[[signal.Signals], None]
 ) -> None:
-    async def use(grammar_validator: GrammarValidator) -> None:
-        await grammar_validator.validate(GOOD)
-        kill_once_asked(signal.SIGKILL)
-        other = Grammar("regex", "c")
-        with pytest.raises(ValidationUnavailable):
-            await grammar_validator.validate(other)
-        assert await grammar_validator.validate(other) == other
-
-    run(use)
+    await grammar_validator.validate(GOOD)
+    kill_once_asked(signal.SIGKILL)
+    other = Grammar("regex", "c")
+    with pytest.raises(ValidationUnavailable):
+        await grammar_validator.validate(other)
+    assert await grammar_validator.validate(other) == other
 
 
-def test_a_helper_that_aborts_for_want_of_memory_blames_its_grammar(
-    kill_once_asked: Callable[[signal.Signals], None],
+async def test_helper_that_aborts_without_memory_blames_its_grammar(
+    grammar_validator: GrammarValidator, kill_once_asked: Callable[[signal.Signals], None]
 ) -> None:
-    async def use(grammar_validator: GrammarValidator) -> None:
-        await grammar_validator.validate(GOOD)
-        kill_once_asked(signal.SIGABRT)  # how native code ends when an allocation fails
-        with pytest.raises(GrammarRefused, match="too much memory"):
-            await grammar_validator.validate(Grammar("regex", "c"))
-
-    run(use)
+    await grammar_validator.validate(GOOD)
+    kill_once_asked(signal.SIGABRT)  # how native code ends when an allocation fails
+    with pytest.raises(GrammarRefused, match="too much memory"):
+        await grammar_validator.validate(Grammar("regex", "c"))
 
 
-def test_a_cancelled_request_leaves_the_exchange_whole() -> None:
-    async def use(grammar_validator: GrammarValidator) -> None:
-        await grammar_validator.validate(GOOD)
-        slow = asyncio.create_task(grammar_validator.validate(Grammar("regex", "(.*a){20}")))
-        await asyncio.sleep(0)
-        slow.cancel()
-        assert await grammar_validator.validate(Grammar("choice", '["a"]')) == Grammar(
-            "choice", '["a"]'
-        )
-
-    run(use)
-
-
-def test_many_grammars_at_once_share_one_helper_and_the_same_one_is_vetted_once() -> None:
-    async def use(grammar_validator: GrammarValidator) -> None:
-        grammars = [Grammar("regex", f"a{{{number % 20}}}b") for number in range(100)]
-        assert await asyncio.gather(*map(grammar_validator.validate, grammars)) == grammars
-        assert len(helpers_of(os.getpid())) == 1
-
-    run(use)
+async def test_cancelled_request_leaves_the_exchange_whole(
+    grammar_validator: GrammarValidator,
+) -> None:
+    await grammar_validator.validate(GOOD)
+    slow = asyncio.create_task(grammar_validator.validate(Grammar("regex", "(.*a){20}")))
+    await asyncio.sleep(0)
+    slow.cancel()
+    assert await grammar_validator.validate(Grammar("choice", '["a"]')) == Grammar(
+        "choice", '["a"]'
+    )
 
 
-def test_too_many_waiting_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_grammars_at_once_share_a_helper_and_repeats_ask_once(
+    grammar_validator: GrammarValidator,
+) -> None:
+    grammars = [Grammar("regex", f"a{{{number % 20}}}b") for number in range(100)]
+    assert await asyncio.gather(*map(grammar_validator.validate, grammars)) == grammars
+    assert len(helpers_of(os.getpid())) == 1
+
+
+async def test_too_many_waiting_are_turned_away(
+    grammar_validator: GrammarValidator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gateway.sandbox.helper.MAX_WAITING", 2)
 
-    async def use(grammar_validator: GrammarValidator) -> None:
-        jobs = [
-            grammar_validator.validate(Grammar("regex", f"a{{{number}}}")) for number in range(5)
-        ]
-        results = await asyncio.gather(*jobs, return_exceptions=True)
-        assert [type(result) for result in results].count(ValidationQueueFull) == 3
-
-    run(use)
+    jobs = [grammar_validator.validate(Grammar("regex", f"a{{{number}}}")) for number in range(5)]
+    results = await asyncio.gather(*jobs, return_exceptions=True)
+    assert [type(result) for result in results].count(ValidationQueueFull) == 3
 
 
-def test_who_waits_too_long_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_waits_too_long_is_turned_away(
+    grammar_validator: GrammarValidator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(validation, "WAIT_LIMIT_S", 0.001)
 
-    async def use(grammar_validator: GrammarValidator) -> None:
-        with pytest.raises(ValidationUnavailable):
-            await grammar_validator.validate(GOOD)
-
-    run(use)
+    with pytest.raises(ValidationUnavailable):
+        await grammar_validator.validate(GOOD)
 
 
-def test_the_memory_of_verdicts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_of_results_is_bounded(
+    grammar_validator: GrammarValidator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(validation, "CACHE_BYTES", 4 * validation.ENTRY_BYTES)
 
-    async def use(grammar_validator: GrammarValidator) -> None:
-        grammars = [Grammar("regex", "a" * number) for number in range(1, 9)]
-        for grammar in grammars:
-            await grammar_validator.validate(grammar)
-        [helper] = helpers_of(os.getpid())
-        os.kill(helper, signal.SIGSTOP)  # whoever needs it now gets no answer
-        monkeypatch.setattr(validation, "WAIT_LIMIT_S", 0.05)
-        assert await grammar_validator.validate(grammars[-1]) == grammars[-1]
-        with pytest.raises(ValidationUnavailable):
-            await grammar_validator.validate(grammars[0])
-
-    run(use)
+    grammars = [Grammar("regex", "a" * number) for number in range(1, 9)]
+    for grammar in grammars:
+        await grammar_validator.validate(grammar)
+    [helper] = helpers_of(os.getpid())
+    os.kill(helper, signal.SIGSTOP)  # whoever needs it now gets no answer
+    monkeypatch.setattr(validation, "WAIT_LIMIT_S", 0.05)
+    assert await grammar_validator.validate(grammars[-1]) == grammars[-1]
+    with pytest.raises(ValidationUnavailable):
+        await grammar_validator.validate(grammars[0])
 
 
-def test_a_vocabulary_that_cannot_be_had_refuses_every_grammar() -> None:
-    def no_words() -> GrammarVocabulary:
+async def test_vocabulary_that_cannot_be_had_refuses_every_grammar() -> None:
+    def no_vocabulary() -> GrammarVocabulary:
         raise ValueError("its tokens have no bytes")
 
-    async def use(grammar_validator: GrammarValidator) -> None:
+    async with opened(no_vocabulary) as validator:
         with pytest.raises(GrammarRefused, match="no bytes"):
-            await grammar_validator.validate(GOOD)
-
-    run(use, no_words)
+            await validator.validate(GOOD)
 
 
 WORKER = """
@@ -284,14 +266,14 @@ import asyncio
 from backend.wire.sampling import Grammar
 from gateway.sandbox.grammar_validator import GrammarValidator, GrammarVocabulary
 async def main():
-    await GrammarValidator(lambda: GrammarVocabulary([b"a"], ())).vet(Grammar("regex", "a"))
+    await GrammarValidator(lambda: GrammarVocabulary([b"a"], ())).validate(Grammar("regex", "a"))
     print("ready", flush=True)
     await asyncio.Event().wait()
 asyncio.run(main())
 """
 
 
-def test_the_helper_dies_with_its_worker() -> None:
+def test_helper_dies_with_its_worker() -> None:
     with subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE) as worker:
         assert worker.stdout is not None and worker.stdout.readline() == b"ready\n"
         [helper] = helpers_of(worker.pid)
@@ -304,7 +286,7 @@ def test_the_helper_dies_with_its_worker() -> None:
             os.close(pidfd)
 
 
-def test_the_worker_side_loads_neither_the_library_nor_torch() -> None:
+def test_worker_side_loads_neither_the_library_nor_torch() -> None:
     code = (
         "import gateway.requests.grammars, sys;"
         "sys.exit(any(name in sys.modules for name in ('llguidance', 'torch', 'transformers')))"

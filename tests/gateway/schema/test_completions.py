@@ -26,7 +26,7 @@ def refusal_of(is_strict: bool = False, **fields: object) -> ApiError:
     return refused.value
 
 
-def test_the_fields_are_openai_s_eighteen_and_vllm_s() -> None:
+def test_fields_are_openai_s_eighteen_and_vllm_s() -> None:
     assert len(OPENAI_FIELDS) == 18
     assert set(CompletionRequest.__struct_fields__) == set(OPENAI_FIELDS + VLLM_FIELDS)
 
@@ -55,7 +55,7 @@ def test_one_to_four_stop_strings_are_accepted(stop: str | list[str]) -> None:
         ([[1], [2, 3]], [[1], [2, 3]]),
     ],
 )
-def test_a_prompt_has_four_forms(prompt: object, prompts: list[object]) -> None:
+def test_prompt_has_four_forms(prompt: object, prompts: list[object]) -> None:
     assert request_of(prompt=prompt).prompts() == prompts
 
 
@@ -105,7 +105,7 @@ def test_fields_that_contradict_each_other_are_refused(
     assert f"'{param}'" in error.message
 
 
-def test_stream_options_without_a_stream_are_ignored_or_when_strict_refused() -> None:
+def test_stream_options_without_a_stream_mean_nothing() -> None:
     options = {"include_usage": True, "include_obfuscation": True}
     request = request_of(stream=False, stream_options=options)
     assert request.check(is_strict=False) == ["stream_options"]
@@ -130,7 +130,7 @@ def test_only_strict_has_openai_s_limit_on_logprobs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "num_scores"),
+    ("fields", "num_logprobs"),
     [
         ({"logprobs": 2}, None),
         ({"echo": True}, None),
@@ -140,7 +140,7 @@ def test_only_strict_has_openai_s_limit_on_logprobs() -> None:
         ({"echo": True, "logprobs": 2, "prompt_logprobs": 1}, 2),
     ],
 )
-def test_the_prompt_is_scored_for_an_echo_with_logprobs_and_when_asked(
-    fields: dict[str, int], num_scores: int | None
+def test_prompt_logprobs_come_with_echo_and_when_asked_for(
+    fields: dict[str, int], num_logprobs: int | None
 ) -> None:
-    assert request_of(**fields).num_prompt_logprobs == num_scores
+    assert request_of(**fields).num_prompt_logprobs == num_logprobs

@@ -46,7 +46,7 @@ def test_json_is_an_object_with_the_fields() -> None:
     }
 
 
-def test_a_traceback_forges_no_event() -> None:
+def test_traceback_forges_no_event() -> None:
     broken = record("failed", {}, failed=True)
     rest = TextFormatter("gateway 0").format(broken).splitlines()[1:]
     assert any("forged" in line for line in rest)
@@ -86,7 +86,7 @@ def test_libraries_warnings_and_uncaught_errors_are_events() -> None:
     assert "the end" in events[2]["exception"]
 
 
-def test_an_exchange_is_logged_without_what_was_asked(caplog: pytest.LogCaptureFixture) -> None:
+def test_exchange_is_logged_without_what_was_asked(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     log_exchange(Exchange("GET", "/v1/models", 200, "req-1", "team-a", 1.0, 1.25))
     log_exchange(Exchange("GET", "/livez", 200, "req-2", "", 1.0, 1.25))

@@ -88,14 +88,11 @@ def test_neither_an_abort_nor_a_new_life_of_a_group_makes_a_gap() -> None:
     assert num_gaps(observer) == 0
 
 
-def test_a_request_is_counted_when_it_ends() -> None:
-    async def run() -> Samples:
-        observer, pool = Observer(), FakePool(script=(b"abc", FinishReason.LENGTH))
-        app = app_of(observer, pool)
-        await complete(app, n=2, max_tokens=3).finished()
-        return await scrape(observer)
-
-    found = asyncio.run(run())
+async def test_request_is_counted_when_it_ends() -> None:
+    observer, pool = Observer(), FakePool(script=(b"abc", FinishReason.LENGTH))
+    app = app_of(observer, pool)
+    await complete(app, n=2, max_tokens=3).finished()
+    found = await scrape(observer)
     route = "/v1/completions"
     assert value(found, "unisono_http_requests_total", method="POST", route=route, status="200")
     assert value(found, "unisono_request_success_total", finished_reason="length") == 2
@@ -106,21 +103,18 @@ def test_a_request_is_counted_when_it_ends() -> None:
         assert value(found, f"unisono_{stem}_seconds_bucket", le="+Inf") == 1
 
 
-def test_those_who_left_and_those_who_failed_are_told_apart() -> None:
-    async def run() -> Samples:
-        observer, pool = Observer(), FakePool()
-        app = app_of(observer, pool)
-        leaving, failing = complete(app), complete(app)
-        await settle()
-        leaving.leave()
-        pool.send(1, [], FinishReason.ERROR, error="it broke")
-        await leaving.finished()
-        await failing.finished()
-        pool.refusal = PoolNotReady(1.0)
-        await complete(app).finished()
-        return await scrape(observer)
-
-    found = asyncio.run(run())
+async def test_those_who_left_and_those_who_failed_are_told_apart() -> None:
+    observer, pool = Observer(), FakePool()
+    app = app_of(observer, pool)
+    leaving, failing = complete(app), complete(app)
+    await settle()
+    leaving.leave()
+    pool.send(1, [], FinishReason.ERROR, error="it broke")
+    await leaving.finished()
+    await failing.finished()
+    pool.refusal = PoolNotReady(1.0)
+    await complete(app).finished()
+    found = await scrape(observer)
     for status in ("499", "500", "503"):
         labels = {"method": "POST", "route": "/v1/completions", "status": status}
         assert value(found, "unisono_http_requests_total", **labels) == 1
@@ -128,21 +122,18 @@ def test_those_who_left_and_those_who_failed_are_told_apart() -> None:
     assert value(found, "unisono_request_success_total", finished_reason="error") == 1
 
 
-def test_what_a_client_makes_up_names_no_series() -> None:
-    async def run() -> Samples:
-        observer = Observer()
-        app = app_of(observer, FakePool())
-        for number in range(5):
-            await Exchange(app, f"BREW{number}", f"/pot-{number}").finished()
-        return await scrape(observer)
-
-    found = asyncio.run(run())
+async def test_what_a_client_makes_up_names_no_series() -> None:
+    observer = Observer()
+    app = app_of(observer, FakePool())
+    for number in range(5):
+        await Exchange(app, f"BREW{number}", f"/pot-{number}").finished()
+    found = await scrape(observer)
     series = [labels for name, labels in found if name == "unisono_http_requests_total"]
     assert len(series) == 1
     assert value(found, "unisono_http_requests_total", **dict(series[0])) == 5
 
 
-def test_any_worker_answers_for_all_and_a_successor_goes_on(pages: list[int]) -> None:
+async def test_any_worker_answers_for_all_and_a_successor_goes_on(pages: list[int]) -> None:
     first, second, successor = Observer(), Observer(), Observer()
     first.connect(0, pages)
     second.connect(1, pages)
@@ -151,73 +142,70 @@ def test_any_worker_answers_for_all_and_a_successor_goes_on(pages: list[int]) ->
     first.publish()
     second.ledger.add(families.OUTPUT_TOKENS, 5)
     second.ledger.observe(families.TTFT, 0.3, times=2)
-    found = asyncio.run(scrape(second))
+    found = await scrape(second)
     assert value(found, "unisono_generation_tokens_total") == 15
     assert value(found, "unisono_time_to_first_token_seconds_bucket", le="0.3") == 3
     assert value(found, "unisono_time_to_first_token_seconds_bucket", le="0.2") == 0
     second.publish()
     successor.connect(0, pages)
-    assert value(asyncio.run(scrape(successor)), "unisono_generation_tokens_total") == 15
+    assert value(await scrape(successor), "unisono_generation_tokens_total") == 15
 
 
-def test_figures_are_published_by_themselves(pages: list[int]) -> None:
-    async def run() -> bytes | None:
-        observer = Observer()
-        observer.connect(1, pages)
-        observer.note_frame(0, frame(1, SeqOutput(1, [5])))
-        observer.note_frame(0, frame(2, SeqOutput(1, [5])))
-        page = Page(pages[2])
-        async with asyncio.timeout(10):
-            while (record := page.read()) is None:
-                await asyncio.sleep(0.01)
-        return record
-
-    assert asyncio.run(run())
+async def test_figures_are_published_by_themselves(pages: list[int]) -> None:
+    observer = Observer()
+    observer.connect(1, pages)
+    observer.note_frame(0, frame(1, SeqOutput(1, [5])))
+    observer.note_frame(0, frame(2, SeqOutput(1, [5])))
+    page = Page(pages[2])
+    async with asyncio.timeout(10):
+        while (record := page.read()) is None:
+            await asyncio.sleep(0.01)
+    assert record
 
 
-def test_groups_are_shown_with_the_totals_of_their_last_frame() -> None:
+async def test_groups_are_shown_with_the_totals_of_their_last_frame() -> None:
     group = GroupStatus(3, True, 2, 1, 25, 100, 0.0)
     pool = FakePool(state=PoolStatus(ready=True, draining=False, stalled=False, groups=[group]))
     observer = Observer()
     observer.watch(cast(ReplicaPool, pool))
-    found = asyncio.run(scrape(observer))
+    found = await scrape(observer)
     assert value(found, "unisono_kv_cache_usage_perc", group="3") == 0.75
     assert not [name for name, _ in found if name == "unisono_engine_steps_total"]
     pool.on_frame(3, frame(9))
-    found = asyncio.run(scrape(observer))
+    found = await scrape(observer)
     assert value(found, "unisono_engine_steps_total", group="3") == 9
     assert value(found, "unisono_num_requests_running", group="3") == 2
 
 
-def test_a_group_that_is_down_is_shown_as_such(pages: list[int]) -> None:
+async def test_group_that_is_down_is_shown_as_such(pages: list[int]) -> None:
     Page(pages[0]).write(msgspec.msgpack.encode(SupervisorFigures(1.0, [], {0: 1, 1: 0}, {})))
     up = GroupStatus(1, True, 0, 0, 100, 100, 0.0)
     pool = FakePool(state=PoolStatus(ready=True, draining=False, stalled=False, groups=[up]))
     observer = Observer()
     observer.watch(cast(ReplicaPool, pool))
     observer.connect(0, pages)
-    found = asyncio.run(scrape(observer))
+    found = await scrape(observer)
     assert value(found, "unisono_group_ready", group="0") == 0
     assert value(found, "unisono_group_ready", group="1") == 1
 
 
-def test_resumptions_are_counted() -> None:
+async def test_resumptions_are_counted() -> None:
     pool, observer = FakePool(), Observer()
     observer.watch(cast(ReplicaPool, pool))
     pool.on_resume(time.monotonic() - 3)
-    found = asyncio.run(scrape(observer))
+    found = await scrape(observer)
     assert value(found, "unisono_resumptions_total") == 1
     assert value(found, "unisono_resumption_wait_seconds_sum") >= 3
 
 
-def test_processes_are_shown_with_what_they_use(pages: list[int]) -> None:
+async def test_processes_are_shown_with_what_they_use(pages: list[int]) -> None:
     rank = Process("rank 0.1", os.getpid(), "0", "1")
     gone = Process("rank 0.2", 2**22 + 1, "0", "2")
     told = SupervisorFigures(1.0, [rank, gone], {0: 4}, {0: 0})
     Page(pages[0]).write(msgspec.msgpack.encode(told))
     observer = Observer()
     observer.connect(0, pages)
-    found = asyncio.run(scrape(observer))
+    found = await scrape(observer)
     labels = {"process": "rank 0.1", "group": "0", "rank": "1"}
     assert value(found, "unisono_process_resident_memory_bytes", **labels) > 1_000_000
     assert value(found, "unisono_process_cpu_seconds_total", **labels) > 0

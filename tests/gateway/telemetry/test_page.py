@@ -13,7 +13,7 @@ def fd() -> Iterator[int]:
     os.close(fd)
 
 
-def test_a_reader_gets_the_last_record(fd: int) -> None:
+def test_reader_gets_the_last_record(fd: int) -> None:
     writer, reader = Page(fd), Page(fd)
     assert reader.read() is None
     for record in (b"first", b"", b"a longer one than before", b"short"):
@@ -21,7 +21,7 @@ def test_a_reader_gets_the_last_record(fd: int) -> None:
         assert reader.read() == record
 
 
-def test_a_successor_goes_on_where_a_writer_died_half_way(fd: int) -> None:
+def test_successor_goes_on_where_a_writer_died_half_way(fd: int) -> None:
     writer, reader = Page(fd), Page(fd)
     writer.write(b"whole")
     os.pwrite(fd, (3).to_bytes(8, "little"), 0)  # odd: being written
@@ -30,13 +30,13 @@ def test_a_successor_goes_on_where_a_writer_died_half_way(fd: int) -> None:
     assert reader.read() == b"next"
 
 
-def test_a_damaged_record_is_not_read(fd: int) -> None:
+def test_damaged_record_is_not_read(fd: int) -> None:
     Page(fd).write(b"record")
     os.pwrite(fd, b"X", 16)
     assert Page(fd).read() is None
 
 
-def test_a_record_that_does_not_fit_leaves_the_old_one(fd: int) -> None:
+def test_record_that_does_not_fit_leaves_the_old_one(fd: int) -> None:
     page = Page(fd)
     page.write(b"old")
     with pytest.raises(ValueError, match="does not fit"):
@@ -44,5 +44,5 @@ def test_a_record_that_does_not_fit_leaves_the_old_one(fd: int) -> None:
     assert page.read() == b"old"
 
 
-def test_a_page_has_no_name(fd: int) -> None:
+def test_page_has_no_name(fd: int) -> None:
     assert os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:")

@@ -1,9 +1,11 @@
 """What the supervisor tells of births and deaths, read from its page."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
 import msgspec
+import pytest
 
 from backend.wire.control import ChildLine, Observe, SupervisorLine, create_control
 from backend.wire.local.child import Child
@@ -23,39 +25,57 @@ def child(title: str, pid: int, line: SupervisorLine | None = None) -> Child:
     return cast(Child, FakeChild(title, pid, line))
 
 
-def test_births_deaths_and_restarts_are_told_to_every_worker() -> None:
-    publisher = Publisher(2)
-    ours, theirs = create_control()
-    with ours, theirs:
-        tell_everything(publisher, SupervisorLine(ours), ChildLine(theirs))
+@dataclass
+class World:
+    """A publisher for two workers, and what worker 1 has been told: where its page is."""
 
+    publisher: Publisher
+    line: SupervisorLine
+    page: Page
 
-def tell_everything(publisher: Publisher, line: SupervisorLine, worker: ChildLine) -> None:
-    publisher.worker_born(1, child("gateway 1", 7, line))
-    packet = worker.receive()
-    assert packet is not None
-    message, fds = packet
-    assert message == Observe(1) and len(fds) == 3
-    page = Page(fds[0])
-
-    def told() -> SupervisorFigures:
-        record = page.read()
+    def told(self) -> SupervisorFigures:
+        record = self.page.read()
         assert record is not None
         return msgspec.msgpack.decode(record, type=SupervisorFigures)
 
-    publisher.group_born(0, [child("rank 0.0", 8), child("rank 0.1", 9)])
-    assert told().processes[1:] == [
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    publisher = Publisher(2)
+    ours, theirs = create_control()
+    with ours, theirs:
+        line = SupervisorLine(ours)
+        publisher.worker_born(1, child("gateway 1", 7, line))
+        packet = ChildLine(theirs).receive()
+        assert packet is not None
+        message, fds = packet
+        assert message == Observe(1) and len(fds) == 3
+        yield World(publisher, line, Page(fds[0]))
+
+
+def test_births_and_deaths_are_told_to_every_worker(world: World) -> None:
+    world.publisher.group_born(0, [child("rank 0.0", 8), child("rank 0.1", 9)])
+    assert world.told().processes[1:] == [
         Process("gateway 1", 7),
         Process("rank 0.0", 8, "0", "0"),
         Process("rank 0.1", 9, "0", "1"),
     ]
+    world.publisher.group_died(0)
+    assert [process.title for process in world.told().processes] == ["supervisor", "gateway 1"]
+
+
+def test_restarts_are_counted_until_a_group_is_forgotten(world: World) -> None:
+    publisher = world.publisher
+    publisher.group_born(0, [child("rank 0.0", 8)])
     publisher.group_died(0)
-    assert [process.title for process in told().processes] == ["supervisor", "gateway 1"]
     publisher.group_born(0, [child("rank 0.0", 10)])
     publisher.worker_died(1)
-    publisher.worker_born(1, child("gateway 1", 11, line))
-    assert (told().group_restarts, told().worker_restarts) == ({0: 1}, {1: 1})
-    publisher.groups_are({0: "loading"})
-    assert told().group_states == {0: "loading"}
+    publisher.worker_born(1, child("gateway 1", 11, world.line))
+    assert (world.told().group_restarts, world.told().worker_restarts) == ({0: 1}, {1: 1})
     publisher.group_forgotten(0)
-    assert told().group_restarts == {}
+    assert world.told().group_restarts == {}
+
+
+def test_states_of_groups_are_told(world: World) -> None:
+    world.publisher.groups_are({0: "loading"})
+    assert world.told().group_states == {0: "loading"}

@@ -1,4 +1,3 @@
-import asyncio
 import dataclasses
 from itertools import pairwise
 
@@ -17,30 +16,27 @@ from tests.gateway.fakes import Exchange, FakePool, make_service, settle
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def spans_of(pool: FakePool, *, fails: bool = False, parent: str = "") -> list[ReadableSpan]:
+async def spans_of(pool: FakePool, *, fails: bool = False, parent: str = "") -> list[ReadableSpan]:
     """Trace one completion and a probe."""
     exporter = InMemorySpanExporter()
     tracing = Tracing(exporter, "tiny")
 
-    async def run() -> None:
-        service = dataclasses.replace(make_service(pool), observer=Observer(tracing=tracing))
-        app = create_app(service)
-        headers = [("traceparent", parent)] if parent else []
-        body = msgspec.json.encode({"model": "tiny", "prompt": "hi", "max_tokens": 3})
-        exchange = Exchange(app, "POST", "/v1/completions", body, headers)
-        if fails:
-            await settle()
-            pool.send(0, [], FinishReason.ERROR, error="it broke")
-        await exchange.finished()
-        await Exchange(app, "GET", "/livez").finished()
-
-    asyncio.run(run())
+    service = dataclasses.replace(make_service(pool), observer=Observer(tracing=tracing))
+    app = create_app(service)
+    headers = [("traceparent", parent)] if parent else []
+    body = msgspec.json.encode({"model": "tiny", "prompt": "hi", "max_tokens": 3})
+    exchange = Exchange(app, "POST", "/v1/completions", body, headers)
+    if fails:
+        await settle()
+        pool.send(0, [], FinishReason.ERROR, error="it broke")
+    await exchange.finished()
+    await Exchange(app, "GET", "/livez").finished()
     tracing.close()
     return list(exporter.get_finished_spans())
 
 
-def test_a_request_is_a_span_with_its_turns() -> None:
-    [span] = spans_of(FakePool(script=(b"abc", FinishReason.LENGTH)))
+async def test_request_is_a_span_with_its_turns() -> None:
+    [span] = await spans_of(FakePool(script=(b"abc", FinishReason.LENGTH)))
     assert span.name == "POST /v1/completions"
     facts = dict(span.attributes or {})
     assert facts["gen_ai.usage.output_tokens"] == 3
@@ -55,16 +51,16 @@ def test_a_request_is_a_span_with_its_turns() -> None:
     assert span.parent is None
 
 
-def test_a_caller_s_span_is_the_parent() -> None:
-    [span] = spans_of(FakePool(script=(b"a", FinishReason.STOP)), parent=PARENT)
+async def test_caller_s_span_is_the_parent() -> None:
+    [span] = await spans_of(FakePool(script=(b"a", FinishReason.STOP)), parent=PARENT)
     assert span.parent is not None
     assert f"{span.parent.trace_id:032x}" == "0af7651916cd43dd8448eb211c80319c"
-    [span] = spans_of(FakePool(script=(b"a", FinishReason.STOP)), parent="nonsense\n")
+    [span] = await spans_of(FakePool(script=(b"a", FinishReason.STOP)), parent="nonsense\n")
     assert span.parent is None
 
 
-def test_a_failure_is_an_error() -> None:
-    [span] = spans_of(FakePool(), fails=True)
+async def test_failure_is_an_error() -> None:
+    [span] = await spans_of(FakePool(), fails=True)
     assert span.status.status_code is StatusCode.ERROR
 
 

@@ -101,7 +101,7 @@ def test_each_delta_is_all_that_is_certain_whatever_the_split(text: str, cuts: l
 
 
 @pytest.mark.parametrize("character", HARD_CHARACTERS)
-def test_a_character_in_single_byte_tokens_comes_out_whole(character: str) -> None:
+def test_character_in_single_byte_tokens_comes_out_whole(character: str) -> None:
     ids = [3 + byte for byte in character.encode()]
     assert [delta for delta in streamed(sentencepiece(), ids) if delta] == list(character)
     ids = list(character.encode())
@@ -110,7 +110,7 @@ def test_a_character_in_single_byte_tokens_comes_out_whole(character: str) -> No
 
 
 @every_kind
-def test_a_character_left_unfinished_is_broken_only_in_the_flush(
+def test_character_left_unfinished_is_broken_only_in_the_flush(
     load: Callable[[], Tokenizer],
 ) -> None:
     ids = load().encode("a😀", add_special_tokens=False)[:-1]
@@ -119,7 +119,7 @@ def test_a_character_left_unfinished_is_broken_only_in_the_flush(
     assert set(deltas[-1]) == {BROKEN}
 
 
-def test_a_continuation_keeps_the_space_that_a_beginning_does_not_have() -> None:
+def test_continuation_keeps_the_space_that_a_beginning_lacks() -> None:
     ids = sentencepiece().encode("the", add_special_tokens=False)
     assert sentencepiece().decode(ids) == "the"
     bos = [1]
@@ -127,7 +127,7 @@ def test_a_continuation_keeps_the_space_that_a_beginning_does_not_have() -> None
     assert sentencepiece().detokenizer([*bos, *ids]).push(ids[0]) == " the"
 
 
-def test_a_continuation_finishes_the_character_that_the_prompt_began() -> None:
+def test_continuation_ends_the_character_that_the_prompt_began() -> None:
     *prompt_ids, last = byte_level().encode("Hello 😀")
     detokenizer = byte_level().detokenizer(prompt_ids)
     assert detokenizer.push(last) + detokenizer.flush() == "😀"
@@ -135,7 +135,7 @@ def test_a_continuation_finishes_the_character_that_the_prompt_began() -> None:
 
 @settings(deadline=None)
 @given(ids=st.lists(st.integers(0, 49151)), num_prompt=st.integers(0, 20))
-def test_a_continuation_is_the_end_of_the_whole_text(ids: list[int], num_prompt: int) -> None:
+def test_continuation_is_the_end_of_the_whole_text(ids: list[int], num_prompt: int) -> None:
     detokenizer = byte_level().detokenizer(ids[:num_prompt])
     continuation = "".join([*map(detokenizer.push, ids[num_prompt:]), detokenizer.flush()])
     assert byte_level().decode(ids).endswith(continuation)
@@ -147,7 +147,7 @@ def test_special_tokens_are_shown_only_when_asked_for() -> None:
     assert byte_level().detokenizer(skip_special_tokens=False).push(im_end) == "<|im_end|>"
 
 
-def test_a_decoder_that_joins_words_gets_its_spaces_right() -> None:
+def test_decoder_that_joins_words_gets_its_spaces_right() -> None:
     vocab = {"[UNK]": 0, "play": 1, "##ing": 2, "ground": 3}
     backend = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -157,7 +157,7 @@ def test_a_decoder_that_joins_words_gets_its_spaces_right() -> None:
     assert tokenizer.detokenizer([1, 2]).push(3) == " ground"
 
 
-def test_without_a_table_the_window_stays_short_on_endless_broken_bytes() -> None:
+def test_window_without_a_table_stays_short_on_broken_bytes() -> None:
     """Bytes that never form a character must not make every later token slower."""
     continuation_byte = 0x80
     detokenizer = without_table().detokenizer()

@@ -30,46 +30,46 @@ def special_ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 @settings(deadline=None)
 @given(st.lists(PIECES, max_size=12).map("".join))
-def test_a_protected_text_has_the_ids_of_the_text_read_as_characters(text: str) -> None:
-    protected = smollm().encode(smollm().protect(text))
+def test_escaped_text_has_the_ids_of_its_characters(text: str) -> None:
+    protected = smollm().encode(smollm().escape(text))
     assert protected == smollm().encode(text, parse_special=False)
 
 
 @settings(deadline=None)
 @given(st.lists(st.lists(PIECES, max_size=6).map("".join), max_size=4))
-def test_protected_texts_in_a_row_never_join_into_a_special_token(texts: list[str]) -> None:
-    joined = "".join(map(smollm().protect, texts))
+def test_escaped_texts_in_a_row_never_join_into_a_special_token(texts: list[str]) -> None:
+    joined = "".join(map(smollm().escape, texts))
     assert special_ids(smollm(), joined) == []
     assert special_ids(smollm(), IM_START + joined + IM_END) == [1, 2]
 
 
 @pytest.mark.parametrize("text", ["", "plain", "a < b", "2 > 1 |", "é 日本 🙂"])
 def test_ordinary_text_is_not_changed(text: str) -> None:
-    assert smollm().protect(text) is text
+    assert smollm().escape(text) is text
 
 
-def test_a_name_that_a_template_would_complete_is_protected() -> None:
-    assert special_ids(smollm(), smollm().protect("a <|im_") + "end|>") == []
+def test_name_that_a_template_would_complete_is_escaped() -> None:
+    assert special_ids(smollm(), smollm().escape("a <|im_") + "end|>") == []
 
 
-def test_marks_differ_from_process_to_process_and_stay_out_of_templates_way() -> None:
+def test_sentinels_differ_by_process_and_survive_templates() -> None:
     one, other = SpecialTokenEscaper(["<a>"]), SpecialTokenEscaper(["<a>"])
-    assert one.mark != other.mark
-    assert one.mark.strip().upper() == one.mark
+    assert one.sentinel != other.sentinel
+    assert one.sentinel.strip().upper() == one.sentinel
 
 
 def test_overlapping_names_are_both_broken() -> None:
-    shield = SpecialTokenEscaper(["<a", "a>"])
-    assert shield.protect("x<a>y").replace(shield.mark, "|") == "x<|a|>y"
+    escaper = SpecialTokenEscaper(["<a", "a>"])
+    assert escaper.escape("x<a>y").replace(escaper.sentinel, "|") == "x<|a|>y"
 
 
-def test_special_tokens_that_a_file_looks_for_after_normalizing_are_protected_too() -> None:
+def test_special_tokens_sought_after_normalizing_are_escaped_too() -> None:
     vocab = {"<s>": 0, "<": 1, "s": 2, ">": 3, "A": 4, "a": 5}
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=[]))
     backend.normalizer = normalizers.Lowercase()
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.decoder = decoders.Fuse()
     backend.add_tokens([AddedToken("<s>", special=True, normalized=True)])
-    shield = SpecialTokenEscaper(["<s>"])
-    encoding = shield.backend(backend).encode(shield.protect("A<s>") + "<s>")
+    escaper = SpecialTokenEscaper(["<s>"])
+    encoding = escaper.backend(backend).encode(escaper.escape("A<s>") + "<s>")
     assert encoding.ids == [5, 1, 2, 3, 0]

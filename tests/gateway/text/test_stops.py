@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.text.stops import StopMatcher
+from tests.gateway.text.stop_texts import few_letters, stopped, stops
 
 
 def matched(
@@ -22,7 +23,7 @@ def test_only_what_may_become_a_stop_string_is_held_back() -> None:
     assert matched(("END",), "abE", "N", "x") == (["ab", "", "ENx", ""], False)
 
 
-def test_the_stop_string_is_not_in_the_text() -> None:
+def test_stop_string_is_not_in_the_text() -> None:
     assert matched(("END",), "abE", "ND tail") == (["ab", ""], True)
 
 
@@ -30,30 +31,17 @@ def test_held_text_comes_out_when_nothing_follows() -> None:
     assert matched(("END",), "abEN") == (["ab", "EN"], False)
 
 
-def test_a_false_start_inside_a_false_start_is_held_back() -> None:
+def test_false_start_inside_a_false_start_is_held_back() -> None:
     assert matched(("aab",), "aaa", "b") == (["a", ""], True)
 
 
-def test_the_stop_string_completed_first_wins_however_text_is_cut() -> None:
+def test_stop_string_completed_first_wins_however_text_is_cut() -> None:
     assert matched(("long one", "n"), "a long one") == (["a lo"], True)
     assert matched(("long one", "n"), "a lo", "ng one") == (["a ", "lo"], True)
 
 
 def test_of_two_completed_together_the_longer_wins() -> None:
     assert matched(("lo", "hello"), "say hello") == (["say "], True)
-
-
-def stopped(text: str, stop: tuple[str, ...]) -> tuple[str, bool]:
-    """The definition: read character by character until some stop string is complete."""
-    for end in range(1, len(text) + 1):
-        lengths = [len(s) for s in stop if text[:end].endswith(s)]
-        if lengths:
-            return text[: end - max(lengths)], True
-    return text, False
-
-
-few_letters = st.text("abé", max_size=30)
-stops = st.lists(st.text("abé", min_size=1, max_size=4), max_size=4).map(tuple)
 
 
 @given(few_letters, stops, st.lists(st.integers(0, 30)))
@@ -67,7 +55,7 @@ def test_text_up_to_the_stop_does_not_depend_on_the_cuts(
 
 
 @given(few_letters, stops, st.lists(st.integers(0, 30)))
-def test_a_kept_stop_string_is_the_end_of_the_text(
+def test_kept_stop_string_is_the_end_of_the_text(
     text: str, stop: tuple[str, ...], cuts: list[int]
 ) -> None:
     edges = [0, *sorted(cuts), len(text)]
@@ -84,7 +72,7 @@ def test_a_kept_stop_string_is_the_end_of_the_text(
         assert kept == text
 
 
-def test_the_stop_string_that_was_reached_is_told() -> None:
+def test_stop_string_that_was_reached_is_told() -> None:
     matcher = StopMatcher(("x", "lo", "hello"))
     matcher.push("say hel")
     assert matcher.found is None

@@ -38,7 +38,7 @@ def recorded() -> dict[str, Any]:
     return result
 
 
-def test_ids_of_1000_mixed_script_strings_equal_those_of_llama_cpp() -> None:
+def test_ids_of_1000_mixed_script_strings_equal_llama_cpps() -> None:
     texts = recorded()["texts"]
     assert len(texts) == 1000
     differing = {
@@ -49,7 +49,7 @@ def test_ids_of_1000_mixed_script_strings_equal_those_of_llama_cpp() -> None:
     assert differing == {}
 
 
-def test_special_tokens_read_as_characters_give_the_ids_of_llama_cpp() -> None:
+def test_special_tokens_read_as_characters_equal_llama_cpps() -> None:
     literal = recorded()["literal"]
     assert len(literal) > 50
     for index, theirs in literal.items():
@@ -75,7 +75,7 @@ def test_any_text_survives_encoding_as_characters(text: str) -> None:
     assert smollm().decode(smollm().encode(text, parse_special=False)) == text
 
 
-def test_the_default_model_has_its_ids_and_template() -> None:
+def test_default_model_has_its_ids_and_template() -> None:
     tokenizer = smollm()
     assert tokenizer.vocab_size == 49152
     assert tokenizer.bos_token_id == IM_START
@@ -85,7 +85,7 @@ def test_the_default_model_has_its_ids_and_template() -> None:
     assert tokenizer.encode("") == []
 
 
-def test_a_special_token_in_text_is_one_id_unless_told_otherwise() -> None:
+def test_special_token_in_text_is_one_id_unless_told_otherwise() -> None:
     assert smollm().encode("hi<|im_end|>")[-1] == IM_END
     ids = smollm().encode("hi<|im_end|>", parse_special=False)
     assert IM_END not in ids
@@ -98,7 +98,7 @@ def test_special_tokens_are_left_out_of_text_by_default() -> None:
     assert smollm().decode(ids, skip_special_tokens=False) == "<|im_start|>user"
 
 
-def test_pieces_of_a_text_are_its_bytes_and_special_tokens_have_none() -> None:
+def test_pieces_are_a_texts_bytes_and_special_tokens_have_none() -> None:
     pieces = smollm().pieces()
     assert len(pieces) == smollm().vocab_size
     assert [pieces[token_id] for token_id in (ENDOFTEXT, IM_START, IM_END)] == [b"", b"", b""]
@@ -128,6 +128,6 @@ def test_threads_may_encode_at_the_same_time() -> None:
         assert list(literal) == [tokenizer.encode(text, parse_special=False) for text in texts]
 
 
-def test_a_missing_path_is_named(tmp_path: Path) -> None:
+def test_missing_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match=r"cannot read .*nothing\.gguf: No such file"):
         Tokenizer.load(tmp_path / "nothing.gguf")

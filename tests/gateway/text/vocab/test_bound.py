@@ -59,7 +59,7 @@ def test_no_text_has_fewer_tokens_than_its_bound(
     assert bound.min_num_tokens(text) <= len(own.encode(text, add_special_tokens=False))
 
 
-def test_the_bound_is_that_of_the_longest_token() -> None:
+def test_bound_is_that_of_the_longest_token() -> None:
     assert text_bound(byte_level()) == TextBound(4)
     assert TextBound(4).min_num_tokens("a" * 17) == 5
     assert text_bound(byte_level(normalizers.NFC())) == TextBound(16)

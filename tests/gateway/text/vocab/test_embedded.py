@@ -57,7 +57,7 @@ def test_added_token_without_row_is_characters(make: type, special: bool) -> Non
         ids = tokenizer.encode("a<think>b", parse_special=parse_special)
         assert ids == make().encode("a<think>b", add_special_tokens=False).ids
         assert max(ids) < num_rows
-    assert tokenizer.encode(tokenizer.protect("<think>")) == tokenizer.encode("<think>")
+    assert tokenizer.encode(tokenizer.escape("<think>")) == tokenizer.encode("<think>")
     assert tokenizer.vocab_size == num_rows
 
 

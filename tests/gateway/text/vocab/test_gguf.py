@@ -64,7 +64,7 @@ def test_sentencepiece_joins_pieces_by_score(tmp_path: Path, text: str, tokens: 
     assert spelled(load(tmp_path, hello_pairs()), text) == tokens
 
 
-def test_the_better_score_wins_over_order_and_length(tmp_path: Path) -> None:
+def test_better_score_wins_over_order_and_length(tmp_path: Path) -> None:
     pairs = sentencepiece_pairs({"ab": -5.0, "bc": -1.0, "a": 0.0, "b": 0.0, "c": 0.0})
     tokenizer = load(tmp_path, pairs | {"tokenizer.ggml.add_space_prefix": False})
     assert spelled(tokenizer, "abcab") == ["a", "bc", "ab"]
@@ -83,7 +83,7 @@ def test_text_never_spells_a_control_token_by_itself(tmp_path: Path) -> None:
     assert BOS not in tokenizer.encode("<s>", add_special_tokens=False, parse_special=False)
 
 
-def test_sentencepiece_prompts_begin_with_bos_unless_the_file_says_no(tmp_path: Path) -> None:
+def test_sentencepiece_prompt_begins_with_bos_unless_told_not_to(tmp_path: Path) -> None:
     assert load(tmp_path, hello_pairs()).encode("")[0] == BOS
     without = hello_pairs() | {"tokenizer.ggml.add_bos_token": False}
     assert load(tmp_path, without).encode("") == []
@@ -113,7 +113,7 @@ def test_ends_are_the_named_ids_and_well_known_control_tokens(tmp_path: Path) ->
     assert load(tmp_path, pairs).eos_token_ids == (270, EOS)
 
 
-def test_a_name_without_a_pre_tokenizer_is_an_error_that_lists_those_known(tmp_path: Path) -> None:
+def test_unknown_pre_tokenizer_is_an_error_that_lists_the_known(tmp_path: Path) -> None:
     with pytest.raises(
         TokenizerError, match=r"model\.gguf.*'quux' is not known.*llama-bpe"
     ) as info:
@@ -142,12 +142,12 @@ def test_metadata_that_does_not_fit_is_named(
     assert "\n" not in str(info.value)
 
 
-def test_a_file_without_a_tokenizer_is_named(tmp_path: Path) -> None:
+def test_file_without_a_tokenizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match=r"model\.gguf has no tokenizer"):
         load(tmp_path, {})
 
 
-def test_a_file_that_cannot_be_parsed_is_an_error_of_the_tokenizer(tmp_path: Path) -> None:
+def test_file_that_cannot_be_parsed_is_an_error_of_the_tokenizer(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "model.gguf", hello_pairs())
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(TokenizerError, match=r"model\.gguf: truncated: ") as info:
@@ -155,7 +155,7 @@ def test_a_file_that_cannot_be_parsed_is_an_error_of_the_tokenizer(tmp_path: Pat
     assert "\n" not in str(info.value)
 
 
-def test_a_file_that_may_not_be_read_is_named(
+def test_file_that_may_not_be_read_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -166,7 +166,7 @@ def test_a_file_that_may_not_be_read_is_named(
         Tokenizer.load(tmp_path / "model.gguf")
 
 
-def test_a_tokenizer_is_loaded_without_numpy_or_the_gguf_package(tmp_path: Path) -> None:
+def test_tokenizer_is_loaded_without_numpy_or_the_gguf_package(tmp_path: Path) -> None:
     """Their import, 0.12 s, would add half to the 0.2 s that the default model takes."""
     path = write_gguf(tmp_path / "model.gguf", hello_pairs())
     code = (

@@ -68,7 +68,7 @@ def test_what_surrounds_a_prompt_is_the_post_processors(tmp_path: Path) -> None:
         (True, {"add_bos_token": None}, [BOS]),
     ],
 )
-def test_the_configuration_overrules_the_post_processor(
+def test_configuration_overrules_the_post_processor(
     tmp_path: Path, template: bool, config: dict[str, Any], ids: list[int]
 ) -> None:
     named = {"bos_token": "<s>", "eos_token": {"content": "</s>"}}
@@ -96,19 +96,19 @@ def test_ids_come_from_config_json_where_no_text_is_given(tmp_path: Path) -> Non
     assert (tokenizer.bos_token_id, tokenizer.eos_token_ids) == (BOS, (EOS,))
 
 
-def test_a_bos_token_of_null_is_no_bos_token(tmp_path: Path) -> None:
+def test_bos_token_of_null_is_no_bos_token(tmp_path: Path) -> None:
     path = directory(tmp_path, tokenizer_config={"bos_token": None}, config={"bos_token_id": BOS})
     assert Tokenizer.load(path).bos_token_id is None
 
 
-def test_a_null_end_in_generation_config_says_nothing(tmp_path: Path) -> None:
+def test_null_end_in_generation_config_says_nothing(tmp_path: Path) -> None:
     path = directory(
         tmp_path, generation_config={"eos_token_id": None}, config={"eos_token_id": EOS}
     )
     assert Tokenizer.load(path).eos_token_ids == (EOS,)
 
 
-def test_the_template_file_goes_before_the_configuration(tmp_path: Path) -> None:
+def test_template_file_goes_before_the_configuration(tmp_path: Path) -> None:
     named = [{"name": "tools", "template": "T"}, {"name": "default", "template": "D"}]
     path = directory(tmp_path, tokenizer_config={"chat_template": named})
     assert Tokenizer.load(path).chat_template == "D"
@@ -127,7 +127,7 @@ def test_truncation_of_the_training_run_is_not_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "config.json"])
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe"])
-def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+def test_broken_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
     path = directory(tmp_path)
     (path / name).write_bytes(content)
     with pytest.raises(TokenizerError, match=name) as info:
@@ -155,7 +155,7 @@ def test_what_is_wrong_with_a_configuration_is_said(
     assert str(info.value).startswith(f"{path}: {words}")
 
 
-def test_a_directory_without_a_tokenizer_says_what_was_expected(tmp_path: Path) -> None:
+def test_directory_without_a_tokenizer_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match=r"has no tokenizer: expected tokenizer\.json"):
         Tokenizer.load(tmp_path)
 
@@ -172,7 +172,7 @@ def write_pair(path: Path) -> Path:
     return path
 
 
-def test_an_older_format_is_converted_once_and_then_cached(
+def test_older_format_is_converted_once_and_then_cached(
     tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_pair(tmp_path / "model")
@@ -188,7 +188,7 @@ def test_an_older_format_is_converted_once_and_then_cached(
         Tokenizer.load(path)
 
 
-def test_a_failed_conversion_gives_its_last_line(
+def test_failed_conversion_gives_its_last_line(
     tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = tmp_path / "python"
@@ -200,7 +200,7 @@ def test_a_failed_conversion_gives_its_last_line(
     assert list(own_cache.rglob("*.json")) == []
 
 
-def test_without_transformers_the_command_that_installs_it_is_named(
+def test_missing_transformers_names_the_command_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)

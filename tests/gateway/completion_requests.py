@@ -21,29 +21,21 @@ LENGTH, STOP = FinishReason.LENGTH, FinishReason.STOP
 DRAINING = PoolStatus(ready=True, draining=True, stalled=False, groups=[])
 
 
-def completed(pool: FakePool, **fields: Any) -> Exchange:
+async def completed(pool: FakePool, **fields: Any) -> Exchange:
     """Run one request to its end; the pool needs a script."""
-
-    async def run() -> Exchange:
-        return await complete(app_of(pool), **fields).finished()
-
-    return asyncio.run(run())
+    return await complete(app_of(pool), **fields).finished()
 
 
-def refused(
+async def refused(
     pool: FakePool | None = None, tokenizer: ByteTokenizer | None = None, **fields: Any
 ) -> Exchange:
     """Run a request that must be refused before any sequence is submitted."""
     pool = pool or FakePool()
-
-    async def run() -> Exchange:
-        exchange = complete(create_app(make_service(pool, tokenizer)), **fields)
-        await exchange.finished()
-        await settle()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        return exchange
-
-    exchange = asyncio.run(run())
+    tasks = asyncio.all_tasks()
+    exchange = complete(create_app(make_service(pool, tokenizer)), **fields)
+    await exchange.finished()
+    await settle()
+    assert asyncio.all_tasks() == tasks
     assert exchange.is_complete
     assert pool.running == set()
     return exchange

@@ -1,0 +1,30 @@
+"""A chat template played by hand: no model, no process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.sandbox.chat_template import Conversation
+
+
+@dataclass
+class FakeTemplate:
+    """Records conversations; renders contents one after the other."""
+
+    supports_tools: bool = True
+    knows_developer: bool = False
+    failure: Exception | None = None
+    seen: list[Conversation] = field(default_factory=list)
+
+    async def encode(
+        self,
+        conversation: Conversation,
+        *,
+        add_special_tokens: bool = False,
+        check: Callable[[str], None] = lambda text: None,
+    ) -> list[int]:
+        self.seen.append(conversation)
+        if self.failure is not None:
+            raise self.failure
+        text = "".join(m["content"] for m in conversation.messages)
+        check(text)
+        return list(text.encode())
