@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from backend.wire.local.lifeline import PR_SET_PDEATHSIG
+from tests.level import forced_level
 
 # The parent-death signal outlives exec.
 TIE = f"""
@@ -52,9 +53,10 @@ def tied(command: Sequence[str]) -> list[str]:
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours, less what the server would take for settings."""
+    """Ours, less what the server would take for settings, and with those of a forced level."""
     settings = {name for name in os.environ if name.startswith("UNISONO_")} - {"UNISONO_CACHE"}
-    return {name: value for name, value in os.environ.items() if name not in settings}
+    kept = {name: value for name, value in os.environ.items() if name not in settings}
+    return kept | forced_level().environment
 
 
 def processes_of(session: int) -> dict[int, str]:
