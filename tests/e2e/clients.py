@@ -66,6 +66,12 @@ def free_blocks(url: str) -> tuple[int, int]:
     return health["groups"][0]["free_blocks"], health["groups"][0]["total_blocks"]
 
 
+def is_idle(url: str) -> bool:
+    """Whether the first group holds no KV block."""
+    free, total = free_blocks(url)
+    return free == total > 0
+
+
 class RawStream:
     """A streamed completion on a socket of its own. Leaving the context hangs up."""
 
