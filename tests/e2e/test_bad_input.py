@@ -84,9 +84,7 @@ def post(server: Server, payload: bytes) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_bad_request_gets_an_error_object_naming_the_fault(
-    tiny_server: Server, name: str
-) -> None:
+def test_bad_request_gets_an_error_object_naming_the_fault(tiny_server: Server, name: str) -> None:
     payload, expected_status, param, code = REFUSED[name]
     status, error = post(tiny_server, payload)
     assert (status, error["param"], error["code"]) == (expected_status, param, code)

@@ -157,7 +157,9 @@ def head(path: str, length: int, key: str = "", more: str = "") -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def test_refusals_of_large_bodies_arrive_and_leak_nothing(limited: Server, worker: int, keys: Keys) -> None:
+def test_refusals_of_large_bodies_arrive_and_leak_nothing(
+    limited: Server, worker: int, keys: Keys
+) -> None:
     wait_until(
         lambda: exchange(limited, PLAIN + b"Connection: close\r\n\r\n") != b"", 5, "it serves"
     )

@@ -172,7 +172,7 @@ def test_drain_ends_with_the_last_of_several_streams(tiny_model: Path) -> None:
         started = threading.Barrier(5)
 
         def read() -> None:
-            with RawStream(server.url, body(600)) as stream:
+            with RawStream(server.url, body(200)) as stream:
                 events = stream.events()
                 next(events)
                 started.wait(30)
