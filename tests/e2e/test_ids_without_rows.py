@@ -66,7 +66,7 @@ def group_restarts(server: Server) -> float:
 
 
 def is_ready(server: Server) -> bool:
-    return bool(request(server.url, "GET", "/health")[2]["groups"][0]["ready"])
+    return any(group["ready"] for group in request(server.url, "GET", "/health")[2]["groups"])
 
 
 @pytest.fixture
@@ -76,14 +76,18 @@ def unharmed(server: Server) -> Iterator[Server]:
     processes, restarts = server.processes, group_restarts(server)
     yield server
     assert request(server.url, "GET", "/health")[0] == 200
-    assert post(server.url, "/v1/completions", prompt="a", max_tokens=2)[0] == 200
+    assert ask(server, "/v1/completions", prompt="a", max_tokens=2)[0] == 200
     assert (server.processes, group_restarts(server)) == (processes, restarts)
+
+
+def ask(server: Server, path: str, **fields: Any) -> tuple[int, Any]:
+    return post(server.url, path, model="tiny", **fields)
 
 
 def completed(server: Server, **fields: Any) -> dict[str, Any]:
     """The only choice of a completion that shows its token ids, all of which have rows."""
     fields = {"max_tokens": 4, "ignore_eos": True, "return_token_ids": True, **fields}
-    status, answer = post(server.url, "/v1/completions", **fields)
+    status, answer = ask(server, "/v1/completions", **fields)
     assert status == 200, answer
     [choice] = answer["choices"]
     assert max(*choice["prompt_token_ids"], *choice["token_ids"]) < NUM_ROWS
@@ -98,7 +102,7 @@ def test_start_names_tokens_without_rows(server: Server) -> None:
 
 def test_completion_reads_them_as_characters(unharmed: Server) -> None:
     ids = completed(unharmed, prompt=TEXT)["prompt_token_ids"]
-    status, answer = post(unharmed.url, "/detokenize", tokens=ids)
+    status, answer = ask(unharmed, "/detokenize", tokens=ids)
     assert (status, answer["prompt"]) == (200, TEXT)
 
 
@@ -112,15 +116,16 @@ def test_truncated_prompt_is_answered(unharmed: Server, kept: int) -> None:
 
 
 def test_streamed_completion_is_whole(unharmed: Server) -> None:
-    with RawStream(unharmed.url, {"prompt": TEXT, "max_tokens": 4, "ignore_eos": True}) as stream:
+    body = {"model": "tiny", "prompt": TEXT, "max_tokens": 4, "ignore_eos": True}
+    with RawStream(unharmed.url, body) as stream:
         assert list(stream.events())[-1] == b"data: [DONE]"
 
 
 @pytest.mark.parametrize("num_messages", [1, 2], ids=["in a message", "in the template"])
 def test_chat_is_answered(unharmed: Server, num_messages: int) -> None:
     messages = [{"role": "user", "content": TEXT}] * num_messages
-    status, answer = post(
-        unharmed.url, "/v1/chat/completions", messages=messages, max_tokens=4, ignore_eos=True
+    status, answer = ask(
+        unharmed, "/v1/chat/completions", messages=messages, max_tokens=4, ignore_eos=True
     )
     assert status == 200, answer
     assert answer["usage"]["completion_tokens"] == 4
@@ -129,7 +134,7 @@ def test_chat_is_answered(unharmed: Server, num_messages: int) -> None:
 @pytest.mark.parametrize("form", ["prompt", "messages"])
 def test_tokenize_returns_ids_with_rows(unharmed: Server, form: str) -> None:
     fields = {"prompt": TEXT, "messages": [{"role": "user", "content": TEXT}] * 2}
-    status, answer = post(unharmed.url, "/tokenize", **{form: fields[form]}, return_token_strs=True)
+    status, answer = ask(unharmed, "/tokenize", **{form: fields[form]}, return_token_strs=True)
     assert status == 200
     assert max(answer["tokens"]) < NUM_ROWS
 
@@ -141,7 +146,7 @@ def test_tokenize_returns_ids_with_rows(unharmed: Server, form: str) -> None:
 def test_id_itself_is_refused(unharmed: Server, place: str, token_id: int) -> None:
     value: Any = {str(token_id): 1} if place == "logit_bias" else [5, token_id]
     path = "/detokenize" if place == "tokens" else "/v1/completions"
-    status, answer = post(unharmed.url, path, **{"prompt": "a", "max_tokens": 2, place: value})
+    status, answer = ask(unharmed, path, **{"prompt": "a", "max_tokens": 2, place: value})
     assert (status, answer["error"]["param"]) == (400, place)
     assert answer["error"]["code"] == "invalid_token_id"
 
@@ -167,6 +172,7 @@ def test_resumed_stream_spells_them_on(server: Server) -> None:
     wait_until(lambda: is_ready(server), RESTART_SECONDS, "the group takes work")
     restarts = group_restarts(server)
     body = {
+        "model": "tiny",
         "prompt": TEXT,
         "max_tokens": 1500,
         "structured_outputs": {"regex": "(<think>[a-z]<.image.>){80}"},
