@@ -77,7 +77,8 @@ def unharmed(server: Server) -> Iterator[Server]:
     yield server
     assert request(server.url, "GET", "/health")[0] == 200
     assert ask(server, "/v1/completions", prompt="a", max_tokens=2)[0] == 200
-    assert (server.processes, group_restarts(server)) == (processes, restarts)
+    assert server.processes.items() >= processes.items()
+    assert group_restarts(server) == restarts
 
 
 def ask(server: Server, path: str, **fields: Any) -> tuple[int, Any]:
