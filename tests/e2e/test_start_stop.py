@@ -113,7 +113,7 @@ def test_killed_supervisor_leaves_nothing(tiny_model: Path, tp: int, is_streamin
             server.check_nothing_left()
 
 
-def test_killed_rank_is_back_with_its_group_and_its_streams_go_on(tiny_pair: Server) -> None:
+def test_killed_rank_returns_and_its_streams_go_on(tiny_pair: Server) -> None:
     before = tiny_pair.processes
     with RawStream(tiny_pair.url, body(16000)) as stream:
         events = stream.events()
@@ -128,7 +128,7 @@ def test_killed_rank_is_back_with_its_group_and_its_streams_go_on(tiny_pair: Ser
     assert changed == {"unisono: rank 0.0", "unisono: rank 0.1"}
 
 
-def test_killed_gateway_is_replaced_on_the_same_port_and_the_ranks_stay(
+def test_killed_gateway_is_replaced_and_the_ranks_stay(
     tiny_pair: Server,
 ) -> None:
     wait_until(lambda: is_ready(tiny_pair), RESTART_SECONDS, "whole before the test")

@@ -91,7 +91,7 @@ def test_stopped_rank_is_found_and_every_other_tells_where_it_is(square: Server)
     wait_until_whole(square)
 
 
-def test_killed_supervisor_takes_ranks_with_it_that_are_only_just_born(square: Server) -> None:
+def test_killed_supervisor_takes_newborn_ranks_with_it(square: Server) -> None:
     """A rank ties itself to its supervisor a second after it was spawned; the kernel must not
     wait for it. The last test of this server: it does not survive."""
     wait_until_whole(square)
@@ -106,9 +106,7 @@ def test_killed_supervisor_takes_ranks_with_it_that_are_only_just_born(square: S
     square.check_nothing_left()
 
 
-def test_group_that_dies_too_often_is_given_up_and_the_last_one_ends_the_server(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_dying_groups_are_given_up_and_the_last_ends_all(tiny_model: Path, tmp_path: Path) -> None:
     arguments = ["--dp", "2", "--restart-limit", "0", "--kv-cache-bytes", str(1 << 24)]
     arguments += ["--control-socket", str(tmp_path / "sock"), "--test-faults", "error:seed=5"]
     with Server(tiny_model, *arguments) as server:
