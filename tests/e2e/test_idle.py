@@ -1,6 +1,7 @@
 """A server that has nothing to do does nothing."""
 
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.e2e.server import Server, processes_of, wait_until
 
 pytestmark = pytest.mark.e2e
 
-# Of a core.
+# The promise: a hundredth of a core.
 MAX_SHARE = 0.01
 
 
@@ -41,7 +42,7 @@ def test_idle_servers_use_less_than_1_percent_of_a_core(
             with RawStream(server.url, body) as stream:
                 next(stream.events())
         for server in servers:
-            wait_until(lambda url=server.url: is_idle(url), 5, "the work has ended")
+            wait_until(partial(is_idle, server.url), 5, "the work has ended")
         before, started = [cpu_of(server) for server in servers], time.monotonic()
         with Server(tiny_model):
             seconds = time.monotonic() - started

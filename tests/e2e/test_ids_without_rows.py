@@ -20,7 +20,7 @@ from tests.e2e.server import Server, wait_until
 pytestmark = pytest.mark.e2e
 
 NUM_ROWS = tiny_config().vocab_size
-# As `<think>` is in models that think, and special, as an image's place is.
+# The first is a token like any other, as in models that think; the second is special.
 ADDED = ("<think>", "<|image|>")
 ADDED_IDS = (NUM_ROWS, NUM_ROWS + 1)
 TEXT = "a <think> b <|image|> c"
@@ -56,7 +56,7 @@ def server(
 ) -> Iterator[Server]:
     model = request.param(tmp_path_factory.mktemp("model") / "tiny")
     settings = ("--served-model-name", "tiny", "--kv-cache-bytes", str(1 << 24))
-    # Without the limit a group that dies again and again would be told from one that never does.
+    # One request that kills the group must not end the server before the next test.
     with Server(model, *settings, "--restart-limit", "100") as server:
         yield server
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 
 MAX_TOKENS = 60
 GRAMMAR = {"structured_outputs": {"regex": "[a-z ]{200}"}}
-# By seed: the fields of the request that is harmed, and how many tokens it gets before that.
+# Each fault harms the request of its seed, which has these fields and gets so many tokens first.
 FAULTY: dict[str, tuple[dict[str, Any], int]] = {
     "admission:seed=1001": ({}, 0),
     "rules:seed=1002:rank=1:position=20": ({}, 20),

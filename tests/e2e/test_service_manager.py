@@ -20,7 +20,7 @@ from tests.e2e.server import clean_environment, processes_of, tied, wait_until
 
 pytestmark = pytest.mark.e2e
 
-# As systemd does between fork and exec; it cannot be done from outside, for the pid is not known.
+# systemd does this between fork and exec; from outside it cannot be done: the pid is not known.
 EXEC = """\
 import os, sys
 os.dup2(int(sys.argv[1]), 3)

@@ -84,7 +84,7 @@ def test_stopped_rank_is_found_and_every_other_tells_where_it_is(square: Server)
         wait_until(lambda: ready_groups(square) == {0}, 30, "the pool has lost it")
     report = r"group 1 died: rank 1\.1 made no progress for (\d+\.\d) s \(stopped by a signal\)"
     wait_for_words(square, report)
-    # As the supervisor saw it: on a busy machine the news takes its time.
+    # The supervisor's own measure counts: on a busy machine the news takes its time.
     [seconds] = re.findall(report, square.stderr)
     assert HANG_SECONDS <= float(seconds) < HANG_SECONDS + 1
     wait_for_words(square, r"rank 1\.0: .*parallel\.py")

@@ -28,15 +28,6 @@ PROMPTS = [
 ]
 # Logits. In float32 the order of the sums moves them by some 1e-5.
 MIN_GAP = 0.01
-# The heads of the default model, which two ranks cannot share evenly, and its widths.
-SIZES = {
-    "hidden_size": 576,
-    "num_heads": 9,
-    "num_kv_heads": 3,
-    "head_dim": 64,
-    "intermediate_size": 1536,
-    "num_layers": 3,
-}
 # Two and one of three KV heads are evened out by MLP columns in units of 32 of 1,536.
 UNEVENNESS = 0.03
 AMOUNT = re.compile(r"([\d.]+) ([kM])B")
@@ -85,8 +76,16 @@ class Started:
 
 @pytest.fixture(scope="module")
 def uneven_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three layers like those of the default model."""
-    return write_tiny_llama(tmp_path_factory.mktemp("model") / "uneven", **SIZES)
+    """Three layers like those of the default model, whose heads two ranks cannot share evenly."""
+    return write_tiny_llama(
+        tmp_path_factory.mktemp("model") / "uneven",
+        hidden_size=576,
+        num_heads=9,
+        num_kv_heads=3,
+        head_dim=64,
+        intermediate_size=1536,
+        num_layers=3,
+    )
 
 
 @pytest.fixture(scope="module")
