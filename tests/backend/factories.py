@@ -5,6 +5,7 @@ converter does it, q and k rows interleaved, so that a reader must undo it.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,16 +152,18 @@ def write_tiny_gguf(
     qtype: str = "F32",
     *,
     extra: dict[str, tuple[npt.NDArray[np.uint8], gguf.GGMLQuantizationType]] | None = None,
+    added_tokens: Sequence[str] = (),
 ) -> Path:
     """Write the model of a directory as a GGUF file and return its path.
 
     qtype: of all matrices; one that gguf can quantise to and whose blocks fit the rows.
     extra: further tensors, as raw bytes [rows, row bytes] and their type.
+    added_tokens: tokens after those that have a row in the embedding.
     """
     config = load_config(hf_dir)
     writer = gguf.GGUFWriter(path, "llama")
     _add_metadata(writer, config)
-    _add_tokenizer(writer, config, hf_dir)
+    _add_tokenizer(writer, config, hf_dir, added_tokens)
     kind = gguf.GGMLQuantizationType[qtype]
     for name, tensor in safetensors.torch.load_file(hf_dir / "model.safetensors").items():
         values = tensor.float().numpy()
@@ -202,7 +205,9 @@ def _add_metadata(writer: gguf.GGUFWriter, config: ModelConfig) -> None:
         writer.add_tensor("rope_freqs.weight", factors.astype(np.float32))
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter, config: ModelConfig, hf_dir: Path) -> None:
+def _add_tokenizer(
+    writer: gguf.GGUFWriter, config: ModelConfig, hf_dir: Path, added: Sequence[str]
+) -> None:
     model = json.loads((hf_dir / "tokenizer.json").read_text())["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
     tokens += [f"[PAD{index}]" for index in range(len(tokens), config.vocab_size)]
@@ -216,14 +221,17 @@ def _add_tokenizer(writer: gguf.GGUFWriter, config: ModelConfig, hf_dir: Path) -
     ]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens)
-    writer.add_token_types(types)
+    writer.add_token_list([*tokens, *added])
+    writer.add_token_types([*types, *[gguf.TokenType.USER_DEFINED] * len(added)])
     writer.add_token_merges([" ".join(pair) for pair in model["merges"]])
     writer.add_add_bos_token(False)
     if config.bos_token_id is not None:
         writer.add_bos_token_id(config.bos_token_id)
     if config.eos_token_ids:
         writer.add_eos_token_id(config.eos_token_ids[0])
+    template = hf_dir / "chat_template.jinja"
+    if template.is_file():
+        writer.add_chat_template(template.read_text())
 
 
 def _gguf_name(name: str) -> str:

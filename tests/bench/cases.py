@@ -19,7 +19,7 @@ PASSAGES = [
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 # Lengths of the pieces that passages are cut into for prompts, in turn.
 PIECES = (6, 11, 18, 27, 39, 52)
-# As many as the most rows that are usually measured.
+# The most rows that are usually measured are as many.
 WINDOWS = 16
 
 

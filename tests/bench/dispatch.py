@@ -3,7 +3,7 @@
 The schedulers, the fair queue and the router are the real ones; the pool around them is retold. A
 step costs what one was measured to cost on two cores with the default model: 14 ms, 0.5 ms a prompt
 token, 2.3 ms a row. Nothing else takes time.
-`python -m tests.bench.dispatch` prints both comparisons that README has.
+`python -m tests.bench.dispatch` prints both comparisons of tests/bench/README.md.
 """
 
 import heapq

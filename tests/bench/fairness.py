@@ -26,7 +26,7 @@ from tests.e2e.server import Server
 
 MODEL = "bench"
 FLOOD_PROMPT, FLOOD_OUTPUT = 128, 64
-# From the first stream of a flood until its prompts and outputs are mixed.
+# A flood's prompts and outputs are mixed so long after its first stream.
 SETTLE_SECONDS = 6.0
 # Longer than a step, or each request would come just after one had begun.
 MAX_PAUSE_SECONDS = 0.5
@@ -84,7 +84,7 @@ def _workload(num_tokens: int) -> Workload:
 
 
 def table(alone: dict[int, list[float]], beside: dict[int, list[float]]) -> Iterator[str]:
-    """The rows of README's table."""
+    """Yield the rows of the table in tests/bench/README.md."""
     for num_tokens, times in alone.items():
         before, after = (1e3 * statistics.median(each) for each in (times, beside[num_tokens]))
         yield f"| {num_tokens} | {before:.0f} | {after:.0f} | {after / before:.2f} |"

@@ -32,7 +32,10 @@ BLOCK_SIZE = 32
 
 @dataclass(frozen=True, slots=True)
 class Logits:
-    """What a model says of n judged tokens of a case, from its `start`-th on. rows: [n, words]."""
+    """What a model says of n judged tokens of a case, from its `start`-th on.
+
+    rows: [n, vocabulary].
+    """
 
     case: int
     start: int
@@ -57,7 +60,7 @@ class Recorder(Sampler):
         return []
 
     def take(self) -> Tensor:
-        """Return the logits of the last step, [rows, words], and forget them."""
+        """Return the logits of the last step, [rows, vocabulary], and forget them."""
         parts, self._parts = self._parts, []
         return torch.cat(parts) if parts else torch.empty(0, 0)
 
@@ -132,7 +135,7 @@ class Forcer:
                 self._run([PlannedSequence(ids[:-1], 0, self._table(row), row, None)])
 
     def _next(self, sequences: Sequence[list[int]]) -> Tensor:
-        """Run the last token of each; return the logits of what follows, [rows, words]."""
+        """Run the last token of each; return the logits of what follows, [rows, vocabulary]."""
         return self._run(
             [
                 PlannedSequence(ids[-1:], len(ids) - 1, self._table(row), row, 0)

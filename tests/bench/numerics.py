@@ -29,7 +29,7 @@ from tests.bench.forced import PREFILL_ROWS, Forcer, Logits, best_tokens
 from tests.bench.reference import Judgement, Reference, get_reference, scores_of
 
 HEADINGS = ["path", "same best", "largest gap", "same text", "KL", "perplexity", "ratio", "s"]
-# Of the engine's own cache, which only its warm-up uses.
+# The engine's own cache is small: only its warm-up uses it.
 KV_BYTES = 1 << 24
 
 Floats = NDArray[np.float32]

@@ -143,7 +143,7 @@ def _judge(forcer: Forcer, cases: list[Case]) -> Judgement:
 
 
 def scores_of(scores: Tensor, case: Case, start: int) -> Tensor:
-    """Pick from log-probabilities [n, words] those of the case's judged tokens from `start` on."""
+    """Pick from log-probabilities [n, vocabulary] those of a case's judged tokens from `start`."""
     first = case.start + start
     tokens = torch.tensor(case.ids[first : first + len(scores)])
     return scores.gather(1, tokens[:, None]).flatten()

@@ -58,7 +58,7 @@ async def serve(arriving: Sequence[Arrival], targets: Sequence[Target]) -> list[
 
 
 def row(name: str, ttfts: Sequence[float]) -> str:
-    """A row of README's table."""
+    """Return a row of the table in tests/bench/README.md."""
     p50, p90, p99 = (statistics.quantiles(ttfts, n=100)[n - 1] for n in (50, 90, 99))
     return f"| {name} | {p50:.2f} | {p90:.2f} | {p99:.2f} | {statistics.fmean(ttfts):.2f} |"
 

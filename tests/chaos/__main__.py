@@ -27,8 +27,8 @@ def main() -> int:
     plan = Plan(
         asked.seed,
         asked.seconds,
-        asked.requests,
-        asked.clients,
+        num_requests=asked.requests,
+        num_clients=asked.clients,
         attacks=("kill rank",) if asked.kills else tuple(asked.attacks),
         pause_s=asked.seconds * 1000 if asked.soak else asked.pause,
         only_when_whole=asked.kills,

@@ -39,14 +39,16 @@ RETRIED = {"not_ready", "queue_full"}
 class Plan:
     """What a run consists of.
 
-    num_requests: how many to complete; 0 for as many as fit in `seconds`. attacks: their names; by
-    weight if empty. pause_s: between two of them, at most. only_when_whole: each waits until every
-    group is back. impatient: some clients leave, read slowly or have no time.
+    num_requests: how many to complete; 0 for as many as fit in `seconds`. num_attacks: how many are
+    enough, likewise. attacks: their names; by weight if empty. pause_s: between two of them, at
+    most. only_when_whole: each waits until every group is back. impatient: some clients leave, read
+    slowly or have no time.
     """
 
     seed: int
     seconds: float = 60.0
     num_requests: int = 0
+    num_attacks: int = 0
     num_clients: int = 8
     attacks: tuple[str, ...] = ()
     pause_s: float = 4.0
@@ -212,6 +214,7 @@ class _Run:
         attacker = Attacker(self._server, rng, self._log)
         names = self._plan.attacks or tuple(WEIGHTS)
         weights = [WEIGHTS[name] for name in names]
+        num_attacks = 0
         while not self._is_over.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._is_over.wait(), rng.uniform(0.1, self._plan.pause_s))
@@ -222,6 +225,9 @@ class _Run:
                 continue
             [name] = rng.choices(names, weights)
             await attacker.attack(name)
+            num_attacks += 1
+            if num_attacks == self._plan.num_attacks:
+                self._is_over.set()
 
     def _stop(self) -> list[str]:
         """End the server; return what was wrong with that."""

@@ -6,15 +6,18 @@ import pytest
 
 from tests.chaos.run import Plan, chaos_server, run
 
-SHORT_SECONDS = 25.0
+SHORT_ATTACKS = 8
 LONG_SECONDS = float(os.environ.get("CHAOS_SECONDS", "3600"))
 
 
 @pytest.mark.e2e
 def test_short_run_breaks_no_promise() -> None:
     with chaos_server() as server:
-        report = run(Plan(seed=1, seconds=SHORT_SECONDS), server)
+        plan = Plan(seed=1, seconds=LONG_SECONDS, num_attacks=SHORT_ATTACKS, pause_s=1.5)
+        report = run(plan, server)
     assert not report.failures, report
+    assert report.log.entries, "processes were killed and stopped"
+    assert report.verdict.ends["complete"] > 0
 
 
 @pytest.mark.slow

@@ -42,10 +42,34 @@ def request(
         connection.close()
 
 
+def post(url: str, path: str, **fields: Any) -> tuple[int, Any]:
+    """Send a JSON body; return status and answer."""
+    status, _, answer = request(url, "POST", path, json.dumps(fields).encode())
+    return status, answer
+
+
+def metrics(url: str) -> dict[str, float]:
+    """Scrape /metrics once, on a connection of its own: series -> value."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/metrics", headers={"connection": "close"})
+        lines = connection.getresponse().read().decode().splitlines()
+    finally:
+        connection.close()
+    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    return {series: float(value) for series, value in pairs}
+
+
 def free_blocks(url: str) -> tuple[int, int]:
     """Free and all KV blocks of the first group, as /health tells."""
     _, _, health = request(url, "GET", "/health")
     return health["groups"][0]["free_blocks"], health["groups"][0]["total_blocks"]
+
+
+def is_idle(url: str) -> bool:
+    """Whether the first group holds no KV block."""
+    free, total = free_blocks(url)
+    return free == total > 0
 
 
 class RawStream:

@@ -1,4 +1,8 @@
-"""Servers and models that several files of tests share: each server takes seconds to start."""
+"""Servers and models that several files of tests share: each server takes seconds to start.
+
+The real model is for what needs one: its text, its weights, its size. All else is tested on a tiny
+random one, whose tokens cost next to nothing on any machine.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,20 +23,34 @@ def default_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def exact_server() -> Iterator[Server]:
-    """The default model in exact mode. 1 GiB of KV cache holds 46,000 tokens in bfloat16."""
-    with Server("--exact", "--kv-cache-bytes", str(1 << 30)) as server:
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama that starts fast and has a long context."""
+    return write_tiny_llama(tmp_path_factory.mktemp("model") / "tiny", max_model_len=16384)
+
+
+@pytest.fixture(scope="session")
+def tiny_server(tiny_model: Path) -> Iterator[Server]:
+    """The tiny model as it is served without flags. Nobody may harm it."""
+    with Server(tiny_model) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama that starts fast and has a long context, for tests of processes."""
-    return write_tiny_llama(tmp_path_factory.mktemp("model") / "tiny", max_model_len=16384)
+def tiny_exact_server(tiny_model: Path) -> Iterator[Server]:
+    """The tiny model in exact mode. Nobody may harm it."""
+    with Server(tiny_model, "--exact") as server:
+        yield server
 
 
 @pytest.fixture
 def client(default_server: Server) -> Iterator[openai.OpenAI]:
     """The official client, connected to the default server."""
     with openai_client(default_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def tiny_client(tiny_server: Server) -> Iterator[openai.OpenAI]:
+    """The official client, connected to the tiny server."""
+    with openai_client(tiny_server.url) as client:
         yield client

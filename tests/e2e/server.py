@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from backend.wire.local.lifeline import PR_SET_PDEATHSIG
+from tests.level import forced_level
 
 # The parent-death signal outlives exec.
 TIE = f"""
@@ -26,6 +27,7 @@ if os.getppid() == int(sys.argv[1]):
 """
 START_SECONDS = 90.0
 STOP_SECONDS = 15.0
+GIVE_UP_SECONDS = 20.0
 # The kernel ends the rest within milliseconds; the second is the promise.
 LEFTOVER_SECONDS = 1.0
 
@@ -51,10 +53,40 @@ def tied(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-c", TIE, str(os.getpid()), *command]
 
 
+def refused_start(*arguments: str | Path) -> str:
+    """Start a server that must not start, and must leave nothing; return its words.
+
+    They are at most five lines, the first of which names the program, and no traceback.
+    """
+    process = subprocess.Popen(
+        tied(serve_command(*arguments)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+        start_new_session=True,
+        text=True,
+    )
+    try:
+        output, words = process.communicate(timeout=GIVE_UP_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode > 0, words
+    assert output == ""
+    lines = words.splitlines()
+    assert 1 <= len(lines) <= 5, words
+    assert lines[0].startswith("unisono: "), words
+    assert "Traceback" not in words
+    wait_until(lambda: not processes_of(process.pid), LEFTOVER_SECONDS, "all processes are gone")
+    return words
+
+
 def clean_environment() -> dict[str, str]:
-    """Ours, less what the server would take for settings."""
+    """Ours, less what the server would take for settings, and with those of a forced level."""
     settings = {name for name in os.environ if name.startswith("UNISONO_")} - {"UNISONO_CACHE"}
-    return {name: value for name, value in os.environ.items() if name not in settings}
+    kept = {name: value for name, value in os.environ.items() if name not in settings}
+    return kept | forced_level().environment
 
 
 def processes_of(session: int) -> dict[int, str]:

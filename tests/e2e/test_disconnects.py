@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from tests.backend.factories import write_tiny_llama
-from tests.e2e.clients import free_blocks, openai_client
+from tests.e2e.clients import is_idle, openai_client
 from tests.e2e.server import Server, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -32,7 +32,7 @@ MAX_TOKENS = 12_000
 NUM_CLIENTS = 24
 FREED_SECONDS = 1.5
 SOAK_SECONDS = 300.0
-# Of 1,000 requests, each some 200 KB while it lives: a leak of a tenth of that would show.
+# A request takes some 200 KB while it lives; a leak of a tenth of that would show after 1,000.
 # 60 and 1,000 disconnects were measured to leave less than 3 MB.
 MAX_GROWTH_BYTES = 16 << 20
 RESET = struct.pack("ii", 1, 0)  # linger on, for 0 s: close() sends RST
@@ -127,11 +127,6 @@ async def _read(reader: asyncio.StreamReader, visit: Visit) -> None:
         assert not line.startswith(b"data: [DONE]"), "the answer was to be longer"
 
 
-def is_idle(server: Server) -> bool:
-    free, total = free_blocks(server.url)
-    return free == total > 0
-
-
 def memory_bytes(pid: int) -> int:
     """What a process holds of its own: no files, no memory shared with others."""
     status = Path(f"/proc/{pid}/status").read_text()
@@ -143,7 +138,7 @@ def num_descriptors(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def disconnect(server: Server, count: int, seed: int) -> None:
+async def disconnect(server: Server, count: int, seed: int) -> None:
     """Send `count` visitors, NUM_CLIENTS at a time, and wait until nothing of them is left."""
     waiting = itertools.islice(visits(seed), count)
 
@@ -151,13 +146,10 @@ def disconnect(server: Server, count: int, seed: int) -> None:
         for visit in waiting:
             await pay(visit, server.port)
 
-    async def crowd() -> None:
-        async with asyncio.timeout(SOAK_SECONDS), asyncio.TaskGroup() as group:
-            for _ in range(min(NUM_CLIENTS, count)):
-                group.create_task(visitor())
-
-    asyncio.run(crowd())
-    wait_until(lambda: is_idle(server), FREED_SECONDS, "all blocks are free again")
+    async with asyncio.timeout(SOAK_SECONDS), asyncio.TaskGroup() as group:
+        for _ in range(min(NUM_CLIENTS, count)):
+            group.create_task(visitor())
+    wait_until(lambda: is_idle(server.url), FREED_SECONDS, "all blocks are free again")
 
 
 def answer_of(server: Server) -> str:
@@ -169,24 +161,24 @@ def answer_of(server: Server) -> str:
     return answer.choices[0].text
 
 
-def soak(server: Server, count: int) -> None:
+async def soak(server: Server, count: int) -> None:
     expected = answer_of(server)
     # Caches, allocators and the template's process come to their size first.
-    disconnect(server, NUM_CLIENTS, seed=0)
+    await disconnect(server, NUM_CLIENTS, seed=0)
     processes = server.processes
     worker = processes["unisono: gateway 0"]
     descriptors, memory = num_descriptors(worker), memory_bytes(worker)
-    disconnect(server, count, seed=count)
+    await disconnect(server, count, seed=count)
     assert server.processes == processes, "a process died"
     wait_until(lambda: num_descriptors(worker) <= descriptors, 5, "every socket is closed")
     assert memory_bytes(worker) < memory + MAX_GROWTH_BYTES
     assert answer_of(server) == expected
 
 
-def test_60_disconnects_leave_nothing(server: Server) -> None:
-    soak(server, 60)
+async def test_60_disconnects_leave_nothing(server: Server) -> None:
+    await soak(server, 60)
 
 
 @pytest.mark.slow
-def test_1000_disconnects_leave_nothing(server: Server) -> None:
-    soak(server, 1000)
+async def test_1000_disconnects_leave_nothing(server: Server) -> None:
+    await soak(server, 1000)

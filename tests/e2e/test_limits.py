@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,22 +20,46 @@ pytestmark = pytest.mark.e2e
 
 TIMEOUT_S = 20.0
 BODY_TIMEOUT_S = 1.0
+SEND_TIMEOUT_S = 1.0
 MAX_CONNECTIONS = 64
 CHUNKED = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
 PLAIN = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 
 
+@dataclass(frozen=True)
+class Keys:
+    """A file of API keys, one that may have one request at a time, and one that may have many."""
+
+    path: Path
+    narrow: str
+    wide: str
+
+
 @pytest.fixture(scope="module")
-def limited(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Keys, so that there are 401s; little time and few connections, so that tests are short."""
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     path = tmp_path_factory.mktemp("keys") / "keys.toml"
-    key, kept = create_key("", [KeyScope.INFER], max_requests=1)
+    narrow, kept = create_key("", [KeyScope.INFER], max_requests=1)
     add_key(path, kept)
-    arguments: list[object] = ["--body-timeout-s", BODY_TIMEOUT_S, "--send-timeout-s", 1]
-    arguments += ["--max-connections", MAX_CONNECTIONS]
-    with Server(tiny_model, "--api-keys", path, *map(str, arguments)) as server:
-        server.key = key  # type: ignore[attr-defined]
+    wide, kept = create_key("", [KeyScope.INFER])
+    add_key(path, kept)
+    return Keys(path, narrow, wide)
+
+
+@pytest.fixture(scope="module")
+def limited(tiny_model: Path, keys: Keys) -> Iterator[Server]:
+    """Keys, so that there are 401s; little time and few connections, so that tests are short."""
+    arguments: list[object] = ["--api-keys", keys.path, "--max-connections", MAX_CONNECTIONS]
+    arguments += ["--body-timeout-s", BODY_TIMEOUT_S, "--send-timeout-s", SEND_TIMEOUT_S]
+    with Server(tiny_model, *map(str, arguments)) as server:
         yield server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def dripping(tiny_server: Server) -> Iterator[tuple[socket.socket, float]]:
+    """A connection whose request does not come, and since when; its time passes meanwhile."""
+    with connected(tiny_server) as sock:
+        sock.sendall(PLAIN)
+        yield sock, time.monotonic()
 
 
 def connected(server: Server) -> socket.socket:
@@ -92,7 +117,7 @@ SMUGGLING = {
 
 
 @pytest.mark.parametrize("request_bytes", SMUGGLING.values(), ids=SMUGGLING)
-def test_what_could_be_read_in_two_ways_is_refused_once_and_the_line_cut(
+def test_ambiguous_request_is_refused_once_and_the_line_cut(
     limited: Server, request_bytes: bytes
 ) -> None:
     # What follows would be answered with 200 if it were taken for a request of its own.
@@ -116,49 +141,59 @@ def test_bare_line_feeds_and_folds_have_one_meaning(limited: Server) -> None:
         assert status(received) == 200 and received.count(b"HTTP/1.1") == 1
 
 
-def descriptors(server: Server) -> int:
-    return len(os.listdir(f"/proc/{server.processes['unisono: gateway 0']}/fd"))
+@pytest.fixture(scope="module")
+def worker(limited: Server) -> int:
+    """The pid of the process that holds the connections."""
+    return limited.processes["unisono: gateway 0"]
 
 
-def head(server: Server, path: bytes, length: int, key: bool) -> bytes:
-    lines = [b"POST " + path + b" HTTP/1.1", b"Host: x", b"Content-Length: %d" % length]
-    if key:
-        lines.append(b"Authorization: Bearer " + server.key.encode())  # type: ignore[attr-defined]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def test_refusals_of_large_bodies_arrive_and_leak_nothing(limited: Server) -> None:
+def head(path: str, length: int, key: str = "", more: str = "") -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {length}"]
+    lines += [f"Authorization: Bearer {key}"] * bool(key)
+    lines += [more] * bool(more)
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def test_refusals_of_large_bodies_arrive_and_leak_nothing(
+    limited: Server, worker: int, keys: Keys
+) -> None:
     wait_until(
         lambda: exchange(limited, PLAIN + b"Connection: close\r\n\r\n") != b"", 5, "it serves"
     )
-    before = descriptors(limited)
+    before = descriptors(worker)
     size = 50 * 2**20
     block = b"x" * 2**20
     with connected(limited) as holder:
-        holder.sendall(head(limited, b"/v1/completions", 100, True))
-        time.sleep(0.1)  # it is open by then, or the 429 below would be a 413
+        holder.sendall(head("/v1/completions", 100, keys.narrow))
+        # Its turn has come once another of the same key gets 429 instead of 404.
+        probe = head("/none", 0, keys.narrow, "Connection: close")
+        wait_until(lambda: status(exchange(limited, probe)) == 429, 5, "it is being read")
         for path, key, expected in (
-            (b"/v1/completions", False, (401,)),
-            (b"/v1/completions", True, (429, 413)),
-            (b"/none", True, (429, 404)),
+            ("/v1/completions", "", (401,)),
+            ("/v1/completions", keys.narrow, (429, 413)),
+            ("/none", keys.narrow, (429, 404)),
         ):
             with connected(limited) as sock:
-                sock.sendall(head(limited, path, size, key))
+                sock.sendall(head(path, size, key))
                 with contextlib.suppress(ConnectionError):
                     for _ in range(50):
                         sock.sendall(block)
                 assert status(answer(sock)) in expected
-    wait_until(lambda: descriptors(limited) <= before, 10, "the connections are gone")
+    wait_until(lambda: descriptors(worker) <= before, 10, "the connections are gone")
 
 
-def test_body_that_does_not_come_is_a_408(limited: Server) -> None:
+def test_body_that_does_not_come_is_a_408(limited: Server, keys: Keys) -> None:
     started = time.monotonic()
-    received = exchange(limited, head(limited, b"/v1/completions", 100, True) + b"{")
+    received = exchange(limited, head("/v1/completions", 100, keys.narrow) + b"{")
     assert status(received) == 408
     assert BODY_TIMEOUT_S <= time.monotonic() - started < 10
 
 
-def test_connections_beyond_the_limit_are_told_so_and_the_others_live(limited: Server) -> None:
+def test_connections_beyond_the_limit_are_told_so(limited: Server) -> None:
     with contextlib.ExitStack() as stack:
         kept = [stack.enter_context(connected(limited)) for _ in range(MAX_CONNECTIONS)]
         refused = exchange(limited, PLAIN + b"\r\n")
@@ -169,42 +204,43 @@ def test_connections_beyond_the_limit_are_told_so_and_the_others_live(limited: S
     wait_until(lambda: status(exchange(limited, request)) == 200, 5, "there is room again")
 
 
-def test_head_that_drips_is_cut_off(limited: Server) -> None:
-    with connected(limited) as sock:
-        sock.sendall(PLAIN)
-        started = time.monotonic()
-        assert status(answer(sock)) == 408
-        assert time.monotonic() - started < 15
-
-
-def large_answer(server: Server) -> socket.socket:
+def large_answer(server: Server, keys: Keys) -> socket.socket:
     """A connection on which 9 MB are on their way, to somebody who has read but the status."""
     body = json.dumps({"prompt": "a b " * 500_000, "return_token_strs": True}).encode()
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
     sock.settimeout(TIMEOUT_S)
     sock.connect(("127.0.0.1", server.port))
-    sock.sendall(head(server, b"/tokenize", len(body), True) + body)
+    sock.sendall(head("/tokenize", len(body), keys.wide) + body)
     assert status(sock.recv(20)) == 200
     return sock
 
 
-def test_answer_in_one_piece_is_given_up_when_nobody_reads_it(limited: Server) -> None:
-    before = descriptors(limited)
-    with large_answer(limited):
-        assert descriptors(limited) > before
-        wait_until(lambda: descriptors(limited) <= before, 10, "its connection is gone")
+def test_answer_nobody_reads_is_given_up(limited: Server, worker: int, keys: Keys) -> None:
+    before = descriptors(worker)
+    with large_answer(limited, keys):
+        assert descriptors(worker) > before
+        wait_until(lambda: descriptors(worker) <= before, 10, "its connection is gone")
 
 
-def test_slow_reader_that_keeps_on_reading_gets_everything(limited: Server) -> None:
+def test_slow_reader_gets_everything(limited: Server, keys: Keys) -> None:
     """It was cut off: what it took made room in the kernel's buffer, of which a third must be free
     before the kernel takes any more from us."""
-    with large_answer(limited) as sock:
+    with large_answer(limited, keys) as sock:
         size = 20
-        for _ in range(30):  # three times as long as it may take nothing
-            size += len(sock.recv(30_000))
-            time.sleep(0.1)
+        # Its slowness is what is tested: 300 KB/s at most, for longer than it may take nothing.
+        slow_until = time.monotonic() + 2.5 * SEND_TIMEOUT_S
+        while time.monotonic() < slow_until:
+            size += len(sock.recv(3_000))
+            time.sleep(0.01)
         while size < 9_000_000:
             piece = sock.recv(1 << 20)
             assert piece
             size += len(piece)
+
+
+def test_head_that_drips_is_cut_off(dripping: tuple[socket.socket, float]) -> None:
+    """The last test here: most of what the head may take is over by now."""
+    sock, started = dripping
+    assert status(answer(sock)) == 408
+    assert time.monotonic() - started < 15 or not sock.recv(1)

@@ -1,6 +1,5 @@
 """/metrics of a whole server: two workers, any of which answers for all."""
 
-import http.client
 import json
 import os
 import signal
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.clients import request
+from tests.e2e.clients import metrics, request
 from tests.e2e.server import Server, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -25,16 +24,6 @@ def pair(tiny_model: Path) -> Iterator[Server]:
         yield server
 
 
-def figures(server: Server) -> dict[str, float]:
-    """One scrape: series -> value."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-    connection.request("GET", "/metrics", headers={"connection": "close"})
-    lines = connection.getresponse().read().decode().splitlines()
-    connection.close()
-    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
-    return {series: float(value) for series, value in pairs}
-
-
 def complete(server: Server) -> None:
     fields = {"model": "tiny", "prompt": "Hello", "max_tokens": TOKENS, "ignore_eos": True}
     status, _, _ = request(server.url, "POST", "/v1/completions", json.dumps(fields).encode())
@@ -42,20 +31,20 @@ def complete(server: Server) -> None:
 
 
 def test_any_worker_answers_for_all_through_the_death_of_one(pair: Server) -> None:
-    before = figures(pair)["unisono_generation_tokens_total"]
+    before = metrics(pair.url)["unisono_generation_tokens_total"]
     for _ in range(PROMPTS):
         complete(pair)
     total = before + PROMPTS * TOKENS
 
     def agree() -> bool:
-        scrapes = [figures(pair)["unisono_generation_tokens_total"] for _ in range(8)]
+        scrapes = [metrics(pair.url)["unisono_generation_tokens_total"] for _ in range(8)]
         return set(scrapes) == {total}
 
     wait_until(agree, 5, "all scrapes show the same total")
     os.kill(pair.processes["unisono: gateway 0"], signal.SIGKILL)
     wait_until(lambda: "unisono: gateway 0" in pair.processes, 10, "the worker is replaced")
     restarts = 'unisono_worker_restarts_total{worker="0"}'
-    wait_until(lambda: figures(pair)[restarts] == 1, 10, "the death is counted")
+    wait_until(lambda: metrics(pair.url)[restarts] == 1, 10, "the death is counted")
     wait_until(agree, 10, "the successor goes on counting")
 
 
@@ -63,7 +52,7 @@ def test_group_and_processes_are_shown(pair: Server) -> None:
     complete(pair)
 
     def found() -> dict[str, float]:
-        return figures(pair)
+        return metrics(pair.url)
 
     wait_until(lambda: found()['unisono_num_requests_running{group="0"}'] == 0, 5, "idle")
     now = found()

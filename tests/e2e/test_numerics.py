@@ -4,24 +4,38 @@ Mismatches are allowed only where the oracle itself hardly decides. Plain bfloat
 97.4 to 97.8 % of the best tokens; the small version has too few positions for such a bound.
 """
 
+from typing import Any
+
+import msgspec
 import pytest
 
 from backend.settings import EngineSettings
 from gateway.default_model import default_model
 from gateway.text.tokenizer import Tokenizer
-from tests.bench.cases import read_prompts, read_windows
+from tests.bench.cases import Case, read_prompts, read_windows
 from tests.bench.numerics import Divergence, measure
 from tests.bench.reference import Reference, get_reference
+from tests.level import forced_level
 
 # Logits, between the oracle's two best tokens where another path's best is not the oracle's.
 GAP_BOUND = 0.5
 
 
-def reference_of(num_prompts: int, num_tokens: int, num_windows: int) -> Reference:
+def reference_of(
+    num_prompts: int, num_tokens: int, num_windows: int, window_tokens: int | None = None
+) -> Reference:
+    """Ask for the first prompts, continued, and the first windows of the text, cut if need be."""
     model = default_model()
     tokenizer = Tokenizer.load(model)
     prompts = read_prompts(tokenizer, num_prompts)
-    return get_reference(model, prompts, num_tokens, read_windows(tokenizer)[:num_windows])
+    windows = [Case(case.ids[:window_tokens], case.start) for case in read_windows(tokenizer)]
+    return get_reference(model, prompts, num_tokens, windows[:num_windows])
+
+
+def settings_of(**fields: Any) -> EngineSettings:
+    """What an engine for the default model is told, at the level that is forced."""
+    told = {"model": str(default_model()), **forced_level().settings, **fields}
+    return msgspec.convert(told, EngineSettings)
 
 
 def check(figures: Divergence, same_best: float, perplexity: float) -> None:
@@ -32,24 +46,22 @@ def check(figures: Divergence, same_best: float, perplexity: float) -> None:
 
 
 @pytest.mark.e2e
-def test_a_few_prompts_come_out_as_in_float32() -> None:
-    settings = EngineSettings(model=str(default_model()))
-    for figures in measure(settings, reference_of(12, 16, 1), [1, 16]):
+def test_few_prompts_come_out_as_in_float32() -> None:
+    for figures in measure(settings_of(), reference_of(8, 8, 1, 40), [1, 16]):
         check(figures, same_best=0.94, perplexity=0.02)
 
 
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_every_path_is_near_float32() -> None:
-    settings = EngineSettings(model=str(default_model()))
-    for figures in measure(settings, reference_of(200, 32, 16), [1, 16]):
+    for figures in measure(settings_of(), reference_of(200, 32, 16), [1, 16]):
         check(figures, same_best=0.97, perplexity=0.01)
 
 
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_exact_mode_in_float32_writes_the_oracles_text() -> None:
-    settings = EngineSettings(model=str(default_model()), exact=True, dtype="float32")
+    settings = settings_of(exact=True, dtype="float32")
     for figures in measure(settings, reference_of(200, 32, 16), [16]):
         check(figures, same_best=0.97, perplexity=0.01)
         assert figures.same_text >= 0.97

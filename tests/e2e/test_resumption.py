@@ -21,8 +21,8 @@ from tests.e2e.server import Server, wait_until
 
 pytestmark = pytest.mark.e2e
 
-LONG = 400
-PATTERN = "([a-z]{3}[0-9]{2} ){60}"
+LONG = 240
+PATTERN = "([a-z]{3}[0-9]{2} ){36}"
 # One of everything whose state must go on where it was.
 REQUESTS: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0},
@@ -53,6 +53,12 @@ def server(tiny_model: Path) -> Iterator[Server]:
     settings += ["--restart-window-s", "1"]
     with Server(tiny_model, *settings) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server: Server) -> dict[str, Answer]:
+    """What the server answers when nothing dies."""
+    return ask_all(server, lambda: None)
 
 
 def ask(server: Server, fields: dict[str, Any], on_chunk: Callable[[], None]) -> Answer:
@@ -124,8 +130,9 @@ def is_whole(server: Server) -> bool:
     )
 
 
-def test_answers_are_those_of_an_undisturbed_run(server: Server) -> None:
-    undisturbed = ask_all(server, lambda: None)
+def test_answers_are_those_of_an_undisturbed_run(
+    server: Server, undisturbed: dict[str, Answer]
+) -> None:
     assert re.fullmatch(PATTERN, undisturbed["grammar"][0][0])
     before = server.processes
 
@@ -145,11 +152,12 @@ def test_answers_are_those_of_an_undisturbed_run(server: Server) -> None:
 
 
 @pytest.mark.parametrize("seed", [666, pytest.param(667, marks=pytest.mark.slow)])
-def test_poison_ends_after_two_deaths_and_its_bystanders_finish(server: Server, seed: int) -> None:
+def test_poison_ends_after_two_deaths_and_bystanders_finish(
+    server: Server, undisturbed: dict[str, Answer], seed: int
+) -> None:
     wait_until(lambda: is_whole(server), 30, "both groups are there")
     body = {"model": "tiny", "prompt": "a b", "max_tokens": 60, "ignore_eos": True, "seed": seed}
     poison = json.dumps(body).encode()
-    undisturbed = ask_all(server, lambda: None)
     with ThreadPoolExecutor(1) as thread:
         poisoned: list[Future[tuple[int, dict[str, str], Any]]] = []
         answers = ask_all(server, lambda: poisoned.append(thread.submit(post, server, poison)))

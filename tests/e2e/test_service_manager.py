@@ -1,4 +1,7 @@
-"""A server under a service manager played by hand: what it is told, and the socket it passes."""
+"""A server under a service manager played by hand: what it is told, and the socket it passes.
+
+One server for all tests, which leave it serving; the last one stops it.
+"""
 
 import json
 import os
@@ -13,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.clients import request
-from tests.e2e.server import clean_environment, processes_of, wait_until
+from tests.e2e.server import clean_environment, processes_of, tied, wait_until
 
 pytestmark = pytest.mark.e2e
 
-# As systemd does between fork and exec; it cannot be done from outside, for the pid is not known.
+# systemd does this between fork and exec; from outside it cannot be done: the pid is not known.
 EXEC = """\
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
@@ -25,6 +28,7 @@ os.environ["LISTEN_PID"] = os.environ["WATCHDOG_PID"] = str(os.getpid())
 os.execv(sys.executable, [sys.executable, "-m", "gateway", "serve", *sys.argv[2:]])
 """
 FLAGS = ("--port", "1", "--log-format", "json")
+WATCHDOG_SECONDS = 1.0
 
 
 class Manager:
@@ -35,78 +39,136 @@ class Manager:
         self.socket.bind(str(path))
         self.socket.setblocking(False)
         self.heard: list[str] = []
+        self._fed_s = time.monotonic()
 
     def forget(self) -> None:
-        self.has_heard("")
+        self._listen()
         self.heard.clear()
 
     def has_heard(self, word: str) -> bool:
-        try:
-            while True:
-                self.heard += self.socket.recv(4096).decode().splitlines()
-        except BlockingIOError:
-            return any(line.startswith(word) for line in self.heard)
+        self._listen()
+        return any(line.startswith(word) for line in self.heard)
 
     def is_starving(self) -> bool:
-        """Whether a whole second passes, three times the usual, without a word."""
-        self.forget()
-        time.sleep(1.0)
-        return not self.has_heard("WATCHDOG=1")
+        """Whether the watchdog has not been fed for as long as it bears."""
+        self._listen()
+        return time.monotonic() - self._fed_s > WATCHDOG_SECONDS
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                lines = self.socket.recv(4096).decode().splitlines()
+                if "WATCHDOG=1" in lines:
+                    self._fed_s = time.monotonic()
+                self.heard += lines
+        except BlockingIOError:
+            pass
+
+
+class Service:
+    """A server on a socket that it is given, and its manager."""
+
+    def __init__(self, model: Path, home: Path, manager: Manager, listener: socket.socket) -> None:
+        self.manager = manager
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._log = home / "log"
+        told = {
+            "NOTIFY_SOCKET": manager.socket.getsockname(),
+            "WATCHDOG_USEC": f"{WATCHDOG_SECONDS * 1e6:.0f}",
+            "LISTEN_FDS": "1",
+        }
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                tied([sys.executable, "-c", EXEC, str(listener.fileno()), str(model), *FLAGS]),
+                env=clean_environment() | told,
+                pass_fds=[listener.fileno()],
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait_for(self, word: str, timeout_s: float = 5) -> None:
+        wait_until(lambda: self.manager.has_heard(word), timeout_s, word)
+
+    def pid(self, title: str) -> int:
+        return {name: pid for pid, name in processes_of(self.process.pid).items()}[title]
+
+    def events(self) -> list[dict[str, str]]:
+        """What it has logged so far."""
+        return [json.loads(line) for line in self._log.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def started(
+    tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Service, list[str]]]:
+    """The service once it is ready, and what it had said by then."""
+    home = tmp_path_factory.mktemp("manager")
+    manager = Manager(home / "notify")
+    with manager.socket, socket.create_server(("127.0.0.1", 0)) as listener:
+        service = Service(tiny_model, home, manager, listener)
+        try:
+            service.wait_for("READY=1", 60)
+            yield service, manager.heard.copy()
+        finally:
+            service.process.kill()
+            service.process.wait()
 
 
 @pytest.fixture
-def manager(tmp_path: Path) -> Iterator[Manager]:
-    manager = Manager(tmp_path / "notify")
-    with manager.socket:
-        yield manager
+def service(started: tuple[Service, list[str]]) -> Service:
+    """The service, whose past words are forgotten."""
+    started[0].manager.forget()
+    return started[0]
 
 
-def test_service_tells_its_turns_and_serves_on_the_socket_it_is_given(
-    tiny_model: Path, manager: Manager, tmp_path: Path
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, (tmp_path / "log").open("w") as log:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        process = subprocess.Popen(
-            [sys.executable, "-c", EXEC, str(listener.fileno()), tiny_model, *FLAGS],
-            env=clean_environment()
-            | {
-                "NOTIFY_SOCKET": manager.socket.getsockname(),
-                "WATCHDOG_USEC": "1000000",
-                "LISTEN_FDS": "1",
-            },
-            pass_fds=[listener.fileno()],
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            wait_until(lambda: manager.has_heard("READY=1"), 60, "it says that it is ready")
-            assert manager.has_heard("EXTEND_TIMEOUT_USEC=")
-            assert manager.has_heard("STATUS=loading weights")
-            assert manager.has_heard(f"STATUS=serving tiny on {url}")
-            assert request(url, "GET", "/readyz")[0] == 200
-            manager.forget()
-            wait_until(lambda: manager.has_heard("WATCHDOG=1"), 5, "it feeds the watchdog")
-            process.send_signal(signal.SIGHUP)
-            wait_until(lambda: manager.has_heard("RELOADING=1"), 5, "it says that it reloads")
-            wait_until(lambda: manager.has_heard("READY=1"), 5, "and that it is done")
-            pids = {name: pid for pid, name in processes_of(process.pid).items()}
-            worker, rank = pids["unisono: gateway 0"], pids["unisono: rank 0.0"]
-            os.kill(worker, signal.SIGSTOP)
-            wait_until(manager.is_starving, 20, "the watchdog is not fed any more")
-            os.kill(worker, signal.SIGCONT)
-            wait_until(lambda: manager.has_heard("WATCHDOG=1"), 5, "the watchdog is fed again")
-            manager.forget()
-            os.kill(rank, signal.SIGKILL)
-            wait_until(lambda: manager.has_heard("STATUS=0 of 1 groups serve"), 5, "it has trouble")
-            wait_until(lambda: manager.has_heard("STATUS=serving tiny"), 60, "it has none any more")
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(15) == 0
-            assert manager.has_heard("STOPPING=1")
-            events = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-            assert {"time", "level", "process", "message"} <= set.intersection(*map(set, events))
-            [ready] = [event for event in events if "is ready after" in event["message"]]
-            assert ready["url"] == url
-            assert ready["compute"].endswith("TP 1 x DP 1")
-        finally:
-            process.kill()
-            process.wait()
+def test_start_is_told_turn_by_turn(started: tuple[Service, list[str]]) -> None:
+    service, heard = started
+    assert any(line.startswith("EXTEND_TIMEOUT_USEC=") for line in heard)
+    assert any(line.startswith("STATUS=loading weights") for line in heard)
+    assert any(line.startswith(f"STATUS=serving tiny on {service.url}") for line in heard)
+
+
+def test_given_socket_is_served(service: Service) -> None:
+    assert request(service.url, "GET", "/readyz")[0] == 200
+
+
+def test_watchdog_is_fed(service: Service) -> None:
+    service.wait_for("WATCHDOG=1")
+
+
+def test_reload_is_told_to_its_end(service: Service) -> None:
+    service.process.send_signal(signal.SIGHUP)
+    service.wait_for("RELOADING=1")
+    service.wait_for("READY=1")
+
+
+def test_watchdog_starves_while_a_worker_is_stopped(service: Service) -> None:
+    worker = service.pid("unisono: gateway 0")
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        wait_until(service.manager.is_starving, 20, "the watchdog is not fed any more")
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    service.manager.forget()
+    service.wait_for("WATCHDOG=1")
+
+
+def test_loss_of_a_group_is_told_and_its_return(service: Service) -> None:
+    os.kill(service.pid("unisono: rank 0.0"), signal.SIGKILL)
+    service.wait_for("STATUS=0 of 1 groups serve")
+    service.wait_for("STATUS=serving tiny", 60)
+
+
+def test_log_is_json_and_says_what_serves(service: Service) -> None:
+    events = service.events()
+    assert {"time", "level", "process", "message"} <= set.intersection(*map(set, events))
+    [ready] = [event for event in events if "is ready after" in event["message"]]
+    assert ready["url"] == service.url
+    assert ready["compute"].endswith("TP 1 x DP 1")
+
+
+def test_stop_is_told_and_ends_with_0(service: Service) -> None:
+    """The last test here: it leaves no service."""
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(15) == 0
+    assert service.manager.has_heard("STOPPING=1")

@@ -58,7 +58,7 @@ def test_signal_lets_streams_end_refuses_new_work_and_exits_0(
     tiny_model: Path, number: signal.Signals
 ) -> None:
     patient = Server(tiny_model, "--drain-seconds", DRAIN_SECONDS)
-    with patient as server, RawStream(server.url, body(1000)) as stream:
+    with patient as server, RawStream(server.url, body(400)) as stream:
         events = stream.events()
         first = [next(events) for _ in range(10)]
         server.send(number)
@@ -76,7 +76,7 @@ def test_signal_lets_streams_end_refuses_new_work_and_exits_0(
         last = json.loads(rest[-2].removeprefix(b"data: "))
         assert last["choices"][0]["finish_reason"] == "length"
         # A token that is half a character has no event of its own.
-        assert len(first) + len(rest) > 250
+        assert len(first) + len(rest) > 100
         assert server.wait() == 0
         server.check_nothing_left()
 
@@ -113,7 +113,7 @@ def test_killed_supervisor_leaves_nothing(tiny_model: Path, tp: int, is_streamin
             server.check_nothing_left()
 
 
-def test_killed_rank_is_back_with_its_group_and_its_streams_go_on(tiny_pair: Server) -> None:
+def test_killed_rank_returns_and_its_streams_go_on(tiny_pair: Server) -> None:
     before = tiny_pair.processes
     with RawStream(tiny_pair.url, body(16000)) as stream:
         events = stream.events()
@@ -121,14 +121,14 @@ def test_killed_rank_is_back_with_its_group_and_its_streams_go_on(tiny_pair: Ser
         os.kill(before["unisono: rank 0.1"], signal.SIGKILL)
         wait_until(lambda: not is_ready(tiny_pair), 5, "the group is gone")
         wait_until(lambda: is_ready(tiny_pair), RESTART_SECONDS, "the group is back")
-        assert all(b'"error"' not in next(events) for _ in range(2000))
+        assert all(b'"error"' not in next(events) for _ in range(500))
     assert completes(tiny_pair)
     after = tiny_pair.processes
     changed = {name for name in before if after[name] != before[name]}
     assert changed == {"unisono: rank 0.0", "unisono: rank 0.1"}
 
 
-def test_killed_gateway_is_replaced_on_the_same_port_and_the_ranks_stay(
+def test_killed_gateway_is_replaced_and_the_ranks_stay(
     tiny_pair: Server,
 ) -> None:
     wait_until(lambda: is_ready(tiny_pair), RESTART_SECONDS, "whole before the test")
@@ -172,7 +172,7 @@ def test_drain_ends_with_the_last_of_several_streams(tiny_model: Path) -> None:
         started = threading.Barrier(5)
 
         def read() -> None:
-            with RawStream(server.url, body(600)) as stream:
+            with RawStream(server.url, body(200)) as stream:
                 events = stream.events()
                 next(events)
                 started.wait(30)

@@ -1,6 +1,7 @@
 """Answers that must match a schema, a regex, a choice or a grammar, from the default model."""
 
 import asyncio
+import itertools
 import json
 import re
 from collections import Counter
@@ -11,7 +12,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
-from tests.e2e.clients import async_openai_client, openai_client
+from tests.e2e.clients import async_openai_client, is_idle, openai_client
 from tests.e2e.server import Server
 from tests.schemas import SCHEMAS, Schema
 
@@ -20,10 +21,13 @@ pytestmark = pytest.mark.e2e
 MODEL = "SmolLM2-135M-Instruct"
 NUM_CLIENTS = 40
 MAX_TOKENS = 200
+SHORT_MAX_TOKENS = 120
 ANSWERS_SECONDS = 600.0
 # 176 of 200 ended by themselves. The others were cut off in what has no bound or a distant one:
-# a tree's depth (16), the keys of a map (6), the points of a polygon (2).
-MIN_STOPPED = 0.8
+# a tree's depth (16), the keys of a map (6), the points of a polygon (2). Of ten, which depend on
+# the last bits of a processor's sums, fewer than half would end in one of 500 such runs.
+MIN_STOPPED_OF_200 = 0.8
+MIN_STOPPED_OF_10 = 0.5
 DATE = r"(19|20)\d\d-(0[1-9]|1[0-2])-\d\d"
 ARITHMETIC = """
 start: sum "=" number
@@ -41,13 +45,13 @@ BAD_SCHEMAS: list[Schema] = [
 ]
 
 
-async def ask(client: openai.AsyncOpenAI, name: str, seed: int) -> ChatCompletion:
+async def ask(client: openai.AsyncOpenAI, name: str, seed: int, max_tokens: int) -> ChatCompletion:
     """Answer with an object of the schema of that name."""
     return await client.chat.completions.create(
         model=MODEL,
         timeout=ANSWERS_SECONDS,
         messages=[{"role": "user", "content": f"Write a JSON {name}, number {seed}."}],
-        max_tokens=MAX_TOKENS,
+        max_tokens=max_tokens,
         temperature=1,
         seed=seed,
         response_format={
@@ -57,31 +61,26 @@ async def ask(client: openai.AsyncOpenAI, name: str, seed: int) -> ChatCompletio
     )
 
 
-def answers(server: Server, num_each: int) -> list[tuple[str, ChatCompletion]]:
+async def answers(
+    server: Server, num_each: int, max_tokens: int
+) -> list[tuple[str, ChatCompletion]]:
     """Ask for every schema so often, NUM_CLIENTS at a time; return schema names and answers."""
+    turn = asyncio.Semaphore(NUM_CLIENTS)
+    async with asyncio.timeout(ANSWERS_SECONDS), async_openai_client(server.url) as client:
 
-    async def ask_all() -> list[tuple[str, ChatCompletion]]:
-        turn = asyncio.Semaphore(NUM_CLIENTS)
-        async with (
-            asyncio.timeout(ANSWERS_SECONDS),
-            async_openai_client(server.url) as client,
-        ):
+        async def one(name: str, seed: int) -> tuple[str, ChatCompletion]:
+            async with turn:
+                return name, await ask(client, name, seed, max_tokens)
 
-            async def one(name: str, seed: int) -> tuple[str, ChatCompletion]:
-                async with turn:
-                    return name, await ask(client, name, seed)
-
-            return await asyncio.gather(
-                *(one(name, seed) for seed in range(num_each) for name in SCHEMAS)
-            )
-
-    return asyncio.run(ask_all())
+        return await asyncio.gather(
+            *(one(name, seed) for seed in range(num_each) for name in SCHEMAS)
+        )
 
 
-def check_answers(server: Server, num_each: int) -> None:
-    """Every answer that ended by itself validates, and nearly all of them do."""
+async def check_answers(server: Server, num_each: int, max_tokens: int, min_stopped: float) -> None:
+    """Every answer that ended by itself validates, and so large a share of them does."""
     ends: Counter[str] = Counter()
-    for name, answer in answers(server, num_each):
+    for name, answer in await answers(server, num_each, max_tokens):
         [choice] = answer.choices
         ends[choice.finish_reason] += 1
         if choice.finish_reason == "stop":
@@ -94,16 +93,16 @@ def check_answers(server: Server, num_each: int) -> None:
             )
     print(f"{ends.total()} answers under {len(SCHEMAS)} schemas ended with {dict(ends)}")
     assert ends.keys() <= {"stop", "length"}
-    assert ends["stop"] >= MIN_STOPPED * ends.total()
+    assert ends["stop"] >= min_stopped * ends.total()
 
 
-def test_20_answers_under_10_schemas_validate(default_server: Server) -> None:
-    check_answers(default_server, 2)
+async def test_10_answers_under_10_schemas_validate(default_server: Server) -> None:
+    await check_answers(default_server, 1, SHORT_MAX_TOKENS, MIN_STOPPED_OF_10)
 
 
 @pytest.mark.slow
-def test_200_answers_under_10_schemas_validate(default_server: Server) -> None:
-    check_answers(default_server, 20)
+async def test_200_answers_under_10_schemas_validate(default_server: Server) -> None:
+    await check_answers(default_server, 20, MAX_TOKENS, MIN_STOPPED_OF_200)
 
 
 def test_json_object_is_an_object(client: openai.OpenAI) -> None:
@@ -150,29 +149,32 @@ def test_grammar_is_followed(client: openai.OpenAI) -> None:
     assert all(re.fullmatch(r"[1-9]\d?(\+[1-9]\d?){1,2}=[1-9]\d?", text) for text in texts)
 
 
-def test_bad_schema_is_refused_and_harms_no_neighbour(exact_server: Server) -> None:
+def test_bad_schema_is_refused_and_harms_no_neighbour(tiny_exact_server: Server) -> None:
     """Exact mode: the neighbour's text may not differ by a bit from that of an empty server."""
 
-    def greedy(client: openai.OpenAI) -> openai.Stream[openai.types.Completion]:
+    def greedy(client: openai.OpenAI, max_tokens: int) -> openai.Stream[openai.types.Completion]:
         return client.completions.create(
-            model=MODEL,
+            model="tiny",
             prompt="Once upon a time",
-            max_tokens=64,
+            max_tokens=max_tokens,
             temperature=0,
             stream=True,
             extra_body={"ignore_eos": True},
         )
 
-    with openai_client(exact_server.url) as client:
-        alone = "".join(chunk.choices[0].text for chunk in greedy(client))
-        stream = greedy(client)
+    with openai_client(tiny_exact_server.url) as client:
+        alone = "".join(chunk.choices[0].text for chunk in greedy(client, 64))
+        # It would run for a minute: to the end of all refusals on any machine.
+        stream = greedy(client, 16_000)
         texts = [next(stream).choices[0].text]
         for schema in BAD_SCHEMAS:
             form = {"name": "bad", "strict": True, "schema": schema}
             fields = {"response_format": {"type": "json_schema", "json_schema": form}}
             with pytest.raises(openai.BadRequestError) as refused:
-                client.completions.create(model=MODEL, prompt="Hello", extra_body=fields)
+                client.completions.create(model="tiny", prompt="Hello", extra_body=fields)
             assert refused.value.param == "response_format.json_schema.schema"
             texts.append(next(stream).choices[0].text)
-        texts += [chunk.choices[0].text for chunk in stream]
-    assert "".join(texts) == alone
+        assert not is_idle(tiny_exact_server.url), "the stream was to run beside all of them"
+        texts += [chunk.choices[0].text for chunk in itertools.islice(stream, 64)]
+        stream.close()
+    assert "".join(texts).startswith(alone)

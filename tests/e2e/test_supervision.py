@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 # A back-off of two seconds, and loading beside a group that works.
 RESTART_SECONDS = 40.0
 KILL_SECONDS = 0.1
-HANG_SECONDS = 11.0
+HANG_SECONDS = 3.0
 # Two cores compute, watch and test.
 SLACK_SECONDS = 0.4
 
@@ -29,6 +29,7 @@ SLACK_SECONDS = 0.4
 def square(tiny_model: Path) -> Iterator[Server]:
     """2 x 2. The tests leave it whole again."""
     arguments = ["--tp", "2", "--dp", "2", "--restart-limit", "100"]
+    arguments += ["--hang-seconds", str(HANG_SECONDS)]
     with Server(tiny_model, *arguments, "--kv-cache-bytes", str(1 << 24)) as server:
         yield server
 
@@ -83,14 +84,14 @@ def test_stopped_rank_is_found_and_every_other_tells_where_it_is(square: Server)
         wait_until(lambda: ready_groups(square) == {0}, 30, "the pool has lost it")
     report = r"group 1 died: rank 1\.1 made no progress for (\d+\.\d) s \(stopped by a signal\)"
     wait_for_words(square, report)
-    # As the supervisor saw it: on a busy machine the news takes its time.
+    # The supervisor's own measure counts: on a busy machine the news takes its time.
     [seconds] = re.findall(report, square.stderr)
-    assert float(seconds) < HANG_SECONDS
+    assert HANG_SECONDS <= float(seconds) < HANG_SECONDS + 1
     wait_for_words(square, r"rank 1\.0: .*parallel\.py")
     wait_until_whole(square)
 
 
-def test_killed_supervisor_takes_ranks_with_it_that_are_only_just_born(square: Server) -> None:
+def test_killed_supervisor_takes_newborn_ranks_with_it(square: Server) -> None:
     """A rank ties itself to its supervisor a second after it was spawned; the kernel must not
     wait for it. The last test of this server: it does not survive."""
     wait_until_whole(square)
@@ -105,9 +106,7 @@ def test_killed_supervisor_takes_ranks_with_it_that_are_only_just_born(square: S
     square.check_nothing_left()
 
 
-def test_group_that_dies_too_often_is_given_up_and_the_last_one_ends_the_server(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_dying_groups_are_given_up_and_the_last_ends_all(tiny_model: Path, tmp_path: Path) -> None:
     arguments = ["--dp", "2", "--restart-limit", "0", "--kv-cache-bytes", str(1 << 24)]
     arguments += ["--control-socket", str(tmp_path / "sock"), "--test-faults", "error:seed=5"]
     with Server(tiny_model, *arguments) as server:

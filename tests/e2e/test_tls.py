@@ -4,12 +4,13 @@ import signal
 import socket
 import ssl
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import openai
 import pytest
 
-from tests.e2e.server import Server, clean_environment, serve_command, wait_until
+from tests.e2e.server import Server, refused_start, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -35,43 +36,65 @@ def served_certificate(server: Server, **options: ssl.TLSVersion) -> tuple[bytes
             return sock.getpeercert(True) or b"", sock.selected_alpn_protocol()
 
 
-@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
-def test_openai_client_talks_tls_and_the_next_certificate_is_taken_on_sighup(
-    tiny_model: Path, tmp_path: Path
-) -> None:
-    certificate, key = make_certificate(tmp_path, "first")
+def trusting_client(server: Server, certificate: Path) -> openai.OpenAI:
+    trust = ssl.create_default_context(cafile=str(certificate))
+    return openai.OpenAI(
+        base_url=f"{server.url}/v1",
+        api_key="none",
+        http_client=openai.DefaultHttpxClient(verify=trust),
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the certificate and the key lie that the server is told of."""
+    return tmp_path_factory.mktemp("tls")
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model: Path, home: Path) -> Iterator[Server]:
+    certificate, key = make_certificate(home, "first")
     with Server(tiny_model, "--tls-cert", certificate, "--tls-key", key) as server:
-        assert server.url.startswith("https://")
-        trust = ssl.create_default_context(cafile=str(certificate))
-        with openai.OpenAI(
-            base_url=f"{server.url}/v1",
-            api_key="none",
-            http_client=openai.DefaultHttpxClient(verify=trust),
-        ) as client:
-            stream = client.completions.create(
-                model="tiny",
-                prompt="Hello",
-                max_tokens=500,
-                stream=True,
-                extra_body={"ignore_eos": True},
-            )
-            next(stream)
-            first, protocol = served_certificate(server)
-            assert protocol == "http/1.1"
-            make_certificate(tmp_path, "second")
-            server.send(signal.SIGHUP)
-            wait_until(lambda: served_certificate(server)[0] != first, 10, "the second is served")
-            assert list(stream)[-1].choices[0].finish_reason == "length"
-        second, _ = served_certificate(server)
-        certificate.write_text("broken")
+        yield server
+
+
+def test_tls_speaks_http_1_1_alone(server: Server) -> None:
+    assert server.url.startswith("https://")
+    assert served_certificate(server)[1] == "http/1.1"
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_tls_before_1_2_is_refused(server: Server) -> None:
+    with pytest.raises(ssl.SSLError):
+        served_certificate(server, maximum_version=ssl.TLSVersion.TLSv1_1)
+
+
+def test_next_certificate_is_taken_under_a_stream(server: Server, home: Path) -> None:
+    with trusting_client(server, home / "cert.pem") as client:
+        stream = client.completions.create(
+            model="tiny",
+            prompt="Hello",
+            max_tokens=500,
+            stream=True,
+            extra_body={"ignore_eos": True},
+        )
+        next(stream)
+        first, _ = served_certificate(server)
+        make_certificate(home, "second")
         server.send(signal.SIGHUP)
-        wait_until(lambda: "certificate not read" in server.stderr, 10, "it is told")
-        assert served_certificate(server)[0] == second
-        with pytest.raises(ssl.SSLError):
-            served_certificate(server, maximum_version=ssl.TLSVersion.TLSv1_1)
+        wait_until(lambda: served_certificate(server)[0] != first, 10, "the second is served")
+        assert list(stream)[-1].choices[0].finish_reason == "length"
 
 
-def test_certificate_that_cannot_be_used_is_told_before_anything_starts(
+def test_broken_certificate_changes_nothing_but_the_log(server: Server, home: Path) -> None:
+    served, _ = served_certificate(server)
+    (home / "cert.pem").write_text("broken")
+    server.send(signal.SIGHUP)
+    wait_until(lambda: "certificate not read" in server.stderr, 10, "it is told")
+    assert served_certificate(server)[0] == served
+
+
+def test_unusable_certificate_is_told_before_anything_starts(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     certificate, key = make_certificate(tmp_path, "first")
@@ -87,11 +110,4 @@ def test_certificate_that_cannot_be_used_is_told_before_anything_starts(
             "none cannot be used for TLS: No such",
         ),
     ):
-        outcome = subprocess.run(
-            serve_command(tiny_model, *arguments),
-            env=clean_environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert outcome.returncode == 1 and words in outcome.stderr
+        assert words in refused_start(tiny_model, *arguments)

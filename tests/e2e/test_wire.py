@@ -149,7 +149,7 @@ def spoken(group: Group) -> dict[int, list[int]]:
     return tokens
 
 
-def test_ring_and_pipe_carry_the_documented_bytes_on_one_rank_and_on_two(tiny_model: Path) -> None:
+def test_ring_and_pipe_carry_the_documented_bytes(tiny_model: Path) -> None:
     tokens = {}
     for tp in (1, 2):
         group = Group(tiny_model, tp)

@@ -1,7 +1,8 @@
 """Other people's packages, each suite's in a virtual environment of its own.
 
 They must not mix with ours, and are kept in the cache directory for the next run. Only pip is
-asked for anything. Must not know what a tool does. Called by the suites, before a server starts.
+asked for anything. Must not know what a tool does. Called by the suites and by tests/bench/peers,
+before a server starts.
 """
 
 import hashlib
@@ -44,14 +45,15 @@ def installed(name: str, *requirements: str, sees_ours: bool = False) -> Path:
 def sources(package: str, version: str) -> Path:
     """Return the unpacked source distribution of a package, its tests included."""
     home = _home(f"{package}-sources", [version])
-    root = home / f"{package}-{version}"
+    root = home / f"{package.replace('-', '_')}-{version}"
     stamp = home / ".complete"
     if not stamp.exists():
         shutil.rmtree(home, ignore_errors=True)
-        wanted = ["--no-deps", "--no-binary", ":all:", "--dest", str(home)]
+        # What it is built with may come as wheels.
+        wanted = ["--no-deps", "--no-binary", package, "--dest", str(home)]
         command = [*_pip("download"), *wanted, f"{package}=={version}"]
         run(sys.executable, *command, limit_s=INSTALL_TIMEOUT_S)
-        with tarfile.open(home / f"{package}-{version}.tar.gz") as archive:
+        with tarfile.open(root.with_name(f"{root.name}.tar.gz")) as archive:
             archive.extractall(home, filter="data")
         stamp.touch()
     return root

@@ -34,7 +34,7 @@ def write_suite_model(path: Path, max_model_len: int = 2048) -> Path:
         path,
         max_model_len=max_model_len,
         vocab_size=size + len(INFILL_TOKENS),
-        # Of the merged tokens: every text can still be spelled without them.
+        # These are merged tokens: every text can still be spelled without them.
         eos_token_ids=(2, *range(MIN_VOCAB_SIZE, size, 8)),
     )
     tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))

@@ -36,7 +36,7 @@ def test_langchain_gets_whole_streamed_and_structured_answers(
     report(Tally(f"langchain-openai {LANGCHAIN_VERSION}", int(printed), 0))
 
 
-def test_llm_talks_to_it_through_its_configuration_for_openai_compatible_servers(
+def test_llm_command_talks_to_it_by_configuration(
     suite_server: Server, report: Callable[[Tally], None], tmp_path: Path
 ) -> None:
     common = {"model_name": MODEL, "api_base": f"{suite_server.url}/v1"}

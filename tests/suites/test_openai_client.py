@@ -31,7 +31,7 @@ EXCLUDED = {
     MODELS: (("delete",), "the model is the operator's, who ends it with the server"),
 }
 KINDS = ("method", "raw_response", "streaming_response", "path_params")
-# Of its five variants none takes null for the score of an echoed prompt's first token, as its type
+# None of its five variants takes null for the score of an echoed prompt's first token, as its type
 # has it; the real service and its clients know null there. They count as failed.
 KNOWN_FAILURES = {f"{COMPLETIONS}: test_method_create_with_all_params_overload_1"}
 

@@ -31,7 +31,7 @@ CHECKS = (
 )
 
 
-def test_no_request_made_from_the_description_is_answered_against_it(
+def test_answers_to_described_requests_fit_the_description(
     suite_server: Server, report: Callable[[Tally], None], tmp_path: Path
 ) -> None:
     command = installed("schemathesis", f"schemathesis=={VERSION}") / "st"

@@ -5,7 +5,7 @@ import pytest
 from tests.suites.tally import Tally
 
 
-def test_the_line_counts_what_passed_failed_and_was_left_out() -> None:
+def test_tally_counts_what_passed_failed_and_was_left_out() -> None:
     assert str(Tally("a suite", 9, 1, 3)) == "a suite: 9 passed, 1 failed, 3 excluded"
 
 

@@ -1,15 +1,14 @@
 """Builds llama.cpp's server from the sources that the package llama-cpp-python carries.
 
-With GCC 12 the build for CPUs with AMX is known to crash; recorded.py has what a repaired one did.
+With GCC 12 the build for CPUs with AMX is known to crash; tests/bench/peers/recorded.py has what a
+repaired one did.
 """
 
 import subprocess
-import sys
-import tarfile
 from pathlib import Path
 
 from gateway.default_model import cache_directory
-from tests.suites.environment import installed
+from tests.suites.environment import installed, sources
 
 LLAMA_CPP_PYTHON = "0.3.36"
 OPTIONS = {
@@ -35,22 +34,10 @@ def build_llama_server() -> Path:
         return program
     home.mkdir(parents=True, exist_ok=True)
     tools = installed("cmake", "cmake", "ninja")
-    sources = _sources(home)
+    unpacked = sources("llama-cpp-python", LLAMA_CPP_PYTHON) / "vendor" / "llama.cpp"
     definitions = [f"-D{name}={value}" for name, value in OPTIONS.items()]
-    where = ["-S", str(sources), "-B", str(home / "build")]
+    where = ["-S", str(unpacked), "-B", str(home / "build")]
     generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}"]
     subprocess.run([tools / "cmake", *where, *generator, *definitions], check=True)
     subprocess.run([tools / "ninja", "-C", home / "build", "llama-server"], check=True)
     return program
-
-
-def _sources(home: Path) -> Path:
-    name = f"llama_cpp_python-{LLAMA_CPP_PYTHON}"
-    unpacked = home / name
-    if not unpacked.exists():
-        pip = [sys.executable, "-m", "pip", "--quiet", "download", "--no-deps"]
-        wanted = ["--no-binary", "llama-cpp-python", "--dest", str(home)]
-        subprocess.run([*pip, *wanted, f"llama-cpp-python=={LLAMA_CPP_PYTHON}"], check=True)
-        with tarfile.open(home / f"{name}.tar.gz") as archive:
-            archive.extractall(home, filter="data")
-    return unpacked / "vendor" / "llama.cpp"

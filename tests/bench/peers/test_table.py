@@ -32,14 +32,14 @@ def line_of(table: str, start: str) -> str:
     return line
 
 
-def test_a_peer_that_is_slow_here_is_held_to_what_was_recorded() -> None:
+def test_peer_that_is_slow_here_is_held_to_what_was_recorded() -> None:
     table = render([measurement("Unisono", 150.0), measurement("llama.cpp", 50.0)])
     assert RECORDED["a"]["llama.cpp"][1].tokens_per_s == 163
     assert "0.92 of llama.cpp, recorded" in line_of(table, "**ours / better peer**")
     assert "3.00 of llama.cpp" in line_of(table, "ours / better peer, both here")
 
 
-def test_a_peer_that_does_as_recorded_counts_as_measured() -> None:
+def test_peer_that_does_as_recorded_counts_as_measured() -> None:
     table = render([measurement("Unisono", 150.0), measurement("llama.cpp", 150.0)])
     assert "| 1.00 of llama.cpp |" in line_of(table, "**ours / better peer**")
 

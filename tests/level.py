@@ -1,0 +1,43 @@
+"""The processor that the tests are to see: `TEST_LEVEL=vnni make test` forces a lesser one.
+
+Owns the table of levels. A server that a test starts gets the settings in its environment, so that
+a flag of the test still wins; PyTorch and oneDNN read the variables when they are loaded. Without
+the variable everything is as this machine has it.
+"""
+
+import os
+from dataclasses import dataclass, field
+
+VARIABLE = "TEST_LEVEL"
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What a processor offers, in the settings of an engine and in variables of its libraries."""
+
+    settings: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables with which a server computes as on such a processor."""
+        settings = {f"UNISONO_{name.upper()}": value for name, value in self.settings.items()}
+        return settings | self.variables
+
+
+# The kernels of backend/native need bf16, which neither has; --dtype auto is float32 there.
+_STOCK = {"kernels": "torch", "dtype": "float32"}
+LEVELS = {
+    "": Level(),
+    # Skylake to Cascade Lake, and all of Zen 4's instructions but bf16.
+    "vnni": Level(
+        _STOCK, {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI", "ATEN_CPU_CAPABILITY": "avx512"}
+    ),
+    # Haswell to Zen 3.
+    "avx2": Level(_STOCK, {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}),
+}
+
+
+def forced_level() -> Level:
+    """Return the level that the environment names. Raises KeyError for one that is not there."""
+    return LEVELS[os.environ.get(VARIABLE, "")]
