@@ -246,7 +246,7 @@ def test_gateway_takes_from_backend_only_contracts() -> None:
         assert not [name for name in taken if not within(name, *allowed)], module
 
 
-def test_wire_needs_no_more_than_the_standard_library_msgspec_and_numpy() -> None:
+def test_wire_needs_only_the_standard_library_msgspec_and_numpy() -> None:
     """setproctitle, too: a child must name itself before it loads anything else."""
     allowed = {*sys.stdlib_module_names, "msgspec", "numpy", "setproctitle"}
     for module in modules_of("backend.wire"):
@@ -271,7 +271,7 @@ def test_rank_imports_torch_only_inside_functions() -> None:
     assert not [name for name in at_top if within(name, "torch")]
 
 
-def test_transformers_is_imported_only_by_the_tokenizer_conversion() -> None:
+def test_transformers_is_imported_only_to_convert_tokenizers() -> None:
     users = [m for m in MODULES if any(within(n, "transformers") for n in imports_of(m))]
     assert users == ["gateway.text.vocab.convert"]
 
@@ -300,7 +300,7 @@ def test_no_channel_carries_pickled_objects(module: str) -> None:
         assert not names & PICKLING_NAMES or module == "backend.ranks.rank"
 
 
-def test_rank_takes_no_more_from_torch_multiprocessing_than_its_import() -> None:
+def test_rank_takes_only_the_import_of_torch_multiprocessing() -> None:
     """Its `send` is that of the control line; torch's reducers are installed by the import."""
     nodes = ast.walk(tree_of("backend.ranks.rank"))
     chains = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}

@@ -60,9 +60,7 @@ def logits() -> Tensor:
 
 @pytest.mark.parametrize("bad", range(len(PARAMS)))
 @pytest.mark.parametrize("what", ["nan:seed={}:rank=1", "rules:seed={}:rank=1", "rules:seed={}"])
-def test_row_that_fails_on_one_rank_fails_on_all_and_changes_no_other(
-    logits: Tensor, bad: int, what: str
-) -> None:
+def test_row_that_fails_on_one_rank_fails_on_all(logits: Tensor, bad: int, what: str) -> None:
     [expected, _] = draw(logits)
     expected[bad] = FAULTY
     assert draw(logits, what.format(PARAMS[bad].seed)) == [expected, expected]
@@ -83,7 +81,7 @@ def test_row_whose_draw_fails_ends_alone(logits: Tensor) -> None:
     assert draw(logits, "draw:seed=13") == [expected, expected]
 
 
-def test_row_whose_history_cannot_be_read_fails_at_its_first_sample(logits: Tensor) -> None:
+def test_row_with_unreadable_history_fails_at_its_first_sample(logits: Tensor) -> None:
     [expected, _] = draw(logits)
     expected[4] = FAULTY
     assert draw(logits, broken=4) == [expected, expected]

@@ -25,7 +25,7 @@ def test_each_token_gets_its_position_and_slot() -> None:
     assert plan.num_decodes == 1
 
 
-def test_a_chunk_that_does_not_reach_its_end_is_not_sampled() -> None:
+def test_chunk_that_does_not_reach_its_end_is_not_sampled() -> None:
     plan = build_plan(1, [PlannedSequence([1, 2], 0, [0], 0, None)], [], 4)
     assert len(plan.sample_tokens) == 0
 
@@ -34,7 +34,7 @@ def test_a_chunk_that_does_not_reach_its_end_is_not_sampled() -> None:
     chunks=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 30)), min_size=1, max_size=6),
     joins=st.lists(st.integers(0, 5), max_size=4),
 )
-def test_a_plan_survives_the_ring(chunks: list[tuple[int, int]], joins: list[int]) -> None:
+def test_plan_survives_the_ring(chunks: list[tuple[int, int]], joins: list[int]) -> None:
     sequences = [
         planned(list(range(count)), start, list(range((start + count) // 4 + 1)), row)
         for row, (count, start) in enumerate(sorted(chunks, key=lambda chunk: chunk[0] != 1))
@@ -48,7 +48,7 @@ def test_a_plan_survives_the_ring(chunks: list[tuple[int, int]], joins: list[int
 
 
 @pytest.mark.parametrize("cut", [0, 3, 20, 60])
-def test_a_cut_record_is_refused(cut: int) -> None:
+def test_cut_record_is_refused(cut: int) -> None:
     record = build_plan(1, [planned([1, 2, 3], 0, [0])], [], 4).to_bytes()
     with pytest.raises(PlanCorrupt):
         StepPlan.from_bytes(record[:cut])

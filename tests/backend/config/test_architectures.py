@@ -7,7 +7,7 @@ from backend.models.registry import ARCHITECTURES
 
 
 @pytest.mark.parametrize("names", [GGUF_ARCHITECTURES, HF_ARCHITECTURES])
-def test_each_format_names_every_architecture_that_has_a_class_and_no_other(
+def test_formats_name_every_architecture_that_has_a_class(
     names: dict[str, str],
 ) -> None:
     assert set(names.values()) == set(ARCHITECTURES)

@@ -51,7 +51,7 @@ def write_gguf(path: Path, changed: dict[str, Any] | None = None, arch: str = "l
 
 @pytest.mark.parametrize("tie", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_converted_model_keeps_its_configuration(tmp_path: Path, tie: bool, bias: bool) -> None:
+def test_converted_model_keeps_its_configuration(tmp_path: Path, tie: bool, bias: bool) -> None:
     directory = write_tiny_llama(tmp_path / "tiny", tie=tie, bias=bias)
     config = load_config(write_tiny_gguf(tmp_path / "tiny.F32.gguf", directory))
     expected = load_config(directory)
@@ -66,15 +66,13 @@ def test_a_converted_model_keeps_its_configuration(tmp_path: Path, tie: bool, bi
     "scaling",
     [RopeScaling("linear", 4.0), RopeScaling("llama3", 8.0, 1.0, 4.0, 128)],
 )
-def test_a_converted_model_keeps_its_rotary_frequencies(
-    tmp_path: Path, scaling: RopeScaling
-) -> None:
+def test_converted_model_keeps_its_rotary_frequencies(tmp_path: Path, scaling: RopeScaling) -> None:
     directory = write_tiny_llama(tmp_path / "tiny", rope_scaling=scaling)
     config = load_config(write_tiny_gguf(tmp_path / "tiny.gguf", directory))
     assert config.inv_freq() == pytest.approx(load_config(directory).inv_freq(), rel=1e-6)
 
 
-def test_the_default_model_is_described_by_its_file() -> None:
+def test_default_model_is_described_by_its_file() -> None:
     config = load_config(default_model())
     assert config.name == "SmolLM2-135M-Instruct"
     assert (config.vocab_size, config.hidden_size, config.intermediate_size) == (49152, 576, 1536)
@@ -114,7 +112,7 @@ def test_reading_a_configuration_loads_no_torch(tmp_path: Path) -> None:
         ({"tokenizer.ggml.bos_token_id": 2**32 - 1}, "bos_token_id", None),
     ],
 )
-def test_a_key_becomes_its_field(
+def test_key_becomes_its_field(
     tmp_path: Path, changed: dict[str, Any], field: str, expected: object
 ) -> None:
     assert getattr(load_config(write_gguf(tmp_path / "m.gguf", changed)), field) == expected
@@ -150,7 +148,7 @@ def test_another_architecture_is_named_beside_the_supported(tmp_path: Path) -> N
         load_config(write_gguf(tmp_path / "m.gguf", arch="mamba"))
 
 
-def test_a_file_that_only_holds_a_vocabulary_is_refused(tmp_path: Path) -> None:
+def test_file_that_only_holds_a_vocabulary_is_refused(tmp_path: Path) -> None:
     directory = write_tiny_llama(tmp_path / "tiny")
     path = write_tiny_gguf(tmp_path / "m.gguf", directory)
     path.write_bytes(path.read_bytes().replace(b"token_embd", b"token_none"))
@@ -170,18 +168,18 @@ def test_a_file_that_only_holds_a_vocabulary_is_refused(tmp_path: Path) -> None:
         ("model-v1.5.gguf", "model-v1.5"),
     ],
 )
-def test_a_name_is_the_files_without_its_quantisation(file: str, name: str) -> None:
+def test_name_is_the_files_without_its_quantisation(file: str, name: str) -> None:
     assert model_name(Path(file)) == name
 
 
-def test_a_gguf_file_needs_no_suffix(tmp_path: Path) -> None:
+def test_gguf_file_needs_no_suffix(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf")
     blob = tmp_path / "sha256-0123"
     shutil.copy(path, blob)
     assert load_config(blob).vocab_size == tiny_config().vocab_size
 
 
-def test_control_tokens_that_end_an_answer_count_though_no_key_names_them(tmp_path: Path) -> None:
+def test_control_tokens_end_an_answer_though_no_key_names_them(tmp_path: Path) -> None:
     metadata = {
         "tokenizer.ggml.tokens": ("<|eot_id|>", "</s>", "x", "<|im_end|>"),
         "tokenizer.ggml.token_type": (3, 3, 1, 1),

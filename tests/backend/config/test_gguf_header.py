@@ -88,7 +88,7 @@ def long_arrays() -> bytes:
     return gguf_bytes(values=tuple(values))
 
 
-def test_a_header_steps_over_vocabularies(path: Path) -> None:
+def test_header_steps_over_vocabularies(path: Path) -> None:
     path.write_bytes(long_arrays())
     assert read_header(path).metadata == {"after": 42}
 
@@ -119,7 +119,7 @@ def test_metadata_is_read_whatever_the_tensors_are(path: Path) -> None:
     assert read_metadata(path) == {"k": 1}
 
 
-def test_text_that_is_not_utf8_is_shown_in_a_header_and_refused_in_a_vocabulary(path: Path) -> None:
+def test_text_not_utf8_is_shown_in_header_refused_in_vocabulary(path: Path) -> None:
     value = text("author") + struct.pack("<IQ", STRING, 2) + b"a\xff"
     content = gguf_bytes(values=(value,))
     path.write_bytes(content)
@@ -140,7 +140,7 @@ def test_metadata_cut_anywhere_is_refused_and_nothing_worse(path: Path) -> None:
         assert "truncated: its header runs past" in refusal(path, whole[:size], read_metadata)
 
 
-def test_the_default_model_has_its_tensors_within_its_file() -> None:
+def test_default_model_has_its_tensors_within_its_file() -> None:
     path = default_model()
     tensors = read_header(path).tensors.values()
     assert len(tensors) == 272
@@ -209,7 +209,7 @@ BAD_TENSORS = [
 
 
 @pytest.mark.parametrize(("content", "words"), BAD_METADATA + BAD_TENSORS)
-def test_a_bad_file_is_named_with_its_fault(path: Path, content: bytes, words: str) -> None:
+def test_bad_file_is_named_with_its_fault(path: Path, content: bytes, words: str) -> None:
     assert words in refusal(path, content)
 
 
@@ -221,9 +221,7 @@ def test_bad_metadata_is_named_in_one_line(path: Path, content: bytes, words: st
 
 
 @pytest.mark.parametrize(("kind", "shown"), [(Q8_1, "Q8_1"), (4, "number 4"), (999, "number 999")])
-def test_an_unsupported_type_is_named_beside_the_supported(
-    path: Path, kind: int, shown: str
-) -> None:
+def test_unsupported_type_is_named_beside_the_supported(path: Path, kind: int, shown: str) -> None:
     message = refusal(path, gguf_bytes(tensor("w", (32,), kind)))
     assert f"tensor 'w' has type {shown}, which is not supported" in message
     supported = message.splitlines()[1].split()[1:]
@@ -255,7 +253,7 @@ def part(number: int, count: int, *tensors: bytes) -> bytes:
     return gguf_bytes(*tensors, values=(*values, text("split.no") + struct.pack("<IH", 2, number)))
 
 
-def test_a_split_model_is_the_sum_of_its_parts(tmp_path: Path) -> None:
+def test_split_model_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     first, second = (tmp_path / f"m-0000{n}-of-00002.gguf" for n in (1, 2))
     first.write_bytes(part(0, 2, tensor("a", (4,))))
     second.write_bytes(part(1, 2, tensor("b", (4,))))
@@ -271,7 +269,7 @@ def test_a_split_model_is_the_sum_of_its_parts(tmp_path: Path) -> None:
         ("renamed.gguf", "one of 3 parts, but not named ...-00001-of-00003.gguf"),
     ],
 )
-def test_a_split_model_that_is_incomplete_is_refused(tmp_path: Path, name: str, words: str) -> None:
+def test_split_model_that_is_incomplete_is_refused(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / name).write_bytes(part(0, 3))
     with pytest.raises(ModelError, match=words):
         read_headers(tmp_path / name)

@@ -107,14 +107,12 @@ def test_end_ids_need_no_generation_config(model: Path) -> None:
     assert load_config(model).eos_token_ids == (2,)
 
 
-def test_a_hub_snapshot_has_its_repositorys_name(tmp_path: Path) -> None:
+def test_hub_snapshot_has_its_repositorys_name(tmp_path: Path) -> None:
     snapshot = tmp_path / "models--Some-Org--tiny-llama" / "snapshots" / "0123abcd"
     assert load_config(write_tiny_llama(snapshot)).name == "Some-Org/tiny-llama"
 
 
-def test_a_relative_directory_has_its_own_name(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_directory_has_its_own_name(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(model)
     assert load_config(Path()).name == "tiny"
 
@@ -124,7 +122,7 @@ def test_mistral_without_a_window_is_a_llama(model: Path) -> None:
     assert load_config(model).architecture == "llama"
 
 
-def test_a_window_as_long_as_the_context_changes_nothing(model: Path) -> None:
+def test_window_as_long_as_the_context_changes_nothing(model: Path) -> None:
     edit(model / "config.json", sliding_window=512)
     assert load_config(model) == tiny_config()
 
@@ -167,16 +165,16 @@ def test_what_would_be_computed_wrongly_is_refused(
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe{}", b"[" * 100_000, b"[]"])
-def test_a_config_that_is_no_json_object_is_refused(model: Path, content: bytes) -> None:
+def test_config_that_is_no_json_object_is_refused(model: Path, content: bytes) -> None:
     (model / "config.json").write_bytes(content)
     assert refusal(model).startswith(f"{model / 'config.json'}: ")
 
 
-def test_a_directory_without_config_is_refused(tmp_path: Path) -> None:
+def test_directory_without_config_is_refused(tmp_path: Path) -> None:
     assert "has no config.json" in refusal(tmp_path)
 
 
-def test_a_directory_with_only_a_gguf_file_names_it(tmp_path: Path) -> None:
+def test_directory_with_only_a_gguf_file_names_it(tmp_path: Path) -> None:
     (tmp_path / "some.gguf").touch()
     assert f"give {tmp_path / 'some.gguf'}" in refusal(tmp_path)
 
@@ -186,7 +184,7 @@ def test_pickled_weights_are_not_loaded(model: Path) -> None:
     assert "has pytorch_model.bin but no safetensors" in refusal(model)
 
 
-def test_a_directory_without_weights_is_refused(model: Path) -> None:
+def test_directory_without_weights_is_refused(model: Path) -> None:
     (model / "model.safetensors").unlink()
     assert "has neither model.safetensors nor" in refusal(model)
 
@@ -208,7 +206,7 @@ def test_weights_without_tensors_are_refused(model: Path) -> None:
     assert "hold no tensors" in refusal(model)
 
 
-def test_a_dtype_that_cannot_be_computed_with_is_refused(model: Path) -> None:
+def test_dtype_that_cannot_be_computed_with_is_refused(model: Path) -> None:
     eights = {"w": torch.zeros(4, 4, dtype=torch.float8_e4m3fn)}
     safetensors.torch.save_file(eights, model / "model.safetensors")
     assert "weights stored as F8_E4M3 are not supported; F32, F16, BF16 are" in refusal(model)
@@ -225,7 +223,7 @@ def test_a_dtype_that_cannot_be_computed_with_is_refused(model: Path) -> None:
         ({"a": 1}, "Expected `str`, got `int`"),
     ],
 )
-def test_an_index_names_only_safetensors_beside_it(
+def test_index_names_only_safetensors_beside_it(
     model: Path, weight_map: dict[str, Any], words: str
 ) -> None:
     (model / "model.safetensors").rename(model / "model-00001-of-00002.safetensors")

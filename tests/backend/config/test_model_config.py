@@ -34,7 +34,7 @@ def test_factors_divide_one_frequency_each() -> None:
     assert tiny_config(rope_scaling=scaling).inv_freq() == pytest.approx([1, 0.05, 0.0025, 0.0002])
 
 
-def test_scaling_by_factors_equals_the_llama3_scaling_it_was_made_of() -> None:
+def test_scaling_by_factors_equals_the_llama3_scaling() -> None:
     plain, scaled = tiny_config().inv_freq(), tiny_config(rope_scaling=LLAMA3).inv_freq()
     factors = tuple(before / after for before, after in zip(plain, scaled, strict=True))
     by_factors = tiny_config(rope_scaling=RopeScaling("factors", factors=factors))
@@ -57,11 +57,11 @@ def test_contradicting_numbers_are_refused(overrides: dict[str, Any], words: str
         ModelConfig(**fields)
 
 
-def test_a_missing_path_is_named(tmp_path: Path) -> None:
+def test_missing_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"nowhere\.gguf: no such file"):
         load_config(tmp_path / "nowhere.gguf")
 
 
-def test_a_device_is_not_opened() -> None:
+def test_device_is_not_opened() -> None:
     with pytest.raises(ModelError, match="neither a file nor a directory"):
         load_config(Path("/dev/null"))

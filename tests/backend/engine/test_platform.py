@@ -13,7 +13,7 @@ from backend.settings import EngineSettings
 from tests.backend.factories import tiny_config
 
 
-def test_kernels_that_were_not_built_are_refused_with_the_way_to_them(
+def test_kernels_not_built_are_refused_with_the_way_to_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "backend.native._kernels", None)

@@ -160,7 +160,7 @@ def test_batched_text_is_that_of_transformers_generate(tmp_path: Path) -> None:
      {"dtype": "bfloat16", "quantization": "int4"}],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [1, 2])
-def test_steps_of_which_nobody_reads_a_token_leave_their_keys_and_values(
+def test_steps_without_read_tokens_leave_keys_and_values(
     size: int, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     """A prompt alone, cut into chunks; the text is that of the prompt in one piece."""
@@ -222,7 +222,7 @@ def test_exact_text_does_not_depend_on_the_batch(dtype: str, tmp_path: Path) -> 
     assert generate(engine, crowd, budget=50)[0] == alone
 
 
-def test_a_missing_and_a_leftover_tensor_are_named(tmp_path: Path) -> None:
+def test_missing_and_a_leftover_tensor_are_named(tmp_path: Path) -> None:
     import safetensors.torch
 
     model = write_tiny_llama(tmp_path / "model")

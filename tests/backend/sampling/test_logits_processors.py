@@ -160,7 +160,7 @@ def test_masks_cut_at_any_place(allowed: set[int], shards: int) -> None:
 
 
 @pytest.mark.parametrize("num_prompt", [0, 3, 8])
-def test_a_state_begun_late_is_the_state_grown_from_the_start(num_prompt: int) -> None:
+def test_state_begun_late_is_the_state_grown_from_the_start(num_prompt: int) -> None:
     """A preempted or resumed sequence joins again with its whole history."""
     history = [3, 4, 3, 4, 5, 3, 4, 9]
     params = SamplingParams(repetition_penalty=1.2, frequency_penalty=0.5, no_repeat_ngram_size=2)

@@ -135,7 +135,7 @@ ASKS_FOR_NOTHING: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", SamplingParams.__struct_fields__)
-def test_the_best_is_enough_for_greedy_rows_of_which_nothing_else_is_asked(name: str) -> None:
+def test_argmax_is_enough_for_plain_greedy_rows(name: str) -> None:
     asked = {**ASKS_FOR_MORE, **ASKS_FOR_NOTHING}[name]
     params = SamplingParams(**{"temperature": 0.0, name: asked})
     for exact in (False, True):
@@ -149,7 +149,7 @@ def test_the_best_is_enough_for_greedy_rows_of_which_nothing_else_is_asked(name:
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_the_best_of_all_ranks_is_chosen_the_lowest_id_among_equals(size: int) -> None:
+def test_argmax_over_ranks_takes_the_lowest_id_of_equals(size: int) -> None:
     logits = torch.randn(4, VOCAB, generator=torch.Generator().manual_seed(3))
     logits[1, [700, 20, 400]] = 9.0
     logits[2] = -torch.inf
@@ -194,7 +194,7 @@ def test_flat_logits_are_gathered_in_full_and_counted(size: int) -> None:
         assert max(drawn) > MAX_CANDIDATES and max(drawn) <= 0.9 * VOCAB
 
 
-def test_a_row_samples_the_same_alone_and_among_others_in_exact_mode() -> None:
+def test_exact_row_samples_the_same_alone_and_among_others() -> None:
     logits = torch.randn(31, VOCAB, generator=torch.Generator().manual_seed(1))
     params = [SamplingParams(seed=i, top_p=(1.0, 0.9)[i % 2]) for i in range(31)]
     together = sample(logits, params, exact=True)
@@ -204,7 +204,7 @@ def test_a_row_samples_the_same_alone_and_among_others_in_exact_mode() -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("top_k", [0, 5])
-def test_a_row_whose_rules_leave_nothing_gets_no_token(temperature: float, top_k: int) -> None:
+def test_row_whose_rules_leave_nothing_gets_no_token(temperature: float, top_k: int) -> None:
     params = [
         SamplingParams(temperature=temperature, top_k=top_k, allowed_token_ids=()),
         SamplingParams(temperature=temperature, top_k=top_k, allowed_token_ids=(7,)),

@@ -11,7 +11,7 @@ def test_allocation_is_all_or_nothing() -> None:
     pool.check([blocks])
 
 
-def test_a_shared_block_is_free_only_when_its_last_user_left() -> None:
+def test_shared_block_is_free_only_when_its_last_user_left() -> None:
     pool = BlockPool(2, 4)
     blocks = pool.allocate(1) or []
     pool.remember(blocks[0], b"h")
@@ -22,7 +22,7 @@ def test_a_shared_block_is_free_only_when_its_last_user_left() -> None:
     assert pool.num_free == 2
 
 
-def test_a_freed_block_is_found_until_it_is_allocated_again() -> None:
+def test_freed_block_is_found_until_it_is_allocated_again() -> None:
     pool = BlockPool(2, 4)
     blocks = pool.allocate(2) or []
     pool.remember(blocks[0], b"h")
@@ -33,7 +33,7 @@ def test_a_freed_block_is_found_until_it_is_allocated_again() -> None:
     assert pool.share(b"h") is None
 
 
-def test_the_end_of_a_table_is_reused_before_its_beginning() -> None:
+def test_end_of_a_table_is_reused_before_its_beginning() -> None:
     pool = BlockPool(3, 4)
     table = pool.allocate(3) or []
     pool.free(table)

@@ -54,7 +54,7 @@ def test_newcomer_gets_blocks_of_a_flood_that_holds_all() -> None:
     run(scheduler)
 
 
-def test_flood_sits_out_every_other_step_at_most_for_a_long_prompt() -> None:
+def test_flood_sits_out_at_most_every_other_step() -> None:
     scheduler = make_scheduler(num_blocks=64, seqs=8, budget=10)
     flood = add(scheduler, "many", range(5), max_tokens=30)
     while any(seq.num_output_tokens == 0 for seq in flood):
@@ -84,7 +84,7 @@ def shares(
     return found
 
 
-def test_prompts_of_a_flood_wait_for_a_newcomers_and_the_bound_is_for_streams_in_the_step() -> None:
+def test_prefills_of_a_flood_wait_for_a_newcomers() -> None:
     """Half of a newcomer's steps were filled with prompts of the flood, which had come before, and
     the others were cut to what streams would wait for that were not even in them."""
     scheduler = make_scheduler(num_blocks=256, seqs=16, budget=40)
@@ -112,7 +112,7 @@ def test_tenants_that_want_the_same_leave_each_other_in_peace() -> None:
     assert all(seq.num_output_tokens == 12 for seq in first + second)
 
 
-def test_free_rows_go_to_whoever_has_fewest_and_priority_counts_within_a_tenant_only() -> None:
+def test_free_rows_go_to_whoever_has_fewest() -> None:
     scheduler = make_scheduler(num_blocks=64, seqs=4, budget=40)
     pushy = add(scheduler, "pushy", range(4), priority=-100)
     modest = add(scheduler, "modest", range(10, 13), priority=0)

@@ -91,7 +91,7 @@ def test_prompts_keep_to_their_share_only_where_streams_wait() -> None:
     assert plan is not None and (plan.num_decodes, plan.num_tokens) == (1, 4)
 
 
-def test_sequence_that_was_cut_off_elsewhere_is_rebuilt_in_smaller_steps() -> None:
+def test_resumed_sequence_is_recomputed_in_smaller_steps() -> None:
     scheduler = make_scheduler(budget=16, num_blocks=64)
     scheduler.add(make_sequence(1, [1, 2], max_tokens=20))
     step(scheduler)
@@ -110,7 +110,7 @@ def test_sequence_that_was_cut_off_elsewhere_is_rebuilt_in_smaller_steps() -> No
     assert plan is not None and plan.num_tokens == 11
 
 
-def test_much_that_was_cut_off_elsewhere_is_rebuilt_in_no_more_than_so_many_steps() -> None:
+def test_long_resumed_sequence_is_recomputed_in_bounded_steps() -> None:
     scheduler = make_scheduler(budget=64, num_blocks=256)
     scheduler.add(make_sequence(1, [1, 2], max_tokens=20))
     step(scheduler)
@@ -145,7 +145,7 @@ def test_end_of_sequence_stops_unless_ignored() -> None:
     assert [o.finish_reason for o in outputs] == [FinishReason.LENGTH]
 
 
-def test_full_prefix_blocks_are_shared_and_the_last_token_is_computed_again() -> None:
+def test_full_prefix_blocks_are_shared_but_for_the_last_token() -> None:
     scheduler = make_scheduler()
     prompt = list(range(1, 9))
     scheduler.add(make_sequence(1, prompt, max_tokens=1))
@@ -181,7 +181,7 @@ def test_other_salts_share_nothing() -> None:
     assert outputs[0].num_cached_tokens == 0
 
 
-def test_generated_tokens_are_found_in_the_cache_by_the_next_turn() -> None:
+def test_generated_tokens_are_cached_for_the_next_turn() -> None:
     scheduler = make_scheduler()
     scheduler.add(make_sequence(1, [1, 2, 3], max_tokens=10))
     run(scheduler)
@@ -190,7 +190,7 @@ def test_generated_tokens_are_found_in_the_cache_by_the_next_turn() -> None:
     assert outputs[0].num_cached_tokens == 12
 
 
-def test_the_newest_is_preempted_and_loses_nothing() -> None:
+def test_newest_is_preempted_and_loses_nothing() -> None:
     scheduler = make_scheduler(num_blocks=6)
     for number in (1, 2):
         scheduler.add(make_sequence(number, [number] * 8, max_tokens=12))
@@ -202,7 +202,7 @@ def test_the_newest_is_preempted_and_loses_nothing() -> None:
     assert finished == [1, 2]
 
 
-def test_a_sequence_that_can_never_fit_is_refused() -> None:
+def test_sequence_that_can_never_fit_is_refused() -> None:
     scheduler = make_scheduler(num_blocks=4, block_size=4, max_len=100)
     with pytest.raises(ValueError, match="the KV cache holds 16"):
         scheduler.add(make_sequence(1, [1] * 10, max_tokens=8))
@@ -229,7 +229,7 @@ def test_abort_is_idempotent_and_frees_everything() -> None:
     assert scheduler.pool.num_free == scheduler.pool.num_blocks and not scheduler.has_work
 
 
-def test_a_workers_death_aborts_only_its_sequences() -> None:
+def test_workers_death_aborts_only_its_sequences() -> None:
     scheduler = make_scheduler()
     scheduler.add(make_sequence(1, [1], worker=0))
     scheduler.add(make_sequence(1, [1], worker=1))
@@ -237,7 +237,7 @@ def test_a_workers_death_aborts_only_its_sequences() -> None:
     assert [o.finish_reason for o in run(scheduler)][-1] is FinishReason.LENGTH
 
 
-def test_lower_priority_values_are_served_first_and_preempted_last() -> None:
+def test_lower_priority_is_served_first_and_preempted_last() -> None:
     scheduler = make_scheduler(seqs=1, num_blocks=6)
     for number, priority in ((1, 5), (2, 0), (3, -1)):
         seq = make_sequence(number, [number] * 4, max_tokens=2)
@@ -246,7 +246,7 @@ def test_lower_priority_values_are_served_first_and_preempted_last() -> None:
     assert [o.seq_id for o in run(scheduler) if o.finish_reason] == [3, 2, 1]
 
 
-def test_a_prompt_to_be_scored_reads_no_cached_prefix_but_leaves_one() -> None:
+def test_scored_prompt_reads_no_cached_prefix_but_leaves_one() -> None:
     scheduler = make_scheduler()
     prompt = list(range(1, 13))
     params = SamplingParams(max_tokens=0, prompt_logprobs=1)
@@ -261,7 +261,7 @@ def test_a_prompt_to_be_scored_reads_no_cached_prefix_but_leaves_one() -> None:
     assert step(scheduler)[1][0].num_cached_tokens == 8
 
 
-def test_a_token_that_no_rule_allows_ends_its_own_sequence_only() -> None:
+def test_token_that_no_rule_allows_ends_its_own_sequence_only() -> None:
     scheduler = make_scheduler()
     for number in (1, 2):
         scheduler.add(make_sequence(number, [number]))
@@ -392,7 +392,7 @@ TestSchedulerMachine.settings = settings(max_examples=60, stateful_step_count=30
 
 
 @pytest.mark.parametrize("token", [NO_TOKEN, FAULTY])
-def test_sequence_without_a_token_ends_in_error_and_gives_everything_back(token: int) -> None:
+def test_sequence_without_a_token_ends_in_error(token: int) -> None:
     scheduler = make_scheduler()
     scheduler.add(make_sequence(1, [1, 2, 3]))
     _, [output] = step(scheduler, token)
@@ -422,7 +422,7 @@ def test_resumed_sequence_goes_on_at_its_output_position() -> None:
     assert last.finish_reason is FinishReason.LENGTH
 
 
-def test_resumed_sequence_does_not_score_again_what_was_delivered() -> None:
+def test_resumed_sequence_scores_nothing_again() -> None:
     scheduler = make_scheduler(budget=8)
     params = SamplingParams(max_tokens=1, prompt_logprobs=0)
     seq = Sequence((0, 1), list(range(1, 21)), 20, params, num_prompt_logprobs=1 + 11)

@@ -66,7 +66,7 @@ CHOICES = ["ab", "abc", "abab", "true", "é漢", 'a "quoted" \\ one', "line\nbre
 
 
 @pytest.mark.parametrize("prefix", ["", "a", "ab", "abab", "é", "line\nbreak"])
-def test_a_choice_allows_what_continues_one_of_them(prefix: str) -> None:
+def test_choice_allows_what_continues_one_of_them(prefix: str) -> None:
     matcher = TABLE.matcher(Grammar("choice", json.dumps(CHOICES)))
     follow(matcher, prefix.encode())
     texts = [choice.encode() for choice in CHOICES]
@@ -86,7 +86,7 @@ def test_any_text_can_be_a_choice(choices: list[str]) -> None:
         assert END in allowed(matcher)
 
 
-def test_a_number_with_bounds_allows_digits_that_can_stay_inside() -> None:
+def test_bounded_number_allows_digits_that_stay_inside() -> None:
     matcher = TABLE.matcher(Grammar("json_schema", '{"type":"integer","minimum":7,"maximum":31}'))
     numbers = [str(number).encode() for number in range(7, 32)]
     for output in (b"", b"1", b"3", b"9", b"12"):
@@ -102,7 +102,7 @@ def test_a_number_with_bounds_allows_digits_that_can_stay_inside() -> None:
         assert allowed(matcher) == want, output
 
 
-def test_an_object_follows_its_schema_byte_by_byte() -> None:
+def test_object_follows_its_schema_byte_by_byte() -> None:
     schema = {"properties": {"a": {"type": "boolean"}}, "required": ["a"], "type": "object"}
     grammar = Grammar("json_schema", json.dumps({**schema, "additionalProperties": False}))
     matcher = TABLE.matcher(grammar)
@@ -164,7 +164,7 @@ def test_walks_through_a_regex_match_it_whole(regex: str) -> None:
 
 @pytest.mark.parametrize("regex", REGEXES)
 @given(text=st.text('abckO\n/\\"-0123trufé漢xB', max_size=6))
-def test_a_regex_accepts_exactly_what_it_matches(regex: str, text: str) -> None:
+def test_regex_accepts_exactly_what_it_matches(regex: str, text: str) -> None:
     matcher = TABLE.matcher(Grammar("regex", regex))
     fits = all(matcher.accept(NUM_SPECIAL + byte) for byte in text.encode())
     may_end = fits and END in allowed(matcher)
@@ -194,7 +194,7 @@ def test_special_tokens_are_produced_by_no_grammar() -> None:
     assert not TABLE.matcher(Grammar("lark", "start: <[1]>")).accept(1)
 
 
-def test_all_end_tokens_are_allowed_where_the_grammar_may_end_and_only_there() -> None:
+def test_eos_tokens_are_allowed_only_where_the_grammar_may_end() -> None:
     table = GrammarTable([*PIECES, b"<end>"], (1, len(PIECES)))
     matcher = table.matcher(Grammar("regex", "a*b?"))
     assert {1, len(PIECES)} <= allowed(matcher)
@@ -207,7 +207,7 @@ def test_all_end_tokens_are_allowed_where_the_grammar_may_end_and_only_there() -
     assert not matcher.accept(1)
 
 
-def test_a_model_without_end_tokens_finishes_all_the_same() -> None:
+def test_model_without_end_tokens_finishes_all_the_same() -> None:
     matcher = GrammarTable(PIECES, ()).matcher(Grammar("regex", "ab"))
     follow(matcher, b"ab")
     assert matcher.is_finished
@@ -224,7 +224,7 @@ def test_masks_have_the_size_of_the_models_vocabulary(vocab_size: int) -> None:
     assert END in ids
 
 
-def test_an_output_replayed_leads_to_the_same_place() -> None:
+def test_output_replayed_leads_to_the_same_place() -> None:
     grammar = Grammar("json_schema", json.dumps(SCHEMAS["order"]))
     draw = random.Random(1)
     first, ids = TABLE.matcher(grammar), []
@@ -244,7 +244,7 @@ def test_matchers_of_one_grammar_are_independent() -> None:
 
 
 @pytest.mark.parametrize("token_id", [0, NUM_SPECIAL + ord("b"), len(PIECES), 2**31 - 1])
-def test_a_token_that_does_not_fit_is_not_accepted(token_id: int) -> None:
+def test_token_that_does_not_fit_is_not_accepted(token_id: int) -> None:
     matcher = TABLE.matcher(Grammar("regex", "a+"))
     assert not matcher.accept(token_id)
 
@@ -269,14 +269,14 @@ def test_a_token_that_does_not_fit_is_not_accepted(token_id: int) -> None:
         ("lark", 'start: "a"\n%llguidance {"no_forcing": false}', "directives"),
     ],
 )
-def test_an_unusable_grammar_is_refused_in_one_line(kind: str, text: str, reason: str) -> None:
+def test_unusable_grammar_is_refused_in_one_line(kind: str, text: str, reason: str) -> None:
     with pytest.raises(GrammarError) as caught:
         TABLE.matcher(msgspec.convert([kind, text], Grammar))
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value) and len(str(caught.value)) <= 300
 
 
-def test_a_grammar_that_nothing_matches_is_found_out_by_the_first_mask() -> None:
+def test_grammar_that_nothing_matches_fails_at_the_first_mask() -> None:
     for grammar in (Grammar("regex", r"[^\s\S]"), Grammar("json_schema", '{"$ref":"#"}')):
         matcher = TABLE.matcher(grammar)
         words = np.full(10, 7, dtype=np.int32)
@@ -285,7 +285,7 @@ def test_a_grammar_that_nothing_matches_is_found_out_by_the_first_mask() -> None
         assert (words == 7).all()
 
 
-def test_a_lenient_schema_may_hold_keywords_that_cannot_be_enforced() -> None:
+def test_lenient_schema_may_hold_unenforceable_keywords() -> None:
     schema = {"type": "array", "uniqueItems": True, "items": {"type": "boolean"}}
     with pytest.raises(GrammarError, match="uniqueItems"):
         TABLE.matcher(Grammar("json_schema", json.dumps(schema)))

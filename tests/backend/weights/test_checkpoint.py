@@ -28,7 +28,7 @@ def open_model(path: Path) -> Checkpoint:
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize(("tie", "bias"), [(True, False), (False, True)])
-def test_a_model_has_every_tensor_of_its_shape(
+def test_model_has_every_tensor_of_its_shape(
     tmp_path: Path, kind: str, tie: bool, bias: bool
 ) -> None:
     path = write(tmp_path, kind, tie=tie, bias=bias)
@@ -57,7 +57,7 @@ def test_gguf_and_safetensors_give_equal_heads(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_slice_is_that_part_of_the_whole(tmp_path: Path, kind: str) -> None:
+def test_slice_is_that_part_of_the_whole(tmp_path: Path, kind: str) -> None:
     checkpoint = open_model(write(tmp_path, kind))
     name = "model.layers.0.mlp.down_proj.weight"
     whole = checkpoint.read(name)
@@ -83,7 +83,7 @@ def test_what_was_read_belongs_to_the_caller(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_shape_that_the_configuration_contradicts_is_refused(tmp_path: Path, kind: str) -> None:
+def test_shape_that_the_configuration_contradicts_is_refused(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path, kind)
     wrong = msgspec.structs.replace(load_config(path), intermediate_size=192)
     with pytest.raises(ModelError, match=r"gate_proj.weight has shape \[160, 64\].*\[192, 64\]"):
@@ -91,6 +91,6 @@ def test_a_shape_that_the_configuration_contradicts_is_refused(tmp_path: Path, k
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_an_unknown_name_is_a_key_error(tmp_path: Path, kind: str) -> None:
+def test_unknown_name_is_a_key_error(tmp_path: Path, kind: str) -> None:
     with pytest.raises(KeyError):
         open_model(write(tmp_path, kind)).read("model.layers.9.mlp.up_proj.weight")

@@ -40,7 +40,7 @@ def every_type(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_gguf(tmp_path / "tiny.gguf", write_tiny_llama(tmp_path / "tiny"), extra=extra)
 
 
-def test_the_promised_types_are_supported() -> None:
+def test_promised_types_are_supported() -> None:
     promised = "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K"
     assert set(promised.split()) <= set(TYPES)
 
@@ -124,7 +124,7 @@ def test_rotary_rows_are_cut_between_heads_only(tmp_path: Path) -> None:
         checkpoint.read("model.layers.0.self_attn.q_proj.weight", slice(4, 16))
 
 
-def test_a_rotary_table_is_no_weight_and_an_unknown_tensor_stays(tmp_path: Path) -> None:
+def test_rotary_table_is_no_weight_and_an_unknown_tensor_stays(tmp_path: Path) -> None:
     directory = write_tiny_llama(tmp_path / "tiny")
     row = np.zeros((1, 16), np.uint8)
     extra = {
@@ -138,7 +138,7 @@ def test_a_rotary_table_is_no_weight_and_an_unknown_tensor_stays(tmp_path: Path)
     assert left_over == {"blk.0.attn_sinks.weight"}
 
 
-def test_the_default_model_is_complete() -> None:
+def test_default_model_is_complete() -> None:
     path = default_model()
     config = load_config(path)
     checkpoint = open_checkpoint(path, config)

@@ -48,7 +48,7 @@ def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
         assert torch.equal(checkpoint.read(name), expected)
 
 
-def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
+def test_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
     path = write_tiny_llama(tmp_path)
     shard(path)
     first, second = sorted(path.glob("model-*.safetensors"))
