@@ -25,7 +25,7 @@ FOREIGN = frozenset("conftest.py keys.toml setup.py unisono.toml findings/NAME.s
 PATH = re.compile(rf"(?<![\w./-])((?:{'|'.join(PACKAGES)})(?:/[\w-][\w.-]*)+)")
 # backend.wire.messages, gateway.worker
 DOTTED = re.compile(rf"(?<![\w./])((?:{'|'.join(PACKAGES[:3])})(?:\.[a-zA-Z_]\w*)+)")
-# replicas.py, pool/replicas.py, gemm.h: somewhere in the house.
+# replicas.py, pool/replicas.py, attention.h: somewhere in the house.
 FILE = re.compile(r"(?<![\w./-])((?:[\w-]+/)*[\w-]+\.(?:py|md|sh|toml|yaml|yml|c|h))\b(?!\.\w)")
 
 
