@@ -7,6 +7,7 @@ said, with its size, before it is. Does nothing where PyTorch is installed. Need
 library and pip alone.
 """
 
+import http.client
 import json
 import shutil
 import subprocess
@@ -62,7 +63,7 @@ def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
             return bool(response.status == 200)
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False
 
 
@@ -93,7 +94,7 @@ def size_bytes(url: str) -> int | None:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             length = response.headers.get("content-length")
             return int(length) if length else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return None
 
 
