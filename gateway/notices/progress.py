@@ -4,11 +4,9 @@ A line that is rewritten where a person watches; elsewhere a line a phase, and o
 long one. Knows what ranks report, no processes.
 """
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from backend.wire.control import Budget, Progress
 from backend.wire.local.heartbeat import Phase
@@ -102,10 +100,3 @@ class StartProgress:
     def _say(self, line: str) -> None:
         self.speaker.say(line)
         self._said_s = self.clock()
-
-
-def process_began_s() -> float:
-    """When this process was started, before Python was loaded; CLOCK_MONOTONIC seconds."""
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(") ")[2].split()[19])
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return time.monotonic() - age

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from backend.wire.control import Budget, Progress
 from gateway.notices.console import Console
-from gateway.notices.progress import StartProgress, process_began_s
+from gateway.notices.progress import StartProgress
 from gateway.notices.service_manager import ServiceManager
+from gateway.procfs import began_s
 from gateway.settings import Settings
 
 # What a start may take from one sign of progress to the next.
@@ -26,7 +27,7 @@ class StartupReporter:
     def __init__(self, settings: Settings) -> None:
         self.speaker = Console(as_events=settings.server.log_format == "json")
         self._manager = ServiceManager(os.environ)
-        self._progress = StartProgress(self.speaker, process_began_s())
+        self._progress = StartProgress(self.speaker, began_s(os.getpid()))
         self._ready_status = ""
         self._trouble = ""
 

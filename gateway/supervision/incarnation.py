@@ -17,9 +17,9 @@ from backend.wire.local.child import Child, exit_text
 from backend.wire.local.heartbeat import Phase
 from backend.wire.messages import Failed, Ready
 from gateway.layout import GroupPlace
+from gateway.procfs import dying_code, effort, is_stopped, oom_kills
 from gateway.supervision.fault import REPORTED_LINES, Fault, phase_name, with_batch
 from gateway.supervision.hang import HangWatch, Stall
-from gateway.supervision.process import dying_code, effort, is_stopped, oom_kills
 from gateway.supervision.stderr_tail import Tail
 
 # While a group works its deaths are known within 0.1 s, however long the kernel takes over the

@@ -4,11 +4,11 @@ import time
 from collections.abc import Collection
 
 from backend.wire.local.heartbeat import Heartbeat, Phase
+from gateway.procfs import num_threads, rss_bytes
 from gateway.supervision.control_messages import GroupView, RankView, WorkerView
 from gateway.supervision.fault import phase_name
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.incarnation import Life
-from gateway.supervision.process import num_threads, rss_bytes
 from gateway.supervision.workers import Worker
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.procfs import cpu_seconds
 from tests.e2e.clients import RawStream, openai_client
-from tests.e2e.server import Server, cpu_seconds, processes_of
+from tests.e2e.server import Server, processes_of
 
 pytestmark = pytest.mark.e2e
 

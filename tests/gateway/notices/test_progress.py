@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 
 import msgspec
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from backend.wire.control import Budget, Progress
 from backend.wire.local.heartbeat import Phase
 from gateway.notices.console import Console
-from gateway.notices.progress import StartProgress, process_began_s
+from gateway.notices.progress import StartProgress
+from gateway.procfs import began_s
 
 
 class Terminal(io.StringIO):
@@ -83,6 +85,6 @@ def test_a_machine_reads_events(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_this_process_began_before_now() -> None:
-    clock = StartProgress(Console(), process_began_s())
+    clock = StartProgress(Console(), began_s(os.getpid()))
     assert clock.took().startswith("")
-    assert process_began_s() < clock.clock()
+    assert began_s(os.getpid()) < clock.clock()
