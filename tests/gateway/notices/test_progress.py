@@ -76,9 +76,9 @@ def test_a_terminal_has_one_line_that_is_rewritten() -> None:
 def test_a_machine_reads_events(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     stream = Terminal()
-    speaker = Console(as_events=True, stream=stream)
-    StartProgress(speaker, 0.0).note("rank 0.0", Progress(0, Phase.LOAD, 0.0))
-    speaker.show(["ready", "more"], url="http://x")
+    console = Console(as_events=True, stream=stream)
+    StartProgress(console, 0.0).note("rank 0.0", Progress(0, Phase.LOAD, 0.0))
+    console.show(["ready", "more"], url="http://x")
     assert [record.getMessage() for record in caplog.records] == ["loading weights ...", "ready"]
     assert json.dumps(caplog.records[1].__dict__["fields"]) == '{"url": "http://x"}'
     assert stream.getvalue() == ""

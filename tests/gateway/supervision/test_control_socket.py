@@ -32,7 +32,7 @@ from gateway.supervision.control_socket import (
 )
 from gateway.supervision.operations import Operations
 from gateway.supervision.recent_lines import RecentLines
-from gateway.supervision.state_changes import Changes
+from gateway.supervision.state_changes import StateChanges
 
 LISTING = Listing("http://127.0.0.1:1", 1, [], [])
 
@@ -43,7 +43,7 @@ class NoGroups:
     def __init__(self) -> None:
         self.groups: dict[int, Any] = {}
         self.recent = RecentLines()
-        self.operations = Operations(self, self, Changes())  # type: ignore[arg-type]
+        self.operations = Operations(self, self, StateChanges())  # type: ignore[arg-type]
         self.socket = ControlSocket(self.operations, lambda: LISTING, self.recent)
 
 

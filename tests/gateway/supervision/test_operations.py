@@ -12,23 +12,23 @@ from gateway.supervision.control_messages import Add, Drain, Operation, Remove, 
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.operations import OperationError, Operations
 from gateway.supervision.restarts import Restarts
-from gateway.supervision.state_changes import Changes
+from gateway.supervision.state_changes import StateChanges
 
 
 class FakeGroup:
     """Starts and stops at once. starts_as: what a start leads to."""
 
-    def __init__(self, number: int, changes: Changes) -> None:
+    def __init__(self, number: int, changes: StateChanges) -> None:
         self.number = number
         self.state = GroupState.READY
         self.starts_as = GroupState.READY
         self.restarts = Restarts(3, 600)
         self.last_fault = None
-        self.num_lives = 1
+        self.num_starts = 1
         self._changes = changes
 
     @property
-    def life(self) -> Any:
+    def incarnation(self) -> Any:
         if self.state not in (GroupState.READY, GroupState.DRAINING):
             return None
         beat = SimpleNamespace(load=Load(num_running=2, num_waiting=1))
@@ -37,7 +37,7 @@ class FakeGroup:
 
     def start(self) -> None:
         self.state = self.starts_as
-        self.num_lives += 1
+        self.num_starts += 1
         self._changes.tell()
 
     def want_no_more(self) -> None:
@@ -53,7 +53,7 @@ class Keeper:
     """A supervisor of fake groups; each is quiet at once unless it is in `busy`."""
 
     def __init__(self, count: int) -> None:
-        self.changes = Changes()
+        self.changes = StateChanges()
         self.fakes = {number: FakeGroup(number, self.changes) for number in range(count)}
         self.busy: set[int] = set()
         self.quiesced: list[int] = []
@@ -116,7 +116,7 @@ async def test_rolling_restart_takes_one_group_after_another() -> None:
     keeper = Keeper(3)
     assert await keeper.do(Restart()) == "all groups have been restarted"
     assert set(keeper.states().values()) == {GroupState.READY}
-    assert [fake.num_lives for fake in keeper.fakes.values()] == [2, 2, 2]
+    assert [fake.num_starts for fake in keeper.fakes.values()] == [2, 2, 2]
     starts = [line for line in keeper.said if line.endswith("starts")]
     stops = [line for line in keeper.said if line.endswith("stopped")]
     assert [keeper.said.index(line) for line in starts] == sorted(
@@ -129,7 +129,7 @@ async def test_rolling_restart_ends_at_a_group_that_does_not_come_back() -> None
     keeper.fakes[1].starts_as = GroupState.GIVEN_UP
     with pytest.raises(OperationError, match="group 1 is given up"):
         await keeper.do(Restart())
-    assert keeper.fakes[2].num_lives == 1, "the last that serves is left alone"
+    assert keeper.fakes[2].num_starts == 1, "the last that serves is left alone"
 
 
 async def test_group_given_up_may_be_restarted_and_its_deaths_are_forgiven() -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from backend.wire.control import ToChild
-from gateway.supervision.worker_watchdog import MAX_UNANSWERED, PING_SECONDS, Pulse
+from gateway.supervision.worker_watchdog import MAX_UNANSWERED, PING_SECONDS, WorkerWatchdog
 from tests.gateway.fakes import advance, run_with_manual_clock
 
 
@@ -34,16 +34,16 @@ class FakeWatchdog:
 
 
 def after(seconds: float, workers: list[FakeWorker], watchdog_s: float = 20.0) -> FakeWatchdog:
-    """Let a pulse beat for so long."""
+    """Have the workers asked for so long."""
 
     async def run() -> FakeWatchdog:
-        watchdog = FakeWatchdog(watchdog_s)
-        pulse = Pulse(workers, watchdog)
+        service = FakeWatchdog(watchdog_s)
+        watchdog = WorkerWatchdog(workers, service)
         for _ in range(round(seconds)):
             await advance(1.0)
-        pulse.stop()
+        watchdog.stop()
         await advance(100.0)
-        return watchdog
+        return service
 
     return run_with_manual_clock(run)
 

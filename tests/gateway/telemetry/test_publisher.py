@@ -7,6 +7,14 @@ import msgspec
 
 from backend.wire.control import ChildLine, Observe, SupervisorLine, create_control
 from backend.wire.local.child import Child
+from gateway.events import (
+    GroupChanged,
+    GroupForgotten,
+    GroupLost,
+    GroupStarted,
+    WorkerLost,
+    WorkerStarted,
+)
 from gateway.telemetry.figures import Process, SupervisorFigures
 from gateway.telemetry.page import Page
 from gateway.telemetry.publisher import Publisher
@@ -31,7 +39,7 @@ def test_births_deaths_and_restarts_are_told_to_every_worker() -> None:
 
 
 def tell_everything(publisher: Publisher, line: SupervisorLine, worker: ChildLine) -> None:
-    publisher.worker_born(1, child("gateway 1", 7, line))
+    publisher.take(WorkerStarted(1, child("gateway 1", 7, line)))
     packet = worker.receive()
     assert packet is not None
     message, fds = packet
@@ -43,19 +51,19 @@ def tell_everything(publisher: Publisher, line: SupervisorLine, worker: ChildLin
         assert record is not None
         return msgspec.msgpack.decode(record, type=SupervisorFigures)
 
-    publisher.group_born(0, [child("rank 0.0", 8), child("rank 0.1", 9)])
+    publisher.take(GroupStarted(0, [child("rank 0.0", 8), child("rank 0.1", 9)]))
     assert told().processes[1:] == [
         Process("gateway 1", 7),
         Process("rank 0.0", 8, "0", "0"),
         Process("rank 0.1", 9, "0", "1"),
     ]
-    publisher.group_died(0)
+    publisher.take(GroupLost(0, []))
     assert [process.title for process in told().processes] == ["supervisor", "gateway 1"]
-    publisher.group_born(0, [child("rank 0.0", 10)])
-    publisher.worker_died(1)
-    publisher.worker_born(1, child("gateway 1", 11, line))
+    publisher.take(GroupStarted(0, [child("rank 0.0", 10)]))
+    publisher.take(WorkerLost(1))
+    publisher.take(WorkerStarted(1, child("gateway 1", 11, line)))
     assert (told().group_restarts, told().worker_restarts) == ({0: 1}, {1: 1})
-    publisher.groups_are({0: "loading"})
+    publisher.take(GroupChanged(0, "loading"))
     assert told().group_states == {0: "loading"}
-    publisher.group_forgotten(0)
+    publisher.take(GroupForgotten(0))
     assert told().group_restarts == {}
