@@ -27,7 +27,7 @@ class Clock:
         return self.now
 
 
-def test_a_phase_is_a_line_where_nobody_watches() -> None:
+def test_phase_is_a_line_where_nobody_watches() -> None:
     stream, clock = io.StringIO(), Clock()
     progress = StartProgress(Console(stream=stream), 98.0, clock)
     for fraction in (0.0, 0.5, 1.0):
@@ -43,7 +43,7 @@ def test_a_phase_is_a_line_where_nobody_watches() -> None:
     assert progress.took() == "6.0 s (processes 2.0, loading weights 3.0, warming up 1.0)"
 
 
-def test_a_long_phase_is_heard_of_with_an_estimate_by_the_slowest_rank() -> None:
+def test_long_phase_has_an_estimate_by_the_slowest_rank() -> None:
     stream, clock = io.StringIO(), Clock()
     progress = StartProgress(Console(stream=stream), 98.0, clock)
     progress.note("rank 0.0", Progress(0, Phase.LOAD, 0.0))
@@ -56,7 +56,7 @@ def test_a_long_phase_is_heard_of_with_an_estimate_by_the_slowest_rank() -> None
     assert last == "unisono: loading weights  rank 0.0  75 %  rank 0.1  25 %  about 120 s left"
 
 
-def test_a_terminal_has_one_line_that_is_rewritten() -> None:
+def test_terminal_has_one_line_that_is_rewritten() -> None:
     stream, clock = Terminal(), Clock()
     progress = StartProgress(Console(stream=stream), 98.0, clock)
     progress.note("rank 0.0", Progress(0, Phase.LOAD, 0.0))
@@ -73,7 +73,7 @@ def test_a_terminal_has_one_line_that_is_rewritten() -> None:
     )
 
 
-def test_a_machine_reads_events(caplog: pytest.LogCaptureFixture) -> None:
+def test_machine_reads_events(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     stream = Terminal()
     console = Console(as_events=True, stream=stream)

@@ -132,7 +132,7 @@ async def test_rolling_restart_ends_at_a_group_that_does_not_come_back() -> None
     assert keeper.fakes[2].num_starts == 1, "the last that serves is left alone"
 
 
-async def test_group_given_up_may_be_restarted_and_its_deaths_are_forgiven() -> None:
+async def test_group_given_up_may_be_restarted_and_is_forgiven() -> None:
     keeper = Keeper(2)
     keeper.fakes[0].state = GroupState.GIVEN_UP
     deaths = keeper.fakes[0].restarts

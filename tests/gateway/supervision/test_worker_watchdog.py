@@ -48,7 +48,7 @@ def after(seconds: float, workers: list[FakeWorker], watchdog_s: float = 20.0) -
     return run_with_manual_clock(run)
 
 
-def test_a_worker_that_does_not_answer_is_killed() -> None:
+def test_worker_that_does_not_answer_is_killed() -> None:
     stuck, well = FakeWorker(0, answers=False), FakeWorker(1)
     after((MAX_UNANSWERED - 1) * PING_SECONDS, [stuck, well])
     assert stuck.kills == 0
@@ -71,5 +71,5 @@ def test_one_answering_worker_is_enough() -> None:
     assert len(after(60, workers, watchdog_s=6.0).signs) >= 30
 
 
-def test_a_server_that_loads_is_alive() -> None:
+def test_server_that_loads_is_alive() -> None:
     assert len(after(60, [FakeWorker(is_serving=False)], watchdog_s=6.0).signs) >= 30
