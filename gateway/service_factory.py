@@ -95,7 +95,7 @@ def warn_of_tokens_without_rows(service: Service) -> None:
 def _tracing(server: ServerSettings, model_name: str) -> "Tracing | None":
     if not server.otel_endpoint:
         return None
-    # Of the extra `otel`; `serve` has made sure that it is there.
+    # This comes with the extra `otel`; `serve` has made sure that it is there.
     from gateway.telemetry.tracing import Tracing, otlp_exporter
 
     return Tracing(otlp_exporter(server.otel_endpoint), model_name)

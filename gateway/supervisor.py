@@ -89,7 +89,7 @@ class Supervisor:
         listener: socket.socket,
         reporter: StartupReporter,
     ) -> None:
-        """To be made in a running event loop."""
+        """A supervisor is made in a running event loop."""
         self._settings = settings
         self._config = config
         self._listener = listener

@@ -18,7 +18,7 @@ from gateway.settings import Settings
 
 # What a start may take from one sign of progress to the next.
 STEP_SECONDS = 300.0
-# Above drain_seconds: the groups are stopped, what does not go is killed.
+# The end takes so much beyond drain_seconds: groups are stopped, what does not go is killed.
 END_SECONDS = 20.0
 
 

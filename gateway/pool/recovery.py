@@ -6,9 +6,9 @@ Knows no channel. Belongs to ReplicaPool.
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
 
+from gateway.pool.dispatcher import Dispatcher
 from gateway.pool.inflight import InflightSequence
 from gateway.pool.listener import PoolListener
 from gateway.pool.refusals import LOST, POISONOUS
@@ -21,30 +21,20 @@ logger = logging.getLogger(__name__)
 VERDICT_SECONDS = 2.0
 
 
-class RecoveryOwner(Protocol):
-    """What recovery needs of the pool."""
-
-    def end(self, seq: InflightSequence, message: str, *, is_final: bool = False) -> None:
-        """Forget a sequence that is in no group and tell its receiver why."""
-
-    def dispatch(self) -> None:
-        """Send what waits to the groups that would take it."""
-
-    def note_idle(self) -> None:
-        """Look whether anything is left."""
-
-
 class Recovery:
     """Moves the sequences of lost channels on. resume_seconds: how long one waits for a group."""
 
     def __init__(
         self,
-        owner: RecoveryOwner,
+        dispatcher: Dispatcher,
         resumption: Resumption,
         listener: PoolListener,
         resume_seconds: float,
+        note_idle: Callable[[], None],
     ) -> None:
-        self._owner = owner
+        """note_idle: called when sequences may have ended."""
+        self._dispatcher = dispatcher
+        self._note_idle = note_idle
         self._resumption = resumption
         self._listener = listener
         self._resume_seconds = resume_seconds
@@ -66,9 +56,9 @@ class Recovery:
         self._untold.discard(replica_epoch)
         for seq in self._resumption.judge(replica_epoch, suspects):
             logger.error("seq_id=%d ended two groups, given up", seq.seq_id)
-            self._owner.end(seq, POISONOUS, is_final=True)
-        self._owner.dispatch()
-        self._owner.note_idle()
+            self._dispatcher.end(seq, POISONOUS, is_final=True)
+        self._dispatcher.dispatch()
+        self._note_idle()
 
     def _presume(self, replica_epoch: ReplicaEpoch) -> None:
         """Go on without a verdict: it may be that only the channel has ended."""
@@ -79,5 +69,5 @@ class Recovery:
     def _give_up(self) -> None:
         """End the sequences that have waited too long for another group."""
         for seq in self._resumption.overdue(self._resume_seconds):
-            self._owner.end(seq, LOST)
-        self._owner.note_idle()
+            self._dispatcher.end(seq, LOST)
+        self._note_idle()

@@ -64,7 +64,7 @@ class RankView(msgspec.Struct, frozen=True):
 
 
 class GroupView(msgspec.Struct, frozen=True):
-    """A group. deaths: of all its lives; epoch: of the last; load: of all workers together."""
+    """A group. deaths: of all incarnations; epoch: of the last; load: of all workers together."""
 
     group: int
     state: str

@@ -31,7 +31,7 @@ IDLE_LOOK_SECONDS = 0.25
 DUMP_SECONDS = 1.0
 # A rank told to stop that has not gone by then is killed.
 STOP_SECONDS = 5.0
-# Of a rank that the kernel killed; others it killed meanwhile cannot be told from it.
+# The message of a rank that the kernel killed; others it killed meanwhile look the same.
 OUT_OF_MEMORY = (
     "memory ran out; free some, raise the limit of the service or the container, or take less "
     "with --kv-cache-bytes or a smaller model"

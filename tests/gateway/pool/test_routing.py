@@ -47,11 +47,11 @@ async def test_step_cost_is_inherited_by_a_restarted_group() -> None:
     """At a small model's cost it seemed the sooner one, whatever it had to do, to a larger's."""
     pool = ReplicaPool(1000)
     first = FakeGroup(pool, 0, epoch=1)
-    cost = pool._connections[0].step_cost
+    cost = pool._dispatcher.connections[0].step_cost
     cost.row_s, cost.prompt_token_s = 0.2, 0.1
     FakeGroup(pool, 0, epoch=2).die()
     first.die()
-    assert pool._connections[0].step_cost.first_token_s(3, 2) == pytest.approx(0.7)
+    assert pool._dispatcher.connections[0].step_cost.first_token_s(3, 2) == pytest.approx(0.7)
 
 
 def submit(prompt_ids: list[int], salt: str = "") -> Submit:
