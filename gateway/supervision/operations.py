@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.supervision.control_messages import Add, Drain, Operation, Remove, Restart
+from gateway.supervision.control_messages import Add, DrainGroup, Operation, Remove, Restart
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.state_changes import StateChanges
 
@@ -64,7 +64,7 @@ class Operations:
             say("another operation is under way; this one waits for it")
         async with self._turn:
             match operation:
-                case Drain(group=number, timeout_s=timeout_s):
+                case DrainGroup(group=number, timeout_s=timeout_s):
                     await self._drain(self._find(number), timeout_s, say)
                     return f"group {number} has stopped"
                 case Remove(group=number, timeout_s=timeout_s):

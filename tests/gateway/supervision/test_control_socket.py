@@ -12,12 +12,12 @@ import pytest
 
 from gateway.settings import ServerSettings
 from gateway.supervision.control_messages import (
-    Drain,
+    DrainGroup,
     List,
     Listing,
     LogLine,
     Logs,
-    Progress,
+    OperationProgress,
     Refused,
     Reply,
     decode_reply,
@@ -80,7 +80,7 @@ async def test_nonsense_and_impossible_wishes_are_refused_in_words(tmp_path: Pat
     async with serving(tmp_path / "s"):
         [refused] = await exchange(tmp_path / "s", b"hello")
         assert isinstance(refused, Refused) and refused.text.startswith("not a request")
-        [refused] = await exchange(tmp_path / "s", encode(Drain(3)))
+        [refused] = await exchange(tmp_path / "s", encode(DrainGroup(3)))
         assert refused == Refused("there is no group 3; there are: none")
         with contextlib.suppress(ConnectionError):
             assert await exchange(tmp_path / "s", b"x" * (2 << 20)) == []
@@ -101,7 +101,9 @@ async def test_log_is_shown_and_followed(tmp_path: Path) -> None:
         assert decode_reply(await reader.readline()) == LogLine("after")
         writer.close()
         await writer.wait_closed()
-        assert not isinstance((await exchange(tmp_path / "s", encode(Logs())))[0], Progress)
+        assert not isinstance(
+            (await exchange(tmp_path / "s", encode(Logs())))[0], OperationProgress
+        )
 
 
 async def test_socket_of_a_killed_server_alone_is_replaced(

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from backend.wire.local.heartbeat import Load
-from gateway.supervision.control_messages import Add, Drain, Operation, Remove, Restart
+from gateway.supervision.control_messages import Add, DrainGroup, Operation, Remove, Restart
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.operations import OperationError, Operations
 from gateway.supervision.restarts import Restarts
@@ -92,7 +92,7 @@ class Keeper:
 async def test_drained_group_stops_only_when_nothing_is_left_in_it() -> None:
     keeper = Keeper(2)
     keeper.busy.add(0)
-    drain = asyncio.create_task(keeper.do(Drain(0)))
+    drain = asyncio.create_task(keeper.do(DrainGroup(0)))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert keeper.states() == {0: GroupState.DRAINING, 1: GroupState.READY}
@@ -101,14 +101,14 @@ async def test_drained_group_stops_only_when_nothing_is_left_in_it() -> None:
     keeper.changes.tell()
     assert await drain == "group 0 has stopped"
     assert keeper.quiesced == [0]
-    assert await keeper.do(Drain(0)) == "group 0 has stopped", "again, without harm"
+    assert await keeper.do(DrainGroup(0)) == "group 0 has stopped", "again, without harm"
     assert keeper.quiesced == [0]
 
 
 async def test_patience_with_streams_ends_when_it_was_limited() -> None:
     keeper = Keeper(1)
     keeper.busy.add(0)
-    assert await keeper.do(Drain(0, timeout_s=0.01)) == "group 0 has stopped"
+    assert await keeper.do(DrainGroup(0, timeout_s=0.01)) == "group 0 has stopped"
     assert keeper.said[-1] == "group 0: time is up, the rest goes on elsewhere"
 
 
@@ -149,15 +149,15 @@ async def test_numbers_are_never_used_again_and_wrong_ones_are_named() -> None:
     with pytest.raises(OperationError, match="group 0 has been removed"):
         await keeper.do(Restart(0))
     with pytest.raises(OperationError, match="there is no group 5; there are: 1, 2"):
-        await keeper.do(Drain(5))
+        await keeper.do(DrainGroup(5))
 
 
 async def test_operations_wait_for_each_other() -> None:
     keeper = Keeper(2)
     keeper.busy.add(0)
-    first = asyncio.create_task(keeper.do(Drain(0)))
+    first = asyncio.create_task(keeper.do(DrainGroup(0)))
     await asyncio.sleep(0)
-    second = asyncio.create_task(keeper.do(Drain(1)))
+    second = asyncio.create_task(keeper.do(DrainGroup(1)))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert keeper.states()[1] is GroupState.READY
