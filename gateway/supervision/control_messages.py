@@ -1,8 +1,7 @@
 """What `unisono ctl` and the supervisor say to each other: JSON, one object a line.
 
-A connection carries one request and its replies. OperationProgress and LogLine may come any number of
-times;
-Listing, Done and Refused end it.
+A connection carries one request and its replies. OperationProgress and LogLine may come any number
+of times; Listing, Done and Refused end it.
 """
 
 import msgspec
