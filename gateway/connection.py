@@ -152,7 +152,7 @@ class Http1(H11Protocol):  # type: ignore[misc]
             await self.send(Closed())
             return
         if any(name == b"upgrade" for name, _ in request.headers):
-            # To be ignored, says RFC 9110; Hypercorn would take up a websocket.
+            # RFC 9110 says that it is to be ignored; Hypercorn would take up a websocket.
             headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
             request = h11.Request(
                 method=request.method,

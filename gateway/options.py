@@ -6,13 +6,16 @@ words that refuse a value. Knows no particular setting.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 from msgspec import inspect
 
 VARIABLE_PREFIX = "UNISONO_"
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class SettingsError(ValueError):
@@ -73,6 +76,16 @@ class Option:
 def options_of(settings: type[msgspec.Struct], group: str) -> list[Option]:
     """List the fields of a settings Struct; `group` serves those whose Meta names no other."""
     return [_option(field, group) for field in msgspec.structs.fields(settings)]
+
+
+def read(kind: type[S], flags: Mapping[str, object]) -> S:
+    """Return a settings Struct of what flags say, its defaults for the rest.
+
+    Raises SettingsError, which names the flag, for a value that its field does not take.
+    """
+    options = {option.name: option for option in options_of(kind, "")}
+    values = {name: options[name].read(value, options[name].flag) for name, value in flags.items()}
+    return kind(**values)
 
 
 def suggestion(unknown: str, known: Iterable[str], prefix: str = "") -> str:

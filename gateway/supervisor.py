@@ -1,8 +1,8 @@
 """Makes, starts, watches, restarts, drains and kills every process, ring and pipe.
 
 No HTTP, no torch, one thread. It owns the listening socket and spawns from its main thread only.
-The lives of groups and workers, what connects them, and what an operator may ask for are told in
-supervision/.
+Groups and workers, what connects them, and what an operator may ask for stand in supervision/;
+what happens to them is told as events to those who subscribed here.
 """
 
 import asyncio
@@ -20,12 +20,11 @@ from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.ranks.replica import check_group
 from backend.wire.control import (
-    Budget,
     Drain,
-    Progress,
     Reload,
     Stop,
 )
+from gateway.events import Event, GroupFailed, GroupForgotten, WorkerFailed, WorkerServes
 from gateway.layout import layout, shape
 from gateway.notices.banner import compute_text, ready_lines
 from gateway.notices.startup_reporter import StartupReporter
@@ -36,15 +35,14 @@ from gateway.settings import Settings
 from gateway.supervision.channels import ChannelManager
 from gateway.supervision.control_messages import Listing
 from gateway.supervision.control_socket import ControlSocket, control_path
-from gateway.supervision.fault import Fault
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.incarnation import STOP_SECONDS
 from gateway.supervision.listener import CannotListen, find_listener
 from gateway.supervision.operations import Operations
 from gateway.supervision.recent_lines import RecentLines
-from gateway.supervision.state_changes import Changes
-from gateway.supervision.status import group_view, trouble, worker_view
-from gateway.supervision.worker_watchdog import Pulse
+from gateway.supervision.state_changes import StateChanges
+from gateway.supervision.status import group_status, trouble, worker_status
+from gateway.supervision.worker_watchdog import WorkerWatchdog
 from gateway.supervision.workers import Worker
 from gateway.telemetry import logs
 from gateway.telemetry.publisher import Publisher
@@ -59,7 +57,7 @@ def run(settings: Settings) -> int:
     """
     setproctitle("unisono: supervisor")
     logs.configure("supervisor", settings.server.log_level, settings.server.log_format)
-    announcer = StartupReporter(settings)
+    reporter = StartupReporter(settings)
     config = load_config(Path(settings.engine.model))
     for place in layout(settings):
         check_group(config, place.engine)
@@ -68,17 +66,17 @@ def run(settings: Settings) -> int:
             check_guarded(listener, settings.server)
             if settings.server.tls_cert or settings.server.tls_key:
                 TlsFiles(settings.server.tls_cert, settings.server.tls_key)
-            return asyncio.run(serve(settings, config, listener, announcer))
+            return asyncio.run(serve(settings, config, listener, reporter))
     except (CannotListen, Unguarded, KeyFileError, TlsError) as error:
-        announcer.fails(str(error))
+        reporter.fails(str(error))
         return 1
 
 
 async def serve(
-    settings: Settings, config: ModelConfig, listener: socket.socket, announcer: StartupReporter
+    settings: Settings, config: ModelConfig, listener: socket.socket, reporter: StartupReporter
 ) -> int:
     """Run a supervisor in this event loop; return the exit status."""
-    return await Supervisor(settings, config, listener, announcer).run()
+    return await Supervisor(settings, config, listener, reporter).run()
 
 
 class Supervisor:
@@ -89,9 +87,9 @@ class Supervisor:
         settings: Settings,
         config: ModelConfig,
         listener: socket.socket,
-        announcer: StartupReporter,
+        reporter: StartupReporter,
     ) -> None:
-        """To be made in a running event loop."""
+        """A supervisor is made in a running event loop."""
         self._settings = settings
         self._config = config
         self._listener = listener
@@ -104,14 +102,15 @@ class Supervisor:
             Worker(number, settings, listener, self) for number in range(settings.server.workers)
         ]
         self._epochs = itertools.count(1)
-        self._announcer = announcer
-        self._publisher = Publisher(settings.server.workers)
+        self._reporter = reporter
         self._has_served = False
         self._signals: list[signal.Signals] = []
-        self._changes = Changes()
+        self._changes = StateChanges()
         self._exit_status: int | None = None
-        self._switchboard = ChannelManager(self.groups, self._workers, self.next_epoch)
-        operations = Operations(self, self._switchboard, self._changes)
+        self._channels = ChannelManager(self.groups, self._workers, self.next_epoch)
+        publisher = Publisher(settings.server.workers)
+        self._subscribers = (publisher, self._channels, reporter)
+        operations = Operations(self, self._channels, self._changes)
         recent = RecentLines().install()
         self._control = ControlSocket(operations, self._listing, recent)
 
@@ -128,10 +127,10 @@ class Supervisor:
             group.start()
         for worker in self._workers:
             worker.start()
-        pulse = Pulse(self._workers, self._announcer)
+        watchdog = WorkerWatchdog(self._workers, self._reporter)
         try:
             await self._changes.until(lambda: self.is_stopping)
-            pulse.stop()
+            watchdog.stop()
             await self._shut_down()
         finally:
             self._kill_all()
@@ -139,7 +138,7 @@ class Supervisor:
 
     def _on_signal(self, number: signal.Signals) -> None:
         self._signals.append(number)
-        self.changed()
+        self._changed()
 
     def _on_hangup(self) -> None:
         """Have keys and certificates read again, unless it was our terminal that hung up."""
@@ -148,7 +147,7 @@ class Supervisor:
             return
         for worker in self._workers:
             worker.tell(Reload())
-        self._announcer.reloads()
+        self._reporter.reloads()
 
     @property
     def is_stopping(self) -> bool:
@@ -161,66 +160,39 @@ class Supervisor:
     def next_epoch(self) -> int:
         return next(self._epochs)
 
-    def changed(self) -> None:
-        self._publisher.groups_are({n: group.state.value for n, group in self.groups.items()})
+    def _changed(self) -> None:
         if self._has_served and not self.is_stopping:
-            self._announcer.has_trouble(trouble(self.groups.values()))
+            self._reporter.has_trouble(trouble(self.groups.values()))
         self._changes.tell()
 
     def fail(self, fault: str) -> None:
         """Give up: everything is stopped and the exit status is 1."""
         if self._exit_status is None:
             self._exit_status = 1
-            self._announcer.fails(fault)
-            self.changed()
+            self._reporter.fails(fault)
+            self._changed()
 
-    # what groups tell
+    def tell(self, event: Event) -> None:
+        """Pass an event on, and look what it means for the server as a whole."""
+        for subscriber in self._subscribers:
+            subscriber.take(event)
+        match event:
+            case GroupFailed(group, reason):
+                self._give_up(group, reason)
+            case WorkerFailed(_, reason):
+                self.fail(reason)
+            case WorkerServes():
+                self._announce()
+        self._changed()
 
-    def group_born(self, group: Group) -> None:
-        assert group.life is not None
-        self._publisher.group_born(group.number, group.life.replica.ranks)
-
-    def group_progressed(self, title: str, news: Progress | Budget) -> None:
+    def _give_up(self, group: int, reason: str) -> None:
+        """Go on without a group, if there is another."""
         if not self._has_served:
-            self._announcer.loads(title, news)
-
-    def group_ready(self, group: Group) -> None:
-        self._switchboard.group_ready(group)
-
-    def group_lost(self, group: Group, suspects: list[tuple[int, int]]) -> None:
-        self._switchboard.group_lost(group, suspects)
-        self._publisher.group_died(group.number)
-
-    def group_failed(self, group: Group, fault: Fault) -> None:
-        if not self._has_served:
-            self.fail(fault.message or fault.summary)
+            self.fail(reason)
             return
-        logger.error("group %d died too often and is given up", group.number)
-        if all(group.state is GroupState.GIVEN_UP for group in self.groups.values()):
+        logger.error("group %d died too often and is given up", group)
+        if all(each.state is GroupState.GIVEN_UP for each in self.groups.values()):
             self.fail("no replica group is left")
-
-    # what workers tell
-
-    def worker_born(self, worker: Worker) -> None:
-        assert worker.child is not None
-        self._publisher.worker_born(worker.number, worker.child)
-        self._switchboard.worker_born(worker)
-
-    def worker_serves(self, worker: Worker) -> None:
-        self._announce()
-        self.changed()
-
-    def worker_quiet(self, worker: Worker, replica: int, epoch: int) -> None:
-        self._switchboard.note_quiet(worker, replica, epoch)
-        self.changed()
-
-    def worker_cut(self, worker: Worker, replica: int, epoch: int) -> None:
-        self._switchboard.reconnect(worker, replica, epoch)
-        self.changed()
-
-    def worker_lost(self, worker: Worker) -> None:
-        self._publisher.worker_died(worker.number)
-        self._switchboard.worker_lost(worker)
 
     # what operations need
 
@@ -233,11 +205,11 @@ class Supervisor:
 
     def forget_group(self, group: Group) -> None:
         del self.groups[group.number]
-        self._publisher.group_forgotten(group.number)
+        self.tell(GroupForgotten(group.number))
 
     def _listing(self) -> Listing:
-        groups = [group_view(self.groups[number]) for number in sorted(self.groups)]
-        workers = [worker_view(worker) for worker in self._workers]
+        groups = [group_status(self.groups[number]) for number in sorted(self.groups)]
+        workers = [worker_status(worker) for worker in self._workers]
         return Listing(self._url, os.getpid(), groups, workers)
 
     # the beginning and the end
@@ -247,15 +219,15 @@ class Supervisor:
         if self._has_served or not all(w.serves == self.groups.keys() for w in self._workers):
             return
         self._has_served = True
-        first = self.groups[min(self.groups)].life
+        first = self.groups[min(self.groups)].incarnation
         assert first is not None and first.ready is not None
         name = (self._settings.server.served_model_name or (self._config.name,))[0]
-        took = self._announcer.took
+        took = self._reporter.took
         compute = compute_text(self._settings, first.ready, shape(self._layout))
         lines = ready_lines(
             self._config, self._settings, first.ready, compute, self._url, name, took
         )
-        self._announcer.serves(lines, self._url, name, compute)
+        self._reporter.serves(lines, self._url, name, compute)
 
     @property
     def _url(self) -> str:
@@ -268,7 +240,7 @@ class Supervisor:
         self._control.close()
         seconds = self._settings.server.drain_seconds if self._exit_status is None else 0.0
         if self._signals:
-            self._announcer.stops(seconds, has_served=self._has_served)
+            self._reporter.stops(seconds, has_served=self._has_served)
         for worker in self._workers:
             worker.tell(Drain(seconds))
         hurry = self._signals.count(signal.SIGINT) + 1
@@ -290,13 +262,13 @@ class Supervisor:
         for worker in self._workers:
             worker.kill()
         for group in self.groups.values():
-            if group.life is not None:
-                group.life.kill()
+            if group.incarnation is not None:
+                group.incarnation.kill()
 
     def _is_free_of_workers(self) -> bool:
         return all(worker.child is None for worker in self._workers)
 
     def _is_childless(self) -> bool:
         return self._is_free_of_workers() and all(
-            group.life is None for group in self.groups.values()
+            group.incarnation is None for group in self.groups.values()
         )

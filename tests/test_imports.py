@@ -66,13 +66,13 @@ EXCEPTIONS = {
 FLOORS = [
     floor.split()
     for floor in (
-        "client_key connection default_model errors options tenant",
+        "client_key connection default_model errors events open_exchanges options procfs tenant",
         "hub pool schema settings",
         "description layout setting_sources telemetry text",
         "exchange_context notices sandbox top",
         "security supervision",
         "service supervisor",
-        "requests",
+        "http_server requests service_factory",
         "answers",
         "endpoints",
         "app",

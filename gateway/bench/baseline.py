@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from backend.wire.control import ControlClosed, Stop
 from backend.wire.local.child import ChildContext
 from gateway import connection
-from gateway.worker import hypercorn_config
+from gateway.http_server import hypercorn_config
 
 STREAM_HEADERS = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.bench.bench_settings import GatewayBenchSettings
-from gateway.bench.harness import MODEL, GatewayHarness, Process
+from gateway.bench.harness import MODEL, GatewayHarness, ServedProcess
 from gateway.bench.load import percentile
 from gateway.bench.streamed_request import request_bytes
 from gateway.bench.streams import (
@@ -70,28 +70,28 @@ async def _paced(
 ) -> dict[str, float]:
     body = completion_body(MODEL, max_tokens=1_000_000, stream=True)
     ours: list[Window] = []
-    bare: list[Window] = []
-    with GatewayHarness(model, token_ids, settings.rate, EVENT, ANSWER) as bed:
+    baseline: list[Window] = []
+    with GatewayHarness(model, token_ids, settings.rate, EVENT, ANSWER) as harness:
 
-        async def watch(process: Process, path: str) -> Window:
+        async def watch(process: ServedProcess, path: str) -> Window:
             bodies = [body] * settings.streams
             return await watch_streams(
                 process.target, process.child.pid, path, bodies, settings.seconds
             )
 
         for _ in range(settings.rounds):
-            ours.append(await watch(bed.gateway, COMPLETIONS))
-            bare.append(await watch(bed.bare, "/stream"))
-    late = [lateness_ms(window.times_s, bed.step_times_s) for window in ours]
-    bare_late = [lateness_ms(window.times_s, bed.round_times_s) for window in bare]
+            ours.append(await watch(harness.gateway, COMPLETIONS))
+            baseline.append(await watch(harness.baseline, "/stream"))
+    late = [lateness_ms(window.times_s, harness.step_times_s) for window in ours]
+    baseline_late = [lateness_ms(window.times_s, harness.round_times_s) for window in baseline]
     return {
         "tokens_per_s": _median(len(window.times_s) / window.seconds for window in ours),
         "cpu_us": _median(window.cpu_us_per_event for window in ours),
-        "bare_cpu_us": _median(window.cpu_us_per_event for window in bare),
+        "bare_cpu_us": _median(window.cpu_us_per_event for window in baseline),
         "late_p50_ms": _median(percentile(values, 50) for values in late),
         "late_p99_ms": _median(percentile(values, 99) for values in late),
-        "bare_late_p50_ms": _median(percentile(values, 50) for values in bare_late),
-        "bare_late_p99_ms": _median(percentile(values, 99) for values in bare_late),
+        "bare_late_p50_ms": _median(percentile(values, 50) for values in baseline_late),
+        "bare_late_p99_ms": _median(percentile(values, 99) for values in baseline_late),
     }
 
 
@@ -103,10 +103,10 @@ async def _free(
     num_tokens = settings.streams * NUM_FREE_TOKENS
     windows: list[Window] = []
     ours: list[Burst] = []
-    bare: list[Burst] = []
-    with GatewayHarness(model, token_ids, 0.0, EVENT, ANSWER) as bed:
+    baseline: list[Burst] = []
+    with GatewayHarness(model, token_ids, 0.0, EVENT, ANSWER) as harness:
 
-        async def burst(process: Process) -> Burst:
+        async def burst(process: ServedProcess) -> Burst:
             request = request_bytes(process.target, "POST", COMPLETIONS, short)
             request = request.replace(b"Connection: close\r\n", b"")
             return await repeat_requests(
@@ -114,19 +114,19 @@ async def _free(
             )
 
         for _ in range(settings.rounds):
-            pid = bed.gateway.child.pid
+            pid = harness.gateway.child.pid
             bodies = [body] * settings.streams
-            windows.append(await run_streams(bed.gateway.target, pid, COMPLETIONS, bodies))
-            ours.append(await burst(bed.gateway))
-            bare.append(await burst(bed.bare))
+            windows.append(await run_streams(harness.gateway.target, pid, COMPLETIONS, bodies))
+            ours.append(await burst(harness.gateway))
+            baseline.append(await burst(harness.baseline))
     return {
         "free_tokens_per_s": _median(num_tokens / window.seconds for window in windows),
         "free_cpu_us": _median(1e6 * window.cpu_seconds / num_tokens for window in windows),
         "free_events_per_token": _median(len(w.times_s) / num_tokens for w in windows),
         "requests_per_s": _median(b.num_requests / b.seconds for b in ours),
         "request_cpu_us": _median(1e6 * b.cpu_seconds / b.num_requests for b in ours),
-        "bare_requests_per_s": _median(b.num_requests / b.seconds for b in bare),
-        "bare_request_cpu_us": _median(1e6 * b.cpu_seconds / b.num_requests for b in bare),
+        "bare_requests_per_s": _median(b.num_requests / b.seconds for b in baseline),
+        "bare_request_cpu_us": _median(1e6 * b.cpu_seconds / b.num_requests for b in baseline),
     }
 
 

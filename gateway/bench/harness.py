@@ -1,4 +1,4 @@
-"""A gateway worker between a mock engine and a load, and a bare app to compare it with.
+"""A gateway worker between a mock engine and a load, and a baseline to compare it with.
 
 Spawns the real worker and connects it by the channels that the supervisor makes; each process
 listens on a port of its own. Knows nothing of what is measured. Used by gateway/bench/gateway.py.
@@ -29,7 +29,7 @@ STOP_SECONDS = 10.0
 MODEL = "bench"
 
 
-class Process:
+class ServedProcess:
     """A spawned process with the port that it serves."""
 
     def __init__(self, title: str, entry: str, *arguments: object) -> None:
@@ -46,7 +46,7 @@ class GatewayHarness:
     def __init__(
         self, model: Path, token_ids: tuple[int, ...], rate: float, event: bytes, answer: bytes
     ) -> None:
-        """rate: steps a second, 0 for as many as can be. event, answer: what the bare app sends."""
+        """rate: steps a second, 0 for as many as can be. event, answer: what the baseline sends."""
         self._directory = tempfile.TemporaryDirectory(prefix="unisono-bench-")
         times = Path(self._directory.name)
         self._files = (times / "steps", times / "rounds")
@@ -56,9 +56,9 @@ class GatewayHarness:
             EngineSettings(model=str(model)),
         )
         self._engine = Child("mock engine", "backend.ranks.mock_lead:lead_main", mock)
-        self.gateway = Process("gateway 0", "gateway.worker:worker_main", 0, settings)
+        self.gateway = ServedProcess("gateway 0", "gateway.worker:worker_main", 0, settings)
         spawn = BaselineSpawn(event, answer, rate, self._files[1])
-        self.bare = Process("bare", "gateway.bench.baseline:baseline_main", spawn)
+        self.baseline = ServedProcess("baseline", "gateway.bench.baseline:baseline_main", spawn)
         self.step_times_s: list[float] = []
         self.round_times_s: list[float] = []
 
@@ -87,7 +87,7 @@ class GatewayHarness:
 
     def _end(self) -> None:
         """Stop every process and read what two of them wrote then."""
-        children = [self.gateway.child, self.bare.child, self._engine]
+        children = [self.gateway.child, self.baseline.child, self._engine]
         for child in children:
             try:
                 child.line.send(Stop())

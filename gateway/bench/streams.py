@@ -5,16 +5,15 @@ gateway/bench/gateway.py.
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import cast
 
 import msgspec
 
 from gateway.bench.streamed_request import StreamedRequest, Target, request_bytes
+from gateway.procfs import cpu_seconds
 
 SETTLE_SECONDS = 0.5
 FIRST_EVENT_SECONDS = 10.0
@@ -36,7 +35,7 @@ class Window:
 
 
 class EventTimes:
-    """Notes when events come; fed by an StreamedRequest."""
+    """Notes when events come; fed by a StreamedRequest."""
 
     def __init__(self) -> None:
         self.times_s: list[float] = []
@@ -152,12 +151,6 @@ class _Repeater(asyncio.Protocol):
             self._rest = b""
             self.num_answers += 1
             self._transport.write(self._request)
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def lateness_ms(times_s: Sequence[float], sent_s: Sequence[float]) -> list[float]:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import uvloop
 
+from gateway import options
 from gateway.bench.bench_settings import BenchSettings
 from gateway.bench.client import fetch_json
 from gateway.bench.load import LevelResult, run_rounds
@@ -19,7 +20,7 @@ from gateway.bench.report import Report
 from gateway.bench.streamed_request import BenchError, Target
 from gateway.bench.workload import Workload, calibrate
 from gateway.client_key import key_for
-from gateway.options import SettingsError, options_of
+from gateway.options import SettingsError
 
 
 def run(flags: Mapping[str, object]) -> int:
@@ -37,11 +38,7 @@ def run(flags: Mapping[str, object]) -> int:
 
 def load(flags: Mapping[str, object]) -> BenchSettings:
     """Check the flags. Raises SettingsError."""
-    options = {option.name: option for option in options_of(BenchSettings, "bench")}
-    values: dict[str, Any] = {
-        name: options[name].read(value, options[name].flag) for name, value in flags.items()
-    }
-    settings = BenchSettings(**values)
+    settings = options.read(BenchSettings, flags)
     _extra_fields(settings)
     # Told now rather than after minutes of measuring.
     if settings.json and not Path(settings.json).parent.is_dir():

@@ -14,13 +14,13 @@ from gateway.options import SettingsError
 from gateway.supervision.control_messages import (
     Add,
     Done,
-    Drain,
+    DrainGroup,
     GroupView,
     List,
     Listing,
     LogLine,
     Logs,
-    Progress,
+    OperationProgress,
     Refused,
     Remove,
     Reply,
@@ -59,7 +59,7 @@ def _request(action: str, flags: Mapping[str, Any]) -> Request:
     timeout_s = _number(flags, "timeout", float, 0.0)
     match action:
         case "drain":
-            return Drain(_number(flags, "group", int, -1), timeout_s)
+            return DrainGroup(_number(flags, "group", int, -1), timeout_s)
         case "remove":
             return Remove(_number(flags, "group", int, -1), timeout_s)
         case "add":
@@ -111,7 +111,7 @@ def _show(replies: Iterator[Reply], *, as_json: bool) -> int:
         match reply:
             case Listing():
                 print(table(reply))
-            case Progress(text=text) | LogLine(text=text):
+            case OperationProgress(text=text) | LogLine(text=text):
                 print(text, flush=True)
             case Done(text=text):
                 if text:

@@ -8,12 +8,13 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from gateway.options import SettingsError, options_of
+from gateway import options
+from gateway.options import SettingsError
 from gateway.security.key_file import KeyFileError, add_key, read_keys, remove_key
 from gateway.security.keys import create_key
 from gateway.tenant import KeyScope
@@ -50,11 +51,7 @@ def run(action: str, flags: Mapping[str, object]) -> int:
     given = dict(flags)
     key_id = str(given.pop("key_id", ""))
     kind = NewKeySettings if action == "new" else FileSettings
-    options = {option.name: option for option in options_of(kind, "key")}
-    values: dict[str, Any] = {
-        name: options[name].read(value, options[name].flag) for name, value in given.items()
-    }
-    settings = kind(**values)
+    settings = options.read(kind, given)
     file = settings.file or os.environ.get(VARIABLE, "")
     if not file:
         raise SettingsError(f"which file of keys? Give --file or set {VARIABLE}")

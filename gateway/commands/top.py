@@ -4,7 +4,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,8 +11,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from gateway import options
 from gateway.client_key import key_for
-from gateway.options import SettingsError, options_of
+from gateway.options import SettingsError
 from gateway.top.gpus import Gpus
 from gateway.top.keyboard import Keyboard
 from gateway.top.scrape import History, Unreachable, scrape
@@ -26,11 +26,7 @@ _THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 def run(flags: Mapping[str, object]) -> int:
     """Show a server until interrupted; return the exit status. Raises SettingsError."""
-    options = {option.name: option for option in options_of(TopSettings, "top")}
-    values: dict[str, Any] = {
-        name: options[name].read(value, options[name].flag) for name, value in flags.items()
-    }
-    settings = _completed(TopSettings(**values))
+    settings = _completed(options.read(TopSettings, flags))
     gpus = Gpus() if urlsplit(settings.url).hostname in _THIS_MACHINE else None
     try:
         if settings.once:

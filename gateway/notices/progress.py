@@ -4,11 +4,9 @@ A line that is rewritten where a person watches; elsewhere a line a phase, and o
 long one. Knows what ranks report, no processes.
 """
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from backend.wire.control import Budget, Progress
 from backend.wire.local.heartbeat import Phase
@@ -27,7 +25,7 @@ ESTIMATE_SECONDS, ESTIMATE_FRACTION = 1.0, 0.05
 class StartProgress:
     """The start of a server, until it serves. Times are CLOCK_MONOTONIC seconds."""
 
-    speaker: Console
+    console: Console
     began_s: float
     clock: Callable[[], float] = time.monotonic
     _phase: str = STARTING
@@ -47,10 +45,10 @@ class StartProgress:
         """Take a rank's progress."""
         phase = PHASE_NAMES[progress.phase]
         if phase not in self._begins:
-            self.speaker.end_line()
+            self.console.end_line()
             self._phase, self._begins[phase] = phase, self.clock()
             self._fractions = {}
-            if not self.speaker.is_watched:
+            if not self.console.is_watched:
                 self._say(f"{phase} ...")
         if phase == self._phase:
             self._fractions[title] = progress.fraction
@@ -69,7 +67,7 @@ class StartProgress:
             return
         self._told.add(sizes)
         items = ", ".join(f"{name} {size_text(count)}" for name, count in parts if count)
-        self.speaker.say(
+        self.console.say(
             f"memory of {title}: {items}; {size_text(budget.free_bytes)} are free for it"
         )
 
@@ -86,8 +84,8 @@ class StartProgress:
     def _show(self) -> None:
         ranks = "  ".join(f"{title} {100 * f:3.0f} %" for title, f in self._fractions.items())
         line = f"{self._phase}  {ranks}{self._estimate()}"
-        if self.speaker.is_watched:
-            self.speaker.rewrite(line)
+        if self.console.is_watched:
+            self.console.rewrite(line)
         elif self.clock() - self._said_s >= LINE_SECONDS:
             self._say(line)
 
@@ -100,12 +98,5 @@ class StartProgress:
         return f"  about {spent * (1 - slowest) / slowest:.0f} s left"
 
     def _say(self, line: str) -> None:
-        self.speaker.say(line)
+        self.console.say(line)
         self._said_s = self.clock()
-
-
-def process_began_s() -> float:
-    """When this process was started, before Python was loaded; CLOCK_MONOTONIC seconds."""
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(") ")[2].split()[19])
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return time.monotonic() - age

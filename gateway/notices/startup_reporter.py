@@ -9,14 +9,16 @@ import os
 from collections.abc import Sequence
 
 from backend.wire.control import Budget, Progress
+from gateway.events import Event, RankProgressed
 from gateway.notices.console import Console
-from gateway.notices.progress import StartProgress, process_began_s
+from gateway.notices.progress import StartProgress
 from gateway.notices.service_manager import ServiceManager
+from gateway.procfs import began_s
 from gateway.settings import Settings
 
 # What a start may take from one sign of progress to the next.
 STEP_SECONDS = 300.0
-# Above drain_seconds: the groups are stopped, what does not go is killed.
+# The end takes so much beyond drain_seconds: groups are stopped, what does not go is killed.
 END_SECONDS = 20.0
 
 
@@ -24,9 +26,9 @@ class StartupReporter:
     """One voice for the whole life of a server."""
 
     def __init__(self, settings: Settings) -> None:
-        self.speaker = Console(as_events=settings.server.log_format == "json")
+        self.console = Console(as_events=settings.server.log_format == "json")
         self._manager = ServiceManager(os.environ)
-        self._progress = StartProgress(self.speaker, process_began_s())
+        self._progress = StartProgress(self.console, began_s(os.getpid()))
         self._ready_status = ""
         self._trouble = ""
 
@@ -35,14 +37,14 @@ class StartupReporter:
         """Seconds within which alive() must be called; 0 if nobody waits for it."""
         return self._manager.watchdog_s
 
-    def loads(self, title: str, news: Progress | Budget) -> None:
-        """A rank has got on with its start."""
-        match news:
-            case Progress():
-                self._progress.note(title, news)
+    def take(self, event: Event) -> None:
+        """Tell of a rank that has got on with its start, as long as nothing has served."""
+        match event:
+            case RankProgressed(title, Progress() as progress) if not self._ready_status:
+                self._progress.note(title, progress)
                 self._manager.extend_start(STEP_SECONDS, self._progress.status)
-            case Budget():
-                self._progress.note_budget(title, news)
+            case RankProgressed(title, Budget() as budget) if not self._ready_status:
+                self._progress.note_budget(title, budget)
 
     @property
     def took(self) -> str:
@@ -51,7 +53,7 @@ class StartupReporter:
 
     def serves(self, lines: Sequence[str], url: str, model: str, compute: str) -> None:
         """Everything is there."""
-        self.speaker.show(lines, url=url, model=model, compute=compute)
+        self.console.show(lines, url=url, model=model, compute=compute)
         self._ready_status = f"serving {model} on {url}"
         self._manager.ready(self._ready_status)
 
@@ -72,11 +74,11 @@ class StartupReporter:
 
     def fails(self, fault: str) -> None:
         """The server gives up. fault: one to five lines."""
-        self.speaker.say(fault, logging.ERROR)
+        self.console.say(fault, logging.ERROR)
         self._manager.stopping(END_SECONDS, fault.splitlines()[0])
 
     def stops(self, drain_seconds: float, *, has_served: bool) -> None:
         """A signal has come."""
         busy = f"; streams may run on for {drain_seconds:g} s" if has_served else ""
-        self.speaker.say(f"stopping{busy}")
+        self.console.say(f"stopping{busy}")
         self._manager.stopping(drain_seconds + END_SECONDS, f"stopping{busy}")

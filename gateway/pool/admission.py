@@ -32,7 +32,7 @@ class Admission:
         """queue_seconds: how long a newcomer may have to wait. max_waiting: sequences."""
         self._queue_seconds = queue_seconds
         self._max_waiting = max_waiting
-        self._rate = HandOutRate()
+        self._rate = DispatchRate()
 
     def check(self, queue: FairQueue[T], tenant: Tenant, now_s: float) -> None:
         """Raise QueueFull if no more of a tenant may wait. What is there already stays."""
@@ -53,20 +53,20 @@ class Admission:
         return min(own_tokens / share, queue.num_tokens) / rate if own_tokens and rate else 0.0
 
     def note(self, num_tokens: int, *, is_backlogged: bool, now_s: float) -> None:
-        """Tell what was handed out to groups just now, and whether more is waiting."""
+        """Tell what was dispatched to groups just now, and whether more is waiting."""
         self._rate.note(num_tokens, is_backlogged=is_backlogged, now_s=now_s)
 
 
-class HandOutRate:
+class DispatchRate:
     """Prompt tokens a second that groups take while work waits; older seconds count for less."""
 
     def __init__(self) -> None:
         self._tokens = 0.0
         self._seconds = 0.0
-        self._since_s: float | None = None  # work waits since then, or since the last hand-out
+        self._since_s: float | None = None  # work waits since then, or since the last dispatch
 
     def note(self, num_tokens: int, *, is_backlogged: bool, now_s: float) -> None:
-        """Take a hand-out, or its absence, into account."""
+        """Take a dispatch, or its absence, into account."""
         if self._since_s is not None:
             passed_s = now_s - self._since_s
             decay = math.exp(-passed_s / MEMORY_SECONDS)

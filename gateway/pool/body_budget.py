@@ -2,7 +2,7 @@
 
 A body counts from its first piece until its request has been answered: what was decoded from it
 lives so long. A tenant may hold as much as it leaves free, half of it alone. Knows no HTTP but the
-refusal. Held by the service; bodies are read in body.py.
+refusal. Held by the service; bodies are read in requests/body.py.
 """
 
 from collections import Counter

@@ -23,7 +23,7 @@ class Receiver(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class InflightSequence:
     """One sequence, from ReplicaPool.submit() to its last token.
 
     first: what was submitted. output_ids, num_prompt_logprobs: what has been delivered since.

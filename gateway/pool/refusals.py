@@ -1,4 +1,7 @@
-"""Why the pool takes no sequence: raised by ReplicaPool.submit(), put into words by delivery.py."""
+"""Why the pool takes no sequence: raised by ReplicaPool.submit().
+
+The words for clients stand in answers/delivery.py.
+"""
 
 TOO_LATE = "The request's time was up before it could be started."
 LOST = "The process that computed this completion died, and no other could go on with it."

@@ -1,4 +1,4 @@
-"""One life of a replica group as one worker sees it: its ring, its pipe, its credit.
+"""One epoch of a replica group as one worker sees it: its ring, its pipe, its credit.
 
 Knows frames and counts, not why a sequence is sent. Belongs to ReplicaPool.
 """
@@ -15,8 +15,9 @@ from backend.wire.local.channel import ChannelEnd
 from backend.wire.local.pipe import PipeBroken, PipeReader
 from backend.wire.local.ring import RingWriter
 from backend.wire.messages import Abort, Ready, Reply, StepOutput, Submit, Vocabulary
-from gateway.pool.inflight import Entry
-from gateway.pool.routing import Pace
+from gateway.pool.inflight import InflightSequence
+from gateway.pool.replica_epoch import ReplicaEpoch
+from gateway.pool.routing import StepCost
 
 # Aborts must get through when submits do not.
 RESERVED_SHARE = 16
@@ -53,14 +54,14 @@ class ReplicaConnection:
     most_credit: int = 0
     last: StepOutput | None = None
     progress_s: float = field(default_factory=time.monotonic)
-    sent: dict[int, Entry] = field(default_factory=dict)
+    sent: dict[int, InflightSequence] = field(default_factory=dict)
     is_quarantine: bool = False
     is_quiescing: bool = False
     is_quiet: bool = False
-    trial: Entry | None = None
+    trial: InflightSequence | None = None
     unsent_aborts: list[int] = field(default_factory=list)
     knows_vocabulary: bool = False
-    pace: Pace = field(default_factory=Pace)
+    step_cost: StepCost = field(default_factory=StepCost)
     num_sent_since_frame: int = 0
 
     @classmethod
@@ -72,8 +73,8 @@ class ReplicaConnection:
         return cls(replica, epoch, ring, PipeReader(end.pipe))
 
     @property
-    def life(self) -> tuple[int, int]:
-        return self.replica, self.epoch
+    def replica_epoch(self) -> ReplicaEpoch:
+        return ReplicaEpoch(self.replica, self.epoch)
 
     @property
     def block_size(self) -> int:
@@ -116,23 +117,23 @@ class ReplicaConnection:
         """Note what a frame says of the group."""
         self.last = frame
         self.num_sent_since_frame = 0
-        self.pace.take(frame)
+        self.step_cost.take(frame)
         self.grant(frame.credit)
         self.progress_s = time.monotonic()
 
-    def send(self, entry: Entry, vocabulary: Callable[[], list[bytes]]) -> bool:
+    def send(self, seq: InflightSequence, vocabulary: Callable[[], list[bytes]]) -> bool:
         """Write a sequence to the ring and count it; False, and no credit, when it has no room.
 
         Raises ValueError for what is larger than the ring.
         """
-        submit = entry.submit()
+        submit = seq.submit()
         if not self._teach(submit, vocabulary) or not self.ring.write(messages.encode(submit)):
             self.credit = 0  # until its next frame
             return False
         if not self.sent:
             self.progress_s = time.monotonic()
         self.credit -= len(submit.prompt_ids) + len(submit.output_ids)
-        self.sent[entry.seq_id] = entry
+        self.sent[seq.seq_id] = seq
         self.num_sent_since_frame += 1
         return True
 
@@ -143,16 +144,16 @@ class ReplicaConnection:
         self.knows_vocabulary = self.ring.write(messages.encode(Vocabulary(vocabulary())))
         return self.knows_vocabulary
 
-    def forget(self, entry: Entry) -> None:
+    def forget(self, seq: InflightSequence) -> None:
         """A sequence is over, or given up."""
-        del self.sent[entry.seq_id]
-        if self.trial is entry:
+        del self.sent[seq.seq_id]
+        if self.trial is seq:
             self.trial = None
 
-    def abort(self, entry: Entry) -> None:
+    def abort(self, seq: InflightSequence) -> None:
         """Give a sequence up; the group frees it before its next step."""
-        self.forget(entry)
-        self.unsent_aborts.append(entry.seq_id)
+        self.forget(seq)
+        self.unsent_aborts.append(seq.seq_id)
         self.send_aborts()
 
     def send_aborts(self) -> None:
@@ -175,7 +176,7 @@ class ReplicaConnection:
             self.seconds_since_progress,
         )
 
-    def close(self) -> dict[int, Entry]:
+    def close(self) -> dict[int, InflightSequence]:
         """Drop the channel; return the sequences that were lost with it."""
         self.ring.close()
         self.pipe.close()

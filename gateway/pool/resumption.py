@@ -1,4 +1,4 @@
-"""The sequences whose group has died, until another life of a group takes them.
+"""The sequences whose group has died, until another group, or the same one restarted, takes them.
 
 A death counts only against its suspects: the sequences that were new or changed in the fatal step.
 They are tried again one at a time, on a group that this worker gives nothing else meanwhile; when
@@ -9,62 +9,58 @@ up. The others go on at once and as often as it takes. Knows no channel. Belongs
 import time
 from collections.abc import Iterable
 
-from gateway.pool.inflight import Entry
+from gateway.pool.inflight import InflightSequence
 from gateway.pool.poison import PoisonTable
+from gateway.pool.replica_epoch import ReplicaEpoch
 
-# The supervisor names a death's suspects as soon as it sees the death.
-VERDICT_SECONDS = 2.0
 # A group that died comes back empty; a suspect waits so long for one before it has one emptied.
 EMPTY_GROUP_SECONDS = 10.0
 # One from the prompt, one from a step of its own kind.
 HARMLESS_TOKENS = 2
 
-Life = tuple[int, int]
-"""(replica, epoch) of a channel."""
-
 
 class Resumption:
-    """Entries move: lost -> suspects or bystanders, by judge() -> the group that takes them."""
+    """Sequences move: lost -> suspects or bystanders, by judge() -> the group that takes them."""
 
     def __init__(self, poison: PoisonTable) -> None:
-        self.suspects: dict[int, Entry] = {}
+        self.suspects: dict[int, InflightSequence] = {}
         self._poison = poison
-        self._lost: dict[Life, dict[int, Entry]] = {}
-        self._bystanders: dict[int, Entry] = {}
+        self._lost: dict[ReplicaEpoch, dict[int, InflightSequence]] = {}
+        self._bystanders: dict[int, InflightSequence] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._queues()))
 
-    def lose(self, life: Life, entries: dict[int, Entry]) -> None:
+    def lose(self, replica_epoch: ReplicaEpoch, seqs: dict[int, InflightSequence]) -> None:
         """Keep the sequences of a dead group until its suspects are known."""
         now = time.monotonic()
-        for entry in entries.values():
-            entry.lost_s = now
-        self._lost[life] = entries
+        for seq in seqs.values():
+            seq.lost_s = now
+        self._lost[replica_epoch] = seqs
 
-    def judge(self, life: Life, suspects: Iterable[int]) -> list[Entry]:
+    def judge(self, replica_epoch: ReplicaEpoch, suspects: Iterable[int]) -> list[InflightSequence]:
         """Sort a dead group's sequences; return those that must not be tried again."""
-        entries = self._lost.pop(life, {})
+        seqs = self._lost.pop(replica_epoch, {})
         named = set(suspects)
         condemned = []
-        for seq_id, entry in entries.items():
+        for seq_id, seq in seqs.items():
             if seq_id not in named:
-                self._bystanders[seq_id] = entry
+                self._bystanders[seq_id] = seq
                 continue
-            entry.num_suspicions += 1
-            if entry.num_suspicions > 1:
-                self._poison.add(entry.first)
-                condemned.append(entry)
+            seq.num_suspicions += 1
+            if seq.num_suspicions > 1:
+                self._poison.add(seq.first)
+                condemned.append(seq)
             else:
-                self.suspects[seq_id] = entry
+                self.suspects[seq_id] = seq
         return condemned
 
-    def next_bystander(self) -> Entry | None:
+    def next_bystander(self) -> InflightSequence | None:
         """Return the oldest sequence that may be sent anywhere; discard() it then."""
         oldest = min(self._bystanders, default=None)
         return None if oldest is None else self._bystanders[oldest]
 
-    def next_suspect(self) -> Entry | None:
+    def next_suspect(self) -> InflightSequence | None:
         """Return the oldest sequence to be tried alone; discard() it then."""
         oldest = min(self.suspects, default=None)
         return None if oldest is None else self.suspects[oldest]
@@ -72,32 +68,29 @@ class Resumption:
     @property
     def needs_empty_group(self) -> bool:
         """Whether a suspect has waited long enough to have a group emptied for it."""
-        entry = self.next_suspect()
-        return entry is not None and time.monotonic() - entry.lost_s >= EMPTY_GROUP_SECONDS
+        seq = self.next_suspect()
+        return seq is not None and time.monotonic() - seq.lost_s >= EMPTY_GROUP_SECONDS
 
-    def acquit(self, entry: Entry) -> bool:
+    def acquit(self, seq: InflightSequence) -> bool:
         """Whether a sequence on trial has shown to be harmless; it has no past then."""
-        if entry.num_tokens_here < HARMLESS_TOKENS:
+        if seq.num_tokens_here < HARMLESS_TOKENS:
             return False
-        entry.num_suspicions = 0
+        seq.num_suspicions = 0
         return True
 
-    def discard(self, seq_id: int) -> Entry | None:
+    def discard(self, seq_id: int) -> InflightSequence | None:
         """Take a sequence out, wherever it waits."""
         for queue in self._queues():
-            if (entry := queue.pop(seq_id, None)) is not None:
-                return entry
+            if (seq := queue.pop(seq_id, None)) is not None:
+                return seq
         return None
 
-    def overdue(self, seconds: float) -> list[Entry]:
+    def overdue(self, seconds: float) -> list[InflightSequence]:
         """Return the sequences whose group died so long ago."""
         lost_before = time.monotonic() - seconds
         return [
-            entry
-            for queue in self._queues()
-            for entry in queue.values()
-            if entry.lost_s <= lost_before
+            seq for queue in self._queues() for seq in queue.values() if seq.lost_s <= lost_before
         ]
 
-    def _queues(self) -> list[dict[int, Entry]]:
+    def _queues(self) -> list[dict[int, InflightSequence]]:
         return [self.suspects, self._bystanders, *self._lost.values()]

@@ -1,6 +1,6 @@
 """Which group gets the next sequence: the one that will have its first token soonest.
 
-Owns the measured pace of each group and the memory of which group has seen which prefix. Knows
+Owns the measured step cost of each group and the memory of which group has seen which prefix. Knows
 counts and token ids; which groups have credit is the pool's business.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from backend.wire.messages import StepOutput, Submit, Totals
+from gateway.pool.replica_epoch import ReplicaEpoch
 
 # Weight of the newest step in the averages: they follow a change of load within a second.
 NEWEST = 0.05
@@ -20,12 +21,9 @@ PROMPT_TOKEN_S, ROW_S = 0.5e-3, 2.5e-3
 MAX_PREFIX_BLOCKS = 64
 MAX_PREFIXES = 8192
 
-Life = tuple[int, int]
-"""(replica, epoch): what a group has cached goes with its life."""
-
 
 @dataclass(slots=True)
-class Pace:
+class StepCost:
     """What a step costs in one group: seconds for a row, and for each prompt token on top."""
 
     row_s: float = ROW_S
@@ -47,9 +45,9 @@ class Pace:
             own_s = max(0.0, spent_s - num_rows * self.row_s) / num_prompt_tokens
             self.prompt_token_s += NEWEST * (own_s - self.prompt_token_s)
 
-    def heir(self) -> "Pace":
-        """Return the pace to expect of the next life of the same group."""
-        return Pace(self.row_s, self.prompt_token_s)
+    def inherit(self) -> "StepCost":
+        """Return the cost to expect of the same group after a restart."""
+        return StepCost(self.row_s, self.prompt_token_s)
 
     def first_token_s(self, num_prompt_tokens: int, num_rows: int) -> float:
         """Predict when a prompt has its first token.
@@ -60,15 +58,15 @@ class Pace:
 
 
 class Candidate(Protocol):
-    """What routing looks at in one life of a group.
+    """What routing looks at in one epoch of a group.
 
     num_pending_tokens: prompt tokens it holds and has not computed. num_rows: its sequences.
     """
 
     @property
-    def life(self) -> Life: ...
+    def replica_epoch(self) -> ReplicaEpoch: ...
     @property
-    def pace(self) -> Pace: ...
+    def step_cost(self) -> StepCost: ...
     @property
     def block_size(self) -> int: ...
     @property
@@ -92,34 +90,34 @@ class Router:
         num_tokens = len(submit.prompt_ids) + len(submit.output_ids)
 
         def first_token_s(group: C) -> float:
-            cached = known[1] if known is not None and known[0] == group.life else 0
+            cached = known[1] if known is not None and known[0] == group.replica_epoch else 0
             num_prompt_tokens = group.num_pending_tokens + num_tokens - cached
-            return group.pace.first_token_s(num_prompt_tokens, group.num_rows)
+            return group.step_cost.first_token_s(num_prompt_tokens, group.num_rows)
 
         best = min(groups, key=first_token_s)
-        self._memory.remember(submit, best.block_size, best.life)
+        self._memory.remember(submit, best.block_size, best.replica_epoch)
         return best
 
 
 class PrefixMemory:
-    """Remembers which life of a group was given which beginnings of prompts, the newest only."""
+    """Remembers which epoch of a group was given which beginnings of prompts, the newest only."""
 
     def __init__(self) -> None:
-        self._lives: OrderedDict[int, Life] = OrderedDict()
+        self._owners: OrderedDict[int, ReplicaEpoch] = OrderedDict()
 
-    def remember(self, submit: Submit, block_size: int, life: Life) -> None:
+    def remember(self, submit: Submit, block_size: int, replica_epoch: ReplicaEpoch) -> None:
         """A prompt has gone to a group."""
         for key, _ in _prefixes(submit, block_size):
-            self._lives[key] = life
-            self._lives.move_to_end(key)
-        while len(self._lives) > MAX_PREFIXES:
-            self._lives.popitem(last=False)
+            self._owners[key] = replica_epoch
+            self._owners.move_to_end(key)
+        while len(self._owners) > MAX_PREFIXES:
+            self._owners.popitem(last=False)
 
-    def find(self, submit: Submit, block_size: int) -> tuple[Life, int] | None:
+    def find(self, submit: Submit, block_size: int) -> tuple[ReplicaEpoch, int] | None:
         """Return who was given the longest known beginning of a prompt, and its tokens."""
         for key, num_tokens in reversed(_prefixes(submit, block_size)):
-            if (life := self._lives.get(key)) is not None:
-                return life, num_tokens
+            if (owner := self._owners.get(key)) is not None:
+                return owner, num_tokens
         return None
 
 

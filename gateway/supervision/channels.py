@@ -1,4 +1,5 @@
-"""Connects each life of a worker with each life of a group, and tells each of the other's end.
+"""Connects each process of a worker with each incarnation of a group, and tells each of the
+other's end.
 
 A channel is made for one such pair and never reused. No copy of it is kept, so that each side sees
 the other's death.
@@ -10,6 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from backend.wire.control import Attach, ControlClosed, Detach, Quiesce
 from backend.wire.local.channel import create_channel
+from gateway.events import (
+    Event,
+    GroupLost,
+    GroupReady,
+    WorkerCut,
+    WorkerLost,
+    WorkerQuiet,
+    WorkerStarted,
+)
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.workers import Worker
 
@@ -25,48 +35,35 @@ class ChannelManager:
         workers: Sequence[Worker],
         next_epoch: Callable[[], int],
     ) -> None:
-        """workers: by number. next_epoch: gives a number that no other life or channel has."""
+        """workers: by number. next_epoch: gives a number that no incarnation or channel has."""
         self._groups = groups
         self._workers = workers
         self._next_epoch = next_epoch
 
-    def group_ready(self, group: Group) -> None:
-        """Give every worker a channel to it."""
-        for worker in self._workers:
-            self._connect(group, worker)
-
-    def worker_born(self, worker: Worker) -> None:
-        """Give it a channel to every group that takes work."""
-        for group in self._groups.values():
-            self._connect(group, worker)
-
-    def group_lost(self, group: Group, suspects: Sequence[tuple[int, int]]) -> None:
-        """Tell every worker that had a channel, each with those suspects that are its own."""
-        for number, epoch in group.channels.items():
-            own = [seq_id for worker, seq_id in suspects if worker == number]
-            self._workers[number].tell(Detach(number, group.number, epoch, own))
-            self._workers[number].serves.discard(group.number)
-        group.channels.clear()
-        group.quiet.clear()
-
-    def worker_lost(self, worker: Worker) -> None:
-        """Have every group forget its sequences."""
-        for group in self._groups.values():
-            epoch = group.channels.pop(worker.number, None)
-            if epoch is not None and group.life is not None:
-                with contextlib.suppress(ControlClosed):
-                    group.life.replica.detach(worker.number, epoch)
+    def take(self, event: Event) -> None:
+        """Make and forget channels after what has happened."""
+        match event:
+            case GroupReady(group):
+                for worker in self._workers:
+                    self._connect(self._groups[group], worker)
+            case GroupLost(group, suspects):
+                self._forget_group(self._groups[group], suspects)
+            case WorkerStarted(worker=number):
+                for each in self._groups.values():
+                    self._connect(each, self._workers[number])
+            case WorkerLost(worker=number):
+                self._forget_worker(number)
+            case WorkerQuiet(number, group, epoch):
+                if self._is_current(number, group, epoch):
+                    self._groups[group].quiet.add(number)
+            case WorkerCut(number, group, epoch):
+                if self._is_current(number, group, epoch):
+                    self._reconnect(self._workers[number], self._groups[group])
 
     def quiesce(self, group: Group) -> None:
         """Have every worker hand it no new work."""
         for number, epoch in group.channels.items():
             self._workers[number].tell(Quiesce(group.number, epoch))
-
-    def note_quiet(self, worker: Worker, replica: int, epoch: int) -> None:
-        """A worker has nothing left in a group; news of a channel that is no more is ignored."""
-        group = self._groups.get(replica)
-        if group is not None and group.channels.get(worker.number) == epoch:
-            group.quiet.add(worker.number)
 
     def is_quiet(self, group: Group) -> bool:
         """Whether no worker has anything left in it."""
@@ -77,24 +74,44 @@ class ChannelManager:
         living = [worker for worker in self._workers if worker.child is not None]
         return bool(living) and all(group.number in worker.serves for worker in living)
 
-    def reconnect(self, worker: Worker, replica: int, epoch: int) -> None:
-        """Replace a channel that is of no more use; news of one that is no more is ignored."""
+    def _forget_group(self, group: Group, suspects: Sequence[tuple[int, int]]) -> None:
+        """Tell every worker that had a channel, each with those suspects that are its own."""
+        for number, epoch in group.channels.items():
+            own = [seq_id for worker, seq_id in suspects if worker == number]
+            self._workers[number].tell(Detach(number, group.number, epoch, own))
+            self._workers[number].serves.discard(group.number)
+        group.channels.clear()
+        group.quiet.clear()
+
+    def _forget_worker(self, number: int) -> None:
+        """Have every group forget a worker's sequences."""
+        for group in self._groups.values():
+            epoch = group.channels.pop(number, None)
+            if epoch is not None and group.incarnation is not None:
+                with contextlib.suppress(ControlClosed):
+                    group.incarnation.replica.detach(number, epoch)
+
+    def _is_current(self, worker: int, replica: int, epoch: int) -> bool:
+        """Whether news is of a channel that still is."""
         group = self._groups.get(replica)
-        if group is not None and group.channels.get(worker.number) == epoch:
-            logger.warning("the channel from worker %d to group %d is cut", worker.number, replica)
-            del group.channels[worker.number]
-            worker.serves.discard(replica)
-            self._connect(group, worker)
+        return group is not None and group.channels.get(worker) == epoch
+
+    def _reconnect(self, worker: Worker, group: Group) -> None:
+        """Replace a channel that is of no more use."""
+        logger.warning("the channel from worker %d to group %d is cut", worker.number, group.number)
+        del group.channels[worker.number]
+        worker.serves.discard(group.number)
+        self._connect(group, worker)
 
     def _connect(self, group: Group, worker: Worker) -> None:
-        """Give one life of each a channel of their own, once both are there."""
+        """Give both a channel of their own, once both are there."""
         if group.state is not GroupState.READY or worker.child is None:
             return
-        assert group.life is not None
+        assert group.incarnation is not None
         epoch = self._next_epoch()
         channel = create_channel()
         with contextlib.suppress(ControlClosed):  # a death that its pidfd is about to tell
-            group.life.replica.attach(worker.number, epoch, channel)
+            group.incarnation.replica.attach(worker.number, epoch, channel)
             group.channels[worker.number] = epoch
             worker.tell(Attach(worker.number, group.number, epoch), channel.worker_end)
         channel.close()

@@ -1,7 +1,7 @@
 """What `unisono ctl` and the supervisor say to each other: JSON, one object a line.
 
-A connection carries one request and its replies. Progress and LogLine may come any number of times;
-Listing, Done and Refused end it.
+A connection carries one request and its replies. OperationProgress and LogLine may come any number
+of times; Listing, Done and Refused end it.
 """
 
 import msgspec
@@ -15,7 +15,9 @@ class List(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="a
     """Show groups, ranks and workers."""
 
 
-class Drain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="ask", tag="drain"):
+class DrainGroup(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="ask", tag="drain"
+):
     """Hand a group no new work, let its streams end, stop it. timeout_s: 0 waits for ever."""
 
     group: int
@@ -64,7 +66,7 @@ class RankView(msgspec.Struct, frozen=True):
 
 
 class GroupView(msgspec.Struct, frozen=True):
-    """A group. deaths: of all its lives; epoch: of the last; load: of all workers together."""
+    """A group. deaths: of all incarnations; epoch: of the last; load: of all workers together."""
 
     group: int
     state: str
@@ -97,7 +99,7 @@ class Listing(msgspec.Struct, frozen=True, tag_field="answer", tag="listing"):
     workers: list[WorkerView]
 
 
-class Progress(msgspec.Struct, frozen=True, tag_field="answer", tag="progress"):
+class OperationProgress(msgspec.Struct, frozen=True, tag_field="answer", tag="progress"):
     """An operation has got on."""
 
     text: str
@@ -121,9 +123,9 @@ class Refused(msgspec.Struct, frozen=True, tag_field="answer", tag="refused"):
     text: str
 
 
-Operation = Drain | Add | Remove | Restart
+Operation = DrainGroup | Add | Remove | Restart
 Request = List | Logs | Operation
-Reply = Listing | Progress | LogLine | Done | Refused
+Reply = Listing | OperationProgress | LogLine | Done | Refused
 
 encode = msgspec.json.Encoder().encode
 decode_request = msgspec.json.Decoder(Request).decode

@@ -20,13 +20,13 @@ from gateway.settings import ServerSettings
 from gateway.supervision.control_messages import (
     MAX_LINE_BYTES,
     Done,
-    Drain,
+    DrainGroup,
     List,
     Listing,
     LogLine,
     Logs,
     Operation,
-    Progress,
+    OperationProgress,
     Refused,
     Remove,
     Reply,
@@ -137,7 +137,7 @@ class ControlSocket:
                 writer.write(encode(message) + b"\n")
 
         def say(text: str) -> None:
-            reply(Progress(text))
+            reply(OperationProgress(text))
 
         try:
             request = decode_request(await reader.readline())
@@ -179,7 +179,7 @@ def _words(operation: Operation) -> str:
     match operation:
         case Restart(group=None):
             return f"{name} --rolling"
-        case Drain(group=group) | Remove(group=group) | Restart(group=group):
+        case DrainGroup(group=group) | Remove(group=group) | Restart(group=group):
             return f"{name} {group}"
         case _:
             return name

@@ -11,7 +11,7 @@ LOGGED_LINES = 5
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """Why a life of a group ended, as the log and `unisono ctl list` tell it.
+    """Why an incarnation of a group ended, as the log and `unisono ctl list` tell it.
 
     cause: how it ended; message: what the rank itself had to say. at: seconds since 1970.
     suspects: (worker, seq_id) of what was new or changed in the last step; num_seqs is 0 when no

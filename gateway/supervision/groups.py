@@ -1,7 +1,7 @@
-"""One replica group over all its lives: when it starts, who is connected to it, what a death means.
+"""One replica group over all its incarnations: when it starts, who is connected, what a death is.
 
-Any exit, hang or protocol error of one rank ends a life (incarnation.py); here it begins again with
-a new epoch, after a back-off, until it has died too often.
+Any exit, hang or protocol error of one rank ends an incarnation (incarnation.py); here the group
+starts again with a new epoch, after a back-off, until it has died too often.
 """
 
 import asyncio
@@ -11,10 +11,19 @@ import time
 from typing import Protocol
 
 from backend.wire.control import Budget, Progress
+from gateway.events import (
+    Event,
+    GroupChanged,
+    GroupFailed,
+    GroupLost,
+    GroupReady,
+    GroupStarted,
+    RankProgressed,
+)
 from gateway.layout import GroupPlace
 from gateway.settings import ServerSettings
 from gateway.supervision.fault import Fault
-from gateway.supervision.incarnation import Life
+from gateway.supervision.incarnation import Incarnation
 from gateway.supervision.restarts import Restarts
 
 logger = logging.getLogger(__name__)
@@ -44,29 +53,14 @@ class GroupOwner(Protocol):
         """Whether the server has been ready once; before, a failure to start is the end of it."""
 
     def next_epoch(self) -> int:
-        """A number that no other life has."""
+        """Return a number that no other incarnation has."""
 
-    def group_born(self, group: "Group") -> None:
-        """It has a new life."""
-
-    def group_progressed(self, title: str, news: Progress | Budget) -> None:
-        """A rank has got on with its start."""
-
-    def group_ready(self, group: "Group") -> None:
-        """It takes work."""
-
-    def group_lost(self, group: "Group", suspects: list[tuple[int, int]]) -> None:
-        """It is dead to everyone connected to it."""
-
-    def group_failed(self, group: "Group", fault: Fault) -> None:
-        """It will not be started again."""
-
-    def changed(self) -> None:
-        """The state of a group has changed."""
+    def tell(self, event: Event) -> None:
+        """Pass an event on to everyone whom it concerns."""
 
 
 class Group:
-    """A number, and the lives under it.
+    """A number, and the incarnations under it.
 
     channels: worker -> epoch of the channel to it. quiet: workers that have nothing left in it.
     """
@@ -76,7 +70,7 @@ class Group:
     ) -> None:
         self.number = number
         self.place = place
-        self.life: Life | None = None
+        self.incarnation: Incarnation | None = None
         self.channels: dict[int, int] = {}
         self.quiet: set[int] = set()
         self.restarts = Restarts(server.restart_limit, server.restart_window_s)
@@ -89,78 +83,81 @@ class Group:
 
     @property
     def state(self) -> GroupState:
-        if self.life is None:
+        if self.incarnation is None:
             if self._is_given_up:
                 return GroupState.GIVEN_UP
             return GroupState.WAITING if self._restart else GroupState.STOPPED
-        if self.life.is_over:
+        if self.incarnation.is_over:
             return GroupState.ENDING
-        if self.life.ready is None:
+        if self.incarnation.ready is None:
             return GroupState.LOADING
         return GroupState.READY if self._is_wanted else GroupState.DRAINING
 
     def start(self) -> None:
-        """Begin a life, unless there is one."""
+        """Start processes, unless there are some."""
         self._is_wanted, self._is_given_up = True, False
         self._cancel_restart()
-        if self.life is None and not self._owner.is_stopping:
+        if self.incarnation is None and not self._owner.is_stopping:
             epoch = self._owner.next_epoch()
-            self.life = Life(self.number, epoch, self.place, self._hang_s, self)
-            self._owner.group_born(self)
-        self._owner.changed()
+            self.incarnation = Incarnation(self.number, epoch, self.place, self._hang_s, self)
+            self._owner.tell(GroupStarted(self.number, self.incarnation.replica.ranks))
+        self._tell_state()
 
     def want_no_more(self) -> None:
-        """Have this life be the last until start() is called."""
+        """Have this incarnation be the last until start() is called."""
         self._is_wanted = False
         self._cancel_restart()
-        self._owner.changed()
+        self._tell_state()
 
     def stop(self) -> None:
-        """End this life, which is to be the last until start() is called."""
+        """End this incarnation, which is to be the last until start() is called."""
         self.want_no_more()
-        if self.life is not None and not self.life.is_over:
-            self._owner.group_lost(self, [])
-            self.life.leave()
-        self._owner.changed()
+        if self.incarnation is not None and not self.incarnation.is_over:
+            self._owner.tell(GroupLost(self.number, []))
+            self.incarnation.leave()
+        self._tell_state()
 
-    # what its life tells
+    # what its incarnation tells
 
     def progressed(self, title: str, news: Progress | Budget) -> None:
-        self._owner.group_progressed(title, news)
+        self._owner.tell(RankProgressed(title, news))
 
     def became_ready(self) -> None:
         if self._owner.has_served:
             logger.info("group %d is ready", self.number)
-        self._owner.group_ready(self)
-        self._owner.changed()
+        self._owner.tell(GroupReady(self.number))
+        self._tell_state()
 
     def faulted(self, fault: Fault) -> None:
         self.last_fault = fault
         if self._owner.has_served:
             logger.error("group %d died: %s", self.number, fault)
-        self._owner.group_lost(self, fault.blamed)
-        self._owner.changed()
+        self._owner.tell(GroupLost(self.number, fault.blamed))
+        self._tell_state()
 
     def ended(self) -> None:
         """Start again, if that is wanted and of any use."""
-        assert self.life is not None
-        life, self.life = self.life, None
-        if life.fault is not None:
-            self._mourn(life.fault, was_ready=life.ready is not None)
-        self._owner.changed()
+        assert self.incarnation is not None
+        ended, self.incarnation = self.incarnation, None
+        if ended.fault is not None:
+            self._on_exit(ended.fault, was_ready=ended.ready is not None)
+        self._tell_state()
 
-    def _mourn(self, fault: Fault, *, was_ready: bool) -> None:
+    def _on_exit(self, fault: Fault, *, was_ready: bool) -> None:
         self.last_fault = fault
         is_worth_it = self.restarts.note_death(time.monotonic())
         if self._owner.is_stopping or not self._is_wanted:
             return
         if not is_worth_it or not (was_ready or self._owner.has_served):
             self._is_given_up = True
-            self._owner.group_failed(self, fault)
+            self._owner.tell(GroupFailed(self.number, fault.message or fault.summary))
         else:
             delay = self.restarts.delay_s
             logger.warning("group %d starts again in %g s", self.number, delay)
             self._restart = asyncio.get_running_loop().call_later(delay, self.start)
+
+    def _tell_state(self) -> None:
+        self._owner.tell(GroupChanged(self.number, self.state.value))
 
     def _cancel_restart(self) -> None:
         if self._restart is not None:

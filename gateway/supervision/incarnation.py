@@ -1,4 +1,4 @@
-"""One life of a group: its processes, what they say, and how it ends.
+"""One incarnation of a group: its processes, what they say, and how it ends.
 
 It ends as a whole: the first rank that exits or hangs is the fault, the others are killed for it.
 Knows no policy: what comes after is the group's business.
@@ -17,29 +17,29 @@ from backend.wire.local.child import Child, exit_text
 from backend.wire.local.heartbeat import Phase
 from backend.wire.messages import Failed, Ready
 from gateway.layout import GroupPlace
+from gateway.procfs import dying_code, effort, is_stopped, oom_kills
 from gateway.supervision.fault import REPORTED_LINES, Fault, phase_name, with_batch
 from gateway.supervision.hang import HangWatch, Stall
-from gateway.supervision.process import dying_code, effort, is_stopped, oom_kills
-from gateway.supervision.stderr_tail import Tail
+from gateway.supervision.stderr_tail import StderrTail
 
 # While a group works its deaths are known within 0.1 s, however long the kernel takes over the
 # memory; those of one that does nothing, from the pidfd, for its watch shall cost nothing either.
 LOOK_SECONDS = 0.05
 IDLE_LOOK_SECONDS = 0.25
 # faulthandler writes the stacks of a whole process in milliseconds, once it gets a core; nobody
-# waits meanwhile but the next life.
+# waits meanwhile but the next incarnation.
 DUMP_SECONDS = 1.0
 # A rank told to stop that has not gone by then is killed.
 STOP_SECONDS = 5.0
-# Of a rank that the kernel killed; others it killed meanwhile cannot be told from it.
+# The message of a rank that the kernel killed; others it killed meanwhile look the same.
 OUT_OF_MEMORY = (
     "memory ran out; free some, raise the limit of the service or the container, or take less "
     "with --kv-cache-bytes or a smaller model"
 )
 
 
-class LifeOwner(Protocol):
-    """Who is told of a life's turns."""
+class IncarnationOwner(Protocol):
+    """Who is told of an incarnation's turns."""
 
     def progressed(self, title: str, news: Progress | Budget) -> None:
         """A rank has got on with its start."""
@@ -54,11 +54,11 @@ class LifeOwner(Protocol):
         """The last of its processes is gone, and everything that was theirs."""
 
 
-class Life:
-    """Processes from spawn to burial."""
+class Incarnation:
+    """The processes of a group, from their start to the exit of the last."""
 
     def __init__(
-        self, number: int, epoch: int, place: GroupPlace, hang_s: float, owner: LifeOwner
+        self, number: int, epoch: int, place: GroupPlace, hang_s: float, owner: IncarnationOwner
     ) -> None:
         self.replica = Replica(number, epoch, place.engine, place.first_rank)
         self.ready: Ready | None = None
@@ -70,7 +70,7 @@ class Life:
         self._messages: dict[int, str] = {}  # rank -> why it gives up
         self._oom_kills = oom_kills()
         self._alive = set(range(place.engine.tp))
-        self._tails = [Tail(child) for child in self.replica.ranks]
+        self._tails = [StderrTail(child) for child in self.replica.ranks]
         for rank, child in enumerate(self.replica.ranks):
             self._loop.add_reader(child.line.fileno(), self._on_message, rank)
             self._loop.add_reader(child.pidfd, self._on_death, rank)
@@ -221,7 +221,7 @@ class Life:
         self._tails[rank].close()
 
 
-def _stack(child: Child, tail: Tail, mark: int) -> list[str]:
+def _stack(child: Child, tail: StderrTail, mark: int) -> list[str]:
     tail.read_all()
     if is_stopped(child.pid):
         return ["stopped by a signal: it cannot tell where it is"]

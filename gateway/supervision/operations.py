@@ -8,9 +8,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.supervision.control_messages import Add, Drain, Operation, Remove, Restart
+from gateway.supervision.control_messages import Add, DrainGroup, Operation, Remove, Restart
 from gateway.supervision.groups import Group, GroupState
-from gateway.supervision.state_changes import Changes
+from gateway.supervision.state_changes import StateChanges
 
 SAY_SECONDS = 5.0
 
@@ -36,7 +36,7 @@ class GroupKeeper(Protocol):
 
 
 class GroupLines(Protocol):
-    """What they need of the switchboard."""
+    """What operations need of the channels."""
 
     def is_served(self, group: Group) -> bool:
         """Whether every worker takes requests for it."""
@@ -51,7 +51,7 @@ class GroupLines(Protocol):
 class Operations:
     """Carries out one operation after another."""
 
-    def __init__(self, keeper: GroupKeeper, lines: GroupLines, changes: Changes) -> None:
+    def __init__(self, keeper: GroupKeeper, lines: GroupLines, changes: StateChanges) -> None:
         self._keeper = keeper
         self._lines = lines
         self._changes = changes
@@ -64,7 +64,7 @@ class Operations:
             say("another operation is under way; this one waits for it")
         async with self._turn:
             match operation:
-                case Drain(group=number, timeout_s=timeout_s):
+                case DrainGroup(group=number, timeout_s=timeout_s):
                     await self._drain(self._find(number), timeout_s, say)
                     return f"group {number} has stopped"
                 case Remove(group=number, timeout_s=timeout_s):
@@ -124,7 +124,7 @@ class Operations:
             self._lines.quiesce(group)
             await self._until_quiet(group, timeout_s or None, say)
         group.stop()
-        await self._changes.until(lambda: group.life is None)
+        await self._changes.until(lambda: group.incarnation is None)
 
     async def _until_quiet(self, group: Group, timeout_s: float | None, say: Say) -> None:
         def is_over() -> bool:
@@ -142,7 +142,7 @@ class Operations:
 
 
 def _load(group: Group) -> str:
-    assert group.life is not None
-    load = group.life.replica.page.heartbeats()[0].load
+    assert group.incarnation is not None
+    load = group.incarnation.replica.page.heartbeats()[0].load
     count = load.num_running + load.num_waiting
     return f"{count} sequence{'' if count == 1 else 's'}"

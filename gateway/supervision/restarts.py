@@ -8,7 +8,7 @@ BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 
 @dataclass(slots=True)
 class Restarts:
-    """Counts the deaths of one child over all its lives.
+    """Counts the deaths of one child over all its restarts.
 
     limit: restarts allowed in any window of window_s seconds.
     """

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable
 
 
-class Changes:
+class StateChanges:
     """What one part tells and any number of tasks wait for. Lives in one event loop."""
 
     def __init__(self) -> None:

@@ -4,35 +4,37 @@ import time
 from collections.abc import Collection
 
 from backend.wire.local.heartbeat import Heartbeat, Phase
+from gateway.procfs import num_threads, rss_bytes
 from gateway.supervision.control_messages import GroupView, RankView, WorkerView
 from gateway.supervision.fault import phase_name
 from gateway.supervision.groups import Group, GroupState
-from gateway.supervision.incarnation import Life
-from gateway.supervision.process import num_threads, rss_bytes
+from gateway.supervision.incarnation import Incarnation
 from gateway.supervision.workers import Worker
 
 
-def group_view(group: Group) -> GroupView:
+def group_status(group: Group) -> GroupView:
     """Look at a group as it is now."""
-    life = group.life
-    beats = life.replica.page.heartbeats() if life is not None else []
+    incarnation = group.incarnation
+    beats = incarnation.replica.page.heartbeats() if incarnation is not None else []
     load = beats[0].load if beats else None
-    ready = life.ready if life is not None else None
+    ready = incarnation.ready if incarnation is not None else None
     return GroupView(
         group=group.number,
         state=group.state,
-        epoch=life.replica.epoch if life is not None else 0,
+        epoch=incarnation.replica.epoch if incarnation is not None else 0,
         deaths=group.restarts.num_deaths,
         running=load.num_running if load else 0,
         waiting=load.num_waiting if load else 0,
         free_blocks=load.num_free_blocks if load else 0,
         total_blocks=ready.kv_capacity_tokens // ready.block_size if ready else 0,
-        ranks=[_rank_view(life, rank, beat) for rank, beat in enumerate(beats) if life],
+        ranks=[
+            _rank_status(incarnation, rank, beat) for rank, beat in enumerate(beats) if incarnation
+        ],
         last_fault=group.last_fault,
     )
 
 
-def worker_view(worker: Worker) -> WorkerView:
+def worker_status(worker: Worker) -> WorkerView:
     """Look at a worker as it is now."""
     pid = worker.child.pid if worker.child is not None else 0
     return WorkerView(
@@ -53,8 +55,8 @@ def trouble(groups: Collection[Group]) -> str:
     return f"{len(groups) - len(out)} of {len(groups)} groups serve; {each}"
 
 
-def _rank_view(life: Life, rank: int, beat: Heartbeat) -> RankView:
-    pid = life.replica.ranks[rank].pid
+def _rank_status(incarnation: Incarnation, rank: int, beat: Heartbeat) -> RankView:
+    pid = incarnation.replica.ranks[rank].pid
     return RankView(
         rank=rank,
         pid=pid,

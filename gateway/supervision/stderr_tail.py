@@ -15,7 +15,7 @@ READ_BYTES = 1 << 16
 MAX_LINE_CHARS = 2000
 
 
-class Tail:
+class StderrTail:
     """Reads a child's standard error for as long as the child is watched."""
 
     def __init__(self, child: Child) -> None:

@@ -36,7 +36,7 @@ class Pinged(Protocol):
         """End it now."""
 
 
-class Watchdog(Protocol):
+class ServiceWatchdog(Protocol):
     """Who waits for signs of life."""
 
     @property
@@ -47,23 +47,23 @@ class Watchdog(Protocol):
         """The server gets on."""
 
 
-class Pulse:
-    """A timer in the supervisor's event loop."""
+class WorkerWatchdog:
+    """Asks by a timer in the supervisor's event loop."""
 
-    def __init__(self, workers: Sequence[Pinged], watchdog: Watchdog) -> None:
+    def __init__(self, workers: Sequence[Pinged], watchdog: ServiceWatchdog) -> None:
         self._workers = workers
         self._watchdog = watchdog
         period = watchdog.watchdog_s / 3 if watchdog.watchdog_s else PING_SECONDS
         self._period_s = min(period, PING_SECONDS)
         self._max_unanswered = round(MAX_UNANSWERED * PING_SECONDS / self._period_s)
-        self._beat()
+        self._ask()
 
     def stop(self) -> None:
         """Ask no more."""
         self._timer.cancel()
 
-    def _beat(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._period_s, self._beat)
+    def _ask(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._period_s, self._ask)
         asked = [worker for worker in self._workers if worker.is_serving]
         for worker in asked:
             if worker.num_unanswered >= self._max_unanswered:

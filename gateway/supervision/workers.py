@@ -1,4 +1,4 @@
-"""One gateway worker over all its lives. A death costs its connections, nothing else."""
+"""One gateway worker over all its incarnations. A death costs its connections, nothing else."""
 
 import asyncio
 import logging
@@ -9,6 +9,15 @@ from typing import Protocol
 from backend.wire.control import ControlClosed, Cut, Pong, Quiet, Serving, ToChild
 from backend.wire.local.child import Child, exit_text
 from backend.wire.messages import Failed
+from gateway.events import (
+    Event,
+    WorkerCut,
+    WorkerFailed,
+    WorkerLost,
+    WorkerQuiet,
+    WorkerServes,
+    WorkerStarted,
+)
 from gateway.settings import Settings
 from gateway.supervision.restarts import Restarts
 
@@ -29,30 +38,12 @@ class WorkerOwner(Protocol):
     def has_served(self) -> bool:
         """Whether the server has been ready once; before, a failure to start is the end of it."""
 
-    def worker_born(self, worker: "Worker") -> None:
-        """It can be connected with the groups."""
-
-    def worker_serves(self, worker: "Worker") -> None:
-        """It takes requests for one more group."""
-
-    def worker_quiet(self, worker: "Worker", replica: int, epoch: int) -> None:
-        """It is done with a group that was to be quiesced."""
-
-    def worker_cut(self, worker: "Worker", replica: int, epoch: int) -> None:
-        """Its channel to a group has ended, and the group may not have."""
-
-    def worker_lost(self, worker: "Worker") -> None:
-        """It is dead to every group connected to it."""
-
-    def fail(self, fault: str) -> None:
-        """There is no point in going on."""
-
-    def changed(self) -> None:
-        """A worker has come or gone."""
+    def tell(self, event: Event) -> None:
+        """Pass an event on to everyone whom it concerns."""
 
 
 class Worker:
-    """A number, and the lives under it. serves: the groups it takes requests for."""
+    """A number, and the processes under it. serves: the groups it takes requests for."""
 
     def __init__(
         self, number: int, settings: Settings, listener: socket.socket, owner: WorkerOwner
@@ -68,7 +59,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
-        """Begin a life on the same listening socket, whose backlog has waited."""
+        """Start a process on the same listening socket, whose backlog has waited."""
         if self._owner.is_stopping:
             return
         self.num_unanswered = 0
@@ -81,7 +72,7 @@ class Worker:
         )
         self._loop.add_reader(self.child.line.fileno(), self._on_message)
         self._loop.add_reader(self.child.pidfd, self._on_death)
-        self._owner.worker_born(self)
+        self._owner.tell(WorkerStarted(self.number, self.child))
 
     @property
     def is_serving(self) -> bool:
@@ -108,15 +99,15 @@ class Worker:
                 match message:
                     case Serving(replica=replica):
                         self.serves.add(replica)
-                        self._owner.worker_serves(self)
+                        self._owner.tell(WorkerServes(self.number))
                     case Pong():
                         self.num_unanswered = 0
                     case Quiet(replica=replica, epoch=epoch):
-                        self._owner.worker_quiet(self, replica, epoch)
+                        self._owner.tell(WorkerQuiet(self.number, replica, epoch))
                     case Cut(replica=replica, epoch=epoch):
-                        self._owner.worker_cut(self, replica, epoch)
+                        self._owner.tell(WorkerCut(self.number, replica, epoch))
                     case Failed() if not self._owner.has_served:
-                        self._owner.fail(message.message)
+                        self._owner.tell(WorkerFailed(self.number, message.message))
         except ControlClosed:
             self._loop.remove_reader(self.child.line.fileno())  # its pidfd tells the rest
 
@@ -128,12 +119,11 @@ class Worker:
         self._loop.remove_reader(child.line.fileno())
         self._loop.remove_reader(child.pidfd)
         child.close()
-        self._owner.worker_lost(self)
+        self._owner.tell(WorkerLost(self.number))
         if self._owner.is_stopping:
             pass
         elif self.restarts.note_death(time.monotonic()) and self._owner.has_served:
             logger.error("%s; starting another", fault)
             self.start()
         else:
-            self._owner.fail(fault)
-        self._owner.changed()
+            self._owner.tell(WorkerFailed(self.number, fault))

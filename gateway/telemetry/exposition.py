@@ -3,9 +3,7 @@
 Called by /metrics in whichever worker is asked.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import (
@@ -16,6 +14,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from gateway import procfs
 from gateway.telemetry import families
 from gateway.telemetry.families import Family
 from gateway.telemetry.figures import (
@@ -25,9 +24,6 @@ from gateway.telemetry.figures import (
     SupervisorFigures,
     WorkerFigures,
 )
-
-_TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE_SIZE = os.sysconf("SC_PAGESIZE")
 
 Row = tuple[tuple[str, ...], float]
 
@@ -124,11 +120,7 @@ def _of_processes(supervisor: SupervisorFigures) -> Iterator[Metric]:
 
 def process_usage(process: Process) -> tuple[float, float] | None:
     """Return CPU seconds and resident bytes of a process; None when it has gone."""
-    try:
-        stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2].split()
-    except OSError:
-        return None
-    return (int(stat[11]) + int(stat[12])) / _TICKS, float(int(stat[21]) * _PAGE_SIZE)
+    return procfs.usage(process.pid)
 
 
 def _numbered(values: dict[int, int]) -> list[Row]:

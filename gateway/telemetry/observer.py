@@ -56,10 +56,8 @@ class Observer:
         self._is_publishing = False
 
     def watch(self, pool: "ReplicaPool") -> None:
-        """Have the pool tell its frames, and what it rescues."""
+        """Show the groups and the queue of this pool, whose listener tells the frames."""
         self._pool = pool
-        pool.on_frame = self.note_frame
-        pool.on_resume = self.note_resumption
 
     def connect(self, worker: int, fds: Sequence[int]) -> None:
         """Take the pages: the supervisor's, then those of all workers, mine among them.

@@ -1,16 +1,23 @@
 """The supervisor's side of the figures: it makes every page, and tells of processes and restarts.
 
-Knows what the supervisor says of births and deaths. Called by it alone.
+Knows events, which the supervisor passes on to it.
 """
 
 import os
 import time
-from collections.abc import Sequence
 
 import msgspec
 
 from backend.wire.control import ControlClosed, Observe
-from backend.wire.local.child import Child
+from gateway.events import (
+    Event,
+    GroupChanged,
+    GroupForgotten,
+    GroupLost,
+    GroupStarted,
+    WorkerLost,
+    WorkerStarted,
+)
 from gateway.telemetry.figures import Process, SupervisorFigures
 from gateway.telemetry.page import Page, create_page
 
@@ -18,7 +25,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Publisher:
-    """Owns the pages: its own, and one a worker, which outlives each life of that worker."""
+    """Owns the pages: its own, and one a worker, which outlives each process of that worker."""
 
     def __init__(self, num_workers: int) -> None:
         self._fds = [create_page() for _ in range(num_workers + 1)]
@@ -30,45 +37,34 @@ class Publisher:
         self._worker_births: dict[int, int] = {}
         self._group_states: dict[int, str] = {}
 
-    def worker_born(self, worker: int, child: Child) -> None:
-        """Note a worker's process, and give it the pages."""
-        self._workers[worker] = Process(child.title, child.pid)
-        self._worker_births[worker] = self._worker_births.get(worker, -1) + 1
-        try:
-            child.line.send(Observe(worker), tuple(self._fds))
-        except ControlClosed:
-            pass  # it is dead already, which its pidfd tells
-        self._publish()
-
-    def worker_died(self, worker: int) -> None:
-        """Note that a worker's process is gone."""
-        self._workers.pop(worker, None)
-        self._publish()
-
-    def group_born(self, number: int, ranks: Sequence[Child]) -> None:
-        """Note the processes of a group's new life."""
-        self._groups[number] = [
-            Process(child.title, child.pid, str(number), str(rank))
-            for rank, child in enumerate(ranks)
-        ]
-        self._group_births[number] = self._group_births.get(number, -1) + 1
-        self._publish()
-
-    def group_died(self, number: int) -> None:
-        """Note that the processes of a group are gone."""
-        self._groups.pop(number, None)
-        self._publish()
-
-    def groups_are(self, states: dict[int, str]) -> None:
-        """Note in which state each group is."""
-        if states != self._group_states:
-            self._group_states = states
-            self._publish()
-
-    def group_forgotten(self, number: int) -> None:
-        """Note that a group is no part of this server any more."""
-        self._groups.pop(number, None)
-        self._group_births.pop(number, None)
+    def take(self, event: Event) -> None:
+        """Note what has happened."""
+        match event:
+            case WorkerStarted(number, child):
+                self._workers[number] = Process(child.title, child.pid)
+                self._worker_births[number] = self._worker_births.get(number, -1) + 1
+                try:
+                    child.line.send(Observe(number), tuple(self._fds))
+                except ControlClosed:
+                    pass  # it is dead already, which its pidfd tells
+            case WorkerLost(number):
+                self._workers.pop(number, None)
+            case GroupStarted(number, ranks):
+                self._groups[number] = [
+                    Process(child.title, child.pid, str(number), str(rank))
+                    for rank, child in enumerate(ranks)
+                ]
+                self._group_births[number] = self._group_births.get(number, -1) + 1
+            case GroupLost(number):
+                self._groups.pop(number, None)
+            case GroupChanged(number, state) if self._group_states.get(number) != state:
+                self._group_states[number] = state
+            case GroupForgotten(number):
+                self._groups.pop(number, None)
+                self._group_births.pop(number, None)
+                self._group_states.pop(number, None)
+            case _:
+                return
         self._publish()
 
     def _publish(self) -> None:

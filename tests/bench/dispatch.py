@@ -20,7 +20,8 @@ from backend.scheduler.sequence import Sequence
 from backend.wire.messages import StepOutput, StepTimings, Submit, Totals
 from backend.wire.sampling import SamplingParams
 from gateway.pool.fair_queue import FairQueue
-from gateway.pool.routing import Pace, Router
+from gateway.pool.replica_epoch import ReplicaEpoch
+from gateway.pool.routing import Router, StepCost
 from gateway.tenant import ANONYMOUS, Tenant
 
 STEP_S, PROMPT_TOKEN_S, ROW_S = 14e-3, 0.5e-3, 2.3e-3
@@ -48,7 +49,7 @@ class Group:
 
     number: int
     is_busy: bool = False
-    pace: Pace = field(default_factory=Pace)
+    step_cost: StepCost = field(default_factory=StepCost)
     num_prompt_tokens: int = 0
     num_output_tokens: int = 0
     spent_s: float = 0.0
@@ -72,8 +73,8 @@ class Group:
     most_credit: int = field(init=False)
 
     @property
-    def life(self) -> tuple[int, int]:
-        return self.number, 1
+    def replica_epoch(self) -> ReplicaEpoch:
+        return ReplicaEpoch(self.number, 1)
 
     @property
     def num_pending_tokens(self) -> int:
@@ -117,7 +118,7 @@ class Group:
         """Send the frame of the step that has just ended."""
         totals = Totals(0, self.num_prompt_tokens, self.num_output_tokens, forward_s=self.spent_s)
         self.credit, self.num_sent = self.scheduler.credit, 0
-        self.pace.take(StepOutput(0, [], StepTimings(), self.credit, 0, 0, 0, totals))
+        self.step_cost.take(StepOutput(0, [], StepTimings(), self.credit, 0, 0, 0, totals))
 
 
 def simulate(arrivals: Iterable[Arrival], num_groups: int, *, is_pulled: bool) -> float:
@@ -135,7 +136,7 @@ def simulate(arrivals: Iterable[Arrival], num_groups: int, *, is_pulled: bool) -
     def runs_nothing(tenant: str) -> bool:
         return not any(group.num_open[tenant] for group in groups)
 
-    def hand_out() -> None:
+    def dispatch() -> None:
         while True:
             able = [group for group in groups if group.credit > 0]
             head = queue.head() if able else queue.head(runs_nothing)
@@ -156,7 +157,7 @@ def simulate(arrivals: Iterable[Arrival], num_groups: int, *, is_pulled: bool) -
             queue.push(key, (key, event), event.tenant, priority=0, num_tokens=tokens)
         else:
             next(turns).add(key, event)
-        hand_out()
+        dispatch()
         for group in groups:
             if not group.is_busy and (end_s := group.step(now_s)) is not None:
                 group.is_busy = True

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from backend.wire.local.lifeline import PR_SET_PDEATHSIG
+from gateway.procfs import stat_fields
 from tests.level import forced_level
 
 # The parent-death signal outlives exec.
@@ -96,7 +97,7 @@ def processes_of(session: int) -> dict[int, str]:
         if not entry.name.isdecimal():
             continue
         try:
-            fields = _stat_fields(int(entry.name))
+            fields = stat_fields(int(entry.name))
             command = (entry / "cmdline").read_bytes()
         except OSError:
             continue  # it ended while we looked
@@ -113,17 +114,6 @@ def shared_memory_of(pids: Iterable[int]) -> set[Path]:
             mapped = [line.split(None, 5)[-1] for line in _read(pid, "maps").splitlines()]
             found |= {Path(path) for path in mapped if path.startswith("/dev/shm/")}
     return {path for path in found if not path.name.endswith(" (deleted)")}
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time a process has used."""
-    fields = _stat_fields(pid)
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _stat_fields(pid: int) -> list[str]:
-    """What follows the command's name: state, parent, group, session, ... (proc(5))."""
-    return _read(pid, "stat").rpartition(") ")[2].split()
 
 
 def _read(pid: int, name: str) -> str:

@@ -14,7 +14,7 @@ CREDIT = 10_000
 
 
 class FakeGroup:
-    """One life of a group. Attaches itself to the pool; the test calls pump() to have frames read.
+    """One epoch of a group. Attaches itself to the pool; the test calls pump() to have frames read.
 
     requests: what it was sent, in order.
     """
@@ -35,10 +35,13 @@ class FakeGroup:
         self._pipe.write(messages.encode(Ready(self.replica, self.epoch, *sizes, credit)))
 
     def send(self, *outputs: SeqOutput, credit: int = CREDIT) -> None:
-        """Send one frame."""
-        self._pipe.write(
-            messages.encode(StepOutput(1, list(outputs), StepTimings(), credit, 0, 0, 1000))
-        )
+        """Send one frame of an idle group."""
+        self.report(*outputs, credit=credit)
+
+    def report(self, *outputs: SeqOutput, running: int = 0, credit: int = CREDIT) -> None:
+        """Send one frame of a group that runs so many sequences."""
+        frame = StepOutput(1, list(outputs), StepTimings(), credit, running, 0, 1000)
+        self._pipe.write(messages.encode(frame))
 
     def give(
         self, seq_id: int, token_ids: Iterable[int], finish: FinishReason | None = None

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from starlette.types import ASGIApp, Message
 
-from backend.wire.messages import FinishReason, SeqOutput, StepOutput, TokenLogprobs
+from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
 from gateway.app import create_app
 from gateway.pool.body_budget import BodyBudget
@@ -152,8 +152,6 @@ class FakePool:
     aborted: list[int] = field(default_factory=list)
     finished: set[int] = field(default_factory=set)
     num_queued: int = 0
-    on_resume: Callable[[float], None] = lambda lost_s: None
-    on_frame: Callable[[int, StepOutput], None] = lambda replica, frame: None
     state: PoolStatus = field(
         default_factory=lambda: PoolStatus(ready=True, draining=False, stalled=False, groups=[])
     )

@@ -281,7 +281,7 @@ def test_percentile_interpolates_and_knows_nothing_of_nothing() -> None:
     assert math.isnan(percentile([], 50))
 
 
-def test_prompts_get_the_length_that_the_server_counts_and_differ() -> None:
+def test_prompts_have_the_length_that_the_server_counts() -> None:
     server = FakeServer()
     workload = Workload("fake", prompt_tokens=12)
     against(server, lambda target: calibrate(target, workload))
@@ -296,7 +296,7 @@ def test_prompts_of_ids_have_their_length_at_once() -> None:
     assert all(100 <= token_id < 256 for token_id in prompt)
 
 
-def test_request_asks_for_the_whole_length_and_carries_extra_fields() -> None:
+def test_request_asks_for_the_whole_length_with_extra_fields() -> None:
     body = Workload("fake", extra={"top_p": 0.9, "temperature": 1}).request(7)
     assert (body["max_tokens"], body["ignore_eos"], body["stream"]) == (7, True, True)
     assert (body["top_p"], body["temperature"]) == (0.9, 1)
@@ -334,7 +334,7 @@ def test_shorter_requests_stand_to_the_load_as_their_lengths_do(
     assert workload.request(256).items() >= extra.items()
 
 
-def test_refused_first_request_ends_the_run_with_the_servers_words() -> None:
+def test_refused_first_request_ends_in_the_servers_words() -> None:
     server = FakeServer(fail=answer(b'{"error": {"message": "no model x"}}', "404 Not Found"))
     with pytest.raises(BenchError, match="HTTP 404: no model x"):
         against(server, lambda target: calibrate(target, Workload("x")))
@@ -428,7 +428,7 @@ def test_command_without_a_server_says_so_with_status_1() -> None:
     assert raised.value.code != 0
 
 
-def test_command_exits_with_1_if_a_request_failed_and_writes_the_file(
+def test_command_writes_the_file_and_exits_with_1_on_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def measure(settings: BenchSettings) -> Report:

@@ -10,7 +10,7 @@ from gateway.bench.streams import EventTimes, lateness_ms
 from gateway.cli import main
 
 
-def test_an_event_is_late_since_the_last_step_before_it() -> None:
+def test_event_is_late_since_the_last_step_before_it() -> None:
     assert lateness_ms([1.5, 2.25, 2.5, 4.0], [1.0, 2.0, 3.0]) == [500.0, 250.0, 500.0, 1000.0]
 
 

@@ -112,7 +112,7 @@ def test_serve_gets_the_merged_settings_and_the_path(
     assert settings.server.served_model_name == ()
 
 
-def test_a_clients_key_is_not_taken_for_a_servers(
+def test_clients_key_is_not_taken_for_a_servers(
     served: list[Settings], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("UNISONO_API_KEY", "sk-1")
@@ -147,7 +147,7 @@ def test_token_reaches_the_hub_and_goes_no_further(
 
 
 @pytest.mark.parametrize("error", [hub.ModelNotFound("gone\nlook again"), ModelError("gone")])
-def test_model_that_cannot_be_had_ends_with_its_words_and_status_1(
+def test_missing_model_ends_with_its_words_and_status_1(
     error: Exception,
     served: list[Settings],
     monkeypatch: pytest.MonkeyPatch,
@@ -205,7 +205,7 @@ def test_keys_are_made_listed_and_revoked(
     assert "no key" in str(ends(["keys", "revoke", key_id]))
 
 
-def test_a_reader_that_leaves_early_is_no_error() -> None:
+def test_reader_that_leaves_early_is_no_error() -> None:
     """`unisono ctl list | head -1` said that no server answers."""
     command = [sys.executable, "-m", "gateway", "config"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -39,7 +39,7 @@ def test_openais_key_goes_where_openais_clients_would_send_it(
     assert key_for(url, "", environ) == expected
 
 
-def test_a_key_named_for_unisono_goes_anywhere_and_the_flag_first() -> None:
+def test_key_named_for_unisono_goes_anywhere_and_the_flag_first() -> None:
     environ = OPENAI | {"UNISONO_API_KEY": " sk-ours\n"}
     assert key_for("http://box:8000", "", environ) == "sk-ours"
     assert key_for("https://api.openai.com", "", environ) == "sk-ours"
@@ -103,7 +103,7 @@ def test_no_command_sends_openais_key_to_just_any_server(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_redirect_gets_no_key(
+def test_redirect_gets_no_key(
     command: list[str], listeners: tuple[Listener, Listener], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = listeners

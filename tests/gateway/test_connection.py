@@ -84,17 +84,17 @@ async def cut_off() -> None:
     assert not complaints
 
 
-def test_connection_ends_when_its_client_leaves_without_a_request() -> None:
+def test_connection_ends_when_its_client_asks_for_nothing() -> None:
     asyncio.run(visit(0))
 
 
-def test_connection_ends_when_its_client_leaves_between_two_requests() -> None:
+def test_connection_ends_when_its_client_leaves_in_between() -> None:
     """It stayed half closed for keep_alive_timeout; clients that bring one request each used up
     the descriptors of a worker."""
     asyncio.run(visit(2))
 
 
-def test_connection_cut_off_at_the_end_of_the_server_is_no_event_of_the_log() -> None:
+def test_connection_cut_off_at_the_end_is_not_logged() -> None:
     """A stream still open when the time to drain was up left a traceback."""
     asyncio.run(cut_off())
 

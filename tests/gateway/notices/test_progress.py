@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 
 import msgspec
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from backend.wire.control import Budget, Progress
 from backend.wire.local.heartbeat import Phase
 from gateway.notices.console import Console
-from gateway.notices.progress import StartProgress, process_began_s
+from gateway.notices.progress import StartProgress
+from gateway.procfs import began_s
 
 
 class Terminal(io.StringIO):
@@ -25,7 +27,7 @@ class Clock:
         return self.now
 
 
-def test_a_phase_is_a_line_where_nobody_watches() -> None:
+def test_phase_is_a_line_where_nobody_watches() -> None:
     stream, clock = io.StringIO(), Clock()
     progress = StartProgress(Console(stream=stream), 98.0, clock)
     for fraction in (0.0, 0.5, 1.0):
@@ -41,7 +43,7 @@ def test_a_phase_is_a_line_where_nobody_watches() -> None:
     assert progress.took() == "6.0 s (processes 2.0, loading weights 3.0, warming up 1.0)"
 
 
-def test_a_long_phase_is_heard_of_with_an_estimate_by_the_slowest_rank() -> None:
+def test_long_phase_has_an_estimate_by_the_slowest_rank() -> None:
     stream, clock = io.StringIO(), Clock()
     progress = StartProgress(Console(stream=stream), 98.0, clock)
     progress.note("rank 0.0", Progress(0, Phase.LOAD, 0.0))
@@ -54,7 +56,7 @@ def test_a_long_phase_is_heard_of_with_an_estimate_by_the_slowest_rank() -> None
     assert last == "unisono: loading weights  rank 0.0  75 %  rank 0.1  25 %  about 120 s left"
 
 
-def test_a_terminal_has_one_line_that_is_rewritten() -> None:
+def test_terminal_has_one_line_that_is_rewritten() -> None:
     stream, clock = Terminal(), Clock()
     progress = StartProgress(Console(stream=stream), 98.0, clock)
     progress.note("rank 0.0", Progress(0, Phase.LOAD, 0.0))
@@ -71,18 +73,18 @@ def test_a_terminal_has_one_line_that_is_rewritten() -> None:
     )
 
 
-def test_a_machine_reads_events(caplog: pytest.LogCaptureFixture) -> None:
+def test_machine_reads_events(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     stream = Terminal()
-    speaker = Console(as_events=True, stream=stream)
-    StartProgress(speaker, 0.0).note("rank 0.0", Progress(0, Phase.LOAD, 0.0))
-    speaker.show(["ready", "more"], url="http://x")
+    console = Console(as_events=True, stream=stream)
+    StartProgress(console, 0.0).note("rank 0.0", Progress(0, Phase.LOAD, 0.0))
+    console.show(["ready", "more"], url="http://x")
     assert [record.getMessage() for record in caplog.records] == ["loading weights ...", "ready"]
     assert json.dumps(caplog.records[1].__dict__["fields"]) == '{"url": "http://x"}'
     assert stream.getvalue() == ""
 
 
 def test_this_process_began_before_now() -> None:
-    clock = StartProgress(Console(), process_began_s())
+    clock = StartProgress(Console(), began_s(os.getpid()))
     assert clock.took().startswith("")
-    assert process_began_s() < clock.clock()
+    assert began_s(os.getpid()) < clock.clock()

@@ -43,7 +43,7 @@ def test_states_are_told_in_the_words_of_sd_notify(notified: socket.socket) -> N
     assert told(notified) == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=5000000", "STATUS=draining"]
 
 
-def test_a_status_is_told_when_it_changes(notified: socket.socket) -> None:
+def test_status_is_told_when_it_changes(notified: socket.socket) -> None:
     service = manager(notified)
     for text in ("a", "a", "b"):
         service.status(text)
@@ -54,7 +54,7 @@ def test_a_status_is_told_when_it_changes(notified: socket.socket) -> None:
     assert (told(notified)[-1], told(notified)) == ("STATUS=c", ["WATCHDOG=1"])
 
 
-def test_an_abstract_socket_is_found() -> None:
+def test_abstract_socket_is_found() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"\0unisono-test-{os.getpid()}")
         sock.settimeout(5)
@@ -109,7 +109,7 @@ def inherit(sock: socket.socket, count: str = "1") -> str:
     return run.stdout.strip()
 
 
-def test_a_listening_socket_is_inherited() -> None:
+def test_listening_socket_is_inherited() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         assert inherit(sock) == f"{sock.getsockname()[1]} False False"
 

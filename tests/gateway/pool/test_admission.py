@@ -1,7 +1,5 @@
 """What may still wait: by number, by tokens, and by the time it would take."""
 
-import asyncio
-
 import pytest
 
 from gateway.pool.admission import MAX_WAITING_TOKENS, Admission
@@ -32,7 +30,7 @@ def is_full(bounds: Admission, queue: FairQueue[int], tenant: Tenant, now_s: flo
     return False
 
 
-def test_one_tenant_fills_half_of_the_queue_and_leaves_room_for_others() -> None:
+def test_tenant_fills_half_of_the_queue_and_leaves_room() -> None:
     bounds, queue = admission(), FairQueue[int]()
     fill(queue, A, 49)
     assert not is_full(bounds, queue, A)
@@ -94,14 +92,11 @@ def test_group_that_takes_nothing_any_more_is_slow() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_full_queue_is_a_429_that_says_when_to_come_back(stream: bool) -> None:
-    async def run() -> None:
-        pool = FakePool(is_full=True)
-        exchange = await complete(app_of(pool), stream=stream).finished()
-        assert (exchange.status, exchange.error["code"]) == (429, "queue_full")
-        headers = exchange.headers
-        assert (headers["retry-after"], headers["retry-after-ms"]) == ("8", "7200")
-        assert headers["x-should-retry"] == "true"
-        assert not pool.submitted
-
-    asyncio.run(run())
+async def test_full_queue_is_a_429_that_says_when_to_come_back(stream: bool) -> None:
+    pool = FakePool(is_full=True)
+    exchange = await complete(app_of(pool), stream=stream).finished()
+    assert (exchange.status, exchange.error["code"]) == (429, "queue_full")
+    headers = exchange.headers
+    assert (headers["retry-after"], headers["retry-after-ms"]) == ("8", "7200")
+    assert headers["x-should-retry"] == "true"
+    assert not pool.submitted

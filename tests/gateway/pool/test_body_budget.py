@@ -1,7 +1,5 @@
 """Bodies together: what is held, what is refused, and that all is given back."""
 
-import asyncio
-
 import pytest
 from starlette.types import ASGIApp
 
@@ -24,7 +22,7 @@ def world() -> tuple[BodyBudget, FakePool, ASGIApp]:
     return budget, pool, create_app(make_service(pool, body_budget=budget))
 
 
-def test_a_tenant_holds_as_much_as_it_leaves_free() -> None:
+def test_tenant_holds_as_much_as_it_leaves_free() -> None:
     budget = BodyBudget(CAP)
     first, second, other = (
         BodyReservation(budget, "a"),
@@ -44,48 +42,42 @@ def test_a_tenant_holds_as_much_as_it_leaves_free() -> None:
     assert (budget.num_bytes, dict(budget.held)) == (0, {})
 
 
-def test_a_body_that_is_alone_is_bounded_by_its_own_cap_only() -> None:
+def test_lone_body_is_bounded_by_its_own_cap_only() -> None:
     held = BodyReservation(BodyBudget(CAP), "a")
     held.check(5 * CAP)
     held.grow(2 * CAP)
     held.grow(2 * CAP)
 
 
-def test_a_body_counts_until_its_answer_is_complete() -> None:
-    async def run() -> None:
-        budget, pool, app = world()
-        first = Exchange(app, "POST", "/v1/completions", body(400))
-        await settle()
-        assert budget.num_bytes == 400
-        refused = Exchange(app, "POST", "/v1/completions", body(300))
-        await refused.finished()
-        assert refused.status == 503 and refused.error["code"] == "bodies_full"
-        assert int(refused.headers["retry-after"]) >= 1
-        assert budget.num_bytes == 400
-        pool.play(0, b"yes", FinishReason.STOP)
-        await first.finished()
-        assert (first.status, budget.num_bytes) == (200, 0)
-        again = Exchange(app, "POST", "/v1/completions", body(300))
-        await settle()
-        pool.play(1, b"yes", FinishReason.STOP)
-        await again.finished()
-        assert again.status == 200
-
-    asyncio.run(run())
+async def test_body_counts_until_its_answer_is_complete() -> None:
+    budget, pool, app = world()
+    first = Exchange(app, "POST", "/v1/completions", body(400))
+    await settle()
+    assert budget.num_bytes == 400
+    refused = Exchange(app, "POST", "/v1/completions", body(300))
+    await refused.finished()
+    assert refused.status == 503 and refused.error["code"] == "bodies_full"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert budget.num_bytes == 400
+    pool.play(0, b"yes", FinishReason.STOP)
+    await first.finished()
+    assert (first.status, budget.num_bytes) == (200, 0)
+    again = Exchange(app, "POST", "/v1/completions", body(300))
+    await settle()
+    pool.play(1, b"yes", FinishReason.STOP)
+    await again.finished()
+    assert again.status == 200
 
 
-def test_a_declared_body_that_has_no_room_is_refused_unread() -> None:
-    async def run() -> None:
-        budget, _, app = world()
-        first = Exchange(app, "POST", "/v1/completions", body(400))
-        await settle()
-        declared = Exchange(app, "POST", "/tokenize", body(300))
-        declared.incoming.get_nowait()
-        await declared.finished()
-        assert declared.status == 503
-        assert budget.num_bytes == 400
-        first.leave()
-        await first.finished()
-        assert budget.num_bytes == 0
-
-    asyncio.run(run())
+async def test_declared_body_without_room_is_refused_unread() -> None:
+    budget, _, app = world()
+    first = Exchange(app, "POST", "/v1/completions", body(400))
+    await settle()
+    declared = Exchange(app, "POST", "/tokenize", body(300))
+    declared.incoming.get_nowait()
+    await declared.finished()
+    assert declared.status == 503
+    assert budget.num_bytes == 400
+    first.leave()
+    await first.finished()
+    assert budget.num_bytes == 0

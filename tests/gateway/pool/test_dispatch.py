@@ -5,13 +5,13 @@ import statistics
 from tests.bench.dispatch import median_ttft_s, mixed, simulate
 
 
-def test_flood_of_one_key_leaves_another_s_first_token_within_twice_of_alone() -> None:
+def test_flood_of_one_key_at_most_doubles_another_s_first_token() -> None:
     """From 512 prompt tokens on; shorter ones wait for the rest of a step of 128 rows."""
     alone = median_ttft_s(512, is_flooded=False)
     assert median_ttft_s(512, is_flooded=True) <= 2 * alone
 
 
-def test_two_groups_that_pull_serve_mixed_lengths_sooner_than_round_robin() -> None:
+def test_pulling_groups_beat_round_robin_on_mixed_lengths() -> None:
     means = []
     for is_pulled in (True, False):
         arrivals = mixed(1, count=150)

@@ -1,392 +1,48 @@
+"""The end of a pool: sequences that are aborted, drained and cut off."""
+
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 
-import pytest
-
-from backend.wire.messages import Abort, FinishReason, SeqOutput, TokenLogprobs
-from backend.wire.sampling import SamplingParams
-from gateway.pool import resumption
-from gateway.pool.refusals import CUT_OFF, LOST, Poisonous, PoolNotReady
-from gateway.pool.replicas import ReplicaPool
-from tests.gateway.fake_group import FakeGroup
-
-PROMPT = [1, 2, 3]
-
-
-@dataclass
-class Client:
-    """A receiver of one or more sequences."""
-
-    tokens: list[int] = field(default_factory=list)
-    scores: int = 0
-    finish: FinishReason | None = None
-    error: SeqOutput | None = None
-    num_sent: int = 0
-
-    def sent(self, seq_id: int) -> None:
-        self.num_sent += 1
-
-    def receive(self, output: SeqOutput) -> None:
-        assert self.finish is None, "nothing follows the end"
-        self.tokens += output.token_ids
-        self.scores += len(output.prompt_logprobs)
-        self.finish = output.finish_reason
-        if output.finish_reason is FinishReason.ERROR:
-            self.error = output
-
-
-class World:
-    """A pool, its clients, and the event loop's turns."""
-
-    def __init__(self, resume_seconds: float = 60.0) -> None:
-        self.pool = ReplicaPool(1000, resume_seconds=resume_seconds)
-
-    def group(self, replica: int = 0, epoch: int = 1, credit: int = 10_000) -> FakeGroup:
-        group = FakeGroup(self.pool, replica, epoch)
-        group.ready(credit)
-        return group
-
-    def submit(self, client: Client, prompt_ids: Iterable[int] = PROMPT) -> int:
-        return self.pool.submit(list(prompt_ids), SamplingParams(max_tokens=100), client)
-
-    async def kill(self, group: FakeGroup, suspects: Iterable[int] = ()) -> None:
-        """The group's death as its end-of-file and then the supervisor tell it."""
-        group.die()
-        await turn()
-        self.pool.detach(group.replica, group.epoch, suspects)
-
-
-async def turn() -> None:
-    """Let the loop read what has been written."""
-    for _ in range(3):
-        await asyncio.sleep(0)
-
-
-Scenario = Callable[[World], Awaitable[None]]
-
-
-def play(scenario: Scenario, resume_seconds: float = 60.0) -> None:
-    async def run() -> None:
-        await scenario(World(resume_seconds))
-
-    asyncio.run(run())
-
-
-def test_death_moves_a_sequence_to_another_group_after_its_last_token() -> None:
-    async def scenario(world: World) -> None:
-        first = world.group(0)
-        await turn()
-        client = Client()
-        seq_id = world.submit(client)
-        first.give(seq_id, [10])
-        first.give(seq_id, [11, 12])
-        await turn()
-        second = world.group(1)
-        await world.kill(first)
-        await turn()
-        [submit] = second.submits
-        assert (submit.prompt_ids, submit.output_ids) == (PROMPT, [10, 11, 12])
-        second.give(submit.seq_id, [13], FinishReason.LENGTH)
-        await turn()
-        assert client.tokens == [10, 11, 12, 13]
-        assert client.finish is FinishReason.LENGTH
-        assert client.num_sent == 2
-
-    play(scenario)
-
-
-def test_tokens_on_the_way_at_a_death_are_delivered_and_not_asked_for_again() -> None:
-    async def scenario(world: World) -> None:
-        first = world.group(0)
-        await turn()
-        client = Client()
-        seq_id = world.submit(client)
-        first.give(seq_id, [10])
-        world.pool.detach(0, 1)  # told before the pipe was read
-        assert client.tokens == [10]
-        second = world.group(0, epoch=2)
-        await turn()
-        assert second.submits[0].output_ids == [10]
-
-    play(scenario)
-
-
-def test_without_another_group_a_sequence_waits_for_the_restarted_one() -> None:
-    async def scenario(world: World) -> None:
-        first = world.group()
-        await turn()
-        client = Client()
-        seq_id = world.submit(client)
-        first.give(seq_id, [10])
-        await turn()
-        await world.kill(first)
-        with pytest.raises(PoolNotReady):
-            world.submit(Client())
-        again = world.group(epoch=2)
-        await turn()
-        again.give(seq_id, [11], FinishReason.STOP)
-        await turn()
-        assert client.tokens == [10, 11]
-
-    play(scenario)
-
-
-def test_resumed_sequences_go_before_new_ones_oldest_first() -> None:
-    async def scenario(world: World) -> None:
-        first, second = world.group(0), world.group(1, credit=0)
-        await turn()
-        old = [world.submit(Client()) for _ in range(3)]
-        await turn()
-        first.send(credit=0)
-        await turn()
-        new = world.submit(Client())
-        await world.kill(first)
-        second.send()
-        await turn()
-        assert [submit.seq_id for submit in second.submits] == [*old, new]
-
-    play(scenario)
-
-
-def test_prompt_scores_that_were_delivered_are_counted() -> None:
-    async def scenario(world: World) -> None:
-        first = world.group(0)
-        await turn()
-        client = Client()
-        seq_id = world.submit(client)
-        first.send(SeqOutput(seq_id, [], prompt_logprobs=[TokenLogprobs(-1.0, 1, [])] * 2))
-        await turn()
-        await world.kill(first)
-        again = world.group(0, epoch=2)
-        await turn()
-        assert again.submits[0].num_prompt_logprobs == 2
-
-    play(scenario)
-
-
-def test_abort_of_a_sequence_without_a_group_keeps_nothing() -> None:
-    async def scenario(world: World) -> None:
-        first = world.group()
-        await turn()
-        ids = [world.submit(Client()) for _ in range(2)]
-        first.die()
-        await turn()
-        world.pool.abort(ids[0])  # before the verdict
-        world.pool.detach(0, 1)
-        world.pool.abort(ids[1])  # after it
-        await asyncio.wait_for(world.pool.drain(), 1)
-
-    play(scenario)
-
-
-def test_sequence_that_no_group_takes_in_time_ends_in_an_error() -> None:
-    async def scenario(world: World) -> None:
-        first = world.group()
-        await turn()
-        client = Client()
-        world.submit(client)
-        await world.kill(first)
-        while client.error is None:
-            await asyncio.sleep(0.01)
-        assert client.error.error == LOST
-        assert not client.error.is_final
-
-    play(scenario, resume_seconds=0.05)
-
-
-def test_draining_worker_ends_what_the_last_group_leaves() -> None:
-    async def scenario(world: World) -> None:
-        first = world.group()
-        await turn()
-        client = Client()
-        world.submit(client)
-        drained = asyncio.create_task(world.pool.drain())
-        await turn()
-        assert not drained.done()
-        await world.kill(first)
-        await asyncio.wait_for(drained, 1)
-        assert client.error is not None
-
-    play(scenario)
-
-
-def test_what_runs_and_waits_when_the_time_to_drain_is_up_is_told() -> None:
-    async def scenario(world: World) -> None:
-        group = world.group()
-        await turn()
-        clients = [Client() for _ in range(3)]
-        world.submit(clients[0])
-        world.submit(clients[1])
-        await turn()
-        await world.kill(group)
-        again = world.group(epoch=2)
-        await turn()
-        world.submit(clients[2])
-        world.pool.cut_off()
-        assert [client.error and client.error.error for client in clients] == [CUT_OFF] * 3
-        await asyncio.wait_for(world.pool.drain(), 1)
-        assert again.submits
-
-    play(scenario)
-
-
-def test_suspects_are_tried_alone_and_before_the_others() -> None:
-    async def scenario(world: World) -> None:
-        first = world.group()
-        await turn()
-        clients = [Client() for _ in range(4)]
-        ids = [world.submit(client) for client in clients]
-        await world.kill(first, suspects=ids[2:])
-        again = world.group(epoch=2)
-        await turn()
-        assert [s.seq_id for s in again.submits] == ids[2:3]
-        again.give(ids[2], [10])
-        await turn()
-        assert len(again.submits) == 1, "a token of the prompt proves little"
-        again.give(ids[2], [11])
-        await turn()
-        assert [s.seq_id for s in again.submits] == ids[2:], "the first runs on beside the second"
-        again.give(ids[3], [13], FinishReason.STOP)
-        await turn()
-        assert [s.seq_id for s in again.submits] == [*ids[2:], *ids[:2]]
-
-    play(scenario)
-
-
-def test_suspect_of_two_deaths_is_given_up_and_its_like_refused() -> None:
-    async def scenario(world: World) -> None:
-        first = world.group()
-        await turn()
-        poison, innocent = Client(), Client()
-        bad, good = world.submit(poison, [6, 6, 6]), world.submit(innocent)
-        await world.kill(first, suspects=[bad])
-        again = world.group(epoch=2)
-        await turn()
-        await world.kill(again, suspects=[bad])
-        assert poison.error is not None and poison.error.is_final
-        third = world.group(epoch=3)
-        await turn()
-        with pytest.raises(Poisonous):
-            world.submit(Client(), [6, 6, 6])
-        world.submit(Client(), [6, 6, 7])
-        assert third.submits[0].seq_id == good
-        assert innocent.error is None
-
-    play(scenario)
-
-
-def test_bystander_survives_any_number_of_deaths() -> None:
-    async def scenario(world: World) -> None:
-        group = world.group()
-        await turn()
-        client = Client()
-        seq_id = world.submit(client)
-        for epoch in range(2, 12):
-            await world.kill(group)
-            group = world.group(epoch=epoch)
-            await turn()
-            group.give(seq_id, [epoch])
-            await turn()
-        assert client.tokens == list(range(2, 12))
-
-    play(scenario)
-
-
-def test_harmless_suspect_has_no_past() -> None:
-    async def scenario(world: World) -> None:
-        group = world.group()
-        await turn()
-        client = Client()
-        seq_id = world.submit(client)
-        for epoch in range(2, 6):
-            await world.kill(group, suspects=[seq_id])
-            group = world.group(epoch=epoch)
-            await turn()
-            group.give(seq_id, [1, 2])
-            await turn()
-        assert client.error is None
-
-    play(scenario)
-
-
-def test_suspect_that_leaves_ends_its_trial() -> None:
-    async def scenario(world: World) -> None:
-        group = world.group()
-        await turn()
-        ids = [world.submit(Client()) for _ in range(2)]
-        await world.kill(group, suspects=ids)
-        group = world.group(epoch=2)
-        await turn()
-        world.pool.abort(ids[0])
-        assert [s.seq_id for s in group.submits] == ids
-        assert Abort(ids[0]) in group.requests
-
-    play(scenario)
-
-
-def test_busy_group_is_emptied_for_a_suspect_that_waits_too_long(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def scenario(world: World) -> None:
-        first, other = world.group(0), world.group(1, credit=0)
-        await turn()
-        suspect = world.submit(Client())
-        first.send(credit=0)
-        other.send()
-        await turn()
-        busy = world.submit(Client())
-        await world.kill(first, suspects=[suspect])
-        monkeypatch.setattr(resumption, "EMPTY_GROUP_SECONDS", 0.0)
-        newcomer = world.submit(Client())
-        assert [s.seq_id for s in other.submits] == [busy]
-        other.give(busy, [10], FinishReason.STOP)
-        await turn()
-        assert [s.seq_id for s in other.submits] == [busy, suspect]
-        other.give(suspect, [10, 11])
-        await turn()
-        assert [s.seq_id for s in other.submits] == [busy, suspect, newcomer]
-
-    play(scenario)
-
-
-def test_verdict_that_never_comes_counts_against_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.pool.replicas.VERDICT_SECONDS", 0.01)
-
-    async def scenario(world: World) -> None:
-        first = world.group(0)
-        await turn()
-        seq_id = world.submit(Client())
-        first.die()
-        second = world.group(1)
-        while not second.submits:
-            await asyncio.sleep(0.005)
-        assert second.submits[0].seq_id == seq_id
-
-    play(scenario)
-
-
-def test_channel_that_ends_without_a_death_is_reported_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A lead gives up a worker that reads too slowly; without a new channel the worker would have
-    no group for the rest of that group's life."""
-    monkeypatch.setattr("gateway.pool.replicas.VERDICT_SECONDS", 0.01)
-
-    async def scenario(world: World) -> None:
-        cut: list[tuple[int, int]] = []
-        world.pool.on_cut = lambda replica, epoch: cut.append((replica, epoch))
-        dead, alive = world.group(0), world.group(1)
-        await turn()
-        client = Client()
-        seq_id = world.submit(client)
-        await world.kill(dead)  # told: nothing to report
-        alive.die()
-        while not cut:
-            await asyncio.sleep(0.005)
-        again = world.group(1, epoch=2)
-        await turn()
-        assert [s.seq_id for s in again.submits] == [seq_id]
-        assert cut == [(1, 1)]
-
-    play(scenario)
+from gateway.pool.refusals import CUT_OFF
+from tests.gateway.pool.world import Client, World, turn
+
+
+async def test_abort_of_a_sequence_without_a_group_keeps_nothing(world: World) -> None:
+    first = world.group()
+    await turn()
+    ids = [world.submit(Client()) for _ in range(2)]
+    first.die()
+    await turn()
+    world.pool.abort(ids[0])  # before the verdict
+    world.pool.detach(0, 1)
+    world.pool.abort(ids[1])  # after it
+    await asyncio.wait_for(world.pool.drain(), 1)
+
+
+async def test_draining_worker_ends_what_the_last_group_leaves(world: World) -> None:
+    first = world.group()
+    await turn()
+    client = Client()
+    world.submit(client)
+    drained = asyncio.create_task(world.pool.drain())
+    await turn()
+    assert not drained.done()
+    await world.kill(first)
+    await asyncio.wait_for(drained, 1)
+    assert client.error is not None
+
+
+async def test_cut_off_tells_what_runs_and_what_waits(world: World) -> None:
+    group = world.group()
+    await turn()
+    clients = [Client() for _ in range(3)]
+    world.submit(clients[0])
+    world.submit(clients[1])
+    await turn()
+    await world.kill(group)
+    again = world.group(epoch=2)
+    await turn()
+    world.submit(clients[2])
+    world.pool.cut_off()
+    assert [client.error and client.error.error for client in clients] == [CUT_OFF] * 3
+    await asyncio.wait_for(world.pool.drain(), 1)
+    assert again.submits

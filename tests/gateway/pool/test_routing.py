@@ -1,13 +1,12 @@
-"""The pace of groups, learned from frames, and which has seen a prompt's beginning."""
-
-import asyncio
+"""The step cost of groups, learned from frames, and which has seen a prompt's beginning."""
 
 import pytest
 
 from backend.wire.messages import StepOutput, StepTimings, Submit, Totals
 from backend.wire.sampling import SamplingParams
+from gateway.pool.replica_epoch import ReplicaEpoch
 from gateway.pool.replicas import ReplicaPool
-from gateway.pool.routing import MAX_PREFIXES, Pace, PrefixMemory
+from gateway.pool.routing import MAX_PREFIXES, PrefixMemory, StepCost
 from tests.gateway.fake_group import FakeGroup
 
 
@@ -15,8 +14,8 @@ def frame(totals: Totals) -> StepOutput:
     return StepOutput(0, [], StepTimings(), 0, 0, 0, 0, totals)
 
 
-def test_pace_is_that_of_the_frames() -> None:
-    pace = Pace()
+def test_step_cost_is_that_of_the_frames() -> None:
+    step_cost = StepCost()
     prompts = outputs = 0
     forward_s = 0.0
     for step in range(1, 601):
@@ -31,31 +30,28 @@ def test_pace_is_that_of_the_frames() -> None:
             num_output_tokens=outputs,
             forward_s=forward_s,
         )
-        pace.take(frame(totals))
-    assert pace.row_s == pytest.approx(0.004, rel=0.01)
-    assert pace.prompt_token_s == pytest.approx(0.001, rel=0.05)
-    assert pace.first_token_s(100, 10) == pytest.approx(0.14, rel=0.05)
+        step_cost.take(frame(totals))
+    assert step_cost.row_s == pytest.approx(0.004, rel=0.01)
+    assert step_cost.prompt_token_s == pytest.approx(0.001, rel=0.05)
+    assert step_cost.first_token_s(100, 10) == pytest.approx(0.14, rel=0.05)
 
 
-def test_pace_survives_frames_without_work_and_another_life() -> None:
-    pace = Pace()
+def test_step_cost_survives_frames_without_work_and_a_restart() -> None:
+    step_cost = StepCost()
     for totals in (Totals(), Totals(5, 10, 10, forward_s=1.0), Totals(), Totals(1, 0, 1)):
-        pace.take(frame(totals))
-    assert pace.row_s > 0 and pace.prompt_token_s > 0
+        step_cost.take(frame(totals))
+    assert step_cost.row_s > 0 and step_cost.prompt_token_s > 0
 
 
-def test_next_life_of_a_group_is_expected_to_be_as_fast_as_the_last() -> None:
-    """At a small model's pace it seemed the sooner one, whatever it had to do, to a larger's."""
-
-    async def run() -> None:
-        pool = ReplicaPool(1000)
-        first = FakeGroup(pool, 0, epoch=1)
-        pool._links[0].pace.row_s, pool._links[0].pace.prompt_token_s = 0.2, 0.1
-        FakeGroup(pool, 0, epoch=2).die()
-        first.die()
-        assert pool._links[0].pace.first_token_s(3, 2) == pytest.approx(0.7)
-
-    asyncio.run(run())
+async def test_step_cost_is_inherited_by_a_restarted_group() -> None:
+    """At a small model's cost it seemed the sooner one, whatever it had to do, to a larger's."""
+    pool = ReplicaPool(1000)
+    first = FakeGroup(pool, 0, epoch=1)
+    cost = pool._dispatcher.connections[0].step_cost
+    cost.row_s, cost.prompt_token_s = 0.2, 0.1
+    FakeGroup(pool, 0, epoch=2).die()
+    first.die()
+    assert pool._dispatcher.connections[0].step_cost.first_token_s(3, 2) == pytest.approx(0.7)
 
 
 def submit(prompt_ids: list[int], salt: str = "") -> Submit:
@@ -64,10 +60,12 @@ def submit(prompt_ids: list[int], salt: str = "") -> Submit:
 
 def test_longest_known_beginning_names_the_group() -> None:
     memory = PrefixMemory()
-    memory.remember(submit(list(range(40))), 4, (0, 1))
-    memory.remember(submit([*range(8), *[9] * 30]), 4, (1, 1))
-    assert memory.find(submit(list(range(100))), 4) == ((0, 1), 32)
-    assert memory.find(submit([*range(8), 1, 2, 3]), 4) == ((1, 1), 8), "the newest of both"
+    memory.remember(submit(list(range(40))), 4, ReplicaEpoch(0, 1))
+    memory.remember(submit([*range(8), *[9] * 30]), 4, ReplicaEpoch(1, 1))
+    assert memory.find(submit(list(range(100))), 4) == (ReplicaEpoch(0, 1), 32)
+    assert memory.find(submit([*range(8), 1, 2, 3]), 4) == (ReplicaEpoch(1, 1), 8), (
+        "the newest of both"
+    )
     assert memory.find(submit([0, 1, 2, 3]), 4) is None, "the last token is computed in any case"
     assert memory.find(submit(list(range(100)), "salt"), 4) is None
     assert memory.find(submit([5] * 40), 4) is None
@@ -76,6 +74,6 @@ def test_longest_known_beginning_names_the_group() -> None:
 def test_memory_is_bounded() -> None:
     memory = PrefixMemory()
     for number in range(MAX_PREFIXES + 10):
-        memory.remember(submit([number] * 5), 4, (0, 1))
+        memory.remember(submit([number] * 5), 4, ReplicaEpoch(0, 1))
     assert memory.find(submit([3] * 5), 4) is None
-    assert memory.find(submit([MAX_PREFIXES] * 5), 4) == ((0, 1), 4)
+    assert memory.find(submit([MAX_PREFIXES] * 5), 4) == (ReplicaEpoch(0, 1), 4)

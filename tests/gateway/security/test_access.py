@@ -197,27 +197,24 @@ def test_operators_pages_need_an_admin_key_or_this_machine(world: World) -> None
         assert answer(gated, "GET", "/metrics", client=client).status == 403
 
 
-def test_key_has_no_more_requests_open_than_it_may(world: World) -> None:
-    async def run() -> None:
-        app = world.app()
+async def test_key_has_no_more_requests_open_than_it_may(world: World) -> None:
+    app = world.app()
 
-        def ask() -> Exchange:
-            return complete(app, headers=bearer(world.key))
+    def ask() -> Exchange:
+        return complete(app, headers=bearer(world.key))
 
-        first, second, third = ask(), ask(), ask()
-        await third.finished()
-        assert (third.status, third.error["code"]) == (429, "too_many_requests")
-        assert int(third.headers["retry-after"]) >= 1
-        first.leave()
-        await first.finished()
-        fourth = ask()
-        await settle()
-        assert not fourth.task.done()
-        for exchange in (second, fourth):
-            exchange.leave()
-            await exchange.finished()
-
-    asyncio.run(run())
+    first, second, third = ask(), ask(), ask()
+    await third.finished()
+    assert (third.status, third.error["code"]) == (429, "too_many_requests")
+    assert int(third.headers["retry-after"]) >= 1
+    first.leave()
+    await first.finished()
+    fourth = ask()
+    await settle()
+    assert not fourth.task.done()
+    for exchange in (second, fourth):
+        exchange.leave()
+        await exchange.finished()
 
 
 def test_websockets_are_closed(world: World) -> None:

@@ -29,7 +29,7 @@ def test_other_machines_need_keys_or_permission(tmp_path: Path) -> None:
     assert "unisono keys new" in str(refusal.value) and "--allow-anonymous" in str(refusal.value)
 
 
-def test_keys_that_cannot_be_read_are_told_before_anything_starts(tmp_path: Path) -> None:
+def test_unreadable_keys_are_told_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="No such file"):
         check("127.0.0.1", api_keys=str(tmp_path / "none.toml"))
 

@@ -4,6 +4,7 @@ from typing import Any, cast
 
 from backend.wire.control import Attach, ToChild
 from backend.wire.local.channel import ChannelFds
+from gateway.events import GroupReady, WorkerCut
 from gateway.supervision.channels import ChannelManager
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.workers import Worker
@@ -31,10 +32,10 @@ class FakeGroup:
         self.attached: list[tuple[int, int]] = []
 
     @property
-    def life(self) -> Any:
+    def incarnation(self) -> Any:
         return self
 
-    replica = life
+    replica = incarnation
 
     def attach(self, worker: int, epoch: int, channel: ChannelFds) -> None:
         self.attached.append((worker, epoch))
@@ -43,14 +44,14 @@ class FakeGroup:
 def test_cut_channel_is_replaced_and_old_news_of_it_is_ignored() -> None:
     group, worker = FakeGroup(), FakeWorker()
     epochs = iter(range(5, 100))
-    board = ChannelManager(
+    manager = ChannelManager(
         {0: cast(Group, group)}, [cast(Worker, worker)], next_epoch=lambda: next(epochs)
     )
-    board.group_ready(cast(Group, group))
-    board.reconnect(cast(Worker, worker), 0, 5)
+    manager.take(GroupReady(0))
+    manager.take(WorkerCut(0, 0, 5))
     assert group.attached == [(0, 5), (0, 6)]
     assert worker.told == [Attach(0, 0, 5), Attach(0, 0, 6)]
     assert worker.serves == set(), "until it has read the group's Ready again"
-    board.reconnect(cast(Worker, worker), 0, 5)
-    board.reconnect(cast(Worker, worker), 7, 5)
+    manager.take(WorkerCut(0, 0, 5))
+    manager.take(WorkerCut(0, 7, 5))
     assert group.channels == {0: 6}

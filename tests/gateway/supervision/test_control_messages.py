@@ -7,7 +7,7 @@ from gateway.commands.ctl import table
 from gateway.supervision.control_messages import (
     Add,
     Done,
-    Drain,
+    DrainGroup,
     GroupView,
     List,
     Listing,
@@ -31,7 +31,7 @@ FAULT = Fault(
     ("line", "request_"),
     [
         (b'{"ask": "list"}', List()),
-        (b'{"ask": "drain", "group": 1, "timeout_s": 2.5}', Drain(1, 2.5)),
+        (b'{"ask": "drain", "group": 1, "timeout_s": 2.5}', DrainGroup(1, 2.5)),
         (b'{"ask": "remove", "group": 1}', Remove(1)),
         (b'{"ask": "add"}', Add()),
         (b'{"ask": "restart"}', Restart()),

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ import pytest
 
 from gateway.settings import ServerSettings
 from gateway.supervision.control_messages import (
-    Drain,
+    DrainGroup,
     List,
     Listing,
     LogLine,
     Logs,
-    Progress,
+    OperationProgress,
     Refused,
     Reply,
     decode_reply,
@@ -32,7 +32,7 @@ from gateway.supervision.control_socket import (
 )
 from gateway.supervision.operations import Operations
 from gateway.supervision.recent_lines import RecentLines
-from gateway.supervision.state_changes import Changes
+from gateway.supervision.state_changes import StateChanges
 
 LISTING = Listing("http://127.0.0.1:1", 1, [], [])
 
@@ -43,7 +43,7 @@ class NoGroups:
     def __init__(self) -> None:
         self.groups: dict[int, Any] = {}
         self.recent = RecentLines()
-        self.operations = Operations(self, self, Changes())  # type: ignore[arg-type]
+        self.operations = Operations(self, self, StateChanges())  # type: ignore[arg-type]
         self.socket = ControlSocket(self.operations, lambda: LISTING, self.recent)
 
 
@@ -55,47 +55,42 @@ async def exchange(path: Path, line: bytes) -> list[Reply]:
     return replies
 
 
-def run(path: Path, scenario: Callable[[NoGroups], Coroutine[Any, Any, None]]) -> None:
-    async def whole() -> None:
-        world = NoGroups()
-        await world.socket.open(path)
-        try:
-            await scenario(world)
-        finally:
-            world.socket.close()
-
-    asyncio.run(whole())
+@contextlib.asynccontextmanager
+async def serving(path: Path) -> AsyncIterator[NoGroups]:
+    world = NoGroups()
+    await world.socket.open(path)
+    try:
+        yield world
+    finally:
+        world.socket.close()
 
 
-def test_only_the_owner_may_connect_and_the_file_goes_with_the_server(tmp_path: Path) -> None:
+async def test_socket_is_the_owner_s_alone_and_goes_with_the_server(tmp_path: Path) -> None:
     path = tmp_path / "unisono" / "8000.sock"
 
-    async def scenario(world: NoGroups) -> None:
+    async with serving(path):
         assert path.stat().st_mode & 0o777 == 0o600
         assert path.parent.stat().st_mode & 0o777 == 0o700
         assert await exchange(path, encode(List())) == [LISTING]
 
-    run(path, scenario)
     assert not path.exists()
 
 
-def test_nonsense_and_impossible_wishes_are_refused_in_words(tmp_path: Path) -> None:
-    async def scenario(world: NoGroups) -> None:
+async def test_nonsense_and_impossible_wishes_are_refused_in_words(tmp_path: Path) -> None:
+    async with serving(tmp_path / "s"):
         [refused] = await exchange(tmp_path / "s", b"hello")
         assert isinstance(refused, Refused) and refused.text.startswith("not a request")
-        [refused] = await exchange(tmp_path / "s", encode(Drain(3)))
+        [refused] = await exchange(tmp_path / "s", encode(DrainGroup(3)))
         assert refused == Refused("there is no group 3; there are: none")
         with contextlib.suppress(ConnectionError):
             assert await exchange(tmp_path / "s", b"x" * (2 << 20)) == []
         assert await exchange(tmp_path / "s", encode(List())) == [LISTING]
 
-    run(tmp_path / "s", scenario)
 
-
-def test_log_is_shown_and_followed(tmp_path: Path) -> None:
+async def test_log_is_shown_and_followed(tmp_path: Path) -> None:
     logger = logging.Logger("test")
 
-    async def scenario(world: NoGroups) -> None:
+    async with serving(tmp_path / "s") as world:
         logger.addHandler(world.recent)
         logger.warning("before")
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
@@ -106,12 +101,12 @@ def test_log_is_shown_and_followed(tmp_path: Path) -> None:
         assert decode_reply(await reader.readline()) == LogLine("after")
         writer.close()
         await writer.wait_closed()
-        assert not isinstance((await exchange(tmp_path / "s", encode(Logs())))[0], Progress)
+        assert not isinstance(
+            (await exchange(tmp_path / "s", encode(Logs())))[0], OperationProgress
+        )
 
-    run(tmp_path / "s", scenario)
 
-
-def test_socket_of_a_killed_server_is_replaced_and_a_living_one_is_not(
+async def test_socket_of_a_killed_server_alone_is_replaced(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path, stale, other = tmp_path / "1.sock", tmp_path / "2.sock", tmp_path / "3.sock"
@@ -122,7 +117,7 @@ def test_socket_of_a_killed_server_is_replaced_and_a_living_one_is_not(
         living.bind(str(other))
         living.listen()
 
-        async def scenario(world: NoGroups) -> None:
+        async with serving(path):
             assert is_alive(path) and not stale.exists() and is_alive(other)
             second = NoGroups()
             await second.socket.open(path)
@@ -130,16 +125,12 @@ def test_socket_of_a_killed_server_is_replaced_and_a_living_one_is_not(
             second.socket.close()
             assert is_alive(path)
 
-        run(path, scenario)
 
-
-def test_path_that_cannot_be_is_a_line_in_the_log(
+async def test_path_that_cannot_be_is_a_line_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario(world: NoGroups) -> None:
+    async with serving(tmp_path / ("x" * 120) / "s"):
         assert "no control socket" in caplog.text
-
-    run(tmp_path / ("x" * 120) / "s", scenario)
 
 
 def test_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None:

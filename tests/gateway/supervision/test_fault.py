@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from gateway.procfs import oom_kills
 from gateway.supervision.fault import Fault
-from gateway.supervision.process import oom_kills
 
 
 def test_request_is_not_blamed_for_what_came_from_outside() -> None:

@@ -25,13 +25,13 @@ def first_stall(beats: list[Heartbeat], until_s: float = 1000) -> tuple[float, S
 
 
 @pytest.mark.parametrize("phase", [Phase.IDLE, Phase.STEP, Phase.ADMIT])
-def test_rank_without_progress_is_found_after_the_limit_and_within_a_look(phase: Phase) -> None:
+def test_rank_without_progress_is_found_within_a_look(phase: Phase) -> None:
     after_s, stall = first_stall([beat(phase, 0.0)])
     assert 10 < after_s <= 10.25
     assert stall is not None and stall.phase is phase and stall.seconds == after_s
 
 
-def test_the_rank_that_stopped_first_is_named() -> None:
+def test_rank_that_stopped_first_is_named() -> None:
     _, stall = first_stall([beat(Phase.STEP, 0.9), beat(Phase.IDLE, 0.2), beat(Phase.STEP, 0.9)])
     assert stall is not None and stall.rank == 1
 
@@ -59,7 +59,7 @@ def starts(work_a_second: float) -> float:
     return 1000
 
 
-def test_rank_that_starts_and_does_nothing_is_found_long_before_one_that_works() -> None:
+def test_rank_that_starts_and_does_nothing_is_found_early() -> None:
     assert SILENT_SECONDS < starts(0.0) <= SILENT_SECONDS + 5
     assert SILENT_SECONDS < starts(0.9 * LEAST_EFFORT / SILENT_SECONDS) <= SILENT_SECONDS + 5
     assert starts(1.2 * LEAST_EFFORT / SILENT_SECONDS) > LOAD_SECONDS

@@ -9,7 +9,7 @@ from gateway.supervision.listener import KEEP_ALIVE, find_listener
 
 
 @pytest.mark.parametrize(("send_timeout_s", "milliseconds"), [(1.0, 30_000), (300.0, 300_000)])
-def test_connections_give_up_peers_that_vanish_and_no_slow_reader(
+def test_connections_give_up_vanished_peers_and_no_slow_reader(
     send_timeout_s: float, milliseconds: int
 ) -> None:
     """A peer whose window stays shut counts as vanished: whoever read nothing for half a minute was

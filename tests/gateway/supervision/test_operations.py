@@ -8,27 +8,27 @@ from typing import Any, cast
 import pytest
 
 from backend.wire.local.heartbeat import Load
-from gateway.supervision.control_messages import Add, Drain, Operation, Remove, Restart
+from gateway.supervision.control_messages import Add, DrainGroup, Operation, Remove, Restart
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.operations import OperationError, Operations
 from gateway.supervision.restarts import Restarts
-from gateway.supervision.state_changes import Changes
+from gateway.supervision.state_changes import StateChanges
 
 
 class FakeGroup:
     """Starts and stops at once. starts_as: what a start leads to."""
 
-    def __init__(self, number: int, changes: Changes) -> None:
+    def __init__(self, number: int, changes: StateChanges) -> None:
         self.number = number
         self.state = GroupState.READY
         self.starts_as = GroupState.READY
         self.restarts = Restarts(3, 600)
         self.last_fault = None
-        self.num_lives = 1
+        self.num_starts = 1
         self._changes = changes
 
     @property
-    def life(self) -> Any:
+    def incarnation(self) -> Any:
         if self.state not in (GroupState.READY, GroupState.DRAINING):
             return None
         beat = SimpleNamespace(load=Load(num_running=2, num_waiting=1))
@@ -37,7 +37,7 @@ class FakeGroup:
 
     def start(self) -> None:
         self.state = self.starts_as
-        self.num_lives += 1
+        self.num_starts += 1
         self._changes.tell()
 
     def want_no_more(self) -> None:
@@ -53,7 +53,7 @@ class Keeper:
     """A supervisor of fake groups; each is quiet at once unless it is in `busy`."""
 
     def __init__(self, count: int) -> None:
-        self.changes = Changes()
+        self.changes = StateChanges()
         self.fakes = {number: FakeGroup(number, self.changes) for number in range(count)}
         self.busy: set[int] = set()
         self.quiesced: list[int] = []
@@ -89,103 +89,82 @@ class Keeper:
         return {number: fake.state for number, fake in self.fakes.items()}
 
 
-def test_drained_group_stops_only_when_nothing_is_left_in_it() -> None:
-    async def scenario() -> None:
-        keeper = Keeper(2)
-        keeper.busy.add(0)
-        drain = asyncio.create_task(keeper.do(Drain(0)))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert keeper.states() == {0: GroupState.DRAINING, 1: GroupState.READY}
-        assert keeper.said == ["group 0 drains: 3 sequences left"]
-        keeper.busy.clear()
-        keeper.changes.tell()
-        assert await drain == "group 0 has stopped"
-        assert keeper.quiesced == [0]
-        assert await keeper.do(Drain(0)) == "group 0 has stopped", "again, without harm"
-        assert keeper.quiesced == [0]
-
-    asyncio.run(scenario())
+async def test_drained_group_stops_only_when_nothing_is_left_in_it() -> None:
+    keeper = Keeper(2)
+    keeper.busy.add(0)
+    drain = asyncio.create_task(keeper.do(DrainGroup(0)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert keeper.states() == {0: GroupState.DRAINING, 1: GroupState.READY}
+    assert keeper.said == ["group 0 drains: 3 sequences left"]
+    keeper.busy.clear()
+    keeper.changes.tell()
+    assert await drain == "group 0 has stopped"
+    assert keeper.quiesced == [0]
+    assert await keeper.do(DrainGroup(0)) == "group 0 has stopped", "again, without harm"
+    assert keeper.quiesced == [0]
 
 
-def test_patience_with_streams_ends_when_it_was_limited() -> None:
-    async def scenario() -> None:
-        keeper = Keeper(1)
-        keeper.busy.add(0)
-        assert await keeper.do(Drain(0, timeout_s=0.01)) == "group 0 has stopped"
-        assert keeper.said[-1] == "group 0: time is up, the rest goes on elsewhere"
-
-    asyncio.run(scenario())
+async def test_patience_with_streams_ends_when_it_was_limited() -> None:
+    keeper = Keeper(1)
+    keeper.busy.add(0)
+    assert await keeper.do(DrainGroup(0, timeout_s=0.01)) == "group 0 has stopped"
+    assert keeper.said[-1] == "group 0: time is up, the rest goes on elsewhere"
 
 
-def test_rolling_restart_takes_one_group_after_another() -> None:
-    async def scenario() -> None:
-        keeper = Keeper(3)
-        assert await keeper.do(Restart()) == "all groups have been restarted"
-        assert set(keeper.states().values()) == {GroupState.READY}
-        assert [fake.num_lives for fake in keeper.fakes.values()] == [2, 2, 2]
-        starts = [line for line in keeper.said if line.endswith("starts")]
-        stops = [line for line in keeper.said if line.endswith("stopped")]
-        assert [keeper.said.index(line) for line in starts] == sorted(
-            keeper.said.index(stop) + 1 for stop in stops
-        )
-
-    asyncio.run(scenario())
+async def test_rolling_restart_takes_one_group_after_another() -> None:
+    keeper = Keeper(3)
+    assert await keeper.do(Restart()) == "all groups have been restarted"
+    assert set(keeper.states().values()) == {GroupState.READY}
+    assert [fake.num_starts for fake in keeper.fakes.values()] == [2, 2, 2]
+    starts = [line for line in keeper.said if line.endswith("starts")]
+    stops = [line for line in keeper.said if line.endswith("stopped")]
+    assert [keeper.said.index(line) for line in starts] == sorted(
+        keeper.said.index(stop) + 1 for stop in stops
+    )
 
 
-def test_rolling_restart_ends_at_a_group_that_does_not_come_back() -> None:
-    async def scenario() -> None:
-        keeper = Keeper(3)
-        keeper.fakes[1].starts_as = GroupState.GIVEN_UP
-        with pytest.raises(OperationError, match="group 1 is given up"):
-            await keeper.do(Restart())
-        assert keeper.fakes[2].num_lives == 1, "the last that serves is left alone"
-
-    asyncio.run(scenario())
+async def test_rolling_restart_ends_at_a_group_that_does_not_come_back() -> None:
+    keeper = Keeper(3)
+    keeper.fakes[1].starts_as = GroupState.GIVEN_UP
+    with pytest.raises(OperationError, match="group 1 is given up"):
+        await keeper.do(Restart())
+    assert keeper.fakes[2].num_starts == 1, "the last that serves is left alone"
 
 
-def test_group_given_up_may_be_restarted_and_its_deaths_are_forgiven() -> None:
-    async def scenario() -> None:
-        keeper = Keeper(2)
-        keeper.fakes[0].state = GroupState.GIVEN_UP
-        deaths = keeper.fakes[0].restarts
-        assert [deaths.note_death(0) for _ in range(4)] == [True, True, True, False]
-        assert await keeper.do(Restart(0)) == "group 0 has been restarted"
-        assert deaths.note_death(0)
-
-    asyncio.run(scenario())
+async def test_group_given_up_may_be_restarted_and_is_forgiven() -> None:
+    keeper = Keeper(2)
+    keeper.fakes[0].state = GroupState.GIVEN_UP
+    deaths = keeper.fakes[0].restarts
+    assert [deaths.note_death(0) for _ in range(4)] == [True, True, True, False]
+    assert await keeper.do(Restart(0)) == "group 0 has been restarted"
+    assert deaths.note_death(0)
 
 
-def test_numbers_are_never_used_again_and_wrong_ones_are_named() -> None:
-    async def scenario() -> None:
-        keeper = Keeper(2)
-        assert await keeper.do(Add()) == "group 2 serves"
-        assert await keeper.do(Remove(0)) == "group 0 has been removed"
-        assert await keeper.do(Remove(0)) == "group 0 has been removed already"
-        with pytest.raises(OperationError, match="group 0 has been removed"):
-            await keeper.do(Restart(0))
-        with pytest.raises(OperationError, match="there is no group 5; there are: 1, 2"):
-            await keeper.do(Drain(5))
-
-    asyncio.run(scenario())
+async def test_numbers_are_never_used_again_and_wrong_ones_are_named() -> None:
+    keeper = Keeper(2)
+    assert await keeper.do(Add()) == "group 2 serves"
+    assert await keeper.do(Remove(0)) == "group 0 has been removed"
+    assert await keeper.do(Remove(0)) == "group 0 has been removed already"
+    with pytest.raises(OperationError, match="group 0 has been removed"):
+        await keeper.do(Restart(0))
+    with pytest.raises(OperationError, match="there is no group 5; there are: 1, 2"):
+        await keeper.do(DrainGroup(5))
 
 
-def test_operations_wait_for_each_other() -> None:
-    async def scenario() -> None:
-        keeper = Keeper(2)
-        keeper.busy.add(0)
-        first = asyncio.create_task(keeper.do(Drain(0)))
-        await asyncio.sleep(0)
-        second = asyncio.create_task(keeper.do(Drain(1)))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert keeper.states()[1] is GroupState.READY
-        assert "another operation is under way; this one waits for it" in keeper.said
-        keeper.busy.clear()
-        keeper.changes.tell()
-        assert list(await asyncio.gather(first, second)) == [
-            "group 0 has stopped",
-            "group 1 has stopped",
-        ]
-
-    asyncio.run(scenario())
+async def test_operations_wait_for_each_other() -> None:
+    keeper = Keeper(2)
+    keeper.busy.add(0)
+    first = asyncio.create_task(keeper.do(DrainGroup(0)))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(keeper.do(DrainGroup(1)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert keeper.states()[1] is GroupState.READY
+    assert "another operation is under way; this one waits for it" in keeper.said
+    keeper.busy.clear()
+    keeper.changes.tell()
+    assert list(await asyncio.gather(first, second)) == [
+        "group 0 has stopped",
+        "group 1 has stopped",
+    ]

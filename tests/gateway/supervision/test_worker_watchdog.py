@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from backend.wire.control import ToChild
-from gateway.supervision.worker_watchdog import MAX_UNANSWERED, PING_SECONDS, Pulse
+from gateway.supervision.worker_watchdog import MAX_UNANSWERED, PING_SECONDS, WorkerWatchdog
 from tests.gateway.fakes import advance, run_with_manual_clock
 
 
@@ -34,21 +34,21 @@ class FakeWatchdog:
 
 
 def after(seconds: float, workers: list[FakeWorker], watchdog_s: float = 20.0) -> FakeWatchdog:
-    """Let a pulse beat for so long."""
+    """Have the workers asked for so long."""
 
     async def run() -> FakeWatchdog:
-        watchdog = FakeWatchdog(watchdog_s)
-        pulse = Pulse(workers, watchdog)
+        service = FakeWatchdog(watchdog_s)
+        watchdog = WorkerWatchdog(workers, service)
         for _ in range(round(seconds)):
             await advance(1.0)
-        pulse.stop()
+        watchdog.stop()
         await advance(100.0)
-        return watchdog
+        return service
 
     return run_with_manual_clock(run)
 
 
-def test_a_worker_that_does_not_answer_is_killed() -> None:
+def test_worker_that_does_not_answer_is_killed() -> None:
     stuck, well = FakeWorker(0, answers=False), FakeWorker(1)
     after((MAX_UNANSWERED - 1) * PING_SECONDS, [stuck, well])
     assert stuck.kills == 0
@@ -71,5 +71,5 @@ def test_one_answering_worker_is_enough() -> None:
     assert len(after(60, workers, watchdog_s=6.0).signs) >= 30
 
 
-def test_a_server_that_loads_is_alive() -> None:
+def test_server_that_loads_is_alive() -> None:
     assert len(after(60, [FakeWorker(is_serving=False)], watchdog_s=6.0).signs) >= 30

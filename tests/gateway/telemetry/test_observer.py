@@ -171,7 +171,7 @@ async def test_groups_are_shown_with_the_totals_of_their_last_frame() -> None:
     found = await scrape(observer)
     assert value(found, "unisono_kv_cache_usage_perc", group="3") == 0.75
     assert not [name for name, _ in found if name == "unisono_engine_steps_total"]
-    pool.on_frame(3, frame(9))
+    observer.note_frame(3, frame(9))
     found = await scrape(observer)
     assert value(found, "unisono_engine_steps_total", group="3") == 9
     assert value(found, "unisono_num_requests_running", group="3") == 2
@@ -190,9 +190,8 @@ async def test_group_that_is_down_is_shown_as_such(pages: list[int]) -> None:
 
 
 async def test_resumptions_are_counted() -> None:
-    pool, observer = FakePool(), Observer()
-    observer.watch(cast(ReplicaPool, pool))
-    pool.on_resume(time.monotonic() - 3)
+    observer = Observer()
+    observer.note_resumption(time.monotonic() - 3)
     found = await scrape(observer)
     assert value(found, "unisono_resumptions_total") == 1
     assert value(found, "unisono_resumption_wait_seconds_sum") >= 3

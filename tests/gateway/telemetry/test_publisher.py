@@ -9,6 +9,14 @@ import pytest
 
 from backend.wire.control import ChildLine, Observe, SupervisorLine, create_control
 from backend.wire.local.child import Child
+from gateway.events import (
+    GroupChanged,
+    GroupForgotten,
+    GroupLost,
+    GroupStarted,
+    WorkerLost,
+    WorkerStarted,
+)
 from gateway.telemetry.figures import Process, SupervisorFigures
 from gateway.telemetry.page import Page
 from gateway.telemetry.publisher import Publisher
@@ -45,7 +53,7 @@ def world() -> Iterator[World]:
     ours, theirs = create_control()
     with ours, theirs:
         line = SupervisorLine(ours)
-        publisher.worker_born(1, child("gateway 1", 7, line))
+        publisher.take(WorkerStarted(1, child("gateway 1", 7, line)))
         packet = ChildLine(theirs).receive()
         assert packet is not None
         message, fds = packet
@@ -54,28 +62,28 @@ def world() -> Iterator[World]:
 
 
 def test_births_and_deaths_are_told_to_every_worker(world: World) -> None:
-    world.publisher.group_born(0, [child("rank 0.0", 8), child("rank 0.1", 9)])
+    world.publisher.take(GroupStarted(0, [child("rank 0.0", 8), child("rank 0.1", 9)]))
     assert world.told().processes[1:] == [
         Process("gateway 1", 7),
         Process("rank 0.0", 8, "0", "0"),
         Process("rank 0.1", 9, "0", "1"),
     ]
-    world.publisher.group_died(0)
+    world.publisher.take(GroupLost(0, []))
     assert [process.title for process in world.told().processes] == ["supervisor", "gateway 1"]
 
 
 def test_restarts_are_counted_until_a_group_is_forgotten(world: World) -> None:
     publisher = world.publisher
-    publisher.group_born(0, [child("rank 0.0", 8)])
-    publisher.group_died(0)
-    publisher.group_born(0, [child("rank 0.0", 10)])
-    publisher.worker_died(1)
-    publisher.worker_born(1, child("gateway 1", 11, world.line))
+    publisher.take(GroupStarted(0, [child("rank 0.0", 8)]))
+    publisher.take(GroupLost(0, []))
+    publisher.take(GroupStarted(0, [child("rank 0.0", 10)]))
+    publisher.take(WorkerLost(1))
+    publisher.take(WorkerStarted(1, child("gateway 1", 11, world.line)))
     assert (world.told().group_restarts, world.told().worker_restarts) == ({0: 1}, {1: 1})
-    publisher.group_forgotten(0)
+    publisher.take(GroupForgotten(0))
     assert world.told().group_restarts == {}
 
 
 def test_states_of_groups_are_told(world: World) -> None:
-    world.publisher.groups_are({0: "loading"})
+    world.publisher.take(GroupChanged(0, "loading"))
     assert world.told().group_states == {0: "loading"}

@@ -27,7 +27,7 @@ def test_rates_add_up_groups_and_can_be_of_one() -> None:
     assert span.rate(families.STEPS, group="1") == 3
 
 
-def test_a_counter_that_began_anew_grew_from_0() -> None:
+def test_counter_that_began_anew_grew_from_0() -> None:
     span = Span(counter(1, families.STEPS, ("0", 100)), counter(2, families.STEPS, ("0", 4)))
     assert span.growth(families.STEPS) == 4
 
@@ -48,7 +48,7 @@ def test_history_looks_back_as_far_as_it_can() -> None:
     assert len(history.steps()) == 99
 
 
-def test_a_server_that_is_not_there_is_told() -> None:
+def test_server_that_is_not_there_is_told() -> None:
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9 cannot be reached"):
         scrape("http://127.0.0.1:9")
 

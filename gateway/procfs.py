@@ -1,13 +1,47 @@
-"""What the kernel knows of a process."""
+"""What the kernel knows of a process: the one reader of /proc/PID, see proc(5).
+
+Knows pids, not what they are to us.
+"""
 
 import os
+import time
 from pathlib import Path
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
-# Of /proc/PID/stat behind the command's name, see proc(5), and a bit of the first.
-_FLAGS, _MAJOR_FAULTS, _USER_TICKS, _SYSTEM_TICKS, _EXIT_CODE = 6, 9, 11, 12, 49
+# Places in /proc/PID/stat behind the command's name, and a bit of the first.
+_FLAGS, _MAJOR_FAULTS, _USER_TICKS, _SYSTEM_TICKS = 6, 9, 11, 12
+_START_TICKS, _RSS_PAGES, _EXIT_CODE = 19, 21, 49
 _PF_EXITING = 0x4
+
+
+def stat_fields(pid: int) -> list[str]:
+    """Return what follows the command's name: state, parent, group, session, ...
+
+    Raises OSError for a process that is gone.
+    """
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the user and system time that a process has used. Raises OSError if it is gone."""
+    return _cpu_seconds(stat_fields(pid))
+
+
+def usage(pid: int) -> tuple[float, int] | None:
+    """Return the CPU seconds and resident bytes of a process; None for one that is gone."""
+    try:
+        fields = stat_fields(pid)
+    except OSError:
+        return None
+    return _cpu_seconds(fields), int(fields[_RSS_PAGES]) * _PAGE_BYTES
+
+
+def began_s(pid: int) -> float:
+    """Return when a process was started, CLOCK_MONOTONIC seconds. Raises OSError if it is gone."""
+    start_s = int(stat_fields(pid)[_START_TICKS]) / _TICKS_A_SECOND
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - start_s
+    return time.monotonic() - age_s
 
 
 def rss_bytes(pid: int) -> int:
@@ -21,7 +55,7 @@ def rss_bytes(pid: int) -> int:
 def is_stopped(pid: int) -> bool:
     """Whether a signal or a debugger has stopped it: it cannot answer one, then."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "tT"
+        return stat_fields(pid)[0] in ("t", "T")
     except OSError:
         return False
 
@@ -34,7 +68,7 @@ def dying_code(pid: int) -> int | None:
     a MiB, in which no line of theirs runs any more.
     """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+        fields = stat_fields(pid)
     except OSError:
         return None
     if not int(fields[_FLAGS]) & _PF_EXITING:
@@ -46,14 +80,13 @@ def effort(pid: int) -> float | None:
     """Return what a process has done so far: seconds of CPU time and MiB that it has read, by call
     or by touching a mapped file. None for one that is gone, or that we may not look at."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+        fields = stat_fields(pid)
         lines = Path(f"/proc/{pid}/io").read_text().splitlines()
     except OSError:
         return None
     io = {name: int(value) for name, value in (line.split(": ") for line in lines)}
-    ticks = int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
     num_bytes = io["rchar"] + io["read_bytes"] + int(fields[_MAJOR_FAULTS]) * _PAGE_BYTES
-    return ticks / _TICKS_A_SECOND + num_bytes / (1 << 20)
+    return _cpu_seconds(fields) + num_bytes / (1 << 20)
 
 
 def num_threads(pid: int) -> int:
@@ -71,3 +104,7 @@ def oom_kills() -> int | None:
         return int(counters["oom_kill"])
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _cpu_seconds(fields: list[str]) -> float:
+    return (int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])) / _TICKS_A_SECOND

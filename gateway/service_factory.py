@@ -1,0 +1,110 @@
+"""Puts together what the endpoints of a worker are given, out of settings and the model's files.
+
+Loads no weights. Called once by a worker before it serves.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from backend.config.load import load_config
+from gateway.layout import layout
+from gateway.pool.body_budget import BodyBudget
+from gateway.pool.listener import PoolListener
+from gateway.pool.replicas import ReplicaPool
+from gateway.sandbox.chat_template import ChatTemplate
+from gateway.sandbox.grammar_validator import GrammarValidator, GrammarVocabulary
+from gateway.security.keyring import Keyring
+from gateway.service import Limits, Service
+from gateway.settings import ServerSettings, Settings
+from gateway.telemetry.observer import Observer
+from gateway.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from gateway.telemetry.tracing import Tracing
+
+logger = logging.getLogger(__name__)
+
+
+def build_service(settings: Settings, listener_of: Callable[[Observer], PoolListener]) -> Service:
+    """Put together what the endpoints are given. Raises ModelError and TokenizerError.
+
+    listener_of: makes who is told of what happens in the pool; it is to tell the observer.
+    """
+    server, engine = settings.server, settings.engine
+    path = Path(engine.model)
+    config = load_config(path)
+    max_model_len = min(engine.max_model_len or config.max_model_len, config.max_model_len)
+    tokenizer = Tokenizer.load(path, config.vocab_size)
+    template = tokenizer.chat_template
+    names = server.served_model_name or (config.name,)
+    observer = Observer(access_log=server.access_log, tracing=_tracing(server, names[0]))
+    service = Service(
+        model_names=names,
+        tokenizer=tokenizer,
+        chat_template=ChatTemplate(tokenizer, template) if template else None,
+        pool=ReplicaPool(
+            max_model_len,
+            tokenizer.pieces,
+            listener_of(observer),
+            resume_seconds=server.resume_seconds,
+            queue_seconds=server.queue_seconds,
+            max_waiting=server.max_waiting,
+        ),
+        vocab_size=config.vocab_size,
+        created=int(time.time()),
+        system_fingerprint=_fingerprint(path, settings),
+        limits=Limits(
+            max_body_bytes=server.max_body_bytes,
+            ping_interval_s=server.ping_seconds,
+            send_timeout_s=server.send_timeout_s,
+            body_timeout_s=server.body_timeout_s,
+        ),
+        body_budget=BodyBudget(server.max_bodies_bytes),
+        keyring=Keyring.of(server),
+        allow_anonymous=server.allow_anonymous,
+        strict=server.strict,
+        observer=observer,
+        grammar_validator=GrammarValidator(
+            lambda: GrammarVocabulary(tokenizer.pieces(), tokenizer.eos_token_ids)
+        ),
+    )
+    observer.watch(service.pool)
+    return service
+
+
+def warn_of_tokens_without_rows(service: Service) -> None:
+    """Name the tokens of the tokenizer's files that the model cannot read."""
+    if tokens := service.tokenizer.tokens_without_rows:
+        more = f" and {len(tokens) - 8} more" if len(tokens) > 8 else ""
+        logger.warning(
+            "the tokenizer names tokens that the model has no embedding for (%d rows): %s%s;"
+            " text that spells them is read as plain characters",
+            service.vocab_size,
+            ", ".join(map(repr, tokens[:8])),
+            more,
+        )
+
+
+def _tracing(server: ServerSettings, model_name: str) -> "Tracing | None":
+    if not server.otel_endpoint:
+        return None
+    # This comes with the extra `otel`; `serve` has made sure that it is there.
+    from gateway.telemetry.tracing import Tracing, otlp_exporter
+
+    return Tracing(otlp_exporter(server.otel_endpoint), model_name)
+
+
+def _fingerprint(path: Path, settings: Settings) -> str:
+    """Name what decides a seeded completion: release, weights, arithmetic and how it is split."""
+    stat = path.stat()
+    facts = [metadata.version("unisono"), path.name, stat.st_size, int(stat.st_mtime)]
+    facts += [settings.engine.dtype, settings.engine.exact]
+    facts += sorted({place.engine.tp for place in layout(settings)})
+    return f"fp_{hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:10]}"
