@@ -21,7 +21,7 @@ pytestmark = pytest.mark.e2e
 MODEL = "SmolLM2-135M-Instruct"
 NUM_CLIENTS = 40
 MAX_TOKENS = 200
-SHORT_MAX_TOKENS = 120
+SHORT_MAX_TOKENS = 100
 ANSWERS_SECONDS = 600.0
 # 176 of 200 ended by themselves. The others were cut off in what has no bound or a distant one:
 # a tree's depth (16), the keys of a map (6), the points of a polygon (2). Of ten, which depend on
