@@ -1,7 +1,8 @@
 """A real server for a test: started, watched from outside, and always gone afterwards.
 
 Owns the process tree of one `serve`: it runs in a session of its own, so every process that belongs
-to it is found in /proc, whoever its parent is by then. Knows nothing of requests.
+to it is found in /proc, whoever its parent is by then. Knows nothing of requests. `TEST_LEVEL=vnni`
+makes every server compute as on a lesser processor: see tests/level.py.
 """
 
 import contextlib
