@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.run import Plan, chaos_server, run
 
-SHORT_ATTACKS = 8
+SHORT_ATTACKS = 6
 LONG_SECONDS = float(os.environ.get("CHAOS_SECONDS", "3600"))
 
 

@@ -1,7 +1,8 @@
 """A real server for a test: started, watched from outside, and always gone afterwards.
 
 Owns the process tree of one `serve`: it runs in a session of its own, so every process that belongs
-to it is found in /proc, whoever its parent is by then. Knows nothing of requests.
+to it is found in /proc, whoever its parent is by then. Knows nothing of requests. `TEST_LEVEL=vnni`
+makes every server compute as on a lesser processor: see tests/level.py.
 """
 
 import contextlib
@@ -123,17 +124,20 @@ def _read(pid: int, name: str) -> str:
 class Server:
     """`python -m gateway serve` with some arguments, from the ready lines to the last process.
 
+    A model that is named first is a tiny one, which a rank computes fastest with one thread; the
+    default model gets what `unisono serve` gives it.
     Leaving the context kills what still runs, and fails if anything outlives that.
     """
 
     def __init__(self, *arguments: str | Path) -> None:
         self._shared_memory: set[Path] = set()
+        names_model = bool(arguments) and not str(arguments[0]).startswith("--")
         self._process = subprocess.Popen(
             tied(serve_command(*arguments)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=clean_environment(),
+            env=clean_environment() | ({"UNISONO_THREADS": "1"} if names_model else {}),
             start_new_session=True,
             text=True,
         )

@@ -15,7 +15,7 @@ from tests.e2e.server import Server, wait_until
 
 pytestmark = pytest.mark.e2e
 
-MAX_TOKENS = 60
+MAX_TOKENS = 40
 GRAMMAR = {"structured_outputs": {"regex": "[a-z ]{200}"}}
 # Each fault harms the request of its seed, which has these fields and gets so many tokens first.
 FAULTY: dict[str, tuple[dict[str, Any], int]] = {

@@ -64,7 +64,7 @@ def test_keys_change_on_sighup_under_a_stream_that_goes_on(
         stream = client.completions.create(
             model="tiny",
             prompt="Hello",
-            max_tokens=800,
+            max_tokens=500,
             stream=True,
             extra_body={"ignore_eos": True},
         )

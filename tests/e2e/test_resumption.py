@@ -21,8 +21,8 @@ from tests.e2e.server import Server, wait_until
 
 pytestmark = pytest.mark.e2e
 
-LONG = 240
-PATTERN = "([a-z]{3}[0-9]{2} ){36}"
+LONG = 160
+PATTERN = "([a-z]{3}[0-9]{2} ){24}"
 # One of everything whose state must go on where it was.
 REQUESTS: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0},
