@@ -4,7 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --constraint deploy/constraints.txt
-DEFAULT_MARKS := not slow and not gpu
+MARKS := not slow and not gpu
 
 .PHONY: help serve test test-long lint format audit clean
 
@@ -19,10 +19,12 @@ serve: .venv/.serve
 	@exec $(BIN)/unisono serve $(ARGS)
 
 test: lint
-	$(BIN)/pytest -m '$(DEFAULT_MARKS)'
+	$(BIN)/pytest
+	$(BIN)/pytest -m 'e2e and $(MARKS)'
 
 test-long: lint
-	$(BIN)/pytest -m 'not gpu'
+	$(BIN)/pytest
+	$(BIN)/pytest -m '(e2e or slow) and not gpu'
 
 lint: .venv/.test
 	$(BIN)/ruff check

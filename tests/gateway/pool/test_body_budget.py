@@ -7,6 +7,7 @@ from backend.wire.messages import FinishReason
 from gateway.app import create_app
 from gateway.errors import ApiError
 from gateway.pool.body_budget import BodyBudget, BodyReservation
+from gateway.service import Limits
 from tests.gateway.fakes import Exchange, FakePool, make_service, settle
 
 CAP = 1000
@@ -19,7 +20,11 @@ def body(size: int) -> bytes:
 
 def world() -> tuple[BodyBudget, FakePool, ASGIApp]:
     budget, pool = BodyBudget(CAP), FakePool()
-    return budget, pool, create_app(make_service(pool, body_budget=budget))
+    return (
+        budget,
+        pool,
+        create_app(make_service(pool, body_budget=budget, limits=Limits(drain_timeout_s=0.05))),
+    )
 
 
 def test_tenant_holds_as_much_as_it_leaves_free() -> None:
