@@ -33,8 +33,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="weights in few bits: auto as in the file, int8 and int4 by rounding"),
     ] = "auto"
     kernels: Annotated[
-        Literal["auto", "native", "torch"],
-        Meta(description="what computes on a CPU; auto: native where built and of use"),
+        Literal["auto", "native", "torch", "amx_bf16", "avx512_bf16"],
+        Meta(
+            description="what computes on a CPU; native: our own, at its best or at a given level"
+        ),
     ] = "auto"
     exact: Annotated[
         bool,

@@ -6,7 +6,7 @@ from backend.config.model_config import ModelConfig, ModelError
 from backend.linear.method import LinearMethod
 from backend.linear.registry import create_method
 from backend.linear.torch_weight_only import weight_only_kernels_work
-from backend.native import absence, kernels
+from backend.native import absence, kernels, levels
 from backend.ops.cpu import CpuOps
 from backend.ops.exact import ExactOps
 from backend.ops.native import NativeOps
@@ -54,13 +54,13 @@ def select_ops(
             config.head_dim, settings.block_size, config.num_heads, config.num_kv_heads
         )
     )
-    if settings.kernels == "native" and not fits:
+    if settings.kernels not in ("auto", "torch") and not fits:
         misfit = (
             "not for this model, --dtype or --block-size\n"
             "they take bfloat16 on a CPU, heads of 32 to 256 in steps of 32, blocks in steps of "
             "16 tokens"
         )
-        raise ModelError(f"--kernels native: {absence or misfit}")
+        raise ModelError(f"--kernels {settings.kernels}: {absence or misfit}")
     return NativeOps() if fits and settings.kernels != "torch" else CpuOps()
 
 
@@ -83,8 +83,21 @@ def linear_level(settings: EngineSettings, dtype: torch.dtype, device: torch.dev
     if dtype != torch.bfloat16 or device.type != "cpu":
         return "torch"
     if kernels is not None and settings.kernels != "torch":
-        return "amx_bf16" if has_tiles() else "avx512_bf16"
+        return _own_level(settings.kernels)
     return "torch_bf16" if weight_only_kernels_work() else "torch"
+
+
+def _own_level(wanted: str) -> str:
+    """Return the level of our kernels that serves, and have it serve. Raises ModelError."""
+    known = (["amx_bf16"] if has_tiles() else []) + levels()
+    level = known[0] if wanted in ("auto", "native") else wanted
+    if level not in known:
+        raise ModelError(
+            f"--kernels {wanted}: this processor has no such level\nit has {', '.join(known)}"
+        )
+    # AMX is oneDNN's; what is not multiplied by it runs at the best level below.
+    kernels.use(levels()[0] if level == "amx_bf16" else level)
+    return level
 
 
 def has_tiles() -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from backend.linear.kernel import Embed, LinearKernel, SiluMul, W, WeightFootprint
 from backend.linear.onednn import OneDnnKernel
-from backend.native import kernels
+from backend.native import calls, kernels
 from backend.quant.quantized_weight import GROUP_SIZE, QuantizedWeight
 from backend.quant.weight_format import WeightFormat
 
@@ -23,7 +23,7 @@ PACKED_BITS = {WeightFormat.DENSE: 16.0, WeightFormat.Q4: 5.0, WeightFormat.Q8: 
 # With AMX, groups multiply up to so many rows. It is a guess: nothing was measured there.
 MAX_ROWS_BESIDE_TILES = 24
 
-# The kernels' epilogues, by what becomes of the sums.
+# gemm.h: Epilogue, by what becomes of the sums.
 BF16, FLOAT, SWIGLU = range(3)
 # A gate's features and those it gates are taken 16 at a time.
 LANES = 16
@@ -31,12 +31,16 @@ LANES = 16
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """A weight as the kernels take it; native/README.md draws it."""
+    """A weight as the kernels take it; native/README.md draws it.
+
+    gemm: the call that multiplies by it, filled in as far as it is always the same.
+    """
 
     data: Tensor
     bits: int
     features: int
     width: int
+    gemm: calls.Gemm
 
 
 class _NativeKernel(LinearKernel[W, Blocks]):
@@ -180,37 +184,65 @@ def _pack(
     bits: int, values: Tensor, scales: Tensor | None = None, mins: Tensor | None = None
 ) -> Blocks:
     features, width = values.shape
-    data = torch.empty(kernels.packed_size(bits, features, width), dtype=torch.uint8)
-    parts = [0 if part is None else part.data_ptr() for part in (values, scales, mins)]
-    kernels.pack(bits, features, width, *parts, data.data_ptr())
-    return Blocks(data, bits, features, width)
+    call = calls.Pack(
+        bits=bits,
+        N=features,
+        K=width,
+        values=values.data_ptr(),
+        scales=None if scales is None else scales.data_ptr(),
+        mins=None if mins is None else mins.data_ptr(),
+    )
+    data = torch.empty(kernels.packed_size(call), dtype=torch.uint8)
+    call.out = data.data_ptr()
+    kernels.pack(call)
+    gemm = calls.Gemm(bits=bits, N=features, K=width, packed=data.data_ptr())
+    return Blocks(data, bits, features, width, gemm)
 
 
 def _multiply(x: Tensor, weight: Blocks, epilogue: int) -> Tensor:
     x = x.contiguous()
     features = weight.features // 2 if epilogue == SWIGLU else weight.features
-    out = torch.empty(
-        len(x), features, dtype=torch.float32 if epilogue == FLOAT else torch.bfloat16
-    )
-    kernels.product(*_factors(x, weight), out.data_ptr(), epilogue)
+    dtype = torch.float32 if epilogue == FLOAT else torch.bfloat16
+    out = torch.empty(len(x), features, dtype=dtype)
+    call = weight.gemm
+    call.M = len(x)
+    call.x = x.data_ptr()
+    call.out = out.data_ptr()
+    call.epilogue = epilogue
+    kernels.gemm(call)
     return out
 
 
 def _argmax(x: Tensor, weight: Blocks) -> tuple[Tensor, Tensor]:
     x = x.contiguous()
     values, ids = torch.empty(len(x)), torch.empty(len(x), dtype=torch.int64)
-    kernels.best(*_factors(x, weight), values.data_ptr(), ids.data_ptr())
+    kernels.argmax(
+        calls.Argmax(
+            bits=weight.bits,
+            M=len(x),
+            N=weight.features,
+            K=weight.width,
+            x=x.data_ptr(),
+            packed=weight.data.data_ptr(),
+            values=values.data_ptr(),
+            ids=ids.data_ptr(),
+        )
+    )
     return values, ids
-
-
-def _factors(x: Tensor, weight: Blocks) -> tuple[int, ...]:
-    shape = (len(x), weight.features, weight.width)
-    return weight.bits, *shape, x.data_ptr(), weight.data.data_ptr()
 
 
 def _embed(weight: Blocks, ids: Tensor) -> Tensor:
     out = torch.empty(len(ids), weight.width, dtype=torch.bfloat16)
     ids = ids.int().contiguous()
-    place = (weight.data.data_ptr(), weight.features, weight.width)
-    kernels.look_up(weight.bits, *place, ids.data_ptr(), len(ids), out.data_ptr())
+    kernels.embed(
+        calls.Embed(
+            bits=weight.bits,
+            N=weight.features,
+            K=weight.width,
+            packed=weight.data.data_ptr(),
+            ids=ids.data_ptr(),
+            num_ids=len(ids),
+            out=out.data_ptr(),
+        )
+    )
     return out

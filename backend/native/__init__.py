@@ -1,4 +1,4 @@
-"""The optional C extension: kernels for processors with AVX-512 and bf16.
+"""The optional C extension: kernels for processors with AVX-512 and bf16, level by level.
 
 Built when the package is installed, if a compiler is at hand. `kernels` is None, and `absence` says
 why and what to do, where it was not built or where this processor lacks the instructions; stock
@@ -11,8 +11,7 @@ from typing import Any
 # torch first: its OpenMP runtime is then the extension's as well, and the threads are the same.
 import torch  # noqa: F401
 
-# Of what the functions take and do; module.c has the same. A build may be older than these files.
-INTERFACE = 5
+from backend.native.calls import interface
 
 # pip's own way would leave a copy where make has the tree itself.
 _REBUILD = (
@@ -35,9 +34,16 @@ except ModuleNotFoundError:
 except ImportError as error:
     absence = f"the kernels cannot be loaded: {error}\n{_WITHOUT}"
 else:
-    if getattr(kernels, "interface", int)() != INTERFACE:
+    if getattr(kernels, "interface", int)() != interface():
         kernels = None
         absence = f"the kernels were built from other files than these\n{_REBUILD}\n{_WITHOUT}"
-    elif not kernels.isa():
+    elif not kernels.levels():
         kernels = None
         absence = f"this processor lacks AVX-512 with VNNI and bf16\n{_WITHOUT}"
+    else:
+        kernels.use(kernels.levels()[0])
+
+
+def levels() -> list[str]:
+    """Return the levels of our kernels that this processor has, best first."""
+    return [] if kernels is None else list(kernels.levels())

@@ -191,7 +191,7 @@ static void run_item(const Attention *a, const AttentionItem *item, int64_t head
     const int64_t group = a->num_heads / a->num_kv_heads, dim = a->dim;
     const int64_t rows = item->count * group;
     /* exp2 instead of exp */
-    const float scale = a->scale * 1.4426950408889634f;
+    const float scale = (float)a->scale * 1.4426950408889634f;
 
     memset(s.sums, 0, rows * dim * sizeof *s.sums);
     memset(s.total, 0, rows * sizeof *s.total);

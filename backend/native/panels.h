@@ -1,34 +1,31 @@
-/* A product goes panel by panel: 32 features of the result, of a gated one 16 of the gate's and the
-   same 16 of what it gates. */
+/* A GEMM runs panel by panel: a panel is 32 features of the result, or, with SwiGLU, 16 of the gate and
+   the same 16 of what it gates. */
 #ifndef UNISONO_PANELS_H
 #define UNISONO_PANELS_H
 
-#include "groups.h"
-#include "products.h"
+#include "packing.h"
+#include "gemm.h"
 
 enum {
     VECTORS = 2,
     PANEL = VECTORS * LANES,
 };
 
-/* Of 16 features each; the last may have fewer. */
-INLINE int64_t num_columns(const Product *p)
+/* A column has 16 features; the last may have fewer. */
+INLINE int64_t num_columns(const Gemm *p)
 {
-    return (p->features + LANES - 1) / LANES;
+    return (p->N + LANES - 1) / LANES;
 }
 
-INLINE int64_t num_panels(const Product *p)
+INLINE int64_t num_panels(const Gemm *p)
 {
     return (num_columns(p) + VECTORS - 1) / VECTORS;
 }
 
-/* The column a panel has for its v-th; the last panel's may not be there. */
-INLINE int64_t column_of(const Product *p, int64_t panel, int v)
+/* The v-th column of a panel. The last panel's second may be beyond the last column. */
+INLINE int64_t column_of(const Gemm *p, int64_t panel, int v)
 {
-    return p->form == PRODUCT_GATED ? panel + v * num_panels(p) : panel * VECTORS + v;
+    return p->epilogue == EPILOGUE_SWIGLU ? panel + v * num_panels(p) : panel * VECTORS + v;
 }
-
-/* Write the sums of `count` rows from `row` on, [count, PANEL], where the result goes. */
-void deliver(const Product *p, int64_t row, int64_t count, int64_t panel, const float *sums);
 
 #endif

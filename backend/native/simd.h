@@ -16,7 +16,7 @@
 #define SIMD_END _Pragma("GCC pop_options")
 #endif
 
-/* Of a short loop with a constant end, so that arrays it indexes stay in registers. */
+/* Unroll a short loop with a constant end, so that arrays it indexes stay in registers. */
 #define UNROLL _Pragma("GCC unroll 16")
 #define INLINE static inline __attribute__((always_inline))
 

@@ -1,42 +1,51 @@
 """The ops in C, bf16 on CPUs; see backend/native for the kernels."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backend.native import kernels
+from backend.native import calls, kernels
 from backend.ops.batch import Batch, Rotation
 
-# Rows of an item, tokens x query heads of a KV head: what a core's caches hold of their sums.
+# An item has so many rows, tokens x query heads of a KV head: a core's caches hold their sums.
 MAX_ROWS = 96
 MAX_DIM = 256
-# Keys that one item runs over when it is one token's: longer contexts are shared out over threads.
+# An item of one token runs over so many keys: longer contexts are shared out over threads.
 SPLIT_KEYS = 1024
-# Keys x tokens from which on a second thread pays for being woken.
+# From so many keys x tokens on a second thread pays for being woken.
 PARALLEL_SIZE = 512
 
+ITEM = calls.record("AttentionItem")
+MERGE = calls.record("AttentionMerge")
+
 Ints = NDArray[np.int32]
+Records = NDArray[np.void]
 
 
 @dataclass(slots=True)
 class _Plan:
-    """batch, items and merges are what the addresses in `args` point to."""
+    """The two calls of a layer. They point to batch, items, merges and partials."""
 
     batch: Batch
-    items: Ints
-    merges: Ints
+    items: Records
+    merges: Records
     partials: Tensor
-    args: tuple[int, ...]
-    parallel: bool
+    rotate_store: calls.RotateStore
+    attention: calls.Attention
 
 
 class NativeOps:
     """See `Ops` for shapes. Every tensor is bf16 and contiguous."""
 
     name = "own AVX-512 kernels"
+
+    def __init__(self) -> None:
+        self._add_rms_norm = calls.AddRmsNorm()
+        self._silu_mul = calls.SiluMul()
 
     @staticmethod
     def takes(head_dim: int, block_size: int, num_heads: int, num_kv_heads: int) -> bool:
@@ -53,77 +62,89 @@ class NativeOps:
         self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float
     ) -> tuple[Tensor, Tensor]:
         out = torch.empty_like(x)
+        call = self._add_rms_norm
         if delta is None:
-            sums, args = x, (x.data_ptr(), 0, weight.data_ptr(), 0)
+            sums = x
+            call.delta = call.sum = None
         else:
             sums = torch.empty_like(x)
-            args = (x.data_ptr(), delta.data_ptr(), weight.data_ptr(), sums.data_ptr())
-        kernels.add_rms_norm(*args, out.data_ptr(), *x.shape, eps)
+            call.delta = delta.data_ptr()
+            call.sum = sums.data_ptr()
+        call.x = x.data_ptr()
+        call.weight = weight.data_ptr()
+        call.out = out.data_ptr()
+        call.tokens, call.width = x.shape
+        call.eps = eps
+        kernels.add_rms_norm(call)
         return sums, out
 
     def silu_mul(self, gate_up: Tensor) -> Tensor:
         tokens, width = gate_up.shape
         out = gate_up.new_empty(tokens, width // 2)
-        kernels.silu_mul(gate_up.data_ptr(), out.data_ptr(), tokens, width // 2)
+        call = self._silu_mul
+        call.gate_up = gate_up.data_ptr()
+        call.out = out.data_ptr()
+        call.tokens = tokens
+        call.width = width // 2
+        kernels.silu_mul(call)
         return out
 
     def plan_attention(self, batch: Batch, cache: Tensor, num_heads: int) -> _Plan:
         _, _, num_kv_heads, block_size, dim = cache.shape
         items, merges = _share_out(batch, num_heads // num_kv_heads)
-        partials = torch.empty(int(merges[:, 2].sum()), num_heads, dim + 2)
-        args = (
-            batch.block_tables.data_ptr(),
-            batch.block_tables.shape[1],
-            items.ctypes.data,
-            len(items),
-            merges.ctypes.data,
-            len(merges),
-            num_heads,
-            num_kv_heads,
-            dim,
-            block_size,
-            partials.data_ptr(),
+        partials = torch.empty(int(merges["count"].sum()), num_heads, dim + 2)
+        sizes: dict[str, Any] = {
+            "num_heads": num_heads,
+            "num_kv_heads": num_kv_heads,
+            "dim": dim,
+            "block_size": block_size,
+        }
+        work = int(((items["end_key"] - items["first_key"]) * items["count"]).sum())
+        rotate_store = calls.RotateStore(
+            stride=(num_heads + 2 * num_kv_heads) * dim,
+            slot_mapping=batch.slot_mapping.data_ptr(),
+            tokens=len(batch.slot_mapping),
+            **sizes,
         )
-        work = int(((items[:, 5] - items[:, 4]) * items[:, 2]).sum())
-        return _Plan(batch, items, merges, partials, args, work > PARALLEL_SIZE)
+        attention = calls.Attention(
+            block_tables=batch.block_tables.data_ptr(),
+            table_stride=batch.block_tables.shape[1],
+            items=items.ctypes.data,
+            num_items=len(items),
+            merges=merges.ctypes.data,
+            num_merges=len(merges),
+            partials=partials.data_ptr(),
+            scale=dim**-0.5,
+            parallel=work > PARALLEL_SIZE,
+            **sizes,
+        )
+        return _Plan(batch, items, merges, partials, rotate_store, attention)
 
     def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: _Plan) -> None:
-        tokens, heads, dim = qkv.shape
-        num_kv_heads, block_size = cache.shape[2:4]
         cos, sin = rotation
-        kernels.rotate_store(
-            qkv.data_ptr(),
-            heads * dim,
-            cos.data_ptr(),
-            sin.data_ptr(),
-            cache.data_ptr(),
-            plan.batch.slot_mapping.data_ptr(),
-            tokens,
-            heads - 2 * num_kv_heads,
-            num_kv_heads,
-            dim,
-            block_size,
-        )
+        call = plan.rotate_store
+        call.qkv = qkv.data_ptr()
+        call.cos = cos.data_ptr()
+        call.sin = sin.data_ptr()
+        call.cache = cache.data_ptr()
+        kernels.rotate_store(call)
 
     def attention(self, q: Tensor, cache: Tensor, plan: _Plan) -> Tensor:
         """q: its tokens may lie apart."""
         out = torch.empty(q.shape, dtype=q.dtype)
-        kernels.attention(
-            q.data_ptr(),
-            q.stride(0),
-            cache.data_ptr(),
-            *plan.args,
-            out.data_ptr(),
-            plan.parallel,
-            q.shape[-1] ** -0.5,
-        )
+        call = plan.attention
+        call.q = q.data_ptr()
+        call.q_stride = q.stride(0)
+        call.cache = cache.data_ptr()
+        call.out = out.data_ptr()
+        kernels.attention(call)
         return out
 
 
-def _share_out(batch: Batch, group: int) -> tuple[Ints, Ints]:
-    """Cut the step's attention into AttentionItems [n, 7] and AttentionMerges [m, 3]; attention.h.
+def _share_out(batch: Batch, group: int) -> tuple[Records, Records]:
+    """Cut the step's attention into items [n] and merges [m]; see attention.h.
 
-    The longest first, so that no thread is left with one when the others are done.
+    The longest come first, so that no thread is left with one when the others are done.
     """
     tiles: list[tuple[int, ...]] = []
     tokens = max(1, MAX_ROWS // group)
@@ -135,28 +156,28 @@ def _share_out(batch: Batch, group: int) -> tuple[Ints, Ints]:
             tiles.append((s, first, last - first, first + behind, 0, last + behind, -1))
     tiles.sort(key=lambda tile: -tile[2] * tile[5])
     decodes, merges = _share_out_decodes(batch)
-    items = [np.array(tiles, np.int32).reshape(-1, 7), decodes]
-    return np.concatenate(items), merges
+    return np.concatenate([np.array(tiles, ITEM), decodes]), merges
 
 
-def _share_out_decodes(batch: Batch) -> tuple[Ints, Ints]:
-    """Those of sequences that run one token."""
-    lens = np.array(batch.context_lens[: batch.num_decodes], np.int32)
+def _share_out_decodes(batch: Batch) -> tuple[Records, Records]:
+    """Cut the attention of sequences that run one token."""
+    lens: Ints = np.array(batch.context_lens[: batch.num_decodes], np.int32)
     num_parts = -(-lens // SPLIT_KEYS)
     rows = np.repeat(np.arange(len(lens), dtype=np.int32), num_parts)
     parts = np.arange(len(rows), dtype=np.int32) - np.repeat(
         np.cumsum(num_parts) - num_parts, num_parts
     )
     split = num_parts > 1
-    partials = np.where(split[rows], np.cumsum(split[rows]) - 1, -1)
-    items = np.empty((len(rows), 7), np.int32)
-    items[:, 0] = items[:, 1] = rows
-    items[:, 2] = 1
-    items[:, 3] = lens[rows] - 1
-    items[:, 4] = parts * SPLIT_KEYS
-    items[:, 5] = np.minimum(items[:, 4] + SPLIT_KEYS, lens[rows])
-    items[:, 6] = partials
+    items = np.empty(len(rows), ITEM)
+    items["sequence"] = items["token"] = rows
+    items["count"] = 1
+    items["position"] = lens[rows] - 1
+    items["first_key"] = parts * SPLIT_KEYS
+    items["end_key"] = np.minimum(items["first_key"] + SPLIT_KEYS, lens[rows])
+    items["partial"] = np.where(split[rows], np.cumsum(split[rows]) - 1, -1)
     merged = np.flatnonzero(split)
-    counts = num_parts[merged]
-    merges = np.stack([merged, np.cumsum(counts) - counts, counts], axis=1)
-    return items, merges.astype(np.int32)
+    merges = np.empty(len(merged), MERGE)
+    merges["token"] = merged
+    merges["count"] = counts = num_parts[merged]
+    merges["partial"] = np.cumsum(counts) - counts
+    return items, merges

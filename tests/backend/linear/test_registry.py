@@ -1,5 +1,7 @@
 """Who multiplies by a weight: the table, and what settings choose from it."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -54,7 +56,8 @@ def test_our_kernels_serve_where_they_are(choice: str, monkeypatch: pytest.Monke
     monkeypatch.setattr("backend.engine.platform.weight_only_kernels_work", lambda: True)
     monkeypatch.setattr("backend.engine.platform.has_tiles", lambda: False)
     settings = EngineSettings(model="m", kernels=choice)  # type: ignore[arg-type]
-    for present in (object(), None):
+    monkeypatch.setattr("backend.engine.platform.levels", lambda: ["avx512_bf16"])
+    for present in (SimpleNamespace(use=lambda level: None), None):
         monkeypatch.setattr("backend.engine.platform.kernels", present)
         is_ours = present is not None and choice != "torch"
         assert linear_level(settings, BF16, CPU) == ("avx512_bf16" if is_ours else "torch_bf16")
@@ -66,3 +69,17 @@ def test_rounding_without_kernels_for_it_is_refused() -> None:
     settings = EngineSettings(model="m", quantization="int4")
     with pytest.raises(ValueError, match="--quantization int4 needs a CPU"):
         select_linear_method(settings, torch.float32, CPU)
+
+
+def test_level_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+    monkeypatch.setattr("backend.engine.platform.kernels", SimpleNamespace(use=used.append))
+    monkeypatch.setattr("backend.engine.platform.levels", lambda: ["avx512_bf16"])
+    monkeypatch.setattr("backend.engine.platform.has_tiles", lambda: True)
+    assert linear_level(EngineSettings(model="m"), BF16, CPU) == "amx_bf16"
+    forced = EngineSettings(model="m", kernels="avx512_bf16")
+    assert linear_level(forced, BF16, CPU) == "avx512_bf16"
+    monkeypatch.setattr("backend.engine.platform.has_tiles", lambda: False)
+    with pytest.raises(ValueError, match="has no such level"):
+        linear_level(EngineSettings(model="m", kernels="amx_bf16"), BF16, CPU)
+    assert used == ["avx512_bf16", "avx512_bf16"]

@@ -8,15 +8,19 @@ from typing import Any
 import pytest
 
 import backend.native
-from backend.native import INTERFACE
+from backend.native.calls import interface
+
+INTERFACE = interface()
 
 
 class Built(ModuleType):
     """An extension as some build left it."""
 
-    def __init__(self, isa: str, interface: int | None) -> None:
+    def __init__(self, level: str, interface: int | None) -> None:
         super().__init__("backend.native._kernels")
-        self.isa = lambda: isa
+        self.levels = lambda: [level] if level else []
+        self.used: list[str] = []
+        self.use = self.used.append
         if interface is not None:
             self.interface = lambda: interface
 
@@ -34,7 +38,7 @@ def loaded(built: Built, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         (Built("", INTERFACE), "processor lacks"),
     ],
 )
-def test_a_build_that_does_not_fit_is_left_alone(
+def test_build_of_other_declarations_is_left_alone(
     built: Built, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a build older than the sources a rank died while it loaded, for want of a function."""
@@ -42,7 +46,8 @@ def test_a_build_that_does_not_fit_is_left_alone(
     assert found["kernels"] is None and reason in found["absence"]
 
 
-def test_a_build_that_fits_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_that_fits_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     built = Built("avx512_bf16", INTERFACE)
     found = loaded(built, monkeypatch)
     assert found["kernels"] is built and not found["absence"]
+    assert built.used == ["avx512_bf16"] and found["levels"]() == ["avx512_bf16"]

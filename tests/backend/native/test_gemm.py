@@ -9,12 +9,15 @@ from backend.native import absence, kernels
 from backend.quant.quantized_weight import GROUP_SIZE, QuantizedWeight
 from tests.backend.stored_weights import Stored, groups_of, randn, stored_in, stored_of
 
-needs_kernels = pytest.mark.skipif(kernels is None, reason=absence)
+pytestmark = [
+    pytest.mark.skipif(kernels is None, reason=absence),
+    pytest.mark.usefixtures("level"),
+]
 
 CPU = torch.device("cpu")
-# Of these few the integers are multiplied as they are, of these many as bf16.
-FEW_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 16, 21, 32)
-MANY_ROWS = (33, 37, 64, 130, 501)
+# A small M multiplies the integers as they are, a large one the bf16 they stand for.
+SMALL_M = (1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 16, 21, 32)
+LARGE_M = (33, 37, 64, 130, 501)
 # Sums are fp32; a bf16 result is rounded by up to 2^-8 of itself, here relative to the largest.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2**-8 + 1e-5}
 
@@ -53,34 +56,29 @@ def check_product(stored: Stored, meant: Tensor, counts: tuple[int, ...]) -> Non
             assert got.shape == expected.shape and error < TOLERANCE[got.dtype]
 
 
-@needs_kernels
 @pytest.mark.parametrize("bits", [4, 8, 16])
 @pytest.mark.parametrize(("features", "width"), [(96, 576), (41, 64), (576, 1536), (1, 32)])
-def test_the_product_is_that_of_the_dequantised_weights(
-    bits: int, features: int, width: int
-) -> None:
+def test_gemm_is_that_of_the_dequantised_weights(bits: int, features: int, width: int) -> None:
     stored = stored_of(bits, features, width)
     meant = stored.weight if stored.groups is None else stored.groups.to_dense()
-    check_product(stored, meant, FEW_ROWS)
+    check_product(stored, meant, SMALL_M)
 
 
-@needs_kernels
 @pytest.mark.parametrize("bits", [4, 8, 16])
 @pytest.mark.parametrize(
     ("features", "width"), [(96, 576), (41, 64), (576, 1536), (1, 32), (70, 3136)]
 )
-def test_many_rows_are_multiplied_by_weights_in_bf16(bits: int, features: int, width: int) -> None:
+def test_large_m_is_multiplied_by_weights_in_bf16(bits: int, features: int, width: int) -> None:
     """Just those that a dense form would hold. The last width is cut into three parts."""
     stored = stored_of(bits, features, width)
-    check_product(stored, stored.weight, MANY_ROWS)
+    check_product(stored, stored.weight, LARGE_M)
 
 
-@needs_kernels
 @pytest.mark.parametrize("bits", [4, 8, 16])
 @pytest.mark.parametrize(("features", "width"), [(96, 576), (1120, 96), (32, 3136)])
-def test_a_gated_product_is_that_of_the_two_halves(bits: int, features: int, width: int) -> None:
+def test_swiglu_is_that_of_the_two_halves(bits: int, features: int, width: int) -> None:
     product = Product(stored_of(bits, features, width))
-    for rows in (0, *FEW_ROWS, *MANY_ROWS):
+    for rows in (0, *SMALL_M, *LARGE_M):
         x = randn(rows, width, seed=rows).bfloat16()
         gate, up = product(x)[1].double().chunk(2, dim=1)
         got = product.gated(x)
@@ -90,9 +88,8 @@ def test_a_gated_product_is_that_of_the_two_halves(bits: int, features: int, wid
         )
 
 
-@needs_kernels
 @pytest.mark.parametrize("case", ["odd halves", "bias", "odd width"])
-def test_what_the_kernel_cannot_gate_is_gated_after_the_product(case: str) -> None:
+def test_swiglu_that_the_kernel_lacks_follows_the_gemm(case: str) -> None:
     features, width = (48 if case == "odd halves" else 64), (40 if case == "odd width" else 64)
     stored = stored_of(16, features, width)
     method = create_method("auto", "avx512_bf16", torch.bfloat16, CPU)
@@ -103,11 +100,10 @@ def test_what_the_kernel_cannot_gate_is_gated_after_the_product(case: str) -> No
     assert torch.equal(packed.apply_swiglu(x, bias, lambda both: both + 1), expected)
 
 
-@needs_kernels
 @pytest.mark.parametrize("bits", [4, 8, 16])
 @pytest.mark.parametrize(("features", "width"), [(1000, 64), (41, 3136), (1, 32)])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_the_best_is_the_largest_of_the_scores_and_the_first_of_equals(
+def test_argmax_is_the_first_of_the_largest_logits(
     bits: int, features: int, width: int, threads: int
 ) -> None:
     stored = stored_of(bits, features, width)
@@ -129,12 +125,9 @@ def test_the_best_is_the_largest_of_the_scores_and_the_first_of_equals(
         torch.set_num_threads(before)
 
 
-@needs_kernels
 @pytest.mark.parametrize("bits", [4, 8, 16])
 @pytest.mark.parametrize("rows", [5, 40])
-def test_the_best_of_a_row_with_nan_is_nan_and_of_the_others_what_it_was(
-    bits: int, rows: int
-) -> None:
+def test_argmax_of_a_row_with_nan_is_nan_and_spares_others(bits: int, rows: int) -> None:
     product = Product(stored_of(bits, 480, 128))
     x = randn(rows, 128).bfloat16()
     values, places = product.argmax(x)
@@ -146,12 +139,11 @@ def test_the_best_of_a_row_with_nan_is_nan_and_of_the_others_what_it_was(
     assert torch.equal(got_places[others], places[others])
 
 
-@needs_kernels
 @pytest.mark.parametrize("bits", [4, 8, 16])
 @pytest.mark.parametrize(
     ("rows", "least", "width"), [(32, 1, 576), (501, 40, 576), (260, 40, 3136)]
 )
-def test_a_row_is_the_same_in_any_company_and_on_any_number_of_threads(
+def test_row_is_batch_invariant_and_thread_invariant(
     bits: int, rows: int, least: int, width: int
 ) -> None:
     product = Product(stored_of(bits, 500, width))
@@ -169,11 +161,10 @@ def test_a_row_is_the_same_in_any_company_and_on_any_number_of_threads(
         torch.set_num_threads(threads)
 
 
-@needs_kernels
 @pytest.mark.parametrize("bits", [4, 8, 16])
 @pytest.mark.parametrize("rows", [5, 40])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_what_is_not_finite_stays_in_its_row(bits: int, rows: int, bad: float) -> None:
+def test_infinities_and_nan_stay_in_their_row(bits: int, rows: int, bad: float) -> None:
     product = Product(stored_of(bits, 48, 128))
     x = randn(rows, 128).bfloat16()
     clean = product(x)
@@ -184,7 +175,6 @@ def test_what_is_not_finite_stays_in_its_row(bits: int, rows: int, bad: float) -
         assert torch.equal(got[others], was[others])
 
 
-@needs_kernels
 @pytest.mark.parametrize("bits", [4, 8])
 def test_parts_of_a_matrix_make_the_whole(bits: int) -> None:
     """As tensor parallelism cuts it: by features, and by columns in whole groups."""
@@ -209,12 +199,9 @@ def test_parts_of_a_matrix_make_the_whole(bits: int) -> None:
     torch.testing.assert_close(summed, whole, rtol=1e-5, atol=1e-5 * float(whole.abs().max()))
 
 
-@needs_kernels
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(("features", "width"), [(41, 64), (500, 576)])
-def test_words_are_looked_up_in_the_head_as_in_a_table(
-    bits: int, features: int, width: int
-) -> None:
+def test_embed_reads_the_head_like_a_table(bits: int, features: int, width: int) -> None:
     stored = stored_of(bits, features, width)
     method = create_method("auto", "avx512_bf16", torch.bfloat16, CPU)
     embed = method.pack(stored).embed()

@@ -13,7 +13,10 @@ from backend.ops.reference import ReferenceOps
 from backend.ops.topk import MAX_NATIVE, topk
 from backend.step import PlannedSequence, StepPlan, build_plan
 
-pytestmark = pytest.mark.skipif(kernels is None, reason=absence)
+pytestmark = [
+    pytest.mark.skipif(kernels is None, reason=absence),
+    pytest.mark.usefixtures("level"),
+]
 
 CPU = torch.device("cpu")
 BLOCK_SIZE = 32
@@ -91,7 +94,7 @@ def test_long_contexts_are_split_and_merged() -> None:
     )
 
 
-def test_attention_does_not_depend_on_company() -> None:
+def test_attention_is_batch_invariant() -> None:
     """The same bits alone and beside others: an item is of one sequence."""
     alone, num_blocks = plan_of([(1, 100)])
     crowd = build_plan(
@@ -125,7 +128,7 @@ def test_nan_stays_in_its_sequence() -> None:
 
 @pytest.mark.parametrize("tokens", [1, 5, 64])
 @pytest.mark.parametrize("width", [576, 40])
-def test_the_norm_is_the_oracles(tokens: int, width: int) -> None:
+def test_norm_is_the_oracles(tokens: int, width: int) -> None:
     x, delta = randn(2, tokens, width)
     weight = randn(width, seed=1)
     for added in (None, delta):
@@ -142,7 +145,7 @@ def test_silu_is_the_oracles() -> None:
     )
 
 
-def test_keys_are_rotated_and_land_with_values_in_their_slots_only() -> None:
+def test_rotate_store_writes_its_slots_only() -> None:
     plan, num_blocks = plan_of([(1, 5), (3, 2), (60, 30)])
     heads, kv_heads, dim = 6, 2, 64
     batch = Batch.from_plan(plan, CPU)
@@ -167,7 +170,7 @@ def test_keys_are_rotated_and_land_with_values_in_their_slots_only() -> None:
     seed=st.integers(0, 100),
 )
 @settings(max_examples=60, deadline=None)
-def test_the_best_are_those_of_a_stable_sort(
+def test_topk_is_that_of_a_stable_sort(
     rows: int, width: int, count: int, levels: int, seed: int
 ) -> None:
     """Few levels: many equals, of which the first are in. Some are -inf, as rules leave them."""
@@ -181,13 +184,13 @@ def test_the_best_are_those_of_a_stable_sort(
     assert torch.equal(ids, expected_ids[:, :count])
 
 
-def test_a_row_with_nan_has_it_for_the_largest() -> None:
+def test_topk_of_a_row_with_nan_has_it_first() -> None:
     logits = torch.randn(3, 100)
     logits[1, 77] = torch.nan
     assert topk(logits, 5)[0][:, 0].isnan().tolist() == [False, True, False]
 
 
-def test_what_the_kernels_do_not_take_is_left_to_torch() -> None:
+def test_shapes_that_the_kernels_lack_are_left_to_torch() -> None:
     assert NativeOps.takes(64, 32, 9, 3)
     assert not NativeOps.takes(80, 32, 9, 3)
     assert not NativeOps.takes(64, 8, 9, 3)

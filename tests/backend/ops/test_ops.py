@@ -63,7 +63,7 @@ def test_attention_is_the_oracles(ops: Ops, sequences: list[tuple[int, int]], se
     )
 
 
-def test_a_sequence_sees_no_nan_of_another() -> None:
+def test_attention_sees_no_nan_of_another_sequence() -> None:
     # Decoded together, gathered as if both had the longer one's number of blocks.
     sick = PlannedSequence([1], 4 * BLOCK_SIZE - 1, [0, 1, 2, 3], 0, 0)
     well = PlannedSequence([1], 3 * BLOCK_SIZE - 1, [4, 5, 6], 1, 0)
@@ -76,7 +76,7 @@ def test_a_sequence_sees_no_nan_of_another() -> None:
 
 
 @pytest.mark.parametrize("ops", TABLES, ids=names)
-def test_the_small_ops_are_the_oracles(ops: Ops) -> None:
+def test_small_ops_are_the_oracles(ops: Ops) -> None:
     generator = torch.Generator().manual_seed(0)
     oracle = ReferenceOps()
     x = torch.randn(5, 64, generator=generator)
@@ -93,7 +93,7 @@ def test_the_small_ops_are_the_oracles(ops: Ops) -> None:
 
 
 @pytest.mark.parametrize("ops", TABLES, ids=names)
-def test_keys_are_rotated_and_land_with_values_in_their_slots_only(ops: Ops) -> None:
+def test_rotate_store_writes_its_slots_only(ops: Ops) -> None:
     plan = plan_of([(1, 5), (3, 2)])
     cache = filled_cache(1)
     before = cache.clone()
@@ -119,7 +119,7 @@ def test_keys_are_rotated_and_land_with_values_in_their_slots_only(ops: Ops) -> 
     others=st.lists(st.tuples(st.sampled_from([1, 3, 20]), st.integers(0, 15)), max_size=4),
 )
 @settings(max_examples=40, deadline=None)
-def test_exact_attention_ignores_chunks_and_company(
+def test_exact_attention_is_chunk_and_batch_invariant(
     cut: int, others: list[tuple[int, int]]
 ) -> None:
     """The last 40 - cut tokens of a 40-token prompt: the same bits as in one piece."""

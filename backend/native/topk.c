@@ -1,6 +1,6 @@
 /* First a bound: the count-th largest of the peaks of many small parts, of which each holds a number
    as large as its peak. Then, in order, whatever lies above the bound, and the first that equal it. */
-#include "select.h"
+#include "topk.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 #include "simd.h"
 
 /* A part is a lane of some vectors. Fewer, larger parts leave more above the bound. */
-enum { PEAKS_EACH = 4, MAX_PEAKS = PEAKS_EACH * SELECT_MAX + 16 };
+enum { PEAKS_EACH = 4, MAX_PEAKS = PEAKS_EACH * TOPK_MAX + 16 };
 
 typedef struct {
     float value;
@@ -95,7 +95,7 @@ static void select_row(const float *row, int64_t width, int64_t count, Candidate
         return;
     }
     const __m512 limit = _mm512_set1_ps(bound);
-    Candidate equal[SELECT_MAX];
+    Candidate equal[TOPK_MAX];
     int64_t above = 0, level = 0;
     for (int64_t start = 0; start < width; start += 16) {
         const __m512 x = load_floats(row + start, width - start);
@@ -117,22 +117,22 @@ static void select_row(const float *row, int64_t width, int64_t count, Candidate
     }
 }
 
-int select_best(const float *logits, int64_t rows, int64_t width, int64_t count, float *values,
-                int64_t *ids)
+int topk(const TopK *t)
 {
+    const int64_t width = t->width, count = t->count;
     int is_done = 1;
-#pragma omp parallel if (rows > 3) reduction(&& : is_done)
+#pragma omp parallel if (t->rows > 3) reduction(&& : is_done)
     {
         Candidate *found = malloc(width * sizeof *found);
         is_done = found != NULL;
 #pragma omp for
-        for (int64_t r = 0; r < rows; r++)
+        for (int64_t r = 0; r < t->rows; r++)
             if (found)
-                select_row(logits + r * width, width, count, found, values + r * count,
-                           ids + r * count);
+                select_row(t->logits + r * width, width, count, found, t->values + r * count,
+                           t->ids + r * count);
         free(found);
     }
-    return is_done;
+    return is_done ? 0 : -1;
 }
 
 SIMD_END

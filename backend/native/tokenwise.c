@@ -1,4 +1,4 @@
-#include "rows.h"
+#include "tokenwise.h"
 
 #include <math.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "attention.h"
 #include "simd.h"
 
-/* Numbers from which on a second thread pays for being woken. */
+/* From so many numbers on a second thread pays for being woken. */
 enum { PARALLEL_SIZE = 1 << 14 };
 
 SIMD_BEGIN
@@ -45,14 +45,14 @@ static void norm_row(const bf16 *x, const bf16 *delta, const bf16 *weight, bf16 
     }
 }
 
-void add_rms_norm(const bf16 *x, const bf16 *delta, const bf16 *weight, bf16 *sum, bf16 *out,
-                  int64_t tokens, int64_t width, float eps)
+void add_rms_norm(const AddRmsNorm *a)
 {
-#pragma omp parallel for if (tokens * width > PARALLEL_SIZE)
-    for (int64_t t = 0; t < tokens; t++) {
+    const int64_t width = a->width;
+#pragma omp parallel for if (a->tokens * width > PARALLEL_SIZE)
+    for (int64_t t = 0; t < a->tokens; t++) {
         const int64_t row = t * width;
-        norm_row(x + row, delta ? delta + row : NULL, weight, sum ? sum + row : NULL, out + row,
-                 width, eps);
+        norm_row(a->x + row, a->delta ? a->delta + row : NULL, a->weight, a->sum ? a->sum + row : NULL,
+                 a->out + row, width, (float)a->eps);
     }
 }
 
@@ -71,7 +71,7 @@ INLINE void rotate(const bf16 *x, const bf16 *cos, const bf16 *sin, bf16 *out, i
     }
 }
 
-/* Into a lane of a tile, see attention.h. Nothing of its other lanes is touched, not even read:
+/* Write a key into a lane of a tile, see attention.h. Its other lanes are neither written nor read:
    another thread may be writing them. */
 INLINE void write_key(const bf16 *key, int64_t lane, bf16 *tile, int64_t dim)
 {
@@ -90,9 +90,9 @@ INLINE void write_value(const bf16 *value, int64_t lane, bf16 *tile, int64_t dim
     }
 }
 
-static void rotate_token(const Rotation *r, int64_t token)
+static void rotate_token(const RotateStore *r, int64_t token)
 {
-    const int64_t dim = r->dim, size = r->block_size, slot = r->slots[token];
+    const int64_t dim = r->dim, size = r->block_size, slot = r->slot_mapping[token];
     const bf16 *cos = r->cos + token * dim, *sin = r->sin + token * dim;
     bf16 *row = r->qkv + token * r->stride;
     for (int64_t h = 0; h < r->num_heads; h++)
@@ -108,7 +108,7 @@ static void rotate_token(const Rotation *r, int64_t token)
     }
 }
 
-void rotate_store(const Rotation *r)
+void rotate_store(const RotateStore *r)
 {
 #pragma omp parallel for if (r->tokens * r->stride > PARALLEL_SIZE)
     for (int64_t t = 0; t < r->tokens; t++)
@@ -124,11 +124,13 @@ static void silu_row(const bf16 *gate, const bf16 *up, bf16 *out, int64_t width)
     }
 }
 
-void silu_mul(const bf16 *gate_up, bf16 *out, int64_t tokens, int64_t width)
+void silu_mul(const SiluMul *a)
 {
-#pragma omp parallel for if (tokens * width > PARALLEL_SIZE)
-    for (int64_t t = 0; t < tokens; t++)
-        silu_row(gate_up + 2 * t * width, gate_up + (2 * t + 1) * width, out + t * width, width);
+    const int64_t width = a->width;
+#pragma omp parallel for if (a->tokens * width > PARALLEL_SIZE)
+    for (int64_t t = 0; t < a->tokens; t++)
+        silu_row(a->gate_up + 2 * t * width, a->gate_up + (2 * t + 1) * width, a->out + t * width,
+                 width);
 }
 
 SIMD_END

@@ -1,28 +1,32 @@
-/* Few bits become bf16 in registers, where integers so small are exact, again for every eight rows:
-   memory is read once, in few bits. Sums are float32, scaled group by group; bf16 weights are taken
-   as they lie. */
+/* GEMM of a small M. Few bits become bf16 in registers, where integers so small are exact, again for
+   every eight rows: memory is read once, in few bits. Sums are float32, scaled group by group; bf16
+   weights are taken as they lie. */
 #include <stdlib.h>
 
+#include "gemm_small_m.h"
+
+#include "epilogue.h"
 #include "panels.h"
 
 enum {
-    /* Rows whose sums by two columns of blocks fit in the registers. */
+    /* The sums of so many rows by two columns of blocks fit in the registers. */
     MAX_TILE = 8,
-    /* Rows up to which columns go one after the other, by bits; measured. */
+    /* Up to so many rows columns go one after the other, by bits; measured. */
     MAX_APART_4 = 2,
     MAX_APART_8 = 6,
     MAX_APART_16 = MAX_TILE,
-    /* Multiplications from which on a second thread pays for being woken. */
+    /* From so many multiplications on a second thread pays for being woken. */
     PARALLEL_SIZE = 1 << 17,
 };
 
 SIMD_BEGIN
 
-/* A pair of columns of 16 features: the i-th of four in a quarter of a block's values. */
+/* Load a pair of columns of 16 features: the i-th of four in a quarter of a block's values. */
 INLINE __m512bh load_values(int bits, const uint8_t *quarter, int i)
 {
     if (bits == 4) {
-        /* 0 to 15 in bf16. Only the lowest four bits of a word count: both halves are alike. */
+        /* The table has 0 to 15 in bf16. Only the lowest four bits of a word count: both halves are
+           alike. */
         const __m512i table = _mm512_broadcast_i64x4(_mm256_set_epi16(
             0x4170, 0x4160, 0x4150, 0x4140, 0x4130, 0x4120, 0x4110, 0x4100, 0x40E0, 0x40C0, 0x40A0,
             0x4080, 0x4040, 0x4000, 0x3F80, 0));
@@ -40,20 +44,20 @@ INLINE __m512bh load_values(int bits, const uint8_t *quarter, int i)
     return _mm512_cvtne2ps_pbh(half[1], half[0]);
 }
 
-/* `rows` rows from `row` on by `vectors` of a panel's columns, from `first_vector` on. sums: of the
-   first row and column, [rows, PANEL]. */
-INLINE void multiply(int bits, int rows, int vectors, const Product *p, const float *row_sums,
+/* Multiply `rows` rows from `row` on by `vectors` of a panel's columns, from `first_vector` on.
+   sums: [rows, PANEL], those of the first row and column. */
+INLINE void multiply(int bits, int rows, int vectors, const Gemm *p, const float *row_sums,
                      int64_t row, int64_t panel, int first_vector, float *sums)
 {
-    const int64_t groups = p->width / GROUP, size = block_size(bits);
-    const bf16 *x = p->x + row * p->width;
+    const int64_t groups = p->K / GROUP, size = block_size(bits);
+    const bf16 *x = p->x + row * p->K;
     const uint8_t *block[VECTORS], *next[VECTORS];
     UNROLL
     for (int v = 0; v < vectors; v++) {
         const int64_t column = column_of(p, panel, first_vector + v);
-        /* In the place of one that is not there any other: nobody reads what comes of it. */
+        /* A missing column aliases column 0; its sums are discarded. */
         block[v] = p->packed + (column < num_columns(p) ? column : 0) * groups * size;
-        /* What is fetched behind the end: of two at once the next panel's. */
+        /* Two columns at once fetch the next panel's behind their end. */
         next[v] = p->packed + (column_of(p, panel + 1, v) - 1) * groups * size;
     }
     __m512 total[MAX_TILE][VECTORS];
@@ -84,7 +88,7 @@ INLINE void multiply(int bits, int rows, int vectors, const Product *p, const fl
             }
             UNROLL
             for (int r = 0; r < rows; r++) {
-                const __m512bh both = load_pair(x + r * p->width + 2 * pair);
+                const __m512bh both = load_pair(x + r * p->K + 2 * pair);
                 UNROLL
                 for (int v = 0; v < vectors; v++)
                     sum[r][v] = _mm512_dpbf16_ps(sum[r][v], values[v], both);
@@ -93,13 +97,13 @@ INLINE void multiply(int bits, int rows, int vectors, const Product *p, const fl
         UNROLL
         for (int v = 0; v < vectors; v++) {
             const __m512 scale = bits == 16 ? _mm512_set1_ps(1.0f) : load_scales(bits, block[v]);
-            const __m512 minimum = bits == 4 ? load_minimums(block[v]) : scale;
+            const __m512 min = bits == 4 ? load_mins(block[v]) : scale;
             UNROLL
             for (int r = 0; r < rows; r++) {
                 total[r][v] = _mm512_fmadd_ps(sum[r][v], scale, total[r][v]);
                 if (bits == 4) {
                     const float row_sum = row_sums[(row + r) * groups + group];
-                    total[r][v] = _mm512_fmadd_ps(_mm512_set1_ps(row_sum), minimum, total[r][v]);
+                    total[r][v] = _mm512_fmadd_ps(_mm512_set1_ps(row_sum), min, total[r][v]);
                 }
             }
             block[v] += size;
@@ -112,8 +116,8 @@ INLINE void multiply(int bits, int rows, int vectors, const Product *p, const fl
             _mm512_storeu_ps(sums + r * PANEL + v * LANES, total[r][v]);
 }
 
-/* Compiled once for each number of rows, so that sums stay in registers. */
-INLINE void multiply_rows(int bits, int rows, int vectors, const Product *p, const float *row_sums,
+/* This is compiled once for each number of rows, so that sums stay in registers. */
+INLINE void multiply_rows(int bits, int rows, int vectors, const Gemm *p, const float *row_sums,
                           int64_t row, int64_t panel, int first_vector, float *sums)
 {
 #define ROWS(n) \
@@ -127,11 +131,11 @@ INLINE void multiply_rows(int bits, int rows, int vectors, const Product *p, con
 _Static_assert(MAX_APART_4 <= MAX_TILE && MAX_APART_8 <= MAX_TILE && MAX_APART_16 <= MAX_TILE,
                "a column is multiplied in one tile");
 
-/* All rows by one column of blocks. */
-static void multiply_column(const Product *p, const float *row_sums, int64_t panel, int v,
+/* Multiply all rows by one column of blocks. */
+static void multiply_column(const Gemm *p, const float *row_sums, int64_t panel, int v,
                             float *sums)
 {
-    const int rows = (int)p->rows;
+    const int rows = (int)p->M;
     if (p->bits == 4)
         multiply_rows(4, rows, 1, p, row_sums, 0, panel, v, sums);
     else if (p->bits == 8)
@@ -140,12 +144,12 @@ static void multiply_column(const Product *p, const float *row_sums, int64_t pan
         multiply_rows(16, rows, 1, p, row_sums, 0, panel, v, sums);
 }
 
-/* All rows by both columns of a panel, in tiles that are about equal. */
-static void multiply_columns(const Product *p, const float *row_sums, int64_t panel, float *sums)
+/* Multiply all rows by both columns of a panel, in tiles that are about equal. */
+static void multiply_columns(const Gemm *p, const float *row_sums, int64_t panel, float *sums)
 {
     int64_t row = 0;
-    for (int64_t tiles = (p->rows + MAX_TILE - 1) / MAX_TILE; tiles > 0; tiles--) {
-        const int rows = (int)((p->rows - row + tiles - 1) / tiles);
+    for (int64_t tiles = (p->M + MAX_TILE - 1) / MAX_TILE; tiles > 0; tiles--) {
+        const int rows = (int)((p->M - row + tiles - 1) / tiles);
         if (p->bits == 4)
             multiply_rows(4, rows, 2, p, row_sums, row, panel, 0, sums + row * PANEL);
         else if (p->bits == 8)
@@ -157,21 +161,21 @@ static void multiply_columns(const Product *p, const float *row_sums, int64_t pa
 }
 
 /* Two columns at once share what is loaded of x; one after the other they are one stream of memory,
-   which of few rows counts more. */
-static void multiply_panel(const Product *p, const float *row_sums, int64_t panel)
+   which counts more with few rows. */
+static void multiply_panel(const Gemm *p, const float *row_sums, int64_t panel)
 {
-    float sums[MAX_FEW_ROWS * PANEL];
+    float sums[MAX_SMALL_M * PANEL];
     const int apart = p->bits == 4 ? MAX_APART_4 : p->bits == 8 ? MAX_APART_8 : MAX_APART_16;
-    if (p->rows > apart)
+    if (p->M > apart)
         multiply_columns(p, row_sums, panel, sums);
     else
         for (int v = 0; v < VECTORS; v++)
             if (column_of(p, panel, v) < num_columns(p))
                 multiply_column(p, row_sums, panel, v, sums + v * LANES);
-    deliver(p, 0, p->rows, panel, sums);
+    apply_epilogue(p, 0, p->M, panel, sums);
 }
 
-/* Of each group of columns. */
+/* Sum each group of columns of x. */
 static void sum_groups(const bf16 *x, int64_t groups, float *sums)
 {
     const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3F80);
@@ -181,9 +185,9 @@ static void sum_groups(const bf16 *x, int64_t groups, float *sums)
     }
 }
 
-int multiply_few_rows(const Product *p)
+int gemm_small_m(const Gemm *p)
 {
-    const int64_t groups = p->rows * (p->width / GROUP);
+    const int64_t groups = p->M * (p->K / GROUP);
     float *row_sums = NULL;
     if (p->bits == 4) {
         row_sums = malloc(groups * sizeof *row_sums);
@@ -191,7 +195,7 @@ int multiply_few_rows(const Product *p)
             return -1;
         sum_groups(p->x, groups, row_sums);
     }
-#pragma omp parallel for if (p->rows * p->features * p->width > PARALLEL_SIZE)
+#pragma omp parallel for if (p->M * p->N * p->K > PARALLEL_SIZE)
     for (int64_t panel = 0; panel < num_panels(p); panel++)
         multiply_panel(p, row_sums, panel);
     free(row_sums);

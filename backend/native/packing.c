@@ -1,26 +1,24 @@
-#include "groups.h"
+#include "packing.h"
 
-#include "products.h"
-
-/* Numbers from which on a second thread pays for being woken. */
+/* From so many numbers on a second thread pays for being woken. */
 enum { PARALLEL_SIZE = 1 << 14 };
 
-int64_t packed_size(int bits, int64_t features, int64_t width)
+int64_t packed_size(int64_t bits, int64_t N, int64_t K)
 {
-    return (features + LANES - 1) / LANES * (width / GROUP) * block_size(bits);
+    return (N + LANES - 1) / LANES * (K / GROUP) * block_size((int)bits);
 }
 
 SIMD_BEGIN
 
-static void pack_values(const Weight *w, int64_t feature, int64_t column, int64_t count,
+static void pack_values(const Pack *w, int64_t feature, int64_t column, int64_t count,
                         uint8_t *out)
 {
-    const int bits = w->bits;
+    const int bits = (int)w->bits;
     const uint8_t *bytes = w->values;
     const bf16 *words = w->values;
     uint16_t *halves = (uint16_t *)out;
     for (int64_t lane = 0; lane < count; lane++) {
-        const int64_t start = (feature + lane) * w->width + column;
+        const int64_t start = (feature + lane) * w->K + column;
         for (int c = 0; c < GROUP; c++) {
             const int pair = c / 2, half = c % 2;
             if (bits == 16)
@@ -42,27 +40,29 @@ static void pack_factors(const float *factors, int64_t stride, int64_t count, ui
     _mm256_storeu_si256((__m256i *)out, halves);
 }
 
-void pack(const Weight *w, uint8_t *out)
+void pack(const Pack *w)
 {
-    const int64_t groups = w->width / GROUP, size = block_size(w->bits);
-    memset(out, 0, packed_size(w->bits, w->features, w->width));
+    const int bits = (int)w->bits;
+    const int64_t groups = w->K / GROUP, size = block_size(bits);
+    uint8_t *out = w->out;
+    memset(out, 0, packed_size(w->bits, w->N, w->K));
 #pragma omp parallel for
-    for (int64_t feature = 0; feature < w->features; feature += LANES) {
-        const int64_t left = w->features - feature, count = left < LANES ? left : LANES;
+    for (int64_t feature = 0; feature < w->N; feature += LANES) {
+        const int64_t left = w->N - feature, count = left < LANES ? left : LANES;
         for (int64_t group = 0; group < groups; group++) {
             const int64_t place = feature * groups + group;
             uint8_t *block = out + (feature / LANES * groups + group) * size;
-            uint8_t *scales = block + values_size(w->bits);
+            uint8_t *scales = block + values_size(bits);
             pack_values(w, feature, group * GROUP, count, block);
             if (w->bits < 16)
                 pack_factors(w->scales + place, groups, count, scales);
             if (w->bits == 4)
-                pack_factors(w->minimums + place, groups, count, scales + 32);
+                pack_factors(w->mins + place, groups, count, scales + 32);
         }
     }
 }
 
-static void look_up_8_bits(const uint8_t *block, int64_t lane, bf16 *out)
+static void embed_8_bits(const uint8_t *block, int64_t lane, bf16 *out)
 {
     uint16_t pairs[PAIRS], half;
     for (int i = 0; i < PAIRS; i++)
@@ -77,31 +77,30 @@ static void look_up_8_bits(const uint8_t *block, int64_t lane, bf16 *out)
     }
 }
 
-static void look_up_16_bits(const uint8_t *block, int64_t lane, bf16 *out)
+static void embed_16_bits(const uint8_t *block, int64_t lane, bf16 *out)
 {
     for (int i = 0; i < PAIRS; i++)
         memcpy(out + 2 * i, block + i * 64 + lane * 4, 4);
 }
 
-static void look_up_row(int bits, const uint8_t *packed, int64_t width, int64_t id, bf16 *out)
+static void embed_row(int bits, const uint8_t *packed, int64_t K, int64_t id, bf16 *out)
 {
-    const uint8_t *block = packed + id / LANES * (width / GROUP) * block_size(bits);
-    for (int64_t column = 0; column < width; column += GROUP, block += block_size(bits))
+    const uint8_t *block = packed + id / LANES * (K / GROUP) * block_size(bits);
+    for (int64_t column = 0; column < K; column += GROUP, block += block_size(bits))
         if (bits == 8)
-            look_up_8_bits(block, id % LANES, out + column);
+            embed_8_bits(block, id % LANES, out + column);
         else
-            look_up_16_bits(block, id % LANES, out + column);
+            embed_16_bits(block, id % LANES, out + column);
 }
 
-int look_up(int bits, const uint8_t *packed, int64_t features, int64_t width, const int32_t *ids,
-            int64_t count, bf16 *out)
+int embed(const Embed *e)
 {
-    for (int64_t i = 0; i < count; i++)
-        if (ids[i] < 0 || ids[i] >= features)
+    for (int64_t i = 0; i < e->num_ids; i++)
+        if (e->ids[i] < 0 || e->ids[i] >= e->N)
             return -1;
-#pragma omp parallel for if (count * width > PARALLEL_SIZE)
-    for (int64_t i = 0; i < count; i++)
-        look_up_row(bits, packed, width, ids[i], out + i * width);
+#pragma omp parallel for if (e->num_ids * e->K > PARALLEL_SIZE)
+    for (int64_t i = 0; i < e->num_ids; i++)
+        embed_row((int)e->bits, e->packed, e->K, e->ids[i], e->out + i * e->K);
     return 0;
 }
 

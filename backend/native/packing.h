@@ -1,12 +1,13 @@
-/* How weights lie: 16 features by 32 columns are a block of values and, of groups of 32 small
-   integers, 16 float16 scales and, of 4 bits, 16 float16 minimums. Values lie as vdpbf16ps takes
-   them: a pair of columns, feature by feature. Of 4 bits four such vectors share one, each in 4 bits
-   of every half word; values of 16 bits are bf16. Blocks follow each other along the width. */
+/* How weights lie: 16 features by 32 columns are a block of values and, with groups of 32 small
+   integers, 16 float16 scales and, with 4 bits, 16 float16 mins. Values lie as vdpbf16ps takes them: a
+   pair of columns, feature by feature. Four vectors of 4 bits share one, each in 4 bits of every half
+   word; values of 16 bits are bf16. Blocks follow each other along K. */
 #ifndef UNISONO_GROUPS_H
 #define UNISONO_GROUPS_H
 
 #include <string.h>
 
+#include "calls.h"
 #include "simd.h"
 
 enum {
@@ -14,7 +15,7 @@ enum {
     LANES = 16,
     PAIRS = GROUP / 2,
     QUARTERS = 4,
-    /* Blocks to fetch ahead: a product of one row took a quarter longer with 4. */
+    /* So many blocks are fetched ahead: a GEMM of one row took a quarter longer with 4. */
     AHEAD = 8,
 };
 
@@ -43,13 +44,13 @@ INLINE __m512 load_scales(int bits, const uint8_t *block)
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(block + values_size(bits))));
 }
 
-/* Of 4 bits. */
-INLINE __m512 load_minimums(const uint8_t *block)
+/* Only 4-bit blocks have mins. */
+INLINE __m512 load_mins(const uint8_t *block)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(block + values_size(4) + 32)));
 }
 
-/* Two columns of a row, in every word. */
+/* Load two columns of a row into every word. */
 INLINE __m512bh load_pair(const bf16 *x)
 {
     int32_t pair;
@@ -58,5 +59,9 @@ INLINE __m512bh load_pair(const bf16 *x)
 }
 
 SIMD_END
+
+int64_t packed_size(int64_t bits, int64_t N, int64_t K);
+void pack(const Pack *w);
+int embed(const Embed *e);
 
 #endif

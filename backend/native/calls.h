@@ -1,0 +1,129 @@
+/* Made from calls.py by `python -m backend.native.calls`; do not edit. */
+#ifndef UNISONO_CALLS_H
+#define UNISONO_CALLS_H
+
+#include <stdint.h>
+
+#define INTERFACE 0x74bae207
+
+typedef struct {
+    int32_t sequence;
+    int32_t token;
+    int32_t count;
+    int32_t position;
+    int32_t first_key;
+    int32_t end_key;
+    int32_t partial;
+} AttentionItem;
+
+typedef struct {
+    int32_t token;
+    int32_t partial;
+    int32_t count;
+} AttentionMerge;
+
+typedef struct {
+    int64_t bits;
+    int64_t N;
+    int64_t K;
+    const void *values;
+    const float *scales;
+    const float *mins;
+    uint8_t *out;
+} Pack;
+
+typedef struct {
+    int64_t bits;
+    int64_t M;
+    int64_t N;
+    int64_t K;
+    const uint16_t *x;
+    const uint8_t *packed;
+    void *out;
+    int64_t epilogue;
+} Gemm;
+
+typedef struct {
+    int64_t bits;
+    int64_t M;
+    int64_t N;
+    int64_t K;
+    const uint16_t *x;
+    const uint8_t *packed;
+    float *values;
+    int64_t *ids;
+} Argmax;
+
+typedef struct {
+    int64_t bits;
+    int64_t N;
+    int64_t K;
+    const uint8_t *packed;
+    const int32_t *ids;
+    int64_t num_ids;
+    uint16_t *out;
+} Embed;
+
+typedef struct {
+    const uint16_t *x;
+    const uint16_t *delta;
+    const uint16_t *weight;
+    uint16_t *sum;
+    uint16_t *out;
+    int64_t tokens;
+    int64_t width;
+    double eps;
+} AddRmsNorm;
+
+typedef struct {
+    uint16_t *qkv;
+    int64_t stride;
+    const uint16_t *cos;
+    const uint16_t *sin;
+    uint16_t *cache;
+    const int32_t *slot_mapping;
+    int64_t tokens;
+    int64_t num_heads;
+    int64_t num_kv_heads;
+    int64_t dim;
+    int64_t block_size;
+} RotateStore;
+
+typedef struct {
+    const uint16_t *gate_up;
+    uint16_t *out;
+    int64_t tokens;
+    int64_t width;
+} SiluMul;
+
+typedef struct {
+    const uint16_t *q;
+    int64_t q_stride;
+    const uint16_t *cache;
+    const int32_t *block_tables;
+    int64_t table_stride;
+    const AttentionItem *items;
+    int64_t num_items;
+    const AttentionMerge *merges;
+    int64_t num_merges;
+    int64_t num_heads;
+    int64_t num_kv_heads;
+    int64_t dim;
+    int64_t block_size;
+    float *partials;
+    uint16_t *out;
+    double scale;
+    int64_t parallel;
+} Attention;
+
+typedef struct {
+    const float *logits;
+    int64_t rows;
+    int64_t width;
+    int64_t count;
+    float *values;
+    int64_t *ids;
+} TopK;
+
+
+#endif

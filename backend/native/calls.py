@@ -1,0 +1,195 @@
+"""What a call of a kernel takes: one struct, declared once for both sides.
+
+`python -m backend.native.calls` writes calls.h, a test holds it equal. The interface number is the
+hash of these declarations: a build of other ones is refused. Every field of a call has eight bytes,
+so both sides lay it out alike.
+"""
+
+import ctypes
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+HEADER = Path(__file__).parent / "calls.h"
+
+# Field -> C type. Shapes are those of gemm.h, tokenwise.h, attention.h and topk.h.
+CALLS = {
+    "Pack": {
+        "bits": "int64_t",
+        "N": "int64_t",
+        "K": "int64_t",
+        "values": "const void *",
+        "scales": "const float *",
+        "mins": "const float *",
+        "out": "uint8_t *",
+    },
+    "Gemm": {
+        "bits": "int64_t",
+        "M": "int64_t",
+        "N": "int64_t",
+        "K": "int64_t",
+        "x": "const uint16_t *",
+        "packed": "const uint8_t *",
+        "out": "void *",
+        "epilogue": "int64_t",
+    },
+    "Argmax": {
+        "bits": "int64_t",
+        "M": "int64_t",
+        "N": "int64_t",
+        "K": "int64_t",
+        "x": "const uint16_t *",
+        "packed": "const uint8_t *",
+        "values": "float *",
+        "ids": "int64_t *",
+    },
+    "Embed": {
+        "bits": "int64_t",
+        "N": "int64_t",
+        "K": "int64_t",
+        "packed": "const uint8_t *",
+        "ids": "const int32_t *",
+        "num_ids": "int64_t",
+        "out": "uint16_t *",
+    },
+    "AddRmsNorm": {
+        "x": "const uint16_t *",
+        "delta": "const uint16_t *",
+        "weight": "const uint16_t *",
+        "sum": "uint16_t *",
+        "out": "uint16_t *",
+        "tokens": "int64_t",
+        "width": "int64_t",
+        "eps": "double",
+    },
+    "RotateStore": {
+        "qkv": "uint16_t *",
+        "stride": "int64_t",
+        "cos": "const uint16_t *",
+        "sin": "const uint16_t *",
+        "cache": "uint16_t *",
+        "slot_mapping": "const int32_t *",
+        "tokens": "int64_t",
+        "num_heads": "int64_t",
+        "num_kv_heads": "int64_t",
+        "dim": "int64_t",
+        "block_size": "int64_t",
+    },
+    "SiluMul": {
+        "gate_up": "const uint16_t *",
+        "out": "uint16_t *",
+        "tokens": "int64_t",
+        "width": "int64_t",
+    },
+    "Attention": {
+        "q": "const uint16_t *",
+        "q_stride": "int64_t",
+        "cache": "const uint16_t *",
+        "block_tables": "const int32_t *",
+        "table_stride": "int64_t",
+        "items": "const AttentionItem *",
+        "num_items": "int64_t",
+        "merges": "const AttentionMerge *",
+        "num_merges": "int64_t",
+        "num_heads": "int64_t",
+        "num_kv_heads": "int64_t",
+        "dim": "int64_t",
+        "block_size": "int64_t",
+        "partials": "float *",
+        "out": "uint16_t *",
+        "scale": "double",
+        "parallel": "int64_t",
+    },
+    "TopK": {
+        "logits": "const float *",
+        "rows": "int64_t",
+        "width": "int64_t",
+        "count": "int64_t",
+        "values": "float *",
+        "ids": "int64_t *",
+    },
+}
+# Calls point to arrays of these; every field is an int32_t. attention.h says what they mean.
+RECORDS = {
+    "AttentionItem": ["sequence", "token", "count", "position", "first_key", "end_key", "partial"],
+    "AttentionMerge": ["token", "partial", "count"],
+}
+_CTYPES = {"int64_t": ctypes.c_int64, "double": ctypes.c_double}
+
+
+def _fields(name: str) -> list[tuple[str, type]]:
+    return [(field, _CTYPES.get(c_type, ctypes.c_void_p)) for field, c_type in CALLS[name].items()]
+
+
+def record(name: str) -> np.dtype[np.void]:
+    """Return numpy's layout of a record, its fields by name."""
+    return np.dtype([(field, np.int32) for field in RECORDS[name]])
+
+
+def interface() -> int:
+    """Return the number of these declarations."""
+    return int(hashlib.sha256(_structs().encode()).hexdigest()[:8], 16)
+
+
+def header() -> str:
+    """Return calls.h."""
+    return (
+        "/* Made from calls.py by `python -m backend.native.calls`; do not edit. */\n"
+        "#ifndef UNISONO_CALLS_H\n#define UNISONO_CALLS_H\n\n#include <stdint.h>\n\n"
+        f"#define INTERFACE 0x{interface():08x}\n\n{_structs()}\n#endif\n"
+    )
+
+
+def _structs() -> str:
+    records = {name: dict.fromkeys(fields, "int32_t") for name, fields in RECORDS.items()}
+    return "".join(
+        "typedef struct {\n"
+        + "".join(f"    {_member(c_type, field)};\n" for field, c_type in fields.items())
+        + f"}} {name};\n\n"
+        for name, fields in (records | CALLS).items()
+    )
+
+
+def _member(c_type: str, field: str) -> str:
+    return f"{c_type}{field}" if c_type.endswith("*") else f"{c_type} {field}"
+
+
+class Pack(ctypes.Structure):
+    _fields_ = _fields("Pack")
+
+
+class Gemm(ctypes.Structure):
+    _fields_ = _fields("Gemm")
+
+
+class Argmax(ctypes.Structure):
+    _fields_ = _fields("Argmax")
+
+
+class Embed(ctypes.Structure):
+    _fields_ = _fields("Embed")
+
+
+class AddRmsNorm(ctypes.Structure):
+    _fields_ = _fields("AddRmsNorm")
+
+
+class RotateStore(ctypes.Structure):
+    _fields_ = _fields("RotateStore")
+
+
+class SiluMul(ctypes.Structure):
+    _fields_ = _fields("SiluMul")
+
+
+class Attention(ctypes.Structure):
+    _fields_ = _fields("Attention")
+
+
+class TopK(ctypes.Structure):
+    _fields_ = _fields("TopK")
+
+
+if __name__ == "__main__":
+    HEADER.write_text(header())
