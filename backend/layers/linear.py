@@ -52,11 +52,11 @@ class GatedLinear(ColumnParallelLinear):
         bias: bool = False,
     ) -> None:
         super().__init__(loader, names, [part] * 2, width, bias=bias)
-        self._silu_mul = context.ops.silu_mul
+        self._ops = context.ops
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T, width] -> [T, this rank's features of one of the two]."""
-        return self._weight.apply_swiglu(x, self._bias, self._silu_mul)
+        return self._weight.apply_swiglu(x, self._bias, self._ops.silu_mul)
 
 
 class RowParallelLinear:

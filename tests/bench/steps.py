@@ -52,7 +52,7 @@ PARTS: list[tuple[str, type, list[str]]] = [
     ("linears", ColumnParallelLinear, ["forward"]),
     ("linears", GatedLinear, ["forward"]),
     ("linears", RowParallelLinear, ["forward"]),
-    ("head", VocabParallelHead, ["forward", "best"]),
+    ("head", VocabParallelHead, ["forward", "argmax"]),
     *[("attention", ops, ["plan_attention", "attention"]) for ops in (CpuOps, NativeOps)],
     *[
         ("norms etc.", ops, ["add_rms_norm", "rotate_store", "silu_mul"])
