@@ -1,6 +1,5 @@
 """Which build of PyTorch is taken, and what is said before it is fetched."""
 
-import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,75 +8,70 @@ import pytest
 
 from deploy import install_torch
 
+PINNED = "2.13.0"
+PYTHON = "cp311-cp311-manylinux_2_28_x86_64"
+
 
 class Pip:
-    """A pip whose index has one build of PyTorch, in a file of a given size."""
+    """A pip that knows no index, and finds wheels in a folder."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self.calls: list[list[str]] = []
-        self._path = path
+        self._settings = f"global.find-links='{folder}'\nglobal.index-url='http://127.0.0.1:9'\n"
 
     def __call__(self, arguments: list[str], stdout: int | None = None) -> Any:
         self.calls.append(arguments)
-        about = {"name": "torch", "version": "2.13.0"}
-        item = {"metadata": about, "download_info": {"url": self._path.as_uri()}}
-        text = json.dumps({"install": [item]}) if stdout is not None else ""
+        text = self._settings if arguments == ["config", "list"] else ""
         return subprocess.CompletedProcess(arguments, 0, text)
 
     @property
-    def indexes(self) -> list[list[str]]:
-        return [[word for word in call if word.startswith("http")] for call in self.calls]
+    def installs(self) -> list[list[str]]:
+        return [call for call in self.calls if call[0] == "install"]
 
 
 @pytest.fixture
 def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pip:
-    wheel = tmp_path / "torch 2.13.whl"
-    wheel.write_bytes(b"x" * 3_000_000)
-    fake = Pip(wheel)
+    fake = Pip(tmp_path)
     monkeypatch.setattr(install_torch, "pip", fake)
     monkeypatch.setattr(install_torch, "is_installed", lambda: False)
+    monkeypatch.setattr(install_torch, "sys_tags", lambda: tags())
     return fake
+
+
+def tags() -> list[Any]:
+    from pip._vendor.packaging.tags import parse_tag
+
+    return [*parse_tag(PYTHON), *parse_tag("cp311-cp311-manylinux_2_17_x86_64")]
 
 
 def there(monkeypatch: pytest.MonkeyPatch, *, device: bool, index: bool) -> None:
     monkeypatch.setattr(install_torch, "has_nvidia_device", lambda: device)
-    monkeypatch.setattr(install_torch, "answers", lambda url: index)
+    monkeypatch.setattr(install_torch, "page", lambda url: "a page" if index else "")
 
 
-def test_pytorchs_own_index_is_asked_where_no_device_is(
-    pip: Pip, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there(monkeypatch, device=False, index=True)
-    assert install_torch.main([]) == 0
-    assert pip.indexes == [[install_torch.CPU_INDEX]] * 2
-
-
-@pytest.mark.parametrize(("device", "index"), [(True, True), (True, False), (False, False)])
-def test_pips_own_index_serves_otherwise(
-    pip: Pip, monkeypatch: pytest.MonkeyPatch, device: bool, index: bool
+@pytest.mark.parametrize("arguments", [[], ["--cpu"]])
+@pytest.mark.parametrize("device", [False, True])
+@pytest.mark.parametrize("index", [False, True])
+def test_pytorchs_own_index_serves_where_no_cuda_is_wanted(
+    pip: Pip, monkeypatch: pytest.MonkeyPatch, arguments: list[str], device: bool, index: bool
 ) -> None:
     there(monkeypatch, device=device, index=index)
-    assert install_torch.main([]) == 0
-    assert pip.indexes == [[], []]
-
-
-def test_cpu_build_can_be_asked_for_beside_a_device(
-    pip: Pip, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there(monkeypatch, device=True, index=True)
-    install_torch.main(["--cpu"])
-    assert pip.indexes == [[install_torch.CPU_INDEX]] * 2
+    assert install_torch.main(arguments) == 0
+    [install] = pip.installs
+    is_asked = index and (not device or bool(arguments))
+    assert (install_torch.CPU_INDEX in install) == is_asked
 
 
 def test_size_is_said_before_anything_is_fetched(
-    pip: Pip, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pip: Pip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there(monkeypatch, device=False, index=False)
-    said: list[str] = []
-    monkeypatch.setattr(install_torch, "say", lambda text: said.append(f"{len(pip.calls)} {text}"))
+    (tmp_path / f"torch-{PINNED}+cpu-{PYTHON}.whl").write_bytes(b"x" * 3_000_000)
+    said: list[tuple[int, str]] = []
+    monkeypatch.setattr(install_torch, "say", lambda text: said.append((len(pip.installs), text)))
     install_torch.main([])
-    assert said[-1] == "1 torch 2.13.0 and what it needs, 3 MB in 1 files"
-    assert "--dry-run" in pip.calls[0] and "--dry-run" not in pip.calls[1]
+    name = f"torch-{PINNED}+cpu-{PYTHON}.whl"
+    assert said == [(0, f"PyTorch is fetched next: {name}, 3 MB")]
 
 
 def test_nothing_is_done_where_pytorch_is_installed(
@@ -88,17 +82,45 @@ def test_nothing_is_done_where_pytorch_is_installed(
     assert pip.calls == []
 
 
-def test_build_with_cuda_for_no_device_is_said_to_be_one() -> None:
-    files: list[tuple[str, int | None]] = [("torch 2.13.0", 900_000_000), ("nvidia-x 1", 10**9)]
-    text = install_torch.announcement(files, is_for_cpu=True)
-    assert "1,900 MB in 2 files" in text and "build with CUDA" in text
-    assert "build with CUDA" not in install_torch.announcement(files, is_for_cpu=False)
+@pytest.mark.usefixtures("pip")
+def test_best_wheel_is_the_pinned_one_that_this_python_takes(tmp_path: Path) -> None:
+    for name in (
+        f"torch-{PINNED}-{PYTHON}.whl",
+        f"torch-{PINNED}+cpu-{PYTHON}.whl",
+        f"torch-{PINNED}+cpu-cp312-cp312-manylinux_2_28_x86_64.whl",
+        f"torch-9.0.0-{PYTHON}.whl",
+        "torch-no-wheel.whl",
+    ):
+        (tmp_path / name).touch()
+    wheel = install_torch.best_wheel([str(tmp_path)])
+    assert wheel is not None and wheel[0] == f"torch-{PINNED}+cpu-{PYTHON}.whl"
+    assert install_torch.best_wheel([str(tmp_path / "nowhere")]) is None
 
 
-def test_unknown_sizes_make_the_sum_a_least_one() -> None:
-    files: list[tuple[str, int | None]] = [("torch 2.13.0", 200_000_000), ("sympy 1", None)]
-    assert "at least 200 MB" in install_torch.announcement(files, is_for_cpu=True)
-    assert "pip tries" in install_torch.announcement([], is_for_cpu=True)
+def test_wheels_of_a_page_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        f'<a href="../../files/torch-{PINNED}-{PYTHON}.whl#sha256=0">x</a> <a href="/torch/">y</a>'
+    )
+    monkeypatch.setattr(install_torch, "page", lambda url: text)
+    [address] = install_torch.wheels("http://index/simple/torch/")
+    assert address == f"http://index/files/torch-{PINNED}-{PYTHON}.whl"
+
+
+def test_build_with_cuda_for_no_device_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install_torch, "size_bytes", lambda url: 900_000_000)
+    wheel = ("torch-2.whl", "http://index/torch-2.whl")
+    text = install_torch.announcement(wheel, is_for_cpu=True)
+    assert "900 MB" in text and "build with CUDA" in text
+    assert "build with CUDA" not in install_torch.announcement(wheel, is_for_cpu=False)
+
+
+def test_what_the_index_does_not_tell_is_said_to_be_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(install_torch, "size_bytes", lambda url: None)
+    wheel = ("torch-2.whl", "http://index/torch-2.whl")
+    assert "unknown size" in install_torch.announcement(wheel, is_for_cpu=True)
+    assert "does not tell" in install_torch.announcement(None, is_for_cpu=True)
 
 
 def test_device_files_show_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +132,7 @@ def test_device_files_show_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert install_torch.has_nvidia_device(tmp_path)
 
 
-def test_address_that_cannot_be_reached_does_not_answer() -> None:
-    assert not install_torch.answers("http://127.0.0.1:9/torch/")
-    assert not install_torch.answers("no address")
+def test_address_that_cannot_be_reached_has_no_page() -> None:
+    assert install_torch.page("http://127.0.0.1:9/torch/") == ""
+    assert install_torch.page("no address") == ""
     assert install_torch.size_bytes("http://127.0.0.1:9/torch.whl") is None

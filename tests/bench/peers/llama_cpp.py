@@ -1,7 +1,6 @@
 """Builds llama.cpp's server from the sources that the package llama-cpp-python carries.
 
-With GCC 12 the build for CPUs with AMX is known to crash; tests/bench/peers/recorded.py has what a
-repaired one did.
+With GCC 12 the build for CPUs with AMX is known to crash.
 """
 
 import subprocess

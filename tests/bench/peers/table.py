@@ -1,19 +1,27 @@
 """Puts measurements into Markdown: medians over rounds, what ours are of the better peer's, how.
 
-A peer's own run counts where it reaches most of what was recorded for it on a machine with AMX;
-elsewhere the recorded figure does, and the table says so. Knows no servers and takes no time.
+Servers are compared on one machine in one run only: nothing recorded elsewhere is in a table. Knows
+no servers and takes no time.
 """
 
 import os
 import statistics
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.peers.loads import LOADS
 from tests.bench.peers.measurement import Measurement
-from tests.bench.peers.recorded import COUNTS_FROM, MACHINE, RECORDED, Figure
 
 OURS = "Unisono"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Output tokens/s, and the median time to the first token."""
+
+    tokens_per_s: float
+    ttft_ms: float
 
 
 def render(measurements: Sequence[Measurement]) -> str:
@@ -28,19 +36,11 @@ def _load_table(load: str, measurements: Sequence[Measurement]) -> str:
     found = _of(measurements, load=load)
     levels = _levels(found)
     own = {name: _figures(_of(found, server=name)) for name in _servers(found)}
-    recorded = RECORDED.get(load, {})
     rows = [(name, [_cell(figures.get(n)) for n in levels]) for name, figures in own.items()]
-    rows += [
-        (f"{name}, recorded", [_cell(figures.get(n)) for n in levels])
-        for name, figures in recorded.items()
-    ]
     ours = own.get(OURS, {})
     peers = {name: figures for name, figures in own.items() if name != OURS}
     if ours and peers:
         cells = [_ratio(n, ours, _at(n, peers)) for n in levels]
-        rows.append(("ours / better peer, both here", cells))
-    if ours and recorded:
-        cells = [_ratio(n, ours, _counted(n, peers, recorded)) for n in levels]
         rows.append(("**ours / better peer**", cells))
     title = f"({load}) {LOADS[load].title}; output tokens/s, TTFT p50 in ms, for streams at once:"
     return f"{title}\n\n{_markdown(['', *map(str, levels)], rows)}"
@@ -63,18 +63,6 @@ def _at(level: int, servers: dict[str, dict[int, Figure]]) -> dict[str, float]:
     return {
         name: figures[level].tokens_per_s for name, figures in servers.items() if level in figures
     }
-
-
-def _counted(
-    level: int, peers: dict[str, dict[int, Figure]], recorded: dict[str, dict[int, Figure]]
-) -> dict[str, float]:
-    """Tokens/s that each peer is taken at: what it did here, or else what was recorded."""
-    counted = _at(level, peers)
-    for name, speed in _at(level, recorded).items():
-        if counted.get(name, 0.0) < COUNTS_FROM * speed:
-            counted.pop(name, None)
-            counted[f"{name}, recorded"] = speed
-    return counted
 
 
 def _ratio(level: int, ours: dict[int, Figure], peers: dict[str, float]) -> str:
@@ -102,8 +90,7 @@ def _process_table(measurements: Sequence[Measurement]) -> str:
 def _conditions(measurements: Sequence[Measurement]) -> str:
     dates = sorted({each.measured_at[:10] for each in measurements})
     lines = [
-        f"Measured {' and '.join(dates)} on {_machine()}. Recorded: {MACHINE}; a peer's own run "
-        f"counts from {COUNTS_FROM:.0%} of that on, else what was recorded.",
+        f"Measured {' and '.join(dates)} on {_machine()}.",
         "",
     ]
     for name in _servers(measurements):
@@ -155,8 +142,7 @@ def _servers(measurements: Sequence[Measurement]) -> list[str]:
 def _cell(figure: Figure | None) -> str:
     if figure is None:
         return "-"
-    ttft = "" if figure.ttft_ms != figure.ttft_ms else f"; {figure.ttft_ms:.0f}"
-    return f"{figure.tokens_per_s:.0f}{ttft}"
+    return f"{figure.tokens_per_s:.0f}; {figure.ttft_ms:.0f}"
 
 
 def _markdown(headings: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from tests.bench.peers.measurement import Measurement, append, read_all
-from tests.bench.peers.recorded import RECORDED
 from tests.bench.peers.table import render
 
 
@@ -32,16 +31,11 @@ def line_of(table: str, start: str) -> str:
     return line
 
 
-def test_peer_that_is_slow_here_is_held_to_what_was_recorded() -> None:
-    table = render([measurement("Unisono", 150.0), measurement("llama.cpp", 50.0)])
-    assert RECORDED["a"]["llama.cpp"][1].tokens_per_s == 163
-    assert "0.92 of llama.cpp, recorded" in line_of(table, "**ours / better peer**")
-    assert "3.00 of llama.cpp" in line_of(table, "ours / better peer, both here")
-
-
-def test_peer_that_does_as_recorded_counts_as_measured() -> None:
-    table = render([measurement("Unisono", 150.0), measurement("llama.cpp", 150.0)])
-    assert "| 1.00 of llama.cpp |" in line_of(table, "**ours / better peer**")
+def test_ours_is_held_against_the_better_peer_of_the_run() -> None:
+    peers = [measurement("llama.cpp", 50.0), measurement("vLLM", 30.0)]
+    table = render([measurement("Unisono", 150.0), *peers])
+    assert "3.00 of llama.cpp" in line_of(table, "**ours / better peer**")
+    assert "recorded" not in table
 
 
 def test_rounds_are_condensed_to_their_median() -> None:
