@@ -40,7 +40,8 @@ Ints = NDArray[np.int32]
 MAGIC: Final = 0x57E9
 HEADER_WORDS: Final = 10
 
-# In the place of a drawn token: the row's rules allow none; the row's own code or logits failed.
+# These stand in the place of a drawn token: the row's processors allow none, or its own code or
+# logits failed.
 NO_TOKEN: Final = -1
 FAULTY: Final = -2
 

@@ -137,7 +137,7 @@ def announcement(wheel: tuple[str, str] | None, *, is_for_cpu: bool) -> str:
     text = f"PyTorch is fetched next: {name}, {told}"
     if is_for_cpu and (size or 0) > LARGE_BYTES:
         text += (
-            "\nThis is the build with CUDA, though no NVIDIA device is here: the index has no other."
+            "\nThis is the build with CUDA, though no NVIDIA device is here: there is no other."
             "\nIts CUDA libraries come on top, some 3 GB. To stop, press Ctrl-C."
             f"\nThe build for CPUs is at {CPU_INDEX}"
         )

@@ -67,7 +67,7 @@ class _Chunk:
 
 
 class PagedAttention:
-    """Of one step, on one rank."""
+    """The attention of one step, on one rank."""
 
     def __init__(self, batch: Batch, cache: Tensor, num_heads: int) -> None:
         """cache: of any layer, [blocks, 2, Hkv, block size, D]. num_heads: of queries."""

@@ -53,7 +53,7 @@ class LogitGather:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the candidates of all ranks side by side, [N, ranks * count], and the totals' sum.
 
-        A rank that has fewer than `count` words shows -inf for the absent, whatever their ids.
+        A rank that has fewer than `count` tokens shows -inf for the absent, whatever their ids.
         """
         num_rows, own = values.shape
         message = torch.full((2 * count + 1, num_rows), -torch.inf, dtype=torch.float64)

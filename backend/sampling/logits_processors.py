@@ -1,10 +1,11 @@
-"""The logits rules: one function for each sampling parameter, applied in one order.
+"""Logits processors: one function for each sampling parameter, applied in one order.
 
     bias, allowed tokens, minimum length, bad words, grammar   then
     repetition, presence and frequency penalties, n-grams      then temperature and the draw
 
-A rule takes all rows that use it at once and costs nothing for those that do not. Every rank holds
-the state of every row and changes only its own part of the vocabulary, [N, words] from `offset`.
+A processor takes all rows that use it at once and costs nothing for those that do not. Every rank
+holds the state of every row and changes only its own part of the vocabulary, [N, tokens] from
+`offset`.
 """
 
 from array import array
@@ -31,11 +32,11 @@ _MASK_ADDENDS = np.where(
 
 @dataclass(slots=True)
 class RowState:
-    """What the rules know of one row; grows by a token at a time, never recomputed.
+    """What the processors know of one row; grows by a token at a time, never recomputed.
 
-    token_ids: prompt and output, kept only if a rule looks back. seen: the distinct among them.
-    output_ids, output_counts: distinct output tokens and how often each came.
-    ngrams: (n - 1)-gram -> the tokens that have followed it. is_faulty: nothing of it holds.
+    token_ids: prompt and output, kept only if a processor looks back. seen: the distinct among
+    them. output_ids, output_counts: distinct output tokens and how often each came. ngrams: (n -
+    1)-gram -> the tokens that have followed it. is_faulty: nothing of it holds.
     """
 
     params: SamplingParams
@@ -108,9 +109,9 @@ def apply_logits_processors(
     eos_token_ids: Sequence[int],
     masks: "tuple[Ids, NDArray[np.int32]] | None",
 ) -> None:
-    """Apply all rules in order, in place.
+    """Apply all processors in order, in place.
 
-    logits: [N, words] float32. rows: of each logits row. positions: output position of each.
+    logits: [N, tokens] float32. rows: of each logits row. positions: output position of each.
     masks: (rows with a grammar [M], allowed tokens [M, W] packed, over the whole vocabulary).
     """
     add_bias(logits, rows, offset)
@@ -125,9 +126,8 @@ def apply_logits_processors(
 
 
 def add_bias(logits: Tensor, rows: Rows, offset: int) -> None:
-    """logit + bias, for each token of logit_bias (OpenAI API reference, `logit_bias`)."""
-    at, values = [], []
-    for n, row in enumerate(rows):
+    """Add the bias: logit + bias, for each token of logit_bias (OpenAI API reference,
+    `logit_bias`).""" at, values = [], [] for n, row in enumerate(rows):
         if row.params.logit_bias:
             ids, biases = zip(*row.params.logit_bias, strict=True)
             at.append((n, np.array(ids, np.int64)))
@@ -139,7 +139,7 @@ def add_bias(logits: Tensor, rows: Rows, offset: int) -> None:
 
 
 def allow_tokens(logits: Tensor, rows: Rows, offset: int) -> None:
-    """-inf for every token that is not one of allowed_token_ids."""
+    """Set -inf for every token that is not one of allowed_token_ids."""
     at = [
         (n, np.array(row.params.allowed_token_ids, np.int64))
         for n, row in enumerate(rows)
@@ -159,7 +159,7 @@ def min_tokens(
     offset: int,
     eos_token_ids: Sequence[int],
 ) -> None:
-    """-inf for tokens that would end the sequence before min_tokens (MinNewTokensLength)."""
+    """Set -inf for tokens that would end the sequence before min_tokens (MinNewTokensLength)."""
     at = []
     for n, (row, position) in enumerate(zip(rows, positions, strict=True)):
         if position < row.params.min_tokens:
@@ -169,7 +169,7 @@ def min_tokens(
 
 
 def bad_words(logits: Tensor, rows: Rows, offset: int) -> None:
-    """-inf for a token that would complete one of bad_words (NoBadWords)."""
+    """Set -inf for a token that would complete one of bad_words (NoBadWords)."""
     at = []
     for n, row in enumerate(rows):
         if row.params.bad_words:
@@ -179,7 +179,7 @@ def bad_words(logits: Tensor, rows: Rows, offset: int) -> None:
 
 
 def apply_masks(logits: Tensor, rows: Ids, masks: NDArray[np.int32], offset: int) -> None:
-    """-inf for what a grammar forbids; bit i of word w allows token 32 w + i."""
+    """Set -inf for what a grammar forbids; bit i of word w allows token 32 w + i."""
     width = logits.shape[1]
     for row, mask in zip(rows.tolist(), masks, strict=True):
         addends = _MASK_ADDENDS[mask.view(np.uint8)].ravel()[offset : offset + width]
@@ -193,7 +193,7 @@ def apply_masks(logits: Tensor, rows: Ids, masks: NDArray[np.int32], offset: int
 
 
 def penalise_repetition(logits: Tensor, rows: Rows, offset: int) -> None:
-    """logit / p if positive, logit * p if not, for tokens of prompt and output (Keskar et al.
+    """Take logit / p if positive, logit * p if not, for tokens of prompt and output (Keskar et al.
     2019, CTRL, section 4.1)."""
     at, penalties = [], []
     for n, row in enumerate(rows):
@@ -209,7 +209,7 @@ def penalise_repetition(logits: Tensor, rows: Rows, offset: int) -> None:
 
 
 def penalise_output(logits: Tensor, rows: Rows, offset: int) -> None:
-    """logit - count * frequency_penalty - (count > 0) * presence_penalty, over output tokens
+    """Take logit - count * frequency_penalty - (count > 0) * presence_penalty, over output tokens
     (OpenAI API reference, "Frequency and presence penalties")."""
     at, values = [], []
     for n, row in enumerate(rows):
@@ -224,7 +224,8 @@ def penalise_output(logits: Tensor, rows: Rows, offset: int) -> None:
 
 
 def ban_ngrams(logits: Tensor, rows: Rows, offset: int) -> None:
-    """-inf for a token that would repeat an n-gram of prompt and output (Paulus et al. 2017)."""
+    """Set -inf for a token that would repeat an n-gram of prompt and output (Paulus et al.
+    2017)."""
     at = []
     for n, row in enumerate(rows):
         size = row.params.no_repeat_ngram_size

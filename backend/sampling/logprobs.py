@@ -18,8 +18,8 @@ def token_logprobs(
 ) -> list[TokenLogprobs]:
     """Score one token a row. Every rank of the group must call it with the same rows.
 
-    logits: [N, this rank's words from `offset`], float32, raw. counts: how many of the best to add
-    for each row. Returns N scores, the same on every rank.
+    logits: [N, this rank's tokens from `offset`], float32, raw. counts: how many of the best to add
+    for each row. Returns N of them, the same on every rank.
     """
     n, width = logits.shape
     count = max(counts, default=0)
@@ -35,7 +35,7 @@ def token_logprobs(
     message[-2] = logits.logsumexp(dim=-1)
     message[-1] = own.masked_fill(~is_here, -torch.inf)
     gathered = tp.all_gather(message).numpy()  # [ranks, 2 * count + 2, N]
-    with np.errstate(invalid="ignore"):  # a row of NaN has NaN for scores
+    with np.errstate(invalid="ignore"):  # a row of NaN has NaN for all
         total = np.logaddexp.reduce(gathered[:, -2], axis=0)
     chosen = gathered[:, -1].max(axis=0)
     larger = (logits > torch.from_numpy(chosen).to(logits)[:, None]).sum(-1)

@@ -1,8 +1,8 @@
 """From logits to one token a row, with the vocabulary shared out over the ranks.
 
-No rank ever holds [N, V]. The rules change each rank's part (logits_processors.py). Then for each
-row the ranks gather the largest logit, the logsumexp and, where a filter asks for them, the best
-candidates; and every rank makes the same decision.
+No rank ever holds [N, V]. The logits processors change each rank's part (logits_processors.py).
+Then for each row the ranks gather the largest logit, the logsumexp and, where a filter asks for
+them, the best candidates; and every rank makes the same decision.
 
 - greedy: the largest logit, the lowest id among equals.
 - top-k, top-p, min-p: candidates ordered by (logit descending, id ascending); top-k cuts, top-p
@@ -12,8 +12,8 @@ candidates; and every rank makes the same decision.
   rank by its share of the logsumexp, then inside it. Exact.
 
 Where the gathered candidates hold too little mass for top-p or min-p, that row's logits are
-gathered in full and the row is counted. A row whose rules leave no token gets NO_TOKEN, one whose
-logits are not numbers or whose own code fails gets FAULTY.
+gathered in full and the row is counted. A row whose processors leave no token gets NO_TOKEN, one
+whose logits are not numbers or whose own code fails gets FAULTY.
 """
 
 import logging
@@ -40,7 +40,8 @@ from backend.wire.sampling import SamplingParams
 # topk(256) costs about 0.15 ms a row of 49,152; with top_p 0.95 at temperature 1 it suffices for
 # all but the flattest rows.
 MAX_CANDIDATES = 256
-# Of a row gathered in full: what all but the flattest need; a sort of all takes ten times as long.
+# So many are enough for all but the flattest rows that are gathered in full; a sort of all takes
+# ten times as long.
 MANY_CANDIDATES = 4096
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Sampled:
-    """token_ids: [N], the same on every rank. scores: one a row, None where none was asked for;
+    """token_ids: [N], the same on every rank. logprobs: one a row, None where none was asked for;
     empty if nobody asked."""
 
     token_ids: Ids
@@ -111,20 +112,20 @@ class Sampler:
     def choose(self, values: Tensor, ids: Tensor) -> Sampled:
         """Take the best token of each row.
 
-        values, ids: [N], the largest logit of this rank's words, NaN if there is one; its place.
+        values, ids: [N], the largest logit of this rank's tokens, NaN if there is one; its place.
         """
         return Sampled(self._choose(values, ids))
 
     def sample(self, logits: Tensor, plan: StepPlan, again: Callable[[], Tensor]) -> Sampled:
         """Draw one token for each of a plan's samples.
 
-        logits: [N, this rank's words] float32, scratch. again: computes them once more, should the
-        rules of a row fail.
+        logits: [N, this rank's tokens] float32, scratch. again: computes them once more, should the
+        processors of a row fail.
         """
         rows, positions = plan.sample_rows, plan.sample_positions
         states = self._states_of(rows)
         scored = [n for n, state in enumerate(states) if state.params.logprobs is not None]
-        raw = logits[scored] if scored else None  # a copy, before the rules
+        raw = logits[scored] if scored else None  # a copy, before the processors
         logits = apply_isolated(
             logits, again, lambda part, ns: self._process(part, ns, states, plan)
         )

@@ -30,7 +30,7 @@ class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
     """Ask a group to continue `prompt_ids + output_ids` as one sequence.
 
     seq_id is the worker's and unique in its life. output_ids is empty but for a resumption, and so
-    many prompt_scores have been delivered then.
+    many prompt_logprobs have been delivered then.
     deadline is in CLOCK_MONOTONIC seconds, 0 for none.
     """
 

@@ -59,8 +59,8 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """Of each judged token of each case [C, P]: is the best token the reference's, the divergence,
-    and the log-probability of the token that is there."""
+    """What is known of each judged token of each case [C, P]: is the best the reference's,
+    divergence, and the log-probability of the token that is there."""
 
     is_same: NDArray[np.bool_]
     divergence: Floats

@@ -14,7 +14,7 @@ class Tally:
 
     @property
     def share(self) -> float:
-        """Of the tests that were run, those that passed; 0 if none ran."""
+        """The share of the tests that were run and passed; 0 if none ran."""
         return self.passed / (self.passed + self.failed) if self.passed else 0.0
 
     def __str__(self) -> str:

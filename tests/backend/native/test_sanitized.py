@@ -14,7 +14,7 @@ from backend.native import absence, kernels
 
 SOURCES = Path(backend.native.__file__).parent
 FLAGS = "-std=c11 -O1 -g -fopenmp -fPIC -shared -fsanitize=address,undefined".split()
-# In the place of the extension as it was installed.
+# It runs the tests with another build in the place of the installed extension.
 RUN = """
 import importlib.util, sys, pytest, torch
 spec = importlib.util.spec_from_file_location("backend.native._kernels", sys.argv[1])
