@@ -126,8 +126,9 @@ def apply_logits_processors(
 
 
 def add_bias(logits: Tensor, rows: Rows, offset: int) -> None:
-    """Add the bias: logit + bias, for each token of logit_bias (OpenAI API reference,
-    `logit_bias`).""" at, values = [], [] for n, row in enumerate(rows):
+    """Add its bias to each token of logit_bias (OpenAI API reference, `logit_bias`)."""
+    at, values = [], []
+    for n, row in enumerate(rows):
         if row.params.logit_bias:
             ids, biases = zip(*row.params.logit_bias, strict=True)
             at.append((n, np.array(ids, np.int64)))
