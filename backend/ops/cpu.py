@@ -1,6 +1,7 @@
 """The ops in stock torch, for CPUs (and, slower than kernels made for it, any other device)."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,12 @@ from torch import Tensor
 from backend.ops.batch import Batch, Rotation
 from backend.ops.cache_rows import slot_rows, store
 from backend.ops.paged import PagedAttention
+
+
+class HasPlaces(Protocol):
+    """places: [T * 2 * Hkv], rows of a layer's cache where new keys and values go."""
+
+    places: Tensor
 
 
 @dataclass(slots=True)
@@ -39,7 +46,7 @@ class CpuOps:
         places = slot_rows(batch.slot_mapping, cache)
         return _Plan(places, PagedAttention(batch, cache, num_heads))
 
-    def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: _Plan) -> None:
+    def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: HasPlaces) -> None:
         num_kv_heads = cache.shape[2]
         rotated = qkv[:, :-num_kv_heads]
         cos, sin = rotation
