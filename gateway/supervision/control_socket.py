@@ -175,7 +175,7 @@ class ControlSocket:
 
 def _words(operation: Operation) -> str:
     """An operation as it was typed."""
-    name = type(operation).__name__.lower()
+    name = str(type(operation).__struct_config__.tag)
     match operation:
         case Restart(group=None):
             return f"{name} --rolling"

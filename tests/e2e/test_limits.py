@@ -153,6 +153,24 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def open_files(pid: int) -> set[str]:
+    """What the descriptors of a process stand for, as ``socket:[inode]`` for a connection."""
+    files = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        # One may have been closed since the directory was read.
+        with contextlib.suppress(FileNotFoundError):
+            files.add(os.readlink(link))
+    return files
+
+
+def inode_of_other_end(sock: socket.socket) -> int:
+    """The inode of the socket at the server's end of a connection over 127.0.0.1."""
+    ours, theirs = f":{sock.getsockname()[1]:04X}", f":{sock.getpeername()[1]:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    (inode,) = (int(row[9]) for row in rows if row[1].endswith(theirs) and row[2].endswith(ours))
+    return inode
+
+
 def head(path: str, length: int, key: str = "", more: str = "") -> bytes:
     lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {length}"]
     lines += [f"Authorization: Bearer {key}"] * bool(key)
@@ -219,10 +237,10 @@ def large_answer(server: Server, keys: Keys) -> socket.socket:
 
 
 def test_answer_nobody_reads_is_given_up(limited: Server, worker: int, keys: Keys) -> None:
-    before = descriptors(worker)
-    with large_answer(limited, keys):
-        assert descriptors(worker) > before
-        wait_until(lambda: descriptors(worker) <= before, 10, "its connection is gone")
+    with large_answer(limited, keys) as sock:
+        other_end = f"socket:[{inode_of_other_end(sock)}]"
+        assert other_end in open_files(worker)
+        wait_until(lambda: other_end not in open_files(worker), 10, "its connection is gone")
 
 
 def test_slow_reader_gets_everything(limited: Server, keys: Keys) -> None:
