@@ -5,6 +5,7 @@ kernels, whose time grows with each row, lose against oneDNN's, and the same wei
 the forward pass serve. Both forms are kept. tests/bench/README.md has where they cross.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +27,24 @@ class BothForms:
     packed: tuple[Tensor, Tensor] | None
 
 
+def _multiply_int4(x: Tensor, values: Tensor, scales: Tensor) -> Tensor:
+    out: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(x, values, GROUP_SIZE, scales)
+    return out
+
+
+def _multiply_int8(x: Tensor, values: Tensor, scales: Tensor) -> Tensor:
+    out: Tensor = torch.ops.aten._weight_int8pack_mm(x, values, scales)
+    return out
+
+
 class _BothFormsKernel:
-    """What the kernels share that keep both forms."""
+    """What the kernels share that keep both forms.
+
+    _max_rows: up to how many the weight-only kernel multiplies. _multiply: that kernel.
+    """
+
+    _max_rows: int
+    _multiply: Callable[[Tensor, Tensor, Tensor], Tensor]
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self._onednn = OneDnnKernel(dtype, device)
@@ -35,9 +52,18 @@ class _BothFormsKernel:
     def size_bytes(self, packed: BothForms) -> int:
         return self._onednn.size_bytes(packed.dense) + sum(p.nbytes for p in packed.packed or ())
 
+    def apply(self, x: Tensor, packed: BothForms, bias: Tensor | None) -> Tensor:
+        if packed.packed is None or len(x) > self._max_rows:
+            return self._onednn.apply(x, packed.dense, bias)
+        out = self._multiply(x, *packed.packed)
+        return out if bias is None else out.add_(bias)
+
 
 class TorchInt4Kernel(_BothFormsKernel, LinearKernel[QuantizedWeight, BothForms]):
     """Groups of 4 bits as they are."""
+
+    _max_rows = INT4_MAX_ROWS
+    _multiply = staticmethod(_multiply_int4)
 
     def takes(self, n: int, k: int) -> bool:
         return k % GROUP_SIZE == 0
@@ -49,15 +75,12 @@ class TorchInt4Kernel(_BothFormsKernel, LinearKernel[QuantizedWeight, BothForms]
     def footprint(self, k: int) -> WeightFootprint:
         return WeightFootprint(is_dense=True, packed_bits=5)
 
-    def apply(self, x: Tensor, packed: BothForms, bias: Tensor | None) -> Tensor:
-        if packed.packed is None or len(x) > INT4_MAX_ROWS:
-            return self._onednn.apply(x, packed.dense, bias)
-        out = _multiply_int4(x, *packed.packed)
-        return out if bias is None else out.add_(bias)
-
 
 class TorchInt8Kernel(_BothFormsKernel, LinearKernel[Tensor, BothForms]):
     """Dense weights, rounded to 8 bits symmetrically, with one scale for each output feature."""
+
+    _max_rows = INT8_MAX_ROWS
+    _multiply = staticmethod(_multiply_int8)
 
     def takes(self, n: int, k: int) -> bool:
         return True
@@ -70,22 +93,6 @@ class TorchInt8Kernel(_BothFormsKernel, LinearKernel[Tensor, BothForms]):
 
     def footprint(self, k: int) -> WeightFootprint:
         return WeightFootprint(is_dense=True, packed_bits=8)
-
-    def apply(self, x: Tensor, packed: BothForms, bias: Tensor | None) -> Tensor:
-        if packed.packed is None or len(x) > INT8_MAX_ROWS:
-            return self._onednn.apply(x, packed.dense, bias)
-        out = _multiply_int8(x, *packed.packed)
-        return out if bias is None else out.add_(bias)
-
-
-def _multiply_int4(x: Tensor, values: Tensor, scales: Tensor) -> Tensor:
-    out: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(x, values, GROUP_SIZE, scales)
-    return out
-
-
-def _multiply_int8(x: Tensor, values: Tensor, scales: Tensor) -> Tensor:
-    out: Tensor = torch.ops.aten._weight_int8pack_mm(x, values, scales)
-    return out
 
 
 def _pack_int4(weight: QuantizedWeight) -> tuple[Tensor, Tensor] | None:
