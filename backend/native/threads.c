@@ -228,9 +228,9 @@ static void run_job(uint32_t count, Task task, void *context)
         await_end();
 }
 
-void parallel_for(int64_t count, Task task, void *context)
+void parallel_for_if(int pays, int64_t count, Task task, void *context)
 {
-    if (count > 1 && count <= INT32_MAX && num_threads() > 1
+    if (pays && count > 1 && count <= INT32_MAX && num_threads() > 1
         && !atomic_flag_test_and_set_explicit(&pool.is_taken, memory_order_acquire)) {
         run_job((uint32_t)count, task, context);
         atomic_flag_clear_explicit(&pool.is_taken, memory_order_release);
@@ -238,6 +238,11 @@ void parallel_for(int64_t count, Task task, void *context)
     }
     for (int64_t i = 0; i < count; i++)
         task(context, i, 0);
+}
+
+void parallel_for(int64_t count, Task task, void *context)
+{
+    parallel_for_if(1, count, task, context);
 }
 
 static int num_processors(void)

@@ -14,6 +14,9 @@ typedef void (*Task)(void *context, int64_t index, int thread);
    and where the others are taken: in a call from inside a task, or beside another call. */
 void parallel_for(int64_t count, Task task, void *context);
 
+/* The same on this thread alone unless `pays`: waking a thread costs microseconds. */
+void parallel_for_if(int pays, int64_t count, Task task, void *context);
+
 /* Return how many threads share tasks, the caller among them: at first one for each processor that
    this process may run on. */
 int num_threads(void);
