@@ -1,0 +1,43 @@
+/* Functions of numbers, the same arithmetic at every level. */
+#ifndef UNISONO_SIMD_FUNCTIONS_H
+#define UNISONO_SIMD_FUNCTIONS_H
+
+SIMD_BEGIN
+
+/* 2^x within 3e-7 of the result; 0 below -126, 2^127 at most; NaN stays NaN. The polynomial: Taylor's
+   of 2^f, |f| <= 1/2, degree 6. */
+INLINE f32x16 f32_exp2(f32x16 x)
+{
+    const f32x16 least = f32_set1(-126.0f);
+    const m32x16 is_zero = f32_greater(least, x);
+    /* The second operand is what max and min return for NaN. */
+    x = f32_min(f32_set1(127.0f), f32_max(least, x));
+    const f32x16 n = f32_round(x), f = f32_sub(x, n);
+    f32x16 y = f32_set1(1.5403530393381608e-4f);
+    y = f32_fma(y, f, f32_set1(1.3333558146428443e-3f));
+    y = f32_fma(y, f, f32_set1(9.618129107628477e-3f));
+    y = f32_fma(y, f, f32_set1(5.550410866482158e-2f));
+    y = f32_fma(y, f, f32_set1(2.402265069591007e-1f));
+    y = f32_fma(y, f, f32_set1(6.931471805599453e-1f));
+    y = f32_fma(y, f, f32_set1(1.0f));
+    return f32_select(is_zero, f32_zero(), f32_ldexp(y, n));
+}
+
+/* x / (1 + e^-x) */
+INLINE f32x16 f32_silu(f32x16 x)
+{
+    const f32x16 minus_log2e = f32_set1(-1.4426950408889634f);
+    return f32_div(x, f32_add(f32_set1(1.0f), f32_exp2(f32_mul(x, minus_log2e))));
+}
+
+/* (e^2x - 1) / (e^2x + 1), within 2e-7. */
+INLINE f32x16 f32_tanh(f32x16 x)
+{
+    const f32x16 one = f32_set1(1.0f);
+    const f32x16 power = f32_exp2(f32_mul(x, f32_set1(2.8853900817779268f)));
+    return f32_div(f32_sub(power, one), f32_add(power, one));
+}
+
+SIMD_END
+
+#endif
