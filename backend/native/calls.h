@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0x74bae207
+#define INTERFACE 0xb39347aa
 
 typedef struct {
     int32_t sequence;
@@ -23,28 +23,30 @@ typedef struct {
 } AttentionMerge;
 
 typedef struct {
-    int64_t bits;
+    int64_t format;
     int64_t N;
     int64_t K;
-    const void *values;
-    const float *scales;
-    const float *mins;
+    const void *blocks;
     uint8_t *out;
 } Pack;
 
 typedef struct {
-    int64_t bits;
+    int64_t format;
+    int64_t activations;
     int64_t M;
     int64_t N;
     int64_t K;
     const uint16_t *x;
     const uint8_t *packed;
+    const uint16_t *bias;
     void *out;
+    int64_t out_stride;
     int64_t epilogue;
 } Gemm;
 
 typedef struct {
-    int64_t bits;
+    int64_t format;
+    int64_t activations;
     int64_t M;
     int64_t N;
     int64_t K;
@@ -55,7 +57,7 @@ typedef struct {
 } Argmax;
 
 typedef struct {
-    int64_t bits;
+    int64_t format;
     int64_t N;
     int64_t K;
     const uint8_t *packed;

@@ -1,19 +1,29 @@
-/* x W^T by weights in groups of 32 small integers, and by bf16 weights; x: bf16 [M, K], W: [N, K].
+/* x W^T, by weights in the file's groups of few bits, and by bf16 weights; x: bf16 [M, K], W: [N, K].
 
-   Pack: values [N, K], with 4 bits 0 to 15, with 8 bits signed, with 16 bits bf16 as they are; scales
-   and, with 4 bits only, mins [N, K / 32], as a float16 holds them. A weight is scale * value + min.
-   K is a multiple of 32.
-
-   Gemm: out [M, N], or with SwiGLU [M, N / 2], and N / 2 is then a multiple of 16.
+   Gemm: out [M, N], out_stride numbers from a row to the next, or with SwiGLU [M, N / 2], and N / 2 is
+   then a multiple of 16. bias: bf16 [N], or NULL; not with SwiGLU.
 
    Argmax: values, ids [M]: the largest of each row, NaN if there is one, and its place, the first of
    equals.
 
-   Embed: out [num_ids, K], rows of a weight of 8 or 16 bits. */
+   Rows of x become integers, 32 columns to a scale (kernels/activations.inc), and multiply the weight's
+   unsigned values: a sum of integers for each span of columns that share a weight's scale, which is
+   exact in any order, then one float32 multiply-add for each span, and one for its min, in the order of
+   the columns. So a row's result is the same bits in any batch, at any number of threads and at every
+   level that has a fused multiply-add.
+
+   Dense weights multiply x itself: float32 sums in the order of the columns; where the processor has
+   it by the dot product of bf16 pairs. */
 #ifndef UNISONO_GEMM_H
 #define UNISONO_GEMM_H
 
 #include "calls.h"
+#include "formats.h"
+
+typedef enum {
+    ACTIVATIONS_INT8,
+    ACTIVATIONS_INT16,
+} ActivationKind;
 
 typedef enum {
     EPILOGUE_BF16,
@@ -22,10 +32,36 @@ typedef enum {
     EPILOGUE_ARGMAX, /* out is LaneMax [threads, M], for argmax() */
 } Epilogue;
 
-/* Up to so many rows the integers are multiplied as they are; more rows multiply the bf16 nearest to
-   what the integers stand for, which pays from here on, with 8 bits a little earlier
-   (tests/bench/README.md). Both kinds of weights have one bound, so that up to it a row of a model is
-   batch-invariant. */
-enum { MAX_SMALL_M = 32 };
+/* The largest that each lane has met in the columns of 16 features so far, and in which. */
+typedef struct {
+    float values[FEATURES];
+    int32_t columns[FEATURES];
+} LaneMax;
+
+/* A GEMM runs panel by panel: a panel is 32 features of the result, or, with SwiGLU, 16 of the gate and
+   the same 16 of what it gates. */
+enum {
+    VECTORS = 2,
+    PANEL = VECTORS * FEATURES,
+};
+
+static inline int64_t num_columns(const Gemm *p)
+{
+    return (p->N + FEATURES - 1) / FEATURES;
+}
+
+static inline int64_t num_panels(const Gemm *p)
+{
+    return (num_columns(p) + VECTORS - 1) / VECTORS;
+}
+
+/* The v-th column of a panel. The last panel's second may be beyond the last column. */
+static inline int64_t column_of(const Gemm *p, int64_t panel, int v)
+{
+    return p->epilogue == EPILOGUE_SWIGLU ? panel + v * num_panels(p) : panel * VECTORS + v;
+}
+
+/* By a level's GEMM, which returns -1 if there is no memory. */
+int argmax_by(int (*gemm)(const Gemm *), const Argmax *a);
 
 #endif
