@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0x74bae207
+#define INTERFACE 0x65bac646
 
 typedef struct {
     int32_t sequence;
@@ -113,6 +113,9 @@ typedef struct {
     float *partials;
     uint16_t *out;
     double scale;
+    double softcap;
+    int64_t window;
+    const float *sinks;
     int64_t parallel;
 } Attention;
 

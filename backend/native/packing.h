@@ -60,8 +60,4 @@ INLINE __m512bh load_pair(const bf16 *x)
 
 SIMD_END
 
-int64_t packed_size(int64_t bits, int64_t N, int64_t K);
-void pack(const Pack *w);
-int embed(const Embed *e);
-
 #endif

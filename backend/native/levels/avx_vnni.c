@@ -1,0 +1,20 @@
+/* AVX2 that sums products of bytes (vpdpbusd): laptops since Alder Lake and Zen 5. */
+#ifdef __x86_64__
+
+#define LEVEL(name) name##_avx2
+#include "../tokenwise.h"
+#include "../topk.h"
+#include "../attention.h"
+
+#include "levels.h"
+
+const Kernels kernels_avx_vnni = {
+    .level = "avx_vnni",
+    .add_rms_norm = add_rms_norm_avx2,
+    .rotate_store = rotate_store_avx2,
+    .silu_mul = silu_mul_avx2,
+    .attention = attention_avx2,
+    .topk = topk_avx2,
+};
+
+#endif
