@@ -49,7 +49,7 @@ clean:
 	$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/.serve: pyproject.toml deploy/constraints.txt $(wildcard backend/native/*.[ch]) | .venv/.python
+.venv/.serve: pyproject.toml deploy/constraints.txt $(wildcard backend/native/*.[ch] backend/native/*/*.[chi]*) | .venv/.python
 	$(BIN)/python deploy/install_torch.py
 	$(PIP) --editable .
 	@touch $@

@@ -4,18 +4,26 @@
 
 #include "calls.h"
 
-/* KV_TILE slots lie together in the cache, see below. */
-enum { ATTENTION_MAX_DIM = 256, ATTENTION_MAX_ROWS = 96, KV_TILE = 16 };
+/* KV_TILE slots lie together in the cache, see below. The keys of a context are attended to in pieces
+   of ATTENTION_PIECE. */
+enum {
+    ATTENTION_MAX_DIM = 256,
+    ATTENTION_MAX_ROWS = 96,
+    ATTENTION_PIECE = 1024,
+    KV_TILE = 16,
+};
 
 /* AttentionItem: some tokens of one sequence over some of its keys.
 
      token      its first token, of the step's
      count      how many tokens; times the query heads of a KV head at most ATTENTION_MAX_ROWS
      position   where the first token stands in its sequence
-     first_key  a multiple of 64
-     partial    where the result goes: -1 for the output, else a row of `partials`
+     first_key  a multiple of 64, at or before the first key that the first token sees
+     partial    where the result goes: -1 for the output, else a row of `partials`; the keys are then
+                of one piece
 
-   AttentionMerge: a token of which several items had a part of the keys; partial: the first of them.
+   AttentionMerge: a token whose pieces are several items; partial: the first of them, the others
+   follow in order.
 
    Attention:
 
@@ -23,15 +31,22 @@ enum { ATTENTION_MAX_DIM = 256, ATTENTION_MAX_ROWS = 96, KV_TILE = 16 };
      cache        [blocks, 2, Hkv, block size, D], laid out as below
      block_tables [sequences, table_stride]
      partials     [partials, Hq, D + 2]: weighted values, the largest score, the sum
-     out          [T, Hq, D] */
+     out          [T, Hq, D]
+     scale        what the products of queries and keys are multiplied by
+     softcap      c: scores s become c tanh(s / c); 0: they stay
+     window       a token sees so many keys, itself included; 0: all
+     sinks        [Hq]: a score beside those of the keys, which has no value; NULL: none */
 
-/* bf16 in and out, sums in fp32. D is a multiple of 32, the block size of 16. What an item computes
-   depends on its own sequence only.
+/* bf16 in and out, sums in fp32. D and the block size are multiples of 16.
+
+   A token's result depends on its own sequence only, and not on how items cut it: keys are taken in
+   blocks of 64, at multiples of 64, and blocks of a piece, at multiples of its size, have sums of their
+   own, which are merged in order. Levels but those of HAS_BF16_PRODUCTS have the same bits.
 
    16 slots of a head are a tile, in which pairs lie as vdpbf16ps takes them: of keys two neighbouring
    dimensions, [D / 2, 16 slots, 2]; of values two neighbouring slots, [8, D, 2]. A step then reads
    what it multiplies, as it lies. Slots that nothing was written to must be finite. `rotate_store`
    writes it so. */
-void attention(const Attention *a);
+void LEVEL(attention)(const Attention *a);
 
 #endif

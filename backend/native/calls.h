@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0xb39347aa
+#define INTERFACE 0x09c3d6cb
 
 typedef struct {
     int32_t sequence;
@@ -115,6 +115,9 @@ typedef struct {
     float *partials;
     uint16_t *out;
     double scale;
+    double softcap;
+    int64_t window;
+    const float *sinks;
     int64_t parallel;
 } Attention;
 

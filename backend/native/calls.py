@@ -101,6 +101,9 @@ CALLS = {
         "partials": "float *",
         "out": "uint16_t *",
         "scale": "double",
+        "softcap": "double",
+        "window": "int64_t",
+        "sinks": "const float *",
         "parallel": "int64_t",
     },
     "TopK": {

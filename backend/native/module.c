@@ -7,19 +7,13 @@
 #include <string.h>
 
 #include "calls.h"
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define HAS_KERNELS 1
 #include "dispatch.h"
 #include "threads.h"
-#endif
 
 static PyObject *interface(PyObject *self, PyObject *unused)
 {
     return PyLong_FromUnsignedLong(INTERFACE);
 }
-
-#ifdef HAS_KERNELS
 
 /* The kernels that serve; NULL where none runs on this processor. */
 static const Kernels *active;
@@ -141,24 +135,14 @@ static PyObject *py_packed_size(PyObject *self, PyObject *object)
     Pack call;
     if (!read_call(object, &call, sizeof call))
         return NULL;
-    return PyLong_FromLongLong(active->packed_size(call.bits, call.N, call.K));
+    return PyLong_FromLongLong(active->packed_size(&call));
 }
 
 #define CALL(name) {#name, py_##name, METH_O, NULL}
 
-#else
-
-static PyObject *levels(PyObject *self, PyObject *unused)
-{
-    return PyList_New(0);
-}
-
-#endif
-
 static PyMethodDef methods[] = {
     {"interface", interface, METH_NOARGS, "The number of the declarations in calls.py."},
     {"levels", levels, METH_NOARGS, "The levels whose kernels run on this processor, best first."},
-#ifdef HAS_KERNELS
     {"use", use, METH_O, "Have the kernels of a level serve."},
     {"num_threads", py_num_threads, METH_NOARGS, "How many threads run the kernels."},
     {"set_num_threads", py_set_num_threads, METH_O, "Have so many threads run the kernels."},
@@ -172,7 +156,6 @@ static PyMethodDef methods[] = {
     CALL(silu_mul),
     CALL(attention),
     CALL(topk),
-#endif
     {NULL},
 };
 

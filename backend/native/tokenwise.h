@@ -6,14 +6,14 @@
 
 /* sum = x + delta; out = sum / sqrt(mean(sum^2) + eps) * weight, of the sum as rounded. Without a
    delta (NULL) x is the sum and `sum` is not written. All are [tokens, width]. */
-void add_rms_norm(const AddRmsNorm *a);
+void LEVEL(add_rms_norm)(const AddRmsNorm *a);
 
 /* Rotate queries and keys, in place; write keys and values to their slots. qkv: [T, Hq + 2 Hkv, D],
    `stride` numbers from a token to the next; cos, sin: [T, D], the first half of sin negated; cache: as
-   in attention.h; slot_mapping: [T]. D is a multiple of 32. */
-void rotate_store(const RotateStore *r);
+   in attention.h; slot_mapping: [T]. D is a multiple of 16. */
+void LEVEL(rotate_store)(const RotateStore *r);
 
 /* silu(gate) * up. gate_up: [tokens, 2 width] -> out [tokens, width]. */
-void silu_mul(const SiluMul *a);
+void LEVEL(silu_mul)(const SiluMul *a);
 
 #endif

@@ -2,6 +2,8 @@
 #ifndef UNISONO_SIMD_AVX2_H
 #define UNISONO_SIMD_AVX2_H
 
+#define SIMD_AVX2
+
 #include <immintrin.h>
 #include <string.h>
 
@@ -103,6 +105,11 @@ INLINE float f32_reduce_max(f32x16 x)
     return _mm_cvtss_f32(_mm_max_ss(most, _mm_movehdup_ps(most)));
 }
 
+INLINE float f32_first(f32x16 x)
+{
+    return _mm256_cvtss_f32(x.low);
+}
+
 INLINE f32x16 f32_select(m32x16 mask, f32x16 a, f32x16 b)
 {
     return (f32x16){_mm256_blendv_ps(b.low, a.low, mask.low),
@@ -116,6 +123,12 @@ INLINE m32x16 mask_first(int64_t n)
     const __m256i high = _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15);
     return (m32x16){_mm256_castsi256_ps(_mm256_cmpgt_epi32(count, low)),
                     _mm256_castsi256_ps(_mm256_cmpgt_epi32(count, high))};
+}
+
+INLINE m32x16 mask_range(int64_t begin, int64_t end)
+{
+    const m32x16 before = mask_first(begin), all = mask_first(end);
+    return (m32x16){_mm256_andnot_ps(before.low, all.low), _mm256_andnot_ps(before.high, all.high)};
 }
 
 INLINE uint32_t mask_bits(m32x16 mask)

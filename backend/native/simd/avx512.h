@@ -2,6 +2,8 @@
 #ifndef UNISONO_SIMD_AVX512_H
 #define UNISONO_SIMD_AVX512_H
 
+#define SIMD_AVX512
+
 #include <immintrin.h>
 
 #include "simd.h"
@@ -95,6 +97,11 @@ INLINE float f32_reduce_max(f32x16 x)
     return _mm512_reduce_max_ps(x);
 }
 
+INLINE float f32_first(f32x16 x)
+{
+    return _mm512_cvtss_f32(x);
+}
+
 INLINE m32x16 f32_greater(f32x16 a, f32x16 b)
 {
     return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
@@ -113,6 +120,11 @@ INLINE f32x16 f32_select(m32x16 mask, f32x16 a, f32x16 b)
 INLINE m32x16 mask_first(int64_t n)
 {
     return n >= LANES ? 0xFFFF : n <= 0 ? 0 : (m32x16)((1u << n) - 1);
+}
+
+INLINE m32x16 mask_range(int64_t begin, int64_t end)
+{
+    return mask_first(end) & ~mask_first(begin);
 }
 
 INLINE m32x16 mask_and(m32x16 a, m32x16 b)

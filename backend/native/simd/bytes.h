@@ -1,6 +1,6 @@
 /* Products of small integers. A vector of 64 bytes is an i32x16, four bytes a lane: four columns of a
    feature. Included behind avx512.h, avx2.h or portable.h; a level that multiplies bytes in one
-   instruction defines LEVEL_VNNI. */
+   instruction defines HAS_BYTE_PRODUCTS before. */
 #ifndef UNISONO_SIMD_BYTES_H
 #define UNISONO_SIMD_BYTES_H
 
@@ -16,7 +16,7 @@ SIMD_BEGIN
    add_byte_pairs, sum_word_pairs   the same as dot_bytes in two parts: s16 sums of neighbouring
                                     products, which may add up while they fit in 16 bits; their sums */
 
-#if defined(LEVEL_AVX512)
+#if defined(SIMD_AVX512)
 
 INLINE i32x16 words_and(i32x16 a, i32x16 b) { return _mm512_and_si512(a, b); }
 INLINE i32x16 words_or(i32x16 a, i32x16 b) { return _mm512_or_si512(a, b); }
@@ -34,7 +34,7 @@ INLINE void i32_store_i8(int8_t *p, i32x16 x)
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(x));
 }
 
-#ifdef LEVEL_VNNI
+#ifdef HAS_BYTE_PRODUCTS
 INLINE i32x16 dot_words(i32x16 sums, i32x16 a, i32x16 b) { return _mm512_dpwssd_epi32(sums, a, b); }
 INLINE i32x16 dot_bytes(i32x16 sums, i32x16 u, i32x16 s) { return _mm512_dpbusd_epi32(sums, u, s); }
 #else
@@ -54,7 +54,7 @@ INLINE i32x16 sum_word_pairs(i32x16 sums)
     return _mm512_madd_epi16(sums, _mm512_set1_epi16(1));
 }
 
-#elif defined(LEVEL_AVX2)
+#elif defined(SIMD_AVX2)
 
 #define HALVES(call_low, call_high) ((i32x16){call_low, call_high})
 
@@ -94,7 +94,7 @@ INLINE void i32_store_i8(int8_t *p, i32x16 x)
                      _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(bytes, order)));
 }
 
-#ifdef LEVEL_VNNI
+#ifdef HAS_BYTE_PRODUCTS
 INLINE i32x16 dot_words(i32x16 sums, i32x16 a, i32x16 b)
 {
     return HALVES(_mm256_dpwssd_avx_epi32(sums.low, a.low, b.low),
@@ -176,7 +176,7 @@ INLINE i32x16 dot_words(i32x16 sums, i32x16 a, i32x16 b)
     return i32_load(out);
 }
 
-#define LEVEL_VNNI
+#define HAS_BYTE_PRODUCTS
 INLINE i32x16 dot_bytes(i32x16 sums, i32x16 u, i32x16 s)
 {
     uint8_t x[4 * LANES];

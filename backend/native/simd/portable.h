@@ -129,6 +129,11 @@ INLINE float f32_reduce_max(f32x16 x)
     return even > odd ? even : odd;
 }
 
+INLINE float f32_first(f32x16 x)
+{
+    return x.part[0][0];
+}
+
 INLINE f32x16 f32_select(m32x16 mask, f32x16 a, f32x16 b)
 {
     PARTS
@@ -142,6 +147,15 @@ INLINE m32x16 mask_first(int64_t n)
     m32x16 out;
     PARTS
         out.part[i] = (i32x4){4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3} < count;
+    return out;
+}
+
+INLINE m32x16 mask_range(int64_t begin, int64_t end)
+{
+    const m32x16 before = mask_first(begin);
+    m32x16 out = mask_first(end);
+    PARTS
+        out.part[i] &= ~before.part[i];
     return out;
 }
 

@@ -17,9 +17,12 @@
      f32_round                                   to the nearest integer, to even
      f32_ldexp                                   x * 2^n, n an integer from -126 to 127 as a float
      f32_reduce_add f32_reduce_max               of 16: lanes 8 apart, then 4, 2 and 1
+     f32_first                                   lane 0
      f32_greater f32_unordered                   -> m32x16: a > b; a or b is NaN
      f32_select                                  (mask, a, b): a where the mask has a lane, else b
-     mask_first mask_and mask_or mask_bits       the first n lanes, of any n; bit i is lane i
+     mask_first mask_range                       the first n lanes; those from begin to before end;
+                                                 of any numbers
+     mask_and mask_or mask_bits                  bit i is lane i
      i32_set1 i32_zero i32_load i32_store i32_add i32_mul i32_to_f32
      f32_to_i32                                  to the nearest, to even; of what fits in 32 bits
      u8_load_i32 i8_load_i32                     16 bytes

@@ -13,7 +13,9 @@ import backend.native
 from backend.native import absence, kernels
 
 SOURCES = Path(backend.native.__file__).parent
-FLAGS = "-std=c11 -O1 -g -pthread -fPIC -shared -fsanitize=address,undefined".split()
+FLAGS = (
+    "-std=c11 -O1 -ffp-contract=off -g -pthread -fPIC -shared -fsanitize=address,undefined".split()
+)
 # It runs the tests with another build in the place of the installed extension.
 RUN = """
 import importlib.util, sys, pytest, torch
@@ -31,7 +33,7 @@ sys.exit(pytest.main(["-p", "no:cacheprovider", "-n", "0", *sys.argv[2:]]))
 def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     target = tmp_path / "_kernels.so"
     include = sysconfig.get_path("include")
-    sources = map(str, sorted(SOURCES.glob("*.c")))
+    sources = map(str, sorted(SOURCES.rglob("*.c")))
     macro = "-DPy_LIMITED_API=0x030B0000"
     subprocess.run(
         ["gcc", *FLAGS, macro, f"-I{include}", *sources, "-o", str(target), "-lm"], check=True

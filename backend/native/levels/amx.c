@@ -1,0 +1,23 @@
+/* Tiles of int8 and bf16: Sapphire Rapids and later. */
+#ifdef __x86_64__
+
+#define LEVEL(name) name##_avx512
+#include "../tokenwise.h"
+#include "../topk.h"
+#undef LEVEL
+
+#define LEVEL(name) name##_avx512_bf16
+#include "../attention.h"
+
+#include "levels.h"
+
+const Kernels kernels_amx = {
+    .level = "amx",
+    .add_rms_norm = add_rms_norm_avx512,
+    .rotate_store = rotate_store_avx512,
+    .silu_mul = silu_mul_avx512,
+    .attention = attention_avx512_bf16,
+    .topk = topk_avx512,
+};
+
+#endif

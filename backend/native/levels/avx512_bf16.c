@@ -1,0 +1,39 @@
+/* AVX-512 that multiplies pairs of bf16 (vdpbf16ps): Cooper Lake, Sapphire Rapids, Zen 4 and later. */
+#ifdef __x86_64__
+
+#define LEVEL(name) name##_avx512
+#include "../tokenwise.h"
+#include "../topk.h"
+#undef LEVEL
+
+#define LEVEL(name) name##_avx512_bf16
+#define LEVEL_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16"
+#define HAS_BF16_PRODUCTS
+#define GROUPS_LEVEL(name) name##_avx512_vnni
+#define ATTENTION_ROWS 6
+#define ATTENTION_VECTORS(rows) 4
+
+#include "levels.h"
+
+#include "../packing.h"
+
+#include "../simd/avx512.h"
+
+#include "../kernels/attention.inc"
+#include "../kernels/gemm.inc"
+
+const Kernels kernels_avx512_bf16 = {
+    .level = "avx512_bf16",
+    .packed_size = packed_size,
+    .pack = pack,
+    .gemm = gemm,
+    .argmax = argmax,
+    .embed = embed,
+    .add_rms_norm = add_rms_norm_avx512,
+    .rotate_store = rotate_store_avx512,
+    .silu_mul = silu_mul_avx512,
+    .attention = attention_avx512_bf16,
+    .topk = topk_avx512,
+};
+
+#endif

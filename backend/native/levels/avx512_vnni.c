@@ -1,0 +1,36 @@
+/* AVX-512 that sums products of bytes (vpdpbusd): Cascade Lake, Ice Lake and later. */
+#ifdef __x86_64__
+
+#define LEVEL(name) name##_avx512
+#include "../tokenwise.h"
+#include "../topk.h"
+#include "../attention.h"
+#undef LEVEL
+
+#define LEVEL(name) name##_avx512_vnni
+#define LEVEL_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
+#define HAS_BYTE_PRODUCTS
+
+#include "levels.h"
+
+#include "../packing.h"
+
+#include "../simd/avx512.h"
+
+#include "../kernels/gemm.inc"
+
+const Kernels kernels_avx512_vnni = {
+    .level = "avx512_vnni",
+    .packed_size = packed_size,
+    .pack = pack,
+    .gemm = gemm,
+    .argmax = argmax,
+    .embed = embed,
+    .add_rms_norm = add_rms_norm_avx512,
+    .rotate_store = rotate_store_avx512,
+    .silu_mul = silu_mul_avx512,
+    .attention = attention_avx512,
+    .topk = topk_avx512,
+};
+
+#endif

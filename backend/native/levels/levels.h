@@ -1,0 +1,26 @@
+/* The levels of instructions: for each a table of functions, in the file of its name. A level takes from
+   another what it would compile alike. */
+#ifndef UNISONO_LEVELS_H
+#define UNISONO_LEVELS_H
+
+#include "../calls.h"
+
+/* Functions that return int return 0, or -1: no memory, or for embed no such row. */
+typedef struct {
+    const char *level;
+    int64_t (*packed_size)(const Pack *);
+    void (*pack)(const Pack *);
+    int (*gemm)(const Gemm *);
+    int (*argmax)(const Argmax *);
+    int (*embed)(const Embed *);
+    void (*add_rms_norm)(const AddRmsNorm *);
+    void (*rotate_store)(const RotateStore *);
+    void (*silu_mul)(const SiluMul *);
+    void (*attention)(const Attention *);
+    int (*topk)(const TopK *);
+} Kernels;
+
+extern const Kernels kernels_amx, kernels_avx512_bf16, kernels_avx512_vnni, kernels_avx512,
+    kernels_avx_vnni, kernels_avx2, kernels_portable;
+
+#endif

@@ -1,0 +1,17 @@
+/* What the processor can do, and the system lets it: see levels/ for what each level needs. */
+#ifndef UNISONO_PROCESSOR_H
+#define UNISONO_PROCESSOR_H
+
+int has_any(void);
+#ifdef __x86_64__
+int has_avx2(void);
+int has_avx_vnni(void);
+int has_avx512(void);
+int has_avx512_vnni(void);
+int has_avx512_bf16(void);
+
+/* On Linux a process asks for the registers of AMX before it uses them; this does. */
+int has_amx(void);
+#endif
+
+#endif
