@@ -16,26 +16,28 @@ HEADER = Path(__file__).parent / "calls.h"
 # Field -> C type. Shapes are those of gemm.h, tokenwise.h, attention.h and topk.h.
 CALLS = {
     "Pack": {
-        "bits": "int64_t",
+        "format": "int64_t",
         "N": "int64_t",
         "K": "int64_t",
-        "values": "const void *",
-        "scales": "const float *",
-        "mins": "const float *",
+        "blocks": "const void *",
         "out": "uint8_t *",
     },
     "Gemm": {
-        "bits": "int64_t",
+        "format": "int64_t",
+        "activations": "int64_t",
         "M": "int64_t",
         "N": "int64_t",
         "K": "int64_t",
         "x": "const uint16_t *",
         "packed": "const uint8_t *",
+        "bias": "const uint16_t *",
         "out": "void *",
+        "out_stride": "int64_t",
         "epilogue": "int64_t",
     },
     "Argmax": {
-        "bits": "int64_t",
+        "format": "int64_t",
+        "activations": "int64_t",
         "M": "int64_t",
         "N": "int64_t",
         "K": "int64_t",
@@ -45,7 +47,7 @@ CALLS = {
         "ids": "int64_t *",
     },
     "Embed": {
-        "bits": "int64_t",
+        "format": "int64_t",
         "N": "int64_t",
         "K": "int64_t",
         "packed": "const uint8_t *",
