@@ -25,16 +25,23 @@ class Level:
         return settings | self.variables
 
 
-# The kernels of backend/native need bf16, which neither has; --dtype auto is float32 there.
-_STOCK = {"kernels": "torch", "dtype": "float32"}
 LEVELS = {
     "": Level(),
     # Skylake to Cascade Lake, and all of Zen 4's instructions but bf16.
     "vnni": Level(
-        _STOCK, {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI", "ATEN_CPU_CAPABILITY": "avx512"}
+        {"kernels": "avx512_vnni"},
+        {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI", "ATEN_CPU_CAPABILITY": "avx512"},
     ),
     # Haswell to Zen 3.
-    "avx2": Level(_STOCK, {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}),
+    "avx2": Level(
+        {"kernels": "avx2"}, {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    ),
+    # What has no kernels of its own: any other processor.
+    "portable": Level(
+        {"kernels": "portable"}, {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}
+    ),
+    # Where our kernels are not built, and the processor has no bf16.
+    "torch": Level({"kernels": "torch", "dtype": "float32"}),
 }
 
 
