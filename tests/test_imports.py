@@ -51,7 +51,7 @@ ROOMS = {
     ),
 }
 WITHOUT_TORCH = (
-    "wire config settings step placement scheduler structured_output fault_injection ranks"
+    "wire config settings native step placement scheduler structured_output fault_injection ranks"
 ).split()
 # What the gateway takes from the backend: everywhere, and where else.
 CONTRACTS = {f"backend.{room}" for room in ("wire", "settings", "config", "placement")}

@@ -8,9 +8,6 @@ torch serves then.
 from importlib import import_module
 from typing import Any
 
-# torch first: its OpenMP runtime is then the extension's as well, and the threads are the same.
-import torch  # noqa: F401
-
 from backend.native.calls import interface
 
 # pip's own way would leave a copy where make has the tree itself.
@@ -47,3 +44,9 @@ else:
 def levels() -> list[str]:
     """Return the levels of our kernels that this processor has, best first."""
     return [] if kernels is None else list(kernels.levels())
+
+
+def set_num_threads(count: int) -> None:
+    """Have `count` threads run the kernels, the caller among them. Not while a kernel runs."""
+    if kernels is not None:
+        kernels.set_num_threads(count)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "simd.h"
+#include "threads.h"
 
 enum { KEYS = 64, ROWS = 6 };
 
@@ -239,14 +240,18 @@ static void merge(const Attention *a, const AttentionMerge *m, int64_t head)
         store_bf16(out + d, _mm512_div_ps(_mm512_loadu_ps(sums + d), _mm512_set1_ps(total)));
 }
 
+/* Run the i-th pair of an item and a KV head. */
+static void run_unit(void *call, int64_t i, int thread)
+{
+    const Attention *a = call;
+    const int64_t heads = a->num_kv_heads;
+    const int64_t then = i + 1 < a->num_items * heads ? i + 1 : i;
+    run_item(a, a->items + i / heads, i % heads, a->items + then / heads, then % heads);
+}
+
 void attention(const Attention *a)
 {
-    const int64_t heads = a->num_kv_heads, units = a->num_items * heads;
-#pragma omp parallel for schedule(dynamic, 3) if (a->parallel)
-    for (int64_t i = 0; i < units; i++) {
-        const int64_t then = i + 1 < units ? i + 1 : i;
-        run_item(a, a->items + i / heads, i % heads, a->items + then / heads, then % heads);
-    }
+    parallel_for_if(a->parallel != 0, a->num_items * a->num_kv_heads, run_unit, (void *)a);
     for (int64_t i = 0; i < a->num_merges * a->num_heads; i++)
         merge(a, a->merges + i / a->num_heads, i % a->num_heads);
 }

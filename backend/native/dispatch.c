@@ -1,7 +1,6 @@
 #include "dispatch.h"
 
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +9,7 @@
 #include "gemm_large_m.h"
 #include "gemm_small_m.h"
 #include "packing.h"
+#include "threads.h"
 #include "tokenwise.h"
 #include "topk.h"
 
@@ -25,7 +25,7 @@ static int gemm(const Gemm *p)
 
 static int argmax(const Argmax *a)
 {
-    const int threads = omp_get_max_threads();
+    const int threads = num_threads();
     const int64_t M = a->M;
     LaneMax *kept = malloc((threads * M + 1) * sizeof *kept);
     if (kept == NULL)

@@ -1,7 +1,6 @@
 #include "epilogue.h"
 
 #include <math.h>
-#include <omp.h>
 #include <stddef.h>
 
 SIMD_BEGIN
@@ -17,7 +16,8 @@ INLINE void keep_max(LaneMax *kept, __m512 sums, int64_t column, __mmask16 prese
     _mm512_mask_storeu_epi32(kept->columns, taken, _mm512_set1_epi32((int)column));
 }
 
-void apply_epilogue(const Gemm *p, int64_t row, int64_t count, int64_t panel, const float *sums)
+void apply_epilogue(const Gemm *p, int64_t row, int64_t count, int64_t panel, const float *sums,
+                    int thread)
 {
     if (p->epilogue == EPILOGUE_SWIGLU) {
         bf16 *out = (bf16 *)p->out + row * (p->N / 2) + panel * LANES;
@@ -28,7 +28,7 @@ void apply_epilogue(const Gemm *p, int64_t row, int64_t count, int64_t panel, co
     }
     LaneMax *kept = NULL;
     if (p->epilogue == EPILOGUE_ARGMAX)
-        kept = (LaneMax *)p->out + omp_get_thread_num() * p->M + row;
+        kept = (LaneMax *)p->out + thread * p->M + row;
     for (int v = 0; v < VECTORS; v++) {
         const int64_t column = column_of(p, panel, v);
         const __mmask16 present = first(p->N - column * LANES);

@@ -11,7 +11,8 @@ typedef struct {
 } LaneMax;
 
 /* Write the sums of `count` rows from `row` on, [count, PANEL], where p's epilogue wants them. */
-void apply_epilogue(const Gemm *p, int64_t row, int64_t count, int64_t panel, const float *sums);
+void apply_epilogue(const Gemm *p, int64_t row, int64_t count, int64_t panel, const float *sums,
+                    int thread);
 
 /* Reduce what any thread has kept of a row, kept[0], kept[M], ..., to its largest value. */
 void reduce_lanes(const LaneMax *kept, int64_t M, int threads, float *value, int64_t *id);

@@ -1,11 +1,11 @@
 /* GEMM of a large M. 32 features at a time become bf16, once for all rows: a panel. The GEMM then runs
    at the rate of vdpbf16ps (at seven eighths of it with 64 rows), and memory is read in few bits. K is
    cut so that a panel, and the sums that wait for its next part, stay in a core's cache. */
-#include <omp.h>
 
 #include "epilogue.h"
 #include "gemm_large_m.h"
 #include "panels.h"
+#include "threads.h"
 
 enum {
     /* The sums of so many rows fit in the registers. */
@@ -149,7 +149,8 @@ static void multiply_tile(int rows, const bf16 *x, int64_t K, const uint32_t *pa
 }
 
 /* Multiply `count` rows from `first_row` on, in tiles that are about equal. */
-static void multiply_panel(const Gemm *p, int64_t first_row, int64_t count, int64_t panel)
+static void multiply_panel(const Gemm *p, int64_t first_row, int64_t count, int64_t panel,
+                           int thread)
 {
     Scratch s;
     for (int64_t start = 0; start < p->K; start += DEPTH) {
@@ -163,7 +164,7 @@ static void multiply_panel(const Gemm *p, int64_t first_row, int64_t count, int6
             float *sums = p->K > DEPTH ? s.sums + row * PANEL : s.sums;
             multiply_tile(rows, x, p->K, s.pairs, depth, start == 0, sums);
             if (depth == left)
-                apply_epilogue(p, first_row + row, rows, panel, sums);
+                apply_epilogue(p, first_row + row, rows, panel, sums, thread);
             row += rows;
         }
     }
@@ -172,21 +173,30 @@ static void multiply_panel(const Gemm *p, int64_t first_row, int64_t count, int6
 /* Return how many rows share a panel: all, unless there are too few panels for the threads. */
 static int64_t rows_of_part(const Gemm *p)
 {
-    const int64_t parts = (4 * omp_get_max_threads() + num_panels(p) - 1) / num_panels(p);
+    const int64_t parts = (4 * num_threads() + num_panels(p) - 1) / num_panels(p);
     int64_t rows = (p->M + parts - 1) / parts;
     rows = rows < MIN_PART ? MIN_PART : rows;
     return p->K > DEPTH && rows > MAX_WAITING ? MAX_WAITING : rows;
 }
 
+typedef struct {
+    const Gemm *p;
+    int64_t rows; /* of a part */
+} Parts;
+
+static void multiply_part(void *parts, int64_t index, int thread)
+{
+    const Parts *a = parts;
+    const int64_t panels = num_panels(a->p), row = index / panels * a->rows;
+    const int64_t left = a->p->M - row;
+    multiply_panel(a->p, row, left < a->rows ? left : a->rows, index % panels, thread);
+}
+
 void gemm_large_m(const Gemm *p)
 {
-    const int64_t step = rows_of_part(p);
-#pragma omp parallel for collapse(2)
-    for (int64_t row = 0; row < p->M; row += step)
-        for (int64_t panel = 0; panel < num_panels(p); panel++) {
-            const int64_t left = p->M - row;
-            multiply_panel(p, row, left < step ? left : step, panel);
-        }
+    Parts parts = {p, rows_of_part(p)};
+    const int64_t count = (p->M + parts.rows - 1) / parts.rows;
+    parallel_for(count * num_panels(p), multiply_part, &parts);
 }
 
 SIMD_END

@@ -7,6 +7,7 @@
 
 #include "epilogue.h"
 #include "panels.h"
+#include "threads.h"
 
 enum {
     /* The sums of so many rows by two columns of blocks fit in the registers. */
@@ -160,10 +161,18 @@ static void multiply_columns(const Gemm *p, const float *row_sums, int64_t panel
     }
 }
 
+typedef struct {
+    const Gemm *p;
+    const float *row_sums; /* [M, K / GROUP], of x; with 4 bits */
+} SmallGemm;
+
 /* Two columns at once share what is loaded of x; one after the other they are one stream of memory,
    which counts more with few rows. */
-static void multiply_panel(const Gemm *p, const float *row_sums, int64_t panel)
+static void multiply_panel(void *call, int64_t panel, int thread)
 {
+    const SmallGemm *small = call;
+    const Gemm *p = small->p;
+    const float *row_sums = small->row_sums;
     float sums[MAX_SMALL_M * PANEL];
     const int apart = p->bits == 4 ? MAX_APART_4 : p->bits == 8 ? MAX_APART_8 : MAX_APART_16;
     if (p->M > apart)
@@ -172,7 +181,7 @@ static void multiply_panel(const Gemm *p, const float *row_sums, int64_t panel)
         for (int v = 0; v < VECTORS; v++)
             if (column_of(p, panel, v) < num_columns(p))
                 multiply_column(p, row_sums, panel, v, sums + v * LANES);
-    apply_epilogue(p, 0, p->M, panel, sums);
+    apply_epilogue(p, 0, p->M, panel, sums, thread);
 }
 
 /* Sum each group of columns of x. */
@@ -195,9 +204,8 @@ int gemm_small_m(const Gemm *p)
             return -1;
         sum_groups(p->x, groups, row_sums);
     }
-#pragma omp parallel for if (p->M * p->N * p->K > PARALLEL_SIZE)
-    for (int64_t panel = 0; panel < num_panels(p); panel++)
-        multiply_panel(p, row_sums, panel);
+    SmallGemm small = {p, row_sums};
+    parallel_for_if(p->M * p->N * p->K > PARALLEL_SIZE, num_panels(p), multiply_panel, &small);
     free(row_sums);
     return 0;
 }

@@ -3,6 +3,7 @@
    serves every CPython from 3.11 on. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <limits.h>
 #include <string.h>
 
 #include "calls.h"
@@ -10,6 +11,7 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #define HAS_KERNELS 1
 #include "dispatch.h"
+#include "threads.h"
 #endif
 
 static PyObject *interface(PyObject *self, PyObject *unused)
@@ -21,6 +23,22 @@ static PyObject *interface(PyObject *self, PyObject *unused)
 
 /* The kernels that serve; NULL where none runs on this processor. */
 static const Kernels *active;
+
+static PyObject *py_set_num_threads(PyObject *self, PyObject *count)
+{
+    const long wanted = PyLong_AsLong(count);
+    if (wanted == -1 && PyErr_Occurred())
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    set_num_threads(wanted < INT_MAX ? (int)wanted : INT_MAX);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_num_threads(PyObject *self, PyObject *unused)
+{
+    return PyLong_FromLong(num_threads());
+}
 
 static PyObject *levels(PyObject *self, PyObject *unused)
 {
@@ -142,6 +160,8 @@ static PyMethodDef methods[] = {
     {"levels", levels, METH_NOARGS, "The levels whose kernels run on this processor, best first."},
 #ifdef HAS_KERNELS
     {"use", use, METH_O, "Have the kernels of a level serve."},
+    {"num_threads", py_num_threads, METH_NOARGS, "How many threads run the kernels."},
+    {"set_num_threads", py_set_num_threads, METH_O, "Have so many threads run the kernels."},
     CALL(packed_size),
     CALL(pack),
     CALL(gemm),

@@ -1,5 +1,7 @@
 #include "packing.h"
 
+#include "threads.h"
+
 /* From so many numbers on a second thread pays for being woken. */
 enum { PARALLEL_SIZE = 1 << 14 };
 
@@ -40,26 +42,28 @@ static void pack_factors(const float *factors, int64_t stride, int64_t count, ui
     _mm256_storeu_si256((__m256i *)out, halves);
 }
 
+static void pack_column(void *call, int64_t column, int thread)
+{
+    const Pack *w = call;
+    const int bits = (int)w->bits;
+    const int64_t groups = w->K / GROUP, size = block_size(bits), feature = column * LANES;
+    const int64_t left = w->N - feature, count = left < LANES ? left : LANES;
+    for (int64_t group = 0; group < groups; group++) {
+        const int64_t place = feature * groups + group;
+        uint8_t *block = w->out + (column * groups + group) * size;
+        uint8_t *scales = block + values_size(bits);
+        pack_values(w, feature, group * GROUP, count, block);
+        if (w->bits < 16)
+            pack_factors(w->scales + place, groups, count, scales);
+        if (w->bits == 4)
+            pack_factors(w->mins + place, groups, count, scales + 32);
+    }
+}
+
 void pack(const Pack *w)
 {
-    const int bits = (int)w->bits;
-    const int64_t groups = w->K / GROUP, size = block_size(bits);
-    uint8_t *out = w->out;
-    memset(out, 0, packed_size(w->bits, w->N, w->K));
-#pragma omp parallel for
-    for (int64_t feature = 0; feature < w->N; feature += LANES) {
-        const int64_t left = w->N - feature, count = left < LANES ? left : LANES;
-        for (int64_t group = 0; group < groups; group++) {
-            const int64_t place = feature * groups + group;
-            uint8_t *block = out + (feature / LANES * groups + group) * size;
-            uint8_t *scales = block + values_size(bits);
-            pack_values(w, feature, group * GROUP, count, block);
-            if (w->bits < 16)
-                pack_factors(w->scales + place, groups, count, scales);
-            if (w->bits == 4)
-                pack_factors(w->mins + place, groups, count, scales + 32);
-        }
-    }
+    memset(w->out, 0, packed_size(w->bits, w->N, w->K));
+    parallel_for((w->N + LANES - 1) / LANES, pack_column, (void *)w);
 }
 
 static void embed_8_bits(const uint8_t *block, int64_t lane, bf16 *out)
@@ -83,10 +87,14 @@ static void embed_16_bits(const uint8_t *block, int64_t lane, bf16 *out)
         memcpy(out + 2 * i, block + i * 64 + lane * 4, 4);
 }
 
-static void embed_row(int bits, const uint8_t *packed, int64_t K, int64_t id, bf16 *out)
+static void embed_row(void *call, int64_t row, int thread)
 {
-    const uint8_t *block = packed + id / LANES * (K / GROUP) * block_size(bits);
-    for (int64_t column = 0; column < K; column += GROUP, block += block_size(bits))
+    const Embed *e = call;
+    const int bits = (int)e->bits;
+    const int64_t id = e->ids[row];
+    const uint8_t *block = e->packed + id / LANES * (e->K / GROUP) * block_size(bits);
+    bf16 *out = e->out + row * e->K;
+    for (int64_t column = 0; column < e->K; column += GROUP, block += block_size(bits))
         if (bits == 8)
             embed_8_bits(block, id % LANES, out + column);
         else
@@ -98,9 +106,7 @@ int embed(const Embed *e)
     for (int64_t i = 0; i < e->num_ids; i++)
         if (e->ids[i] < 0 || e->ids[i] >= e->N)
             return -1;
-#pragma omp parallel for if (e->num_ids * e->K > PARALLEL_SIZE)
-    for (int64_t i = 0; i < e->num_ids; i++)
-        embed_row((int)e->bits, e->packed, e->K, e->ids[i], e->out + i * e->K);
+    parallel_for_if(e->num_ids * e->K > PARALLEL_SIZE, e->num_ids, embed_row, (void *)e);
     return 0;
 }
 

@@ -5,6 +5,7 @@
 
 #include "attention.h"
 #include "simd.h"
+#include "threads.h"
 
 /* From so many numbers on a second thread pays for being woken. */
 enum { PARALLEL_SIZE = 1 << 14 };
@@ -21,9 +22,12 @@ INLINE void store_some(bf16 *p, __mmask16 mask, __m512 x)
     _mm256_mask_storeu_epi16(p, mask, narrow(x));
 }
 
-static void norm_row(const bf16 *x, const bf16 *delta, const bf16 *weight, bf16 *sum, bf16 *out,
-                     int64_t width, float eps)
+static void norm_row(void *call, int64_t token, int thread)
 {
+    const AddRmsNorm *a = call;
+    const int64_t width = a->width, row = token * width;
+    const bf16 *x = a->x + row, *delta = a->delta ? a->delta + row : NULL, *weight = a->weight;
+    bf16 *sum = a->sum ? a->sum + row : NULL, *out = a->out + row;
     __m512 squares = _mm512_setzero_ps();
     for (int64_t i = 0; i < width; i += 16) {
         const __mmask16 mask = first(width - i);
@@ -36,7 +40,7 @@ static void norm_row(const bf16 *x, const bf16 *delta, const bf16 *weight, bf16 
         squares = _mm512_fmadd_ps(value, value, squares);
     }
     const float mean = _mm512_reduce_add_ps(squares) / (float)width;
-    const __m512 scale = _mm512_set1_ps(1.0f / sqrtf(mean + eps));
+    const __m512 scale = _mm512_set1_ps(1.0f / sqrtf(mean + (float)a->eps));
     const bf16 *from = delta ? sum : x;
     for (int64_t i = 0; i < width; i += 16) {
         const __mmask16 mask = first(width - i);
@@ -47,13 +51,7 @@ static void norm_row(const bf16 *x, const bf16 *delta, const bf16 *weight, bf16 
 
 void add_rms_norm(const AddRmsNorm *a)
 {
-    const int64_t width = a->width;
-#pragma omp parallel for if (a->tokens * width > PARALLEL_SIZE)
-    for (int64_t t = 0; t < a->tokens; t++) {
-        const int64_t row = t * width;
-        norm_row(a->x + row, a->delta ? a->delta + row : NULL, a->weight, a->sum ? a->sum + row : NULL,
-                 a->out + row, width, (float)a->eps);
-    }
+    parallel_for_if(a->tokens * a->width > PARALLEL_SIZE, a->tokens, norm_row, (void *)a);
 }
 
 /* Rotate one head: x cos + (x with its halves swapped) sin. `out` may be x. */
@@ -90,8 +88,9 @@ INLINE void write_value(const bf16 *value, int64_t lane, bf16 *tile, int64_t dim
     }
 }
 
-static void rotate_token(const RotateStore *r, int64_t token)
+static void rotate_token(void *call, int64_t token, int thread)
 {
+    const RotateStore *r = call;
     const int64_t dim = r->dim, size = r->block_size, slot = r->slot_mapping[token];
     const bf16 *cos = r->cos + token * dim, *sin = r->sin + token * dim;
     bf16 *row = r->qkv + token * r->stride;
@@ -110,13 +109,15 @@ static void rotate_token(const RotateStore *r, int64_t token)
 
 void rotate_store(const RotateStore *r)
 {
-#pragma omp parallel for if (r->tokens * r->stride > PARALLEL_SIZE)
-    for (int64_t t = 0; t < r->tokens; t++)
-        rotate_token(r, t);
+    parallel_for_if(r->tokens * r->stride > PARALLEL_SIZE, r->tokens, rotate_token, (void *)r);
 }
 
-static void silu_row(const bf16 *gate, const bf16 *up, bf16 *out, int64_t width)
+static void silu_row(void *call, int64_t token, int thread)
 {
+    const SiluMul *a = call;
+    const int64_t width = a->width;
+    const bf16 *gate = a->gate_up + 2 * token * width, *up = gate + width;
+    bf16 *out = a->out + token * width;
     for (int64_t i = 0; i < width; i += 16) {
         const __mmask16 mask = first(width - i);
         const __m512 gated = silu(load_some(gate + i, mask));
@@ -126,11 +127,7 @@ static void silu_row(const bf16 *gate, const bf16 *up, bf16 *out, int64_t width)
 
 void silu_mul(const SiluMul *a)
 {
-    const int64_t width = a->width;
-#pragma omp parallel for if (a->tokens * width > PARALLEL_SIZE)
-    for (int64_t t = 0; t < a->tokens; t++)
-        silu_row(a->gate_up + 2 * t * width, a->gate_up + (2 * t + 1) * width, a->out + t * width,
-                 width);
+    parallel_for_if(a->tokens * a->width > PARALLEL_SIZE, a->tokens, silu_row, (void *)a);
 }
 
 SIMD_END

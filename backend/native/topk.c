@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "simd.h"
+#include "threads.h"
 
 /* A part is a lane of some vectors. Fewer, larger parts leave more above the bound. */
 enum { PEAKS_EACH = 4, MAX_PEAKS = PEAKS_EACH * TOPK_MAX + 16 };
@@ -117,22 +118,28 @@ static void select_row(const float *row, int64_t width, int64_t count, Candidate
     }
 }
 
+typedef struct {
+    const TopK *t;
+    Candidate *found; /* [threads, width] */
+} Selection;
+
+static void select_of_row(void *selection, int64_t row, int thread)
+{
+    const Selection *s = selection;
+    const int64_t width = s->t->width, count = s->t->count;
+    select_row(s->t->logits + row * width, width, count, s->found + thread * width,
+               s->t->values + row * count, s->t->ids + row * count);
+}
+
 int topk(const TopK *t)
 {
-    const int64_t width = t->width, count = t->count;
-    int is_done = 1;
-#pragma omp parallel if (t->rows > 3) reduction(&& : is_done)
-    {
-        Candidate *found = malloc(width * sizeof *found);
-        is_done = found != NULL;
-#pragma omp for
-        for (int64_t r = 0; r < t->rows; r++)
-            if (found)
-                select_row(t->logits + r * width, width, count, found, t->values + r * count,
-                           t->ids + r * count);
-        free(found);
-    }
-    return is_done ? 0 : -1;
+    const int threads = t->rows > 3 ? num_threads() : 1;
+    Selection selection = {t, malloc(threads * t->width * sizeof(Candidate))};
+    if (selection.found == NULL)
+        return -1;
+    parallel_for_if(t->rows > 3, t->rows, select_of_row, &selection);
+    free(selection.found);
+    return 0;
 }
 
 SIMD_END

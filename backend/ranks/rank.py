@@ -86,10 +86,12 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
     # torch.multiprocessing before anything else of torch: it installs torch's own reducers.
     import torch.multiprocessing
 
+    from backend import native
     from backend.engine.engine import build_engine
     from backend.parallel import TensorParallel
 
     torch.set_num_threads(num_threads(spawn.settings))
+    native.set_num_threads(num_threads(spawn.settings))
     tp = TensorParallel(spawn.rank, spawn.settings.tp, wiring.exchange)
     reporter = StartReporter(line, spawn.rank, heartbeat)
     engine = build_engine(spawn.settings, tp, reporter, line.send, spawn.first_rank)

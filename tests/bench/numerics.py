@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from backend import native
 from backend.engine.engine import DTYPES, build_engine
 from backend.parallel import TensorParallel
 from backend.settings import EngineSettings
@@ -75,6 +76,7 @@ def measure(
     settings = msgspec.structs.replace(settings, kv_cache_bytes=KV_BYTES)
     if settings.threads:
         torch.set_num_threads(settings.threads)
+        native.set_num_threads(settings.threads)
     engine = build_engine(settings, TensorParallel(), lambda phase, fraction: None)
     dtype, max_rows = DTYPES[engine.dtype], max(PREFILL_ROWS, *rows)
     forcer = Forcer(engine.model, engine.config, dtype, max_rows, longest)

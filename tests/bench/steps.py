@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 import torch
 
+from backend import native
 from backend.engine.engine import Engine, build_engine
 from backend.layers.embedding import VocabParallelHead
 from backend.layers.linear import ColumnParallelLinear, GatedLinear, RowParallelLinear
@@ -191,6 +192,7 @@ def main() -> None:
         settings = msgspec.structs.replace(settings, model=str(default_model(progress=False)))
     if settings.threads:
         torch.set_num_threads(settings.threads)
+        native.set_num_threads(settings.threads)
     engine = build_engine(settings, TensorParallel(0, 1, None), lambda phase, fraction: None)
     steps = Steps(engine, settings.block_size, args.quantile)
     limit = read_bandwidth()

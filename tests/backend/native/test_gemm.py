@@ -112,9 +112,9 @@ def test_argmax_is_the_first_of_the_largest_logits(
         if part is not None:  # most words have several others with their very scores
             part[:] = part[torch.arange(features) % 300 % 50]
     product = Product(stored)
-    before = torch.get_num_threads()
+    before = kernels.num_threads()
     try:
-        torch.set_num_threads(threads)
+        kernels.set_num_threads(threads)
         for rows in (0, 1, 7, 16, 17, 70, 300):
             x = randn(rows, width, seed=rows).bfloat16()
             values, places = product.argmax(x)
@@ -122,7 +122,7 @@ def test_argmax_is_the_first_of_the_largest_logits(
             assert places.tolist() == scores.argmax(axis=1).tolist()
             assert values.tolist() == scores.max(axis=1).tolist()
     finally:
-        torch.set_num_threads(before)
+        kernels.set_num_threads(before)
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
@@ -149,16 +149,16 @@ def test_row_is_batch_invariant_and_thread_invariant(
     product = Product(stored_of(bits, 500, width))
     x = randn(rows, width).bfloat16()
     together = product(x)
-    threads = torch.get_num_threads()
+    threads = kernels.num_threads()
     try:
         for count in (1, 3):
-            torch.set_num_threads(count)
+            kernels.set_num_threads(count)
             for row in range(0, rows - least + 1, max(1, rows // 16)):
                 some = slice(row, row + least)
                 few = product(x[some])
                 assert all(torch.equal(f, t[some]) for f, t in zip(few, together, strict=True))
     finally:
-        torch.set_num_threads(threads)
+        kernels.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])

@@ -13,7 +13,7 @@ import backend.native
 from backend.native import absence, kernels
 
 SOURCES = Path(backend.native.__file__).parent
-FLAGS = "-std=c11 -O1 -g -fopenmp -fPIC -shared -fsanitize=address,undefined".split()
+FLAGS = "-std=c11 -O1 -g -pthread -fPIC -shared -fsanitize=address,undefined".split()
 # It runs the tests with another build in the place of the installed extension.
 RUN = """
 import importlib.util, sys, pytest, torch
