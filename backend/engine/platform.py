@@ -9,7 +9,7 @@ from backend.linear.method import LinearMethod
 from backend.linear.registry import create_method
 from backend.linear.torch_weight_only import weight_only_kernels_work
 from backend.native import absence, kernels, levels
-from backend.native.level import LEVELS, Activations, choose_activations, choose_level
+from backend.native.level import LEVELS, Activations, choose_activations, choose_level, describe
 from backend.ops.cpu import CpuOps
 from backend.ops.exact import ExactOps
 from backend.ops.native import NativeOps
@@ -69,11 +69,7 @@ class Platform:
         _check_quantization(settings, level)
         ops = _select_ops(settings, level, config)
         method = create_method(settings.quantization, level, dtype, device, activations)
-        if level not in LEVELS:
-            return cls(ops, method, f"PyTorch's kernels{_why_torch(settings, dtype, device)}")
-        forced = "" if level == levels()[0] else f" (--kernels; this processor has {levels()[0]})"
-        beside = "" if isinstance(ops, NativeOps) else f", {_why_not_ops(settings, config)}"
-        return cls(ops, method, f"{level}{forced}, {activations} activations{beside}")
+        return cls(ops, method, _describe(settings, device, ops, config))
 
 
 def select_level(settings: EngineSettings, dtype: torch.dtype, device: torch.device) -> str:
@@ -132,20 +128,14 @@ def _select_ops(settings: EngineSettings, level: str, config: ModelConfig) -> Op
     return ExactOps() if settings.exact else CpuOps()
 
 
-def _why_not_ops(settings: EngineSettings, config: ModelConfig) -> str:
-    """Say why our kernels multiply and PyTorch's do the rest."""
+def _describe(settings: EngineSettings, device: torch.device, ops: Ops, config: ModelConfig) -> str:
+    """Say what computes, and what would change it where that is not the best."""
+    if device.type != "cpu":
+        return CpuOps.name
+    words = describe(settings.kernels, settings.activations, settings.dtype, levels(), absence)
+    if isinstance(ops, NativeOps) or words.startswith(CpuOps.name):
+        return words
     return (
-        f"attention by PyTorch: ours takes no heads of {config.head_dim} "
+        f"{words}, attention by PyTorch: ours takes no heads of {config.head_dim} "
         f"in blocks of {settings.block_size}"
     )
-
-
-def _why_torch(settings: EngineSettings, dtype: torch.dtype, device: torch.device) -> str:
-    """Say why PyTorch's kernels serve on a CPU, and so what would change it."""
-    if device.type != "cpu":
-        return ""
-    if settings.kernels == "torch":
-        return " (--kernels torch)"
-    if kernels is None:
-        return f" ({absence.splitlines()[0]})"
-    return f" (--dtype {str(dtype).removeprefix('torch.')}; ours take bfloat16)"

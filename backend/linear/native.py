@@ -94,10 +94,10 @@ class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
     def apply_swiglu(
         self, x: Tensor, packed: PackedBlocks, bias: Tensor | None, silu_mul: SiluMul
     ) -> Tensor:
-        if packed.num_features % (2 * LANES):
+        if bias is not None or packed.num_features % (2 * LANES):
             return silu_mul(self.apply(x, packed, bias))
         out = torch.empty(len(x), packed.num_features // 2, dtype=torch.bfloat16)
-        _multiply(x, packed, bias, out, SWIGLU)
+        _multiply(x, packed, None, out, SWIGLU)
         return out
 
     def logits(self, x: Tensor, packed: PackedBlocks) -> Tensor:

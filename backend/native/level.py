@@ -1,7 +1,7 @@
 """Which level of the kernels serves, and what it makes of activations.
 
 A level is named after the instructions it needs. Knows what the operator asked for and what this
-processor has; no settings, no tensors. Called by engine/platform.py.
+processor has; no settings, no tensors. Called by engine/platform.py and by `unisono config`.
 """
 
 from collections.abc import Sequence
@@ -40,3 +40,26 @@ def choose_activations(wanted: Activations | Literal["auto"], level: str) -> Act
             "take int8 or int16, or leave --activations out"
         )
     return "int8" if wanted == "auto" else wanted
+
+
+def describe(
+    wanted: str,
+    activations: Activations | Literal["auto"],
+    dtype: str,
+    present: Sequence[str],
+    absence: str,
+) -> str:
+    """Say in a few words what computes on a CPU, and if it is not the processor's best, why.
+
+    wanted, activations, dtype: what the settings say. present: as for choose_level(). absence: why
+    there is none. Raises ValueError for what is not to be had.
+    """
+    if wanted == "torch":
+        return "PyTorch's kernels (--kernels torch)"
+    if not present:
+        return f"PyTorch's kernels ({absence.splitlines()[0]})"
+    if dtype not in ("auto", "bfloat16"):
+        return f"PyTorch's kernels (--dtype {dtype}; ours take bfloat16)"
+    level = choose_level(wanted, present)
+    best = "" if level == present[0] else f" (--kernels; this processor has {present[0]})"
+    return f"{level}{best}, {choose_activations(activations, level)} activations"

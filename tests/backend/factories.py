@@ -209,7 +209,7 @@ def write_mixed_gguf(
             writer.add_tensor(_gguf_name(name), values if "norm" in name else 0 * values)
             continue
         weight_format = formats[matrices % len(formats)]
-        weight = quantized_of(weight_format, *shape, seed=seed + matrices)
+        weight = quantized_of(weight_format, shape[0], shape[1], seed + matrices)
         writer.add_tensor(_gguf_name(name), weight.blocks, raw_dtype=weight_format.ggml_type)
         matrices += 1
     writer.write_header_to_file()

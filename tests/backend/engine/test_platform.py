@@ -47,6 +47,7 @@ def ours(monkeypatch: pytest.MonkeyPatch) -> FakeKernels:
 def absent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no kernels of ours, but torch's weight-only ones."""
     monkeypatch.setattr("backend.engine.platform.kernels", None)
+    monkeypatch.setattr("backend.engine.platform.levels", list)
     monkeypatch.setattr("backend.engine.platform.absence", "they were not built")
     monkeypatch.setattr("backend.engine.platform.weight_only_kernels_work", lambda: True)
 
@@ -56,6 +57,8 @@ def told(**settings: Any) -> EngineSettings:
 
 
 def description(dtype: torch.dtype = BF16, **settings: Any) -> str:
+    name = str(dtype).removeprefix("torch.")
+    settings = {"dtype": name, **settings}
     return Platform.choose(told(**settings), dtype, CPU, tiny_config()).description
 
 

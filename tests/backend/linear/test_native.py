@@ -36,7 +36,7 @@ def native(
 
 def meant_by(stored: Stored) -> Tensor:
     """The weight in float32, not rounded to bf16."""
-    return stored.quantized.to_dense() if stored.quantized else stored.weight.float()
+    return stored.weight.float() if stored.quantized is None else stored.quantized.to_dense()
 
 
 def noise(activations: Activations, meant: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def test_parts_of_several_formats_make_one_result() -> None:
     assert [part.num_features for part in stacked.parts] == [40, 32, 40]
     bias, x = randn(112, seed=9).bfloat16(), randn(5, 256).bfloat16()
     alone = [native().pack(part) for part in stored]
-    biases = bias.split([16, 24, 32, 40])
+    biases = torch.split(bias, [16, 24, 32, 40])
     expected = [part.apply(x, own) for part, own in zip(alone, biases, strict=True)]
     assert torch.equal(stacked.apply(x, bias), torch.cat(expected, dim=1))
 

@@ -3,7 +3,7 @@
 import pytest
 
 from backend.native import levels
-from backend.native.level import LEVELS, choose_activations, choose_level
+from backend.native.level import LEVELS, choose_activations, choose_level, describe
 
 PRESENT = ["avx512_vnni", "avx2", "portable"]
 
@@ -44,3 +44,17 @@ def test_bf16_activations_need_a_level_that_multiplies_them() -> None:
         "amx and avx512_bf16 do",
     ]
     assert len(lines) == 3
+
+
+def test_description_is_of_what_serves_and_why() -> None:
+    assert describe("auto", "auto", "auto", PRESENT, "") == "avx512_vnni, int8 activations"
+    assert describe("avx2", "int16", "bfloat16", PRESENT, "") == (
+        "avx2 (--kernels; this processor has avx512_vnni), int16 activations"
+    )
+    assert describe("torch", "auto", "auto", PRESENT, "") == "PyTorch's kernels (--kernels torch)"
+    assert describe("auto", "auto", "auto", [], "not built\nwhat to do") == (
+        "PyTorch's kernels (not built)"
+    )
+    assert describe("auto", "auto", "float32", PRESENT, "") == (
+        "PyTorch's kernels (--dtype float32; ours take bfloat16)"
+    )
