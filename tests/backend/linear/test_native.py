@@ -41,7 +41,8 @@ def meant_by(stored: Stored) -> Tensor:
 
 def noise(activations: Activations, meant: Tensor) -> Tensor:
     """How far sums over a row of activations near 1 may be off, for each feature [N]."""
-    return 6 * ACTIVATION_NOISE[activations] * meant.double().norm(dim=1)
+    bound: Tensor = 6 * ACTIVATION_NOISE[activations] * meant.double().norm(dim=1)
+    return bound
 
 
 def check_near(got: Tensor, expected: Tensor, bound: Tensor) -> None:
