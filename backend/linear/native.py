@@ -30,17 +30,14 @@ LANES = 16
 class PackedBlocks:
     """A weight as the kernels take it; native/README.md draws it.
 
-    width: the columns of the weight, without those it was filled up with. gemm: the call that
-    multiplies by it, filled in as far as it is always the same.
+    missing: columns that rows of activations are filled up with. gemm: the call that multiplies by
+    it, filled in as far as it is always the same.
     """
 
     data: Tensor
-    width: int
+    num_features: int
+    missing: int
     gemm: calls.Gemm
-
-    @property
-    def num_features(self) -> int:
-        return int(self.gemm.N)
 
 
 class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
@@ -60,7 +57,7 @@ class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
         if isinstance(weight, QuantizedWeight):
             call.blocks = weight.blocks.ctypes.data
         else:
-            weight = _fill_up(weight)
+            weight = _fill_up(weight, -k % GROUP)
             call.blocks = weight.data_ptr()
         data = torch.empty(kernels.packed_size(call), dtype=torch.uint8)
         call.out = data.data_ptr()
@@ -72,7 +69,7 @@ class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
             K=call.K,
             packed=data.data_ptr(),
         )
-        return PackedBlocks(data, k, gemm)
+        return PackedBlocks(data, n, call.K - k, gemm)
 
     def footprint(self, n: int, k: int) -> WeightFootprint:
         size_bytes = kernels.packed_size(self._pack_call(n, k))
@@ -106,7 +103,7 @@ class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
         return out
 
     def argmax(self, x: Tensor, packed: PackedBlocks) -> tuple[Tensor, Tensor]:
-        x = _fill_up(x)
+        x = _fill_up(x, packed.missing)
         values, ids = torch.empty(len(x)), torch.empty(len(x), dtype=torch.int64)
         kernels.argmax(
             calls.Argmax(
@@ -138,7 +135,7 @@ class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
                 out=out.data_ptr(),
             )
         )
-        return out[:, : packed.width].contiguous()
+        return out[:, : packed.gemm.K - packed.missing].contiguous()
 
     def _pack_call(self, n: int, k: int) -> calls.Pack:
         return calls.Pack(format=self._number, N=n, K=k + -k % GROUP)
@@ -147,7 +144,7 @@ class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
 def _multiply(
     x: Tensor, packed: PackedBlocks, bias: Tensor | None, out: Tensor, epilogue: int
 ) -> None:
-    x = _fill_up(x)
+    x = _fill_up(x, packed.missing)
     call = packed.gemm
     call.M = len(x)
     call.x = x.data_ptr()
@@ -158,7 +155,6 @@ def _multiply(
     kernels.gemm(call)
 
 
-def _fill_up(rows: Tensor) -> Tensor:
-    """Return rows of bf16, contiguous, their width a multiple of GROUP."""
-    missing = -rows.shape[1] % GROUP
+def _fill_up(rows: Tensor, missing: int) -> Tensor:
+    """Return rows of bf16, contiguous, with so many columns of zeros more."""
     return F.pad(rows, (0, missing)) if missing else rows.contiguous()

@@ -97,7 +97,7 @@ def test_dtype_is_bfloat16_wherever_our_kernels_serve() -> None:
 
 @pytest.mark.parametrize(("has_bf16", "dtype"), [(True, "bfloat16"), (False, "float32")])
 @pytest.mark.usefixtures("ours")
-def test_dtype_of_torchs_kernels_is_what_the_processor_multiplies(
+def test_dtype_of_torchs_kernels_is_what_processor_multiplies(
     has_bf16: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features = SimpleNamespace(

@@ -18,7 +18,7 @@ def test_best_level_serves_unless_one_is_named(wanted: str) -> None:
     assert choose_level("avx2", PRESENT) == "avx2"
 
 
-def test_level_that_the_processor_lacks_is_refused_with_those_it_has() -> None:
+def test_level_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(ValueError) as refusal:
         choose_level("amx", PRESENT)
     lines = str(refusal.value).splitlines()

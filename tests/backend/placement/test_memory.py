@@ -26,5 +26,5 @@ def test_rank_memory_of_activations_grows_with_the_step() -> None:
     assert large.activation_bytes - small.activation_bytes == 64 * per_token
 
 
-def test_rank_memory_of_activations_has_two_rows_of_logits_a_sequence() -> None:
+def test_rank_memory_has_two_rows_of_logits_a_sequence() -> None:
     assert estimate("bfloat16", 0).activation_bytes == 2 * 4 * 320 * 4

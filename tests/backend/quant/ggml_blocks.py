@@ -1,7 +1,6 @@
 """An oracle of ggml's blocks: number by number, after the definitions in ggml's own C.
 
-Every product and difference is rounded to float32 once, as there (`dequantize_row_*` in
-ggml-quants.c).
+Every product and difference is rounded to float32 once, as there (`dequantize_row_*`).
 """
 
 from collections.abc import Callable, Iterator
