@@ -1,8 +1,10 @@
 """Which level serves, and what it multiplies activations as."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from backend.native import levels
+from backend.native import MAX_LEVEL, levels
 from backend.native.level import LEVELS, choose_activations, choose_level, describe
 
 PRESENT = ["avx512_vnni", "avx2", "portable"]
@@ -10,6 +12,14 @@ PRESENT = ["avx512_vnni", "avx2", "portable"]
 
 def test_every_level_of_the_module_is_known_and_in_order() -> None:
     assert levels() == [level for level in LEVELS if level in levels()]
+
+
+def test_levels_above_one_that_a_test_names_are_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.native.kernels", SimpleNamespace(levels=lambda: list(LEVELS)))
+    monkeypatch.setenv(MAX_LEVEL, "avx_vnni")
+    assert levels() == ["avx_vnni", "avx2", "portable"]
 
 
 @pytest.mark.parametrize("wanted", ["auto", "native"])
