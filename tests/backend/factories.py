@@ -209,7 +209,8 @@ def write_mixed_gguf(
             writer.add_tensor(_gguf_name(name), values if "norm" in name else 0 * values)
             continue
         weight_format = formats[matrices % len(formats)]
-        weight = quantized_of(weight_format, shape[0], shape[1], seed + matrices)
+        size = 0.3 if "embed" in name else shape[1] ** -0.5
+        weight = quantized_of(weight_format, shape[0], shape[1], seed + matrices, size)
         writer.add_tensor(_gguf_name(name), weight.blocks, raw_dtype=weight_format.ggml_type)
         matrices += 1
     writer.write_header_to_file()

@@ -1,5 +1,6 @@
 """Weights as a checkpoint would have them, for the linear methods."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,18 +58,19 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def quantized_of(
-    weight_format: WeightFormat, features: int, width: int, seed: int = 0
+    weight_format: WeightFormat, features: int, width: int, seed: int = 0, size: float = 1.0
 ) -> QuantizedWeight:
-    """A random weight: any integers, and factors of a size at which weights are near 1."""
+    """A random weight: any integers, and factors of a size at which weights are near `size`."""
     rng = np.random.default_rng(seed)
     num_blocks = width // weight_format.block_size
     shape = (features, num_blocks, weight_format.block_bytes)
     blocks = rng.integers(0, 256, shape, dtype=np.uint8)
-    for offset, size in _FACTORS[weight_format].items():
-        factors = rng.normal(0, size, (features, num_blocks, 1)).astype(np.float16)
+    for offset, unit in _FACTORS[weight_format].items():
+        factors = rng.normal(0, unit * size, (features, num_blocks, 1)).astype(np.float16)
         blocks[..., offset : offset + 2] = factors.view(np.uint8)
     if weight_format is WeightFormat.MXFP4:
-        blocks[..., 0] = rng.integers(120, 128, (features, num_blocks))
+        power = round(math.log2(size))
+        blocks[..., 0] = rng.integers(120 + power, 128 + power, (features, num_blocks))
     return QuantizedWeight(weight_format, blocks.reshape(features, -1))
 
 
