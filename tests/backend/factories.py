@@ -189,19 +189,23 @@ def write_mixed_gguf(
     formats: Sequence[WeightFormat] = (WeightFormat.Q4_K, WeightFormat.Q6_K),
     *,
     seed: int = 0,
+    tie: bool = True,
+    bias: bool = False,
     **overrides: Any,
 ) -> Path:
     """Write a Llama whose matrices are random blocks, of these formats in turn, and return it.
 
-    overrides: as for write_tiny_llama; widths must be multiples of the blocks.
+    Their order is that of expected_shapes(). The rest as for write_tiny_llama; widths must be
+    multiples of the blocks.
     """
-    sizes = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 32} | overrides
-    hf_dir = write_tiny_llama(directory / "plain", **sizes)
-    config = load_config(hf_dir)
+    biases = {"attention_bias": bias, "mlp_bias": bias, "tie_word_embeddings": tie}
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 32}
+    config = tiny_config(**biases | sizes | overrides)
+    _write_tokenizer(directory, config)
     path = directory / "mixed.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     _add_metadata(writer, config)
-    _add_tokenizer(writer, config, hf_dir, ())
+    _add_tokenizer(writer, config, directory, ())
     matrices = 0
     for name, shape in expected_shapes(config).items():
         if len(shape) == 1:
