@@ -33,10 +33,17 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="weights in few bits: auto as in the file, int8 and int4 by rounding"),
     ] = "auto"
     kernels: Annotated[
-        Literal["auto", "native", "torch", "amx_bf16", "avx512_bf16"],
+        Literal[
+            "auto", "native", "torch",
+            "amx", "avx512_bf16", "avx512_vnni", "avx512", "avx_vnni", "avx2", "portable",
+        ],
         Meta(
             description="what computes on a CPU; native: our own, at its best or at a given level"
         ),
+    ] = "auto"  # fmt: skip
+    activations: Annotated[
+        Literal["auto", "int8", "int16", "bf16"],
+        Meta(description="what our own kernels multiply activations as; auto: int8"),
     ] = "auto"
     exact: Annotated[
         bool,

@@ -1,14 +1,16 @@
 """The processor that the tests are to see: `TEST_LEVEL=vnni make test` forces a lesser one.
 
 Owns the table of levels. A server that a test starts gets the settings in its environment, so that
-a flag of the test still wins; PyTorch and oneDNN read the variables when they are loaded. Without
-the variable everything is as this machine has it.
+a flag of the test still wins; our kernels, PyTorch and oneDNN read the variables when they are
+loaded. Without the variable everything is as this machine has it.
 """
 
 import os
 from dataclasses import dataclass, field
 
 VARIABLE = "TEST_LEVEL"
+# See backend/native, which reads it when it is imported: not here.
+MAX_LEVEL = "KERNELS_MAX_LEVEL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +27,34 @@ class Level:
         return settings | self.variables
 
 
-# The kernels of backend/native need bf16, which neither has; --dtype auto is float32 there.
-_STOCK = {"kernels": "torch", "dtype": "float32"}
 LEVELS = {
     "": Level(),
     # Skylake to Cascade Lake, and all of Zen 4's instructions but bf16.
     "vnni": Level(
-        _STOCK, {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI", "ATEN_CPU_CAPABILITY": "avx512"}
+        variables={
+            MAX_LEVEL: "avx512_vnni",
+            "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI",
+            "ATEN_CPU_CAPABILITY": "avx512",
+        }
     ),
     # Haswell to Zen 3.
-    "avx2": Level(_STOCK, {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}),
+    "avx2": Level(
+        variables={
+            MAX_LEVEL: "avx2",
+            "ONEDNN_MAX_CPU_ISA": "AVX2",
+            "ATEN_CPU_CAPABILITY": "avx2",
+        }
+    ),
+    # What has no kernels of its own: any other processor.
+    "portable": Level(
+        variables={
+            MAX_LEVEL: "portable",
+            "ONEDNN_MAX_CPU_ISA": "SSE41",
+            "ATEN_CPU_CAPABILITY": "default",
+        }
+    ),
+    # Where our kernels are not built, and the processor has no bf16.
+    "torch": Level({"kernels": "torch", "dtype": "float32"}),
 }
 
 

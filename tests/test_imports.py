@@ -58,6 +58,7 @@ CONTRACTS = {f"backend.{room}" for room in ("wire", "settings", "config", "place
 EXCEPTIONS = {
     "gateway.supervisor": {"backend.ranks.replica"},
     "gateway.supervision.incarnation": {"backend.ranks.replica"},
+    "gateway.commands.config": {"backend.native", "backend.native.level"},
     "gateway.sandbox.grammar_process": {"backend.structured_output.grammar"},
     "gateway.bench.harness": {"backend.ranks.mock_lead"},
 }

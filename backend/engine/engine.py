@@ -14,9 +14,9 @@ import torch
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.engine.faulty_model_runner import FaultyModelRunner
-from backend.engine.footprint import estimate_footprint
+from backend.engine.footprint import FootprintEstimate, mlp_unit
 from backend.engine.model_runner import ModelRunner
-from backend.engine.platform import resolve_device, resolve_dtype, select_linear_method, select_ops
+from backend.engine.platform import Platform, resolve_device, resolve_dtype
 from backend.fault_injection import Faults
 from backend.layers.compute_context import ComputeContext
 from backend.models.model import Model
@@ -66,10 +66,15 @@ def build_engine(
     first_rank: ranks in the groups before this one, to share out the devices.
     Raises ModelError where the operator can do something about it.
     """
-    rank = _Rank.resolve(settings, tp, first_rank)
-    with closing(open_checkpoint(Path(settings.model), rank.config)) as checkpoint:
-        plan = _plan_memory(rank, checkpoint)
-        on_budget(_budget(tp.rank, plan))
+    config = load_config(Path(settings.model))
+    with closing(open_checkpoint(Path(settings.model), config)) as checkpoint:
+        shard = split_model(config, tp.size, mlp_unit(checkpoint, config))[tp.rank]
+        rank = _Rank.resolve(settings, config, shard, tp, first_rank)
+        footprint = FootprintEstimate(
+            checkpoint, config, shard, rank.context.method, _dtype_name(rank.context.dtype)
+        )
+        plan = _plan_memory(rank, footprint)
+        on_budget(_budget(tp.rank, plan, footprint))
         plan.check_kv_fits()
         model = _load(rank, checkpoint, on_progress)
     runner = _build_runner(rank, model, plan.num_blocks)
@@ -80,7 +85,7 @@ def build_engine(
         model=model,
         device=rank.context.device,
         dtype=_dtype_name(rank.context.dtype),
-        kernels=rank.context.ops.name,
+        kernels=rank.kernels,
         num_blocks=plan.num_blocks,
         max_model_len=rank.max_model_len,
         token_budget=plan.token_budget,
@@ -89,7 +94,7 @@ def build_engine(
 
 @dataclass(frozen=True, slots=True)
 class _Rank:
-    """What every step of building a rank is told."""
+    """What every step of building a rank is told. kernels: what computes, in words."""
 
     settings: EngineSettings
     config: ModelConfig
@@ -97,29 +102,33 @@ class _Rank:
     shard: Shard
     tp: TensorParallel
     max_model_len: int
+    kernels: str
 
     @classmethod
-    def resolve(cls, settings: EngineSettings, tp: TensorParallel, first_rank: int) -> "_Rank":
-        """Find out what to compute, with what, and which part of it is this rank's."""
-        config = load_config(Path(settings.model))
+    def resolve(
+        cls,
+        settings: EngineSettings,
+        config: ModelConfig,
+        shard: Shard,
+        tp: TensorParallel,
+        first_rank: int,
+    ) -> "_Rank":
+        """Find out with what to compute this rank's part."""
         name = settings.devices[tp.rank] if settings.devices else settings.device
         device = resolve_device(name, first_rank + tp.rank)
-        dtype = DTYPES[resolve_dtype(settings.dtype, device)]
-        shard = split_model(config, tp.size)[tp.rank]
-        ops = select_ops(settings, dtype, device, config)
-        method = select_linear_method(settings, dtype, device)
-        context = ComputeContext(dtype, device, ops, method, tp)
+        dtype = DTYPES[resolve_dtype(settings, device)]
+        platform = Platform.choose(settings, dtype, device, config)
+        context = ComputeContext(dtype, device, platform.ops, platform.method, tp)
         max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
-        return cls(settings, config, context, shard, tp, max_len)
+        return cls(settings, config, context, shard, tp, max_len, platform.description)
 
 
-def _plan_memory(rank: _Rank, checkpoint: Checkpoint) -> MemoryPlan:
+def _plan_memory(rank: _Rank, footprint: FootprintEstimate) -> MemoryPlan:
     """Plan this rank's memory, with as many blocks as every rank of the group has room for."""
     context, tp = rank.context, rank.tp
-    footprint = estimate_footprint(checkpoint, rank.config, context.method, is_whole=tp.size == 1)
     free_bytes = _free_bytes(context.device, tp.size * rank.settings.dp)
     device = RankDevice(context.device.type, _dtype_name(context.dtype), free_bytes)
-    plan = MemoryPlan.of(rank.config, rank.shard, rank.settings, footprint, device)
+    plan = MemoryPlan.of(rank.config, rank.shard, rank.settings, footprint.total, device)
     return plan.with_blocks(int(tp.all_gather(torch.tensor([plan.num_blocks])).min()))
 
 
@@ -165,7 +174,7 @@ def _warm_up(
     on_progress(Phase.WARM_UP, 1.0)
 
 
-def _budget(rank: int, plan: MemoryPlan) -> Budget:
+def _budget(rank: int, plan: MemoryPlan, footprint: FootprintEstimate) -> Budget:
     return Budget(
         rank=rank,
         weight_bytes=plan.rank_memory.weight_bytes,
@@ -173,6 +182,7 @@ def _budget(rank: int, plan: MemoryPlan) -> Budget:
         kv_bytes=plan.kv_bytes,
         activation_bytes=plan.rank_memory.activation_bytes,
         free_bytes=plan.free_bytes,
+        expanded=footprint.expanded(),
     )
 
 

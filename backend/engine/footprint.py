@@ -1,30 +1,155 @@
 """What a rank will hold of a checkpoint's weights: from the file's header, before they are read."""
 
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 from backend.config.model_config import ModelConfig
+from backend.linear.kernel import WeightFootprint
 from backend.linear.method import LinearMethod
-from backend.placement.memory import ModelFootprint
+from backend.placement.memory import DTYPE_BYTES, ModelFootprint
+from backend.placement.sharding import MLP_UNIT, Shard
+from backend.quant.weight_format import WeightFormat
 from backend.weights.checkpoint import Checkpoint
 from backend.weights.shapes import EMBEDDING, HEAD, expected_shapes
+from backend.weights.slices import ALL
+
+# The types of files whose numbers stand by themselves.
+_PLAIN_TYPES = frozenset({"F64", "F32", "F16", "BF16"})
+_LAYER_PREFIX = "model.layers."
 
 
-def estimate_footprint(
-    checkpoint: Checkpoint, config: ModelConfig, method: LinearMethod, *, is_whole: bool
-) -> ModelFootprint:
-    """Estimate it. Projections that are fused or cut across their groups may turn out dense.
+@dataclass(frozen=True, slots=True)
+class KeptWeight:
+    """What a rank keeps of one tensor. why_dense: why not in the file's few bits, if so."""
 
-    is_whole: a rank has the whole vocabulary, so that its head can be the embedding too.
-    """
-    whole = dense = packed = 0.0
-    for name, (n, *rest) in expected_shapes(config).items():
-        if name.startswith("model.layers.") and rest:
-            kept = method.footprint(checkpoint.weight_format(name), n, rest[0])
-            whole += n * rest[0]
-            dense += n * rest[0] * kept.is_dense
-            packed += n * rest[0] * kept.packed_bits
-    tokens = EMBEDDING if config.tie_word_embeddings else HEAD
-    stored_as = checkpoint.weight_format(tokens)
-    head = method.footprint(stored_as, config.vocab_size, config.hidden_size)
-    is_table = config.tie_word_embeddings and is_whole and head.embeds
-    return ModelFootprint(
-        dense / whole, packed / whole, head.is_dense, head.packed_bits, not is_table
+    name: str
+    footprint: WeightFootprint
+    why_dense: str = ""
+
+
+class FootprintEstimate:
+    """Walks the tensors of a model, and what this rank takes of each."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        config: ModelConfig,
+        shard: Shard,
+        method: LinearMethod,
+        dtype: str,
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._config = config
+        self._shard = shard
+        self._method = method
+        self._dtype = dtype
+        shapes = expected_shapes(config)
+        self._kept = [kept for name, shape in shapes.items() for kept in self._keep(name, shape)]
+
+    @property
+    def total(self) -> ModelFootprint:
+        footprints = [kept.footprint for kept in self._kept]
+        return ModelFootprint(
+            sum(footprint.dense_bytes for footprint in footprints),
+            sum(footprint.packed_bytes for footprint in footprints),
+        )
+
+    def expanded(self) -> tuple[str, ...]:
+        """Say which weights the file has in few bits and the rank has not, their size and why."""
+        by_reason: dict[str, list[KeptWeight]] = defaultdict(list)
+        for kept in self._kept:
+            if kept.why_dense:
+                by_reason[kept.why_dense].append(kept)
+        return tuple(
+            f"expanded to {self._dtype}: {_names(group)} "
+            f"({sum(kept.footprint.dense_bytes for kept in group) / 1e6:,.1f} MB): {reason}"
+            for reason, group in by_reason.items()
+        )
+
+    def _keep(self, name: str, shape: tuple[int, ...]) -> Iterator[KeptWeight]:
+        if len(shape) == 1:
+            rows, _ = self._slices(name, shape[0])
+            size_bytes = _length(shape[0], rows) * DTYPE_BYTES[self._dtype]
+            yield KeptWeight(name, WeightFootprint(size_bytes))
+            return
+        n, k = shape
+        is_tied = self._config.tie_word_embeddings
+        if name != EMBEDDING or is_tied:
+            rows, cols = self._slices(HEAD if name == EMBEDDING else name, k)
+            yield self._pack(name, _length(n, rows), k, cols)
+        if name == EMBEDDING and not (is_tied and self._shard.size == 1 and self._embeds(k)):
+            yield self._table(n, k)
+
+    def _pack(self, name: str, n: int, k: int, cols: slice) -> KeptWeight:
+        stored_as, width = self._checkpoint.weight_format(name, cols), _length(k, cols)
+        footprint = self._method.footprint(stored_as, n, width)
+        is_dense = self._method.kept_format(stored_as, width) is WeightFormat.DENSE
+        return KeptWeight(name, footprint, self._why_dense(name, k, cols) if is_dense else "")
+
+    def _table(self, n: int, k: int) -> KeptWeight:
+        """Return what is kept of an embedding that is not the head as well."""
+        if self._embeds(k):
+            return self._pack(EMBEDDING, n, k, ALL)
+        footprint = WeightFootprint(n * k * DTYPE_BYTES[self._dtype])
+        return KeptWeight(EMBEDDING, footprint, self._why_dense(EMBEDDING, k, ALL))
+
+    def _embeds(self, k: int) -> bool:
+        return self._method.embeds(self._checkpoint.weight_format(EMBEDDING), k)
+
+    def _why_dense(self, name: str, k: int, cols: slice) -> str:
+        stored = self._checkpoint.stored_type(name)
+        if stored in _PLAIN_TYPES or self._method.is_dense:
+            return ""
+        whole = self._checkpoint.weight_format(name)
+        if whole is WeightFormat.DENSE:
+            return f"there is no kernel for {stored}"
+        start, stop, _ = cols.indices(k)
+        for cut in (start, stop):
+            if cut % whole.block_size:
+                return f"a cut at {cut} is inside a block of {whole.block_size}"
+        return f"these kernels do not multiply {stored}"
+
+    def _slices(self, name: str, k: int) -> tuple[slice, slice]:
+        """Return this rank's rows and columns of a tensor."""
+        shard, config = self._shard, self._config
+        match name.split(".")[-2:]:
+            case ["q_proj", _]:
+                return shard.q(config).here, ALL
+            case ["k_proj" | "v_proj", _]:
+                return shard.kv(config).here, ALL
+            case ["gate_proj" | "up_proj", _]:
+                return shard.mlp(config).here, ALL
+            case ["o_proj", "weight"]:
+                return ALL, shard.q(config).here
+            case ["down_proj", "weight"]:
+                return ALL, shard.mlp(config).here
+            case ["lm_head", _]:
+                return shard.tokens(config).here, ALL
+            case _:
+                return ALL, ALL
+
+
+def mlp_unit(checkpoint: Checkpoint, config: ModelConfig) -> int:
+    """Return how many columns of the MLP the file quantises together, at most."""
+    names = [f"{_LAYER_PREFIX}{i}.mlp.down_proj.weight" for i in range(config.num_layers)]
+    formats = {checkpoint.weight_format(name) for name in names} - {WeightFormat.DENSE}
+    return max([MLP_UNIT, *(found.block_size for found in formats)])
+
+
+def _names(group: Sequence[KeptWeight]) -> str:
+    """Name weights, those of the same place in several layers together."""
+    layers: dict[str, set[str]] = defaultdict(set)
+    for kept in group:
+        name, layer = kept.name.removesuffix(".weight"), ""
+        if name.startswith(_LAYER_PREFIX):
+            layer, _, name = name.removeprefix(_LAYER_PREFIX).partition(".")
+        layers[name].add(layer)
+    return ", ".join(
+        name if len(found) == 1 else f"{name} of {len(found)} layers"
+        for name, found in layers.items()
     )
+
+
+def _length(size: int, part: slice) -> int:
+    return len(range(size)[part])

@@ -1,5 +1,7 @@
 """What a rank computes with on this machine: settings -> device, dtype, ops, linear method."""
 
+from dataclasses import dataclass
+
 import torch
 
 from backend.config.model_config import ModelConfig, ModelError
@@ -7,6 +9,7 @@ from backend.linear.method import LinearMethod
 from backend.linear.registry import create_method
 from backend.linear.torch_weight_only import weight_only_kernels_work
 from backend.native import absence, kernels, levels
+from backend.native.level import LEVELS, Activations, choose_activations, choose_level, describe
 from backend.ops.cpu import CpuOps
 from backend.ops.exact import ExactOps
 from backend.ops.native import NativeOps
@@ -31,75 +34,108 @@ def resolve_device(name: str, rank: int) -> torch.device:
     return torch.device("cuda", int(index) if index else rank % count)
 
 
-def resolve_dtype(name: str, device: torch.device) -> str:
-    """Return the arithmetic; `auto` is bfloat16 where the device multiplies it natively."""
-    if name != "auto":
-        return name
+def resolve_dtype(settings: EngineSettings, device: torch.device) -> str:
+    """Return the arithmetic; `auto` is bfloat16 where our kernels serve, or the device multiplies
+    it natively."""
+    if settings.dtype != "auto":
+        return settings.dtype
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    if kernels is not None and settings.kernels != "torch":
+        return "bfloat16"
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if native else "float32"
 
 
-def select_ops(
-    settings: EngineSettings, dtype: torch.dtype, device: torch.device, config: ModelConfig
-) -> Ops:
-    """Return the op table. Raises ModelError if the native one is asked for and not to be had."""
-    if settings.exact:
-        return ExactOps()
-    fits = (
-        dtype == torch.bfloat16
-        and device.type == "cpu"
-        and NativeOps.takes(
-            config.head_dim, settings.block_size, config.num_heads, config.num_kv_heads
-        )
-    )
-    if settings.kernels not in ("auto", "torch") and not fits:
-        misfit = (
-            "not for this model, --dtype or --block-size\n"
-            "they take bfloat16 on a CPU, heads of 32 to 256 in steps of 32, blocks in steps of "
-            "16 tokens"
-        )
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Ops, who multiplies, and a description of both for the operator."""
+
+    ops: Ops
+    method: LinearMethod
+    description: str
+
+    @classmethod
+    def choose(
+        cls,
+        settings: EngineSettings,
+        dtype: torch.dtype,
+        device: torch.device,
+        config: ModelConfig,
+    ) -> "Platform":
+        """Choose the best that settings allow. Raises ModelError for what is not to be had."""
+        level = select_level(settings, dtype, device)
+        activations = _activations(settings, level)
+        _check_quantization(settings, level)
+        ops = _select_ops(settings, level, config)
+        method = create_method(settings.quantization, level, dtype, device, activations)
+        return cls(ops, method, _describe(settings, device, ops, config))
+
+
+def select_level(settings: EngineSettings, dtype: torch.dtype, device: torch.device) -> str:
+    """Return whose kernels multiply, a level of linear/registry.py, and have our own serve at it.
+
+    Raises ModelError if it was asked for by name and is not to be had.
+    """
+    is_ours = settings.kernels != "torch" and dtype == torch.bfloat16 and device.type == "cpu"
+    if kernels is not None and is_ours:
+        try:
+            level = choose_level(settings.kernels, levels())
+        except ValueError as error:
+            raise ModelError(str(error)) from None
+        kernels.use(level)
+        return level
+    if settings.kernels not in ("auto", "torch"):
+        misfit = "they take bfloat16 on a CPU\nleave --dtype, --device or --kernels out"
         raise ModelError(f"--kernels {settings.kernels}: {absence or misfit}")
-    return NativeOps() if fits and settings.kernels != "torch" else CpuOps()
-
-
-def select_linear_method(
-    settings: EngineSettings, dtype: torch.dtype, device: torch.device
-) -> LinearMethod:
-    """Return who keeps the weights. Raises ModelError for what does not go together."""
-    level = linear_level(settings, dtype, device)
-    if settings.quantization in ("int8", "int4") and level in ("exact", "torch"):
-        raise ModelError(
-            f"--quantization {settings.quantization} needs a CPU, --dtype bfloat16 and no --exact"
-        )
-    return create_method(settings.quantization, level, dtype, device)
-
-
-def linear_level(settings: EngineSettings, dtype: torch.dtype, device: torch.device) -> str:
-    """Return which kernels multiply, a level of linear/registry.py."""
     if settings.exact:
         return "exact"
     if dtype != torch.bfloat16 or device.type != "cpu":
         return "torch"
-    if kernels is not None and settings.kernels != "torch":
-        return _own_level(settings.kernels)
     return "torch_bf16" if weight_only_kernels_work() else "torch"
 
 
-def _own_level(wanted: str) -> str:
-    """Return the level of our kernels that serves, and have it serve. Raises ModelError."""
-    known = (["amx_bf16"] if has_tiles() else []) + levels()
-    level = known[0] if wanted in ("auto", "native") else wanted
-    if level not in known:
+def _activations(settings: EngineSettings, level: str) -> Activations:
+    """Return what activations are multiplied as. Raises ModelError where they are not quantised."""
+    if level in LEVELS:
+        try:
+            return choose_activations(settings.activations, level)
+        except ValueError as error:
+            raise ModelError(str(error)) from None
+    if settings.activations != "auto":
         raise ModelError(
-            f"--kernels {wanted}: this processor has no such level\nit has {', '.join(known)}"
+            f"--activations {settings.activations}: PyTorch's kernels have no such choice\n"
+            "our own do, with bfloat16 on a CPU\nleave it out, or see --kernels"
         )
-    # AMX is oneDNN's; what is not multiplied by it runs at the best level below.
-    kernels.use(levels()[0] if level == "amx_bf16" else level)
-    return level
+    return "int8"
 
 
-def has_tiles() -> bool:
-    """Whether oneDNN multiplies by AMX here."""
-    return torch.cpu._is_amx_tile_supported()
+def _check_quantization(settings: EngineSettings, level: str) -> None:
+    if settings.quantization in ("int8", "int4") and level in ("exact", "torch"):
+        raise ModelError(
+            f"--quantization {settings.quantization} needs a CPU, --dtype bfloat16 and our own "
+            "kernels, or PyTorch's without --exact"
+        )
+
+
+def _select_ops(settings: EngineSettings, level: str, config: ModelConfig) -> Ops:
+    """Return the op table: our own where they take the model's sizes."""
+    fits = NativeOps.takes(
+        config.head_dim, settings.block_size, config.num_heads, config.num_kv_heads
+    )
+    if level in LEVELS and fits:
+        return NativeOps()
+    return ExactOps() if settings.exact else CpuOps()
+
+
+def _describe(settings: EngineSettings, device: torch.device, ops: Ops, config: ModelConfig) -> str:
+    """Say what computes, and what would change it where that is not the best."""
+    if device.type != "cpu":
+        return CpuOps.name
+    words = describe(settings.kernels, settings.activations, settings.dtype, levels(), absence)
+    if isinstance(ops, NativeOps) or words.startswith(CpuOps.name):
+        return words
+    return (
+        f"{words}, attention by PyTorch: ours takes no heads of {config.head_dim} "
+        f"in blocks of {settings.block_size}"
+    )

@@ -1,6 +1,5 @@
 """The two ends of the vocabulary: token to vector, vector to logits."""
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from backend.layers.loader import WeightLoader, WeightSlice
@@ -12,7 +11,7 @@ class VocabParallelHead:
     """Each rank has the logits of its part of the vocabulary; the sampler gathers what it needs."""
 
     def __init__(self, loader: WeightLoader, name: str, vocab: Part, width: int) -> None:
-        self._weight = loader.pack([WeightSlice(name, (vocab.of, width), rows=vocab.here)])
+        self._weight = loader.pack(WeightSlice(name, (vocab.of, width), rows=vocab.here))
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, width] -> logits [N, this rank's tokens], float32."""
@@ -22,9 +21,10 @@ class VocabParallelHead:
         """[N, width] -> the largest logit of this rank's tokens, [N], and its place, [N]."""
         return self._weight.argmax(x)
 
+    @property
     def embed(self) -> Embed | None:
-        """Return what looks up this rank's tokens, if the weight is kept so that one can."""
-        return self._weight.embed()
+        """What looks up this rank's tokens, if the weight is kept so that one can."""
+        return self._weight.embed if self._weight.embeds else None
 
 
 class Embedding:
@@ -41,12 +41,8 @@ class Embedding:
         shape: tuple[int, int],
         tied: VocabParallelHead | None = None,
     ) -> None:
-        self._embed = tied.embed() if tied else None
-        if self._embed is None:
-            self._table = loader.take(name, shape, replicated=True)
+        self._embed = (tied and tied.embed) or loader.embedding(name, shape)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """[T] -> [T, width]."""
-        if self._embed is not None:
-            return self._embed(input_ids)
-        return F.embedding(input_ids, self._table)
+        return self._embed(input_ids)

@@ -24,7 +24,7 @@ class ColumnParallelLinear:
     ) -> None:
         """names: the projections; parts: this rank's output features of each. width: the input."""
         named = list(zip(names, parts, strict=True))
-        self._weight = loader.pack(
+        self._weight = loader.stack(
             [WeightSlice(f"{n}.weight", (part.of, width), rows=part.here) for n, part in named]
         )
         self._bias = (
@@ -74,12 +74,12 @@ class RowParallelLinear:
     ) -> None:
         """part: this rank's input features. width: the output."""
         self._tp = context.tp
-        self._weight = loader.pack(
-            [WeightSlice(f"{name}.weight", (width, part.of), cols=part.here)]
-        )
+        self._weight = loader.pack(WeightSlice(f"{name}.weight", (width, part.of), cols=part.here))
         self._bias = loader.take(f"{name}.bias", (width,), replicated=True) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T, this rank's features] -> [T, width], the same on every rank."""
+        if self._tp.size == 1:
+            return self._weight.apply(x, self._bias)
         out = self._tp.all_reduce(self._weight.apply(x))
         return out if self._bias is None else out + self._bias

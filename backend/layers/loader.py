@@ -3,14 +3,18 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from backend.config.model_config import ModelError
 from backend.layers.compute_context import ComputeContext
-from backend.linear.method import PackedWeight
-from backend.quant.quantized_weight import QuantizedWeight, concatenate
+from backend.linear.kernel import Embed
+from backend.linear.method import PackedWeight, StackedWeight
+from backend.quant.quantized_weight import QuantizedWeight
+from backend.quant.weight_format import WeightFormat
 from backend.weights.checkpoint import Checkpoint
 from backend.weights.slices import ALL
 
@@ -26,25 +30,31 @@ class WeightSlice:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stacked:
-    """A StoredWeight: slices one above the other."""
+class _StoredSlice:
+    """A StoredWeight: one slice of a checkpoint's tensor."""
 
     checkpoint: Checkpoint
-    slices: list[WeightSlice]
+    slice: WeightSlice
     dtype: torch.dtype
     device: torch.device
 
-    def read(self) -> Tensor:
-        parts = [
-            self.checkpoint.read(part.name, part.rows, part.cols).to(self.device, self.dtype)
-            for part in self.slices
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+    @property
+    def format(self) -> WeightFormat:
+        return self.checkpoint.weight_format(self.slice.name, self.slice.cols)
 
-    def read_quantized(self) -> QuantizedWeight | None:
-        parts = [self.checkpoint.read_quantized(p.name, p.rows, p.cols) for p in self.slices]
-        present = [part for part in parts if part is not None]
-        return concatenate(present) if len(present) == len(parts) else None
+    @property
+    def shape(self) -> tuple[int, int]:
+        whole = zip((self.slice.rows, self.slice.cols), self.slice.shape, strict=True)
+        rows, cols = (len(range(size)[part]) for part, size in whole)
+        return rows, cols
+
+    def read(self) -> Tensor:
+        part = self.slice
+        return self.checkpoint.read(part.name, part.rows, part.cols).to(self.device, self.dtype)
+
+    def read_quantized(self) -> QuantizedWeight:
+        part = self.slice
+        return self.checkpoint.read_quantized(part.name, part.rows, part.cols)
 
 
 @dataclass(slots=True)
@@ -104,18 +114,38 @@ class WeightLoader:
         self._note(name)
         return tensor
 
-    def pack(self, slices: Sequence[WeightSlice]) -> PackedWeight:
-        """Return slices, one above the other, as their kernel takes them. Raises ModelError."""
-        slices = [replace(part, name=self._prefix + part.name) for part in slices]
-        for part in slices:
-            self._check(part.name, part.shape)
-        context = self._context
-        stacked = _Stacked(self._checkpoint, slices, context.dtype, context.device)
-        packed = context.method.pack(stacked)
-        self.ledger.weight_bytes += packed.size_bytes
-        for part in slices:
-            self._note(part.name)
+    def stack(self, slices: Sequence[WeightSlice]) -> StackedWeight:
+        """Return slices, one above the other, as their kernels take them. Raises ModelError."""
+        stacked = self._context.method.stack([self._find(part) for part in slices])
+        self._enter(slices, stacked.size_bytes)
+        return stacked
+
+    def pack(self, part: WeightSlice) -> PackedWeight:
+        """Return a slice as its kernel takes it. Raises ModelError."""
+        packed = self._context.method.pack(self._find(part))
+        self._enter([part], packed.size_bytes)
         return packed
+
+    def embedding(self, name: str, shape: tuple[int, int]) -> Embed:
+        """Return what looks up rows of a whole tensor, kept on every rank. Raises ModelError."""
+        method, stored = self._context.method, self._find(WeightSlice(name, shape))
+        if not method.embeds(stored.format, shape[1]):
+            return partial(_look_up, self.take(name, shape, replicated=True))
+        packed = method.pack(stored)
+        self._enter([WeightSlice(name, shape)], packed.size_bytes)
+        self.ledger.replicated_bytes += packed.size_bytes
+        return packed.embed
+
+    def _find(self, part: WeightSlice) -> _StoredSlice:
+        part = replace(part, name=self._prefix + part.name)
+        self._check(part.name, part.shape)
+        context = self._context
+        return _StoredSlice(self._checkpoint, part, context.dtype, context.device)
+
+    def _enter(self, slices: Sequence[WeightSlice], size_bytes: int) -> None:
+        self.ledger.weight_bytes += size_bytes
+        for part in slices:
+            self._note(self._prefix + part.name)
 
     def finish(self, ignorable: Callable[[str], bool]) -> None:
         """Raise ModelError if the checkpoint holds tensors that no layer has taken."""
@@ -138,3 +168,7 @@ class WeightLoader:
     def _note(self, name: str) -> None:
         self.ledger.taken.add(name)
         self._on_progress(len(self.ledger.taken) / len(self._checkpoint.names()))
+
+
+def _look_up(table: Tensor, ids: Tensor) -> Tensor:
+    return F.embedding(ids, table)

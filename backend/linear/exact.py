@@ -22,9 +22,6 @@ class ExactKernel(LinearKernel[Tensor, Tensor]):
         self._onednn = OneDnnKernel(dtype, device)
         self._tiles: dict[torch.Size, int] = {}
 
-    def takes(self, n: int, k: int) -> bool:
-        return True
-
     def pack(self, weight: Tensor) -> Tensor:
         k = weight.shape[1]
         packed = self._onednn.pack(weight)
@@ -33,8 +30,8 @@ class ExactKernel(LinearKernel[Tensor, Tensor]):
             self._tiles[shape] = self._find_tile(k, packed)
         return packed
 
-    def footprint(self, k: int) -> WeightFootprint:
-        return self._onednn.footprint(k)
+    def footprint(self, n: int, k: int) -> WeightFootprint:
+        return self._onednn.footprint(n, k)
 
     def size_bytes(self, packed: Tensor) -> int:
         return self._onednn.size_bytes(packed)

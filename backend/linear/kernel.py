@@ -22,32 +22,30 @@ SiluMul = Callable[[Tensor], Tensor]
 class WeightFootprint(NamedTuple):
     """What is kept of a weight.
 
-    is_dense: itself, in the dtype of the forward pass. packed_bits: the bits of each number beside
-    that, its share of scale and minimum included. embeds: rows of it can be looked up.
+    dense_bytes: itself, in the dtype of the forward pass. packed_bytes: in few bits, beside that or
+    instead.
     """
 
-    is_dense: bool
-    packed_bits: float
-    embeds: bool = False
+    dense_bytes: int
+    packed_bytes: int = 0
 
 
 class LinearKernel(ABC, Generic[W, P]):
     """Packs weights of one format once, then multiplies by them in every step.
 
     Shapes: x [M, K], a weight [N, K]. Results are in the dtype of x but for logits.
+    embeds: rows of a packed weight can be looked up.
     """
 
-    @abstractmethod
-    def takes(self, n: int, k: int) -> bool:
-        """Whether the kernel takes a weight [n, k]; a dense one serves where it does not."""
+    embeds = False
 
     @abstractmethod
     def pack(self, weight: W) -> P:
         """Return the kernel's form of a weight. The caller gives the weight away."""
 
     @abstractmethod
-    def footprint(self, k: int) -> WeightFootprint:
-        """Return what pack() keeps of a weight of k columns."""
+    def footprint(self, n: int, k: int) -> WeightFootprint:
+        """Return what pack() keeps of a weight [n, k]."""
 
     @abstractmethod
     def size_bytes(self, packed: P) -> int:
@@ -56,6 +54,10 @@ class LinearKernel(ABC, Generic[W, P]):
     @abstractmethod
     def apply(self, x: Tensor, packed: P, bias: Tensor | None) -> Tensor:
         """x W^T + bias, [M, N]."""
+
+    def apply_into(self, x: Tensor, packed: P, bias: Tensor | None, out: Tensor) -> None:
+        """Write x W^T + bias to out, [M, N], whose rows may lie apart."""
+        out.copy_(self.apply(x, packed, bias))
 
     def apply_swiglu(self, x: Tensor, packed: P, bias: Tensor | None, silu_mul: SiluMul) -> Tensor:
         """silu_mul(x W^T + bias), [M, N / 2]; in one pass where the kernel has one."""
@@ -70,6 +72,6 @@ class LinearKernel(ABC, Generic[W, P]):
         first of equals."""
         return argmax(self.logits(x, packed))
 
-    def embed(self, packed: P) -> Embed | None:
-        """Return what looks up rows of a weight; None if this form does not keep them apart."""
-        return None
+    def embed(self, packed: P, ids: Tensor) -> Tensor:
+        """Return rows of a weight, [T] -> [T, K]; for kernels that say so alone."""
+        raise NotImplementedError

@@ -1,24 +1,30 @@
 """How a rank keeps the weights of a model, and who multiplies by each of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, groupby, pairwise
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
-from backend.linear.kernel import Embed, LinearKernel, SiluMul, WeightFootprint
-from backend.quant.quantized_weight import GROUP_SIZE, QuantizedWeight
-from backend.quant.stored import StoredWeight, round_to_bits
+from backend.linear.kernel import LinearKernel, SiluMul, WeightFootprint
+from backend.quant.quantized_weight import QuantizedWeight, concatenate
+from backend.quant.rounding import BLOCK
+from backend.quant.stored import StoredWeight, read_in
 from backend.quant.weight_format import WeightFormat
 
 Quantization = Literal["auto", "none", "int4", "int8"]
-_BITS = {"int4": 4, "int8": 8}
+# What dense weights, and those of more bits, are rounded to.
+_ROUNDED = {"int4": WeightFormat.Q4_1, "int8": WeightFormat.Q8_0}
 
 
 class PackedWeight(NamedTuple):
-    """A weight as its kernel takes it."""
+    """A weight [N, K] as its kernel takes it."""
 
     kernel: LinearKernel[Any, Any]
     data: Any
+    num_features: int
 
     @property
     def size_bytes(self) -> int:
@@ -27,6 +33,10 @@ class PackedWeight(NamedTuple):
     def apply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x W^T + bias, [M, N]."""
         return self.kernel.apply(x, self.data, bias)
+
+    def apply_into(self, x: Tensor, bias: Tensor | None, out: Tensor) -> None:
+        """Write x W^T + bias to out, [M, N], whose rows may lie apart."""
+        self.kernel.apply_into(x, self.data, bias, out)
 
     def apply_swiglu(self, x: Tensor, bias: Tensor | None, silu_mul: SiluMul) -> Tensor:
         """silu_mul(x W^T + bias), [M, N / 2]."""
@@ -40,9 +50,42 @@ class PackedWeight(NamedTuple):
         """Return the largest of each row of logits, [M], NaN if it has one, and its place, [M]."""
         return self.kernel.argmax(x, self.data)
 
-    def embed(self) -> Embed | None:
-        """Return what looks up rows of the weight, if its form keeps them apart."""
-        return self.kernel.embed(self.data)
+    @property
+    def embeds(self) -> bool:
+        """Whether rows can be looked up in it."""
+        return self.kernel.embeds
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return rows of the weight, [T] -> [T, K]."""
+        return self.kernel.embed(self.data, ids)
+
+
+@dataclass(frozen=True, slots=True)
+class StackedWeight:
+    """Weights of several formats, one above the other: each multiplies into its columns."""
+
+    parts: list[PackedWeight]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(part.size_bytes for part in self.parts)
+
+    def apply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x W^T + bias, [M, N]."""
+        if len(self.parts) == 1:
+            return self.parts[0].apply(x, bias)
+        ends = [0, *accumulate(part.num_features for part in self.parts)]
+        out = torch.empty(len(x), ends[-1], dtype=x.dtype, device=x.device)
+        for part, (start, end) in zip(self.parts, pairwise(ends), strict=True):
+            own_bias = None if bias is None else bias[start:end]
+            part.apply_into(x, own_bias, out[:, start:end])
+        return out
+
+    def apply_swiglu(self, x: Tensor, bias: Tensor | None, silu_mul: SiluMul) -> Tensor:
+        """silu_mul(x W^T + bias), [M, N / 2]; in one pass where there is one format."""
+        if len(self.parts) == 1:
+            return self.parts[0].apply_swiglu(x, bias, silu_mul)
+        return silu_mul(self.apply(x, bias))
 
 
 class LinearMethod:
@@ -52,64 +95,69 @@ class LinearMethod:
         self,
         quantization: Quantization,
         kernels: Mapping[WeightFormat, LinearKernel[Any, Any]],
-        plain: LinearKernel[Tensor, Any],
     ) -> None:
-        """kernels: by format, dense weights' among them. plain: has the dense weights that their
-        kernel does not take.
+        """kernels: by format, dense weights' among them.
 
         quantization: "auto" keeps the file's formats, "none" makes every weight dense, the others
         round weights that the file has in more bits.
         """
         self._quantization = quantization
         self._kernels = kernels
-        self._plain = plain
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether every weight is to be dense, whatever kernels there are."""
+        return self._quantization == "none"
 
     def pack(self, stored: StoredWeight) -> PackedWeight:
         """Return a weight [N, K], packed."""
-        quantized = self._quantized(stored)
-        if quantized is not None and quantized.format in self._kernels:
-            kernel = self._kernels[quantized.format]
-            if kernel.takes(*quantized.values.shape):
-                return PackedWeight(kernel, kernel.pack(quantized))
-        weight = stored.read()
-        kernel = self._dense_kernel(*weight.shape)
-        return PackedWeight(kernel, kernel.pack(weight))
+        return self.stack([stored]).parts[0]
+
+    def stack(self, stored: Sequence[StoredWeight]) -> StackedWeight:
+        """Return weights of one width, one above the other, packed by format."""
+        formats = [self.kept_format(part.format, part.shape[1]) for part in stored]
+        parts = []
+        for wanted, run in groupby(zip(formats, stored, strict=True), key=lambda pair: pair[0]):
+            weights = [read_in(part, wanted) for _, part in run]
+            parts.append(self._pack(wanted, weights))
+        return StackedWeight(parts)
+
+    def kept_format(self, stored_as: WeightFormat, k: int) -> WeightFormat:
+        """Return the format in which a weight of k columns is kept."""
+        if self.is_dense:
+            return WeightFormat.DENSE
+        if self._quantization == "auto":
+            return self._or_dense(stored_as)
+        if self._quantization == "int8" and WeightFormat.Q8_CHANNEL in self._kernels:
+            return WeightFormat.Q8_CHANNEL
+        rounded = _ROUNDED[self._quantization]
+        is_stored = stored_as is not WeightFormat.DENSE and stored_as in self._kernels
+        if is_stored and stored_as.bits <= rounded.bits:
+            return stored_as
+        return WeightFormat.DENSE if k % BLOCK else self._or_dense(rounded)
 
     def footprint(self, stored_as: WeightFormat, n: int, k: int) -> WeightFootprint:
         """Return what pack() keeps of a weight [n, k] that the file has in a format."""
-        wanted = self._format(stored_as, k)
-        kernel = self._kernels.get(wanted)
-        if wanted is WeightFormat.DENSE or kernel is None or not kernel.takes(n, k):
-            kernel = self._dense_kernel(n, k)
-        return kernel.footprint(k)
+        return self._kernels[self.kept_format(stored_as, k)].footprint(n, k)
 
-    def _quantized(self, stored: StoredWeight) -> QuantizedWeight | None:
-        """Return a weight in groups of few bits; None where it is to be dense."""
-        if self._quantization == "none" or self._kernels.keys() <= {WeightFormat.DENSE}:
-            return None
-        if self._quantization == "auto":
-            return stored.read_quantized()
-        if WeightFormat.Q8_CHANNEL in self._kernels and self._quantization == "int8":
-            return None
-        return round_to_bits(stored, _BITS[self._quantization])
+    def embeds(self, stored_as: WeightFormat, k: int) -> bool:
+        """Whether rows can be looked up in a weight that is packed."""
+        return self._kernels[self.kept_format(stored_as, k)].embeds
 
-    def _format(self, stored_as: WeightFormat, k: int) -> WeightFormat:
-        match self._quantization:
-            case "none":
-                return WeightFormat.DENSE
-            case "auto":
-                return stored_as
-            case _ if k % GROUP_SIZE:
-                return WeightFormat.DENSE
-            case "int4":
-                return WeightFormat.Q4
-            case _:
-                return WeightFormat.Q4 if stored_as is WeightFormat.Q4 else WeightFormat.Q8
+    def _or_dense(self, wanted: WeightFormat) -> WeightFormat:
+        return wanted if wanted in self._kernels else WeightFormat.DENSE
 
-    def _dense_kernel(self, n: int, k: int) -> LinearKernel[Tensor, Any]:
-        """Return who multiplies by a weight that is read dense."""
-        rounding = self._kernels.get(WeightFormat.Q8_CHANNEL)
-        if self._quantization == "int8" and rounding is not None:
-            return rounding
-        kernel = self._kernels[WeightFormat.DENSE]
-        return kernel if kernel.takes(n, k) else self._plain
+    def _pack(
+        self, weight_format: WeightFormat, weights: Sequence[Tensor | QuantizedWeight]
+    ) -> PackedWeight:
+        kernel = self._kernels[weight_format]
+        whole = _concatenate(weights)
+        return PackedWeight(kernel, kernel.pack(whole), whole.shape[0])
+
+
+def _concatenate(weights: Sequence[Tensor | QuantizedWeight]) -> Tensor | QuantizedWeight:
+    if len(weights) == 1:
+        return weights[0]
+    if quantized := [weight for weight in weights if isinstance(weight, QuantizedWeight)]:
+        return concatenate(quantized)
+    return torch.cat([weight for weight in weights if isinstance(weight, Tensor)])

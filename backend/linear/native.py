@@ -1,248 +1,160 @@
-"""Weights in the file's groups of 4 or 8 bits, or in bf16, multiplied by our own kernels in C.
+"""Weights in the file's own blocks, or in bf16, multiplied by our own kernels in C.
 
-Activations are bf16, sums float32; up to 32 rows a row's result does not depend on the others, and
-neither above (native/README.md). Nothing else is kept of a weight, except on processors whose AMX
-multiplies large batches several times as fast as vectors do: there oneDNN has a dense form of what
-is in groups as well, and dense weights to itself. tests/bench/README.md has the figures.
+Rows of activations are bf16; the kernels quantise them as the setting says. A row's result is the
+same in any batch (native/README.md), and nothing is kept of a weight but its packed form.
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from backend.linear.kernel import Embed, LinearKernel, SiluMul, W, WeightFootprint
-from backend.linear.onednn import OneDnnKernel
+from backend.linear.kernel import LinearKernel, SiluMul, WeightFootprint
 from backend.native import calls, kernels
-from backend.quant.quantized_weight import GROUP_SIZE, QuantizedWeight
+from backend.native.level import Activations
+from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat
 
-# The bits of each number, its share of scale and minimum included.
-PACKED_BITS = {WeightFormat.DENSE: 16.0, WeightFormat.Q4: 5.0, WeightFormat.Q8: 8.5}
-# With AMX, groups multiply up to so many rows. It is a guess: nothing was measured there.
-MAX_ROWS_BESIDE_TILES = 24
-
+# gemm.h: what a row of activations is multiplied as.
+_ACTIVATIONS = {"int8": 0, "int16": 1, "bf16": 2}
 # gemm.h: Epilogue, by what becomes of the sums.
 BF16, FLOAT, SWIGLU = range(3)
+# Widths are multiples of it: dense weights and their rows of activations are filled up with zeros.
+GROUP = 32
 # A gate's features and those it gates are taken 16 at a time.
 LANES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
+class PackedBlocks:
     """A weight as the kernels take it; native/README.md draws it.
 
-    gemm: the call that multiplies by it, filled in as far as it is always the same.
+    missing: columns that rows of activations are filled up with. gemm: the call that multiplies by
+    it, filled in as far as it is always the same.
     """
 
     data: Tensor
-    bits: int
-    features: int
-    width: int
+    num_features: int
+    missing: int
     gemm: calls.Gemm
 
 
-class _NativeKernel(LinearKernel[W, Blocks]):
-    """Multiplies by blocks; a subclass says what it packs into them."""
+class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
+    """Multiplies by weights of one format."""
 
-    def takes(self, n: int, k: int) -> bool:
-        return k % GROUP_SIZE == 0
+    embeds = True
 
-    def size_bytes(self, packed: Blocks) -> int:
+    def __init__(self, weight_format: WeightFormat, activations: Activations) -> None:
+        """weight_format: DENSE, whose weights come as bf16, or one of blocks."""
+        self._format = weight_format
+        self._number = int(weight_format.ggml_type)
+        self._activations = _ACTIVATIONS[activations]
+
+    def pack(self, weight: Tensor | QuantizedWeight) -> PackedBlocks:
+        n, k = weight.shape
+        call = self._pack_call(n, k)
+        if isinstance(weight, QuantizedWeight):
+            call.blocks = weight.blocks.ctypes.data
+        else:
+            weight = _fill_up(weight, -k % GROUP)
+            call.blocks = weight.data_ptr()
+        data = torch.empty(kernels.packed_size(call), dtype=torch.uint8)
+        call.out = data.data_ptr()
+        kernels.pack(call)
+        gemm = calls.Gemm(
+            format=self._number,
+            activations=self._activations,
+            N=n,
+            K=call.K,
+            packed=data.data_ptr(),
+        )
+        return PackedBlocks(data, n, call.K - k, gemm)
+
+    def footprint(self, n: int, k: int) -> WeightFootprint:
+        size_bytes = kernels.packed_size(self._pack_call(n, k))
+        if self._format is WeightFormat.DENSE:
+            return WeightFootprint(size_bytes)
+        return WeightFootprint(0, size_bytes)
+
+    def size_bytes(self, packed: PackedBlocks) -> int:
         return packed.data.nbytes
 
-    def apply(self, x: Tensor, packed: Blocks, bias: Tensor | None) -> Tensor:
-        out = _multiply(x, packed, BF16)
-        return out if bias is None else out.add_(bias)
+    def apply(self, x: Tensor, packed: PackedBlocks, bias: Tensor | None) -> Tensor:
+        out = torch.empty(len(x), packed.num_features, dtype=torch.bfloat16)
+        self.apply_into(x, packed, bias, out)
+        return out
+
+    def apply_into(self, x: Tensor, packed: PackedBlocks, bias: Tensor | None, out: Tensor) -> None:
+        _multiply(x, packed, bias, out, BF16)
 
     def apply_swiglu(
-        self, x: Tensor, packed: Blocks, bias: Tensor | None, silu_mul: SiluMul
+        self, x: Tensor, packed: PackedBlocks, bias: Tensor | None, silu_mul: SiluMul
     ) -> Tensor:
-        if bias is not None or packed.features % (2 * LANES):
+        if bias is not None or packed.num_features % (2 * LANES):
             return silu_mul(self.apply(x, packed, bias))
-        return _multiply(x, packed, SWIGLU)
+        out = torch.empty(len(x), packed.num_features // 2, dtype=torch.bfloat16)
+        _multiply(x, packed, None, out, SWIGLU)
+        return out
 
-    def logits(self, x: Tensor, packed: Blocks) -> Tensor:
-        return _multiply(x, packed, FLOAT)
+    def logits(self, x: Tensor, packed: PackedBlocks) -> Tensor:
+        out = torch.empty(len(x), packed.num_features)
+        _multiply(x, packed, None, out, FLOAT)
+        return out
 
-    def argmax(self, x: Tensor, packed: Blocks) -> tuple[Tensor, Tensor]:
-        return _argmax(x, packed)
+    def argmax(self, x: Tensor, packed: PackedBlocks) -> tuple[Tensor, Tensor]:
+        x = _fill_up(x, packed.missing)
+        values, ids = torch.empty(len(x)), torch.empty(len(x), dtype=torch.int64)
+        kernels.argmax(
+            calls.Argmax(
+                format=self._number,
+                activations=self._activations,
+                M=len(x),
+                N=packed.num_features,
+                K=packed.gemm.K,
+                x=x.data_ptr(),
+                packed=packed.data.data_ptr(),
+                values=values.data_ptr(),
+                ids=ids.data_ptr(),
+            )
+        )
+        return values, ids
 
-    def embed(self, packed: Blocks) -> Embed | None:
-        return None if packed.bits == 4 else partial(_embed, packed)
+    def embed(self, packed: PackedBlocks, ids: Tensor) -> Tensor:
+        """See LinearKernel. Raises IndexError for an id that has no row."""
+        out = torch.empty(len(ids), packed.gemm.K, dtype=torch.bfloat16)
+        ids = ids.int().contiguous()
+        kernels.embed(
+            calls.Embed(
+                format=self._number,
+                N=packed.num_features,
+                K=packed.gemm.K,
+                packed=packed.data.data_ptr(),
+                ids=ids.data_ptr(),
+                num_ids=len(ids),
+                out=out.data_ptr(),
+            )
+        )
+        return out[:, : packed.gemm.K - packed.missing].contiguous()
 
-
-class NativeDenseKernel(_NativeKernel[Tensor]):
-    """Dense weights, bf16."""
-
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        """See registry.py: only bf16 on a CPU comes here."""
-
-    def pack(self, weight: Tensor) -> Blocks:
-        return _pack(16, weight.contiguous())
-
-    def footprint(self, k: int) -> WeightFootprint:
-        return WeightFootprint(is_dense=True, packed_bits=0, embeds=True)
-
-
-class NativeQuantizedKernel(_NativeKernel[QuantizedWeight]):
-    """Groups of 4 or 8 bits, as they are."""
-
-    def __init__(self, weight_format: WeightFormat) -> None:
-        self._format = weight_format
-
-    def pack(self, weight: QuantizedWeight) -> Blocks:
-        return _pack(weight.bits, weight.values, weight.scales, weight.mins)
-
-    def footprint(self, k: int) -> WeightFootprint:
-        return WeightFootprint(False, PACKED_BITS[self._format], self._format is WeightFormat.Q8)
-
-
-class NativeQ4Kernel(NativeQuantizedKernel):
-    """Groups of 4 bits: Q4_0 and Q4_1."""
-
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__(WeightFormat.Q4)
-
-
-class NativeQ8Kernel(NativeQuantizedKernel):
-    """Groups of 8 bits: Q8_0."""
-
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__(WeightFormat.Q8)
+    def _pack_call(self, n: int, k: int) -> calls.Pack:
+        return calls.Pack(format=self._number, N=n, K=k + -k % GROUP)
 
 
-@dataclass(frozen=True, slots=True)
-class BlocksBesideTiles:
-    """Groups for few rows, and the same weight dense for oneDNN's AMX."""
-
-    dense: Tensor
-    blocks: Blocks
-
-
-class _BesideTilesKernel(LinearKernel[QuantizedWeight, BlocksBesideTiles]):
-    """Groups multiply few rows, oneDNN by AMX the many."""
-
-    def __init__(self, few: NativeQuantizedKernel, many: OneDnnKernel) -> None:
-        self._few, self._many = few, many
-
-    def takes(self, n: int, k: int) -> bool:
-        return self._few.takes(n, k)
-
-    def pack(self, weight: QuantizedWeight) -> BlocksBesideTiles:
-        dense = self._many.pack(weight.to_dense().to(torch.bfloat16))
-        return BlocksBesideTiles(dense, self._few.pack(weight))
-
-    def footprint(self, k: int) -> WeightFootprint:
-        return self._few.footprint(k)._replace(is_dense=True)
-
-    def size_bytes(self, packed: BlocksBesideTiles) -> int:
-        return self._many.size_bytes(packed.dense) + self._few.size_bytes(packed.blocks)
-
-    def apply(self, x: Tensor, packed: BlocksBesideTiles, bias: Tensor | None) -> Tensor:
-        if len(x) > MAX_ROWS_BESIDE_TILES:
-            return self._many.apply(x, packed.dense, bias)
-        return self._few.apply(x, packed.blocks, bias)
-
-    def apply_swiglu(
-        self, x: Tensor, packed: BlocksBesideTiles, bias: Tensor | None, silu_mul: SiluMul
-    ) -> Tensor:
-        if len(x) > MAX_ROWS_BESIDE_TILES:
-            return self._many.apply_swiglu(x, packed.dense, bias, silu_mul)
-        return self._few.apply_swiglu(x, packed.blocks, bias, silu_mul)
-
-    def logits(self, x: Tensor, packed: BlocksBesideTiles) -> Tensor:
-        if len(x) > MAX_ROWS_BESIDE_TILES:
-            return self._many.logits(x, packed.dense)
-        return self._few.logits(x, packed.blocks)
-
-    def argmax(self, x: Tensor, packed: BlocksBesideTiles) -> tuple[Tensor, Tensor]:
-        if len(x) > MAX_ROWS_BESIDE_TILES:
-            return self._many.argmax(x, packed.dense)
-        return self._few.argmax(x, packed.blocks)
-
-    def embed(self, packed: BlocksBesideTiles) -> Embed | None:
-        return self._few.embed(packed.blocks)
-
-
-class Q4BesideTilesKernel(_BesideTilesKernel):
-    """Groups of 4 bits beside AMX."""
-
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__(NativeQ4Kernel(dtype, device), OneDnnKernel(dtype, device))
-
-
-class Q8BesideTilesKernel(_BesideTilesKernel):
-    """Groups of 8 bits beside AMX."""
-
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__(NativeQ8Kernel(dtype, device), OneDnnKernel(dtype, device))
-
-
-def _pack(
-    bits: int, values: Tensor, scales: Tensor | None = None, mins: Tensor | None = None
-) -> Blocks:
-    features, width = values.shape
-    call = calls.Pack(
-        bits=bits,
-        N=features,
-        K=width,
-        values=values.data_ptr(),
-        scales=None if scales is None else scales.data_ptr(),
-        mins=None if mins is None else mins.data_ptr(),
-    )
-    data = torch.empty(kernels.packed_size(call), dtype=torch.uint8)
-    call.out = data.data_ptr()
-    kernels.pack(call)
-    gemm = calls.Gemm(bits=bits, N=features, K=width, packed=data.data_ptr())
-    return Blocks(data, bits, features, width, gemm)
-
-
-def _multiply(x: Tensor, weight: Blocks, epilogue: int) -> Tensor:
-    x = x.contiguous()
-    features = weight.features // 2 if epilogue == SWIGLU else weight.features
-    dtype = torch.float32 if epilogue == FLOAT else torch.bfloat16
-    out = torch.empty(len(x), features, dtype=dtype)
-    call = weight.gemm
+def _multiply(
+    x: Tensor, packed: PackedBlocks, bias: Tensor | None, out: Tensor, epilogue: int
+) -> None:
+    x = _fill_up(x, packed.missing)
+    call = packed.gemm
     call.M = len(x)
     call.x = x.data_ptr()
+    call.bias = None if bias is None else bias.data_ptr()
     call.out = out.data_ptr()
+    call.out_stride = out.stride(0)
     call.epilogue = epilogue
     kernels.gemm(call)
-    return out
 
 
-def _argmax(x: Tensor, weight: Blocks) -> tuple[Tensor, Tensor]:
-    x = x.contiguous()
-    values, ids = torch.empty(len(x)), torch.empty(len(x), dtype=torch.int64)
-    kernels.argmax(
-        calls.Argmax(
-            bits=weight.bits,
-            M=len(x),
-            N=weight.features,
-            K=weight.width,
-            x=x.data_ptr(),
-            packed=weight.data.data_ptr(),
-            values=values.data_ptr(),
-            ids=ids.data_ptr(),
-        )
-    )
-    return values, ids
-
-
-def _embed(weight: Blocks, ids: Tensor) -> Tensor:
-    out = torch.empty(len(ids), weight.width, dtype=torch.bfloat16)
-    ids = ids.int().contiguous()
-    kernels.embed(
-        calls.Embed(
-            bits=weight.bits,
-            N=weight.features,
-            K=weight.width,
-            packed=weight.data.data_ptr(),
-            ids=ids.data_ptr(),
-            num_ids=len(ids),
-            out=out.data_ptr(),
-        )
-    )
-    return out
+def _fill_up(rows: Tensor, missing: int) -> Tensor:
+    """Return rows of bf16, contiguous, with so many columns of zeros more."""
+    return F.pad(rows, (0, missing)) if missing else rows.contiguous()

@@ -15,9 +15,7 @@ class OneDnnKernel(LinearKernel[Tensor, Tensor]):
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self._packs = device.type == "cpu" and _onednn_takes(dtype)
-
-    def takes(self, n: int, k: int) -> bool:
-        return True
+        self._item_bytes = dtype.itemsize
 
     def pack(self, weight: Tensor) -> Tensor:
         if not self._packs:
@@ -25,8 +23,8 @@ class OneDnnKernel(LinearKernel[Tensor, Tensor]):
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
         return packed
 
-    def footprint(self, k: int) -> WeightFootprint:
-        return WeightFootprint(is_dense=True, packed_bits=0)
+    def footprint(self, n: int, k: int) -> WeightFootprint:
+        return WeightFootprint(n * k * self._item_bytes)
 
     def size_bytes(self, packed: Tensor) -> int:
         return packed.numel() * packed.element_size()

@@ -1,8 +1,8 @@
 """Who multiplies by a weight: (its format, the device, the level) -> a kernel.
 
-Levels of a CPU, best first: `amx_bf16` and `avx512_bf16` are those of our kernels in C,
-`torch_bf16` is PyTorch's kernels with its weight-only ones, `torch` PyTorch's for any dtype,
-`exact` the batch-invariant one. What has no row of its own is expanded and multiplied dense.
+Levels of a CPU, best first: those of our kernels in C (native/level.py), `torch_bf16`, PyTorch's
+kernels with its weight-only ones, `torch`, PyTorch's for any dtype, `exact`, the batch-invariant
+one. What has no row of its own is expanded and multiplied dense.
 """
 
 from importlib import import_module
@@ -12,28 +12,24 @@ import torch
 
 from backend.linear.kernel import LinearKernel
 from backend.linear.method import LinearMethod, Quantization
-from backend.linear.onednn import OneDnnKernel
-from backend.quant.weight_format import WeightFormat
+from backend.native.level import LEVELS, Activations
+from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 
-DENSE, Q4, Q8, Q8_CHANNEL = (
-    WeightFormat.DENSE,
-    WeightFormat.Q4,  # GGUF's Q4_0 and Q4_1
-    WeightFormat.Q8,  # GGUF's Q8_0
-    WeightFormat.Q8_CHANNEL,  # --quantization int8 without our own kernels
-)
+DENSE = WeightFormat.DENSE
+NATIVE = "backend.linear.native:NativeKernel"
 
 KERNELS = {
-    (DENSE, "cpu", "amx_bf16"): "backend.linear.onednn:OneDnnKernel",
-    (Q4, "cpu", "amx_bf16"): "backend.linear.native:Q4BesideTilesKernel",
-    (Q8, "cpu", "amx_bf16"): "backend.linear.native:Q8BesideTilesKernel",
-    #
-    (DENSE, "cpu", "avx512_bf16"): "backend.linear.native:NativeDenseKernel",
-    (Q4, "cpu", "avx512_bf16"): "backend.linear.native:NativeQ4Kernel",
-    (Q8, "cpu", "avx512_bf16"): "backend.linear.native:NativeQ8Kernel",
-    #
+    (weight_format, "cpu", level): NATIVE
+    for level in LEVELS
+    for weight_format in (DENSE, *BLOCK_FORMATS)
+} | {
     (DENSE, "cpu", "torch_bf16"): "backend.linear.onednn:OneDnnKernel",
-    (Q4, "cpu", "torch_bf16"): "backend.linear.torch_weight_only:TorchInt4Kernel",
-    (Q8_CHANNEL, "cpu", "torch_bf16"): "backend.linear.torch_weight_only:TorchInt8Kernel",
+    (WeightFormat.Q4_0, "cpu", "torch_bf16"): "backend.linear.torch_weight_only:TorchInt4Kernel",
+    (WeightFormat.Q4_1, "cpu", "torch_bf16"): "backend.linear.torch_weight_only:TorchInt4Kernel",
+    # --quantization int8 without our own kernels
+    (WeightFormat.Q8_CHANNEL, "cpu", "torch_bf16"): (
+        "backend.linear.torch_weight_only:TorchInt8Kernel"
+    ),
     #
     (DENSE, "cpu", "torch"): "backend.linear.onednn:OneDnnKernel",
     (DENSE, "cuda", "torch"): "backend.linear.onednn:OneDnnKernel",
@@ -44,18 +40,26 @@ KERNELS = {
 
 
 def create_method(
-    quantization: Quantization, level: str, dtype: torch.dtype, device: torch.device
+    quantization: Quantization,
+    level: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    activations: Activations = "int8",
 ) -> LinearMethod:
-    """Make the kernels of a device and level, and what hands each weight to one of them."""
-    kernels = {
-        weight_format: _create(name, dtype, device)
-        for (weight_format, kind, kernels_level), name in KERNELS.items()
-        if (kind, kernels_level) == (device.type, level)
-    }
-    return LinearMethod(quantization, kernels, OneDnnKernel(dtype, device))
+    """Make the kernels of a device and level, and what hands each weight to one of them.
+
+    activations: what our own kernels make of them.
+    """
+    kernels: dict[WeightFormat, LinearKernel[Any, Any]] = {}
+    for (weight_format, kind, kernels_level), name in KERNELS.items():
+        if (kind, kernels_level) == (device.type, level):
+            is_native = name == NATIVE
+            arguments = (weight_format, activations) if is_native else (dtype, device)
+            kernels[weight_format] = _class_of(name)(*arguments)
+    return LinearMethod(quantization, kernels)
 
 
-def _create(name: str, dtype: torch.dtype, device: torch.device) -> LinearKernel[Any, Any]:
+def _class_of(name: str) -> type[Any]:
     module, _, attribute = name.partition(":")
-    kernel: LinearKernel[Any, Any] = getattr(import_module(module), attribute)(dtype, device)
+    kernel: type[Any] = getattr(import_module(module), attribute)
     return kernel

@@ -13,10 +13,14 @@ from torch import Tensor
 
 from backend.linear.kernel import LinearKernel, WeightFootprint
 from backend.linear.onednn import OneDnnKernel
-from backend.quant.quantized_weight import GROUP_SIZE, QuantizedWeight, quantize
+from backend.quant.int4_groups import unpack_int4
+from backend.quant.quantized_weight import QuantizedWeight
+from backend.quant.rounding import BLOCK, quantize_int4
 
 INT4_MAX_ROWS = 5
 INT8_MAX_ROWS = 4
+# torch's layout of 4 bits takes features so many at a time; others are multiplied dense.
+INT4_FEATURES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class BothForms:
 
 
 def _multiply_int4(x: Tensor, values: Tensor, scales: Tensor) -> Tensor:
-    out: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(x, values, GROUP_SIZE, scales)
+    out: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(x, values, BLOCK, scales)
     return out
 
 
@@ -60,20 +64,19 @@ class _BothFormsKernel:
 
 
 class TorchInt4Kernel(_BothFormsKernel, LinearKernel[QuantizedWeight, BothForms]):
-    """Groups of 4 bits as they are."""
+    """Q4_0 and Q4_1: the file's values and scales as they are."""
 
     _max_rows = INT4_MAX_ROWS
     _multiply = staticmethod(_multiply_int4)
-
-    def takes(self, n: int, k: int) -> bool:
-        return k % GROUP_SIZE == 0
 
     def pack(self, weight: QuantizedWeight) -> BothForms:
         dense = self._onednn.pack(weight.to_dense().to(torch.bfloat16))
         return BothForms(dense, _pack_int4(weight))
 
-    def footprint(self, k: int) -> WeightFootprint:
-        return WeightFootprint(is_dense=True, packed_bits=5)
+    def footprint(self, n: int, k: int) -> WeightFootprint:
+        # A scale and a zero of bf16 for each group of values.
+        packed_bytes = 0 if n % INT4_FEATURES else n * k // 2 + n * k // BLOCK * 4
+        return self._onednn.footprint(n, k)._replace(packed_bytes=packed_bytes)
 
 
 class TorchInt8Kernel(_BothFormsKernel, LinearKernel[Tensor, BothForms]):
@@ -82,26 +85,24 @@ class TorchInt8Kernel(_BothFormsKernel, LinearKernel[Tensor, BothForms]):
     _max_rows = INT8_MAX_ROWS
     _multiply = staticmethod(_multiply_int8)
 
-    def takes(self, n: int, k: int) -> bool:
-        return True
-
     def pack(self, weight: Tensor) -> BothForms:
         scales = (weight.float().abs().amax(1) / 127).clamp_(min=1e-12).to(weight.dtype)
         values = (weight.float() / scales.float()[:, None]).round_().clamp_(-127, 127)
         dense = (values * scales.float()[:, None]).to(weight.dtype)
         return BothForms(self._onednn.pack(dense), (values.to(torch.int8), scales))
 
-    def footprint(self, k: int) -> WeightFootprint:
-        return WeightFootprint(is_dense=True, packed_bits=8)
+    def footprint(self, n: int, k: int) -> WeightFootprint:
+        return self._onednn.footprint(n, k)._replace(packed_bytes=n * k + 2 * n)
 
 
 def _pack_int4(weight: QuantizedWeight) -> tuple[Tensor, Tensor] | None:
     """Return torch's layout and [K / group, N, 2] bf16 pairs: w = (value - 8) * scale + zero."""
-    if weight.mins is None or len(weight.values) % 16:
+    if len(weight.blocks) % INT4_FEATURES:
         return None
-    values = torch.ops.aten._convert_weight_to_int4pack_for_cpu(weight.values.int(), 1)
-    zeros = weight.mins + 8 * weight.scales
-    pairs = torch.stack((weight.scales, zeros), dim=-1).transpose(0, 1)
+    groups = unpack_int4(weight)
+    values = torch.ops.aten._convert_weight_to_int4pack_for_cpu(groups.values.int(), 1)
+    zeros = groups.mins + 8 * groups.scales
+    pairs = torch.stack((groups.scales, zeros), dim=-1).transpose(0, 1)
     return values, pairs.to(torch.bfloat16).contiguous()
 
 
@@ -110,7 +111,7 @@ def weight_only_kernels_work() -> bool:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(64, 64, generator=generator)
     x = torch.randn(3, 64, generator=generator).bfloat16()
-    groups = quantize(weight)
+    groups = quantize_int4(weight)
     try:
         packed = _pack_int4(groups)
         assert packed is not None

@@ -1,14 +1,18 @@
-"""The optional C extension: kernels for processors with AVX-512 and bf16, level by level.
+"""The optional C extension: kernels for every processor, level by level.
 
 Built when the package is installed, if a compiler is at hand. `kernels` is None, and `absence` says
-why and what to do, where it was not built or where this processor lacks the instructions; stock
-torch serves then.
+why and what to do, where it was not built; stock torch serves then.
 """
 
+import os
 from importlib import import_module
 from typing import Any
 
 from backend.native.calls import interface
+from backend.native.level import LEVELS
+
+# For tests: levels above the one that it names are not there.
+MAX_LEVEL = "KERNELS_MAX_LEVEL"
 
 # pip's own way would leave a copy where make has the tree itself.
 _REBUILD = (
@@ -34,19 +38,21 @@ else:
     if getattr(kernels, "interface", int)() != interface():
         kernels = None
         absence = f"the kernels were built from other files than these\n{_REBUILD}\n{_WITHOUT}"
-    elif not kernels.levels():
-        kernels = None
-        absence = f"this processor lacks AVX-512 with VNNI and bf16\n{_WITHOUT}"
-    else:
-        kernels.use(kernels.levels()[0])
 
 
 def levels() -> list[str]:
     """Return the levels of our kernels that this processor has, best first."""
-    return [] if kernels is None else list(kernels.levels())
+    if kernels is None:
+        return []
+    allowed = LEVELS[LEVELS.index(os.environ.get(MAX_LEVEL, LEVELS[0])) :]
+    return [level for level in kernels.levels() if level in allowed]
 
 
 def set_num_threads(count: int) -> None:
     """Have `count` threads run the kernels, the caller among them. Not while a kernel runs."""
     if kernels is not None:
         kernels.set_num_threads(count)
+
+
+if kernels is not None:
+    kernels.use(levels()[0])

@@ -1,6 +1,7 @@
 """What a model takes of a rank's memory, and how much of it is free here.
 
-Sizes are read off the model's shape: nothing is loaded for them. memory_plan.py decides by them.
+Nothing is loaded for it: weights are told, the rest is read off the model's shape. memory_plan.py
+decides by it.
 """
 
 from dataclasses import dataclass
@@ -15,18 +16,13 @@ DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
 class ModelFootprint(NamedTuple):
-    """What a rank keeps of a model's weights.
+    """What a rank keeps of a model's weights, in bytes.
 
-    dense_share: the share of the layers' weights that is kept in the arithmetic's dtype.
-    layer_bits, head_bits: what each weight takes in few bits, with its share of scale and minimum.
-    has_table: the embedding is kept beside the head.
+    dense_bytes: in the arithmetic's dtype. packed_bytes: in few bits.
     """
 
-    dense_share: float
-    layer_bits: float
-    has_dense_head: bool
-    head_bits: float
-    has_table: bool
+    dense_bytes: int
+    packed_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +44,15 @@ class RankMemory:
         max_num_seqs: int,
         token_budget: int,
     ) -> "RankMemory":
-        """Estimate a rank's weights, and what a full step holds: one layer's MLP, and the logits.
+        """Add to a rank's weights what a full step holds: one layer's MLP, and the logits.
 
         Logits are float32, and sampling takes a scaled copy of them.
         """
         hidden, size = config.hidden_size, DTYPE_BYTES[dtype]
         columns = shard.intermediate.stop - shard.intermediate.start
         vocab = shard.vocab.stop - shard.vocab.start
-        attention = 2 * (shard.num_heads + shard.num_kv_heads) * config.head_dim * hidden
-        linears = config.num_layers * (attention + 3 * columns * hidden)
-        vocab_rows = config.vocab_size * footprint.has_table + vocab * footprint.has_dense_head
-        weights = (int(linears * footprint.dense_share) + vocab_rows * hidden) * size
-        layer_bits = int(linears * footprint.layer_bits)
-        packed = (layer_bits + int(vocab * hidden * footprint.head_bits)) // 8
         step = token_budget * (4 * hidden + 3 * columns) * size
-        return cls(weights, packed, step + 2 * max_num_seqs * vocab * 4)
+        return cls(*footprint, step + 2 * max_num_seqs * vocab * 4)
 
     @property
     def total_bytes(self) -> int:

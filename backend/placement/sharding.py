@@ -1,8 +1,9 @@
 """Which part of the model each rank of a group holds. Pure arithmetic, no torch.
 
 Attention is cut by KV-head groups (a KV head with its query heads), unevenly where they do not
-divide; the MLP's columns then even out the weight bytes, in units of 32, the block of every
-GGUF type, so that a row-parallel cut never splits a quantised block.
+divide; the MLP's columns then even out the weight bytes, in units of the blocks that the file
+quantises, so that a row-parallel cut splits none. Where heads are cut inside a block, or there are
+fewer blocks than ranks, that weight cannot stay in the file's bits.
 """
 
 from dataclasses import dataclass
@@ -58,8 +59,11 @@ class Shard:
         return Part(self.vocab, config.vocab_size)
 
 
-def split_model(config: ModelConfig, tp: int) -> list[Shard]:
-    """Cut a model for `tp` ranks. Raises ModelError if there are not that many KV groups."""
+def split_model(config: ModelConfig, tp: int, mlp_unit: int = MLP_UNIT) -> list[Shard]:
+    """Cut a model for `tp` ranks. Raises ModelError if there are not that many KV groups.
+
+    mlp_unit: columns of the MLP that stay together, if every rank can have some.
+    """
     if tp > config.num_kv_heads:
         raise ModelError(
             f"--tp {tp} is more than {config.name} can be split into: it has "
@@ -67,7 +71,7 @@ def split_model(config: ModelConfig, tp: int) -> list[Shard]:
         )
     groups = [config.num_kv_heads // tp + (rank < config.num_kv_heads % tp) for rank in range(tp)]
     per_group = config.num_heads // config.num_kv_heads
-    columns = _balance_mlp(config, groups)
+    columns = _balance_mlp(config, groups, mlp_unit)
     parts = zip(_slices(groups), _slices(columns), split_vocab(config.vocab_size, tp), strict=True)
     return [
         Shard(rank, tp, _scaled(kv_heads, per_group), kv_heads, intermediate, vocab)
@@ -80,15 +84,20 @@ def split_vocab(vocab_size: int, tp: int) -> list[slice]:
     return _slices(_even(vocab_size, tp, VOCAB_UNIT))
 
 
-def _balance_mlp(config: ModelConfig, groups: list[int]) -> list[int]:
+def _balance_mlp(config: ModelConfig, groups: list[int], wanted_unit: int) -> list[int]:
     """Return how many columns each rank gets: attention and MLP together come out even."""
     per_group = config.num_heads // config.num_kv_heads
     # Rows of q, k, v and columns of o for one group; rows of gate and up, columns of down.
     group_cost = (2 * per_group + 2) * config.head_dim
-    unit = MLP_UNIT if config.intermediate_size % MLP_UNIT == 0 else 1
+    size = config.intermediate_size
+    unit = next(
+        unit
+        for unit in (wanted_unit, MLP_UNIT, 1)
+        if size % unit == 0 and size // unit >= len(groups)
+    )
     costs = [group_cost * count for count in groups]
     columns = [unit] * len(groups)  # no rank goes without
-    for _ in range(config.intermediate_size // unit - len(groups)):
+    for _ in range(size // unit - len(groups)):
         rank = min(range(len(groups)), key=lambda r: costs[r] + 3 * columns[r])
         columns[rank] += unit
     return columns

@@ -1,33 +1,42 @@
-"""A weight of a checkpoint, and how it gets into groups."""
+"""A weight of a checkpoint, and how it gets into a format."""
 
 from typing import Protocol
 
 from torch import Tensor
 
-from backend.quant.quantized_weight import GROUP_SIZE, QuantizedWeight, quantize, quantize_int8
+from backend.quant.quantized_weight import QuantizedWeight
+from backend.quant.rounding import quantize_int4, quantize_int8
+from backend.quant.weight_format import WeightFormat
 
 
 class StoredWeight(Protocol):
     """A weight [N, K] of a checkpoint, read in the form that is asked for."""
 
+    @property
+    def format(self) -> WeightFormat:
+        """What read_quantized() gives; DENSE where only read() does."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
     def read(self) -> Tensor:
         """Return it in the arithmetic's dtype. The caller owns it."""
         ...
 
-    def read_quantized(self) -> QuantizedWeight | None:
-        """Return it as the file holds it, in groups of few bits; None if it does not."""
+    def read_quantized(self) -> QuantizedWeight:
+        """Return it as the file holds it. It may be a view of the file."""
         ...
 
 
-def round_to_bits(stored: StoredWeight, bits: int) -> QuantizedWeight | None:
-    """Return a weight in groups of 4 or 8 bits: the file's, if they are not of more, else rounded.
-
-    None where the width is no multiple of GROUP_SIZE.
-    """
-    groups = stored.read_quantized()
-    if groups is not None and groups.bits <= bits:
-        return groups
-    weight = stored.read()
-    if weight.shape[1] % GROUP_SIZE:
-        return None
-    return quantize(weight) if bits == 4 else quantize_int8(weight)
+def read_in(stored: StoredWeight, wanted: WeightFormat) -> Tensor | QuantizedWeight:
+    """Return a weight in a format: as stored, rounded to Q4_1 or Q8_0, or dense."""
+    if wanted in (WeightFormat.DENSE, WeightFormat.Q8_CHANNEL):
+        return stored.read()
+    if wanted is stored.format:
+        return stored.read_quantized()
+    if wanted is WeightFormat.Q4_1:
+        return quantize_int4(stored.read())
+    if wanted is WeightFormat.Q8_0:
+        return quantize_int8(stored.read())
+    raise ValueError(f"nothing is rounded to {wanted}")

@@ -2,16 +2,64 @@
 
 import enum
 
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
 
 class WeightFormat(enum.StrEnum):
     """How the numbers of a weight are kept.
 
-    DENSE: as bf16, fp16 or fp32. Q4: 4-bit integers with a scale and a minimum for each 32 columns,
-    GGUF's Q4_0 and Q4_1 bit for bit. Q8: 8-bit integers with a scale for each 32 columns, GGUF's
-    Q8_0. Q8_CHANNEL: 8-bit integers with a scale for each row, as torch's kernel takes them.
+    DENSE: as bf16, fp16 or fp32. Q8_CHANNEL: 8-bit integers with a scale for each row, as torch's
+    kernel takes them. All others are ggml's, bit for bit: blocks of small integers along a row,
+    with their scales. A file may hold formats that are not here; these are read dense.
     """
 
-    DENSE = "dense"
-    Q4 = "q4"
-    Q8 = "q8"
-    Q8_CHANNEL = "q8_channel"
+    DENSE = enum.auto()
+    Q8_CHANNEL = enum.auto()
+    Q4_0 = enum.auto()
+    Q4_1 = enum.auto()
+    Q5_0 = enum.auto()
+    Q5_1 = enum.auto()
+    Q8_0 = enum.auto()
+    Q2_K = enum.auto()
+    Q3_K = enum.auto()
+    Q4_K = enum.auto()
+    Q5_K = enum.auto()
+    Q6_K = enum.auto()
+    IQ4_NL = enum.auto()
+    MXFP4 = enum.auto()
+
+    @property
+    def ggml_type(self) -> GGMLQuantizationType:
+        """ggml's number of the format; for dense weights that of bf16."""
+        name = "BF16" if self is WeightFormat.DENSE else self.name
+        return GGMLQuantizationType[name]
+
+    @property
+    def block_size(self) -> int:
+        """Columns of a block."""
+        return int(GGML_QUANT_SIZES[self.ggml_type][0])
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a block, scales included."""
+        return int(GGML_QUANT_SIZES[self.ggml_type][1])
+
+    @property
+    def bits(self) -> int:
+        """Bits of each integer, without its share of the scales: the digit in the name."""
+        return int(next(letter for letter in self.name if letter.isdigit()))
+
+
+BLOCK_FORMATS = tuple(
+    weight_format
+    for weight_format in WeightFormat
+    if weight_format not in (WeightFormat.DENSE, WeightFormat.Q8_CHANNEL)
+)
+"""The formats of ggml's blocks."""
+
+
+def format_of(qtype: GGMLQuantizationType) -> WeightFormat:
+    """Return the format of a tensor's type; DENSE where its blocks are not multiplied as such."""
+    if qtype.name in WeightFormat.__members__:
+        return WeightFormat[qtype.name]
+    return WeightFormat.DENSE

@@ -38,14 +38,20 @@ class Checkpoint(Protocol):
         """
         ...
 
-    def read_quantized(
-        self, name: str, rows: slice = ALL, cols: slice = ALL
-    ) -> QuantizedWeight | None:
-        """Return the slice as the groups it is stored in; None if it is not, or cuts one."""
+    def read_quantized(self, name: str, rows: slice = ALL, cols: slice = ALL) -> QuantizedWeight:
+        """Return the slice in the blocks that it is stored in; it may be a view of the file.
+
+        Raises ValueError where weight_format() of the slice is DENSE.
+        """
         ...
 
-    def weight_format(self, name: str) -> WeightFormat:
-        """Return how a tensor is stored; DENSE where its groups cannot be read as they are."""
+    def weight_format(self, name: str, cols: slice = ALL) -> WeightFormat:
+        """Return how columns of a tensor are stored: DENSE where they are in no blocks that are
+        multiplied as they are, or begin or end inside one."""
+        ...
+
+    def stored_type(self, name: str) -> str:
+        """Return what the file calls the type of a tensor."""
         ...
 
     def close(self) -> None:

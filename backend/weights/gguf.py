@@ -16,8 +16,8 @@ from gguf.quants import dequantize
 
 from backend.config.gguf_header import GGUFTensor, read_headers
 from backend.config.model_config import ModelConfig
-from backend.quant.quantized_weight import GROUP_SIZE, QuantizedWeight
-from backend.quant.weight_format import WeightFormat
+from backend.quant.quantized_weight import QuantizedWeight
+from backend.quant.weight_format import WeightFormat, format_of
 from backend.weights.slices import ALL
 
 _Bytes = npt.NDArray[np.uint8]
@@ -52,13 +52,6 @@ _PLAIN = {
     GGMLQuantizationType.BF16: (np.dtype(np.int16), torch.bfloat16),
 }
 
-# Blocks of 32 values of 4 or 8 bits: bytes before the values, all of them float16.
-_GROUPED = {
-    GGMLQuantizationType.Q4_0: 2,
-    GGMLQuantizationType.Q4_1: 4,
-    GGMLQuantizationType.Q8_0: 2,
-}
-
 # Elements dequantised at a time: 4 MiB of float32. A [49152, 576] Q8_0 takes 40 ms so, 100 ms at
 # once (one slow core), and the temporaries stay small however large the matrix is.
 _CHUNK = 1 << 20
@@ -89,22 +82,28 @@ class GGUFCheckpoint:
             return self._read_vector(name, raw, tensor, rows)
         return _decode(self._rows(name, rows), tensor, cols)
 
-    def read_quantized(
-        self, name: str, rows: slice = ALL, cols: slice = ALL
-    ) -> QuantizedWeight | None:
+    def read_quantized(self, name: str, rows: slice = ALL, cols: slice = ALL) -> QuantizedWeight:
         tensor, _ = self._tensors[name]
+        weight_format = self.weight_format(name, cols)
+        if weight_format is WeightFormat.DENSE:
+            raise ValueError(f"{name}: columns {cols} of {tensor.qtype.name} are not whole blocks")
         start, stop, _ = cols.indices(tensor.shape[-1])
-        is_dense = self.weight_format(name) is WeightFormat.DENSE
-        if is_dense or start % GROUP_SIZE or stop % GROUP_SIZE:
-            return None
-        return _to_quantized(
-            self._rows(name, rows), tensor, start // GROUP_SIZE, stop // GROUP_SIZE
-        )
+        size, size_bytes = weight_format.block_size, weight_format.block_bytes
+        kept = slice(start // size * size_bytes, stop // size * size_bytes)
+        blocks = np.ascontiguousarray(self._rows(name, rows)[:, kept])
+        return QuantizedWeight(weight_format, blocks)
 
-    def weight_format(self, name: str) -> WeightFormat:
-        if name not in self._tensors or (qtype := self._tensors[name][0].qtype) not in _GROUPED:
+    def weight_format(self, name: str, cols: slice = ALL) -> WeightFormat:
+        if name not in self._tensors:
             return WeightFormat.DENSE
-        return WeightFormat.Q8 if qtype == GGMLQuantizationType.Q8_0 else WeightFormat.Q4
+        tensor, _ = self._tensors[name]
+        weight_format = format_of(tensor.qtype)
+        start, stop, _ = cols.indices(tensor.shape[-1])
+        is_cut = start % weight_format.block_size or stop % weight_format.block_size
+        return WeightFormat.DENSE if is_cut else weight_format
+
+    def stored_type(self, name: str) -> str:
+        return str(self._tensors[name][0].qtype.name)
 
     def close(self) -> None:
         # The mappings go with their last view.
@@ -173,23 +172,3 @@ def _decode(raw: _Bytes, tensor: GGUFTensor, cols: slice) -> torch.Tensor:
         blocks = np.ascontiguousarray(raw[row : row + step])
         target[row : row + step] = dequantize(blocks, tensor.qtype)[..., kept]
     return out
-
-
-def _to_quantized(raw: _Bytes, tensor: GGUFTensor, first: int, last: int) -> QuantizedWeight:
-    """Unpack blocks [first, last) of each row. raw: [R, row bytes]."""
-    num_factors = _GROUPED[tensor.qtype] // 2
-    block_bytes = GGML_QUANT_SIZES[tensor.qtype][1]
-    blocks = np.ascontiguousarray(raw.reshape(len(raw), -1, block_bytes)[:, first:last])
-    factors = np.ascontiguousarray(blocks[..., : 2 * num_factors]).view(np.float16)
-    factors = factors.astype(np.float32)
-    scales = torch.from_numpy(np.ascontiguousarray(factors[..., 0]))
-    packed = blocks[..., 2 * num_factors :]
-    if tensor.qtype == GGMLQuantizationType.Q8_0:
-        whole = np.ascontiguousarray(packed.reshape(len(raw), -1)).view(np.int8)
-        return QuantizedWeight(torch.from_numpy(whole), scales, None)
-    # The first half of a block is in the low nibbles.
-    values = np.concatenate((packed & 15, packed >> 4), axis=-1).reshape(len(raw), -1)
-    mins = -8 * scales
-    if num_factors == 2:
-        mins = torch.from_numpy(np.ascontiguousarray(factors[..., 1]))
-    return QuantizedWeight(torch.from_numpy(values), scales, mins)

@@ -12,6 +12,7 @@ import torch
 
 from backend.config.hf_directory import DTYPES, UNSUPPORTED_DTYPE, find_shards, open_shard
 from backend.config.model_config import ModelConfig, ModelError
+from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat
 from backend.weights.slices import ALL
 
@@ -49,11 +50,14 @@ class SafetensorsCheckpoint:
         # The slice is a view of the mapped file.
         return piece.clone(memory_format=torch.contiguous_format)
 
-    def read_quantized(self, name: str, rows: slice = ALL, cols: slice = ALL) -> None:
-        return None  # no such dtype
+    def read_quantized(self, name: str, rows: slice = ALL, cols: slice = ALL) -> QuantizedWeight:
+        raise ValueError(f"{name}: safetensors has no blocks")
 
-    def weight_format(self, name: str) -> WeightFormat:
+    def weight_format(self, name: str, cols: slice = ALL) -> WeightFormat:
         return WeightFormat.DENSE
+
+    def stored_type(self, name: str) -> str:
+        return str(self._shards[name].get_slice(name).get_dtype())
 
     def close(self) -> None:
         self._shards.clear()

@@ -91,7 +91,8 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
 class Budget(msgspec.Struct, frozen=True, array_like=True, tag="budget"):
     """What a rank is about to take of the memory that is free for it, in bytes.
 
-    packed_bytes: weights in few bits, whose dense form may be there as well.
+    packed_bytes: weights in few bits, whose dense form may be there as well. expanded: a line for
+    each kind of weight that the file has in few bits and the rank has not.
     """
 
     rank: int
@@ -100,6 +101,7 @@ class Budget(msgspec.Struct, frozen=True, array_like=True, tag="budget"):
     kv_bytes: int
     activation_bytes: int
     free_bytes: int
+    expanded: tuple[str, ...] = ()
 
 
 class Serving(msgspec.Struct, frozen=True, array_like=True, tag="serving"):

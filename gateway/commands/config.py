@@ -1,6 +1,7 @@
 """`unisono config`: what `unisono serve` with the same flags would be told, and by whom.
 
-The text is a settings file with the sources as comments. Secrets are shown only to be set.
+The text is a settings file with the sources as comments, and with what would compute on this
+machine's CPU. Secrets are shown only to be set.
 """
 
 import os
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from backend import native
+from backend.native import level as native_level
 from gateway.setting_sources import SAID_BY_GROUPS, Loaded, load
 from gateway.settings import setting_options
 
@@ -20,8 +23,20 @@ _HIDDEN = "(set)"
 def run(flags: Mapping[str, object], config: Path | None, *, as_json: bool) -> int:
     """Print the effective settings; return the exit status. Raises SettingsError."""
     loaded = load(flags, os.environ, config)
-    sys.stdout.write(as_json_text(loaded) if as_json else as_toml(loaded))
+    sys.stdout.write(as_json_text(loaded) if as_json else compute_comment(loaded) + as_toml(loaded))
     return 0
+
+
+def compute_comment(loaded: Loaded) -> str:
+    """Say at which level and in what arithmetic a CPU would compute, as lines of comment."""
+    engine = loaded.settings.engine
+    try:
+        words = native_level.describe(
+            engine.kernels, engine.activations, engine.dtype, native.levels(), native.absence
+        )
+    except ValueError as error:
+        words = str(error)
+    return "".join(f"# {line}\n" for line in f"on a CPU: {words}".splitlines()) + "\n"
 
 
 def as_toml(loaded: Loaded) -> str:

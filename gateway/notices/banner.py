@@ -48,9 +48,9 @@ def ready_lines(
 
 
 def compute_text(settings: Settings, ready: Ready, shape: str) -> str:
-    """Say on what, in which arithmetic and by whose kernels it computes. shape: the groups."""
+    """Say on what, by whose kernels and in which arithmetic it computes. shape: the groups."""
     exact = ", exact" if settings.engine.exact else ""
-    return f"{ready.device}, {ready.dtype}{exact}, {ready.kernels}, {shape}"
+    return f"{ready.device}, {ready.kernels}, {ready.dtype}{exact}, {shape}"
 
 
 def _weights(ready: Ready) -> str:

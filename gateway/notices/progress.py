@@ -55,7 +55,8 @@ class StartProgress:
             self._show()
 
     def note_budget(self, title: str, budget: Budget) -> None:
-        """Say what memory a rank is about to take, unless another said the same."""
+        """Say what memory a rank is about to take, and what of a file's few bits it expands, unless
+        another said the same."""
         parts = (
             ("weights", budget.weight_bytes),
             ("weights in few bits", budget.packed_bytes),
@@ -70,6 +71,8 @@ class StartProgress:
         self.console.say(
             f"memory of {title}: {items}; {size_text(budget.free_bytes)} are free for it"
         )
+        for line in budget.expanded:
+            self.console.say(f"weights of {title} {line}")
 
     def took(self) -> str:
         """Say how long the start took until now, in all and by phase."""

@@ -19,7 +19,9 @@ import torch
 
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig, RopeScaling
+from backend.quant.weight_format import WeightFormat
 from backend.weights.shapes import expected_shapes
+from tests.backend.stored_weights import quantized_of
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MIN_VOCAB_SIZE = len(SPECIAL_TOKENS) + 256
@@ -175,6 +177,46 @@ def write_tiny_gguf(
             writer.add_tensor(_gguf_name(name), gguf.quants.quantize(values, kind), raw_dtype=kind)
     for name, (raw, raw_kind) in (extra or {}).items():
         writer.add_tensor(name, raw, raw_dtype=raw_kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def write_mixed_gguf(
+    directory: Path,
+    formats: Sequence[WeightFormat] = (WeightFormat.Q4_K, WeightFormat.Q6_K),
+    *,
+    seed: int = 0,
+    tie: bool = True,
+    bias: bool = False,
+    **overrides: Any,
+) -> Path:
+    """Write a Llama whose matrices are random blocks, of these formats in turn, and return it.
+
+    Their order is that of expected_shapes(). The rest as for write_tiny_llama; widths must be
+    multiples of the blocks.
+    """
+    biases = {"attention_bias": bias, "mlp_bias": bias, "tie_word_embeddings": tie}
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 32}
+    config = tiny_config(**biases | sizes | overrides)
+    _write_tokenizer(directory, config)
+    path = directory / "mixed.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    _add_metadata(writer, config)
+    _add_tokenizer(writer, config, directory, ())
+    matrices = 0
+    for name, shape in expected_shapes(config).items():
+        if len(shape) == 1:
+            values = np.ones(shape, np.float32)
+            writer.add_tensor(_gguf_name(name), values if "norm" in name else 0 * values)
+            continue
+        weight_format = formats[matrices % len(formats)]
+        size = 0.3 if "embed" in name else shape[1] ** -0.5
+        weight = quantized_of(weight_format, shape[0], shape[1], seed + matrices, size)
+        writer.add_tensor(_gguf_name(name), weight.blocks, raw_dtype=weight_format.ggml_type)
+        matrices += 1
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -17,13 +17,12 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 import torch
-from torch import Tensor
 
 from backend import native
 from backend.engine.engine import Engine, build_engine
 from backend.layers.embedding import VocabParallelHead
 from backend.layers.linear import ColumnParallelLinear, GatedLinear, RowParallelLinear
-from backend.linear.native import MAX_ROWS_BESIDE_TILES, Blocks, BlocksBesideTiles
+from backend.linear.method import PackedWeight
 from backend.linear.torch_weight_only import INT4_MAX_ROWS, BothForms
 from backend.ops.cpu import CpuOps
 from backend.ops.native import NativeOps
@@ -152,28 +151,26 @@ class Steps:
             for layer in model._layers
             for linear in (layer._qkv, layer._o, layer._gate_up, layer._down)
         ]
-        packed = [linear._weight.data for linear in linears] + [model._head._weight.data]
+        stacks = [linear._weight for linear in linears]
+        packed = [part for stack in stacks for part in getattr(stack, "parts", [stack])]
+        packed.append(model._head._weight)
         cache = self._engine.runner._kv_cache.data
         kv_bytes = cache[:, 0].numel() * cache.element_size() // self._block_size
-        return sum(_form(weight, rows) for weight in packed) + kv_bytes * tokens
+        return sum(_bytes_of(weight, rows) for weight in packed) + kv_bytes * tokens
 
     def _table(self, row: int, width: int) -> list[int]:
         return list(range(row * width, (row + 1) * width))
 
 
-def _form(data: Any, rows: int) -> int:
+def _bytes_of(weight: PackedWeight, rows: int) -> int:
     """Bytes of the form of a packed weight that multiplies `rows` rows."""
-    match data:
-        case Tensor():
-            return data.nbytes
-        case Blocks():
-            return data.data.nbytes
-        case BlocksBesideTiles():
-            return _form(data.dense if rows > MAX_ROWS_BESIDE_TILES else data.blocks, rows)
+    match weight.data:
         case BothForms(packed=parts) if parts is not None and rows <= INT4_MAX_ROWS:
             return sum(part.nbytes for part in parts)
+        case BothForms(dense=dense):
+            return dense.nbytes
         case _:
-            return _form(data.dense, rows)
+            return weight.size_bytes
 
 
 def read_bandwidth() -> float:

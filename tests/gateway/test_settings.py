@@ -9,7 +9,7 @@ import pytest
 
 from backend.settings import EngineSettings
 from gateway import setting_sources
-from gateway.commands.config import as_json_text, as_toml
+from gateway.commands.config import as_json_text, as_toml, compute_comment
 from gateway.options import SettingsError
 from gateway.settings import ServerSettings, Settings, setting_options
 
@@ -207,3 +207,25 @@ def test_config_with_a_list_of_groups_can_be_read_again(tmp_path: Path) -> None:
     path = write(tmp_path, "[[groups]]\nranks = 2\n[[groups]]\nthreads = 3\n")
     loaded = setting_sources.load({}, {}, path)
     assert load({}, {}, write(tmp_path, as_toml(loaded))) == loaded.settings
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({}, ["# on a CPU: avx512_vnni, int8 activations"]),
+        ({"kernels": "torch"}, ["# on a CPU: PyTorch's kernels (--kernels torch)"]),
+        (
+            {"kernels": "amx"},
+            [
+                "# on a CPU: --kernels amx: this processor has no such level",
+                "# it has avx512_vnni, avx2",
+                "# name one of them, or leave --kernels out: the best serves",
+            ],
+        ),
+    ],
+)
+def test_config_says_what_a_cpu_would_compute_with(
+    flags: dict[str, object], words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.native.levels", lambda: ["avx512_vnni", "avx2"])
+    assert compute_comment(setting_sources.load(flags, {}, None)).splitlines() == [*words, ""]

@@ -7,8 +7,9 @@ from backend.linear.exact import TILE
 from backend.linear.method import Quantization
 from backend.linear.registry import create_method
 from backend.linear.torch_weight_only import INT4_MAX_ROWS, weight_only_kernels_work
-from backend.quant.quantized_weight import QuantizedWeight, quantize
-from tests.backend.stored_weights import Stored
+from backend.quant.rounding import quantize_int4
+from backend.quant.weight_format import WeightFormat
+from tests.backend.stored_weights import Stored, stored_in, stored_of
 
 CPU = torch.device("cpu")
 # Relative to the largest output: fp32 sums of 576 products, and bfloat16's 8 bits of the result.
@@ -52,17 +53,28 @@ def test_weight_only_kernels_multiply_like_the_weights(name: Quantization, rows:
     """
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(96, 576, generator=generator).bfloat16()
-    groups = quantize(weight)
-    meant = weight.double() if name == "int8" else groups.to_dense().double()
-    stored: QuantizedWeight | None = groups if name == "auto" else None
-    dense = groups.to_dense().bfloat16() if stored else weight
+    rounded = quantize_int4(weight)
+    meant = weight.double() if name == "int8" else rounded.to_dense().double()
+    stored = stored_in(rounded) if name == "auto" else Stored(weight)
     bias = torch.randn(96, generator=generator).bfloat16()
     x = torch.randn(rows, 576, generator=generator).bfloat16()
     method = create_method(name, "torch_bf16", torch.bfloat16, CPU)
-    got = method.pack(Stored(dense, stored)).apply(x, bias)
+    got = method.pack(stored).apply(x, bias)
     expected = x.double() @ meant.T + bias.double()
     error = (got.double() - expected).abs().max() / expected.abs().max()
     assert got.dtype == torch.bfloat16 and error < (2e-2 if name == "int8" else 1e-2)
+
+
+@pytest.mark.skipif(not weight_only_kernels_work(), reason="torch has no such kernels here")
+@pytest.mark.parametrize("features", [48, 41])
+@pytest.mark.parametrize("weight_format", [WeightFormat.Q4_0, WeightFormat.Q4_1])
+def test_footprint_of_both_forms_is_what_is_kept(
+    weight_format: WeightFormat, features: int
+) -> None:
+    """Features that torch's layout of 4 bits does not take are kept dense alone."""
+    method = create_method("auto", "torch_bf16", torch.bfloat16, CPU)
+    packed = method.pack(stored_of(weight_format, features, 64))
+    assert packed.size_bytes == sum(method.footprint(weight_format, features, 64))
 
 
 def test_weight_without_groups_stays_dense() -> None:

@@ -13,13 +13,14 @@ from backend.engine.engine import Engine, build_engine
 from backend.native import absence, kernels
 from backend.ops.batch import Batch
 from backend.parallel import TensorParallel
+from backend.quant.weight_format import WeightFormat
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import Sequence
 from backend.settings import EngineSettings
 from backend.step import Join, PlannedSequence, build_plan
 from backend.wire.sampling import SamplingParams
-from tests.backend.factories import write_tiny_gguf, write_tiny_llama
+from tests.backend.factories import write_mixed_gguf, write_tiny_gguf, write_tiny_llama
 from tests.backend.tp_ranks import run_ranks
 
 PROMPT = [5, 99, 42, 7, 250, 3, 17, 88, 123, 11, 64, 201, 9, 300, 45, 6, 77, 31, 150, 2]
@@ -32,10 +33,10 @@ def engine_of(model: Path, tp: TensorParallel | None = None, **settings: Any) ->
     return build_engine(told, group, lambda phase, fraction: None)
 
 
-def logits_of(engine: Engine, prompt: list[int]) -> Tensor:
+def logits_of(engine: Engine, prompt: list[int], block_size: int = 4) -> Tensor:
     """Logits after each token of the prompt, [T, this rank's words]."""
-    table = list(range(len(prompt) // 4 + 1))
-    plan = build_plan(1, [PlannedSequence(prompt, 0, table, 0, 0)], [], 4)
+    table = list(range(len(prompt) // block_size + 1))
+    plan = build_plan(1, [PlannedSequence(prompt, 0, table, 0, 0)], [], block_size)
     batch = Batch.from_plan(plan, engine.device)
     batch.output_tokens = torch.arange(len(prompt))
     with torch.inference_mode():
@@ -128,6 +129,29 @@ def test_gguf_and_safetensors_give_the_same_logits(tmp_path: Path) -> None:
     directory = write_tiny_llama(tmp_path / "model")
     file = write_tiny_gguf(tmp_path / "model.gguf", directory)
     assert torch.equal(logits_of(engine_of(file), PROMPT), logits_of(engine_of(directory), PROMPT))
+
+
+MIXTURES = {
+    "Q4_K_M": [WeightFormat.Q4_K, WeightFormat.Q4_K, WeightFormat.Q6_K],
+    "32 columns": [WeightFormat.Q5_0, WeightFormat.IQ4_NL, WeightFormat.MXFP4, WeightFormat.Q8_0],
+    "with minimums": [WeightFormat.Q4_1, WeightFormat.Q5_1, WeightFormat.Q2_K, WeightFormat.Q5_K],
+}
+
+
+@pytest.mark.skipif(kernels is None, reason=absence)
+@pytest.mark.parametrize("mixture", MIXTURES)
+@pytest.mark.parametrize("tie", [True, False])
+@pytest.mark.parametrize("size", [1, 2])
+def test_mixed_formats_give_logits_of_what_they_stand_for(
+    mixture: str, tie: bool, size: int, level: str, tmp_path: Path
+) -> None:
+    """int8 activations leave a percent of error in a product, bfloat16 half of one in a state."""
+    model = write_mixed_gguf(tmp_path, MIXTURES[mixture], tie=tie, bias=True)
+    expected = logits_of(engine_of(model, kernels="torch"), PROMPT)
+    settings: dict[str, Any] = {"dtype": "bfloat16", "kernels": level, "block_size": 16}
+    parts = run_ranks(size, lambda tp: logits_of(engine_of(model, tp, **settings), PROMPT, 16))
+    error = torch.cat(parts, dim=-1) - expected
+    assert float(error.norm() / expected.norm()) < 0.05
 
 
 def test_batched_text_is_that_of_transformers_generate(tmp_path: Path) -> None:

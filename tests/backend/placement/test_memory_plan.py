@@ -22,7 +22,7 @@ from backend.placement.sharding import split_model
 from backend.settings import EngineSettings
 from tests.backend.factories import tiny_config
 
-DENSE = ModelFootprint(1.0, 0.0, has_dense_head=True, head_bits=0, has_table=True)
+FOOTPRINT = ModelFootprint(dense_bytes=500_000, packed_bytes=0)
 # Two layers, keys and values, eight numbers a head, in float32.
 HEAD_BYTES = 2 * 2 * 8 * 4
 
@@ -35,7 +35,7 @@ def plan_of(
         config,
         split_model(config, tp)[rank],
         EngineSettings(tp=tp, **{"block_size": 16, **settings}),
-        DENSE,
+        FOOTPRINT,
         RankDevice(kind, "float32", free_bytes),
     )
 

@@ -55,6 +55,23 @@ def test_split_model_evens_out_three_kv_heads_in_the_mlp() -> None:
     assert abs(a - b) <= 3 * 32
 
 
+@pytest.mark.parametrize(
+    ("columns", "tp", "unit"),
+    [
+        (1536, 1, 256),
+        (1536, 3, 256),
+        (1536 + 32, 3, 32),  # not in whole units of 256
+        (512, 3, 32),  # not enough of them
+        (1537, 3, 1),
+    ],
+)
+def test_split_model_cuts_the_mlp_at_blocks_where_it_can(columns: int, tp: int, unit: int) -> None:
+    config = tiny_config(**SMOLLM2 | {"intermediate_size": columns})
+    parts = [shard.intermediate for shard in split_model(config, tp, 256)]
+    assert [i for part in parts for i in range(columns)[part]] == list(range(columns))
+    assert all(part.start % unit == 0 and part.start < part.stop for part in parts)
+
+
 def test_split_model_refuses_more_ranks_than_kv_heads() -> None:
     with pytest.raises(ModelError, match=r"--tp 4 .* 3 KV heads, so use 1 to 3"):
         split_model(tiny_config(**SMOLLM2), 4)

@@ -1,46 +1,49 @@
-"""Weights in groups of few bits: how they are rounded, and stacked."""
+"""What blocks stand for, and how they are stacked."""
 
+import numpy as np
+import pytest
 import torch
 
-from backend.quant.quantized_weight import (
-    GROUP_SIZE,
-    MAX_VALUE,
-    QuantizedWeight,
-    concatenate,
-    quantize,
-    quantize_int8,
-)
+from backend.quant.quantized_weight import QuantizedWeight, concatenate
+from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
+from tests.backend.quant.ggml_blocks import numbers_of
+from tests.backend.stored_weights import quantized_of
 
 
-def test_rounding_is_to_the_nearest_value_of_a_group() -> None:
-    weight = torch.randn(16, 4 * GROUP_SIZE, generator=torch.Generator().manual_seed(0))
-    weight[3, :GROUP_SIZE] = 0.25  # a group without a range
-    groups = quantize(weight)
-    assert int(groups.values.max()) == MAX_VALUE and int(groups.values.min()) == 0
-    error = (groups.to_dense() - weight).abs().view(16, 4, GROUP_SIZE)
-    # Scales and mins are float16: 2^-12 of them, and of scales 15 times as much.
-    mins = groups.mins
-    assert mins is not None
-    bound = groups.scales * (0.5 + 15 * 2**-12) + mins.abs() * 2**-12 + 1e-6
-    assert bool((error <= bound[..., None]).all())
-    for factors in (groups.scales, mins):
-        assert torch.equal(factors.half().float(), factors)
-    both = concatenate([groups, groups])
-    assert both is not None
-    assert torch.equal(both.to_dense(), torch.cat([groups.to_dense()] * 2))
+@pytest.mark.parametrize("weight_format", BLOCK_FORMATS)
+def test_dense_form_is_that_of_ggmls_definitions(weight_format: WeightFormat) -> None:
+    """Bit for bit: the gguf library, which computes it, and ggml's C agree on every format."""
+    weight = quantized_of(weight_format, 3, 512)
+    assert weight.shape == (3, 512)
+    size = weight_format.block_bytes
+    rows = [
+        [
+            number
+            for start in range(0, len(row), size)
+            for number in numbers_of(weight_format, row[start : start + size])
+        ]
+        for row in map(bytes, weight.blocks)
+    ]
+    assert np.array_equal(weight.to_dense().numpy(), np.array(rows))
 
 
-def test_rounding_to_8_bits_leaves_half_a_step() -> None:
-    weight = torch.randn(16, 4 * GROUP_SIZE, generator=torch.Generator().manual_seed(0))
-    weight[3, :GROUP_SIZE] = 0
-    groups = quantize_int8(weight)
-    error = (groups.to_dense() - weight).abs().view(16, 4, GROUP_SIZE)
-    # Scales are float16: 2^-12 of 127 steps.
-    bound = groups.scales * (0.5 + 127 * 2**-12)
-    assert bool((error <= bound[..., None]).all())
+@pytest.mark.parametrize("exponent", [0, 1, 2, 127, 250])
+def test_every_exponent_of_mxfp4_is_ggmls(exponent: int) -> None:
+    blocks = quantized_of(WeightFormat.MXFP4, 1, 32).blocks
+    blocks[0, 0] = exponent
+    dense = QuantizedWeight(WeightFormat.MXFP4, blocks).to_dense()
+    expected = np.array([numbers_of(WeightFormat.MXFP4, bytes(blocks[0]))])
+    assert np.array_equal(dense.numpy(), expected)
 
 
-def test_groups_of_different_bits_are_not_stacked() -> None:
-    four = quantize(torch.randn(16, GROUP_SIZE, generator=torch.Generator().manual_seed(0)))
-    eight = QuantizedWeight(torch.zeros(16, GROUP_SIZE, dtype=torch.int8), four.scales, None)
-    assert concatenate([four, eight]) is None
+def test_weights_of_one_format_are_stacked() -> None:
+    parts = [quantized_of(WeightFormat.Q6_K, rows, 256, seed=rows) for rows in (3, 5)]
+    both = concatenate(parts)
+    assert both.shape == (8, 256)
+    assert torch.equal(both.to_dense(), torch.cat([part.to_dense() for part in parts]))
+
+
+def test_weights_of_different_formats_are_not_stacked() -> None:
+    parts = [quantized_of(name, 3, 256) for name in (WeightFormat.Q4_0, WeightFormat.IQ4_NL)]
+    with pytest.raises(ValueError, match="too many values"):
+        concatenate(parts)

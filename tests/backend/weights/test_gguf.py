@@ -13,6 +13,7 @@ from gguf.quants import dequantize
 
 from backend.config.gguf_header import supported_types
 from backend.config.load import load_config
+from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 from backend.weights import gguf as weights_gguf
 from backend.weights.checkpoint import open_checkpoint
 from backend.weights.shapes import expected_shapes
@@ -68,20 +69,40 @@ def test_any_slice_equals_that_part_of_the_whole_dequantised(
         assert torch.equal(piece.float(), whole[rows, cols])
 
 
-@pytest.mark.parametrize("name", TYPES)
-def test_groups_are_the_stored_values_of_a_slice(every_type: Path, name: str) -> None:
+@pytest.mark.parametrize("weight_format", BLOCK_FORMATS)
+def test_blocks_are_the_files_bytes(every_type: Path, weight_format: WeightFormat) -> None:
     checkpoint = open_checkpoint(every_type, load_config(every_type))
-    rows, cols = slice(3, 21), slice(64, 512)
-    groups = checkpoint.read_quantized(name, rows, cols)
-    if name not in ("Q4_0", "Q4_1", "Q8_0"):
-        assert groups is None
-        return
-    assert groups is not None
-    # float16's factors, multiplied in float32 in another order
-    torch.testing.assert_close(
-        groups.to_dense(), checkpoint.read(name, rows, cols), rtol=1e-5, atol=1e-5
-    )
-    assert checkpoint.read_quantized(name, rows, slice(16, 512)) is None
+    name = weight_format.name
+    rows, cols = slice(3, 21), slice(256, 768)
+    quantized = checkpoint.read_quantized(name, rows, cols)
+    assert checkpoint.weight_format(name, cols) is quantized.format is weight_format
+    assert checkpoint.stored_type(name) == name
+    row_bytes = slice(*(end // weight_format.block_size * weight_format.block_bytes
+                        for end in (cols.start, cols.stop)))  # fmt: skip
+    assert np.array_equal(quantized.blocks, random_blocks(weight_format.ggml_type)[rows, row_bytes])
+    assert torch.equal(quantized.to_dense(), checkpoint.read(name, rows, cols))
+
+
+def test_whole_rows_are_a_view_of_the_file(every_type: Path) -> None:
+    checkpoint = open_checkpoint(every_type, load_config(every_type))
+    assert not checkpoint.read_quantized("Q4_K", slice(3, 21)).blocks.flags.owndata
+
+
+@pytest.mark.parametrize("weight_format", BLOCK_FORMATS)
+def test_slice_that_cuts_a_block_is_dense(every_type: Path, weight_format: WeightFormat) -> None:
+    checkpoint = open_checkpoint(every_type, load_config(every_type))
+    size = weight_format.block_size
+    for cols in (slice(size // 2, 512), slice(512, 1024 - size // 2)):
+        assert checkpoint.weight_format(weight_format.name, cols) is WeightFormat.DENSE
+        with pytest.raises(ValueError, match=f"of {weight_format.name} are not whole blocks"):
+            checkpoint.read_quantized(weight_format.name, slice(None), cols)
+
+
+@pytest.mark.parametrize("name", sorted(set(TYPES) - {kind.name for kind in BLOCK_FORMATS}))
+def test_types_without_a_kernel_are_dense(every_type: Path, name: str) -> None:
+    checkpoint = open_checkpoint(every_type, load_config(every_type))
+    assert checkpoint.weight_format(name) is WeightFormat.DENSE
+    assert checkpoint.stored_type(name) == name
 
 
 def test_only_the_blocks_of_the_slice_are_dequantised(

@@ -73,6 +73,16 @@ def test_terminal_has_one_line_that_is_rewritten() -> None:
     )
 
 
+def test_weights_that_a_rank_expands_are_said_once() -> None:
+    stream = io.StringIO()
+    progress = StartProgress(Console(stream=stream), 98.0, Clock())
+    line = "expanded to bfloat16: self_attn.o_proj (1.0 MB): a cut at 192 is inside a block of 256"
+    budget = Budget(0, 10**9, 0, 10**9, 10**6, 8 * 10**9, (line,))
+    progress.note_budget("rank 0.0", budget)
+    progress.note_budget("rank 0.1", budget)
+    assert stream.getvalue().splitlines()[1:] == [f"unisono: weights of rank 0.0 {line}"]
+
+
 def test_machine_reads_events(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     stream = Terminal()
