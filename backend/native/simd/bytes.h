@@ -130,22 +130,18 @@ INLINE i32x16 sum_word_pairs(i32x16 sums)
 
 #else
 
-#define EACH_LANE(expression) \
-    i32x16 out; \
-    uint32_t words_a[LANES], words_b[LANES]; \
-    i32_store(words_a, a); \
-    i32_store(words_b, b); \
-    for (int lane = 0; lane < LANES; lane++) { \
-        const uint32_t x = words_a[lane], y = words_b[lane]; \
-        words_a[lane] = (uint32_t)(expression); \
-    } \
-    out = i32_load(words_a); \
-    return out
+#define BY_PARTS(expression) \
+    UNROLL \
+    for (int i = 0; i < 4; i++) \
+        a.part[i] = expression; \
+    return a
 
-INLINE i32x16 words_and(i32x16 a, i32x16 b) { EACH_LANE(x & y); }
-INLINE i32x16 words_or(i32x16 a, i32x16 b) { EACH_LANE(x | y); }
-INLINE i32x16 words_left(i32x16 a, int n) { const i32x16 b = i32_set1(n); EACH_LANE(x << y); }
-INLINE i32x16 words_right(i32x16 a, int n) { const i32x16 b = i32_set1(n); EACH_LANE(x >> y); }
+INLINE i32x16 words_and(i32x16 a, i32x16 b) { BY_PARTS(a.part[i] & b.part[i]); }
+INLINE i32x16 words_or(i32x16 a, i32x16 b) { BY_PARTS(a.part[i] | b.part[i]); }
+INLINE i32x16 words_left(i32x16 a, int n) { BY_PARTS((i32x4)((u32x4)a.part[i] << n)); }
+INLINE i32x16 words_right(i32x16 a, int n) { BY_PARTS((i32x4)((u32x4)a.part[i] >> n)); }
+
+#undef BY_PARTS
 
 INLINE i32x16 bytes_lookup(const uint8_t *table, i32x16 places)
 {
@@ -164,34 +160,38 @@ INLINE void i32_store_i8(int8_t *p, i32x16 x)
         p[lane] = (int8_t)words[lane];
 }
 
+/* Loops of their own, which a compiler vectorises once. */
+static __attribute__((noinline)) void add_word_products(int32_t *sums, const int16_t *a,
+                                                        const int16_t *b)
+{
+    for (int lane = 0; lane < LANES; lane++)
+        sums[lane] += a[2 * lane] * b[2 * lane] + a[2 * lane + 1] * b[2 * lane + 1];
+}
+
+static __attribute__((noinline)) void add_byte_products(int32_t *sums, const uint8_t *u,
+                                                        const int8_t *s)
+{
+    for (int lane = 0; lane < LANES; lane++)
+        sums[lane] += u[4 * lane] * s[4 * lane] + u[4 * lane + 1] * s[4 * lane + 1]
+                      + u[4 * lane + 2] * s[4 * lane + 2] + u[4 * lane + 3] * s[4 * lane + 3];
+}
+
 INLINE i32x16 dot_words(i32x16 sums, i32x16 a, i32x16 b)
 {
-    int16_t x[2 * LANES], y[2 * LANES];
     int32_t out[LANES];
-    i32_store(x, a);
-    i32_store(y, b);
     i32_store(out, sums);
-    for (int lane = 0; lane < LANES; lane++)
-        out[lane] += x[2 * lane] * y[2 * lane] + x[2 * lane + 1] * y[2 * lane + 1];
+    add_word_products(out, (const int16_t *)&a, (const int16_t *)&b);
     return i32_load(out);
 }
 
 #define HAS_BYTE_PRODUCTS
 INLINE i32x16 dot_bytes(i32x16 sums, i32x16 u, i32x16 s)
 {
-    uint8_t x[4 * LANES];
-    int8_t y[4 * LANES];
     int32_t out[LANES];
-    i32_store(x, u);
-    i32_store(y, s);
     i32_store(out, sums);
-    for (int lane = 0; lane < LANES; lane++)
-        for (int i = 0; i < 4; i++)
-            out[lane] += x[4 * lane + i] * y[4 * lane + i];
+    add_byte_products(out, (const uint8_t *)&u, (const int8_t *)&s);
     return i32_load(out);
 }
-
-#undef EACH_LANE
 
 #endif
 
