@@ -2,6 +2,7 @@
 #ifdef __x86_64__
 
 #define LEVEL(name) name##_avx512
+#include "../attention.h"
 #include "../tokenwise.h"
 #include "../topk.h"
 #undef LEVEL
@@ -10,8 +11,6 @@
 #define LEVEL_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16"
 #define HAS_BF16_PRODUCTS
 #define GROUPS_LEVEL(name) name##_avx512_vnni
-#define ATTENTION_ROWS 6
-#define ATTENTION_VECTORS(rows) 4
 
 #include "levels.h"
 
@@ -19,7 +18,6 @@
 
 #include "../simd/avx512.h"
 
-#include "../kernels/attention.inc"
 #include "../kernels/gemm.inc"
 
 const Kernels kernels_avx512_bf16 = {
@@ -32,7 +30,7 @@ const Kernels kernels_avx512_bf16 = {
     .add_rms_norm = add_rms_norm_avx512,
     .rotate_store = rotate_store_avx512,
     .silu_mul = silu_mul_avx512,
-    .attention = attention_avx512_bf16,
+    .attention = attention_avx512,
     .topk = topk_avx512,
 };
 

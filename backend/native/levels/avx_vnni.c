@@ -2,9 +2,9 @@
 #ifdef __x86_64__
 
 #define LEVEL(name) name##_avx2
+#include "../attention.h"
 #include "../tokenwise.h"
 #include "../topk.h"
-#include "../attention.h"
 #undef LEVEL
 
 #define LEVEL(name) name##_avx_vnni

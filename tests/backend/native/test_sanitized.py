@@ -42,7 +42,8 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
         ["gcc", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True
     ).stdout.strip()
     here = Path(__file__).parent
-    tests = [str(here / "test_gemm.py"), str(here.parent / "ops" / "test_native.py")]
+    names = ["native/test_gemm.py", "native/test_levels.py", "ops/test_native.py"]
+    tests = [str(here.parent / name) for name in names]
     result = subprocess.run(
         [sys.executable, "-c", RUN, str(target), *tests],
         env={
