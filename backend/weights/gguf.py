@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 
 from backend.config.gguf_header import GGUFTensor, read_headers
@@ -155,7 +155,7 @@ def _to_half_split(rows: npt.NDArray[_T], head_dim: int) -> npt.NDArray[_T]:
 
 def _decode(raw: _Bytes, tensor: GGUFTensor, cols: slice) -> torch.Tensor:
     """Turn rows of blocks into numbers. raw: [R, row bytes] -> [R, cols], a new tensor."""
-    block_size, block_bytes = GGML_QUANT_SIZES[tensor.qtype]
+    block_size, block_bytes = tensor.qtype.block_size, tensor.qtype.block_bytes
     start, stop, _ = cols.indices(tensor.shape[-1])
     stop = max(start, stop)
     # Only the blocks that cover the columns. Cuts at multiples of 32 waste nothing but in K-quants,
@@ -171,14 +171,14 @@ def _decode(raw: _Bytes, tensor: GGUFTensor, cols: slice) -> torch.Tensor:
     step = max(1, _CHUNK // tensor.shape[-1])
     for row in range(0, len(raw), step):
         blocks = np.ascontiguousarray(raw[row : row + step])
-        target[row : row + step] = dequantize(blocks, tensor.qtype)[..., kept]
+        target[row : row + step] = dequantize(blocks, GGMLQuantizationType(tensor.qtype))[..., kept]
     return out
 
 
 def _to_quantized(raw: _Bytes, tensor: GGUFTensor, first: int, last: int) -> QuantizedWeight:
     """Unpack blocks [first, last) of each row. raw: [R, row bytes]."""
     num_factors = _GROUPED[tensor.qtype] // 2
-    block_bytes = GGML_QUANT_SIZES[tensor.qtype][1]
+    block_bytes = tensor.qtype.block_bytes
     blocks = np.ascontiguousarray(raw.reshape(len(raw), -1, block_bytes)[:, first:last])
     factors = np.ascontiguousarray(blocks[..., : 2 * num_factors]).view(np.float16)
     factors = factors.astype(np.float32)
