@@ -40,7 +40,7 @@ VARIANTS = {
 def build_llama_server() -> Path:
     """Return the program, which takes the best code the processor has.
 
-    It is built first, in a quarter of an hour on two cores, if need be.
+    It is built first, in half an hour on two cores, if need be.
     Raises CalledProcessError where a compiler is missing or the index cannot be reached.
     """
     home = cache_directory() / "peers" / f"llama-cpp-python-{LLAMA_CPP_PYTHON}-variants"
@@ -53,11 +53,8 @@ def build_llama_server() -> Path:
     definitions = [f"-D{name}={value}" for name, value in OPTIONS.items()]
     where = ["-S", str(unpacked), "-B", str(home / "build")]
     generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}"]
-    backends = [f"ggml-cpu-{variant}" for variant in VARIANTS.values()]
     subprocess.run([tools / "cmake", *where, *generator, *definitions], check=True)
-    # The server comes last: what is interrupted begins again.
-    for targets in (backends, ["llama-server"]):
-        subprocess.run([tools / "ninja", "-C", home / "build", *targets], check=True)
+    subprocess.run([tools / "ninja", "-C", home / "build", "llama-server"], check=True)
     return program
 
 
