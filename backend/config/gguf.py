@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 
 from backend.config.architectures import GGUF_ARCHITECTURES
-from backend.config.eos import end_token_ids
+from backend.config.eos import END_KEYS, end_token_ids
 from backend.config.gguf_header import GGUFHeader, GGUFTensor, read_headers, read_metadata
 from backend.config.model_config import ModelConfig, ModelError, RopeScaling
 
@@ -69,7 +69,7 @@ class _Metadata:
                 tie_word_embeddings="output.weight" not in tensors,
                 attention_bias="blk.0.attn_q.bias" in tensors,
                 mlp_bias="blk.0.ffn_gate.bias" in tensors,
-                eos_token_ids=end_token_ids(read_metadata(self.path)),
+                eos_token_ids=end_token_ids(read_metadata(self.path, END_KEYS)),
                 bos_token_id=self.token_id("bos"),
                 stored_dtype=_most_common_type(tensors),
             )

@@ -94,14 +94,15 @@ def read_header(path: Path) -> GGUFHeader:
         return parser.header()
 
 
-def read_metadata(path: Path) -> dict[str, Value]:
-    """Read all metadata of one file, whole vocabularies among it; its tensors are not looked at.
+def read_metadata(path: Path, keys: frozenset[str] = frozenset()) -> dict[str, Value]:
+    """Read the metadata of one file, whole vocabularies among it; its tensors are not looked at.
 
+    keys: the only ones to read; without any, all are.
     Raises ModelError, one line that names the file. Text that is not UTF-8 is an error here: a
     replaced character would be another token.
     """
     with _parser(path, keeps_vocabulary=True) as parser:
-        return parser.metadata()
+        return parser.metadata(keys)
 
 
 @contextmanager
@@ -157,13 +158,17 @@ class _Parser:
             raise ModelError(f"{self.path}: general.alignment must be a power of two")
         return GGUFHeader(self.path, metadata, self.tensors(self.num_tensors, alignment))
 
-    def metadata(self) -> dict[str, Value]:
+    def metadata(self, keys: frozenset[str] = frozenset()) -> dict[str, Value]:
         metadata: dict[str, Value] = {}
+        keeps_vocabulary = self.keeps_vocabulary
         for _ in range(self.num_values):
             key = self.string()
+            is_wanted = not keys or key in keys
+            self.keeps_vocabulary = keeps_vocabulary and is_wanted
             value = self.value(self.value_type())
-            if value is not None:
+            if value is not None and is_wanted:
                 metadata[key] = value
+        self.keeps_vocabulary = keeps_vocabulary
         return metadata
 
     def tensors(self, num_tensors: int, alignment: int) -> dict[str, GGUFTensor]:
