@@ -52,6 +52,8 @@ clean:
 .venv/.serve: pyproject.toml deploy/constraints.txt $(wildcard backend/native/*.[ch] backend/native/*/*.[chi]*) | .venv/.python
 	$(BIN)/python deploy/install_torch.py
 	$(PIP) --editable .
+	# pip compiles what it copies; this tree it only points to, and three processes would at each start.
+	$(BIN)/python -m compileall -q backend gateway
 	@touch $@
 
 .venv/.test: .venv/.serve

@@ -9,18 +9,22 @@ END_TEXTS = frozenset(
     " <｜end▁of▁sentence｜>".split()  # noqa: RUF001
 )
 CONTROL = 3  # llama.cpp's token type
+_TOKENS, _TYPES = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
+_NAMED = tuple(f"tokenizer.ggml.{kind}_token_id" for kind in ("eos", "eot", "eom"))
+# All that end_token_ids looks at: to read merges and scores as well takes twice the time.
+END_KEYS = frozenset((_TOKENS, _TYPES, *_NAMED))
 
 
 def end_token_ids(metadata: Mapping[str, object]) -> tuple[int, ...]:
     """Return the ids, the one the file itself names first.
 
-    metadata: all of the file's, vocabulary included. Ids that no token has are left out:
-    converters write -1 and others for "none".
+    metadata: the file's, END_KEYS at least. Ids that no token has are left out: converters write -1
+    and others for "none".
     """
-    tokens = metadata.get("tokenizer.ggml.tokens", ())
-    types = metadata.get("tokenizer.ggml.token_type", ())
+    tokens = metadata.get(_TOKENS, ())
+    types = metadata.get(_TYPES, ())
     assert isinstance(tokens, tuple | list) and isinstance(types, tuple | list)
-    named = [metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom")]
+    named = [metadata.get(key) for key in _NAMED]
     limit = len(tokens) or 1 << 31  # a file may leave its tokenizer out
     ids = [id_ for id_ in named if isinstance(id_, int) and 0 <= id_ < limit]
     spelled = sorted(

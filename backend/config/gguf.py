@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-import numpy as np
-from gguf.quants import dequantize
-
 from backend.config.architectures import GGUF_ARCHITECTURES
-from backend.config.eos import end_token_ids
+from backend.config.eos import END_KEYS, end_token_ids
 from backend.config.gguf_header import GGUFHeader, GGUFTensor, read_headers, read_metadata
 from backend.config.model_config import ModelConfig, ModelError, RopeScaling
 
@@ -72,7 +69,7 @@ class _Metadata:
                 tie_word_embeddings="output.weight" not in tensors,
                 attention_bias="blk.0.attn_q.bias" in tensors,
                 mlp_bias="blk.0.ffn_gate.bias" in tensors,
-                eos_token_ids=end_token_ids(read_metadata(self.path)),
+                eos_token_ids=end_token_ids(read_metadata(self.path, END_KEYS)),
                 bos_token_id=self.token_id("bos"),
                 stored_dtype=_most_common_type(tensors),
             )
@@ -118,11 +115,16 @@ class _Metadata:
         return RopeScaling("linear", factor=by) if by != 1.0 else None
 
     def read_table(self, tensor: GGUFTensor) -> list[float]:
+        # They take 0.15 s to import, and few models have a table.
+        import numpy as np
+        from gguf.constants import GGMLQuantizationType
+        from gguf.quants import dequantize
+
         path = next(h.path for h in self.headers if tensor.name in h.tensors)
         with path.open("rb") as file:
             file.seek(tensor.offset)
             raw = np.frombuffer(file.read(tensor.num_bytes), np.uint8)
-        factors: list[float] = dequantize(raw, tensor.qtype).tolist()
+        factors: list[float] = dequantize(raw, GGMLQuantizationType(tensor.qtype)).tolist()
         if len(tensor.shape) != 1 or not all(factor > 0 for factor in factors):
             raise ModelError(f"{self.path}: tensor {tensor.name!r} is not a list of factors")
         return factors

@@ -4,8 +4,8 @@ Knows the container only: no architecture, no meaning of a key, no tensor data. 
 checked against the file's size here, so that a reader of tensors never runs past its end.
 gguf's own reader makes a numpy array of every vocabulary entry, 1.8 s for 49k tokens on one slow
 core; here it is 0.02 s, or 0.01 s for a reader that wants no vocabulary and steps over it.
-Called by `gguf_config` and `weights.gguf`, and by the gateway's tokenizer for metadata alone:
-numpy and gguf are imported when the first tensor is placed, torch never.
+Called by `config.gguf` and `weights.gguf`, and by the gateway's tokenizer for metadata alone.
+Imports neither numpy nor gguf.
 
     magic "GGUF" | version u32 | tensors u64 | pairs u64 | pair ... | tensor ... | padding | data
     pair   = key string | type u32 | value
@@ -20,15 +20,11 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from backend.config.ggml_type import GGMLType
 from backend.config.model_config import ModelError
-
-if TYPE_CHECKING:
-    from gguf.constants import GGMLQuantizationType
 
 Scalar = int | float | bool | str
 Value = Scalar | tuple[Scalar, ...]
@@ -39,6 +35,7 @@ MAX_ARRAY = 1024
 _STRING, _ARRAY = 8, 9
 # Number of a type in the file -> struct's letter.
 _SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
+_TYPES = {int(kind): kind for kind in GGMLType}
 _PART_NAME = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
@@ -47,7 +44,7 @@ class GGUFTensor:
     """Where one tensor lies. shape: torch's order, [out, in]; offset: from the file's start."""
 
     name: str
-    qtype: "GGMLQuantizationType"
+    qtype: GGMLType
     shape: tuple[int, ...]
     offset: int
     num_bytes: int
@@ -97,32 +94,15 @@ def read_header(path: Path) -> GGUFHeader:
         return parser.header()
 
 
-def read_metadata(path: Path) -> dict[str, Value]:
-    """Read all metadata of one file, whole vocabularies among it; its tensors are not looked at.
+def read_metadata(path: Path, keys: frozenset[str] = frozenset()) -> dict[str, Value]:
+    """Read the metadata of one file, whole vocabularies among it; its tensors are not looked at.
 
+    keys: the only ones to read; without any, all are.
     Raises ModelError, one line that names the file. Text that is not UTF-8 is an error here: a
     replaced character would be another token.
     """
     with _parser(path, keeps_vocabulary=True) as parser:
-        return parser.metadata()
-
-
-@cache
-def supported_types() -> frozenset["GGMLQuantizationType"]:
-    """Return the tensor types that gguf dequantises."""
-    import numpy as np
-    from gguf.constants import GGML_QUANT_SIZES
-    from gguf.quants import dequantize
-
-    supported = set()
-    for qtype, (_, block_bytes) in GGML_QUANT_SIZES.items():
-        # gguf publishes no list; one block of zeros tells.
-        try:
-            dequantize(np.zeros((1, block_bytes), np.uint8), qtype)
-        except NotImplementedError:
-            continue
-        supported.add(qtype)
-    return frozenset(supported)
+        return parser.metadata(keys)
 
 
 @contextmanager
@@ -178,13 +158,17 @@ class _Parser:
             raise ModelError(f"{self.path}: general.alignment must be a power of two")
         return GGUFHeader(self.path, metadata, self.tensors(self.num_tensors, alignment))
 
-    def metadata(self) -> dict[str, Value]:
+    def metadata(self, keys: frozenset[str] = frozenset()) -> dict[str, Value]:
         metadata: dict[str, Value] = {}
+        keeps_vocabulary = self.keeps_vocabulary
         for _ in range(self.num_values):
             key = self.string()
+            is_wanted = not keys or key in keys
+            self.keeps_vocabulary = keeps_vocabulary and is_wanted
             value = self.value(self.value_type())
-            if value is not None:
+            if value is not None and is_wanted:
                 metadata[key] = value
+        self.keeps_vocabulary = keeps_vocabulary
         return metadata
 
     def tensors(self, num_tensors: int, alignment: int) -> dict[str, GGUFTensor]:
@@ -208,26 +192,18 @@ class _Parser:
         return name, dims[::-1], qtype, offset
 
     def place(self, name: str, shape: tuple[int, ...], raw_type: int, offset: int) -> GGUFTensor:
-        from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
-
-        try:
-            qtype = GGMLQuantizationType(raw_type)
-        except ValueError:
-            qtype = None
-        if qtype not in supported_types():
-            shown = qtype.name if qtype is not None else f"number {raw_type}"
-            names = " ".join(sorted(known.name for known in supported_types()))
+        qtype = _TYPES.get(raw_type)
+        if qtype is None:
             raise ModelError(
-                f"{self.path}: tensor {name!r} has type {shown}, which is not supported.\n"
-                f"Supported: {names}"
+                f"{self.path}: tensor {name!r} has type {_type_name(raw_type)}, which is not "
+                f"supported.\nSupported: {' '.join(sorted(GGMLType.__members__))}"
             )
-        block_size, block_bytes = GGML_QUANT_SIZES[qtype]
-        if 0 in shape or shape[-1] % block_size:
+        if 0 in shape or shape[-1] % qtype.block_size:
             raise ModelError(
                 f"{self.path}: tensor {name!r} of shape {list(shape)} cannot be {qtype.name}, "
-                f"whose rows are multiples of {block_size}"
+                f"whose rows are multiples of {qtype.block_size}"
             )
-        num_bytes = prod(shape) // block_size * block_bytes
+        num_bytes = prod(shape) // qtype.block_size * qtype.block_bytes
         if offset + num_bytes > self.size:
             raise ModelError(
                 f"{self.path}: truncated: tensor {name!r} ends at byte {offset + num_bytes:,}, "
@@ -298,3 +274,13 @@ class _Parser:
             raise _PastEnd
         self.offset = start + num_bytes
         return start
+
+
+def _type_name(raw_type: int) -> str:
+    """Name a type that is not supported, if anybody has named it."""
+    from gguf.constants import GGMLQuantizationType
+
+    try:
+        return str(GGMLQuantizationType(raw_type).name)
+    except ValueError:
+        return f"number {raw_type}"

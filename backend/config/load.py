@@ -15,7 +15,7 @@ def load_config(path: Path) -> ModelConfig:
     Checks the whole front of every weight file too (bounds, types), so that a truncated or
     unsupported one is found before any process is spawned. Raises ModelError.
     """
-    # Each format is imported on use: gguf alone takes 0.15 s.
+    # Each format is imported on use; a process needs one.
     try:
         if path.is_dir():
             from backend.config import huggingface

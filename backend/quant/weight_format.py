@@ -58,8 +58,6 @@ BLOCK_FORMATS = tuple(
 """The formats of ggml's blocks."""
 
 
-def format_of(qtype: GGMLQuantizationType) -> WeightFormat:
-    """Return the format of a tensor's type; DENSE where its blocks are not multiplied as such."""
-    if qtype.name in WeightFormat.__members__:
-        return WeightFormat[qtype.name]
-    return WeightFormat.DENSE
+def format_of(ggml_type: str) -> WeightFormat:
+    """Return the format of ggml's type of this name; DENSE where its blocks do not multiply."""
+    return WeightFormat.__members__.get(ggml_type, WeightFormat.DENSE)

@@ -20,9 +20,11 @@ from backend.config.model_config import ModelError
 from backend.ranks.follower import Follower
 from backend.ranks.lead import Lead
 from backend.ranks.replica import RankSpawn
+from backend.ranks.torch_import import tracing_left_out
 from backend.settings import EngineSettings
 from backend.wire.control import ChildLine, ControlClosed, GroupWiring, Progress
 from backend.wire.local.child import ChildContext
+from backend.wire.local.collection import collection_paused
 from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase
 from backend.wire.local.ring import RingReader, RingWriter
 from backend.wire.local.wiring import WiringFds
@@ -83,12 +85,13 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
     """Load this rank's part, then lead or follow until told to stop."""
     wiring = _await_wiring(line, spawn.rank, spawn.settings.tp)
     heartbeat = HeartbeatWriter(wiring.page, spawn.rank, spawn.settings.tp, spawn.epoch)
-    # torch.multiprocessing before anything else of torch: it installs torch's own reducers.
-    import torch.multiprocessing
+    with collection_paused(), tracing_left_out():
+        # torch.multiprocessing before anything else of torch: it installs torch's own reducers.
+        import torch.multiprocessing
 
-    from backend import native
-    from backend.engine.engine import build_engine
-    from backend.parallel import TensorParallel
+        from backend import native
+        from backend.engine.engine import build_engine
+        from backend.parallel import TensorParallel
 
     torch.set_num_threads(num_threads(spawn.settings))
     native.set_num_threads(num_threads(spawn.settings))

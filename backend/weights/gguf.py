@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 
 from backend.config.gguf_header import GGUFTensor, read_headers
@@ -97,13 +97,13 @@ class GGUFCheckpoint:
         if name not in self._tensors:
             return WeightFormat.DENSE
         tensor, _ = self._tensors[name]
-        weight_format = format_of(tensor.qtype)
+        weight_format = format_of(tensor.qtype.name)
         start, stop, _ = cols.indices(tensor.shape[-1])
         is_cut = start % weight_format.block_size or stop % weight_format.block_size
         return WeightFormat.DENSE if is_cut else weight_format
 
     def stored_type(self, name: str) -> str:
-        return str(self._tensors[name][0].qtype.name)
+        return self._tensors[name][0].qtype.name
 
     def close(self) -> None:
         # The mappings go with their last view.
@@ -154,7 +154,7 @@ def _to_half_split(rows: npt.NDArray[_T], head_dim: int) -> npt.NDArray[_T]:
 
 def _decode(raw: _Bytes, tensor: GGUFTensor, cols: slice) -> torch.Tensor:
     """Turn rows of blocks into numbers. raw: [R, row bytes] -> [R, cols], a new tensor."""
-    block_size, block_bytes = GGML_QUANT_SIZES[tensor.qtype]
+    block_size, block_bytes = tensor.qtype.block_size, tensor.qtype.block_bytes
     start, stop, _ = cols.indices(tensor.shape[-1])
     stop = max(start, stop)
     # Only the blocks that cover the columns. Cuts at multiples of 32 waste nothing but in K-quants,
@@ -170,5 +170,5 @@ def _decode(raw: _Bytes, tensor: GGUFTensor, cols: slice) -> torch.Tensor:
     step = max(1, _CHUNK // tensor.shape[-1])
     for row in range(0, len(raw), step):
         blocks = np.ascontiguousarray(raw[row : row + step])
-        target[row : row + step] = dequantize(blocks, tensor.qtype)[..., kept]
+        target[row : row + step] = dequantize(blocks, GGMLQuantizationType(tensor.qtype))[..., kept]
     return out

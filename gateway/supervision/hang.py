@@ -11,7 +11,7 @@ SILENT_SECONDS = 60.0
 LEAST_EFFORT = 0.5
 # One that does work must show progress in the end: a tensor from a cold network disk,
 LOAD_SECONDS = 300.0
-# a forward pass of 256 tokens on a slow machine, or whatever a GPU compiles.
+# a forward pass of 64 tokens on a slow machine, or whatever a GPU compiles.
 WARM_UP_SECONDS = 900.0
 # A step this many times as long as usual is no step any more.
 STEP_FACTOR = 20

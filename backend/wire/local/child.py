@@ -16,6 +16,7 @@ from typing import Any
 from setproctitle import setproctitle
 
 from backend.wire.control import ChildLine, SupervisorLine, create_control
+from backend.wire.local.collection import collection_paused
 from backend.wire.local.lifeline import ignore_terminal_signals, tie, tie_to_parent
 
 STDERR = 2
@@ -119,4 +120,6 @@ def exit_text(exit_code: int | None) -> str:
 
 def _enter(entry: str, context: ChildContext, *args: Any) -> None:
     module, _, function = entry.partition(":")
-    getattr(import_module(module), function)(context, *args)
+    with collection_paused():
+        main = getattr(import_module(module), function)
+    main(context, *args)

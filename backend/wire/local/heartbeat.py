@@ -39,9 +39,9 @@ IDLE_BEAT_MS = 1000
 READ_ATTEMPTS = 3
 # The average looks back on so many steps.
 MEMORY_STEPS = 10
-# The warm-up runs the longest prompt chunk there is; twice its time is never a hang: the watch in
-# gateway/supervision/hang.py allows 20 times a typical step.
-WARM_UP_SHARE = 10
+# The warm-up runs a short prompt chunk; eight times its time, which is what the longest may take,
+# is never a hang: the watch in gateway/supervision/hang.py allows 20 times a typical step.
+WARM_UP_SHARE = 0.4
 
 
 class Phase(enum.IntEnum):
@@ -121,7 +121,7 @@ class HeartbeatWriter:
         if self._phase is Phase.STEP:
             self._average_ns += (took - self._average_ns) // MEMORY_STEPS
         elif self._phase is Phase.WARM_UP:
-            self._least_ns = took // WARM_UP_SHARE
+            self._least_ns = int(WARM_UP_SHARE * took)
         self._phase, self._started_ns = phase, now
         if step is not None:
             self._step = step

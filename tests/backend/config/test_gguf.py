@@ -87,7 +87,7 @@ def test_reading_a_configuration_loads_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from backend.config.load import load_config;"
         "load_config(Path(sys.argv[1])); import backend.config.huggingface;"
-        "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+        "sys.exit(bool({'gguf', 'numpy', 'torch', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 0
 

@@ -102,6 +102,13 @@ def test_metadata_holds_vocabularies(path: Path) -> None:
     }
 
 
+def test_metadata_of_some_keys_is_read_alone(path: Path) -> None:
+    path.write_bytes(long_arrays())
+    keys = frozenset(("scores", "after", "missing"))
+    whole = read_metadata(path)
+    assert read_metadata(path, keys) == {key: whole[key] for key in ("scores", "after")}
+
+
 def test_metadata_equals_what_the_gguf_package_reads(path: Path) -> None:
     pieces = {f"piece{rank}": -float(rank) for rank in range(9)}
     pairs: dict[str, Any] = sentencepiece_pairs(pieces)

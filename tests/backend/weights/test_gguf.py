@@ -11,7 +11,7 @@ import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
-from backend.config.gguf_header import supported_types
+from backend.config.ggml_type import GGMLType
 from backend.config.load import load_config
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 from backend.weights import gguf as weights_gguf
@@ -22,7 +22,7 @@ from tests.backend.factories import random_tensors, tiny_config, write_tiny_gguf
 
 NUM_ROWS, NUM_COLS = 37, 1024
 TORCH_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-TYPES = sorted(kind.name for kind in supported_types())
+TYPES = sorted(GGMLType.__members__)
 
 
 def random_blocks(kind: GGMLQuantizationType) -> npt.NDArray[np.uint8]:
@@ -37,7 +37,8 @@ def random_blocks(kind: GGMLQuantizationType) -> npt.NDArray[np.uint8]:
 def every_type(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with one more matrix of each type, named after it."""
     tmp_path = tmp_path_factory.mktemp("types")
-    extra = {kind.name: (random_blocks(kind), kind) for kind in supported_types()}
+    kinds = [GGMLQuantizationType[name] for name in TYPES]
+    extra = {kind.name: (random_blocks(kind), kind) for kind in kinds}
     return write_tiny_gguf(tmp_path / "tiny.gguf", write_tiny_llama(tmp_path / "tiny"), extra=extra)
 
 

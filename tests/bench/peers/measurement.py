@@ -1,7 +1,7 @@
 """What one server does under one load with so many streams, and the file that this is kept in.
 
 A comparison takes an hour, so every measurement is written down as soon as it is done: runs can be
-cut in pieces, or off, and put into one table.
+cut in pieces, or off, and put into one table. Each carries the conditions it was made under.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,24 @@ from tests.bench.peers.running import run_server
 from tests.bench.peers.servers import PeerServer
 
 
+class Conditions(msgspec.Struct, frozen=True):
+    """What must be equal for two servers to be compared.
+
+    level: the instruction level that every server was held to, "" for the processor's best.
+    """
+
+    machine: str
+    model: str
+    level: str = ""
+
+
 class Measurement(msgspec.Struct, frozen=True):
     """One server, load and number of streams. num_short: streams that ended too early.
 
     pss_mb: of all processes after the load, without the KV cache; kv_mb: what that had touched.
     """
 
+    conditions: Conditions
     server: str
     version: str
     command: str
@@ -43,23 +55,26 @@ class Measurement(msgspec.Struct, frozen=True):
     kv_mb: float
 
 
-def measure(server: PeerServer, load: str, levels: Sequence[int]) -> Iterator[Measurement]:
-    """Start the server, put it through the levels in turn, and stop it. Raises RuntimeError."""
+def measure(
+    server: PeerServer, load: str, streams: Sequence[int], conditions: Conditions
+) -> Iterator[Measurement]:
+    """Start the server, load it with so many streams in turn, and stop it. Raises RuntimeError."""
     with run_server(server) as running:
         target = Target.parse(running.url)
         workload = LOADS[load].workload(server.dialect)
         uvloop.run(_prepare(target, workload))
-        for level in levels:
-            [result] = uvloop.run(run_rounds(target, workload, [level], 1))[level]
+        for count in streams:
+            [result] = uvloop.run(run_rounds(target, workload, [count], 1))[count]
             if result.num_errors:
                 raise RuntimeError(f"{result.num_errors} streams failed: {result.first_error}")
             pss, kv = running.pss_bytes()
             yield Measurement(
+                conditions=conditions,
                 server=server.name,
                 version=server.version,
                 command=_shown(server),
                 load=load,
-                streams=level,
+                streams=count,
                 measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 tokens_per_s=result.output_tokens_per_s,
                 ttft_p50_ms=result.ttft_p50_ms,

@@ -1,17 +1,15 @@
 """Puts measurements into Markdown: medians over rounds, what ours are of the better peer's, how.
 
-Servers are compared on one machine in one run only: nothing recorded elsewhere is in a table. Knows
-no servers and takes no time.
+Servers are compared under the same conditions only (machine, model, level): each have tables of
+their own. Knows no servers and takes no time.
 """
 
-import os
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests.bench.peers.loads import LOADS
-from tests.bench.peers.measurement import Measurement
+from tests.bench.peers.measurement import Conditions, Measurement
 
 OURS = "Unisono"
 
@@ -28,48 +26,58 @@ def render(measurements: Sequence[Measurement]) -> str:
     """Return all tables and what one must know to measure them again."""
     if not measurements:
         return "nothing has been measured"
-    parts = [_load_table(load, measurements) for load in LOADS if _of(measurements, load=load)]
-    return "\n\n".join([*parts, _process_table(measurements), _conditions(measurements)])
+    return "\n\n".join(
+        _section(conditions, [each for each in measurements if each.conditions == conditions])
+        for conditions in dict.fromkeys(each.conditions for each in measurements)
+    )
+
+
+def _section(conditions: Conditions, found: Sequence[Measurement]) -> str:
+    """The tables of one set of conditions."""
+    level = conditions.level or "the best it has"
+    heading = f"**{conditions.model} on {conditions.machine}, instructions: {level}**"
+    loads = [_load_table(load, found) for load in LOADS if _of(found, load=load)]
+    return "\n\n".join([heading, *loads, _process_table(found), _provenance(found)])
 
 
 def _load_table(load: str, measurements: Sequence[Measurement]) -> str:
     found = _of(measurements, load=load)
-    levels = _levels(found)
+    counts = _counts(found)
     own = {name: _figures(_of(found, server=name)) for name in _servers(found)}
-    rows = [(name, [_cell(figures.get(n)) for n in levels]) for name, figures in own.items()]
+    rows = [(name, [_cell(figures.get(n)) for n in counts]) for name, figures in own.items()]
     ours = own.get(OURS, {})
     peers = {name: figures for name, figures in own.items() if name != OURS}
     if ours and peers:
-        cells = [_ratio(n, ours, _at(n, peers)) for n in levels]
+        cells = [_ratio(n, ours, _at(n, peers)) for n in counts]
         rows.append(("**ours / better peer**", cells))
     title = f"({load}) {LOADS[load].title}; output tokens/s, TTFT p50 in ms, for streams at once:"
-    return f"{title}\n\n{_markdown(['', *map(str, levels)], rows)}"
+    return f"{title}\n\n{_markdown(['', *map(str, counts)], rows)}"
 
 
 def _figures(found: Sequence[Measurement]) -> dict[int, Figure]:
     """Medians over the rounds, by the number of streams."""
-    levels = {level: [each for each in found if each.streams == level] for level in _levels(found)}
+    by_count = {n: [each for each in found if each.streams == n] for n in _counts(found)}
     return {
-        level: Figure(
+        n: Figure(
             statistics.median(each.tokens_per_s for each in rounds),
             statistics.median(each.ttft_p50_ms for each in rounds),
         )
-        for level, rounds in levels.items()
+        for n, rounds in by_count.items()
     }
 
 
-def _at(level: int, servers: dict[str, dict[int, Figure]]) -> dict[str, float]:
-    """Tokens/s of each server at one level."""
+def _at(count: int, servers: dict[str, dict[int, Figure]]) -> dict[str, float]:
+    """Tokens/s of each server with so many streams."""
     return {
-        name: figures[level].tokens_per_s for name, figures in servers.items() if level in figures
+        name: figures[count].tokens_per_s for name, figures in servers.items() if count in figures
     }
 
 
-def _ratio(level: int, ours: dict[int, Figure], peers: dict[str, float]) -> str:
-    if level not in ours or not peers:
+def _ratio(count: int, ours: dict[int, Figure], peers: dict[str, float]) -> str:
+    if count not in ours or not peers:
         return "-"
     best = max(peers, key=lambda name: peers[name])
-    return f"{ours[level].tokens_per_s / peers[best]:.2f} of {best}"
+    return f"{ours[count].tokens_per_s / peers[best]:.2f} of {best}"
 
 
 def _process_table(measurements: Sequence[Measurement]) -> str:
@@ -87,12 +95,9 @@ def _process_table(measurements: Sequence[Measurement]) -> str:
     return _markdown(headings, rows)
 
 
-def _conditions(measurements: Sequence[Measurement]) -> str:
+def _provenance(measurements: Sequence[Measurement]) -> str:
     dates = sorted({each.measured_at[:10] for each in measurements})
-    lines = [
-        f"Measured {' and '.join(dates)} on {_machine()}.",
-        "",
-    ]
+    lines = [f"Measured {' and '.join(dates)}.", ""]
     for name in _servers(measurements):
         found = _of(measurements, server=name)
         versions = ", ".join(dict.fromkeys(each.version for each in found))
@@ -103,19 +108,6 @@ def _conditions(measurements: Sequence[Measurement]) -> str:
     return "\n".join(lines)
 
 
-def _machine() -> str:
-    info = dict(
-        (key.strip(), value.strip())
-        for key, _, value in (
-            line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()
-        )
-    )
-    flags = info.get("flags", "").split()
-    units = [flag for flag in ("avx512_vnni", "avx512_bf16", "amx_bf16") if flag in flags]
-    cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores of {info.get('model name', 'an unknown CPU')} ({', '.join(units)})"
-
-
 def _of(
     measurements: Sequence[Measurement], *, server: str = "", load: str = ""
 ) -> list[Measurement]:
@@ -124,14 +116,14 @@ def _of(
     ]
 
 
-def _levels(measurements: Sequence[Measurement]) -> list[int]:
+def _counts(measurements: Sequence[Measurement]) -> list[int]:
     return sorted({each.streams for each in measurements})
 
 
 def _rounds(load: str, found: Sequence[Measurement]) -> str:
     """How often each number of streams was measured at least."""
-    counts = [sum(each.streams == level for each in found) for level in _levels(found)]
-    return f"{load} {min(counts, default=0)}"
+    rounds = [sum(each.streams == n for each in found) for n in _counts(found)]
+    return f"{load} {min(rounds, default=0)}"
 
 
 def _servers(measurements: Sequence[Measurement]) -> list[str]:

@@ -137,11 +137,11 @@ def test_heartbeat_remembers_warm_up_and_usual_step_length() -> None:
     writer.enter(Phase.WARM_UP)
     clock.now_ns += 20_000_000
     writer.enter(Phase.IDLE)
-    assert page.heartbeats()[0].typical_step_ns == 2_000_000
+    assert page.heartbeats()[0].typical_step_ns == 8_000_000
     writer.enter(Phase.STEP, 1)
-    clock.now_ns += 50_000_000
+    clock.now_ns += 200_000_000
     writer.enter(Phase.IDLE)
-    assert page.heartbeats()[0].typical_step_ns == 5_000_000
+    assert page.heartbeats()[0].typical_step_ns == 20_000_000
     page.close()
 
 
