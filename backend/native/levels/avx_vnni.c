@@ -2,6 +2,7 @@
 #ifdef __x86_64__
 
 #define LEVEL(name) name##_avx2
+#include "../sampling.h"
 #include "../tokenwise.h"
 #include "../topk.h"
 #include "../attention.h"
@@ -15,6 +16,9 @@ const Kernels kernels_avx_vnni = {
     .silu_mul = silu_mul_avx2,
     .attention = attention_avx2,
     .topk = topk_avx2,
+    .exp_sums = exp_sums_avx2,
+    .count_greater = count_greater_avx2,
+    .apply_masks = apply_masks_avx2,
 };
 
 #endif
