@@ -160,11 +160,11 @@ def _build_runner(rank: _Rank, model: Model, num_blocks: int) -> ModelRunner:
     )
     faults = Faults(settings.test_faults, rank.tp.rank)
     max_num_seqs, eos = settings.max_num_seqs, rank.config.eos_token_ids
-    vocab, tp, exact = rank.shard.vocab, rank.tp, settings.exact
+    vocab, tp = rank.shard.vocab, rank.tp
     if faults:
-        faulty = FaultySampler(max_num_seqs, vocab, tp, eos, exact=exact, faults=faults)
+        faulty = FaultySampler(max_num_seqs, vocab, tp, eos, faults=faults)
         return FaultyModelRunner(model, kv_cache, faulty, device, faults)
-    sampler = Sampler(max_num_seqs, vocab, tp, eos, exact=exact)
+    sampler = Sampler(max_num_seqs, vocab, tp, eos)
     return ModelRunner(model, kv_cache, sampler, device)
 
 

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0x09c3d6cb
+#define INTERFACE 0xee6c58f1
 
 typedef struct {
     int32_t sequence;
@@ -123,12 +123,43 @@ typedef struct {
 
 typedef struct {
     const float *logits;
-    int64_t rows;
     int64_t width;
+    const int64_t *rows;
+    int64_t num_rows;
     int64_t count;
     float *values;
     int64_t *ids;
 } TopK;
+
+typedef struct {
+    const float *logits;
+    int64_t width;
+    const int64_t *rows;
+    int64_t num_rows;
+    const float *scales;
+    int64_t chunk;
+    float *peaks;
+    float *sums;
+} ExpSums;
+
+typedef struct {
+    const float *logits;
+    int64_t width;
+    const int64_t *rows;
+    int64_t num_rows;
+    const float *values;
+    int64_t *counts;
+} CountGreater;
+
+typedef struct {
+    float *logits;
+    int64_t width;
+    const int64_t *rows;
+    int64_t num_rows;
+    const int32_t *masks;
+    int64_t mask_words;
+    int64_t offset;
+} ApplyMasks;
 
 
 #endif

@@ -13,7 +13,7 @@ import numpy as np
 
 HEADER = Path(__file__).parent / "calls.h"
 
-# Field -> C type. Shapes are those of gemm.h, tokenwise.h, attention.h and topk.h.
+# Field -> C type. Shapes are those of gemm.h, tokenwise.h, attention.h, topk.h and sampling.h.
 CALLS = {
     "Pack": {
         "format": "int64_t",
@@ -108,11 +108,39 @@ CALLS = {
     },
     "TopK": {
         "logits": "const float *",
-        "rows": "int64_t",
         "width": "int64_t",
+        "rows": "const int64_t *",
+        "num_rows": "int64_t",
         "count": "int64_t",
         "values": "float *",
         "ids": "int64_t *",
+    },
+    "ExpSums": {
+        "logits": "const float *",
+        "width": "int64_t",
+        "rows": "const int64_t *",
+        "num_rows": "int64_t",
+        "scales": "const float *",
+        "chunk": "int64_t",
+        "peaks": "float *",
+        "sums": "float *",
+    },
+    "CountGreater": {
+        "logits": "const float *",
+        "width": "int64_t",
+        "rows": "const int64_t *",
+        "num_rows": "int64_t",
+        "values": "const float *",
+        "counts": "int64_t *",
+    },
+    "ApplyMasks": {
+        "logits": "float *",
+        "width": "int64_t",
+        "rows": "const int64_t *",
+        "num_rows": "int64_t",
+        "masks": "const int32_t *",
+        "mask_words": "int64_t",
+        "offset": "int64_t",
     },
 }
 # Calls point to arrays of these; every field is an int32_t. attention.h says what they mean.
@@ -194,6 +222,18 @@ class Attention(ctypes.Structure):
 
 class TopK(ctypes.Structure):
     _fields_ = _fields("TopK")
+
+
+class ExpSums(ctypes.Structure):
+    _fields_ = _fields("ExpSums")
+
+
+class CountGreater(ctypes.Structure):
+    _fields_ = _fields("CountGreater")
+
+
+class ApplyMasks(ctypes.Structure):
+    _fields_ = _fields("ApplyMasks")
 
 
 if __name__ == "__main__":

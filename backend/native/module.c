@@ -97,6 +97,19 @@ static int read_call(PyObject *object, void *call, Py_ssize_t size)
         Py_RETURN_NONE; \
     }
 
+/* A kernel that always succeeds; other Python threads run meanwhile. */
+#define LONG(name, Call) \
+    static PyObject *py_##name(PyObject *self, PyObject *object) \
+    { \
+        Call call; \
+        if (!read_call(object, &call, sizeof call)) \
+            return NULL; \
+        Py_BEGIN_ALLOW_THREADS \
+        active->name(&call); \
+        Py_END_ALLOW_THREADS \
+        Py_RETURN_NONE; \
+    }
+
 /* A kernel that may run out of memory, or meet a bad id; other Python threads run meanwhile. */
 #define FALLIBLE(name, Call, set_error) \
     static PyObject *py_##name(PyObject *self, PyObject *object) \
@@ -119,21 +132,14 @@ PLAIN(pack, Pack)
 PLAIN(add_rms_norm, AddRmsNorm)
 PLAIN(rotate_store, RotateStore)
 PLAIN(silu_mul, SiluMul)
+LONG(attention, Attention)
+LONG(exp_sums, ExpSums)
+LONG(count_greater, CountGreater)
+LONG(apply_masks, ApplyMasks)
 FALLIBLE(gemm, Gemm, PyErr_NoMemory())
 FALLIBLE(argmax, Argmax, PyErr_NoMemory())
 FALLIBLE(topk, TopK, PyErr_NoMemory())
 FALLIBLE(embed, Embed, PyErr_SetString(PyExc_IndexError, "there is no such row"))
-
-static PyObject *py_attention(PyObject *self, PyObject *object)
-{
-    Attention call;
-    if (!read_call(object, &call, sizeof call))
-        return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    active->attention(&call);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
-}
 
 static PyObject *py_packed_size(PyObject *self, PyObject *object)
 {
@@ -162,6 +168,9 @@ static PyMethodDef methods[] = {
     CALL(silu_mul),
     CALL(attention),
     CALL(topk),
+    CALL(exp_sums),
+    CALL(count_greater),
+    CALL(apply_masks),
     {NULL},
 };
 

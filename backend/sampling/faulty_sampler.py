@@ -28,11 +28,10 @@ class FaultySampler(Sampler):
         tp: TensorParallel,
         eos_token_ids: Sequence[int] = (),
         *,
-        exact: bool = False,
         faults: Faults,
     ) -> None:
         """See Sampler."""
-        super().__init__(max_num_seqs, vocab, tp, eos_token_ids, exact=exact)
+        super().__init__(max_num_seqs, vocab, tp, eos_token_ids)
         self._faults = faults
 
     def is_greedy(self, plan: StepPlan) -> bool:
@@ -50,8 +49,8 @@ class FaultySampler(Sampler):
                 logits[n] = torch.nan
         super()._process(logits, samples, states, plan)
 
-    def _draw_from_candidates(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
-        tokens = super()._draw_from_candidates(logits, rows, positions)
+    def _draw_from_candidates(self, logits: Tensor, part: Ids, rows: Ids, positions: Ids) -> Ids:
+        tokens = super()._draw_from_candidates(logits, part, rows, positions)
         drawn: NDArray[np.intp] = np.flatnonzero(tokens >= 0)
         for i in drawn.tolist():
             try:

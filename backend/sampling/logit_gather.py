@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backend.ops.cumulative_probs import CumulativeProbs
 from backend.ops.topk import topk
 from backend.parallel import TensorParallel
 from backend.sampling.draw import Floats, Ids, SamplingFilters
@@ -24,47 +25,47 @@ class LogitGather:
         self.vocab_size = sum(widths)
 
     def candidates(
-        self, logits: Tensor, count: int, temperature: Floats, filters: SamplingFilters
+        self, logits: Tensor, rows: Ids, count: int, temperature: Floats, filters: SamplingFilters
     ) -> tuple[Floats, Ids, Floats, Floats]:
         """Return the best `count` of all ranks in order, with ids, whole logsumexp and largest.
 
-        values: [N, count] logits, descending; ids: [N, count], ascending among equals; totals: [N],
-        of the scaled logits, 0 where a top_k makes it needless; largest: [N], NaN if any rank's is.
+        rows: [N], of the logits. values: [N, count] logits, descending; ids: [N, count], ascending
+        among equals; totals: [N], of the scaled logits, 0 where a top_k makes it needless; largest:
+        [N], NaN if any rank's is.
         """
-        best_values, best_ids = topk(logits, min(count, logits.shape[1]))
-        values, ids = best_values.double().cpu(), best_ids.cpu() + self._offset
-        totals = torch.full((len(logits),), -torch.inf, dtype=torch.float64)
-        open_rows = np.flatnonzero(filters.top_k == 0)
-        if len(open_rows):
-            index = torch.from_numpy(open_rows).to(logits.device)
-            scale = torch.from_numpy(temperature[open_rows]).to(logits)
-            sums = (logits[index].div_(scale[:, None])).logsumexp(dim=-1)
-            totals[open_rows] = sums.double().cpu()
+        best, places = topk(logits, min(count, logits.shape[1]), rows)
+        values, ids = best.astype(np.float64), places + self._offset
+        totals = np.zeros(len(rows))
+        is_open = filters.top_k == 0
+        if is_open.any():
+            probs = CumulativeProbs(logits, rows[is_open], temperature[is_open])
+            totals[is_open] = probs.logsumexp
         if self._tp.size > 1:
             values, ids, totals = self._gather(values, ids, totals, count)
-        every, names, whole = values.numpy(), ids.numpy(), totals.numpy()
-        whole[filters.top_k > 0] = 0
-        order = np.lexsort((names, -every), axis=-1)[:, :count]
-        rows = np.arange(len(every))[:, None]
-        return every[rows, order], names[rows, order], whole, every.max(axis=1)
+            totals[~is_open] = 0
+        return values, ids, totals, values[:, 0]
 
     def _gather(
-        self, values: Tensor, ids: Tensor, totals: Tensor, count: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the candidates of all ranks side by side, [N, ranks * count], and the totals' sum.
+        self, values: Floats, ids: Ids, totals: Floats, count: int
+    ) -> tuple[Floats, Ids, Floats]:
+        """Return the best `count` of the candidates of all ranks, in order, and the totals' sum.
 
         A rank that has fewer than `count` tokens shows -inf for the absent, whatever their ids.
         """
         num_rows, own = values.shape
-        message = torch.full((2 * count + 1, num_rows), -torch.inf, dtype=torch.float64)
+        message = np.full((2 * count + 1, num_rows), -np.inf)
         message[:own] = values.T
         message[count : count + own] = ids.T
         message[-1] = totals
-        gathered = self._tp.all_gather(message)  # [ranks, 2 * count + 1, N]
+        gathered = self._tp.all_gather(torch.from_numpy(message)).numpy()  # [ranks, ..., N]
         every = gathered[:, :count].reshape(-1, num_rows).T
         names = gathered[:, count:-1].reshape(-1, num_rows).T
-        names = torch.where(names.isfinite(), names, -1.0).long()
-        return every, names, gathered[:, -1].logsumexp(dim=0)
+        order = np.lexsort((names, np.where(np.isnan(every), -np.inf, -every)), axis=-1)[:, :count]
+        row = np.arange(num_rows)[:, None]
+        names = np.where(np.isfinite(names), names, -1)[row, order].astype(np.int64)
+        with np.errstate(invalid="ignore"):  # a row of NaN has NaN for all
+            whole = np.logaddexp.reduce(gathered[:, -1], axis=0)
+        return every[row, order], names, whole
 
     def row(self, row: Tensor) -> Tensor:
         """Return one row's logits for the whole vocabulary, [V], on the host."""

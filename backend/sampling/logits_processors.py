@@ -17,17 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from backend.ops.token_masks import apply_masks
 from backend.wire.sampling import SamplingParams
 
 Ids = NDArray[np.int64]
 Tokens = NDArray[np.int32]
-
-# What a byte of a grammar's mask adds to its eight tokens, the lowest bit's first: [256, 8].
-_MASK_ADDENDS = np.where(
-    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little"),
-    np.float32(0),
-    np.float32(-np.inf),
-)
 
 
 @dataclass(slots=True)
@@ -177,20 +171,6 @@ def bad_words(logits: Tensor, rows: Rows, offset: int) -> None:
             last = [word[-1] for word in row.params.bad_words if row.ends_with(word[:-1])]
             at.append((n, np.array(last, np.int64)))
     _ban(logits, at, offset)
-
-
-def apply_masks(logits: Tensor, rows: Ids, masks: NDArray[np.int32], offset: int) -> None:
-    """Set -inf for what a grammar forbids; bit i of word w allows token 32 w + i."""
-    width = logits.shape[1]
-    for row, mask in zip(rows.tolist(), masks, strict=True):
-        addends = _MASK_ADDENDS[mask.view(np.uint8)].ravel()[offset : offset + width]
-        if logits.device.type == "cpu":
-            # In numpy, on this thread: torch would wake all others for so few additions.
-            values = logits[row].numpy()
-            values[: len(addends)] += addends
-        else:
-            logits[row, : len(addends)] += torch.from_numpy(addends).to(logits.device)
-        logits[row, len(addends) :] = -torch.inf
 
 
 def penalise_repetition(logits: Tensor, rows: Rows, offset: int) -> None:

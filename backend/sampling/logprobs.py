@@ -9,48 +9,64 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backend.ops.cumulative_probs import CumulativeProbs
+from backend.ops.topk import count_greater, topk
 from backend.parallel import TensorParallel
+from backend.sampling.draw import Floats, Ids
 from backend.wire.messages import TokenLogprobs
 
 
 def token_logprobs(
-    logits: Tensor, token_ids: Sequence[int], counts: Sequence[int], offset: int, tp: TensorParallel
+    logits: Tensor,
+    rows: Ids,
+    token_ids: Sequence[int],
+    counts: Sequence[int],
+    offset: int,
+    tp: TensorParallel,
 ) -> list[TokenLogprobs]:
-    """Score one token a row. Every rank of the group must call it with the same rows.
+    """Score one token for each of some rows. Every rank of the group must call it for the same.
 
-    logits: [N, this rank's tokens from `offset`], float32, raw. counts: how many of the best to add
-    for each row. Returns N of them, the same on every rank.
+    logits: [M, this rank's tokens from `offset`], float32, raw. rows: [N], of the logits. counts:
+    how many of the best to add for each row. Returns N of them, the same on every rank.
     """
-    n, width = logits.shape
-    count = max(counts, default=0)
-    best = min(count, width)
-    values, ids = logits.topk(best, dim=-1)
-    local = torch.tensor(token_ids, device=logits.device) - offset
-    is_here = (local >= 0) & (local < width)
-    own = logits.gather(1, local.clamp(0, width - 1)[:, None]).squeeze(1)
-    # [2 * count + 2, N]: best logits, best ids, logsumexp, the token's own logit
-    message = torch.full((2 * count + 2, n), -torch.inf, dtype=torch.float64)
-    message[:best] = values.T
-    message[count : count + best] = (ids + offset).T
-    message[-2] = logits.logsumexp(dim=-1)
-    message[-1] = own.masked_fill(~is_here, -torch.inf)
-    gathered = tp.all_gather(message).numpy()  # [ranks, 2 * count + 2, N]
+    count = max(1, *counts)
+    gathered = _gather(logits, rows, np.array(token_ids, np.int64), count, offset, tp)
     with np.errstate(invalid="ignore"):  # a row of NaN has NaN for all
-        total = np.logaddexp.reduce(gathered[:, -2], axis=0)
+        totals = np.logaddexp.reduce(gathered[:, -2], axis=0)
     chosen = gathered[:, -1].max(axis=0)
-    larger = (logits > torch.from_numpy(chosen).to(logits)[:, None]).sum(-1)
-    ranks = tp.all_gather(larger).sum(0).tolist()
+    greater = torch.from_numpy(count_greater(logits, rows, chosen.astype(np.float32)))
+    ranks = tp.all_gather(greater).sum(0).tolist()
 
     logprobs = []
-    for row in range(n):
+    for n, total in enumerate(totals):
         pairs = [
-            (int(name), float(value - total[row]))
+            (int(name), float(value - total))
             for value, name in zip(
-                gathered[:, :count, row].ravel(), gathered[:, count:-2, row].ravel(), strict=True
+                gathered[:, :count, n].ravel(), gathered[:, count:-2, n].ravel(), strict=True
             )
             if value > -np.inf
         ]
         pairs.sort(key=lambda pair: (-pair[1], pair[0]))
-        logprob = float(chosen[row] - total[row])
-        logprobs.append(TokenLogprobs(logprob, ranks[row], pairs[: counts[row]]))
+        logprob = float(chosen[n] - total)
+        logprobs.append(TokenLogprobs(logprob, ranks[n], pairs[: counts[n]]))
     return logprobs
+
+
+def _gather(
+    logits: Tensor, rows: Ids, token_ids: Ids, count: int, offset: int, tp: TensorParallel
+) -> Floats:
+    """Return what the ranks know, [ranks, 2 * count + 2, N]: their best logits, those tokens' ids,
+    the logsumexp, the token's own logit; -inf for what a rank does not have."""
+    num_rows, width = len(rows), logits.shape[1]
+    best = min(count, width)
+    values, ids = topk(logits, best, rows)
+    local = token_ids - offset
+    is_here = (local >= 0) & (local < width)
+    places = rows, np.where(is_here, local, 0)
+    own = logits[tuple(torch.from_numpy(each).to(logits.device) for each in places)]
+    message = np.full((2 * count + 2, num_rows), -np.inf)
+    message[:best] = values.T
+    message[count : count + best] = ids.T + offset
+    message[-2] = CumulativeProbs(logits, rows, np.ones(num_rows)).logsumexp
+    message[-1] = np.where(is_here, own.cpu().numpy(), -np.inf)
+    return tp.all_gather(torch.from_numpy(message)).numpy()

@@ -8,8 +8,13 @@ them, the best candidates; and every rank makes the same decision.
 - top-k, top-p, min-p: candidates ordered by (logit descending, id ascending); top-k cuts, top-p
   keeps the smallest set whose mass within that reaches p, min-p drops what is less than a share of
   the most likely; then the inverse of the cumulative mass.
-- none of them: the inverse of the cumulative mass in vocabulary order, at two levels: first the
-  rank by its share of the logsumexp, then inside it. Exact.
+- none of them: the inverse of the cumulative mass in vocabulary order, at three levels: first the
+  rank by its share of the logsumexp, then a chunk of its tokens, then inside that. Exact.
+
+A row's token and its log-probabilities are the same bits alone and in any batch: selections are
+exact, every sum goes over one row in one order (ops/cumulative_probs.py), and what is done to all
+rows at once is done to each number by itself. The logits are read where they lie, never copied but
+for a row that is scored and has processors.
 
 Where the gathered candidates hold too little mass for top-p or min-p, that row's logits are
 gathered in full and the row is counted. A row whose processors leave no token gets NO_TOKEN, one
@@ -25,7 +30,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backend.ops.topk import CumulativeProbs, argmax, topk
+from backend.ops.cumulative_probs import CumulativeProbs
+from backend.ops.topk import argmax, topk
 from backend.parallel import TensorParallel
 from backend.sampling.draw import Ids, SamplingFilters, draw_filtered, without_token
 from backend.sampling.isolation import apply_isolated
@@ -43,8 +49,13 @@ MAX_CANDIDATES = 256
 # So many are enough for all but the flattest rows that are gathered in full; a sort of all takes
 # ten times as long.
 MANY_CANDIDATES = 4096
+# No logit leaves float64 when it is divided by so much, nor float32 its reciprocal.
+MIN_TEMPERATURE = 1e-30
 
 logger = logging.getLogger(__name__)
+
+# Draws for some of a step's logits, [M]: the logits, which of them, their rows, their positions.
+_Draw = Callable[[Tensor, Ids, Ids, Ids], Ids]
 
 
 @dataclass(slots=True)
@@ -65,16 +76,14 @@ class Sampler:
         vocab: slice,
         tp: TensorParallel,
         eos_token_ids: Sequence[int] = (),
-        *,
-        exact: bool = False,
     ) -> None:
-        """vocab: this rank's part. exact: sample each row by itself, see `ops/exact.py`."""
+        """vocab: this rank's part."""
         self._eos_token_ids = eos_token_ids
         self._states: list[RowState | None] = [None] * max_num_seqs
         self._tp = tp
         self._offset = vocab.start
-        self._exact = exact
         self._is_greedy = np.zeros(max_num_seqs, np.bool_)
+        self._keeps_logits = np.zeros(max_num_seqs, np.bool_)
         self._temperature = np.ones(max_num_seqs)
         self._top_k = np.zeros(max_num_seqs, np.int64)
         self._top_p = np.ones(max_num_seqs)
@@ -93,7 +102,9 @@ class Sampler:
             state = RowState(params, is_faulty=True)
         self._states[join.row] = state
         self._is_greedy[join.row] = params.is_greedy and not state.is_faulty
-        self._temperature[join.row] = params.temperature
+        self._keeps_logits[join.row] = params.keeps_logits
+        is_warm = params.temperature > 0
+        self._temperature[join.row] = max(params.temperature, MIN_TEMPERATURE) if is_warm else 0
         self._top_k[join.row] = max(0, params.top_k)
         self._top_p[join.row] = params.top_p
         self._min_p[join.row] = params.min_p
@@ -105,8 +116,6 @@ class Sampler:
 
     def is_greedy(self, plan: StepPlan) -> bool:
         """Whether the largest logit of each row is all that a plan's samples need."""
-        if self._exact:
-            return False
         return bool(self._is_greedy[plan.sample_rows].all()) and len(plan.masks) == 0
 
     def choose(self, values: Tensor, ids: Tensor) -> Sampled:
@@ -125,19 +134,21 @@ class Sampler:
         rows, positions = plan.sample_rows, plan.sample_positions
         states = self._states_of(rows)
         scored = [n for n, state in enumerate(states) if state.params.logprobs is not None]
-        raw = logits[scored] if scored else None  # a copy, before the processors
+        raw, raw_rows = logits, np.array(scored, np.int64)
+        if scored and not self._keeps_logits[rows[scored]].all():
+            raw, raw_rows = logits[scored], np.arange(len(scored))  # a copy, before the processors
         logits = apply_isolated(
             logits, again, lambda part, ns: self._process(part, ns, states, plan)
         )
-        draw = self._by_row if self._exact else self._sample
-        tokens = draw(logits, rows, positions)
-        logprobs: list[TokenLogprobs | None] = []
-        if raw is not None:
-            logprobs = [None] * len(states)
-            counts = [states[n].params.logprobs or 0 for n in scored]
-            chosen = np.maximum(tokens[scored], 0).tolist()
-            for n, each in zip(scored, self.token_logprobs(raw, chosen, counts), strict=True):
-                logprobs[n] = each
+        tokens = self._sample(logits, rows, positions)
+        if not scored:
+            return Sampled(tokens)
+        logprobs: list[TokenLogprobs | None] = [None] * len(states)
+        counts = [states[n].params.logprobs or 0 for n in scored]
+        chosen = np.maximum(tokens[scored], 0).tolist()
+        scores = token_logprobs(raw, raw_rows, chosen, counts, self._offset, self._tp)
+        for n, score in zip(scored, scores, strict=True):
+            logprobs[n] = score
         return Sampled(tokens, logprobs)
 
     def _states_of(self, rows: Ids | NDArray[np.int32]) -> list[RowState]:
@@ -159,45 +170,29 @@ class Sampler:
     def token_logprobs(
         self, logits: Tensor, token_ids: Sequence[int], counts: Sequence[int]
     ) -> list[TokenLogprobs]:
-        """Score one token a row of raw logits; in exact mode each row by itself."""
-        if not self._exact:
-            return token_logprobs(logits, token_ids, counts, self._offset, self._tp)
-        return [
-            each
-            for n in range(len(token_ids))
-            for each in token_logprobs(
-                logits[n : n + 1], token_ids[n : n + 1], counts[n : n + 1], self._offset, self._tp
-            )
-        ]
-
-    def _by_row(self, logits: Tensor, rows: NDArray[np.int32], positions: NDArray[np.int32]) -> Ids:
-        parts = [
-            self._sample(logits[i : i + 1], rows[i : i + 1], positions[i : i + 1])
-            for i in range(len(rows))
-        ]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+        """Score one token a row of raw logits, and so many of the best beside it."""
+        rows = np.arange(len(logits))
+        return token_logprobs(logits, rows, token_ids, counts, self._offset, self._tp)
 
     def _sample(self, logits: Tensor, rows: NDArray[np.int32], positions: NDArray[np.int32]) -> Ids:
         temperature = self._temperature[rows]
         filtered = (self._top_k[rows] > 0) | (self._top_p[rows] < 1) | (self._min_p[rows] > 0)
-        kinds: list[tuple[NDArray[np.bool_], Callable[[Tensor, Ids, Ids], Ids]]] = [
+        kinds: list[tuple[NDArray[np.bool_], _Draw]] = [
             (temperature == 0, self._greedy),
             ((temperature > 0) & ~filtered, self._draw_from_all),
             ((temperature > 0) & filtered, self._draw_from_candidates),
         ]
         tokens = np.empty(len(rows), np.int64)
         for members, draw in kinds:
-            indices = np.flatnonzero(members)
-            if len(indices) == 0:
-                continue
-            part = logits if len(indices) == len(rows) else logits[torch.from_numpy(indices)]
-            tokens[indices] = draw(
-                part, rows[indices].astype(np.int64), positions[indices].astype(np.int64)
-            )
+            part = np.flatnonzero(members)
+            if len(part):
+                tokens[part] = draw(
+                    logits, part, rows[part].astype(np.int64), positions[part].astype(np.int64)
+                )
         return tokens
 
-    def _greedy(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
-        return self._choose(*argmax(logits))
+    def _greedy(self, logits: Tensor, part: Ids, rows: Ids, positions: Ids) -> Ids:
+        return self._choose(*argmax(logits, part))
 
     def _choose(self, values: Tensor, ids: Tensor) -> Ids:
         own = torch.stack((values.double(), (ids + self._offset).double()))
@@ -207,14 +202,15 @@ class Sampler:
         chosen: Ids = gathered[winner, 1, n].astype(np.int64)
         return without_token(chosen, gathered[winner, 0, n])
 
-    def _draw_from_all(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
-        own = CumulativeProbs(self._scale(logits, rows))
-        masses = self._tp.all_gather(own.logsumexp).cpu().numpy()  # [ranks, N]
+    def _draw_from_all(self, logits: Tensor, part: Ids, rows: Ids, positions: Ids) -> Ids:
+        own = CumulativeProbs(logits, part, self._temperature[rows])
+        masses = self._tp.all_gather(torch.from_numpy(own.logsumexp)).numpy()  # [ranks, N]
         largest = masses.max(axis=0)
         is_barren = ~np.isfinite(largest)
         # Any rank may own a row without tokens.
         shares = np.exp(np.where(is_barren, 0.0, masses) - np.where(is_barren, 0.0, largest))
-        cumulative = np.cumsum(shares, axis=0) / shares.sum(axis=0)
+        cumulative = np.cumsum(shares, axis=0)
+        cumulative /= cumulative[-1]
         draws = self._draws.at(rows, positions)
         owner = np.minimum((cumulative <= draws).sum(axis=0), len(masses) - 1)
         n = np.arange(len(rows))
@@ -222,21 +218,21 @@ class Sampler:
         inside = (draws - before) / (cumulative[owner, n] - before)
 
         mine = np.flatnonzero((owner == self._tp.rank) & ~is_barren)
-        tokens = torch.zeros(len(rows), dtype=torch.int64)
+        tokens = np.zeros(len(rows), np.int64)
         if len(mine):
-            index = torch.from_numpy(mine).to(logits.device)
-            fractions = torch.from_numpy(inside[mine]).to(logits.device)
-            tokens[mine] = own.invert(index, fractions).cpu() + self._offset
-        chosen: Ids = self._tp.all_gather(tokens).numpy()[owner, n]
+            tokens[mine] = own.invert(mine, inside[mine]) + self._offset
+        chosen: Ids = self._tp.all_gather(torch.from_numpy(tokens)).numpy()[owner, n]
         return without_token(chosen, largest)
 
-    def _draw_from_candidates(self, logits: Tensor, rows: Ids, positions: Ids) -> Ids:
+    def _draw_from_candidates(self, logits: Tensor, part: Ids, rows: Ids, positions: Ids) -> Ids:
         filters = SamplingFilters(self._top_k[rows], self._top_p[rows], self._min_p[rows])
         temperature = self._temperature[rows]
         vocab_size = self._gather.vocab_size
         wanted = int(filters.top_k.max()) if (filters.top_k > 0).all() else MAX_CANDIDATES
         count = min(wanted, MAX_CANDIDATES, vocab_size)
-        values, ids, totals, largest = self._gather.candidates(logits, count, temperature, filters)
+        values, ids, totals, largest = self._gather.candidates(
+            logits, part, count, temperature, filters
+        )
         draws = self._draws.at(rows, positions)
         tokens = without_token(np.zeros(len(rows), np.int64), largest)
         good = np.flatnonzero(tokens == 0)
@@ -245,7 +241,8 @@ class Sampler:
         places, is_short = draw_filtered(scaled, totals, filters, draws, vocab_size)
         tokens[good] = ids[good, places[good]]
         for i in good[is_short[good]].tolist():
-            tokens[i] = self._draw_from_row(logits[i], temperature[i], filters.row(i), draws[i])
+            row = logits[part[i]]
+            tokens[i] = self._draw_from_row(row, temperature[i], filters.row(i), draws[i])
         return tokens
 
     def _draw_from_row(
@@ -255,25 +252,17 @@ class Sampler:
         self.num_full_gathers += 1
         whole = self._gather.row(row)[None]
         vocab_size = whole.shape[1]
-        totals = (whole / temperature).logsumexp(dim=-1).double().numpy()
-        values, ids = topk(whole, min(MANY_CANDIDATES, vocab_size))
-        order = np.lexsort((ids.numpy(), -values.numpy()))
-        values, ids = values[:, order[0]], ids[:, order[0]]
+        first = np.zeros(1, np.int64)
+        totals = CumulativeProbs(whole, first, np.array([temperature])).logsumexp
+        values, ids = topk(whole, min(MANY_CANDIDATES, vocab_size), first)
         draws = np.array([draw])
-        scaled = values.double().numpy() / temperature
+        scaled = values.astype(np.float64) / temperature
         place, is_short = draw_filtered(scaled, totals, filters, draws, vocab_size)
         if is_short[0]:
-            values, ids = whole.sort(descending=True, stable=True)
-            scaled = values.double().numpy() / temperature
+            ids = np.argsort(-whole.numpy(), axis=1, kind="stable")
+            scaled = whole.numpy()[first[:, None], ids].astype(np.float64) / temperature
             place, _ = draw_filtered(scaled, totals, filters, draws, vocab_size)
         return int(ids[0, place[0]])
-
-    def _scale(self, logits: Tensor, rows: Ids) -> Tensor:
-        """Divide by the temperatures, in place."""
-        temperature = self._temperature[rows]
-        if (temperature == 1).all():
-            return logits
-        return logits.div_(torch.from_numpy(temperature).to(logits)[:, None])
 
 
 def _masks_of(plan: StepPlan, samples: Sequence[int]) -> tuple[Ids, NDArray[np.int32]] | None:

@@ -85,14 +85,19 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True):
         )
 
     @property
-    def is_greedy(self) -> bool:
-        """Whether the token with the largest logit is drawn, and nothing else is read of them.
+    def keeps_logits(self) -> bool:
+        """Whether a token is drawn from the model's logits as they are.
 
         Only what is named here may differ from the defaults: a parameter that nobody has thought of
         costs time, no more.
         """
         rest = msgspec.structs.replace(
-            self, top_p=1.0, top_k=0, min_p=0.0, seed=0, choice=0, max_tokens=16,
-            ignore_eos=False, stop_token_ids=(), prompt_logprobs=None,
+            self, temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, seed=0, choice=0, max_tokens=16,
+            ignore_eos=False, stop_token_ids=(), logprobs=None, prompt_logprobs=None,
         )  # fmt: skip
-        return rest == SamplingParams(temperature=0.0)
+        return rest == SamplingParams()
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the token with the largest logit is drawn, and nothing else is read of them."""
+        return self.keeps_logits and self.temperature == 0 and self.logprobs is None

@@ -37,6 +37,7 @@ LOADS = {
     "greedy": SamplingParams(temperature=0.0),
     "plain": SamplingParams(temperature=1.0, seed=1),
     "top_p": SamplingParams(temperature=1.0, top_p=0.95, seed=1),
+    "logprobs": SamplingParams(temperature=1.0, logprobs=5, seed=1),
     "article": SamplingParams(
         temperature=1.0,
         top_p=0.9,

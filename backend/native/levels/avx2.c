@@ -14,6 +14,7 @@
 
 #include "../kernels/attention.inc"
 #include "../kernels/gemm.inc"
+#include "../kernels/sampling.inc"
 #include "../kernels/tokenwise.inc"
 #include "../kernels/topk.inc"
 
@@ -29,6 +30,9 @@ const Kernels kernels_avx2 = {
     .silu_mul = silu_mul_avx2,
     .attention = attention_avx2,
     .topk = topk_avx2,
+    .exp_sums = exp_sums_avx2,
+    .count_greater = count_greater_avx2,
+    .apply_masks = apply_masks_avx2,
 };
 
 #endif

@@ -14,6 +14,7 @@
 
 #include "../kernels/attention.inc"
 #include "../kernels/gemm.inc"
+#include "../kernels/sampling.inc"
 #include "../kernels/tokenwise.inc"
 #include "../kernels/topk.inc"
 
@@ -29,6 +30,9 @@ const Kernels kernels_avx512 = {
     .silu_mul = silu_mul_avx512,
     .attention = attention_avx512,
     .topk = topk_avx512,
+    .exp_sums = exp_sums_avx512,
+    .count_greater = count_greater_avx512,
+    .apply_masks = apply_masks_avx512,
 };
 
 #endif

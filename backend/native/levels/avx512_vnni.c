@@ -3,6 +3,7 @@
 
 #define LEVEL(name) name##_avx512
 #include "../attention.h"
+#include "../sampling.h"
 #include "../tokenwise.h"
 #include "../topk.h"
 #undef LEVEL
@@ -31,6 +32,9 @@ const Kernels kernels_avx512_vnni = {
     .silu_mul = silu_mul_avx512,
     .attention = attention_avx512,
     .topk = topk_avx512,
+    .exp_sums = exp_sums_avx512,
+    .count_greater = count_greater_avx512,
+    .apply_masks = apply_masks_avx512,
 };
 
 #endif

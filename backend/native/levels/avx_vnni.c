@@ -3,6 +3,7 @@
 
 #define LEVEL(name) name##_avx2
 #include "../attention.h"
+#include "../sampling.h"
 #include "../tokenwise.h"
 #include "../topk.h"
 #undef LEVEL
@@ -31,6 +32,9 @@ const Kernels kernels_avx_vnni = {
     .silu_mul = silu_mul_avx2,
     .attention = attention_avx2,
     .topk = topk_avx2,
+    .exp_sums = exp_sums_avx2,
+    .count_greater = count_greater_avx2,
+    .apply_masks = apply_masks_avx2,
 };
 
 #endif

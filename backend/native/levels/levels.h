@@ -18,6 +18,9 @@ typedef struct {
     void (*silu_mul)(const SiluMul *);
     void (*attention)(const Attention *);
     int (*topk)(const TopK *);
+    void (*exp_sums)(const ExpSums *);
+    void (*count_greater)(const CountGreater *);
+    void (*apply_masks)(const ApplyMasks *);
 } Kernels;
 
 extern const Kernels kernels_amx, kernels_avx512_bf16, kernels_avx512_vnni, kernels_avx512,

@@ -11,6 +11,7 @@
 
 #include "../kernels/attention.inc"
 #include "../kernels/gemm.inc"
+#include "../kernels/sampling.inc"
 #include "../kernels/tokenwise.inc"
 #include "../kernels/topk.inc"
 
@@ -26,4 +27,7 @@ const Kernels kernels_portable = {
     .silu_mul = silu_mul_portable,
     .attention = attention_portable,
     .topk = topk_portable,
+    .exp_sums = exp_sums_portable,
+    .count_greater = count_greater_portable,
+    .apply_masks = apply_masks_portable,
 };

@@ -131,6 +131,15 @@ INLINE m32x16 mask_range(int64_t begin, int64_t end)
     return (m32x16){_mm256_andnot_ps(before.low, all.low), _mm256_andnot_ps(before.high, all.high)};
 }
 
+INLINE m32x16 mask_from_bits(uint32_t bits)
+{
+    const __m256i all = _mm256_set1_epi32((int)bits);
+    const __m256i low = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i high = _mm256_slli_epi32(low, 8);
+    return (m32x16){_mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(all, low), low)),
+                    _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(all, high), high))};
+}
+
 INLINE uint32_t mask_bits(m32x16 mask)
 {
     return (uint32_t)(_mm256_movemask_ps(mask.low) | _mm256_movemask_ps(mask.high) << 8);

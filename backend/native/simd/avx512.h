@@ -137,6 +137,11 @@ INLINE m32x16 mask_or(m32x16 a, m32x16 b)
     return a | b;
 }
 
+INLINE m32x16 mask_from_bits(uint32_t bits)
+{
+    return (m32x16)bits;
+}
+
 INLINE uint32_t mask_bits(m32x16 mask)
 {
     uint32_t bits = mask;

@@ -159,6 +159,17 @@ INLINE m32x16 mask_range(int64_t begin, int64_t end)
     return out;
 }
 
+INLINE m32x16 mask_from_bits(uint32_t bits)
+{
+    m32x16 out;
+    PARTS
+    {
+        const i32x4 lanes = {1 << (4 * i), 2 << (4 * i), 4 << (4 * i), 8 << (4 * i)};
+        out.part[i] = ((int32_t)bits & lanes) == lanes;
+    }
+    return out;
+}
+
 INLINE uint32_t mask_bits(m32x16 mask)
 {
     uint32_t bits = 0;

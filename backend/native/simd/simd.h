@@ -22,7 +22,7 @@
      f32_select                                  (mask, a, b): a where the mask has a lane, else b
      mask_first mask_range                       the first n lanes; those from begin to before end;
                                                  of any numbers
-     mask_and mask_or mask_bits                  bit i is lane i
+     mask_and mask_or mask_bits mask_from_bits   bit i is lane i
      i32_set1 i32_zero i32_load i32_store i32_add i32_mul i32_to_f32
      f32_to_i32                                  to the nearest, to even; of what fits in 32 bits
      u8_load_i32 i8_load_i32                     16 bytes

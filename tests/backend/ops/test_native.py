@@ -9,7 +9,6 @@ from backend.native import absence, kernels
 from backend.ops.batch import FULL, AttentionSpec, Batch
 from backend.ops.native import MAX_ROWS, SPLIT_KEYS, NativeOps
 from backend.ops.reference import ReferenceOps
-from backend.ops.topk import MAX_NATIVE, topk
 from backend.step import PlannedSequence, build_plan
 from tests.backend.attention_cases import (
     BLOCK_SIZE,
@@ -173,34 +172,6 @@ def test_rotate_store_writes_its_slots_only(dim: int) -> None:
     ops.rotate_store(qkv, rotation, cache, ops.plan_attention(batch, cache, heads))
     torch.testing.assert_close(qkv[:, :heads], expected_qkv[:, :heads], rtol=2**-7, atol=2**-8)
     torch.testing.assert_close(cache, laid_out(expected_cache), rtol=2**-7, atol=2**-8)
-
-
-@given(
-    rows=st.integers(1, 6),
-    width=st.integers(1, 3000),
-    count=st.integers(1, MAX_NATIVE),
-    levels=st.sampled_from([1, 3, 50, 10**6]),
-    seed=st.integers(0, 100),
-)
-@settings(max_examples=60, deadline=None)
-def test_topk_is_that_of_a_stable_sort(
-    rows: int, width: int, count: int, levels: int, seed: int
-) -> None:
-    """Few levels: many equals, of which the first are in. Some are -inf, as rules leave them."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randint(levels, (rows, width), generator=generator).float()
-    logits[torch.rand(rows, width, generator=generator) < 0.3] = -torch.inf
-    count = min(count, width)
-    values, ids = topk(logits, count)
-    expected_values, expected_ids = logits.sort(dim=-1, descending=True, stable=True)
-    assert torch.equal(values, expected_values[:, :count])
-    assert torch.equal(ids, expected_ids[:, :count])
-
-
-def test_topk_of_a_row_with_nan_has_it_first() -> None:
-    logits = torch.randn(3, 100)
-    logits[1, 77] = torch.nan
-    assert topk(logits, 5)[0][:, 0].isnan().tolist() == [False, True, False]
 
 
 def test_shapes_that_the_kernels_lack_are_left_to_torch() -> None:

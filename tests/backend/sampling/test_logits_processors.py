@@ -15,7 +15,7 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
-from backend.sampling.logits_processors import RowState, apply_logits_processors, apply_masks
+from backend.sampling.logits_processors import RowState, apply_logits_processors
 from backend.wire.sampling import SamplingParams
 
 VOCAB = 40
@@ -139,24 +139,6 @@ def test_bias_and_allowed_tokens(
         if allowed is not None and token not in allowed:
             expected[token] = -torch.inf
     torch.testing.assert_close(apply(logits, params, [1], 1, shards), expected)
-
-
-@given(allowed=st.sets(tokens), shards=st.integers(1, 3))
-@settings(deadline=None)
-def test_masks_cut_at_any_place(allowed: set[int], shards: int) -> None:
-    masks = np.zeros((1, -(-VOCAB // 32)), np.uint32)
-    for token in allowed:
-        masks[0, token // 32] |= np.uint32(1 << token % 32)
-    logits = torch.stack([random_logits(5), random_logits(6)])
-    parts = []
-    for part in torch.tensor_split(torch.arange(VOCAB), shards):
-        own = logits[:, part].clone()
-        apply_masks(own, np.array([1]), masks.view(np.int32), int(part[0]))
-        parts.append(own)
-    got = torch.cat(parts, dim=1)
-    assert torch.equal(got[0], logits[0])
-    for token in range(VOCAB):
-        assert got[1, token] == (logits[1, token] if token in allowed else -torch.inf)
 
 
 @pytest.mark.parametrize("num_prompt", [0, 3, 8])

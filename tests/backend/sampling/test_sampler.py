@@ -28,14 +28,13 @@ def plan_of(count: int, position: int = 0) -> StepPlan:
 
 
 def sample(
-    logits: Tensor, params: list[SamplingParams], position: int = 0, size: int = 1,
-    *, exact: bool = False,
-) -> list[int]:  # fmt: skip
+    logits: Tensor, params: list[SamplingParams], position: int = 0, size: int = 1
+) -> list[int]:
     """Draw one token a row with the vocabulary on `size` ranks; all must agree."""
     parts = _slices(_even(logits.shape[1], size, 64))
 
     def work(tp: TensorParallel) -> list[int]:
-        sampler = Sampler(len(params), parts[tp.rank], tp, exact=exact)
+        sampler = Sampler(len(params), parts[tp.rank], tp)
         for row, each in enumerate(params):
             sampler.join(Join(row, each))
         mine = logits[:, parts[tp.rank]].clone()
@@ -138,14 +137,13 @@ ASKS_FOR_NOTHING: dict[str, Any] = {
 def test_argmax_is_enough_for_plain_greedy_rows(name: str) -> None:
     asked = {**ASKS_FOR_MORE, **ASKS_FOR_NOTHING}[name]
     params = SamplingParams(**{"temperature": 0.0, name: asked})
-    for exact in (False, True):
-        sampler = Sampler(2, slice(0, VOCAB), TensorParallel(), exact=exact)
-        sampler.join(Join(0, SamplingParams(temperature=0.0)))
-        assert sampler.is_greedy(plan_of(1)) == (not exact)
-        sampler.join(Join(1, params))
-        assert sampler.is_greedy(plan_of(2)) == (name in ASKS_FOR_NOTHING and not exact)
-        masked = plan_of(1).with_masks([0], np.zeros((1, 4), np.int32))
-        assert not sampler.is_greedy(masked)
+    sampler = Sampler(2, slice(0, VOCAB), TensorParallel())
+    sampler.join(Join(0, SamplingParams(temperature=0.0)))
+    assert sampler.is_greedy(plan_of(1))
+    sampler.join(Join(1, params))
+    assert sampler.is_greedy(plan_of(2)) == (name in ASKS_FOR_NOTHING)
+    masked = plan_of(1).with_masks([0], np.zeros((1, 4), np.int32))
+    assert not sampler.is_greedy(masked)
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -192,14 +190,6 @@ def test_flat_logits_are_gathered_in_full_and_counted(size: int) -> None:
         assert count == 40
         # Ninety of a hundred equal tokens are kept, the lowest ids, far beyond the candidates.
         assert max(drawn) > MAX_CANDIDATES and max(drawn) <= 0.9 * VOCAB
-
-
-def test_exact_row_samples_the_same_alone_and_among_others() -> None:
-    logits = torch.randn(31, VOCAB, generator=torch.Generator().manual_seed(1))
-    params = [SamplingParams(seed=i, top_p=(1.0, 0.9)[i % 2]) for i in range(31)]
-    together = sample(logits, params, exact=True)
-    alone = [sample(logits[i : i + 1], params[i : i + 1], exact=True)[0] for i in range(31)]
-    assert together == alone
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
