@@ -179,8 +179,11 @@ static __attribute__((noinline)) void add_byte_products(int32_t *sums, const uin
 INLINE i32x16 dot_words(i32x16 sums, i32x16 a, i32x16 b)
 {
     int32_t out[LANES];
+    int16_t x[2 * LANES], y[2 * LANES];
     i32_store(out, sums);
-    add_word_products(out, (const int16_t *)&a, (const int16_t *)&b);
+    i32_store(x, a);
+    i32_store(y, b);
+    add_word_products(out, x, y);
     return i32_load(out);
 }
 
@@ -188,8 +191,12 @@ INLINE i32x16 dot_words(i32x16 sums, i32x16 a, i32x16 b)
 INLINE i32x16 dot_bytes(i32x16 sums, i32x16 u, i32x16 s)
 {
     int32_t out[LANES];
+    uint8_t x[4 * LANES];
+    int8_t y[4 * LANES];
     i32_store(out, sums);
-    add_byte_products(out, (const uint8_t *)&u, (const int8_t *)&s);
+    i32_store(x, u);
+    i32_store(y, s);
+    add_byte_products(out, x, y);
     return i32_load(out);
 }
 
