@@ -23,6 +23,7 @@
 typedef enum {
     ACTIVATIONS_INT8,
     ACTIVATIONS_INT16,
+    ACTIVATIONS_BF16, /* only where the processor multiplies pairs of bf16 */
 } ActivationKind;
 
 typedef enum {

@@ -10,6 +10,7 @@
 
 #define LEVEL(name) name##_avx512_bf16
 #define LEVEL_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16"
+#define HAS_BYTE_PRODUCTS
 #define HAS_BF16_PRODUCTS
 #define GROUPS_LEVEL(name) name##_avx512_vnni
 
