@@ -17,7 +17,8 @@ enum {
     /* A claim is this part of a thread's share of what is left, so that tasks that follow each other
        mostly run on one thread and the last ones are claimed singly. */
     CLAIMS_EACH = 4,
-    /* How long a thread looks for a change before it sleeps. */
+    /* How long a thread looks for a change before it sleeps: meant to span the gaps between kernels,
+       in which Python runs. tests/bench/README.md, Threads. */
     SPIN_NS = 50000,
     LOOKS_EACH_TIME = 16,
 };
