@@ -106,8 +106,9 @@ class _Rank:
         device = resolve_device(name, first_rank + tp.rank)
         dtype = DTYPES[resolve_dtype(settings.dtype, device)]
         shard = split_model(config, tp.size)[tp.rank]
-        ops = select_ops(settings, dtype, device, config)
+        # The method has its level serve, which the ops name.
         method = select_linear_method(settings, dtype, device)
+        ops = select_ops(settings, dtype, device, config)
         context = ComputeContext(dtype, device, ops, method, tp)
         max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
         return cls(settings, config, context, shard, tp, max_len)

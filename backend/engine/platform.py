@@ -57,7 +57,7 @@ def select_ops(
     if settings.kernels not in ("auto", "torch") and not fits:
         misfit = (
             "not for this model, --dtype or --block-size\n"
-            "they take bfloat16 on a CPU, heads of 32 to 256 in steps of 32, blocks in steps of "
+            "they take bfloat16 on a CPU, heads of 16 to 256 in steps of 16, blocks in steps of "
             "16 tokens"
         )
         raise ModelError(f"--kernels {settings.kernels}: {absence or misfit}")

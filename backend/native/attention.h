@@ -37,11 +37,11 @@ enum {
      window       a token sees so many keys, itself included; 0: all
      sinks        [Hq]: a score beside those of the keys, which has no value; NULL: none */
 
-/* bf16 in and out, sums in fp32. D and the block size are multiples of 16.
+/* bf16 in and out, products and sums in fp32. D and the block size are multiples of 16.
 
    A token's result depends on its own sequence only, and not on how items cut it: keys are taken in
    blocks of 64, at multiples of 64, and blocks of a piece, at multiples of its size, have sums of their
-   own, which are merged in order. Levels but those of HAS_BF16_PRODUCTS have the same bits.
+   own, which are merged in order. All levels have the same bits.
 
    16 slots of a head are a tile, in which pairs lie as vdpbf16ps takes them: of keys two neighbouring
    dimensions, [D / 2, 16 slots, 2]; of values two neighbouring slots, [8, D, 2]. A step then reads

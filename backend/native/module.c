@@ -60,6 +60,11 @@ static PyObject *use(PyObject *self, PyObject *name)
     return NULL;
 }
 
+static PyObject *level(PyObject *self, PyObject *unused)
+{
+    return PyUnicode_FromString(active == NULL ? "" : active->level);
+}
+
 /* Copy a call out of its object. Returns 0 with an exception set if it is not one. */
 static int read_call(PyObject *object, void *call, Py_ssize_t size)
 {
@@ -149,6 +154,7 @@ static PyObject *py_packed_size(PyObject *self, PyObject *object)
 static PyMethodDef methods[] = {
     {"interface", interface, METH_NOARGS, "The number of the declarations in calls.py."},
     {"levels", levels, METH_NOARGS, "The levels whose kernels run on this processor, best first."},
+    {"level", level, METH_NOARGS, "The level that serves; empty before one does."},
     {"use", use, METH_O, "Have the kernels of a level serve."},
     {"num_threads", py_num_threads, METH_NOARGS, "How many threads run the kernels."},
     {"set_num_threads", py_set_num_threads, METH_O, "Have so many threads run the kernels."},

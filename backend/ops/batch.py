@@ -49,5 +49,22 @@ class Batch:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class AttentionSpec:
+    """How a layer attends.
+
+    scale: what products of queries and keys are multiplied by; None: D ** -0.5. softcap: c, where
+    scores s become c * tanh(s / c); 0: they stay. window: a token sees so many keys, itself
+    included; 0: all before it.
+    """
+
+    scale: float | None = None
+    softcap: float = 0.0
+    window: int = 0
+
+
+# Every key, softmax of the plain scores.
+FULL = AttentionSpec()
+
 # cos and sin for each token, [T, 1, D], the first half of sin negated.
 Rotation = tuple[Tensor, Tensor]

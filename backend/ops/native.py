@@ -1,4 +1,4 @@
-"""The ops in C, bf16 on CPUs; see backend/native for the kernels."""
+"""The ops in C, bf16 on CPUs at any level of instructions; see backend/native for the kernels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.native import calls, kernels
-from backend.ops.batch import Batch, Rotation
+from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 
 # An item has so many rows, tokens x query heads of a KV head: a core's caches hold their sums.
 MAX_ROWS = 96
 MAX_DIM = 256
-# An item of one token runs over so many keys: longer contexts are shared out over threads.
+# Contexts are attended to in pieces of so many keys, in blocks of so many; see native/attention.h.
+# Where a sequence runs one token its pieces are shared out over threads.
 SPLIT_KEYS = 1024
+BLOCK_KEYS = 64
 # From so many keys x tokens on a second thread pays for being woken.
 PARALLEL_SIZE = 512
 
@@ -41,9 +43,8 @@ class _Plan:
 class NativeOps:
     """See `Ops` for shapes. Every tensor is bf16 and contiguous."""
 
-    name = "own AVX-512 kernels"
-
     def __init__(self) -> None:
+        self.name = f"own {kernels.level()} kernels"
         self._add_rms_norm = calls.AddRmsNorm()
         self._silu_mul = calls.SiluMul()
 
@@ -52,7 +53,7 @@ class NativeOps:
         """Whether the kernels are here, and made for these sizes."""
         return (
             kernels is not None
-            and head_dim % 32 == 0
+            and head_dim % 16 == 0
             and head_dim <= MAX_DIM
             and block_size % 16 == 0
             and num_heads // num_kv_heads <= MAX_ROWS
@@ -89,9 +90,12 @@ class NativeOps:
         kernels.silu_mul(call)
         return out
 
-    def plan_attention(self, batch: Batch, cache: Tensor, num_heads: int) -> _Plan:
+    def plan_attention(
+        self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
+    ) -> _Plan:
+        """Layers of another spec need another plan."""
         _, _, num_kv_heads, block_size, dim = cache.shape
-        items, merges = _share_out(batch, num_heads // num_kv_heads)
+        items, merges = _share_out(batch, num_heads // num_kv_heads, spec.window)
         partials = torch.empty(int(merges["count"].sum()), num_heads, dim + 2)
         sizes: dict[str, Any] = {
             "num_heads": num_heads,
@@ -114,7 +118,9 @@ class NativeOps:
             merges=merges.ctypes.data,
             num_merges=len(merges),
             partials=partials.data_ptr(),
-            scale=dim**-0.5,
+            scale=dim**-0.5 if spec.scale is None else spec.scale,
+            softcap=spec.softcap,
+            window=spec.window,
             parallel=work > PARALLEL_SIZE,
             **sizes,
         )
@@ -129,19 +135,22 @@ class NativeOps:
         call.cache = cache.data_ptr()
         kernels.rotate_store(call)
 
-    def attention(self, q: Tensor, cache: Tensor, plan: _Plan) -> Tensor:
-        """q: its tokens may lie apart."""
+    def attention(
+        self, q: Tensor, cache: Tensor, plan: _Plan, sinks: Tensor | None = None
+    ) -> Tensor:
+        """q: its tokens may lie apart. sinks: [Hq] float32, scores beside those of the keys."""
         out = torch.empty(q.shape, dtype=q.dtype)
         call = plan.attention
         call.q = q.data_ptr()
         call.q_stride = q.stride(0)
         call.cache = cache.data_ptr()
         call.out = out.data_ptr()
+        call.sinks = None if sinks is None else sinks.data_ptr()
         kernels.attention(call)
         return out
 
 
-def _share_out(batch: Batch, group: int) -> tuple[Records, Records]:
+def _share_out(batch: Batch, group: int, window: int) -> tuple[Records, Records]:
     """Cut the step's attention into items [n] and merges [m]; see attention.h.
 
     The longest come first, so that no thread is left with one when the others are done.
@@ -153,27 +162,30 @@ def _share_out(batch: Batch, group: int) -> tuple[Records, Records]:
         behind = batch.context_lens[s] - end
         for first in range(start, end, tokens):
             last = min(first + tokens, end)
-            tiles.append((s, first, last - first, first + behind, 0, last + behind, -1))
-    tiles.sort(key=lambda tile: -tile[2] * tile[5])
-    decodes, merges = _share_out_decodes(batch)
+            position = first + behind
+            seen = max(0, position + 1 - window) // BLOCK_KEYS * BLOCK_KEYS if window else 0
+            tiles.append((s, first, last - first, position, seen, last + behind, -1))
+    tiles.sort(key=lambda tile: -tile[2] * (tile[5] - tile[4]))
+    decodes, merges = _share_out_decodes(batch, window)
     return np.concatenate([np.array(tiles, ITEM), decodes]), merges
 
 
-def _share_out_decodes(batch: Batch) -> tuple[Records, Records]:
+def _share_out_decodes(batch: Batch, window: int) -> tuple[Records, Records]:
     """Cut the attention of sequences that run one token."""
     lens: Ints = np.array(batch.context_lens[: batch.num_decodes], np.int32)
-    num_parts = -(-lens // SPLIT_KEYS)
+    seen = np.maximum(0, lens - window) // BLOCK_KEYS * BLOCK_KEYS if window else 0 * lens
+    num_parts = -(-lens // SPLIT_KEYS) - seen // SPLIT_KEYS
     rows = np.repeat(np.arange(len(lens), dtype=np.int32), num_parts)
-    parts = np.arange(len(rows), dtype=np.int32) - np.repeat(
-        np.cumsum(num_parts) - num_parts, num_parts
+    parts = np.arange(len(rows), dtype=np.int32) + np.repeat(
+        seen // SPLIT_KEYS - np.cumsum(num_parts) + num_parts, num_parts
     )
     split = num_parts > 1
     items = np.empty(len(rows), ITEM)
     items["sequence"] = items["token"] = rows
     items["count"] = 1
     items["position"] = lens[rows] - 1
-    items["first_key"] = parts * SPLIT_KEYS
-    items["end_key"] = np.minimum(items["first_key"] + SPLIT_KEYS, lens[rows])
+    items["first_key"] = np.maximum(parts * SPLIT_KEYS, seen[rows])
+    items["end_key"] = np.minimum((parts + 1) * SPLIT_KEYS, lens[rows])
     items["partial"] = np.where(split[rows], np.cumsum(split[rows]) - 1, -1)
     merged = np.flatnonzero(split)
     merges = np.empty(len(merged), MERGE)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from backend.ops.batch import Batch, Rotation
+from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 
 
 class ReferenceOps:
@@ -37,24 +37,42 @@ class ReferenceOps:
         for token, slot in zip(qkv[:, -2 * heads :], plan.slot_mapping.tolist(), strict=True):
             cache[slot // size, :, :, slot % size] = token.view(2, heads, dim)
 
-    def attention(self, q: Tensor, cache: Tensor, plan: Batch) -> Tensor:
+    def attention(
+        self,
+        q: Tensor,
+        cache: Tensor,
+        plan: Batch,
+        spec: AttentionSpec = FULL,
+        sinks: Tensor | None = None,
+    ) -> Tensor:
+        """sinks: [Hq], a score beside those of the keys, which has no value."""
         out = torch.empty_like(q)
         for s, context_len in enumerate(plan.context_lens):
             start, end = plan.query_starts[s : s + 2]
             blocks = cache[plan.block_tables[s].long()].float()
             k, v = blocks.permute(1, 0, 3, 2, 4).flatten(1, 2)[:, :context_len]  # [L, Hkv, D]
-            out[start:end] = _attend(q[start:end].float(), k, v).to(q.dtype)
+            out[start:end] = _attend(q[start:end].float(), k, v, spec, sinks).to(q.dtype)
         return out
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k / sqrt(D)) v for the last T of L tokens, each over itself and those before it.
+def _attend(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, sinks: Tensor | None) -> Tensor:
+    """softmax(scale q k) v for the last T of L tokens, each over itself and those before it.
 
     q: [T, Hq, D]; k, v: [L, Hkv, D] -> [T, Hq, D].
     """
     group = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(group, dim=1) for x in (k, v))
-    scores = torch.einsum("thd,lhd->htl", q, k) * q.shape[-1] ** -0.5
+    scale = q.shape[-1] ** -0.5 if spec.scale is None else spec.scale
+    scores = torch.einsum("thd,lhd->htl", q, k) * scale
+    if spec.softcap:
+        scores = spec.softcap * torch.tanh(scores / spec.softcap)
     places = torch.arange(len(k))
-    scores.masked_fill_(places > places[-len(q) :, None], -torch.inf)
-    return torch.einsum("htl,lhd->thd", scores.softmax(-1), v)
+    behind = places[-len(q) :, None] - places
+    scores.masked_fill_(behind < 0, -torch.inf)
+    if spec.window:
+        scores.masked_fill_(behind >= spec.window, -torch.inf)
+    if sinks is not None:
+        column = sinks.to(scores)[:, None, None].expand(-1, len(q), 1)
+        scores = torch.cat((scores, column), dim=-1)
+    weights = scores.softmax(-1)[..., : len(k)]
+    return torch.einsum("htl,lhd->thd", weights, v)

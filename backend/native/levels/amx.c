@@ -2,13 +2,10 @@
 #ifdef __x86_64__
 
 #define LEVEL(name) name##_avx512
+#include "../attention.h"
 #include "../sampling.h"
 #include "../tokenwise.h"
 #include "../topk.h"
-#undef LEVEL
-
-#define LEVEL(name) name##_avx512_bf16
-#include "../attention.h"
 
 #include "levels.h"
 
@@ -17,7 +14,7 @@ const Kernels kernels_amx = {
     .add_rms_norm = add_rms_norm_avx512,
     .rotate_store = rotate_store_avx512,
     .silu_mul = silu_mul_avx512,
-    .attention = attention_avx512_bf16,
+    .attention = attention_avx512,
     .topk = topk_avx512,
     .exp_sums = exp_sums_avx512,
     .count_greater = count_greater_avx512,

@@ -2,24 +2,14 @@
 #ifdef __x86_64__
 
 #define LEVEL(name) name##_avx512
+#include "../attention.h"
 #include "../sampling.h"
 #include "../tokenwise.h"
 #include "../topk.h"
-#undef LEVEL
-
-#define LEVEL(name) name##_avx512_bf16
-#define LEVEL_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16"
-#define HAS_BF16_PRODUCTS
-#define ATTENTION_ROWS 6
-#define ATTENTION_VECTORS(rows) 4
 
 #include "levels.h"
 
 #include "../gemm_bf16.h"
-
-#include "../simd/avx512.h"
-
-#include "../kernels/attention.inc"
 
 const Kernels kernels_avx512_bf16 = {
     .level = "avx512_bf16",
@@ -31,7 +21,7 @@ const Kernels kernels_avx512_bf16 = {
     .add_rms_norm = add_rms_norm_avx512,
     .rotate_store = rotate_store_avx512,
     .silu_mul = silu_mul_avx512,
-    .attention = attention_avx512_bf16,
+    .attention = attention_avx512,
     .topk = topk_avx512,
     .exp_sums = exp_sums_avx512,
     .count_greater = count_greater_avx512,

@@ -2,10 +2,10 @@
 #ifdef __x86_64__
 
 #define LEVEL(name) name##_avx512
+#include "../attention.h"
 #include "../sampling.h"
 #include "../tokenwise.h"
 #include "../topk.h"
-#include "../attention.h"
 
 #include "levels.h"
 

@@ -50,7 +50,7 @@ def test_units_call_each_other_in_no_circle() -> None:
     }
     assert owner["parallel_for"] == "threads" and owner["attention"] == "attention"
     called = {
-        unit: {owner[name] for name in re.findall(r"\b(\w+)\b", text) if name in owner} - {unit}
+        unit: {owner[name] for name in re.findall(r"\b(\w+)\(", text) if name in owner} - {unit}
         for unit, text in texts.items()
     }
     assert "threads" in called["attention"]

@@ -1,0 +1,92 @@
+"""Every level has the same bits in what it does in float32."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from backend.native import absence, kernels, levels
+from backend.ops.batch import AttentionSpec, Batch
+from backend.ops.cumulative_probs import CumulativeProbs
+from backend.ops.native import NativeOps
+from backend.ops.token_masks import apply_masks
+from backend.ops.topk import topk
+from tests.backend.attention_cases import BLOCK_SIZE, CPU, AttentionCase, plan_of, randn
+
+pytestmark = pytest.mark.skipif(kernels is None, reason=absence)
+
+
+def attention(window: int, softcap: float) -> list[Tensor]:
+    spec = AttentionSpec(window=window, softcap=softcap)
+    sequences = [(1, 1500), (1, 3), (1, 70), (90, 40)]
+    return [AttentionCase(sequences, 7, 1, 80, spec=spec, has_sinks=softcap > 0).result()]
+
+
+def norm() -> list[Tensor]:
+    x, delta = randn(2, 5, 72)
+    return list(NativeOps().add_rms_norm(x, delta, randn(72, seed=1), 1e-5))
+
+
+def silu() -> list[Tensor]:
+    gate_up = 40 * randn(4, 2 * 99)
+    gate_up[0, :4] = torch.tensor([torch.inf, -torch.inf, -300.0, 1e-39])
+    return [NativeOps().silu_mul(gate_up)]
+
+
+def rotation() -> list[Tensor]:
+    plan, num_blocks = plan_of([(1, 5), (3, 2)])
+    ops, cache = NativeOps(), torch.zeros(num_blocks, 2, 2, BLOCK_SIZE, 80, dtype=torch.bfloat16)
+    qkv, angles = randn(plan.num_tokens, 7, 80), randn(plan.num_tokens, 1, 80, seed=1).float()
+    rotations = (angles.cos().bfloat16(), angles.sin().bfloat16())
+    ops.rotate_store(
+        qkv, rotations, cache, ops.plan_attention(Batch.from_plan(plan, CPU), cache, 3)
+    )
+    return [qkv, cache]
+
+
+def selection() -> list[Tensor]:
+    best = topk(randn(5, 1001).float(), 40, np.array([4, 0, 2]))
+    return [torch.from_numpy(each) for each in best]
+
+
+def probabilities() -> list[Tensor]:
+    logits = 4 * randn(5, 3001).float()
+    logits[3, 100:] = -torch.inf
+    logits[4] = -torch.inf
+    apply_masks(logits, np.array([1]), np.full((1, 90), 0x1234567, np.int32), 7)
+    probs = CumulativeProbs(logits, np.arange(5), np.linspace(0.2, 2, 5))
+    places = probs.invert(np.arange(4), np.linspace(0, 0.999, 4))
+    return [logits, torch.from_numpy(probs.logsumexp), torch.from_numpy(places)]
+
+
+CASES: dict[str, Callable[[], list[Tensor]]] = {
+    "attention": lambda: attention(0, 0.0),
+    "attention with window, cap and sinks": lambda: attention(100, 8.0),
+    "norm": norm,
+    "silu": silu,
+    "rotation": rotation,
+    "topk": selection,
+    "sampling": probabilities,
+}
+
+
+@pytest.fixture
+def best_level() -> Iterator[None]:
+    """Have the best level serve again, whichever a test has left."""
+    yield
+    kernels.use(levels()[0])
+
+
+@pytest.mark.usefixtures("best_level")
+@pytest.mark.parametrize("case", CASES)
+def test_levels_have_the_same_bits(case: str) -> None:
+    results = {}
+    for level in levels():
+        kernels.use(level)
+        results[level] = CASES[case]()
+    first = results[levels()[0]]
+    for others in results.values():
+        for tensor, other in zip(first, others, strict=True):
+            torch.testing.assert_close(tensor, other, rtol=0, atol=0, equal_nan=True)
