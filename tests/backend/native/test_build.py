@@ -35,7 +35,6 @@ def loaded(built: Built, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     [
         (Built("avx512_bf16", None), "other files"),
         (Built("avx512_bf16", INTERFACE - 1), "other files"),
-        (Built("", INTERFACE), "processor lacks"),
     ],
 )
 def test_build_of_other_declarations_is_left_alone(

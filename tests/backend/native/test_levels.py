@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from backend.native import absence, kernels, levels
 from backend.ops.batch import AttentionSpec, Batch
+from backend.ops.cumulative_probs import CumulativeProbs
 from backend.ops.native import NativeOps
+from backend.ops.token_masks import apply_masks
 from backend.ops.topk import topk
 from tests.backend.attention_cases import BLOCK_SIZE, CPU, AttentionCase, plan_of, randn
 
@@ -43,13 +46,29 @@ def rotation() -> list[Tensor]:
     return [qkv, cache]
 
 
+def selection() -> list[Tensor]:
+    best = topk(randn(5, 1001).float(), 40, np.array([4, 0, 2]))
+    return [torch.from_numpy(each) for each in best]
+
+
+def probabilities() -> list[Tensor]:
+    logits = 4 * randn(5, 3001).float()
+    logits[3, 100:] = -torch.inf
+    logits[4] = -torch.inf
+    apply_masks(logits, np.array([1]), np.full((1, 90), 0x1234567, np.int32), 7)
+    probs = CumulativeProbs(logits, np.arange(5), np.linspace(0.2, 2, 5))
+    places = probs.invert(np.arange(4), np.linspace(0, 0.999, 4))
+    return [logits, torch.from_numpy(probs.logsumexp), torch.from_numpy(places)]
+
+
 CASES: dict[str, Callable[[], list[Tensor]]] = {
     "attention": lambda: attention(0, 0.0),
     "attention with window, cap and sinks": lambda: attention(100, 8.0),
     "norm": norm,
     "silu": silu,
     "rotation": rotation,
-    "topk": lambda: list(topk(randn(5, 1001).float(), 40)),
+    "topk": selection,
+    "sampling": probabilities,
 }
 
 

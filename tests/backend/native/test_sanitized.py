@@ -42,9 +42,9 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
         ["gcc", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True
     ).stdout.strip()
     here = Path(__file__).parent
-    native = ["test_gemm.py", "test_levels.py"]
-    ops = ["test_native.py", "test_topk.py", "test_cumulative_probs.py", "test_token_masks.py"]
-    tests = [str(here / name) for name in native] + [str(here.parent / "ops" / name) for name in ops]
+    names = ["native/test_gemm.py", "native/test_levels.py", "ops/test_native.py"]
+    names += ["ops/test_cumulative_probs.py", "ops/test_token_masks.py", "ops/test_topk.py"]
+    tests = [str(here.parent / name) for name in names]
     result = subprocess.run(
         [sys.executable, "-c", RUN, str(target), *tests],
         env={

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from backend.native import absence, kernels, levels
 from backend.ops.cumulative_probs import CumulativeProbs
 
 
@@ -69,16 +68,3 @@ def test_row_is_the_same_alone_and_in_any_batch() -> None:
     among = np.frombuffer(sums_of(logits, list(range(31))))
     for n in range(31):
         assert sums_of(logits, [n]) == among[n].tobytes()
-
-
-@pytest.mark.skipif(kernels is None, reason=absence)
-def test_levels_give_the_same_bits() -> None:
-    logits = random_logits(5, 3001, 4)
-    logits[3, 100:] = -torch.inf
-    logits[4] = -torch.inf
-    sums = set()
-    for level in levels():
-        kernels.use(level)
-        sums.add(sums_of(logits, [0, 1, 2, 3, 4]))
-    kernels.use(levels()[0])
-    assert len(sums) == 1
