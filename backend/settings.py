@@ -43,7 +43,7 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "auto"  # fmt: skip
     activations: Annotated[
         Literal["auto", "int8", "int16", "bf16"],
-        Meta(description="what our own kernels multiply activations as; auto: int8"),
+        Meta(description="what our own kernels multiply activations as; auto: int16"),
     ] = "auto"
     exact: Annotated[
         bool,

@@ -39,7 +39,7 @@ def choose_activations(wanted: Activations | Literal["auto"], level: str) -> Act
             f"{' and '.join(name for name in LEVELS if name in BF16_LEVELS)} do\n"
             "take int8 or int16, or leave --activations out"
         )
-    return "int8" if wanted == "auto" else wanted
+    return "int16" if wanted == "auto" else wanted
 
 
 def describe(

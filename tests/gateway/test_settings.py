@@ -212,7 +212,7 @@ def test_config_with_a_list_of_groups_can_be_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({}, ["# on a CPU: avx512_vnni, int8 activations"]),
+        ({}, ["# on a CPU: avx512_vnni, int16 activations"]),
         ({"kernels": "torch"}, ["# on a CPU: PyTorch's kernels (--kernels torch)"]),
         (
             {"kernels": "amx"},

@@ -39,9 +39,9 @@ def test_level_not_there_is_refused_with_those_that_are() -> None:
     assert len(lines) == 3
 
 
-def test_activations_are_int8_unless_they_are_named() -> None:
-    assert choose_activations("auto", "amx") == "int8"
-    assert choose_activations("int16", "portable") == "int16"
+def test_activations_are_int16_unless_they_are_named() -> None:
+    assert choose_activations("auto", "amx") == "int16"
+    assert choose_activations("int8", "portable") == "int8"
     assert choose_activations("bf16", "avx512_bf16") == "bf16"
 
 
@@ -57,9 +57,9 @@ def test_bf16_activations_need_a_level_that_multiplies_them() -> None:
 
 
 def test_description_is_of_what_serves_and_why() -> None:
-    assert describe("auto", "auto", "auto", PRESENT, "") == "avx512_vnni, int8 activations"
-    assert describe("avx2", "int16", "bfloat16", PRESENT, "") == (
-        "avx2 (--kernels; this processor has avx512_vnni), int16 activations"
+    assert describe("auto", "auto", "auto", PRESENT, "") == "avx512_vnni, int16 activations"
+    assert describe("avx2", "int8", "bfloat16", PRESENT, "") == (
+        "avx2 (--kernels; this processor has avx512_vnni), int8 activations"
     )
     assert describe("torch", "auto", "auto", PRESENT, "") == "PyTorch's kernels (--kernels torch)"
     assert describe("auto", "auto", "auto", [], "not built\nwhat to do") == (
