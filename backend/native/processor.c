@@ -65,7 +65,7 @@ int has_avx512_bf16(void)
 
 #ifdef __linux__
 
-/* From arch/x86/include/uapi/asm/prctl.h and Documentation/arch/x86/xstate.rst. */
+/* Numbers of the interface of Linux, which not every header has. */
 enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
 
 /* Linux reports a tile feature only where it keeps the registers, and grants them on request. */
