@@ -38,7 +38,8 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "amx", "avx512_bf16", "avx512_vnni", "avx512", "avx_vnni", "avx2", "portable",
         ],
         Meta(
-            description="what computes on a CPU; native: our own, at its best or at a given level"
+            description="what computes on a CPU: PyTorch (torch) or our own (native), at its best "
+            "or at a level: amx, avx512_bf16, avx512_vnni, avx512, avx_vnni, avx2 or portable"
         ),
     ] = "auto"  # fmt: skip
     activations: Annotated[

@@ -48,6 +48,8 @@ Run one gateway worker between clients and an engine that emits tokens for
 free, and print its CPU time a token beside that of a bare ASGI app on the
 same HTTP server, how late tokens come, and short requests a second.
 """
+# Of more names than fit on a line the description tells.
+_MAX_METAVAR = 60
 # Defaults that say nothing by themselves; a description tells what such a 0 means.
 _SILENT_DEFAULTS = ("", (), 0)
 
@@ -274,7 +276,8 @@ def _help(option: Option) -> str:
 def _metavar(kind: inspect.Type) -> str:
     match kind:
         case inspect.LiteralType(values=values):
-            return "{" + ",".join(map(str, values)) + "}"
+            names = "{" + ",".join(map(str, values)) + "}"
+            return names if len(names) <= _MAX_METAVAR else "NAME"
         case inspect.IntType() | inspect.FloatType():
             return "N"
         case inspect.VarTupleType(item_type=item):
