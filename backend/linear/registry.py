@@ -44,7 +44,7 @@ def create_method(
     level: str,
     dtype: torch.dtype,
     device: torch.device,
-    activations: Activations = "int8",
+    activations: Activations = "int16",
 ) -> LinearMethod:
     """Make the kernels of a device and level, and what hands each weight to one of them.
 
