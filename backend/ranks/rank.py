@@ -20,7 +20,6 @@ from backend.config.model_config import ModelError
 from backend.ranks.follower import Follower
 from backend.ranks.lead import Lead
 from backend.ranks.replica import RankSpawn
-from backend.ranks.torch_import import tracing_left_out
 from backend.settings import EngineSettings
 from backend.wire.control import ChildLine, ControlClosed, GroupWiring, Progress
 from backend.wire.local.child import ChildContext
@@ -85,7 +84,7 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
     """Load this rank's part, then lead or follow until told to stop."""
     wiring = _await_wiring(line, spawn.rank, spawn.settings.tp)
     heartbeat = HeartbeatWriter(wiring.page, spawn.rank, spawn.settings.tp, spawn.epoch)
-    with collection_paused(), tracing_left_out():
+    with collection_paused():
         # torch.multiprocessing before anything else of torch: it installs torch's own reducers.
         import torch.multiprocessing
 
