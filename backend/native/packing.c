@@ -63,7 +63,7 @@ static uint16_t half_at(const uint8_t *p)
 }
 
 /* Blocks of 32: the first half of a block is in the low nibbles, and its fifth bits are in a word. */
-static void read_small_block(int format, const uint8_t *p, Block *b)
+CONSTANT void read_small_block(int format, const uint8_t *p, Block *b)
 {
     if (format == MXFP4) {
         b->scales[0] = *p++;
@@ -129,7 +129,7 @@ static void read_q3_k(const uint8_t *p, Block *b)
 }
 
 /* Q4_K and Q5_K: d, dmin; 12 bytes of scales and mins; with Q5_K 32 of fifth bits; 128 of nibbles. */
-static void read_q4_or_q5_k(int format, const uint8_t *p, Block *b)
+CONSTANT void read_q4_or_q5_k(int format, const uint8_t *p, Block *b)
 {
     b->d = half_at(p);
     b->dmin = half_at(p + 2);
@@ -155,7 +155,7 @@ static void read_q6_k(const uint8_t *p, Block *b)
     b->d = half_at(p + 208);
 }
 
-static void read_block(int format, const uint8_t *p, Block *b)
+CONSTANT void read_block(int format, const uint8_t *p, Block *b)
 {
     switch (format) {
     case Q2_K: read_q2_k(p, b); break;
@@ -166,21 +166,31 @@ static void read_block(int format, const uint8_t *p, Block *b)
     }
 }
 
-/* Write a group's 32 values into a feature's lane. */
-static void write_values(int format, const uint8_t *values, int lane, uint8_t *group)
+/* Set bits of a feature's word of a vector. */
+CONSTANT void add_bits(uint8_t *vector, int lane, uint32_t bits)
 {
-    const int low = low_bits(format), high = high_bits(format), per_byte = 8 / low;
+    uint32_t word;
+    memcpy(&word, vector + 4 * lane, sizeof word);
+    word |= bits;
+    memcpy(vector + 4 * lane, &word, sizeof word);
+}
+
+/* Write a group's 32 values into a feature's lane, a step at a time. */
+CONSTANT void write_values(int format, const uint8_t *values, int lane, uint8_t *group)
+{
+    const int low = low_bits(format), high = high_bits(format);
+    const uint32_t mask = low == 8 ? 0xFFFFFFFF : low == 4 ? 0x0F0F0F0F : 0x03030303;
     uint8_t *top = group + FEATURES * GROUP * low / 8;
-    for (int i = 0; i < GROUP; i++) {
-        const int step = i / 4, byte = lane * 4 + i % 4;
-        const int value = values[i] & ((1 << low) - 1), rest = values[i] >> low;
+    for (int step = 0; step < STEPS; step++) {
         const int vector = low == 8 ? step : low == 4 ? step % 4 : step / 4;
-        const int shift = low == 8 ? 0 : low == 4 ? step / 4 * 4 : step % per_byte * 2;
-        group[vector * 64 + byte] |= (uint8_t)(value << shift);
+        const int shift = low == 8 ? 0 : low == 4 ? step / 4 * 4 : step % 4 * 2;
+        uint32_t four;
+        memcpy(&four, values + 4 * step, sizeof four);
+        add_bits(group + vector * 64, lane, (four & mask) << shift);
         if (high == 1)
-            top[byte] |= (uint8_t)(rest << step);
+            add_bits(top, lane, (four >> low & 0x01010101) << step);
         else if (high == 2)
-            top[step / 4 * 64 + byte] |= (uint8_t)(rest << step % 4 * 2);
+            add_bits(top + step / 4 * 64, lane, (four >> low & 0x03030303) << step % 4 * 2);
     }
 }
 
@@ -189,7 +199,7 @@ static void write_half(uint8_t *out, int lane, uint16_t half)
     memcpy(out + 2 * lane, &half, sizeof half);
 }
 
-static void write_factors(int format, const Block *b, int lane, uint8_t *out)
+CONSTANT void write_factors(int format, const Block *b, int lane, uint8_t *out)
 {
     const int scales = MAX_UNIT / span_of(format);
     if (format == MXFP4) {
@@ -210,13 +220,11 @@ static void write_factors(int format, const Block *b, int lane, uint8_t *out)
         write_half(out + 32, lane, is_k_quant(format) ? b->dmin ^ 0x8000 : b->dmin);
 }
 
-static void pack_column(void *call, int64_t column, int thread)
+CONSTANT void pack_units(int format, const Pack *w, int64_t column)
 {
-    const Pack *w = call;
-    const int format = (int)w->format, columns = unit_columns(format);
+    const int columns = unit_columns(format);
     const int64_t units = w->K / columns, size = unit_bytes(format), block = block_bytes(format);
     uint8_t *out = w->out + column * units * size;
-    (void)thread;
     memset(out, 0, (size_t)(units * size));
     for (int64_t unit = 0; unit < units; unit++, out += size)
         for (int lane = 0; lane < FEATURES && column * FEATURES + lane < w->N; lane++) {
@@ -228,6 +236,22 @@ static void pack_column(void *call, int64_t column, int thread)
                              out + group * group_bytes(format));
             write_factors(format, &b, lane, out + columns / GROUP * group_bytes(format));
         }
+}
+
+/* Compiled once for each format. */
+static void pack_column(void *call, int64_t column, int thread)
+{
+    const Pack *w = call;
+    (void)thread;
+#define CASE(f) \
+    case f: \
+        pack_units(f, w, column); \
+        break
+    switch (w->format) {
+    CASE(Q4_0); CASE(Q4_1); CASE(Q5_0); CASE(Q5_1); CASE(Q8_0); CASE(Q2_K); CASE(Q3_K);
+    CASE(Q4_K); CASE(Q5_K); CASE(Q6_K); CASE(IQ4_NL); CASE(MXFP4);
+    }
+#undef CASE
 }
 
 /* Dense: two columns of a feature are a word. */

@@ -1,7 +1,8 @@
 """Fast paths stay near float32: the figures of tests/bench/numerics.py, held to their bounds.
 
-Mismatches are allowed only where the oracle itself hardly decides. Plain bfloat16 matrices give
-97.4 to 97.8 % of the best tokens; the small version has too few positions for such a bound.
+Mismatches are allowed only where the oracle itself hardly decides. The default must have the same best
+token at 97.5 % of 6,400 positions, and perplexity within 0.2 %; PyTorch's bfloat16 products reach 97.4
+to 97.8 %. The small version has too few positions for such a bound.
 """
 
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from backend.native import absence, kernels
 from backend.settings import EngineSettings
 from gateway.default_model import default_model
 from gateway.text.tokenizer import Tokenizer
@@ -18,7 +20,7 @@ from tests.bench.reference import Reference, get_reference
 from tests.level import forced_level
 
 # Logits, between the oracle's two best tokens where another path's best is not the oracle's.
-GAP_BOUND = 0.5
+GAP_BOUND = 0.6
 
 
 def reference_of(
@@ -54,8 +56,18 @@ def test_few_prompts_come_out_as_in_float32() -> None:
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_every_path_is_near_float32() -> None:
+    is_ours = kernels is not None and settings_of().kernels != "torch"
     for figures in measure(settings_of(), reference_of(200, 32, 16), [1, 16]):
-        check(figures, same_best=0.97, perplexity=0.01)
+        check(figures, same_best=0.975 if is_ours else 0.97, perplexity=0.002 if is_ours else 0.01)
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.skipif(kernels is None, reason=absence)
+def test_int8_activations_are_as_near_as_the_documents_say() -> None:
+    settings = settings_of(kernels="native", dtype="bfloat16", activations="int8")
+    for figures in measure(settings, reference_of(200, 32, 16), [16]):
+        check(figures, same_best=0.96, perplexity=0.01)
 
 
 @pytest.mark.e2e
