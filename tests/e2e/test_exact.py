@@ -1,4 +1,7 @@
-"""Exact mode keeps its word: a text does not depend on what else the server computes."""
+"""A text does not depend on what else the server computes.
+
+Exact mode promises it wherever it computes, the default mode where our own kernels do.
+"""
 
 import asyncio
 import random
@@ -8,8 +11,10 @@ from typing import Any
 import openai
 import pytest
 
-from tests.e2e.clients import async_openai_client, openai_client
+from backend.native import absence, levels
+from tests.e2e.clients import async_openai_client, metrics, openai_client
 from tests.e2e.server import Server
+from tests.level import forced_level
 
 pytestmark = pytest.mark.e2e
 
@@ -23,6 +28,13 @@ DEADLINE_SECONDS = 300.0
 def exact_server() -> Iterator[Server]:
     """The default model in exact mode. 1 GiB of KV cache holds 46,000 tokens in bfloat16."""
     with Server("--exact", "--kv-cache-bytes", str(1 << 30)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def crowded_server() -> Iterator[Server]:
+    """The default model in the default mode, with blocks for some 1,000 tokens."""
+    with Server("--kv-cache-bytes", str(24 << 20), "--max-num-batched-tokens", "40") as server:
         yield server
 
 
@@ -75,9 +87,20 @@ async def test_seeded_text_is_the_same_among_30_others(tiny_exact_server: Server
 
 
 async def test_real_models_text_is_the_same_among_others(exact_server: Server) -> None:
-    """Few tokens: on a processor without bf16 this mode has made 7 of them in a second."""
+    """Few tokens: PyTorch's kernels have made 7 of them in a second in this mode."""
     prompts = random_prompts(3, 8, range(1000, 40000))
     await check_alone_and_among(exact_server, MODEL, 6, prompts)
+
+
+@pytest.mark.skipif(not levels(), reason=absence)
+@pytest.mark.skipif(forced_level().settings.get("kernels") == "torch", reason="PyTorch computes")
+async def test_default_mode_has_the_same_text_among_others(crowded_server: Server) -> None:
+    """Chunks of 40 tokens, hits in the prefix cache, and preemption for want of blocks."""
+    prompts = random_prompts(30, 60, range(1000, 40000))
+    await check_alone_and_among(crowded_server, MODEL, 24, prompts)
+    seen = metrics(crowded_server.url)
+    assert seen['unisono_num_preemptions_total{group="0"}'] > 0
+    assert seen['unisono_prefix_cache_hits_total{group="0"}'] > 0
 
 
 def test_seeded_choices_differ_and_repeat(tiny_exact_server: Server) -> None:
