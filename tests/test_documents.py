@@ -125,7 +125,9 @@ def test_python_file_mentions_what_exists(path: Path) -> None:
     assert [name for text in python_mentions(path) for name in stale(text)] == []
 
 
-@pytest.mark.parametrize("path", sources(".c", ".h", ".inc"), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", sources(".c", ".h", ".inc"), ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_c_file_mentions_what_exists(path: Path) -> None:
     assert [name for text in c_mentions(path) for name in stale(text)] == []
 
