@@ -28,7 +28,8 @@ enum {
    Attention:
 
      q            [T, .., D], the query heads first; q_stride: numbers from a token to the next
-     cache        [blocks, 2, Hkv, block size, D], laid out as below
+     cache        [blocks, 2, Hkv, block size, D] in bf16, or with kv_bits 8 [.., D + 4] bytes, laid out
+                  as below
      block_tables [sequences, table_stride]
      partials     [partials, Hq, D + 2]: weighted values, the largest score, the sum
      out          [T, Hq, D]
@@ -36,6 +37,12 @@ enum {
      softcap      c: scores s become c tanh(s / c); 0: they stay
      window       a token sees so many keys, itself included; 0: all
      sinks        [Hq]: a score beside those of the keys, which has no value; NULL: none */
+
+/* The bytes of a key or a value. */
+static inline int64_t kv_slot_bytes(int64_t kv_bits, int64_t dim)
+{
+    return kv_bits == 8 ? dim + (int64_t)sizeof(float) : 2 * dim;
+}
 
 /* bf16 in and out, products and sums in fp32. D and the block size are multiples of 16.
 
@@ -46,7 +53,10 @@ enum {
    16 slots of a head are a tile, in which pairs lie as vdpbf16ps takes them: of keys two neighbouring
    dimensions, [D / 2, 16 slots, 2]; of values two neighbouring slots, [8, D, 2]. A step then reads
    what it multiplies, as it lies. Slots that nothing was written to must be finite. `rotate_store`
-   writes it so. */
+   writes it so.
+
+   With 8 bits a key or value is D signed bytes, from -127 to 127, and what they are multiplied by, a
+   float. Of a tile the bytes come first, of keys [D, 16 slots], of values [16 slots, D], then 16 floats. */
 void LEVEL(attention)(const Attention *a);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0xee6c58f1
+#define INTERFACE 0xae0525b4
 
 typedef struct {
     int32_t sequence;
@@ -82,7 +82,8 @@ typedef struct {
     int64_t stride;
     const uint16_t *cos;
     const uint16_t *sin;
-    uint16_t *cache;
+    uint8_t *cache;
+    int64_t kv_bits;
     const int32_t *slot_mapping;
     int64_t tokens;
     int64_t num_heads;
@@ -101,7 +102,8 @@ typedef struct {
 typedef struct {
     const uint16_t *q;
     int64_t q_stride;
-    const uint16_t *cache;
+    const uint8_t *cache;
+    int64_t kv_bits;
     const int32_t *block_tables;
     int64_t table_stride;
     const AttentionItem *items;

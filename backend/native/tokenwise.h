@@ -10,7 +10,7 @@ void LEVEL(add_rms_norm)(const AddRmsNorm *a);
 
 /* Rotate queries and keys, in place; write keys and values to their slots. qkv: [T, Hq + 2 Hkv, D],
    `stride` numbers from a token to the next; cos, sin: [T, D], the first half of sin negated; cache: as
-   in attention.h; slot_mapping: [T]. D is a multiple of 16. */
+   in attention.h, of kv_bits; slot_mapping: [T]. D is a multiple of 16. */
 void LEVEL(rotate_store)(const RotateStore *r);
 
 /* silu(gate) * up. gate_up: [tokens, 2 width] -> out [tokens, width]. */

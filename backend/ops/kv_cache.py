@@ -11,16 +11,19 @@ from backend.placement.sharding import Shard
 
 # The cache begins where a page does: no vector of the kernels' lies in two cache lines.
 PAGE_BYTES = 4096
+# What a key or value of 8 bits has beside its numbers: their scale, a float.
+SCALE_BYTES = 4
 
 
 class KVCache:
     """Keys and values of all layers for this rank's KV heads.
 
-    data: [layers, blocks, 2, kv_heads, block_size, head_dim]. A head's part of a block is one
-    piece, so that what is gathered for a sequence lies head by head, as products want it; the order
-    within the piece is the ops' own. Attention reads places it then hides, and a hidden NaN would
-    still be one: a block is cleared before its first place is written, unless all of them are, and
-    so shows nobody what another has left.
+    data: [layers, blocks, 2, kv_heads, block_size, head_dim], with int8, which the native ops alone
+    have, [.., head_dim + SCALE_BYTES]. A head's part of a block is one piece, so that what is
+    gathered for a sequence lies head by head, as products want it; the order within the piece is
+    the ops' own. Attention reads places it then hides, and a hidden NaN would still be one: a block
+    is cleared before its first place is written, unless all of them are, and so shows nobody what
+    another has left.
     """
 
     def __init__(
@@ -35,7 +38,8 @@ class KVCache:
     ) -> None:
         self.num_blocks = num_blocks
         self.block_size = block_size
-        block = (2, shard.num_kv_heads, block_size, config.head_dim)
+        width = config.head_dim + (SCALE_BYTES if dtype == torch.int8 else 0)
+        block = (2, shard.num_kv_heads, block_size, width)
         self.data = _zeros((config.num_layers, num_blocks, *block), dtype, device)
 
     def layer(self, index: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from backend.native import calls, kernels
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
+from backend.ops.kv_cache import SCALE_BYTES
 
 # An item has so many rows, tokens x query heads of a KV head: a core's caches hold their sums.
 MAX_ROWS = 96
@@ -41,7 +42,11 @@ class _Plan:
 
 
 class NativeOps:
-    """See `Ops` for shapes. Every tensor is bf16 and contiguous."""
+    """See `Ops` for shapes. Every tensor is bf16 and contiguous.
+
+    A cache of int8, [blocks, 2, Hkv, block size, D + SCALE_BYTES], has keys and values in 8 bits,
+    with one scale a token and head.
+    """
 
     def __init__(self) -> None:
         self.name = f"own {kernels.level()} kernels"
@@ -95,6 +100,8 @@ class NativeOps:
     ) -> _Plan:
         """Layers of another spec need another plan."""
         _, _, num_kv_heads, block_size, dim = cache.shape
+        kv_bits = 8 * cache.dtype.itemsize
+        dim -= SCALE_BYTES if kv_bits == 8 else 0
         items, merges = _share_out(batch, num_heads // num_kv_heads, spec.window)
         partials = torch.empty(int(merges["count"].sum()), num_heads, dim + 2)
         sizes: dict[str, Any] = {
@@ -102,6 +109,7 @@ class NativeOps:
             "num_kv_heads": num_kv_heads,
             "dim": dim,
             "block_size": block_size,
+            "kv_bits": kv_bits,
         }
         work = int(((items["end_key"] - items["first_key"]) * items["count"]).sum())
         rotate_store = calls.RotateStore(

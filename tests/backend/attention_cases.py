@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from backend.ops.batch import FULL, AttentionSpec, Batch
+from backend.ops.kv_cache import SCALE_BYTES
 from backend.ops.native import NativeOps
 from backend.ops.reference import ReferenceOps
 from backend.step import PlannedSequence, StepPlan, build_plan
@@ -39,6 +40,23 @@ def laid_out(cache: Tensor) -> Tensor:
     return torch.stack((keys, values), dim=1)
 
 
+def quantized(cache: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values in 8 bits: signed bytes in bytes, and scales [..., 1]."""
+    wide = cache.float()
+    scales = wide.abs().amax(-1, keepdim=True) / 127
+    return (wide / scales).nan_to_num().round().to(torch.int8), scales
+
+
+def laid_out_in_8_bits(values: Tensor, scales: Tensor) -> Tensor:
+    """A cache of 8 bits as native/attention.h says that it lies."""
+    tiles = (*values.shape[:3], BLOCK_SIZE // 16)
+    dim = values.shape[-1]
+    parts = values.view(*tiles, 16, dim).clone()
+    numbers = torch.stack((parts[:, 0].transpose(3, 4).flatten(3), parts[:, 1].flatten(3)), dim=1)
+    factors = scales.reshape(*tiles, 16).view(torch.int8)
+    return torch.cat((numbers, factors), dim=-1).view(*values.shape[:-1], dim + SCALE_BYTES)
+
+
 class AttentionCase:
     """Sequences with random queries, keys, values and, if wanted, sinks."""
 
@@ -51,24 +69,31 @@ class AttentionCase:
         *,
         spec: AttentionSpec = FULL,
         has_sinks: bool = False,
+        kv_bits: int = 16,
         seed: int = 0,
     ) -> None:
         plan, num_blocks = plan_of(sequences, seed)
         self._batch = Batch.from_plan(plan, CPU)
         self._heads = heads
         self._spec = spec
-        self._cache = randn(num_blocks, 2, kv_heads, BLOCK_SIZE, dim, seed=seed)
+        self.keys_and_values = randn(num_blocks, 2, kv_heads, BLOCK_SIZE, dim, seed=seed)
+        if kv_bits == 8:
+            values, scales = quantized(self.keys_and_values)
+            self._cache, self._laid_out = values * scales, laid_out_in_8_bits(values, scales)
+        else:
+            self._cache = self.keys_and_values
+            self._laid_out = laid_out(self._cache)
         qkv = randn(plan.num_tokens, heads + 2 * kv_heads, dim, seed=seed + 1)
         self._q = qkv[:, :heads]  # tokens lie apart
         self._sinks = 3 * randn(heads, seed=seed + 2).float() if has_sinks else None
 
-    def expected(self) -> Tensor:
-        """The oracle's result, float32."""
+    def expected(self, cache: Tensor | None = None) -> Tensor:
+        """The oracle's result, float32, over these keys and values or those of the case's bits."""
+        seen = self._cache if cache is None else cache
         oracle = ReferenceOps()
-        return oracle.attention(self._q.float(), self._cache, self._batch, self._spec, self._sinks)
+        return oracle.attention(self._q.float(), seen, self._batch, self._spec, self._sinks)
 
     def result(self) -> Tensor:
         ops = NativeOps()
-        cache = laid_out(self._cache)
-        plan = ops.plan_attention(self._batch, cache, self._heads, self._spec)
-        return ops.attention(self._q, cache, plan, self._sinks)
+        plan = ops.plan_attention(self._batch, self._laid_out, self._heads, self._spec)
+        return ops.attention(self._q, self._laid_out, plan, self._sinks)

@@ -226,6 +226,11 @@ INLINE f32x16 bf16_load(const bf16 *p)
                                 _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p + 8)))});
 }
 
+INLINE f32x16 bf16_round(f32x16 x)
+{
+    return pairs_second((i32x16){round_to_bf16(x.low), round_to_bf16(x.high)});
+}
+
 INLINE void bf16_store(bf16 *p, f32x16 x)
 {
     const __m256i low = _mm256_srli_epi32(round_to_bf16(x.low), 16);

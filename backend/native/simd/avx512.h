@@ -220,16 +220,28 @@ INLINE f32x16 bf16_widen(__m256i x)
     return pairs_first(_mm512_cvtepu16_epi32(x));
 }
 
-/* Not vcvtneps2bf16, which some levels lack and which makes zeros of the smallest numbers. */
-INLINE __m256i bf16_narrow(f32x16 x)
+/* Round to bf16, each the upper half of its word. Not by vcvtneps2bf16, which some levels lack and which
+   makes zeros of the smallest numbers. */
+INLINE __m512i round_to_bf16(f32x16 x)
 {
     const __m512i bits = _mm512_castps_si512(x);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i rounded =
-        _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+    const __m512i halfway = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF));
     const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
-    const __m512i kept = _mm512_mask_mov_epi32(rounded, f32_unordered(x, x), quiet);
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(kept, 16));
+    const __mmask16 is_number = _mm512_cmp_ps_mask(x, x, _CMP_ORD_Q);
+    return _mm512_mask_add_epi32(quiet, is_number, halfway, odd);
+}
+
+INLINE f32x16 bf16_round(f32x16 x)
+{
+    return pairs_second(round_to_bf16(x));
+}
+
+INLINE __m256i bf16_narrow(f32x16 x)
+{
+    const __m512i upper = _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 31, 29, 27,
+                                           25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    return _mm512_castsi512_si256(_mm512_permutexvar_epi16(upper, round_to_bf16(x)));
 }
 
 INLINE f32x16 bf16_load(const bf16 *p)

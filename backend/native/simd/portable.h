@@ -297,6 +297,13 @@ INLINE void bf16_store(bf16 *p, f32x16 x)
             p[4 * i + lane] = bf16_of(x.part[i][lane]);
 }
 
+INLINE f32x16 bf16_round(f32x16 x)
+{
+    bf16 rounded[LANES];
+    bf16_store(rounded, x);
+    return bf16_load(rounded);
+}
+
 #undef BY_PARTS
 #undef PARTS
 

@@ -29,6 +29,7 @@
      f16_load                                    16 float16
      bf16_load bf16_store                        16 bf16; to the nearest, to even; NaN stays NaN
      bf16_load_some bf16_store_some
+     bf16_round                                  a float that a bf16 holds
      pairs_first pairs_second                    16 pairs of bf16, a pair a word of an i32x16 */
 #ifndef UNISONO_SIMD_H
 #define UNISONO_SIMD_H

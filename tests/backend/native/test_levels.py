@@ -10,6 +10,7 @@ from torch import Tensor
 from backend.native import absence, kernels, levels
 from backend.ops.batch import AttentionSpec, Batch
 from backend.ops.cumulative_probs import CumulativeProbs
+from backend.ops.kv_cache import SCALE_BYTES
 from backend.ops.native import NativeOps
 from backend.ops.token_masks import apply_masks
 from backend.ops.topk import topk
@@ -18,10 +19,12 @@ from tests.backend.attention_cases import BLOCK_SIZE, CPU, AttentionCase, plan_o
 pytestmark = pytest.mark.skipif(kernels is None, reason=absence)
 
 
-def attention(window: int, softcap: float) -> list[Tensor]:
+def attention(window: int, softcap: float, kv_bits: int = 16) -> list[Tensor]:
     spec = AttentionSpec(window=window, softcap=softcap)
     sequences = [(1, 1500), (1, 3), (1, 70), (90, 40)]
-    return [AttentionCase(sequences, 7, 1, 80, spec=spec, has_sinks=softcap > 0).result()]
+    has_sinks = softcap > 0
+    case = AttentionCase(sequences, 7, 1, 80, spec=spec, has_sinks=has_sinks, kv_bits=kv_bits)
+    return [case.result()]
 
 
 def norm() -> list[Tensor]:
@@ -35,9 +38,10 @@ def silu() -> list[Tensor]:
     return [NativeOps().silu_mul(gate_up)]
 
 
-def rotation() -> list[Tensor]:
+def rotation(dtype: torch.dtype) -> list[Tensor]:
     plan, num_blocks = plan_of([(1, 5), (3, 2)])
-    ops, cache = NativeOps(), torch.zeros(num_blocks, 2, 2, BLOCK_SIZE, 80, dtype=torch.bfloat16)
+    ops, width = NativeOps(), 80 + (SCALE_BYTES if dtype == torch.int8 else 0)
+    cache = torch.zeros(num_blocks, 2, 2, BLOCK_SIZE, width, dtype=dtype)
     qkv, angles = randn(plan.num_tokens, 7, 80), randn(plan.num_tokens, 1, 80, seed=1).float()
     rotations = (angles.cos().bfloat16(), angles.sin().bfloat16())
     ops.rotate_store(
@@ -64,9 +68,11 @@ def probabilities() -> list[Tensor]:
 CASES: dict[str, Callable[[], list[Tensor]]] = {
     "attention": lambda: attention(0, 0.0),
     "attention with window, cap and sinks": lambda: attention(100, 8.0),
+    "attention over 8 bits": lambda: attention(0, 0.0, 8),
     "norm": norm,
     "silu": silu,
-    "rotation": rotation,
+    "rotation": lambda: rotation(torch.bfloat16),
+    "rotation to 8 bits": lambda: rotation(torch.int8),
     "topk": selection,
     "sampling": probabilities,
 }

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from backend.native import absence, kernels
 from backend.ops.batch import FULL, AttentionSpec, Batch
+from backend.ops.kv_cache import SCALE_BYTES
 from backend.ops.native import MAX_ROWS, SPLIT_KEYS, NativeOps
 from backend.ops.reference import ReferenceOps
 from backend.step import PlannedSequence, build_plan
@@ -15,7 +16,9 @@ from tests.backend.attention_cases import (
     CPU,
     AttentionCase,
     laid_out,
+    laid_out_in_8_bits,
     plan_of,
+    quantized,
     randn,
 )
 
@@ -69,6 +72,16 @@ def test_attention_is_the_oracles(
 )
 def test_attention_of_other_shapes(heads: int, kv_heads: int, dim: int) -> None:
     check(AttentionCase([(1, 70), (1, 0), (33, 50)], heads, kv_heads, dim))
+
+
+@pytest.mark.parametrize("dim", [16, 64, 80, 256])
+def test_attention_over_8_bits_is_that_of_what_they_stand_for(dim: int) -> None:
+    sequences = [(1, 70), (1, 0), (33, 50), (1, SPLIT_KEYS + 9)]
+    case = AttentionCase(sequences, 6, 2, dim, spec=AttentionSpec(window=600), kv_bits=8)
+    check(case)
+    # Numbers of a normal distribution: the scale is some 1 / 45, half of it the largest error.
+    error = (case.result().float() - case.expected(case.keys_and_values.float())).abs()
+    assert 1e-4 < error.mean() < 0.01
 
 
 def test_one_kv_head_serves_as_many_as_an_item_has_rows() -> None:
@@ -157,7 +170,8 @@ def test_silu_is_the_oracles() -> None:
 
 
 @pytest.mark.parametrize("dim", [16, 64, 80])
-def test_rotate_store_writes_its_slots_only(dim: int) -> None:
+@pytest.mark.parametrize("kv_bits", [8, 16])
+def test_rotate_store_writes_its_slots_only(dim: int, kv_bits: int) -> None:
     plan, num_blocks = plan_of([(1, 5), (3, 2), (60, 30)])
     heads, kv_heads = 6, 2
     batch = Batch.from_plan(plan, CPU)
@@ -166,12 +180,36 @@ def test_rotate_store_writes_its_slots_only(dim: int) -> None:
     signs = torch.tensor([-1.0, 1.0]).repeat_interleave(dim // 2)
     rotation = (angles.cos().bfloat16(), (angles.sin() * signs).bfloat16())
     before = randn(num_blocks, 2, kv_heads, BLOCK_SIZE, dim, seed=2)
-    expected_qkv, expected_cache, cache = qkv.clone(), before.clone(), laid_out(before)
+    expected_qkv, expected_cache = qkv.clone(), before.clone()
+    cache = laid_out(before) if kv_bits == 16 else laid_out_in_8_bits(*quantized(before))
     ORACLE.rotate_store(expected_qkv, rotation, expected_cache, batch)
     ops = NativeOps()
     ops.rotate_store(qkv, rotation, cache, ops.plan_attention(batch, cache, heads))
     torch.testing.assert_close(qkv[:, :heads], expected_qkv[:, :heads], rtol=2**-7, atol=2**-8)
-    torch.testing.assert_close(cache, laid_out(expected_cache), rtol=2**-7, atol=2**-8)
+    if kv_bits == 16:
+        torch.testing.assert_close(cache, laid_out(expected_cache), rtol=2**-7, atol=2**-8)
+        return
+    # What rotated to a neighbouring bf16 may have another scale, and so a byte of one more or less.
+    expected = laid_out_in_8_bits(*quantized(expected_cache)).view(-1, 16 * (dim + SCALE_BYTES))
+    written = cache.view(expected.shape)
+    numbers, scales = written[:, : 16 * dim], written[:, 16 * dim :].contiguous()
+    expected_scales = expected[:, 16 * dim :].contiguous().view(torch.float32)
+    torch.testing.assert_close(scales.view(torch.float32), expected_scales, rtol=2**-7, atol=0)
+    torch.testing.assert_close(numbers, expected[:, : 16 * dim], rtol=0, atol=1)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_numbers_that_are_not_finite_stay_so_in_8_bits(bad: float) -> None:
+    plan, num_blocks = plan_of([(2, 0), (2, 0)])
+    batch, ops = Batch.from_plan(plan, CPU), NativeOps()
+    cache = torch.zeros(num_blocks, 2, 1, BLOCK_SIZE, 64 + SCALE_BYTES, dtype=torch.int8)
+    qkv = randn(4, 3, 64)
+    qkv[0, 2, 5] = bad
+    rotation = (torch.ones(4, 1, 64).bfloat16(), torch.zeros(4, 1, 64).bfloat16())
+    attention = ops.plan_attention(batch, cache, 1)
+    ops.rotate_store(qkv, rotation, cache, attention)
+    out = ops.attention(qkv[:, :1], cache, attention)
+    assert out.isfinite().all(-1).flatten().tolist() == [False, False, True, True]
 
 
 def test_shapes_that_the_kernels_lack_are_left_to_torch() -> None:
