@@ -65,6 +65,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kv_cache_bytes: Annotated[
         int, Meta(ge=0, description="memory for the KV cache of a group (0: from free memory)")
     ] = 0
+    kv_cache_dtype: Annotated[
+        Literal["auto", "int8"],
+        Meta(description="keys and values; auto: as the arithmetic; int8: half of that, less exact"),
+    ] = "auto"
     prefix_caching: Annotated[
         bool, Meta(description="keep the KV blocks of past prompts for requests that share them")
     ] = True

@@ -155,7 +155,7 @@ def _build_runner(rank: _Rank, model: Model, num_blocks: int) -> ModelRunner:
         rank.shard,
         num_blocks=num_blocks,
         block_size=settings.block_size,
-        dtype=rank.context.dtype,
+        dtype=torch.int8 if settings.kv_cache_dtype == "int8" else rank.context.dtype,
         device=device,
     )
     faults = Faults(settings.test_faults, rank.tp.rank)

@@ -68,6 +68,11 @@ class Platform:
         activations = _activations(settings, level)
         _check_quantization(settings, level)
         ops = _select_ops(settings, level, config)
+        if settings.kv_cache_dtype == "int8" and not isinstance(ops, NativeOps):
+            raise ModelError(
+                "--kv-cache-dtype int8: PyTorch attends here, and only our own kernels read int8\n"
+                f"{_describe(settings, device, ops, config)}\nleave it out"
+            )
         method = create_method(settings.quantization, level, dtype, device, activations)
         return cls(ops, method, _describe(settings, device, ops, config))
 

@@ -60,8 +60,13 @@ class RankMemory:
 
 
 def kv_bytes_per_token(config: ModelConfig, dtype: str) -> int:
-    """Return what keys and values of all layers and heads take, over all ranks of a group."""
+    """Return what keys and values of all layers and heads take, over all ranks of a group.
+
+    dtype: theirs. With int8 each has a float32 scale.
+    """
     heads = config.num_layers * config.num_kv_heads
+    if dtype == "int8":
+        return 2 * heads * (config.head_dim + 4)
     return 2 * heads * config.head_dim * DTYPE_BYTES[dtype]
 
 

@@ -71,13 +71,14 @@ class MemoryPlan:
         check_fits(rank_memory.total_bytes, device.free_bytes)
         left_bytes = (device.free_bytes - rank_memory.total_bytes) * shard.size
         kv_bytes = settings.kv_cache_bytes or default_kv_bytes(device.kind, left_bytes)
-        per_head = kv_bytes_per_token(config, device.dtype) // config.num_kv_heads
+        stored_as = kv_dtype(settings, device.dtype)
+        per_head = kv_bytes_per_token(config, stored_as) // config.num_kv_heads
         return cls(
             rank_memory,
             device.free_bytes,
             kv_bytes,
             settings.block_size * per_head * shard.num_kv_heads,
-            num_kv_blocks(config, settings, device.dtype, kv_bytes),
+            num_kv_blocks(config, settings, stored_as, kv_bytes),
             budget,
         )
 
@@ -99,6 +100,11 @@ class MemoryPlan:
         check_kv_fits(self.kv_bytes, self.kv_budget_bytes, left_bytes)
 
 
+def kv_dtype(settings: EngineSettings, dtype: str) -> str:
+    """Return what keys and values are stored as. dtype: the arithmetic."""
+    return dtype if settings.kv_cache_dtype == "auto" else settings.kv_cache_dtype
+
+
 def token_budget(settings: EngineSettings, device_kind: str) -> int:
     """Return how many tokens a step may compute: at least one for each sequence, and a block."""
     default = CPU_TOKEN_BUDGET if device_kind == "cpu" else GPU_TOKEN_BUDGET
@@ -116,7 +122,10 @@ def default_kv_bytes(device_kind: str, left_bytes: int) -> int:
 def num_kv_blocks(
     config: ModelConfig, settings: EngineSettings, dtype: str, budget_bytes: int
 ) -> int:
-    """Return how many blocks fit in a group's budget. Raises ModelError if not even one does."""
+    """Return how many blocks fit in a group's budget. Raises ModelError if not even one does.
+
+    dtype: of keys and values.
+    """
     block_bytes = settings.block_size * kv_bytes_per_token(config, dtype)
     blocks = budget_bytes // block_bytes
     if blocks < 1:

@@ -5,6 +5,7 @@ from importlib import metadata
 
 from backend.config.model_config import ModelConfig
 from backend.placement.memory import kv_bytes_per_token
+from backend.placement.memory_plan import kv_dtype
 from backend.wire.messages import Ready
 from gateway.settings import Settings
 
@@ -22,7 +23,9 @@ def ready_lines(
 
     compute: as compute_text() has it. took: the time it needed.
     """
-    kv_bytes = ready.kv_capacity_tokens * kv_bytes_per_token(config, ready.dtype)
+    kv_bytes = ready.kv_capacity_tokens * kv_bytes_per_token(
+        config, kv_dtype(settings.engine, ready.dtype)
+    )
     body = json.dumps(
         {
             "model": model_name,

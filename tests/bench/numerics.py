@@ -78,7 +78,8 @@ def measure(
         torch.set_num_threads(settings.threads)
         native.set_num_threads(settings.threads)
     engine = build_engine(settings, TensorParallel(), lambda phase, fraction: None)
-    dtype, max_rows = DTYPES[engine.dtype], max(PREFILL_ROWS, *rows)
+    dtype = torch.int8 if settings.kv_cache_dtype == "int8" else DTYPES[engine.dtype]
+    max_rows = max(PREFILL_ROWS, *rows)
     forcer = Forcer(engine.model, engine.config, dtype, max_rows, longest)
     for count in (0, *rows):
 

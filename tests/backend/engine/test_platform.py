@@ -159,6 +159,13 @@ def test_bf16_activations_are_refused_below_their_level() -> None:
 
 
 @pytest.mark.usefixtures("absent")
+def test_kv_of_8_bits_is_refused_where_pytorch_attends() -> None:
+    with pytest.raises(ModelError, match="--kv-cache-dtype int8: PyTorch attends") as refusal:
+        description(kv_cache_dtype="int8")
+    assert str(refusal.value).splitlines()[1] == "PyTorch's kernels (they were not built)"
+
+
+@pytest.mark.usefixtures("absent")
 def test_rounding_without_kernels_for_it_is_refused() -> None:
     with pytest.raises(ModelError, match="--quantization int4 needs a CPU"):
         description(torch.float32, quantization="int4")

@@ -1,6 +1,6 @@
 """What a rank takes of its memory beside its weights, by the model's shape."""
 
-from backend.placement.memory import ModelFootprint, RankMemory
+from backend.placement.memory import ModelFootprint, RankMemory, kv_bytes_per_token
 from backend.placement.sharding import split_model
 from tests.backend.factories import tiny_config
 
@@ -28,3 +28,10 @@ def test_rank_memory_of_activations_grows_with_the_step() -> None:
 
 def test_rank_memory_has_two_rows_of_logits_a_sequence() -> None:
     assert estimate("bfloat16", 0).activation_bytes == 2 * 4 * 320 * 4
+
+
+def test_kv_of_8_bits_has_a_scale_each() -> None:
+    config = tiny_config()
+    heads = 2 * config.num_layers * config.num_kv_heads
+    assert kv_bytes_per_token(config, "bfloat16") == 2 * heads * config.head_dim
+    assert kv_bytes_per_token(config, "int8") == heads * (config.head_dim + 4)
