@@ -1,4 +1,5 @@
-/* Tiles of int8 and bf16: Sapphire Rapids and later. */
+/* Tiles of bytes: Sapphire Rapids and later. Dense weights are multiplied as one level below: a row has
+   the same bits in any batch, and tiles of bf16 would add in another order. */
 #ifdef __x86_64__
 
 #define LEVEL(name) name##_avx512
@@ -6,11 +7,55 @@
 #include "../sampling.h"
 #include "../tokenwise.h"
 #include "../topk.h"
+#undef LEVEL
+
+#include "../simd/tiles.h"
 
 #include "levels.h"
 
+#ifdef HAS_TILES
+
+#define LEVEL_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni" TILES_TARGET
+#define GROUPS_LEVEL(name) name##_avx512_vnni
+
+#include "../gemm.h"
+#include "../packing.h"
+
+#include "../simd/avx512.h"
+#include "../simd/bytes.h"
+
+#include "../kernels/gemm_groups.h"
+
+SIMD_BEGIN
+
+#include "../kernels/gemm_tiles.inc"
+
+SIMD_END
+
+static int gemm(const Gemm *p)
+{
+    static const GroupTiles tiles = {begin_tiles, multiply_tiles, end_tiles};
+    if (p->M == 0 || p->format == BF16 || p->activations == ACTIVATIONS_BF16)
+        return kernels_avx512_bf16.gemm(p);
+    return gemm_groups_avx512_vnni(p, &tiles);
+}
+
+static int argmax(const Argmax *a)
+{
+    return argmax_by(gemm, a);
+}
+
+#endif
+
 const Kernels kernels_amx = {
     .level = "amx",
+#ifdef HAS_TILES
+    .packed_size = packed_size,
+    .pack = pack,
+    .gemm = gemm,
+    .argmax = argmax,
+    .embed = embed,
+#endif
     .add_rms_norm = add_rms_norm_avx512,
     .rotate_store = rotate_store_avx512,
     .silu_mul = silu_mul_avx512,
