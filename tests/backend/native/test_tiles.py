@@ -128,7 +128,7 @@ def test_tiles_serve_each_epilogue(
     weight_format: WeightFormat, activations: Activations, compare: Compare
 ) -> None:
     kernel, packed = pack(weight_format, activations, 96, 1280)
-    x, bias = randn(150, 1280).bfloat16(), randn(96, seed=1).bfloat16()
+    x, bias = randn(41, 1280).bfloat16(), randn(96, seed=1).bfloat16()
     bad = x.clone()
     bad[3, 700], bad[20, 5] = torch.nan, torch.inf
     silu_mul = NativeOps().silu_mul
@@ -139,6 +139,13 @@ def test_tiles_serve_each_epilogue(
             *kernel.argmax(x, packed),
         ]
     )
+
+
+def test_tiles_of_many_parts_have_the_same_bits(compare: Compare) -> None:
+    """More rows than wait for the next part of K."""
+    kernel, packed = pack(WeightFormat.Q6_K, "int16", 50, 1280)
+    x = randn(150, 1280).bfloat16()
+    compare(lambda: [kernel.logits(x, packed)])
 
 
 @pytest.mark.parametrize("weight_format", [WeightFormat.Q4_0, WeightFormat.DENSE])
