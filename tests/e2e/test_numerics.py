@@ -1,8 +1,8 @@
 """Fast paths stay near float32: the figures of tests/bench/numerics.py, held to their bounds.
 
-Mismatches are allowed only where the oracle itself hardly decides. The default must have the same best
-token at 97.5 % of 6,400 positions, and perplexity within 0.2 %; PyTorch's bfloat16 products reach 97.4
-to 97.8 %. The small version has too few positions for such a bound.
+Mismatches are allowed only where the oracle itself hardly decides. The default must have the same
+best token at 97.5 % of 6,400 positions, and perplexity within 0.2 %; PyTorch's bfloat16 products
+reach 97.4 to 97.8 %. The small version has too few positions for such a bound.
 """
 
 from typing import Any
