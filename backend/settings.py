@@ -67,9 +67,7 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
     kv_cache_dtype: Annotated[
         Literal["auto", "int8"],
-        Meta(
-            description="keys and values; auto: as the arithmetic; int8: half of it, less exact"
-        ),
+        Meta(description="keys and values; auto: as the arithmetic; int8: half of it, less exact"),
     ] = "auto"
     prefix_caching: Annotated[
         bool, Meta(description="keep the KV blocks of past prompts for requests that share them")

@@ -91,7 +91,7 @@ def select_level(settings: EngineSettings, dtype: torch.dtype, device: torch.dev
         kernels.use(level)
         return level
     if settings.kernels not in ("auto", "torch"):
-        misfit = "they take bfloat16 on a CPU\nleave --dtype, --device or --kernels out"
+        misfit = "our own kernels take bfloat16 on a CPU\nleave --dtype, --device or --kernels out"
         raise ModelError(f"--kernels {settings.kernels}: {absence or misfit}")
     if settings.exact:
         return "exact"

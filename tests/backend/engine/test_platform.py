@@ -173,7 +173,7 @@ def test_rounding_without_kernels_for_it_is_refused() -> None:
 
 @pytest.mark.usefixtures("ours")
 def test_our_kernels_are_refused_in_another_dtype() -> None:
-    with pytest.raises(ModelError, match="--kernels avx2: they take bfloat16 on a CPU"):
+    with pytest.raises(ModelError, match="--kernels avx2: our own kernels take bfloat16 on a CPU"):
         select_level(told(kernels="avx2"), torch.float32, CPU)
 
 
