@@ -9,8 +9,8 @@
    to the call may be indexed by it. */
 typedef void (*Task)(void *context, int64_t index, int thread);
 
-/* Run task(context, i, thread) for each i in [0, count), in any order, and return when all have ended;
-   what they wrote is visible then. They run on this thread alone where there is one task or one thread,
+/* Run task(context, i, thread) for each i in [0, count), a thread's own in ascending order, and return
+   when all have ended; what they wrote is visible then. They run on this thread alone where there is one task or one thread,
    and where the others are taken: in a call from inside a task, or beside another call. */
 void parallel_for(int64_t count, Task task, void *context);
 
