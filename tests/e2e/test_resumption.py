@@ -1,7 +1,7 @@
 """A killed rank costs its group's requests a pause: nothing lost, nothing twice, nothing changed.
 
-In exact mode a text depends on nothing but the request, so every answer is compared with the one
-that the same server gives undisturbed.
+With our own kernels, and in exact mode, a text depends on nothing but the request, so every answer
+is compared with the one that the same server gives undisturbed.
 """
 
 import json
@@ -11,13 +11,15 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from backend.native import levels
+from tests.backend.factories import write_tiny_llama
 from tests.e2e.clients import RawStream, request
 from tests.e2e.server import Server, wait_until
+from tests.level import forced_level
 
 pytestmark = pytest.mark.e2e
 
@@ -46,12 +48,17 @@ Answer = tuple[list[str], list[list[int]], list[Any], list[str | None], dict[str
 
 
 @pytest.fixture(scope="module")
-def server(tiny_model: Path) -> Iterator[Server]:
-    settings = ["--exact", "--tp", "2", "--dp", "2", "--dtype", "float32", "--max-num-seqs", "32"]
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The default mode where our own kernels are, of a model whose heads they take; else exact."""
+    is_ours = bool(levels()) and forced_level().settings.get("kernels") != "torch"
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    model = write_tiny_llama(folder, head_dim=16, max_model_len=16384)
+    settings = [] if is_ours else ["--exact", "--dtype", "float32"]
+    settings += ["--tp", "2", "--dp", "2", "--max-num-seqs", "32"]
     settings += ["--kv-cache-bytes", str(1 << 24), "--test-faults", " ".join(POISON)]
     # Deaths a second ago are forgotten: neither the back-off nor the limit matters here.
     settings += ["--restart-window-s", "1"]
-    with Server(tiny_model, *settings) as server:
+    with Server(model, *settings) as server:
         yield server
 
 
