@@ -22,19 +22,8 @@
 
 const Kernels kernels_avx512_vnni = {
     .level = "avx512_vnni",
-    .packed_size = packed_size,
-    .pack = pack,
-    .gemm = gemm,
-    .argmax = argmax,
-    .embed = embed,
-    .add_rms_norm = add_rms_norm_avx512,
-    .rotate_store = rotate_store_avx512,
-    .silu_mul = silu_mul_avx512,
-    .attention = attention_avx512,
-    .topk = topk_avx512,
-    .exp_sums = exp_sums_avx512,
-    .count_greater = count_greater_avx512,
-    .apply_masks = apply_masks_avx512,
+    WEIGHT_KERNELS,
+    OTHER_KERNELS(avx512),
 };
 
 #endif

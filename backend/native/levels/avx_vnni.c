@@ -22,19 +22,8 @@
 
 const Kernels kernels_avx_vnni = {
     .level = "avx_vnni",
-    .packed_size = packed_size,
-    .pack = pack,
-    .gemm = gemm,
-    .argmax = argmax,
-    .embed = embed,
-    .add_rms_norm = add_rms_norm_avx2,
-    .rotate_store = rotate_store_avx2,
-    .silu_mul = silu_mul_avx2,
-    .attention = attention_avx2,
-    .topk = topk_avx2,
-    .exp_sums = exp_sums_avx2,
-    .count_greater = count_greater_avx2,
-    .apply_masks = apply_masks_avx2,
+    WEIGHT_KERNELS,
+    OTHER_KERNELS(avx2),
 };
 
 #endif

@@ -23,6 +23,17 @@ typedef struct {
     void (*apply_masks)(const ApplyMasks *);
 } Kernels;
 
+/* What a table has of weights: the packing, which is one for all levels, and the level's own GEMM. */
+#define WEIGHT_KERNELS \
+    .packed_size = packed_size, .pack = pack, .gemm = gemm, .argmax = argmax, .embed = embed
+
+/* All else, as the level of this name compiles it. */
+#define OTHER_KERNELS(level) \
+    .add_rms_norm = add_rms_norm_##level, .rotate_store = rotate_store_##level, \
+    .silu_mul = silu_mul_##level, .attention = attention_##level, .topk = topk_##level, \
+    .exp_sums = exp_sums_##level, .count_greater = count_greater_##level, \
+    .apply_masks = apply_masks_##level
+
 extern const Kernels kernels_amx, kernels_avx512_bf16, kernels_avx512_vnni, kernels_avx512,
     kernels_avx_vnni, kernels_avx2, kernels_portable;
 
