@@ -14,6 +14,7 @@ import torch
 from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 
+from backend.config.ggml_type import GGMLType
 from backend.config.gguf_header import GGUFTensor, read_headers
 from backend.config.model_config import ModelConfig
 from backend.quant.quantized_weight import QuantizedWeight
@@ -47,9 +48,9 @@ _ROTARY = re.compile(r"model\.layers\.\d+\.self_attn\.[qk]_proj\.(weight|bias)")
 
 # Torch views of the types that need no arithmetic, through the numpy type torch knows.
 _PLAIN = {
-    GGMLQuantizationType.F32: (np.dtype(np.float32), torch.float32),
-    GGMLQuantizationType.F16: (np.dtype(np.float16), torch.float16),
-    GGMLQuantizationType.BF16: (np.dtype(np.int16), torch.bfloat16),
+    GGMLType.F32: (np.dtype(np.float32), torch.float32),
+    GGMLType.F16: (np.dtype(np.float16), torch.float16),
+    GGMLType.BF16: (np.dtype(np.int16), torch.bfloat16),
 }
 
 # Elements dequantised at a time: 4 MiB of float32. A [49152, 576] Q8_0 takes 40 ms so, 100 ms at
