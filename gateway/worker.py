@@ -15,7 +15,7 @@ from typing import Any
 import uvloop
 from hypercorn.asyncio import serve
 
-from backend.config.model_config import ModelError
+from backend.config.errors import ModelError
 from backend.wire.control import (
     Attach,
     ChildLine,

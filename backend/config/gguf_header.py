@@ -24,7 +24,7 @@ from math import prod
 from pathlib import Path
 
 from backend.config.ggml_type import GGMLType
-from backend.config.model_config import ModelError
+from backend.config.errors import ModelError
 
 Scalar = int | float | bool | str
 Value = Scalar | tuple[Scalar, ...]

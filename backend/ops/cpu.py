@@ -10,6 +10,7 @@ from torch import Tensor
 from backend.ops.batch import Batch, Rotation
 from backend.ops.cache_rows import slot_rows, store
 from backend.ops.paged import PagedAttention
+from backend.ops.tokenwise import TokenwiseOps
 
 
 class HasPlaces(Protocol):
@@ -26,7 +27,7 @@ class _Plan:
     attention: PagedAttention
 
 
-class CpuOps:
+class CpuOps(TokenwiseOps):
     """See `Ops` for shapes."""
 
     name = "PyTorch's kernels"

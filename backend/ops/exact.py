@@ -16,6 +16,7 @@ from torch import Tensor
 from backend.ops.batch import Batch
 from backend.ops.cache_rows import block_rows, slot_rows
 from backend.ops.cpu import CpuOps
+from backend.ops.tokenwise import TokenwiseOps
 
 TILE = 16
 
@@ -37,7 +38,7 @@ class _Plan:
     tiles: list[_Tile]
 
 
-class ExactOps:
+class ExactOps(TokenwiseOps):
     """See `Ops` for shapes. What treats each token by itself is as on any CPU."""
 
     name = CpuOps.name

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
+from backend.ops.tokenwise import TokenwiseOps
 
 
-class ReferenceOps:
+class ReferenceOps(TokenwiseOps):
     """See `Ops` for shapes. Computes in fp32 and returns the dtype it was given."""
 
     name = "the oracle"

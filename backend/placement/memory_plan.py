@@ -6,7 +6,8 @@ tensors, no devices, no other ranks. Called by engine/engine.py.
 
 from dataclasses import dataclass, replace
 
-from backend.config.model_config import ModelConfig, ModelError
+from backend.config.errors import ModelError
+from backend.config.model_config import ModelConfig
 from backend.placement.memory import ModelFootprint, RankMemory, kv_bytes_per_token
 from backend.placement.sharding import Shard
 from backend.settings import EngineSettings

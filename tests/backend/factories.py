@@ -18,7 +18,8 @@ import tokenizers
 import torch
 
 from backend.config.load import load_config
-from backend.config.model_config import ModelConfig, RopeScaling
+from backend.config.model_config import ModelConfig
+from backend.config.rope import RopeScaling
 from backend.quant.weight_format import WeightFormat
 from backend.weights.shapes import expected_shapes
 from tests.backend.stored_weights import quantized_of

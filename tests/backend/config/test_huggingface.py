@@ -9,7 +9,8 @@ import safetensors.torch
 import torch
 
 from backend.config.load import load_config
-from backend.config.model_config import ModelError, RopeScaling
+from backend.config.errors import ModelError
+from backend.config.rope import RopeScaling
 from tests.backend.factories import tiny_config, write_tiny_llama
 
 

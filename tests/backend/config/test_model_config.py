@@ -9,7 +9,9 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from backend.config.load import load_config
-from backend.config.model_config import ModelConfig, ModelError, RopeScaling
+from backend.config.errors import ModelError
+from backend.config.model_config import ModelConfig
+from backend.config.rope import RopeScaling
 from tests.backend.factories import hf_fields, tiny_config
 
 LLAMA3 = RopeScaling("llama3", 8.0, 1.0, 4.0, original_max_position_embeddings=8192)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from backend.config.model_config import ModelError
+from backend.config.errors import ModelError
 from backend.engine.engine import Engine, build_engine
 from backend.parallel import TensorParallel
 from backend.settings import EngineSettings

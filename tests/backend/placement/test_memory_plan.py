@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backend.config.model_config import ModelError
+from backend.config.errors import ModelError
 from backend.placement.memory import ModelFootprint
 from backend.placement.memory_plan import (
     CPU_TOKEN_BUDGET,

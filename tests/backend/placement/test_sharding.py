@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.config.model_config import ModelError
+from backend.config.errors import ModelError
 from backend.placement.sharding import VOCAB_UNIT, split_model, split_vocab
 from tests.backend.factories import tiny_config
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from backend.config.load import load_config
-from backend.config.model_config import ModelError
+from backend.config.errors import ModelError
 from backend.weights.checkpoint import Checkpoint, open_checkpoint
 from backend.weights.shapes import expected_shapes
 from tests.backend.factories import write_tiny_gguf, write_tiny_llama

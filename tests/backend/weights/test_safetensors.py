@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from backend.config.load import load_config
-from backend.config.model_config import ModelError
+from backend.config.errors import ModelError
 from backend.weights.checkpoint import open_checkpoint
 from backend.weights.shapes import expected_shapes
 from tests.backend.factories import random_tensors, tiny_config, write_tiny_llama
