@@ -17,7 +17,7 @@ def test_each_token_gets_its_position_and_slot() -> None:
     plan = build_plan(1, [planned([5], 6, [3, 1]), planned([7, 8, 9], 2, [2, 0], 4)], [], 4)
     assert plan.input_ids.tolist() == [5, 7, 8, 9]
     assert plan.positions.tolist() == [6, 2, 3, 4]
-    assert plan.slot_mapping.tolist() == [1 * 4 + 2, 2 * 4 + 2, 2 * 4 + 3, 0]
+    assert plan.slot_mapping.tolist() == [[1 * 4 + 2, 2 * 4 + 2, 2 * 4 + 3, 0]]
     assert plan.query_starts.tolist() == [0, 1, 4]
     assert plan.context_lens.tolist() == [7, 5]
     assert plan.sample_tokens.tolist() == [0, 3]

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from backend.config.cache_groups import FULL_GROUPS
 from backend.engine.model_runner import StepResult
 from backend.ranks.lead import Lead
 from backend.settings import EngineSettings
@@ -62,6 +63,8 @@ class World:
         self.runner = FakeRunner()
         engine: Any = SimpleNamespace(
             num_blocks=64,
+            groups=FULL_GROUPS,
+            kv_bytes=1 << 20,
             token_budget=16,
             max_model_len=256,
             config=SimpleNamespace(vocab_size=100, eos_token_ids=(0,)),

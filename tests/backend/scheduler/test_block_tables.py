@@ -26,9 +26,9 @@ def test_tables_grow_with_the_longest_padded_with_last_blocks() -> None:
         assert block_tables.grow(long, num_tokens)
         block_tables.check([short, long])
     tables = block_tables.tables(np.array([long.row, short.row], np.int32), 3 * FIRST_WIDTH)
-    assert tables[0].tolist() == long.block_table
-    first, last = short.block_table
-    assert tables[1].tolist() == [first] + [last] * (3 * FIRST_WIDTH - 1)
+    assert tables[0, 0].tolist() == long.block_tables[0]
+    first, last = short.block_tables[0]
+    assert tables[0, 1].tolist() == [first] + [last] * (3 * FIRST_WIDTH - 1)
 
 
 def test_no_room_changes_nothing() -> None:

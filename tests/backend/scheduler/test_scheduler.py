@@ -345,7 +345,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             plan = self.scheduler.schedule()
             assert plan is not None
             assert plan.num_tokens <= self.scheduler.max_num_batched_tokens
-            assert len(set(plan.slot_mapping.tolist())) == plan.num_tokens
+            assert len(set(plan.slot_mapping.ravel().tolist())) == plan.num_tokens
             # As if drafts had been accepted: several tokens for a sequence in one step.
             counts = [1 + next(self.next_token) % most for _ in plan.sample_rows]
             tokens = [EOS if eos and i == 0 else next(self.next_token) for i in range(sum(counts))]
