@@ -144,6 +144,14 @@ class StepPlan:
         self.mask_samples = parts[12]
         self.masks = parts[13].reshape(num_masks, mask_words)
 
+    def begun_blocks(self, block_size: int) -> Ints:
+        """Return the blocks of all groups that this step begins and does not fill, [b]."""
+        ends = self.context_lens
+        last = (ends - 1) // block_size
+        starts = ends - np.diff(self.query_starts)
+        begun = np.flatnonzero((last * block_size >= starts) & (ends % block_size > 0))
+        return self.block_tables[:, begun, last[begun]].ravel()
+
     def with_masks(self, samples: ListLike[int], masks: Ints) -> "StepPlan":
         """Return the plan with the masks [M, W] of those samples added. It must have none yet."""
         words = np.concatenate([self.words, np.array(samples, np.int32), masks.ravel()])

@@ -91,15 +91,9 @@ class ModelRunner:
 
     def _clear_new_blocks(self, plan: StepPlan) -> None:
         """Clear the blocks that this step begins and does not fill."""
-        size = self._kv_cache.block_size
-        ends = plan.context_lens
-        last = (ends - 1) // size
-        begun = np.flatnonzero(
-            (last * size >= ends - np.diff(plan.query_starts)) & (ends % size > 0)
-        )
-        if len(begun):
-            blocks = plan.block_tables[:, begun, last[begun]].astype(np.int64).ravel()
-            self._kv_cache.clear(torch.from_numpy(blocks).to(self._device))
+        blocks = plan.begun_blocks(self._kv_cache.block_size)
+        if len(blocks):
+            self._kv_cache.clear(torch.from_numpy(blocks.astype(np.int64)).to(self._device))
 
     def _prompt_logprobs(self, hidden: Tensor, plan: StepPlan) -> list[TokenLogprobs]:
         """Score prompt tokens a few rows at a time: [P, V] never exists."""

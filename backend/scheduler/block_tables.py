@@ -100,7 +100,9 @@ class BlockTables:
             blocks = self._pool.allocate(missing * len(self._groups))
             if blocks is None:
                 return False
-            parts = [blocks[i : i + missing] for i in range(0, len(blocks), missing)]
+            parts = [blocks]
+            if len(blocks) > missing:
+                parts = [blocks[i : i + missing] for i in range(0, len(blocks), missing)]
             self._append(seq, missing, parts)
         return True
 
@@ -190,14 +192,16 @@ class BlockTables:
         while end > self._tables.shape[2]:
             more = ((0, 0), (0, 0), (0, self._tables.shape[2]))
             self._tables = np.pad(self._tables, more, mode="edge")
-        for rows, table, part in zip(self._tables, seq.block_tables, parts, strict=True):
+        for g, part in enumerate(parts):
             if not part:
                 continue
-            if not table:
-                rows[seq.row, :end] = part[0]
+            table, row = seq.block_tables[g], self._tables[g, seq.row]
+            if len(part) < end and not table:
+                row[:end] = part[0]
             table += part
-            rows[seq.row, end - len(part) : end] = part
-            rows[seq.row, end:] = part[-1]
+            if len(part) > 1:
+                row[end - len(part) : end] = part
+            row[end - 1 :] = part[-1]
 
     def _num_promised(self, running: Iterable[Sequence]) -> int:
         least = len(self._groups)

@@ -44,20 +44,17 @@ class PrefixCache:
 
         Its last token is always computed, for its logits; so is all of a prompt to be scored.
         """
-        size = self._pool.block_size
-        if not self.serves(seq):
+        num_blocks, size = 0, self._pool.block_size
+        if self.serves(seq):
+            num_blocks = self._cached_in_full(seq, (seq.num_tokens - 1) // size)
+            if self._windowed:
+                num_blocks = self._cached_in_windows(seq, num_blocks)
+        if not num_blocks:
             return CachedPrefix(0, [[] for _ in self._groups])
-        num_blocks = self._cached_in_full(seq, (seq.num_tokens - 1) // size)
-        if self._windowed:
-            num_blocks = self._cached_in_windows(seq, num_blocks)
-        hashes = seq.block_hashes
-        tables = [
-            [
-                self._pool.share((g, hashes[i]))
-                for i in range(group.first_block(num_blocks * size, size), num_blocks)
-            ]
-            for g, group in enumerate(self._groups)
-        ]
+        hashes, share, tables = seq.block_hashes, self._pool.share, []
+        for g, group in enumerate(self._groups):
+            first = group.first_block(num_blocks * size, size)
+            tables.append([share((g, prefix)) for prefix in hashes[first:num_blocks]])
         return CachedPrefix(num_blocks, tables)
 
     def remember(self, seq: Sequence, num_before: int) -> None:
@@ -82,8 +79,9 @@ class PrefixCache:
             return most
         for i in range(most):
             prefix = self._hash(seq, i)
-            if not all(self._pool.holds((g, prefix)) for g in self._full):
-                return i
+            for g in self._full:
+                if not self._pool.holds((g, prefix)):
+                    return i
         return most
 
     def _cached_in_windows(self, seq: Sequence, most: int) -> int:
