@@ -46,7 +46,7 @@ def test_window_that_is_never_filled_is_none() -> None:
     assert cache_groups([4096, 0, 4096], 4096) == (CacheGroup((0, 1, 2)),)
 
 
-def test_layers_share_a_group_that_keeps_little_more_than_they_see() -> None:
+def test_layers_share_a_group_that_keeps_little_more() -> None:
     """Two tables would cost more than keeping 4,150 tokens for layers that see 4,096."""
     assert cache_groups(every(2, 26, 4096), 4150) == (CacheGroup(tuple(range(26))),)
 

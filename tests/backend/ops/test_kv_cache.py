@@ -84,13 +84,13 @@ class WindowedLayers:
         """Attention of the tokens that the step at hand runs of a sequence, over all before."""
         end = seq.num_computed_tokens + seq.num_scheduled
         qkv = self.qkv(layer, torch.tensor(seq.token_ids[:end]), torch.arange(end)).float()
-        q, k, v = qkv.split([HEADS, KV_HEADS, KV_HEADS], dim=1)
+        q, k, v = qkv[:, :HEADS], qkv[:, HEADS:-KV_HEADS], qkv[:, -KV_HEADS:]
         spec = AttentionSpec(window=WINDOWS[layer])
         return _attend(q[seq.num_computed_tokens :], k, v, spec, None)
 
 
 @pytest.mark.skipif(kernels is None, reason=absence or "")
-def test_layers_see_their_windows_whatever_blocks_were_given_back() -> None:
+def test_layers_see_their_windows_over_any_blocks() -> None:
     """Shared prefixes, chunks, preemption; kernels read, and hide, what lies before a window.
 
     bfloat16 of sums of some numbers of size 1: 0.03.

@@ -60,7 +60,7 @@ def test_longest_prefix_that_all_groups_have_is_found(
         assert table == held[first:num_blocks]
 
 
-def test_prefix_is_found_without_the_blocks_that_a_window_left_behind() -> None:
+def test_prefix_is_found_without_blocks_behind_a_window() -> None:
     """Those are the first to be used again, since they were the first to come back."""
     scheduler = make_scheduler(num_blocks=64, groups=MIXED)
     prompt = list(range(1, 34))

@@ -4,7 +4,7 @@ from collections.abc import Sequence as ListLike
 
 import pytest
 
-from backend.config.cache_groups import FULL_GROUPS, CacheGroup
+from backend.config.cache_groups import FULL_GROUPS, CacheGroup, cache_groups
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.prefill_budget import PrefillLimit
 from backend.scheduler.scheduler import Scheduler
@@ -381,3 +381,52 @@ def test_sequence_with_an_id_that_has_no_row_is_refused(token_id: int) -> None:
         scheduler.add(make_sequence(1, [5, token_id, 6]))
     assert not scheduler.has_work
     scheduler.add(make_sequence(2, [5, VOCAB_SIZE - 1]))
+
+
+GEMMA = [0 if layer % 6 == 5 else 512 for layer in range(18)]
+
+
+def most_blocks(groups: ListLike[CacheGroup], num_tokens: int) -> tuple[int, int]:
+    """Run a sequence to that length; how many blocks it has at most in a prefill, and at its end.
+
+    Half of it is prompt, in chunks of 512; blocks are of 32 tokens.
+    """
+    scheduler = make_scheduler(4096, 32, 4, 512, num_tokens, groups)
+    prompt = [token % 50_000 for token in range(num_tokens // 2)]
+    scheduler.add(make_sequence(1, prompt, num_tokens))
+    used = []
+    while (plan := scheduler.schedule()) is not None:
+        used.append(4096 - scheduler.pool.num_free)
+        scheduler.commit(plan, [7] * len(plan.sample_rows))
+    assert scheduler.pool.num_free == 4096
+    num_chunks = len(prompt) // 512
+    return max(used[:num_chunks]), used[-1]
+
+
+def test_window_models_blocks_are_the_windows() -> None:
+    """Fifteen layers that see 512 tokens, three that see all, 8,192 tokens; blocks of three layers.
+
+    1,536 if all were kept. The windows of 512 take 17 blocks each at any length, 32 in a prefill.
+    """
+    groups = cache_groups(GEMMA, 8192)
+    assert most_blocks(groups, 8192) == (128 + 5 * 32, 256 + 5 * 17)
+    assert most_blocks([CacheGroup(group.layers) for group in groups], 8192)[1] == 6 * 256
+
+
+def test_windows_hold_more_of_a_sequence() -> None:
+    """What one sequence may have: all its tokens in some layers, a window in others."""
+    scheduler = make_scheduler(
+        num_blocks=15, block_size=4, budget=8, groups=[CacheGroup((0,)), CacheGroup((1,), 10)]
+    )
+    with pytest.raises(ValueError, match="the KV cache holds 40"):
+        scheduler.add(make_sequence(1, [1] * 10, max_tokens=32))
+    scheduler.add(make_sequence(1, [1] * 10, max_tokens=31))
+    assert len(run(scheduler)) == 31 and scheduler.num_preemptions == 0
+
+
+def test_scheduler_without_a_cache_runs_any_number_of_tokens() -> None:
+    scheduler = make_scheduler(num_blocks=0, groups=[])
+    assert scheduler.credit > 0
+    for number in range(3):
+        scheduler.add(make_sequence(number, [1] * 10, max_tokens=2))
+    assert len(run(scheduler)) == 6

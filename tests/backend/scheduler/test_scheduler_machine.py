@@ -56,7 +56,7 @@ class SimulatedCache:
 
     def check_room(self, seq: Sequence, scheduler: Scheduler) -> None:
         """Assert that a sequence has no more blocks than it was said to have at most."""
-        chunk = scheduler.max_num_batched_tokens
+        chunk = 1 if seq.is_decoding else scheduler.max_num_batched_tokens
         for group, table in zip(self._groups, seq.block_tables, strict=False):
             assert len(table) <= group.max_blocks(seq.num_tokens, self._block_size, chunk)
 
