@@ -54,16 +54,18 @@ class BlockPool:
         self._references[block] += 1
         return block
 
-    def free(self, blocks: Sequence[int]) -> None:
+    def free(self, blocks: Sequence[int], *, reuse_first: bool = False) -> None:
         """Give back one reference to each block of a table.
 
         The end of a table is reused before its beginning: a prefix without its tail is still of
-        use, a tail without its prefix is not.
+        use, a tail without its prefix is not. reuse_first: before all that are free already.
         """
         for block in reversed(blocks):
             self._references[block] -= 1
             if self._references[block] == 0:
                 self._free[block] = None
+                if reuse_first:
+                    self._free.move_to_end(block, last=False)
 
     def remember(self, block: int, key: BlockKey) -> None:
         """Note what a full block holds. The first block to say so is the one shared."""

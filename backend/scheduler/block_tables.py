@@ -110,21 +110,21 @@ class BlockTables:
         """Give back what no token of a sequence sees any more.
 
         Called when a step is over that has filled a block: a block that leaves a window before its
-        sequence needs another waits for that.
+        sequence needs another waits for that. What others may find in the prefix cache is the
+        prompt and, for the next turn, the end: blocks from amid an answer are reused first, so that
+        one that goes on for long takes nothing from the cache.
         """
-        if not self._windowed:
-            return
-        size, gone = self._pool.block_size, []
         for g, group in self._windowed:
-            table = seq.block_tables[g]
+            table, size = seq.block_tables[g], self._pool.block_size
             first = group.first_block(seq.num_computed_tokens, size)
-            count = first + len(table) - seq.num_blocks
-            if count > 0:
-                gone.append(table[:count])
-                del table[:count]
+            before = seq.num_blocks - len(table)
+            if first > before:
+                gone = table[: first - before]
+                del table[: first - before]
                 if table:
                     self._tables[g, seq.row, :first] = table[0]
-        self._pool.free(_by_index(gone))
+                is_answer = before * size >= seq.num_prompt_tokens
+                self._pool.free(gone, reuse_first=is_answer)
 
     def release(self, seq: Sequence) -> None:
         """Take back a sequence's row and blocks; it has computed nothing then."""

@@ -46,6 +46,14 @@ def test_end_of_a_table_is_reused_before_its_beginning() -> None:
     assert pool.allocate(1) == [table[2]]
 
 
+def test_block_of_no_further_use_is_reused_before_all_others() -> None:
+    pool = BlockPool(3, 4)
+    first, second = pool.allocate(2) or []
+    pool.free([first])
+    pool.free([second], reuse_first=True)
+    assert pool.allocate(3) == [second, 2, first]
+
+
 def test_hashes_depend_on_salt_tokens_and_everything_before() -> None:
     root = root_hash("")
     assert block_hash(root, [1, 2]) != block_hash(root, [2, 1])

@@ -78,6 +78,20 @@ def test_prefix_is_found_without_blocks_behind_a_window() -> None:
     assert pool.num_free == 64
 
 
+def test_long_answer_takes_of_the_cache_what_it_keeps_and_no_more() -> None:
+    """Each block that left its window was cached as the newest, in place of others' prompts."""
+    scheduler = make_scheduler(num_blocks=40, groups=[CacheGroup((0,), 8)])
+    prompts = [[number] * 17 for number in range(1, 5)]
+    for number, prompt in enumerate(prompts):
+        scheduler.add(make_sequence(number, prompt, max_tokens=1))
+    run(scheduler)
+    scheduler.add(make_sequence(10, [9] * 17, max_tokens=400))
+    run(scheduler)
+    for number, prompt in enumerate(prompts, 20):
+        scheduler.add(make_sequence(number, prompt, max_tokens=1))
+    assert [output.num_cached_tokens for output in run(scheduler)] == [16] * 4
+
+
 def test_what_a_faulty_sequence_gave_back_is_not_shared_either() -> None:
     """Only a window: blocks that it has left behind would serve a shorter prompt."""
     scheduler = make_scheduler(num_blocks=32, budget=8, groups=[CacheGroup((0,), 4)])
