@@ -34,7 +34,7 @@ ROOMS = {
     "parallel": "wire",
     "placement": "config settings",
     "weights": "config quant",
-    "scheduler": "step wire",
+    "scheduler": "config step wire",
     "ops": "config placement native step",
     "structured_output": "scheduler step wire fault_injection",
     "sampling": "ops parallel step wire fault_injection",

@@ -124,6 +124,8 @@ def _end_ids(directory: Path, fields: Fields) -> tuple[int, ...]:
     if not all(isinstance(end_id, int) for end_id in end_ids or ()):
         raise ModelError(f"{directory / 'config.json'}: eos_token_id is {end_ids!r}")
     return tuple(end_ids or ())
+
+
 def _model_name(directory: Path) -> str:
     directory = Path(os.path.abspath(directory))
     # A snapshot in the hub's cache is named by its commit: models--org--name/snapshots/<commit>

@@ -95,9 +95,7 @@ def _attention(config: ModelConfig, attention: Attention) -> Iterator[tuple[str,
         ("v_proj", kv, Cut.KV_ROWS),
     ):
         yield from _linear(f"self_attn.{name}", (size, hidden), cut, attention.qkv_bias)
-    yield from _linear(
-        "self_attn.o_proj", (hidden, query), Cut.QUERY_COLUMNS, attention.out_bias
-    )
+    yield from _linear("self_attn.o_proj", (hidden, query), Cut.QUERY_COLUMNS, attention.out_bias)
     if attention.qk_norm == "head":
         yield "self_attn.q_norm.weight", TensorInfo((dim,))
         yield "self_attn.k_norm.weight", TensorInfo((dim,))

@@ -1,4 +1,4 @@
-"""Mixtures of experts (Shazeer et al. 2017): a router sends each token through a few MLPs of many."""
+"""Mixtures of experts (Shazeer et al. 2017): a router sends a token through a few MLPs of many."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from backend.layers.mlp import DenseMLP
 
 
 class MixtureOfExperts:
-    """The experts' columns are shared by the ranks; their weighted sum is summed over ranks once."""
+    """The ranks share the columns of every expert; their weighted sums are summed once."""
 
     def __init__(self, loader: WeightLoader, experts: Experts, context: ComputeContext) -> None:
         self._experts = experts

@@ -1,4 +1,4 @@
-"""Normalisation: root mean square (Zhang and Sennrich 2019) or by mean and variance (Ba et al. 2016)."""
+"""Normalisation by root mean square (Zhang and Sennrich 2019) or variance (Ba et al. 2016)."""
 
 from torch import Tensor
 

@@ -169,12 +169,14 @@ class DecoderLayer:
         self._places = layer.norms
         self._scale = layer.residual_scale
         if layer.norms != "after":
-            self._input_norm, self._post_norm = norm("input_layernorm"), norm(
-                "post_attention_layernorm"
+            self._input_norm, self._post_norm = (
+                norm("input_layernorm"),
+                norm("post_attention_layernorm"),
             )
         if layer.norms in ("after", "around"):
-            self._attention_norm, self._mlp_norm = norm("attention_output_norm"), norm(
-                "mlp_output_norm"
+            self._attention_norm, self._mlp_norm = (
+                norm("attention_output_norm"),
+                norm("mlp_output_norm"),
             )
         self._attention = SelfAttention(
             config, layer.attention, loader.at("self_attn"), shard, context

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.ops.batch import Batch, Rotation
+from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 from backend.ops.cache_rows import slot_rows, store
 from backend.ops.paged import PagedAttention
 from backend.ops.tokenwise import TokenwiseOps
@@ -43,9 +43,11 @@ class CpuOps(TokenwiseOps):
         gate, up = gate_up.chunk(2, dim=-1)
         return F.silu(gate) * up
 
-    def plan_attention(self, batch: Batch, cache: Tensor, num_heads: int) -> _Plan:
+    def plan_attention(
+        self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
+    ) -> _Plan:
         places = slot_rows(batch.slot_mapping, cache)
-        return _Plan(places, PagedAttention(batch, cache, num_heads))
+        return _Plan(places, PagedAttention(batch, cache, num_heads, spec))
 
     def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: HasPlaces) -> None:
         num_kv_heads = cache.shape[2]
@@ -54,5 +56,7 @@ class CpuOps(TokenwiseOps):
         rotated.copy_(torch.addcmul(rotated * cos, rotated.roll(qkv.shape[-1] // 2, -1), sin))
         store(qkv[:, -2 * num_kv_heads :], cache, plan.places)
 
-    def attention(self, q: Tensor, cache: Tensor, plan: _Plan) -> Tensor:
-        return plan.attention.run(q, cache)
+    def attention(
+        self, q: Tensor, cache: Tensor, plan: _Plan, sinks: Tensor | None = None
+    ) -> Tensor:
+        return plan.attention.run(q, cache, sinks)

@@ -81,9 +81,7 @@ class Ops(Protocol):
         """
         ...
 
-    def attention(
-        self, q: Tensor, cache: Tensor, plan: Any, sinks: Tensor | None = None
-    ) -> Tensor:
+    def attention(self, q: Tensor, cache: Tensor, plan: Any, sinks: Tensor | None = None) -> Tensor:
         """Causal attention of q [T, Hq, D] over each sequence's blocks -> [T, Hq, D].
 
         sinks: [Hq] float32, scores beside those of the keys, which have no value.

@@ -1,4 +1,4 @@
-"""Ops that treat each token by itself, in stock torch; every op table has them from here that has none of its own."""
+"""Ops that treat each token by itself, in stock torch, for tables that have none of their own."""
 
 import torch
 import torch.nn.functional as F

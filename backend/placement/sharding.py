@@ -7,6 +7,7 @@ fewer blocks than ranks, that weight cannot stay in the file's bits.
 """
 
 from dataclasses import dataclass
+
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.config.tensors import Cut, TensorInfo

@@ -1,6 +1,7 @@
 """Reads a model's tensors out of GGUF files: row order and blocks turned into torch's.
 
-Owns the slicing of quantised blocks. The header is `gguf_header`'s, the arithmetic of blocks the gguf library's.
+Owns the slicing of quantised blocks. The header is `gguf_header`'s, the arithmetic of blocks the
+gguf library's.
 """
 
 from pathlib import Path

@@ -45,12 +45,14 @@ class SafetensorsCheckpoint(SourceTable):
             raise ModelError(f"tensor {name}: weights stored as {dtype} {UNSUPPORTED_DTYPE}")
         shape = self.shape(name)
         rows = shifted(rows, shape[0], source.start)
+        places: tuple[int | slice, ...]
         if len(shape) == 1:
-            places = (source.index, rows) if len(tensor.get_shape()) == 2 else (rows,)
+            places = (rows,)
         else:
             cols = shifted(cols, shape[1], 0)
             places = (cols, rows) if source.is_transposed else (rows, cols)
-            places = places if source.index is None else (source.index, *places)
+        if source.index is not None:
+            places = (source.index, *places)
         piece: torch.Tensor = tensor[places]
         if source.is_transposed and len(shape) == 2:
             piece = piece.T

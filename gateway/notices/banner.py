@@ -4,8 +4,6 @@ import json
 from importlib import metadata
 
 from backend.config.model_config import ModelConfig
-from backend.placement.memory import kv_bytes_per_token
-from backend.placement.memory_plan import kv_dtype
 from backend.wire.messages import Ready
 from gateway.settings import Settings
 
@@ -23,9 +21,6 @@ def ready_lines(
 
     compute: as compute_text() has it. took: the time it needed.
     """
-    kv_bytes = ready.kv_capacity_tokens * kv_bytes_per_token(
-        config, kv_dtype(settings.engine, ready.dtype)
-    )
     body = json.dumps(
         {
             "model": model_name,
@@ -40,9 +35,8 @@ def ready_lines(
         f"  model      {model_name} ({config.architecture}, stored as {config.stored_dtype})",
         f"  compute    {compute}",
         f"  weights    {_weights(ready)}",
-        f"  KV cache   {ready.kv_capacity_tokens:,} tokens ({size_text(kv_bytes)}) a group, "
-        f"blocks of {ready.block_size}",
-        f"  context    {ready.max_model_len:,} tokens a request",
+        f"  KV cache   {_kv_cache(ready)}",
+        f"  context    {_context(ready)}",
         f"  URL        {url}/v1",
         "",
         f"curl -N {url}/v1/completions {key}-H 'Content-Type: application/json' \\",
@@ -60,6 +54,25 @@ def _weights(ready: Ready) -> str:
     parts = " + ".join(size_text(count) for count in ready.weight_bytes)
     ranks = "a rank" if len(ready.weight_bytes) == 1 else f"on {len(ready.weight_bytes)} ranks"
     return f"{parts} {ranks}, of it {size_text(ready.replicated_bytes)} on every rank"
+
+
+def _kv_cache(ready: Ready) -> str:
+    """Layers with windows take less of a longer request: what fits depends on the length then."""
+    length = min(ready.max_model_len, ready.kv_sequence_tokens)
+    if ready.kv_capacity_tokens == ready.num_blocks * ready.block_size:
+        tokens = f"{ready.kv_capacity_tokens:,} tokens"
+    else:
+        tokens = f"{ready.kv_capacity_tokens:,} tokens in requests of {length:,}"
+    return f"{tokens} ({size_text(ready.kv_bytes)}) a group, blocks of {ready.block_size}"
+
+
+def _context(ready: Ready) -> str:
+    if ready.kv_sequence_tokens >= ready.max_model_len:
+        return f"{ready.max_model_len:,} tokens a request"
+    return (
+        f"{ready.kv_sequence_tokens:,} tokens a request, all that the KV cache holds; "
+        f"the model takes {ready.max_model_len:,} (--kv-cache-bytes)"
+    )
 
 
 def size_text(count: int) -> str:

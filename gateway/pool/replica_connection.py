@@ -164,7 +164,7 @@ class ReplicaConnection:
             self.unsent_aborts.pop(0)
 
     def status(self) -> GroupStatus:
-        total = self.ready.kv_capacity_tokens // self.ready.block_size if self.ready else 0
+        total = self.ready.num_blocks if self.ready else 0
         last = self.last
         return GroupStatus(
             self.replica,

@@ -58,7 +58,7 @@ class ReplicaPool:
         clock: CLOCK_MONOTONIC seconds, for deadlines and the queue.
         """
         self.max_model_len = max_model_len
-        self.kv_capacity_tokens = 0
+        self.kv_sequence_tokens = 0  # 0: not known yet
         self._clock = clock
         self._listener = listener or PoolListener()
         self._step_costs: dict[int, StepCost] = {}  # of the groups' last epochs
@@ -228,7 +228,7 @@ class ReplicaPool:
                 conn.ready = reply
                 conn.grant(reply.credit)
                 self.max_model_len = reply.max_model_len
-                self.kv_capacity_tokens = reply.kv_capacity_tokens
+                self.kv_sequence_tokens = reply.kv_sequence_tokens
                 self._listener.on_ready(conn.replica)
 
     def _pass_on(self, conn: ReplicaConnection, output: SeqOutput) -> None:

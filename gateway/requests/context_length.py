@@ -24,8 +24,9 @@ class ContextLength:
 
     @property
     def num_tokens(self) -> int:
+        """Prompt and answer together."""
         max_model_len = self._pool.max_model_len
-        return min(max_model_len, self._pool.kv_capacity_tokens or max_model_len)
+        return min(max_model_len, self._pool.kv_sequence_tokens or max_model_len)
 
     def check(
         self,

@@ -31,7 +31,7 @@ class FakeGroup:
 
     def ready(self, credit: int = CREDIT) -> None:
         """Say that it takes work."""
-        sizes = ("cpu", "float32", "none", 1000, 8000, 8, [1], 0)
+        sizes = ("cpu", "float32", "none", 1000, 8000, 8000, 1 << 20, 1000, 8, [1], 0)
         self._pipe.write(messages.encode(Ready(self.replica, self.epoch, *sizes, credit)))
 
     def send(self, *outputs: SeqOutput, credit: int = CREDIT) -> None:

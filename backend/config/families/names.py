@@ -52,7 +52,9 @@ GGUF_FUSED = {
     "attn_qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
 }
 # Read with the configuration (rope_freqs), or derived from it (attn_rot_embd, in old files).
-GGUF_IGNORED = r"rope_(freqs|factors_(long|short))\.weight|blk\.\d+\.(attn_rot_embd|rope_freqs).weight"
+GGUF_IGNORED = (
+    r"rope_(freqs|factors_(long|short))\.weight|blk\.\d+\.(attn_rot_embd|rope_freqs).weight"
+)
 
 
 def hf_names(

@@ -14,8 +14,8 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers
 
 from backend.config.eos import end_token_ids
-from backend.config.gguf_header import read_metadata
 from backend.config.errors import ModelError
+from backend.config.gguf_header import read_metadata
 from gateway.text.vocab.pretokenizers import PRE_TOKENIZERS, PreTokenizer
 from gateway.text.vocab.vocabulary import TokenizerError, Vocabulary
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from backend.config.eos import end_token_ids
+from backend.config.errors import ModelError
 from backend.config.gguf import model_name
 from backend.config.load import load_config
-from backend.config.errors import ModelError
 from backend.config.rope import RopeScaling
 from gateway.hub import default_model
 from tests.backend.factories import tiny_config, write_tiny_gguf, write_tiny_llama

@@ -8,8 +8,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from backend.config.load import load_config
 from backend.config.errors import ModelError
+from backend.config.load import load_config
 from backend.config.rope import RopeScaling
 from tests.backend.factories import tiny_config, write_tiny_llama
 

@@ -8,8 +8,8 @@ import pytest
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from backend.config.load import load_config
 from backend.config.errors import ModelError
+from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.config.rope import RopeScaling
 from tests.backend.factories import hf_fields, tiny_config

@@ -125,7 +125,7 @@ def test_attention_is_batch_invariant() -> None:
         1,
         [
             PlannedSequence([1], 60, list(range(num_blocks, num_blocks + 4)), 0, 0),
-            PlannedSequence([1], 100, alone.block_tables[0].tolist(), 0, 0),
+            PlannedSequence([1], 100, alone.block_tables[0, 0].tolist(), 0, 0),
         ],
         [],
         BLOCK_SIZE,
@@ -144,7 +144,7 @@ def test_nan_stays_in_its_sequence() -> None:
     plan, num_blocks = plan_of([(1, 40), (1, 40)])
     batch = Batch.from_plan(plan, CPU)
     cache = randn(num_blocks, 2, 2, BLOCK_SIZE, 64)
-    cache[int(plan.block_tables[0, 1]), 0, 0, 3, 5] = torch.nan
+    cache[int(plan.block_tables[0, 0, 1]), 0, 0, 3, 5] = torch.nan
     ops = NativeOps()
     out = ops.attention(randn(2, 2, 64), cache, ops.plan_attention(batch, cache, 2))
     assert out[:, 0].isnan().all(-1).tolist() == [True, False]

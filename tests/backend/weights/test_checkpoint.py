@@ -6,10 +6,10 @@ import msgspec
 import pytest
 import torch
 
-from backend.config.load import load_config
 from backend.config.errors import ModelError
+from backend.config.load import load_config
+from backend.config.tensors import tensors_of
 from backend.weights.checkpoint import Checkpoint, open_checkpoint
-from backend.weights.shapes import expected_shapes
 from tests.backend.factories import write_tiny_gguf, write_tiny_llama
 
 FORMATS = ["safetensors", "gguf"]
@@ -34,7 +34,7 @@ def test_model_has_every_tensor_of_its_shape(
     path = write(tmp_path, kind, tie=tie, bias=bias)
     checkpoint = open_model(path)
     shapes = {name: checkpoint.shape(name) for name in checkpoint.names()}
-    assert shapes == expected_shapes(load_config(path))
+    assert shapes == {name: info.shape for name, info in tensors_of(load_config(path)).items()}
 
 
 def test_gguf_and_safetensors_give_equal_tensors(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from backend.config.load import load_config
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 from backend.weights import gguf as weights_gguf
 from backend.weights.checkpoint import open_checkpoint
-from backend.weights.shapes import expected_shapes
+from backend.config.tensors import tensors_of
 from gateway.hub import default_model
 from tests.backend.factories import random_tensors, tiny_config, write_tiny_gguf, write_tiny_llama
 
@@ -156,7 +156,7 @@ def test_rotary_table_is_no_weight_and_an_unknown_tensor_stays(tmp_path: Path) -
     }
     path = write_tiny_gguf(tmp_path / "tiny.gguf", directory, extra=extra)
     config = load_config(path)
-    left_over = open_checkpoint(path, config).names() - expected_shapes(config).keys()
+    left_over = open_checkpoint(path, config).names() - tensors_of(config).keys()
     assert left_over == {"blk.0.attn_sinks.weight"}
 
 
@@ -164,7 +164,7 @@ def test_default_model_is_complete() -> None:
     path = default_model()
     config = load_config(path)
     checkpoint = open_checkpoint(path, config)
-    assert checkpoint.names() == expected_shapes(config).keys()
+    assert checkpoint.names() == tensors_of(config).keys()
     assert len(checkpoint.names()) == 272
     q_rows = checkpoint.read("model.layers.29.self_attn.q_proj.weight", slice(64, 128))
     assert q_rows.shape == (64, 576)

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from backend.config.tensors import tensors_of
 
-from backend.config.load import load_config
 from backend.config.errors import ModelError
+from backend.config.load import load_config
 from backend.weights.checkpoint import open_checkpoint
-from backend.weights.shapes import expected_shapes
 from tests.backend.factories import random_tensors, tiny_config, write_tiny_llama
 
 
@@ -43,7 +43,7 @@ def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
     shard(path)
     config = load_config(path)
     checkpoint = open_checkpoint(path, config)
-    assert checkpoint.names() == expected_shapes(config).keys()
+    assert checkpoint.names() == tensors_of(config).keys()
     for name, expected in random_tensors(tiny_config()).items():
         assert torch.equal(checkpoint.read(name), expected)
 
@@ -66,7 +66,7 @@ def test_derived_and_repeated_tensors_are_left_out(tmp_path: Path) -> None:
     tensors["model.extra"] = torch.zeros(4)
     safetensors.torch.save_file(tensors, path / "model.safetensors")
     config = load_config(path)
-    left_over = open_checkpoint(path, config).names() - expected_shapes(config).keys()
+    left_over = open_checkpoint(path, config).names() - tensors_of(config).keys()
     assert left_over == {"model.extra"}
 
 

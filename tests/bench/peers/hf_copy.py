@@ -39,7 +39,7 @@ def write_hf_copy(model: Path, directory: Path) -> Path:
 def _config(config: ModelConfig) -> dict[str, Any]:
     """Every end token, and what transformers 4 reads where 5 has other names."""
     return hf_fields(config) | {
-        "rope_theta": config.rope_theta,
+        "rope_theta": rope_of(config).theta,
         "eos_token_id": list(config.eos_token_ids),
         "dtype": "bfloat16",
         "torch_dtype": "bfloat16",

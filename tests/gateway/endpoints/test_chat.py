@@ -131,7 +131,7 @@ async def test_answer_without_limit_may_fill_context_or_memory() -> None:
     await answer(pool)
     assert pool.submitted[0].params.max_tokens == 998
     small = playing(b"a")
-    small.kv_capacity_tokens = 100
+    small.kv_sequence_tokens = 100
     await answer(small)
     assert small.submitted[0].params.max_tokens == 98
 
