@@ -177,7 +177,7 @@ def test_rules_see_all_modules() -> None:
     some = {"gateway.app", "backend.ranks.rank", "backend.wire.local.ring", "gateway.bench"}
     assert some <= MODULES.keys()
     assert "backend.wire.messages" in imports_of("backend.ranks.lead")
-    assert "backend.models.llama" in imports_of("backend.models.registry"), "a name in a string"
+    assert "backend.linear.native" in imports_of("backend.linear.registry"), "a name in a string"
     assert within("torch.multiprocessing", "torch") and not within("torchvision", "torch")
 
 

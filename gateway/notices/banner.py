@@ -32,7 +32,7 @@ def ready_lines(
     key = "-H 'Authorization: Bearer sk-...' " if settings.server.api_keys else ""
     return [
         f"unisono {metadata.version('unisono')} is ready after {took}",
-        f"  model      {model_name} ({config.architecture}, stored as {config.stored_dtype})",
+        f"  model      {model_name} ({config.family}, stored as {config.stored_dtype})",
         f"  compute    {compute}",
         f"  weights    {_weights(ready)}",
         f"  KV cache   {_kv_cache(ready)}",

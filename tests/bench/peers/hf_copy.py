@@ -14,7 +14,7 @@ from backend.config.model_config import ModelConfig
 from backend.weights.checkpoint import open_checkpoint
 from gateway.text.vocab.gguf import load_gguf
 from gateway.text.vocab.vocabulary import Vocabulary
-from tests.backend.factories import hf_fields
+from tests.backend.factories import hf_fields, rope_of
 
 
 def write_hf_copy(model: Path, directory: Path) -> Path:
