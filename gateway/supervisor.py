@@ -219,13 +219,13 @@ class Supervisor:
         if self._has_served or not all(w.serves == self.groups.keys() for w in self._workers):
             return
         self._has_served = True
-        first = self.groups[min(self.groups)].incarnation
-        assert first is not None and first.ready is not None
+        incarnations = [self.groups[number].incarnation for number in sorted(self.groups)]
+        readies = [each.ready for each in incarnations if each is not None and each.ready]
         name = (self._settings.server.served_model_name or (self._config.name,))[0]
         took = self._reporter.took
-        compute = compute_text(self._settings, first.ready, shape(self._layout))
+        compute = compute_text(self._settings, readies[0], shape(self._layout))
         lines = ready_lines(
-            self._config, self._settings, first.ready, compute, self._url, name, took
+            self._config, self._settings, readies, compute, self._url, name, took
         )
         self._reporter.serves(lines, self._url, name, compute)
 

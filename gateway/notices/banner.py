@@ -1,6 +1,7 @@
 """What `unisono serve` says when it is ready. Knows facts and words, no processes."""
 
 import json
+from collections.abc import Sequence
 from importlib import metadata
 
 from backend.config.model_config import ModelConfig
@@ -13,7 +14,7 @@ from gateway.settings import Settings
 def ready_lines(
     config: ModelConfig,
     settings: Settings,
-    ready: Ready,
+    readies: Sequence[Ready],
     compute: str,
     url: str,
     model_name: str,
@@ -21,8 +22,9 @@ def ready_lines(
 ) -> list[str]:
     """Say what serves, how, what it holds, where, and how to try it.
 
-    compute: as compute_text() has it. took: the time it needed.
+    readies: of the groups, the first one described. compute: as compute_text() has it. took: the time it needed.
     """
+    ready = readies[0]
     kv_bytes = ready.kv_capacity_tokens * kv_bytes_per_token(
         config, kv_dtype(settings.engine, ready.dtype)
     )
@@ -42,7 +44,7 @@ def ready_lines(
         f"  weights    {_weights(ready)}",
         f"  KV cache   {ready.kv_capacity_tokens:,} tokens ({size_text(kv_bytes)}) a group, "
         f"blocks of {ready.block_size}",
-        f"  context    {ready.max_model_len:,} tokens a request",
+        f"  context    {_context(readies)}",
         f"  URL        {url}/v1",
         "",
         f"curl -N {url}/v1/completions {key}-H 'Content-Type: application/json' \\",
@@ -54,6 +56,18 @@ def compute_text(settings: Settings, ready: Ready, shape: str) -> str:
     """Say on what, by whose kernels and in which arithmetic it computes. shape: the groups."""
     exact = ", exact" if settings.engine.exact else ""
     return f"{ready.device}, {ready.kernels}, {ready.dtype}{exact}, {shape}"
+
+
+def _context(readies: Sequence[Ready]) -> str:
+    """Say how long a request may be in any group, and what the model would take."""
+    model = min(ready.max_model_len for ready in readies)
+    held = min(ready.kv_capacity_tokens for ready in readies)
+    if held >= model:
+        return f"{model:,} tokens a request"
+    return (
+        f"{held:,} tokens a request, all that the KV cache holds of the {model:,} the model takes; "
+        "--kv-cache-bytes makes it larger"
+    )
 
 
 def _weights(ready: Ready) -> str:

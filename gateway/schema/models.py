@@ -4,7 +4,10 @@ import msgspec
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
-    """One name that requests may use. max_model_len: prompt + completion, tokens."""
+    """One name that requests may use.
+
+    max_model_len: prompt and completion, tokens; what the KV cache holds if that is less.
+    """
 
     id: str
     object: str = "model"
