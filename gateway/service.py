@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gateway.pool.body_budget import BodyBudget
+from gateway.sampling_defaults import SamplingDefaults
 from gateway.telemetry.observer import Observer
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Service:
     keyring: the keys that open it; None where everybody may come in.
     allow_anonymous: with a keyring, those who bring no key may come in, too.
     strict: fields of requests that mean nothing here are refused instead of ignored.
+    sampling_defaults: what the sampling fields of a request are where it leaves them out.
     chat_template: turns messages into a prompt; None for models that were trained on none.
     grammar_validator: has grammars compiled; None where answers cannot be held to one.
     body_budget: the bytes that the bodies of all requests may take together.
@@ -65,6 +67,7 @@ class Service:
     vocab_size: int
     created: int
     system_fingerprint: str = "fp_unisono"
+    sampling_defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
     observer: Observer = field(default_factory=Observer)
     limits: Limits = field(default_factory=Limits)
     body_budget: BodyBudget = field(default_factory=BodyBudget)

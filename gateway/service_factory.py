@@ -18,6 +18,7 @@ from gateway.layout import layout
 from gateway.pool.body_budget import BodyBudget
 from gateway.pool.listener import PoolListener
 from gateway.pool.replicas import ReplicaPool
+from gateway.sampling_defaults import SamplingDefaults, load_sampling_defaults
 from gateway.sandbox.chat_template import ChatTemplate
 from gateway.sandbox.grammar_validator import GrammarValidator, GrammarVocabulary
 from gateway.security.keyring import Keyring
@@ -41,6 +42,9 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
     path = Path(engine.model)
     config = load_config(path)
     max_model_len = min(engine.max_model_len or config.max_model_len, config.max_model_len)
+    sampling = load_sampling_defaults(
+        path, server.generation_config, server.override_generation_config
+    )
     tokenizer = Tokenizer.load(path, config.vocab_size)
     template = tokenizer.chat_template
     names = server.served_model_name or (config.name,)
@@ -59,7 +63,8 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
         ),
         vocab_size=config.vocab_size,
         created=int(time.time()),
-        system_fingerprint=_fingerprint(path, settings),
+        system_fingerprint=_fingerprint(path, settings, sampling.defaults),
+        sampling_defaults=sampling.defaults,
         limits=Limits(
             max_body_bytes=server.max_body_bytes,
             ping_interval_s=server.ping_seconds,
@@ -101,10 +106,10 @@ def _tracing(server: ServerSettings, model_name: str) -> "Tracing | None":
     return Tracing(otlp_exporter(server.otel_endpoint), model_name)
 
 
-def _fingerprint(path: Path, settings: Settings) -> str:
-    """Name what decides a seeded completion: release, weights, arithmetic and how it is split."""
+def _fingerprint(path: Path, settings: Settings, defaults: SamplingDefaults) -> str:
+    """Name what decides a seeded completion: release, weights, sampling, arithmetic, its split."""
     stat = path.stat()
     facts = [metadata.version("unisono"), path.name, stat.st_size, int(stat.st_mtime)]
-    facts += [settings.engine.dtype, settings.engine.exact]
+    facts += [settings.engine.dtype, settings.engine.exact, str(defaults)]
     facts += sorted({place.engine.tp for place in layout(settings)})
     return f"fp_{hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:10]}"

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from backend.settings import Device, EngineSettings
 from gateway.options import Option, options_of
+from gateway.sampling_defaults import SamplingDefaults
 
 _MODEL = {"group": "model"}
 
@@ -102,6 +103,21 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[Annotated[str, Meta(min_length=1)], ...],
         Meta(description="names clients may ask for, separated by commas", extra=_MODEL),
     ] = ()
+    generation_config: Annotated[
+        Literal["auto", "none", "vllm"],
+        Meta(
+            description="sampling of requests that do not say: auto as the model's files have it "
+            "(generation_config.json, GGUF's sampling keys), none as OpenAI (vllm is the same)",
+            extra=_MODEL,
+        ),
+    ] = "auto"
+    override_generation_config: Annotated[
+        SamplingDefaults,
+        Meta(
+            description="sampling of requests that do not say, before what the model's files have",
+            extra=_MODEL | {"wanted": """a JSON object, as in {"temperature": 0.5}"""},
+        ),
+    ] = SamplingDefaults()
     revision: Annotated[
         str, Meta(description="branch, tag or commit of a hub model", extra=_MODEL)
     ] = ""

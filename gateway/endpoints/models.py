@@ -27,4 +27,9 @@ async def retrieve_model(http_request: Request) -> Response:
 
 def _card(name: str, service: Service) -> ModelCard:
     max_model_len = ContextLength(service.pool).num_tokens
-    return ModelCard(id=name, created=service.created, max_model_len=max_model_len)
+    return ModelCard(
+        id=name,
+        created=service.created,
+        max_model_len=max_model_len,
+        default_sampling_params=service.sampling_defaults,
+    )

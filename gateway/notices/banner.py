@@ -8,6 +8,7 @@ from backend.config.model_config import ModelConfig
 from backend.placement.memory import kv_bytes_per_token
 from backend.placement.memory_plan import kv_dtype
 from backend.wire.messages import Ready
+from gateway.sampling_defaults import ModelSampling
 from gateway.settings import Settings
 
 
@@ -15,6 +16,7 @@ def ready_lines(
     config: ModelConfig,
     settings: Settings,
     readies: Sequence[Ready],
+    sampling: ModelSampling,
     compute: str,
     url: str,
     model_name: str,
@@ -22,7 +24,8 @@ def ready_lines(
 ) -> list[str]:
     """Say what serves, how, what it holds, where, and how to try it.
 
-    readies: of the groups, the first one described. compute: as compute_text() has it. took: the time it needed.
+    readies: of the groups; the first one is described. compute: as compute_text() has it.
+    took: the time it needed.
     """
     ready = readies[0]
     kv_bytes = ready.kv_capacity_tokens * kv_bytes_per_token(
@@ -45,6 +48,7 @@ def ready_lines(
         f"  KV cache   {ready.kv_capacity_tokens:,} tokens ({size_text(kv_bytes)}) a group, "
         f"blocks of {ready.block_size}",
         f"  context    {_context(readies)}",
+        *([f"  sampling   {sampling}, where a request does not say"] if str(sampling) else []),
         f"  URL        {url}/v1",
         "",
         f"curl -N {url}/v1/completions {key}-H 'Content-Type: application/json' \\",

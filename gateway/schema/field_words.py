@@ -10,9 +10,11 @@ FIELDS = {
     "messages": "The conversation so far, oldest first.",
     "max_tokens": "Tokens of output at most, per choice.",
     "max_completion_tokens": "Tokens of output at most, per choice; by default what fits.",
-    "temperature": "Logits are divided by it; 0 always takes the most likely token. Default 1.",
-    "top_p": "Draw from the likeliest tokens that together have this probability. Default 1.",
-    "top_k": "Draw from the k likeliest tokens; 0 and -1 keep all.",
+    "temperature": "Logits are divided by it; 0 always takes the likeliest token. Default: "
+    "the model's (see GET /v1/models), else 1.",
+    "top_p": "Draw from the likeliest tokens that together have this probability. Default: "
+    "the model's, else 1.",
+    "top_k": "Draw from the k likeliest tokens; 0 and -1 keep all. Default: the model's, else all.",
     "min_p": "Leave out tokens less likely than this fraction of the likeliest.",
     "n": "How many answers to generate for each prompt. Default 1.",
     "stop": "Up to four texts that end the answer; they are not part of it.",

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from backend.wire.messages import FinishReason
 from backend.wire.sampling import Grammar
 from gateway.app import create_app
+from gateway.sampling_defaults import SamplingDefaults
 from gateway.sandbox.chat_template import TemplateBusy, TemplateFailure
 from gateway.service import Limits
 from tests.gateway.fake_template import FakeTemplate
@@ -28,10 +29,16 @@ CALL = b'<tool_call>\n{"name": "weather", "arguments": {"city": "Bern"}}\n</tool
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 
 
-def app_of(pool: FakePool, template: FakeTemplate | None = None, **limits: Any) -> ASGIApp:
+def app_of(
+    pool: FakePool,
+    template: FakeTemplate | None = None,
+    sampling: SamplingDefaults | None = None,
+    **limits: Any,
+) -> ASGIApp:
     service = make_service(pool, limits=Limits(**limits))
     chat_template = cast("ChatTemplate", template or FakeTemplate())
-    return create_app(replace(service, chat_template=chat_template))
+    sampling = sampling or SamplingDefaults()
+    return create_app(replace(service, chat_template=chat_template, sampling_defaults=sampling))
 
 
 def ask(app: ASGIApp, **fields: Any) -> Exchange:
@@ -134,6 +141,17 @@ async def test_answer_without_limit_may_fill_context_or_memory() -> None:
     small.kv_capacity_tokens = 100
     await answer(small)
     assert small.submitted[0].params.max_tokens == 98
+
+
+async def test_answer_without_limit_has_the_models_own() -> None:
+    for limit, longest in ((7, 7), (5000, 998)):
+        pool = playing(b"a")
+        await ask(app_of(pool, sampling=SamplingDefaults(max_new_tokens=limit))).finished()
+        assert pool.submitted[0].params.max_tokens == longest
+    pool = playing(b"a")
+    app = app_of(pool, sampling=SamplingDefaults(max_new_tokens=7))
+    await ask(app, max_tokens=9).finished()
+    assert pool.submitted[0].params.max_tokens == 9
 
 
 async def test_newer_name_of_max_tokens_goes_first() -> None:

@@ -4,8 +4,12 @@ import pytest
 
 from backend.wire.messages import Ready
 from gateway.notices.banner import ready_lines
+from gateway.sampling_defaults import ModelSampling, SamplingDefaults
 from gateway.settings import ServerSettings, Settings
 from tests.backend.factories import tiny_config
+
+SETTINGS = Settings()
+NOTHING = ModelSampling(SamplingDefaults())
 
 
 def ready(kv_capacity_tokens: int) -> Ready:
@@ -13,8 +17,10 @@ def ready(kv_capacity_tokens: int) -> Ready:
     return Ready(0, 1, "cpu", "float32", "own kernels", *sizes, [1000], 500, 1)
 
 
-def lines_of(*readies: Ready, settings: Settings = Settings()) -> list[str]:
-    return ready_lines(tiny_config(), settings, readies, "cpu", "http://x", "tiny", "1 s")
+def lines_of(
+    *readies: Ready, settings: Settings = SETTINGS, sampling: ModelSampling = NOTHING
+) -> list[str]:
+    return ready_lines(tiny_config(), settings, readies, sampling, "cpu", "http://x", "tiny", "1 s")
 
 
 @pytest.mark.parametrize("file", ["", "keys.toml"])
@@ -30,3 +36,10 @@ def test_context_is_what_the_smallest_group_holds() -> None:
     assert whole == "  context    512 tokens a request"
     (part,) = [line for line in lines_of(ready(4096), ready(448)) if "context" in line]
     assert part.startswith("  context    448 tokens a request") and "512" in part
+
+
+def test_sampling_is_told_if_it_is_not_openais() -> None:
+    assert not [line for line in lines_of(ready(4096)) if "sampling" in line]
+    sampling = ModelSampling(SamplingDefaults(temperature=0.6, top_k=20), "/x/a.json")
+    (line,) = [line for line in lines_of(ready(4096), sampling=sampling) if "sampling" in line]
+    assert "temperature 0.6, top_k 20 (a.json), where" in line
