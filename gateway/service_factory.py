@@ -19,12 +19,13 @@ from gateway.pool.body_budget import BodyBudget
 from gateway.pool.listener import PoolListener
 from gateway.pool.replicas import ReplicaPool
 from gateway.sampling_defaults import SamplingDefaults, load_sampling_defaults
-from gateway.sandbox.chat_template import ChatTemplate
+from gateway.sandbox.chat_templates import ChatTemplates
 from gateway.sandbox.grammar_validator import GrammarValidator, GrammarVocabulary
 from gateway.security.keyring import Keyring
 from gateway.service import Limits, Service
 from gateway.settings import ServerSettings, Settings
 from gateway.telemetry.observer import Observer
+from gateway.text.chat_templates import load_chat_templates
 from gateway.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -46,13 +47,13 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
         path, server.generation_config, server.override_generation_config
     )
     tokenizer = Tokenizer.load(path, config.vocab_size)
-    template = tokenizer.chat_template
+    templates = load_chat_templates(path, server.chat_template)
     names = server.served_model_name or (config.name,)
     observer = Observer(access_log=server.access_log, tracing=_tracing(server, names[0]))
     service = Service(
         model_names=names,
         tokenizer=tokenizer,
-        chat_template=ChatTemplate(tokenizer, template) if template else None,
+        chat_templates=ChatTemplates.of(tokenizer, templates, server.default_chat_template_kwargs),
         pool=ReplicaPool(
             max_model_len,
             tokenizer.pieces,

@@ -4,7 +4,7 @@ Engine settings are declared in backend/settings.py; setting_sources.py finds th
 here acts on a value.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -103,6 +103,22 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[Annotated[str, Meta(min_length=1)], ...],
         Meta(description="names clients may ask for, separated by commas", extra=_MODEL),
     ] = ()
+    chat_template: Annotated[
+        str,
+        Meta(
+            description="Jinja file used instead of the model's chat template, or the name of one "
+            "of the model's that is used for all conversations",
+            extra=_MODEL,
+        ),
+    ] = ""
+    default_chat_template_kwargs: Annotated[
+        dict[str, Any],
+        Meta(
+            description="variables of the chat template where a request's chat_template_kwargs "
+            "sets no others",
+            extra=_MODEL | {"wanted": """a JSON object, as in {"enable_thinking": false}"""},
+        ),
+    ] = {}
     generation_config: Annotated[
         Literal["auto", "none", "vllm"],
         Meta(

@@ -29,6 +29,7 @@ from gateway.layout import layout, shape
 from gateway.notices.banner import compute_text, ready_lines
 from gateway.notices.startup_reporter import StartupReporter
 from gateway.sampling_defaults import ModelSampling, load_sampling_defaults
+from gateway.sandbox.template_check import check_chat_templates
 from gateway.security.exposure import Unguarded, check_guarded
 from gateway.security.key_file import KeyFileError
 from gateway.security.tls import TlsError, TlsFiles
@@ -60,10 +61,10 @@ def run(settings: Settings) -> int:
     logs.configure("supervisor", settings.server.log_level, settings.server.log_format)
     reporter = StartupReporter(settings)
     config = load_config(Path(settings.engine.model))
+    server, path = settings.server, Path(settings.engine.model)
+    check_chat_templates(path, server)
     sampling = load_sampling_defaults(
-        Path(settings.engine.model),
-        settings.server.generation_config,
-        settings.server.override_generation_config,
+        path, server.generation_config, server.override_generation_config
     )
     if sampling.unused:
         named = ", ".join(sampling.unused)

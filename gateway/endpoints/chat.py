@@ -77,7 +77,7 @@ async def _prompt(request: ChatRequest, service: Service) -> tuple[Prompt, int]:
     all_ids = await encode_conversation(
         request,
         request.usable_tools,
-        service.chat_template,
+        service.chat_templates,
         add_special_tokens=bool(request.add_special_tokens),
         check=lambda text: context.check_texts([text], tokenizer, num_wanted, request),
     )

@@ -68,7 +68,7 @@ class Conversation:
     """What a template is given.
 
     messages, tools, documents: as OpenAI has them, contents as strings. Any text in them may
-    spell special tokens; it stays text. options: other variables, chosen by the server's rules.
+    spell special tokens; it stays text. options: other variables, JSON; text in them stays text.
     continues_final_message: the text ends inside the last message instead of after it.
     """
 
@@ -182,7 +182,7 @@ class ChatTemplate:
             _escaped(conversation.documents, escape),
             conversation.add_generation_prompt,
             conversation.continues_final_message,
-            conversation.options,
+            _escaped(conversation.options, escape),
         )
 
 

@@ -46,14 +46,14 @@ FIELDS = {
     "documents": "Texts for templates that have a place for them.",
     "add_generation_prompt": "End with what begins an assistant's message. Default true.",
     "continue_final_message": "Go on with the last message instead of answering it.",
-    "chat_template_kwargs": "Switches of the model's template, such as enable_thinking.",
-    "chat_template": "Refused: only the model's own template is used.",
+    "chat_template_kwargs": "Variables of the model's template, such as enable_thinking.",
+    "chat_template": "The name of one of the model's own templates; no other is run.",
     "functions": 'Refused unless function_call is "none": `tools` replaces it.',
     "function_call": 'Only "none": `tool_choice` replaces it.',
     "modalities": 'Only ["text"].',
 } | dict.fromkeys(
     "user metadata store service_tier safety_identifier prompt_cache_key prompt_cache_retention "
-    "prompt_cache_options prediction reasoning_effort verbosity moderation audio "
+    "prompt_cache_options prediction verbosity moderation audio "
     "web_search_options".split(),
     "Accepted, changes nothing.",
 )

@@ -21,6 +21,7 @@ from gateway.sandbox.chat_template import (
     TemplateFailure,
 )
 from gateway.sandbox.template_process import ChatRenderer
+from gateway.text.chat_templates import load_chat_templates
 from gateway.text.tokenizer import Tokenizer
 from gateway.text.vocab.gguf import vocabulary_from_metadata
 
@@ -114,9 +115,7 @@ def children() -> set[str]:
 
 
 def own_template() -> str:
-    source = smollm().chat_template
-    assert source is not None
-    return source
+    return load_chat_templates(default_model())["default"]
 
 
 async def test_ids_equal_those_of_transformers() -> None:
