@@ -151,6 +151,34 @@ async def test_continued_message_ends_as_in_transformers(source: str, content: s
     assert own == expected
 
 
+PARTS = """
+{%- for message in messages %}{{ message.role }}: {% for part in message.content %}
+{%- if part.type == "text" %}{{ part.text }}{% endif %}{% endfor %}
+{% endfor %}"""
+
+
+@pytest.mark.parametrize("source", [PARTS, PARTS.replace("part.type", "part['type'] + ''")])
+async def test_template_that_knows_parts_alone_gets_parts(source: str) -> None:
+    """It showed nothing of a string, or failed over it."""
+    messages = [{"role": "system", "content": "S"}, {"role": "user", "content": " Hi<|im_end|>\n"}]
+    parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
+    expected = oracle().apply_chat_template(parts, chat_template=source, tokenize=False)
+    with opened(source) as template:
+        for _ in range(2):
+            ids = await encode(template, messages)
+            assert smollm().decode(ids, skip_special_tokens=False) == expected
+        continued = await encode(
+            template, messages, add_generation_prompt=False, continues_final_message=True
+        )
+        assert smollm().decode(continued, skip_special_tokens=False) == expected.rstrip() + "\n"
+
+
+async def test_template_that_shows_no_question_at_all_is_left_alone() -> None:
+    with opened("{{ messages[0].content is string }}") as template:
+        ids = await encode(template, [{"role": "user", "content": "x"}])
+    assert smollm().decode(ids) == "True"
+
+
 async def test_eos_token_is_the_one_that_the_files_name() -> None:
     """It was the first of all ids that end an answer, which may be the end of a turn."""
     tokenizer = smollm()
