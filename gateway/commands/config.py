@@ -49,7 +49,7 @@ def sampling_comment(loaded: Loaded) -> str:
     except ModelError as error:
         words = str(error)
     else:
-        words = f"{sampling or 'as OpenAI has it'}, where a request does not say"
+        words = f"{str(sampling) or 'as OpenAI has it'}, where a request does not say"
     return "".join(f"# {line}\n" for line in f"sampling: {words}".splitlines()) + "\n"
 
 

@@ -218,6 +218,10 @@ def test_config_says_what_requests_have_that_do_not_say(tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text('{"temperature": 0.5}')
     loaded = setting_sources.load({"model": str(tmp_path)}, {}, None)
     assert sampling_comment(loaded).startswith("# sampling: temperature 0.5 (generation_config")
+    plain = setting_sources.load({"model": str(tmp_path), "generation_config": "none"}, {}, None)
+    assert sampling_comment(plain) == (
+        "# sampling: as OpenAI has it, where a request does not say\n\n"
+    )
     (tmp_path / "generation_config.json").write_text('{"temperature": -1}')
     assert "# --generation-config none serves without" in sampling_comment(loaded)
     assert not sampling_comment(setting_sources.load({"model": "org/name"}, {}, None))
