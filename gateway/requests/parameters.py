@@ -106,7 +106,8 @@ class _Said:
 
     def __call__(self, name: str) -> float:
         values = (getattr(source, name) for source in self._sources)
-        return next(value for value in values if value is not None)
+        value: float = next(value for value in values if value is not None)
+        return value
 
 
 async def _grammar(request: SamplingFields, validator: "GrammarValidator | None") -> Grammar | None:

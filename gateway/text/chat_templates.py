@@ -103,8 +103,8 @@ def _of_processor(directory: Path) -> dict[str, str]:
 
 def _of_gguf(path: Path) -> dict[str, str]:
     listed = read_metadata(path, frozenset([_GGUF_KEY, f"{_GGUF_KEY}s"]))
-    names = listed.get(f"{_GGUF_KEY}s")
-    names = {TOOL_USE, *map(str, names)} if isinstance(names, tuple) else {TOOL_USE}
+    others = listed.get(f"{_GGUF_KEY}s")
+    names = {TOOL_USE, *map(str, others if isinstance(others, tuple) else ())}
     pairs = read_metadata(path, frozenset(f"{_GGUF_KEY}.{name}" for name in names))
     found = {key.removeprefix(f"{_GGUF_KEY}."): str(value) for key, value in pairs.items()}
     default = listed.get(_GGUF_KEY)

@@ -80,7 +80,7 @@ def test_sampling_is_the_files_and_the_operators(client: openai.OpenAI) -> None:
     assert len(set(ask(temperature=2, extra_body={"top_k": 0}))) > 1
 
 
-def test_template_is_chosen_by_tools_or_name_and_has_the_servers_variables(server: Server) -> None:
+def test_template_is_chosen_by_tools_or_name(server: Server) -> None:
     assert prompt_of(server) == "abc!"
     assert prompt_of(server, chat_template_kwargs={"mood": "?"}) == "abc?"
     assert prompt_of(server, tools=TOOLS) == "1"

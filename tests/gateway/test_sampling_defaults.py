@@ -36,7 +36,7 @@ def test_operator_goes_before_the_files(tmp_path: Path) -> None:
     assert (alone.defaults, str(alone)) == (override, "temperature 0.7")
 
 
-def test_value_no_request_could_have_is_refused_with_two_ways_out(tmp_path: Path) -> None:
+def test_value_no_request_could_have_is_refused_with_ways_out(tmp_path: Path) -> None:
     path = directory(tmp_path, temperature=3.5)
     with pytest.raises(ModelError) as refused:
         load_sampling_defaults(path, "auto", NONE)

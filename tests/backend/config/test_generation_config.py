@@ -44,7 +44,7 @@ def test_do_sample_false_is_greedy_as_in_transformers(tmp_path: Path) -> None:
     assert read_generation_config(directory(tmp_path, do_sample=None)).values == {}
 
 
-def test_field_that_does_nothing_here_is_named_unless_it_is_neutral(tmp_path: Path) -> None:
+def test_field_that_does_nothing_here_is_named_unless_neutral(tmp_path: Path) -> None:
     fields: dict[str, Any] = {"num_beams": 4, "typical_p": 1.0, "suppress_tokens": [7]}
     config = read_generation_config(directory(tmp_path, guidance_scale=1, **fields))
     assert config.unused == ("num_beams", "suppress_tokens")

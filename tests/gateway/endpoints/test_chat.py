@@ -369,7 +369,7 @@ async def test_template_failure_is_a_400_or_a_429_with_a_delay() -> None:
     assert "retry-after" in busy.headers
 
 
-async def test_variables_of_the_template_are_the_requests_before_the_servers() -> None:
+async def test_templates_variables_are_the_requests_then_the_servers() -> None:
     template = FakeTemplate()
     templates = fake_templates({"enable_thinking": False, "date_string": "today"}, default=template)
     app = app_of(playing(b"a"), templates=templates)
@@ -391,7 +391,7 @@ async def test_variables_of_the_template_are_the_requests_before_the_servers() -
     ]
 
 
-async def test_template_for_tools_is_taken_where_there_are_tools_or_by_name() -> None:
+async def test_template_for_tools_is_taken_for_tools_or_by_name() -> None:
     plain, with_tools = FakeTemplate(supports_tools=False), FakeTemplate()
     templates = fake_templates(default=plain, tool_use=with_tools)
     app = app_of(playing(b"a"), templates=templates)
@@ -408,7 +408,7 @@ async def test_template_for_tools_is_taken_where_there_are_tools_or_by_name() ->
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-async def test_what_was_thought_reaches_the_template_under_both_its_names(field: str) -> None:
+async def test_what_was_thought_reaches_the_template_by_both_names(field: str) -> None:
     template = FakeTemplate()
     messages = [{"role": "assistant", "content": "x", field: "hm"}, USER]
     assert (await answer(playing(b"a"), template, messages=messages)).status == 200

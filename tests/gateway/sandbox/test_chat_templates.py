@@ -14,7 +14,7 @@ TOOLS = [{"type": "function", "function": {"name": "f"}}]
 
 def templates_of(names: tuple[str, ...]) -> tuple[ChatTemplates, PreTrainedTokenizerFast]:
     """Return templates whose source is their name, and transformers' tokenizer with the same."""
-    own = fake_templates(**{name: FakeTemplate(name=name) for name in names})
+    own = fake_templates(None, **{name: FakeTemplate(name=name) for name in names})
     backend = tokenizers.Tokenizer(tokenizers.models.BPE())
     oracle = PreTrainedTokenizerFast(
         tokenizer_object=backend, chat_template={name: name for name in names}
