@@ -6,7 +6,7 @@ Loads no weights. Called once by a worker before it serves.
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,7 +64,7 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
         ),
         vocab_size=config.vocab_size,
         created=int(time.time()),
-        system_fingerprint=_fingerprint(path, settings, sampling.defaults),
+        system_fingerprint=_fingerprint(path, settings, sampling.defaults, templates),
         sampling_defaults=sampling.defaults,
         limits=Limits(
             max_body_bytes=server.max_body_bytes,
@@ -107,10 +107,14 @@ def _tracing(server: ServerSettings, model_name: str) -> "Tracing | None":
     return Tracing(otlp_exporter(server.otel_endpoint), model_name)
 
 
-def _fingerprint(path: Path, settings: Settings, defaults: SamplingDefaults) -> str:
-    """Name what decides a seeded completion: release, weights, sampling, arithmetic, its split."""
+def _fingerprint(
+    path: Path, settings: Settings, defaults: SamplingDefaults, templates: Mapping[str, str]
+) -> str:
+    """Name what decides a seeded answer: release, weights, arithmetic, its split, what requests
+    leave out, templates."""
     stat = path.stat()
     facts = [metadata.version("unisono"), path.name, stat.st_size, int(stat.st_mtime)]
-    facts += [settings.engine.dtype, settings.engine.exact, str(defaults)]
+    facts += [settings.engine.dtype, settings.engine.exact]
+    facts += [defaults, templates, settings.server.default_chat_template_kwargs]
     facts += sorted({place.engine.tp for place in layout(settings)})
     return f"fp_{hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:10]}"
