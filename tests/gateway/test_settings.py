@@ -195,6 +195,7 @@ def test_takeoffs_variables_are_understood_below_our_own(tmp_path: Path) -> None
 def test_config_is_shown_as_a_file_that_sets_the_same(tmp_path: Path) -> None:
     flags = {"served_model_name": "a,b", "hf_token": "hf_secret", "drain_seconds": "2.5"}
     flags["override_generation_config"] = '{"temperature": 0.5, "top_k": 3}'
+    flags["default_chat_template_kwargs"] = '{"a": false, "b c": {"d": ["e", {"f": 1}]}}'
     loaded = setting_sources.load(flags, {}, None)
     text = as_toml(loaded)
     assert "hf_secret" not in text and "hf_secret" not in as_json_text(loaded)
