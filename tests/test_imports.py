@@ -67,7 +67,8 @@ EXCEPTIONS = {
 FLOORS = [
     floor.split()
     for floor in (
-        "client_key connection default_model errors events open_exchanges options procfs tenant",
+        "client_key connection default_model errors events open_exchanges options procfs "
+        "sampling_defaults tenant",
         "hub pool schema settings",
         "description layout setting_sources telemetry text",
         "exchange_context notices sandbox top",
