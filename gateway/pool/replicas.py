@@ -228,7 +228,12 @@ class ReplicaPool:
                 conn.ready = reply
                 conn.grant(reply.credit)
                 self.max_model_len = reply.max_model_len
-                self.kv_sequence_tokens = reply.kv_sequence_tokens
+                # Any group may get a sequence, and take over another's.
+                self.kv_sequence_tokens = min(
+                    other.ready.kv_sequence_tokens
+                    for other in self._dispatcher.connections.values()
+                    if other.ready is not None
+                )
                 self._listener.on_ready(conn.replica)
 
     def _pass_on(self, conn: ReplicaConnection, output: SeqOutput) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 
 from gateway.pool.refusals import CUT_OFF
+from tests.gateway.fake_group import FakeGroup
 from tests.gateway.pool.world import Client, World, turn
 
 
@@ -46,3 +47,14 @@ async def test_cut_off_tells_what_runs_and_what_waits(world: World) -> None:
     assert [client.error and client.error.error for client in clients] == [CUT_OFF] * 3
     await asyncio.wait_for(world.pool.drain(), 1)
     assert again.submits
+
+
+async def test_longest_sequence_is_what_every_group_can_hold(world: World) -> None:
+    """It was that of whichever group had come last, and others refused what was let through."""
+    for replica, kv_sequence_tokens in enumerate((700, 900)):
+        FakeGroup(world.pool, replica).ready(kv_sequence_tokens=kv_sequence_tokens)
+    await turn()
+    assert world.pool.kv_sequence_tokens == 700
+    FakeGroup(world.pool, 0, epoch=2).ready(kv_sequence_tokens=950)
+    await turn()
+    assert world.pool.kv_sequence_tokens == 900
