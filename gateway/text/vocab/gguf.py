@@ -44,7 +44,6 @@ class _Metadata(msgspec.Struct, frozen=True):
     add_bos: bool | None = msgspec.field(name="tokenizer.ggml.add_bos_token", default=None)
     add_eos: bool = msgspec.field(name="tokenizer.ggml.add_eos_token", default=False)
     add_space_prefix: bool = msgspec.field(name="tokenizer.ggml.add_space_prefix", default=True)
-    chat_template: str | None = msgspec.field(name="tokenizer.chat_template", default=None)
 
 
 def load_gguf(path: Path) -> Vocabulary:
@@ -94,7 +93,6 @@ def vocabulary_from_metadata(pairs: dict[str, Any]) -> Vocabulary:
         eos_token_ids=end_token_ids(pairs),
         prefix_ids=(bos,) if add_bos and bos is not None else (),
         suffix_ids=(eos,) if meta.add_eos and eos is not None else (),
-        chat_template=meta.chat_template,
     )
 
 

@@ -29,4 +29,3 @@ class Vocabulary:
     eos_token_ids: tuple[int, ...]
     prefix_ids: tuple[int, ...]
     suffix_ids: tuple[int, ...]
-    chat_template: str | None
