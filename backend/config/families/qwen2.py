@@ -11,6 +11,7 @@ from backend.config.windows import layer_windows
 
 def _spec(fields: Fields) -> DecoderSpec:
     fields.one_of("hidden_act", ["silu"], "silu")
+    read_defaults(fields)
     rope = read_rope(fields, rotary_dim(fields, head_dim(fields)))
     mlp = MLP(fields.integer("intermediate_size"))
     layers = tuple(
@@ -18,6 +19,14 @@ def _spec(fields: Fields) -> DecoderSpec:
         for window in layer_windows(fields, num_layers(fields))
     )
     return DecoderSpec(layers, Norm(fields.number("rms_norm_eps", 1e-6)))
+
+
+def read_defaults(fields: Fields) -> None:
+    """Say what absent fields of a Qwen mean: no window, though there is a size of one."""
+    if fields.kind == "huggingface":
+        fields.default("use_sliding_window", False)
+        fields.default("sliding_window", 4096)
+        fields.default("max_window_layers", 28)
 
 
 FAMILY = Family(
