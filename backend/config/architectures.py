@@ -16,6 +16,10 @@ HF_ARCHITECTURES = {
     "Gemma2ForCausalLM": "gemma2",
     "Gemma3ForCausalLM": "gemma3",
     "Gemma3ForConditionalGeneration": "gemma3",
+    "GraniteForCausalLM": "granite",
+    "OPTForCausalLM": "opt",
+    "GPT2LMHeadModel": "gpt2",
+    "GPTNeoForCausalLM": "gpt_neo",
 }
 
 # "general.architecture" of a GGUF file -> module of the family.
@@ -24,6 +28,8 @@ GGUF_ARCHITECTURES = {
     "qwen2": "qwen2",
     "gemma2": "gemma2",
     "gemma3": "gemma3",
+    "granite": "granite",
+    "gpt2": "gpt2",
 }
 
 

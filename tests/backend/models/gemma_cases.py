@@ -121,4 +121,16 @@ GEMMA = {
         is_whole=True,
         twin=GGUFTwin("GEMMA3", metadata=_gemma_metadata, change=_add_one),
     ),
+    "granite": FamilyCase(
+        "GraniteForCausalLM",
+        {
+            "attention_multiplier": 0.4,
+            "embedding_multiplier": 7.0,
+            "residual_multiplier": 0.3,
+            "logits_scaling": 2.5,
+            "attention_bias": True,
+            "mlp_bias": True,
+        },
+        twin=GGUFTwin("GRANITE", is_interleaved=True, metadata=_granite_metadata),
+    ),
 }
