@@ -14,6 +14,7 @@ from backend.config.architectures import GGUF_ARCHITECTURES
 from backend.config.eos import END_KEYS, end_token_ids
 from backend.config.gguf_header import GGUFHeader, GGUFTensor, read_headers, read_metadata
 from backend.config.model_config import ModelConfig, ModelError, RopeScaling
+from backend.config.special_ids import special_ids
 
 # Removed from a file's name to give the model's: parts, and quantisations such as ".Q4_K_M".
 _PART_SUFFIX = re.compile(r"-\d{5}-of-\d{5}$")
@@ -48,6 +49,7 @@ class _Metadata:
         head_dim = self.integer("attention.key_length", hidden_size // max(num_heads, 1))
         self.check_attention(head_dim)
         tensors = self.tensors()
+        vocabulary = read_metadata(self.path, END_KEYS)
         embedding = tensors.get("token_embd.weight")
         if embedding is None:
             raise ModelError(f"{self.path}: has no tensor 'token_embd.weight'; is it a vocabulary?")
@@ -69,8 +71,8 @@ class _Metadata:
                 tie_word_embeddings="output.weight" not in tensors,
                 attention_bias="blk.0.attn_q.bias" in tensors,
                 mlp_bias="blk.0.ffn_gate.bias" in tensors,
-                eos_token_ids=end_token_ids(read_metadata(self.path, END_KEYS)),
-                bos_token_id=self.token_id("bos"),
+                eos_token_ids=end_token_ids(vocabulary),
+                bos_token_id=special_ids(vocabulary).get("bos"),
                 stored_dtype=_most_common_type(tensors),
             )
         except ModelError as exc:
@@ -128,11 +130,6 @@ class _Metadata:
         if len(tensor.shape) != 1 or not all(factor > 0 for factor in factors):
             raise ModelError(f"{self.path}: tensor {tensor.name!r} is not a list of factors")
         return factors
-
-    def token_id(self, kind: str) -> int | None:
-        value = self.headers[0].metadata.get(f"tokenizer.ggml.{kind}_token_id")
-        # llama.cpp writes "none" as -1, in either signedness.
-        return value if isinstance(value, int) and 0 <= value < 2**31 else None
 
     def integer(self, key: str, default: int | None = None) -> int:
         value = self.number(key, default)

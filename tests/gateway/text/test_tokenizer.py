@@ -18,7 +18,7 @@ from gateway.text.vocab.gguf import vocabulary_from_metadata
 from tests.gateway.characters import REPRESENTABLE
 from tests.gateway.data.make_llama_cpp_ids import PRE_TOKENIZERS, RESULT, digest
 
-ENDOFTEXT, IM_START, IM_END = 0, 1, 2
+ENDOFTEXT, IM_START, IM_END, REPONAME = 0, 1, 2, 4
 
 
 @cache
@@ -79,7 +79,7 @@ def test_default_model_has_its_ids_and_template() -> None:
     tokenizer = smollm()
     assert tokenizer.vocab_size == 49152
     assert tokenizer.bos_token_id == IM_START
-    assert tokenizer.eos_token_ids == (IM_END, ENDOFTEXT)
+    assert tokenizer.eos_token_ids == (IM_END, ENDOFTEXT, REPONAME)
     assert tokenizer.chat_template is not None
     assert "<|im_start|>" in tokenizer.chat_template
     assert tokenizer.encode("") == []
