@@ -30,6 +30,8 @@ def _add(writer: Any, key: str, value: Any) -> None:
             writer.add_uint32(key, value) if value >= 0 else writer.add_int32(key, value)
         case float():
             writer.add_float32(key, value)
+        case _ if key.endswith("_charsmap"):
+            writer.add_array(key, bytes(value))
         case _:
             writer.add_array(key, value)
 

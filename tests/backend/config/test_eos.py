@@ -53,7 +53,7 @@ def test_file_without_ids_ends_where_llama_cpp_ends_it() -> None:
     assert end_token_ids(vocabulary(*marks, kind="gpt2")) == (11, 2)
 
 
-def test_named_part_of_fill_in_the_middle_replaces_the_spelled_one() -> None:
+def test_named_part_of_an_infill_replaces_the_spelled_one() -> None:
     marks = [("<|repo_name|>", 1), ("<repo>", 3)]
     metadata = vocabulary(*marks, fim_rep=5)
     assert end_token_ids(metadata) == (2, 5)

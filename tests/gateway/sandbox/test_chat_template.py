@@ -155,7 +155,7 @@ async def test_continued_message_ends_as_in_transformers(source: str, content: s
 async def test_eos_token_is_the_one_that_the_files_name() -> None:
     """It was the first of all ids that end an answer, which may be the end of a turn."""
     tokenizer = smollm()
-    assert tokenizer.eos_token_id == 2 and tokenizer.eos_token_ids == (2, 0)
+    assert tokenizer.eos_token_id == 2 and tokenizer.eos_token_ids == (2, 0, 4)
     with opened("{{ eos_token }}") as template:
         assert (await encode(template, [{"role": "user", "content": "x"}])) == [2]
     renamed = Tokenizer.load(default_model())
