@@ -9,7 +9,7 @@ tests read only the result, llama_cpp_ids.json.gz:
     by_pre     {pre-tokenizer: SHA-256 of all ids as JSON}: the same vocabulary declared to be of
                another family
     by_kind    {kind of vocabulary: checksum}: the small ones of `vocabularies`
-    by_file    {name: [checksum, the same with special tokens as characters]}: llama.cpp's own
+    by_file    {name: what made_of_file() returns}: llama.cpp's own vocabularies
     skipped    {kind: indices of strings}: where we differ on purpose, see `differs`
 """
 
@@ -61,10 +61,7 @@ def main(folder: Path) -> None:
             for kind, pairs in vocabularies.by_kind(texts).items()
         },
         "by_file": {
-            path.name: [
-                digest(llama_cpp_ids(path, without(texts, skipped[kind]), special=special))
-                for special in (True, False)
-            ]
+            path.name: {"kind": kind} | made_of_file(path, without(texts, skipped[kind]))
             for path in sorted(folder.glob("ggml-vocab-*.gguf"))
             if (kind := read_metadata(path)["tokenizer.ggml.model"]) in skipped
         },
@@ -72,6 +69,24 @@ def main(folder: Path) -> None:
     data = json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode()
     RESULT.write_bytes(gzip.compress(data, mtime=0))
     print(f"{RESULT}: {RESULT.stat().st_size:,} bytes", file=sys.stderr)
+
+
+def made_of_file(path: Path, texts: list[str]) -> dict[str, Any]:
+    """Return what llama.cpp makes of a vocabulary.
+
+    ids: checksum of those of the texts. literal: the same with special tokens read as characters.
+    ends: the ids that end an answer.
+    """
+    import llama_cpp  # type: ignore[import-not-found,unused-ignore]
+
+    llama: Any = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
+    vocab = llama._model.vocab
+    is_end = llama_cpp.llama_vocab_is_eog
+    return {
+        "ids": digest(llama_cpp_ids(path, texts)),
+        "literal": digest(llama_cpp_ids(path, texts, special=False)),
+        "ends": [i for i in range(llama.n_vocab()) if is_end(vocab, i)],
+    }
 
 
 def differs(text: str, kind: str) -> bool:
@@ -121,15 +136,11 @@ def ids_of_pairs(pairs: dict[str, Any], model: Path, texts: list[str]) -> list[l
 
 
 def llama_cpp_ids(model: Path, texts: list[str], *, special: bool = True) -> list[list[int]]:
-    """Return the ids of each text, without a begin-of-sequence token.
-
-    But for kinds that have no other way: BERT's and T5's have theirs around them.
-    """
+    """Return the ids of each text, without special tokens around it."""
     import llama_cpp  # type: ignore[import-not-found,unused-ignore]
 
     llama: Any = llama_cpp.Llama(str(model), vocab_only=True, verbose=False)
-    surrounds = read_metadata(model)["tokenizer.ggml.model"] in ("bert", "t5")
-    return [llama.tokenize(text.encode(), add_bos=surrounds, special=special) for text in texts]
+    return [llama.tokenize(text.encode(), add_bos=False, special=special) for text in texts]
 
 
 if __name__ == "__main__":
