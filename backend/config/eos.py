@@ -53,7 +53,7 @@ def end_token_ids(metadata: Mapping[str, object]) -> tuple[int, ...]:
 def token_types(metadata: Mapping[str, object]) -> list[int]:
     """Return the type of every token, by id: the file's, but what is known by its text is CONTROL.
 
-    metadata: as for end_token_ids. Raises ValueError if there are not as many types as tokens.
+    metadata: as for end_token_ids. Raises ValueError if there are fewer types than tokens.
     """
     marks = _Marks(metadata)
     return marks.types()
@@ -79,9 +79,9 @@ class _Marks:
         return tuple(id_ for id_ in dict.fromkeys((*named, *spelled, *fim)) if id_ not in words)
 
     def types(self) -> list[int]:
-        if len(self._types) != self._num_tokens:
+        if len(self._types) < self._num_tokens:
             raise ValueError(f"it has {self._num_tokens} tokens but {len(self._types)} token types")
-        types, words = list(self._types), self._words()
+        types, words = list(self._types[: self._num_tokens]), self._words()
         for text, id_ in self._by_text.items():
             if text in words:
                 types[id_] = words[text]

@@ -5,6 +5,8 @@ from typing import Any
 
 import gguf
 
+# Pieces that are joined in this order.
+HELLO = ["he", "▁t", "ll", "▁the", "hell", "hello", "▁hello", "▁▁", "▁", *"helot"]
 _SKIPPED = ("GGUF.", "general.architecture")
 
 
@@ -51,3 +53,8 @@ def sentencepiece_pairs(scores: dict[str, float]) -> dict[str, Any]:
         "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.ggml.unknown_token_id": 0,
     }
+
+
+def hello_pairs() -> dict[str, Any]:
+    """Return the metadata of a "llama" vocabulary whose pieces are HELLO, from id 259 on."""
+    return sentencepiece_pairs({text: -float(rank) for rank, text in enumerate(HELLO)})

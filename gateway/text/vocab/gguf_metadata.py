@@ -66,10 +66,10 @@ class Metadata:
         self.ids = special_ids(pairs)
 
     def scores(self) -> list[float]:
-        """Return the score of every token, by id. Raises ValueError if there are not as many."""
-        if len(self.keys.scores) != len(self.tokens):
+        """Return the score of every token, by id. Raises ValueError if there are fewer."""
+        if len(self.keys.scores) < len(self.tokens):
             raise ValueError(f"it has {len(self.tokens)} tokens but {len(self.keys.scores)} scores")
-        return self.keys.scores
+        return self.keys.scores[: len(self.tokens)]
 
     def added_tokens(self) -> list[AddedToken]:
         """Return the tokens that are found in text before any splitting, in order of id."""

@@ -1,4 +1,4 @@
-"""GGUF files of both kinds, and files that cannot be used."""
+"""GGUF files: their kinds, what stands around a prompt, and files that cannot be used."""
 
 import re
 import subprocess
@@ -11,19 +11,13 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from gateway.text.tokenizer import Tokenizer, TokenizerError
 from gateway.text.vocab.pretokenizers import PRE_TOKENIZERS
-from tests.gateway.gguf_files import sentencepiece_pairs, write_gguf
+from tests.gateway.gguf_files import HELLO, hello_pairs, write_gguf
 
 UNK, BOS, EOS = 0, 1, 2
-HELLO = ["he", "▁t", "ll", "▁the", "hell", "hello", "▁hello", "▁▁", "▁", *"helot"]
 
 
 def load(path: Path, pairs: dict[str, Any]) -> Tokenizer:
     return Tokenizer.load(write_gguf(path / "model.gguf", pairs))
-
-
-def hello_pairs() -> dict[str, Any]:
-    """Pieces that are joined in the order of HELLO."""
-    return sentencepiece_pairs({text: -float(rank) for rank, text in enumerate(HELLO)})
 
 
 def byte_level_pairs(**changes: Any) -> dict[str, Any]:
@@ -39,48 +33,6 @@ def byte_level_pairs(**changes: Any) -> dict[str, Any]:
         "eos_token_id": 257,
     }
     return {f"tokenizer.ggml.{key}": value for key, value in (pairs | changes).items()}
-
-
-def spelled(tokenizer: Tokenizer, text: str, **options: bool) -> list[str]:
-    """Return the tokens of a text without those around it, each as text."""
-    ids = tokenizer.encode(text, add_special_tokens=False, **options)
-    return [tokenizer.decode([0, i], skip_special_tokens=False)[len("<unk>") :] for i in ids]
-
-
-@pytest.mark.parametrize(
-    ("text", "tokens"),
-    [
-        ("hello", [" hello"]),
-        ("the", [" the"]),
-        (" the", [" ", " the"]),
-        ("hell the", [" ", "hell", " the"]),
-        ("lo\n", [" ", "l", "o", "\n"]),
-        ("", []),
-        # A special token ends a word: the next one begins with a space again.
-        ("the</s>hello", [" the", "</s>", " hello"]),
-    ],
-)
-def test_sentencepiece_joins_pieces_by_score(tmp_path: Path, text: str, tokens: list[str]) -> None:
-    assert spelled(load(tmp_path, hello_pairs()), text) == tokens
-
-
-def test_better_score_wins_over_order_and_length(tmp_path: Path) -> None:
-    pairs = sentencepiece_pairs({"ab": -5.0, "bc": -1.0, "a": 0.0, "b": 0.0, "c": 0.0})
-    tokenizer = load(tmp_path, pairs | {"tokenizer.ggml.add_space_prefix": False})
-    assert spelled(tokenizer, "abcab") == ["a", "bc", "ab"]
-
-
-def test_characters_without_a_piece_become_bytes(tmp_path: Path) -> None:
-    tokenizer = load(tmp_path, hello_pairs() | {"tokenizer.ggml.add_space_prefix": False})
-    assert tokenizer.encode("é", add_special_tokens=False) == [3 + 0xC3, 3 + 0xA9]
-    assert tokenizer.decode([3 + 0xC3, 3 + 0xA9]) == "é"
-
-
-def test_text_never_spells_a_control_token_by_itself(tmp_path: Path) -> None:
-    pairs = sentencepiece_pairs({"<s": -1.0, "<": -2.0, "s": -3.0, ">": -4.0})
-    tokenizer = load(tmp_path, pairs)
-    assert BOS in tokenizer.encode("<s>", add_special_tokens=False)
-    assert BOS not in tokenizer.encode("<s>", add_special_tokens=False, parse_special=False)
 
 
 def test_sentencepiece_prompt_begins_with_bos_unless_told_not_to(tmp_path: Path) -> None:
