@@ -75,7 +75,12 @@ class Tokenizer:
         return cls(load_huggingface(path) if path.is_dir() else load_gguf(path), num_rows)
 
     def encode(
-        self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
+        self,
+        text: str,
+        *,
+        add_special_tokens: bool = True,
+        parse_special: bool = True,
+        max_length: int | None = None,
     ) -> list[int]:
         """Return the ids of a text. Other threads run meanwhile (the GIL is released).
 
@@ -83,16 +88,26 @@ class Tokenizer:
         add_special_tokens: put around it what the model wants around a prompt; what it begins with
         already is not put there twice.
         parse_special: read a special token's name in the text as that token, not as characters.
+        max_length: the text's last tokens are cut off so that all fit, not those around it.
         Raises TokenizerError if the text is not valid Unicode, or holds a token that the model has
-        no embedding for and that could not be taken out of the tokenizer.
+        no embedding for and that could not be taken out of the tokenizer; or if max_length has no
+        room for what stands around it.
         """
         ids = self._ids(text, parse_special=parse_special)
+        prefix, suffix = self._vocabulary.prefix_ids, self._vocabulary.suffix_ids
         if not add_special_tokens:
-            return ids
-        prefix = self._vocabulary.prefix_ids
+            prefix = suffix = ()
         # A template or a client may have written it out: twice, it is a text nobody trained on.
-        is_there = parse_special and tuple(ids[: len(prefix)]) == prefix
-        return [*(() if is_there else prefix), *ids, *self._vocabulary.suffix_ids]
+        if parse_special and tuple(ids[: len(prefix)]) == prefix:
+            prefix = ()
+        if max_length is not None:
+            if (num_left := max_length - len(prefix) - len(suffix)) < 0:
+                num_special = max_length - num_left
+                raise TokenizerError(
+                    f"{max_length} tokens are too few: a text has {num_special} special tokens"
+                )
+            ids = ids[:num_left]
+        return [*prefix, *ids, *suffix]
 
     def encode_pair(
         self,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.text.tokenizer import Tokenizer
+from gateway.text.tokenizer import Tokenizer, TokenizerError
 from gateway.text.vocab.gguf import vocabulary_from_metadata
 from tests.gateway.data import vocabularies
 from tests.gateway.data.mixed_scripts import mixed_scripts
@@ -38,6 +38,16 @@ def test_text_stands_between_cls_and_sep() -> None:
 
 def test_words_begin_with_a_mark_and_go_on_without() -> None:
     assert spelled(bert(), "The  they") == ["▁the", "▁the", "y"]
+
+
+def test_text_that_is_cut_keeps_its_special_tokens() -> None:
+    whole = bert().encode("the fox")
+    assert bert().encode("the fox", max_length=4) == [*whole[:3], SEP]
+    assert bert().encode("the fox", max_length=99) == whole
+    assert bert().encode("the fox", max_length=2) == [CLS, SEP]
+    assert bert().encode("the", add_special_tokens=False, max_length=0) == []
+    with pytest.raises(TokenizerError, match="1 tokens are too few: a text has 2 special tokens"):
+        bert().encode("the", max_length=1)
 
 
 def test_pair_has_two_segments() -> None:
