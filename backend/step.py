@@ -1,13 +1,13 @@
 """StepPlan: what the model runs next, as one flat block of integers.
 
     words (int32)        shape                  meaning
-    header               [10]                   magic, step, T, S, N, P, B, M, W, number of decodes
+    header               [11]                   magic, step, G, T, S, N, P, B, M, W, no. of decodes
     input_ids            [T]                    tokens to run, sequence after sequence
     positions            [T]                    place of each token in its sequence
-    slot_mapping         [T]                    where its keys and values go: block * size + offset
+    slot_mapping         [G, T]                 where its keys and values go: block * size + offset
     query_starts         [S + 1]                sequence s owns tokens starts[s] .. starts[s + 1]
     context_lens         [S]                    tokens of s in the cache after this step
-    block_tables         [S, B]                 blocks of s, padded with its last
+    block_tables         [G, S, B]              blocks of s; where it has none, the nearest it has
     sample_tokens        [N]                    index into [T] whose logits are sampled
     sample_rows          [N]                    slot of the sampling state
     sample_positions     [N]                    output position, part of the draw's key
@@ -18,10 +18,11 @@
     masks                [M, W]                 their allowed tokens, 32 to a word, lowest bit first
     then, as bytes       joins (msgpack)        rows that join: their SamplingParams and history
 
-T tokens, S sequences, N samples, P scored prompt tokens, B blocks of the longest sequence. The
-first `num_decodes` sequences run one token. The lead writes it; the parts are views into the block,
-and a device takes it in one copy. Its checksum is the ring record's; its step number must be one
-more than the last.
+G cache groups, T tokens, S sequences, N samples, P scored prompt tokens, B blocks of the longest
+sequence. A sequence has no block where it has no token, and in a group with a window none for what
+nothing sees any more. The first `num_decodes` sequences run one token. The lead writes it; the
+parts are views into the block, and a device takes it in one copy. Its checksum is the ring
+record's; its step number must be one more than the last.
 """
 
 import itertools
@@ -38,7 +39,7 @@ from backend.wire.sampling import SamplingParams
 Ints = NDArray[np.int32]
 
 MAGIC: Final = 0x57E9
-HEADER_WORDS: Final = 10
+HEADER_WORDS: Final = 11
 
 # These stand in the place of a drawn token: the row's processors allow none, or its own code or
 # logits failed.
@@ -65,6 +66,7 @@ class Join(msgspec.Struct, frozen=True, array_like=True):
 class PlannedSequence(msgspec.Struct, frozen=True):
     """One sequence's share of a step. output_position is None when its last token is not sampled.
 
+    block_table: its blocks in the first cache group; more_tables: in the others, each as long.
     logprob_targets: tokens to be scored, each by the logits of the token before it; the first is
     scored by token_ids[logprob_offset].
     """
@@ -77,6 +79,7 @@ class PlannedSequence(msgspec.Struct, frozen=True):
     logprob_offset: int = 0
     logprob_targets: list[int] = []
     logprob_count: int = 0
+    more_tables: list[list[int]] = []
 
 
 @dataclass(slots=True)
@@ -93,8 +96,8 @@ class StepColumns(NamedTuple):
     """What the sequences of a step run, in columns; those that run one token come first.
 
     token_ids [T]: of all. starts, lens [S]: place of a sequence's first token, how many there are.
-    tables [S, B]. samples [N]: index into [S] of those whose last token is sampled; sample_rows and
-    sample_positions [N] are these sequences'.
+    tables [G, S, B]. samples [N]: index into [S] of those whose last token is sampled; sample_rows
+    and sample_positions [N] are these sequences'.
     """
 
     token_ids: list[int]
@@ -119,9 +122,11 @@ class StepPlan:
         if len(words) < HEADER_WORDS or words[0] != MAGIC:
             raise PlanCorrupt("not a step plan")
         header = words[:HEADER_WORDS].tolist()
-        _, self.step, num_tokens, num_seqs, *_, num_masks, mask_words, num_decodes = header
+        _, self.step, num_groups, num_tokens, num_seqs, *_ = header
+        num_masks, mask_words, num_decodes = header[-3:]
         self.words = words
         self.joins = joins
+        self.num_groups: int = num_groups
         self.num_tokens: int = num_tokens
         self.num_seqs: int = num_seqs
         self.num_decodes: int = num_decodes
@@ -130,18 +135,27 @@ class StepPlan:
         if ends[-1] != len(words) or min(lengths) < 0:
             raise PlanCorrupt(f"a plan of {len(words)} words should have {ends[-1]}")
         parts = [words[a:b] for a, b in itertools.pairwise(ends)]
-        self.input_ids, self.positions, self.slot_mapping = parts[:3]
+        self.input_ids, self.positions = parts[:2]
+        self.slot_mapping = parts[2].reshape(num_groups, num_tokens)
         self.query_starts, self.context_lens = parts[3:5]
-        self.block_tables = parts[5].reshape(num_seqs, -1)
+        self.block_tables = parts[5].reshape(num_groups, num_seqs, header[7])
         self.sample_tokens, self.sample_rows, self.sample_positions = parts[6:9]
         self.logprob_tokens, self.logprob_targets, self.logprob_counts = parts[9:12]
         self.mask_samples = parts[12]
         self.masks = parts[13].reshape(num_masks, mask_words)
 
+    def begun_blocks(self, block_size: int) -> Ints:
+        """Return the blocks of all groups that this step begins and does not fill, [b]."""
+        ends = self.context_lens
+        last = (ends - 1) // block_size
+        starts = ends - np.diff(self.query_starts)
+        begun = np.flatnonzero((last * block_size >= starts) & (ends % block_size > 0))
+        return self.block_tables[:, begun, last[begun]].ravel()
+
     def with_masks(self, samples: ListLike[int], masks: Ints) -> "StepPlan":
         """Return the plan with the masks [M, W] of those samples added. It must have none yet."""
         words = np.concatenate([self.words, np.array(samples, np.int32), masks.ravel()])
-        words[7:9] = masks.shape
+        words[8:10] = masks.shape
         return StepPlan(words, self.joins)
 
     def to_bytes(self) -> bytes:
@@ -183,7 +197,7 @@ def build_plan(
         [token for seq in sequences for token in seq.token_ids],
         np.array([seq.start for seq in sequences], np.int32),
         np.array(lens, np.int32),
-        _pad_tables([seq.block_table for seq in sequences]),
+        _pad_tables([[seq.block_table, *seq.more_tables] for seq in sequences]),
         np.array(samples, np.intp),
         np.array([sequences[n].row for n in samples], np.int32),
         np.array([sequences[n].output_position or 0 for n in samples], np.int32),
@@ -197,9 +211,10 @@ def build_columns(
 ) -> StepPlan:
     """Lay out one step, column by column."""
     token_ids, starts, lens, tables, samples, sample_rows, sample_positions, scored = columns
-    num_tokens, num_seqs = len(token_ids), len(starts)
+    num_groups, num_seqs, num_blocks = tables.shape
+    num_tokens = len(token_ids)
     num_decodes = int(np.count_nonzero(lens == 1))
-    sizes = [num_tokens, num_seqs, len(samples), len(scored.tokens), tables.shape[1], 0, 0]
+    sizes = [num_groups, num_tokens, num_seqs, len(samples), len(scored.tokens), num_blocks, 0, 0]
     header = [MAGIC, step, *sizes, num_decodes]
     words = np.empty(HEADER_WORDS + sum(_lengths(header)), np.int32)
     words[:HEADER_WORDS] = header
@@ -215,7 +230,7 @@ def build_columns(
         first_positions = starts - plan.query_starts[:-1]
         np.add(np.arange(num_tokens), first_positions[seq_of_token], out=plan.positions)
     blocks, offsets = np.divmod(plan.positions, block_size)
-    plan.slot_mapping[:] = tables[seq_of_token, blocks] * block_size + offsets
+    plan.slot_mapping[:] = tables[:, seq_of_token, blocks] * block_size + offsets
     plan.block_tables[:] = tables
     plan.sample_tokens[:] = plan.query_starts[1:][samples] - 1
     plan.sample_rows[:] = sample_rows
@@ -229,17 +244,23 @@ def build_columns(
 
 def _lengths(header: ListLike[int]) -> list[int]:
     """Words of each part after the header, in order."""
-    _, _, tokens, seqs, samples, prompt_logprobs, blocks, masks, mask_words, _ = header
-    fixed = [tokens] * 3 + [seqs + 1, seqs, seqs * blocks] + [samples] * 3 + [prompt_logprobs] * 3
-    return [*fixed, masks, masks * mask_words]
+    _, _, groups, tokens, seqs, samples, prompt_logprobs, blocks, masks, mask_words, _ = header
+    of_tokens = [tokens, tokens, groups * tokens]
+    of_sequences = [seqs + 1, seqs, groups * seqs * blocks]
+    scored = [prompt_logprobs] * 3
+    return [*of_tokens, *of_sequences, *[samples] * 3, *scored, masks, masks * mask_words]
 
 
-def _pad_tables(tables: ListLike[list[int]]) -> Ints:
-    """[S, B]; behind each table its last block again. What is gathered there is hidden, but would
-    spoil the sequence if it held another's NaN."""
-    width = max((len(table) for table in tables), default=0)
-    padded = np.empty((len(tables), width), np.int32)
-    for row, table in zip(padded, tables, strict=True):
-        row[: len(table)] = table
-        row[len(table) :] = table[-1]
+def _pad_tables(tables: ListLike[ListLike[list[int]]]) -> Ints:
+    """[G, S, B] of each sequence's tables; behind each its last block again.
+
+    What is gathered there is hidden, but would spoil the sequence if it held another's NaN.
+    """
+    width = max((len(table) for each in tables for table in each), default=0)
+    num_groups = len(tables[0]) if tables else 1
+    padded = np.empty((num_groups, len(tables), width), np.int32)
+    for s, each in enumerate(tables):
+        for g, table in enumerate(each):
+            padded[g, s, : len(table)] = table
+            padded[g, s, len(table) :] = table[-1]
     return padded

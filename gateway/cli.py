@@ -264,7 +264,7 @@ def _help(option: Option) -> str:
     default = option.default
     if isinstance(default, bool):
         shown = " [on]" if default else " [off]"
-    elif default in _SILENT_DEFAULTS:
+    elif option.is_object or default in _SILENT_DEFAULTS:
         shown = ""
     elif isinstance(default, tuple):
         shown = f" [{','.join(map(str, default))}]"
@@ -280,6 +280,8 @@ def _metavar(kind: inspect.Type) -> str:
             return names if len(names) <= _MAX_METAVAR else "NAME"
         case inspect.IntType() | inspect.FloatType():
             return "N"
+        case inspect.StructType() | inspect.DictType():
+            return "JSON"
         case inspect.VarTupleType(item_type=item):
             name = _metavar(item.type if isinstance(item, inspect.Metadata) else item)
             return f"{name},..."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from backend.config.model_config import ModelError
+from backend.config.errors import ModelError
 from backend.settings import EngineSettings
 from gateway.settings import GroupSettings, Settings
 

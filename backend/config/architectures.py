@@ -1,12 +1,25 @@
 """Which architectures can be served, under the names that model files give them.
 
-Owns the names only: the classes are in `backend.models.registry.ARCHITECTURES`, whose keys are the
-values here (a test holds them equal), kept apart because they bring torch. Read by `huggingface`
-and `gguf`.
+Owns the names only: the families are modules of `config.families`, of which a process needs one (a
+test holds the names equal to theirs).
 """
 
-# "architectures" of config.json -> key of the registry.
-HF_ARCHITECTURES = {"LlamaForCausalLM": "llama", "MistralForCausalLM": "llama"}
+from importlib import import_module
 
-# "general.architecture" of a GGUF file -> key of the registry.
-GGUF_ARCHITECTURES = {"llama": "llama"}
+from backend.config.families.family import Family
+
+# "architectures" of config.json -> module of the family.
+HF_ARCHITECTURES = {
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "llama",
+    "Qwen2ForCausalLM": "qwen2",
+}
+
+# "general.architecture" of a GGUF file -> module of the family.
+GGUF_ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2"}
+
+
+def load_family(name: str) -> Family:
+    """Return the family of that module."""
+    family: Family = import_module(f"backend.config.families.{name}").FAMILY
+    return family

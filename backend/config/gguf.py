@@ -1,19 +1,24 @@
-"""Makes a ModelConfig of GGUF metadata, in llama.cpp's vocabulary of keys.
+"""Makes a ModelConfig of GGUF metadata: llama.cpp's keys turned into Hugging Face's fields.
 
-Knows the keys and tensor names of the architectures served, nothing of tensor data but the small
-`rope_freqs` table. Called by `config.load_config`.
+Knows the keys, and of tensor data only the small tables of rotary factors. Called by
+`config.load_config`.
 """
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
+from typing import Any
 
-from backend.config.architectures import GGUF_ARCHITECTURES
+from backend.config.architectures import GGUF_ARCHITECTURES, load_family
+from backend.config.assemble import make_config
 from backend.config.eos import END_KEYS, end_token_ids
+from backend.config.errors import ModelError
+from backend.config.families.family import Family
+from backend.config.fields import Fields
 from backend.config.gguf_header import GGUFHeader, GGUFTensor, read_headers, read_metadata
-from backend.config.model_config import ModelConfig, ModelError, RopeScaling
+from backend.config.model_config import ModelConfig
 from backend.config.special_ids import special_ids
 
 # Removed from a file's name to give the model's: parts, and quantisations such as ".Q4_K_M".
@@ -22,11 +27,65 @@ _TYPE_SUFFIX = re.compile(
     r"[.-]((i1-)?I?Q\d\w*|TQ\d\w*|MXFP4\w*|NVFP4|B?F16|F(P)?(16|32))$", re.IGNORECASE
 )
 
+# Keys, behind the architecture's name, that are a field of config.json by another name. Others keep
+# their name, such as rope.scaling.type.
+_FIELDS = {
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "block_count": "num_hidden_layers",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "attention.layer_norm_epsilon": "layer_norm_eps",
+    "attention.sliding_window": "sliding_window",
+    "rope.freq_base": "rope_theta",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+    "expert_count": "num_experts",
+    "expert_used_count": "num_experts_per_tok",
+    "expert_feed_forward_length": "moe_intermediate_size",
+    "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
+}
+# Every file has these; the embedding says how many tokens there are.
+_HARMLESS = ("vocab_size", "tensor_data_layout", "expert_group_count", "expert_group_used_count")
+_TABLES = {
+    "rope_freqs.weight": "rope.factors",
+    "rope_factors_long.weight": "rope.long_factors",
+    "rope_factors_short.weight": "rope.short_factors",
+}
+
 
 def read_config(path: Path) -> ModelConfig:
     """Read the configuration from a GGUF file or the first part of a split one."""
     headers = read_headers(path)
-    return _Metadata(path, headers).config()
+    tensors = {name: t for header in headers for name, t in header.tensors.items()}
+    metadata = headers[0].metadata
+    architecture, family = _family(path, metadata)
+    embedding = tensors.get("token_embd.weight")
+    if embedding is None:
+        raise ModelError(f"{path}: has no tensor 'token_embd.weight'; is it a vocabulary?")
+    vocabulary = read_metadata(path, END_KEYS)
+    try:
+        fields = _fields(architecture, metadata, tensors)
+        for name, field in _TABLES.items():
+            if name in tensors:
+                fields.add(field, _read_table(headers, tensors[name]))
+        fields.harmless(_HARMLESS)
+        _check_values(fields)
+        return make_config(
+            family,
+            fields,
+            name=model_name(path),
+            vocab_size=embedding.shape[0],
+            tie_word_embeddings="output.weight" not in tensors,
+            eos_token_ids=end_token_ids(vocabulary),
+            bos_token_id=special_ids(vocabulary).get("bos"),
+            stored_dtype=_most_common_type(tensors),
+        )
+    except ModelError as exc:
+        raise ModelError(f"{path}: {exc}") from None
 
 
 def model_name(path: Path) -> str:
@@ -35,120 +94,61 @@ def model_name(path: Path) -> str:
     return _TYPE_SUFFIX.sub("", stem) or stem
 
 
-@dataclass(frozen=True, slots=True)
-class _Metadata:
-    """Typed look-ups in the first part's metadata, and the tensors of all parts."""
+def _family(path: Path, metadata: Mapping[str, Any]) -> tuple[str, Family]:
+    name = metadata.get("general.architecture")
+    if not isinstance(name, str) or name not in GGUF_ARCHITECTURES:
+        raise ModelError(
+            f"{path}: architecture {name!r} is not supported.\n"
+            f"Supported in GGUF files: {', '.join(GGUF_ARCHITECTURES)}"
+        )
+    return name, load_family(GGUF_ARCHITECTURES[name])
 
-    path: Path
-    headers: list[GGUFHeader]
 
-    def config(self) -> ModelConfig:
-        architecture = self.architecture()
-        num_heads = self.integer("attention.head_count")
-        hidden_size = self.integer("embedding_length")
-        head_dim = self.integer("attention.key_length", hidden_size // max(num_heads, 1))
-        self.check_attention(head_dim)
-        tensors = self.tensors()
-        vocabulary = read_metadata(self.path, END_KEYS)
-        embedding = tensors.get("token_embd.weight")
-        if embedding is None:
-            raise ModelError(f"{self.path}: has no tensor 'token_embd.weight'; is it a vocabulary?")
-        try:
-            return ModelConfig(
-                architecture=architecture,
-                name=model_name(self.path),
-                vocab_size=embedding.shape[0],
-                hidden_size=hidden_size,
-                intermediate_size=self.integer("feed_forward_length"),
-                num_layers=self.integer("block_count"),
-                num_heads=num_heads,
-                num_kv_heads=self.integer("attention.head_count_kv", num_heads),
-                head_dim=head_dim,
-                max_model_len=self.integer("context_length"),
-                rms_norm_eps=self.number("attention.layer_norm_rms_epsilon"),
-                rope_theta=self.number("rope.freq_base", 10000.0),
-                rope_scaling=self.rope_scaling(tensors.get("rope_freqs.weight")),
-                tie_word_embeddings="output.weight" not in tensors,
-                attention_bias="blk.0.attn_q.bias" in tensors,
-                mlp_bias="blk.0.ffn_gate.bias" in tensors,
-                eos_token_ids=end_token_ids(vocabulary),
-                bos_token_id=special_ids(vocabulary).get("bos"),
-                stored_dtype=_most_common_type(tensors),
-            )
-        except ModelError as exc:
-            raise ModelError(f"{self.path}: {exc}") from None
+def _fields(
+    architecture: str, metadata: Mapping[str, Any], tensors: Mapping[str, GGUFTensor]
+) -> Fields:
+    """Return the keys of the architecture as fields."""
+    values, labels = {}, {}
+    for key, value in metadata.items():
+        if key.startswith(f"{architecture}."):
+            own = key.removeprefix(f"{architecture}.")
+            values[_FIELDS.get(own, own)] = _of_all_layers(key, value)
+    for own, field in _FIELDS.items():
+        labels[field] = f"metadata key {architecture}.{own}"
+    labels |= {field: f"metadata key {architecture}.{field}" for field in values - labels.keys()}
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    return Fields("gguf", values, shapes, labels)
 
-    def tensors(self) -> dict[str, GGUFTensor]:
-        return {name: t for header in self.headers for name, t in header.tensors.items()}
 
-    def architecture(self) -> str:
-        name = self.headers[0].metadata.get("general.architecture")
-        if not isinstance(name, str) or name not in GGUF_ARCHITECTURES:
-            raise ModelError(
-                f"{self.path}: architecture {name!r} is not supported.\n"
-                f"Supported in GGUF files: {', '.join(GGUF_ARCHITECTURES)}"
-            )
-        return GGUF_ARCHITECTURES[name]
+def _of_all_layers(key: str, value: Any) -> Any:
+    """Return what a list says of every layer, if it is the same, else the list."""
+    if isinstance(value, tuple) and value and len(set(value)) == 1:
+        return value[0]
+    return list(value) if isinstance(value, tuple) else value
 
-    def check_attention(self, head_dim: int) -> None:
-        """Refuse the variants of the architecture that would be computed wrongly."""
-        if num_experts := self.integer("expert_count", 0):
-            raise ModelError(f"{self.path}: {num_experts} experts; mixtures are not supported")
-        context = self.integer("context_length")
-        if 0 < (window := self.integer("attention.sliding_window", 0)) < context:
-            raise ModelError(f"{self.path}: a sliding window of {window} tokens is not supported")
-        for key in ("attention.value_length", "rope.dimension_count"):
-            if (value := self.integer(key, head_dim)) != head_dim:
-                raise ModelError(
-                    f"{self.path}: llama.{key} is {value}; only the head size, {head_dim}, is"
-                    " supported"
-                )
 
-    def rope_scaling(self, table: GGUFTensor | None) -> RopeScaling | None:
-        factor = self.number("rope.scaling.factor", 0.0) or self.number("rope.scale_linear", 0.0)
-        kind = self.headers[0].metadata.get("llama.rope.scaling.type", "linear")
-        if kind not in ("none", "linear"):
-            raise ModelError(
-                f"{self.path}: rope scaling {kind!r} is not supported; linear and llama3 are"
-            )
-        by = factor if kind == "linear" and factor > 0 else 1.0
-        if table is not None:
-            return RopeScaling("factors", factors=tuple(by * f for f in self.read_table(table)))
-        return RopeScaling("linear", factor=by) if by != 1.0 else None
+def _check_values(fields: Fields) -> None:
+    """Refuse values of another size than keys; no family here has them."""
+    size = fields.raw("head_dim")
+    if size is None and fields.integer("num_attention_heads") > 0:
+        size = fields.integer("hidden_size") // fields.integer("num_attention_heads")
+    fields.must_be("attention.value_length", size, f"only that of keys, {size}, is supported")
 
-    def read_table(self, tensor: GGUFTensor) -> list[float]:
-        # They take 0.15 s to import, and few models have a table.
-        import numpy as np
-        from gguf.constants import GGMLQuantizationType
-        from gguf.quants import dequantize
 
-        path = next(h.path for h in self.headers if tensor.name in h.tensors)
-        with path.open("rb") as file:
-            file.seek(tensor.offset)
-            raw = np.frombuffer(file.read(tensor.num_bytes), np.uint8)
-        factors: list[float] = dequantize(raw, GGMLQuantizationType(tensor.qtype)).tolist()
-        if len(tensor.shape) != 1 or not all(factor > 0 for factor in factors):
-            raise ModelError(f"{self.path}: tensor {tensor.name!r} is not a list of factors")
-        return factors
+def _read_table(headers: list[GGUFHeader], tensor: GGUFTensor) -> list[float]:
+    # They take 0.15 s to import, and few models have a table.
+    import numpy as np
+    from gguf.constants import GGMLQuantizationType
+    from gguf.quants import dequantize
 
-    def integer(self, key: str, default: int | None = None) -> int:
-        value = self.number(key, default)
-        if isinstance(value, float):
-            raise ModelError(f"{self.path}: metadata key llama.{key} is {value}, not an integer")
-        return value
-
-    def number(self, key: str, default: float | None = None) -> float:
-        key = f"llama.{key}"
-        value = self.headers[0].metadata.get(key, default)
-        if isinstance(value, tuple) and value:
-            if len(set(value)) > 1:
-                raise ModelError(f"{self.path}: {key} differs between layers; not supported")
-            value = value[0]
-        if value is None:
-            raise ModelError(f"{self.path}: metadata key {key} is missing")
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ModelError(f"{self.path}: metadata key {key} is {value!r}, not a number")
-        return value
+    path = next(h.path for h in headers if tensor.name in h.tensors)
+    with path.open("rb") as file:
+        file.seek(tensor.offset)
+        raw = np.frombuffer(file.read(tensor.num_bytes), np.uint8)
+    factors: list[float] = dequantize(raw, GGMLQuantizationType(tensor.qtype)).tolist()
+    if len(tensor.shape) != 1 or not all(factor > 0 for factor in factors):
+        raise ModelError(f"tensor {tensor.name!r} is not a list of factors")
+    return factors
 
 
 def _most_common_type(tensors: dict[str, GGUFTensor]) -> str:

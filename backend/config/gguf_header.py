@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from backend.config.errors import ModelError
 from backend.config.ggml_type import GGMLType
-from backend.config.model_config import ModelError
 
 Scalar = int | float | bool | str
 Value = Scalar | tuple[Scalar, ...]

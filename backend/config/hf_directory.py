@@ -5,6 +5,7 @@ elsewhere. Knows no model. No torch. Called by `hf_config` and `weights.safetens
 """
 
 from collections import Counter
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,14 +13,16 @@ from typing import Any, TypeVar
 import msgspec
 from safetensors import SafetensorError, safe_open
 
-from backend.config.model_config import ModelError
+from backend.config.errors import ModelError
 
 # safetensors' name -> torch's, of the dtypes that can be computed with.
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 UNSUPPORTED_DTYPE = f"are not supported; {', '.join(DTYPES)} are"
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_T = TypeVar("_T", bound=msgspec.Struct)
+_T = TypeVar("_T")
+# Of two tensors so many rows at a time are compared.
+_ROWS = 4096
 
 
 class _Index(msgspec.Struct):
@@ -67,20 +70,52 @@ def open_shard(path: Path, framework: str) -> Any:
         ) from None
 
 
-def most_common_dtype(directory: Path) -> str:
-    """Return the dtype that most elements of the safetensors files have; opens each of them."""
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What the safetensors files of a directory hold.
+
+    shapes: of each tensor. dtype: what most elements have. shards: the file of each tensor.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    dtype: str
+    shards: dict[str, Path]
+
+    def are_equal(self, name: str, other: str) -> bool:
+        """Whether two tensors hold the same numbers."""
+        if self.shapes[name] != self.shapes[other]:
+            return False
+        with (
+            open_shard(self.shards[name], "pt") as shard,
+            open_shard(self.shards[other], "pt") as other_shard,
+        ):
+            rows, theirs = shard.get_slice(name), other_shard.get_slice(other)
+            if rows.get_dtype() != theirs.get_dtype():
+                return False
+            # Torch, since numpy knows no bfloat16; a part at a time, since it may be gigabytes.
+            return all(
+                bool((rows[start : start + _ROWS] == theirs[start : start + _ROWS]).all())
+                for start in range(0, self.shapes[name][0], _ROWS)
+            )
+
+
+def take_inventory(directory: Path) -> Inventory:
+    """Look at the headers of the safetensors files of a directory. Raises ModelError."""
     num_elements: Counter[str] = Counter()
+    shapes: dict[str, tuple[int, ...]] = {}
+    shards: dict[str, Path] = {}
     for path in find_shards(directory):
         with open_shard(path, "numpy") as shard:
             for name in shard.keys():
                 tensor = shard.get_slice(name)
+                shapes[name], shards[name] = tuple(tensor.get_shape()), path
                 num_elements[tensor.get_dtype()] += prod(tensor.get_shape())
     if not num_elements:
         raise ModelError(f"{directory}: its safetensors files hold no tensors")
     dtype = num_elements.most_common(1)[0][0]
     if dtype not in DTYPES:
         raise ModelError(f"{directory}: weights stored as {dtype} {UNSUPPORTED_DTYPE}")
-    return DTYPES[dtype]
+    return Inventory(shapes, DTYPES[dtype], shards)
 
 
 def _no_weights(directory: Path) -> str:

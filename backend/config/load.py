@@ -6,7 +6,8 @@ worker and by every rank.
 
 from pathlib import Path
 
-from backend.config.model_config import ModelConfig, ModelError
+from backend.config.errors import ModelError
+from backend.config.model_config import ModelConfig
 
 
 def load_config(path: Path) -> ModelConfig:

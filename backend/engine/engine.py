@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from backend.config.cache_groups import CacheGroup, cache_groups
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.engine.faulty_model_runner import FaultyModelRunner
@@ -41,15 +42,17 @@ WARM_UP_TOKENS = 64
 
 @dataclass(slots=True)
 class Engine:
-    """One rank, ready to run."""
+    """One rank, ready to run. kv_bytes: the KV cache of all ranks."""
 
     config: ModelConfig
+    groups: tuple[CacheGroup, ...]
     runner: ModelRunner
     model: Model
     device: torch.device
     dtype: str
     kernels: str
     num_blocks: int
+    kv_bytes: int
     max_model_len: int
     token_budget: int
 
@@ -83,12 +86,14 @@ def build_engine(
     _warm_up(runner, min(plan.token_budget, rank.max_model_len - 1), on_progress)
     return Engine(
         config=rank.config,
+        groups=rank.groups,
         runner=runner,
         model=model,
         device=rank.context.device,
         dtype=_dtype_name(rank.context.dtype),
         kernels=rank.kernels,
         num_blocks=plan.num_blocks,
+        kv_bytes=plan.group_kv_bytes,
         max_model_len=rank.max_model_len,
         token_budget=plan.token_budget,
     )
@@ -100,6 +105,7 @@ class _Rank:
 
     settings: EngineSettings
     config: ModelConfig
+    groups: tuple[CacheGroup, ...]
     context: ComputeContext
     shard: Shard
     tp: TensorParallel
@@ -122,7 +128,8 @@ class _Rank:
         platform = Platform.choose(settings, dtype, device, config)
         context = ComputeContext(dtype, device, platform.ops, platform.method, tp)
         max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
-        return cls(settings, config, context, shard, tp, max_len, platform.description)
+        groups = cache_groups([layer.attention.window for layer in config.spec.layers], max_len)
+        return cls(settings, config, groups, context, shard, tp, max_len, platform.description)
 
 
 def _plan_memory(rank: _Rank, footprint: FootprintEstimate) -> MemoryPlan:
@@ -130,7 +137,9 @@ def _plan_memory(rank: _Rank, footprint: FootprintEstimate) -> MemoryPlan:
     context, tp = rank.context, rank.tp
     free_bytes = _free_bytes(context.device, tp.size * rank.settings.dp)
     device = RankDevice(context.device.type, _dtype_name(context.dtype), free_bytes)
-    plan = MemoryPlan.of(rank.config, rank.shard, rank.settings, footprint.total, device)
+    plan = MemoryPlan.of(
+        rank.config, rank.groups, rank.shard, rank.settings, footprint.total, device
+    )
     return plan.with_blocks(int(tp.all_gather(torch.tensor([plan.num_blocks])).min()))
 
 
@@ -153,6 +162,7 @@ def _build_runner(rank: _Rank, model: Model, num_blocks: int) -> ModelRunner:
     kv_cache = KVCache(
         rank.config,
         rank.shard,
+        groups=rank.groups,
         num_blocks=num_blocks,
         block_size=settings.block_size,
         dtype=torch.int8 if settings.kv_cache_dtype == "int8" else rank.context.dtype,

@@ -3,20 +3,22 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from backend.config.model_config import ModelConfig
+from backend.config.tensors import EMBEDDING, LAYER_PREFIX, Cut, TensorInfo, tensors_of
 from backend.linear.kernel import WeightFootprint
 from backend.linear.method import LinearMethod
 from backend.placement.memory import DTYPE_BYTES, ModelFootprint
 from backend.placement.sharding import MLP_UNIT, Shard
 from backend.quant.weight_format import WeightFormat
 from backend.weights.checkpoint import Checkpoint
-from backend.weights.shapes import EMBEDDING, HEAD, expected_shapes
 from backend.weights.slices import ALL
 
 # The types of files whose numbers stand by themselves.
 _PLAIN_TYPES = frozenset({"F64", "F32", "F16", "BF16"})
-_LAYER_PREFIX = "model.layers."
+# Matrices that are no weights of a linear layer: looked up, or of the router.
+_PLAIN_MATRICES = ("embed_positions.weight", "router.weight", "shared_gate.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,8 @@ class FootprintEstimate:
         self._shard = shard
         self._method = method
         self._dtype = dtype
-        shapes = expected_shapes(config)
-        self._kept = [kept for name, shape in shapes.items() for kept in self._keep(name, shape)]
+        infos = tensors_of(config)
+        self._kept = [kept for name, info in infos.items() for kept in self._keep(name, info)]
 
     @property
     def total(self) -> ModelFootprint:
@@ -67,16 +69,17 @@ class FootprintEstimate:
             for reason, group in by_reason.items()
         )
 
-    def _keep(self, name: str, shape: tuple[int, ...]) -> Iterator[KeptWeight]:
-        if len(shape) == 1:
-            rows, _ = self._slices(name, shape[0])
-            size_bytes = _length(shape[0], rows) * DTYPE_BYTES[self._dtype]
-            yield KeptWeight(name, WeightFootprint(size_bytes))
+    def _keep(self, name: str, info: TensorInfo) -> Iterator[KeptWeight]:
+        rows, cols = self._shard.slices(info, self._config.head_dim)
+        if len(info.shape) == 1 or name.endswith(_PLAIN_MATRICES):
+            size = _length(info.shape[0], rows) * prod(info.shape[1:])
+            yield KeptWeight(name, WeightFootprint(size * DTYPE_BYTES[self._dtype]))
             return
-        n, k = shape
+        n, k = info.shape
         is_tied = self._config.tie_word_embeddings
-        if name != EMBEDDING or is_tied:
-            rows, cols = self._slices(HEAD if name == EMBEDDING else name, k)
+        if name == EMBEDDING and is_tied:
+            yield self._pack(name, _length(n, self._shard.vocab), k, ALL)
+        elif name != EMBEDDING:
             yield self._pack(name, _length(n, rows), k, cols)
         if name == EMBEDDING and not (is_tied and self._shard.size == 1 and self._embeds(k)):
             yield self._table(n, k)
@@ -110,29 +113,11 @@ class FootprintEstimate:
                 return f"a cut at {cut} is inside a block of {whole.block_size}"
         return f"these kernels do not multiply {stored}"
 
-    def _slices(self, name: str, k: int) -> tuple[slice, slice]:
-        """Return this rank's rows and columns of a tensor."""
-        shard, config = self._shard, self._config
-        match name.split(".")[-2:]:
-            case ["q_proj", _]:
-                return shard.q(config).here, ALL
-            case ["k_proj" | "v_proj", _]:
-                return shard.kv(config).here, ALL
-            case ["gate_proj" | "up_proj", _]:
-                return shard.mlp(config).here, ALL
-            case ["o_proj", "weight"]:
-                return ALL, shard.q(config).here
-            case ["down_proj", "weight"]:
-                return ALL, shard.mlp(config).here
-            case ["lm_head", _]:
-                return shard.tokens(config).here, ALL
-            case _:
-                return ALL, ALL
-
 
 def mlp_unit(checkpoint: Checkpoint, config: ModelConfig) -> int:
     """Return how many columns of the MLP the file quantises together, at most."""
-    names = [f"{_LAYER_PREFIX}{i}.mlp.down_proj.weight" for i in range(config.num_layers)]
+    infos = tensors_of(config)
+    names = [name for name, info in infos.items() if info.cut is Cut.MLP_COLUMNS]
     formats = {checkpoint.weight_format(name) for name in names} - {WeightFormat.DENSE}
     return max([MLP_UNIT, *(found.block_size for found in formats)])
 
@@ -142,8 +127,8 @@ def _names(group: Sequence[KeptWeight]) -> str:
     layers: dict[str, set[str]] = defaultdict(set)
     for kept in group:
         name, layer = kept.name.removesuffix(".weight"), ""
-        if name.startswith(_LAYER_PREFIX):
-            layer, _, name = name.removeprefix(_LAYER_PREFIX).partition(".")
+        if name.startswith(LAYER_PREFIX):
+            layer, _, name = name.removeprefix(LAYER_PREFIX).partition(".")
         layers[name].add(layer)
     return ", ".join(
         name if len(found) == 1 else f"{name} of {len(found)} layers"

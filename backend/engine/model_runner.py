@@ -91,15 +91,9 @@ class ModelRunner:
 
     def _clear_new_blocks(self, plan: StepPlan) -> None:
         """Clear the blocks that this step begins and does not fill."""
-        size = self._kv_cache.block_size
-        ends = plan.context_lens
-        last = (ends - 1) // size
-        begun = np.flatnonzero(
-            (last * size >= ends - np.diff(plan.query_starts)) & (ends % size > 0)
-        )
-        if len(begun):
-            blocks = torch.from_numpy(plan.block_tables[begun, last[begun]].astype(np.int64))
-            self._kv_cache.clear(blocks.to(self._device))
+        blocks = plan.begun_blocks(self._kv_cache.block_size)
+        if len(blocks):
+            self._kv_cache.clear(torch.from_numpy(blocks.astype(np.int64)).to(self._device))
 
     def _prompt_logprobs(self, hidden: Tensor, plan: StepPlan) -> list[TokenLogprobs]:
         """Score prompt tokens a few rows at a time: [P, V] never exists."""
@@ -116,13 +110,16 @@ class ModelRunner:
     def warm_up(self, num_tokens: int) -> None:
         """Run a prompt of `num_tokens` and a decode, so that no request pays for first calls.
 
-        Every rank of the group must call it. Block 0 is overwritten, nothing remembers it.
+        Every rank of the group must call it. The first blocks are overwritten, nothing remembers
+        them.
         """
-        size = self._kv_cache.block_size
-        num_tokens = min(num_tokens, self._kv_cache.num_blocks * size - 1)
-        table = list(range(num_tokens // size + 1))
-        prompt = PlannedSequence([0] * num_tokens, 0, table, 0, 0)
+        size, num_groups = self._kv_cache.block_size, self._kv_cache.num_groups
+        if num_groups:
+            num_tokens = min(num_tokens, self._kv_cache.num_blocks // num_groups * size - 1)
+        width = num_tokens // size + 1
+        table, *others = ([*range(g * width, (g + 1) * width)] for g in range(max(1, num_groups)))
+        prompt = PlannedSequence([0] * num_tokens, 0, table, 0, 0, more_tables=others)
         self.run(build_plan(0, [prompt], [Join(0, SamplingParams())], size))
-        decode = PlannedSequence([0], num_tokens, table, 0, 1)
+        decode = PlannedSequence([0], num_tokens, table, 0, 1, more_tables=others)
         self.run(build_plan(0, [decode], [Join(0, SamplingParams(temperature=0.0))], size))
         self.num_forward_calls = 0

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from backend.config.model_config import ModelConfig, ModelError
+from backend.config.errors import ModelError
+from backend.config.model_config import ModelConfig
 from backend.linear.method import LinearMethod
 from backend.linear.registry import create_method
 from backend.linear.torch_weight_only import weight_only_kernels_work

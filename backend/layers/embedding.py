@@ -2,16 +2,15 @@
 
 from torch import Tensor
 
-from backend.layers.loader import WeightLoader, WeightSlice
+from backend.layers.loader import WeightLoader
 from backend.linear.kernel import Embed
-from backend.placement.sharding import Part
 
 
 class VocabParallelHead:
     """Each rank has the logits of its part of the vocabulary; the sampler gathers what it needs."""
 
-    def __init__(self, loader: WeightLoader, name: str, vocab: Part, width: int) -> None:
-        self._weight = loader.pack(WeightSlice(name, (vocab.of, width), rows=vocab.here))
+    def __init__(self, loader: WeightLoader, name: str) -> None:
+        self._weight = loader.pack_head(name)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, width] -> logits [N, this rank's tokens], float32."""
@@ -35,13 +34,9 @@ class Embedding:
     """
 
     def __init__(
-        self,
-        loader: WeightLoader,
-        name: str,
-        shape: tuple[int, int],
-        tied: VocabParallelHead | None = None,
+        self, loader: WeightLoader, name: str, tied: VocabParallelHead | None = None
     ) -> None:
-        self._embed = (tied and tied.embed) or loader.embedding(name, shape)
+        self._embed = (tied and tied.embed) or loader.embedding(name)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """[T] -> [T, width]."""

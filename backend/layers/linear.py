@@ -5,31 +5,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from backend.config.spec import Activation
 from backend.layers.compute_context import ComputeContext
-from backend.layers.loader import WeightLoader, WeightSlice
-from backend.placement.sharding import Part
+from backend.layers.loader import WeightLoader
 
 
 class ColumnParallelLinear:
     """Output features are sharded; several projections of one input are fused in one GEMM."""
 
-    def __init__(
-        self,
-        loader: WeightLoader,
-        names: Sequence[str],
-        parts: Sequence[Part],
-        width: int,
-        *,
-        bias: bool = False,
-    ) -> None:
-        """names: the projections; parts: this rank's output features of each. width: the input."""
-        named = list(zip(names, parts, strict=True))
-        self._weight = loader.stack(
-            [WeightSlice(f"{n}.weight", (part.of, width), rows=part.here) for n, part in named]
-        )
+    def __init__(self, loader: WeightLoader, names: Sequence[str]) -> None:
+        """names: the projections. They have biases if the model has them."""
+        self._weight = loader.stack([f"{name}.weight" for name in names])
         self._bias = (
-            torch.cat([loader.take(f"{n}.bias", (part.of,), rows=part.here) for n, part in named])
-            if bias
+            torch.cat([loader.take(f"{name}.bias") for name in names])
+            if loader.has(f"{names[0]}.bias")
             else None
         )
 
@@ -39,43 +28,33 @@ class ColumnParallelLinear:
 
 
 class GatedLinear(ColumnParallelLinear):
-    """Two projections of one input, of which the first gates the second (Shazeer 2020, SwiGLU)."""
+    """Two projections of one input, of which the first gates the second (Shazeer 2020, GLU)."""
 
     def __init__(
         self,
         loader: WeightLoader,
         names: Sequence[str],
-        part: Part,
-        width: int,
+        activation: Activation,
         context: ComputeContext,
-        *,
-        bias: bool = False,
     ) -> None:
-        super().__init__(loader, names, [part] * 2, width, bias=bias)
+        super().__init__(loader, names)
+        self._activation = activation
         self._ops = context.ops
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T, width] -> [T, this rank's features of one of the two]."""
-        return self._weight.apply_swiglu(x, self._bias, self._ops.silu_mul)
+        if self._activation == "silu":
+            return self._weight.apply_swiglu(x, self._bias, self._ops.silu_mul)
+        return self._ops.gate_mul(self._weight.apply(x, self._bias), self._activation)
 
 
 class RowParallelLinear:
     """Input features are sharded; the ranks' products are summed, then the bias is added."""
 
-    def __init__(
-        self,
-        loader: WeightLoader,
-        name: str,
-        part: Part,
-        width: int,
-        context: ComputeContext,
-        *,
-        bias: bool = False,
-    ) -> None:
-        """part: this rank's input features. width: the output."""
+    def __init__(self, loader: WeightLoader, name: str, context: ComputeContext) -> None:
         self._tp = context.tp
-        self._weight = loader.pack(WeightSlice(f"{name}.weight", (width, part.of), cols=part.here))
-        self._bias = loader.take(f"{name}.bias", (width,), replicated=True) if bias else None
+        self._weight = loader.pack(f"{name}.weight")
+        self._bias = loader.take(f"{name}.bias") if loader.has(f"{name}.bias") else None
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T, this rank's features] -> [T, width], the same on every rank."""

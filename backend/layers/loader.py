@@ -2,17 +2,19 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.config.model_config import ModelError
+from backend.config.model_config import ModelConfig
+from backend.config.tensors import Cut, TensorInfo, tensors_of
 from backend.layers.compute_context import ComputeContext
 from backend.linear.kernel import Embed
 from backend.linear.method import PackedWeight, StackedWeight
+from backend.placement.sharding import Shard
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat
 from backend.weights.checkpoint import Checkpoint
@@ -21,7 +23,7 @@ from backend.weights.slices import ALL
 
 @dataclass(frozen=True, slots=True)
 class WeightSlice:
-    """A slice of a matrix whose whole shape must be `shape`."""
+    """A slice of a matrix of a shape."""
 
     name: str
     shape: tuple[int, int]
@@ -71,16 +73,22 @@ class WeightLoader:
     """Reads this rank's slices of a checkpoint, below a prefix, and packs them.
 
     loader.at("self_attn") reads below a longer prefix; ledger counts what all of them came to hold.
+    Which slices those are config/tensors.py and the shard say.
     """
 
     def __init__(
         self,
         checkpoint: Checkpoint,
+        config: ModelConfig,
+        shard: Shard,
         context: ComputeContext,
         on_progress: Callable[[float], None],
     ) -> None:
         self.ledger = WeightLedger()
         self._checkpoint = checkpoint
+        self._infos = tensors_of(config)
+        self._shard = shard
+        self._head_dim = config.head_dim
         self._context = context
         self._on_progress = on_progress
         self._prefix = ""
@@ -91,83 +99,68 @@ class WeightLoader:
         loader._prefix = f"{self._prefix}{prefix}."
         return loader
 
-    def take(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        *,
-        rows: slice = ALL,
-        cols: slice = ALL,
-        replicated: bool = False,
-    ) -> Tensor:
-        """Return a slice of a tensor whose whole shape must be `shape`, in the context's dtype.
+    def has(self, name: str) -> bool:
+        """Whether the model has a tensor of this name."""
+        return self._prefix + name in self._infos
 
-        Raises ModelError.
-        """
+    def take(self, name: str) -> Tensor:
+        """Return this rank's slice of a tensor, in the context's dtype."""
         name = self._prefix + name
-        self._check(name, shape)
+        info = self._infos[name]
+        rows, cols = self._shard.slices(info, self._head_dim)
         read = self._checkpoint.read(name, rows, cols)
         tensor = read.to(self._context.device, self._context.dtype)
         size_bytes = tensor.numel() * tensor.element_size()
         self.ledger.weight_bytes += size_bytes
-        self.ledger.replicated_bytes += size_bytes if replicated else 0
+        self.ledger.replicated_bytes += size_bytes if info.cut is Cut.WHOLE else 0
         self._note(name)
         return tensor
 
-    def stack(self, slices: Sequence[WeightSlice]) -> StackedWeight:
-        """Return slices, one above the other, as their kernels take them. Raises ModelError."""
-        stacked = self._context.method.stack([self._find(part) for part in slices])
-        self._enter(slices, stacked.size_bytes)
+    def stack(self, names: Sequence[str]) -> StackedWeight:
+        """Return this rank's slices, one above the other, as their kernels take them."""
+        stacked = self._context.method.stack([self._find(name) for name in names])
+        self._enter(names, stacked.size_bytes)
         return stacked
 
-    def pack(self, part: WeightSlice) -> PackedWeight:
-        """Return a slice as its kernel takes it. Raises ModelError."""
-        packed = self._context.method.pack(self._find(part))
-        self._enter([part], packed.size_bytes)
+    def pack(self, name: str) -> PackedWeight:
+        """Return this rank's slice as its kernel takes it."""
+        packed = self._context.method.pack(self._find(name))
+        self._enter([name], packed.size_bytes)
         return packed
 
-    def embedding(self, name: str, shape: tuple[int, int]) -> Embed:
-        """Return what looks up rows of a whole tensor, kept on every rank. Raises ModelError."""
-        method, stored = self._context.method, self._find(WeightSlice(name, shape))
-        if not method.embeds(stored.format, shape[1]):
-            return partial(_look_up, self.take(name, shape, replicated=True))
+    def pack_head(self, name: str) -> PackedWeight:
+        """Return this rank's tokens of a table, which may be the embedding's."""
+        vocab = TensorInfo(self._infos[self._prefix + name].shape, Cut.VOCAB_ROWS)
+        packed = self._context.method.pack(self._find(name, vocab))
+        self._enter([name], packed.size_bytes)
+        return packed
+
+    def embedding(self, name: str) -> Embed:
+        """Return what looks up rows of a whole tensor, kept on every rank."""
+        method, stored = self._context.method, self._find(name)
+        if not method.embeds(stored.format, stored.shape[1]):
+            return partial(_look_up, self.take(name))
         packed = method.pack(stored)
-        self._enter([WeightSlice(name, shape)], packed.size_bytes)
+        self._enter([name], packed.size_bytes)
         self.ledger.replicated_bytes += packed.size_bytes
         return packed.embed
 
-    def _find(self, part: WeightSlice) -> _StoredSlice:
-        part = replace(part, name=self._prefix + part.name)
-        self._check(part.name, part.shape)
-        context = self._context
-        return _StoredSlice(self._checkpoint, part, context.dtype, context.device)
+    def _find(self, name: str, info: TensorInfo | None = None) -> _StoredSlice:
+        name = self._prefix + name
+        info = info or self._infos[name]
+        rows, cols = self._shard.slices(info, self._head_dim)
+        n, k = info.shape
+        part = WeightSlice(name, (n, k), rows, cols)
+        return _StoredSlice(self._checkpoint, part, self._context.dtype, self._context.device)
 
-    def _enter(self, slices: Sequence[WeightSlice], size_bytes: int) -> None:
+    def _enter(self, names: Sequence[str], size_bytes: int) -> None:
         self.ledger.weight_bytes += size_bytes
-        for part in slices:
-            self._note(self._prefix + part.name)
-
-    def finish(self, ignorable: Callable[[str], bool]) -> None:
-        """Raise ModelError if the checkpoint holds tensors that no layer has taken."""
-        names = self._checkpoint.names()
-        left = sorted(name for name in names - self.ledger.taken if not ignorable(name))
-        if left:
-            more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-            raise ModelError(
-                f"the model has tensors that its architecture does not use: "
-                f"{', '.join(left[:3])}{more}"
-            )
-
-    def _check(self, name: str, shape: tuple[int, ...]) -> None:
-        if name not in self._checkpoint.names():
-            raise ModelError(f"the model has no tensor {name}")
-        found = tuple(self._checkpoint.shape(name))
-        if found != shape:
-            raise ModelError(f"{name} has shape {found}, the configuration says {shape}")
+        for name in names:
+            self._note(self._prefix + name)
 
     def _note(self, name: str) -> None:
         self.ledger.taken.add(name)
-        self._on_progress(len(self.ledger.taken) / len(self._checkpoint.names()))
+        self._on_progress(len(self.ledger.taken) / len(self._infos))
 
 
 def _look_up(table: Tensor, ids: Tensor) -> Tensor:

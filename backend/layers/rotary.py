@@ -3,24 +3,43 @@
 import torch
 from torch import Tensor
 
-from backend.config.model_config import ModelConfig
+from backend.config.rope import Rope
 from backend.ops.batch import Rotation
 
 
 class RotaryEmbedding:
-    """A table of cosines and sines, computed in fp32, kept in the forward pass's dtype."""
+    """A table of cosines and sines, computed in fp32, kept in the forward pass's dtype.
+
+    What of a head does not turn has angle 0; it stands behind what turns, in either half
+    (weights/head_rows.py). Without a rope nothing turns.
+    """
 
     def __init__(
-        self, config: ModelConfig, max_len: int, dtype: torch.dtype, device: torch.device
+        self,
+        rope: Rope | None,
+        head_dim: int,
+        max_len: int,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
-        angles = torch.outer(torch.arange(max_len).float(), torch.tensor(config.inv_freq()))
+        half = head_dim // 2
+        angles = torch.zeros(max_len if rope else 1, half)
+        if rope:
+            freqs = torch.tensor(rope.inv_freq(max_len))
+            angles[:, : len(freqs)] = torch.outer(torch.arange(max_len).float(), freqs)
         cos, sin = angles.cos(), angles.sin()
+        if rope and rope.attention_factor != 1.0:
+            turned = slice(0, rope.dim // 2)
+            cos[:, turned] *= rope.attention_factor
+            sin[:, turned] *= rope.attention_factor
+        self._has_positions = rope is not None
         self._cos = torch.cat((cos, cos), dim=-1).to(device, dtype)
         self._sin = torch.cat((-sin, sin), dim=-1).to(device, dtype)
 
     def at(self, positions: Tensor) -> Rotation:
         """[T] positions -> cos and sin, [T, 1, head_dim], for `Ops.rotate_store`."""
+        rows = positions if self._has_positions else torch.zeros_like(positions)
         return (
-            self._cos.index_select(0, positions).unsqueeze(1),
-            self._sin.index_select(0, positions).unsqueeze(1),
+            self._cos.index_select(0, rows).unsqueeze(1),
+            self._sin.index_select(0, rows).unsqueeze(1),
         )

@@ -1,6 +1,6 @@
 """What the ops of a forward pass run over: a StepPlan on the device."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,12 +11,14 @@ from backend.step import StepPlan
 
 @dataclass(slots=True)
 class Batch:
-    """A StepPlan on the device. T tokens, S sequences, B blocks of the longest, N samples,
-    P scored tokens.
+    """A StepPlan on the device. G cache groups, T tokens, S sequences, B blocks of the longest,
+    N samples, P scored tokens.
 
     input_ids, positions, slot_mapping: [T]; block_tables: [S, B]; output_tokens: [N + P], whose
     hidden states are wanted: those to be sampled, then those to be scored; all int32. query_starts
-    [S + 1] and context_lens [S] stay on the host, where they steer loops.
+    [S + 1] and context_lens [S] stay on the host, where they steer loops. slot_mapping and
+    block_tables are those of one cache group, the first unless group() gave the batch.
+    slot_mappings [G, T] and group_tables [G, S, B] are of all.
     """
 
     input_ids: Tensor
@@ -27,6 +29,16 @@ class Batch:
     query_starts: list[int]
     context_lens: list[int]
     num_decodes: int
+    slot_mappings: Tensor
+    group_tables: Tensor
+
+    def group(self, index: int) -> "Batch":
+        """Return the batch as layers of one cache group attend to it."""
+        return replace(
+            self,
+            slot_mapping=self.slot_mappings[index],
+            block_tables=self.group_tables[index],
+        )
 
     @classmethod
     def from_plan(cls, plan: StepPlan, device: torch.device) -> "Batch":
@@ -37,15 +49,20 @@ class Batch:
             start = (view.ctypes.data - plan.words.ctypes.data) // 4
             return words[start : start + view.size].view(view.shape)
 
+        slots, tables = on_device(plan.slot_mapping), on_device(plan.block_tables)
+        # Without a cache group nothing attends to a cache: there is no table to show.
+        first = 0 if plan.num_groups else slice(0)
         return cls(
             on_device(plan.input_ids),
             on_device(plan.positions),
-            on_device(plan.slot_mapping),
-            on_device(plan.block_tables),
+            slots[first],
+            tables[first],
             torch.cat((on_device(plan.sample_tokens), on_device(plan.logprob_tokens))),
             plan.query_starts.tolist(),
             plan.context_lens.tolist(),
             plan.num_decodes,
+            slots,
+            tables,
         )
 
 

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.ops.batch import Batch, Rotation
+from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 from backend.ops.cache_rows import slot_rows, store
 from backend.ops.paged import PagedAttention
+from backend.ops.tokenwise import TokenwiseOps
 
 
 class HasPlaces(Protocol):
@@ -26,7 +27,7 @@ class _Plan:
     attention: PagedAttention
 
 
-class CpuOps:
+class CpuOps(TokenwiseOps):
     """See `Ops` for shapes."""
 
     name = "PyTorch's kernels"
@@ -42,9 +43,11 @@ class CpuOps:
         gate, up = gate_up.chunk(2, dim=-1)
         return F.silu(gate) * up
 
-    def plan_attention(self, batch: Batch, cache: Tensor, num_heads: int) -> _Plan:
+    def plan_attention(
+        self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
+    ) -> _Plan:
         places = slot_rows(batch.slot_mapping, cache)
-        return _Plan(places, PagedAttention(batch, cache, num_heads))
+        return _Plan(places, PagedAttention(batch, cache, num_heads, spec))
 
     def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: HasPlaces) -> None:
         num_kv_heads = cache.shape[2]
@@ -53,5 +56,7 @@ class CpuOps:
         rotated.copy_(torch.addcmul(rotated * cos, rotated.roll(qkv.shape[-1] // 2, -1), sin))
         store(qkv[:, -2 * num_kv_heads :], cache, plan.places)
 
-    def attention(self, q: Tensor, cache: Tensor, plan: _Plan) -> Tensor:
-        return plan.attention.run(q, cache)
+    def attention(
+        self, q: Tensor, cache: Tensor, plan: _Plan, sinks: Tensor | None = None
+    ) -> Tensor:
+        return plan.attention.run(q, cache, sinks)

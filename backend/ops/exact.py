@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.ops.batch import Batch
+from backend.ops.batch import FULL, AttentionSpec, Batch
 from backend.ops.cache_rows import block_rows, slot_rows
 from backend.ops.cpu import CpuOps
+from backend.ops.tokenwise import TokenwiseOps
 
 TILE = 16
 
@@ -35,9 +36,10 @@ class _Tile:
 class _Plan:
     places: Tensor
     tiles: list[_Tile]
+    spec: AttentionSpec
 
 
-class ExactOps:
+class ExactOps(TokenwiseOps):
     """See `Ops` for shapes. What treats each token by itself is as on any CPU."""
 
     name = CpuOps.name
@@ -48,7 +50,9 @@ class ExactOps:
         self.silu_mul = cpu.silu_mul
         self.rotate_store = cpu.rotate_store
 
-    def plan_attention(self, batch: Batch, cache: Tensor, num_heads: int) -> _Plan:
+    def plan_attention(
+        self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
+    ) -> _Plan:
         tiles = []
         for s, context_len in enumerate(batch.context_lens):
             row, end = batch.query_starts[s : s + 2]
@@ -56,12 +60,14 @@ class ExactOps:
             while row < end:
                 count = min(end - row, TILE - position % TILE)
                 rows = slice(row, row + count)
-                tiles.append(_tile(batch.block_tables[s], rows, position, cache))
+                tiles.append(_tile(batch.block_tables[s], rows, position, cache, spec.window))
                 row += count
                 position += count
-        return _Plan(slot_rows(batch.slot_mapping, cache), tiles)
+        return _Plan(slot_rows(batch.slot_mapping, cache), tiles, spec)
 
-    def attention(self, q: Tensor, cache: Tensor, plan: _Plan) -> Tensor:
+    def attention(
+        self, q: Tensor, cache: Tensor, plan: _Plan, sinks: Tensor | None = None
+    ) -> Tensor:
         heads, dim = cache.shape[2], cache.shape[4]
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         for tile in plan.tiles:
@@ -75,10 +81,29 @@ class ExactOps:
             query = query.view(TILE, heads, -1, dim).permute(1, 2, 0, 3)
             group = query.shape[1]
             mask = tile.mask.expand(group, -1, -1).reshape(group * TILE, length)
-            result = F.scaled_dot_product_attention(query.reshape(1, heads, -1, dim), k, v, mask)
+            query = query.reshape(1, heads, -1, dim)
+            result = _attend(query, k, v, mask, plan.spec, sinks)
             result = result.view(heads, group, TILE, dim).permute(2, 0, 1, 3)
             out[tile.rows] = result.reshape(TILE, -1, dim)[filled]
         return out
+
+
+def _attend(
+    query: Tensor, k: Tensor, v: Tensor, mask: Tensor, spec: AttentionSpec, sinks: Tensor | None
+) -> Tensor:
+    """query: [1, Hkv, group * TILE, D]; k, v: [1, Hkv, L, D]; mask: [group * TILE, L]."""
+    if not spec.softcap and sinks is None:
+        return F.scaled_dot_product_attention(query, k, v, mask, scale=spec.scale)
+    scale = query.shape[-1] ** -0.5 if spec.scale is None else spec.scale
+    scores = query @ k.transpose(-1, -2) * scale
+    if spec.softcap:
+        scores = torch.tanh(scores / spec.softcap) * spec.softcap
+    scores = scores + mask
+    if sinks is not None:
+        column = sinks.to(scores.dtype).view(1, k.shape[1], -1, 1, 1)
+        column = column.expand(-1, -1, -1, TILE, -1).reshape(1, k.shape[1], -1, 1)
+        scores = torch.cat((scores, column), -1)
+    return scores.softmax(-1)[..., : k.shape[2]] @ v
 
 
 def _gather(cache: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,7 +114,7 @@ def _gather(cache: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
     return k, v
 
 
-def _tile(table: Tensor, rows: slice, position: int, cache: Tensor) -> _Tile:
+def _tile(table: Tensor, rows: slice, position: int, cache: Tensor, window: int) -> _Tile:
     num_heads, block_size = cache.shape[2:4]
     first = position % TILE
     start = position - first
@@ -99,6 +124,9 @@ def _tile(table: Tensor, rows: slice, position: int, cache: Tensor) -> _Tile:
     missing = -(-end // block_size) - num_blocks
     if missing > 0:  # the tile ends beyond the sequence's last block; what is gathered is hidden
         blocks = torch.cat([blocks, blocks[-1:].expand(missing)])
-    hidden = torch.arange(end) > torch.arange(start, end)[:, None]
+    places, queries = torch.arange(end), torch.arange(start, end)[:, None]
+    hidden = places > queries
+    if window:
+        hidden |= places <= queries - window
     mask = torch.zeros(TILE, end, dtype=cache.dtype).masked_fill_(hidden, -torch.inf)
     return _Tile(rows, first, block_rows(blocks[None], num_heads), mask.to(table.device))

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from backend.ops.batch import Batch, Rotation
+from backend.config.spec import Activation
+from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 
 
 class Ops(Protocol):
@@ -28,12 +29,44 @@ class Ops(Protocol):
         """
         ...
 
+    def add_layer_norm(
+        self,
+        x: Tensor,
+        delta: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Return s = x + delta and (s - mean) / sqrt(variance + eps) * weight + bias.
+
+        x, delta: [T, H], as above; weight, bias: [H], None for 1 and 0.
+        """
+        ...
+
+    def head_norm(self, heads: Tensor, weight: Tensor, eps: float) -> None:
+        """Normalise heads in place, each by itself, as add_rms_norm does.
+
+        heads: [T, n, D], whose tokens may lie apart; weight: [D].
+        """
+        ...
+
+    def gate_mul(self, gate_up: Tensor, activation: Activation) -> Tensor:
+        """activation(gate) * up. gate_up: [T, 2 I] -> [T, I]."""
+        ...
+
+    def activate(self, x: Tensor, activation: Activation) -> Tensor:
+        """activation(x), [T, I]."""
+        ...
+
     def silu_mul(self, gate_up: Tensor) -> Tensor:
         """silu(gate) * up. gate_up: [T, 2 I] -> [T, I]."""
         ...
 
-    def plan_attention(self, batch: Batch, cache: Tensor, num_heads: int) -> Any:
-        """What the two below need and every layer shares: indices and masks, made once a step.
+    def plan_attention(
+        self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
+    ) -> Any:
+        """What the two below need and layers share that attend alike: indices and masks, made once
+        a step.
 
         cache: of any layer, [blocks, 2, Hkv, block size, D]; how a head's part of a block lies is
         these ops' own affair. num_heads: Hq.
@@ -48,6 +81,9 @@ class Ops(Protocol):
         """
         ...
 
-    def attention(self, q: Tensor, cache: Tensor, plan: Any) -> Tensor:
-        """Causal attention of q [T, Hq, D] over each sequence's blocks -> [T, Hq, D]."""
+    def attention(self, q: Tensor, cache: Tensor, plan: Any, sinks: Tensor | None = None) -> Tensor:
+        """Causal attention of q [T, Hq, D] over each sequence's blocks -> [T, Hq, D].
+
+        sinks: [Hq] float32, scores beside those of the keys, which have no value.
+        """
         ...

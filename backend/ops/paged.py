@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from backend.ops.batch import Batch
+from backend.ops.batch import FULL, AttentionSpec, Batch
 from backend.ops.cache_rows import block_rows
 
 # Keys and values gathered at once, of several sequences. Measured with 64 sequences of 256 tokens
@@ -69,12 +69,15 @@ class _Chunk:
 class PagedAttention:
     """The attention of one step, on one rank."""
 
-    def __init__(self, batch: Batch, cache: Tensor, num_heads: int) -> None:
+    def __init__(
+        self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
+    ) -> None:
         """cache: of any layer, [blocks, 2, Hkv, block size, D]. num_heads: of queries."""
+        self._window, self._softcap = spec.window, spec.softcap
         _, _, self._num_kv_heads, self._block_size, self._dim = cache.shape
         self._num_heads = num_heads
         self._group = num_heads // self._num_kv_heads
-        self._scale: float = self._dim**-0.5
+        self._scale = self._dim**-0.5 if spec.scale is None else spec.scale
         self._dtype, self._device = cache.dtype, cache.device
         groups = self._buckets(batch)
         chunks = range(batch.num_decodes, len(batch.context_lens))
@@ -88,9 +91,11 @@ class PagedAttention:
         self._decodes = [self._plan_decodes(batch, rows) for rows in groups]
         self._chunks = [self._plan_chunk(batch, s) for s in chunks]
 
-    def run(self, q: Tensor, cache: Tensor) -> Tensor:
-        """q: [T, Hq, D] -> [T, Hq, D]. cache: of the layer."""
+    def run(self, q: Tensor, cache: Tensor, sinks: Tensor | None = None) -> Tensor:
+        """q: [T, Hq, D] -> [T, Hq, D]. cache: of the layer. sinks: [Hq], see Ops.attention."""
         q = q.contiguous()
+        # [Hkv, group]: a query head's place in _attend.
+        self._sinks = None if sinks is None else sinks.view(self._num_kv_heads, self._group)
         if len(self._decodes) == 1 and not self._chunks:
             return self._decode(q, cache, self._decodes[0])
         out = torch.empty_like(q)
@@ -120,9 +125,21 @@ class PagedAttention:
             target[:, rows] = result.view_as(target[:, rows])
 
     def _attend(self, q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        """softmax(q keys / sqrt(D) + bias) values. q: [m, t, D] -> [m, t, D]."""
-        scores = torch.baddbmm(bias, q, keys, alpha=self._scale)
-        return torch.bmm(scores.softmax(-1), values)
+        """softmax(scale q keys + bias) values. q: [m, t, D] -> [m, t, D].
+
+        m: sequences x KV heads; t: tokens x query heads of one.
+        """
+        if self._softcap:
+            scores = torch.bmm(q, keys) * (self._scale / self._softcap)
+            scores = scores.tanh_().mul_(self._softcap).add_(bias)
+        else:
+            scores = torch.baddbmm(bias, q, keys, alpha=self._scale)
+        if self._sinks is None:
+            return torch.bmm(scores.softmax(-1), values)
+        repeats = (len(q) // self._num_kv_heads, q.shape[1] // self._group)
+        column = self._sinks.repeat(*repeats).to(scores.dtype)[..., None]
+        weights = torch.cat((scores, column), -1).softmax(-1)[..., :-1]
+        return torch.bmm(weights, values)
 
     # planning
 
@@ -147,7 +164,10 @@ class PagedAttention:
             rows = torch.tensor(members, device=self._device)
         gathered = self._plan_gather(batch.block_tables[rows], _longest(batch, members))
         places = torch.arange(gathered.values.shape[1], device=self._device)
-        bias = self._bias(places >= lens[:, None]).repeat_interleave(self._num_kv_heads, 0)
+        hidden = places >= lens[:, None]
+        if self._window:
+            hidden |= places < lens[:, None] - self._window
+        bias = self._bias(hidden).repeat_interleave(self._num_kv_heads, 0)
         return _Decodes(rows, gathered, bias[:, None])
 
     def _plan_chunk(self, batch: Batch, s: int) -> _Chunk:
@@ -173,7 +193,11 @@ class PagedAttention:
             stop = min(start + size, count)
             end = context_len - (count - stop)
             queries = torch.arange(end - (stop - start), end, device=self._device)
-            bias = self._bias(torch.arange(end, device=self._device) > queries[:, None])
+            places = torch.arange(end, device=self._device)
+            hidden = places > queries[:, None]
+            if self._window:
+                hidden |= places <= queries[:, None] - self._window
+            bias = self._bias(hidden)
             tiles.append((slice(start, stop), bias.repeat_interleave(self._group, 0)))
         return tiles
 

@@ -1,12 +1,22 @@
 """The oracle: every op as its formula, in fp32, one sequence at a time. For tests."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
+from backend.ops.tokenwise import TokenwiseOps
 
 
-class ReferenceOps:
+class Planned(NamedTuple):
+    """A step, and how its layers attend."""
+
+    batch: Batch
+    spec: AttentionSpec
+
+
+class ReferenceOps(TokenwiseOps):
     """See `Ops` for shapes. Computes in fp32 and returns the dtype it was given."""
 
     name = "the oracle"
@@ -24,34 +34,35 @@ class ReferenceOps:
         gate, up = gate_up.float().chunk(2, dim=-1)
         return (gate * torch.sigmoid(gate) * up).to(gate_up.dtype)
 
-    def plan_attention(self, batch: Batch, cache: Tensor, num_heads: int) -> Batch:
-        return batch
+    def plan_attention(
+        self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
+    ) -> Planned:
+        return Planned(batch, spec)
 
-    def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: Batch) -> None:
+    def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: Planned) -> None:
         heads, size, dim = cache.shape[2:]
         x = qkv[:, :-heads].float()
         cos, sin = rotation
         first, second = x.chunk(2, dim=-1)
         swapped = torch.cat((second, first), dim=-1)
         qkv[:, :-heads] = (x * cos.float() + swapped * sin.float()).to(qkv.dtype)
-        for token, slot in zip(qkv[:, -2 * heads :], plan.slot_mapping.tolist(), strict=True):
+        for token, slot in zip(qkv[:, -2 * heads :], plan.batch.slot_mapping.tolist(), strict=True):
             cache[slot // size, :, :, slot % size] = token.view(2, heads, dim)
 
     def attention(
         self,
         q: Tensor,
         cache: Tensor,
-        plan: Batch,
-        spec: AttentionSpec = FULL,
+        plan: Planned,
         sinks: Tensor | None = None,
     ) -> Tensor:
         """sinks: [Hq], a score beside those of the keys, which has no value."""
         out = torch.empty_like(q)
-        for s, context_len in enumerate(plan.context_lens):
-            start, end = plan.query_starts[s : s + 2]
-            blocks = cache[plan.block_tables[s].long()].float()
+        for s, context_len in enumerate(plan.batch.context_lens):
+            start, end = plan.batch.query_starts[s : s + 2]
+            blocks = cache[plan.batch.block_tables[s].long()].float()
             k, v = blocks.permute(1, 0, 3, 2, 4).flatten(1, 2)[:, :context_len]  # [L, Hkv, D]
-            out[start:end] = _attend(q[start:end].float(), k, v, spec, sinks).to(q.dtype)
+            out[start:end] = _attend(q[start:end].float(), k, v, plan.spec, sinks).to(q.dtype)
         return out
 
 

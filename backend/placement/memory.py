@@ -4,10 +4,12 @@ Nothing is loaded for it: weights are told, the rest is read off the model's sha
 decides by it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from backend.config.cache_groups import CacheGroup, layers_per_block
 from backend.config.model_config import ModelConfig
 from backend.placement.cgroup import left_bytes
 from backend.placement.sharding import Shard
@@ -59,15 +61,29 @@ class RankMemory:
         return self.weight_bytes + self.packed_bytes + self.activation_bytes
 
 
-def kv_bytes_per_token(config: ModelConfig, dtype: str) -> int:
-    """Return what keys and values of all layers and heads take, over all ranks of a group.
+def kv_bytes_per_head(config: ModelConfig, dtype: str) -> int:
+    """Return what the key and the value of a token take, in one layer and head.
 
     dtype: theirs. With int8 each has a float32 scale.
     """
-    heads = config.num_layers * config.num_kv_heads
     if dtype == "int8":
-        return 2 * heads * (config.head_dim + 4)
-    return 2 * heads * config.head_dim * DTYPE_BYTES[dtype]
+        return 2 * (config.head_dim + 4)
+    return 2 * config.head_dim * DTYPE_BYTES[dtype]
+
+
+def kv_block_bytes(
+    config: ModelConfig,
+    groups: Sequence[CacheGroup],
+    num_kv_heads: int,
+    block_size: int,
+    dtype: str,
+) -> int:
+    """Return what a block takes: of one cache group the keys and values of block_size tokens.
+
+    num_kv_heads: of a rank, or of all together.
+    """
+    token_bytes = num_kv_heads * kv_bytes_per_head(config, dtype)
+    return block_size * layers_per_block(groups) * token_bytes
 
 
 def available_bytes() -> int:

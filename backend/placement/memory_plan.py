@@ -4,10 +4,13 @@ Refuses what does not fit, with what to do about it. Knows shapes, settings and 
 tensors, no devices, no other ranks. Called by engine/engine.py.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from backend.config.model_config import ModelConfig, ModelError
-from backend.placement.memory import ModelFootprint, RankMemory, kv_bytes_per_token
+from backend.config.cache_groups import CacheGroup
+from backend.config.errors import ModelError
+from backend.config.model_config import ModelConfig
+from backend.placement.memory import ModelFootprint, RankMemory, kv_block_bytes
 from backend.placement.sharding import Shard
 from backend.settings import EngineSettings
 
@@ -35,14 +38,15 @@ class RankDevice:
 class MemoryPlan:
     """What one rank will take, and what its group can hold with that.
 
-    kv_budget_bytes: the KV cache of the whole group. block_bytes: this rank's part of a KV block.
-    token_budget: tokens a step.
+    kv_budget_bytes: for the KV cache of the whole group. block_bytes: this rank's part of a KV
+    block; group_block_bytes: all of it. token_budget: tokens a step.
     """
 
     rank_memory: RankMemory
     free_bytes: int
     kv_budget_bytes: int
     block_bytes: int
+    group_block_bytes: int
     num_blocks: int
     token_budget: int
 
@@ -50,6 +54,7 @@ class MemoryPlan:
     def of(
         cls,
         config: ModelConfig,
+        groups: Sequence[CacheGroup],
         shard: Shard,
         settings: EngineSettings,
         footprint: ModelFootprint,
@@ -72,13 +77,17 @@ class MemoryPlan:
         left_bytes = (device.free_bytes - rank_memory.total_bytes) * shard.size
         kv_bytes = settings.kv_cache_bytes or default_kv_bytes(device.kind, left_bytes)
         stored_as = kv_dtype(settings, device.dtype)
-        per_head = kv_bytes_per_token(config, stored_as) // config.num_kv_heads
+        group_block_bytes, block_bytes = (
+            kv_block_bytes(config, groups, num_heads, settings.block_size, stored_as)
+            for num_heads in (config.num_kv_heads, shard.num_kv_heads)
+        )
         return cls(
             rank_memory,
             device.free_bytes,
             kv_bytes,
-            settings.block_size * per_head * shard.num_kv_heads,
-            num_kv_blocks(config, settings, stored_as, kv_bytes),
+            block_bytes,
+            group_block_bytes,
+            num_kv_blocks(len(groups), settings.block_size, group_block_bytes, kv_bytes),
             budget,
         )
 
@@ -93,6 +102,11 @@ class MemoryPlan:
     def kv_bytes(self) -> int:
         """This rank's part of the KV cache."""
         return self.num_blocks * self.block_bytes
+
+    @property
+    def group_kv_bytes(self) -> int:
+        """The KV cache of the whole group."""
+        return self.num_blocks * self.group_block_bytes
 
     def check_kv_fits(self) -> None:
         """Raise ModelError if this rank's part of the KV cache does not fit beside the rest."""
@@ -119,19 +133,18 @@ def default_kv_bytes(device_kind: str, left_bytes: int) -> int:
     return int(left_bytes * GPU_KV_SHARE)
 
 
-def num_kv_blocks(
-    config: ModelConfig, settings: EngineSettings, dtype: str, budget_bytes: int
-) -> int:
-    """Return how many blocks fit in a group's budget. Raises ModelError if not even one does.
+def num_kv_blocks(num_groups: int, block_size: int, block_bytes: int, budget_bytes: int) -> int:
+    """Return how many blocks fit in a group's budget.
 
-    dtype: of keys and values.
+    block_bytes: of a block, over all ranks; 0 if the model keeps no keys and values. Raises
+    ModelError if not even a sequence of one block fits, which has one in each cache group.
     """
-    block_bytes = settings.block_size * kv_bytes_per_token(config, dtype)
-    blocks = budget_bytes // block_bytes
-    if blocks < 1:
+    blocks = budget_bytes // block_bytes if block_bytes else 0
+    if blocks < num_groups:
+        each = f", in each of {num_groups} groups of layers" if num_groups > 1 else ""
         raise ModelError(
-            f"not enough memory for the KV cache: one block of {settings.block_size} tokens needs "
-            f"{block_bytes:,} bytes, {budget_bytes:,} are free for it\n"
+            f"not enough memory for the KV cache: one block of {block_size} tokens{each} needs "
+            f"{num_groups * block_bytes:,} bytes, {budget_bytes:,} are free for it\n"
             "free some memory, or set --kv-cache-bytes or a smaller --block-size"
         )
     return blocks

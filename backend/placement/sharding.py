@@ -7,24 +7,22 @@ fewer blocks than ranks, that weight cannot stay in the file's bits.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from backend.config.model_config import ModelConfig, ModelError
+from backend.config.errors import ModelError
+from backend.config.model_config import ModelConfig
+from backend.config.tensors import Cut, TensorInfo
 
+ALL = slice(None)
 MLP_UNIT = 32
 VOCAB_UNIT = 64
 
 
-class Part(NamedTuple):
-    """A slice of features that the ranks share: `here` of `of` in all."""
-
-    here: slice
-    of: int
-
-
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One rank's slices of heads, MLP columns and vocabulary."""
+    """One rank's slices of heads, MLP columns and vocabulary.
+
+    intermediate: columns of an MLP of mlp_width. mlp_unit: columns of others that stay together.
+    """
 
     rank: int
     size: int
@@ -32,6 +30,8 @@ class Shard:
     kv_heads: slice
     intermediate: slice
     vocab: slice
+    mlp_width: int
+    mlp_unit: int
 
     @property
     def num_heads(self) -> int:
@@ -41,22 +41,29 @@ class Shard:
     def num_kv_heads(self) -> int:
         return _length(self.kv_heads)
 
-    def q(self, config: ModelConfig) -> Part:
-        """Features of this rank's query heads."""
-        return Part(_scaled(self.heads, config.head_dim), config.num_heads * config.head_dim)
+    def columns(self, width: int) -> slice:
+        """Return this rank's columns of an MLP of a width."""
+        if width == self.mlp_width:
+            return self.intermediate
+        return _slices(_even_units(width, self.size, self.mlp_unit))[self.rank]
 
-    def kv(self, config: ModelConfig) -> Part:
-        """Features of this rank's key heads, and of its value heads."""
-        dim = config.head_dim
-        return Part(_scaled(self.kv_heads, dim), config.num_kv_heads * dim)
-
-    def mlp(self, config: ModelConfig) -> Part:
-        """Columns of this rank's MLP."""
-        return Part(self.intermediate, config.intermediate_size)
-
-    def tokens(self, config: ModelConfig) -> Part:
-        """This rank's tokens of the vocabulary."""
-        return Part(self.vocab, config.vocab_size)
+    def slices(self, info: TensorInfo, head_dim: int) -> tuple[slice, slice]:
+        """Return this rank's rows and columns of a tensor."""
+        match info.cut:
+            case Cut.QUERY_ROWS:
+                return _scaled(self.heads, head_dim), ALL
+            case Cut.KV_ROWS:
+                return _scaled(self.kv_heads, head_dim), ALL
+            case Cut.QUERY_COLUMNS:
+                return ALL, _scaled(self.heads, head_dim)
+            case Cut.MLP_ROWS:
+                return self.columns(info.shape[0]), ALL
+            case Cut.MLP_COLUMNS:
+                return ALL, self.columns(info.shape[1])
+            case Cut.VOCAB_ROWS:
+                return self.vocab, ALL
+            case Cut.WHOLE:
+                return ALL, ALL
 
 
 def split_model(config: ModelConfig, tp: int, mlp_unit: int = MLP_UNIT) -> list[Shard]:
@@ -74,7 +81,16 @@ def split_model(config: ModelConfig, tp: int, mlp_unit: int = MLP_UNIT) -> list[
     columns = _balance_mlp(config, groups, mlp_unit)
     parts = zip(_slices(groups), _slices(columns), split_vocab(config.vocab_size, tp), strict=True)
     return [
-        Shard(rank, tp, _scaled(kv_heads, per_group), kv_heads, intermediate, vocab)
+        Shard(
+            rank,
+            tp,
+            _scaled(kv_heads, per_group),
+            kv_heads,
+            intermediate,
+            vocab,
+            config.intermediate_size,
+            mlp_unit,
+        )
         for rank, (kv_heads, intermediate, vocab) in enumerate(parts)
     ]
 
@@ -90,17 +106,28 @@ def _balance_mlp(config: ModelConfig, groups: list[int], wanted_unit: int) -> li
     # Rows of q, k, v and columns of o for one group; rows of gate and up, columns of down.
     group_cost = (2 * per_group + 2) * config.head_dim
     size = config.intermediate_size
-    unit = next(
-        unit
-        for unit in (wanted_unit, MLP_UNIT, 1)
-        if size % unit == 0 and size // unit >= len(groups)
-    )
+    unit = _unit(size, len(groups), wanted_unit)
     costs = [group_cost * count for count in groups]
     columns = [unit] * len(groups)  # no rank goes without
     for _ in range(size // unit - len(groups)):
         rank = min(range(len(groups)), key=lambda r: costs[r] + 3 * columns[r])
         columns[rank] += unit
     return columns
+
+
+def _unit(size: int, parts: int, wanted: int) -> int:
+    """Return how many columns stay together, so that every part can have some."""
+    units = [unit for unit in (wanted, MLP_UNIT, 1) if size % unit == 0 and size // unit >= parts]
+    if not units:
+        raise ModelError(f"--tp {parts} is more than an MLP of {size} columns can be cut into")
+    return units[0]
+
+
+def _even_units(size: int, parts: int, wanted: int) -> list[int]:
+    """Return the columns of each part, in units, as even as they come."""
+    unit = _unit(size, parts, wanted)
+    units = size // unit
+    return [unit * (units // parts + (part < units % parts)) for part in range(parts)]
 
 
 def _even(total: int, parts: int, unit: int) -> list[int]:

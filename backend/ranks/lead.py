@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from backend.config.cache_groups import capacity_tokens, longest_sequence
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.prefill_budget import PrefillBudget
 from backend.scheduler.scheduler import Scheduler
@@ -83,6 +84,7 @@ class Lead:
             vocab_size=engine.config.vocab_size,
             eos_token_ids=engine.config.eos_token_ids,
             prefix_caching=settings.prefix_caching,
+            groups=engine.groups,
         )
         self._prefill_budget = PrefillBudget(settings.inter_token_ms / 1000)
         self._matchers = build_matchers(
@@ -96,6 +98,8 @@ class Lead:
     def announce(self, epoch: int, weight_bytes: list[int], replicated_bytes: int) -> None:
         """Tell the supervisor that the whole group is loaded."""
         engine = self._engine
+        room = engine.groups, engine.num_blocks, self._block_size, engine.token_budget
+        sequence_tokens = longest_sequence(*room, engine.max_model_len)
         self._ready = Ready(
             replica=self._replica,
             epoch=epoch,
@@ -103,7 +107,10 @@ class Lead:
             dtype=engine.dtype,
             kernels=engine.kernels,
             max_model_len=engine.max_model_len,
-            kv_capacity_tokens=engine.num_blocks * self._block_size,
+            kv_sequence_tokens=sequence_tokens,
+            kv_capacity_tokens=capacity_tokens(*room, sequence_tokens),
+            kv_bytes=engine.kv_bytes,
+            num_blocks=engine.num_blocks,
             block_size=self._block_size,
             weight_bytes=weight_bytes,
             replicated_bytes=replicated_bytes,

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from backend.config.model_config import ModelError
+from backend.config.errors import ModelError
 from backend.ranks.follower import Follower
 from backend.ranks.lead import Lead
 from backend.ranks.replica import RankSpawn

@@ -7,7 +7,8 @@ rank imports torch, this process never does.
 import contextlib
 from dataclasses import dataclass
 
-from backend.config.model_config import ModelConfig, ModelError
+from backend.config.errors import ModelError
+from backend.config.model_config import ModelConfig
 from backend.placement.sharding import split_model
 from backend.settings import EngineSettings
 from backend.wire.control import Attach, ControlClosed, Detach, GroupWiring, Stop

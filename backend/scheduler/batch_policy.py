@@ -83,7 +83,7 @@ class BatchPolicy:
     def check(self) -> None:
         """Assert the invariants; for tests."""
         self._tables.check(self.running)
-        assert all(not seq.block_table and seq.row == -1 for seq in self.waiting)
+        assert all(not seq.block_tables and seq.row == -1 for seq in self.waiting)
         for queue in (self.waiting, self.running):
             assert [seq.order for seq in queue] == sorted(seq.order for seq in queue)
 

@@ -1,7 +1,8 @@
 """KV blocks: allocate, share by prefix hash, free.
 
 A block is free or referenced by one or more sequences. A free block keeps its content and its hash
-until it is allocated again, least recently freed first: that is the prefix cache.
+until it is allocated again, least recently freed first: that is the prefix cache. Any block serves
+any cache group: what a block holds is known by the group and the hash of the prefix.
 Knows block numbers and hashes, never tensors. Called only by the scheduler.
 """
 
@@ -9,6 +10,9 @@ import hashlib
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+
+BlockKey = tuple[int, bytes]
+"""What a full block holds: (cache group, hash of its tokens and of all before them)."""
 
 
 class BlockPool:
@@ -18,8 +22,8 @@ class BlockPool:
         self.num_blocks = num_blocks
         self.block_size = block_size
         self._references = [0] * num_blocks
-        self._hash_of: list[bytes | None] = [None] * num_blocks
-        self._block_of: dict[bytes, int] = {}
+        self._key_of: list[BlockKey | None] = [None] * num_blocks
+        self._block_of: dict[BlockKey, int] = {}
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
 
     @property
@@ -33,47 +37,50 @@ class BlockPool:
         blocks = [self._free.popitem(last=False)[0] for _ in range(count)]
         for block in blocks:
             self._references[block] = 1
-            self._forget(block)
+            key = self._key_of[block]
+            if key is not None:
+                self.forget(key)
         return blocks
 
-    def share(self, block_hash: bytes) -> int | None:
-        """Reference the block that holds this prefix; None when no block does."""
-        block = self._block_of.get(block_hash)
-        if block is None:
-            return None
+    def holds(self, key: BlockKey) -> bool:
+        """Whether a block with that content is there to be shared."""
+        return key in self._block_of
+
+    def share(self, key: BlockKey) -> int:
+        """Reference the block that holds this. Raises KeyError if none does."""
+        block = self._block_of[key]
         if self._references[block] == 0:
             del self._free[block]
         self._references[block] += 1
         return block
 
-    def free(self, blocks: Sequence[int]) -> None:
+    def free(self, blocks: Sequence[int], *, reuse_first: bool = False) -> None:
         """Give back one reference to each block of a table.
 
         The end of a table is reused before its beginning: a prefix without its tail is still of
-        use, a tail without its prefix is not.
+        use, a tail without its prefix is not. reuse_first: before all that are free already.
         """
         for block in reversed(blocks):
             self._references[block] -= 1
             if self._references[block] == 0:
                 self._free[block] = None
+                if reuse_first:
+                    self._free.move_to_end(block, last=False)
 
-    def remember(self, block: int, block_hash: bytes) -> None:
-        """Note that a full block holds this prefix. The first block to say so is the one shared."""
-        if block_hash not in self._block_of:
-            self._forget(block)
-            self._hash_of[block] = block_hash
-            self._block_of[block_hash] = block
+    def remember(self, block: int, key: BlockKey) -> None:
+        """Note what a full block holds. The first block to say so is the one shared."""
+        if key not in self._block_of:
+            before = self._key_of[block]
+            if before is not None:
+                self.forget(before)
+            self._key_of[block] = key
+            self._block_of[key] = block
 
-    def forget(self, blocks: Iterable[int]) -> None:
-        """Share these blocks with nobody new."""
-        for block in blocks:
-            self._forget(block)
-
-    def _forget(self, block: int) -> None:
-        block_hash = self._hash_of[block]
-        if block_hash is not None:
-            self._hash_of[block] = None
-            del self._block_of[block_hash]
+    def forget(self, key: BlockKey) -> None:
+        """Share the block that holds this, if there is one, with nobody new."""
+        block = self._block_of.pop(key, None)
+        if block is not None:
+            self._key_of[block] = None
 
     def check(self, tables: Iterable[Sequence[int]]) -> None:
         """Assert that references are exactly those of `tables` and everything else is free."""
@@ -83,7 +90,7 @@ class BlockPool:
                 counted[block] += 1
         assert counted == self._references, "references differ from the sequences' tables"
         assert set(self._free) == {b for b, n in enumerate(counted) if n == 0}, "free list is off"
-        assert all(self._hash_of[b] == h for h, b in self._block_of.items()), "hash map is off"
+        assert all(self._key_of[b] == key for key, b in self._block_of.items()), "keys are off"
 
 
 def block_hash(parent: bytes, token_ids: Sequence[int]) -> bytes:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence as ListLike
 from typing import NamedTuple
 
+from backend.config.cache_groups import FULL_GROUPS, CacheGroup
 from backend.scheduler.batch_policy import BatchPolicy, Selection
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.block_tables import BlockTables
@@ -48,8 +49,12 @@ class Scheduler:
         vocab_size: int,
         eos_token_ids: ListLike[int] = (),
         prefix_caching: bool = True,
+        groups: ListLike[CacheGroup] = FULL_GROUPS,
     ) -> None:
-        """vocab_size: rows of the embedding; a sequence with another id is refused."""
+        """vocab_size: rows of the embedding; a sequence with another id is refused.
+
+        groups: of the model's layers, by what they see; each has its own block table.
+        """
         if max_num_batched_tokens <= max_num_seqs:
             raise ValueError("max_num_batched_tokens must be greater than max_num_seqs")
         self.pool = pool
@@ -58,8 +63,10 @@ class Scheduler:
         self.max_model_len = max_model_len
         self._vocab_size = vocab_size
         self._eos_token_ids = frozenset(eos_token_ids)
-        self._prefixes = PrefixCache(pool, enabled=prefix_caching)
-        self._tables = BlockTables(pool, self._prefixes, max_num_seqs)
+        self._prefixes = PrefixCache(pool, enabled=prefix_caching, groups=groups)
+        self._tables = BlockTables(
+            pool, self._prefixes, max_num_seqs, groups=groups, max_chunk=max_num_batched_tokens
+        )
         self._policy = BatchPolicy(self._tables, max_num_batched_tokens)
         self._sequences: dict[SeqKey, Sequence] = {}
         # The step between schedule and commit: who runs, and who is sampled.
@@ -115,8 +122,8 @@ class Scheduler:
         if len(self._sequences) >= self.max_num_seqs:
             return 0
         backlog = sum(seq.num_uncomputed_tokens for seq in self._sequences.values())
-        free = self.pool.num_free * self.pool.block_size
-        return max(0, min(2 * self.max_num_batched_tokens - backlog, free))
+        most = 2 * self.max_num_batched_tokens - backlog
+        return max(0, min(most, self._tables.num_free_tokens))
 
     def add(self, seq: Sequence) -> None:
         """Queue a sequence. Raises ValueError, and keeps nothing of it, if it can never finish."""
@@ -136,10 +143,10 @@ class Scheduler:
         if seq.num_tokens >= self.max_model_len + only_scored or not self._tables.can_hold(
             longest - 1 + only_scored
         ):
-            capacity = self.pool.num_blocks * self.pool.block_size
             raise ValueError(
                 f"{seq.num_tokens} tokens and {seq.params.max_tokens} more do not fit: "
-                f"the model takes {self.max_model_len}, the KV cache holds {capacity}"
+                f"the model takes {self.max_model_len}, "
+                f"the KV cache holds {self._tables.longest(self.max_model_len)}"
             )
         seq.stop_ids = frozenset((NO_TOKEN, FAULTY, *seq.params.stop_token_ids))
         if not seq.params.ignore_eos:
@@ -230,6 +237,7 @@ class Scheduler:
             seq.num_computed_tokens = num_computed = seq.num_computed_tokens + 1
             if num_computed % block_size == 0:
                 self._prefixes.remember(seq, num_computed - 1)
+                self._tables.trim(seq)
             worker, seq_id = seq.key
             is_last = token_id in seq.stop_ids or num_computed + 1 >= seq.max_num_tokens
             if is_last or logprobs is not None:
@@ -263,6 +271,7 @@ class Scheduler:
         seq.num_computed_tokens = min(computed, seq.num_tokens - 1) if end.num_new else computed
         self.num_prompt_tokens += max(0, min(count, seq.num_prompt_tokens - before))
         self._prefixes.remember(seq, before)
+        self._tables.trim(seq)
         seq.is_decoding = end.num_new > 0 and count == 1 and seq.num_uncomputed_tokens == 1
         if sampled:
             return self._news(seq, end, [each for _, each in sampled], scored)
@@ -281,7 +290,7 @@ class Scheduler:
         """Return what a sequence's caller is told, and finish it if it is over."""
         if end.fault is not None:
             if end.fault == FAULTY:
-                self.pool.forget(seq.block_table)  # what is in them may be the fault
+                self._prefixes.forget(seq)  # what is in its blocks may be the fault
             self._finish(seq)
             return error_output(seq, end.fault)
         self.num_output_tokens += end.num_new

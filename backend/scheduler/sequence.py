@@ -1,4 +1,4 @@
-"""One sequence being generated, as the scheduler sees it: counts of tokens, a list of blocks."""
+"""One sequence being generated, as the scheduler sees it: counts of tokens, lists of blocks."""
 
 import enum
 from dataclasses import dataclass, field
@@ -31,7 +31,9 @@ class Sequence:
     prompt is computed, and scored if that was asked for.
     stop_ids, max_num_tokens: what it ends with, and at which length, known once it is added.
     num_prompt_logprobs: prompt tokens whose log-probabilities were delivered, if they are asked
-    for; the first has none. block_hashes: of the full blocks, filled as far as was needed.
+    for; the first has none. num_blocks: blocks that hold its tokens so far, in each cache group.
+    block_tables: of each group, which of them it has: the last ones, all but those that no token of
+    it sees any more. block_hashes: of the full blocks, filled as far as was needed.
     """
 
     key: SeqKey
@@ -51,7 +53,8 @@ class Sequence:
     num_prompt_logprobs: int = 1
     stop_ids: frozenset[int] = frozenset()
     max_num_tokens: int = 0
-    block_table: list[int] = field(default_factory=list)
+    num_blocks: int = 0
+    block_tables: list[list[int]] = field(default_factory=list)
     block_hashes: list[bytes] = field(default_factory=list)
 
     @property

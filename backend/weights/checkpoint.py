@@ -9,22 +9,30 @@ from typing import Protocol
 
 import torch
 
-from backend.config.model_config import ModelConfig, ModelError
+from backend.config.architectures import load_family
+from backend.config.errors import ModelError
+from backend.config.model_config import ModelConfig
+from backend.config.tensors import tensors_of
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat
-from backend.weights.shapes import expected_shapes
 from backend.weights.slices import ALL
 
 
 class Checkpoint(Protocol):
     """Named tensors of a model file.
 
-    Names are Hugging Face's ("model.layers.0.self_attn.q_proj.weight", "lm_head.weight"); shapes
-    are those of torch's Linear, [out, in]. Tensors that the architecture has no name for keep the
-    file's name, so that a loader sees what is left over.
+    Names are those of config/tensors.py ("model.layers.0.self_attn.q_proj.weight"); shapes are
+    those of torch's Linear, [out, in]. left_over: the file's own names of tensors that the model
+    does not use.
     """
 
+    left_over: list[str]
+
     def names(self) -> frozenset[str]: ...
+
+    def file_name(self, name: str) -> str:
+        """Return what the file calls a tensor, or should."""
+        ...
 
     def shape(self, name: str) -> tuple[int, ...]: ...
 
@@ -62,27 +70,52 @@ class Checkpoint(Protocol):
 def open_checkpoint(path: Path, config: ModelConfig) -> Checkpoint:
     """Open the weights that `config` was read from.
 
-    Raises ModelError for a bad file and for a tensor whose shape `config` contradicts. A missing
-    tensor is the loader's to report.
+    Raises ModelError for a bad file, for tensors that are missing or left over, and for one whose
+    shape `config` contradicts.
     """
     checkpoint = _open(path, config)
-    for name, expected in expected_shapes(config).items():
-        if name in checkpoint.names() and checkpoint.shape(name) != expected:
-            shape = checkpoint.shape(name)
-            checkpoint.close()
-            raise ModelError(
-                f"{path}: tensor {name} has shape {list(shape)}, the model's configuration"
-                f" says {list(expected)}"
-            )
+    try:
+        _check(checkpoint, config)
+    except ModelError as exc:
+        checkpoint.close()
+        raise ModelError(f"{path}: {exc}") from None
     return checkpoint
 
 
+def _check(checkpoint: Checkpoint, config: ModelConfig) -> None:
+    infos = tensors_of(config)
+    present = checkpoint.names()
+    if missing := [checkpoint.file_name(name) for name in infos if name not in present]:
+        raise ModelError(
+            f"has no tensor {_some(missing)}, which a {config.family} model of this configuration"
+            " needs"
+        )
+    for name, info in infos.items():
+        if (shape := checkpoint.shape(name)) != info.shape:
+            raise ModelError(
+                f"tensor {checkpoint.file_name(name)} has shape {list(shape)}, the model's"
+                f" configuration says {list(info.shape)}"
+            )
+    if checkpoint.left_over:
+        raise ModelError(
+            f"has tensors that a {config.family} model of this configuration does not use: "
+            f"{_some(checkpoint.left_over)}\nto leave them out would change what it computes; "
+            "perhaps another family, or --model-impl transformers, serves it"
+        )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
 def _open(path: Path, config: ModelConfig) -> Checkpoint:
+    family = load_family(config.family)
     # Imported on use: a rank reads one format.
     if path.is_dir():
         from backend.weights.safetensors import SafetensorsCheckpoint
 
-        return SafetensorsCheckpoint(path, config)
+        return SafetensorsCheckpoint(path, config, family.hf_names)
     from backend.weights.gguf import GGUFCheckpoint
 
-    return GGUFCheckpoint(path, config)
+    return GGUFCheckpoint(path, config, family.gguf_names)

@@ -1,12 +1,10 @@
-"""Reads a Llama's tensors out of GGUF files: names, row order and blocks turned into torch's.
+"""Reads a model's tensors out of GGUF files: row order and blocks turned into torch's.
 
-Owns the mapping from llama.cpp's names to Hugging Face's, the order of rotary rows and the slicing
-of quantised blocks. The header is `gguf_header`'s, the arithmetic of blocks the gguf library's.
+Owns the slicing of quantised blocks. The header is `gguf_header`'s, the arithmetic of blocks the
+gguf library's.
 """
 
-import re
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,34 +15,14 @@ from gguf.quants import dequantize
 from backend.config.ggml_type import GGMLType
 from backend.config.gguf_header import GGUFTensor, read_headers
 from backend.config.model_config import ModelConfig
+from backend.config.sources import HeadOrder, Names
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat, format_of
-from backend.weights.slices import ALL
+from backend.weights.head_rows import to_halves
+from backend.weights.slices import ALL, shifted
+from backend.weights.source_table import SourceTable
 
 _Bytes = npt.NDArray[np.uint8]
-_T = TypeVar("_T", bound=np.generic)
-
-_TOP_NAMES = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-}
-_LAYER_NAMES = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_LAYER_TENSOR = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
-_TOP_TENSOR = re.compile(r"(\w+)\.(weight|bias)")
-# Read with the configuration (rope_freqs), or derived from it (attn_rot_embd, in old files).
-_NOT_WEIGHTS = re.compile(r"rope_freqs\.weight|blk\.\d+\.attn_rot_embd\.weight")
-_ROTARY = re.compile(r"model\.layers\.\d+\.self_attn\.[qk]_proj\.(weight|bias)")
 
 # Torch views of the types that need no arithmetic, through the numpy type torch knows.
 _PLAIN = {
@@ -58,33 +36,36 @@ _PLAIN = {
 _CHUNK = 1 << 20
 
 
-class GGUFCheckpoint:
+class GGUFCheckpoint(SourceTable):
     """A Checkpoint of one GGUF file or of a split one's parts, memory-mapped."""
 
-    def __init__(self, path: Path, config: ModelConfig) -> None:
-        self._head_dim = config.head_dim
+    def __init__(self, path: Path, config: ModelConfig, names: Names) -> None:
         self._tensors: dict[str, tuple[GGUFTensor, _Bytes]] = {}
         for header in read_headers(path):
             data = np.memmap(header.path, np.uint8, mode="r")
             for tensor in header.tensors.values():
-                if not _NOT_WEIGHTS.fullmatch(tensor.name):
-                    self._tensors[hf_name(tensor.name)] = (tensor, data)
-
-    def names(self) -> frozenset[str]:
-        return frozenset(self._tensors)
+                self._tensors[tensor.name] = (tensor, data)
+        super().__init__(config, names, self._tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._tensors[name][0].shape
+        return self.shape_in(name, self._tensor(name).shape)
 
     def read(self, name: str, rows: slice = ALL, cols: slice = ALL) -> torch.Tensor:
-        tensor, data = self._tensors[name]
-        if len(tensor.shape) == 1:
-            raw = data[tensor.offset : tensor.offset + tensor.num_bytes]
-            return self._read_vector(name, raw, tensor, rows)
+        tensor = self._tensor(name)
+        if len(self.shape(name)) == 1:
+            source = self.sources[name]
+            values = _decode(self._bytes(name)[None], tensor, ALL).view(-1)  # of all of it
+            rows = shifted(rows, self.shape(name)[0], source.start)
+            whole = values.view(tensor.shape)
+            values = (whole if source.expert is None else whole[source.expert])[rows]
+            if source.heads:
+                self._check_whole_heads(name, rows, source.heads)
+                values = torch.from_numpy(to_halves(values.numpy(), source.heads))
+            return values.clone()
         return _decode(self._rows(name, rows), tensor, cols)
 
     def read_quantized(self, name: str, rows: slice = ALL, cols: slice = ALL) -> QuantizedWeight:
-        tensor, _ = self._tensors[name]
+        tensor = self._tensor(name)
         weight_format = self.weight_format(name, cols)
         if weight_format is WeightFormat.DENSE:
             raise ValueError(f"{name}: columns {cols} of {tensor.qtype.name} are not whole blocks")
@@ -95,62 +76,42 @@ class GGUFCheckpoint:
         return QuantizedWeight(weight_format, blocks)
 
     def weight_format(self, name: str, cols: slice = ALL) -> WeightFormat:
-        if name not in self._tensors:
+        if name not in self.sources:
             return WeightFormat.DENSE
-        tensor, _ = self._tensors[name]
+        tensor = self._tensor(name)
         weight_format = format_of(tensor.qtype.name)
         start, stop, _ = cols.indices(tensor.shape[-1])
         is_cut = start % weight_format.block_size or stop % weight_format.block_size
         return WeightFormat.DENSE if is_cut else weight_format
 
     def stored_type(self, name: str) -> str:
-        return self._tensors[name][0].qtype.name
+        return self._tensor(name).qtype.name
 
     def close(self) -> None:
         # The mappings go with their last view.
         self._tensors.clear()
 
+    def _tensor(self, name: str) -> GGUFTensor:
+        return self._tensors[self.sources[name].name][0]
+
+    def _bytes(self, name: str) -> _Bytes:
+        tensor, data = self._tensors[self.sources[name].name]
+        return data[tensor.offset : tensor.offset + tensor.num_bytes]
+
     def _rows(self, name: str, rows: slice) -> _Bytes:
-        """Return a matrix's rows as stored, [R, row bytes], rotary ones in torch's order."""
-        tensor, data = self._tensors[name]
-        raw = data[tensor.offset : tensor.offset + tensor.num_bytes]
-        raw = raw.reshape(*tensor.shape[:-1], tensor.row_bytes)[rows]
-        if _ROTARY.fullmatch(name):
-            self._check_whole_heads(name, tensor, rows)
-            raw = _to_half_split(raw, self._head_dim)
-        return raw
+        """Return a matrix's rows as stored, [R, row bytes], those of heads in our order."""
+        tensor, source = self._tensor(name), self.sources[name]
+        raw = self._bytes(name).reshape(*tensor.shape[:-1], tensor.row_bytes)
+        raw = raw if source.expert is None else raw[source.expert]
+        rows = shifted(rows, self.shape(name)[0], source.start)
+        if source.heads is None:
+            return raw[rows]
+        self._check_whole_heads(name, rows, source.heads)
+        return to_halves(raw[rows], source.heads)
 
-    def _read_vector(self, name: str, raw: _Bytes, tensor: GGUFTensor, rows: slice) -> torch.Tensor:
-        values = _decode(raw[None], tensor, rows)[0]  # [1, N] -> [N]
-        if _ROTARY.fullmatch(name):
-            self._check_whole_heads(name, tensor, rows)
-            values = torch.from_numpy(_to_half_split(values.numpy(), self._head_dim))
-        return values
-
-    def _check_whole_heads(self, name: str, tensor: GGUFTensor, rows: slice) -> None:
-        start, stop, _ = rows.indices(tensor.shape[0])
-        if start % self._head_dim or stop % self._head_dim:
-            raise ValueError(f"{name}: rows {start}:{stop} are not heads of {self._head_dim}")
-
-
-def hf_name(name: str) -> str:
-    """Return Hugging Face's name of a tensor that llama.cpp calls `name`, else `name` itself."""
-    if (match := _LAYER_TENSOR.fullmatch(name)) and match[2] in _LAYER_NAMES:
-        return f"model.layers.{int(match[1])}.{_LAYER_NAMES[match[2]]}.{match[3]}"
-    if (match := _TOP_TENSOR.fullmatch(name)) and match[1] in _TOP_NAMES:
-        return f"{_TOP_NAMES[match[1]]}.{match[2]}"
-    return name
-
-
-def _to_half_split(rows: npt.NDArray[_T], head_dim: int) -> npt.NDArray[_T]:
-    """Undo llama.cpp's order of rotary rows.
-
-    Its files hold the two halves of a head interleaved, pair by pair; rotate-half wants first half,
-    second half. Whole rows move, so their bytes can stay quantised.
-    """
-    tail = rows.shape[1:]
-    pairs = rows.reshape(-1, head_dim // 2, 2, *tail)  # [H*D, ...] -> [H, D/2, 2, ...]
-    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(-1, *tail)
+    def _check_whole_heads(self, name: str, rows: slice, heads: HeadOrder) -> None:
+        if rows.start % heads.dim or rows.stop % heads.dim:
+            raise ValueError(f"{name}: rows {rows.start}:{rows.stop} are not heads of {heads.dim}")
 
 
 def _decode(raw: _Bytes, tensor: GGUFTensor, cols: slice) -> torch.Tensor:

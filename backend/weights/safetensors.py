@@ -4,49 +4,60 @@ Owns which shard holds a name. The container is the safetensors library's, which
 against the file's size before anything is mapped.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from backend.config.errors import ModelError
 from backend.config.hf_directory import DTYPES, UNSUPPORTED_DTYPE, find_shards, open_shard
-from backend.config.model_config import ModelConfig, ModelError
+from backend.config.model_config import ModelConfig
+from backend.config.sources import Names, Source
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat
-from backend.weights.slices import ALL
+from backend.weights.head_rows import to_halves
+from backend.weights.slices import ALL, shifted
+from backend.weights.source_table import SourceTable
 
-# Written by old versions of transformers, derived from the configuration since.
-_NOT_WEIGHTS = re.compile(r".*\.rotary_emb\.inv_freq")
 
-
-class SafetensorsCheckpoint:
+class SafetensorsCheckpoint(SourceTable):
     """A Checkpoint of model.safetensors or of the shards that an index names."""
 
-    def __init__(self, directory: Path, config: ModelConfig) -> None:
+    def __init__(self, directory: Path, config: ModelConfig, names: Names) -> None:
         self._shards: dict[str, Any] = {}
         for path in find_shards(directory):
             shard = open_shard(path, "pt")
             for name in shard.keys():
                 if name in self._shards:
                     raise ModelError(f"{directory}: two shards hold tensor {name}")
-                if not _NOT_WEIGHTS.fullmatch(name):
-                    self._shards[name] = shard
-        if config.tie_word_embeddings:
-            # Some files hold the embedding a second time under this name.
-            self._shards.pop("lm_head.weight", None)
-
-    def names(self) -> frozenset[str]:
-        return frozenset(self._shards)
+                self._shards[name] = shard
+        super().__init__(config, names, self._shards)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._shards[name].get_slice(name).get_shape())
+        source = self.sources[name]
+        whole = tuple(self._slice_of(source).get_shape())
+        return self.shape_in(name, whole)
 
     def read(self, name: str, rows: slice = ALL, cols: slice = ALL) -> torch.Tensor:
-        tensor = self._shards[name].get_slice(name)
+        source = self.sources[name]
+        tensor = self._slice_of(source)
         if (dtype := tensor.get_dtype()) not in DTYPES:
             raise ModelError(f"tensor {name}: weights stored as {dtype} {UNSUPPORTED_DTYPE}")
-        piece: torch.Tensor = tensor[rows] if len(tensor.get_shape()) == 1 else tensor[rows, cols]
+        shape = self.shape(name)
+        rows = shifted(rows, shape[0], source.start)
+        places: tuple[int | slice, ...]
+        if len(shape) == 1:
+            places = (rows,)
+        else:
+            cols = shifted(cols, shape[1], 0)
+            places = (cols, rows) if source.is_transposed else (rows, cols)
+        if source.expert is not None:
+            places = (source.expert, *places)
+        piece: torch.Tensor = tensor[places]
+        if source.is_transposed and len(shape) == 2:
+            piece = piece.T
+        if source.heads:
+            piece = torch.from_numpy(to_halves(piece.float().numpy(), source.heads)).to(piece.dtype)
         # The slice is a view of the mapped file.
         return piece.clone(memory_format=torch.contiguous_format)
 
@@ -57,7 +68,10 @@ class SafetensorsCheckpoint:
         return WeightFormat.DENSE
 
     def stored_type(self, name: str) -> str:
-        return str(self._shards[name].get_slice(name).get_dtype())
+        return str(self._slice_of(self.sources[name]).get_dtype())
 
     def close(self) -> None:
         self._shards.clear()
+
+    def _slice_of(self, source: Source) -> Any:
+        return self._shards[source.name].get_slice(source.name)

@@ -63,7 +63,10 @@ class Vocabulary(msgspec.Struct, frozen=True, array_like=True, tag="vocabulary")
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     """A group has loaded its model and takes work; the first frame of every token pipe.
 
-    kv_capacity_tokens is what all sequences together may hold; weight_bytes has one entry a rank.
+    max_model_len: prompt and completion, as the model takes them or as it was set. num_blocks,
+    kv_bytes: the KV cache of all ranks together. kv_sequence_tokens: what it holds of one sequence,
+    if that is alone; kv_capacity_tokens: of several that are as long as they may be.
+    weight_bytes has one entry a rank.
     """
 
     replica: int
@@ -72,7 +75,10 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     dtype: str
     kernels: str
     max_model_len: int
+    kv_sequence_tokens: int
     kv_capacity_tokens: int
+    kv_bytes: int
+    num_blocks: int
     block_size: int
     weight_bytes: list[int]
     replicated_bytes: int

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from backend.config.model_config import ModelError
+from backend.config.errors import ModelError
 from gateway import client_key, hub, supervisor
 from gateway.notices.console import Console
 from gateway.options import SettingsError

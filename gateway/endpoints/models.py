@@ -5,6 +5,7 @@ from starlette.responses import Response
 
 from gateway.errors import model_not_found
 from gateway.requests.body import json_response
+from gateway.requests.context_length import ContextLength
 from gateway.schema.models import ModelCard, ModelList
 from gateway.service import Service
 
@@ -25,4 +26,10 @@ async def retrieve_model(http_request: Request) -> Response:
 
 
 def _card(name: str, service: Service) -> ModelCard:
-    return ModelCard(id=name, created=service.created, max_model_len=service.pool.max_model_len)
+    max_model_len = ContextLength(service.pool).num_tokens
+    return ModelCard(
+        id=name,
+        created=service.created,
+        max_model_len=max_model_len,
+        default_sampling_params=service.sampling_defaults,
+    )

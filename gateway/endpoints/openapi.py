@@ -6,6 +6,7 @@ from starlette.responses import HTMLResponse, Response
 from gateway.description.docs_page import docs_page
 from gateway.description.openapi import openapi
 from gateway.requests.body import json_response
+from gateway.requests.context_length import ContextLength
 from gateway.service import Service
 
 
@@ -17,9 +18,9 @@ async def openapi_json(http_request: Request) -> Response:
 async def docs(http_request: Request) -> Response:
     """Return the same as a page."""
     service: Service = http_request.app.state.service
-    limits = service.limits
+    limits, context = service.limits, ContextLength(service.pool)
     told = {
-        "Context": f"{service.pool.max_model_len:,} tokens, prompt and answer together",
+        "Context": f"{context.num_tokens:,} tokens, prompt and answer together",
         "Choices": f"{limits.max_choices} in one request, over all its prompts",
         "Body": f"{limits.max_body_bytes:,} bytes, {limits.max_json_depth} levels of nesting",
         "Log-probabilities": f"{limits.max_logprobs:,} in one request",

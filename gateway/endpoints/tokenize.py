@@ -9,6 +9,7 @@ from starlette.responses import Response
 from gateway.answers.logprobs import token_text
 from gateway.errors import invalid, model_not_found
 from gateway.requests.body import decode_body, json_response, read_body
+from gateway.requests.context_length import ContextLength
 from gateway.requests.conversation import encode_conversation
 from gateway.requests.prompt import MAX_INLINE_LENGTH
 from gateway.requests.token_ids import check_token_ids
@@ -38,7 +39,7 @@ async def tokenize(http_request: Request) -> Response:
     token_ids = await _token_ids(request, service)
     tokens = Tokens(
         count=len(token_ids),
-        max_model_len=service.pool.max_model_len,
+        max_model_len=ContextLength(service.pool).num_tokens,
         tokens=token_ids,
         token_strs=[token_text(token_id, service.tokenizer) for token_id in token_ids]
         if request.return_token_strs
@@ -88,7 +89,7 @@ async def _token_ids(request: TokenizeRequest, service: Service) -> list[int]:
         return await encode_conversation(
             conversation,
             request.tools,
-            service.chat_template,
+            service.chat_templates,
             add_special_tokens=bool(adds_special),
         )
     try:

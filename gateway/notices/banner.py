@@ -1,19 +1,20 @@
 """What `unisono serve` says when it is ready. Knows facts and words, no processes."""
 
 import json
+from collections.abc import Sequence
 from importlib import metadata
 
 from backend.config.model_config import ModelConfig
-from backend.placement.memory import kv_bytes_per_token
-from backend.placement.memory_plan import kv_dtype
 from backend.wire.messages import Ready
+from gateway.sampling_defaults import ModelSampling
 from gateway.settings import Settings
 
 
 def ready_lines(
     config: ModelConfig,
     settings: Settings,
-    ready: Ready,
+    readies: Sequence[Ready],
+    sampling: ModelSampling,
     compute: str,
     url: str,
     model_name: str,
@@ -21,11 +22,10 @@ def ready_lines(
 ) -> list[str]:
     """Say what serves, how, what it holds, where, and how to try it.
 
-    compute: as compute_text() has it. took: the time it needed.
+    readies: of the groups; the first one is described. compute: as compute_text() has it.
+    took: the time it needed.
     """
-    kv_bytes = ready.kv_capacity_tokens * kv_bytes_per_token(
-        config, kv_dtype(settings.engine, ready.dtype)
-    )
+    ready = readies[0]
     body = json.dumps(
         {
             "model": model_name,
@@ -37,12 +37,13 @@ def ready_lines(
     key = "-H 'Authorization: Bearer sk-...' " if settings.server.api_keys else ""
     return [
         f"unisono {metadata.version('unisono')} is ready after {took}",
-        f"  model      {model_name} ({config.architecture}, stored as {config.stored_dtype})",
+        f"  model      {model_name} ({config.family}, stored as {config.stored_dtype})",
         f"  compute    {compute}",
         f"  weights    {_weights(ready)}",
-        f"  KV cache   {ready.kv_capacity_tokens:,} tokens ({size_text(kv_bytes)}) a group, "
-        f"blocks of {ready.block_size}",
-        f"  context    {ready.max_model_len:,} tokens a request",
+        f"  KV cache   {_kv_cache(ready)}",
+        f"  context    {_context(readies)}",
+        *(f"  note       {note}" for note in config.notes),
+        *([f"  sampling   {sampling}, where a request does not say"] if str(sampling) else []),
         f"  URL        {url}/v1",
         "",
         f"curl -N {url}/v1/completions {key}-H 'Content-Type: application/json' \\",
@@ -56,10 +57,32 @@ def compute_text(settings: Settings, ready: Ready, shape: str) -> str:
     return f"{ready.device}, {ready.kernels}, {ready.dtype}{exact}, {shape}"
 
 
+def _context(readies: Sequence[Ready]) -> str:
+    """Say how long a request may be in any group, and what the model would take."""
+    model = min(ready.max_model_len for ready in readies)
+    held = min(ready.kv_sequence_tokens for ready in readies)
+    if held >= model:
+        return f"{model:,} tokens a request"
+    return (
+        f"{held:,} tokens a request, all that the KV cache holds of the {model:,} the model takes; "
+        "--kv-cache-bytes makes it larger"
+    )
+
+
 def _weights(ready: Ready) -> str:
     parts = " + ".join(size_text(count) for count in ready.weight_bytes)
     ranks = "a rank" if len(ready.weight_bytes) == 1 else f"on {len(ready.weight_bytes)} ranks"
     return f"{parts} {ranks}, of it {size_text(ready.replicated_bytes)} on every rank"
+
+
+def _kv_cache(ready: Ready) -> str:
+    """Layers with windows take less of a longer request: what fits depends on the length then."""
+    length = min(ready.max_model_len, ready.kv_sequence_tokens)
+    if ready.kv_capacity_tokens == ready.num_blocks * ready.block_size:
+        tokens = f"{ready.kv_capacity_tokens:,} tokens"
+    else:
+        tokens = f"{ready.kv_capacity_tokens:,} tokens in requests of {length:,}"
+    return f"{tokens} ({size_text(ready.kv_bytes)}) a group, blocks of {ready.block_size}"
 
 
 def size_text(count: int) -> str:

@@ -26,7 +26,7 @@ def group_status(group: Group) -> GroupView:
         running=load.num_running if load else 0,
         waiting=load.num_waiting if load else 0,
         free_blocks=load.num_free_blocks if load else 0,
-        total_blocks=ready.kv_capacity_tokens // ready.block_size if ready else 0,
+        total_blocks=ready.num_blocks if ready else 0,
         ranks=[
             _rank_status(incarnation, rank, beat) for rank, beat in enumerate(beats) if incarnation
         ],

@@ -18,9 +18,11 @@ import tokenizers
 import torch
 
 from backend.config.load import load_config
-from backend.config.model_config import ModelConfig, RopeScaling
+from backend.config.model_config import ModelConfig
+from backend.config.rope import Rope, RopeScaling
+from backend.config.spec import MLP, Attention, DecoderSpec, Layer, Norm
+from backend.config.tensors import tensors_of
 from backend.quant.weight_format import WeightFormat
-from backend.weights.shapes import expected_shapes
 from tests.backend.stored_weights import quantized_of
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -54,30 +56,44 @@ _GGUF_NAMES = {
 }
 
 
-def tiny_config(**overrides: Any) -> ModelConfig:
+def tiny_config(
+    *,
+    num_layers: int = 2,
+    intermediate_size: int = 160,
+    rms_norm_eps: float = 1e-5,
+    rope_theta: float = 10000.0,
+    rope_scaling: RopeScaling | None = None,
+    attention_bias: bool = False,
+    mlp_bias: bool = False,
+    **overrides: Any,
+) -> ModelConfig:
     """Return a Llama of 2 layers, 8 query and 4 KV heads, 320 tokens; any field can be changed."""
-    config = ModelConfig(
-        architecture="llama",
-        name="tiny",
-        vocab_size=320,
-        hidden_size=64,
-        intermediate_size=160,
-        num_layers=2,
-        num_heads=8,
-        num_kv_heads=4,
-        head_dim=8,
-        max_model_len=512,
-        rms_norm_eps=1e-5,
-        rope_theta=10000.0,
-        rope_scaling=None,
-        tie_word_embeddings=True,
-        attention_bias=False,
-        mlp_bias=False,
-        eos_token_ids=(2,),
-        bos_token_id=1,
-        stored_dtype="float32",
-    )
-    return msgspec.structs.replace(config, **overrides)
+    rope = Rope(overrides.get("head_dim", 8), rope_theta, rope_scaling)
+    attention = Attention(rope, qkv_bias=attention_bias, out_bias=attention_bias)
+    layer = Layer(attention, MLP(intermediate_size, has_bias=mlp_bias))
+    fields: dict[str, Any] = {
+        "family": "llama",
+        "name": "tiny",
+        "vocab_size": 320,
+        "hidden_size": 64,
+        "num_heads": 8,
+        "num_kv_heads": 4,
+        "head_dim": 8,
+        "max_model_len": 512,
+        "spec": DecoderSpec((layer,) * num_layers, Norm(rms_norm_eps)),
+        "tie_word_embeddings": True,
+        "eos_token_ids": (2,),
+        "bos_token_id": 1,
+        "stored_dtype": "float32",
+    }
+    return ModelConfig(**fields | overrides)
+
+
+def rope_of(config: ModelConfig) -> Rope:
+    """Return how a model's first layer turns."""
+    rope = config.spec.layers[0].attention.rope
+    assert rope is not None
+    return rope
 
 
 def write_tiny_llama(
@@ -93,7 +109,11 @@ def write_tiny_llama(
 
     tie, bias: tie_word_embeddings; biases of attention and MLP. overrides: fields of ModelConfig.
     """
-    settings = {"attention_bias": bias, "mlp_bias": bias, "stored_dtype": dtype} | overrides
+    settings: dict[str, Any] = {
+        "attention_bias": bias,
+        "mlp_bias": bias,
+        "stored_dtype": dtype,
+    } | overrides
     config = tiny_config(tie_word_embeddings=tie, **settings)
     path.mkdir(parents=True, exist_ok=True)
     safetensors.torch.save_file(
@@ -111,7 +131,7 @@ def random_tensors(config: ModelConfig, seed: int = 0) -> dict[str, torch.Tensor
     generator = torch.Generator().manual_seed(seed)
     dtype = getattr(torch, config.stored_dtype)
     tensors = {}
-    for name, shape in expected_shapes(config).items():
+    for name, (shape, _) in tensors_of(config).items():
         values = torch.randn(shape, generator=generator)
         if "norm" in name:
             values = 1 + 0.1 * values
@@ -136,12 +156,12 @@ def hf_fields(config: ModelConfig) -> dict[str, Any]:
         "num_key_value_heads": config.num_kv_heads,
         "head_dim": config.head_dim,
         "max_position_embeddings": config.max_model_len,
-        "rms_norm_eps": config.rms_norm_eps,
+        "rms_norm_eps": config.spec.norm.eps,
         "hidden_act": "silu",
         "rope_parameters": _rope_parameters(config),
         "tie_word_embeddings": config.tie_word_embeddings,
-        "attention_bias": config.attention_bias,
-        "mlp_bias": config.mlp_bias,
+        "attention_bias": config.spec.layers[0].attention.qkv_bias,
+        "mlp_bias": _mlp(config).has_bias,
         "eos_token_id": config.eos_token_ids[0] if config.eos_token_ids else None,
         "bos_token_id": config.bos_token_id,
         "dtype": config.stored_dtype if hasattr(torch, config.stored_dtype) else "float32",
@@ -195,11 +215,15 @@ def write_mixed_gguf(
 ) -> Path:
     """Write a Llama whose matrices are random blocks, of these formats in turn, and return it.
 
-    Their order is that of expected_shapes(). The rest as for write_tiny_llama; widths must be
+    Their order is that of tensors_of(). The rest as for write_tiny_llama; widths must be
     multiples of the blocks.
     """
-    biases = {"attention_bias": bias, "mlp_bias": bias, "tie_word_embeddings": tie}
-    sizes = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 32}
+    biases: dict[str, Any] = {
+        "attention_bias": bias,
+        "mlp_bias": bias,
+        "tie_word_embeddings": tie,
+    }
+    sizes: dict[str, Any] = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 32}
     config = tiny_config(**biases | sizes | overrides)
     _write_tokenizer(directory, config)
     path = directory / "mixed.gguf"
@@ -207,7 +231,7 @@ def write_mixed_gguf(
     _add_metadata(writer, config)
     _add_tokenizer(writer, config, directory, ())
     matrices = 0
-    for name, shape in expected_shapes(config).items():
+    for name, (shape, _) in tensors_of(config).items():
         if len(shape) == 1:
             values = np.ones(shape, np.float32)
             writer.add_tensor(_gguf_name(name), values if "norm" in name else 0 * values)
@@ -234,16 +258,17 @@ def _add_metadata(writer: gguf.GGUFWriter, config: ModelConfig) -> None:
     writer.add_key_length(config.head_dim)
     writer.add_value_length(config.head_dim)
     writer.add_rope_dimension_count(config.head_dim)
-    writer.add_rope_freq_base(config.rope_theta)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(rope_of(config).theta)
+    writer.add_layer_norm_rms_eps(config.spec.norm.eps)
     writer.add_vocab_size(config.vocab_size)
-    scaling = config.rope_scaling
+    rope = rope_of(config)
+    scaling = rope.scaling
     if scaling and scaling.kind == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(scaling.factor)
     elif scaling:
-        plain = msgspec.structs.replace(config, rope_scaling=None).inv_freq()
-        factors = np.array(plain) / np.array(config.inv_freq())
+        plain = msgspec.structs.replace(rope, scaling=None).inv_freq(config.max_model_len)
+        factors = np.array(plain) / np.array(rope.inv_freq(config.max_model_len))
         writer.add_tensor("rope_freqs.weight", factors.astype(np.float32))
 
 
@@ -291,9 +316,10 @@ def _interleave(values: npt.NDArray[np.float32], head_dim: int) -> npt.NDArray[n
 
 
 def _rope_parameters(config: ModelConfig) -> dict[str, Any]:
-    scaling = config.rope_scaling or RopeScaling("linear")
-    kind = scaling.kind if config.rope_scaling else "default"
-    parameters: dict[str, Any] = {"rope_type": kind, "rope_theta": config.rope_theta}
+    rope = rope_of(config)
+    scaling = rope.scaling or RopeScaling("linear")
+    kind = scaling.kind if rope.scaling else "default"
+    parameters: dict[str, Any] = {"rope_type": kind, "rope_theta": rope.theta}
     if kind != "default":
         parameters["factor"] = scaling.factor
     if kind == "llama3":
@@ -301,6 +327,12 @@ def _rope_parameters(config: ModelConfig) -> dict[str, Any]:
         parameters["high_freq_factor"] = scaling.high_freq_factor
         parameters["original_max_position_embeddings"] = scaling.original_max_position_embeddings
     return parameters
+
+
+def _mlp(config: ModelConfig) -> MLP:
+    mlp = config.spec.layers[0].mlp
+    assert isinstance(mlp, MLP)
+    return mlp
 
 
 def _write_tokenizer(path: Path, config: ModelConfig) -> None:

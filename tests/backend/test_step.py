@@ -17,12 +17,36 @@ def test_each_token_gets_its_position_and_slot() -> None:
     plan = build_plan(1, [planned([5], 6, [3, 1]), planned([7, 8, 9], 2, [2, 0], 4)], [], 4)
     assert plan.input_ids.tolist() == [5, 7, 8, 9]
     assert plan.positions.tolist() == [6, 2, 3, 4]
-    assert plan.slot_mapping.tolist() == [1 * 4 + 2, 2 * 4 + 2, 2 * 4 + 3, 0]
+    assert plan.slot_mapping.tolist() == [[1 * 4 + 2, 2 * 4 + 2, 2 * 4 + 3, 0]]
     assert plan.query_starts.tolist() == [0, 1, 4]
     assert plan.context_lens.tolist() == [7, 5]
     assert plan.sample_tokens.tolist() == [0, 3]
     assert plan.sample_rows.tolist() == [0, 4]
     assert plan.num_decodes == 1
+
+
+def test_each_group_has_its_own_slots_and_tables() -> None:
+    sequences = [
+        PlannedSequence([5], 6, [3, 1], 0, 0, more_tables=[[4, 4]]),
+        PlannedSequence([7, 8], 3, [2, 0], 1, 0, more_tables=[[6, 5]]),
+    ]
+    plan = build_plan(1, sequences, [], 4)
+    assert plan.num_groups == 2
+    assert plan.slot_mapping.tolist() == [[6, 11, 0], [18, 27, 20]]
+    assert plan.block_tables.tolist() == [[[3, 1], [2, 0]], [[4, 4], [6, 5]]]
+    masked = plan.with_masks([1], np.array([[7]], np.int32))
+    assert masked.masks.tolist() == [[7]] and masked.mask_samples.tolist() == [1]
+    assert np.array_equal(masked.block_tables, plan.block_tables)
+    copy = StepPlan.from_bytes(masked.to_bytes())
+    assert np.array_equal(copy.slot_mapping, plan.slot_mapping)
+
+
+def test_blocks_begun_and_not_filled_are_told_of_all_groups() -> None:
+    begins = PlannedSequence([1] * 6, 0, [3, 1], 0, 0, more_tables=[[7, 8]])
+    fills = PlannedSequence([1] * 4, 0, [4], 1, 0, more_tables=[[9]])
+    goes_on = PlannedSequence([1, 1], 1, [5], 2, 0, more_tables=[[6]])
+    plan = build_plan(1, [begins, fills, goes_on], [], 4)
+    assert plan.begun_blocks(4).tolist() == [1, 8]
 
 
 def test_chunk_that_does_not_reach_its_end_is_not_sampled() -> None:

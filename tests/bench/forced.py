@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backend.config.cache_groups import cache_groups
 from backend.config.model_config import ModelConfig
 from backend.engine.model_runner import ModelRunner
 from backend.models.model import Model
@@ -77,6 +78,7 @@ class Forcer:
         cache = KVCache(
             config,
             shard,
+            groups=cache_groups([0] * config.num_layers, max_len),
             num_blocks=max_rows * self._width,
             block_size=BLOCK_SIZE,
             dtype=dtype,

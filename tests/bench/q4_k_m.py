@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from backend.config.model_config import ModelConfig
+from backend.config.tensors import HEAD, tensors_of
 from backend.quant.weight_format import WeightFormat
-from backend.weights.shapes import HEAD, expected_shapes
 from tests.backend.factories import tiny_config, write_mixed_gguf
 
 SHAPE: dict[str, Any] = {
@@ -32,9 +32,9 @@ EIGHTH = 28 // 8
 
 
 def formats_of(config: ModelConfig) -> list[WeightFormat]:
-    """Return the format of each matrix, in the order of expected_shapes()."""
-    shapes = expected_shapes(config)
-    return [_format_of(name, config) for name, shape in shapes.items() if len(shape) == 2]
+    """Return the format of each matrix, in the order of tensors_of()."""
+    shapes = tensors_of(config)
+    return [_format_of(name, config) for name, info in shapes.items() if len(info.shape) == 2]
 
 
 def _format_of(name: str, config: ModelConfig) -> WeightFormat:

@@ -142,7 +142,7 @@ class FakePool:
     """
 
     max_model_len: int = 1000
-    kv_capacity_tokens: int = 0
+    kv_sequence_tokens: int = 0
     script: tuple[bytes, FinishReason] | None = None
     refusal: Exception | None = None
     refuse_at: int = 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.config.model_config import ModelError
+from backend.config.errors import ModelError
 from gateway import cli, hub, supervisor
 from gateway.commands import serve
 from gateway.settings import ServerSettings, Settings

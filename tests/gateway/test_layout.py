@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.config.model_config import ModelError
+from backend.config.errors import ModelError
 from backend.settings import EngineSettings
 from gateway.layout import layout, shape
 from gateway.options import SettingsError

@@ -15,8 +15,9 @@ from itertools import islice
 from backend.wire.local.rank_exchange import RankExchange, RankExchangeFds
 from backend.wire.local.ring import RingFds, create_ring
 
-# A plan of 128 sequences of 128k tokens in blocks of 32 is 2 MiB; two can be under way.
-PLAN_RING_BYTES = 8 << 20
+# A plan of 128 sequences, one of them of 128k tokens, in blocks of 32 is 2 MiB in each of maybe
+# seven cache groups; two can be under way.
+PLAN_RING_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)

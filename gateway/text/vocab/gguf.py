@@ -11,8 +11,8 @@ from typing import Any
 import tokenizers
 
 from backend.config.eos import end_token_ids
+from backend.config.errors import ModelError
 from backend.config.gguf_header import read_metadata
-from backend.config.model_config import ModelError
 from gateway.text.vocab.byte_level import byte_level
 from gateway.text.vocab.charsmap import CharsMap
 from gateway.text.vocab.gguf_metadata import Metadata
@@ -56,7 +56,6 @@ def vocabulary_from_metadata(pairs: dict[str, Any]) -> Vocabulary:
         eos_token_ids=end_token_ids(pairs),
         prefix_ids=prefix_ids,
         suffix_ids=suffix_ids,
-        chat_template=keys.chat_template,
         pair_form=_pair_form(meta, prefix_ids, suffix_ids),
         charsmap=CharsMap(keys.charsmap) if keys.model == "t5" and keys.charsmap else None,
     )

@@ -45,7 +45,6 @@ class Keys(msgspec.Struct, frozen=True):
     num_token_types: int = msgspec.field(name="tokenizer.ggml.token_type_count", default=0)
     name: str = msgspec.field(name="general.name", default="")
     architecture: str = msgspec.field(name="general.architecture", default="")
-    chat_template: str | None = msgspec.field(name="tokenizer.chat_template", default=None)
 
 
 class Metadata:

@@ -41,11 +41,6 @@ _CONVERT_TIMEOUT_S = 300
 _NAMED_BY_ID = {"bos_token": "bos_token_id", "eos_token": "eos_token_id"}
 
 
-class _NamedTemplate(msgspec.Struct):
-    name: str
-    template: str
-
-
 def load_huggingface(directory: Path) -> Vocabulary:
     """Return the vocabulary of a directory. Raises TokenizerError, which names the file."""
     ready = directory / "tokenizer.json"
@@ -60,7 +55,6 @@ def load_huggingface(directory: Path) -> Vocabulary:
         eos_token_ids=config.eos_token_ids(),
         prefix_ids=prefix_ids,
         suffix_ids=suffix_ids,
-        chat_template=config.chat_template(),
         pair_form=pair_form_of(backend),
     )
 
@@ -117,21 +111,6 @@ class _Config:
         named = self._generation.get("eos_token_id")
         ids = _ids(self._model.get("eos_token_id") if named is None else named)
         return tuple(dict.fromkeys([*ids, *(() if own is None else (own,))]))
-
-    def chat_template(self) -> str | None:
-        file = self._directory / "chat_template.jinja"
-        if file.is_file():
-            return _read_text(file)
-        template = self._tokenizer.get("chat_template")
-        if isinstance(template, list):
-            path = self._directory / "tokenizer_config.json"
-            try:
-                entries = msgspec.convert(template, list[_NamedTemplate])
-            except msgspec.ValidationError as error:
-                raise TokenizerError(f"{path}: chat_template: {error}") from error
-            named = {entry.name: entry.template for entry in entries}
-            template = named.get("default", next(iter(named.values()), None))
-        return template if isinstance(template, str) else None
 
 
 def _ids(value: Any) -> list[int]:

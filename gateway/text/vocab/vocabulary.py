@@ -34,6 +34,5 @@ class Vocabulary:
     eos_token_ids: tuple[int, ...]
     prefix_ids: tuple[int, ...]
     suffix_ids: tuple[int, ...]
-    chat_template: str | None
     pair_form: PairForm | None = None
     charsmap: CharsMap | None = None

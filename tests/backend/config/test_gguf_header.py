@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.config.errors import ModelError
 from backend.config.gguf_header import MAX_ARRAY, read_header, read_headers, read_metadata
-from backend.config.model_config import ModelError
 from gateway.hub import default_model
 from tests.gateway.gguf_files import sentencepiece_pairs, write_gguf
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from backend.config.model_config import ModelError
+from backend.config.cache_groups import CacheGroup
+from backend.config.errors import ModelError
 from backend.engine.engine import Engine, build_engine
 from backend.parallel import TensorParallel
 from backend.settings import EngineSettings
@@ -52,6 +53,8 @@ def test_engine_is_what_settings_and_model_say(model: Path) -> None:
         max_num_batched_tokens=40,
     )  # fmt: skip
     assert (engine.num_blocks, engine.max_model_len, engine.token_budget) == (100, 64, 40)
+    assert engine.kv_bytes == 100 * BLOCK_BYTES
+    assert engine.groups == (CacheGroup((0, 1)),)
     assert (engine.device, engine.dtype) == (torch.device("cpu"), "float32")
     assert engine.runner.num_forward_calls == 0, "the warm-up does not count"
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import backend.native
-from backend.config.model_config import ModelError
+from backend.config.errors import ModelError
 from backend.engine.platform import Platform, resolve_dtype, select_level
 from backend.ops.cpu import CpuOps
 from backend.ops.exact import ExactOps

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from backend.config.errors import ModelError
 from backend.config.load import load_config
-from backend.config.model_config import ModelError, RopeScaling
+from backend.config.rope import RopeScaling
 from backend.engine.engine import Engine, build_engine
 from backend.native import absence, kernels
 from backend.ops.batch import Batch

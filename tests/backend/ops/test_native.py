@@ -125,7 +125,7 @@ def test_attention_is_batch_invariant() -> None:
         1,
         [
             PlannedSequence([1], 60, list(range(num_blocks, num_blocks + 4)), 0, 0),
-            PlannedSequence([1], 100, alone.block_tables[0].tolist(), 0, 0),
+            PlannedSequence([1], 100, alone.block_tables[0, 0].tolist(), 0, 0),
         ],
         [],
         BLOCK_SIZE,
@@ -144,7 +144,7 @@ def test_nan_stays_in_its_sequence() -> None:
     plan, num_blocks = plan_of([(1, 40), (1, 40)])
     batch = Batch.from_plan(plan, CPU)
     cache = randn(num_blocks, 2, 2, BLOCK_SIZE, 64)
-    cache[int(plan.block_tables[0, 1]), 0, 0, 3, 5] = torch.nan
+    cache[int(plan.block_tables[0, 0, 1]), 0, 0, 3, 5] = torch.nan
     ops = NativeOps()
     out = ops.attention(randn(2, 2, 64), cache, ops.plan_attention(batch, cache, 2))
     assert out[:, 0].isnan().all(-1).tolist() == [True, False]
@@ -182,7 +182,8 @@ def test_rotate_store_writes_its_slots_only(dim: int, kv_bits: int) -> None:
     before = randn(num_blocks, 2, kv_heads, BLOCK_SIZE, dim, seed=2)
     expected_qkv, expected_cache = qkv.clone(), before.clone()
     cache = laid_out(before) if kv_bits == 16 else laid_out_in_8_bits(*quantized(before))
-    ORACLE.rotate_store(expected_qkv, rotation, expected_cache, batch)
+    oracle_plan = ORACLE.plan_attention(batch, expected_cache, heads)
+    ORACLE.rotate_store(expected_qkv, rotation, expected_cache, oracle_plan)
     ops = NativeOps()
     ops.rotate_store(qkv, rotation, cache, ops.plan_attention(batch, cache, heads))
     torch.testing.assert_close(qkv[:, :heads], expected_qkv[:, :heads], rtol=2**-7, atol=2**-8)

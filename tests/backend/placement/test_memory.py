@@ -1,6 +1,12 @@
 """What a rank takes of its memory beside its weights, by the model's shape."""
 
-from backend.placement.memory import ModelFootprint, RankMemory, kv_bytes_per_token
+from backend.config.cache_groups import CacheGroup
+from backend.placement.memory import (
+    ModelFootprint,
+    RankMemory,
+    kv_block_bytes,
+    kv_bytes_per_head,
+)
 from backend.placement.sharding import split_model
 from tests.backend.factories import tiny_config
 
@@ -32,6 +38,13 @@ def test_rank_memory_has_two_rows_of_logits_a_sequence() -> None:
 
 def test_kv_of_8_bits_has_a_scale_each() -> None:
     config = tiny_config()
-    heads = 2 * config.num_layers * config.num_kv_heads
-    assert kv_bytes_per_token(config, "bfloat16") == 2 * heads * config.head_dim
-    assert kv_bytes_per_token(config, "int8") == heads * (config.head_dim + 4)
+    assert kv_bytes_per_head(config, "bfloat16") == 2 * 2 * config.head_dim
+    assert kv_bytes_per_head(config, "int8") == 2 * (config.head_dim + 4)
+
+
+def test_block_has_the_places_of_the_largest_group() -> None:
+    config = tiny_config()
+    groups = (CacheGroup((1, 3, 5)), CacheGroup((0, 2), 8))
+    each = kv_bytes_per_head(config, "float32")
+    assert kv_block_bytes(config, groups, 4, 16, "float32") == 16 * 3 * 4 * each
+    assert kv_block_bytes(config, (), 4, 16, "float32") == 0

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from backend.config.model_config import ModelError
+from backend.config.cache_groups import CacheGroup
+from backend.config.errors import ModelError
 from backend.placement.memory import ModelFootprint
 from backend.placement.memory_plan import (
     CPU_TOKEN_BUDGET,
@@ -25,14 +26,22 @@ from tests.backend.factories import tiny_config
 FOOTPRINT = ModelFootprint(dense_bytes=500_000, packed_bytes=0)
 # Two layers, keys and values, eight numbers a head, in float32.
 HEAD_BYTES = 2 * 2 * 8 * 4
+ALL_LAYERS = (CacheGroup((0, 1)),)
 
 
 def plan_of(
-    free_bytes: int = 1 << 30, *, kind: str = "cpu", tp: int = 1, rank: int = 0, **settings: Any
+    free_bytes: int = 1 << 30,
+    *,
+    kind: str = "cpu",
+    tp: int = 1,
+    rank: int = 0,
+    groups: tuple[CacheGroup, ...] = ALL_LAYERS,
+    **settings: Any,
 ) -> MemoryPlan:
     config = tiny_config()
     return MemoryPlan.of(
         config,
+        groups,
         split_model(config, tp)[rank],
         EngineSettings(tp=tp, **{"block_size": 16, **settings}),
         FOOTPRINT,
@@ -73,6 +82,24 @@ def test_plan_refuses_a_model_that_does_not_fit() -> None:
 def test_plan_refuses_a_cache_without_a_block() -> None:
     with pytest.raises(ModelError, match="one block of 16 tokens needs 8,192 bytes, 100 are free"):
         plan_of(kv_cache_bytes=100)
+
+
+def test_plan_counts_blocks_of_the_groups_layers() -> None:
+    split = (CacheGroup((0,)), CacheGroup((1,), 32))
+    whole, halves = (plan_of(10**9, groups=groups) for groups in (ALL_LAYERS, split))
+    assert 2 * halves.block_bytes == whole.block_bytes
+    assert halves.num_blocks // 2 == whole.num_blocks
+    with pytest.raises(
+        ModelError, match="of 16 tokens, in each of 2 groups of layers needs 8,192 bytes, 8,000 are"
+    ):
+        plan_of(kv_cache_bytes=8000, groups=split)
+    assert plan_of(kv_cache_bytes=8192, groups=split).num_blocks == 2
+
+
+def test_plan_of_a_model_without_a_cache_has_no_blocks() -> None:
+    plan = plan_of(groups=())
+    assert (plan.num_blocks, plan.kv_bytes) == (0, 0)
+    plan.check_kv_fits()
 
 
 def test_plan_refuses_a_cache_beyond_what_is_left() -> None:

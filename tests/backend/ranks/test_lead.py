@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from backend.config.cache_groups import FULL_GROUPS, CacheGroup
 from backend.engine.model_runner import StepResult
 from backend.ranks.lead import Lead
 from backend.settings import EngineSettings
@@ -62,6 +63,8 @@ class World:
         self.runner = FakeRunner()
         engine: Any = SimpleNamespace(
             num_blocks=64,
+            groups=FULL_GROUPS,
+            kv_bytes=1 << 20,
             token_budget=16,
             max_model_len=256,
             config=SimpleNamespace(vocab_size=100, eos_token_ids=(0,)),
@@ -111,6 +114,24 @@ def test_lead_outlives_a_worker_with_requests_under_way(world: World) -> None:
     world.turn()
     [output] = other.outputs()
     assert (output.token_ids, output.finish_reason) == ([7], FinishReason.LENGTH)
+
+
+def test_lead_tells_what_the_cache_holds_of_one_and_of_several(world: World) -> None:
+    def told() -> tuple[int, int, int]:
+        world.lead.announce(1, [1], 0)
+        ready = world.lead._ready
+        assert (ready.num_blocks, ready.kv_bytes) == (64, 1 << 20)
+        return ready.max_model_len, ready.kv_sequence_tokens, ready.kv_capacity_tokens
+
+    assert told() == (256, 256, 256)
+    engine: Any = world.lead._engine
+    engine.max_model_len = 100
+    assert told() == (100, 100, 256)
+    engine.groups = (*FULL_GROUPS, CacheGroup((1,), 8))
+    # A sequence of 100 has 25 blocks, and 7 that steps of 16 tokens need for a window of 8.
+    assert told() == (100, 100, 64 * 100 // 32)
+    engine.max_model_len = 256
+    assert told() == (256, 228, 228)
 
 
 def test_lead_refuses_with_the_next_frame(world: World) -> None:

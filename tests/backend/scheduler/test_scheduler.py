@@ -1,16 +1,14 @@
 """The scheduler alone, with a runner that invents tokens."""
 
-import itertools
+from collections.abc import Sequence as ListLike
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from backend.config.cache_groups import FULL_GROUPS, CacheGroup, cache_groups
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.prefill_budget import PrefillLimit
 from backend.scheduler.scheduler import Scheduler
-from backend.scheduler.sequence import SeqKey, Sequence, SequenceStatus
+from backend.scheduler.sequence import Sequence
 from backend.step import FAULTY, NO_TOKEN, StepPlan
 from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
@@ -20,7 +18,12 @@ VOCAB_SIZE = 100_000
 
 
 def make_scheduler(
-    num_blocks: int = 16, block_size: int = 4, seqs: int = 4, budget: int = 16, max_len: int = 1024
+    num_blocks: int = 16,
+    block_size: int = 4,
+    seqs: int = 4,
+    budget: int = 16,
+    max_len: int = 1024,
+    groups: ListLike[CacheGroup] = FULL_GROUPS,
 ) -> Scheduler:
     return Scheduler(
         BlockPool(num_blocks, block_size),
@@ -29,6 +32,7 @@ def make_scheduler(
         max_model_len=max_len,
         vocab_size=VOCAB_SIZE,
         eos_token_ids=(EOS,),
+        groups=groups,
     )
 
 
@@ -273,124 +277,6 @@ def test_token_that_no_rule_allows_ends_its_own_sequence_only() -> None:
     scheduler.check()
 
 
-class SchedulerMachine(RuleBasedStateMachine):
-    """Any order of adding, aborting and stepping keeps the promises."""
-
-    @initialize(
-        num_blocks=st.integers(2, 12), block_size=st.integers(1, 5), seqs=st.integers(1, 6),
-        extra=st.integers(1, 8),
-    )  # fmt: skip
-    def start(self, num_blocks: int, block_size: int, seqs: int, extra: int) -> None:
-        self.scheduler = make_scheduler(num_blocks, block_size, seqs, seqs + extra, 40)
-        self.numbers = itertools.count()
-        self.added: dict[SeqKey, Sequence] = {}
-        self.received: dict[SeqKey, list[int]] = {}
-        self.scored: dict[SeqKey, list[int]] = {}
-        self.next_token = itertools.count(10)
-
-    @rule(
-        prompt=st.lists(st.integers(1, 2), min_size=1, max_size=20),
-        max_tokens=st.integers(1, 15),
-        salt=st.sampled_from(["", "a"]),
-        priority=st.integers(-1, 1),
-        tenant=st.sampled_from(["", "many", "many", "few"]),
-        score=st.booleans(),
-    )
-    def add(
-        self,
-        prompt: list[int],
-        max_tokens: int,
-        salt: str,
-        priority: int,
-        tenant: str,
-        score: bool,
-    ) -> None:
-        seq = make_sequence(next(self.numbers), prompt, max_tokens, salt)
-        seq.priority, seq.tenant = priority, tenant
-        if score:
-            params = SamplingParams(max_tokens=max_tokens - 1, prompt_logprobs=0)
-            seq.params = params
-        try:
-            self.scheduler.add(seq)
-        except ValueError:
-            pool = self.scheduler.pool
-            # To score without generating, the last prompt token is in the cache as well.
-            needed = len(prompt) + max(seq.params.max_tokens - 1, 0)
-            assert needed > pool.num_blocks * pool.block_size
-        else:
-            self.added[seq.key] = seq
-            self.received[seq.key] = []
-            self.scored[seq.key] = []
-
-    @rule(data=st.data())
-    def abort(self, data: st.DataObject) -> None:
-        if not self.added:
-            return
-        key = data.draw(st.sampled_from(sorted(self.added)))
-        was_alive = self.added[key].status is not SequenceStatus.FINISHED
-        assert self.scheduler.abort(key) == was_alive
-        assert not self.scheduler.abort(key)
-
-    @precondition(lambda self: self.scheduler.has_work)
-    @rule(steps=st.integers(1, 5), eos=st.booleans(), most=st.integers(1, 4))
-    def step(self, steps: int, eos: bool, most: int) -> None:
-        for _ in range(steps):
-            if not self.scheduler.has_work:
-                return
-            alive = [s for s in self.added.values() if s.status is not SequenceStatus.FINISHED]
-            # A newcomer of a better priority waits for room; it does not throw out who runs.
-            running = [s for s in alive if s.status is SequenceStatus.RUNNING]
-            first = min(running or alive, key=lambda s: s.order)
-            before = first.num_computed_tokens, first.num_tokens
-            plan = self.scheduler.schedule()
-            assert plan is not None
-            assert plan.num_tokens <= self.scheduler.max_num_batched_tokens
-            assert len(set(plan.slot_mapping.tolist())) == plan.num_tokens
-            # As if drafts had been accepted: several tokens for a sequence in one step.
-            counts = [1 + next(self.next_token) % most for _ in plan.sample_rows]
-            tokens = [EOS if eos and i == 0 else next(self.next_token) for i in range(sum(counts))]
-            # Each score carries its token, so that it can be told where it belongs.
-            scores = [TokenLogprobs(token, 0, []) for token in plan.logprob_targets.tolist()]
-            outputs = self.scheduler.commit(
-                plan, tokens, (), scores, num_tokens=counts if most > 1 else None
-            )
-            for worker, output in outputs:
-                key = worker, output.seq_id
-                assert not (output.prompt_logprobs and self.received[key]), "scores come first"
-                self.received[key] += output.token_ids
-                self.scored[key] += [int(score.logprob) for score in output.prompt_logprobs]
-                if output.finish_reason and self.added[key].params.prompt_logprobs is not None:
-                    prompt = self.added[key].token_ids[: self.added[key].num_prompt_tokens]
-                    assert self.scored[key] == prompt[1:], "each prompt token is scored once"
-            after = first.num_computed_tokens, first.num_tokens
-            finished = first.status is SequenceStatus.FINISHED
-            if len({seq.tenant for seq in alive}) == 1:
-                assert finished or after > before, "the first in order must move in every step"
-
-    @invariant()
-    def books_balance(self) -> None:
-        self.scheduler.check()
-
-    @invariant()
-    def nothing_is_lost(self) -> None:
-        for key, seq in self.added.items():
-            assert seq.token_ids[seq.num_prompt_tokens :] == self.received[key]
-
-    def teardown(self) -> None:
-        if not hasattr(self, "scheduler"):
-            return
-        for _ in range(2_000):
-            if not self.scheduler.has_work:
-                break
-            step(self.scheduler)
-        assert not self.scheduler.has_work
-        assert self.scheduler.pool.num_free == self.scheduler.pool.num_blocks
-
-
-TestSchedulerMachine = SchedulerMachine.TestCase
-TestSchedulerMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-
-
 @pytest.mark.parametrize("token", [NO_TOKEN, FAULTY])
 def test_sequence_without_a_token_ends_in_error(token: int) -> None:
     scheduler = make_scheduler()
@@ -495,3 +381,52 @@ def test_sequence_with_an_id_that_has_no_row_is_refused(token_id: int) -> None:
         scheduler.add(make_sequence(1, [5, token_id, 6]))
     assert not scheduler.has_work
     scheduler.add(make_sequence(2, [5, VOCAB_SIZE - 1]))
+
+
+GEMMA = [0 if layer % 6 == 5 else 512 for layer in range(18)]
+
+
+def most_blocks(groups: ListLike[CacheGroup], num_tokens: int) -> tuple[int, int]:
+    """Run a sequence to that length; how many blocks it has at most in a prefill, and at its end.
+
+    Half of it is prompt, in chunks of 512; blocks are of 32 tokens.
+    """
+    scheduler = make_scheduler(4096, 32, 4, 512, num_tokens, groups)
+    prompt = [token % 50_000 for token in range(num_tokens // 2)]
+    scheduler.add(make_sequence(1, prompt, num_tokens))
+    used = []
+    while (plan := scheduler.schedule()) is not None:
+        used.append(4096 - scheduler.pool.num_free)
+        scheduler.commit(plan, [7] * len(plan.sample_rows))
+    assert scheduler.pool.num_free == 4096
+    num_chunks = len(prompt) // 512
+    return max(used[:num_chunks]), used[-1]
+
+
+def test_window_models_blocks_are_the_windows() -> None:
+    """Fifteen layers that see 512 tokens, three that see all, 8,192 tokens; blocks of three layers.
+
+    1,536 if all were kept. The windows of 512 take 17 blocks each at any length, 32 in a prefill.
+    """
+    groups = cache_groups(GEMMA, 8192)
+    assert most_blocks(groups, 8192) == (128 + 5 * 32, 256 + 5 * 17)
+    assert most_blocks([CacheGroup(group.layers) for group in groups], 8192)[1] == 6 * 256
+
+
+def test_windows_hold_more_of_a_sequence() -> None:
+    """What one sequence may have: all its tokens in some layers, a window in others."""
+    scheduler = make_scheduler(
+        num_blocks=15, block_size=4, budget=8, groups=[CacheGroup((0,)), CacheGroup((1,), 10)]
+    )
+    with pytest.raises(ValueError, match="the KV cache holds 40"):
+        scheduler.add(make_sequence(1, [1] * 10, max_tokens=32))
+    scheduler.add(make_sequence(1, [1] * 10, max_tokens=31))
+    assert len(run(scheduler)) == 31 and scheduler.num_preemptions == 0
+
+
+def test_scheduler_without_a_cache_runs_any_number_of_tokens() -> None:
+    scheduler = make_scheduler(num_blocks=0, groups=[])
+    assert scheduler.credit > 0
+    for number in range(3):
+        scheduler.add(make_sequence(number, [1] * 10, max_tokens=2))
+    assert len(run(scheduler)) == 6

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from backend.config.model_config import ModelError
+from backend.config.errors import ModelError
 from gateway.default_model import default_model
 from tests.bench.peers.llama_cpp import VARIANTS
 from tests.bench.peers.loads import LOADS

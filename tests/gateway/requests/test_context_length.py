@@ -58,17 +58,18 @@ async def test_text_that_cannot_fit_is_refused_before_it_is_tokenised(suffix: st
 
 
 async def test_what_fills_the_context_exactly_is_served() -> None:
-    pool = FakePool(script=(b"x", LENGTH), kv_capacity_tokens=1000)
+    pool = FakePool(script=(b"x", LENGTH), kv_sequence_tokens=1000)
     assert (await completed(pool, prompt=[1] * 984)).status == 200
 
 
 async def test_what_no_group_can_hold_is_refused() -> None:
     """A request larger than the KV cache but shorter than the context would wait for ever."""
-    exchange = await refused(FakePool(kv_capacity_tokens=64), prompt=[1] * 60, max_tokens=5)
+    exchange = await refused(FakePool(kv_sequence_tokens=64), prompt=[1] * 60, max_tokens=5)
     assert exchange.status == 400
     assert exchange.error["code"] == "context_length_exceeded"
-    assert "64 tokens" in exchange.error["message"]
-    pool = FakePool(kv_capacity_tokens=64, script=(b"x", LENGTH))
+    assert "is 64 tokens here" in exchange.error["message"]
+    assert "the model takes 1000" in exchange.error["message"]
+    pool = FakePool(kv_sequence_tokens=64, script=(b"x", LENGTH))
     assert (await completed(pool, prompt=[1] * 60, max_tokens=4)).status == 200
 
 

@@ -41,7 +41,6 @@ def vocabulary(backend: tokenizers.Tokenizer, **changes: object) -> Vocabulary:
         "eos_token_ids": (),
         "prefix_ids": (),
         "suffix_ids": (),
-        "chat_template": None,
     }
     return Vocabulary(backend=backend, **(fields | changes))  # type: ignore[arg-type]
 

@@ -146,14 +146,6 @@ def test_null_end_in_generation_config_says_nothing(tmp_path: Path) -> None:
     assert Tokenizer.load(path).eos_token_ids == (EOS,)
 
 
-def test_template_file_goes_before_the_configuration(tmp_path: Path) -> None:
-    named = [{"name": "tools", "template": "T"}, {"name": "default", "template": "D"}]
-    path = directory(tmp_path, tokenizer_config={"chat_template": named})
-    assert Tokenizer.load(path).chat_template == "D"
-    (path / "chat_template.jinja").write_text("J")
-    assert Tokenizer.load(path).chat_template == "J"
-
-
 def test_truncation_of_the_training_run_is_not_kept(tmp_path: Path) -> None:
     path = directory(tmp_path)
     backend = byte_tokenizer()
@@ -179,8 +171,6 @@ def test_broken_file_is_named(tmp_path: Path, name: str, content: bytes) -> None
         ("{", "not valid JSON: "),
         ('{"a":' * 5000 + "1" + "}" * 5000, "not valid JSON: "),
         ("[]", "Expected `object`, got `array`"),
-        ('{"chat_template": ["plain"]}', r"chat_template: Expected `object`, got `str`"),
-        ('{"chat_template": [{"name": "x"}]}', "chat_template: Object missing required field"),
     ],
 )
 def test_what_is_wrong_with_a_configuration_is_said(

@@ -1,0 +1,34 @@
+"""What a family of models is: names, fields, a spec."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from backend.config.fields import Fields, FileKind
+from backend.config.sources import Names
+from backend.config.spec import DecoderSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family, as data.
+
+    huggingface: what "architectures" of config.json calls its models. gguf: what
+    "general.architecture" of GGUF files calls them. spec: a file's fields -> what is computed.
+    aliases: this family's name of a field of config.json -> the common one. harmless: fields that
+    change nothing here, beside those that change nothing anywhere. tie_word_embeddings: what a
+    config.json that does not say means.
+    """
+
+    name: str
+    huggingface: tuple[str, ...]
+    gguf: tuple[str, ...]
+    spec: Callable[[Fields], DecoderSpec]
+    hf_names: Names
+    gguf_names: Names
+    aliases: dict[str, str] = field(default_factory=dict)
+    harmless: frozenset[str] = frozenset()
+    tie_word_embeddings: bool = False
+
+    def names(self, kind: FileKind) -> Names:
+        """Return what files of a kind call the tensors."""
+        return self.gguf_names if kind == "gguf" else self.hf_names

@@ -1,0 +1,30 @@
+"""Qwen2 and Qwen2.5 (Yang et al. 2024): a Llama with biases on queries, keys and values."""
+
+from backend.config.families.family import Family
+from backend.config.families.names import gguf_names, hf_names
+from backend.config.fields import Fields
+from backend.config.rope_fields import read_rope, rotary_dim
+from backend.config.sizes import head_dim, num_layers
+from backend.config.spec import MLP, Attention, DecoderSpec, Layer, Norm
+from backend.config.windows import layer_windows
+
+
+def _spec(fields: Fields) -> DecoderSpec:
+    fields.one_of("hidden_act", ["silu"], "silu")
+    rope = read_rope(fields, rotary_dim(fields, head_dim(fields)))
+    mlp = MLP(fields.integer("intermediate_size"))
+    layers = tuple(
+        Layer(Attention(rope, window=window, qkv_bias=True), mlp)
+        for window in layer_windows(fields, num_layers(fields))
+    )
+    return DecoderSpec(layers, Norm(fields.number("rms_norm_eps", 1e-6)))
+
+
+FAMILY = Family(
+    name="qwen2",
+    huggingface=("Qwen2ForCausalLM",),
+    gguf=("qwen2",),
+    spec=_spec,
+    hf_names=hf_names(),
+    gguf_names=gguf_names(),
+)

@@ -1,0 +1,145 @@
+"""Where the tensors of a model lie in its files: our names -> theirs. No torch, opens nothing."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from backend.config.model_config import ModelConfig
+from backend.config.tensors import LAYER_PREFIX, TensorInfo, tensors_of
+
+_LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)")
+_EXPERT = re.compile(r"experts\.(\d+)\.")
+
+
+class HeadOrder(NamedTuple):
+    """How the rows of each head lie in a file, where they move on the way in.
+
+    The kernels turn the first half of a head's numbers against the second. Of a head of `dim` the
+    first `rotated` turn: as two halves, or side by side if they are interleaved.
+    """
+
+    dim: int
+    rotated: int
+    is_interleaved: bool
+
+
+class Source(NamedTuple):
+    """Where a tensor lies: in the file's tensor `name`.
+
+    expert: of a stack of matrices, which. start: its first row there. is_transposed: the file has
+    [in, out]. heads: how rows move within each head.
+    """
+
+    name: str
+    expert: int | None = None
+    start: int = 0
+    is_transposed: bool = False
+    heads: HeadOrder | None = None
+
+
+class Names(msgspec.Struct, frozen=True):
+    """What files of one kind call the tensors of a family.
+
+    prefixes: what stands before names, the first under which the file has its embedding.
+    layer: what stands before names of a layer. top, parts: our name, without .weight or .bias and
+    of a layer's the part behind its number -> theirs; several are tried in order. `{e}` stands for
+    an expert. fused: their name -> ours, whose rows lie one below the other in it; where ours hold
+    an `{e}`, theirs is a stack, one matrix an expert. transposed: their names of matrices that lie
+    [in, out]. ignored: pattern of tensors that follow from the configuration, or are for other
+    uses; a match is left unread. Names are whole where they begin with "/", without prefix.
+    """
+
+    prefixes: tuple[str, ...]
+    layer: str
+    top: dict[str, str | tuple[str, ...]]
+    parts: dict[str, str | tuple[str, ...]]
+    fused: dict[str, tuple[str, ...]] = {}
+    transposed: frozenset[str] = frozenset()
+    ignored: str = "(?!)"
+
+    def sources(
+        self, config: ModelConfig, file_names: Collection[str]
+    ) -> tuple[dict[str, Source], dict[str, str]]:
+        """Return our name -> Source, and our name -> what the file should call it and has not."""
+        infos = tensors_of(config)
+        prefix = self._prefix(file_names)
+        found: dict[str, Source] = {}
+        missing: dict[str, str] = {}
+        for name in infos:
+            for candidate in self._candidates(name, infos):
+                file_name = _present(_whole(prefix, candidate.name), file_names)
+                if file_name is not None:
+                    heads = _head_order(config, name)
+                    found[name] = candidate._replace(name=file_name, heads=heads)
+                    break
+                missing.setdefault(name, _whole(prefix, candidate.name))
+        return found, {name: theirs for name, theirs in missing.items() if name not in found}
+
+    def find(self, stem: str, kind: str, file_names: Collection[str]) -> str | None:
+        """Return what a file calls one of the model's own tensors; None if it has none."""
+        prefix = self._prefix(file_names)
+        for theirs in _alternatives(self.top.get(stem, stem)):
+            if found := _present(f"{_whole(prefix, theirs)}.{kind}", file_names):
+                return found
+        return None
+
+    def is_ignored(self, file_name: str) -> bool:
+        """Whether a tensor of a file may be left unread."""
+        return re.fullmatch(self.ignored, file_name) is not None
+
+    def _prefix(self, file_names: Collection[str]) -> str:
+        embeddings = _alternatives(self.top["model.embed_tokens"])
+        for prefix in self.prefixes:
+            if any(f"{prefix}{name}.weight" in file_names for name in embeddings):
+                return prefix
+        return self.prefixes[0]
+
+    def _candidates(self, name: str, infos: Mapping[str, TensorInfo]) -> Iterator[Source]:
+        match = _LAYER.fullmatch(name)
+        if match is None:
+            stem, _, kind = name.rpartition(".")
+            for theirs in _alternatives(self.top.get(stem, stem)):
+                yield Source(f"{theirs}.{kind}", is_transposed=theirs in self.transposed)
+            return
+        layer, part, kind = self.layer.format(i=match[1]), match[2], match[3]
+        expert = _EXPERT.search(part)
+        index = int(expert[1]) if expert else None
+        generic = _EXPERT.sub("experts.{e}.", part)
+        for theirs in _alternatives(self.parts.get(generic, generic)):
+            yield Source(
+                f"{layer}{theirs}.{kind}".replace("{e}", str(index)),
+                is_transposed=theirs in self.transposed,
+            )
+        for theirs, ours in self.fused.items():
+            if generic in ours:
+                above = [o.format(e=index) for o in ours[: ours.index(generic)]]
+                names = [f"{LAYER_PREFIX}{match[1]}.{part}.{kind}" for part in above]
+                start = sum(infos[name].shape[0] for name in names)
+                yield Source(
+                    f"{layer}{theirs}.{kind}", index, start, is_transposed=theirs in self.transposed
+                )
+
+
+def _alternatives(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
+
+
+def _whole(prefix: str, name: str) -> str:
+    return name[1:] if name.startswith("/") else prefix + name
+
+
+def _present(name: str, file_names: Collection[str]) -> str | None:
+    """Return a name if the file has it, or as of a tensor that is no module's weight."""
+    return next((n for n in (name, name.removesuffix(".weight")) if n in file_names), None)
+
+
+def _head_order(config: ModelConfig, name: str) -> HeadOrder | None:
+    match = _LAYER.fullmatch(name)
+    if match is None or not re.match(r"self_attn\.[qk]_(proj|norm)", match[2]):
+        return None
+    rope = config.spec.layers[int(match[1])].attention.rope
+    if rope is None or (rope.dim == config.head_dim and not rope.is_interleaved):
+        return None
+    return HeadOrder(config.head_dim, rope.dim, rope.is_interleaved)

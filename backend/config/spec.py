@@ -1,0 +1,137 @@
+"""What a decoder computes, layer by layer: norms, attention, MLP, residuals. Data alone, no torch.
+
+A family (config/families) makes one DecoderSpec of a file's fields; models/decoder.py runs it, and
+tensors.py says which weights it needs.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from backend.config.errors import ModelError
+from backend.config.rope import Rope
+
+# relu; gelu: by the error function; gelu_tanh: its approximation by tanh.
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
+# Where a layer's norms stand:
+#   before     x + f(norm(x))                 Llama
+#   after      x + norm(f(x))                 OLMo 2
+#   around     x + norm(f(norm(x)))           Gemma 2
+#   after_sum  norm(x + f(x))                 OPT 350m
+NormPlaces = Literal["before", "after", "around", "after_sum"]
+
+
+class Norm(msgspec.Struct, frozen=True):
+    """A normalisation of [.., width].
+
+    rms: x / sqrt(mean(x^2) + eps) * (weight + offset). layer: x minus its mean, the same of its
+    variance, plus a bias if there is one. has_weight: without one, it is 1.
+    """
+
+    eps: float
+    kind: Literal["rms", "layer"] = "rms"
+    offset: float = 0.0
+    has_weight: bool = True
+    has_bias: bool = False
+
+    def __post_init__(self) -> None:
+        if self.eps <= 0:
+            raise ModelError(f"the eps of norms must be above 0, is {self.eps}")
+
+
+class QueryScaling(msgspec.Struct, frozen=True):
+    """Queries at position p are multiplied by 1 + beta * ln(1 + floor(p / original_len)).
+
+    As Llama 4 and Ministral 3 have it.
+    """
+
+    beta: float
+    original_len: int
+
+
+class Attention(msgspec.Struct, frozen=True):
+    """How a layer attends.
+
+    rope: None where positions are not told (NoPE, or learned ones). scale: what products of queries
+    and keys are multiplied by; None: head_dim ** -0.5. softcap: c, where scores s become
+    c * tanh(s / c); 0: they stay. window: a token sees so many keys, itself included; 0: all before
+    it. qk_norm: of queries and keys, "head": of each head by itself, "all": of all heads as one
+    vector. sinks: each head has a learned score beside those of the keys, which has no value.
+    """
+
+    rope: Rope | None
+    scale: float | None = None
+    softcap: float = 0.0
+    window: int = 0
+    qkv_bias: bool = False
+    out_bias: bool = False
+    qk_norm: Literal["none", "head", "all"] = "none"
+    query_scaling: QueryScaling | None = None
+    sinks: bool = False
+
+
+class MLP(msgspec.Struct, frozen=True):
+    """down(activation(gate(x)) * up(x)), or, not gated, down(activation(up(x))). width: of up."""
+
+    width: int
+    activation: Activation = "silu"
+    is_gated: bool = True
+    has_bias: bool = False
+
+
+class Experts(msgspec.Struct, frozen=True):
+    """A mixture: each token goes to the top_k of num experts that a router scores best.
+
+    Each is a gated MLP of `width`. router: what makes weights of the scores. renormalise: the
+    chosen weights sum to 1; softmax over the chosen scores alone is the same. weight_scale: what
+    they are then multiplied by. has_correction: a bias on the scores decides who is chosen, and
+    does not weigh. shared_width: of an MLP that every token goes through, 0: none; shared_gate: its
+    result is multiplied by sigmoid(a linear of x).
+    """
+
+    num: int
+    top_k: int
+    width: int
+    activation: Activation = "silu"
+    router: Literal["softmax", "sigmoid"] = "softmax"
+    renormalise: bool = True
+    weight_scale: float = 1.0
+    has_correction: bool = False
+    shared_width: int = 0
+    shared_gate: bool = False
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """Attention, then the MLP or experts. residual_scale: what each is multiplied by before it is
+    added to the stream."""
+
+    attention: Attention
+    mlp: MLP | Experts
+    norms: NormPlaces = "before"
+    residual_scale: float = 1.0
+
+
+class LearnedPositions(msgspec.Struct, frozen=True):
+    """A table of vectors, one a position, from row `offset` on. rows: how many it has."""
+
+    rows: int
+    offset: int = 0
+
+
+class DecoderSpec(msgspec.Struct, frozen=True):
+    """A decoder between token ids and logits.
+
+    embedding_scale: what embedded tokens are multiplied by. embedding_width: of the tables of
+    tokens, where it is not that of the layers: project_in and project_out stand between.
+    logit_scale: what logits are multiplied by, before the cap. logit_softcap: as Attention.softcap.
+    """
+
+    layers: tuple[Layer, ...]
+    norm: Norm
+    has_final_norm: bool = True
+    embedding_scale: float = 1.0
+    embedding_width: int = 0
+    positions: LearnedPositions | None = None
+    logit_scale: float = 1.0
+    logit_softcap: float = 0.0
+    head_bias: bool = False

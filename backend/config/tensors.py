@@ -1,0 +1,141 @@
+"""Which tensors a model has, how large they are, and how ranks share each. No torch, no file.
+
+Names here are ours, Hugging Face's for a Llama where it has the tensor:
+
+    model.embed_tokens  model.embed_positions  model.project_in  model.project_out
+    model.layers.I.input_layernorm             norm before attention, or in its only place
+    model.layers.I.self_attn.q_proj k_proj v_proj o_proj q_norm k_norm sinks
+    model.layers.I.attention_output_norm       norm of what attention gives
+    model.layers.I.post_attention_layernorm    norm before the MLP, or in its only place
+    model.layers.I.mlp.gate_proj up_proj down_proj
+    model.layers.I.mlp.router  mlp.router_correction  mlp.experts.E.gate_proj up_proj down_proj
+    model.layers.I.mlp.shared.gate_proj up_proj down_proj  mlp.shared_gate
+    model.layers.I.mlp_output_norm             norm of what the MLP gives
+    model.norm  lm_head
+
+each with .weight, .bias or both. `families` and `sources` say what files call them.
+"""
+
+import enum
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from backend.config.model_config import ModelConfig
+from backend.config.spec import MLP, Attention, Experts, Layer, Norm
+
+EMBEDDING = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+LAYER_PREFIX = "model.layers."
+
+
+class Cut(enum.Enum):
+    """What of a tensor each rank holds: rows or columns that belong to its share, or the whole."""
+
+    WHOLE = enum.auto()
+    QUERY_ROWS = enum.auto()
+    KV_ROWS = enum.auto()
+    QUERY_COLUMNS = enum.auto()
+    MLP_ROWS = enum.auto()
+    MLP_COLUMNS = enum.auto()
+    VOCAB_ROWS = enum.auto()
+
+
+class TensorInfo(NamedTuple):
+    """A tensor of a model. shape: of all of it, a matrix is [out, in]."""
+
+    shape: tuple[int, ...]
+    cut: Cut = Cut.WHOLE
+
+
+def tensors_of(config: ModelConfig) -> dict[str, TensorInfo]:
+    """Return name -> TensorInfo of every tensor of a model."""
+    return dict(_tensors(config))
+
+
+def _tensors(config: ModelConfig) -> Iterator[tuple[str, TensorInfo]]:
+    spec, hidden, width = config.spec, config.hidden_size, config.embedding_width
+    yield EMBEDDING, TensorInfo((config.vocab_size, width))
+    if spec.positions:
+        yield "model.embed_positions.weight", TensorInfo((spec.positions.rows, hidden))
+    if width != hidden:
+        yield "model.project_in.weight", TensorInfo((hidden, width))
+        yield "model.project_out.weight", TensorInfo((width, hidden))
+    for index, layer in enumerate(spec.layers):
+        for name, info in _layer(config, layer):
+            yield f"{LAYER_PREFIX}{index}.{name}", info
+    if spec.has_final_norm:
+        yield from _norm("model.norm", hidden, spec.norm)
+    if not config.tie_word_embeddings:
+        yield HEAD, TensorInfo((config.vocab_size, width), Cut.VOCAB_ROWS)
+    if spec.head_bias:
+        yield "lm_head.bias", TensorInfo((config.vocab_size,), Cut.VOCAB_ROWS)
+
+
+def _layer(config: ModelConfig, layer: Layer) -> Iterator[tuple[str, TensorInfo]]:
+    norm, hidden = config.spec.norm, config.hidden_size
+    if layer.norms != "after":
+        yield from _norm("input_layernorm", hidden, norm)
+        yield from _norm("post_attention_layernorm", hidden, norm)
+    if layer.norms in ("after", "around"):
+        yield from _norm("attention_output_norm", hidden, norm)
+        yield from _norm("mlp_output_norm", hidden, norm)
+    yield from _attention(config, layer.attention)
+    if isinstance(layer.mlp, MLP):
+        yield from _mlp("mlp", layer.mlp, hidden)
+    else:
+        yield from _experts(layer.mlp, hidden)
+
+
+def _attention(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, TensorInfo]]:
+    hidden, dim = config.hidden_size, config.head_dim
+    query, kv = config.num_heads * dim, config.num_kv_heads * dim
+    for name, size, cut in (
+        ("q_proj", query, Cut.QUERY_ROWS),
+        ("k_proj", kv, Cut.KV_ROWS),
+        ("v_proj", kv, Cut.KV_ROWS),
+    ):
+        yield from _linear(f"self_attn.{name}", (size, hidden), cut, attention.qkv_bias)
+    yield from _linear("self_attn.o_proj", (hidden, query), Cut.QUERY_COLUMNS, attention.out_bias)
+    if attention.qk_norm == "head":
+        yield "self_attn.q_norm.weight", TensorInfo((dim,))
+        yield "self_attn.k_norm.weight", TensorInfo((dim,))
+    elif attention.qk_norm == "all":
+        yield "self_attn.q_norm.weight", TensorInfo((query,), Cut.QUERY_ROWS)
+        yield "self_attn.k_norm.weight", TensorInfo((kv,), Cut.KV_ROWS)
+    if attention.sinks:
+        yield "self_attn.sinks.weight", TensorInfo((config.num_heads,))
+
+
+def _mlp(prefix: str, mlp: MLP, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
+    for name in ("gate_proj", "up_proj") if mlp.is_gated else ("up_proj",):
+        yield from _linear(f"{prefix}.{name}", (mlp.width, hidden), Cut.MLP_ROWS, mlp.has_bias)
+    yield from _linear(f"{prefix}.down_proj", (hidden, mlp.width), Cut.MLP_COLUMNS, mlp.has_bias)
+
+
+def _experts(experts: Experts, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
+    yield "mlp.router.weight", TensorInfo((experts.num, hidden))
+    if experts.has_correction:
+        yield "mlp.router_correction.bias", TensorInfo((experts.num,))
+    for index in range(experts.num):
+        yield from _mlp(f"mlp.experts.{index}", MLP(experts.width), hidden)
+    if experts.shared_width:
+        yield from _mlp("mlp.shared", MLP(experts.shared_width), hidden)
+    if experts.shared_gate:
+        yield "mlp.shared_gate.weight", TensorInfo((1, hidden))
+
+
+def _linear(
+    name: str, shape: tuple[int, int], cut: Cut, has_bias: bool
+) -> Iterator[tuple[str, TensorInfo]]:
+    yield f"{name}.weight", TensorInfo(shape, cut)
+    if has_bias:
+        # Of a matrix cut by columns the ranks' products are summed, and the bias is added once.
+        is_whole = cut in (Cut.QUERY_COLUMNS, Cut.MLP_COLUMNS)
+        yield f"{name}.bias", TensorInfo(shape[:1], Cut.WHOLE if is_whole else cut)
+
+
+def _norm(name: str, width: int, norm: Norm) -> Iterator[tuple[str, TensorInfo]]:
+    if norm.has_weight:
+        yield f"{name}.weight", TensorInfo((width,))
+    if norm.has_bias:
+        yield f"{name}.bias", TensorInfo((width,))

@@ -1,0 +1,38 @@
+"""Which layers see a window of tokens only, out of a file's fields."""
+
+from backend.config.errors import ModelError
+from backend.config.fields import Fields
+
+SLIDING, FULL = "sliding_attention", "full_attention"
+
+
+def layer_windows(fields: Fields, num_layers: int, pattern: int = 0) -> list[int]:
+    """Return the window of each layer, 0 for none. Raises ModelError.
+
+    Reads layer_types where the file has them, use_sliding_window and max_window_layers as Qwen's
+    have it. pattern: every so many-th layer sees all tokens, the others a window; 0: all layers
+    have one, if there is one.
+    """
+    window = fields.integer("sliding_window", 0)
+    types = fields.raw("layer_types")
+    is_used = fields.flag("use_sliding_window", True)
+    first = fields.integer("max_window_layers", 0)
+    if types is not None:
+        _check_types(fields, types, num_layers)
+        if window <= 0 and SLIDING in types:
+            raise ModelError(f"layer_types says {SLIDING}, and sliding_window nothing")
+        return [window if kind == SLIDING else 0 for kind in types]
+    if window <= 0 or not is_used:
+        return [0] * num_layers
+    return [
+        0 if index < first or (pattern and (index + 1) % pattern == 0) else window
+        for index in range(num_layers)
+    ]
+
+
+def _check_types(fields: Fields, types: object, num_layers: int) -> None:
+    if not isinstance(types, list) or len(types) != num_layers:
+        raise ModelError(f"layer_types is no list of {num_layers}, one for each layer")
+    unknown = sorted({str(kind) for kind in types} - {SLIDING, FULL})
+    if unknown:
+        raise ModelError(f"layer_types: {unknown[0]!r} is not supported; {SLIDING} and {FULL}")

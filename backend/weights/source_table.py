@@ -1,0 +1,47 @@
+"""Which tensor of a file each of ours is, as every kind of checkpoint knows it."""
+
+from collections.abc import Collection
+
+from backend.config.model_config import ModelConfig
+from backend.config.sources import Names
+from backend.config.tensors import tensors_of
+
+
+class SourceTable:
+    """The sources of a model's tensors among the tensors of its files.
+
+    sources: by our names. left_over: the file's tensors that the model has no use for, and that do
+    not follow from its configuration.
+    """
+
+    def __init__(self, config: ModelConfig, names: Names, file_names: Collection[str]) -> None:
+        self._infos = tensors_of(config)
+        self.sources, self._missing = names.sources(config, file_names)
+        taken = {source.name for source in self.sources.values()}
+        if config.tie_word_embeddings and (head := names.find("lm_head", "weight", file_names)):
+            taken.add(head)  # the embedding a second time
+        self.left_over = sorted(
+            name for name in set(file_names) - taken if not names.is_ignored(name)
+        )
+
+    def names(self) -> frozenset[str]:
+        return frozenset(self.sources)
+
+    def file_name(self, name: str) -> str:
+        """Return what the file calls a tensor, or should."""
+        return self.sources[name].name if name in self.sources else self._missing.get(name, name)
+
+    def shape_in(self, name: str, whole: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of a tensor of ours that lies in one of the file's shape."""
+        source, expected = self.sources[name], self._infos[name].shape
+        shape = whole if source.expert is None else whole[1:]
+        if source.is_transposed and len(shape) == 2:
+            shape = shape[::-1]
+        # A part of it is ours: what of it must fit is seen where the last part ends.
+        if shape and len(shape) == len(expected) and shape[0] >= source.start + expected[0]:
+            is_part = source.start > 0 or self._is_shared(source.name)
+            return (expected[0], *shape[1:]) if is_part else shape
+        return shape
+
+    def _is_shared(self, file_name: str) -> bool:
+        return sum(source.name == file_name for source in self.sources.values()) > 1

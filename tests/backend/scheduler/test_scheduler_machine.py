@@ -1,0 +1,216 @@
+"""Any order of requests, and what the KV cache holds of them: property tests of the scheduler."""
+
+import itertools
+from collections.abc import Sequence as ListLike
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from backend.config.cache_groups import CacheGroup, blocks_of_sequence
+from backend.scheduler.scheduler import Scheduler
+from backend.scheduler.sequence import SeqKey, Sequence, SequenceStatus
+from backend.step import StepPlan
+from backend.wire.messages import TokenLogprobs
+from backend.wire.sampling import SamplingParams
+from tests.backend.scheduler.test_scheduler import EOS, make_scheduler, make_sequence, step
+
+# Of the cache groups. Full ones alone are half of the models there are.
+WINDOWS = [[0], [0], [0], [5], [1], [0, 3], [0, 6, 6], [0, 2, 7], [4, 9], [0, 0], []]
+
+Content = tuple[int, str, tuple[int, ...]]
+"""What a place holds: of which group, salt and tokens up to its own; other tokens, other keys."""
+
+
+class SimulatedCache:
+    """Places that hold what was written there, and checks of what a step reads."""
+
+    def __init__(self, groups: ListLike[CacheGroup], block_size: int) -> None:
+        self._groups = groups
+        self._block_size = block_size
+        self._content: dict[int, Content | None] = {}  # by slot; None: cleared
+
+    def run(self, plan: StepPlan, sequences: ListLike[Sequence]) -> None:
+        """Clear and write as ranks do, then check every place that attention may read.
+
+        sequences: in the order of the plan.
+        """
+        size = self._block_size
+        for block in plan.begun_blocks(size).tolist():
+            self._content |= dict.fromkeys(range(block * size, (block + 1) * size))
+        for s, seq in enumerate(sequences):
+            for token in range(*plan.query_starts[s : s + 2].tolist()):
+                for g, slots in enumerate(plan.slot_mapping):
+                    content = _content(g, seq, int(plan.positions[token]))
+                    self._content[int(slots[token])] = content
+        num_slots = len(self._groups) * plan.num_tokens
+        assert len(set(plan.slot_mapping.ravel().tolist())) == num_slots, "a place written twice"
+        for s, seq in enumerate(sequences):
+            for g, group in enumerate(self._groups):
+                self._check_visible(plan, s, seq, g, group)
+                self._check_table(plan, s, seq, g)
+
+    def most_blocks(self, num_tokens: int, scheduler: Scheduler) -> int:
+        chunk = scheduler.max_num_batched_tokens
+        return blocks_of_sequence(self._groups, num_tokens, self._block_size, chunk)
+
+    def check_room(self, seq: Sequence, scheduler: Scheduler) -> None:
+        """Assert that a sequence has no more blocks than it was said to have at most."""
+        chunk = 1 if seq.is_decoding else scheduler.max_num_batched_tokens
+        for group, table in zip(self._groups, seq.block_tables, strict=False):
+            assert len(table) <= group.max_blocks(seq.num_tokens, self._block_size, chunk)
+
+    def _check_visible(
+        self, plan: StepPlan, s: int, seq: Sequence, g: int, group: CacheGroup
+    ) -> None:
+        """Assert that each key that a token of this step sees is there, and is the right one."""
+        start = seq.num_computed_tokens
+        first = max(0, start + 1 - group.window) if group.window else 0
+        for position in range(first, start + seq.num_scheduled):
+            block = int(plan.block_tables[g, s, position // self._block_size])
+            slot = block * self._block_size + position % self._block_size
+            assert self._content.get(slot) == _content(g, seq, position), "another's key"
+
+    def _check_table(self, plan: StepPlan, s: int, seq: Sequence, g: int) -> None:
+        """Assert that a row names living blocks of the sequence, with nothing of others in them."""
+        table = seq.block_tables[g]
+        assert set(plan.block_tables[g, s].tolist()) <= set(table)
+        first = seq.num_blocks - len(table)
+        for index, block in enumerate(table, first):
+            for offset in range(self._block_size):
+                position = index * self._block_size + offset
+                content = self._content[block * self._block_size + offset]
+                if content is not None:
+                    assert content == _content(g, seq, position), "left by another"
+                else:
+                    assert position >= seq.num_computed_tokens + seq.num_scheduled
+
+
+def _content(g: int, seq: Sequence, position: int) -> Content:
+    return g, seq.cache_salt, tuple(seq.token_ids[: position + 1])
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """Any order of adding, aborting and stepping keeps the promises."""
+
+    @initialize(
+        num_blocks=st.integers(2, 12), block_size=st.integers(1, 5), seqs=st.integers(1, 6),
+        extra=st.integers(1, 8), windows=st.sampled_from(WINDOWS),
+    )  # fmt: skip
+    def start(
+        self, num_blocks: int, block_size: int, seqs: int, extra: int, windows: list[int]
+    ) -> None:
+        groups = [CacheGroup((layer,), window) for layer, window in enumerate(windows)]
+        self.scheduler = make_scheduler(
+            num_blocks * max(1, len(groups)), block_size, seqs, seqs + extra, 40, groups
+        )
+        self.cache = SimulatedCache(groups, block_size)
+        self.numbers = itertools.count()
+        self.added: dict[SeqKey, Sequence] = {}
+        self.received: dict[SeqKey, list[int]] = {}
+        self.scored: dict[SeqKey, list[int]] = {}
+        self.next_token = itertools.count(10)
+
+    @rule(
+        prompt=st.lists(st.integers(1, 2), min_size=1, max_size=20),
+        max_tokens=st.integers(1, 15),
+        salt=st.sampled_from(["", "a"]),
+        priority=st.integers(-1, 1),
+        tenant=st.sampled_from(["", "many", "many", "few"]),
+        score=st.booleans(),
+    )
+    def add(
+        self,
+        prompt: list[int],
+        max_tokens: int,
+        salt: str,
+        priority: int,
+        tenant: str,
+        score: bool,
+    ) -> None:
+        seq = make_sequence(next(self.numbers), prompt, max_tokens, salt)
+        seq.priority, seq.tenant = priority, tenant
+        if score:
+            params = SamplingParams(max_tokens=max_tokens - 1, prompt_logprobs=0)
+            seq.params = params
+        try:
+            self.scheduler.add(seq)
+        except ValueError:
+            # To score without generating, the last prompt token is in the cache as well.
+            needed = len(prompt) + max(seq.params.max_tokens - 1, 0)
+            assert self.cache.most_blocks(needed, self.scheduler) > self.scheduler.pool.num_blocks
+        else:
+            self.added[seq.key] = seq
+            self.received[seq.key] = []
+            self.scored[seq.key] = []
+
+    @rule(data=st.data())
+    def abort(self, data: st.DataObject) -> None:
+        if not self.added:
+            return
+        key = data.draw(st.sampled_from(sorted(self.added)))
+        was_alive = self.added[key].status is not SequenceStatus.FINISHED
+        assert self.scheduler.abort(key) == was_alive
+        assert not self.scheduler.abort(key)
+
+    @precondition(lambda self: self.scheduler.has_work)
+    @rule(steps=st.integers(1, 5), eos=st.booleans(), most=st.integers(1, 4))
+    def step(self, steps: int, eos: bool, most: int) -> None:
+        for _ in range(steps):
+            if not self.scheduler.has_work:
+                return
+            alive = [s for s in self.added.values() if s.status is not SequenceStatus.FINISHED]
+            # A newcomer of a better priority waits for room; it does not throw out who runs.
+            running = [s for s in alive if s.status is SequenceStatus.RUNNING]
+            first = min(running or alive, key=lambda s: s.order)
+            before = first.num_computed_tokens, first.num_tokens
+            plan = self.scheduler.schedule()
+            assert plan is not None
+            assert plan.num_tokens <= self.scheduler.max_num_batched_tokens
+            decodes, prefills = self.scheduler._selection
+            self.cache.run(plan, decodes + prefills)
+            for seq in self.added.values():
+                self.cache.check_room(seq, self.scheduler)
+            # As if drafts had been accepted: several tokens for a sequence in one step.
+            counts = [1 + next(self.next_token) % most for _ in plan.sample_rows]
+            tokens = [EOS if eos and i == 0 else next(self.next_token) for i in range(sum(counts))]
+            # Each score carries its token, so that it can be told where it belongs.
+            scores = [TokenLogprobs(token, 0, []) for token in plan.logprob_targets.tolist()]
+            outputs = self.scheduler.commit(
+                plan, tokens, (), scores, num_tokens=counts if most > 1 else None
+            )
+            for worker, output in outputs:
+                key = worker, output.seq_id
+                assert not (output.prompt_logprobs and self.received[key]), "scores come first"
+                self.received[key] += output.token_ids
+                self.scored[key] += [int(score.logprob) for score in output.prompt_logprobs]
+                if output.finish_reason and self.added[key].params.prompt_logprobs is not None:
+                    prompt = self.added[key].token_ids[: self.added[key].num_prompt_tokens]
+                    assert self.scored[key] == prompt[1:], "each prompt token is scored once"
+            after = first.num_computed_tokens, first.num_tokens
+            finished = first.status is SequenceStatus.FINISHED
+            if len({seq.tenant for seq in alive}) == 1:
+                assert finished or after > before, "the first in order must move in every step"
+
+    @invariant()
+    def books_balance(self) -> None:
+        self.scheduler.check()
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        for key, seq in self.added.items():
+            assert seq.token_ids[seq.num_prompt_tokens :] == self.received[key]
+
+    def teardown(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        for _ in range(2_000):
+            if not self.scheduler.has_work:
+                break
+            step(self.scheduler)
+        assert not self.scheduler.has_work
+        assert self.scheduler.pool.num_free == self.scheduler.pool.num_blocks
+
+
+TestSchedulerMachine = SchedulerMachine.TestCase
+TestSchedulerMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
