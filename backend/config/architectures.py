@@ -33,6 +33,12 @@ GGUF_ARCHITECTURES = {
 }
 
 
+def families() -> list[Family]:
+    """Return all of them, by name."""
+    names = {*HF_ARCHITECTURES.values(), *GGUF_ARCHITECTURES.values()}
+    return [load_family(name) for name in sorted(names)]
+
+
 def load_family(name: str) -> Family:
     """Return the family of that module."""
     family: Family = import_module(f"backend.config.families.{name}").FAMILY

@@ -18,7 +18,8 @@ class Family:
     aliases: this family's name of a field of config.json -> the common one. defaults: what a
     config.json means that lacks a field, by common names. harmless: fields that change nothing
     here, beside those that change nothing anywhere. tie_word_embeddings: what a config.json that
-    does not say means.
+    does not say means. models: some that people know. checked: how it was, beside what holds for
+    every family (see `unisono models`).
     """
 
     name: str
@@ -31,6 +32,8 @@ class Family:
     defaults: dict[str, Any] = field(default_factory=dict)
     harmless: frozenset[str] = frozenset()
     tie_word_embeddings: bool = False
+    models: str = ""
+    checked: str = ""
 
     def names(self, kind: FileKind) -> Names:
         """Return what files of a kind call the tensors."""

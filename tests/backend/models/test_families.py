@@ -5,6 +5,7 @@ Tolerance: sums of a few hundred products of about 1 in another order, logits of
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.backend.models.family_cases import TinyModel
 from tests.backend.models.gemma_cases import GEMMA
@@ -14,7 +15,6 @@ from tests.backend.models.tiny_engine import engine_of, logits_of, run, schedule
 from tests.backend.tp_ranks import run_ranks
 
 CASES = LLAMA_LIKE | GEMMA | LEARNED_POSITIONS
-TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
 
 @pytest.fixture(scope="module", params=sorted(CASES))
@@ -24,17 +24,17 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_logits_are_those_of_transformers(tiny: TinyModel) -> None:
     engine = engine_of(tiny.path)
-    torch.testing.assert_close(logits_of(engine, tiny.prompt), tiny.logits, **TOLERANCE)
+    assert_close(logits_of(engine, tiny.prompt), tiny.logits)
     # Chunks that end inside blocks, then decoding.
     chunks = [5, 13, 1, 1, 1, 1]
     in_chunks = logits_of(engine, tiny.prompt, chunks=chunks)
-    torch.testing.assert_close(in_chunks, tiny.logits, **TOLERANCE)
+    assert_close(in_chunks, tiny.logits)
 
 
 def test_ranks_together_give_the_logits_of_one(tiny: TinyModel) -> None:
     for size in tiny.case.ranks:
         parts = run_ranks(size, lambda tp: logits_of(engine_of(tiny.path, tp), tiny.prompt))
-        torch.testing.assert_close(torch.cat(parts, dim=1), tiny.logits, **TOLERANCE)
+        assert_close(torch.cat(parts, dim=1), tiny.logits)
 
 
 def test_greedy_text_with_a_prefix_from_the_cache(tiny: TinyModel) -> None:
@@ -52,6 +52,8 @@ def test_greedy_text_with_a_prefix_from_the_cache(tiny: TinyModel) -> None:
 def test_gguf_twin_gives_the_logits_of_the_directory(tiny: TinyModel) -> None:
     if not tiny.case.twin:
         pytest.skip("llama.cpp's converter does not write this one")
-    torch.testing.assert_close(
-        logits_of(engine_of(tiny.twin), tiny.prompt), tiny.logits, **TOLERANCE
-    )
+    assert_close(logits_of(engine_of(tiny.twin), tiny.prompt), tiny.logits)
+
+
+def assert_close(got: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
