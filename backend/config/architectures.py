@@ -21,6 +21,13 @@ HF_ARCHITECTURES = {
     "SmolLM3ForCausalLM": "smollm3",
     "Olmo2ForCausalLM": "olmo2",
     "Olmo3ForCausalLM": "olmo2",
+    "Gemma2ForCausalLM": "gemma2",
+    "Gemma3ForCausalLM": "gemma3",
+    "Gemma3ForConditionalGeneration": "gemma3",
+    "GraniteForCausalLM": "granite",
+    "OPTForCausalLM": "opt",
+    "GPT2LMHeadModel": "gpt2",
+    "GPTNeoForCausalLM": "gpt_neo",
 }
 
 # "general.architecture" of a GGUF file -> module of the family.
@@ -32,6 +39,10 @@ GGUF_ARCHITECTURES = {
     "phi3": "phi3",
     "smollm3": "smollm3",
     "olmo2": "olmo2",
+    "gemma2": "gemma2",
+    "gemma3": "gemma3",
+    "granite": "granite",
+    "gpt2": "gpt2",
 }
 
 

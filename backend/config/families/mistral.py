@@ -17,7 +17,6 @@ def _spec(fields: Fields) -> DecoderSpec:
     fields.one_of("hidden_act", ["silu"], "silu")
     for flag in ("attention_bias", "mlp_bias"):
         fields.must_be(flag, False, "no model of this family has biases")
-    fields.default("sliding_window", 4096)
     rope = read_rope(fields, rotary_dim(fields, head_dim(fields)))
     if fields.text("model_type", "mistral") == "mistral" and "layer_types" in fields:
         # transformers reads them in Ministral's class alone, and says so.
@@ -40,5 +39,6 @@ FAMILY = Family(
     spec=_spec,
     hf_names=hf_names(),
     gguf_names=gguf_names(),
+    defaults={"sliding_window": 4096},
     models="Mistral 7B, Nemo, Small 2; Ministral 8B",
 )

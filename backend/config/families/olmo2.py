@@ -7,7 +7,7 @@ from backend.config.rope import Rope
 from backend.config.rope_fields import is_by_layer_type, read_rope, rotary_dim
 from backend.config.sizes import head_dim, num_layers
 from backend.config.spec import MLP, Attention, DecoderSpec, Layer, Norm
-from backend.config.windows import FULL, SLIDING, layer_windows
+from backend.config.windows import FULL, SLIDING, layer_windows, window_pattern
 
 _NAMES = {
     "attention_output_norm": "post_attention_layernorm",
@@ -20,8 +20,10 @@ def _spec(fields: Fields) -> DecoderSpec:
     is_olmo3 = fields.text("model_type", "") == "olmo3"
     if is_olmo3:
         fields.default("sliding_window", 4096)
-    has_windows = is_olmo3 or fields.kind == "gguf"
-    windows = layer_windows(fields, num_layers(fields), 4) if has_windows else []
+    windows = [0] * num_layers(fields)
+    if is_olmo3 or fields.kind == "gguf":
+        pattern = window_pattern(fields, num_layers(fields), 4) if fields.kind == "gguf" else 4
+        windows = layer_windows(fields, num_layers(fields), pattern)
     full = _rope(fields, FULL, 5e5 if is_olmo3 else 1e4)
     sliding = _windowed_rope(fields, full) if any(windows) else full
     has_bias = fields.flag("attention_bias")
@@ -38,7 +40,7 @@ def _spec(fields: Fields) -> DecoderSpec:
             mlp,
             norms="after",
         )
-        for window in windows or [0] * num_layers(fields)
+        for window in windows
     )
     return DecoderSpec(layers, Norm(fields.number("rms_norm_eps", 1e-5)))
 

@@ -17,9 +17,6 @@ def _spec(fields: Fields) -> DecoderSpec:
         fields.must_be(flag, False, "no model of this family has biases")
     for field in ("full_attn_mod", "interpolate_factor"):
         fields.must_be(field, 1, "only 1 is supported")
-    if fields.kind == "huggingface":
-        # Phi3Config has it whatever the file says, and lets it win over rope_scaling's.
-        fields.default("original_max_position_embeddings", 4096)
     attention = Attention(
         read_rope(fields, rotary_dim(fields, head_dim(fields))),
         # llama.cpp reads the window and sees all tokens ("results might be suboptimal"); the model
@@ -41,6 +38,8 @@ FAMILY = Family(
     ),
     # There is no ffn_gate: ffn_up has the gate's rows above its own.
     gguf_names=gguf_names({"mlp.gate_proj": (), "mlp.up_proj": ()}, fused={"ffn_up": _FUSED_MLP}),
+    # It wins over rope_scaling's.
+    defaults={"original_max_position_embeddings": 4096},
     harmless=frozenset({"resid_pdrop", "embd_pdrop"}),
     models="Phi-3, Phi-3.5 mini; Phi-4, Phi-4 mini",
 )

@@ -11,7 +11,6 @@ from backend.config.windows import layer_windows
 
 def _spec(fields: Fields) -> DecoderSpec:
     fields.one_of("hidden_act", ["silu"], "silu")
-    read_defaults(fields)
     rope = read_rope(fields, rotary_dim(fields, head_dim(fields)))
     mlp = MLP(fields.integer("intermediate_size"))
     layers = tuple(
@@ -21,12 +20,8 @@ def _spec(fields: Fields) -> DecoderSpec:
     return DecoderSpec(layers, Norm(fields.number("rms_norm_eps", 1e-6)))
 
 
-def read_defaults(fields: Fields) -> None:
-    """Say what absent fields of a Qwen mean: no window, though there is a size of one."""
-    if fields.kind == "huggingface":
-        fields.default("use_sliding_window", False)
-        fields.default("sliding_window", 4096)
-        fields.default("max_window_layers", 28)
+# A size of the window is no window.
+WINDOW_DEFAULTS = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28}
 
 
 FAMILY = Family(
@@ -36,5 +31,6 @@ FAMILY = Family(
     spec=_spec,
     hf_names=hf_names(),
     gguf_names=gguf_names(),
+    defaults=WINDOW_DEFAULTS,
     models="Qwen2, Qwen2.5, Qwen2.5-Coder",
 )

@@ -2,7 +2,7 @@
 
 from backend.config.families.family import Family
 from backend.config.families.names import gguf_names, hf_names
-from backend.config.families.qwen2 import read_defaults
+from backend.config.families.qwen2 import WINDOW_DEFAULTS
 from backend.config.fields import Fields
 from backend.config.rope_fields import read_rope, rotary_dim
 from backend.config.sizes import head_dim, num_layers
@@ -12,9 +12,6 @@ from backend.config.windows import layer_windows
 
 def _spec(fields: Fields) -> DecoderSpec:
     fields.one_of("hidden_act", ["silu"], "silu")
-    read_defaults(fields)
-    if fields.kind == "huggingface":
-        fields.default("head_dim", 128)
     rope = read_rope(fields, rotary_dim(fields, head_dim(fields)))
     has_bias = fields.flag("attention_bias")
     mlp = MLP(fields.integer("intermediate_size"))
@@ -35,5 +32,6 @@ FAMILY = Family(
     spec=_spec,
     hf_names=hf_names(),
     gguf_names=gguf_names(),
+    defaults=WINDOW_DEFAULTS | {"head_dim": 128},
     models="Qwen3, dense",
 )

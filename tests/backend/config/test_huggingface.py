@@ -137,7 +137,10 @@ def test_custom_code_is_neither_run_nor_in_the_way(model: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel is not supported.\nSupported: L"),
+        (
+            {"architectures": ["BloomForCausalLM"]},
+            "BloomForCausalLM is not supported.\nSupported: L",
+        ),
         ({"architectures": None, "model_type": "mamba"}, "model_type 'mamba' is not supported"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantised with 'gptq'"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
