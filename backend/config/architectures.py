@@ -13,10 +13,24 @@ HF_ARCHITECTURES = {
     "LlamaForCausalLM": "llama",
     "MistralForCausalLM": "llama",
     "Qwen2ForCausalLM": "qwen2",
+    "Gemma2ForCausalLM": "gemma2",
+    "Gemma3ForCausalLM": "gemma3",
+    "Gemma3ForConditionalGeneration": "gemma3",
+    "GraniteForCausalLM": "granite",
+    "OPTForCausalLM": "opt",
+    "GPT2LMHeadModel": "gpt2",
+    "GPTNeoForCausalLM": "gpt_neo",
 }
 
 # "general.architecture" of a GGUF file -> module of the family.
-GGUF_ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2"}
+GGUF_ARCHITECTURES = {
+    "llama": "llama",
+    "qwen2": "qwen2",
+    "gemma2": "gemma2",
+    "gemma3": "gemma3",
+    "granite": "granite",
+    "gpt2": "gpt2",
+}
 
 
 def families() -> list[Family]:
