@@ -41,6 +41,10 @@ class Fields:
         """Add a field that stands elsewhere in the file."""
         self._values[name] = value
 
+    def default(self, name: str, value: object) -> None:
+        """Say what an absent field means; one that is null stays so."""
+        self._values.setdefault(name, value)
+
     def raw(self, name: str, default: Any = None) -> Any:
         """Return a field as it is; `default` where it is absent or null."""
         self._used.add(name)

@@ -22,8 +22,9 @@ def layer_windows(
     first = fields.integer("max_window_layers", 0)
     if types is not None:
         _check_types(fields, types, num_layers)
-        if window <= 0 and SLIDING in types:
-            raise ModelError(f"layer_types says {SLIDING}, and sliding_window nothing")
+        if SLIDING in types and (window <= 0 or not is_used):
+            off = "sliding_window nothing" if is_used else "use_sliding_window that there is none"
+            raise ModelError(f"layer_types says {SLIDING}, and {off}")
         return [window if kind == SLIDING else 0 for kind in types]
     if window <= 0 or not is_used:
         return [0] * num_layers
