@@ -56,7 +56,8 @@ class GGUFCheckpoint(SourceTable):
             source = self.sources[name]
             values = _decode(self._bytes(name)[None], tensor, ALL).view(-1)  # of all of it
             rows = shifted(rows, self.shape(name)[0], source.start)
-            values = values.view(tensor.shape)[... if source.index is None else source.index][rows]
+            whole = values.view(tensor.shape)
+            values = (whole if source.index is None else whole[source.index]).flatten()[rows]
             if source.heads:
                 self._check_whole_heads(name, rows, source.heads)
                 values = torch.from_numpy(to_halves(values.numpy(), source.heads))

@@ -1,11 +1,15 @@
-"""Llama (Touvron et al. 2023) and what is built like it: SmolLM2, Llama 2 and 3, Mistral."""
+"""Llama (Touvron et al. 2023) and what is built like it: SmolLM2, Llama 2 and 3, Mistral.
 
+GGUF files of Mixtral are of this family, too.
+"""
+
+from backend.config.expert_fields import read_experts
 from backend.config.families.family import Family
 from backend.config.families.names import gguf_names, hf_names
 from backend.config.fields import Fields
 from backend.config.rope_fields import read_rope, rotary_dim
 from backend.config.sizes import head_dim, num_layers
-from backend.config.spec import MLP, Attention, DecoderSpec, Layer, Norm
+from backend.config.spec import MLP, Attention, DecoderSpec, Experts, Layer, Norm
 
 
 def _spec(fields: Fields) -> DecoderSpec:
@@ -21,7 +25,10 @@ def _spec(fields: Fields) -> DecoderSpec:
         out_bias="blk.0.attn_output.bias" in fields.tensors if is_gguf else has_bias,
     )
     mlp_bias = "blk.0.ffn_gate.bias" in fields.tensors if is_gguf else fields.flag("mlp_bias")
-    mlp = MLP(fields.integer("intermediate_size"), has_bias=mlp_bias)
+    width = fields.integer("intermediate_size")
+    mlp: MLP | Experts = MLP(width, has_bias=mlp_bias)
+    if is_gguf and fields.integer("num_experts", 0) > 0:
+        mlp = read_experts(fields, width, renormalise=True)
     norm = Norm(fields.number("rms_norm_eps", None if is_gguf else 1e-6))
     return DecoderSpec((Layer(attention, mlp),) * num_layers(fields), norm)
 
