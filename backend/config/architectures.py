@@ -19,6 +19,12 @@ HF_ARCHITECTURES = {
 GGUF_ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2"}
 
 
+def families() -> list[Family]:
+    """Return all of them, by name."""
+    names = {*HF_ARCHITECTURES.values(), *GGUF_ARCHITECTURES.values()}
+    return [load_family(name) for name in sorted(names)]
+
+
 def load_family(name: str) -> Family:
     """Return the family of that module."""
     family: Family = import_module(f"backend.config.families.{name}").FAMILY

@@ -7,7 +7,7 @@ gateway can import it.
 import msgspec
 
 from backend.config.errors import ModelError
-from backend.config.spec import MLP, DecoderSpec
+from backend.config.spec import MLP, DecoderSpec, Layer
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
@@ -50,7 +50,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
         if self.head_dim % 2:
             raise ModelError(f"head_dim must be even, is {self.head_dim}")
         for layer in self.spec.layers:
-            self._check_layer(layer.mlp.width, layer.attention.rope and layer.attention.rope.dim)
+            self._check_layer(layer)
 
         known = tuple(
             token_id for token_id in self.eos_token_ids if 0 <= token_id < self.vocab_size
@@ -59,11 +59,12 @@ class ModelConfig(msgspec.Struct, frozen=True):
         if self.bos_token_id is not None and not 0 <= self.bos_token_id < self.vocab_size:
             msgspec.structs.force_setattr(self, "bos_token_id", None)
 
-    def _check_layer(self, width: int, rope_dim: int | None) -> None:
-        if width <= 0:
-            raise ModelError(f"intermediate_size must be above 0, is {width}")
-        if rope_dim is not None and rope_dim > self.head_dim:
-            raise ModelError(f"{rope_dim} of a head's {self.head_dim} dimensions cannot be rotated")
+    def _check_layer(self, layer: Layer) -> None:
+        rope = layer.attention.rope
+        if layer.mlp.width <= 0:
+            raise ModelError(f"intermediate_size must be above 0, is {layer.mlp.width}")
+        if rope is not None and rope.dim > self.head_dim:
+            raise ModelError(f"{rope.dim} of a head's {self.head_dim} dimensions cannot be rotated")
 
     @property
     def num_layers(self) -> int:

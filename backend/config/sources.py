@@ -28,12 +28,12 @@ class HeadOrder(NamedTuple):
 class Source(NamedTuple):
     """Where a tensor lies: in the file's tensor `name`.
 
-    index: of a stack of matrices, which. start: its first row there. is_transposed: the file has
+    expert: of a stack of matrices, which. start: its first row there. is_transposed: the file has
     [in, out]. heads: how rows move within each head.
     """
 
     name: str
-    index: int | None = None
+    expert: int | None = None
     start: int = 0
     is_transposed: bool = False
     heads: HeadOrder | None = None

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from backend.config.errors import ModelError
 from backend.config.rope import Rope
 
 # relu; gelu: by the error function; gelu_tanh: its approximation by tanh.
@@ -32,6 +33,10 @@ class Norm(msgspec.Struct, frozen=True):
     offset: float = 0.0
     has_weight: bool = True
     has_bias: bool = False
+
+    def __post_init__(self) -> None:
+        if self.eps <= 0:
+            raise ModelError(f"the eps of norms must be above 0, is {self.eps}")
 
 
 class QueryScaling(msgspec.Struct, frozen=True):

@@ -56,7 +56,8 @@ class GGUFCheckpoint(SourceTable):
             source = self.sources[name]
             values = _decode(self._bytes(name)[None], tensor, ALL).view(-1)  # of all of it
             rows = shifted(rows, self.shape(name)[0], source.start)
-            values = values.view(tensor.shape)[... if source.index is None else source.index][rows]
+            whole = values.view(tensor.shape)
+            values = (whole if source.expert is None else whole[source.expert])[rows]
             if source.heads:
                 self._check_whole_heads(name, rows, source.heads)
                 values = torch.from_numpy(to_halves(values.numpy(), source.heads))
@@ -101,7 +102,7 @@ class GGUFCheckpoint(SourceTable):
         """Return a matrix's rows as stored, [R, row bytes], those of heads in our order."""
         tensor, source = self._tensor(name), self.sources[name]
         raw = self._bytes(name).reshape(*tensor.shape[:-1], tensor.row_bytes)
-        raw = raw if source.index is None else raw[source.index]
+        raw = raw if source.expert is None else raw[source.expert]
         rows = shifted(rows, self.shape(name)[0], source.start)
         if source.heads is None:
             return raw[rows]

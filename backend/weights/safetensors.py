@@ -78,8 +78,8 @@ class SafetensorsCheckpoint(SourceTable):
         else:
             cols = shifted(cols, shape[1], 0)
             places = (cols, rows) if source.is_transposed else (rows, cols)
-        if source.index is not None:
-            places = (source.index, *places)
+        if source.expert is not None:
+            places = (source.expert, *places)
         piece: torch.Tensor = tensor[places]
         if source.is_transposed and len(shape) == 2:
             piece = piece.T

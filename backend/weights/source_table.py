@@ -34,7 +34,7 @@ class SourceTable:
     def shape_in(self, name: str, whole: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of a tensor of ours that lies in one of the file's shape."""
         source, expected = self.sources[name], self._infos[name].shape
-        shape = whole if source.index is None else whole[1:]
+        shape = whole if source.expert is None else whole[1:]
         if source.is_transposed and len(shape) == 2:
             shape = shape[::-1]
         # A part of it is ours: what of it must fit is seen where the last part ends.

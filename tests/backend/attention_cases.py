@@ -91,7 +91,8 @@ class AttentionCase:
         """The oracle's result, float32, over these keys and values or those of the case's bits."""
         seen = self._cache if cache is None else cache
         oracle = ReferenceOps()
-        return oracle.attention(self._q.float(), seen, self._batch, self._spec, self._sinks)
+        plan = oracle.plan_attention(self._batch, seen, self._heads, self._spec)
+        return oracle.attention(self._q.float(), seen, plan, self._sinks)
 
     def result(self) -> Tensor:
         ops = NativeOps()

@@ -109,7 +109,11 @@ def write_tiny_llama(
 
     tie, bias: tie_word_embeddings; biases of attention and MLP. overrides: fields of ModelConfig.
     """
-    settings: dict[str, Any] = {"attention_bias": bias, "mlp_bias": bias, "stored_dtype": dtype} | overrides
+    settings: dict[str, Any] = {
+        "attention_bias": bias,
+        "mlp_bias": bias,
+        "stored_dtype": dtype,
+    } | overrides
     config = tiny_config(tie_word_embeddings=tie, **settings)
     path.mkdir(parents=True, exist_ok=True)
     safetensors.torch.save_file(

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from backend.config.model_config import ModelConfig
-from backend.quant.weight_format import WeightFormat
 from backend.config.tensors import HEAD, tensors_of
+from backend.quant.weight_format import WeightFormat
 from tests.backend.factories import tiny_config, write_mixed_gguf
 
 SHAPE: dict[str, Any] = {

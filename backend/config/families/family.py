@@ -16,7 +16,8 @@ class Family:
     "general.architecture" of GGUF files calls them. spec: a file's fields -> what is computed.
     aliases: this family's name of a field of config.json -> the common one. harmless: fields that
     change nothing here, beside those that change nothing anywhere. tie_word_embeddings: what a
-    config.json that does not say means.
+    config.json that does not say means. models: some that people know. checked: how it was, beside
+    what holds for every family (see `unisono models`).
     """
 
     name: str
@@ -28,6 +29,8 @@ class Family:
     aliases: dict[str, str] = field(default_factory=dict)
     harmless: frozenset[str] = frozenset()
     tie_word_embeddings: bool = False
+    models: str = ""
+    checked: str = ""
 
     def names(self, kind: FileKind) -> Names:
         """Return what files of a kind call the tensors."""

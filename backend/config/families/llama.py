@@ -33,4 +33,6 @@ FAMILY = Family(
     spec=_spec,
     hf_names=hf_names(),
     gguf_names=gguf_names(),
+    models="Llama 2, 3; SmolLM2; TinyLlama",
+    checked="SmolLM2-135M-Instruct Q4_1 served, perplexity beside llama.cpp",
 )

@@ -27,4 +27,5 @@ FAMILY = Family(
     spec=_spec,
     hf_names=hf_names(),
     gguf_names=gguf_names(),
+    models="Qwen2, Qwen2.5, Qwen2.5-Coder",
 )

@@ -8,10 +8,12 @@ import pytest
 import safetensors.torch
 import torch
 
+from backend.config.cache_groups import CacheGroup, cache_groups
 from backend.config.errors import ModelError
 from backend.config.load import load_config
-from backend.config.rope import RopeScaling
-from tests.backend.factories import tiny_config, write_tiny_llama
+from backend.config.rope import Rope, RopeScaling
+from backend.config.spec import MLP
+from tests.backend.factories import rope_of, tiny_config, write_tiny_llama
 
 
 @pytest.fixture
@@ -48,8 +50,10 @@ def test_absent_and_null_fields_take_a_llamas_defaults(model: Path) -> None:
     edit(model / "config.json", head_dim=None, num_key_value_heads=None, **fields)
     config = load_config(model)
     assert (config.head_dim, config.num_kv_heads, config.max_model_len) == (8, 8, 2048)
-    assert (config.rms_norm_eps, config.rope_theta, config.rope_scaling) == (1e-6, 10000.0, None)
-    assert not (config.attention_bias or config.mlp_bias or config.tie_word_embeddings)
+    assert (config.spec.norm.eps, rope_of(config)) == (1e-6, Rope(8, 10000.0))
+    layer = config.spec.layers[0]
+    assert isinstance(layer.mlp, MLP) and not layer.mlp.has_bias
+    assert not (layer.attention.qkv_bias or layer.attention.out_bias or config.tie_word_embeddings)
 
 
 LLAMA3 = {
@@ -81,8 +85,7 @@ def test_both_layouts_of_rotary_parameters_are_read(
     model: Path, fields: dict[str, Any], scaling: RopeScaling | None
 ) -> None:
     edit(model / "config.json", **({"rope_parameters": ...} | fields))
-    config = load_config(model)
-    assert (config.rope_theta, config.rope_scaling) == (5e5, scaling)
+    assert rope_of(load_config(model)) == Rope(8, 5e5, scaling)
 
 
 @pytest.mark.parametrize(
@@ -120,12 +123,14 @@ def test_relative_directory_has_its_own_name(model: Path, monkeypatch: pytest.Mo
 
 def test_mistral_without_a_window_is_a_llama(model: Path) -> None:
     edit(model / "config.json", architectures=["MistralForCausalLM"], sliding_window=None)
-    assert load_config(model).architecture == "llama"
+    assert load_config(model).family == "llama"
 
 
 def test_window_as_long_as_the_context_changes_nothing(model: Path) -> None:
     edit(model / "config.json", sliding_window=512)
-    assert load_config(model) == tiny_config()
+    assert cache_groups(
+        [layer.attention.window for layer in load_config(model).spec.layers], 512
+    ) == (CacheGroup((0, 1)),)
 
 
 def test_custom_code_is_neither_run_nor_in_the_way(model: Path) -> None:
@@ -141,7 +146,6 @@ def test_custom_code_is_neither_run_nor_in_the_way(model: Path) -> None:
         ({"architectures": None, "model_type": "mamba"}, "model_type 'mamba' is not supported"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantised with 'gptq'"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
-        ({"sliding_window": 128}, "sliding window of 128 tokens is not supported"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "'yarn' is not supported"),
         ({"rope_parameters": ..., "rope_scaling": {"type": "dynamic"}}, "'dynamic' is not"),
         ({"rope_parameters": {"rope_type": "longrope"}}, "'longrope' is not supported"),
@@ -150,9 +154,11 @@ def test_custom_code_is_neither_run_nor_in_the_way(model: Path) -> None:
             {"rope_parameters": {"rope_type": "llama3"} | LLAMA3 | {"high_freq_factor": 1.0}},
             "high_freq_factor must be above low_freq_factor",
         ),
-        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not supported"),
-        ({"hidden_size": "64"}, "Expected `int`, got `str` - at `$.hidden_size`"),
-        ({"hidden_size": ...}, "missing required field `hidden_size`"),
+        ({"partial_rotary_factor": 2}, "16 of a head's 8 dimensions cannot be rotated"),
+        ({"partial_rotary_factor": "half"}, "partial_rotary_factor is 'half', not a number"),
+        ({"query_pre_attn_scalar": 8}, "query_pre_attn_scalar is not known for llama models"),
+        ({"hidden_size": "64"}, "hidden_size is '64', not an integer"),
+        ({"hidden_size": ...}, "hidden_size is missing"),
         ({"num_attention_heads": 0, "head_dim": None}, "num_heads must be above 0"),
     ],
 )

@@ -101,7 +101,8 @@ def test_rotate_store_writes_its_slots_only(ops: Ops) -> None:
     cos, sin = torch.randn(2, plan.num_tokens, 1, DIM)
     oracle, expected = ReferenceOps(), qkv.clone()
     batch = Batch.from_plan(plan, CPU)
-    oracle.rotate_store(expected, (cos, sin), cache.clone(), batch)
+    oracle_plan = oracle.plan_attention(batch, cache, HEADS)
+    oracle.rotate_store(expected, (cos, sin), cache.clone(), oracle_plan)
     ops.rotate_store(qkv, (cos, sin), cache, ops.plan_attention(batch, cache, HEADS))
     torch.testing.assert_close(qkv[:, :HEADS], expected[:, :HEADS], rtol=RTOL, atol=ATOL)
     by_slot, was = (

@@ -1,6 +1,7 @@
 """Who holds which part of the model."""
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from backend.config.errors import ModelError
 from backend.placement.sharding import VOCAB_UNIT, split_model, split_vocab
 from tests.backend.factories import tiny_config
 
-SMOLLM2 = dict(
+SMOLLM2: dict[str, Any] = dict(
     num_heads=9, num_kv_heads=3, head_dim=64, hidden_size=576, intermediate_size=1536,
     vocab_size=49152,
 )  # fmt: skip

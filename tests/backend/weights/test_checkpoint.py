@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import msgspec
 import pytest
 import torch
 
@@ -10,7 +9,7 @@ from backend.config.errors import ModelError
 from backend.config.load import load_config
 from backend.config.tensors import tensors_of
 from backend.weights.checkpoint import Checkpoint, open_checkpoint
-from tests.backend.factories import write_tiny_gguf, write_tiny_llama
+from tests.backend.factories import tiny_config, write_tiny_gguf, write_tiny_llama
 
 FORMATS = ["safetensors", "gguf"]
 
@@ -85,8 +84,8 @@ def test_what_was_read_belongs_to_the_caller(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", FORMATS)
 def test_shape_that_the_configuration_contradicts_is_refused(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path, kind)
-    wrong = msgspec.structs.replace(load_config(path), intermediate_size=192)
-    with pytest.raises(ModelError, match=r"gate_proj.weight has shape \[160, 64\].*\[192, 64\]"):
+    wrong = tiny_config(intermediate_size=192)
+    with pytest.raises(ModelError, match=r"gate(_proj)?.weight has shape \[160, 64\].*\[192, 64\]"):
         open_checkpoint(path, wrong)
 
 

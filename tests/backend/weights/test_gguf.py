@@ -11,12 +11,15 @@ import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
+from backend.config.errors import ModelError
 from backend.config.ggml_type import GGMLType
 from backend.config.load import load_config
+from backend.config.sources import Names
+from backend.config.tensors import EMBEDDING, tensors_of
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 from backend.weights import gguf as weights_gguf
 from backend.weights.checkpoint import open_checkpoint
-from backend.config.tensors import tensors_of
+from backend.weights.gguf import GGUFCheckpoint
 from gateway.hub import default_model
 from tests.backend.factories import random_tensors, tiny_config, write_tiny_gguf, write_tiny_llama
 
@@ -42,6 +45,13 @@ def every_type(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_gguf(tmp_path / "tiny.gguf", write_tiny_llama(tmp_path / "tiny"), extra=extra)
 
 
+def open_matrix(every_type: Path, name: str) -> GGUFCheckpoint:
+    """Open the file as a model whose embedding is the matrix of a type."""
+    top: dict[str, str | tuple[str, ...]] = {"model.embed_tokens": name}
+    config = tiny_config(vocab_size=NUM_ROWS, hidden_size=NUM_COLS)
+    return GGUFCheckpoint(every_type, config, Names(("",), "blk.{i}.", top, {}))
+
+
 def test_promised_types_are_supported() -> None:
     promised = "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K"
     assert set(promised.split()) <= set(TYPES)
@@ -55,8 +65,8 @@ def test_any_slice_equals_that_part_of_the_whole_dequantised(
     monkeypatch.setattr(weights_gguf, "_CHUNK", 8 * NUM_COLS)
     kind = GGMLQuantizationType[name]
     whole = torch.from_numpy(np.array(dequantize(random_blocks(kind), kind)))
-    checkpoint = open_checkpoint(every_type, load_config(every_type))
-    assert checkpoint.shape(name) == (NUM_ROWS, NUM_COLS)
+    checkpoint = open_matrix(every_type, name)
+    assert checkpoint.shape(EMBEDDING) == (NUM_ROWS, NUM_COLS)
     rng = random.Random(name)
     slices = [(slice(None), slice(None)), (slice(4, 4), slice(None))]
     for unit in (1, 32, 32, 256, 256):  # within blocks, and at the borders of both sizes
@@ -64,7 +74,7 @@ def test_any_slice_equals_that_part_of_the_whole_dequantised(
         cols = slice(*(unit * end for end in sorted(rng.sample(range(NUM_COLS // unit + 1), 2))))
         slices += [(rows, cols), (rows, slice(None)), (slice(None), cols)]
     for rows, cols in slices:
-        piece = checkpoint.read(name, rows, cols)
+        piece = checkpoint.read(EMBEDDING, rows, cols)
         assert piece.dtype is TORCH_DTYPES.get(name, torch.float32)
         assert piece.is_contiguous()
         assert torch.equal(piece.float(), whole[rows, cols])
@@ -72,38 +82,38 @@ def test_any_slice_equals_that_part_of_the_whole_dequantised(
 
 @pytest.mark.parametrize("weight_format", BLOCK_FORMATS)
 def test_blocks_are_the_files_bytes(every_type: Path, weight_format: WeightFormat) -> None:
-    checkpoint = open_checkpoint(every_type, load_config(every_type))
     name = weight_format.name
+    checkpoint = open_matrix(every_type, name)
     rows, cols = slice(3, 21), slice(256, 768)
-    quantized = checkpoint.read_quantized(name, rows, cols)
-    assert checkpoint.weight_format(name, cols) is quantized.format is weight_format
-    assert checkpoint.stored_type(name) == name
+    quantized = checkpoint.read_quantized(EMBEDDING, rows, cols)
+    assert checkpoint.weight_format(EMBEDDING, cols) is quantized.format is weight_format
+    assert checkpoint.stored_type(EMBEDDING) == name
     row_bytes = slice(*(end // weight_format.block_size * weight_format.block_bytes
                         for end in (cols.start, cols.stop)))  # fmt: skip
     assert np.array_equal(quantized.blocks, random_blocks(weight_format.ggml_type)[rows, row_bytes])
-    assert torch.equal(quantized.to_dense(), checkpoint.read(name, rows, cols))
+    assert torch.equal(quantized.to_dense(), checkpoint.read(EMBEDDING, rows, cols))
 
 
 def test_whole_rows_are_a_view_of_the_file(every_type: Path) -> None:
-    checkpoint = open_checkpoint(every_type, load_config(every_type))
-    assert not checkpoint.read_quantized("Q4_K", slice(3, 21)).blocks.flags.owndata
+    checkpoint = open_matrix(every_type, "Q4_K")
+    assert not checkpoint.read_quantized(EMBEDDING, slice(3, 21)).blocks.flags.owndata
 
 
 @pytest.mark.parametrize("weight_format", BLOCK_FORMATS)
 def test_slice_that_cuts_a_block_is_dense(every_type: Path, weight_format: WeightFormat) -> None:
-    checkpoint = open_checkpoint(every_type, load_config(every_type))
+    checkpoint = open_matrix(every_type, weight_format.name)
     size = weight_format.block_size
     for cols in (slice(size // 2, 512), slice(512, 1024 - size // 2)):
-        assert checkpoint.weight_format(weight_format.name, cols) is WeightFormat.DENSE
+        assert checkpoint.weight_format(EMBEDDING, cols) is WeightFormat.DENSE
         with pytest.raises(ValueError, match=f"of {weight_format.name} are not whole blocks"):
-            checkpoint.read_quantized(weight_format.name, slice(None), cols)
+            checkpoint.read_quantized(EMBEDDING, slice(None), cols)
 
 
 @pytest.mark.parametrize("name", sorted(set(TYPES) - {kind.name for kind in BLOCK_FORMATS}))
 def test_types_without_a_kernel_are_dense(every_type: Path, name: str) -> None:
-    checkpoint = open_checkpoint(every_type, load_config(every_type))
-    assert checkpoint.weight_format(name) is WeightFormat.DENSE
-    assert checkpoint.stored_type(name) == name
+    checkpoint = open_matrix(every_type, name)
+    assert checkpoint.weight_format(EMBEDDING) is WeightFormat.DENSE
+    assert checkpoint.stored_type(EMBEDDING) == name
 
 
 def test_only_the_blocks_of_the_slice_are_dequantised(
@@ -117,8 +127,8 @@ def test_only_the_blocks_of_the_slice_are_dequantised(
         return values
 
     monkeypatch.setattr(weights_gguf, "dequantize", spy)
-    checkpoint = open_checkpoint(every_type, load_config(every_type))
-    checkpoint.read("Q4_0", slice(3, 8), slice(64, 128))
+    checkpoint = open_matrix(every_type, "Q4_0")
+    checkpoint.read(EMBEDDING, slice(3, 8), slice(64, 128))
     assert seen == [(5, 2 * 18)]
 
 
@@ -155,9 +165,8 @@ def test_rotary_table_is_no_weight_and_an_unknown_tensor_stays(tmp_path: Path) -
         "blk.0.attn_sinks.weight": (row, GGMLQuantizationType.F32),
     }
     path = write_tiny_gguf(tmp_path / "tiny.gguf", directory, extra=extra)
-    config = load_config(path)
-    left_over = open_checkpoint(path, config).names() - tensors_of(config).keys()
-    assert left_over == {"blk.0.attn_sinks.weight"}
+    with pytest.raises(ModelError, match=r"does not use: blk\.0\.attn_sinks\.weight\n"):
+        open_checkpoint(path, load_config(path))
 
 
 def test_default_model_is_complete() -> None:

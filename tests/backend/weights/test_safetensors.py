@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from backend.config.tensors import tensors_of
 
 from backend.config.errors import ModelError
 from backend.config.load import load_config
+from backend.config.tensors import tensors_of
 from backend.weights.checkpoint import open_checkpoint
 from tests.backend.factories import random_tensors, tiny_config, write_tiny_llama
 
@@ -65,9 +65,21 @@ def test_derived_and_repeated_tensors_are_left_out(tmp_path: Path) -> None:
     tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.zeros(4)
     tensors["model.extra"] = torch.zeros(4)
     safetensors.torch.save_file(tensors, path / "model.safetensors")
+    with pytest.raises(ModelError, match=r"does not use: model\.extra\n"):
+        open_checkpoint(path, load_config(path))
+    del tensors["model.extra"]
+    safetensors.torch.save_file(tensors, path / "model.safetensors")
+    assert open_checkpoint(path, load_config(path)).names() == tensors_of(tiny_config()).keys()
+
+
+def test_head_that_is_not_the_embedding_counts(tmp_path: Path) -> None:
+    path = write_tiny_llama(tmp_path)
+    tensors = random_tensors(tiny_config())
+    head = tensors["lm_head.weight"] = 2 * tensors["model.embed_tokens.weight"]
+    safetensors.torch.save_file(tensors, path / "model.safetensors")
     config = load_config(path)
-    left_over = open_checkpoint(path, config).names() - tensors_of(config).keys()
-    assert left_over == {"model.extra"}
+    assert not config.tie_word_embeddings
+    assert torch.equal(open_checkpoint(path, config).read("lm_head.weight"), head)
 
 
 def test_one_tensor_of_another_dtype_is_refused_when_read(tmp_path: Path) -> None:
