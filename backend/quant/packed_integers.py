@@ -17,7 +17,8 @@ AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
 
 def unpack(words: Tensor, bits: int) -> Tensor:
     """Take words apart: int32 [.., W], little-endian -> uint8 [.., W * 32 / bits]; bits 2, 4, 8."""
-    packed = words.flatten().view(torch.uint8).view(*words.shape[:-1], 4 * words.shape[-1])
+    # Not contiguous(): of a single row it keeps strides of which bytes cannot be seen.
+    packed = words.clone(memory_format=torch.contiguous_format).view(torch.uint8)
     if bits == 8:
         return packed
     shifts = torch.arange(0, 8, bits, dtype=torch.uint8)
