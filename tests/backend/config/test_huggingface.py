@@ -144,7 +144,7 @@ def test_custom_code_is_neither_run_nor_in_the_way(model: Path) -> None:
     [
         ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel is not supported.\nSupported: L"),
         ({"architectures": None, "model_type": "mamba"}, "model_type 'mamba' is not supported"),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantised with 'gptq'"),
+        ({"quantization_config": {"quant_method": "hqq"}}, "quant_method 'hqq' is not supported"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "'yarn' is not supported"),
         ({"rope_parameters": ..., "rope_scaling": {"type": "dynamic"}}, "'dynamic' is not"),
