@@ -180,8 +180,8 @@ def _check(
             f"tensor {name} is {tensor.dtype}; {scheme.name} has {' or '.join(dtypes)}"
         )
     # A scale for all, or one a row, may be written with fewer dimensions.
-    found = tensor.shape if 0 in tensor.shape else tuple(s for s in tensor.shape if s != 1)
-    if found != tuple(size for size in shape if size != 1):
+    given = len(tensor.shape)
+    if tensor.shape != shape[:given] or any(size != 1 for size in shape[given:]):
         rows, columns = linear.scale_block
         raise ModelError(
             f"tensor {name} has shape {list(tensor.shape)}; with {scheme.bits} bits and scales for"
