@@ -18,6 +18,7 @@ from backend.config.families.family import Family
 from backend.config.fields import Fields
 from backend.config.hf_directory import Inventory, read_json, take_inventory
 from backend.config.model_config import ModelConfig
+from backend.config.quantization_methods import quantization_of
 
 
 class _GenerationConfig(msgspec.Struct):
@@ -36,13 +37,12 @@ def read_config(directory: Path) -> ModelConfig:
         raise ModelError(_no_config(directory))
     family = _family(path)
     values: dict[str, Any] = read_json(path, dict[str, Any])
-    _check_quantization(path, values)
     notes: tuple[str, ...] = ()
     if isinstance(text := values.get("text_config"), dict):
         # What describes the whole of a model that also sees or hears is not what its decoder is.
         values = text | {key: values[key] for key in _OF_THE_WHOLE & values.keys()}
         notes = ("served as text only: what it sees or hears with is left out",)
-    inventory = take_inventory(directory)
+    inventory = take_inventory(directory, quantization_of(directory))
     values = {family.aliases.get(name, name): value for name, value in values.items()}
     labels = {common: own for own, common in family.aliases.items()}
     fields = Fields("huggingface", values, inventory.shapes, labels, family.defaults)
@@ -77,17 +77,6 @@ def _family(path: Path) -> Family:
             f"Supported: {', '.join(HF_ARCHITECTURES)}"
         )
     return load_family(HF_ARCHITECTURES[name])
-
-
-def _check_quantization(path: Path, values: dict[str, Any]) -> None:
-    quantization = values.get("quantization_config")
-    if quantization is not None:
-        is_object = isinstance(quantization, dict)
-        method = quantization.get("quant_method", "unknown") if is_object else quantization
-        raise ModelError(
-            f"{path}: weights are quantised with {method!r}, which is not supported.\n"
-            "Take the unquantised model, or a GGUF file of it."
-        )
 
 
 def _is_tied(family: Family, fields: Fields, inventory: Inventory) -> bool:
