@@ -39,7 +39,7 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
     """
     server, engine = settings.server, settings.engine
     path = Path(engine.model)
-    config = load_config(path)
+    config = load_config(path, engine.model_impl)
     max_model_len = min(engine.max_model_len or config.max_model_len, config.max_model_len)
     tokenizer = Tokenizer.load(path, config.vocab_size)
     template = tokenizer.chat_template

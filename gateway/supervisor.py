@@ -58,7 +58,7 @@ def run(settings: Settings) -> int:
     setproctitle("unisono: supervisor")
     logs.configure("supervisor", settings.server.log_level, settings.server.log_format)
     reporter = StartupReporter(settings)
-    config = load_config(Path(settings.engine.model))
+    config = load_config(Path(settings.engine.model), settings.engine.model_impl)
     for place in layout(settings):
         check_group(config, place.engine)
     try:
