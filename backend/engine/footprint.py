@@ -75,7 +75,9 @@ class FootprintEstimate:
             size = prod(info.shape[1:]) * _length(info.shape[0], rows) if info.shape else 1
             yield KeptWeight(name, WeightFootprint(size * DTYPE_BYTES[self._dtype]))
             if name == EMBEDDING and self._config.tie_word_embeddings:
-                yield self._pack(name, _length(info.shape[0], self._shard.vocab), info.shape[1], ALL)
+                yield self._pack(
+                    name, _length(info.shape[0], self._shard.vocab), info.shape[1], ALL
+                )
             return
         n, k = info.shape
         is_tied = self._config.tie_word_embeddings

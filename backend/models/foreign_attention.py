@@ -55,6 +55,7 @@ class ForeignStep:
 
     ops: Ops
     num_heads: int
+    num_layers: int
     batch: Batch | None = None
     kv_cache: KVCache | None = None
     identity: Rotation | None = None
@@ -69,7 +70,12 @@ class ForeignStep:
         self.num_attended = 0
 
     def end(self) -> None:
-        """Let go of the batch."""
+        """Let go of the batch. Raises ModelError if its layers did not attend once each."""
+        if self.num_attended != self.num_layers:
+            raise ModelError(
+                f"{self.num_layers} layers attended {self.num_attended} times, and each has one "
+                "place for its keys and values"
+            )
         self.batch = self.kv_cache = self.identity = None
         self.plans.clear()
 

@@ -24,11 +24,11 @@ from backend.config.tensors import EMBEDDING, HEAD
 
 HEAD_BIAS = "lm_head.bias"
 _DYNAMIC_ROPES = ("dynamic", "longrope")
-# For classes that have no plan, where every linear of a layer has one of these names.
-_USUAL_PLAN = dict.fromkeys(("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"), "colwise") | {
-    "o_proj": "rowwise",
-    "down_proj": "rowwise",
-}
+# For modules that a class's plan does not mention, whose linears are just these.
+_USUAL_PLANS = (
+    {"q_proj": "colwise", "k_proj": "colwise", "v_proj": "colwise", "o_proj": "rowwise"},
+    {"gate_proj": "colwise", "up_proj": "colwise", "down_proj": "rowwise"},
+)
 
 
 class Role(enum.Enum):
@@ -50,11 +50,13 @@ _ROLES = {
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """attention: module -> its layer. linears: module -> its role. tables: parameter -> the tensor
-    of ours that it is. why_whole: why several ranks cannot share the model, "" if they can."""
+    """attention: module -> its layer. gathering: those of which every rank makes all heads.
+    linears: module -> its role. tables: parameter -> the tensor of ours that it is. why_whole: why
+    several ranks cannot share the model, "" if they can."""
 
     config: ModelConfig
     attention: dict[str, int]
+    gathering: set[str]
     linears: dict[str, Role]
     tables: dict[str, str]
     embedding: str
@@ -120,7 +122,9 @@ def lay_out(
         names.get(f"{head}.weight", f"{head}.weight").removesuffix(".weight"),
     )
     config = msgspec.structs.replace(config, foreign=foreign)
-    return Layout(config, attention, cutter.roles, tables, embedding, head, cutter.why_whole)
+    return Layout(
+        config, attention, cutter.gathering, cutter.roles, tables, embedding, head, cutter.why_whole
+    )
 
 
 def _attention_modules(modules: dict[str, nn.Module], num_layers: int, who: str) -> dict[str, int]:
@@ -166,23 +170,16 @@ def _is_tied(
     return inventory.are_equal(names[head], names[embedding])
 
 
-def _complete(
-    causal: Any, config: ModelConfig, attention: nn.Module, is_tied: bool
-) -> ModelConfig:
+def _complete(causal: Any, config: ModelConfig, attention: nn.Module, is_tied: bool) -> ModelConfig:
     """Return the configuration with the class's own defaults."""
     theirs = causal.config.get_text_config()
     num_heads = theirs.num_attention_heads
-    num_kv_heads = getattr(theirs, "num_key_value_heads", None) or num_heads
+    num_kv_heads = _first_int(attention, ("num_key_value_heads", "num_kv_heads", "kv_heads"))
+    num_kv_heads = num_kv_heads or getattr(theirs, "num_key_value_heads", None) or num_heads
     if getattr(theirs, "kv_lora_rank", None):
         num_kv_heads = num_heads  # keys and values are multiplied out again for every head
-    head_dim = next(
-        (
-            size
-            for name in ("qk_head_dim", "head_dim", "head_size")
-            if isinstance(size := getattr(attention, name, None), int)
-        ),
-        getattr(theirs, "head_dim", None) or theirs.hidden_size // num_heads,
-    )
+    head_dim = _first_int(attention, ("qk_head_dim", "head_dim", "head_size"))
+    head_dim = head_dim or getattr(theirs, "head_dim", None) or theirs.hidden_size // num_heads
     width = getattr(theirs, "intermediate_size", None)
     mlp = MLP(width if isinstance(width, int) else 4 * theirs.hidden_size)
     windows = _windows(theirs, config.num_layers)
@@ -197,6 +194,12 @@ def _complete(
         spec=DecoderSpec(layers, Norm(1e-6)),
         tie_word_embeddings=is_tied,
     )
+
+
+def _first_int(module: nn.Module, names: Collection[str]) -> int | None:
+    """Return the first of these attributes that a module has, as a number."""
+    sizes = (getattr(module, name, None) for name in names)
+    return next((size for size in sizes if isinstance(size, int)), None)
 
 
 def _windows(theirs: Any, num_layers: int) -> list[int]:
@@ -241,6 +244,7 @@ class _Cutter:
         self._attention = tuple(f"{name}." for name in attention)
         self._plan = _tp_plan(causal)
         self.roles: dict[str, Role] = {}
+        self.gathering: set[str] = set()
         self.why_whole = "" if self._plan else "its class has no plan of how ranks would share it"
         for name, module in modules.items():
             if type(module) is nn.Linear:
@@ -265,8 +269,12 @@ class _Cutter:
     def _role(self, name: str) -> Role:
         style = self._plan.get(_wildcard(name), "")
         role = _ROLES.get(style, Role.WHOLE)
-        if role is Role.WHOLE and name.startswith(self._attention) and self._is_of_heads(name):
-            self._refuse_to_share(name)
+        parent = name.rpartition(".")[0]
+        if f"{parent}." in self._attention:
+            if role is Role.GATHERED:
+                self.gathering.add(parent)
+            if role is Role.WHOLE and self._is_of_heads(name):
+                self._refuse_to_share(name)
         return role
 
     def _cut(self, name: str, size: int, role: Role, in_attention: bool) -> Cut:
@@ -277,6 +285,9 @@ class _Cutter:
             return Cut.QUERY_COLUMNS if role is Role.INPUTS else Cut.QUERY_ROWS
         if size == config.num_kv_heads * config.head_dim and role is not Role.INPUTS:
             return Cut.KV_ROWS
+        if role is Role.GATHERED:  # fused: everybody makes all heads, and keeps its own
+            self.roles[name.rpartition(".")[0]] = Role.WHOLE
+            return Cut.WHOLE
         self._refuse_to_share(name)
         return Cut.WHOLE
 
@@ -287,13 +298,8 @@ class _Cutter:
             if isinstance(self._modules.get(name.rsplit(".", 2)[0]), nn.ModuleList):
                 self._refuse_to_share(name)  # one of each head
             return TensorInfo(shape)
-        parent = name.rpartition(".")[0]
-        gathered = [
-            role
-            for linear, role in self.roles.items()
-            if linear.rpartition(".")[0] == parent.rpartition(".")[0]
-        ]
-        if Role.GATHERED not in gathered and shape != (config.num_heads,):
+        is_gathered = any(name.startswith(f"{module}.") for module in self.gathering)
+        if not is_gathered and shape != (config.num_heads,):
             self._refuse_to_share(name)
         return TensorInfo(shape, is_plain=True)
 
@@ -309,18 +315,17 @@ class _Cutter:
 
 
 def _tp_plan(causal: Any) -> dict[str, str]:
-    """Return module -> style, numbers of layers as *; what a class says, or usual names mean."""
+    """Return module -> style, numbers of layers as *: what a class says, and what usual names mean
+    where it says nothing of a module that has them all."""
     prefix = causal.base_model_prefix
-    theirs = getattr(causal.config.get_text_config(), "base_model_tp_plan", None)
-    if theirs:
-        return {f"{prefix}.{name}": str(style) for name, style in theirs.items()}
-    plan: dict[str, str] = {}
+    theirs = getattr(causal.config.get_text_config(), "base_model_tp_plan", None) or {}
+    plan = {f"{prefix}.{name}": str(style) for name, style in theirs.items()}
     for name, module in causal.named_modules():
-        if type(module) is nn.Linear and ".*" in (wildcard := _wildcard(name)):
-            style = _USUAL_PLAN.get(name.rpartition(".")[2])
-            if style is None:
-                return {}
-            plan[wildcard] = style
+        for usual in _USUAL_PLANS:
+            linears = {part for part, child in module.named_children() if type(child) is nn.Linear}
+            said = any(_wildcard(f"{name}.{part}") in plan for part in linears)
+            if usual.keys() == linears and not said:
+                plan |= {_wildcard(f"{name}.{part}"): usual[part] for part in linears}
     return plan
 
 

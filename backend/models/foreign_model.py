@@ -28,6 +28,7 @@ from backend.layers.linear_modules import (
 from backend.layers.loader import WeightLoader
 from backend.models.foreign_attention import ATTRIBUTE, ForeignAttention, ForeignStep
 from backend.models.foreign_layout import HEAD_BIAS, Role
+from backend.models.foreign_trial import check_batching
 from backend.models.transformers_backend import Skeleton
 from backend.ops.batch import Batch
 from backend.ops.kv_cache import KVCache
@@ -52,11 +53,13 @@ class ForeignModel:
         config, layout = skeleton.config, skeleton.layout
         who = f"transformers' {type(skeleton.causal).__name__}"
         if shard.size > 1 and layout.why_whole:
-            raise ModelError(f"--tp {shard.size}: {who} is not cut here: {layout.why_whole}; --tp 1")
+            raise ModelError(
+                f"--tp {shard.size}: {who} is not cut here: {layout.why_whole}; --tp 1"
+            )
         self._who = who
         self._causal = skeleton.causal
         self._causal.config.dtype = context.dtype
-        self._step = ForeignStep(context.ops, shard.num_heads)
+        self._step = ForeignStep(context.ops, shard.num_heads, config.num_layers)
         self._is_tried = False
         self._hidden: Tensor | None = None
         self._filler = _Filler(skeleton, loader, shard, context)
@@ -71,6 +74,9 @@ class ForeignModel:
         self._output = HeadOutput(self._head, bias)
         _replace(self._causal, layout.head, self._output)
         self._is_plain_head = bias is None and self._leaves_logits_alone(config)
+        with torch.inference_mode():
+            check_batching(self, config, shard, context.dtype, context.device, who)
+        self._is_tried = True
         self.weight_bytes = loader.ledger.weight_bytes
         self.replicated_bytes = loader.ledger.replicated_bytes
 
@@ -82,7 +88,7 @@ class ForeignModel:
                 position_ids=batch.positions[None].long(),
                 use_cache=False,
             ).last_hidden_state[0]
-        self._step.end()
+            self._step.end()
         return hidden.index_select(0, batch.output_tokens)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -136,6 +142,11 @@ class HeadInput(nn.Module):
     """Stands where the decoder was when the class's forward makes logits of hidden states."""
 
     hidden: Tensor | None = None
+
+    @property
+    def decoder(self) -> "HeadInput":
+        """Itself: some classes call the decoder within their decoder."""
+        return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return _Outputs(last_hidden_state=self.hidden)
@@ -241,12 +252,7 @@ class _Filler:
             config.head_dim,
         )
         setattr(module, ATTRIBUTE, attention)
-        gathers = Role.GATHERED in (
-            role
-            for linear, role in self._skeleton.layout.linears.items()
-            if linear.rpartition(".")[0] == name
-        )
-        if shard.size > 1 and not gathers:
+        if shard.size > 1 and name not in self._skeleton.layout.gathering:
             for counts, own in (
                 (_QUERY_COUNTS, shard.num_heads),
                 (_KV_COUNTS, shard.num_kv_heads),

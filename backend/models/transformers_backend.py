@@ -26,6 +26,8 @@ from backend.config.model_config import ModelConfig
 from backend.models.foreign_attention import ATTENTION_NAME, attend
 from backend.models.foreign_layout import Layout, lay_out
 
+# Classes that do not say so, and let others attend nevertheless: tests hold their numbers.
+_ALSO = frozenset({"StableLmForCausalLM"})
 # Construction sets what all of torch sees: one rank of a process (there are several in tests) at a
 # time.
 _construction = threading.Lock()
@@ -101,7 +103,8 @@ def _find_class(architecture: str, values: dict[str, Any]) -> tuple[Any, dict[st
             f"architecture {architecture} is not known to transformers {transformers.__version__}"
             f"{remote}\na newer transformers, or a GGUF file of the model, may serve it"
         )
-    if not getattr(cls, "_supports_attention_backend", False) or getattr(cls, "_is_stateful", False):
+    serves = getattr(cls, "_supports_attention_backend", False) or architecture in _ALSO
+    if not serves or getattr(cls, "_is_stateful", False):
         raise ModelError(
             f"transformers' {architecture} cannot be served with a paged cache: its class lets "
             "nobody else attend, or keeps a state of its own (Mamba, linear attention)\n"
