@@ -16,44 +16,21 @@ Names here are ours, Hugging Face's for a Llama where it has the tensor:
 each with .weight, .bias or both. `families` and `sources` say what files call them.
 """
 
-import enum
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from backend.config.model_config import ModelConfig
 from backend.config.spec import MLP, Attention, Experts, Layer, Norm
+from backend.config.tensor_info import Cut as Cut
+from backend.config.tensor_info import TensorInfo as TensorInfo
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 LAYER_PREFIX = "model.layers."
 
 
-class Cut(enum.Enum):
-    """What of a tensor each rank holds: rows or columns that belong to its share, or the whole."""
-
-    WHOLE = enum.auto()
-    QUERY_ROWS = enum.auto()
-    KV_ROWS = enum.auto()
-    QUERY_COLUMNS = enum.auto()
-    MLP_ROWS = enum.auto()
-    MLP_COLUMNS = enum.auto()
-    VOCAB_ROWS = enum.auto()
-
-
-class TensorInfo(NamedTuple):
-    """A tensor of a model.
-
-    shape: of all of it, a matrix is [out, in]. expert: whose it is, where it is one of a mixture's.
-    """
-
-    shape: tuple[int, ...]
-    cut: Cut = Cut.WHOLE
-    expert: int | None = None
-
-
 def tensors_of(config: ModelConfig) -> dict[str, TensorInfo]:
     """Return name -> TensorInfo of every tensor of a model."""
-    return dict(_tensors(config))
+    return dict(config.foreign.tensors if config.foreign else _tensors(config))
 
 
 def _tensors(config: ModelConfig) -> Iterator[tuple[str, TensorInfo]]:

@@ -73,9 +73,13 @@ class FootprintEstimate:
 
     def _keep(self, name: str, info: TensorInfo) -> Iterator[KeptWeight]:
         rows, cols = self._shard.slices(info, self._config.head_dim)
-        if len(info.shape) == 1 or name.endswith(_PLAIN_MATRICES):
-            size = _length(info.shape[0], rows) * prod(info.shape[1:])
+        if len(info.shape) != 2 or info.is_plain or name.endswith(_PLAIN_MATRICES):
+            size = prod(info.shape[1:]) * _length(info.shape[0], rows) if info.shape else 1
             yield KeptWeight(name, WeightFootprint(size * DTYPE_BYTES[self._dtype]))
+            if name == EMBEDDING and self._config.tie_word_embeddings:
+                yield self._pack(
+                    name, _length(info.shape[0], self._shard.vocab), info.shape[1], ALL
+                )
             return
         n, k = info.shape
         if name.endswith(_DENSE_MATRICES):

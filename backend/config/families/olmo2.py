@@ -9,7 +9,7 @@ from backend.config.sizes import head_dim, num_layers
 from backend.config.spec import MLP, Attention, DecoderSpec, Layer, Norm
 from backend.config.windows import FULL, SLIDING, layer_windows, window_pattern
 
-_NAMES = {
+_NAMES: dict[str, str | tuple[str, ...]] = {
     "attention_output_norm": "post_attention_layernorm",
     "mlp_output_norm": "post_feedforward_layernorm",
 }
