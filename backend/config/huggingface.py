@@ -45,7 +45,7 @@ def read_config(directory: Path) -> ModelConfig:
     inventory = take_inventory(directory, quantization_of(directory))
     values = {family.aliases.get(name, name): value for name, value in values.items()}
     labels = {common: own for own, common in family.aliases.items()}
-    fields = Fields("huggingface", values, inventory.shapes, labels)
+    fields = Fields("huggingface", values, inventory.shapes, labels, family.defaults)
     end_ids = _end_ids(directory, fields)
     try:
         return make_config(

@@ -85,22 +85,30 @@ def context_length(fields: Fields) -> int:
     return trained
 
 
+def is_by_layer_type(fields: Fields) -> bool:
+    """Whether a config.json has parameters for each type of layer."""
+    return not _of(_found(fields), "")[1]
+
+
 def rope_parameters(fields: Fields, layer_type: str = "") -> dict[str, Any]:
     """Return the parameters of a config.json, of one layer type where it has several: a copy.
 
     Those that are null are left out, and the original context is there whatever the file says.
     """
-    # Where a file has both, transformers takes the older layout alone: its base, too, is that
-    # beside it, or the default.
-    found: Any = fields.raw("rope_scaling") or fields.raw("rope_parameters") or {}
-    fields.harmless(["rope_scaling", "rope_parameters"])
-    parameters, is_shared = _of(found, layer_type)
+    parameters, is_shared = _of(_found(fields), layer_type)
     parameters = {name: value for name, value in parameters.items() if value is not None}
     outer = fields.raw(_ORIGINAL)
     if is_shared and outer is not None:
         parameters[_ORIGINAL] = outer
     parameters.setdefault(_ORIGINAL, fields.integer("max_position_embeddings", DEFAULT_MAX_LEN))
     return parameters
+
+
+def _found(fields: Fields) -> Any:
+    # Where a file has both, transformers takes the older layout alone: its base, too, is that
+    # beside it, or the default.
+    newer = fields.raw("rope_parameters")
+    return fields.raw("rope_scaling") or newer or {}
 
 
 def _of(parameters: Any, layer_type: str) -> tuple[dict[str, Any], bool]:

@@ -73,7 +73,12 @@ def build_engine(
     """
     config = load_config(Path(settings.model))
     with closing(open_checkpoint(Path(settings.model), config)) as checkpoint:
-        shard = split_model(config, tp.size, mlp_unit(checkpoint, config))[tp.rank]
+        shard = split_model(
+            config,
+            tp.size,
+            mlp_unit(checkpoint, config),
+            expert_parallel=settings.expert_parallel,
+        )[tp.rank]
         rank = _Rank.resolve(settings, config, shard, tp, first_rank)
         footprint = FootprintEstimate(
             checkpoint, config, shard, rank.context.method, _dtype_name(rank.context.dtype)

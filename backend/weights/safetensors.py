@@ -72,7 +72,7 @@ class SafetensorsCheckpoint(SourceTable):
         rows = shifted(rows, shape[0], source.start)
         places: tuple[int | slice, ...]
         if len(shape) == 1:
-            places = (rows,)
+            places = (rows,) if len(tensor.get_shape()) == 1 else (0, rows)
         else:
             cols = shifted(cols, shape[1], 0)
             places = (cols, rows) if source.is_transposed else (rows, cols)

@@ -150,3 +150,13 @@ def rope_freqs(config: Any) -> dict[str, Tensor]:
     scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
     plain = rope["rope_theta"] ** (-torch.arange(0, 2 * len(scaled), 2) / (2 * len(scaled)))
     return {"rope_freqs.weight": plain / scaled}
+
+
+def longrope_factors(config: Any) -> dict[str, Tensor]:
+    """Return the tensors of divisors of longrope, as Phi3MiniModel writes them."""
+    rope = config.rope_parameters
+    return {
+        f"rope_factors_{which}.weight": torch.tensor(rope[f"{which}_factor"])
+        for which in ("long", "short")
+        if f"{which}_factor" in rope
+    }
