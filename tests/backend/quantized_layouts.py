@@ -134,8 +134,8 @@ def round_fp8(weight: Tensor, block: tuple[int, int], dtype: torch.dtype) -> tup
     rows, columns = (size or whole for size, whole in zip(block, weight.shape, strict=True))
     scales = torch.stack(
         [
-            torch.stack([part.abs().amax() / 448 for part in band.split(columns, 1)])
-            for band in weight.float().split(rows)
+            torch.stack([part.abs().amax() / 448 for part in torch.split(band, columns, 1)])
+            for band in torch.split(weight.float(), rows)
         ]
     ).to(dtype)
     spread = _spread(scales, (rows, columns), weight.shape)

@@ -35,7 +35,8 @@ def llama(tmp_path: Path) -> QuantizedLlama:
 
 
 def tensors_in(directory: Path) -> dict[str, Tensor]:
-    return safetensors.torch.load_file(directory / "model.safetensors")
+    tensors: dict[str, Tensor] = safetensors.torch.load_file(directory / "model.safetensors")
+    return tensors
 
 
 def refusal(directory: Path) -> str:
@@ -59,7 +60,7 @@ def test_rows_of_a_fused_linear_are_each_projections(tmp_path: Path, layout: str
     save(llama.directory, tensors | {f"{ATTENTION}.qkv_proj.{p}": t for p, t in parts.items()})
     names = hf_names(fused={"self_attn.qkv_proj": tuple(f"self_attn.{name}" for name in FUSED)})
     checkpoint = SafetensorsCheckpoint(llama.directory, load_config(llama.dense), names)
-    for name, rows in zip(FUSED, dense.split([64, 32, 32]), strict=True):
+    for name, rows in zip(FUSED, torch.split(dense, [64, 32, 32]), strict=True):
         full = f"{ATTENTION}.{name}.weight"
         assert checkpoint.shape(full) == rows.shape
         assert torch.equal(checkpoint.read(full), rows)
