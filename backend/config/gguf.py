@@ -19,6 +19,7 @@ from backend.config.families.family import Family
 from backend.config.fields import Fields
 from backend.config.gguf_header import GGUFHeader, GGUFTensor, read_headers, read_metadata
 from backend.config.model_config import ModelConfig
+from backend.config.special_ids import special_ids
 
 # Removed from a file's name to give the model's: parts, and quantisations such as ".Q4_K_M".
 _PART_SUFFIX = re.compile(r"-\d{5}-of-\d{5}$")
@@ -65,6 +66,7 @@ def read_config(path: Path) -> ModelConfig:
     embedding = tensors.get("token_embd.weight")
     if embedding is None:
         raise ModelError(f"{path}: has no tensor 'token_embd.weight'; is it a vocabulary?")
+    vocabulary = read_metadata(path, END_KEYS)
     try:
         fields = _fields(architecture, metadata, tensors)
         for name, field in _TABLES.items():
@@ -78,8 +80,8 @@ def read_config(path: Path) -> ModelConfig:
             name=model_name(path),
             vocab_size=embedding.shape[0],
             tie_word_embeddings="output.weight" not in tensors,
-            eos_token_ids=end_token_ids(read_metadata(path, END_KEYS)),
-            bos_token_id=_token_id(metadata, "bos"),
+            eos_token_ids=end_token_ids(vocabulary),
+            bos_token_id=special_ids(vocabulary).get("bos"),
             stored_dtype=_most_common_type(tensors),
         )
     except ModelError as exc:
@@ -147,12 +149,6 @@ def _read_table(headers: list[GGUFHeader], tensor: GGUFTensor) -> list[float]:
     if len(tensor.shape) != 1 or not all(factor > 0 for factor in factors):
         raise ModelError(f"tensor {tensor.name!r} is not a list of factors")
     return factors
-
-
-def _token_id(metadata: Mapping[str, Any], kind: str) -> int | None:
-    value = metadata.get(f"tokenizer.ggml.{kind}_token_id")
-    # llama.cpp writes "none" as -1, in either signedness.
-    return value if isinstance(value, int) and 0 <= value < 2**31 else None
 
 
 def _most_common_type(tensors: dict[str, GGUFTensor]) -> str:

@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from backend.config.eos import end_token_ids
 from backend.config.errors import ModelError
 from backend.config.gguf import model_name
 from backend.config.load import load_config
@@ -85,7 +84,7 @@ def test_default_model_is_described_by_its_file() -> None:
     assert (config.vocab_size, config.hidden_size, config.intermediate_size) == (49152, 576, 1536)
     assert (config.num_layers, config.num_heads, config.num_kv_heads) == (30, 9, 3)
     assert (config.head_dim, config.max_model_len, rope_of(config).theta) == (64, 8192, 100000.0)
-    assert (config.eos_token_ids, config.bos_token_id) == ((2, 0), 1)
+    assert (config.eos_token_ids, config.bos_token_id) == ((2, 0, 4), 1)
     assert (config.tie_word_embeddings, config.stored_dtype) == (True, "Q4_1")
 
 
@@ -193,13 +192,3 @@ def test_gguf_file_needs_no_suffix(tmp_path: Path) -> None:
     blob = tmp_path / "sha256-0123"
     shutil.copy(path, blob)
     assert load_config(blob).vocab_size == tiny_config().vocab_size
-
-
-def test_control_tokens_end_an_answer_though_no_key_names_them(tmp_path: Path) -> None:
-    metadata = {
-        "tokenizer.ggml.tokens": ("<|eot_id|>", "</s>", "x", "<|im_end|>"),
-        "tokenizer.ggml.token_type": (3, 3, 1, 1),
-        "tokenizer.ggml.eos_token_id": 1,
-        "tokenizer.ggml.eot_token_id": 2**32 - 1,
-    }
-    assert end_token_ids(metadata) == (1, 0)

@@ -182,7 +182,7 @@ async def test_template_that_shows_no_question_at_all_is_left_alone() -> None:
 async def test_eos_token_is_the_one_that_the_files_name() -> None:
     """It was the first of all ids that end an answer, which may be the end of a turn."""
     tokenizer = smollm()
-    assert tokenizer.eos_token_id == 2 and tokenizer.eos_token_ids == (2, 0)
+    assert tokenizer.eos_token_id == 2 and tokenizer.eos_token_ids == (2, 0, 4)
     with opened("{{ eos_token }}") as template:
         assert (await encode(template, [{"role": "user", "content": "x"}])) == [2]
     renamed = Tokenizer.load(default_model())
