@@ -15,6 +15,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of every replica group. `0` means: choose for this machine and model."""
 
     model: Annotated[str, Meta(description="path of a GGUF file or a Hugging Face directory")] = ""
+    task: Annotated[
+        Literal["auto", "generate", "embed", "rerank"],
+        Meta(description="what the model gives: text, vectors, scores; auto: what its files say"),
+    ] = "auto"
     tp: Annotated[int, Meta(ge=1, le=64, description="ranks a group (tensor parallel)")] = 1
     dp: Annotated[int, Meta(ge=1, le=64, description="replica groups (data parallel)")] = 1
     device: Annotated[

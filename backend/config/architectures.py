@@ -13,10 +13,25 @@ HF_ARCHITECTURES = {
     "LlamaForCausalLM": "llama",
     "MistralForCausalLM": "llama",
     "Qwen2ForCausalLM": "qwen2",
+    "BertModel": "bert",
+    "BertForMaskedLM": "bert",
+    "BertForSequenceClassification": "bert",
+    "RobertaModel": "roberta",
+    "RobertaForMaskedLM": "roberta",
+    "RobertaForSequenceClassification": "roberta",
+    "XLMRobertaModel": "roberta",
+    "XLMRobertaForMaskedLM": "roberta",
+    "XLMRobertaForSequenceClassification": "roberta",
+    "CamembertModel": "roberta",
+    "CamembertForMaskedLM": "roberta",
+    "CamembertForSequenceClassification": "roberta",
+    "MPNetModel": "mpnet",
+    "MPNetForMaskedLM": "mpnet",
+    "MPNetForSequenceClassification": "mpnet",
 }
 
 # "general.architecture" of a GGUF file -> module of the family.
-GGUF_ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2"}
+GGUF_ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "bert": "bert"}
 
 
 def load_family(name: str) -> Family:

@@ -18,6 +18,8 @@ from backend.config.families.family import Family
 from backend.config.fields import Fields
 from backend.config.hf_directory import Inventory, read_json, take_inventory
 from backend.config.model_config import ModelConfig
+from backend.config.pooling import Task
+from backend.config.sentence_transformers import with_task
 
 
 class _GenerationConfig(msgspec.Struct):
@@ -29,8 +31,11 @@ class _Kind(msgspec.Struct):
     model_type: str | None = None
 
 
-def read_config(directory: Path) -> ModelConfig:
-    """Read the configuration of a directory, and check the front of its weight files."""
+def read_config(directory: Path, task: Task = "auto") -> ModelConfig:
+    """Read the configuration of a directory, and check the front of its weight files.
+
+    task: what the operator wants of the model; "auto": what its files say.
+    """
     path = directory / "config.json"
     if not path.exists():
         raise ModelError(_no_config(directory))
@@ -48,7 +53,7 @@ def read_config(directory: Path) -> ModelConfig:
     fields = Fields("huggingface", values, inventory.shapes, labels)
     end_ids = _end_ids(directory, fields)
     try:
-        return make_config(
+        config = make_config(
             family,
             fields,
             name=_model_name(directory),
@@ -59,6 +64,7 @@ def read_config(directory: Path) -> ModelConfig:
             stored_dtype=inventory.dtype,
             notes=notes,
         )
+        return with_task(directory, config, values, task)
     except ModelError as exc:
         raise ModelError(f"{path}: {exc}") from None
 
@@ -71,6 +77,9 @@ def _family(path: Path) -> Family:
     # Read first: another family lacks the fields of a Llama, and its name is the better message.
     kind = read_json(path, _Kind)
     name = (kind.architectures or [f"model_type {kind.model_type!r}"])[0]
+    # A decoder without its head, as embedding models are kept.
+    headless = name.removesuffix("Model") + "ForCausalLM"
+    name = headless if name not in HF_ARCHITECTURES and headless in HF_ARCHITECTURES else name
     if name not in HF_ARCHITECTURES:
         raise ModelError(
             f"{path}: architecture {name} is not supported.\n"

@@ -12,6 +12,8 @@ Names here are ours, Hugging Face's for a Llama where it has the tensor:
     model.layers.I.mlp.shared.gate_proj up_proj down_proj  mlp.shared_gate
     model.layers.I.mlp_output_norm             norm of what the MLP gives
     model.norm  lm_head
+    model.embed_token_types  model.embedding_norm  model.relative_bias  pooler.dense  classifier
+                                               of encoders
 
 each with .weight, .bias or both. `families` and `sources` say what files call them.
 """
@@ -21,7 +23,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from backend.config.model_config import ModelConfig
-from backend.config.spec import MLP, Attention, Experts, Layer, Norm
+from backend.config.spec import MLP, Attention, EncoderSpec, Experts, Layer, Norm
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
@@ -54,6 +56,9 @@ def tensors_of(config: ModelConfig) -> dict[str, TensorInfo]:
 
 def _tensors(config: ModelConfig) -> Iterator[tuple[str, TensorInfo]]:
     spec, hidden, width = config.spec, config.hidden_size, config.embedding_width
+    if isinstance(spec, EncoderSpec):
+        yield from _encoder(config, spec)
+        return
     yield EMBEDDING, TensorInfo((config.vocab_size, width))
     if spec.positions:
         yield "model.embed_positions.weight", TensorInfo((spec.positions.rows, hidden))
@@ -65,10 +70,31 @@ def _tensors(config: ModelConfig) -> Iterator[tuple[str, TensorInfo]]:
             yield f"{LAYER_PREFIX}{index}.{name}", info
     if spec.has_final_norm:
         yield from _norm("model.norm", hidden, spec.norm)
+    if not config.has_head:
+        return
     if not config.tie_word_embeddings:
         yield HEAD, TensorInfo((config.vocab_size, width), Cut.VOCAB_ROWS)
     if spec.head_bias:
         yield "lm_head.bias", TensorInfo((config.vocab_size,), Cut.VOCAB_ROWS)
+
+
+def _encoder(config: ModelConfig, spec: EncoderSpec) -> Iterator[tuple[str, TensorInfo]]:
+    hidden = config.hidden_size
+    yield EMBEDDING, TensorInfo((config.vocab_size, hidden))
+    if spec.positions:
+        yield "model.embed_positions.weight", TensorInfo((spec.positions.rows, hidden))
+    if spec.token_types:
+        yield "model.embed_token_types.weight", TensorInfo((spec.token_types, hidden))
+    yield from _norm("model.embedding_norm", hidden, spec.norm)
+    if spec.relative_bias:
+        shape = (spec.relative_bias.rows, config.num_heads)
+        yield "model.relative_bias.weight", TensorInfo(shape)
+    for index, layer in enumerate(spec.layers):
+        for name, info in _layer(config, layer):
+            yield f"{LAYER_PREFIX}{index}.{name}", info
+    if spec.has_classifier:
+        yield from _linear("pooler.dense", (hidden, hidden), Cut.WHOLE, True)
+        yield from _linear("classifier", (1, hidden), Cut.WHOLE, True)
 
 
 def _layer(config: ModelConfig, layer: Layer) -> Iterator[tuple[str, TensorInfo]]:

@@ -17,8 +17,16 @@ from backend.weights.slices import ALL
 
 # The types of files whose numbers stand by themselves.
 _PLAIN_TYPES = frozenset({"F64", "F32", "F16", "BF16"})
-# Matrices that are no weights of a linear layer: looked up, or of the router.
-_PLAIN_MATRICES = ("embed_positions.weight", "router.weight", "shared_gate.weight")
+# Matrices that no kernel multiplies by: looked up, of the router, or of an encoder's score.
+_PLAIN_MATRICES = (
+    "embed_positions.weight",
+    "embed_token_types.weight",
+    "relative_bias.weight",
+    "router.weight",
+    "shared_gate.weight",
+    "pooler.dense.weight",
+    "classifier.weight",
+)
 
 
 @dataclass(frozen=True, slots=True)

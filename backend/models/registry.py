@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 from backend.config.model_config import ModelConfig
+from backend.config.spec import EncoderSpec
 from backend.layers.compute_context import ComputeContext
 from backend.layers.loader import WeightLoader
 from backend.models.decoder import Decoder
+from backend.models.encoder import Encoder
 from backend.models.model import Model
 from backend.placement.sharding import Shard
 from backend.weights.checkpoint import Checkpoint
@@ -21,4 +23,6 @@ def load_model(
 ) -> Model:
     """Load this rank's part. Raises ModelError for what a tensor's dtype does not allow."""
     loader = WeightLoader(checkpoint, config, shard, context, on_progress)
+    if isinstance(config.spec, EncoderSpec):
+        return Encoder(config, config.spec, loader, shard, context)
     return Decoder(config, loader, shard, context, max_len)

@@ -32,7 +32,8 @@ class Sequence:
     stop_ids, max_num_tokens: what it ends with, and at which length, known once it is added.
     num_prompt_logprobs: prompt tokens whose log-probabilities were delivered, if they are asked
     for; the first has none. num_blocks: blocks that hold its tokens so far, in each cache group.
-    block_tables: of each group, which of them it has: the last ones, all but those that no token of
+    second_segment: where the second text of a pair begins; 0: there is none. block_tables: of each
+    group, which of them it has: the last ones, all but those that no token of
     it sees any more. block_hashes: of the full blocks, filled as far as was needed.
     """
 
@@ -43,6 +44,7 @@ class Sequence:
     cache_salt: str = ""
     priority: int = 0
     tenant: str = ""
+    second_segment: int = 0
     order: tuple[int, int] = (0, -1)
     status: SequenceStatus = SequenceStatus.WAITING
     row: int = -1
