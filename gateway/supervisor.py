@@ -60,7 +60,7 @@ def run(settings: Settings) -> int:
     setproctitle("unisono: supervisor")
     logs.configure("supervisor", settings.server.log_level, settings.server.log_format)
     reporter = StartupReporter(settings)
-    config = load_config(Path(settings.engine.model))
+    config = load_config(Path(settings.engine.model), settings.engine.task)
     server, path = settings.server, Path(settings.engine.model)
     check_chat_templates(path, server)
     sampling = load_sampling_defaults(

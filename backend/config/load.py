@@ -15,8 +15,8 @@ def load_config(path: Path, task: Task = "auto") -> ModelConfig:
     """Read the configuration of a GGUF file or a Hugging Face directory.
 
     Checks the whole front of every weight file too (bounds, types), so that a truncated or
-    unsupported one is found before any process is spawned. task: what the model is to be served for;
-    "auto": what its files say. Raises ModelError.
+    unsupported one is found before any process is spawned. task: what the model is to be served
+    for; "auto": what its files say. Raises ModelError.
     """
     # Each format is imported on use; a process needs one.
     try:

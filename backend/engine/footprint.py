@@ -81,7 +81,8 @@ class FootprintEstimate:
         rows, cols = self._shard.slices(info, self._config.head_dim)
         if len(info.shape) == 1 or name.endswith(_PLAIN_MATRICES):
             size = _length(info.shape[0], rows) * prod(info.shape[1:])
-            yield KeptWeight(name, WeightFootprint(size * DTYPE_BYTES[self._dtype]))
+            dtype = "float32" if info.is_wide else self._dtype
+            yield KeptWeight(name, WeightFootprint(size * DTYPE_BYTES[dtype]))
             return
         n, k = info.shape
         is_tied = self._config.tie_word_embeddings

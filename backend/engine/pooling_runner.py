@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from backend.config.model_config import ModelConfig
+from backend.config.spec import EncoderSpec
 from backend.engine.model_runner import StepResult
 from backend.fault_injection import NAN, Faults
 from backend.layers.pooler import Pooler
@@ -39,6 +40,8 @@ class PoolingRunner:
         self._modes = config.pooling.modes
         self._takes_one_token = config.pooling.takes_one_token
         self._runs_whole = config.runs_whole
+        spec = config.spec
+        self._has_segments = isinstance(spec, EncoderSpec) and spec.token_types > 1
         self._model = model
         self._kv_cache = kv_cache
         self._pooler = pooler
@@ -101,6 +104,8 @@ class PoolingRunner:
 
     def _token_types(self, plan: StepPlan, rows: list[int]) -> Tensor | None:
         """Return 1 for tokens of the second text of a pair, [T]; None where there is none."""
+        if not self._has_segments:
+            return None
         seconds = [self._joins[row].second_segment for row in rows]
         if not any(seconds):
             return None

@@ -1,6 +1,7 @@
 """From hidden states to what callers get of a text: a vector, or a score. Float32 throughout."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -49,7 +50,7 @@ class Pooler:
         if self._pooling.takes_one_token:
             pooled = hidden.float()
         else:
-            parts = hidden.float().split([b - a for a, b in zip(starts, starts[1:], strict=False)])
+            parts = hidden.float().split([end - start for start, end in pairwise(starts)])
             pooled = torch.stack(
                 [torch.cat([_reduce(part, mode) for mode in self._pooling.modes]) for part in parts]
             )

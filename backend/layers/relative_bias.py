@@ -1,4 +1,4 @@
-"""A learned number for each head and distance, added to scores of attention (Raffel et al. 2020)."""
+"""A learned number for each head and distance, added to attention's scores (Raffel et al. 2020)."""
 
 import math
 

@@ -84,8 +84,8 @@ class EncoderEmbedding:
         self._norm = NormLayer(loader, "model.embedding_norm", spec.norm, context.ops)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return [T, hidden]."""
-        x = self._tokens(batch.input_ids)
+        """Return [T, hidden], float32."""
+        x = self._tokens(batch.input_ids).float()
         if self._positions is not None:
             x = x + self._positions.index_select(0, batch.positions + self._offset)
         if self._types is None:
@@ -98,7 +98,10 @@ class EncoderEmbedding:
 
 
 class EncoderLayer:
-    """Attention and MLP of one layer, each summed over the ranks once; norms behind the sums."""
+    """Attention and MLP of one layer, each summed over the ranks once; norms behind the sums.
+
+    The stream between them is float32; products are in the context's dtype.
+    """
 
     def __init__(
         self,
@@ -109,6 +112,7 @@ class EncoderLayer:
         context: ComputeContext,
     ) -> None:
         assert layer.norms == "after_sum" and isinstance(layer.mlp, MLP)
+        self._dtype = context.dtype
         self._head_dim = config.head_dim
         self._num_heads = shard.num_heads
         self._scale = layer.attention.scale
@@ -124,12 +128,12 @@ class EncoderLayer:
         self, x: Tensor, attention: BidirectionalAttention, wanted: Tensor | None = None
     ) -> Tensor:
         """[T, hidden] -> [T, hidden], or [n, hidden] of the tokens that are wanted."""
-        qkv = self._qkv.forward(x).view(len(x), -1, self._head_dim)
+        qkv = self._qkv.forward(x.to(self._dtype)).view(len(x), -1, self._head_dim)
         attended = attention.run(qkv, self._num_heads, self._scale)
         if wanted is not None:
             x, attended = x.index_select(0, wanted), attended.index_select(0, wanted)
         x = self._attention_norm.forward(x, self._o.forward(attended))[1]
-        return self._mlp_norm.forward(x, self._mlp.forward(x))[1]
+        return self._mlp_norm.forward(x, self._mlp.forward(x.to(self._dtype)))[1]
 
 
 class ScoreHead:
@@ -137,13 +141,13 @@ class ScoreHead:
 
     def __init__(self, loader: WeightLoader) -> None:
         self._dense, self._dense_bias = (
-            loader.take(f"pooler.dense.{kind}").float() for kind in ("weight", "bias")
+            loader.take(f"pooler.dense.{kind}") for kind in ("weight", "bias")
         )
         self._out, self._out_bias = (
-            loader.take(f"classifier.{kind}").float() for kind in ("weight", "bias")
+            loader.take(f"classifier.{kind}") for kind in ("weight", "bias")
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, hidden] -> [n], float32."""
-        inner = torch.tanh(torch.nn.functional.linear(x.float(), self._dense, self._dense_bias))
+        inner = torch.tanh(torch.nn.functional.linear(x, self._dense, self._dense_bias))
         return torch.nn.functional.linear(inner, self._out, self._out_bias).squeeze(1)

@@ -60,6 +60,7 @@ class PoolingScheduler(Scheduler):
         longest = min(self.max_model_len, self._tables.longest(self.max_model_len))
         if seq.num_tokens > longest:
             raise ValueError(f"{seq.num_tokens} tokens do not fit: the model takes {longest}")
+        seq.is_pooled = True
         seq.max_num_tokens = seq.num_tokens
 
 
