@@ -46,6 +46,8 @@ def make_config(
 
     Raises ModelError for a field that is wrong, and for one that the family does not know.
     """
+    # First: what other absent fields mean may depend on what a family finds.
+    spec = family.spec(fields)
     num_heads = fields.integer("num_attention_heads")
     config = ModelConfig(
         family=family.name,
@@ -56,7 +58,7 @@ def make_config(
         num_kv_heads=fields.integer("num_key_value_heads", num_heads),
         head_dim=head_dim(fields),
         max_model_len=context_length(fields),
-        spec=family.spec(fields),
+        spec=spec,
         tie_word_embeddings=tie_word_embeddings,
         eos_token_ids=eos_token_ids,
         bos_token_id=bos_token_id,

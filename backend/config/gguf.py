@@ -54,7 +54,7 @@ _FIELDS = {
     "logit_scale": "logits_scaling",
 }
 # Every file has these; the embedding says how many tokens there are.
-_HARMLESS = ("vocab_size", "tensor_data_layout", "expert_group_count", "expert_group_used_count")
+_HARMLESS = ("vocab_size", "tensor_data_layout")
 _TABLES = {
     "rope_freqs.weight": "rope.factors",
     "rope_factors_long.weight": "rope.long_factors",
@@ -79,6 +79,7 @@ def read_config(path: Path) -> ModelConfig:
                 fields.add(field, _read_table(headers, tensors[name]))
         fields.harmless(_HARMLESS)
         _check_values(fields)
+        _check_experts(fields)
         return make_config(
             family,
             fields,
@@ -138,6 +139,18 @@ def _check_values(fields: Fields) -> None:
     if size is None and fields.integer("num_attention_heads") > 0:
         size = fields.integer("hidden_size") // fields.integer("num_attention_heads")
     fields.must_be("attention.value_length", size, f"only that of keys, {size}, is supported")
+
+
+def _check_experts(fields: Fields) -> None:
+    """Refuse experts in groups, of which the router chooses first; files may say there are none."""
+    groups = fields.integer("expert_group_count", 0)
+    if groups > 1:
+        raise ModelError(
+            f"{fields.label('expert_group_count')} is {groups}: experts in groups are not supported"
+        )
+    fields.harmless(["expert_group_used_count"])
+    if fields.integer("num_experts", 0) == 0:
+        fields.harmless(["num_experts_per_tok", "moe_intermediate_size"])
 
 
 def _read_table(headers: list[GGUFHeader], tensor: GGUFTensor) -> list[float]:

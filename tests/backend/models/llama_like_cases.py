@@ -28,8 +28,13 @@ LONGROPE: dict[str, Any] = {
 }
 
 
+def _llama(writer: gguf.GGUFWriter, config: Any) -> None:
+    head_dim = getattr(config, "head_dim", None)
+    writer.add_rope_dimension_count(head_dim or config.hidden_size // config.num_attention_heads)
+
+
 def _mistral3(writer: gguf.GGUFWriter, config: Any) -> None:
-    writer.add_rope_dimension_count(config.head_dim)
+    _llama(writer, config)
     if config.model_type == "ministral3":
         writer.add_rope_scaling_yarn_log_mul(config.rope_parameters["mscale_all_dim"])
         writer.add_attn_temperature_scale(config.rope_parameters["llama_4_scaling_beta"])
@@ -43,8 +48,9 @@ def _phi3(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_rope_scaling_orig_ctx_len(original)
     writer.add_sliding_window(config.sliding_window or 0)
     scale = config.max_position_embeddings / original
-    if "long_factor" in rope and scale > 1:
-        writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(scale) / math.log(original)))
+    if "long_factor" in rope:
+        attn_factor = math.sqrt(1 + math.log(scale) / math.log(original)) if scale > 1 else 1.0
+        writer.add_rope_scaling_attn_factors(attn_factor)
 
 
 def _olmo3(writer: gguf.GGUFWriter, config: Any) -> None:
@@ -52,11 +58,7 @@ def _olmo3(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_sliding_window_pattern([t == "sliding_attention" for t in config.layer_types])
 
 
-def _llama(writer: gguf.GGUFWriter, config: Any) -> None:
-    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
-
-
-_LLAMA = GGUFTwin("LLAMA", is_interleaved=True, extra=rope_freqs)
+_LLAMA = GGUFTwin("LLAMA", is_interleaved=True, metadata=_llama, extra=rope_freqs)
 _MISTRAL3 = GGUFTwin("MISTRAL3", is_interleaved=True, metadata=_mistral3)
 _PHI3 = GGUFTwin("PHI3", metadata=_phi3, extra=longrope_factors)
 
@@ -94,6 +96,8 @@ LLAMA_LIKE = {
         {"head_dim": 16, "attention_bias": True, "mlp_bias": True},
         twin=_LLAMA,
     ),
+    # As a GGUF file a Llama may have biases that it cannot have as a directory.
+    "llama, biases but of what comes out": FamilyCase("Qwen2ForCausalLM", twin=_LLAMA),
     "llama, llama3": FamilyCase(
         "LlamaForCausalLM",
         {"rope_parameters": LLAMA3 | {"original_max_position_embeddings": 32, "rope_theta": 5e5}},
@@ -159,11 +163,15 @@ LLAMA_LIKE = {
         {"head_dim": 16, "tie_word_embeddings": True},
         twin=GGUFTwin("QWEN3"),
     ),
-    "qwen3, biases and windows": FamilyCase(
+    "qwen3, biases": FamilyCase(
+        "Qwen3ForCausalLM",
+        {"head_dim": 16, "attention_bias": True},
+        twin=GGUFTwin("QWEN3"),
+    ),
+    "qwen3, windows": FamilyCase(
         "Qwen3ForCausalLM",
         {
             "head_dim": 16,
-            "attention_bias": True,
             "use_sliding_window": True,
             "sliding_window": 10,
             "max_window_layers": 0,
