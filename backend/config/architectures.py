@@ -28,6 +28,27 @@ HF_ARCHITECTURES = {
     "OPTForCausalLM": "opt",
     "GPT2LMHeadModel": "gpt2",
     "GPTNeoForCausalLM": "gpt_neo",
+    "MixtralForCausalLM": "mixtral",
+    "Qwen2MoeForCausalLM": "qwen2_moe",
+    "Qwen3MoeForCausalLM": "qwen3_moe",
+    "GraniteMoeForCausalLM": "granitemoe",
+    "GraniteMoeSharedForCausalLM": "granitemoe",
+    "OlmoeForCausalLM": "olmoe",
+    "BertModel": "bert",
+    "BertForMaskedLM": "bert",
+    "BertForSequenceClassification": "bert",
+    "RobertaModel": "roberta",
+    "RobertaForMaskedLM": "roberta",
+    "RobertaForSequenceClassification": "roberta",
+    "XLMRobertaModel": "roberta",
+    "XLMRobertaForMaskedLM": "roberta",
+    "XLMRobertaForSequenceClassification": "roberta",
+    "CamembertModel": "roberta",
+    "CamembertForMaskedLM": "roberta",
+    "CamembertForSequenceClassification": "roberta",
+    "MPNetModel": "mpnet",
+    "MPNetForMaskedLM": "mpnet",
+    "MPNetForSequenceClassification": "mpnet",
 }
 
 # "general.architecture" of a GGUF file -> module of the family.
@@ -43,6 +64,11 @@ GGUF_ARCHITECTURES = {
     "gemma3": "gemma3",
     "granite": "granite",
     "gpt2": "gpt2",
+    "qwen2moe": "qwen2_moe",
+    "qwen3moe": "qwen3_moe",
+    "granitemoe": "granitemoe",
+    "olmoe": "olmoe",
+    "bert": "bert",
 }
 
 

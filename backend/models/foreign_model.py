@@ -1,0 +1,280 @@
+"""Serves a model by transformers' modelling code: its modules between our tables, linears and cache.
+
+Owns what stands in the class's modules: packed linears by its plan, tables of tokens, its other
+parameters as they are; and what a step is told. What a class does to hidden states and logits
+around its head is its own forward's: it runs with the hidden states in place of the decoder, and
+with our head in place of its own, so no scale or cap of it can be missed.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from backend.config.errors import ModelError
+from backend.config.model_config import ModelConfig
+from backend.config.tensors import EMBEDDING, HEAD
+from backend.layers.compute_context import ComputeContext
+from backend.layers.embedding import Embedding, VocabParallelHead
+from backend.layers.linear_modules import (
+    EmbeddingModule,
+    GatheredLinear,
+    PackedLinear,
+    SummedLinear,
+)
+from backend.layers.loader import WeightLoader
+from backend.models.foreign_attention import ATTRIBUTE, ForeignAttention, ForeignStep
+from backend.models.foreign_layout import HEAD_BIAS, Role
+from backend.models.foreign_trial import check_batching
+from backend.models.transformers_backend import Skeleton
+from backend.ops.batch import Batch
+from backend.ops.kv_cache import KVCache
+from backend.ops.topk import argmax
+from backend.placement.sharding import Shard
+
+# Attributes of attention modules, and fields of their configuration, that count heads.
+_QUERY_COUNTS = ("num_heads", "num_attention_heads", "n_heads", "n_head")
+_KV_COUNTS = ("num_key_value_heads", "num_kv_heads", "n_kv_heads")
+
+
+class ForeignModel:
+    """One rank's part. T tokens of a step."""
+
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        loader: WeightLoader,
+        shard: Shard,
+        context: ComputeContext,
+    ) -> None:
+        config, layout = skeleton.config, skeleton.layout
+        who = f"transformers' {type(skeleton.causal).__name__}"
+        if shard.size > 1 and layout.why_whole:
+            raise ModelError(
+                f"--tp {shard.size}: {who} is not cut here: {layout.why_whole}; --tp 1"
+            )
+        self._who = who
+        self._causal = skeleton.causal
+        self._causal.config.dtype = context.dtype
+        self._step = ForeignStep(context.ops, shard.num_heads, config.num_layers)
+        self._is_tried = False
+        self._hidden: Tensor | None = None
+        self._filler = _Filler(skeleton, loader, shard, context)
+        self._head = VocabParallelHead(loader, EMBEDDING if config.tie_word_embeddings else HEAD)
+        bias = loader.take(HEAD_BIAS).float() if loader.has(HEAD_BIAS) else None
+        tied = self._head if config.tie_word_embeddings and shard.size == 1 else None
+        self._filler.fill(self._step, tied)
+        base_name = self._causal.base_model_prefix
+        self._base = getattr(self._causal, base_name)
+        self._stub = HeadInput()
+        setattr(self._causal, base_name, self._stub)
+        self._output = HeadOutput(self._head, bias)
+        _replace(self._causal, layout.head, self._output)
+        self._is_plain_head = bias is None and self._leaves_logits_alone(config)
+        with torch.inference_mode():
+            check_batching(self, config, shard, context.dtype, context.device, who)
+        self._is_tried = True
+        self.weight_bytes = loader.ledger.weight_bytes
+        self.replicated_bytes = loader.ledger.replicated_bytes
+
+    def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
+        self._step.begin(batch, kv_cache)
+        with self._explained():
+            hidden = self._base(
+                input_ids=batch.input_ids[None],
+                position_ids=batch.positions[None].long(),
+                use_cache=False,
+            ).last_hidden_state[0]
+            self._step.end()
+        return hidden.index_select(0, batch.output_tokens)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        self._stub.hidden = hidden[None]
+        with self._explained():
+            logits: Tensor = self._causal(input_ids=None, use_cache=False).logits[0]
+        self._stub.hidden = None
+        return logits.float()
+
+    def argmax(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        if self._is_plain_head:
+            return self._head.argmax(hidden)
+        return argmax(self.logits(hidden))
+
+    def _leaves_logits_alone(self, config: ModelConfig) -> bool:
+        """Whether the class's forward hands hidden states to its head, and logits on, as they are.
+
+        Tried with numbers that any scale or cap would change.
+        """
+        hidden = torch.linspace(-50, 50, 2 * config.hidden_size).view(2, -1)
+        logits = torch.linspace(-100, 100, 64).view(2, -1)
+        self._output.told = logits[None]
+        found = self.logits(hidden)
+        seen, self._output.told, self._output.seen = self._output.seen, None, None
+        return (
+            seen is not None
+            and torch.equal(seen[0], hidden)
+            and found.shape == logits.shape
+            and torch.equal(found, logits)
+        )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what their code raises in its first step into words for the operator."""
+        if self._is_tried:
+            yield
+            return
+        try:
+            yield
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"{self._who} fails with our attention and linears in its place: "
+                f"{type(error).__name__}: {' '.join(str(error).split())[:300]}\n"
+                "try --tp 1, or a GGUF file of the model"
+            ) from error
+
+
+class HeadInput(nn.Module):
+    """Stands where the decoder was when the class's forward makes logits of hidden states."""
+
+    hidden: Tensor | None = None
+
+    @property
+    def decoder(self) -> "HeadInput":
+        """Itself: some classes call the decoder within their decoder."""
+        return self
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return _Outputs(last_hidden_state=self.hidden)
+
+
+class _Outputs(SimpleNamespace):
+    """What decoders return: the last hidden state, and nothing else."""
+
+    def __getitem__(self, index: int) -> Any:
+        return (self.last_hidden_state,)[index]
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+class HeadOutput(nn.Module):
+    """Our head: the logits of this rank's tokens, float32. told: what to say instead, in a trial."""
+
+    def __init__(self, head: VocabParallelHead, bias: Tensor | None) -> None:
+        super().__init__()
+        self._head = head
+        self._bias = bias
+        self.told: Tensor | None = None
+        self.seen: Tensor | None = None
+        self.weight = torch.empty(0)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[1, N, hidden] -> [1, N, this rank's tokens]."""
+        if self.told is not None:
+            self.seen = hidden
+            return self.told
+        logits = self._head.forward(hidden[0])
+        return (logits if self._bias is None else logits + self._bias)[None]
+
+
+class _Filler:
+    """Puts this rank's weights, and our layers, into the modules of a skeleton."""
+
+    def __init__(
+        self, skeleton: Skeleton, loader: WeightLoader, shard: Shard, context: ComputeContext
+    ) -> None:
+        self._skeleton = skeleton
+        self._causal = skeleton.causal
+        self._loader = loader
+        self._shard = shard
+        self._context = context
+        strict = getattr(self._causal, "_keep_in_fp32_modules_strict", None) or ()
+        self._wide = tuple(strict)
+
+    def fill(self, step: ForeignStep, tied: VocabParallelHead | None) -> None:
+        """Fill all but the head. tied: the head, if tokens can be looked up in it."""
+        layout = self._skeleton.layout
+        for name in layout.attention:
+            self._attach(name, step)
+        for name, role in layout.linears.items():
+            if name != layout.head:
+                _replace(self._causal, name, self._linear(name, role))
+        if type(self._causal.get_submodule(layout.embedding)) is nn.Embedding:
+            table = Embedding(self._loader, EMBEDDING, tied)
+            module = EmbeddingModule(table.forward, self._skeleton.config.hidden_size)
+            module.weight = self._no_numbers(self._skeleton.config.vocab_size, module.embedding_dim)
+            _replace(self._causal, layout.embedding, module)
+        for entry in self._skeleton.converted:
+            tensors = [self._loader.take(name) for name in entry.names]
+            for name, value in entry.convert(tensors, self._causal).items():
+                self._set(name, value)
+        for name, parameter in list(self._causal.named_parameters()):
+            if parameter.is_meta and not name.startswith(f"{layout.head}."):
+                self._set(name, self._loader.take(layout.tables[name]))
+        for name, buffer in list(self._causal.named_buffers()):
+            saved = layout.tables.get(name)
+            value = buffer if saved is None else self._loader.take(saved).to(buffer.dtype)
+            self._set(name, value.to(self._context.device))
+
+    def _linear(self, name: str, role: Role) -> PackedLinear:
+        loader, tp = self._loader, self._context.tp
+        table, module = self._skeleton.layout.tables, self._causal.get_submodule(name)
+        packed = loader.pack(table[f"{name}.weight"])
+        bias = loader.take(table[f"{name}.bias"]) if f"{name}.bias" in table else None
+        made: PackedLinear
+        if role is Role.INPUTS:
+            columns = loader.columns(table[f"{name}.weight"])
+            made = SummedLinear(packed, bias, module.in_features, columns, tp)
+        elif role is Role.GATHERED and tp.size > 1:
+            made = GatheredLinear(packed, bias, module.in_features, tp)
+        else:
+            made = PackedLinear(packed, bias, module.in_features)
+        made.weight = self._no_numbers(packed.num_features, module.in_features)
+        return made
+
+    def _attach(self, name: str, step: ForeignStep) -> None:
+        """Have an attention module know its layer, and how many heads this rank has."""
+        module: Any = self._causal.get_submodule(name)
+        config, shard = self._skeleton.config, self._shard
+        layer = self._skeleton.layout.attention[name]
+        attention = ForeignAttention(
+            step,
+            layer,
+            config.spec.layers[layer].attention.window,
+            shard,
+            config.num_heads,
+            config.num_kv_heads,
+            config.head_dim,
+        )
+        setattr(module, ATTRIBUTE, attention)
+        if shard.size > 1 and name not in self._skeleton.layout.gathering:
+            for counts, own in (
+                (_QUERY_COUNTS, shard.num_heads),
+                (_KV_COUNTS, shard.num_kv_heads),
+            ):
+                for attribute in counts:
+                    if isinstance(getattr(module, attribute, None), int):
+                        setattr(module, attribute, own)
+
+    def _set(self, name: str, value: Tensor) -> None:
+        path, _, leaf = name.rpartition(".")
+        module = self._causal.get_submodule(path)
+        if any(part in name for part in self._wide):
+            value = value.float()
+        if leaf in module._buffers:
+            module._buffers[leaf] = value
+        else:
+            module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
+
+    def _no_numbers(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=self._context.dtype, device="meta")
+
+
+def _replace(causal: Any, name: str, module: nn.Module) -> None:
+    path, _, leaf = name.rpartition(".")
+    setattr(causal.get_submodule(path), leaf, module)
