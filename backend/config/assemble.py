@@ -26,7 +26,8 @@ _HARMLESS = frozenset(
     remove_invalid_values tie_encoder_decoder gradient_checkpointing router_aux_loss_coef
     _attn_implementation _attn_implementation_autoset attn_implementation unsloth_version
     unsloth_fixed use_mambapy rope_parameters_type quantization_config language_model
-    text_config_dtype base_model_tp_plan ignore_index name_or_path license
+    text_config_dtype base_model_tp_plan ignore_index name_or_path license transformers.js_config
+    model_max_length max_sequence_length
     """.split()
 )
 

@@ -15,6 +15,9 @@ from backend.config.spec import MLP, Attention, DecoderSpec, Experts, Layer, Nor
 
 def _spec(fields: Fields) -> DecoderSpec:
     fields.one_of("hidden_act", ["silu"], "silu")
+    # SmolLM2's files have them.
+    fields.must_be("is_llama_config", True, "then it is no Llama")
+    fields.must_be("rope_interleaved", False, "heads of directories have halves")
     attention = Attention(
         rope=read_rope(fields, rotary_dim(fields, head_dim(fields)), interleaved=True),
         qkv_bias=has_qkv_bias(fields),

@@ -64,7 +64,7 @@ def _hf_scaling(fields: Fields) -> QueryScaling | None:
 def _gguf_scaling(fields: Fields) -> QueryScaling | None:
     beta = fields.number("attention.temperature_scale", 0.0)
     context = fields.integer("max_position_embeddings", 0)
-    original = fields.integer("rope.scaling.original_context_length", context)
+    original = fields.integer("rope.scaling.original_context_length", 0) or context
     return QueryScaling(beta, original) if beta else None
 
 

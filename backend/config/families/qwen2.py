@@ -12,6 +12,7 @@ from backend.config.windows import hf_layer_windows
 
 def _spec(fields: Fields) -> DecoderSpec:
     fields.one_of("hidden_act", ["silu"], "silu")
+    fields.must_be("use_mrope", False, "positions of images are not supported")
     rope = read_rope(fields, rotary_dim(fields, head_dim(fields)))
     qkv_bias = fields.kind == "huggingface" or has_qkv_bias(fields)
     mlp = MLP(fields.integer("intermediate_size"))

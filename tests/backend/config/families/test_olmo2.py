@@ -64,6 +64,9 @@ def test_parameters_by_layer_type_are_each_layers_own() -> None:
     sliding, full = ropes(config_of(FAMILY, OLMO3 | {"rope_parameters": nested}))
     assert (sliding.theta, sliding.scaling and sliding.scaling.kind) == (1e4, "linear")
     assert (full.theta, full.scaling and full.scaling.kind) == (1e6, "yarn")
+    del nested["sliding_attention"]
+    sliding, full = ropes(config_of(FAMILY, OLMO3 | {"rope_parameters": nested}))
+    assert (sliding, full.theta) == (Rope(16, 1e6), 1e6)
 
 
 @pytest.mark.parametrize(
