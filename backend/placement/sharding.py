@@ -57,7 +57,7 @@ class Shard:
         """Whether any of a tensor is this rank's: experts may be another's."""
         if info.expert is None or self.experts is None:
             return True
-        return self.experts.start <= info.expert < self.experts.stop
+        return info.expert in range(self.experts.start, self.experts.stop)
 
     def slices(self, info: TensorInfo, head_dim: int) -> tuple[slice, slice]:
         """Return this rank's rows and columns of a tensor; no rows where it is another's."""
