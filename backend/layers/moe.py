@@ -81,7 +81,7 @@ class MixtureOfExperts:
         return Assignments(order[first : int(ends[-1])], ends - first)
 
     def _run(self, x: Tensor, own: Assignments, top_k: int) -> Tensor:
-        """Return what the experts make of each token, [T, k, hidden]; 0 for other ranks' experts."""
+        """Return what experts make of each token, [T, k, hidden]; 0 for those of other ranks."""
         rows = x.index_select(0, own.order // top_k)
         inner = self._activated(rows, own.ends)
         results = self._down.apply(inner, own.ends)
