@@ -130,7 +130,8 @@ def _with_task(path: Path, config: ModelConfig, pooling_type: int, task: Task) -
 
 def _answers(path: Path) -> tuple[int, ...]:
     tokens = read_metadata(path, frozenset((TOKENS,))).get(TOKENS, ())
-    return answer_ids({token: token_id for token_id, token in enumerate(tokens)})
+    assert isinstance(tokens, tuple)
+    return answer_ids({str(token): token_id for token_id, token in enumerate(tokens)})
 
 
 def _family(path: Path, metadata: Mapping[str, Any]) -> tuple[str, Family]:
