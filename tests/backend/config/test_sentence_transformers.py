@@ -104,7 +104,7 @@ def test_what_is_not_known_is_refused(
         load_config(directory)
 
 
-def test_a_module_s_folder_is_beside_modules_json(directory: Path) -> None:
+def test_module_s_folder_is_beside_modules_json(directory: Path) -> None:
     add_modules(directory, ("Pooling", {}))
     text = (directory / "modules.json").read_text().replace("1_Pooling", "../1_Pooling")
     (directory / "modules.json").write_text(text)

@@ -51,7 +51,7 @@ def test_ranks_compute_the_same(case: EncoderCase, size: int, tmp_path: Path) ->
         assert np.abs(found - alone).max() < TOLERANCE
 
 
-def test_a_text_has_the_same_vector_alone_and_in_a_batch(tmp_path: Path) -> None:
+def test_text_has_the_same_vector_alone_and_in_a_batch(tmp_path: Path) -> None:
     """Attention is padded by a text's own length."""
     write_model(tmp_path, CASES["mpnet"])
     engine = engine_of(tmp_path)

@@ -65,7 +65,7 @@ def test_rows_bound_a_step_as_well() -> None:
     assert step(scheduler)[0] == [1] * 2
 
 
-def test_a_decoder_s_text_runs_in_chunks_and_gives_its_blocks_back() -> None:
+def test_decoder_s_text_runs_in_chunks() -> None:
     scheduler = make_scheduler(keeps_keys=True, budget=6)
     scheduler.add(make_sequence(1, 14))
     assert step(scheduler) == ([6], [])
@@ -75,7 +75,7 @@ def test_a_decoder_s_text_runs_in_chunks_and_gives_its_blocks_back() -> None:
     assert scheduler.pool.num_free == 16
 
 
-def test_text_as_long_as_the_model_takes_comes_in_and_no_longer_one() -> None:
+def test_text_may_be_as_long_as_the_model_takes() -> None:
     scheduler = make_scheduler()
     scheduler.add(make_sequence(1, 16))
     with pytest.raises(ValueError, match="17 tokens do not fit: the model takes 16"):
@@ -101,7 +101,7 @@ def test_aborted_text_is_forgotten() -> None:
     assert scheduler.schedule() is None
 
 
-def test_a_full_step_waits_while_another_runs() -> None:
+def test_full_step_waits_while_another_runs() -> None:
     """With credit for one batch alone the next step would begin empty."""
     scheduler = make_scheduler(budget=1000)
     for number in range(4):
