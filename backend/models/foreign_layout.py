@@ -1,4 +1,4 @@
-"""What of a model of transformers is ours: its attention, linears, tables, and how ranks share them.
+"""What of a model of transformers is ours: attention, linears, tables; and how ranks share them.
 
 Reads modules and their configuration; imports no transformers. The plan of who shares what is the
 model's own (base_model_tp_plan), cut by KV heads and MLP columns as all our models are.

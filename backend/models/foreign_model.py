@@ -1,4 +1,4 @@
-"""Serves a model by transformers' modelling code: its modules between our tables, linears and cache.
+"""Serves a model by transformers' modelling code, with our tables, linears, attention and head.
 
 Owns what stands in the class's modules: packed linears by its plan, tables of tokens, its other
 parameters as they are; and what a step is told. What a class does to hidden states and logits
@@ -16,17 +16,28 @@ from torch import Tensor, nn
 
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
+from backend.config.spec import MLP, Activation
 from backend.config.tensors import EMBEDDING, HEAD
 from backend.layers.compute_context import ComputeContext
 from backend.layers.embedding import Embedding, VocabParallelHead
 from backend.layers.linear_modules import (
     EmbeddingModule,
     GatheredLinear,
+    MLPModule,
     PackedLinear,
+    SharedInput,
+    SharedLinear,
     SummedLinear,
 )
 from backend.layers.loader import WeightLoader
+from backend.layers.mlp import DenseMLP
 from backend.models.foreign_attention import ATTRIBUTE, ForeignAttention, ForeignStep
+from backend.models.foreign_fusion import (
+    FusedRMSNorm,
+    activation_of_gated_mlp,
+    is_rms_norm,
+    shares_input,
+)
 from backend.models.foreign_layout import HEAD_BIAS, Role
 from backend.models.foreign_trial import check_batching
 from backend.models.transformers_backend import Skeleton
@@ -38,6 +49,11 @@ from backend.placement.sharding import Shard
 # Attributes of attention modules, and fields of their configuration, that count heads.
 _QUERY_COUNTS = ("num_heads", "num_attention_heads", "n_heads", "n_head")
 _KV_COUNTS = ("num_key_value_heads", "num_kv_heads", "n_kv_heads")
+# Our norm takes widths that are multiples of it.
+LANES = 16
+# What ranks share of linears that can be fused.
+_QKV = dict.fromkeys(("q_proj", "k_proj", "v_proj"), Role.FEATURES)
+_MLP = {"gate_proj": Role.FEATURES, "up_proj": Role.FEATURES, "down_proj": Role.INPUTS}
 
 
 class ForeignModel:
@@ -163,7 +179,7 @@ class _Outputs(SimpleNamespace):
 
 
 class HeadOutput(nn.Module):
-    """Our head: the logits of this rank's tokens, float32. told: what to say instead, in a trial."""
+    """Our head: logits of this rank's tokens, float32. told: what to say instead, in a trial."""
 
     def __init__(self, head: VocabParallelHead, bias: Tensor | None) -> None:
         super().__init__()
@@ -201,14 +217,12 @@ class _Filler:
         layout = self._skeleton.layout
         for name in layout.attention:
             self._attach(name, step)
+        fused = {part for name in self._names() for part in self._fuse(name)}
         for name, role in layout.linears.items():
-            if name != layout.head:
+            if name != layout.head and name not in fused:
                 _replace(self._causal, name, self._linear(name, role))
         if type(self._causal.get_submodule(layout.embedding)) is nn.Embedding:
-            table = Embedding(self._loader, EMBEDDING, tied)
-            module = EmbeddingModule(table.forward, self._skeleton.config.hidden_size)
-            module.weight = self._no_numbers(self._skeleton.config.vocab_size, module.embedding_dim)
-            _replace(self._causal, layout.embedding, module)
+            _replace(self._causal, layout.embedding, self._embedding(tied))
         for entry in self._skeleton.converted:
             tensors = [self._loader.take(name) for name in entry.names]
             for name, value in entry.convert(tensors, self._causal).items():
@@ -220,6 +234,36 @@ class _Filler:
             saved = layout.tables.get(name)
             value = buffer if saved is None else self._loader.take(saved).to(buffer.dtype)
             self._set(name, value.to(self._context.device))
+
+    def _names(self) -> list[str]:
+        return [name for name, _ in self._causal.named_modules()]
+
+    def _embedding(self, tied: VocabParallelHead | None) -> EmbeddingModule:
+        config = self._skeleton.config
+        module = EmbeddingModule(
+            Embedding(self._loader, EMBEDDING, tied).forward, config.hidden_size
+        )
+        module.weight = self._no_numbers(config.vocab_size, config.hidden_size)
+        return module
+
+    def _fuse(self, name: str) -> list[str]:
+        """Put one of ours in the place of a module if that computes the same; return the names of
+        the linears that went with it."""
+        try:
+            module: Any = self._causal.get_submodule(name)
+        except AttributeError:
+            return []  # gone, with what it was in
+        if is_rms_norm(module) and len(module.weight) % LANES == 0:
+            weight = self._loader.take(self._skeleton.layout.tables[f"{name}.weight"])
+            norm = FusedRMSNorm(self._context.ops, module.variance_epsilon, weight)
+            _replace(self._causal, name, norm)
+        elif (activation := activation_of_gated_mlp(module)) and self._shares(name, _MLP):
+            self._fuse_mlp(name, activation)
+            return [f"{name}.{part}" for part in _MLP]
+        elif shares_input(module) and self._shares(name, _QKV):
+            self._fuse_qkv(name)
+            return [f"{name}.{part}" for part in _QKV]
+        return []
 
     def _linear(self, name: str, role: Role) -> PackedLinear:
         loader, tp = self._loader, self._context.tp
@@ -236,6 +280,39 @@ class _Filler:
             made = PackedLinear(packed, bias, module.in_features)
         made.weight = self._no_numbers(packed.num_features, module.in_features)
         return made
+
+    def _shares(self, name: str, roles: dict[str, Role]) -> bool:
+        """Whether ranks share the linears of a module so, under names that stand together."""
+        layout = self._skeleton.layout
+        tables = {layout.tables.get(f"{name}.{part}.weight", "") for part in roles}
+        prefixes = {table.removesuffix(".weight").rpartition(".")[0] for table in tables}
+        are_shared = all(layout.linears[f"{name}.{part}"] is role for part, role in roles.items())
+        return len(prefixes) == 1 and "" not in tables and (are_shared or self._shard.size == 1)
+
+    def _fuse_mlp(self, name: str, activation: Activation) -> None:
+        """Put our MLP in the place of theirs."""
+        module = self._causal.get_submodule(name)
+        table = self._skeleton.layout.tables[f"{name}.up_proj.weight"]
+        has_bias = module.up_proj.bias is not None
+        mlp = MLP(module.up_proj.out_features, activation, has_bias=has_bias)
+        loader = self._loader.at(table.removesuffix(".up_proj.weight"))
+        _replace(self._causal, name, MLPModule(DenseMLP(loader, mlp, self._context)))
+
+    def _fuse_qkv(self, name: str) -> None:
+        """Have queries, keys and values multiplied together."""
+        tables = self._skeleton.layout.tables
+        module = self._causal.get_submodule(name)
+        weights = [tables[f"{name}.{part}.weight"] for part in _QKV]
+        widths = [self._loader.num_rows(weight) for weight in weights]
+        stacked = self._loader.stack(weights)
+        bias = None
+        if module.q_proj.bias is not None:
+            bias = torch.cat([self._loader.take(tables[f"{name}.{part}.bias"]) for part in _QKV])
+        shared = SharedInput(stacked, bias, widths)
+        for index, (part, width) in enumerate(zip(_QKV, widths, strict=True)):
+            linear = SharedLinear(shared, index, module.q_proj.in_features, width)
+            linear.weight = self._no_numbers(width, linear.in_features)
+            _replace(self._causal, f"{name}.{part}", linear)
 
     def _attach(self, name: str, step: ForeignStep) -> None:
         """Have an attention module know its layer, and how many heads this rank has."""
