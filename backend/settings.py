@@ -23,6 +23,9 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "auto"
     tp: Annotated[int, Meta(ge=1, le=64, description="ranks a group (tensor parallel)")] = 1
+    expert_parallel: Annotated[
+        bool, Meta(description="ranks have whole experts of a mixture, not columns of each")
+    ] = False
     dp: Annotated[int, Meta(ge=1, le=64, description="replica groups (data parallel)")] = 1
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Meta(description="where the ranks compute")

@@ -77,6 +77,10 @@ def main(argv: Sequence[str]) -> int:
 
                 as_json = bool(given.pop("as_json", False))
                 return config_command.run(given, config, as_json=as_json)
+            case "unisono models":
+                from gateway.commands import models
+
+                return models.run(as_json=bool(given.get("as_json", False)))
             case "unisono top":
                 from gateway.commands import top
 
@@ -155,6 +159,13 @@ def _parser() -> _Parser:
     )
     config.add_argument("--json", dest="as_json", action="store_true", help="as one JSON object")
     _add_serve_flags(config)
+    models = commands.add_parser(
+        "models",
+        help="list the families of models that can be served",
+        usage="unisono models [--json]",
+        description="Families of models, the names files give them, and how each was checked.",
+    )
+    models.add_argument("--json", dest="as_json", action="store_true", help="as one JSON array")
     top = commands.add_parser(
         "top",
         help="watch a running server",
@@ -264,7 +275,7 @@ def _help(option: Option) -> str:
     default = option.default
     if isinstance(default, bool):
         shown = " [on]" if default else " [off]"
-    elif default in _SILENT_DEFAULTS:
+    elif option.is_object or default in _SILENT_DEFAULTS:
         shown = ""
     elif isinstance(default, tuple):
         shown = f" [{','.join(map(str, default))}]"
@@ -280,6 +291,8 @@ def _metavar(kind: inspect.Type) -> str:
             return names if len(names) <= _MAX_METAVAR else "NAME"
         case inspect.IntType() | inspect.FloatType():
             return "N"
+        case inspect.StructType() | inspect.DictType():
+            return "JSON"
         case inspect.VarTupleType(item_type=item):
             name = _metavar(item.type if isinstance(item, inspect.Metadata) else item)
             return f"{name},..."

@@ -48,6 +48,11 @@ class Option:
     def is_switch(self) -> bool:
         return isinstance(self.kind, inspect.BoolType)
 
+    @property
+    def is_object(self) -> bool:
+        """Whether it is written as a JSON object, or as a table of the file."""
+        return isinstance(self.kind, inspect.StructType | inspect.DictType)
+
     def read(self, text: object, source: str) -> object:
         """Convert text, or the answer of a switch, to this field's type.
 
@@ -56,6 +61,8 @@ class Option:
         if not isinstance(text, str):
             return self.check(text, source)
         text = text.strip()
+        if self.is_object:
+            return self._converted(_object(text), text, source, is_strict=True)
         if not isinstance(self.kind, inspect.VarTupleType):
             return self._converted(text, text, source, is_strict=False)
         items = [item.strip() for item in text.split(",")] if text else []
@@ -70,7 +77,9 @@ class Option:
             return msgspec.convert(value, self.annotation, strict=is_strict)
         except msgspec.ValidationError as error:
             wanted = _expectation(inspect.type_info(self.annotation))
-            raise SettingsError(f"{source} must be {wanted}, not {given!r}") from error
+            # What is wrong inside an object cannot be seen from the whole of it.
+            reason = f": {error}" if self.is_object and isinstance(value, dict) else ""
+            raise SettingsError(f"{source} must be {wanted}, not {given!r}{reason}") from error
 
 
 def options_of(settings: type[msgspec.Struct], group: str) -> list[Option]:
@@ -102,7 +111,18 @@ def _option(field: msgspec.structs.FieldInfo, group: str) -> Option:
         description = (kind.extra_json_schema or {}).get("description", "")
         group = (kind.extra or {}).get("group", group)
         kind = kind.type
-    return Option(field.name, field.type, kind, field.default, description, group)
+    default = field.default
+    if default is msgspec.NODEFAULT and field.default_factory is not msgspec.NODEFAULT:
+        default = field.default_factory()
+    return Option(field.name, field.type, kind, default, description, group)
+
+
+def _object(text: str) -> object:
+    """Return what a JSON text says, or the text itself, which then is no object either."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text
 
 
 def _expectation(kind: inspect.Type) -> str:

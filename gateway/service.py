@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gateway.pool.body_budget import BodyBudget
+from gateway.sampling_defaults import SamplingDefaults
 from gateway.telemetry.observer import Observer
 
 if TYPE_CHECKING:
     from gateway.pool.replicas import ReplicaPool
-    from gateway.sandbox.chat_template import ChatTemplate
+    from gateway.sandbox.chat_templates import ChatTemplates
     from gateway.sandbox.grammar_validator import GrammarValidator
     from gateway.security.keyring import Keyring
     from gateway.text.tokenizer import Tokenizer
@@ -52,7 +53,8 @@ class Service:
     keyring: the keys that open it; None where everybody may come in.
     allow_anonymous: with a keyring, those who bring no key may come in, too.
     strict: fields of requests that mean nothing here are refused instead of ignored.
-    chat_template: turns messages into a prompt; None for models that were trained on none.
+    sampling_defaults: what the sampling fields of a request are where it leaves them out.
+    chat_templates: turn messages into a prompt; None for models that were trained on none.
     grammar_validator: has grammars compiled; None where answers cannot be held to one.
     body_budget: the bytes that the bodies of all requests may take together.
     observer: notes what happens, for /metrics and the access log.
@@ -65,6 +67,7 @@ class Service:
     vocab_size: int
     created: int
     system_fingerprint: str = "fp_unisono"
+    sampling_defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
     observer: Observer = field(default_factory=Observer)
     limits: Limits = field(default_factory=Limits)
     body_budget: BodyBudget = field(default_factory=BodyBudget)
@@ -72,4 +75,4 @@ class Service:
     keyring: "Keyring | None" = None
     allow_anonymous: bool = False
     grammar_validator: "GrammarValidator | None" = None
-    chat_template: "ChatTemplate | None" = None
+    chat_templates: "ChatTemplates | None" = None

@@ -6,7 +6,7 @@ Loads no weights. Called once by a worker before it serves.
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +18,14 @@ from gateway.layout import layout
 from gateway.pool.body_budget import BodyBudget
 from gateway.pool.listener import PoolListener
 from gateway.pool.replicas import ReplicaPool
-from gateway.sandbox.chat_template import ChatTemplate
+from gateway.sampling_defaults import SamplingDefaults, load_sampling_defaults
+from gateway.sandbox.chat_templates import ChatTemplates
 from gateway.sandbox.grammar_validator import GrammarValidator, GrammarVocabulary
 from gateway.security.keyring import Keyring
 from gateway.service import Limits, Service
 from gateway.settings import ServerSettings, Settings
 from gateway.telemetry.observer import Observer
+from gateway.text.chat_templates import load_chat_templates
 from gateway.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -41,14 +43,17 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
     path = Path(engine.model)
     config = load_config(path, engine.model_impl)
     max_model_len = min(engine.max_model_len or config.max_model_len, config.max_model_len)
+    sampling = load_sampling_defaults(
+        path, server.generation_config, server.override_generation_config
+    )
     tokenizer = Tokenizer.load(path, config.vocab_size)
-    template = tokenizer.chat_template
+    templates = load_chat_templates(path, server.chat_template)
     names = server.served_model_name or (config.name,)
     observer = Observer(access_log=server.access_log, tracing=_tracing(server, names[0]))
     service = Service(
         model_names=names,
         tokenizer=tokenizer,
-        chat_template=ChatTemplate(tokenizer, template) if template else None,
+        chat_templates=ChatTemplates.of(tokenizer, templates, server.default_chat_template_kwargs),
         pool=ReplicaPool(
             max_model_len,
             tokenizer.pieces,
@@ -59,7 +64,8 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
         ),
         vocab_size=config.vocab_size,
         created=int(time.time()),
-        system_fingerprint=_fingerprint(path, settings),
+        system_fingerprint=_fingerprint(path, settings, sampling.defaults, templates),
+        sampling_defaults=sampling.defaults,
         limits=Limits(
             max_body_bytes=server.max_body_bytes,
             ping_interval_s=server.ping_seconds,
@@ -101,10 +107,14 @@ def _tracing(server: ServerSettings, model_name: str) -> "Tracing | None":
     return Tracing(otlp_exporter(server.otel_endpoint), model_name)
 
 
-def _fingerprint(path: Path, settings: Settings) -> str:
-    """Name what decides a seeded completion: release, weights, arithmetic and how it is split."""
+def _fingerprint(
+    path: Path, settings: Settings, defaults: SamplingDefaults, templates: Mapping[str, str]
+) -> str:
+    """Name what decides a seeded answer: release, weights, arithmetic, its split, what requests
+    leave out, templates."""
     stat = path.stat()
     facts = [metadata.version("unisono"), path.name, stat.st_size, int(stat.st_mtime)]
     facts += [settings.engine.dtype, settings.engine.exact]
+    facts += [defaults, templates, settings.server.default_chat_template_kwargs]
     facts += sorted({place.engine.tp for place in layout(settings)})
     return f"fp_{hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:10]}"

@@ -4,13 +4,14 @@ Engine settings are declared in backend/settings.py; setting_sources.py finds th
 here acts on a value.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from backend.settings import Device, EngineSettings
 from gateway.options import Option, options_of
+from gateway.sampling_defaults import SamplingDefaults
 
 _MODEL = {"group": "model"}
 
@@ -102,6 +103,37 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[Annotated[str, Meta(min_length=1)], ...],
         Meta(description="names clients may ask for, separated by commas", extra=_MODEL),
     ] = ()
+    chat_template: Annotated[
+        str,
+        Meta(
+            description="Jinja file used instead of the model's chat template, or the name of one "
+            "of the model's that is used for all conversations",
+            extra=_MODEL,
+        ),
+    ] = ""
+    default_chat_template_kwargs: Annotated[
+        dict[str, Any],
+        Meta(
+            description="variables of the chat template where a request's chat_template_kwargs "
+            "sets no others",
+            extra=_MODEL | {"wanted": """a JSON object, as in {"enable_thinking": false}"""},
+        ),
+    ] = {}
+    generation_config: Annotated[
+        Literal["auto", "none", "vllm"],
+        Meta(
+            description="sampling of requests that do not say: auto as the model's files have it "
+            "(generation_config.json, GGUF's sampling keys), none as OpenAI (vllm is the same)",
+            extra=_MODEL,
+        ),
+    ] = "auto"
+    override_generation_config: Annotated[
+        SamplingDefaults,
+        Meta(
+            description="sampling of requests that do not say, before what the model's files have",
+            extra=_MODEL | {"wanted": """a JSON object, as in {"temperature": 0.5}"""},
+        ),
+    ] = SamplingDefaults()
     revision: Annotated[
         str, Meta(description="branch, tag or commit of a hub model", extra=_MODEL)
     ] = ""

@@ -28,6 +28,8 @@ from gateway.events import Event, GroupFailed, GroupForgotten, WorkerFailed, Wor
 from gateway.layout import layout, shape
 from gateway.notices.banner import compute_text, ready_lines
 from gateway.notices.startup_reporter import StartupReporter
+from gateway.sampling_defaults import ModelSampling, load_sampling_defaults
+from gateway.sandbox.template_check import check_chat_templates
 from gateway.security.exposure import Unguarded, check_guarded
 from gateway.security.key_file import KeyFileError
 from gateway.security.tls import TlsError, TlsFiles
@@ -59,6 +61,14 @@ def run(settings: Settings) -> int:
     logs.configure("supervisor", settings.server.log_level, settings.server.log_format)
     reporter = StartupReporter(settings)
     config = load_config(Path(settings.engine.model), settings.engine.model_impl)
+    server, path = settings.server, Path(settings.engine.model)
+    check_chat_templates(path, server)
+    sampling = load_sampling_defaults(
+        path, server.generation_config, server.override_generation_config
+    )
+    if sampling.unused:
+        named = ", ".join(sampling.unused)
+        logger.warning("%s: nothing here does what it says by %s", sampling.source, named)
     for place in layout(settings):
         check_group(config, place.engine)
     try:
@@ -66,17 +76,21 @@ def run(settings: Settings) -> int:
             check_guarded(listener, settings.server)
             if settings.server.tls_cert or settings.server.tls_key:
                 TlsFiles(settings.server.tls_cert, settings.server.tls_key)
-            return asyncio.run(serve(settings, config, listener, reporter))
+            return asyncio.run(serve(settings, config, sampling, listener, reporter))
     except (CannotListen, Unguarded, KeyFileError, TlsError) as error:
         reporter.fails(str(error))
         return 1
 
 
 async def serve(
-    settings: Settings, config: ModelConfig, listener: socket.socket, reporter: StartupReporter
+    settings: Settings,
+    config: ModelConfig,
+    sampling: ModelSampling,
+    listener: socket.socket,
+    reporter: StartupReporter,
 ) -> int:
     """Run a supervisor in this event loop; return the exit status."""
-    return await Supervisor(settings, config, listener, reporter).run()
+    return await Supervisor(settings, config, sampling, listener, reporter).run()
 
 
 class Supervisor:
@@ -86,12 +100,14 @@ class Supervisor:
         self,
         settings: Settings,
         config: ModelConfig,
+        sampling: ModelSampling,
         listener: socket.socket,
         reporter: StartupReporter,
     ) -> None:
         """A supervisor is made in a running event loop."""
         self._settings = settings
         self._config = config
+        self._sampling = sampling
         self._listener = listener
         self.groups: dict[int, Group] = {}
         self._numbers = itertools.count()
@@ -219,13 +235,13 @@ class Supervisor:
         if self._has_served or not all(w.serves == self.groups.keys() for w in self._workers):
             return
         self._has_served = True
-        first = self.groups[min(self.groups)].incarnation
-        assert first is not None and first.ready is not None
+        incarnations = [self.groups[number].incarnation for number in sorted(self.groups)]
+        readies = [each.ready for each in incarnations if each is not None and each.ready]
         name = (self._settings.server.served_model_name or (self._config.name,))[0]
         took = self._reporter.took
-        compute = compute_text(self._settings, first.ready, shape(self._layout))
+        compute = compute_text(self._settings, readies[0], shape(self._layout))
         lines = ready_lines(
-            self._config, self._settings, first.ready, compute, self._url, name, took
+            self._config, self._settings, readies, self._sampling, compute, self._url, name, took
         )
         self._reporter.serves(lines, self._url, name, compute)
 

@@ -104,8 +104,8 @@ class Worker:
         )
         self._observer.close()
         # The interpreter would wait for a thread that waits for a helper.
-        if service.chat_template is not None:
-            service.chat_template.close()
+        if service.chat_templates is not None:
+            service.chat_templates.close()
         if service.grammar_validator is not None:
             await service.grammar_validator.close()
 

@@ -4,6 +4,7 @@ from backend.config.errors import ModelError
 from backend.config.families.family import Family
 from backend.config.fields import Fields
 from backend.config.model_config import ModelConfig
+from backend.config.rope_fields import context_length
 from backend.config.sizes import head_dim
 
 # Fields that say nothing about what a model computes: how it was trained, where it came from, how
@@ -54,7 +55,7 @@ def make_config(
         num_heads=num_heads,
         num_kv_heads=fields.integer("num_key_value_heads", num_heads),
         head_dim=head_dim(fields),
-        max_model_len=fields.integer("max_position_embeddings", 2048),
+        max_model_len=context_length(fields),
         spec=family.spec(fields),
         tie_word_embeddings=tie_word_embeddings,
         eos_token_ids=eos_token_ids,

@@ -54,7 +54,8 @@ def cache_groups(windows: Sequence[int], max_model_len: int) -> tuple[CacheGroup
 
     windows: of each layer; 0, or one that the longest sequence does not fill: it sees all keys.
     Groups that see all keys come first, then by window. Where the numbers of layers do not divide,
-    some groups have fewer layers than a block has places: unused_share() says what that costs.
+    some groups have fewer layers than a block has places: Gemma 3 1B, of 22 and 4 layers, loses so
+    0.7 % of what a sequence of 32,768 tokens takes, and 2.3 % of one of 8,192.
     """
     layers_of: dict[int, list[int]] = {}
     for layer, window in enumerate(windows):
@@ -75,12 +76,6 @@ def cache_groups(windows: Sequence[int], max_model_len: int) -> tuple[CacheGroup
 def layers_per_block(groups: Sequence[CacheGroup]) -> int:
     """Return the places for layers in each block."""
     return max((len(group.layers) for group in groups), default=0)
-
-
-def unused_share(groups: Sequence[CacheGroup], num_tokens: int) -> float:
-    """Return the share of a sequence's memory that lies in places without a layer."""
-    used = sum(len(group.layers) * _tokens_held(group, num_tokens) for group in groups)
-    return 1 - used / _held(groups, num_tokens)
 
 
 def blocks_of_sequence(
@@ -125,8 +120,5 @@ def _cut(layers_of: dict[int, list[int]], places: int) -> tuple[CacheGroup, ...]
 
 def _held(groups: Sequence[CacheGroup], num_tokens: int) -> int:
     """Tokens in all places for layers, those without a layer included."""
-    return layers_per_block(groups) * sum(_tokens_held(group, num_tokens) for group in groups)
-
-
-def _tokens_held(group: CacheGroup, num_tokens: int) -> int:
-    return min(group.window or num_tokens, num_tokens)
+    held = [min(group.window or num_tokens, num_tokens) for group in groups]
+    return layers_per_block(groups) * sum(held)

@@ -19,6 +19,7 @@ from backend.config.families.family import Family
 from backend.config.fields import Fields
 from backend.config.gguf_header import GGUFHeader, GGUFTensor, read_headers, read_metadata
 from backend.config.model_config import ModelConfig
+from backend.config.special_ids import special_ids
 
 # Removed from a file's name to give the model's: parts, and quantisations such as ".Q4_K_M".
 _PART_SUFFIX = re.compile(r"-\d{5}-of-\d{5}$")
@@ -39,6 +40,7 @@ _FIELDS = {
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
     "attention.layer_norm_epsilon": "layer_norm_eps",
     "attention.sliding_window": "sliding_window",
+    "attention.sliding_window_pattern": "sliding_window_pattern",
     "rope.freq_base": "rope_theta",
     "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping",
@@ -46,9 +48,13 @@ _FIELDS = {
     "expert_used_count": "num_experts_per_tok",
     "expert_feed_forward_length": "moe_intermediate_size",
     "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
+    "attention.scale": "attention_multiplier",
+    "embedding_scale": "embedding_multiplier",
+    "residual_scale": "residual_multiplier",
+    "logit_scale": "logits_scaling",
 }
 # Every file has these; the embedding says how many tokens there are.
-_HARMLESS = ("vocab_size", "tensor_data_layout", "expert_group_count", "expert_group_used_count")
+_HARMLESS = ("vocab_size", "tensor_data_layout")
 _TABLES = {
     "rope_freqs.weight": "rope.factors",
     "rope_factors_long.weight": "rope.long_factors",
@@ -65,6 +71,7 @@ def read_config(path: Path) -> ModelConfig:
     embedding = tensors.get("token_embd.weight")
     if embedding is None:
         raise ModelError(f"{path}: has no tensor 'token_embd.weight'; is it a vocabulary?")
+    vocabulary = read_metadata(path, END_KEYS)
     try:
         fields = _fields(architecture, metadata, tensors)
         for name, field in _TABLES.items():
@@ -72,14 +79,15 @@ def read_config(path: Path) -> ModelConfig:
                 fields.add(field, _read_table(headers, tensors[name]))
         fields.harmless(_HARMLESS)
         _check_values(fields)
+        _check_experts(fields)
         return make_config(
             family,
             fields,
             name=model_name(path),
             vocab_size=embedding.shape[0],
             tie_word_embeddings="output.weight" not in tensors,
-            eos_token_ids=end_token_ids(read_metadata(path, END_KEYS)),
-            bos_token_id=_token_id(metadata, "bos"),
+            eos_token_ids=end_token_ids(vocabulary),
+            bos_token_id=special_ids(vocabulary).get("bos"),
             stored_dtype=_most_common_type(tensors),
         )
     except ModelError as exc:
@@ -133,6 +141,18 @@ def _check_values(fields: Fields) -> None:
     fields.must_be("attention.value_length", size, f"only that of keys, {size}, is supported")
 
 
+def _check_experts(fields: Fields) -> None:
+    """Refuse experts in groups, of which the router chooses first; files may say there are none."""
+    groups = fields.integer("expert_group_count", 0)
+    if groups > 1:
+        raise ModelError(
+            f"{fields.label('expert_group_count')} is {groups}: experts in groups are not supported"
+        )
+    fields.harmless(["expert_group_used_count"])
+    if fields.integer("num_experts", 0) == 0:
+        fields.harmless(["num_experts_per_tok", "moe_intermediate_size"])
+
+
 def _read_table(headers: list[GGUFHeader], tensor: GGUFTensor) -> list[float]:
     # They take 0.15 s to import, and few models have a table.
     import numpy as np
@@ -147,12 +167,6 @@ def _read_table(headers: list[GGUFHeader], tensor: GGUFTensor) -> list[float]:
     if len(tensor.shape) != 1 or not all(factor > 0 for factor in factors):
         raise ModelError(f"tensor {tensor.name!r} is not a list of factors")
     return factors
-
-
-def _token_id(metadata: Mapping[str, Any], kind: str) -> int | None:
-    value = metadata.get(f"tokenizer.ggml.{kind}_token_id")
-    # llama.cpp writes "none" as -1, in either signedness.
-    return value if isinstance(value, int) and 0 <= value < 2**31 else None
 
 
 def _most_common_type(tensors: dict[str, GGUFTensor]) -> str:

@@ -20,6 +20,7 @@ from backend.config.foreign import ModelImpl
 from backend.config.foreign_fields import ALIASES, check_can_be_foreign, make_foreign_config
 from backend.config.hf_directory import Inventory, read_json, take_inventory
 from backend.config.model_config import ModelConfig
+from backend.config.quantization_methods import quantization_of
 
 
 class _GenerationConfig(msgspec.Struct):
@@ -43,17 +44,17 @@ def read_config(directory: Path, model_impl: ModelImpl = "auto") -> ModelConfig:
     architecture = _architecture(path)
     family = _family(path, architecture, model_impl)
     values: dict[str, Any] = read_json(path, dict[str, Any])
-    _check_quantization(path, values)
     notes: tuple[str, ...] = ()
     if isinstance(text := values.get("text_config"), dict):
         # What describes the whole of a model that also sees or hears is not what its decoder is.
         values = text | {key: values[key] for key in _OF_THE_WHOLE & values.keys()}
         notes = ("served as text only: what it sees or hears with is left out",)
-    inventory = take_inventory(directory)
+    inventory = take_inventory(directory, quantization_of(directory))
     aliases = family.aliases if family else {n: c for n, c in ALIASES.items() if c not in values}
     values = {aliases.get(name, name): value for name, value in values.items()}
     labels = {common: own for own, common in aliases.items()}
-    fields = Fields("huggingface", values, inventory.shapes, labels)
+    defaults = family.defaults if family else {}
+    fields = Fields("huggingface", values, inventory.shapes, labels, defaults)
     end_ids = _end_ids(directory, fields)
     try:
         if family is None:
@@ -85,9 +86,13 @@ def read_config(directory: Path, model_impl: ModelImpl = "auto") -> ModelConfig:
 _OF_THE_WHOLE = {"tie_word_embeddings", "eos_token_id", "bos_token_id", "architectures"}
 
 
+# What stands for the name of a class where config.json gives none.
+_UNNAMED = "model_type"
+
+
 def _architecture(path: Path) -> str:
     kind = read_json(path, _Kind)
-    return (kind.architectures or [f"model_type {kind.model_type!r}"])[0]
+    return (kind.architectures or [f"{_UNNAMED} {kind.model_type!r}"])[0]
 
 
 def _family(path: Path, architecture: str, model_impl: ModelImpl) -> Family | None:
@@ -95,24 +100,14 @@ def _family(path: Path, architecture: str, model_impl: ModelImpl) -> Family | No
     supported = list(HF_ARCHITECTURES)
     if architecture in HF_ARCHITECTURES and model_impl != "transformers":
         return load_family(HF_ARCHITECTURES[architecture])
-    if model_impl == "unisono":
+    if model_impl == "unisono" or architecture.startswith(_UNNAMED):
         raise ModelError(
-            f"{path}: architecture {architecture} is not supported by our own decoder.\n"
-            f"Supported: {', '.join(supported)}\nothers may be served with --model-impl auto"
+            f"{path}: architecture {architecture} is not supported by our own decoder, which knows "
+            f"{', '.join(supported)}\nothers may be served with --model-impl auto, if config.json "
+            "names the class in architectures"
         )
     check_can_be_foreign(architecture, supported)
     return None
-
-
-def _check_quantization(path: Path, values: dict[str, Any]) -> None:
-    quantization = values.get("quantization_config")
-    if quantization is not None:
-        is_object = isinstance(quantization, dict)
-        method = quantization.get("quant_method", "unknown") if is_object else quantization
-        raise ModelError(
-            f"{path}: weights are quantised with {method!r}, which is not supported.\n"
-            "Take the unquantised model, or a GGUF file of it."
-        )
 
 
 def _is_tied(family: Family, fields: Fields, inventory: Inventory) -> bool:

@@ -17,11 +17,13 @@ class Cut(enum.Enum):
 
 
 class TensorInfo(NamedTuple):
-    """A tensor of a model. shape: of all of it, a matrix is [out, in].
+    """A tensor of a model.
 
+    shape: of all of it, a matrix is [out, in]. expert: whose it is, where it is one of a mixture's.
     is_plain: kept as it is, though it is a matrix: no linear layer multiplies by it.
     """
 
     shape: tuple[int, ...]
     cut: Cut = Cut.WHOLE
+    expert: int | None = None
     is_plain: bool = False

@@ -98,11 +98,12 @@ def _experts(experts: Experts, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
     if experts.has_correction:
         yield "mlp.router_correction.bias", TensorInfo((experts.num,))
     for index in range(experts.num):
-        yield from _mlp(f"mlp.experts.{index}", MLP(experts.width), hidden)
+        for name, info in _mlp(f"mlp.experts.{index}", MLP(experts.width), hidden):
+            yield name, info._replace(expert=index)
     if experts.shared_width:
         yield from _mlp("mlp.shared", MLP(experts.shared_width), hidden)
     if experts.shared_gate:
-        yield "mlp.shared_gate.weight", TensorInfo((1, hidden))
+        yield "mlp.shared_gate.weight", TensorInfo((hidden,))
 
 
 def _linear(

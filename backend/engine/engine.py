@@ -78,7 +78,12 @@ def build_engine(
     path = Path(settings.model)
     config, skeleton = find_model(load_config(path, settings.model_impl), path)
     with closing(open_checkpoint(path, config)) as checkpoint:
-        shard = split_model(config, tp.size, mlp_unit(checkpoint, config))[tp.rank]
+        shard = split_model(
+            config,
+            tp.size,
+            mlp_unit(checkpoint, config),
+            expert_parallel=settings.expert_parallel,
+        )[tp.rank]
         rank = _Rank.resolve(settings, config, shard, tp, first_rank)
         footprint = FootprintEstimate(
             checkpoint, config, shard, rank.context.method, _dtype_name(rank.context.dtype)

@@ -17,8 +17,10 @@ from backend.weights.slices import ALL
 
 # The types of files whose numbers stand by themselves.
 _PLAIN_TYPES = frozenset({"F64", "F32", "F16", "BF16"})
-# Matrices that are no weights of a linear layer: looked up, or of the router.
-_PLAIN_MATRICES = ("embed_positions.weight", "router.weight", "shared_gate.weight")
+# Matrices that are looked up, and none of a linear layer.
+_PLAIN_MATRICES = ("embed_positions.weight",)
+# Those that are never rounded to fewer bits.
+_DENSE_MATRICES = ("router.weight",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,9 @@ class FootprintEstimate:
                 )
             return
         n, k = info.shape
+        if name.endswith(_DENSE_MATRICES):
+            yield KeptWeight(name, self._method.dense_footprint(n, k))
+            return
         is_tied = self._config.tie_word_embeddings
         if name == EMBEDDING and is_tied:
             yield self._pack(name, _length(n, self._shard.vocab), k, ALL)

@@ -88,6 +88,7 @@ class WeightLoader:
         self._checkpoint = checkpoint
         self._infos = tensors_of(config)
         self._shard = shard
+        self._num_tensors = sum(shard.has(info) for info in self._infos.values())
         self._head_dim = config.head_dim
         self._context = context
         self._on_progress = on_progress
@@ -98,6 +99,11 @@ class WeightLoader:
         loader = copy.copy(self)
         loader._prefix = f"{self._prefix}{prefix}."
         return loader
+
+    @property
+    def experts(self) -> slice:
+        """Which experts of a mixture this rank has, or shares with the others."""
+        return self._shard.experts or ALL
 
     def has(self, name: str) -> bool:
         """Whether the model has a tensor of this name."""
@@ -140,6 +146,13 @@ class WeightLoader:
         self._enter([name], packed.size_bytes)
         return packed
 
+    def pack_dense(self, name: str) -> PackedWeight:
+        """Return a whole matrix in the context's dtype, whatever it is quantised to elsewhere."""
+        packed = self._context.method.pack_dense(self._find(name))
+        self._enter([name], packed.size_bytes)
+        self.ledger.replicated_bytes += packed.size_bytes
+        return packed
+
     def pack_head(self, name: str) -> PackedWeight:
         """Return this rank's tokens of a table, which may be the embedding's."""
         vocab = TensorInfo(self._infos[self._prefix + name].shape, Cut.VOCAB_ROWS)
@@ -172,7 +185,7 @@ class WeightLoader:
 
     def _note(self, name: str) -> None:
         self.ledger.taken.add(name)
-        self._on_progress(len(self.ledger.taken) / len(self._infos))
+        self._on_progress(len(self.ledger.taken) / self._num_tensors)
 
 
 def _look_up(table: Tensor, ids: Tensor) -> Tensor:

@@ -25,8 +25,7 @@ class RotaryEmbedding:
         half = head_dim // 2
         angles = torch.zeros(max_len if rope else 1, half)
         if rope:
-            freqs = torch.tensor(rope.inv_freq(max_len))
-            angles[:, : len(freqs)] = torch.outer(torch.arange(max_len).float(), freqs)
+            angles[:, : rope.dim // 2] = _angles(rope, max_len)
         cos, sin = angles.cos(), angles.sin()
         if rope and rope.attention_factor != 1.0:
             turned = slice(0, rope.dim // 2)
@@ -43,3 +42,13 @@ class RotaryEmbedding:
             self._cos.index_select(0, rows).unsqueeze(1),
             self._sin.index_select(0, rows).unsqueeze(1),
         )
+
+
+def _angles(rope: Rope, max_len: int) -> Tensor:
+    """Return what each position turns by, radians, [max_len, dim / 2]."""
+    positions = torch.arange(max_len).float()
+    if rope.has_one_base:
+        return torch.outer(positions, torch.tensor(rope.inv_freq(max_len)))
+    bases = torch.tensor([rope.theta_at(position) for position in range(max_len)]).double()
+    exponents = torch.arange(0, rope.dim, 2) / rope.dim
+    return positions[:, None] * (bases[:, None] ** -exponents).float()

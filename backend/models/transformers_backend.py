@@ -23,6 +23,7 @@ from backend.config.errors import ModelError
 from backend.config.families.names import HF_IGNORED, TOWERS
 from backend.config.hf_directory import Inventory, read_json, take_inventory
 from backend.config.model_config import ModelConfig
+from backend.config.quantization_methods import quantization_of
 from backend.models.foreign_attention import ATTENTION_NAME, attend
 from backend.models.foreign_layout import Layout, lay_out
 
@@ -74,7 +75,7 @@ def build_skeleton(config: ModelConfig, directory: Path) -> Skeleton:
     cls, values = _find_class(config.foreign.architecture, values)
     with _construction, _quiet():
         causal = _construct(cls, values)
-    inventory = take_inventory(directory)
+    inventory = take_inventory(directory, quantization_of(directory))
     names, converted = _file_names(causal, inventory)
     layout = lay_out(causal, config, names, converted, inventory)
     ignored = [HF_IGNORED, TOWERS, *_ignored_patterns(causal, names)]

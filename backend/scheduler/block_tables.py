@@ -86,7 +86,8 @@ class BlockTables:
         self._count_cached(seq, num_shared * self._pool.block_size)
         self._prompt_lens[seq.row] = seq.num_prompt_tokens
         seq.block_tables = [[] for _ in self._groups]
-        self._append(seq, num_shared, shared)
+        if num_shared:
+            self._append(seq, num_shared, shared)
         has_grown = self.grow(seq, min(seq.num_tokens, seq.num_computed_tokens + most))
         assert has_grown, "the whole prompt was counted above"
         history = seq.token_ids.copy() if seq.params.looks_back else []

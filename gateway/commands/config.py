@@ -12,7 +12,9 @@ from pathlib import Path
 import msgspec
 
 from backend import native
+from backend.config.errors import ModelError
 from backend.native import level as native_level
+from gateway.sampling_defaults import load_sampling_defaults
 from gateway.setting_sources import SAID_BY_GROUPS, Loaded, load
 from gateway.settings import setting_options
 
@@ -23,8 +25,32 @@ _HIDDEN = "(set)"
 def run(flags: Mapping[str, object], config: Path | None, *, as_json: bool) -> int:
     """Print the effective settings; return the exit status. Raises SettingsError."""
     loaded = load(flags, os.environ, config)
-    sys.stdout.write(as_json_text(loaded) if as_json else compute_comment(loaded) + as_toml(loaded))
+    sys.stdout.write(as_json_text(loaded) if as_json else as_text(loaded))
     return 0
+
+
+def as_text(loaded: Loaded) -> str:
+    """Write what a person wants to know: comments, then the settings as a file."""
+    return compute_comment(loaded) + sampling_comment(loaded) + as_toml(loaded)
+
+
+def sampling_comment(loaded: Loaded) -> str:
+    """Say what requests have that do not say, as a comment; nothing for what is not on this disk.
+
+    A model that is yet to be fetched, or the default one, has its own words at start.
+    """
+    server, path = loaded.settings.server, Path(loaded.settings.engine.model)
+    if not loaded.settings.engine.model or not path.exists():
+        return ""
+    try:
+        sampling = load_sampling_defaults(
+            path, server.generation_config, server.override_generation_config
+        )
+    except ModelError as error:
+        words = str(error)
+    else:
+        words = f"{str(sampling) or 'as OpenAI has it'}, where a request does not say"
+    return "".join(f"# {line}\n" for line in f"sampling: {words}".splitlines()) + "\n"
 
 
 def compute_comment(loaded: Loaded) -> str:
@@ -80,5 +106,12 @@ def _tables(loaded: Loaded) -> dict[str, list[tuple[str, object, str]]]:
 
 
 def _toml(value: object) -> str:
-    # A JSON number, string, boolean or list of strings is TOML, too.
+    # A JSON number, string, boolean or list of strings is TOML, too; an object is not.
+    if isinstance(value, msgspec.Struct | dict):
+        fields: dict[str, object] = msgspec.to_builtins(value)
+        given = {name: item for name, item in fields.items() if item is not None}  # TOML's null
+        pairs = [f"{_toml(name)} = {_toml(item)}" for name, item in given.items()]
+        return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     return msgspec.json.encode(value).decode()

@@ -89,11 +89,15 @@ def _values(option: Option) -> str:
             return f"{kind}, {number.ge} {'or more' if number.le is None else f'to {number.le}'}"
         case inspect.VarTupleType():
             return "list, separated by commas"
+        case inspect.StructType() | inspect.DictType():
+            return "JSON object, or a table of the file"
         case _:
             return "text"
 
 
 def _default(option: Option) -> str:
+    if option.is_object:
+        return ""
     match option.default:
         case bool(value):
             return "on" if value else "off"

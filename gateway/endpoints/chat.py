@@ -77,13 +77,14 @@ async def _prompt(request: ChatRequest, service: Service) -> tuple[Prompt, int]:
     all_ids = await encode_conversation(
         request,
         request.usable_tools,
-        service.chat_template,
+        service.chat_templates,
         add_special_tokens=bool(request.add_special_tokens),
         check=lambda text: context.check_texts([text], tokenizer, num_wanted, request),
     )
     token_ids = context.truncate(all_ids, num_wanted, request)
+    most = service.sampling_defaults.max_new_tokens or context.num_tokens
     num_left = context.num_tokens - len(token_ids)
-    max_tokens = max(1, num_left) if wanted is None else wanted
+    max_tokens = max(1, min(num_left, most)) if wanted is None else wanted
     context.check(len(token_ids), max_tokens, request)
     num_logprobs = 0
     if request.prompt_logprobs is not None:

@@ -26,5 +26,10 @@ async def retrieve_model(http_request: Request) -> Response:
 
 
 def _card(name: str, service: Service) -> ModelCard:
-    num_tokens = ContextLength(service.pool).num_tokens
-    return ModelCard(id=name, created=service.created, max_model_len=num_tokens)
+    max_model_len = ContextLength(service.pool).num_tokens
+    return ModelCard(
+        id=name,
+        created=service.created,
+        max_model_len=max_model_len,
+        default_sampling_params=service.sampling_defaults,
+    )

@@ -89,7 +89,7 @@ async def _token_ids(request: TokenizeRequest, service: Service) -> list[int]:
         return await encode_conversation(
             conversation,
             request.tools,
-            service.chat_template,
+            service.chat_templates,
             add_special_tokens=bool(adds_special),
         )
     try:

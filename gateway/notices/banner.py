@@ -1,17 +1,20 @@
 """What `unisono serve` says when it is ready. Knows facts and words, no processes."""
 
 import json
+from collections.abc import Sequence
 from importlib import metadata
 
 from backend.config.model_config import ModelConfig
 from backend.wire.messages import Ready
+from gateway.sampling_defaults import ModelSampling
 from gateway.settings import Settings
 
 
 def ready_lines(
     config: ModelConfig,
     settings: Settings,
-    ready: Ready,
+    readies: Sequence[Ready],
+    sampling: ModelSampling,
     compute: str,
     url: str,
     model_name: str,
@@ -19,8 +22,10 @@ def ready_lines(
 ) -> list[str]:
     """Say what serves, how, what it holds, where, and how to try it.
 
-    compute: as compute_text() has it. took: the time it needed.
+    readies: of the groups; the first one is described. compute: as compute_text() has it.
+    took: the time it needed.
     """
+    ready = readies[0]
     body = json.dumps(
         {
             "model": model_name,
@@ -36,7 +41,9 @@ def ready_lines(
         f"  compute    {compute}",
         f"  weights    {_weights(ready)}",
         f"  KV cache   {_kv_cache(ready)}",
-        f"  context    {_context(ready)}",
+        f"  context    {_context(readies)}",
+        *(f"  note       {note}" for note in config.notes),
+        *([f"  sampling   {sampling}, where a request does not say"] if str(sampling) else []),
         f"  URL        {url}/v1",
         "",
         f"curl -N {url}/v1/completions {key}-H 'Content-Type: application/json' \\",
@@ -48,6 +55,18 @@ def compute_text(settings: Settings, ready: Ready, shape: str) -> str:
     """Say on what, by whose kernels and in which arithmetic it computes. shape: the groups."""
     exact = ", exact" if settings.engine.exact else ""
     return f"{ready.device}, {ready.kernels}, {ready.dtype}{exact}, {shape}"
+
+
+def _context(readies: Sequence[Ready]) -> str:
+    """Say how long a request may be in any group, and what the model would take."""
+    model = min(ready.max_model_len for ready in readies)
+    held = min(ready.kv_sequence_tokens for ready in readies)
+    if held >= model:
+        return f"{model:,} tokens a request"
+    return (
+        f"{held:,} tokens a request, all that the KV cache holds of the {model:,} the model takes; "
+        "--kv-cache-bytes makes it larger"
+    )
 
 
 def _weights(ready: Ready) -> str:
@@ -64,15 +83,6 @@ def _kv_cache(ready: Ready) -> str:
     else:
         tokens = f"{ready.kv_capacity_tokens:,} tokens in requests of {length:,}"
     return f"{tokens} ({size_text(ready.kv_bytes)}) a group, blocks of {ready.block_size}"
-
-
-def _context(ready: Ready) -> str:
-    if ready.kv_sequence_tokens >= ready.max_model_len:
-        return f"{ready.max_model_len:,} tokens a request"
-    return (
-        f"{ready.kv_sequence_tokens:,} tokens a request, all that the KV cache holds; "
-        f"the model takes {ready.max_model_len:,} (--kv-cache-bytes)"
-    )
 
 
 def size_text(count: int) -> str:

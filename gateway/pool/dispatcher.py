@@ -85,6 +85,9 @@ class Dispatcher:
             seq = self._resumption.next_bystander() or self.queue.head()
         else:
             able, seq = taking, self.queue.head(lambda tenant: not self._num_sent[tenant])
+        if seq is not None and any(conn.can_hold(seq.first) for conn in taking):
+            # It was taken while a smaller group was not there.
+            able = [conn for conn in able if conn.can_hold(seq.first)]
         return (seq, able) if seq is not None and able else None
 
     def _try_suspects(self) -> None:

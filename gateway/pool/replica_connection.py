@@ -104,6 +104,11 @@ class ReplicaConnection:
         except msgspec.MsgspecError as error:
             raise PipeBroken(f"a frame cannot be read: {error}") from error
 
+    def can_hold(self, submit: Submit) -> bool:
+        """Whether its KV cache has room for a sequence as long as it may become."""
+        num_tokens = len(submit.prompt_ids) + submit.params.max_tokens
+        return self.ready is not None and num_tokens <= self.ready.kv_sequence_tokens
+
     @property
     def takes_work(self) -> bool:
         return self.ready is not None and not self.is_quiescing

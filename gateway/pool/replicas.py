@@ -49,7 +49,8 @@ class ReplicaPool:
         max_waiting: int = 4096,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """max_model_len: of the model, until a group says what it was started with.
+        """max_model_len: of the model, until a group says what it was started with; then, as
+        kv_sequence_tokens, the smallest of the groups here: any of them may get a request.
 
         vocabulary: the bytes of every token; asked for when the first grammar is to be sent.
         listener: who is told of groups and frames.
@@ -227,9 +228,15 @@ class ReplicaPool:
             case Ready():
                 conn.ready = reply
                 conn.grant(reply.credit)
-                self.max_model_len = reply.max_model_len
-                self.kv_sequence_tokens = reply.kv_sequence_tokens
+                self._note_capacity()
                 self._listener.on_ready(conn.replica)
+
+    def _note_capacity(self) -> None:
+        """Promise what every group that is here can hold; without one, the last promise stays."""
+        connections = self._dispatcher.connections.values()
+        if readies := [conn.ready for conn in connections if conn.ready is not None]:
+            self.max_model_len = min(ready.max_model_len for ready in readies)
+            self.kv_sequence_tokens = min(ready.kv_sequence_tokens for ready in readies)
 
     def _pass_on(self, conn: ReplicaConnection, output: SeqOutput) -> None:
         seq = conn.sent.get(output.seq_id)
@@ -251,6 +258,7 @@ class ReplicaPool:
             return
         del self._dispatcher.connections[conn.replica]
         asyncio.get_running_loop().remove_reader(conn.pipe.fileno())
+        self._note_capacity()
         lost = conn.close()
         for seq in lost.values():
             self._dispatcher.forget_sent(seq)

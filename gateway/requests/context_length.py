@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class ContextLength:
-    """The limit of the model, or of the groups' memory if that holds less."""
+    """The limit of the model, or of a group's KV cache where that holds less of one sequence.
+
+    num_tokens is what is promised to clients, enforced and shown.
+    """
 
     def __init__(self, pool: "ReplicaPool") -> None:
         """pool: knows both sizes, the second once a group is ready."""
@@ -44,10 +47,12 @@ class ContextLength:
         if num_tokens <= self.num_tokens:
             return
         max_model_len = self._pool.max_model_len
-        if num_tokens > max_model_len:
-            limit = f"This model's maximum context length is {max_model_len} tokens"
-        else:
-            limit = f"This server's memory holds {self.num_tokens} tokens of one request"
+        limit = f"This model's maximum context length is {self.num_tokens} tokens"
+        if self.num_tokens < max_model_len:
+            limit += (
+                f" here (the KV cache holds {self.num_tokens} of one request, the model takes "
+                f"{max_model_len})"
+            )
         least = "" if is_exact else "at least "
         is_prompt_alone = num_prompt_tokens > self.num_tokens or request.max_output_tokens is None
         raise invalid(

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.errors import ApiError, invalid
 from gateway.sandbox.chat_template import ChatTemplate, Conversation, TemplateBusy, TemplateFailure
+from gateway.sandbox.chat_templates import ChatTemplates, UnknownTemplate
 from gateway.schema.messages import ChatMessage, ConversationFields, Tool, Tools
 from gateway.text.tokenizer import TokenizerError
 
@@ -18,7 +19,7 @@ from gateway.text.tokenizer import TokenizerError
 async def encode_conversation(
     request: ConversationFields,
     tools: Tools | None,
-    template: ChatTemplate | None,
+    templates: ChatTemplates | None,
     *,
     add_special_tokens: bool = False,
     check: Callable[[str], None] = lambda text: None,
@@ -26,17 +27,22 @@ async def encode_conversation(
     """Return the token ids of a conversation that has been checked.
 
     tools: those that the model is told of, which may be none of those given.
-    template: the model's, None if it has none. check: given what was rendered, may raise before it
+    templates: the model's, None if it has none. check: given what was rendered, may raise before it
     is tokenised.
     Raises ApiError 400 for what the model's template does not render, and 429.
     """
-    if template is None:
+    if templates is None:
         message = "This model has no chat template; POST /v1/completions takes plain prompts."
         raise invalid(message, "messages", "no_chat_template")
+    try:
+        template = templates.choose(request.chat_template, has_tools=bool(tools))
+    except UnknownTemplate as error:
+        raise invalid(f"Invalid 'chat_template': {error}.", "chat_template") from None
     if tools and not template.supports_tools:
         message = "This model's chat template knows no tools, so the model cannot call any."
         raise invalid(message, "tools", "unsupported_parameter")
-    conversation = _conversation(request, tools, template)
+    options = _options(request, templates.default_options)
+    conversation = _conversation(request, tools, template, options)
     try:
         return await template.encode(
             conversation, add_special_tokens=add_special_tokens, check=check
@@ -51,8 +57,22 @@ async def encode_conversation(
         raise ApiError(429, message, code="queue_full", retry_after_s=1.0) from None
 
 
+def _options(request: ConversationFields, defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return the template's variables: the request's go before the server's, as in vLLM."""
+    asked = request.chat_template_kwargs or {}
+    options = {**defaults, **asked}
+    if request.reasoning_effort is not None:
+        options["reasoning_effort"] = request.reasoning_effort
+        if "enable_thinking" not in asked:
+            options["enable_thinking"] = request.reasoning_effort != "none"
+    return options
+
+
 def _conversation(
-    request: ConversationFields, tools: Tools | None, template: ChatTemplate
+    request: ConversationFields,
+    tools: Tools | None,
+    template: ChatTemplate,
+    options: dict[str, Any],
 ) -> Conversation:
     continues = bool(request.continue_final_message)
     prompts = request.add_generation_prompt
@@ -62,7 +82,7 @@ def _conversation(
         documents=request.documents,
         add_generation_prompt=not continues if prompts is None else prompts,
         continues_final_message=continues,
-        options=request.chat_template_kwargs or {},
+        options=options,
     )
 
 
@@ -74,9 +94,14 @@ def _message(message: ChatMessage, template: ChatTemplate) -> dict[str, Any]:
     if role == "function":
         role = "tool"
     told: dict[str, Any] = {"role": role, "content": message.text}
-    for name in ("name", "tool_call_id", "reasoning_content"):
+    for name in ("name", "tool_call_id"):
         if (value := getattr(message, name)) is not None:
             told[name] = value
+    reasoning = message.reasoning_content
+    reasoning = message.reasoning if reasoning is None else reasoning
+    if reasoning is not None:
+        # The second is what gpt-oss's template calls it; transformers gives both names, too.
+        told |= {"reasoning_content": reasoning, "thinking": reasoning}
     if message.tool_calls:
         told["tool_calls"] = [
             {

@@ -14,6 +14,7 @@ from backend.wire.sampling import Grammar, NumLogprobs, SamplingParams
 from gateway.errors import invalid
 from gateway.requests.grammars import grammar_of, validated_grammar
 from gateway.requests.token_ids import check_token_ids
+from gateway.sampling_defaults import SamplingDefaults
 from gateway.schema.sampling import SamplingFields, given
 from gateway.service import Service
 from gateway.text.tokenizer import TokenizerError
@@ -53,20 +54,21 @@ async def sampling_params(
         banned = await asyncio.to_thread(_bad_words, bad_words, service.tokenizer)
     else:
         banned = _bad_words(bad_words, service.tokenizer)
-    temperature = given(request.temperature, DEFAULTS.temperature)
+    said = _Said(request, service.sampling_defaults)
+    temperature = said("temperature")
     return SamplingParams(
         temperature=temperature if temperature >= MIN_TEMPERATURE else 0.0,
-        top_p=given(request.top_p, DEFAULTS.top_p),
-        top_k=min(given(request.top_k, DEFAULTS.top_k), LARGEST_TOP_K),
-        min_p=given(request.min_p, DEFAULTS.min_p),
+        top_p=said("top_p"),
+        top_k=min(int(said("top_k")), LARGEST_TOP_K),
+        min_p=said("min_p"),
         max_tokens=max_tokens,
         ignore_eos=bool(request.ignore_eos),
         min_tokens=given(request.min_tokens, DEFAULTS.min_tokens),
         stop_token_ids=tuple(stop_token_ids),
-        presence_penalty=given(request.presence_penalty, DEFAULTS.presence_penalty),
-        frequency_penalty=given(request.frequency_penalty, DEFAULTS.frequency_penalty),
-        repetition_penalty=given(request.repetition_penalty, DEFAULTS.repetition_penalty),
-        no_repeat_ngram_size=given(request.no_repeat_ngram_size, DEFAULTS.no_repeat_ngram_size),
+        presence_penalty=said("presence_penalty"),
+        frequency_penalty=said("frequency_penalty"),
+        repetition_penalty=said("repetition_penalty"),
+        no_repeat_ngram_size=int(said("no_repeat_ngram_size")),
         logit_bias=_logit_bias(
             request.logit_bias or {}, service.vocab_size, is_strict=service.strict
         ),
@@ -91,6 +93,21 @@ def seeded_params(
         msgspec.structs.replace(first, choice=choice, prompt_logprobs=None)
         for choice in range(1, num_candidates)
     ]
+
+
+class _Said:
+    """Looks a field up: as the request has it, else as this model's requests have it, else OpenAI.
+
+    Fields have one name in all three.
+    """
+
+    def __init__(self, request: SamplingFields, defaults: SamplingDefaults) -> None:
+        self._sources = (request, defaults, DEFAULTS)
+
+    def __call__(self, name: str) -> float:
+        values = (getattr(source, name) for source in self._sources)
+        value: float = next(value for value in values if value is not None)
+        return value
 
 
 async def _grammar(request: SamplingFields, validator: "GrammarValidator | None") -> Grammar | None:

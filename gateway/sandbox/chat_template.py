@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 CPU_LIMIT_S = 2.0
 # The clock ends a helper that is starved or stopped; CPU_LIMIT_S is what a template gets.
 RENDER_TIMEOUT_S = 10.0
+# So much of a message tells whether a rendering shows it at all.
+PROBE_CHARS = 200
 
 _TOOLS = re.compile(r"\btools\b")
 
@@ -68,7 +70,7 @@ class Conversation:
     """What a template is given.
 
     messages, tools, documents: as OpenAI has them, contents as strings. Any text in them may
-    spell special tokens; it stays text. options: other variables, chosen by the server's rules.
+    spell special tokens; it stays text. options: other variables, JSON; text in them stays text.
     continues_final_message: the text ends inside the last message instead of after it.
     """
 
@@ -96,6 +98,7 @@ class ChatTemplate:
         )
         self._end_tag = f"end-{secrets.token_hex(16)} "
         self._defect = ""  # why no conversation can be rendered
+        self._takes_parts = False  # contents as lists of parts, and nothing else
 
     async def encode(
         self,
@@ -123,10 +126,36 @@ class ChatTemplate:
 
     async def _rendered(self, conversation: Conversation) -> str:
         """Return the text, names of special tokens in it escaped."""
+        rendered = await self._ask(conversation, has_parts=self._takes_parts)
+        if not self._takes_parts and self._lacks_question(rendered, conversation):
+            # Templates of models for images and text may walk through parts alone: of a string they
+            # show nothing, or fail.
+            in_parts = await self._ask(conversation, has_parts=True)
+            if not self._lacks_question(in_parts, conversation):
+                self._takes_parts, rendered = True, in_parts
+        if rendered.error:
+            raise TemplateFailure(rendered.error)
+        if conversation.continues_final_message:
+            return self._without_end(rendered.text)
+        return rendered.text
+
+    def _lacks_question(self, rendered: Rendered, conversation: Conversation) -> bool:
+        """Whether a rendering failed, or does not show what the user said last."""
+        contents = [m["content"] for m in conversation.messages if m["role"] == "user"]
+        start = (contents[-1] if contents else "").strip()[:PROBE_CHARS]
+        return bool(rendered.error) or self._tokenizer.escape(start) not in rendered.text
+
+    async def _ask(self, conversation: Conversation, *, has_parts: bool) -> Rendered:
+        """Return what the helper makes of a conversation.
+
+        has_parts: contents are lists of one text part instead of strings.
+        """
         if self._defect:
             raise TemplateFailure(self._defect)
         try:
-            answer = await self._helper.ask(lambda: self._request(conversation), RENDER_TIMEOUT_S)
+            answer = await self._helper.ask(
+                lambda: self._request(conversation, has_parts=has_parts), RENDER_TIMEOUT_S
+            )
         except HelperBusy:
             raise TemplateBusy from None
         except HelperRefused as refusal:
@@ -139,14 +168,9 @@ class ChatTemplate:
             is_slow = death.signal == signal.SIGPROF
             reason = "it took too much processor time" if is_slow else str(death)
             raise TemplateFailure(reason) from None
-        rendered = msgspec.msgpack.decode(answer, type=Rendered)
-        if rendered.error:
-            raise TemplateFailure(rendered.error)
-        if conversation.continues_final_message:
-            return self._without_end(rendered.text)
-        return rendered.text
+        return msgspec.msgpack.decode(answer, type=Rendered)
 
-    def _request(self, conversation: Conversation) -> bytes:
+    def _request(self, conversation: Conversation, *, has_parts: bool) -> bytes:
         """Return what the helper is asked. In the helper's thread: it may be 10 MiB."""
         conversation = self._escaped(conversation)
         messages = conversation.messages
@@ -154,6 +178,10 @@ class ChatTemplate:
             *earlier, final = messages
             tagged = {**final, "content": f"{final.get('content') or ''}{self._end_tag}"}
             messages = [*earlier, tagged]
+        if has_parts:
+            messages = [
+                {**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages
+            ]
         variables = {
             **conversation.options,
             "messages": messages,
@@ -182,7 +210,7 @@ class ChatTemplate:
             _escaped(conversation.documents, escape),
             conversation.add_generation_prompt,
             conversation.continues_final_message,
-            conversation.options,
+            _escaped(conversation.options, escape),
         )
 
 

@@ -24,6 +24,8 @@ from gateway.schema.messages import (
 from gateway.schema.sampling import SamplingFields
 from gateway.schema.usage import Usage
 
+ReasoningEffort = Annotated[str, Meta(max_length=64)]
+
 
 class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     """Body of POST /v1/chat/completions.
@@ -33,7 +35,11 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     fill the context. top_logprobs needs logprobs. parallel_tool_calls: false keeps the first call.
     add_generation_prompt: end with what begins an assistant's message; on by default.
     continue_final_message: go on with the last message instead of answering it.
-    chat_template_kwargs: switches of the model's template. chat_template: refused.
+    chat_template_kwargs: variables of the model's template, such as enable_thinking.
+    chat_template: the name of one of the model's templates; by default tool_use where there are
+    tools and the model has one, else default.
+    reasoning_effort: a variable of the template; with none, enable_thinking is false, else true,
+    unless chat_template_kwargs sets it.
     """
 
     messages: Messages
@@ -52,6 +58,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     chat_template: str | None = None
+    reasoning_effort: ReasoningEffort | None = None
 
     metadata: dict[str, Any] | None = None
     store: bool | None = None
@@ -61,7 +68,6 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     prompt_cache_retention: str | None = None
     prompt_cache_options: dict[str, Any] | None = None
     prediction: dict[str, Any] | None = None
-    reasoning_effort: str | None = None
     verbosity: str | None = None
     moderation: dict[str, Any] | None = None
     audio: dict[str, Any] | None = None

@@ -10,9 +10,11 @@ FIELDS = {
     "messages": "The conversation so far, oldest first.",
     "max_tokens": "Tokens of output at most, per choice.",
     "max_completion_tokens": "Tokens of output at most, per choice; by default what fits.",
-    "temperature": "Logits are divided by it; 0 always takes the most likely token. Default 1.",
-    "top_p": "Draw from the likeliest tokens that together have this probability. Default 1.",
-    "top_k": "Draw from the k likeliest tokens; 0 and -1 keep all.",
+    "temperature": "Logits are divided by it; 0 always takes the likeliest token. Default: "
+    "the model's (see GET /v1/models), else 1.",
+    "top_p": "Draw from the likeliest tokens that together have this probability. Default: "
+    "the model's, else 1.",
+    "top_k": "Draw from the k likeliest tokens; 0 and -1 keep all. Default: the model's, else all.",
     "min_p": "Leave out tokens less likely than this fraction of the likeliest.",
     "n": "How many answers to generate for each prompt. Default 1.",
     "stop": "Up to four texts that end the answer; they are not part of it.",
@@ -44,14 +46,14 @@ FIELDS = {
     "documents": "Texts for templates that have a place for them.",
     "add_generation_prompt": "End with what begins an assistant's message. Default true.",
     "continue_final_message": "Go on with the last message instead of answering it.",
-    "chat_template_kwargs": "Switches of the model's template, such as enable_thinking.",
-    "chat_template": "Refused: only the model's own template is used.",
+    "chat_template_kwargs": "Variables of the model's template, such as enable_thinking.",
+    "chat_template": "The name of one of the model's own templates; no other is run.",
     "functions": 'Refused unless function_call is "none": `tools` replaces it.',
     "function_call": 'Only "none": `tool_choice` replaces it.',
     "modalities": 'Only ["text"].',
 } | dict.fromkeys(
     "user metadata store service_tier safety_identifier prompt_cache_key prompt_cache_retention "
-    "prompt_cache_options prediction reasoning_effort verbosity moderation audio "
+    "prompt_cache_options prediction verbosity moderation audio "
     "web_search_options".split(),
     "Accepted, changes nothing.",
 )

@@ -10,16 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.errors import invalid
-
-# What a client may hand to a template: switches that published templates know, and nothing that
-# could stand for a variable of ours (messages, bos_token) or steer the renderer (tokenize).
-TEMPLATE_KWARGS: dict[str, type] = {
-    "enable_thinking": bool,
-    "thinking": bool,
-    "preserve_thinking": bool,
-    "reasoning_effort": str,
-    "thinking_budget": int,
-}
+from gateway.schema.template_options import fault_of_options
 
 FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 MessageName = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -53,7 +44,8 @@ class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     """One message of a conversation.
 
     name: who speaks, for templates that show it. tool_calls: of an assistant; tool_call_id: which
-    of them a tool's message answers.
+    of them a tool's message answers. reasoning_content, or reasoning as vLLM calls it: what an
+    assistant thought before, for templates that show it again.
     """
 
     role: Literal["developer", "system", "user", "assistant", "tool", "function"]
@@ -61,6 +53,7 @@ class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     name: MessageName | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: CallId | None = None
 
@@ -141,8 +134,9 @@ class ConversationFields(Protocol):
 
     add_generation_prompt: end with what begins an assistant's message; on by default.
     continue_final_message: end inside the last message, so that the model goes on with it.
-    chat_template_kwargs: switches of the model's template. chat_template: refused; only the
-    model's own is used.
+    chat_template_kwargs: variables of the model's template. chat_template: the name of one of the
+    model's templates; those of others are not run. reasoning_effort: a variable, too, and whether
+    to think at all.
     """
 
     @property
@@ -159,25 +153,16 @@ class ConversationFields(Protocol):
     def chat_template_kwargs(self) -> dict[str, Any] | None: ...
     @property
     def chat_template(self) -> str | None: ...
+    @property
+    def reasoning_effort(self) -> str | None: ...
 
 
 def check_conversation(fields: ConversationFields) -> None:
     """Raise ApiError for what no template should be asked to render."""
     for number, message in enumerate(fields.messages):
         message.check(f"messages[{number}]")
-    if fields.chat_template is not None:
-        message_text = "'chat_template' is not accepted: the model's own template is used."
-        raise invalid(message_text, "chat_template", "unsupported_parameter")
-    for name, value in (fields.chat_template_kwargs or {}).items():
-        wanted = TEMPLATE_KWARGS.get(name)
-        if wanted is None or type(value) is not wanted:
-            allowed = ", ".join(
-                f"{known} ({kind.__name__})" for known, kind in TEMPLATE_KWARGS.items()
-            )
-            raise invalid(
-                f"Invalid 'chat_template_kwargs.{name[:40]}': accepted are {allowed}.",
-                "chat_template_kwargs",
-            )
+    if fault := fault_of_options(fields.chat_template_kwargs or {}):
+        raise invalid(f"Invalid 'chat_template_kwargs'{fault}.", "chat_template_kwargs")
     if not fields.continue_final_message:
         return
     if fields.add_generation_prompt:

@@ -53,6 +53,7 @@ class MessagesToTokenize(msgspec.Struct, frozen=True, kw_only=True):
     continue_final_message: bool | None
     chat_template_kwargs: dict[str, Any] | None
     chat_template: str | None
+    reasoning_effort: str | None = None
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterable
 
 import tokenizers
-from tokenizers import normalizers
+from tokenizers import models, normalizers, pre_tokenizers
 
 # Unicode promises never to assign these. Neither templates (trim, upper, split) nor JSON
 # touch them, and 16 of 32 drawn per process cannot be guessed by a client.
@@ -34,20 +34,20 @@ class SpecialTokenEscaper:
         self._longest = max(map(len, names), default=0)
 
     def escape(self, text: str) -> str:
-        """Return `text` with a sentinel after the first character of every special token's name.
+        """Return `text` with a sentinel before the last character of every special token's name.
 
-        Of a name that is begun at the very end too: the rest could stand at the start of what a
+        In a name that is begun at the very end too: the rest could stand at the start of what a
         template puts after it.
         """
-        cuts = []
+        cuts = set(self._unfinished(text))
         position = 0
         while match := self._pattern.search(text, position):
             position = match.start() + 1  # names may overlap
-            cuts.append(position)
-        cuts += [cut for cut in self._unfinished(text) if cut > position]
+            # There, since unigram models know `</` but hardly `s>`, and are parted by it.
+            cuts.add(match.end() - 1)
         if not cuts:
             return text
-        starts, ends = [0, *cuts], [*cuts, len(text)]
+        starts, ends = [0, *sorted(cuts)], [*sorted(cuts), len(text)]
         return self.sentinel.join(text[start:end] for start, end in zip(starts, ends, strict=True))
 
     def unescape(self, text: str) -> str:
@@ -55,8 +55,17 @@ class SpecialTokenEscaper:
         return text.replace(self.sentinel, "")
 
     def backend(self, plain: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-        """Return a copy of `plain` that takes sentinels out where they have done their work."""
+        """Return a copy of `plain` that takes sentinels out where they have done their work.
+
+        A unigram model has special tokens among its pieces: there a sentinel parts the text, so
+        that no piece reaches over it.
+        """
         copy = tokenizers.Tokenizer.from_str(_unnormalized(plain.to_str()))
+        if isinstance(plain.model, models.Unigram):
+            cut = pre_tokenizers.Split(self.sentinel, "removed")
+            cutter: pre_tokenizers.PreTokenizer | None = plain.pre_tokenizer
+            copy.pre_tokenizer = cut if cutter is None else pre_tokenizers.Sequence([cutter, cut])
+            return copy
         # The stub says property objects; at run time it is a normalizer or None.
         own: normalizers.Normalizer | None = plain.normalizer
         removal = normalizers.Replace(self.sentinel, "")

@@ -4,6 +4,7 @@ Owns the choice of loader by the kind of path, and what "special" means at the g
 requests, templates or limits. Built once per worker; every method may be called from any thread.
 """
 
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,20 +14,24 @@ import tokenizers
 from gateway.text.detokenizer import Detokenizer, PieceDetokenizer, WindowDetokenizer
 from gateway.text.special_token_escaper import SpecialTokenEscaper
 from gateway.text.vocab.bound import text_bound
+from gateway.text.vocab.charsmap import CharsMap
 from gateway.text.vocab.embedded import keep_rows, tokens_without_rows
 from gateway.text.vocab.gguf import load_gguf
 from gateway.text.vocab.huggingface import load_huggingface
+from gateway.text.vocab.pair_form import TokenizedPair
 from gateway.text.vocab.pieces import Piece, pieces_of
 from gateway.text.vocab.vocabulary import TokenizerError, Vocabulary
 
-__all__ = ["Detokenizer", "Tokenizer", "TokenizerError"]
+__all__ = ["Detokenizer", "TokenizedPair", "Tokenizer", "TokenizerError"]
+
+_HALF_SURROGATE = "the text is not valid Unicode: it holds half of a surrogate pair"
 
 
 class Tokenizer:
     """A model's tokenizer.
 
     vocab_size: one more than the highest id; the model's embedding may have more rows.
-    eos_token_ids: ids that end an answer. chat_template: the template's source, if there is one.
+    eos_token_ids: ids that end an answer.
     tokens_without_rows: those that the files name and the model has no embedding for; text that
     spells one is characters.
     """
@@ -42,13 +47,16 @@ class Tokenizer:
         self.bos_token_id = vocabulary.bos_token_id
         self.eos_token_id = vocabulary.eos_token_id
         self.eos_token_ids = vocabulary.eos_token_ids
-        self.chat_template = vocabulary.chat_template
         self._vocabulary = vocabulary
         self._backend = vocabulary.backend
         self._pieces = pieces_of(self._backend)
         self._bound = text_bound(self._backend)
         added = self._backend.get_added_tokens_decoder()
         self._special_texts = [token.content for token in added.values() if token.special]
+        texts = sorted((re.escape(token.content) for token in added.values()), key=len)
+        # With a group, split() gives added tokens as well, at odd places.
+        self._added_pattern = re.compile(f"({'|'.join(reversed(texts)) or '(?!)'})")
+        self._is_unigram = isinstance(self._backend.model, tokenizers.models.Unigram)
         ids = self._backend.get_vocab(with_added_tokens=True).values()
         self.vocab_size = max(ids, default=-1) + 1
         self._literal: tokenizers.Tokenizer | None = None
@@ -66,32 +74,62 @@ class Tokenizer:
         return cls(load_huggingface(path) if path.is_dir() else load_gguf(path), num_rows)
 
     def encode(
-        self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
+        self,
+        text: str,
+        *,
+        add_special_tokens: bool = True,
+        parse_special: bool = True,
+        max_length: int | None = None,
     ) -> list[int]:
         """Return the ids of a text. Other threads run meanwhile (the GIL is released).
 
         Special tokens' names inside escape()d parts of it are characters in any case.
-        add_special_tokens: put around it what the model wants around a prompt.
+        add_special_tokens: put around it what the model wants around a prompt; what it begins with
+        already is not put there twice.
         parse_special: read a special token's name in the text as that token, not as characters.
+        max_length: the text's last tokens are cut off so that all fit, not those around it.
         Raises TokenizerError if the text is not valid Unicode, or holds a token that the model has
-        no embedding for and that could not be taken out of the tokenizer.
+        no embedding for and that could not be taken out of the tokenizer; or if max_length has no
+        room for what stands around it.
         """
-        if self._escaper.sentinel in text:
-            backend = self._backend_for_escaped()
-        else:
-            backend = self._backend if parse_special else self._backend_for_literal(text)
-        try:
-            # `encode` is the same but holds the GIL: a 100,000-token prompt stopped all streams.
-            [encoding] = backend.encode_batch_fast([text], add_special_tokens=False)
-        except TypeError:
-            raise TokenizerError(
-                "the text is not valid Unicode: it holds half of a surrogate pair"
-            ) from None
-        if self.tokens_without_rows:
-            self._check_rows(encoding.ids)
+        ids = self._ids(text, parse_special=parse_special)
+        prefix, suffix = self._vocabulary.prefix_ids, self._vocabulary.suffix_ids
         if not add_special_tokens:
-            return encoding.ids
-        return [*self._vocabulary.prefix_ids, *encoding.ids, *self._vocabulary.suffix_ids]
+            prefix = suffix = ()
+        # A template or a client may have written it out: twice, it is a text nobody trained on.
+        if parse_special and tuple(ids[: len(prefix)]) == prefix:
+            prefix = ()
+        if max_length is not None:
+            if (num_left := max_length - len(prefix) - len(suffix)) < 0:
+                num_special = max_length - num_left
+                raise TokenizerError(
+                    f"{max_length} tokens are too few: a text has {num_special} special tokens"
+                )
+            ids = ids[:num_left]
+        return [*prefix, *ids, *suffix]
+
+    def encode_pair(
+        self,
+        first: str,
+        second: str,
+        *,
+        max_length: int | None = None,
+        parse_special: bool = False,
+    ) -> TokenizedPair:
+        """Return two texts as a cross-encoder takes them, special tokens and segments included.
+
+        max_length: of both together; the longer text loses its last tokens first.
+        Raises TokenizerError as encode() does, and where the vocabulary has no form for pairs or
+        max_length none of their tokens.
+        """
+        form = self._vocabulary.pair_form
+        if form is None:
+            raise TokenizerError("this model's tokenizer has no form for a pair of texts")
+        ids = [self._ids(text, parse_special=parse_special) for text in (first, second)]
+        try:
+            return form.join(ids[0], ids[1], max_length)
+        except ValueError as error:
+            raise TokenizerError(str(error)) from None
 
     def min_num_tokens(self, text: str) -> int:
         """Return how many tokens encode() makes of a text at least, without making them."""
@@ -142,6 +180,37 @@ class Tokenizer:
             )
         pieces = self._pieces.visible if skip_special_tokens else self._pieces.full
         return PieceDetokenizer(pieces, prompt_ids, strips_space=self._pieces.strips_space)
+
+    def _ids(self, text: str, *, parse_special: bool) -> list[int]:
+        """Return the ids of a text alone."""
+        if self._is_unigram and not parse_special:
+            text = self._escaper.escape(text)
+        if self._vocabulary.charsmap is not None:
+            text = self._mapped(text, self._vocabulary.charsmap)
+        if self._escaper.sentinel in text:
+            backend = self._backend_for_escaped()
+        else:
+            backend = self._backend if parse_special else self._backend_for_literal(text)
+        try:
+            # `encode` is the same but holds the GIL: a 100,000-token prompt stopped all streams.
+            [encoding] = backend.encode_batch_fast([text], add_special_tokens=False)
+        except TypeError:
+            raise TokenizerError(_HALF_SURROGATE) from None
+        if self.tokens_without_rows:
+            self._check_rows(encoding.ids)
+        return encoding.ids
+
+    def _mapped(self, text: str, charsmap: CharsMap) -> str:
+        """Return what a map of characters makes of a text, added tokens left as they are."""
+        parts = self._added_pattern.split(text)
+        try:
+            for i in range(0, len(parts), 2):
+                mapped = charsmap.normalize(parts[i])
+                # What spells a special token only now ("＜/s＞") is characters.  # noqa: RUF003
+                parts[i] = mapped if mapped == parts[i] else self.escape(mapped)
+        except UnicodeEncodeError:
+            raise TokenizerError(_HALF_SURROGATE) from None
+        return "".join(parts)
 
     def _check_rows(self, ids: Sequence[int]) -> None:
         """Raise TokenizerError for ids that the model has no embedding for."""

@@ -94,3 +94,16 @@ def test_missing_file_of_keys_says_how_to_make_one(tiny: Path, tmp_path: Path) -
     assert f"unisono keys new --file {tmp_path}/keys.toml" in refused_start(
         tiny, "--api-keys", tmp_path / "keys.toml"
     )
+
+
+def test_template_that_is_nowhere_is_refused(tiny: Path) -> None:
+    words = refused_start(tiny, "--chat-template", "nowhere.jinja")
+    assert "--chat-template nowhere.jinja: no such file" in words
+
+
+def test_sampling_that_no_request_could_have_is_refused(tmp_path: Path) -> None:
+    model = write_tiny_llama(tmp_path / "model")
+    (model / "generation_config.json").write_text('{"temperature": 9}')
+    words = refused_start(model)
+    assert "generation_config.json: temperature is 9" in words
+    assert "--generation-config none" in words

@@ -29,9 +29,10 @@ class FakeGroup:
         self._pipe = PipeWriter(mine.pipe)
         self.requests: list[messages.Request] = []
 
-    def ready(self, credit: int = CREDIT) -> None:
+    def ready(self, credit: int = CREDIT, kv_sequence_tokens: int = 8000) -> None:
         """Say that it takes work."""
-        sizes = ("cpu", "float32", "none", 1000, 8000, 8000, 1 << 20, 1000, 8, [1], 0)
+        kv = kv_sequence_tokens
+        sizes = ("cpu", "float32", "none", 1000, kv, kv, 1 << 20, 1000, 8, [1], 0)
         self._pipe.write(messages.encode(Ready(self.replica, self.epoch, *sizes, credit)))
 
     def send(self, *outputs: SeqOutput, credit: int = CREDIT) -> None:

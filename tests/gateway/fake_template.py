@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
-from gateway.sandbox.chat_template import Conversation
+from gateway.sandbox.chat_template import ChatTemplate, Conversation
+from gateway.sandbox.chat_templates import ChatTemplates
 
 
 @dataclass
 class FakeTemplate:
     """Records conversations; renders contents one after the other."""
 
+    name: str = ""
     supports_tools: bool = True
     knows_developer: bool = False
     failure: Exception | None = None
@@ -28,3 +31,10 @@ class FakeTemplate:
         text = "".join(m["content"] for m in conversation.messages)
         check(text)
         return list(text.encode())
+
+
+def fake_templates(
+    default_options: dict[str, Any] | None = None, **templates: FakeTemplate
+) -> ChatTemplates:
+    """Return a model's templates by name."""
+    return ChatTemplates(cast("dict[str, ChatTemplate]", templates), default_options)

@@ -5,6 +5,8 @@ from typing import Any
 
 import gguf
 
+# Pieces that are joined in this order.
+HELLO = ["he", "▁t", "ll", "▁the", "hell", "hello", "▁hello", "▁▁", "▁", *"helot"]
 _SKIPPED = ("GGUF.", "general.architecture")
 
 
@@ -30,6 +32,8 @@ def _add(writer: Any, key: str, value: Any) -> None:
             writer.add_uint32(key, value) if value >= 0 else writer.add_int32(key, value)
         case float():
             writer.add_float32(key, value)
+        case _ if key.endswith("_charsmap"):
+            writer.add_array(key, bytes(value))
         case _:
             writer.add_array(key, value)
 
@@ -49,3 +53,8 @@ def sentencepiece_pairs(scores: dict[str, float]) -> dict[str, Any]:
         "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.ggml.unknown_token_id": 0,
     }
+
+
+def hello_pairs() -> dict[str, Any]:
+    """Return the metadata of a "llama" vocabulary whose pieces are HELLO, from id 259 on."""
+    return sentencepiece_pairs({text: -float(rank) for rank, text in enumerate(HELLO)})

@@ -9,7 +9,7 @@ import pytest
 
 from backend.settings import EngineSettings
 from gateway import setting_sources
-from gateway.commands.config import as_json_text, as_toml, compute_comment
+from gateway.commands.config import as_json_text, as_toml, compute_comment, sampling_comment
 from gateway.options import SettingsError
 from gateway.settings import ServerSettings, Settings, setting_options
 
@@ -91,6 +91,10 @@ def test_other_variables_are_left_alone() -> None:
         ),
         ("UNISONO_OTEL_ENDPOINT", "host:4318", "must be a URL, as in http://host:4318/v1/traces"),
         ("UNISONO_SERVED_MODEL_NAME", "a,,b", "a list separated by commas, each text that is not"),
+        ("UNISONO_OVERRIDE_GENERATION_CONFIG", "0.5", r"a JSON object, as in {.*}, not '0.5'$"),
+        ("UNISONO_OVERRIDE_GENERATION_CONFIG", "{", r"a JSON object, as in {.*}, not '{'$"),
+        ("UNISONO_OVERRIDE_GENERATION_CONFIG", '{"temp": 1}', "contains unknown field `temp`"),
+        ("UNISONO_OVERRIDE_GENERATION_CONFIG", '{"top_p": 3}', r"<= 1.0 - at `\$.top_p`"),
         ("UNISONO_MAX_SEQS", "1", "is not a setting; did you mean UNISONO_MAX_NUM_SEQS"),
         ("UNISONO_ZZZ", "1", "UNISONO_ZZZ is not a setting$"),
     ],
@@ -190,10 +194,12 @@ def test_takeoffs_variables_are_understood_below_our_own(tmp_path: Path) -> None
 
 def test_config_is_shown_as_a_file_that_sets_the_same(tmp_path: Path) -> None:
     flags = {"served_model_name": "a,b", "hf_token": "hf_secret", "drain_seconds": "2.5"}
+    flags["override_generation_config"] = '{"temperature": 0.5, "top_k": 3}'
+    flags["default_chat_template_kwargs"] = '{"a": false, "b c": {"d": ["e", {"f": 1}]}}'
     loaded = setting_sources.load(flags, {}, None)
     text = as_toml(loaded)
     assert "hf_secret" not in text and "hf_secret" not in as_json_text(loaded)
-    assert 'served_model_name = ["a","b"]' in text and "# --served-model-name" in text
+    assert 'served_model_name = ["a", "b"]' in text and "# --served-model-name" in text
     parsed = tomllib.loads(text)
     assert parsed["server"].pop("hf_token") == "(set)"
     again = load({}, {}, write(tmp_path, text.replace('"(set)"', '"hf_secret"')))
@@ -207,6 +213,19 @@ def test_config_with_a_list_of_groups_can_be_read_again(tmp_path: Path) -> None:
     path = write(tmp_path, "[[groups]]\nranks = 2\n[[groups]]\nthreads = 3\n")
     loaded = setting_sources.load({}, {}, path)
     assert load({}, {}, write(tmp_path, as_toml(loaded))) == loaded.settings
+
+
+def test_config_says_what_requests_have_that_do_not_say(tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text('{"temperature": 0.5}')
+    loaded = setting_sources.load({"model": str(tmp_path)}, {}, None)
+    assert sampling_comment(loaded).startswith("# sampling: temperature 0.5 (generation_config")
+    plain = setting_sources.load({"model": str(tmp_path), "generation_config": "none"}, {}, None)
+    assert sampling_comment(plain) == (
+        "# sampling: as OpenAI has it, where a request does not say\n\n"
+    )
+    (tmp_path / "generation_config.json").write_text('{"temperature": -1}')
+    assert "# --generation-config none serves without" in sampling_comment(loaded)
+    assert not sampling_comment(setting_sources.load({"model": "org/name"}, {}, None))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,10 @@ def _spec(fields: Fields) -> DecoderSpec:
     return DecoderSpec(layers, Norm(fields.number("rms_norm_eps", 1e-6)))
 
 
+# A size of the window is no window.
+WINDOW_DEFAULTS = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28}
+
+
 FAMILY = Family(
     name="qwen2",
     huggingface=("Qwen2ForCausalLM",),
@@ -27,4 +31,6 @@ FAMILY = Family(
     spec=_spec,
     hf_names=hf_names(),
     gguf_names=gguf_names(),
+    defaults=WINDOW_DEFAULTS,
+    models="Qwen2, Qwen2.5, Qwen2.5-Coder",
 )

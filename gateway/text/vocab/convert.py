@@ -19,7 +19,7 @@ def main(directory: str, target: str) -> None:
     # It is set before the import, which reads it.
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
-        if Path(directory, "tokenizer.model").is_file():
+        if any(Path(directory).glob("*.model")):
             # They are looked for here, since transformers hides their absence behind a later error.
             import_module("sentencepiece")
             import_module("google.protobuf")

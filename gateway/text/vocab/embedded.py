@@ -13,6 +13,7 @@ from typing import Any
 
 import tokenizers
 
+from gateway.text.vocab.pair_form import PairForm
 from gateway.text.vocab.vocabulary import Vocabulary
 
 
@@ -38,11 +39,20 @@ def keep_rows(vocabulary: Vocabulary, num_rows: int) -> Vocabulary:
         eos_token_ids=_below(vocabulary.eos_token_ids, num_rows),
         prefix_ids=_below(vocabulary.prefix_ids, num_rows),
         suffix_ids=_below(vocabulary.suffix_ids, num_rows),
+        pair_form=_kept_form(vocabulary.pair_form, num_rows),
     )
 
 
 def _below(ids: Iterable[int], num_rows: int) -> tuple[int, ...]:
     return tuple(token_id for token_id in ids if token_id < num_rows)
+
+
+def _kept_form(form: PairForm | None, num_rows: int) -> PairForm | None:
+    """Return the form if all its tokens have rows: pairs are of use only in their whole form."""
+    if form is None:
+        return None
+    marks = (*form.before, *form.between, *form.after)
+    return form if all(token_id < num_rows for token_id, _ in marks) else None
 
 
 def _cut(backend: tokenizers.Tokenizer, num_rows: int) -> tokenizers.Tokenizer:

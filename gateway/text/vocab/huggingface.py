@@ -15,26 +15,30 @@ import msgspec
 import tokenizers
 
 from gateway.hub import cache_directory
+from gateway.text.vocab.pair_form import pair_form_of
 from gateway.text.vocab.vocabulary import TokenizerError, Vocabulary
 
-# What the slow formats keep a tokenizer in; the hash of those present is the name of the result.
+# Any of these is a vocabulary that transformers can make a tokenizer.json of: GPT-2's, BERT's,
+# SentencePiece's as Llama, T5 and XLM-R call it, Mistral's.
+_OLDER_FORMATS = (
+    ("vocab.json", "merges.txt"),
+    ("vocab.txt",),
+    ("tokenizer.model",),
+    ("spiece.model",),
+    ("sentencepiece.bpe.model",),
+    ("tekken.json",),
+)
+# What those formats keep a tokenizer in; the hash of those present is the name of the result.
 _SLOW_FILES = (
     "added_tokens.json",
     "config.json",
-    "merges.txt",
     "special_tokens_map.json",
-    "tokenizer.model",
     "tokenizer_config.json",
-    "vocab.json",
+    *(name for names in _OLDER_FORMATS for name in names),
 )
 # Importing transformers on a cold disk and converting 256,000 tokens took under 60 s.
 _CONVERT_TIMEOUT_S = 300
 _NAMED_BY_ID = {"bos_token": "bos_token_id", "eos_token": "eos_token_id"}
-
-
-class _NamedTemplate(msgspec.Struct):
-    name: str
-    template: str
 
 
 def load_huggingface(directory: Path) -> Vocabulary:
@@ -49,9 +53,9 @@ def load_huggingface(directory: Path) -> Vocabulary:
         bos_token_id=bos,
         eos_token_id=eos,
         eos_token_ids=config.eos_token_ids(),
-        prefix_ids=_explicit(config.flag("add_bos_token"), bos, prefix_ids),
-        suffix_ids=_explicit(config.flag("add_eos_token"), eos, suffix_ids),
-        chat_template=config.chat_template(),
+        prefix_ids=prefix_ids,
+        suffix_ids=suffix_ids,
+        pair_form=pair_form_of(backend),
     )
 
 
@@ -67,20 +71,17 @@ def _backend(path: Path) -> tokenizers.Tokenizer:
 
 
 def _surroundings(backend: tokenizers.Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return what the file's own post-processor puts before and after a text."""
+    """Return what the file's own post-processor puts before and after a text.
+
+    It decides alone: transformers (5.23) reads `add_bos_token` and `add_eos_token` of
+    tokenizer_config.json only where there is no tokenizer.json.
+    """
     plain = backend.encode("a", add_special_tokens=False).ids
     full = backend.encode("a", add_special_tokens=True).ids
     for start in range(len(full) - len(plain) + 1):
         if full[start : start + len(plain)] == plain:
             return tuple(full[:start]), tuple(full[start + len(plain) :])
     return (), ()
-
-
-def _explicit(wanted: bool | None, token_id: int | None, found: tuple[int, ...]) -> tuple[int, ...]:
-    """Let add_bos_token or add_eos_token of the configuration overrule the post-processor."""
-    if wanted is None or token_id is None or wanted == (token_id in found):
-        return found
-    return (token_id,) if wanted else tuple(i for i in found if i != token_id)
 
 
 class _Config:
@@ -93,10 +94,6 @@ class _Config:
         self._special = _read_json(directory / "special_tokens_map.json")
         self._model = _read_json(directory / "config.json")
         self._generation = _read_json(directory / "generation_config.json")
-
-    def flag(self, name: str) -> bool | None:
-        value = self._tokenizer.get(name)
-        return value if isinstance(value, bool) else None
 
     def token_id(self, name: str) -> int | None:
         """Return the id of bos_token or eos_token: by its text if one is given, else by number."""
@@ -114,21 +111,6 @@ class _Config:
         named = self._generation.get("eos_token_id")
         ids = _ids(self._model.get("eos_token_id") if named is None else named)
         return tuple(dict.fromkeys([*ids, *(() if own is None else (own,))]))
-
-    def chat_template(self) -> str | None:
-        file = self._directory / "chat_template.jinja"
-        if file.is_file():
-            return _read_text(file)
-        template = self._tokenizer.get("chat_template")
-        if isinstance(template, list):
-            path = self._directory / "tokenizer_config.json"
-            try:
-                entries = msgspec.convert(template, list[_NamedTemplate])
-            except msgspec.ValidationError as error:
-                raise TokenizerError(f"{path}: chat_template: {error}") from error
-            named = {entry.name: entry.template for entry in entries}
-            template = named.get("default", next(iter(named.values()), None))
-        return template if isinstance(template, str) else None
 
 
 def _ids(value: Any) -> list[int]:
@@ -160,12 +142,9 @@ def _converted(directory: Path) -> Path:
 
     transformers does the work in a process of its own, so that none of ours imports it.
     """
-    has_pair = (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file()
-    if not has_pair and not (directory / "tokenizer.model").is_file():
-        raise TokenizerError(
-            f"{directory} has no tokenizer: expected tokenizer.json, tokenizer.model, "
-            "or vocab.json with merges.txt"
-        )
+    if not any(all((directory / name).is_file() for name in names) for names in _OLDER_FORMATS):
+        known = ", ".join(" with ".join(names) for names in _OLDER_FORMATS)
+        raise TokenizerError(f"{directory} has no tokenizer: expected tokenizer.json, or {known}")
     target = cache_directory() / "tokenizers" / f"{_content_hash(directory)}.json"
     if target.is_file():
         return target

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import tokenizers
 
+from gateway.text.vocab.charsmap import CharsMap
+from gateway.text.vocab.pair_form import PairForm
+
 
 class TokenizerError(ValueError):
     """A tokenizer file that cannot be used, or text that cannot be encoded; one line, for users."""
@@ -21,6 +24,8 @@ class Vocabulary:
     around a prompt (begin- and end-of-sequence ids, mostly).
     eos_token_id: what the model's files call its end of sequence.
     eos_token_ids: every id after which a model of this vocabulary has nothing more to say.
+    pair_form: how two texts become one input; None where the model takes no pairs.
+    charsmap: what a text becomes before the backend takes it, special tokens left alone.
     """
 
     backend: tokenizers.Tokenizer
@@ -29,4 +34,5 @@ class Vocabulary:
     eos_token_ids: tuple[int, ...]
     prefix_ids: tuple[int, ...]
     suffix_ids: tuple[int, ...]
-    chat_template: str | None
+    pair_form: PairForm | None = None
+    charsmap: CharsMap | None = None

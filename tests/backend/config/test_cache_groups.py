@@ -1,5 +1,7 @@
 """Groups of layers, and what sequences take of a pool that they share."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,13 +14,19 @@ from backend.config.cache_groups import (
     capacity_tokens,
     layers_per_block,
     longest_sequence,
-    unused_share,
 )
 
 
 def every(number: int, num_layers: int, window: int) -> list[int]:
     """A full layer after number - 1 with windows."""
     return [0 if layer % number == number - 1 else window for layer in range(num_layers)]
+
+
+def unused_share(groups: Sequence[CacheGroup], num_tokens: int) -> float:
+    """The share of a sequence's memory that lies in places without a layer."""
+    held = [min(group.window or num_tokens, num_tokens) for group in groups]
+    used = sum(len(group.layers) * n for group, n in zip(groups, held, strict=True))
+    return 1 - used / (layers_per_block(groups) * sum(held))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from backend.config.eos import end_token_ids
 from backend.config.errors import ModelError
 from backend.config.gguf import model_name
 from backend.config.load import load_config
@@ -85,7 +84,7 @@ def test_default_model_is_described_by_its_file() -> None:
     assert (config.vocab_size, config.hidden_size, config.intermediate_size) == (49152, 576, 1536)
     assert (config.num_layers, config.num_heads, config.num_kv_heads) == (30, 9, 3)
     assert (config.head_dim, config.max_model_len, rope_of(config).theta) == (64, 8192, 100000.0)
-    assert (config.eos_token_ids, config.bos_token_id) == ((2, 0), 1)
+    assert (config.eos_token_ids, config.bos_token_id) == ((2, 0, 4), 1)
     assert (config.tie_word_embeddings, config.stored_dtype) == (True, "Q4_1")
 
 
@@ -141,7 +140,7 @@ def test_rotary_keys_become_the_rope(tmp_path: Path, changed: dict[str, Any], ro
     [
         ({"attention.alibi_bias_max": 8.0}, "llama.attention.alibi_bias_max is not known for"),
         ({"attention.value_length": 16}, "llama.attention.value_length is 16"),
-        ({"rope.scaling.type": "yarn"}, "rope scaling 'yarn' is not supported"),
+        ({"rope.scaling.type": "dynamic"}, "rope.scaling.type 'dynamic' is not supported"),
         ({"block_count": None}, "llama.block_count is missing"),
         ({"block_count": "two"}, "llama.block_count is 'two', not an integer"),
         ({"block_count": 2.5}, "llama.block_count is 2.5, not an integer"),
@@ -193,13 +192,3 @@ def test_gguf_file_needs_no_suffix(tmp_path: Path) -> None:
     blob = tmp_path / "sha256-0123"
     shutil.copy(path, blob)
     assert load_config(blob).vocab_size == tiny_config().vocab_size
-
-
-def test_control_tokens_end_an_answer_though_no_key_names_them(tmp_path: Path) -> None:
-    metadata = {
-        "tokenizer.ggml.tokens": ("<|eot_id|>", "</s>", "x", "<|im_end|>"),
-        "tokenizer.ggml.token_type": (3, 3, 1, 1),
-        "tokenizer.ggml.eos_token_id": 1,
-        "tokenizer.ggml.eot_token_id": 2**32 - 1,
-    }
-    assert end_token_ids(metadata) == (1, 0)

@@ -78,7 +78,7 @@ def test_prefix_is_found_without_blocks_behind_a_window() -> None:
     assert pool.num_free == 64
 
 
-def test_long_answer_holds_what_its_windows_need() -> None:
+def test_long_answer_takes_no_more_of_the_cache_than_it_keeps() -> None:
     """Each block that left its window was cached as the newest, in place of others' prompts."""
     scheduler = make_scheduler(num_blocks=40, groups=[CacheGroup((0,), 8)])
     prompts = [[number] * 17 for number in range(1, 5)]

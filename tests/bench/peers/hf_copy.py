@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.weights.checkpoint import open_checkpoint
+from gateway.text.chat_templates import load_chat_templates
 from gateway.text.vocab.gguf import load_gguf
 from gateway.text.vocab.vocabulary import Vocabulary
 from tests.backend.factories import hf_fields, rope_of
@@ -29,7 +30,7 @@ def write_hf_copy(model: Path, directory: Path) -> Path:
     checkpoint.close()
     vocabulary.backend.save(str(directory / "tokenizer.json"))
     _write(directory / "config.json", _config(config))
-    _write(directory / "tokenizer_config.json", _tokenizer_config(vocabulary))
+    _write(directory / "tokenizer_config.json", _tokenizer_config(vocabulary, model))
     partial = weights.with_suffix(".partial")
     save_file(tensors, partial, metadata={"format": "pt"})
     partial.rename(weights)  # last: what is interrupted begins again
@@ -46,7 +47,7 @@ def _config(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _tokenizer_config(vocabulary: Vocabulary) -> dict[str, object]:
+def _tokenizer_config(vocabulary: Vocabulary, model: Path) -> dict[str, object]:
     def text(token_id: int | None) -> str | None:
         return None if token_id is None else vocabulary.backend.id_to_token(token_id)
 
@@ -54,7 +55,7 @@ def _tokenizer_config(vocabulary: Vocabulary) -> dict[str, object]:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": text(vocabulary.bos_token_id),
         "eos_token": text(vocabulary.eos_token_id),
-        "chat_template": vocabulary.chat_template,
+        "chat_template": load_chat_templates(model).get("default"),
     }
 
 

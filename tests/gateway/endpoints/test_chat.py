@@ -13,13 +13,14 @@ from starlette.types import ASGIApp
 from backend.wire.messages import FinishReason
 from backend.wire.sampling import Grammar
 from gateway.app import create_app
+from gateway.sampling_defaults import SamplingDefaults
 from gateway.sandbox.chat_template import TemplateBusy, TemplateFailure
+from gateway.sandbox.chat_templates import ChatTemplates
 from gateway.service import Limits
-from tests.gateway.fake_template import FakeTemplate
+from tests.gateway.fake_template import FakeTemplate, fake_templates
 from tests.gateway.fakes import Exchange, FakePool, make_service, settle
 
 if TYPE_CHECKING:
-    from gateway.sandbox.chat_template import ChatTemplate
     from gateway.sandbox.grammar_validator import GrammarValidator
 
 STOP, LENGTH = FinishReason.STOP, FinishReason.LENGTH
@@ -28,10 +29,17 @@ CALL = b'<tool_call>\n{"name": "weather", "arguments": {"city": "Bern"}}\n</tool
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 
 
-def app_of(pool: FakePool, template: FakeTemplate | None = None, **limits: Any) -> ASGIApp:
+def app_of(
+    pool: FakePool,
+    template: FakeTemplate | None = None,
+    sampling: SamplingDefaults | None = None,
+    templates: ChatTemplates | None = None,
+    **limits: Any,
+) -> ASGIApp:
     service = make_service(pool, limits=Limits(**limits))
-    chat_template = cast("ChatTemplate", template or FakeTemplate())
-    return create_app(replace(service, chat_template=chat_template))
+    templates = templates or fake_templates(default=template or FakeTemplate())
+    sampling = sampling or SamplingDefaults()
+    return create_app(replace(service, chat_templates=templates, sampling_defaults=sampling))
 
 
 def ask(app: ASGIApp, **fields: Any) -> Exchange:
@@ -136,6 +144,17 @@ async def test_answer_without_limit_may_fill_context_or_memory() -> None:
     assert small.submitted[0].params.max_tokens == 98
 
 
+async def test_answer_without_limit_has_the_models_own() -> None:
+    for limit, longest in ((7, 7), (5000, 998)):
+        pool = playing(b"a")
+        await ask(app_of(pool, sampling=SamplingDefaults(max_new_tokens=limit))).finished()
+        assert pool.submitted[0].params.max_tokens == longest
+    pool = playing(b"a")
+    app = app_of(pool, sampling=SamplingDefaults(max_new_tokens=7))
+    await ask(app, max_tokens=9).finished()
+    assert pool.submitted[0].params.max_tokens == 9
+
+
 async def test_newer_name_of_max_tokens_goes_first() -> None:
     pool = playing(b"a")
     await answer(pool, max_tokens=5, max_completion_tokens=7)
@@ -238,7 +257,7 @@ async def test_required_call_is_held_to_a_grammar(tool_choice: Any, finish: str)
     tools = [*TOOLS, {"type": "function", "function": {"name": "time"}}]
     service = replace(
         make_service(pool, grammar_validator=cast("GrammarValidator", FakeValidator())),
-        chat_template=cast("ChatTemplate", FakeTemplate()),
+        chat_templates=fake_templates(default=FakeTemplate()),
     )
     choice = (await ask(create_app(service), tools=tools, tool_choice=tool_choice).finished()).json[
         "choices"
@@ -287,7 +306,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     ({"chat_template": "{{ 1 }}"}, "chat_template"),
     ({"chat_template_kwargs": {"tokenize": True}}, "chat_template_kwargs"),
-    ({"chat_template_kwargs": {"enable_thinking": "yes"}}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": {"bos_token": "x"}}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": {"__class__": 1}}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": {"x" * 65: 1}}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": {f"x{n}": n for n in range(33)}}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": [1]}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": "enable_thinking"}, "chat_template_kwargs"),
+    ({"chat_template": "tool_use"}, "chat_template"),
+    ({"reasoning_effort": "x" * 65}, "reasoning_effort"),
     ({"modalities": ["text", "audio"]}, "modalities"),
     ({"functions": [{"name": "f"}]}, "functions"),
     ({"functions": [{"name": "f"}], "function_call": "auto"}, "functions"),
@@ -315,7 +341,7 @@ async def test_fields_that_change_nothing_are_accepted_without_a_word() -> None:
     exchange = await answer(
         playing(b"a"),
         metadata={"a": "b"}, store=True, service_tier="auto", user="u", verbosity="low",
-        reasoning_effort="high", safety_identifier="s", prompt_cache_key="k", modalities=["text"],
+        safety_identifier="s", prompt_cache_key="k", modalities=["text"],
     )  # fmt: skip
     assert exchange.status == 200
     assert "x-unisono-ignored-fields" not in exchange.headers
@@ -341,6 +367,53 @@ async def test_template_failure_is_a_400_or_a_429_with_a_delay() -> None:
     busy = await answer(FakePool(), FakeTemplate(failure=TemplateBusy()))
     assert busy.status == 429
     assert "retry-after" in busy.headers
+
+
+async def test_templates_variables_are_the_requests_then_the_servers() -> None:
+    template = FakeTemplate()
+    templates = fake_templates({"enable_thinking": False, "date_string": "today"}, default=template)
+    app = app_of(playing(b"a"), templates=templates)
+    for fields in (
+        {},
+        {"chat_template_kwargs": {"enable_thinking": True, "python_tools": ["a"]}},
+        {"reasoning_effort": "none"},
+        {"reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}},
+        {"reasoning_effort": "low", "chat_template_kwargs": {"reasoning_effort": "high"}},
+    ):
+        assert (await ask(app, **fields).finished()).status == 200
+    date = {"date_string": "today"}
+    assert [conversation.options for conversation in template.seen] == [
+        date | {"enable_thinking": False},
+        date | {"enable_thinking": True, "python_tools": ["a"]},
+        date | {"enable_thinking": False, "reasoning_effort": "none"},
+        date | {"enable_thinking": False, "reasoning_effort": "low"},
+        date | {"enable_thinking": True, "reasoning_effort": "low"},  # vLLM: the field wins
+    ]
+
+
+async def test_template_for_tools_is_taken_for_tools_or_by_name() -> None:
+    plain, with_tools = FakeTemplate(supports_tools=False), FakeTemplate()
+    templates = fake_templates(default=plain, tool_use=with_tools)
+    app = app_of(playing(b"a"), templates=templates)
+    for fields, counts in (
+        ({}, (1, 0)),
+        ({"tools": TOOLS}, (1, 1)),
+        ({"tools": TOOLS, "tool_choice": "none"}, (2, 1)),
+        ({"chat_template": "tool_use"}, (2, 2)),
+    ):
+        assert (await ask(app, **fields).finished()).status == 200
+        assert (len(plain.seen), len(with_tools.seen)) == counts
+    refusal = (await ask(app, chat_template="{{ 1 }}").finished()).error
+    assert "it has: default, tool_use" in refusal["message"]
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+async def test_what_was_thought_reaches_the_template_by_both_names(field: str) -> None:
+    template = FakeTemplate()
+    messages = [{"role": "assistant", "content": "x", field: "hm"}, USER]
+    assert (await answer(playing(b"a"), template, messages=messages)).status == 200
+    first = template.seen[0].messages[0]
+    assert (first["reasoning_content"], first["thinking"]) == ("hm", "hm")
 
 
 async def test_model_without_a_template_says_so() -> None:

@@ -6,9 +6,9 @@ import pytest
 from tests.gateway.fakes import FakePool, app_of
 
 
-async def get(path: str) -> httpx.Response:
+async def get(path: str, kv: int = 400) -> httpx.Response:
     async def run() -> httpx.Response:
-        transport = httpx.ASGITransport(app_of(FakePool(max_model_len=321)))
+        transport = httpx.ASGITransport(app_of(FakePool(max_model_len=321, kv_sequence_tokens=kv)))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.get(path)
 
@@ -22,6 +22,7 @@ def card(name: str) -> dict[str, Any]:
         "created": 1_700_000_000,
         "owned_by": "unisono",
         "max_model_len": 321,
+        "default_sampling_params": {},
     }
 
 
@@ -35,6 +36,10 @@ async def test_every_name_is_listed() -> None:
 @pytest.mark.parametrize("name", ["tiny", "org/tiny", "org%2Ftiny"])
 async def test_name_is_described_also_with_a_slash_in_it(name: str) -> None:
     assert (await get(f"/v1/models/{name}")).json() == card(name.replace("%2F", "/"))
+
+
+async def test_context_is_no_longer_than_the_kv_cache() -> None:
+    assert (await get("/v1/models/tiny", kv=200)).json()["max_model_len"] == 200
 
 
 async def test_unknown_name_is_a_404() -> None:

@@ -1,25 +1,21 @@
 """POST /tokenize and /detokenize in vLLM's shapes."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import msgspec
 import pytest
 
 from gateway.app import create_app
-from tests.gateway.fake_template import FakeTemplate
+from tests.gateway.fake_template import FakeTemplate, fake_templates
 from tests.gateway.fakes import Exchange, FakePool, make_service
-
-if TYPE_CHECKING:
-    from gateway.sandbox.chat_template import ChatTemplate
-
 
 HI = {"role": "user", "content": "hi"}
 
 
 async def post(path: str, fields: dict[str, Any], template: FakeTemplate | None = None) -> Exchange:
-    chat_template = cast("ChatTemplate", template or FakeTemplate())
-    service = replace(make_service(FakePool()), chat_template=chat_template)
+    templates = fake_templates(default=template or FakeTemplate())
+    service = replace(make_service(FakePool()), chat_templates=templates)
     body = msgspec.json.encode(fields)
     return await Exchange(create_app(service), "POST", path, body).finished()
 

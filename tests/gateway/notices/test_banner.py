@@ -7,6 +7,7 @@ import pytest
 
 from backend.wire.messages import Ready
 from gateway.notices.banner import ready_lines
+from gateway.sampling_defaults import ModelSampling, SamplingDefaults
 from gateway.settings import ServerSettings, Settings
 from tests.backend.factories import tiny_config
 
@@ -26,12 +27,21 @@ READY = Ready(
     replicated_bytes=500,
     credit=1,
 )
+NOTHING = ModelSampling(SamplingDefaults())
 
 
-def lines_of(api_keys: str = "", **changes: Any) -> list[str]:
-    ready = msgspec.structs.replace(READY, **changes)
+def ready(**changes: Any) -> Ready:
+    return msgspec.structs.replace(READY, **changes)
+
+
+def lines_of(
+    *readies: Ready, api_keys: str = "", sampling: ModelSampling = NOTHING, **fields: Any
+) -> list[str]:
     settings = Settings(server=ServerSettings(api_keys=api_keys))
-    return ready_lines(tiny_config(), settings, ready, "cpu", "http://x", "tiny", "1 s")
+    config = tiny_config(**fields)
+    return ready_lines(
+        config, settings, readies or (READY,), sampling, "cpu", "http://x", "tiny", "1 s"
+    )
 
 
 @pytest.mark.parametrize("file", ["", "keys.toml"])
@@ -43,15 +53,26 @@ def test_example_has_a_place_for_the_key_if_one_is_needed(file: str) -> None:
 
 def test_kv_cache_is_told_in_tokens_and_bytes() -> None:
     assert "  KV cache   4,096 tokens (2.1 MB) a group, blocks of 32" in lines_of()
-    assert "  context    512 tokens a request" in lines_of()
 
 
 def test_tokens_beside_windows_are_told_with_their_length() -> None:
-    lines = lines_of(kv_capacity_tokens=9000)
+    lines = lines_of(ready(kv_capacity_tokens=9000))
     assert "  KV cache   9,000 tokens in requests of 512 (2.1 MB) a group, blocks of 32" in lines
 
 
-def test_context_is_what_the_kv_cache_holds() -> None:
-    """8,192 tokens were promised, and there was room for 2,144."""
-    [line] = [line for line in lines_of(kv_sequence_tokens=96) if "context" in line]
-    assert "96 tokens a request" in line and "the model takes 512 (--kv-cache-bytes)" in line
+def test_context_is_what_the_smallest_group_holds() -> None:
+    """8,192 tokens were promised where the KV cache held 2,144."""
+    assert "  context    512 tokens a request" in lines_of(READY, READY)
+    (part,) = [line for line in lines_of(READY, ready(kv_sequence_tokens=448)) if "context" in line]
+    assert part.startswith("  context    448 tokens a request") and "512" in part
+
+
+def test_notes_of_the_model_are_told() -> None:
+    assert "  note       served as text only" in lines_of(notes=("served as text only",))
+
+
+def test_sampling_is_told_if_it_is_not_openais() -> None:
+    assert not [line for line in lines_of() if "sampling" in line]
+    sampling = ModelSampling(SamplingDefaults(temperature=0.6, top_k=20), "/x/a.json")
+    (line,) = [line for line in lines_of(sampling=sampling) if "sampling" in line]
+    assert "temperature 0.6, top_k 20 (a.json), where" in line

@@ -60,9 +60,15 @@ class World:
             clock=lambda: self.now_s,
         )
 
-    def group(self, replica: int = 0, epoch: int = 1, credit: int = 10_000) -> FakeGroup:
+    def group(
+        self,
+        replica: int = 0,
+        epoch: int = 1,
+        credit: int = 10_000,
+        kv_sequence_tokens: int = 8000,
+    ) -> FakeGroup:
         group = FakeGroup(self.pool, replica, epoch)
-        group.ready(credit)
+        group.ready(credit, kv_sequence_tokens)
         return group
 
     def submit(

@@ -67,7 +67,8 @@ async def test_what_no_group_can_hold_is_refused() -> None:
     exchange = await refused(FakePool(kv_sequence_tokens=64), prompt=[1] * 60, max_tokens=5)
     assert exchange.status == 400
     assert exchange.error["code"] == "context_length_exceeded"
-    assert "64 tokens" in exchange.error["message"]
+    assert "is 64 tokens here" in exchange.error["message"]
+    assert "the model takes 1000" in exchange.error["message"]
     pool = FakePool(kv_sequence_tokens=64, script=(b"x", LENGTH))
     assert (await completed(pool, prompt=[1] * 60, max_tokens=4)).status == 200
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
@@ -6,6 +7,7 @@ import pytest
 from backend.wire.sampling import Grammar, SamplingParams
 from gateway.errors import ApiError
 from gateway.requests.parameters import sampling_params, seeded_params
+from gateway.sampling_defaults import SamplingDefaults
 from gateway.sandbox.grammar_validator import GrammarValidator
 from gateway.schema.completions import CompletionRequest
 from gateway.service import Service
@@ -61,6 +63,25 @@ async def test_every_field_of_the_request_reaches_its_parameter() -> None:
         bad_words=((97, 98), (32, 97, 98)),
     )
     assert (await params_of(**plain, **lists)) == expected
+
+
+async def test_models_default_counts_where_the_request_does_not_say() -> None:
+    """The model's generation_config.json was ignored, so its first answers looked broken."""
+    defaults = SamplingDefaults(
+        temperature=0.25, top_p=0.75, top_k=20, min_p=0.125, repetition_penalty=1.5,
+        presence_penalty=0.5, frequency_penalty=0.25, no_repeat_ngram_size=4,
+    )  # fmt: skip
+    service = replace(make_service(FakePool()), sampling_defaults=defaults)
+    expected = {name: getattr(defaults, name) for name in defaults.__struct_fields__}
+    del expected["max_new_tokens"]  # of a chat: a completion has OpenAI's 16
+    assert (await params_of(service)) == SamplingParams(**expected)
+    said: dict[str, Any] = {
+        "temperature": 0, "top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": 1,
+        "presence_penalty": 0, "frequency_penalty": 0, "no_repeat_ngram_size": 0,
+    }  # fmt: skip
+    assert (await params_of(service, **said)) == SamplingParams(temperature=0)
+    nulls = dict.fromkeys(said)
+    assert (await params_of(service, **nulls)) == SamplingParams(**expected)
 
 
 async def test_zero_is_a_value_and_not_a_missing_one() -> None:

@@ -21,6 +21,7 @@ from gateway.sandbox.chat_template import (
     TemplateFailure,
 )
 from gateway.sandbox.template_process import ChatRenderer
+from gateway.text.chat_templates import load_chat_templates
 from gateway.text.tokenizer import Tokenizer
 from gateway.text.vocab.gguf import vocabulary_from_metadata
 
@@ -114,9 +115,7 @@ def children() -> set[str]:
 
 
 def own_template() -> str:
-    source = smollm().chat_template
-    assert source is not None
-    return source
+    return load_chat_templates(default_model())["default"]
 
 
 async def test_ids_equal_those_of_transformers() -> None:
@@ -152,10 +151,38 @@ async def test_continued_message_ends_as_in_transformers(source: str, content: s
     assert own == expected
 
 
+PARTS = """
+{%- for message in messages %}{{ message.role }}: {% for part in message.content %}
+{%- if part.type == "text" %}{{ part.text }}{% endif %}{% endfor %}
+{% endfor %}"""
+
+
+@pytest.mark.parametrize("source", [PARTS, PARTS.replace("part.type", "part['type'] + ''")])
+async def test_template_that_knows_parts_alone_gets_parts(source: str) -> None:
+    """It showed nothing of a string, or failed over it."""
+    messages = [{"role": "system", "content": "S"}, {"role": "user", "content": " Hi<|im_end|>\n"}]
+    parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
+    expected = oracle().apply_chat_template(parts, chat_template=source, tokenize=False)
+    with opened(source) as template:
+        for _ in range(2):
+            ids = await encode(template, messages)
+            assert smollm().decode(ids, skip_special_tokens=False) == expected
+        continued = await encode(
+            template, messages, add_generation_prompt=False, continues_final_message=True
+        )
+        assert smollm().decode(continued, skip_special_tokens=False) == expected.rstrip() + "\n"
+
+
+async def test_template_that_shows_no_question_at_all_is_left_alone() -> None:
+    with opened("{{ messages[0].content is string }}") as template:
+        ids = await encode(template, [{"role": "user", "content": "x"}])
+    assert smollm().decode(ids) == "True"
+
+
 async def test_eos_token_is_the_one_that_the_files_name() -> None:
     """It was the first of all ids that end an answer, which may be the end of a turn."""
     tokenizer = smollm()
-    assert tokenizer.eos_token_id == 2 and tokenizer.eos_token_ids == (2, 0)
+    assert tokenizer.eos_token_id == 2 and tokenizer.eos_token_ids == (2, 0, 4)
     with opened("{{ eos_token }}") as template:
         assert (await encode(template, [{"role": "user", "content": "x"}])) == [2]
     renamed = Tokenizer.load(default_model())

@@ -48,9 +48,7 @@ def without_table() -> Tokenizer:
 
 
 def tokenizer_of(backend: tokenizers.Tokenizer) -> Tokenizer:
-    return Tokenizer(
-        Vocabulary(backend, None, None, (), prefix_ids=(), suffix_ids=(), chat_template=None)
-    )
+    return Tokenizer(Vocabulary(backend, None, None, (), prefix_ids=(), suffix_ids=()))
 
 
 def streamed(tokenizer: Tokenizer, ids: list[int]) -> list[str]:

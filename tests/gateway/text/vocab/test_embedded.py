@@ -8,6 +8,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from gateway.default_model import default_model
 from gateway.text.tokenizer import Tokenizer, TokenizerError
+from gateway.text.vocab.pair_form import PairForm
 from gateway.text.vocab.vocabulary import Vocabulary
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz<>/"
@@ -40,7 +41,6 @@ def vocabulary(backend: tokenizers.Tokenizer, **changes: object) -> Vocabulary:
         "eos_token_ids": (),
         "prefix_ids": (),
         "suffix_ids": (),
-        "chat_template": None,
     }
     return Vocabulary(backend=backend, **(fields | changes))  # type: ignore[arg-type]
 
@@ -100,6 +100,20 @@ def test_surroundings_and_ends_without_rows_are_dropped() -> None:
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (None, None)
     assert tokenizer.eos_token_ids == (3,)
     assert tokenizer.encode("a") == [0, 2]
+
+
+def test_form_of_pairs_needs_all_its_tokens() -> None:
+    backend = bpe()
+    num_rows = backend.get_vocab_size()
+    backend.add_special_tokens(["<s>", "</s>"])
+    for separator, is_kept in ((2, True), (num_rows, False)):
+        form = PairForm(((1, 0),), ((separator, 0),), ((2, 0),))
+        tokenizer = Tokenizer(vocabulary(backend, pair_form=form), num_rows)
+        if is_kept:
+            assert tokenizer.encode_pair("a", "b").ids == [1, 0, 2, 1, 2]
+        else:
+            with pytest.raises(TokenizerError, match="no form for a pair"):
+                tokenizer.encode_pair("a", "b")
 
 
 def test_backend_that_cannot_be_cut_refuses_the_text() -> None:

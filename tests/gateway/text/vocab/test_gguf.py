@@ -1,4 +1,4 @@
-"""GGUF files of both kinds, and files that cannot be used."""
+"""GGUF files: their kinds, what stands around a prompt, and files that cannot be used."""
 
 import re
 import subprocess
@@ -11,19 +11,13 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from gateway.text.tokenizer import Tokenizer, TokenizerError
 from gateway.text.vocab.pretokenizers import PRE_TOKENIZERS
-from tests.gateway.gguf_files import sentencepiece_pairs, write_gguf
+from tests.gateway.gguf_files import HELLO, hello_pairs, write_gguf
 
 UNK, BOS, EOS = 0, 1, 2
-HELLO = ["he", "▁t", "ll", "▁the", "hell", "hello", "▁hello", "▁▁", "▁", *"helot"]
 
 
 def load(path: Path, pairs: dict[str, Any]) -> Tokenizer:
     return Tokenizer.load(write_gguf(path / "model.gguf", pairs))
-
-
-def hello_pairs() -> dict[str, Any]:
-    """Pieces that are joined in the order of HELLO."""
-    return sentencepiece_pairs({text: -float(rank) for rank, text in enumerate(HELLO)})
 
 
 def byte_level_pairs(**changes: Any) -> dict[str, Any]:
@@ -41,48 +35,6 @@ def byte_level_pairs(**changes: Any) -> dict[str, Any]:
     return {f"tokenizer.ggml.{key}": value for key, value in (pairs | changes).items()}
 
 
-def spelled(tokenizer: Tokenizer, text: str, **options: bool) -> list[str]:
-    """Return the tokens of a text without those around it, each as text."""
-    ids = tokenizer.encode(text, add_special_tokens=False, **options)
-    return [tokenizer.decode([0, i], skip_special_tokens=False)[len("<unk>") :] for i in ids]
-
-
-@pytest.mark.parametrize(
-    ("text", "tokens"),
-    [
-        ("hello", [" hello"]),
-        ("the", [" the"]),
-        (" the", [" ", " the"]),
-        ("hell the", [" ", "hell", " the"]),
-        ("lo\n", [" ", "l", "o", "\n"]),
-        ("", []),
-        # A special token ends a word: the next one begins with a space again.
-        ("the</s>hello", [" the", "</s>", " hello"]),
-    ],
-)
-def test_sentencepiece_joins_pieces_by_score(tmp_path: Path, text: str, tokens: list[str]) -> None:
-    assert spelled(load(tmp_path, hello_pairs()), text) == tokens
-
-
-def test_better_score_wins_over_order_and_length(tmp_path: Path) -> None:
-    pairs = sentencepiece_pairs({"ab": -5.0, "bc": -1.0, "a": 0.0, "b": 0.0, "c": 0.0})
-    tokenizer = load(tmp_path, pairs | {"tokenizer.ggml.add_space_prefix": False})
-    assert spelled(tokenizer, "abcab") == ["a", "bc", "ab"]
-
-
-def test_characters_without_a_piece_become_bytes(tmp_path: Path) -> None:
-    tokenizer = load(tmp_path, hello_pairs() | {"tokenizer.ggml.add_space_prefix": False})
-    assert tokenizer.encode("é", add_special_tokens=False) == [3 + 0xC3, 3 + 0xA9]
-    assert tokenizer.decode([3 + 0xC3, 3 + 0xA9]) == "é"
-
-
-def test_text_never_spells_a_control_token_by_itself(tmp_path: Path) -> None:
-    pairs = sentencepiece_pairs({"<s": -1.0, "<": -2.0, "s": -3.0, ">": -4.0})
-    tokenizer = load(tmp_path, pairs)
-    assert BOS in tokenizer.encode("<s>", add_special_tokens=False)
-    assert BOS not in tokenizer.encode("<s>", add_special_tokens=False, parse_special=False)
-
-
 def test_sentencepiece_prompt_begins_with_bos_unless_told_not_to(tmp_path: Path) -> None:
     assert load(tmp_path, hello_pairs()).encode("")[0] == BOS
     without = hello_pairs() | {"tokenizer.ggml.add_bos_token": False}
@@ -98,6 +50,75 @@ def test_byte_level_prompts_begin_with_bos_where_the_family_does(tmp_path: Path)
     assert load(tmp_path, told).encode("ab") == [256]
 
 
+def test_sentencepiece_file_without_ids_has_llama_cpps(tmp_path: Path) -> None:
+    pairs = hello_pairs()
+    for name in ("bos", "eos", "unknown"):
+        del pairs[f"tokenizer.ggml.{name}_token_id"]
+    tokenizer = load(tmp_path, pairs)
+    assert tokenizer.encode("hello")[0] == tokenizer.bos_token_id == BOS
+    assert tokenizer.eos_token_ids == (EOS,)
+
+
+def test_byte_level_file_without_ids_ends_at_11(tmp_path: Path) -> None:
+    tokenizer = load(tmp_path, byte_level_pairs(bos_token_id=-1, eos_token_id=-1))
+    assert tokenizer.eos_token_ids == (11, 257)  # "<|end|>" ends an answer as well
+    assert tokenizer.encode("ab") == [256]
+    told = byte_level_pairs(bos_token_id=-1, add_bos_token=True)
+    assert load(tmp_path, told).encode("ab") == [11, 256]
+
+
+@pytest.mark.parametrize("type_", [1, 3, 4])
+def test_known_end_is_found_in_text_whatever_its_type(tmp_path: Path, type_: int) -> None:
+    pairs = byte_level_pairs(token_type=[1] * 257 + [type_, 4])
+    tokenizer = load(tmp_path, pairs)
+    assert tokenizer.encode("ab<|end|>") == [256, 257]
+    assert 257 not in tokenizer.encode("ab<|end|>", parse_special=False)
+    assert tokenizer.decode([256, 257]) == "ab"
+
+
+def test_blanks_behind_phi3s_tokens_belong_to_them(tmp_path: Path) -> None:
+    """Its template writes a line break behind each of them. The file does not say it."""
+    pairs = hello_pairs()
+    pairs["tokenizer.ggml.tokens"] += ["<|user|>"]
+    pairs["tokenizer.ggml.scores"] += [0.0]
+    pairs["tokenizer.ggml.token_type"] += [3]
+    user = len(pairs["tokenizer.ggml.tokens"]) - 1
+    text, hello = "<|user|>\n hello", 259 + HELLO.index("▁hello")
+    named = load(tmp_path, pairs | {"general.name": "Phi-3 mini"})
+    assert named.encode(text, add_special_tokens=False) == [user, hello]
+    assert named.encode("<s> hello", add_special_tokens=False)[:2] == [BOS, 259 + HELLO.index("▁")]
+    other = load(tmp_path, pairs | {"general.name": "Llama"})
+    assert len(other.encode(text, add_special_tokens=False)) > 2
+
+
+ROBERTA = byte_level_pairs(
+    pre="roberta-bpe",
+    tokens=[*sorted(ByteLevel.alphabet()), "<s>", "</s>", "<mask>"],
+    token_type=[1] * 256 + [3, 3, 3],
+    bos_token_id=256,
+    eos_token_id=257,
+    merges=[],
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "between"),
+    [
+        ({"add_bos_token": True, "add_eos_token": True}, [257, 257]),
+        ({"add_bos_token": True, "add_eos_token": True, "add_sep_token": False}, [257]),
+        ({"add_bos_token": True, "add_eos_token": True, "pre": "modern-bert"}, [257]),
+    ],
+)
+def test_pair_of_a_byte_level_encoder(
+    tmp_path: Path, changes: dict[str, Any], between: list[int]
+) -> None:
+    own = {f"tokenizer.ggml.{key}": value for key, value in changes.items()}
+    a, b = (sorted(ByteLevel.alphabet()).index(letter) for letter in "ab")
+    pair = load(tmp_path, ROBERTA | own).encode_pair("a", "b")
+    assert pair.ids == [256, a, *between, b, 257]
+    assert pair.type_ids == [0] * len(pair.ids)
+
+
 def test_user_defined_tokens_are_text_and_control_tokens_are_not(tmp_path: Path) -> None:
     tokenizer = load(tmp_path, byte_level_pairs())
     ids = tokenizer.encode("<think><|end|>")
@@ -106,16 +127,15 @@ def test_user_defined_tokens_are_text_and_control_tokens_are_not(tmp_path: Path)
     assert tokenizer.encode("<think>", parse_special=False) == [258]
 
 
-def test_ends_are_the_named_ids_and_well_known_control_tokens(tmp_path: Path) -> None:
+def test_ends_are_the_named_ids_and_known_spellings(tmp_path: Path) -> None:
     pairs = hello_pairs() | {"tokenizer.ggml.eot_token_id": 300, "tokenizer.ggml.eom_token_id": 270}
-    # 300 is outside of the vocabulary; "</s>" is found by its text.
-    del pairs["tokenizer.ggml.eos_token_id"]
-    assert load(tmp_path, pairs).eos_token_ids == (270, EOS)
+    # 300 is outside of the vocabulary.
+    assert load(tmp_path, pairs).eos_token_ids == (EOS, 270)
 
 
 def test_unknown_pre_tokenizer_is_an_error_that_lists_the_known(tmp_path: Path) -> None:
     with pytest.raises(
-        TokenizerError, match=r"model\.gguf.*'quux' is not known.*llama-bpe"
+        TokenizerError, match=r"model\.gguf.*'quux' is not known; a directory .*llama-bpe"
     ) as info:
         load(tmp_path, byte_level_pairs(pre="quux"))
     assert all(name in str(info.value) for name in PRE_TOKENIZERS)
@@ -124,7 +144,12 @@ def test_unknown_pre_tokenizer_is_an_error_that_lists_the_known(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model": "bert"}, "'bert'; supported: 'gpt2', 'llama'"),
+        (
+            {"model": "rwkv"},
+            "its kind is 'rwkv'; 'gpt2', 'llama', 't5' and 'bert' are read; a directory of the"
+            " same model with tokenizer.json would be served",
+        ),
+        ({"model": "t5", "unknown_token_id": 0}, "259 tokens but 0 scores"),
         ({"merges": ["ab"]}, "merge 'ab' does not name two tokens"),
         ({"merges": ["a zz"]}, "its merges do not fit its tokens"),
         ({"token_type": [1, 1]}, "259 tokens but 2 token types"),

@@ -1,6 +1,7 @@
 """Hugging Face directories: which file says what, and the conversion of older formats."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 
 from gateway.text.tokenizer import Tokenizer, TokenizerError
 from gateway.text.vocab import convert
+from gateway.text.vocab.gguf import vocabulary_from_metadata
+from tests.gateway.data.mixed_scripts import mixed_scripts
+from tests.gateway.data.vocabularies import word_piece
 
 BOS, EOS, TURN = 256, 257, 258
 
@@ -61,19 +65,53 @@ def test_what_surrounds_a_prompt_is_the_post_processors(tmp_path: Path) -> None:
     ("template", "config", "ids"),
     [
         (True, {"add_bos_token": True}, [BOS]),
-        (True, {"add_bos_token": False}, []),
+        (True, {"add_bos_token": False}, [BOS]),
         (False, {}, []),
-        (False, {"add_bos_token": True}, [BOS]),
-        (True, {"add_eos_token": True}, [BOS, EOS]),
+        (False, {"add_bos_token": True}, []),
+        (True, {"add_eos_token": True}, [BOS]),
         (True, {"add_bos_token": None}, [BOS]),
     ],
 )
-def test_configuration_overrules_the_post_processor(
-    tmp_path: Path, template: bool, config: dict[str, Any], ids: list[int]
+@pytest.mark.parametrize("kind", ["PreTrainedTokenizerFast", "LlamaTokenizer", "GPT2Tokenizer"])
+def test_post_processor_overrules_the_configuration(
+    tmp_path: Path, template: bool, config: dict[str, Any], ids: list[int], kind: str
 ) -> None:
-    named = {"bos_token": "<s>", "eos_token": {"content": "</s>"}}
+    """As transformers 5.23 has it, whatever the class; compared by running it."""
+    named = {"bos_token": "<s>", "eos_token": {"content": "</s>"}, "tokenizer_class": kind}
     path = directory(tmp_path, template=template, tokenizer_config=named | config)
     assert Tokenizer.load(path).encode("") == ids
+
+
+def test_files_own_pre_tokenizer_counts_whatever_the_class(tmp_path: Path) -> None:
+    """transformers builds GPT-2's tokenizer anew, and cuts words where the file does not."""
+    path = directory(tmp_path, tokenizer_config={"tokenizer_class": "GPT2Tokenizer"})
+    backend = tokenizers.Tokenizer(models.BPE(alphabet() | {"ab": 256, "a1": 257}, [("a", "1")]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.save(str(path / "tokenizer.json"))
+    assert Tokenizer.load(path).encode("a1") == [257]
+
+
+def test_pair_has_the_post_processors_form(tmp_path: Path) -> None:
+    path = directory(tmp_path)
+    backend = byte_tokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> $B:1 </s>:1",
+        special_tokens=[("<s>", BOS), ("</s>", EOS)],
+    )
+    backend.save(str(path / "tokenizer.json"))
+    a, b = alphabet()["a"], alphabet()["b"]
+    pair = Tokenizer.load(path).encode_pair("a", "bb", max_length=5)
+    assert (pair.ids, pair.type_ids) == ([BOS, a, EOS, b, EOS], [0, 0, 0, 1, 1])
+    # What a client spells is characters.
+    assert EOS not in Tokenizer.load(path).encode_pair("</s>", "").ids[1:-2]
+    with pytest.raises(TokenizerError, match="2 tokens are too few: a pair has 3 special tokens"):
+        Tokenizer.load(path).encode_pair("a", "b", max_length=2)
+
+
+def test_prompt_that_a_template_began_gets_no_second_bos(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(directory(tmp_path))
+    assert tokenizer.encode("<s>a") == tokenizer.encode("a") == [BOS, alphabet()["a"]]
 
 
 def test_ends_are_the_models_list_and_the_tokenizers_own(tmp_path: Path) -> None:
@@ -108,14 +146,6 @@ def test_null_end_in_generation_config_says_nothing(tmp_path: Path) -> None:
     assert Tokenizer.load(path).eos_token_ids == (EOS,)
 
 
-def test_template_file_goes_before_the_configuration(tmp_path: Path) -> None:
-    named = [{"name": "tools", "template": "T"}, {"name": "default", "template": "D"}]
-    path = directory(tmp_path, tokenizer_config={"chat_template": named})
-    assert Tokenizer.load(path).chat_template == "D"
-    (path / "chat_template.jinja").write_text("J")
-    assert Tokenizer.load(path).chat_template == "J"
-
-
 def test_truncation_of_the_training_run_is_not_kept(tmp_path: Path) -> None:
     path = directory(tmp_path)
     backend = byte_tokenizer()
@@ -141,8 +171,6 @@ def test_broken_file_is_named(tmp_path: Path, name: str, content: bytes) -> None
         ("{", "not valid JSON: "),
         ('{"a":' * 5000 + "1" + "}" * 5000, "not valid JSON: "),
         ("[]", "Expected `object`, got `array`"),
-        ('{"chat_template": ["plain"]}', r"chat_template: Expected `object`, got `str`"),
-        ('{"chat_template": [{"name": "x"}]}', "chat_template: Object missing required field"),
     ],
 )
 def test_what_is_wrong_with_a_configuration_is_said(
@@ -156,7 +184,10 @@ def test_what_is_wrong_with_a_configuration_is_said(
 
 
 def test_directory_without_a_tokenizer_says_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(TokenizerError, match=r"has no tokenizer: expected tokenizer\.json"):
+    with pytest.raises(
+        TokenizerError,
+        match=r"has no tokenizer: expected tokenizer\.json, or vocab\.json with merges\.txt, ",
+    ):
         Tokenizer.load(tmp_path)
 
 
@@ -170,6 +201,43 @@ def write_pair(path: Path) -> Path:
         json.dumps({"tokenizer_class": "GPT2Tokenizer", "eos_token": "<|endoftext|>"})
     )
     return path
+
+
+@pytest.fixture
+def converted_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have directories converted in this process: the import of transformers takes seconds."""
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        convert.main(*command[-2:])
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("gateway.text.vocab.huggingface.subprocess.run", run)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # which the conversion sets for its short life
+
+
+@pytest.mark.usefixtures("converted_here")
+def test_prompt_of_opt_begins_with_its_bos_token(tmp_path: Path) -> None:
+    """Its directories have the older format alone: there `add_bos_token` counts."""
+    path = write_pair(tmp_path / "model")
+    config = json.loads((path / "tokenizer_config.json").read_text())
+    config |= {"bos_token": "<|endoftext|>", "add_bos_token": True}
+    (path / "tokenizer_config.json").write_text(json.dumps(config))
+    assert Tokenizer.load(path).encode("ab") == [257, 256]
+
+
+@pytest.mark.usefixtures("converted_here")
+def test_berts_older_format_has_the_ids_of_its_gguf_twin(tmp_path: Path) -> None:
+    """transformers makes this one; Hangul and the marks that llama.cpp reads otherwise included."""
+    pairs = word_piece(mixed_scripts()) | {"tokenizer.ggml.token_type_count": 2}
+    gguf = Tokenizer(vocabulary_from_metadata(pairs))
+    vocab = gguf._backend.get_vocab(with_added_tokens=False)
+    (tmp_path / "vocab.txt").write_text("\n".join(sorted(vocab, key=vocab.__getitem__)) + "\n")
+    config = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = Tokenizer.load(tmp_path)
+    texts = mixed_scripts()
+    assert [gguf.encode(text) for text in texts] == [tokenizer.encode(text) for text in texts]
+    assert gguf.encode_pair("the", "a fox") == tokenizer.encode_pair("the", "a fox")
 
 
 def test_older_format_is_converted_once_and_then_cached(
