@@ -172,10 +172,11 @@ def test_a_llama_serves_either_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(kernels is None, reason=absence)
-@pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "Cohere2ForCausalLM"])
-def test_our_kernels_serve_it_in_bfloat16(architecture: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["llama", "starcoder2", "gpt_oss"])
+def test_our_kernels_serve_it_in_bfloat16(family: str, tmp_path: Path) -> None:
     """bfloat16 leaves half a percent of error in a state."""
-    model = write_foreign(tmp_path / "model", architecture, sliding_window=9)
+    architecture, fields = FAMILIES[family]
+    model = write_foreign(tmp_path / "model", architecture, **fields)
     expected = reference_logits(model, architecture, PROMPT)
     engine = engine_of(model, model_impl="transformers", dtype="bfloat16", block_size=16)
     table = [0, 1]
