@@ -182,7 +182,7 @@ def _check_values(fields: Fields) -> None:
 
 
 def _check_experts(fields: Fields) -> None:
-    """Refuse experts in groups, of which the router chooses first; files may say there are none."""
+    """Refuse groups of experts, of which some are chosen first; files may say there are none."""
     groups = fields.integer("expert_group_count", 0)
     if groups > 1:
         raise ModelError(

@@ -92,9 +92,13 @@ def read_config(
 _OF_THE_WHOLE = {"tie_word_embeddings", "eos_token_id", "bos_token_id", "architectures"}
 
 
+# What stands for the name of a class where config.json gives none.
+_UNNAMED = "model_type"
+
+
 def _architecture(path: Path) -> str:
     kind = read_json(path, _Kind)
-    name = (kind.architectures or [f"model_type {kind.model_type!r}"])[0]
+    name = (kind.architectures or [f"{_UNNAMED} {kind.model_type!r}"])[0]
     # A decoder without its head, as embedding models are kept.
     headless = name.removesuffix("Model") + "ForCausalLM"
     return headless if name not in HF_ARCHITECTURES and headless in HF_ARCHITECTURES else name
@@ -105,10 +109,11 @@ def _family(path: Path, architecture: str, model_impl: ModelImpl) -> Family | No
     supported = list(HF_ARCHITECTURES)
     if architecture in HF_ARCHITECTURES and model_impl != "transformers":
         return load_family(HF_ARCHITECTURES[architecture])
-    if model_impl == "unisono":
+    if model_impl == "unisono" or architecture.startswith(_UNNAMED):
         raise ModelError(
-            f"{path}: architecture {architecture} is not supported by our own decoder.\n"
-            f"Supported: {', '.join(supported)}\nothers may be served with --model-impl auto"
+            f"{path}: architecture {architecture} is not supported by our own decoder, which knows "
+            f"{', '.join(supported)}\nothers may be served with --model-impl auto, if config.json "
+            "names the class in architectures"
         )
     check_can_be_foreign(architecture, supported)
     return None

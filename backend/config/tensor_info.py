@@ -26,6 +26,6 @@ class TensorInfo(NamedTuple):
 
     shape: tuple[int, ...]
     cut: Cut = Cut.WHOLE
-    is_plain: bool = False
     expert: int | None = None
+    is_plain: bool = False
     is_wide: bool = False

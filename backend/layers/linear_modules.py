@@ -3,12 +3,16 @@
 x: [1, T, width], as these models have it, or any other number of rows.
 """
 
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backend.layers.mlp import DenseMLP
 from backend.linear.kernel import Embed
-from backend.linear.method import PackedWeight
+from backend.linear.method import PackedWeight, StackedWeight
 from backend.parallel import TensorParallel
 
 
@@ -74,6 +78,56 @@ class SummedLinear(PackedLinear):
         out = self._tp.all_reduce(out)
         out = out if self.bias is None else out + self.bias
         return out.view(*x.shape[:-1], out.shape[-1])
+
+
+class SharedInput:
+    """Several linears of one input, multiplied in one go when the first of them is asked.
+
+    widths: of their features. Whoever asks with another input has it multiplied for himself.
+    """
+
+    def __init__(self, stacked: StackedWeight, bias: Tensor | None, widths: Sequence[int]) -> None:
+        self._stacked = stacked
+        self._bias = bias
+        ends = [0, *accumulate(widths)]
+        self._parts = [slice(*pair) for pair in pairwise(ends)]
+        self._input: Tensor | None = None
+        self._out: Tensor | None = None
+
+    def part(self, index: int, x: Tensor) -> Tensor:
+        """x [1, T, width] -> the features of linear `index`, a view."""
+        if self._out is None or x is not self._input:
+            self._out = self._stacked.apply(x.reshape(-1, x.shape[-1]), self._bias)
+            self._input = x
+        out = self._out[:, self._parts[index]].view(*x.shape[:-1], -1)
+        if index == len(self._parts) - 1:
+            self._input = self._out = None
+        return out
+
+
+class SharedLinear(nn.Module):
+    """One of the linears of a SharedInput."""
+
+    def __init__(self, shared: SharedInput, index: int, width: int, num_features: int) -> None:
+        super().__init__()
+        self._shared = shared
+        self._index = index
+        self.in_features, self.out_features = width, num_features
+        self.weight: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._shared.part(self._index, x)
+
+
+class MLPModule(nn.Module):
+    """Our MLP."""
+
+    def __init__(self, mlp: DenseMLP) -> None:
+        super().__init__()
+        self._mlp = mlp
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._mlp.forward(x.reshape(-1, x.shape[-1])).view(x.shape)
 
 
 class EmbeddingModule(nn.Module):

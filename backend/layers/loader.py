@@ -129,6 +129,12 @@ class WeightLoader:
         cols = self._shard.slices(info, self._head_dim)[1]
         return slice(*cols.indices(info.shape[1]))
 
+    def num_rows(self, name: str) -> int:
+        """Return how many rows of a matrix this rank has."""
+        info = self._infos[self._prefix + name]
+        rows = self._shard.slices(info, self._head_dim)[0]
+        return len(range(info.shape[0])[rows])
+
     def stack(self, names: Sequence[str]) -> StackedWeight:
         """Return this rank's slices, one above the other, as their kernels take them."""
         stacked = self._context.method.stack([self._find(name) for name in names])

@@ -50,7 +50,7 @@ class Pooler:
         if self._pooling.takes_one_token:
             pooled = hidden.float()
         else:
-            parts = hidden.float().split([end - start for start, end in pairwise(starts)])
+            parts = [hidden[start:end].float() for start, end in pairwise(starts)]
             pooled = torch.stack(
                 [torch.cat([_reduce(part, mode) for mode in self._pooling.modes]) for part in parts]
             )
@@ -68,7 +68,8 @@ class DenseLayer:
         if not path.exists():
             raise ModelError(f"{path}: is missing; only safetensors are read")
         self._activate = _ACTIVATIONS[dense.activation]
-        shapes = {"linear.weight": (dense.out_features, dense.in_features)}
+        shapes: dict[str, tuple[int, ...]] = {}
+        shapes["linear.weight"] = (dense.out_features, dense.in_features)
         if dense.has_bias:
             shapes["linear.bias"] = (dense.out_features,)
         with open_shard(path, "pt") as shard:
@@ -100,5 +101,5 @@ def _reduce(states: Tensor, mode: PoolingMode) -> Tensor:
         case "mean_sqrt_len_tokens":
             return states.sum(0) / len(states) ** 0.5
         case "weightedmean":
-            weights = torch.arange(1, len(states) + 1, device=states.device, dtype=states.dtype)
-            return (weights @ states) / weights.sum()
+            places = torch.arange(1, len(states) + 1, device=states.device)
+            return torch.mv(states.T, places.to(states.dtype)) / places.sum()

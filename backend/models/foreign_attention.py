@@ -124,10 +124,10 @@ class ForeignAttention:
                 key[:, self.shard.kv_heads],
                 value[:, self.shard.kv_heads],
             )
-        # [1, H, T, D] -> [T, Hq + 2 Hkv, D]
-        qkv = torch.cat((query, key, value), dim=1)[0].transpose(0, 1)
-        dtype = cache.dtype if cache.dtype.is_floating_point else qkv.dtype
-        qkv = qkv.to(dtype).contiguous()
+        # [1, H, T, D] each -> [T, Hq + 2 Hkv, D]
+        qkv = torch.cat([part[0].transpose(0, 1) for part in (query, key, value)], dim=1)
+        if cache.dtype.is_floating_point:
+            qkv = qkv.to(cache.dtype)
         plan = step.plan(step.kv_cache.group_of(self.layer), cache, spec)
         step.ops.rotate_store(qkv, step.turn_nothing(qkv), cache, plan)
         if sinks is not None:

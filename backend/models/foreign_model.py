@@ -1,4 +1,4 @@
-"""Serves a model by transformers' modelling code: its modules between our tables, linears and cache.
+"""Serves a model by transformers' modelling code, with our tables, linears, attention and head.
 
 Owns what stands in the class's modules: packed linears by its plan, tables of tokens, its other
 parameters as they are; and what a step is told. What a class does to hidden states and logits
@@ -18,26 +18,17 @@ from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.config.tensors import EMBEDDING, HEAD
 from backend.layers.compute_context import ComputeContext
-from backend.layers.embedding import Embedding, VocabParallelHead
-from backend.layers.linear_modules import (
-    EmbeddingModule,
-    GatheredLinear,
-    PackedLinear,
-    SummedLinear,
-)
+from backend.layers.embedding import VocabParallelHead
 from backend.layers.loader import WeightLoader
-from backend.models.foreign_attention import ATTRIBUTE, ForeignAttention, ForeignStep
-from backend.models.foreign_layout import HEAD_BIAS, Role
+from backend.models.foreign_attention import ForeignStep
+from backend.models.foreign_layout import HEAD_BIAS
+from backend.models.foreign_modules import ModuleFiller, replace_module
 from backend.models.foreign_trial import check_batching
 from backend.models.transformers_backend import Skeleton
 from backend.ops.batch import Batch
 from backend.ops.kv_cache import KVCache
 from backend.ops.topk import argmax
 from backend.placement.sharding import Shard
-
-# Attributes of attention modules, and fields of their configuration, that count heads.
-_QUERY_COUNTS = ("num_heads", "num_attention_heads", "n_heads", "n_head")
-_KV_COUNTS = ("num_key_value_heads", "num_kv_heads", "n_kv_heads")
 
 
 class ForeignModel:
@@ -62,7 +53,7 @@ class ForeignModel:
         self._step = ForeignStep(context.ops, shard.num_heads, config.num_layers)
         self._is_tried = False
         self._hidden: Tensor | None = None
-        self._filler = _Filler(skeleton, loader, shard, context)
+        self._filler = ModuleFiller(skeleton, loader, shard, context)
         self._head = VocabParallelHead(loader, EMBEDDING if config.tie_word_embeddings else HEAD)
         bias = loader.take(HEAD_BIAS).float() if loader.has(HEAD_BIAS) else None
         tied = self._head if config.tie_word_embeddings and shard.size == 1 else None
@@ -72,7 +63,7 @@ class ForeignModel:
         self._stub = HeadInput()
         setattr(self._causal, base_name, self._stub)
         self._output = HeadOutput(self._head, bias)
-        _replace(self._causal, layout.head, self._output)
+        replace_module(self._causal, layout.head, self._output)
         self._is_plain_head = bias is None and self._leaves_logits_alone(config)
         with torch.inference_mode():
             check_batching(self, config, shard, context.dtype, context.device, who)
@@ -89,7 +80,8 @@ class ForeignModel:
                 use_cache=False,
             ).last_hidden_state[0]
             self._step.end()
-        return hidden.index_select(0, batch.output_tokens)
+        wanted: Tensor = hidden.index_select(0, batch.output_tokens)
+        return wanted
 
     def logits(self, hidden: Tensor) -> Tensor:
         self._stub.hidden = hidden[None]
@@ -163,7 +155,7 @@ class _Outputs(SimpleNamespace):
 
 
 class HeadOutput(nn.Module):
-    """Our head: the logits of this rank's tokens, float32. told: what to say instead, in a trial."""
+    """Our head: logits of this rank's tokens, float32. told: what to say instead, in a trial."""
 
     def __init__(self, head: VocabParallelHead, bias: Tensor | None) -> None:
         super().__init__()
@@ -180,101 +172,3 @@ class HeadOutput(nn.Module):
             return self.told
         logits = self._head.forward(hidden[0])
         return (logits if self._bias is None else logits + self._bias)[None]
-
-
-class _Filler:
-    """Puts this rank's weights, and our layers, into the modules of a skeleton."""
-
-    def __init__(
-        self, skeleton: Skeleton, loader: WeightLoader, shard: Shard, context: ComputeContext
-    ) -> None:
-        self._skeleton = skeleton
-        self._causal = skeleton.causal
-        self._loader = loader
-        self._shard = shard
-        self._context = context
-        strict = getattr(self._causal, "_keep_in_fp32_modules_strict", None) or ()
-        self._wide = tuple(strict)
-
-    def fill(self, step: ForeignStep, tied: VocabParallelHead | None) -> None:
-        """Fill all but the head. tied: the head, if tokens can be looked up in it."""
-        layout = self._skeleton.layout
-        for name in layout.attention:
-            self._attach(name, step)
-        for name, role in layout.linears.items():
-            if name != layout.head:
-                _replace(self._causal, name, self._linear(name, role))
-        if type(self._causal.get_submodule(layout.embedding)) is nn.Embedding:
-            table = Embedding(self._loader, EMBEDDING, tied)
-            module = EmbeddingModule(table.forward, self._skeleton.config.hidden_size)
-            module.weight = self._no_numbers(self._skeleton.config.vocab_size, module.embedding_dim)
-            _replace(self._causal, layout.embedding, module)
-        for entry in self._skeleton.converted:
-            tensors = [self._loader.take(name) for name in entry.names]
-            for name, value in entry.convert(tensors, self._causal).items():
-                self._set(name, value)
-        for name, parameter in list(self._causal.named_parameters()):
-            if parameter.is_meta and not name.startswith(f"{layout.head}."):
-                self._set(name, self._loader.take(layout.tables[name]))
-        for name, buffer in list(self._causal.named_buffers()):
-            saved = layout.tables.get(name)
-            value = buffer if saved is None else self._loader.take(saved).to(buffer.dtype)
-            self._set(name, value.to(self._context.device))
-
-    def _linear(self, name: str, role: Role) -> PackedLinear:
-        loader, tp = self._loader, self._context.tp
-        table, module = self._skeleton.layout.tables, self._causal.get_submodule(name)
-        packed = loader.pack(table[f"{name}.weight"])
-        bias = loader.take(table[f"{name}.bias"]) if f"{name}.bias" in table else None
-        made: PackedLinear
-        if role is Role.INPUTS:
-            columns = loader.columns(table[f"{name}.weight"])
-            made = SummedLinear(packed, bias, module.in_features, columns, tp)
-        elif role is Role.GATHERED and tp.size > 1:
-            made = GatheredLinear(packed, bias, module.in_features, tp)
-        else:
-            made = PackedLinear(packed, bias, module.in_features)
-        made.weight = self._no_numbers(packed.num_features, module.in_features)
-        return made
-
-    def _attach(self, name: str, step: ForeignStep) -> None:
-        """Have an attention module know its layer, and how many heads this rank has."""
-        module: Any = self._causal.get_submodule(name)
-        config, shard = self._skeleton.config, self._shard
-        layer = self._skeleton.layout.attention[name]
-        attention = ForeignAttention(
-            step,
-            layer,
-            config.spec.layers[layer].attention.window,
-            shard,
-            config.num_heads,
-            config.num_kv_heads,
-            config.head_dim,
-        )
-        setattr(module, ATTRIBUTE, attention)
-        if shard.size > 1 and name not in self._skeleton.layout.gathering:
-            for counts, own in (
-                (_QUERY_COUNTS, shard.num_heads),
-                (_KV_COUNTS, shard.num_kv_heads),
-            ):
-                for attribute in counts:
-                    if isinstance(getattr(module, attribute, None), int):
-                        setattr(module, attribute, own)
-
-    def _set(self, name: str, value: Tensor) -> None:
-        path, _, leaf = name.rpartition(".")
-        module = self._causal.get_submodule(path)
-        if any(part in name for part in self._wide):
-            value = value.float()
-        if leaf in module._buffers:
-            module._buffers[leaf] = value
-        else:
-            module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
-
-    def _no_numbers(self, *shape: int) -> Tensor:
-        return torch.empty(shape, dtype=self._context.dtype, device="meta")
-
-
-def _replace(causal: Any, name: str, module: nn.Module) -> None:
-    path, _, leaf = name.rpartition(".")
-    setattr(causal.get_submodule(path), leaf, module)

@@ -23,6 +23,7 @@ from backend.config.errors import ModelError
 from backend.config.families.names import HF_IGNORED, TOWERS
 from backend.config.hf_directory import Inventory, read_json, take_inventory
 from backend.config.model_config import ModelConfig
+from backend.config.quantization_methods import quantization_of
 from backend.models.foreign_attention import ATTENTION_NAME, attend
 from backend.models.foreign_layout import Layout, lay_out
 
@@ -69,15 +70,16 @@ class Skeleton:
 
 def build_skeleton(config: ModelConfig, directory: Path) -> Skeleton:
     """Build the class of a model, and complete its configuration. Raises ModelError."""
-    assert config.foreign is not None
+    assert config.foreign is not None, "a family of ours serves it"
     values = read_json(directory / "config.json", dict[str, Any])
     cls, values = _find_class(config.foreign.architecture, values)
     with _construction, _quiet():
         causal = _construct(cls, values)
-    inventory = take_inventory(directory)
+    inventory = take_inventory(directory, quantization_of(directory))
     names, converted = _file_names(causal, inventory)
     layout = lay_out(causal, config, names, converted, inventory)
-    ignored = [HF_IGNORED, TOWERS, *_ignored_patterns(causal, names)]
+    ignored = [HF_IGNORED, TOWERS, *_ignored_patterns(causal)]
+    assert layout.config.foreign is not None
     foreign = msgspec.structs.replace(layout.config.foreign, ignored="|".join(ignored))
     complete = msgspec.structs.replace(layout.config, foreign=foreign)
     return Skeleton(complete, causal, layout, converted)
@@ -95,7 +97,7 @@ def _find_class(architecture: str, values: dict[str, Any]) -> tuple[Any, dict[st
         ) from None
     if isinstance(text := values.get("text_config"), dict):
         architecture = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(text.get("model_type"), architecture)
-        values = text
+        values = text | {k: v for k, v in values.items() if k == "tie_word_embeddings"}
     cls = getattr(transformers, architecture, None)
     if cls is None:
         remote = ", and code that a directory brings is never run" if "auto_map" in values else ""
@@ -139,6 +141,7 @@ def _construct(cls: Any, values: dict[str, Any]) -> Any:
 
     ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, attend)
     try:
+        values = {name: v for name, v in values.items() if name != "quantization_config"}
         config = cls.config_class.from_dict(values)
         with no_init_weights(), no_tie_weights(), _parameters_on_meta():
             causal = cls._from_config(
@@ -157,11 +160,11 @@ def _parameters_on_meta() -> Iterator[None]:
     """Have parameters take no memory, and buffers their values."""
     register = nn.Module.register_parameter
 
-    def register_on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        register(module, name, parameter)
-        if parameter is not None:
-            on_meta = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
-            module._parameters[name] = on_meta
+    def register_on_meta(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        register(self, name, param)
+        if param is not None:
+            on_meta = nn.Parameter(param.detach().to("meta"), requires_grad=False)
+            self._parameters[name] = on_meta
 
     nn.Module.register_parameter = register_on_meta  # type: ignore[method-assign]
     try:
@@ -214,7 +217,7 @@ def _file_names(causal: Any, inventory: Inventory) -> tuple[dict[str, str], list
     return names, converted
 
 
-def _ignored_patterns(causal: Any, names: dict[str, str]) -> list[str]:
+def _ignored_patterns(causal: Any) -> list[str]:
     unread = getattr(causal, "_keys_to_ignore_on_load_unexpected", None) or []
     return [f".*(?:{pattern}).*" for pattern in unread]
 

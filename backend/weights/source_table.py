@@ -37,6 +37,8 @@ class SourceTable:
     def shape_in(self, name: str, whole: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of a tensor of ours that lies in one of the file's shape."""
         source, expected = self.sources[name], self._infos[name].shape
+        if not (whole and expected):
+            return whole  # a number
         stacked, rows = self._ends[source.name]
         if source.expert is not None and whole[0] != stacked:
             return whole
@@ -54,6 +56,6 @@ class SourceTable:
         ends: dict[str, tuple[int, int]] = {}
         for name, source in self.sources.items():
             stacked, rows = ends.get(source.name, (0, 0))
-            end = source.start + self._infos[name].shape[0]
+            end = source.start + (self._infos[name].shape or (0,))[0]  # a number has no rows
             ends[source.name] = max(stacked, (source.expert or 0) + 1), max(rows, end)
         return ends

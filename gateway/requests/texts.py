@@ -121,14 +121,11 @@ class _TextEncoder:
     def judged(self, index: int, query: str, document: str, instruction: str) -> EncodedText:
         """Return a conversation in which a decoder is asked whether the document fits."""
         self._check_least(index, query, document)
-        before, after = (
-            self._try(lambda text=text: self._tokenizer.encode(text, add_special_tokens=False))
-            for text in (_BEFORE_PAIR, _AFTER_PAIR)
-        )
+        encode = self._tokenizer.encode
+        before = self._try(lambda: encode(_BEFORE_PAIR, add_special_tokens=False))
+        after = self._try(lambda: encode(_AFTER_PAIR, add_special_tokens=False))
         text = f"<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}"
-        inner = self._try(
-            lambda: self._tokenizer.encode(text, add_special_tokens=False, parse_special=False)
-        )
+        inner = self._try(lambda: encode(text, add_special_tokens=False, parse_special=False))
         if self._keep is not None:
             inner = inner[: max(0, self._keep - len(before) - len(after))]
         return EncodedText(self._checked(index, [*before, *inner, *after]))

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.errors import invalid
-from gateway.schema.sampling import NumPromptTokens, Priority, RequestId, Timeout
+from gateway.schema.sampling import CacheSalt, NumPromptTokens, Priority, RequestId, Timeout
 
 Dimensions = Annotated[int, Meta(ge=1)]
 
@@ -15,15 +15,15 @@ class PooledFields(msgspec.Struct, frozen=True, kw_only=True):
     """What a text is turned into is not drawn: there is nothing to set but how it is taken.
 
     truncate_prompt_tokens: keep the first so many tokens of a text; -1 keeps what the model takes.
-    Without it a longer text is refused. priority: lower runs earlier. timeout: seconds for the
-    whole request.
+    Without it a longer text is refused. priority: lower runs earlier. cache_salt: texts share
+    cached prefixes only under equal salts. timeout: seconds for the whole request.
     """
 
     model: str
     user: str | None = None
     truncate_prompt_tokens: NumPromptTokens | None = None
     priority: Priority | None = None
-    cache_salt: str | None = None
+    cache_salt: CacheSalt | None = None
     request_id: RequestId | None = None
     timeout: Timeout | None = None
 

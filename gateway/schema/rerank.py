@@ -22,9 +22,9 @@ class Document(msgspec.Struct, frozen=True):
 class RerankRequest(PooledFields, frozen=True, kw_only=True):
     """Body of POST /v1/rerank.
 
-    documents: what is ranked by how well it answers the query. top_n: so many of the best are
-    answered; all by default. return_documents: with their texts. instruction: what the query is
-    for, of rerankers that are told so.
+    query: what is asked. documents: what is ranked by how well it answers that. top_n: so many of
+    the best are answered; all by default. return_documents: with their texts. instruction: what the
+    query is for, of rerankers that are told so.
     """
 
     query: str

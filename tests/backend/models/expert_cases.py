@@ -135,9 +135,15 @@ EXPERTS = {
         _GRANITE | {"shared_intermediate_size": 128},
         twin=_GRANITE_TWIN,
     ),
+    # llama.cpp takes as many KV heads as query heads alone.
     "olmoe": FamilyCase(
         "OlmoeForCausalLM",
-        {"num_experts": 6, "num_experts_per_tok": 3, "intermediate_size": 96},
+        {
+            "num_experts": 6,
+            "num_experts_per_tok": 3,
+            "intermediate_size": 96,
+            "num_key_value_heads": 6,
+        },
         twin=GGUFTwin("OLMOE", change=_stacks),
     ),
     "olmoe, renormalised": FamilyCase(

@@ -171,3 +171,14 @@ def test_zero_points_may_be_unpacked(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(llama.directory, load_config(llama.directory))
     name = f"{ATTENTION}.q_proj.weight"
     assert torch.equal(checkpoint.read(name), llama.tensors[name])
+
+
+def test_quantised_tensors_without_a_word_on_them_are_refused(llama: QuantizedModel) -> None:
+    set_quantization(llama.directory, None)
+    message = refusal(llama.directory)
+    assert "qweight is of quantised weights\nquantization_config of config.json" in message
+
+
+def test_configuration_that_no_tensor_bears_out_is_refused(llama: QuantizedModel) -> None:
+    set_quantization(llama.dense, GPTQ.config)
+    assert "config.json says GPTQ int4, but no tensor is quantised so" in refusal(llama.dense)

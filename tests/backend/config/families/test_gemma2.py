@@ -32,10 +32,8 @@ def test_absent_fields_are_transformers_and_null_ones_say_none() -> None:
 def test_a_gguf_file_that_says_little_means_what_llama_cpp_takes_it_for() -> None:
     config = config_of(FAMILY, GGUF, "gguf")
     assert [layer.attention.window for layer in config.spec.layers] == [4096, 0, 4096, 0]
-    assert (config.spec.layers[0].attention.softcap, decoder_of(config).logit_softcap) == (
-        50.0,
-        30.0,
-    )
+    assert config.spec.layers[0].attention.softcap == 50.0
+    assert decoder_of(config).logit_softcap == 30.0
     assert config.spec.norm.offset == 0.0
     large = GGUF | {"num_hidden_layers": 46, "hidden_size": 4608, "num_attention_heads": 32}
     large_scale = config_of(FAMILY, large, "gguf").spec.layers[0].attention.scale
