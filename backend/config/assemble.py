@@ -6,6 +6,7 @@ from backend.config.fields import Fields
 from backend.config.model_config import ModelConfig
 from backend.config.rope_fields import context_length
 from backend.config.sizes import head_dim
+from backend.config.spec import DecoderSpec, EncoderSpec
 
 # Fields that say nothing about what a model computes: how it was trained, where it came from, how
 # another program runs it; and those that are read elsewhere.
@@ -57,9 +58,9 @@ def make_config(
         num_heads=num_heads,
         num_kv_heads=fields.integer("num_key_value_heads", num_heads),
         head_dim=head_dim(fields),
-        max_model_len=context_length(fields),
+        max_model_len=_max_len(spec, fields),
         spec=spec,
-        tie_word_embeddings=tie_word_embeddings,
+        tie_word_embeddings=tie_word_embeddings and isinstance(spec, DecoderSpec),
         eos_token_ids=eos_token_ids,
         bos_token_id=bos_token_id,
         stored_dtype=stored_dtype,
@@ -72,3 +73,10 @@ def make_config(
             "remove it if it changes nothing, or try --model-impl transformers"
         )
     return config
+
+
+def _max_len(spec: DecoderSpec | EncoderSpec, fields: Fields) -> int:
+    """Return how many tokens a model was trained for: what an encoder has positions for."""
+    if isinstance(spec, EncoderSpec) and spec.positions:
+        return spec.positions.rows - spec.positions.offset
+    return context_length(fields)

@@ -20,10 +20,12 @@ class TensorInfo(NamedTuple):
     """A tensor of a model.
 
     shape: of all of it, a matrix is [out, in]. is_plain: kept as it is, though it is a matrix: no
-    linear layer multiplies by it. expert: whose it is, where it is one of a mixture's.
+    linear layer multiplies by it. expert: whose it is, where it is one of a mixture's. is_wide:
+    kept in float32, whatever the arithmetic of the forward pass.
     """
 
     shape: tuple[int, ...]
     cut: Cut = Cut.WHOLE
     is_plain: bool = False
     expert: int | None = None
+    is_wide: bool = False

@@ -33,7 +33,7 @@ def test_each_group_is_multiplied_by_its_own_weight(formats: int) -> None:
     expected = torch.cat(
         [
             rows @ torch.cat([gate, up]).T
-            for rows, gate, up in zip(x.split(COUNTS), gates, ups, strict=True)
+            for rows, gate, up in zip(torch.split(x, COUNTS), gates, ups, strict=True)
         ]
     )
     torch.testing.assert_close(grouped.apply(x, ends), expected)

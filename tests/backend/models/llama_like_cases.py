@@ -104,6 +104,9 @@ LLAMA_LIKE = {
         twin=_LLAMA,
     ),
     "llama, yarn": FamilyCase("LlamaForCausalLM", {"rope_parameters": YARN}, twin=_LLAMA),
+    "llama, yarn, attention factor": FamilyCase(
+        "LlamaForCausalLM", {"rope_parameters": YARN | {"attention_factor": 1.2}}, twin=_LLAMA
+    ),
     "llama, older layout": FamilyCase(
         "LlamaForCausalLM",
         {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 7e4}},
@@ -165,8 +168,8 @@ LLAMA_LIKE = {
     ),
     "qwen3, biases": FamilyCase(
         "Qwen3ForCausalLM",
+        # llama.cpp has no bias of what comes out.
         {"head_dim": 16, "attention_bias": True},
-        twin=GGUFTwin("QWEN3"),
     ),
     "qwen3, windows": FamilyCase(
         "Qwen3ForCausalLM",
@@ -192,7 +195,9 @@ LLAMA_LIKE = {
         "Phi3ForCausalLM",
         {
             "rope_parameters": LONGROPE | {"partial_rotary_factor": 0.75},
-            "original_max_position_embeddings": 128,
+            # llama.cpp rounds a context up to so much, and compares what it has then.
+            "max_position_embeddings": 256,
+            "original_max_position_embeddings": 256,
         },
         twin=_PHI3,
     ),
@@ -220,7 +225,7 @@ LLAMA_LIKE = {
             "num_hidden_layers": 4,
             "sliding_window": 10,
             "rope_parameters": {
-                "full_attention": YARN | {"attention_factor": 1.2},
+                "full_attention": YARN,
                 "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
             },
         },

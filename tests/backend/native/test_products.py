@@ -34,7 +34,7 @@ def weights_of(
 def each(weights: list[StackedWeight], x: Tensor, counts: list[int], *, swiglu: bool) -> Tensor:
     """One call after the other."""
     silu_mul = NativeOps().silu_mul
-    rows = zip(weights, x.split(counts), strict=True)
+    rows = zip(weights, torch.split(x, counts), strict=True)
     parts = [w.apply_swiglu(r, None, silu_mul) if swiglu else w.apply(r) for w, r in rows]
     return torch.cat(parts)
 

@@ -18,7 +18,7 @@ from backend.weights.checkpoint import open_checkpoint
 from backend.weights.safetensors import SafetensorsCheckpoint
 from tests.backend.quantized_layouts import (
     LAYOUTS,
-    QuantizedLlama,
+    QuantizedModel,
     save,
     set_quantization,
     write_quantized_llama,
@@ -30,7 +30,7 @@ FUSED = ["q_proj", "k_proj", "v_proj"]
 
 
 @pytest.fixture
-def llama(tmp_path: Path) -> QuantizedLlama:
+def llama(tmp_path: Path) -> QuantizedModel:
     return write_quantized_llama(tmp_path, GPTQ, num_layers=1)
 
 
@@ -78,7 +78,7 @@ def interleaved(config: ModelConfig) -> ModelConfig:
     return msgspec.structs.replace(config, spec=spec)
 
 
-def test_rows_of_heads_move_in_blocks_as_well(llama: QuantizedLlama) -> None:
+def test_rows_of_heads_move_in_blocks_as_well(llama: QuantizedModel) -> None:
     config = interleaved(load_config(llama.directory))
     checkpoint = SafetensorsCheckpoint(llama.directory, config, hf_names())
     name = f"{ATTENTION}.q_proj.weight"
@@ -88,7 +88,7 @@ def test_rows_of_heads_move_in_blocks_as_well(llama: QuantizedLlama) -> None:
     assert torch.equal(checkpoint.read_quantized(name, slice(16, 40)).to_dense(), expected)
 
 
-def test_linear_is_out_by_in_though_plain_ones_are_not(llama: QuantizedLlama) -> None:
+def test_linear_is_out_by_in_though_plain_ones_are_not(llama: QuantizedModel) -> None:
     """GPTQ turns GPT-2's matrices before it packs them."""
     names = hf_names(transposed=frozenset({"self_attn.o_proj", "mlp.up_proj"}))
     checkpoint = SafetensorsCheckpoint(llama.directory, load_config(llama.directory), names)
@@ -111,7 +111,7 @@ def test_quantised_head_counts(tmp_path: Path, tie: bool) -> None:
     assert checkpoint.weight_format("model.embed_tokens.weight") is WeightFormat.DENSE
 
 
-def test_bias_of_zeros_is_left_out_and_another_is_not(llama: QuantizedLlama) -> None:
+def test_bias_of_zeros_is_left_out_and_another_is_not(llama: QuantizedModel) -> None:
     """AutoGPTQ gave every linear a bias, of zeros where the model has none."""
     tensors = tensors_in(llama.directory)
     save(llama.directory, tensors | {f"{ATTENTION}.q_proj.bias": torch.zeros(64)})
@@ -128,7 +128,7 @@ def test_scales_of_activations_keys_and_values_are_left_out(tmp_path: Path) -> N
     assert open_checkpoint(llama.directory, load_config(llama.directory)).left_over == []
 
 
-def test_zero_points_that_contradict_sym_are_refused(llama: QuantizedLlama) -> None:
+def test_zero_points_that_contradict_sym_are_refused(llama: QuantizedModel) -> None:
     """A file of version 1 read as one of version 2 would be off by a whole step everywhere."""
     set_quantization(llama.directory, GPTQ.config | {"checkpoint_format": "gptq_v2"})
     checkpoint = open_checkpoint(llama.directory, load_config(llama.directory))
@@ -136,7 +136,7 @@ def test_zero_points_that_contradict_sym_are_refused(llama: QuantizedLlama) -> N
         checkpoint.weight_format(f"{ATTENTION}.q_proj.weight")
 
 
-def test_group_that_is_not_there_is_refused(llama: QuantizedLlama) -> None:
+def test_group_that_is_not_there_is_refused(llama: QuantizedModel) -> None:
     tensors = tensors_in(llama.directory)
     tensors[f"{ATTENTION}.q_proj.g_idx"][5] = 2
     save(llama.directory, tensors)

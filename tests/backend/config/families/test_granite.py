@@ -6,7 +6,7 @@ import pytest
 
 from backend.config.errors import ModelError
 from backend.config.families.granite import FAMILY
-from tests.backend.config.families.family_config import config_of
+from tests.backend.config.families.family_config import config_of, decoder_of
 
 SIZES: dict[str, Any] = {
     "hidden_size": 64,
@@ -25,7 +25,7 @@ MULTIPLIERS = {
 
 @pytest.mark.parametrize("kind", ["huggingface", "gguf"])
 def test_four_multipliers(kind: Any) -> None:
-    spec = config_of(FAMILY, SIZES | MULTIPLIERS, kind).spec
+    spec = decoder_of(config_of(FAMILY, SIZES | MULTIPLIERS, kind))
     assert (spec.embedding_scale, spec.logit_scale) == (12.0, 1 / 8)
     assert (spec.layers[0].attention.scale, spec.layers[0].residual_scale) == (0.5, 0.25)
 
@@ -34,7 +34,7 @@ def test_absent_attention_multiplier_is_1_in_a_directory_and_none_in_a_gguf_file
     assert config_of(FAMILY, SIZES).spec.layers[0].attention.scale == 1.0
     zeros = dict.fromkeys(MULTIPLIERS, 0.0)
     for values in (SIZES, SIZES | zeros):
-        spec = config_of(FAMILY, values, "gguf").spec
+        spec = decoder_of(config_of(FAMILY, values, "gguf"))
         assert spec.layers[0].attention.scale is None
         assert (spec.embedding_scale, spec.logit_scale) == (1.0, 1.0)
         assert spec.layers[0].residual_scale == 1.0

@@ -23,6 +23,7 @@ SIZES: dict[str, Any] = {
 def spec(kind: FileKind = "huggingface", **values: Any) -> DecoderSpec:
     fields = Fields(kind, SIZES | values, {})
     result = granitemoe.FAMILY.spec(fields)
+    assert isinstance(result, DecoderSpec)
     assert not set(fields.left()) - {"num_attention_heads", "hidden_size"}
     return result
 

@@ -20,6 +20,7 @@ def spec(**values: Any) -> DecoderSpec:
     """By common names: aliases are the reader's."""
     fields = Fields("huggingface", SIZES | {"num_experts": 8} | values, {})
     result = mixtral.FAMILY.spec(fields)
+    assert isinstance(result, DecoderSpec)
     assert not set(fields.left()) - {"num_attention_heads", "hidden_size"}
     return result
 

@@ -7,7 +7,7 @@ import pytest
 from backend.config.errors import ModelError
 from backend.config.families.opt import FAMILY
 from backend.config.spec import LearnedPositions, Norm
-from tests.backend.config.families.family_config import config_of
+from tests.backend.config.families.family_config import config_of, decoder_of
 
 
 def test_absent_fields_are_those_of_the_smallest() -> None:
@@ -15,7 +15,7 @@ def test_absent_fields_are_those_of_the_smallest() -> None:
     assert (config.hidden_size, config.num_layers, config.head_dim) == (768, 12, 64)
     assert config.spec.positions == LearnedPositions(2050, 2)
     assert config.spec.norm == Norm(1e-5, "layer", has_bias=True)
-    assert config.spec.has_final_norm and config.embedding_width == 768
+    assert decoder_of(config).has_final_norm and config.embedding_width == 768
 
 
 def test_the_350m() -> None:
@@ -34,7 +34,7 @@ def test_the_350m() -> None:
         },
     )
     assert {layer.norms for layer in config.spec.layers} == {"after_sum"}
-    assert not config.spec.has_final_norm
+    assert not decoder_of(config).has_final_norm
     assert config.embedding_width == 512
 
 

@@ -26,6 +26,7 @@ def spec(kind: FileKind = "huggingface", **values: Any) -> DecoderSpec:
     given = {name: value for name, value in (SIZES | values).items() if value is not None}
     fields = Fields(kind, given, {})
     result = qwen2_moe.FAMILY.spec(fields)
+    assert isinstance(result, DecoderSpec)
     assert not set(fields.left()) - {"num_attention_heads", "hidden_size"}
     return result
 

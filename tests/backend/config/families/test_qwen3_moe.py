@@ -21,6 +21,7 @@ SIZES: dict[str, Any] = {
 def spec(kind: FileKind = "huggingface", **values: Any) -> DecoderSpec:
     fields = Fields(kind, SIZES | values, {})
     result = qwen3_moe.FAMILY.spec(fields)
+    assert isinstance(result, DecoderSpec)
     assert not set(fields.left()) - {"num_attention_heads", "hidden_size"}
     return result
 
@@ -43,7 +44,7 @@ def test_layers_without_experts_have_an_mlp() -> None:
 
 def test_window_is_that_of_all_layers_if_it_is_used() -> None:
     """max_window_layers is in every config.json of Qwen3's, and transformers does not read it."""
-    kept = {"sliding_window": 10, "max_window_layers": 2}
+    kept: dict[str, Any] = {"sliding_window": 10, "max_window_layers": 2}
     for is_used, window in ((True, 10), (False, 0)):
         layers = spec(**kept, use_sliding_window=is_used).layers
         assert [layer.attention.window for layer in layers] == [window] * 3
