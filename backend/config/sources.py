@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from backend.config.foreign import Foreign
 from backend.config.model_config import ModelConfig
 from backend.config.tensors import LAYER_PREFIX, TensorInfo, tensors_of
 
@@ -122,6 +123,15 @@ class Names(msgspec.Struct, frozen=True):
                 )
 
 
+def foreign_names(foreign: Foreign) -> Names:
+    """Return the names of a model's tensors that have the files' own, but for two."""
+    top: dict[str, str | tuple[str, ...]] = {
+        "model.embed_tokens": foreign.embedding,
+        "lm_head": foreign.head,
+    }
+    return Names(("",), LAYER_PREFIX + "{i}.", top, {}, ignored=foreign.ignored)
+
+
 def _alternatives(names: str | tuple[str, ...]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else names
 
@@ -131,8 +141,14 @@ def _whole(prefix: str, name: str) -> str:
 
 
 def _present(name: str, file_names: Collection[str]) -> str | None:
-    """Return a name if the file has it, or as of a tensor that is no module's weight."""
-    return next((n for n in (name, name.removesuffix(".weight")) if n in file_names), None)
+    """Return a name if the file has it, or as of a tensor that is no module's weight, or as the
+    first BERTs have it, which TensorFlow wrote."""
+    other = name.removesuffix(".weight")
+    if name.endswith("LayerNorm.weight"):
+        other = f"{other}.gamma"
+    elif name.endswith("LayerNorm.bias"):
+        other = f"{name.removesuffix('.bias')}.beta"
+    return next((n for n in (name, other) if n in file_names), None)
 
 
 def _head_order(config: ModelConfig, name: str) -> HeadOrder | None:

@@ -110,17 +110,30 @@ class WeightLoader:
         return self._prefix + name in self._infos
 
     def take(self, name: str) -> Tensor:
-        """Return this rank's slice of a tensor, in the context's dtype."""
+        """Return this rank's slice of a tensor, in the context's dtype unless it is kept wide."""
         name = self._prefix + name
         info = self._infos[name]
         rows, cols = self._shard.slices(info, self._head_dim)
         read = self._checkpoint.read(name, rows, cols)
-        tensor = read.to(self._context.device, self._context.dtype)
+        dtype = torch.float32 if info.is_wide else self._context.dtype
+        tensor = read.to(self._context.device, dtype)
         size_bytes = tensor.numel() * tensor.element_size()
         self.ledger.weight_bytes += size_bytes
         self.ledger.replicated_bytes += size_bytes if info.cut is Cut.WHOLE else 0
         self._note(name)
         return tensor
+
+    def columns(self, name: str) -> slice:
+        """Return which columns of a matrix this rank has."""
+        info = self._infos[self._prefix + name]
+        cols = self._shard.slices(info, self._head_dim)[1]
+        return slice(*cols.indices(info.shape[1]))
+
+    def num_rows(self, name: str) -> int:
+        """Return how many rows of a matrix this rank has."""
+        info = self._infos[self._prefix + name]
+        rows = self._shard.slices(info, self._head_dim)[0]
+        return len(range(info.shape[0])[rows])
 
     def stack(self, names: Sequence[str]) -> StackedWeight:
         """Return this rank's slices, one above the other, as their kernels take them."""

@@ -69,6 +69,9 @@ class SafetensorsCheckpoint(SourceTable):
         if (dtype := tensor.get_dtype()) not in DTYPES:
             raise ModelError(f"tensor {name}: weights stored as {dtype} {UNSUPPORTED_DTYPE}")
         shape = self.shape(name)
+        if not shape:
+            number: torch.Tensor = tensor[...]
+            return number.clone()
         rows = shifted(rows, shape[0], source.start)
         places: tuple[int | slice, ...]
         if len(shape) == 1:

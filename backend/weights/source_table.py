@@ -18,8 +18,10 @@ class SourceTable:
         self._infos = tensors_of(config)
         self.sources, self._missing = names.sources(config, file_names)
         taken = {source.name for source in self.sources.values()}
-        if config.tie_word_embeddings and (head := names.find("lm_head", "weight", file_names)):
-            taken.add(head)  # the embedding a second time
+        if config.tie_word_embeddings or not config.has_head:
+            # The embedding a second time, or what makes text where only vectors are wanted.
+            heads = (names.find("lm_head", kind, file_names) for kind in ("weight", "bias"))
+            taken |= {head for head in heads if head}
         self.left_over = sorted(
             name for name in set(file_names) - taken if not names.is_ignored(name)
         )
@@ -35,6 +37,8 @@ class SourceTable:
     def shape_in(self, name: str, whole: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of a tensor of ours that lies in one of the file's shape."""
         source, expected = self.sources[name], self._infos[name].shape
+        if not (whole and expected):
+            return whole  # a number
         stacked, rows = self._ends[source.name]
         if source.expert is not None and whole[0] != stacked:
             return whole
@@ -52,6 +56,6 @@ class SourceTable:
         ends: dict[str, tuple[int, int]] = {}
         for name, source in self.sources.items():
             stacked, rows = ends.get(source.name, (0, 0))
-            end = source.start + self._infos[name].shape[0]
+            end = source.start + (self._infos[name].shape or (0,))[0]  # a number has no rows
             ends[source.name] = max(stacked, (source.expert or 0) + 1), max(rows, end)
         return ends

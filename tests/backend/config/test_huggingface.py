@@ -137,10 +137,6 @@ def test_custom_code_is_neither_run_nor_in_the_way(model: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        (
-            {"architectures": ["BloomForCausalLM"]},
-            "BloomForCausalLM is not supported.\nSupported: L",
-        ),
         ({"architectures": None, "model_type": "mamba"}, "model_type 'mamba' is not supported"),
         ({"quantization_config": {"quant_method": "hqq"}}, "quant_method 'hqq' is not supported"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
