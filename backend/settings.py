@@ -22,6 +22,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "auto: ours where it knows the architecture"
         ),
     ] = "auto"
+    task: Annotated[
+        Literal["auto", "generate", "embed", "rerank"],
+        Meta(description="what the model gives: text, vectors, scores; auto: what its files say"),
+    ] = "auto"
     tp: Annotated[int, Meta(ge=1, le=64, description="ranks a group (tensor parallel)")] = 1
     expert_parallel: Annotated[
         bool, Meta(description="ranks have whole experts of a mixture, not columns of each")

@@ -34,6 +34,21 @@ HF_ARCHITECTURES = {
     "GraniteMoeForCausalLM": "granitemoe",
     "GraniteMoeSharedForCausalLM": "granitemoe",
     "OlmoeForCausalLM": "olmoe",
+    "BertModel": "bert",
+    "BertForMaskedLM": "bert",
+    "BertForSequenceClassification": "bert",
+    "RobertaModel": "roberta",
+    "RobertaForMaskedLM": "roberta",
+    "RobertaForSequenceClassification": "roberta",
+    "XLMRobertaModel": "roberta",
+    "XLMRobertaForMaskedLM": "roberta",
+    "XLMRobertaForSequenceClassification": "roberta",
+    "CamembertModel": "roberta",
+    "CamembertForMaskedLM": "roberta",
+    "CamembertForSequenceClassification": "roberta",
+    "MPNetModel": "mpnet",
+    "MPNetForMaskedLM": "mpnet",
+    "MPNetForSequenceClassification": "mpnet",
 }
 
 # "general.architecture" of a GGUF file -> module of the family.
@@ -53,6 +68,7 @@ GGUF_ARCHITECTURES = {
     "qwen3moe": "qwen3_moe",
     "granitemoe": "granitemoe",
     "olmoe": "olmoe",
+    "bert": "bert",
 }
 
 

@@ -21,6 +21,8 @@ from backend.config.quantized_linears import FileTensor, find_linears, present
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 UNSUPPORTED_DTYPE = f"are not supported; {', '.join(DTYPES)} are"
 
+# Tensors that no model has unless its weights are quantised.
+_OF_QUANTIZED = (".qweight", ".weight_packed", ".weight_scale", ".weight_scale_inv")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _T = TypeVar("_T")
 # Of two tensors so many rows at a time are compared.
@@ -117,6 +119,11 @@ def take_inventory(directory: Path, quantization: Quantization | None = None) ->
         raise ModelError(f"{directory}: its safetensors files hold no tensors")
     if quantization is not None:
         return _quantized_inventory(directory, quantization, tensors, shards)
+    if quantized := [name for name in tensors if name.endswith(_OF_QUANTIZED)]:
+        raise ModelError(
+            f"{directory}: tensor {quantized[0]} is of quantised weights\n"
+            "quantization_config of config.json must say how they are"
+        )
     num_elements: Counter[str] = Counter()
     for tensor in tensors.values():
         num_elements[tensor.dtype] += prod(tensor.shape)

@@ -20,7 +20,9 @@ from backend.config.foreign import ModelImpl
 from backend.config.foreign_fields import ALIASES, check_can_be_foreign, make_foreign_config
 from backend.config.hf_directory import Inventory, read_json, take_inventory
 from backend.config.model_config import ModelConfig
+from backend.config.pooling import Task
 from backend.config.quantization_methods import quantization_of
+from backend.config.sentence_transformers import with_task
 
 
 class _GenerationConfig(msgspec.Struct):
@@ -32,10 +34,13 @@ class _Kind(msgspec.Struct):
     model_type: str | None = None
 
 
-def read_config(directory: Path, model_impl: ModelImpl = "auto") -> ModelConfig:
+def read_config(
+    directory: Path, model_impl: ModelImpl = "auto", task: Task = "auto"
+) -> ModelConfig:
     """Read the configuration of a directory, and check the front of its weight files.
 
-    model_impl: whose code is to serve it.
+    model_impl: whose code is to serve it. task: what the operator wants of the model; "auto": what
+    its files say.
     """
     path = directory / "config.json"
     if not path.exists():
@@ -67,7 +72,7 @@ def read_config(directory: Path, model_impl: ModelImpl = "auto") -> ModelConfig:
                 stored_dtype=inventory.dtype,
                 notes=notes,
             )
-        return make_config(
+        config = make_config(
             family,
             fields,
             name=_model_name(directory),
@@ -78,6 +83,7 @@ def read_config(directory: Path, model_impl: ModelImpl = "auto") -> ModelConfig:
             stored_dtype=inventory.dtype,
             notes=notes,
         )
+        return with_task(directory, config, values, task)
     except ModelError as exc:
         raise ModelError(f"{path}: {exc}") from None
 
@@ -92,7 +98,10 @@ _UNNAMED = "model_type"
 
 def _architecture(path: Path) -> str:
     kind = read_json(path, _Kind)
-    return (kind.architectures or [f"{_UNNAMED} {kind.model_type!r}"])[0]
+    name = (kind.architectures or [f"{_UNNAMED} {kind.model_type!r}"])[0]
+    # A decoder without its head, as embedding models are kept.
+    headless = name.removesuffix("Model") + "ForCausalLM"
+    return headless if name not in HF_ARCHITECTURES and headless in HF_ARCHITECTURES else name
 
 
 def _family(path: Path, architecture: str, model_impl: ModelImpl) -> Family | None:

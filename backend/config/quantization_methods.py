@@ -13,8 +13,9 @@ from backend.config.quantization_fields import QuantizationFields
 def quantization_of(directory: Path) -> Quantization | None:
     """Read how a directory's weights are stored; see read_quantization."""
     path = directory / "config.json"
+    values = read_json(path, dict[str, Any])
     try:
-        return read_quantization(read_json(path, dict[str, Any]))
+        return read_quantization(values)
     except ModelError as exc:
         raise ModelError(f"{path}: {exc}") from None
 

@@ -89,6 +89,8 @@ def present(
     linears: Mapping[str, StoredLinear], tensors: Mapping[str, FileTensor]
 ) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the tensors that a directory has, quantised linears as one each."""
+    if not linears:
+        return {name: tensor.shape for name, tensor in tensors.items()}
     parts = {f"{linear.module}.{part}" for linear in linears.values() for part in linear.parts}
     shapes = {
         name: tensor.shape

@@ -141,8 +141,14 @@ def _whole(prefix: str, name: str) -> str:
 
 
 def _present(name: str, file_names: Collection[str]) -> str | None:
-    """Return a name if the file has it, or as of a tensor that is no module's weight."""
-    return next((n for n in (name, name.removesuffix(".weight")) if n in file_names), None)
+    """Return a name if the file has it, or as of a tensor that is no module's weight, or as the
+    first BERTs have it, which TensorFlow wrote."""
+    other = name.removesuffix(".weight")
+    if name.endswith("LayerNorm.weight"):
+        other = f"{other}.gamma"
+    elif name.endswith("LayerNorm.bias"):
+        other = f"{name.removesuffix('.bias')}.beta"
+    return next((n for n in (name, other) if n in file_names), None)
 
 
 def _head_order(config: ModelConfig, name: str) -> HeadOrder | None:

@@ -19,11 +19,13 @@ class Cut(enum.Enum):
 class TensorInfo(NamedTuple):
     """A tensor of a model.
 
-    shape: of all of it, a matrix is [out, in]. expert: whose it is, where it is one of a mixture's.
-    is_plain: kept as it is, though it is a matrix: no linear layer multiplies by it.
+    shape: of all of it, a matrix is [out, in]. is_plain: kept as it is, though it is a matrix: no
+    linear layer multiplies by it. expert: whose it is, where it is one of a mixture's. is_wide:
+    kept in float32, whatever the arithmetic of the forward pass.
     """
 
     shape: tuple[int, ...]
     cut: Cut = Cut.WHOLE
     expert: int | None = None
     is_plain: bool = False
+    is_wide: bool = False

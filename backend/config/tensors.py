@@ -12,6 +12,8 @@ Names here are ours, Hugging Face's for a Llama where it has the tensor:
     model.layers.I.mlp.shared.gate_proj up_proj down_proj  mlp.shared_gate
     model.layers.I.mlp_output_norm             norm of what the MLP gives
     model.norm  lm_head
+    model.embed_token_types  model.embedding_norm  model.relative_bias  pooler.dense  classifier
+                                               of encoders
 
 each with .weight, .bias or both. `families` and `sources` say what files call them.
 """
@@ -19,7 +21,7 @@ each with .weight, .bias or both. `families` and `sources` say what files call t
 from collections.abc import Iterator
 
 from backend.config.model_config import ModelConfig
-from backend.config.spec import MLP, Attention, Experts, Layer, Norm
+from backend.config.spec import MLP, Attention, EncoderSpec, Experts, Layer, Norm
 from backend.config.tensor_info import Cut as Cut
 from backend.config.tensor_info import TensorInfo as TensorInfo
 
@@ -35,6 +37,9 @@ def tensors_of(config: ModelConfig) -> dict[str, TensorInfo]:
 
 def _tensors(config: ModelConfig) -> Iterator[tuple[str, TensorInfo]]:
     spec, hidden, width = config.spec, config.hidden_size, config.embedding_width
+    if isinstance(spec, EncoderSpec):
+        yield from _encoder(config, spec)
+        return
     yield EMBEDDING, TensorInfo((config.vocab_size, width))
     if spec.positions:
         yield "model.embed_positions.weight", TensorInfo((spec.positions.rows, hidden))
@@ -46,10 +51,35 @@ def _tensors(config: ModelConfig) -> Iterator[tuple[str, TensorInfo]]:
             yield f"{LAYER_PREFIX}{index}.{name}", info
     if spec.has_final_norm:
         yield from _norm("model.norm", hidden, spec.norm)
+    if not config.has_head:
+        return
     if not config.tie_word_embeddings:
         yield HEAD, TensorInfo((config.vocab_size, width), Cut.VOCAB_ROWS)
     if spec.head_bias:
         yield "lm_head.bias", TensorInfo((config.vocab_size,), Cut.VOCAB_ROWS)
+
+
+def _encoder(config: ModelConfig, spec: EncoderSpec) -> Iterator[tuple[str, TensorInfo]]:
+    hidden = config.hidden_size
+    yield EMBEDDING, TensorInfo((config.vocab_size, hidden))
+    if spec.positions:
+        yield "model.embed_positions.weight", TensorInfo((spec.positions.rows, hidden))
+    if spec.token_types:
+        yield "model.embed_token_types.weight", TensorInfo((spec.token_types, hidden))
+    for name, info in _norm("model.embedding_norm", hidden, spec.norm):
+        yield name, info._replace(is_wide=True)
+    if spec.relative_bias:
+        shape = (spec.relative_bias.rows, config.num_heads)
+        yield "model.relative_bias.weight", TensorInfo(shape)
+    for index, layer in enumerate(spec.layers):
+        for name, info in _layer(config, layer):
+            # A vector's direction is all that counts of it. Rounded to bfloat16 the norms' weights
+            # turned MiniLM's by a third of all that bfloat16 did.
+            yield f"{LAYER_PREFIX}{index}.{name}", info._replace(is_wide="norm" in name)
+    if spec.has_classifier:
+        for name, shape in (("pooler.dense", (hidden, hidden)), ("classifier", (1, hidden))):
+            for part, info in _linear(name, shape, Cut.WHOLE, True):
+                yield part, info._replace(is_wide=True)
 
 
 def _layer(config: ModelConfig, layer: Layer) -> Iterator[tuple[str, TensorInfo]]:

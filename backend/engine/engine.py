@@ -15,12 +15,18 @@ import torch
 from backend.config.cache_groups import CacheGroup, cache_groups
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
+from backend.config.pooling import Pooling
+from backend.config.spec import EncoderSpec
 from backend.engine.faulty_model_runner import FaultyModelRunner
 from backend.engine.footprint import FootprintEstimate, mlp_unit
 from backend.engine.model_runner import ModelRunner
 from backend.engine.platform import Platform, resolve_device, resolve_dtype
+from backend.engine.pooling_runner import PoolingRunner
 from backend.fault_injection import Faults
 from backend.layers.compute_context import ComputeContext
+from backend.layers.pooler import Pooler, Score
+from backend.models.answer_score import AnswerScore
+from backend.models.encoder import Encoder
 from backend.models.model import Model
 from backend.models.registry import find_model, load_model
 from backend.ops.kv_cache import KVCache
@@ -50,7 +56,7 @@ class Engine:
 
     config: ModelConfig
     groups: tuple[CacheGroup, ...]
-    runner: ModelRunner
+    runner: ModelRunner | PoolingRunner
     model: Model
     device: torch.device
     dtype: str
@@ -76,7 +82,8 @@ def build_engine(
     Raises ModelError where the operator can do something about it.
     """
     path = Path(settings.model)
-    config, skeleton = find_model(load_config(path, settings.model_impl), path)
+    config = load_config(path, settings.model_impl, settings.task)
+    config, skeleton = find_model(config, path)
     with closing(open_checkpoint(path, config)) as checkpoint:
         shard = split_model(
             config,
@@ -138,7 +145,9 @@ class _Rank:
         platform = Platform.choose(settings, dtype, device, config)
         context = ComputeContext(dtype, device, platform.ops, platform.method, tp)
         max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
-        groups = cache_groups([layer.attention.window for layer in config.spec.layers], max_len)
+        keeps_keys = not isinstance(config.spec, EncoderSpec)
+        windows = [layer.attention.window for layer in config.spec.layers if keeps_keys]
+        groups = cache_groups(windows, max_len)
         return cls(settings, config, groups, context, shard, tp, max_len, platform.description)
 
 
@@ -170,7 +179,7 @@ def _load(
     )
 
 
-def _build_runner(rank: _Rank, model: Model, num_blocks: int) -> ModelRunner:
+def _build_runner(rank: _Rank, model: Model, num_blocks: int) -> ModelRunner | PoolingRunner:
     """Allocate the KV cache and the sampler, and put them together with the model."""
     settings, device = rank.settings, rank.context.device
     kv_cache = KVCache(
@@ -183,6 +192,9 @@ def _build_runner(rank: _Rank, model: Model, num_blocks: int) -> ModelRunner:
         device=device,
     )
     faults = Faults(settings.test_faults, rank.tp.rank)
+    if rank.config.pooling is not None:
+        pooler = _build_pooler(rank, rank.config.pooling, model)
+        return PoolingRunner(rank.config, model, kv_cache, pooler, device, faults)
     max_num_seqs, eos = settings.max_num_seqs, rank.config.eos_token_ids
     vocab, tp = rank.shard.vocab, rank.tp
     if faults:
@@ -192,8 +204,20 @@ def _build_runner(rank: _Rank, model: Model, num_blocks: int) -> ModelRunner:
     return ModelRunner(model, kv_cache, sampler, device)
 
 
+def _build_pooler(rank: _Rank, pooling: Pooling, model: Model) -> Pooler:
+    """Return what pools the model's hidden states; a reranker with what scores them."""
+    score: Score | None = None
+    if isinstance(model, Encoder) and pooling.task == "rerank":
+        score = model.score
+    elif pooling.answer_ids:
+        score = AnswerScore(model, pooling.answer_ids, rank.shard, rank.tp).score
+    return Pooler(pooling, Path(rank.settings.model), rank.context.device, score)
+
+
 def _warm_up(
-    runner: ModelRunner, max_tokens: int, on_progress: Callable[[Phase, float], None]
+    runner: ModelRunner | PoolingRunner,
+    max_tokens: int,
+    on_progress: Callable[[Phase, float], None],
 ) -> None:
     on_progress(Phase.WARM_UP, 0.0)
     runner.warm_up(min(max_tokens, WARM_UP_TOKENS))

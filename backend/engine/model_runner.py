@@ -25,11 +25,15 @@ SCORE_ROWS = 32
 
 @dataclass(slots=True)
 class StepResult:
-    """What Scheduler.commit takes, in the order of the plan, and what it cost in seconds."""
+    """What Scheduler.commit takes, in the order of the plan, and what it cost in seconds.
+
+    vectors: what PoolingScheduler.commit_vectors takes instead; an empty one is a fault.
+    """
 
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs | None] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+    vectors: list[bytes] = field(default_factory=list)
     forward_s: float = 0.0
     sample_s: float = 0.0
 

@@ -110,12 +110,13 @@ class WeightLoader:
         return self._prefix + name in self._infos
 
     def take(self, name: str) -> Tensor:
-        """Return this rank's slice of a tensor, in the context's dtype."""
+        """Return this rank's slice of a tensor, in the context's dtype unless it is kept wide."""
         name = self._prefix + name
         info = self._infos[name]
         rows, cols = self._shard.slices(info, self._head_dim)
         read = self._checkpoint.read(name, rows, cols)
-        tensor = read.to(self._context.device, self._context.dtype)
+        dtype = torch.float32 if info.is_wide else self._context.dtype
+        tensor = read.to(self._context.device, dtype)
         size_bytes = tensor.numel() * tensor.element_size()
         self.ledger.weight_bytes += size_bytes
         self.ledger.replicated_bytes += size_bytes if info.cut is Cut.WHOLE else 0

@@ -66,7 +66,7 @@ class MixtureOfExperts:
         chosen = ranked.topk(experts.top_k, dim=-1).indices
         weights = scores.gather(1, chosen)
         if experts.renormalise:
-            weights = weights / _sum_in_order(weights)
+            weights = weights / _sum_in_order(weights)[:, None]
         return chosen, weights * experts.weight_scale
 
     def assign(self, chosen: Tensor) -> Assignments:
@@ -81,14 +81,14 @@ class MixtureOfExperts:
         return Assignments(order[first : int(ends[-1])], ends - first)
 
     def _run(self, x: Tensor, own: Assignments, top_k: int) -> Tensor:
-        """Return what experts make of each token, [T, k, hidden]; 0 for other ranks' experts."""
+        """Return what experts make of each token, [T, k, hidden]; 0 for those of other ranks."""
         rows = x.index_select(0, own.order // top_k)
         inner = self._activated(rows, own.ends)
         results = self._down.apply(inner, own.ends)
         shape = (len(x) * top_k, x.shape[1])
         is_all = len(own.order) == shape[0]
         out = x.new_empty(shape) if is_all else x.new_zeros(shape)
-        out[own.order] = results
+        out.index_copy_(0, own.order, results)
         return out.view(len(x), top_k, -1)
 
     def _activated(self, rows: Tensor, ends: Tensor) -> Tensor:
@@ -100,12 +100,9 @@ class MixtureOfExperts:
     def _sum(self, results: Tensor, weights: Tensor) -> Tensor:
         """Add up [T, k, hidden] by [T, k] in the order of the choices, in float32, [T, hidden].
 
-        Product by product: the bits of a sum over a dimension may depend on the number of tokens.
+        One by one: the bits of a sum over a dimension may depend on the number of tokens.
         """
-        total = results[:, 0].float() * weights[:, :1]
-        for place in range(1, weights.shape[1]):
-            total += results[:, place].float() * weights[:, place : place + 1]
-        return total
+        return _sum_in_order(results.float() * weights[..., None])
 
     def _of_shared(self, x: Tensor) -> Tensor:
         """Return this rank's part of what the shared expert gives, [T, hidden]."""
@@ -116,9 +113,10 @@ class MixtureOfExperts:
         return out * torch.sigmoid((x.float() * self._shared_gate).sum(-1, keepdim=True))
 
 
-def _sum_in_order(weights: Tensor) -> Tensor:
-    """[T, k] -> [T, 1], the same bits however many tokens there are."""
-    total = weights[:, :1]
-    for place in range(1, weights.shape[1]):
-        total = total + weights[:, place : place + 1]
+def _sum_in_order(parts: Tensor) -> Tensor:
+    """[T, k, ...] -> [T, ...], the same bits however many tokens there are."""
+    first, *others = parts.unbind(1)
+    total = first.clone()
+    for part in others:
+        total += part
     return total

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backend.config.model_config import ModelConfig
+from backend.config.spec import EncoderSpec
 from backend.layers.compute_context import ComputeContext
 from backend.layers.loader import WeightLoader
 from backend.models.decoder import Decoder
+from backend.models.encoder import Encoder
 from backend.models.model import Model
 from backend.placement.sharding import Shard
 from backend.weights.checkpoint import Checkpoint
@@ -46,4 +48,6 @@ def load_model(
         from backend.models.foreign_model import ForeignModel
 
         return ForeignModel(skeleton, loader, shard, context)
+    if isinstance(config.spec, EncoderSpec):
+        return Encoder(config, config.spec, loader, shard, context)
     return Decoder(config, loader, shard, context, max_len)

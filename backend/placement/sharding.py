@@ -125,8 +125,8 @@ def _split_experts(config: ModelConfig, tp: int) -> Sequence[slice | None]:
     if len(counts) > 1 or num % tp:
         raise ModelError(
             f"--expert-parallel: the {num} experts of {config.name} cannot be shared out evenly "
-            f"over {tp} ranks\nuse a --tp that divides {num}, or leave --expert-parallel out: each "
-            "rank then has some columns of each"
+            f"over {tp} ranks\nuse a --tp that divides {num}, or leave --expert-parallel out: "
+            "every rank then has some columns of each"
         )
     return _slices([num // tp] * tp)
 

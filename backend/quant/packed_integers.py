@@ -36,7 +36,8 @@ def read_columns(
     span, rest = _words(cols, bits)
     values = unpack(words[rows, span], bits)
     if order is not None:
-        values = values.unflatten(-1, (-1, len(order)))[..., list(order)].flatten(-2)
+        words_of = values.view(len(values), -1, len(order))
+        values = words_of[..., list(order)].flatten(-2)
     return values[:, rest]
 
 

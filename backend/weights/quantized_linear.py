@@ -65,7 +65,7 @@ class QuantizedLinear:
         """Return the group of each column, [in]; None where one group follows the other."""
         if (part := self._linear.group_index) is None:
             return None
-        index = self._opened(f"{self._linear.module}.{part}")[...].long()
+        index: Tensor = self._opened(f"{self._linear.module}.{part}")[...].long()
         k, size = self.shape[1], self._linear.scale_block[1]
         num_groups = -(-k // size)
         # compressed-tensors writes -1 where it has no order.

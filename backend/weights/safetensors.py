@@ -41,9 +41,7 @@ class SafetensorsCheckpoint(SourceTable):
                     raise ModelError(f"{directory}: two shards hold tensor {name}")
                 self._shards[name] = shard
         stored = self._find_linears(directory)
-        super().__init__(
-            config, names, present(stored, self._headers()) if stored else self._shards
-        )
+        super().__init__(config, names, present(stored, self._headers()))
         self._linears = {
             name: QuantizedLinear(linear, self._open) for name, linear in stored.items()
         }
@@ -63,10 +61,10 @@ class SafetensorsCheckpoint(SourceTable):
     def read(self, name: str, rows: slice = ALL, cols: slice = ALL) -> torch.Tensor:
         source = self.sources[name]
         if linear := self._linears.get(source.name):
-            piece = linear.read(shifted(rows, self.shape(name)[0], source.start), cols)
-            return (
-                torch.from_numpy(to_halves(piece.numpy(), source.heads)) if source.heads else piece
-            )
+            dense = linear.read(shifted(rows, self.shape(name)[0], source.start), cols)
+            if source.heads is None:
+                return dense
+            return torch.from_numpy(to_halves(dense.numpy(), source.heads))
         tensor = self._open(source.name)
         if (dtype := tensor.get_dtype()) not in DTYPES:
             raise ModelError(f"tensor {name}: weights stored as {dtype} {UNSUPPORTED_DTYPE}")

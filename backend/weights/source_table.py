@@ -18,8 +18,10 @@ class SourceTable:
         self._infos = tensors_of(config)
         self.sources, self._missing = names.sources(config, file_names)
         taken = {source.name for source in self.sources.values()}
-        if config.tie_word_embeddings and (head := names.find("lm_head", "weight", file_names)):
-            taken.add(head)  # the embedding a second time
+        if config.tie_word_embeddings or not config.has_head:
+            # The embedding a second time, or what makes text where only vectors are wanted.
+            heads = (names.find("lm_head", kind, file_names) for kind in ("weight", "bias"))
+            taken |= {head for head in heads if head}
         self.left_over = sorted(
             name for name in set(file_names) - taken if not names.is_ignored(name)
         )

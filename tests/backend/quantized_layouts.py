@@ -6,6 +6,7 @@ against what the libraries themselves have written.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -134,8 +135,8 @@ def round_fp8(weight: Tensor, block: tuple[int, int], dtype: torch.dtype) -> tup
     rows, columns = (size or whole for size, whole in zip(block, weight.shape, strict=True))
     scales = torch.stack(
         [
-            torch.stack([part.abs().amax() / 448 for part in band.split(columns, 1)])
-            for band in weight.float().split(rows)
+            torch.stack([part.abs().amax() / 448 for part in torch.split(band, columns, 1)])
+            for band in torch.split(weight.float(), rows)
         ]
     ).to(dtype)
     spread = _spread(scales, (rows, columns), weight.shape)
@@ -295,7 +296,7 @@ LAYOUTS: dict[str, Layout] = {
 
 
 @dataclass(frozen=True)
-class QuantizedLlama:
+class QuantizedModel:
     """directory: quantised. dense: a directory of what its tensors stand for, float32."""
 
     directory: Path
@@ -303,24 +304,35 @@ class QuantizedLlama:
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
 
-def write_quantized_llama(path: Path, layout: Layout, **overrides: Any) -> QuantizedLlama:
+def write_quantized_llama(path: Path, layout: Layout, **overrides: Any) -> QuantizedModel:
     """Write a tiny Llama in a layout, and its dense twin. overrides: of write_tiny_llama."""
     dense = write_tiny_llama(path / "dense", **{"tie": False} | overrides)
-    directory = path / "quantized"
+    return quantize(dense, path / "quantized", layout, r".*_proj")
+
+
+def quantize(
+    dense: Path, directory: Path, layout: Layout, linears: str, *, transposed: bool = False
+) -> QuantizedModel:
+    """Quantise the linears of a directory whose names match, there and in a copy of it.
+
+    What they stand for is written back. transposed: matrices of the directory are [in, out].
+    """
     shutil.copytree(dense, directory)
     tensors: dict[str, Tensor] = {}
     twin: dict[str, Tensor] = {}
     for name, tensor in safetensors.torch.load_file(dense / "model.safetensors").items():
         twin[name] = tensor
-        if "_proj.weight" in name:
-            parts, twin[name] = layout.convert(tensor)
-            tensors |= {f"{name.removesuffix('.weight')}.{part}": t for part, t in parts.items()}
+        module = name.removesuffix(".weight")
+        if module != name and re.fullmatch(linears, module):
+            parts, values = layout.convert(tensor.T if transposed else tensor)
+            tensors |= {f"{module}.{part}": values for part, values in parts.items()}
+            twin[name] = values.T if transposed else values
         else:
             tensors[name] = tensor
     save(directory, tensors)
     save(dense, twin)
     set_quantization(directory, layout.config)
-    return QuantizedLlama(directory, dense, twin)
+    return QuantizedModel(directory, dense, twin)
 
 
 def save(directory: Path, tensors: dict[str, Tensor]) -> None:

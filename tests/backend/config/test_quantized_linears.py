@@ -1,5 +1,7 @@
 """Rules of finding quantised linears: by names, dtypes and shapes alone."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from backend.config.errors import ModelError
@@ -28,7 +30,7 @@ PLAIN = {"norm.weight": FileTensor("F16", (64,)), "head.weight": FileTensor("F16
 
 
 def shapes_of(
-    config: dict[str, object], tensors: dict[str, FileTensor]
+    config: Mapping[str, object], tensors: dict[str, FileTensor]
 ) -> dict[str, tuple[int, ...]]:
     quantization = read_quantization({"quantization_config": config})
     assert quantization is not None

@@ -102,7 +102,7 @@ def test_dynamic_turns_a_position_as_the_last_of_its_sequence(length: int) -> No
 
 def test_the_older_layout_wins_with_the_base_beside_it() -> None:
     """transformers 5.23 throws the newer one away, its base too."""
-    both = {
+    both: dict[str, Any] = {
         "rope_parameters": {"rope_type": "default", "rope_theta": 7e4},
         "rope_scaling": {"type": "linear", "factor": 4.0},
     }

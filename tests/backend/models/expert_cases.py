@@ -65,19 +65,19 @@ def _multipliers(writer: gguf.GGUFWriter, config: Any) -> None:
 _QWEN2 = {
     "num_experts": 6,
     "num_experts_per_tok": 3,
-    "moe_intermediate_size": 32,
-    "shared_expert_intermediate_size": 64,
+    "moe_intermediate_size": 96,
+    "shared_expert_intermediate_size": 128,
 }
 _QWEN3 = {
     "num_experts": 6,
     "num_experts_per_tok": 3,
-    "moe_intermediate_size": 32,
+    "moe_intermediate_size": 96,
     "head_dim": 16,
 }
 _GRANITE = {
     "num_local_experts": 6,
     "num_experts_per_tok": 3,
-    "intermediate_size": 32,
+    "intermediate_size": 96,
     "attention_multiplier": 0.2,
     "embedding_multiplier": 3.0,
     "residual_multiplier": 0.5,
@@ -89,12 +89,12 @@ _GRANITE_TWIN = GGUFTwin("GRANITE_MOE", True, metadata=_multipliers, change=_gra
 EXPERTS = {
     "mixtral": FamilyCase(
         "MixtralForCausalLM",
-        {"num_local_experts": 6, "intermediate_size": 32},
+        {"num_local_experts": 6, "intermediate_size": 96},
         twin=GGUFTwin("LLAMA", is_interleaved=True, change=_mixtral),
     ),
     "mixtral, window": FamilyCase(
         "MixtralForCausalLM",
-        {"num_local_experts": 4, "intermediate_size": 32, "sliding_window": 10},
+        {"num_local_experts": 4, "intermediate_size": 96, "sliding_window": 10},
     ),
     "qwen2_moe": FamilyCase(
         "Qwen2MoeForCausalLM", _QWEN2, twin=GGUFTwin("QWEN2MOE", metadata=_widths, change=_stacks)
@@ -132,12 +132,18 @@ EXPERTS = {
     "granitemoe": FamilyCase("GraniteMoeForCausalLM", _GRANITE, twin=_GRANITE_TWIN),
     "granitemoe, shared": FamilyCase(
         "GraniteMoeSharedForCausalLM",
-        _GRANITE | {"shared_intermediate_size": 64},
+        _GRANITE | {"shared_intermediate_size": 128},
         twin=_GRANITE_TWIN,
     ),
+    # llama.cpp takes as many KV heads as query heads alone.
     "olmoe": FamilyCase(
         "OlmoeForCausalLM",
-        {"num_experts": 6, "num_experts_per_tok": 3, "intermediate_size": 32},
+        {
+            "num_experts": 6,
+            "num_experts_per_tok": 3,
+            "intermediate_size": 96,
+            "num_key_value_heads": 6,
+        },
         twin=GGUFTwin("OLMOE", change=_stacks),
     ),
     "olmoe, renormalised": FamilyCase(
@@ -145,7 +151,7 @@ EXPERTS = {
         {
             "num_experts": 6,
             "num_experts_per_tok": 3,
-            "intermediate_size": 32,
+            "intermediate_size": 96,
             "norm_topk_prob": True,
             "attention_bias": True,
         },

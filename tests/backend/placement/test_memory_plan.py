@@ -113,9 +113,9 @@ def test_plan_refuses_a_cache_beyond_what_is_left() -> None:
 )
 def test_token_budget_has_room_for_every_sequence_and_a_block(kind: str, default: int) -> None:
     assert plan_of(kind=kind).token_budget == default
-    assert token_budget(EngineSettings(max_num_batched_tokens=300), kind) == 300
+    assert token_budget(EngineSettings(max_num_batched_tokens=300), kind, tiny_config()) == 300
     many = EngineSettings(max_num_batched_tokens=300, max_num_seqs=4000, block_size=32)
-    assert token_budget(many, kind) == 4032
+    assert token_budget(many, kind, tiny_config()) == 4032
 
 
 def test_default_kv_bytes_are_a_share_of_what_is_left() -> None:

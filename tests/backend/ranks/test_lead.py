@@ -67,7 +67,9 @@ class World:
             kv_bytes=1 << 20,
             token_budget=16,
             max_model_len=256,
-            config=SimpleNamespace(vocab_size=100, eos_token_ids=(0,)),
+            config=SimpleNamespace(
+                vocab_size=100, eos_token_ids=(0,), pooling=None, runs_whole=False
+            ),
             runner=self.runner,
             device="cpu",
             dtype="float32",

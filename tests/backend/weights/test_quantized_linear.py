@@ -9,7 +9,7 @@ from backend.config.load import load_config
 from backend.config.tensors import tensors_of
 from backend.quant.weight_format import WeightFormat
 from backend.weights.checkpoint import Checkpoint, open_checkpoint
-from tests.backend.quantized_layouts import LAYOUTS, QuantizedLlama, write_quantized_llama
+from tests.backend.quantized_layouts import LAYOUTS, QuantizedModel, write_quantized_llama
 
 DOWN = "model.layers.0.mlp.down_proj.weight"  # [64, 160]
 
@@ -21,12 +21,12 @@ def open_model(path: Path) -> Checkpoint:
 @pytest.fixture(scope="module", params=sorted(LAYOUTS))
 def named(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, QuantizedLlama]:
+) -> tuple[str, QuantizedModel]:
     path = tmp_path_factory.mktemp("layout")
     return request.param, write_quantized_llama(path, LAYOUTS[request.param], num_layers=1)
 
 
-def test_every_tensor_is_what_it_stands_for(named: tuple[str, QuantizedLlama]) -> None:
+def test_every_tensor_is_what_it_stands_for(named: tuple[str, QuantizedModel]) -> None:
     name, llama = named
     checkpoint = open_model(llama.directory)
     assert checkpoint.names() == tensors_of(load_config(llama.dense)).keys()
@@ -44,7 +44,7 @@ def test_every_tensor_is_what_it_stands_for(named: tuple[str, QuantizedLlama]) -
     ],
 )  # fmt: skip
 def test_slice_is_that_part_of_the_whole(
-    named: tuple[str, QuantizedLlama], rows: slice, cols: slice
+    named: tuple[str, QuantizedModel], rows: slice, cols: slice
 ) -> None:
     _, llama = named
     checkpoint = open_model(llama.directory)
@@ -54,7 +54,7 @@ def test_slice_is_that_part_of_the_whole(
 
 
 @pytest.mark.parametrize("cols", [slice(None), slice(64, 160), slice(32, 64)])
-def test_blocks_stand_for_the_same(named: tuple[str, QuantizedLlama], cols: slice) -> None:
+def test_blocks_stand_for_the_same(named: tuple[str, QuantizedModel], cols: slice) -> None:
     name, llama = named
     checkpoint, layout = open_model(llama.directory), LAYOUTS[name]
     assert checkpoint.weight_format(DOWN, cols) is layout.format
@@ -73,7 +73,7 @@ def test_blocks_stand_for_the_same(named: tuple[str, QuantizedLlama], cols: slic
     assert float((blocks.to_dense() - expected).abs().max()) <= float(largest) * 2**-11
 
 
-def test_columns_that_cut_a_block_are_dense(named: tuple[str, QuantizedLlama]) -> None:
+def test_columns_that_cut_a_block_are_dense(named: tuple[str, QuantizedModel]) -> None:
     _, llama = named
     checkpoint = open_model(llama.directory)
     for cols in (slice(16, 64), slice(32, 80)):

@@ -18,7 +18,7 @@ from backend.weights.checkpoint import open_checkpoint
 from backend.weights.safetensors import SafetensorsCheckpoint
 from tests.backend.quantized_layouts import (
     LAYOUTS,
-    QuantizedLlama,
+    QuantizedModel,
     save,
     set_quantization,
     write_quantized_llama,
@@ -30,12 +30,13 @@ FUSED = ["q_proj", "k_proj", "v_proj"]
 
 
 @pytest.fixture
-def llama(tmp_path: Path) -> QuantizedLlama:
+def llama(tmp_path: Path) -> QuantizedModel:
     return write_quantized_llama(tmp_path, GPTQ, num_layers=1)
 
 
 def tensors_in(directory: Path) -> dict[str, Tensor]:
-    return safetensors.torch.load_file(directory / "model.safetensors")
+    tensors: dict[str, Tensor] = safetensors.torch.load_file(directory / "model.safetensors")
+    return tensors
 
 
 def refusal(directory: Path) -> str:
@@ -59,7 +60,7 @@ def test_rows_of_a_fused_linear_are_each_projections(tmp_path: Path, layout: str
     save(llama.directory, tensors | {f"{ATTENTION}.qkv_proj.{p}": t for p, t in parts.items()})
     names = hf_names(fused={"self_attn.qkv_proj": tuple(f"self_attn.{name}" for name in FUSED)})
     checkpoint = SafetensorsCheckpoint(llama.directory, load_config(llama.dense), names)
-    for name, rows in zip(FUSED, dense.split([64, 32, 32]), strict=True):
+    for name, rows in zip(FUSED, torch.split(dense, [64, 32, 32]), strict=True):
         full = f"{ATTENTION}.{name}.weight"
         assert checkpoint.shape(full) == rows.shape
         assert torch.equal(checkpoint.read(full), rows)
@@ -77,7 +78,7 @@ def interleaved(config: ModelConfig) -> ModelConfig:
     return msgspec.structs.replace(config, spec=spec)
 
 
-def test_rows_of_heads_move_in_blocks_as_well(llama: QuantizedLlama) -> None:
+def test_rows_of_heads_move_in_blocks_as_well(llama: QuantizedModel) -> None:
     config = interleaved(load_config(llama.directory))
     checkpoint = SafetensorsCheckpoint(llama.directory, config, hf_names())
     name = f"{ATTENTION}.q_proj.weight"
@@ -87,7 +88,7 @@ def test_rows_of_heads_move_in_blocks_as_well(llama: QuantizedLlama) -> None:
     assert torch.equal(checkpoint.read_quantized(name, slice(16, 40)).to_dense(), expected)
 
 
-def test_linear_is_out_by_in_though_plain_ones_are_not(llama: QuantizedLlama) -> None:
+def test_linear_is_out_by_in_though_plain_ones_are_not(llama: QuantizedModel) -> None:
     """GPTQ turns GPT-2's matrices before it packs them."""
     names = hf_names(transposed=frozenset({"self_attn.o_proj", "mlp.up_proj"}))
     checkpoint = SafetensorsCheckpoint(llama.directory, load_config(llama.directory), names)
@@ -110,7 +111,7 @@ def test_quantised_head_counts(tmp_path: Path, tie: bool) -> None:
     assert checkpoint.weight_format("model.embed_tokens.weight") is WeightFormat.DENSE
 
 
-def test_bias_of_zeros_is_left_out_and_another_is_not(llama: QuantizedLlama) -> None:
+def test_bias_of_zeros_is_left_out_and_another_is_not(llama: QuantizedModel) -> None:
     """AutoGPTQ gave every linear a bias, of zeros where the model has none."""
     tensors = tensors_in(llama.directory)
     save(llama.directory, tensors | {f"{ATTENTION}.q_proj.bias": torch.zeros(64)})
@@ -127,7 +128,7 @@ def test_scales_of_activations_keys_and_values_are_left_out(tmp_path: Path) -> N
     assert open_checkpoint(llama.directory, load_config(llama.directory)).left_over == []
 
 
-def test_zero_points_that_contradict_sym_are_refused(llama: QuantizedLlama) -> None:
+def test_zero_points_that_contradict_sym_are_refused(llama: QuantizedModel) -> None:
     """A file of version 1 read as one of version 2 would be off by a whole step everywhere."""
     set_quantization(llama.directory, GPTQ.config | {"checkpoint_format": "gptq_v2"})
     checkpoint = open_checkpoint(llama.directory, load_config(llama.directory))
@@ -135,7 +136,7 @@ def test_zero_points_that_contradict_sym_are_refused(llama: QuantizedLlama) -> N
         checkpoint.weight_format(f"{ATTENTION}.q_proj.weight")
 
 
-def test_group_that_is_not_there_is_refused(llama: QuantizedLlama) -> None:
+def test_group_that_is_not_there_is_refused(llama: QuantizedModel) -> None:
     tensors = tensors_in(llama.directory)
     tensors[f"{ATTENTION}.q_proj.g_idx"][5] = 2
     save(llama.directory, tensors)
@@ -170,3 +171,14 @@ def test_zero_points_may_be_unpacked(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(llama.directory, load_config(llama.directory))
     name = f"{ATTENTION}.q_proj.weight"
     assert torch.equal(checkpoint.read(name), llama.tensors[name])
+
+
+def test_quantised_tensors_without_a_word_on_them_are_refused(llama: QuantizedModel) -> None:
+    set_quantization(llama.directory, None)
+    message = refusal(llama.directory)
+    assert "qweight is of quantised weights\nquantization_config of config.json" in message
+
+
+def test_configuration_that_no_tensor_bears_out_is_refused(llama: QuantizedModel) -> None:
+    set_quantization(llama.dense, GPTQ.config)
+    assert "config.json says GPTQ int4, but no tensor is quantised so" in refusal(llama.dense)

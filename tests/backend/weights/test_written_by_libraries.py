@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 
-from backend.config.hf_directory import file_tensor
+from backend.config.hf_directory import file_tensor, open_shard
 from backend.config.quantization_methods import read_quantization
 from backend.config.quantized_linears import find_linears
 from backend.quant.weight_format import WeightFormat
@@ -43,7 +42,7 @@ CASES = {
 
 def read_case(name: str) -> tuple[QuantizedLinear, dict[str, Any]]:
     """Return a linear of the file, and what its library says of it."""
-    shard = safe_open(FILE, framework="pt")
+    shard = open_shard(FILE, "pt")
     said = json.loads(shard.metadata()[name])
     tensors = {
         key: file_tensor(shard.get_slice(key)) for key in shard.keys() if key.startswith(f"{name}.")
@@ -55,7 +54,7 @@ def read_case(name: str) -> tuple[QuantizedLinear, dict[str, Any]]:
 
 
 def test_every_case_is_tested() -> None:
-    assert set(safe_open(FILE, framework="pt").metadata()) == CASES.keys()
+    assert set(open_shard(FILE, "pt").metadata()) == CASES.keys()
 
 
 @pytest.mark.parametrize("name", CASES)
