@@ -20,7 +20,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("ranks", ["1", "2"])
-def test_a_class_without_a_family_is_served(model: Path, ranks: str) -> None:
+def test_class_without_a_family_is_served(model: Path, ranks: str) -> None:
     """Three KV heads over two ranks as well; the start says whose code it is."""
     prompt = [5, 99, 42, 7, 250, 3, 17, 88, 123, 11]
     with Server(model, "--dtype", "float32", "--tp", ranks) as server:

@@ -27,7 +27,7 @@ def model(tmp_path: Path) -> Path:
     return write_tiny_llama(tmp_path / "model")
 
 
-def test_a_class_without_a_family_is_transformers(model: Path) -> None:
+def test_class_without_a_family_is_transformers(model: Path) -> None:
     config = read(model, architectures=["CohereForCausalLM"], some_field=3, sliding_window=7)
     assert config.foreign is not None
     assert (config.family, config.foreign.architecture) == ("transformers", "CohereForCausalLM")
@@ -35,7 +35,7 @@ def test_a_class_without_a_family_is_transformers(model: Path) -> None:
     assert "served by transformers' modelling code, class CohereForCausalLM" in config.notes
 
 
-def test_a_family_is_ours_unless_told_otherwise(model: Path) -> None:
+def test_family_is_ours_unless_told_otherwise(model: Path) -> None:
     assert load_config(model).foreign is None
     assert load_config(model, "unisono").foreign is None
     assert load_config(model, "transformers").foreign is not None

@@ -27,7 +27,7 @@ def packed(weight: Tensor) -> PackedWeight:
     return PackedWeight(kernel, kernel.pack(weight.contiguous()), len(weight))
 
 
-def test_a_linear_takes_any_leading_shape() -> None:
+def test_linear_takes_any_leading_shape() -> None:
     linear = PackedLinear(packed(WEIGHT), BIAS, 32)
     for x in (X, X[0], X.view(5, 1, 1, 32)):
         torch.testing.assert_close(linear(x), F.linear(x, WEIGHT, BIAS))
@@ -77,7 +77,7 @@ def test_linears_of_one_input_are_multiplied_together() -> None:
     torch.testing.assert_close(parts[1](other), F.linear(other, WEIGHT, BIAS)[..., 8:12])
 
 
-def test_an_embedding_takes_a_batch_of_one() -> None:
+def test_embedding_takes_a_batch_of_one() -> None:
     module = EmbeddingModule(lambda ids: WEIGHT[ids], 32)
     ids = torch.tensor([[3, 1, 3]])
     assert torch.equal(module(ids), WEIGHT[ids])

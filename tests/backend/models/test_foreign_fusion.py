@@ -34,7 +34,7 @@ class GatedTheOtherWay(Gated):
         return out
 
 
-def test_an_mlp_is_known_by_what_it_does() -> None:
+def test_mlp_is_known_by_what_it_does() -> None:
     assert activation_of_gated_mlp(Gated(nn.SiLU())) == "silu"
     assert activation_of_gated_mlp(GatedTheOtherWay(nn.SiLU())) is None
     assert activation_of_gated_mlp(Gated(nn.Hardtanh())) is None
@@ -52,7 +52,7 @@ def test_norms_of_transformers_are_known() -> None:
     assert not is_rms_norm(CohereLayerNorm(32))
 
 
-def test_a_fused_norm_gives_the_same() -> None:
+def test_fused_norm_gives_the_same() -> None:
     from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
     norm = LlamaRMSNorm(32, eps=1e-3)

@@ -24,7 +24,7 @@ def cuts(skeleton: Skeleton, prefix: str) -> dict[str, Cut]:
     }
 
 
-def test_a_usual_layer_is_cut_as_a_llama_is(tmp_path: Path) -> None:
+def test_usual_layer_is_cut_as_a_llama_is(tmp_path: Path) -> None:
     skeleton = skeleton_of(tmp_path / "m", "Cohere2ForCausalLM")
     assert cuts(skeleton, "model.layers.0.") == {
         "self_attn.q_proj": Cut.QUERY_ROWS,
@@ -52,7 +52,7 @@ def test_fused_projections_are_whole_or_gathered(tmp_path: Path) -> None:
     assert skeleton.layout.gathering == {"model.layers.0.self_attn", "model.layers.1.self_attn"}
 
 
-def test_a_class_that_says_nothing_of_usual_linears_is_cut_by_their_names(tmp_path: Path) -> None:
+def test_class_without_a_plan_is_cut_by_names_of_linears(tmp_path: Path) -> None:
     skeleton = skeleton_of(tmp_path / "m", "HunYuanDenseV1ForCausalLM")
     assert getattr(skeleton.causal.config, "base_model_tp_plan", None) is None
     assert cuts(skeleton, "model.layers.0.mlp.")["down_proj"] is Cut.MLP_COLUMNS

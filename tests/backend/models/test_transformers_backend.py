@@ -128,7 +128,7 @@ def test_what_ranks_cannot_share_says_so(family: str, tmp_path: Path) -> None:
         run_ranks(2, lambda tp: engine_of(model, tp, model_impl="transformers"))
 
 
-def test_a_prefix_is_computed_once(tmp_path: Path) -> None:
+def test_prefix_is_computed_once(tmp_path: Path) -> None:
     model = write_foreign(
         tmp_path / "model", "Cohere2ForCausalLM", sliding_window=6, num_hidden_layers=4
     )
@@ -158,7 +158,7 @@ def test_a_prefix_is_computed_once(tmp_path: Path) -> None:
         assert int(logits[-1].argmax()) == tokens[count]
 
 
-def test_a_llama_serves_either_way(tmp_path: Path) -> None:
+def test_llama_serves_either_way(tmp_path: Path) -> None:
     """Ours by default; the same numbers by transformers' code, from a tied head as well."""
     for tie in (True, False):
         model = write_tiny_llama(tmp_path / str(tie), tie=tie, bias=True)
@@ -191,7 +191,7 @@ def test_our_kernels_serve_it_in_bfloat16(family: str, tmp_path: Path) -> None:
     assert error < 0.02
 
 
-def test_a_head_of_its_own_counts_beside_a_tied_one(tmp_path: Path) -> None:
+def test_head_of_its_own_counts_beside_a_tied_one(tmp_path: Path) -> None:
     """tie_word_embeddings is cohere's default; a file with another head means that head."""
     import safetensors.torch
 

@@ -29,7 +29,7 @@ def test_absent_fields_are_transformers_and_null_ones_say_none() -> None:
     assert (null.spec.layers[0].attention.softcap, decoder_of(null).logit_softcap) == (0.0, 0.0)
 
 
-def test_a_gguf_file_that_says_little_means_what_llama_cpp_takes_it_for() -> None:
+def test_gguf_file_that_says_little_is_read_as_by_llama_cpp() -> None:
     config = config_of(FAMILY, GGUF, "gguf")
     assert [layer.attention.window for layer in config.spec.layers] == [4096, 0, 4096, 0]
     assert config.spec.layers[0].attention.softcap == 50.0

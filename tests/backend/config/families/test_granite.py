@@ -30,7 +30,7 @@ def test_four_multipliers(kind: Any) -> None:
     assert (spec.layers[0].attention.scale, spec.layers[0].residual_scale) == (0.5, 0.25)
 
 
-def test_absent_attention_multiplier_is_1_in_a_directory_and_none_in_a_gguf_file() -> None:
+def test_absent_attention_multiplier_is_1_in_directories_alone() -> None:
     assert config_of(FAMILY, SIZES).spec.layers[0].attention.scale == 1.0
     zeros = dict.fromkeys(MULTIPLIERS, 0.0)
     for values in (SIZES, SIZES | zeros):
@@ -41,7 +41,7 @@ def test_absent_attention_multiplier_is_1_in_a_directory_and_none_in_a_gguf_file
 
 
 @pytest.mark.parametrize("name", sorted(MULTIPLIERS))
-def test_a_directory_cannot_multiply_by_0(name: str) -> None:
+def test_directory_cannot_multiply_by_0(name: str) -> None:
     with pytest.raises(ModelError, match=f"{name} is 0"):
         config_of(FAMILY, SIZES | {name: 0})
 

@@ -51,7 +51,7 @@ def test_only_rows_of_gguf_files_are_interleaved() -> None:
         assert rope and rope.is_interleaved == is_interleaved
 
 
-def test_a_window_is_none_in_gguf_files_and_refused_in_directories() -> None:
+def test_window_is_none_in_gguf_and_refused_in_directories() -> None:
     """llama.cpp reads none; transformers would ignore it in silence."""
     spec = config_of(FAMILY, GGUF | {"sliding_window": 32}, "gguf").spec
     assert spec.layers[0].attention.window == 0

@@ -20,7 +20,7 @@ def windows_of(**fields: Any) -> list[int]:
     return [layer.attention.window for layer in config_of(FAMILY, SIZES | fields).spec.layers]
 
 
-def test_an_absent_window_is_one_and_a_null_one_none() -> None:
+def test_absent_window_is_one_and_a_null_one_none() -> None:
     assert windows_of() == [4096, 4096]
     assert windows_of(sliding_window=10) == [10, 10]
     assert windows_of(sliding_window=None) == [0, 0]

@@ -21,7 +21,7 @@ def attention_of(config: ModelConfig) -> Any:
     return config.spec.layers[0].attention
 
 
-def test_a_ministral_without_parameters_has_those_of_its_class() -> None:
+def test_ministral_without_parameters_has_those_of_its_class() -> None:
     fields = {name: value for name, value in SIZES.items() if name != "head_dim"}
     config = config_of(FAMILY, fields | {"model_type": "ministral3"})
     attention = attention_of(config)
@@ -43,7 +43,7 @@ def test_parameters_without_a_beta_scale_no_queries() -> None:
     assert attention_of(config).query_scaling == QueryScaling(0.2, 64)
 
 
-def test_the_text_model_of_mistral_small_is_a_mistral() -> None:
+def test_text_model_of_mistral_small_is_a_mistral() -> None:
     config = config_of(FAMILY, SIZES | {"model_type": "mistral"})
     assert (attention_of(config).window, config.spec.norm.eps) == (4096, 1e-6)
     config = config_of(FAMILY, SIZES | {"model_type": "mistral", "sliding_window": None})

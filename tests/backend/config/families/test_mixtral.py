@@ -29,7 +29,7 @@ def test_experts_are_of_the_width_of_the_mlp_and_renormalised() -> None:
     assert spec(num_experts_per_tok=2).layers[1].mlp == Experts(8, 2, 64)
 
 
-def test_base_of_rotation_is_a_million_where_the_file_does_not_say() -> None:
+def test_base_of_rotation_is_a_million_by_default() -> None:
     assert spec().layers[0].attention.rope == Rope(8, 1e6)
     assert spec(rope_theta=5e5).layers[0].attention.rope == Rope(8, 5e5)
     new = {"rope_type": "default", "rope_theta": 7e5}

@@ -85,7 +85,7 @@ def test_gguf_keys_say_which_layers_have_the_window(
     assert windows(config_of(FAMILY, GGUF | keys, "gguf")) == expected
 
 
-def test_layers_with_a_window_have_the_base_that_a_gguf_file_says() -> None:
+def test_layers_with_a_window_have_the_base_of_gguf_files() -> None:
     windowed = GGUF | {"sliding_window": 8}
     sliding, full = ropes(config_of(FAMILY, windowed, "gguf"))
     assert sliding == Rope(16, 5e5)

@@ -18,7 +18,7 @@ def test_absent_fields_are_those_of_the_smallest() -> None:
     assert decoder_of(config).has_final_norm and config.embedding_width == 768
 
 
-def test_the_350m() -> None:
+def test_350m_has_norms_after_sums_and_projections() -> None:
     """Its config.json, but for what it has in common with the others."""
     config = config_of(
         FAMILY,

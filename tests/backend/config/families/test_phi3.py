@@ -26,7 +26,7 @@ def rope_of(**fields: Any) -> Rope:
 
 
 @pytest.mark.parametrize("kind", ["longrope", "su", "yarn"])
-def test_the_kinds_older_names_are_longrope_of_4096_tokens(kind: str) -> None:
+def test_kinds_older_names_are_longrope_of_4096_tokens(kind: str) -> None:
     rope = rope_of(rope_scaling={"type": kind} | LONGROPE)
     assert rope.scaling and rope.scaling.kind == "longrope"
     assert rope.scaling.original_max_position_embeddings == 4096
@@ -45,7 +45,7 @@ def test_part_of_a_head_turns() -> None:
     assert rope_of().dim == 16
 
 
-def test_the_window_of_gguf_files_counts_unless_it_is_0() -> None:
+def test_window_of_gguf_files_counts_unless_it_is_0() -> None:
     keys = SIZES | {"rms_norm_eps": 1e-5, "rope.dimension_count": 16}
     for said, window in ((512, 512), (0, 0)):
         config = config_of(FAMILY, keys | {"sliding_window": said}, "gguf")

@@ -24,7 +24,7 @@ def windows_of(family: Family, **fields: Any) -> list[int]:
 
 
 @BOTH
-def test_a_window_counts_where_it_is_used(family: Family) -> None:
+def test_window_counts_where_it_is_used(family: Family) -> None:
     assert windows_of(family, sliding_window=8, max_window_layers=0) == [0, 0, 0]
     used = {"use_sliding_window": True, "sliding_window": 8}
     assert windows_of(family, **used, max_window_layers=1) == [0, 8, 8]

@@ -42,7 +42,7 @@ def test_weights_are_renormalised_if_a_directory_says_so() -> None:
     assert isinstance(mlp, Experts) and mlp.renormalise
 
 
-def test_widths_that_a_gguf_file_does_not_have_follow_from_the_mlp() -> None:
+def test_widths_absent_from_gguf_follow_from_the_mlp() -> None:
     mlp = spec("gguf", moe_intermediate_size=None, shared_expert_intermediate_size=None)
     experts = mlp.layers[0].mlp
     assert isinstance(experts, Experts)

@@ -26,7 +26,7 @@ def spec(kind: FileKind = "huggingface", **values: Any) -> DecoderSpec:
     return result
 
 
-def test_gguf_files_are_always_renormalised_directories_if_they_say_so() -> None:
+def test_gguf_is_renormalised_and_directories_if_they_say_so() -> None:
     """llama.cpp's graph of this architecture does it, whatever the model it was made of."""
     for found, renormalise in (
         (spec(), False),

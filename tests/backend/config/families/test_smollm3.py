@@ -29,7 +29,7 @@ def windows(config: ModelConfig) -> list[int]:
     return [layer.attention.window for layer in config.spec.layers]
 
 
-def test_every_fourth_layer_does_not_turn_unless_the_file_says_which() -> None:
+def test_every_fourth_layer_does_not_turn_by_default() -> None:
     assert turning(of()) == [True, True, True, False]
     assert turning(of(no_rope_layer_interval=2)) == [True, False, True, False]
     listed = of(no_rope_layers=[0, 1, 1, 1, 0], no_rope_layer_interval=2)
@@ -40,7 +40,7 @@ def test_every_fourth_layer_does_not_turn_unless_the_file_says_which() -> None:
     assert turning(config_of(FAMILY, keys, "gguf")) == [True, True, True, False]
 
 
-def test_a_window_is_of_layers_that_do_not_turn_unless_the_file_says_which() -> None:
+def test_window_is_of_layers_that_do_not_turn_by_default() -> None:
     assert windows(of(sliding_window=8)) == [0, 0, 0, 0]
     assert windows(of(sliding_window=8, use_sliding_window=True)) == [0, 0, 0, 8]
     types = ["sliding_attention", "full_attention"] * 2
