@@ -171,7 +171,7 @@ def test_a_llama_serves_either_way(tmp_path: Path) -> None:
         assert theirs.model.weight_bytes == own.model.weight_bytes
 
 
-NATIVE: dict[str, tuple[dict[str, str], float]] = {
+NATIVE: dict[str, tuple[dict[str, Any], float]] = {
     "bfloat16": ({}, 0.02),
     "keys and values in 8 bits": ({"kv_cache_dtype": "int8"}, 0.03),
     "weights in 8 bits": ({"quantization": "int8"}, 0.03),
