@@ -68,6 +68,10 @@ class _LogitFile(msgspec.Struct):
     false_token_id: int | None = None
 
 
+class _ScoreFile(msgspec.Struct):
+    activation_fn: str | None = None
+
+
 class _LengthFile(msgspec.Struct):
     max_seq_length: int | None = None
 
@@ -162,7 +166,7 @@ def _reranker(
     directory: Path, config: ModelConfig, fields: Mapping[str, Any], modules: list[_Module]
 ) -> Pooling:
     if isinstance(config.spec, EncoderSpec):
-        return Pooling("rerank", ("cls",), is_raw=_is_raw(fields))
+        return Pooling("rerank", ("cls",), is_raw=_is_raw(directory, fields))
     for module in modules:
         if _kind(module) == "LogitScore":
             scored = read_json(_config_of(directory, module), _LogitFile)
@@ -174,14 +178,17 @@ def _reranker(
     return Pooling("rerank", ("lasttoken",), answer_ids=_ids_of_answers(directory))
 
 
-def _is_raw(fields: Mapping[str, Any]) -> bool:
+def _is_raw(directory: Path, fields: Mapping[str, Any]) -> bool:
     """Whether a cross-encoder's scores are its logits.
 
     As CrossEncoder of sentence-transformers 6.2 decides: the sigmoid, unless the file names another
     activation.
     """
+    path = directory / "config_sentence_transformers.json"
+    name = read_json(path, _ScoreFile).activation_fn if path.exists() else None
     own = fields.get("sentence_transformers")
-    name = own.get("activation_fn") if isinstance(own, dict) else None
+    if name is None and isinstance(own, dict):
+        name = own.get("activation_fn")
     name = name or fields.get("sbert_ce_default_activation_function")
     kind = str(name).rpartition(".")[2] if name else "Sigmoid"
     if kind not in ("Sigmoid", "Identity"):

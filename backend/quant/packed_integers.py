@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Value i of eight is nibble AWQ_ORDER[i] of their word: nibbles hold the values 0 2 4 6 1 3 5 7
-# (WQLinear_GEMM.from_linear of autoawq).
-AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
+# The values that the nibbles of a word hold, of eight (WQLinear_GEMM.from_linear of autoawq).
+AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
 def unpack(words: Tensor, bits: int) -> Tensor:
@@ -25,20 +24,32 @@ def unpack(words: Tensor, bits: int) -> Tensor:
     return (packed[..., None] >> shifts).bitwise_and_((1 << bits) - 1).flatten(-2)
 
 
-def read_columns(
-    words: Any, rows: slice, cols: slice, bits: int, order: Sequence[int] | None = None
-) -> Tensor:
+def read_columns(words: Any, rows: slice, cols: slice, bits: int) -> Tensor:
     """Return values [rows, cols], uint8, of words that are packed along the columns.
 
-    words: a tensor [R, W], or a file's, of which no more is read than holds the values. order:
-    where in its word each value lies, if not one after the other.
+    words: a tensor [R, W], or a file's, of which no more is read than holds the values.
     """
     span, rest = _words(cols, bits)
-    values = unpack(words[rows, span], bits)
-    if order is not None:
-        words_of = values.view(len(values), -1, len(order))
-        values = words_of[..., list(order)].flatten(-2)
-    return values[:, rest]
+    return unpack(words[rows, span], bits)[:, rest]
+
+
+def read_turned(
+    words: Any, rows: slice, cols: slice, bits: int, order: Sequence[int] | None = None
+) -> Tensor:
+    """Return values [cols, rows], uint8, of words [R, W] that are packed along the columns.
+
+    order: which of its values each place of a word holds, if not one after the other. Words are
+    turned before they are taken apart, which takes less than half the time.
+    """
+    span, rest = _words(cols, bits)
+    turned = words[rows, span].T.clone(memory_format=torch.contiguous_format)
+    width, length = turned.shape
+    packed = turned.view(torch.uint8).view(width, length, 4)
+    out = torch.empty(width, 32 // bits, length, dtype=torch.uint8)
+    for place, value in enumerate(order or range(32 // bits)):
+        byte, below = divmod(place * bits, 8)
+        out[:, value] = (packed[..., byte] >> below).bitwise_and_((1 << bits) - 1)
+    return out.flatten(0, 1)[rest]
 
 
 def read_rows(words: Any, rows: slice, cols: slice, bits: int) -> Tensor:

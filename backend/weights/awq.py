@@ -9,7 +9,7 @@ A weight is scale * (value - zero point).
 
 from torch import Tensor
 
-from backend.quant.packed_integers import AWQ_ORDER, read_columns
+from backend.quant.packed_integers import AWQ_ORDER, read_turned
 from backend.weights.linear_parts import NamedParts
 
 
@@ -17,11 +17,11 @@ class AwqParts(NamedParts):
     """LinearParts of a linear of AWQ."""
 
     def values(self, rows: slice, cols: slice) -> Tensor:
-        return read_columns(self.part("qweight"), cols, rows, self.bits, AWQ_ORDER).T
+        return read_turned(self.part("qweight"), cols, rows, self.bits, AWQ_ORDER)
 
     def scales(self, rows: slice, groups: slice) -> Tensor:
         scales: Tensor = self.part("scales")[groups, rows]
         return scales.T
 
     def zeros(self, rows: slice, groups: slice) -> Tensor | None:
-        return read_columns(self.part("qzeros"), groups, rows, self.bits, AWQ_ORDER).T
+        return read_turned(self.part("qzeros"), groups, rows, self.bits, AWQ_ORDER)

@@ -10,7 +10,7 @@ A weight is scale * (value - zero point).
 
 from torch import Tensor
 
-from backend.quant.packed_integers import read_columns, read_rows
+from backend.quant.packed_integers import read_rows, read_turned
 from backend.weights.linear_parts import NamedParts
 
 
@@ -25,6 +25,6 @@ class GptqParts(NamedParts):
         return scales.T
 
     def zeros(self, rows: slice, groups: slice) -> Tensor | None:
-        stored = read_columns(self.part("qzeros"), groups, rows, self.bits).T
+        stored = read_turned(self.part("qzeros"), groups, rows, self.bits)
         # One less than 0 is the largest value, in version 1 (AutoGPTQ masks the sum as well).
         return (stored + self.linear.scheme.zero_offset).bitwise_and_((1 << self.bits) - 1)

@@ -136,6 +136,13 @@ def test_cross_encoder_s_activation(tmp_path: Path, fields: dict[str, Any], is_r
     assert pooling_of(tmp_path) == Pooling("rerank", ("cls",), is_raw=is_raw)
 
 
+def test_newer_cross_encoders_tell_the_activation_elsewhere(tmp_path: Path) -> None:
+    write_model(tmp_path, CROSS_ENCODERS["bert"])
+    name = "torch.nn.modules.linear.Identity"
+    edit(tmp_path / "config_sentence_transformers.json", activation_fn=name)
+    assert pooling_of(tmp_path).is_raw
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

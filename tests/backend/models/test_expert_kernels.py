@@ -34,7 +34,7 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         return TinyModel(case, tmp_path_factory.mktemp("experts"))
 
 
-class QuantizingWriter(gguf.GGUFWriter):
+class QuantizingWriter(gguf.GGUFWriter):  # type: ignore[misc]
     """Writes stacks of experts in blocks of 8 bits."""
 
     def add_tensor(self, name: str, tensor: npt.NDArray[np.float32], **options: Any) -> None:

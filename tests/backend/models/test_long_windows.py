@@ -1,6 +1,7 @@
 """Thousands of tokens through a model with windows, whose old blocks come back on the way."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ ROUNDED = {"dtype": "bfloat16", "kernels": "auto"}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, ROUNDED], ids=["float32", "bfloat16"])
-def test_every_token_is_scored_as_by_transformers(settings: dict[str, str], tmp_path: Path) -> None:
+def test_every_token_is_scored_as_by_transformers(settings: dict[str, Any], tmp_path: Path) -> None:
     """float32: 1e-4 at every token; bfloat16: states of 8 bits leave some hundredths."""
     tiny = TinyModel(CASE, tmp_path)
     block_bytes = 2 * 16 * 16 * (2 if settings else 4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend.quant.packed_integers import AWQ_ORDER, read_columns, read_rows, unpack
+from backend.quant.packed_integers import AWQ_ORDER, read_columns, read_rows, read_turned, unpack
 from tests.backend.quantized_layouts import AWQ_NIBBLES, pack
 
 
@@ -26,6 +26,7 @@ def test_part_is_that_of_the_whole(bits: int, start: int, stop: int) -> None:
     words, part = pack(values, bits), slice(start, stop)
     expected = torch.from_numpy(values[2:5, start:stop]).to(torch.uint8)
     assert torch.equal(read_columns(words, slice(2, 5), part, bits), expected)
+    assert torch.equal(read_turned(words, slice(2, 5), part, bits), expected.T)
     assert torch.equal(read_rows(words.T, part, slice(2, 5), bits), expected.T)
     assert torch.equal(read_columns(words, slice(2, 3), part, bits), expected[:1])
 
@@ -33,7 +34,5 @@ def test_part_is_that_of_the_whole(bits: int, start: int, stop: int) -> None:
 def test_awq_has_the_values_of_a_word_in_its_own_order() -> None:
     values = np.random.default_rng(0).integers(0, 16, (3, 24))
     words = pack(values, 4, AWQ_NIBBLES)
-    got = read_columns(words, slice(0, 3), slice(5, 21), 4, AWQ_ORDER)
-    assert np.array_equal(got.numpy(), values[:, 5:21])
-    # Nibble i holds value AWQ_NIBBLES[i], so value v lies in the nibble that says v.
-    assert [AWQ_NIBBLES[place] for place in AWQ_ORDER] == list(range(8))
+    got = read_turned(words, slice(1, 3), slice(5, 21), 4, AWQ_ORDER)
+    assert np.array_equal(got.numpy(), values[1:3, 5:21].T)
