@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from backend.wire.messages import FinishReason
+from gateway.app import create_app
 from gateway.pool.status import PoolStatus
 from gateway.text.embedding_prompts import EmbeddingPrompts
 from tests.gateway.endpoints.pooled_requests import EMBED, embed, rerank, vector_of
@@ -15,7 +16,6 @@ from tests.gateway.fakes import (
     ByteTokenizer,
     FakePool,
     complete,
-    create_app,
     make_service,
     settle,
 )

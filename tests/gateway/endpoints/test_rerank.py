@@ -74,7 +74,7 @@ async def test_decoder_is_asked_as_its_card_says() -> None:
 async def test_decoder_s_document_is_cut_and_nothing_else() -> None:
     pool = FakePool(vector_of=score_of)
     pooling = Pooling("rerank", ("lasttoken",), answer_ids=(1, 2))
-    fields = {"instruction": "i", "truncate_prompt_tokens": -1}
+    fields: dict[str, Any] = {"instruction": "i", "truncate_prompt_tokens": -1}
     await rerank(pool, query="q", documents=["x" * 5000], pooling=pooling, **fields).finished()
     text = bytes(pool.submitted[0].prompt_ids).decode()
     assert len(text) == 1000
