@@ -77,6 +77,10 @@ def main(argv: Sequence[str]) -> int:
 
                 as_json = bool(given.pop("as_json", False))
                 return config_command.run(given, config, as_json=as_json)
+            case "unisono models":
+                from gateway.commands import models
+
+                return models.run(as_json=bool(given.get("as_json", False)))
             case "unisono top":
                 from gateway.commands import top
 
@@ -155,6 +159,13 @@ def _parser() -> _Parser:
     )
     config.add_argument("--json", dest="as_json", action="store_true", help="as one JSON object")
     _add_serve_flags(config)
+    models = commands.add_parser(
+        "models",
+        help="list the families of models that can be served",
+        usage="unisono models [--json]",
+        description="Families of models, the names files give them, and how each was checked.",
+    )
+    models.add_argument("--json", dest="as_json", action="store_true", help="as one JSON array")
     top = commands.add_parser(
         "top",
         help="watch a running server",

@@ -43,7 +43,7 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
     """
     server, engine = settings.server, settings.engine
     path = Path(engine.model)
-    config = load_config(path, engine.task)
+    config = load_config(path, engine.model_impl, engine.task)
     max_model_len = min(engine.max_model_len or config.max_model_len, config.max_model_len)
     sampling = load_sampling_defaults(
         path, server.generation_config, server.override_generation_config

@@ -11,8 +11,29 @@ from backend.config.families.family import Family
 # "architectures" of config.json -> module of the family.
 HF_ARCHITECTURES = {
     "LlamaForCausalLM": "llama",
-    "MistralForCausalLM": "llama",
+    "MistralForCausalLM": "mistral",
+    "MinistralForCausalLM": "mistral",
+    "Mistral3ForConditionalGeneration": "mistral3",
+    "Ministral3ForCausalLM": "mistral3",
     "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+    "Phi3ForCausalLM": "phi3",
+    "SmolLM3ForCausalLM": "smollm3",
+    "Olmo2ForCausalLM": "olmo2",
+    "Olmo3ForCausalLM": "olmo2",
+    "Gemma2ForCausalLM": "gemma2",
+    "Gemma3ForCausalLM": "gemma3",
+    "Gemma3ForConditionalGeneration": "gemma3",
+    "GraniteForCausalLM": "granite",
+    "OPTForCausalLM": "opt",
+    "GPT2LMHeadModel": "gpt2",
+    "GPTNeoForCausalLM": "gpt_neo",
+    "MixtralForCausalLM": "mixtral",
+    "Qwen2MoeForCausalLM": "qwen2_moe",
+    "Qwen3MoeForCausalLM": "qwen3_moe",
+    "GraniteMoeForCausalLM": "granitemoe",
+    "GraniteMoeSharedForCausalLM": "granitemoe",
+    "OlmoeForCausalLM": "olmoe",
     "BertModel": "bert",
     "BertForMaskedLM": "bert",
     "BertForSequenceClassification": "bert",
@@ -31,7 +52,30 @@ HF_ARCHITECTURES = {
 }
 
 # "general.architecture" of a GGUF file -> module of the family.
-GGUF_ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "bert": "bert"}
+GGUF_ARCHITECTURES = {
+    "llama": "llama",
+    "mistral3": "mistral3",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "phi3": "phi3",
+    "smollm3": "smollm3",
+    "olmo2": "olmo2",
+    "gemma2": "gemma2",
+    "gemma3": "gemma3",
+    "granite": "granite",
+    "gpt2": "gpt2",
+    "qwen2moe": "qwen2_moe",
+    "qwen3moe": "qwen3_moe",
+    "granitemoe": "granitemoe",
+    "olmoe": "olmoe",
+    "bert": "bert",
+}
+
+
+def families() -> list[Family]:
+    """Return all of them, by name."""
+    names = {*HF_ARCHITECTURES.values(), *GGUF_ARCHITECTURES.values()}
+    return [load_family(name) for name in sorted(names)]
 
 
 def load_family(name: str) -> Family:

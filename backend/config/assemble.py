@@ -4,6 +4,7 @@ from backend.config.errors import ModelError
 from backend.config.families.family import Family
 from backend.config.fields import Fields
 from backend.config.model_config import ModelConfig
+from backend.config.rope_fields import context_length
 from backend.config.sizes import head_dim
 from backend.config.spec import DecoderSpec, EncoderSpec
 
@@ -25,7 +26,8 @@ _HARMLESS = frozenset(
     remove_invalid_values tie_encoder_decoder gradient_checkpointing router_aux_loss_coef
     _attn_implementation _attn_implementation_autoset attn_implementation unsloth_version
     unsloth_fixed use_mambapy rope_parameters_type quantization_config language_model
-    text_config_dtype base_model_tp_plan ignore_index name_or_path license
+    text_config_dtype base_model_tp_plan ignore_index name_or_path license transformers.js_config
+    model_max_length max_sequence_length
     """.split()
 )
 
@@ -46,8 +48,9 @@ def make_config(
 
     Raises ModelError for a field that is wrong, and for one that the family does not know.
     """
-    num_heads = fields.integer("num_attention_heads")
+    # First: what other absent fields mean may depend on what a family finds.
     spec = family.spec(fields)
+    num_heads = fields.integer("num_attention_heads")
     config = ModelConfig(
         family=family.name,
         name=name,
@@ -77,4 +80,4 @@ def _max_len(spec: DecoderSpec | EncoderSpec, fields: Fields) -> int:
     """Return how many tokens a model was trained for: what an encoder has positions for."""
     if isinstance(spec, EncoderSpec) and spec.positions:
         return spec.positions.rows - spec.positions.offset
-    return fields.integer("max_position_embeddings", 2048)
+    return context_length(fields)

@@ -15,7 +15,8 @@ class Fields:
     """Fields by Hugging Face's names, checked as they are read.
 
     kind: of the file. tensors: the shapes of the file's tensors, by its names. labels: what the
-    file calls a field, for messages.
+    file calls a field, for messages. defaults: what a field is that the file does not have; null is
+    something that it says.
     """
 
     def __init__(
@@ -24,11 +25,13 @@ class Fields:
         values: Mapping[str, Any],
         tensors: Mapping[str, tuple[int, ...]],
         labels: Mapping[str, str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self.kind = kind
         self.tensors = tensors
         self._values = dict(values)
         self._labels = labels or {}
+        self._defaults = defaults or {}
         self._used: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
@@ -38,10 +41,14 @@ class Fields:
         """Add a field that stands elsewhere in the file."""
         self._values[name] = value
 
+    def default(self, name: str, value: object) -> None:
+        """Say what an absent field means; one that is null stays so."""
+        self._values.setdefault(name, value)
+
     def raw(self, name: str, default: Any = None) -> Any:
         """Return a field as it is; `default` where it is absent or null."""
         self._used.add(name)
-        value = self._values.get(name)
+        value = self._values.get(name, self._defaults.get(name))
         return default if value is None else value
 
     def integer(self, name: str, default: int | None = None) -> int:

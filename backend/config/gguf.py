@@ -45,6 +45,7 @@ _FIELDS = {
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
     "attention.layer_norm_epsilon": "layer_norm_eps",
     "attention.sliding_window": "sliding_window",
+    "attention.sliding_window_pattern": "sliding_window_pattern",
     "rope.freq_base": "rope_theta",
     "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping",
@@ -52,9 +53,13 @@ _FIELDS = {
     "expert_used_count": "num_experts_per_tok",
     "expert_feed_forward_length": "moe_intermediate_size",
     "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
+    "attention.scale": "attention_multiplier",
+    "embedding_scale": "embedding_multiplier",
+    "residual_scale": "residual_multiplier",
+    "logit_scale": "logits_scaling",
 }
 # Every file has these; the embedding says how many tokens there are.
-_HARMLESS = ("vocab_size", "tensor_data_layout", "expert_group_count", "expert_group_used_count")
+_HARMLESS = ("vocab_size", "tensor_data_layout")
 # llama.cpp's llama_pooling_type; 0 is none, 4 is for rerankers.
 _POOLING_TYPES: dict[int, PoolingMode] = {1: "mean", 2: "cls", 3: "lasttoken"}
 _TABLES = {
@@ -84,6 +89,7 @@ def read_config(path: Path, task: Task = "auto") -> ModelConfig:
                 fields.add(field, _read_table(headers, tensors[name]))
         fields.harmless(_HARMLESS)
         _check_values(fields)
+        _check_experts(fields)
         pooling_type = fields.integer("pooling_type", 0)
         config = make_config(
             family,
@@ -130,7 +136,7 @@ def _with_task(path: Path, config: ModelConfig, pooling_type: int, task: Task) -
 
 def _answers(path: Path) -> tuple[int, ...]:
     tokens = read_metadata(path, frozenset((TOKENS,))).get(TOKENS, ())
-    assert isinstance(tokens, tuple)
+    assert isinstance(tokens, tuple | list)
     return answer_ids({str(token): token_id for token_id, token in enumerate(tokens)})
 
 
@@ -173,6 +179,18 @@ def _check_values(fields: Fields) -> None:
     if size is None and fields.integer("num_attention_heads") > 0:
         size = fields.integer("hidden_size") // fields.integer("num_attention_heads")
     fields.must_be("attention.value_length", size, f"only that of keys, {size}, is supported")
+
+
+def _check_experts(fields: Fields) -> None:
+    """Refuse groups of experts, of which some are chosen first; files may say there are none."""
+    groups = fields.integer("expert_group_count", 0)
+    if groups > 1:
+        raise ModelError(
+            f"{fields.label('expert_group_count')} is {groups}: experts in groups are not supported"
+        )
+    fields.harmless(["expert_group_used_count"])
+    if fields.integer("num_experts", 0) == 0:
+        fields.harmless(["num_experts_per_tok", "moe_intermediate_size"])
 
 
 def _read_table(headers: list[GGUFHeader], tensor: GGUFTensor) -> list[float]:

@@ -7,6 +7,7 @@ gateway can import it.
 import msgspec
 
 from backend.config.errors import ModelError
+from backend.config.foreign import Foreign
 from backend.config.pooling import Pooling
 from backend.config.spec import MLP, DecoderSpec, EncoderSpec, Layer
 
@@ -21,6 +22,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     no embedding and no logit.
     stored_dtype: what the file mostly holds ("Q4_1", "bfloat16"), for the start-up line.
     notes: what else the operator should know, a line each.
+    foreign: of a model that transformers' modelling code runs; None: our own decoder does.
     pooling: what is made of a text's hidden states; None for models that generate.
     """
 
@@ -38,6 +40,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     bos_token_id: int | None
     stored_dtype: str
     notes: tuple[str, ...] = ()
+    foreign: Foreign | None = None
     pooling: Pooling | None = None
 
     def __post_init__(self) -> None:

@@ -118,7 +118,9 @@ def _natural_task(config: ModelConfig, fields: Mapping[str, Any], modules: list[
     if modules:
         return "rerank" if any(_kind(module) == "LogitScore" for module in modules) else "embed"
     names = fields.get("architectures") or [""]
-    return "embed" if str(names[0]).endswith("Model") else "generate"
+    # GPT2LMHeadModel has a head, as its name says.
+    is_bare = str(names[0]).endswith("Model") and not str(names[0]).endswith("LMHeadModel")
+    return "embed" if is_bare else "generate"
 
 
 def _embedder(

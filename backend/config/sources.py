@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from backend.config.foreign import Foreign
 from backend.config.model_config import ModelConfig
 from backend.config.tensors import LAYER_PREFIX, TensorInfo, tensors_of
 
@@ -120,6 +121,15 @@ class Names(msgspec.Struct, frozen=True):
                 yield Source(
                     f"{layer}{theirs}.{kind}", index, start, is_transposed=theirs in self.transposed
                 )
+
+
+def foreign_names(foreign: Foreign) -> Names:
+    """Return the names of a model's tensors that have the files' own, but for two."""
+    top: dict[str, str | tuple[str, ...]] = {
+        "model.embed_tokens": foreign.embedding,
+        "lm_head": foreign.head,
+    }
+    return Names(("",), LAYER_PREFIX + "{i}.", top, {}, ignored=foreign.ignored)
 
 
 def _alternatives(names: str | tuple[str, ...]) -> tuple[str, ...]:

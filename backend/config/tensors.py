@@ -18,44 +18,21 @@ Names here are ours, Hugging Face's for a Llama where it has the tensor:
 each with .weight, .bias or both. `families` and `sources` say what files call them.
 """
 
-import enum
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from backend.config.model_config import ModelConfig
 from backend.config.spec import MLP, Attention, EncoderSpec, Experts, Layer, Norm
+from backend.config.tensor_info import Cut as Cut
+from backend.config.tensor_info import TensorInfo as TensorInfo
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 LAYER_PREFIX = "model.layers."
 
 
-class Cut(enum.Enum):
-    """What of a tensor each rank holds: rows or columns that belong to its share, or the whole."""
-
-    WHOLE = enum.auto()
-    QUERY_ROWS = enum.auto()
-    KV_ROWS = enum.auto()
-    QUERY_COLUMNS = enum.auto()
-    MLP_ROWS = enum.auto()
-    MLP_COLUMNS = enum.auto()
-    VOCAB_ROWS = enum.auto()
-
-
-class TensorInfo(NamedTuple):
-    """A tensor of a model. shape: of all of it, a matrix is [out, in].
-
-    is_wide: kept in float32, whatever the arithmetic of the forward pass.
-    """
-
-    shape: tuple[int, ...]
-    cut: Cut = Cut.WHOLE
-    is_wide: bool = False
-
-
 def tensors_of(config: ModelConfig) -> dict[str, TensorInfo]:
     """Return name -> TensorInfo of every tensor of a model."""
-    return dict(_tensors(config))
+    return dict(config.foreign.tensors if config.foreign else _tensors(config))
 
 
 def _tensors(config: ModelConfig) -> Iterator[tuple[str, TensorInfo]]:
@@ -151,11 +128,12 @@ def _experts(experts: Experts, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
     if experts.has_correction:
         yield "mlp.router_correction.bias", TensorInfo((experts.num,))
     for index in range(experts.num):
-        yield from _mlp(f"mlp.experts.{index}", MLP(experts.width), hidden)
+        for name, info in _mlp(f"mlp.experts.{index}", MLP(experts.width), hidden):
+            yield name, info._replace(expert=index)
     if experts.shared_width:
         yield from _mlp("mlp.shared", MLP(experts.shared_width), hidden)
     if experts.shared_gate:
-        yield "mlp.shared_gate.weight", TensorInfo((1, hidden))
+        yield "mlp.shared_gate.weight", TensorInfo((hidden,))
 
 
 def _linear(

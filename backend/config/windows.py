@@ -6,28 +6,60 @@ from backend.config.fields import Fields
 SLIDING, FULL = "sliding_attention", "full_attention"
 
 
-def layer_windows(fields: Fields, num_layers: int, pattern: int = 0) -> list[int]:
+def layer_windows(
+    fields: Fields, num_layers: int, pattern: int | list[bool] = 0, *, default: int = 0
+) -> list[int]:
     """Return the window of each layer, 0 for none. Raises ModelError.
 
     Reads layer_types where the file has them, use_sliding_window and max_window_layers as Qwen's
     have it. pattern: every so many-th layer sees all tokens, the others a window; 0: all layers
-    have one, if there is one.
+    have one, if there is one; or of each layer, whether it has one. default: the window where the
+    file does not say.
     """
-    window = fields.integer("sliding_window", 0)
+    window = fields.integer("sliding_window", default)
     types = fields.raw("layer_types")
     is_used = fields.flag("use_sliding_window", True)
     first = fields.integer("max_window_layers", 0)
     if types is not None:
         _check_types(fields, types, num_layers)
-        if window <= 0 and SLIDING in types:
-            raise ModelError(f"layer_types says {SLIDING}, and sliding_window nothing")
+        if SLIDING in types and (window <= 0 or not is_used):
+            off = "sliding_window nothing" if is_used else "use_sliding_window that there is none"
+            raise ModelError(f"layer_types says {SLIDING}, and {off}")
         return [window if kind == SLIDING else 0 for kind in types]
     if window <= 0 or not is_used:
         return [0] * num_layers
+    if isinstance(pattern, list):
+        return [window if has_window else 0 for has_window in pattern]
     return [
         0 if index < first or (pattern and (index + 1) % pattern == 0) else window
         for index in range(num_layers)
     ]
+
+
+def hf_layer_windows(fields: Fields, num_layers: int) -> list[int]:
+    """Return the window of each layer of a family in whose GGUF files llama.cpp reads none."""
+    if fields.kind == "gguf":
+        fields.harmless(["sliding_window"])
+        return [0] * num_layers
+    return layer_windows(fields, num_layers)
+
+
+def window_pattern(fields: Fields, num_layers: int, default: int) -> int | list[bool]:
+    """Return which layers have a window as `sliding_window_pattern` says it.
+
+    A number in config.json and GGUF files, or in the latter a list. Raises ModelError.
+    """
+    found = fields.raw("sliding_window_pattern", default)
+    if isinstance(found, bool):  # what a list says of every layer
+        return [found] * num_layers
+    if not isinstance(found, list):
+        return fields.integer("sliding_window_pattern", default)
+    if len(found) != num_layers:
+        raise ModelError(
+            f"{fields.label('sliding_window_pattern')} has {len(found)} entries for "
+            f"{num_layers} layers"
+        )
+    return [bool(entry) for entry in found]
 
 
 def _check_types(fields: Fields, types: object, num_layers: int) -> None:

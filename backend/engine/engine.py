@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -27,7 +28,7 @@ from backend.layers.pooler import Pooler, Score
 from backend.models.answer_score import AnswerScore
 from backend.models.encoder import Encoder
 from backend.models.model import Model
-from backend.models.registry import load_model
+from backend.models.registry import find_model, load_model
 from backend.ops.kv_cache import KVCache
 from backend.parallel import TensorParallel
 from backend.placement.memory import available_bytes
@@ -39,6 +40,9 @@ from backend.settings import EngineSettings
 from backend.weights.checkpoint import Checkpoint, open_checkpoint
 from backend.wire.control import Budget
 from backend.wire.local.heartbeat import Phase
+
+if TYPE_CHECKING:
+    from backend.models.transformers_backend import Skeleton
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 # First calls cost the same with any number of rows; 256 of them took 0.5 s of CPU time more, and no
@@ -77,9 +81,16 @@ def build_engine(
     first_rank: ranks in the groups before this one, to share out the devices.
     Raises ModelError where the operator can do something about it.
     """
-    config = load_config(Path(settings.model), settings.task)
-    with closing(open_checkpoint(Path(settings.model), config)) as checkpoint:
-        shard = split_model(config, tp.size, mlp_unit(checkpoint, config))[tp.rank]
+    path = Path(settings.model)
+    config = load_config(path, settings.model_impl, settings.task)
+    config, skeleton = find_model(config, path)
+    with closing(open_checkpoint(path, config)) as checkpoint:
+        shard = split_model(
+            config,
+            tp.size,
+            mlp_unit(checkpoint, config),
+            expert_parallel=settings.expert_parallel,
+        )[tp.rank]
         rank = _Rank.resolve(settings, config, shard, tp, first_rank)
         footprint = FootprintEstimate(
             checkpoint, config, shard, rank.context.method, _dtype_name(rank.context.dtype)
@@ -87,7 +98,7 @@ def build_engine(
         plan = _plan_memory(rank, footprint)
         on_budget(_budget(tp.rank, plan, footprint))
         plan.check_kv_fits()
-        model = _load(rank, checkpoint, on_progress)
+        model = _load(rank, checkpoint, skeleton, on_progress)
     runner = _build_runner(rank, model, plan.num_blocks)
     _warm_up(runner, min(plan.token_budget, rank.max_model_len - 1), on_progress)
     return Engine(
@@ -152,7 +163,10 @@ def _plan_memory(rank: _Rank, footprint: FootprintEstimate) -> MemoryPlan:
 
 
 def _load(
-    rank: _Rank, checkpoint: Checkpoint, on_progress: Callable[[Phase, float], None]
+    rank: _Rank,
+    checkpoint: Checkpoint,
+    skeleton: "Skeleton | None",
+    on_progress: Callable[[Phase, float], None],
 ) -> Model:
     return load_model(
         rank.config,
@@ -161,6 +175,7 @@ def _load(
         rank.context,
         rank.max_model_len,
         lambda fraction: on_progress(Phase.LOAD, fraction),
+        skeleton,
     )
 
 

@@ -1,5 +1,6 @@
 """What a rank will hold of a checkpoint's weights: from the file's header, before they are read."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,16 +18,17 @@ from backend.weights.slices import ALL
 
 # The types of files whose numbers stand by themselves.
 _PLAIN_TYPES = frozenset({"F64", "F32", "F16", "BF16"})
-# Matrices that no kernel multiplies by: looked up, of the router, or of an encoder's score.
+_EXPERT = re.compile(r"experts\.\d+\.")
+# Matrices that are looked up, of an encoder's score, and none of a linear layer.
 _PLAIN_MATRICES = (
     "embed_positions.weight",
     "embed_token_types.weight",
     "relative_bias.weight",
-    "router.weight",
-    "shared_gate.weight",
     "pooler.dense.weight",
     "classifier.weight",
 )
+# Those that are never rounded to fewer bits.
+_DENSE_MATRICES = ("router.weight",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ class FootprintEstimate:
         self._shard = shard
         self._method = method
         self._dtype = dtype
-        infos = tensors_of(config)
-        self._kept = [kept for name, info in infos.items() for kept in self._keep(name, info)]
+        self._infos = tensors_of(config)
+        self._kept = [kept for name, info in self._infos.items() for kept in self._keep(name, info)]
 
     @property
     def total(self) -> ModelFootprint:
@@ -79,12 +81,19 @@ class FootprintEstimate:
 
     def _keep(self, name: str, info: TensorInfo) -> Iterator[KeptWeight]:
         rows, cols = self._shard.slices(info, self._config.head_dim)
-        if len(info.shape) == 1 or name.endswith(_PLAIN_MATRICES):
-            size = _length(info.shape[0], rows) * prod(info.shape[1:])
+        if len(info.shape) != 2 or info.is_plain or name.endswith(_PLAIN_MATRICES):
+            size = prod(info.shape[1:]) * _length(info.shape[0], rows) if info.shape else 1
             dtype = "float32" if info.is_wide else self._dtype
             yield KeptWeight(name, WeightFootprint(size * DTYPE_BYTES[dtype]))
+            if name == EMBEDDING and self._config.tie_word_embeddings:
+                yield self._pack(
+                    name, _length(info.shape[0], self._shard.vocab), info.shape[1], ALL
+                )
             return
         n, k = info.shape
+        if name.endswith(_DENSE_MATRICES):
+            yield KeptWeight(name, self._method.dense_footprint(n, k))
+            return
         is_tied = self._config.tie_word_embeddings
         if name == EMBEDDING and is_tied:
             yield self._pack(name, _length(n, self._shard.vocab), k, ALL)
@@ -119,7 +128,10 @@ class FootprintEstimate:
         start, stop, _ = cols.indices(k)
         for cut in (start, stop):
             if cut % whole.block_size:
-                return f"a cut at {cut} is inside a block of {whole.block_size}"
+                reason = f"a cut at {cut} is inside a block of {whole.block_size}"
+                # What would serve.
+                is_expert = self._infos[name].expert is not None
+                return f"{reason}; --expert-parallel cuts none" if is_expert else reason
         return f"these kernels do not multiply {stored}"
 
 
@@ -132,13 +144,13 @@ def mlp_unit(checkpoint: Checkpoint, config: ModelConfig) -> int:
 
 
 def _names(group: Sequence[KeptWeight]) -> str:
-    """Name weights, those of the same place in several layers together."""
+    """Name weights, those of the same place in several layers, or of several experts, together."""
     layers: dict[str, set[str]] = defaultdict(set)
     for kept in group:
         name, layer = kept.name.removesuffix(".weight"), ""
         if name.startswith(LAYER_PREFIX):
             layer, _, name = name.removeprefix(LAYER_PREFIX).partition(".")
-        layers[name].add(layer)
+        layers[_EXPERT.sub("experts.*.", name)].add(layer)
     return ", ".join(
         name if len(found) == 1 else f"{name} of {len(found)} layers"
         for name, found in layers.items()

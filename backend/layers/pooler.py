@@ -99,7 +99,7 @@ def _reduce(states: Tensor, mode: PoolingMode) -> Tensor:
         case "mean":
             return states.mean(0)
         case "mean_sqrt_len_tokens":
-            return states.sum(0) / len(states) ** 0.5
+            return states.sum(0) * float(len(states) ** -0.5)
         case "weightedmean":
             places = torch.arange(1, len(states) + 1, device=states.device).to(states.dtype)
             mean: Tensor = torch.mv(states.T, places) / places.sum()

@@ -45,6 +45,7 @@ class GGUFCheckpoint(SourceTable):
             data = np.memmap(header.path, np.uint8, mode="r")
             for tensor in header.tensors.values():
                 self._tensors[tensor.name] = (tensor, data)
+        self._scales = self._take_scales()
         super().__init__(config, names, self._tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -57,12 +58,14 @@ class GGUFCheckpoint(SourceTable):
             values = _decode(self._bytes(name)[None], tensor, ALL).view(-1)  # of all of it
             rows = shifted(rows, self.shape(name)[0], source.start)
             whole = values.view(tensor.shape)
-            values = (whole if source.expert is None else whole[source.expert])[rows]
+            values = (whole if source.expert is None else whole[source.expert]).flatten()[rows]
             if source.heads:
                 self._check_whole_heads(name, rows, source.heads)
                 values = torch.from_numpy(to_halves(values.numpy(), source.heads))
             return values.clone()
-        return _decode(self._rows(name, rows), tensor, cols)
+        values = _decode(self._rows(name, rows), tensor, cols)
+        scale = self._scale(name)
+        return values if scale is None else values.float() * scale
 
     def read_quantized(self, name: str, rows: slice = ALL, cols: slice = ALL) -> QuantizedWeight:
         tensor = self._tensor(name)
@@ -80,6 +83,8 @@ class GGUFCheckpoint(SourceTable):
             return WeightFormat.DENSE
         tensor = self._tensor(name)
         weight_format = format_of(tensor.qtype.name)
+        if self._scale(name) is not None:
+            return WeightFormat.DENSE
         start, stop, _ = cols.indices(tensor.shape[-1])
         is_cut = start % weight_format.block_size or stop % weight_format.block_size
         return WeightFormat.DENSE if is_cut else weight_format
@@ -90,6 +95,28 @@ class GGUFCheckpoint(SourceTable):
     def close(self) -> None:
         # The mappings go with their last view.
         self._tensors.clear()
+
+    def _take_scales(self) -> dict[str, torch.Tensor]:
+        """Take out what llama.cpp multiplies a product by, one number, or one for each expert.
+
+        Files of NVFP4 have it: name of the weight -> the numbers. What such files multiply
+        activations by, to round them to 4 bits, is of no use here.
+        """
+        scales = {}
+        for name in list(self._tensors):
+            stem, _, kind = name.rpartition(".")
+            if kind in ("scale", "input_scale") and f"{stem}.weight" in self._tensors:
+                tensor, data = self._tensors.pop(name)
+                raw = data[tensor.offset : tensor.offset + tensor.num_bytes]
+                if kind == "scale":
+                    scales[f"{stem}.weight"] = _decode(raw[None], tensor, ALL).float().view(-1)
+        return scales
+
+    def _scale(self, name: str) -> torch.Tensor | None:
+        source = self.sources[name]
+        if (scales := self._scales.get(source.name)) is None:
+            return None
+        return scales[0 if source.expert is None else source.expert]
 
     def _tensor(self, name: str) -> GGUFTensor:
         return self._tensors[self.sources[name].name][0]

@@ -1,5 +1,6 @@
 """What may be typed, and how a mistake is answered: a line or two, never a traceback."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -213,3 +214,12 @@ def test_reader_that_leaves_early_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_models_lists_families_by_the_names_of_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models"]) == 0
+    text = capsys.readouterr().out
+    assert "llama " in text and "  config.json Qwen2ForCausalLM\n  GGUF        qwen2" in text
+    assert cli.main(["models", "--json"]) == 0
+    rows = {row["family"]: row for row in json.loads(capsys.readouterr().out)}
+    assert "LlamaForCausalLM" in rows["llama"]["config_json"]

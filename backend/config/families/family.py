@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from backend.config.fields import Fields, FileKind
 from backend.config.sources import Names
@@ -14,9 +15,11 @@ class Family:
 
     huggingface: what "architectures" of config.json calls its models. gguf: what
     "general.architecture" of GGUF files calls them. spec: a file's fields -> what is computed.
-    aliases: this family's name of a field of config.json -> the common one. harmless: fields that
-    change nothing here, beside those that change nothing anywhere. tie_word_embeddings: what a
-    config.json that does not say means.
+    aliases: this family's name of a field of config.json -> the common one. defaults: what a
+    config.json means that lacks a field, by common names. harmless: fields that change nothing
+    here, beside those that change nothing anywhere. tie_word_embeddings: what a config.json that
+    does not say means. models: some that people know. checked: how it was, beside what holds for
+    every family (see `unisono models`).
     """
 
     name: str
@@ -26,8 +29,11 @@ class Family:
     hf_names: Names
     gguf_names: Names
     aliases: dict[str, str] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
     harmless: frozenset[str] = frozenset()
     tie_word_embeddings: bool = False
+    models: str = ""
+    checked: str = ""
 
     def names(self, kind: FileKind) -> Names:
         """Return what files of a kind call the tensors."""

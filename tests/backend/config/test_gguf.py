@@ -140,7 +140,7 @@ def test_rotary_keys_become_the_rope(tmp_path: Path, changed: dict[str, Any], ro
     [
         ({"attention.alibi_bias_max": 8.0}, "llama.attention.alibi_bias_max is not known for"),
         ({"attention.value_length": 16}, "llama.attention.value_length is 16"),
-        ({"rope.scaling.type": "yarn"}, "rope scaling 'yarn' is not supported"),
+        ({"rope.scaling.type": "dynamic"}, "rope.scaling.type 'dynamic' is not supported"),
         ({"block_count": None}, "llama.block_count is missing"),
         ({"block_count": "two"}, "llama.block_count is 'two', not an integer"),
         ({"block_count": 2.5}, "llama.block_count is 2.5, not an integer"),

@@ -10,62 +10,23 @@ from torch import Tensor
 from backend.config.errors import ModelError
 from backend.config.load import load_config
 from backend.config.rope import RopeScaling
-from backend.engine.engine import Engine, build_engine
+from backend.engine.engine import Engine
 from backend.native import absence, kernels
-from backend.ops.batch import Batch
 from backend.parallel import TensorParallel
 from backend.quant.weight_format import WeightFormat
-from backend.scheduler.block_pool import BlockPool
-from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import Sequence
-from backend.settings import EngineSettings
 from backend.step import Join, PlannedSequence, build_plan
 from backend.wire.sampling import SamplingParams
 from tests.backend.factories import write_mixed_gguf, write_tiny_gguf, write_tiny_llama
+from tests.backend.models.tiny_engine import engine_of, logits_of, run, scheduler_of, sequence
 from tests.backend.tp_ranks import run_ranks
 
 PROMPT = [5, 99, 42, 7, 250, 3, 17, 88, 123, 11, 64, 201, 9, 300, 45, 6, 77, 31, 150, 2]
 
 
-def engine_of(model: Path, tp: TensorParallel | None = None, **settings: Any) -> Engine:
-    defaults = {"device": "cpu", "dtype": "float32", "block_size": 4, "kv_cache_bytes": 1 << 21}
-    group = tp or TensorParallel()
-    told = EngineSettings(model=str(model), tp=group.size, **{**defaults, **settings})
-    return build_engine(told, group, lambda phase, fraction: None)
-
-
-def logits_of(engine: Engine, prompt: list[int], block_size: int = 4) -> Tensor:
-    """Logits after each token of the prompt, [T, this rank's words]."""
-    table = list(range(len(prompt) // block_size + 1))
-    plan = build_plan(1, [PlannedSequence(prompt, 0, table, 0, 0)], [], block_size)
-    batch = Batch.from_plan(plan, engine.device)
-    batch.output_tokens = torch.arange(len(prompt))
-    with torch.inference_mode():
-        return engine.model.logits(engine.model.forward(batch, engine.runner._kv_cache))
-
-
 def generate(engine: Engine, sequences: list[Sequence], budget: int = 64) -> dict[int, list[int]]:
     """Run sequences together to their end; seq_id -> output tokens."""
-    scheduler = Scheduler(
-        BlockPool(engine.num_blocks, 4), max_num_seqs=40, max_num_batched_tokens=budget,
-        max_model_len=engine.max_model_len, vocab_size=engine.config.vocab_size,
-    )  # fmt: skip
-    for seq in sequences:
-        scheduler.add(seq)
-    outputs: dict[int, list[int]] = {seq.key[1]: [] for seq in sequences}
-    calls = engine.runner.num_forward_calls
-    steps = 0
-    while (plan := scheduler.schedule()) is not None:
-        result = engine.runner.run(plan)
-        steps += 1
-        for _, output in scheduler.commit(plan, result.token_ids):
-            outputs[output.seq_id] += output.token_ids
-    assert engine.runner.num_forward_calls - calls == steps, "one forward call per step"
-    return outputs
-
-
-def sequence(number: int, prompt: list[int], **params: Any) -> Sequence:
-    return Sequence((0, number), list(prompt), len(prompt), SamplingParams(**params))
+    return run(engine, scheduler_of(engine, budget=budget, max_num_seqs=40), sequences)
 
 
 def reference_logits(model: Path, prompt: list[int]) -> Tensor:
@@ -212,10 +173,7 @@ def test_prompt_scores_are_transformers_log_softmax(tmp_path: Path) -> None:
     prompt = [(13 * j) % 300 + 3 for j in range(90)]
     expected = reference_logits(model, prompt).double().log_softmax(-1)
     engine = engine_of(model, max_num_seqs=8)
-    scheduler = Scheduler(
-        BlockPool(engine.num_blocks, 4), max_num_seqs=8, max_num_batched_tokens=37,
-        max_model_len=engine.max_model_len, vocab_size=engine.config.vocab_size,
-    )  # fmt: skip
+    scheduler = scheduler_of(engine, budget=37)
     scheduler.add(sequence(1, PROMPT, max_tokens=30, ignore_eos=True))
     scheduler.add(sequence(2, prompt, max_tokens=1, prompt_logprobs=3))
     scores = []
@@ -293,7 +251,7 @@ def test_what_a_sequence_leaves_in_its_blocks_spoils_nobody(tmp_path: Path, ops:
             tokens, start, table, row, max(0, start - len(sequences[row][0]) + 1)
         )
 
-    def run() -> list[list[int]]:
+    def answers() -> list[list[int]]:
         joins = [Join(row, params) for row in range(2)]
         prompts = [planned(prompt, 0, row) for row, (prompt, _) in enumerate(sequences)]
         drawn = [engine.runner.run(build_plan(1, prompts, joins, block_size)).token_ids]
@@ -306,7 +264,7 @@ def test_what_a_sequence_leaves_in_its_blocks_spoils_nobody(tmp_path: Path, ops:
             drawn.append(engine.runner.run(plan).token_ids)
         return drawn
 
-    expected = run()
+    expected = answers()
     engine.runner._kv_cache.data[:] = torch.nan
-    assert run() == expected
+    assert answers() == expected
     assert all(token_id >= 0 for step in expected for token_id in step)

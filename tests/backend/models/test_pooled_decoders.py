@@ -98,7 +98,7 @@ def test_score_is_how_likely_yes_is_beside_no(model: Path, tmp_path: Path, size:
 
 def test_decoder_without_the_answers_does_not_rerank(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="yes and no are no tokens of this model"):
-        load_config(model, "rerank")
+        load_config(model, task="rerank")
 
 
 def test_gguf_embeds(model: Path, tmp_path: Path) -> None:

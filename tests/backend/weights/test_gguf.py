@@ -169,6 +169,25 @@ def test_rotary_table_is_no_weight_and_an_unknown_tensor_stays(tmp_path: Path) -
         open_checkpoint(path, load_config(path))
 
 
+def test_scale_beside_a_weight_multiplies_it(tmp_path: Path) -> None:
+    """Files of NVFP4 have one; what they multiply activations by changes nothing here."""
+    directory = write_tiny_llama(tmp_path / "tiny")
+    name = "model.layers.1.mlp.up_proj.weight"
+    scale = np.array([0.75], np.float32).view(np.uint8)
+    extra = {
+        f"blk.1.ffn_up.{kind}": (scale, GGMLQuantizationType.F32)
+        for kind in ("scale", "input_scale")
+    }
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", directory, "Q8_0", extra=extra)
+    plain = write_tiny_gguf(tmp_path / "plain.gguf", directory, "Q8_0")
+    checkpoint = open_checkpoint(path, load_config(path))
+    expected = open_checkpoint(plain, load_config(plain)).read(name) * 0.75
+    assert torch.equal(checkpoint.read(name), expected)
+    assert torch.equal(checkpoint.read(name, slice(3, 9), slice(32, 64)), expected[3:9, 32:64])
+    assert checkpoint.weight_format(name) is WeightFormat.DENSE
+    assert checkpoint.weight_format("model.layers.0.mlp.up_proj.weight") is WeightFormat.Q8_0
+
+
 def test_default_model_is_complete() -> None:
     path = default_model()
     config = load_config(path)

@@ -1,0 +1,60 @@
+"""Every family against transformers' float32 forward of the same tiny random weights.
+
+Tolerance: sums of a few hundred products of about 1 in another order, logits of up to 10: 1e-4.
+"""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.backend.models.expert_cases import EXPERTS
+from tests.backend.models.family_cases import TinyModel
+from tests.backend.models.gemma_cases import GEMMA
+from tests.backend.models.learned_position_cases import LEARNED_POSITIONS
+from tests.backend.models.llama_like_cases import LLAMA_LIKE
+from tests.backend.models.tiny_engine import engine_of, logits_of, run, scheduler_of, sequence
+from tests.backend.tp_ranks import run_ranks
+
+CASES = LLAMA_LIKE | EXPERTS | GEMMA | LEARNED_POSITIONS
+
+
+@pytest.fixture(scope="module", params=sorted(CASES))
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    return TinyModel(CASES[request.param], tmp_path_factory.mktemp("family"))
+
+
+def test_logits_are_those_of_transformers(tiny: TinyModel) -> None:
+    engine = engine_of(tiny.path)
+    assert_close(logits_of(engine, tiny.prompt), tiny.logits)
+    # Chunks that end inside blocks, then decoding.
+    chunks = [5, 13, 1, 1, 1, 1]
+    in_chunks = logits_of(engine, tiny.prompt, chunks=chunks)
+    assert_close(in_chunks, tiny.logits)
+
+
+def test_ranks_together_give_the_logits_of_one(tiny: TinyModel) -> None:
+    for size in tiny.case.ranks:
+        parts = run_ranks(size, lambda tp: logits_of(engine_of(tiny.path, tp), tiny.prompt))
+        assert_close(torch.cat(parts, dim=1), tiny.logits)
+
+
+def test_greedy_text_with_a_prefix_from_the_cache(tiny: TinyModel) -> None:
+    """Two prompts share several blocks; the first has finished when the second comes."""
+    engine = engine_of(tiny.path)
+    scheduler = scheduler_of(engine, budget=17)
+    params = {"temperature": 0.0, "max_tokens": 6, "ignore_eos": True}
+    prompts = [tiny.prompt, [*tiny.prompt[:-3], 7, 9]]
+    for number, prompt in enumerate(prompts):
+        asked = sequence(number, prompt, **params)
+        assert run(engine, scheduler, [asked])[number] == tiny.greedy(prompt, 6)
+        assert asked.num_cached_tokens == (0 if number == 0 else len(tiny.prompt[:-3]) // 4 * 4)
+
+
+def test_gguf_twin_gives_the_logits_of_the_directory(tiny: TinyModel) -> None:
+    if not tiny.case.twin:
+        pytest.skip("llama.cpp's converter does not write this one")
+    assert_close(logits_of(engine_of(tiny.twin), tiny.prompt), tiny.logits)
+
+
+def assert_close(got: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
