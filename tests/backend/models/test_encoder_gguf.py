@@ -22,7 +22,7 @@ from tests.backend.models.encoder_models import (
 )
 
 MEAN, CLS, RANK = 1, 2, 4
-# As convert_hf_to_gguf.py of llama.cpp has them for a classifier.
+# As llama.cpp's converter has them for a classifier.
 HEADS = {
     "bert.pooler.dense": "cls",
     "classifier": "cls.output",
