@@ -28,6 +28,10 @@ HF_ARCHITECTURES = {
     "OPTForCausalLM": "opt",
     "GPT2LMHeadModel": "gpt2",
     "GPTNeoForCausalLM": "gpt_neo",
+    "T5ForConditionalGeneration": "t5",
+    "T5WithLMHeadModel": "t5",
+    "MT5ForConditionalGeneration": "mt5",
+    "UMT5ForConditionalGeneration": "umt5",
 }
 
 # "general.architecture" of a GGUF file -> module of the family.

@@ -29,6 +29,8 @@ _HARMLESS = frozenset(
     """.split()
 )
 
+_ENCODER_NOTE = "an encoder reads the prompt, which the decoder answers and does not continue"
+
 
 def make_config(
     family: Family,
@@ -47,6 +49,10 @@ def make_config(
     Raises ModelError for a field that is wrong, and for one that the family does not know.
     """
     num_heads = fields.integer("num_attention_heads")
+    trained_len = context_length(fields)
+    spec = family.spec(fields)
+    if spec.encoder:
+        notes = (*notes, _ENCODER_NOTE)
     config = ModelConfig(
         family=family.name,
         name=name,
@@ -55,8 +61,8 @@ def make_config(
         num_heads=num_heads,
         num_kv_heads=fields.integer("num_key_value_heads", num_heads),
         head_dim=head_dim(fields),
-        max_model_len=context_length(fields),
-        spec=family.spec(fields),
+        max_model_len=spec.encoder.max_model_len if spec.encoder else trained_len,
+        spec=spec,
         tie_word_embeddings=tie_word_embeddings,
         eos_token_ids=eos_token_ids,
         bos_token_id=bos_token_id,

@@ -83,7 +83,8 @@ def build_engine(
         plan.check_kv_fits()
         model = _load(rank, checkpoint, on_progress)
     runner = _build_runner(rank, model, plan.num_blocks)
-    _warm_up(runner, min(plan.token_budget, rank.max_model_len - 1), on_progress)
+    max_tokens = min(plan.token_budget, rank.max_model_len - 1)
+    _warm_up(runner, max_tokens, config.spec.encoder is not None, on_progress)
     return Engine(
         config=rank.config,
         groups=rank.groups,
@@ -179,10 +180,13 @@ def _build_runner(rank: _Rank, model: Model, num_blocks: int) -> ModelRunner:
 
 
 def _warm_up(
-    runner: ModelRunner, max_tokens: int, on_progress: Callable[[Phase, float], None]
+    runner: ModelRunner,
+    max_tokens: int,
+    has_encoder: bool,
+    on_progress: Callable[[Phase, float], None],
 ) -> None:
     on_progress(Phase.WARM_UP, 0.0)
-    runner.warm_up(min(max_tokens, WARM_UP_TOKENS))
+    runner.warm_up(min(max_tokens, WARM_UP_TOKENS), has_encoder=has_encoder)
     on_progress(Phase.WARM_UP, 1.0)
 
 

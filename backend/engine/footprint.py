@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from math import prod
 
 from backend.config.model_config import ModelConfig
-from backend.config.tensors import EMBEDDING, LAYER_PREFIX, Cut, TensorInfo, tensors_of
+from backend.config.tensors import (
+    EMBEDDING,
+    ENCODER_LAYER_PREFIX,
+    LAYER_PREFIX,
+    Cut,
+    TensorInfo,
+    tensors_of,
+)
 from backend.linear.kernel import WeightFootprint
 from backend.linear.method import LinearMethod
 from backend.placement.memory import DTYPE_BYTES, ModelFootprint
@@ -18,7 +25,12 @@ from backend.weights.slices import ALL
 # The types of files whose numbers stand by themselves.
 _PLAIN_TYPES = frozenset({"F64", "F32", "F16", "BF16"})
 # Matrices that are no weights of a linear layer: looked up, or of the router.
-_PLAIN_MATRICES = ("embed_positions.weight", "router.weight", "shared_gate.weight")
+_PLAIN_MATRICES = (
+    "embed_positions.weight",
+    "router.weight",
+    "shared_gate.weight",
+    "relative_bias.weight",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +139,10 @@ def _names(group: Sequence[KeptWeight]) -> str:
     layers: dict[str, set[str]] = defaultdict(set)
     for kept in group:
         name, layer = kept.name.removesuffix(".weight"), ""
-        if name.startswith(LAYER_PREFIX):
-            layer, _, name = name.removeprefix(LAYER_PREFIX).partition(".")
+        for prefix, whose in ((LAYER_PREFIX, ""), (ENCODER_LAYER_PREFIX, "encoder's ")):
+            if name.startswith(prefix):
+                layer, _, part = name.removeprefix(prefix).partition(".")
+                name = whose + part
         layers[name].add(layer)
     return ", ".join(
         name if len(found) == 1 else f"{name} of {len(found)} layers"
