@@ -47,6 +47,7 @@ GGUF_ARCHITECTURES = {
     "gemma3": "gemma3",
     "granite": "granite",
     "gpt2": "gpt2",
+    "t5": "t5",
 }
 
 

@@ -78,10 +78,14 @@ class ModelConfig(msgspec.Struct, frozen=True):
                 f"decoder_start_token_id {encoder.start_token_id} is not in the vocabulary of "
                 f"{self.vocab_size}"
             )
-        if bias.num_buckets < 4 or bias.num_buckets % 2 or bias.max_distance <= bias.num_buckets:
+        if (
+            bias.num_buckets < 4
+            or bias.num_buckets % 2
+            or 2 * bias.max_distance <= bias.num_buckets
+        ):
             raise ModelError(
                 f"relative_attention_num_buckets {bias.num_buckets} must be even, 4 at least and "
-                f"below relative_attention_max_distance, which is {bias.max_distance}"
+                f"below twice relative_attention_max_distance, which is {bias.max_distance}"
             )
 
     @property

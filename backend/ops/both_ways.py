@@ -21,7 +21,7 @@ def attend_both_ways(
     qkv: [X, 3 H, D], queries, keys and values of all inputs. starts: [E + 1], where each begins.
     Returns [X, H, D].
     """
-    queries, keys, values = qkv.unflatten(1, (3, -1)).unbind(1)
+    queries, keys, values = qkv.view(len(qkv), 3, -1, qkv.shape[-1]).unbind(1)
     out = torch.empty_like(queries)
     for start, stop in itertools.pairwise(starts):
         rows = slice(start, stop)

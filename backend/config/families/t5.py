@@ -56,13 +56,21 @@ def tied_scale(fields: Fields) -> float:
 
 
 def _spec(fields: Fields) -> DecoderSpec:
-    """A head of its own is not scaled. transformers writes so since it ties all of them in name."""
+    """A head of its own is not scaled. transformers writes so since it ties all of them in name.
+
+    llama.cpp scales none: the best token of a tied model is the same, its probability is not. Its
+    files of UMT5 are T5's with a bias in each layer.
+    """
     if fields.kind == "gguf":
+        fields.harmless(("layer_norm_eps",))  # that of rms, once more
         is_scaled = "output.weight" not in fields.tensors
+        has_shared_bias = "dec.blk.1.attn_rel_b.weight" not in fields.tensors
     else:
         is_tied = fields.flag("tie_word_embeddings", True)
         is_scaled = fields.flag("scale_decoder_outputs", is_tied)
-    return spec_of(fields, logit_scale=tied_scale(fields) if is_scaled else 1.0)
+        has_shared_bias = True
+    scale = tied_scale(fields) if is_scaled else 1.0
+    return spec_of(fields, logit_scale=scale, has_shared_bias=has_shared_bias)
 
 
 def _read_mlp(fields: Fields) -> MLP:
@@ -176,7 +184,7 @@ HARMLESS = frozenset(
 FAMILY = Family(
     name="t5",
     huggingface=("T5ForConditionalGeneration", "T5WithLMHeadModel"),
-    gguf=(),
+    gguf=("t5",),
     spec=_spec,
     hf_names=HF_NAMES,
     gguf_names=GGUF_NAMES,

@@ -1,5 +1,7 @@
 """T5, mT5 and UMT5, end to end inside one process, against transformers' float32 forward."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,15 @@ from backend.engine.engine import Engine
 from backend.scheduler.sequence import Sequence
 from backend.wire.sampling import SamplingParams
 from tests.backend.models.tiny_engine import engine_of, run, scheduler_of
-from tests.backend.models.tiny_t5 import CASES, DecoderRun, TinyT5, input_of, logits_of
+from tests.backend.models.tiny_t5 import (
+    CASES,
+    GGUF_SIZES,
+    DecoderRun,
+    TinyT5,
+    input_of,
+    logits_of,
+    write_gguf,
+)
 from tests.backend.tp_ranks import run_ranks
 
 # Below, at and above the distances at which buckets end, and a block's 4 tokens.
@@ -69,6 +79,17 @@ def test_ranks_together_give_the_logits_of_one(size: int, exact: bool, model: Ti
     parts = run_ranks(size, lambda tp: of_rank(engine_of(model.path, tp, exact=exact)))
     wanted = model.logits(inputs, decoder_ids)
     torch.testing.assert_close(torch.cat(parts, dim=1), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["flan", "t5", "umt5"])
+def test_gguf_files_give_the_same_logits(name: str, tmp_path: Path) -> None:
+    case = replace(CASES[name], fields=CASES[name].fields | GGUF_SIZES)
+    model = TinyT5(case, tmp_path / "model")
+    write_gguf(tmp_path / "twin.gguf", model.path)
+    inputs, decoder_ids = input_of(150), [0, *input_of(9)]
+    found = logits_of(engine_of(tmp_path / "twin.gguf"), [DecoderRun(inputs).plan(decoder_ids)])
+    wanted = model.logits(inputs, decoder_ids)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 def sequence(number: int, inputs: list[int], output: list[int] | None = None, **params: Any) -> Any:

@@ -1,10 +1,12 @@
 """Tiny random T5s, written by transformers, and what it computes of them."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import gguf
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -28,6 +30,8 @@ SIZES: dict[str, Any] = {
     "relative_attention_max_distance": 20,
     "decoder_start_token_id": 0,
 }
+# GGUF has no key for the distance, which is T5's then.
+GGUF_SIZES = {"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,35 @@ def logits_of(engine: Engine, planned: Sequence[PlannedSequence], step: int = 1)
     batch.output_tokens = torch.arange(plan.num_tokens)
     with torch.inference_mode():
         return engine.model.logits(engine.model.forward(batch, engine.runner._kv_cache))
+
+
+def write_gguf(path: Path, model: Path) -> None:
+    """Write a directory as llama.cpp's converter does, without a vocabulary."""
+    config = json.loads((model / "config.json").read_text())
+    num_layers = config["num_layers"]
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.T5, num_layers)
+    writer = gguf.GGUFWriter(path, "t5")
+    writer.add_tokenizer_model("none")
+    writer.add_context_length(512)
+    writer.add_embedding_length(config["d_model"])
+    writer.add_feed_forward_length(config["d_ff"])
+    writer.add_block_count(num_layers)
+    writer.add_decoder_block_count(config["num_decoder_layers"])
+    writer.add_head_count(config["num_heads"])
+    writer.add_key_length(config["d_kv"])
+    writer.add_value_length(config["d_kv"])
+    writer.add_layer_norm_eps(config["layer_norm_epsilon"])
+    writer.add_relative_attn_buckets_count(config["relative_attention_num_buckets"])
+    writer.add_layer_norm_rms_eps(config["layer_norm_epsilon"])
+    writer.add_decoder_start_token_id(config["decoder_start_token_id"])
+    for name, tensor in safetensors.torch.load_file(model / "model.safetensors").items():
+        written = names.get_name(name, try_suffixes=(".weight",))
+        assert written, f"the gguf library has no name for {name}"
+        writer.add_tensor(written, tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def _spread(path: Path, has_own_head: bool) -> None:

@@ -54,7 +54,7 @@ def test_a_preempted_sequence_runs_its_encoder_again_and_loses_no_token() -> Non
 def test_a_resumed_sequence_runs_what_it_has_written_in_chunks_behind_its_encoder() -> None:
     scheduler = make_scheduler(budget=16)
     scheduler.add(encoded(1, 8, max_tokens=40, output=(9,) * 30))
-    sizes = []
+    sizes: list[tuple[int, int]] = []
     while not sizes or sum(size for _, size in sizes) < 31:
         plan, _ = step(scheduler)
         assert plan is not None
