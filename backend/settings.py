@@ -15,7 +15,21 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of every replica group. `0` means: choose for this machine and model."""
 
     model: Annotated[str, Meta(description="path of a GGUF file or a Hugging Face directory")] = ""
+    model_impl: Annotated[
+        Literal["auto", "unisono", "transformers"],
+        Meta(
+            description="whose code runs the model: our own decoder (unisono) or transformers'; "
+            "auto: ours where it knows the architecture"
+        ),
+    ] = "auto"
+    task: Annotated[
+        Literal["auto", "generate", "embed", "rerank"],
+        Meta(description="what the model gives: text, vectors, scores; auto: what its files say"),
+    ] = "auto"
     tp: Annotated[int, Meta(ge=1, le=64, description="ranks a group (tensor parallel)")] = 1
+    expert_parallel: Annotated[
+        bool, Meta(description="ranks have whole experts of a mixture, not columns of each")
+    ] = False
     dp: Annotated[int, Meta(ge=1, le=64, description="replica groups (data parallel)")] = 1
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Meta(description="where the ranks compute")

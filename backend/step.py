@@ -62,12 +62,14 @@ class Join(msgspec.Struct, frozen=True, array_like=True):
     """A row's sampling state begins. A row that joins again has been left by its last owner.
 
     token_ids: prompt and output so far, empty when no rule of these parameters looks back.
+    second_segment: place of the first token of a pair's second text; 0: there is none.
     """
 
     row: int
     params: SamplingParams
     token_ids: list[int] = []
     num_prompt_tokens: int = 0
+    second_segment: int = 0
 
 
 class PlannedSequence(msgspec.Struct, frozen=True):

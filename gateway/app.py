@@ -19,10 +19,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.endpoints.chat import create_chat_completion
 from gateway.endpoints.completions import create_completion
+from gateway.endpoints.embeddings import create_embeddings
 from gateway.endpoints.health import livez, readyz, version
 from gateway.endpoints.metrics import metrics
 from gateway.endpoints.models import list_models, retrieve_model
 from gateway.endpoints.openapi import docs, openapi_json
+from gateway.endpoints.rerank import rerank
 from gateway.endpoints.tokenize import detokenize, tokenize
 from gateway.errors import ApiError, error_response
 from gateway.exchange_context import ExchangeContext
@@ -44,6 +46,10 @@ def create_app(service: Service) -> ASGIApp:
     routes = [
         (Access.INFER, Route("/v1/chat/completions", create_chat_completion, methods=["POST"])),
         (Access.INFER, Route("/v1/completions", create_completion, methods=["POST"])),
+        (Access.INFER, Route("/v1/embeddings", create_embeddings, methods=["POST"])),
+        (Access.INFER, Route("/v1/rerank", rerank, methods=["POST"])),
+        (Access.INFER, Route("/rerank", rerank, methods=["POST"])),
+        (Access.INFER, Route("/v2/rerank", rerank, methods=["POST"])),
         (Access.INFER, Route("/tokenize", tokenize, methods=["POST"])),
         (Access.INFER, Route("/detokenize", detokenize, methods=["POST"])),
         (Access.INFER, Route("/v1/models", list_models, methods=["GET"])),

@@ -6,11 +6,13 @@ budget.
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from backend.config.pooling import Pooling
 from gateway.pool.body_budget import BodyBudget
 from gateway.sampling_defaults import SamplingDefaults
 from gateway.telemetry.observer import Observer
+from gateway.text.embedding_prompts import EmbeddingPrompts
 
 if TYPE_CHECKING:
     from gateway.pool.replicas import ReplicaPool
@@ -25,6 +27,7 @@ class Limits:
     """How much one request may ask of this process before it is refused.
 
     max_body_bytes: larger bodies get 413. max_json_depth: arrays and objects inside each other.
+    max_inputs: texts to embed, or documents to rank.
     max_choices: sequences, that is best_of or n times the number of prompts.
     max_logprobs: log-probabilities, that is tokens times alternatives over all sequences.
     body_timeout_s: the whole body must have arrived by then, or 408.
@@ -36,6 +39,7 @@ class Limits:
     max_body_bytes: int = 10 * 2**20
     max_json_depth: int = 64
     max_choices: int = 128
+    max_inputs: int = 2048
     # Each takes about 100 bytes while it waits to be written: 50 MB.
     max_logprobs: int = 2**19
     body_timeout_s: float = 30.0
@@ -55,6 +59,9 @@ class Service:
     has_encoder: an encoder reads prompts: answers do not continue them, and none is scored.
     strict: fields of requests that mean nothing here are refused instead of ignored.
     sampling_defaults: what the sampling fields of a request are where it leaves them out.
+    pooling: what the model's hidden states become; None for models that generate text. width: of
+    the vectors of one that embeds. has_segments: it is told which token is of which text of a pair.
+    prompts: what an embedding model wants in front of texts, by use.
     chat_templates: turn messages into a prompt; None for models that were trained on none.
     grammar_validator: has grammars compiled; None where answers cannot be held to one.
     body_budget: the bytes that the bodies of all requests may take together.
@@ -78,3 +85,12 @@ class Service:
     allow_anonymous: bool = False
     grammar_validator: "GrammarValidator | None" = None
     chat_templates: "ChatTemplates | None" = None
+    pooling: Pooling | None = None
+    width: int = 0
+    has_segments: bool = False
+    prompts: EmbeddingPrompts = field(default_factory=EmbeddingPrompts)
+
+    @property
+    def task(self) -> Literal["generate", "embed", "rerank"]:
+        """What requests the model answers."""
+        return self.pooling.task if self.pooling else "generate"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backend.config.load import load_config
+from backend.config.spec import EncoderSpec
 from gateway.layout import layout
 from gateway.pool.body_budget import BodyBudget
 from gateway.pool.listener import PoolListener
@@ -26,6 +27,7 @@ from gateway.service import Limits, Service
 from gateway.settings import ServerSettings, Settings
 from gateway.telemetry.observer import Observer
 from gateway.text.chat_templates import load_chat_templates
+from gateway.text.embedding_prompts import EmbeddingPrompts, load_embedding_prompts
 from gateway.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
     """
     server, engine = settings.server, settings.engine
     path = Path(engine.model)
-    config = load_config(path)
+    config = load_config(path, engine.model_impl, engine.task)
     max_model_len = min(engine.max_model_len or config.max_model_len, config.max_model_len)
     sampling = load_sampling_defaults(
         path, server.generation_config, server.override_generation_config
@@ -63,7 +65,7 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
             max_waiting=server.max_waiting,
         ),
         vocab_size=config.vocab_size,
-        has_encoder=config.spec.encoder is not None,
+        has_encoder=config.encoder is not None,
         created=int(time.time()),
         system_fingerprint=_fingerprint(path, settings, sampling.defaults, templates),
         sampling_defaults=sampling.defaults,
@@ -77,6 +79,10 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
         keyring=Keyring.of(server),
         allow_anonymous=server.allow_anonymous,
         strict=server.strict,
+        pooling=config.pooling,
+        width=config.pooling.width(config.hidden_size) if config.pooling else 0,
+        has_segments=isinstance(config.spec, EncoderSpec) and config.spec.token_types > 1,
+        prompts=load_embedding_prompts(path) if config.pooling else EmbeddingPrompts(),
         observer=observer,
         grammar_validator=GrammarValidator(
             lambda: GrammarVocabulary(tokenizer.pieces(), tokenizer.eos_token_ids)

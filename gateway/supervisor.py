@@ -60,8 +60,8 @@ def run(settings: Settings) -> int:
     setproctitle("unisono: supervisor")
     logs.configure("supervisor", settings.server.log_level, settings.server.log_format)
     reporter = StartupReporter(settings)
-    config = load_config(Path(settings.engine.model))
     server, path = settings.server, Path(settings.engine.model)
+    config = load_config(path, settings.engine.model_impl, settings.engine.task)
     check_chat_templates(path, server)
     sampling = load_sampling_defaults(
         path, server.generation_config, server.override_generation_config

@@ -273,9 +273,14 @@ def test_rank_imports_torch_only_inside_functions() -> None:
     assert not [name for name in at_top if within(name, "torch")]
 
 
-def test_transformers_is_imported_only_to_convert_tokenizers() -> None:
+def test_transformers_is_imported_on_use_by_two_modules() -> None:
+    """One converts tokenizers, the other has transformers' modelling code serve; only in ranks."""
     users = [m for m in MODULES if any(within(n, "transformers") for n in imports_of(m))]
-    assert users == ["gateway.text.vocab.convert"]
+    assert users == ["gateway.text.vocab.convert", "backend.models.transformers_backend"]
+    at_top = [
+        m for m in users if any(within(n, "transformers") for n in imports_of(m, at_top=True))
+    ]
+    assert not at_top
 
 
 def test_spawn_context_of_torch_is_the_standard_librarys() -> None:

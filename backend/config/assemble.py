@@ -6,6 +6,7 @@ from backend.config.fields import Fields
 from backend.config.model_config import ModelConfig
 from backend.config.rope_fields import context_length
 from backend.config.sizes import head_dim
+from backend.config.spec import DecoderSpec, EncoderSpec
 
 # Fields that say nothing about what a model computes: how it was trained, where it came from, how
 # another program runs it; and those that are read elsewhere.
@@ -25,7 +26,8 @@ _HARMLESS = frozenset(
     remove_invalid_values tie_encoder_decoder gradient_checkpointing router_aux_loss_coef
     _attn_implementation _attn_implementation_autoset attn_implementation unsloth_version
     unsloth_fixed use_mambapy rope_parameters_type quantization_config language_model
-    text_config_dtype base_model_tp_plan ignore_index name_or_path license
+    text_config_dtype base_model_tp_plan ignore_index name_or_path license transformers.js_config
+    model_max_length max_sequence_length
     """.split()
 )
 
@@ -48,10 +50,10 @@ def make_config(
 
     Raises ModelError for a field that is wrong, and for one that the family does not know.
     """
-    num_heads = fields.integer("num_attention_heads")
-    trained_len = context_length(fields)
+    # First: what other absent fields mean may depend on what a family finds.
     spec = family.spec(fields)
-    if spec.encoder:
+    num_heads = fields.integer("num_attention_heads")
+    if isinstance(spec, DecoderSpec) and spec.encoder:
         notes = (*notes, _ENCODER_NOTE)
     config = ModelConfig(
         family=family.name,
@@ -61,9 +63,9 @@ def make_config(
         num_heads=num_heads,
         num_kv_heads=fields.integer("num_key_value_heads", num_heads),
         head_dim=head_dim(fields),
-        max_model_len=spec.encoder.max_model_len if spec.encoder else trained_len,
+        max_model_len=_max_len(spec, fields),
         spec=spec,
-        tie_word_embeddings=tie_word_embeddings,
+        tie_word_embeddings=tie_word_embeddings and isinstance(spec, DecoderSpec),
         eos_token_ids=eos_token_ids,
         bos_token_id=bos_token_id,
         stored_dtype=stored_dtype,
@@ -76,3 +78,12 @@ def make_config(
             "remove it if it changes nothing, or try --model-impl transformers"
         )
     return config
+
+
+def _max_len(spec: DecoderSpec | EncoderSpec, fields: Fields) -> int:
+    """Return how many tokens a model was trained for: what an encoder has positions for."""
+    if isinstance(spec, EncoderSpec) and spec.positions:
+        return spec.positions.rows - spec.positions.offset
+    if isinstance(spec, DecoderSpec) and spec.encoder:
+        return spec.encoder.max_model_len
+    return context_length(fields)

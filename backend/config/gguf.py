@@ -11,6 +11,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from backend.config.architectures import GGUF_ARCHITECTURES, load_family
 from backend.config.assemble import make_config
 from backend.config.eos import END_KEYS, end_token_ids
@@ -19,7 +21,10 @@ from backend.config.families.family import Family
 from backend.config.fields import Fields
 from backend.config.gguf_header import GGUFHeader, GGUFTensor, read_headers, read_metadata
 from backend.config.model_config import ModelConfig
-from backend.config.special_ids import special_ids
+from backend.config.pooling import Pooling, PoolingMode, Task
+from backend.config.spec import EncoderSpec
+from backend.config.special_ids import TOKENS, special_ids
+from backend.config.tasks import answer_ids, check_task, default_embedder
 
 # Removed from a file's name to give the model's: parts, and quantisations such as ".Q4_K_M".
 _PART_SUFFIX = re.compile(r"-\d{5}-of-\d{5}$")
@@ -56,7 +61,9 @@ _FIELDS = {
     "decoder_block_count": "num_decoder_layers",
 }
 # Every file has these; the embedding says how many tokens there are.
-_HARMLESS = ("vocab_size", "tensor_data_layout", "expert_group_count", "expert_group_used_count")
+_HARMLESS = ("vocab_size", "tensor_data_layout")
+# llama.cpp's llama_pooling_type; 0 is none, 4 is for rerankers.
+_POOLING_TYPES: dict[int, PoolingMode] = {1: "mean", 2: "cls", 3: "lasttoken"}
 _TABLES = {
     "rope_freqs.weight": "rope.factors",
     "rope_factors_long.weight": "rope.long_factors",
@@ -64,8 +71,11 @@ _TABLES = {
 }
 
 
-def read_config(path: Path) -> ModelConfig:
-    """Read the configuration from a GGUF file or the first part of a split one."""
+def read_config(path: Path, task: Task = "auto") -> ModelConfig:
+    """Read the configuration from a GGUF file or the first part of a split one.
+
+    task: what the operator wants of the model; "auto": what the file says.
+    """
     headers = read_headers(path)
     tensors = {name: t for header in headers for name, t in header.tensors.items()}
     metadata = headers[0].metadata
@@ -81,7 +91,9 @@ def read_config(path: Path) -> ModelConfig:
                 fields.add(field, _read_table(headers, tensors[name]))
         fields.harmless(_HARMLESS)
         _check_values(fields)
-        return make_config(
+        _check_experts(fields)
+        pooling_type = fields.integer("pooling_type", 0)
+        config = make_config(
             family,
             fields,
             name=model_name(path),
@@ -91,6 +103,7 @@ def read_config(path: Path) -> ModelConfig:
             bos_token_id=special_ids(vocabulary).get("bos"),
             stored_dtype=_most_common_type(tensors),
         )
+        return _with_task(path, config, pooling_type, task)
     except ModelError as exc:
         raise ModelError(f"{path}: {exc}") from None
 
@@ -99,6 +112,34 @@ def model_name(path: Path) -> str:
     """Return the file's name without part number, quantisation and suffix."""
     stem = _PART_SUFFIX.sub("", path.stem)
     return _TYPE_SUFFIX.sub("", stem) or stem
+
+
+def _with_task(path: Path, config: ModelConfig, pooling_type: int, task: Task) -> ModelConfig:
+    """Return the configuration for what the model is served for.
+
+    Vectors have length 1, as llama.cpp's server gives them.
+    """
+    if isinstance(config.spec, EncoderSpec):
+        natural: Task = "rerank" if config.spec.has_classifier else "embed"
+    else:
+        natural = "embed" if pooling_type in _POOLING_TYPES else "generate"
+    wanted = check_task(config, natural, task)
+    if wanted == "generate":
+        return config
+    if wanted == "rerank":
+        if isinstance(config.spec, EncoderSpec):
+            return config.pooled(Pooling("rerank", ("cls",)))
+        return config.pooled(Pooling("rerank", ("lasttoken",), answer_ids=_answers(path)))
+    if pooling_type in _POOLING_TYPES:
+        return config.pooled(Pooling("embed", (_POOLING_TYPES[pooling_type],), is_normalized=True))
+    pooling, notes = default_embedder(config, "no pooling_type")
+    return config.pooled(msgspec.structs.replace(pooling, is_normalized=True), notes)
+
+
+def _answers(path: Path) -> tuple[int, ...]:
+    tokens = read_metadata(path, frozenset((TOKENS,))).get(TOKENS, ())
+    assert isinstance(tokens, tuple | list)
+    return answer_ids({str(token): token_id for token_id, token in enumerate(tokens)})
 
 
 def _family(path: Path, metadata: Mapping[str, Any]) -> tuple[str, Family]:
@@ -140,6 +181,18 @@ def _check_values(fields: Fields) -> None:
     if size is None and fields.integer("num_attention_heads") > 0:
         size = fields.integer("hidden_size") // fields.integer("num_attention_heads")
     fields.must_be("attention.value_length", size, f"only that of keys, {size}, is supported")
+
+
+def _check_experts(fields: Fields) -> None:
+    """Refuse groups of experts, of which some are chosen first; files may say there are none."""
+    groups = fields.integer("expert_group_count", 0)
+    if groups > 1:
+        raise ModelError(
+            f"{fields.label('expert_group_count')} is {groups}: experts in groups are not supported"
+        )
+    fields.harmless(["expert_group_used_count"])
+    if fields.integer("num_experts", 0) == 0:
+        fields.harmless(["num_experts_per_tok", "moe_intermediate_size"])
 
 
 def _read_table(headers: list[GGUFHeader], tensor: GGUFTensor) -> list[float]:

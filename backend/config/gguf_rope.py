@@ -37,7 +37,7 @@ def _stretch(fields: Fields) -> float:
 
 def _scaling(fields: Fields, kind: str, factor: float) -> RopeScaling | None:
     context = fields.integer("max_position_embeddings", 0)
-    original = fields.integer("rope.scaling.original_context_length", context)
+    original = fields.integer("rope.scaling.original_context_length", 0) or context
     table = tuple(fields.raw("rope.factors", ()))
     short, long = (fields.raw(f"rope.{which}_factors") for which in ("short", "long"))
     yarn = _yarn(fields, factor, original, table)

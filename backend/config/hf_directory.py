@@ -14,11 +14,15 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 
 from backend.config.errors import ModelError
+from backend.config.quantization import Quantization
+from backend.config.quantized_linears import FileTensor, find_linears, present
 
 # safetensors' name -> torch's, of the dtypes that can be computed with.
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 UNSUPPORTED_DTYPE = f"are not supported; {', '.join(DTYPES)} are"
 
+# Tensors that no model has unless its weights are quantised.
+_OF_QUANTIZED = (".qweight", ".weight_packed", ".weight_scale", ".weight_scale_inv")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _T = TypeVar("_T")
 # Of two tensors so many rows at a time are compared.
@@ -74,7 +78,8 @@ def open_shard(path: Path, framework: str) -> Any:
 class Inventory:
     """What the safetensors files of a directory hold.
 
-    shapes: of each tensor. dtype: what most elements have. shards: the file of each tensor.
+    shapes: of each tensor; a quantised linear is one, `X.weight`. dtype: what most elements have,
+    or how they are quantised. shards: the file of each tensor that is in one.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -85,6 +90,8 @@ class Inventory:
         """Whether two tensors hold the same numbers."""
         if self.shapes[name] != self.shapes[other]:
             return False
+        if not {name, other} <= self.shards.keys():
+            return False  # one is quantised
         with (
             open_shard(self.shards[name], "pt") as shard,
             open_shard(self.shards[other], "pt") as other_shard,
@@ -99,23 +106,55 @@ class Inventory:
             )
 
 
-def take_inventory(directory: Path) -> Inventory:
+def take_inventory(directory: Path, quantization: Quantization | None = None) -> Inventory:
     """Look at the headers of the safetensors files of a directory. Raises ModelError."""
-    num_elements: Counter[str] = Counter()
-    shapes: dict[str, tuple[int, ...]] = {}
+    tensors: dict[str, FileTensor] = {}
     shards: dict[str, Path] = {}
     for path in find_shards(directory):
         with open_shard(path, "numpy") as shard:
             for name in shard.keys():
-                tensor = shard.get_slice(name)
-                shapes[name], shards[name] = tuple(tensor.get_shape()), path
-                num_elements[tensor.get_dtype()] += prod(tensor.get_shape())
-    if not num_elements:
+                tensors[name] = file_tensor(shard.get_slice(name))
+                shards[name] = path
+    if not tensors:
         raise ModelError(f"{directory}: its safetensors files hold no tensors")
+    if quantization is not None:
+        return _quantized_inventory(directory, quantization, tensors, shards)
+    if quantized := [name for name in tensors if name.endswith(_OF_QUANTIZED)]:
+        raise ModelError(
+            f"{directory}: tensor {quantized[0]} is of quantised weights\n"
+            "quantization_config of config.json must say how they are"
+        )
+    num_elements: Counter[str] = Counter()
+    for tensor in tensors.values():
+        num_elements[tensor.dtype] += prod(tensor.shape)
     dtype = num_elements.most_common(1)[0][0]
     if dtype not in DTYPES:
         raise ModelError(f"{directory}: weights stored as {dtype} {UNSUPPORTED_DTYPE}")
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
     return Inventory(shapes, DTYPES[dtype], shards)
+
+
+def file_tensor(tensor: Any) -> FileTensor:
+    """Return what the header says of a tensor, which is opened and not read."""
+    return FileTensor(tensor.get_dtype(), tuple(tensor.get_shape()))
+
+
+def _quantized_inventory(
+    directory: Path,
+    quantization: Quantization,
+    tensors: dict[str, FileTensor],
+    shards: dict[str, Path],
+) -> Inventory:
+    try:
+        linears = find_linears(quantization, tensors)
+    except ModelError as exc:
+        raise ModelError(f"{directory}: {exc}") from None
+    if not linears:
+        raise ModelError(
+            f"{directory}: config.json says {quantization.name}, but no tensor is quantised so"
+        )
+    whole = {name: path for name, path in shards.items() if name not in linears}
+    return Inventory(present(linears, tensors), quantization.name, whole)
 
 
 def _no_weights(directory: Path) -> str:

@@ -16,8 +16,13 @@ from backend.config.assemble import make_config
 from backend.config.errors import ModelError
 from backend.config.families.family import Family
 from backend.config.fields import Fields
+from backend.config.foreign import ModelImpl
+from backend.config.foreign_fields import ALIASES, check_can_be_foreign, make_foreign_config
 from backend.config.hf_directory import Inventory, read_json, take_inventory
 from backend.config.model_config import ModelConfig
+from backend.config.pooling import Task
+from backend.config.quantization_methods import quantization_of
+from backend.config.sentence_transformers import with_task
 
 
 class _GenerationConfig(msgspec.Struct):
@@ -30,30 +35,49 @@ class _Kind(msgspec.Struct):
     model_type: str | None = None
 
 
-def read_config(directory: Path) -> ModelConfig:
-    """Read the configuration of a directory, and check the front of its weight files."""
+def read_config(
+    directory: Path, model_impl: ModelImpl = "auto", task: Task = "auto"
+) -> ModelConfig:
+    """Read the configuration of a directory, and check the front of its weight files.
+
+    model_impl: whose code is to serve it. task: what the operator wants of the model; "auto": what
+    its files say.
+    """
     path = directory / "config.json"
     if not path.exists():
         raise ModelError(_no_config(directory))
-    family = _family(path)
+    # Read first: another family lacks the fields of a Llama, and its name is the better message.
+    architecture = _architecture(path)
+    family = _family(path, architecture, model_impl)
     values: dict[str, Any] = read_json(path, dict[str, Any])
-    _check_quantization(path, values)
     notes: tuple[str, ...] = ()
     if isinstance(text := values.get("text_config"), dict):
         # What describes the whole of a model that also sees or hears is not what its decoder is.
         values = text | {key: values[key] for key in _OF_THE_WHOLE & values.keys()}
         notes = ("served as text only: what it sees or hears with is left out",)
-    inventory = take_inventory(directory)
-    values = {family.aliases.get(name, name): value for name, value in values.items()}
-    labels = {common: own for own, common in family.aliases.items()}
-    fields = Fields("huggingface", values, inventory.shapes, labels, family.defaults)
+    inventory = take_inventory(directory, quantization_of(directory))
+    aliases = family.aliases if family else {n: c for n, c in ALIASES.items() if c not in values}
+    values = {aliases.get(name, name): value for name, value in values.items()}
+    labels = {common: own for own, common in aliases.items()}
+    defaults = family.defaults if family else {}
+    fields = Fields("huggingface", values, inventory.shapes, labels, defaults)
     generation = _read_generation_config(directory)
     end_ids = _end_ids(directory, fields, generation)
     if (start_id := generation.decoder_start_token_id) is not None:
         fields.add("decoder_start_token_id", start_id)
     try:
+        if family is None:
+            return make_foreign_config(
+                architecture,
+                fields,
+                name=_model_name(directory),
+                eos_token_ids=end_ids,
+                bos_token_id=_bos_id(fields),
+                stored_dtype=inventory.dtype,
+                notes=notes,
+            )
         _check_copies(family, inventory)
-        return make_config(
+        config = make_config(
             family,
             fields,
             name=_model_name(directory),
@@ -64,6 +88,7 @@ def read_config(directory: Path) -> ModelConfig:
             stored_dtype=inventory.dtype,
             notes=notes,
         )
+        return with_task(directory, config, values, task)
     except ModelError as exc:
         raise ModelError(f"{path}: {exc}") from None
 
@@ -72,27 +97,31 @@ def read_config(directory: Path) -> ModelConfig:
 _OF_THE_WHOLE = {"tie_word_embeddings", "eos_token_id", "bos_token_id", "architectures"}
 
 
-def _family(path: Path) -> Family:
-    # Read first: another family lacks the fields of a Llama, and its name is the better message.
+# What stands for the name of a class where config.json gives none.
+_UNNAMED = "model_type"
+
+
+def _architecture(path: Path) -> str:
     kind = read_json(path, _Kind)
-    name = (kind.architectures or [f"model_type {kind.model_type!r}"])[0]
-    if name not in HF_ARCHITECTURES:
-        raise ModelError(
-            f"{path}: architecture {name} is not supported.\n"
-            f"Supported: {', '.join(HF_ARCHITECTURES)}"
-        )
-    return load_family(HF_ARCHITECTURES[name])
+    name = (kind.architectures or [f"{_UNNAMED} {kind.model_type!r}"])[0]
+    # A decoder without its head, as embedding models are kept.
+    headless = name.removesuffix("Model") + "ForCausalLM"
+    return headless if name not in HF_ARCHITECTURES and headless in HF_ARCHITECTURES else name
 
 
-def _check_quantization(path: Path, values: dict[str, Any]) -> None:
-    quantization = values.get("quantization_config")
-    if quantization is not None:
-        is_object = isinstance(quantization, dict)
-        method = quantization.get("quant_method", "unknown") if is_object else quantization
+def _family(path: Path, architecture: str, model_impl: ModelImpl) -> Family | None:
+    """Return the family whose spec serves a model; None if transformers' code does."""
+    supported = list(HF_ARCHITECTURES)
+    if architecture in HF_ARCHITECTURES and model_impl != "transformers":
+        return load_family(HF_ARCHITECTURES[architecture])
+    if model_impl == "unisono" or architecture.startswith(_UNNAMED):
         raise ModelError(
-            f"{path}: weights are quantised with {method!r}, which is not supported.\n"
-            "Take the unquantised model, or a GGUF file of it."
+            f"{path}: architecture {architecture} is not supported by our own decoder, which knows "
+            f"{', '.join(supported)}\nothers may be served with --model-impl auto, if config.json "
+            "names the class in architectures"
         )
+    check_can_be_foreign(architecture, supported)
+    return None
 
 
 def _is_tied(family: Family, fields: Fields, inventory: Inventory) -> bool:

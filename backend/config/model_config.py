@@ -7,7 +7,9 @@ gateway can import it.
 import msgspec
 
 from backend.config.errors import ModelError
-from backend.config.spec import MLP, DecoderSpec, Layer, PromptEncoder
+from backend.config.foreign import Foreign
+from backend.config.pooling import Pooling
+from backend.config.spec import MLP, DecoderSpec, EncoderSpec, Layer, PromptEncoder
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
@@ -20,6 +22,8 @@ class ModelConfig(msgspec.Struct, frozen=True):
     no embedding and no logit.
     stored_dtype: what the file mostly holds ("Q4_1", "bfloat16"), for the start-up line.
     notes: what else the operator should know, a line each.
+    foreign: of a model that transformers' modelling code runs; None: our own decoder does.
+    pooling: what is made of a text's hidden states; None for models that generate.
     """
 
     family: str
@@ -30,12 +34,14 @@ class ModelConfig(msgspec.Struct, frozen=True):
     num_kv_heads: int
     head_dim: int
     max_model_len: int
-    spec: DecoderSpec
+    spec: DecoderSpec | EncoderSpec
     tie_word_embeddings: bool
     eos_token_ids: tuple[int, ...]
     bos_token_id: int | None
     stored_dtype: str
     notes: tuple[str, ...] = ()
+    foreign: Foreign | None = None
+    pooling: Pooling | None = None
 
     def __post_init__(self) -> None:
         for field in _POSITIVE:
@@ -49,7 +55,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
             )
         if self.head_dim % 2:
             raise ModelError(f"head_dim must be even, is {self.head_dim}")
-        encoder = self.spec.encoder
+        encoder = self.encoder
         for layer in (*self.spec.layers, *(encoder.layers if encoder else ())):
             self._check_layer(layer)
         if encoder:
@@ -101,7 +107,40 @@ class ModelConfig(msgspec.Struct, frozen=True):
     @property
     def embedding_width(self) -> int:
         """Columns of the table of tokens."""
-        return self.spec.embedding_width or self.hidden_size
+        width = self.spec.embedding_width if isinstance(self.spec, DecoderSpec) else 0
+        return width or self.hidden_size
+
+    @property
+    def encoder(self) -> PromptEncoder | None:
+        """What reads the prompt of an encoder-decoder; None: the decoder does."""
+        return self.spec.encoder if isinstance(self.spec, DecoderSpec) else None
+
+    @property
+    def has_head(self) -> bool:
+        """Whether hidden states become logits: to generate, or to score by a token's logit."""
+        if isinstance(self.spec, EncoderSpec):
+            return False
+        return self.pooling is None or bool(self.pooling.answer_ids)
+
+    @property
+    def runs_whole(self) -> bool:
+        """Whether all tokens of a sequence go through the model in one step.
+
+        An encoder's tokens see those behind them; and what is made of all tokens of a decoder needs
+        all their hidden states.
+        """
+        if self.pooling is None:
+            return False
+        return isinstance(self.spec, EncoderSpec) or self.pooling.modes != ("lasttoken",)
+
+    def pooled(self, pooling: Pooling, notes: tuple[str, ...] = ()) -> "ModelConfig":
+        """Return the configuration of the same model, not to generate but to be pooled."""
+        return msgspec.structs.replace(
+            self,
+            pooling=pooling,
+            notes=self.notes + notes,
+            tie_word_embeddings=self.tie_word_embeddings and bool(pooling.answer_ids),
+        )
 
 
 _POSITIVE = (

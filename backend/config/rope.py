@@ -1,6 +1,6 @@
 """Rotary position embedding (Su et al. 2021): frequencies, and how they are stretched. No torch.
 
-The formulas are those of transformers' modeling_rope_utils.py and of llama.cpp's ggml_rope_ext.
+The formulas are those of transformers' rotary utilities and of llama.cpp's ggml_rope_ext.
 """
 
 import math

@@ -118,9 +118,10 @@ def _of(parameters: Any, layer_type: str) -> tuple[dict[str, Any], bool]:
     nested = [value for value in parameters.values() if isinstance(value, dict)]
     if not nested:
         return parameters, True
-    if layer_type in parameters:
-        return parameters[layer_type] or {}, False
-    return nested[0], False
+    if not layer_type:
+        return nested[0], False
+    # A type that is left out turns as if there were no parameters.
+    return parameters.get(layer_type) or {}, False
 
 
 def _kind(parameters: dict[str, Any]) -> str:

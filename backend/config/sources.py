@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from backend.config.foreign import Foreign
 from backend.config.model_config import ModelConfig
-from backend.config.tensors import TensorInfo, tensors_of
+from backend.config.tensors import LAYER_PREFIX, TensorInfo, tensors_of
 
 _LAYER = re.compile(r"(model|encoder)\.layers\.(\d+)\.(.+)\.(weight|bias)")
 _EXPERT = re.compile(r"experts\.(\d+)\.")
@@ -129,6 +130,15 @@ class Names(msgspec.Struct, frozen=True):
                 )
 
 
+def foreign_names(foreign: Foreign) -> Names:
+    """Return the names of a model's tensors that have the files' own, but for two."""
+    top: dict[str, str | tuple[str, ...]] = {
+        "model.embed_tokens": foreign.embedding,
+        "lm_head": foreign.head,
+    }
+    return Names(("",), LAYER_PREFIX + "{i}.", top, {}, ignored=foreign.ignored)
+
+
 def _alternatives(names: str | tuple[str, ...]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else names
 
@@ -138,15 +148,21 @@ def _whole(prefix: str, name: str) -> str:
 
 
 def _present(name: str, file_names: Collection[str]) -> str | None:
-    """Return a name if the file has it, or as of a tensor that is no module's weight."""
-    return next((n for n in (name, name.removesuffix(".weight")) if n in file_names), None)
+    """Return a name if the file has it, or as of a tensor that is no module's weight, or as the
+    first BERTs have it, which TensorFlow wrote."""
+    other = name.removesuffix(".weight")
+    if name.endswith("LayerNorm.weight"):
+        other = f"{other}.gamma"
+    elif name.endswith("LayerNorm.bias"):
+        other = f"{name.removesuffix('.bias')}.beta"
+    return next((n for n in (name, other) if n in file_names), None)
 
 
 def _head_order(config: ModelConfig, name: str) -> HeadOrder | None:
     match = _LAYER.fullmatch(name)
     if match is None or not re.match(r"self_attn\.[qk]_(proj|norm)", match[3]):
         return None
-    encoder, index = config.spec.encoder, int(match[2])
+    encoder, index = config.encoder, int(match[2])
     layers = encoder.layers if encoder and match[1] == "encoder" else config.spec.layers
     rope = layers[index].attention.rope
     if rope is None or (rope.dim == config.head_dim and not rope.is_interleaved):

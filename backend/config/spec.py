@@ -1,7 +1,7 @@
-"""What a decoder computes, layer by layer: norms, attention, MLP, residuals. Data alone, no torch.
+"""What a model computes, layer by layer: norms, attention, MLP, residuals. Data alone, no torch.
 
-A family (config/families) makes one DecoderSpec of a file's fields; models/decoder.py runs it, and
-tensors.py says which weights it needs.
+A family (config/families) makes one DecoderSpec or EncoderSpec of a file's fields;
+models/decoder.py and models/encoder.py run them, and tensors.py says which weights they need.
 """
 
 from typing import Literal
@@ -118,7 +118,7 @@ class LearnedPositions(msgspec.Struct, frozen=True):
     offset: int = 0
 
 
-class RelativeBias(msgspec.Struct, frozen=True):
+class PositionBias(msgspec.Struct, frozen=True):
     """A learned number on the score of a query and a key, by how far apart they are and by head.
 
     Distances share buckets: half of these have one each, the others grow with the logarithm up to
@@ -139,7 +139,7 @@ class PromptEncoder(msgspec.Struct, frozen=True):
     """
 
     layers: tuple[Layer, ...]
-    bias: RelativeBias
+    bias: PositionBias
     start_token_id: int
     max_model_len: int
 
@@ -163,3 +163,32 @@ class DecoderSpec(msgspec.Struct, frozen=True):
     logit_softcap: float = 0.0
     head_bias: bool = False
     encoder: PromptEncoder | None = None
+
+
+class RelativeBias(msgspec.Struct, frozen=True):
+    """Scores of attention get a learned number by the distance of key and query, and by head.
+
+    Half of num_buckets is for keys behind the query. Of each half, half stands for one distance
+    each; the others grow with the logarithm of the distance, up to max_distance (Raffel et al.
+    2020, section 2.1). rows: of the table, of which the first num_buckets are read.
+    """
+
+    rows: int
+    num_buckets: int = 32
+    max_distance: int = 128
+
+
+class EncoderSpec(msgspec.Struct, frozen=True):
+    """An encoder: every token sees all tokens of its sequence.
+
+    Embeddings of tokens, positions and token types are summed and normalised. token_types: rows of
+    that table, 0 for none. has_classifier: behind the first token stand a linear layer, tanh and a
+    linear layer of one output, the score of a pair of texts.
+    """
+
+    layers: tuple[Layer, ...]
+    norm: Norm
+    positions: LearnedPositions | None = None
+    token_types: int = 0
+    relative_bias: RelativeBias | None = None
+    has_classifier: bool = False

@@ -12,6 +12,8 @@ Names here are ours, Hugging Face's for a Llama where it has the tensor:
     model.layers.I.mlp.shared.gate_proj up_proj down_proj  mlp.shared_gate
     model.layers.I.mlp_output_norm             norm of what the MLP gives
     model.norm  lm_head
+    model.embed_token_types  model.embedding_norm  model.relative_bias  pooler.dense  classifier
+                                               of encoders
 
 of an encoder-decoder besides
 
@@ -25,12 +27,12 @@ of an encoder-decoder besides
 each with .weight, .bias or both. `families` and `sources` say what files call them.
 """
 
-import enum
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from backend.config.model_config import ModelConfig
-from backend.config.spec import MLP, Attention, Experts, Layer, Norm, PromptEncoder
+from backend.config.spec import MLP, Attention, EncoderSpec, Experts, Layer, Norm, PromptEncoder
+from backend.config.tensor_info import Cut as Cut
+from backend.config.tensor_info import TensorInfo as TensorInfo
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
@@ -38,32 +40,16 @@ LAYER_PREFIX = "model.layers."
 ENCODER_LAYER_PREFIX = "encoder.layers."
 
 
-class Cut(enum.Enum):
-    """What of a tensor each rank holds: rows or columns that belong to its share, or the whole."""
-
-    WHOLE = enum.auto()
-    QUERY_ROWS = enum.auto()
-    KV_ROWS = enum.auto()
-    QUERY_COLUMNS = enum.auto()
-    MLP_ROWS = enum.auto()
-    MLP_COLUMNS = enum.auto()
-    VOCAB_ROWS = enum.auto()
-
-
-class TensorInfo(NamedTuple):
-    """A tensor of a model. shape: of all of it, a matrix is [out, in]."""
-
-    shape: tuple[int, ...]
-    cut: Cut = Cut.WHOLE
-
-
 def tensors_of(config: ModelConfig) -> dict[str, TensorInfo]:
     """Return name -> TensorInfo of every tensor of a model."""
-    return dict(_tensors(config))
+    return dict(config.foreign.tensors if config.foreign else _tensors(config))
 
 
 def _tensors(config: ModelConfig) -> Iterator[tuple[str, TensorInfo]]:
     spec, hidden, width = config.spec, config.hidden_size, config.embedding_width
+    if isinstance(spec, EncoderSpec):
+        yield from _encoder(config, spec)
+        return
     yield EMBEDDING, TensorInfo((config.vocab_size, width))
     if spec.positions:
         yield "model.embed_positions.weight", TensorInfo((spec.positions.rows, hidden))
@@ -77,10 +63,35 @@ def _tensors(config: ModelConfig) -> Iterator[tuple[str, TensorInfo]]:
         yield from _encoder_decoder(config, spec.encoder)
     if spec.has_final_norm:
         yield from _norm("model.norm", hidden, spec.norm)
+    if not config.has_head:
+        return
     if not config.tie_word_embeddings:
         yield HEAD, TensorInfo((config.vocab_size, width), Cut.VOCAB_ROWS)
     if spec.head_bias:
         yield "lm_head.bias", TensorInfo((config.vocab_size,), Cut.VOCAB_ROWS)
+
+
+def _encoder(config: ModelConfig, spec: EncoderSpec) -> Iterator[tuple[str, TensorInfo]]:
+    hidden = config.hidden_size
+    yield EMBEDDING, TensorInfo((config.vocab_size, hidden))
+    if spec.positions:
+        yield "model.embed_positions.weight", TensorInfo((spec.positions.rows, hidden))
+    if spec.token_types:
+        yield "model.embed_token_types.weight", TensorInfo((spec.token_types, hidden))
+    for name, info in _norm("model.embedding_norm", hidden, spec.norm):
+        yield name, info._replace(is_wide=True)
+    if spec.relative_bias:
+        shape = (spec.relative_bias.rows, config.num_heads)
+        yield "model.relative_bias.weight", TensorInfo(shape)
+    for index, layer in enumerate(spec.layers):
+        for name, info in _layer(config, layer):
+            # A vector's direction is all that counts of it. Rounded to bfloat16 the norms' weights
+            # turned MiniLM's by a third of all that bfloat16 did.
+            yield f"{LAYER_PREFIX}{index}.{name}", info._replace(is_wide="norm" in name)
+    if spec.has_classifier:
+        for name, shape in (("pooler.dense", (hidden, hidden)), ("classifier", (1, hidden))):
+            for part, info in _linear(name, shape, Cut.WHOLE, True):
+                yield part, info._replace(is_wide=True)
 
 
 def _layer(config: ModelConfig, layer: Layer) -> Iterator[tuple[str, TensorInfo]]:
@@ -152,11 +163,12 @@ def _experts(experts: Experts, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
     if experts.has_correction:
         yield "mlp.router_correction.bias", TensorInfo((experts.num,))
     for index in range(experts.num):
-        yield from _mlp(f"mlp.experts.{index}", MLP(experts.width), hidden)
+        for name, info in _mlp(f"mlp.experts.{index}", MLP(experts.width), hidden):
+            yield name, info._replace(expert=index)
     if experts.shared_width:
         yield from _mlp("mlp.shared", MLP(experts.shared_width), hidden)
     if experts.shared_gate:
-        yield "mlp.shared_gate.weight", TensorInfo((1, hidden))
+        yield "mlp.shared_gate.weight", TensorInfo((hidden,))
 
 
 def _linear(

@@ -36,6 +36,14 @@ def layer_windows(
     ]
 
 
+def hf_layer_windows(fields: Fields, num_layers: int) -> list[int]:
+    """Return the window of each layer of a family in whose GGUF files llama.cpp reads none."""
+    if fields.kind == "gguf":
+        fields.harmless(["sliding_window"])
+        return [0] * num_layers
+    return layer_windows(fields, num_layers)
+
+
 def window_pattern(fields: Fields, num_layers: int, default: int) -> int | list[bool]:
     """Return which layers have a window as `sliding_window_pattern` says it.
 

@@ -8,20 +8,27 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from backend.config.cache_groups import CacheGroup, cache_groups
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
+from backend.config.pooling import Pooling
+from backend.config.spec import EncoderSpec
 from backend.engine.faulty_model_runner import FaultyModelRunner
 from backend.engine.footprint import FootprintEstimate, mlp_unit
 from backend.engine.model_runner import ModelRunner
 from backend.engine.platform import Platform, resolve_device, resolve_dtype
+from backend.engine.pooling_runner import PoolingRunner
 from backend.fault_injection import Faults
 from backend.layers.compute_context import ComputeContext
+from backend.layers.pooler import Pooler, Score
+from backend.models.answer_score import AnswerScore
+from backend.models.encoder import Encoder
 from backend.models.model import Model
-from backend.models.registry import load_model
+from backend.models.registry import find_model, load_model
 from backend.ops.kv_cache import KVCache
 from backend.parallel import TensorParallel
 from backend.placement.memory import available_bytes
@@ -33,6 +40,9 @@ from backend.settings import EngineSettings
 from backend.weights.checkpoint import Checkpoint, open_checkpoint
 from backend.wire.control import Budget
 from backend.wire.local.heartbeat import Phase
+
+if TYPE_CHECKING:
+    from backend.models.transformers_backend import Skeleton
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 # First calls cost the same with any number of rows; 256 of them took 0.5 s of CPU time more, and no
@@ -46,7 +56,7 @@ class Engine:
 
     config: ModelConfig
     groups: tuple[CacheGroup, ...]
-    runner: ModelRunner
+    runner: ModelRunner | PoolingRunner
     model: Model
     device: torch.device
     dtype: str
@@ -71,9 +81,16 @@ def build_engine(
     first_rank: ranks in the groups before this one, to share out the devices.
     Raises ModelError where the operator can do something about it.
     """
-    config = load_config(Path(settings.model))
-    with closing(open_checkpoint(Path(settings.model), config)) as checkpoint:
-        shard = split_model(config, tp.size, mlp_unit(checkpoint, config))[tp.rank]
+    path = Path(settings.model)
+    config = load_config(path, settings.model_impl, settings.task)
+    config, skeleton = find_model(config, path)
+    with closing(open_checkpoint(path, config)) as checkpoint:
+        shard = split_model(
+            config,
+            tp.size,
+            mlp_unit(checkpoint, config),
+            expert_parallel=settings.expert_parallel,
+        )[tp.rank]
         rank = _Rank.resolve(settings, config, shard, tp, first_rank)
         footprint = FootprintEstimate(
             checkpoint, config, shard, rank.context.method, _dtype_name(rank.context.dtype)
@@ -81,10 +98,9 @@ def build_engine(
         plan = _plan_memory(rank, footprint)
         on_budget(_budget(tp.rank, plan, footprint))
         plan.check_kv_fits()
-        model = _load(rank, checkpoint, on_progress)
+        model = _load(rank, checkpoint, skeleton, on_progress)
     runner = _build_runner(rank, model, plan.num_blocks)
-    max_tokens = min(plan.token_budget, rank.max_model_len - 1)
-    _warm_up(runner, max_tokens, config.spec.encoder is not None, on_progress)
+    _warm_up(runner, min(plan.token_budget, rank.max_model_len - 1), on_progress)
     return Engine(
         config=rank.config,
         groups=rank.groups,
@@ -129,7 +145,9 @@ class _Rank:
         platform = Platform.choose(settings, dtype, device, config)
         context = ComputeContext(dtype, device, platform.ops, platform.method, tp)
         max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
-        groups = cache_groups([layer.attention.window for layer in config.spec.layers], max_len)
+        keeps_keys = not isinstance(config.spec, EncoderSpec)
+        windows = [layer.attention.window for layer in config.spec.layers if keeps_keys]
+        groups = cache_groups(windows, max_len)
         return cls(settings, config, groups, context, shard, tp, max_len, platform.description)
 
 
@@ -145,7 +163,10 @@ def _plan_memory(rank: _Rank, footprint: FootprintEstimate) -> MemoryPlan:
 
 
 def _load(
-    rank: _Rank, checkpoint: Checkpoint, on_progress: Callable[[Phase, float], None]
+    rank: _Rank,
+    checkpoint: Checkpoint,
+    skeleton: "Skeleton | None",
+    on_progress: Callable[[Phase, float], None],
 ) -> Model:
     return load_model(
         rank.config,
@@ -154,10 +175,11 @@ def _load(
         rank.context,
         rank.max_model_len,
         lambda fraction: on_progress(Phase.LOAD, fraction),
+        skeleton,
     )
 
 
-def _build_runner(rank: _Rank, model: Model, num_blocks: int) -> ModelRunner:
+def _build_runner(rank: _Rank, model: Model, num_blocks: int) -> ModelRunner | PoolingRunner:
     """Allocate the KV cache and the sampler, and put them together with the model."""
     settings, device = rank.settings, rank.context.device
     kv_cache = KVCache(
@@ -170,6 +192,9 @@ def _build_runner(rank: _Rank, model: Model, num_blocks: int) -> ModelRunner:
         device=device,
     )
     faults = Faults(settings.test_faults, rank.tp.rank)
+    if rank.config.pooling is not None:
+        pooler = _build_pooler(rank, rank.config.pooling, model)
+        return PoolingRunner(rank.config, model, kv_cache, pooler, device, faults)
     max_num_seqs, eos = settings.max_num_seqs, rank.config.eos_token_ids
     vocab, tp = rank.shard.vocab, rank.tp
     if faults:
@@ -179,14 +204,23 @@ def _build_runner(rank: _Rank, model: Model, num_blocks: int) -> ModelRunner:
     return ModelRunner(model, kv_cache, sampler, device)
 
 
+def _build_pooler(rank: _Rank, pooling: Pooling, model: Model) -> Pooler:
+    """Return what pools the model's hidden states; a reranker with what scores them."""
+    score: Score | None = None
+    if isinstance(model, Encoder) and pooling.task == "rerank":
+        score = model.score
+    elif pooling.answer_ids:
+        score = AnswerScore(model, pooling.answer_ids, rank.shard, rank.tp).score
+    return Pooler(pooling, Path(rank.settings.model), rank.context.device, score)
+
+
 def _warm_up(
-    runner: ModelRunner,
+    runner: ModelRunner | PoolingRunner,
     max_tokens: int,
-    has_encoder: bool,
     on_progress: Callable[[Phase, float], None],
 ) -> None:
     on_progress(Phase.WARM_UP, 0.0)
-    runner.warm_up(min(max_tokens, WARM_UP_TOKENS), has_encoder=has_encoder)
+    runner.warm_up(min(max_tokens, WARM_UP_TOKENS))
     on_progress(Phase.WARM_UP, 1.0)
 
 

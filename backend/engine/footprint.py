@@ -24,13 +24,16 @@ from backend.weights.slices import ALL
 
 # The types of files whose numbers stand by themselves.
 _PLAIN_TYPES = frozenset({"F64", "F32", "F16", "BF16"})
-# Matrices that are no weights of a linear layer: looked up, or of the router.
+# Matrices that are looked up, of an encoder's score, and none of a linear layer.
 _PLAIN_MATRICES = (
     "embed_positions.weight",
-    "router.weight",
-    "shared_gate.weight",
+    "embed_token_types.weight",
     "relative_bias.weight",
+    "pooler.dense.weight",
+    "classifier.weight",
 )
+# Those that are never rounded to fewer bits.
+_DENSE_MATRICES = ("router.weight",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +86,19 @@ class FootprintEstimate:
 
     def _keep(self, name: str, info: TensorInfo) -> Iterator[KeptWeight]:
         rows, cols = self._shard.slices(info, self._config.head_dim)
-        if len(info.shape) == 1 or name.endswith(_PLAIN_MATRICES):
-            size = _length(info.shape[0], rows) * prod(info.shape[1:])
-            yield KeptWeight(name, WeightFootprint(size * DTYPE_BYTES[self._dtype]))
+        if len(info.shape) != 2 or info.is_plain or name.endswith(_PLAIN_MATRICES):
+            size = prod(info.shape[1:]) * _length(info.shape[0], rows) if info.shape else 1
+            dtype = "float32" if info.is_wide else self._dtype
+            yield KeptWeight(name, WeightFootprint(size * DTYPE_BYTES[dtype]))
+            if name == EMBEDDING and self._config.tie_word_embeddings:
+                yield self._pack(
+                    name, _length(info.shape[0], self._shard.vocab), info.shape[1], ALL
+                )
             return
         n, k = info.shape
+        if name.endswith(_DENSE_MATRICES):
+            yield KeptWeight(name, self._method.dense_footprint(n, k))
+            return
         is_tied = self._config.tie_word_embeddings
         if name == EMBEDDING and is_tied:
             yield self._pack(name, _length(n, self._shard.vocab), k, ALL)

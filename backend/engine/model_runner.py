@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backend.models.encoder_decoder import EncoderDecoder
 from backend.models.model import Model
 from backend.ops.batch import Batch
 from backend.ops.kv_cache import KVCache
@@ -25,11 +26,15 @@ SCORE_ROWS = 32
 
 @dataclass(slots=True)
 class StepResult:
-    """What Scheduler.commit takes, in the order of the plan, and what it cost in seconds."""
+    """What Scheduler.commit takes, in the order of the plan, and what it cost in seconds.
+
+    vectors: what PoolingScheduler.commit_vectors takes instead; an empty one is a fault.
+    """
 
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs | None] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+    vectors: list[bytes] = field(default_factory=list)
     forward_s: float = 0.0
     sample_s: float = 0.0
 
@@ -107,12 +112,13 @@ class ModelRunner:
             )
         return logprobs
 
-    def warm_up(self, num_tokens: int, *, has_encoder: bool = False) -> None:
+    def warm_up(self, num_tokens: int) -> None:
         """Run a prompt of `num_tokens` and a decode, so that no request pays for first calls.
 
         Every rank of the group must call it. The first blocks are overwritten, nothing remembers
-        them. has_encoder: it reads as many tokens.
+        them. An encoder, if the model has one, reads as many tokens.
         """
+        has_encoder = isinstance(self._model, EncoderDecoder)
         size, num_groups = self._kv_cache.block_size, self._kv_cache.num_groups
         num_tables = max(1, num_groups) + has_encoder
         if num_groups:

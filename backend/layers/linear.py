@@ -60,5 +60,9 @@ class RowParallelLinear:
         """x [T, this rank's features] -> [T, width], the same on every rank."""
         if self._tp.size == 1:
             return self._weight.apply(x, self._bias)
-        out = self._tp.all_reduce(self._weight.apply(x))
+        out = self._tp.all_reduce(self.partial(x))
         return out if self._bias is None else out + self._bias
+
+    def partial(self, x: Tensor) -> Tensor:
+        """x [T, this rank's features] -> the product alone, [T, width], before ranks are summed."""
+        return self._weight.apply(x)

@@ -88,6 +88,7 @@ class WeightLoader:
         self._checkpoint = checkpoint
         self._infos = tensors_of(config)
         self._shard = shard
+        self._num_tensors = sum(shard.has(info) for info in self._infos.values())
         self._head_dim = config.head_dim
         self._context = context
         self._on_progress = on_progress
@@ -99,22 +100,40 @@ class WeightLoader:
         loader._prefix = f"{self._prefix}{prefix}."
         return loader
 
+    @property
+    def experts(self) -> slice:
+        """Which experts of a mixture this rank has, or shares with the others."""
+        return self._shard.experts or ALL
+
     def has(self, name: str) -> bool:
         """Whether the model has a tensor of this name."""
         return self._prefix + name in self._infos
 
     def take(self, name: str) -> Tensor:
-        """Return this rank's slice of a tensor, in the context's dtype."""
+        """Return this rank's slice of a tensor, in the context's dtype unless it is kept wide."""
         name = self._prefix + name
         info = self._infos[name]
         rows, cols = self._shard.slices(info, self._head_dim)
         read = self._checkpoint.read(name, rows, cols)
-        tensor = read.to(self._context.device, self._context.dtype)
+        dtype = torch.float32 if info.is_wide else self._context.dtype
+        tensor = read.to(self._context.device, dtype)
         size_bytes = tensor.numel() * tensor.element_size()
         self.ledger.weight_bytes += size_bytes
         self.ledger.replicated_bytes += size_bytes if info.cut is Cut.WHOLE else 0
         self._note(name)
         return tensor
+
+    def columns(self, name: str) -> slice:
+        """Return which columns of a matrix this rank has."""
+        info = self._infos[self._prefix + name]
+        cols = self._shard.slices(info, self._head_dim)[1]
+        return slice(*cols.indices(info.shape[1]))
+
+    def num_rows(self, name: str) -> int:
+        """Return how many rows of a matrix this rank has."""
+        info = self._infos[self._prefix + name]
+        rows = self._shard.slices(info, self._head_dim)[0]
+        return len(range(info.shape[0])[rows])
 
     def stack(self, names: Sequence[str]) -> StackedWeight:
         """Return this rank's slices, one above the other, as their kernels take them."""
@@ -126,6 +145,13 @@ class WeightLoader:
         """Return this rank's slice as its kernel takes it."""
         packed = self._context.method.pack(self._find(name))
         self._enter([name], packed.size_bytes)
+        return packed
+
+    def pack_dense(self, name: str) -> PackedWeight:
+        """Return a whole matrix in the context's dtype, whatever it is quantised to elsewhere."""
+        packed = self._context.method.pack_dense(self._find(name))
+        self._enter([name], packed.size_bytes)
+        self.ledger.replicated_bytes += packed.size_bytes
         return packed
 
     def pack_head(self, name: str) -> PackedWeight:
@@ -160,7 +186,7 @@ class WeightLoader:
 
     def _note(self, name: str) -> None:
         self.ledger.taken.add(name)
-        self._on_progress(len(self.ledger.taken) / len(self._infos))
+        self._on_progress(len(self.ledger.taken) / self._num_tensors)
 
 
 def _look_up(table: Tensor, ids: Tensor) -> Tensor:

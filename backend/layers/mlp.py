@@ -24,7 +24,12 @@ class DenseMLP:
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, hidden] -> [T, hidden], the same on every rank."""
+        return self._down.forward(self._activated(x))
+
+    def partial(self, x: Tensor) -> Tensor:
+        """[T, hidden] -> what is this rank's of it, [T, hidden], to be summed; of no bias."""
+        return self._down.partial(self._activated(x))
+
+    def _activated(self, x: Tensor) -> Tensor:
         inner = self._up.forward(x)
-        if not self._is_gated:
-            inner = self._ops.activate(inner, self._activation)
-        return self._down.forward(inner)
+        return inner if self._is_gated else self._ops.activate(inner, self._activation)

@@ -1,33 +1,44 @@
 """Mixtures of experts (Shazeer et al. 2017): a router sends a token through a few MLPs of many."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from backend.config.spec import MLP, Experts
 from backend.layers.compute_context import ComputeContext
-from backend.layers.linear import GatedLinear
 from backend.layers.loader import WeightLoader
 from backend.layers.mlp import DenseMLP
+from backend.linear.grouped import GroupedWeight
+
+
+class Assignments(NamedTuple):
+    """Which rows this rank's experts compute.
+
+    Rows are tokens' choices: of T tokens that choose k each, T * k. order: the rows of these
+    experts, expert after expert. ends: [experts] int64, where each expert's end in it.
+    """
+
+    order: Tensor
+    ends: Tensor
 
 
 class MixtureOfExperts:
-    """The ranks share the columns of every expert; their weighted sums are summed once."""
+    """The ranks share the columns of every expert, or the experts; their sums are summed once."""
 
     def __init__(self, loader: WeightLoader, experts: Experts, context: ComputeContext) -> None:
         self._experts = experts
+        self._ops = context.ops
         self._tp = context.tp
-        self._router = loader.take("router.weight").float()
+        self._router = loader.pack_dense("router.weight")
         self._correction = (
             loader.take("router_correction.bias").float() if experts.has_correction else None
         )
-        self._up = []
-        self._down = []
-        for index in range(experts.num):
-            expert = loader.at(f"experts.{index}")
-            self._up.append(
-                GatedLinear(expert, ["gate_proj", "up_proj"], experts.activation, context)
-            )
-            self._down.append(expert.pack("down_proj.weight"))
+        self._own = range(experts.num)[loader.experts]
+        places = [loader.at(f"experts.{index}") for index in self._own]
+        names = ["gate_proj.weight", "up_proj.weight"]
+        self._up = GroupedWeight([place.stack(names) for place in places])
+        self._down = GroupedWeight([place.stack(["down_proj.weight"]) for place in places])
         shared = MLP(experts.shared_width, experts.activation)
         self._shared = (
             DenseMLP(loader.at("shared"), shared, context) if experts.shared_width else None
@@ -38,40 +49,74 @@ class MixtureOfExperts:
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, hidden] -> [T, hidden], the same on every rank."""
+        if len(x) == 0:
+            return x
         chosen, weights = self.route(x)
-        out = self._tp.all_reduce(self._run(x, chosen, weights))
+        out = self._sum(self._run(x, self.assign(chosen), chosen.shape[1]), weights)
         if self._shared:
-            shared = self._shared.forward(x)
-            if self._shared_gate is not None:
-                shared = shared * torch.sigmoid(x.float() @ self._shared_gate.T).to(x.dtype)
-            out = out + shared
-        return out
+            out += self._of_shared(x)
+        return self._tp.all_reduce(out.to(x.dtype))
 
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[T, hidden] -> the chosen experts [T, k], best first, and their weights, float32."""
         experts = self._experts
-        # A row at a time: its scores do not depend on the batch.
-        logits = (x.float()[:, None, :] * self._router).sum(-1)
+        logits = self._router.logits(x)
         scores = logits.softmax(-1) if experts.router == "softmax" else logits.sigmoid()
         ranked = scores if self._correction is None else scores + self._correction
         chosen = ranked.topk(experts.top_k, dim=-1).indices
         weights = scores.gather(1, chosen)
         if experts.renormalise:
-            weights = weights / weights.sum(-1, keepdim=True)
+            weights = weights / _sum_in_order(weights)[:, None]
         return chosen, weights * experts.weight_scale
 
-    def _run(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        """Run each expert over its tokens; add up a token's in the order of its choice."""
-        order = chosen.flatten().argsort(stable=True)
-        rows = order // chosen.shape[1]
-        counts = torch.bincount(chosen.flatten(), minlength=self._experts.num).tolist()
-        results = x.new_empty(len(order), x.shape[1])
-        start = 0
-        for index, count in enumerate(counts):
-            if count:
-                places = slice(start, start + count)
-                inner = self._up[index].forward(x.index_select(0, rows[places]))
-                results[order[places]] = self._down[index].apply(inner)
-                start += count
-        parts = results.view(*chosen.shape, -1).float() * weights[..., None]
-        return parts.sum(1).to(x.dtype)
+    def assign(self, chosen: Tensor) -> Assignments:
+        """Return the rows of this rank's experts. chosen: [T, k]."""
+        flat = chosen.flatten()
+        order = flat.argsort(stable=True)
+        ends = torch.bincount(flat, minlength=self._experts.num).cumsum(0)
+        if len(self._own) == self._experts.num:
+            return Assignments(order, ends)
+        first = int(ends[self._own.start - 1]) if self._own.start else 0
+        ends = ends[self._own.start : self._own.stop]
+        return Assignments(order[first : int(ends[-1])], ends - first)
+
+    def _run(self, x: Tensor, own: Assignments, top_k: int) -> Tensor:
+        """Return what experts make of each token, [T, k, hidden]; 0 for those of other ranks."""
+        rows = x.index_select(0, own.order // top_k)
+        inner = self._activated(rows, own.ends)
+        results = self._down.apply(inner, own.ends)
+        shape = (len(x) * top_k, x.shape[1])
+        is_all = len(own.order) == shape[0]
+        out = x.new_empty(shape) if is_all else x.new_zeros(shape)
+        out.index_copy_(0, own.order, results)
+        return out.view(len(x), top_k, -1)
+
+    def _activated(self, rows: Tensor, ends: Tensor) -> Tensor:
+        activation = self._experts.activation
+        if activation == "silu":
+            return self._up.apply_swiglu(rows, ends, self._ops.silu_mul)
+        return self._ops.gate_mul(self._up.apply(rows, ends), activation)
+
+    def _sum(self, results: Tensor, weights: Tensor) -> Tensor:
+        """Add up [T, k, hidden] by [T, k] in the order of the choices, in float32, [T, hidden].
+
+        One by one: the bits of a sum over a dimension may depend on the number of tokens.
+        """
+        return _sum_in_order(results.float() * weights[..., None])
+
+    def _of_shared(self, x: Tensor) -> Tensor:
+        """Return this rank's part of what the shared expert gives, [T, hidden]."""
+        assert self._shared is not None
+        out = self._shared.partial(x).float()
+        if self._shared_gate is None:
+            return out
+        return out * torch.sigmoid((x.float() * self._shared_gate).sum(-1, keepdim=True))
+
+
+def _sum_in_order(parts: Tensor) -> Tensor:
+    """[T, k, ...] -> [T, ...], the same bits however many tokens there are."""
+    first, *others = parts.unbind(1)
+    total = first.clone()
+    for part in others:
+        total += part
+    return total

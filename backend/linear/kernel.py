@@ -1,9 +1,10 @@
 """What multiplies by a weight of one format; registry.py says which serves when."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from backend.ops.topk import argmax
@@ -75,3 +76,33 @@ class LinearKernel(ABC, Generic[W, P]):
     def embed(self, packed: P, ids: Tensor) -> Tensor:
         """Return rows of a weight, [T] -> [T, K]; for kernels that say so alone."""
         raise NotImplementedError
+
+    def grouped(self, weights: Sequence[P]) -> "GroupedProduct[P]":
+        """Return what multiplies groups of rows, each by its own of these, all of one shape."""
+        return GroupedProduct(self, weights)
+
+
+class GroupedProduct(Generic[P]):
+    """Groups of rows, each by its own weight: one after the other, for kernels without a better."""
+
+    def __init__(self, kernel: LinearKernel[Any, P], weights: Sequence[P]) -> None:
+        self._kernel = kernel
+        self._weights = list(weights)
+
+    def apply(self, x: Tensor, ends: Tensor) -> Tensor:
+        """x [M, K], the rows of a group together, which end at ends [G] -> [M, N]."""
+        return self._each(x, ends, lambda rows, weight: self._kernel.apply(rows, weight, None))
+
+    def apply_swiglu(self, x: Tensor, ends: Tensor, silu_mul: SiluMul) -> Tensor:
+        """The same, then silu(the first half) * the second, [M, N / 2]."""
+        return self._each(
+            x, ends, lambda rows, weight: self._kernel.apply_swiglu(rows, weight, None, silu_mul)
+        )
+
+    def _each(self, x: Tensor, ends: Tensor, multiply: Callable[[Tensor, P], Tensor]) -> Tensor:
+        parts, start = [], 0
+        for weight, end in zip(self._weights, ends.tolist(), strict=True):
+            if end > start:
+                parts.append(multiply(x[start:end], weight))
+            start = end
+        return torch.cat(parts) if parts else multiply(x, self._weights[0])

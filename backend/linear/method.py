@@ -113,6 +113,10 @@ class LinearMethod:
         """Return a weight [N, K], packed."""
         return self.stack([stored]).parts[0]
 
+    def pack_dense(self, stored: StoredWeight) -> PackedWeight:
+        """Return a weight [N, K] in the dtype of the forward pass, whatever the setting says."""
+        return self._pack(WeightFormat.DENSE, [stored.read()])
+
     def stack(self, stored: Sequence[StoredWeight]) -> StackedWeight:
         """Return weights of one width, one above the other, packed by format."""
         formats = [self.kept_format(part.format, part.shape[1]) for part in stored]
@@ -139,6 +143,10 @@ class LinearMethod:
     def footprint(self, stored_as: WeightFormat, n: int, k: int) -> WeightFootprint:
         """Return what pack() keeps of a weight [n, k] that the file has in a format."""
         return self._kernels[self.kept_format(stored_as, k)].footprint(n, k)
+
+    def dense_footprint(self, n: int, k: int) -> WeightFootprint:
+        """Return what pack_dense() keeps."""
+        return self._kernels[WeightFormat.DENSE].footprint(n, k)
 
     def embeds(self, stored_as: WeightFormat, k: int) -> bool:
         """Whether rows can be looked up in a weight that is packed."""

@@ -4,13 +4,14 @@ Rows of activations are bf16; the kernels quantise them as the setting says. A r
 same in any batch (native/README.md), and nothing is kept of a weight but its packed form.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.linear.kernel import LinearKernel, SiluMul, WeightFootprint
+from backend.linear.kernel import GroupedProduct, LinearKernel, SiluMul, WeightFootprint
 from backend.native import calls, kernels
 from backend.native.level import Activations
 from backend.quant.quantized_weight import QuantizedWeight
@@ -137,8 +138,49 @@ class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
         )
         return out[:, : packed.gemm.K - packed.missing].contiguous()
 
+    def grouped(self, weights: Sequence[PackedBlocks]) -> "NativeGroups":
+        return NativeGroups(self, weights)
+
     def _pack_call(self, n: int, k: int) -> calls.Pack:
         return calls.Pack(format=self._number, N=n, K=k + -k % GROUP)
+
+
+class NativeGroups(GroupedProduct[PackedBlocks]):
+    """All groups in one call: threads share out the panels of all weights."""
+
+    def __init__(self, kernel: NativeKernel, weights: Sequence[PackedBlocks]) -> None:
+        super().__init__(kernel, weights)
+        first = weights[0]
+        self._num_features, self._missing = first.num_features, first.missing
+        self._addresses = torch.tensor([weight.data.data_ptr() for weight in weights])
+        self._call = calls.GroupedGemm(
+            format=first.gemm.format,
+            activations=first.gemm.activations,
+            groups=len(weights),
+            N=first.gemm.N,
+            K=first.gemm.K,
+            packed=self._addresses.data_ptr(),
+        )
+
+    def apply(self, x: Tensor, ends: Tensor) -> Tensor:
+        return self._multiply(x, ends, self._num_features, BF16)
+
+    def apply_swiglu(self, x: Tensor, ends: Tensor, silu_mul: SiluMul) -> Tensor:
+        if self._num_features % (2 * LANES):
+            return silu_mul(self.apply(x, ends))
+        return self._multiply(x, ends, self._num_features // 2, SWIGLU)
+
+    def _multiply(self, x: Tensor, ends: Tensor, width: int, epilogue: int) -> Tensor:
+        x = _fill_up(x, self._missing)
+        out = torch.empty(len(x), width, dtype=torch.bfloat16)
+        call = self._call
+        call.x = x.data_ptr()
+        call.ends = ends.data_ptr()
+        call.out = out.data_ptr()
+        call.out_stride = width
+        call.epilogue = epilogue
+        kernels.grouped_gemm(call)
+        return out
 
 
 def _multiply(

@@ -37,6 +37,7 @@ class Decoder:
         context: ComputeContext,
         max_len: int,
     ) -> None:
+        assert isinstance(config.spec, DecoderSpec)
         self._spec = config.spec
         self._ops = context.ops
         self._num_heads = shard.num_heads
@@ -49,8 +50,12 @@ class Decoder:
             if config.spec.has_final_norm
             else None
         )
-        self._head = VocabParallelHead(loader, EMBEDDING if config.tie_word_embeddings else HEAD)
-        self._head_bias = loader.take("lm_head.bias") if config.spec.head_bias else None
+        self._head = (
+            VocabParallelHead(loader, EMBEDDING if config.tie_word_embeddings else HEAD)
+            if config.has_head
+            else None
+        )
+        self._head_bias = loader.take("lm_head.bias") if loader.has("lm_head.bias") else None
         tied = self._head if config.tie_word_embeddings and shard.size == 1 else None
         self._embedding = InputEmbedding(config.spec, loader, tied)
         self._project_out = (
@@ -90,6 +95,7 @@ class Decoder:
         return x if self._project_out is None else self._project_out.apply(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
+        assert self._head is not None, "a model that only embeds has no logits"
         logits = self._head.forward(hidden)
         if self._head_bias is not None:
             logits += self._head_bias.float()
@@ -102,6 +108,7 @@ class Decoder:
     def argmax(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         if self._head_bias is not None:
             return argmax(self.logits(hidden))
+        assert self._head is not None, "a model that only embeds has no logits"
         # A scale above 0 and a cap leave the largest where it is.
         values, places = self._head.argmax(hidden)
         values = values * self._spec.logit_scale

@@ -23,7 +23,7 @@ from backend.layers.embedding import Embedding, VocabParallelHead
 from backend.layers.loader import WeightLoader
 from backend.layers.mlp import DenseMLP
 from backend.layers.norm import NormLayer
-from backend.layers.relative_bias import RelativeBiasTable
+from backend.layers.position_bias import PositionBiasTable
 from backend.ops.batch import AttentionSpec, Batch, CrossBatch
 from backend.ops.cache_rows import slot_rows
 from backend.ops.exact import ExactOps
@@ -116,7 +116,7 @@ class _EncoderLayer:
         self._mlp = _mlp(layer, loader, context)
 
     def forward(
-        self, x: Tensor, delta: Tensor | None, starts: list[int], bias: RelativeBiasTable
+        self, x: Tensor, delta: Tensor | None, starts: list[int], bias: PositionBiasTable
     ) -> tuple[Tensor, Tensor]:
         x, normed = self._input_norm.forward(x, delta)
         x, normed = self._post_norm.forward(x, self._attention.forward(normed, starts, bias))
@@ -216,10 +216,10 @@ def _biases(
     context: ComputeContext,
     *,
     both_ways: bool,
-) -> list[RelativeBiasTable]:
+) -> list[PositionBiasTable]:
     """Return the tables of all layers, or the one that they share."""
     return [
-        RelativeBiasTable(
+        PositionBiasTable(
             loader.at(f"{prefix}{index}.self_attn"),
             encoder.bias,
             shard,

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0xae0525b4
+#define INTERFACE 0xab01846a
 
 typedef struct {
     int32_t sequence;
@@ -43,6 +43,20 @@ typedef struct {
     int64_t out_stride;
     int64_t epilogue;
 } Gemm;
+
+typedef struct {
+    int64_t format;
+    int64_t activations;
+    int64_t groups;
+    int64_t N;
+    int64_t K;
+    const uint16_t *x;
+    const uint8_t *const *packed;
+    const int64_t *ends;
+    void *out;
+    int64_t out_stride;
+    int64_t epilogue;
+} GroupedGemm;
 
 typedef struct {
     int64_t format;

@@ -35,6 +35,19 @@ CALLS = {
         "out_stride": "int64_t",
         "epilogue": "int64_t",
     },
+    "GroupedGemm": {
+        "format": "int64_t",
+        "activations": "int64_t",
+        "groups": "int64_t",
+        "N": "int64_t",
+        "K": "int64_t",
+        "x": "const uint16_t *",
+        "packed": "const uint8_t *const *",
+        "ends": "const int64_t *",
+        "out": "void *",
+        "out_stride": "int64_t",
+        "epilogue": "int64_t",
+    },
     "Argmax": {
         "format": "int64_t",
         "activations": "int64_t",
@@ -196,6 +209,10 @@ class Pack(ctypes.Structure):
 
 class Gemm(ctypes.Structure):
     _fields_ = _fields("Gemm")
+
+
+class GroupedGemm(ctypes.Structure):
+    _fields_ = _fields("GroupedGemm")
 
 
 class Argmax(ctypes.Structure):

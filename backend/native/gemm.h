@@ -3,6 +3,10 @@
    Gemm: out [M, N], out_stride numbers from a row to the next, or with SwiGLU [M, N / 2], and N / 2 is
    then a multiple of 16. bias: bf16 [N], or NULL; not with SwiGLU.
 
+   GroupedGemm: the same for groups of rows, each by a weight of its own; packed, ends [groups]: the
+   weights, and where the rows of each end in x and out, which hold one group after the other. A row has
+   the bits that Gemm gives it.
+
    Argmax: values, ids [M]: the largest of each row, NaN if there is one, and its place, the first of
    equals.
 
@@ -19,6 +23,7 @@
 
 #include "calls.h"
 #include "formats.h"
+#include "threads.h"
 
 typedef enum {
     ACTIVATIONS_INT8,
@@ -61,6 +66,20 @@ static inline int64_t column_of(const Gemm *p, int64_t panel, int v)
 {
     return p->epilogue == EPILOGUE_SWIGLU ? panel + v * num_panels(p) : panel * VECTORS + v;
 }
+
+/* A product that is ready to run: what makes integers of its rows, or floats, and then what multiplies.
+   memory: of both. */
+typedef struct {
+    Job rows, panels;
+    void *memory;
+} Product;
+
+/* How a level makes a product ready. p must outlive it. Returns -1 if there is no memory. */
+typedef int (*Prepare)(const Gemm *p, Product *product);
+
+/* By a level's way to make products ready. They return -1 if there is no memory. */
+int gemm_by(Prepare prepare, const Gemm *p);
+int grouped_gemm_by(Prepare prepare, const GroupedGemm *g);
 
 /* By a level's GEMM, which returns -1 if there is no memory. */
 int argmax_by(int (*gemm)(const Gemm *), const Argmax *a);

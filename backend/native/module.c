@@ -137,6 +137,7 @@ LONG(exp_sums, ExpSums)
 LONG(count_greater, CountGreater)
 LONG(apply_masks, ApplyMasks)
 FALLIBLE(gemm, Gemm, PyErr_NoMemory())
+FALLIBLE(grouped_gemm, GroupedGemm, PyErr_NoMemory())
 FALLIBLE(argmax, Argmax, PyErr_NoMemory())
 FALLIBLE(topk, TopK, PyErr_NoMemory())
 FALLIBLE(embed, Embed, PyErr_SetString(PyExc_IndexError, "there is no such row"))
@@ -161,6 +162,7 @@ static PyMethodDef methods[] = {
     CALL(packed_size),
     CALL(pack),
     CALL(gemm),
+    CALL(grouped_gemm),
     CALL(argmax),
     CALL(embed),
     CALL(add_rms_norm),

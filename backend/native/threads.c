@@ -246,6 +246,38 @@ void parallel_for(int64_t count, Task task, void *context)
     parallel_for_if(1, count, task, context);
 }
 
+typedef struct {
+    const Job *jobs;
+    int64_t num_jobs;
+} Jobs;
+
+static void run_task_of_jobs(void *context, int64_t index, int thread)
+{
+    const Jobs *all = context;
+    int64_t low = 0, high = all->num_jobs;
+    /* The last job that begins at the task or before it; one without tasks is none of those. */
+    while (high - low > 1) {
+        const int64_t middle = low + (high - low) / 2;
+        if (all->jobs[middle].first <= index)
+            low = middle;
+        else
+            high = middle;
+    }
+    const Job *job = all->jobs + low;
+    job->task(job->context, index - job->first, thread);
+}
+
+void parallel_for_jobs(int pays, Job *jobs, int64_t num_jobs)
+{
+    int64_t count = 0;
+    for (int64_t i = 0; i < num_jobs; i++) {
+        jobs[i].first = count;
+        count += jobs[i].count;
+    }
+    Jobs all = {jobs, num_jobs};
+    parallel_for_if(pays, count, run_task_of_jobs, &all);
+}
+
 static int num_processors(void)
 {
 #ifdef __linux__

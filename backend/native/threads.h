@@ -17,6 +17,17 @@ void parallel_for(int64_t count, Task task, void *context);
 /* The same on this thread alone unless `pays`: waking a thread costs microseconds. */
 void parallel_for_if(int pays, int64_t count, Task task, void *context);
 
+/* The tasks of several callers, which run as one call's: those of the first, then of the next. `first` is
+   written by parallel_for_jobs(). */
+typedef struct {
+    int64_t count;
+    Task task;
+    void *context;
+    int64_t first;
+} Job;
+
+void parallel_for_jobs(int pays, Job *jobs, int64_t num_jobs);
+
 /* Return how many threads share tasks, the caller among them: at first one for each processor that
    this process may run on. */
 int num_threads(void);

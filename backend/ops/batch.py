@@ -34,7 +34,9 @@ class Batch:
     hidden states are wanted: those to be sampled, then those to be scored; all int32. query_starts
     [S + 1] and context_lens [S] stay on the host, where they steer loops. slot_mapping and
     block_tables are those of one cache group, the first unless group() gave the batch.
-    slot_mappings [G, T] and group_tables [G, S, B] are of all. cross: of an encoder-decoder.
+    slot_mappings [G, T] and group_tables [G, S, B] are of all. token_types: [T], the segment of
+    each token, for encoders that know them; None where all are in the first. cross: of an
+    encoder-decoder.
     """
 
     input_ids: Tensor
@@ -47,6 +49,7 @@ class Batch:
     num_decodes: int
     slot_mappings: Tensor
     group_tables: Tensor
+    token_types: Tensor | None = None
     cross: CrossBatch | None = None
 
     def group(self, index: int) -> "Batch":
@@ -89,7 +92,7 @@ class Batch:
             plan.num_decodes,
             slots,
             tables,
-            cross,
+            cross=cross,
         )
 
 

@@ -23,6 +23,8 @@ CPU_KV_MAX_BYTES = 4 << 30
 # streams, scheduler/prefill_budget.py says.
 CPU_TOKEN_BUDGET = 512
 GPU_TOKEN_BUDGET = 2048
+# Nobody streams beside texts that are pooled.
+POOLED_TOKEN_BUDGET = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,9 @@ class MemoryPlan:
 
         All ranks of a group must have equally many blocks: see with_blocks().
         """
-        budget = token_budget(settings, device.kind)
+        budget = token_budget(settings, device.kind, config)
         # An encoder reads its whole input in a step, whatever the step has left for it.
-        longest_input = config.max_model_len if config.spec.encoder else 0
+        longest_input = config.max_model_len if config.encoder else 0
         rank_memory = RankMemory.estimate(
             config,
             shard,
@@ -121,10 +123,16 @@ def kv_dtype(settings: EngineSettings, dtype: str) -> str:
     return dtype if settings.kv_cache_dtype == "auto" else settings.kv_cache_dtype
 
 
-def token_budget(settings: EngineSettings, device_kind: str) -> int:
-    """Return how many tokens a step may compute: at least one for each sequence, and a block."""
+def token_budget(settings: EngineSettings, device_kind: str, config: ModelConfig) -> int:
+    """Return how many tokens a step may compute: at least one for each sequence, and a block; and
+    the longest sequence, where it is not cut."""
     default = CPU_TOKEN_BUDGET if device_kind == "cpu" else GPU_TOKEN_BUDGET
     least = settings.max_num_seqs + settings.block_size
+    if config.runs_whole:
+        default = max(default, POOLED_TOKEN_BUDGET)
+        least = max(
+            least, min(settings.max_model_len or config.max_model_len, config.max_model_len)
+        )
     return max(settings.max_num_batched_tokens or default, least)
 
 

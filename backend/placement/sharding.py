@@ -3,16 +3,20 @@
 Attention is cut by KV-head groups (a KV head with its query heads), unevenly where they do not
 divide; the MLP's columns then even out the weight bytes, in units of the blocks that the file
 quantises, so that a row-parallel cut splits none. Where heads are cut inside a block, or there are
-fewer blocks than ranks, that weight cannot stay in the file's bits.
+fewer blocks than ranks, that weight cannot stay in the file's bits. Experts are cut as other MLPs
+are, or, expert parallel, whole ones go to ranks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
+from backend.config.spec import Experts
 from backend.config.tensors import Cut, TensorInfo
 
 ALL = slice(None)
+NOTHING = slice(0, 0)
 MLP_UNIT = 32
 VOCAB_UNIT = 64
 
@@ -22,6 +26,7 @@ class Shard:
     """One rank's slices of heads, MLP columns and vocabulary.
 
     intermediate: columns of an MLP of mlp_width. mlp_unit: columns of others that stay together.
+    experts: those of a mixture that this rank has whole; None: its columns of each.
     """
 
     rank: int
@@ -32,6 +37,7 @@ class Shard:
     vocab: slice
     mlp_width: int
     mlp_unit: int
+    experts: slice | None = None
 
     @property
     def num_heads(self) -> int:
@@ -47,8 +53,16 @@ class Shard:
             return self.intermediate
         return _slices(_even_units(width, self.size, self.mlp_unit))[self.rank]
 
+    def has(self, info: TensorInfo) -> bool:
+        """Whether any of a tensor is this rank's: experts may be another's."""
+        if info.expert is None or self.experts is None:
+            return True
+        return info.expert in range(self.experts.start, self.experts.stop)
+
     def slices(self, info: TensorInfo, head_dim: int) -> tuple[slice, slice]:
-        """Return this rank's rows and columns of a tensor."""
+        """Return this rank's rows and columns of a tensor; no rows where it is another's."""
+        if info.expert is not None and self.experts is not None:
+            return ALL if self.has(info) else NOTHING, ALL
         match info.cut:
             case Cut.QUERY_ROWS:
                 return _scaled(self.heads, head_dim), ALL
@@ -66,10 +80,14 @@ class Shard:
                 return ALL, ALL
 
 
-def split_model(config: ModelConfig, tp: int, mlp_unit: int = MLP_UNIT) -> list[Shard]:
-    """Cut a model for `tp` ranks. Raises ModelError if there are not that many KV groups.
+def split_model(
+    config: ModelConfig, tp: int, mlp_unit: int = MLP_UNIT, *, expert_parallel: bool = False
+) -> list[Shard]:
+    """Cut a model for `tp` ranks.
 
-    mlp_unit: columns of the MLP that stay together, if every rank can have some.
+    mlp_unit: columns of the MLP that stay together, if every rank can have some. expert_parallel:
+    whether experts stay whole. Raises ModelError if there are not that many KV groups, or if the
+    experts cannot be shared out.
     """
     if tp > config.num_kv_heads:
         raise ModelError(
@@ -78,8 +96,10 @@ def split_model(config: ModelConfig, tp: int, mlp_unit: int = MLP_UNIT) -> list[
         )
     groups = [config.num_kv_heads // tp + (rank < config.num_kv_heads % tp) for rank in range(tp)]
     per_group = config.num_heads // config.num_kv_heads
+    experts = _split_experts(config, tp) if expert_parallel else [None] * tp
     columns = _balance_mlp(config, groups, mlp_unit)
-    parts = zip(_slices(groups), _slices(columns), split_vocab(config.vocab_size, tp), strict=True)
+    vocabs = split_vocab(config.vocab_size, tp)
+    parts = zip(_slices(groups), _slices(columns), vocabs, experts, strict=True)
     return [
         Shard(
             rank,
@@ -90,9 +110,25 @@ def split_model(config: ModelConfig, tp: int, mlp_unit: int = MLP_UNIT) -> list[
             vocab,
             config.intermediate_size,
             mlp_unit,
+            own_experts,
         )
-        for rank, (kv_heads, intermediate, vocab) in enumerate(parts)
+        for rank, (kv_heads, intermediate, vocab, own_experts) in enumerate(parts)
     ]
+
+
+def _split_experts(config: ModelConfig, tp: int) -> Sequence[slice | None]:
+    """Return which experts each rank has, the same in all layers."""
+    counts = {layer.mlp.num for layer in config.spec.layers if isinstance(layer.mlp, Experts)}
+    if not counts:
+        raise ModelError(f"--expert-parallel: {config.name} has no experts; serve it without")
+    num = max(counts)
+    if len(counts) > 1 or num % tp:
+        raise ModelError(
+            f"--expert-parallel: the {num} experts of {config.name} cannot be shared out evenly "
+            f"over {tp} ranks\nuse a --tp that divides {num}, or leave --expert-parallel out: "
+            "every rank then has some columns of each"
+        )
+    return _slices([num // tp] * tp)
 
 
 def split_vocab(vocab_size: int, tp: int) -> list[slice]:
@@ -108,11 +144,20 @@ def _balance_mlp(config: ModelConfig, groups: list[int], wanted_unit: int) -> li
     size = config.intermediate_size
     unit = _unit(size, len(groups), wanted_unit)
     costs = [group_cost * count for count in groups]
+    column_cost = 3 * _mlps_a_layer(config)
     columns = [unit] * len(groups)  # no rank goes without
     for _ in range(size // unit - len(groups)):
-        rank = min(range(len(groups)), key=lambda r: costs[r] + 3 * columns[r])
+        rank = min(range(len(groups)), key=lambda r: costs[r] + column_cost * columns[r])
         columns[rank] += unit
     return columns
+
+
+def _mlps_a_layer(config: ModelConfig) -> int:
+    """Return how many MLPs of the width that is balanced a layer has: one, or its experts."""
+    mlps = [
+        mlp for layer in config.spec.layers if (mlp := layer.mlp).width == config.intermediate_size
+    ]
+    return max(mlp.num if isinstance(mlp, Experts) else 1 for mlp in mlps)
 
 
 def _unit(size: int, parts: int, wanted: int) -> int:

@@ -36,3 +36,9 @@ def concatenate(parts: list[QuantizedWeight]) -> QuantizedWeight:
     """Stack matrices of one format and width."""
     [weight_format] = {part.format for part in parts}
     return QuantizedWeight(weight_format, np.concatenate([part.blocks for part in parts]))
+
+
+def weight_of_fields(weight_format: WeightFormat, *fields: Tensor) -> QuantizedWeight:
+    """Put the fields of blocks, [N, blocks, n] each, side by side as bytes."""
+    blocks = torch.cat([field.contiguous().view(torch.uint8) for field in fields], dim=-1)
+    return QuantizedWeight(weight_format, blocks.flatten(1).numpy())

@@ -7,7 +7,7 @@ look at.
 import torch
 from torch import Tensor
 
-from backend.quant.quantized_weight import QuantizedWeight
+from backend.quant.quantized_weight import QuantizedWeight, weight_of_fields
 from backend.quant.weight_format import WeightFormat
 
 BLOCK = 32
@@ -24,7 +24,7 @@ def quantize_int4(weight: Tensor) -> QuantizedWeight:
     values = ((grouped - mins.float()) / steps).round_().clamp_(0, MAX_INT4).to(torch.uint8)
     # The first half of a block is in the low nibbles.
     low, high = values.chunk(2, dim=-1)
-    return _weight_of(WeightFormat.Q4_1, scales, mins, low | high << 4)
+    return weight_of_fields(WeightFormat.Q4_1, scales, mins, low | high << 4)
 
 
 def quantize_int8(weight: Tensor) -> QuantizedWeight:
@@ -33,10 +33,4 @@ def quantize_int8(weight: Tensor) -> QuantizedWeight:
     scales = (grouped.abs().amax(-1, keepdim=True) / MAX_INT8).half()
     steps = torch.where(scales > 0, scales.float(), 1)
     values = (grouped / steps).round_().clamp_(-MAX_INT8, MAX_INT8).to(torch.int8)
-    return _weight_of(WeightFormat.Q8_0, scales, values)
-
-
-def _weight_of(weight_format: WeightFormat, *fields: Tensor) -> QuantizedWeight:
-    """Put the fields of blocks [N, blocks, n] side by side, as bytes."""
-    blocks = torch.cat([field.contiguous().view(torch.uint8) for field in fields], dim=-1)
-    return QuantizedWeight(weight_format, blocks.flatten(1).numpy())
+    return weight_of_fields(WeightFormat.Q8_0, scales, values)

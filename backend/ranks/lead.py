@@ -14,10 +14,12 @@ import msgspec
 
 from backend.config.cache_groups import capacity_tokens, longest_sequence
 from backend.scheduler.block_pool import BlockPool
+from backend.scheduler.pooling_scheduler import PoolingScheduler
 from backend.scheduler.prefill_budget import PrefillBudget
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import Sequence
 from backend.settings import EngineSettings
+from backend.step import StepPlan
 from backend.structured_output.faulty_matchers import build_matchers
 from backend.wire import messages
 from backend.wire.control import Attach, ChildLine, Detach, Stop
@@ -73,11 +75,12 @@ class Lead:
         self._replica = replica
         self._block_size = settings.block_size
         self._engine = engine
-        self._encoder = engine.config.spec.encoder
+        self._encoder = engine.config.encoder
         self._line = line
         self._plans = plans
         self._heartbeat = heartbeat
-        self._scheduler = Scheduler(
+        is_pooled = engine.config.pooling is not None
+        self._scheduler = (PoolingScheduler if is_pooled else Scheduler)(
             BlockPool(engine.num_blocks, settings.block_size),
             max_num_seqs=settings.max_num_seqs,
             max_num_batched_tokens=engine.token_budget,
@@ -86,6 +89,7 @@ class Lead:
             eos_token_ids=engine.config.eos_token_ids,
             prefix_caching=settings.prefix_caching,
             groups=engine.groups,
+            runs_whole=engine.config.runs_whole,
         )
         self._prefill_budget = PrefillBudget(settings.inter_token_ms / 1000)
         self._matchers = build_matchers(
@@ -145,13 +149,18 @@ class Lead:
         result = self._engine.runner.run(plan)
         self._prefill_budget.observe(plan, time.monotonic() - planned)
         self._matchers.accept(sampled, result.token_ids)
-        outputs = self._scheduler.commit(
-            plan, result.token_ids, result.logprobs, result.prompt_logprobs
-        )
+        outputs = self._commit(plan, result)
         self._matchers.keep(lambda key: key in self._scheduler)
         self._heartbeat.show(self._load)
         self._heartbeat.enter(Phase.IDLE)
         self._send_step(plan.step, outputs, planned - started, result)
+
+    def _commit(self, plan: StepPlan, result: "StepResult") -> list[tuple[int, SeqOutput]]:
+        if isinstance(self._scheduler, PoolingScheduler):
+            return self._scheduler.commit_vectors(plan, result.vectors)
+        return self._scheduler.commit(
+            plan, result.token_ids, result.logprobs, result.prompt_logprobs
+        )
 
     # what comes in
 
@@ -228,6 +237,7 @@ class Lead:
             submit.tenant,
             num_prompt_logprobs=1 + submit.num_prompt_logprobs,
             encoder_ids=encoder_ids,
+            second_segment=submit.second_segment,
         )
         self._heartbeat.mark_admitting(seq.key)
         try:

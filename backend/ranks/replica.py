@@ -31,7 +31,7 @@ class RankSpawn:
 
 def check_group(config: ModelConfig, settings: EngineSettings) -> None:
     """Raise ModelError if a group with these settings cannot serve the model."""
-    split_model(config, settings.tp)
+    split_model(config, settings.tp, expert_parallel=settings.expert_parallel)
     if settings.max_model_len > config.max_model_len:
         raise ModelError(
             f"--max-model-len {settings.max_model_len} is more than {config.name} was made for: "

@@ -37,8 +37,14 @@ class Selection(NamedTuple):
 class BatchPolicy:
     """Selects one step after another."""
 
-    def __init__(self, tables: BlockTables, max_num_tokens: int) -> None:
-        """max_num_tokens: a step runs so many at most, more than there are rows."""
+    def __init__(
+        self, tables: BlockTables, max_num_tokens: int, *, runs_whole: bool = False
+    ) -> None:
+        """max_num_tokens: a step runs so many at most, more than there are rows.
+
+        runs_whole: all tokens of a sequence run in one step; none has more than max_num_tokens.
+        """
+        self._runs_whole = runs_whole
         self.waiting: list[Sequence] = []  # by order
         self.running: list[Sequence] = []  # by order
         self.num_preemptions = 0
@@ -125,6 +131,8 @@ class BatchPolicy:
         """
         num_encoded = len(seq.encoder_ids)
         if num_encoded >= self._budget and self._has_encoder:
+            return False
+        if self._runs_whole and seq.num_tokens > self._budget:
             return False
         while not self._tables.admit(seq, max(1, self._budget - num_encoded), self.running):
             last = self._shares.outweighing(seq, self.running)

@@ -98,7 +98,8 @@ class BlockTables:
         has_grown = self.grow(seq, min(seq.num_tokens, seq.num_computed_tokens + most))
         assert has_grown, "the whole prompt was counted above"
         history = seq.token_ids.copy() if seq.params.looks_back else []
-        self._joins.append(Join(seq.row, seq.params, history, seq.num_prompt_tokens))
+        join = Join(seq.row, seq.params, history, seq.num_prompt_tokens, seq.second_segment)
+        self._joins.append(join)
         return True
 
     def grow(self, seq: Sequence, num_tokens: int) -> bool:

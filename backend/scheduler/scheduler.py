@@ -50,10 +50,12 @@ class Scheduler:
         eos_token_ids: ListLike[int] = (),
         prefix_caching: bool = True,
         groups: ListLike[CacheGroup] = FULL_GROUPS,
+        runs_whole: bool = False,
     ) -> None:
         """vocab_size: rows of the embedding; a sequence with another id is refused.
 
-        groups: of the model's layers, by what they see; each has its own block table.
+        groups: of the model's layers, by what they see; each has its own block table. runs_whole:
+        all tokens of a sequence are run in one step, from the first one on.
         """
         if max_num_batched_tokens <= max_num_seqs:
             raise ValueError("max_num_batched_tokens must be greater than max_num_seqs")
@@ -63,11 +65,11 @@ class Scheduler:
         self.max_model_len = max_model_len
         self._vocab_size = vocab_size
         self._eos_token_ids = frozenset(eos_token_ids)
-        self._prefixes = PrefixCache(pool, enabled=prefix_caching, groups=groups)
+        self._prefixes = PrefixCache(pool, enabled=prefix_caching and not runs_whole, groups=groups)
         self._tables = BlockTables(
             pool, self._prefixes, max_num_seqs, groups=groups, max_chunk=max_num_batched_tokens
         )
-        self._policy = BatchPolicy(self._tables, max_num_batched_tokens)
+        self._policy = BatchPolicy(self._tables, max_num_batched_tokens, runs_whole=runs_whole)
         self._sequences: dict[SeqKey, Sequence] = {}
         # The step between schedule and commit: who runs, and who is sampled.
         self._selection = _NOBODY
@@ -138,27 +140,7 @@ class Scheduler:
             self._check_ids(seq.encoder_ids)
             if seq.params.prompt_logprobs is not None:
                 raise ValueError("an encoder reads the prompt of this model, none scores it")
-        only_scored = seq.params.max_tokens == 0 and seq.params.prompt_logprobs is not None
-        if seq.num_output_tokens >= seq.params.max_tokens and not only_scored:
-            raise ValueError("max_tokens leaves nothing to generate")
-        room, num_tokens = self.max_model_len, seq.num_tokens
-        if seq.encoder_ids:
-            # What the decoder begins with is no token of the caller's.
-            room += seq.num_prompt_tokens - len(seq.encoder_ids)
-            num_tokens = len(seq.encoder_ids) + seq.num_output_tokens
-        longest = min(seq.num_prompt_tokens + seq.params.max_tokens, room)
-        if seq.num_tokens >= room + only_scored or not self._tables.can_hold(
-            longest - 1 + only_scored, len(seq.encoder_ids)
-        ):
-            raise ValueError(
-                f"{num_tokens} tokens and {seq.params.max_tokens} more do not fit: "
-                f"the model takes {self.max_model_len}, "
-                f"the KV cache holds {self._tables.longest(self.max_model_len)}"
-            )
-        seq.stop_ids = frozenset((NO_TOKEN, FAULTY, *seq.params.stop_token_ids))
-        if not seq.params.ignore_eos:
-            seq.stop_ids |= self._eos_token_ids
-        seq.max_num_tokens = longest
+        self._check_room(seq)
         seq.order = (seq.priority, self._num_arrived)
         self._num_arrived += 1
         self._sequences[seq.key] = seq
@@ -205,10 +187,9 @@ class Scheduler:
         logprobs: one for each of token_ids; empty if nobody asked. prompt_logprobs: one for each of
         plan.logprob_tokens. Returns (worker, output) for every sequence that has news.
         """
-        assert plan.step == self._step, "a plan is committed once, in order"
+        decodes, prefills = self._take_selection(plan)
         sampled = zip(token_ids, logprobs or itertools.repeat(None, len(token_ids)), strict=True)
         unread = iter(prompt_logprobs)
-        (decodes, prefills), self._selection = self._selection, _NOBODY
         outputs: list[tuple[int, SeqOutput]] = []
         if num_tokens is None:
             self._record_decodes(decodes, sampled, outputs)
@@ -233,6 +214,36 @@ class Scheduler:
             raise ValueError(
                 f"token id {bad_id} is not in the model's vocabulary of {self._vocab_size}"
             )
+
+    def _check_room(self, seq: Sequence) -> None:
+        """Set when a sequence ends. Raises ValueError if it can never do so."""
+        only_scored = seq.params.max_tokens == 0 and seq.params.prompt_logprobs is not None
+        if seq.num_output_tokens >= seq.params.max_tokens and not only_scored:
+            raise ValueError("max_tokens leaves nothing to generate")
+        room, num_tokens = self.max_model_len, seq.num_tokens
+        if seq.encoder_ids:
+            # What the decoder begins with is no token of the caller's.
+            room += seq.num_prompt_tokens - len(seq.encoder_ids)
+            num_tokens = len(seq.encoder_ids) + seq.num_output_tokens
+        longest = min(seq.num_prompt_tokens + seq.params.max_tokens, room)
+        if seq.num_tokens >= room + only_scored or not self._tables.can_hold(
+            longest - 1 + only_scored, len(seq.encoder_ids)
+        ):
+            raise ValueError(
+                f"{num_tokens} tokens and {seq.params.max_tokens} more do not fit: "
+                f"the model takes {self.max_model_len}, "
+                f"the KV cache holds {self._tables.longest(self.max_model_len)}"
+            )
+        seq.stop_ids = frozenset((NO_TOKEN, FAULTY, *seq.params.stop_token_ids))
+        if not seq.params.ignore_eos:
+            seq.stop_ids |= self._eos_token_ids
+        seq.max_num_tokens = longest
+
+    def _take_selection(self, plan: StepPlan) -> Selection:
+        """Return who ran in the step at hand, which is over."""
+        assert plan.step == self._step, "a plan is committed once, in order"
+        selection, self._selection = self._selection, _NOBODY
+        return selection
 
     def _record_decodes(
         self,

@@ -32,7 +32,9 @@ class Sequence:
     stop_ids, max_num_tokens: what it ends with, and at which length, known once it is added.
     num_prompt_logprobs: prompt tokens whose log-probabilities were delivered, if they are asked
     for; the first has none. num_blocks: blocks that hold its tokens so far, in each cache group.
-    block_tables: of each group, which of them it has: the last ones, all but those that no token of
+    is_pooled: it gets a vector, and no tokens.
+    second_segment: where the second text of a pair begins; 0: there is none. block_tables: of each
+    group, which of them it has: the last ones, all but those that no token of
     it sees any more. block_hashes: of the full blocks, filled as far as was needed.
     encoder_ids: of an encoder-decoder, what its encoder reads; token_ids begin with what its
     decoder begins with then. cross_table: blocks that hold what the decoder attends to of it.
@@ -45,6 +47,8 @@ class Sequence:
     cache_salt: str = ""
     priority: int = 0
     tenant: str = ""
+    second_segment: int = 0
+    is_pooled: bool = False
     order: tuple[int, int] = (0, -1)
     status: SequenceStatus = SequenceStatus.WAITING
     row: int = -1
@@ -80,8 +84,10 @@ class Sequence:
 
     @property
     def is_sampled(self) -> bool:
-        """Whether the step at hand reaches the end, whose logits give the next token."""
-        return self.num_scheduled >= self.num_uncomputed_tokens and self.params.max_tokens > 0
+        """Whether the step at hand reaches the end, whose logits give the next token, or whose
+        hidden states are pooled."""
+        reaches_end = self.num_scheduled >= self.num_uncomputed_tokens
+        return reaches_end and (self.is_pooled or self.params.max_tokens > 0)
 
     def logprobs_due(self) -> range:
         """Return which tokens of the step at hand have a successor in the prompt to be scored.

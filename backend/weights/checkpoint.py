@@ -12,6 +12,7 @@ import torch
 from backend.config.architectures import load_family
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
+from backend.config.sources import foreign_names
 from backend.config.tensors import tensors_of
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat
@@ -110,6 +111,10 @@ def _some(names: list[str]) -> str:
 
 
 def _open(path: Path, config: ModelConfig) -> Checkpoint:
+    if config.foreign is not None:
+        from backend.weights.safetensors import SafetensorsCheckpoint
+
+        return SafetensorsCheckpoint(path, config, foreign_names(config.foreign))
     family = load_family(config.family)
     # Imported on use: a rank reads one format.
     if path.is_dir():

@@ -58,7 +58,7 @@ class GGUFCheckpoint(SourceTable):
             values = _decode(self._bytes(name)[None], tensor, ALL).view(-1)  # of all of it
             rows = shifted(rows, self.shape(name)[0], source.start)
             whole = values.view(tensor.shape)
-            values = (whole if source.expert is None else whole[source.expert])[rows]
+            values = (whole if source.expert is None else whole[source.expert]).flatten()[rows]
             if source.heads:
                 self._check_whole_heads(name, rows, source.heads)
                 values = torch.from_numpy(to_halves(values.numpy(), source.heads))

@@ -10,12 +10,21 @@ from typing import Any
 import torch
 
 from backend.config.errors import ModelError
-from backend.config.hf_directory import DTYPES, UNSUPPORTED_DTYPE, find_shards, open_shard
+from backend.config.hf_directory import (
+    DTYPES,
+    UNSUPPORTED_DTYPE,
+    file_tensor,
+    find_shards,
+    open_shard,
+)
 from backend.config.model_config import ModelConfig
-from backend.config.sources import Names, Source
+from backend.config.quantization_methods import quantization_of
+from backend.config.quantized_linears import FileTensor, StoredLinear, find_linears, present
+from backend.config.sources import Names
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat
 from backend.weights.head_rows import to_halves
+from backend.weights.quantized_linear import QuantizedLinear
 from backend.weights.slices import ALL, shifted
 from backend.weights.source_table import SourceTable
 
@@ -31,23 +40,42 @@ class SafetensorsCheckpoint(SourceTable):
                 if name in self._shards:
                     raise ModelError(f"{directory}: two shards hold tensor {name}")
                 self._shards[name] = shard
-        super().__init__(config, names, self._shards)
+        stored = self._find_linears(directory)
+        super().__init__(config, names, present(stored, self._headers()))
+        self._linears = {
+            name: QuantizedLinear(linear, self._open) for name, linear in stored.items()
+        }
+        # They are [out, in] whatever the family's plain ones are.
+        self.sources |= {
+            name: source._replace(is_transposed=False)
+            for name, source in self.sources.items()
+            if source.name in self._linears
+        }
+        self.left_over = [name for name in self.left_over if not self._is_empty_bias(name)]
 
     def shape(self, name: str) -> tuple[int, ...]:
         source = self.sources[name]
-        whole = tuple(self._slice_of(source).get_shape())
-        return self.shape_in(name, whole)
+        linear = self._linears.get(source.name)
+        return self.shape_in(name, linear.shape if linear else self._header(source.name).shape)
 
     def read(self, name: str, rows: slice = ALL, cols: slice = ALL) -> torch.Tensor:
         source = self.sources[name]
-        tensor = self._slice_of(source)
+        if linear := self._linears.get(source.name):
+            dense = linear.read(shifted(rows, self.shape(name)[0], source.start), cols)
+            if source.heads is None:
+                return dense
+            return torch.from_numpy(to_halves(dense.numpy(), source.heads))
+        tensor = self._open(source.name)
         if (dtype := tensor.get_dtype()) not in DTYPES:
             raise ModelError(f"tensor {name}: weights stored as {dtype} {UNSUPPORTED_DTYPE}")
         shape = self.shape(name)
+        if not shape:
+            number: torch.Tensor = tensor[...]
+            return number.clone()
         rows = shifted(rows, shape[0], source.start)
         places: tuple[int | slice, ...]
         if len(shape) == 1:
-            places = (rows,)
+            places = (rows,) if len(tensor.get_shape()) == 1 else (0, rows)
         else:
             cols = shifted(cols, shape[1], 0)
             places = (cols, rows) if source.is_transposed else (rows, cols)
@@ -62,16 +90,45 @@ class SafetensorsCheckpoint(SourceTable):
         return piece.clone(memory_format=torch.contiguous_format)
 
     def read_quantized(self, name: str, rows: slice = ALL, cols: slice = ALL) -> QuantizedWeight:
-        raise ValueError(f"{name}: safetensors has no blocks")
+        source = self.sources[name]
+        if (linear := self._linears.get(source.name)) is None:
+            raise ValueError(f"{name}: is in no blocks")
+        weight = linear.read_quantized(shifted(rows, self.shape(name)[0], source.start), cols)
+        if source.heads is None:
+            return weight
+        return QuantizedWeight(weight.format, to_halves(weight.blocks, source.heads))
 
     def weight_format(self, name: str, cols: slice = ALL) -> WeightFormat:
-        return WeightFormat.DENSE
+        linear = self._linear(name)
+        return linear.format_of(cols) if linear else WeightFormat.DENSE
 
     def stored_type(self, name: str) -> str:
-        return str(self._slice_of(self.sources[name]).get_dtype())
+        linear = self._linear(name)
+        return linear.stored_type if linear else self._header(self.sources[name].name).dtype
 
     def close(self) -> None:
         self._shards.clear()
 
-    def _slice_of(self, source: Source) -> Any:
-        return self._shards[source.name].get_slice(source.name)
+    def _find_linears(self, directory: Path) -> dict[str, StoredLinear]:
+        quantization = quantization_of(directory)
+        return find_linears(quantization, self._headers()) if quantization else {}
+
+    def _linear(self, name: str) -> QuantizedLinear | None:
+        source = self.sources.get(name)
+        return self._linears.get(source.name) if source else None
+
+    def _is_empty_bias(self, file_name: str) -> bool:
+        """Whether a tensor is a bias of nothing: AutoGPTQ gave every linear one."""
+        stem = file_name.removesuffix(".bias")
+        is_bias = stem != file_name and f"{stem}.weight" in self._linears
+        return is_bias and not bool(self._open(file_name)[...].any())
+
+    def _headers(self) -> dict[str, FileTensor]:
+        return {name: self._header(name) for name in self._shards}
+
+    def _header(self, file_name: str) -> FileTensor:
+        return file_tensor(self._open(file_name))
+
+    def _open(self, file_name: str) -> Any:
+        """Return a tensor of the file, of which slices can be read."""
+        return self._shards[file_name].get_slice(file_name)

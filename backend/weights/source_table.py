@@ -18,11 +18,14 @@ class SourceTable:
         self._infos = tensors_of(config)
         self.sources, self._missing = names.sources(config, file_names)
         taken = {source.name for source in self.sources.values()}
-        if config.tie_word_embeddings and (head := names.find("lm_head", "weight", file_names)):
-            taken.add(head)  # the embedding a second time
+        if config.tie_word_embeddings or not config.has_head:
+            # The embedding a second time, or what makes text where only vectors are wanted.
+            heads = (names.find("lm_head", kind, file_names) for kind in ("weight", "bias"))
+            taken |= {head for head in heads if head}
         self.left_over = sorted(
             name for name in set(file_names) - taken if not names.is_ignored(name)
         )
+        self._ends = self._find_ends()
 
     def names(self) -> frozenset[str]:
         return frozenset(self.sources)
@@ -34,14 +37,25 @@ class SourceTable:
     def shape_in(self, name: str, whole: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of a tensor of ours that lies in one of the file's shape."""
         source, expected = self.sources[name], self._infos[name].shape
+        if not (whole and expected):
+            return whole  # a number
+        stacked, rows = self._ends[source.name]
+        if source.expert is not None and whole[0] != stacked:
+            return whole
         shape = whole if source.expert is None else whole[1:]
         if source.is_transposed and len(shape) == 2:
             shape = shape[::-1]
-        # A part of it is ours: what of it must fit is seen where the last part ends.
-        if shape and len(shape) == len(expected) and shape[0] >= source.start + expected[0]:
-            is_part = source.start > 0 or self._is_shared(source.name)
-            return (expected[0], *shape[1:]) if is_part else shape
-        return shape
+        if len(expected) == 1 and len(shape) == 2 and shape[0] == 1:
+            shape = shape[1:]  # a linear layer of one feature
+        # A part of it is ours, where all the parts together are the whole.
+        is_part = len(shape) == len(expected) and shape[0] == rows
+        return (expected[0], *shape[1:]) if is_part else shape
 
-    def _is_shared(self, file_name: str) -> bool:
-        return sum(source.name == file_name for source in self.sources.values()) > 1
+    def _find_ends(self) -> dict[str, tuple[int, int]]:
+        """Return of each of the file's tensors how many matrices and rows its parts add up to."""
+        ends: dict[str, tuple[int, int]] = {}
+        for name, source in self.sources.items():
+            stacked, rows = ends.get(source.name, (0, 0))
+            end = source.start + (self._infos[name].shape or (0,))[0]  # a number has no rows
+            ends[source.name] = max(stacked, (source.expert or 0) + 1), max(rows, end)
+        return ends

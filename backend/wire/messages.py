@@ -31,7 +31,8 @@ class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
 
     seq_id is the worker's and unique in its life. output_ids is empty but for a resumption, and so
     many prompt_logprobs have been delivered then.
-    deadline is in CLOCK_MONOTONIC seconds, 0 for none.
+    deadline is in CLOCK_MONOTONIC seconds, 0 for none. second_segment: of two texts, where the
+    second begins, for models that are told so; 0 for one text.
     """
 
     seq_id: SeqId
@@ -43,6 +44,7 @@ class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
     deadline: float = 0.0
     cache_salt: str = ""
     num_prompt_logprobs: Annotated[int, Meta(ge=0)] = 0
+    second_segment: Annotated[int, Meta(ge=0)] = 0
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
@@ -104,7 +106,8 @@ class SeqOutput(msgspec.Struct, frozen=True, array_like=True):
     for the caller's eyes, set when finish_reason is `error`. is_final: and the same request would
     fail again. logprobs: one for each of token_ids if they were asked for. prompt_logprobs: those
     of the next prompt positions, the first prompt token left out; chunk by chunk, all before the
-    first token. stop_token_id: the one of SamplingParams.stop_token_ids that ended the sequence.
+    first token. vector: of a model that is pooled, its result, float32, lowest byte first.
+    stop_token_id: the one of SamplingParams.stop_token_ids that ended the sequence.
     """
 
     seq_id: SeqId
@@ -116,6 +119,7 @@ class SeqOutput(msgspec.Struct, frozen=True, array_like=True):
     prompt_logprobs: list[TokenLogprobs] = []
     stop_token_id: TokenId | None = None
     is_final: bool = False
+    vector: bytes = b""
 
 
 class StepTimings(msgspec.Struct, frozen=True, array_like=True):

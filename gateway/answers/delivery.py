@@ -15,12 +15,14 @@ from starlette.types import Receive
 
 from gateway.answers.choice import Choice, Token
 from gateway.answers.generation import Generation, Sink
+from gateway.answers.pooled_texts import PooledTexts
 from gateway.answers.sse import EventQueue, EventStream
 from gateway.errors import ApiError, engine_failed
 from gateway.exchange_context import exchange_context
 from gateway.pool.refusals import POISONOUS, Poisonous, PoolNotReady, QueueFull
 from gateway.requests.body import disconnected, json_response
 from gateway.requests.parsed_request import ParsedRequest
+from gateway.requests.texts import EncodedText
 from gateway.schema.usage import Usage
 from gateway.service import Limits, Service
 from gateway.telemetry.exchange import Timings
@@ -94,7 +96,32 @@ async def respond(
     return json_response(response(collector), headers=headers)
 
 
-def start(generation: Generation) -> None:
+async def pool_texts(
+    http_request: Request, parsed: ParsedRequest[Any], texts: Sequence[EncodedText]
+) -> tuple[PooledTexts, dict[str, str]]:
+    """Have texts pooled; return them, all with their vectors, and the headers of the answer.
+
+    Raises ApiError and ClientDisconnect; nothing runs then.
+    """
+    service: Service = http_request.app.state.service
+    pooled = PooledTexts(service.pool, texts, parsed.options)
+    exchange_context(http_request.scope).generation = pooled
+    start(pooled)
+    gone = asyncio.ensure_future(disconnected(http_request.receive))
+    gone.add_done_callback(lambda gone: pooled.done.set())
+    try:
+        await pooled.done.wait()
+    finally:
+        gone.cancel()
+        pooled.close()
+    if pooled.error is not None:
+        raise pooled.error
+    if not pooled.timings.finished:
+        raise ClientDisconnect
+    return pooled, {**parsed.headers, **server_timing(pooled.timings)}
+
+
+def start(generation: Generation | PooledTexts) -> None:
     """Submit everything, or raise ApiError with nothing submitted."""
     try:
         generation.start()

@@ -15,8 +15,10 @@ import msgspec
 from gateway.errors import ErrorBody
 from gateway.schema.chat import ChatChunk, ChatCompletion, ChatRequest
 from gateway.schema.completions import Completion, CompletionRequest
+from gateway.schema.embeddings import EmbeddingList, EmbeddingRequest
 from gateway.schema.field_words import FIELDS
 from gateway.schema.models import ModelCard, ModelList
+from gateway.schema.rerank import RerankRequest, RerankResponse
 from gateway.schema.tokenize import DetokenizedText, DetokenizeRequest, TokenizeRequest, Tokens
 
 REF = "#/components/schemas/{name}"
@@ -59,6 +61,30 @@ OPERATIONS = (
         '{"model": "MODEL", "prompt": "Once upon a time", "max_tokens": 32, "stream": true}',
     ),
     Operation(
+        "POST", "/v1/embeddings", "Turn texts into vectors",
+        "Of a model that is served to embed. A text that is too long is refused, unless "
+        "truncate_prompt_tokens is given.",
+        "Vectors", EmbeddingRequest, EmbeddingList, None,
+        '{"model": "MODEL", "input": ["The Seine is a river.", "Paris"]}',
+    ),
+    Operation(
+        "POST", "/v1/rerank", "Rank documents by a query",
+        "Of a model that is served to rerank: a cross-encoder, or a decoder by the logits of yes "
+        "and no. In the form of Jina's API.",
+        "Vectors", RerankRequest, RerankResponse, None,
+        '{"model": "MODEL", "query": "capital of France", "documents": ["Rome", "Paris"]}',
+    ),
+    Operation(
+        "POST", "/rerank", "Rank documents by a query", "The same as /v1/rerank.",
+        "Vectors", RerankRequest, RerankResponse, None,
+    ),
+    Operation(
+        "POST", "/v2/rerank", "Rank documents by a query",
+        "The same, as Cohere's newer clients ask: documents are not sent back unless "
+        "return_documents is true.",
+        "Vectors", RerankRequest, RerankResponse, None,
+    ),
+    Operation(
         "POST", "/tokenize", "Count and list tokens",
         "Of a plain prompt, or of messages as a chat would put them.",
         "Tokens", TokenizeRequest, Tokens, None, '{"prompt": "Hello, world"}',
@@ -92,6 +118,9 @@ OPERATIONS = (
     ),
     Operation("GET", "/openapi.json", "This description", "OpenAPI 3.1.", "Health"),
 )  # fmt: skip
+
+# The types whose fields have words in schema/field_words.py.
+REQUESTS = (ChatRequest, CompletionRequest, TokenizeRequest, EmbeddingRequest, RerankRequest)
 
 ERRORS = {
     "400": "The request cannot be served as it is; `param` names the field at fault.",
@@ -242,7 +271,7 @@ def _describe(schema: dict[str, Any], struct: type[msgspec.Struct]) -> None:
             claims = _claims(base)[1] | claims
     schema["description"] = own
     for name, described in schema.get("properties", {}).items():
-        is_request = struct in (ChatRequest, CompletionRequest, TokenizeRequest)
+        is_request = struct in REQUESTS
         words = claims.get(name) or (FIELDS.get(name) if is_request else None)
         if words:
             described["description"] = words

@@ -1,5 +1,6 @@
 """GET /v1/models and /v1/models/{name}: what may stand in a request's `model`."""
 
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -31,5 +32,7 @@ def _card(name: str, service: Service) -> ModelCard:
         id=name,
         created=service.created,
         max_model_len=max_model_len,
+        task=service.task,
+        dimensions=service.width if service.task == "embed" else UNSET,
         default_sampling_params=service.sampling_defaults,
     )

@@ -3,11 +3,25 @@
 import json
 from collections.abc import Sequence
 from importlib import metadata
+from typing import Any
 
 from backend.config.model_config import ModelConfig
 from backend.wire.messages import Ready
 from gateway.sampling_defaults import ModelSampling
 from gateway.settings import Settings
+
+# By task: where to ask, and with what.
+_EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "generate": (
+        "/v1/completions",
+        {"prompt": "The capital of France is", "max_tokens": 32, "stream": True},
+    ),
+    "embed": ("/v1/embeddings", {"input": "The capital of France is Paris."}),
+    "rerank": (
+        "/v1/rerank",
+        {"query": "capital of France", "documents": ["Paris", "The Seine is a river."]},
+    ),
+}
 
 
 def ready_lines(
@@ -26,14 +40,8 @@ def ready_lines(
     took: the time it needed.
     """
     ready = readies[0]
-    body = json.dumps(
-        {
-            "model": model_name,
-            "prompt": "The capital of France is",
-            "max_tokens": 32,
-            "stream": True,
-        }
-    )
+    path, example = _EXAMPLES[config.pooling.task if config.pooling else "generate"]
+    body = json.dumps({"model": model_name} | example)
     key = "-H 'Authorization: Bearer sk-...' " if settings.server.api_keys else ""
     return [
         f"unisono {metadata.version('unisono')} is ready after {took}",
@@ -46,7 +54,7 @@ def ready_lines(
         *([f"  sampling   {sampling}, where a request does not say"] if str(sampling) else []),
         f"  URL        {url}/v1",
         "",
-        f"curl -N {url}/v1/completions {key}-H 'Content-Type: application/json' \\",
+        f"curl -N {url}{path} {key}-H 'Content-Type: application/json' \\",
         f"  -d '{body}'",
     ]
 
@@ -77,6 +85,8 @@ def _weights(ready: Ready) -> str:
 
 def _kv_cache(ready: Ready) -> str:
     """Layers with windows take less of a longer request: what fits depends on the length then."""
+    if not ready.num_blocks:
+        return "none: nothing of a text is kept"
     length = min(ready.max_model_len, ready.kv_sequence_tokens)
     if ready.kv_capacity_tokens == ready.num_blocks * ready.block_size:
         tokens = f"{ready.kv_capacity_tokens:,} tokens"

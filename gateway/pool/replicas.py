@@ -93,9 +93,12 @@ class ReplicaPool:
         params: SamplingParams,
         receiver: Receiver,
         options: SubmitOptions | None = None,
+        *,
+        second_segment: int = 0,
     ) -> int:
         """Queue one sequence; its tokens go to `receiver`. Returns its seq_id.
 
+        second_segment: where the second of two texts begins, for models that are told so.
         Raises PoolNotReady or Poisonous; nothing is kept then.
         """
         self._check_ready()
@@ -111,6 +114,7 @@ class ReplicaPool:
             options.priority,
             options.deadline,
             options.cache_salt,
+            second_segment=second_segment,
         )
         if first in self._poison:
             raise Poisonous

@@ -1,4 +1,4 @@
-"""What every request for text goes through first: from a body to a checked request.
+"""What every request to the model goes through first: from a body to a checked request.
 
 Owns the order of the checks that need neither tokenizer nor pool, cheap ones first. Must not know
 what is generated. Called by the endpoints that generate.
@@ -11,16 +11,25 @@ from typing import Generic, TypeVar
 import msgspec
 from starlette.requests import Request
 
-from gateway.errors import ApiError, model_not_found
+from gateway.errors import ApiError, invalid, model_not_found
 from gateway.exchange_context import exchange_context
 from gateway.pool.submit_options import SubmitOptions
 from gateway.requests.body import decode_body, read_body
 from gateway.requests.unknown_fields import ignored_header, unknown_fields
+from gateway.schema.pooled import PooledFields
 from gateway.schema.sampling import SamplingFields
 from gateway.service import Service
 from gateway.tenant import Tenant
 
-R = TypeVar("R", bound=SamplingFields)
+R = TypeVar("R", bound=SamplingFields | PooledFields)
+
+# What answers each kind of request, as the refusal of another names it.
+ENDPOINTS = {
+    "generate": "/v1/completions and /v1/chat/completions",
+    "embed": "/v1/embeddings",
+    "rerank": "/v1/rerank",
+}
+_GIVES = {"generate": "makes text", "embed": "makes embeddings", "rerank": "ranks documents"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +42,11 @@ class ParsedRequest(Generic[R]):
 
 
 async def parse_request(
-    http_request: Request, decoder: msgspec.json.Decoder[R]
+    http_request: Request, decoder: msgspec.json.Decoder[R], task: str = "generate"
 ) -> ParsedRequest[R]:
-    """Read, decode and check the body of a request for text.
+    """Read, decode and check the body of a request.
 
+    task: what the model must be served for, a key of ENDPOINTS.
     Raises ApiError for what cannot be served, ClientDisconnect if the client left before its end.
     """
     arrived_s = time.monotonic()
@@ -54,6 +64,7 @@ async def parse_request(
     ignored += request.check(is_strict=service.strict)
     if request.model not in service.model_names:
         raise model_not_found(request.model)
+    _check_task(request.model, service, task)
     timeout_s = request.timeout or 0.0
     tenant = context.tenant
     assert tenant is not None, "the gate lets nobody unknown in here"
@@ -65,6 +76,15 @@ async def parse_request(
         timeout_s=timeout_s,
     )
     return ParsedRequest(request, options, ignored_header(ignored))
+
+
+def _check_task(model: str, service: Service, task: str) -> None:
+    if service.task != task:
+        raise invalid(
+            f"The model '{model}' {_GIVES[service.task]}: POST {ENDPOINTS[service.task]}.",
+            "model",
+            "wrong_task",
+        )
 
 
 def _cache_salt(tenant: Tenant, own_salt: str) -> str:

@@ -1,6 +1,9 @@
 """What GET /v1/models answers."""
 
+from typing import Literal
+
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from gateway.sampling_defaults import SamplingDefaults
 
@@ -9,6 +12,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """One name that requests may use.
 
     max_model_len: prompt and completion, tokens; what the KV cache holds if that is less.
+    task: what requests it answers: "generate", "embed" or "rerank".
+    dimensions: of the vectors of a model that embeds.
     default_sampling_params: what a request has where it does not say; OpenAI's for the rest.
     """
 
@@ -17,6 +22,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     owned_by: str = "unisono"
     max_model_len: int
+    task: Literal["generate", "embed", "rerank"] = "generate"
+    dimensions: int | UnsetType = UNSET
     default_sampling_params: SamplingDefaults
 
 

@@ -131,7 +131,7 @@ def random_tensors(config: ModelConfig, seed: int = 0) -> dict[str, torch.Tensor
     generator = torch.Generator().manual_seed(seed)
     dtype = getattr(torch, config.stored_dtype)
     tensors = {}
-    for name, (shape, _) in tensors_of(config).items():
+    for name, (shape, *_) in tensors_of(config).items():
         values = torch.randn(shape, generator=generator)
         if "norm" in name:
             values = 1 + 0.1 * values
@@ -231,7 +231,7 @@ def write_mixed_gguf(
     _add_metadata(writer, config)
     _add_tokenizer(writer, config, directory, ())
     matrices = 0
-    for name, (shape, _) in tensors_of(config).items():
+    for name, (shape, *_) in tensors_of(config).items():
         if len(shape) == 1:
             values = np.ones(shape, np.float32)
             writer.add_tensor(_gguf_name(name), values if "norm" in name else 0 * values)

@@ -6,6 +6,7 @@ client reads, and when it leaves.
 
 import asyncio
 import codecs
+from array import array
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 from starlette.types import ASGIApp, Message
 
+from backend.config.pooling import Pooling
 from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
 from gateway.app import create_app
@@ -24,6 +26,8 @@ from gateway.pool.submit_options import SubmitOptions
 from gateway.security.keyring import Keyring
 from gateway.service import Limits, Service
 from gateway.tenant import Tenant
+from gateway.text.embedding_prompts import EmbeddingPrompts
+from gateway.text.vocab.pair_form import TokenizedPair
 
 if TYPE_CHECKING:
     from gateway.pool.replicas import ReplicaPool
@@ -80,12 +84,24 @@ class ByteTokenizer:
         return 0 if text in self._marks else len(text)
 
     def encode(
-        self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
+        self,
+        text: str,
+        *,
+        add_special_tokens: bool = True,
+        parse_special: bool = True,
+        max_length: int | None = None,
     ) -> list[int]:
         prefix_ids = self._prefix_ids if add_special_tokens else []
         if parse_special and text in self._marks:
             return [*prefix_ids, self._marks[text]]
-        return [*prefix_ids, *text.encode()]
+        return [*prefix_ids, *text.encode()][:max_length]
+
+    def encode_pair(
+        self, first: str, second: str, *, max_length: int | None = None, parse_special: bool = False
+    ) -> TokenizedPair:
+        ids = [BOS, *first.encode(), EOS, *second.encode()]
+        types = [0] * (len(first.encode()) + 2) + [1] * len(second.encode())
+        return TokenizedPair(ids[:max_length], types[:max_length])
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         detokenizer = ByteDetokenizer(skip_special_tokens=skip_special_tokens)
@@ -130,6 +146,7 @@ class Submitted:
     deadline: float = 0.0
     cache_salt: str = ""
     tenant: str = ""
+    second_segment: int = 0
 
 
 @dataclass(slots=True)
@@ -137,6 +154,7 @@ class FakePool:
     """Records what is submitted and aborted; plays tokens when told, or `script` right away.
 
     script: token ids and finish reason that every sequence gets soon after its submission.
+    vector_of: what every sequence gets then instead, from its token ids.
     refusal: raised by the submit number `refuse_at` (from 0) and all later ones.
     is_full: no request is taken.
     """
@@ -144,6 +162,7 @@ class FakePool:
     max_model_len: int = 1000
     kv_sequence_tokens: int = 0
     script: tuple[bytes, FinishReason] | None = None
+    vector_of: Callable[[list[int]], list[float]] | None = None
     refusal: Exception | None = None
     refuse_at: int = 0
     is_full: bool = False
@@ -166,6 +185,8 @@ class FakePool:
         params: SamplingParams,
         receiver: Receiver,
         options: SubmitOptions | None = None,
+        *,
+        second_segment: int = 0,
     ) -> int:
         options = options or SubmitOptions()
         if self.refusal is not None and len(self.submitted) >= self.refuse_at:
@@ -179,11 +200,14 @@ class FakePool:
             options.deadline,
             options.cache_salt,
             options.tenant.id,
+            second_segment,
         )
         if self.is_sent_at_once:
             receiver.sent(seq_id)
         if self.script is not None:
             asyncio.get_running_loop().call_soon(self.play, seq_id, *self.script)
+        if self.vector_of is not None:
+            asyncio.get_running_loop().call_soon(self.give_vector, seq_id)
         return seq_id
 
     def abort(self, seq_id: int) -> None:
@@ -232,6 +256,14 @@ class FakePool:
         )
         self.submitted[seq_id].receiver.receive(output)
 
+    def give_vector(self, seq_id: int) -> None:
+        """Send a sequence its vector."""
+        assert self.vector_of is not None
+        self.finished.add(seq_id)
+        submitted = self.submitted[seq_id]
+        vector = array("f", self.vector_of(submitted.prompt_ids)).tobytes()
+        submitted.receiver.receive(SeqOutput(seq_id, [], FinishReason.STOP, vector=vector))
+
     @property
     def running(self) -> set[int]:
         """Sequences that still occupy the engine."""
@@ -249,6 +281,10 @@ def make_service(
     grammar_validator: "GrammarValidator | None" = None,
     keyring: Keyring | None = None,
     allow_anonymous: bool = False,
+    pooling: Pooling | None = None,
+    width: int = 0,
+    has_segments: bool = False,
+    prompts: EmbeddingPrompts | None = None,
 ) -> Service:
     """Return a service of the model "tiny" (alias "org/tiny") behind `pool`."""
     return Service(
@@ -265,6 +301,10 @@ def make_service(
         grammar_validator=grammar_validator,
         keyring=keyring,
         allow_anonymous=allow_anonymous,
+        pooling=pooling,
+        width=width,
+        has_segments=has_segments,
+        prompts=prompts or EmbeddingPrompts(),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from backend.config.fields import Fields, FileKind
 from backend.config.sources import Names
-from backend.config.spec import DecoderSpec
+from backend.config.spec import DecoderSpec, EncoderSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Family:
     name: str
     huggingface: tuple[str, ...]
     gguf: tuple[str, ...]
-    spec: Callable[[Fields], DecoderSpec]
+    spec: Callable[[Fields], DecoderSpec | EncoderSpec]
     hf_names: Names
     gguf_names: Names
     aliases: dict[str, str] = field(default_factory=dict)

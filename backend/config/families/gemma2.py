@@ -120,4 +120,5 @@ FAMILY = Family(
     defaults=GEMMA2_DEFAULTS,
     harmless=frozenset({"cache_implementation"}),
     tie_word_embeddings=True,
+    models="Gemma 2",
 )

@@ -114,4 +114,6 @@ FAMILY = Family(
     defaults=_DEFAULTS,
     harmless=frozenset({"cache_implementation", "_sliding_window_pattern"}),
     tie_word_embeddings=True,
+    models="Gemma 3 (text)",
+    checked="Gemma 3 270M Q4_K_M served, perplexity beside llama.cpp",
 )

@@ -14,7 +14,8 @@ from backend.config.spec import MLP, Attention, DecoderSpec, Layer, LearnedPosit
 def _spec(fields: Fields) -> DecoderSpec:
     hidden = fields.integer("hidden_size")
     fields.must_be("add_cross_attention", False, "there is no encoder to attend to")
-    fields.must_be("num_key_value_heads", fields.integer("num_attention_heads"), "it has no groups")
+    heads = fields.integer("num_attention_heads")
+    fields.must_be("num_key_value_heads", heads, "this family has no groups of heads")
     mlp = MLP(
         fields.integer("intermediate_size", 4 * hidden),
         read_activation(fields, "hidden_act", "gelu_new"),
@@ -91,4 +92,5 @@ FAMILY = Family(
         """.split()
     ),
     tie_word_embeddings=True,
+    models="GPT-2, DistilGPT-2",
 )

@@ -21,6 +21,8 @@ def _spec(fields: Fields) -> DecoderSpec:
         is_gated=False,
         has_bias=True,
     )
+    heads = fields.integer("num_attention_heads")
+    fields.must_be("num_key_value_heads", heads, "this family has no groups of heads")
     window = fields.integer("window_size", 256)
     if window < 1:
         raise ModelError(f"window_size must be above 0, is {window}")
@@ -106,4 +108,5 @@ FAMILY = Family(
         """.split()
     ),
     tie_word_embeddings=True,
+    models="GPT-Neo",
 )

@@ -66,4 +66,5 @@ FAMILY = Family(
     spec=_spec,
     hf_names=hf_names(),
     gguf_names=gguf_names(),
+    models="Granite 3",
 )

@@ -11,7 +11,7 @@ from backend.config.fields import Fields
 from backend.config.rope_fields import read_rope, rope_parameters, rotary_dim
 from backend.config.sizes import head_dim, num_layers
 from backend.config.spec import MLP, Attention, DecoderSpec, Layer, Norm, QueryScaling
-from backend.config.windows import layer_windows
+from backend.config.windows import hf_layer_windows
 
 _BETA = "llama_4_scaling_beta"
 # What transformers' Ministral3Config takes where a file has no parameters.
@@ -30,13 +30,8 @@ _ROPE: dict[str, Any] = {
 
 def _spec(fields: Fields) -> DecoderSpec:
     fields.one_of("hidden_act", ["silu"], "silu")
-    windows = [0] * num_layers(fields)
-    if fields.kind == "gguf":
-        scaling = _gguf_scaling(fields)
-        fields.harmless(["sliding_window"])  # llama.cpp reads none
-    else:
-        scaling = _hf_scaling(fields)
-        windows = layer_windows(fields, num_layers(fields))
+    scaling = _gguf_scaling(fields) if fields.kind == "gguf" else _hf_scaling(fields)
+    windows = hf_layer_windows(fields, num_layers(fields))
     rope = read_rope(
         fields,
         rotary_dim(fields, head_dim(fields)),
@@ -69,7 +64,7 @@ def _hf_scaling(fields: Fields) -> QueryScaling | None:
 def _gguf_scaling(fields: Fields) -> QueryScaling | None:
     beta = fields.number("attention.temperature_scale", 0.0)
     context = fields.integer("max_position_embeddings", 0)
-    original = fields.integer("rope.scaling.original_context_length", context)
+    original = fields.integer("rope.scaling.original_context_length", 0) or context
     return QueryScaling(beta, original) if beta else None
 
 
@@ -83,4 +78,5 @@ FAMILY = Family(
     # Ministral3Config's is false; a head in the file counts whatever it says.
     tie_word_embeddings=True,
     models="Mistral Small 3.1, 3.2; Ministral 3",
+    checked="logits of a tiny GGUF file beside llama.cpp",
 )

@@ -16,6 +16,13 @@ TOWERS = (
     r"|embed_audio)\..*"
 )
 
+# As Qwen's and OLMoE's have experts: each by itself, or, in memory of transformers 5, in stacks.
+EXPERT_PARTS: dict[str, str | tuple[str, ...]] = {"mlp.router": "mlp.gate"}
+FUSED_EXPERTS = {
+    "mlp.experts.gate_up_proj": ("mlp.experts.{e}.gate_proj", "mlp.experts.{e}.up_proj"),
+    "mlp.experts.down_proj": ("mlp.experts.{e}.down_proj",),
+}
+
 GGUF_TOP: dict[str, str | tuple[str, ...]] = {
     "model.embed_tokens": "token_embd",
     "model.embed_positions": "position_embd",
@@ -49,6 +56,7 @@ GGUF_FUSED = {
     "ffn_gate_exps": ("mlp.experts.{e}.gate_proj",),
     "ffn_up_exps": ("mlp.experts.{e}.up_proj",),
     "ffn_down_exps": ("mlp.experts.{e}.down_proj",),
+    "ffn_gate_up_exps": ("mlp.experts.{e}.gate_proj", "mlp.experts.{e}.up_proj"),
     "attn_qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
 }
 # Read with the configuration (rope_freqs), or derived from it (attn_rot_embd, in old files).

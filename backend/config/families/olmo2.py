@@ -1,5 +1,6 @@
 """OLMo 2 and 3 (OLMo team 2024, 2025): norms behind attention and MLP; OLMo 3 has windows."""
 
+from backend.config.biases import has_out_bias, has_qkv_bias
 from backend.config.families.family import Family
 from backend.config.families.names import gguf_names, hf_names
 from backend.config.fields import Fields
@@ -9,7 +10,7 @@ from backend.config.sizes import head_dim, num_layers
 from backend.config.spec import MLP, Attention, DecoderSpec, Layer, Norm
 from backend.config.windows import FULL, SLIDING, layer_windows, window_pattern
 
-_NAMES = {
+_NAMES: dict[str, str | tuple[str, ...]] = {
     "attention_output_norm": "post_attention_layernorm",
     "mlp_output_norm": "post_feedforward_layernorm",
 }
@@ -26,15 +27,15 @@ def _spec(fields: Fields) -> DecoderSpec:
         windows = layer_windows(fields, num_layers(fields), pattern)
     full = _rope(fields, FULL, 5e5 if is_olmo3 else 1e4)
     sliding = _windowed_rope(fields, full) if any(windows) else full
-    has_bias = fields.flag("attention_bias")
+    qkv_bias, out_bias = has_qkv_bias(fields), has_out_bias(fields)
     mlp = MLP(fields.integer("intermediate_size"))
     layers = tuple(
         Layer(
             Attention(
                 sliding if window else full,
                 window=window,
-                qkv_bias=has_bias,
-                out_bias=has_bias,
+                qkv_bias=qkv_bias,
+                out_bias=out_bias,
                 qk_norm="all",
             ),
             mlp,
@@ -66,4 +67,5 @@ FAMILY = Family(
     hf_names=hf_names(_NAMES),
     gguf_names=gguf_names(),
     models="OLMo 2; OLMo 3",
+    checked="logits of a tiny GGUF file beside llama.cpp",
 )

@@ -28,6 +28,8 @@ def _spec(fields: Fields) -> DecoderSpec:
     # Named in Galactica's files; transformers knows one way alone.
     fields.must_be("learned_embeddings", True, "positions are learned in this family")
     fields.must_be("scale_embeddings", False, "embeddings are not scaled in this family")
+    heads = fields.integer("num_attention_heads")
+    fields.must_be("num_key_value_heads", heads, "this family has no groups of heads")
     layer = Layer(
         Attention(rope=None, qkv_bias=has_bias, out_bias=has_bias),
         MLP(
@@ -81,4 +83,5 @@ FAMILY = Family(
     },
     harmless=frozenset("dropout activation_dropout layerdrop init_std".split()),
     tie_word_embeddings=True,
+    models="OPT, Galactica",
 )

@@ -42,4 +42,5 @@ FAMILY = Family(
     defaults={"original_max_position_embeddings": 4096},
     harmless=frozenset({"resid_pdrop", "embd_pdrop"}),
     models="Phi-3, Phi-3.5 mini; Phi-4, Phi-4 mini",
+    checked="logits of a tiny GGUF file beside llama.cpp",
 )

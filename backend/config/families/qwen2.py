@@ -1,21 +1,24 @@
 """Qwen2 and Qwen2.5 (Yang et al. 2024): a Llama with biases on queries, keys and values."""
 
+from backend.config.biases import has_qkv_bias
 from backend.config.families.family import Family
 from backend.config.families.names import gguf_names, hf_names
 from backend.config.fields import Fields
 from backend.config.rope_fields import read_rope, rotary_dim
 from backend.config.sizes import head_dim, num_layers
 from backend.config.spec import MLP, Attention, DecoderSpec, Layer, Norm
-from backend.config.windows import layer_windows
+from backend.config.windows import hf_layer_windows
 
 
 def _spec(fields: Fields) -> DecoderSpec:
     fields.one_of("hidden_act", ["silu"], "silu")
+    fields.must_be("use_mrope", False, "positions of images are not supported")
     rope = read_rope(fields, rotary_dim(fields, head_dim(fields)))
+    qkv_bias = fields.kind == "huggingface" or has_qkv_bias(fields)
     mlp = MLP(fields.integer("intermediate_size"))
     layers = tuple(
-        Layer(Attention(rope, window=window, qkv_bias=True), mlp)
-        for window in layer_windows(fields, num_layers(fields))
+        Layer(Attention(rope, window=window, qkv_bias=qkv_bias), mlp)
+        for window in hf_layer_windows(fields, num_layers(fields))
     )
     return DecoderSpec(layers, Norm(fields.number("rms_norm_eps", 1e-6)))
 
@@ -33,4 +36,5 @@ FAMILY = Family(
     gguf_names=gguf_names(),
     defaults=WINDOW_DEFAULTS,
     models="Qwen2, Qwen2.5, Qwen2.5-Coder",
+    checked="logits of a tiny GGUF file beside llama.cpp",
 )

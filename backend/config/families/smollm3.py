@@ -1,5 +1,6 @@
 """SmolLM3 (Hugging Face 2025): a Llama of which some layers are not told positions (NoPE)."""
 
+from backend.config.biases import has_bias, has_out_bias, has_qkv_bias
 from backend.config.errors import ModelError
 from backend.config.families.family import Family
 from backend.config.families.names import gguf_names, hf_names
@@ -13,12 +14,14 @@ from backend.config.windows import SLIDING, layer_windows
 def _spec(fields: Fields) -> DecoderSpec:
     fields.one_of("hidden_act", ["silu"], "silu")
     rope = read_rope(fields, rotary_dim(fields, head_dim(fields)), interleaved=True, theta=2e6)
-    has_bias = fields.flag("attention_bias")
-    mlp = MLP(fields.integer("intermediate_size"), has_bias=fields.flag("mlp_bias"))
+    qkv_bias, out_bias = has_qkv_bias(fields), has_out_bias(fields)
+    mlp = MLP(
+        fields.integer("intermediate_size"), has_bias=has_bias(fields, "mlp_bias", "ffn_gate")
+    )
     has_rope = _has_rope(fields)
     layers = tuple(
         Layer(
-            Attention(rope if turns else None, window=window, qkv_bias=has_bias, out_bias=has_bias),
+            Attention(rope if turns else None, window=window, qkv_bias=qkv_bias, out_bias=out_bias),
             mlp,
         )
         for turns, window in zip(has_rope, _windows(fields, has_rope), strict=True)
@@ -57,6 +60,8 @@ FAMILY = Family(
     spec=_spec,
     hf_names=hf_names(),
     gguf_names=gguf_names(),
+    defaults={"use_sliding_window": False},
     tie_word_embeddings=True,
     models="SmolLM3",
+    checked="logits of a tiny GGUF file beside llama.cpp",
 )

@@ -17,8 +17,8 @@ from backend.config.spec import (
     DecoderSpec,
     Layer,
     Norm,
+    PositionBias,
     PromptEncoder,
-    RelativeBias,
 )
 
 # The model ends nowhere: beyond max_distance all keys are equally far. It was trained on inputs of
@@ -36,7 +36,7 @@ def spec_of(fields: Fields, *, logit_scale: float, has_shared_bias: bool = True)
     layer = Layer(Attention(rope=None, scale=1.0), _read_mlp(fields))
     encoder = PromptEncoder(
         (layer,) * num_layers(fields),
-        RelativeBias(
+        PositionBias(
             fields.integer("relative_attention_num_buckets", 32),
             fields.integer("relative_attention_max_distance", 128),
             has_shared_bias,

@@ -25,6 +25,6 @@ typedef struct {
 } GroupTiles;
 
 /* By the level that compiles it. tiles: NULL where it has none. */
-int GROUPS_LEVEL(gemm_groups)(const Gemm *p, const GroupTiles *tiles);
+int GROUPS_LEVEL(prepare_groups)(const Gemm *p, const GroupTiles *tiles, Product *product);
 
 #endif

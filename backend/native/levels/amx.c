@@ -32,12 +32,22 @@ SIMD_BEGIN
 
 SIMD_END
 
-static int gemm(const Gemm *p)
+static int prepare(const Gemm *p, Product *product)
 {
     static const GroupTiles tiles = {begin_tiles, multiply_tiles, end_tiles};
-    if (p->M == 0 || p->format == BF16 || p->activations == ACTIVATIONS_BF16)
-        return kernels_avx512_bf16.gemm(p);
-    return gemm_groups_avx512_vnni(p, &tiles);
+    if (p->format == BF16 || p->activations == ACTIVATIONS_BF16)
+        return kernels_avx512_bf16.prepare(p, product);
+    return prepare_groups_avx512_vnni(p, &tiles, product);
+}
+
+static int gemm(const Gemm *p)
+{
+    return gemm_by(prepare, p);
+}
+
+static int grouped_gemm(const GroupedGemm *g)
+{
+    return grouped_gemm_by(prepare, g);
 }
 
 static int argmax(const Argmax *a)

@@ -3,14 +3,16 @@
 #ifndef UNISONO_LEVELS_H
 #define UNISONO_LEVELS_H
 
-#include "../calls.h"
+#include "../gemm.h"
 
 /* Functions that return int return 0, or -1: no memory, or for embed no such row. */
 typedef struct {
     const char *level;
     int64_t (*packed_size)(const Pack *);
     void (*pack)(const Pack *);
+    Prepare prepare;
     int (*gemm)(const Gemm *);
+    int (*grouped_gemm)(const GroupedGemm *);
     int (*argmax)(const Argmax *);
     int (*embed)(const Embed *);
     void (*add_rms_norm)(const AddRmsNorm *);
@@ -25,7 +27,8 @@ typedef struct {
 
 /* What a table has of weights: the packing, which is one for all levels, and the level's own GEMM. */
 #define WEIGHT_KERNELS \
-    .packed_size = packed_size, .pack = pack, .gemm = gemm, .argmax = argmax, .embed = embed
+    .packed_size = packed_size, .pack = pack, .prepare = prepare, .gemm = gemm, \
+    .grouped_gemm = grouped_gemm, .argmax = argmax, .embed = embed
 
 /* All else, as the level of this name compiles it. */
 #define OTHER_KERNELS(level) \

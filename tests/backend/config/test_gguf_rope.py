@@ -49,6 +49,10 @@ LN4 = 0.1 * math.log(4) + 1
         ),
         (YARN, plain(RopeScaling("yarn", 4.0, original_max_position_embeddings=4096), LN4)),
         (
+            YARN | {"scaling_original_context_length": 0},
+            plain(RopeScaling("yarn", 4.0, original_max_position_embeddings=4096), LN4),
+        ),
+        (
             YARN | {
                 "scaling_original_context_length": 512,
                 "scaling_yarn_beta_fast": 16.0,

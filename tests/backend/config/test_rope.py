@@ -77,7 +77,7 @@ def test_frequencies_are_those_of_transformers(name: str, layout: str) -> None:
     assert rope.dim == 2 * len(inv_freq)
 
 
-def test_longrope_takes_short_factors_where_no_longer_sequence_is_served() -> None:
+def test_longrope_takes_short_factors_for_short_lengths() -> None:
     parameters = LONGROPE | {ORIGINAL: 1024}
     rope = rope_of(fields_of(rope_scaling=dict(parameters)))
     short, factor = reference(1024, rope_scaling=dict(parameters))
@@ -100,9 +100,9 @@ def test_dynamic_turns_a_position_as_the_last_of_its_sequence(length: int) -> No
     assert context_length(fields_of(rope_scaling={"rope_type": "linear", "factor": 4.0})) == 4096
 
 
-def test_the_older_layout_wins_with_the_base_beside_it() -> None:
+def test_older_layout_wins_with_the_base_beside_it() -> None:
     """transformers 5.23 throws the newer one away, its base too."""
-    both = {
+    both: dict[str, Any] = {
         "rope_parameters": {"rope_type": "default", "rope_theta": 7e4},
         "rope_scaling": {"type": "linear", "factor": 4.0},
     }
@@ -114,7 +114,7 @@ def test_the_older_layout_wins_with_the_base_beside_it() -> None:
     assert rope_of(fields_of(**both, rope_scaling={})) == Rope(HEAD_DIM, 7e4)
 
 
-def test_the_original_context_beside_the_parameters_wins() -> None:
+def test_original_context_beside_the_parameters_wins() -> None:
     scaling = YARN | {ORIGINAL: 2048}
     rope = rope_of(fields_of(rope_scaling=dict(scaling), **{ORIGINAL: 512}))
     assert rope.scaling and rope.scaling.original_max_position_embeddings == 512

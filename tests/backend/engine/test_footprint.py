@@ -19,6 +19,7 @@ from backend.weights.checkpoint import open_checkpoint
 from backend.wire.control import Budget
 from gateway.default_model import default_model
 from tests.backend.factories import write_mixed_gguf, write_tiny_llama
+from tests.backend.quantized_layouts import LAYOUTS, write_quantized_llama
 from tests.backend.tp_ranks import run_ranks
 
 
@@ -120,6 +121,42 @@ def test_mlp_is_cut_in_the_blocks_of_the_file(tmp_path: Path) -> None:
         model = write_mixed_gguf(tmp_path, formats)
         config = load_config(model)
         assert mlp_unit(open_checkpoint(model, config), config) == unit
+
+
+@pytest.mark.parametrize("kernels", ["auto", "torch"])
+@pytest.mark.parametrize("layout", ["awq", "gptq, columns in any order", "int-quantized", "fp8"])
+def test_footprint_of_a_quantised_directory_is_what_is_held(
+    tmp_path: Path, layout: str, kernels: str
+) -> None:
+    model = write_quantized_llama(tmp_path, LAYOUTS[layout]).directory
+
+    def check(tp: TensorParallel) -> None:
+        _check(model, tp, kernels=kernels, dtype="bfloat16")
+
+    run_ranks(2, check)
+
+
+@pytest.mark.skipif(native is None, reason=absence)
+@pytest.mark.parametrize(
+    ("layout", "reason"),
+    [
+        ("awq", ""),
+        ("int-quantized", ""),
+        ("fp8", "there is no kernel for fp8"),
+        ("gptq, columns in any order", "there is no kernel for GPTQ int4 with columns in any"),
+        ("gptq, 8 bits, zero points", "there is no kernel for GPTQ int8 with zero points"),
+        ("gptq, groups of 16", "there is no kernel for GPTQ int4 in groups of 16"),
+    ],
+)
+def test_linears_of_a_directory_are_expanded_with_a_reason(
+    tmp_path: Path, layout: str, reason: str
+) -> None:
+    model = write_quantized_llama(tmp_path, LAYOUTS[layout], num_layers=1).directory
+    budgets: list[Budget] = []
+    _build(model, TensorParallel(), budgets, dtype="bfloat16")
+    [budget] = budgets
+    assert len(budget.expanded) == bool(reason)
+    assert all(reason in line for line in budget.expanded)
 
 
 def _build(model: Path, tp: TensorParallel, told: list[Budget], **settings: Any) -> Engine:

@@ -124,8 +124,6 @@ def _add_rope(writer: gguf.GGUFWriter, parameters: dict[str, Any]) -> None:
             ):
                 if rope.get(field) is not None:
                     add(rope[field])
-        case "longrope":
-            writer.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
 
 
 def _interleaved(name: str, tensor: Tensor, config: Any) -> Tensor:

@@ -28,8 +28,13 @@ LONGROPE: dict[str, Any] = {
 }
 
 
+def _llama(writer: gguf.GGUFWriter, config: Any) -> None:
+    head_dim = getattr(config, "head_dim", None)
+    writer.add_rope_dimension_count(head_dim or config.hidden_size // config.num_attention_heads)
+
+
 def _mistral3(writer: gguf.GGUFWriter, config: Any) -> None:
-    writer.add_rope_dimension_count(config.head_dim)
+    _llama(writer, config)
     if config.model_type == "ministral3":
         writer.add_rope_scaling_yarn_log_mul(config.rope_parameters["mscale_all_dim"])
         writer.add_attn_temperature_scale(config.rope_parameters["llama_4_scaling_beta"])
@@ -43,8 +48,9 @@ def _phi3(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_rope_scaling_orig_ctx_len(original)
     writer.add_sliding_window(config.sliding_window or 0)
     scale = config.max_position_embeddings / original
-    if "long_factor" in rope and scale > 1:
-        writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(scale) / math.log(original)))
+    if "long_factor" in rope:
+        attn_factor = math.sqrt(1 + math.log(scale) / math.log(original)) if scale > 1 else 1.0
+        writer.add_rope_scaling_attn_factors(attn_factor)
 
 
 def _olmo3(writer: gguf.GGUFWriter, config: Any) -> None:
@@ -52,11 +58,7 @@ def _olmo3(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_sliding_window_pattern([t == "sliding_attention" for t in config.layer_types])
 
 
-def _llama(writer: gguf.GGUFWriter, config: Any) -> None:
-    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
-
-
-_LLAMA = GGUFTwin("LLAMA", is_interleaved=True, extra=rope_freqs)
+_LLAMA = GGUFTwin("LLAMA", is_interleaved=True, metadata=_llama, extra=rope_freqs)
 _MISTRAL3 = GGUFTwin("MISTRAL3", is_interleaved=True, metadata=_mistral3)
 _PHI3 = GGUFTwin("PHI3", metadata=_phi3, extra=longrope_factors)
 
@@ -94,12 +96,17 @@ LLAMA_LIKE = {
         {"head_dim": 16, "attention_bias": True, "mlp_bias": True},
         twin=_LLAMA,
     ),
+    # As a GGUF file a Llama may have biases that it cannot have as a directory.
+    "llama, biases but of what comes out": FamilyCase("Qwen2ForCausalLM", twin=_LLAMA),
     "llama, llama3": FamilyCase(
         "LlamaForCausalLM",
         {"rope_parameters": LLAMA3 | {"original_max_position_embeddings": 32, "rope_theta": 5e5}},
         twin=_LLAMA,
     ),
     "llama, yarn": FamilyCase("LlamaForCausalLM", {"rope_parameters": YARN}, twin=_LLAMA),
+    "llama, yarn, attention factor": FamilyCase(
+        "LlamaForCausalLM", {"rope_parameters": YARN | {"attention_factor": 1.2}}, twin=_LLAMA
+    ),
     "llama, older layout": FamilyCase(
         "LlamaForCausalLM",
         {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 7e4}},
@@ -159,11 +166,15 @@ LLAMA_LIKE = {
         {"head_dim": 16, "tie_word_embeddings": True},
         twin=GGUFTwin("QWEN3"),
     ),
-    "qwen3, biases and windows": FamilyCase(
+    "qwen3, biases": FamilyCase(
+        "Qwen3ForCausalLM",
+        # llama.cpp has no bias of what comes out.
+        {"head_dim": 16, "attention_bias": True},
+    ),
+    "qwen3, windows": FamilyCase(
         "Qwen3ForCausalLM",
         {
             "head_dim": 16,
-            "attention_bias": True,
             "use_sliding_window": True,
             "sliding_window": 10,
             "max_window_layers": 0,
@@ -184,7 +195,9 @@ LLAMA_LIKE = {
         "Phi3ForCausalLM",
         {
             "rope_parameters": LONGROPE | {"partial_rotary_factor": 0.75},
-            "original_max_position_embeddings": 128,
+            # llama.cpp rounds a context up to so much, and compares what it has then.
+            "max_position_embeddings": 256,
+            "original_max_position_embeddings": 256,
         },
         twin=_PHI3,
     ),
@@ -212,7 +225,7 @@ LLAMA_LIKE = {
             "num_hidden_layers": 4,
             "sliding_window": 10,
             "rope_parameters": {
-                "full_attention": YARN | {"attention_factor": 1.2},
+                "full_attention": YARN,
                 "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
             },
         },

@@ -9,7 +9,7 @@ import pytest
 import backend.native
 
 SOURCES = Path(backend.native.__file__).parent
-UNITS = ["levels/portable.c", "packing.c", "argmax.c", "threads.c"]
+UNITS = ["levels/portable.c", "packing.c", "argmax.c", "products.c", "threads.c"]
 FLAGS = "-std=c11 -O1 -ffp-contract=off -pthread -static".split()
 # Of Debian's packages gcc-aarch64-linux-gnu and qemu-user.
 TOOLS = ["gcc", "aarch64-linux-gnu-gcc", "qemu-aarch64"]

@@ -56,6 +56,12 @@ def test_threads_asleep_are_woken_for_job(stress: Path, threads: int) -> None:
 
 
 @needs_gcc
+@pytest.mark.parametrize("threads", [1, 3])
+def test_jobs_that_run_as_one_keep_their_tasks(stress: Path, threads: int) -> None:
+    check(stress, "joined", threads, 500)
+
+
+@needs_gcc
 def test_number_of_threads_changes_between_jobs(stress: Path) -> None:
     check(stress, "resized", 6, 60)
 

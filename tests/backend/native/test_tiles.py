@@ -41,7 +41,8 @@ class Kernels(ctypes.Structure):
 
     _fields_ = [
         ("level", ctypes.c_char_p),
-        *((name, ctypes.c_void_p) for name in ("packed_size", "pack", "gemm", "argmax")),
+        *((name, ctypes.c_void_p) for name in ("packed_size", "pack", "prepare")),
+        *((name, ctypes.c_void_p) for name in ("gemm", "grouped_gemm", "argmax")),
     ]
 
 
@@ -53,6 +54,9 @@ class Level:
 
     def gemm(self, call: calls.Gemm) -> None:
         self._call("gemm", call)
+
+    def grouped_gemm(self, call: calls.GroupedGemm) -> None:
+        self._call("grouped_gemm", call)
 
     def argmax(self, call: calls.Argmax) -> None:
         self._call("argmax", call)
@@ -143,6 +147,16 @@ def test_tiles_serve_each_epilogue(
             *kernel.argmax(x, packed),
         ]
     )
+
+
+@pytest.mark.parametrize("activations", ["int8", "int16"])
+def test_tiles_serve_groups_of_rows(activations: Activations, compare: Compare) -> None:
+    """Of some groups all rows are in tiles, of some a few, of some none."""
+    kernel = NativeKernel(WeightFormat.Q4_K, activations)
+    weights = [kernel.pack(quantized_of(WeightFormat.Q4_K, 96, 512, seed)) for seed in range(5)]
+    counts = torch.tensor([16, 0, 41, 3, 12])
+    x = randn(int(counts.sum()), 512).bfloat16()
+    compare(lambda: [kernel.grouped(weights).apply(x, counts.cumsum(0))])
 
 
 def test_tiles_of_many_parts_have_the_same_bits(compare: Compare) -> None:

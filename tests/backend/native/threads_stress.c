@@ -59,6 +59,24 @@ static void short_jobs(int calls)
     hold(marks.runs[0] == calls && marks.runs[1] == calls, "each task of a short job ran once");
 }
 
+/* Several jobs as one: each task of each runs once, by its own number. */
+static void joined(int calls)
+{
+    enum { JOBS = sizeof COUNTS / sizeof *COUNTS + 1 };
+    Marks *marks = calloc(JOBS, sizeof *marks);
+    Job jobs[JOBS];
+    for (int call = 0; call < calls; call++) {
+        for (int i = 0; i < JOBS; i++)
+            jobs[i] = (Job){.count = i < JOBS - 1 ? COUNTS[i] : 0, .task = mark, .context = marks + i};
+        parallel_for_jobs(1, jobs, JOBS);
+    }
+    for (int i = 0; i < JOBS; i++)
+        for (int task = 0; task < MOST; task++)
+            hold(marks[i].runs[task] == (task < jobs[i].count ? calls : 0), "each task ran once a call");
+    parallel_for_jobs(1, jobs, 0);
+    free(marks);
+}
+
 static void resized(int calls)
 {
     const int most = num_threads();
@@ -153,7 +171,7 @@ int main(int argc, char **argv)
         const char *name;
         void (*run)(int calls);
     } cases[] = {
-        {"many_jobs", run_and_check}, {"short_jobs", short_jobs}, {"resized", resized},
+        {"many_jobs", run_and_check}, {"short_jobs", short_jobs}, {"resized", resized}, {"joined", joined},
         {"meetings", meetings}, {"nested", nested}, {"beside_each_other", beside_each_other},
         {"forked", forked},
     };

@@ -8,10 +8,12 @@ import pytest
 
 from backend.config.cache_groups import CacheGroup
 from backend.config.errors import ModelError
+from backend.config.pooling import Pooling
 from backend.placement.memory import ModelFootprint
 from backend.placement.memory_plan import (
     CPU_TOKEN_BUDGET,
     GPU_TOKEN_BUDGET,
+    POOLED_TOKEN_BUDGET,
     MemoryPlan,
     RankDevice,
     check_fits,
@@ -113,9 +115,17 @@ def test_plan_refuses_a_cache_beyond_what_is_left() -> None:
 )
 def test_token_budget_has_room_for_every_sequence_and_a_block(kind: str, default: int) -> None:
     assert plan_of(kind=kind).token_budget == default
-    assert token_budget(EngineSettings(max_num_batched_tokens=300), kind) == 300
+    assert token_budget(EngineSettings(max_num_batched_tokens=300), kind, tiny_config()) == 300
     many = EngineSettings(max_num_batched_tokens=300, max_num_seqs=4000, block_size=32)
-    assert token_budget(many, kind) == 4032
+    assert token_budget(many, kind, tiny_config()) == 4032
+
+
+def test_token_budget_has_room_for_a_text_that_is_not_cut() -> None:
+    config = tiny_config(max_model_len=5000).pooled(Pooling("embed", ("mean",)))
+    assert token_budget(EngineSettings(), "cpu", config) == 5000
+    assert token_budget(EngineSettings(max_model_len=300), "cpu", config) == POOLED_TOKEN_BUDGET
+    few = EngineSettings(max_model_len=300, max_num_batched_tokens=16, max_num_seqs=8)
+    assert token_budget(few, "cpu", config) == 300
 
 
 def test_default_kv_bytes_are_a_share_of_what_is_left() -> None:

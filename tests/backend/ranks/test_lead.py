@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from backend.config.cache_groups import FULL_GROUPS, CacheGroup
-from backend.config.spec import PromptEncoder, RelativeBias
+from backend.config.spec import PositionBias, PromptEncoder
 from backend.engine.model_runner import StepResult
 from backend.ranks.lead import Lead
 from backend.settings import EngineSettings
@@ -69,7 +69,11 @@ class World:
             token_budget=16,
             max_model_len=256,
             config=SimpleNamespace(
-                vocab_size=100, eos_token_ids=(0,), spec=SimpleNamespace(encoder=encoder)
+                vocab_size=100,
+                eos_token_ids=(0,),
+                pooling=None,
+                runs_whole=False,
+                encoder=encoder,
             ),
             runner=self.runner,
             device="cpu",
@@ -183,7 +187,7 @@ def test_lead_refuses_an_id_without_a_row_alone(world: World) -> None:
 
 
 def test_an_encoder_reads_the_prompt_and_the_decoder_goes_on_from_the_answer_so_far() -> None:
-    encoder = PromptEncoder((), RelativeBias(8, 20), start_token_id=9, max_model_len=256)
+    encoder = PromptEncoder((), PositionBias(8, 20), start_token_id=9, max_model_len=256)
     with World(encoder=encoder) as world:
         worker = Worker(world.line, 0, 10)
         world.turn()
@@ -204,7 +208,7 @@ def test_an_encoder_reads_the_prompt_and_the_decoder_goes_on_from_the_answer_so_
 
 def test_an_encoders_input_and_the_answer_each_end_in_a_block_of_their_own() -> None:
     """64 blocks of 4 tokens hold 253 tokens and 3 beside them, not 255 and 1."""
-    encoder = PromptEncoder((), RelativeBias(8, 20), start_token_id=9, max_model_len=256)
+    encoder = PromptEncoder((), PositionBias(8, 20), start_token_id=9, max_model_len=256)
     with World(encoder=encoder) as world:
         worker = Worker(world.line, 0, 10)
         world.turn()

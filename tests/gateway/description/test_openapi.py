@@ -9,11 +9,10 @@ from openapi_spec_validator import validate
 from starlette.applications import Starlette
 
 from gateway.app import create_app
-from gateway.description.openapi import OPERATIONS, openapi
-from gateway.schema.chat import ChatChunk, ChatRequest
-from gateway.schema.completions import Completion, CompletionRequest
+from gateway.description.openapi import OPERATIONS, REQUESTS, openapi
+from gateway.schema.chat import ChatChunk
+from gateway.schema.completions import Completion
 from gateway.schema.field_words import FIELDS
-from gateway.schema.tokenize import TokenizeRequest
 from tests.gateway.fakes import Exchange, FakePool, make_service
 
 
@@ -49,18 +48,14 @@ def test_ranges_of_the_types_are_in_it() -> None:
     assert null == {"type": "null"}
 
 
-@pytest.mark.parametrize("struct", [ChatRequest, CompletionRequest, TokenizeRequest])
+@pytest.mark.parametrize("struct", REQUESTS)
 def test_every_field_of_a_request_is_described(struct: type[msgspec.Struct]) -> None:
     properties = document()["components"]["schemas"][struct.__name__]["properties"]
     assert [name for name, field in properties.items() if "description" not in field] == []
 
 
 def test_no_description_is_left_over() -> None:
-    known = {
-        name
-        for struct in (ChatRequest, CompletionRequest, TokenizeRequest)
-        for name in struct.__struct_fields__
-    }
+    known = {name for struct in REQUESTS for name in struct.__struct_fields__}
     assert set(FIELDS) <= known
 
 

@@ -134,7 +134,7 @@ async def test_long_prompt_is_tokenised_in_a_thread() -> None:
     names: list[str] = []
 
     class Noting(ByteTokenizer):
-        def encode(self, text: str, **options: bool) -> list[int]:
+        def encode(self, text: str, **options: Any) -> list[int]:
             names.append(threading.current_thread().name)
             return super().encode(text)[:10]
 

@@ -22,6 +22,7 @@ def card(name: str) -> dict[str, Any]:
         "created": 1_700_000_000,
         "owned_by": "unisono",
         "max_model_len": 321,
+        "task": "generate",
         "default_sampling_params": {},
     }
 

@@ -7,6 +7,7 @@ from backend.config.assemble import make_config
 from backend.config.families.family import Family
 from backend.config.fields import Fields, FileKind
 from backend.config.model_config import ModelConfig
+from backend.config.spec import DecoderSpec
 
 
 def config_of(
@@ -37,3 +38,9 @@ def config_of(
         bos_token_id=None,
         stored_dtype="float32",
     )
+
+
+def decoder_of(config: ModelConfig) -> DecoderSpec:
+    """Return the spec of a model that generates."""
+    assert isinstance(config.spec, DecoderSpec)
+    return config.spec

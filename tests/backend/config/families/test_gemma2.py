@@ -6,7 +6,7 @@ import pytest
 
 from backend.config.errors import ModelError
 from backend.config.families.gemma2 import FAMILY
-from tests.backend.config.families.family_config import config_of
+from tests.backend.config.families.family_config import config_of, decoder_of
 
 GGUF: dict[str, Any] = {
     "hidden_size": 2304,
@@ -24,15 +24,16 @@ def test_absent_fields_are_transformers_and_null_ones_say_none() -> None:
     absent = config_of(FAMILY, {"num_hidden_layers": 4})
     assert [layer.attention.window for layer in absent.spec.layers] == [4096, 0, 4096, 0]
     assert absent.spec.layers[1].attention.softcap == 50.0
-    assert absent.spec.logit_softcap == 30.0
+    assert decoder_of(absent).logit_softcap == 30.0
     null = config_of(FAMILY, {"attn_logit_softcapping": None, "final_logit_softcapping": None})
-    assert (null.spec.layers[0].attention.softcap, null.spec.logit_softcap) == (0.0, 0.0)
+    assert (null.spec.layers[0].attention.softcap, decoder_of(null).logit_softcap) == (0.0, 0.0)
 
 
-def test_a_gguf_file_that_says_little_means_what_llama_cpp_takes_it_for() -> None:
+def test_gguf_file_that_says_little_is_read_as_by_llama_cpp() -> None:
     config = config_of(FAMILY, GGUF, "gguf")
     assert [layer.attention.window for layer in config.spec.layers] == [4096, 0, 4096, 0]
-    assert (config.spec.layers[0].attention.softcap, config.spec.logit_softcap) == (50.0, 30.0)
+    assert config.spec.layers[0].attention.softcap == 50.0
+    assert decoder_of(config).logit_softcap == 30.0
     assert config.spec.norm.offset == 0.0
     large = GGUF | {"num_hidden_layers": 46, "hidden_size": 4608, "num_attention_heads": 32}
     large_scale = config_of(FAMILY, large, "gguf").spec.layers[0].attention.scale

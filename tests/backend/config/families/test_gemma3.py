@@ -35,7 +35,7 @@ def gguf(**changes: Any) -> ModelConfig:
     return config_of(FAMILY, GGUF | changes, "gguf")
 
 
-def test_a_directory_that_says_little_means_what_transformers_takes_it_for() -> None:
+def test_directory_that_says_little_is_read_as_by_transformers() -> None:
     """The text_config of Gemma 3 4B, whole."""
     config = config_of(
         FAMILY,
@@ -59,7 +59,7 @@ def test_a_directory_that_says_little_means_what_transformers_takes_it_for() -> 
     assert config.spec.norm.offset == 1.0
 
 
-def test_a_gguf_file_has_its_norms_added_up_and_its_pattern_not_said() -> None:
+def test_gguf_file_has_norms_added_up_and_no_pattern() -> None:
     config = gguf()
     assert windows(config) == [512] * 5 + [0, 512]
     assert thetas(config) == [10000.0] * 5 + [1000000.0, 10000.0]

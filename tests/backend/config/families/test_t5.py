@@ -24,7 +24,7 @@ def spec_of(**fields: Any) -> DecoderSpec:
 
 def test_a_config_that_says_little_is_the_first_t5() -> None:
     config = config_of(t5.FAMILY, {"vocab_size": 32128})
-    spec, encoder = config.spec, config.spec.encoder
+    spec, encoder = config.spec, config.encoder
     assert (config.hidden_size, config.num_heads, config.head_dim) == (512, 8, 64)
     assert encoder is not None and (len(encoder.layers), len(spec.layers)) == (6, 6)
     assert (encoder.bias.num_buckets, encoder.bias.max_distance) == (32, 128)
@@ -36,7 +36,7 @@ def test_a_config_that_says_little_is_the_first_t5() -> None:
 
 def test_heads_may_be_wider_than_the_model_and_the_decoder_shorter() -> None:
     config = config_of(t5.FAMILY, {**SMALL, "num_layers": 3, "num_decoder_layers": 2})
-    encoder = config.spec.encoder
+    encoder = config.encoder
     assert encoder is not None
     assert (len(encoder.layers), config.num_layers) == (3, 2)
     assert config.num_heads * config.head_dim > config.hidden_size
@@ -81,7 +81,7 @@ def test_mt5_is_never_scaled_and_umt5_with_a_head_of_its_own_is_not() -> None:
         assert config_of(umt5.FAMILY, fields).spec.logit_scale == 32**-0.5
         own = config_of(umt5.FAMILY, fields, tensors={"lm_head.weight": (100, 32)})
         assert own.spec.logit_scale == 1.0
-        assert own.spec.encoder is not None and not own.spec.encoder.bias.is_shared
+        assert own.encoder is not None and not own.encoder.bias.is_shared
 
 
 def test_input_and_answer_together_have_room_for_twice_what_it_was_trained_on() -> None:
@@ -119,7 +119,7 @@ def test_generation_config_says_what_the_decoder_begins_with(model: Path) -> Non
     before = path.read_text()
     path.write_text(json.dumps({"decoder_start_token_id": 5, "eos_token_id": [1, 7]}))
     config = load_config(model)
-    assert config.spec.encoder is not None and config.spec.encoder.start_token_id == 5
+    assert config.encoder is not None and config.encoder.start_token_id == 5
     assert config.eos_token_ids == (1, 7)
     path.write_text(before)
 

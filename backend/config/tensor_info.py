@@ -1,0 +1,31 @@
+"""What of a tensor ranks share, and how. No torch."""
+
+import enum
+from typing import NamedTuple
+
+
+class Cut(enum.Enum):
+    """What of a tensor each rank holds: rows or columns that belong to its share, or the whole."""
+
+    WHOLE = enum.auto()
+    QUERY_ROWS = enum.auto()
+    KV_ROWS = enum.auto()
+    QUERY_COLUMNS = enum.auto()
+    MLP_ROWS = enum.auto()
+    MLP_COLUMNS = enum.auto()
+    VOCAB_ROWS = enum.auto()
+
+
+class TensorInfo(NamedTuple):
+    """A tensor of a model.
+
+    shape: of all of it, a matrix is [out, in]. is_plain: kept as it is, though it is a matrix: no
+    linear layer multiplies by it. expert: whose it is, where it is one of a mixture's. is_wide:
+    kept in float32, whatever the arithmetic of the forward pass.
+    """
+
+    shape: tuple[int, ...]
+    cut: Cut = Cut.WHOLE
+    expert: int | None = None
+    is_plain: bool = False
+    is_wide: bool = False

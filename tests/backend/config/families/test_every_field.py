@@ -1,0 +1,31 @@
+"""A config.json may say whatever its configuration class of transformers has, in its default."""
+
+from typing import Any
+
+import pytest
+
+from backend.config.architectures import HF_ARCHITECTURES, load_family
+from tests.backend.config.families.family_config import config_of
+
+
+@pytest.mark.parametrize("architecture", sorted(HF_ARCHITECTURES))
+def test_defaults_of_every_field_are_known(architecture: str) -> None:
+    family = load_family(HF_ARCHITECTURES[architecture])
+    values = {"architectures": [architecture]} | default_fields(architecture)
+    config = config_of(family, values)
+    assert config.hidden_size == values.get("hidden_size", values.get("n_embd"))
+
+
+def default_fields(architecture: str) -> dict[str, Any]:
+    """Return what transformers writes of the text model, without loading the model's code."""
+    import transformers
+    from transformers.models.auto import configuration_auto, modeling_auto
+
+    tables = (
+        modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
+    kinds = [kind for table in tables for kind, name in table.items() if name == architecture]
+    config_class = getattr(transformers, configuration_auto.CONFIG_MAPPING_NAMES[kinds[0]])
+    fields: dict[str, Any] = config_class().get_text_config().to_dict()
+    return fields

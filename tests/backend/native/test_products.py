@@ -1,0 +1,72 @@
+"""Products of several groups of rows in one call: the bits of a call for each."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from backend.linear.grouped import GroupedWeight
+from backend.linear.method import StackedWeight
+from backend.linear.registry import create_method
+from backend.native import absence, kernels
+from backend.native.level import Activations
+from backend.ops.native import NativeOps
+from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
+from tests.backend.native.test_gemm import CPU, MAX_THREADS, same, threads
+from tests.backend.stored_weights import randn, stored_of
+
+pytestmark = [
+    pytest.mark.skipif(kernels is None, reason=absence),
+    pytest.mark.usefixtures("level"),
+]
+
+# Rows of each group: none at the ends and in the middle, few, a tile, and more than a part.
+COUNTS = [0, 1, 2, 0, 3, 16, 0, 41, 1, 0]
+
+
+def weights_of(
+    weight_format: WeightFormat, features: int, width: int, activations: Activations
+) -> list[StackedWeight]:
+    method = create_method("auto", "portable", torch.bfloat16, CPU, activations)
+    groups = range(len(COUNTS))
+    return [method.stack([stored_of(weight_format, features, width, g)]) for g in groups]
+
+
+def each(weights: list[StackedWeight], x: Tensor, counts: list[int], *, swiglu: bool) -> Tensor:
+    """One call after the other."""
+    silu_mul = NativeOps().silu_mul
+    rows = zip(weights, torch.split(x, counts), strict=True)
+    parts = [w.apply_swiglu(r, None, silu_mul) if swiglu else w.apply(r) for w, r in rows]
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize("weight_format", [WeightFormat.DENSE, *BLOCK_FORMATS])
+@pytest.mark.parametrize(
+    ("features", "width", "activations"), [(50, 256, "int16"), (96, 1280, "int8")]
+)
+def test_groups_have_the_bits_of_single_products(
+    weight_format: WeightFormat, features: int, width: int, activations: Activations
+) -> None:
+    weights = weights_of(weight_format, features, width, activations)
+    grouped, silu_mul = GroupedWeight(weights), NativeOps().silu_mul
+    x = randn(sum(COUNTS), width).bfloat16()
+    ends = torch.tensor(COUNTS).cumsum(0)
+    products, gated = (each(weights, x, COUNTS, swiglu=swiglu) for swiglu in (False, True))
+    for count in (1, MAX_THREADS):
+        with threads(count):
+            assert same(grouped.apply(x, ends), products)
+            assert same(grouped.apply_swiglu(x, ends, silu_mul), gated)
+
+
+def test_no_rows_at_all() -> None:
+    weights = weights_of(WeightFormat.Q4_0, 32, 64, "int16")
+    grouped, ends = GroupedWeight(weights), torch.zeros(len(COUNTS), dtype=torch.int64)
+    assert grouped.apply(torch.empty(0, 64, dtype=torch.bfloat16), ends).shape == (0, 32)
+
+
+def test_rows_of_a_width_that_is_filled_up() -> None:
+    """Dense weights of 72 columns are multiplied as 96."""
+    weights = weights_of(WeightFormat.DENSE, 32, 72, "int16")
+    x = randn(sum(COUNTS), 72).bfloat16()
+    ends = torch.tensor(COUNTS).cumsum(0)
+    got = GroupedWeight(weights).apply(x, ends)
+    assert same(got, each(weights, x, COUNTS, swiglu=False))
