@@ -1,5 +1,6 @@
 """What a rank will hold of a checkpoint's weights: from the file's header, before they are read."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from backend.weights.slices import ALL
 
 # The types of files whose numbers stand by themselves.
 _PLAIN_TYPES = frozenset({"F64", "F32", "F16", "BF16"})
+_EXPERT = re.compile(r"experts\.\d+\.")
 # Matrices that are looked up, of an encoder's score, and none of a linear layer.
 _PLAIN_MATRICES = (
     "embed_positions.weight",
@@ -61,8 +63,8 @@ class FootprintEstimate:
         self._shard = shard
         self._method = method
         self._dtype = dtype
-        infos = tensors_of(config)
-        self._kept = [kept for name, info in infos.items() for kept in self._keep(name, info)]
+        self._infos = tensors_of(config)
+        self._kept = [kept for name, info in self._infos.items() for kept in self._keep(name, info)]
 
     @property
     def total(self) -> ModelFootprint:
@@ -133,7 +135,10 @@ class FootprintEstimate:
         start, stop, _ = cols.indices(k)
         for cut in (start, stop):
             if cut % whole.block_size:
-                return f"a cut at {cut} is inside a block of {whole.block_size}"
+                reason = f"a cut at {cut} is inside a block of {whole.block_size}"
+                # What would serve.
+                is_expert = self._infos[name].expert is not None
+                return f"{reason}; --expert-parallel cuts none" if is_expert else reason
         return f"these kernels do not multiply {stored}"
 
 
@@ -146,7 +151,7 @@ def mlp_unit(checkpoint: Checkpoint, config: ModelConfig) -> int:
 
 
 def _names(group: Sequence[KeptWeight]) -> str:
-    """Name weights, those of the same place in several layers together."""
+    """Name weights, those of the same place in several layers, or of several experts, together."""
     layers: dict[str, set[str]] = defaultdict(set)
     for kept in group:
         name, layer = kept.name.removesuffix(".weight"), ""
@@ -154,7 +159,7 @@ def _names(group: Sequence[KeptWeight]) -> str:
             if name.startswith(prefix):
                 layer, _, part = name.removeprefix(prefix).partition(".")
                 name = whose + part
-        layers[name].add(layer)
+        layers[_EXPERT.sub("experts.*.", name)].add(layer)
     return ", ".join(
         name if len(found) == 1 else f"{name} of {len(found)} layers"
         for name, found in layers.items()

@@ -101,5 +101,6 @@ def _reduce(states: Tensor, mode: PoolingMode) -> Tensor:
         case "mean_sqrt_len_tokens":
             return states.sum(0) * float(len(states) ** -0.5)
         case "weightedmean":
-            places = torch.arange(1, len(states) + 1, device=states.device)
-            return torch.mv(states.T, places.to(states.dtype)) / places.sum()
+            places = torch.arange(1, len(states) + 1, device=states.device).to(states.dtype)
+            mean: Tensor = torch.mv(states.T, places) / places.sum()
+            return mean

@@ -10,7 +10,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from backend.config.model_config import ModelConfig
-from backend.config.spec import MLP, Layer, PromptEncoder
+from backend.config.spec import MLP, DecoderSpec, Layer, PromptEncoder
 from backend.config.tensors import EMBEDDING, ENCODER_LAYER_PREFIX, HEAD, LAYER_PREFIX
 from backend.layers.compute_context import ComputeContext
 from backend.layers.cross_attention import (
@@ -43,6 +43,7 @@ class EncoderDecoder:
         shard: Shard,
         context: ComputeContext,
     ) -> None:
+        assert isinstance(config.spec, DecoderSpec)
         self._logit_scale = config.spec.logit_scale
         self._head = VocabParallelHead(loader, EMBEDDING if config.tie_word_embeddings else HEAD)
         tied = self._head if config.tie_word_embeddings and shard.size == 1 else None

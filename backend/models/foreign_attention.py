@@ -56,6 +56,7 @@ class ForeignStep:
     ops: Ops
     num_heads: int
     num_layers: int
+    dtype: torch.dtype
     batch: Batch | None = None
     kv_cache: KVCache | None = None
     identity: Rotation | None = None
@@ -126,8 +127,7 @@ class ForeignAttention:
             )
         # [1, H, T, D] each -> [T, Hq + 2 Hkv, D]
         qkv = torch.cat([part[0].transpose(0, 1) for part in (query, key, value)], dim=1)
-        if cache.dtype.is_floating_point:
-            qkv = qkv.to(cache.dtype)
+        qkv = qkv.to(step.dtype)  # some classes turn heads in float32
         plan = step.plan(step.kv_cache.group_of(self.layer), cache, spec)
         step.ops.rotate_store(qkv, step.turn_nothing(qkv), cache, plan)
         if sinks is not None:

@@ -50,7 +50,7 @@ class ForeignModel:
         self._who = who
         self._causal = skeleton.causal
         self._causal.config.dtype = context.dtype
-        self._step = ForeignStep(context.ops, shard.num_heads, config.num_layers)
+        self._step = ForeignStep(context.ops, shard.num_heads, config.num_layers, context.dtype)
         self._is_tried = False
         self._hidden: Tensor | None = None
         self._filler = ModuleFiller(skeleton, loader, shard, context)
@@ -86,7 +86,8 @@ class ForeignModel:
     def logits(self, hidden: Tensor) -> Tensor:
         self._stub.hidden = hidden[None]
         with self._explained():
-            logits: Tensor = self._causal(input_ids=None, use_cache=False).logits[0]
+            ids = hidden.new_zeros(1, len(hidden), dtype=torch.long)  # nobody looks at them
+            logits: Tensor = self._causal(input_ids=ids, use_cache=False).logits[0]
         self._stub.hidden = None
         return logits.float()
 

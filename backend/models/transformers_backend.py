@@ -152,6 +152,7 @@ def _construct(cls: Any, values: dict[str, Any]) -> Any:
             f"transformers' {cls.__name__} does not take this configuration: "
             f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         ) from None
+    causal.config.return_dict = True
     return causal.eval().requires_grad_(False)
 
 

@@ -16,7 +16,7 @@ from backend.layers.compute_context import ComputeContext
 from backend.layers.loader import WeightLoader
 from backend.layers.moe import MixtureOfExperts
 from backend.linear.registry import create_method
-from backend.native import absence, kernels
+from backend.native import absence, kernels, levels
 from backend.ops.cpu import CpuOps
 from backend.ops.native import NativeOps
 from backend.parallel import TensorParallel
@@ -69,14 +69,16 @@ def layer_of(
     tensors: dict[str, Tensor],
     tp: TensorParallel | None = None,
     *,
-    native: bool = False,
+    level: str = "torch",
     expert_parallel: bool = False,
 ) -> MixtureOfExperts:
+    """level: of linear/registry.py; "native": the best of our own."""
     tp = tp or TensorParallel()
     cpu, config = torch.device("cpu"), config_of(experts)
-    dtype = torch.bfloat16 if native else torch.float32
-    method = create_method("auto", kernels.level() if native else "torch", dtype, cpu)
-    ops: Any = NativeOps() if native else CpuOps()
+    is_ours = level == "native"
+    dtype = torch.bfloat16 if is_ours else torch.float32
+    method = create_method("auto", levels()[0] if is_ours else level, dtype, cpu)
+    ops: Any = NativeOps() if is_ours else CpuOps()
     context = ComputeContext(dtype, cpu, ops, method, tp)
     shard = split_model(config, tp.size, expert_parallel=expert_parallel)[tp.rank]
     checkpoint: Any = TensorsInMemory(tensors)
@@ -167,14 +169,16 @@ def test_our_kernels_come_close(experts: Experts) -> None:
     """bf16: eight bits of mantissa, sums of a few hundred products of about 1 / 8."""
     tensors = {name: t.bfloat16().float() for name, t in tensors_for(experts).items()}
     x = randn(23, HIDDEN, seed=99).bfloat16()
-    got = layer_of(experts, tensors, native=True).forward(x).float()
+    got = layer_of(experts, tensors, level="native").forward(x).float()
     torch.testing.assert_close(got, plainly(experts, tensors, x.float()), rtol=3e-2, atol=3e-2)
 
 
-@pytest.mark.skipif(kernels is None, reason=absence)
-def test_token_alone_has_the_bits_it_has_among_others(experts: Experts) -> None:
-    layer = layer_of(experts, tensors_for(experts), native=True)
-    x = randn(31, HIDDEN, seed=7).bfloat16()
+@pytest.mark.parametrize("level", ["exact", "native"])
+def test_token_alone_has_the_bits_it_has_among_others(experts: Experts, level: str) -> None:
+    if level == "native" and kernels is None:
+        pytest.skip(absence)
+    layer = layer_of(experts, tensors_for(experts), level=level)
+    x = randn(31, HIDDEN, seed=7).to(torch.bfloat16 if level == "native" else torch.float32)
     together = layer.forward(x)
     for rows in (slice(0, 1), slice(30, 31), slice(4, 6), slice(9, 28)):
         assert torch.equal(layer.forward(x[rows]), together[rows])

@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from backend.engine.engine import Engine
+from backend.config.errors import ModelError
+from backend.engine.engine import Engine, build_engine
+from backend.parallel import TensorParallel
 from backend.scheduler.sequence import Sequence
+from backend.settings import EngineSettings
+from backend.wire.control import Budget
 from backend.wire.sampling import SamplingParams
 from tests.backend.models.tiny_engine import engine_of, run, scheduler_of
 from tests.backend.models.tiny_t5 import (
@@ -144,3 +148,25 @@ def test_bfloat16_multiplies_in_our_own_kernels_and_is_near_float32(flan: TinyT5
     wanted = flan.logits(inputs, decoder_ids)
     assert float((found - wanted).abs().max()) < 0.15
     assert "attention by PyTorch: ours knows no relative positions" in engine.kernels
+
+
+def test_what_the_start_says_of_weights_is_what_each_rank_holds(flan: TinyT5) -> None:
+    def check(tp: TensorParallel) -> None:
+        budgets: list[Budget] = []
+        told = EngineSettings(
+            model=str(flan.path), device="cpu", dtype="float32", block_size=4, tp=tp.size,
+            kv_cache_bytes=1 << 21,
+        )  # fmt: skip
+        engine = build_engine(told, tp, lambda phase, fraction: None, budgets.append)
+        (budget,) = budgets
+        assert budget.weight_bytes + budget.packed_bytes == engine.model.weight_bytes
+        # The whole of an input, of all that a sequence may have, at a time.
+        assert budget.activation_bytes > engine.max_model_len * 4 * 32 * 4
+
+    for size in (1, 2):
+        run_ranks(size, check)
+
+
+def test_float16_is_refused(flan: TinyT5) -> None:
+    with pytest.raises(ModelError, match="--dtype float16: the sums of a t5 exceed its range"):
+        engine_of(flan.path, dtype="float16")

@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.engine.engine import Engine
+from backend.engine.engine import Engine, build_engine
 from backend.native import absence, kernels
 from backend.parallel import TensorParallel
+from backend.settings import EngineSettings
+from backend.wire.control import Budget
 from tests.backend.models.expert_cases import EXPERTS
 from tests.backend.models.family_cases import TinyModel
 from tests.backend.models.tiny_engine import engine_of, logits_of
@@ -34,7 +36,7 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         return TinyModel(case, tmp_path_factory.mktemp("experts"))
 
 
-class QuantizingWriter(gguf.GGUFWriter):  # type: ignore[misc]
+class QuantizingWriter(gguf.GGUFWriter):  # type: ignore[misc]  # its base is untyped
     """Writes stacks of experts in blocks of 8 bits."""
 
     def add_tensor(self, name: str, tensor: npt.NDArray[np.float32], **options: Any) -> None:
@@ -85,3 +87,31 @@ def test_experts_stay_in_the_bits_of_the_file_on_each_rank(
     assert_near(torch.cat([logits for _, logits in ranks], dim=1), tiny.logits)
     # The embedding, norms and routers are on every rank.
     assert all(held < whole / 2 for held, _ in ranks)
+
+
+def test_cut_inside_a_block_says_what_cuts_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Experts of one block each, which two ranks can share by bits alone, or whole."""
+    case = EXPERTS["qwen3_moe"]
+    fields = case.fields | {"hidden_size": 96, "moe_intermediate_size": 32}
+    monkeypatch.setattr(gguf, "GGUFWriter", QuantizingWriter)
+    path = TinyModel(replace(case, fields=fields), tmp_path).twin
+
+    def expanded(tp: TensorParallel, expert_parallel: bool) -> tuple[str, ...]:
+        told: list[Budget] = []
+        settings = EngineSettings(
+            model=str(path),
+            tp=2,
+            device="cpu",
+            dtype="bfloat16",
+            kv_cache_bytes=1 << 21,
+            expert_parallel=expert_parallel,
+        )
+        build_engine(settings, tp, lambda phase, fraction: None, told.append)
+        return told[0].expanded
+
+    for [line] in run_ranks(2, lambda tp: expanded(tp, False)):
+        assert line.startswith("expanded to bfloat16: mlp.experts.*.down_proj of 2 layers (")
+        assert line.endswith("is inside a block of 32; --expert-parallel cuts none")
+    assert run_ranks(2, lambda tp: expanded(tp, True)) == [(), ()]

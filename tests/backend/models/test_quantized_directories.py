@@ -75,3 +75,12 @@ def test_family_is_served_from_quantised_linears(tmp_path: Path, family: str) ->
     assert engine.config.stored_dtype == "GPTQ int4"
     parts = run_ranks(2, lambda tp: logits_of(engine_of(quantised.directory, tp), model.prompt))
     torch.testing.assert_close(torch.cat(parts, dim=-1), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["awq", "gptq, columns in any order", "fp8"])
+def test_code_of_transformers_multiplies_by_quantised_linears(tmp_path: Path, layout: str) -> None:
+    """Its sums go in another order: logits of up to 10 agree to 1e-4."""
+    llama = write(tmp_path, layout)
+    got = logits_of(engine_of(llama.directory, model_impl="transformers"), PROMPT)
+    expected = logits_of(engine_of(llama.dense), PROMPT)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)

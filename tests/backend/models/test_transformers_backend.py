@@ -171,14 +171,25 @@ def test_llama_serves_either_way(tmp_path: Path) -> None:
         assert theirs.model.weight_bytes == own.model.weight_bytes
 
 
+NATIVE: dict[str, tuple[dict[str, Any], float]] = {
+    "bfloat16": ({}, 0.02),
+    "keys and values in 8 bits": ({"kv_cache_dtype": "int8"}, 0.03),
+    "weights in 8 bits": ({"quantization": "int8"}, 0.03),
+}
+
+
 @pytest.mark.skipif(kernels is None, reason=absence)
+@pytest.mark.parametrize("kind", NATIVE)
 @pytest.mark.parametrize("family", ["llama", "starcoder2", "gpt_oss"])
-def test_our_kernels_serve_it_in_bfloat16(family: str, tmp_path: Path) -> None:
+def test_our_kernels_serve_it(family: str, kind: str, tmp_path: Path) -> None:
     """bfloat16 leaves half a percent of error in a state."""
+    settings, tolerance = NATIVE[kind]
     architecture, fields = FAMILIES[family]
     model = write_foreign(tmp_path / "model", architecture, **fields)
     expected = reference_logits(model, architecture, PROMPT)
-    engine = engine_of(model, model_impl="transformers", dtype="bfloat16", block_size=16)
+    engine = engine_of(
+        model, model_impl="transformers", dtype="bfloat16", block_size=16, **settings
+    )
     table = [0, 1]
     planned = PlannedSequence(
         PROMPT, 0, table, 0, 0, more_tables=[[2, 3]] * (len(engine.groups) - 1)
@@ -188,7 +199,7 @@ def test_our_kernels_serve_it_in_bfloat16(family: str, tmp_path: Path) -> None:
     with torch.inference_mode():
         got = engine.model.logits(engine.model.forward(batch, engine.runner._kv_cache))
     error = (got - expected).norm() / expected.norm()
-    assert error < 0.02
+    assert error < tolerance
 
 
 def test_head_of_its_own_counts_beside_a_tied_one(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from backend.wire.messages import Abort, FinishReason, SeqOutput, TokenLogprobs
+from backend.wire.sampling import SamplingParams
 from gateway.pool import resumption
 from gateway.pool.refusals import LOST, Poisonous, PoolNotReady
 from tests.gateway.pool.world import PROMPT, Client, World, turn
@@ -239,3 +240,20 @@ async def test_cut_channel_without_a_death_is_reported_once(
     await turn()
     assert [s.seq_id for s in again.submits] == [seq_id]
     assert world.listener.cut == [(1, 1)]
+
+
+async def test_pair_of_texts_goes_on_elsewhere_as_it_was(world: World) -> None:
+    first, second = world.group(0), world.group(1, credit=0)
+    await turn()
+    client = Client()
+    params = SamplingParams(max_tokens=0)
+    seq_id = world.pool.submit([1, 2, 3], params, client, second_segment=2)
+    await world.kill(first)
+    second.send()
+    await turn()
+    [submit] = second.submits
+    assert (submit.seq_id, submit.prompt_ids, submit.second_segment) == (seq_id, [1, 2, 3], 2)
+    second.send(SeqOutput(seq_id, [], FinishReason.STOP, vector=b"1234"))
+    await turn()
+    assert client.finish is FinishReason.STOP
+    assert world.pool.status().groups and not world.pool.num_queued

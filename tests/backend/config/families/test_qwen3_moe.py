@@ -2,9 +2,16 @@
 
 from typing import Any
 
+import msgspec
+import pytest
+
 from backend.config.families import qwen3_moe
 from backend.config.fields import Fields, FileKind
+from backend.config.sources import Names
 from backend.config.spec import MLP, DecoderSpec, Experts
+from tests.backend.factories import tiny_config
+
+PARTS = ("gate", "up", "down")
 
 SIZES: dict[str, Any] = {
     "hidden_size": 48,
@@ -47,3 +54,36 @@ def test_window_is_that_of_all_layers_if_it_is_used() -> None:
     for is_used, window in ((True, 10), (False, 0)):
         layers = spec(sliding_window=10, max_window_layers=2, use_sliding_window=is_used).layers
         assert [layer.attention.window for layer in layers] == [window] * 3
+
+
+@pytest.mark.parametrize(
+    ("names", "stem", "down"),
+    [
+        (
+            qwen3_moe.FAMILY.gguf_names,
+            "blk.0.ffn_gate_up_exps.weight",
+            "blk.0.ffn_down_exps.weight",
+        ),
+        (
+            qwen3_moe.FAMILY.hf_names,
+            "layers.0.mlp.experts.gate_up_proj",
+            "layers.0.mlp.experts.down_proj",
+        ),
+    ],
+)
+def test_gates_may_lie_above_what_they_gate_in_a_stack(names: Names, stem: str, down: str) -> None:
+    config = tiny_config(num_layers=1)
+    [layer] = config.spec.layers
+    layers = (msgspec.structs.replace(layer, mlp=Experts(6, 3, 96)),)
+    spec = msgspec.structs.replace(config.spec, layers=layers)
+    config = msgspec.structs.replace(config, spec=spec)
+    prefix = "" if stem.startswith("blk") else "model."
+    stack, downs = prefix + stem, prefix + down
+    embedding = "token_embd.weight" if not prefix else "model.embed_tokens.weight"
+    found, _ = names.sources(config, {embedding, stack, downs})
+    places = [found[f"model.layers.0.mlp.experts.4.{part}_proj.weight"] for part in PARTS]
+    assert [(place.name, place.expert, place.start) for place in places] == [
+        (stack, 4, 0),
+        (stack, 4, 96),
+        (downs, 4, 0),
+    ]

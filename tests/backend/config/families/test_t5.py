@@ -11,6 +11,7 @@ import torch
 from backend.config.errors import ModelError
 from backend.config.families import mt5, t5, umt5
 from backend.config.load import load_config
+from backend.config.model_config import ModelConfig
 from backend.config.spec import MLP, DecoderSpec
 from tests.backend.config.families.family_config import config_of
 from tests.backend.models.tiny_t5 import CASES, TinyT5
@@ -19,12 +20,17 @@ SMALL: dict[str, Any] = {"d_model": 32, "d_kv": 8, "num_heads": 6, "d_ff": 64, "
 
 
 def spec_of(**fields: Any) -> DecoderSpec:
-    return config_of(t5.FAMILY, SMALL | fields).spec
+    return decoder_of(config_of(t5.FAMILY, SMALL | fields))
+
+
+def decoder_of(config: ModelConfig) -> DecoderSpec:
+    assert isinstance(config.spec, DecoderSpec)
+    return config.spec
 
 
 def test_a_config_that_says_little_is_the_first_t5() -> None:
     config = config_of(t5.FAMILY, {"vocab_size": 32128})
-    spec, encoder = config.spec, config.encoder
+    spec, encoder = decoder_of(config), config.encoder
     assert (config.hidden_size, config.num_heads, config.head_dim) == (512, 8, 64)
     assert encoder is not None and (len(encoder.layers), len(spec.layers)) == (6, 6)
     assert (encoder.bias.num_buckets, encoder.bias.max_distance) == (32, 128)
@@ -77,10 +83,10 @@ def test_logits_are_scaled_where_the_head_is_the_embedding(
 def test_mt5_is_never_scaled_and_umt5_with_a_head_of_its_own_is_not() -> None:
     for tie in (True, False):
         fields = SMALL | {"tie_word_embeddings": tie}
-        assert config_of(mt5.FAMILY, fields).spec.logit_scale == 1.0
-        assert config_of(umt5.FAMILY, fields).spec.logit_scale == 32**-0.5
+        assert decoder_of(config_of(mt5.FAMILY, fields)).logit_scale == 1.0
+        assert decoder_of(config_of(umt5.FAMILY, fields)).logit_scale == 32**-0.5
         own = config_of(umt5.FAMILY, fields, tensors={"lm_head.weight": (100, 32)})
-        assert own.spec.logit_scale == 1.0
+        assert decoder_of(own).logit_scale == 1.0
         assert own.encoder is not None and not own.encoder.bias.is_shared
 
 
