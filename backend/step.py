@@ -1,7 +1,8 @@
 """StepPlan: what the model runs next, as one flat block of integers.
 
     words (int32)        shape                  meaning
-    header               [11]                   magic, step, G, T, S, N, P, B, M, W, no. of decodes
+    header               [14]                   magic, step, G, T, S, N, P, B, X, E, C, M, W,
+                                                number of decodes
     input_ids            [T]                    tokens to run, sequence after sequence
     positions            [T]                    place of each token in its sequence
     slot_mapping         [G, T]                 where its keys and values go: block * size + offset
@@ -14,15 +15,21 @@
     logprob_tokens       [P]                    index into [T] whose next token is scored
     logprob_targets      [P]                    that next token, of the prompt
     logprob_counts       [P]                    how many of the best to score beside it
+    encoder_ids          [X]                    input of encoders that run, one behind the other
+    encoder_slots        [X]                    where its keys and values go
+    encoder_lens         [E]                    how long each input is
+    cross_lens           [S]                    tokens of the encoder's input that s attends to
+    cross_tables         [S, C]                 blocks of s that hold their keys and values
     mask_samples         [M]                    index into [N] of rows with a grammar
     masks                [M, W]                 their allowed tokens, 32 to a word, lowest bit first
     then, as bytes       joins (msgpack)        rows that join: their SamplingParams and history
 
 G cache groups, T tokens, S sequences, N samples, P scored prompt tokens, B blocks of the longest
-sequence. A sequence has no block where it has no token, and in a group with a window none for what
-nothing sees any more. The first `num_decodes` sequences run one token. The lead writes it; the
-parts are views into the block, and a device takes it in one copy. Its checksum is the ring
-record's; its step number must be one more than the last.
+sequence. Where the model has no encoder, C is 0 and the five parts of encoders take no words. A
+sequence has no block where it has no token, and in a group with a window none for what nothing sees
+any more. The first `num_decodes` sequences run one token. The lead writes it; the parts are views
+into the block, and a device takes it in one copy. Its checksum is the ring record's; its step
+number must be one more than the last.
 """
 
 import itertools
@@ -39,7 +46,7 @@ from backend.wire.sampling import SamplingParams
 Ints = NDArray[np.int32]
 
 MAGIC: Final = 0x57E9
-HEADER_WORDS: Final = 11
+HEADER_WORDS: Final = 14
 
 # These stand in the place of a drawn token: the row's processors allow none, or its own code or
 # logits failed.
@@ -70,7 +77,8 @@ class PlannedSequence(msgspec.Struct, frozen=True):
 
     block_table: its blocks in the first cache group; more_tables: in the others, each as long.
     logprob_targets: tokens to be scored, each by the logits of the token before it; the first is
-    scored by token_ids[logprob_offset].
+    scored by token_ids[logprob_offset]. cross_table: blocks of what it attends to of an encoder's
+    input, of num_encoder_tokens; encoder_ids: that input, if the encoder runs in this step.
     """
 
     token_ids: list[int]
@@ -82,6 +90,9 @@ class PlannedSequence(msgspec.Struct, frozen=True):
     logprob_targets: list[int] = []
     logprob_count: int = 0
     more_tables: list[list[int]] = []
+    cross_table: list[int] = []
+    num_encoder_tokens: int = 0
+    encoder_ids: list[int] = []
 
 
 @dataclass(slots=True)
@@ -92,6 +103,19 @@ class PromptLogprobs:
     tokens: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
+
+
+class CrossColumns(NamedTuple):
+    """What the sequences of a step attend to of their encoders' inputs.
+
+    lens [S], tables [S, C]: of each sequence. encoded: index into [S] of those whose encoder runs.
+    inputs: of each of these, the tokens.
+    """
+
+    lens: Ints
+    tables: Ints
+    encoded: list[int]
+    inputs: list[list[int]]
 
 
 class StepColumns(NamedTuple):
@@ -110,6 +134,7 @@ class StepColumns(NamedTuple):
     sample_rows: Ints
     sample_positions: Ints
     prompt_logprobs: PromptLogprobs
+    cross: CrossColumns | None = None
 
 
 _encode_joins = msgspec.msgpack.Encoder().encode
@@ -143,21 +168,28 @@ class StepPlan:
         self.block_tables = parts[5].reshape(num_groups, num_seqs, header[7])
         self.sample_tokens, self.sample_rows, self.sample_positions = parts[6:9]
         self.logprob_tokens, self.logprob_targets, self.logprob_counts = parts[9:12]
-        self.mask_samples = parts[12]
-        self.masks = parts[13].reshape(num_masks, mask_words)
+        self.encoder_ids, self.encoder_slots, self.encoder_lens, self.cross_lens = parts[12:16]
+        self.cross_tables = parts[16].reshape(num_seqs, header[10])
+        self.mask_samples = parts[17]
+        self.masks = parts[18].reshape(num_masks, mask_words)
 
     def begun_blocks(self, block_size: int) -> Ints:
-        """Return the blocks of all groups that this step begins and does not fill, [b]."""
+        """Return the blocks that this step begins and does not fill, of all groups and of encoders'
+        inputs, [b]."""
         ends = self.context_lens
         last = (ends - 1) // block_size
         starts = ends - np.diff(self.query_starts)
         begun = np.flatnonzero((last * block_size >= starts) & (ends % block_size > 0))
-        return self.block_tables[:, begun, last[begun]].ravel()
+        blocks = self.block_tables[:, begun, last[begun]].ravel()
+        if len(self.encoder_lens) == 0:
+            return blocks
+        lasts = self.encoder_slots[self.encoder_lens.cumsum() - 1] // block_size
+        return np.concatenate([blocks, lasts[self.encoder_lens % block_size > 0]])
 
     def with_masks(self, samples: ListLike[int], masks: Ints) -> "StepPlan":
         """Return the plan with the masks [M, W] of those samples added. It must have none yet."""
         words = np.concatenate([self.words, np.array(samples, np.int32), masks.ravel()])
-        words[8:10] = masks.shape
+        words[11:13] = masks.shape
         return StepPlan(words, self.joins)
 
     def to_bytes(self) -> bytes:
@@ -204,6 +236,7 @@ def build_plan(
         np.array([sequences[n].row for n in samples], np.int32),
         np.array([sequences[n].output_position or 0 for n in samples], np.int32),
         prompt_logprobs,
+        _cross_columns(sequences),
     )
     return build_columns(step, columns, joins, block_size)
 
@@ -212,12 +245,12 @@ def build_columns(
     step: int, columns: StepColumns, joins: ListLike[Join], block_size: int
 ) -> StepPlan:
     """Lay out one step, column by column."""
-    token_ids, starts, lens, tables, samples, sample_rows, sample_positions, scored = columns
+    token_ids, starts, lens, tables, samples, sample_rows, sample_positions, scored, cross = columns
     num_groups, num_seqs, num_blocks = tables.shape
     num_tokens = len(token_ids)
     num_decodes = int(np.count_nonzero(lens == 1))
-    sizes = [num_groups, num_tokens, num_seqs, len(samples), len(scored.tokens), num_blocks, 0, 0]
-    header = [MAGIC, step, *sizes, num_decodes]
+    sizes = [num_groups, num_tokens, num_seqs, len(samples), len(scored.tokens), num_blocks]
+    header = [MAGIC, step, *sizes, *_cross_sizes(cross), 0, 0, num_decodes]
     words = np.empty(HEADER_WORDS + sum(_lengths(header)), np.int32)
     words[:HEADER_WORDS] = header
     plan = StepPlan(words, list(joins))
@@ -241,16 +274,52 @@ def build_columns(
         plan.logprob_tokens[:] = scored.tokens
         plan.logprob_targets[:] = scored.targets
         plan.logprob_counts[:] = scored.counts
+    if cross is not None:
+        _fill_cross(plan, cross, block_size)
     return plan
+
+
+def _cross_sizes(cross: CrossColumns | None) -> list[int]:
+    """X, E and C of the header."""
+    if cross is None:
+        return [0, 0, 0]
+    return [sum(map(len, cross.inputs)), len(cross.inputs), cross.tables.shape[1]]
+
+
+def _fill_cross(plan: StepPlan, cross: CrossColumns, block_size: int) -> None:
+    plan.cross_lens[:] = cross.lens
+    plan.cross_tables[:] = cross.tables
+    start = 0
+    for n, (seq, token_ids) in enumerate(zip(cross.encoded, cross.inputs, strict=True)):
+        part = slice(start, start + len(token_ids))
+        blocks, offsets = np.divmod(np.arange(len(token_ids)), block_size)
+        plan.encoder_ids[part] = token_ids
+        plan.encoder_slots[part] = cross.tables[seq, blocks] * block_size + offsets
+        plan.encoder_lens[n] = len(token_ids)
+        start = part.stop
+
+
+def _cross_columns(sequences: ListLike[PlannedSequence]) -> CrossColumns | None:
+    if not any(seq.cross_table for seq in sequences):
+        return None
+    encoded = [n for n, seq in enumerate(sequences) if seq.encoder_ids]
+    return CrossColumns(
+        np.array([seq.num_encoder_tokens for seq in sequences], np.int32),
+        _pad_tables([[seq.cross_table] for seq in sequences])[0],
+        encoded,
+        [sequences[n].encoder_ids for n in encoded],
+    )
 
 
 def _lengths(header: ListLike[int]) -> list[int]:
     """Words of each part after the header, in order."""
-    _, _, groups, tokens, seqs, samples, prompt_logprobs, blocks, masks, mask_words, _ = header
+    _, _, groups, tokens, seqs, samples, prompt_logprobs, blocks, *rest = header
+    inputs, encoders, cross_blocks, masks, mask_words, _ = rest
     of_tokens = [tokens, tokens, groups * tokens]
     of_sequences = [seqs + 1, seqs, groups * seqs * blocks]
     scored = [prompt_logprobs] * 3
-    return [*of_tokens, *of_sequences, *[samples] * 3, *scored, masks, masks * mask_words]
+    cross = [inputs, inputs, encoders, seqs if cross_blocks else 0, seqs * cross_blocks]
+    return [*of_tokens, *of_sequences, *[samples] * 3, *scored, *cross, masks, masks * mask_words]
 
 
 def _pad_tables(tables: ListLike[ListLike[list[int]]]) -> Ints:

@@ -56,6 +56,7 @@ class Service:
     vocab_size: token ids of prompts are below it. created: seconds since the epoch.
     keyring: the keys that open it; None where everybody may come in.
     allow_anonymous: with a keyring, those who bring no key may come in, too.
+    has_encoder: an encoder reads prompts: answers do not continue them, and none is scored.
     strict: fields of requests that mean nothing here are refused instead of ignored.
     sampling_defaults: what the sampling fields of a request are where it leaves them out.
     pooling: what the model's hidden states become; None for models that generate text. width: of
@@ -78,6 +79,7 @@ class Service:
     observer: Observer = field(default_factory=Observer)
     limits: Limits = field(default_factory=Limits)
     body_budget: BodyBudget = field(default_factory=BodyBudget)
+    has_encoder: bool = False
     strict: bool = False
     keyring: "Keyring | None" = None
     allow_anonymous: bool = False

@@ -65,6 +65,7 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
             max_waiting=server.max_waiting,
         ),
         vocab_size=config.vocab_size,
+        has_encoder=config.encoder is not None,
         created=int(time.time()),
         system_fingerprint=_fingerprint(path, settings, sampling.defaults, templates),
         sampling_defaults=sampling.defaults,

@@ -49,6 +49,10 @@ HF_ARCHITECTURES = {
     "MPNetModel": "mpnet",
     "MPNetForMaskedLM": "mpnet",
     "MPNetForSequenceClassification": "mpnet",
+    "T5ForConditionalGeneration": "t5",
+    "T5WithLMHeadModel": "t5",
+    "MT5ForConditionalGeneration": "mt5",
+    "UMT5ForConditionalGeneration": "umt5",
 }
 
 # "general.architecture" of a GGUF file -> module of the family.
@@ -69,6 +73,7 @@ GGUF_ARCHITECTURES = {
     "granitemoe": "granitemoe",
     "olmoe": "olmoe",
     "bert": "bert",
+    "t5": "t5",
 }
 
 

@@ -31,6 +31,8 @@ _HARMLESS = frozenset(
     """.split()
 )
 
+_ENCODER_NOTE = "an encoder reads the prompt, which the decoder answers and does not continue"
+
 
 def make_config(
     family: Family,
@@ -51,6 +53,8 @@ def make_config(
     # First: what other absent fields mean may depend on what a family finds.
     spec = family.spec(fields)
     num_heads = fields.integer("num_attention_heads")
+    if isinstance(spec, DecoderSpec) and spec.encoder:
+        notes = (*notes, _ENCODER_NOTE)
     config = ModelConfig(
         family=family.name,
         name=name,
@@ -80,4 +84,6 @@ def _max_len(spec: DecoderSpec | EncoderSpec, fields: Fields) -> int:
     """Return how many tokens a model was trained for: what an encoder has positions for."""
     if isinstance(spec, EncoderSpec) and spec.positions:
         return spec.positions.rows - spec.positions.offset
+    if isinstance(spec, DecoderSpec) and spec.encoder:
+        return spec.encoder.max_model_len
     return context_length(fields)

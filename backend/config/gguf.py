@@ -57,6 +57,8 @@ _FIELDS = {
     "embedding_scale": "embedding_multiplier",
     "residual_scale": "residual_multiplier",
     "logit_scale": "logits_scaling",
+    "attention.relative_buckets_count": "relative_attention_num_buckets",
+    "decoder_block_count": "num_decoder_layers",
 }
 # Every file has these; the embedding says how many tokens there are.
 _HARMLESS = ("vocab_size", "tensor_data_layout")

@@ -27,6 +27,7 @@ from backend.config.sentence_transformers import with_task
 
 class _GenerationConfig(msgspec.Struct):
     eos_token_id: int | list[int] | None = None
+    decoder_start_token_id: int | None = None
 
 
 class _Kind(msgspec.Struct):
@@ -60,7 +61,10 @@ def read_config(
     labels = {common: own for own, common in aliases.items()}
     defaults = family.defaults if family else {}
     fields = Fields("huggingface", values, inventory.shapes, labels, defaults)
-    end_ids = _end_ids(directory, fields)
+    generation = _read_generation_config(directory)
+    end_ids = _end_ids(directory, fields, generation)
+    if (start_id := generation.decoder_start_token_id) is not None:
+        fields.add("decoder_start_token_id", start_id)
     try:
         if family is None:
             return make_foreign_config(
@@ -72,6 +76,7 @@ def read_config(
                 stored_dtype=inventory.dtype,
                 notes=notes,
             )
+        _check_copies(family, inventory)
         config = make_config(
             family,
             fields,
@@ -132,6 +137,17 @@ def _find(family: Family, name: str, inventory: Inventory) -> str | None:
     return family.hf_names.find(name, "weight", inventory.shapes)
 
 
+def _check_copies(family: Family, inventory: Inventory) -> None:
+    """Refuse what should be the embedding once more and is something else."""
+    found = [name for name in family.copies if f"{name}.weight" in inventory.shapes]
+    for name in found[1:]:
+        if not inventory.are_equal(f"{found[0]}.weight", f"{name}.weight"):
+            raise ModelError(
+                f"tensors {found[0]}.weight and {name}.weight differ: encoder and decoder would"
+                " embed\ntokens each in its own way, which is not supported"
+            )
+
+
 def _bos_id(fields: Fields) -> int | None:
     value = fields.raw("bos_token_id")
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
@@ -139,15 +155,17 @@ def _bos_id(fields: Fields) -> int | None:
     return value
 
 
-def _end_ids(directory: Path, fields: Fields) -> tuple[int, ...]:
-    end_ids = fields.raw("eos_token_id")
+def _read_generation_config(directory: Path) -> _GenerationConfig:
+    """Read what generate() of transformers believes over config.json."""
     path = directory / "generation_config.json"
-    if path.exists():
-        # generate() of transformers believes this file over config.json: chat models end with
-        # more ids than pretraining had.
-        generation = read_json(path, _GenerationConfig)
-        if generation.eos_token_id is not None:
-            end_ids = generation.eos_token_id
+    return read_json(path, _GenerationConfig) if path.exists() else _GenerationConfig()
+
+
+def _end_ids(directory: Path, fields: Fields, generation: _GenerationConfig) -> tuple[int, ...]:
+    end_ids = fields.raw("eos_token_id")
+    # Chat models end with more ids than pretraining had.
+    if generation.eos_token_id is not None:
+        end_ids = generation.eos_token_id
     if isinstance(end_ids, int):
         return (end_ids,)
     if not all(isinstance(end_id, int) for end_id in end_ids or ()):

@@ -9,7 +9,7 @@ import msgspec
 from backend.config.errors import ModelError
 from backend.config.foreign import Foreign
 from backend.config.pooling import Pooling
-from backend.config.spec import MLP, DecoderSpec, EncoderSpec, Layer
+from backend.config.spec import MLP, DecoderSpec, EncoderSpec, Layer, PromptEncoder
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
@@ -55,8 +55,11 @@ class ModelConfig(msgspec.Struct, frozen=True):
             )
         if self.head_dim % 2:
             raise ModelError(f"head_dim must be even, is {self.head_dim}")
-        for layer in self.spec.layers:
+        encoder = self.encoder
+        for layer in (*self.spec.layers, *(encoder.layers if encoder else ())):
             self._check_layer(layer)
+        if encoder:
+            self._check_encoder(encoder)
 
         known = tuple(
             token_id for token_id in self.eos_token_ids if 0 <= token_id < self.vocab_size
@@ -71,6 +74,25 @@ class ModelConfig(msgspec.Struct, frozen=True):
             raise ModelError(f"intermediate_size must be above 0, is {layer.mlp.width}")
         if rope is not None and rope.dim > self.head_dim:
             raise ModelError(f"{rope.dim} of a head's {self.head_dim} dimensions cannot be rotated")
+
+    def _check_encoder(self, encoder: PromptEncoder) -> None:
+        bias = encoder.bias
+        if not encoder.layers:
+            raise ModelError("the encoder's num_layers must be above 0, is 0")
+        if not 0 <= encoder.start_token_id < self.vocab_size:
+            raise ModelError(
+                f"decoder_start_token_id {encoder.start_token_id} is not in the vocabulary of "
+                f"{self.vocab_size}"
+            )
+        if (
+            bias.num_buckets < 4
+            or bias.num_buckets % 2
+            or 2 * bias.max_distance <= bias.num_buckets
+        ):
+            raise ModelError(
+                f"relative_attention_num_buckets {bias.num_buckets} must be even, 4 at least and "
+                f"below twice relative_attention_max_distance, which is {bias.max_distance}"
+            )
 
     @property
     def num_layers(self) -> int:
@@ -87,6 +109,11 @@ class ModelConfig(msgspec.Struct, frozen=True):
         """Columns of the table of tokens."""
         width = self.spec.embedding_width if isinstance(self.spec, DecoderSpec) else 0
         return width or self.hidden_size
+
+    @property
+    def encoder(self) -> PromptEncoder | None:
+        """What reads the prompt of an encoder-decoder; None: the decoder does."""
+        return self.spec.encoder if isinstance(self.spec, DecoderSpec) else None
 
     @property
     def has_head(self) -> bool:

@@ -10,7 +10,7 @@ from backend.config.foreign import Foreign
 from backend.config.model_config import ModelConfig
 from backend.config.tensors import LAYER_PREFIX, TensorInfo, tensors_of
 
-_LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)")
+_LAYER = re.compile(r"(model|encoder)\.layers\.(\d+)\.(.+)\.(weight|bias)")
 _EXPERT = re.compile(r"experts\.(\d+)\.")
 
 
@@ -50,6 +50,8 @@ class Names(msgspec.Struct, frozen=True):
     an `{e}`, theirs is a stack, one matrix an expert. transposed: their names of matrices that lie
     [in, out]. ignored: pattern of tensors that follow from the configuration, or are for other
     uses; a match is left unread. Names are whole where they begin with "/", without prefix.
+    encoder_layer, encoder_parts: as layer and parts, of the layers of an encoder that stands before
+    the decoder.
     """
 
     prefixes: tuple[str, ...]
@@ -59,6 +61,8 @@ class Names(msgspec.Struct, frozen=True):
     fused: dict[str, tuple[str, ...]] = {}
     transposed: frozenset[str] = frozenset()
     ignored: str = "(?!)"
+    encoder_layer: str = ""
+    encoder_parts: dict[str, str | tuple[str, ...]] = {}
 
     def sources(
         self, config: ModelConfig, file_names: Collection[str]
@@ -104,11 +108,14 @@ class Names(msgspec.Struct, frozen=True):
             for theirs in _alternatives(self.top.get(stem, stem)):
                 yield Source(f"{theirs}.{kind}", is_transposed=theirs in self.transposed)
             return
-        layer, part, kind = self.layer.format(i=match[1]), match[2], match[3]
+        stack, index_of_layer, part, kind = match.groups()
+        ours_before = f"{stack}.layers.{index_of_layer}."
+        layer = (self.encoder_layer if stack == "encoder" else self.layer).format(i=index_of_layer)
         expert = _EXPERT.search(part)
         index = int(expert[1]) if expert else None
         generic = _EXPERT.sub("experts.{e}.", part)
-        for theirs in _alternatives(self.parts.get(generic, generic)):
+        parts = self.encoder_parts if stack == "encoder" else self.parts
+        for theirs in _alternatives(parts.get(generic, generic)):
             yield Source(
                 f"{layer}{theirs}.{kind}".replace("{e}", str(index)),
                 is_transposed=theirs in self.transposed,
@@ -116,7 +123,7 @@ class Names(msgspec.Struct, frozen=True):
         for theirs, ours in self.fused.items():
             if generic in ours:
                 above = [o.format(e=index) for o in ours[: ours.index(generic)]]
-                names = [f"{LAYER_PREFIX}{match[1]}.{part}.{kind}" for part in above]
+                names = [f"{ours_before}{part}.{kind}" for part in above]
                 start = sum(infos[name].shape[0] for name in names)
                 yield Source(
                     f"{layer}{theirs}.{kind}", index, start, is_transposed=theirs in self.transposed
@@ -153,9 +160,11 @@ def _present(name: str, file_names: Collection[str]) -> str | None:
 
 def _head_order(config: ModelConfig, name: str) -> HeadOrder | None:
     match = _LAYER.fullmatch(name)
-    if match is None or not re.match(r"self_attn\.[qk]_(proj|norm)", match[2]):
+    if match is None or not re.match(r"self_attn\.[qk]_(proj|norm)", match[3]):
         return None
-    rope = config.spec.layers[int(match[1])].attention.rope
+    encoder, index = config.encoder, int(match[2])
+    layers = encoder.layers if encoder and match[1] == "encoder" else config.spec.layers
+    rope = layers[index].attention.rope
     if rope is None or (rope.dim == config.head_dim and not rope.is_interleaved):
         return None
     return HeadOrder(config.head_dim, rope.dim, rope.is_interleaved)

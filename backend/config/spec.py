@@ -118,12 +118,39 @@ class LearnedPositions(msgspec.Struct, frozen=True):
     offset: int = 0
 
 
+class PositionBias(msgspec.Struct, frozen=True):
+    """A learned number on the score of a query and a key, by how far apart they are and by head.
+
+    Distances share buckets: half of these have one each, the others grow with the logarithm up to
+    max_distance (Raffel et al. 2020). is_shared: all layers have the table of the first.
+    """
+
+    num_buckets: int
+    max_distance: int
+    is_shared: bool = True
+
+
+class PromptEncoder(msgspec.Struct, frozen=True):
+    """What reads the prompt where the decoder does not: each of its tokens sees all others.
+
+    The decoder begins with start_token_id, and its layers attend to what the encoder gives after
+    they have attended to their own tokens. bias: of the encoder's scores, and, of tables of its
+    own, of the decoder's. max_model_len: tokens of prompt and answer together.
+    """
+
+    layers: tuple[Layer, ...]
+    bias: PositionBias
+    start_token_id: int
+    max_model_len: int
+
+
 class DecoderSpec(msgspec.Struct, frozen=True):
     """A decoder between token ids and logits.
 
     embedding_scale: what embedded tokens are multiplied by. embedding_width: of the tables of
     tokens, where it is not that of the layers: project_in and project_out stand between.
     logit_scale: what logits are multiplied by, before the cap. logit_softcap: as Attention.softcap.
+    encoder: of an encoder-decoder.
     """
 
     layers: tuple[Layer, ...]
@@ -135,6 +162,7 @@ class DecoderSpec(msgspec.Struct, frozen=True):
     logit_scale: float = 1.0
     logit_softcap: float = 0.0
     head_bias: bool = False
+    encoder: PromptEncoder | None = None
 
 
 class RelativeBias(msgspec.Struct, frozen=True):

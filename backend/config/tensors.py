@@ -15,19 +15,29 @@ Names here are ours, Hugging Face's for a Llama where it has the tensor:
     model.embed_token_types  model.embedding_norm  model.relative_bias  pooler.dense  classifier
                                                of encoders
 
+of an encoder-decoder besides
+
+    encoder.layers.I.input_layernorm self_attn.q_proj .. post_attention_layernorm mlp.up_proj ..
+    encoder.norm
+    encoder.layers.I.self_attn.relative_bias   of each bucket and head; shared ones in layer 0 alone
+    model.layers.I.self_attn.relative_bias
+    model.layers.I.cross_attention_layernorm
+    model.layers.I.cross_attn.q_proj k_proj v_proj o_proj
+
 each with .weight, .bias or both. `families` and `sources` say what files call them.
 """
 
 from collections.abc import Iterator
 
 from backend.config.model_config import ModelConfig
-from backend.config.spec import MLP, Attention, EncoderSpec, Experts, Layer, Norm
+from backend.config.spec import MLP, Attention, EncoderSpec, Experts, Layer, Norm, PromptEncoder
 from backend.config.tensor_info import Cut as Cut
 from backend.config.tensor_info import TensorInfo as TensorInfo
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 LAYER_PREFIX = "model.layers."
+ENCODER_LAYER_PREFIX = "encoder.layers."
 
 
 def tensors_of(config: ModelConfig) -> dict[str, TensorInfo]:
@@ -49,6 +59,8 @@ def _tensors(config: ModelConfig) -> Iterator[tuple[str, TensorInfo]]:
     for index, layer in enumerate(spec.layers):
         for name, info in _layer(config, layer):
             yield f"{LAYER_PREFIX}{index}.{name}", info
+    if spec.encoder:
+        yield from _encoder_decoder(config, spec.encoder)
     if spec.has_final_norm:
         yield from _norm("model.norm", hidden, spec.norm)
     if not config.has_head:
@@ -95,6 +107,29 @@ def _layer(config: ModelConfig, layer: Layer) -> Iterator[tuple[str, TensorInfo]
         yield from _mlp("mlp", layer.mlp, hidden)
     else:
         yield from _experts(layer.mlp, hidden)
+
+
+def _encoder_decoder(
+    config: ModelConfig, encoder: PromptEncoder
+) -> Iterator[tuple[str, TensorInfo]]:
+    """Return what an encoder-decoder has beside its decoder's own layers."""
+    hidden, norm = config.hidden_size, config.spec.norm
+    bias = TensorInfo((encoder.bias.num_buckets, config.num_heads))
+    for index, layer in enumerate(encoder.layers):
+        for name, info in _layer(config, layer):
+            yield f"{ENCODER_LAYER_PREFIX}{index}.{name}", info
+    yield from _norm("encoder.norm", hidden, norm)
+    for prefix, count in (
+        (ENCODER_LAYER_PREFIX, len(encoder.layers)),
+        (LAYER_PREFIX, config.num_layers),
+    ):
+        for index in range(1 if encoder.bias.is_shared else count):
+            yield f"{prefix}{index}.self_attn.relative_bias.weight", bias
+    for index, layer in enumerate(config.spec.layers):
+        for name, info in _attention(config, layer.attention):
+            cross = name.replace("self_attn", "cross_attn")
+            yield f"{LAYER_PREFIX}{index}.{cross}", info
+        yield from _norm(f"{LAYER_PREFIX}{index}.cross_attention_layernorm", hidden, norm)
 
 
 def _attention(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, TensorInfo]]:

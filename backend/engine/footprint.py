@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from math import prod
 
 from backend.config.model_config import ModelConfig
-from backend.config.tensors import EMBEDDING, LAYER_PREFIX, Cut, TensorInfo, tensors_of
+from backend.config.tensors import (
+    EMBEDDING,
+    ENCODER_LAYER_PREFIX,
+    LAYER_PREFIX,
+    Cut,
+    TensorInfo,
+    tensors_of,
+)
 from backend.linear.kernel import WeightFootprint
 from backend.linear.method import LinearMethod
 from backend.placement.memory import DTYPE_BYTES, ModelFootprint
@@ -148,8 +155,10 @@ def _names(group: Sequence[KeptWeight]) -> str:
     layers: dict[str, set[str]] = defaultdict(set)
     for kept in group:
         name, layer = kept.name.removesuffix(".weight"), ""
-        if name.startswith(LAYER_PREFIX):
-            layer, _, name = name.removeprefix(LAYER_PREFIX).partition(".")
+        for prefix, whose in ((LAYER_PREFIX, ""), (ENCODER_LAYER_PREFIX, "encoder's ")):
+            if name.startswith(prefix):
+                layer, _, part = name.removeprefix(prefix).partition(".")
+                name = whose + part
         layers[_EXPERT.sub("experts.*.", name)].add(layer)
     return ", ".join(
         name if len(found) == 1 else f"{name} of {len(found)} layers"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backend.models.encoder_decoder import EncoderDecoder
 from backend.models.model import Model
 from backend.ops.batch import Batch
 from backend.ops.kv_cache import KVCache
@@ -115,15 +116,21 @@ class ModelRunner:
         """Run a prompt of `num_tokens` and a decode, so that no request pays for first calls.
 
         Every rank of the group must call it. The first blocks are overwritten, nothing remembers
-        them.
+        them. An encoder, if the model has one, reads as many tokens.
         """
+        has_encoder = isinstance(self._model, EncoderDecoder)
         size, num_groups = self._kv_cache.block_size, self._kv_cache.num_groups
+        num_tables = max(1, num_groups) + has_encoder
         if num_groups:
-            num_tokens = min(num_tokens, self._kv_cache.num_blocks // num_groups * size - 1)
+            num_tokens = min(num_tokens, self._kv_cache.num_blocks // num_tables * size - 1)
         width = num_tokens // size + 1
-        table, *others = ([*range(g * width, (g + 1) * width)] for g in range(max(1, num_groups)))
-        prompt = PlannedSequence([0] * num_tokens, 0, table, 0, 0, more_tables=others)
+        tables = [[*range(n * width, (n + 1) * width)] for n in range(num_tables)]
+        cross = (tables.pop(), num_tokens) if has_encoder else ([], 0)
+        table, *others = tables
+        token_ids = [0] * num_tokens
+        inputs = token_ids if has_encoder else []
+        prompt = PlannedSequence(token_ids, 0, table, 0, 0, 0, [], 0, others, *cross, inputs)
         self.run(build_plan(0, [prompt], [Join(0, SamplingParams())], size))
-        decode = PlannedSequence([0], num_tokens, table, 0, 1, more_tables=others)
+        decode = PlannedSequence([0], num_tokens, table, 0, 1, 0, [], 0, others, *cross)
         self.run(build_plan(0, [decode], [Join(0, SamplingParams(temperature=0.0))], size))
         self.num_forward_calls = 0

@@ -65,6 +65,11 @@ class Platform:
         config: ModelConfig,
     ) -> "Platform":
         """Choose the best that settings allow. Raises ModelError for what is not to be had."""
+        if dtype == torch.float16 and config.encoder:
+            raise ModelError(
+                f"--dtype float16: the sums of a {config.family} exceed its range\n"
+                "take bfloat16 or float32"
+            )
         level = select_level(settings, dtype, device)
         activations = _activations(settings, level)
         _check_quantization(settings, level)
@@ -129,7 +134,7 @@ def _select_ops(settings: EngineSettings, level: str, config: ModelConfig) -> Op
     fits = NativeOps.takes(
         config.head_dim, settings.block_size, config.num_heads, config.num_kv_heads
     )
-    if level in LEVELS and fits:
+    if level in LEVELS and fits and config.encoder is None:
         return NativeOps()
     return ExactOps() if settings.exact else CpuOps()
 
@@ -141,6 +146,8 @@ def _describe(settings: EngineSettings, device: torch.device, ops: Ops, config: 
     words = describe(settings.kernels, settings.activations, settings.dtype, levels(), absence)
     if isinstance(ops, NativeOps) or words.startswith(CpuOps.name):
         return words
+    if config.encoder:
+        return f"{words}, attention by PyTorch: ours knows no relative positions"
     return (
         f"{words}, attention by PyTorch: ours takes no heads of {config.head_dim} "
         f"in blocks of {settings.block_size}"

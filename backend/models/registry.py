@@ -10,6 +10,7 @@ from backend.layers.compute_context import ComputeContext
 from backend.layers.loader import WeightLoader
 from backend.models.decoder import Decoder
 from backend.models.encoder import Encoder
+from backend.models.encoder_decoder import EncoderDecoder
 from backend.models.model import Model
 from backend.placement.sharding import Shard
 from backend.weights.checkpoint import Checkpoint
@@ -50,4 +51,6 @@ def load_model(
         return ForeignModel(skeleton, loader, shard, context)
     if isinstance(config.spec, EncoderSpec):
         return Encoder(config, config.spec, loader, shard, context)
+    if encoder := config.encoder:
+        return EncoderDecoder(config, encoder, loader, shard, context)
     return Decoder(config, loader, shard, context, max_len)

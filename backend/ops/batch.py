@@ -10,6 +10,22 @@ from backend.step import StepPlan
 
 
 @dataclass(slots=True)
+class CrossBatch:
+    """What an encoder-decoder runs and attends to beside its decoder's tokens, on the device.
+
+    input_ids, slot_mapping: [X] int32, of the encoders that run; input_starts: [E + 1], where each
+    input begins. tables: [S, C] int32 and lens [S]: of each sequence of the batch. Those on the
+    host steer loops.
+    """
+
+    input_ids: Tensor
+    slot_mapping: Tensor
+    input_starts: list[int]
+    tables: Tensor
+    lens: list[int]
+
+
+@dataclass(slots=True)
 class Batch:
     """A StepPlan on the device. G cache groups, T tokens, S sequences, B blocks of the longest,
     N samples, P scored tokens.
@@ -19,7 +35,8 @@ class Batch:
     [S + 1] and context_lens [S] stay on the host, where they steer loops. slot_mapping and
     block_tables are those of one cache group, the first unless group() gave the batch.
     slot_mappings [G, T] and group_tables [G, S, B] are of all. token_types: [T], the segment of
-    each token, for encoders that know them; None where all are in the first.
+    each token, for encoders that know them; None where all are in the first. cross: of an
+    encoder-decoder.
     """
 
     input_ids: Tensor
@@ -33,6 +50,7 @@ class Batch:
     slot_mappings: Tensor
     group_tables: Tensor
     token_types: Tensor | None = None
+    cross: CrossBatch | None = None
 
     def group(self, index: int) -> "Batch":
         """Return the batch as layers of one cache group attend to it."""
@@ -52,6 +70,15 @@ class Batch:
             return words[start : start + view.size].view(view.shape)
 
         slots, tables = on_device(plan.slot_mapping), on_device(plan.block_tables)
+        cross = None
+        if len(plan.cross_lens):
+            cross = CrossBatch(
+                on_device(plan.encoder_ids),
+                on_device(plan.encoder_slots),
+                [0, *plan.encoder_lens.cumsum().tolist()],
+                on_device(plan.cross_tables),
+                plan.cross_lens.tolist(),
+            )
         # Without a cache group nothing attends to a cache: there is no table to show.
         first = 0 if plan.num_groups else slice(0)
         return cls(
@@ -65,6 +92,7 @@ class Batch:
             plan.num_decodes,
             slots,
             tables,
+            cross=cross,
         )
 
 

@@ -10,6 +10,7 @@ sequence run in tiles, each over the keys up to its end. What a query must not s
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +25,15 @@ GATHERED_BYTES = 3 << 20
 TILE_SCORES = 1 << 21
 MAX_TILE = 128
 MIN_TILE = 16
+
+
+class ScoreBias(Protocol):
+    """What is added to scores by how far apart a query and a key are."""
+
+    def at(self, distances: Tensor) -> Tensor:
+        """Return the numbers of each head. distances: position of the key less that of the query,
+        [..] int64 -> [Hq, ..]."""
+        ...
 
 
 @dataclass(slots=True)
@@ -57,8 +67,8 @@ class _Decodes:
 class _Chunk:
     """One sequence's several tokens, the last of which is its context's.
 
-    tiles: (rows of the chunk, bias [t * group, length]), where length is of the context up to the
-    tile's end.
+    tiles: (rows of the chunk, bias [t * group, length], or [Hq, t, length] where heads differ),
+    where length is of the context up to the tile's end.
     """
 
     rows: slice
@@ -70,10 +80,23 @@ class PagedAttention:
     """The attention of one step, on one rank."""
 
     def __init__(
-        self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
+        self,
+        batch: Batch,
+        cache: Tensor,
+        num_heads: int,
+        spec: AttentionSpec = FULL,
+        *,
+        bias: ScoreBias | None = None,
+        is_causal: bool = True,
+        is_alone: bool = False,
     ) -> None:
-        """cache: of any layer, [blocks, 2, Hkv, block size, D]. num_heads: of queries."""
+        """cache: of any layer, [blocks, 2, Hkv, block size, D]. num_heads: of queries.
+
+        bias: where it is given, each query head has a KV head of its own. is_causal: else a token
+        sees all of its sequence's keys. is_alone: no two sequences are computed together.
+        """
         self._window, self._softcap = spec.window, spec.softcap
+        self._score_bias, self._is_causal, self._is_alone = bias, is_causal, is_alone
         _, _, self._num_kv_heads, self._block_size, self._dim = cache.shape
         self._num_heads = num_heads
         self._group = num_heads // self._num_kv_heads
@@ -119,7 +142,7 @@ class PagedAttention:
         query = q[part.rows].view(by_head).transpose(0, 1).contiguous()
         target = out[part.rows].view(by_head).transpose(0, 1)
         for rows, bias in part.tiles:
-            length = bias.shape[1]
+            length = bias.shape[-1]
             keys, values = part.gathered.keys[..., :length], part.gathered.values[:, :length]
             result = self._attend(query[:, rows].flatten(1, 2), keys, values, bias)
             target[:, rows] = result.view_as(target[:, rows])
@@ -145,6 +168,8 @@ class PagedAttention:
 
     def _buckets(self, batch: Batch) -> list[list[int]]:
         """Rows of one token and of similar contexts, as many as are gathered at once."""
+        if self._is_alone:
+            return [[row] for row in range(batch.num_decodes)]
         buckets: dict[int, list[int]] = {}
         for row in range(batch.num_decodes):
             num_blocks = -(-batch.context_lens[row] // self._block_size)
@@ -167,7 +192,13 @@ class PagedAttention:
         hidden = places >= lens[:, None]
         if self._window:
             hidden |= places < lens[:, None] - self._window
-        bias = self._bias(hidden).repeat_interleave(self._num_kv_heads, 0)
+        bias = self._bias(hidden)
+        if self._score_bias:
+            # [H, n, L] -> [n, H, L]
+            scores = self._score_bias.at(places - (lens[:, None] - 1)).transpose(0, 1)
+            bias = (scores + bias[:, None]).flatten(0, 1)
+        else:
+            bias = bias.repeat_interleave(self._num_kv_heads, 0)
         return _Decodes(rows, gathered, bias[:, None])
 
     def _plan_chunk(self, batch: Batch, s: int) -> _Chunk:
@@ -191,14 +222,16 @@ class PagedAttention:
         tiles = []
         for start in range(0, count, size):
             stop = min(start + size, count)
-            end = context_len - (count - stop)
+            end = context_len - (count - stop) if self._is_causal else context_len
             queries = torch.arange(end - (stop - start), end, device=self._device)
             places = torch.arange(end, device=self._device)
-            hidden = places > queries[:, None]
+            hidden = (places > queries[:, None]) & self._is_causal
             if self._window:
                 hidden |= places <= queries[:, None] - self._window
-            bias = self._bias(hidden)
-            tiles.append((slice(start, stop), bias.repeat_interleave(self._group, 0)))
+            bias = self._bias(hidden).repeat_interleave(self._group, 0)
+            if self._score_bias:
+                bias = self._score_bias.at(places - queries[:, None]) + bias
+            tiles.append((slice(start, stop), bias))
         return tiles
 
     def _bias(self, hidden: Tensor) -> Tensor:

@@ -67,13 +67,15 @@ class MemoryPlan:
         All ranks of a group must have equally many blocks: see with_blocks().
         """
         budget = token_budget(settings, device.kind, config)
+        # An encoder reads its whole input in a step, whatever the step has left for it.
+        longest_input = config.max_model_len if config.encoder else 0
         rank_memory = RankMemory.estimate(
             config,
             shard,
             device.dtype,
             footprint,
             max_num_seqs=settings.max_num_seqs,
-            token_budget=budget,
+            token_budget=budget + longest_input,
         )
         check_fits(rank_memory.total_bytes, device.free_bytes)
         left_bytes = (device.free_bytes - rank_memory.total_bytes) * shard.size

@@ -75,6 +75,7 @@ class Lead:
         self._replica = replica
         self._block_size = settings.block_size
         self._engine = engine
+        self._encoder = engine.config.encoder
         self._line = line
         self._plans = plans
         self._heartbeat = heartbeat
@@ -102,7 +103,9 @@ class Lead:
     def announce(self, epoch: int, weight_bytes: list[int], replicated_bytes: int) -> None:
         """Tell the supervisor that the whole group is loaded."""
         engine = self._engine
-        room = engine.groups, engine.num_blocks, self._block_size, engine.token_budget
+        # An encoder's input and what its decoder writes each end in a block of their own.
+        num_blocks = engine.num_blocks - (1 if self._encoder else 0)
+        room = engine.groups, num_blocks, self._block_size, engine.token_budget
         sequence_tokens = longest_sequence(*room, engine.max_model_len)
         self._ready = Ready(
             replica=self._replica,
@@ -220,15 +223,20 @@ class Lead:
                 self._admit(worker, message)
 
     def _admit(self, worker: int, submit: Submit) -> None:
+        prompt_ids: list[int] = submit.prompt_ids
+        encoder_ids: list[int] = []
+        if self._encoder and prompt_ids:
+            prompt_ids, encoder_ids = [self._encoder.start_token_id], prompt_ids
         seq = Sequence(
             (worker, submit.seq_id),
-            submit.prompt_ids + submit.output_ids,
-            len(submit.prompt_ids),
+            prompt_ids + submit.output_ids,
+            len(prompt_ids),
             submit.params,
             submit.cache_salt,
             submit.priority,
             submit.tenant,
             num_prompt_logprobs=1 + submit.num_prompt_logprobs,
+            encoder_ids=encoder_ids,
             second_segment=submit.second_segment,
         )
         self._heartbeat.mark_admitting(seq.key)

@@ -54,6 +54,7 @@ class BatchPolicy:
         # The step that is being filled: its sequences, and the tokens that it can still take.
         self._selected: dict[Sequence, None] = {}
         self._budget = 0
+        self._has_encoder = False  # whether an encoder runs in that step
 
     def enter(self, seq: Sequence) -> None:
         """Queue a new sequence."""
@@ -105,7 +106,7 @@ class BatchPolicy:
             decodes = [seq for seq in decodes if seq.tenant not in throttle.decodes]
         if throttle.prefills:
             prefills = [seq for seq in prefills if seq.tenant not in throttle.prefills]
-        self._budget = self._max_num_tokens
+        self._budget, self._has_encoder = self._max_num_tokens, False
         if decodes and (most := _most(limit, prefills + self.waiting)) is not None:
             self._budget = min(self._budget, len(decodes) + most)
         block_size = self._tables.block_size
@@ -124,10 +125,16 @@ class BatchPolicy:
                 break
 
     def _start(self, seq: Sequence) -> bool:
-        """Admit a sequence, at the cost of tenants that hold much more if need be."""
+        """Admit a sequence, at the cost of tenants that hold much more if need be.
+
+        An encoder reads all of its input in one step: one of a step may exceed what that has left.
+        """
+        num_encoded = len(seq.encoder_ids)
+        if num_encoded >= self._budget and self._has_encoder:
+            return False
         if self._runs_whole and seq.num_tokens > self._budget:
             return False
-        while not self._tables.admit(seq, self._budget, self.running):
+        while not self._tables.admit(seq, max(1, self._budget - num_encoded), self.running):
             last = self._shares.outweighing(seq, self.running)
             if last is None:
                 return False
@@ -136,7 +143,9 @@ class BatchPolicy:
         bisect.insort(self.running, seq, key=_by_order)
         seq.status = _RUNNING
         self._shares.count_row(seq, 1)
-        self._take(seq, min(seq.num_uncomputed_tokens, self._budget))
+        self._budget -= num_encoded
+        self._has_encoder = self._has_encoder or num_encoded > 0
+        self._take(seq, min(seq.num_uncomputed_tokens, max(1, self._budget)))
         return True
 
     def _extend(self, seq: Sequence) -> None:

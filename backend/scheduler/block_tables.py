@@ -55,6 +55,9 @@ class BlockTables:
         self._free = list(reversed(range(max_num_seqs)))
         self._tables = np.zeros((len(groups), max_num_seqs, FIRST_WIDTH), np.int32)
         self._prompt_lens = np.zeros(max_num_seqs, np.int32)
+        # Of what sequences attend to of an encoder's input: lengths, and blocks as in _tables.
+        self._cross_lens = np.zeros(max_num_seqs, np.int32)
+        self._cross = np.zeros((max_num_seqs, 0), np.int32)
         self._joins: list[Join] = []
 
     @property
@@ -71,7 +74,8 @@ class BlockTables:
     def admit(self, seq: Sequence, most: int, running: Iterable[Sequence]) -> bool:
         """Give a sequence a row, what is cached of its prompt, and blocks for `most` tokens more.
 
-        False, and nothing has changed, unless a row and blocks for its whole prompt are free.
+        False, and nothing has changed, unless a row and blocks for its whole prompt are free, and
+        for all that its encoder reads.
         running: they need blocks for their prompts, too, and one each to grow, or the newcomer
         would soon be preempted again.
         """
@@ -79,6 +83,7 @@ class BlockTables:
             return False
         num_shared, shared = self._prefixes.match(seq)
         needed = self._num_missing(seq.num_tokens, num_shared, shared)
+        needed += self._num_blocks(len(seq.encoder_ids))
         if needed > self._pool.num_free - self._num_promised(running):
             self._pool.free(_by_index(shared))
             return False
@@ -88,6 +93,8 @@ class BlockTables:
         seq.block_tables = [[] for _ in self._groups]
         if num_shared:
             self._append(seq, num_shared, shared)
+        if seq.encoder_ids:
+            self._allocate_cross(seq)
         has_grown = self.grow(seq, min(seq.num_tokens, seq.num_computed_tokens + most))
         assert has_grown, "the whole prompt was counted above"
         history = seq.token_ids.copy() if seq.params.looks_back else []
@@ -131,9 +138,11 @@ class BlockTables:
     def release(self, seq: Sequence) -> None:
         """Take back a sequence's row and blocks; it has computed nothing then."""
         self._pool.free(_by_index(seq.block_tables))
+        self._pool.free(seq.cross_table)
         self._joins = [join for join in self._joins if join.row != seq.row]
         self._free.append(seq.row)
         seq.block_tables = []
+        seq.cross_table = []
         seq.num_blocks = 0
         seq.row = -1
         seq.is_decoding = False
@@ -148,13 +157,19 @@ class BlockTables:
         """Return the blocks of those rows, as far as num_tokens need them, [groups, rows, b]."""
         return self._tables[:, rows, : self._num_blocks(num_tokens)]
 
+    def cross(self, rows: Ints) -> tuple[Ints, Ints]:
+        """Return how much of encoders' inputs those rows attend to, and its blocks, [rows, b]."""
+        lens = self._cross_lens[rows]
+        return lens, self._cross[rows, : self._num_blocks(int(lens.max()))]
+
     def prompt_lens(self, rows: Ints) -> Ints:
         """Return the lengths of those rows' prompts."""
         return self._prompt_lens[rows]
 
-    def can_hold(self, num_tokens: int) -> bool:
+    def can_hold(self, num_tokens: int, num_encoder_tokens: int = 0) -> bool:
         """Whether a sequence of so many tokens would fit if it were alone."""
-        return self._most_blocks(num_tokens) <= self._pool.num_blocks
+        num_blocks = self._most_blocks(num_tokens) + self._num_blocks(num_encoder_tokens)
+        return num_blocks <= self._pool.num_blocks
 
     def longest(self, limit: int) -> int:
         """Return how many tokens a sequence may have if it is alone, limit at most."""
@@ -166,7 +181,7 @@ class BlockTables:
     def check(self, running: Iterable[Sequence]) -> None:
         """Assert that rows and blocks are exactly those of the running sequences; for tests."""
         running = list(running)
-        self._pool.check(table for seq in running for table in seq.block_tables)
+        self._pool.check(t for seq in running for t in (*seq.block_tables, seq.cross_table))
         rows = sorted(self._free + [seq.row for seq in running])
         assert rows == list(range(len(self._prompt_lens)))
         for seq in running:
@@ -179,6 +194,10 @@ class BlockTables:
                     row = self._tables[g, seq.row].tolist()
                     padding = table[-1:] * (len(row) - seq.num_blocks)
                     assert row == table[:1] * first + table + padding, "a row is off"
+            if seq.encoder_ids:
+                table, row = seq.cross_table, self._cross[seq.row].tolist()
+                assert len(table) == self._num_blocks(len(seq.encoder_ids)), "encoder has no room"
+                assert row == table + table[-1:] * (len(row) - len(table)), "a cross row is off"
 
     def _count_cached(self, seq: Sequence, num_cached: int) -> None:
         seq.num_computed_tokens = num_cached
@@ -187,6 +206,22 @@ class BlockTables:
             self.num_prefix_hits += num_cached
         if seq.num_output_tokens == 0:
             seq.num_cached_tokens = num_cached
+
+    def _allocate_cross(self, seq: Sequence) -> None:
+        """Give a sequence blocks for all that its encoder reads, which were counted before."""
+        count = self._num_blocks(len(seq.encoder_ids))
+        blocks = self._pool.allocate(count)
+        assert blocks is not None, "the whole input was counted"
+        seq.cross_table = blocks
+        if count > self._cross.shape[1]:
+            before = self._cross
+            self._cross = np.zeros((len(before), 2 * count), np.int32)
+            if before.shape[1]:
+                self._cross[:] = before[:, -1:]
+                self._cross[:, : before.shape[1]] = before
+        self._cross_lens[seq.row] = len(seq.encoder_ids)
+        self._cross[seq.row, :count] = blocks
+        self._cross[seq.row, count:] = blocks[-1]
 
     def _append(self, seq: Sequence, count: int, parts: list[list[int]]) -> None:
         """Add `count` blocks in each group, of which a part is the last."""

@@ -44,7 +44,7 @@ class PrefillBudget:
 
     def observe(self, plan: StepPlan, seconds: float) -> None:
         """Note how long a step took."""
-        prefill_tokens = plan.num_tokens - plan.num_decodes
+        prefill_tokens = plan.num_tokens - plan.num_decodes + len(plan.encoder_ids)
         if prefill_tokens == 0:
             self._decode_s = _smooth(self._decode_s, seconds)
             return

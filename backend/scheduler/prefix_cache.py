@@ -36,8 +36,11 @@ class PrefixCache:
         self._windowed = [(g, group) for g, group in enumerate(groups) if group.window]
 
     def serves(self, seq: Sequence) -> bool:
-        """Whether a sequence may begin with cached blocks."""
-        return self._enabled and seq.params.prompt_logprobs is None
+        """Whether a sequence may begin with cached blocks.
+
+        What a decoder computes depends on its encoder, of which the hashes know nothing.
+        """
+        return self._enabled and seq.params.prompt_logprobs is None and not seq.encoder_ids
 
     def match(self, seq: Sequence) -> CachedPrefix:
         """Reference the cached blocks a sequence begins with.
@@ -61,6 +64,8 @@ class PrefixCache:
         """Note the blocks filled since num_before tokens were computed. The sequence has them."""
         size = self._pool.block_size
         if not self._enabled or num_before // size == seq.num_computed_tokens // size:
+            return
+        if seq.encoder_ids:
             return
         for i in range(num_before // size, seq.num_computed_tokens // size):
             prefix = self._hash(seq, i)

@@ -123,7 +123,9 @@ class Scheduler:
         """Tokens of new work worth having: what two steps could start on beyond what waits."""
         if len(self._sequences) >= self.max_num_seqs:
             return 0
-        backlog = sum(seq.num_uncomputed_tokens for seq in self._sequences.values())
+        backlog = sum(
+            seq.num_uncomputed_tokens + seq.num_unencoded_tokens for seq in self._sequences.values()
+        )
         most = 2 * self.max_num_batched_tokens - backlog
         return max(0, min(most, self._tables.num_free_tokens))
 
@@ -133,11 +135,11 @@ class Scheduler:
             raise ValueError(f"sequence {seq.key} exists already")
         if seq.num_tokens == 0:
             raise ValueError("a prompt needs at least one token")
-        if min(seq.token_ids) < 0 or max(seq.token_ids) >= self._vocab_size:
-            bad_id = next(i for i in seq.token_ids if not 0 <= i < self._vocab_size)
-            raise ValueError(
-                f"token id {bad_id} is not in the model's vocabulary of {self._vocab_size}"
-            )
+        self._check_ids(seq.token_ids)
+        if seq.encoder_ids:
+            self._check_ids(seq.encoder_ids)
+            if seq.params.prompt_logprobs is not None:
+                raise ValueError("an encoder reads the prompt of this model, none scores it")
         self._check_room(seq)
         seq.order = (seq.priority, self._num_arrived)
         self._num_arrived += 1
@@ -206,17 +208,29 @@ class Scheduler:
         self._policy.check()
         assert self.num_waiting + self.num_running == len(self._sequences)
 
+    def _check_ids(self, token_ids: list[int]) -> None:
+        if min(token_ids) < 0 or max(token_ids) >= self._vocab_size:
+            bad_id = next(i for i in token_ids if not 0 <= i < self._vocab_size)
+            raise ValueError(
+                f"token id {bad_id} is not in the model's vocabulary of {self._vocab_size}"
+            )
+
     def _check_room(self, seq: Sequence) -> None:
         """Set when a sequence ends. Raises ValueError if it can never do so."""
         only_scored = seq.params.max_tokens == 0 and seq.params.prompt_logprobs is not None
         if seq.num_output_tokens >= seq.params.max_tokens and not only_scored:
             raise ValueError("max_tokens leaves nothing to generate")
-        longest = min(seq.num_prompt_tokens + seq.params.max_tokens, self.max_model_len)
-        if seq.num_tokens >= self.max_model_len + only_scored or not self._tables.can_hold(
-            longest - 1 + only_scored
+        room, num_tokens = self.max_model_len, seq.num_tokens
+        if seq.encoder_ids:
+            # What the decoder begins with is no token of the caller's.
+            room += seq.num_prompt_tokens - len(seq.encoder_ids)
+            num_tokens = len(seq.encoder_ids) + seq.num_output_tokens
+        longest = min(seq.num_prompt_tokens + seq.params.max_tokens, room)
+        if seq.num_tokens >= room + only_scored or not self._tables.can_hold(
+            longest - 1 + only_scored, len(seq.encoder_ids)
         ):
             raise ValueError(
-                f"{seq.num_tokens} tokens and {seq.params.max_tokens} more do not fit: "
+                f"{num_tokens} tokens and {seq.params.max_tokens} more do not fit: "
                 f"the model takes {self.max_model_len}, "
                 f"the KV cache holds {self._tables.longest(self.max_model_len)}"
             )
@@ -276,6 +290,7 @@ class Scheduler:
         if any(math.isnan(each.logprob) for each in scored):
             sampled = [(FAULTY, None)]
         before, count = seq.num_computed_tokens, seq.num_scheduled
+        self.num_prompt_tokens += seq.num_unencoded_tokens
         seq.num_scheduled = 0
         end = _append(seq, [token_id for token_id, _ in sampled])
         computed = before + count

@@ -36,6 +36,8 @@ class Sequence:
     second_segment: where the second text of a pair begins; 0: there is none. block_tables: of each
     group, which of them it has: the last ones, all but those that no token of
     it sees any more. block_hashes: of the full blocks, filled as far as was needed.
+    encoder_ids: of an encoder-decoder, what its encoder reads; token_ids begin with what its
+    decoder begins with then. cross_table: blocks that hold what the decoder attends to of it.
     """
 
     key: SeqKey
@@ -60,6 +62,8 @@ class Sequence:
     num_blocks: int = 0
     block_tables: list[list[int]] = field(default_factory=list)
     block_hashes: list[bytes] = field(default_factory=list)
+    encoder_ids: list[int] = field(default_factory=list)
+    cross_table: list[int] = field(default_factory=list)
 
     @property
     def num_tokens(self) -> int:
@@ -72,6 +76,11 @@ class Sequence:
     @property
     def num_uncomputed_tokens(self) -> int:
         return len(self.token_ids) - self.num_computed_tokens
+
+    @property
+    def num_unencoded_tokens(self) -> int:
+        """What its encoder is to read in the step that runs the first of its tokens."""
+        return 0 if self.num_computed_tokens else len(self.encoder_ids)
 
     @property
     def is_sampled(self) -> bool:

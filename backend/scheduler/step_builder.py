@@ -11,7 +11,15 @@ import numpy as np
 from backend.scheduler.batch_policy import Selection
 from backend.scheduler.block_tables import BlockTables
 from backend.scheduler.sequence import Sequence
-from backend.step import Join, PromptLogprobs, StepColumns, StepPlan, build_columns
+from backend.step import (
+    CrossColumns,
+    Ints,
+    Join,
+    PromptLogprobs,
+    StepColumns,
+    StepPlan,
+    build_columns,
+)
 
 
 def build_step(
@@ -41,11 +49,21 @@ def build_step(
         rows[samples],
         (ends - tables.prompt_lens(rows))[samples],
         _prompt_logprobs(prefills, num_decodes),
+        _cross(sequences, rows, tables),
     )
     plan = build_columns(step, columns, joins, tables.block_size)
     if len(sampled) == len(sequences):
         return plan, sequences
     return plan, [sequences[n] for n in sampled]
+
+
+def _cross(sequences: list[Sequence], rows: Ints, tables: BlockTables) -> CrossColumns | None:
+    """Return what sequences attend to of encoders; a model has one for all of them or none."""
+    if not sequences[0].encoder_ids:
+        return None
+    encoded = [n for n, seq in enumerate(sequences) if seq.num_unencoded_tokens]
+    inputs = [sequences[n].encoder_ids for n in encoded]
+    return CrossColumns(*tables.cross(rows), encoded, inputs)
 
 
 def _token_ids(decodes: list[Sequence], prefills: list[Sequence]) -> list[int]:

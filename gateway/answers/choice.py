@@ -156,12 +156,13 @@ def make_choices(
     choices: list[Choice] = []
     for prompt, params_of_prompt in zip(prompts, params, strict=True):
         first = None
+        before = prompt.token_ids if prompt.is_continued else ()
         for own in params_of_prompt:
             choice = Choice(
                 len(choices),
                 prompt,
                 own,
-                tokenizer.detokenizer(prompt.token_ids, skip_special_tokens=skips),
+                tokenizer.detokenizer(before, skip_special_tokens=skips),
                 StopMatcher(stop, keeps_stop=keeps_stop) if stop else None,
                 shows_end=keeps_stop,
                 lists_tokens=own.logprobs is not None or bool(request.return_token_ids),

@@ -93,7 +93,7 @@ async def _prompt(request: ChatRequest, service: Service) -> tuple[Prompt, int]:
         num_logprobs += wanted * (request.num_logprobs + 1)
     param = "top_logprobs" if request.prompt_logprobs is None else "prompt_logprobs"
     check_num_logprobs(num_logprobs * request.num_choices, service.limits, param)
-    return Prompt(token_ids), max_tokens
+    return Prompt(token_ids, is_continued=not service.has_encoder), max_tokens
 
 
 async def _calling(

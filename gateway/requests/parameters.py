@@ -46,6 +46,10 @@ async def sampling_params(
 
     Raises ApiError 400 for what this model cannot do, a grammar that does not compile included.
     """
+    if prompt_logprobs is not None and service.has_encoder:
+        message = "Prompts of this model have no log-probabilities: an encoder reads them whole."
+        param = "logprobs" if request.prompt_logprobs is None else "prompt_logprobs"
+        raise invalid(message, param, "unsupported_parameter")
     stop_token_ids, allowed = request.stop_token_ids or [], request.allowed_token_ids
     check_token_ids(stop_token_ids, service.vocab_size, "stop_token_ids")
     check_token_ids(allowed or [], service.vocab_size, "allowed_token_ids")

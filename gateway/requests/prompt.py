@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from gateway.errors import invalid
 from gateway.requests.context_length import ContextLength
@@ -19,9 +18,6 @@ from gateway.schema.completions import CompletionRequest
 from gateway.schema.sampling import given
 from gateway.service import Service
 from gateway.text.tokenizer import TokenizerError
-
-if TYPE_CHECKING:
-    from gateway.text.tokenizer import Tokenizer
 
 # More characters or ids are tokenised in a thread. 2,000 characters are about 500 tokens, which
 # take 0.6 ms at 1.3 us a token.
@@ -34,11 +30,13 @@ class Prompt:
 
     echo: the text put in front of each of its choices.
     offsets: where in `echo` each token begins, characters; empty if nobody asks.
+    is_continued: the answer goes on where it ends, maybe within a character.
     """
 
     token_ids: list[int]
     echo: str = ""
     offsets: Sequence[int] = ()
+    is_continued: bool = True
 
 
 async def encode_prompts(request: CompletionRequest, service: Service) -> list[Prompt]:
@@ -54,7 +52,7 @@ async def encode_prompts(request: CompletionRequest, service: Service) -> list[P
         if isinstance(prompt, str):
             texts, max_tokens = [prompt, suffix], request.max_output_tokens
             context.check_texts(texts, service.tokenizer, max_tokens, request)
-    encoder = _PromptEncoder(request, service.tokenizer, service.vocab_size, context)
+    encoder = _PromptEncoder(request, service, context)
     if sum(map(len, prompts)) + len(suffix) > MAX_INLINE_LENGTH:
         encoded = await asyncio.to_thread(encoder.encode_all, prompts)
     else:
@@ -76,13 +74,13 @@ class _PromptEncoder:
     def __init__(
         self,
         request: CompletionRequest,
-        tokenizer: "Tokenizer",
-        vocab_size: int,
+        service: Service,
         context: ContextLength,
     ) -> None:
         self._request = request
-        self._tokenizer = tokenizer
-        self._vocab_size = vocab_size
+        self._tokenizer = service.tokenizer
+        self._vocab_size = service.vocab_size
+        self._is_continued = not service.has_encoder
         self._context = context
 
     def encode_all(self, prompts: Sequence[str | list[int]]) -> list[Prompt]:
@@ -104,7 +102,7 @@ class _PromptEncoder:
         token_ids = self._context.truncate(all_ids, max_tokens, request)
         self._context.check(len(token_ids), max_tokens, request)
         if not request.echo:
-            return Prompt(token_ids)
+            return Prompt(token_ids, is_continued=self._is_continued)
         is_complete = len(token_ids) == len(all_ids)
         if isinstance(prompt, str) and is_complete:
             echo = prompt
@@ -113,7 +111,7 @@ class _PromptEncoder:
             skips = request.skips_special_tokens
             echo = self._tokenizer.decode(shown, skip_special_tokens=skips)
         if request.num_prompt_logprobs is None:
-            return Prompt(token_ids, echo)
+            return Prompt(token_ids, echo, is_continued=self._is_continued)
         return Prompt(token_ids, echo, self._offsets(token_ids, echo))
 
     def _text_ids(self, text: str) -> list[int]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.step import Join, PlanCorrupt, PlannedSequence, StepPlan, build_plan
+from backend.step import HEADER_WORDS, Join, PlanCorrupt, PlannedSequence, StepPlan, build_plan
 from backend.wire.sampling import SamplingParams
 
 
@@ -47,6 +47,28 @@ def test_blocks_begun_and_not_filled_are_told_of_all_groups() -> None:
     goes_on = PlannedSequence([1, 1], 1, [5], 2, 0, more_tables=[[6]])
     plan = build_plan(1, [begins, fills, goes_on], [], 4)
     assert plan.begun_blocks(4).tolist() == [1, 8]
+
+
+def test_encoders_inputs_have_slots_and_each_sequence_the_blocks_of_its_own() -> None:
+    goes_on = PlannedSequence([5], 6, [3, 1], 0, 0, cross_table=[4], num_encoder_tokens=3)
+    joins = PlannedSequence([0], 0, [2], 1, 0, 0, [], 0, [], [9, 8], 5, [11, 12, 13, 14, 15])
+    also = PlannedSequence([0], 0, [6], 2, 0, 0, [], 0, [], [7], 4, [21, 22, 23, 24])
+    built = build_plan(1, [goes_on, joins, also], [], 4)
+    plan = StepPlan.from_bytes(built.with_masks([1], np.array([[7]], np.int32)).to_bytes())
+    assert plan.encoder_ids.tolist() == [11, 12, 13, 14, 15, 21, 22, 23, 24]
+    assert plan.encoder_slots.tolist() == [36, 37, 38, 39, 32, 28, 29, 30, 31]
+    assert plan.encoder_lens.tolist() == [5, 4]
+    assert plan.cross_lens.tolist() == [3, 5, 4]
+    assert plan.cross_tables.tolist() == [[4, 4], [9, 8], [7, 7]]
+    assert plan.masks.tolist() == [[7]] and plan.mask_samples.tolist() == [1]
+    # Of what is begun and not filled: the decoders' blocks, and the end of the input of five.
+    assert plan.begun_blocks(4).tolist() == [2, 6, 8]
+
+
+def test_a_plan_without_encoders_has_no_words_for_them() -> None:
+    plan = build_plan(1, [planned([5], 6, [3, 1])], [], 4)
+    assert len(plan.words) == HEADER_WORDS + 3 + 2 + 1 + 2 + 3
+    assert plan.cross_tables.shape == (1, 0)
 
 
 def test_chunk_that_does_not_reach_its_end_is_not_sampled() -> None:

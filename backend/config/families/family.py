@@ -18,8 +18,9 @@ class Family:
     aliases: this family's name of a field of config.json -> the common one. defaults: what a
     config.json means that lacks a field, by common names. harmless: fields that change nothing
     here, beside those that change nothing anywhere. tie_word_embeddings: what a config.json that
-    does not say means. models: some that people know. checked: how it was, beside what holds for
-    every family (see `unisono models`).
+    does not say means. copies: tensors of Hugging Face's files that must be one embedding.
+    models: some that people know. checked: how it was, beside what holds for every family (see
+    `unisono models`).
     """
 
     name: str
@@ -32,6 +33,7 @@ class Family:
     defaults: dict[str, Any] = field(default_factory=dict)
     harmless: frozenset[str] = frozenset()
     tie_word_embeddings: bool = False
+    copies: tuple[str, ...] = ()
     models: str = ""
     checked: str = ""
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from backend.config.cache_groups import FULL_GROUPS, CacheGroup
+from backend.config.spec import PositionBias, PromptEncoder
 from backend.engine.model_runner import StepResult
 from backend.ranks.lead import Lead
 from backend.settings import EngineSettings
@@ -58,7 +59,7 @@ class Worker:
 class World:
     """A lead and the supervisor's end of its line."""
 
-    def __init__(self, test_faults: str = "") -> None:
+    def __init__(self, test_faults: str = "", encoder: PromptEncoder | None = None) -> None:
         settings = EngineSettings(block_size=4, max_num_seqs=4, test_faults=test_faults)
         self.runner = FakeRunner()
         engine: Any = SimpleNamespace(
@@ -68,7 +69,11 @@ class World:
             token_budget=16,
             max_model_len=256,
             config=SimpleNamespace(
-                vocab_size=100, eos_token_ids=(0,), pooling=None, runs_whole=False
+                vocab_size=100,
+                eos_token_ids=(0,),
+                pooling=None,
+                runs_whole=False,
+                encoder=encoder,
             ),
             runner=self.runner,
             device="cpu",
@@ -179,3 +184,34 @@ def test_lead_refuses_an_id_without_a_row_alone(world: World) -> None:
     assert outputs[1].finish_reason is FinishReason.ERROR and outputs[1].is_final
     assert "token id 100" in outputs[1].error
     assert outputs[2].finish_reason is FinishReason.LENGTH
+
+
+def test_an_encoder_reads_the_prompt_and_the_decoder_goes_on_from_the_answer_so_far() -> None:
+    encoder = PromptEncoder((), PositionBias(8, 20), start_token_id=9, max_model_len=256)
+    with World(encoder=encoder) as world:
+        worker = Worker(world.line, 0, 10)
+        world.turn()
+        prompt = [1, 2, 3, 4, 5]
+        resumed = messages.encode(Submit(1, prompt, [6, 7], SamplingParams(max_tokens=3)))
+        assert worker.ring.write(resumed)
+        worker.submit(2, GOOD, [])
+        world.turn()
+        plan = world.runner.plans[-1]
+        assert plan.encoder_ids.tolist() == prompt
+        assert plan.input_ids.tolist() == [9, 6, 7]
+        assert plan.cross_lens.tolist() == [5]
+        world.turn()
+        ends = {out.seq_id: (out.token_ids, out.finish_reason) for out in worker.outputs()}
+        assert ends == {1: ([7], FinishReason.LENGTH), 2: ([], FinishReason.ERROR)}
+        assert len(world.runner.plans) == 1
+
+
+def test_an_encoders_input_and_the_answer_each_end_in_a_block_of_their_own() -> None:
+    """64 blocks of 4 tokens hold 253 tokens and 3 beside them, not 255 and 1."""
+    encoder = PromptEncoder((), PositionBias(8, 20), start_token_id=9, max_model_len=256)
+    with World(encoder=encoder) as world:
+        worker = Worker(world.line, 0, 10)
+        world.turn()
+        ready = messages.decode_reply(worker.pipe.read()[0])
+        assert isinstance(ready, Ready)
+        assert ready.kv_sequence_tokens == 252

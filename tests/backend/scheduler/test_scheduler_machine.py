@@ -20,6 +20,8 @@ WINDOWS = [[0], [0], [0], [5], [1], [0, 3], [0, 6, 6], [0, 2, 7], [4, 9], [0, 0]
 
 Content = tuple[int, str, tuple[int, ...]]
 """What a place holds: of which group, salt and tokens up to its own; other tokens, other keys."""
+# In the place of a group: the place belongs to an encoder's input, of which tokens see all others.
+ENCODER = -1
 
 
 class SimulatedCache:
@@ -43,9 +45,12 @@ class SimulatedCache:
                 for g, slots in enumerate(plan.slot_mapping):
                     content = _content(g, seq, int(plan.positions[token]))
                     self._content[int(slots[token])] = content
-        num_slots = len(self._groups) * plan.num_tokens
-        assert len(set(plan.slot_mapping.ravel().tolist())) == num_slots, "a place written twice"
+        written = plan.slot_mapping.ravel().tolist() + plan.encoder_slots.tolist()
+        num_slots = len(self._groups) * plan.num_tokens + len(plan.encoder_ids)
+        assert len(set(written)) == num_slots, "a place written twice"
+        self._encode(plan, sequences)
         for s, seq in enumerate(sequences):
+            self._check_input(plan, s, seq)
             for g, group in enumerate(self._groups):
                 self._check_visible(plan, s, seq, g, group)
                 self._check_table(plan, s, seq, g)
@@ -59,6 +64,34 @@ class SimulatedCache:
         chunk = 1 if seq.is_decoding else scheduler.max_num_batched_tokens
         for group, table in zip(self._groups, seq.block_tables, strict=False):
             assert len(table) <= group.max_blocks(seq.num_tokens, self._block_size, chunk)
+
+    def _encode(self, plan: StepPlan, sequences: ListLike[Sequence]) -> None:
+        """Write what encoders give, which is a matter of the whole input."""
+        slots, token_ids = iter(plan.encoder_slots.tolist()), iter(plan.encoder_ids.tolist())
+        inputs = [seq.encoder_ids for seq in sequences if seq.num_unencoded_tokens]
+        assert [len(each) for each in inputs] == plan.encoder_lens.tolist()
+        for each in inputs:
+            assert each == list(itertools.islice(token_ids, len(each)))
+            for position, slot in enumerate(itertools.islice(slots, len(each))):
+                self._content[slot] = (ENCODER, str(position), tuple(each))
+        assert next(slots, None) is None
+
+    def _check_input(self, plan: StepPlan, s: int, seq: Sequence) -> None:
+        """Assert that all of what a sequence's encoder gave is there, and nothing of others."""
+        if not seq.encoder_ids:
+            assert not len(plan.cross_lens)
+            return
+        assert plan.cross_lens[s] == len(seq.encoder_ids)
+        assert set(plan.cross_tables[s].tolist()) == set(seq.cross_table)
+        assert not set(seq.cross_table) & {b for table in seq.block_tables for b in table}
+        for index, block in enumerate(seq.cross_table):
+            for offset in range(self._block_size):
+                position = index * self._block_size + offset
+                content = self._content[block * self._block_size + offset]
+                if position < len(seq.encoder_ids):
+                    assert content == (ENCODER, str(position), tuple(seq.encoder_ids))
+                else:
+                    assert content is None, "left by another"
 
     def _check_visible(
         self, plan: StepPlan, s: int, seq: Sequence, g: int, group: CacheGroup
@@ -95,11 +128,18 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @initialize(
         num_blocks=st.integers(2, 12), block_size=st.integers(1, 5), seqs=st.integers(1, 6),
-        extra=st.integers(1, 8), windows=st.sampled_from(WINDOWS),
+        extra=st.integers(1, 8), windows=st.sampled_from(WINDOWS), has_encoder=st.booleans(),
     )  # fmt: skip
     def start(
-        self, num_blocks: int, block_size: int, seqs: int, extra: int, windows: list[int]
+        self,
+        num_blocks: int,
+        block_size: int,
+        seqs: int,
+        extra: int,
+        windows: list[int],
+        has_encoder: bool,
     ) -> None:
+        self.has_encoder = has_encoder and bool(windows)
         groups = [CacheGroup((layer,), window) for layer, window in enumerate(windows)]
         self.scheduler = make_scheduler(
             num_blocks * max(1, len(groups)), block_size, seqs, seqs + extra, 40, groups
@@ -118,6 +158,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         priority=st.integers(-1, 1),
         tenant=st.sampled_from(["", "many", "many", "few"]),
         score=st.booleans(),
+        num_encoded=st.integers(1, 14),
     )
     def add(
         self,
@@ -127,10 +168,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         priority: int,
         tenant: str,
         score: bool,
+        num_encoded: int,
     ) -> None:
         seq = make_sequence(next(self.numbers), prompt, max_tokens, salt)
         seq.priority, seq.tenant = priority, tenant
-        if score:
+        if self.has_encoder:
+            seq.encoder_ids = [seq.key[1] + n for n in range(num_encoded)]
+        elif score:
             params = SamplingParams(max_tokens=max_tokens - 1, prompt_logprobs=0)
             seq.params = params
         try:
@@ -138,7 +182,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         except ValueError:
             # To score without generating, the last prompt token is in the cache as well.
             needed = len(prompt) + max(seq.params.max_tokens - 1, 0)
-            assert self.cache.most_blocks(needed, self.scheduler) > self.scheduler.pool.num_blocks
+            num_blocks = self.cache.most_blocks(needed, self.scheduler)
+            num_blocks += -(-len(seq.encoder_ids) // self.scheduler.pool.block_size)
+            assert num_blocks > self.scheduler.pool.num_blocks
         else:
             self.added[seq.key] = seq
             self.received[seq.key] = []
@@ -167,6 +213,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             plan = self.scheduler.schedule()
             assert plan is not None
             assert plan.num_tokens <= self.scheduler.max_num_batched_tokens
+            if len(plan.encoder_lens) > 1:
+                num_tokens = plan.num_tokens + len(plan.encoder_ids)
+                assert num_tokens <= self.scheduler.max_num_batched_tokens
             decodes, prefills = self.scheduler._selection
             self.cache.run(plan, decodes + prefills)
             for seq in self.added.values():

@@ -168,3 +168,12 @@ async def test_without_a_validator_only_plain_text_is_possible() -> None:
     error = await refusal_of(response_format={"type": "json_object"})
     assert (error.param, error.code) == ("response_format", "unsupported_parameter")
     assert (await refusal_of(structured_outputs={"regex": "a"})).param == "structured_outputs"
+
+
+async def test_prompts_that_an_encoder_reads_are_not_scored() -> None:
+    service = make_service(FakePool(), has_encoder=True)
+    for fields, param in (({"prompt_logprobs": 1}, "prompt_logprobs"), ({}, "logprobs")):
+        asked = decode(msgspec.json.encode({"model": "m", "prompt": "p", **fields}))
+        with pytest.raises(ApiError) as refused:
+            await sampling_params(asked, service, max_tokens=1, logprobs=None, prompt_logprobs=1)
+        assert (refused.value.status, refused.value.param) == (400, param)

@@ -1,5 +1,6 @@
 """Prompts that nothing can be made of, refused over HTTP."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tests.gateway.completion_requests import (
 )
 from tests.gateway.fakes import (
     BOS,
+    ByteDetokenizer,
     ByteTokenizer,
     FakePool,
     complete,
@@ -41,3 +43,23 @@ async def test_prompt_goes_without_the_model_s_own_prefix_when_asked() -> None:
 
         await run()
         assert pool.submitted[0].prompt_ids == prompt_ids
+
+
+@pytest.mark.parametrize("has_encoder", [False, True])
+async def test_an_answer_goes_on_from_the_prompt_unless_an_encoder_reads_that(
+    has_encoder: bool,
+) -> None:
+    """SentencePiece's first word has a blank before it where it goes on, none where it begins."""
+    before: list[list[int]] = []
+
+    class Tokenizer(ByteTokenizer):
+        def detokenizer(
+            self, prompt_ids: Sequence[int] = (), *, skip_special_tokens: bool = True
+        ) -> ByteDetokenizer:
+            before.append(list(prompt_ids))
+            return super().detokenizer(prompt_ids, skip_special_tokens=skip_special_tokens)
+
+    pool = scripted(b"x")
+    app = create_app(make_service(pool, Tokenizer(), has_encoder=has_encoder))
+    await complete(app).finished()
+    assert before == [[] if has_encoder else pool.submitted[0].prompt_ids]

@@ -8,7 +8,13 @@ from backend.config.architectures import HF_ARCHITECTURES, load_family
 from tests.backend.config.families.family_config import config_of
 
 # Of encoders one configuration is that of many classes; their own tests hold them.
-DECODERS = [name for name in sorted(HF_ARCHITECTURES) if name.endswith(("CausalLM", "LMHeadModel"))]
+DECODERS = [
+    name
+    for name in sorted(HF_ARCHITECTURES)
+    if name.endswith(("CausalLM", "LMHeadModel", "T5ForConditionalGeneration"))
+    and name != "T5WithLMHeadModel"  # as T5ForConditionalGeneration was called until 2020
+]
+WIDTHS = ("hidden_size", "n_embd", "d_model")
 
 
 @pytest.mark.parametrize("architecture", DECODERS)
@@ -16,7 +22,7 @@ def test_defaults_of_every_field_are_known(architecture: str) -> None:
     family = load_family(HF_ARCHITECTURES[architecture])
     values = {"architectures": [architecture]} | default_fields(architecture)
     config = config_of(family, values)
-    assert config.hidden_size == values.get("hidden_size", values.get("n_embd"))
+    assert config.hidden_size == next(values[n] for n in WIDTHS if n in values)
 
 
 def default_fields(architecture: str) -> dict[str, Any]:
@@ -24,7 +30,10 @@ def default_fields(architecture: str) -> dict[str, Any]:
     import transformers
     from transformers.models.auto import configuration_auto, modeling_auto
 
-    table = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    table = (
+        modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        | modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    )
     kinds = [kind for kind, name in table.items() if name == architecture]
     config_class = getattr(transformers, configuration_auto.CONFIG_MAPPING_NAMES[kinds[0]])
     fields: dict[str, Any] = config_class().get_text_config().to_dict()

@@ -1,0 +1,56 @@
+"""Relative position bias (Raffel et al. 2020): what stands in T5 where others rotate."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from backend.config.spec import PositionBias
+from backend.layers.compute_context import ComputeContext
+from backend.layers.loader import WeightLoader
+from backend.placement.sharding import Shard
+
+
+class PositionBiasTable:
+    """This rank's heads of a learned table, spread over distances. A ScoreBias of ops/paged.py."""
+
+    def __init__(
+        self,
+        loader: WeightLoader,
+        bias: PositionBias,
+        shard: Shard,
+        context: ComputeContext,
+        *,
+        both_ways: bool,
+    ) -> None:
+        """both_ways: keys stand behind a query, too, and have buckets of their own."""
+        self._max_distance = bias.max_distance
+        self._least = -bias.max_distance
+        self._most = bias.max_distance if both_ways else 0
+        table = loader.take("relative_bias.weight")[:, shard.heads]
+        distances = torch.arange(self._least, self._most + 1)
+        found = buckets(distances, bias, both_ways=both_ways)
+        # [distances, H] -> [H, distances]
+        self._numbers = table[found.to(table.device)].T.contiguous().to(context.dtype)
+
+    def at(self, distances: Tensor) -> Tensor:
+        """[..] int64, a key's position less its query's -> [H, ..]. Beyond max_distance all are
+        alike."""
+        return self._numbers[:, distances.clamp(self._least, self._most) - self._least]
+
+
+def buckets(distances: Tensor, bias: PositionBias, *, both_ways: bool) -> Tensor:
+    """Return the bucket of each distance, int64, as Mesh TensorFlow's transformer and
+    transformers' T5 have it.
+
+    A quarter of the buckets, or half if keys stand before queries only, has one distance each; the
+    rest grows with the logarithm up to max_distance.
+    """
+    count = bias.num_buckets // 2 if both_ways else bias.num_buckets
+    offset = (distances > 0).long() * count if both_ways else 0
+    away = distances.abs() if both_ways else (-distances).clamp(min=0)
+    exact = count // 2
+    # float32, and cut, not rounded: where a bucket ends depends on it.
+    logs = torch.log(away.clamp(min=1).float() / exact) / math.log(bias.max_distance / exact)
+    far = (exact + (logs * (count - exact)).long()).clamp(max=count - 1)
+    return offset + torch.where(away < exact, away, far)
