@@ -63,6 +63,10 @@ def read_config(
     end_ids = _end_ids(directory, fields)
     try:
         if family is None:
+            if task not in ("auto", "generate"):
+                raise ModelError(
+                    f"--task {task}: models that transformers' own code serves generate text alone"
+                )
             return make_foreign_config(
                 architecture,
                 fields,

@@ -162,7 +162,12 @@ def test_other_classifiers_are_refused(
 @pytest.mark.parametrize("task", ["generate", "rerank"])
 def test_encoder_does_only_what_it_can(directory: Path, task: Any) -> None:
     with pytest.raises(ModelError, match=f"--task {task}: this bert model is one to embed"):
-        load_config(directory, task)
+        load_config(directory, task=task)
+
+
+def test_transformers_own_code_serves_text_alone(directory: Path) -> None:
+    with pytest.raises(ModelError, match="--task embed: models that transformers' own code serves"):
+        load_config(directory, "transformers", "embed")
 
 
 def test_fields_that_would_change_an_encoder_are_refused(directory: Path) -> None:

@@ -90,4 +90,4 @@ def test_pooling_is_the_file_s(tmp_path: Path) -> None:
     pooling = load_config(path).pooling
     assert pooling is not None and pooling.modes == ("cls",) and pooling.is_normalized
     with pytest.raises(ModelError, match="--task generate: this bert model is one to embed"):
-        load_config(path, "generate")
+        load_config(path, task="generate")
