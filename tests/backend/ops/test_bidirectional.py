@@ -20,7 +20,7 @@ def test_tokens_see_all_of_their_sequence_and_no_other() -> None:
     )
     found = attention.run(qkv, HEADS, scale=0.5)
     for start, end in pairwise(starts):
-        q, k, v = (part.transpose(0, 1) for part in qkv[start:end].split(HEADS, dim=1))
+        q, k, v = (part.transpose(0, 1) for part in qkv[start:end].chunk(3, dim=1))
         scores = 0.5 * q @ k.transpose(1, 2) + bias[:, : end - start, : end - start]
         expected = (scores.softmax(-1) @ v).transpose(0, 1).flatten(1)
         assert torch.allclose(found[start:end], expected, atol=1e-5)
