@@ -67,6 +67,10 @@ def read_config(
         fields.add("decoder_start_token_id", start_id)
     try:
         if family is None:
+            if task not in ("auto", "generate"):
+                raise ModelError(
+                    f"--task {task}: models that transformers' own code serves generate text alone"
+                )
             return make_foreign_config(
                 architecture,
                 fields,

@@ -1,0 +1,13 @@
+"""Buckets of distances, against transformers' own."""
+
+import torch
+from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
+
+from backend.config.spec import RelativeBias
+from backend.layers.relative_bias import distance_buckets
+
+
+def test_buckets_are_those_of_transformers() -> None:
+    distances = torch.arange(-600, 601)
+    expected = MPNetEncoder.relative_position_bucket(distances)
+    assert torch.equal(distance_buckets(distances, RelativeBias(32)), expected)
