@@ -49,7 +49,7 @@ def test_blocks_begun_and_not_filled_are_told_of_all_groups() -> None:
     assert plan.begun_blocks(4).tolist() == [1, 8]
 
 
-def test_encoders_inputs_have_slots_and_each_sequence_the_blocks_of_its_own() -> None:
+def test_encoders_inputs_have_slots_in_blocks_of_their_own() -> None:
     goes_on = PlannedSequence([5], 6, [3, 1], 0, 0, cross_table=[4], num_encoder_tokens=3)
     joins = PlannedSequence([0], 0, [2], 1, 0, 0, [], 0, [], [9, 8], 5, [11, 12, 13, 14, 15])
     also = PlannedSequence([0], 0, [6], 2, 0, 0, [], 0, [], [7], 4, [21, 22, 23, 24])
@@ -65,7 +65,7 @@ def test_encoders_inputs_have_slots_and_each_sequence_the_blocks_of_its_own() ->
     assert plan.begun_blocks(4).tolist() == [2, 6, 8]
 
 
-def test_a_plan_without_encoders_has_no_words_for_them() -> None:
+def test_plan_without_encoders_has_no_words_for_them() -> None:
     plan = build_plan(1, [planned([5], 6, [3, 1])], [], 4)
     assert len(plan.words) == HEADER_WORDS + 3 + 2 + 1 + 2 + 3
     assert plan.cross_tables.shape == (1, 0)

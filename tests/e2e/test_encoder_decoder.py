@@ -66,7 +66,7 @@ def ids_of(server: Server, prompt: str) -> list[int]:
     return ids
 
 
-def test_the_start_says_what_reads_prompts_and_what_attends(server: Server) -> None:
+def test_start_says_what_reads_prompts_and_what_attends(server: Server) -> None:
     assert "an encoder reads the prompt" in server.stderr
 
 
@@ -103,7 +103,7 @@ def test_streams_add_up_and_leave_nothing(server: Server, client: openai.OpenAI)
     assert free == total
 
 
-def test_a_killed_rank_costs_a_pause(server: Server) -> None:
+def test_killed_rank_costs_a_pause(server: Server) -> None:
     """The encoder runs again, and the decoder goes on behind what it had written."""
     bodies: list[dict[str, Any]] = [
         {"model": "tiny-t5", "prompt": prompt, "max_tokens": 600, "temperature": 0.8, "seed": 3,

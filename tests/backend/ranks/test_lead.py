@@ -186,7 +186,7 @@ def test_lead_refuses_an_id_without_a_row_alone(world: World) -> None:
     assert outputs[2].finish_reason is FinishReason.LENGTH
 
 
-def test_an_encoder_reads_the_prompt_and_the_decoder_goes_on_from_the_answer_so_far() -> None:
+def test_encoder_reads_the_prompt_and_the_decoder_goes_on() -> None:
     encoder = PromptEncoder((), PositionBias(8, 20), start_token_id=9, max_model_len=256)
     with World(encoder=encoder) as world:
         worker = Worker(world.line, 0, 10)
@@ -206,7 +206,7 @@ def test_an_encoder_reads_the_prompt_and_the_decoder_goes_on_from_the_answer_so_
         assert len(world.runner.plans) == 1
 
 
-def test_an_encoders_input_and_the_answer_each_end_in_a_block_of_their_own() -> None:
+def test_encoder_input_and_answer_end_in_their_own_blocks() -> None:
     """64 blocks of 4 tokens hold 253 tokens and 3 beside them, not 255 and 1."""
     encoder = PromptEncoder((), PositionBias(8, 20), start_token_id=9, max_model_len=256)
     with World(encoder=encoder) as world:

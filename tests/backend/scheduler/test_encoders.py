@@ -18,7 +18,7 @@ def encoded(
     return Sequence((0, number), [1, *output], 1, told, encoder_ids=[5] * num_encoded)
 
 
-def test_an_encoder_runs_once_in_the_step_that_samples_the_first_token() -> None:
+def test_encoder_runs_once_in_the_step_of_the_first_token() -> None:
     scheduler = make_scheduler()
     scheduler.add(encoded(1, 9, max_tokens=3))
     plan, outputs = step(scheduler)
@@ -33,7 +33,7 @@ def test_an_encoder_runs_once_in_the_step_that_samples_the_first_token() -> None
     assert scheduler.num_prompt_tokens == 9 + 1
 
 
-def test_a_preempted_sequence_runs_its_encoder_again_and_loses_no_token() -> None:
+def test_preempted_sequence_runs_its_encoder_again() -> None:
     """Two inputs of 3 blocks; 9 blocks do not hold both answers of 13 tokens besides."""
     scheduler = make_scheduler(num_blocks=9)
     first, second = encoded(1, 12, max_tokens=13), encoded(2, 10, max_tokens=13)
@@ -51,7 +51,7 @@ def test_a_preempted_sequence_runs_its_encoder_again_and_loses_no_token() -> Non
     assert sum(len(out.token_ids) for out in outputs) == 26
 
 
-def test_a_resumed_sequence_runs_what_it_has_written_in_chunks_behind_its_encoder() -> None:
+def test_resumed_sequence_runs_its_answer_in_chunks() -> None:
     scheduler = make_scheduler(budget=16)
     scheduler.add(encoded(1, 8, max_tokens=40, output=(9,) * 30))
     sizes: list[tuple[int, int]] = []
@@ -62,7 +62,7 @@ def test_a_resumed_sequence_runs_what_it_has_written_in_chunks_behind_its_encode
     assert sizes == [(8, 8), (0, 16), (0, 7)]
 
 
-def test_one_encoder_of_a_step_may_read_more_than_the_step_has_tokens() -> None:
+def test_one_encoder_may_read_more_than_a_step_has_tokens() -> None:
     scheduler = make_scheduler(num_blocks=32, budget=16)
     for number, num_encoded in enumerate((6, 7, 20, 3)):
         scheduler.add(encoded(number, num_encoded, max_tokens=9))
@@ -94,7 +94,7 @@ def test_input_and_answer_together_have_the_models_length() -> None:
     small.add(encoded(4, 12, max_tokens=4))
 
 
-def test_what_an_encoder_reads_is_in_the_vocabulary_and_is_not_scored() -> None:
+def test_encoder_input_is_in_the_vocabulary_and_not_scored() -> None:
     scheduler = make_scheduler()
     seq = encoded(1, 3)
     seq.encoder_ids[1] = 100_000

@@ -46,7 +46,7 @@ async def test_prompt_goes_without_the_model_s_own_prefix_when_asked() -> None:
 
 
 @pytest.mark.parametrize("has_encoder", [False, True])
-async def test_an_answer_goes_on_from_the_prompt_unless_an_encoder_reads_that(
+async def test_answer_goes_on_from_the_prompt_unless_an_encoder_has_it(
     has_encoder: bool,
 ) -> None:
     """SentencePiece's first word has a blank before it where it goes on, none where it begins."""

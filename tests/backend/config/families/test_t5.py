@@ -28,7 +28,7 @@ def decoder_of(config: ModelConfig) -> DecoderSpec:
     return config.spec
 
 
-def test_a_config_that_says_little_is_the_first_t5() -> None:
+def test_config_that_says_little_is_the_first_t5() -> None:
     config = config_of(t5.FAMILY, {"vocab_size": 32128})
     spec, encoder = decoder_of(config), config.encoder
     assert (config.hidden_size, config.num_heads, config.head_dim) == (512, 8, 64)
@@ -40,7 +40,7 @@ def test_a_config_that_says_little_is_the_first_t5() -> None:
     assert spec.logit_scale == 512**-0.5
 
 
-def test_heads_may_be_wider_than_the_model_and_the_decoder_shorter() -> None:
+def test_heads_may_be_wider_and_the_decoder_shorter() -> None:
     config = config_of(t5.FAMILY, {**SMALL, "num_layers": 3, "num_decoder_layers": 2})
     encoder = config.encoder
     assert encoder is not None
@@ -80,7 +80,7 @@ def test_logits_are_scaled_where_the_head_is_the_embedding(
     assert spec_of(**fields).logit_scale == (32**-0.5 if is_scaled else 1.0)
 
 
-def test_mt5_is_never_scaled_and_umt5_with_a_head_of_its_own_is_not() -> None:
+def test_mt5_is_never_scaled_nor_umt5_with_its_own_head() -> None:
     for tie in (True, False):
         fields = SMALL | {"tie_word_embeddings": tie}
         assert decoder_of(config_of(mt5.FAMILY, fields)).logit_scale == 1.0
@@ -90,7 +90,7 @@ def test_mt5_is_never_scaled_and_umt5_with_a_head_of_its_own_is_not() -> None:
         assert own.encoder is not None and not own.encoder.bias.is_shared
 
 
-def test_input_and_answer_together_have_room_for_twice_what_it_was_trained_on() -> None:
+def test_input_and_answer_have_room_for_twice_the_training() -> None:
     assert config_of(t5.FAMILY, SMALL | {"n_positions": 512}).max_model_len == 2048
     assert config_of(t5.FAMILY, SMALL | {"n_positions": 4096}).max_model_len == 8192
 
