@@ -36,5 +36,5 @@ FAMILY = Family(
     gguf_names=gguf_names(),
     defaults=WINDOW_DEFAULTS,
     models="Qwen2, Qwen2.5, Qwen2.5-Coder",
-    checked="logits of a tiny GGUF file beside llama.cpp",
+    checked="Qwen2.5-Coder-1.5B Q4_K_M served, perplexity beside llama.cpp; tiny GGUF files",
 )
