@@ -25,4 +25,6 @@ FAMILY = Family(
     ),
     gguf_names=GGUF_NAMES,
     harmless=HARMLESS,
+    models="BERT; all-MiniLM, BGE, E5, GTE as sentence-transformers keep them",
+    checked="all-MiniLM-L6-v2 served, vectors beside sentence-transformers",
 )

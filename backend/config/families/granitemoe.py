@@ -65,4 +65,5 @@ FAMILY = Family(
         "num_local_experts": "num_experts",
         "shared_intermediate_size": "shared_expert_intermediate_size",
     },
+    models="Granite 3 MoE",
 )

@@ -40,4 +40,5 @@ FAMILY = Family(
     gguf_names=gguf_names(),
     aliases={"num_local_experts": "num_experts"},
     harmless=frozenset({"router_jitter_noise"}),  # added to what a router sees in training alone
+    models="Mixtral 8x7B, 8x22B",
 )

@@ -42,4 +42,5 @@ FAMILY = Family(
     ),
     gguf_names=GGUF_NAMES,
     harmless=HARMLESS,
+    models="MPNet; all-mpnet-base",
 )

@@ -39,4 +39,5 @@ FAMILY = Family(
     hf_names=hf_names(EXPERT_PARTS, fused=FUSED_EXPERTS),
     gguf_names=gguf_names(),
     aliases={"num_local_experts": "num_experts"},
+    models="OLMoE",
 )

@@ -88,4 +88,5 @@ FAMILY = Family(
     ),
     gguf_names=gguf_names(),
     aliases={"num_local_experts": "num_experts"},
+    models="Qwen1.5-MoE, Qwen2-57B-A14B",
 )

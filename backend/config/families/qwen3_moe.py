@@ -55,4 +55,5 @@ FAMILY = Family(
     hf_names=hf_names(EXPERT_PARTS, fused=FUSED_EXPERTS),
     gguf_names=gguf_names(),
     aliases={"num_local_experts": "num_experts"},
+    models="Qwen3-30B-A3B, Qwen3-Coder-30B-A3B",
 )

@@ -39,4 +39,5 @@ FAMILY = Family(
     hf_names=_NAMES,
     gguf_names=GGUF_NAMES,
     harmless=HARMLESS,
+    models="RoBERTa, XLM-R, CamemBERT; BGE-M3 and its rerankers",
 )
