@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from backend.config.spec import PositionBias
+from backend.config.spec import PositionBias, RelativeBias
 from backend.layers.compute_context import ComputeContext
 from backend.layers.loader import WeightLoader
 from backend.placement.sharding import Shard
@@ -39,7 +39,7 @@ class PositionBiasTable:
         return self._numbers[:, distances.clamp(self._least, self._most) - self._least]
 
 
-def buckets(distances: Tensor, bias: PositionBias, *, both_ways: bool) -> Tensor:
+def buckets(distances: Tensor, bias: PositionBias | RelativeBias, *, both_ways: bool) -> Tensor:
     """Return the bucket of each distance, int64, as Mesh TensorFlow's transformer and
     transformers' T5 have it.
 
