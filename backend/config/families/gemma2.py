@@ -1,6 +1,7 @@
 """Gemma 2 (Gemma Team 2024): norms around, soft caps, a window in every other layer."""
 
 from backend.config.activations import read_activation
+from backend.config.biases import has_out_bias, has_qkv_bias
 from backend.config.families.family import Family
 from backend.config.families.names import gguf_names, hf_names
 from backend.config.fields import Fields
@@ -103,11 +104,8 @@ def gemma_scale(fields: Fields, layers_of_27b: int) -> float:
 
 def gemma_biases(fields: Fields) -> tuple[bool, bool]:
     """Return whether queries, keys and values have biases, and whether the output has."""
-    if fields.kind == "gguf":
-        return "blk.0.attn_q.bias" in fields.tensors, "blk.0.attn_output.bias" in fields.tensors
     fields.must_be("use_bidirectional_attention", False, "tokens would see those after them")
-    has_bias = fields.flag("attention_bias")
-    return has_bias, has_bias
+    return has_qkv_bias(fields), has_out_bias(fields)
 
 
 FAMILY = Family(

@@ -40,6 +40,12 @@ def _scales(fields: Fields) -> list[float]:
     return [scale / (index + 1 if by_layer else 1) for index in range(num_layers(fields))]
 
 
+GPT_TOP: dict[str, str | tuple[str, ...]] = {
+    "model.embed_tokens": "wte",
+    "model.embed_positions": "wpe",
+    "model.norm": "ln_f",
+}
+
 FAMILY = Family(
     name="gpt2",
     huggingface=("GPT2LMHeadModel",),
@@ -54,11 +60,7 @@ FAMILY = Family(
             "mlp.down_proj": "mlp.c_proj",
         },
         fused={"attn.c_attn": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")},
-        top={
-            "model.embed_tokens": "wte",
-            "model.embed_positions": "wpe",
-            "model.norm": "ln_f",
-        },
+        top=GPT_TOP,
         prefixes=("transformer.", ""),
         layer="h.{i}.",
         transposed=frozenset({"attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"}),

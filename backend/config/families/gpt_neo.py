@@ -6,6 +6,7 @@ Its scores are not scaled; queries, keys and values have no biases.
 from backend.config.activations import read_activation
 from backend.config.errors import ModelError
 from backend.config.families.family import Family
+from backend.config.families.gpt2 import GPT_TOP
 from backend.config.families.names import gguf_names, hf_names
 from backend.config.fields import Fields
 from backend.config.sizes import num_layers
@@ -75,11 +76,7 @@ FAMILY = Family(
             "mlp.up_proj": "mlp.c_fc",
             "mlp.down_proj": "mlp.c_proj",
         },
-        top={
-            "model.embed_tokens": "wte",
-            "model.embed_positions": "wpe",
-            "model.norm": "ln_f",
-        },
+        top=GPT_TOP,
         prefixes=("transformer.", ""),
         layer="h.{i}.",
         # The causal mask, as old files have it.
