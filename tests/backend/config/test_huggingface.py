@@ -1,6 +1,8 @@
 """Rules of reading config.json, generation_config.json and the list of weight files."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +164,24 @@ def test_what_would_be_computed_wrongly_is_refused(
 def test_config_that_is_no_json_object_is_refused(model: Path, content: bytes) -> None:
     (model / "config.json").write_bytes(content)
     assert refusal(model).startswith(f"{model / 'config.json'}: ")
+
+
+@pytest.mark.parametrize(("factor", "is_tied"), [(1, True), (2, False)])
+def test_tied_head_is_compared_without_torch(tmp_path: Path, factor: int, is_tied: bool) -> None:
+    """Supervisor and workers read configurations, too."""
+    model = write_tiny_llama(tmp_path / "half", dtype="bfloat16")
+    tensors = safetensors.torch.load_file(model / "model.safetensors")
+    tensors["lm_head.weight"] = factor * tensors["model.embed_tokens.weight"]
+    safetensors.torch.save_file(tensors, model / "model.safetensors")
+    code = (
+        "import sys; from pathlib import Path; from backend.config.load import load_config;"
+        "config = load_config(Path(sys.argv[1])); assert 'torch' not in sys.modules;"
+        "print(config.tie_word_embeddings)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(model)], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == f"{is_tied}\n"
 
 
 def test_directory_without_config_is_refused(tmp_path: Path) -> None:
