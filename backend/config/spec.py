@@ -138,6 +138,12 @@ class Layer(msgspec.Struct, frozen=True):
     residual_scale: float = 1.0
     state: StateMixer | None = None
 
+    @property
+    def attends(self) -> Attention:
+        """How the layer attends, of a model whose layers all do."""
+        assert self.attention is not None
+        return self.attention
+
 
 class LearnedPositions(msgspec.Struct, frozen=True):
     """A table of vectors, one a position, from row `offset` on. rows: how many it has."""

@@ -91,12 +91,13 @@ def gguf_names(
     parts: dict[str, str | tuple[str, ...]] | None = None,
     *,
     fused: dict[str, tuple[str, ...]] | None = None,
+    top: dict[str, str | tuple[str, ...]] | None = None,
 ) -> Names:
     """Return llama.cpp's names, which are the same for all families but for those given."""
     return Names(
         ("",),
         "blk.{i}.",
-        GGUF_TOP,
+        GGUF_TOP | (top or {}),
         GGUF_PARTS | (parts or {}),
         GGUF_FUSED | (fused or {}),
         ignored=GGUF_IGNORED,
