@@ -22,6 +22,7 @@ from gateway.endpoints.chat import create_chat_completion
 from gateway.endpoints.completions import create_completion
 from gateway.endpoints.embeddings import create_embeddings
 from gateway.endpoints.health import livez, readyz, version
+from gateway.endpoints.messages import count_tokens, create_message
 from gateway.endpoints.metrics import metrics
 from gateway.endpoints.models import list_models, retrieve_model
 from gateway.endpoints.openapi import docs, openapi_json
@@ -47,6 +48,8 @@ def create_app(service: Service) -> ASGIApp:
     routes = [
         (Access.INFER, Route("/v1/chat/completions", create_chat_completion, methods=["POST"])),
         (Access.INFER, Route("/v1/completions", create_completion, methods=["POST"])),
+        (Access.INFER, Route("/v1/messages", create_message, methods=["POST"])),
+        (Access.INFER, Route("/v1/messages/count_tokens", count_tokens, methods=["POST"])),
         (Access.INFER, Route("/v1/embeddings", create_embeddings, methods=["POST"])),
         (Access.INFER, Route("/v1/rerank", rerank, methods=["POST"])),
         (Access.INFER, Route("/rerank", rerank, methods=["POST"])),

@@ -41,7 +41,11 @@ def anthropic_error(error: ApiError, request_id: str | None = None) -> bytes:
     """Encode an error object of Anthropic's."""
     fallback = "api_error" if error.status >= 500 else "invalid_request_error"
     kind = _ANTHROPIC_TYPES.get(error.status, fallback)
-    detail = AnthropicErrorDetail(kind, error.message)
+    message = error.message
+    if error.code == "context_length_exceeded":
+        # Claude Code shortens a conversation when it reads these words.
+        message = f"prompt is too long: {message}"
+    detail = AnthropicErrorDetail(kind, message)
     return msgspec.json.encode(AnthropicError(error=detail, request_id=request_id))
 
 
