@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.errors import OPENAI_ERRORS, ApiError, ErrorForm
+from gateway.schema.anthropic_answer import AnthropicError, AnthropicErrorDetail
 
 # Anthropic's types of errors by our status; those of others follow from the hundreds.
 _ANTHROPIC_TYPES = {
@@ -20,21 +21,6 @@ _ANTHROPIC_TYPES = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
-
-
-class AnthropicErrorDetail(msgspec.Struct, frozen=True):
-    """message names the field at fault, if one is."""
-
-    type: str
-    message: str
-
-
-class AnthropicError(msgspec.Struct, frozen=True, kw_only=True):
-    """Anthropic's error object, in an answer or as an event of a stream."""
-
-    type: str = "error"
-    error: AnthropicErrorDetail
-    request_id: str | None = None
 
 
 def anthropic_error(error: ApiError, request_id: str | None = None) -> bytes:

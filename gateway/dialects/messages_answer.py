@@ -35,6 +35,7 @@ from gateway.schema.anthropic_answer import (
     Message,
     MessageDelta,
     MessageEnd,
+    MessageEvent,
     MessageStart,
     MessageStop,
     MessageUsage,
@@ -48,8 +49,6 @@ from gateway.service import Service
 
 # Thoughts are not signed here; clients that look for a signature must find one.
 _SIGNATURE = "dW5pc29ubw=="
-
-_Event = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop
 
 
 class MessageAnswer:
@@ -174,9 +173,9 @@ def _delta_template(kind: str, index: int) -> ChunkTemplate:
     return ChunkTemplate(BlockDelta(index=index, delta=piece), field, "content_block_delta")
 
 
-def _event(struct: _Event) -> bytes:
+def _event(struct: MessageEvent) -> bytes:
     """Frame an event, whose name is its type."""
-    return event(msgspec.json.encode(struct), struct.type)
+    return event(msgspec.json.encode(struct), str(struct.__struct_config__.tag))
 
 
 def _blocks(events: Iterable[AnswerEvent], *, shows_thoughts: bool) -> list[AnswerBlock]:

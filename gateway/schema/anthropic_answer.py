@@ -1,30 +1,31 @@
 """Anthropic's Messages as types: what an answer looks like, whole and as the events of a stream."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 
-class TextBlock(msgspec.Struct, frozen=True, kw_only=True):
+class _Typed(msgspec.Struct, frozen=True, tag_field="type"):
+    """One of several kinds, which its field `type` tells apart."""
+
+
+class TextBlock(_Typed, frozen=True, kw_only=True, tag="text"):
     """What the model says."""
 
-    type: Literal["text"] = "text"
     text: str
 
 
-class ThinkingBlock(msgspec.Struct, frozen=True, kw_only=True):
+class ThinkingBlock(_Typed, frozen=True, kw_only=True, tag="thinking"):
     """What the model thought. signature: means nothing, but some clients drop thoughts without."""
 
-    type: Literal["thinking"] = "thinking"
     thinking: str
     signature: str
 
 
-class ToolUseBlock(msgspec.Struct, frozen=True, kw_only=True):
+class ToolUseBlock(_Typed, frozen=True, kw_only=True, tag="tool_use"):
     """A call of a function."""
 
-    type: Literal["tool_use"] = "tool_use"
     id: str
     name: str
     input: dict[str, Any]
@@ -67,23 +68,23 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     usage: MessageUsage
 
 
-class MessageStart(msgspec.Struct, frozen=True, kw_only=True):
+class MessageStart(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="message_start"
+):
     """Begins a stream."""
 
-    type: Literal["message_start"] = "message_start"
     message: Message
 
 
-class Ping(msgspec.Struct, frozen=True, kw_only=True):
+class Ping(_Typed, frozen=True, kw_only=True, tag="ping"):
     """Says nothing."""
 
-    type: Literal["ping"] = "ping"
 
-
-class BlockStart(msgspec.Struct, frozen=True, kw_only=True):
+class BlockStart(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="content_block_start"
+):
     """Begins a block, which is empty."""
 
-    type: Literal["content_block_start"] = "content_block_start"
     index: int
     content_block: AnswerBlock
 
@@ -98,18 +99,20 @@ class BlockPiece(msgspec.Struct, frozen=True, kw_only=True):
     partial_json: str | UnsetType = UNSET
 
 
-class BlockDelta(msgspec.Struct, frozen=True, kw_only=True):
+class BlockDelta(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="content_block_delta"
+):
     """Adds to the block number `index`."""
 
-    type: Literal["content_block_delta"] = "content_block_delta"
     index: int
     delta: BlockPiece
 
 
-class BlockStop(msgspec.Struct, frozen=True, kw_only=True):
+class BlockStop(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="content_block_stop"
+):
     """Ends a block."""
 
-    type: Literal["content_block_stop"] = "content_block_stop"
     index: int
 
 
@@ -120,18 +123,38 @@ class MessageEnd(msgspec.Struct, frozen=True, kw_only=True):
     stop_sequence: str | None = None
 
 
-class MessageDelta(msgspec.Struct, frozen=True, kw_only=True):
+class MessageDelta(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="message_delta"
+):
     """Comes after the last block. usage: of the whole answer."""
 
-    type: Literal["message_delta"] = "message_delta"
     delta: MessageEnd
     usage: MessageUsage
 
 
-class MessageStop(msgspec.Struct, frozen=True, kw_only=True):
+class MessageStop(_Typed, frozen=True, kw_only=True, tag="message_stop"):
     """Ends a stream."""
 
-    type: Literal["message_stop"] = "message_stop"
+
+MessageEvent = (
+    MessageStart | Ping | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop
+)
+MESSAGE_EVENTS = get_args(MessageEvent)
+
+
+class AnthropicErrorDetail(msgspec.Struct, frozen=True):
+    """message names the field at fault, if one is."""
+
+    type: str
+    message: str
+
+
+class AnthropicError(msgspec.Struct, frozen=True, kw_only=True):
+    """Anthropic's error object, in an answer or as an event of a stream."""
+
+    type: Literal["error"] = "error"
+    error: AnthropicErrorDetail
+    request_id: str | None = None
 
 
 class TokenCount(msgspec.Struct, frozen=True, kw_only=True):
