@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.dialects.error_forms import error_form_of
 from gateway.endpoints.chat import create_chat_completion
 from gateway.endpoints.completions import create_completion
 from gateway.endpoints.embeddings import create_embeddings
@@ -27,8 +28,8 @@ from gateway.endpoints.openapi import docs, openapi_json
 from gateway.endpoints.rerank import rerank
 from gateway.endpoints.responses import count_input_tokens, create_response, retrieve_response
 from gateway.endpoints.tokenize import detokenize, tokenize
-from gateway.errors import ApiError, error_response
-from gateway.exchange_context import ExchangeContext
+from gateway.errors import ApiError
+from gateway.exchange_context import ExchangeContext, exchange_context
 from gateway.security.access import Access, Gate
 from gateway.service import Service
 from gateway.telemetry import logs
@@ -118,7 +119,8 @@ class Envelope:
             logger.exception("request failed", extra=where)
             if not exchange.is_started:
                 error = ApiError(500, "The server failed on this request.", code="internal_error")
-                await error_response(error)(scope, exchange.receive, exchange.send)
+                refusal = exchange_context(scope).refusal(error)
+                await refusal(scope, exchange.receive, exchange.send)
         finally:
             exchange.close()
             self._observer.note_exchange(exchange.record())
@@ -135,7 +137,7 @@ class _Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, drain_timeout_s: float) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
-        self._context = ExchangeContext(request_id)
+        self._context = ExchangeContext(request_id, error_form_of(scope["path"], headers))
         self._context.put_in(scope)
         self._traceparent = headers.get(b"traceparent", b"").decode("latin-1")
         self.is_started = False
@@ -197,6 +199,8 @@ class _Exchange:
 
     def _with_headers(self, message: Message) -> Message:
         headers = [*message["headers"], (b"x-request-id", self.request_id.encode())]
+        if id_header := self._context.error_form.id_header:
+            headers.append((id_header.encode(), self.request_id.encode()))
         if not self._is_body_read:
             headers.append((b"connection", b"close"))
         return {**message, "headers": headers}
@@ -213,7 +217,7 @@ def _request_id(given: str) -> str:
 
 async def _on_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return error_response(error)
+    return exchange_context(request.scope).refusal(error)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -224,4 +228,5 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         405: ApiError(405, f"Method not allowed: {what}.", code="method_not_allowed"),
     }
     fallback = ApiError(error.status_code, error.detail)
-    return error_response(known.get(error.status_code, fallback), dict(error.headers or {}))
+    refused = known.get(error.status_code, fallback)
+    return exchange_context(request.scope).refusal(refused, dict(error.headers or {}))

@@ -19,12 +19,11 @@ from gateway.answers.forced_calls import calling
 from gateway.answers.parsers import parsers_for
 from gateway.requests.encoded_request import encode_request
 from gateway.requests.parameters import sampling_params, seeded_params
-from gateway.requests.parsed_request import parse_request
+from gateway.requests.parsed_request import RequestFields, parse_request
 from gateway.requests.text_request import TextRequest
-from gateway.schema.sampling import SamplingFields
 from gateway.service import Service
 
-R = TypeVar("R", bound=SamplingFields)
+R = TypeVar("R", bound=RequestFields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,14 @@ async def answer(http_request: Request, dialect: Dialect[R]) -> Response:
     params = [seeded_params(shared, seed, num_candidates) for _ in prompts]
     choices = make_choices(prompts, params, request.fields, service.tokenizer)
     form = dialect.answer(parsed.request, service)
-    return await respond(http_request, parsed, choices, form, parsers_for(request))
+    return await respond(
+        http_request,
+        parsed,
+        choices,
+        form,
+        parsers_for(request),
+        is_streamed=request.is_streamed,
+    )
 
 
 async def _params(request: TextRequest, max_tokens: int, service: Service) -> SamplingParams:

@@ -46,7 +46,7 @@ class TextRequest:
     max_tokens: of output, per choice; None for as many as there is room for.
     num_candidates: sequences per prompt, of which fields.num_choices are answered.
     logprobs, prompt_logprobs: alternatives beside each token; None for no log-probabilities.
-    tools: None where the model must not call any.
+    tools: None where the model must not call any. is_streamed: the answer is sent as it comes.
     prompt_field, max_tokens_field: what the dialect calls them, for refusals.
     """
 
@@ -57,6 +57,7 @@ class TextRequest:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     tools: ToolUse | None = None
+    is_streamed: bool = False
     prompt_field: str = "messages"
     max_tokens_field: str = "max_tokens"
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.errors import ApiError, error_response
+from gateway.errors import ApiError
 from gateway.exchange_context import exchange_context
 from gateway.security import keys
 from gateway.security.exposure import is_loopback
@@ -63,12 +63,13 @@ class Gate:
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         tenant = self._tenant(scope)
-        exchange_context(scope).tenant = tenant
+        context = exchange_context(scope)
+        context.tenant = tenant
         try:
             self._check(tenant, self._access(scope), scope)
         except ApiError as error:
             headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
-            await error_response(error, headers)(scope, receive, send)
+            await context.refusal(error, headers)(scope, receive, send)
             return
         name = tenant.id if tenant is not None else ""
         self._num_open[name] += 1
