@@ -60,6 +60,7 @@ def read_responses(request: ResponsesRequest) -> TextRequest:
         max_tokens=request.max_output_tokens,
         logprobs=request.num_logprobs,
         tools=tools,
+        is_streamed=bool(request.stream),
         prompt_field="input",
         max_tokens_field="max_output_tokens",
     )
@@ -263,4 +264,7 @@ def _missing(name: str) -> ApiError:
     return invalid(message, name, "missing_required_parameter")
 
 
-RESPONSES = Dialect(msgspec.json.Decoder(ResponsesRequest), read_responses, ResponsesAnswer)
+# What the messages and the format that are made here are called by who asked.
+_WORDS = {"messages": "input", "response_format": "text.format"}
+
+RESPONSES = Dialect(msgspec.json.Decoder(ResponsesRequest), read_responses, ResponsesAnswer, _WORDS)

@@ -46,9 +46,11 @@ async def answered(pool: FakePool, **fields: Any) -> Response:
 
 async def streamed(pool: FakePool, **fields: Any) -> list[Any]:
     exchange = await ask(pool, stream=True, **fields)
-    names = [line.removeprefix(b"event: ") for line in exchange.body.split(b"\n")[::3]][:-1]
-    assert names == [event["type"].encode() for event in exchange.chunks]
-    events: list[Any] = [_events.validate_python(event) for event in exchange.chunks]
+    events: list[Any] = []
+    for framed in exchange.body.removesuffix(b"\n\n").split(b"\n\n"):
+        name, data = framed.split(b"\n")
+        events.append(_events.validate_json(data.removeprefix(b"data: ")))
+        assert name == b"event: " + events[-1].type.encode()
     assert [event.sequence_number for event in events] == list(range(len(events)))
     return events
 
@@ -214,15 +216,14 @@ async def test_two_messages_of_the_assistant_stay_two() -> None:
     assert [message["content"] for message in messages] == ["a", "b", "c"]
 
 
-async def test_text_format_constrains_the_answer() -> None:
-    pool = playing(b"{}")
+async def test_text_format_is_refused_in_the_callers_words() -> None:
+    # Where no grammar can be checked, the refusal names the field that asked for one.
     form = {"type": "json_schema", "name": "a", "schema": {"type": "object"}, "strict": True}
-    exchange = await ask(pool, text={"format": {"type": "json_object"}})
-    assert exchange.status == 200, exchange.body
-    [submitted] = pool.submitted.values()
-    assert submitted.params.grammar is not None
-    error = await refused(text={"format": {key: form[key] for key in ("type", "name")}})
+    error = await refused(text={"format": form})
+    assert error["param"] == "text.format" and "'text.format'" in error["message"]
+    error = await refused(text={"format": {"type": "json_schema", "name": "a"}})
     assert error["param"] == "text.format.schema"
+    assert (await answered(playing(b"x"), text={"format": {"type": "text"}})).output_text == "x"
 
 
 async def test_log_probabilities_are_told_where_they_are_included() -> None:
