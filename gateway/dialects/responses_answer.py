@@ -85,7 +85,7 @@ class ResponsesAnswer:
             reasoning=request.reasoning or Reasoning(),
             safety_identifier=request.safety_identifier,
             temperature=request.temperature,
-            text=msgspec.structs.replace(text, format=text.format or TextFormat()),
+            text=msgspec.structs.replace(text, format=text.format or TextFormat(type="text")),
             tool_choice="auto" if request.tool_choice is None else request.tool_choice,
             tools=request.tools or [],
             top_logprobs=request.top_logprobs or 0,

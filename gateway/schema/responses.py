@@ -50,7 +50,7 @@ class InputItem(msgspec.Struct, frozen=True, kw_only=True):
     encrypted_content: str | None = None
 
 
-class ResponsesTool(msgspec.Struct, frozen=True, kw_only=True):
+class ResponsesTool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that the model may use: a function, a custom tool, or a namespace of functions.
 
     parameters: a JSON schema of a function's arguments. tools: a namespace's functions. format: of
@@ -66,7 +66,7 @@ class ResponsesTool(msgspec.Struct, frozen=True, kw_only=True):
     format: dict[str, Any] | None = None
 
 
-class ResponsesToolChoice(msgspec.Struct, frozen=True, kw_only=True):
+class ResponsesToolChoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Makes the model call one function, or restricts it to some: mode and tools are for those."""
 
     type: str
@@ -83,10 +83,10 @@ class Reasoning(msgspec.Struct, frozen=True, kw_only=True):
     generate_summary: str | None = None
 
 
-class TextFormat(msgspec.Struct, frozen=True, kw_only=True):
+class TextFormat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the text of an answer must match; schema, name and strict belong to json_schema."""
 
-    type: Literal["text", "json_object", "json_schema"] = "text"
+    type: Literal["text", "json_object", "json_schema"]
     name: str | None = None
     description: str | None = None
     schema: dict[str, Any] | None = None
