@@ -27,6 +27,7 @@ from gateway.endpoints.metrics import metrics
 from gateway.endpoints.models import list_models, retrieve_model
 from gateway.endpoints.openapi import docs, openapi_json
 from gateway.endpoints.rerank import rerank
+from gateway.endpoints.responses import count_input_tokens, create_response, retrieve_response
 from gateway.endpoints.tokenize import detokenize, tokenize
 from gateway.errors import ApiError
 from gateway.exchange_context import ExchangeContext, exchange_context
@@ -50,6 +51,15 @@ def create_app(service: Service) -> ASGIApp:
         (Access.INFER, Route("/v1/completions", create_completion, methods=["POST"])),
         (Access.INFER, Route("/v1/messages", create_message, methods=["POST"])),
         (Access.INFER, Route("/v1/messages/count_tokens", count_tokens, methods=["POST"])),
+        (Access.INFER, Route("/v1/responses", create_response, methods=["POST"])),
+        (
+            Access.INFER,
+            Route("/v1/responses/input_tokens", count_input_tokens, methods=["POST"]),
+        ),
+        (
+            Access.INFER,
+            Route("/v1/responses/{name:path}", retrieve_response, methods=["GET", "DELETE"]),
+        ),
         (Access.INFER, Route("/v1/embeddings", create_embeddings, methods=["POST"])),
         (Access.INFER, Route("/v1/rerank", rerank, methods=["POST"])),
         (Access.INFER, Route("/rerank", rerank, methods=["POST"])),

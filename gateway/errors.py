@@ -111,6 +111,23 @@ def invalid(message: str, param: str | None, code: str = "invalid_value") -> Api
     return ApiError(400, message, param=param, code=code)
 
 
+def reworded(error: ApiError, words: Mapping[str, str]) -> ApiError:
+    """Return a refusal in the words of a dialect. words: our names of fields -> its own."""
+    message, param = error.message, error.param
+    for ours, theirs in words.items():
+        message = re.sub(rf"'{re.escape(ours)}(?=['.\[])", f"'{theirs}", message)
+        if param == ours:
+            param = theirs
+    return ApiError(
+        error.status,
+        message,
+        param=param,
+        code=error.code,
+        retry_after_s=error.retry_after_s,
+        is_final=error.is_final,
+    )
+
+
 def engine_failed(message: str, *, is_final: bool = False) -> ApiError:
     """Build the 500 for a sequence that the engine gave up. `message` is for the caller."""
     return ApiError(500, message, code="engine_error", is_final=is_final)
