@@ -5,6 +5,7 @@ what a body means. Called by the endpoints.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive
 
+from gateway.connection import HALF_CLOSED
 from gateway.errors import ApiError, from_decode_error, invalid
 from gateway.exchange_context import exchange_context
 from gateway.pool.body_budget import BodyReservation
@@ -87,10 +89,14 @@ def is_deeper_than(body: bytes, max_depth: int) -> bool:
     return len(brackets) > max_depth or b"[]" in brackets or b"{}" in brackets
 
 
-async def disconnected(receive: Receive) -> None:
-    """Return when the client has left. Only after its body has been read."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
+async def disconnected(receive: Receive, on_half_closed: Callable[[], None] = lambda: None) -> None:
+    """Return when the client has left. Only after its body has been read.
+
+    on_half_closed: called when bytes that mean nothing would show whether it has.
+    """
+    while (kind := (await receive())["type"]) != "http.disconnect":
+        if kind == HALF_CLOSED:
+            on_half_closed()
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
