@@ -1,10 +1,11 @@
 """What a request's head may look like: HTTP/1.1 and nothing else, read in one way only.
 
-Hypercorn 0.18 has no limits for it and switches to HTTP/2 when asked in clear
-text. Must not know requests. Used by connection.py.
+Hypercorn 0.18 has no limits for it, switches to HTTP/2 when asked in clear text, and takes targets
+as they come. Must not know requests. Used by connection.py.
 """
 
 import asyncio
+import re
 from typing import Any
 
 import h11
@@ -13,6 +14,8 @@ from hypercorn.protocol.h11 import H11Protocol
 
 MAX_TARGET_BYTES = 1 << 13
 MAX_HEADERS = 100
+# A request target in absolute form, as for a proxy. Nobody is named in front of the host.
+ABSOLUTE = re.compile(rb"https?://(?P<host>[^/?#@]+)(?P<path>(?:[/?][^#]*)?)", re.IGNORECASE)
 
 
 class Http1(H11Protocol):  # type: ignore[misc]
@@ -64,7 +67,7 @@ class Http1(H11Protocol):  # type: ignore[misc]
                 headers=headers,
                 http_version=request.http_version,
             )
-        await super()._create_stream(request)
+        await super()._create_stream(_in_origin_form(request))
 
 
 def _refusal(request: h11.Request) -> int | None:
@@ -73,6 +76,10 @@ def _refusal(request: h11.Request) -> int | None:
         return 505
     if len(request.target) > MAX_TARGET_BYTES:
         return 414
+    if request.method == b"CONNECT":  # the one whose target is an authority
+        return 501
+    if not _is_target(request):
+        return 400
     names = [name for name, _ in request.headers]
     if len(names) > MAX_HEADERS:
         return 431
@@ -81,3 +88,30 @@ def _refusal(request: h11.Request) -> int | None:
     ):
         return 400
     return None
+
+
+def _is_target(request: h11.Request) -> bool:
+    """Whether the target has a form that RFC 9112 has for the method: /path, a URL, or *."""
+    target = request.target
+    return (
+        target.startswith(b"/")
+        or ABSOLUTE.fullmatch(target) is not None
+        or (target == b"*" and request.method == b"OPTIONS")
+    )
+
+
+def _in_origin_form(request: h11.Request) -> h11.Request:
+    """Return a request with a path for its target. The host of a URL replaces the Host header."""
+    url = ABSOLUTE.fullmatch(request.target)
+    if url is None:
+        return request
+    path = url["path"]
+    if not path.startswith(b"/"):
+        path = b"*" if request.method == b"OPTIONS" and not path else b"/" + path
+    headers = [(name, value) for name, value in request.headers if name != b"host"]
+    return h11.Request(
+        method=request.method,
+        target=path,
+        headers=[(b"host", url["host"]), *headers],
+        http_version=request.http_version,
+    )
