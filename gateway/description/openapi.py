@@ -127,6 +127,7 @@ ERRORS = {
     "404": "The model, or the URL, does not exist.",
     "408": "The body, or the answer, did not come in time.",
     "413": "The body is too large.",
+    "415": "The body is compressed in a way that is not read here.",
     "429": "Too many requests wait; Retry-After says when to try again.",
     "500": "The server failed on this request.",
     "503": "No replica is ready, or the server is shutting down; see Retry-After.",
