@@ -29,6 +29,8 @@ from gateway.endpoints.tokenize import detokenize, tokenize
 from gateway.errors import ApiError, error_response
 from gateway.exchange_context import ExchangeContext
 from gateway.security.access import Access, Gate
+from gateway.security.cross_origin import METHODS as SERVED_METHODS
+from gateway.security.cross_origin import CrossOrigin
 from gateway.service import Service
 from gateway.telemetry import logs
 from gateway.telemetry.exchange import Exchange
@@ -70,10 +72,12 @@ def create_app(service: Service) -> ASGIApp:
                 drain_timeout_s=service.limits.drain_timeout_s,
                 observer=service.observer,
             ),
+            Middleware(CrossOrigin, origins=service.origins),
             Middleware(
                 Gate,
                 routes=routes,
                 keyring=service.keyring,
+                origins=service.origins,
                 allow_anonymous=service.allow_anonymous,
             ),
         ],
@@ -186,7 +190,8 @@ class _Exchange:
         )
 
     def _with_headers(self, message: Message) -> Message:
-        headers = [*message["headers"], (b"x-request-id", self.request_id.encode())]
+        request_id = (b"x-request-id", self.request_id.encode())
+        headers = [*message["headers"], *self._context.headers, request_id]
         if not self._is_body_read:
             headers.append((b"connection", b"close"))
         return {**message, "headers": headers}
@@ -208,10 +213,18 @@ async def _on_api_error(request: Request, error: Exception) -> Response:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted({*headers["Allow"].split(", "), "OPTIONS"}))
+    if request.method == "OPTIONS":
+        if request.scope["path"] == "*":
+            headers["Allow"] = SERVED_METHODS
+        if "Allow" in headers:
+            return Response(status_code=204, headers=headers)
     what = f"{request.method} {request.scope['path']}"
     known = {
         404: ApiError(404, f"Unknown URL: {what}.", code="unknown_url"),
         405: ApiError(405, f"Method not allowed: {what}.", code="method_not_allowed"),
     }
     fallback = ApiError(error.status_code, error.detail)
-    return error_response(known.get(error.status_code, fallback), dict(error.headers or {}))
+    return error_response(known.get(error.status_code, fallback), headers)

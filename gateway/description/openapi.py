@@ -124,6 +124,7 @@ REQUESTS = (ChatRequest, CompletionRequest, TokenizeRequest, EmbeddingRequest, R
 
 ERRORS = {
     "400": "The request cannot be served as it is; `param` names the field at fault.",
+    "403": "The key may not have this, or a page's origin may not call.",
     "404": "The model, or the URL, does not exist.",
     "408": "The body, or the answer, did not come in time.",
     "413": "The body is too large.",
@@ -133,7 +134,7 @@ ERRORS = {
     "503": "No replica is ready, or the server is shutting down; see Retry-After.",
 }
 # Which of them an operation without a body can answer with.
-BODILESS_ERRORS = ("404", "500")
+BODILESS_ERRORS = ("403", "404", "500")
 
 
 @cache

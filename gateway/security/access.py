@@ -1,7 +1,8 @@
 """Who may ask for what: every request passes here before its body is read.
 
-Decides on the path, the Authorization header and the peer's address alone: neither Host nor a
-forwarded header counts. What no route names is denied without a key like the rest. Must not know
+Decides on the path, the Authorization header and the peer's address: no forwarded header counts.
+Who comes in without a key must not be a browser that some page made to ask; origins.py looks at
+Origin and Host for that. What no route names is denied without a key like the rest. Must not know
 what an endpoint does. Installed by app.py.
 """
 
@@ -17,6 +18,7 @@ from gateway.exchange_context import exchange_context
 from gateway.security import keys
 from gateway.security.exposure import is_loopback
 from gateway.security.keyring import Keyring
+from gateway.security.origins import Origins
 from gateway.tenant import ANONYMOUS, KeyScope, Tenant
 
 
@@ -42,6 +44,7 @@ class Gate:
         app: ASGIApp,
         routes: Sequence[tuple[Access, Route]],
         keyring: Keyring | None,
+        origins: Origins,
         *,
         allow_anonymous: bool,
     ) -> None:
@@ -49,6 +52,7 @@ class Gate:
         self._app = app
         self._routes = routes
         self._keyring = keyring
+        self._origins = origins
         self._allow_anonymous = allow_anonymous
         self._num_open: Counter[str] = Counter()  # by tenant
 
@@ -62,10 +66,12 @@ class Gate:
             await self._admit(scope, receive, send)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        tenant = self._tenant(scope)
-        exchange_context(scope).tenant = tenant
+        tenant, access = self._tenant(scope), self._access(scope)
         try:
-            self._check(tenant, self._access(scope), scope)
+            if tenant is None or tenant is ANONYMOUS:
+                tenant = self._without_key(tenant, access, scope)
+            exchange_context(scope).tenant = tenant
+            self._check(tenant, access, scope)
         except ApiError as error:
             headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
             await error_response(error, headers)(scope, receive, send)
@@ -95,6 +101,17 @@ class Gate:
             return None
         scheme, _, key = given[0].decode("latin-1").partition(" ")
         return self._keyring.find(key.strip()) if scheme.lower() == "bearer" else None
+
+    def _without_key(self, tenant: Tenant | None, access: Access, scope: Scope) -> Tenant | None:
+        """Return who asks, nobody where a browser may have been made to. Raises ApiError 403 where
+        being on this network would have let it in."""
+        try:
+            self._origins.check(scope)
+        except ApiError:
+            if access is Access.OPEN or (tenant is None and access is Access.INFER):
+                return None
+            raise
+        return tenant
 
     def _check(self, tenant: Tenant | None, access: Access, scope: Scope) -> None:
         """Raise ApiError unless `tenant` may have what asks for `access`."""

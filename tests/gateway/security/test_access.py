@@ -17,6 +17,7 @@ from gateway.security.access import Access, Gate
 from gateway.security.key_file import add_key
 from gateway.security.keyring import Keyring
 from gateway.security.keys import create_key
+from gateway.security.origins import Origins
 from gateway.telemetry.observer import Observer
 from gateway.tenant import KeyScope
 from tests.gateway.fakes import Exchange, FakePool, complete, make_service, settle
@@ -185,6 +186,7 @@ def test_operators_pages_need_an_admin_key_or_this_machine(world: World) -> None
         Starlette(routes=[route]),
         [(Access.ADMIN, route)],
         world.keyring,
+        Origins(),
         allow_anonymous=True,
     )
     gated = Envelope(gate, drain_timeout_s=1, observer=Observer())
