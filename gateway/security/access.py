@@ -21,6 +21,9 @@ from gateway.security.keyring import Keyring
 from gateway.security.origins import Origins
 from gateway.tenant import ANONYMOUS, KeyScope, Tenant
 
+# OpenAI's clients send a key in the first, Anthropic's in the second; of both, they must agree.
+KEY_HEADERS = (b"authorization", b"x-api-key")
+
 
 class Access(enum.Enum):
     """What a route asks for: nothing, a key for the model, or an operator.
@@ -94,13 +97,13 @@ class Gate:
     def _tenant(self, scope: Scope) -> Tenant | None:
         if self._keyring is None:
             return ANONYMOUS
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        given = [header for header in scope["headers"] if header[0] in KEY_HEADERS]
         if not given and self._allow_anonymous:
             return ANONYMOUS
-        if len(given) != 1:
+        names, presented = {name for name, _ in given}, {_key(*header) for header in given}
+        if len(names) != len(given) or len(presented) != 1:
             return None
-        scheme, _, key = given[0].decode("latin-1").partition(" ")
-        return self._keyring.find(key.strip()) if scheme.lower() == "bearer" else None
+        return self._keyring.find(presented.pop())
 
     def _without_key(self, tenant: Tenant | None, access: Access, scope: Scope) -> Tenant | None:
         """Return who asks, nobody where a browser may have been made to. Raises ApiError 403 where
@@ -120,7 +123,7 @@ class Gate:
         if tenant is None:
             message = (
                 "This needs an API key that is known here. Send it in the header "
-                f"'Authorization: Bearer {keys.KEY_FORMAT}'."
+                f"'Authorization: Bearer {keys.KEY_FORMAT}' or 'x-api-key: {keys.KEY_FORMAT}'."
             )
             raise ApiError(401, message, code="invalid_api_key")
         needed = KeyScope.ADMIN if access is Access.ADMIN else KeyScope.INFER
@@ -130,6 +133,15 @@ class Gate:
         if tenant.max_requests and self._num_open[tenant.id] >= tenant.max_requests:
             message = f"This API key may have {tenant.max_requests} requests open at a time."
             raise ApiError(429, message, code="too_many_requests")
+
+
+def _key(header: bytes, value: bytes) -> str:
+    """Return the key that a header holds; nothing, which is nobody's, of another scheme's."""
+    text = value.decode("latin-1").strip()
+    if header == b"x-api-key":
+        return text
+    scheme, _, key = text.partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
 
 
 def _is_local(scope: Scope) -> bool:
