@@ -25,7 +25,8 @@ from backend.wire.sampling import (
     TopP,
 )
 from gateway.errors import invalid
-from gateway.schema.structured import ResponseFormat, StructuredOutputs
+from gateway.schema.guided import GuidedFields
+from gateway.schema.structured import ResponseFormat
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ class StreamOptions(msgspec.Struct, frozen=True):
     continuous_usage_stats: bool | None = None
 
 
-class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
+class SamplingFields(GuidedFields, frozen=True, kw_only=True):
     """What a completion and a chat answer are asked for in the same words. Null is the default.
 
     min_tokens: before it, no end, no stop token and no stop string ends the answer.
@@ -102,7 +103,6 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
     bad_words: BadWords | None = None
     prompt_logprobs: NumLogprobs | None = None
     return_token_ids: bool | None = None
-    structured_outputs: StructuredOutputs | None = None
     priority: Priority | None = None
     cache_salt: CacheSalt | None = None
     request_id: RequestId | None = None
@@ -159,6 +159,7 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
 
     def check_sampling(self, max_tokens: int | None, *, is_strict: bool) -> list[str]:
         """Do what check() does, for the fields that all requests have."""
+        self.check_guided()
         if max_tokens is not None and (self.min_tokens or 0) > max_tokens:
             raise invalid(
                 f"Invalid 'min_tokens': {self.min_tokens} is more than the {max_tokens} tokens "
