@@ -4,7 +4,7 @@ Ignoring one would answer another question than was asked, so these are refused,
 server; a value that asks for nothing is ignored like decoration. Called by unknown_fields.py.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -79,15 +79,22 @@ _MEANINGFUL: dict[str, tuple[Any, ...]] = {
 }
 
 
-def check_foreign_field(name: str, value: msgspec.Raw, known: Collection[str]) -> None:
-    """Raise ApiError 400 for a field that is unknown here if it changes what is asked for."""
+def check_foreign_field(
+    name: str, fields: Mapping[str, msgspec.Raw], known: Collection[str]
+) -> None:
+    """Raise ApiError 400 for a field that is unknown here if it changes what is asked for.
+
+    fields: all of the request's; the same said under a known name as well loses nothing.
+    """
     neutral = _MEANINGFUL.get(name)
     if neutral is None:
         return
-    given = msgspec.json.decode(value)
+    given = msgspec.json.decode(fields[name])
     if any(given == other for other in (*_NOTHING, *neutral)):
         return
     synonym = SYNONYMS.get(name)
+    if synonym in fields and msgspec.json.decode(fields[synonym]) == given:
+        return
     meant = f"; did you mean {synonym}?" if synonym in known else "."
     message = f"'{name}' would change what this request means, and is not supported{meant}"
     raise ApiError(400, message, param=name, code="unsupported_parameter")

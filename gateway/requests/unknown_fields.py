@@ -38,7 +38,7 @@ def unknown_fields(body: bytes, known: Collection[str], *, is_strict: bool) -> l
             code="unknown_parameter",
         )
     for name in unknown:
-        check_foreign_field(name, fields[name], known)
+        check_foreign_field(name, fields, known)
     return unknown
 
 

@@ -70,6 +70,15 @@ def test_neutral_value_and_decoration_are_ignored(name: str, value: Any) -> None
     assert unknown_fields(body, KNOWN, is_strict=False) == [name]
 
 
+def test_limit_said_under_both_names_is_honoured() -> None:
+    """Some load generators send it twice."""
+    body = {"max_tokens": 5, "max_completion_tokens": 5}
+    encode = msgspec.json.encode
+    assert unknown_fields(encode(body), KNOWN, is_strict=False) == ["max_completion_tokens"]
+    with pytest.raises(ApiError):
+        unknown_fields(encode(body | {"max_tokens": 6}), KNOWN, is_strict=False)
+
+
 def test_synonyms_are_fields_of_some_request() -> None:
     kinds = (CompletionRequest, ChatRequest, EmbeddingRequest)
     known = {name for kind in kinds for name in kind.__struct_fields__}
