@@ -6,6 +6,7 @@ what a body means. Called by the endpoints.
 
 import asyncio
 import codecs
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -19,6 +20,8 @@ from gateway.errors import ApiError, from_decode_error, invalid
 from gateway.exchange_context import exchange_context
 from gateway.pool.body_budget import BodyReservation
 from gateway.requests.content_coding import PIECE_BYTES, coding_of
+from gateway.requests.no_numbers import fault_of_no_number
+from gateway.requests.whole_numbers import with_whole_numbers
 from gateway.service import Limits, Service
 
 T = TypeVar("T")
@@ -71,7 +74,10 @@ async def read_body(http_request: Request, service: Service) -> bytes:
 
 
 def decode_body(body: bytes, decoder: msgspec.json.Decoder[T], max_depth: int) -> T:
-    """Decode and validate JSON. Raises ApiError 400 that names the field at fault."""
+    """Decode and validate JSON. Raises ApiError 400 that names the field at fault.
+
+    An integer may be written as a decimal that is whole.
+    """
     if is_deeper_than(body, max_depth):
         message = f"The request body nests arrays and objects more than {max_depth} deep."
         raise invalid(message, None, "invalid_json")
@@ -79,9 +85,16 @@ def decode_body(body: bytes, decoder: msgspec.json.Decoder[T], max_depth: int) -
         message = f"The request body has more than {MAX_JSON_NAMES} names in its objects."
         raise invalid(message, None, "invalid_json")
     try:
-        return decoder.decode(body)
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError as error:
+            if "got `float`" not in str(error):
+                raise
+            with contextlib.suppress(msgspec.ValidationError):  # of a number no integer can be
+                body = with_whole_numbers(body, decoder.type)
+            return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise from_decode_error(error, body) from None
+        raise fault_of_no_number(body) or from_decode_error(error, body) from None
 
 
 def is_deeper_than(body: bytes, max_depth: int) -> bool:

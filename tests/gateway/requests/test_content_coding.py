@@ -56,8 +56,9 @@ def test_long_body_comes_in_pieces(num_bytes: int) -> None:
     assert decoded("deflate", [raw_deflate(meant)]) == meant
 
 
-@pytest.mark.parametrize(("name", "sent"), [CODINGS["gzip"], CODINGS["deflate"], CODINGS["bare"]])
-def test_broken_body_is_refused(name: str, sent: bytes) -> None:
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "bare"])
+def test_broken_body_is_refused(coding: str) -> None:
+    name, sent = CODINGS[coding]
     for broken in (sent[:-1], sent + b"x", b"x" + sent, BODY):
         with pytest.raises(ApiError) as raised:
             decoded(name, [broken])
