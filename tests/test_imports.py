@@ -67,7 +67,7 @@ EXCEPTIONS = {
 FLOORS = [
     floor.split()
     for floor in (
-        "client_key default_model errors events http1 open_exchanges options procfs "
+        "answer_events client_key default_model errors events http1 open_exchanges options procfs "
         "sampling_defaults tenant",
         "connection hub pool schema settings",
         "description layout setting_sources telemetry text",
@@ -76,6 +76,7 @@ FLOORS = [
         "service supervisor",
         "http_server requests service_factory",
         "answers",
+        "dialects",
         "endpoints",
         "app",
         "worker",
