@@ -59,6 +59,7 @@ class ApiError(Exception):
 
     param names the field at fault; code is for programs. retry_after_s counts for 429 and 503.
     is_final: the same request would fail again, whatever its status says to clients that retry.
+    headers: more of them, in lower case.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class ApiError(Exception):
         code: str | None = None,
         retry_after_s: float = 1.0,
         is_final: bool = False,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -78,6 +80,7 @@ class ApiError(Exception):
         self.code = code
         self.retry_after_s = retry_after_s
         self.is_final = is_final
+        self._headers = dict(headers or {})
 
     @property
     def type(self) -> str:
@@ -100,10 +103,11 @@ class ApiError(Exception):
                 "retry-after": str(max(1, math.ceil(delay_s))),
                 "retry-after-ms": str(max(1, round(delay_s * 1000))),
                 "x-should-retry": "true",
+                **self._headers,
             }
         if self.is_final or (self.status < 500 and self.status not in (408, 409)):
-            return {"x-should-retry": "false"}
-        return {}
+            return {"x-should-retry": "false", **self._headers}
+        return self._headers
 
 
 def invalid(message: str, param: str | None, code: str = "invalid_value") -> ApiError:

@@ -30,6 +30,7 @@ RENDER_TIMEOUT_S = 10.0
 # So much of a message tells whether a rendering shows it at all.
 PROBE_CHARS = 200
 
+_THOUGHTS = re.compile(r"<think>|\b(enable_thinking|reasoning_content|reasoning_effort|thinking)\b")
 _TOOLS = re.compile(r"\btools\b")
 
 
@@ -91,6 +92,7 @@ class ChatTemplate:
         """cpu_limit_s: of processor time, for one rendering."""
         self.supports_tools = _TOOLS.search(source) is not None
         self.knows_developer = "developer" in source
+        self.knows_thoughts = _THOUGHTS.search(source) is not None
         self._tokenizer = tokenizer
         template = Template(source, _special_tokens(tokenizer), cpu_limit_s)
         self._helper = Helper(
