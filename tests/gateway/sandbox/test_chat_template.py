@@ -220,12 +220,13 @@ HOSTILE = {
     "{% for i in range(9 ** 5) %}{% for j in range(9 ** 5) %}{% endfor %}{% endfor %}": "processor",
     "{{ 'a' * 10 ** 12 }}": "memory",
     "{{ 'a' * 3 * 10 ** 7 }}": "longer than",
-    "{% for i in range(10 ** 9) %}{% endfor %}": "Range too big",
+    "{% for i in range(10 ** 9) %}{% endfor %}": "^its line 1 fails over what they hold, or lack$",
     "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}": "nests too deep",
-    "{{ ''.__class__.__mro__ }}": "unsafe",
-    "{{ messages.append(1) }}": "unsafe|not safely|has no attribute",
+    "{{ ''.__class__.__mro__ }}": "^its line 1 does what the sandbox forbids$",
+    "{{ messages.append(1) }}": "^its line 1 does what the sandbox forbids$",
     "{{ raise_exception('roles must alternate') }}": "^roles must alternate$",
-    "{{ messages[7].content + 1 }}": "no attribute|has no element|undefined",
+    "\n{{ messages[7].content + 1 }}": "^its line 2 fails over what they hold, or lack$",
+    "\n\n{% for k, v in messages[0].content | items %}{% endfor %}": "^its line 3 fails",
     "{% if %}": "line 1",
 }
 
