@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.errors import ApiError, invalid
-from gateway.sandbox.chat_template import ChatTemplate, Conversation, TemplateBusy, TemplateFailure
+from gateway.sandbox.chat_template import Conversation, TemplateBusy, TemplateFailure
 from gateway.sandbox.chat_templates import ChatTemplates, UnknownTemplate
 from gateway.schema.messages import (
     ChatMessage,
@@ -48,7 +48,7 @@ async def encode_conversation(
         message = "This model's chat template knows no tools, so the model cannot call any."
         raise invalid(message, "tools", "unsupported_parameter")
     options = _options(request, templates.default_options)
-    conversation = _conversation(request, tools, template, options)
+    conversation = _conversation(request, tools, options)
     try:
         return await template.encode(
             conversation, add_special_tokens=add_special_tokens, check=check
@@ -77,13 +77,12 @@ def _options(request: ConversationFields, defaults: dict[str, Any]) -> dict[str,
 def _conversation(
     request: ConversationFields,
     tools: Tools | None,
-    template: ChatTemplate,
     options: dict[str, Any],
 ) -> Conversation:
     continues = bool(request.continue_final_message)
     prompts = request.add_generation_prompt
     return Conversation(
-        messages=_messages(request.messages, template),
+        messages=_messages(request.messages),
         tools=[_tool(tool) for tool in tools] if tools else None,
         documents=request.documents,
         add_generation_prompt=not continues if prompts is None else prompts,
@@ -92,12 +91,12 @@ def _conversation(
     )
 
 
-def _messages(messages: list[ChatMessage], template: ChatTemplate) -> list[dict[str, Any]]:
+def _messages(messages: list[ChatMessage]) -> list[dict[str, Any]]:
     """Return messages as templates read them: content is a string, arguments are an object."""
     told = []
     function_ids: dict[str, str] = {}  # of the legacy calls so far, by name
     for number, message in enumerate(messages):
-        shown = _message(message, template)
+        shown = _message(message)
         calls = _calls(message, f"messages[{number}]")
         if message.function_call is not None:
             # Templates know calls by id; these had none.
@@ -113,12 +112,9 @@ def _messages(messages: list[ChatMessage], template: ChatTemplate) -> list[dict[
     return told
 
 
-def _message(message: ChatMessage, template: ChatTemplate) -> dict[str, Any]:
+def _message(message: ChatMessage) -> dict[str, Any]:
     """Return a message without its calls."""
-    role: str = message.role
-    if role == "developer" and not template.knows_developer:
-        role = "system"  # what that role was called before
-    told: dict[str, Any] = {"role": role, "content": message.text}
+    told: dict[str, Any] = {"role": message.role, "content": message.text}
     for name in ("name", "tool_call_id"):
         if (value := getattr(message, name)) is not None:
             told[name] = value

@@ -4,12 +4,12 @@ The template comes out of a model file: it may loop for ever, or build a string 
 inside one native call that no budget of ours would see. The sandbox keeps it from everything but
 its arguments; the kernel keeps it from time (a CPU timer that kills) and memory (a limit). Knows
 nothing of models or tokens. The greeting is a Template, a request a Rendering, its answer a
-Rendered. Started by `gateway/sandbox/chat_template.py`.
+Rendered; an empty request asks for its Traits. Started by `gateway/sandbox/chat_template.py`.
 """
 
 import json
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from gateway.sandbox.chat_template import Rendered, Rendering, Template
 from gateway.sandbox.helper_process import Unusable, cpu_limit, limit_memory, serve
+from gateway.sandbox.template_traits import Message, probe
 
 T = TypeVar("T")
 
@@ -83,7 +84,14 @@ def begin(greeting: bytes) -> Callable[[bytes], bytes]:
     if isinstance(renderer, Rendered):
         raise Unusable(renderer.error)
 
+    def render_probe(messages: Sequence[Message]) -> str | None:
+        variables = {"messages": messages, "tools": None, "documents": None}
+        text = attempt(lambda: renderer.render({**variables, "add_generation_prompt": True}))
+        return text if isinstance(text, str) else None
+
     def answer(request: bytes) -> bytes:
+        if not request:
+            return msgspec.msgpack.encode(probe(render_probe))
         rendering = msgspec.msgpack.decode(request, type=Rendering)
         text = attempt(partial(renderer.render, rendering.variables))
         return msgspec.msgpack.encode(text if isinstance(text, Rendered) else Rendered(text))
