@@ -107,11 +107,11 @@ ResponsesTools = Annotated[list[ResponsesTool], Meta(max_length=128)]
 class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     """Body of POST /v1/responses.
 
-    input: a user's message, or all items that were said, called and answered before. instructions:
-    a system message in front. max_output_tokens: of the answer at most, thoughts included. tools:
+    input: a user's message, or all items that were said, called and answered before.
+    instructions: a system message in front. max_output_tokens: of the answer at most, thoughts included. tools:
     functions, custom tools and namespaces of functions. tool_choice: whether to call, and what.
-    parallel_tool_calls: false keeps the first call. text: what the answer must match. reasoning:
-    how long to think. include: what else to tell; log-probabilities need
+    parallel_tool_calls: false keeps the first call. text: what the answer must match.
+    reasoning: how long to think. include: what else to tell; log-probabilities need
     "message.output_text.logprobs", thoughts that are to come back "reasoning.encrypted_content".
     top_logprobs: alternatives beside each token. truncation: "disabled" only.
     chat_template_kwargs: variables of the model's template, such as enable_thinking.
