@@ -34,6 +34,7 @@ HF_ARCHITECTURES = {
     "GraniteMoeForCausalLM": "granitemoe",
     "GraniteMoeSharedForCausalLM": "granitemoe",
     "OlmoeForCausalLM": "olmoe",
+    "GptOssForCausalLM": "gpt_oss",
     "BertModel": "bert",
     "BertForMaskedLM": "bert",
     "BertForSequenceClassification": "bert",
@@ -72,6 +73,7 @@ GGUF_ARCHITECTURES = {
     "qwen3moe": "qwen3_moe",
     "granitemoe": "granitemoe",
     "olmoe": "olmoe",
+    "gpt-oss": "gpt_oss",
     "bert": "bert",
     "t5": "t5",
 }

@@ -79,6 +79,21 @@ class MLP(msgspec.Struct, frozen=True):
     has_bias: bool = False
 
 
+class GateClamp(msgspec.Struct, frozen=True):
+    """A gate of limits: g * sigmoid(alpha * g) * (u + offset), of a gate and what it gates.
+
+    g is the gate, at most `limit`; u the other, between -limit and limit.
+    """
+
+    limit: float
+    alpha: float = 1.0
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.limit <= 0:
+            raise ModelError(f"the limit of a gate must be above 0, is {self.limit}")
+
+
 class Experts(msgspec.Struct, frozen=True):
     """A mixture: each token goes to the top_k of num experts that a router scores best.
 
@@ -86,7 +101,8 @@ class Experts(msgspec.Struct, frozen=True):
     chosen weights sum to 1; softmax over the chosen scores alone is the same. weight_scale: what
     they are then multiplied by. has_correction: a bias on the scores decides who is chosen, and
     does not weigh. shared_width: of an MLP that every token goes through, 0: none; shared_gate: its
-    result is multiplied by sigmoid(a linear of x).
+    result is multiplied by sigmoid(a linear of x). clamp: how gates work, instead of the activation.
+    has_bias: all linears of the experts have one. router_bias: the router, too.
     """
 
     num: int
@@ -99,6 +115,9 @@ class Experts(msgspec.Struct, frozen=True):
     has_correction: bool = False
     shared_width: int = 0
     shared_gate: bool = False
+    clamp: GateClamp | None = None
+    has_bias: bool = False
+    router_bias: bool = False
 
 
 class Layer(msgspec.Struct, frozen=True):

@@ -149,7 +149,7 @@ def _attention(config: ModelConfig, attention: Attention) -> Iterator[tuple[str,
         yield "self_attn.q_norm.weight", TensorInfo((query,), Cut.QUERY_ROWS)
         yield "self_attn.k_norm.weight", TensorInfo((kv,), Cut.KV_ROWS)
     if attention.sinks:
-        yield "self_attn.sinks.weight", TensorInfo((config.num_heads,))
+        yield "self_attn.sinks.weight", TensorInfo((config.num_heads,), is_wide=True)
 
 
 def _mlp(prefix: str, mlp: MLP, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
@@ -159,11 +159,12 @@ def _mlp(prefix: str, mlp: MLP, hidden: int) -> Iterator[tuple[str, TensorInfo]]
 
 
 def _experts(experts: Experts, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
-    yield "mlp.router.weight", TensorInfo((experts.num, hidden))
+    yield from _linear("mlp.router", (experts.num, hidden), Cut.WHOLE, experts.router_bias)
     if experts.has_correction:
         yield "mlp.router_correction.bias", TensorInfo((experts.num,))
+    mlp = MLP(experts.width, has_bias=experts.has_bias)
     for index in range(experts.num):
-        for name, info in _mlp(f"mlp.experts.{index}", MLP(experts.width), hidden):
+        for name, info in _mlp(f"mlp.experts.{index}", mlp, hidden):
             yield name, info._replace(expert=index)
     if experts.shared_width:
         yield from _mlp("mlp.shared", MLP(experts.shared_width), hidden)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from backend.config.spec import Activation
+from backend.config.spec import Activation, GateClamp
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 
 
@@ -52,6 +52,10 @@ class Ops(Protocol):
 
     def gate_mul(self, gate_up: Tensor, activation: Activation) -> Tensor:
         """activation(gate) * up. gate_up: [T, 2 I] -> [T, I]."""
+        ...
+
+    def clamped_gate_mul(self, gate_up: Tensor, clamp: GateClamp) -> Tensor:
+        """The gate of limits of config/spec.py. gate_up: [T, 2 I] -> [T, I]."""
         ...
 
     def activate(self, x: Tensor, activation: Activation) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.config.spec import Activation
+from backend.config.spec import Activation, GateClamp
 
 
 class TokenwiseOps:
@@ -28,6 +28,12 @@ class TokenwiseOps:
     def gate_mul(self, gate_up: Tensor, activation: Activation) -> Tensor:
         gate, up = gate_up.chunk(2, dim=-1)
         return self.activate(gate, activation) * up
+
+    def clamped_gate_mul(self, gate_up: Tensor, clamp: GateClamp) -> Tensor:
+        gate, up = gate_up.float().chunk(2, dim=-1)
+        gate, up = gate.clamp(max=clamp.limit), up.clamp(-clamp.limit, clamp.limit)
+        gated = gate * torch.sigmoid(clamp.alpha * gate) * (up + clamp.offset)
+        return gated.to(gate_up.dtype)
 
     def activate(self, x: Tensor, activation: Activation) -> Tensor:
         match activation:

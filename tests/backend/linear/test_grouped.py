@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from backend.linear.grouped import GroupedWeight
+from backend.linear.kernel import Gating
 from backend.linear.method import LinearMethod, StackedWeight
 from backend.ops.cpu import CpuOps
 from backend.quant.weight_format import WeightFormat
@@ -38,7 +39,7 @@ def test_each_group_is_multiplied_by_its_own_weight(formats: int) -> None:
     )
     torch.testing.assert_close(grouped.apply(x, ends), expected)
     silu_mul = CpuOps().silu_mul
-    torch.testing.assert_close(grouped.apply_swiglu(x, ends, silu_mul), silu_mul(expected))
+    torch.testing.assert_close(grouped.apply_gated(x, ends, Gating(silu_mul)), silu_mul(expected))
 
 
 @pytest.mark.parametrize("formats", [1, 2])
@@ -46,4 +47,4 @@ def test_no_rows_give_no_rows(formats: int) -> None:
     weights = [stack([randn(8, 16), randn(8, 16)], formats=formats)] * 2
     grouped, ends = GroupedWeight(weights), torch.zeros(2, dtype=torch.int64)
     assert grouped.apply(torch.empty(0, 16), ends).shape == (0, 16)
-    assert grouped.apply_swiglu(torch.empty(0, 16), ends, CpuOps().silu_mul).shape == (0, 8)
+    assert grouped.apply_gated(torch.empty(0, 16), ends, Gating(CpuOps().silu_mul)).shape == (0, 8)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from backend.linear.grouped import GroupedWeight
+from backend.linear.kernel import Gating
 from backend.linear.method import StackedWeight
 from backend.linear.registry import create_method
 from backend.native import absence, kernels
@@ -54,7 +55,7 @@ def test_groups_have_the_bits_of_single_products(
     for count in (1, MAX_THREADS):
         with threads(count):
             assert same(grouped.apply(x, ends), products)
-            assert same(grouped.apply_swiglu(x, ends, silu_mul), gated)
+            assert same(grouped.apply_gated(x, ends, Gating(silu_mul)), gated)
 
 
 def test_no_rows_at_all() -> None:
