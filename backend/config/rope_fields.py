@@ -48,9 +48,7 @@ def read_rope(
     truncate: of YaRN, in GGUF files, which do not say.
     """
     if fields.kind == "gguf":
-        return read_gguf_rope(
-            fields, dim, theta, interleaved=interleaved, truncate=truncate
-        )
+        return read_gguf_rope(fields, dim, theta, interleaved=interleaved, truncate=truncate)
     parameters = rope_parameters(fields, layer_type)
     if unknown := sorted(parameters.keys() - _KNOWN - known):
         raise ModelError(

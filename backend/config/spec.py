@@ -101,8 +101,8 @@ class Experts(msgspec.Struct, frozen=True):
     chosen weights sum to 1; softmax over the chosen scores alone is the same. weight_scale: what
     they are then multiplied by. has_correction: a bias on the scores decides who is chosen, and
     does not weigh. shared_width: of an MLP that every token goes through, 0: none; shared_gate: its
-    result is multiplied by sigmoid(a linear of x). clamp: how gates work, instead of the activation.
-    has_bias: all linears of the experts have one. router_bias: the router, too.
+    result is multiplied by sigmoid(a linear of x). clamp: how gates work, instead of by the
+    activation. has_bias: all linears of the experts have one. router_bias: the router, too.
     """
 
     num: int

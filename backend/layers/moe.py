@@ -125,7 +125,11 @@ def _gating(experts: Experts, ops: Ops) -> Gating:
 
 
 def _grouped(
-    places: Sequence[WeightLoader], names: Sequence[str], experts: Experts, *, adds_bias: bool = True
+    places: Sequence[WeightLoader],
+    names: Sequence[str],
+    experts: Experts,
+    *,
+    adds_bias: bool = True,
 ) -> GroupedWeight:
     """Return projections of one input of each expert, one above the other."""
     weights = [place.stack([f"{name}.weight" for name in names]) for place in places]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backend.linear.kernel import GroupedProduct, Gating
+from backend.linear.kernel import Gating, GroupedProduct
 from backend.linear.method import StackedWeight
 
 

@@ -20,7 +20,13 @@ from backend.config.hf_directory import (
 from backend.config.model_config import ModelConfig
 from backend.config.mxfp4_stacks import StoredStack, find_stacks
 from backend.config.quantization_methods import quantization_of
-from backend.config.quantized_linears import FileTensor, Quantized, StoredLinear, find_linears, present
+from backend.config.quantized_linears import (
+    FileTensor,
+    Quantized,
+    StoredLinear,
+    find_linears,
+    present,
+)
 from backend.config.sources import Names
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat

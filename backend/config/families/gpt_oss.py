@@ -1,4 +1,4 @@
-"""gpt-oss (OpenAI 2025): sinks, every other layer a window, experts with biases and clamped gates."""
+"""gpt-oss (OpenAI 2025): sinks, windows by turns, experts with biases and clamped gates."""
 
 from backend.config.expert_fields import expert_width, read_experts
 from backend.config.families.family import Family

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backend.config.model_config import ModelConfig
-from backend.config.spec import Experts
+from backend.config.spec import Experts, GateClamp
 from backend.config.tensors import tensors_of
 from backend.layers.compute_context import ComputeContext
 from backend.layers.loader import WeightLoader
@@ -93,12 +93,21 @@ def plainly(experts: Experts, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
         gate, up, down = (
             tensors[f"{PREFIX}{name}.{p}_proj.weight"] for p in ("gate", "up", "down")
         )
-        gated = F.gelu(gate @ row) if experts.activation == "gelu" else F.silu(gate @ row)
-        return down @ (gated * (up @ row))
+        biases = [torch.zeros(())] * 3
+        if experts.has_bias and name != "shared":
+            biases = [tensors[f"{PREFIX}{name}.{p}_proj.bias"] for p in ("gate", "up", "down")]
+        g, u = gate @ row + biases[0], up @ row + biases[1]
+        if clamp := experts.clamp:
+            g, u = g.clamp(max=clamp.limit), u.clamp(-clamp.limit, clamp.limit) + clamp.offset
+            return down @ (g * torch.sigmoid(clamp.alpha * g) * u) + biases[2]
+        gated = F.gelu(g) if experts.activation == "gelu" else F.silu(g)
+        return down @ (gated * u) + biases[2]
 
     out = []
     for row in x:
         logits = tensors[f"{PREFIX}router.weight"] @ row
+        if experts.router_bias:
+            logits = logits + tensors[f"{PREFIX}router.bias"]
         scores = logits.sigmoid() if experts.router == "sigmoid" else logits.softmax(0)
         ranked = scores
         if experts.has_correction:
@@ -131,6 +140,11 @@ KINDS = {
     "shared": msgspec.structs.replace(PLAIN, shared_width=64),
     "shared with a gate": msgspec.structs.replace(PLAIN, shared_width=64, shared_gate=True),
     "gelu": msgspec.structs.replace(PLAIN, activation="gelu"),
+    "biases": msgspec.structs.replace(PLAIN, has_bias=True, router_bias=True),
+    "gates of limits": msgspec.structs.replace(
+        PLAIN, has_bias=True, clamp=GateClamp(0.5, 1.7, 1.0)
+    ),
+    "gates of limits that gate nothing more": msgspec.structs.replace(PLAIN, clamp=GateClamp(0.7)),
     "all chosen": msgspec.structs.replace(PLAIN, top_k=6),
 }
 

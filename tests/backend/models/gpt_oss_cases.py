@@ -56,7 +56,9 @@ _YARN: dict[str, Any] = {
 
 GPT_OSS = {
     "gpt_oss": FamilyCase("GptOssForCausalLM", FIELDS, twin=TWIN),
-    "gpt_oss, yarn": FamilyCase("GptOssForCausalLM", FIELDS | {"rope_parameters": _YARN}, twin=TWIN),
+    "gpt_oss, yarn": FamilyCase(
+        "GptOssForCausalLM", FIELDS | {"rope_parameters": _YARN}, twin=TWIN
+    ),
     "gpt_oss, limits that count": FamilyCase(
         "GptOssForCausalLM",
         FIELDS
