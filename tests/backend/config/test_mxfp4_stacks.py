@@ -42,5 +42,5 @@ def test_method_and_its_fields() -> None:
         {"quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}}
     )
     assert found and found.method == "mxfp4" and found.name == "MXFP4"
-    with pytest.raises(ModelError, match="quantization_config.group_size is not known"):
+    with pytest.raises(ModelError, match="group_size is not known"):
         read_quantization({"quantization_config": {"quant_method": "mxfp4", "group_size": 16}})

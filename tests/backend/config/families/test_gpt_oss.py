@@ -79,7 +79,8 @@ def config(kind: FileKind = "huggingface", **changes: Any) -> ModelConfig:
     values = (GGUF if kind == "gguf" else PUBLISHED) | changes
     if kind == "gguf":
         values.pop("attention.value_length")  # read with the file
-    return config_of(gpt_oss.FAMILY, values, kind)
+    said = {name: value for name, value in values.items() if value is not None}
+    return config_of(gpt_oss.FAMILY, said, kind)
 
 
 @pytest.mark.parametrize("kind", ["huggingface", "gguf"])
