@@ -27,7 +27,7 @@ def to_mxfp4(weight: Tensor) -> tuple[Tensor, Tensor]:
 
     An exponent is that of the largest number, less 2, which is that of the largest value, 6.
     """
-    groups = weight.unflatten(-1, (-1, 32))
+    groups = weight.contiguous().view(*weight.shape[:-1], -1, 32)
     largest = groups.abs().amax(-1).clamp(min=1e-30)
     exponents = largest.log2().floor() - 2
     scaled = groups / exponents.exp2()[..., None]
