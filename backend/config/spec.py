@@ -57,6 +57,9 @@ class Attention(msgspec.Struct, frozen=True):
     c * tanh(s / c); 0: they stay. window: a token sees so many keys, itself included; 0: all before
     it. qk_norm: of queries and keys, "head": of each head by itself, "all": of all heads as one
     vector. sinks: each head has a learned score beside those of the keys, which has no value.
+    head_dim, num_kv_heads: this layer's; 0: the model's. v_norm: each head's value is divided by
+    its root mean square. k_eq_v: values are what keys are before their norm and rotation.
+    shares_kv_of: the layer before whose keys and values are seen here, which has none of its own.
     """
 
     rope: Rope | None
@@ -68,6 +71,11 @@ class Attention(msgspec.Struct, frozen=True):
     qk_norm: Literal["none", "head", "all"] = "none"
     query_scaling: QueryScaling | None = None
     sinks: bool = False
+    head_dim: int = 0
+    num_kv_heads: int = 0
+    v_norm: bool = False
+    k_eq_v: bool = False
+    shares_kv_of: int | None = None
 
 
 class MLP(msgspec.Struct, frozen=True):

@@ -133,23 +133,30 @@ def _encoder_decoder(
 
 
 def _attention(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, TensorInfo]]:
-    hidden, dim = config.hidden_size, config.head_dim
-    query, kv = config.num_heads * dim, config.num_kv_heads * dim
-    for name, size, cut in (
-        ("q_proj", query, Cut.QUERY_ROWS),
-        ("k_proj", kv, Cut.KV_ROWS),
-        ("v_proj", kv, Cut.KV_ROWS),
-    ):
-        yield from _linear(f"self_attn.{name}", (size, hidden), cut, attention.qkv_bias)
-    yield from _linear("self_attn.o_proj", (hidden, query), Cut.QUERY_COLUMNS, attention.out_bias)
-    if attention.qk_norm == "head":
-        yield "self_attn.q_norm.weight", TensorInfo((dim,))
-        yield "self_attn.k_norm.weight", TensorInfo((dim,))
-    elif attention.qk_norm == "all":
-        yield "self_attn.q_norm.weight", TensorInfo((query,), Cut.QUERY_ROWS)
-        yield "self_attn.k_norm.weight", TensorInfo((kv,), Cut.KV_ROWS)
+    for name, info in _of_heads(config, attention):
+        own = info._replace(head_dim=attention.head_dim, num_kv_heads=attention.num_kv_heads)
+        yield f"self_attn.{name}", own
+
+
+def _of_heads(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, TensorInfo]]:
+    hidden, dim = config.hidden_size, config.head_dim_of(attention)
+    query, kv = config.num_heads * dim, config.num_kv_heads_of(attention) * dim
+    has_keys = attention.shares_kv_of is None
+    yield from _linear("q_proj", (query, hidden), Cut.QUERY_ROWS, attention.qkv_bias)
+    if has_keys:
+        yield from _linear("k_proj", (kv, hidden), Cut.KV_ROWS, attention.qkv_bias)
+    if has_keys and not attention.k_eq_v:
+        yield from _linear("v_proj", (kv, hidden), Cut.KV_ROWS, attention.qkv_bias)
+    yield from _linear("o_proj", (hidden, query), Cut.QUERY_COLUMNS, attention.out_bias)
+    for name, size, cut in (("q_norm", query, Cut.QUERY_ROWS), ("k_norm", kv, Cut.KV_ROWS)):
+        if name == "k_norm" and not has_keys:
+            continue
+        if attention.qk_norm == "head":
+            yield f"{name}.weight", TensorInfo((dim,))
+        elif attention.qk_norm == "all":
+            yield f"{name}.weight", TensorInfo((size,), cut)
     if attention.sinks:
-        yield "self_attn.sinks.weight", TensorInfo((config.num_heads,), is_wide=True)
+        yield "sinks.weight", TensorInfo((config.num_heads,), is_wide=True)
 
 
 def _mlp(prefix: str, mlp: MLP, hidden: int) -> Iterator[tuple[str, TensorInfo]]:

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0x6a0e232b
+#define INTERFACE 0xc1325290
 
 typedef struct {
     int32_t sequence;
@@ -104,6 +104,7 @@ typedef struct {
     const uint16_t *cos;
     const uint16_t *sin;
     uint8_t *cache;
+    int64_t block_stride;
     int64_t kv_bits;
     const int32_t *slot_mapping;
     int64_t tokens;
@@ -124,6 +125,7 @@ typedef struct {
     const uint16_t *q;
     int64_t q_stride;
     const uint8_t *cache;
+    int64_t block_stride;
     int64_t kv_bits;
     const int32_t *block_tables;
     int64_t table_stride;
