@@ -1,5 +1,7 @@
 """Reads mixtures of experts from a model's fields: how many, how chosen, in which layers."""
 
+from typing import Literal
+
 from backend.config.errors import ModelError
 from backend.config.fields import Fields
 from backend.config.spec import Experts, GateClamp
@@ -16,8 +18,10 @@ def read_experts(
     clamp: GateClamp | None = None,
     has_bias: bool = False,
     router_bias: bool = False,
+    router: Literal["softmax", "sigmoid"] = "softmax",
+    has_correction: bool = False,
 ) -> Experts:
-    """Return the experts of a layer, of a width, behind a softmax router. Raises ModelError.
+    """Return the experts of a layer, of a width. Raises ModelError.
 
     renormalise: whether the weights of those chosen sum to 1. top_k: how many a config.json that
     does not say chooses. The others are of Experts.
@@ -40,6 +44,8 @@ def read_experts(
         clamp=clamp,
         has_bias=has_bias,
         router_bias=router_bias,
+        router=router,
+        has_correction=has_correction,
     )
 
 

@@ -180,6 +180,6 @@ def _head_order(config: ModelConfig, name: str) -> HeadOrder | None:
     layers = encoder.layers if encoder and match[1] == "encoder" else config.spec.layers
     attention = layers[index].attention
     rope, head_dim = attention.rope, config.head_dim_of(attention)
-    if rope is None or (rope.dim == head_dim and not rope.is_interleaved):
+    if rope is None or attention.latent or (rope.dim == head_dim and not rope.is_interleaved):
         return None
     return HeadOrder(head_dim, rope.dim, rope.is_interleaved)

@@ -35,9 +35,7 @@ class MixtureOfExperts:
         self._tp = context.tp
         self._router = loader.pack_dense("router.weight")
         self._router_bias = loader.take("router.bias").float() if experts.router_bias else None
-        self._correction = (
-            loader.take("router_correction.bias").float() if experts.has_correction else None
-        )
+        self._correction = loader.take("router_correction.bias") if experts.has_correction else None
         self._own = range(experts.num)[loader.experts]
         places = [loader.at(f"experts.{index}") for index in self._own]
         self._gating = _gating(experts, context.ops)
@@ -71,6 +69,8 @@ class MixtureOfExperts:
             logits = logits + self._router_bias
         scores = logits.softmax(-1) if experts.router == "softmax" else logits.sigmoid()
         ranked = scores if self._correction is None else scores + self._correction
+        if experts.num_groups > 1:
+            ranked = _best_groups(ranked, experts)
         chosen = ranked.topk(experts.top_k, dim=-1).indices
         weights = scores.gather(1, chosen)
         if experts.renormalise:
@@ -113,6 +113,18 @@ class MixtureOfExperts:
         if self._shared_gate is None:
             return out
         return out * torch.sigmoid((x.float() * self._shared_gate).sum(-1, keepdim=True))
+
+
+def _best_groups(ranked: Tensor, experts: Experts) -> Tensor:
+    """Hide the scores [T, experts] of all but the best groups."""
+    groups = ranked.unflatten(-1, (experts.num_groups, -1))
+    if experts.group_score == "best":
+        scores = groups.amax(-1)
+    else:
+        scores = groups.topk(2, dim=-1).values.sum(-1)
+    best = scores.topk(experts.top_groups, dim=-1).indices
+    is_hidden = torch.ones_like(scores, dtype=torch.bool).scatter_(-1, best, False)
+    return groups.masked_fill(is_hidden[..., None], -torch.inf).flatten(-2)
 
 
 def _gating(experts: Experts, ops: Ops) -> Gating:

@@ -15,6 +15,7 @@ from backend.config.tensors import EMBEDDING, HEAD
 from backend.layers.attention import AttentionStep, SelfAttention
 from backend.layers.compute_context import ComputeContext
 from backend.layers.embedding import Embedding, VocabParallelHead
+from backend.layers.latent_attention import LatentAttention
 from backend.layers.loader import WeightLoader
 from backend.layers.mlp import DenseMLP
 from backend.layers.moe import MixtureOfExperts
@@ -78,10 +79,7 @@ class Decoder:
         for index, (layer, kind) in enumerate(zip(self._layers, self._kinds, strict=True)):
             cache, group = kv_cache.layer(index), kv_cache.group_of(index)
             if (plan := plans.get(key := (group, *kind.planned))) is None:
-                plan = self._ops.plan_attention(
-                    batch.group(group), cache, kind.num_heads, kind.attention
-                )
-                plans[key] = plan
+                plan = plans[key] = self._plan(batch.group(group), cache, kind)
             is_last = index == len(self._layers) - 1
             wanted = batch.output_tokens if is_last else None
             rotation = rotations[kind.turn]
@@ -92,6 +90,11 @@ class Decoder:
         elif delta is not None:
             x = x + delta
         return x if self._project_out is None else self._project_out.apply(x)
+
+    def _plan(self, batch: Batch, cache: Tensor, kind: "_Kind") -> object:
+        if kind.is_latent:
+            return self._ops.plan_latent(batch, cache)
+        return self._ops.plan_attention(batch, cache, kind.num_heads, kind.attention)
 
     def logits(self, hidden: Tensor) -> Tensor:
         assert self._head is not None, "a model that only embeds has no logits"
@@ -120,13 +123,15 @@ class Decoder:
 class _Kind:
     """Layers of one kind share a rotation in a step, and, in a cache group, attention's plan.
 
-    turn: how heads turn, and their size. num_heads, num_kv_heads: this rank's.
+    turn: how heads turn, and their size. num_heads, num_kv_heads: this rank's. is_latent: keys and
+    values are compressed.
     """
 
     turn: tuple[Rope | None, int]
     num_heads: int
     num_kv_heads: int
     attention: AttentionSpec
+    is_latent: bool
 
     @property
     def planned(self) -> tuple[object, ...]:
@@ -138,8 +143,9 @@ class _Kind:
         attention = layer.attention
         own = shard.heads_of(attention.num_kv_heads)
         spec = AttentionSpec(attention.scale, attention.softcap, attention.window)
-        turn = (attention.rope, config.head_dim_of(attention))
-        return cls(turn, own.num_heads, own.num_kv_heads, spec)
+        latent = attention.latent
+        turn = (attention.rope, latent.rope_dim if latent else config.head_dim_of(attention))
+        return cls(turn, own.num_heads, own.num_kv_heads, spec, latent is not None)
 
 
 class InputEmbedding:
@@ -196,7 +202,8 @@ class DecoderLayer:
                 norm("attention_output_norm"),
                 norm("mlp_output_norm"),
             )
-        self._attention = SelfAttention(
+        attention_class = LatentAttention if layer.attention.latent else SelfAttention
+        self._attention: SelfAttention | LatentAttention = attention_class(
             config, layer.attention, loader.at("self_attn"), shard, context
         )
         self._mlp: DenseMLP | MixtureOfExperts = (

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 from backend.ops.cache_rows import Slots, store
+from backend.ops.latent import TILE
 from backend.ops.paged import PagedAttention
 from backend.ops.tokenwise import TokenwiseOps
 
@@ -30,6 +31,7 @@ class CpuOps(TokenwiseOps):
     """See `Ops` for shapes."""
 
     name = "PyTorch's kernels"
+    _latent_tile = TILE
 
     def add_rms_norm(
         self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float

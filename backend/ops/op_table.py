@@ -10,6 +10,7 @@ from torch import Tensor
 
 from backend.config.spec import Activation, GateClamp
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
+from backend.ops.latent import LatentAttention
 
 
 class Ops(Protocol):
@@ -74,6 +75,13 @@ class Ops(Protocol):
 
         cache: of any layer, [blocks, 2, Hkv, block size, D], whose blocks may lie apart; how a
         head's part of a block lies is these ops' own affair. num_heads: Hq.
+        """
+        ...
+
+    def plan_latent(self, batch: Batch, cache: Tensor) -> LatentAttention:
+        """What stores and attends to compressed rows in a step.
+
+        cache: of any layer, [blocks, 1, 1, block size, W].
         """
         ...
 

@@ -5,11 +5,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backend.config.spec import Activation, GateClamp
-from backend.ops.batch import Rotation
+from backend.ops.batch import Batch, Rotation
+from backend.ops.latent import LatentAttention
 
 
 class TokenwiseOps:
     """See `Ops` for shapes."""
+
+    # A token by itself has the same bits in any batch.
+    _latent_tile = 1
+
+    def plan_latent(self, batch: Batch, cache: Tensor) -> LatentAttention:
+        return LatentAttention(batch, cache, self._latent_tile)
 
     def add_layer_norm(
         self,

@@ -94,6 +94,7 @@ def gguf_names(
     parts: dict[str, str | tuple[str, ...]] | None = None,
     *,
     fused: dict[str, tuple[str, ...]] | None = None,
+    ignored: str = "(?!)",
 ) -> Names:
     """Return llama.cpp's names, which are the same for all families but for those given."""
     return Names(
@@ -102,5 +103,5 @@ def gguf_names(
         GGUF_TOP,
         GGUF_PARTS | (parts or {}),
         GGUF_FUSED | (fused or {}),
-        ignored=GGUF_IGNORED,
+        ignored=f"{GGUF_IGNORED}|{ignored}",
     )
