@@ -60,7 +60,14 @@ def read_config(
         # What describes the whole of a model that also sees or hears is not what its decoder is.
         values = text | {key: values[key] for key in _OF_THE_WHOLE & values.keys()}
         notes = ("served as text only: what it sees or hears with is left out",)
-    inventory = take_inventory(directory, quantization_of(directory))
+    quantization = quantization_of(directory)
+    if family is None and quantization and quantization.method == "mxfp4":
+        raise ModelError(
+            f"{path}: experts in MXFP4 are read by our own decoder alone, and transformers' code"
+            f" would serve {architecture}\n"
+            "leave --model-impl out, or take the model in bfloat16 or a GGUF file of it"
+        )
+    inventory = take_inventory(directory, quantization)
     aliases = family.aliases if family else {n: c for n, c in ALIASES.items() if c not in values}
     values = {aliases.get(name, name): value for name, value in values.items()}
     labels = {common: own for own, common in aliases.items()}

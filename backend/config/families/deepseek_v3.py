@@ -94,4 +94,5 @@ FAMILY = Family(
     harmless=TRAINING,
     own_fields=GGUF_OWN,
     models="DeepSeek V3, R1; as GGUF also V2, GLM-4.7-Flash",
+    checked="logits of a tiny GGUF file beside llama.cpp",
 )

@@ -79,4 +79,5 @@ FAMILY = Family(
     aliases={"num_local_experts": "num_experts"},
     defaults={"sliding_window": 128, "head_dim": 64},
     models="gpt-oss-20b, gpt-oss-120b",
+    checked="logits of a tiny GGUF file beside llama.cpp",
 )

@@ -112,6 +112,15 @@ def plainly(experts: Experts, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
         ranked = scores
         if experts.has_correction:
             ranked = scores + tensors[f"{PREFIX}router_correction.bias"]
+        if experts.num_groups > 1:
+            size = experts.num // experts.num_groups
+            best = [group.sort(descending=True).values for group in ranked.split(size)]
+            groups = torch.stack(
+                [group[0] if experts.group_score == "best" else group[:2].sum() for group in best]
+            )
+            kept = groups.topk(experts.top_groups).indices.repeat_interleave(size) * size
+            kept += torch.arange(size).repeat(experts.top_groups)
+            ranked = torch.full_like(ranked, -torch.inf).index_copy(0, kept, ranked[kept])
         chosen = ranked.topk(experts.top_k).indices
         weights = scores[chosen]
         if experts.renormalise:
@@ -141,6 +150,12 @@ KINDS = {
     "shared with a gate": msgspec.structs.replace(PLAIN, shared_width=64, shared_gate=True),
     "gelu": msgspec.structs.replace(PLAIN, activation="gelu"),
     "biases": msgspec.structs.replace(PLAIN, has_bias=True, router_bias=True),
+    "two of three groups": msgspec.structs.replace(
+        PLAIN, router="sigmoid", has_correction=True, num_groups=3, top_groups=2
+    ),
+    "two of three groups, by their best": msgspec.structs.replace(
+        PLAIN, renormalise=False, num_groups=3, top_groups=2, group_score="best"
+    ),
     "gates of limits": msgspec.structs.replace(
         PLAIN, has_bias=True, clamp=GateClamp(0.5, 1.7, 1.0)
     ),

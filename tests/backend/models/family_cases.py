@@ -101,6 +101,9 @@ def _build(case: FamilyCase) -> Any:
             else:
                 scale = 0.3 if "embed" in name else parameter.shape[-1] ** -0.5
                 parameter.copy_(scale * noise)
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer.add_(0.1 * torch.randn(buffer.shape, generator=generator))
     return model
 
 
