@@ -5,6 +5,7 @@ import pytest
 from backend.ops.batch import Batch
 from backend.step import PlannedSequence, StepPlan, build_plan
 from tests.backend.attention_cases import CPU
+from tests.backend.ops.state_batches import state_batch
 from tests.backend.scheduler.test_scheduler import make_scheduler, make_sequence
 
 
@@ -47,3 +48,11 @@ def test_tokens_alone_see_what_was_before_them() -> None:
     assert batch.block_tables.tolist() == [[4, 2], [3, 1]]
     assert batch.group(1).block_tables.tolist() == [[6, 5], [8, 9]]
     assert batch.group(1).block_tables.is_contiguous()
+
+
+def test_batch_knows_which_segments_are_of_which_sequence() -> None:
+    states = state_batch([(1, 2, 2)], [(2, -1, 4), (1, 4, 0)], [(3, 1, 1)])
+    assert states.start_list == states.starts.tolist() == [0, 1, 3, 4, 7]
+    assert states.chain_list == states.chains.tolist() == [0, 1, 3, 4]
+    assert states.reads.tolist() == [2, -1, 4, 1]
+    assert Batch.from_plan(plan_of([[7, 2]]), CPU).states is None
