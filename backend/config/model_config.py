@@ -120,6 +120,12 @@ class ModelConfig(msgspec.Struct, frozen=True):
         return max(widths or [layer.mlp.width for layer in self.spec.layers])
 
     @property
+    def per_layer_width(self) -> int:
+        """Numbers that all layers together are told of a token."""
+        told = self.spec.per_layer if isinstance(self.spec, DecoderSpec) else None
+        return told.width * self.num_layers if told else 0
+
+    @property
     def embedding_width(self) -> int:
         """Columns of the table of tokens."""
         width = self.spec.embedding_width if isinstance(self.spec, DecoderSpec) else 0

@@ -148,6 +148,8 @@ class Experts(msgspec.Struct, frozen=True):
     activation. has_bias: all linears of the experts have one. router_bias: the router, too.
     num_groups: experts come in so many groups, of which the top_groups best are chosen from.
     group_score: what says how good a group is, its best score or the sum of its two best.
+    router_eps: of a norm of its own that the router's input has, divided by its width's root
+    besides; 0: none. has_scales: each expert's weight is multiplied by a number of its own.
     """
 
     num: int
@@ -166,16 +168,27 @@ class Experts(msgspec.Struct, frozen=True):
     num_groups: int = 1
     top_groups: int = 1
     group_score: Literal["best", "two_best"] = "two_best"
+    router_eps: float = 0.0
+    has_scales: bool = False
 
 
 class Layer(msgspec.Struct, frozen=True):
     """Attention, then the MLP or experts. residual_scale: what each is multiplied by before it is
-    added to the stream."""
+    added to the stream. beside: experts that run on what the MLP runs on; each has norms of its
+    own, and their results are added. has_scalar: the stream is multiplied by a number in the end.
+    """
 
     attention: Attention
     mlp: MLP | Experts
     norms: NormPlaces = "before"
     residual_scale: float = 1.0
+    beside: Experts | None = None
+    has_scalar: bool = False
+
+    @property
+    def experts(self) -> Experts | None:
+        """The layer's experts, whatever is beside them."""
+        return self.mlp if isinstance(self.mlp, Experts) else self.beside
 
 
 class LearnedPositions(msgspec.Struct, frozen=True):
@@ -183,6 +196,18 @@ class LearnedPositions(msgspec.Struct, frozen=True):
 
     rows: int
     offset: int = 0
+
+
+class PerLayerInput(msgspec.Struct, frozen=True):
+    """What each layer is told of each token by itself: a vector of `width` a layer.
+
+    It is the mean, in power, of a row of a table of tokens and of a linear of the embedded token,
+    normalised. A layer gates it by activation(a linear of the stream), and adds a linear of that,
+    normalised, to the stream (Gemma 3n).
+    """
+
+    width: int
+    activation: Activation
 
 
 class PositionBias(msgspec.Struct, frozen=True):
@@ -217,7 +242,7 @@ class DecoderSpec(msgspec.Struct, frozen=True):
     embedding_scale: what embedded tokens are multiplied by. embedding_width: of the tables of
     tokens, where it is not that of the layers: project_in and project_out stand between.
     logit_scale: what logits are multiplied by, before the cap. logit_softcap: as Attention.softcap.
-    encoder: of an encoder-decoder.
+    encoder: of an encoder-decoder. per_layer: what layers are told of tokens, None: nothing.
     """
 
     layers: tuple[Layer, ...]
@@ -230,6 +255,7 @@ class DecoderSpec(msgspec.Struct, frozen=True):
     logit_softcap: float = 0.0
     head_bias: bool = False
     encoder: PromptEncoder | None = None
+    per_layer: PerLayerInput | None = None
 
 
 class RelativeBias(msgspec.Struct, frozen=True):

@@ -11,7 +11,13 @@ Names here are ours, Hugging Face's for a Llama where it has the tensor:
     model.layers.I.mlp.gate_proj up_proj down_proj
     model.layers.I.mlp.router  mlp.router_correction  mlp.experts.E.gate_proj up_proj down_proj
     model.layers.I.mlp.shared.gate_proj up_proj down_proj  mlp.shared_gate
-    model.layers.I.mlp_output_norm             norm of what the MLP gives
+    model.layers.I.mlp.router_norm  mlp.expert_scales
+    model.layers.I.mlp_output_norm             norm of what the MLP gives, and experts beside it
+    model.layers.I.mlp_dense_norm experts_input_norm experts_output_norm
+                                               of an MLP that has experts beside it, and of these
+    model.layers.I.per_layer.gate proj norm    of what the layer is told of each token
+    model.layers.I.layer_scalar
+    model.embed_tokens_per_layer  model.per_layer_projection  model.per_layer_norm
     model.norm  lm_head
     model.embed_token_types  model.embedding_norm  model.relative_bias  pooler.dense  classifier
                                                of encoders
@@ -39,6 +45,7 @@ from backend.config.spec import (
     Latent,
     Layer,
     Norm,
+    PerLayerInput,
     PromptEncoder,
 )
 from backend.config.tensor_info import Cut as Cut
@@ -46,6 +53,7 @@ from backend.config.tensor_info import TensorInfo as TensorInfo
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
+PER_LAYER_EMBEDDING = "model.embed_tokens_per_layer.weight"
 LAYER_PREFIX = "model.layers."
 ENCODER_LAYER_PREFIX = "encoder.layers."
 
@@ -69,6 +77,8 @@ def _tensors(config: ModelConfig) -> Iterator[tuple[str, TensorInfo]]:
     for index, layer in enumerate(spec.layers):
         for name, info in _layer(config, layer):
             yield f"{LAYER_PREFIX}{index}.{name}", info
+    if spec.per_layer:
+        yield from _per_layer(config, spec.per_layer)
     if spec.encoder:
         yield from _encoder_decoder(config, spec.encoder)
     if spec.has_final_norm:
@@ -115,8 +125,27 @@ def _layer(config: ModelConfig, layer: Layer) -> Iterator[tuple[str, TensorInfo]
     yield from _attention(config, layer.attention)
     if isinstance(layer.mlp, MLP):
         yield from _mlp("mlp", layer.mlp, hidden)
-    else:
-        yield from _experts(layer.mlp, hidden)
+    if layer.experts:
+        yield from _experts(layer.experts, hidden)
+    if layer.beside:
+        for name in ("mlp_dense_norm", "experts_input_norm", "experts_output_norm"):
+            yield from _norm(name, hidden, norm)
+    if layer.has_scalar:
+        yield "layer_scalar.weight", TensorInfo((1,))
+
+
+def _per_layer(config: ModelConfig, told: PerLayerInput) -> Iterator[tuple[str, TensorInfo]]:
+    """Return what is told of tokens. The table is large: each rank has some tokens' rows."""
+    hidden, norm = config.hidden_size, config.spec.norm
+    width = config.num_layers * told.width
+    yield PER_LAYER_EMBEDDING, TensorInfo((config.vocab_size, width), Cut.VOCAB_ROWS)
+    yield "model.per_layer_projection.weight", TensorInfo((width, hidden))
+    yield from _norm("model.per_layer_norm", told.width, norm)
+    for index in range(config.num_layers):
+        prefix = f"{LAYER_PREFIX}{index}.per_layer"
+        yield f"{prefix}.gate.weight", TensorInfo((told.width, hidden))
+        yield f"{prefix}.proj.weight", TensorInfo((hidden, told.width))
+        yield from _norm(f"{prefix}.norm", hidden, norm)
 
 
 def _encoder_decoder(
@@ -211,6 +240,10 @@ def _mlp(prefix: str, mlp: MLP, hidden: int) -> Iterator[tuple[str, TensorInfo]]
 
 def _experts(experts: Experts, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
     yield from _linear("mlp.router", (experts.num, hidden), Cut.WHOLE, experts.router_bias)
+    if experts.router_eps:
+        yield "mlp.router_norm.weight", TensorInfo((hidden,))
+    if experts.has_scales:
+        yield "mlp.expert_scales.weight", TensorInfo((experts.num,), is_wide=True)
     if experts.has_correction:
         yield "mlp.router_correction.bias", TensorInfo((experts.num,), is_wide=True)
     mlp = MLP(experts.width, has_bias=experts.has_bias)

@@ -32,9 +32,12 @@ class MixtureOfExperts:
 
     def __init__(self, loader: WeightLoader, experts: Experts, context: ComputeContext) -> None:
         self._experts = experts
+        self._ops = context.ops
         self._tp = context.tp
         self._router = loader.pack_dense("router.weight")
         self._router_bias = loader.take("router.bias").float() if experts.router_bias else None
+        self._router_norm = loader.take("router_norm.weight") if experts.router_eps else None
+        self._scales = loader.take("expert_scales.weight") if experts.has_scales else None
         self._correction = loader.take("router_correction.bias") if experts.has_correction else None
         self._own = range(experts.num)[loader.experts]
         places = [loader.at(f"experts.{index}") for index in self._own]
@@ -51,11 +54,14 @@ class MixtureOfExperts:
             loader.take("shared_gate.weight").float() if experts.shared_gate else None
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, hidden] -> [T, hidden], the same on every rank."""
+    def forward(self, x: Tensor, routed: Tensor | None = None) -> Tensor:
+        """[T, hidden] -> [T, hidden], the same on every rank.
+
+        routed: what the router reads, where it is not x.
+        """
         if len(x) == 0:
             return x
-        chosen, weights = self.route(x)
+        chosen, weights = self.route(x if routed is None else routed)
         out = self._sum(self._run(x, self.assign(chosen), chosen.shape[1]), weights)
         if self._shared:
             out += self._of_shared(x)
@@ -64,7 +70,11 @@ class MixtureOfExperts:
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[T, hidden] -> the chosen experts [T, k], best first, and their weights, float32."""
         experts = self._experts
-        logits = self._router.logits(x)
+        if self._router_norm is None:
+            logits = self._router.logits(x)
+        else:
+            normed = self._ops.add_rms_norm(x, None, self._router_norm, experts.router_eps)[1]
+            logits = self._router.logits(normed) * x.shape[1] ** -0.5
         if self._router_bias is not None:
             logits = logits + self._router_bias
         scores = logits.softmax(-1) if experts.router == "softmax" else logits.sigmoid()
@@ -75,6 +85,8 @@ class MixtureOfExperts:
         weights = scores.gather(1, chosen)
         if experts.renormalise:
             weights = weights / _sum_in_order(weights)[:, None]
+        if self._scales is not None:
+            weights = weights * self._scales[chosen]
         return chosen, weights * experts.weight_scale
 
     def assign(self, chosen: Tensor) -> Assignments:

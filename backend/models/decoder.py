@@ -15,11 +15,13 @@ from backend.config.tensors import EMBEDDING, HEAD
 from backend.layers.attention import AttentionStep, SelfAttention
 from backend.layers.compute_context import ComputeContext
 from backend.layers.embedding import Embedding, VocabParallelHead
+from backend.layers.experts_beside import ExpertsBeside
 from backend.layers.latent_attention import LatentAttention
 from backend.layers.loader import WeightLoader
 from backend.layers.mlp import DenseMLP
 from backend.layers.moe import MixtureOfExperts
 from backend.layers.norm import NormLayer
+from backend.layers.per_layer import LayerTail, PerLayerInputs
 from backend.layers.rotary import RotaryEmbedding
 from backend.ops.batch import AttentionSpec, Batch
 from backend.ops.kv_cache import KVCache
@@ -63,6 +65,12 @@ class Decoder:
             if loader.has("model.project_out.weight")
             else None
         )
+        told = config.spec.per_layer
+        self._per_layer = PerLayerInputs(config, told, loader, shard, context) if told else None
+        self._tails = [
+            LayerTail(config, layer, loader.at(f"model.layers.{index}"), context)
+            for index, layer in enumerate(config.spec.layers)
+        ]
         self._kinds = [_Kind.of(config, layer, shard) for layer in config.spec.layers]
         self._turns = {
             turn: RotaryEmbedding(*turn, max_len, context.dtype, context.device)
@@ -73,6 +81,7 @@ class Decoder:
 
     def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
         x = self._embedding.forward(batch.input_ids, batch.positions)  # [T, hidden]
+        told = self._per_layer.forward(batch.input_ids, x) if self._per_layer else None
         rotations = {turn: table.at(batch.positions) for turn, table in self._turns.items()}
         plans: dict[tuple[object, ...], object] = {}
         delta: Tensor | None = None
@@ -85,6 +94,9 @@ class Decoder:
             rotation = rotations[kind.turn]
             step = AttentionStep(batch.positions, rotation, cache, plan, wanted)
             x, delta = layer.forward(x, delta, step)
+            x, delta = self._tails[index].forward(
+                x, delta, None if told is None else _wanted(told[:, index], step)
+            )
         if self._norm:
             x = self._norm.forward(x, delta)[1]
         elif delta is not None:
@@ -211,6 +223,9 @@ class DecoderLayer:
             if isinstance(layer.mlp, MLP)
             else MixtureOfExperts(loader.at("mlp"), layer.mlp, context)
         )
+        self._beside = (
+            ExpertsBeside(config, layer.beside, loader, context) if layer.beside else None
+        )
 
     def forward(
         self, x: Tensor, delta: Tensor | None, step: AttentionStep
@@ -229,7 +244,10 @@ class DecoderLayer:
                 x, normed = self._input_norm.forward(x, delta)
                 attended = self._attention_norm.forward(self._attention.forward(normed, step))[1]
                 x, normed = self._post_norm.forward(_wanted(x, step), self._scaled(attended))
-                return x, self._scaled(self._mlp_norm.forward(self._mlp.forward(normed))[1])
+                inner = self._mlp.forward(normed)
+                if self._beside:
+                    inner = self._beside.forward(inner, x)
+                return x, self._scaled(self._mlp_norm.forward(inner)[1])
             case "after":
                 x = x if delta is None else x + delta
                 attended = self._attention_norm.forward(self._attention.forward(x, step))[1]

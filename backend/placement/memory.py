@@ -47,14 +47,15 @@ class RankMemory:
         max_num_seqs: int,
         token_budget: int,
     ) -> "RankMemory":
-        """Add to a rank's weights what a full step holds: one layer's MLP, and the logits.
+        """Add to a rank's weights what a full step holds: one layer's MLP, what layers are told
+        of tokens, and the logits.
 
         Logits are float32, and sampling takes a scaled copy of them.
         """
         hidden, size = config.hidden_size, DTYPE_BYTES[dtype]
         columns = shard.intermediate.stop - shard.intermediate.start
         vocab = shard.vocab.stop - shard.vocab.start
-        step = token_budget * (4 * hidden + 3 * columns) * size
+        step = token_budget * (4 * hidden + 3 * columns + 3 * config.per_layer_width) * size
         return cls(*footprint, step + 2 * max_num_seqs * vocab * 4)
 
     @property

@@ -153,7 +153,7 @@ def kv_heads_of_ranks(num_kv_heads: int, tp: int) -> list[int]:
 
 def _split_experts(config: ModelConfig, tp: int) -> Sequence[slice | None]:
     """Return which experts each rank has, the same in all layers."""
-    counts = {layer.mlp.num for layer in config.spec.layers if isinstance(layer.mlp, Experts)}
+    counts = {layer.experts.num for layer in config.spec.layers if layer.experts}
     if not counts:
         raise ModelError(f"--expert-parallel: {config.name} has no experts; serve it without")
     num = max(counts)

@@ -104,6 +104,9 @@ def _build(case: FamilyCase) -> Any:
         for name, buffer in model.named_buffers():
             if name.endswith("e_score_correction_bias"):
                 buffer.add_(0.1 * torch.randn(buffer.shape, generator=generator))
+        for name, number in model.named_buffers():
+            if name.endswith("layer_scalar"):
+                number.copy_(1 + 0.3 * torch.randn(number.shape, generator=generator))
     return model
 
 

@@ -57,7 +57,7 @@ def test_layers_of_a_group_have_places_and_groups_have_blocks() -> None:
     assert cache.layer(3)[1].mean() == 3 and not cache.layer(2)[0].any()
 
 
-def test_layers_of_several_sizes_lie_in_a_block_one_after_the_other() -> None:
+def test_layers_of_several_sizes_lie_together_in_a_block() -> None:
     """Two windowed layers beside a full one of heads twice as large, and one that shares its
     keys."""
     small, large = Attention(None, window=8), Attention(None, head_dim=2 * DIM)
