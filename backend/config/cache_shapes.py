@@ -28,7 +28,9 @@ def kv_shapes(config: ModelConfig) -> list[KVShape | None]:
     if isinstance(config.spec, EncoderSpec):
         return [None] * config.num_layers
     return [
-        _shape(config, layer.attention) if layer.attention.shares_kv_of is None else None
+        _shape(config, layer.attention)
+        if layer.attention and layer.attention.shares_kv_of is None
+        else None
         for layer in config.spec.layers
     ]
 
@@ -41,7 +43,9 @@ def _shape(config: ModelConfig, attention: Attention) -> KVShape:
 
 def kv_owners(config: ModelConfig) -> list[int]:
     """Return whose keys and values each layer sees: its own index, or that of one before it."""
-    shared = [layer.attention.shares_kv_of for layer in config.spec.layers]
+    shared = [
+        layer.attention.shares_kv_of if layer.attention else None for layer in config.spec.layers
+    ]
     return [index if owner is None else owner for index, owner in enumerate(shared)]
 
 
@@ -49,7 +53,7 @@ def groups_of(config: ModelConfig, max_model_len: int) -> tuple[CacheGroup, ...]
     """Group a model's layers for sequences of max_model_len tokens at most."""
     shapes = kv_shapes(config)
     windows = [
-        layer.attention.window if shape else None
+        layer.attention.window if layer.attention and shape else None
         for layer, shape in zip(config.spec.layers, shapes, strict=True)
     ]
     sizes = [shape.num_numbers if shape else 0 for shape in shapes]

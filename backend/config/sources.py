@@ -179,6 +179,8 @@ def _head_order(config: ModelConfig, name: str) -> HeadOrder | None:
     encoder, index = config.encoder, int(match[2])
     layers = encoder.layers if encoder and match[1] == "encoder" else config.spec.layers
     attention = layers[index].attention
+    if attention is None:
+        return None
     rope, head_dim = attention.rope, config.head_dim_of(attention)
     if rope is None or attention.latent or (rope.dim == head_dim and not rope.is_interleaved):
         return None

@@ -172,23 +172,57 @@ class Experts(msgspec.Struct, frozen=True):
     has_scales: bool = False
 
 
-class Layer(msgspec.Struct, frozen=True):
-    """Attention, then the MLP or experts. residual_scale: what each is multiplied by before it is
-    added to the stream. beside: experts that run on what the MLP runs on; each has norms of its
-    own, and their results are added. has_scalar: the stream is multiplied by a number in the end.
+class ShortConv(msgspec.Struct, frozen=True):
+    """A gated convolution over the last tokens, each channel by itself (LFM2).
+
+    out(c * conv(b * x)), where b, c and x are linears of the layer's input of `width` channels.
+    kernel: taps, that of the token itself included; the inputs of the others are the state.
     """
 
-    attention: Attention
-    mlp: MLP | Experts
+    width: int
+    kernel: int
+    has_bias: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width <= 0 or self.kernel < 2:
+            raise ModelError(
+                f"a convolution of {self.width} channels and {self.kernel} taps keeps no state; "
+                "it needs channels, and 2 taps at least"
+            )
+
+
+# What keeps a state of fixed size for each sequence, in the place of keys and values or beside
+# them; states.py says which.
+StateMixer = ShortConv
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """Attention or a state mixer, then the MLP or experts.
+
+    A layer may lack either part; of one that has attention and a state, the results of both are
+    summed. residual_scale: what each part is multiplied by before it is added to the stream.
+    beside: experts that run on what the MLP runs on; each has norms of its own, and their results
+    are added. has_scalar: the stream is multiplied by a number in the end.
+    """
+
+    attention: Attention | None = None
+    mlp: MLP | Experts | None = None
     norms: NormPlaces = "before"
     residual_scale: float = 1.0
     beside: Experts | None = None
     has_scalar: bool = False
+    state: StateMixer | None = None
 
     @property
     def experts(self) -> Experts | None:
         """The layer's experts, whatever is beside them."""
         return self.mlp if isinstance(self.mlp, Experts) else self.beside
+
+    @property
+    def attends(self) -> Attention:
+        """How the layer attends, of a model whose layers all do."""
+        assert self.attention is not None
+        return self.attention
 
 
 class LearnedPositions(msgspec.Struct, frozen=True):

@@ -138,13 +138,13 @@ def _select_ops(settings: EngineSettings, level: str, config: ModelConfig) -> Op
     """Return the op table: our own where they take the model's sizes."""
     fits = all(
         NativeOps.takes(
-            config.head_dim_of(layer.attention),
+            config.head_dim_of(attention),
             settings.block_size,
             config.num_heads,
-            config.num_kv_heads_of(layer.attention),
+            config.num_kv_heads_of(attention),
         )
-        for layer in config.spec.layers
-        if not layer.attention.latent
+        for attention in config.attentions
+        if not attention.latent
     )
     if level in LEVELS and fits and config.encoder is None:
         return NativeOps()
@@ -152,7 +152,7 @@ def _select_ops(settings: EngineSettings, level: str, config: ModelConfig) -> Op
 
 
 def _is_latent(config: ModelConfig) -> bool:
-    return any(layer.attention.latent for layer in config.spec.layers)
+    return any(attention.latent for attention in config.attentions)
 
 
 def _describe(settings: EngineSettings, device: torch.device, ops: Ops, config: ModelConfig) -> str:
@@ -166,7 +166,7 @@ def _describe(settings: EngineSettings, device: torch.device, ops: Ops, config: 
         return words
     if config.encoder:
         return f"{words}, attention by PyTorch: ours knows no relative positions"
-    sizes = sorted({config.head_dim_of(layer.attention) for layer in config.spec.layers})
+    sizes = sorted({config.head_dim_of(attention) for attention in config.attentions})
     return (
         f"{words}, attention by PyTorch: ours takes no heads of {' and '.join(map(str, sizes))} "
         f"in blocks of {settings.block_size}"
