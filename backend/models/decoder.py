@@ -344,8 +344,9 @@ def _build_attention(
     shard: Shard,
     context: ComputeContext,
 ) -> SelfAttention | LatentAttention:
-    attention_class = LatentAttention if attention.latent else SelfAttention
-    return attention_class(config, attention, loader, shard, context)
+    if attention.latent:
+        return LatentAttention(config, attention, loader, shard, context)
+    return SelfAttention(config, attention, loader, shard, context)
 
 
 def _build_mlp(
