@@ -108,7 +108,7 @@ async def test_what_is_not_to_be_had_is_refused_by_name(fields: dict[str, Any], 
     assert words in error["message"]
 
 
-async def test_conversation_that_is_too_long_says_so_in_anthropics_words() -> None:
+async def test_prompt_that_is_too_long_says_so_in_anthropics_words() -> None:
     """Agents look for them, and then shorten the conversation."""
     error = await refused(messages=[{"role": "user", "content": "x" * 1000}])
     assert error["message"].startswith("prompt is too long: This model's maximum context length")
