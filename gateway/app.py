@@ -27,10 +27,13 @@ from gateway.endpoints.metrics import metrics
 from gateway.endpoints.models import list_models, retrieve_model
 from gateway.endpoints.openapi import docs, openapi_json
 from gateway.endpoints.rerank import rerank
+from gateway.endpoints.responses import count_input_tokens, create_response, retrieve_response
 from gateway.endpoints.tokenize import detokenize, tokenize
 from gateway.errors import ApiError
 from gateway.exchange_context import ExchangeContext, exchange_context
 from gateway.security.access import Access, Gate
+from gateway.security.cross_origin import METHODS as SERVED_METHODS
+from gateway.security.cross_origin import CrossOrigin
 from gateway.service import Service
 from gateway.telemetry import logs
 from gateway.telemetry.exchange import Exchange
@@ -50,6 +53,15 @@ def create_app(service: Service) -> ASGIApp:
         (Access.INFER, Route("/v1/completions", create_completion, methods=["POST"])),
         (Access.INFER, Route("/v1/messages", create_message, methods=["POST"])),
         (Access.INFER, Route("/v1/messages/count_tokens", count_tokens, methods=["POST"])),
+        (Access.INFER, Route("/v1/responses", create_response, methods=["POST"])),
+        (
+            Access.INFER,
+            Route("/v1/responses/input_tokens", count_input_tokens, methods=["POST"]),
+        ),
+        (
+            Access.INFER,
+            Route("/v1/responses/{name:path}", retrieve_response, methods=["GET"]),
+        ),
         (Access.INFER, Route("/v1/embeddings", create_embeddings, methods=["POST"])),
         (Access.INFER, Route("/v1/rerank", rerank, methods=["POST"])),
         (Access.INFER, Route("/rerank", rerank, methods=["POST"])),
@@ -75,10 +87,12 @@ def create_app(service: Service) -> ASGIApp:
                 drain_timeout_s=service.limits.drain_timeout_s,
                 observer=service.observer,
             ),
+            Middleware(CrossOrigin, origins=service.origins),
             Middleware(
                 Gate,
                 routes=routes,
                 keyring=service.keyring,
+                origins=service.origins,
                 allow_anonymous=service.allow_anonymous,
             ),
         ],
@@ -192,7 +206,8 @@ class _Exchange:
         )
 
     def _with_headers(self, message: Message) -> Message:
-        headers = [*message["headers"], (b"x-request-id", self.request_id.encode())]
+        request_id = (b"x-request-id", self.request_id.encode())
+        headers = [*message["headers"], *self._context.headers, request_id]
         if id_header := self._context.error_form.id_header:
             headers.append((id_header.encode(), self.request_id.encode()))
         if not self._is_body_read:
@@ -216,6 +231,14 @@ async def _on_api_error(request: Request, error: Exception) -> Response:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted({*headers["Allow"].split(", "), "OPTIONS"}))
+    if request.method == "OPTIONS":
+        if request.scope["path"] == "*":
+            headers["Allow"] = SERVED_METHODS
+        if "Allow" in headers:
+            return Response(status_code=204, headers=headers)
     what = f"{request.method} {request.scope['path']}"
     known = {
         404: ApiError(404, f"Unknown URL: {what}.", code="unknown_url"),
@@ -223,4 +246,4 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     }
     fallback = ApiError(error.status_code, error.detail)
     refused = known.get(error.status_code, fallback)
-    return exchange_context(request.scope).refusal(refused, dict(error.headers or {}))
+    return exchange_context(request.scope).refusal(refused, headers)

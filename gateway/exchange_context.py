@@ -4,7 +4,7 @@ Made by the Envelope, the outermost middleware, and carried in the ASGI scope; e
 from exchange_context(). Knows nobody who reads or writes it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from starlette.responses import Response
@@ -35,7 +35,8 @@ class ExchangeContext:
 
     request_id: the Envelope's, or another that the body asks for. tenant: who asks, set by the
     Gate; None where nobody known does. body: what the body takes of the budget. generation: what
-    answers it, of a request for text that was accepted. error_form: how a refusal is told.
+    answers it, of a request for text that was accepted. error_form: how a refusal is told. headers:
+    more of them, for whatever answer it gets.
     """
 
     request_id: str
@@ -43,6 +44,7 @@ class ExchangeContext:
     tenant: Tenant | None = None
     body: Reservation | None = None
     generation: Reportable | None = None
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     def put_in(self, scope: Scope) -> None:
         """Have exchange_context() find it."""

@@ -215,7 +215,7 @@ class EventStream(EventSourceResponse):
         return True
 
     async def _watch(self, receive: Receive) -> None:
-        await disconnected(receive)
+        await disconnected(receive, on_half_closed=self._queue.ping)
         self._give_up()
 
     def _check(self) -> None:

@@ -21,15 +21,17 @@ _CLAIM = re.compile(r"(?:^|(?<=[.;\n]\s)|(?<=\n))((?:`?\w+`?)(?:, `?\w+`?)*): ")
 
 ERRORS = {
     "400": "The request cannot be served as it is; `param` names the field at fault.",
+    "403": "The key may not have this, or a page's origin may not call.",
     "404": "The model, or the URL, does not exist.",
     "408": "The body, or the answer, did not come in time.",
     "413": "The body is too large.",
+    "415": "The body is compressed in a way that is not read here.",
     "429": "Too many requests wait; Retry-After says when to try again.",
     "500": "The server failed on this request.",
     "503": "No replica is ready, or the server is shutting down; see Retry-After.",
 }
 # Which of them an operation without a body can answer with.
-BODILESS_ERRORS = ("404", "500")
+BODILESS_ERRORS = ("403", "404", "500")
 
 
 @cache

@@ -39,10 +39,10 @@ class RequestFields(Protocol):
     def request_id(self) -> str | None: ...
     @property
     def timeout(self) -> float | None: ...
-    def check(self, *, is_strict: bool) -> list[str]:
+    def check(self, *, is_strict: bool) -> None:
         """Raise ApiError for what one field alone cannot say.
 
-        Returns the names of fields that mean nothing here; is_strict refuses those.
+        is_strict: OpenAI's limits hold where ours are wider.
         """
 
 
@@ -86,7 +86,7 @@ async def parse_request(
         context.request_id = request.request_id.removesuffix("\n")
     known = frozenset(request.__struct_fields__)
     ignored = unknown_fields(body, known, is_strict=service.strict)
-    ignored += request.check(is_strict=service.strict)
+    request.check(is_strict=service.strict)
     if request.model not in service.model_names:
         raise model_not_found(request.model)
     _check_task(request.model, service, task)
