@@ -208,7 +208,7 @@ class Supervisor:
             return
         logger.error("group %d died too often and is given up", group)
         if all(each.state is GroupState.GIVEN_UP for each in self.groups.values()):
-            self.fail("no replica group is left")
+            self.fail("no group is left")
 
     # what operations need
 

@@ -56,7 +56,7 @@ def worker_main(
 ) -> None:
     """Entry point of a spawned worker; returns when drained or told to stop."""
     line = context.begin()
-    logs.configure(f"gateway {worker}", settings.server.log_level, settings.server.log_format)
+    logs.configure(f"worker {worker}", settings.server.log_level, settings.server.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(Worker(worker, settings, line).run(listener))

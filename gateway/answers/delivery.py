@@ -104,7 +104,7 @@ def start(generation: Generation | PooledTexts) -> None:
     try:
         generation.start()
     except PoolNotReady as error:
-        message = "No replica of the model is ready yet. Try again in a moment."
+        message = "No group of this model's ranks takes work now. Try again in a moment."
         retry_after_s = error.retry_after_s
         raise ApiError(503, message, code="not_ready", retry_after_s=retry_after_s) from None
     except QueueFull as error:

@@ -29,7 +29,7 @@ Of a TitanML Takeoff deployment these variables are understood, below our own: `
 """
 _TITLES = {
     "server": "The server: HTTP, supervision and finding the model",
-    "engine": "The engine: every replica group",
+    "engine": "The engine: every group of ranks",
 }
 _GROUPS = """\
 Groups that are not alike are listed in the file instead, each with what differs; ranks without

@@ -13,7 +13,7 @@ class PoolNotReady(Exception):
     """No group can take work now."""
 
     def __init__(self, retry_after_s: float) -> None:
-        super().__init__("no replica group is ready")
+        super().__init__("no group is ready")
         self.retry_after_s = retry_after_s
 
 

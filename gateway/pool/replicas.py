@@ -216,7 +216,7 @@ class ReplicaPool:
             for reply in conn.read():
                 self._take(conn, reply)
         except PipeBroken as error:
-            logger.error("replica=%d epoch=%d lost: %s", conn.replica, conn.epoch, error)
+            logger.error("group=%d epoch=%d lost: %s", conn.replica, conn.epoch, error)
             self._lose(conn)
         self._dispatcher.dispatch()
         self._note_idle()

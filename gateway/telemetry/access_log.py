@@ -27,7 +27,7 @@ def log_exchange(exchange: Exchange) -> None:
         "duration_ms": round(1000 * (exchange.ended_s - exchange.started_s), 1),
     }
     if exchange.tenant:
-        facts["tenant"] = exchange.tenant
+        facts["key_id"] = exchange.tenant
     if (generated := exchange.generated) is not None:
         facts["prompt_tokens"] = generated.num_prompt_tokens
         facts["completion_tokens"] = generated.num_output_tokens

@@ -48,7 +48,7 @@ def completes(server: Server) -> bool:
 
 
 def test_every_process_names_itself(tiny_pair: Server) -> None:
-    names = {"supervisor", "gateway 0", "rank 0.0", "rank 0.1"}
+    names = {"supervisor", "worker 0", "rank 0.0", "rank 0.1"}
     assert tiny_pair.processes.keys() == {f"unisono: {name}" for name in names}
     assert tiny_pair.processes["unisono: supervisor"] == tiny_pair.session
 
@@ -135,13 +135,13 @@ def test_killed_gateway_is_replaced_and_the_ranks_stay(
     before = tiny_pair.processes
     with RawStream(tiny_pair.url, body(16000)) as stream:
         next(stream.events())
-        os.kill(before["unisono: gateway 0"], signal.SIGKILL)
+        os.kill(before["unisono: worker 0"], signal.SIGKILL)
         with pytest.raises(ConnectionError):
             list(stream.events())
     wait_until(lambda: is_ready(tiny_pair), RESTART_SECONDS, "the worker is back")
     assert completes(tiny_pair)
     after = tiny_pair.processes
-    assert {name for name in before if after[name] != before[name]} == {"unisono: gateway 0"}
+    assert {name for name in before if after[name] != before[name]} == {"unisono: worker 0"}
     wait_until(lambda: not is_running(tiny_pair), 1.5, "the lost worker's stream is aborted")
 
 
