@@ -160,7 +160,11 @@ class Worker:
                 await self._pool.drain()
                 await self._exchanges.end()
         except TimeoutError:
-            logger.warning("requests still run after %g s; cutting them off", seconds)
+            num_open = len(self._exchanges)
+            if seconds:
+                logger.warning("%d requests run after %g s; they are cut off", num_open, seconds)
+            else:
+                logger.warning("%d requests are cut off", num_open)
             self._pool.cut_off()
             told = asyncio.create_task(self._exchanges.end())
             await asyncio.wait((told,), timeout=GRACEFUL_TIMEOUT_S)

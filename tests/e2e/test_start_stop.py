@@ -90,12 +90,20 @@ def test_idle_server_stops_at_once_with_0(tiny_model: Path) -> None:
 
 def test_second_interrupt_does_not_wait_for_streams(tiny_model: Path) -> None:
     with Server(tiny_model) as server, RawStream(server.url, body(16000)) as stream:
-        next(stream.events())
+        events = stream.events()
+        next(events)
         server.send(signal.SIGINT)
         server.wait_for_line("unisono: stopping")
         server.send(signal.SIGINT)
+        with pytest.raises(ConnectionError):
+            for event in events:
+                last = event
         server.wait()
         server.check_nothing_left()
+    # It said that a process had died, and that its sequences went on elsewhere.
+    assert b"The server was stopped." in last
+    assert "unisono: stopping at once" in server.stderr
+    assert "elsewhere" not in server.stderr and " is lost" not in server.stderr
 
 
 @pytest.mark.parametrize(("tp", "is_streaming"), [(1, False), (1, True), (2, True)])
@@ -163,7 +171,7 @@ def test_stream_that_runs_when_the_time_is_up_is_told(tiny_model: Path) -> None:
                 rest.extend(events)  # every kind of client is to notice
         assert server.wait() == 0
     assert b"time it leaves" in rest[-1]
-    assert "cutting them off" in server.stderr and "Traceback" not in server.stderr
+    assert "they are cut off" in server.stderr and "Traceback" not in server.stderr
 
 
 def test_drain_ends_with_the_last_of_several_streams(tiny_model: Path) -> None:
