@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,20 +27,23 @@ from gateway.endpoints.models import list_models, retrieve_model
 from gateway.endpoints.openapi import docs, openapi_json
 from gateway.endpoints.rerank import rerank
 from gateway.endpoints.tokenize import detokenize, tokenize
-from gateway.errors import ApiError, error_response
-from gateway.exchange_context import ExchangeContext
+from gateway.errors import ApiError
+from gateway.exchange_context import ExchangeContext, refused
+from gateway.requests.unknown_fields import HEADER
 from gateway.security.access import Access, Gate
 from gateway.security.cross_origin import METHODS as SERVED_METHODS
 from gateway.security.cross_origin import CrossOrigin
 from gateway.service import Service
 from gateway.telemetry import logs
-from gateway.telemetry.exchange import Exchange
+from gateway.telemetry.access_log import NO_ROUTE
+from gateway.telemetry.exchange import Exchange, Refusal
 from gateway.telemetry.observer import Observer
 
 logger = logging.getLogger(__name__)
 
 # Whatever else a client makes up is not worth a figure of its own.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+IGNORED_FIELDS = HEADER.encode()
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -112,7 +116,7 @@ class Envelope:
             logger.exception("request failed", extra=where)
             if not exchange.is_started:
                 error = ApiError(500, "The server failed on this request.", code="internal_error")
-                await error_response(error)(scope, exchange.receive, exchange.send)
+                await refused(scope, error)(scope, exchange.receive, exchange.send)
         finally:
             exchange.close()
             self._observer.note_exchange(exchange.record())
@@ -135,6 +139,8 @@ class _Exchange:
         self.is_started = False
         self._started_s = time.monotonic()
         self._status = 499  # until an answer begins
+        self._ignored = ""
+        self._user_agent = headers.get(b"user-agent", b"").decode("latin-1")
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -158,6 +164,7 @@ class _Exchange:
         if not self.is_started:
             self.is_started = True
             self._status = message["status"]
+            self._ignored = _value(message["headers"], IGNORED_FIELDS)
             message = self._with_headers(message)
             if not self._is_body_read:
                 self._drain = asyncio.create_task(self._read_rest())
@@ -177,9 +184,10 @@ class _Exchange:
         """Return what observers are told of this exchange."""
         scope, context = self._scope, self._context
         route, tenant, generation = scope.get("route"), context.tenant, context.generation
+        refusal, client = context.refusal, scope.get("client")
         return Exchange(
             scope["method"] if scope["method"] in METHODS else "other",
-            route.path if isinstance(route, Route) else "other",
+            route.path if isinstance(route, Route) else NO_ROUTE,
             self._status,
             self.request_id,
             tenant.id if tenant is not None else "",
@@ -187,6 +195,13 @@ class _Exchange:
             time.monotonic(),
             generation.report() if generation is not None else None,
             self._traceparent,
+            path=scope["path"],
+            ignored_fields=self._ignored,
+            refusal=None
+            if refusal is None
+            else Refusal(refusal.code or "", refusal.param or "", refusal.message),
+            client=str(client[0]) if client else "",
+            user_agent=self._user_agent,
         )
 
     def _with_headers(self, message: Message) -> Message:
@@ -201,6 +216,10 @@ class _Exchange:
             await self.receive()
 
 
+def _value(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in headers if name == wanted), "")
+
+
 def _request_id(given: str) -> str:
     """Return a request's own id if it is harmless in a header and a log, else a new one."""
     return given if REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(16)}"
@@ -208,7 +227,7 @@ def _request_id(given: str) -> str:
 
 async def _on_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return error_response(error)
+    return refused(request.scope, error)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -227,4 +246,4 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         405: ApiError(405, f"Method not allowed: {what}.", code="method_not_allowed"),
     }
     fallback = ApiError(error.status_code, error.detail)
-    return error_response(known.get(error.status_code, fallback), headers)
+    return refused(request.scope, known.get(error.status_code, fallback), headers)

@@ -7,8 +7,10 @@ from exchange_context(). Knows nobody who reads or writes it.
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from starlette.responses import Response
 from starlette.types import Scope
 
+from gateway.errors import ApiError, error_response
 from gateway.telemetry.exchange import GenerationReport
 from gateway.tenant import Tenant
 
@@ -34,7 +36,7 @@ class ExchangeContext:
     request_id: the Envelope's, or another that the body asks for. tenant: who asks, set by the
     Gate; None where nobody known does. body: what the body takes of the budget. generation: what
     answers it, of a request for text that was accepted. headers: more of them, for whatever answer
-    it gets.
+    it gets. refusal: what it was refused with, if it was.
     """
 
     request_id: str
@@ -42,6 +44,7 @@ class ExchangeContext:
     body: Reservation | None = None
     generation: Reportable | None = None
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    refusal: ApiError | None = None
 
     def put_in(self, scope: Scope) -> None:
         """Have exchange_context() find it."""
@@ -53,3 +56,9 @@ def exchange_context(scope: Scope) -> ExchangeContext:
     context: Any = scope[_KEY]
     assert isinstance(context, ExchangeContext)
     return context
+
+
+def refused(scope: Scope, error: ApiError, headers: dict[str, str] | None = None) -> Response:
+    """Return the answer to an exchange that ends with an error, which is noted."""
+    exchange_context(scope).refusal = error
+    return error_response(error, headers)

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.errors import ApiError, error_response
-from gateway.exchange_context import exchange_context
+from gateway.errors import ApiError
+from gateway.exchange_context import exchange_context, refused
 from gateway.security import keys
 from gateway.security.exposure import is_loopback
 from gateway.security.keyring import Keyring
@@ -77,7 +77,7 @@ class Gate:
             self._check(tenant, access, scope)
         except ApiError as error:
             headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
-            await error_response(error, headers)(scope, receive, send)
+            await refused(scope, error, headers)(scope, receive, send)
             return
         name = tenant.id if tenant is not None else ""
         self._num_open[name] += 1

@@ -9,8 +9,7 @@ import re
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.errors import error_response
-from gateway.exchange_context import exchange_context
+from gateway.exchange_context import exchange_context, refused
 from gateway.security.origins import Origins, origin_of, refusal
 
 METHODS = "GET, HEAD, POST, OPTIONS"
@@ -48,7 +47,7 @@ class CrossOrigin:
         elif is_allowed:
             await _permission(scope)(scope, receive, send)
         else:
-            await error_response(refusal(origin))(scope, receive, send)
+            await refused(scope, refusal(origin))(scope, receive, send)
 
 
 def _is_preflight(scope: Scope) -> bool:
