@@ -64,7 +64,7 @@ async def test_wait_in_vain_ends_with_a_503(stream: bool) -> None:
     assert exchange.headers["retry-after"] == "2"
 
 
-async def test_more_than_may_wait_are_refused_and_who_leaves_makes_room() -> None:
+async def test_more_than_may_wait_are_refused() -> None:
     app = app_of(pool := FakePool(is_shut=True))
     first, second = complete(app), complete(app)
     await settle()
