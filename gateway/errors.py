@@ -1,12 +1,14 @@
-"""Every refusal in OpenAI's shape: `{"error": {message, type, param, code}}` and its headers.
+"""Every refusal, in OpenAI's shape unless a dialect has its own, and its headers.
 
-Owns ApiError and the translation of msgspec's complaints into the caller's words. Must not know
-which endpoint failed. Raised by everything that looks at a request, rendered by app.py and sse.py.
+OpenAI's is `{"error": {message, type, param, code}}`. Owns ApiError and the translation of
+msgspec's complaints into the caller's words. Must not know which endpoint failed. Raised by
+everything that looks at a request, rendered by app.py and the dialects.
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -113,6 +115,23 @@ def invalid(message: str, param: str | None, code: str = "invalid_value") -> Api
     return ApiError(400, message, param=param, code=code)
 
 
+def reworded(error: ApiError, words: Mapping[str, str]) -> ApiError:
+    """Return a refusal in the words of a dialect. words: our names of fields -> its own."""
+    message, param = error.message, error.param
+    for ours, theirs in words.items():
+        message = re.sub(rf"'{re.escape(ours)}(?=['.\[])", f"'{theirs}", message)
+        if param == ours:
+            param = theirs
+    return ApiError(
+        error.status,
+        message,
+        param=param,
+        code=error.code,
+        retry_after_s=error.retry_after_s,
+        is_final=error.is_final,
+    )
+
+
 def engine_failed(message: str, *, is_final: bool = False) -> ApiError:
     """Build the 500 for a sequence that the engine gave up. `message` is for the caller."""
     return ApiError(500, message, code="engine_error", is_final=is_final)
@@ -134,11 +153,32 @@ def model_not_found(model: str) -> ApiError:
     )
 
 
-def error_response(error: ApiError, headers: dict[str, str] | None = None) -> Response:
+@dataclass(frozen=True, slots=True)
+class ErrorForm:
+    """How a dialect tells of a refusal.
+
+    body: of an error and the id of the request. statuses: those that it has instead of ours.
+    id_header: where its clients look for the id of the request; empty for x-request-id alone.
+    """
+
+    body: Callable[[ApiError, str], bytes]
+    statuses: Mapping[int, int] = field(default_factory=dict)
+    id_header: str = ""
+
+
+OPENAI_ERRORS = ErrorForm(lambda error, request_id: error.body())
+
+
+def error_response(
+    error: ApiError,
+    headers: dict[str, str] | None = None,
+    form: ErrorForm = OPENAI_ERRORS,
+    request_id: str = "",
+) -> Response:
     """Render an ApiError, with `headers` on top of its own."""
     return Response(
-        error.body(),
-        error.status,
+        form.body(error, request_id),
+        form.statuses.get(error.status, error.status),
         headers={**error.headers(), **(headers or {})},
         media_type="application/json",
     )

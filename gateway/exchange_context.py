@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from starlette.responses import Response
 from starlette.types import Scope
 
-from gateway.errors import ApiError, error_response
+from gateway.errors import OPENAI_ERRORS, ApiError, ErrorForm, error_response
 from gateway.telemetry.exchange import GenerationReport
 from gateway.tenant import Tenant
 
@@ -35,20 +35,26 @@ class ExchangeContext:
 
     request_id: the Envelope's, or another that the body asks for. tenant: who asks, set by the
     Gate; None where nobody known does. body: what the body takes of the budget. generation: what
-    answers it, of a request for text that was accepted. headers: more of them, for whatever answer
-    it gets. refusal: what it was refused with, if it was.
+    answers it, of a request for text that was accepted. error_form: how a refusal is told. headers:
+    more of them, for whatever answer it gets. error: what it was refused with, if it was.
     """
 
     request_id: str
+    error_form: ErrorForm = OPENAI_ERRORS
     tenant: Tenant | None = None
     body: Reservation | None = None
     generation: Reportable | None = None
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    refusal: ApiError | None = None
+    error: ApiError | None = None
 
     def put_in(self, scope: Scope) -> None:
         """Have exchange_context() find it."""
         scope[_KEY] = self
+
+    def refusal(self, error: ApiError, headers: dict[str, str] | None = None) -> Response:
+        """Return an error as the client expects errors, and note it; see error_response()."""
+        self.error = error
+        return error_response(error, headers, self.error_form, self.request_id)
 
 
 def exchange_context(scope: Scope) -> ExchangeContext:
@@ -56,9 +62,3 @@ def exchange_context(scope: Scope) -> ExchangeContext:
     context: Any = scope[_KEY]
     assert isinstance(context, ExchangeContext)
     return context
-
-
-def refused(scope: Scope, error: ApiError, headers: dict[str, str] | None = None) -> Response:
-    """Return the answer to an exchange that ends with an error, which is noted."""
-    exchange_context(scope).refusal = error
-    return error_response(error, headers)

@@ -61,10 +61,14 @@ class Call:
 
 @dataclass(slots=True)
 class WholeChoice:
-    """One choice that has ended. tokens: those of its prompt first, if they are listed."""
+    """One choice that has ended. tokens: those of its prompt first, if they are listed.
+
+    events: all of it, as it came; text, reasoning and calls: the same, put together.
+    """
 
     choice: Choice
     tokens: Sequence[Token]
+    events: list[AnswerEvent] = field(default_factory=list)
     text: str = ""
     reasoning: str = ""
     calls: list[Call] = field(default_factory=list)
@@ -77,6 +81,7 @@ class WholeChoice:
     def add(self, events: Iterable[AnswerEvent]) -> None:
         """Put what comes next at its place."""
         for event in events:
+            self.events.append(event)
             match event:
                 case TextDelta(text):
                     self.text += text
@@ -103,7 +108,7 @@ def _whole(
     text = "".join(collector.texts[choice.index])
     whole = WholeChoice(choice, collector.tokens[choice.index])
     if new_parser is None:
-        whole.text = text
+        whole.add([TextDelta(text)] if text else [])
     else:
         parser = new_parser()
         whole.add(parser.push(text))

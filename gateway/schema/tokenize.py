@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.errors import invalid
-from gateway.schema.messages import ChatMessage, Documents, Messages, Tools
+from gateway.schema.messages import Documents, Messages, Tools
 from gateway.schema.sampling import check_beside
 
 # What says something about messages only.
@@ -49,19 +49,6 @@ class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
             raise invalid(message, param, "missing_required_parameter")
         for name in OF_CONVERSATIONS:
             check_beside(name, getattr(self, name) or None, "'messages'", self.messages)
-
-
-class MessagesToTokenize(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of a TokenizeRequest that has messages."""
-
-    messages: list[ChatMessage]
-    tools: Tools | None
-    documents: Documents | None
-    add_generation_prompt: bool | None
-    continue_final_message: bool | None
-    chat_template_kwargs: dict[str, Any] | None
-    chat_template: str | None
-    reasoning_effort: str | None = None
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import ApiError
-from gateway.exchange_context import exchange_context, refused
+from gateway.exchange_context import exchange_context
 from gateway.security import keys
 from gateway.security.exposure import is_loopback
 from gateway.security.keyring import Keyring
@@ -70,14 +70,15 @@ class Gate:
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         tenant, access = self._tenant(scope), self._access(scope)
+        context = exchange_context(scope)
         try:
             if tenant is None or tenant is ANONYMOUS:
                 tenant = self._without_key(tenant, access, scope)
-            exchange_context(scope).tenant = tenant
+            context.tenant = tenant
             self._check(tenant, access, scope)
         except ApiError as error:
             headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
-            await refused(scope, error, headers)(scope, receive, send)
+            await context.refusal(error, headers)(scope, receive, send)
             return
         name = tenant.id if tenant is not None else ""
         self._num_open[name] += 1

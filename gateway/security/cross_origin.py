@@ -9,7 +9,7 @@ import re
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.exchange_context import exchange_context, refused
+from gateway.exchange_context import exchange_context
 from gateway.security.origins import Origins, origin_of, refusal
 
 METHODS = "GET, HEAD, POST, OPTIONS"
@@ -47,7 +47,7 @@ class CrossOrigin:
         elif is_allowed:
             await _permission(scope)(scope, receive, send)
         else:
-            await refused(scope, refusal(origin))(scope, receive, send)
+            await exchange_context(scope).refusal(refusal(origin))(scope, receive, send)
 
 
 def _is_preflight(scope: Scope) -> bool:
