@@ -45,6 +45,7 @@ async def create_chat_completion(http_request: Request) -> Response:
         max_tokens=max_tokens,
         logprobs=request.num_logprobs,
         prompt_logprobs=request.prompt_logprobs,
+        headers=parsed.headers,
     )
     if request.is_call_required:
         shared = await _calling(shared, request, service.grammar_validator)

@@ -36,6 +36,7 @@ async def create_completion(http_request: Request) -> Response:
         max_tokens=request.max_output_tokens,
         logprobs=0 if is_ranked and request.logprobs is None else request.logprobs,
         prompt_logprobs=request.num_prompt_logprobs,
+        headers=parsed.headers,
     )
     params = [seeded_params(shared, request.seed, request.num_candidates) for _ in prompts]
     choices = make_choices(prompts, params, request, service.tokenizer)
