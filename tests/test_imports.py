@@ -70,15 +70,16 @@ EXCEPTIONS = {
 FLOORS = [
     floor.split()
     for floor in (
-        "client_key connection default_model errors events open_exchanges options procfs "
+        "answer_events client_key default_model errors events http1 open_exchanges options procfs "
         "sampling_defaults tenant",
-        "hub pool schema settings",
+        "connection hub pool schema settings",
         "description layout setting_sources telemetry text",
         "exchange_context notices sandbox top",
         "security supervision",
         "service supervisor",
         "http_server requests service_factory",
         "answers",
+        "dialects",
         "endpoints",
         "app",
         "worker",

@@ -57,15 +57,18 @@ async def enforceable_schema(
     *,
     is_strict: bool,
     param: str,
+    owner: str = "",
 ) -> tuple[dict[str, Any], Sequence[str]]:
     """Return what of a schema a larger grammar can hold, and what is not enforced, by its path.
 
     The schema says to the library how its JSON is written, so that Lark can have it after %json.
-    param: the field that it came from. Raises ApiError; 400 for a strict one that cannot be
-    enforced wholly, which names the keyword.
+    param: the field that it came from; owner: what it is of, for a refusal. Raises ApiError; 400
+    for a strict one that cannot be enforced wholly, which names the keyword.
     """
     grammar = _of_schema(schema, param, is_strict=is_strict)
-    valid, not_enforced = await validate_schema(grammar, grammar_validator, param=param)
+    valid, not_enforced = await validate_schema(
+        grammar, grammar_validator, param=param, owner=owner
+    )
     return msgspec.json.decode(valid.text), not_enforced
 
 
@@ -84,7 +87,7 @@ async def validate(
 
 
 async def validate_schema(
-    grammar: Grammar, grammar_validator: GrammarValidator, *, param: str
+    grammar: Grammar, grammar_validator: GrammarValidator, *, param: str, owner: str = ""
 ) -> tuple[Grammar, Sequence[str]]:
     """Do what validate() does for a JSON schema; return, too, what of it is not enforced.
 
@@ -95,17 +98,21 @@ async def validate_schema(
     except (GrammarRefused, ValidationUnavailable) as error:
         outer = _outer_form(grammar) if isinstance(error, GrammarRefused) else None
         if outer is None:
-            raise _refusal(error, grammar, param) from None
+            raise _refusal(error, grammar, param, owner) from None
         return outer, [param]
     return valid, [f"{param}.{path}" for path in not_enforced]
 
 
 def _refusal(
-    error: GrammarRefused | ValidationUnavailable, grammar: Grammar, param: str | None
+    error: GrammarRefused | ValidationUnavailable,
+    grammar: Grammar,
+    param: str | None,
+    owner: str = "",
 ) -> ApiError:
     """Say to the client why there is no grammar."""
     if isinstance(error, GrammarRefused):
         where = f"'{param}'" if param else "grammar"
+        where += f" {owner}" if owner else ""
         at_fault = f"{param}.{error.path}" if param and error.path else param
         return invalid(f"Invalid {where}: {error}.", at_fault, f"invalid_{_NAMES[grammar.kind]}")
     if isinstance(error, ValidationQueueFull):

@@ -32,6 +32,7 @@ RENDER_TIMEOUT_S = 10.0
 TEMPLATE_PROCESS = "gateway.sandbox.template_process"
 LOSES_USERS = "it shows nothing of what a user says, in whichever form it is given that"
 
+_THOUGHTS = re.compile(r"<think>|\b(enable_thinking|reasoning_content|reasoning_effort|thinking)\b")
 _TOOLS = re.compile(r"\btools\b")
 
 
@@ -92,6 +93,7 @@ class ChatTemplate:
     ) -> None:
         """cpu_limit_s: of processor time, for one rendering."""
         self.supports_tools = _TOOLS.search(source) is not None
+        self.knows_thoughts = _THOUGHTS.search(source) is not None
         self._tokenizer = tokenizer
         template = Template(source, _special_tokens(tokenizer), cpu_limit_s)
         self._helper = Helper(TEMPLATE_PROCESS, lambda: msgspec.msgpack.encode(template))

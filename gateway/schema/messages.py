@@ -198,6 +198,19 @@ class ConversationFields(Protocol):
     def reasoning_effort(self) -> str | None: ...
 
 
+class PlainConversation(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields that decide the text of a conversation, and nothing else."""
+
+    messages: list[ChatMessage]
+    tools: Tools | None = None
+    documents: Documents | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template: str | None = None
+    reasoning_effort: str | None = None
+
+
 def check_conversation(fields: ConversationFields) -> None:
     """Raise ApiError for what no template should be asked to render."""
     for number, message in enumerate(fields.messages):

@@ -238,10 +238,13 @@ async def test_template_without_tools_is_said_to_have_none() -> None:
 
 
 class FakeValidator:
-    """Finds every grammar good."""
+    """Finds every grammar good; of schemas, all but their `not`."""
 
     async def validate(self, grammar: Grammar) -> Grammar:
         return grammar
+
+    async def validate_schema(self, grammar: Grammar) -> tuple[Grammar, Sequence[str]]:
+        return grammar, ["not"] if '"not"' in grammar.text else []
 
 
 @pytest.mark.parametrize(
@@ -268,6 +271,28 @@ async def test_required_call_is_held_to_a_grammar(tool_choice: Any, finish: str)
     assert grammar is not None and grammar.kind == "lark"
     assert "weather" in grammar.text
     assert ("time" in grammar.text) == (tool_choice == "required")
+
+
+async def test_what_is_not_enforced_is_told_in_a_header() -> None:
+    pool = playing(CALL)
+    service = replace(
+        make_service(pool, grammar_validator=cast("GrammarValidator", FakeValidator())),
+        chat_templates=fake_templates(default=FakeTemplate()),
+    )
+    app = create_app(service)
+    function = {"name": "time", "parameters": {"not": {}}}
+    tools = [*TOOLS, {"type": "function", "function": function}]
+    exchange = await ask(app, tools=tools, tool_choice="required").finished()
+    told = "tools[1].function.parameters.not"
+    assert exchange.headers["x-unisono-not-enforced"] == told
+    schema = {"name": "n", "schema": {"not": {}}}
+    for stream in (True, False):
+        response_format = {"type": "json_schema", "json_schema": schema}
+        exchange = await ask(app, response_format=response_format, stream=stream).finished()
+        told = "response_format.json_schema.schema.not"
+        assert exchange.headers["x-unisono-not-enforced"] == told
+    exchange = await ask(app, tools=TOOLS, tool_choice="required").finished()
+    assert "x-unisono-not-enforced" not in exchange.headers
 
 
 CUT = st.sampled_from([b"hi ", b"\n", CALL, b"<tool", b"<|x", "é".encode(), b"END", b"EN"])
@@ -321,6 +346,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"functions": [{"name": "f"}], "function_call": "auto"}, "functions"),
     ({"function_call": {"name": "f"}}, "function_call"),
     ({"tool_choice": "required"}, "tool_choice"),
+    ({"tool_choice": "auto", "tools": []}, "tool_choice"),
+    ({"parallel_tool_calls": True}, "parallel_tool_calls"),
+    ({"parallel_tool_calls": False, "tools": []}, "parallel_tool_calls"),
+    ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ({"top_logprobs": 1}, "top_logprobs"),
+    ({"top_logprobs": 1, "logprobs": False}, "top_logprobs"),
     ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice"),
     (
         {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "g"}}},

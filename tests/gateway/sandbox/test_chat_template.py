@@ -413,3 +413,18 @@ def test_output_is_counted_while_it_grows() -> None:
     assert len(renderer.render({}, max_chars=300)) == 300
     with pytest.raises(Exception, match="longer than 299"):
         renderer.render({}, max_chars=299)
+
+
+@pytest.mark.parametrize(
+    ("source", "knows"),
+    [
+        ("{% if enable_thinking is false %}", True),
+        ("<|im_start|>assistant\n<think>\n", True),
+        ("{{ message.reasoning_content }}", True),
+        ("{{ message.content }} rethinking", False),
+    ],
+)
+def test_thoughts_are_known_from_a_template_s_text(source: str, knows: bool) -> None:
+    template = ChatTemplate(smollm(), source)
+    assert template.knows_thoughts is knows
+    template.close()
