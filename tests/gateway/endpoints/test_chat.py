@@ -295,6 +295,36 @@ async def test_what_is_not_enforced_is_told_in_a_header() -> None:
     assert "x-unisono-not-enforced" not in exchange.headers
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("scores", [True, False])
+async def test_answer_that_breaks_its_schema_is_not_handed_out(stream: bool, scores: bool) -> None:
+    """Read, it has the second value, which no grammar may have looked at."""
+    properties = {"age": {"type": "integer"}}
+    schema = {"name": "n", "schema": {"type": "object", "properties": properties}}
+    fields = {
+        "response_format": {"type": "json_schema", "json_schema": schema},
+        "stream": stream,
+        "logprobs": scores,
+    }
+    for text, is_broken in ((b'{"age":1,"age":2}', True), (b'{"age":1,"b":2,"b":3}', False)):
+        pool = playing(text)
+        validator = cast("GrammarValidator", FakeValidator())
+        service = replace(
+            make_service(pool, grammar_validator=validator),
+            chat_templates=fake_templates(default=FakeTemplate()),
+        )
+        exchange = await ask(create_app(service), **fields).finished()
+        if stream:
+            last = exchange.events[-1]
+            assert (last != b"[DONE]") is is_broken
+            error = msgspec.json.decode(last)["error"] if is_broken else None
+        else:
+            assert exchange.status == (500 if is_broken else 200)
+            error = exchange.error if is_broken else None
+        assert error is None or error["code"] == "schema_broken"
+        assert not pool.running
+
+
 CUT = st.sampled_from([b"hi ", b"\n", CALL, b"<tool", b"<|x", "é".encode(), b"END", b"EN"])
 
 
