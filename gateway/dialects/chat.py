@@ -61,12 +61,12 @@ def read_chat(request: ChatRequest) -> TextRequest:
 def _tool_use(request: ChatRequest) -> ToolUse | None:
     if not request.usable_tools:
         return None
-    choice = request.tool_choice
+    choice = request.call_choice
     return ToolUse(
         tools=request.usable_tools,
         is_required=request.is_call_required,
         name=choice.function.name if isinstance(choice, NamedToolChoice) else "",
-        allows_parallel=request.parallel_tool_calls is not False,
+        allows_parallel=request.parallel_tool_calls is not False and not request.is_legacy,
     )
 
 
@@ -120,20 +120,46 @@ class _ChoiceWriter:
         tokens = whole.own_tokens
         return ChatChoice(
             index=whole.choice.index,
-            message=AnswerMessage(content=content, tool_calls=calls or UNSET),
+            message=self._message(content, calls),
             logprobs=self.logprobs(tokens),
             finish_reason=self.finish_reason(whole.choice, is_call=bool(calls)) or "",
             stop_reason=whole.choice.stop_reason,
             token_ids=self.token_ids(tokens),
         )
 
+    def _message(self, content: str | None, calls: list[ToolCall]) -> AnswerMessage:
+        if self._request.is_legacy and calls:
+            return AnswerMessage(content=content, function_call=calls[0].function)
+        return AnswerMessage(content=content, tool_calls=calls or UNSET)
+
+    def delta(self, piece: AnswerEvent) -> Delta | None:
+        """Return what an event adds to the message; None if it adds nothing."""
+        match piece:
+            case TextDelta(text):
+                return Delta(content=text)
+            case CallBegin(index, id, name):
+                return self._call_delta(index, FunctionCallDelta("", name), id)
+            case ArgumentsDelta(index, text):
+                return self._call_delta(index, FunctionCallDelta(text))
+            case _:
+                return None
+
+    def _call_delta(self, index: int, function: FunctionCallDelta, id: str = "") -> Delta:
+        """id: with the first piece of a call."""
+        if self._request.is_legacy:
+            return Delta(function_call=function)
+        if not id:
+            return Delta(tool_calls=[ToolCallDelta(index=index, function=function)])
+        call = ToolCallDelta(index=index, id=id, type="function", function=function)
+        return Delta(tool_calls=[call])
+
     def finish_reason(self, choice: Choice, *, is_call: bool) -> str | None:
         """Return why a choice ended: an answer that the model chose to be a call says so."""
         if choice.finish_reason is None:
             return None
-        is_named = isinstance(self._request.tool_choice, NamedToolChoice)
+        is_named = isinstance(self._request.call_choice, NamedToolChoice)
         if is_call and not is_named and choice.finish_reason is FinishReason.STOP:
-            return "tool_calls"
+            return "function_call" if self._request.is_legacy else "tool_calls"
         return choice.finish_reason.value
 
     def logprobs(self, tokens: Sequence[Token]) -> ChatLogprobs | None:
@@ -196,7 +222,9 @@ class ChatStream:
         """Write a chunk for each event; what is told of tokens comes with the first."""
         framed = b""
         told = [token for token in tokens if not token.is_prompt]
-        deltas = [(piece, delta) for piece in events if (delta := _delta(piece)) is not None]
+        deltas = [
+            (piece, delta) for piece in events if (delta := self._writer.delta(piece)) is not None
+        ]
         if not deltas and tokens:
             # Text is held back, but what is told of its tokens is not.
             deltas = [(TextDelta(""), Delta(content=""))]
@@ -253,21 +281,6 @@ class ChatStream:
 
 
 CHAT = Dialect(msgspec.json.Decoder(ChatRequest), read_chat, ChatAnswer)
-
-
-def _delta(piece: AnswerEvent) -> Delta | None:
-    """Return what an event adds to the message; None if it adds nothing."""
-    match piece:
-        case TextDelta(text):
-            return Delta(content=text)
-        case CallBegin(index, id, name):
-            function = FunctionCallDelta("", name)
-            call = ToolCallDelta(index=index, id=id, type="function", function=function)
-            return Delta(tool_calls=[call])
-        case ArgumentsDelta(index, text):
-            return Delta(tool_calls=[ToolCallDelta(index=index, function=FunctionCallDelta(text))])
-        case _:
-            return None
 
 
 def _call(call: Call) -> ToolCall:

@@ -372,9 +372,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"chat_template": "tool_use"}, "chat_template"),
     ({"reasoning_effort": "x" * 65}, "reasoning_effort"),
     ({"modalities": ["text", "audio"]}, "modalities"),
-    ({"functions": [{"name": "f"}]}, "functions"),
-    ({"functions": [{"name": "f"}], "function_call": "auto"}, "functions"),
+    ({"functions": [{"name": "f"}], "tools": TOOLS}, "functions"),
+    ({"functions": [{"name": "f"}, {"name": "f"}]}, "functions"),
+    ({"functions": [{"name": "f"}], "function_call": {"name": "g"}}, "function_call"),
+    ({"functions": [{"name": "f"}], "function_call": "required"}, "function_call"),
     ({"function_call": {"name": "f"}}, "function_call"),
+    ({"function_call": "auto"}, "function_call"),
     ({"tool_choice": "required"}, "tool_choice"),
     ({"tool_choice": "auto", "tools": []}, "tool_choice"),
     ({"parallel_tool_calls": True}, "parallel_tool_calls"),
@@ -418,6 +421,41 @@ async def test_functions_that_must_not_be_called_change_nothing() -> None:
     )
     assert exchange.status == 200
     assert template.seen[0].tools is None
+
+
+async def test_functions_are_tools_in_the_older_form() -> None:
+    function = {"name": "weather", "parameters": {"type": "object"}}
+    template = FakeTemplate()
+    fields: dict[str, Any] = {"functions": [function], "function_call": "auto"}
+    whole = (await answer(playing(b"Well. " + CALL + CALL), template, **fields)).json["choices"][0]
+    call = {"name": "weather", "arguments": '{"city": "Bern"}'}
+    assert whole["message"]["function_call"] == call
+    assert "tool_calls" not in whole["message"] and whole["finish_reason"] == "function_call"
+    assert template.seen[0].tools == [{"type": "function", "function": function}]
+    plain = (await answer(playing(b"Hi"), **fields)).json["choices"][0]
+    assert "function_call" not in plain["message"] and plain["finish_reason"] == "stop"
+
+
+async def test_streamed_function_call_is_put_together_as_the_older_clients_do() -> None:
+    pool = playing(CALL)
+    service = replace(
+        make_service(pool, grammar_validator=cast("GrammarValidator", FakeValidator())),
+        chat_templates=fake_templates(default=FakeTemplate()),
+    )
+    exchange = await ask(
+        create_app(service),
+        functions=[{"name": "weather"}, {"name": "time"}],
+        function_call={"name": "weather"},
+        stream=True,
+    ).finished()
+    deltas = [chunk["choices"][0]["delta"] for chunk in exchange.chunks]
+    calls = [delta["function_call"] for delta in deltas if "function_call" in delta]
+    assert [call["name"] for call in calls if "name" in call] == ["weather"]
+    assert "".join(call["arguments"] for call in calls) == '{"city": "Bern"}'
+    assert not any("tool_calls" in delta for delta in deltas)
+    assert exchange.chunks[-1]["choices"][0]["finish_reason"] == "stop"  # it had no choice
+    grammar = pool.submitted[0].params.grammar
+    assert grammar is not None and "weather" in grammar.text and "time" not in grammar.text
 
 
 async def test_template_failure_is_a_400_or_a_429_with_a_delay() -> None:
