@@ -24,13 +24,15 @@ class Token:
     """One token of a choice whose caller wants to see tokens.
 
     text_offset: characters of echo and answer before it; text that a stop string cut off counts.
-    logprobs: None for the first token of a prompt and where none were wanted.
+    logprobs: None for the first token of a prompt and where none were wanted. is_end: it ended the
+    sequence and is no text.
     """
 
     token_id: int
     text_offset: int
     logprobs: TokenLogprobs | None = None
     is_prompt: bool = False
+    is_end: bool = False
 
 
 @dataclass(slots=True)
@@ -106,7 +108,8 @@ class Choice:
             self.num_tokens += 1
             if self.lists_tokens:
                 logprobs = None if self.params.logprobs is None else output.logprobs[position]
-                tokens.append(Token(token_id, self._text_offset, logprobs))
+                is_end = position >= num_texts
+                tokens.append(Token(token_id, self._text_offset, logprobs, is_end=is_end))
             if position < num_texts:
                 text = self.detokenizer.push(token_id)
                 pieces.append(self._cut(text))

@@ -6,6 +6,7 @@ know templates, tokens or HTTP. Its types are in schema/chat.py.
 
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,18 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from backend.wire.messages import FinishReason
-from gateway.answer_events import AnswerEvent, ArgumentsDelta, CallBegin, TextDelta
+from gateway.answer_events import (
+    AnswerEvent,
+    ArgumentsDelta,
+    CallBegin,
+    ReasoningDelta,
+    TextDelta,
+)
 from gateway.answers.choice import Choice, Token
 from gateway.answers.logprobs import prompt_logprobs
 from gateway.answers.sse import DONE, PING, ChunkTemplate, event
 from gateway.answers.whole_answer import Call, WholeChoice
-from gateway.dialects.chat_logprobs import chat_logprobs
+from gateway.dialects.chat_logprobs import ContentTokens, chat_logprobs
 from gateway.dialects.dialect import Dialect
 from gateway.errors import ApiError
 from gateway.requests.text_request import TextRequest, ToolUse
@@ -110,6 +117,7 @@ class _ChoiceWriter:
         self.shows_usage = request.include_usage
         self.shows_usage_always = request.has_continuous_usage
         self.shows_ids = bool(request.return_token_ids)
+        self.shows_logprobs = request.num_logprobs is not None
         self._request = request
         self._tokenizer = tokenizer
 
@@ -121,7 +129,7 @@ class _ChoiceWriter:
         return ChatChoice(
             index=whole.choice.index,
             message=self._message(content, calls),
-            logprobs=self.logprobs(tokens),
+            logprobs=self.logprobs(ContentTokens().take(_told(whole), tokens)),
             finish_reason=self.finish_reason(whole.choice, is_call=bool(calls)) or "",
             stop_reason=whole.choice.stop_reason,
             token_ids=self.token_ids(tokens),
@@ -196,9 +204,12 @@ class ChatStream:
     def __init__(self, base: ChatChunk, writer: _ChoiceWriter) -> None:
         self._base = base
         self._writer = writer
-        self._is_plain = not (writer.shows_ids or writer.shows_usage_always)
+        self._is_plain = not (
+            writer.shows_ids or writer.shows_logprobs or writer.shows_usage_always
+        )
         self._templates: dict[int, ChunkTemplate] = {}  # by choice
         self._calling: set[int] = set()  # choices that have called
+        self._contents: dict[int, ContentTokens] = defaultdict(ContentTokens)
 
     def begin(self, choice: Choice) -> bytes:
         """Say who speaks."""
@@ -219,17 +230,26 @@ class ChatStream:
     def pieces(
         self, choice: Choice, events: Sequence[AnswerEvent], tokens: Sequence[Token]
     ) -> bytes:
-        """Write a chunk for each event; what is told of tokens comes with the first."""
+        """Write a chunk for each event; what is told of tokens comes with the first.
+
+        Log-probabilities wait for the text that they are of.
+        """
         framed = b""
         told = [token for token in tokens if not token.is_prompt]
+        scored: list[Token] = []
+        if self._writer.shows_logprobs:
+            scored = self._contents[choice.index].take(events, told)
         deltas = [
             (piece, delta) for piece in events if (delta := self._writer.delta(piece)) is not None
         ]
-        if not deltas and tokens:
+        if not deltas and (scored or (told and self._writer.shows_ids)):
             # Text is held back, but what is told of its tokens is not.
             deltas = [(TextDelta(""), Delta(content=""))]
         for position, (piece, delta) in enumerate(deltas):
-            framed += self._piece(choice, piece, delta, told if position == 0 else [])
+            is_first = position == 0
+            framed += self._piece(
+                choice, piece, delta, told if is_first else [], scored if is_first else []
+            )
         if choice.finish_reason is None:
             return framed
         is_call = choice.index in self._calling
@@ -253,8 +273,14 @@ class ChatStream:
         return event(error.body())
 
     def _piece(
-        self, choice: Choice, piece: AnswerEvent, delta: Delta, tokens: Sequence[Token]
+        self,
+        choice: Choice,
+        piece: AnswerEvent,
+        delta: Delta,
+        tokens: Sequence[Token],
+        scored: Sequence[Token],
     ) -> bytes:
+        """tokens: whose ids are told; scored: whose log-probabilities are."""
         if isinstance(piece, CallBegin):
             self._calling.add(choice.index)
         elif isinstance(piece, TextDelta) and not tokens:
@@ -265,7 +291,7 @@ class ChatStream:
             ChunkChoice(
                 index=choice.index,
                 delta=delta,
-                logprobs=self._writer.logprobs(tokens) if tokens else None,
+                logprobs=self._writer.logprobs(scored) if scored else None,
                 token_ids=self._writer.token_ids(tokens),
             )
         )
@@ -281,6 +307,12 @@ class ChatStream:
 
 
 CHAT = Dialect(msgspec.json.Decoder(ChatRequest), read_chat, ChatAnswer)
+
+
+def _told(whole: WholeChoice) -> list[AnswerEvent]:
+    """Return the text of an answer as what it was told by."""
+    thoughts: list[AnswerEvent] = [ReasoningDelta(whole.reasoning)] if whole.reasoning else []
+    return [*thoughts, TextDelta(whole.text)]
 
 
 def _call(call: Call) -> ToolCall:

@@ -325,6 +325,28 @@ async def test_answer_that_breaks_its_schema_is_not_handed_out(stream: bool, sco
         assert not pool.running
 
 
+@pytest.mark.parametrize(
+    ("text", "fields", "content", "scored"),
+    [
+        (b"hey", {}, "hey", "hey"),
+        (b"hey EN END more", {"stop": "END"}, "hey EN ", "hey EN "),
+        ("é".encode(), {}, "é", "é"),
+        (b"Well. " + CALL, {"tools": TOOLS}, "Well.", "Well."),
+        (CALL, {"tools": TOOLS}, None, ""),
+    ],
+)
+async def test_scores_are_of_the_content(
+    text: bytes, fields: dict[str, Any], content: str | None, scored: str
+) -> None:
+    """The token that ended the answer had one, too, and so had those of calls."""
+    whole = (await answer(playing(text), logprobs=True, **fields)).json["choices"][0]
+    assert whole["message"]["content"] == content
+    entries = whole["logprobs"]["content"]
+    assert bytes(byte for entry in entries for byte in entry["bytes"]) == scored.encode()
+    streamed = await answer(playing(text), logprobs=True, stream=True, **fields)
+    assert assembled(streamed.chunks)[0]["scores"] == entries
+
+
 CUT = st.sampled_from([b"hi ", b"\n", CALL, b"<tool", b"<|x", "é".encode(), b"END", b"EN"])
 
 
