@@ -10,7 +10,13 @@ Names here are ours, Hugging Face's for a Llama where it has the tensor:
     model.layers.I.mlp.gate_proj up_proj down_proj
     model.layers.I.mlp.router  mlp.router_correction  mlp.experts.E.gate_proj up_proj down_proj
     model.layers.I.mlp.shared.gate_proj up_proj down_proj  mlp.shared_gate
-    model.layers.I.mlp_output_norm             norm of what the MLP gives
+    model.layers.I.mlp.router_norm  mlp.expert_scales
+    model.layers.I.mlp_output_norm             norm of what the MLP gives, and experts beside it
+    model.layers.I.mlp_dense_norm experts_input_norm experts_output_norm
+                                               of an MLP that has experts beside it, and of these
+    model.layers.I.per_layer.gate proj norm    of what the layer is told of each token
+    model.layers.I.layer_scalar
+    model.embed_tokens_per_layer  model.per_layer_projection  model.per_layer_norm
     model.norm  lm_head
     model.embed_token_types  model.embedding_norm  model.relative_bias  pooler.dense  classifier
                                                of encoders
@@ -30,12 +36,22 @@ each with .weight, .bias or both. `families` and `sources` say what files call t
 from collections.abc import Iterator
 
 from backend.config.model_config import ModelConfig
-from backend.config.spec import MLP, Attention, EncoderSpec, Experts, Layer, Norm, PromptEncoder
+from backend.config.spec import (
+    MLP,
+    Attention,
+    EncoderSpec,
+    Experts,
+    Layer,
+    Norm,
+    PerLayerInput,
+    PromptEncoder,
+)
 from backend.config.tensor_info import Cut as Cut
 from backend.config.tensor_info import TensorInfo as TensorInfo
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
+PER_LAYER_EMBEDDING = "model.embed_tokens_per_layer.weight"
 LAYER_PREFIX = "model.layers."
 ENCODER_LAYER_PREFIX = "encoder.layers."
 
@@ -59,6 +75,8 @@ def _tensors(config: ModelConfig) -> Iterator[tuple[str, TensorInfo]]:
     for index, layer in enumerate(spec.layers):
         for name, info in _layer(config, layer):
             yield f"{LAYER_PREFIX}{index}.{name}", info
+    if spec.per_layer:
+        yield from _per_layer(config, spec.per_layer)
     if spec.encoder:
         yield from _encoder_decoder(config, spec.encoder)
     if spec.has_final_norm:
@@ -105,8 +123,27 @@ def _layer(config: ModelConfig, layer: Layer) -> Iterator[tuple[str, TensorInfo]
     yield from _attention(config, layer.attention)
     if isinstance(layer.mlp, MLP):
         yield from _mlp("mlp", layer.mlp, hidden)
-    else:
-        yield from _experts(layer.mlp, hidden)
+    if layer.experts:
+        yield from _experts(layer.experts, hidden)
+    if layer.beside:
+        for name in ("mlp_dense_norm", "experts_input_norm", "experts_output_norm"):
+            yield from _norm(name, hidden, norm)
+    if layer.has_scalar:
+        yield "layer_scalar.weight", TensorInfo((1,))
+
+
+def _per_layer(config: ModelConfig, told: PerLayerInput) -> Iterator[tuple[str, TensorInfo]]:
+    """Return what is told of tokens. The table is large: each rank has some tokens' rows."""
+    hidden, norm = config.hidden_size, config.spec.norm
+    width = config.num_layers * told.width
+    yield PER_LAYER_EMBEDDING, TensorInfo((config.vocab_size, width), Cut.VOCAB_ROWS)
+    yield "model.per_layer_projection.weight", TensorInfo((width, hidden))
+    yield from _norm("model.per_layer_norm", told.width, norm)
+    for index in range(config.num_layers):
+        prefix = f"{LAYER_PREFIX}{index}.per_layer"
+        yield f"{prefix}.gate.weight", TensorInfo((told.width, hidden))
+        yield f"{prefix}.proj.weight", TensorInfo((hidden, told.width))
+        yield from _norm(f"{prefix}.norm", hidden, norm)
 
 
 def _encoder_decoder(
@@ -133,23 +170,30 @@ def _encoder_decoder(
 
 
 def _attention(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, TensorInfo]]:
-    hidden, dim = config.hidden_size, config.head_dim
-    query, kv = config.num_heads * dim, config.num_kv_heads * dim
-    for name, size, cut in (
-        ("q_proj", query, Cut.QUERY_ROWS),
-        ("k_proj", kv, Cut.KV_ROWS),
-        ("v_proj", kv, Cut.KV_ROWS),
-    ):
-        yield from _linear(f"self_attn.{name}", (size, hidden), cut, attention.qkv_bias)
-    yield from _linear("self_attn.o_proj", (hidden, query), Cut.QUERY_COLUMNS, attention.out_bias)
-    if attention.qk_norm == "head":
-        yield "self_attn.q_norm.weight", TensorInfo((dim,))
-        yield "self_attn.k_norm.weight", TensorInfo((dim,))
-    elif attention.qk_norm == "all":
-        yield "self_attn.q_norm.weight", TensorInfo((query,), Cut.QUERY_ROWS)
-        yield "self_attn.k_norm.weight", TensorInfo((kv,), Cut.KV_ROWS)
+    for name, info in _of_heads(config, attention):
+        own = info._replace(head_dim=attention.head_dim, num_kv_heads=attention.num_kv_heads)
+        yield f"self_attn.{name}", own
+
+
+def _of_heads(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, TensorInfo]]:
+    hidden, dim = config.hidden_size, config.head_dim_of(attention)
+    query, kv = config.num_heads * dim, config.num_kv_heads_of(attention) * dim
+    has_keys = attention.shares_kv_of is None
+    yield from _linear("q_proj", (query, hidden), Cut.QUERY_ROWS, attention.qkv_bias)
+    if has_keys:
+        yield from _linear("k_proj", (kv, hidden), Cut.KV_ROWS, attention.qkv_bias)
+    if has_keys and not attention.k_eq_v:
+        yield from _linear("v_proj", (kv, hidden), Cut.KV_ROWS, attention.qkv_bias)
+    yield from _linear("o_proj", (hidden, query), Cut.QUERY_COLUMNS, attention.out_bias)
+    for name, size, cut in (("q_norm", query, Cut.QUERY_ROWS), ("k_norm", kv, Cut.KV_ROWS)):
+        if name == "k_norm" and not has_keys:
+            continue
+        if attention.qk_norm == "head":
+            yield f"{name}.weight", TensorInfo((dim,))
+        elif attention.qk_norm == "all":
+            yield f"{name}.weight", TensorInfo((size,), cut)
     if attention.sinks:
-        yield "self_attn.sinks.weight", TensorInfo((config.num_heads,))
+        yield "sinks.weight", TensorInfo((config.num_heads,))
 
 
 def _mlp(prefix: str, mlp: MLP, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
@@ -160,6 +204,10 @@ def _mlp(prefix: str, mlp: MLP, hidden: int) -> Iterator[tuple[str, TensorInfo]]
 
 def _experts(experts: Experts, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
     yield "mlp.router.weight", TensorInfo((experts.num, hidden))
+    if experts.router_eps:
+        yield "mlp.router_norm.weight", TensorInfo((hidden,))
+    if experts.has_scales:
+        yield "mlp.expert_scales.weight", TensorInfo((experts.num,), is_wide=True)
     if experts.has_correction:
         yield "mlp.router_correction.bias", TensorInfo((experts.num,))
     for index in range(experts.num):

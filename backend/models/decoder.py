@@ -15,10 +15,12 @@ from backend.config.tensors import EMBEDDING, HEAD
 from backend.layers.attention import AttentionStep, SelfAttention
 from backend.layers.compute_context import ComputeContext
 from backend.layers.embedding import Embedding, VocabParallelHead
+from backend.layers.experts_beside import ExpertsBeside
 from backend.layers.loader import WeightLoader
 from backend.layers.mlp import DenseMLP
 from backend.layers.moe import MixtureOfExperts
 from backend.layers.norm import NormLayer
+from backend.layers.per_layer import LayerTail, PerLayerInputs
 from backend.layers.rotary import RotaryEmbedding
 from backend.ops.batch import AttentionSpec, Batch
 from backend.ops.kv_cache import KVCache
@@ -40,7 +42,6 @@ class Decoder:
         assert isinstance(config.spec, DecoderSpec)
         self._spec = config.spec
         self._ops = context.ops
-        self._num_heads = shard.num_heads
         self._layers = [
             DecoderLayer(config, layer, loader.at(f"model.layers.{index}"), shard, context)
             for index, layer in enumerate(config.spec.layers)
@@ -63,31 +64,41 @@ class Decoder:
             if loader.has("model.project_out.weight")
             else None
         )
-        self._ropes = {
-            rope: RotaryEmbedding(rope, config.head_dim, max_len, context.dtype, context.device)
-            for rope in dict.fromkeys(layer.attention.rope for layer in config.spec.layers)
+        told = config.spec.per_layer
+        self._per_layer = PerLayerInputs(config, told, loader, shard, context) if told else None
+        self._tails = [
+            LayerTail(config, layer, loader.at(f"model.layers.{index}"), context)
+            for index, layer in enumerate(config.spec.layers)
+        ]
+        self._kinds = [_Kind.of(config, layer, shard) for layer in config.spec.layers]
+        self._turns = {
+            turn: RotaryEmbedding(*turn, max_len, context.dtype, context.device)
+            for turn in dict.fromkeys(kind.turn for kind in self._kinds)
         }
-        self._kinds = [_Kind.of(layer) for layer in config.spec.layers]
         self.weight_bytes = loader.ledger.weight_bytes
         self.replicated_bytes = loader.ledger.replicated_bytes
 
     def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
         x = self._embedding.forward(batch.input_ids, batch.positions)  # [T, hidden]
-        rotations = {rope: table.at(batch.positions) for rope, table in self._ropes.items()}
-        plans: dict[tuple[int, AttentionSpec], object] = {}
+        told = self._per_layer.forward(batch.input_ids, x) if self._per_layer else None
+        rotations = {turn: table.at(batch.positions) for turn, table in self._turns.items()}
+        plans: dict[tuple[object, ...], object] = {}
         delta: Tensor | None = None
         for index, (layer, kind) in enumerate(zip(self._layers, self._kinds, strict=True)):
             cache, group = kv_cache.layer(index), kv_cache.group_of(index)
-            if (plan := plans.get((group, kind.attention))) is None:
+            if (plan := plans.get(key := (group, *kind.planned))) is None:
                 plan = self._ops.plan_attention(
-                    batch.group(group), cache, self._num_heads, kind.attention
+                    batch.group(group), cache, kind.num_heads, kind.attention
                 )
-                plans[group, kind.attention] = plan
+                plans[key] = plan
             is_last = index == len(self._layers) - 1
             wanted = batch.output_tokens if is_last else None
-            rotation = rotations[kind.rope]
+            rotation = rotations[kind.turn]
             step = AttentionStep(batch.positions, rotation, cache, plan, wanted)
             x, delta = layer.forward(x, delta, step)
+            x, delta = self._tails[index].forward(
+                x, delta, None if told is None else _wanted(told[:, index], step)
+            )
         if self._norm:
             x = self._norm.forward(x, delta)[1]
         elif delta is not None:
@@ -119,16 +130,28 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What of a step layers may share: the rotation, and attention's plan."""
+    """Layers of one kind share a rotation in a step, and, in a cache group, attention's plan.
 
-    rope: Rope | None
+    turn: how heads turn, and their size. num_heads, num_kv_heads: this rank's.
+    """
+
+    turn: tuple[Rope | None, int]
+    num_heads: int
+    num_kv_heads: int
     attention: AttentionSpec
 
+    @property
+    def planned(self) -> tuple[object, ...]:
+        """What attention's plan depends on."""
+        return self.turn[1], self.num_heads, self.num_kv_heads, self.attention
+
     @classmethod
-    def of(cls, layer: Layer) -> "_Kind":
+    def of(cls, config: ModelConfig, layer: Layer, shard: Shard) -> "_Kind":
         attention = layer.attention
+        own = shard.heads_of(attention.num_kv_heads)
         spec = AttentionSpec(attention.scale, attention.softcap, attention.window)
-        return cls(attention.rope, spec)
+        turn = (attention.rope, config.head_dim_of(attention))
+        return cls(turn, own.num_heads, own.num_kv_heads, spec)
 
 
 class InputEmbedding:
@@ -193,6 +216,9 @@ class DecoderLayer:
             if isinstance(layer.mlp, MLP)
             else MixtureOfExperts(loader.at("mlp"), layer.mlp, context)
         )
+        self._beside = (
+            ExpertsBeside(config, layer.beside, loader, context) if layer.beside else None
+        )
 
     def forward(
         self, x: Tensor, delta: Tensor | None, step: AttentionStep
@@ -211,7 +237,10 @@ class DecoderLayer:
                 x, normed = self._input_norm.forward(x, delta)
                 attended = self._attention_norm.forward(self._attention.forward(normed, step))[1]
                 x, normed = self._post_norm.forward(_wanted(x, step), self._scaled(attended))
-                return x, self._scaled(self._mlp_norm.forward(self._mlp.forward(normed))[1])
+                inner = self._mlp.forward(normed)
+                if self._beside:
+                    inner = self._beside.forward(inner, x)
+                return x, self._scaled(self._mlp_norm.forward(inner)[1])
             case "after":
                 x = x if delta is None else x + delta
                 attended = self._attention_norm.forward(self._attention.forward(x, step))[1]

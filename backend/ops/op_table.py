@@ -68,8 +68,8 @@ class Ops(Protocol):
         """What the two below need and layers share that attend alike: indices and masks, made once
         a step.
 
-        cache: of any layer, [blocks, 2, Hkv, block size, D]; how a head's part of a block lies is
-        these ops' own affair. num_heads: Hq.
+        cache: of any layer, [blocks, 2, Hkv, block size, D], whose blocks may lie apart; how a
+        head's part of a block lies is these ops' own affair. num_heads: Hq.
         """
         ...
 
@@ -79,6 +79,10 @@ class Ops(Protocol):
         qkv: [T, Hq + 2 Hkv, D], contiguous. The halves of each head are rotated: x cos + (x with
         its halves swapped) sin.
         """
+        ...
+
+    def rotate(self, heads: Tensor, rotation: Rotation) -> None:
+        """Rotate heads [T, n, D], contiguous, in place, as rotate_store does."""
         ...
 
     def attention(self, q: Tensor, cache: Tensor, plan: Any, sinks: Tensor | None = None) -> Tensor:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backend.config.spec import Activation
+from backend.ops.batch import Rotation
 
 
 class TokenwiseOps:
@@ -21,6 +22,10 @@ class TokenwiseOps:
         if delta is not None:
             x = x + delta
         return x, F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+    def rotate(self, heads: Tensor, rotation: Rotation) -> None:
+        cos, sin = rotation
+        heads.copy_(torch.addcmul(heads * cos, heads.roll(heads.shape[-1] // 2, -1), sin))
 
     def head_norm(self, heads: Tensor, weight: Tensor, eps: float) -> None:
         heads.copy_(F.rms_norm(heads.float(), heads.shape[-1:], weight.float(), eps))
