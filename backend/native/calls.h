@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0xc1325290
+#define INTERFACE 0x1af1a0c8
 
 typedef struct {
     int32_t sequence;
@@ -120,6 +120,23 @@ typedef struct {
     int64_t tokens;
     int64_t width;
 } SiluMul;
+
+typedef struct {
+    const uint16_t *x;
+    int64_t x_stride;
+    const float *weight;
+    const float *bias;
+    float *state;
+    const int32_t *reads;
+    const int32_t *writes;
+    const int32_t *starts;
+    const int32_t *chains;
+    int64_t num_sequences;
+    int64_t channels;
+    int64_t taps;
+    int64_t silu;
+    uint16_t *out;
+} CausalConv;
 
 typedef struct {
     const uint16_t *q;

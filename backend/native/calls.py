@@ -106,6 +106,22 @@ CALLS = {
         "tokens": "int64_t",
         "width": "int64_t",
     },
+    "CausalConv": {
+        "x": "const uint16_t *",
+        "x_stride": "int64_t",
+        "weight": "const float *",
+        "bias": "const float *",
+        "state": "float *",
+        "reads": "const int32_t *",
+        "writes": "const int32_t *",
+        "starts": "const int32_t *",
+        "chains": "const int32_t *",
+        "num_sequences": "int64_t",
+        "channels": "int64_t",
+        "taps": "int64_t",
+        "silu": "int64_t",
+        "out": "uint16_t *",
+    },
     "Attention": {
         "q": "const uint16_t *",
         "q_stride": "int64_t",
@@ -242,6 +258,10 @@ class RotateStore(ctypes.Structure):
 
 class SiluMul(ctypes.Structure):
     _fields_ = _fields("SiluMul")
+
+
+class CausalConv(ctypes.Structure):
+    _fields_ = _fields("CausalConv")
 
 
 class Attention(ctypes.Structure):

@@ -133,6 +133,7 @@ PLAIN(add_rms_norm, AddRmsNorm)
 PLAIN(rotate_store, RotateStore)
 PLAIN(silu_mul, SiluMul)
 LONG(attention, Attention)
+PLAIN(causal_conv, CausalConv)
 LONG(exp_sums, ExpSums)
 LONG(count_greater, CountGreater)
 LONG(apply_masks, ApplyMasks)
@@ -169,6 +170,7 @@ static PyMethodDef methods[] = {
     CALL(rotate_store),
     CALL(silu_mul),
     CALL(attention),
+    CALL(causal_conv),
     CALL(topk),
     CALL(exp_sums),
     CALL(count_greater),
