@@ -17,6 +17,7 @@ from backend.config.errors import ModelError
 from backend.config.families.family import Family
 from backend.config.fields import Fields
 from backend.config.foreign import ModelImpl
+from backend.config.foreign_classes import check_class
 from backend.config.foreign_fields import ALIASES, check_can_be_foreign, make_foreign_config
 from backend.config.hf_directory import Inventory, read_json, take_inventory
 from backend.config.model_config import ModelConfig
@@ -79,6 +80,7 @@ def read_config(
         fields.add("decoder_start_token_id", start_id)
     try:
         if family is None:
+            check_class(architecture, values.get("model_type"))
             if task not in ("auto", "generate"):
                 raise ModelError(
                     f"--task {task}: models that transformers' own code serves generate text alone"
