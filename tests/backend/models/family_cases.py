@@ -93,6 +93,9 @@ def _build(case: FamilyCase) -> Any:
     model = model_class(config).float().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            if name.endswith("expert_bias"):  # what says who is chosen, and is not trained
+                buffer.copy_(0.2 * torch.randn(buffer.shape, generator=generator))
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim == 1:
