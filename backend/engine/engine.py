@@ -250,7 +250,7 @@ def _budget(
         free_bytes=plan.free_bytes,
         expanded=footprint.expanded(),
         state_bytes=plan.states.bytes,
-        notes=plan.states.note(settings.max_num_seqs),
+        notes=plan.states.note(settings.max_num_seqs) if rank == 0 else (),
     )
 
 

@@ -80,7 +80,7 @@ class StatePlan:
             return ()
         return (
             f"--max-num-seqs {max_num_seqs} is lowered to {self.num_seqs}: each sequence keeps "
-            f"states of {self.group_slot_bytes / 1e6:,.1f} MB; a larger --kv-cache-bytes has room "
+            f"states of {self.group_slot_bytes:,} bytes; a larger --kv-cache-bytes has room "
             "for more",
         )
 

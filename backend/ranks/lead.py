@@ -124,6 +124,8 @@ class Lead:
             weight_bytes=weight_bytes,
             replicated_bytes=replicated_bytes,
             credit=self._scheduler.credit,
+            num_slots=engine.num_slots,
+            state_bytes=engine.state_bytes,
         )
         self._line.send(self._ready)
 

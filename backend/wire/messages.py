@@ -68,7 +68,8 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     max_model_len: prompt and completion, as the model takes them or as it was set. num_blocks,
     kv_bytes: the KV cache of all ranks together. kv_sequence_tokens: what it holds of one sequence,
     if that is alone; kv_capacity_tokens: of several that are as long as they may be.
-    weight_bytes has one entry a rank.
+    weight_bytes has one entry a rank. num_slots, state_bytes: of what layers keep of fixed size for
+    each sequence, of all ranks together, past prompts included.
     """
 
     replica: int
@@ -85,6 +86,8 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     weight_bytes: list[int]
     replicated_bytes: int
     credit: int
+    num_slots: int = 0
+    state_bytes: int = 0
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):

@@ -85,14 +85,18 @@ def _weights(ready: Ready) -> str:
 
 def _kv_cache(ready: Ready) -> str:
     """Layers with windows take less of a longer request: what fits depends on the length then."""
+    slots = ""
+    if ready.num_slots:
+        slots = f"{ready.num_slots:,} states of sequences ({size_text(ready.state_bytes)}) a group"
     if not ready.num_blocks:
-        return "none: nothing of a text is kept"
+        return slots or "none: nothing of a text is kept"
     length = min(ready.max_model_len, ready.kv_sequence_tokens)
     if ready.kv_capacity_tokens == ready.num_blocks * ready.block_size:
         tokens = f"{ready.kv_capacity_tokens:,} tokens"
     else:
         tokens = f"{ready.kv_capacity_tokens:,} tokens in requests of {length:,}"
-    return f"{tokens} ({size_text(ready.kv_bytes)}) a group, blocks of {ready.block_size}"
+    blocks = f"{tokens} ({size_text(ready.kv_bytes)}) a group, blocks of {ready.block_size}"
+    return f"{blocks}; {slots}" if slots else blocks
 
 
 def size_text(count: int) -> str:

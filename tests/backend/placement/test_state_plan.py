@@ -46,7 +46,7 @@ def test_fewer_sequences_run_where_half_the_budget_is_too_little() -> None:
     assert (plan.num_seqs, plan.num_snapshots) == (6, 1)
     [line] = plan.note(10)
     assert line.startswith(
-        "--max-num-seqs 10 is lowered to 6: each sequence keeps states of 0.0 MB"
+        "--max-num-seqs 10 is lowered to 6: each sequence keeps states of 512 bytes;"
     )
     assert plan_of(12 * SLOT, has_blocks=False).num_seqs == 10
 

@@ -69,6 +69,7 @@ class World:
             token_budget=16,
             max_num_seqs=4,
             num_slots=0,
+            state_bytes=0,
             max_model_len=256,
             config=SimpleNamespace(
                 vocab_size=100,

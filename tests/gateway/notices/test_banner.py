@@ -55,6 +55,14 @@ def test_kv_cache_is_told_in_tokens_and_bytes() -> None:
     assert "  KV cache   4,096 tokens (2.1 MB) a group, blocks of 32" in lines_of()
 
 
+def test_states_are_told_beside_the_kv_cache_or_instead() -> None:
+    states = "35 states of sequences (1.2 MB) a group"
+    lines = lines_of(ready(num_slots=35, state_bytes=1_200_000))
+    assert f"  KV cache   4,096 tokens (2.1 MB) a group, blocks of 32; {states}" in lines
+    lines = lines_of(ready(num_slots=35, state_bytes=1_200_000, num_blocks=0))
+    assert f"  KV cache   {states}" in lines
+
+
 def test_tokens_beside_windows_are_told_with_their_length() -> None:
     lines = lines_of(ready(kv_capacity_tokens=9000))
     assert "  KV cache   9,000 tokens in requests of 512 (2.1 MB) a group, blocks of 32" in lines
