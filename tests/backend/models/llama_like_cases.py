@@ -150,6 +150,13 @@ LLAMA_LIKE = {
         is_whole=True,
         twin=_MISTRAL3,
     ),
+    "seed_oss": FamilyCase(
+        "SeedOssForCausalLM", {"head_dim": 16}, twin=GGUFTwin("SEED_OSS", metadata=_llama)
+    ),
+    "seed_oss, all biases": FamilyCase(
+        "SeedOssForCausalLM",
+        {"head_dim": 16, "attention_out_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
+    ),
     "qwen2": FamilyCase("Qwen2ForCausalLM", twin=GGUFTwin("QWEN2")),
     "qwen2, windows": FamilyCase(
         "Qwen2ForCausalLM",
