@@ -46,6 +46,7 @@ HF_ARCHITECTURES = {
     "Glm4MoeLiteForCausalLM": "glm4_moe_lite",
     "Mistral4ForCausalLM": "mistral4",
     "SeedOssForCausalLM": "seed_oss",
+    "Exaone4ForCausalLM": "exaone4",
     "BertModel": "bert",
     "BertForMaskedLM": "bert",
     "BertForSequenceClassification": "bert",
@@ -91,6 +92,7 @@ GGUF_ARCHITECTURES = {
     "mistral4": "mistral4",
     "glm4moe": "glm4_moe",
     "seed_oss": "seed_oss",
+    "exaone4": "exaone4",
     "bert": "bert",
     "t5": "t5",
 }
