@@ -47,6 +47,8 @@ HF_ARCHITECTURES = {
     "Mistral4ForCausalLM": "mistral4",
     "SeedOssForCausalLM": "seed_oss",
     "Exaone4ForCausalLM": "exaone4",
+    "Ernie4_5ForCausalLM": "ernie4_5",
+    "Ernie4_5_MoeForCausalLM": "ernie4_5",
     "BertModel": "bert",
     "BertForMaskedLM": "bert",
     "BertForSequenceClassification": "bert",
@@ -93,6 +95,8 @@ GGUF_ARCHITECTURES = {
     "glm4moe": "glm4_moe",
     "seed_oss": "seed_oss",
     "exaone4": "exaone4",
+    "ernie4_5": "ernie4_5",
+    "ernie4_5-moe": "ernie4_5",
     "bert": "bert",
     "t5": "t5",
 }
