@@ -144,12 +144,12 @@ class Experts(msgspec.Struct, frozen=True):
     chosen weights sum to 1; softmax over the chosen scores alone is the same. weight_scale: what
     they are then multiplied by. has_correction: a bias on the scores decides who is chosen, and
     does not weigh. shared_width: of an MLP that every token goes through, 0: none; shared_gate: its
-    result is multiplied by sigmoid(a linear of x). clamp: how gates work, instead of by the
+    result is multiplied by sigmoid(a linear of x). router_eps: of a norm of its own that the
+    router's input has, divided by its width's root besides; 0: none. has_scales: each expert's
+    weight is multiplied by a number of its own. clamp: how gates work, instead of by the
     activation. has_bias: all linears of the experts have one. router_bias: the router, too.
     num_groups: experts come in so many groups, of which the top_groups best are chosen from.
     group_score: what says how good a group is, its best score or the sum of its two best.
-    router_eps: of a norm of its own that the router's input has, divided by its width's root
-    besides; 0: none. has_scales: each expert's weight is multiplied by a number of its own.
     """
 
     num: int
@@ -162,14 +162,14 @@ class Experts(msgspec.Struct, frozen=True):
     has_correction: bool = False
     shared_width: int = 0
     shared_gate: bool = False
+    router_eps: float = 0.0
+    has_scales: bool = False
     clamp: GateClamp | None = None
     has_bias: bool = False
     router_bias: bool = False
     num_groups: int = 1
     top_groups: int = 1
     group_score: Literal["best", "two_best"] = "two_best"
-    router_eps: float = 0.0
-    has_scales: bool = False
 
 
 class ShortConv(msgspec.Struct, frozen=True):

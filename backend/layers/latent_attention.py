@@ -56,10 +56,10 @@ class LatentAttention:
         latent, plan = self._latent, step.plan
         assert isinstance(plan, Rows)
         down = self._down.forward(x)
-        kv, turning = down[:, -latent.width : -latent.rope_dim], down[:, -latent.rope_dim :]
+        kv, turning = torch.split(down[:, -latent.width :], [latent.kv_rank, latent.rope_dim], -1)
         # [T, H * (nope + rope)] -> [T, H, nope + rope]
         queries = self._queries(x, down).view(len(x), self._num_heads, -1)
-        plain, turned = queries[..., : latent.nope_dim], queries[..., latent.nope_dim :]
+        plain, turned = torch.split(queries, [latent.nope_dim, latent.rope_dim], -1)
         turned_keys = self._turn(turning[:, None], step)[:, 0]
         rows = torch.cat((self._norm(kv, self._kv_norm), turned_keys), -1)
         plan.store(rows, step.cache)
@@ -95,7 +95,8 @@ def _expanding(latent: Latent, loader: WeightLoader) -> tuple[Tensor, Tensor]:
     if latent.is_split:
         return loader.take("k_b_proj.weight"), loader.take("v_b_proj.weight")
     both = loader.take("kv_b_proj.weight").view(-1, latent.nope_dim + latent.v_dim, latent.kv_rank)
-    return both[:, : latent.nope_dim].transpose(1, 2), both[:, latent.nope_dim :]
+    keys, values = torch.split(both, [latent.nope_dim, latent.v_dim], 1)
+    return keys.transpose(1, 2), values
 
 
 def _of_heads(weights: Iterable[Tensor], method: LinearMethod) -> GroupedWeight:

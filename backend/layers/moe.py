@@ -32,8 +32,7 @@ class MixtureOfExperts:
 
     def __init__(self, loader: WeightLoader, experts: Experts, context: ComputeContext) -> None:
         self._experts = experts
-        self._ops = context.ops
-        self._tp = context.tp
+        self._ops, self._tp = context.ops, context.tp
         self._router = loader.pack_dense("router.weight")
         self._router_bias = loader.take("router.bias").float() if experts.router_bias else None
         self._router_norm = loader.take("router_norm.weight") if experts.router_eps else None

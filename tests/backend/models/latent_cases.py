@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import gguf
+import torch
 from torch import Tensor
 
 from tests.backend.models.expert_cases import _stacks
@@ -15,9 +16,9 @@ from tests.backend.models.llama_like_cases import TINY_EYES
 def _change(name: str, tensor: Tensor, config: Any) -> Iterable[tuple[str, Tensor]]:
     """Take apart what expands keys and values, as the converter does."""
     if name.endswith("kv_b_proj.weight"):
-        size = config.qk_nope_head_dim
-        heads = tensor.view(config.num_attention_heads, size + config.v_head_dim, -1)
-        keys, values = heads[:, :size], heads[:, size:]
+        sizes = [config.qk_nope_head_dim, config.v_head_dim]
+        heads = tensor.view(config.num_attention_heads, sum(sizes), -1)
+        keys, values = torch.split(heads, sizes, dim=1)
         return [
             (name.replace("kv_b_proj", "k_b_proj"), keys.transpose(1, 2)),
             (name.replace("kv_b_proj", "v_b_proj"), values),

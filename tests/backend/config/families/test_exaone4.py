@@ -30,7 +30,7 @@ def layers(kind: FileKind = "huggingface", **changes: Any) -> list[tuple[int, bo
 def test_layers_that_see_all_turn_where_there_are_no_windows() -> None:
     assert layers(sliding_window=None) == [(0, True)] * 4
     assert layers() == [(4096, True)] * 3 + [(0, False)]
-    types = {"layer_types": TYPES, "sliding_window_pattern": "LLLG"}
+    types: dict[str, Any] = {"layer_types": TYPES, "sliding_window_pattern": "LLLG"}
     assert layers(sliding_window=8, **types) == [(8, True)] * 3 + [(0, False)]
 
 
