@@ -1,5 +1,7 @@
 """Reads attention to compressed keys and values, and DeepSeek's experts, from fields."""
 
+from typing import Literal
+
 import msgspec
 
 from backend.config.errors import ModelError
@@ -11,17 +13,20 @@ from backend.config.sizes import num_layers
 from backend.config.spec import Attention, Experts, Latent, QueryScaling
 
 # Names of tensors of directories, and of llama.cpp.
-LATENT_PARTS: dict[str, str | tuple[str, ...]] = {
-    "self_attn.q_a_norm": "self_attn.q_a_layernorm",
-    "self_attn.kv_a_proj": "self_attn.kv_a_proj_with_mqa",
-    "self_attn.kv_a_norm": "self_attn.kv_a_layernorm",
+ROUTER_PARTS: dict[str, str | tuple[str, ...]] = {
     "mlp.router": "mlp.gate",
     "mlp.router_correction": "mlp.gate.e_score_correction",
     "mlp.shared.gate_proj": "mlp.shared_experts.gate_proj",
     "mlp.shared.up_proj": "mlp.shared_experts.up_proj",
     "mlp.shared.down_proj": "mlp.shared_experts.down_proj",
 }
-GGUF_LATENT_PARTS: dict[str, str | tuple[str, ...]] = {
+LATENT_PARTS = ROUTER_PARTS | {
+    "self_attn.q_a_norm": "self_attn.q_a_layernorm",
+    "self_attn.kv_a_proj": "self_attn.kv_a_proj_with_mqa",
+    "self_attn.kv_a_norm": "self_attn.kv_a_layernorm",
+}
+GGUF_ROUTER_PARTS: dict[str, str | tuple[str, ...]] = {"mlp.router_correction": "exp_probs_b"}
+GGUF_LATENT_PARTS = GGUF_ROUTER_PARTS | {
     "self_attn.q_a_proj": "attn_q_a",
     "self_attn.q_a_norm": "attn_q_a_norm",
     "self_attn.q_b_proj": "attn_q_b",
@@ -30,7 +35,6 @@ GGUF_LATENT_PARTS: dict[str, str | tuple[str, ...]] = {
     "self_attn.kv_b_proj": "attn_kv_b",
     "self_attn.k_b_proj": "attn_k_b",
     "self_attn.v_b_proj": "attn_v_b",
-    "mlp.router_correction": "exp_probs_b",
 }
 # Sizes of heads and groups that a GGUF file of these has, and that mean something else elsewhere.
 GGUF_OWN = frozenset({"attention.value_length", "expert_group_count"})
@@ -116,8 +120,10 @@ def read_deepseek_experts(fields: Fields, experts: Experts) -> Experts:
     )
 
 
-def read_gguf_experts(fields: Fields) -> Experts:
-    """Return the experts of a GGUF file of deepseek2."""
+def read_gguf_experts(
+    fields: Fields, default: Literal["softmax", "sigmoid"] = "softmax"
+) -> Experts:
+    """Return the experts of a GGUF file. default: the router of one that does not say."""
     width = fields.integer("moe_intermediate_size")
     experts = read_experts(
         fields,
@@ -128,7 +134,8 @@ def read_gguf_experts(fields: Fields) -> Experts:
     kind = fields.integer("expert_gating_func", 0)
     if kind == 0:
         # As llama.cpp takes files from before there was the key: GLM-4.7-Flash by its sizes.
-        kind = 2 if num_layers(fields) in (47, 48) and _num_tokens(fields) == 154880 else 1
+        is_flash = num_layers(fields) in (47, 48) and _num_tokens(fields) == 154880
+        kind = 2 if is_flash or default == "sigmoid" else 1
     if kind not in (1, 2):
         raise ModelError(f"{fields.label('expert_gating_func')} {kind} is not supported; 1 and 2")
     has_correction = any(name.endswith(".exp_probs_b.bias") for name in fields.tensors)

@@ -62,6 +62,34 @@ def _multipliers(writer: gguf.GGUFWriter, config: Any) -> None:
         writer.add_expert_shared_feed_forward_length(shared)
 
 
+def _ernie(writer: gguf.GGUFWriter, config: Any) -> None:
+    head_dim = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+    writer.add_rope_dimension_count(head_dim)
+    if config.model_type == "ernie4_5":
+        return
+    writer.add_expert_count(config.moe_num_experts)
+    writer.add_expert_used_count(config.moe_k)
+    writer.add_interleave_moe_layer_step(config.moe_layer_interval)
+    writer.add_leading_dense_block_count(config.moe_layer_start_index)
+    writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+    shared = config.moe_num_shared_experts
+    writer.add_expert_shared_count(shared)
+    writer.add_expert_shared_feed_forward_length(shared * config.moe_intermediate_size)
+
+
+def _ernie_stacks(name: str, tensor: Tensor, config: Any) -> Iterable[tuple[str, Tensor]]:
+    if name.endswith("e_score_correction_bias"):
+        name = name.replace(".gate.", ".").replace("_bias", ".bias")
+        return [(name, tensor.squeeze())]
+    return _stacks(name, tensor, config)
+
+
+_ERNIE: dict[str, Any] = {
+    "num_hidden_layers": 4,
+    "moe_num_experts": 6,
+    "moe_k": 3,
+    "moe_intermediate_size": 96,
+}
 _QWEN2 = {
     "num_experts": 6,
     "num_experts_per_tok": 3,
@@ -134,6 +162,21 @@ EXPERTS = {
         "GraniteMoeSharedForCausalLM",
         _GRANITE | {"shared_intermediate_size": 128},
         twin=_GRANITE_TWIN,
+    ),
+    "ernie4_5": FamilyCase(
+        "Ernie4_5ForCausalLM", {"head_dim": 16}, twin=GGUFTwin("ERNIE4_5", metadata=_ernie)
+    ),
+    "ernie4_5, biases": FamilyCase(
+        "Ernie4_5ForCausalLM", {"head_dim": 16, "use_bias": True, "tie_word_embeddings": False}
+    ),
+    "ernie4_5, experts": FamilyCase(
+        "Ernie4_5_MoeForCausalLM",
+        _ERNIE,
+        twin=GGUFTwin("ERNIE4_5_MOE", metadata=_ernie, change=_ernie_stacks),
+    ),
+    "ernie4_5, experts in some layers": FamilyCase(
+        "Ernie4_5_MoeForCausalLM",
+        _ERNIE | {"moe_layer_interval": 2, "moe_layer_end_index": 2, "moe_num_shared_experts": 0},
     ),
     # llama.cpp takes as many KV heads as query heads alone.
     "olmoe": FamilyCase(

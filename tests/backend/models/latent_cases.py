@@ -57,6 +57,19 @@ def _metadata(writer: gguf.GGUFWriter, config: Any) -> None:
         writer.add_rope_scaling_yarn_log_mul(0.1 * of_all)
 
 
+def _glm_metadata(writer: gguf.GGUFWriter, config: Any) -> None:
+    head_dim = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+    writer.add_rope_dimension_count(int(head_dim * config.rope_parameters["partial_rotary_factor"]))
+    writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+    writer.add_expert_count(config.n_routed_experts)
+    writer.add_expert_shared_count(config.n_shared_experts)
+    writer.add_expert_weights_scale(config.routed_scaling_factor)
+    writer.add_expert_weights_norm(config.norm_topk_prob)
+    writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+    writer.add_leading_dense_block_count(config.first_k_dense_replace)
+
+
+GLM_TWIN = GGUFTwin("GLM4_MOE", metadata=_glm_metadata, change=_change)
 TWIN = GGUFTwin("DEEPSEEK2", metadata=_metadata, change=_change)
 _YARN: dict[str, Any] = {
     "rope_type": "yarn",
@@ -82,6 +95,16 @@ FIELDS: dict[str, Any] = {
     "routed_scaling_factor": 1.5,
 }
 _GROUPS = {"n_group": 4, "topk_group": 2}
+_GLM_MOE: dict[str, Any] = {
+    "num_hidden_layers": 3,
+    "hidden_size": 96,
+    "moe_intermediate_size": 96,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 3,
+    "n_shared_experts": 1,
+    "first_k_dense_replace": 1,
+    "routed_scaling_factor": 1.5,
+}
 _GLM = {name: value for name, value in FIELDS.items() if name != "first_k_dense_replace"}
 
 LATENT = {
@@ -115,6 +138,15 @@ LATENT = {
     "glm4_moe_lite": FamilyCase("Glm4MoeLiteForCausalLM", _GLM | {"rms_norm_eps": 1e-5}),
     "glm4_moe_lite, one eps": FamilyCase(
         "Glm4MoeLiteForCausalLM", _GLM | {"rms_norm_eps": 1e-6}, twin=TWIN
+    ),
+    # No compressed keys, and the router of those that have them.
+    "glm4_moe": FamilyCase(
+        "Glm4MoeForCausalLM",
+        _GLM_MOE | {"head_dim": 16, "use_qk_norm": True, "attention_bias": True},
+        twin=GLM_TWIN,
+    ),
+    "glm4_moe, plain": FamilyCase(
+        "Glm4MoeForCausalLM", _GLM_MOE | _GROUPS | {"norm_topk_prob": False}
     ),
     "mistral4": FamilyCase(
         "Mistral4ForCausalLM",

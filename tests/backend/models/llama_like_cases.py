@@ -58,6 +58,11 @@ def _olmo3(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_sliding_window_pattern([t == "sliding_attention" for t in config.layer_types])
 
 
+def _exaone4(writer: gguf.GGUFWriter, config: Any) -> None:
+    writer.add_sliding_window(config.sliding_window)
+    writer.add_sliding_window_pattern([t == "sliding_attention" for t in config.layer_types])
+
+
 _LLAMA = GGUFTwin("LLAMA", is_interleaved=True, metadata=_llama, extra=rope_freqs)
 _MISTRAL3 = GGUFTwin("MISTRAL3", is_interleaved=True, metadata=_mistral3)
 _PHI3 = GGUFTwin("PHI3", metadata=_phi3, extra=longrope_factors)
@@ -149,6 +154,39 @@ LLAMA_LIKE = {
         },
         is_whole=True,
         twin=_MISTRAL3,
+    ),
+    "exaone4": FamilyCase(
+        "Exaone4ForCausalLM",
+        {"sliding_window": None, "layer_types": ["full_attention"] * 2},
+        twin=GGUFTwin("EXAONE4"),
+    ),
+    "exaone4, windows": FamilyCase(
+        "Exaone4ForCausalLM",
+        {
+            "num_hidden_layers": 4,
+            "sliding_window": 10,
+            "rope_parameters": LLAMA3 | {"original_max_position_embeddings": 32, "rope_theta": 1e6},
+        },
+    ),
+    # llama.cpp knows the model with windows by its number of layers.
+    "exaone4, windows of 64 layers": FamilyCase(
+        "Exaone4ForCausalLM",
+        {
+            "num_hidden_layers": 64,
+            "hidden_size": 24,
+            "intermediate_size": 48,
+            "sliding_window": 10,
+            "tie_word_embeddings": True,
+        },
+        twin=GGUFTwin("EXAONE4", metadata=_exaone4),
+        ranks=(3,),
+    ),
+    "seed_oss": FamilyCase(
+        "SeedOssForCausalLM", {"head_dim": 16}, twin=GGUFTwin("SEED_OSS", metadata=_llama)
+    ),
+    "seed_oss, all biases": FamilyCase(
+        "SeedOssForCausalLM",
+        {"head_dim": 16, "attention_out_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
     ),
     "qwen2": FamilyCase("Qwen2ForCausalLM", twin=GGUFTwin("QWEN2")),
     "qwen2, windows": FamilyCase(

@@ -150,7 +150,7 @@ def test_shared_layers_run_the_tokens_that_are_read(
     engine = engine_of(small.path, kv_cache_bytes=1 << 24)
     assert isinstance(engine.model, Decoder)
     attention = engine.model._layers[-1]._attention
-    assert attention
+    assert isinstance(attention, SelfAttention)
     seen: list[int] = []
 
     def forward(x: Tensor, step: AttentionStep) -> Tensor:

@@ -16,7 +16,7 @@ from backend.settings import EngineSettings
 from backend.wire.control import Budget
 from tests.backend.models.gpt_oss_cases import FIELDS, GPT_OSS
 from tests.backend.models.mxfp4_model import Mxfp4Model
-from tests.backend.models.tiny_engine import engine_of, logits_of
+from tests.backend.models.tiny_engine import engine_of, logits_of, run, scheduler_of, sequence
 from tests.backend.tp_ranks import run_ranks
 
 CASE = replace(
@@ -80,6 +80,21 @@ def test_token_has_the_same_bits_in_any_chunk(tiny: Mxfp4Model) -> None:
     whole = logits_of(engine, tiny.prompt, block_size=32)
     for chunks in ([1, 63, 64, 65, 7], [500, *[1] * 199]):
         assert torch.equal(logits_of(engine, tiny.prompt, 32, chunks), whole)
+
+
+@needs_kernels
+def test_text_alone_is_that_among_others(tiny: Mxfp4Model) -> None:
+    engine = ours(tiny.path)
+    params = {"temperature": 0.0, "max_tokens": 20, "ignore_eos": True}
+    prompts = [tiny.prompt[start : start + size] for start, size in ((0, 190), (7, 33), (60, 5))]
+
+    def answers(*numbers: int) -> dict[int, list[int]]:
+        scheduler = scheduler_of(engine, block_size=32, budget=48)
+        return run(engine, scheduler, [sequence(n, prompts[n], **params) for n in numbers])
+
+    together = answers(0, 1, 2)
+    for number in range(3):
+        assert answers(number) == {number: together[number]}
 
 
 @needs_kernels

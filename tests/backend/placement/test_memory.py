@@ -3,7 +3,7 @@
 import msgspec
 
 from backend.config.cache_groups import CacheGroup
-from backend.config.spec import Latent
+from backend.config.spec import Attention, Latent
 from backend.placement.memory import (
     ModelFootprint,
     RankMemory,
@@ -60,9 +60,7 @@ def test_compressed_rows_are_kept_by_every_rank() -> None:
     config = tiny_config(num_layers=2)
     latent = Latent(kv_rank=32, rope_dim=8, nope_dim=16, v_dim=16)
     layers = tuple(
-        msgspec.structs.replace(
-            layer, attention=msgspec.structs.replace(layer.attends, latent=latent)
-        )
+        msgspec.structs.replace(layer, attention=Attention(None, latent=latent))
         for layer in config.spec.layers
     )
     spec = msgspec.structs.replace(config.spec, layers=layers)

@@ -7,7 +7,7 @@ from backend.config.assemble import make_config
 from backend.config.families.family import Family
 from backend.config.fields import Fields, FileKind
 from backend.config.model_config import ModelConfig
-from backend.config.spec import DecoderSpec
+from backend.config.spec import Attention, DecoderSpec, Layer
 
 
 def config_of(
@@ -44,3 +44,9 @@ def decoder_of(config: ModelConfig) -> DecoderSpec:
     """Return the spec of a model that generates."""
     assert isinstance(config.spec, DecoderSpec)
     return config.spec
+
+
+def attention_of(layer: Layer) -> Attention:
+    """Return how a layer attends that does."""
+    assert layer.attention is not None
+    return layer.attention

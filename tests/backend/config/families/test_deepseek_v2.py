@@ -7,7 +7,7 @@ import pytest
 from backend.config.errors import ModelError
 from backend.config.families import deepseek_v2
 from backend.config.spec import Experts, Latent
-from tests.backend.config.families.family_config import config_of, decoder_of
+from tests.backend.config.families.family_config import attention_of, config_of, decoder_of
 from tests.backend.config.families.test_deepseek_v3 import PUBLISHED
 
 # What DeepSeek-V2-Lite has otherwise.
@@ -39,7 +39,7 @@ def layer(**changes: Any) -> tuple[Latent | None, object]:
     values = PUBLISHED | LITE | changes
     del values["num_nextn_predict_layers"]
     last = decoder_of(config_of(deepseek_v2.FAMILY, values)).layers[-1]
-    return last.attends.latent, last.mlp
+    return attention_of(last).latent, last.mlp
 
 
 def test_lite_chooses_of_all_experts() -> None:

@@ -8,7 +8,7 @@ from backend.config.errors import ModelError
 from backend.config.families import deepseek_v3
 from backend.config.model_config import ModelConfig
 from backend.config.spec import MLP, Experts, Latent
-from tests.backend.config.families.family_config import config_of, decoder_of
+from tests.backend.config.families.family_config import attention_of, config_of, decoder_of
 
 # config.json of DeepSeek-V3 but for its number of layers.
 PUBLISHED: dict[str, Any] = {
@@ -117,7 +117,7 @@ def test_published_model_is_what_its_report_says() -> None:
     assert (found.num_kv_heads, found.head_dim) == (128, 192)
     layers = decoder_of(found).layers
     assert [isinstance(layer.mlp, MLP) for layer in layers] == [True] * 3 + [False] * 2
-    attention, experts = layers[0].attends, layers[4].mlp
+    attention, experts = attention_of(layers[0]), layers[4].mlp
     assert attention.latent == Latent(512, 64, 128, 128, q_rank=1536)
     # 0.1 ln 40 + 1, squared, over the root of 192; cosines stay what they are.
     assert attention.scale == pytest.approx(1.3688879454113936**2 * 192**-0.5)
@@ -137,12 +137,12 @@ def test_published_model_is_what_its_report_says() -> None:
 
 def test_gguf_file_is_the_same_model() -> None:
     ours, theirs = decoder_of(config()), decoder_of(gguf_config())
-    latent = theirs.layers[0].attends.latent
+    latent = attention_of(theirs.layers[0]).latent
     assert latent == Latent(512, 64, 128, 128, q_rank=1536, is_split=True)
     for one, other in zip(ours.layers, theirs.layers, strict=True):
         assert one.mlp == other.mlp
-        assert one.attends.scale == pytest.approx(other.attends.scale)
-        assert one.attends.rope == other.attends.rope
+        assert attention_of(one).scale == pytest.approx(attention_of(other).scale)
+        assert attention_of(one).rope == attention_of(other).rope
     assert (gguf_config().num_kv_heads, gguf_config().head_dim) == (128, 192)
 
 
@@ -160,7 +160,7 @@ def test_older_gguf_file_has_heads_sizes_and_one_matrix() -> None:
         },
     )
     layer = decoder_of(older).layers[4]
-    assert layer.attends.latent == Latent(512, 64, 128, 128, q_rank=1536)
+    assert attention_of(layer).latent == Latent(512, 64, 128, 128, q_rank=1536)
     assert isinstance(layer.mlp, Experts)
     assert (layer.mlp.router, layer.mlp.has_correction) == ("softmax", False)
 
@@ -173,9 +173,9 @@ def test_layers_that_predict_further_tokens_are_not_counted() -> None:
 def test_queries_may_come_of_the_token_itself() -> None:
     """null says so; a config.json without the field has transformers' default."""
     values = PUBLISHED | {"q_lora_rank": None}
-    latent = decoder_of(config_of(deepseek_v3.FAMILY, values)).layers[0].attends.latent
+    latent = attention_of(decoder_of(config_of(deepseek_v3.FAMILY, values)).layers[0]).latent
     assert latent and latent.q_rank == 0
-    latent = decoder_of(config(q_lora_rank=None)).layers[0].attends.latent
+    latent = attention_of(decoder_of(config(q_lora_rank=None)).layers[0]).latent
     assert latent and latent.q_rank == 1536
 
 

@@ -7,7 +7,7 @@ import pytest
 from backend.config.errors import ModelError
 from backend.config.families import glm4_moe_lite
 from backend.config.spec import DecoderSpec, Experts, Latent
-from tests.backend.config.families.family_config import config_of, decoder_of
+from tests.backend.config.families.family_config import attention_of, config_of, decoder_of
 
 # config.json of GLM-4.7-Flash but for its number of layers.
 PUBLISHED: dict[str, Any] = {
@@ -57,8 +57,10 @@ def test_first_layer_is_dense_unless_the_file_says_more() -> None:
 def test_norms_inside_of_attention_have_an_eps_of_their_own() -> None:
     found = spec()
     assert found.norm.eps == 1e-5
-    assert found.layers[0].attends.latent == Latent(512, 64, 192, 256, q_rank=768, norm_eps=1e-6)
-    assert found.layers[0].attends.scale == 256**-0.5
+    assert attention_of(found.layers[0]).latent == Latent(
+        512, 64, 192, 256, q_rank=768, norm_eps=1e-6
+    )
+    assert attention_of(found.layers[0]).scale == 256**-0.5
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from backend.config.fields import FileKind
 from backend.config.model_config import ModelConfig
 from backend.config.rope import RopeScaling
 from backend.config.spec import Experts, GateClamp
-from tests.backend.config.families.family_config import config_of, decoder_of
+from tests.backend.config.families.family_config import attention_of, config_of, decoder_of
 
 # config.json of gpt-oss-20b but for its sizes.
 PUBLISHED: dict[str, Any] = {
@@ -87,9 +87,9 @@ def config(kind: FileKind = "huggingface", **changes: Any) -> ModelConfig:
 def test_directory_and_gguf_file_are_the_same_model(kind: FileKind) -> None:
     """A GGUF file has no key for YaRN's ramp, which in this family ends between frequencies."""
     layers = decoder_of(config(kind)).layers
-    assert [layer.attends.window for layer in layers] == [128, 0, 128, 0]
+    assert [attention_of(layer).window for layer in layers] == [128, 0, 128, 0]
     for layer in layers:
-        attention = layer.attends
+        attention = attention_of(layer)
         assert attention.sinks and attention.qkv_bias and attention.out_bias
         assert layer.mlp == EXPERTS
         assert attention.rope and attention.rope.theta == 150000.0
@@ -113,7 +113,7 @@ def test_limits_are_the_files() -> None:
 
 def test_gguf_file_may_say_which_layers_have_a_window() -> None:
     layers = decoder_of(config("gguf", sliding_window_pattern=[False, True, True, False])).layers
-    assert [layer.attends.window for layer in layers] == [0, 128, 128, 0]
+    assert [attention_of(layer).window for layer in layers] == [0, 128, 128, 0]
 
 
 @pytest.mark.parametrize(

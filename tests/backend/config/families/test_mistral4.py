@@ -10,7 +10,7 @@ from backend.config import huggingface
 from backend.config.errors import ModelError
 from backend.config.families import mistral4
 from backend.config.spec import Attention, Latent, QueryScaling
-from tests.backend.config.families.family_config import config_of, decoder_of
+from tests.backend.config.families.family_config import attention_of, config_of, decoder_of
 
 SIZES: dict[str, Any] = {
     "hidden_size": 64,
@@ -24,7 +24,7 @@ SIZES: dict[str, Any] = {
 
 
 def attention(**changes: Any) -> Attention:
-    return decoder_of(config_of(mistral4.FAMILY, SIZES | changes)).layers[0].attends
+    return attention_of(decoder_of(config_of(mistral4.FAMILY, SIZES | changes)).layers[0])
 
 
 def test_directory_that_says_nothing_has_what_transformers_takes() -> None:
