@@ -19,6 +19,7 @@ from gateway.answers.generation import Generation
 from gateway.answers.parsers import AnswerParser
 from gateway.answers.pooled_texts import PooledTexts
 from gateway.answers.sse import EventQueue, EventStream
+from gateway.answers.submission import Submission
 from gateway.answers.whole_answer import Collector, WholeChoice, whole_choices
 from gateway.errors import ApiError, engine_failed
 from gateway.exchange_context import exchange_context
@@ -101,10 +102,10 @@ async def pool_texts(
     return pooled, {**parsed.headers, **server_timing(pooled.timings)}
 
 
-def start(generation: Generation | PooledTexts) -> None:
+def start(submission: Submission[Any]) -> None:
     """Submit everything, or raise ApiError with nothing submitted."""
     try:
-        generation.start()
+        submission.start()
     except PoolNotReady as error:
         message = "No replica of the model is ready yet. Try again in a moment."
         retry_after_s = error.retry_after_s
