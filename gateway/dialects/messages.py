@@ -53,7 +53,7 @@ def read_messages(request: MessagesRequest) -> TextRequest:
 def conversation_of(request: CountTokensRequest) -> PlainConversation:
     """Return the conversation that a model's template is given."""
     messages: list[ChatMessage] = []
-    if (system := system_message(request.system)) is not None:
+    if (system := system_message(request.system, request.messages)) is not None:
         messages.append(system)
     messages += turn_messages(request.messages)
     config = request.output_config
