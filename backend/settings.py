@@ -30,7 +30,7 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expert_parallel: Annotated[
         bool, Meta(description="ranks have whole experts of a mixture, not columns of each")
     ] = False
-    dp: Annotated[int, Meta(ge=1, le=64, description="replica groups (data parallel)")] = 1
+    dp: Annotated[int, Meta(ge=1, le=64, description="groups of ranks (data parallel)")] = 1
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Meta(description="where the ranks compute")
     ] = "auto"
@@ -78,6 +78,14 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     block_size: Annotated[int, Meta(ge=1, le=1024, description="tokens a KV block")] = 32
     kv_cache_bytes: Annotated[
         int, Meta(ge=0, description="memory for the KV cache of a group (0: from free memory)")
+    ] = 0
+    state_cache_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="of kv_cache_bytes, for states of past prompts in models that keep states "
+            "(0: a quarter of what running sequences leave)",
+        ),
     ] = 0
     kv_cache_dtype: Annotated[
         Literal["auto", "int8"],

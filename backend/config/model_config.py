@@ -69,7 +69,14 @@ class ModelConfig(msgspec.Struct, frozen=True):
             msgspec.structs.force_setattr(self, "bos_token_id", None)
 
     def _check_layer(self, layer: Layer) -> None:
-        attention, rope = layer.attention, layer.attention.rope
+        if layer.attention is None and layer.state is None and layer.mlp is None:
+            raise ModelError("a layer has neither attention nor a state nor an MLP")
+        if layer.attention is not None:
+            self._check_heads(layer.attention)
+        if layer.mlp is not None and layer.mlp.width <= 0:
+            raise ModelError(f"intermediate_size must be above 0, is {layer.mlp.width}")
+
+    def _check_heads(self, attention: Attention) -> None:
         num_kv_heads, head_dim = self.num_kv_heads_of(attention), self.head_dim_of(attention)
         if num_kv_heads <= 0 or self.num_heads % num_kv_heads:
             raise ModelError(
@@ -77,8 +84,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
             )
         if head_dim <= 0 or head_dim % 2:
             raise ModelError(f"the head_dim of a layer must be even, is {head_dim}")
-        if layer.mlp.width <= 0:
-            raise ModelError(f"intermediate_size must be above 0, is {layer.mlp.width}")
+        rope = attention.rope
         if rope is not None and rope.dim > head_dim:
             raise ModelError(f"{rope.dim} of a head's {head_dim} dimensions cannot be rotated")
 
@@ -105,6 +111,11 @@ class ModelConfig(msgspec.Struct, frozen=True):
     def num_layers(self) -> int:
         return len(self.spec.layers)
 
+    @property
+    def attentions(self) -> list[Attention]:
+        """How those layers attend that do."""
+        return [layer.attention for layer in self.spec.layers if layer.attention is not None]
+
     def head_dim_of(self, attention: Attention) -> int:
         """Return the size of the heads of a layer."""
         return attention.head_dim or self.head_dim
@@ -115,9 +126,10 @@ class ModelConfig(msgspec.Struct, frozen=True):
 
     @property
     def intermediate_size(self) -> int:
-        """Columns of the widest dense MLP; of an expert's where there is none."""
-        widths = [layer.mlp.width for layer in self.spec.layers if isinstance(layer.mlp, MLP)]
-        return max(widths or [layer.mlp.width for layer in self.spec.layers])
+        """Columns of the widest dense MLP; of an expert's where there is none; or 0."""
+        mlps = [layer.mlp for layer in self.spec.layers if layer.mlp is not None]
+        dense = [mlp.width for mlp in mlps if isinstance(mlp, MLP)]
+        return max(dense or [mlp.width for mlp in mlps], default=0)
 
     @property
     def per_layer_width(self) -> int:

@@ -3,10 +3,13 @@
 Names here are ours, Hugging Face's for a Llama where it has the tensor:
 
     model.embed_tokens  model.embed_positions  model.project_in  model.project_out
-    model.layers.I.input_layernorm             norm before attention, or in its only place
+    model.layers.I.input_layernorm             norm before attention or a state mixer, or in its
+                                               only place
     model.layers.I.self_attn.q_proj k_proj v_proj o_proj q_norm k_norm sinks
+                     q_a_proj q_a_norm q_b_proj kv_a_proj kv_a_norm kv_b_proj, or k_b_proj v_b_proj
     model.layers.I.attention_output_norm       norm of what attention gives
     model.layers.I.post_attention_layernorm    norm before the MLP, or in its only place
+    model.layers.I.short_conv.b_proj c_proj x_proj conv out_proj
     model.layers.I.mlp.gate_proj up_proj down_proj
     model.layers.I.mlp.router  mlp.router_correction  mlp.experts.E.gate_proj up_proj down_proj
     model.layers.I.mlp.shared.gate_proj up_proj down_proj  mlp.shared_gate
@@ -41,13 +44,16 @@ from backend.config.spec import (
     Attention,
     EncoderSpec,
     Experts,
+    Latent,
     Layer,
     Norm,
     PerLayerInput,
     PromptEncoder,
 )
+from backend.config.state_tensors import state_tensors
 from backend.config.tensor_info import Cut as Cut
 from backend.config.tensor_info import TensorInfo as TensorInfo
+from backend.config.tensor_info import linear_tensors
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
@@ -108,19 +114,24 @@ def _encoder(config: ModelConfig, spec: EncoderSpec) -> Iterator[tuple[str, Tens
             yield f"{LAYER_PREFIX}{index}.{name}", info._replace(is_wide="norm" in name)
     if spec.has_classifier:
         for name, shape in (("pooler.dense", (hidden, hidden)), ("classifier", (1, hidden))):
-            for part, info in _linear(name, shape, Cut.WHOLE, True):
+            for part, info in linear_tensors(name, shape, Cut.WHOLE, True):
                 yield part, info._replace(is_wide=True)
 
 
 def _layer(config: ModelConfig, layer: Layer) -> Iterator[tuple[str, TensorInfo]]:
     norm, hidden = config.spec.norm, config.hidden_size
-    if layer.norms != "after":
-        yield from _norm("input_layernorm", hidden, norm)
-        yield from _norm("post_attention_layernorm", hidden, norm)
-    if layer.norms in ("after", "around"):
-        yield from _norm("attention_output_norm", hidden, norm)
-        yield from _norm("mlp_output_norm", hidden, norm)
-    yield from _attention(config, layer.attention)
+    for part, before, after in (
+        (layer.attention or layer.state, "input_layernorm", "attention_output_norm"),
+        (layer.mlp, "post_attention_layernorm", "mlp_output_norm"),
+    ):
+        if part is not None and layer.norms != "after":
+            yield from _norm(before, hidden, norm)
+        if part is not None and layer.norms in ("after", "around"):
+            yield from _norm(after, hidden, norm)
+    if layer.attention is not None:
+        yield from _attention(config, layer.attention)
+    if layer.state is not None:
+        yield from state_tensors(layer.state, hidden)
     if isinstance(layer.mlp, MLP):
         yield from _mlp("mlp", layer.mlp, hidden)
     if layer.experts:
@@ -163,6 +174,7 @@ def _encoder_decoder(
         for index in range(1 if encoder.bias.is_shared else count):
             yield f"{prefix}{index}.self_attn.relative_bias.weight", bias
     for index, layer in enumerate(config.spec.layers):
+        assert layer.attention is not None, "no encoder-decoder has other layers"
         for name, info in _attention(config, layer.attention):
             cross = name.replace("self_attn", "cross_attn")
             yield f"{LAYER_PREFIX}{index}.{cross}", info
@@ -170,21 +182,55 @@ def _encoder_decoder(
 
 
 def _attention(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, TensorInfo]]:
+    if attention.latent:
+        for name, info in _latent(config, attention, attention.latent):
+            yield f"self_attn.{name}", info
+        return
     for name, info in _of_heads(config, attention):
         own = info._replace(head_dim=attention.head_dim, num_kv_heads=attention.num_kv_heads)
         yield f"self_attn.{name}", own
+
+
+def _latent(
+    config: ModelConfig, attention: Attention, latent: Latent
+) -> Iterator[tuple[str, TensorInfo]]:
+    """Return what compresses and expands keys and values; ranks share what is of heads."""
+    hidden, heads, rank = config.hidden_size, config.num_heads, latent.kv_rank
+    query = latent.nope_dim + latent.rope_dim
+    if latent.q_rank:
+        shape = (latent.q_rank, hidden)
+        yield from linear_tensors("q_a_proj", shape, Cut.WHOLE, attention.qkv_bias)
+        yield "q_a_norm.weight", TensorInfo((latent.q_rank,))
+    name = "q_b_proj" if latent.q_rank else "q_proj"
+    shape = (heads * query, latent.q_rank or hidden)
+    yield f"{name}.weight", TensorInfo(shape, Cut.QUERY_ROWS, head_dim=query)
+    yield from linear_tensors("kv_a_proj", (latent.width, hidden), Cut.WHOLE, attention.qkv_bias)
+    yield "kv_a_norm.weight", TensorInfo((rank,))
+    if latent.is_split:
+        keys, values = (heads, rank, latent.nope_dim), (heads, latent.v_dim, rank)
+        for name, size in (("k_b_proj", keys), ("v_b_proj", values)):
+            yield f"{name}.weight", TensorInfo(size, Cut.QUERY_ROWS, is_plain=True, head_dim=1)
+    else:
+        both = latent.nope_dim + latent.v_dim
+        yield (
+            "kv_b_proj.weight",
+            TensorInfo((heads * both, rank), Cut.QUERY_ROWS, is_plain=True, head_dim=both),
+        )
+    out = (hidden, heads * latent.v_dim)
+    for name, info in linear_tensors("o_proj", out, Cut.QUERY_COLUMNS, attention.out_bias):
+        yield name, info._replace(head_dim=latent.v_dim)
 
 
 def _of_heads(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, TensorInfo]]:
     hidden, dim = config.hidden_size, config.head_dim_of(attention)
     query, kv = config.num_heads * dim, config.num_kv_heads_of(attention) * dim
     has_keys = attention.shares_kv_of is None
-    yield from _linear("q_proj", (query, hidden), Cut.QUERY_ROWS, attention.qkv_bias)
+    yield from linear_tensors("q_proj", (query, hidden), Cut.QUERY_ROWS, attention.qkv_bias)
     if has_keys:
-        yield from _linear("k_proj", (kv, hidden), Cut.KV_ROWS, attention.qkv_bias)
+        yield from linear_tensors("k_proj", (kv, hidden), Cut.KV_ROWS, attention.qkv_bias)
     if has_keys and not attention.k_eq_v:
-        yield from _linear("v_proj", (kv, hidden), Cut.KV_ROWS, attention.qkv_bias)
-    yield from _linear("o_proj", (hidden, query), Cut.QUERY_COLUMNS, attention.out_bias)
+        yield from linear_tensors("v_proj", (kv, hidden), Cut.KV_ROWS, attention.qkv_bias)
+    yield from linear_tensors("o_proj", (hidden, query), Cut.QUERY_COLUMNS, attention.out_bias)
     for name, size, cut in (("q_norm", query, Cut.QUERY_ROWS), ("k_norm", kv, Cut.KV_ROWS)):
         if name == "k_norm" and not has_keys:
             continue
@@ -193,40 +239,35 @@ def _of_heads(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, 
         elif attention.qk_norm == "all":
             yield f"{name}.weight", TensorInfo((size,), cut)
     if attention.sinks:
-        yield "sinks.weight", TensorInfo((config.num_heads,))
+        yield "sinks.weight", TensorInfo((config.num_heads,), is_wide=True)
 
 
 def _mlp(prefix: str, mlp: MLP, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
     for name in ("gate_proj", "up_proj") if mlp.is_gated else ("up_proj",):
-        yield from _linear(f"{prefix}.{name}", (mlp.width, hidden), Cut.MLP_ROWS, mlp.has_bias)
-    yield from _linear(f"{prefix}.down_proj", (hidden, mlp.width), Cut.MLP_COLUMNS, mlp.has_bias)
+        yield from linear_tensors(
+            f"{prefix}.{name}", (mlp.width, hidden), Cut.MLP_ROWS, mlp.has_bias
+        )
+    yield from linear_tensors(
+        f"{prefix}.down_proj", (hidden, mlp.width), Cut.MLP_COLUMNS, mlp.has_bias
+    )
 
 
 def _experts(experts: Experts, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
-    yield "mlp.router.weight", TensorInfo((experts.num, hidden))
+    yield from linear_tensors("mlp.router", (experts.num, hidden), Cut.WHOLE, experts.router_bias)
     if experts.router_eps:
         yield "mlp.router_norm.weight", TensorInfo((hidden,))
     if experts.has_scales:
         yield "mlp.expert_scales.weight", TensorInfo((experts.num,), is_wide=True)
     if experts.has_correction:
-        yield "mlp.router_correction.bias", TensorInfo((experts.num,))
+        yield "mlp.router_correction.bias", TensorInfo((experts.num,), is_wide=True)
+    mlp = MLP(experts.width, has_bias=experts.has_bias)
     for index in range(experts.num):
-        for name, info in _mlp(f"mlp.experts.{index}", MLP(experts.width), hidden):
+        for name, info in _mlp(f"mlp.experts.{index}", mlp, hidden):
             yield name, info._replace(expert=index)
     if experts.shared_width:
         yield from _mlp("mlp.shared", MLP(experts.shared_width), hidden)
     if experts.shared_gate:
         yield "mlp.shared_gate.weight", TensorInfo((hidden,))
-
-
-def _linear(
-    name: str, shape: tuple[int, int], cut: Cut, has_bias: bool
-) -> Iterator[tuple[str, TensorInfo]]:
-    yield f"{name}.weight", TensorInfo(shape, cut)
-    if has_bias:
-        # Of a matrix cut by columns the ranks' products are summed, and the bias is added once.
-        is_whole = cut in (Cut.QUERY_COLUMNS, Cut.MLP_COLUMNS)
-        yield f"{name}.bias", TensorInfo(shape[:1], Cut.WHOLE if is_whole else cut)
 
 
 def _norm(name: str, width: int, norm: Norm) -> Iterator[tuple[str, TensorInfo]]:

@@ -3,17 +3,16 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from backend.config.cache_groups import CacheGroup, block_size_of
-from backend.config.cache_shapes import kv_owners, kv_shapes
+from backend.config.cache_shapes import KVShape, kv_owners, kv_shapes
 from backend.config.model_config import ModelConfig
+from backend.ops.state_cache import StateCache
+from backend.ops.zeros import zeros
 from backend.placement.sharding import Shard
 
-# The cache begins where a page does: no vector of the kernels' lies in two cache lines.
-PAGE_BYTES = 4096
 # What a key or value of 8 bits has beside its numbers: their scale, a float.
 SCALE_BYTES = 4
 
@@ -30,7 +29,7 @@ class KVCache:
     sequence lies head by head, as products want it; the order within the piece is the ops' own.
     Attention reads places it then hides, and a hidden NaN would
     still be one: a block is cleared before its first place is written, unless all of them are, and
-    so shows nobody what another has left.
+    so shows nobody what another has left. states: of the layers that keep any.
     """
 
     def __init__(
@@ -43,7 +42,10 @@ class KVCache:
         block_size: int,
         dtype: torch.dtype,
         device: torch.device,
+        num_slots: int = 0,
     ) -> None:
+        """num_slots: of states, which some layers keep; see StateCache."""
+        self.states = StateCache(config, shard, num_slots, device)
         self.num_groups = len(groups)
         self.num_blocks = num_blocks
         self.block_size = block_size
@@ -62,10 +64,11 @@ class KVCache:
                 self._starts[layer] = divmod(before, width)
                 before += sizes[layer]
         num_places = 1 + max((place for place, _ in self._starts.values()), default=-1)
-        self.data = _zeros((num_places, num_blocks, width), dtype, device)
+        self.data = zeros((num_places, num_blocks, width), dtype, device)
 
     def layer(self, index: int) -> Tensor:
-        """Return a layer's keys and values, [blocks, 2, kv_heads, block_size, head_dim].
+        """Return a layer's keys and values, [blocks, 2, kv_heads, block_size, head_dim], or, where
+        they are compressed, its rows, [blocks, 1, 1, block_size, width].
 
         Of all blocks, which may lie apart; it owns those that its group's tables name.
         """
@@ -90,18 +93,12 @@ def _blocks_of_layers(
     """Return what each layer has in a block, of this rank's heads; no numbers where it shares."""
     scale = SCALE_BYTES if dtype == torch.int8 else 0
     return [
-        (2, shard.heads_of(shape.num_kv_heads).num_kv_heads, block_size, shape.head_dim + scale)
-        if shape
-        else (0,)
-        for shape in kv_shapes(config)
+        _block(shape, shard, block_size, scale) if shape else (0,) for shape in kv_shapes(config)
     ]
 
 
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    if device.type != "cpu":
-        return torch.zeros(shape, dtype=dtype, device=device)
-    # calloc: pages that no sequence has touched take no memory. torch.zeros touches them all.
-    size = math.prod(shape) * dtype.itemsize
-    raw = np.zeros(size + PAGE_BYTES, np.uint8)
-    start = -raw.ctypes.data % PAGE_BYTES
-    return torch.from_numpy(raw[start : start + size]).view(dtype).view(shape)
+def _block(shape: KVShape, shard: Shard, block_size: int, scale: int) -> tuple[int, ...]:
+    if shape.is_latent:
+        return (1, 1, block_size, shape.head_dim)
+    num_kv_heads = shard.heads_of(shape.num_kv_heads).num_kv_heads
+    return (2, num_kv_heads, block_size, shape.head_dim + scale)

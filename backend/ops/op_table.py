@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from backend.config.spec import Activation
-from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
+from backend.config.spec import Activation, GateClamp
+from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation, StateBatch
+from backend.ops.latent import LatentAttention
 
 
 class Ops(Protocol):
@@ -54,6 +55,10 @@ class Ops(Protocol):
         """activation(gate) * up. gate_up: [T, 2 I] -> [T, I]."""
         ...
 
+    def clamped_gate_mul(self, gate_up: Tensor, clamp: GateClamp) -> Tensor:
+        """The gate of limits of config/spec.py. gate_up: [T, 2 I] -> [T, I]."""
+        ...
+
     def activate(self, x: Tensor, activation: Activation) -> Tensor:
         """activation(x), [T, I]."""
         ...
@@ -73,6 +78,13 @@ class Ops(Protocol):
         """
         ...
 
+    def plan_latent(self, batch: Batch, cache: Tensor) -> LatentAttention:
+        """What stores and attends to compressed rows in a step.
+
+        cache: of any layer, [blocks, 1, 1, block size, W].
+        """
+        ...
+
     def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: Any) -> None:
         """Rotate queries, in place, and keys; write keys and values into a layer's cache.
 
@@ -89,5 +101,24 @@ class Ops(Protocol):
         """Causal attention of q [T, Hq, D] over each sequence's blocks -> [T, Hq, D].
 
         sinks: [Hq] float32, scores beside those of the keys, which have no value.
+        """
+        ...
+
+    def causal_conv(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        state: Tensor,
+        states: StateBatch,
+        activation: Activation | None,
+    ) -> Tensor:
+        """Return activation(sum over taps j of weight[j] * x[t - taps + 1 + j], + bias), [T, C].
+
+        Each channel by itself; what is before a sequence's tokens comes from its state. x: [T, C],
+        whose tokens may lie apart. weight: [taps, C]; bias: [C]; both float32, as are the sums.
+        state: [slots, taps - 1, C] float32, the inputs of the last tokens, oldest first; read and
+        written as `states` says. A token's bits depend on its own sequence alone, however its
+        tokens are cut into steps.
         """
         ...

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
-from backend.config.spec import Experts
+from backend.config.spec import Experts, ShortConv, StateMixer
 from backend.config.tensors import Cut, TensorInfo
 
 ALL = slice(None)
@@ -75,10 +75,16 @@ class Shard:
         return HeadShare(_scaled(kv_heads, self.all_heads // num_kv_heads), kv_heads)
 
     def columns(self, width: int) -> slice:
-        """Return this rank's columns of an MLP of a width."""
+        """Return this rank's columns of an MLP of a width, or channels of a convolution."""
         if width == self.mlp_width:
             return self.intermediate
         return _slices(_even_units(width, self.size, self.mlp_unit))[self.rank]
+
+    def state_units(self, state: StateMixer) -> int:
+        """Return this rank's share of what ranks divide of a state mixer."""
+        match state:
+            case ShortConv():
+                return _length(self.columns(state.width))
 
     def has(self, info: TensorInfo) -> bool:
         """Whether any of a tensor is this rank's: experts may be another's."""
@@ -98,9 +104,9 @@ class Shard:
                 return _scaled(own.kv_heads, dim), ALL
             case Cut.QUERY_COLUMNS:
                 return ALL, _scaled(own.heads, dim)
-            case Cut.MLP_ROWS:
+            case Cut.MLP_ROWS | Cut.CHANNEL_ROWS:
                 return self.columns(info.shape[0]), ALL
-            case Cut.MLP_COLUMNS:
+            case Cut.MLP_COLUMNS | Cut.CHANNEL_COLUMNS:
                 return ALL, self.columns(info.shape[1])
             case Cut.VOCAB_ROWS:
                 return self.vocab, ALL
@@ -117,7 +123,7 @@ def split_model(
     whether experts stay whole. Raises ModelError if there are not that many KV groups, or if the
     experts cannot be shared out.
     """
-    fewest = min(config.num_kv_heads_of(layer.attention) for layer in config.spec.layers)
+    fewest = min(map(config.num_kv_heads_of, config.attentions), default=config.num_kv_heads)
     if tp > fewest:
         raise ModelError(
             f"--tp {tp} is more than {config.name} can be split into: it has "
@@ -177,6 +183,8 @@ def _balance_mlp(config: ModelConfig, groups: list[int], wanted_unit: int) -> li
     # Rows of q, k, v and columns of o for one group; rows of gate and up, columns of down.
     group_cost = (2 * per_group + 2) * config.head_dim
     size = config.intermediate_size
+    if not size:
+        return [0] * len(groups)
     unit = _unit(size, len(groups), wanted_unit)
     costs = [group_cost * count for count in groups]
     column_cost = 3 * _mlps_a_layer(config)
@@ -190,7 +198,9 @@ def _balance_mlp(config: ModelConfig, groups: list[int], wanted_unit: int) -> li
 def _mlps_a_layer(config: ModelConfig) -> int:
     """Return how many MLPs of the width that is balanced a layer has: one, or its experts."""
     mlps = [
-        mlp for layer in config.spec.layers if (mlp := layer.mlp).width == config.intermediate_size
+        mlp
+        for layer in config.spec.layers
+        if (mlp := layer.mlp) is not None and mlp.width == config.intermediate_size
     ]
     return max(mlp.num if isinstance(mlp, Experts) else 1 for mlp in mlps)
 

@@ -47,6 +47,8 @@ class SourceTable:
             shape = shape[::-1]
         if len(expected) == 1 and len(shape) == 2 and shape[0] == 1:
             shape = shape[1:]  # a linear layer of one feature
+        if len(expected) == 2 and len(shape) == 3 and shape[1] == 1:
+            shape = (shape[0], shape[2])  # a convolution of each channel by itself
         # A part of it is ours, where all the parts together are the whole.
         is_part = len(shape) == len(expected) and shape[0] == rows
         return (expected[0], *shape[1:]) if is_part else shape
@@ -56,6 +58,7 @@ class SourceTable:
         ends: dict[str, tuple[int, int]] = {}
         for name, source in self.sources.items():
             stacked, rows = ends.get(source.name, (0, 0))
-            end = source.start + (self._infos[name].shape or (0,))[0]  # a number has no rows
+            size = (self._infos[name].shape or (0,))[0]  # a number has no rows
+            end = source.start + max(0, size - 1) * source.step + min(size, 1)
             ends[source.name] = max(stacked, (source.expert or 0) + 1), max(rows, end)
         return ends

@@ -158,7 +158,7 @@ OPERATIONS = (
     ),
     Operation(
         "GET", "/readyz", "Is new work taken?",
-        "503 while the model loads, when no replica makes progress, and while draining. "
+        "503 while the model loads, when no group makes progress, and while draining. "
         "/health answers the same.",
         "Health",
     ),

@@ -73,15 +73,19 @@ def gguf(**changes: Any) -> ModelConfig:
     return config_of(gemma4.FAMILY, GGUF | changes, "gguf", tensors)
 
 
+def widths_of(config: ModelConfig) -> list[int]:
+    return [layer.mlp.width for layer in config.spec.layers if layer.mlp]
+
+
 def owners(config: ModelConfig) -> list[int | None]:
-    return [layer.attention.shares_kv_of for layer in config.spec.layers]
+    return [layer.attends.shares_kv_of for layer in config.spec.layers]
 
 
 def test_last_layers_of_e2b_see_the_keys_of_two_others() -> None:
     config = hf(E2B)
     assert owners(config) == [None] * 15 + [13, 13, 13, 13, 14] * 4
-    assert [layer.mlp.width for layer in config.spec.layers] == [6144] * 15 + [12288] * 20
-    window, full = (config.spec.layers[index].attention for index in (0, 4))
+    assert widths_of(config) == [6144] * 15 + [12288] * 20
+    window, full = (config.spec.layers[index].attends for index in (0, 4))
     assert (window.window, full.window) == (512, 0)
     assert (config.head_dim_of(window), config.head_dim_of(full)) == (256, 512)
     assert window.scale == full.scale == 1.0 and window.v_norm and not full.k_eq_v
@@ -99,15 +103,15 @@ def test_mixture_has_an_mlp_beside_its_experts() -> None:
     experts = window.beside
     assert experts and (experts.num, experts.top_k, experts.width) == (128, 8, 704)
     assert experts.router_eps == 1e-6 and experts.has_scales and experts.activation == "gelu_tanh"
-    assert config.num_kv_heads_of(window.attention) == 8 and not window.attention.k_eq_v
-    assert config.num_kv_heads_of(full.attention) == 2 and full.attention.k_eq_v
+    assert config.num_kv_heads_of(window.attends) == 8 and not window.attends.k_eq_v
+    assert config.num_kv_heads_of(full.attends) == 2 and full.attends.k_eq_v
     assert decoder_of(config).per_layer is None
 
 
 def test_unified_model_has_its_own_defaults() -> None:
     values = {"use_bidirectional_attention": "vision"}
     config = config_of(gemma4_unified.FAMILY, values)
-    assert config.max_model_len == 262144 and config.spec.layers[0].attention.window == 1024
+    assert config.max_model_len == 262144 and config.spec.layers[0].attends.window == 1024
 
 
 def test_fields_of_transformers_5_23_say_the_same() -> None:
@@ -121,23 +125,24 @@ def test_fields_of_transformers_5_23_say_the_same() -> None:
 def test_gguf_file_has_the_sizes_of_full_layers() -> None:
     config = gguf()
     assert (config.head_dim, config.num_kv_heads) == (256, 2)
-    window, full = (config.spec.layers[index].attention for index in (0, 3))
+    window, full = (config.spec.layers[index].attends for index in (0, 3))
     assert (window.head_dim, full.head_dim) == (0, 512)
     assert owners(config) == [None] * 4 + [2, 3]
     assert not config.spec.layers[0].has_scalar
+    assert decoder_of(config).logit_softcap == 30.0
 
 
 def test_gguf_file_lists_heads_and_widths_that_differ() -> None:
     config = gguf(num_key_value_heads=[8, 8, 8, 2, 8, 2], intermediate_size=[64] * 4 + [128] * 2)
     assert config.num_kv_heads == 8
-    assert config.num_kv_heads_of(config.spec.layers[3].attention) == 2
-    assert [layer.mlp.width for layer in config.spec.layers] == [64] * 4 + [128] * 2
+    assert config.num_kv_heads_of(config.spec.layers[3].attends) == 2
+    assert widths_of(config) == [64] * 4 + [128] * 2
 
 
 def test_gguf_layer_without_values_has_those_of_its_keys() -> None:
     tensors = {f"blk.{index}.attn_v.weight": (512, 2560) for index in (0, 1, 2)}
     config = config_of(gemma4.FAMILY, GGUF, "gguf", tensors)
-    assert [layer.attention.k_eq_v for layer in config.spec.layers] == [False] * 3 + [True] + (
+    assert [layer.attends.k_eq_v for layer in config.spec.layers] == [False] * 3 + [True] + (
         [False] * 2
     )
 
