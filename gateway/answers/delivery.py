@@ -19,6 +19,7 @@ from gateway.answers.generation import Generation
 from gateway.answers.parsers import AnswerParser
 from gateway.answers.pooled_texts import PooledTexts
 from gateway.answers.sse import EventQueue, EventStream
+from gateway.answers.submission import Submission
 from gateway.answers.whole_answer import Collector, WholeChoice, whole_choices
 from gateway.errors import ApiError, engine_failed
 from gateway.exchange_context import exchange_context
@@ -127,10 +128,10 @@ async def wait_for_group(http_request: Request, options: SubmitOptions) -> None:
         gone.cancel()
 
 
-def start(generation: Generation | PooledTexts) -> None:
+def start(submission: Submission[Any]) -> None:
     """Submit everything, or raise ApiError with nothing submitted."""
     try:
-        generation.start()
+        submission.start()
     except PoolNotReady as error:
         message = "No group of this model's ranks takes work now. Try again in a moment."
         retry_after_s = error.retry_after_s

@@ -4,19 +4,19 @@ Streamed and buffered answers come out of the same code; they differ only in the
 the text. Must not know HTTP or JSON. Driven by the pool's frames, in the event loop.
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from gateway.answers.choice import Choice, Token
 from gateway.answers.repeated_names import RepeatedName
-from gateway.errors import ApiError, deadline_exceeded, engine_failed
+from gateway.answers.submission import Submission
+from gateway.errors import ApiError, engine_failed
 from gateway.pool.submit_options import SubmitOptions
 from gateway.schema.usage import PromptTokensDetails, Usage
-from gateway.telemetry.exchange import GenerationReport, Timings
+from gateway.telemetry.exchange import GenerationReport
 
 if TYPE_CHECKING:
     from gateway.pool.replicas import ReplicaPool
@@ -37,11 +37,10 @@ class Sink(Protocol):
         """The request cannot be completed; nothing follows."""
 
 
-class Generation:
+class Generation(Submission[Choice]):
     """All sequences of one request, from submit to the last token or the first trouble.
 
-    The pool's receiver for each of them. A sequence is open while the pool may still send for it;
-    close() aborts the open ones.
+    The pool's receiver for each of them.
     """
 
     def __init__(
@@ -51,56 +50,10 @@ class Generation:
         choices: Sequence[Choice],
         options: SubmitOptions | None = None,
     ) -> None:
-        self.timings = Timings()
-        self._pool = pool
+        super().__init__(pool, options)
         self._sink = sink
         self._choices = choices
-        self._options = options or SubmitOptions()
-        self._open: dict[int, Choice] = {}  # by seq_id
-        self._is_starting = False
-        self._early: list[SeqOutput] = []
         self._held: list[SeqOutput] = []  # for choices that await their prompt's logprobs
-        self._timer: asyncio.TimerHandle | None = None
-        self._has_failed = False
-
-    def start(self) -> None:
-        """Submit every choice, in order, and write what is known before the first token.
-
-        Raises what pool.check_room() and submit() raise, and ApiError if it is too late; nothing is
-        submitted then.
-        """
-        options = self._options
-        if options.is_expired:
-            raise deadline_exceeded(options.timeout_s)
-        self._pool.check_room(options.tenant)
-        self.timings.submitted = time.monotonic()
-        self._is_starting = True
-        try:
-            for choice in self._choices:
-                if not choice.is_local:
-                    self._open[self._submit(choice)] = choice
-        except BaseException:
-            self.close()
-            raise
-        self._is_starting = False
-        for choice in self._choices:
-            text, tokens = choice.begin()
-            if text or tokens:
-                self._sink.write(choice, text, tokens)
-            if choice.is_local and not choice.awaits_prompt_logprobs:
-                self._end_locally(choice)
-        if not self._open:
-            self._finish()
-        elif options.deadline:
-            delay_s = max(0.0, options.deadline - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._expire)
-        for output in self._early:
-            self.receive(output)
-
-    def sent(self, seq_id: int) -> None:
-        """Note that a sequence has left the pool's queue for a group."""
-        if not self.timings.sent:
-            self.timings.sent = time.monotonic()
 
     def receive(self, output: SeqOutput) -> None:
         """Take what one sequence got in a step."""
@@ -122,15 +75,6 @@ class Generation:
             self._share(choice, output.prompt_logprobs)
         if not self._open and not (self.timings.finished or self._has_failed):
             self._finish()
-
-    def close(self) -> None:
-        """Abort what is still open. Idempotent."""
-        if self._timer is not None:
-            self._timer.cancel()
-        open_ids = list(self._open)
-        self._open.clear()
-        for seq_id in open_ids:
-            self._pool.abort(seq_id)
 
     def usage(self) -> Usage:
         """Count tokens so far. A prompt and its cached tokens count once, with its choice 0."""
@@ -195,21 +139,26 @@ class Generation:
         choice.finish_reason = FinishReason.LENGTH
         self._sink.write(choice, "", ())
 
-    def _submit(self, choice: Choice) -> int:
-        return self._pool.submit(choice.prompt.token_ids, choice.params, self, self._options)
+    def _parts(self) -> Iterable[Choice]:
+        return (choice for choice in self._choices if not choice.is_local)
+
+    def _submit(self, part: Choice) -> int:
+        return self._pool.submit(part.prompt.token_ids, part.params, self, self._options)
+
+    def _begin(self) -> None:
+        """Write what is known before the first token."""
+        for choice in self._choices:
+            text, tokens = choice.begin()
+            if text or tokens:
+                self._sink.write(choice, text, tokens)
+            if choice.is_local and not choice.awaits_prompt_logprobs:
+                self._end_locally(choice)
+        if not self._open:
+            self._finish()
 
     def _finish(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self.timings.finished = time.monotonic()
+        self._note_end()
         self._sink.finish(self.usage())
 
-    def _expire(self) -> None:
-        self._fail(deadline_exceeded(self._options.timeout_s))
-
-    def _fail(self, error: ApiError) -> None:
-        if self._options.is_expired:  # the engine watches the deadline, too, and may be the first
-            error = deadline_exceeded(self._options.timeout_s)
-        self._has_failed = True
-        self.close()
+    def _tell(self, error: ApiError) -> None:
         self._sink.fail(error)

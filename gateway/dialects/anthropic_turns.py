@@ -1,15 +1,16 @@
 """Anthropic's turns and blocks become the messages of a chat, in the order they came in.
 
 A tool's results, which Anthropic has in the user's turn, become messages of their own; thoughts
-and calls go into the assistant's message. What is no text is refused by name. The result of a turn
-depends on that turn alone, so that a longer conversation begins as the shorter one did.
+and calls go into the assistant's message. What the system says between turns, as Claude Code does,
+becomes part of the user's: many templates take a system message only in front. What is no text is
+refused by name. The result of a turn depends on that turn alone, so that a longer conversation
+begins as the shorter one did.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Literal
 
 import msgspec
 
@@ -21,13 +22,23 @@ from gateway.schema.messages import ChatMessage, PastFunctionCall, PastToolCall
 # turn. It is for a bill; in the prompt it would leave nothing of it to the prefix cache.
 _BILLING_LINE = re.compile(r"^x-anthropic-billing-header:[^\n]*(?:\n|\Z)", re.MULTILINE)
 
-_Role = Literal["user", "assistant", "system"]
+# The tag in which Claude Code writes to models that know no system messages between turns; its
+# system prompt explains it.
+_LATE_SYSTEM = "<system-reminder>\n{}\n</system-reminder>\n"
+
 _Blocks = list[tuple[str, Block]]  # where each stands, as refusals name it
 
 
-def system_message(system: str | list[Block] | None) -> ChatMessage | None:
-    """Return the message that tells the model who it is; None if nothing is to be told."""
+def system_message(
+    system: str | list[Block] | None, messages: Sequence[AnthropicMessage]
+) -> ChatMessage | None:
+    """Return the message that tells the model who it is; None if nothing is to be told.
+
+    Messages of the system before all turns belong to it.
+    """
     blocks = _blocks(system, "system") if system is not None else []
+    for number, message in enumerate(messages[: _num_leading(messages)]):
+        blocks += _blocks(message.content, f"messages[{number}].content")
     texts = [_BILLING_LINE.sub("", _text(block, where)) for where, block in blocks]
     text = _joined(texts)
     return ChatMessage(role="system", content=text) if text else None
@@ -36,18 +47,25 @@ def system_message(system: str | list[Block] | None) -> ChatMessage | None:
 def turn_messages(messages: Sequence[AnthropicMessage]) -> list[ChatMessage]:
     """Return the messages of all turns; neighbours of one role are one turn."""
     told: list[ChatMessage] = []
-    for role, group in groupby(enumerate(messages), key=lambda numbered: numbered[1].role):
+    turns = [*enumerate(messages)][_num_leading(messages) :]
+    for is_assistant, group in groupby(turns, key=lambda turn: turn[1].role == "assistant"):
         blocks: _Blocks = []
         for number, message in group:
-            blocks += _blocks(message.content, f"messages[{number}].content")
-        match role:
-            case "user":
-                told += _of_user(blocks)
-            case "assistant":
-                told.append(_of_assistant(blocks))
-            case _:
-                told.append(_of_texts("system", blocks))
+            own = _blocks(message.content, f"messages[{number}].content")
+            blocks += map(_late_system, own) if message.role == "system" else own
+        told += [_of_assistant(blocks)] if is_assistant else _of_user(blocks)
     return told
+
+
+def _num_leading(messages: Sequence[AnthropicMessage]) -> int:
+    """Count the messages of the system before the first turn."""
+    roles = (number for number, message in enumerate(messages) if message.role != "system")
+    return next(roles, len(messages))
+
+
+def _late_system(placed: tuple[str, Block]) -> tuple[str, Block]:
+    where, block = placed
+    return where, Block(type="text", text=_LATE_SYSTEM.format(_text(block, where).strip()))
 
 
 def _of_user(blocks: _Blocks) -> Iterable[ChatMessage]:
@@ -57,7 +75,8 @@ def _of_user(blocks: _Blocks) -> Iterable[ChatMessage]:
             for where, block in group:
                 yield _of_tool(where, block)
         else:
-            yield _of_texts("user", list(group))
+            text = _joined([_text(block, where) for where, block in group])
+            yield ChatMessage(role="user", content=text)
     if not blocks:
         yield ChatMessage(role="user", content="")
 
@@ -106,10 +125,6 @@ def _call(where: str, block: Block) -> PastToolCall:
     arguments = msgspec.json.encode(block.input or {}).decode()
     function = PastFunctionCall(name=block.name, arguments=arguments)
     return PastToolCall(id=block.id, function=function)
-
-
-def _of_texts(role: _Role, blocks: _Blocks) -> ChatMessage:
-    return ChatMessage(role=role, content=_joined([_text(block, where) for where, block in blocks]))
 
 
 def _blocks(content: str | list[Block], where: str) -> _Blocks:

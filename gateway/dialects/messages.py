@@ -53,7 +53,7 @@ def read_messages(request: MessagesRequest) -> TextRequest:
 def conversation_of(request: CountTokensRequest) -> PlainConversation:
     """Return the conversation that a model's template is given."""
     messages: list[ChatMessage] = []
-    if (system := system_message(request.system)) is not None:
+    if (system := system_message(request.system, request.messages)) is not None:
         messages.append(system)
     messages += turn_messages(request.messages)
     config = request.output_config
@@ -126,5 +126,11 @@ def _response_format(asked: OutputFormat | None) -> ResponseFormat | None:
     return ResponseFormat(type="json_schema", json_schema=schema)
 
 
-MESSAGES = Dialect(msgspec.json.Decoder(MessagesRequest), read_messages, MessageAnswer)
+# What refusals call by the names of a chat.
+_WORDS = {
+    "response_format.json_schema": "output_config.format",
+    "response_format": "output_config.format",
+}
+
+MESSAGES = Dialect(msgspec.json.Decoder(MessagesRequest), read_messages, MessageAnswer, _WORDS)
 COUNT_TOKENS = msgspec.json.Decoder(CountTokensRequest)

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from gateway.app import create_app
 from gateway.description.openapi import openapi
 from gateway.description.operations import OPERATIONS, REQUESTS
+from gateway.schema.anthropic_answer import MESSAGE_EVENTS
 from gateway.schema.chat import ChatChunk
 from gateway.schema.completions import Completion
 from gateway.schema.field_words import FIELDS
@@ -80,6 +81,17 @@ def test_stream_is_described_event_by_event(path: str, event: type[msgspec.Struc
     assert chunk["contentMediaType"] == "application/json"
     names = [payload["$ref"].rpartition("/")[2] for payload in chunk["contentSchema"]["anyOf"]]
     assert names == [event.__name__, "ErrorBody"]
+
+
+def test_anthropics_events_and_errors_are_described_as_theirs() -> None:
+    answers = document()["paths"]["/v1/messages"]["post"]["responses"]
+    assert "529" in answers and "503" not in answers
+    error = answers["400"]["content"]["application/json"]["schema"]["$ref"]
+    assert error.endswith("/AnthropicError")
+    schema = answers["200"]["content"]["text/event-stream"]["schema"]
+    [event] = schema["properties"]["data"]["anyOf"]
+    names = [payload["$ref"].rpartition("/")[2] for payload in event["contentSchema"]["anyOf"]]
+    assert names == [kind.__name__ for kind in MESSAGE_EVENTS] + ["AnthropicError"]
 
 
 async def test_page_loads_nothing_and_shows_every_operation() -> None:

@@ -47,8 +47,13 @@ async def ask(
 
 def events_of(exchange: Exchange) -> list[dict[str, Any]]:
     """Return the events of a stream, each named by its type."""
+    return framed_events(exchange.body)
+
+
+def framed_events(body: bytes) -> list[dict[str, Any]]:
+    """Return the events of a stream's body."""
     events = []
-    for framed in exchange.body.decode().strip().split("\n\n"):
+    for framed in body.decode().strip().split("\n\n"):
         name, data = framed.split("\n")
         event = msgspec.json.decode(data.removeprefix("data: "))
         assert name == f"event: {event['type']}"

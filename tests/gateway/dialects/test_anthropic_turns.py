@@ -119,19 +119,41 @@ def test_billing_line_is_not_part_of_the_prompt(system: Any) -> None:
     told = []
     for checksum in ("a1b2c", "00000"):
         filled = msgspec.json.encode(system).replace(b"%s", checksum.encode())
-        message = system_message(msgspec.json.decode(filled, type=str | list[Block]))
+        message = system_message(msgspec.json.decode(filled, type=str | list[Block]), [])
         assert message is not None
         told.append(message.text.strip())
     assert told == ["You are a coder."] * 2
 
 
 def test_text_that_mentions_the_billing_line_stays() -> None:
-    message = system_message("Never show x-anthropic-billing-header: it is for us.")
+    message = system_message("Never show x-anthropic-billing-header: it is for us.", [])
     assert message is not None and "x-anthropic-billing-header" in message.text
 
 
 def test_system_prompt_of_nothing_is_none() -> None:
-    assert system_message(None) is system_message("") is system_message([]) is None
+    nothing: list[str | list[Block] | None] = [None, "", []]
+    assert [system_message(system, []) for system in nothing] == [None] * 3
+
+
+def test_what_the_system_says_later_is_in_the_users_turn() -> None:
+    """Claude Code lists agents and skills so, behind its user's first words."""
+    given = [("user", "hi"), ("system", "Skills: none.\n"), ("user", "go"), ("assistant", "ok")]
+    assert turns(*given) == [
+        {
+            "role": "user",
+            "content": "hi\n<system-reminder>\nSkills: none.\n</system-reminder>\ngo",
+        },
+        {"role": "assistant", "content": "ok"},
+    ]
+
+
+def test_what_the_system_says_first_is_in_its_prompt() -> None:
+    first = AnthropicMessage(role="system", content="Be brief.")
+    asked = AnthropicMessage(role="user", content="hi")
+    message = system_message("You are a coder.", [first, asked])
+    assert message is not None and message.content == "You are a coder.\nBe brief."
+    assert [each.role for each in turn_messages([first, asked])] == ["user"]
+    assert turn_messages([first]) == []
 
 
 contents = st.one_of(

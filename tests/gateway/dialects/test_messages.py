@@ -96,6 +96,7 @@ async def test_tokens_are_counted_without_an_answer() -> None:
         ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "f"}}, "no tool is named 'f'"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "no tool is named ''"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "'tools[0].type'"),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, "'output_config.f"),
         ({"mcp_servers": [{"type": "url"}]}, "'mcp_servers' is not supported"),
         ({"stop_sequences": [""]}, "'stop_sequences[0]'"),
         ({"temperature": 9}, "'temperature'"),

@@ -2,10 +2,25 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from backend.wire.messages import FinishReason
-from gateway.dialects.messages_answer import MessageStream
+from backend.wire.sampling import SamplingParams
+from gateway.answer_events import (
+    AnswerEvent,
+    ArgumentsDelta,
+    CallBegin,
+    CallEnd,
+    ReasoningDelta,
+    TextDelta,
+)
+from gateway.answers.choice import Choice
+from gateway.answers.whole_answer import WholeChoice
+from gateway.dialects.messages_answer import MessageAnswer, MessageStream
+from gateway.requests.prompt import Prompt
+from gateway.schema.anthropic import MessagesRequest
+from gateway.schema.usage import PromptTokensDetails, Usage
 from tests.gateway.dialects.anthropic_client import (
     CALL,
     LENGTH,
@@ -14,9 +29,10 @@ from tests.gateway.dialects.anthropic_client import (
     ask,
     assembled,
     events_of,
+    framed_events,
     playing,
 )
-from tests.gateway.fakes import Exchange, FakePool
+from tests.gateway.fakes import ByteDetokenizer, Exchange, FakePool, make_service
 
 
 async def both(text: bytes, finish: Any = STOP, **fields: Any) -> dict[str, Any]:
@@ -157,3 +173,72 @@ async def test_silent_stream_is_pinged_with_an_event() -> None:
 async def test_request_id_is_where_clients_look_for_it() -> None:
     exchange: Exchange = await ask(request_id="mine")
     assert exchange.headers["request-id"] == exchange.headers["x-request-id"]
+
+
+class Written:
+    """One answer of given events, whole and as a stream."""
+
+    def __init__(self, **fields: Any) -> None:
+        asked = [{"role": "user", "content": "hi"}]
+        body = {"model": "tiny", "max_tokens": 9, "messages": asked, **fields}
+        request = msgspec.convert(body, MessagesRequest)
+        self.answer = MessageAnswer(request, make_service(FakePool()))
+        self.choice = Choice(0, Prompt([1]), SamplingParams(max_tokens=9), ByteDetokenizer())
+        self.choice.finish_reason = STOP
+        self.usage = Usage(1, 2, 3, PromptTokensDetails(0))
+
+    def whole(self, *events: AnswerEvent) -> list[Any]:
+        whole = WholeChoice(self.choice, ())
+        whole.add(events)
+        message = self.answer.whole([whole], self.usage)
+        blocks: list[Any] = msgspec.to_builtins(message.content)
+        return blocks
+
+    def streamed(self, *events: AnswerEvent) -> list[Any]:
+        form = self.answer.stream()
+        form.usage = lambda: self.usage
+        framed = form.begin(self.choice) + form.pieces(self.choice, events, ())
+        framed += form.finish(self.usage)
+        blocks: list[Any] = assembled(framed_events(framed))["content"]
+        return blocks
+
+
+THOUGHT = (ReasoningDelta("Where "), ReasoningDelta("is it?"), TextDelta("In "), TextDelta("Bern."))
+
+
+def test_thoughts_are_a_block_of_their_own() -> None:
+    written = Written()
+    whole = written.whole(*THOUGHT)
+    assert [block["type"] for block in whole] == ["thinking", "text"]
+    assert whole[0]["thinking"] == "Where is it?" and whole[0]["signature"]
+    assert written.streamed(*THOUGHT) == whole
+
+
+def test_omitted_thoughts_leave_an_empty_block() -> None:
+    written = Written(thinking={"type": "adaptive", "display": "omitted"})
+    whole = written.whole(*THOUGHT)
+    assert whole[0]["thinking"] == "" and whole[1]["text"] == "In Bern."
+    assert written.streamed(*THOUGHT) == whole
+
+
+def test_blocks_come_in_the_order_of_the_model() -> None:
+    events = (
+        TextDelta("a"),
+        CallBegin(0, "call_x", "f"),
+        ArgumentsDelta(0, '{"b":'),
+        ArgumentsDelta(0, "1}"),
+        CallEnd(0),
+        TextDelta("c"),
+        CallBegin(1, "call_y", "g"),
+        ArgumentsDelta(1, "{}"),
+        CallEnd(1),
+    )
+    written = Written()
+    whole = written.whole(*events)
+    assert whole == [
+        {"type": "text", "text": "a"},
+        {"type": "tool_use", "id": "toolu_x", "name": "f", "input": {"b": 1}},
+        {"type": "text", "text": "c"},
+        {"type": "tool_use", "id": "toolu_y", "name": "g", "input": {}},
+    ]
+    assert written.streamed(*events) == whole

@@ -122,6 +122,15 @@ def test_x_api_key_is_as_good_on_every_route(world: World) -> None:
         assert len(statuses) == 1 and statuses.isdisjoint({401, 403}), (method, path)
 
 
+def test_refusal_of_a_message_is_anthropics(world: World) -> None:
+    exchange = answer(world.app(), "POST", "/v1/messages")
+    assert exchange.status == 401
+    assert exchange.json["error"]["type"] == "authentication_error"
+    forbidden = answer(world.app(), "POST", "/v1/messages", bearer(world.admin_key))
+    assert forbidden.status == 403
+    assert forbidden.json["error"]["type"] == "permission_error"
+
+
 def test_refusal_is_openai_s_and_comes_before_the_body(world: World) -> None:
     async def run() -> Exchange:
         exchange = Exchange(world.app(), "POST", "/v1/completions", [b"{", b""])
