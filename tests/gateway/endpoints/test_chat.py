@@ -458,7 +458,7 @@ async def test_functions_are_tools_in_the_older_form() -> None:
     assert "function_call" not in plain["message"] and plain["finish_reason"] == "stop"
 
 
-async def test_streamed_function_call_is_put_together_as_the_older_clients_do() -> None:
+async def test_streamed_function_call_comes_as_older_clients_read_it() -> None:
     pool = playing(CALL)
     service = replace(
         make_service(pool, grammar_validator=cast("GrammarValidator", FakeValidator())),
