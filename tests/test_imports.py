@@ -71,8 +71,9 @@ EXCEPTIONS = {
 FLOORS = [
     floor.split()
     for floor in (
-        "answer_events client_key default_model errors events http1 open_exchanges options procfs "
-        "sampling_defaults tenant",
+        "answer_events client_key default_model errors events foreign_settings http1 "
+        "open_exchanges procfs sampling_defaults sizes tenant",
+        "options",
         "connection hub pool schema settings",
         "description layout setting_sources telemetry text",
         "exchange_context notices sandbox top",

@@ -135,7 +135,7 @@ def _best_groups(ranked: Tensor, experts: Experts) -> Tensor:
         scores = groups.topk(2, dim=-1).values.sum(-1)
     best = scores.topk(experts.top_groups, dim=-1).indices
     is_hidden = torch.ones_like(scores, dtype=torch.bool).scatter_(-1, best, False)
-    return groups.masked_fill(is_hidden[..., None], -torch.inf).flatten(-2)
+    return groups.masked_fill(is_hidden[..., None], -torch.inf).view(ranked.shape)
 
 
 def _gating(experts: Experts, ops: Ops) -> Gating:

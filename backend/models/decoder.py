@@ -49,6 +49,12 @@ class Decoder:
             DecoderLayer(config, layer, loader.at(f"model.layers.{index}"), shard, context)
             for index, layer in enumerate(config.spec.layers)
         ]
+        # The layers behind these keep nothing of their own.
+        keeps = [
+            layer.state is not None or (layer.attention and layer.attention.shares_kv_of is None)
+            for layer in config.spec.layers
+        ]
+        self._num_writers = max((n for n, own in enumerate(keeps, 1) if own), default=0)
         self._norm = (
             NormLayer(loader, "model.norm", config.spec.norm, context.ops)
             if config.spec.has_final_norm
@@ -87,10 +93,39 @@ class Decoder:
     def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
         x = self._embedding.forward(batch.input_ids, batch.positions)  # [T, hidden]
         told = self._per_layer.forward(batch.input_ids, x) if self._per_layer else None
-        rotations = {turn: table.at(batch.positions) for turn, table in self._turns.items()}
+        writers, readers = range(self._num_writers), range(self._num_writers, len(self._layers))
+        x, delta = self._run(writers, (x, None), told, batch, kv_cache)
+        if readers and len(batch.output_tokens) <= len(batch.context_lens):
+            # What is not read of these layers is nobody's: no layer keeps keys of it.
+            tokens = batch.output_tokens.tolist()
+            batch = batch.alone(tokens)
+            x = x[tokens]
+            delta, told = (None if t is None else t[tokens] for t in (delta, told))
+        if len(batch.input_ids):
+            x, delta = self._run(readers, (x, delta), told, batch, kv_cache)
+        if self._norm:
+            x = self._norm.forward(x, delta)[1]
+        elif delta is not None:
+            x = x + delta
+        return x if self._project_out is None else self._project_out.apply(x)
+
+    def _run(
+        self,
+        layers: range,
+        stream: tuple[Tensor, Tensor | None],
+        told: Tensor | None,
+        batch: Batch,
+        kv_cache: KVCache,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run some of the layers. stream: its two parts, [T, hidden]."""
+        x, delta = stream
+        kinds = [self._kinds[index] for index in layers]
+        rotations = {
+            turn: self._turns[turn].at(batch.positions)
+            for turn in dict.fromkeys(kind.turn for kind in kinds if kind)
+        }
         plans: dict[tuple[object, ...], object] = {}
-        delta: Tensor | None = None
-        for index, (layer, kind) in enumerate(zip(self._layers, self._kinds, strict=True)):
+        for index, kind in zip(layers, kinds, strict=True):
             is_last = index == len(self._layers) - 1
             wanted = batch.output_tokens if is_last else None
             attention = state = None
@@ -104,15 +139,11 @@ class Decoder:
                 assert batch.states is not None, "the plan names no slots"
                 state = StateStep(states, batch.states, wanted)
             step = LayerStep(attention, state, wanted)
-            x, delta = layer.forward(x, delta, step)
+            x, delta = self._layers[index].forward(x, delta, step)
             x, delta = self._tails[index].forward(
                 x, delta, None if told is None else _wanted(told[:, index], step)
             )
-        if self._norm:
-            x = self._norm.forward(x, delta)[1]
-        elif delta is not None:
-            x = x + delta
-        return x if self._project_out is None else self._project_out.apply(x)
+        return x, delta
 
     def _plan(self, batch: Batch, cache: Tensor, kind: "_Kind") -> object:
         if kind.is_latent:
@@ -313,8 +344,9 @@ def _build_attention(
     shard: Shard,
     context: ComputeContext,
 ) -> SelfAttention | LatentAttention:
-    attention_class = LatentAttention if attention.latent else SelfAttention
-    return attention_class(config, attention, loader, shard, context)
+    if attention.latent:
+        return LatentAttention(config, attention, loader, shard, context)
+    return SelfAttention(config, attention, loader, shard, context)
 
 
 def _build_mlp(

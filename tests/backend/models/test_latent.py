@@ -110,7 +110,7 @@ def test_footprint_of_each_rank_is_what_it_holds(tiny: TinyModel, is_twin: bool,
     run_ranks(size, lambda tp: _check(path, tp, dtype="bfloat16"))
 
 
-def test_a_token_takes_a_row_of_each_layer(tiny: TinyModel) -> None:
+def test_cache_of_a_token_is_a_row_of_each_layer(tiny: TinyModel) -> None:
     engine = engine_of(tiny.path, block_size=4, kv_cache_bytes=1 << 20)
     assert engine.num_blocks == (1 << 20) // (3 * 4 * ROW * 4)
 
