@@ -115,13 +115,22 @@ def invalid(message: str, param: str | None, code: str = "invalid_value") -> Api
     return ApiError(400, message, param=param, code=code)
 
 
+def reworded_names(names: str, words: Mapping[str, str]) -> str:
+    """Return the names of fields, or paths from them, in the words of a dialect.
+
+    names: with commas between them. words: see reworded().
+    """
+    for ours, theirs in words.items():
+        names = re.sub(rf"(?:^|(?<=, )){re.escape(ours)}(?=$|[.,\[])", theirs, names)
+    return names
+
+
 def reworded(error: ApiError, words: Mapping[str, str]) -> ApiError:
     """Return a refusal in the words of a dialect. words: our names of fields -> its own."""
-    message, param = error.message, error.param
+    message = error.message
     for ours, theirs in words.items():
         message = re.sub(rf"'{re.escape(ours)}(?=['.\[])", f"'{theirs}", message)
-        if param is not None and re.match(rf"{re.escape(ours)}(?![^.\[])", param):
-            param = theirs + param.removeprefix(ours)
+    param = None if error.param is None else reworded_names(error.param, words)
     return ApiError(
         error.status,
         message,

@@ -31,6 +31,16 @@ _NEEDS = {
 }
 # A validator takes any format for an annotation unless it was told otherwise.
 FORMATS = frozenset("date-time time date duration email hostname ipv4 ipv6 uuid uri".split())
+# The library refuses a schema of another; what keywords mean is hardly ever different there.
+_DRAFTS = frozenset(
+    (
+        "https://json-schema.org/draft/2020-12/schema",
+        "https://json-schema.org/draft/2019-09/schema",
+        "http://json-schema.org/draft-07/schema",
+        "http://json-schema.org/draft-06/schema",
+        "http://json-schema.org/draft-04/schema",
+    )
+)
 TYPES = frozenset("null boolean integer number string array object".split())
 _MAPS = frozenset(("properties", "patternProperties", "$defs", "definitions"))
 _LISTS = frozenset(("allOf", "anyOf", "oneOf", "prefixItems"))
@@ -82,6 +92,8 @@ class _Walker:
             if keyword in UNENFORCED:
                 if _NEEDS.get(keyword, keyword) in schema:
                     self._leave_out(where, "it cannot be enforced")
+            elif keyword == "$schema" and not _is_known_draft(value):
+                continue
             elif (fault := _fault(keyword, value)) is not None:
                 self._leave_out(where, fault)
             elif keyword == "format" and value not in FORMATS:
@@ -238,8 +250,17 @@ def _joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
+def _is_known_draft(value: Any) -> bool:
+    return isinstance(value, str) and value.rstrip("#") in _DRAFTS
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) < 2**63
+
+
+def _is_limit(value: Any) -> bool:
+    return isinstance(value, bool) or _is_number(value)  # a boolean in draft 4
 
 
 def _is_count(value: Any) -> bool:
@@ -263,10 +284,10 @@ _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "m
 # keyword -> (whether a value means something, what it must be)
 _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = (
     dict.fromkeys(_COUNTS, (_is_count, "it must be a whole number, not negative"))
-    | dict.fromkeys(("minimum", "maximum"), (_is_number, "it must be a number"))
+    | dict.fromkeys(("minimum", "maximum"), (_is_number, "it must be a number of 64 bits"))
     | dict.fromkeys(
         ("exclusiveMinimum", "exclusiveMaximum"),
-        (lambda value: isinstance(value, int | float), "it must be a number"),
+        (_is_limit, "it must be a number of 64 bits"),
     )
     | dict.fromkeys(_MAPS, (lambda value: isinstance(value, dict), "it must be an object"))
     | dict.fromkeys(_LISTS, (_is_list, "it must be an array of schemas"))

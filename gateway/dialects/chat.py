@@ -74,6 +74,9 @@ def _tool_use(request: ChatRequest) -> ToolUse | None:
         is_required=request.is_call_required,
         name=choice.function.name if isinstance(choice, NamedToolChoice) else "",
         allows_parallel=request.parallel_tool_calls is not False and not request.is_legacy,
+        schema_field="functions[{}].parameters"
+        if request.is_legacy
+        else "tools[{}].function.parameters",
     )
 
 

@@ -17,8 +17,9 @@ from gateway.answers.choice import make_choices
 from gateway.answers.delivery import Answer, respond
 from gateway.answers.forced_calls import calling
 from gateway.answers.parsers import parsers_for
-from gateway.errors import ApiError, reworded
+from gateway.errors import ApiError, reworded, reworded_names
 from gateway.requests.encoded_request import encode_request
+from gateway.requests.grammars import NOT_ENFORCED_HEADER
 from gateway.requests.parameters import sampling_params, seeded_params
 from gateway.requests.parsed_request import RequestFields, parse_request
 from gateway.requests.text_request import TextRequest
@@ -51,6 +52,8 @@ async def answer(http_request: Request, dialect: Dialect[R]) -> Response:
         shared = await _params(request, max_tokens, service, parsed.headers)
     except ApiError as error:
         raise reworded(error, dialect.words) from None
+    if names := parsed.headers.get(NOT_ENFORCED_HEADER):
+        parsed.headers[NOT_ENFORCED_HEADER] = reworded_names(names, dialect.words)
     seed, num_candidates = request.fields.seed, request.num_candidates
     params = [seeded_params(shared, seed, num_candidates) for _ in prompts]
     choices = make_choices(prompts, params, request.fields, service.tokenizer)

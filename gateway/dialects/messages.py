@@ -88,6 +88,7 @@ def tools_of(request: CountTokensRequest) -> ToolUse | None:
         is_required=choice.type in ("any", "tool"),
         name=name,
         allows_parallel=not choice.disable_parallel_tool_use,
+        schema_field="tools[{}].input_schema",
     )
 
 

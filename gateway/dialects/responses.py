@@ -242,6 +242,7 @@ def _tool_use(request: ResponsesRequest, functions: list[Tool]) -> ToolUse | Non
         is_required=is_required,
         name=name,
         allows_parallel=request.parallel_tool_calls is not False,
+        schema_field="tools[{}].parameters",
     )
 
 
@@ -265,6 +266,10 @@ def _missing(name: str) -> ApiError:
 
 
 # What the messages and the format that are made here are called by who asked.
-_WORDS = {"messages": "input", "response_format": "text.format"}
+_WORDS = {
+    "messages": "input",
+    "response_format.json_schema": "text.format",
+    "response_format": "text.format",
+}
 
 RESPONSES = Dialect(msgspec.json.Decoder(ResponsesRequest), read_responses, ResponsesAnswer, _WORDS)

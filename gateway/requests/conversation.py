@@ -54,7 +54,9 @@ async def encode_conversation(
             conversation, add_special_tokens=add_special_tokens, check=check
         )
     except TemplateFailure as error:
-        message = f"The model's chat template does not render these messages: {error}."
+        message = (
+            f"The model's chat template does not render these messages: {str(error).rstrip('.')}."
+        )
         raise invalid(message, "messages", "chat_template_error") from None
     except TokenizerError as error:
         raise invalid(f"Invalid 'messages': {error}.", "messages") from None
@@ -99,8 +101,8 @@ def _messages(messages: list[ChatMessage]) -> list[dict[str, Any]]:
         shown = _message(message)
         calls = _calls(message, f"messages[{number}]")
         if message.function_call is not None:
-            # Templates know calls by id; these had none.
-            call_id = function_ids[message.function_call.name] = f"call_{number}"
+            # Templates know calls by id, some by nine letters and digits alone; these had none.
+            call_id = function_ids[message.function_call.name] = f"call{number:05}"
             calls[-1]["id"] = call_id
         if calls:
             shown["tool_calls"] = calls

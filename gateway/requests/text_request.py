@@ -28,13 +28,15 @@ class ToolUse:
     """The functions that the model is told of, at least one.
 
     is_required: the answer must consist of calls. name: of the one function to call then; "" for
-    any. allows_parallel: without it, the first call is the only one.
+    any. allows_parallel: without it, the first call is the only one. schema_field: where the
+    dialect has the schema of a tool's arguments, for refusals; {} is the tool's number.
     """
 
     tools: Tools
     is_required: bool = False
     name: str = ""
     allows_parallel: bool = True
+    schema_field: str = "tools[{}].function.parameters"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

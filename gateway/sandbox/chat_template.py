@@ -11,7 +11,7 @@ import re
 import secrets
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -132,14 +132,21 @@ class ChatTemplate:
         traits = self._traits
         if traits.loses_users:
             raise TemplateFailure(LOSES_USERS)
-        answer = await self._ask(lambda: self._request(conversation, traits))
-        rendered = msgspec.msgpack.decode(answer, type=Rendered)
+        rendered = await self._render(conversation, traits)
+        if rendered.error and (tools := _completed(conversation.tools)) != conversation.tools:
+            # Many templates look into what a tool may leave out.
+            complete = await self._render(replace(conversation, tools=tools), traits)
+            rendered = rendered if complete.error else complete
         if rendered.error:
             raise TemplateFailure(rendered.error)
         if conversation.continues_final_message:
             content = conversation.messages[-1].get("content") or ""
             return self._without_end(rendered.text, is_blank=not content.strip())
         return rendered.text
+
+    async def _render(self, conversation: Conversation, traits: Traits) -> Rendered:
+        answer = await self._ask(lambda: self._request(conversation, traits))
+        return msgspec.msgpack.decode(answer, type=Rendered)
 
     async def _ask(self, request: Callable[[], bytes]) -> bytes:
         """Return what the helper makes of a request, which is made in its thread."""
@@ -211,6 +218,18 @@ def _as_read(message: Message, traits: Traits) -> Message:
         message = {**message, "role": "system"}  # what that role was called before
     role = "system" if message["role"] == "developer" else message["role"]
     return in_parts(message) if role in traits.part_roles else message
+
+
+def _completed(tools: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    """Return tools with what the API lets one leave out: a description, and parameters."""
+    if tools is None:
+        return None
+    completed = []
+    for tool in tools:
+        function = {"description": "", **tool["function"]}
+        parameters = {"type": "object", "properties": {}, **(function.get("parameters") or {})}
+        completed.append({**tool, "function": {**function, "parameters": parameters}})
+    return completed
 
 
 def _escaped(value: Any, escape: Callable[[str], str]) -> Any:

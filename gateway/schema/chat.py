@@ -112,12 +112,14 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     @property
     def is_legacy(self) -> bool:
         """Whether calls are asked for, and answered, in the form that came before tools."""
-        return bool(self.functions)
+        return bool(self.functions) and self.function_call != "none"
 
     @property
     def offered_tools(self) -> Tools:
         """The tools, or the functions of the older form as tools."""
-        return self.tools or [Tool(function=function) for function in self.functions or []]
+        if self.functions and self.is_legacy:
+            return [Tool(function=function) for function in self.functions]
+        return self.tools or []
 
     @property
     def call_choice(self) -> ToolChoice | None:
@@ -141,7 +143,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
 
     def _check_functions(self) -> None:
         """Refuse functions beside tools, and a choice among none."""
-        if self.functions and self.tools:
+        if self.is_legacy and self.tools:
             raise invalid("'functions' cannot be given together with 'tools'.", "functions")
         chosen = self.function_call
         if chosen is None or chosen == "none":

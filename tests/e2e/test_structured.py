@@ -39,7 +39,7 @@ BAD_SCHEMAS: list[Schema] = [
     {"type": "objekt"},
     {"$ref": "#/$defs/nowhere"},
     {"type": "string", "pattern": "("},
-    {"type": "string", "format": "nonsense"},
+    {"type": "array", "uniqueItems": True},
     {"type": "integer", "minimum": 5, "maximum": 4},
     {"type": "object", "properties": {f"p{index}": {"type": "null"} for index in range(1500)}},
 ]
@@ -133,6 +133,45 @@ def completed(client: openai.OpenAI, prompt: str, structured: dict[str, Any], n:
     return [choice.text for choice in answer.choices]
 
 
+PERSON: Schema = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "format": "path", "maxLength": 20},
+        "age": {"type": "integer", "minimum": 0, "maximum": 120},
+    },
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+def person(client: openai.OpenAI, **extra: Any) -> tuple[ChatCompletion, str]:
+    """Return an answer, and what it says is not enforced."""
+    raw = client.chat.completions.with_raw_response.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "Write a JSON person."}],
+        max_tokens=120,
+        temperature=0,
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "person", "strict": True, "schema": PERSON},
+        },
+        extra_body=extra,
+    )
+    return raw.parse(), raw.headers.get("x-unisono-not-enforced", "")
+
+
+def test_json_is_one_line_unless_line_breaks_are_asked_for(client: openai.OpenAI) -> None:
+    """Every token stood on a line of its own. Of 85 tokens for four such objects 71 were left."""
+    compact, not_enforced = person(client)
+    free, _ = person(client, structured_outputs={"any_whitespace": True})
+    texts = [answer.choices[0].message.content or "" for answer in (compact, free)]
+    assert "\n" not in texts[0] and "\n" in texts[1]
+    assert json.loads(texts[0]) == json.loads(texts[1])
+    assert compact.usage is not None and free.usage is not None
+    assert compact.usage.completion_tokens < free.usage.completion_tokens
+    assert not_enforced == "response_format.json_schema.schema.properties.name.format"
+
+
 def test_regex_matches_the_whole_answer(client: openai.OpenAI) -> None:
     texts = completed(client, "The moon landing was on ", {"regex": DATE}, 8)
     assert all(re.fullmatch(DATE, text) for text in texts)
@@ -172,7 +211,7 @@ def test_bad_schema_is_refused_and_harms_no_neighbour(tiny_exact_server: Server)
             fields = {"response_format": {"type": "json_schema", "json_schema": form}}
             with pytest.raises(openai.BadRequestError) as refused:
                 client.completions.create(model="tiny", prompt="Hello", extra_body=fields)
-            assert refused.value.param == "response_format.json_schema.schema"
+            assert str(refused.value.param).startswith("response_format.json_schema.schema.")
             texts.append(next(stream).choices[0].text)
         assert not is_idle(tiny_exact_server.url), "the stream was to run beside all of them"
         texts += [chunk.choices[0].text for chunk in itertools.islice(stream, 64)]

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from gateway.errors import ApiError, error_response
+from gateway.errors import ApiError, error_response, reworded_names
 from gateway.requests.body import decode_body, is_deeper_than
 from gateway.schema.completions import CompletionRequest
 
@@ -178,3 +178,13 @@ def test_body_of_too_many_names_is_refused_but_not_of_colons() -> None:
     assert "more than 100000 names" in refusal_of(names).message
     text = msgspec.json.encode({"model": "m", "prompt": '":' * 200_000})
     assert decode_body(text, DECODER, max_depth=16).prompt == '":' * 200_000
+
+
+def test_names_of_fields_are_said_in_the_words_of_a_dialect() -> None:
+    words = {"response_format.json_schema": "text.format", "messages": "input"}
+    names = "response_format.json_schema.schema.a, messages[0].content, messages_of, x.messages"
+    assert (
+        reworded_names(names, words)
+        == "text.format.schema.a, input[0].content, messages_of, x.messages"
+    )
+    assert reworded_names("messages", words) == "input"

@@ -72,6 +72,8 @@ MEANINGLESS: list[tuple[str, Any]] = [
     ("maxItems", 1.5),
     ("minProperties", True),
     ("minimum", "0"),
+    ("minimum", 10**30),
+    ("exclusiveMaximum", None),
     ("multipleOf", 0),
     ("pattern", 3),
     ("format", None),
@@ -108,6 +110,16 @@ def test_format_that_is_not_known_is_an_annotation(is_strict: bool) -> None:
     for name in FORMATS:
         prepared = prepare({"type": "string", "format": name}, is_strict=is_strict)
         assert prepared.not_enforced == [] and prepared.schema["format"] == name
+
+
+@pytest.mark.parametrize("is_strict", [True, False])
+def test_schema_of_an_unknown_draft_is_read_like_any(is_strict: bool) -> None:
+    """A registry's or a house's own name for its dialect was a 400."""
+    schema = {"$schema": "https://example.com/dialect", "type": "string"}
+    assert prepare(schema, is_strict=is_strict).schema == {"type": "string"}
+    known = {"$schema": "http://json-schema.org/draft-07/schema#", "type": "string"}
+    assert prepare(known, is_strict=is_strict).schema == known
+    assert accepts(known, '"x"')
 
 
 NUMBERS = ["0", "1", "-2", "3", "0.5", "0.50", "0.25", "-0.75", "1.5", "0.3", "0.1", "2.125", "7.2"]
@@ -195,7 +207,7 @@ def test_strict_alternatives_are_closed_each() -> None:
         jsonschema.validate(json.loads(text), either)
 
 
-def test_names_that_an_answer_must_not_repeat_are_those_of_open_objects() -> None:
+def test_names_not_to_be_repeated_are_those_of_open_objects() -> None:
     assert declared_names(NAMED) == {"a", "b"}
     assert declared_names(strict(NAMED)) == set()
     assert declared_names({"items": {"required": ["r"], "minProperties": 2}}) == {"r", ""}

@@ -443,6 +443,10 @@ async def test_functions_that_must_not_be_called_change_nothing() -> None:
     )
     assert exchange.status == 200
     assert template.seen[0].tools is None
+    fields = {"functions": [{"name": "f"}], "function_call": "none", "tools": TOOLS}
+    choice = (await answer(playing(CALL), template, **fields)).json["choices"][0]
+    assert template.seen[1].tools == TOOLS
+    assert choice["message"]["tool_calls"][0]["function"]["name"] == "weather"
 
 
 async def test_functions_are_tools_in_the_older_form() -> None:
@@ -458,7 +462,7 @@ async def test_functions_are_tools_in_the_older_form() -> None:
     assert "function_call" not in plain["message"] and plain["finish_reason"] == "stop"
 
 
-async def test_streamed_function_call_is_put_together_as_the_older_clients_do() -> None:
+async def test_streamed_function_call_comes_as_older_clients_read_it() -> None:
     pool = playing(CALL)
     service = replace(
         make_service(pool, grammar_validator=cast("GrammarValidator", FakeValidator())),

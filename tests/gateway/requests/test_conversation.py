@@ -94,9 +94,9 @@ async def test_legacy_call_and_its_answer_become_a_tools() -> None:
     assert messages[1] == {
         "role": "assistant",
         "content": "",
-        "tool_calls": [{"type": "function", "function": function, "id": "call_1"}],
+        "tool_calls": [{"type": "function", "function": function, "id": "call00001"}],
     }
-    assert messages[2] == {"role": "tool", "content": "2", "name": "f", "tool_call_id": "call_1"}
+    assert messages[2] == {"role": "tool", "content": "2", "name": "f", "tool_call_id": "call00001"}
 
 
 async def test_legacy_arguments_that_are_no_object_are_named() -> None:

@@ -230,7 +230,7 @@ async def enforced(validator: GrammarValidator, **fields: Any) -> tuple[Grammar 
     return await validated_grammar(response_format, None, validator)
 
 
-async def test_what_is_not_enforced_is_named_by_its_path_in_the_request() -> None:
+async def test_what_is_not_enforced_is_named_by_its_path() -> None:
     grammar = Grammar("json_schema", "{}")
     found = await enforced(FixedValidator(grammar, ["properties.a.uniqueItems"]))
     assert found == (grammar, [f"{SCHEMA_FIELD}.properties.a.uniqueItems"])
@@ -276,7 +276,7 @@ def test_free_white_space_is_asked_for(member: dict[str, Any]) -> None:
     assert schema["x-guidance"] == {"any_whitespace": True}
 
 
-def test_free_white_space_may_be_asked_for_beside_a_response_format() -> None:
+def test_free_white_space_may_stand_beside_a_response_format() -> None:
     structured = StructuredOutputs(any_whitespace=True)
     for value in (json_schema(PERSON, strict=True), {"type": "json_object"}):
         grammar = grammar_of(msgspec.convert(value, ResponseFormat), structured)

@@ -72,3 +72,9 @@ async def test_strict_tool_is_refused_by_name_path_and_keyword(
     assert caught.value.status == 400
     assert caught.value.param == f"tools[1].function.parameters.{path}"
     assert "of the tool 'tagger'" in caught.value.message and path in caught.value.message
+
+
+async def test_schema_is_named_as_its_dialect_has_it(validator: GrammarValidator) -> None:
+    tools = ToolUse(tools=[tool("f", TAGS)], schema_field="tools[{}].input_schema")
+    _, not_enforced = await callable_functions(tools, validator)
+    assert not_enforced == ["tools[0].input_schema.properties.tags.uniqueItems"]
