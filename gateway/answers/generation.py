@@ -60,7 +60,7 @@ class Generation:
         self._early: list[SeqOutput] = []
         self._held: list[SeqOutput] = []  # for choices that await their prompt's logprobs
         self._timer: asyncio.TimerHandle | None = None
-        self._has_failed = False
+        self._error: ApiError | None = None
 
     def start(self) -> None:
         """Submit every choice, in order, and write what is known before the first token.
@@ -119,7 +119,7 @@ class Generation:
         self._take(choice, output)
         if output.prompt_logprobs:
             self._share(choice, output.prompt_logprobs)
-        if not self._open and not (self.timings.finished or self._has_failed):
+        if not self._open and not (self.timings.finished or self._error is not None):
             self._finish()
 
     def close(self) -> None:
@@ -148,13 +148,14 @@ class Generation:
     def report(self) -> GenerationReport:
         """Return what was generated. A choice that is open ended by error, or was abandoned."""
         usage = self.usage()
-        cut_off = FinishReason.ERROR if self._has_failed else FinishReason.ABORT
+        cut_off = FinishReason.ERROR if self._error is not None else FinishReason.ABORT
         return GenerationReport(
             num_prompt_tokens=usage.prompt_tokens,
             num_cached_tokens=usage.prompt_tokens_details.cached_tokens,
             num_output_tokens=usage.completion_tokens,
             finish_reasons=[(choice.finish_reason or cut_off).value for choice in self._choices],
             timings=self.timings,
+            error=self._error.code or "" if self._error is not None else "",
         )
 
     def _take(self, choice: Choice, output: SeqOutput) -> None:
@@ -206,6 +207,6 @@ class Generation:
     def _fail(self, error: ApiError) -> None:
         if self._options.is_expired:  # the engine watches the deadline, too, and may be the first
             error = deadline_exceeded(self._options.timeout_s)
-        self._has_failed = True
+        self._error = error
         self.close()
         self._sink.fail(error)
