@@ -22,7 +22,7 @@ from gateway.dialects.error_forms import error_form_of
 from gateway.endpoints.chat import create_chat_completion
 from gateway.endpoints.completions import create_completion
 from gateway.endpoints.embeddings import create_embeddings
-from gateway.endpoints.health import livez, readyz, version
+from gateway.endpoints.health import livez, readyz, root, version
 from gateway.endpoints.messages import count_tokens, create_message
 from gateway.endpoints.metrics import metrics
 from gateway.endpoints.models import list_models, retrieve_model
@@ -74,6 +74,7 @@ def create_app(service: Service) -> ASGIApp:
         (Access.INFER, Route("/detokenize", detokenize, methods=["POST"])),
         (Access.INFER, Route("/v1/models", list_models, methods=["GET"])),
         (Access.INFER, Route("/v1/models/{name:path}", retrieve_model, methods=["GET"])),
+        (Access.OPEN, Route("/", root, methods=["GET"])),
         (Access.OPEN, Route("/livez", livez, methods=["GET"])),
         (Access.OPEN, Route("/readyz", readyz, methods=["GET"])),
         (Access.OPEN, Route("/health", readyz, methods=["GET"])),

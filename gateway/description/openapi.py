@@ -88,7 +88,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     if operation.events:
         content["text/event-stream"] = {"schema": _event(operation)}
     success = {"description": "Success.", "headers": _REQUEST_ID, "content": content}
-    if operation.path == "/metrics":
+    if operation.plain_text:
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}
     answers = {"200": success}
     if operation.path in ("/readyz", "/health"):

@@ -28,7 +28,7 @@ async def answer_to(
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/"),
+        ("GET", "//"),
         ("POST", "/v1/completion"),
         ("GET", "/v1/models/"),
         ("GET", "/livez/"),
