@@ -35,13 +35,15 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         return
     body["model"] = MODEL
-    for name in ("max_tokens", "max_completion_tokens"):
+    if case.operation.path == "/v1/responses" and body.get("max_output_tokens") is None:
+        body["max_output_tokens"] = MAX_TOKENS  # else it fills the context
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
         if type(body.get(name)) is int and body[name] > MAX_TOKENS:
             body[name] %= MAX_TOKENS + 1
     if "messages" not in body:
         return
     if body.get("max_tokens") is None and body.get("max_completion_tokens") is None:
-        body["max_tokens"] = MAX_TOKENS  # else a chat that ignores its end fills the context
+        body["max_tokens"] = MAX_TOKENS
     if _dice.random() < 0.5:
         body.update(PLAIN_CHAT)
         for name in DIFFICULT:
