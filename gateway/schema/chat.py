@@ -112,7 +112,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     @property
     def is_legacy(self) -> bool:
         """Whether calls are asked for, and answered, in the form that came before tools."""
-        return bool(self.functions)
+        return bool(self.functions) and not self.tools
 
     @property
     def offered_tools(self) -> Tools:
@@ -140,8 +140,8 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
         self.check_sampling(self.max_output_tokens)
 
     def _check_functions(self) -> None:
-        """Refuse functions beside tools, and a choice among none."""
-        if self.functions and self.tools:
+        """Refuse functions beside tools, unless none may be called, and a choice among none."""
+        if self.functions and self.tools and self.function_call != "none":
             raise invalid("'functions' cannot be given together with 'tools'.", "functions")
         chosen = self.function_call
         if chosen is None or chosen == "none":
