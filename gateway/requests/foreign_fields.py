@@ -95,7 +95,9 @@ def check_nested_fields(fields: Mapping[str, msgspec.Raw]) -> None:
     """Do the same for what is unknown inside a known field."""
     for outer, (struct, names) in _NESTED.items():
         given = msgspec.json.decode(fields[outer]) if outer in fields else None
-        for name in names if isinstance(given, dict) else ():
+        if not isinstance(given, dict):
+            continue
+        for name in names:
             if name not in struct.__struct_fields__ and given.get(name) not in _NOTHING:
                 raise _unsupported(f"{outer}.{name}", outer, ".")
 
