@@ -73,7 +73,7 @@ class Generation(Submission[Choice]):
         self._take(choice, output)
         if output.prompt_logprobs:
             self._share(choice, output.prompt_logprobs)
-        if not self._open and not (self.timings.finished or self._has_failed):
+        if not self._open and not (self.timings.finished or self._error is not None):
             self._finish()
 
     def usage(self) -> Usage:
@@ -93,13 +93,14 @@ class Generation(Submission[Choice]):
     def report(self) -> GenerationReport:
         """Return what was generated. A choice that is open ended by error, or was abandoned."""
         usage = self.usage()
-        cut_off = FinishReason.ERROR if self._has_failed else FinishReason.ABORT
+        cut_off = FinishReason.ERROR if self._error is not None else FinishReason.ABORT
         return GenerationReport(
             num_prompt_tokens=usage.prompt_tokens,
             num_cached_tokens=usage.prompt_tokens_details.cached_tokens,
             num_output_tokens=usage.completion_tokens,
             finish_reasons=[(choice.finish_reason or cut_off).value for choice in self._choices],
             timings=self.timings,
+            error=self._error.code or "" if self._error is not None else "",
         )
 
     def _take(self, choice: Choice, output: SeqOutput) -> None:

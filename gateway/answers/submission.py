@@ -36,7 +36,7 @@ class Submission(ABC, Generic[T]):
         self._is_starting = False
         self._early: list[SeqOutput] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._has_failed = False
+        self._error: ApiError | None = None
 
     def start(self) -> None:
         """Submit every sequence, in order.
@@ -113,6 +113,6 @@ class Submission(ABC, Generic[T]):
     def _fail(self, error: ApiError) -> None:
         if self._options.is_expired:  # the engine watches the deadline, too, and may be the first
             error = deadline_exceeded(self._options.timeout_s)
-        self._has_failed = True
+        self._error = error
         self.close()
         self._tell(error)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.errors import ApiError
+from gateway.schema.structured import ResponseFormat, StructuredOutputs
 
 # What asks for nothing whatever the field.
 _NOTHING: tuple[Any, ...] = (None, False, 0, "", [], {})
@@ -79,6 +80,28 @@ _MEANINGFUL: dict[str, tuple[Any, ...]] = {
 }
 
 
+# Inside of fields that are objects: constraints of vLLM's, and where llama.cpp and others have a
+# schema or a pattern.
+_NESTED: dict[str, tuple[type[msgspec.Struct], tuple[str, ...]]] = {
+    "structured_outputs": (
+        StructuredOutputs,
+        ("whitespace_pattern", "structural_tag", "disable_additional_properties"),
+    ),
+    "response_format": (ResponseFormat, ("schema", "regex", "pattern", "grammar", "value")),
+}
+
+
+def check_nested_fields(fields: Mapping[str, msgspec.Raw]) -> None:
+    """Do the same for what is unknown inside a known field."""
+    for outer, (struct, names) in _NESTED.items():
+        given = msgspec.json.decode(fields[outer]) if outer in fields else None
+        if not isinstance(given, dict):
+            continue
+        for name in names:
+            if name not in struct.__struct_fields__ and given.get(name) not in _NOTHING:
+                raise _unsupported(f"{outer}.{name}", outer, ".")
+
+
 def check_foreign_field(
     name: str, fields: Mapping[str, msgspec.Raw], known: Collection[str]
 ) -> None:
@@ -96,5 +119,9 @@ def check_foreign_field(
     if synonym is not None and synonym in fields and msgspec.json.decode(fields[synonym]) == given:
         return
     meant = f"; did you mean {synonym}?" if synonym in known else "."
-    message = f"'{name}' would change what this request means, and is not supported{meant}"
-    raise ApiError(400, message, param=name, code="unsupported_parameter")
+    raise _unsupported(name, name, meant)
+
+
+def _unsupported(name: str, param: str, end: str) -> ApiError:
+    message = f"'{name}' would change what this request means, and is not supported{end}"
+    return ApiError(400, message, param=param, code="unsupported_parameter")

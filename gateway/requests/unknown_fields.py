@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 import msgspec
 
 from gateway.errors import ApiError
-from gateway.requests.foreign_fields import SYNONYMS, check_foreign_field
+from gateway.requests.foreign_fields import SYNONYMS, check_foreign_field, check_nested_fields
 
 HEADER = "x-unisono-ignored-fields"
 MAX_REPORTED_FIELDS = 16
@@ -39,6 +39,7 @@ def unknown_fields(body: bytes, known: Collection[str], *, is_strict: bool) -> l
         )
     for name in unknown:
         check_foreign_field(name, fields, known)
+    check_nested_fields(fields)
     return unknown
 
 

@@ -10,6 +10,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Sequence
+from functools import lru_cache
 
 from starlette.types import Scope
 
@@ -93,6 +94,8 @@ def _host_of(authority: str) -> str:
     return host.removeprefix("[").removesuffix("]").rstrip(".")
 
 
+# Parsing an address takes some microseconds, and every request asks for the same few.
+@lru_cache(256)
 def _is_address(name: str) -> bool:
     """Whether it is an IP address: nobody can point that somewhere else."""
     try:
@@ -102,6 +105,7 @@ def _is_address(name: str) -> bool:
     return True
 
 
+@lru_cache(256)
 def _is_local(name: str) -> bool:
     """Whether only this machine is called so (RFC 6761)."""
     return name == "localhost" or name.endswith(".localhost") or is_loopback(name)
@@ -109,4 +113,4 @@ def _is_local(name: str) -> bool:
 
 def _is_over_loopback(scope: Scope) -> bool:
     server = scope.get("server")
-    return server is not None and is_loopback(server[0])
+    return server is not None and _is_local(server[0])

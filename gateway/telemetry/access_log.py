@@ -40,6 +40,7 @@ def log_exchange(exchange: Exchange) -> None:
         facts["prompt_tokens"] = generated.num_prompt_tokens
         facts["completion_tokens"] = generated.num_output_tokens
         facts["finished"] = ",".join(dict.fromkeys(generated.finish_reasons))
+        facts |= {"error": generated.error} if generated.error else {}
     if exchange.route == NO_ROUTE:
         facts["path"] = _bounded(exchange.path)
     if (refusal := exchange.refusal) is not None:

@@ -24,7 +24,8 @@ class Timings:
 class GenerationReport:
     """What was generated for a request.
 
-    finish_reasons: why each of its choices ended; "error" or "abort" for one that did not.
+    finish_reasons: why each of its choices ended; "error" or "abort" for one that did not. error:
+    the code of what it broke off with, after its head or before.
     """
 
     num_prompt_tokens: int
@@ -32,6 +33,7 @@ class GenerationReport:
     num_output_tokens: int
     finish_reasons: list[str]
     timings: Timings = field(default_factory=Timings)
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def test_message_says_what_was_sent_and_what_is_allowed(tiny_server: Server) -> 
     ("method", "path", "expected_status", "code"),
     [
         ("GET", "/v1/nothing", 404, "unknown_url"),
-        ("POST", "/", 404, "unknown_url"),
+        ("POST", "/", 405, "method_not_allowed"),
         ("GET", "/v1/completions", 405, "method_not_allowed"),
         ("DELETE", "/v1/models", 405, "method_not_allowed"),
         ("GET", "/v1/models/gpt-5", 404, "model_not_found"),

@@ -15,6 +15,8 @@ MODEL = os.environ["SUITE_MODEL"]
 MAX_TOKENS = 8
 # Replaced in half of the chats: what has to fit together, or is refused by design.
 PLAIN_CHAT = {"messages": [{"role": "user", "content": "Hello"}], "modalities": ["text"]}
+# What is left in half of the requests for responses, most of whose items belong together.
+PLAIN_RESPONSE = {"model", "input", "max_output_tokens", "stream", "temperature", "top_p"}
 DIFFICULT = (
     "chat_template chat_template_kwargs tools tool_choice functions function_call "
     "continue_final_message logit_bias response_format structured_outputs"
@@ -35,13 +37,19 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         return
     body["model"] = MODEL
-    for name in ("max_tokens", "max_completion_tokens"):
+    if case.operation.path == "/v1/responses" and body.get("max_output_tokens") is None:
+        body["max_output_tokens"] = MAX_TOKENS  # else it fills the context
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
         if type(body.get(name)) is int and body[name] > MAX_TOKENS:
             body[name] %= MAX_TOKENS + 1
+    if case.operation.path.startswith("/v1/responses") and _dice.random() < 0.5:
+        for name in body.keys() - PLAIN_RESPONSE:
+            del body[name]
+        body["input"] = "Hello"
     if "messages" not in body:
         return
     if body.get("max_tokens") is None and body.get("max_completion_tokens") is None:
-        body["max_tokens"] = MAX_TOKENS  # else a chat that ignores its end fills the context
+        body["max_tokens"] = MAX_TOKENS
     if _dice.random() < 0.5:
         body.update(PLAIN_CHAT)
         for name in DIFFICULT:

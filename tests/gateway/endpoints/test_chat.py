@@ -449,6 +449,16 @@ async def test_functions_that_must_not_be_called_change_nothing() -> None:
     assert choice["message"]["tool_calls"][0]["function"]["name"] == "weather"
 
 
+async def test_functions_not_to_be_called_may_stand_beside_tools() -> None:
+    """openai-python's suite sends both, to be called neither."""
+    template = FakeTemplate()
+    fields: dict[str, Any] = {"functions": [{"name": "f"}], "function_call": "none"}
+    both = fields | {"tools": TOOLS, "tool_choice": "auto"}
+    choice = (await answer(playing(CALL), template, **both)).json["choices"][0]
+    assert choice["finish_reason"] == "tool_calls" and choice["message"]["tool_calls"]
+    assert template.seen[0].tools == TOOLS
+
+
 async def test_functions_are_tools_in_the_older_form() -> None:
     function = {"name": "weather", "parameters": {"type": "object"}}
     template = FakeTemplate()

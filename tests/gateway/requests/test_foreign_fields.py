@@ -91,3 +91,21 @@ async def test_endpoint_refuses_a_limit_under_another_name() -> None:
     assert (exchange.status, exchange.error["param"]) == (400, "max_new_tokens")
     exchange = await complete(app_of(pool), max_new_tokens=None, max_tokens=1).finished()
     assert exchange.headers["x-unisono-ignored-fields"] == "max_new_tokens"
+
+
+@pytest.mark.parametrize(
+    ("outer", "fields", "name"),
+    [
+        ("response_format", {"type": "json_object", "schema": {"type": "object"}}, "schema"),
+        ("structured_outputs", {"json": {}, "whitespace_pattern": " ?"}, "whitespace_pattern"),
+    ],
+)
+def test_constraint_inside_a_field_is_refused_too(
+    outer: str, fields: dict[str, Any], name: str
+) -> None:
+    """llama.cpp's way to give a schema was taken for any object."""
+    with pytest.raises(ApiError) as raised:
+        unknown_fields(msgspec.json.encode({outer: fields}), KNOWN, is_strict=False)
+    assert raised.value.param == outer and f"'{outer}.{name}'" in raised.value.message
+    neutral = {outer: fields | {name: None, "else": 1}}
+    assert unknown_fields(msgspec.json.encode(neutral), KNOWN, is_strict=False) == []

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,7 +13,7 @@ from gateway.app import create_app
 from gateway.service import Service
 from gateway.telemetry.logs import JsonFormatter, TextFormatter
 from gateway.telemetry.observer import Observer
-from tests.gateway.fakes import Exchange, FakePool, make_service
+from tests.gateway.fakes import Exchange, FakePool, complete, make_service, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -94,3 +94,16 @@ async def test_refusal_at_the_gate_is_told(caplog: pytest.LogCaptureFixture) -> 
     headers = [("origin", "https://evil.example")]
     told = await line_of(caplog, "GET", "/v1/models", None, headers)
     assert (told["status"], told["error"]) == (403, "origin_not_allowed")
+
+
+async def test_stream_that_broke_off_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "unisono.access")
+    service = logging_service()
+    pool = cast(FakePool, service.pool)
+    pool.script = None
+    exchange = complete(create_app(service), stream=True)
+    await settle()
+    pool.send(0, b"", FinishReason.ERROR, error="It died.")
+    await exchange.finished()
+    told: dict[str, Any] = caplog.records[-1].__dict__["fields"]
+    assert (told["status"], told["finished"], told["error"]) == (200, "error", "engine_error")
