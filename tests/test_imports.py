@@ -70,7 +70,7 @@ FLOORS = [
         "client_key connection default_model errors events open_exchanges options procfs "
         "sampling_defaults tenant",
         "hub pool schema settings",
-        "description layout setting_sources telemetry text",
+        "description layout notations setting_sources telemetry text",
         "exchange_context notices sandbox top",
         "security supervision",
         "service supervisor",
