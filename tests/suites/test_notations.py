@@ -4,6 +4,7 @@ The template of a family is what its models were trained on, so its rendering of
 calls and thoughts is what they write.
 """
 
+from os.path import commonprefix
 from typing import Any
 
 import pytest
