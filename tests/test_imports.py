@@ -67,8 +67,8 @@ EXCEPTIONS = {
 FLOORS = [
     floor.split()
     for floor in (
-        "client_key connection default_model errors events open_exchanges options procfs "
-        "sampling_defaults tenant",
+        "answer_events client_key connection default_model errors events open_exchanges options "
+        "procfs sampling_defaults tenant",
         "hub pool schema settings",
         "description layout notations setting_sources telemetry text",
         "exchange_context notices sandbox top",
@@ -76,6 +76,7 @@ FLOORS = [
         "service supervisor",
         "http_server requests service_factory",
         "answers",
+        "dialects",
         "endpoints",
         "app",
         "worker",

@@ -60,8 +60,10 @@ class EventQueue:
     event loop, without waking it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ping: bytes = PING) -> None:
+        """ping: what keeps a silent stream open; empty for nothing."""
         self.is_broken = False  # ended by fail()
+        self._ping = ping
         self._events: list[bytes] = []
         self._outlet: Callable[[bytes], bool] | None = None
         self._is_flush_due = False
@@ -83,22 +85,22 @@ class EventQueue:
         self._loop = asyncio.get_running_loop()
         self._outlet = outlet
 
-    def end(self) -> None:
-        """Let the stream end properly after what is queued."""
+    def end(self, last: bytes = DONE) -> None:
+        """Let the stream end properly after what is queued and a last event."""
         self._is_ended = True
-        self.put(DONE)
+        self.put(last)
 
-    def fail(self, data: bytes) -> None:
-        """Let the stream break off after what is queued and an error object.
+    def fail(self, framed: bytes) -> None:
+        """Let the stream break off after what is queued and an event that tells why.
 
         Neither [DONE] nor the end of the HTTP body follows, so that every kind of client notices.
         """
         self._is_ended = self.is_broken = True
-        self.put(event(data))
+        self.put(framed)
 
     def ping(self) -> None:
-        """Let a comment out, unless an event is there by then."""
-        self._is_ping_due = True
+        """Let a ping out, unless an event is there by then."""
+        self._is_ping_due = bool(self._ping)
         self._wake()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -110,7 +112,7 @@ class EventQueue:
                 raise StopAsyncIteration
             if self._is_ping_due:
                 self._is_ping_due = False
-                return PING
+                return self._ping
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         return self._take()
@@ -154,11 +156,13 @@ class EventStream(EventSourceResponse):
         limits: Limits,
         on_close: Callable[[], None],
         headers: Mapping[str, str] | None = None,
+        media_type: str = "text/event-stream",
     ) -> None:
         """on_close: called once, when nothing more can be sent, whatever the reason."""
         super().__init__(
             queue,
             headers={"cache-control": "no-cache", **(headers or {})},
+            media_type=media_type,
             ping=limits.ping_interval_s,
             sep="\n",
             send_timeout=limits.send_timeout_s,
