@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
+from gateway.notations.thoughts import ThoughtCounter
 from gateway.requests.prompt import Prompt
 from gateway.schema.sampling import SamplingFields
 from gateway.text.stops import StopMatcher
@@ -41,6 +42,7 @@ class Choice:
     prompt_logprobs_from: the choice of the same prompt that asks for its logprobs, for all.
     shows_end: the token that ended the sequence is text like any other.
     lists_tokens: push() returns tokens beside the text.
+    thought: counts the tokens of thoughts; None where there are none.
     num_cached_tokens: prompt tokens that came from the prefix cache.
     stop_reason: the stop string or stop token that ended it.
     """
@@ -53,12 +55,18 @@ class Choice:
     shows_end: bool = False
     lists_tokens: bool = False
     prompt_logprobs_from: "Choice | None" = None
+    thought: ThoughtCounter | None = None
     num_tokens: int = 0
     num_cached_tokens: int = 0
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
     _text_offset: int = 0
     _num_prompt_listed: int = 0
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether it ended where the model would have gone on."""
+        return self.finish_reason is not FinishReason.STOP or self.stop_reason is not None
 
     @property
     def is_local(self) -> bool:
@@ -84,7 +92,7 @@ class Choice:
         Tokens after a stop string are neither text nor counted.
         """
         self.num_cached_tokens = self.num_cached_tokens or output.num_cached_tokens
-        is_plain = self.matcher is None and not self.lists_tokens
+        is_plain = self.matcher is None and not self.lists_tokens and self.thought is None
         if is_plain and output.finish_reason is None and not output.prompt_logprobs:
             # What follows would do the same, in twice the time: nearly all frames end here.
             token_ids = output.token_ids
@@ -104,6 +112,8 @@ class Choice:
                 tokens.append(Token(token_id, self._text_offset, logprobs))
             if position < num_texts:
                 text = self.detokenizer.push(token_id)
+                if self.thought is not None:
+                    self.thought.push(text)
                 pieces.append(self._cut(text))
                 if self.stop_reason is not None:
                     break
@@ -148,8 +158,12 @@ def make_choices(
     params: Sequence[Sequence[SamplingParams]],
     request: SamplingFields,
     tokenizer: "Tokenizer",
+    shown_ids: frozenset[int] = frozenset(),
 ) -> list[Choice]:
-    """Return the choices of a request, prompt by prompt. params: by prompt, one a choice."""
+    """Return the choices of a request, prompt by prompt. params: by prompt, one a choice.
+
+    shown_ids: special tokens that whoever reads the text must see.
+    """
     stop = request.stop_strings
     keeps_stop = bool(request.include_stop_str_in_output)
     skips = request.skips_special_tokens
@@ -162,7 +176,7 @@ def make_choices(
                 len(choices),
                 prompt,
                 own,
-                tokenizer.detokenizer(before, skip_special_tokens=skips),
+                tokenizer.detokenizer(before, skip_special_tokens=skips, shown_ids=shown_ids),
                 StopMatcher(stop, keeps_stop=keeps_stop) if stop else None,
                 shows_end=keeps_stop,
                 lists_tokens=own.logprobs is not None or bool(request.return_token_ids),

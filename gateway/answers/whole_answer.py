@@ -11,6 +11,7 @@ from gateway.answer_events import (
     AnswerEvent,
     ArgumentsDelta,
     CallBegin,
+    CallEnd,
     ReasoningDelta,
     TextDelta,
 )
@@ -60,19 +61,17 @@ class Call:
 
 
 @dataclass(slots=True)
-class WholeChoice:
-    """One choice that has ended. tokens: those of its prompt first, if they are listed."""
+class EventCollector:
+    """What the events of an answer tell, put together. calls: those that are complete.
 
-    choice: Choice
-    tokens: Sequence[Token]
+    is_call_cut: the last call is not.
+    """
+
     text: str = ""
     reasoning: str = ""
     calls: list[Call] = field(default_factory=list)
-
-    @property
-    def own_tokens(self) -> list[Token]:
-        """The tokens of the answer."""
-        return [token for token in self.tokens if not token.is_prompt]
+    is_call_cut: bool = False
+    _call: Call | None = None  # that is being told
 
     def add(self, events: Iterable[AnswerEvent]) -> None:
         """Put what comes next at its place."""
@@ -83,9 +82,30 @@ class WholeChoice:
                 case ReasoningDelta(text):
                     self.reasoning += text
                 case CallBegin(_, id, name):
-                    self.calls.append(Call(id, name))
-                case ArgumentsDelta(index, text):
-                    self.calls[index].arguments += text
+                    self._call, self.is_call_cut = Call(id, name), True
+                case ArgumentsDelta(_, text) if self._call is not None:
+                    self._call.arguments += text
+                case CallEnd() if self._call is not None:
+                    self.calls.append(self._call)
+                    self._call, self.is_call_cut = None, False
+
+
+@dataclass(slots=True, kw_only=True)
+class WholeChoice(EventCollector):
+    """One choice that has ended. tokens: those of its prompt first, if they are listed."""
+
+    choice: Choice
+    tokens: Sequence[Token]
+
+    @property
+    def own_tokens(self) -> list[Token]:
+        """The tokens of the answer."""
+        return [token for token in self.tokens if not token.is_prompt]
+
+    @property
+    def ends_in_call(self) -> bool:
+        """Whether it consists of calls that are complete, beside what it says."""
+        return bool(self.calls) and not self.is_call_cut
 
 
 def whole_choices(
@@ -101,11 +121,11 @@ def _whole(
     choice: Choice, collector: Collector, new_parser: Callable[[], AnswerParser] | None
 ) -> WholeChoice:
     text = "".join(collector.texts[choice.index])
-    whole = WholeChoice(choice, collector.tokens[choice.index])
+    whole = WholeChoice(choice=choice, tokens=collector.tokens[choice.index])
     if new_parser is None:
         whole.text = text
     else:
         parser = new_parser()
         whole.add(parser.push(text))
-        whole.add(parser.flush())
+        whole.add(parser.flush(is_cut=choice.is_cut_short))
     return whole

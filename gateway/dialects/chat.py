@@ -13,7 +13,14 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from backend.wire.messages import FinishReason
-from gateway.answer_events import AnswerEvent, ArgumentsDelta, CallBegin, TextDelta
+from gateway.answer_events import (
+    AnswerEvent,
+    ArgumentsDelta,
+    CallBegin,
+    CallEnd,
+    ReasoningDelta,
+    TextDelta,
+)
 from gateway.answers.choice import Choice, Token
 from gateway.answers.logprobs import prompt_logprobs
 from gateway.answers.sse import DONE, PING, ChunkTemplate, event
@@ -116,12 +123,18 @@ class _ChoiceWriter:
         """Return one answer."""
         calls = [_call(call) for call in whole.calls]
         content = None if calls and not whole.text else whole.text
+        thought = whole.reasoning or UNSET
         tokens = whole.own_tokens
         return ChatChoice(
             index=whole.choice.index,
-            message=AnswerMessage(content=content, tool_calls=calls or UNSET),
+            message=AnswerMessage(
+                content=content,
+                reasoning_content=thought,
+                reasoning=thought,
+                tool_calls=calls or UNSET,
+            ),
             logprobs=self.logprobs(tokens),
-            finish_reason=self.finish_reason(whole.choice, is_call=bool(calls)) or "",
+            finish_reason=self.finish_reason(whole.choice, is_call=whole.ends_in_call) or "",
             stop_reason=whole.choice.stop_reason,
             token_ids=self.token_ids(tokens),
         )
@@ -171,7 +184,7 @@ class ChatStream:
         self._writer = writer
         self._is_plain = not (writer.shows_ids or writer.shows_usage_always)
         self._templates: dict[int, ChunkTemplate] = {}  # by choice
-        self._calling: set[int] = set()  # choices that have called
+        self._calling: set[int] = set()  # choices whose last call is complete
 
     def begin(self, choice: Choice) -> bytes:
         """Say who speaks."""
@@ -195,6 +208,7 @@ class ChatStream:
         """Write a chunk for each event; what is told of tokens comes with the first."""
         framed = b""
         told = [token for token in tokens if not token.is_prompt]
+        self._note_calls(choice, events)
         deltas = [(piece, delta) for piece in events if (delta := _delta(piece)) is not None]
         if not deltas and tokens:
             # Text is held back, but what is told of its tokens is not.
@@ -226,9 +240,7 @@ class ChatStream:
     def _piece(
         self, choice: Choice, piece: AnswerEvent, delta: Delta, tokens: Sequence[Token]
     ) -> bytes:
-        if isinstance(piece, CallBegin):
-            self._calling.add(choice.index)
-        elif isinstance(piece, TextDelta) and not tokens:
+        if isinstance(piece, TextDelta) and not tokens:
             template = self.template(choice)
             if template is not None:
                 return template.event(piece.text)
@@ -240,6 +252,13 @@ class ChatStream:
                 token_ids=self._writer.token_ids(tokens),
             )
         )
+
+    def _note_calls(self, choice: Choice, events: Sequence[AnswerEvent]) -> None:
+        for piece in events:
+            if isinstance(piece, CallBegin):
+                self._calling.discard(choice.index)
+            elif isinstance(piece, CallEnd):
+                self._calling.add(choice.index)
 
     def _event(self, choice: ChunkChoice) -> bytes:
         chunk = self._chunk(choice)
@@ -259,6 +278,8 @@ def _delta(piece: AnswerEvent) -> Delta | None:
     match piece:
         case TextDelta(text):
             return Delta(content=text)
+        case ReasoningDelta(text):
+            return Delta(reasoning_content=text, reasoning=text)
         case CallBegin(index, id, name):
             function = FunctionCallDelta("", name)
             call = ToolCallDelta(index=index, id=id, type="function", function=function)

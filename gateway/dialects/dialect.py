@@ -16,7 +16,12 @@ from backend.wire.sampling import SamplingParams
 from gateway.answers.choice import make_choices
 from gateway.answers.delivery import Answer, respond
 from gateway.answers.forced_calls import calling
-from gateway.answers.parsers import parsers_for
+from gateway.answers.parsers import (
+    count_thoughts,
+    ends_in_thought,
+    parsers_for,
+    splitting_notation,
+)
 from gateway.requests.encoded_request import encode_request
 from gateway.requests.parameters import sampling_params, seeded_params
 from gateway.requests.parsed_request import parse_request
@@ -49,9 +54,14 @@ async def answer(http_request: Request, dialect: Dialect[R]) -> Response:
     shared = await _params(request, max_tokens, service)
     seed, num_candidates = request.fields.seed, request.num_candidates
     params = [seeded_params(shared, seed, num_candidates) for _ in prompts]
-    choices = make_choices(prompts, params, request.fields, service.tokenizer)
+    notation = splitting_notation(request, service)
+    shown_ids = notation.shown_ids if notation else frozenset()
+    choices = make_choices(prompts, params, request.fields, service.tokenizer, shown_ids)
+    is_thinking = ends_in_thought(request, prompts[0].token_ids, notation, service)
+    count_thoughts(choices, notation, is_thinking=is_thinking)
+    new_parser = parsers_for(request, notation, is_thinking=is_thinking)
     form = dialect.answer(parsed.request, service)
-    return await respond(http_request, parsed, choices, form, parsers_for(request))
+    return await respond(http_request, parsed, choices, form, new_parser)
 
 
 async def _params(request: TextRequest, max_tokens: int, service: Service) -> SamplingParams:

@@ -9,16 +9,16 @@ import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.notations.arguments import ArgumentReader, JsonReader
-from gateway.notations.compiled import CompiledNotation
-from gateway.notations.events import (
+from gateway.answer_events import (
+    AnswerEvent,
     ArgumentsDelta,
-    CallBegins,
-    CallEnds,
-    Event,
+    CallBegin,
+    CallEnd,
     ReasoningDelta,
     TextDelta,
 )
+from gateway.notations.arguments import ArgumentReader, JsonReader
+from gateway.notations.compiled import CompiledNotation
 from gateway.notations.forms import CompiledForm
 from gateway.notations.heads import Begun, HeadMatcher, match_words
 from gateway.notations.keywords import KeywordReader
@@ -47,12 +47,14 @@ class OutputParser:
         *,
         tools: Mapping[str, Mapping[str, Any] | None] | None = None,
         is_thinking: bool = False,
+        is_continued: bool = False,
         allows_parallel: bool = True,
         hidden: frozenset[str] = frozenset(),
     ) -> None:
         """tools: schemas of the arguments by name; None where a call is not looked for.
 
-        is_thinking: the prompt ends within a thought. allows_parallel: without it, calls after the
+        is_thinking: the prompt ends within a thought. is_continued: or within what is said.
+        allows_parallel: without it, calls after the
         first are dropped. hidden: marks that are never text, since they are special tokens.
         """
         self.num_calls = 0
@@ -62,7 +64,7 @@ class OutputParser:
         self._allows_parallel = allows_parallel
         self._hidden = hidden | frozenset(notation.ignored)
         self._num_begun = 0
-        self._events: list[Event] = []
+        self._events: list[AnswerEvent] = []
         self._text = Region(self._told, keeps_space=True)
         self._thought = Region(self._thought_of, keeps_space=False)
         self._region = self._text
@@ -80,7 +82,8 @@ class OutputParser:
         self._messages: MessageReader | None = None
         if notation.messages is not None:
             self._messages = MessageReader(notation.messages)
-            self._state = self._read_first_header
+            if not is_continued:
+                self._state = self._read_first_header
         if is_thinking or (notation.reasoning is not None and notation.reasoning.starts_open):
             self._enter(self._thought)
             self._state = self._read_region
@@ -90,12 +93,12 @@ class OutputParser:
         """Whether what comes next belongs to a thought."""
         return self._region is self._thought
 
-    def push(self, text: str) -> list[Event]:
+    def push(self, text: str) -> list[AnswerEvent]:
         """Take more text; return what is certain."""
         self._held += text
         return self._advance()
 
-    def finish(self, *, is_cut: bool = False) -> list[Event]:
+    def flush(self, *, is_cut: bool = False) -> list[AnswerEvent]:
         """Return what was held back: no more text will come. is_cut: the model would have gone on;
         what may have been the beginning of a mark is dropped then."""
         if is_cut:
@@ -106,12 +109,12 @@ class OutputParser:
         self._region.finish(is_blank=self._num_begun > 0 or self.is_thinking)
         return _joined(events + self._taken())
 
-    def _advance(self) -> list[Event]:
+    def _advance(self) -> list[AnswerEvent]:
         while self._state():
             pass
         return self._taken()
 
-    def _taken(self) -> list[Event]:
+    def _taken(self) -> list[AnswerEvent]:
         events, self._events = self._events, []
         return _joined(events)
 
@@ -267,7 +270,7 @@ class OutputParser:
         self._tries_unmarked = form.form.is_unmarked
         self._form = form
         if self._is_told(index):
-            self._events.append(CallBegins(index, self._new_id(), begun.name))
+            self._events.append(CallBegin(index, self._new_id(), begun.name))
         self._rest = JsonReader(depth=1) if begun.is_inside else None
         if begun.arguments is not None:
             self._reader = JsonReader()
@@ -315,7 +318,7 @@ class OutputParser:
     def _end_arguments(self) -> None:
         index = self._num_begun - 1
         if self._is_told(index):
-            self._events.append(CallEnds(index))
+            self._events.append(CallEnd(index))
             self.num_calls += 1
         self._reader = None
         self._state = self._read_rest
@@ -420,14 +423,14 @@ class OutputParser:
         self._enter(self._text)
         self._text.drop_space()
         if self._is_told(index):
-            self._events.append(CallBegins(index, self._new_id(), name))
+            self._events.append(CallBegin(index, self._new_id(), name))
         self._reader = JsonReader()
         self._state = self._read_arguments
 
 
-def _joined(events: list[Event]) -> list[Event]:
+def _joined(events: list[AnswerEvent]) -> list[AnswerEvent]:
     """Join neighbouring pieces of text."""
-    joined: list[Event] = []
+    joined: list[AnswerEvent] = []
     for event in events:
         last = joined[-1] if joined else None
         if isinstance(event, TextDelta) and isinstance(last, TextDelta):

@@ -113,7 +113,11 @@ class ByteTokenizer:
         return chr(token_id) if token_id < 128 else bytes([token_id])
 
     def detokenizer(
-        self, prompt_ids: Sequence[int] = (), *, skip_special_tokens: bool = True
+        self,
+        prompt_ids: Sequence[int] = (),
+        *,
+        skip_special_tokens: bool = True,
+        shown_ids: frozenset[int] = frozenset(),
     ) -> ByteDetokenizer:
         return ByteDetokenizer(skip_special_tokens=skip_special_tokens)
 

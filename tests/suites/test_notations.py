@@ -4,7 +4,7 @@ The template of a family is what its models were trained on, so its rendering of
 calls and thoughts is what they write.
 """
 
-from os.path import commonprefix
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -72,10 +72,8 @@ def output_of(source: str, calls: list[Any]) -> tuple[str, str]:
     answer = {"role": "assistant", "content": "", "tool_calls": told, **thoughts}
     prompt = rendered(source, [question], prompts=True)
     whole = rendered(source, [question, answer], prompts=False)
-    same = next(
-        (n for n, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(prompt)
-    )
-    output = whole[same:].rstrip("\n")
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(prompt, whole, strict=False))
+    output = whole[len(list(same)) :].rstrip("\n")
     end = next((end for end in ENDS if output.endswith(end)), "")
     return prompt, output.removesuffix(end)
 

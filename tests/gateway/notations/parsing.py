@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
+from gateway.answer_events import AnswerEvent, ArgumentsDelta
+from gateway.answers.whole_answer import EventCollector
 from gateway.notations.compiled import CompiledNotation, compiled
-from gateway.notations.events import ArgumentsDelta, Event, ParsedAnswer, assembled
 from gateway.notations.library import builtin
 from gateway.notations.parser import OutputParser
 
@@ -23,24 +24,30 @@ def events_of(
     *,
     is_cut: bool = False,
     **options: Any,
-) -> list[Event]:
+) -> list[AnswerEvent]:
     parser = OutputParser(notation, tools=tools, **options)
     events = [event for piece in pieces for event in parser.push(piece)]
-    return events + parser.finish(is_cut=is_cut)
+    return events + parser.flush(is_cut=is_cut)
 
 
 def parse(
     pieces: Iterable[str], notation: CompiledNotation, tools: dict[str, Any] | None, **options: Any
-) -> ParsedAnswer:
+) -> EventCollector:
     return assembled(events_of(pieces, notation, tools, **options))
 
 
-def called(answer: ParsedAnswer) -> tuple[Any, ...]:
+def assembled(events: Iterable[AnswerEvent]) -> EventCollector:
+    answer = EventCollector()
+    answer.add(events)
+    return answer
+
+
+def called(answer: EventCollector) -> tuple[Any, ...]:
     """Return the name and the decoded arguments of each call."""
     return tuple((call.name, json.loads(call.arguments)) for call in answer.calls)
 
 
-def shape(answer: ParsedAnswer) -> tuple[Any, ...]:
+def shape(answer: EventCollector) -> tuple[Any, ...]:
     """Return all of an answer but the ids, which are drawn."""
     calls = [(call.name, call.arguments) for call in answer.calls]
     return answer.text, answer.reasoning, calls
@@ -51,6 +58,6 @@ def cut(text: str, positions: Sequence[int]) -> list[str]:
     return [text[a:b] for a, b in zip([0, *at], [*at, len(text)], strict=True)]
 
 
-def streamed(events: Iterable[Event]) -> list[str]:
+def streamed(events: Iterable[AnswerEvent]) -> list[str]:
     """Return the deltas of arguments, as they came."""
-    return [event.arguments for event in events if isinstance(event, ArgumentsDelta)]
+    return [event.text for event in events if isinstance(event, ArgumentsDelta)]

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.notations.events import CallBegins, assembled
+from gateway.answer_events import CallBegin
 from gateway.notations.parser import OutputParser
 from tests.gateway.notations.parsing import (
+    assembled,
     called,
     cut,
     events_of,
@@ -157,8 +158,8 @@ def test_unknown_tool_is_text_where_nothing_marks_calls() -> None:
 def test_unfinished_call_is_told_in_a_stream_only() -> None:
     text = '<tool_call>{"name": "f", "arguments": {"a": "x'
     parser = OutputParser(notation(), tools=ANY)
-    events = parser.push(text) + parser.finish(is_cut=True)
-    assert [event.name for event in events if isinstance(event, CallBegins)] == ["f"]
+    events = parser.push(text) + parser.flush(is_cut=True)
+    assert [event.name for event in events if isinstance(event, CallBegin)] == ["f"]
     assert "".join(streamed(events)) == '{"a": "x'
     assert parser.is_cut and parser.num_calls == 0
     assert assembled(events).calls == []
@@ -166,7 +167,7 @@ def test_unfinished_call_is_told_in_a_stream_only() -> None:
 
 def test_call_without_its_last_mark_is_complete() -> None:
     parser = OutputParser(notation(), tools=ANY)
-    answer = assembled(parser.push(HERMES.removesuffix("\n</tool_call>")) + parser.finish())
+    answer = assembled(parser.push(HERMES.removesuffix("\n</tool_call>")) + parser.flush())
     assert called(answer) == (("weather", {"city": "Bern"}),)
     assert not parser.is_cut
 
