@@ -28,10 +28,16 @@ NumLogprobs = Annotated[int, Meta(ge=0, le=20)]
 class Grammar(msgspec.Struct, frozen=True, array_like=True):
     """What the output must match. text: a JSON schema, a regular expression, a JSON array of
     choices, or a grammar in Lark's notation, by kind. A schema whose keywords need not all be
-    enforced carries `"x-guidance": {"lenient": true}`."""
+    enforced carries `"x-guidance": {"lenient": true}`.
+
+    body: what the rule `body` of a Lark grammar is, which that only mentions.
+    special_token_ids: special tokens that a Lark grammar may produce by their ids.
+    """
 
     kind: Literal["json_schema", "regex", "choice", "lark"]
     text: str
+    body: "Grammar | None" = None
+    special_token_ids: tuple[TokenId, ...] = ()
 
 
 class SamplingParams(msgspec.Struct, frozen=True, array_like=True):

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from backend.wire.sampling import SamplingParams
 from gateway.answers.choice import make_choices
 from gateway.answers.delivery import Answer, respond
-from gateway.answers.forced_calls import calling
+from gateway.answers.held_calls import calling
 from gateway.answers.parsers import (
     count_thoughts,
     ends_in_thought,

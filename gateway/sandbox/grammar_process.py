@@ -55,7 +55,7 @@ def validate(grammar: Grammar, table: GrammarTable, num_tokens: int) -> Validati
     """Compile a grammar and follow it for some tokens. May not return at all."""
     try:
         if grammar.kind == "lark":
-            grammar = Grammar("lark", to_lark(grammar))
+            grammar = msgspec.structs.replace(grammar, text=to_lark(grammar), body=None)
         started_s = time.process_time()
         matcher = table.matcher(grammar)
         if time.process_time() - started_s > MAX_COMPILE_S:
