@@ -17,18 +17,23 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.dialects.error_forms import error_form_of
 from gateway.endpoints.chat import create_chat_completion
 from gateway.endpoints.completions import create_completion
 from gateway.endpoints.embeddings import create_embeddings
 from gateway.endpoints.health import livez, readyz, version
+from gateway.endpoints.messages import count_tokens, create_message
 from gateway.endpoints.metrics import metrics
 from gateway.endpoints.models import list_models, retrieve_model
 from gateway.endpoints.openapi import docs, openapi_json
 from gateway.endpoints.rerank import rerank
+from gateway.endpoints.responses import count_input_tokens, create_response, retrieve_response
 from gateway.endpoints.tokenize import detokenize, tokenize
-from gateway.errors import ApiError, error_response
-from gateway.exchange_context import ExchangeContext
+from gateway.errors import ApiError
+from gateway.exchange_context import ExchangeContext, exchange_context
 from gateway.security.access import Access, Gate
+from gateway.security.cross_origin import METHODS as SERVED_METHODS
+from gateway.security.cross_origin import CrossOrigin
 from gateway.service import Service
 from gateway.telemetry import logs
 from gateway.telemetry.exchange import Exchange
@@ -46,6 +51,17 @@ def create_app(service: Service) -> ASGIApp:
     routes = [
         (Access.INFER, Route("/v1/chat/completions", create_chat_completion, methods=["POST"])),
         (Access.INFER, Route("/v1/completions", create_completion, methods=["POST"])),
+        (Access.INFER, Route("/v1/messages", create_message, methods=["POST"])),
+        (Access.INFER, Route("/v1/messages/count_tokens", count_tokens, methods=["POST"])),
+        (Access.INFER, Route("/v1/responses", create_response, methods=["POST"])),
+        (
+            Access.INFER,
+            Route("/v1/responses/input_tokens", count_input_tokens, methods=["POST"]),
+        ),
+        (
+            Access.INFER,
+            Route("/v1/responses/{name:path}", retrieve_response, methods=["GET", "DELETE"]),
+        ),
         (Access.INFER, Route("/v1/embeddings", create_embeddings, methods=["POST"])),
         (Access.INFER, Route("/v1/rerank", rerank, methods=["POST"])),
         (Access.INFER, Route("/rerank", rerank, methods=["POST"])),
@@ -70,10 +86,12 @@ def create_app(service: Service) -> ASGIApp:
                 drain_timeout_s=service.limits.drain_timeout_s,
                 observer=service.observer,
             ),
+            Middleware(CrossOrigin, origins=service.origins),
             Middleware(
                 Gate,
                 routes=routes,
                 keyring=service.keyring,
+                origins=service.origins,
                 allow_anonymous=service.allow_anonymous,
             ),
         ],
@@ -108,7 +126,8 @@ class Envelope:
             logger.exception("request failed", extra=where)
             if not exchange.is_started:
                 error = ApiError(500, "The server failed on this request.", code="internal_error")
-                await error_response(error)(scope, exchange.receive, exchange.send)
+                refusal = exchange_context(scope).refusal(error)
+                await refusal(scope, exchange.receive, exchange.send)
         finally:
             exchange.close()
             self._observer.note_exchange(exchange.record())
@@ -125,7 +144,7 @@ class _Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, drain_timeout_s: float) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
-        self._context = ExchangeContext(request_id)
+        self._context = ExchangeContext(request_id, error_form_of(scope["path"], headers))
         self._context.put_in(scope)
         self._traceparent = headers.get(b"traceparent", b"").decode("latin-1")
         self.is_started = False
@@ -186,7 +205,10 @@ class _Exchange:
         )
 
     def _with_headers(self, message: Message) -> Message:
-        headers = [*message["headers"], (b"x-request-id", self.request_id.encode())]
+        request_id = (b"x-request-id", self.request_id.encode())
+        headers = [*message["headers"], *self._context.headers, request_id]
+        if id_header := self._context.error_form.id_header:
+            headers.append((id_header.encode(), self.request_id.encode()))
         if not self._is_body_read:
             headers.append((b"connection", b"close"))
         return {**message, "headers": headers}
@@ -203,15 +225,24 @@ def _request_id(given: str) -> str:
 
 async def _on_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return error_response(error)
+    return exchange_context(request.scope).refusal(error)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted({*headers["Allow"].split(", "), "OPTIONS"}))
+    if request.method == "OPTIONS":
+        if request.scope["path"] == "*":
+            headers["Allow"] = SERVED_METHODS
+        if "Allow" in headers:
+            return Response(status_code=204, headers=headers)
     what = f"{request.method} {request.scope['path']}"
     known = {
         404: ApiError(404, f"Unknown URL: {what}.", code="unknown_url"),
         405: ApiError(405, f"Method not allowed: {what}.", code="method_not_allowed"),
     }
     fallback = ApiError(error.status_code, error.detail)
-    return error_response(known.get(error.status_code, fallback), dict(error.headers or {}))
+    refused = known.get(error.status_code, fallback)
+    return exchange_context(request.scope).refusal(refused, headers)

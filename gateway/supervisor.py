@@ -62,7 +62,7 @@ def run(settings: Settings) -> int:
     reporter = StartupReporter(settings)
     server, path = settings.server, Path(settings.engine.model)
     config = load_config(path, settings.engine.model_impl, settings.engine.task)
-    check_chat_templates(path, server)
+    check_chat_templates(path, server, has_chats=config.pooling is None)
     sampling = load_sampling_defaults(
         path, server.generation_config, server.override_generation_config
     )

@@ -67,9 +67,9 @@ EXCEPTIONS = {
 FLOORS = [
     floor.split()
     for floor in (
-        "answer_events client_key connection default_model errors events open_exchanges options "
-        "procfs sampling_defaults tenant",
-        "hub pool schema settings",
+        "answer_events client_key default_model errors events http1 open_exchanges options procfs "
+        "sampling_defaults tenant",
+        "connection hub pool schema settings",
         "description layout notations setting_sources telemetry text",
         "exchange_context notices sandbox top",
         "security supervision",

@@ -11,9 +11,16 @@ from gateway.answer_events import AnswerEvent, TextDelta
 from gateway.answers.choice import Choice, Token
 from gateway.answers.generation import Generation
 from gateway.answers.parsers import AnswerParser
-from gateway.answers.sse import ChunkTemplate, EventQueue
+from gateway.answers.sse import EventQueue
 from gateway.errors import ApiError
 from gateway.schema.usage import Usage
+
+
+class TextTemplate(Protocol):
+    """What writes a piece of text, and no more, in a dialect."""
+
+    def event(self, text: str) -> bytes:
+        """Return the framed event."""
 
 
 class StreamForm(Protocol):
@@ -30,7 +37,7 @@ class StreamForm(Protocol):
     def begin(self, choice: Choice) -> bytes:
         """Return what comes before the first piece of a choice."""
 
-    def template(self, choice: Choice) -> ChunkTemplate | None:
+    def template(self, choice: Choice) -> TextTemplate | None:
         """Return what says a piece of text and no more; None if pieces tell more than text.
 
         Asked once a choice, after begin(), where all text of it is simply what is said.
@@ -61,7 +68,7 @@ class AnswerStream:
         self._form = form
         self._queue = queue
         self._new_parser = new_parser
-        self._templates: dict[int, ChunkTemplate | None] = {}  # of choices that have begun
+        self._templates: dict[int, TextTemplate | None] = {}  # of choices that have begun
         self._parsers: dict[int, AnswerParser] = {}
 
     def follow(self, generation: Generation) -> None:

@@ -47,15 +47,17 @@ async def respond(
     choices: Sequence[Choice],
     answer: Answer,
     new_parser: Callable[[], AnswerParser] | None,
+    *,
+    is_streamed: bool,
 ) -> Response:
-    """Generate the choices of a request and answer with them, the way it asked for.
+    """Generate the choices of a request and answer with them, streamed or in one piece.
 
     new_parser: see parsers.py.
     Raises ApiError and ClientDisconnect; nothing runs then.
     """
     service: Service = http_request.app.state.service
     context = exchange_context(http_request.scope)
-    if parsed.request.stream:
+    if is_streamed:
         form = answer.stream()
         queue = EventQueue(form.ping)
         sink = AnswerStream(form, queue, new_parser)

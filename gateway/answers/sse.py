@@ -28,9 +28,10 @@ MAX_EVENTS_PER_WRITE = 256
 _encode = msgspec.json.Encoder().encode
 
 
-def event(data: bytes) -> bytes:
-    """Frame JSON, which has no line break inside, as one event."""
-    return b"data: " + data + b"\n\n"
+def event(data: bytes, name: str = "") -> bytes:
+    """Frame JSON, which has no line break inside, as one event, with a name if it has one."""
+    head = b"event: %b\n" % name.encode() if name else b""
+    return b"%bdata: %b\n\n" % (head, data)
 
 
 class ChunkTemplate:
@@ -39,12 +40,12 @@ class ChunkTemplate:
     Encoding just the text costs a quarter of encoding the whole chunk for every token.
     """
 
-    def __init__(self, chunk: msgspec.Struct, field: str = "text") -> None:
+    def __init__(self, chunk: msgspec.Struct, field: str = "text", name: str = "") -> None:
         """chunk: its first `field` is "". No JSON string can contain bare quotes, so that is the
-        first match."""
-        name = _encode(field) + b":"
-        head, tail = event(_encode(chunk)).split(name + b'""', 1)
-        self._head = head + name
+        first match. name: of the event."""
+        key = _encode(field) + b":"
+        head, tail = event(_encode(chunk), name).split(key + b'""', 1)
+        self._head = head + key
         self._tail = tail
 
     def event(self, text: str) -> bytes:
@@ -214,7 +215,7 @@ class EventStream(EventSourceResponse):
         return True
 
     async def _watch(self, receive: Receive) -> None:
-        await disconnected(receive)
+        await disconnected(receive, on_half_closed=self._queue.ping)
         self._give_up()
 
     def _check(self) -> None:

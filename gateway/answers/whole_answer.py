@@ -61,41 +61,20 @@ class Call:
 
 
 @dataclass(slots=True)
-class EventCollector:
-    """What the events of an answer tell, put together. calls: those that are complete.
+class WholeChoice:
+    """One choice that has ended. tokens: those of its prompt first, if they are listed.
 
-    is_call_cut: the last call is not.
+    events: all of it, as it came; text, reasoning and calls: the same, put together. A call that is
+    cut short is not there. is_call_cut: there was one.
     """
 
+    choice: Choice
+    tokens: Sequence[Token]
+    events: list[AnswerEvent] = field(default_factory=list)
     text: str = ""
     reasoning: str = ""
     calls: list[Call] = field(default_factory=list)
     is_call_cut: bool = False
-    _call: Call | None = None  # that is being told
-
-    def add(self, events: Iterable[AnswerEvent]) -> None:
-        """Put what comes next at its place."""
-        for event in events:
-            match event:
-                case TextDelta(text):
-                    self.text += text
-                case ReasoningDelta(text):
-                    self.reasoning += text
-                case CallBegin(_, id, name):
-                    self._call, self.is_call_cut = Call(id, name), True
-                case ArgumentsDelta(_, text) if self._call is not None:
-                    self._call.arguments += text
-                case CallEnd() if self._call is not None:
-                    self.calls.append(self._call)
-                    self._call, self.is_call_cut = None, False
-
-
-@dataclass(slots=True, kw_only=True)
-class WholeChoice(EventCollector):
-    """One choice that has ended. tokens: those of its prompt first, if they are listed."""
-
-    choice: Choice
-    tokens: Sequence[Token]
 
     @property
     def own_tokens(self) -> list[Token]:
@@ -104,8 +83,22 @@ class WholeChoice(EventCollector):
 
     @property
     def ends_in_call(self) -> bool:
-        """Whether it consists of calls that are complete, beside what it says."""
+        """Whether what it ends with is a call."""
         return bool(self.calls) and not self.is_call_cut
+
+    def add(self, events: Iterable[AnswerEvent]) -> None:
+        """Put what comes next at its place."""
+        for event in events:
+            self.events.append(event)
+            match event:
+                case TextDelta(text):
+                    self.text += text
+                case ReasoningDelta(text):
+                    self.reasoning += text
+                case CallBegin(_, id, name):
+                    self.calls.append(Call(id, name))
+                case ArgumentsDelta(index, text):
+                    self.calls[index].arguments += text
 
 
 def whole_choices(
@@ -121,11 +114,23 @@ def _whole(
     choice: Choice, collector: Collector, new_parser: Callable[[], AnswerParser] | None
 ) -> WholeChoice:
     text = "".join(collector.texts[choice.index])
-    whole = WholeChoice(choice=choice, tokens=collector.tokens[choice.index])
+    whole = WholeChoice(choice, collector.tokens[choice.index])
     if new_parser is None:
-        whole.text = text
+        whole.add([TextDelta(text)] if text else [])
     else:
         parser = new_parser()
-        whole.add(parser.push(text))
-        whole.add(parser.flush(is_cut=choice.is_cut_short))
+        events = [*parser.push(text), *parser.flush(is_cut=choice.is_cut_short)]
+        complete = without_cut_call(events)
+        whole.add(complete)
+        whole.is_call_cut = len(complete) < len(events)
     return whole
+
+
+def without_cut_call(events: Sequence[AnswerEvent]) -> Sequence[AnswerEvent]:
+    """Return the events of an answer without those of its last call, if that has no end."""
+    ended = {event.index for event in events if isinstance(event, CallEnd)}
+    return [
+        event
+        for event in events
+        if not isinstance(event, CallBegin | ArgumentsDelta) or event.index in ended
+    ]

@@ -9,7 +9,8 @@ import re
 from html import escape
 from typing import Any
 
-from gateway.description.openapi import ERRORS, OPERATIONS, Operation
+from gateway.description.openapi import ERRORS
+from gateway.description.operations import OPERATIONS, Operation
 
 # Examples show the default address.
 ADDRESS = "http://127.0.0.1:8000"
@@ -114,10 +115,14 @@ def _section(operation: Operation, schemas: dict[str, Any], model: str) -> str:
     if operation.response is not None:
         schema = schemas[operation.response.__name__]
         parts.append(f"<details><summary>Answer</summary>{_fields(schema, schemas)}</details>")
-    if operation.event is not None and operation.event is not operation.response:
-        schema = schemas[operation.event.__name__]
+    for event in operation.events:
+        if event is operation.response:
+            continue
+        schema = schemas[event.__name__]
+        kind = f": {event.__name__}" if len(operation.events) > 1 else ""
         parts.append(
-            f"<details><summary>Events of a stream</summary>{_fields(schema, schemas)}</details>"
+            f"<details><summary>Events of a stream{kind}</summary>{_fields(schema, schemas)}"
+            "</details>"
         )
     return "".join(parts) + "</section>"
 

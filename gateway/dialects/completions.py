@@ -39,6 +39,7 @@ def read_completion(request: CompletionRequest) -> TextRequest:
         num_candidates=request.num_candidates,
         logprobs=request.logprobs,
         prompt_logprobs=request.num_prompt_logprobs,
+        is_streamed=bool(request.stream),
         prompt_field="prompt",
     )
 

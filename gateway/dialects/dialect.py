@@ -4,8 +4,8 @@ Two translations, in and out, and nothing else: read() makes a TextRequest of a 
 writes what came of it, whole or as a stream. One file a dialect; the endpoints hand it to answer().
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import msgspec
@@ -22,14 +22,14 @@ from gateway.answers.parsers import (
     parsers_for,
     splitting_notation,
 )
+from gateway.errors import ApiError, reworded
 from gateway.requests.encoded_request import encode_request
 from gateway.requests.parameters import sampling_params, seeded_params
-from gateway.requests.parsed_request import parse_request
+from gateway.requests.parsed_request import RequestFields, parse_request
 from gateway.requests.text_request import TextRequest
-from gateway.schema.sampling import SamplingFields
 from gateway.service import Service
 
-R = TypeVar("R", bound=SamplingFields)
+R = TypeVar("R", bound=RequestFields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,13 @@ class Dialect(Generic[R]):
     """decoder: of the body, whose check() finds what its type cannot say.
 
     read: says what a checked body means. answer: writes the answer to it; made anew for each.
-    Both may raise ApiError.
+    Both may raise ApiError. words: how a refusal of what was read says the names of our fields.
     """
 
     decoder: msgspec.json.Decoder[R]
     read: Callable[[R], TextRequest]
     answer: Callable[[R, Service], Answer]
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 async def answer(http_request: Request, dialect: Dialect[R]) -> Response:
@@ -50,8 +51,11 @@ async def answer(http_request: Request, dialect: Dialect[R]) -> Response:
     service: Service = http_request.app.state.service
     parsed = await parse_request(http_request, dialect.decoder)
     request = dialect.read(parsed.request)
-    prompts, max_tokens = await encode_request(request, service)
-    shared = await _params(request, max_tokens, service)
+    try:
+        prompts, max_tokens = await encode_request(request, service)
+        shared = await _params(request, max_tokens, service)
+    except ApiError as error:
+        raise reworded(error, dialect.words) from None
     seed, num_candidates = request.fields.seed, request.num_candidates
     params = [seeded_params(shared, seed, num_candidates) for _ in prompts]
     notation = splitting_notation(request, service)
@@ -61,7 +65,14 @@ async def answer(http_request: Request, dialect: Dialect[R]) -> Response:
     count_thoughts(choices, notation, is_thinking=is_thinking)
     new_parser = parsers_for(request, notation, is_thinking=is_thinking)
     form = dialect.answer(parsed.request, service)
-    return await respond(http_request, parsed, choices, form, new_parser)
+    return await respond(
+        http_request,
+        parsed,
+        choices,
+        form,
+        new_parser,
+        is_streamed=request.is_streamed,
+    )
 
 
 async def _params(request: TextRequest, max_tokens: int, service: Service) -> SamplingParams:

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from gateway.errors import model_not_found
 from gateway.requests.body import json_response
+from gateway.requests.capabilities import capabilities
 from gateway.requests.context_length import ContextLength
 from gateway.schema.models import ModelCard, ModelList
 from gateway.service import Service
@@ -27,11 +28,16 @@ async def retrieve_model(http_request: Request) -> Response:
 
 
 def _card(name: str, service: Service) -> ModelCard:
-    max_model_len = ContextLength(service.pool).num_tokens
+    num_tokens = ContextLength(service.pool).num_tokens
+    # Somebody has to say something, if not to an encoder.
+    num_left = num_tokens if service.has_encoder else max(1, num_tokens - 1)
     return ModelCard(
         id=name,
         created=service.created,
-        max_model_len=max_model_len,
+        max_model_len=num_tokens,
+        context_length=num_tokens,
+        max_output_tokens=num_left if service.task == "generate" else UNSET,
+        capabilities=[*capabilities(service)],
         task=service.task,
         dimensions=service.width if service.task == "embed" else UNSET,
         default_sampling_params=service.sampling_defaults,

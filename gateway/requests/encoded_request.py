@@ -25,12 +25,16 @@ async def encode_request(request: TextRequest, service: Service) -> tuple[Sequen
         assert wanted is not None, "a text has no end that would leave room"
         return await encode_prompts(request, source, wanted, service), wanted
     check_num_choices(1, request.num_candidates, service.limits, request.fields)
+    least = _least_tokens(request)
     all_ids = await encode_messages(request, source, service)
     context = ContextLength(service.pool)
-    token_ids = context.truncate(all_ids, 1 if wanted is None else wanted, request)
-    most = service.sampling_defaults.max_new_tokens or context.num_tokens
+    token_ids = context.truncate(all_ids, least, request)
     num_left = context.num_tokens - len(token_ids)
-    max_tokens = max(1, min(num_left, most)) if wanted is None else wanted
+    if wanted is None:
+        most = service.sampling_defaults.max_new_tokens or context.num_tokens
+        max_tokens = max(1, min(num_left, most))
+    else:
+        max_tokens = min(wanted, max(least, num_left))
     context.check(len(token_ids), max_tokens, request)
     num_logprobs = 0
     if request.prompt_logprobs is not None:
@@ -47,11 +51,19 @@ async def encode_messages(
 ) -> list[int]:
     """Return the token ids of a request's conversation, all of them."""
     context, tokenizer = ContextLength(service.pool), service.tokenizer
-    num_wanted = 1 if request.max_tokens is None else request.max_tokens
+    least = _least_tokens(request)
     return await encode_conversation(
         conversation,
         request.tools.tools if request.tools is not None else None,
         service.chat_templates,
         add_special_tokens=bool(request.fields.add_special_tokens),
-        check=lambda text: context.check_texts([text], tokenizer, num_wanted, request),
+        check=lambda text: context.check_texts([text], tokenizer, least, request),
     )
+
+
+def _least_tokens(request: TextRequest) -> int:
+    """Return for how many tokens of output there must be room."""
+    wanted = request.max_tokens
+    if wanted is None:
+        return 1
+    return min(wanted, 1) if request.takes_what_fits else wanted

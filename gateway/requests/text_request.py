@@ -44,19 +44,22 @@ class TextRequest:
     source: what is answered. fields: how tokens are drawn, when the answer ends, and how the
     request is treated, in words that all dialects share; None where the model's own values count.
     max_tokens: of output, per choice; None for as many as there is room for.
+    takes_what_fits: more than there is room for is no mistake.
     num_candidates: sequences per prompt, of which fields.num_choices are answered.
     logprobs, prompt_logprobs: alternatives beside each token; None for no log-probabilities.
-    tools: None where the model must not call any.
+    tools: None where the model must not call any. is_streamed: the answer is sent as it comes.
     prompt_field, max_tokens_field: what the dialect calls them, for refusals.
     """
 
     source: PlainPrompts | ConversationFields
     fields: SamplingFields
     max_tokens: int | None
+    takes_what_fits: bool = False
     num_candidates: int = 1
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     tools: ToolUse | None = None
+    is_streamed: bool = False
     prompt_field: str = "messages"
     max_tokens_field: str = "max_tokens"
 

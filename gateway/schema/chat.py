@@ -21,7 +21,7 @@ from gateway.schema.messages import (
     Tools,
     check_conversation,
 )
-from gateway.schema.sampling import SamplingFields
+from gateway.schema.sampling import SamplingFields, check_beside
 from gateway.schema.usage import Usage
 
 ReasoningEffort = Annotated[str, Meta(max_length=64)]
@@ -104,18 +104,17 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
         """Whether the answer must be a call."""
         return self.tool_choice == "required" or isinstance(self.tool_choice, NamedToolChoice)
 
-    def check(self, *, is_strict: bool) -> list[str]:
+    def check(self, *, is_strict: bool) -> None:
         """Raise ApiError for fields that contradict each other; see check_sampling()."""
         check_conversation(self)
-        if self.top_logprobs and not self.logprobs:
-            message = "'top_logprobs' may only be given together with 'logprobs': true."
-            raise invalid(message, "top_logprobs")
+        check_beside("top_logprobs", self.top_logprobs or None, "'logprobs': true", self.logprobs)
+        check_beside("parallel_tool_calls", self.parallel_tool_calls, "'tools'", self.tools)
         if self.modalities is not None and self.modalities != ["text"]:
             message = "Invalid 'modalities': this model answers in text only."
             raise invalid(message, "modalities", "unsupported_parameter")
         self._check_functions()
         self._check_tools()
-        return self.check_sampling(self.max_output_tokens, is_strict=is_strict)
+        self.check_sampling(self.max_output_tokens)
 
     def _check_functions(self) -> None:
         """Refuse what came before tools, unless no call is wanted: then there is nothing to do."""
@@ -133,9 +132,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
         choice = self.tool_choice
         if choice is None or choice == "none":
             return
-        if not names:
-            message = "'tool_choice' may only be given together with 'tools'."
-            raise invalid(message, "tool_choice")
+        check_beside("tool_choice", choice, "'tools'", names)
         if isinstance(choice, NamedToolChoice) and choice.function.name not in names:
             message = f"Invalid 'tool_choice': no tool is named '{choice.function.name[:64]}'."
             raise invalid(message, "tool_choice")

@@ -100,7 +100,7 @@ async def pay(visit: Visit, port: int) -> None:
     """Connect, ask, read as much as the visitor wants, and leave."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     body = json.dumps(visit.body).encode()
-    head = f"POST {visit.path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+    head = f"POST {visit.path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     writer.write((head + f"Content-Length: {len(body)}\r\n\r\n").encode()[: visit.num_sent])
     if visit.num_sent is None:
         writer.write(body)

@@ -24,6 +24,7 @@ from gateway.pool.refusals import QueueFull
 from gateway.pool.status import PoolStatus
 from gateway.pool.submit_options import SubmitOptions
 from gateway.security.keyring import Keyring
+from gateway.security.origins import Origins
 from gateway.service import Limits, Service
 from gateway.tenant import Tenant
 from gateway.text.embedding_prompts import EmbeddingPrompts
@@ -285,6 +286,7 @@ def make_service(
     grammar_validator: "GrammarValidator | None" = None,
     keyring: Keyring | None = None,
     allow_anonymous: bool = False,
+    origins: Origins | None = None,
     pooling: Pooling | None = None,
     width: int = 0,
     has_segments: bool = False,
@@ -305,6 +307,7 @@ def make_service(
         grammar_validator=grammar_validator,
         keyring=keyring,
         allow_anonymous=allow_anonymous,
+        origins=origins or Origins(),
         pooling=pooling,
         width=width,
         has_segments=has_segments,

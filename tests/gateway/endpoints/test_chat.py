@@ -178,7 +178,7 @@ async def test_conversation_beyond_the_context_is_refused(
     assert (error["param"], error["code"]) == (param, "context_length_exceeded")
 
 
-async def test_parts_are_joined_and_roles_and_arguments_translated() -> None:
+async def test_parts_are_joined_and_arguments_are_an_object() -> None:
     template = FakeTemplate()
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
     parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
@@ -197,7 +197,7 @@ async def test_parts_are_joined_and_roles_and_arguments_translated() -> None:
     [conversation] = template.seen
     function = {"name": "f", "arguments": {"a": 1}}
     assert conversation.messages == [
-        {"role": "system", "content": "brief"},
+        {"role": "developer", "content": "brief"},
         {"role": "user", "content": "one two", "name": "ann"},
         {
             "role": "assistant",
@@ -299,8 +299,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": []}, "messages"),
     ({"messages": [{"role": "robot", "content": "x"}]}, "messages"),
     ({"messages": [{"role": "user"}]}, "messages"),
-    ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages"),
-    ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        "messages[0].content[0]",
+    ),
     ({"messages": [{"role": "tool", "content": "x"}]}, "messages"),
     ({"top_logprobs": 3}, "top_logprobs"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
@@ -319,6 +321,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"functions": [{"name": "f"}], "function_call": "auto"}, "functions"),
     ({"function_call": {"name": "f"}}, "function_call"),
     ({"tool_choice": "required"}, "tool_choice"),
+    ({"tool_choice": "auto", "tools": []}, "tool_choice"),
+    ({"parallel_tool_calls": True}, "parallel_tool_calls"),
+    ({"parallel_tool_calls": False, "tools": []}, "parallel_tool_calls"),
+    ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ({"top_logprobs": 1}, "top_logprobs"),
+    ({"top_logprobs": 1, "logprobs": False}, "top_logprobs"),
     ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice"),
     (
         {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "g"}}},

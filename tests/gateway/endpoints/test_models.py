@@ -22,6 +22,9 @@ def card(name: str) -> dict[str, Any]:
         "created": 1_700_000_000,
         "owned_by": "unisono",
         "max_model_len": 321,
+        "context_length": 321,
+        "max_output_tokens": 320,
+        "capabilities": ["completion"],
         "task": "generate",
         "default_sampling_params": {},
     }
@@ -40,7 +43,9 @@ async def test_name_is_described_also_with_a_slash_in_it(name: str) -> None:
 
 
 async def test_context_is_no_longer_than_the_kv_cache() -> None:
-    assert (await get("/v1/models/tiny", kv=200)).json()["max_model_len"] == 200
+    card = (await get("/v1/models/tiny", kv=200)).json()
+    assert (card["max_model_len"], card["context_length"]) == (200, 200)
+    assert card["max_output_tokens"] == 199
 
 
 async def test_unknown_name_is_a_404() -> None:

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from gateway.answer_events import AnswerEvent, ArgumentsDelta
-from gateway.answers.whole_answer import EventCollector
+from gateway.answers.choice import Choice
+from gateway.answers.whole_answer import WholeChoice, without_cut_call
 from gateway.notations.compiled import CompiledNotation, compiled
 from gateway.notations.library import builtin
 from gateway.notations.parser import OutputParser
@@ -32,22 +33,22 @@ def events_of(
 
 def parse(
     pieces: Iterable[str], notation: CompiledNotation, tools: dict[str, Any] | None, **options: Any
-) -> EventCollector:
+) -> WholeChoice:
     return assembled(events_of(pieces, notation, tools, **options))
 
 
-def assembled(events: Iterable[AnswerEvent]) -> EventCollector:
-    answer = EventCollector()
-    answer.add(events)
+def assembled(events: Iterable[AnswerEvent]) -> WholeChoice:
+    answer = WholeChoice(cast("Choice", None), ())
+    answer.add(without_cut_call(list(events)))
     return answer
 
 
-def called(answer: EventCollector) -> tuple[Any, ...]:
+def called(answer: WholeChoice) -> tuple[Any, ...]:
     """Return the name and the decoded arguments of each call."""
     return tuple((call.name, json.loads(call.arguments)) for call in answer.calls)
 
 
-def shape(answer: EventCollector) -> tuple[Any, ...]:
+def shape(answer: WholeChoice) -> tuple[Any, ...]:
     """Return all of an answer but the ids, which are drawn."""
     calls = [(call.name, call.arguments) for call in answer.calls]
     return answer.text, answer.reasoning, calls

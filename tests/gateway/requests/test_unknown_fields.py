@@ -19,7 +19,7 @@ def test_unknown_names_are_found_in_their_order() -> None:
         ("max_token", "max_tokens"),
         ("max_new_tokens", "max_tokens"),
         ("Temperature", "temperature"),
-        ("guided_json", "structured_outputs"),
+        ("json_schema", "structured_outputs"),
         ("max_length", "max_tokens"),
         ("stop_sequences", "stop"),
     ],
