@@ -60,7 +60,7 @@ def create_app(service: Service) -> ASGIApp:
         ),
         (
             Access.INFER,
-            Route("/v1/responses/{name:path}", retrieve_response, methods=["GET", "DELETE"]),
+            Route("/v1/responses/{name:path}", retrieve_response, methods=["GET"]),
         ),
         (Access.INFER, Route("/v1/embeddings", create_embeddings, methods=["POST"])),
         (Access.INFER, Route("/v1/rerank", rerank, methods=["POST"])),

@@ -58,7 +58,10 @@ _FIELDS = {
     "residual_scale": "residual_multiplier",
     "logit_scale": "logits_scaling",
     "attention.relative_buckets_count": "relative_attention_num_buckets",
+    "shortconv.l_cache": "conv_L_cache",
     "decoder_block_count": "num_decoder_layers",
+    "attention.shared_kv_layers": "num_kv_shared_layers",
+    "embedding_length_per_layer_input": "hidden_size_per_layer_input",
 }
 # Every file has these; the embedding says how many tokens there are.
 _HARMLESS = ("vocab_size", "tensor_data_layout")

@@ -59,6 +59,8 @@ def read_rope(
     if kind in _STRETCHED:
         stretch = fields.integer("max_position_embeddings", DEFAULT_MAX_LEN)
         parameters.setdefault("factor", stretch / _original(parameters))
+    if kind == "proportional":
+        return Rope(dim, base, _proportional(parameters, dim))
     return Rope(dim, base, _scaling(kind, parameters, fields), _attention_factor(kind, parameters))
 
 
@@ -168,6 +170,17 @@ def _scaling(kind: str, parameters: dict[str, Any], fields: Fields) -> RopeScali
         f"rope scaling {kind!r} is not supported; default, linear, dynamic, yarn, longrope and"
         " llama3 are\nperhaps --model-impl transformers serves it"
     )
+
+
+def _proportional(parameters: dict[str, Any], dim: int) -> RopeScaling:
+    """Return what lets a share of the frequencies turn, the highest, and stills the others."""
+    share = _number("partial_rotary_factor", parameters.get("partial_rotary_factor", 1.0))
+    if not 0 < share <= 1:
+        raise ModelError(f"partial_rotary_factor must be above 0 and at most 1, is {share}")
+    num_turned = int(share * dim // 2)
+    factor = _number("factor", parameters.get("factor", 1.0))
+    still = [math.inf] * (dim // 2 - num_turned)
+    return RopeScaling("factors", factors=(*[factor] * num_turned, *still))
 
 
 def _attention_factor(kind: str, parameters: dict[str, Any]) -> float:

@@ -164,7 +164,10 @@ def _head_order(config: ModelConfig, name: str) -> HeadOrder | None:
         return None
     encoder, index = config.encoder, int(match[2])
     layers = encoder.layers if encoder and match[1] == "encoder" else config.spec.layers
-    rope = layers[index].attention.rope
-    if rope is None or (rope.dim == config.head_dim and not rope.is_interleaved):
+    attention = layers[index].attention
+    if attention is None:
         return None
-    return HeadOrder(config.head_dim, rope.dim, rope.is_interleaved)
+    rope, head_dim = attention.rope, config.head_dim_of(attention)
+    if rope is None or (rope.dim == head_dim and not rope.is_interleaved):
+        return None
+    return HeadOrder(head_dim, rope.dim, rope.is_interleaved)

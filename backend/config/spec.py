@@ -57,6 +57,9 @@ class Attention(msgspec.Struct, frozen=True):
     c * tanh(s / c); 0: they stay. window: a token sees so many keys, itself included; 0: all before
     it. qk_norm: of queries and keys, "head": of each head by itself, "all": of all heads as one
     vector. sinks: each head has a learned score beside those of the keys, which has no value.
+    head_dim, num_kv_heads: this layer's; 0: the model's. v_norm: each head's value is divided by
+    its root mean square. k_eq_v: values are what keys are before their norm and rotation.
+    shares_kv_of: the layer before whose keys and values are seen here, which has none of its own.
     """
 
     rope: Rope | None
@@ -68,6 +71,11 @@ class Attention(msgspec.Struct, frozen=True):
     qk_norm: Literal["none", "head", "all"] = "none"
     query_scaling: QueryScaling | None = None
     sinks: bool = False
+    head_dim: int = 0
+    num_kv_heads: int = 0
+    v_norm: bool = False
+    k_eq_v: bool = False
+    shares_kv_of: int | None = None
 
 
 class MLP(msgspec.Struct, frozen=True):
@@ -86,7 +94,9 @@ class Experts(msgspec.Struct, frozen=True):
     chosen weights sum to 1; softmax over the chosen scores alone is the same. weight_scale: what
     they are then multiplied by. has_correction: a bias on the scores decides who is chosen, and
     does not weigh. shared_width: of an MLP that every token goes through, 0: none; shared_gate: its
-    result is multiplied by sigmoid(a linear of x).
+    result is multiplied by sigmoid(a linear of x). router_eps: of a norm of its own that the
+    router's input has, divided by its width's root besides; 0: none. has_scales: each expert's
+    weight is multiplied by a number of its own.
     """
 
     num: int
@@ -99,16 +109,61 @@ class Experts(msgspec.Struct, frozen=True):
     has_correction: bool = False
     shared_width: int = 0
     shared_gate: bool = False
+    router_eps: float = 0.0
+    has_scales: bool = False
+
+
+class ShortConv(msgspec.Struct, frozen=True):
+    """A gated convolution over the last tokens, each channel by itself (LFM2).
+
+    out(c * conv(b * x)), where b, c and x are linears of the layer's input of `width` channels.
+    kernel: taps, that of the token itself included; the inputs of the others are the state.
+    """
+
+    width: int
+    kernel: int
+    has_bias: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width <= 0 or self.kernel < 2:
+            raise ModelError(
+                f"a convolution of {self.width} channels and {self.kernel} taps keeps no state; "
+                "it needs channels, and 2 taps at least"
+            )
+
+
+# What keeps a state of fixed size for each sequence, in the place of keys and values or beside
+# them; states.py says which.
+StateMixer = ShortConv
 
 
 class Layer(msgspec.Struct, frozen=True):
-    """Attention, then the MLP or experts. residual_scale: what each is multiplied by before it is
-    added to the stream."""
+    """Attention or a state mixer, then the MLP or experts.
 
-    attention: Attention
-    mlp: MLP | Experts
+    A layer may lack either part; of one that has attention and a state, the results of both are
+    summed. residual_scale: what each part is multiplied by before it is added to the stream.
+    beside: experts that run on what the MLP runs on; each has norms of its own, and their results
+    are added. has_scalar: the stream is multiplied by a number in the end.
+    """
+
+    attention: Attention | None = None
+    mlp: MLP | Experts | None = None
     norms: NormPlaces = "before"
     residual_scale: float = 1.0
+    beside: Experts | None = None
+    has_scalar: bool = False
+    state: StateMixer | None = None
+
+    @property
+    def experts(self) -> Experts | None:
+        """The layer's experts, whatever is beside them."""
+        return self.mlp if isinstance(self.mlp, Experts) else self.beside
+
+    @property
+    def attends(self) -> Attention:
+        """How the layer attends, of a model whose layers all do."""
+        assert self.attention is not None
+        return self.attention
 
 
 class LearnedPositions(msgspec.Struct, frozen=True):
@@ -116,6 +171,18 @@ class LearnedPositions(msgspec.Struct, frozen=True):
 
     rows: int
     offset: int = 0
+
+
+class PerLayerInput(msgspec.Struct, frozen=True):
+    """What each layer is told of each token by itself: a vector of `width` a layer.
+
+    It is the mean, in power, of a row of a table of tokens and of a linear of the embedded token,
+    normalised. A layer gates it by activation(a linear of the stream), and adds a linear of that,
+    normalised, to the stream (Gemma 3n).
+    """
+
+    width: int
+    activation: Activation
 
 
 class PositionBias(msgspec.Struct, frozen=True):
@@ -150,7 +217,7 @@ class DecoderSpec(msgspec.Struct, frozen=True):
     embedding_scale: what embedded tokens are multiplied by. embedding_width: of the tables of
     tokens, where it is not that of the layers: project_in and project_out stand between.
     logit_scale: what logits are multiplied by, before the cap. logit_softcap: as Attention.softcap.
-    encoder: of an encoder-decoder.
+    encoder: of an encoder-decoder. per_layer: what layers are told of tokens, None: nothing.
     """
 
     layers: tuple[Layer, ...]
@@ -163,6 +230,7 @@ class DecoderSpec(msgspec.Struct, frozen=True):
     logit_softcap: float = 0.0
     head_bias: bool = False
     encoder: PromptEncoder | None = None
+    per_layer: PerLayerInput | None = None
 
 
 class RelativeBias(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """What of a tensor ranks share, and how. No torch."""
 
 import enum
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -13,6 +14,8 @@ class Cut(enum.Enum):
     QUERY_COLUMNS = enum.auto()
     MLP_ROWS = enum.auto()
     MLP_COLUMNS = enum.auto()
+    CHANNEL_ROWS = enum.auto()
+    CHANNEL_COLUMNS = enum.auto()
     VOCAB_ROWS = enum.auto()
 
 
@@ -21,7 +24,8 @@ class TensorInfo(NamedTuple):
 
     shape: of all of it, a matrix is [out, in]. is_plain: kept as it is, though it is a matrix: no
     linear layer multiplies by it. expert: whose it is, where it is one of a mixture's. is_wide:
-    kept in float32, whatever the arithmetic of the forward pass.
+    kept in float32, whatever the arithmetic of the forward pass. head_dim, num_kv_heads: of heads
+    whose rows or columns it has, where its layer's are not the model's; else 0.
     """
 
     shape: tuple[int, ...]
@@ -29,3 +33,16 @@ class TensorInfo(NamedTuple):
     expert: int | None = None
     is_plain: bool = False
     is_wide: bool = False
+    head_dim: int = 0
+    num_kv_heads: int = 0
+
+
+def linear_tensors(
+    name: str, shape: tuple[int, int], cut: Cut, has_bias: bool
+) -> Iterator[tuple[str, TensorInfo]]:
+    """Return the tensors of a linear layer of a shape, [out, in]."""
+    yield f"{name}.weight", TensorInfo(shape, cut)
+    if has_bias:
+        # Of a matrix cut by columns the ranks' products are summed, and the bias is added once.
+        is_whole = cut in (Cut.QUERY_COLUMNS, Cut.MLP_COLUMNS, Cut.CHANNEL_COLUMNS)
+        yield f"{name}.bias", TensorInfo(shape[:1], Cut.WHOLE if is_whole else cut)

@@ -3,14 +3,22 @@
 Names here are ours, Hugging Face's for a Llama where it has the tensor:
 
     model.embed_tokens  model.embed_positions  model.project_in  model.project_out
-    model.layers.I.input_layernorm             norm before attention, or in its only place
+    model.layers.I.input_layernorm             norm before attention or a state mixer, or in its
+                                               only place
     model.layers.I.self_attn.q_proj k_proj v_proj o_proj q_norm k_norm sinks
     model.layers.I.attention_output_norm       norm of what attention gives
     model.layers.I.post_attention_layernorm    norm before the MLP, or in its only place
+    model.layers.I.short_conv.b_proj c_proj x_proj conv out_proj
     model.layers.I.mlp.gate_proj up_proj down_proj
     model.layers.I.mlp.router  mlp.router_correction  mlp.experts.E.gate_proj up_proj down_proj
     model.layers.I.mlp.shared.gate_proj up_proj down_proj  mlp.shared_gate
-    model.layers.I.mlp_output_norm             norm of what the MLP gives
+    model.layers.I.mlp.router_norm  mlp.expert_scales
+    model.layers.I.mlp_output_norm             norm of what the MLP gives, and experts beside it
+    model.layers.I.mlp_dense_norm experts_input_norm experts_output_norm
+                                               of an MLP that has experts beside it, and of these
+    model.layers.I.per_layer.gate proj norm    of what the layer is told of each token
+    model.layers.I.layer_scalar
+    model.embed_tokens_per_layer  model.per_layer_projection  model.per_layer_norm
     model.norm  lm_head
     model.embed_token_types  model.embedding_norm  model.relative_bias  pooler.dense  classifier
                                                of encoders
@@ -30,12 +38,24 @@ each with .weight, .bias or both. `families` and `sources` say what files call t
 from collections.abc import Iterator
 
 from backend.config.model_config import ModelConfig
-from backend.config.spec import MLP, Attention, EncoderSpec, Experts, Layer, Norm, PromptEncoder
+from backend.config.spec import (
+    MLP,
+    Attention,
+    EncoderSpec,
+    Experts,
+    Layer,
+    Norm,
+    PerLayerInput,
+    PromptEncoder,
+)
+from backend.config.state_tensors import state_tensors
 from backend.config.tensor_info import Cut as Cut
 from backend.config.tensor_info import TensorInfo as TensorInfo
+from backend.config.tensor_info import linear_tensors
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
+PER_LAYER_EMBEDDING = "model.embed_tokens_per_layer.weight"
 LAYER_PREFIX = "model.layers."
 ENCODER_LAYER_PREFIX = "encoder.layers."
 
@@ -59,6 +79,8 @@ def _tensors(config: ModelConfig) -> Iterator[tuple[str, TensorInfo]]:
     for index, layer in enumerate(spec.layers):
         for name, info in _layer(config, layer):
             yield f"{LAYER_PREFIX}{index}.{name}", info
+    if spec.per_layer:
+        yield from _per_layer(config, spec.per_layer)
     if spec.encoder:
         yield from _encoder_decoder(config, spec.encoder)
     if spec.has_final_norm:
@@ -90,23 +112,47 @@ def _encoder(config: ModelConfig, spec: EncoderSpec) -> Iterator[tuple[str, Tens
             yield f"{LAYER_PREFIX}{index}.{name}", info._replace(is_wide="norm" in name)
     if spec.has_classifier:
         for name, shape in (("pooler.dense", (hidden, hidden)), ("classifier", (1, hidden))):
-            for part, info in _linear(name, shape, Cut.WHOLE, True):
+            for part, info in linear_tensors(name, shape, Cut.WHOLE, True):
                 yield part, info._replace(is_wide=True)
 
 
 def _layer(config: ModelConfig, layer: Layer) -> Iterator[tuple[str, TensorInfo]]:
     norm, hidden = config.spec.norm, config.hidden_size
-    if layer.norms != "after":
-        yield from _norm("input_layernorm", hidden, norm)
-        yield from _norm("post_attention_layernorm", hidden, norm)
-    if layer.norms in ("after", "around"):
-        yield from _norm("attention_output_norm", hidden, norm)
-        yield from _norm("mlp_output_norm", hidden, norm)
-    yield from _attention(config, layer.attention)
+    for part, before, after in (
+        (layer.attention or layer.state, "input_layernorm", "attention_output_norm"),
+        (layer.mlp, "post_attention_layernorm", "mlp_output_norm"),
+    ):
+        if part is not None and layer.norms != "after":
+            yield from _norm(before, hidden, norm)
+        if part is not None and layer.norms in ("after", "around"):
+            yield from _norm(after, hidden, norm)
+    if layer.attention is not None:
+        yield from _attention(config, layer.attention)
+    if layer.state is not None:
+        yield from state_tensors(layer.state, hidden)
     if isinstance(layer.mlp, MLP):
         yield from _mlp("mlp", layer.mlp, hidden)
-    else:
-        yield from _experts(layer.mlp, hidden)
+    if layer.experts:
+        yield from _experts(layer.experts, hidden)
+    if layer.beside:
+        for name in ("mlp_dense_norm", "experts_input_norm", "experts_output_norm"):
+            yield from _norm(name, hidden, norm)
+    if layer.has_scalar:
+        yield "layer_scalar.weight", TensorInfo((1,))
+
+
+def _per_layer(config: ModelConfig, told: PerLayerInput) -> Iterator[tuple[str, TensorInfo]]:
+    """Return what is told of tokens. The table is large: each rank has some tokens' rows."""
+    hidden, norm = config.hidden_size, config.spec.norm
+    width = config.num_layers * told.width
+    yield PER_LAYER_EMBEDDING, TensorInfo((config.vocab_size, width), Cut.VOCAB_ROWS)
+    yield "model.per_layer_projection.weight", TensorInfo((width, hidden))
+    yield from _norm("model.per_layer_norm", told.width, norm)
+    for index in range(config.num_layers):
+        prefix = f"{LAYER_PREFIX}{index}.per_layer"
+        yield f"{prefix}.gate.weight", TensorInfo((told.width, hidden))
+        yield f"{prefix}.proj.weight", TensorInfo((hidden, told.width))
+        yield from _norm(f"{prefix}.norm", hidden, norm)
 
 
 def _encoder_decoder(
@@ -126,6 +172,7 @@ def _encoder_decoder(
         for index in range(1 if encoder.bias.is_shared else count):
             yield f"{prefix}{index}.self_attn.relative_bias.weight", bias
     for index, layer in enumerate(config.spec.layers):
+        assert layer.attention is not None, "no encoder-decoder has other layers"
         for name, info in _attention(config, layer.attention):
             cross = name.replace("self_attn", "cross_attn")
             yield f"{LAYER_PREFIX}{index}.{cross}", info
@@ -133,33 +180,48 @@ def _encoder_decoder(
 
 
 def _attention(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, TensorInfo]]:
-    hidden, dim = config.hidden_size, config.head_dim
-    query, kv = config.num_heads * dim, config.num_kv_heads * dim
-    for name, size, cut in (
-        ("q_proj", query, Cut.QUERY_ROWS),
-        ("k_proj", kv, Cut.KV_ROWS),
-        ("v_proj", kv, Cut.KV_ROWS),
-    ):
-        yield from _linear(f"self_attn.{name}", (size, hidden), cut, attention.qkv_bias)
-    yield from _linear("self_attn.o_proj", (hidden, query), Cut.QUERY_COLUMNS, attention.out_bias)
-    if attention.qk_norm == "head":
-        yield "self_attn.q_norm.weight", TensorInfo((dim,))
-        yield "self_attn.k_norm.weight", TensorInfo((dim,))
-    elif attention.qk_norm == "all":
-        yield "self_attn.q_norm.weight", TensorInfo((query,), Cut.QUERY_ROWS)
-        yield "self_attn.k_norm.weight", TensorInfo((kv,), Cut.KV_ROWS)
+    for name, info in _of_heads(config, attention):
+        own = info._replace(head_dim=attention.head_dim, num_kv_heads=attention.num_kv_heads)
+        yield f"self_attn.{name}", own
+
+
+def _of_heads(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, TensorInfo]]:
+    hidden, dim = config.hidden_size, config.head_dim_of(attention)
+    query, kv = config.num_heads * dim, config.num_kv_heads_of(attention) * dim
+    has_keys = attention.shares_kv_of is None
+    yield from linear_tensors("q_proj", (query, hidden), Cut.QUERY_ROWS, attention.qkv_bias)
+    if has_keys:
+        yield from linear_tensors("k_proj", (kv, hidden), Cut.KV_ROWS, attention.qkv_bias)
+    if has_keys and not attention.k_eq_v:
+        yield from linear_tensors("v_proj", (kv, hidden), Cut.KV_ROWS, attention.qkv_bias)
+    yield from linear_tensors("o_proj", (hidden, query), Cut.QUERY_COLUMNS, attention.out_bias)
+    for name, size, cut in (("q_norm", query, Cut.QUERY_ROWS), ("k_norm", kv, Cut.KV_ROWS)):
+        if name == "k_norm" and not has_keys:
+            continue
+        if attention.qk_norm == "head":
+            yield f"{name}.weight", TensorInfo((dim,))
+        elif attention.qk_norm == "all":
+            yield f"{name}.weight", TensorInfo((size,), cut)
     if attention.sinks:
-        yield "self_attn.sinks.weight", TensorInfo((config.num_heads,))
+        yield "sinks.weight", TensorInfo((config.num_heads,))
 
 
 def _mlp(prefix: str, mlp: MLP, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
     for name in ("gate_proj", "up_proj") if mlp.is_gated else ("up_proj",):
-        yield from _linear(f"{prefix}.{name}", (mlp.width, hidden), Cut.MLP_ROWS, mlp.has_bias)
-    yield from _linear(f"{prefix}.down_proj", (hidden, mlp.width), Cut.MLP_COLUMNS, mlp.has_bias)
+        yield from linear_tensors(
+            f"{prefix}.{name}", (mlp.width, hidden), Cut.MLP_ROWS, mlp.has_bias
+        )
+    yield from linear_tensors(
+        f"{prefix}.down_proj", (hidden, mlp.width), Cut.MLP_COLUMNS, mlp.has_bias
+    )
 
 
 def _experts(experts: Experts, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
     yield "mlp.router.weight", TensorInfo((experts.num, hidden))
+    if experts.router_eps:
+        yield "mlp.router_norm.weight", TensorInfo((hidden,))
+    if experts.has_scales:
+        yield "mlp.expert_scales.weight", TensorInfo((experts.num,), is_wide=True)
     if experts.has_correction:
         yield "mlp.router_correction.bias", TensorInfo((experts.num,))
     for index in range(experts.num):
@@ -169,16 +231,6 @@ def _experts(experts: Experts, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
         yield from _mlp("mlp.shared", MLP(experts.shared_width), hidden)
     if experts.shared_gate:
         yield "mlp.shared_gate.weight", TensorInfo((hidden,))
-
-
-def _linear(
-    name: str, shape: tuple[int, int], cut: Cut, has_bias: bool
-) -> Iterator[tuple[str, TensorInfo]]:
-    yield f"{name}.weight", TensorInfo(shape, cut)
-    if has_bias:
-        # Of a matrix cut by columns the ranks' products are summed, and the bias is added once.
-        is_whole = cut in (Cut.QUERY_COLUMNS, Cut.MLP_COLUMNS)
-        yield f"{name}.bias", TensorInfo(shape[:1], Cut.WHOLE if is_whole else cut)
 
 
 def _norm(name: str, width: int, norm: Norm) -> Iterator[tuple[str, TensorInfo]]:

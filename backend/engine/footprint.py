@@ -11,6 +11,7 @@ from backend.config.tensors import (
     EMBEDDING,
     ENCODER_LAYER_PREFIX,
     LAYER_PREFIX,
+    PER_LAYER_EMBEDDING,
     Cut,
     TensorInfo,
     tensors_of,
@@ -34,6 +35,8 @@ _PLAIN_MATRICES = (
     "pooler.dense.weight",
     "classifier.weight",
 )
+# Columns that are shared out in units of the blocks that a file quantises.
+_MLP_CUTS = (Cut.MLP_COLUMNS, Cut.CHANNEL_COLUMNS)
 # Those that are never rounded to fewer bits.
 _DENSE_MATRICES = ("router.weight",)
 
@@ -102,12 +105,15 @@ class FootprintEstimate:
             yield KeptWeight(name, self._method.dense_footprint(n, k))
             return
         is_tied = self._config.tie_word_embeddings
+        if name == PER_LAYER_EMBEDDING:
+            yield self._table(name, _length(n, rows), k)
+            return
         if name == EMBEDDING and is_tied:
             yield self._pack(name, _length(n, self._shard.vocab), k, ALL)
         elif name != EMBEDDING:
             yield self._pack(name, _length(n, rows), k, cols)
-        if name == EMBEDDING and not (is_tied and self._shard.size == 1 and self._embeds(k)):
-            yield self._table(n, k)
+        if name == EMBEDDING and not (is_tied and self._shard.size == 1 and self._embeds(name, k)):
+            yield self._table(name, n, k)
 
     def _pack(self, name: str, n: int, k: int, cols: slice) -> KeptWeight:
         stored_as, width = self._checkpoint.weight_format(name, cols), _length(k, cols)
@@ -115,15 +121,15 @@ class FootprintEstimate:
         is_dense = self._method.kept_format(stored_as, width) is WeightFormat.DENSE
         return KeptWeight(name, footprint, self._why_dense(name, k, cols) if is_dense else "")
 
-    def _table(self, n: int, k: int) -> KeptWeight:
+    def _table(self, name: str, n: int, k: int) -> KeptWeight:
         """Return what is kept of an embedding that is not the head as well."""
-        if self._embeds(k):
-            return self._pack(EMBEDDING, n, k, ALL)
+        if self._embeds(name, k):
+            return self._pack(name, n, k, ALL)
         footprint = WeightFootprint(n * k * DTYPE_BYTES[self._dtype])
-        return KeptWeight(EMBEDDING, footprint, self._why_dense(EMBEDDING, k, ALL))
+        return KeptWeight(name, footprint, self._why_dense(name, k, ALL))
 
-    def _embeds(self, k: int) -> bool:
-        return self._method.embeds(self._checkpoint.weight_format(EMBEDDING), k)
+    def _embeds(self, name: str, k: int) -> bool:
+        return self._method.embeds(self._checkpoint.weight_format(name), k)
 
     def _why_dense(self, name: str, k: int, cols: slice) -> str:
         stored = self._checkpoint.stored_type(name)
@@ -145,7 +151,7 @@ class FootprintEstimate:
 def mlp_unit(checkpoint: Checkpoint, config: ModelConfig) -> int:
     """Return how many columns of the MLP the file quantises together, at most."""
     infos = tensors_of(config)
-    names = [name for name, info in infos.items() if info.cut is Cut.MLP_COLUMNS]
+    names = [name for name, info in infos.items() if info.cut in _MLP_CUTS]
     formats = {checkpoint.weight_format(name) for name in names} - {WeightFormat.DENSE}
     return max([MLP_UNIT, *(found.block_size for found in formats)])
 

@@ -131,8 +131,14 @@ def _check_quantization(settings: EngineSettings, level: str) -> None:
 
 def _select_ops(settings: EngineSettings, level: str, config: ModelConfig) -> Ops:
     """Return the op table: our own where they take the model's sizes."""
-    fits = NativeOps.takes(
-        config.head_dim, settings.block_size, config.num_heads, config.num_kv_heads
+    fits = all(
+        NativeOps.takes(
+            config.head_dim_of(attention),
+            settings.block_size,
+            config.num_heads,
+            config.num_kv_heads_of(attention),
+        )
+        for attention in config.attentions
     )
     if level in LEVELS and fits and config.encoder is None:
         return NativeOps()
@@ -148,7 +154,8 @@ def _describe(settings: EngineSettings, device: torch.device, ops: Ops, config: 
         return words
     if config.encoder:
         return f"{words}, attention by PyTorch: ours knows no relative positions"
+    sizes = sorted({config.head_dim_of(attention) for attention in config.attentions})
     return (
-        f"{words}, attention by PyTorch: ours takes no heads of {config.head_dim} "
+        f"{words}, attention by PyTorch: ours takes no heads of {' and '.join(map(str, sizes))} "
         f"in blocks of {settings.block_size}"
     )

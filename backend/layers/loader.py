@@ -145,6 +145,8 @@ class WeightLoader:
         """Return this rank's slice as its kernel takes it."""
         packed = self._context.method.pack(self._find(name))
         self._enter([name], packed.size_bytes)
+        if self._infos[self._prefix + name].cut is Cut.WHOLE:
+            self.ledger.replicated_bytes += packed.size_bytes
         return packed
 
     def pack_dense(self, name: str) -> PackedWeight:
@@ -162,13 +164,14 @@ class WeightLoader:
         return packed
 
     def embedding(self, name: str) -> Embed:
-        """Return what looks up rows of a whole tensor, kept on every rank."""
+        """Return what looks up this rank's rows of a tensor: all, unless ranks share them."""
         method, stored = self._context.method, self._find(name)
         if not method.embeds(stored.format, stored.shape[1]):
             return partial(_look_up, self.take(name))
         packed = method.pack(stored)
         self._enter([name], packed.size_bytes)
-        self.ledger.replicated_bytes += packed.size_bytes
+        if self._infos[self._prefix + name].cut is Cut.WHOLE:
+            self.ledger.replicated_bytes += packed.size_bytes
         return packed.embed
 
     def _find(self, name: str, info: TensorInfo | None = None) -> _StoredSlice:

@@ -31,6 +31,8 @@ class MixtureOfExperts:
         self._ops = context.ops
         self._tp = context.tp
         self._router = loader.pack_dense("router.weight")
+        self._router_norm = loader.take("router_norm.weight") if experts.router_eps else None
+        self._scales = loader.take("expert_scales.weight") if experts.has_scales else None
         self._correction = (
             loader.take("router_correction.bias").float() if experts.has_correction else None
         )
@@ -47,11 +49,14 @@ class MixtureOfExperts:
             loader.take("shared_gate.weight").float() if experts.shared_gate else None
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, hidden] -> [T, hidden], the same on every rank."""
+    def forward(self, x: Tensor, routed: Tensor | None = None) -> Tensor:
+        """[T, hidden] -> [T, hidden], the same on every rank.
+
+        routed: what the router reads, where it is not x.
+        """
         if len(x) == 0:
             return x
-        chosen, weights = self.route(x)
+        chosen, weights = self.route(x if routed is None else routed)
         out = self._sum(self._run(x, self.assign(chosen), chosen.shape[1]), weights)
         if self._shared:
             out += self._of_shared(x)
@@ -60,13 +65,19 @@ class MixtureOfExperts:
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[T, hidden] -> the chosen experts [T, k], best first, and their weights, float32."""
         experts = self._experts
-        logits = self._router.logits(x)
+        if self._router_norm is None:
+            logits = self._router.logits(x)
+        else:
+            normed = self._ops.add_rms_norm(x, None, self._router_norm, experts.router_eps)[1]
+            logits = self._router.logits(normed) * x.shape[1] ** -0.5
         scores = logits.softmax(-1) if experts.router == "softmax" else logits.sigmoid()
         ranked = scores if self._correction is None else scores + self._correction
         chosen = ranked.topk(experts.top_k, dim=-1).indices
         weights = scores.gather(1, chosen)
         if experts.renormalise:
             weights = weights / _sum_in_order(weights)[:, None]
+        if self._scales is not None:
+            weights = weights * self._scales[chosen]
         return chosen, weights * experts.weight_scale
 
     def assign(self, chosen: Tensor) -> Assignments:

@@ -10,16 +10,20 @@ from torch import Tensor
 
 from backend.config.model_config import ModelConfig
 from backend.config.rope import Rope
-from backend.config.spec import MLP, DecoderSpec, Layer
+from backend.config.spec import MLP, Attention, DecoderSpec, Experts, Layer
 from backend.config.tensors import EMBEDDING, HEAD
 from backend.layers.attention import AttentionStep, SelfAttention
 from backend.layers.compute_context import ComputeContext
 from backend.layers.embedding import Embedding, VocabParallelHead
+from backend.layers.experts_beside import ExpertsBeside
 from backend.layers.loader import WeightLoader
 from backend.layers.mlp import DenseMLP
 from backend.layers.moe import MixtureOfExperts
 from backend.layers.norm import NormLayer
+from backend.layers.per_layer import LayerTail, PerLayerInputs
 from backend.layers.rotary import RotaryEmbedding
+from backend.layers.state_mixer import build_mixer
+from backend.layers.state_step import StateStep
 from backend.ops.batch import AttentionSpec, Batch
 from backend.ops.kv_cache import KVCache
 from backend.ops.topk import argmax
@@ -40,7 +44,6 @@ class Decoder:
         assert isinstance(config.spec, DecoderSpec)
         self._spec = config.spec
         self._ops = context.ops
-        self._num_heads = shard.num_heads
         self._layers = [
             DecoderLayer(config, layer, loader.at(f"model.layers.{index}"), shard, context)
             for index, layer in enumerate(config.spec.layers)
@@ -63,31 +66,50 @@ class Decoder:
             if loader.has("model.project_out.weight")
             else None
         )
-        self._ropes = {
-            rope: RotaryEmbedding(rope, config.head_dim, max_len, context.dtype, context.device)
-            for rope in dict.fromkeys(layer.attention.rope for layer in config.spec.layers)
+        told = config.spec.per_layer
+        self._per_layer = PerLayerInputs(config, told, loader, shard, context) if told else None
+        self._tails = [
+            LayerTail(config, layer, loader.at(f"model.layers.{index}"), context)
+            for index, layer in enumerate(config.spec.layers)
+        ]
+        self._kinds = [
+            _Kind.of(config, layer.attention, shard) if layer.attention else None
+            for layer in config.spec.layers
+        ]
+        self._turns = {
+            turn: RotaryEmbedding(*turn, max_len, context.dtype, context.device)
+            for turn in dict.fromkeys(kind.turn for kind in self._kinds if kind)
         }
-        self._kinds = [_Kind.of(layer) for layer in config.spec.layers]
         self.weight_bytes = loader.ledger.weight_bytes
         self.replicated_bytes = loader.ledger.replicated_bytes
 
     def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
         x = self._embedding.forward(batch.input_ids, batch.positions)  # [T, hidden]
-        rotations = {rope: table.at(batch.positions) for rope, table in self._ropes.items()}
-        plans: dict[tuple[int, AttentionSpec], object] = {}
+        told = self._per_layer.forward(batch.input_ids, x) if self._per_layer else None
+        rotations = {turn: table.at(batch.positions) for turn, table in self._turns.items()}
+        plans: dict[tuple[object, ...], object] = {}
         delta: Tensor | None = None
         for index, (layer, kind) in enumerate(zip(self._layers, self._kinds, strict=True)):
-            cache, group = kv_cache.layer(index), kv_cache.group_of(index)
-            if (plan := plans.get((group, kind.attention))) is None:
-                plan = self._ops.plan_attention(
-                    batch.group(group), cache, self._num_heads, kind.attention
-                )
-                plans[group, kind.attention] = plan
             is_last = index == len(self._layers) - 1
             wanted = batch.output_tokens if is_last else None
-            rotation = rotations[kind.rope]
-            step = AttentionStep(batch.positions, rotation, cache, plan, wanted)
+            attention = state = None
+            if kind is not None:
+                cache, group = kv_cache.layer(index), kv_cache.group_of(index)
+                if (plan := plans.get(key := (group, *kind.planned))) is None:
+                    plan = self._ops.plan_attention(
+                        batch.group(group), cache, kind.num_heads, kind.attention
+                    )
+                    plans[key] = plan
+                rotation = rotations[kind.turn]
+                attention = AttentionStep(batch.positions, rotation, cache, plan, wanted)
+            if states := kv_cache.states.layer(index):
+                assert batch.states is not None, "the plan names no slots"
+                state = StateStep(states, batch.states, wanted)
+            step = LayerStep(attention, state, wanted)
             x, delta = layer.forward(x, delta, step)
+            x, delta = self._tails[index].forward(
+                x, delta, None if told is None else _wanted(told[:, index], step)
+            )
         if self._norm:
             x = self._norm.forward(x, delta)[1]
         elif delta is not None:
@@ -119,16 +141,27 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What of a step layers may share: the rotation, and attention's plan."""
+    """Layers of one kind share a rotation in a step, and, in a cache group, attention's plan.
 
-    rope: Rope | None
+    turn: how heads turn, and their size. num_heads, num_kv_heads: this rank's.
+    """
+
+    turn: tuple[Rope | None, int]
+    num_heads: int
+    num_kv_heads: int
     attention: AttentionSpec
 
+    @property
+    def planned(self) -> tuple[object, ...]:
+        """What attention's plan depends on."""
+        return self.turn[1], self.num_heads, self.num_kv_heads, self.attention
+
     @classmethod
-    def of(cls, layer: Layer) -> "_Kind":
-        attention = layer.attention
+    def of(cls, config: ModelConfig, attention: Attention, shard: Shard) -> "_Kind":
+        own = shard.heads_of(attention.num_kv_heads)
         spec = AttentionSpec(attention.scale, attention.softcap, attention.window)
-        return cls(attention.rope, spec)
+        turn = (attention.rope, config.head_dim_of(attention))
+        return cls(turn, own.num_heads, own.num_kv_heads, spec)
 
 
 class InputEmbedding:
@@ -159,8 +192,20 @@ class InputEmbedding:
         return x
 
 
+@dataclass(frozen=True, slots=True)
+class LayerStep:
+    """What a layer is given in a step: what its attention is, what its state mixer is.
+
+    wanted: the tokens [n] whose results anyone reads; None for all.
+    """
+
+    attention: AttentionStep | None
+    state: StateStep | None
+    wanted: Tensor | None
+
+
 class DecoderLayer:
-    """Attention and MLP of one layer, each summed over the ranks once."""
+    """Attention or a state mixer, and the MLP of one layer, each summed over the ranks once."""
 
     def __init__(
         self,
@@ -175,57 +220,93 @@ class DecoderLayer:
 
         self._places = layer.norms
         self._scale = layer.residual_scale
-        if layer.norms != "after":
-            self._input_norm, self._post_norm = (
-                norm("input_layernorm"),
-                norm("post_attention_layernorm"),
-            )
+        if layer.norms != "after" and (layer.attention or layer.state):
+            self._input_norm = norm("input_layernorm")
+        if layer.norms != "after" and layer.mlp:
+            self._post_norm = norm("post_attention_layernorm")
         if layer.norms in ("after", "around"):
             self._attention_norm, self._mlp_norm = (
                 norm("attention_output_norm"),
                 norm("mlp_output_norm"),
             )
-        self._attention = SelfAttention(
-            config, layer.attention, loader.at("self_attn"), shard, context
+        self._attention = (
+            SelfAttention(config, layer.attention, loader.at("self_attn"), shard, context)
+            if layer.attention
+            else None
         )
-        self._mlp: DenseMLP | MixtureOfExperts = (
-            DenseMLP(loader.at("mlp"), layer.mlp, context)
-            if isinstance(layer.mlp, MLP)
-            else MixtureOfExperts(loader.at("mlp"), layer.mlp, context)
+        self._state = build_mixer(layer.state, loader, context) if layer.state else None
+        self._mlp = _build_mlp(layer.mlp, loader.at("mlp"), context) if layer.mlp else None
+        self._beside = (
+            ExpertsBeside(config, layer.beside, loader, context) if layer.beside else None
         )
 
     def forward(
-        self, x: Tensor, delta: Tensor | None, step: AttentionStep
+        self, x: Tensor, delta: Tensor | None, step: LayerStep
     ) -> tuple[Tensor, Tensor | None]:
         """x + delta: [T, hidden], the residual stream -> the two parts of it after this layer.
 
         Where step.wanted names n tokens, only those come back, [n, hidden].
         """
         match self._places:
+            case "before" if self._mlp is None:
+                x, normed = self._input_norm.forward(x, delta)
+                return _wanted(x, step), self._scaled(self._mix(normed, step))
+            case "before" if self._attention is None and self._state is None:
+                delta = None if delta is None else _wanted(delta, step)
+                x, normed = self._post_norm.forward(_wanted(x, step), delta)
+                return x, self._scaled(self._feed(normed))
             case "before":
                 x, normed = self._input_norm.forward(x, delta)
-                attended = self._scaled(self._attention.forward(normed, step))
-                x, normed = self._post_norm.forward(_wanted(x, step), attended)
-                return x, self._scaled(self._mlp.forward(normed))
+                mixed = self._scaled(self._mix(normed, step))
+                x, normed = self._post_norm.forward(_wanted(x, step), mixed)
+                return x, self._scaled(self._feed(normed))
             case "around":
                 x, normed = self._input_norm.forward(x, delta)
-                attended = self._attention_norm.forward(self._attention.forward(normed, step))[1]
+                attended = self._attention_norm.forward(self._mix(normed, step))[1]
                 x, normed = self._post_norm.forward(_wanted(x, step), self._scaled(attended))
-                return x, self._scaled(self._mlp_norm.forward(self._mlp.forward(normed))[1])
+                inner = self._feed(normed)
+                if self._beside:
+                    inner = self._beside.forward(inner, x)
+                return x, self._scaled(self._mlp_norm.forward(inner)[1])
             case "after":
                 x = x if delta is None else x + delta
-                attended = self._attention_norm.forward(self._attention.forward(x, step))[1]
+                attended = self._attention_norm.forward(self._mix(x, step))[1]
                 x = _wanted(x, step) + self._scaled(attended)
-                return x, self._scaled(self._mlp_norm.forward(self._mlp.forward(x))[1])
+                return x, self._scaled(self._mlp_norm.forward(self._feed(x))[1])
             case "after_sum":
-                attended = self._scaled(self._attention.forward(x, step))
+                attended = self._scaled(self._mix(x, step))
                 x = self._input_norm.forward(_wanted(x, step), attended)[1]
-                inner = self._scaled(self._mlp.forward(x))
+                inner = self._scaled(self._feed(x))
                 return self._post_norm.forward(x, inner)[1], None
+
+    def _mix(self, x: Tensor, step: LayerStep) -> Tensor:
+        """Return what attention gives, or the state mixer, or the sum of both."""
+        mixed = None
+        if self._attention is not None:
+            assert step.attention is not None
+            mixed = self._attention.forward(x, step.attention)
+        if self._state is None:
+            assert mixed is not None, "a layer without either is not mixed"
+            return mixed
+        assert step.state is not None
+        state = self._state.forward(x, step.state)
+        return state if mixed is None else mixed + state
+
+    def _feed(self, x: Tensor) -> Tensor:
+        assert self._mlp is not None
+        return self._mlp.forward(x)
 
     def _scaled(self, x: Tensor) -> Tensor:
         return x if self._scale == 1.0 else x * self._scale
 
 
-def _wanted(x: Tensor, step: AttentionStep) -> Tensor:
+def _build_mlp(
+    mlp: MLP | Experts, loader: WeightLoader, context: ComputeContext
+) -> DenseMLP | MixtureOfExperts:
+    if isinstance(mlp, MLP):
+        return DenseMLP(loader, mlp, context)
+    return MixtureOfExperts(loader, mlp, context)
+
+
+def _wanted(x: Tensor, step: LayerStep) -> Tensor:
     return x if step.wanted is None else x.index_select(0, step.wanted)

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0xab01846a
+#define INTERFACE 0xdcdcaf88
 
 typedef struct {
     int32_t sequence;
@@ -97,6 +97,7 @@ typedef struct {
     const uint16_t *cos;
     const uint16_t *sin;
     uint8_t *cache;
+    int64_t block_stride;
     int64_t kv_bits;
     const int32_t *slot_mapping;
     int64_t tokens;
@@ -117,6 +118,7 @@ typedef struct {
     const uint16_t *q;
     int64_t q_stride;
     const uint8_t *cache;
+    int64_t block_stride;
     int64_t kv_bits;
     const int32_t *block_tables;
     int64_t table_stride;

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from backend.config.spec import Activation
-from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
+from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation, StateBatch
 
 
 class Ops(Protocol):
@@ -68,8 +68,8 @@ class Ops(Protocol):
         """What the two below need and layers share that attend alike: indices and masks, made once
         a step.
 
-        cache: of any layer, [blocks, 2, Hkv, block size, D]; how a head's part of a block lies is
-        these ops' own affair. num_heads: Hq.
+        cache: of any layer, [blocks, 2, Hkv, block size, D], whose blocks may lie apart; how a
+        head's part of a block lies is these ops' own affair. num_heads: Hq.
         """
         ...
 
@@ -81,9 +81,32 @@ class Ops(Protocol):
         """
         ...
 
+    def rotate(self, heads: Tensor, rotation: Rotation) -> None:
+        """Rotate heads [T, n, D], contiguous, in place, as rotate_store does."""
+        ...
+
     def attention(self, q: Tensor, cache: Tensor, plan: Any, sinks: Tensor | None = None) -> Tensor:
         """Causal attention of q [T, Hq, D] over each sequence's blocks -> [T, Hq, D].
 
         sinks: [Hq] float32, scores beside those of the keys, which have no value.
+        """
+        ...
+
+    def causal_conv(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        state: Tensor,
+        states: StateBatch,
+        activation: Activation | None,
+    ) -> Tensor:
+        """Return activation(sum over taps j of weight[j] * x[t - taps + 1 + j], + bias), [T, C].
+
+        Each channel by itself; what is before a sequence's tokens comes from its state. x: [T, C],
+        whose tokens may lie apart. weight: [taps, C]; bias: [C]; both float32, as are the sums.
+        state: [slots, taps - 1, C] float32, the inputs of the last tokens, oldest first; read and
+        written as `states` says. A token's bits depend on its own sequence alone, however its
+        tokens are cut into steps.
         """
         ...

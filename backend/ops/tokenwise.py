@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backend.config.spec import Activation
+from backend.ops.batch import Rotation
 
 
 class TokenwiseOps:
@@ -22,6 +23,10 @@ class TokenwiseOps:
             x = x + delta
         return x, F.layer_norm(x, x.shape[-1:], weight, bias, eps)
 
+    def rotate(self, heads: Tensor, rotation: Rotation) -> None:
+        cos, sin = rotation
+        heads.copy_(torch.addcmul(heads * cos, heads.roll(heads.shape[-1] // 2, -1), sin))
+
     def head_norm(self, heads: Tensor, weight: Tensor, eps: float) -> None:
         heads.copy_(F.rms_norm(heads.float(), heads.shape[-1:], weight.float(), eps))
 
@@ -30,12 +35,17 @@ class TokenwiseOps:
         return self.activate(gate, activation) * up
 
     def activate(self, x: Tensor, activation: Activation) -> Tensor:
-        match activation:
-            case "silu":
-                return F.silu(x)
-            case "gelu":
-                return F.gelu(x)
-            case "gelu_tanh":
-                return F.gelu(x, approximate="tanh")
-            case "relu":
-                return torch.relu(x)
+        return activate(x, activation)
+
+
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """Return activation(x), in x's dtype."""
+    match activation:
+        case "silu":
+            return F.silu(x)
+        case "gelu":
+            return F.gelu(x)
+        case "gelu_tanh":
+            return F.gelu(x, approximate="tanh")
+        case "relu":
+            return torch.relu(x)

@@ -9,10 +9,11 @@ are, or, expert parallel, whole ones go to ranks.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
-from backend.config.spec import Experts
+from backend.config.spec import Experts, ShortConv, StateMixer
 from backend.config.tensors import Cut, TensorInfo
 
 ALL = slice(None)
@@ -21,11 +22,28 @@ MLP_UNIT = 32
 VOCAB_UNIT = 64
 
 
+class HeadShare(NamedTuple):
+    """One rank's query heads and KV heads of a layer."""
+
+    heads: slice
+    kv_heads: slice
+
+    @property
+    def num_heads(self) -> int:
+        return _length(self.heads)
+
+    @property
+    def num_kv_heads(self) -> int:
+        return _length(self.kv_heads)
+
+
 @dataclass(frozen=True, slots=True)
 class Shard:
     """One rank's slices of heads, MLP columns and vocabulary.
 
-    intermediate: columns of an MLP of mlp_width. mlp_unit: columns of others that stay together.
+    heads, kv_heads: of layers that have as many KV heads as the model; heads_of() has those of
+    others. all_heads: query heads of a layer, of all ranks. intermediate: columns of an MLP of
+    mlp_width. mlp_unit: columns of others that stay together.
     experts: those of a mixture that this rank has whole; None: its columns of each.
     """
 
@@ -37,6 +55,7 @@ class Shard:
     vocab: slice
     mlp_width: int
     mlp_unit: int
+    all_heads: int
     experts: slice | None = None
 
     @property
@@ -47,11 +66,25 @@ class Shard:
     def num_kv_heads(self) -> int:
         return _length(self.kv_heads)
 
+    def heads_of(self, num_kv_heads: int = 0) -> HeadShare:
+        """Return this rank's heads of a layer with so many KV heads; 0: as many as the model."""
+        if not num_kv_heads:
+            return HeadShare(self.heads, self.kv_heads)
+        counts = kv_heads_of_ranks(num_kv_heads, self.size)
+        kv_heads = _slices(counts)[self.rank]
+        return HeadShare(_scaled(kv_heads, self.all_heads // num_kv_heads), kv_heads)
+
     def columns(self, width: int) -> slice:
-        """Return this rank's columns of an MLP of a width."""
+        """Return this rank's columns of an MLP of a width, or channels of a convolution."""
         if width == self.mlp_width:
             return self.intermediate
         return _slices(_even_units(width, self.size, self.mlp_unit))[self.rank]
+
+    def state_units(self, state: StateMixer) -> int:
+        """Return this rank's share of what ranks divide of a state mixer."""
+        match state:
+            case ShortConv():
+                return _length(self.columns(state.width))
 
     def has(self, info: TensorInfo) -> bool:
         """Whether any of a tensor is this rank's: experts may be another's."""
@@ -63,16 +96,17 @@ class Shard:
         """Return this rank's rows and columns of a tensor; no rows where it is another's."""
         if info.expert is not None and self.experts is not None:
             return ALL if self.has(info) else NOTHING, ALL
+        own, dim = self.heads_of(info.num_kv_heads), info.head_dim or head_dim
         match info.cut:
             case Cut.QUERY_ROWS:
-                return _scaled(self.heads, head_dim), ALL
+                return _scaled(own.heads, dim), ALL
             case Cut.KV_ROWS:
-                return _scaled(self.kv_heads, head_dim), ALL
+                return _scaled(own.kv_heads, dim), ALL
             case Cut.QUERY_COLUMNS:
-                return ALL, _scaled(self.heads, head_dim)
-            case Cut.MLP_ROWS:
+                return ALL, _scaled(own.heads, dim)
+            case Cut.MLP_ROWS | Cut.CHANNEL_ROWS:
                 return self.columns(info.shape[0]), ALL
-            case Cut.MLP_COLUMNS:
+            case Cut.MLP_COLUMNS | Cut.CHANNEL_COLUMNS:
                 return ALL, self.columns(info.shape[1])
             case Cut.VOCAB_ROWS:
                 return self.vocab, ALL
@@ -89,12 +123,13 @@ def split_model(
     whether experts stay whole. Raises ModelError if there are not that many KV groups, or if the
     experts cannot be shared out.
     """
-    if tp > config.num_kv_heads:
+    fewest = min(map(config.num_kv_heads_of, config.attentions), default=config.num_kv_heads)
+    if tp > fewest:
         raise ModelError(
             f"--tp {tp} is more than {config.name} can be split into: it has "
-            f"{config.num_kv_heads} KV heads, so use 1 to {config.num_kv_heads}"
+            f"{fewest} KV heads, so use 1 to {fewest}"
         )
-    groups = [config.num_kv_heads // tp + (rank < config.num_kv_heads % tp) for rank in range(tp)]
+    groups = kv_heads_of_ranks(config.num_kv_heads, tp)
     per_group = config.num_heads // config.num_kv_heads
     experts = _split_experts(config, tp) if expert_parallel else [None] * tp
     columns = _balance_mlp(config, groups, mlp_unit)
@@ -110,15 +145,21 @@ def split_model(
             vocab,
             config.intermediate_size,
             mlp_unit,
+            config.num_heads,
             own_experts,
         )
         for rank, (kv_heads, intermediate, vocab, own_experts) in enumerate(parts)
     ]
 
 
+def kv_heads_of_ranks(num_kv_heads: int, tp: int) -> list[int]:
+    """Return how many of a layer's KV heads each rank has."""
+    return [num_kv_heads // tp + (rank < num_kv_heads % tp) for rank in range(tp)]
+
+
 def _split_experts(config: ModelConfig, tp: int) -> Sequence[slice | None]:
     """Return which experts each rank has, the same in all layers."""
-    counts = {layer.mlp.num for layer in config.spec.layers if isinstance(layer.mlp, Experts)}
+    counts = {layer.experts.num for layer in config.spec.layers if layer.experts}
     if not counts:
         raise ModelError(f"--expert-parallel: {config.name} has no experts; serve it without")
     num = max(counts)
@@ -142,6 +183,8 @@ def _balance_mlp(config: ModelConfig, groups: list[int], wanted_unit: int) -> li
     # Rows of q, k, v and columns of o for one group; rows of gate and up, columns of down.
     group_cost = (2 * per_group + 2) * config.head_dim
     size = config.intermediate_size
+    if not size:
+        return [0] * len(groups)
     unit = _unit(size, len(groups), wanted_unit)
     costs = [group_cost * count for count in groups]
     column_cost = 3 * _mlps_a_layer(config)
@@ -155,7 +198,9 @@ def _balance_mlp(config: ModelConfig, groups: list[int], wanted_unit: int) -> li
 def _mlps_a_layer(config: ModelConfig) -> int:
     """Return how many MLPs of the width that is balanced a layer has: one, or its experts."""
     mlps = [
-        mlp for layer in config.spec.layers if (mlp := layer.mlp).width == config.intermediate_size
+        mlp
+        for layer in config.spec.layers
+        if (mlp := layer.mlp) is not None and mlp.width == config.intermediate_size
     ]
     return max(mlp.num if isinstance(mlp, Experts) else 1 for mlp in mlps)
 

@@ -18,6 +18,12 @@ from gateway.schema.completions import Completion, CompletionRequest
 from gateway.schema.embeddings import EmbeddingList, EmbeddingRequest
 from gateway.schema.models import ModelCard, ModelList
 from gateway.schema.rerank import RerankRequest, RerankResponse
+from gateway.schema.responses import (
+    InputTokens,
+    ModelResponse,
+    ResponsesEvent,
+    ResponsesRequest,
+)
 from gateway.schema.tokenize import DetokenizedText, DetokenizeRequest, TokenizeRequest, Tokens
 
 
@@ -80,6 +86,24 @@ OPERATIONS = (
         **_ANTHROPIC,
     ),
     Operation(
+        "POST", "/v1/responses", "Answer an input, as OpenAI's newer API has it",
+        "Stateless: `input` holds all that was said, called and answered before. Tools are the "
+        "client's functions and custom tools.",
+        "Text", ResponsesRequest, ModelResponse, (ResponsesEvent,),
+        '{"model": "MODEL", "input": "Why is the sky blue?"}',
+        end="",
+    ),
+    Operation(
+        "POST", "/v1/responses/input_tokens", "Count the tokens of an input",
+        "Of the prompt that a request to /v1/responses would have.",
+        "Tokens", ResponsesRequest, InputTokens, (),
+        '{"model": "MODEL", "input": "Why is the sky blue?"}',
+    ),
+    Operation(
+        "GET", "/v1/responses/{name}", "Look for an answer", "Always 404: no answer is stored.",
+        "Text",
+    ),
+    Operation(
         "POST", "/v1/embeddings", "Turn texts into vectors",
         "Of a model that is served to embed. A text that is too long is refused, unless "
         "truncate_prompt_tokens is given.",
@@ -140,6 +164,7 @@ OPERATIONS = (
 
 # The types whose fields have words in schema/field_words.py.
 REQUESTS = (
+    ResponsesRequest,
     ChatRequest,
     CompletionRequest,
     MessagesRequest,

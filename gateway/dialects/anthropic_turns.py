@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.errors import ApiError, invalid
 from gateway.schema.anthropic import AnthropicMessage, Block
-from gateway.schema.messages import ChatMessage, FunctionCall, ToolCall
+from gateway.schema.messages import ChatMessage, PastFunctionCall, PastToolCall
 
 # Claude Code puts this line in front of its system prompt, with a checksum that is another in each
 # turn. It is for a bill; in the prompt it would leave nothing of it to the prefix cache.
@@ -76,7 +76,7 @@ def _of_tool(where: str, block: Block) -> ChatMessage:
 class _AssistantTurn:
     texts: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
-    calls: list[ToolCall] = field(default_factory=list)
+    calls: list[PastToolCall] = field(default_factory=list)
 
 
 def _of_assistant(blocks: _Blocks) -> ChatMessage:
@@ -100,11 +100,12 @@ def _of_assistant(blocks: _Blocks) -> ChatMessage:
     )
 
 
-def _call(where: str, block: Block) -> ToolCall:
+def _call(where: str, block: Block) -> PastToolCall:
     if block.id is None or block.name is None:
         raise _missing(f"{where}.{'id' if block.id is None else 'name'}")
     arguments = msgspec.json.encode(block.input or {}).decode()
-    return ToolCall(id=block.id, function=FunctionCall(block.name, arguments))
+    function = PastFunctionCall(name=block.name, arguments=arguments)
+    return PastToolCall(id=block.id, function=function)
 
 
 def _of_texts(role: _Role, blocks: _Blocks) -> ChatMessage:

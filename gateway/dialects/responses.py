@@ -20,9 +20,9 @@ from gateway.requests.text_request import TextRequest, ToolUse
 from gateway.schema.chat import ChatRequest
 from gateway.schema.messages import (
     ChatMessage,
-    FunctionCall,
+    PastFunctionCall,
+    PastToolCall,
     Tool,
-    ToolCall,
 )
 from gateway.schema.responses import (
     InputItem,
@@ -72,7 +72,7 @@ class _Turn:
 
     reasoning: str = ""
     text: str | None = None
-    calls: list[ToolCall] = field(default_factory=list)
+    calls: list[PastToolCall] = field(default_factory=list)
 
     @property
     def is_begun(self) -> bool:
@@ -148,7 +148,7 @@ def _message(item: InputItem, turn: _Turn, where: str) -> ChatMessage | None:
     return None
 
 
-def _call(item: InputItem, where: str) -> ToolCall:
+def _call(item: InputItem, where: str) -> PastToolCall:
     is_custom = item.type == "custom_tool_call"
     arguments = item.input if is_custom else item.arguments
     for name, value in (
@@ -162,7 +162,7 @@ def _call(item: InputItem, where: str) -> ToolCall:
     if is_custom:
         arguments = msgspec.json.encode({CUSTOM_INPUT: arguments}).decode()
     name = function_name(item.name, item.namespace)
-    return ToolCall(id=item.call_id, function=FunctionCall(name, arguments))
+    return PastToolCall(id=item.call_id, function=PastFunctionCall(name=name, arguments=arguments))
 
 
 def _thoughts(item: InputItem, where: str) -> str:

@@ -106,8 +106,8 @@ def _messages(messages: list[ChatMessage]) -> list[dict[str, Any]]:
             shown["tool_calls"] = calls
         if message.role == "function":
             shown["role"] = "tool"
-            if call_id := function_ids.get(message.name or ""):
-                shown.setdefault("tool_call_id", call_id)
+            if answered := function_ids.get(message.name or ""):
+                shown.setdefault("tool_call_id", answered)
         told.append(shown)
     return told
 

@@ -93,7 +93,7 @@ def check_foreign_field(
     if any(given == other for other in (*_NOTHING, *neutral)):
         return
     synonym = SYNONYMS.get(name)
-    if synonym in fields and msgspec.json.decode(fields[synonym]) == given:
+    if synonym is not None and synonym in fields and msgspec.json.decode(fields[synonym]) == given:
         return
     meant = f"; did you mean {synonym}?" if synonym in known else "."
     message = f"'{name}' would change what this request means, and is not supported{meant}"

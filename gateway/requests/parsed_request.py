@@ -39,10 +39,10 @@ class RequestFields(Protocol):
     def request_id(self) -> str | None: ...
     @property
     def timeout(self) -> float | None: ...
-    def check(self, *, is_strict: bool) -> list[str]:
+    def check(self, *, is_strict: bool) -> None:
         """Raise ApiError for what one field alone cannot say.
 
-        Returns the names of fields that mean nothing here; is_strict refuses those.
+        is_strict: OpenAI's limits hold where ours are wider.
         """
 
 

@@ -128,8 +128,8 @@ class CountTokensRequest(msgspec.Struct, frozen=True, kw_only=True):
         config = self.output_config
         return self.output_format if config is None or config.format is None else config.format
 
-    def check(self, *, is_strict: bool) -> list[str]:
-        """Raise ApiError for what is not to be had here; no field means nothing."""
+    def check(self, *, is_strict: bool) -> None:
+        """Raise ApiError for what is not to be had here."""
         for name in ("mcp_servers", "container"):
             if getattr(self, name):
                 message = f"'{name}' is not supported: this server runs no tools itself."
@@ -138,7 +138,6 @@ class CountTokensRequest(msgspec.Struct, frozen=True, kw_only=True):
         if choice is not None and choice.type in ("any", "tool") and not self.tools:
             message = "'tool_choice' may only be given together with 'tools'."
             raise invalid(message, "tool_choice")
-        return []
 
 
 class MessagesRequest(CountTokensRequest, frozen=True, kw_only=True):

@@ -107,12 +107,16 @@ ResponsesTools = Annotated[list[ResponsesTool], Meta(max_length=128)]
 class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     """Body of POST /v1/responses.
 
-    Answers are not stored: each request says all that was said before in `input`, and
-    previous_response_id, conversation, prompt and background are refused. Fields from `metadata` on
-    are accepted for clients' sake and change nothing. instructions: a system message in front.
-    include: what else to tell; log-probabilities need "message.output_text.logprobs".
-    top_logprobs: alternatives beside each of them. parallel_tool_calls: false keeps the first call.
+    input: a user's message, or all items that were said, called and answered before.
+    instructions: a system message in front. max_output_tokens: of the answer at most, thoughts included. tools:
+    functions, custom tools and namespaces of functions. tool_choice: whether to call, and what.
+    parallel_tool_calls: false keeps the first call. text: what the answer must match.
+    reasoning: how long to think. include: what else to tell; log-probabilities need
+    "message.output_text.logprobs", thoughts that are to come back "reasoning.encrypted_content".
+    top_logprobs: alternatives beside each token. truncation: "disabled" only.
     chat_template_kwargs: variables of the model's template, such as enable_thinking.
+    previous_response_id, conversation, prompt, background: refused; no answer is stored.
+    max_tool_calls, client_metadata: accepted for clients' sake; they change nothing.
     """
 
     input: str | InputItems
@@ -157,7 +161,7 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
         """Alternatives beside each token, None for no log-probabilities at all."""
         return (self.top_logprobs or 0) if LOGPROBS in (self.include or ()) else None
 
-    def check(self, *, is_strict: bool) -> list[str]:
+    def check(self, *, is_strict: bool) -> None:
         """Raise ApiError for what is not served, or contradicts itself; see check_sampling()."""
         for name in ("previous_response_id", "conversation", "prompt"):
             if getattr(self, name) is not None:
@@ -189,39 +193,37 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
         if self.top_logprobs and self.num_logprobs is None:
             message = f"'top_logprobs' may only be given together with \"{LOGPROBS}\" in 'include'."
             raise invalid(message, "top_logprobs")
-        return self.check_sampling(self.max_output_tokens, is_strict=is_strict)
+        self.check_sampling(self.max_output_tokens)
 
 
-class OutputText(msgspec.Struct, frozen=True, kw_only=True):
+class OutputText(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="output_text"):
     """What the model said."""
 
-    type: Literal["output_text"] = "output_text"
     text: str
     annotations: list[Any] = []
     logprobs: list[TokenLogprob] = []
 
 
-class ReasoningText(msgspec.Struct, frozen=True, kw_only=True):
+class ReasoningText(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="reasoning_text"
+):
     """What the model thought."""
 
-    type: Literal["reasoning_text"] = "reasoning_text"
     text: str
 
 
-class MessageItem(msgspec.Struct, frozen=True, kw_only=True):
+class MessageItem(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="message"):
     """A message of the model."""
 
-    type: Literal["message"] = "message"
     id: str
     status: ItemStatus
     role: Literal["assistant"] = "assistant"
     content: list[OutputText]
 
 
-class ReasoningItem(msgspec.Struct, frozen=True, kw_only=True):
+class ReasoningItem(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="reasoning"):
     """Thoughts. encrypted_content: the same in a form that clients give back, if asked for."""
 
-    type: Literal["reasoning"] = "reasoning"
     id: str
     status: ItemStatus
     summary: list[Any] = []
@@ -229,10 +231,11 @@ class ReasoningItem(msgspec.Struct, frozen=True, kw_only=True):
     encrypted_content: str | UnsetType = UNSET
 
 
-class FunctionCallItem(msgspec.Struct, frozen=True, kw_only=True):
+class FunctionCallItem(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="function_call"
+):
     """A call of a function. arguments: JSON."""
 
-    type: Literal["function_call"] = "function_call"
     id: str
     call_id: str
     name: str
@@ -241,10 +244,11 @@ class FunctionCallItem(msgspec.Struct, frozen=True, kw_only=True):
     status: ItemStatus
 
 
-class CustomToolCallItem(msgspec.Struct, frozen=True, kw_only=True):
+class CustomToolCallItem(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="custom_tool_call"
+):
     """A call of a custom tool. input: text."""
 
-    type: Literal["custom_tool_call"] = "custom_tool_call"
     id: str
     call_id: str
     name: str

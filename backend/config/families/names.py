@@ -13,7 +13,7 @@ HF_IGNORED = r".*\.rotary_emb\.inv_freq"
 # Towers of models that see or hear. They are served as text only.
 TOWERS = (
     r"(model\.)?(vision_tower|vision_model|visual|multi_modal_projector|audio_tower|embed_vision"
-    r"|embed_audio)\..*"
+    r"|embed_audio|vision_embedder)\..*"
 )
 
 # As Qwen's and OLMoE's have experts: each by itself, or, in memory of transformers 5, in stacks.
@@ -91,13 +91,15 @@ def gguf_names(
     parts: dict[str, str | tuple[str, ...]] | None = None,
     *,
     fused: dict[str, tuple[str, ...]] | None = None,
+    top: dict[str, str | tuple[str, ...]] | None = None,
+    ignored: str = "(?!)",
 ) -> Names:
     """Return llama.cpp's names, which are the same for all families but for those given."""
     return Names(
         ("",),
         "blk.{i}.",
-        GGUF_TOP,
+        GGUF_TOP | (top or {}),
         GGUF_PARTS | (parts or {}),
         GGUF_FUSED | (fused or {}),
-        ignored=GGUF_IGNORED,
+        ignored=f"{GGUF_IGNORED}|{ignored}",
     )

@@ -101,6 +101,9 @@ def _build(case: FamilyCase) -> Any:
             else:
                 scale = 0.3 if "embed" in name else parameter.shape[-1] ** -0.5
                 parameter.copy_(scale * noise)
+        for name, number in model.named_buffers():
+            if name.endswith("layer_scalar"):
+                number.copy_(1 + 0.3 * torch.randn(number.shape, generator=generator))
     return model
 
 

@@ -108,7 +108,7 @@ async def test_what_is_not_to_be_had_is_refused_by_name(fields: dict[str, Any], 
     assert words in error["message"]
 
 
-async def test_conversation_that_is_too_long_says_so_in_anthropics_words() -> None:
+async def test_too_long_conversation_says_so_in_anthropics_words() -> None:
     """Agents look for them, and then shorten the conversation."""
     error = await refused(messages=[{"role": "user", "content": "x" * 1000}])
     assert error["message"].startswith("prompt is too long: This model's maximum context length")
@@ -147,5 +147,5 @@ async def test_unready_server_is_overloaded() -> None:
 
 
 async def test_unknown_fields_are_named_in_a_header() -> None:
-    exchange = await ask(top_a=1, metadata={"user_id": "me"}, service_tier="auto")
-    assert exchange.headers["x-unisono-ignored-fields"] == "top_a"
+    exchange = await ask(colour=1, metadata={"user_id": "me"}, service_tier="auto")
+    assert exchange.headers["x-unisono-ignored-fields"] == "colour"

@@ -198,7 +198,7 @@ async def test_items_of_one_turn_are_one_message() -> None:
         ]
     )
     roles = [message["role"] for message in messages]
-    assert roles == ["system", "user", "assistant", "tool", "tool", "assistant", "user"]
+    assert roles == ["developer", "user", "assistant", "tool", "tool", "assistant", "user"]
     first, second = messages[2], messages[5]
     assert (first["content"], first["reasoning_content"]) == ("I look.", "Hm.")
     calls = [call["function"] for call in first["tool_calls"]]
