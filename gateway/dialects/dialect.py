@@ -15,7 +15,7 @@ from starlette.responses import Response
 from backend.wire.sampling import SamplingParams
 from gateway.answers.choice import make_choices
 from gateway.answers.delivery import Answer, respond
-from gateway.answers.held_calls import calling
+from gateway.answers.held_calls import with_held_calls
 from gateway.answers.parsers import (
     count_thoughts,
     ends_in_thought,
@@ -85,6 +85,6 @@ async def _params(request: TextRequest, max_tokens: int, service: Service) -> Sa
         logprobs=0 if request.is_ranked and logprobs is None else logprobs,
         prompt_logprobs=request.prompt_logprobs,
     )
-    if request.tools is not None and request.tools.is_required:
-        return await calling(params, request.tools, service.grammar_validator)
-    return params
+    if request.tools is None:
+        return params
+    return await with_held_calls(params, request.tools, service.notation, service.grammar_validator)

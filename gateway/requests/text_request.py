@@ -28,13 +28,26 @@ class ToolUse:
     """The functions that the model is told of, at least one.
 
     is_required: the answer must consist of calls. name: of the one function to call then; "" for
-    any. allows_parallel: without it, the first call is the only one.
+    any. allows_parallel: without it, the first call is the only one. allowed: the names of those
+    that may be called; empty for all.
     """
 
     tools: Tools
     is_required: bool = False
     name: str = ""
     allows_parallel: bool = True
+    allowed: frozenset[str] = frozenset()
+
+    @property
+    def callable_tools(self) -> Tools:
+        """The functions that may be called."""
+        names = {self.name} if self.name else self.allowed
+        return [tool for tool in self.tools if not names or tool.function.name in names]
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a call that the model chooses to make must be of some form."""
+        return bool(self.allowed) or any(tool.function.strict for tool in self.tools)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +60,7 @@ class TextRequest:
     takes_what_fits: more than there is room for is no mistake.
     num_candidates: sequences per prompt, of which fields.num_choices are answered.
     logprobs, prompt_logprobs: alternatives beside each token; None for no log-probabilities.
+    max_thought_tokens: of what the model thinks before it answers; None for no limit.
     tools: None where the model must not call any. is_streamed: the answer is sent as it comes.
     prompt_field, max_tokens_field: what the dialect calls them, for refusals.
     """
@@ -59,6 +73,7 @@ class TextRequest:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     tools: ToolUse | None = None
+    max_thought_tokens: int | None = None
     is_streamed: bool = False
     prompt_field: str = "messages"
     max_tokens_field: str = "max_tokens"

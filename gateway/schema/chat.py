@@ -136,13 +136,6 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
         if isinstance(choice, NamedToolChoice) and choice.function.name not in names:
             message = f"Invalid 'tool_choice': no tool is named '{choice.function.name[:64]}'."
             raise invalid(message, "tool_choice")
-        has_format = self.response_format is not None and self.response_format.type != "text"
-        if self.is_call_required and (has_format or self.structured_outputs is not None):
-            message = (
-                "'tool_choice' requires a tool call, which cannot also match 'response_format' or "
-                "'structured_outputs'."
-            )
-            raise invalid(message, "tool_choice")
 
 
 class TopLogprob(msgspec.Struct, frozen=True):
