@@ -87,6 +87,7 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
         has_segments=isinstance(config.spec, EncoderSpec) and config.spec.token_types > 1,
         prompts=load_embedding_prompts(path) if config.pooling else EmbeddingPrompts(),
         observer=observer,
+        max_thought_tokens=server.thinking_token_budget,
         notation=serve_notation(
             notation_of(path, templates, server.tool_notation, server.reasoning_notation),
             tokenizer.special_token_ids,

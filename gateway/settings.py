@@ -158,6 +158,15 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             extra=_MODEL,
         ),
     ] = "auto"
+    thinking_token_budget: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="tokens that a thought may have where a request says no other number; it "
+            "is ended then, and the answer begins (0: no limit)",
+            extra=_MODEL,
+        ),
+    ] = 0
     generation_config: Annotated[
         Literal["auto", "none", "vllm"],
         Meta(

@@ -134,6 +134,11 @@ class Matcher:
         self._scratch = scratch
 
     @property
+    def is_free(self) -> bool:
+        """Whether anything may come next: never said of a grammar."""
+        return False
+
+    @property
     def is_finished(self) -> bool:
         """Whether nothing but an end token may follow, or one has been accepted."""
         return self._matcher.is_stopped() and not self._matcher.is_error()

@@ -4,6 +4,7 @@ One parser a choice; streamed and whole answers go through the same. Called by d
 """
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Protocol
 
 from gateway.answer_events import AnswerEvent
@@ -69,16 +70,27 @@ def is_continued(request: TextRequest) -> bool:
     return not isinstance(source, PlainPrompts) and bool(source.continue_final_message)
 
 
-def ends_in_thought(
+class Thinking(Enum):
+    """Whether an answer begins with a thought: not at all, maybe, or within one already."""
+
+    NONE = 0
+    POSSIBLE = 1
+    OPEN = 2
+
+
+def thinking_of(
     request: TextRequest, token_ids: list[int], notation: ServedNotation | None, service: Service
-) -> bool:
-    """Whether the answer to a prompt goes on with a thought."""
-    if notation is None or notation.form.reasoning is None:
-        return False
+) -> Thinking:
+    """Return whether the answer to a prompt begins with a thought."""
+    if notation is None or not notation.splits_text:
+        return Thinking.NONE
     continues = is_continued(request)
     last_ids = token_ids if continues else token_ids[-_NUM_LAST_TOKENS:]
     end = service.tokenizer.decode(last_ids, skip_special_tokens=False)
-    return notation.ends_in_thought(end, is_continued=continues)
+    if notation.ends_in_thought(end, is_continued=continues):
+        return Thinking.OPEN
+    is_over = continues or notation.ends_after_thought(end)
+    return Thinking.NONE if is_over else Thinking.POSSIBLE
 
 
 def count_thoughts(

@@ -16,11 +16,13 @@ from backend.wire.sampling import SamplingParams
 from gateway.answers.choice import make_choices
 from gateway.answers.delivery import Answer, respond
 from gateway.answers.held_calls import with_held_calls
+from gateway.answers.held_thoughts import with_held_thought
 from gateway.answers.parsers import (
+    Thinking,
     count_thoughts,
-    ends_in_thought,
     parsers_for,
     splitting_notation,
+    thinking_of,
 )
 from gateway.errors import ApiError, reworded
 from gateway.requests.encoded_request import encode_request
@@ -53,15 +55,16 @@ async def answer(http_request: Request, dialect: Dialect[R]) -> Response:
     request = dialect.read(parsed.request)
     try:
         prompts, max_tokens = await encode_request(request, service)
-        shared = await _params(request, max_tokens, service)
+        notation = splitting_notation(request, service)
+        thinking = thinking_of(request, prompts[0].token_ids, notation, service)
+        shared = await _params(request, max_tokens, service, thinking)
     except ApiError as error:
         raise reworded(error, dialect.words) from None
     seed, num_candidates = request.fields.seed, request.num_candidates
     params = [seeded_params(shared, seed, num_candidates) for _ in prompts]
-    notation = splitting_notation(request, service)
     shown_ids = notation.shown_ids if notation else frozenset()
     choices = make_choices(prompts, params, request.fields, service.tokenizer, shown_ids)
-    is_thinking = ends_in_thought(request, prompts[0].token_ids, notation, service)
+    is_thinking = thinking is Thinking.OPEN
     count_thoughts(choices, notation, is_thinking=is_thinking)
     new_parser = parsers_for(request, notation, is_thinking=is_thinking)
     form = dialect.answer(parsed.request, service)
@@ -75,7 +78,9 @@ async def answer(http_request: Request, dialect: Dialect[R]) -> Response:
     )
 
 
-async def _params(request: TextRequest, max_tokens: int, service: Service) -> SamplingParams:
+async def _params(
+    request: TextRequest, max_tokens: int, service: Service, thinking: Thinking
+) -> SamplingParams:
     """Return what all sequences of a request share."""
     logprobs = request.logprobs
     params = await sampling_params(
@@ -85,6 +90,16 @@ async def _params(request: TextRequest, max_tokens: int, service: Service) -> Sa
         logprobs=0 if request.is_ranked and logprobs is None else logprobs,
         prompt_logprobs=request.prompt_logprobs,
     )
-    if request.tools is None:
+    tools, notation = request.tools, service.notation
+    if tools is not None:
+        params = await with_held_calls(params, tools, notation, service.grammar_validator)
+    if thinking is Thinking.NONE:
         return params
-    return await with_held_calls(params, request.tools, service.notation, service.grammar_validator)
+    budget = request.max_thought_tokens
+    return await with_held_thought(
+        params,
+        notation,
+        service,
+        is_thinking=thinking is Thinking.OPEN,
+        max_tokens=(service.max_thought_tokens or None) if budget is None else budget,
+    )

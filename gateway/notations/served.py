@@ -58,6 +58,11 @@ class ServedNotation:
             return prompt.rfind(reasoning.open) > prompt.rfind(reasoning.close)
         return prompt.rstrip().endswith(reasoning.open.strip())
 
+    def ends_after_thought(self, prompt: str) -> bool:
+        """Whether a prompt has a thought already, as a rule an empty one."""
+        reasoning = self.form.reasoning
+        return reasoning is not None and prompt.rstrip().endswith(reasoning.close.strip())
+
 
 def notation_of(
     path: Path, templates: Mapping[str, str], tools: str = AUTO, reasoning: str = AUTO

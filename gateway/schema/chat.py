@@ -38,8 +38,9 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     chat_template_kwargs: variables of the model's template, such as enable_thinking.
     chat_template: the name of one of the model's templates; by default tool_use where there are
     tools and the model has one, else default.
-    reasoning_effort: a variable of the template; with none, enable_thinking is false, else true,
-    unless chat_template_kwargs sets it.
+    thinking_token_budget: tokens that a thought may have; it is ended then.
+    reasoning_effort: a variable of the template; with none and minimal, enable_thinking is false,
+    else true, unless chat_template_kwargs sets it.
     """
 
     messages: Messages
@@ -59,6 +60,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
     chat_template: str | None = None
     reasoning_effort: ReasoningEffort | None = None
+    thinking_token_budget: MaxTokens | None = None
 
     metadata: dict[str, Any] | None = None
     store: bool | None = None
