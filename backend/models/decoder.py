@@ -16,6 +16,7 @@ from backend.layers.attention import AttentionStep, SelfAttention
 from backend.layers.compute_context import ComputeContext
 from backend.layers.embedding import Embedding, VocabParallelHead
 from backend.layers.experts_beside import ExpertsBeside
+from backend.layers.latent_attention import LatentAttention
 from backend.layers.loader import WeightLoader
 from backend.layers.mlp import DenseMLP
 from backend.layers.moe import MixtureOfExperts
@@ -48,6 +49,12 @@ class Decoder:
             DecoderLayer(config, layer, loader.at(f"model.layers.{index}"), shard, context)
             for index, layer in enumerate(config.spec.layers)
         ]
+        # The layers behind these keep nothing of their own.
+        keeps = [
+            layer.state is not None or (layer.attention and layer.attention.shares_kv_of is None)
+            for layer in config.spec.layers
+        ]
+        self._num_writers = max((n for n, own in enumerate(keeps, 1) if own), default=0)
         self._norm = (
             NormLayer(loader, "model.norm", config.spec.norm, context.ops)
             if config.spec.has_final_norm
@@ -86,35 +93,62 @@ class Decoder:
     def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
         x = self._embedding.forward(batch.input_ids, batch.positions)  # [T, hidden]
         told = self._per_layer.forward(batch.input_ids, x) if self._per_layer else None
-        rotations = {turn: table.at(batch.positions) for turn, table in self._turns.items()}
+        writers, readers = range(self._num_writers), range(self._num_writers, len(self._layers))
+        x, delta = self._run(writers, (x, None), told, batch, kv_cache)
+        if readers and len(batch.output_tokens) <= len(batch.context_lens):
+            # What is not read of these layers is nobody's: no layer keeps keys of it.
+            tokens = batch.output_tokens.tolist()
+            batch = batch.alone(tokens)
+            x = x[tokens]
+            delta, told = (None if t is None else t[tokens] for t in (delta, told))
+        if len(batch.input_ids):
+            x, delta = self._run(readers, (x, delta), told, batch, kv_cache)
+        if self._norm:
+            x = self._norm.forward(x, delta)[1]
+        elif delta is not None:
+            x = x + delta
+        return x if self._project_out is None else self._project_out.apply(x)
+
+    def _run(
+        self,
+        layers: range,
+        stream: tuple[Tensor, Tensor | None],
+        told: Tensor | None,
+        batch: Batch,
+        kv_cache: KVCache,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run some of the layers. stream: its two parts, [T, hidden]."""
+        x, delta = stream
+        kinds = [self._kinds[index] for index in layers]
+        rotations = {
+            turn: self._turns[turn].at(batch.positions)
+            for turn in dict.fromkeys(kind.turn for kind in kinds if kind)
+        }
         plans: dict[tuple[object, ...], object] = {}
-        delta: Tensor | None = None
-        for index, (layer, kind) in enumerate(zip(self._layers, self._kinds, strict=True)):
+        for index, kind in zip(layers, kinds, strict=True):
             is_last = index == len(self._layers) - 1
             wanted = batch.output_tokens if is_last else None
             attention = state = None
             if kind is not None:
                 cache, group = kv_cache.layer(index), kv_cache.group_of(index)
                 if (plan := plans.get(key := (group, *kind.planned))) is None:
-                    plan = self._ops.plan_attention(
-                        batch.group(group), cache, kind.num_heads, kind.attention
-                    )
-                    plans[key] = plan
+                    plan = plans[key] = self._plan(batch.group(group), cache, kind)
                 rotation = rotations[kind.turn]
                 attention = AttentionStep(batch.positions, rotation, cache, plan, wanted)
             if states := kv_cache.states.layer(index):
                 assert batch.states is not None, "the plan names no slots"
                 state = StateStep(states, batch.states, wanted)
             step = LayerStep(attention, state, wanted)
-            x, delta = layer.forward(x, delta, step)
+            x, delta = self._layers[index].forward(x, delta, step)
             x, delta = self._tails[index].forward(
                 x, delta, None if told is None else _wanted(told[:, index], step)
             )
-        if self._norm:
-            x = self._norm.forward(x, delta)[1]
-        elif delta is not None:
-            x = x + delta
-        return x if self._project_out is None else self._project_out.apply(x)
+        return x, delta
+
+    def _plan(self, batch: Batch, cache: Tensor, kind: "_Kind") -> object:
+        if kind.is_latent:
+            return self._ops.plan_latent(batch, cache)
+        return self._ops.plan_attention(batch, cache, kind.num_heads, kind.attention)
 
     def logits(self, hidden: Tensor) -> Tensor:
         assert self._head is not None, "a model that only embeds has no logits"
@@ -143,13 +177,15 @@ class Decoder:
 class _Kind:
     """Layers of one kind share a rotation in a step, and, in a cache group, attention's plan.
 
-    turn: how heads turn, and their size. num_heads, num_kv_heads: this rank's.
+    turn: how heads turn, and their size. num_heads, num_kv_heads: this rank's. is_latent: keys and
+    values are compressed.
     """
 
     turn: tuple[Rope | None, int]
     num_heads: int
     num_kv_heads: int
     attention: AttentionSpec
+    is_latent: bool
 
     @property
     def planned(self) -> tuple[object, ...]:
@@ -160,8 +196,9 @@ class _Kind:
     def of(cls, config: ModelConfig, attention: Attention, shard: Shard) -> "_Kind":
         own = shard.heads_of(attention.num_kv_heads)
         spec = AttentionSpec(attention.scale, attention.softcap, attention.window)
-        turn = (attention.rope, config.head_dim_of(attention))
-        return cls(turn, own.num_heads, own.num_kv_heads, spec)
+        latent = attention.latent
+        turn = (attention.rope, latent.rope_dim if latent else config.head_dim_of(attention))
+        return cls(turn, own.num_heads, own.num_kv_heads, spec, latent is not None)
 
 
 class InputEmbedding:
@@ -230,7 +267,7 @@ class DecoderLayer:
                 norm("mlp_output_norm"),
             )
         self._attention = (
-            SelfAttention(config, layer.attention, loader.at("self_attn"), shard, context)
+            _build_attention(config, layer.attention, loader.at("self_attn"), shard, context)
             if layer.attention
             else None
         )
@@ -298,6 +335,18 @@ class DecoderLayer:
 
     def _scaled(self, x: Tensor) -> Tensor:
         return x if self._scale == 1.0 else x * self._scale
+
+
+def _build_attention(
+    config: ModelConfig,
+    attention: Attention,
+    loader: WeightLoader,
+    shard: Shard,
+    context: ComputeContext,
+) -> SelfAttention | LatentAttention:
+    if attention.latent:
+        return LatentAttention(config, attention, loader, shard, context)
+    return SelfAttention(config, attention, loader, shard, context)
 
 
 def _build_mlp(

@@ -57,7 +57,7 @@ async def answer(http_request: Request, dialect: Dialect[R]) -> Response:
         prompts, max_tokens = await encode_request(request, service)
         notation = splitting_notation(request, service)
         thinking = thinking_of(request, prompts[0].token_ids, notation, service)
-        shared = await _params(request, max_tokens, service, thinking)
+        shared = await _params(request, max_tokens, service, thinking, parsed.headers)
     except ApiError as error:
         raise reworded(error, dialect.words) from None
     seed, num_candidates = request.fields.seed, request.num_candidates
@@ -79,9 +79,13 @@ async def answer(http_request: Request, dialect: Dialect[R]) -> Response:
 
 
 async def _params(
-    request: TextRequest, max_tokens: int, service: Service, thinking: Thinking
+    request: TextRequest,
+    max_tokens: int,
+    service: Service,
+    thinking: Thinking,
+    headers: dict[str, str],
 ) -> SamplingParams:
-    """Return what all sequences of a request share."""
+    """Return what all sequences of a request share. headers: of the answer, to be added to."""
     logprobs = request.logprobs
     params = await sampling_params(
         request.fields,
@@ -89,10 +93,11 @@ async def _params(
         max_tokens=max_tokens,
         logprobs=0 if request.is_ranked and logprobs is None else logprobs,
         prompt_logprobs=request.prompt_logprobs,
+        headers=headers,
     )
     tools, notation = request.tools, service.notation
     if tools is not None:
-        params = await with_held_calls(params, tools, notation, service.grammar_validator)
+        params = await with_held_calls(params, tools, notation, service.grammar_validator, headers)
     if thinking is Thinking.NONE:
         return params
     budget = request.max_thought_tokens

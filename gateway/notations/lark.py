@@ -73,7 +73,7 @@ class LarkWriter:
     def json(self, schema: Mapping[str, Any]) -> str:
         """Return JSON that obeys a schema."""
         # Each schema is a document of its own, or its references would lead nowhere.
-        own = {**schema, "x-guidance": {"whitespace_pattern": _WHITESPACE}}
+        own = {"x-guidance": {"whitespace_pattern": _WHITESPACE}, **schema}
         return self.new(f"%json {json.dumps(own)}", "json")
 
     def _token(self, text: str) -> str:

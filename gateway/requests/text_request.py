@@ -38,11 +38,11 @@ class ToolUse:
     allows_parallel: bool = True
     allowed: frozenset[str] = frozenset()
 
-    @property
-    def callable_tools(self) -> Tools:
-        """The functions that may be called."""
-        names = {self.name} if self.name else self.allowed
-        return [tool for tool in self.tools if not names or tool.function.name in names]
+    def may_call(self, name: str) -> bool:
+        """Whether the function of that name may be called."""
+        if self.name:
+            return name == self.name
+        return not self.allowed or name in self.allowed
 
     @property
     def is_held(self) -> bool:

@@ -98,9 +98,14 @@ def gemma4_spec(fields: Fields) -> DecoderSpec:
         layers,
         Norm(fields.number("rms_norm_eps")),
         embedding_scale=gemma_embedding_scale(fields),
-        logit_softcap=fields.number("final_logit_softcapping", 0.0),
+        logit_softcap=fields.number("final_logit_softcapping", _softcap(fields)),
         per_layer=PerLayerInput(told, activation) if told else None,
     )
+
+
+def _softcap(fields: Fields) -> float:
+    """Return the cap of logits where a file says nothing: llama.cpp takes Gemma 2's."""
+    return 30.0 if fields.kind == "gguf" else 0.0
 
 
 def _attention(kind: LayerKind, owner: int | None, biases: tuple[bool, bool]) -> Attention:

@@ -129,6 +129,7 @@ def test_gguf_file_has_the_sizes_of_full_layers() -> None:
     assert (window.head_dim, full.head_dim) == (0, 512)
     assert owners(config) == [None] * 4 + [2, 3]
     assert not config.spec.layers[0].has_scalar
+    assert decoder_of(config).logit_softcap == 30.0
 
 
 def test_gguf_file_lists_heads_and_widths_that_differ() -> None:

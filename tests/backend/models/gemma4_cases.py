@@ -34,7 +34,11 @@ _SMALL = _GEMMA4 | {
     "hidden_size_per_layer_input": 8,
     "final_logit_softcapping": 4.0,
 }
-_LARGE = _GEMMA4 | {"attention_k_eq_v": True, "num_global_key_value_heads": 2}
+_LARGE = _GEMMA4 | {
+    "attention_k_eq_v": True,
+    "num_global_key_value_heads": 2,
+    "final_logit_softcapping": 5.0,
+}
 _MIXTURE = _LARGE | {
     "num_global_key_value_heads": 3,
     "enable_moe_block": True,
