@@ -4,7 +4,7 @@ Owns the order of things per token: count it, list it, decode it, look for a sto
 know the pool, HTTP or JSON. Fed by gateway/answers/generation.py, frame by frame.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
 from gateway.answers.repeated_names import check_names, guarded_names
 from gateway.notations.thoughts import ThoughtCounter
+from gateway.requests.parameters import special_stops
 from gateway.requests.prompt import Prompt
 from gateway.schema.sampling import SamplingFields
 from gateway.text.stops import StopMatcher
@@ -45,7 +46,8 @@ class Choice:
     prompt_logprobs_from: the choice of the same prompt that asks for its logprobs, for all.
     shows_end: the token that ended the sequence is text like any other.
     lists_tokens: push() returns tokens beside the text.
-    thought: counts the tokens of thoughts; None where there are none.
+    stop_texts: stop strings that are special tokens, by their ids. thought: counts the tokens of
+    thoughts; None where there are none.
     guarded_names: see repeated_names.py. num_cached_tokens: prompt tokens that came from the prefix
     cache.
     stop_reason: the stop string or stop token that ended it.
@@ -60,6 +62,7 @@ class Choice:
     lists_tokens: bool = False
     prompt_logprobs_from: "Choice | None" = None
     thought: ThoughtCounter | None = None
+    stop_texts: Mapping[int, str] = field(default_factory=dict)
     guarded_names: frozenset[str] = frozenset()
     num_tokens: int = 0
     num_cached_tokens: int = 0
@@ -131,7 +134,7 @@ class Choice:
             if self.stop_reason is None:
                 if self.matcher is not None:
                     pieces.append(self.matcher.flush())
-                self.stop_reason = output.stop_token_id
+                self.stop_reason = self._stop_reason(output.stop_token_id)
         is_cut = self.matcher is not None and self.matcher.found is not None
         self.finish_reason = FinishReason.STOP if is_cut else output.finish_reason
         if self.guarded_names:
@@ -154,6 +157,10 @@ class Choice:
     @property
     def _has_prompt_logprobs(self) -> bool:
         return self._num_prompt_listed == len(self.prompt.token_ids)
+
+    def _stop_reason(self, token_id: int | None) -> str | int | None:
+        """Return what the token that ended it was asked for as: a text, or an id."""
+        return token_id if token_id is None else self.stop_texts.get(token_id, token_id)
 
     def _cut(self, text: str) -> str:
         """Pass new text on up to a stop string, and note that."""
@@ -180,6 +187,9 @@ def make_choices(
     stop = request.stop_strings
     keeps_stop = bool(request.include_stop_str_in_output)
     skips = request.skips_special_tokens
+    stop_texts = {id: text for text, id in special_stops(request, tokenizer).items()}
+    if keeps_stop:
+        shown_ids |= frozenset(stop_texts)
     choices: list[Choice] = []
     guarded = guarded_names(params[0][0].grammar) if params else frozenset()
     for prompt, params_of_prompt in zip(prompts, params, strict=True):
@@ -196,6 +206,7 @@ def make_choices(
                 lists_tokens=own.logprobs is not None or bool(request.return_token_ids),
                 prompt_logprobs_from=first,
                 guarded_names=guarded,
+                stop_texts=stop_texts,
             )
             choices.append(choice)
             if own.prompt_logprobs is not None:

@@ -43,7 +43,7 @@ from gateway.schema.chat import (
     ToolCallDelta,
 )
 from gateway.schema.completions import PromptLogprob
-from gateway.schema.messages import FunctionCall, NamedToolChoice, ToolCall
+from gateway.schema.messages import AllowedToolsChoice, FunctionCall, NamedToolChoice, ToolCall
 from gateway.schema.usage import Usage
 from gateway.service import Service
 
@@ -76,6 +76,7 @@ def _tool_use(request: ChatRequest) -> ToolUse | None:
         is_required=request.is_call_required,
         name=choice.function.name if isinstance(choice, NamedToolChoice) else "",
         allows_parallel=request.parallel_tool_calls is not False and not request.is_legacy,
+        allowed=frozenset(choice.names if isinstance(choice, AllowedToolsChoice) else ()),
     )
 
 

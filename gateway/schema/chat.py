@@ -13,6 +13,7 @@ from backend.wire.sampling import MaxTokens, NumLogprobs
 from gateway.errors import invalid
 from gateway.schema.completions import PromptLogprob
 from gateway.schema.messages import (
+    AllowedToolsChoice,
     Documents,
     FunctionCall,
     FunctionDefinition,
@@ -109,7 +110,10 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     @property
     def is_call_required(self) -> bool:
         """Whether the answer must be a call."""
-        return self.call_choice == "required" or isinstance(self.call_choice, NamedToolChoice)
+        choice = self.call_choice
+        if isinstance(choice, AllowedToolsChoice):
+            return choice.allowed_tools.mode == "required"
+        return choice == "required" or isinstance(choice, NamedToolChoice)
 
     @property
     def is_legacy(self) -> bool:
@@ -163,9 +167,13 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
         if choice is None or choice == "none":
             return
         check_beside("tool_choice", choice, "'tools'", names)
-        if isinstance(choice, NamedToolChoice) and choice.function.name not in names:
-            message = f"Invalid 'tool_choice': no tool is named '{choice.function.name[:64]}'."
-            raise invalid(message, "tool_choice")
+        chosen = [choice.function.name] if isinstance(choice, NamedToolChoice) else []
+        if isinstance(choice, AllowedToolsChoice):
+            chosen = choice.names
+        for name in chosen:
+            if name not in names:
+                message = f"Invalid 'tool_choice': no tool is named '{name[:64]}'."
+                raise invalid(message, "tool_choice")
 
 
 class TopLogprob(msgspec.Struct, frozen=True):

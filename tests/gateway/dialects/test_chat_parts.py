@@ -1,7 +1,7 @@
 """Thoughts and calls in chat's answers, whole and streamed, in several notations."""
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -10,9 +10,21 @@ from gateway.app import create_app
 from gateway.notations.compiled import compiled
 from gateway.notations.library import builtin
 from gateway.notations.served import ServedNotation
-from tests.gateway.endpoints.test_chat import CALL, LENGTH, STOP, TOOLS, ask, playing
+from tests.gateway.endpoints.test_chat import (
+    CALL,
+    LENGTH,
+    STOP,
+    TOOLS,
+    FakeValidator,
+    app_of,
+    ask,
+    playing,
+)
 from tests.gateway.fake_template import FakeTemplate, fake_templates
-from tests.gateway.fakes import make_service
+from tests.gateway.fakes import BOS, FakePool, make_service, settle
+
+if TYPE_CHECKING:
+    from gateway.sandbox.grammar_validator import GrammarValidator
 
 THINK = ("hermes", "think")
 
@@ -119,3 +131,39 @@ async def test_messages_in_channels_are_told_apart_without_tools() -> None:
     assert (joined(chunks, "reasoning"), joined(chunks, "content")) == ("Hm.", "Y")
     num_thoughts = text.index(b"<|end|>") + len(b"<|end|>")
     assert whole["usage"]["completion_tokens_details"] == {"reasoning_tokens": num_thoughts}
+
+
+@pytest.mark.parametrize(("keeps", "told"), [(False, "ab"), (True, "ab<s>")])
+async def test_stop_string_that_is_a_special_token_stops_by_its_id(keeps: bool, told: str) -> None:
+    """Special tokens are no text, so it was never found in it."""
+    pool = FakePool()
+    app = app_of(pool)
+    exchange = ask(app, stop=["<s>", "</s>"], include_stop_str_in_output=keeps)
+    await settle()
+    assert pool.submitted[0].params.stop_token_ids == (BOS,)
+    pool.send(0, b"ab")
+    pool.send(0, [BOS], STOP, stop_token_id=BOS)
+    [choice] = (await exchange.finished()).json["choices"]
+    assert choice["message"]["content"] == told
+    assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", "<s>")
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+async def test_allowed_tools_are_all_that_may_be_called(mode: str) -> None:
+    template, pool = FakeTemplate(), playing(CALL)
+    service = replace(
+        make_service(pool, grammar_validator=cast("GrammarValidator", FakeValidator())),
+        chat_templates=fake_templates(default=template),
+    )
+    names = [{"type": "function", "function": {"name": "weather"}}]
+    choice = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": names}}
+    tools = [*TOOLS, {"type": "function", "function": {"name": "time"}}]
+    exchange = await ask(create_app(service), tools=tools, tool_choice=choice).finished()
+    assert exchange.json["choices"][0]["finish_reason"] == "tool_calls"
+    assert len(template.seen[0].tools or []) == 2
+    grammar = pool.submitted[0].params.grammar
+    assert grammar is not None and "weather" in grammar.text and "time" not in grammar.text
+    assert ("TEXT" in grammar.text) == (mode == "auto")
+    names[0]["function"] = {"name": "nobody"}
+    refused = await ask(create_app(service), tools=tools, tool_choice=choice).finished()
+    assert "no tool is named 'nobody'" in refused.error["message"]
