@@ -140,7 +140,9 @@ class Choice:
         if self.guarded_names:
             self._guarded += pieces
             if self.finish_reason is FinishReason.STOP:
-                check_names("".join(self._guarded), self.guarded_names)
+                text = "".join(self._guarded)
+                said = text if self.thought is None else self.thought.behind(text)
+                check_names(said, self.guarded_names)
         return "".join(pieces), tokens
 
     def prompt_tokens(self, prompt_logprobs: Iterable[TokenLogprobs | None]) -> list[Token]:

@@ -10,6 +10,7 @@ import msgspec
 from backend.wire.sampling import Grammar, SamplingParams
 from gateway.errors import invalid
 from gateway.notations.grammars import Functions, calls_grammar, held_calls_grammar
+from gateway.notations.messages_grammar import messages_grammar
 from gateway.notations.served import ServedNotation
 from gateway.requests.grammars import not_enforced_header, validate
 from gateway.requests.text_request import ToolUse
@@ -23,14 +24,17 @@ async def with_held_calls(
     notation: ServedNotation,
     validator: GrammarValidator | None,
     headers: dict[str, str],
+    max_thought_tokens: int | None = None,
 ) -> SamplingParams:
     """Return the parameters of an answer that may be calls of tools, or must be.
 
     params: their grammar is what an answer that is no call must match. headers: of the answer; what
-    of the tools' schemas is not enforced is added to them. Raises ApiError.
+    of the tools' schemas is not enforced is added to them. max_thought_tokens: held here where an
+    answer is written in messages, of which a thought is one. Raises ApiError.
     """
     body = None if tools.is_required else params.grammar
-    if not tools.is_required and body is None and not tools.is_held:
+    limits_thoughts = notation.form.messages is not None and max_thought_tokens is not None
+    if not (tools.is_required or body is not None or tools.is_held or limits_thoughts):
         return params
     if validator is None:
         if not tools.is_required:
@@ -40,13 +44,26 @@ async def with_held_calls(
     functions, not_enforced = await callable_functions(tools, validator)
     headers |= not_enforced_header(not_enforced)
     schemas = [(function.name, function.schema) for function in functions]
-    grammar = await validate(_grammar(tools, notation, schemas, body), validator, param="tools")
+    grammar = _grammar(tools, notation, schemas, body, max_thought_tokens)
+    grammar = await validate(grammar, validator, param="tools")
     return msgspec.structs.replace(params, grammar=grammar)
 
 
 def _grammar(
-    tools: ToolUse, notation: ServedNotation, functions: Functions, body: Grammar | None
+    tools: ToolUse,
+    notation: ServedNotation,
+    functions: Functions,
+    body: Grammar | None,
+    max_thought_tokens: int | None,
 ) -> Grammar:
+    if notation.form.messages is not None:
+        return messages_grammar(
+            notation,
+            functions,
+            body=body,
+            is_required=tools.is_required,
+            max_thought_tokens=max_thought_tokens,
+        )
     allows_parallel = tools.allows_parallel and not tools.name
     if tools.is_required or body is not None:
         return calls_grammar(notation, functions, allows_parallel=allows_parallel, body=body)

@@ -96,15 +96,17 @@ async def _params(
         headers=headers,
     )
     tools, notation = request.tools, service.notation
+    budget = request.max_thought_tokens
+    if budget is None:
+        budget = service.max_thought_tokens or None
     if tools is not None:
-        params = await with_held_calls(params, tools, notation, service.grammar_validator, headers)
+        params = await with_held_calls(
+            params, tools, notation, service.grammar_validator, headers, budget
+        )
+        if notation.form.messages is not None:
+            return params  # its thoughts are messages, too
     if thinking is Thinking.NONE:
         return params
-    budget = request.max_thought_tokens
     return await with_held_thought(
-        params,
-        notation,
-        service,
-        is_thinking=thinking is Thinking.OPEN,
-        max_tokens=(service.max_thought_tokens or None) if budget is None else budget,
+        params, notation, service, is_thinking=thinking is Thinking.OPEN, max_tokens=budget
     )

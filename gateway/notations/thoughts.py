@@ -22,12 +22,24 @@ class ThoughtCounter:
             opening.append(form.reasoning.open)
             closing.append(form.reasoning.close)
             is_thinking |= form.reasoning.starts_open
+        self._begins_open = is_thinking
+        self._marks = opening, closing
+        self._header_end = form.messages.header_end if form.messages is not None else ""
         self._opening = MarkFinder(opening)
         self._closing = MarkFinder(closing)
         self._is_thinking = is_thinking
         self._is_over = False
         self._held = ""
         self._num_held = 0  # tokens that may be the beginning of a mark
+
+    def behind(self, text: str) -> str:
+        """Return what a whole answer says behind its thought."""
+        if self._header_end:
+            return text.rpartition(self._header_end)[2]
+        opening, closing = self._marks
+        if self._begins_open or text.lstrip().startswith(tuple(opening)):
+            return text.partition(closing[-1])[2]
+        return text
 
     def push(self, text: str) -> None:
         """Take the text of one more token."""

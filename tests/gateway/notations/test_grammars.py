@@ -11,6 +11,7 @@ from backend.wire.sampling import Grammar
 from gateway.notations.compiled import compiled
 from gateway.notations.grammars import calls_grammar, held_calls_grammar
 from gateway.notations.library import CALL_NOTATIONS, builtin
+from gateway.notations.messages_grammar import messages_grammar
 from gateway.notations.served import ServedNotation, serve_notation
 from tests.gateway.notations.parsing import called, parse
 
@@ -172,3 +173,16 @@ def test_answer_is_calls_or_obeys_the_other_grammar(name: str) -> None:
     assert not accepts(grammar, f'{head}{{"a": 2}}')
     assert not accepts(grammar, f"{head}Well.")
     assert not accepts(grammar, written(name, [("weather", BAD[1])]))
+
+
+@pytest.mark.parametrize("has_tools", [True, False])
+def test_thoughts_in_messages_end_in_time(has_tools: bool) -> None:
+    body = Grammar("json_schema", '{"enum": [{"a": 1}]}')
+    functions = FUNCTIONS if has_tools else None
+    grammar = messages_grammar(served("harmony"), functions, body=body, max_thought_tokens=3)
+    said = '<|start|>assistant<|channel|>final<|message|>{"a": 1}'
+    assert accepts(grammar, f"<|channel|>analysis<|message|>abc<|end|>{said}")
+    assert accepts(grammar, f"<|channel|>analysis<|message|>a<|end|>{said}")
+    assert not accepts(grammar, "<|channel|>analysis<|message|>abcd", whole=False)
+    call = written("harmony", [("time", {})])
+    assert accepts(grammar, f"<|channel|>analysis<|message|>abc<|end|>{call}") == has_tools

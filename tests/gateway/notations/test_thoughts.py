@@ -26,6 +26,20 @@ def test_tokens_of_thoughts_are_counted(
     assert counter.num_tokens == num_tokens
 
 
+@pytest.mark.parametrize(
+    ("text", "is_thinking", "said"),
+    [
+        ('<think>a</think>\n{"a": "</think>"}', False, '\n{"a": "</think>"}'),
+        ("a</think>b", True, "b"),
+        ("a", True, ""),
+        ("<b></think>", False, "<b></think>"),
+    ],
+)
+def test_what_is_said_stands_behind_the_thought(text: str, is_thinking: bool, said: str) -> None:
+    counter = ThoughtCounter(notation("hermes", "think"), is_thinking=is_thinking)
+    assert counter.behind(text) == said
+
+
 def test_thoughts_in_channels_are_counted() -> None:
     counter = ThoughtCounter(notation("harmony", "harmony"), is_thinking=False)
     tokens = ["<|channel|>", "analysis", "<|message|>", "a", "b", "<|end|>"]
