@@ -4,20 +4,12 @@ Follows a notation that is data, in time linear in the text; how the text was cu
 not change what comes out. Knows no tokens, no dialect and no HTTP. One OutputParser a choice.
 """
 
-import secrets
-import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.answer_events import (
-    AnswerEvent,
-    ArgumentsDelta,
-    CallBegin,
-    CallEnd,
-    ReasoningDelta,
-    TextDelta,
-)
+from gateway.answer_events import AnswerEvent, ReasoningDelta, TextDelta
 from gateway.notations.arguments import ArgumentReader, JsonReader
+from gateway.notations.call_events import CallEvents
 from gateway.notations.compiled import CompiledNotation
 from gateway.notations.forms import CompiledForm
 from gateway.notations.heads import Begun, HeadMatcher, match_words
@@ -29,16 +21,13 @@ from gateway.notations.parameters import ParametersReader
 from gateway.notations.regions import Region
 from gateway.notations.schema_types import ParameterTypes
 
-_ID_LETTERS = string.ascii_letters + string.digits
-
 
 class OutputParser:
     """The text of one choice, split.
 
     White space around calls and thoughts is dropped. A block that is no call stays text; of a call
     that is cut short nothing is text.
-    num_calls: calls that are complete. is_cut: the last one is not. is_thinking: what comes next
-    belongs to a thought.
+    is_cut: the last call is not complete.
     """
 
     def __init__(
@@ -57,14 +46,16 @@ class OutputParser:
         allows_parallel: without it, calls after the
         first are dropped. hidden: marks that are never text, since they are special tokens.
         """
-        self.num_calls = 0
         self.is_cut = False
         self._notation = notation
         self._tools = tools
-        self._allows_parallel = allows_parallel
         self._hidden = hidden | frozenset(notation.ignored)
-        self._num_begun = 0
         self._events: list[AnswerEvent] = []
+        self._calls = CallEvents(
+            lambda event: self._events.append(event),
+            allows_parallel=allows_parallel,
+            id_length=notation.id_length,
+        )
         self._text = Region(self._told, keeps_space=True)
         self._thought = Region(self._thought_of, keeps_space=False)
         self._region = self._text
@@ -89,6 +80,11 @@ class OutputParser:
             self._state = self._read_region
 
     @property
+    def num_calls(self) -> int:
+        """Calls that are complete."""
+        return self._calls.num_complete
+
+    @property
     def is_thinking(self) -> bool:
         """Whether what comes next belongs to a thought."""
         return self._region is self._thought
@@ -106,7 +102,7 @@ class OutputParser:
         self._is_final = True
         events = self._advance()
         self.is_cut |= self._reader is not None or self._state == self._read_head
-        self._region.finish(is_blank=self._num_begun > 0 or self.is_thinking)
+        self._region.finish(is_blank=self._calls.num_begun > 0 or self.is_thinking)
         return _joined(events + self._taken())
 
     def _advance(self) -> list[AnswerEvent]:
@@ -264,17 +260,14 @@ class OutputParser:
             self._held = self._held[:at]
 
     def _begin(self, form: CompiledForm, begun: Begun) -> None:
-        index = self._num_begun
-        self._num_begun += 1
         self._region.drop_space()
         self._tries_unmarked = form.form.is_unmarked
         self._form = form
-        if self._is_told(index):
-            self._events.append(CallBegin(index, self._new_id(), begun.name))
+        self._calls.begin(begun.name)
         self._rest = JsonReader(depth=1) if begun.is_inside else None
         if begun.arguments is not None:
             self._reader = JsonReader()
-            self._tell_arguments(begun.arguments)
+            self._calls.arguments(begun.arguments)
             self._end_arguments()
             return
         self._reader = self._reader_of(form, begun.name)
@@ -289,37 +282,20 @@ class OutputParser:
             return MarkedJsonReader(form.form.string_mark)
         return JsonReader()
 
-    def _new_id(self) -> str:
-        length = self._notation.id_length
-        if length:
-            return "".join(secrets.choice(_ID_LETTERS) for _ in range(length))
-        return f"call_{secrets.token_hex(12)}"
-
-    def _is_told(self, index: int) -> bool:
-        return index == 0 or self._allows_parallel
-
     # The rest of a call.
 
     def _read_arguments(self) -> bool:
         assert self._reader is not None
         arguments, length = self._reader.read(self._held)
         self._held = self._held[length:]
-        self._tell_arguments(arguments)
+        self._calls.arguments(arguments)
         if not self._reader.is_complete:
             return False
         self._end_arguments()
         return True
 
-    def _tell_arguments(self, arguments: str) -> None:
-        index = self._num_begun - 1
-        if arguments and self._is_told(index):
-            self._events.append(ArgumentsDelta(index, arguments))
-
     def _end_arguments(self) -> None:
-        index = self._num_begun - 1
-        if self._is_told(index):
-            self._events.append(CallEnd(index))
-            self.num_calls += 1
+        self._calls.end()
         self._reader = None
         self._state = self._read_rest
 
@@ -418,12 +394,9 @@ class OutputParser:
         return True
 
     def _begin_message_call(self, name: str) -> None:
-        index = self._num_begun
-        self._num_begun += 1
         self._enter(self._text)
         self._text.drop_space()
-        if self._is_told(index):
-            self._events.append(CallBegin(index, self._new_id(), name))
+        self._calls.begin(name)
         self._reader = JsonReader()
         self._state = self._read_arguments
 
