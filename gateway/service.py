@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from backend.config.pooling import Pooling
+from gateway.notations.served import ServedNotation
 from gateway.pool.body_budget import BodyBudget
 from gateway.sampling_defaults import SamplingDefaults
 from gateway.security.origins import Origins
@@ -63,6 +64,8 @@ class Service:
     sampling_defaults: what the sampling fields of a request are where it leaves them out.
     pooling: what the model's hidden states become; None for models that generate text. width: of
     the vectors of one that embeds. has_segments: it is told which token is of which text of a pair.
+    max_thought_tokens: of requests that say no other; 0 for no limit.
+    notation: how the model writes calls of tools and thoughts.
     prompts: what an embedding model wants in front of texts, by use.
     chat_templates: turn messages into a prompt; None for models that were trained on none.
     grammar_validator: has grammars compiled; None where answers cannot be held to one.
@@ -92,6 +95,8 @@ class Service:
     width: int = 0
     has_segments: bool = False
     prompts: EmbeddingPrompts = field(default_factory=EmbeddingPrompts)
+    max_thought_tokens: int = 0
+    notation: ServedNotation = field(default_factory=ServedNotation)
 
     @property
     def task(self) -> Literal["generate", "embed", "rerank"]:

@@ -16,6 +16,7 @@ import msgspec
 from backend.config.load import load_config
 from backend.config.spec import EncoderSpec
 from gateway.layout import layout
+from gateway.notations.served import notation_of, serve_notation
 from gateway.pool.body_budget import BodyBudget
 from gateway.pool.listener import PoolListener
 from gateway.pool.replicas import ReplicaPool
@@ -86,6 +87,11 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
         has_segments=isinstance(config.spec, EncoderSpec) and config.spec.token_types > 1,
         prompts=load_embedding_prompts(path) if config.pooling else EmbeddingPrompts(),
         observer=observer,
+        max_thought_tokens=server.thinking_token_budget,
+        notation=serve_notation(
+            notation_of(path, templates, server.tool_notation, server.reasoning_notation),
+            tokenizer.special_token_ids,
+        ),
         grammar_validator=GrammarValidator(
             lambda: GrammarVocabulary(tokenizer.pieces(), tokenizer.eos_token_ids)
         ),

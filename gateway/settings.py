@@ -140,6 +140,33 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             extra=_MODEL | {"wanted": """a JSON object, as in {"enable_thinking": false}"""},
         ),
     ] = {}
+    tool_notation: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="how the model writes calls of tools: auto as its chat template shows, "
+            "the name of a notation, or a file of one",
+            extra=_MODEL,
+        ),
+    ] = "auto"
+    reasoning_notation: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="how the model writes thoughts: auto, none to leave them in the text, the "
+            "name of a notation, or a file of one",
+            extra=_MODEL,
+        ),
+    ] = "auto"
+    thinking_token_budget: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="tokens that a thought may have where a request says no other number; it "
+            "is ended then, and the answer begins (0: no limit)",
+            extra=_MODEL,
+        ),
+    ] = 0
     generation_config: Annotated[
         Literal["auto", "none", "vllm"],
         Meta(

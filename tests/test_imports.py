@@ -75,7 +75,7 @@ FLOORS = [
         "open_exchanges procfs sampling_defaults sizes tenant",
         "options",
         "connection hub pool schema settings",
-        "description layout setting_sources telemetry text",
+        "description layout notations setting_sources telemetry text",
         "exchange_context notices sandbox top",
         "security supervision",
         "service supervisor",

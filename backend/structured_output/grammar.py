@@ -114,7 +114,12 @@ class GrammarTable:
         self._compiled[grammar] = compiled
         if len(self._compiled) > self._max_compiled:
             self._compiled.popitem(last=False)
-        return Matcher(compiled.deep_copy(), self._may_come, self._may_end, self._scratch)
+        may_come, may_end = self._may_come, self._may_end
+        if grammar.special_token_ids:
+            special = np.zeros(len(may_come) * 32, dtype=np.bool_)
+            special[list(grammar.special_token_ids)] = True
+            may_come, may_end = may_come | _words(special), may_end | _words(special)
+        return Matcher(compiled.deep_copy(), may_come, may_end, self._scratch)
 
     def forget(self) -> None:
         """Keep no compiled grammar."""
@@ -144,6 +149,11 @@ class Matcher:
         self._may_come = may_come
         self._may_end = may_end
         self._scratch = scratch
+
+    @property
+    def is_free(self) -> bool:
+        """Whether anything may come next: never said of a grammar."""
+        return False
 
     @property
     def is_finished(self) -> bool:
@@ -203,7 +213,10 @@ def to_lark(grammar: Grammar) -> str:
             choices = msgspec.json.decode(grammar.text, type=list[str])
             return "start: " + " | ".join(map(_literal, choices))
         case "lark":
-            return _lark(grammar.text)
+            text = _lark(grammar.text)
+            if grammar.body is None:
+                return text
+            return f"{text}\nbody: %lark {{\n{to_lark(grammar.body)}\n}}\n"
 
 
 def read_schema(text: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ grammar.py's. Called by the lead around each step.
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from backend.scheduler.sequence import SeqKey
 from backend.scheduler.sequence import Sequence as Seq
 from backend.step import FAULTY, NO_TOKEN, StepPlan
+from backend.structured_output.thoughts import ThoughtMatcher
 
 if TYPE_CHECKING:
     from backend.structured_output.grammar import GrammarTable, Matcher
@@ -28,7 +30,8 @@ class Matchers:
         self._num_words = -(-vocab_size // 32)
         self._eos_token_ids = eos_token_ids
         self._table: GrammarTable | None = None
-        self._matchers: dict[SeqKey, Matcher] = {}
+        self._pieces: list[bytes] = []
+        self._matchers: dict[SeqKey, Matcher | ThoughtMatcher] = {}
         self._failed: set[SeqKey] = set()  # in the step at hand
 
     def learn(self, pieces: list[bytes]) -> None:
@@ -38,6 +41,7 @@ class Matchers:
         )
 
         if self._table is None:
+            self._pieces = pieces
             self._table = GrammarTable(pieces, self._eos_token_ids)
 
     def add(self, seq: Seq) -> None:
@@ -45,11 +49,18 @@ class Matchers:
 
         Raises ValueError for a grammar that cannot be compiled or that the output contradicts.
         """
-        if seq.params.grammar is None:
+        grammar, thought = seq.params.grammar, seq.params.thought
+        if grammar is None and thought is None:
             return
         if self._table is None:
             raise ValueError("a grammar came before the vocabulary")
-        matcher = self._table.matcher(seq.params.grammar)
+        matcher: Matcher | ThoughtMatcher
+        new_matcher = None if grammar is None else partial(self._table.matcher, grammar)
+        if thought is not None:
+            matcher = ThoughtMatcher(thought, self._pieces, self._eos_token_ids, new_matcher)
+        else:
+            assert new_matcher is not None
+            matcher = new_matcher()
         for token_id in seq.token_ids[seq.num_prompt_tokens :]:
             if not matcher.accept(token_id):
                 raise ValueError("the output so far does not match the grammar")
@@ -59,7 +70,11 @@ class Matchers:
         """Add to a plan what each grammar allows next; the plan itself where there is none."""
         if not self._matchers:
             return plan
-        samples = [n for n, seq in enumerate(sampled) if seq.key in self._matchers]
+        samples = [
+            n
+            for n, seq in enumerate(sampled)
+            if (matcher := self._matchers.get(seq.key)) is not None and not matcher.is_free
+        ]
         masks = np.zeros((len(samples), self._num_words), np.int32)
         for n, mask in zip(samples, masks, strict=True):
             self._mask(sampled[n], mask)

@@ -28,10 +28,31 @@ NumLogprobs = Annotated[int, Meta(ge=0, le=20)]
 class Grammar(msgspec.Struct, frozen=True, array_like=True):
     """What the output must match. text: a JSON schema, a regular expression, a JSON array of
     choices, or a grammar in Lark's notation, by kind. A schema whose keywords need not all be
-    enforced carries `"x-guidance": {"lenient": true}`."""
+    enforced carries `"x-guidance": {"lenient": true}`.
+
+    body: what the rule `body` of a Lark grammar is, which that only mentions.
+    special_token_ids: special tokens that a Lark grammar may produce by their ids.
+    """
 
     kind: Literal["json_schema", "regex", "choice", "lark"]
     text: str
+    body: "Grammar | None" = None
+    special_token_ids: tuple[TokenId, ...] = ()
+
+
+class Thought(msgspec.Struct, frozen=True, array_like=True):
+    """A thought that an output begins with, or may begin with. A grammar holds what comes after it.
+
+    closing: the tokens that spell its end, which are forced after max_tokens; closing_text: what
+    they spell. opening: the tokens that begin it; none if the prompt ends within it.
+    space_ids: tokens of white space, which may come between it and what a grammar holds.
+    """
+
+    closing: tuple[TokenId, ...]
+    closing_text: str
+    opening: tuple[TokenId, ...] = ()
+    max_tokens: Annotated[int, Meta(ge=0)] | None = None
+    space_ids: tuple[TokenId, ...] = ()
 
 
 class SamplingParams(msgspec.Struct, frozen=True, array_like=True):
@@ -48,6 +69,7 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True):
     no_repeat_ngram_size: no n-gram of prompt and output is drawn twice; 0 allows all.
     logit_bias: (token, bias) pairs, added first. allowed_token_ids: None allows all.
     bad_words: token sequences that are not completed.
+    thought: what the output begins with; None where nothing is known or held of it.
     logprobs, prompt_logprobs: how many of the best alternatives to score beside each output or
     prompt token; None scores nothing.
     """
@@ -72,6 +94,7 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True):
     logprobs: NumLogprobs | None = None
     prompt_logprobs: NumLogprobs | None = None
     grammar: Grammar | None = None
+    thought: Thought | None = None
 
     @property
     def looks_back(self) -> bool:

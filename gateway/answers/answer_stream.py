@@ -109,5 +109,5 @@ class AnswerStream:
             return [TextDelta(text)] if text else []
         events = parser.push(text)
         if choice.finish_reason is not None:
-            events += parser.flush()
+            events += parser.flush(is_cut=choice.is_cut_short)
         return events

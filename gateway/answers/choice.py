@@ -4,13 +4,15 @@ Owns the order of things per token: count it, list it, decode it, look for a sto
 know the pool, HTTP or JSON. Fed by gateway/answers/generation.py, frame by frame.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
 from gateway.answers.repeated_names import check_names, guarded_names
+from gateway.notations.thoughts import ThoughtCounter
+from gateway.requests.parameters import special_stops
 from gateway.requests.prompt import Prompt
 from gateway.schema.sampling import SamplingFields
 from gateway.text.stops import StopMatcher
@@ -44,6 +46,8 @@ class Choice:
     prompt_logprobs_from: the choice of the same prompt that asks for its logprobs, for all.
     shows_end: the token that ended the sequence is text like any other.
     lists_tokens: push() returns tokens beside the text.
+    stop_texts: stop strings that are special tokens, by their ids. thought: counts the tokens of
+    thoughts; None where there are none.
     guarded_names: see repeated_names.py. num_cached_tokens: prompt tokens that came from the prefix
     cache.
     stop_reason: the stop string or stop token that ended it.
@@ -57,6 +61,8 @@ class Choice:
     shows_end: bool = False
     lists_tokens: bool = False
     prompt_logprobs_from: "Choice | None" = None
+    thought: ThoughtCounter | None = None
+    stop_texts: Mapping[int, str] = field(default_factory=dict)
     guarded_names: frozenset[str] = frozenset()
     num_tokens: int = 0
     num_cached_tokens: int = 0
@@ -65,6 +71,11 @@ class Choice:
     _text_offset: int = 0
     _num_prompt_listed: int = 0
     _guarded: list[str] = field(default_factory=list)  # the text so far, if it is to be checked
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether it ended where the model would have gone on."""
+        return self.finish_reason is not FinishReason.STOP or self.stop_reason is not None
 
     @property
     def is_local(self) -> bool:
@@ -91,7 +102,8 @@ class Choice:
         Raises RepeatedName at the end of an answer that breaks its schema.
         """
         self.num_cached_tokens = self.num_cached_tokens or output.num_cached_tokens
-        is_plain = self.matcher is None and not (self.lists_tokens or self.guarded_names)
+        is_watched = bool(self.lists_tokens or self.guarded_names or self.thought)
+        is_plain = self.matcher is None and not is_watched
         if is_plain and output.finish_reason is None and not output.prompt_logprobs:
             # What follows would do the same, in twice the time: nearly all frames end here.
             token_ids = output.token_ids
@@ -112,6 +124,8 @@ class Choice:
                 tokens.append(Token(token_id, self._text_offset, logprobs, is_end=is_end))
             if position < num_texts:
                 text = self.detokenizer.push(token_id)
+                if self.thought is not None:
+                    self.thought.push(text)
                 pieces.append(self._cut(text))
                 if self.stop_reason is not None:
                     break
@@ -120,13 +134,15 @@ class Choice:
             if self.stop_reason is None:
                 if self.matcher is not None:
                     pieces.append(self.matcher.flush())
-                self.stop_reason = output.stop_token_id
+                self.stop_reason = self._stop_reason(output.stop_token_id)
         is_cut = self.matcher is not None and self.matcher.found is not None
         self.finish_reason = FinishReason.STOP if is_cut else output.finish_reason
         if self.guarded_names:
             self._guarded += pieces
             if self.finish_reason is FinishReason.STOP:
-                check_names("".join(self._guarded), self.guarded_names)
+                text = "".join(self._guarded)
+                said = text if self.thought is None else self.thought.behind(text)
+                check_names(said, self.guarded_names)
         return "".join(pieces), tokens
 
     def prompt_tokens(self, prompt_logprobs: Iterable[TokenLogprobs | None]) -> list[Token]:
@@ -144,6 +160,10 @@ class Choice:
     def _has_prompt_logprobs(self) -> bool:
         return self._num_prompt_listed == len(self.prompt.token_ids)
 
+    def _stop_reason(self, token_id: int | None) -> str | int | None:
+        """Return what the token that ended it was asked for as: a text, or an id."""
+        return token_id if token_id is None else self.stop_texts.get(token_id, token_id)
+
     def _cut(self, text: str) -> str:
         """Pass new text on up to a stop string, and note that."""
         if self.lists_tokens:
@@ -160,11 +180,18 @@ def make_choices(
     params: Sequence[Sequence[SamplingParams]],
     request: SamplingFields,
     tokenizer: "Tokenizer",
+    shown_ids: frozenset[int] = frozenset(),
 ) -> list[Choice]:
-    """Return the choices of a request, prompt by prompt. params: by prompt, one a choice."""
+    """Return the choices of a request, prompt by prompt. params: by prompt, one a choice.
+
+    shown_ids: special tokens that whoever reads the text must see.
+    """
     stop = request.stop_strings
     keeps_stop = bool(request.include_stop_str_in_output)
     skips = request.skips_special_tokens
+    stop_texts = {id: text for text, id in special_stops(request, tokenizer).items()}
+    if keeps_stop:
+        shown_ids |= frozenset(stop_texts)
     choices: list[Choice] = []
     guarded = guarded_names(params[0][0].grammar) if params else frozenset()
     for prompt, params_of_prompt in zip(prompts, params, strict=True):
@@ -175,12 +202,13 @@ def make_choices(
                 len(choices),
                 prompt,
                 own,
-                tokenizer.detokenizer(before, skip_special_tokens=skips),
+                tokenizer.detokenizer(before, skip_special_tokens=skips, shown_ids=shown_ids),
                 StopMatcher(stop, keeps_stop=keeps_stop) if stop else None,
                 shows_end=keeps_stop,
                 lists_tokens=own.logprobs is not None or bool(request.return_token_ids),
                 prompt_logprobs_from=first,
                 guarded_names=guarded,
+                stop_texts=stop_texts,
             )
             choices.append(choice)
             if own.prompt_logprobs is not None:

@@ -9,13 +9,15 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import UNSET, UnsetType
+
 from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from gateway.answers.choice import Choice, Token
 from gateway.answers.repeated_names import RepeatedName
 from gateway.answers.submission import Submission
 from gateway.errors import ApiError, engine_failed
 from gateway.pool.submit_options import SubmitOptions
-from gateway.schema.usage import PromptTokensDetails, Usage
+from gateway.schema.usage import CompletionTokensDetails, PromptTokensDetails, Usage
 from gateway.telemetry.exchange import GenerationReport
 
 if TYPE_CHECKING:
@@ -88,7 +90,14 @@ class Generation(Submission[Choice]):
             prompt_tokens_details=PromptTokensDetails(
                 sum(choice.num_cached_tokens for choice in firsts)
             ),
+            completion_tokens_details=self._details(),
         )
+
+    def _details(self) -> CompletionTokensDetails | UnsetType:
+        thoughts = [choice.thought for choice in self._choices if choice.thought is not None]
+        if not thoughts:
+            return UNSET
+        return CompletionTokensDetails(sum(thought.num_tokens for thought in thoughts))
 
     def report(self) -> GenerationReport:
         """Return what was generated. A choice that is open ended by error, or was abandoned."""

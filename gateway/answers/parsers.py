@@ -3,12 +3,21 @@
 One parser a choice; streamed and whole answers go through the same. Called by delivery.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from enum import Enum
 from typing import Protocol
 
-from gateway.answer_events import AnswerEvent, ArgumentsDelta, CallBegin, TextDelta
-from gateway.answers.tools import ToolDelta, ToolParser
-from gateway.requests.text_request import TextRequest
+from gateway.answer_events import AnswerEvent
+from gateway.answers.choice import Choice
+from gateway.notations.parser import OutputParser
+from gateway.notations.served import ServedNotation
+from gateway.notations.thoughts import ThoughtCounter
+from gateway.requests.text_request import PlainPrompts, TextRequest
+from gateway.service import Service
+
+# So many of a prompt's last tokens show whether it ends within a thought: a mark, and the white
+# space behind it.
+_NUM_LAST_TOKENS = 32
 
 
 class AnswerParser(Protocol):
@@ -17,39 +26,77 @@ class AnswerParser(Protocol):
     def push(self, text: str) -> list[AnswerEvent]:
         """Take more text; return what is certain."""
 
-    def flush(self) -> list[AnswerEvent]:
-        """Return what was held back: no more text will come."""
+    def flush(self, *, is_cut: bool = False) -> list[AnswerEvent]:
+        """Return what was held back: no more text will come.
+
+        is_cut: the model would have gone on.
+        """
 
 
-def parsers_for(request: TextRequest) -> Callable[[], AnswerParser] | None:
-    """Return what makes a parser for each choice; None where all text is simply what is said."""
-    tools = request.tools
-    if tools is None:
+def splitting_notation(request: TextRequest, service: Service) -> ServedNotation | None:
+    """Return what finds the parts of a request's answers; None where all text is what is said."""
+    if isinstance(request.source, PlainPrompts):
         return None
-    return lambda: _CallParser(ToolParser(allows_parallel=tools.allows_parallel))
+    notation = service.notation
+    return notation if request.tools is not None or notation.splits_text else None
 
 
-class _CallParser:
-    """Tells what a ToolParser finds."""
+def parsers_for(
+    request: TextRequest, notation: ServedNotation | None, *, is_thinking: bool
+) -> Callable[[], AnswerParser] | None:
+    """Return what makes a parser for each choice; None where all text is simply what is said.
 
-    def __init__(self, parser: ToolParser) -> None:
-        self._parser = parser
+    is_thinking: the prompt ends within a thought.
+    """
+    if notation is None:
+        return None
+    tools = request.tools
+    schemas = None
+    if tools is not None:
+        schemas = {tool.function.name: tool.function.parameters for tool in tools.tools}
+    return lambda: OutputParser(
+        notation.form,
+        tools=schemas,
+        is_thinking=is_thinking,
+        is_continued=is_continued(request),
+        allows_parallel=tools is None or tools.allows_parallel,
+        hidden=notation.hidden,
+    )
 
-    def push(self, text: str) -> list[AnswerEvent]:
-        return _events(self._parser.push(text))
 
-    def flush(self) -> list[AnswerEvent]:
-        return _events(self._parser.flush())
+def is_continued(request: TextRequest) -> bool:
+    """Whether the answer goes on with the last message."""
+    source = request.source
+    return not isinstance(source, PlainPrompts) and bool(source.continue_final_message)
 
 
-def _events(pieces: Sequence[str | ToolDelta]) -> list[AnswerEvent]:
-    events: list[AnswerEvent] = []
-    for piece in pieces:
-        if isinstance(piece, str):
-            events.append(TextDelta(piece))
-            continue
-        if piece.id is not None:
-            events.append(CallBegin(piece.index, piece.id, piece.name or ""))
-        if piece.arguments:
-            events.append(ArgumentsDelta(piece.index, piece.arguments))
-    return events
+class Thinking(Enum):
+    """Whether an answer begins with a thought: not at all, maybe, or within one already."""
+
+    NONE = 0
+    POSSIBLE = 1
+    OPEN = 2
+
+
+def thinking_of(
+    request: TextRequest, token_ids: list[int], notation: ServedNotation | None, service: Service
+) -> Thinking:
+    """Return whether the answer to a prompt begins with a thought."""
+    if notation is None or not notation.splits_text:
+        return Thinking.NONE
+    continues = is_continued(request)
+    last_ids = token_ids if continues else token_ids[-_NUM_LAST_TOKENS:]
+    end = service.tokenizer.decode(last_ids, skip_special_tokens=False)
+    if notation.ends_in_thought(end, is_continued=continues):
+        return Thinking.OPEN
+    is_over = continues or notation.ends_after_thought(end)
+    return Thinking.NONE if is_over else Thinking.POSSIBLE
+
+
+def count_thoughts(
+    choices: list[Choice], notation: ServedNotation | None, *, is_thinking: bool
+) -> None:
+    """Have the tokens of thoughts counted, where there may be any."""
+    if notation is not None and notation.splits_text:
+        for choice in choices:
+            choice.thought = ThoughtCounter(notation.form, is_thinking=is_thinking)

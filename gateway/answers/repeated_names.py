@@ -24,6 +24,8 @@ def guarded_names(grammar: Grammar | None) -> frozenset[str]:
 
     "" among them: any name is one.
     """
+    if grammar is not None and grammar.body is not None:
+        grammar = grammar.body  # calls may come instead, which are no JSON by themselves
     if grammar is None or grammar.kind != "json_schema":
         return frozenset()
     return frozenset(declared_names(msgspec.json.decode(grammar.text)))

@@ -11,6 +11,7 @@ from gateway.answer_events import (
     AnswerEvent,
     ArgumentsDelta,
     CallBegin,
+    CallEnd,
     ReasoningDelta,
     TextDelta,
 )
@@ -63,7 +64,8 @@ class Call:
 class WholeChoice:
     """One choice that has ended. tokens: those of its prompt first, if they are listed.
 
-    events: all of it, as it came; text, reasoning and calls: the same, put together.
+    events: all of it, as it came; text, reasoning and calls: the same, put together. A call that is
+    cut short is not there. is_call_cut: there was one.
     """
 
     choice: Choice
@@ -72,11 +74,17 @@ class WholeChoice:
     text: str = ""
     reasoning: str = ""
     calls: list[Call] = field(default_factory=list)
+    is_call_cut: bool = False
 
     @property
     def own_tokens(self) -> list[Token]:
         """The tokens of the answer."""
         return [token for token in self.tokens if not token.is_prompt]
+
+    @property
+    def ends_in_call(self) -> bool:
+        """Whether what it ends with is a call."""
+        return bool(self.calls) and not self.is_call_cut
 
     def add(self, events: Iterable[AnswerEvent]) -> None:
         """Put what comes next at its place."""
@@ -111,6 +119,18 @@ def _whole(
         whole.add([TextDelta(text)] if text else [])
     else:
         parser = new_parser()
-        whole.add(parser.push(text))
-        whole.add(parser.flush())
+        events = [*parser.push(text), *parser.flush(is_cut=choice.is_cut_short)]
+        complete = without_cut_call(events)
+        whole.add(complete)
+        whole.is_call_cut = len(complete) < len(events)
     return whole
+
+
+def without_cut_call(events: Sequence[AnswerEvent]) -> Sequence[AnswerEvent]:
+    """Return the events of an answer without those of its last call, if that has no end."""
+    ended = {event.index for event in events if isinstance(event, CallEnd)}
+    return [
+        event
+        for event in events
+        if not isinstance(event, CallBegin | ArgumentsDelta) or event.index in ended
+    ]

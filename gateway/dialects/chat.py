@@ -18,6 +18,7 @@ from gateway.answer_events import (
     AnswerEvent,
     ArgumentsDelta,
     CallBegin,
+    CallEnd,
     ReasoningDelta,
     TextDelta,
 )
@@ -42,7 +43,7 @@ from gateway.schema.chat import (
     ToolCallDelta,
 )
 from gateway.schema.completions import PromptLogprob
-from gateway.schema.messages import FunctionCall, NamedToolChoice, ToolCall
+from gateway.schema.messages import AllowedToolsChoice, FunctionCall, NamedToolChoice, ToolCall
 from gateway.schema.usage import Usage
 from gateway.service import Service
 
@@ -60,6 +61,7 @@ def read_chat(request: ChatRequest) -> TextRequest:
         logprobs=request.num_logprobs,
         prompt_logprobs=request.prompt_logprobs,
         tools=_tool_use(request),
+        max_thought_tokens=request.thinking_token_budget,
         is_streamed=bool(request.stream),
         max_tokens_field=request.max_tokens_field,
     )
@@ -77,6 +79,7 @@ def _tool_use(request: ChatRequest) -> ToolUse | None:
         schema_field="functions[{}].parameters"
         if request.is_legacy
         else "tools[{}].function.parameters",
+        allowed=frozenset(choice.names if isinstance(choice, AllowedToolsChoice) else ()),
     )
 
 
@@ -131,23 +134,31 @@ class _ChoiceWriter:
         tokens = whole.own_tokens
         return ChatChoice(
             index=whole.choice.index,
-            message=self._message(content, calls),
+            message=self._message(content, calls, whole.reasoning),
             logprobs=self.logprobs(ContentTokens().take(_told(whole), tokens)),
-            finish_reason=self.finish_reason(whole.choice, is_call=bool(calls)) or "",
+            finish_reason=self.finish_reason(whole.choice, is_call=whole.ends_in_call) or "",
             stop_reason=whole.choice.stop_reason,
             token_ids=self.token_ids(tokens),
         )
 
-    def _message(self, content: str | None, calls: list[ToolCall]) -> AnswerMessage:
-        if self._request.is_legacy and calls:
-            return AnswerMessage(content=content, function_call=calls[0].function)
-        return AnswerMessage(content=content, tool_calls=calls or UNSET)
+    def _message(self, content: str | None, calls: list[ToolCall], reasoning: str) -> AnswerMessage:
+        thought = reasoning or UNSET
+        is_legacy = self._request.is_legacy and bool(calls)
+        return AnswerMessage(
+            content=content,
+            reasoning_content=thought,
+            reasoning=thought,
+            tool_calls=UNSET if is_legacy else calls or UNSET,
+            function_call=calls[0].function if is_legacy else UNSET,
+        )
 
     def delta(self, piece: AnswerEvent) -> Delta | None:
         """Return what an event adds to the message; None if it adds nothing."""
         match piece:
             case TextDelta(text):
                 return Delta(content=text)
+            case ReasoningDelta(text):
+                return Delta(reasoning_content=text, reasoning=text)
             case CallBegin(index, id, name):
                 return self._call_delta(index, FunctionCallDelta("", name), id)
             case ArgumentsDelta(index, text):
@@ -211,7 +222,7 @@ class ChatStream:
             writer.shows_ids or writer.shows_logprobs or writer.shows_usage_always
         )
         self._templates: dict[int, ChunkTemplate] = {}  # by choice
-        self._calling: set[int] = set()  # choices that have called
+        self._calling: set[int] = set()  # choices whose last call is complete
         self._contents: dict[int, ContentTokens] = defaultdict(ContentTokens)
 
     def begin(self, choice: Choice) -> bytes:
@@ -239,6 +250,7 @@ class ChatStream:
         """
         framed = b""
         told = [token for token in tokens if not token.is_prompt]
+        self._note_calls(choice, events)
         scored: list[Token] = []
         if self._writer.shows_logprobs:
             scored = self._contents[choice.index].take(events, told)
@@ -284,9 +296,7 @@ class ChatStream:
         scored: Sequence[Token],
     ) -> bytes:
         """tokens: whose ids are told; scored: whose log-probabilities are."""
-        if isinstance(piece, CallBegin):
-            self._calling.add(choice.index)
-        elif isinstance(piece, TextDelta) and not tokens:
+        if isinstance(piece, TextDelta) and not tokens:
             template = self.template(choice)
             if template is not None:
                 return template.event(piece.text)
@@ -298,6 +308,13 @@ class ChatStream:
                 token_ids=self._writer.token_ids(tokens),
             )
         )
+
+    def _note_calls(self, choice: Choice, events: Sequence[AnswerEvent]) -> None:
+        for piece in events:
+            if isinstance(piece, CallBegin):
+                self._calling.discard(choice.index)
+            elif isinstance(piece, CallEnd):
+                self._calling.add(choice.index)
 
     def _event(self, choice: ChunkChoice) -> bytes:
         chunk = self._chunk(choice)

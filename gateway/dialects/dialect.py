@@ -15,8 +15,15 @@ from starlette.responses import Response
 from backend.wire.sampling import SamplingParams
 from gateway.answers.choice import make_choices
 from gateway.answers.delivery import Answer, respond
-from gateway.answers.forced_calls import calling
-from gateway.answers.parsers import parsers_for
+from gateway.answers.held_calls import with_held_calls
+from gateway.answers.held_thoughts import with_held_thought
+from gateway.answers.parsers import (
+    Thinking,
+    count_thoughts,
+    parsers_for,
+    splitting_notation,
+    thinking_of,
+)
 from gateway.errors import ApiError, reworded, reworded_names
 from gateway.requests.encoded_request import encode_request
 from gateway.requests.grammars import NOT_ENFORCED_HEADER
@@ -49,27 +56,37 @@ async def answer(http_request: Request, dialect: Dialect[R]) -> Response:
     request = dialect.read(parsed.request)
     try:
         prompts, max_tokens = await encode_request(request, service)
-        shared = await _params(request, max_tokens, service, parsed.headers)
+        notation = splitting_notation(request, service)
+        thinking = thinking_of(request, prompts[0].token_ids, notation, service)
+        shared = await _params(request, max_tokens, service, thinking, parsed.headers)
     except ApiError as error:
         raise reworded(error, dialect.words) from None
     if names := parsed.headers.get(NOT_ENFORCED_HEADER):
         parsed.headers[NOT_ENFORCED_HEADER] = reworded_names(names, dialect.words)
     seed, num_candidates = request.fields.seed, request.num_candidates
     params = [seeded_params(shared, seed, num_candidates) for _ in prompts]
-    choices = make_choices(prompts, params, request.fields, service.tokenizer)
+    shown_ids = notation.shown_ids if notation else frozenset()
+    choices = make_choices(prompts, params, request.fields, service.tokenizer, shown_ids)
+    is_thinking = thinking is Thinking.OPEN
+    count_thoughts(choices, notation, is_thinking=is_thinking)
+    new_parser = parsers_for(request, notation, is_thinking=is_thinking)
     form = dialect.answer(parsed.request, service)
     return await respond(
         http_request,
         parsed,
         choices,
         form,
-        parsers_for(request),
+        new_parser,
         is_streamed=request.is_streamed,
     )
 
 
 async def _params(
-    request: TextRequest, max_tokens: int, service: Service, headers: dict[str, str]
+    request: TextRequest,
+    max_tokens: int,
+    service: Service,
+    thinking: Thinking,
+    headers: dict[str, str],
 ) -> SamplingParams:
     """Return what all sequences of a request share. headers: of the answer, to be added to."""
     logprobs = request.logprobs
@@ -81,6 +98,18 @@ async def _params(
         prompt_logprobs=request.prompt_logprobs,
         headers=headers,
     )
-    if request.tools is not None and request.tools.is_required:
-        return await calling(params, request.tools, service.grammar_validator, headers)
-    return params
+    tools, notation = request.tools, service.notation
+    budget = request.max_thought_tokens
+    if budget is None:
+        budget = service.max_thought_tokens or None
+    if tools is not None:
+        params = await with_held_calls(
+            params, tools, notation, service.grammar_validator, headers, budget
+        )
+        if notation.form.messages is not None:
+            return params  # its thoughts are messages, too
+    if thinking is Thinking.NONE:
+        return params
+    return await with_held_thought(
+        params, notation, service, is_thinking=thinking is Thinking.OPEN, max_tokens=budget
+    )

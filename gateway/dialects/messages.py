@@ -46,6 +46,7 @@ def read_messages(request: MessagesRequest) -> TextRequest:
         max_tokens=request.max_tokens,
         takes_what_fits=True,
         tools=tools_of(request),
+        max_thought_tokens=request.thinking.budget_tokens if request.thinking else None,
         is_streamed=bool(request.stream),
     )
 

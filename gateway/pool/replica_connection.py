@@ -144,7 +144,8 @@ class ReplicaConnection:
 
     def _teach(self, submit: Submit, vocabulary: Callable[[], list[bytes]]) -> bool:
         """Send the vocabulary before the first grammar; False when the ring has no room."""
-        if submit.params.grammar is None or self.knows_vocabulary:
+        params = submit.params
+        if (params.grammar is None and params.thought is None) or self.knows_vocabulary:
             return True
         self.knows_vocabulary = self.ring.write(messages.encode(Vocabulary(vocabulary())))
         return self.knows_vocabulary

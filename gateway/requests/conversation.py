@@ -72,7 +72,7 @@ def _options(request: ConversationFields, defaults: dict[str, Any]) -> dict[str,
     if request.reasoning_effort is not None:
         options["reasoning_effort"] = request.reasoning_effort
         if "enable_thinking" not in asked:
-            options["enable_thinking"] = request.reasoning_effort != "none"
+            options["enable_thinking"] = request.reasoning_effort not in ("none", "minimal")
     return options
 
 
@@ -123,8 +123,8 @@ def _message(message: ChatMessage) -> dict[str, Any]:
     reasoning = message.reasoning_content
     reasoning = message.reasoning if reasoning is None else reasoning
     if reasoning is not None:
-        # The second is what gpt-oss's template calls it; transformers gives both names, too.
-        told |= {"reasoning_content": reasoning, "thinking": reasoning}
+        # What Gemma 4's template and gpt-oss's call it; transformers gives all names, too.
+        told |= dict.fromkeys(("reasoning_content", "reasoning", "thinking"), reasoning)
     return told
 
 

@@ -74,7 +74,9 @@ async def sampling_params(
         max_tokens=max_tokens,
         ignore_eos=bool(request.ignore_eos),
         min_tokens=given(request.min_tokens, DEFAULTS.min_tokens),
-        stop_token_ids=tuple(stop_token_ids),
+        stop_token_ids=tuple(
+            dict.fromkeys([*stop_token_ids, *special_stops(request, service.tokenizer).values()])
+        ),
         presence_penalty=said("presence_penalty"),
         frequency_penalty=said("frequency_penalty"),
         repetition_penalty=said("repetition_penalty"),
@@ -88,6 +90,19 @@ async def sampling_params(
         prompt_logprobs=prompt_logprobs,
         grammar=grammar,
     )
+
+
+def special_stops(request: SamplingFields, tokenizer: "Tokenizer") -> dict[str, int]:
+    """Return the stop strings that are special tokens, and their ids: no text shows these.
+
+    Tokens that end every answer are none, unless they are ignored.
+    """
+    ids = tokenizer.special_token_ids
+    return {
+        text: ids[text]
+        for text in request.stop_strings
+        if text in ids and (request.ignore_eos or ids[text] not in tokenizer.eos_token_ids)
+    }
 
 
 def seeded_params(

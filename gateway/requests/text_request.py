@@ -29,7 +29,8 @@ class ToolUse:
 
     is_required: the answer must consist of calls. name: of the one function to call then; "" for
     any. allows_parallel: without it, the first call is the only one. schema_field: where the
-    dialect has the schema of a tool's arguments, for refusals; {} is the tool's number.
+    dialect has the schema of a tool's arguments, for refusals; {} is the tool's number. allowed:
+    the names of those that may be called; empty for all.
     """
 
     tools: Tools
@@ -37,6 +38,18 @@ class ToolUse:
     name: str = ""
     allows_parallel: bool = True
     schema_field: str = "tools[{}].function.parameters"
+    allowed: frozenset[str] = frozenset()
+
+    def may_call(self, name: str) -> bool:
+        """Whether the function of that name may be called."""
+        if self.name:
+            return name == self.name
+        return not self.allowed or name in self.allowed
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a call that the model chooses to make must be of some form."""
+        return bool(self.allowed) or any(tool.function.strict for tool in self.tools)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +62,7 @@ class TextRequest:
     takes_what_fits: more than there is room for is no mistake.
     num_candidates: sequences per prompt, of which fields.num_choices are answered.
     logprobs, prompt_logprobs: alternatives beside each token; None for no log-probabilities.
+    max_thought_tokens: of what the model thinks before it answers; None for no limit.
     tools: None where the model must not call any. is_streamed: the answer is sent as it comes.
     prompt_field, max_tokens_field: what the dialect calls them, for refusals.
     """
@@ -61,6 +75,7 @@ class TextRequest:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     tools: ToolUse | None = None
+    max_thought_tokens: int | None = None
     is_streamed: bool = False
     prompt_field: str = "messages"
     max_tokens_field: str = "max_tokens"

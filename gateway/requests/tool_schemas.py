@@ -33,7 +33,7 @@ async def callable_functions(
     not_enforced: list[str] = []
     for number, tool in enumerate(tools.tools):
         function = tool.function
-        if tools.name not in ("", function.name):
+        if not tools.may_call(function.name):
             continue
         is_strict = bool(function.strict)
         schema, paths = await enforceable_schema(

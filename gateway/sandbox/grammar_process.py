@@ -112,7 +112,7 @@ def validate(grammar: Grammar, trial: Trial) -> ValidationResult:
         if grammar.kind == "json_schema":
             return _validated_schema(grammar.text, trial)
         if grammar.kind == "lark":
-            grammar = Grammar("lark", to_lark(grammar))
+            grammar = msgspec.structs.replace(grammar, text=to_lark(grammar), body=None)
         trial.run(grammar)
     except SchemaFault as fault:
         return ValidationResult(error=str(fault), path=fault.path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from backend.config.errors import ModelError
+from gateway.notations.served import notation_of
 from gateway.sandbox.chat_template import LOSES_USERS, RENDER_TIMEOUT_S, TEMPLATE_PROCESS, Template
 from gateway.sandbox.helper import START_LIMIT_S, HelperDied, HelperProcess, HelperSilent
 from gateway.sandbox.template_traits import Traits
@@ -19,13 +20,14 @@ from gateway.text.chat_templates import DEFAULT, TOOL_USE, load_chat_templates
 
 
 def check_chat_templates(path: Path, server: ServerSettings, *, has_chats: bool = True) -> None:
-    """Raise ModelError for a template, or for default variables, that no conversation could use.
+    """Raise ModelError for a template, default variables or a notation that nothing could use.
 
     path: the model's. has_chats: it is served for text; others have templates that nobody uses.
     """
     if fault := fault_of_options(server.default_chat_template_kwargs):
         raise ModelError(f"--default-chat-template-kwargs{fault}")
     sources = load_chat_templates(path, server.chat_template)
+    notation_of(path, sources, server.tool_notation, server.reasoning_notation)
     if server.chat_template:
         _check_syntax(sources[DEFAULT], server.chat_template)
     for name in (DEFAULT, TOOL_USE) if has_chats else ():

@@ -13,6 +13,7 @@ from backend.wire.sampling import MaxTokens, NumLogprobs
 from gateway.errors import invalid
 from gateway.schema.completions import PromptLogprob
 from gateway.schema.messages import (
+    AllowedToolsChoice,
     Documents,
     FunctionCall,
     FunctionDefinition,
@@ -43,8 +44,9 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     chat_template_kwargs: variables of the model's template, such as enable_thinking.
     chat_template: the name of one of the model's templates; by default tool_use where there are
     tools and the model has one, else default.
-    reasoning_effort: a variable of the template; with none, enable_thinking is false, else true,
-    unless chat_template_kwargs sets it.
+    thinking_token_budget: tokens that a thought may have; it is ended then.
+    reasoning_effort: a variable of the template; with none and minimal, enable_thinking is false,
+    else true, unless chat_template_kwargs sets it.
     """
 
     messages: Messages
@@ -64,6 +66,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
     chat_template: str | None = None
     reasoning_effort: ReasoningEffort | None = None
+    thinking_token_budget: MaxTokens | None = None
 
     metadata: dict[str, Any] | None = None
     store: bool | None = None
@@ -107,7 +110,10 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     @property
     def is_call_required(self) -> bool:
         """Whether the answer must be a call."""
-        return self.call_choice == "required" or isinstance(self.call_choice, NamedToolChoice)
+        choice = self.call_choice
+        if isinstance(choice, AllowedToolsChoice):
+            return choice.allowed_tools.mode == "required"
+        return choice == "required" or isinstance(choice, NamedToolChoice)
 
     @property
     def is_legacy(self) -> bool:
@@ -163,16 +169,13 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
         if choice is None or choice == "none":
             return
         check_beside("tool_choice", choice, "'tools'", names)
-        if isinstance(choice, NamedToolChoice) and choice.function.name not in names:
-            message = f"Invalid 'tool_choice': no tool is named '{choice.function.name[:64]}'."
-            raise invalid(message, "tool_choice")
-        has_format = self.response_format is not None and self.response_format.type != "text"
-        if self.is_call_required and (has_format or self.structured_outputs is not None):
-            message = (
-                "'tool_choice' requires a tool call, which cannot also match 'response_format' or "
-                "'structured_outputs'."
-            )
-            raise invalid(message, "tool_choice")
+        chosen = [choice.function.name] if isinstance(choice, NamedToolChoice) else []
+        if isinstance(choice, AllowedToolsChoice):
+            chosen = choice.names
+        for name in chosen:
+            if name not in names:
+                message = f"Invalid 'tool_choice': no tool is named '{name[:64]}'."
+                raise invalid(message, "tool_choice")
 
 
 class TopLogprob(msgspec.Struct, frozen=True):
@@ -202,12 +205,15 @@ class ChatLogprobs(msgspec.Struct, frozen=True):
 class AnswerMessage(msgspec.Struct, frozen=True, kw_only=True):
     """What the model said. content is null where it only called tools.
 
+    reasoning_content, reasoning: what it thought before; two names for clients of two kinds.
     function_call: the call, where it was asked for by `functions`.
     """
 
     role: Literal["assistant"] = "assistant"
     content: str | None
     refusal: None = None
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
     tool_calls: list[ToolCall] | UnsetType = UNSET
     function_call: FunctionCall | UnsetType = UNSET
 
@@ -254,11 +260,14 @@ class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True):
-    """What a chunk adds to the message: role first, then content or calls, at the end nothing."""
+    """What a chunk adds to the message: role first, then thoughts, content or calls, at the end
+    nothing."""
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType | None = UNSET
     refusal: UnsetType | None = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
     tool_calls: list[ToolCallDelta] | UnsetType = UNSET
     function_call: FunctionCallDelta | UnsetType = UNSET
 

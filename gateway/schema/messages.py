@@ -157,16 +157,42 @@ class NamedFunction(msgspec.Struct, frozen=True):
     name: str
 
 
-class NamedToolChoice(msgspec.Struct, frozen=True, kw_only=True):
+class NamedToolChoice(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="function"):
     """Makes the model call one function."""
+
+    function: NamedFunction
+
+
+class AllowedTool(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the tools, by its name."""
 
     type: Literal["function"] = "function"
     function: NamedFunction
 
 
+class AllowedTools(msgspec.Struct, frozen=True, kw_only=True):
+    """mode: whether one of them must be called."""
+
+    mode: Literal["auto", "required"] = "auto"
+    tools: Annotated[list[AllowedTool], Meta(min_length=1, max_length=128)]
+
+
+class AllowedToolsChoice(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="allowed_tools"
+):
+    """Lets the model call some of the tools that it is told of."""
+
+    allowed_tools: AllowedTools
+
+    @property
+    def names(self) -> list[str]:
+        """Those that may be called."""
+        return [tool.function.name for tool in self.allowed_tools.tools]
+
+
 Messages = Annotated[list[ChatMessage], Meta(min_length=1, max_length=16_384)]
 Tools = Annotated[list[Tool], Meta(max_length=128)]
-ToolChoice = Literal["none", "auto", "required"] | NamedToolChoice
+ToolChoice = Literal["none", "auto", "required"] | NamedToolChoice | AllowedToolsChoice
 Documents = Annotated[list[dict[str, Any]], Meta(max_length=1024)]
 
 

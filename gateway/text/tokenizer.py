@@ -32,6 +32,7 @@ class Tokenizer:
 
     vocab_size: one more than the highest id; the model's embedding may have more rows.
     eos_token_ids: ids that end an answer. other_ids: of pad_token, unk_token and the like.
+    special_token_ids: special tokens, by their texts.
     tokens_without_rows: those that the files name and the model has no embedding for; text that
     spells one is characters.
     """
@@ -53,7 +54,11 @@ class Tokenizer:
         self._pieces = pieces_of(self._backend)
         self._bound = text_bound(self._backend)
         added = self._backend.get_added_tokens_decoder()
-        self._special_texts = [token.content for token in added.values() if token.special]
+        self.special_token_ids = {
+            token.content: token_id for token_id, token in added.items() if token.special
+        }
+        self._special_texts = list(self.special_token_ids)
+        self._shown: dict[frozenset[int], list[Piece]] = {}
         texts = sorted((re.escape(token.content) for token in added.values()), key=len)
         # With a group, split() gives added tokens as well, at odd places.
         self._added_pattern = re.compile(f"({'|'.join(reversed(texts)) or '(?!)'})")
@@ -172,15 +177,37 @@ class Tokenizer:
         return [piece if isinstance(piece, bytes) else piece.encode() for piece in pieces]
 
     def detokenizer(
-        self, prompt_ids: Sequence[int] = (), *, skip_special_tokens: bool = True
+        self,
+        prompt_ids: Sequence[int] = (),
+        *,
+        skip_special_tokens: bool = True,
+        shown_ids: frozenset[int] = frozenset(),
     ) -> Detokenizer:
-        """Return the incremental decoder of one choice that continues prompt_ids."""
+        """Return the incremental decoder of one choice that continues prompt_ids.
+
+        shown_ids: special tokens that are text all the same. Where tokens have no text of their own
+        all special tokens are, then.
+        """
         if self._pieces is None:
             return WindowDetokenizer(
-                self._backend, prompt_ids, skip_special_tokens=skip_special_tokens
+                self._backend,
+                prompt_ids,
+                skip_special_tokens=skip_special_tokens and not shown_ids,
             )
         pieces = self._pieces.visible if skip_special_tokens else self._pieces.full
+        if skip_special_tokens and shown_ids:
+            pieces = self._pieces_with(shown_ids)
         return PieceDetokenizer(pieces, prompt_ids, strips_space=self._pieces.strips_space)
+
+    def _pieces_with(self, shown_ids: frozenset[int]) -> list[Piece]:
+        """Return what each token adds to a text, some of the special tokens included."""
+        assert self._pieces is not None
+        if shown_ids not in self._shown:
+            pieces = self._pieces.visible.copy()
+            for token_id in shown_ids:
+                pieces[token_id] = self._pieces.full[token_id]
+            self._shown[shown_ids] = pieces
+        return self._shown[shown_ids]
 
     def _ids(self, text: str, *, parse_special: bool) -> list[int]:
         """Return the ids of a text alone."""

@@ -107,3 +107,11 @@ def test_sampling_that_no_request_could_have_is_refused(tmp_path: Path) -> None:
     words = refused_start(model)
     assert "generation_config.json: temperature is 9" in words
     assert "--generation-config none" in words
+
+
+@pytest.mark.parametrize("flag", ["--tool-notation", "--reasoning-notation"])
+def test_notation_that_means_nothing_is_told_by_line(tiny: Path, tmp_path: Path, flag: str) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('[reasoning]\nopen = "<a>"\nclose = ""\n')
+    words = refused_start(tiny, flag, file)
+    assert f"{flag} {file}, line 3: 'close'" in words

@@ -49,14 +49,17 @@ SPECIAL_TEXTS = {BOS: "<s>", EOS: "</s>"}
 class ByteDetokenizer:
     """Text of bytes as they come; a character is held back until it is whole."""
 
-    def __init__(self, *, skip_special_tokens: bool = True) -> None:
+    def __init__(
+        self, *, skip_special_tokens: bool = True, shown_ids: frozenset[int] = frozenset()
+    ) -> None:
+        self._shown_ids = shown_ids
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._skip_special_tokens = skip_special_tokens
 
     def push(self, token_id: int) -> str:
         if token_id < 256:
             return self._decoder.decode(bytes([token_id]))
-        if self._skip_special_tokens:
+        if self._skip_special_tokens and token_id not in self._shown_ids:
             return ""
         return self._decoder.decode(SPECIAL_TEXTS.get(token_id, "").encode())
 
@@ -82,6 +85,7 @@ class ByteTokenizer:
         self.bos_token_id = bos_token_id
         self._prefix_ids = list(prefix_ids)
         self._marks = marks or {}
+        self.special_token_ids = {text: token_id for token_id, text in SPECIAL_TEXTS.items()}
 
     def min_num_tokens(self, text: str) -> int:
         return 0 if text in self._marks else len(text)
@@ -116,9 +120,13 @@ class ByteTokenizer:
         return chr(token_id) if token_id < 128 else bytes([token_id])
 
     def detokenizer(
-        self, prompt_ids: Sequence[int] = (), *, skip_special_tokens: bool = True
+        self,
+        prompt_ids: Sequence[int] = (),
+        *,
+        skip_special_tokens: bool = True,
+        shown_ids: frozenset[int] = frozenset(),
     ) -> ByteDetokenizer:
-        return ByteDetokenizer(skip_special_tokens=skip_special_tokens)
+        return ByteDetokenizer(skip_special_tokens=skip_special_tokens, shown_ids=shown_ids)
 
 
 def score_of(token_id: int, num_alternatives: int) -> TokenLogprobs:

@@ -81,7 +81,7 @@ def begin(
 @given(
     st.one_of(st.binary(max_size=30), few_letters.map(str.encode)),
     stops,
-    st.lists(st.integers(1, 4), min_size=30, max_size=30),
+    st.lists(st.integers(1, 4), min_size=60, max_size=60),
     st.booleans(),
 )
 def test_text_does_not_depend_on_how_tokens_come_in_frames(

@@ -53,11 +53,9 @@ async def test_answer_goes_on_from_the_prompt_unless_an_encoder_has_it(
     before: list[list[int]] = []
 
     class Tokenizer(ByteTokenizer):
-        def detokenizer(
-            self, prompt_ids: Sequence[int] = (), *, skip_special_tokens: bool = True
-        ) -> ByteDetokenizer:
+        def detokenizer(self, prompt_ids: Sequence[int] = (), **options: Any) -> ByteDetokenizer:
             before.append(list(prompt_ids))
-            return super().detokenizer(prompt_ids, skip_special_tokens=skip_special_tokens)
+            return super().detokenizer(prompt_ids, **options)
 
     pool = scripted(b"x")
     app = create_app(make_service(pool, Tokenizer(), has_encoder=has_encoder))

@@ -162,3 +162,9 @@ def test_window_without_a_table_stays_short_on_broken_bytes() -> None:
     assert isinstance(detokenizer, WindowDetokenizer)
     deltas = [detokenizer.push(continuation_byte) for _ in range(100)]
     assert sum(map(len, deltas)) >= 90
+
+
+def test_some_special_tokens_may_be_shown_alone() -> None:
+    im_start, im_end = 1, 2
+    detokenizer = byte_level().detokenizer(shown_ids=frozenset({im_end}))
+    assert (detokenizer.push(im_start), detokenizer.push(im_end)) == ("", "<|im_end|>")

@@ -1,0 +1,53 @@
+"""Tells of calls, in order: their numbers, their ids, and which of them are told at all.
+
+Called by the parser.
+"""
+
+import secrets
+import string
+from collections.abc import Callable
+
+from gateway.answer_events import AnswerEvent, ArgumentsDelta, CallBegin, CallEnd
+
+_ID_LETTERS = string.ascii_letters + string.digits
+
+
+class CallEvents:
+    """num_begun: calls so far; num_complete: those that were told and have an end."""
+
+    def __init__(
+        self, tell: Callable[[AnswerEvent], None], *, allows_parallel: bool, id_length: int
+    ) -> None:
+        """allows_parallel: without it, calls after the first are not told. id_length: letters and
+        digits of an id; 0 for ids as OpenAI's."""
+        self.num_begun = 0
+        self.num_complete = 0
+        self._tell = tell
+        self._allows_parallel = allows_parallel
+        self._id_length = id_length
+
+    def begin(self, name: str) -> None:
+        """A tool is called."""
+        self.num_begun += 1
+        if self._is_told:
+            self._tell(CallBegin(self.num_begun - 1, self._new_id(), name))
+
+    def arguments(self, text: str) -> None:
+        """More of its arguments, as JSON."""
+        if text and self._is_told:
+            self._tell(ArgumentsDelta(self.num_begun - 1, text))
+
+    def end(self) -> None:
+        """Its arguments are complete."""
+        if self._is_told:
+            self._tell(CallEnd(self.num_begun - 1))
+            self.num_complete += 1
+
+    @property
+    def _is_told(self) -> bool:
+        return self.num_begun == 1 or self._allows_parallel
+
+    def _new_id(self) -> str:
+        if self._id_length:
+            return "".join(secrets.choice(_ID_LETTERS) for _ in range(self._id_length))
+        return f"call_{secrets.token_hex(12)}"

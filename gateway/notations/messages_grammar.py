@@ -1,0 +1,50 @@
+"""Grammars of answers that consist of messages, as gpt-oss writes them (Harmony).
+
+The whole answer is described, thoughts included: what a message is decides what may follow. Called
+by grammars.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from backend.wire.sampling import Grammar
+from gateway.notations.lark import LarkWriter
+from gateway.notations.served import ServedNotation
+
+
+def messages_grammar(
+    notation: ServedNotation,
+    functions: Sequence[tuple[str, Mapping[str, Any]]] | None,
+    *,
+    body: Grammar | None = None,
+    is_required: bool = False,
+    max_thought_tokens: int | None = None,
+) -> Grammar:
+    """Return the grammar of an answer in messages.
+
+    functions: those that may be called; None for none. body: what the text at the end must match.
+    is_required: it ends with a call. max_thought_tokens: of each thought.
+    """
+    form = notation.form.messages
+    assert form is not None
+    writer = LarkWriter(notation.special_ids)
+    following, end = writer.literal(form.next_message), writer.literal(form.close[0])
+    ends = [f"({following})? call"] if functions is not None else []
+    if not is_required:
+        ends.append(f"({following})? text")
+    writer.add("start", f"(({following})? thought)* ({' | '.join(ends)})")
+    thought = writer.any_text()
+    if max_thought_tokens is not None:
+        thought = writer.new(r"/(.|\n)*/", "thought", f"max_tokens={max_thought_tokens}")
+    writer.add("thought", f"{writer.literal(form.written_reasoning)} {thought} {end}")
+    told = "body" if body is not None else writer.any_text()
+    writer.add("text", f"{writer.literal(form.written_text)} {told}")
+    if functions is not None:
+        calls = []
+        for number, (name, schema) in enumerate(functions):
+            head, _, tail = form.written_call.replace("{name}", name).partition("{arguments}")
+            arguments = writer.json({"type": "object", **schema})
+            call = f"{writer.literal(head)} {arguments} {writer.literal(tail)}".strip()
+            calls.append(writer.add(f"call_{number}", call))
+        writer.add("call", " | ".join(calls))
+    return Grammar("lark", writer.text(), body, tuple(sorted(writer.used_ids)))

@@ -1,0 +1,108 @@
+"""Reads arguments that are written one by one between marks, and makes a JSON object of them.
+
+As Qwen3-Coder and GLM write them: `<parameter=city>Bern</parameter>`. Strings stand bare, so what a
+value is depends on the schema of the tool. Called by the parser.
+"""
+
+from gateway.notations.arguments import json_characters, json_string
+from gateway.notations.forms import CompiledForm, ParameterForm
+from gateway.notations.marks import MarkFinder
+from gateway.notations.schema_types import ParameterTypes, value_of
+
+
+class ParametersReader:
+    """The text ends before the mark that follows the last parameter."""
+
+    def __init__(self, form: CompiledForm, types: ParameterTypes) -> None:
+        assert form.parameter is not None
+        self.is_complete = False
+        self._form: ParameterForm = form.parameter
+        self._types = types
+        self._end = form.tail.words[0]
+        self._between = MarkFinder([self._form.before.words[0], self._end])
+        self._finders = [MarkFinder([word]) for word in self._form.between.words]
+        self._after = MarkFinder(_with_line_break(self._form))
+        self._num_parameters = 0
+        self._is_begun = False
+        self._part = 0  # 0: before a parameter; then the words up to the value; last: in the value
+        self._key: list[str] = []
+        self._is_string = False
+        self._value: list[str] = []
+        self._may_trim = False
+
+    def read(self, text: str) -> tuple[str, int]:
+        found = [] if self._is_begun else ["{"]
+        self._is_begun = True
+        position = 0
+        while not self.is_complete:
+            end, goes_on = self._read_part(text, position, found)
+            position = end
+            if not goes_on:
+                break
+        return "".join(found), position
+
+    def _read_part(self, text: str, position: int, found: list[str]) -> tuple[int, bool]:
+        if self._part == 0:
+            return self._read_opening(text, position, found)
+        if self._part <= len(self._finders):
+            return self._read_key(text, position, found)
+        return self._read_value(text, position, found)
+
+    def _read_opening(self, text: str, position: int, found: list[str]) -> tuple[int, bool]:
+        at, mark = self._between.find(text, position)
+        if not mark:
+            return at, False
+        if mark == self._end:
+            found.append("}")
+            self.is_complete = True
+            return at, False
+        self._part = 1
+        return at + len(mark), True
+
+    def _read_key(self, text: str, position: int, found: list[str]) -> tuple[int, bool]:
+        at, mark = self._finders[self._part - 1].find(text, position)
+        if self._part == 1:
+            self._key.append(text[position:at])
+        if not mark:
+            return at, False
+        self._part += 1
+        if self._part > len(self._finders):
+            self._begin_value(found)
+        return at + len(mark), True
+
+    def _begin_value(self, found: list[str]) -> None:
+        key = "".join(self._key).strip()
+        self._key.clear()
+        found.append(f"{', ' if self._num_parameters else ''}{json_string(key)}: ")
+        self._num_parameters += 1
+        self._allowed = self._types.of(key)
+        self._is_string = self._allowed == frozenset({"string"})
+        self._may_trim = self._form.trims_start
+        if self._is_string:
+            found.append('"')
+
+    def _read_value(self, text: str, position: int, found: list[str]) -> tuple[int, bool]:
+        if self._may_trim and position < len(text):
+            self._may_trim = False
+            position += text.startswith("\n", position)
+        at, mark = self._after.find(text, position)
+        piece = text[position:at]
+        if self._is_string:
+            found.append(json_characters(piece))
+        elif piece:
+            self._value.append(piece)
+        if not mark:
+            return at, False
+        if self._is_string:
+            found.append('"')
+        else:
+            found.append(value_of("".join(self._value), self._allowed))
+            self._value.clear()
+        self._part = 0
+        return at + len(mark), True
+
+
+def _with_line_break(form: ParameterForm) -> list[str]:
+    """Return what ends a value: the mark, and the mark with the line break that is not its part."""
+    mark = form.after.words[0]
+    return [mark, f"\n{mark}"] if form.trims_end else [mark]

@@ -1,0 +1,415 @@
+"""Splits what a model writes into text, thoughts and calls, while it arrives.
+
+Follows a notation that is data, in time linear in the text; how the text was cut into deltas does
+not change what comes out. Knows no tokens, no dialect and no HTTP. One OutputParser a choice.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gateway.answer_events import AnswerEvent, ReasoningDelta, TextDelta
+from gateway.notations.arguments import ArgumentReader, JsonReader
+from gateway.notations.call_events import CallEvents
+from gateway.notations.compiled import CompiledNotation
+from gateway.notations.forms import CompiledForm
+from gateway.notations.heads import Begun, HeadMatcher, match_words
+from gateway.notations.keywords import KeywordReader
+from gateway.notations.marked_json import MarkedJsonReader
+from gateway.notations.marks import MarkFinder
+from gateway.notations.messages import MessageReader
+from gateway.notations.parameters import ParametersReader
+from gateway.notations.regions import Region
+from gateway.notations.schema_types import ParameterTypes
+
+
+class OutputParser:
+    """The text of one choice, split.
+
+    White space around calls and thoughts is dropped. A block that is no call stays text; of a call
+    that is cut short nothing is text.
+    is_cut: the last call is not complete.
+    """
+
+    def __init__(
+        self,
+        notation: CompiledNotation,
+        *,
+        tools: Mapping[str, Mapping[str, Any] | None] | None = None,
+        is_thinking: bool = False,
+        is_continued: bool = False,
+        allows_parallel: bool = True,
+        hidden: frozenset[str] = frozenset(),
+    ) -> None:
+        """tools: schemas of the arguments by name; None where a call is not looked for.
+
+        is_thinking: the prompt ends within a thought. is_continued: or within what is said.
+        allows_parallel: without it, calls after the
+        first are dropped. hidden: marks that are never text, since they are special tokens.
+        """
+        self.is_cut = False
+        self._notation = notation
+        self._tools = tools
+        self._hidden = hidden | frozenset(notation.ignored)
+        self._events: list[AnswerEvent] = []
+        self._calls = CallEvents(
+            lambda event: self._events.append(event),
+            allows_parallel=allows_parallel,
+            id_length=notation.id_length,
+        )
+        self._text = Region(self._told, keeps_space=True)
+        self._thought = Region(self._thought_of, keeps_space=False)
+        self._region = self._text
+        self._held = ""
+        self._is_final = False
+        self._forms = notation.forms if tools is not None else ()
+        self._finders = self._make_finders()
+        self._heads: list[HeadMatcher] = []
+        self._mark = ""  # what the heads begin with
+        self._tries_unmarked = any(form.form.is_unmarked for form in self._forms)
+        self._form: CompiledForm | None = None
+        self._reader: ArgumentReader | None = None
+        self._rest: JsonReader | None = None
+        self._state: Callable[[], bool] = self._read_region
+        self._messages: MessageReader | None = None
+        if notation.messages is not None:
+            self._messages = MessageReader(notation.messages)
+            if not is_continued:
+                self._state = self._read_first_header
+        if is_thinking or (notation.reasoning is not None and notation.reasoning.starts_open):
+            self._enter(self._thought)
+            self._state = self._read_region
+
+    @property
+    def num_calls(self) -> int:
+        """Calls that are complete."""
+        return self._calls.num_complete
+
+    @property
+    def is_thinking(self) -> bool:
+        """Whether what comes next belongs to a thought."""
+        return self._region is self._thought
+
+    def push(self, text: str) -> list[AnswerEvent]:
+        """Take more text; return what is certain."""
+        self._held += text
+        return self._advance()
+
+    def flush(self, *, is_cut: bool = False) -> list[AnswerEvent]:
+        """Return what was held back: no more text will come. is_cut: the model would have gone on;
+        what may have been the beginning of a mark is dropped then."""
+        if is_cut:
+            self._drop_beginning()
+        self._is_final = True
+        events = self._advance()
+        self.is_cut |= self._reader is not None or self._state == self._read_head
+        self._region.finish(is_blank=self._calls.num_begun > 0 or self.is_thinking)
+        return _joined(events + self._taken())
+
+    def _advance(self) -> list[AnswerEvent]:
+        while self._state():
+            pass
+        return self._taken()
+
+    def _taken(self) -> list[AnswerEvent]:
+        events, self._events = self._events, []
+        return _joined(events)
+
+    def _told(self, text: str) -> None:
+        self._events.append(TextDelta(text))
+
+    def _thought_of(self, text: str) -> None:
+        self._events.append(ReasoningDelta(text))
+
+    # Text and thoughts.
+
+    def _make_finders(self) -> dict[bool, MarkFinder]:
+        """Return what is looked for in text, and (True) in thoughts."""
+        marks = [word for form in self._forms for word in form.opening_words]
+        marks += self._hidden
+        if self._notation.messages is not None:
+            marks += [*self._notation.messages.open, *self._notation.messages.close]
+        reasoning = self._notation.reasoning
+        if reasoning is None:
+            return {False: MarkFinder(marks), True: MarkFinder(marks)}
+        return {
+            False: MarkFinder([*marks, reasoning.open]),
+            True: MarkFinder([*marks, reasoning.close]),
+        }
+
+    def _read_region(self) -> bool:
+        if self._tries_unmarked and not self.is_thinking:
+            match self._read_unmarked():
+                case "begun":
+                    return True
+                case "more":
+                    return False
+        at, mark = self._finders[self.is_thinking].find(self._held, final=self._is_final)
+        self._region.write(self._held[:at])
+        if not mark:
+            self._held = self._held[at:]
+            return False
+        self._held = self._held[at:]
+        self._obey(mark)
+        return True
+
+    def _obey(self, mark: str) -> None:
+        """Do what a mark means, which the held text begins with."""
+        reasoning = self._notation.reasoning
+        if reasoning is not None and mark == (
+            reasoning.close if self.is_thinking else reasoning.open
+        ):
+            if self.is_thinking:
+                self._enter(self._text)
+            elif not self._text.is_blank and mark not in self._hidden:
+                self._region.write(mark)
+            else:
+                self._enter(self._thought)
+            self._held = self._held[len(mark) :]
+        elif heads := self._heads_at(mark):
+            self._heads, self._mark = heads, mark
+            self._state = self._read_head
+        elif self._messages is not None and mark in self._messages.form.open:
+            self._state = self._read_header
+        else:
+            self._held = self._held[len(mark) :]
+            if self._messages is not None and mark in self._messages.form.close:
+                self._enter(self._text)
+                self._state = self._read_header
+            elif mark not in self._hidden:
+                self._region.write(mark)
+
+    @property
+    def _reasoning_mark(self) -> str:
+        """The mark that ends the thought, or begins one."""
+        reasoning = self._notation.reasoning
+        if reasoning is None:
+            return ""
+        return reasoning.close if self.is_thinking else reasoning.open
+
+    def _enter(self, region: Region) -> None:
+        self._region.leave()
+        self._region = region
+        region.enter()
+        self._tries_unmarked = any(form.form.is_unmarked for form in self._forms)
+
+    # The beginning of a call.
+
+    def _heads_at(self, mark: str) -> list[HeadMatcher]:
+        heads = []
+        for form in self._forms:
+            if mark in form.opening_words:
+                is_known = form.form.known_only or self.is_thinking
+                known = self._tools if is_known else None
+                elements = form.first_head
+                if form.section_open.words and mark != form.section_open.words[0]:
+                    elements = form.head  # a model may leave out what stands around all calls
+                heads.append(HeadMatcher(form, elements, known))
+        return heads
+
+    def _read_unmarked(self) -> str:
+        """Look for calls that nothing marks, where text would begin; see _match_heads()."""
+        start = len(self._held) - len(self._held.lstrip())
+        if start == len(self._held):
+            return "none" if self._is_final else "more"
+        if not self._heads:
+            forms = [form for form in self._forms if form.form.is_unmarked]
+            self._heads = [HeadMatcher(form, form.first_head, self._tools) for form in forms]
+        outcome = self._match_heads(self._held[start:], start)
+        if outcome == "more" and self._is_final:
+            outcome = "none"
+        if outcome == "none":
+            self._heads = []
+            self._tries_unmarked = False
+        return outcome
+
+    def _read_head(self) -> bool:
+        outcome = self._match_heads(self._held, 0)
+        if outcome == "none":
+            self._heads = []
+            self._state = self._read_region
+            self._held = self._held[len(self._mark) :]
+            hidden = next((h for h in self._hidden if self._mark.startswith(h)), "")
+            self._region.write(self._mark[len(hidden) :])
+        return outcome != "more"
+
+    def _match_heads(self, text: str, start: int) -> str:
+        """Begin the call that a text is the head of; say "more" or "none" if it is not yet one."""
+        left = []
+        for head in self._heads:
+            outcome = head.match(text)
+            if isinstance(outcome, Begun):
+                self._heads = []
+                self._held = self._held[start + outcome.end :]
+                self._begin(head.form, outcome)
+                return "begun"
+            if outcome == "more":
+                left.append(head)
+        if not left:
+            return "none"
+        self._heads = left
+        return "more"
+
+    def _drop_beginning(self) -> None:
+        """Drop what may be the beginning of a mark: the model would have gone on."""
+        at = 0  # in other states all that is held may be one
+        if self._state == self._read_region and not self._heads:
+            at, _ = self._finders[self.is_thinking].find(self._held)
+        if self._state == self._read_head:
+            self.is_cut = True
+        if self._state != self._read_arguments:
+            self._held = self._held[:at]
+
+    def _begin(self, form: CompiledForm, begun: Begun) -> None:
+        self._region.drop_space()
+        self._tries_unmarked = form.form.is_unmarked
+        self._form = form
+        self._calls.begin(begun.name)
+        self._rest = JsonReader(depth=1) if begun.is_inside else None
+        if begun.arguments is not None:
+            self._reader = JsonReader()
+            self._calls.arguments(begun.arguments)
+            self._end_arguments()
+            return
+        self._reader = self._reader_of(form, begun.name)
+        self._state = self._read_arguments
+
+    def _reader_of(self, form: CompiledForm, name: str) -> ArgumentReader:
+        if form.content == "parameters":
+            return ParametersReader(form, ParameterTypes((self._tools or {}).get(name)))
+        if form.content == "keywords":
+            return KeywordReader()
+        if form.form.string_mark:
+            return MarkedJsonReader(form.form.string_mark)
+        return JsonReader()
+
+    # The rest of a call.
+
+    def _read_arguments(self) -> bool:
+        assert self._reader is not None
+        arguments, length = self._reader.read(self._held)
+        self._held = self._held[length:]
+        self._calls.arguments(arguments)
+        if not self._reader.is_complete:
+            return False
+        self._end_arguments()
+        return True
+
+    def _end_arguments(self) -> None:
+        self._calls.end()
+        self._reader = None
+        self._state = self._read_rest
+
+    def _read_rest(self) -> bool:
+        """Pass what belongs to a call after its arguments."""
+        if self._rest is not None:
+            self._held = self._held[self._rest.end(self._held) :]
+            if not self._rest.is_complete:
+                return False
+            self._rest = None
+        if self._form is None:
+            self._state = self._read_header
+            return True
+        for count in range(len(self._form.tail.words), 0, -1):
+            end = match_words(self._form.tail.words[:count], self._held, 0)
+            if end is None and not self._is_final:
+                return False
+            if end is not None and end >= 0:
+                self._held = self._held[end:]
+                break
+        self._state = self._read_next
+        return True
+
+    def _read_next(self) -> bool:
+        """Look for what may follow a call: another one of its section, or the section's end."""
+        form = self._form
+        assert form is not None
+        in_section = bool(form.section_open.words or form.section_close.words or form.separator)
+        if not in_section:
+            self._state = self._read_region
+            return True
+        if form.section_close.words:
+            end = match_words(form.section_close.words, self._held, 0)
+            if end is None and not self._is_final:
+                return False
+            if end is not None and end >= 0:
+                self._held = self._held[end:]
+                self._state = self._read_region
+                return True
+        if form.separator:
+            end = match_words((form.separator,), self._held, 0)
+            if end is None and not self._is_final:
+                return False
+            if end is not None and end >= 0:
+                self._held = self._held[end:]
+        return self._read_next_head(form)
+
+    def _read_next_head(self, form: CompiledForm) -> bool:
+        """Begin the next call of a section; without one the section has ended."""
+        start = len(self._held) - len(self._held.lstrip())
+        known = self._tools if form.form.known_only or form.form.is_unmarked else None
+        if not self._heads:
+            self._heads = [HeadMatcher(form, form.head, known)]
+        outcome = self._match_heads(self._held[start:], start)
+        if outcome == "none":
+            self._heads = []
+            self._state = self._read_region
+            return True
+        if outcome == "more":
+            self._state = self._read_following
+            return False
+        return True
+
+    def _read_following(self) -> bool:
+        assert self._form is not None
+        return self._read_next_head(self._form)
+
+    # Answers in messages.
+
+    def _read_first_header(self) -> bool:
+        """See whether an answer is written in messages at all."""
+        assert self._messages is not None
+        match self._messages.begins(self._held):
+            case None if not self._is_final:
+                return False
+            case True:
+                self._state = self._read_header
+            case _:
+                self._state = self._read_region
+        return True
+
+    def _read_header(self) -> bool:
+        assert self._messages is not None
+        header, length = self._messages.read_header(self._held)
+        self._held = self._held[length:]
+        if header is None:
+            return False
+        name = self._messages.called(header)
+        if name is not None and self._tools is not None:
+            self._form = None
+            self._begin_message_call(name)
+        else:
+            is_thought = name is not None or self._messages.is_reasoning(header)
+            self._enter(self._thought if is_thought else self._text)
+            self._state = self._read_region
+        return True
+
+    def _begin_message_call(self, name: str) -> None:
+        self._enter(self._text)
+        self._text.drop_space()
+        self._calls.begin(name)
+        self._reader = JsonReader()
+        self._state = self._read_arguments
+
+
+def _joined(events: list[AnswerEvent]) -> list[AnswerEvent]:
+    """Join neighbouring pieces of text."""
+    joined: list[AnswerEvent] = []
+    for event in events:
+        last = joined[-1] if joined else None
+        if isinstance(event, TextDelta) and isinstance(last, TextDelta):
+            joined[-1] = TextDelta(last.text + event.text)
+        elif isinstance(event, ReasoningDelta) and isinstance(last, ReasoningDelta):
+            joined[-1] = ReasoningDelta(last.text + event.text)
+        else:
+            joined.append(event)
+    return joined

@@ -1,0 +1,188 @@
+"""Grammars of calls accept what models write, and nothing that breaks a schema."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from backend.structured_output.grammar import GrammarTable
+from backend.wire.sampling import Grammar
+from gateway.notations.compiled import compiled
+from gateway.notations.grammars import calls_grammar, held_calls_grammar
+from gateway.notations.library import CALL_NOTATIONS, builtin
+from gateway.notations.messages_grammar import messages_grammar
+from gateway.notations.served import ServedNotation, serve_notation
+from tests.gateway.notations.parsing import called, parse
+
+END = 256
+SPECIAL = (
+    "<|tool_call>", "<tool_call|>", '<|"|>', "<|start|>", "<|channel|>", "<|message|>", "<|end|>",
+    "<|call|>", "<|constrain|>", "[TOOL_CALLS]", "[ARGS]", "<｜tool▁sep｜>",  # noqa: RUF001
+    "<|tool_call|>",
+)  # fmt: skip
+IDS = {text: 257 + number for number, text in enumerate(SPECIAL)}
+TABLE = GrammarTable([bytes([byte]) for byte in range(256)] + [b""] * (1 + len(IDS)), [END])
+SPLIT = re.compile(f"({'|'.join(map(re.escape, SPECIAL))})")
+SCHEMA: dict[str, Any] = {
+    "$defs": {"Place": {"type": "object", "properties": {"city": {"enum": ["Bern"]}}}},
+    "type": "object",
+    "properties": {
+        "place": {"$ref": "#/$defs/Place"},
+        "text": {"type": "string"},
+        "days": {"type": "array", "items": {"type": "integer"}},
+        "unit": {"enum": ["C", "F"]},
+        "sure": {"type": "boolean"},
+    },
+    "required": ["place", "unit"],
+    "additionalProperties": False,
+}
+FUNCTIONS = [("weather", SCHEMA), ("time", {"type": "object", "properties": {}})]
+TOOLS = dict(FUNCTIONS)
+GOOD: dict[str, Any] = {
+    "place": {"city": "Bern"},
+    "text": 'a "b" <c>',
+    "days": [1, 2],
+    "unit": "C",
+    "sure": True,
+}
+LEAST: dict[str, Any] = {"place": {"city": "Bern"}, "unit": "F"}
+BAD: tuple[dict[str, Any], ...] = (
+    {"place": {"city": "Basel"}, "unit": "C"},
+    {"place": {"city": "Bern"}, "unit": "K"},
+    {"place": {"city": "Bern"}},
+    {"place": {"city": "Bern"}, "days": ["x"], "unit": "C"},
+)
+
+
+def tokens(text: str) -> list[int]:
+    parts = [part for part in SPLIT.split(text) if part]
+    return [t for part in parts for t in ([IDS[part]] if part in IDS else part.encode())]
+
+
+def accepts(grammar: Grammar, text: str, *, whole: bool = True) -> bool:
+    matcher = TABLE.matcher(grammar)
+    ids = tokens(text) + ([END] if whole else [])
+    return all(matcher.accept(token_id) for token_id in ids)
+
+
+def served(name: str, special: bool = True) -> ServedNotation:
+    form = compiled(builtin(name), builtin(name) if name == "harmony" else None)
+    return serve_notation(form, IDS if special else {})
+
+
+def json_of(value: Any) -> str:
+    return json.dumps(value)
+
+
+def written(name: str, calls: list[tuple[str, dict[str, Any]]]) -> str:
+    """Write calls as the first form of a notation has them."""
+    form = builtin(name)
+    if form.messages is not None:
+        [(tool, given)] = calls
+        call = form.messages.written_call.replace("{name}", tool)
+        return call.replace("{arguments}", json_of(given))
+    first = form.calls[0]
+    texts = []
+    for tool, given in calls:
+        keys = (first.name_key, first.arguments_key)
+        texts.append(
+            first.call.replace("{name}", tool)
+            .replace("{object}", f'{{"{keys[0]}": "{tool}", "{keys[1]}": {json_of(given)}}}')
+            .replace("{arguments}", marked(given, True) if first.string_mark else json_of(given))
+            .replace("{keywords}", ", ".join(f"{key}={value!r}" for key, value in given.items()))
+            .replace("{parameters}", "".join(parameter(first.parameter, *i) for i in given.items()))
+        )
+    return first.section.replace("{calls}", first.separator.join(texts))
+
+
+def parameter(form: str, key: str, value: Any) -> str:
+    text = value if isinstance(value, str) else json_of(value)
+    return form.replace("{key}", key).replace("{value}", text)
+
+
+def marked(value: Any, is_outer: bool = False) -> str:
+    if isinstance(value, dict):
+        items = sorted(value.items())
+        return "{" + ",".join(f"{key}:{marked(item)}" for key, item in items) + "}"
+    if isinstance(value, list):
+        return f"[{','.join(map(marked, value))}]"
+    return f'<|"|>{value}<|"|>' if isinstance(value, str) else json_of(value)
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("name", CALL_NOTATIONS)
+def test_demanded_calls_obey_their_schemas(name: str, special: bool) -> None:
+    if name == "harmony" and not special:
+        pytest.skip("its marks are special tokens in every vocabulary that has them")
+    notation = served(name, special)
+    grammar = calls_grammar(notation, FUNCTIONS, allows_parallel=True)
+
+    def is_accepted(text: str) -> bool:
+        if not special:
+            return all(map(TABLE.matcher(grammar).accept, [*text.encode(), END]))
+        return accepts(grammar, text)
+
+    for arguments in (GOOD, LEAST):
+        text = written(name, [("weather", arguments)])
+        assert is_accepted(text), text
+        assert called(parse([text], notation.form, TOOLS)) == (("weather", arguments),)
+    if name != "harmony":
+        assert is_accepted(written(name, [("weather", LEAST), ("time", {})]))
+    for arguments in BAD:
+        assert not is_accepted(written(name, [("weather", arguments)])), arguments
+    assert not is_accepted(written(name, [("other", {})]))
+    assert not is_accepted("Well.")
+
+
+@pytest.mark.parametrize("name", CALL_NOTATIONS)
+def test_one_call_is_one_where_several_are_not_allowed(name: str) -> None:
+    grammar = calls_grammar(served(name), FUNCTIONS, allows_parallel=False)
+    assert accepts(grammar, written(name, [("time", {})]))
+    if name != "harmony":
+        assert not accepts(grammar, written(name, [("time", {}), ("time", {})]))
+
+
+@pytest.mark.parametrize("name", CALL_NOTATIONS)
+def test_calls_are_held_from_where_they_begin(name: str) -> None:
+    """With tool_choice auto a strict tool's enum was broken."""
+    grammar = held_calls_grammar(served(name), FUNCTIONS, allows_parallel=True)
+    before = "<|channel|>analysis<|message|>Hm.<|end|>" if name == "harmony" else "Let me see.\n"
+    unmarked = builtin(name).calls and builtin(name).calls[0].is_unmarked
+    for arguments in (GOOD, LEAST):
+        text = written(name, [("weather", arguments)])
+        assert accepts(grammar, text), text
+        assert unmarked or accepts(grammar, before + text)
+    for arguments in BAD:
+        text = written(name, [("weather", arguments)])
+        assert not accepts(grammar, text), text
+        assert unmarked or not accepts(grammar, before + text)
+    said = "<|channel|>final<|message|>Well: 1 < 2." if name == "harmony" else "Well: 1 < 2."
+    assert accepts(grammar, said)
+
+
+@pytest.mark.parametrize("name", CALL_NOTATIONS)
+def test_answer_is_calls_or_obeys_the_other_grammar(name: str) -> None:
+    """A response_format kept the model from calling tools."""
+    schema = '{"properties": {"a": {"const": 1}}, "additionalProperties": false}'
+    body = Grammar("json_schema", schema)
+    grammar = calls_grammar(served(name), FUNCTIONS, allows_parallel=True, body=body)
+    head = "<|channel|>final<|message|>" if name == "harmony" else ""
+    assert accepts(grammar, f'{head}{{"a": 1}}')
+    assert accepts(grammar, written(name, [("weather", LEAST)]))
+    assert not accepts(grammar, f'{head}{{"a": 2}}')
+    assert not accepts(grammar, f"{head}Well.")
+    assert not accepts(grammar, written(name, [("weather", BAD[1])]))
+
+
+@pytest.mark.parametrize("has_tools", [True, False])
+def test_thoughts_in_messages_end_in_time(has_tools: bool) -> None:
+    body = Grammar("json_schema", '{"enum": [{"a": 1}]}')
+    functions = FUNCTIONS if has_tools else None
+    grammar = messages_grammar(served("harmony"), functions, body=body, max_thought_tokens=3)
+    said = '<|start|>assistant<|channel|>final<|message|>{"a": 1}'
+    assert accepts(grammar, f"<|channel|>analysis<|message|>abc<|end|>{said}")
+    assert accepts(grammar, f"<|channel|>analysis<|message|>a<|end|>{said}")
+    assert not accepts(grammar, "<|channel|>analysis<|message|>abcd", whole=False)
+    call = written("harmony", [("time", {})])
+    assert accepts(grammar, f"<|channel|>analysis<|message|>abc<|end|>{call}") == has_tools
