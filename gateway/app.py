@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,7 +22,7 @@ from gateway.dialects.error_forms import error_form_of
 from gateway.endpoints.chat import create_chat_completion
 from gateway.endpoints.completions import create_completion
 from gateway.endpoints.embeddings import create_embeddings
-from gateway.endpoints.health import livez, readyz, version
+from gateway.endpoints.health import livez, readyz, root, version
 from gateway.endpoints.messages import count_tokens, create_message
 from gateway.endpoints.metrics import metrics
 from gateway.endpoints.models import list_models, retrieve_model
@@ -31,18 +32,21 @@ from gateway.endpoints.responses import count_input_tokens, create_response, ret
 from gateway.endpoints.tokenize import detokenize, tokenize
 from gateway.errors import ApiError
 from gateway.exchange_context import ExchangeContext, exchange_context
+from gateway.requests.unknown_fields import HEADER
 from gateway.security.access import Access, Gate
 from gateway.security.cross_origin import METHODS as SERVED_METHODS
 from gateway.security.cross_origin import CrossOrigin
 from gateway.service import Service
 from gateway.telemetry import logs
-from gateway.telemetry.exchange import Exchange
+from gateway.telemetry.access_log import NO_ROUTE
+from gateway.telemetry.exchange import Exchange, Refusal
 from gateway.telemetry.observer import Observer
 
 logger = logging.getLogger(__name__)
 
 # Whatever else a client makes up is not worth a figure of its own.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+IGNORED_FIELDS = HEADER.encode()
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -70,6 +74,7 @@ def create_app(service: Service) -> ASGIApp:
         (Access.INFER, Route("/detokenize", detokenize, methods=["POST"])),
         (Access.INFER, Route("/v1/models", list_models, methods=["GET"])),
         (Access.INFER, Route("/v1/models/{name:path}", retrieve_model, methods=["GET"])),
+        (Access.OPEN, Route("/", root, methods=["GET"])),
         (Access.OPEN, Route("/livez", livez, methods=["GET"])),
         (Access.OPEN, Route("/readyz", readyz, methods=["GET"])),
         (Access.OPEN, Route("/health", readyz, methods=["GET"])),
@@ -150,6 +155,8 @@ class _Exchange:
         self.is_started = False
         self._started_s = time.monotonic()
         self._status = 499  # until an answer begins
+        self._ignored = ""
+        self._user_agent = headers.get(b"user-agent", b"").decode("latin-1")
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -173,6 +180,7 @@ class _Exchange:
         if not self.is_started:
             self.is_started = True
             self._status = message["status"]
+            self._ignored = _value(message["headers"], IGNORED_FIELDS)
             message = self._with_headers(message)
             if not self._is_body_read:
                 self._drain = asyncio.create_task(self._read_rest())
@@ -192,9 +200,10 @@ class _Exchange:
         """Return what observers are told of this exchange."""
         scope, context = self._scope, self._context
         route, tenant, generation = scope.get("route"), context.tenant, context.generation
+        error, client = context.error, scope.get("client")
         return Exchange(
             scope["method"] if scope["method"] in METHODS else "other",
-            route.path if isinstance(route, Route) else "other",
+            route.path if isinstance(route, Route) else NO_ROUTE,
             self._status,
             self.request_id,
             tenant.id if tenant is not None else "",
@@ -202,6 +211,13 @@ class _Exchange:
             time.monotonic(),
             generation.report() if generation is not None else None,
             self._traceparent,
+            path=scope["path"],
+            ignored_fields=self._ignored,
+            refusal=None
+            if error is None
+            else Refusal(error.code or "", error.param or "", error.message),
+            client=str(client[0]) if client else "",
+            user_agent=self._user_agent,
         )
 
     def _with_headers(self, message: Message) -> Message:
@@ -216,6 +232,10 @@ class _Exchange:
     async def _read_rest(self) -> None:
         while not self._is_body_read:
             await self.receive()
+
+
+def _value(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in headers if name == wanted), "")
 
 
 def _request_id(given: str) -> str:

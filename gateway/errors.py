@@ -120,8 +120,8 @@ def reworded(error: ApiError, words: Mapping[str, str]) -> ApiError:
     message, param = error.message, error.param
     for ours, theirs in words.items():
         message = re.sub(rf"'{re.escape(ours)}(?=['.\[])", f"'{theirs}", message)
-        if param == ours:
-            param = theirs
+        if param is not None and re.match(rf"{re.escape(ours)}(?![^.\[])", param):
+            param = theirs + param.removeprefix(ours)
     return ApiError(
         error.status,
         message,

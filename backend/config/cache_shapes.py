@@ -4,19 +4,23 @@ from typing import NamedTuple
 
 from backend.config.cache_groups import CacheGroup, cache_groups
 from backend.config.model_config import ModelConfig
-from backend.config.spec import EncoderSpec
+from backend.config.spec import Attention, EncoderSpec
 
 
 class KVShape(NamedTuple):
-    """A layer's keys and values of a token: of each of its KV heads, head_dim numbers each."""
+    """A layer's keys and values of a token: of each of its KV heads, head_dim numbers each.
+
+    is_latent: there is one row instead, of head_dim numbers, which every rank keeps.
+    """
 
     num_kv_heads: int
     head_dim: int
+    is_latent: bool = False
 
     @property
     def num_numbers(self) -> int:
         """Numbers of a token, of all ranks."""
-        return 2 * self.num_kv_heads * self.head_dim
+        return self.head_dim if self.is_latent else 2 * self.num_kv_heads * self.head_dim
 
 
 def kv_shapes(config: ModelConfig) -> list[KVShape | None]:
@@ -24,11 +28,17 @@ def kv_shapes(config: ModelConfig) -> list[KVShape | None]:
     if isinstance(config.spec, EncoderSpec):
         return [None] * config.num_layers
     return [
-        KVShape(config.num_kv_heads_of(layer.attention), config.head_dim_of(layer.attention))
+        _shape(config, layer.attention)
         if layer.attention and layer.attention.shares_kv_of is None
         else None
         for layer in config.spec.layers
     ]
+
+
+def _shape(config: ModelConfig, attention: Attention) -> KVShape:
+    if attention.latent:
+        return KVShape(1, attention.latent.width, is_latent=True)
+    return KVShape(config.num_kv_heads_of(attention), config.head_dim_of(attention))
 
 
 def kv_owners(config: ModelConfig) -> list[int]:

@@ -93,8 +93,9 @@ def read_config(path: Path, task: Task = "auto") -> ModelConfig:
             if name in tensors:
                 fields.add(field, _read_table(headers, tensors[name]))
         fields.harmless(_HARMLESS)
-        _check_values(fields)
-        _check_experts(fields)
+        if "attention.value_length" not in family.own_fields:
+            _check_values(fields)
+        _check_experts(fields, family)
         pooling_type = fields.integer("pooling_type", 0)
         config = make_config(
             family,
@@ -186,10 +187,10 @@ def _check_values(fields: Fields) -> None:
     fields.must_be("attention.value_length", size, f"only that of keys, {size}, is supported")
 
 
-def _check_experts(fields: Fields) -> None:
+def _check_experts(fields: Fields, family: Family) -> None:
     """Refuse groups of experts, of which some are chosen first; files may say there are none."""
     groups = fields.integer("expert_group_count", 0)
-    if groups > 1:
+    if groups > 1 and "expert_group_count" not in family.own_fields:
         raise ModelError(
             f"{fields.label('expert_group_count')} is {groups}: experts in groups are not supported"
         )

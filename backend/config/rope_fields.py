@@ -38,15 +38,17 @@ def read_rope(
     interleaved: bool = False,
     theta: float = DEFAULT_THETA,
     known: frozenset[str] = frozenset(),
+    truncate: bool = True,
 ) -> Rope:
     """Return how the first `dim` numbers of each head turn. Raises ModelError.
 
     layer_type: whose, where a file has several ("full_attention"). interleaved: how the rows of
     queries and keys lie in GGUF files of this family; Hugging Face's have halves. theta: the base
     where the file does not say. known: parameters that the family reads itself.
+    truncate: of YaRN, in GGUF files, which do not say.
     """
     if fields.kind == "gguf":
-        return read_gguf_rope(fields, dim, theta, interleaved=interleaved)
+        return read_gguf_rope(fields, dim, theta, interleaved=interleaved, truncate=truncate)
     parameters = rope_parameters(fields, layer_type)
     if unknown := sorted(parameters.keys() - _KNOWN - known):
         raise ModelError(

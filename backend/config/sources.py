@@ -29,8 +29,8 @@ class HeadOrder(NamedTuple):
 class Source(NamedTuple):
     """Where a tensor lies: in the file's tensor `name`.
 
-    expert: of a stack of matrices, which. start: its first row there. is_transposed: the file has
-    [in, out]. heads: how rows move within each head.
+    expert: of a stack of matrices, which. start: its first row there; step: from each of its rows
+    to the next. is_transposed: the file has [in, out]. heads: how rows move within each head.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Source(NamedTuple):
     start: int = 0
     is_transposed: bool = False
     heads: HeadOrder | None = None
+    step: int = 1
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -47,7 +48,8 @@ class Names(msgspec.Struct, frozen=True):
     layer: what stands before names of a layer. top, parts: our name, without .weight or .bias and
     of a layer's the part behind its number -> theirs; several are tried in order. `{e}` stands for
     an expert. fused: their name -> ours, whose rows lie one below the other in it; where ours hold
-    an `{e}`, theirs is a stack, one matrix an expert. transposed: their names of matrices that lie
+    an `{e}`, theirs is a stack, one matrix an expert. interleaved: as fused, but rows of ours take
+    turns. transposed: their names of matrices that lie
     [in, out]. ignored: pattern of tensors that follow from the configuration, or are for other
     uses; a match is left unread. Names are whole where they begin with "/", without prefix.
     encoder_layer, encoder_parts: as layer and parts, of the layers of an encoder that stands before
@@ -61,6 +63,7 @@ class Names(msgspec.Struct, frozen=True):
     fused: dict[str, tuple[str, ...]] = {}
     transposed: frozenset[str] = frozenset()
     ignored: str = "(?!)"
+    interleaved: dict[str, tuple[str, ...]] = {}
     encoder_layer: str = ""
     encoder_parts: dict[str, str | tuple[str, ...]] = {}
 
@@ -128,6 +131,15 @@ class Names(msgspec.Struct, frozen=True):
                 yield Source(
                     f"{layer}{theirs}.{kind}", index, start, is_transposed=theirs in self.transposed
                 )
+        for theirs, ours in self.interleaved.items():
+            if generic in ours:
+                yield Source(
+                    f"{layer}{theirs}.{kind}",
+                    index,
+                    ours.index(generic),
+                    is_transposed=theirs in self.transposed,
+                    step=len(ours),
+                )
 
 
 def foreign_names(foreign: Foreign) -> Names:
@@ -148,9 +160,11 @@ def _whole(prefix: str, name: str) -> str:
 
 
 def _present(name: str, file_names: Collection[str]) -> str | None:
-    """Return a name if the file has it, or as of a tensor that is no module's weight, or as the
-    first BERTs have it, which TensorFlow wrote."""
+    """Return a name if the file has it, or as of a tensor that is no module's weight or bias, or as
+    the first BERTs have it, which TensorFlow wrote."""
     other = name.removesuffix(".weight")
+    if name.endswith(".bias"):
+        other = f"{name.removesuffix('.bias')}_bias"
     if name.endswith("LayerNorm.weight"):
         other = f"{other}.gamma"
     elif name.endswith("LayerNorm.bias"):
@@ -168,6 +182,6 @@ def _head_order(config: ModelConfig, name: str) -> HeadOrder | None:
     if attention is None:
         return None
     rope, head_dim = attention.rope, config.head_dim_of(attention)
-    if rope is None or (rope.dim == head_dim and not rope.is_interleaved):
+    if rope is None or attention.latent or (rope.dim == head_dim and not rope.is_interleaved):
         return None
     return HeadOrder(head_dim, rope.dim, rope.is_interleaved)

@@ -49,6 +49,38 @@ class QueryScaling(msgspec.Struct, frozen=True):
     original_len: int
 
 
+class Latent(msgspec.Struct, frozen=True):
+    """Keys and values compressed (DeepSeek-AI 2024): a token keeps one row for all heads.
+
+    A row is kv_rank numbers, from which each head's key of nope_dim numbers and its value of v_dim
+    would be expanded, and rope_dim numbers that turn and are every head's. q_rank: queries come
+    through so few numbers; 0: of the token itself. norm_eps: of the norms of both. is_interleaved:
+    numbers that turn together lie side by side. is_split: the file has what expands keys, already
+    transposed, apart from what expands values.
+    """
+
+    kv_rank: int
+    rope_dim: int
+    nope_dim: int
+    v_dim: int
+    q_rank: int = 0
+    norm_eps: float = 1e-6
+    is_interleaved: bool = True
+    is_split: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("kv_rank", "rope_dim", "nope_dim", "v_dim"):
+            if getattr(self, field) <= 0:
+                raise ModelError(
+                    f"{field} of compressed keys must be above 0, is {getattr(self, field)}"
+                )
+
+    @property
+    def width(self) -> int:
+        """Numbers of a row."""
+        return self.kv_rank + self.rope_dim
+
+
 class Attention(msgspec.Struct, frozen=True):
     """How a layer attends.
 
@@ -60,6 +92,8 @@ class Attention(msgspec.Struct, frozen=True):
     head_dim, num_kv_heads: this layer's; 0: the model's. v_norm: each head's value is divided by
     its root mean square. k_eq_v: values are what keys are before their norm and rotation.
     shares_kv_of: the layer before whose keys and values are seen here, which has none of its own.
+    latent: keys and values are compressed; then heads have nope_dim + rope_dim numbers, and there
+    are as many KV heads as heads, of which nothing is kept.
     """
 
     rope: Rope | None
@@ -76,6 +110,7 @@ class Attention(msgspec.Struct, frozen=True):
     v_norm: bool = False
     k_eq_v: bool = False
     shares_kv_of: int | None = None
+    latent: Latent | None = None
 
 
 class MLP(msgspec.Struct, frozen=True):
@@ -87,6 +122,21 @@ class MLP(msgspec.Struct, frozen=True):
     has_bias: bool = False
 
 
+class GateClamp(msgspec.Struct, frozen=True):
+    """A gate of limits: g * sigmoid(alpha * g) * (u + offset), of a gate and what it gates.
+
+    g is the gate, at most `limit`; u the other, between -limit and limit.
+    """
+
+    limit: float
+    alpha: float = 1.0
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.limit <= 0:
+            raise ModelError(f"the limit of a gate must be above 0, is {self.limit}")
+
+
 class Experts(msgspec.Struct, frozen=True):
     """A mixture: each token goes to the top_k of num experts that a router scores best.
 
@@ -96,7 +146,10 @@ class Experts(msgspec.Struct, frozen=True):
     does not weigh. shared_width: of an MLP that every token goes through, 0: none; shared_gate: its
     result is multiplied by sigmoid(a linear of x). router_eps: of a norm of its own that the
     router's input has, divided by its width's root besides; 0: none. has_scales: each expert's
-    weight is multiplied by a number of its own.
+    weight is multiplied by a number of its own. clamp: how gates work, instead of by the
+    activation. has_bias: all linears of the experts have one. router_bias: the router, too.
+    num_groups: experts come in so many groups, of which the top_groups best are chosen from.
+    group_score: what says how good a group is, its best score or the sum of its two best.
     """
 
     num: int
@@ -111,6 +164,12 @@ class Experts(msgspec.Struct, frozen=True):
     shared_gate: bool = False
     router_eps: float = 0.0
     has_scales: bool = False
+    clamp: GateClamp | None = None
+    has_bias: bool = False
+    router_bias: bool = False
+    num_groups: int = 1
+    top_groups: int = 1
+    group_score: Literal["best", "two_best"] = "two_best"
 
 
 class ShortConv(msgspec.Struct, frozen=True):

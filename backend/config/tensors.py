@@ -6,6 +6,7 @@ Names here are ours, Hugging Face's for a Llama where it has the tensor:
     model.layers.I.input_layernorm             norm before attention or a state mixer, or in its
                                                only place
     model.layers.I.self_attn.q_proj k_proj v_proj o_proj q_norm k_norm sinks
+                     q_a_proj q_a_norm q_b_proj kv_a_proj kv_a_norm kv_b_proj, or k_b_proj v_b_proj
     model.layers.I.attention_output_norm       norm of what attention gives
     model.layers.I.post_attention_layernorm    norm before the MLP, or in its only place
     model.layers.I.short_conv.b_proj c_proj x_proj conv out_proj
@@ -43,6 +44,7 @@ from backend.config.spec import (
     Attention,
     EncoderSpec,
     Experts,
+    Latent,
     Layer,
     Norm,
     PerLayerInput,
@@ -180,9 +182,43 @@ def _encoder_decoder(
 
 
 def _attention(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, TensorInfo]]:
+    if attention.latent:
+        for name, info in _latent(config, attention, attention.latent):
+            yield f"self_attn.{name}", info
+        return
     for name, info in _of_heads(config, attention):
         own = info._replace(head_dim=attention.head_dim, num_kv_heads=attention.num_kv_heads)
         yield f"self_attn.{name}", own
+
+
+def _latent(
+    config: ModelConfig, attention: Attention, latent: Latent
+) -> Iterator[tuple[str, TensorInfo]]:
+    """Return what compresses and expands keys and values; ranks share what is of heads."""
+    hidden, heads, rank = config.hidden_size, config.num_heads, latent.kv_rank
+    query = latent.nope_dim + latent.rope_dim
+    if latent.q_rank:
+        shape = (latent.q_rank, hidden)
+        yield from linear_tensors("q_a_proj", shape, Cut.WHOLE, attention.qkv_bias)
+        yield "q_a_norm.weight", TensorInfo((latent.q_rank,))
+    name = "q_b_proj" if latent.q_rank else "q_proj"
+    shape = (heads * query, latent.q_rank or hidden)
+    yield f"{name}.weight", TensorInfo(shape, Cut.QUERY_ROWS, head_dim=query)
+    yield from linear_tensors("kv_a_proj", (latent.width, hidden), Cut.WHOLE, attention.qkv_bias)
+    yield "kv_a_norm.weight", TensorInfo((rank,))
+    if latent.is_split:
+        keys, values = (heads, rank, latent.nope_dim), (heads, latent.v_dim, rank)
+        for name, size in (("k_b_proj", keys), ("v_b_proj", values)):
+            yield f"{name}.weight", TensorInfo(size, Cut.QUERY_ROWS, is_plain=True, head_dim=1)
+    else:
+        both = latent.nope_dim + latent.v_dim
+        yield (
+            "kv_b_proj.weight",
+            TensorInfo((heads * both, rank), Cut.QUERY_ROWS, is_plain=True, head_dim=both),
+        )
+    out = (hidden, heads * latent.v_dim)
+    for name, info in linear_tensors("o_proj", out, Cut.QUERY_COLUMNS, attention.out_bias):
+        yield name, info._replace(head_dim=latent.v_dim)
 
 
 def _of_heads(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, TensorInfo]]:
@@ -203,7 +239,7 @@ def _of_heads(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, 
         elif attention.qk_norm == "all":
             yield f"{name}.weight", TensorInfo((size,), cut)
     if attention.sinks:
-        yield "sinks.weight", TensorInfo((config.num_heads,))
+        yield "sinks.weight", TensorInfo((config.num_heads,), is_wide=True)
 
 
 def _mlp(prefix: str, mlp: MLP, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
@@ -217,15 +253,16 @@ def _mlp(prefix: str, mlp: MLP, hidden: int) -> Iterator[tuple[str, TensorInfo]]
 
 
 def _experts(experts: Experts, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
-    yield "mlp.router.weight", TensorInfo((experts.num, hidden))
+    yield from linear_tensors("mlp.router", (experts.num, hidden), Cut.WHOLE, experts.router_bias)
     if experts.router_eps:
         yield "mlp.router_norm.weight", TensorInfo((hidden,))
     if experts.has_scales:
         yield "mlp.expert_scales.weight", TensorInfo((experts.num,), is_wide=True)
     if experts.has_correction:
-        yield "mlp.router_correction.bias", TensorInfo((experts.num,))
+        yield "mlp.router_correction.bias", TensorInfo((experts.num,), is_wide=True)
+    mlp = MLP(experts.width, has_bias=experts.has_bias)
     for index in range(experts.num):
-        for name, info in _mlp(f"mlp.experts.{index}", MLP(experts.width), hidden):
+        for name, info in _mlp(f"mlp.experts.{index}", mlp, hidden):
             yield name, info._replace(expert=index)
     if experts.shared_width:
         yield from _mlp("mlp.shared", MLP(experts.shared_width), hidden)

@@ -37,6 +37,8 @@ _PLAIN_MATRICES = (
 )
 # Columns that are shared out in units of the blocks that a file quantises.
 _MLP_CUTS = (Cut.MLP_COLUMNS, Cut.CHANNEL_COLUMNS)
+# What is taken apart by heads and multiplied dense.
+_BY_HEAD = ("kv_b_proj.weight", "k_b_proj.weight", "v_b_proj.weight")
 # Those that are never rounded to fewer bits.
 _DENSE_MATRICES = ("router.weight",)
 
@@ -94,7 +96,8 @@ class FootprintEstimate:
         if len(info.shape) != 2 or info.is_plain or name.endswith(_PLAIN_MATRICES):
             size = prod(info.shape[1:]) * _length(info.shape[0], rows) if info.shape else 1
             dtype = "float32" if info.is_wide else self._dtype
-            yield KeptWeight(name, WeightFootprint(size * DTYPE_BYTES[dtype]))
+            why = self._why_by_head(name) if name.endswith(_BY_HEAD) else ""
+            yield KeptWeight(name, WeightFootprint(size * DTYPE_BYTES[dtype]), why)
             if name == EMBEDDING and self._config.tie_word_embeddings:
                 yield self._pack(
                     name, _length(info.shape[0], self._shard.vocab), info.shape[1], ALL
@@ -130,6 +133,11 @@ class FootprintEstimate:
 
     def _embeds(self, name: str, k: int) -> bool:
         return self._method.embeds(self._checkpoint.weight_format(name), k)
+
+    def _why_by_head(self, name: str) -> str:
+        stored = self._checkpoint.stored_type(name)
+        is_plain = stored in _PLAIN_TYPES or self._method.is_dense
+        return "" if is_plain else f"{stored} is not multiplied head by head"
 
     def _why_dense(self, name: str, k: int, cols: slice) -> str:
         stored = self._checkpoint.stored_type(name)

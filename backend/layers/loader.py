@@ -119,7 +119,8 @@ class WeightLoader:
         tensor = read.to(self._context.device, dtype)
         size_bytes = tensor.numel() * tensor.element_size()
         self.ledger.weight_bytes += size_bytes
-        self.ledger.replicated_bytes += size_bytes if info.cut is Cut.WHOLE else 0
+        is_shared = info.cut is not Cut.WHOLE or (info.expert is not None and self._shard.experts)
+        self.ledger.replicated_bytes += 0 if is_shared else size_bytes
         self._note(name)
         return tensor
 
@@ -139,6 +140,8 @@ class WeightLoader:
         """Return this rank's slices, one above the other, as their kernels take them."""
         stacked = self._context.method.stack([self._find(name) for name in names])
         self._enter(names, stacked.size_bytes)
+        if all(self._infos[self._prefix + name].cut is Cut.WHOLE for name in names):
+            self.ledger.replicated_bytes += stacked.size_bytes
         return stacked
 
     def pack(self, name: str) -> PackedWeight:

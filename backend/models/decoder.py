@@ -16,6 +16,7 @@ from backend.layers.attention import AttentionStep, SelfAttention
 from backend.layers.compute_context import ComputeContext
 from backend.layers.embedding import Embedding, VocabParallelHead
 from backend.layers.experts_beside import ExpertsBeside
+from backend.layers.latent_attention import LatentAttention
 from backend.layers.loader import WeightLoader
 from backend.layers.mlp import DenseMLP
 from backend.layers.moe import MixtureOfExperts
@@ -131,10 +132,7 @@ class Decoder:
             if kind is not None:
                 cache, group = kv_cache.layer(index), kv_cache.group_of(index)
                 if (plan := plans.get(key := (group, *kind.planned))) is None:
-                    plan = self._ops.plan_attention(
-                        batch.group(group), cache, kind.num_heads, kind.attention
-                    )
-                    plans[key] = plan
+                    plan = plans[key] = self._plan(batch.group(group), cache, kind)
                 rotation = rotations[kind.turn]
                 attention = AttentionStep(batch.positions, rotation, cache, plan, wanted)
             if states := kv_cache.states.layer(index):
@@ -146,6 +144,11 @@ class Decoder:
                 x, delta, None if told is None else _wanted(told[:, index], step)
             )
         return x, delta
+
+    def _plan(self, batch: Batch, cache: Tensor, kind: "_Kind") -> object:
+        if kind.is_latent:
+            return self._ops.plan_latent(batch, cache)
+        return self._ops.plan_attention(batch, cache, kind.num_heads, kind.attention)
 
     def logits(self, hidden: Tensor) -> Tensor:
         assert self._head is not None, "a model that only embeds has no logits"
@@ -174,13 +177,15 @@ class Decoder:
 class _Kind:
     """Layers of one kind share a rotation in a step, and, in a cache group, attention's plan.
 
-    turn: how heads turn, and their size. num_heads, num_kv_heads: this rank's.
+    turn: how heads turn, and their size. num_heads, num_kv_heads: this rank's. is_latent: keys and
+    values are compressed.
     """
 
     turn: tuple[Rope | None, int]
     num_heads: int
     num_kv_heads: int
     attention: AttentionSpec
+    is_latent: bool
 
     @property
     def planned(self) -> tuple[object, ...]:
@@ -191,8 +196,9 @@ class _Kind:
     def of(cls, config: ModelConfig, attention: Attention, shard: Shard) -> "_Kind":
         own = shard.heads_of(attention.num_kv_heads)
         spec = AttentionSpec(attention.scale, attention.softcap, attention.window)
-        turn = (attention.rope, config.head_dim_of(attention))
-        return cls(turn, own.num_heads, own.num_kv_heads, spec)
+        latent = attention.latent
+        turn = (attention.rope, latent.rope_dim if latent else config.head_dim_of(attention))
+        return cls(turn, own.num_heads, own.num_kv_heads, spec, latent is not None)
 
 
 class InputEmbedding:
@@ -261,7 +267,7 @@ class DecoderLayer:
                 norm("mlp_output_norm"),
             )
         self._attention = (
-            SelfAttention(config, layer.attention, loader.at("self_attn"), shard, context)
+            _build_attention(config, layer.attention, loader.at("self_attn"), shard, context)
             if layer.attention
             else None
         )
@@ -329,6 +335,18 @@ class DecoderLayer:
 
     def _scaled(self, x: Tensor) -> Tensor:
         return x if self._scale == 1.0 else x * self._scale
+
+
+def _build_attention(
+    config: ModelConfig,
+    attention: Attention,
+    loader: WeightLoader,
+    shard: Shard,
+    context: ComputeContext,
+) -> SelfAttention | LatentAttention:
+    if attention.latent:
+        return LatentAttention(config, attention, loader, shard, context)
+    return SelfAttention(config, attention, loader, shard, context)
 
 
 def _build_mlp(

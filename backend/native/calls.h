@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0x1b244d97
+#define INTERFACE 0x6cc362a6
 
 typedef struct {
     int32_t sequence;
@@ -42,6 +42,9 @@ typedef struct {
     void *out;
     int64_t out_stride;
     int64_t epilogue;
+    double limit;
+    double alpha;
+    double offset;
 } Gemm;
 
 typedef struct {
@@ -52,10 +55,14 @@ typedef struct {
     int64_t K;
     const uint16_t *x;
     const uint8_t *const *packed;
+    const uint16_t *const *biases;
     const int64_t *ends;
     void *out;
     int64_t out_stride;
     int64_t epilogue;
+    double limit;
+    double alpha;
+    double offset;
 } GroupedGemm;
 
 typedef struct {

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 from backend.ops.cache_rows import Slots, store
+from backend.ops.latent import TILE
 from backend.ops.paged import PagedAttention
 from backend.ops.state_ops import StateOps
 from backend.ops.tokenwise import TokenwiseOps
@@ -31,6 +32,7 @@ class CpuOps(TokenwiseOps, StateOps):
     """See `Ops` for shapes."""
 
     name = "PyTorch's kernels"
+    _latent_tile = TILE
 
     def add_rms_norm(
         self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from backend.config.cache_groups import CacheGroup, block_size_of
-from backend.config.cache_shapes import kv_owners, kv_shapes
+from backend.config.cache_shapes import KVShape, kv_owners, kv_shapes
 from backend.config.model_config import ModelConfig
 from backend.ops.state_cache import StateCache
 from backend.ops.zeros import zeros
@@ -67,7 +67,8 @@ class KVCache:
         self.data = zeros((num_places, num_blocks, width), dtype, device)
 
     def layer(self, index: int) -> Tensor:
-        """Return a layer's keys and values, [blocks, 2, kv_heads, block_size, head_dim].
+        """Return a layer's keys and values, [blocks, 2, kv_heads, block_size, head_dim], or, where
+        they are compressed, its rows, [blocks, 1, 1, block_size, width].
 
         Of all blocks, which may lie apart; it owns those that its group's tables name.
         """
@@ -92,8 +93,12 @@ def _blocks_of_layers(
     """Return what each layer has in a block, of this rank's heads; no numbers where it shares."""
     scale = SCALE_BYTES if dtype == torch.int8 else 0
     return [
-        (2, shard.heads_of(shape.num_kv_heads).num_kv_heads, block_size, shape.head_dim + scale)
-        if shape
-        else (0,)
-        for shape in kv_shapes(config)
+        _block(shape, shard, block_size, scale) if shape else (0,) for shape in kv_shapes(config)
     ]
+
+
+def _block(shape: KVShape, shard: Shard, block_size: int, scale: int) -> tuple[int, ...]:
+    if shape.is_latent:
+        return (1, 1, block_size, shape.head_dim)
+    num_kv_heads = shard.heads_of(shape.num_kv_heads).num_kv_heads
+    return (2, num_kv_heads, block_size, shape.head_dim + scale)

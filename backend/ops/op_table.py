@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from backend.config.spec import Activation
+from backend.config.spec import Activation, GateClamp
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation, StateBatch
+from backend.ops.latent import LatentAttention
 
 
 class Ops(Protocol):
@@ -54,6 +55,10 @@ class Ops(Protocol):
         """activation(gate) * up. gate_up: [T, 2 I] -> [T, I]."""
         ...
 
+    def clamped_gate_mul(self, gate_up: Tensor, clamp: GateClamp) -> Tensor:
+        """The gate of limits of config/spec.py. gate_up: [T, 2 I] -> [T, I]."""
+        ...
+
     def activate(self, x: Tensor, activation: Activation) -> Tensor:
         """activation(x), [T, I]."""
         ...
@@ -70,6 +75,13 @@ class Ops(Protocol):
 
         cache: of any layer, [blocks, 2, Hkv, block size, D], whose blocks may lie apart; how a
         head's part of a block lies is these ops' own affair. num_heads: Hq.
+        """
+        ...
+
+    def plan_latent(self, batch: Batch, cache: Tensor) -> LatentAttention:
+        """What stores and attends to compressed rows in a step.
+
+        cache: of any layer, [blocks, 1, 1, block size, W].
         """
         ...
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from backend.config.cache_groups import CacheGroup, block_size_of
-from backend.config.cache_shapes import kv_shapes
+from backend.config.cache_shapes import KVShape, kv_shapes
 from backend.config.model_config import ModelConfig
 from backend.placement.cgroup import left_bytes
 from backend.placement.sharding import Shard, kv_heads_of_ranks
@@ -83,16 +83,17 @@ def kv_block_bytes(
         block_size
         * block_size_of(
             groups,
-            [
-                kv_heads_of_ranks(shape.num_kv_heads, tp)[rank]
-                * kv_bytes_per_head(shape.head_dim, dtype)
-                if shape
-                else 0
-                for shape in shapes
-            ],
+            [_token_bytes(shape, tp, rank, dtype) if shape else 0 for shape in shapes],
         )
         for rank in range(tp)
     ]
+
+
+def _token_bytes(shape: KVShape, tp: int, rank: int, dtype: str) -> int:
+    if shape.is_latent:
+        return shape.head_dim * DTYPE_BYTES[dtype]
+    heads = kv_heads_of_ranks(shape.num_kv_heads, tp)[rank]
+    return heads * kv_bytes_per_head(shape.head_dim, dtype)
 
 
 def available_bytes() -> int:

@@ -57,9 +57,9 @@ class GGUFCheckpoint(SourceTable):
         tensor = self._tensor(name)
         if len(self.shape(name)) == 1:
             source = self.sources[name]
-            values = _decode(self._bytes(name)[None], tensor, ALL).view(-1)  # of all of it
-            rows = shifted(rows, self.shape(name)[0], source.start)
-            whole = values.view(tensor.shape)
+            stored = self._bytes(name).reshape(-1, tensor.row_bytes)
+            whole = _decode(stored, tensor, ALL).view(tensor.shape)
+            rows = shifted(rows, self.shape(name)[0], source.start, source.step)
             values = (whole if source.expert is None else whole[source.expert]).flatten()[rows]
             if source.heads:
                 self._check_whole_heads(name, rows, source.heads)
@@ -133,7 +133,7 @@ class GGUFCheckpoint(SourceTable):
         tensor, source = self._tensor(name), self.sources[name]
         raw = self._bytes(name).reshape(*tensor.shape[:-1], tensor.row_bytes)
         raw = raw if source.expert is None else raw[source.expert]
-        rows = shifted(rows, self.shape(name)[0], source.start)
+        rows = shifted(rows, self.shape(name)[0], source.start, source.step)
         if source.heads is None:
             return raw[rows]
         self._check_whole_heads(name, rows, source.heads)

@@ -23,6 +23,7 @@ from gateway.answers.whole_answer import Collector, WholeChoice, whole_choices
 from gateway.errors import ApiError, engine_failed
 from gateway.exchange_context import exchange_context
 from gateway.pool.refusals import POISONOUS, Poisonous, PoolNotReady, QueueFull
+from gateway.pool.submit_options import SubmitOptions
 from gateway.requests.body import disconnected, json_response
 from gateway.requests.parsed_request import ParsedRequest
 from gateway.requests.texts import EncodedText
@@ -57,6 +58,7 @@ async def respond(
     """
     service: Service = http_request.app.state.service
     context = exchange_context(http_request.scope)
+    await wait_for_group(http_request, parsed.options)
     if is_streamed:
         form = answer.stream()
         queue = EventQueue(form.ping)
@@ -84,6 +86,7 @@ async def pool_texts(
     Raises ApiError and ClientDisconnect; nothing runs then.
     """
     service: Service = http_request.app.state.service
+    await wait_for_group(http_request, parsed.options)
     pooled = PooledTexts(service.pool, texts, parsed.options)
     exchange_context(http_request.scope).generation = pooled
     start(pooled)
@@ -101,20 +104,46 @@ async def pool_texts(
     return pooled, {**parsed.headers, **server_timing(pooled.timings)}
 
 
+async def wait_for_group(http_request: Request, options: SubmitOptions) -> None:
+    """Return when there is a group to ask, or when there is no more waiting for one.
+
+    Before the head of an answer is sent, so that a refusal can still have its status.
+    Raises ApiError, and ClientDisconnect if the client leaves meanwhile.
+    """
+    service: Service = http_request.app.state.service
+    if not service.pool.door.is_shut:
+        return
+    waiting = asyncio.ensure_future(service.pool.door.wait(options.deadline))
+    gone = asyncio.ensure_future(disconnected(http_request.receive))
+    try:
+        await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise ClientDisconnect
+        waiting.result()
+    except QueueFull as error:
+        raise _queue_full(error) from None
+    finally:
+        waiting.cancel()
+        gone.cancel()
+
+
 def start(generation: Generation | PooledTexts) -> None:
     """Submit everything, or raise ApiError with nothing submitted."""
     try:
         generation.start()
     except PoolNotReady as error:
-        message = "No replica of the model is ready yet. Try again in a moment."
+        message = "No group of this model's ranks takes work now. Try again in a moment."
         retry_after_s = error.retry_after_s
         raise ApiError(503, message, code="not_ready", retry_after_s=retry_after_s) from None
     except QueueFull as error:
-        message = "Too many requests are waiting. Try again in a moment."
-        retry_after_s = error.retry_after_s
-        raise ApiError(429, message, code="queue_full", retry_after_s=retry_after_s) from None
+        raise _queue_full(error) from None
     except Poisonous:
         raise engine_failed(POISONOUS, is_final=True) from None
+
+
+def _queue_full(error: QueueFull) -> ApiError:
+    message = "Too many requests are waiting. Try again in a moment."
+    return ApiError(429, message, code="queue_full", retry_after_s=error.retry_after_s)
 
 
 async def collect(generation: Generation, collector: Collector, receive: Receive) -> Usage:

@@ -28,7 +28,7 @@ ERRORS = {
     "415": "The body is compressed in a way that is not read here.",
     "429": "Too many requests wait; Retry-After says when to try again.",
     "500": "The server failed on this request.",
-    "503": "No replica is ready, or the server is shutting down; see Retry-After.",
+    "503": "No group of ranks is ready, or the server is shutting down; see Retry-After.",
 }
 # Which of them an operation without a body can answer with.
 BODILESS_ERRORS = ("403", "404", "500")
@@ -88,7 +88,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     if operation.events:
         content["text/event-stream"] = {"schema": _event(operation)}
     success = {"description": "Success.", "headers": _REQUEST_ID, "content": content}
-    if operation.path == "/metrics":
+    if operation.plain_text:
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}
     answers = {"200": success}
     if operation.path in ("/readyz", "/health"):

@@ -33,6 +33,7 @@ class Operation:
 
     events: what a stream's `data:` lines hold; end: the last of them that is no JSON, if one is.
     error: the body of a refusal. statuses: those of refusals that are not OpenAI's, by OpenAI's.
+    plain_text: the answer is no JSON.
     """
 
     method: str
@@ -47,11 +48,13 @@ class Operation:
     end: str = "[DONE]"
     error: type[msgspec.Struct] = ErrorBody
     statuses: Mapping[str, str] = field(default_factory=dict)
+    plain_text: bool = False
 
     @property
     def id(self) -> str:
         """A name for generated clients."""
-        return re.sub(r"\W+", "_", f"{self.method} {self.path}".lower()).strip("_")
+        path = self.path if self.path != "/" else "root"
+        return re.sub(r"\W+", "_", f"{self.method} {path}".lower()).strip("_")
 
 
 _ANTHROPIC: dict[str, Any] = {"end": "", "error": AnthropicError, "statuses": {"503": "529"}}
@@ -138,18 +141,24 @@ OPERATIONS = (
     ),
     Operation(
         "GET", "/v1/models", "List the names of the model",
-        "Each can be used as `model` in a request.", "Models", None, ModelList,
+        "Each can be used as `model` in a request. With the header anthropic-version, in "
+        "Anthropic's form.",
+        "Models", None, ModelList,
     ),
     Operation(
         "GET", "/v1/models/{name}", "Describe one name", "404 if nothing is served under it.",
         "Models", None, ModelCard,
     ),
     Operation(
+        "GET", "/", "Is there a server?", "Always 200, also to HEAD, which some clients ask.",
+        "Health", plain_text=True,
+    ),
+    Operation(
         "GET", "/livez", "Is the process alive?", "200 as long as it can answer.", "Health"
     ),
     Operation(
         "GET", "/readyz", "Is new work taken?",
-        "503 while the model loads, when no replica makes progress, and while draining. "
+        "503 while the model loads, when no group makes progress, and while draining. "
         "/health answers the same.",
         "Health",
     ),
@@ -158,6 +167,7 @@ OPERATIONS = (
     Operation(
         "GET", "/metrics", "Figures for Prometheus",
         "Of all workers, groups and processes, whichever worker answers.", "Health",
+        plain_text=True,
     ),
     Operation("GET", "/openapi.json", "This description", "OpenAPI 3.1.", "Health"),
 )  # fmt: skip

@@ -6,6 +6,7 @@ know templates, tokens or HTTP. Its types are in schema/chat.py.
 
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,18 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from backend.wire.messages import FinishReason
-from gateway.answer_events import AnswerEvent, ArgumentsDelta, CallBegin, TextDelta
+from gateway.answer_events import (
+    AnswerEvent,
+    ArgumentsDelta,
+    CallBegin,
+    ReasoningDelta,
+    TextDelta,
+)
 from gateway.answers.choice import Choice, Token
 from gateway.answers.logprobs import prompt_logprobs
 from gateway.answers.sse import DONE, PING, ChunkTemplate, event
 from gateway.answers.whole_answer import Call, WholeChoice
-from gateway.dialects.chat_logprobs import chat_logprobs
+from gateway.dialects.chat_logprobs import ContentTokens, chat_logprobs
 from gateway.dialects.dialect import Dialect
 from gateway.errors import ApiError
 from gateway.requests.text_request import TextRequest, ToolUse
@@ -61,12 +68,12 @@ def read_chat(request: ChatRequest) -> TextRequest:
 def _tool_use(request: ChatRequest) -> ToolUse | None:
     if not request.usable_tools:
         return None
-    choice = request.tool_choice
+    choice = request.call_choice
     return ToolUse(
         tools=request.usable_tools,
         is_required=request.is_call_required,
         name=choice.function.name if isinstance(choice, NamedToolChoice) else "",
-        allows_parallel=request.parallel_tool_calls is not False,
+        allows_parallel=request.parallel_tool_calls is not False and not request.is_legacy,
     )
 
 
@@ -110,6 +117,7 @@ class _ChoiceWriter:
         self.shows_usage = request.include_usage
         self.shows_usage_always = request.has_continuous_usage
         self.shows_ids = bool(request.return_token_ids)
+        self.shows_logprobs = request.num_logprobs is not None
         self._request = request
         self._tokenizer = tokenizer
 
@@ -120,20 +128,46 @@ class _ChoiceWriter:
         tokens = whole.own_tokens
         return ChatChoice(
             index=whole.choice.index,
-            message=AnswerMessage(content=content, tool_calls=calls or UNSET),
-            logprobs=self.logprobs(tokens),
+            message=self._message(content, calls),
+            logprobs=self.logprobs(ContentTokens().take(_told(whole), tokens)),
             finish_reason=self.finish_reason(whole.choice, is_call=bool(calls)) or "",
             stop_reason=whole.choice.stop_reason,
             token_ids=self.token_ids(tokens),
         )
 
+    def _message(self, content: str | None, calls: list[ToolCall]) -> AnswerMessage:
+        if self._request.is_legacy and calls:
+            return AnswerMessage(content=content, function_call=calls[0].function)
+        return AnswerMessage(content=content, tool_calls=calls or UNSET)
+
+    def delta(self, piece: AnswerEvent) -> Delta | None:
+        """Return what an event adds to the message; None if it adds nothing."""
+        match piece:
+            case TextDelta(text):
+                return Delta(content=text)
+            case CallBegin(index, id, name):
+                return self._call_delta(index, FunctionCallDelta("", name), id)
+            case ArgumentsDelta(index, text):
+                return self._call_delta(index, FunctionCallDelta(text))
+            case _:
+                return None
+
+    def _call_delta(self, index: int, function: FunctionCallDelta, id: str = "") -> Delta:
+        """id: with the first piece of a call."""
+        if self._request.is_legacy:
+            return Delta(function_call=function)
+        if not id:
+            return Delta(tool_calls=[ToolCallDelta(index=index, function=function)])
+        call = ToolCallDelta(index=index, id=id, type="function", function=function)
+        return Delta(tool_calls=[call])
+
     def finish_reason(self, choice: Choice, *, is_call: bool) -> str | None:
         """Return why a choice ended: an answer that the model chose to be a call says so."""
         if choice.finish_reason is None:
             return None
-        is_named = isinstance(self._request.tool_choice, NamedToolChoice)
+        is_named = isinstance(self._request.call_choice, NamedToolChoice)
         if is_call and not is_named and choice.finish_reason is FinishReason.STOP:
-            return "tool_calls"
+            return "function_call" if self._request.is_legacy else "tool_calls"
         return choice.finish_reason.value
 
     def logprobs(self, tokens: Sequence[Token]) -> ChatLogprobs | None:
@@ -170,9 +204,12 @@ class ChatStream:
     def __init__(self, base: ChatChunk, writer: _ChoiceWriter) -> None:
         self._base = base
         self._writer = writer
-        self._is_plain = not (writer.shows_ids or writer.shows_usage_always)
+        self._is_plain = not (
+            writer.shows_ids or writer.shows_logprobs or writer.shows_usage_always
+        )
         self._templates: dict[int, ChunkTemplate] = {}  # by choice
         self._calling: set[int] = set()  # choices that have called
+        self._contents: dict[int, ContentTokens] = defaultdict(ContentTokens)
 
     def begin(self, choice: Choice) -> bytes:
         """Say who speaks."""
@@ -193,15 +230,26 @@ class ChatStream:
     def pieces(
         self, choice: Choice, events: Sequence[AnswerEvent], tokens: Sequence[Token]
     ) -> bytes:
-        """Write a chunk for each event; what is told of tokens comes with the first."""
+        """Write a chunk for each event; what is told of tokens comes with the first.
+
+        Log-probabilities wait for the text that they are of.
+        """
         framed = b""
         told = [token for token in tokens if not token.is_prompt]
-        deltas = [(piece, delta) for piece in events if (delta := _delta(piece)) is not None]
-        if not deltas and tokens:
+        scored: list[Token] = []
+        if self._writer.shows_logprobs:
+            scored = self._contents[choice.index].take(events, told)
+        deltas = [
+            (piece, delta) for piece in events if (delta := self._writer.delta(piece)) is not None
+        ]
+        if not deltas and (scored or (told and self._writer.shows_ids)):
             # Text is held back, but what is told of its tokens is not.
             deltas = [(TextDelta(""), Delta(content=""))]
         for position, (piece, delta) in enumerate(deltas):
-            framed += self._piece(choice, piece, delta, told if position == 0 else [])
+            is_first = position == 0
+            framed += self._piece(
+                choice, piece, delta, told if is_first else [], scored if is_first else []
+            )
         if choice.finish_reason is None:
             return framed
         is_call = choice.index in self._calling
@@ -225,8 +273,14 @@ class ChatStream:
         return event(error.body())
 
     def _piece(
-        self, choice: Choice, piece: AnswerEvent, delta: Delta, tokens: Sequence[Token]
+        self,
+        choice: Choice,
+        piece: AnswerEvent,
+        delta: Delta,
+        tokens: Sequence[Token],
+        scored: Sequence[Token],
     ) -> bytes:
+        """tokens: whose ids are told; scored: whose log-probabilities are."""
         if isinstance(piece, CallBegin):
             self._calling.add(choice.index)
         elif isinstance(piece, TextDelta) and not tokens:
@@ -237,7 +291,7 @@ class ChatStream:
             ChunkChoice(
                 index=choice.index,
                 delta=delta,
-                logprobs=self._writer.logprobs(tokens) if tokens else None,
+                logprobs=self._writer.logprobs(scored) if scored else None,
                 token_ids=self._writer.token_ids(tokens),
             )
         )
@@ -255,19 +309,10 @@ class ChatStream:
 CHAT = Dialect(msgspec.json.Decoder(ChatRequest), read_chat, ChatAnswer)
 
 
-def _delta(piece: AnswerEvent) -> Delta | None:
-    """Return what an event adds to the message; None if it adds nothing."""
-    match piece:
-        case TextDelta(text):
-            return Delta(content=text)
-        case CallBegin(index, id, name):
-            function = FunctionCallDelta("", name)
-            call = ToolCallDelta(index=index, id=id, type="function", function=function)
-            return Delta(tool_calls=[call])
-        case ArgumentsDelta(index, text):
-            return Delta(tool_calls=[ToolCallDelta(index=index, function=FunctionCallDelta(text))])
-        case _:
-            return None
+def _told(whole: WholeChoice) -> list[AnswerEvent]:
+    """Return the text of an answer as what it was told by."""
+    thoughts: list[AnswerEvent] = [ReasoningDelta(whole.reasoning)] if whole.reasoning else []
+    return [*thoughts, TextDelta(whole.text)]
 
 
 def _call(call: Call) -> ToolCall:

@@ -48,7 +48,7 @@ async def answer(http_request: Request, dialect: Dialect[R]) -> Response:
     request = dialect.read(parsed.request)
     try:
         prompts, max_tokens = await encode_request(request, service)
-        shared = await _params(request, max_tokens, service)
+        shared = await _params(request, max_tokens, service, parsed.headers)
     except ApiError as error:
         raise reworded(error, dialect.words) from None
     seed, num_candidates = request.fields.seed, request.num_candidates
@@ -65,8 +65,10 @@ async def answer(http_request: Request, dialect: Dialect[R]) -> Response:
     )
 
 
-async def _params(request: TextRequest, max_tokens: int, service: Service) -> SamplingParams:
-    """Return what all sequences of a request share."""
+async def _params(
+    request: TextRequest, max_tokens: int, service: Service, headers: dict[str, str]
+) -> SamplingParams:
+    """Return what all sequences of a request share. headers: of the answer, to be added to."""
     logprobs = request.logprobs
     params = await sampling_params(
         request.fields,
@@ -74,7 +76,8 @@ async def _params(request: TextRequest, max_tokens: int, service: Service) -> Sa
         max_tokens=max_tokens,
         logprobs=0 if request.is_ranked and logprobs is None else logprobs,
         prompt_logprobs=request.prompt_logprobs,
+        headers=headers,
     )
     if request.tools is not None and request.tools.is_required:
-        return await calling(params, request.tools, service.grammar_validator)
+        return await calling(params, request.tools, service.grammar_validator, headers)
     return params

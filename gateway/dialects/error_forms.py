@@ -41,7 +41,7 @@ ANTHROPIC_ERRORS = ErrorForm(anthropic_error, {503: 529}, "request-id")
 _FORMS = {"/v1/messages": ANTHROPIC_ERRORS}
 # Paths that several dialects have, and the header by which one of them is told.
 _SHARED_PATHS = ("/v1/models",)
-ANTHROPIC_VERSION = b"anthropic-version"
+ANTHROPIC_VERSION = "anthropic-version"
 
 
 def error_form_of(path: str, headers: Mapping[bytes, bytes]) -> ErrorForm:
@@ -49,7 +49,9 @@ def error_form_of(path: str, headers: Mapping[bytes, bytes]) -> ErrorForm:
     for prefix, form in _FORMS.items():
         if _is_below(path, prefix):
             return form
-    if ANTHROPIC_VERSION in headers and any(_is_below(path, each) for each in _SHARED_PATHS):
+    if ANTHROPIC_VERSION.encode() in headers and any(
+        _is_below(path, each) for each in _SHARED_PATHS
+    ):
         return ANTHROPIC_ERRORS
     return OPENAI_ERRORS
 

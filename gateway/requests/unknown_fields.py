@@ -15,8 +15,8 @@ from gateway.requests.foreign_fields import SYNONYMS, check_foreign_field
 
 HEADER = "x-unisono-ignored-fields"
 MAX_REPORTED_FIELDS = 16
-MAX_NAME_LENGTH = 64
-NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]")
+MAX_NAME_LENGTH = 96
+NOT_A_NAME = re.compile(r"[^A-Za-z0-9._$\[\]-]")
 
 _keys = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -43,7 +43,12 @@ def unknown_fields(body: bytes, known: Collection[str], *, is_strict: bool) -> l
 
 
 def ignored_header(names: Iterable[str]) -> dict[str, str]:
-    """Return the header that reports ignored fields; none if there are none.
+    """Return the header that reports ignored fields; none if there are none."""
+    return names_header(HEADER, names)
+
+
+def names_header(header: str, names: Iterable[str]) -> dict[str, str]:
+    """Return a header that lists names; none if there are none.
 
     The names are the client's: whatever is no plain name in them is replaced, and both their length
     and their number are bounded.
@@ -54,10 +59,13 @@ def ignored_header(names: Iterable[str]) -> dict[str, str]:
     more = (
         [f"and {len(shown) - MAX_REPORTED_FIELDS} more"] if len(shown) > MAX_REPORTED_FIELDS else []
     )
-    return {HEADER: ", ".join(shown[:MAX_REPORTED_FIELDS] + more)}
+    return {header: ", ".join(shown[:MAX_REPORTED_FIELDS] + more)}
 
 
 def _shown(name: str) -> str:
+    """Return a name fit for a header. Of a long path the end says more than the beginning."""
+    if len(name) > MAX_NAME_LENGTH and "." in name:
+        name = "..." + name[3 - MAX_NAME_LENGTH :]
     return NOT_A_NAME.sub("_", name[:MAX_NAME_LENGTH]) or "_"
 
 

@@ -108,8 +108,9 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     """Body of POST /v1/responses.
 
     input: a user's message, or all items that were said, called and answered before.
-    instructions: a system message in front. max_output_tokens: of the answer at most, thoughts included. tools:
-    functions, custom tools and namespaces of functions. tool_choice: whether to call, and what.
+    instructions: a system message in front. max_output_tokens: of the answer at most, thoughts
+    included. tools: functions, custom tools and namespaces of functions. tool_choice: whether to
+    call, and what.
     parallel_tool_calls: false keeps the first call. text: what the answer must match.
     reasoning: how long to think. include: what else to tell; log-probabilities need
     "message.output_text.logprobs", thoughts that are to come back "reasoning.encrypted_content".

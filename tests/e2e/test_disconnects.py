@@ -166,7 +166,7 @@ async def soak(server: Server, count: int) -> None:
     # Caches, allocators and the template's process come to their size first.
     await disconnect(server, NUM_CLIENTS, seed=0)
     processes = server.processes
-    worker = processes["unisono: gateway 0"]
+    worker = processes["unisono: worker 0"]
     descriptors, memory = num_descriptors(worker), memory_bytes(worker)
     await disconnect(server, count, seed=count)
     assert server.processes == processes, "a process died"

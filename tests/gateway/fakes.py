@@ -6,6 +6,7 @@ client reads, and when it leaves.
 
 import asyncio
 import codecs
+import time
 from array import array
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
 from gateway.app import create_app
 from gateway.pool.body_budget import BodyBudget
+from gateway.pool.door import Door
 from gateway.pool.refusals import QueueFull
 from gateway.pool.status import PoolStatus
 from gateway.pool.submit_options import SubmitOptions
@@ -175,6 +177,11 @@ class FakePool:
     state: PoolStatus = field(
         default_factory=lambda: PoolStatus(ready=True, draining=False, stalled=False, groups=[])
     )
+    is_shut: bool = False
+    door: Door = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.door = Door(lambda: self.is_shut, time.monotonic, wait_seconds=0.05, max_waiting=2)
 
     def check_room(self, tenant: Tenant) -> None:
         if self.is_full:

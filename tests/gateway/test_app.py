@@ -28,7 +28,7 @@ async def answer_to(
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/"),
+        ("GET", "//"),
         ("POST", "/v1/completion"),
         ("GET", "/v1/models/"),
         ("GET", "/livez/"),
@@ -138,10 +138,10 @@ async def test_fault_of_ours_is_a_500_without_its_traceback(
     [record] = caplog.records
     assert record.levelno == logging.ERROR
     assert (
-        TextFormatter("gateway 0")
+        TextFormatter("worker 0")
         .format(record)
         .splitlines()[0]
-        .endswith(r'ERROR gateway 0: request failed request_id=id-1 path="/x\n"')
+        .endswith(r'ERROR worker 0: request failed request_id=id-1 path="/x\n"')
     )
 
 

@@ -28,6 +28,8 @@ SAME_TOKENS = {
     "phi3": 10,
     # rope.scaling.yarn_attn_factor, which its converter writes, is read for Grok alone.
     "llama, yarn, attention factor": 1,
+    # It rounds where YaRN's ramp begins and ends, which the model's configuration says not to.
+    "gpt_oss, yarn": 1,
 }
 
 

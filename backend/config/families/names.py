@@ -37,6 +37,7 @@ GGUF_PARTS: dict[str, str | tuple[str, ...]] = {
     "self_attn.o_proj": "attn_output",
     "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",
+    "self_attn.sinks": "attn_sinks",
     "attention_output_norm": "post_attention_norm",
     "post_attention_layernorm": "ffn_norm",
     "mlp.gate_proj": "ffn_gate",
@@ -73,6 +74,7 @@ def hf_names(
     prefixes: tuple[str, ...] = HF_PREFIXES,
     layer: str = "layers.{i}.",
     transposed: frozenset[str] = frozenset(),
+    interleaved: dict[str, tuple[str, ...]] | None = None,
     ignored: str = "(?!)",
 ) -> Names:
     """Return names of Hugging Face's directories: Llama's but for those that are given."""
@@ -84,6 +86,7 @@ def hf_names(
         fused or {},
         transposed,
         f"{HF_IGNORED}|{TOWERS}|{ignored}",
+        interleaved or {},
     )
 
 

@@ -1,6 +1,9 @@
 """What a rank takes of its memory beside its weights, by the model's shape."""
 
+import msgspec
+
 from backend.config.cache_groups import CacheGroup
+from backend.config.spec import Latent
 from backend.placement.memory import (
     ModelFootprint,
     RankMemory,
@@ -50,3 +53,19 @@ def test_block_has_the_places_of_the_largest_group() -> None:
         16 * 3 * num_heads * each for num_heads in (2, 1, 1)
     ]
     assert kv_block_bytes(config, (), 1, 16, "float32") == [0]
+
+
+def test_compressed_rows_are_kept_by_every_rank() -> None:
+    """A row of 32 + 8 numbers for all heads, and no value beside it."""
+    config = tiny_config(num_layers=2)
+    latent = Latent(kv_rank=32, rope_dim=8, nope_dim=16, v_dim=16)
+    layers = tuple(
+        msgspec.structs.replace(
+            layer, attention=msgspec.structs.replace(layer.attends, latent=latent)
+        )
+        for layer in config.spec.layers
+    )
+    spec = msgspec.structs.replace(config.spec, layers=layers)
+    config = msgspec.structs.replace(config, spec=spec)
+    groups = (CacheGroup((0, 1)),)
+    assert kv_block_bytes(config, groups, 2, 16, "bfloat16") == [16 * 2 * 40 * 2] * 2

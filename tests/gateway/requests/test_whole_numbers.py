@@ -9,16 +9,24 @@ from backend.wire.messages import FinishReason
 from gateway.errors import ApiError
 from gateway.requests.body import decode_body
 from gateway.requests.whole_numbers import with_whole_numbers
+from gateway.schema.anthropic import MessagesRequest
 from gateway.schema.chat import ChatRequest
 from gateway.schema.completions import CompletionRequest
 from gateway.schema.embeddings import EmbeddingRequest
 from gateway.schema.rerank import RerankRequest
+from gateway.schema.responses import ResponsesRequest
 from gateway.schema.tokenize import DetokenizeRequest, TokenizeRequest
 from tests.gateway.fakes import Exchange, FakePool, app_of
 
+HI = [{"role": "user", "content": "x"}]
 KINDS: list[tuple[type[msgspec.Struct], dict[str, Any]]] = [
     (CompletionRequest, {"model": "m", "prompt": "x"}),
-    (ChatRequest, {"model": "m", "messages": [{"role": "user", "content": "x"}]}),
+    (ChatRequest, {"model": "m", "messages": HI}),
+    (
+        MessagesRequest,
+        {"model": "m", "max_tokens": 1, "messages": HI},
+    ),
+    (ResponsesRequest, {"model": "m", "input": "x"}),
     (EmbeddingRequest, {"model": "m", "input": "x"}),
     (RerankRequest, {"model": "m", "query": "x", "documents": ["x"]}),
     (DetokenizeRequest, {"tokens": [1]}),
@@ -35,7 +43,12 @@ def integer_fields(kind: type[msgspec.Struct]) -> list[str]:
     info = msgspec.inspect.type_info(kind)
     assert isinstance(info, msgspec.inspect.StructType)
     schema = {field.name: str(field.type) for field in info.fields}
-    return [name for name, text in schema.items() if "IntType" in text and "FloatType" not in text]
+    others = ("FloatType", "StructType")
+    return [
+        name
+        for name, text in schema.items()
+        if "IntType" in text and not any(other in text for other in others)
+    ]
 
 
 FIELDS = [(kind, rest, name) for kind, rest in KINDS for name in integer_fields(kind)]

@@ -22,7 +22,7 @@ from gateway.telemetry.observer import Observer
 from gateway.tenant import KeyScope
 from tests.gateway.fakes import Exchange, FakePool, complete, make_service, settle
 
-OPEN_PATHS = {"/livez", "/readyz", "/health"}
+OPEN_PATHS = {"/", "/livez", "/readyz", "/health"}
 ELSEWHERE = "192.0.2.7"
 
 
@@ -86,7 +86,7 @@ def test_every_route_but_the_probes_needs_a_key(world: World) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
+        "//",
         "/v1/nothing",
         "/metrics",
         "/admin",
