@@ -59,7 +59,6 @@ class SelfAttention:
             else None
         )
         self._v_norm_eps = config.spec.norm.eps if attention.v_norm and self._has_keys else None
-        self._ones = torch.ones(self._dim, dtype=context.dtype, device=context.device)
         self._sinks = loader.take("sinks.weight")[own.heads].float() if attention.sinks else None
 
     def forward(self, x: Tensor, step: AttentionStep) -> Tensor:
@@ -71,7 +70,7 @@ class SelfAttention:
         if self._qk_norm:
             self._qk_norm.apply(qkv)
         if self._v_norm_eps is not None:
-            self._ops.head_norm(qkv[:, -self._num_kv_heads :], self._ones, self._v_norm_eps)
+            self._ops.head_norm(qkv[:, -self._num_kv_heads :], None, self._v_norm_eps)
         if self._has_keys:
             self._ops.rotate_store(qkv, step.rotation, step.cache, step.plan)
         else:

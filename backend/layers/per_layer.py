@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 from backend.config.model_config import ModelConfig
@@ -72,6 +73,8 @@ class LayerTail:
             x = x + delta
         if self._told:
             assert inputs is not None
-            gate = self._ops.activate(self._gate.apply(x), self._told.activation)
-            x = x + self._norm.forward(self._proj.apply(gate * inputs))[1]
+            told = self._ops.gate_mul(
+                torch.cat((self._gate.apply(x), inputs), 1), self._told.activation
+            )
+            x = x + self._norm.forward(self._proj.apply(told))[1]
         return (x if self._scalar is None else x * self._scalar), None

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0x1af1a0c8
+#define INTERFACE 0xb7f50799
 
 typedef struct {
     int32_t sequence;
@@ -115,11 +115,21 @@ typedef struct {
 } RotateStore;
 
 typedef struct {
+    uint16_t *heads;
+    int64_t stride;
+    const uint16_t *weight;
+    int64_t tokens;
+    int64_t num_heads;
+    int64_t dim;
+    double eps;
+} HeadNorm;
+
+typedef struct {
     const uint16_t *gate_up;
     uint16_t *out;
     int64_t tokens;
     int64_t width;
-} SiluMul;
+} GateMul;
 
 typedef struct {
     const uint16_t *x;

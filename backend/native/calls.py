@@ -100,7 +100,16 @@ CALLS = {
         "dim": "int64_t",
         "block_size": "int64_t",
     },
-    "SiluMul": {
+    "HeadNorm": {
+        "heads": "uint16_t *",
+        "stride": "int64_t",
+        "weight": "const uint16_t *",
+        "tokens": "int64_t",
+        "num_heads": "int64_t",
+        "dim": "int64_t",
+        "eps": "double",
+    },
+    "GateMul": {
         "gate_up": "const uint16_t *",
         "out": "uint16_t *",
         "tokens": "int64_t",
@@ -256,8 +265,12 @@ class RotateStore(ctypes.Structure):
     _fields_ = _fields("RotateStore")
 
 
-class SiluMul(ctypes.Structure):
-    _fields_ = _fields("SiluMul")
+class HeadNorm(ctypes.Structure):
+    _fields_ = _fields("HeadNorm")
+
+
+class GateMul(ctypes.Structure):
+    _fields_ = _fields("GateMul")
 
 
 class CausalConv(ctypes.Structure):

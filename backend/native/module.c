@@ -131,7 +131,9 @@ static int read_call(PyObject *object, void *call, Py_ssize_t size)
 PLAIN(pack, Pack)
 PLAIN(add_rms_norm, AddRmsNorm)
 PLAIN(rotate_store, RotateStore)
-PLAIN(silu_mul, SiluMul)
+PLAIN(head_norm, HeadNorm)
+PLAIN(silu_mul, GateMul)
+PLAIN(gelu_mul, GateMul)
 LONG(attention, Attention)
 PLAIN(causal_conv, CausalConv)
 LONG(exp_sums, ExpSums)
@@ -168,7 +170,9 @@ static PyMethodDef methods[] = {
     CALL(embed),
     CALL(add_rms_norm),
     CALL(rotate_store),
+    CALL(head_norm),
     CALL(silu_mul),
+    CALL(gelu_mul),
     CALL(attention),
     CALL(causal_conv),
     CALL(topk),

@@ -13,7 +13,12 @@ void LEVEL(add_rms_norm)(const AddRmsNorm *a);
    in attention.h, of kv_bits; slot_mapping: [T]. D is a multiple of 16. */
 void LEVEL(rotate_store)(const RotateStore *r);
 
-/* silu(gate) * up. gate_up: [tokens, 2 width] -> out [tokens, width]. */
-void LEVEL(silu_mul)(const SiluMul *a);
+/* Divide each head by its root mean square, in place, and multiply it by the weight, [D], if there is
+   one. heads: [tokens, num_heads, D], `stride` numbers from a token to the next. */
+void LEVEL(head_norm)(const HeadNorm *h);
+
+/* activation(gate) * up. gate_up: [tokens, 2 width] -> out [tokens, width]. gelu: by tanh. */
+void LEVEL(silu_mul)(const GateMul *a);
+void LEVEL(gelu_mul)(const GateMul *a);
 
 #endif

@@ -1,5 +1,6 @@
 """The ops in C, bf16 on CPUs at any level of instructions; see backend/native for the kernels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from backend.config.spec import Activation
 from backend.native import calls, kernels
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 from backend.ops.kv_cache import SCALE_BYTES
@@ -55,7 +57,7 @@ class NativeOps(TokenwiseOps, NativeConvOps):
     def __init__(self) -> None:
         self.name = f"own {kernels.level()} kernels"
         self._add_rms_norm = calls.AddRmsNorm()
-        self._silu_mul = calls.SiluMul()
+        self._gate_mul = calls.GateMul()
 
     @staticmethod
     def takes(head_dim: int, block_size: int, num_heads: int, num_kv_heads: int) -> bool:
@@ -88,15 +90,41 @@ class NativeOps(TokenwiseOps, NativeConvOps):
         kernels.add_rms_norm(call)
         return sums, out
 
+    def head_norm(self, heads: Tensor, weight: Tensor | None, eps: float) -> None:
+        tokens, num_heads, dim = heads.shape
+        kernels.head_norm(
+            calls.HeadNorm(
+                heads=heads.data_ptr(),
+                stride=heads.stride(0),
+                weight=None if weight is None else weight.data_ptr(),
+                tokens=tokens,
+                num_heads=num_heads,
+                dim=dim,
+                eps=eps,
+            )
+        )
+
+    def gate_mul(self, gate_up: Tensor, activation: Activation) -> Tensor:
+        match activation:
+            case "silu":
+                return self.silu_mul(gate_up)
+            case "gelu_tanh":
+                return self._gate(gate_up, kernels.gelu_mul)
+            case _:
+                return super().gate_mul(gate_up, activation)
+
     def silu_mul(self, gate_up: Tensor) -> Tensor:
+        return self._gate(gate_up, kernels.silu_mul)
+
+    def _gate(self, gate_up: Tensor, kernel: Callable[[calls.GateMul], None]) -> Tensor:
         tokens, width = gate_up.shape
         out = gate_up.new_empty(tokens, width // 2)
-        call = self._silu_mul
+        call = self._gate_mul
         call.gate_up = gate_up.data_ptr()
         call.out = out.data_ptr()
         call.tokens = tokens
         call.width = width // 2
-        kernels.silu_mul(call)
+        kernel(call)
         return out
 
     def plan_attention(

@@ -44,10 +44,10 @@ class Ops(Protocol):
         """
         ...
 
-    def head_norm(self, heads: Tensor, weight: Tensor, eps: float) -> None:
+    def head_norm(self, heads: Tensor, weight: Tensor | None, eps: float) -> None:
         """Normalise heads in place, each by itself, as add_rms_norm does.
 
-        heads: [T, n, D], whose tokens may lie apart; weight: [D].
+        heads: [T, n, D], whose tokens may lie apart; weight: [D], None for 1.
         """
         ...
 

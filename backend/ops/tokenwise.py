@@ -34,8 +34,9 @@ class TokenwiseOps:
         cos, sin = rotation
         heads.copy_(torch.addcmul(heads * cos, heads.roll(heads.shape[-1] // 2, -1), sin))
 
-    def head_norm(self, heads: Tensor, weight: Tensor, eps: float) -> None:
-        heads.copy_(F.rms_norm(heads.float(), heads.shape[-1:], weight.float(), eps))
+    def head_norm(self, heads: Tensor, weight: Tensor | None, eps: float) -> None:
+        wide = None if weight is None else weight.float()
+        heads.copy_(F.rms_norm(heads.float(), heads.shape[-1:], wide, eps))
 
     def gate_mul(self, gate_up: Tensor, activation: Activation) -> Tensor:
         gate, up = gate_up.chunk(2, dim=-1)

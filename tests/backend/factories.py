@@ -301,6 +301,13 @@ def _add_tokenizer(
         writer.add_chat_template(template.read_text())
 
 
+def add_byte_tokenizer(writer: gguf.GGUFWriter, config: ModelConfig, directory: Path) -> None:
+    """Write the tokenizer of tiny models into a directory and a GGUF file, filled up to the
+    model's vocabulary."""
+    _write_tokenizer(directory, config)
+    _add_tokenizer(writer, config, directory, ())
+
+
 def _gguf_name(name: str) -> str:
     stem, _, kind = name.rpartition(".")
     if stem.startswith("model.layers."):

@@ -17,7 +17,9 @@ typedef struct {
     int (*embed)(const Embed *);
     void (*add_rms_norm)(const AddRmsNorm *);
     void (*rotate_store)(const RotateStore *);
-    void (*silu_mul)(const SiluMul *);
+    void (*head_norm)(const HeadNorm *);
+    void (*silu_mul)(const GateMul *);
+    void (*gelu_mul)(const GateMul *);
     void (*attention)(const Attention *);
     void (*causal_conv)(const CausalConv *);
     int (*topk)(const TopK *);
@@ -34,7 +36,8 @@ typedef struct {
 /* All else, as the level of this name compiles it. */
 #define OTHER_KERNELS(level) \
     .add_rms_norm = add_rms_norm_##level, .rotate_store = rotate_store_##level, \
-    .silu_mul = silu_mul_##level, .causal_conv = causal_conv_##level, \
+    .head_norm = head_norm_##level, .silu_mul = silu_mul_##level, .gelu_mul = gelu_mul_##level, \\
+    .causal_conv = causal_conv_##level, \\
     .attention = attention_##level, .topk = topk_##level, \
     .exp_sums = exp_sums_##level, .count_greater = count_greater_##level, \
     .apply_masks = apply_masks_##level

@@ -30,6 +30,15 @@ INLINE f32x16 f32_silu(f32x16 x)
     return f32_div(x, f32_add(f32_set1(1.0f), f32_exp2(f32_mul(x, minus_log2e))));
 }
 
+/* x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), which is x / (1 + e^-2u) of the same u. */
+INLINE f32x16 f32_gelu(f32x16 x)
+{
+    /* -2 log2(e) sqrt(2 / pi), and that times 0.044715 */
+    const f32x16 first = f32_set1(-2.302208198f), third = f32_set1(-0.1029432397f);
+    const f32x16 power = f32_exp2(f32_mul(x, f32_fma(f32_mul(x, x), third, first)));
+    return f32_div(x, f32_add(f32_set1(1.0f), power));
+}
+
 /* (e^2x - 1) / (e^2x + 1), within 2e-7. */
 INLINE f32x16 f32_tanh(f32x16 x)
 {

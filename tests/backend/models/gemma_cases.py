@@ -1,4 +1,4 @@
-"""Tiny models of gemma2, gemma3 and granite."""
+"""Tiny models of gemma, gemma2, gemma3 and granite."""
 
 from collections.abc import Callable
 from typing import Any
@@ -55,6 +55,14 @@ def _granite_metadata(writer: gguf.GGUFWriter, config: Any) -> None:
 
 _TYPES = ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention"]
 GEMMA = {
+    "gemma": FamilyCase(
+        "GemmaForCausalLM", {"head_dim": 12}, twin=GGUFTwin("GEMMA", change=_add_one)
+    ),
+    "gemma, biases and a head": FamilyCase(
+        "GemmaForCausalLM",
+        {"head_dim": 16, "attention_bias": True, "tie_word_embeddings": False},
+        json={"hidden_act": "gelu", "hidden_activation": None},
+    ),
     "gemma2": FamilyCase(
         "Gemma2ForCausalLM",
         _GEMMA | {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},

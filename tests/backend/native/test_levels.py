@@ -38,6 +38,19 @@ def silu() -> list[Tensor]:
     return [NativeOps().silu_mul(gate_up)]
 
 
+def gelu() -> list[Tensor]:
+    gate_up = 12 * randn(4, 2 * 99)
+    gate_up[0, :4] = torch.tensor([torch.inf, -300.0, 300.0, 1e-39])
+    return [NativeOps().gate_mul(gate_up, "gelu_tanh")]
+
+
+def head_norms() -> list[Tensor]:
+    heads, plain = randn(5, 7, 72), randn(5, 7, 72, seed=1)
+    NativeOps().head_norm(heads[:, 2:6], randn(72, seed=2), 1e-5)
+    NativeOps().head_norm(plain, None, 1e-5)
+    return [heads, plain]
+
+
 def rotation(dtype: torch.dtype) -> list[Tensor]:
     plan, num_blocks = plan_of([(1, 5), (3, 2)])
     ops, width = NativeOps(), 80 + (SCALE_BYTES if dtype == torch.int8 else 0)
@@ -73,6 +86,8 @@ CASES: dict[str, Callable[[], list[Tensor]]] = {
     "attention with the largest heads over 8 bits": lambda: attention(0, 0.0, 8, dim=512),
     "norm": norm,
     "silu": silu,
+    "gelu": gelu,
+    "norms of heads": head_norms,
     "rotation": lambda: rotation(torch.bfloat16),
     "rotation to 8 bits": lambda: rotation(torch.int8),
     "topk": selection,

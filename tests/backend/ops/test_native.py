@@ -194,6 +194,28 @@ def test_norm_is_the_oracles(tokens: int, width: int) -> None:
         torch.testing.assert_close(out, expected, rtol=2**-7, atol=0)
 
 
+def test_gelu_is_the_oracles() -> None:
+    gate_up = 12 * randn(3, 2 * 70)
+    gate_up[0, :4] = torch.tensor([torch.inf, 300.0, -300.0, 1e-30])
+    torch.testing.assert_close(
+        NativeOps().gate_mul(gate_up, "gelu_tanh").float(),
+        ORACLE.gate_mul(gate_up.float(), "gelu_tanh"),
+        rtol=2**-7,
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("has_weight", [True, False])
+def test_norms_of_heads_are_the_oracles(has_weight: bool) -> None:
+    """Heads between others, which stay as they are."""
+    heads = randn(40, 9, 72)
+    expected, weight = heads.float(), randn(72, seed=1) if has_weight else None
+    ORACLE.head_norm(expected[:, 3:7], weight, 1e-5)
+    NativeOps().head_norm(heads[:, 3:7], weight, 1e-5)
+    torch.testing.assert_close(heads.float(), expected, rtol=2**-7, atol=1e-6)
+    assert torch.equal(heads[:, :3].float(), expected[:, :3])
+
+
 def test_silu_is_the_oracles() -> None:
     gate_up = torch.cat((randn(20, 90) * 40, randn(20, 90, seed=1)), dim=1)
     torch.testing.assert_close(
