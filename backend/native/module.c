@@ -133,6 +133,8 @@ PLAIN(add_rms_norm, AddRmsNorm)
 PLAIN(rotate_store, RotateStore)
 PLAIN(silu_mul, SiluMul)
 LONG(attention, Attention)
+LONG(delta_rule, DeltaRule)
+PLAIN(gated_norm, GatedNorm)
 LONG(exp_sums, ExpSums)
 LONG(count_greater, CountGreater)
 LONG(apply_masks, ApplyMasks)
@@ -169,6 +171,8 @@ static PyMethodDef methods[] = {
     CALL(rotate_store),
     CALL(silu_mul),
     CALL(attention),
+    CALL(delta_rule),
+    CALL(gated_norm),
     CALL(topk),
     CALL(exp_sums),
     CALL(count_greater),

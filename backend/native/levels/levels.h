@@ -19,6 +19,8 @@ typedef struct {
     void (*rotate_store)(const RotateStore *);
     void (*silu_mul)(const SiluMul *);
     void (*attention)(const Attention *);
+    void (*delta_rule)(const DeltaRule *);
+    void (*gated_norm)(const GatedNorm *);
     int (*topk)(const TopK *);
     void (*exp_sums)(const ExpSums *);
     void (*count_greater)(const CountGreater *);
@@ -35,7 +37,8 @@ typedef struct {
     .add_rms_norm = add_rms_norm_##level, .rotate_store = rotate_store_##level, \
     .silu_mul = silu_mul_##level, .attention = attention_##level, .topk = topk_##level, \
     .exp_sums = exp_sums_##level, .count_greater = count_greater_##level, \
-    .apply_masks = apply_masks_##level
+    .apply_masks = apply_masks_##level, .delta_rule = delta_rule_##level, \
+    .gated_norm = gated_norm_##level
 
 extern const Kernels kernels_amx, kernels_avx512_bf16, kernels_avx512_vnni, kernels_avx512,
     kernels_avx_vnni, kernels_avx2, kernels_portable;
