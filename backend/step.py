@@ -1,7 +1,7 @@
 """StepPlan: what the model runs next, as one flat block of integers.
 
     words (int32)        shape                  meaning
-    header               [14]                   magic, step, G, T, S, N, P, B, X, E, C, M, W,
+    header               [15]                   magic, step, G, T, S, N, P, B, X, E, C, K, M, W,
                                                 number of decodes
     input_ids            [T]                    tokens to run, sequence after sequence
     positions            [T]                    place of each token in its sequence
@@ -20,16 +20,21 @@
     encoder_lens         [E]                    how long each input is
     cross_lens           [S]                    tokens of the encoder's input that s attends to
     cross_tables         [S, C]                 blocks of s that hold their keys and values
+    state_starts         [K + 1]                segment k runs tokens starts[k] .. starts[k + 1]
+    state_reads          [K]                    slot whose states it goes on from; -1: from zeros
+    state_writes         [K]                    slot that gets its states after its last token
     mask_samples         [M]                    index into [N] of rows with a grammar
     masks                [M, W]                 their allowed tokens, 32 to a word, lowest bit first
     then, as bytes       joins (msgpack)        rows that join: their SamplingParams and history
 
 G cache groups, T tokens, S sequences, N samples, P scored prompt tokens, B blocks of the longest
-sequence. Where the model has no encoder, C is 0 and the five parts of encoders take no words. A
-sequence has no block where it has no token, and in a group with a window none for what nothing sees
-any more. The first `num_decodes` sequences run one token. The lead writes it; the parts are views
-into the block, and a device takes it in one copy. Its checksum is the ring record's; its step
-number must be one more than the last.
+sequence, K segments. Where the model has no encoder, C is 0 and the five parts of encoders take no
+words. Of a model whose layers keep states each sequence is a segment, or several, cut where its
+states are to be kept; of others K is 0 and the three parts take no words. A sequence has no block
+where it has no token, and in a group with a window none for what nothing sees any more. The first
+`num_decodes` sequences run one token. The lead writes it; the parts are views into the block, and a
+device takes it in one copy. Its checksum is the ring record's; its step number must be one more
+than the last.
 """
 
 import itertools
@@ -46,7 +51,7 @@ from backend.wire.sampling import SamplingParams
 Ints = NDArray[np.int32]
 
 MAGIC: Final = 0x57E9
-HEADER_WORDS: Final = 14
+HEADER_WORDS: Final = 15
 
 # These stand in the place of a drawn token: the row's processors allow none, or its own code or
 # logits failed.
@@ -79,6 +84,7 @@ class PlannedSequence(msgspec.Struct, frozen=True):
     logprob_targets: tokens to be scored, each by the logits of the token before it; the first is
     scored by token_ids[logprob_offset]. cross_table: blocks of what it attends to of an encoder's
     input, of num_encoder_tokens; encoder_ids: that input, if the encoder runs in this step.
+    state_segments: of its tokens, how many each has, the slot it reads and the one it writes.
     """
 
     token_ids: list[int]
@@ -93,6 +99,7 @@ class PlannedSequence(msgspec.Struct, frozen=True):
     cross_table: list[int] = []
     num_encoder_tokens: int = 0
     encoder_ids: list[int] = []
+    state_segments: list[tuple[int, int, int]] = []
 
 
 @dataclass(slots=True)
@@ -118,6 +125,15 @@ class CrossColumns(NamedTuple):
     inputs: list[list[int]]
 
 
+class StateColumns(NamedTuple):
+    """The segments of a step's sequences, one after the other: where each begins, and the end of
+    the last, [K + 1]; the slots that each reads and writes, [K]."""
+
+    starts: ListLike[int] | Ints
+    reads: ListLike[int] | Ints
+    writes: ListLike[int] | Ints
+
+
 class StepColumns(NamedTuple):
     """What the sequences of a step run, in columns; those that run one token come first.
 
@@ -135,6 +151,7 @@ class StepColumns(NamedTuple):
     sample_positions: Ints
     prompt_logprobs: PromptLogprobs
     cross: CrossColumns | None = None
+    states: StateColumns | None = None
 
 
 _encode_joins = msgspec.msgpack.Encoder().encode
@@ -170,8 +187,9 @@ class StepPlan:
         self.logprob_tokens, self.logprob_targets, self.logprob_counts = parts[9:12]
         self.encoder_ids, self.encoder_slots, self.encoder_lens, self.cross_lens = parts[12:16]
         self.cross_tables = parts[16].reshape(num_seqs, header[10])
-        self.mask_samples = parts[17]
-        self.masks = parts[18].reshape(num_masks, mask_words)
+        self.state_starts, self.state_reads, self.state_writes = parts[17:20]
+        self.mask_samples = parts[20]
+        self.masks = parts[21].reshape(num_masks, mask_words)
 
     def begun_blocks(self, block_size: int) -> Ints:
         """Return the blocks that this step begins and does not fill, of all groups and of encoders'
@@ -189,7 +207,7 @@ class StepPlan:
     def with_masks(self, samples: ListLike[int], masks: Ints) -> "StepPlan":
         """Return the plan with the masks [M, W] of those samples added. It must have none yet."""
         words = np.concatenate([self.words, np.array(samples, np.int32), masks.ravel()])
-        words[11:13] = masks.shape
+        words[12:14] = masks.shape
         return StepPlan(words, self.joins)
 
     def to_bytes(self) -> bytes:
@@ -237,6 +255,7 @@ def build_plan(
         np.array([sequences[n].output_position or 0 for n in samples], np.int32),
         prompt_logprobs,
         _cross_columns(sequences),
+        _state_columns(sequences),
     )
     return build_columns(step, columns, joins, block_size)
 
@@ -245,12 +264,14 @@ def build_columns(
     step: int, columns: StepColumns, joins: ListLike[Join], block_size: int
 ) -> StepPlan:
     """Lay out one step, column by column."""
-    token_ids, starts, lens, tables, samples, sample_rows, sample_positions, scored, cross = columns
+    token_ids, starts, lens, tables, samples, sample_rows, sample_positions, scored = columns[:8]
+    cross, states = columns.cross, columns.states
     num_groups, num_seqs, num_blocks = tables.shape
     num_tokens = len(token_ids)
     num_decodes = int(np.count_nonzero(lens == 1))
     sizes = [num_groups, num_tokens, num_seqs, len(samples), len(scored.tokens), num_blocks]
-    header = [MAGIC, step, *sizes, *_cross_sizes(cross), 0, 0, num_decodes]
+    num_segments = len(states.reads) if states else 0
+    header = [MAGIC, step, *sizes, *_cross_sizes(cross), num_segments, 0, 0, num_decodes]
     words = np.empty(HEADER_WORDS + sum(_lengths(header)), np.int32)
     words[:HEADER_WORDS] = header
     plan = StepPlan(words, list(joins))
@@ -276,6 +297,8 @@ def build_columns(
         plan.logprob_counts[:] = scored.counts
     if cross is not None:
         _fill_cross(plan, cross, block_size)
+    if states is not None:
+        plan.state_starts[:], plan.state_reads[:], plan.state_writes[:] = states
     return plan
 
 
@@ -311,15 +334,25 @@ def _cross_columns(sequences: ListLike[PlannedSequence]) -> CrossColumns | None:
     )
 
 
+def _state_columns(sequences: ListLike[PlannedSequence]) -> StateColumns | None:
+    segments = [segment for seq in sequences for segment in seq.state_segments]
+    if not segments:
+        return None
+    lens, reads, writes = zip(*segments, strict=True)
+    return StateColumns([*itertools.accumulate(lens, initial=0)], reads, writes)
+
+
 def _lengths(header: ListLike[int]) -> list[int]:
     """Words of each part after the header, in order."""
     _, _, groups, tokens, seqs, samples, prompt_logprobs, blocks, *rest = header
-    inputs, encoders, cross_blocks, masks, mask_words, _ = rest
+    inputs, encoders, cross_blocks, segments, masks, mask_words, _ = rest
     of_tokens = [tokens, tokens, groups * tokens]
     of_sequences = [seqs + 1, seqs, groups * seqs * blocks]
     scored = [prompt_logprobs] * 3
     cross = [inputs, inputs, encoders, seqs if cross_blocks else 0, seqs * cross_blocks]
-    return [*of_tokens, *of_sequences, *[samples] * 3, *scored, *cross, masks, masks * mask_words]
+    states = [segments + 1 if segments else 0, segments, segments]
+    masked = [masks, masks * mask_words]
+    return [*of_tokens, *of_sequences, *[samples] * 3, *scored, *cross, *states, *masked]
 
 
 def _pad_tables(tables: ListLike[ListLike[list[int]]]) -> Ints:

@@ -101,14 +101,42 @@ class Experts(msgspec.Struct, frozen=True):
     shared_gate: bool = False
 
 
-class Layer(msgspec.Struct, frozen=True):
-    """Attention, then the MLP or experts. residual_scale: what each is multiplied by before it is
-    added to the stream."""
+class ShortConv(msgspec.Struct, frozen=True):
+    """A gated convolution over the last tokens, each channel by itself (LFM2).
 
-    attention: Attention
-    mlp: MLP | Experts
+    out(c * conv(b * x)), where b, c and x are linears of the layer's input of `width` channels.
+    kernel: taps, that of the token itself included; the inputs of the others are the state.
+    """
+
+    width: int
+    kernel: int
+    has_bias: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width <= 0 or self.kernel < 2:
+            raise ModelError(
+                f"a convolution of {self.width} channels and {self.kernel} taps keeps no state; "
+                "it needs channels, and 2 taps at least"
+            )
+
+
+# What keeps a state of fixed size for each sequence, in the place of keys and values or beside
+# them; states.py says which.
+StateMixer = ShortConv
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """Attention or a state mixer, then the MLP or experts.
+
+    A layer may lack either part; of one that has attention and a state, the results of both are
+    summed. residual_scale: what each part is multiplied by before it is added to the stream.
+    """
+
+    attention: Attention | None = None
+    mlp: MLP | Experts | None = None
     norms: NormPlaces = "before"
     residual_scale: float = 1.0
+    state: StateMixer | None = None
 
 
 class LearnedPositions(msgspec.Struct, frozen=True):

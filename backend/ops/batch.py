@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +27,25 @@ class CrossBatch:
 
 
 @dataclass(slots=True)
+class StateBatch:
+    """The segments that a step's state mixers run, K of them, sequence after sequence.
+
+    starts [K + 1]: segment k runs tokens starts[k] .. starts[k + 1]. reads [K]: the slot whose
+    states it goes on from, -1: from zeros. writes [K]: the slot that gets its states after its last
+    token. chains [S + 1]: sequence s has segments chains[s] .. chains[s + 1], one as a rule; of
+    several each reads what the one before has just written, so they run in order, and sequences in
+    any. All are int32, on the device; those in lists on the host.
+    """
+
+    starts: Tensor
+    reads: Tensor
+    writes: Tensor
+    chains: Tensor
+    start_list: list[int]
+    chain_list: list[int]
+
+
+@dataclass(slots=True)
 class Batch:
     """A StepPlan on the device. G cache groups, T tokens, S sequences, B blocks of the longest,
     N samples, P scored tokens.
@@ -36,7 +56,7 @@ class Batch:
     block_tables are those of one cache group, the first unless group() gave the batch.
     slot_mappings [G, T] and group_tables [G, S, B] are of all. token_types: [T], the segment of
     each token, for encoders that know them; None where all are in the first. cross: of an
-    encoder-decoder.
+    encoder-decoder. states: of a model whose layers keep states.
     """
 
     input_ids: Tensor
@@ -51,6 +71,7 @@ class Batch:
     group_tables: Tensor
     token_types: Tensor | None = None
     cross: CrossBatch | None = None
+    states: StateBatch | None = None
 
     def group(self, index: int) -> "Batch":
         """Return the batch as layers of one cache group attend to it."""
@@ -79,6 +100,17 @@ class Batch:
                 on_device(plan.cross_tables),
                 plan.cross_lens.tolist(),
             )
+        states = None
+        if len(plan.state_reads):
+            chains = plan.state_starts.searchsorted(plan.query_starts).astype(np.int32)
+            states = StateBatch(
+                on_device(plan.state_starts),
+                on_device(plan.state_reads),
+                on_device(plan.state_writes),
+                torch.from_numpy(chains).to(device),
+                plan.state_starts.tolist(),
+                chains.tolist(),
+            )
         # Without a cache group nothing attends to a cache: there is no table to show.
         first = 0 if plan.num_groups else slice(0)
         return cls(
@@ -93,6 +125,7 @@ class Batch:
             slots,
             tables,
             cross=cross,
+            states=states,
         )
 
 

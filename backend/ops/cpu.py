@@ -10,6 +10,7 @@ from torch import Tensor
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 from backend.ops.cache_rows import slot_rows, store
 from backend.ops.paged import PagedAttention
+from backend.ops.state_ops import StateOps
 from backend.ops.tokenwise import TokenwiseOps
 
 
@@ -27,7 +28,7 @@ class _Plan:
     attention: PagedAttention
 
 
-class CpuOps(TokenwiseOps):
+class CpuOps(TokenwiseOps, StateOps):
     """See `Ops` for shapes."""
 
     name = "PyTorch's kernels"

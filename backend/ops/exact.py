@@ -16,6 +16,7 @@ from torch import Tensor
 from backend.ops.batch import FULL, AttentionSpec, Batch
 from backend.ops.cache_rows import block_rows, slot_rows
 from backend.ops.cpu import CpuOps
+from backend.ops.state_ops import StateOps
 from backend.ops.tokenwise import TokenwiseOps
 
 TILE = 16
@@ -39,7 +40,7 @@ class _Plan:
     spec: AttentionSpec
 
 
-class ExactOps(TokenwiseOps):
+class ExactOps(TokenwiseOps, StateOps):
     """See `Ops` for shapes. What treats each token by itself is as on any CPU."""
 
     name = CpuOps.name

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from backend.config.spec import Activation
-from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
+from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation, StateBatch
 
 
 class Ops(Protocol):
@@ -85,5 +85,24 @@ class Ops(Protocol):
         """Causal attention of q [T, Hq, D] over each sequence's blocks -> [T, Hq, D].
 
         sinks: [Hq] float32, scores beside those of the keys, which have no value.
+        """
+        ...
+
+    def causal_conv(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        state: Tensor,
+        states: StateBatch,
+        activation: Activation | None,
+    ) -> Tensor:
+        """Return activation(sum over taps j of weight[j] * x[t - taps + 1 + j], + bias), [T, C].
+
+        Each channel by itself; what is before a sequence's tokens comes from its state. x: [T, C],
+        whose tokens may lie apart. weight: [taps, C]; bias: [C]; both float32, as are the sums.
+        state: [slots, taps - 1, C] float32, the inputs of the last tokens, oldest first; read and
+        written as `states` says. A token's bits depend on its own sequence alone, however its
+        tokens are cut into steps.
         """
         ...

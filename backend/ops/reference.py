@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
+from backend.config.spec import Activation
+from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation, StateBatch
 from backend.ops.tokenwise import TokenwiseOps
 
 
@@ -63,6 +64,26 @@ class ReferenceOps(TokenwiseOps):
             blocks = cache[plan.batch.block_tables[s].long()].float()
             k, v = blocks.permute(1, 0, 3, 2, 4).flatten(1, 2)[:, :context_len]  # [L, Hkv, D]
             out[start:end] = _attend(q[start:end].float(), k, v, plan.spec, sinks).to(q.dtype)
+        return out
+
+    def causal_conv(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        state: Tensor,
+        states: StateBatch,
+        activation: Activation | None,
+    ) -> Tensor:
+        out = torch.empty(x.shape, dtype=x.dtype)
+        for k, read in enumerate(states.reads.tolist()):
+            window = state[read].clone() if read >= 0 else torch.zeros_like(state[0])
+            for t in range(*states.start_list[k : k + 2]):
+                inputs = torch.cat((window, x[t, None].float()))  # [taps, C]
+                total = (inputs * weight).sum(0) + (0 if bias is None else bias)
+                out[t] = self.activate(total, activation) if activation else total
+                window = inputs[1:]
+            state[int(states.writes[k])] = window
         return out
 
 

@@ -30,12 +30,17 @@ class TokenwiseOps:
         return self.activate(gate, activation) * up
 
     def activate(self, x: Tensor, activation: Activation) -> Tensor:
-        match activation:
-            case "silu":
-                return F.silu(x)
-            case "gelu":
-                return F.gelu(x)
-            case "gelu_tanh":
-                return F.gelu(x, approximate="tanh")
-            case "relu":
-                return torch.relu(x)
+        return activate(x, activation)
+
+
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """Return activation(x), in x's dtype."""
+    match activation:
+        case "silu":
+            return F.silu(x)
+        case "gelu":
+            return F.gelu(x)
+        case "gelu_tanh":
+            return F.gelu(x, approximate="tanh")
+        case "relu":
+            return torch.relu(x)

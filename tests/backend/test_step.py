@@ -71,6 +71,17 @@ def test_plan_without_encoders_has_no_words_for_them() -> None:
     assert plan.cross_tables.shape == (1, 0)
 
 
+def test_segments_of_states_are_laid_out_sequence_by_sequence() -> None:
+    goes_on = PlannedSequence([5], 6, [3, 1], 0, 0, state_segments=[(1, 2, 2)])
+    begins = PlannedSequence([7, 8, 9], 0, [2], 1, 0, state_segments=[(2, -1, 4), (1, 4, 0)])
+    built = build_plan(1, [goes_on, begins], [], 4)
+    plan = StepPlan.from_bytes(built.with_masks([1], np.array([[7]], np.int32)).to_bytes())
+    assert plan.state_starts.tolist() == [0, 1, 3, 4]
+    assert plan.state_reads.tolist() == [2, -1, 4]
+    assert plan.state_writes.tolist() == [2, 4, 0]
+    assert plan.masks.tolist() == [[7]] and plan.mask_samples.tolist() == [1]
+
+
 def test_chunk_that_does_not_reach_its_end_is_not_sampled() -> None:
     plan = build_plan(1, [PlannedSequence([1, 2], 0, [0], 0, None)], [], 4)
     assert len(plan.sample_tokens) == 0

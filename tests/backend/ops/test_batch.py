@@ -5,6 +5,7 @@ import pytest
 from backend.ops.batch import Batch
 from backend.step import PlannedSequence, StepPlan, build_plan
 from tests.backend.attention_cases import CPU
+from tests.backend.ops.state_batches import state_batch
 from tests.backend.scheduler.test_scheduler import make_scheduler, make_sequence
 
 
@@ -33,3 +34,11 @@ def test_batch_without_a_cache_has_no_tables() -> None:
     assert batch.slot_mapping.numel() == 0 and batch.block_tables.numel() == 0
     with pytest.raises(IndexError):
         batch.group(0)
+
+
+def test_batch_knows_which_segments_are_of_which_sequence() -> None:
+    states = state_batch([(1, 2, 2)], [(2, -1, 4), (1, 4, 0)], [(3, 1, 1)])
+    assert states.start_list == states.starts.tolist() == [0, 1, 3, 4, 7]
+    assert states.chain_list == states.chains.tolist() == [0, 1, 3, 4]
+    assert states.reads.tolist() == [2, -1, 4, 1]
+    assert Batch.from_plan(plan_of([[7, 2]]), CPU).states is None
