@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.ops.batch import FULL, AttentionSpec, Batch
+from backend.ops.batch import FULL, AttentionSpec, Batch, StateBatch
 from backend.ops.cache_rows import block_rows, slot_rows
 from backend.ops.cpu import CpuOps
-from backend.ops.state_ops import StateOps
+from backend.ops.delta_rule import DeltaHeads, DeltaInputs, delta_inputs
+from backend.ops.state_ops import StateOps, run_segments
 from backend.ops.tokenwise import TokenwiseOps
 
 TILE = 16
@@ -87,6 +88,21 @@ class ExactOps(TokenwiseOps, StateOps):
             result = result.view(heads, group, TILE, dim).permute(2, 0, 1, 3)
             out[tile.rows] = result.reshape(TILE, -1, dim)[filled]
         return out
+
+    def delta_rule(
+        self,
+        x: Tensor,
+        a: Tensor,
+        b: Tensor,
+        heads: DeltaHeads,
+        state: Tensor,
+        states: StateBatch,
+    ) -> Tensor:
+        # Token by token: PyTorch rounds exp and its like by where a number stands in a vector.
+        rows_of = zip(*(each.split(1) for each in (x, a, b)), strict=True)
+        tokens = [delta_inputs(*rows, heads) for rows in rows_of]
+        inputs = DeltaInputs(*(torch.cat(each) for each in zip(*tokens, strict=True)))
+        return run_segments(inputs, state, states, by_token=True).to(x.dtype)
 
 
 def _attend(

@@ -11,7 +11,7 @@ from torch import Tensor
 from backend.native import calls, kernels
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 from backend.ops.kv_cache import SCALE_BYTES
-from backend.ops.state_ops import StateOps
+from backend.ops.native_delta import NativeDeltaOps
 from backend.ops.tokenwise import TokenwiseOps
 
 # An item has so many rows, tokens x query heads of a KV head: a core's caches hold their sums.
@@ -43,7 +43,7 @@ class _Plan:
     attention: calls.Attention
 
 
-class NativeOps(TokenwiseOps, StateOps):
+class NativeOps(TokenwiseOps, NativeDeltaOps):
     """See `Ops` for shapes. Every tensor is bf16 and contiguous.
 
     A cache of int8, [blocks, 2, Hkv, block size, D + SCALE_BYTES], has keys and values in 8 bits,
