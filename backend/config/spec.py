@@ -57,6 +57,7 @@ class Attention(msgspec.Struct, frozen=True):
     c * tanh(s / c); 0: they stay. window: a token sees so many keys, itself included; 0: all before
     it. qk_norm: of queries and keys, "head": of each head by itself, "all": of all heads as one
     vector. sinks: each head has a learned score beside those of the keys, which has no value.
+    is_gated: what is attended to is multiplied by sigmoid(a linear of x), number by number.
     """
 
     rope: Rope | None
@@ -68,6 +69,7 @@ class Attention(msgspec.Struct, frozen=True):
     qk_norm: Literal["none", "head", "all"] = "none"
     query_scaling: QueryScaling | None = None
     sinks: bool = False
+    is_gated: bool = False
 
 
 class MLP(msgspec.Struct, frozen=True):
@@ -120,9 +122,52 @@ class ShortConv(msgspec.Struct, frozen=True):
             )
 
 
+class DeltaNet(msgspec.Struct, frozen=True):
+    """A gated delta net (Yang et al. 2025), as Qwen3-Next and Qwen3.5 have it.
+
+    Linears of x are queries, keys and values, which go through a convolution of `kernel` taps and
+    silu; z, which gates what comes out; and a and b, one number a value head, which say how fast
+    its state decays and how much is written. State and formula: ops/delta_rule.py. Each of
+    num_key_heads serves as many value heads: neighbours, or, interleaved, those of the same place
+    modulo num_key_heads. key_eps: added to the squares of a key or query where its length is taken.
+    has_log_rates: the file has ln(-rate) of a head's decay, else the rate.
+    """
+
+    num_key_heads: int
+    num_value_heads: int
+    key_dim: int
+    value_dim: int
+    kernel: int
+    key_eps: float
+    has_log_rates: bool
+    is_interleaved: bool = False
+
+    def __post_init__(self) -> None:
+        sizes = {
+            "key heads": self.num_key_heads,
+            "value heads": self.num_value_heads,
+            "numbers of a key": self.key_dim,
+            "numbers of a value": self.value_dim,
+            "taps of the convolution less one": self.kernel - 1,
+        }
+        for name, size in sizes.items():
+            if size <= 0:
+                raise ModelError(f"a delta net needs {name} above 0, not {size}")
+        if self.num_value_heads % self.num_key_heads:
+            raise ModelError(
+                f"{self.num_value_heads} value heads of a delta net cannot be shared out over "
+                f"{self.num_key_heads} key heads"
+            )
+
+    @property
+    def values_per_key(self) -> int:
+        """Value heads that a key head serves."""
+        return self.num_value_heads // self.num_key_heads
+
+
 # What keeps a state of fixed size for each sequence, in the place of keys and values or beside
 # them; states.py says which.
-StateMixer = ShortConv
+StateMixer = ShortConv | DeltaNet
 
 
 class Layer(msgspec.Struct, frozen=True):
@@ -178,7 +223,8 @@ class DecoderSpec(msgspec.Struct, frozen=True):
     embedding_scale: what embedded tokens are multiplied by. embedding_width: of the tables of
     tokens, where it is not that of the layers: project_in and project_out stand between.
     logit_scale: what logits are multiplied by, before the cap. logit_softcap: as Attention.softcap.
-    encoder: of an encoder-decoder.
+    encoder: of an encoder-decoder. draft_layers: behind the layers the file has so many more that
+    guess tokens further ahead (multi-token prediction); they are left out.
     """
 
     layers: tuple[Layer, ...]
@@ -191,6 +237,7 @@ class DecoderSpec(msgspec.Struct, frozen=True):
     logit_softcap: float = 0.0
     head_bias: bool = False
     encoder: PromptEncoder | None = None
+    draft_layers: int = 0
 
 
 class RelativeBias(msgspec.Struct, frozen=True):

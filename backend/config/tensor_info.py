@@ -14,6 +14,9 @@ class Cut(enum.Enum):
     MLP_ROWS = enum.auto()
     MLP_COLUMNS = enum.auto()
     VOCAB_ROWS = enum.auto()
+    DELTA_KEY_ROWS = enum.auto()
+    DELTA_VALUE_ROWS = enum.auto()
+    DELTA_VALUE_COLUMNS = enum.auto()
 
 
 class TensorInfo(NamedTuple):

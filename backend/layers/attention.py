@@ -45,7 +45,9 @@ class SelfAttention:
         self._dim = config.head_dim
         self._num_heads, self._num_kv_heads = shard.num_heads, shard.num_kv_heads
         self._query_scaling = attention.query_scaling
-        self._qkv = ColumnParallelLinear(loader, ["q_proj", "k_proj", "v_proj"])
+        names = ["q_proj", "k_proj", "v_proj"]
+        self._is_gated = attention.is_gated
+        self._qkv = ColumnParallelLinear(loader, [*names, "gate_proj"] if self._is_gated else names)
         self._o = RowParallelLinear(loader, "o_proj", context)
         self._qk_norm = (
             QKNorm(config, attention, loader, shard, context)
@@ -56,8 +58,9 @@ class SelfAttention:
 
     def forward(self, x: Tensor, step: AttentionStep) -> Tensor:
         """[T, hidden] -> [T, hidden], or [n, hidden] of the tokens that are wanted."""
-        # [T, (Hq + 2 Hkv) * D] -> [T, Hq + 2 Hkv, D]
-        qkv = self._qkv.forward(x).view(len(x), -1, self._dim)
+        # [T, (Hq + 2 Hkv) * D] -> [T, Hq + 2 Hkv, D]; behind it, where there is one, the gate
+        projected = self._qkv.forward(x).view(len(x), -1, self._dim)
+        qkv = projected[:, : self._num_heads + 2 * self._num_kv_heads]
         if self._qk_norm:
             self._qk_norm.apply(qkv)
         self._ops.rotate_store(qkv, step.rotation, step.cache, step.plan)
@@ -65,6 +68,9 @@ class SelfAttention:
         if self._query_scaling:
             queries *= query_scale(self._query_scaling, step.positions).to(queries.dtype)
         out = self._ops.attention(queries, step.cache, step.plan, self._sinks).flatten(1)
+        if self._is_gated:
+            gate = projected[:, qkv.shape[1] :].flatten(1)
+            out = (out * torch.sigmoid(gate.float())).to(out.dtype)
         return self._o.forward(out if step.wanted is None else out.index_select(0, step.wanted))
 
 

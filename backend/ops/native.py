@@ -115,7 +115,6 @@ class NativeOps(TokenwiseOps, NativeDeltaOps):
         }
         work = int(((items["end_key"] - items["first_key"]) * items["count"]).sum())
         rotate_store = calls.RotateStore(
-            stride=(num_heads + 2 * num_kv_heads) * dim,
             slot_mapping=batch.slot_mapping.data_ptr(),
             tokens=len(batch.slot_mapping),
             **sizes,
@@ -140,6 +139,7 @@ class NativeOps(TokenwiseOps, NativeDeltaOps):
         cos, sin = rotation
         call = plan.rotate_store
         call.qkv = qkv.data_ptr()
+        call.stride = qkv.stride(0)
         call.cos = cos.data_ptr()
         call.sin = sin.data_ptr()
         call.cache = cache.data_ptr()

@@ -23,7 +23,7 @@ from backend.config.quantized_linears import FileTensor, StoredLinear, find_line
 from backend.config.sources import Names
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat
-from backend.weights.head_rows import to_halves
+from backend.weights.head_rows import own_rows, stored_rows
 from backend.weights.quantized_linear import QuantizedLinear
 from backend.weights.slices import ALL, shifted
 from backend.weights.source_table import SourceTable
@@ -61,10 +61,8 @@ class SafetensorsCheckpoint(SourceTable):
     def read(self, name: str, rows: slice = ALL, cols: slice = ALL) -> torch.Tensor:
         source = self.sources[name]
         if linear := self._linears.get(source.name):
-            dense = linear.read(shifted(rows, self.shape(name)[0], source.start), cols)
-            if source.heads is None:
-                return dense
-            return torch.from_numpy(to_halves(dense.numpy(), source.heads))
+            dense = linear.read(stored_rows(rows, self.shape(name)[0], source), cols)
+            return torch.from_numpy(own_rows(dense.numpy(), source))
         tensor = self._open(source.name)
         if (dtype := tensor.get_dtype()) not in DTYPES:
             raise ModelError(f"tensor {name}: weights stored as {dtype} {UNSUPPORTED_DTYPE}")
@@ -72,7 +70,7 @@ class SafetensorsCheckpoint(SourceTable):
         if not shape:
             number: torch.Tensor = tensor[...]
             return number.clone()
-        rows = shifted(rows, shape[0], source.start)
+        rows = stored_rows(rows, shape[0], source)
         places: tuple[int | slice, ...]
         if len(shape) == 1:
             places = (rows,) if len(tensor.get_shape()) == 1 else (0, rows)
@@ -84,8 +82,8 @@ class SafetensorsCheckpoint(SourceTable):
         piece: torch.Tensor = tensor[places]
         if source.is_transposed and len(shape) == 2:
             piece = piece.T
-        if source.heads:
-            piece = torch.from_numpy(to_halves(piece.float().numpy(), source.heads)).to(piece.dtype)
+        if source.heads or source.groups:
+            piece = torch.from_numpy(own_rows(piece.float().numpy(), source)).to(piece.dtype)
         # The slice is a view of the mapped file.
         return piece.clone(memory_format=torch.contiguous_format)
 
@@ -93,10 +91,8 @@ class SafetensorsCheckpoint(SourceTable):
         source = self.sources[name]
         if (linear := self._linears.get(source.name)) is None:
             raise ValueError(f"{name}: is in no blocks")
-        weight = linear.read_quantized(shifted(rows, self.shape(name)[0], source.start), cols)
-        if source.heads is None:
-            return weight
-        return QuantizedWeight(weight.format, to_halves(weight.blocks, source.heads))
+        weight = linear.read_quantized(stored_rows(rows, self.shape(name)[0], source), cols)
+        return QuantizedWeight(weight.format, own_rows(weight.blocks, source))
 
     def weight_format(self, name: str, cols: slice = ALL) -> WeightFormat:
         linear = self._linear(name)

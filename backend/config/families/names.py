@@ -74,6 +74,7 @@ def hf_names(
     layer: str = "layers.{i}.",
     transposed: frozenset[str] = frozenset(),
     ignored: str = "(?!)",
+    grouped: dict[str, tuple[str, ...]] | None = None,
 ) -> Names:
     """Return names of Hugging Face's directories: Llama's but for those that are given."""
     return Names(
@@ -84,6 +85,7 @@ def hf_names(
         fused or {},
         transposed,
         f"{HF_IGNORED}|{TOWERS}|{ignored}",
+        grouped=grouped or {},
     )
 
 
@@ -91,6 +93,7 @@ def gguf_names(
     parts: dict[str, str | tuple[str, ...]] | None = None,
     *,
     fused: dict[str, tuple[str, ...]] | None = None,
+    grouped: dict[str, tuple[str, ...]] | None = None,
 ) -> Names:
     """Return llama.cpp's names, which are the same for all families but for those given."""
     return Names(
@@ -100,4 +103,5 @@ def gguf_names(
         GGUF_PARTS | (parts or {}),
         GGUF_FUSED | (fused or {}),
         ignored=GGUF_IGNORED,
+        grouped=grouped or {},
     )

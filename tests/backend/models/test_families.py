@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.backend.models.delta_cases import DELTA_NETS
 from tests.backend.models.expert_cases import EXPERTS
 from tests.backend.models.family_cases import TinyModel
 from tests.backend.models.gemma_cases import GEMMA
@@ -15,7 +16,7 @@ from tests.backend.models.llama_like_cases import LLAMA_LIKE
 from tests.backend.models.tiny_engine import engine_of, logits_of, run, scheduler_of, sequence
 from tests.backend.tp_ranks import run_ranks
 
-CASES = LLAMA_LIKE | EXPERTS | GEMMA | LEARNED_POSITIONS
+CASES = LLAMA_LIKE | EXPERTS | GEMMA | LEARNED_POSITIONS | DELTA_NETS
 
 
 @pytest.fixture(scope="module", params=sorted(CASES))

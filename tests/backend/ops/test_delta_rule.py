@@ -1,6 +1,6 @@
 """The gated delta rule: against transformers', against the oracle, and the same bits in chunks."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -74,7 +74,8 @@ class Table:
         self.is_native = name not in ("cpu", "exact")
         if self.is_native:
             kernels.use(name)
-        self.ops: Ops = NativeOps() if self.is_native else {"cpu": CpuOps, "exact": ExactOps}[name]()
+        tables: dict[str, type[Ops]] = {"cpu": CpuOps, "exact": ExactOps}
+        self.ops = tables.get(name, NativeOps)()
         self.dtype = torch.bfloat16 if self.is_native else torch.float32
         self.tolerance = 2**-7 if self.is_native else 2e-5
 
@@ -90,7 +91,7 @@ class Table:
 
 
 @pytest.fixture(params=["cpu", "exact", *levels()])
-def table(request: pytest.FixtureRequest) -> "Callable[[], Table]":
+def table(request: pytest.FixtureRequest) -> Iterator[Table]:
     yield Table(request.param)
     if kernels is not None:
         kernels.use(levels()[0])

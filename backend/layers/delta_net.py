@@ -1,0 +1,78 @@
+"""A gated delta net (Yang et al. 2025): attention of linear cost, whose memory is a state a head."""
+
+import torch
+from torch import Tensor
+
+from backend.config.model_config import ModelConfig
+from backend.config.spec import DeltaNet
+from backend.layers.compute_context import ComputeContext
+from backend.layers.linear import ColumnParallelLinear, RowParallelLinear
+from backend.layers.loader import WeightLoader
+from backend.ops.batch import StateBatch
+from backend.ops.delta_rule import DeltaHeads
+from backend.placement.sharding import Shard
+
+_CONVOLVED = ("q", "k", "v")
+
+
+class GatedDeltaNet:
+    """This rank's value heads of one layer, and the key heads that they have; the ranks' results
+    are summed."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        delta: DeltaNet,
+        loader: WeightLoader,
+        shard: Shard,
+        context: ComputeContext,
+    ) -> None:
+        self._ops = context.ops
+        self._eps = config.spec.norm.eps
+        names = [f"{part}_proj" for part in (*_CONVOLVED, "z", "b", "a")]
+        sizes = [loader.num_rows(f"{name}.weight") for name in names]
+        self._parts = [sum(sizes[:3]), *sizes[3:]]
+        self._in = ColumnParallelLinear(loader, names)
+        # [channels, taps] -> [taps, channels]
+        taps = [loader.take(f"{part}_conv.weight") for part in _CONVOLVED]
+        self._taps = torch.cat(taps).T.contiguous()
+        rates = loader.take("rates.weight")
+        self._heads = DeltaHeads(
+            sizes[0] // delta.key_dim,
+            delta.key_dim,
+            delta.value_dim,
+            key_heads(delta, shard).to(context.device),
+            -rates.exp() if delta.has_log_rates else rates,
+            loader.take("dt.bias"),
+            delta.key_eps,
+        )
+        self._norm = loader.take("norm.weight")
+        self._out = RowParallelLinear(loader, "out_proj", context)
+
+    def forward(
+        self,
+        x: Tensor,
+        conv_state: Tensor,
+        state: Tensor,
+        states: StateBatch,
+        wanted: Tensor | None,
+    ) -> Tensor:
+        """[T, hidden] -> [T, hidden], or [n, hidden] of the tokens that are wanted.
+
+        conv_state, state: of all slots, read and written as `states` says.
+        """
+        qkv, z, b, a = self._in.forward(x).split(self._parts, dim=1)
+        qkv = self._ops.causal_conv(qkv, self._taps, None, conv_state, states, "silu")
+        out = self._ops.delta_rule(qkv, a, b, self._heads, state, states)
+        if wanted is not None:
+            out, z = out.index_select(0, wanted), z.index_select(0, wanted)
+        return self._out.forward(self._ops.gated_norm(out, z, self._norm, self._eps))
+
+
+def key_heads(delta: DeltaNet, shard: Shard) -> Tensor:
+    """Return which of this rank's key heads each of its value heads has, [Hv] int32."""
+    keys, values = shard.delta_heads(delta)
+    heads = torch.arange(values.start, values.stop, dtype=torch.int32)
+    if delta.is_interleaved:
+        return heads % delta.num_key_heads - keys.start
+    return heads // delta.values_per_key - keys.start
