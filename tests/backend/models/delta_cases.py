@@ -110,7 +110,6 @@ DELTA_NETS = {
     "qwen3_5": FamilyCase(
         "Qwen3_5ForCausalLM",
         _DELTA,
-        num_tokens=70,
         twin=GGUFTwin("QWEN35", metadata=_metadata, change=_reordered),
     ),
     "qwen3_5, seeing": FamilyCase(
