@@ -79,6 +79,14 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kv_cache_bytes: Annotated[
         int, Meta(ge=0, description="memory for the KV cache of a group (0: from free memory)")
     ] = 0
+    state_cache_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="of kv_cache_bytes, for states of past prompts in models that keep states "
+            "(0: a quarter of what running sequences leave)",
+        ),
+    ] = 0
     kv_cache_dtype: Annotated[
         Literal["auto", "int8"],
         Meta(description="keys and values; auto: as the arithmetic; int8: half of it, less exact"),

@@ -58,6 +58,7 @@ _FIELDS = {
     "residual_scale": "residual_multiplier",
     "logit_scale": "logits_scaling",
     "attention.relative_buckets_count": "relative_attention_num_buckets",
+    "shortconv.l_cache": "conv_L_cache",
     "decoder_block_count": "num_decoder_layers",
 }
 # Every file has these; the embedding says how many tokens there are.

@@ -69,8 +69,10 @@ class ModelConfig(msgspec.Struct, frozen=True):
             msgspec.structs.force_setattr(self, "bos_token_id", None)
 
     def _check_layer(self, layer: Layer) -> None:
-        rope = layer.attention.rope
-        if layer.mlp.width <= 0:
+        rope = layer.attention.rope if layer.attention else None
+        if layer.attention is None and layer.state is None and layer.mlp is None:
+            raise ModelError("a layer has neither attention nor a state nor an MLP")
+        if layer.mlp is not None and layer.mlp.width <= 0:
             raise ModelError(f"intermediate_size must be above 0, is {layer.mlp.width}")
         if rope is not None and rope.dim > self.head_dim:
             raise ModelError(f"{rope.dim} of a head's {self.head_dim} dimensions cannot be rotated")
@@ -100,9 +102,10 @@ class ModelConfig(msgspec.Struct, frozen=True):
 
     @property
     def intermediate_size(self) -> int:
-        """Columns of the widest dense MLP; of an expert's where there is none."""
-        widths = [layer.mlp.width for layer in self.spec.layers if isinstance(layer.mlp, MLP)]
-        return max(widths or [layer.mlp.width for layer in self.spec.layers])
+        """Columns of the widest dense MLP; of an expert's where there is none; or 0."""
+        mlps = [layer.mlp for layer in self.spec.layers if layer.mlp is not None]
+        dense = [mlp.width for mlp in mlps if isinstance(mlp, MLP)]
+        return max(dense or [mlp.width for mlp in mlps], default=0)
 
     @property
     def embedding_width(self) -> int:

@@ -207,7 +207,8 @@ def _head_order(config: ModelConfig, name: str) -> HeadOrder | None:
         return None
     encoder, index = config.encoder, int(match[2])
     layers = encoder.layers if encoder and match[1] == "encoder" else config.spec.layers
-    rope = layers[index].attention.rope
+    attention = layers[index].attention
+    rope = attention.rope if attention else None
     if rope is None or (rope.dim == config.head_dim and not rope.is_interleaved):
         return None
     return HeadOrder(config.head_dim, rope.dim, rope.is_interleaved)

@@ -164,6 +164,17 @@ class DeltaNet(msgspec.Struct, frozen=True):
         """Value heads that a key head serves."""
         return self.num_value_heads // self.num_key_heads
 
+    @property
+    def are_keys_shared(self) -> bool:
+        """Whether every rank has all key heads, since value heads of each lie apart."""
+        return self.is_interleaved and self.values_per_key > 1
+
+    def num_key_heads_of(self, num_value_heads: int) -> int:
+        """Return how many key heads a rank of so many value heads has."""
+        if self.are_keys_shared:
+            return self.num_key_heads
+        return num_value_heads // self.values_per_key
+
 
 # What keeps a state of fixed size for each sequence, in the place of keys and values or beside
 # them; states.py says which.
@@ -182,6 +193,12 @@ class Layer(msgspec.Struct, frozen=True):
     norms: NormPlaces = "before"
     residual_scale: float = 1.0
     state: StateMixer | None = None
+
+    @property
+    def attends(self) -> Attention:
+        """How the layer attends, of a model whose layers all do."""
+        assert self.attention is not None
+        return self.attention
 
 
 class LearnedPositions(msgspec.Struct, frozen=True):

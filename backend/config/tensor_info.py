@@ -1,6 +1,7 @@
 """What of a tensor ranks share, and how. No torch."""
 
 import enum
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -13,6 +14,8 @@ class Cut(enum.Enum):
     QUERY_COLUMNS = enum.auto()
     MLP_ROWS = enum.auto()
     MLP_COLUMNS = enum.auto()
+    CHANNEL_ROWS = enum.auto()
+    CHANNEL_COLUMNS = enum.auto()
     VOCAB_ROWS = enum.auto()
     DELTA_KEY_ROWS = enum.auto()
     DELTA_VALUE_ROWS = enum.auto()
@@ -32,3 +35,14 @@ class TensorInfo(NamedTuple):
     expert: int | None = None
     is_plain: bool = False
     is_wide: bool = False
+
+
+def linear_tensors(
+    name: str, shape: tuple[int, int], cut: Cut, has_bias: bool
+) -> Iterator[tuple[str, TensorInfo]]:
+    """Return the tensors of a linear layer of a shape, [out, in]."""
+    yield f"{name}.weight", TensorInfo(shape, cut)
+    if has_bias:
+        # Of a matrix cut by columns the ranks' products are summed, and the bias is added once.
+        is_whole = cut in (Cut.QUERY_COLUMNS, Cut.MLP_COLUMNS, Cut.CHANNEL_COLUMNS)
+        yield f"{name}.bias", TensorInfo(shape[:1], Cut.WHOLE if is_whole else cut)

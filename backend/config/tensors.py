@@ -3,10 +3,14 @@
 Names here are ours, Hugging Face's for a Llama where it has the tensor:
 
     model.embed_tokens  model.embed_positions  model.project_in  model.project_out
-    model.layers.I.input_layernorm             norm before attention, or in its only place
-    model.layers.I.self_attn.q_proj k_proj v_proj o_proj q_norm k_norm sinks
+    model.layers.I.input_layernorm             norm before attention or a state mixer, or in its
+                                               only place
+    model.layers.I.self_attn.q_proj k_proj v_proj gate_proj o_proj q_norm k_norm sinks
     model.layers.I.attention_output_norm       norm of what attention gives
     model.layers.I.post_attention_layernorm    norm before the MLP, or in its only place
+    model.layers.I.short_conv.b_proj c_proj x_proj conv out_proj
+    model.layers.I.linear_attn.q_proj k_proj v_proj z_proj b_proj a_proj q_conv k_conv v_conv
+                                               rates dt norm out_proj
     model.layers.I.mlp.gate_proj up_proj down_proj
     model.layers.I.mlp.router  mlp.router_correction  mlp.experts.E.gate_proj up_proj down_proj
     model.layers.I.mlp.shared.gate_proj up_proj down_proj  mlp.shared_gate
@@ -31,8 +35,10 @@ from collections.abc import Iterator
 
 from backend.config.model_config import ModelConfig
 from backend.config.spec import MLP, Attention, EncoderSpec, Experts, Layer, Norm, PromptEncoder
+from backend.config.state_tensors import state_tensors
 from backend.config.tensor_info import Cut as Cut
 from backend.config.tensor_info import TensorInfo as TensorInfo
+from backend.config.tensor_info import linear_tensors
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
@@ -90,22 +96,27 @@ def _encoder(config: ModelConfig, spec: EncoderSpec) -> Iterator[tuple[str, Tens
             yield f"{LAYER_PREFIX}{index}.{name}", info._replace(is_wide="norm" in name)
     if spec.has_classifier:
         for name, shape in (("pooler.dense", (hidden, hidden)), ("classifier", (1, hidden))):
-            for part, info in _linear(name, shape, Cut.WHOLE, True):
+            for part, info in linear_tensors(name, shape, Cut.WHOLE, True):
                 yield part, info._replace(is_wide=True)
 
 
 def _layer(config: ModelConfig, layer: Layer) -> Iterator[tuple[str, TensorInfo]]:
     norm, hidden = config.spec.norm, config.hidden_size
-    if layer.norms != "after":
-        yield from _norm("input_layernorm", hidden, norm)
-        yield from _norm("post_attention_layernorm", hidden, norm)
-    if layer.norms in ("after", "around"):
-        yield from _norm("attention_output_norm", hidden, norm)
-        yield from _norm("mlp_output_norm", hidden, norm)
-    yield from _attention(config, layer.attention)
+    for part, before, after in (
+        (layer.attention or layer.state, "input_layernorm", "attention_output_norm"),
+        (layer.mlp, "post_attention_layernorm", "mlp_output_norm"),
+    ):
+        if part is not None and layer.norms != "after":
+            yield from _norm(before, hidden, norm)
+        if part is not None and layer.norms in ("after", "around"):
+            yield from _norm(after, hidden, norm)
+    if layer.attention is not None:
+        yield from _attention(config, layer.attention)
+    if layer.state is not None:
+        yield from state_tensors(layer.state, hidden)
     if isinstance(layer.mlp, MLP):
         yield from _mlp("mlp", layer.mlp, hidden)
-    else:
+    elif layer.mlp is not None:
         yield from _experts(layer.mlp, hidden)
 
 
@@ -126,6 +137,7 @@ def _encoder_decoder(
         for index in range(1 if encoder.bias.is_shared else count):
             yield f"{prefix}{index}.self_attn.relative_bias.weight", bias
     for index, layer in enumerate(config.spec.layers):
+        assert layer.attention is not None, "no encoder-decoder has other layers"
         for name, info in _attention(config, layer.attention):
             cross = name.replace("self_attn", "cross_attn")
             yield f"{LAYER_PREFIX}{index}.{cross}", info
@@ -135,13 +147,18 @@ def _encoder_decoder(
 def _attention(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, TensorInfo]]:
     hidden, dim = config.hidden_size, config.head_dim
     query, kv = config.num_heads * dim, config.num_kv_heads * dim
-    for name, size, cut in (
+    projections = [
         ("q_proj", query, Cut.QUERY_ROWS),
         ("k_proj", kv, Cut.KV_ROWS),
         ("v_proj", kv, Cut.KV_ROWS),
-    ):
-        yield from _linear(f"self_attn.{name}", (size, hidden), cut, attention.qkv_bias)
-    yield from _linear("self_attn.o_proj", (hidden, query), Cut.QUERY_COLUMNS, attention.out_bias)
+    ]
+    if attention.is_gated:
+        projections.append(("gate_proj", query, Cut.QUERY_ROWS))
+    for name, size, cut in projections:
+        yield from linear_tensors(f"self_attn.{name}", (size, hidden), cut, attention.qkv_bias)
+    yield from linear_tensors(
+        "self_attn.o_proj", (hidden, query), Cut.QUERY_COLUMNS, attention.out_bias
+    )
     if attention.qk_norm == "head":
         yield "self_attn.q_norm.weight", TensorInfo((dim,))
         yield "self_attn.k_norm.weight", TensorInfo((dim,))
@@ -154,8 +171,12 @@ def _attention(config: ModelConfig, attention: Attention) -> Iterator[tuple[str,
 
 def _mlp(prefix: str, mlp: MLP, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
     for name in ("gate_proj", "up_proj") if mlp.is_gated else ("up_proj",):
-        yield from _linear(f"{prefix}.{name}", (mlp.width, hidden), Cut.MLP_ROWS, mlp.has_bias)
-    yield from _linear(f"{prefix}.down_proj", (hidden, mlp.width), Cut.MLP_COLUMNS, mlp.has_bias)
+        yield from linear_tensors(
+            f"{prefix}.{name}", (mlp.width, hidden), Cut.MLP_ROWS, mlp.has_bias
+        )
+    yield from linear_tensors(
+        f"{prefix}.down_proj", (hidden, mlp.width), Cut.MLP_COLUMNS, mlp.has_bias
+    )
 
 
 def _experts(experts: Experts, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
@@ -169,16 +190,6 @@ def _experts(experts: Experts, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
         yield from _mlp("mlp.shared", MLP(experts.shared_width), hidden)
     if experts.shared_gate:
         yield "mlp.shared_gate.weight", TensorInfo((hidden,))
-
-
-def _linear(
-    name: str, shape: tuple[int, int], cut: Cut, has_bias: bool
-) -> Iterator[tuple[str, TensorInfo]]:
-    yield f"{name}.weight", TensorInfo(shape, cut)
-    if has_bias:
-        # Of a matrix cut by columns the ranks' products are summed, and the bias is added once.
-        is_whole = cut in (Cut.QUERY_COLUMNS, Cut.MLP_COLUMNS)
-        yield f"{name}.bias", TensorInfo(shape[:1], Cut.WHOLE if is_whole else cut)
 
 
 def _norm(name: str, width: int, norm: Norm) -> Iterator[tuple[str, TensorInfo]]:

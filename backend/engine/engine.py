@@ -52,7 +52,12 @@ WARM_UP_TOKENS = 64
 
 @dataclass(slots=True)
 class Engine:
-    """One rank, ready to run. kv_bytes: the KV cache of all ranks."""
+    """One rank, ready to run.
+
+    kv_bytes, state_bytes: the KV cache and the states of all ranks. max_num_seqs: sequences that
+    run at a time. num_slots: of states, 0 where no layer keeps any; snapshot_interval: every how
+    many tokens of a prompt they are kept for others.
+    """
 
     config: ModelConfig
     groups: tuple[CacheGroup, ...]
@@ -65,6 +70,10 @@ class Engine:
     kv_bytes: int
     max_model_len: int
     token_budget: int
+    max_num_seqs: int
+    num_slots: int = 0
+    state_bytes: int = 0
+    snapshot_interval: int = 0
 
 
 def build_engine(
@@ -96,10 +105,10 @@ def build_engine(
             checkpoint, config, shard, rank.context.method, _dtype_name(rank.context.dtype)
         )
         plan = _plan_memory(rank, footprint)
-        on_budget(_budget(tp.rank, plan, footprint))
+        on_budget(_budget(tp.rank, plan, footprint, settings))
         plan.check_kv_fits()
         model = _load(rank, checkpoint, skeleton, on_progress)
-    runner = _build_runner(rank, model, plan.num_blocks)
+    runner = _build_runner(rank, model, plan)
     _warm_up(runner, min(plan.token_budget, rank.max_model_len - 1), on_progress)
     return Engine(
         config=rank.config,
@@ -113,6 +122,10 @@ def build_engine(
         kv_bytes=plan.group_kv_bytes,
         max_model_len=rank.max_model_len,
         token_budget=plan.token_budget,
+        max_num_seqs=plan.states.num_seqs,
+        num_slots=plan.states.num_slots,
+        state_bytes=plan.states.group_bytes,
+        snapshot_interval=plan.snapshot_interval(settings.block_size),
     )
 
 
@@ -146,20 +159,26 @@ class _Rank:
         context = ComputeContext(dtype, device, platform.ops, platform.method, tp)
         max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
         keeps_keys = not isinstance(config.spec, EncoderSpec)
-        windows = [layer.attention.window for layer in config.spec.layers if keeps_keys]
+        windows = [
+            layer.attention.window if layer.attention else None
+            for layer in config.spec.layers
+            if keeps_keys
+        ]
         groups = cache_groups(windows, max_len)
         return cls(settings, config, groups, context, shard, tp, max_len, platform.description)
 
 
 def _plan_memory(rank: _Rank, footprint: FootprintEstimate) -> MemoryPlan:
-    """Plan this rank's memory, with as many blocks as every rank of the group has room for."""
+    """Plan this rank's memory, with as many blocks and slots as every rank of the group has
+    room for."""
     context, tp = rank.context, rank.tp
     free_bytes = _free_bytes(context.device, tp.size * rank.settings.dp)
     device = RankDevice(context.device.type, _dtype_name(context.dtype), free_bytes)
     plan = MemoryPlan.of(
         rank.config, rank.groups, rank.shard, rank.settings, footprint.total, device
     )
-    return plan.with_blocks(int(tp.all_gather(torch.tensor([plan.num_blocks])).min()))
+    blocks, seqs, snapshots = tp.all_gather(torch.tensor(plan.room)).amin(0).tolist()
+    return plan.agreed(blocks, seqs, snapshots)
 
 
 def _load(
@@ -179,14 +198,15 @@ def _load(
     )
 
 
-def _build_runner(rank: _Rank, model: Model, num_blocks: int) -> ModelRunner | PoolingRunner:
+def _build_runner(rank: _Rank, model: Model, plan: MemoryPlan) -> ModelRunner | PoolingRunner:
     """Allocate the KV cache and the sampler, and put them together with the model."""
     settings, device = rank.settings, rank.context.device
     kv_cache = KVCache(
         rank.config,
         rank.shard,
         groups=rank.groups,
-        num_blocks=num_blocks,
+        num_blocks=plan.num_blocks,
+        num_slots=plan.states.num_slots,
         block_size=settings.block_size,
         dtype=torch.int8 if settings.kv_cache_dtype == "int8" else rank.context.dtype,
         device=device,
@@ -224,7 +244,9 @@ def _warm_up(
     on_progress(Phase.WARM_UP, 1.0)
 
 
-def _budget(rank: int, plan: MemoryPlan, footprint: FootprintEstimate) -> Budget:
+def _budget(
+    rank: int, plan: MemoryPlan, footprint: FootprintEstimate, settings: EngineSettings
+) -> Budget:
     return Budget(
         rank=rank,
         weight_bytes=plan.rank_memory.weight_bytes,
@@ -233,6 +255,8 @@ def _budget(rank: int, plan: MemoryPlan, footprint: FootprintEstimate) -> Budget
         activation_bytes=plan.rank_memory.activation_bytes,
         free_bytes=plan.free_bytes,
         expanded=footprint.expanded(),
+        state_bytes=plan.states.bytes,
+        notes=plan.states.note(settings.max_num_seqs),
     )
 
 

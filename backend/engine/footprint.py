@@ -34,6 +34,8 @@ _PLAIN_MATRICES = (
     "pooler.dense.weight",
     "classifier.weight",
 )
+# Columns that are shared out in units of the blocks that a file quantises.
+_MLP_CUTS = (Cut.MLP_COLUMNS, Cut.CHANNEL_COLUMNS, Cut.DELTA_VALUE_COLUMNS)
 # Those that are never rounded to fewer bits.
 _DENSE_MATRICES = ("router.weight",)
 
@@ -145,7 +147,7 @@ class FootprintEstimate:
 def mlp_unit(checkpoint: Checkpoint, config: ModelConfig) -> int:
     """Return how many columns of the MLP the file quantises together, at most."""
     infos = tensors_of(config)
-    names = [name for name, info in infos.items() if info.cut is Cut.MLP_COLUMNS]
+    names = [name for name, info in infos.items() if info.cut in _MLP_CUTS]
     formats = {checkpoint.weight_format(name) for name in names} - {WeightFormat.DENSE}
     return max([MLP_UNIT, *(found.block_size for found in formats)])
 

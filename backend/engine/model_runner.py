@@ -129,8 +129,14 @@ class ModelRunner:
         table, *others = tables
         token_ids = [0] * num_tokens
         inputs = token_ids if has_encoder else []
-        prompt = PlannedSequence(token_ids, 0, table, 0, 0, 0, [], 0, others, *cross, inputs)
+        has_states = self._kv_cache.states.num_slots > 0
+        begins, goes_on = ([(num_tokens, -1, 0)], [(1, 0, 0)]) if has_states else ([], [])
+        prompt = PlannedSequence(
+            token_ids, 0, table, 0, 0, 0, [], 0, others, *cross, inputs, begins
+        )
         self.run(build_plan(0, [prompt], [Join(0, SamplingParams())], size))
-        decode = PlannedSequence([0], num_tokens, table, 0, 1, 0, [], 0, others, *cross)
+        decode = PlannedSequence(
+            [0], num_tokens, table, 0, 1, 0, [], 0, others, *cross, [], goes_on
+        )
         self.run(build_plan(0, [decode], [Join(0, SamplingParams(temperature=0.0))], size))
         self.num_forward_calls = 0

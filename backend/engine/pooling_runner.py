@@ -86,7 +86,10 @@ class PoolingRunner:
             num_tokens = min(num_tokens, self._kv_cache.num_blocks // num_groups * size)
         width = -(-num_tokens // size)
         table, *others = ([*range(g * width, (g + 1) * width)] for g in range(max(1, num_groups)))
-        text = PlannedSequence([0] * num_tokens, 0, table, 0, 0, more_tables=others)
+        segments = [(num_tokens, -1, 0)] if self._kv_cache.states.num_slots else []
+        text = PlannedSequence(
+            [0] * num_tokens, 0, table, 0, 0, more_tables=others, state_segments=segments
+        )
         self.run(build_plan(0, [text], [Join(0, SamplingParams())], size))
         self.num_forward_calls = 0
 

@@ -8,7 +8,8 @@ from backend.config.spec import DeltaNet
 from backend.layers.compute_context import ComputeContext
 from backend.layers.linear import ColumnParallelLinear, RowParallelLinear
 from backend.layers.loader import WeightLoader
-from backend.ops.batch import StateBatch
+from backend.layers.short_conv import read_taps
+from backend.layers.state_step import StateStep
 from backend.ops.delta_rule import DeltaHeads
 from backend.placement.sharding import Shard
 
@@ -33,9 +34,7 @@ class GatedDeltaNet:
         sizes = [loader.num_rows(f"{name}.weight") for name in names]
         self._parts = [sum(sizes[:3]), *sizes[3:]]
         self._in = ColumnParallelLinear(loader, names)
-        # [channels, taps] -> [taps, channels]
-        taps = [loader.take(f"{part}_conv.weight") for part in _CONVOLVED]
-        self._taps = torch.cat(taps).T.contiguous()
+        self._taps = torch.cat([read_taps(loader, f"{part}_conv") for part in _CONVOLVED], dim=1)
         rates = loader.take("rates.weight")
         self._heads = DeltaHeads(
             sizes[0] // delta.key_dim,
@@ -49,23 +48,14 @@ class GatedDeltaNet:
         self._norm = loader.take("norm.weight")
         self._out = RowParallelLinear(loader, "out_proj", context)
 
-    def forward(
-        self,
-        x: Tensor,
-        conv_state: Tensor,
-        state: Tensor,
-        states: StateBatch,
-        wanted: Tensor | None,
-    ) -> Tensor:
-        """[T, hidden] -> [T, hidden], or [n, hidden] of the tokens that are wanted.
-
-        conv_state, state: of all slots, read and written as `states` says.
-        """
+    def forward(self, x: Tensor, step: StateStep) -> Tensor:
+        """[T, hidden] -> [T, hidden], or [n, hidden] of the tokens that are wanted."""
+        conv_state, state = step.states
         qkv, z, b, a = self._in.forward(x).split(self._parts, dim=1)
-        qkv = self._ops.causal_conv(qkv, self._taps, None, conv_state, states, "silu")
-        out = self._ops.delta_rule(qkv, a, b, self._heads, state, states)
-        if wanted is not None:
-            out, z = out.index_select(0, wanted), z.index_select(0, wanted)
+        qkv = self._ops.causal_conv(qkv, self._taps, None, conv_state, step.segments, "silu")
+        out = self._ops.delta_rule(qkv, a, b, self._heads, state, step.segments)
+        if step.wanted is not None:
+            out, z = out.index_select(0, step.wanted), z.index_select(0, step.wanted)
         return self._out.forward(self._ops.gated_norm(out, z, self._norm, self._eps))
 
 

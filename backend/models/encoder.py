@@ -115,7 +115,7 @@ class EncoderLayer:
         self._dtype = context.dtype
         self._head_dim = config.head_dim
         self._num_heads = shard.num_heads
-        self._scale = layer.attention.scale
+        self._scale = layer.attends.scale
         attention = loader.at("self_attn")
         self._qkv = ColumnParallelLinear(attention, ["q_proj", "k_proj", "v_proj"])
         self._o = RowParallelLinear(attention, "o_proj", context)

@@ -111,7 +111,7 @@ class _EncoderLayer:
         norm, ops = config.spec.norm, context.ops
         self._input_norm = NormLayer(loader, "input_layernorm", norm, ops)
         self._attention = EncoderAttention(
-            loader.at("self_attn"), layer.attention, config.head_dim, context
+            loader.at("self_attn"), layer.attends, config.head_dim, context
         )
         self._post_norm = NormLayer(loader, "post_attention_layernorm", norm, ops)
         self._mlp = _mlp(layer, loader, context)
@@ -135,7 +135,7 @@ class _Decoder:
         shard: Shard,
         context: ComputeContext,
     ) -> None:
-        self._spec = AttentionSpec(config.spec.layers[0].attention.scale)
+        self._spec = AttentionSpec(config.spec.layers[0].attends.scale)
         self._num_heads = shard.num_heads
         self._is_exact = isinstance(context.ops, ExactOps)
         self._biases = _biases(

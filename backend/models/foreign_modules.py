@@ -169,7 +169,7 @@ class ModuleFiller:
         attention = ForeignAttention(
             step,
             layer,
-            config.spec.layers[layer].attention.window,
+            config.spec.layers[layer].attends.window,
             shard,
             config.num_heads,
             config.num_kv_heads,

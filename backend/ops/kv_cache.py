@@ -1,18 +1,16 @@
 """The KV tensors of one rank, addressed by slot: block * block_size + offset."""
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from backend.config.cache_groups import CacheGroup, layers_per_block
 from backend.config.model_config import ModelConfig
+from backend.ops.state_cache import StateCache
+from backend.ops.zeros import zeros
 from backend.placement.sharding import Shard
 
-# The cache begins where a page does: no vector of the kernels' lies in two cache lines.
-PAGE_BYTES = 4096
 # What a key or value of 8 bits has beside its numbers: their scale, a float.
 SCALE_BYTES = 4
 
@@ -26,7 +24,7 @@ class KVCache:
     piece, so that what is gathered for a sequence lies head by head, as products want it; the order
     within the piece is the ops' own. Attention reads places it then hides, and a hidden NaN would
     still be one: a block is cleared before its first place is written, unless all of them are, and
-    so shows nobody what another has left.
+    so shows nobody what another has left. states: of the layers that keep any.
     """
 
     def __init__(
@@ -39,13 +37,16 @@ class KVCache:
         block_size: int,
         dtype: torch.dtype,
         device: torch.device,
+        num_slots: int = 0,
     ) -> None:
+        """num_slots: of states, which some layers keep; see StateCache."""
+        self.states = StateCache(config, shard, num_slots, device)
         self.num_groups = len(groups)
         self.num_blocks = num_blocks
         self.block_size = block_size
         width = config.head_dim + (SCALE_BYTES if dtype == torch.int8 else 0)
         block = (2, shard.num_kv_heads, block_size, width)
-        self.data = _zeros((layers_per_block(groups), num_blocks, *block), dtype, device)
+        self.data = zeros((layers_per_block(groups), num_blocks, *block), dtype, device)
         self._groups = {layer: g for g, group in enumerate(groups) for layer in group.layers}
         self._places = {layer: n for group in groups for n, layer in enumerate(group.layers)}
 
@@ -63,13 +64,3 @@ class KVCache:
     def clear(self, blocks: Tensor) -> None:
         """Zero these blocks, [b]."""
         self.data.index_fill_(1, blocks, 0)
-
-
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    if device.type != "cpu":
-        return torch.zeros(shape, dtype=dtype, device=device)
-    # calloc: pages that no sequence has touched take no memory. torch.zeros touches them all.
-    size = math.prod(shape) * dtype.itemsize
-    raw = np.zeros(size + PAGE_BYTES, np.uint8)
-    start = -raw.ctypes.data % PAGE_BYTES
-    return torch.from_numpy(raw[start : start + size]).view(dtype).view(shape)

@@ -13,7 +13,7 @@ def split_value_heads(delta: DeltaNet, num_ranks: int, columns: int) -> list[sli
     there are enough for all. Value heads that are neighbours stay with their key head. Raises
     ModelError where some rank would have none.
     """
-    least = 1 if _are_keys_shared(delta) else delta.values_per_key
+    least = 1 if delta.are_keys_shared else delta.values_per_key
     wanted = math.lcm(least, columns // math.gcd(columns, delta.value_dim))
     count = delta.num_value_heads
     unit = wanted if count % wanted == 0 and count // wanted >= num_ranks else least
@@ -31,15 +31,6 @@ def key_heads_of(delta: DeltaNet, values: slice) -> slice:
 
     Where those of one key head lie apart, it is all: each rank computes them.
     """
-    if _are_keys_shared(delta):
+    if delta.are_keys_shared:
         return slice(0, delta.num_key_heads)
     return slice(values.start // delta.values_per_key, values.stop // delta.values_per_key)
-
-
-def num_key_heads(delta: DeltaNet, num_values: int) -> int:
-    """Return how many key heads a rank of so many value heads has."""
-    return delta.num_key_heads if _are_keys_shared(delta) else num_values // delta.values_per_key
-
-
-def _are_keys_shared(delta: DeltaNet) -> bool:
-    return delta.is_interleaved and delta.values_per_key > 1

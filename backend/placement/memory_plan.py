@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from backend.config.cache_groups import CacheGroup
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
+from backend.config.states import snapshot_interval
 from backend.placement.memory import ModelFootprint, RankMemory, kv_block_bytes
 from backend.placement.sharding import Shard
+from backend.placement.state_plan import StatePlan
 from backend.settings import EngineSettings
 
 # A CPU's memory is also everyone else's, a GPU's is ours.
@@ -40,8 +42,9 @@ class RankDevice:
 class MemoryPlan:
     """What one rank will take, and what its group can hold with that.
 
-    kv_budget_bytes: for the KV cache of the whole group. block_bytes: this rank's part of a KV
-    block; group_block_bytes: all of it. token_budget: tokens a step.
+    kv_budget_bytes: for the KV cache of the whole group, and for its states. block_bytes: this
+    rank's part of a KV block; group_block_bytes: all of it. token_budget: tokens a step. states:
+    slots of what layers keep of fixed size.
     """
 
     rank_memory: RankMemory
@@ -51,6 +54,7 @@ class MemoryPlan:
     group_block_bytes: int
     num_blocks: int
     token_budget: int
+    states: StatePlan
 
     @classmethod
     def of(
@@ -64,7 +68,7 @@ class MemoryPlan:
     ) -> "MemoryPlan":
         """Plan one rank by its own memory. Raises ModelError if it cannot serve with that.
 
-        All ranks of a group must have equally many blocks: see with_blocks().
+        All ranks of a group must have equally many blocks and slots: see agreed().
         """
         budget = token_budget(settings, device.kind, config)
         # An encoder reads its whole input in a step, whatever the step has left for it.
@@ -85,26 +89,35 @@ class MemoryPlan:
             kv_block_bytes(config, groups, num_heads, settings.block_size, stored_as)
             for num_heads in (config.num_kv_heads, shard.num_kv_heads)
         )
+        states = StatePlan.of(config, shard, settings, kv_bytes, has_blocks=bool(groups))
+        left_for_blocks = kv_bytes - states.group_bytes
         return cls(
             rank_memory,
             device.free_bytes,
             kv_bytes,
             block_bytes,
             group_block_bytes,
-            num_kv_blocks(len(groups), settings.block_size, group_block_bytes, kv_bytes),
+            num_kv_blocks(len(groups), settings.block_size, group_block_bytes, left_for_blocks),
             budget,
+            states,
         )
 
-    def with_blocks(self, num_blocks: int) -> "MemoryPlan":
+    @property
+    def room(self) -> tuple[int, int, int]:
+        """Blocks, sequences at a time, snapshots: what ranks have to agree on."""
+        return self.num_blocks, self.states.num_seqs, self.states.num_snapshots
+
+    def agreed(self, num_blocks: int, num_seqs: int, num_snapshots: int) -> "MemoryPlan":
         """Return the plan with what the ranks agreed on: the least that any of them has room for.
 
         Raises nothing: check_kv_fits() judges it.
         """
-        return replace(self, num_blocks=num_blocks)
+        states = replace(self.states, num_seqs=num_seqs, num_snapshots=num_snapshots)
+        return replace(self, num_blocks=num_blocks, states=states)
 
     @property
     def kv_bytes(self) -> int:
-        """This rank's part of the KV cache."""
+        """This rank's part of the KV cache, without states."""
         return self.num_blocks * self.block_bytes
 
     @property
@@ -112,10 +125,15 @@ class MemoryPlan:
         """The KV cache of the whole group."""
         return self.num_blocks * self.group_block_bytes
 
+    def snapshot_interval(self, block_size: int) -> int:
+        """Return every how many tokens of a prompt a snapshot of its states is kept."""
+        token_bytes = self.group_block_bytes // block_size
+        return snapshot_interval(self.states.group_slot_bytes, token_bytes, block_size)
+
     def check_kv_fits(self) -> None:
         """Raise ModelError if this rank's part of the KV cache does not fit beside the rest."""
         left_bytes = self.free_bytes - self.rank_memory.total_bytes
-        check_kv_fits(self.kv_bytes, self.kv_budget_bytes, left_bytes)
+        check_kv_fits(self.kv_bytes + self.states.bytes, self.kv_budget_bytes, left_bytes)
 
 
 def kv_dtype(settings: EngineSettings, dtype: str) -> str:

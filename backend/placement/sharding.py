@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
-from backend.config.spec import Experts
+from backend.config.spec import DeltaNet, Experts, ShortConv, StateMixer
 from backend.config.tensors import Cut, TensorInfo
+from backend.placement.delta_heads import key_heads_of, split_value_heads
 
 ALL = slice(None)
 NOTHING = slice(0, 0)
@@ -26,7 +27,8 @@ class Shard:
     """One rank's slices of heads, MLP columns and vocabulary.
 
     intermediate: columns of an MLP of mlp_width. mlp_unit: columns of others that stay together.
-    experts: those of a mixture that this rank has whole; None: its columns of each.
+    experts: those of a mixture that this rank has whole; None: its columns of each. delta: what the
+    layers have that are delta nets.
     """
 
     rank: int
@@ -38,6 +40,7 @@ class Shard:
     mlp_width: int
     mlp_unit: int
     experts: slice | None = None
+    delta: DeltaNet | None = None
 
     @property
     def num_heads(self) -> int:
@@ -48,10 +51,23 @@ class Shard:
         return _length(self.kv_heads)
 
     def columns(self, width: int) -> slice:
-        """Return this rank's columns of an MLP of a width."""
+        """Return this rank's columns of an MLP of a width, or channels of a convolution."""
         if width == self.mlp_width:
             return self.intermediate
         return _slices(_even_units(width, self.size, self.mlp_unit))[self.rank]
+
+    def state_units(self, state: StateMixer) -> int:
+        """Return this rank's share of what ranks divide of a state mixer."""
+        match state:
+            case ShortConv():
+                return _length(self.columns(state.width))
+            case DeltaNet():
+                return _length(self.delta_heads(state)[1])
+
+    def delta_heads(self, delta: DeltaNet) -> tuple[slice, slice]:
+        """Return this rank's key heads and value heads of a delta net."""
+        values = split_value_heads(delta, self.size, self.mlp_unit)[self.rank]
+        return key_heads_of(delta, values), values
 
     def has(self, info: TensorInfo) -> bool:
         """Whether any of a tensor is this rank's: experts may be another's."""
@@ -70,14 +86,27 @@ class Shard:
                 return _scaled(self.kv_heads, head_dim), ALL
             case Cut.QUERY_COLUMNS:
                 return ALL, _scaled(self.heads, head_dim)
-            case Cut.MLP_ROWS:
+            case Cut.MLP_ROWS | Cut.CHANNEL_ROWS:
                 return self.columns(info.shape[0]), ALL
-            case Cut.MLP_COLUMNS:
+            case Cut.MLP_COLUMNS | Cut.CHANNEL_COLUMNS:
                 return ALL, self.columns(info.shape[1])
             case Cut.VOCAB_ROWS:
                 return self.vocab, ALL
+            case Cut.DELTA_KEY_ROWS | Cut.DELTA_VALUE_ROWS | Cut.DELTA_VALUE_COLUMNS:
+                return self._delta_slices(info)
             case Cut.WHOLE:
                 return ALL, ALL
+
+    def _delta_slices(self, info: TensorInfo) -> tuple[slice, slice]:
+        assert self.delta is not None, "a layer has its tensors"
+        keys, values = self.delta_heads(self.delta)
+        match info.cut:
+            case Cut.DELTA_KEY_ROWS:
+                return _scaled(keys, info.shape[0] // self.delta.num_key_heads), ALL
+            case Cut.DELTA_VALUE_ROWS:
+                return _scaled(values, info.shape[0] // self.delta.num_value_heads), ALL
+            case _:
+                return ALL, _scaled(values, info.shape[1] // self.delta.num_value_heads)
 
 
 def split_model(
@@ -98,6 +127,8 @@ def split_model(
     per_group = config.num_heads // config.num_kv_heads
     experts = _split_experts(config, tp) if expert_parallel else [None] * tp
     columns = _balance_mlp(config, groups, mlp_unit)
+    deltas = [layer.state for layer in config.spec.layers if isinstance(layer.state, DeltaNet)]
+    delta = deltas[0] if deltas else None
     vocabs = split_vocab(config.vocab_size, tp)
     parts = zip(_slices(groups), _slices(columns), vocabs, experts, strict=True)
     return [
@@ -111,6 +142,7 @@ def split_model(
             config.intermediate_size,
             mlp_unit,
             own_experts,
+            delta,
         )
         for rank, (kv_heads, intermediate, vocab, own_experts) in enumerate(parts)
     ]
@@ -142,6 +174,8 @@ def _balance_mlp(config: ModelConfig, groups: list[int], wanted_unit: int) -> li
     # Rows of q, k, v and columns of o for one group; rows of gate and up, columns of down.
     group_cost = (2 * per_group + 2) * config.head_dim
     size = config.intermediate_size
+    if not size:
+        return [0] * len(groups)
     unit = _unit(size, len(groups), wanted_unit)
     costs = [group_cost * count for count in groups]
     column_cost = 3 * _mlps_a_layer(config)
@@ -155,7 +189,9 @@ def _balance_mlp(config: ModelConfig, groups: list[int], wanted_unit: int) -> li
 def _mlps_a_layer(config: ModelConfig) -> int:
     """Return how many MLPs of the width that is balanced a layer has: one, or its experts."""
     mlps = [
-        mlp for layer in config.spec.layers if (mlp := layer.mlp).width == config.intermediate_size
+        mlp
+        for layer in config.spec.layers
+        if (mlp := layer.mlp) is not None and mlp.width == config.intermediate_size
     ]
     return max(mlp.num if isinstance(mlp, Experts) else 1 for mlp in mlps)
 

@@ -18,6 +18,7 @@ from backend.scheduler.pooling_scheduler import PoolingScheduler
 from backend.scheduler.prefill_budget import PrefillBudget
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import Sequence
+from backend.scheduler.state_slots import StateSlots
 from backend.settings import EngineSettings
 from backend.step import StepPlan
 from backend.structured_output.faulty_matchers import build_matchers
@@ -82,7 +83,7 @@ class Lead:
         is_pooled = engine.config.pooling is not None
         self._scheduler = (PoolingScheduler if is_pooled else Scheduler)(
             BlockPool(engine.num_blocks, settings.block_size),
-            max_num_seqs=settings.max_num_seqs,
+            max_num_seqs=engine.max_num_seqs,
             max_num_batched_tokens=engine.token_budget,
             max_model_len=engine.max_model_len,
             vocab_size=engine.config.vocab_size,
@@ -90,6 +91,7 @@ class Lead:
             prefix_caching=settings.prefix_caching,
             groups=engine.groups,
             runs_whole=engine.config.runs_whole,
+            states=_state_slots(engine, settings.block_size),
         )
         self._prefill_budget = PrefillBudget(settings.inter_token_ms / 1000)
         self._matchers = build_matchers(
@@ -334,3 +336,11 @@ class Lead:
             self._channels[worker].pipe.write(frame)
         except PipeBroken:
             self._forget_worker(worker)
+
+
+def _state_slots(engine: "Engine", block_size: int) -> StateSlots | None:
+    """Return the slots of a model whose layers keep states."""
+    if not engine.num_slots:
+        return None
+    interval = engine.snapshot_interval
+    return StateSlots(engine.num_slots, engine.max_num_seqs, block_size, interval)

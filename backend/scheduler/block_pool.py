@@ -82,6 +82,16 @@ class BlockPool:
         if block is not None:
             self._key_of[block] = None
 
+    def is_known(self, block: int) -> bool:
+        """Whether it is known what a block holds."""
+        return self._key_of[block] is not None
+
+    def reuse_first(self, key: BlockKey) -> None:
+        """Overwrite the block that holds this before all that are free, if it is free itself."""
+        block = self._block_of.get(key)
+        if block is not None and block in self._free:
+            self._free.move_to_end(block, last=False)
+
     def check(self, tables: Iterable[Sequence[int]]) -> None:
         """Assert that references are exactly those of `tables` and everything else is free."""
         counted = [0] * self.num_blocks

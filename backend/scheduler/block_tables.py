@@ -20,6 +20,7 @@ from backend.config.cache_groups import (
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.prefix_cache import PrefixCache
 from backend.scheduler.sequence import Sequence
+from backend.scheduler.state_slots import StateSlots
 from backend.step import Ints, Join
 
 # A row is doubled as often as a sequence needs more blocks.
@@ -43,8 +44,13 @@ class BlockTables:
         *,
         groups: ListLike[CacheGroup] = FULL_GROUPS,
         max_chunk: int = 0,
+        states: StateSlots | None = None,
     ) -> None:
-        """max_chunk: tokens that a step runs of one sequence at most; of interest to windows."""
+        """max_chunk: tokens that a step runs of one sequence at most; of interest to windows.
+
+        states: slots of layers that keep states.
+        """
+        self._states = states
         self.num_prefix_queries = 0  # tokens looked for in the prefix cache
         self.num_prefix_hits = 0  # and found
         self._pool = pool
@@ -87,6 +93,8 @@ class BlockTables:
         if needed > self._pool.num_free - self._num_promised(running):
             self._pool.free(_by_index(shared))
             return False
+        if self._states:
+            self._states.begin(seq, self._prefixes.hash_of(seq, num_shared))
         seq.row = self._free.pop()
         self._count_cached(seq, num_shared * self._pool.block_size)
         self._prompt_lens[seq.row] = seq.num_prompt_tokens
@@ -139,6 +147,8 @@ class BlockTables:
         """Take back a sequence's row and blocks; it has computed nothing then."""
         self._pool.free(_by_index(seq.block_tables))
         self._pool.free(seq.cross_table)
+        if self._states:
+            self._states.release(seq)
         self._joins = [join for join in self._joins if join.row != seq.row]
         self._free.append(seq.row)
         seq.block_tables = []
@@ -182,6 +192,8 @@ class BlockTables:
         """Assert that rows and blocks are exactly those of the running sequences; for tests."""
         running = list(running)
         self._pool.check(t for seq in running for t in (*seq.block_tables, seq.cross_table))
+        if self._states:
+            self._states.check(running)
         rows = sorted(self._free + [seq.row for seq in running])
         assert rows == list(range(len(self._prompt_lens)))
         for seq in running:

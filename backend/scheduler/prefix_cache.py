@@ -2,7 +2,8 @@
 
 A full block is known by its cache group and the hash of its tokens and of everything before them.
 A prefix is cached if every group has the blocks that the token after it sees: all of them, or those
-in a window. Knows sequences, groups and the pool; called only by the scheduler.
+in a window; and, where layers keep states, a snapshot of these is left. Knows sequences, groups and
+the pools; called only by the scheduler.
 """
 
 from collections.abc import Sequence as ListLike
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from backend.config.cache_groups import FULL_GROUPS, CacheGroup
 from backend.scheduler.block_pool import BlockPool, block_hash, root_hash
 from backend.scheduler.sequence import Sequence
+from backend.scheduler.state_slots import StateSlots
 
 
 class CachedPrefix(NamedTuple):
@@ -27,10 +29,17 @@ class PrefixCache:
     """Hashes blocks, and shares those that hold the same prefix."""
 
     def __init__(
-        self, pool: BlockPool, *, enabled: bool, groups: ListLike[CacheGroup] = FULL_GROUPS
+        self,
+        pool: BlockPool,
+        *,
+        enabled: bool,
+        groups: ListLike[CacheGroup] = FULL_GROUPS,
+        states: StateSlots | None = None,
     ) -> None:
+        """states: of layers that keep states; a prefix is cached as far as a snapshot goes then."""
         self._pool = pool
-        self._enabled = enabled and bool(groups)
+        self._states = states
+        self._enabled = enabled and (bool(groups) or states is not None)
         self._groups = groups
         self._full = [g for g, group in enumerate(groups) if not group.window]
         self._windowed = [(g, group) for g, group in enumerate(groups) if group.window]
@@ -52,6 +61,9 @@ class PrefixCache:
             num_blocks = self._cached_in_full(seq, (seq.num_tokens - 1) // size)
             if self._windowed:
                 num_blocks = self._cached_in_windows(seq, num_blocks)
+            if self._states:
+                seq.num_matched_blocks = num_blocks
+                num_blocks = self._with_a_snapshot(seq, num_blocks, self._states)
         if not num_blocks:
             return CachedPrefix(0, [[] for _ in self._groups])
         hashes, share, tables = seq.block_hashes, self._pool.share, []
@@ -71,12 +83,26 @@ class PrefixCache:
             prefix = self._hash(seq, i)
             for g, table in enumerate(seq.block_tables):
                 self._pool.remember(table[i - seq.num_blocks], (g, prefix))
+        if self._states and seq.num_computed_tokens % size == 0:
+            self._states.keep(seq, prefix)
 
     def forget(self, seq: Sequence) -> None:
         """Share what a sequence has computed with nobody new, also what it has given back."""
         for prefix in seq.block_hashes:
             for g in range(len(self._groups)):
                 self._pool.forget((g, prefix))
+        if self._states:
+            self._states.forget(seq.block_hashes)
+
+    def snapshots_amid(self, seq: Sequence) -> list[tuple[int, bytes]]:
+        """Return behind which blocks amid the step at hand a sequence's states are to be kept."""
+        if not self._enabled or self._states is None:
+            return []
+        return [(block, self._hash(seq, block - 1)) for block in self._states.borders(seq)]
+
+    def hash_of(self, seq: Sequence, num_blocks: int) -> bytes | None:
+        """Return the hash of a sequence's first blocks; None for none."""
+        return self._hash(seq, num_blocks - 1) if num_blocks else None
 
     def _cached_in_full(self, seq: Sequence, most: int) -> int:
         """Return how many blocks, of `most`, the groups that keep all of them have cached."""
@@ -112,6 +138,19 @@ class PrefixCache:
                 if i > first:
                     num_blocks = i - 1
                     is_settled = False
+        return num_blocks
+
+    def _with_a_snapshot(self, seq: Sequence, most: int, states: StateSlots) -> int:
+        """Return the longest prefix, of `most` blocks, whose states are kept, and whose windows
+        are cached as well."""
+        num_blocks = most
+        while num_blocks:
+            if not states.holds(self._hash(seq, num_blocks - 1)):
+                num_blocks -= 1
+            elif (in_windows := self._cached_in_windows(seq, num_blocks)) < num_blocks:
+                num_blocks = in_windows
+            else:
+                break
         return num_blocks
 
     def _hash(self, seq: Sequence, index: int) -> bytes:

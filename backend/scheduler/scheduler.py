@@ -25,8 +25,9 @@ from backend.scheduler.outputs import end_reason, error_output, token_output
 from backend.scheduler.prefill_budget import PrefillLimit
 from backend.scheduler.prefix_cache import PrefixCache
 from backend.scheduler.sequence import SeqKey, Sequence
+from backend.scheduler.state_slots import StateSlots
 from backend.scheduler.step_builder import build_step
-from backend.step import FAULTY, NO_TOKEN, StepPlan
+from backend.step import FAULTY, NO_TOKEN, StateColumns, StepPlan
 from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 
 _NOBODY = Selection([], [])
@@ -51,11 +52,13 @@ class Scheduler:
         prefix_caching: bool = True,
         groups: ListLike[CacheGroup] = FULL_GROUPS,
         runs_whole: bool = False,
+        states: StateSlots | None = None,
     ) -> None:
         """vocab_size: rows of the embedding; a sequence with another id is refused.
 
         groups: of the model's layers, by what they see; each has its own block table. runs_whole:
-        all tokens of a sequence are run in one step, from the first one on.
+        all tokens of a sequence are run in one step, from the first one on. states: slots of layers
+        that keep states, as many as max_num_seqs at least.
         """
         if max_num_batched_tokens <= max_num_seqs:
             raise ValueError("max_num_batched_tokens must be greater than max_num_seqs")
@@ -65,9 +68,17 @@ class Scheduler:
         self.max_model_len = max_model_len
         self._vocab_size = vocab_size
         self._eos_token_ids = frozenset(eos_token_ids)
-        self._prefixes = PrefixCache(pool, enabled=prefix_caching and not runs_whole, groups=groups)
+        self.states = states
+        self._prefixes = PrefixCache(
+            pool, enabled=prefix_caching and not runs_whole, groups=groups, states=states
+        )
         self._tables = BlockTables(
-            pool, self._prefixes, max_num_seqs, groups=groups, max_chunk=max_num_batched_tokens
+            pool,
+            self._prefixes,
+            max_num_seqs,
+            groups=groups,
+            max_chunk=max_num_batched_tokens,
+            states=states,
         )
         self._policy = BatchPolicy(self._tables, max_num_batched_tokens, runs_whole=runs_whole)
         self._sequences: dict[SeqKey, Sequence] = {}
@@ -169,7 +180,9 @@ class Scheduler:
             return None
         self._step += 1
         joins = self._tables.take_joins()
-        plan, self._sampled = build_step(self._step, self._selection, joins, self._tables)
+        plan, self._sampled = build_step(
+            self._step, self._selection, joins, self._tables, self._plan_states()
+        )
         return plan
 
     def commit(
@@ -239,10 +252,20 @@ class Scheduler:
             seq.stop_ids |= self._eos_token_ids
         seq.max_num_tokens = longest
 
+    def _plan_states(self) -> StateColumns | None:
+        """Return which slots the step at hand reads and writes, where layers keep states."""
+        if self.states is None:
+            return None
+        decodes, prefills = self._selection
+        wanted = {seq: self._prefixes.snapshots_amid(seq) for seq in prefills}
+        return self.states.plan(decodes + prefills, wanted)
+
     def _take_selection(self, plan: StepPlan) -> Selection:
         """Return who ran in the step at hand, which is over."""
         assert plan.step == self._step, "a plan is committed once, in order"
         selection, self._selection = self._selection, _NOBODY
+        if self.states is not None:
+            self.states.settle()
         return selection
 
     def _record_decodes(

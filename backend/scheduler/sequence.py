@@ -38,6 +38,10 @@ class Sequence:
     it sees any more. block_hashes: of the full blocks, filled as far as was needed.
     encoder_ids: of an encoder-decoder, what its encoder reads; token_ids begin with what its
     decoder begins with then. cross_table: blocks that hold what the decoder attends to of it.
+    state_slot: where layers that keep states have those of the tokens computed so far, -1: none;
+    next_slot: where they will be after the next step. num_matched_blocks: of its prefix, how many
+    others have computed, whether or not their states are left. newest_snapshot: hash of the last
+    part of its answer whose states were kept.
     """
 
     key: SeqKey
@@ -64,6 +68,10 @@ class Sequence:
     block_hashes: list[bytes] = field(default_factory=list)
     encoder_ids: list[int] = field(default_factory=list)
     cross_table: list[int] = field(default_factory=list)
+    state_slot: int = -1
+    next_slot: int = -1
+    num_matched_blocks: int = 0
+    newest_snapshot: bytes = b""
 
     @property
     def num_tokens(self) -> int:

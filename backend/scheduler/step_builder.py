@@ -16,6 +16,7 @@ from backend.step import (
     Ints,
     Join,
     PromptLogprobs,
+    StateColumns,
     StepColumns,
     StepPlan,
     build_columns,
@@ -23,7 +24,11 @@ from backend.step import (
 
 
 def build_step(
-    step: int, selection: Selection, joins: ListLike[Join], tables: BlockTables
+    step: int,
+    selection: Selection,
+    joins: ListLike[Join],
+    tables: BlockTables,
+    states: StateColumns | None = None,
 ) -> tuple[StepPlan, list[Sequence]]:
     """Plan the tokens that are scheduled of each sequence; those that run one come first.
 
@@ -50,6 +55,7 @@ def build_step(
         (ends - tables.prompt_lens(rows))[samples],
         _prompt_logprobs(prefills, num_decodes),
         _cross(sequences, rows, tables),
+        states,
     )
     plan = build_columns(step, columns, joins, tables.block_size)
     if len(sampled) == len(sequences):

@@ -21,7 +21,7 @@ def stored_rows(rows: slice, size: int, source: Source) -> slice:
     num_own = groups.end - groups.start if groups else 1
     for unit in (num_own, source.heads.dim if source.heads else 1):
         if start % unit or stop % unit:
-            raise ValueError(f"{source.name}: rows {start}:{stop} are not whole heads of {unit}")
+            raise ValueError(f"{source.name}: rows {start}:{stop} are not heads of {unit}")
     if groups is None:
         return shifted(rows, size, source.start)
     first = start // num_own * groups.size

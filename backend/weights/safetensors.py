@@ -77,6 +77,8 @@ class SafetensorsCheckpoint(SourceTable):
         else:
             cols = shifted(cols, shape[1], 0)
             places = (cols, rows) if source.is_transposed else (rows, cols)
+            if source.expert is None and len(shape) < len(tensor.get_shape()):
+                places = (rows, 0, cols)  # a convolution of each channel by itself
         if source.expert is not None:
             places = (source.expert, *places)
         piece: torch.Tensor = tensor[places]

@@ -47,6 +47,8 @@ class SourceTable:
             shape = shape[::-1]
         if len(expected) == 1 and len(shape) == 2 and shape[0] == 1:
             shape = shape[1:]  # a linear layer of one feature
+        if len(expected) == 2 and len(shape) == 3 and shape[1] == 1:
+            shape = (shape[0], shape[2])  # a convolution of each channel by itself
         # A part of it is ours, where all the parts together are the whole.
         is_part = len(shape) == len(expected) and shape[0] == rows
         return (expected[0], *shape[1:]) if is_part else shape

@@ -92,7 +92,8 @@ class Budget(msgspec.Struct, frozen=True, array_like=True, tag="budget"):
     """What a rank is about to take of the memory that is free for it, in bytes.
 
     packed_bytes: weights in few bits, whose dense form may be there as well. expanded: a line for
-    each kind of weight that the file has in few bits and the rank has not.
+    each kind of weight that the file has in few bits and the rank has not. state_bytes: of what
+    layers keep of fixed size. notes: what else the operator should know, a line each.
     """
 
     rank: int
@@ -102,6 +103,8 @@ class Budget(msgspec.Struct, frozen=True, array_like=True, tag="budget"):
     activation_bytes: int
     free_bytes: int
     expanded: tuple[str, ...] = ()
+    state_bytes: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class Serving(msgspec.Struct, frozen=True, array_like=True, tag="serving"):

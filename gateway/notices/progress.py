@@ -61,6 +61,7 @@ class StartProgress:
             ("weights", budget.weight_bytes),
             ("weights in few bits", budget.packed_bytes),
             ("KV cache", budget.kv_bytes),
+            ("states", budget.state_bytes),
             ("activations", budget.activation_bytes),
         )
         sizes = tuple(count for _, count in parts)
@@ -73,6 +74,8 @@ class StartProgress:
         )
         for line in budget.expanded:
             self.console.say(f"weights of {title} {line}")
+        for line in budget.notes:
+            self.console.say(line)
 
     def took(self) -> str:
         """Say how long the start took until now, in all and by phase."""

@@ -91,7 +91,7 @@ def tiny_config(
 
 def rope_of(config: ModelConfig) -> Rope:
     """Return how a model's first layer turns."""
-    rope = config.spec.layers[0].attention.rope
+    rope = config.spec.layers[0].attends.rope
     assert rope is not None
     return rope
 
@@ -160,7 +160,7 @@ def hf_fields(config: ModelConfig) -> dict[str, Any]:
         "hidden_act": "silu",
         "rope_parameters": _rope_parameters(config),
         "tie_word_embeddings": config.tie_word_embeddings,
-        "attention_bias": config.spec.layers[0].attention.qkv_bias,
+        "attention_bias": config.spec.layers[0].attends.qkv_bias,
         "mlp_bias": _mlp(config).has_bias,
         "eos_token_id": config.eos_token_ids[0] if config.eos_token_ids else None,
         "bos_token_id": config.bos_token_id,

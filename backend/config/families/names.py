@@ -94,12 +94,13 @@ def gguf_names(
     *,
     fused: dict[str, tuple[str, ...]] | None = None,
     grouped: dict[str, tuple[str, ...]] | None = None,
+    top: dict[str, str | tuple[str, ...]] | None = None,
 ) -> Names:
     """Return llama.cpp's names, which are the same for all families but for those given."""
     return Names(
         ("",),
         "blk.{i}.",
-        GGUF_TOP,
+        GGUF_TOP | (top or {}),
         GGUF_PARTS | (parts or {}),
         GGUF_FUSED | (fused or {}),
         ignored=GGUF_IGNORED,

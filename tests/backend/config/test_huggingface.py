@@ -55,7 +55,7 @@ def test_absent_and_null_fields_take_a_llamas_defaults(model: Path) -> None:
     assert (config.spec.norm.eps, rope_of(config)) == (1e-6, Rope(8, 10000.0))
     layer = config.spec.layers[0]
     assert isinstance(layer.mlp, MLP) and not layer.mlp.has_bias
-    assert not (layer.attention.qkv_bias or layer.attention.out_bias or config.tie_word_embeddings)
+    assert not (layer.attends.qkv_bias or layer.attends.out_bias or config.tie_word_embeddings)
 
 
 LLAMA3 = {
@@ -126,7 +126,7 @@ def test_relative_directory_has_its_own_name(model: Path, monkeypatch: pytest.Mo
 def test_window_as_long_as_the_context_changes_nothing(model: Path) -> None:
     edit(model / "config.json", architectures=["MistralForCausalLM"], sliding_window=512)
     assert cache_groups(
-        [layer.attention.window for layer in load_config(model).spec.layers], 512
+        [layer.attends.window for layer in load_config(model).spec.layers], 512
     ) == (CacheGroup((0, 1)),)
 
 

@@ -103,7 +103,7 @@ def test_text_beside_others_that_are_preempted(tiny: TinyModel) -> None:
     prompts = [tiny.prompt[start : start + 45 + start] for start in (0, 3, 7, 9, 20)]
     asked = [sequence(number, prompt, **params) for number, prompt in enumerate(prompts)]
     outputs = run(engine, scheduler, asked)
-    assert sum(seq.num_preemptions for seq in asked) > 0
+    assert scheduler.num_preemptions > 0
     for number, prompt in enumerate(prompts):
         assert outputs[number] == tiny.greedy(prompt, 30)
 

@@ -70,5 +70,5 @@ def test_windows_are_those_of_the_class(tmp_path: Path) -> None:
     skeleton = skeleton_of(
         tmp_path / "m", "Cohere2ForCausalLM", sliding_window=9, num_hidden_layers=4
     )
-    windows = [layer.attention.window for layer in skeleton.config.spec.layers]
+    windows = [layer.attends.window for layer in skeleton.config.spec.layers]
     assert windows == [9, 9, 9, 0]

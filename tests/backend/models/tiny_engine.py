@@ -13,6 +13,7 @@ from backend.parallel import TensorParallel
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import Sequence
+from backend.scheduler.state_slots import StateSlots
 from backend.settings import EngineSettings
 from backend.step import PlannedSequence, build_plan
 from backend.wire.sampling import SamplingParams
@@ -40,7 +41,10 @@ def logits_of(
     parts, start = [], 0
     for step, size in enumerate(size for size in sizes if size):
         tokens = prompt[start : start + size]
-        planned = PlannedSequence(tokens, start, table, 0, 0, more_tables=others)
+        segments = [(size, 0 if start else -1, 0)] if engine.num_slots else []
+        planned = PlannedSequence(
+            tokens, start, table, 0, 0, more_tables=others, state_segments=segments
+        )
         batch = Batch.from_plan(build_plan(step + 1, [planned], [], block_size), engine.device)
         batch.output_tokens = torch.arange(size)
         with torch.inference_mode():
@@ -51,9 +55,16 @@ def logits_of(
 
 
 def scheduler_of(
-    engine: Engine, block_size: int = 4, budget: int = 64, max_num_seqs: int = 8
+    engine: Engine,
+    block_size: int = 4,
+    budget: int = 64,
+    max_num_seqs: int = 8,
+    snapshot_interval: int = 16,
 ) -> Scheduler:
     """Return what schedules an engine's steps, of `budget` tokens at most."""
+    states = None
+    if engine.num_slots:
+        states = StateSlots(engine.num_slots, max_num_seqs, block_size, snapshot_interval)
     return Scheduler(
         BlockPool(engine.num_blocks, block_size),
         max_num_seqs=max_num_seqs,
@@ -61,6 +72,7 @@ def scheduler_of(
         max_model_len=engine.max_model_len,
         vocab_size=engine.config.vocab_size,
         groups=engine.groups,
+        states=states,
     )
 
 

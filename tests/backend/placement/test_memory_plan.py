@@ -71,7 +71,7 @@ def test_plan_cuts_a_kv_cache_of_set_size_over_the_ranks() -> None:
 
 def test_plan_takes_over_the_blocks_that_all_ranks_have_room_for() -> None:
     plan = plan_of()
-    fewer = plan.with_blocks(7)
+    fewer = plan.agreed(7, 5, 0)
     assert (fewer.num_blocks, fewer.kv_bytes) == (7, 7 * plan.block_bytes)
     assert fewer.rank_memory == plan.rank_memory
 

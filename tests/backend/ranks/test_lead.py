@@ -67,6 +67,8 @@ class World:
             groups=FULL_GROUPS,
             kv_bytes=1 << 20,
             token_budget=16,
+            max_num_seqs=4,
+            num_slots=0,
             max_model_len=256,
             config=SimpleNamespace(
                 vocab_size=100,

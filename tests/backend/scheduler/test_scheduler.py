@@ -9,6 +9,7 @@ from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.prefill_budget import PrefillLimit
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import Sequence
+from backend.scheduler.state_slots import StateSlots
 from backend.step import FAULTY, NO_TOKEN, StepPlan
 from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
@@ -24,6 +25,7 @@ def make_scheduler(
     budget: int = 16,
     max_len: int = 1024,
     groups: ListLike[CacheGroup] = FULL_GROUPS,
+    states: StateSlots | None = None,
 ) -> Scheduler:
     return Scheduler(
         BlockPool(num_blocks, block_size),
@@ -33,6 +35,7 @@ def make_scheduler(
         vocab_size=VOCAB_SIZE,
         eos_token_ids=(EOS,),
         groups=groups,
+        states=states,
     )
 
 

@@ -1,5 +1,6 @@
 """Any order of requests, and what the KV cache holds of them: property tests of the scheduler."""
 
+import bisect
 import itertools
 from collections.abc import Sequence as ListLike
 
@@ -10,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from backend.config.cache_groups import CacheGroup, blocks_of_sequence
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import SeqKey, Sequence, SequenceStatus
+from backend.scheduler.state_slots import StateSlots
 from backend.step import StepPlan
 from backend.wire.messages import TokenLogprobs
 from backend.wire.sampling import SamplingParams
@@ -31,6 +33,7 @@ class SimulatedCache:
         self._groups = groups
         self._block_size = block_size
         self._content: dict[int, Content | None] = {}  # by slot; None: cleared
+        self._states: dict[int, tuple[str, list[int]]] = {}  # by slot of states: salt, tokens
 
     def run(self, plan: StepPlan, sequences: ListLike[Sequence]) -> None:
         """Clear and write as ranks do, then check every place that attention may read.
@@ -54,6 +57,34 @@ class SimulatedCache:
             for g, group in enumerate(self._groups):
                 self._check_visible(plan, s, seq, g, group)
                 self._check_table(plan, s, seq, g)
+
+    def run_states(self, plan: StepPlan, sequences: ListLike[Sequence]) -> None:
+        """Run the segments, and check that each goes on from the states of the tokens before it.
+
+        sequences: in the order of the plan.
+        """
+        reads, writes = plan.state_reads.tolist(), plan.state_writes.tolist()
+        assert len(set(writes)) == len(writes), "a slot written twice"
+        starts, own = plan.state_starts.tolist(), plan.query_starts.tolist()
+        assert set(own) <= set(starts)
+        before = dict(self._states)
+        for k, (read, write) in enumerate(zip(reads, writes, strict=True)):
+            s = bisect.bisect_right(own, starts[k]) - 1
+            is_first, seq = starts[k] == own[s], sequences[s]
+            begin, end = (seq.num_computed_tokens + starts[n] - own[s] for n in (k, k + 1))
+            assert begin < end
+            if is_first:
+                assert (read == -1) == (begin == 0)
+                of_others = [
+                    w for n, w in enumerate(writes) if not own[s] <= starts[n] < own[s + 1]
+                ]
+                assert read not in of_others, "another overwrites it in this step"
+            else:
+                assert read == writes[k - 1]
+            if begin:
+                states = before if is_first else self._states
+                assert states[read] == (seq.cache_salt, seq.token_ids[:begin]), "another's states"
+            self._states[write] = (seq.cache_salt, seq.token_ids[:end])
 
     def most_blocks(self, num_tokens: int, scheduler: Scheduler) -> int:
         chunk = scheduler.max_num_batched_tokens
@@ -129,6 +160,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @initialize(
         num_blocks=st.integers(2, 12), block_size=st.integers(1, 5), seqs=st.integers(1, 6),
         extra=st.integers(1, 8), windows=st.sampled_from(WINDOWS), has_encoder=st.booleans(),
+        spare_slots=st.integers(-1, 5), interval=st.integers(1, 3),
     )  # fmt: skip
     def start(
         self,
@@ -138,11 +170,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         extra: int,
         windows: list[int],
         has_encoder: bool,
+        spare_slots: int,
+        interval: int,
     ) -> None:
-        self.has_encoder = has_encoder and bool(windows)
+        """spare_slots: of states, beside one for each sequence; -1: no layer keeps states."""
+        states = None
+        if spare_slots >= 0:
+            states = StateSlots(seqs + spare_slots, seqs, block_size, interval * block_size)
+        self.has_encoder = has_encoder and bool(windows) and states is None
         groups = [CacheGroup((layer,), window) for layer, window in enumerate(windows)]
         self.scheduler = make_scheduler(
-            num_blocks * max(1, len(groups)), block_size, seqs, seqs + extra, 40, groups
+            num_blocks * max(1, len(groups)), block_size, seqs, seqs + extra, 40, groups, states
         )
         self.cache = SimulatedCache(groups, block_size)
         self.numbers = itertools.count()
@@ -218,6 +256,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert num_tokens <= self.scheduler.max_num_batched_tokens
             decodes, prefills = self.scheduler._selection
             self.cache.run(plan, decodes + prefills)
+            if self.scheduler.states:
+                self.cache.run_states(plan, decodes + prefills)
             for seq in self.added.values():
                 self.cache.check_room(seq, self.scheduler)
             # As if drafts had been accepted: several tokens for a sequence in one step.
@@ -259,6 +299,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             step(self.scheduler)
         assert not self.scheduler.has_work
         assert self.scheduler.pool.num_free == self.scheduler.pool.num_blocks
+        if states := self.scheduler.states:
+            assert states.pool.num_free == states.pool.num_blocks
 
 
 TestSchedulerMachine = SchedulerMachine.TestCase

@@ -72,7 +72,7 @@ def test_rows_of_a_fused_linear_are_each_projections(tmp_path: Path, layout: str
 def interleaved(config: ModelConfig) -> ModelConfig:
     """The same model, of which pairs of rows that lie side by side turn."""
     layer = config.spec.layers[0]
-    attention = msgspec.structs.replace(layer.attention, rope=Rope(8, is_interleaved=True))
+    attention = msgspec.structs.replace(layer.attends, rope=Rope(8, is_interleaved=True))
     layers = (msgspec.structs.replace(layer, attention=attention),)
     spec = msgspec.structs.replace(config.spec, layers=layers)
     return msgspec.structs.replace(config, spec=spec)

@@ -151,9 +151,7 @@ def test_heads_of_query_and_gate_take_turns_in_a_file() -> None:
         | {f"model.language_model.layers.3.self_attn.{x}_proj.weight" for x in "qkvo"}
         | {"model.language_model.layers.0.linear_attn.in_proj_qkv.weight"},
     )
-    query, gate = (
-        found[f"model.layers.3.self_attn.{part}_proj.weight"] for part in ("q", "gate")
-    )
+    query, gate = (found[f"model.layers.3.self_attn.{part}_proj.weight"] for part in ("q", "gate"))
     assert query.name == gate.name and query.name.endswith("layers.3.self_attn.q_proj.weight")
     assert (query.groups, gate.groups) == ((512, 0, 256), (512, 256, 512))
     assert query.heads and gate.heads is None
@@ -175,9 +173,7 @@ def test_heads_of_query_and_gate_take_turns_in_a_file() -> None:
         ({"new_field": 3}, "new_field is not known for qwen3_5 models"),
     ],
 )
-def test_fields_that_mean_something_else_are_refused(
-    changes: dict[str, Any], message: str
-) -> None:
+def test_fields_that_mean_something_else_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         config(**changes)
 

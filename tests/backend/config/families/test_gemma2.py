@@ -22,21 +22,21 @@ GGUF: dict[str, Any] = {
 
 def test_absent_fields_are_transformers_and_null_ones_say_none() -> None:
     absent = config_of(FAMILY, {"num_hidden_layers": 4})
-    assert [layer.attention.window for layer in absent.spec.layers] == [4096, 0, 4096, 0]
-    assert absent.spec.layers[1].attention.softcap == 50.0
+    assert [layer.attends.window for layer in absent.spec.layers] == [4096, 0, 4096, 0]
+    assert absent.spec.layers[1].attends.softcap == 50.0
     assert decoder_of(absent).logit_softcap == 30.0
     null = config_of(FAMILY, {"attn_logit_softcapping": None, "final_logit_softcapping": None})
-    assert (null.spec.layers[0].attention.softcap, decoder_of(null).logit_softcap) == (0.0, 0.0)
+    assert (null.spec.layers[0].attends.softcap, decoder_of(null).logit_softcap) == (0.0, 0.0)
 
 
 def test_gguf_file_that_says_little_is_read_as_by_llama_cpp() -> None:
     config = config_of(FAMILY, GGUF, "gguf")
-    assert [layer.attention.window for layer in config.spec.layers] == [4096, 0, 4096, 0]
-    assert config.spec.layers[0].attention.softcap == 50.0
+    assert [layer.attends.window for layer in config.spec.layers] == [4096, 0, 4096, 0]
+    assert config.spec.layers[0].attends.softcap == 50.0
     assert decoder_of(config).logit_softcap == 30.0
     assert config.spec.norm.offset == 0.0
     large = GGUF | {"num_hidden_layers": 46, "hidden_size": 4608, "num_attention_heads": 32}
-    large_scale = config_of(FAMILY, large, "gguf").spec.layers[0].attention.scale
+    large_scale = config_of(FAMILY, large, "gguf").spec.layers[0].attends.scale
     assert large_scale == 144**-0.5
 
 

@@ -24,11 +24,11 @@ GGUF: dict[str, Any] = {
 
 
 def windows(config: ModelConfig) -> list[int]:
-    return [layer.attention.window for layer in config.spec.layers]
+    return [layer.attends.window for layer in config.spec.layers]
 
 
 def thetas(config: ModelConfig) -> list[float]:
-    return [layer.attention.rope.theta for layer in config.spec.layers if layer.attention.rope]
+    return [layer.attends.rope.theta for layer in config.spec.layers if layer.attends.rope]
 
 
 def gguf(**changes: Any) -> ModelConfig:
@@ -51,7 +51,7 @@ def test_directory_that_says_little_is_read_as_by_transformers() -> None:
     assert (config.num_heads, config.num_kv_heads, config.head_dim) == (8, 4, 256)
     assert config.max_model_len == 131072
     assert windows(config) == ([1024] * 5 + [0]) * 5 + [1024] * 4
-    local, full = (config.spec.layers[index].attention for index in (0, 5))
+    local, full = (config.spec.layers[index].attends for index in (0, 5))
     assert local.rope and full.rope and full.rope.scaling
     assert (local.rope.theta, local.rope.scaling) == (10000.0, None)
     assert (full.rope.theta, full.rope.scaling.factor) == (1000000.0, 8.0)
@@ -90,8 +90,8 @@ def test_without_a_window_all_layers_turn_as_those_that_see_all() -> None:
 
 def test_llama_cpp_knows_the_27b_by_its_layers() -> None:
     small, large = gguf(), gguf(num_hidden_layers=62, hidden_size=5376, num_attention_heads=32)
-    assert small.spec.layers[0].attention.scale == 256**-0.5
-    assert large.spec.layers[0].attention.scale == 168**-0.5
+    assert small.spec.layers[0].attends.scale == 256**-0.5
+    assert large.spec.layers[0].attends.scale == 168**-0.5
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tests.backend.config.families.family_config import config_of
 
 
 def scales(config: ModelConfig) -> list[float | None]:
-    return [layer.attention.scale for layer in config.spec.layers]
+    return [layer.attends.scale for layer in config.spec.layers]
 
 
 def test_absent_fields_are_those_of_the_smallest() -> None:

@@ -13,8 +13,8 @@ def test_types_are_repeated_as_often_as_they_say() -> None:
     fields = {"num_layers": 5, "attention_types": [[["global", "local"], 2], [["global"], 1]]}
     types = ["global", "local", "global", "local", "global"]
     config = config_of(FAMILY, fields | {"attention_layers": types})
-    assert [layer.attention.window for layer in config.spec.layers] == [0, 256, 0, 256, 0]
-    assert {layer.attention.scale for layer in config.spec.layers} == {1.0}
+    assert [layer.attends.window for layer in config.spec.layers] == [0, 256, 0, 256, 0]
+    assert {layer.attends.scale for layer in config.spec.layers} == {1.0}
 
 
 @pytest.mark.parametrize(

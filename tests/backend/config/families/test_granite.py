@@ -27,15 +27,15 @@ MULTIPLIERS = {
 def test_four_multipliers(kind: Any) -> None:
     spec = decoder_of(config_of(FAMILY, SIZES | MULTIPLIERS, kind))
     assert (spec.embedding_scale, spec.logit_scale) == (12.0, 1 / 8)
-    assert (spec.layers[0].attention.scale, spec.layers[0].residual_scale) == (0.5, 0.25)
+    assert (spec.layers[0].attends.scale, spec.layers[0].residual_scale) == (0.5, 0.25)
 
 
 def test_absent_attention_multiplier_is_1_in_directories_alone() -> None:
-    assert config_of(FAMILY, SIZES).spec.layers[0].attention.scale == 1.0
+    assert config_of(FAMILY, SIZES).spec.layers[0].attends.scale == 1.0
     zeros = dict.fromkeys(MULTIPLIERS, 0.0)
     for values in (SIZES, SIZES | zeros):
         spec = decoder_of(config_of(FAMILY, values, "gguf"))
-        assert spec.layers[0].attention.scale is None
+        assert spec.layers[0].attends.scale is None
         assert (spec.embedding_scale, spec.logit_scale) == (1.0, 1.0)
         assert spec.layers[0].residual_scale == 1.0
 
@@ -48,6 +48,6 @@ def test_directory_cannot_multiply_by_0(name: str) -> None:
 
 def test_gguf_files_say_whether_anything_turns() -> None:
     still = config_of(FAMILY, SIZES | {"rope.scaling.finetuned": False}, "gguf")
-    assert still.spec.layers[0].attention.rope is None
+    assert still.spec.layers[0].attends.rope is None
     with pytest.raises(ModelError, match="num_experts is 8"):
         config_of(FAMILY, SIZES | {"num_experts": 8}, "gguf")

@@ -37,14 +37,14 @@ def test_multipliers() -> None:
     )
     assert found.embedding_scale == 12.0 and found.logit_scale == 0.25
     assert found.layers[0].residual_scale == 0.25
-    assert found.layers[0].attention.scale == 0.5
+    assert found.layers[0].attends.scale == 0.5
 
 
 def test_scale_of_attention_that_is_not_said() -> None:
     """1 in transformers' configuration; in llama.cpp what other models have, also for 0."""
-    assert spec().layers[0].attention.scale == 1.0
+    assert spec().layers[0].attends.scale == 1.0
     for values in ({}, {"attention_multiplier": 0.0}):
-        assert spec("gguf", logits_scaling=1.0, **values).layers[0].attention.scale == 0.25
+        assert spec("gguf", logits_scaling=1.0, **values).layers[0].attends.scale == 0.25
 
 
 def test_gguf_file_must_say_what_logits_are_divided_by() -> None:

@@ -21,7 +21,7 @@ QKV = {f"blk.0.attn_{part}.bias": (64,) for part in "qkv"}
 
 def test_one_flag_is_of_all_of_attentions_biases() -> None:
     for has_bias in (True, False):
-        attention = config_of(FAMILY, SIZES | {"attention_bias": has_bias}).spec.layers[1].attention
+        attention = config_of(FAMILY, SIZES | {"attention_bias": has_bias}).spec.layers[1].attends
         assert (attention.qkv_bias, attention.out_bias) == (has_bias, has_bias)
 
 
@@ -40,20 +40,20 @@ def test_biases_of_gguf_files_say_it_by_being_there(
 ) -> None:
     layer = config_of(FAMILY, GGUF, "gguf", tensors).spec.layers[0]
     assert isinstance(layer.mlp, MLP)
-    assert (layer.attention.qkv_bias, layer.attention.out_bias) == (qkv, out)
+    assert (layer.attends.qkv_bias, layer.attends.out_bias) == (qkv, out)
     assert layer.mlp.has_bias == mlp
 
 
 def test_only_rows_of_gguf_files_are_interleaved() -> None:
     for kind, is_interleaved in (("gguf", True), ("huggingface", False)):
         config = config_of(FAMILY, GGUF, kind)  # type: ignore[arg-type]
-        rope = config.spec.layers[0].attention.rope
+        rope = config.spec.layers[0].attends.rope
         assert rope and rope.is_interleaved == is_interleaved
 
 
 def test_window_is_none_in_gguf_and_refused_in_directories() -> None:
     """llama.cpp reads none; transformers would ignore it in silence."""
     spec = config_of(FAMILY, GGUF | {"sliding_window": 32}, "gguf").spec
-    assert spec.layers[0].attention.window == 0
+    assert spec.layers[0].attends.window == 0
     with pytest.raises(ModelError, match="sliding_window is not known for llama"):
         config_of(FAMILY, SIZES | {"sliding_window": 32})

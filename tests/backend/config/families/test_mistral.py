@@ -17,7 +17,7 @@ SIZES: dict[str, Any] = {
 
 
 def windows_of(**fields: Any) -> list[int]:
-    return [layer.attention.window for layer in config_of(FAMILY, SIZES | fields).spec.layers]
+    return [layer.attends.window for layer in config_of(FAMILY, SIZES | fields).spec.layers]
 
 
 def test_absent_window_is_one_and_a_null_one_none() -> None:

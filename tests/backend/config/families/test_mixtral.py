@@ -30,10 +30,10 @@ def test_experts_are_of_the_width_of_the_mlp_and_renormalised() -> None:
 
 
 def test_base_of_rotation_is_a_million_by_default() -> None:
-    assert spec().layers[0].attention.rope == Rope(8, 1e6)
-    assert spec(rope_theta=5e5).layers[0].attention.rope == Rope(8, 5e5)
+    assert spec().layers[0].attends.rope == Rope(8, 1e6)
+    assert spec(rope_theta=5e5).layers[0].attends.rope == Rope(8, 5e5)
     new = {"rope_type": "default", "rope_theta": 7e5}
-    assert spec(rope_parameters=new).layers[0].attention.rope == Rope(8, 7e5)
+    assert spec(rope_parameters=new).layers[0].attends.rope == Rope(8, 7e5)
 
 
 def test_noise_of_training_is_harmless() -> None:

@@ -28,12 +28,12 @@ GGUF = SIZES | {
 
 
 def windows(config: ModelConfig) -> list[int]:
-    return [layer.attention.window for layer in config.spec.layers]
+    return [layer.attends.window for layer in config.spec.layers]
 
 
 def ropes(config: ModelConfig) -> list[Rope]:
     """Return those of a layer with a window, and of one that sees all."""
-    found = [config.spec.layers[index].attention.rope for index in (0, 3)]
+    found = [config.spec.layers[index].attends.rope for index in (0, 3)]
     assert found[0] and found[1]
     return [found[0], found[1]]
 

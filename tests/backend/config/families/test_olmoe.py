@@ -29,7 +29,7 @@ def spec(kind: FileKind = "huggingface", **values: Any) -> DecoderSpec:
 
 
 def test_all_heads_are_normalised_as_one_vector() -> None:
-    assert spec().layers[0].attention.qk_norm == "all"
+    assert spec().layers[0].attends.qk_norm == "all"
 
 
 def test_weights_are_renormalised_if_a_directory_says_so() -> None:

@@ -20,7 +20,7 @@ LONGROPE: dict[str, Any] = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
 
 
 def rope_of(**fields: Any) -> Rope:
-    rope = config_of(FAMILY, SIZES | fields).spec.layers[0].attention.rope
+    rope = config_of(FAMILY, SIZES | fields).spec.layers[0].attends.rope
     assert rope
     return rope
 
@@ -49,7 +49,7 @@ def test_window_of_gguf_files_counts_unless_it_is_0() -> None:
     keys = SIZES | {"rms_norm_eps": 1e-5, "rope.dimension_count": 16}
     for said, window in ((512, 512), (0, 0)):
         config = config_of(FAMILY, keys | {"sliding_window": said}, "gguf")
-        assert config.spec.layers[1].attention.window == window
+        assert config.spec.layers[1].attends.window == window
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_published_fields_are_all_known(name: str) -> None:
     architecture, own, expected = PUBLISHED[name]
     values = _COMMON | _SIZES | {"architectures": [architecture]} | own
     config = config_of(load_family(HF_ARCHITECTURES[architecture]), values)
-    attention = config.spec.layers[0].attention
+    attention = config.spec.layers[0].attends
     rope = attention.rope
     assert rope
     kind = rope.scaling.kind if rope.scaling else ""

@@ -20,7 +20,7 @@ BOTH = pytest.mark.parametrize("family", [qwen2.FAMILY, qwen3.FAMILY], ids=["qwe
 
 
 def windows_of(family: Family, **fields: Any) -> list[int]:
-    return [layer.attention.window for layer in config_of(family, SIZES | fields).spec.layers]
+    return [layer.attends.window for layer in config_of(family, SIZES | fields).spec.layers]
 
 
 @BOTH
@@ -40,16 +40,16 @@ def test_window_counts_where_it_is_used(family: Family) -> None:
 @BOTH
 def test_gguf_files_have_no_window(family: Family) -> None:
     config = config_of(family, GGUF | {"sliding_window": 8}, "gguf")
-    assert config.spec.layers[0].attention.window == 0
+    assert config.spec.layers[0].attends.window == 0
 
 
 def test_biases_are_always_there_or_where_the_file_has_them() -> None:
-    of_qwen2 = config_of(qwen2.FAMILY, SIZES).spec.layers[0].attention
+    of_qwen2 = config_of(qwen2.FAMILY, SIZES).spec.layers[0].attends
     assert (of_qwen2.qkv_bias, of_qwen2.out_bias) == (True, False)
     for tensors, expected in (({}, False), ({"blk.0.attn_q.bias": (64,)}, True)):
-        of_gguf = config_of(qwen2.FAMILY, GGUF, "gguf", tensors).spec.layers[0].attention
+        of_gguf = config_of(qwen2.FAMILY, GGUF, "gguf", tensors).spec.layers[0].attends
         assert (of_gguf.qkv_bias, of_gguf.out_bias) == (expected, False)
-    of_qwen3 = config_of(qwen3.FAMILY, SIZES | {"attention_bias": True}).spec.layers[0].attention
+    of_qwen3 = config_of(qwen3.FAMILY, SIZES | {"attention_bias": True}).spec.layers[0].attends
     assert (of_qwen3.qkv_bias, of_qwen3.out_bias) == (True, True)
 
 

@@ -32,7 +32,7 @@ def spec(kind: FileKind = "huggingface", **values: Any) -> DecoderSpec:
 
 
 def windows(**values: Any) -> list[int]:
-    return [layer.attention.window for layer in spec(**values).layers]
+    return [layer.attends.window for layer in spec(**values).layers]
 
 
 def test_weights_are_renormalised_if_a_directory_says_so() -> None:

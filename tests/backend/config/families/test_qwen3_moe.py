@@ -53,7 +53,7 @@ def test_window_is_that_of_all_layers_if_it_is_used() -> None:
     """max_window_layers is in every config.json of Qwen3's, and transformers does not read it."""
     for is_used, window in ((True, 10), (False, 0)):
         layers = spec(sliding_window=10, max_window_layers=2, use_sliding_window=is_used).layers
-        assert [layer.attention.window for layer in layers] == [window] * 3
+        assert [layer.attends.window for layer in layers] == [window] * 3
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,11 @@ def of(**fields: Any) -> ModelConfig:
 
 
 def turning(config: ModelConfig) -> list[bool]:
-    return [layer.attention.rope is not None for layer in config.spec.layers]
+    return [layer.attends.rope is not None for layer in config.spec.layers]
 
 
 def windows(config: ModelConfig) -> list[int]:
-    return [layer.attention.window for layer in config.spec.layers]
+    return [layer.attends.window for layer in config.spec.layers]
 
 
 def test_every_fourth_layer_does_not_turn_by_default() -> None:
@@ -34,7 +34,7 @@ def test_every_fourth_layer_does_not_turn_by_default() -> None:
     assert turning(of(no_rope_layer_interval=2)) == [True, False, True, False]
     listed = of(no_rope_layers=[0, 1, 1, 1, 0], no_rope_layer_interval=2)
     assert turning(listed) == [False, True, True, True]
-    rope = listed.spec.layers[1].attention.rope
+    rope = listed.spec.layers[1].attends.rope
     assert rope and rope.theta == 2e6
     keys = SIZES | {"max_position_embeddings": 64, "rms_norm_eps": 1e-6}
     assert turning(config_of(FAMILY, keys, "gguf")) == [True, True, True, False]

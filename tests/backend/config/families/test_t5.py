@@ -35,7 +35,7 @@ def test_config_that_says_little_is_the_first_t5() -> None:
     assert encoder is not None and (len(encoder.layers), len(spec.layers)) == (6, 6)
     assert (encoder.bias.num_buckets, encoder.bias.max_distance) == (32, 128)
     assert spec.layers[0].mlp == MLP(2048, "relu", is_gated=False)
-    assert spec.layers[0].attention.scale == 1.0
+    assert spec.layers[0].attends.scale == 1.0
     assert encoder.start_token_id == 0
     assert spec.logit_scale == 512**-0.5
 

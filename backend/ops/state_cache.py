@@ -1,0 +1,29 @@
+"""The states of one rank: what layers keep of fixed size for each sequence, addressed by slot."""
+
+import torch
+from torch import Tensor
+
+from backend.config.model_config import ModelConfig
+from backend.config.states import state_shapes
+from backend.ops.zeros import zeros
+from backend.placement.sharding import Shard
+
+
+class StateCache:
+    """Tensors of float32, [slots, *shape], for each state of each layer that keeps any."""
+
+    def __init__(
+        self, config: ModelConfig, shard: Shard, num_slots: int, device: torch.device
+    ) -> None:
+        self.num_slots = num_slots
+        self._layers: list[tuple[Tensor, ...]] = []
+        for layer in config.spec.layers:
+            units = shard.state_units(layer.state) if layer.state else 0
+            shapes = state_shapes(layer.state, units)
+            self._layers.append(
+                tuple(zeros((num_slots, *shape), torch.float32, device) for _, shape in shapes)
+            )
+
+    def layer(self, index: int) -> tuple[Tensor, ...]:
+        """Return a layer's states, in the order of config/states.py; none where it keeps none."""
+        return self._layers[index]
