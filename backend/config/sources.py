@@ -60,8 +60,8 @@ class Names(msgspec.Struct, frozen=True):
     of a layer's the part behind its number -> theirs; several are tried in order. `{e}` stands for
     an expert. fused: their name -> ours, whose rows lie one below the other in it; where ours hold
     an `{e}`, theirs is a stack, one matrix an expert. grouped: their name -> ours, whose rows take
-    turns in it, those of a head or of a key head of each. transposed: their names of matrices that lie
-    [in, out]. ignored: pattern of tensors that follow from the configuration, or are for other
+    turns in it, those of a head or of a key head of each. transposed: their names of matrices that
+    lie [in, out]. ignored: pattern of tensors that follow from the configuration, or are for other
     uses; a match is left unread. Names are whole where they begin with "/", without prefix.
     encoder_layer, encoder_parts: as layer and parts, of the layers of an encoder that stands before
     the decoder.

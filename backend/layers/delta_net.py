@@ -1,4 +1,4 @@
-"""A gated delta net (Yang et al. 2025): attention of linear cost, whose memory is a state a head."""
+"""A gated delta net (Yang et al. 2025): attention of linear cost, with a state for each head."""
 
 import torch
 from torch import Tensor

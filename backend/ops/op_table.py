@@ -77,8 +77,8 @@ class Ops(Protocol):
     def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: Any) -> None:
         """Rotate queries, in place, and keys; write keys and values into a layer's cache.
 
-        qkv: [T, Hq + 2 Hkv, D], whose tokens may lie apart. The halves of each head are rotated: x cos + (x with
-        its halves swapped) sin.
+        qkv: [T, Hq + 2 Hkv, D], whose tokens may lie apart. The halves of each head are rotated:
+        x cos + (x with its halves swapped) sin.
         """
         ...
 

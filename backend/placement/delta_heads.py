@@ -1,5 +1,6 @@
 """Which heads of a gated delta net each rank has. Pure arithmetic, no torch."""
 
+import itertools
 import math
 
 from backend.config.errors import ModelError
@@ -23,7 +24,7 @@ def split_value_heads(delta: DeltaNet, num_ranks: int, columns: int) -> list[sli
             f"{count} value heads of a delta net can be cut into"
         )
     ends = [unit * (count // unit * rank // num_ranks) for rank in range(num_ranks + 1)]
-    return [slice(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)]
+    return [slice(*pair) for pair in itertools.pairwise(ends)]
 
 
 def key_heads_of(delta: DeltaNet, values: slice) -> slice:

@@ -176,6 +176,6 @@ def _are_recurrent(fields: Fields, count: int) -> list[bool]:
         return [found] * count
     if not isinstance(found, list) or len(found) < count:
         raise ModelError(
-            f"{fields.label('attention.recurrent_layers')} is no list of {count}, one for each layer"
+            f"{fields.label('attention.recurrent_layers')} is no list of {count} layers"
         )
     return [bool(each) for each in found[:count]]

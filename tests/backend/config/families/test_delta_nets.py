@@ -85,7 +85,7 @@ def spec_of(config: ModelConfig) -> DecoderSpec:
     return config.spec
 
 
-def test_every_fourth_layer_attends_and_the_others_keep_a_state() -> None:
+def test_every_fourth_layer_attends_and_others_keep_a_state() -> None:
     spec = spec_of(config())
     attends = [layer.attention is not None for layer in spec.layers]
     assert attends == [False, False, False, True] * 2
@@ -97,7 +97,7 @@ def test_every_fourth_layer_attends_and_the_others_keep_a_state() -> None:
     assert spec.norm.offset == 1.0
 
 
-def test_gguf_has_norms_and_rates_ready_and_value_heads_of_a_key_apart() -> None:
+def test_gguf_has_norms_and_rates_ready_and_heads_apart() -> None:
     spec = spec_of(gguf_config())
     assert len(spec.layers) == 8
     assert spec.norm.offset == 0.0
@@ -130,14 +130,14 @@ def test_layer_types_count_over_the_interval() -> None:
     assert [layer.state is not None for layer in layers] == recurrent[:8]
 
 
-def test_experts_are_renormalised_beside_a_shared_one_with_a_gate() -> None:
+def test_experts_are_renormalised_beside_one_with_a_gate() -> None:
     expected = Experts(8, 2, 32, renormalise=True, shared_width=48, shared_gate=True)
     fields = {"intermediate_size": None} | EXPERTS
     for found in (config("qwen3_5_moe", **fields), gguf_config("qwen3_5_moe", **fields)):
         assert spec_of(found).layers[0].mlp == expected
 
 
-def test_qwen3_next_may_have_dense_layers_and_has_neighbouring_value_heads() -> None:
+def test_qwen3_next_may_have_dense_layers_and_neighbouring_heads() -> None:
     layers = spec_of(config("qwen3_next", **EXPERTS | {"mlp_only_layers": [1]})).layers
     assert [isinstance(layer.mlp, MLP) for layer in layers[:3]] == [False, True, False]
     state = spec_of(gguf_config("qwen3_next", **EXPERTS)).layers[0].state
@@ -178,6 +178,6 @@ def test_fields_that_mean_something_else_are_refused(changes: dict[str, Any], me
         config(**changes)
 
 
-def test_values_of_another_width_than_keys_are_refused_in_gguf() -> None:
+def test_values_wider_than_keys_are_refused_in_gguf() -> None:
     with pytest.raises(ModelError, match=r"ssm\.inner_size is 2048"):
         gguf_config(**{"ssm.inner_size": 2048})
