@@ -56,17 +56,17 @@ class DeltaInputs(NamedTuple):
 def delta_inputs(x: Tensor, a: Tensor, b: Tensor, heads: DeltaHeads) -> DeltaInputs:
     """x: [T, 2 Hk Dk + Hv Dv], queries, keys and values; a, b: [T, Hv]."""
     width = heads.num_key_heads * heads.key_dim
-    queries, keys, values = x.float().split([width, width, x.shape[1] - 2 * width], dim=1)
+    queries, keys, values = torch.split(x.float(), [width, width, x.shape[1] - 2 * width], dim=1)
     of_value_head = heads.key_heads.long()
     queries, keys = (
-        _unit(part.unflatten(1, (heads.num_key_heads, -1)), heads.eps)[:, of_value_head]
+        _unit(part.reshape(len(x), heads.num_key_heads, -1), heads.eps)[:, of_value_head]
         for part in (queries, keys)
     )
     steps = F.softplus(a.float() + heads.biases)
     return DeltaInputs(
         queries * heads.key_dim**-0.5,
         keys,
-        values.unflatten(1, (-1, heads.value_dim)),
+        values.reshape(len(x), -1, heads.value_dim),
         heads.rates * steps,
         b.float().sigmoid(),
     )
@@ -107,7 +107,9 @@ def delta_chunks(inputs: DeltaInputs, state: Tensor) -> tuple[Tensor, Tensor]:
     pad = -num_tokens % CHUNK
     # [T, Hv, ...] -> [Hv, chunks, CHUNK, ...]; tokens that pad change nothing: beta 0, decay 1.
     queries, keys, values, log_decays, betas = (
-        F.pad(each, (0, 0) * (each.ndim - 1) + (0, pad)).unflatten(0, (-1, CHUNK)).movedim(2, 0)
+        F.pad(each, (0, 0) * (each.ndim - 1) + (0, pad))
+        .view(-1, CHUNK, *each.shape[1:])
+        .movedim(2, 0)
         for each in inputs
     )
     since = log_decays.cumsum(-1)  # from the beginning of the chunk
@@ -134,4 +136,5 @@ def _unit(x: Tensor, eps: float) -> Tensor:
 
 
 def _solve(system: Tensor, right: Tensor) -> Tensor:
-    return torch.linalg.solve_triangular(system, right, upper=False, unitriangular=True)
+    solved: Tensor = torch.linalg.solve_triangular(system, right, upper=False, unitriangular=True)
+    return solved

@@ -99,8 +99,9 @@ class ExactOps(TokenwiseOps, StateOps):
         states: StateBatch,
     ) -> Tensor:
         # Token by token: PyTorch rounds exp and its like by where a number stands in a vector.
-        rows_of = zip(*(each.split(1) for each in (x, a, b)), strict=True)
-        tokens = [delta_inputs(*rows, heads) for rows in rows_of]
+        tokens = [
+            delta_inputs(x[t : t + 1], a[t : t + 1], b[t : t + 1], heads) for t in range(len(x))
+        ]
         inputs = DeltaInputs(*(torch.cat(each) for each in zip(*tokens, strict=True)))
         return run_segments(inputs, state, states, by_token=True).to(x.dtype)
 

@@ -41,11 +41,13 @@ PARTS: dict[str, str | tuple[str, ...]] = {
 }
 _QKV = ("linear_attn.q_proj", "linear_attn.k_proj", "linear_attn.v_proj")
 _CONVS = ("linear_attn.q_conv", "linear_attn.k_conv", "linear_attn.v_conv")
-FUSED = {"linear_attn.in_proj_qkv": _QKV, "linear_attn.conv1d": _CONVS}
+FUSED: dict[str, tuple[str, ...]] = {"linear_attn.in_proj_qkv": _QKV, "linear_attn.conv1d": _CONVS}
 # Of each head, its query and what gates its output.
-GROUPED = {"self_attn.q_proj": ("self_attn.q_proj", "self_attn.gate_proj")}
+GROUPED: dict[str, tuple[str, ...]] = {
+    "self_attn.q_proj": ("self_attn.q_proj", "self_attn.gate_proj")
+}
 # Of each key head.
-QWEN3_NEXT_GROUPED = GROUPED | {
+QWEN3_NEXT_GROUPED: dict[str, tuple[str, ...]] = GROUPED | {
     "linear_attn.in_proj_qkvz": (*_QKV, "linear_attn.z_proj"),
     "linear_attn.in_proj_ba": ("linear_attn.b_proj", "linear_attn.a_proj"),
 }
@@ -61,10 +63,10 @@ GGUF_PARTS: dict[str, str | tuple[str, ...]] = {
     "linear_attn.norm": "ssm_norm",
     "linear_attn.out_proj": "ssm_out",
 }
-GGUF_FUSED = {"attn_qkv": _QKV, "ssm_conv1d": _CONVS}
-GGUF_GROUPED = {"attn_q": ("self_attn.q_proj", "self_attn.gate_proj")}
+GGUF_FUSED: dict[str, tuple[str, ...]] = {"attn_qkv": _QKV, "ssm_conv1d": _CONVS}
+GGUF_GROUPED: dict[str, tuple[str, ...]] = {"attn_q": ("self_attn.q_proj", "self_attn.gate_proj")}
 # ssm_in: of older files.
-QWEN3_NEXT_GGUF_GROUPED = GGUF_GROUPED | {
+QWEN3_NEXT_GGUF_GROUPED: dict[str, tuple[str, ...]] = GGUF_GROUPED | {
     "ssm_ba": ("linear_attn.b_proj", "linear_attn.a_proj"),
     "ssm_in": (*_QKV, "linear_attn.z_proj"),
 }

@@ -48,7 +48,8 @@ def _qkvz(name: str, tensor: Tensor, config: Any) -> Iterable[tuple[str, Tensor]
     keys = config.linear_num_key_heads
     values = config.linear_num_value_heads // keys * config.linear_value_head_dim
     sizes = [config.linear_key_head_dim] * 2 + [values] * 2
-    q, k, v, z = (part.flatten(0, 1) for part in tensor.unflatten(0, (keys, -1)).split(sizes, 1))
+    heads = tensor.reshape(keys, -1, tensor.shape[1])
+    q, k, v, z = (part.flatten(0, 1) for part in torch.split(heads, sizes, 1))
     return [
         (name.replace("qkvz", "qkv"), torch.cat((q, k, v))),
         (name.replace("qkvz", "z"), z),
@@ -71,7 +72,7 @@ def _reordered(name: str, tensor: Tensor, config: Any) -> Iterable[tuple[str, Te
 
 
 def _apart(tensor: Tensor, dim: int, config: Any) -> Tensor:
-    heads = tensor.unflatten(0, (config.linear_num_key_heads, -1, dim))
+    heads = tensor.reshape(config.linear_num_key_heads, -1, dim, *tensor.shape[1:])
     return heads.transpose(0, 1).reshape(tensor.shape)
 
 

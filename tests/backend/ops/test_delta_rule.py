@@ -58,7 +58,8 @@ def slots(heads: DeltaHeads) -> Tensor:
 
 def in_panels(state: Tensor) -> Tensor:
     """The same states as native/delta_rule.h says that they lie."""
-    return state.unflatten(3, (-1, 16)).transpose(2, 3).reshape(state.shape)
+    *shape, columns = state.shape
+    return state.reshape(*shape, columns // 16, 16).transpose(2, 3).reshape(state.shape)
 
 
 def in_columns(state: Tensor) -> Tensor:
@@ -112,8 +113,8 @@ def test_rule_is_the_oracles(table: Table, key_dim: int, value_dim: int) -> None
     inputs = Inputs(80, heads, table.dtype).part(0, 80)
     expected_state, state = slots(heads), slots(heads)
     states = state_batch(*SEQUENCES)
-    wide = tuple(each.float() for each in inputs)
-    expected = ReferenceOps().delta_rule(*wide, heads, expected_state, states)
+    x, a, b = (each.float() for each in inputs)
+    expected = ReferenceOps().delta_rule(x, a, b, heads, expected_state, states)
     found = table.run(inputs, state, *SEQUENCES)
     assert found.dtype == table.dtype
     tolerance = table.tolerance
@@ -126,8 +127,8 @@ def test_rule_of_one_token_each_is_the_oracles(table: Table) -> None:
     inputs = Inputs(3, heads, table.dtype).part(0, 3)
     expected_state, state = slots(heads), slots(heads)
     sequences: list[list[Segment]] = [[(1, 2, 2)], [(1, -1, 0)], [(1, 3, 4)]]
-    wide = tuple(each.float() for each in inputs)
-    expected = ReferenceOps().delta_rule(*wide, heads, expected_state, state_batch(*sequences))
+    x, a, b = (each.float() for each in inputs)
+    expected = ReferenceOps().delta_rule(x, a, b, heads, expected_state, state_batch(*sequences))
     found = table.run(inputs, state, *sequences)
     tolerance = table.tolerance
     torch.testing.assert_close(found.float(), expected, rtol=tolerance, atol=tolerance)
@@ -198,7 +199,7 @@ def test_both_forms_are_those_of_transformers(num_tokens: int) -> None:
     x, a, b = Inputs(num_tokens, heads, torch.float32).part(0, num_tokens)
     first = slots(heads)[0]
     width = KEY_HEADS * KEY_DIM
-    q, k, v = x.split([width, width, VALUE_HEADS * VALUE_DIM], 1)
+    q, k, v = torch.split(x, [width, width, VALUE_HEADS * VALUE_DIM], 1)
     # transformers has as many value heads for each key head: the rank's are repeated by hand.
     q, k = (each.view(num_tokens, KEY_HEADS, -1)[:, heads.key_heads.long()] for each in (q, k))
     g = heads.rates * torch.nn.functional.softplus(a + heads.biases)

@@ -1,5 +1,7 @@
 """Fields of Qwen3.5 and Qwen3-Next: what config.json and GGUF files say, and what is refused."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -76,8 +78,10 @@ def config(name: str = "qwen3_5", **changes: Any) -> ModelConfig:
     return config_of(load_family(name), FIELDS | changes, tensors=MTP)
 
 
-def gguf_config(name: str = "qwen3_5", **changes: Any) -> ModelConfig:
-    return config_of(load_family(name), GGUF | changes, "gguf")
+def gguf_config(
+    name: str = "qwen3_5", changes: Mapping[str, Any] = MappingProxyType({})
+) -> ModelConfig:
+    return config_of(load_family(name), {**GGUF, **changes}, "gguf")
 
 
 def spec_of(config: ModelConfig) -> DecoderSpec:
@@ -126,21 +130,21 @@ def test_layer_types_count_over_the_interval() -> None:
     layers = spec_of(config(layer_types=types)).layers
     assert [layer.attention is not None for layer in layers] == [True] * 3 + [False] * 5
     recurrent = [False, True] * 4 + [False]
-    layers = spec_of(gguf_config(**{"attention.recurrent_layers": recurrent})).layers
+    layers = spec_of(gguf_config(changes={"attention.recurrent_layers": recurrent})).layers
     assert [layer.state is not None for layer in layers] == recurrent[:8]
 
 
 def test_experts_are_renormalised_beside_one_with_a_gate() -> None:
     expected = Experts(8, 2, 32, renormalise=True, shared_width=48, shared_gate=True)
     fields = {"intermediate_size": None} | EXPERTS
-    for found in (config("qwen3_5_moe", **fields), gguf_config("qwen3_5_moe", **fields)):
+    for found in (config("qwen3_5_moe", **fields), gguf_config("qwen3_5_moe", fields)):
         assert spec_of(found).layers[0].mlp == expected
 
 
 def test_qwen3_next_may_have_dense_layers_and_neighbouring_heads() -> None:
     layers = spec_of(config("qwen3_next", **EXPERTS | {"mlp_only_layers": [1]})).layers
     assert [isinstance(layer.mlp, MLP) for layer in layers[:3]] == [False, True, False]
-    state = spec_of(gguf_config("qwen3_next", **EXPERTS)).layers[0].state
+    state = spec_of(gguf_config("qwen3_next", EXPERTS)).layers[0].state
     assert isinstance(state, DeltaNet) and not state.is_interleaved
 
 
@@ -180,4 +184,4 @@ def test_fields_that_mean_something_else_are_refused(changes: dict[str, Any], me
 
 def test_values_wider_than_keys_are_refused_in_gguf() -> None:
     with pytest.raises(ModelError, match=r"ssm\.inner_size is 2048"):
-        gguf_config(**{"ssm.inner_size": 2048})
+        gguf_config(changes={"ssm.inner_size": 2048})
