@@ -30,7 +30,7 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expert_parallel: Annotated[
         bool, Meta(description="ranks have whole experts of a mixture, not columns of each")
     ] = False
-    dp: Annotated[int, Meta(ge=1, le=64, description="replica groups (data parallel)")] = 1
+    dp: Annotated[int, Meta(ge=1, le=64, description="groups of ranks (data parallel)")] = 1
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Meta(description="where the ranks compute")
     ] = "auto"

@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,27 +18,35 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.dialects.error_forms import error_form_of
 from gateway.endpoints.chat import create_chat_completion
 from gateway.endpoints.completions import create_completion
 from gateway.endpoints.embeddings import create_embeddings
-from gateway.endpoints.health import livez, readyz, version
+from gateway.endpoints.health import livez, readyz, root, version
+from gateway.endpoints.messages import count_tokens, create_message
 from gateway.endpoints.metrics import metrics
 from gateway.endpoints.models import list_models, retrieve_model
 from gateway.endpoints.openapi import docs, openapi_json
 from gateway.endpoints.rerank import rerank
+from gateway.endpoints.responses import count_input_tokens, create_response, retrieve_response
 from gateway.endpoints.tokenize import detokenize, tokenize
-from gateway.errors import ApiError, error_response
-from gateway.exchange_context import ExchangeContext
+from gateway.errors import ApiError
+from gateway.exchange_context import ExchangeContext, exchange_context
+from gateway.requests.unknown_fields import HEADER
 from gateway.security.access import Access, Gate
+from gateway.security.cross_origin import METHODS as SERVED_METHODS
+from gateway.security.cross_origin import CrossOrigin
 from gateway.service import Service
 from gateway.telemetry import logs
-from gateway.telemetry.exchange import Exchange
+from gateway.telemetry.access_log import NO_ROUTE
+from gateway.telemetry.exchange import Exchange, Refusal
 from gateway.telemetry.observer import Observer
 
 logger = logging.getLogger(__name__)
 
 # Whatever else a client makes up is not worth a figure of its own.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+IGNORED_FIELDS = HEADER.encode()
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -46,6 +55,17 @@ def create_app(service: Service) -> ASGIApp:
     routes = [
         (Access.INFER, Route("/v1/chat/completions", create_chat_completion, methods=["POST"])),
         (Access.INFER, Route("/v1/completions", create_completion, methods=["POST"])),
+        (Access.INFER, Route("/v1/messages", create_message, methods=["POST"])),
+        (Access.INFER, Route("/v1/messages/count_tokens", count_tokens, methods=["POST"])),
+        (Access.INFER, Route("/v1/responses", create_response, methods=["POST"])),
+        (
+            Access.INFER,
+            Route("/v1/responses/input_tokens", count_input_tokens, methods=["POST"]),
+        ),
+        (
+            Access.INFER,
+            Route("/v1/responses/{name:path}", retrieve_response, methods=["GET"]),
+        ),
         (Access.INFER, Route("/v1/embeddings", create_embeddings, methods=["POST"])),
         (Access.INFER, Route("/v1/rerank", rerank, methods=["POST"])),
         (Access.INFER, Route("/rerank", rerank, methods=["POST"])),
@@ -54,6 +74,7 @@ def create_app(service: Service) -> ASGIApp:
         (Access.INFER, Route("/detokenize", detokenize, methods=["POST"])),
         (Access.INFER, Route("/v1/models", list_models, methods=["GET"])),
         (Access.INFER, Route("/v1/models/{name:path}", retrieve_model, methods=["GET"])),
+        (Access.OPEN, Route("/", root, methods=["GET"])),
         (Access.OPEN, Route("/livez", livez, methods=["GET"])),
         (Access.OPEN, Route("/readyz", readyz, methods=["GET"])),
         (Access.OPEN, Route("/health", readyz, methods=["GET"])),
@@ -70,10 +91,12 @@ def create_app(service: Service) -> ASGIApp:
                 drain_timeout_s=service.limits.drain_timeout_s,
                 observer=service.observer,
             ),
+            Middleware(CrossOrigin, origins=service.origins),
             Middleware(
                 Gate,
                 routes=routes,
                 keyring=service.keyring,
+                origins=service.origins,
                 allow_anonymous=service.allow_anonymous,
             ),
         ],
@@ -108,7 +131,8 @@ class Envelope:
             logger.exception("request failed", extra=where)
             if not exchange.is_started:
                 error = ApiError(500, "The server failed on this request.", code="internal_error")
-                await error_response(error)(scope, exchange.receive, exchange.send)
+                refusal = exchange_context(scope).refusal(error)
+                await refusal(scope, exchange.receive, exchange.send)
         finally:
             exchange.close()
             self._observer.note_exchange(exchange.record())
@@ -125,12 +149,14 @@ class _Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, drain_timeout_s: float) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
-        self._context = ExchangeContext(request_id)
+        self._context = ExchangeContext(request_id, error_form_of(scope["path"], headers))
         self._context.put_in(scope)
         self._traceparent = headers.get(b"traceparent", b"").decode("latin-1")
         self.is_started = False
         self._started_s = time.monotonic()
         self._status = 499  # until an answer begins
+        self._ignored = ""
+        self._user_agent = headers.get(b"user-agent", b"").decode("latin-1")
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -154,6 +180,7 @@ class _Exchange:
         if not self.is_started:
             self.is_started = True
             self._status = message["status"]
+            self._ignored = _value(message["headers"], IGNORED_FIELDS)
             message = self._with_headers(message)
             if not self._is_body_read:
                 self._drain = asyncio.create_task(self._read_rest())
@@ -173,9 +200,10 @@ class _Exchange:
         """Return what observers are told of this exchange."""
         scope, context = self._scope, self._context
         route, tenant, generation = scope.get("route"), context.tenant, context.generation
+        error, client = context.error, scope.get("client")
         return Exchange(
             scope["method"] if scope["method"] in METHODS else "other",
-            route.path if isinstance(route, Route) else "other",
+            route.path if isinstance(route, Route) else NO_ROUTE,
             self._status,
             self.request_id,
             tenant.id if tenant is not None else "",
@@ -183,10 +211,20 @@ class _Exchange:
             time.monotonic(),
             generation.report() if generation is not None else None,
             self._traceparent,
+            path=scope["path"],
+            ignored_fields=self._ignored,
+            refusal=None
+            if error is None
+            else Refusal(error.code or "", error.param or "", error.message),
+            client=str(client[0]) if client else "",
+            user_agent=self._user_agent,
         )
 
     def _with_headers(self, message: Message) -> Message:
-        headers = [*message["headers"], (b"x-request-id", self.request_id.encode())]
+        request_id = (b"x-request-id", self.request_id.encode())
+        headers = [*message["headers"], *self._context.headers, request_id]
+        if id_header := self._context.error_form.id_header:
+            headers.append((id_header.encode(), self.request_id.encode()))
         if not self._is_body_read:
             headers.append((b"connection", b"close"))
         return {**message, "headers": headers}
@@ -196,6 +234,10 @@ class _Exchange:
             await self.receive()
 
 
+def _value(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in headers if name == wanted), "")
+
+
 def _request_id(given: str) -> str:
     """Return a request's own id if it is harmless in a header and a log, else a new one."""
     return given if REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(16)}"
@@ -203,15 +245,24 @@ def _request_id(given: str) -> str:
 
 async def _on_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return error_response(error)
+    return exchange_context(request.scope).refusal(error)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted({*headers["Allow"].split(", "), "OPTIONS"}))
+    if request.method == "OPTIONS":
+        if request.scope["path"] == "*":
+            headers["Allow"] = SERVED_METHODS
+        if "Allow" in headers:
+            return Response(status_code=204, headers=headers)
     what = f"{request.method} {request.scope['path']}"
     known = {
         404: ApiError(404, f"Unknown URL: {what}.", code="unknown_url"),
         405: ApiError(405, f"Method not allowed: {what}.", code="method_not_allowed"),
     }
     fallback = ApiError(error.status_code, error.detail)
-    return error_response(known.get(error.status_code, fallback), dict(error.headers or {}))
+    refused = known.get(error.status_code, fallback)
+    return exchange_context(request.scope).refusal(refused, headers)

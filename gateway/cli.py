@@ -18,6 +18,7 @@ from msgspec import inspect
 
 from gateway.bench.bench_settings import BenchSettings, GatewayBenchSettings
 from gateway.commands.keys import FileSettings, NewKeySettings
+from gateway.foreign_settings import meant_instead
 from gateway.options import Option, SettingsError, options_of, suggestion
 from gateway.settings import setting_options
 from gateway.top.top_settings import TopSettings
@@ -32,7 +33,8 @@ tokenizer), a hub name (org/name), or one file of a hub repository
 _SERVE_END = """\
 Every flag may also be set as a variable (--max-num-seqs: UNISONO_MAX_NUM_SEQS)
 or in a TOML file (--config FILE; tables [server] and [engine], key
-max_num_seqs). Flags win over variables, variables over the file.
+max_num_seqs). Flags win over variables, variables over the file. Numbers may
+have suffixes: 4k, 4K (4096); sizes are also 2GB, 512MiB.
 """
 _CONFIG_HELP = """\
 Print the settings that `unisono serve` with the same flags, variables and file
@@ -60,6 +62,7 @@ def main(argv: Sequence[str]) -> int:
     Raises SystemExit where argparse or a command ends early, with the status to exit with.
     """
     parser = _parser()
+    _check_foreign(argv)
     arguments, unknown = parser.parse_known_args(argv)
     given = vars(arguments)
     command: _Parser = given.pop("command")
@@ -266,6 +269,8 @@ def _add_flags(parser: _Parser, options: Iterable[Option]) -> None:
         shape: dict[str, Any] = {"metavar": _metavar(option.kind)}
         if option.is_switch:
             shape = {"action": argparse.BooleanOptionalAction}
+        elif option.is_size:
+            shape = {"metavar": "SIZE"}
         groups[option.group].add_argument(
             option.flag, dest=option.name, help=_help(option), **shape
         )
@@ -298,6 +303,19 @@ def _metavar(kind: inspect.Type) -> str:
             return f"{name},..."
         case _:
             return "TEXT"
+
+
+def _check_foreign(argv: Sequence[str]) -> None:
+    """Refuse flags of other servers before argparse takes -hf for -h, or a value for MODEL."""
+    if not argv or argv[0] not in ("serve", "config"):
+        return
+    known = [option.flag for table in setting_options().values() for option in table]
+    for argument in argv[1:]:
+        flag = argument.partition("=")[0]
+        if not flag.startswith("-") or flag in known:
+            continue
+        if meant := meant_instead(flag, [name.removeprefix("--") for name in known], "--"):
+            _Parser(prog=f"unisono {argv[0]}").error(f"there is no flag {flag}{meant}")
 
 
 def _unknown(argument: str, command: _Parser) -> str:

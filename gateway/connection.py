@@ -1,30 +1,33 @@
 """One HTTP connection: Hypercorn's, within limits of ours.
 
 Owns what a client may do to a connection before and after there is a request: how many there are,
-how long a head may take, what a head may look like, how long an answer may stay unread. Hypercorn
-0.18 has no such limits, switches to HTTP/2 when asked in clear text, and keeps a half closed
-connection for keep_alive_timeout. Must not know requests. Installed by worker.py.
+how long a head may take, how long an answer may stay unread, and that one who has said all may
+still listen. Hypercorn 0.18 has no such limits, keeps a half closed connection for
+keep_alive_timeout, and gives up the answer on it. What a head may look like stands in http1.py.
+Must not know requests. Installed by worker.py.
 """
 
 import asyncio
 import contextlib
 import fcntl
+import select
 import termios
 from array import array
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import h11
 from hypercorn.asyncio import run, tcp_server
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.h11 import H11Protocol
+
+from gateway.http1 import Http1
 
 MAX_READ_BYTES = 1 << 16
-MAX_TARGET_BYTES = 1 << 13
-MAX_HEADERS = 100
 # 2 KB/s with the default time; what a stream's reader must keep up with, too (sse.py).
 LEAST_READ_BYTES = 1 << 16
+# What an application receives whose client has closed its sending side and may have left: it may
+# answer with bytes that mean nothing, to find out.
+HALF_CLOSED = "unisono.half_closed"
 _BARE = b"connection: close\r\ncontent-length: 0\r\n\r\n"
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\n" + _BARE
 TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n" + _BARE
@@ -85,7 +88,7 @@ class Connection(tcp_server.TCPServer):  # type: ignore[misc]  # Hypercorn's typ
         await super().protocol_send(event)
 
     async def _read_data(self) -> None:
-        """Read until the client leaves; nothing can make the connection busy again after that."""
+        """Read until the client has said all; nothing can make the connection busy after that."""
         while not self.reader.at_eof():
             try:
                 data = await self.reader.read(MAX_READ_BYTES)
@@ -95,8 +98,28 @@ class Connection(tcp_server.TCPServer):  # type: ignore[misc]  # Hypercorn's typ
                 delay_s = self._bounds.head_timeout_s
                 self._head_timer = self.loop.call_later(delay_s, self._give_up_head)
             await self.protocol.handle(RawData(data))
+        is_half_closed = self.writer.can_write_eof() and not self.writer.is_closing()
+        if is_half_closed and self.protocol.has_request:  # TLS only ends as a whole
+            await self._answer_half_closed()
         await self.protocol.handle(Closed())
         await self.idle_task.stop()
+
+    async def _answer_half_closed(self) -> None:
+        """Return when the answer under way is over, or the client turns out to have left.
+
+        Both kinds of client have sent FIN. The kernel of one that left answers the next bytes with
+        RST, so it is sent some that mean nothing.
+        """
+        departure = Departure(self.writer.get_extra_info("socket").fileno())
+        try:
+            probe = self.protocol.probe()
+            if probe:
+                self.writer.write(probe)
+            else:
+                await self.protocol.tell({"type": HALF_CLOSED})
+            await departure.wait_unless(self.protocol.answered)
+        finally:
+            departure.close()
 
     def _give_up_head(self) -> None:
         self.writer.write(TOO_SLOW)
@@ -135,51 +158,36 @@ class Connection(tcp_server.TCPServer):  # type: ignore[misc]  # Hypercorn's typ
         return int(transport.get_write_buffer_size()) + queued[0]
 
 
-class Http1(H11Protocol):  # type: ignore[misc]
-    """HTTP/1.1 and nothing else; a head that could be read in two ways is refused."""
+class Departure:
+    """Tells when a connection whose reading side has ended ends altogether.
 
-    def __init__(self, *args: Any) -> None:
-        """args: as for Hypercorn's ProtocolWrapper, whose last names the protocol."""
-        super().__init__(*args[:-1])
+    uvloop does not look at a socket any more of which nothing is to be read. An epoll descriptor
+    of one's own that asks for no event is still readable once there is an error.
+    """
 
-    async def _check_protocol(self, event: h11.Request) -> None:
-        """Do not switch to HTTP/2 in clear text."""
+    def __init__(self, fd: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._epoll = select.epoll()
+        self._epoll.register(fd, 0)
+        self._happened = asyncio.Event()
+        self._loop.add_reader(self._epoll.fileno(), self._happened.set)
 
-    async def _create_stream(self, request: h11.Request) -> None:
-        status = _refusal(request)
-        if status is not None:
-            await self._send_error_response(status)
-            await self.send(Closed())
-            return
-        if any(name == b"upgrade" for name, _ in request.headers):
-            # RFC 9110 says that it is to be ignored; Hypercorn would take up a websocket.
-            headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
-            request = h11.Request(
-                method=request.method,
-                target=request.target,
-                headers=headers,
-                http_version=request.http_version,
-            )
-        await super()._create_stream(request)
+    async def wait_unless(self, other: asyncio.Event) -> None:
+        """Return when it has happened, or the other event has."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._happened, other)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
 
 
 def install(bounds: Bounds) -> None:
     """Have Hypercorn serve with these; it takes its classes from names in its modules."""
     run.TCPServer = partial(Connection, bounds)
     tcp_server.ProtocolWrapper = Http1
-
-
-def _refusal(request: h11.Request) -> int | None:
-    """Return the status for a head that is not served. h11 has refused what breaks its grammar."""
-    if request.http_version not in (b"1.0", b"1.1"):
-        return 505
-    if len(request.target) > MAX_TARGET_BYTES:
-        return 414
-    names = [name for name, _ in request.headers]
-    if len(names) > MAX_HEADERS:
-        return 431
-    if b"transfer-encoding" in names and (
-        b"content-length" in names or request.http_version == b"1.0"
-    ):
-        return 400
-    return None

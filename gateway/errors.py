@@ -1,11 +1,14 @@
-"""Every refusal in OpenAI's shape: `{"error": {message, type, param, code}}` and its headers.
+"""Every refusal, in OpenAI's shape unless a dialect has its own, and its headers.
 
-Owns ApiError and the translation of msgspec's complaints into the caller's words. Must not know
-which endpoint failed. Raised by everything that looks at a request, rendered by app.py and sse.py.
+OpenAI's is `{"error": {message, type, param, code}}`. Owns ApiError and the translation of
+msgspec's complaints into the caller's words. Must not know which endpoint failed. Raised by
+everything that looks at a request, rendered by app.py and the dialects.
 """
 
 import math
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -56,6 +59,7 @@ class ApiError(Exception):
 
     param names the field at fault; code is for programs. retry_after_s counts for 429 and 503.
     is_final: the same request would fail again, whatever its status says to clients that retry.
+    headers: more of them, in lower case.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class ApiError(Exception):
         code: str | None = None,
         retry_after_s: float = 1.0,
         is_final: bool = False,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -75,6 +80,7 @@ class ApiError(Exception):
         self.code = code
         self.retry_after_s = retry_after_s
         self.is_final = is_final
+        self._headers = dict(headers or {})
 
     @property
     def type(self) -> str:
@@ -97,15 +103,33 @@ class ApiError(Exception):
                 "retry-after": str(max(1, math.ceil(delay_s))),
                 "retry-after-ms": str(max(1, round(delay_s * 1000))),
                 "x-should-retry": "true",
+                **self._headers,
             }
         if self.is_final or (self.status < 500 and self.status not in (408, 409)):
-            return {"x-should-retry": "false"}
-        return {}
+            return {"x-should-retry": "false", **self._headers}
+        return self._headers
 
 
 def invalid(message: str, param: str | None, code: str = "invalid_value") -> ApiError:
     """Build the 400 for a field whose value cannot be used."""
     return ApiError(400, message, param=param, code=code)
+
+
+def reworded(error: ApiError, words: Mapping[str, str]) -> ApiError:
+    """Return a refusal in the words of a dialect. words: our names of fields -> its own."""
+    message, param = error.message, error.param
+    for ours, theirs in words.items():
+        message = re.sub(rf"'{re.escape(ours)}(?=['.\[])", f"'{theirs}", message)
+        if param is not None and re.match(rf"{re.escape(ours)}(?![^.\[])", param):
+            param = theirs + param.removeprefix(ours)
+    return ApiError(
+        error.status,
+        message,
+        param=param,
+        code=error.code,
+        retry_after_s=error.retry_after_s,
+        is_final=error.is_final,
+    )
 
 
 def engine_failed(message: str, *, is_final: bool = False) -> ApiError:
@@ -129,11 +153,32 @@ def model_not_found(model: str) -> ApiError:
     )
 
 
-def error_response(error: ApiError, headers: dict[str, str] | None = None) -> Response:
+@dataclass(frozen=True, slots=True)
+class ErrorForm:
+    """How a dialect tells of a refusal.
+
+    body: of an error and the id of the request. statuses: those that it has instead of ours.
+    id_header: where its clients look for the id of the request; empty for x-request-id alone.
+    """
+
+    body: Callable[[ApiError, str], bytes]
+    statuses: Mapping[int, int] = field(default_factory=dict)
+    id_header: str = ""
+
+
+OPENAI_ERRORS = ErrorForm(lambda error, request_id: error.body())
+
+
+def error_response(
+    error: ApiError,
+    headers: dict[str, str] | None = None,
+    form: ErrorForm = OPENAI_ERRORS,
+    request_id: str = "",
+) -> Response:
     """Render an ApiError, with `headers` on top of its own."""
     return Response(
-        error.body(),
-        error.status,
+        form.body(error, request_id),
+        form.statuses.get(error.status, error.status),
         headers={**error.headers(), **(headers or {})},
         media_type="application/json",
     )

@@ -4,11 +4,13 @@ Made by the Envelope, the outermost middleware, and carried in the ASGI scope; e
 from exchange_context(). Knows nobody who reads or writes it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from starlette.responses import Response
 from starlette.types import Scope
 
+from gateway.errors import OPENAI_ERRORS, ApiError, ErrorForm, error_response
 from gateway.telemetry.exchange import GenerationReport
 from gateway.tenant import Tenant
 
@@ -33,17 +35,26 @@ class ExchangeContext:
 
     request_id: the Envelope's, or another that the body asks for. tenant: who asks, set by the
     Gate; None where nobody known does. body: what the body takes of the budget. generation: what
-    answers it, of a request for text that was accepted.
+    answers it, of a request for text that was accepted. error_form: how a refusal is told. headers:
+    more of them, for whatever answer it gets. error: what it was refused with, if it was.
     """
 
     request_id: str
+    error_form: ErrorForm = OPENAI_ERRORS
     tenant: Tenant | None = None
     body: Reservation | None = None
     generation: Reportable | None = None
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    error: ApiError | None = None
 
     def put_in(self, scope: Scope) -> None:
         """Have exchange_context() find it."""
         scope[_KEY] = self
+
+    def refusal(self, error: ApiError, headers: dict[str, str] | None = None) -> Response:
+        """Return an error as the client expects errors, and note it; see error_response()."""
+        self.error = error
+        return error_response(error, headers, self.error_form, self.request_id)
 
 
 def exchange_context(scope: Scope) -> ExchangeContext:

@@ -28,6 +28,9 @@ class OpenExchanges:
             if self._count == 0:
                 self._none.set()
 
+    def __len__(self) -> int:
+        return self._count
+
     async def end(self) -> None:
         """Return when none is left."""
         await self._none.wait()

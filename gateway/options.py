@@ -13,6 +13,9 @@ from typing import TypeVar
 import msgspec
 from msgspec import inspect
 
+from gateway.foreign_settings import meant_instead
+from gateway.sizes import EXAMPLES, whole_number
+
 VARIABLE_PREFIX = "UNISONO_"
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -53,9 +56,15 @@ class Option:
         """Whether it is written as a JSON object, or as a table of the file."""
         return isinstance(self.kind, inspect.StructType | inspect.DictType)
 
+    @property
+    def is_size(self) -> bool:
+        """Whether it is a number of bytes."""
+        return isinstance(self.kind, inspect.IntType) and self.name.endswith("_bytes")
+
     def read(self, text: object, source: str) -> object:
         """Convert text, or the answer of a switch, to this field's type.
 
+        Integers may have a suffix: 4k, 512MiB.
         source: where it was written, for the message of SettingsError.
         """
         if not isinstance(text, str):
@@ -64,19 +73,27 @@ class Option:
         if self.is_object:
             return self._converted(_object(text), text, source, is_strict=True)
         if not isinstance(self.kind, inspect.VarTupleType):
-            return self._converted(text, text, source, is_strict=False)
+            return self._converted(self._whole(text), text, source, is_strict=False)
         items = [item.strip() for item in text.split(",")] if text else []
         return self._converted(items, text, source, is_strict=False)
 
     def check(self, value: object, source: str) -> object:
         """Return `value`, which has a type already, or raise SettingsError as read() does."""
-        return self._converted(value, value, source, is_strict=True)
+        return self._converted(self._whole(value), value, source, is_strict=True)
+
+    def _whole(self, value: object) -> object:
+        """Return what an integer with a suffix stands for; anything else as it is."""
+        if not isinstance(value, str) or not isinstance(self.kind, inspect.IntType):
+            return value
+        found = whole_number(value, is_bytes=self.is_size)
+        return value if found is None else found
 
     def _converted(self, value: object, given: object, source: str, *, is_strict: bool) -> object:
         try:
             return msgspec.convert(value, self.annotation, strict=is_strict)
         except msgspec.ValidationError as error:
             wanted = _expectation(inspect.type_info(self.annotation))
+            wanted += f", or as in {EXAMPLES}" if self.is_size else ""
             # What is wrong inside an object cannot be seen from the whole of it.
             reason = f": {error}" if self.is_object and isinstance(value, dict) else ""
             raise SettingsError(f"{source} must be {wanted}, not {given!r}{reason}") from error
@@ -98,9 +115,15 @@ def read(kind: type[S], flags: Mapping[str, object]) -> S:
 
 
 def suggestion(unknown: str, known: Iterable[str], prefix: str = "") -> str:
-    """Say which known name was probably meant, or nothing. prefix: what all of them begin with."""
+    """Say which known name was probably meant, or nothing. prefix: what all of them begin with.
+
+    What another server calls so goes before what is only spelled alike.
+    """
     names = [name.removeprefix(prefix) for name in known]
-    close = difflib.get_close_matches(unknown.removeprefix(prefix), names, n=1)
+    name = unknown.removeprefix(prefix)
+    if meant := meant_instead(name, names, prefix):
+        return meant
+    close = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from backend.config.pooling import Pooling
 from gateway.pool.body_budget import BodyBudget
 from gateway.sampling_defaults import SamplingDefaults
+from gateway.security.origins import Origins
 from gateway.telemetry.observer import Observer
 from gateway.text.embedding_prompts import EmbeddingPrompts
 
@@ -56,6 +57,7 @@ class Service:
     vocab_size: token ids of prompts are below it. created: seconds since the epoch.
     keyring: the keys that open it; None where everybody may come in.
     allow_anonymous: with a keyring, those who bring no key may come in, too.
+    origins: which pages in browsers may call.
     has_encoder: an encoder reads prompts: answers do not continue them, and none is scored.
     strict: fields of requests that mean nothing here are refused instead of ignored.
     sampling_defaults: what the sampling fields of a request are where it leaves them out.
@@ -83,6 +85,7 @@ class Service:
     strict: bool = False
     keyring: "Keyring | None" = None
     allow_anonymous: bool = False
+    origins: Origins = field(default_factory=Origins)
     grammar_validator: "GrammarValidator | None" = None
     chat_templates: "ChatTemplates | None" = None
     pooling: Pooling | None = None

@@ -23,6 +23,7 @@ from gateway.sampling_defaults import SamplingDefaults, load_sampling_defaults
 from gateway.sandbox.chat_templates import ChatTemplates
 from gateway.sandbox.grammar_validator import GrammarValidator, GrammarVocabulary
 from gateway.security.keyring import Keyring
+from gateway.security.origins import Origins
 from gateway.service import Limits, Service
 from gateway.settings import ServerSettings, Settings
 from gateway.telemetry.observer import Observer
@@ -78,6 +79,7 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
         body_budget=BodyBudget(server.max_bodies_bytes),
         keyring=Keyring.of(server),
         allow_anonymous=server.allow_anonymous,
+        origins=Origins(server.cors_origins, server.allowed_hosts),
         strict=server.strict,
         pooling=config.pooling,
         width=config.pooling.width(config.hidden_size) if config.pooling else 0,

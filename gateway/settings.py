@@ -14,6 +14,13 @@ from gateway.options import Option, options_of
 from gateway.sampling_defaults import SamplingDefaults
 
 _MODEL = {"group": "model"}
+Origin = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\*|none|null|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+)\Z",
+        extra={"wanted": "an origin, as in https://app.example.com, or * for all, or none"},
+    ),
+]
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,6 +41,20 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_anonymous: Annotated[
         bool, Meta(description="serve requests without a key, even those of other machines")
     ] = False
+    cors_origins: Annotated[
+        tuple[Origin, ...],
+        Meta(
+            description="origins of pages in browsers that may call, with * for any part; by "
+            "default this machine's, to a server that they reach over loopback"
+        ),
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(
+            description="names of this server for requests without a key (*: any); by default "
+            "local ones over loopback, any elsewhere"
+        ),
+    ] = ()
     drain_seconds: Annotated[
         float, Meta(ge=0, le=86_400, description="time streams may take to end after a stop signal")
     ] = 30.0

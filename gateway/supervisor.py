@@ -51,6 +51,9 @@ from gateway.telemetry.publisher import Publisher
 
 logger = logging.getLogger(__name__)
 
+# What workers get to tell clients that their answers end here.
+CUT_OFF_SECONDS = 3.0
+
 
 def run(settings: Settings) -> int:
     """Serve until a signal; return the exit status.
@@ -62,7 +65,7 @@ def run(settings: Settings) -> int:
     reporter = StartupReporter(settings)
     server, path = settings.server, Path(settings.engine.model)
     config = load_config(path, settings.engine.model_impl, settings.engine.task)
-    check_chat_templates(path, server)
+    check_chat_templates(path, server, has_chats=config.pooling is None)
     sampling = load_sampling_defaults(
         path, server.generation_config, server.override_generation_config
     )
@@ -208,7 +211,7 @@ class Supervisor:
             return
         logger.error("group %d died too often and is given up", group)
         if all(each.state is GroupState.GIVEN_UP for each in self.groups.values()):
-            self.fail("no replica group is left")
+            self.fail("no group is left")
 
     # what operations need
 
@@ -264,6 +267,11 @@ class Supervisor:
             lambda: self._signals.count(signal.SIGINT) >= hurry or self._is_free_of_workers(),
             seconds + STOP_SECONDS,
         )
+        if not self._is_free_of_workers():
+            self._reporter.cuts_off()
+            for worker in self._workers:
+                worker.tell(Drain(0.0))
+            await self._changes.until(self._is_free_of_workers, CUT_OFF_SECONDS)
         for worker in self._workers:
             worker.tell(Stop())
         for group in self.groups.values():

@@ -56,7 +56,7 @@ def worker_main(
 ) -> None:
     """Entry point of a spawned worker; returns when drained or told to stop."""
     line = context.begin()
-    logs.configure(f"gateway {worker}", settings.server.log_level, settings.server.log_format)
+    logs.configure(f"worker {worker}", settings.server.log_level, settings.server.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(Worker(worker, settings, line).run(listener))
@@ -160,7 +160,11 @@ class Worker:
                 await self._pool.drain()
                 await self._exchanges.end()
         except TimeoutError:
-            logger.warning("requests still run after %g s; cutting them off", seconds)
+            num_open = len(self._exchanges)
+            if seconds:
+                logger.warning("%d requests run after %g s; they are cut off", num_open, seconds)
+            else:
+                logger.warning("%d requests are cut off", num_open)
             self._pool.cut_off()
             told = asyncio.create_task(self._exchanges.end())
             await asyncio.wait((told,), timeout=GRACEFUL_TIMEOUT_S)

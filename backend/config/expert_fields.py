@@ -1,8 +1,10 @@
 """Reads mixtures of experts from a model's fields: how many, how chosen, in which layers."""
 
+from typing import Literal
+
 from backend.config.errors import ModelError
 from backend.config.fields import Fields
-from backend.config.spec import Experts
+from backend.config.spec import Experts, GateClamp
 
 
 def read_experts(
@@ -13,11 +15,16 @@ def read_experts(
     top_k: int = 2,
     shared_width: int = 0,
     shared_gate: bool = False,
+    clamp: GateClamp | None = None,
+    has_bias: bool = False,
+    router_bias: bool = False,
+    router: Literal["softmax", "sigmoid"] = "softmax",
+    has_correction: bool = False,
 ) -> Experts:
-    """Return the experts of a layer, of a width, behind a softmax router. Raises ModelError.
+    """Return the experts of a layer, of a width. Raises ModelError.
 
     renormalise: whether the weights of those chosen sum to 1. top_k: how many a config.json that
-    does not say chooses.
+    does not say chooses. The others are of Experts.
     """
     num = fields.integer("num_experts")
     chosen = fields.integer("num_experts_per_tok", None if fields.kind == "gguf" else top_k)
@@ -34,6 +41,11 @@ def read_experts(
         renormalise=renormalise,
         shared_width=shared_width,
         shared_gate=shared_gate,
+        clamp=clamp,
+        has_bias=has_bias,
+        router_bias=router_bias,
+        router=router,
+        has_correction=has_correction,
     )
 
 

@@ -60,6 +60,8 @@ _FIELDS = {
     "attention.relative_buckets_count": "relative_attention_num_buckets",
     "shortconv.l_cache": "conv_L_cache",
     "decoder_block_count": "num_decoder_layers",
+    "attention.shared_kv_layers": "num_kv_shared_layers",
+    "embedding_length_per_layer_input": "hidden_size_per_layer_input",
 }
 # Every file has these; the embedding says how many tokens there are.
 _HARMLESS = ("vocab_size", "tensor_data_layout")
@@ -91,8 +93,9 @@ def read_config(path: Path, task: Task = "auto") -> ModelConfig:
             if name in tensors:
                 fields.add(field, _read_table(headers, tensors[name]))
         fields.harmless(_HARMLESS)
-        _check_values(fields)
-        _check_experts(fields)
+        if "attention.value_length" not in family.own_fields:
+            _check_values(fields)
+        _check_experts(fields, family)
         pooling_type = fields.integer("pooling_type", 0)
         config = make_config(
             family,
@@ -184,10 +187,10 @@ def _check_values(fields: Fields) -> None:
     fields.must_be("attention.value_length", size, f"only that of keys, {size}, is supported")
 
 
-def _check_experts(fields: Fields) -> None:
+def _check_experts(fields: Fields, family: Family) -> None:
     """Refuse groups of experts, of which some are chosen first; files may say there are none."""
     groups = fields.integer("expert_group_count", 0)
-    if groups > 1:
+    if groups > 1 and "expert_group_count" not in family.own_fields:
         raise ModelError(
             f"{fields.label('expert_group_count')} is {groups}: experts in groups are not supported"
         )

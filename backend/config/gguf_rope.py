@@ -5,7 +5,9 @@ from backend.config.fields import Fields
 from backend.config.rope import Rope, RopeScaling, mscale
 
 
-def read_gguf_rope(fields: Fields, dim: int, theta: float, *, interleaved: bool) -> Rope:
+def read_gguf_rope(
+    fields: Fields, dim: int, theta: float, *, interleaved: bool, truncate: bool = True
+) -> Rope:
     """Return how the first `dim` numbers of each head turn. Raises ModelError.
 
     What is computed is what llama.cpp does with the file, but for the keys yarn_beta_fast,
@@ -17,7 +19,7 @@ def read_gguf_rope(fields: Fields, dim: int, theta: float, *, interleaved: bool)
     factor = stretch if kind != "none" else 1.0
     fields.harmless(["rope.scaling.finetuned"])
     fields.must_be("rope.scaling.alpha", 0.0, "no family here has its scaling")
-    scaling = _scaling(fields, kind, factor)
+    scaling = _scaling(fields, kind, factor, truncate=truncate)
     attention_factor = fields.number("rope.scaling.attn_factor", 1.0)
     own = _yarn_attention_factor(fields, factor)
     if kind == "yarn":
@@ -35,12 +37,12 @@ def _stretch(fields: Fields) -> float:
     return factor or 1.0
 
 
-def _scaling(fields: Fields, kind: str, factor: float) -> RopeScaling | None:
+def _scaling(fields: Fields, kind: str, factor: float, *, truncate: bool) -> RopeScaling | None:
     context = fields.integer("max_position_embeddings", 0)
     original = fields.integer("rope.scaling.original_context_length", 0) or context
     table = tuple(fields.raw("rope.factors", ()))
     short, long = (fields.raw(f"rope.{which}_factors") for which in ("short", "long"))
-    yarn = _yarn(fields, factor, original, table)
+    yarn = _yarn(fields, factor, original, table, truncate=truncate)
     if kind == "yarn":
         return yarn
     if short or long:
@@ -61,7 +63,9 @@ def _scaling(fields: Fields, kind: str, factor: float) -> RopeScaling | None:
     return RopeScaling("linear", factor) if factor != 1.0 else None
 
 
-def _yarn(fields: Fields, factor: float, original: int, table: tuple[float, ...]) -> RopeScaling:
+def _yarn(
+    fields: Fields, factor: float, original: int, table: tuple[float, ...], *, truncate: bool
+) -> RopeScaling:
     fields.must_be("rope.scaling.yarn_ext_factor", 1.0, "only the whole ramp, 1, is supported")
     return RopeScaling(
         "yarn",
@@ -70,6 +74,7 @@ def _yarn(fields: Fields, factor: float, original: int, table: tuple[float, ...]
         factors=table,
         beta_fast=fields.number("rope.scaling.yarn_beta_fast", 32.0),
         beta_slow=fields.number("rope.scaling.yarn_beta_slow", 1.0),
+        truncate=truncate,
     )
 
 

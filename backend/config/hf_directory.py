@@ -15,15 +15,16 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 
 from backend.config.errors import ModelError
+from backend.config.mxfp4_stacks import find_stacks
 from backend.config.quantization import Quantization
-from backend.config.quantized_linears import FileTensor, find_linears, present
+from backend.config.quantized_linears import FileTensor, Quantized, find_linears, present
 
 # safetensors' name -> torch's, of the dtypes that can be computed with.
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 UNSUPPORTED_DTYPE = f"are not supported; {', '.join(DTYPES)} are"
 
 # Tensors that no model has unless its weights are quantised.
-_OF_QUANTIZED = (".qweight", ".weight_packed", ".weight_scale", ".weight_scale_inv")
+_OF_QUANTIZED = (".qweight", ".weight_packed", ".weight_scale", ".weight_scale_inv", "_blocks")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _T = TypeVar("_T")
 # Of two tensors so many bytes at a time are compared.
@@ -159,7 +160,9 @@ def _quantized_inventory(
     shards: dict[str, Path],
 ) -> Inventory:
     try:
-        linears = find_linears(quantization, tensors)
+        linears: dict[str, Quantized] = dict(find_linears(quantization, tensors))
+        if quantization.method == "mxfp4":
+            linears |= find_stacks(tensors)
     except ModelError as exc:
         raise ModelError(f"{directory}: {exc}") from None
     if not linears:

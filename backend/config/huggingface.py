@@ -17,6 +17,7 @@ from backend.config.errors import ModelError
 from backend.config.families.family import Family
 from backend.config.fields import Fields
 from backend.config.foreign import ModelImpl
+from backend.config.foreign_classes import check_class
 from backend.config.foreign_fields import ALIASES, check_can_be_foreign, make_foreign_config
 from backend.config.hf_directory import Inventory, read_json, take_inventory
 from backend.config.model_config import ModelConfig
@@ -30,9 +31,14 @@ class _GenerationConfig(msgspec.Struct):
     decoder_start_token_id: int | None = None
 
 
+class _TextKind(msgspec.Struct):
+    model_type: str | None = None
+
+
 class _Kind(msgspec.Struct):
     architectures: list[str] | None = None
     model_type: str | None = None
+    text_config: _TextKind | None = None
 
 
 def read_config(
@@ -55,7 +61,14 @@ def read_config(
         # What describes the whole of a model that also sees or hears is not what its decoder is.
         values = text | {key: values[key] for key in _OF_THE_WHOLE & values.keys()}
         notes = ("served as text only: what it sees or hears with is left out",)
-    inventory = take_inventory(directory, quantization_of(directory))
+    quantization = quantization_of(directory)
+    if family is None and quantization and quantization.method == "mxfp4":
+        raise ModelError(
+            f"{path}: experts in MXFP4 are read by our own decoder alone, and transformers' code"
+            f" would serve {architecture}\n"
+            "leave --model-impl out, or take the model in bfloat16 or a GGUF file of it"
+        )
+    inventory = take_inventory(directory, quantization)
     aliases = family.aliases if family else {n: c for n, c in ALIASES.items() if c not in values}
     values = {aliases.get(name, name): value for name, value in values.items()}
     labels = {common: own for own, common in aliases.items()}
@@ -67,6 +80,7 @@ def read_config(
         fields.add("decoder_start_token_id", start_id)
     try:
         if family is None:
+            check_class(architecture, values.get("model_type"))
             if task not in ("auto", "generate"):
                 raise ModelError(
                     f"--task {task}: models that transformers' own code serves generate text alone"
@@ -105,9 +119,17 @@ _OF_THE_WHOLE = {"tie_word_embeddings", "eos_token_id", "bos_token_id", "archite
 _UNNAMED = "model_type"
 
 
+# The class of the whole is that of others as well: its name, and what its decoder is.
+_BY_DECODER: dict[tuple[str, str | None], str] = {
+    ("Mistral3ForConditionalGeneration", "mistral4"): "Mistral4ForCausalLM",
+}
+
+
 def _architecture(path: Path) -> str:
     kind = read_json(path, _Kind)
     name = (kind.architectures or [f"{_UNNAMED} {kind.model_type!r}"])[0]
+    if kind.text_config and (name, kind.text_config.model_type) in _BY_DECODER:
+        return _BY_DECODER[name, kind.text_config.model_type]
     # A decoder without its head, as embedding models are kept.
     headless = name.removesuffix("Model") + "ForCausalLM"
     return headless if name not in HF_ARCHITECTURES and headless in HF_ARCHITECTURES else name

@@ -9,7 +9,7 @@ import msgspec
 from backend.config.errors import ModelError
 from backend.config.foreign import Foreign
 from backend.config.pooling import Pooling
-from backend.config.spec import MLP, DecoderSpec, EncoderSpec, Layer, PromptEncoder
+from backend.config.spec import MLP, Attention, DecoderSpec, EncoderSpec, Layer, PromptEncoder
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
@@ -69,13 +69,24 @@ class ModelConfig(msgspec.Struct, frozen=True):
             msgspec.structs.force_setattr(self, "bos_token_id", None)
 
     def _check_layer(self, layer: Layer) -> None:
-        rope = layer.attention.rope if layer.attention else None
         if layer.attention is None and layer.state is None and layer.mlp is None:
             raise ModelError("a layer has neither attention nor a state nor an MLP")
+        if layer.attention is not None:
+            self._check_heads(layer.attention)
         if layer.mlp is not None and layer.mlp.width <= 0:
             raise ModelError(f"intermediate_size must be above 0, is {layer.mlp.width}")
-        if rope is not None and rope.dim > self.head_dim:
-            raise ModelError(f"{rope.dim} of a head's {self.head_dim} dimensions cannot be rotated")
+
+    def _check_heads(self, attention: Attention) -> None:
+        num_kv_heads, head_dim = self.num_kv_heads_of(attention), self.head_dim_of(attention)
+        if num_kv_heads <= 0 or self.num_heads % num_kv_heads:
+            raise ModelError(
+                f"num_heads {self.num_heads} is not a multiple of a layer's {num_kv_heads} KV heads"
+            )
+        if head_dim <= 0 or head_dim % 2:
+            raise ModelError(f"the head_dim of a layer must be even, is {head_dim}")
+        rope = attention.rope
+        if rope is not None and rope.dim > head_dim:
+            raise ModelError(f"{rope.dim} of a head's {head_dim} dimensions cannot be rotated")
 
     def _check_encoder(self, encoder: PromptEncoder) -> None:
         bias = encoder.bias
@@ -101,11 +112,30 @@ class ModelConfig(msgspec.Struct, frozen=True):
         return len(self.spec.layers)
 
     @property
+    def attentions(self) -> list[Attention]:
+        """How those layers attend that do."""
+        return [layer.attention for layer in self.spec.layers if layer.attention is not None]
+
+    def head_dim_of(self, attention: Attention) -> int:
+        """Return the size of the heads of a layer."""
+        return attention.head_dim or self.head_dim
+
+    def num_kv_heads_of(self, attention: Attention) -> int:
+        """Return how many keys and values a layer has of each token."""
+        return attention.num_kv_heads or self.num_kv_heads
+
+    @property
     def intermediate_size(self) -> int:
         """Columns of the widest dense MLP; of an expert's where there is none; or 0."""
         mlps = [layer.mlp for layer in self.spec.layers if layer.mlp is not None]
         dense = [mlp.width for mlp in mlps if isinstance(mlp, MLP)]
         return max(dense or [mlp.width for mlp in mlps], default=0)
+
+    @property
+    def per_layer_width(self) -> int:
+        """Numbers that all layers together are told of a token."""
+        told = self.spec.per_layer if isinstance(self.spec, DecoderSpec) else None
+        return told.width * self.num_layers if told else 0
 
     @property
     def embedding_width(self) -> int:

@@ -13,8 +13,8 @@ import msgspec
 from backend.config.errors import ModelError
 
 # awq, gptq: qweight, qzeros and scales. packed: weight_packed and weight_scale. plain: weight, of
-# int8 or fp8, and its scales.
-Layout = Literal["awq", "gptq", "packed", "plain"]
+# int8 or fp8, and its scales. mxfp4: stacks of experts (mxfp4_stacks.py).
+Layout = Literal["awq", "gptq", "packed", "plain", "mxfp4"]
 
 
 class WeightScheme(msgspec.Struct, frozen=True):

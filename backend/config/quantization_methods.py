@@ -171,6 +171,13 @@ def _fp8(fields: QuantizationFields) -> Quantization:
     return Quantization("fp8", (SchemeGroup(("Linear",), scheme),))
 
 
+def _mxfp4(fields: QuantizationFields) -> Quantization:
+    # dequantize: how transformers keeps them.
+    fields.finish("modules_to_not_convert dequantize")
+    scheme = WeightScheme("mxfp4", "MXFP4", 4, (1, 32), is_float=True)
+    return Quantization("mxfp4", (SchemeGroup((), scheme),))
+
+
 def _block(fields: QuantizationFields, name: str) -> tuple[int, int]:
     value = fields.get(name)
     if isinstance(value, str):  # "128x128", of old versions
@@ -194,6 +201,7 @@ _METHODS: dict[str, Callable[[QuantizationFields], Quantization]] = {
     "gptq": _gptq,
     "compressed-tensors": _compressed_tensors,
     "fp8": _fp8,
+    "mxfp4": _mxfp4,
 }
 _COMPRESSED_LAYOUTS = ("pack-quantized", "int-quantized", "float-quantized", "naive-quantized")
 # How AWQ and GPTQ came to their values, and how other programs run them.

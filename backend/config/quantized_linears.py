@@ -5,7 +5,7 @@ tensors it lies in. No torch; looks at names, dtypes and shapes alone.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from backend.config.errors import ModelError
 from backend.config.quantization import Layout, Quantization, WeightScheme
@@ -49,6 +49,11 @@ class StoredLinear(NamedTuple):
     parts: dict[str, FileTensor]
 
     @property
+    def tensor_names(self) -> tuple[str, ...]:
+        """What the file calls the tensors that it lies in."""
+        return tuple(f"{self.module}.{part}" for part in self.parts)
+
+    @property
     def scale(self) -> str:
         """The part that has the scales."""
         return next(part for part in _SCALES if part in self.parts)
@@ -67,6 +72,16 @@ class StoredLinear(NamedTuple):
 _SCALES = ("scales", "weight_scale", "weight_scale_inv")
 
 
+class Quantized(Protocol):
+    """What lies quantised in several tensors, and is shown as one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def tensor_names(self) -> tuple[str, ...]: ...
+
+
 def find_linears(
     quantization: Quantization, tensors: Mapping[str, FileTensor]
 ) -> dict[str, StoredLinear]:
@@ -74,7 +89,8 @@ def find_linears(
 
     Raises ModelError for one whose tensors are missing, or contradict quantization_config.
     """
-    leads = {_PARTS[group.scheme.layout][0] for group in quantization.groups}
+    layouts = {group.scheme.layout for group in quantization.groups}
+    leads = {_PARTS[layout][0] for layout in layouts & _PARTS.keys()}
     linears = {}
     for name, tensor in tensors.items():
         module, _, part = name.rpartition(".")
@@ -86,12 +102,12 @@ def find_linears(
 
 
 def present(
-    linears: Mapping[str, StoredLinear], tensors: Mapping[str, FileTensor]
+    linears: Mapping[str, Quantized], tensors: Mapping[str, FileTensor]
 ) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the tensors that a directory has, quantised linears as one each."""
     if not linears:
         return {name: tensor.shape for name, tensor in tensors.items()}
-    parts = {f"{linear.module}.{part}" for linear in linears.values() for part in linear.parts}
+    parts = {name for linear in linears.values() for name in linear.tensor_names}
     shapes = {
         name: tensor.shape
         for name, tensor in tensors.items()
@@ -139,6 +155,8 @@ def _shape(module: str, scheme: WeightScheme, lead: FileTensor) -> tuple[int, in
             return rows, columns * per_word
         case "plain":
             return rows, columns
+        case "mxfp4":
+            raise ModelError(f"{module}: is no stack of experts, which MXFP4 is for")
 
 
 def _expected(linear: StoredLinear) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:

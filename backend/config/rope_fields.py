@@ -38,15 +38,17 @@ def read_rope(
     interleaved: bool = False,
     theta: float = DEFAULT_THETA,
     known: frozenset[str] = frozenset(),
+    truncate: bool = True,
 ) -> Rope:
     """Return how the first `dim` numbers of each head turn. Raises ModelError.
 
     layer_type: whose, where a file has several ("full_attention"). interleaved: how the rows of
     queries and keys lie in GGUF files of this family; Hugging Face's have halves. theta: the base
     where the file does not say. known: parameters that the family reads itself.
+    truncate: of YaRN, in GGUF files, which do not say.
     """
     if fields.kind == "gguf":
-        return read_gguf_rope(fields, dim, theta, interleaved=interleaved)
+        return read_gguf_rope(fields, dim, theta, interleaved=interleaved, truncate=truncate)
     parameters = rope_parameters(fields, layer_type)
     if unknown := sorted(parameters.keys() - _KNOWN - known):
         raise ModelError(
@@ -59,6 +61,8 @@ def read_rope(
     if kind in _STRETCHED:
         stretch = fields.integer("max_position_embeddings", DEFAULT_MAX_LEN)
         parameters.setdefault("factor", stretch / _original(parameters))
+    if kind == "proportional":
+        return Rope(dim, base, _proportional(parameters, dim))
     return Rope(dim, base, _scaling(kind, parameters, fields), _attention_factor(kind, parameters))
 
 
@@ -168,6 +172,17 @@ def _scaling(kind: str, parameters: dict[str, Any], fields: Fields) -> RopeScali
         f"rope scaling {kind!r} is not supported; default, linear, dynamic, yarn, longrope and"
         " llama3 are\nperhaps --model-impl transformers serves it"
     )
+
+
+def _proportional(parameters: dict[str, Any], dim: int) -> RopeScaling:
+    """Return what lets a share of the frequencies turn, the highest, and stills the others."""
+    share = _number("partial_rotary_factor", parameters.get("partial_rotary_factor", 1.0))
+    if not 0 < share <= 1:
+        raise ModelError(f"partial_rotary_factor must be above 0 and at most 1, is {share}")
+    num_turned = int(share * dim // 2)
+    factor = _number("factor", parameters.get("factor", 1.0))
+    still = [math.inf] * (dim // 2 - num_turned)
+    return RopeScaling("factors", factors=(*[factor] * num_turned, *still))
 
 
 def _attention_factor(kind: str, parameters: dict[str, Any]) -> float:

@@ -39,9 +39,9 @@ class RowGroups(NamedTuple):
 class Source(NamedTuple):
     """Where a tensor lies: in the file's tensor `name`.
 
-    expert: of a stack of matrices, which. start: its first row there. is_transposed: the file has
-    [in, out]. groups: which of the file's rows are ours, if they are not all that follow `start`.
-    heads: how rows move within each head, after that.
+    expert: of a stack of matrices, which. start: its first row there; step: from each of its rows
+    to the next. is_transposed: the file has [in, out]. groups: which of the file's rows are ours,
+    if they are not all that follow `start`. heads: how rows move within each head, after that.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Source(NamedTuple):
     is_transposed: bool = False
     groups: RowGroups | None = None
     heads: HeadOrder | None = None
+    step: int = 1
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -59,9 +60,10 @@ class Names(msgspec.Struct, frozen=True):
     layer: what stands before names of a layer. top, parts: our name, without .weight or .bias and
     of a layer's the part behind its number -> theirs; several are tried in order. `{e}` stands for
     an expert. fused: their name -> ours, whose rows lie one below the other in it; where ours hold
-    an `{e}`, theirs is a stack, one matrix an expert. grouped: their name -> ours, whose rows take
-    turns in it, those of a head or of a key head of each. transposed: their names of matrices that
-    lie [in, out]. ignored: pattern of tensors that follow from the configuration, or are for other
+    an `{e}`, theirs is a stack, one matrix an expert. interleaved: as fused, but rows of ours take
+    turns. grouped: as interleaved, but those of a head take turns, or of a key head, of each.
+    transposed: their names of matrices that lie
+    [in, out]. ignored: pattern of tensors that follow from the configuration, or are for other
     uses; a match is left unread. Names are whole where they begin with "/", without prefix.
     encoder_layer, encoder_parts: as layer and parts, of the layers of an encoder that stands before
     the decoder.
@@ -74,6 +76,7 @@ class Names(msgspec.Struct, frozen=True):
     fused: dict[str, tuple[str, ...]] = {}
     transposed: frozenset[str] = frozenset()
     ignored: str = "(?!)"
+    interleaved: dict[str, tuple[str, ...]] = {}
     encoder_layer: str = ""
     encoder_parts: dict[str, str | tuple[str, ...]] = {}
     grouped: dict[str, tuple[str, ...]] = {}
@@ -153,6 +156,15 @@ class Names(msgspec.Struct, frozen=True):
                 yield Source(
                     f"{layer}{theirs}.{kind}", index, start, is_transposed=theirs in self.transposed
                 )
+        for theirs, ours in self.interleaved.items():
+            if generic in ours:
+                yield Source(
+                    f"{layer}{theirs}.{kind}",
+                    index,
+                    ours.index(generic),
+                    is_transposed=theirs in self.transposed,
+                    step=len(ours),
+                )
 
 
 def foreign_names(foreign: Foreign) -> Names:
@@ -175,7 +187,10 @@ def _whole(prefix: str, name: str) -> str:
 def _present(name: str, file_names: Collection[str]) -> str | None:
     """Return a name if the file has it, or as of a tensor that is no module's weight or bias, or as
     the first BERTs have it, which TensorFlow wrote."""
-    other = name.removesuffix(".weight").removesuffix(".bias")
+    other = name.removesuffix(".weight")
+    if name.endswith(".bias"):
+        stem = name.removesuffix(".bias")
+        other = stem if stem.endswith("_bias") else f"{stem}_bias"
     if name.endswith("LayerNorm.weight"):
         other = f"{other}.gamma"
     elif name.endswith("LayerNorm.bias"):
@@ -208,7 +223,9 @@ def _head_order(config: ModelConfig, name: str) -> HeadOrder | None:
     encoder, index = config.encoder, int(match[2])
     layers = encoder.layers if encoder and match[1] == "encoder" else config.spec.layers
     attention = layers[index].attention
-    rope = attention.rope if attention else None
-    if rope is None or (rope.dim == config.head_dim and not rope.is_interleaved):
+    if attention is None:
         return None
-    return HeadOrder(config.head_dim, rope.dim, rope.is_interleaved)
+    rope, head_dim = attention.rope, config.head_dim_of(attention)
+    if rope is None or attention.latent or (rope.dim == head_dim and not rope.is_interleaved):
+        return None
+    return HeadOrder(head_dim, rope.dim, rope.is_interleaved)

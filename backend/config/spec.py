@@ -49,6 +49,38 @@ class QueryScaling(msgspec.Struct, frozen=True):
     original_len: int
 
 
+class Latent(msgspec.Struct, frozen=True):
+    """Keys and values compressed (DeepSeek-AI 2024): a token keeps one row for all heads.
+
+    A row is kv_rank numbers, from which each head's key of nope_dim numbers and its value of v_dim
+    would be expanded, and rope_dim numbers that turn and are every head's. q_rank: queries come
+    through so few numbers; 0: of the token itself. norm_eps: of the norms of both. is_interleaved:
+    numbers that turn together lie side by side. is_split: the file has what expands keys, already
+    transposed, apart from what expands values.
+    """
+
+    kv_rank: int
+    rope_dim: int
+    nope_dim: int
+    v_dim: int
+    q_rank: int = 0
+    norm_eps: float = 1e-6
+    is_interleaved: bool = True
+    is_split: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("kv_rank", "rope_dim", "nope_dim", "v_dim"):
+            if getattr(self, field) <= 0:
+                raise ModelError(
+                    f"{field} of compressed keys must be above 0, is {getattr(self, field)}"
+                )
+
+    @property
+    def width(self) -> int:
+        """Numbers of a row."""
+        return self.kv_rank + self.rope_dim
+
+
 class Attention(msgspec.Struct, frozen=True):
     """How a layer attends.
 
@@ -57,6 +89,11 @@ class Attention(msgspec.Struct, frozen=True):
     c * tanh(s / c); 0: they stay. window: a token sees so many keys, itself included; 0: all before
     it. qk_norm: of queries and keys, "head": of each head by itself, "all": of all heads as one
     vector. sinks: each head has a learned score beside those of the keys, which has no value.
+    head_dim, num_kv_heads: this layer's; 0: the model's. v_norm: each head's value is divided by
+    its root mean square. k_eq_v: values are what keys are before their norm and rotation.
+    shares_kv_of: the layer before whose keys and values are seen here, which has none of its own.
+    latent: keys and values are compressed; then heads have nope_dim + rope_dim numbers, and there
+    are as many KV heads as heads, of which nothing is kept.
     is_gated: what is attended to is multiplied by sigmoid(a linear of x), number by number.
     """
 
@@ -69,6 +106,12 @@ class Attention(msgspec.Struct, frozen=True):
     qk_norm: Literal["none", "head", "all"] = "none"
     query_scaling: QueryScaling | None = None
     sinks: bool = False
+    head_dim: int = 0
+    num_kv_heads: int = 0
+    v_norm: bool = False
+    k_eq_v: bool = False
+    shares_kv_of: int | None = None
+    latent: Latent | None = None
     is_gated: bool = False
 
 
@@ -81,6 +124,21 @@ class MLP(msgspec.Struct, frozen=True):
     has_bias: bool = False
 
 
+class GateClamp(msgspec.Struct, frozen=True):
+    """A gate of limits: g * sigmoid(alpha * g) * (u + offset), of a gate and what it gates.
+
+    g is the gate, at most `limit`; u the other, between -limit and limit.
+    """
+
+    limit: float
+    alpha: float = 1.0
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.limit <= 0:
+            raise ModelError(f"the limit of a gate must be above 0, is {self.limit}")
+
+
 class Experts(msgspec.Struct, frozen=True):
     """A mixture: each token goes to the top_k of num experts that a router scores best.
 
@@ -88,7 +146,12 @@ class Experts(msgspec.Struct, frozen=True):
     chosen weights sum to 1; softmax over the chosen scores alone is the same. weight_scale: what
     they are then multiplied by. has_correction: a bias on the scores decides who is chosen, and
     does not weigh. shared_width: of an MLP that every token goes through, 0: none; shared_gate: its
-    result is multiplied by sigmoid(a linear of x).
+    result is multiplied by sigmoid(a linear of x). router_eps: of a norm of its own that the
+    router's input has, divided by its width's root besides; 0: none. has_scales: each expert's
+    weight is multiplied by a number of its own. clamp: how gates work, instead of by the
+    activation. has_bias: all linears of the experts have one. router_bias: the router, too.
+    num_groups: experts come in so many groups, of which the top_groups best are chosen from.
+    group_score: what says how good a group is, its best score or the sum of its two best.
     """
 
     num: int
@@ -101,6 +164,14 @@ class Experts(msgspec.Struct, frozen=True):
     has_correction: bool = False
     shared_width: int = 0
     shared_gate: bool = False
+    router_eps: float = 0.0
+    has_scales: bool = False
+    clamp: GateClamp | None = None
+    has_bias: bool = False
+    router_bias: bool = False
+    num_groups: int = 1
+    top_groups: int = 1
+    group_score: Literal["best", "two_best"] = "two_best"
 
 
 class ShortConv(msgspec.Struct, frozen=True):
@@ -186,13 +257,22 @@ class Layer(msgspec.Struct, frozen=True):
 
     A layer may lack either part; of one that has attention and a state, the results of both are
     summed. residual_scale: what each part is multiplied by before it is added to the stream.
+    beside: experts that run on what the MLP runs on; each has norms of its own, and their results
+    are added. has_scalar: the stream is multiplied by a number in the end.
     """
 
     attention: Attention | None = None
     mlp: MLP | Experts | None = None
     norms: NormPlaces = "before"
     residual_scale: float = 1.0
+    beside: Experts | None = None
+    has_scalar: bool = False
     state: StateMixer | None = None
+
+    @property
+    def experts(self) -> Experts | None:
+        """The layer's experts, whatever is beside them."""
+        return self.mlp if isinstance(self.mlp, Experts) else self.beside
 
     @property
     def attends(self) -> Attention:
@@ -206,6 +286,18 @@ class LearnedPositions(msgspec.Struct, frozen=True):
 
     rows: int
     offset: int = 0
+
+
+class PerLayerInput(msgspec.Struct, frozen=True):
+    """What each layer is told of each token by itself: a vector of `width` a layer.
+
+    It is the mean, in power, of a row of a table of tokens and of a linear of the embedded token,
+    normalised. A layer gates it by activation(a linear of the stream), and adds a linear of that,
+    normalised, to the stream (Gemma 3n).
+    """
+
+    width: int
+    activation: Activation
 
 
 class PositionBias(msgspec.Struct, frozen=True):
@@ -240,8 +332,9 @@ class DecoderSpec(msgspec.Struct, frozen=True):
     embedding_scale: what embedded tokens are multiplied by. embedding_width: of the tables of
     tokens, where it is not that of the layers: project_in and project_out stand between.
     logit_scale: what logits are multiplied by, before the cap. logit_softcap: as Attention.softcap.
-    encoder: of an encoder-decoder. draft_layers: behind the layers the file has so many more that
-    guess tokens further ahead (multi-token prediction); they are left out.
+    encoder: of an encoder-decoder. per_layer: what layers are told of tokens, None: nothing.
+    draft_layers: behind the layers the file has so many more that guess tokens further ahead
+    (multi-token prediction); they are left out.
     """
 
     layers: tuple[Layer, ...]
@@ -254,6 +347,7 @@ class DecoderSpec(msgspec.Struct, frozen=True):
     logit_softcap: float = 0.0
     head_bias: bool = False
     encoder: PromptEncoder | None = None
+    per_layer: PerLayerInput | None = None
     draft_layers: int = 0
 
 

@@ -27,7 +27,8 @@ class TensorInfo(NamedTuple):
 
     shape: of all of it, a matrix is [out, in]. is_plain: kept as it is, though it is a matrix: no
     linear layer multiplies by it. expert: whose it is, where it is one of a mixture's. is_wide:
-    kept in float32, whatever the arithmetic of the forward pass.
+    kept in float32, whatever the arithmetic of the forward pass. head_dim, num_kv_heads: of heads
+    whose rows or columns it has, where its layer's are not the model's; else 0.
     """
 
     shape: tuple[int, ...]
@@ -35,6 +36,8 @@ class TensorInfo(NamedTuple):
     expert: int | None = None
     is_plain: bool = False
     is_wide: bool = False
+    head_dim: int = 0
+    num_kv_heads: int = 0
 
 
 def linear_tensors(

@@ -6,6 +6,7 @@ Names here are ours, Hugging Face's for a Llama where it has the tensor:
     model.layers.I.input_layernorm             norm before attention or a state mixer, or in its
                                                only place
     model.layers.I.self_attn.q_proj k_proj v_proj gate_proj o_proj q_norm k_norm sinks
+                     q_a_proj q_a_norm q_b_proj kv_a_proj kv_a_norm kv_b_proj, or k_b_proj v_b_proj
     model.layers.I.attention_output_norm       norm of what attention gives
     model.layers.I.post_attention_layernorm    norm before the MLP, or in its only place
     model.layers.I.short_conv.b_proj c_proj x_proj conv out_proj
@@ -14,7 +15,13 @@ Names here are ours, Hugging Face's for a Llama where it has the tensor:
     model.layers.I.mlp.gate_proj up_proj down_proj
     model.layers.I.mlp.router  mlp.router_correction  mlp.experts.E.gate_proj up_proj down_proj
     model.layers.I.mlp.shared.gate_proj up_proj down_proj  mlp.shared_gate
-    model.layers.I.mlp_output_norm             norm of what the MLP gives
+    model.layers.I.mlp.router_norm  mlp.expert_scales
+    model.layers.I.mlp_output_norm             norm of what the MLP gives, and experts beside it
+    model.layers.I.mlp_dense_norm experts_input_norm experts_output_norm
+                                               of an MLP that has experts beside it, and of these
+    model.layers.I.per_layer.gate proj norm    of what the layer is told of each token
+    model.layers.I.layer_scalar
+    model.embed_tokens_per_layer  model.per_layer_projection  model.per_layer_norm
     model.norm  lm_head
     model.embed_token_types  model.embedding_norm  model.relative_bias  pooler.dense  classifier
                                                of encoders
@@ -34,7 +41,17 @@ each with .weight, .bias or both. `families` and `sources` say what files call t
 from collections.abc import Iterator
 
 from backend.config.model_config import ModelConfig
-from backend.config.spec import MLP, Attention, EncoderSpec, Experts, Layer, Norm, PromptEncoder
+from backend.config.spec import (
+    MLP,
+    Attention,
+    EncoderSpec,
+    Experts,
+    Latent,
+    Layer,
+    Norm,
+    PerLayerInput,
+    PromptEncoder,
+)
 from backend.config.state_tensors import state_tensors
 from backend.config.tensor_info import Cut as Cut
 from backend.config.tensor_info import TensorInfo as TensorInfo
@@ -42,6 +59,7 @@ from backend.config.tensor_info import linear_tensors
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
+PER_LAYER_EMBEDDING = "model.embed_tokens_per_layer.weight"
 LAYER_PREFIX = "model.layers."
 ENCODER_LAYER_PREFIX = "encoder.layers."
 
@@ -65,6 +83,8 @@ def _tensors(config: ModelConfig) -> Iterator[tuple[str, TensorInfo]]:
     for index, layer in enumerate(spec.layers):
         for name, info in _layer(config, layer):
             yield f"{LAYER_PREFIX}{index}.{name}", info
+    if spec.per_layer:
+        yield from _per_layer(config, spec.per_layer)
     if spec.encoder:
         yield from _encoder_decoder(config, spec.encoder)
     if spec.has_final_norm:
@@ -116,8 +136,27 @@ def _layer(config: ModelConfig, layer: Layer) -> Iterator[tuple[str, TensorInfo]
         yield from state_tensors(layer.state, hidden)
     if isinstance(layer.mlp, MLP):
         yield from _mlp("mlp", layer.mlp, hidden)
-    elif layer.mlp is not None:
-        yield from _experts(layer.mlp, hidden)
+    if layer.experts:
+        yield from _experts(layer.experts, hidden)
+    if layer.beside:
+        for name in ("mlp_dense_norm", "experts_input_norm", "experts_output_norm"):
+            yield from _norm(name, hidden, norm)
+    if layer.has_scalar:
+        yield "layer_scalar.weight", TensorInfo((1,))
+
+
+def _per_layer(config: ModelConfig, told: PerLayerInput) -> Iterator[tuple[str, TensorInfo]]:
+    """Return what is told of tokens. The table is large: each rank has some tokens' rows."""
+    hidden, norm = config.hidden_size, config.spec.norm
+    width = config.num_layers * told.width
+    yield PER_LAYER_EMBEDDING, TensorInfo((config.vocab_size, width), Cut.VOCAB_ROWS)
+    yield "model.per_layer_projection.weight", TensorInfo((width, hidden))
+    yield from _norm("model.per_layer_norm", told.width, norm)
+    for index in range(config.num_layers):
+        prefix = f"{LAYER_PREFIX}{index}.per_layer"
+        yield f"{prefix}.gate.weight", TensorInfo((told.width, hidden))
+        yield f"{prefix}.proj.weight", TensorInfo((hidden, told.width))
+        yield from _norm(f"{prefix}.norm", hidden, norm)
 
 
 def _encoder_decoder(
@@ -145,28 +184,66 @@ def _encoder_decoder(
 
 
 def _attention(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, TensorInfo]]:
-    hidden, dim = config.hidden_size, config.head_dim
-    query, kv = config.num_heads * dim, config.num_kv_heads * dim
-    projections = [
-        ("q_proj", query, Cut.QUERY_ROWS),
-        ("k_proj", kv, Cut.KV_ROWS),
-        ("v_proj", kv, Cut.KV_ROWS),
-    ]
+    if attention.latent:
+        for name, info in _latent(config, attention, attention.latent):
+            yield f"self_attn.{name}", info
+        return
+    for name, info in _of_heads(config, attention):
+        own = info._replace(head_dim=attention.head_dim, num_kv_heads=attention.num_kv_heads)
+        yield f"self_attn.{name}", own
+
+
+def _latent(
+    config: ModelConfig, attention: Attention, latent: Latent
+) -> Iterator[tuple[str, TensorInfo]]:
+    """Return what compresses and expands keys and values; ranks share what is of heads."""
+    hidden, heads, rank = config.hidden_size, config.num_heads, latent.kv_rank
+    query = latent.nope_dim + latent.rope_dim
+    if latent.q_rank:
+        shape = (latent.q_rank, hidden)
+        yield from linear_tensors("q_a_proj", shape, Cut.WHOLE, attention.qkv_bias)
+        yield "q_a_norm.weight", TensorInfo((latent.q_rank,))
+    name = "q_b_proj" if latent.q_rank else "q_proj"
+    shape = (heads * query, latent.q_rank or hidden)
+    yield f"{name}.weight", TensorInfo(shape, Cut.QUERY_ROWS, head_dim=query)
+    yield from linear_tensors("kv_a_proj", (latent.width, hidden), Cut.WHOLE, attention.qkv_bias)
+    yield "kv_a_norm.weight", TensorInfo((rank,))
+    if latent.is_split:
+        keys, values = (heads, rank, latent.nope_dim), (heads, latent.v_dim, rank)
+        for name, size in (("k_b_proj", keys), ("v_b_proj", values)):
+            yield f"{name}.weight", TensorInfo(size, Cut.QUERY_ROWS, is_plain=True, head_dim=1)
+    else:
+        both = latent.nope_dim + latent.v_dim
+        yield (
+            "kv_b_proj.weight",
+            TensorInfo((heads * both, rank), Cut.QUERY_ROWS, is_plain=True, head_dim=both),
+        )
+    out = (hidden, heads * latent.v_dim)
+    for name, info in linear_tensors("o_proj", out, Cut.QUERY_COLUMNS, attention.out_bias):
+        yield name, info._replace(head_dim=latent.v_dim)
+
+
+def _of_heads(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, TensorInfo]]:
+    hidden, dim = config.hidden_size, config.head_dim_of(attention)
+    query, kv = config.num_heads * dim, config.num_kv_heads_of(attention) * dim
+    has_keys = attention.shares_kv_of is None
+    yield from linear_tensors("q_proj", (query, hidden), Cut.QUERY_ROWS, attention.qkv_bias)
+    if has_keys:
+        yield from linear_tensors("k_proj", (kv, hidden), Cut.KV_ROWS, attention.qkv_bias)
+    if has_keys and not attention.k_eq_v:
+        yield from linear_tensors("v_proj", (kv, hidden), Cut.KV_ROWS, attention.qkv_bias)
     if attention.is_gated:
-        projections.append(("gate_proj", query, Cut.QUERY_ROWS))
-    for name, size, cut in projections:
-        yield from linear_tensors(f"self_attn.{name}", (size, hidden), cut, attention.qkv_bias)
-    yield from linear_tensors(
-        "self_attn.o_proj", (hidden, query), Cut.QUERY_COLUMNS, attention.out_bias
-    )
-    if attention.qk_norm == "head":
-        yield "self_attn.q_norm.weight", TensorInfo((dim,))
-        yield "self_attn.k_norm.weight", TensorInfo((dim,))
-    elif attention.qk_norm == "all":
-        yield "self_attn.q_norm.weight", TensorInfo((query,), Cut.QUERY_ROWS)
-        yield "self_attn.k_norm.weight", TensorInfo((kv,), Cut.KV_ROWS)
+        yield from linear_tensors("gate_proj", (query, hidden), Cut.QUERY_ROWS, attention.qkv_bias)
+    yield from linear_tensors("o_proj", (hidden, query), Cut.QUERY_COLUMNS, attention.out_bias)
+    for name, size, cut in (("q_norm", query, Cut.QUERY_ROWS), ("k_norm", kv, Cut.KV_ROWS)):
+        if name == "k_norm" and not has_keys:
+            continue
+        if attention.qk_norm == "head":
+            yield f"{name}.weight", TensorInfo((dim,))
+        elif attention.qk_norm == "all":
+            yield f"{name}.weight", TensorInfo((size,), cut)
     if attention.sinks:
-        yield "self_attn.sinks.weight", TensorInfo((config.num_heads,))
+        yield "sinks.weight", TensorInfo((config.num_heads,), is_wide=True)
 
 
 def _mlp(prefix: str, mlp: MLP, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
@@ -180,11 +257,16 @@ def _mlp(prefix: str, mlp: MLP, hidden: int) -> Iterator[tuple[str, TensorInfo]]
 
 
 def _experts(experts: Experts, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
-    yield "mlp.router.weight", TensorInfo((experts.num, hidden))
+    yield from linear_tensors("mlp.router", (experts.num, hidden), Cut.WHOLE, experts.router_bias)
+    if experts.router_eps:
+        yield "mlp.router_norm.weight", TensorInfo((hidden,))
+    if experts.has_scales:
+        yield "mlp.expert_scales.weight", TensorInfo((experts.num,), is_wide=True)
     if experts.has_correction:
-        yield "mlp.router_correction.bias", TensorInfo((experts.num,))
+        yield "mlp.router_correction.bias", TensorInfo((experts.num,), is_wide=True)
+    mlp = MLP(experts.width, has_bias=experts.has_bias)
     for index in range(experts.num):
-        for name, info in _mlp(f"mlp.experts.{index}", MLP(experts.width), hidden):
+        for name, info in _mlp(f"mlp.experts.{index}", mlp, hidden):
             yield name, info._replace(expert=index)
     if experts.shared_width:
         yield from _mlp("mlp.shared", MLP(experts.shared_width), hidden)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from backend.config.cache_groups import CacheGroup, cache_groups
+from backend.config.cache_groups import CacheGroup
+from backend.config.cache_shapes import groups_of
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.config.pooling import Pooling
-from backend.config.spec import EncoderSpec
 from backend.engine.faulty_model_runner import FaultyModelRunner
 from backend.engine.footprint import FootprintEstimate, mlp_unit
 from backend.engine.model_runner import ModelRunner
@@ -158,13 +158,7 @@ class _Rank:
         platform = Platform.choose(settings, dtype, device, config)
         context = ComputeContext(dtype, device, platform.ops, platform.method, tp)
         max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
-        keeps_keys = not isinstance(config.spec, EncoderSpec)
-        windows = [
-            layer.attention.window if layer.attention else None
-            for layer in config.spec.layers
-            if keeps_keys
-        ]
-        groups = cache_groups(windows, max_len)
+        groups = groups_of(config, max_len)
         return cls(settings, config, groups, context, shard, tp, max_len, platform.description)
 
 

@@ -11,6 +11,7 @@ from backend.config.tensors import (
     EMBEDDING,
     ENCODER_LAYER_PREFIX,
     LAYER_PREFIX,
+    PER_LAYER_EMBEDDING,
     Cut,
     TensorInfo,
     tensors_of,
@@ -36,6 +37,8 @@ _PLAIN_MATRICES = (
 )
 # Columns that are shared out in units of the blocks that a file quantises.
 _MLP_CUTS = (Cut.MLP_COLUMNS, Cut.CHANNEL_COLUMNS, Cut.DELTA_VALUE_COLUMNS)
+# What is taken apart by heads and multiplied dense.
+_BY_HEAD = ("kv_b_proj.weight", "k_b_proj.weight", "v_b_proj.weight")
 # Those that are never rounded to fewer bits.
 _DENSE_MATRICES = ("router.weight",)
 
@@ -93,7 +96,8 @@ class FootprintEstimate:
         if len(info.shape) != 2 or info.is_plain or name.endswith(_PLAIN_MATRICES):
             size = prod(info.shape[1:]) * _length(info.shape[0], rows) if info.shape else 1
             dtype = "float32" if info.is_wide else self._dtype
-            yield KeptWeight(name, WeightFootprint(size * DTYPE_BYTES[dtype]))
+            why = self._why_by_head(name) if name.endswith(_BY_HEAD) else ""
+            yield KeptWeight(name, WeightFootprint(size * DTYPE_BYTES[dtype]), why)
             if name == EMBEDDING and self._config.tie_word_embeddings:
                 yield self._pack(
                     name, _length(info.shape[0], self._shard.vocab), info.shape[1], ALL
@@ -104,12 +108,15 @@ class FootprintEstimate:
             yield KeptWeight(name, self._method.dense_footprint(n, k))
             return
         is_tied = self._config.tie_word_embeddings
+        if name == PER_LAYER_EMBEDDING:
+            yield self._table(name, _length(n, rows), k)
+            return
         if name == EMBEDDING and is_tied:
             yield self._pack(name, _length(n, self._shard.vocab), k, ALL)
         elif name != EMBEDDING:
             yield self._pack(name, _length(n, rows), k, cols)
-        if name == EMBEDDING and not (is_tied and self._shard.size == 1 and self._embeds(k)):
-            yield self._table(n, k)
+        if name == EMBEDDING and not (is_tied and self._shard.size == 1 and self._embeds(name, k)):
+            yield self._table(name, n, k)
 
     def _pack(self, name: str, n: int, k: int, cols: slice) -> KeptWeight:
         stored_as, width = self._checkpoint.weight_format(name, cols), _length(k, cols)
@@ -117,15 +124,20 @@ class FootprintEstimate:
         is_dense = self._method.kept_format(stored_as, width) is WeightFormat.DENSE
         return KeptWeight(name, footprint, self._why_dense(name, k, cols) if is_dense else "")
 
-    def _table(self, n: int, k: int) -> KeptWeight:
+    def _table(self, name: str, n: int, k: int) -> KeptWeight:
         """Return what is kept of an embedding that is not the head as well."""
-        if self._embeds(k):
-            return self._pack(EMBEDDING, n, k, ALL)
+        if self._embeds(name, k):
+            return self._pack(name, n, k, ALL)
         footprint = WeightFootprint(n * k * DTYPE_BYTES[self._dtype])
-        return KeptWeight(EMBEDDING, footprint, self._why_dense(EMBEDDING, k, ALL))
+        return KeptWeight(name, footprint, self._why_dense(name, k, ALL))
 
-    def _embeds(self, k: int) -> bool:
-        return self._method.embeds(self._checkpoint.weight_format(EMBEDDING), k)
+    def _embeds(self, name: str, k: int) -> bool:
+        return self._method.embeds(self._checkpoint.weight_format(name), k)
+
+    def _why_by_head(self, name: str) -> str:
+        stored = self._checkpoint.stored_type(name)
+        is_plain = stored in _PLAIN_TYPES or self._method.is_dense
+        return "" if is_plain else f"{stored} is not multiplied head by head"
 
     def _why_dense(self, name: str, k: int, cols: slice) -> str:
         stored = self._checkpoint.stored_type(name)

@@ -79,6 +79,11 @@ class Platform:
                 "--kv-cache-dtype int8: PyTorch attends here, and only our own kernels read int8\n"
                 f"{_describe(settings, device, ops, config)}\nleave it out"
             )
+        if settings.kv_cache_dtype == "int8" and _is_latent(config):
+            raise ModelError(
+                f"--kv-cache-dtype int8: {config.family} keeps compressed keys, which are read in"
+                " the arithmetic's dtype alone\nleave it out"
+            )
         method = create_method(settings.quantization, level, dtype, device, activations)
         return cls(ops, method, _describe(settings, device, ops, config))
 
@@ -131,12 +136,23 @@ def _check_quantization(settings: EngineSettings, level: str) -> None:
 
 def _select_ops(settings: EngineSettings, level: str, config: ModelConfig) -> Ops:
     """Return the op table: our own where they take the model's sizes."""
-    fits = NativeOps.takes(
-        config.head_dim, settings.block_size, config.num_heads, config.num_kv_heads
+    fits = all(
+        NativeOps.takes(
+            config.head_dim_of(attention),
+            settings.block_size,
+            config.num_heads,
+            config.num_kv_heads_of(attention),
+        )
+        for attention in config.attentions
+        if not attention.latent
     )
     if level in LEVELS and fits and config.encoder is None:
         return NativeOps()
     return ExactOps() if settings.exact else CpuOps()
+
+
+def _is_latent(config: ModelConfig) -> bool:
+    return any(attention.latent for attention in config.attentions)
 
 
 def _describe(settings: EngineSettings, device: torch.device, ops: Ops, config: ModelConfig) -> str:
@@ -144,11 +160,14 @@ def _describe(settings: EngineSettings, device: torch.device, ops: Ops, config: 
     if device.type != "cpu":
         return CpuOps.name
     words = describe(settings.kernels, settings.activations, settings.dtype, levels(), absence)
+    if isinstance(ops, NativeOps) and _is_latent(config):
+        return f"{words}, attention to compressed keys by PyTorch"
     if isinstance(ops, NativeOps) or words.startswith(CpuOps.name):
         return words
     if config.encoder:
         return f"{words}, attention by PyTorch: ours knows no relative positions"
+    sizes = sorted({config.head_dim_of(attention) for attention in config.attentions})
     return (
-        f"{words}, attention by PyTorch: ours takes no heads of {config.head_dim} "
+        f"{words}, attention by PyTorch: ours takes no heads of {' and '.join(map(str, sizes))} "
         f"in blocks of {settings.block_size}"
     )

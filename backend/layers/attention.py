@@ -42,35 +42,50 @@ class SelfAttention:
         context: ComputeContext,
     ) -> None:
         self._ops = context.ops
-        self._dim = config.head_dim
-        self._num_heads, self._num_kv_heads = shard.num_heads, shard.num_kv_heads
+        self._dim = config.head_dim_of(attention)
+        own = shard.heads_of(attention.num_kv_heads)
+        self._num_heads, self._num_kv_heads = own.num_heads, own.num_kv_heads
+        self._has_keys = attention.shares_kv_of is None
+        self._k_eq_v = attention.k_eq_v
         self._query_scaling = attention.query_scaling
-        names = ["q_proj", "k_proj", "v_proj"]
         self._is_gated = attention.is_gated
-        self._qkv = ColumnParallelLinear(loader, [*names, "gate_proj"] if self._is_gated else names)
+        names = ["q_proj"]
+        if self._has_keys:
+            names += ["k_proj"] if attention.k_eq_v else ["k_proj", "v_proj"]
+        # What gates the output stands before all else: behind it may come keys a second time.
+        self._qkv = ColumnParallelLinear(loader, [*["gate_proj"][: self._is_gated], *names])
         self._o = RowParallelLinear(loader, "o_proj", context)
         self._qk_norm = (
             QKNorm(config, attention, loader, shard, context)
             if attention.qk_norm != "none"
             else None
         )
-        self._sinks = loader.take("sinks.weight")[shard.heads].float() if attention.sinks else None
+        self._v_norm_eps = config.spec.norm.eps if attention.v_norm and self._has_keys else None
+        self._ones = torch.ones(self._dim, dtype=context.dtype, device=context.device)
+        self._sinks = loader.take("sinks.weight")[own.heads].float() if attention.sinks else None
 
     def forward(self, x: Tensor, step: AttentionStep) -> Tensor:
         """[T, hidden] -> [T, hidden], or [n, hidden] of the tokens that are wanted."""
-        # [T, (Hq + 2 Hkv) * D] -> [T, Hq + 2 Hkv, D]; behind it, where there is one, the gate
-        projected = self._qkv.forward(x).view(len(x), -1, self._dim)
-        qkv = projected[:, : self._num_heads + 2 * self._num_kv_heads]
+        # [T, (Hq + 2 Hkv) * D] -> [T, Hq + 2 Hkv, D]; of a layer that shares keys, [T, Hq, D]
+        qkv = self._qkv.forward(x).view(len(x), -1, self._dim)
+        if self._is_gated:
+            gate, qkv = qkv[:, : self._num_heads], qkv[:, self._num_heads :]
+        if self._k_eq_v:
+            qkv = torch.cat((qkv, qkv[:, self._num_heads :]), 1)
         if self._qk_norm:
             self._qk_norm.apply(qkv)
-        self._ops.rotate_store(qkv, step.rotation, step.cache, step.plan)
+        if self._v_norm_eps is not None:
+            self._ops.head_norm(qkv[:, -self._num_kv_heads :], self._ones, self._v_norm_eps)
+        if self._has_keys:
+            self._ops.rotate_store(qkv, step.rotation, step.cache, step.plan)
+        else:
+            self._ops.rotate(qkv, step.rotation)
         queries = qkv[:, : self._num_heads]
         if self._query_scaling:
             queries *= query_scale(self._query_scaling, step.positions).to(queries.dtype)
         out = self._ops.attention(queries, step.cache, step.plan, self._sinks).flatten(1)
         if self._is_gated:
-            gate = projected[:, qkv.shape[1] :].flatten(1)
-            out = (out * torch.sigmoid(gate.float())).to(out.dtype)
+            out = (out * torch.sigmoid(gate.flatten(1).float())).to(out.dtype)
         return self._o.forward(out if step.wanted is None else out.index_select(0, step.wanted))
 
 
@@ -86,14 +101,16 @@ class QKNorm:
         context: ComputeContext,
     ) -> None:
         self._ops, self._tp = context.ops, context.tp
-        self._num_heads, self._num_kv_heads = shard.num_heads, shard.num_kv_heads
+        own = shard.heads_of(attention.num_kv_heads)
+        self._num_heads, self._num_kv_heads = own.num_heads, own.num_kv_heads
         self._is_by_head = attention.qk_norm == "head"
         self._eps = config.spec.norm.eps
-        query = read_norm_weight(loader, "q_norm", config.spec.norm)
-        key = read_norm_weight(loader, "k_norm", config.spec.norm)
-        assert query is not None and key is not None, "no family normalises these without weights"
-        self._query, self._key = query, key
-        self._widths = torch.tensor([config.num_heads, config.num_kv_heads]) * config.head_dim
+        self._query = _weight(loader, "q_norm", config)
+        # A layer that shares keys has queries alone.
+        has_keys = attention.shares_kv_of is None
+        self._key = _weight(loader, "k_norm", config) if has_keys else None
+        heads = torch.tensor([config.num_heads, config.num_kv_heads_of(attention)])
+        self._widths = heads * config.head_dim_of(attention)
 
     def apply(self, qkv: Tensor) -> None:
         """Normalise in place. qkv: [T, Hq + 2 Hkv, D]."""
@@ -101,8 +118,10 @@ class QKNorm:
         keys = qkv[:, self._num_heads : self._num_heads + self._num_kv_heads]
         if self._is_by_head:
             self._ops.head_norm(queries, self._query, self._eps)
-            self._ops.head_norm(keys, self._key, self._eps)
+            if self._key is not None:
+                self._ops.head_norm(keys, self._key, self._eps)
             return
+        assert self._key is not None, "no family that shares keys normalises all heads as one"
         # The mean is that of all ranks' heads.
         squares = [part.float().pow(2).sum((1, 2)) for part in (queries, keys)]
         sums = self._tp.all_reduce(torch.stack(squares, 1))
@@ -112,6 +131,12 @@ class QKNorm:
         ):
             whole = part.float() * scale[:, None, None] * weight.float().view(part.shape[1:])
             part.copy_(whole)
+
+
+def _weight(loader: WeightLoader, name: str, config: ModelConfig) -> Tensor:
+    weight = read_norm_weight(loader, name, config.spec.norm)
+    assert weight is not None, "no family normalises queries and keys without weights"
+    return weight
 
 
 def query_scale(scaling: QueryScaling, positions: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from backend.layers.compute_context import ComputeContext
 from backend.layers.linear import ColumnParallelLinear, RowParallelLinear
 from backend.layers.loader import WeightLoader
 from backend.ops.both_ways import attend_both_ways
-from backend.ops.cache_rows import store
+from backend.ops.cache_rows import Slots, store
 from backend.ops.paged import PagedAttention, ScoreBias
 
 
@@ -20,12 +20,12 @@ from backend.ops.paged import PagedAttention, ScoreBias
 class EncoderDecoderStep:
     """What the attention of a decoder's layer is given in a step.
 
-    cache: the layer's. places: rows of it where new keys and values go. own, cross: attention over
+    cache: the layer's. places: where new keys and values go in it. own, cross: attention over
     the decoder's tokens and over the encoder's.
     """
 
     cache: Tensor
-    places: Tensor
+    places: Slots
     own: PagedAttention
     cross: PagedAttention
 
@@ -72,7 +72,7 @@ class CrossAttention:
         self._o = RowParallelLinear(loader, "o_proj", context)
         self._dim = head_dim
 
-    def keep(self, encoded: Tensor, cache: Tensor, places: Tensor) -> None:
+    def keep(self, encoded: Tensor, cache: Tensor, places: Slots) -> None:
         """Write the keys and values of encoders' outputs [X, hidden] into the layer's cache."""
         kv = self._kv.forward(encoded).view(len(encoded), -1, self._dim)
         store(kv, cache, places)

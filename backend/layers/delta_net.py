@@ -51,7 +51,7 @@ class GatedDeltaNet:
     def forward(self, x: Tensor, step: StateStep) -> Tensor:
         """[T, hidden] -> [T, hidden], or [n, hidden] of the tokens that are wanted."""
         conv_state, state = step.states
-        qkv, z, b, a = self._in.forward(x).split(self._parts, dim=1)
+        qkv, z, b, a = torch.split(self._in.forward(x), self._parts, dim=1)
         qkv = self._ops.causal_conv(qkv, self._taps, None, conv_state, step.segments, "silu")
         out = self._ops.delta_rule(qkv, a, b, self._heads, state, step.segments)
         if step.wanted is not None:
@@ -63,6 +63,7 @@ def key_heads(delta: DeltaNet, shard: Shard) -> Tensor:
     """Return which of this rank's key heads each of its value heads has, [Hv] int32."""
     keys, values = shard.delta_heads(delta)
     heads = torch.arange(values.start, values.stop, dtype=torch.int32)
-    if delta.is_interleaved:
-        return heads % delta.num_key_heads - keys.start
-    return heads // delta.values_per_key - keys.start
+    found: Tensor = (
+        heads % delta.num_key_heads if delta.is_interleaved else heads // delta.values_per_key
+    )
+    return found.sub_(keys.start)

@@ -2,8 +2,10 @@
 
 from torch import Tensor
 
+from backend.layers.compute_context import ComputeContext
 from backend.layers.loader import WeightLoader
 from backend.linear.kernel import Embed
+from backend.placement.sharding import Shard
 
 
 class VocabParallelHead:
@@ -24,6 +26,26 @@ class VocabParallelHead:
     def embed(self) -> Embed | None:
         """What looks up this rank's tokens, if the weight is kept so that one can."""
         return self._weight.embed if self._weight.embeds else None
+
+
+class VocabParallelEmbedding:
+    """Each rank has the rows of its part of the vocabulary; a look-up is summed over the ranks."""
+
+    def __init__(
+        self, loader: WeightLoader, name: str, shard: Shard, context: ComputeContext
+    ) -> None:
+        self._embed = loader.embedding(name)
+        self._own = shard.vocab
+        self._tp = context.tp
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """[T] -> [T, width]."""
+        if self._tp.size == 1:
+            return self._embed(input_ids)
+        start, stop = self._own.start, self._own.stop
+        is_own = (input_ids >= start) & (input_ids < stop)
+        rows = self._embed((input_ids - start).clamp(0, stop - start - 1))
+        return self._tp.all_reduce(rows * is_own[:, None])
 
 
 class Embedding:

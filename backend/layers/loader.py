@@ -119,7 +119,8 @@ class WeightLoader:
         tensor = read.to(self._context.device, dtype)
         size_bytes = tensor.numel() * tensor.element_size()
         self.ledger.weight_bytes += size_bytes
-        self.ledger.replicated_bytes += size_bytes if info.cut is Cut.WHOLE else 0
+        is_shared = info.cut is not Cut.WHOLE or (info.expert is not None and self._shard.experts)
+        self.ledger.replicated_bytes += 0 if is_shared else size_bytes
         self._note(name)
         return tensor
 
@@ -139,12 +140,16 @@ class WeightLoader:
         """Return this rank's slices, one above the other, as their kernels take them."""
         stacked = self._context.method.stack([self._find(name) for name in names])
         self._enter(names, stacked.size_bytes)
+        if all(self._infos[self._prefix + name].cut is Cut.WHOLE for name in names):
+            self.ledger.replicated_bytes += stacked.size_bytes
         return stacked
 
     def pack(self, name: str) -> PackedWeight:
         """Return this rank's slice as its kernel takes it."""
         packed = self._context.method.pack(self._find(name))
         self._enter([name], packed.size_bytes)
+        if self._infos[self._prefix + name].cut is Cut.WHOLE:
+            self.ledger.replicated_bytes += packed.size_bytes
         return packed
 
     def pack_dense(self, name: str) -> PackedWeight:
@@ -162,13 +167,14 @@ class WeightLoader:
         return packed
 
     def embedding(self, name: str) -> Embed:
-        """Return what looks up rows of a whole tensor, kept on every rank."""
+        """Return what looks up this rank's rows of a tensor: all, unless ranks share them."""
         method, stored = self._context.method, self._find(name)
         if not method.embeds(stored.format, stored.shape[1]):
             return partial(_look_up, self.take(name))
         packed = method.pack(stored)
         self._enter([name], packed.size_bytes)
-        self.ledger.replicated_bytes += packed.size_bytes
+        if self._infos[self._prefix + name].cut is Cut.WHOLE:
+            self.ledger.replicated_bytes += packed.size_bytes
         return packed.embed
 
     def _find(self, name: str, info: TensorInfo | None = None) -> _StoredSlice:

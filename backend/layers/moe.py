@@ -1,5 +1,7 @@
 """Mixtures of experts (Shazeer et al. 2017): a router sends a token through a few MLPs of many."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,6 +12,8 @@ from backend.layers.compute_context import ComputeContext
 from backend.layers.loader import WeightLoader
 from backend.layers.mlp import DenseMLP
 from backend.linear.grouped import GroupedWeight
+from backend.linear.kernel import Gating
+from backend.ops.op_table import Ops
 
 
 class Assignments(NamedTuple):
@@ -28,17 +32,19 @@ class MixtureOfExperts:
 
     def __init__(self, loader: WeightLoader, experts: Experts, context: ComputeContext) -> None:
         self._experts = experts
-        self._ops = context.ops
-        self._tp = context.tp
+        self._ops, self._tp = context.ops, context.tp
         self._router = loader.pack_dense("router.weight")
-        self._correction = (
-            loader.take("router_correction.bias").float() if experts.has_correction else None
-        )
+        self._router_bias = loader.take("router.bias").float() if experts.router_bias else None
+        self._router_norm = loader.take("router_norm.weight") if experts.router_eps else None
+        self._scales = loader.take("expert_scales.weight") if experts.has_scales else None
+        self._correction = loader.take("router_correction.bias") if experts.has_correction else None
         self._own = range(experts.num)[loader.experts]
         places = [loader.at(f"experts.{index}") for index in self._own]
-        names = ["gate_proj.weight", "up_proj.weight"]
-        self._up = GroupedWeight([place.stack(names) for place in places])
-        self._down = GroupedWeight([place.stack(["down_proj.weight"]) for place in places])
+        self._gating = _gating(experts, context.ops)
+        self._up = _grouped(places, ["gate_proj", "up_proj"], experts)
+        # Of experts whose columns ranks share the results are summed, and biases are added once.
+        is_first = context.tp.rank == 0 or len(self._own) < experts.num
+        self._down = _grouped(places, ["down_proj"], experts, adds_bias=is_first)
         shared = MLP(experts.shared_width, experts.activation)
         self._shared = (
             DenseMLP(loader.at("shared"), shared, context) if experts.shared_width else None
@@ -47,11 +53,14 @@ class MixtureOfExperts:
             loader.take("shared_gate.weight").float() if experts.shared_gate else None
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, hidden] -> [T, hidden], the same on every rank."""
+    def forward(self, x: Tensor, routed: Tensor | None = None) -> Tensor:
+        """[T, hidden] -> [T, hidden], the same on every rank.
+
+        routed: what the router reads, where it is not x.
+        """
         if len(x) == 0:
             return x
-        chosen, weights = self.route(x)
+        chosen, weights = self.route(x if routed is None else routed)
         out = self._sum(self._run(x, self.assign(chosen), chosen.shape[1]), weights)
         if self._shared:
             out += self._of_shared(x)
@@ -60,13 +69,23 @@ class MixtureOfExperts:
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[T, hidden] -> the chosen experts [T, k], best first, and their weights, float32."""
         experts = self._experts
-        logits = self._router.logits(x)
+        if self._router_norm is None:
+            logits = self._router.logits(x)
+        else:
+            normed = self._ops.add_rms_norm(x, None, self._router_norm, experts.router_eps)[1]
+            logits = self._router.logits(normed) * x.shape[1] ** -0.5
+        if self._router_bias is not None:
+            logits = logits + self._router_bias
         scores = logits.softmax(-1) if experts.router == "softmax" else logits.sigmoid()
         ranked = scores if self._correction is None else scores + self._correction
+        if experts.num_groups > 1:
+            ranked = _best_groups(ranked, experts)
         chosen = ranked.topk(experts.top_k, dim=-1).indices
         weights = scores.gather(1, chosen)
         if experts.renormalise:
             weights = weights / _sum_in_order(weights)[:, None]
+        if self._scales is not None:
+            weights = weights * self._scales[chosen]
         return chosen, weights * experts.weight_scale
 
     def assign(self, chosen: Tensor) -> Assignments:
@@ -83,19 +102,13 @@ class MixtureOfExperts:
     def _run(self, x: Tensor, own: Assignments, top_k: int) -> Tensor:
         """Return what experts make of each token, [T, k, hidden]; 0 for those of other ranks."""
         rows = x.index_select(0, own.order // top_k)
-        inner = self._activated(rows, own.ends)
+        inner = self._up.apply_gated(rows, own.ends, self._gating)
         results = self._down.apply(inner, own.ends)
         shape = (len(x) * top_k, x.shape[1])
         is_all = len(own.order) == shape[0]
         out = x.new_empty(shape) if is_all else x.new_zeros(shape)
         out.index_copy_(0, own.order, results)
         return out.view(len(x), top_k, -1)
-
-    def _activated(self, rows: Tensor, ends: Tensor) -> Tensor:
-        activation = self._experts.activation
-        if activation == "silu":
-            return self._up.apply_swiglu(rows, ends, self._ops.silu_mul)
-        return self._ops.gate_mul(self._up.apply(rows, ends), activation)
 
     def _sum(self, results: Tensor, weights: Tensor) -> Tensor:
         """Add up [T, k, hidden] by [T, k] in the order of the choices, in float32, [T, hidden].
@@ -111,6 +124,42 @@ class MixtureOfExperts:
         if self._shared_gate is None:
             return out
         return out * torch.sigmoid((x.float() * self._shared_gate).sum(-1, keepdim=True))
+
+
+def _best_groups(ranked: Tensor, experts: Experts) -> Tensor:
+    """Hide the scores [T, experts] of all but the best groups."""
+    groups = ranked.view(len(ranked), experts.num_groups, -1)
+    if experts.group_score == "best":
+        scores = groups.amax(-1)
+    else:
+        scores = groups.topk(2, dim=-1).values.sum(-1)
+    best = scores.topk(experts.top_groups, dim=-1).indices
+    is_hidden = torch.ones_like(scores, dtype=torch.bool).scatter_(-1, best, False)
+    return groups.masked_fill(is_hidden[..., None], -torch.inf).view(ranked.shape)
+
+
+def _gating(experts: Experts, ops: Ops) -> Gating:
+    if clamp := experts.clamp:
+        compute = partial(ops.clamped_gate_mul, clamp=clamp)
+        return Gating(compute, clamp.limit, clamp.alpha, clamp.offset)
+    if experts.activation == "silu":
+        return Gating(ops.silu_mul)
+    return Gating(partial(ops.gate_mul, activation=experts.activation), is_fusible=False)
+
+
+def _grouped(
+    places: Sequence[WeightLoader],
+    names: Sequence[str],
+    experts: Experts,
+    *,
+    adds_bias: bool = True,
+) -> GroupedWeight:
+    """Return projections of one input of each expert, one above the other."""
+    weights = [place.stack([f"{name}.weight" for name in names]) for place in places]
+    if not experts.has_bias:
+        return GroupedWeight(weights)
+    biases = [torch.cat([place.take(f"{name}.bias") for name in names]) for place in places]
+    return GroupedWeight(weights, biases if adds_bias else None)
 
 
 def _sum_in_order(parts: Tensor) -> Tensor:

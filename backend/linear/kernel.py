@@ -20,6 +20,21 @@ Embed = Callable[[Tensor], Tensor]
 SiluMul = Callable[[Tensor], Tensor]
 
 
+class Gating(NamedTuple):
+    """How one half of a product gates the other.
+
+    compute: does it, [M, N] -> [M, N / 2]. limit, alpha, offset: of what it computes, for kernels
+    that have it in one pass: g * sigmoid(alpha * g) * (u + offset), see GateClamp of
+    config/spec.py; 0: there is no limit. is_fusible: whether that is what it computes at all.
+    """
+
+    compute: Callable[[Tensor], Tensor]
+    limit: float = 0.0
+    alpha: float = 1.0
+    offset: float = 0.0
+    is_fusible: bool = True
+
+
 class WeightFootprint(NamedTuple):
     """What is kept of a weight.
 
@@ -77,32 +92,43 @@ class LinearKernel(ABC, Generic[W, P]):
         """Return rows of a weight, [T] -> [T, K]; for kernels that say so alone."""
         raise NotImplementedError
 
-    def grouped(self, weights: Sequence[P]) -> "GroupedProduct[P]":
-        """Return what multiplies groups of rows, each by its own of these, all of one shape."""
-        return GroupedProduct(self, weights)
+    def grouped(
+        self, weights: Sequence[P], biases: Sequence[Tensor] | None = None
+    ) -> "GroupedProduct[P]":
+        """Return what multiplies groups of rows, each by its own of these, all of one shape.
+
+        biases: [N] of each.
+        """
+        return GroupedProduct(self, weights, biases)
 
 
 class GroupedProduct(Generic[P]):
     """Groups of rows, each by its own weight: one after the other, for kernels without a better."""
 
-    def __init__(self, kernel: LinearKernel[Any, P], weights: Sequence[P]) -> None:
+    def __init__(
+        self,
+        kernel: LinearKernel[Any, P],
+        weights: Sequence[P],
+        biases: Sequence[Tensor] | None = None,
+    ) -> None:
         self._kernel = kernel
         self._weights = list(weights)
+        self._biases = list(biases) if biases is not None else [None] * len(self._weights)
 
     def apply(self, x: Tensor, ends: Tensor) -> Tensor:
         """x [M, K], the rows of a group together, which end at ends [G] -> [M, N]."""
-        return self._each(x, ends, lambda rows, weight: self._kernel.apply(rows, weight, None))
+        return self._each(x, ends, self._kernel.apply)
 
-    def apply_swiglu(self, x: Tensor, ends: Tensor, silu_mul: SiluMul) -> Tensor:
-        """The same, then silu(the first half) * the second, [M, N / 2]."""
-        return self._each(
-            x, ends, lambda rows, weight: self._kernel.apply_swiglu(rows, weight, None, silu_mul)
-        )
+    def apply_gated(self, x: Tensor, ends: Tensor, gating: Gating) -> Tensor:
+        """The same, then the first half gates the second, [M, N / 2]."""
+        return gating.compute(self.apply(x, ends))
 
-    def _each(self, x: Tensor, ends: Tensor, multiply: Callable[[Tensor, P], Tensor]) -> Tensor:
+    def _each(
+        self, x: Tensor, ends: Tensor, multiply: Callable[[Tensor, P, Tensor | None], Tensor]
+    ) -> Tensor:
         parts, start = [], 0
-        for weight, end in zip(self._weights, ends.tolist(), strict=True):
+        for weight, bias, end in zip(self._weights, self._biases, ends.tolist(), strict=True):
             if end > start:
-                parts.append(multiply(x[start:end], weight))
+                parts.append(multiply(x[start:end], weight, bias))
             start = end
-        return torch.cat(parts) if parts else multiply(x, self._weights[0])
+        return torch.cat(parts) if parts else multiply(x, self._weights[0], None)

@@ -117,6 +117,10 @@ class LinearMethod:
         """Return a weight [N, K] in the dtype of the forward pass, whatever the setting says."""
         return self._pack(WeightFormat.DENSE, [stored.read()])
 
+    def pack_tensor(self, weight: Tensor) -> PackedWeight:
+        """Return a weight [N, K] that is no tensor of a file, packed dense."""
+        return self._pack(WeightFormat.DENSE, [weight])
+
     def stack(self, stored: Sequence[StoredWeight]) -> StackedWeight:
         """Return weights of one width, one above the other, packed by format."""
         formats = [self.kept_format(part.format, part.shape[1]) for part in stored]

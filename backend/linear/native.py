@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.linear.kernel import GroupedProduct, LinearKernel, SiluMul, WeightFootprint
+from backend.linear.kernel import Gating, GroupedProduct, LinearKernel, SiluMul, WeightFootprint
 from backend.native import calls, kernels
 from backend.native.level import Activations
 from backend.quant.quantized_weight import QuantizedWeight
@@ -92,10 +92,10 @@ class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
     def apply_swiglu(
         self, x: Tensor, packed: PackedBlocks, bias: Tensor | None, silu_mul: SiluMul
     ) -> Tensor:
-        if bias is not None or packed.num_features % (2 * LANES):
+        if packed.num_features % (2 * LANES):
             return silu_mul(self.apply(x, packed, bias))
         out = torch.empty(len(x), packed.num_features // 2, dtype=torch.bfloat16)
-        _multiply(x, packed, None, out, SWIGLU)
+        _multiply(x, packed, bias, out, SWIGLU)
         return out
 
     def logits(self, x: Tensor, packed: PackedBlocks) -> Tensor:
@@ -138,8 +138,10 @@ class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
         )
         return out[:, : packed.gemm.K - packed.missing].contiguous()
 
-    def grouped(self, weights: Sequence[PackedBlocks]) -> "NativeGroups":
-        return NativeGroups(self, weights)
+    def grouped(
+        self, weights: Sequence[PackedBlocks], biases: Sequence[Tensor] | None = None
+    ) -> "NativeGroups":
+        return NativeGroups(self, weights, biases)
 
     def _pack_call(self, n: int, k: int) -> calls.Pack:
         return calls.Pack(format=self._number, N=n, K=k + -k % GROUP)
@@ -148,11 +150,17 @@ class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
 class NativeGroups(GroupedProduct[PackedBlocks]):
     """All groups in one call: threads share out the panels of all weights."""
 
-    def __init__(self, kernel: NativeKernel, weights: Sequence[PackedBlocks]) -> None:
-        super().__init__(kernel, weights)
+    def __init__(
+        self,
+        kernel: NativeKernel,
+        weights: Sequence[PackedBlocks],
+        biases: Sequence[Tensor] | None = None,
+    ) -> None:
+        super().__init__(kernel, weights, biases)
         first = weights[0]
         self._num_features, self._missing = first.num_features, first.missing
         self._addresses = torch.tensor([weight.data.data_ptr() for weight in weights])
+        self._bias_addresses = torch.tensor([bias.data_ptr() for bias in biases or ()])
         self._call = calls.GroupedGemm(
             format=first.gemm.format,
             activations=first.gemm.activations,
@@ -160,14 +168,17 @@ class NativeGroups(GroupedProduct[PackedBlocks]):
             N=first.gemm.N,
             K=first.gemm.K,
             packed=self._addresses.data_ptr(),
+            biases=self._bias_addresses.data_ptr() if biases else None,
         )
 
     def apply(self, x: Tensor, ends: Tensor) -> Tensor:
         return self._multiply(x, ends, self._num_features, BF16)
 
-    def apply_swiglu(self, x: Tensor, ends: Tensor, silu_mul: SiluMul) -> Tensor:
-        if self._num_features % (2 * LANES):
-            return silu_mul(self.apply(x, ends))
+    def apply_gated(self, x: Tensor, ends: Tensor, gating: Gating) -> Tensor:
+        if self._num_features % (2 * LANES) or not gating.is_fusible:
+            return gating.compute(self.apply(x, ends))
+        self._call.limit, self._call.alpha = gating.limit, gating.alpha
+        self._call.offset = gating.offset
         return self._multiply(x, ends, self._num_features // 2, SWIGLU)
 
     def _multiply(self, x: Tensor, ends: Tensor, width: int, epilogue: int) -> Tensor:

@@ -15,10 +15,13 @@ from backend.config.tensors import EMBEDDING, HEAD
 from backend.layers.attention import AttentionStep, SelfAttention
 from backend.layers.compute_context import ComputeContext
 from backend.layers.embedding import Embedding, VocabParallelHead
+from backend.layers.experts_beside import ExpertsBeside
+from backend.layers.latent_attention import LatentAttention
 from backend.layers.loader import WeightLoader
 from backend.layers.mlp import DenseMLP
 from backend.layers.moe import MixtureOfExperts
 from backend.layers.norm import NormLayer
+from backend.layers.per_layer import LayerTail, PerLayerInputs
 from backend.layers.rotary import RotaryEmbedding
 from backend.layers.state_mixer import build_mixer
 from backend.layers.state_step import StateStep
@@ -42,11 +45,16 @@ class Decoder:
         assert isinstance(config.spec, DecoderSpec)
         self._spec = config.spec
         self._ops = context.ops
-        self._num_heads = shard.num_heads
         self._layers = [
             DecoderLayer(config, layer, loader.at(f"model.layers.{index}"), shard, context)
             for index, layer in enumerate(config.spec.layers)
         ]
+        # The layers behind these keep nothing of their own.
+        keeps = [
+            layer.state is not None or (layer.attention and layer.attention.shares_kv_of is None)
+            for layer in config.spec.layers
+        ]
+        self._num_writers = max((n for n, own in enumerate(keeps, 1) if own), default=0)
         self._norm = (
             NormLayer(loader, "model.norm", config.spec.norm, context.ops)
             if config.spec.has_final_norm
@@ -65,45 +73,82 @@ class Decoder:
             if loader.has("model.project_out.weight")
             else None
         )
-        self._ropes = {
-            rope: RotaryEmbedding(rope, config.head_dim, max_len, context.dtype, context.device)
-            for rope in dict.fromkeys(
-                layer.attention.rope for layer in config.spec.layers if layer.attention
-            )
-        }
-        self._kinds = [
-            _Kind.of(layer.attention) if layer.attention else None for layer in config.spec.layers
+        told = config.spec.per_layer
+        self._per_layer = PerLayerInputs(config, told, loader, shard, context) if told else None
+        self._tails = [
+            LayerTail(config, layer, loader.at(f"model.layers.{index}"), context)
+            for index, layer in enumerate(config.spec.layers)
         ]
+        self._kinds = [
+            _Kind.of(config, layer.attention, shard) if layer.attention else None
+            for layer in config.spec.layers
+        ]
+        self._turns = {
+            turn: RotaryEmbedding(*turn, max_len, context.dtype, context.device)
+            for turn in dict.fromkeys(kind.turn for kind in self._kinds if kind)
+        }
         self.weight_bytes = loader.ledger.weight_bytes
         self.replicated_bytes = loader.ledger.replicated_bytes
 
     def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
         x = self._embedding.forward(batch.input_ids, batch.positions)  # [T, hidden]
-        rotations = {rope: table.at(batch.positions) for rope, table in self._ropes.items()}
-        plans: dict[tuple[int, AttentionSpec], object] = {}
-        delta: Tensor | None = None
-        for index, (layer, kind) in enumerate(zip(self._layers, self._kinds, strict=True)):
-            is_last = index == len(self._layers) - 1
-            wanted = batch.output_tokens if is_last else None
-            attention = state = None
-            if kind is not None:
-                cache, group = kv_cache.layer(index), kv_cache.group_of(index)
-                if (plan := plans.get((group, kind.attention))) is None:
-                    plan = self._ops.plan_attention(
-                        batch.group(group), cache, self._num_heads, kind.attention
-                    )
-                    plans[group, kind.attention] = plan
-                rotation = rotations[kind.rope]
-                attention = AttentionStep(batch.positions, rotation, cache, plan, wanted)
-            if states := kv_cache.states.layer(index):
-                assert batch.states is not None, "the plan names no slots"
-                state = StateStep(states, batch.states, wanted)
-            x, delta = layer.forward(x, delta, LayerStep(attention, state, wanted))
+        told = self._per_layer.forward(batch.input_ids, x) if self._per_layer else None
+        writers, readers = range(self._num_writers), range(self._num_writers, len(self._layers))
+        x, delta = self._run(writers, (x, None), told, batch, kv_cache)
+        if readers and len(batch.output_tokens) <= len(batch.context_lens):
+            # What is not read of these layers is nobody's: no layer keeps keys of it.
+            tokens = batch.output_tokens.tolist()
+            batch = batch.alone(tokens)
+            x = x[tokens]
+            delta, told = (None if t is None else t[tokens] for t in (delta, told))
+        if len(batch.input_ids):
+            x, delta = self._run(readers, (x, delta), told, batch, kv_cache)
         if self._norm:
             x = self._norm.forward(x, delta)[1]
         elif delta is not None:
             x = x + delta
         return x if self._project_out is None else self._project_out.apply(x)
+
+    def _run(
+        self,
+        layers: range,
+        stream: tuple[Tensor, Tensor | None],
+        told: Tensor | None,
+        batch: Batch,
+        kv_cache: KVCache,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run some of the layers. stream: its two parts, [T, hidden]."""
+        x, delta = stream
+        kinds = [self._kinds[index] for index in layers]
+        rotations = {
+            turn: self._turns[turn].at(batch.positions)
+            for turn in dict.fromkeys(kind.turn for kind in kinds if kind)
+        }
+        plans: dict[tuple[object, ...], object] = {}
+        for index, kind in zip(layers, kinds, strict=True):
+            is_last = index == len(self._layers) - 1
+            wanted = batch.output_tokens if is_last else None
+            attention = state = None
+            if kind is not None:
+                cache, group = kv_cache.layer(index), kv_cache.group_of(index)
+                if (plan := plans.get(key := (group, *kind.planned))) is None:
+                    plan = plans[key] = self._plan(batch.group(group), cache, kind)
+                rotation = rotations[kind.turn]
+                attention = AttentionStep(batch.positions, rotation, cache, plan, wanted)
+            if states := kv_cache.states.layer(index):
+                assert batch.states is not None, "the plan names no slots"
+                state = StateStep(states, batch.states, wanted)
+            step = LayerStep(attention, state, wanted)
+            x, delta = self._layers[index].forward(x, delta, step)
+            x, delta = self._tails[index].forward(
+                x, delta, None if told is None else _wanted(told[:, index], step)
+            )
+        return x, delta
+
+    def _plan(self, batch: Batch, cache: Tensor, kind: "_Kind") -> object:
+        if kind.is_latent:
+            return self._ops.plan_latent(batch, cache)
+        return self._ops.plan_attention(batch, cache, kind.num_heads, kind.attention)
 
     def logits(self, hidden: Tensor) -> Tensor:
         assert self._head is not None, "a model that only embeds has no logits"
@@ -130,15 +175,30 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What of a step layers may share: the rotation, and attention's plan."""
+    """Layers of one kind share a rotation in a step, and, in a cache group, attention's plan.
 
-    rope: Rope | None
+    turn: how heads turn, and their size. num_heads, num_kv_heads: this rank's. is_latent: keys and
+    values are compressed.
+    """
+
+    turn: tuple[Rope | None, int]
+    num_heads: int
+    num_kv_heads: int
     attention: AttentionSpec
+    is_latent: bool
+
+    @property
+    def planned(self) -> tuple[object, ...]:
+        """What attention's plan depends on."""
+        return self.turn[1], self.num_heads, self.num_kv_heads, self.attention
 
     @classmethod
-    def of(cls, attention: Attention) -> "_Kind":
+    def of(cls, config: ModelConfig, attention: Attention, shard: Shard) -> "_Kind":
+        own = shard.heads_of(attention.num_kv_heads)
         spec = AttentionSpec(attention.scale, attention.softcap, attention.window)
-        return cls(attention.rope, spec)
+        latent = attention.latent
+        turn = (attention.rope, latent.rope_dim if latent else config.head_dim_of(attention))
+        return cls(turn, own.num_heads, own.num_kv_heads, spec, latent is not None)
 
 
 class InputEmbedding:
@@ -207,7 +267,7 @@ class DecoderLayer:
                 norm("mlp_output_norm"),
             )
         self._attention = (
-            SelfAttention(config, layer.attention, loader.at("self_attn"), shard, context)
+            _build_attention(config, layer.attention, loader.at("self_attn"), shard, context)
             if layer.attention
             else None
         )
@@ -215,6 +275,9 @@ class DecoderLayer:
             build_mixer(config, layer.state, loader, shard, context) if layer.state else None
         )
         self._mlp = _build_mlp(layer.mlp, loader.at("mlp"), context) if layer.mlp else None
+        self._beside = (
+            ExpertsBeside(config, layer.beside, loader, context) if layer.beside else None
+        )
 
     def forward(
         self, x: Tensor, delta: Tensor | None, step: LayerStep
@@ -240,7 +303,10 @@ class DecoderLayer:
                 x, normed = self._input_norm.forward(x, delta)
                 attended = self._attention_norm.forward(self._mix(normed, step))[1]
                 x, normed = self._post_norm.forward(_wanted(x, step), self._scaled(attended))
-                return x, self._scaled(self._mlp_norm.forward(self._feed(normed))[1])
+                inner = self._feed(normed)
+                if self._beside:
+                    inner = self._beside.forward(inner, x)
+                return x, self._scaled(self._mlp_norm.forward(inner)[1])
             case "after":
                 x = x if delta is None else x + delta
                 attended = self._attention_norm.forward(self._mix(x, step))[1]
@@ -271,6 +337,18 @@ class DecoderLayer:
 
     def _scaled(self, x: Tensor) -> Tensor:
         return x if self._scale == 1.0 else x * self._scale
+
+
+def _build_attention(
+    config: ModelConfig,
+    attention: Attention,
+    loader: WeightLoader,
+    shard: Shard,
+    context: ComputeContext,
+) -> SelfAttention | LatentAttention:
+    if attention.latent:
+        return LatentAttention(config, attention, loader, shard, context)
+    return SelfAttention(config, attention, loader, shard, context)
 
 
 def _build_mlp(

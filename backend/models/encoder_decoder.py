@@ -25,7 +25,7 @@ from backend.layers.mlp import DenseMLP
 from backend.layers.norm import NormLayer
 from backend.layers.position_bias import PositionBiasTable
 from backend.ops.batch import AttentionSpec, Batch, CrossBatch
-from backend.ops.cache_rows import slot_rows
+from backend.ops.cache_rows import Slots
 from backend.ops.exact import ExactOps
 from backend.ops.kv_cache import KVCache
 from backend.ops.paged import PagedAttention
@@ -149,7 +149,7 @@ class _Decoder:
 
     def keep(self, encoded: Tensor, cross: CrossBatch, kv_cache: KVCache) -> None:
         """Write what each layer attends to of encoders' outputs [X, hidden]."""
-        places = slot_rows(cross.slot_mapping, kv_cache.layer(0))
+        places = Slots.of(cross.slot_mapping, kv_cache.layer(0))
         for index, layer in enumerate(self._layers):
             layer.cross_attention.keep(encoded, kv_cache.layer(index), places)
 
@@ -158,7 +158,7 @@ class _Decoder:
         assert batch.cross is not None
         inputs = replace(batch, block_tables=batch.cross.tables, context_lens=batch.cross.lens)
         any_layer = kv_cache.layer(0)
-        places = slot_rows(batch.slot_mapping, any_layer)
+        places = Slots.of(batch.slot_mapping, any_layer)
         cross = PagedAttention(
             inputs, any_layer, self._num_heads, self._spec, is_causal=False, is_alone=self._is_exact
         )

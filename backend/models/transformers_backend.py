@@ -21,14 +21,13 @@ from torch import nn
 
 from backend.config.errors import ModelError
 from backend.config.families.names import HF_IGNORED, TOWERS
+from backend.config.foreign_classes import ALSO_SERVED, keeps_state, lets_nobody_attend
 from backend.config.hf_directory import Inventory, read_json, take_inventory
 from backend.config.model_config import ModelConfig
 from backend.config.quantization_methods import quantization_of
 from backend.models.foreign_attention import ATTENTION_NAME, attend
 from backend.models.foreign_layout import Layout, lay_out
 
-# Classes that do not say so, and let others attend nevertheless: tests hold their numbers.
-_ALSO = frozenset({"StableLmForCausalLM"})
 # Construction sets what all of torch sees: one rank of a process (there are several in tests) at a
 # time.
 _construction = threading.Lock()
@@ -105,13 +104,10 @@ def _find_class(architecture: str, values: dict[str, Any]) -> tuple[Any, dict[st
             f"architecture {architecture} is not known to transformers {transformers.__version__}"
             f"{remote}\na newer transformers, or a GGUF file of the model, may serve it"
         )
-    serves = getattr(cls, "_supports_attention_backend", False) or architecture in _ALSO
-    if not serves or getattr(cls, "_is_stateful", False):
-        raise ModelError(
-            f"transformers' {architecture} cannot be served with a paged cache: its class lets "
-            "nobody else attend, or keeps a state of its own (Mamba, linear attention)\n"
-            "a GGUF file of the model in llama.cpp may serve it"
-        )
+    if getattr(cls, "_is_stateful", False):
+        raise ModelError(keeps_state(architecture))
+    if not getattr(cls, "_supports_attention_backend", False) and architecture not in ALSO_SERVED:
+        raise ModelError(lets_nobody_attend(architecture))
     if not hasattr(cls, "prepare_inputs_for_generation") or getattr(cls, "main_input_name", "") != (
         "input_ids"
     ):

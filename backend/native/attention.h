@@ -5,10 +5,11 @@
 #include "calls.h"
 
 /* KV_TILE slots lie together in the cache, see below. The keys of a context are attended to in pieces
-   of ATTENTION_PIECE. */
+   of ATTENTION_PIECE. A core's caches hold ATTENTION_MAX_SUMS: of larger heads an item has fewer rows. */
 enum {
-    ATTENTION_MAX_DIM = 256,
+    ATTENTION_MAX_DIM = 512,
     ATTENTION_MAX_ROWS = 96,
+    ATTENTION_MAX_SUMS = 96 * 256,
     ATTENTION_PIECE = 1024,
     KV_TILE = 16,
 };
@@ -16,7 +17,8 @@ enum {
 /* AttentionItem: some tokens of one sequence over some of its keys.
 
      token      its first token, of the step's
-     count      how many tokens; times the query heads of a KV head at most ATTENTION_MAX_ROWS
+     count      how many tokens; times the query heads of a KV head at most ATTENTION_MAX_ROWS, times D
+                at most ATTENTION_MAX_SUMS
      position   where the first token stands in its sequence
      first_key  a multiple of 64, at or before the first key that the first token sees
      partial    where the result goes: -1 for the output, else a row of `partials`; the keys are then
@@ -29,7 +31,7 @@ enum {
 
      q            [T, .., D], the query heads first; q_stride: numbers from a token to the next
      cache        [blocks, 2, Hkv, block size, D] in bf16, or with kv_bits 8 [.., D + 4] bytes, laid out
-                  as below
+                  as below; block_stride: bytes from a block to the next
      block_tables [sequences, table_stride]
      partials     [partials, Hq, D + 2]: weighted values, the largest score, the sum
      out          [T, Hq, D]

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0x0e65d52c
+#define INTERFACE 0xe12a47ba
 
 typedef struct {
     int32_t sequence;
@@ -42,6 +42,9 @@ typedef struct {
     void *out;
     int64_t out_stride;
     int64_t epilogue;
+    double limit;
+    double alpha;
+    double offset;
 } Gemm;
 
 typedef struct {
@@ -52,10 +55,14 @@ typedef struct {
     int64_t K;
     const uint16_t *x;
     const uint8_t *const *packed;
+    const uint16_t *const *biases;
     const int64_t *ends;
     void *out;
     int64_t out_stride;
     int64_t epilogue;
+    double limit;
+    double alpha;
+    double offset;
 } GroupedGemm;
 
 typedef struct {
@@ -97,6 +104,7 @@ typedef struct {
     const uint16_t *cos;
     const uint16_t *sin;
     uint8_t *cache;
+    int64_t block_stride;
     int64_t kv_bits;
     const int32_t *slot_mapping;
     int64_t tokens;
@@ -149,9 +157,27 @@ typedef struct {
 } GatedNorm;
 
 typedef struct {
+    const uint16_t *x;
+    int64_t x_stride;
+    const float *weight;
+    const float *bias;
+    float *state;
+    const int32_t *reads;
+    const int32_t *writes;
+    const int32_t *starts;
+    const int32_t *chains;
+    int64_t num_sequences;
+    int64_t channels;
+    int64_t taps;
+    int64_t silu;
+    uint16_t *out;
+} CausalConv;
+
+typedef struct {
     const uint16_t *q;
     int64_t q_stride;
     const uint8_t *cache;
+    int64_t block_stride;
     int64_t kv_bits;
     const int32_t *block_tables;
     int64_t table_stride;

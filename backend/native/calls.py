@@ -35,6 +35,9 @@ CALLS = {
         "out": "void *",
         "out_stride": "int64_t",
         "epilogue": "int64_t",
+        "limit": "double",
+        "alpha": "double",
+        "offset": "double",
     },
     "GroupedGemm": {
         "format": "int64_t",
@@ -44,10 +47,14 @@ CALLS = {
         "K": "int64_t",
         "x": "const uint16_t *",
         "packed": "const uint8_t *const *",
+        "biases": "const uint16_t *const *",
         "ends": "const int64_t *",
         "out": "void *",
         "out_stride": "int64_t",
         "epilogue": "int64_t",
+        "limit": "double",
+        "alpha": "double",
+        "offset": "double",
     },
     "Argmax": {
         "format": "int64_t",
@@ -85,6 +92,7 @@ CALLS = {
         "cos": "const uint16_t *",
         "sin": "const uint16_t *",
         "cache": "uint8_t *",
+        "block_stride": "int64_t",
         "kv_bits": "int64_t",
         "slot_mapping": "const int32_t *",
         "tokens": "int64_t",
@@ -132,10 +140,27 @@ CALLS = {
         "dim": "int64_t",
         "eps": "double",
     },
+    "CausalConv": {
+        "x": "const uint16_t *",
+        "x_stride": "int64_t",
+        "weight": "const float *",
+        "bias": "const float *",
+        "state": "float *",
+        "reads": "const int32_t *",
+        "writes": "const int32_t *",
+        "starts": "const int32_t *",
+        "chains": "const int32_t *",
+        "num_sequences": "int64_t",
+        "channels": "int64_t",
+        "taps": "int64_t",
+        "silu": "int64_t",
+        "out": "uint16_t *",
+    },
     "Attention": {
         "q": "const uint16_t *",
         "q_stride": "int64_t",
         "cache": "const uint8_t *",
+        "block_stride": "int64_t",
         "kv_bits": "int64_t",
         "block_tables": "const int32_t *",
         "table_stride": "int64_t",
@@ -275,6 +300,10 @@ class DeltaRule(ctypes.Structure):
 
 class GatedNorm(ctypes.Structure):
     _fields_ = _fields("GatedNorm")
+
+
+class CausalConv(ctypes.Structure):
+    _fields_ = _fields("CausalConv")
 
 
 class Attention(ctypes.Structure):

@@ -1,11 +1,12 @@
 /* x W^T, by weights in the file's groups of few bits, and by bf16 weights; x: bf16 [M, K], W: [N, K].
 
    Gemm: out [M, N], out_stride numbers from a row to the next, or with SwiGLU [M, N / 2], and N / 2 is
-   then a multiple of 16. bias: bf16 [N], or NULL; not with SwiGLU.
+   then a multiple of 16. bias: bf16 [N], or NULL. limit: of a gate g, from above, and of what it
+   gates, u, either way, where the two become g / (1 + e^(-alpha g)) * (u + offset); 0: plain SwiGLU.
 
    GroupedGemm: the same for groups of rows, each by a weight of its own; packed, ends [groups]: the
-   weights, and where the rows of each end in x and out, which hold one group after the other. A row has
-   the bits that Gemm gives it.
+   weights, and where the rows of each end in x and out, which hold one group after the other; biases
+   [groups], or NULL. A row has the bits that Gemm gives it.
 
    Argmax: values, ids [M]: the largest of each row, NaN if there is one, and its place, the first of
    equals.
@@ -34,7 +35,7 @@ typedef enum {
 typedef enum {
     EPILOGUE_BF16,
     EPILOGUE_FLOAT,
-    EPILOGUE_SWIGLU, /* silu(the first half of N) * the second, bf16 */
+    EPILOGUE_SWIGLU, /* silu(the first half of N) * the second, bf16, or with limits */
     EPILOGUE_ARGMAX, /* out is LaneMax [threads, M], for argmax() */
 } Epilogue;
 

@@ -135,6 +135,7 @@ PLAIN(silu_mul, SiluMul)
 LONG(attention, Attention)
 LONG(delta_rule, DeltaRule)
 PLAIN(gated_norm, GatedNorm)
+PLAIN(causal_conv, CausalConv)
 LONG(exp_sums, ExpSums)
 LONG(count_greater, CountGreater)
 LONG(apply_masks, ApplyMasks)
@@ -173,6 +174,7 @@ static PyMethodDef methods[] = {
     CALL(attention),
     CALL(delta_rule),
     CALL(gated_norm),
+    CALL(causal_conv),
     CALL(topk),
     CALL(exp_sums),
     CALL(count_greater),

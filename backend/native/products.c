@@ -34,7 +34,8 @@ static Gemm gemm_of(const GroupedGemm *g, int64_t group, int64_t start)
     return (Gemm){
         .format = g->format, .activations = g->activations, .epilogue = g->epilogue,
         .M = g->ends[group] - start, .N = g->N, .K = g->K, .x = g->x + start * g->K,
-        .packed = g->packed[group], .out = (char *)g->out + start * g->out_stride * size,
+        .packed = g->packed[group], .bias = g->biases == NULL ? NULL : g->biases[group],
+        .limit = g->limit, .alpha = g->alpha, .offset = g->offset, .out = (char *)g->out + start * g->out_stride * size,
         .out_stride = g->out_stride,
     };
 }

@@ -1,5 +1,6 @@
 """What the ops of a forward pass run over: a StepPlan on the device."""
 
+import bisect
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,6 +80,28 @@ class Batch:
             self,
             slot_mapping=self.slot_mappings[index],
             block_tables=self.group_tables[index],
+        )
+
+    def alone(self, tokens: list[int]) -> "Batch":
+        """Return the batch of some of the tokens, each as the one that its sequence runs.
+
+        tokens: [N], by their places in the step. For layers that write no keys, and
+        no states.
+        """
+        sequences = [bisect.bisect_right(self.query_starts, token) - 1 for token in tokens]
+        behind = [self.context_lens[s] - self.query_starts[s + 1] for s in sequences]
+        return replace(
+            self,
+            input_ids=self.input_ids[tokens],
+            positions=self.positions[tokens],
+            slot_mapping=self.slot_mapping[tokens],
+            block_tables=self.block_tables[sequences],
+            output_tokens=torch.arange(len(tokens), device=self.input_ids.device),
+            query_starts=[*range(len(tokens) + 1)],
+            context_lens=[token + 1 + b for token, b in zip(tokens, behind, strict=True)],
+            num_decodes=len(tokens),
+            slot_mappings=self.slot_mappings[:, tokens],
+            group_tables=self.group_tables[:, sequences],
         )
 
     @classmethod

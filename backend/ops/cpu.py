@@ -3,28 +3,28 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
-from backend.ops.cache_rows import slot_rows, store
+from backend.ops.cache_rows import Slots, store
+from backend.ops.latent import TILE
 from backend.ops.paged import PagedAttention
 from backend.ops.state_ops import StateOps
 from backend.ops.tokenwise import TokenwiseOps
 
 
 class HasPlaces(Protocol):
-    """places: [T * 2 * Hkv], rows of a layer's cache where new keys and values go."""
+    """places: where new keys and values go in a layer's cache."""
 
-    places: Tensor
+    places: Slots
 
 
 @dataclass(slots=True)
 class _Plan:
-    """places: [T * 2 * Hkv], rows of a layer's cache where new keys and values go."""
+    """places: where new keys and values go in a layer's cache."""
 
-    places: Tensor
+    places: Slots
     attention: PagedAttention
 
 
@@ -32,6 +32,7 @@ class CpuOps(TokenwiseOps, StateOps):
     """See `Ops` for shapes."""
 
     name = "PyTorch's kernels"
+    _latent_tile = TILE
 
     def add_rms_norm(
         self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float
@@ -47,14 +48,12 @@ class CpuOps(TokenwiseOps, StateOps):
     def plan_attention(
         self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
     ) -> _Plan:
-        places = slot_rows(batch.slot_mapping, cache)
+        places = Slots.of(batch.slot_mapping, cache)
         return _Plan(places, PagedAttention(batch, cache, num_heads, spec))
 
     def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: HasPlaces) -> None:
         num_kv_heads = cache.shape[2]
-        rotated = qkv[:, :-num_kv_heads]
-        cos, sin = rotation
-        rotated.copy_(torch.addcmul(rotated * cos, rotated.roll(qkv.shape[-1] // 2, -1), sin))
+        self.rotate(qkv[:, :-num_kv_heads], rotation)
         store(qkv[:, -2 * num_kv_heads :], cache, plan.places)
 
     def attention(

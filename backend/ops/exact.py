@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backend.ops.batch import FULL, AttentionSpec, Batch, StateBatch
-from backend.ops.cache_rows import block_rows, slot_rows
+from backend.ops.cache_rows import Slots, block_rows, rows_of
 from backend.ops.cpu import CpuOps
 from backend.ops.delta_rule import DeltaHeads, DeltaInputs, delta_inputs
 from backend.ops.state_ops import StateOps, run_segments
@@ -36,7 +36,7 @@ class _Tile:
 
 @dataclass(slots=True)
 class _Plan:
-    places: Tensor
+    places: Slots
     tiles: list[_Tile]
     spec: AttentionSpec
 
@@ -65,7 +65,7 @@ class ExactOps(TokenwiseOps, StateOps):
                 tiles.append(_tile(batch.block_tables[s], rows, position, cache, spec.window))
                 row += count
                 position += count
-        return _Plan(slot_rows(batch.slot_mapping, cache), tiles, spec)
+        return _Plan(Slots.of(batch.slot_mapping, cache), tiles, spec)
 
     def attention(
         self, q: Tensor, cache: Tensor, plan: _Plan, sinks: Tensor | None = None
@@ -126,14 +126,14 @@ def _attend(
 
 def _gather(cache: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
     """Collect keys and values of one sequence, each [1, Hkv, places, D]."""
-    heads, size, dim = cache.shape[2:]
-    gathered = cache.view(-1, size * dim).index_select(0, pieces)
+    heads, _, dim = cache.shape[2:]
+    gathered = rows_of(cache).index_select(0, pieces)
     k, v = gathered.view(2, 1, heads, -1, dim).unbind()
     return k, v
 
 
 def _tile(table: Tensor, rows: slice, position: int, cache: Tensor, window: int) -> _Tile:
-    num_heads, block_size = cache.shape[2:4]
+    block_size = cache.shape[3]
     first = position % TILE
     start = position - first
     end = start + TILE
@@ -147,4 +147,4 @@ def _tile(table: Tensor, rows: slice, position: int, cache: Tensor, window: int)
     if window:
         hidden |= places <= queries - window
     mask = torch.zeros(TILE, end, dtype=cache.dtype).masked_fill_(hidden, -torch.inf)
-    return _Tile(rows, first, block_rows(blocks[None], num_heads), mask.to(table.device))
+    return _Tile(rows, first, block_rows(blocks[None], cache), mask.to(table.device))

@@ -1,11 +1,13 @@
 """The KV tensors of one rank, addressed by slot: block * block_size + offset."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from backend.config.cache_groups import CacheGroup, layers_per_block
+from backend.config.cache_groups import CacheGroup, block_size_of
+from backend.config.cache_shapes import KVShape, kv_owners, kv_shapes
 from backend.config.model_config import ModelConfig
 from backend.ops.state_cache import StateCache
 from backend.ops.zeros import zeros
@@ -18,11 +20,14 @@ SCALE_BYTES = 4
 class KVCache:
     """Keys and values of all layers for this rank's KV heads.
 
-    data: [places, blocks, 2, kv_heads, block_size, head_dim], with int8, which the native ops alone
-    have, [.., head_dim + SCALE_BYTES]. A layer has one place in all blocks of its cache group;
-    layers of several groups share a place, in different blocks. A head's part of a block is one
-    piece, so that what is gathered for a sequence lies head by head, as products want it; the order
-    within the piece is the ops' own. Attention reads places it then hides, and a hidden NaN would
+    data: [places, blocks, numbers]. A layer has, in all blocks of its cache group, numbers of one
+    place that are [2, kv_heads, block_size, head_dim], with int8, which the native ops alone have,
+    [.., head_dim + SCALE_BYTES]; layers of several groups share a place, in different blocks. Where
+    all layers keep alike, each of a group has a place of its own; where they do not, there is one
+    place, in which those of a group lie one after the other. A layer that shares another's keys and
+    values has that one's. A head's part of a block is one piece, so that what is gathered for a
+    sequence lies head by head, as products want it; the order within the piece is the ops' own.
+    Attention reads places it then hides, and a hidden NaN would
     still be one: a block is cleared before its first place is written, unless all of them are, and
     so shows nobody what another has left. states: of the layers that keep any.
     """
@@ -44,23 +49,56 @@ class KVCache:
         self.num_groups = len(groups)
         self.num_blocks = num_blocks
         self.block_size = block_size
-        width = config.head_dim + (SCALE_BYTES if dtype == torch.int8 else 0)
-        block = (2, shard.num_kv_heads, block_size, width)
-        self.data = zeros((layers_per_block(groups), num_blocks, *block), dtype, device)
+        self._owners = kv_owners(config)
+        self._shapes = _blocks_of_layers(config, shard, block_size, dtype)
+        sizes = [math.prod(shape) for shape in self._shapes]
         self._groups = {layer: g for g, group in enumerate(groups) for layer in group.layers}
-        self._places = {layer: n for group in groups for n, layer in enumerate(group.layers)}
+        # Of each layer: its place, and its first number there.
+        self._starts: dict[int, tuple[int, int]] = {}
+        width = block_size_of(groups, sizes)
+        if len({sizes[layer] for layer in self._groups}) == 1:
+            width = sizes[groups[0].layers[0]]
+        for group in groups:
+            before = 0
+            for layer in group.layers:
+                self._starts[layer] = divmod(before, width)
+                before += sizes[layer]
+        num_places = 1 + max((place for place, _ in self._starts.values()), default=-1)
+        self.data = zeros((num_places, num_blocks, width), dtype, device)
 
     def layer(self, index: int) -> Tensor:
-        """Return a layer's keys and values, [blocks, 2, kv_heads, block_size, head_dim].
+        """Return a layer's keys and values, [blocks, 2, kv_heads, block_size, head_dim], or, where
+        they are compressed, its rows, [blocks, 1, 1, block_size, width].
 
-        Of all blocks; it owns those that its group's tables name.
+        Of all blocks, which may lie apart; it owns those that its group's tables name.
         """
-        return self.data[self._places[index]]
+        owner = self._owners[index]
+        place, start = self._starts[owner]
+        shape = self._shapes[owner]
+        part = self.data[place, :, start : start + math.prod(shape)]
+        return part.view(self.num_blocks, *shape)
 
     def group_of(self, index: int) -> int:
         """Return whose block tables a layer's blocks are in."""
-        return self._groups[index]
+        return self._groups[self._owners[index]]
 
     def clear(self, blocks: Tensor) -> None:
         """Zero these blocks, [b]."""
         self.data.index_fill_(1, blocks, 0)
+
+
+def _blocks_of_layers(
+    config: ModelConfig, shard: Shard, block_size: int, dtype: torch.dtype
+) -> list[tuple[int, ...]]:
+    """Return what each layer has in a block, of this rank's heads; no numbers where it shares."""
+    scale = SCALE_BYTES if dtype == torch.int8 else 0
+    return [
+        _block(shape, shard, block_size, scale) if shape else (0,) for shape in kv_shapes(config)
+    ]
+
+
+def _block(shape: KVShape, shard: Shard, block_size: int, scale: int) -> tuple[int, ...]:
+    if shape.is_latent:
+        return (1, 1, block_size, shape.head_dim)
+    num_kv_heads = shard.heads_of(shape.num_kv_heads).num_kv_heads
+    return (2, num_kv_heads, block_size, shape.head_dim + scale)

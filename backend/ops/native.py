@@ -11,12 +11,15 @@ from torch import Tensor
 from backend.native import calls, kernels
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 from backend.ops.kv_cache import SCALE_BYTES
+from backend.ops.native_conv import NativeConvOps
 from backend.ops.native_delta import NativeDeltaOps
 from backend.ops.tokenwise import TokenwiseOps
 
-# An item has so many rows, tokens x query heads of a KV head: a core's caches hold their sums.
+# An item has so many rows, tokens x query heads of a KV head, and so many sums, rows x head size,
+# at most: a core's caches hold them.
 MAX_ROWS = 96
-MAX_DIM = 256
+MAX_SUMS = 96 * 256
+MAX_DIM = 512
 # Contexts are attended to in pieces of so many keys, in blocks of so many; see native/attention.h.
 # Where a sequence runs one token its pieces are shared out over threads.
 SPLIT_KEYS = 1024
@@ -43,7 +46,7 @@ class _Plan:
     attention: calls.Attention
 
 
-class NativeOps(TokenwiseOps, NativeDeltaOps):
+class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps):
     """See `Ops` for shapes. Every tensor is bf16 and contiguous.
 
     A cache of int8, [blocks, 2, Hkv, block size, D + SCALE_BYTES], has keys and values in 8 bits,
@@ -63,7 +66,7 @@ class NativeOps(TokenwiseOps, NativeDeltaOps):
             and head_dim % 16 == 0
             and head_dim <= MAX_DIM
             and block_size % 16 == 0
-            and num_heads // num_kv_heads <= MAX_ROWS
+            and num_heads // num_kv_heads <= _most_rows(head_dim)
         )
 
     def add_rms_norm(
@@ -104,13 +107,15 @@ class NativeOps(TokenwiseOps, NativeDeltaOps):
         _, _, num_kv_heads, block_size, dim = cache.shape
         kv_bits = 8 * cache.dtype.itemsize
         dim -= SCALE_BYTES if kv_bits == 8 else 0
-        items, merges = _share_out(batch, num_heads // num_kv_heads, spec.window)
+        tokens = max(1, _most_rows(dim) // (num_heads // num_kv_heads))
+        items, merges = _share_out(batch, tokens, spec.window)
         partials = torch.empty(int(merges["count"].sum()), num_heads, dim + 2)
         sizes: dict[str, Any] = {
             "num_heads": num_heads,
             "num_kv_heads": num_kv_heads,
             "dim": dim,
             "block_size": block_size,
+            "block_stride": cache.stride(0) * cache.dtype.itemsize,
             "kv_bits": kv_bits,
         }
         work = int(((items["end_key"] - items["first_key"]) * items["count"]).sum())
@@ -145,6 +150,27 @@ class NativeOps(TokenwiseOps, NativeDeltaOps):
         call.cache = cache.data_ptr()
         kernels.rotate_store(call)
 
+    def rotate(self, heads: Tensor, rotation: Rotation) -> None:
+        cos, sin = rotation
+        tokens, num_heads, dim = heads.shape
+        # No KV heads: nothing is stored, and no slot counts.
+        slots = torch.zeros(tokens, dtype=torch.int32)
+        kernels.rotate_store(
+            calls.RotateStore(
+                qkv=heads.data_ptr(),
+                stride=num_heads * dim,
+                cos=cos.data_ptr(),
+                sin=sin.data_ptr(),
+                slot_mapping=slots.data_ptr(),
+                tokens=tokens,
+                num_heads=num_heads,
+                num_kv_heads=0,
+                dim=dim,
+                block_size=BLOCK_KEYS,
+                kv_bits=16,
+            )
+        )
+
     def attention(
         self, q: Tensor, cache: Tensor, plan: _Plan, sinks: Tensor | None = None
     ) -> Tensor:
@@ -160,13 +186,17 @@ class NativeOps(TokenwiseOps, NativeDeltaOps):
         return out
 
 
-def _share_out(batch: Batch, group: int, window: int) -> tuple[Records, Records]:
+def _most_rows(head_dim: int) -> int:
+    return min(MAX_ROWS, MAX_SUMS // head_dim)
+
+
+def _share_out(batch: Batch, tokens: int, window: int) -> tuple[Records, Records]:
     """Cut the step's attention into items [n] and merges [m]; see attention.h.
 
-    The longest come first, so that no thread is left with one when the others are done.
+    tokens: of a sequence that an item has at most. The longest come first, so that no thread is
+    left with one when the others are done.
     """
     tiles: list[tuple[int, ...]] = []
-    tokens = max(1, MAX_ROWS // group)
     for s in range(batch.num_decodes, len(batch.context_lens)):
         start, end = batch.query_starts[s : s + 2]
         behind = batch.context_lens[s] - end

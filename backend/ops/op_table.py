@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from backend.config.spec import Activation
+from backend.config.spec import Activation, GateClamp
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation, StateBatch
 from backend.ops.delta_rule import DeltaHeads
+from backend.ops.latent import LatentAttention
 
 
 class Ops(Protocol):
@@ -55,6 +56,10 @@ class Ops(Protocol):
         """activation(gate) * up. gate_up: [T, 2 I] -> [T, I]."""
         ...
 
+    def clamped_gate_mul(self, gate_up: Tensor, clamp: GateClamp) -> Tensor:
+        """The gate of limits of config/spec.py. gate_up: [T, 2 I] -> [T, I]."""
+        ...
+
     def activate(self, x: Tensor, activation: Activation) -> Tensor:
         """activation(x), [T, I]."""
         ...
@@ -69,8 +74,15 @@ class Ops(Protocol):
         """What the two below need and layers share that attend alike: indices and masks, made once
         a step.
 
-        cache: of any layer, [blocks, 2, Hkv, block size, D]; how a head's part of a block lies is
-        these ops' own affair. num_heads: Hq.
+        cache: of any layer, [blocks, 2, Hkv, block size, D], whose blocks may lie apart; how a
+        head's part of a block lies is these ops' own affair. num_heads: Hq.
+        """
+        ...
+
+    def plan_latent(self, batch: Batch, cache: Tensor) -> LatentAttention:
+        """What stores and attends to compressed rows in a step.
+
+        cache: of any layer, [blocks, 1, 1, block size, W].
         """
         ...
 
@@ -80,6 +92,10 @@ class Ops(Protocol):
         qkv: [T, Hq + 2 Hkv, D], whose tokens may lie apart. The halves of each head are rotated:
         x cos + (x with its halves swapped) sin.
         """
+        ...
+
+    def rotate(self, heads: Tensor, rotation: Rotation) -> None:
+        """Rotate heads [T, n, D], contiguous, in place, as rotate_store does."""
         ...
 
     def attention(self, q: Tensor, cache: Tensor, plan: Any, sinks: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from backend.ops.batch import FULL, AttentionSpec, Batch
-from backend.ops.cache_rows import block_rows
+from backend.ops.cache_rows import block_rows, rows_of
 
 # Keys and values gathered at once, of several sequences. Measured with 64 sequences of 256 tokens
 # on two cores with 1 MiB of L2 each: 1.5 to 3 MiB are best, 12 MiB take a third longer.
@@ -40,8 +40,8 @@ class ScoreBias(Protocol):
 class _Gathered:
     """What a part reads. n sequences of at most L places each.
 
-    pieces: which rows of a layer's cache. target: [pieces, block size * D], where they are copied;
-    keys [n * Hkv, D, L] and values [n * Hkv, L, D] are views of it.
+    pieces: which rows of a layer's cache, see rows_of(). target: [pieces, block size * D], where
+    they are copied; keys [n * Hkv, D, L] and values [n * Hkv, L, D] are views of it.
     """
 
     pieces: Tensor
@@ -51,7 +51,7 @@ class _Gathered:
 
     def fill(self, cache: Tensor) -> None:
         """Copy from a layer's cache."""
-        torch.index_select(cache.view(-1, self.target.shape[1]), 0, self.pieces, out=self.target)
+        torch.index_select(rows_of(cache), 0, self.pieces, out=self.target)
 
 
 @dataclass(slots=True)
@@ -101,6 +101,7 @@ class PagedAttention:
         self._num_heads = num_heads
         self._group = num_heads // self._num_kv_heads
         self._scale = self._dim**-0.5 if spec.scale is None else spec.scale
+        self._cache = cache
         self._dtype, self._device = cache.dtype, cache.device
         groups = self._buckets(batch)
         chunks = range(batch.num_decodes, len(batch.context_lens))
@@ -210,7 +211,7 @@ class PagedAttention:
     def _plan_gather(self, block_tables: Tensor, length: int) -> _Gathered:
         """Plan to collect `length` places at least of n sequences. block_tables: [n, ..]."""
         blocks = block_tables[:, : -(-length // self._block_size)]
-        pieces = block_rows(blocks, self._num_kv_heads)
+        pieces = block_rows(blocks, self._cache)
         target = self._buffer[: len(pieces) * self._block_size * self._dim]
         keys, values = target.view(2, len(blocks) * self._num_kv_heads, -1, self._dim)
         return _Gathered(pieces, target.view(len(pieces), -1), keys.transpose(1, 2), values)

@@ -4,11 +4,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.config.spec import Activation
+from backend.config.spec import Activation, GateClamp
+from backend.ops.batch import Batch, Rotation
+from backend.ops.latent import LatentAttention
 
 
 class TokenwiseOps:
     """See `Ops` for shapes."""
+
+    # A token by itself has the same bits in any batch.
+    _latent_tile = 1
+
+    def plan_latent(self, batch: Batch, cache: Tensor) -> LatentAttention:
+        return LatentAttention(batch, cache, self._latent_tile)
 
     def add_layer_norm(
         self,
@@ -22,12 +30,22 @@ class TokenwiseOps:
             x = x + delta
         return x, F.layer_norm(x, x.shape[-1:], weight, bias, eps)
 
+    def rotate(self, heads: Tensor, rotation: Rotation) -> None:
+        cos, sin = rotation
+        heads.copy_(torch.addcmul(heads * cos, heads.roll(heads.shape[-1] // 2, -1), sin))
+
     def head_norm(self, heads: Tensor, weight: Tensor, eps: float) -> None:
         heads.copy_(F.rms_norm(heads.float(), heads.shape[-1:], weight.float(), eps))
 
     def gate_mul(self, gate_up: Tensor, activation: Activation) -> Tensor:
         gate, up = gate_up.chunk(2, dim=-1)
         return self.activate(gate, activation) * up
+
+    def clamped_gate_mul(self, gate_up: Tensor, clamp: GateClamp) -> Tensor:
+        gate, up = gate_up.float().chunk(2, dim=-1)
+        gate, up = gate.clamp(max=clamp.limit), up.clamp(-clamp.limit, clamp.limit)
+        gated = gate * torch.sigmoid(clamp.alpha * gate) * (up + clamp.offset)
+        return gated.to(gate_up.dtype)
 
     def activate(self, x: Tensor, activation: Activation) -> Tensor:
         return activate(x, activation)

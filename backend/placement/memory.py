@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from backend.config.cache_groups import CacheGroup, layers_per_block
+from backend.config.cache_groups import CacheGroup, block_size_of
+from backend.config.cache_shapes import KVShape, kv_shapes
 from backend.config.model_config import ModelConfig
 from backend.placement.cgroup import left_bytes
-from backend.placement.sharding import Shard
+from backend.placement.sharding import Shard, kv_heads_of_ranks
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
@@ -46,14 +47,15 @@ class RankMemory:
         max_num_seqs: int,
         token_budget: int,
     ) -> "RankMemory":
-        """Add to a rank's weights what a full step holds: one layer's MLP, and the logits.
+        """Add to a rank's weights what a full step holds: one layer's MLP, what layers are told
+        of tokens, and the logits.
 
         Logits are float32, and sampling takes a scaled copy of them.
         """
         hidden, size = config.hidden_size, DTYPE_BYTES[dtype]
         columns = shard.intermediate.stop - shard.intermediate.start
         vocab = shard.vocab.stop - shard.vocab.start
-        step = token_budget * (4 * hidden + 3 * columns) * size
+        step = token_budget * (4 * hidden + 3 * columns + 3 * config.per_layer_width) * size
         return cls(*footprint, step + 2 * max_num_seqs * vocab * 4)
 
     @property
@@ -61,29 +63,37 @@ class RankMemory:
         return self.weight_bytes + self.packed_bytes + self.activation_bytes
 
 
-def kv_bytes_per_head(config: ModelConfig, dtype: str) -> int:
+def kv_bytes_per_head(head_dim: int, dtype: str) -> int:
     """Return what the key and the value of a token take, in one layer and head.
 
     dtype: theirs. With int8 each has a float32 scale.
     """
     if dtype == "int8":
-        return 2 * (config.head_dim + 4)
-    return 2 * config.head_dim * DTYPE_BYTES[dtype]
+        return 2 * (head_dim + 4)
+    return 2 * head_dim * DTYPE_BYTES[dtype]
 
 
 def kv_block_bytes(
-    config: ModelConfig,
-    groups: Sequence[CacheGroup],
-    num_kv_heads: int,
-    block_size: int,
-    dtype: str,
-) -> int:
-    """Return what a block takes: of one cache group the keys and values of block_size tokens.
+    config: ModelConfig, groups: Sequence[CacheGroup], tp: int, block_size: int, dtype: str
+) -> list[int]:
+    """Return what each of tp ranks has of a block: of one cache group the keys and values of
+    block_size tokens."""
+    shapes = kv_shapes(config)
+    return [
+        block_size
+        * block_size_of(
+            groups,
+            [_token_bytes(shape, tp, rank, dtype) if shape else 0 for shape in shapes],
+        )
+        for rank in range(tp)
+    ]
 
-    num_kv_heads: of a rank, or of all together.
-    """
-    token_bytes = num_kv_heads * kv_bytes_per_head(config, dtype)
-    return block_size * layers_per_block(groups) * token_bytes
+
+def _token_bytes(shape: KVShape, tp: int, rank: int, dtype: str) -> int:
+    if shape.is_latent:
+        return shape.head_dim * DTYPE_BYTES[dtype]
+    heads = kv_heads_of_ranks(shape.num_kv_heads, tp)[rank]
+    return heads * kv_bytes_per_head(shape.head_dim, dtype)
 
 
 def available_bytes() -> int:

@@ -85,10 +85,8 @@ class MemoryPlan:
         left_bytes = (device.free_bytes - rank_memory.total_bytes) * shard.size
         kv_bytes = settings.kv_cache_bytes or default_kv_bytes(device.kind, left_bytes)
         stored_as = kv_dtype(settings, device.dtype)
-        group_block_bytes, block_bytes = (
-            kv_block_bytes(config, groups, num_heads, settings.block_size, stored_as)
-            for num_heads in (config.num_kv_heads, shard.num_kv_heads)
-        )
+        blocks = kv_block_bytes(config, groups, shard.size, settings.block_size, stored_as)
+        block_bytes, group_block_bytes = blocks[shard.rank], sum(blocks)
         states = StatePlan.of(config, shard, settings, kv_bytes, has_blocks=bool(groups))
         left_for_blocks = kv_bytes - states.group_bytes
         return cls(

@@ -9,6 +9,7 @@ are, or, expert parallel, whole ones go to ranks.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
@@ -22,11 +23,28 @@ MLP_UNIT = 32
 VOCAB_UNIT = 64
 
 
+class HeadShare(NamedTuple):
+    """One rank's query heads and KV heads of a layer."""
+
+    heads: slice
+    kv_heads: slice
+
+    @property
+    def num_heads(self) -> int:
+        return _length(self.heads)
+
+    @property
+    def num_kv_heads(self) -> int:
+        return _length(self.kv_heads)
+
+
 @dataclass(frozen=True, slots=True)
 class Shard:
     """One rank's slices of heads, MLP columns and vocabulary.
 
-    intermediate: columns of an MLP of mlp_width. mlp_unit: columns of others that stay together.
+    heads, kv_heads: of layers that have as many KV heads as the model; heads_of() has those of
+    others. all_heads: query heads of a layer, of all ranks. intermediate: columns of an MLP of
+    mlp_width. mlp_unit: columns of others that stay together.
     experts: those of a mixture that this rank has whole; None: its columns of each. delta: what the
     layers have that are delta nets.
     """
@@ -39,6 +57,7 @@ class Shard:
     vocab: slice
     mlp_width: int
     mlp_unit: int
+    all_heads: int
     experts: slice | None = None
     delta: DeltaNet | None = None
 
@@ -49,6 +68,14 @@ class Shard:
     @property
     def num_kv_heads(self) -> int:
         return _length(self.kv_heads)
+
+    def heads_of(self, num_kv_heads: int = 0) -> HeadShare:
+        """Return this rank's heads of a layer with so many KV heads; 0: as many as the model."""
+        if not num_kv_heads:
+            return HeadShare(self.heads, self.kv_heads)
+        counts = kv_heads_of_ranks(num_kv_heads, self.size)
+        kv_heads = _slices(counts)[self.rank]
+        return HeadShare(_scaled(kv_heads, self.all_heads // num_kv_heads), kv_heads)
 
     def columns(self, width: int) -> slice:
         """Return this rank's columns of an MLP of a width, or channels of a convolution."""
@@ -79,13 +106,14 @@ class Shard:
         """Return this rank's rows and columns of a tensor; no rows where it is another's."""
         if info.expert is not None and self.experts is not None:
             return ALL if self.has(info) else NOTHING, ALL
+        own, dim = self.heads_of(info.num_kv_heads), info.head_dim or head_dim
         match info.cut:
             case Cut.QUERY_ROWS:
-                return _scaled(self.heads, head_dim), ALL
+                return _scaled(own.heads, dim), ALL
             case Cut.KV_ROWS:
-                return _scaled(self.kv_heads, head_dim), ALL
+                return _scaled(own.kv_heads, dim), ALL
             case Cut.QUERY_COLUMNS:
-                return ALL, _scaled(self.heads, head_dim)
+                return ALL, _scaled(own.heads, dim)
             case Cut.MLP_ROWS | Cut.CHANNEL_ROWS:
                 return self.columns(info.shape[0]), ALL
             case Cut.MLP_COLUMNS | Cut.CHANNEL_COLUMNS:
@@ -118,12 +146,13 @@ def split_model(
     whether experts stay whole. Raises ModelError if there are not that many KV groups, or if the
     experts cannot be shared out.
     """
-    if tp > config.num_kv_heads:
+    fewest = min(map(config.num_kv_heads_of, config.attentions), default=config.num_kv_heads)
+    if tp > fewest:
         raise ModelError(
             f"--tp {tp} is more than {config.name} can be split into: it has "
-            f"{config.num_kv_heads} KV heads, so use 1 to {config.num_kv_heads}"
+            f"{fewest} KV heads, so use 1 to {fewest}"
         )
-    groups = [config.num_kv_heads // tp + (rank < config.num_kv_heads % tp) for rank in range(tp)]
+    groups = kv_heads_of_ranks(config.num_kv_heads, tp)
     per_group = config.num_heads // config.num_kv_heads
     experts = _split_experts(config, tp) if expert_parallel else [None] * tp
     columns = _balance_mlp(config, groups, mlp_unit)
@@ -141,6 +170,7 @@ def split_model(
             vocab,
             config.intermediate_size,
             mlp_unit,
+            config.num_heads,
             own_experts,
             delta,
         )
@@ -148,9 +178,14 @@ def split_model(
     ]
 
 
+def kv_heads_of_ranks(num_kv_heads: int, tp: int) -> list[int]:
+    """Return how many of a layer's KV heads each rank has."""
+    return [num_kv_heads // tp + (rank < num_kv_heads % tp) for rank in range(tp)]
+
+
 def _split_experts(config: ModelConfig, tp: int) -> Sequence[slice | None]:
     """Return which experts each rank has, the same in all layers."""
-    counts = {layer.mlp.num for layer in config.spec.layers if isinstance(layer.mlp, Experts)}
+    counts = {layer.experts.num for layer in config.spec.layers if layer.experts}
     if not counts:
         raise ModelError(f"--expert-parallel: {config.name} has no experts; serve it without")
     num = max(counts)

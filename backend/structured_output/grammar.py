@@ -21,6 +21,7 @@ gateway/sandbox/grammar_validator.py.
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import llguidance
 import msgspec
@@ -28,6 +29,7 @@ import numpy as np
 from llguidance.gbnf_to_lark import any_to_lark
 from numpy.typing import NDArray
 
+from backend.structured_output.json_schema import declared_names
 from backend.wire.sampling import Grammar
 
 # Without it the library insists on its own tokenisation of text that cannot vary, and it has no
@@ -36,9 +38,16 @@ _DIRECTIVE = '\n%llguidance {"no_forcing": true}\n'
 _OTHER_DIRECTIVE = re.compile(r"%llguidance\b")
 _EMPTY_DIRECTIVE = "%llguidance {}\n"
 
-# Between two parts of JSON: a space, or a line break with its indent. Models that may write more
-# whitespace than that sometimes write nothing else.
-_WHITESPACE = r"( |\r?\n[ \t]{0,40})"
+# Where any white space may stand between two parts of JSON: a space, or a line break with its
+# indent. Models that may write more than that sometimes write nothing else.
+_ANY_WHITESPACE = {"whitespace_flexible": True, "whitespace_pattern": r"( |\r?\n[ \t]{0,40})"}
+# What models write by themselves: all in one line, a space after a comma and a colon, or none.
+_ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
+# One spelling for every text. Where names are left to the model, the library takes any but the
+# texts of those that have a schema: it would take these under another spelling.
+_ONE_SPELLING = {"json_allowed_escapes": 'nrbtf\\"'}
+# Only an escape of this kind writes a control character that has no letter of its own.
+_CONTROL_ESCAPE = re.compile(r"\\u00(?:[01]|7f)")
 
 # A step serves every sequence, so no mask may cost more than some 15 ms: 14,000 lexer steps and
 # 20,000 items a millisecond, by the library's own count. 20,000 lexer states are some 40 MB.
@@ -60,6 +69,10 @@ _REGEX_FAULT = "\nerror: "
 _PICTURE = re.compile(r"\s*(\d+ \||\^|\|)")
 _ADVICE = re.compile(r"; following special tokens are available.*", re.DOTALL)
 _MAX_REASON_LENGTH = 300
+
+
+# llguidance's keyword for how JSON is written; what clients put there is taken out.
+OPTIONS = "x-guidance"
 
 
 class GrammarError(ValueError):
@@ -102,6 +115,10 @@ class GrammarTable:
         if len(self._compiled) > self._max_compiled:
             self._compiled.popitem(last=False)
         return Matcher(compiled.deep_copy(), self._may_come, self._may_end, self._scratch)
+
+    def forget(self) -> None:
+        """Keep no compiled grammar."""
+        self._compiled.clear()
 
     def _compile(self, grammar: Grammar) -> llguidance.LLMatcher:
         text = to_lark(grammar) + _DIRECTIVE
@@ -170,8 +187,8 @@ class Matcher:
 def to_lark(grammar: Grammar) -> str:
     """Return a grammar of any kind in Lark's notation. Raises GrammarError.
 
-    A JSON schema may ask with {"x-guidance": {"lenient": true}} that keywords which no grammar can
-    hold an output to be overlooked. Grammars in GBNF become Lark; Lark is left as it is.
+    A JSON schema may ask with {"x-guidance": {"any_whitespace": true}} for line breaks and indents.
+    Grammars in GBNF become Lark; Lark is left as it is.
     """
     match grammar.kind:
         case "json_schema":
@@ -189,21 +206,36 @@ def to_lark(grammar: Grammar) -> str:
             return _lark(grammar.text)
 
 
-def _json_schema(text: str) -> str:
+def read_schema(text: str) -> dict[str, Any]:
+    """Return a JSON schema from its text. Raises GrammarError."""
     try:
         schema = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
         raise GrammarError(f"it is not JSON: {error}") from None
     if not isinstance(schema, dict):
         raise GrammarError("it is not an object")
-    asked = schema.get("x-guidance")
-    is_lenient = isinstance(asked, dict) and asked.get("lenient") is True
-    options = {
-        "lenient": is_lenient,
-        "coerce_one_of": is_lenient,
-        "whitespace_pattern": _WHITESPACE,
-    }
-    return msgspec.json.encode({**schema, "x-guidance": options}).decode()
+    return schema
+
+
+def _json_schema(text: str) -> str:
+    schema = read_schema(text)
+    return msgspec.json.encode(with_options(schema)).decode()
+
+
+def with_options(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema that says to the library how its JSON is written, in its own words.
+
+    In other words it may say {"x-guidance": {"any_whitespace": true}}; what it says in the
+    library's stays.
+    """
+    asked = schema.get(OPTIONS)
+    asked = asked if isinstance(asked, dict) else {}
+    if "whitespace_flexible" in asked:
+        return schema
+    options: dict[str, Any] = _ANY_WHITESPACE if asked.get("any_whitespace") is True else _ONE_LINE
+    if declared_names(schema) and not _CONTROL_ESCAPE.search(msgspec.json.encode(schema).decode()):
+        options = options | _ONE_SPELLING
+    return {**schema, OPTIONS: options}
 
 
 def _literal(text: str) -> str:

@@ -4,6 +4,7 @@ Owns the slicing of quantised blocks. The header is `gguf_header`'s, the arithme
 gguf library's.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,8 @@ class GGUFCheckpoint(SourceTable):
             data = np.memmap(header.path, np.uint8, mode="r")
             for tensor in header.tensors.values():
                 self._tensors[tensor.name] = (tensor, data)
-        self._scales = self._take_scales()
+        found = names.sources(config, self._tensors)[0].values()
+        self._scales = self._take_scales({source.name for source in found})
         super().__init__(config, names, self._tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -55,9 +57,9 @@ class GGUFCheckpoint(SourceTable):
         tensor = self._tensor(name)
         if len(self.shape(name)) == 1:
             source = self.sources[name]
-            values = _decode(self._bytes(name)[None], tensor, ALL).view(-1)  # of all of it
+            stored = self._bytes(name).reshape(-1, tensor.row_bytes)
+            whole = _decode(stored, tensor, ALL).view(tensor.shape)
             rows = stored_rows(rows, self.shape(name)[0], source)
-            whole = values.view(tensor.shape)
             values = (whole if source.expert is None else whole[source.expert]).flatten()[rows]
             if source.heads or source.groups:
                 values = torch.from_numpy(own_rows(values.numpy(), source))
@@ -95,14 +97,15 @@ class GGUFCheckpoint(SourceTable):
         # The mappings go with their last view.
         self._tensors.clear()
 
-    def _take_scales(self) -> dict[str, torch.Tensor]:
+    def _take_scales(self, known: Collection[str]) -> dict[str, torch.Tensor]:
         """Take out what llama.cpp multiplies a product by, one number, or one for each expert.
 
         Files of NVFP4 have it: name of the weight -> the numbers. What such files multiply
-        activations by, to round them to 4 bits, is of no use here.
+        activations by, to round them to 4 bits, is of no use here. known: tensors of the model's
+        own, which may be called so.
         """
         scales = {}
-        for name in list(self._tensors):
+        for name in self._tensors.keys() - known:
             stem, _, kind = name.rpartition(".")
             if kind in ("scale", "input_scale") and f"{stem}.weight" in self._tensors:
                 tensor, data = self._tensors.pop(name)

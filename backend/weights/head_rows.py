@@ -23,7 +23,7 @@ def stored_rows(rows: slice, size: int, source: Source) -> slice:
         if start % unit or stop % unit:
             raise ValueError(f"{source.name}: rows {start}:{stop} are not heads of {unit}")
     if groups is None:
-        return shifted(rows, size, source.start)
+        return shifted(rows, size, source.start, source.step)
     first = start // num_own * groups.size
     return slice(first, max(first, stop // num_own * groups.size))
 

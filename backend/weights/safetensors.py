@@ -18,12 +18,20 @@ from backend.config.hf_directory import (
     open_shard,
 )
 from backend.config.model_config import ModelConfig
+from backend.config.mxfp4_stacks import StoredStack, find_stacks
 from backend.config.quantization_methods import quantization_of
-from backend.config.quantized_linears import FileTensor, StoredLinear, find_linears, present
+from backend.config.quantized_linears import (
+    FileTensor,
+    Quantized,
+    StoredLinear,
+    find_linears,
+    present,
+)
 from backend.config.sources import Names
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat
 from backend.weights.head_rows import own_rows, stored_rows
+from backend.weights.mxfp4 import Mxfp4Matrix
 from backend.weights.quantized_linear import QuantizedLinear
 from backend.weights.slices import ALL, shifted
 from backend.weights.source_table import SourceTable
@@ -40,8 +48,10 @@ class SafetensorsCheckpoint(SourceTable):
                 if name in self._shards:
                     raise ModelError(f"{directory}: two shards hold tensor {name}")
                 self._shards[name] = shard
-        stored = self._find_linears(directory)
-        super().__init__(config, names, present(stored, self._headers()))
+        stored, self._stacks = self._find_quantized(directory)
+        together: dict[str, Quantized] = {**stored, **self._stacks}
+        self._shapes = present(together, self._headers())
+        super().__init__(config, names, self._shapes)
         self._linears = {
             name: QuantizedLinear(linear, self._open) for name, linear in stored.items()
         }
@@ -49,19 +59,17 @@ class SafetensorsCheckpoint(SourceTable):
         self.sources |= {
             name: source._replace(is_transposed=False)
             for name, source in self.sources.items()
-            if source.name in self._linears
+            if source.name in together
         }
         self.left_over = [name for name in self.left_over if not self._is_empty_bias(name)]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        source = self.sources[name]
-        linear = self._linears.get(source.name)
-        return self.shape_in(name, linear.shape if linear else self._header(source.name).shape)
+        return self.shape_in(name, self._shapes[self.sources[name].name])
 
     def read(self, name: str, rows: slice = ALL, cols: slice = ALL) -> torch.Tensor:
         source = self.sources[name]
-        if linear := self._linears.get(source.name):
-            dense = linear.read(stored_rows(rows, self.shape(name)[0], source), cols)
+        if linear := self._linear(name):
+            dense = linear.read(self._rows(name, rows), cols)
             return torch.from_numpy(own_rows(dense.numpy(), source))
         tensor = self._open(source.name)
         if (dtype := tensor.get_dtype()) not in DTYPES:
@@ -70,10 +78,11 @@ class SafetensorsCheckpoint(SourceTable):
         if not shape:
             number: torch.Tensor = tensor[...]
             return number.clone()
-        rows = stored_rows(rows, shape[0], source)
+        rows = self._rows(name, rows)
         places: tuple[int | slice, ...]
         if len(shape) == 1:
-            places = (rows,) if len(tensor.get_shape()) == 1 else (0, rows)
+            is_row = source.expert is None and len(tensor.get_shape()) == 2
+            places = (0, rows) if is_row else (rows,)
         else:
             cols = shifted(cols, shape[1], 0)
             places = (cols, rows) if source.is_transposed else (rows, cols)
@@ -91,9 +100,9 @@ class SafetensorsCheckpoint(SourceTable):
 
     def read_quantized(self, name: str, rows: slice = ALL, cols: slice = ALL) -> QuantizedWeight:
         source = self.sources[name]
-        if (linear := self._linears.get(source.name)) is None:
+        if (linear := self._linear(name)) is None:
             raise ValueError(f"{name}: is in no blocks")
-        weight = linear.read_quantized(stored_rows(rows, self.shape(name)[0], source), cols)
+        weight = linear.read_quantized(self._rows(name, rows), cols)
         return QuantizedWeight(weight.format, own_rows(weight.blocks, source))
 
     def weight_format(self, name: str, cols: slice = ALL) -> WeightFormat:
@@ -107,13 +116,27 @@ class SafetensorsCheckpoint(SourceTable):
     def close(self) -> None:
         self._shards.clear()
 
-    def _find_linears(self, directory: Path) -> dict[str, StoredLinear]:
+    def _find_quantized(
+        self, directory: Path
+    ) -> tuple[dict[str, StoredLinear], dict[str, StoredStack]]:
         quantization = quantization_of(directory)
-        return find_linears(quantization, self._headers()) if quantization else {}
+        if quantization is None:
+            return {}, {}
+        headers = self._headers()
+        stacks = find_stacks(headers) if quantization.method == "mxfp4" else {}
+        return find_linears(quantization, headers), stacks
 
-    def _linear(self, name: str) -> QuantizedLinear | None:
-        source = self.sources.get(name)
-        return self._linears.get(source.name) if source else None
+    def _linear(self, name: str) -> QuantizedLinear | Mxfp4Matrix | None:
+        if (source := self.sources.get(name)) is None:
+            return None
+        if (stack := self._stacks.get(source.name)) and source.expert is not None:
+            return Mxfp4Matrix(stack, source.expert, self._open)
+        return self._linears.get(source.name)
+
+    def _rows(self, name: str, rows: slice) -> slice:
+        """Return where rows of a tensor lie in the file's."""
+        source = self.sources[name]
+        return stored_rows(rows, self.shape(name)[0], source)
 
     def _is_empty_bias(self, file_name: str) -> bool:
         """Whether a tensor is a bias of nothing: AutoGPTQ gave every linear one."""

@@ -58,9 +58,9 @@ class SourceTable:
         ends: dict[str, tuple[int, int]] = {}
         for name, source in self.sources.items():
             stacked, rows = ends.get(source.name, (0, 0))
-            count = (self._infos[name].shape or (0,))[0]  # a number has no rows
+            size = (self._infos[name].shape or (0,))[0]  # a number has no rows
             if groups := source.groups:
-                count = count // (groups.end - groups.start) * groups.size
-            end = source.start + count
+                size = size // (groups.end - groups.start) * groups.size
+            end = source.start + max(0, size - 1) * source.step + min(size, 1)
             ends[source.name] = max(stacked, (source.expert or 0) + 1), max(rows, end)
         return ends

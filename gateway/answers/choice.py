@@ -5,11 +5,12 @@ know the pool, HTTP or JSON. Fed by gateway/answers/generation.py, frame by fram
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
+from gateway.answers.repeated_names import check_names, guarded_names
 from gateway.requests.prompt import Prompt
 from gateway.schema.sampling import SamplingFields
 from gateway.text.stops import StopMatcher
@@ -23,13 +24,15 @@ class Token:
     """One token of a choice whose caller wants to see tokens.
 
     text_offset: characters of echo and answer before it; text that a stop string cut off counts.
-    logprobs: None for the first token of a prompt and where none were wanted.
+    logprobs: None for the first token of a prompt and where none were wanted. is_end: it ended the
+    sequence and is no text.
     """
 
     token_id: int
     text_offset: int
     logprobs: TokenLogprobs | None = None
     is_prompt: bool = False
+    is_end: bool = False
 
 
 @dataclass(slots=True)
@@ -41,7 +44,8 @@ class Choice:
     prompt_logprobs_from: the choice of the same prompt that asks for its logprobs, for all.
     shows_end: the token that ended the sequence is text like any other.
     lists_tokens: push() returns tokens beside the text.
-    num_cached_tokens: prompt tokens that came from the prefix cache.
+    guarded_names: see repeated_names.py. num_cached_tokens: prompt tokens that came from the prefix
+    cache.
     stop_reason: the stop string or stop token that ended it.
     """
 
@@ -53,12 +57,14 @@ class Choice:
     shows_end: bool = False
     lists_tokens: bool = False
     prompt_logprobs_from: "Choice | None" = None
+    guarded_names: frozenset[str] = frozenset()
     num_tokens: int = 0
     num_cached_tokens: int = 0
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
     _text_offset: int = 0
     _num_prompt_listed: int = 0
+    _guarded: list[str] = field(default_factory=list)  # the text so far, if it is to be checked
 
     @property
     def is_local(self) -> bool:
@@ -82,9 +88,10 @@ class Choice:
         """Return what `output` adds, and set finish_reason if it is the last.
 
         Tokens after a stop string are neither text nor counted.
+        Raises RepeatedName at the end of an answer that breaks its schema.
         """
         self.num_cached_tokens = self.num_cached_tokens or output.num_cached_tokens
-        is_plain = self.matcher is None and not self.lists_tokens
+        is_plain = self.matcher is None and not (self.lists_tokens or self.guarded_names)
         if is_plain and output.finish_reason is None and not output.prompt_logprobs:
             # What follows would do the same, in twice the time: nearly all frames end here.
             token_ids = output.token_ids
@@ -101,7 +108,8 @@ class Choice:
             self.num_tokens += 1
             if self.lists_tokens:
                 logprobs = None if self.params.logprobs is None else output.logprobs[position]
-                tokens.append(Token(token_id, self._text_offset, logprobs))
+                is_end = position >= num_texts
+                tokens.append(Token(token_id, self._text_offset, logprobs, is_end=is_end))
             if position < num_texts:
                 text = self.detokenizer.push(token_id)
                 pieces.append(self._cut(text))
@@ -115,6 +123,10 @@ class Choice:
                 self.stop_reason = output.stop_token_id
         is_cut = self.matcher is not None and self.matcher.found is not None
         self.finish_reason = FinishReason.STOP if is_cut else output.finish_reason
+        if self.guarded_names:
+            self._guarded += pieces
+            if self.finish_reason is FinishReason.STOP:
+                check_names("".join(self._guarded), self.guarded_names)
         return "".join(pieces), tokens
 
     def prompt_tokens(self, prompt_logprobs: Iterable[TokenLogprobs | None]) -> list[Token]:
@@ -154,6 +166,7 @@ def make_choices(
     keeps_stop = bool(request.include_stop_str_in_output)
     skips = request.skips_special_tokens
     choices: list[Choice] = []
+    guarded = guarded_names(params[0][0].grammar) if params else frozenset()
     for prompt, params_of_prompt in zip(prompts, params, strict=True):
         first = None
         before = prompt.token_ids if prompt.is_continued else ()
@@ -167,6 +180,7 @@ def make_choices(
                 shows_end=keeps_stop,
                 lists_tokens=own.logprobs is not None or bool(request.return_token_ids),
                 prompt_logprobs_from=first,
+                guarded_names=guarded,
             )
             choices.append(choice)
             if own.prompt_logprobs is not None:

@@ -5,7 +5,7 @@ not know what an answer looks like. Called by the endpoints that generate.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -13,87 +13,69 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive
 
-from gateway.answers.choice import Choice, Token
-from gateway.answers.generation import Generation, Sink
+from gateway.answers.answer_stream import AnswerStream, StreamForm
+from gateway.answers.choice import Choice
+from gateway.answers.generation import Generation
+from gateway.answers.parsers import AnswerParser
 from gateway.answers.pooled_texts import PooledTexts
 from gateway.answers.sse import EventQueue, EventStream
+from gateway.answers.whole_answer import Collector, WholeChoice, whole_choices
 from gateway.errors import ApiError, engine_failed
 from gateway.exchange_context import exchange_context
 from gateway.pool.refusals import POISONOUS, Poisonous, PoolNotReady, QueueFull
+from gateway.pool.submit_options import SubmitOptions
 from gateway.requests.body import disconnected, json_response
 from gateway.requests.parsed_request import ParsedRequest
 from gateway.requests.texts import EncodedText
 from gateway.schema.usage import Usage
-from gateway.service import Limits, Service
+from gateway.service import Service
 from gateway.telemetry.exchange import Timings
 
 
-class Collector:
-    """The sink of an answer in one piece: texts and tokens by choice.
+class Answer(Protocol):
+    """What the answer to one request looks like in a dialect."""
 
-    done: nothing more comes; with neither usage nor error, because nobody waits for it.
-    """
+    def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> msgspec.Struct:
+        """Return the body of an answer in one piece."""
 
-    def __init__(self, num_choices: int) -> None:
-        self.texts: list[list[str]] = [[] for _ in range(num_choices)]
-        self.tokens: list[list[Token]] = [[] for _ in range(num_choices)]
-        self.usage: Usage | None = None
-        self.error: ApiError | None = None
-        self.done = asyncio.Event()
-
-    def write(self, choice: Choice, text: str, tokens: Sequence[Token]) -> None:
-        """Keep it."""
-        self.texts[choice.index].append(text)
-        if tokens:
-            self.tokens[choice.index].extend(tokens)
-
-    def finish(self, usage: Usage) -> None:
-        """All is there."""
-        self.usage = usage
-        self.done.set()
-
-    def fail(self, error: ApiError) -> None:
-        """Nothing more comes."""
-        self.error = error
-        self.done.set()
-
-
-class Chunks(Sink, Protocol):
-    """The sink of a streamed answer, which feeds an EventQueue.
-
-    generation: whose text it takes; set before the first write.
-    """
-
-    generation: Generation
+    def stream(self) -> StreamForm:
+        """Return what writes the events of a streamed answer."""
 
 
 async def respond(
     http_request: Request,
     parsed: ParsedRequest[Any],
     choices: Sequence[Choice],
+    answer: Answer,
+    new_parser: Callable[[], AnswerParser] | None,
     *,
-    chunks: Callable[[EventQueue], Chunks],
-    response: Callable[[Collector], msgspec.Struct],
+    is_streamed: bool,
 ) -> Response:
-    """Generate the choices of a request and answer with them, the way it asked for.
+    """Generate the choices of a request and answer with them, streamed or in one piece.
 
-    chunks: makes the sink of a stream; response: makes the body of an answer in one piece.
+    new_parser: see parsers.py.
     Raises ApiError and ClientDisconnect; nothing runs then.
     """
     service: Service = http_request.app.state.service
     context = exchange_context(http_request.scope)
-    if parsed.request.stream:
-        queue = EventQueue()
-        sink = chunks(queue)
-        sink.generation = Generation(service.pool, sink, choices, parsed.options)
-        context.generation = sink.generation
-        return stream(sink.generation, queue, service.limits, parsed.headers)
+    await wait_for_group(http_request, parsed.options)
+    if is_streamed:
+        form = answer.stream()
+        queue = EventQueue(form.ping)
+        sink = AnswerStream(form, queue, new_parser)
+        generation = Generation(service.pool, sink, choices, parsed.options)
+        sink.follow(generation)
+        context.generation = generation
+        start(generation)
+        headers = {**parsed.headers, **server_timing(generation.timings)}
+        return EventStream(queue, service.limits, generation.close, headers, form.media_type)
     collector = Collector(len(choices))
     generation = Generation(service.pool, collector, choices, parsed.options)
     context.generation = generation
-    await collect(generation, collector, http_request.receive)
+    usage = await collect(generation, collector, http_request.receive)
     headers = {**parsed.headers, **server_timing(generation.timings)}
-    return json_response(response(collector), headers=headers)
+    body = answer.whole(whole_choices(choices, collector, new_parser), usage)
+    return json_response(body, headers=headers)
 
 
 async def pool_texts(
@@ -104,6 +86,7 @@ async def pool_texts(
     Raises ApiError and ClientDisconnect; nothing runs then.
     """
     service: Service = http_request.app.state.service
+    await wait_for_group(http_request, parsed.options)
     pooled = PooledTexts(service.pool, texts, parsed.options)
     exchange_context(http_request.scope).generation = pooled
     start(pooled)
@@ -121,24 +104,50 @@ async def pool_texts(
     return pooled, {**parsed.headers, **server_timing(pooled.timings)}
 
 
+async def wait_for_group(http_request: Request, options: SubmitOptions) -> None:
+    """Return when there is a group to ask, or when there is no more waiting for one.
+
+    Before the head of an answer is sent, so that a refusal can still have its status.
+    Raises ApiError, and ClientDisconnect if the client leaves meanwhile.
+    """
+    service: Service = http_request.app.state.service
+    if not service.pool.door.is_shut:
+        return
+    waiting = asyncio.ensure_future(service.pool.door.wait(options.deadline))
+    gone = asyncio.ensure_future(disconnected(http_request.receive))
+    try:
+        await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise ClientDisconnect
+        waiting.result()
+    except QueueFull as error:
+        raise _queue_full(error) from None
+    finally:
+        waiting.cancel()
+        gone.cancel()
+
+
 def start(generation: Generation | PooledTexts) -> None:
     """Submit everything, or raise ApiError with nothing submitted."""
     try:
         generation.start()
     except PoolNotReady as error:
-        message = "No replica of the model is ready yet. Try again in a moment."
+        message = "No group of this model's ranks takes work now. Try again in a moment."
         retry_after_s = error.retry_after_s
         raise ApiError(503, message, code="not_ready", retry_after_s=retry_after_s) from None
     except QueueFull as error:
-        message = "Too many requests are waiting. Try again in a moment."
-        retry_after_s = error.retry_after_s
-        raise ApiError(429, message, code="queue_full", retry_after_s=retry_after_s) from None
+        raise _queue_full(error) from None
     except Poisonous:
         raise engine_failed(POISONOUS, is_final=True) from None
 
 
-async def collect(generation: Generation, collector: Collector, receive: Receive) -> None:
-    """Start a generation and wait until its sink has all of it.
+def _queue_full(error: QueueFull) -> ApiError:
+    message = "Too many requests are waiting. Try again in a moment."
+    return ApiError(429, message, code="queue_full", retry_after_s=error.retry_after_s)
+
+
+async def collect(generation: Generation, collector: Collector, receive: Receive) -> Usage:
+    """Start a generation and wait until its sink has all of it; return its token counts.
 
     Raises ApiError if it failed and ClientDisconnect if nobody waits any more; nothing runs then.
     """
@@ -154,15 +163,7 @@ async def collect(generation: Generation, collector: Collector, receive: Receive
         raise collector.error
     if collector.usage is None:
         raise ClientDisconnect
-
-
-def stream(
-    generation: Generation, queue: EventQueue, limits: Limits, headers: Mapping[str, str]
-) -> Response:
-    """Start a generation whose sink feeds `queue`, and answer with the events of that."""
-    start(generation)
-    headers = {**headers, **server_timing(generation.timings)}
-    return EventStream(queue, limits, generation.close, headers)
+    return collector.usage
 
 
 def server_timing(timings: Timings) -> dict[str, str]:

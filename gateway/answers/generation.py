@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from gateway.answers.choice import Choice, Token
+from gateway.answers.repeated_names import RepeatedName
 from gateway.errors import ApiError, deadline_exceeded, engine_failed
 from gateway.pool.submit_options import SubmitOptions
 from gateway.schema.usage import PromptTokensDetails, Usage
@@ -163,6 +164,9 @@ class Generation:
             self.timings.first_token = time.monotonic()
         try:
             text, tokens = choice.push(output)
+        except RepeatedName as error:
+            self._fail(ApiError(500, str(error), code="schema_broken"))
+            return
         except Exception:
             # The caller reads for all requests; a fault of this one must not reach it.
             logger.exception("seq_id=%d tokens cannot be turned into text", output.seq_id)

@@ -28,9 +28,10 @@ MAX_EVENTS_PER_WRITE = 256
 _encode = msgspec.json.Encoder().encode
 
 
-def event(data: bytes) -> bytes:
-    """Frame JSON, which has no line break inside, as one event."""
-    return b"data: " + data + b"\n\n"
+def event(data: bytes, name: str = "") -> bytes:
+    """Frame JSON, which has no line break inside, as one event, with a name if it has one."""
+    head = b"event: %b\n" % name.encode() if name else b""
+    return b"%bdata: %b\n\n" % (head, data)
 
 
 class ChunkTemplate:
@@ -39,12 +40,12 @@ class ChunkTemplate:
     Encoding just the text costs a quarter of encoding the whole chunk for every token.
     """
 
-    def __init__(self, chunk: msgspec.Struct, field: str = "text") -> None:
+    def __init__(self, chunk: msgspec.Struct, field: str = "text", name: str = "") -> None:
         """chunk: its first `field` is "". No JSON string can contain bare quotes, so that is the
-        first match."""
-        name = _encode(field) + b":"
-        head, tail = event(_encode(chunk)).split(name + b'""', 1)
-        self._head = head + name
+        first match. name: of the event."""
+        key = _encode(field) + b":"
+        head, tail = event(_encode(chunk), name).split(key + b'""', 1)
+        self._head = head + key
         self._tail = tail
 
     def event(self, text: str) -> bytes:
@@ -60,8 +61,10 @@ class EventQueue:
     event loop, without waking it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ping: bytes = PING) -> None:
+        """ping: what keeps a silent stream open; empty for nothing."""
         self.is_broken = False  # ended by fail()
+        self._ping = ping
         self._events: list[bytes] = []
         self._outlet: Callable[[bytes], bool] | None = None
         self._is_flush_due = False
@@ -83,22 +86,22 @@ class EventQueue:
         self._loop = asyncio.get_running_loop()
         self._outlet = outlet
 
-    def end(self) -> None:
-        """Let the stream end properly after what is queued."""
+    def end(self, last: bytes = DONE) -> None:
+        """Let the stream end properly after what is queued and a last event."""
         self._is_ended = True
-        self.put(DONE)
+        self.put(last)
 
-    def fail(self, data: bytes) -> None:
-        """Let the stream break off after what is queued and an error object.
+    def fail(self, framed: bytes) -> None:
+        """Let the stream break off after what is queued and an event that tells why.
 
         Neither [DONE] nor the end of the HTTP body follows, so that every kind of client notices.
         """
         self._is_ended = self.is_broken = True
-        self.put(event(data))
+        self.put(framed)
 
     def ping(self) -> None:
-        """Let a comment out, unless an event is there by then."""
-        self._is_ping_due = True
+        """Let a ping out, unless an event is there by then."""
+        self._is_ping_due = bool(self._ping)
         self._wake()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -110,7 +113,7 @@ class EventQueue:
                 raise StopAsyncIteration
             if self._is_ping_due:
                 self._is_ping_due = False
-                return PING
+                return self._ping
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         return self._take()
@@ -154,11 +157,13 @@ class EventStream(EventSourceResponse):
         limits: Limits,
         on_close: Callable[[], None],
         headers: Mapping[str, str] | None = None,
+        media_type: str = "text/event-stream",
     ) -> None:
         """on_close: called once, when nothing more can be sent, whatever the reason."""
         super().__init__(
             queue,
             headers={"cache-control": "no-cache", **(headers or {})},
+            media_type=media_type,
             ping=limits.ping_interval_s,
             sep="\n",
             send_timeout=limits.send_timeout_s,
@@ -210,7 +215,7 @@ class EventStream(EventSourceResponse):
         return True
 
     async def _watch(self, receive: Receive) -> None:
-        await disconnected(receive)
+        await disconnected(receive, on_half_closed=self._queue.ping)
         self._give_up()
 
     def _check(self) -> None:

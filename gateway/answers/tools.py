@@ -181,7 +181,7 @@ def calls_grammar(functions: Sequence[tuple[str, dict[str, Any]]], *, allows_par
     rules, bodies = [], []
     for number, (name, schema) in enumerate(functions):
         # Each schema is a document of its own, or its references would lead nowhere.
-        own = {"type": "object", **schema, "x-guidance": {"whitespace_pattern": _WHITESPACE}}
+        own = {"type": "object", "x-guidance": {"whitespace_pattern": _WHITESPACE}, **schema}
         head = f'{{"name": {json.dumps(name)}, "arguments": '
         bodies.append(f'{json.dumps(head)} arguments_{number} "}}"')
         rules.append(f"arguments_{number}: %json {json.dumps(own)}\n")

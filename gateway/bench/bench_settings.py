@@ -1,6 +1,6 @@
 """What `unisono bench` can be told. Declared like the server's settings; flags only."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -52,6 +52,9 @@ class BenchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class GatewayBenchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The load on a gateway worker, and where the figures go."""
 
+    dialect: Annotated[
+        Literal["completions", "chat", "messages"], Meta(description="what the clients speak")
+    ] = "completions"
     streams: Annotated[int, Meta(ge=1, le=512, description="streams, or connections, at once")] = 64
     rate: Annotated[float, Meta(gt=0, le=1000, description="tokens a second of each stream")] = 25.0
     seconds: Annotated[float, Meta(ge=0.5, le=600, description="length of each measurement")] = 5.0

@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 
 from gateway.bench.bench_settings import GatewayBenchSettings
+from gateway.bench.dialects import DIALECTS, BenchDialect
 from gateway.bench.harness import MODEL, GatewayHarness, ServedProcess
 from gateway.bench.load import percentile
 from gateway.bench.streamed_request import request_bytes
 from gateway.bench.streams import (
     Burst,
     Window,
-    completion_body,
     lateness_ms,
     repeat_requests,
     run_streams,
@@ -24,15 +24,7 @@ from gateway.bench.streams import (
 )
 from gateway.text.tokenizer import Tokenizer
 
-# What the worker sends, with ids and times of the same lengths.
-EVENT = (
-    b'data: {"id":"cmpl-00000000000000000000000000000000","object":"text_completion",'
-    b'"created":1795406945,"model":"bench","system_fingerprint":"fp_0000000000",'
-    b'"choices":[{"text":" word","index":0,"logprobs":null,"finish_reason":null}]}\n\n'
-)
-ANSWER = EVENT[6:-2] + b" " * 100
 NUM_FREE_TOKENS = 2000
-COMPLETIONS = "/v1/completions"
 
 
 class GatewayFigures(msgspec.Struct, frozen=True):
@@ -68,10 +60,11 @@ async def measure(settings: GatewayBenchSettings, model: Path) -> GatewayFigures
 async def _paced(
     settings: GatewayBenchSettings, model: Path, token_ids: tuple[int, ...]
 ) -> dict[str, float]:
-    body = completion_body(MODEL, max_tokens=1_000_000, stream=True)
+    dialect = DIALECTS[settings.dialect]
+    body = dialect.body(MODEL, max_tokens=1_000_000, stream=True)
     ours: list[Window] = []
     baseline: list[Window] = []
-    with GatewayHarness(model, token_ids, settings.rate, EVENT, ANSWER) as harness:
+    with _harness(model, token_ids, settings.rate, dialect) as harness:
 
         async def watch(process: ServedProcess, path: str) -> Window:
             bodies = [body] * settings.streams
@@ -80,7 +73,7 @@ async def _paced(
             )
 
         for _ in range(settings.rounds):
-            ours.append(await watch(harness.gateway, COMPLETIONS))
+            ours.append(await watch(harness.gateway, dialect.path))
             baseline.append(await watch(harness.baseline, "/stream"))
     late = [lateness_ms(window.times_s, harness.step_times_s) for window in ours]
     baseline_late = [lateness_ms(window.times_s, harness.round_times_s) for window in baseline]
@@ -98,16 +91,17 @@ async def _paced(
 async def _free(
     settings: GatewayBenchSettings, model: Path, token_ids: tuple[int, ...]
 ) -> dict[str, float]:
-    body = completion_body(MODEL, max_tokens=NUM_FREE_TOKENS, stream=True)
-    short = completion_body(MODEL, max_tokens=1, stream=False)
+    dialect = DIALECTS[settings.dialect]
+    body = dialect.body(MODEL, max_tokens=NUM_FREE_TOKENS, stream=True)
+    short = dialect.body(MODEL, max_tokens=1, stream=False)
     num_tokens = settings.streams * NUM_FREE_TOKENS
     windows: list[Window] = []
     ours: list[Burst] = []
     baseline: list[Burst] = []
-    with GatewayHarness(model, token_ids, 0.0, EVENT, ANSWER) as harness:
+    with _harness(model, token_ids, 0.0, dialect) as harness:
 
         async def burst(process: ServedProcess) -> Burst:
-            request = request_bytes(process.target, "POST", COMPLETIONS, short)
+            request = request_bytes(process.target, "POST", dialect.path, short)
             request = request.replace(b"Connection: close\r\n", b"")
             return await repeat_requests(
                 process.target, process.child.pid, request, settings.streams, settings.seconds
@@ -116,7 +110,7 @@ async def _free(
         for _ in range(settings.rounds):
             pid = harness.gateway.child.pid
             bodies = [body] * settings.streams
-            windows.append(await run_streams(harness.gateway.target, pid, COMPLETIONS, bodies))
+            windows.append(await run_streams(harness.gateway.target, pid, dialect.path, bodies))
             ours.append(await burst(harness.gateway))
             baseline.append(await burst(harness.baseline))
     return {
@@ -135,7 +129,8 @@ def as_table(figures: GatewayFigures, settings: GatewayBenchSettings) -> str:
     f = figures
     return "\n".join(
         [
-            f"{settings.streams} streams, {settings.rate:g} tokens/s each: {f.tokens_per_s:.0f}/s",
+            f"{settings.dialect}: {settings.streams} streams, {settings.rate:g} tokens/s each: "
+            f"{f.tokens_per_s:.0f}/s",
             "                       gateway      bare     above",
             _row("CPU a token, us", f.cpu_us, f.bare_cpu_us, 1),
             _row("late p50, ms", f.late_p50_ms, f.bare_late_p50_ms, 2),
@@ -146,6 +141,14 @@ def as_table(figures: GatewayFigures, settings: GatewayBenchSettings) -> str:
             f"{f.free_events_per_token:.2f} events a token",
         ]
     )
+
+
+def _harness(
+    model: Path, token_ids: tuple[int, ...], rate: float, dialect: BenchDialect
+) -> GatewayHarness:
+    """Return the processes; the baseline answers in bytes of the length of the worker's."""
+    answer = dialect.event.partition(b"data: ")[2] + b" " * 100
+    return GatewayHarness(model, token_ids, rate, dialect.event, answer)
 
 
 def _row(name: str, ours: float, bare: float, digits: int) -> str:

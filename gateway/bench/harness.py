@@ -56,7 +56,7 @@ class GatewayHarness:
             EngineSettings(model=str(model)),
         )
         self._engine = Child("mock engine", "backend.ranks.mock_lead:lead_main", mock)
-        self.gateway = ServedProcess("gateway 0", "gateway.worker:worker_main", 0, settings)
+        self.gateway = ServedProcess("worker 0", "gateway.worker:worker_main", 0, settings)
         spawn = BaselineSpawn(event, answer, rate, self._files[1])
         self.baseline = ServedProcess("baseline", "gateway.bench.baseline:baseline_main", spawn)
         self.step_times_s: list[float] = []

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-import msgspec
-
 from gateway.bench.streamed_request import StreamedRequest, Target, request_bytes
 from gateway.procfs import cpu_seconds
 
 SETTLE_SECONDS = 0.5
 FIRST_EVENT_SECONDS = 10.0
 _EVENT_END = b"}\n\n"  # what every event but [DONE] ends with
-_DONE = b"[DONE]\n\n"
+# What the last event of a stream ends with, in any dialect.
+_ENDS = (b"[DONE]\n\n", b'{"type":"message_stop"}\n\n')
+_MAX_END = max(map(len, _ENDS))
 
 
 @dataclass(slots=True)
@@ -42,12 +42,12 @@ class EventTimes:
         self._tail = b""
 
     def feed(self, data: bytes) -> bool:
-        """Take the next bytes of the stream; True once `[DONE]` has come."""
+        """Take the next bytes of the stream; True once its last event has come."""
         now_s = time.monotonic()
         joined = self._tail[1 - len(_EVENT_END) :] + data
         self.times_s += [now_s] * joined.count(_EVENT_END)
-        self._tail = (self._tail + data)[-len(_DONE) :]
-        return self._tail == _DONE
+        self._tail = (self._tail + data)[-_MAX_END:]
+        return self._tail.endswith(_ENDS)
 
 
 async def watch_streams(
@@ -162,9 +162,3 @@ def lateness_ms(times_s: Sequence[float], sent_s: Sequence[float]) -> list[float
             position += 1
         late.append(1000 * (time_s - sent_s[position]))
     return late
-
-
-def completion_body(model: str, *, max_tokens: int, stream: bool) -> bytes:
-    """Return the body of a request for so many tokens."""
-    fields = {"model": model, "prompt": "Once upon a time", "max_tokens": max_tokens}
-    return msgspec.json.encode({**fields, "stream": stream, "ignore_eos": True})

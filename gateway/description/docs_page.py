@@ -9,10 +9,13 @@ import re
 from html import escape
 from typing import Any
 
-from gateway.description.openapi import ERRORS, OPERATIONS, Operation
+from gateway.description.openapi import ERRORS
+from gateway.description.operations import OPERATIONS, Operation
 
 # Examples show the default address.
 ADDRESS = "http://127.0.0.1:8000"
+# Beyond it a number tells nobody anything.
+MAX_SHOWN = 2**53
 
 STYLE = """
 :root{--bg:#fbfbfa;--card:#fff;--ink:#1d1f23;--soft:#646b76;--line:#e4e5e8;--accent:#1f5fbf;
@@ -114,10 +117,14 @@ def _section(operation: Operation, schemas: dict[str, Any], model: str) -> str:
     if operation.response is not None:
         schema = schemas[operation.response.__name__]
         parts.append(f"<details><summary>Answer</summary>{_fields(schema, schemas)}</details>")
-    if operation.event is not None and operation.event is not operation.response:
-        schema = schemas[operation.event.__name__]
+    for event in operation.events:
+        if event is operation.response:
+            continue
+        schema = schemas[event.__name__]
+        kind = f": {event.__name__}" if len(operation.events) > 1 else ""
         parts.append(
-            f"<details><summary>Events of a stream</summary>{_fields(schema, schemas)}</details>"
+            f"<details><summary>Events of a stream{kind}</summary>{_fields(schema, schemas)}"
+            "</details>"
         )
     return "".join(parts) + "</section>"
 
@@ -167,16 +174,22 @@ def _type(field: dict[str, Any]) -> str:
 
 
 def _range(field: dict[str, Any], what: str, unit: str) -> str:
-    low, high = field.get(f"min{what}"), field.get(f"max{what}")
-    above = field.get("exclusiveMinimum")
-    if what == "imum" and above is not None:
-        low_words = f"more than {above:g}"
-        return f", {low_words}" + (f", up to {high:g}" if high is not None else "")
-    if low is not None and high is not None and abs(high) < 2**31:
-        return f", {low:g} to {high:,g}{unit}" if high < 10**6 else f", from {low:g}"
-    if high is not None and abs(high) < 2**31:
-        return f", up to {high:,}{unit}"
-    return f", {low:g} or more{unit}" if low is not None and abs(low) < 2**31 else ""
+    """Say what may stand there; bounds that only hold a number in its type are left out."""
+    low, high = _bound(field.get(f"min{what}")), _bound(field.get(f"max{what}"))
+    above = _bound(field.get("exclusiveMinimum")) if what == "imum" else ""
+    if above:
+        return f", more than {above}" + (f", up to {high}" if high else "")
+    if low and high:
+        return f", {low} to {high}{unit}"
+    if high:
+        return f", up to {high}{unit}"
+    return f", {low} or more{unit}" if low else ""
+
+
+def _bound(value: float | None) -> str:
+    if value is None or abs(value) >= MAX_SHOWN:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,f}".rstrip("0").rstrip(".")
 
 
 def _paragraph(schema: dict[str, Any]) -> str:

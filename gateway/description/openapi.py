@@ -1,138 +1,37 @@
 """The API's description, OpenAPI 3.1, generated from the types that decode and encode it.
 
-Owns the list of operations; ranges, defaults and shapes come from the Structs, and so do
-descriptions of fields: `name: words` in a docstring, else those of schema/field_words.py. Knows no
-running service. Called by the endpoint that serves it and by tests.
+Ranges, defaults and shapes come from the Structs, and so do descriptions of fields: `name: words`
+in a docstring, else those of schema/field_words.py. Knows no running service. Called by the
+endpoint that serves it and by tests.
 """
 
 import re
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import msgspec
 
-from gateway.errors import ErrorBody
-from gateway.schema.chat import ChatChunk, ChatCompletion, ChatRequest
-from gateway.schema.completions import Completion, CompletionRequest
-from gateway.schema.embeddings import EmbeddingList, EmbeddingRequest
+from gateway.description.operations import OPERATIONS, REQUESTS, Operation
 from gateway.schema.field_words import FIELDS
-from gateway.schema.models import ModelCard, ModelList
-from gateway.schema.rerank import RerankRequest, RerankResponse
-from gateway.schema.tokenize import DetokenizedText, DetokenizeRequest, TokenizeRequest, Tokens
 
 REF = "#/components/schemas/{name}"
 # A new claim about fields begins a sentence: "top_logprobs needs logprobs" is none, "seed: ..." is.
 _CLAIM = re.compile(r"(?:^|(?<=[.;\n]\s)|(?<=\n))((?:`?\w+`?)(?:, `?\w+`?)*): ")
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One method of one path. event: what a stream's `data:` lines hold."""
-
-    method: str
-    path: str
-    summary: str
-    description: str
-    tag: str
-    request: type[msgspec.Struct] | None = None
-    response: type[msgspec.Struct] | None = None
-    event: type[msgspec.Struct] | None = None
-    example: str = ""
-
-    @property
-    def id(self) -> str:
-        """A name for generated clients."""
-        return re.sub(r"\W+", "_", f"{self.method} {self.path}".lower()).strip("_")
-
-
-OPERATIONS = (
-    Operation(
-        "POST", "/v1/chat/completions", "Answer a conversation",
-        "The messages go through the model's own chat template; special tokens spelled in them "
-        "stay text. Fields of the older Completions API and of vLLM work here, too.",
-        "Text", ChatRequest, ChatCompletion, ChatChunk,
-        '{"model": "MODEL", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}',
-    ),
-    Operation(
-        "POST", "/v1/completions", "Continue a text",
-        "Takes one prompt or many; the choices of the first prompt come first.",
-        "Text", CompletionRequest, Completion, Completion,
-        '{"model": "MODEL", "prompt": "Once upon a time", "max_tokens": 32, "stream": true}',
-    ),
-    Operation(
-        "POST", "/v1/embeddings", "Turn texts into vectors",
-        "Of a model that is served to embed. A text that is too long is refused, unless "
-        "truncate_prompt_tokens is given.",
-        "Vectors", EmbeddingRequest, EmbeddingList, None,
-        '{"model": "MODEL", "input": ["The Seine is a river.", "Paris"]}',
-    ),
-    Operation(
-        "POST", "/v1/rerank", "Rank documents by a query",
-        "Of a model that is served to rerank: a cross-encoder, or a decoder by the logits of yes "
-        "and no. In the form of Jina's API.",
-        "Vectors", RerankRequest, RerankResponse, None,
-        '{"model": "MODEL", "query": "capital of France", "documents": ["Rome", "Paris"]}',
-    ),
-    Operation(
-        "POST", "/rerank", "Rank documents by a query", "The same as /v1/rerank.",
-        "Vectors", RerankRequest, RerankResponse, None,
-    ),
-    Operation(
-        "POST", "/v2/rerank", "Rank documents by a query",
-        "The same, as Cohere's newer clients ask: documents are not sent back unless "
-        "return_documents is true.",
-        "Vectors", RerankRequest, RerankResponse, None,
-    ),
-    Operation(
-        "POST", "/tokenize", "Count and list tokens",
-        "Of a plain prompt, or of messages as a chat would put them.",
-        "Tokens", TokenizeRequest, Tokens, None, '{"prompt": "Hello, world"}',
-    ),
-    Operation(
-        "POST", "/detokenize", "Turn token ids into text", "Special tokens are part of the text.",
-        "Tokens", DetokenizeRequest, DetokenizedText, None, '{"tokens": [19556, 28]}',
-    ),
-    Operation(
-        "GET", "/v1/models", "List the names of the model",
-        "Each can be used as `model` in a request.", "Models", None, ModelList,
-    ),
-    Operation(
-        "GET", "/v1/models/{name}", "Describe one name", "404 if nothing is served under it.",
-        "Models", None, ModelCard,
-    ),
-    Operation(
-        "GET", "/livez", "Is the process alive?", "200 as long as it can answer.", "Health"
-    ),
-    Operation(
-        "GET", "/readyz", "Is new work taken?",
-        "503 while the model loads, when no replica makes progress, and while draining. "
-        "/health answers the same.",
-        "Health",
-    ),
-    Operation("GET", "/health", "Is new work taken?", "The same as /readyz.", "Health"),
-    Operation("GET", "/version", "Which release is this?", "Its number.", "Health"),
-    Operation(
-        "GET", "/metrics", "Figures for Prometheus",
-        "Of all workers, groups and processes, whichever worker answers.", "Health",
-    ),
-    Operation("GET", "/openapi.json", "This description", "OpenAPI 3.1.", "Health"),
-)  # fmt: skip
-
-# The types whose fields have words in schema/field_words.py.
-REQUESTS = (ChatRequest, CompletionRequest, TokenizeRequest, EmbeddingRequest, RerankRequest)
-
 ERRORS = {
     "400": "The request cannot be served as it is; `param` names the field at fault.",
+    "403": "The key may not have this, or a page's origin may not call.",
     "404": "The model, or the URL, does not exist.",
     "408": "The body, or the answer, did not come in time.",
     "413": "The body is too large.",
+    "415": "The body is compressed in a way that is not read here.",
     "429": "Too many requests wait; Retry-After says when to try again.",
     "500": "The server failed on this request.",
-    "503": "No replica is ready, or the server is shutting down; see Retry-After.",
+    "503": "No group of ranks is ready, or the server is shutting down; see Retry-After.",
 }
 # Which of them an operation without a body can answer with.
-BODILESS_ERRORS = ("404", "500")
+BODILESS_ERRORS = ("403", "404", "500")
 
 
 @cache
@@ -186,45 +85,47 @@ def _operation(operation: Operation) -> dict[str, Any]:
 def _responses(operation: Operation) -> dict[str, Any]:
     schema = _ref(operation.response) if operation.response else {"type": "object"}
     content: dict[str, Any] = {"application/json": {"schema": schema}}
-    if operation.event is not None:
-        content["text/event-stream"] = {"schema": _event(operation.event)}
+    if operation.events:
+        content["text/event-stream"] = {"schema": _event(operation)}
     success = {"description": "Success.", "headers": _REQUEST_ID, "content": content}
-    if operation.path == "/metrics":
+    if operation.plain_text:
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}
     answers = {"200": success}
     if operation.path in ("/readyz", "/health"):
         answers["503"] = {**success, "description": "No new work is taken."}
     codes = [code for code in ERRORS if operation.request is not None or code in BODILESS_ERRORS]
     for code in codes:
-        answers.setdefault(code, _error(code))
+        answers.setdefault(operation.statuses.get(code, code), _error(code, operation.error))
     return answers
 
 
-def _event(struct: type[msgspec.Struct]) -> dict[str, Any]:
+def _event(operation: Operation) -> dict[str, Any]:
     """Describe one event: before OpenAPI 3.2 no keyword tells a stream's events from the whole."""
-    payload = {"anyOf": [_ref(struct), _ref(ErrorBody)]}
-    data = [
-        {"const": "[DONE]"},
-        {"type": "string", "contentMediaType": "application/json", "contentSchema": payload},
+    payload = {"anyOf": [*map(_ref, operation.events), _ref(operation.error)]}
+    data: list[dict[str, Any]] = [
+        {"type": "string", "contentMediaType": "application/json", "contentSchema": payload}
     ]
+    last = ""
+    if operation.end:
+        data.insert(0, {"const": operation.end})
+        last = f" The last one's data is {operation.end}."
     return {
         "type": "object",
-        "description": "With stream: true, each event. The last one's data is [DONE]. An `error` "
-        "object means that the answer broke off. Comment lines (`: ping`) keep silent connections "
-        "open.",
+        "description": f"With stream: true, each event.{last} An `error` object means that the "
+        "answer broke off. Comment lines (`: ping`) keep silent connections open.",
         "required": ["data"],
         "properties": {"data": {"anyOf": data}},
     }
 
 
-def _error(code: str) -> dict[str, Any]:
+def _error(code: str, struct: type[msgspec.Struct]) -> dict[str, Any]:
     headers = dict(_REQUEST_ID)
     if code in ("429", "503"):
         headers["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
     return {
         "description": ERRORS[code],
         "headers": headers,
-        "content": {"application/json": {"schema": _ref(ErrorBody)}},
+        "content": {"application/json": {"schema": _ref(struct)}},
     }
 
 
@@ -241,8 +142,11 @@ def _ref(struct: type) -> dict[str, str]:
 
 
 def _types() -> list[type]:
-    named = [t for o in OPERATIONS for t in (o.request, o.response, o.event) if t is not None]
-    return list(dict.fromkeys([*named, ErrorBody]))
+    named: list[type] = []
+    for operation in OPERATIONS:
+        either = (operation.request, operation.response, *operation.events, operation.error)
+        named += [kind for kind in either if kind is not None]
+    return list(dict.fromkeys(named))
 
 
 def _structs() -> set[type[msgspec.Struct]]:

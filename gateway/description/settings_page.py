@@ -23,13 +23,17 @@ A setting is a flag of `unisono serve`, a variable of the environment and a key 
 default. Unknown names are errors, with a suggestion. `unisono config`, with the same flags, prints
 what each setting would be and where it comes from, as a settings file (`--json` for machines).
 
+Integers may have a suffix: `4k` is 4000 and `4K` is 4096 (so `m`, `M`, `g`, `G`); sizes may also
+be written like `2GB` or `512MiB`, in the file in quotes. Flags of vLLM, SGLang and llama.cpp that
+have an equal here are refused with its name.
+
 Of a TitanML Takeoff deployment these variables are understood, below our own: `TAKEOFF_MODEL_NAME`,
 `TAKEOFF_ACCESS_TOKEN` (for gated models) and `TAKEOFF_BACKEND` (`multi-gpu`: one rank for each of
 `CUDA_VISIBLE_DEVICES`).
 """
 _TITLES = {
     "server": "The server: HTTP, supervision and finding the model",
-    "engine": "The engine: every replica group",
+    "engine": "The engine: every group of ranks",
 }
 _GROUPS = """\
 Groups that are not alike are listed in the file instead, each with what differs; ranks without
@@ -86,6 +90,7 @@ def _values(option: Option) -> str:
             kind = "integer" if isinstance(number, inspect.IntType) else "number"
             if number.ge is None:
                 return kind
+            kind += ", or a size" if option.is_size else ""
             return f"{kind}, {number.ge} {'or more' if number.le is None else f'to {number.le}'}"
         case inspect.VarTupleType():
             return "list, separated by commas"

@@ -14,11 +14,10 @@ from gateway.requests.conversation import encode_conversation
 from gateway.requests.prompt import MAX_INLINE_LENGTH
 from gateway.requests.token_ids import check_token_ids
 from gateway.requests.unknown_fields import ignored_header, unknown_fields
-from gateway.schema.messages import check_conversation
+from gateway.schema.messages import PlainConversation, check_conversation
 from gateway.schema.tokenize import (
     DetokenizedText,
     DetokenizeRequest,
-    MessagesToTokenize,
     TokenizeRequest,
     Tokens,
 )
@@ -76,7 +75,7 @@ def _checked(
 async def _token_ids(request: TokenizeRequest, service: Service) -> list[int]:
     adds_special = request.add_special_tokens
     if request.prompt is None:
-        conversation = MessagesToTokenize(
+        conversation = PlainConversation(
             messages=request.messages or [],
             tools=request.tools,
             documents=request.documents,

@@ -77,6 +77,10 @@ class StartupReporter:
         self.console.say(fault, logging.ERROR)
         self._manager.stopping(END_SECONDS, fault.splitlines()[0])
 
+    def cuts_off(self) -> None:
+        """There is no more time for what runs."""
+        self.console.say("stopping at once; answers that are not finished end here")
+
     def stops(self, drain_seconds: float, *, has_served: bool) -> None:
         """A signal has come."""
         busy = f"; streams may run on for {drain_seconds:g} s" if has_served else ""

@@ -46,8 +46,8 @@ class Recovery:
         self._untold.add(replica_epoch)
         loop.call_later(VERDICT_SECONDS, self._presume, replica_epoch)
         if lost:
-            replica = replica_epoch.replica
-            logger.warning("replica=%d: %d sequences go on elsewhere", replica, len(lost))
+            group = replica_epoch.replica
+            logger.warning("group=%d is lost; %d sequences wait to go on", group, len(lost))
             self._resumption.lose(replica_epoch, lost)
             loop.call_later(self._resume_seconds, self._give_up)
 

@@ -5,7 +5,7 @@ The words for clients stand in answers/delivery.py.
 
 TOO_LATE = "The request's time was up before it could be started."
 LOST = "The process that computed this completion died, and no other could go on with it."
-CUT_OFF = "The server was told to stop, and the time it leaves to running requests is up."
+CUT_OFF = "The server was stopped. This answer ends here, and nothing goes on with it."
 POISONOUS = "The processes that computed this completion died twice. It is not tried again."
 
 
@@ -13,7 +13,7 @@ class PoolNotReady(Exception):
     """No group can take work now."""
 
     def __init__(self, retry_after_s: float) -> None:
-        super().__init__("no replica group is ready")
+        super().__init__("no group is ready")
         self.retry_after_s = retry_after_s
 
 

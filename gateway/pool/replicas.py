@@ -19,6 +19,7 @@ from backend.wire.messages import Ready, Reply, SeqOutput, StepOutput, Submit
 from backend.wire.sampling import SamplingParams
 from gateway.pool.admission import Admission
 from gateway.pool.dispatcher import Dispatcher
+from gateway.pool.door import Door
 from gateway.pool.inflight import InflightSequence, Receiver
 from gateway.pool.listener import PoolListener
 from gateway.pool.poison import PoisonTable
@@ -74,6 +75,13 @@ class ReplicaPool:
         )
         self._seq_ids = itertools.count(1)
         self._is_draining = False
+        self._has_served = False
+        self.door = Door(
+            lambda: self._is_between_groups,
+            clock,
+            wait_seconds=queue_seconds,
+            max_waiting=max_waiting,
+        )
         self._idle: asyncio.Event = asyncio.Event()
         self._idle.set()
 
@@ -126,11 +134,17 @@ class ReplicaPool:
         self._dispatcher.dispatch()
         return seq_id
 
+    @property
+    def _is_between_groups(self) -> bool:
+        """Whether none takes work, but one did; a drained pool waits for none."""
+        return self._has_served and not self._takes_work and not self._is_draining
+
+    @property
+    def _takes_work(self) -> bool:
+        return any(conn.takes_work for conn in self._dispatcher.connections.values())
+
     def _check_ready(self) -> None:
-        if (
-            not any(conn.takes_work for conn in self._dispatcher.connections.values())
-            or self._is_draining
-        ):
+        if not self._takes_work or self._is_draining:
             raise PoolNotReady(retry_after_s=2.0)
 
     def abort(self, seq_id: int) -> None:
@@ -158,6 +172,7 @@ class ReplicaPool:
     async def drain(self) -> None:
         """Refuse new work and return when no sequence is left."""
         self._is_draining = True
+        self.door.tell()
         self._give_up_if_alone()
         await self._idle.wait()
 
@@ -216,7 +231,7 @@ class ReplicaPool:
             for reply in conn.read():
                 self._take(conn, reply)
         except PipeBroken as error:
-            logger.error("replica=%d epoch=%d lost: %s", conn.replica, conn.epoch, error)
+            logger.error("group=%d epoch=%d lost: %s", conn.replica, conn.epoch, error)
             self._lose(conn)
         self._dispatcher.dispatch()
         self._note_idle()
@@ -232,6 +247,8 @@ class ReplicaPool:
             case Ready():
                 conn.ready = reply
                 conn.grant(reply.credit)
+                self._has_served = True
+                self.door.tell()
                 self._note_capacity()
                 self._listener.on_ready(conn.replica)
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gateway.errors import invalid
-from gateway.schema.sampling import SamplingFields, given
+from gateway.requests.text_request import TextRequest
+from gateway.schema.sampling import given
 
 if TYPE_CHECKING:
     from gateway.pool.replicas import ReplicaPool
@@ -35,7 +36,7 @@ class ContextLength:
         self,
         num_prompt_tokens: int,
         max_tokens: int,
-        request: SamplingFields,
+        request: TextRequest,
         *,
         is_exact: bool = True,
     ) -> None:
@@ -54,7 +55,7 @@ class ContextLength:
                 f"{max_model_len})"
             )
         least = "" if is_exact else "at least "
-        is_prompt_alone = num_prompt_tokens > self.num_tokens or request.max_output_tokens is None
+        is_prompt_alone = num_prompt_tokens > self.num_tokens or request.max_tokens is None
         raise invalid(
             f"{limit}, however you requested {least}{num_tokens} tokens "
             f"({least}{num_prompt_tokens} in your prompt; {max_tokens} for the completion). "
@@ -68,19 +69,19 @@ class ContextLength:
         texts: Sequence[str],
         tokenizer: "Tokenizer",
         max_tokens: int,
-        request: SamplingFields,
+        request: TextRequest,
     ) -> None:
         """Refuse a prompt, in one or more texts, that is too long however it is cut into tokens.
 
         Called before it is cut: 10 MiB take seconds.
         """
-        if request.truncate_prompt_tokens is None:
+        if request.fields.truncate_prompt_tokens is None:
             num_tokens = sum(map(tokenizer.min_num_tokens, texts))
             self.check(num_tokens, max_tokens, request, is_exact=False)
 
-    def truncate(self, token_ids: list[int], max_tokens: int, request: SamplingFields) -> list[int]:
+    def truncate(self, token_ids: list[int], max_tokens: int, request: TextRequest) -> list[int]:
         """Return the last tokens of a prompt, as many as truncate_prompt_tokens leaves."""
-        keep = given(request.truncate_prompt_tokens, len(token_ids))
+        keep = given(request.fields.truncate_prompt_tokens, len(token_ids))
         if keep < 0:
             keep = max(1, self.num_tokens - max_tokens)
         return token_ids[-keep:] if keep < len(token_ids) else token_ids

@@ -10,9 +10,15 @@ from typing import Any
 import msgspec
 
 from gateway.errors import ApiError, invalid
-from gateway.sandbox.chat_template import ChatTemplate, Conversation, TemplateBusy, TemplateFailure
+from gateway.sandbox.chat_template import Conversation, TemplateBusy, TemplateFailure
 from gateway.sandbox.chat_templates import ChatTemplates, UnknownTemplate
-from gateway.schema.messages import ChatMessage, ConversationFields, Tool, Tools
+from gateway.schema.messages import (
+    ChatMessage,
+    ConversationFields,
+    PastFunctionCall,
+    Tool,
+    Tools,
+)
 from gateway.text.tokenizer import TokenizerError
 
 
@@ -42,7 +48,7 @@ async def encode_conversation(
         message = "This model's chat template knows no tools, so the model cannot call any."
         raise invalid(message, "tools", "unsupported_parameter")
     options = _options(request, templates.default_options)
-    conversation = _conversation(request, tools, template, options)
+    conversation = _conversation(request, tools, options)
     try:
         return await template.encode(
             conversation, add_special_tokens=add_special_tokens, check=check
@@ -71,13 +77,12 @@ def _options(request: ConversationFields, defaults: dict[str, Any]) -> dict[str,
 def _conversation(
     request: ConversationFields,
     tools: Tools | None,
-    template: ChatTemplate,
     options: dict[str, Any],
 ) -> Conversation:
     continues = bool(request.continue_final_message)
     prompts = request.add_generation_prompt
     return Conversation(
-        messages=[_message(message, template) for message in request.messages],
+        messages=_messages(request.messages),
         tools=[_tool(tool) for tool in tools] if tools else None,
         documents=request.documents,
         add_generation_prompt=not continues if prompts is None else prompts,
@@ -86,14 +91,30 @@ def _conversation(
     )
 
 
-def _message(message: ChatMessage, template: ChatTemplate) -> dict[str, Any]:
-    """Return a message as templates read it: content is a string, arguments are an object."""
-    role: str = message.role
-    if role == "developer" and not template.knows_developer:
-        role = "system"  # what that role was called before
-    if role == "function":
-        role = "tool"
-    told: dict[str, Any] = {"role": role, "content": message.text}
+def _messages(messages: list[ChatMessage]) -> list[dict[str, Any]]:
+    """Return messages as templates read them: content is a string, arguments are an object."""
+    told = []
+    function_ids: dict[str, str] = {}  # of the legacy calls so far, by name
+    for number, message in enumerate(messages):
+        shown = _message(message)
+        calls = _calls(message, f"messages[{number}]")
+        if message.function_call is not None:
+            # Templates know calls by id; these had none.
+            call_id = function_ids[message.function_call.name] = f"call_{number}"
+            calls[-1]["id"] = call_id
+        if calls:
+            shown["tool_calls"] = calls
+        if message.role == "function":
+            shown["role"] = "tool"
+            if answered := function_ids.get(message.name or ""):
+                shown.setdefault("tool_call_id", answered)
+        told.append(shown)
+    return told
+
+
+def _message(message: ChatMessage) -> dict[str, Any]:
+    """Return a message without its calls."""
+    told: dict[str, Any] = {"role": message.role, "content": message.text}
     for name in ("name", "tool_call_id"):
         if (value := getattr(message, name)) is not None:
             told[name] = value
@@ -102,32 +123,50 @@ def _message(message: ChatMessage, template: ChatTemplate) -> dict[str, Any]:
     if reasoning is not None:
         # The second is what gpt-oss's template calls it; transformers gives both names, too.
         told |= {"reasoning_content": reasoning, "thinking": reasoning}
-    if message.tool_calls:
-        told["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": call.type,
-                "function": {
-                    "name": call.function.name,
-                    "arguments": _arguments(call.function.arguments),
-                },
-            }
-            for call in message.tool_calls
-        ]
     return told
 
 
-def _arguments(text: str) -> Any:
-    """Templates put arguments through tojson, which would quote a string once more."""
+def _calls(message: ChatMessage, where: str) -> list[dict[str, Any]]:
+    """Return the calls of a message, that of the legacy field last. where: of the message."""
+    calls = []
+    for number, call in enumerate(message.tool_calls or []):
+        function = _function(call.function, f"{where}.tool_calls[{number}].function")
+        told = {"id": call.id, "type": "function", "function": function}
+        calls.append({name: value for name, value in told.items() if value is not None})
+    if message.function_call is not None:
+        function = _function(message.function_call, f"{where}.function_call")
+        calls.append({"type": "function", "function": function})
+    return calls
+
+
+def _function(call: PastFunctionCall, where: str) -> dict[str, Any]:
+    return {"name": call.name, "arguments": _arguments(call.arguments, f"{where}.arguments")}
+
+
+def _arguments(given: str | dict[str, Any] | None, where: str) -> dict[str, Any]:
+    """Return the object that templates are given: they walk through it, or write it as JSON.
+
+    given: as the API has it, JSON; none, an empty one and null are how some clients write no
+    arguments. Raises ApiError 400 for what is no object.
+    """
+    if isinstance(given, dict):
+        return given
+    if given is None or not given.strip():
+        return {}
     try:
-        arguments = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return text
-    return arguments if isinstance(arguments, dict) else text
+        arguments = msgspec.json.decode(given)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+        raise invalid(f"Invalid '{where}': it is not JSON: {error}.", where) from None
+    if arguments is None:
+        return {}
+    if not isinstance(arguments, dict):
+        raise invalid(f"Invalid '{where}': the JSON in it must be an object.", where)
+    return arguments
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
-    """Return a tool as it was given: without the fields that were not."""
+    """Return what a model is told of a tool: what the API keeps for itself is no part of that."""
     function = msgspec.to_builtins(tool.function)
     given = {name: value for name, value in function.items() if value is not None}
+    given.pop("strict", None)
     return {"type": tool.type, "function": given}

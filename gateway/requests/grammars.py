@@ -1,10 +1,11 @@
 """What an answer must match: from the fields of a request to the Grammar that ranks are sent.
 
 Owns the meaning of response_format and structured_outputs, their size limits, and what a refusal
-says. Must not know how a grammar is compiled; grammar_validator.py has that done. Called by the
-endpoints that generate text.
+says, or a header of what is not enforced. Must not know how a grammar is compiled;
+grammar_validator.py has that done. Called by the endpoints that generate text.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from backend.wire.sampling import Grammar
 from gateway.errors import ApiError, invalid
 from gateway.requests.body import is_deeper_than
+from gateway.requests.unknown_fields import names_header
 from gateway.sandbox.grammar_validator import (
     GrammarRefused,
     GrammarValidator,
@@ -26,6 +28,7 @@ MAX_SCHEMA_DEPTH = 64
 
 _NAMES = {"json_schema": "schema", "regex": "regex", "choice": "choice", "lark": "grammar"}
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
+NOT_ENFORCED_HEADER = "x-unisono-not-enforced"
 # This is llguidance's own keyword; it is taken out of what clients send.
 _OPTIONS = "x-guidance"
 
@@ -34,12 +37,39 @@ async def validated_grammar(
     response_format: ResponseFormat | None,
     structured: StructuredOutputs | None,
     grammar_validator: GrammarValidator,
-) -> Grammar | None:
-    """Return what to submit for the two fields of a request. Raises ApiError."""
+) -> tuple[Grammar | None, Sequence[str]]:
+    """Return what to submit for the two fields of a request, and what of it is not enforced.
+
+    The latter by its path in the request. Raises ApiError.
+    """
     grammar = grammar_of(response_format, structured)
     if grammar is None:
-        return None
-    return await validate(grammar, grammar_validator, param=_param(response_format, structured))
+        return None, ()
+    param = _param(response_format, structured)
+    if grammar.kind != "json_schema":
+        return await validate(grammar, grammar_validator, param=param), ()
+    return await validate_schema(grammar, grammar_validator, param=param)
+
+
+async def enforceable_schema(
+    schema: dict[str, Any],
+    grammar_validator: GrammarValidator,
+    *,
+    is_strict: bool,
+    param: str,
+    owner: str = "",
+) -> tuple[dict[str, Any], Sequence[str]]:
+    """Return what of a schema a larger grammar can hold, and what is not enforced, by its path.
+
+    The schema says to the library how its JSON is written, so that Lark can have it after %json.
+    param: the field that it came from; owner: what it is of, for a refusal. Raises ApiError; 400
+    for a strict one that cannot be enforced wholly, which names the keyword.
+    """
+    grammar = _of_schema(schema, param, is_strict=is_strict)
+    valid, not_enforced = await validate_schema(
+        grammar, grammar_validator, param=param, owner=owner
+    )
+    return msgspec.json.decode(valid.text), not_enforced
 
 
 async def validate(
@@ -52,16 +82,60 @@ async def validate(
     """
     try:
         return await grammar_validator.validate(grammar)
-    except GrammarRefused as error:
+    except (GrammarRefused, ValidationUnavailable) as error:
+        raise _refusal(error, grammar, param) from None
+
+
+async def validate_schema(
+    grammar: Grammar, grammar_validator: GrammarValidator, *, param: str, owner: str = ""
+) -> tuple[Grammar, Sequence[str]]:
+    """Do what validate() does for a JSON schema; return, too, what of it is not enforced.
+
+    Of one that is not strict at least the outer form is.
+    """
+    try:
+        valid, not_enforced = await grammar_validator.validate_schema(grammar)
+    except (GrammarRefused, ValidationUnavailable) as error:
+        outer = _outer_form(grammar) if isinstance(error, GrammarRefused) else None
+        if outer is None:
+            raise _refusal(error, grammar, param, owner) from None
+        return outer, [param]
+    return valid, [f"{param}.{path}" for path in not_enforced]
+
+
+def _refusal(
+    error: GrammarRefused | ValidationUnavailable,
+    grammar: Grammar,
+    param: str | None,
+    owner: str = "",
+) -> ApiError:
+    """Say to the client why there is no grammar."""
+    if isinstance(error, GrammarRefused):
         where = f"'{param}'" if param else "grammar"
-        message = f"Invalid {where}: {error}."
-        raise invalid(message, param, f"invalid_{_NAMES[grammar.kind]}") from None
-    except ValidationQueueFull:
+        where += f" {owner}" if owner else ""
+        at_fault = f"{param}.{error.path}" if param and error.path else param
+        return invalid(f"Invalid {where}: {error}.", at_fault, f"invalid_{_NAMES[grammar.kind]}")
+    if isinstance(error, ValidationQueueFull):
         message = "Too many grammars wait to be compiled. Try again in a moment."
-        raise ApiError(429, message, param=param, code="grammar_queue_full") from None
-    except ValidationUnavailable as error:
-        message = f"No grammar can be compiled now: {error}. Try again in a moment."
-        raise ApiError(503, message, param=param, code="grammar_unavailable") from None
+        return ApiError(429, message, param=param, code="grammar_queue_full")
+    message = f"No grammar can be compiled now: {error}. Try again in a moment."
+    return ApiError(503, message, param=param, code="grammar_unavailable")
+
+
+def not_enforced_header(paths: Sequence[str]) -> dict[str, str]:
+    """Return the header that tells what of its schemas an answer need not obey."""
+    return names_header(NOT_ENFORCED_HEADER, paths)
+
+
+def _outer_form(grammar: Grammar) -> Grammar | None:
+    """Return what all answers to a schema have in common; None if it is strict."""
+    schema = msgspec.json.decode(grammar.text)
+    options = schema.get(_OPTIONS, {})
+    if not options.pop("lenient", False):
+        return None
+    is_object = schema.get("type") == "object" or isinstance(schema.get("properties"), dict)
+    outer: dict[str, Any] = dict(_ANY_OBJECT) if is_object else {}
+    return Grammar("json_schema", _json({**outer, **_given_options(options)}, "").decode())
 
 
 def grammar_of(
@@ -71,15 +145,20 @@ def grammar_of(
 
     Raises ApiError 400. The grammar may still prove unusable when it is compiled.
     """
-    from_format = _of_response_format(response_format) if response_format else None
-    from_structured = _of_structured(structured) if structured else None
+    is_free = structured is not None and bool(structured.any_whitespace)
+    from_format = None
+    if response_format is not None:
+        from_format = _of_response_format(response_format, any_whitespace=is_free)
+    from_structured = None
+    if structured is not None and not (is_free and from_format and not _given(structured)):
+        from_structured = _of_structured(structured, any_whitespace=is_free)
     if from_format and from_structured:
         message = "'structured_outputs' and 'response_format' may not both restrict the answer."
         raise invalid(message, "structured_outputs")
     return from_format or from_structured
 
 
-def _of_response_format(request: ResponseFormat) -> Grammar | None:
+def _of_response_format(request: ResponseFormat, *, any_whitespace: bool) -> Grammar | None:
     if request.type != "json_schema" and request.json_schema is not None:
         message = "'response_format.json_schema' is only for the type 'json_schema'."
         raise invalid(message, "response_format.json_schema")
@@ -87,21 +166,23 @@ def _of_response_format(request: ResponseFormat) -> Grammar | None:
         case "text":
             return None
         case "json_object":
-            return _of_schema(_ANY_OBJECT, "response_format", is_strict=True)
+            return _of_schema(
+                _ANY_OBJECT, "response_format", is_strict=True, any_whitespace=any_whitespace
+            )
         case "json_schema":
-            return _of_json_schema(request.json_schema)
+            return _of_json_schema(request.json_schema, any_whitespace=any_whitespace)
 
 
-def _of_json_schema(request: JsonSchemaFormat | None) -> Grammar:
+def _of_json_schema(request: JsonSchemaFormat | None, *, any_whitespace: bool) -> Grammar:
     if request is None:
         message = "Missing required parameter: 'response_format.json_schema'."
         raise invalid(message, "response_format.json_schema", "missing_required_parameter")
     schema = _ANY_OBJECT if request.schema is None else request.schema
     param = "response_format.json_schema.schema"
-    return _of_schema(schema, param, is_strict=bool(request.strict))
+    return _of_schema(schema, param, is_strict=bool(request.strict), any_whitespace=any_whitespace)
 
 
-def _of_structured(request: StructuredOutputs) -> Grammar:
+def _of_structured(request: StructuredOutputs, *, any_whitespace: bool) -> Grammar:
     names = _given(request)
     if len(names) != 1:
         known = "'json', 'regex', 'choice', 'grammar' and 'json_object'"
@@ -117,22 +198,30 @@ def _of_structured(request: StructuredOutputs) -> Grammar:
         case "choice":
             return _of_choices(request.choice or [], param)
         case "json":
-            return _of_schema(_schema_object(request.json, param), param, is_strict=True)
+            schema = _schema_object(request.json, param)
         case _:
-            return _of_schema(_ANY_OBJECT, param, is_strict=True)
+            schema = _ANY_OBJECT
+    return _of_schema(schema, param, is_strict=True, any_whitespace=any_whitespace)
 
 
-def _of_schema(schema: dict[str, Any], param: str, *, is_strict: bool) -> Grammar:
-    """Strict: what cannot be enforced is refused when it is compiled; otherwise overlooked."""
+def _of_schema(
+    schema: dict[str, Any], param: str, *, is_strict: bool, any_whitespace: bool = False
+) -> Grammar:
+    """Strict: what cannot be enforced is refused when it is compiled; otherwise left out."""
     schema = {keyword: value for keyword, value in schema.items() if keyword != _OPTIONS}
-    if not is_strict:
-        schema[_OPTIONS] = {"lenient": True}
+    schema |= _given_options({"lenient": not is_strict, "any_whitespace": any_whitespace})
     text = _json(schema, param)
     if len(text) > MAX_SCHEMA_BYTES:
         raise _too_long(param, "the schema takes", MAX_SCHEMA_BYTES)
     if is_deeper_than(text, MAX_SCHEMA_DEPTH):
         raise _too_deep(param)
     return Grammar("json_schema", text.decode())
+
+
+def _given_options(options: dict[str, bool]) -> dict[str, Any]:
+    """Return the keyword that tells the process which compiles what is asked for, if anything."""
+    asked = {name: True for name, value in options.items() if value}
+    return {_OPTIONS: asked} if asked else {}
 
 
 def _of_choices(choices: list[str], param: str) -> Grammar:
@@ -182,12 +271,11 @@ def _json(value: object, param: str) -> bytes:
 def _given(request: StructuredOutputs) -> list[str]:
     """Name the members that are set; json_object counts only when true."""
     values = msgspec.structs.asdict(request)
+    del values["any_whitespace"]  # says how, not what
     return [name for name, value in values.items() if value is not None and value is not False]
 
 
-def _param(
-    response_format: ResponseFormat | None, structured: StructuredOutputs | None
-) -> str | None:
+def _param(response_format: ResponseFormat | None, structured: StructuredOutputs | None) -> str:
     """Name the field that a grammar came from, as precisely as a caller can use it."""
     if structured is not None and (names := _given(structured)):
         return f"structured_outputs.{names[0]}"

@@ -27,11 +27,20 @@ def infill_ids(prefix_ids: list[int], suffix: str, tokenizer: "Tokenizer") -> li
 
     Raises ApiError 400 if the model has no tokens to say so.
     """
+    marks = infill_marks(tokenizer)
+    if marks is None:
+        message = "'suffix' cannot be used: this model has no tokens for filling in text."
+        raise invalid(message, "suffix", "unsupported_parameter")
+    before_prefix, before_suffix, before_middle = marks
+    suffix_ids = tokenizer.encode(suffix, add_special_tokens=False, parse_special=False)
+    return [before_prefix, *prefix_ids, before_suffix, *suffix_ids, before_middle]
+
+
+def infill_marks(tokenizer: "Tokenizer") -> tuple[int, int, int] | None:
+    """Return the ids that stand before prefix, suffix and answer; None for other models."""
     for marks in MARKS:
         ids = [tokenizer.encode(mark, add_special_tokens=False) for mark in marks]
         if all(len(mark) == 1 for mark in ids):
             [before_prefix], [before_suffix], [before_middle] = ids
-            suffix_ids = tokenizer.encode(suffix, add_special_tokens=False, parse_special=False)
-            return [before_prefix, *prefix_ids, before_suffix, *suffix_ids, before_middle]
-    message = "'suffix' cannot be used: this model has no tokens for filling in text."
-    raise invalid(message, "suffix", "unsupported_parameter")
+            return before_prefix, before_suffix, before_middle
+    return None

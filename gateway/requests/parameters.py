@@ -6,13 +6,14 @@ pools or HTTP. Called by the endpoints that generate, once a request.
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from backend.wire.sampling import Grammar, NumLogprobs, SamplingParams
 from gateway.errors import invalid
-from gateway.requests.grammars import grammar_of, validated_grammar
+from gateway.requests.grammars import grammar_of, not_enforced_header, validated_grammar
 from gateway.requests.token_ids import check_token_ids
 from gateway.sampling_defaults import SamplingDefaults
 from gateway.schema.sampling import SamplingFields, given
@@ -41,9 +42,11 @@ async def sampling_params(
     max_tokens: int,
     logprobs: NumLogprobs | None,
     prompt_logprobs: NumLogprobs | None = None,
+    headers: dict[str, str] | None = None,
 ) -> SamplingParams:
     """Return what all choices share; seeded_params() tells them apart.
 
+    headers: of the answer; what of a schema is not enforced is added to them.
     Raises ApiError 400 for what this model cannot do, a grammar that does not compile included.
     """
     if prompt_logprobs is not None and service.has_encoder:
@@ -58,6 +61,9 @@ async def sampling_params(
         banned = await asyncio.to_thread(_bad_words, bad_words, service.tokenizer)
     else:
         banned = _bad_words(bad_words, service.tokenizer)
+    grammar, not_enforced = await _grammar(request, service.grammar_validator)
+    if headers is not None:
+        headers |= not_enforced_header(not_enforced)
     said = _Said(request, service.sampling_defaults)
     temperature = said("temperature")
     return SamplingParams(
@@ -80,7 +86,7 @@ async def sampling_params(
         bad_words=banned,
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
-        grammar=await _grammar(request, service.grammar_validator),
+        grammar=grammar,
     )
 
 
@@ -114,12 +120,15 @@ class _Said:
         return value
 
 
-async def _grammar(request: SamplingFields, validator: "GrammarValidator | None") -> Grammar | None:
+async def _grammar(
+    request: SamplingFields, validator: "GrammarValidator | None"
+) -> tuple[Grammar | None, Sequence[str]]:
+    """Return what the answer must match, and what of that is not enforced."""
     if request.response_format is None and request.structured_outputs is None:
-        return None
+        return None, ()
     if validator is None:
         if grammar_of(request.response_format, request.structured_outputs) is None:
-            return None
+            return None, ()
         param = "response_format" if request.structured_outputs is None else "structured_outputs"
         message = f"'{param}' is not supported by this server."
         raise invalid(message, param, "unsupported_parameter")

@@ -6,7 +6,7 @@ what is generated. Called by the endpoints that generate.
 
 import time
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -16,12 +16,37 @@ from gateway.exchange_context import exchange_context
 from gateway.pool.submit_options import SubmitOptions
 from gateway.requests.body import decode_body, read_body
 from gateway.requests.unknown_fields import ignored_header, unknown_fields
-from gateway.schema.pooled import PooledFields
-from gateway.schema.sampling import SamplingFields
 from gateway.service import Service
 from gateway.tenant import Tenant
 
-R = TypeVar("R", bound=SamplingFields | PooledFields)
+
+class RequestFields(Protocol):
+    """The fields that all requests to the model have, whatever their dialect.
+
+    priority: lower runs earlier. cache_salt: prompts share cached prefixes only under equal salts.
+    request_id: becomes the exchange's. timeout: seconds for the whole request.
+    """
+
+    @property
+    def __struct_fields__(self) -> tuple[str, ...]: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def priority(self) -> int | None: ...
+    @property
+    def cache_salt(self) -> str | None: ...
+    @property
+    def request_id(self) -> str | None: ...
+    @property
+    def timeout(self) -> float | None: ...
+    def check(self, *, is_strict: bool) -> None:
+        """Raise ApiError for what one field alone cannot say.
+
+        is_strict: OpenAI's limits hold where ours are wider.
+        """
+
+
+R = TypeVar("R", bound=RequestFields)
 
 # What answers each kind of request, as the refusal of another names it.
 ENDPOINTS = {
@@ -61,7 +86,7 @@ async def parse_request(
         context.request_id = request.request_id.removesuffix("\n")
     known = frozenset(request.__struct_fields__)
     ignored = unknown_fields(body, known, is_strict=service.strict)
-    ignored += request.check(is_strict=service.strict)
+    request.check(is_strict=service.strict)
     if request.model not in service.model_names:
         raise model_not_found(request.model)
     _check_task(request.model, service, task)

@@ -1,7 +1,7 @@
 """Prompts become token ids that the model can take: tokenised, in its vocabulary, short enough.
 
 Owns the order of the checks of prompts, and what is echoed of them. Must not know HTTP or
-sequences. Called by the completions endpoint, once a request, before anything is submitted.
+sequences. Called by encoded_request.py, once a request, before anything is submitted.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from gateway.errors import invalid
 from gateway.requests.context_length import ContextLength
 from gateway.requests.infill import infill_ids
 from gateway.requests.limits import check_num_choices, check_num_logprobs
+from gateway.requests.text_request import PlainPrompts, TextRequest
 from gateway.requests.token_ids import check_token_ids
-from gateway.schema.completions import CompletionRequest
 from gateway.schema.sampling import given
 from gateway.service import Service
 from gateway.text.tokenizer import TokenizerError
@@ -39,31 +39,32 @@ class Prompt:
     is_continued: bool = True
 
 
-async def encode_prompts(request: CompletionRequest, service: Service) -> list[Prompt]:
+async def encode_prompts(
+    request: TextRequest, plain: PlainPrompts, max_tokens: int, service: Service
+) -> list[Prompt]:
     """Tokenise and check the prompts of a request, off the event loop if that takes long.
 
+    plain: the request's source; max_tokens: of output per choice.
     Raises ApiError 400 for the first prompt that cannot be completed.
     """
-    prompts = request.prompts()
-    check_num_choices(len(prompts), request.num_candidates, service.limits, request)
+    prompts, suffix = plain.prompts, plain.suffix
+    check_num_choices(len(prompts), request.num_candidates, service.limits, request.fields)
     context = ContextLength(service.pool)
-    suffix = request.suffix or ""
     for prompt in prompts:
         if isinstance(prompt, str):
-            texts, max_tokens = [prompt, suffix], request.max_output_tokens
-            context.check_texts(texts, service.tokenizer, max_tokens, request)
-    encoder = _PromptEncoder(request, service, context)
+            context.check_texts([prompt, suffix], service.tokenizer, max_tokens, request)
+    encoder = _PromptEncoder(request, plain, max_tokens, service, context)
     if sum(map(len, prompts)) + len(suffix) > MAX_INLINE_LENGTH:
         encoded = await asyncio.to_thread(encoder.encode_all, prompts)
     else:
         encoded = encoder.encode_all(prompts)
     num_logprobs = 0
-    if request.num_prompt_logprobs is not None:
+    if request.prompt_logprobs is not None:
         num_prompt_tokens = sum(len(prompt.token_ids) for prompt in encoded)
-        num_logprobs += num_prompt_tokens * (request.num_prompt_logprobs + 1)
+        num_logprobs += num_prompt_tokens * (request.prompt_logprobs + 1)
     if request.logprobs is not None:
-        num_logprobs += len(prompts) * request.max_output_tokens * (request.logprobs + 1)
-    param = "logprobs" if request.prompt_logprobs is None else "prompt_logprobs"
+        num_logprobs += len(prompts) * max_tokens * (request.logprobs + 1)
+    param = "logprobs" if request.fields.prompt_logprobs is None else "prompt_logprobs"
     check_num_logprobs(num_logprobs * request.num_candidates, service.limits, param)
     return encoded
 
@@ -73,11 +74,16 @@ class _PromptEncoder:
 
     def __init__(
         self,
-        request: CompletionRequest,
+        request: TextRequest,
+        plain: PlainPrompts,
+        max_tokens: int,
         service: Service,
         context: ContextLength,
     ) -> None:
         self._request = request
+        self._fields = request.fields
+        self._plain = plain
+        self._max_tokens = max_tokens
         self._tokenizer = service.tokenizer
         self._vocab_size = service.vocab_size
         self._is_continued = not service.has_encoder
@@ -88,36 +94,35 @@ class _PromptEncoder:
         return [self._encode(prompt) for prompt in prompts]
 
     def _encode(self, prompt: str | list[int]) -> Prompt:
-        request = self._request
-        max_tokens = request.max_output_tokens
+        request, plain, max_tokens = self._request, self._plain, self._max_tokens
         try:
             if isinstance(prompt, str):
                 all_ids = self._text_ids(prompt)
             else:
                 all_ids = self._given_ids(prompt)
-            if request.suffix:
-                all_ids = infill_ids(all_ids, request.suffix, self._tokenizer)
+            if plain.suffix:
+                all_ids = infill_ids(all_ids, plain.suffix, self._tokenizer)
         except TokenizerError as error:
             raise invalid(f"Invalid 'prompt': {error}.", "prompt") from None
         token_ids = self._context.truncate(all_ids, max_tokens, request)
         self._context.check(len(token_ids), max_tokens, request)
-        if not request.echo:
+        if not plain.is_echoed:
             return Prompt(token_ids, is_continued=self._is_continued)
         is_complete = len(token_ids) == len(all_ids)
         if isinstance(prompt, str) and is_complete:
             echo = prompt
         else:
             shown = prompt if isinstance(prompt, list) and is_complete else token_ids
-            skips = request.skips_special_tokens
+            skips = self._fields.skips_special_tokens
             echo = self._tokenizer.decode(shown, skip_special_tokens=skips)
-        if request.num_prompt_logprobs is None:
+        if request.prompt_logprobs is None:
             return Prompt(token_ids, echo, is_continued=self._is_continued)
         return Prompt(token_ids, echo, self._offsets(token_ids, echo))
 
     def _text_ids(self, text: str) -> list[int]:
-        adds_special = given(self._request.add_special_tokens, True)
+        adds_special = given(self._fields.add_special_tokens, True)
         token_ids = self._tokenizer.encode(text, add_special_tokens=adds_special)
-        if token_ids or self._request.suffix:
+        if token_ids or self._plain.suffix:
             return token_ids
         if self._tokenizer.bos_token_id is None:
             message = "The prompt is empty, and this model has no token to begin a text with."
@@ -137,7 +142,7 @@ class _PromptEncoder:
         The echo of a text is that text: it may spell special tokens, and lacks those that were put
         in front of it.
         """
-        skips = self._request.skips_special_tokens
+        skips = self._fields.skips_special_tokens
         for skip_special_tokens in (skips, not skips):
             detokenizer = self._tokenizer.detokenizer(skip_special_tokens=skip_special_tokens)
             ends = list(accumulate(len(detokenizer.push(token_id)) for token_id in token_ids))

@@ -1,7 +1,7 @@
-"""Fields of a request that mean nothing here: refused with a suggestion, or reported in a header.
+"""Fields of a request that are unknown here: refused with a suggestion, or reported in a header.
 
-Which of the two is a setting (strict). Looks at top-level names only. Called for every request
-that has a body.
+Which of the two is a setting (strict), except for fields that change what a request means. Looks at
+top-level names only. Called for every request that has a body.
 """
 
 import difflib
@@ -11,21 +11,12 @@ from collections.abc import Collection, Iterable
 import msgspec
 
 from gateway.errors import ApiError
+from gateway.requests.foreign_fields import SYNONYMS, check_foreign_field
 
 HEADER = "x-unisono-ignored-fields"
 MAX_REPORTED_FIELDS = 16
-MAX_NAME_LENGTH = 64
-NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]")
-
-# These names come from other servers, and no spelling leads to ours.
-SYNONYMS = {
-    "guided_choice": "structured_outputs",
-    "guided_grammar": "structured_outputs",
-    "guided_json": "structured_outputs",
-    "guided_regex": "structured_outputs",
-    "max_length": "max_tokens",
-    "stop_sequences": "stop",
-}
+MAX_NAME_LENGTH = 96
+NOT_A_NAME = re.compile(r"[^A-Za-z0-9._$\[\]-]")
 
 _keys = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -33,9 +24,11 @@ _keys = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def unknown_fields(body: bytes, known: Collection[str], *, is_strict: bool) -> list[str]:
     """Return the names in a JSON object, already known to be one, that are not `known`.
 
-    Raises ApiError 400 for the first of them if is_strict.
+    Raises ApiError 400 for the first of them if is_strict, else for one without which the request
+    would mean something else.
     """
-    unknown = [name for name in _keys.decode(body) if name not in known]
+    fields = _keys.decode(body)
+    unknown = [name for name in fields if name not in known]
     if is_strict and unknown:
         name = _shown(unknown[0])
         raise ApiError(
@@ -44,11 +37,18 @@ def unknown_fields(body: bytes, known: Collection[str], *, is_strict: bool) -> l
             param=name,
             code="unknown_parameter",
         )
+    for name in unknown:
+        check_foreign_field(name, fields, known)
     return unknown
 
 
 def ignored_header(names: Iterable[str]) -> dict[str, str]:
-    """Return the header that reports ignored fields; none if there are none.
+    """Return the header that reports ignored fields; none if there are none."""
+    return names_header(HEADER, names)
+
+
+def names_header(header: str, names: Iterable[str]) -> dict[str, str]:
+    """Return a header that lists names; none if there are none.
 
     The names are the client's: whatever is no plain name in them is replaced, and both their length
     and their number are bounded.
@@ -59,10 +59,13 @@ def ignored_header(names: Iterable[str]) -> dict[str, str]:
     more = (
         [f"and {len(shown) - MAX_REPORTED_FIELDS} more"] if len(shown) > MAX_REPORTED_FIELDS else []
     )
-    return {HEADER: ", ".join(shown[:MAX_REPORTED_FIELDS] + more)}
+    return {header: ", ".join(shown[:MAX_REPORTED_FIELDS] + more)}
 
 
 def _shown(name: str) -> str:
+    """Return a name fit for a header. Of a long path the end says more than the beginning."""
+    if len(name) > MAX_NAME_LENGTH and "." in name:
+        name = "..." + name[3 - MAX_NAME_LENGTH :]
     return NOT_A_NAME.sub("_", name[:MAX_NAME_LENGTH]) or "_"
 
 

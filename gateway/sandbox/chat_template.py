@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gateway.sandbox.helper import Helper, HelperBusy, HelperDied, HelperRefused, HelperSilent
+from gateway.sandbox.template_traits import Message, Traits, in_parts
 
 if TYPE_CHECKING:
     from gateway.text.tokenizer import Tokenizer
@@ -27,9 +28,11 @@ logger = logging.getLogger(__name__)
 CPU_LIMIT_S = 2.0
 # The clock ends a helper that is starved or stopped; CPU_LIMIT_S is what a template gets.
 RENDER_TIMEOUT_S = 10.0
-# So much of a message tells whether a rendering shows it at all.
-PROBE_CHARS = 200
 
+TEMPLATE_PROCESS = "gateway.sandbox.template_process"
+LOSES_USERS = "it shows nothing of what a user says, in whichever form it is given that"
+
+_THOUGHTS = re.compile(r"<think>|\b(enable_thinking|reasoning_content|reasoning_effort|thinking)\b")
 _TOOLS = re.compile(r"\btools\b")
 
 
@@ -90,15 +93,13 @@ class ChatTemplate:
     ) -> None:
         """cpu_limit_s: of processor time, for one rendering."""
         self.supports_tools = _TOOLS.search(source) is not None
-        self.knows_developer = "developer" in source
+        self.knows_thoughts = _THOUGHTS.search(source) is not None
         self._tokenizer = tokenizer
         template = Template(source, _special_tokens(tokenizer), cpu_limit_s)
-        self._helper = Helper(
-            "gateway.sandbox.template_process", lambda: msgspec.msgpack.encode(template)
-        )
+        self._helper = Helper(TEMPLATE_PROCESS, lambda: msgspec.msgpack.encode(template))
         self._end_tag = f"end-{secrets.token_hex(16)} "
         self._defect = ""  # why no conversation can be rendered
-        self._takes_parts = False  # contents as lists of parts, and nothing else
+        self._traits: Traits | None = None  # known from the first conversation on
 
     async def encode(
         self,
@@ -126,36 +127,26 @@ class ChatTemplate:
 
     async def _rendered(self, conversation: Conversation) -> str:
         """Return the text, names of special tokens in it escaped."""
-        rendered = await self._ask(conversation, has_parts=self._takes_parts)
-        if not self._takes_parts and self._lacks_question(rendered, conversation):
-            # Templates of models for images and text may walk through parts alone: of a string they
-            # show nothing, or fail.
-            in_parts = await self._ask(conversation, has_parts=True)
-            if not self._lacks_question(in_parts, conversation):
-                self._takes_parts, rendered = True, in_parts
+        if self._traits is None:
+            self._traits = msgspec.msgpack.decode(await self._ask(lambda: b""), type=Traits)
+        traits = self._traits
+        if traits.loses_users:
+            raise TemplateFailure(LOSES_USERS)
+        answer = await self._ask(lambda: self._request(conversation, traits))
+        rendered = msgspec.msgpack.decode(answer, type=Rendered)
         if rendered.error:
             raise TemplateFailure(rendered.error)
         if conversation.continues_final_message:
-            return self._without_end(rendered.text)
+            content = conversation.messages[-1].get("content") or ""
+            return self._without_end(rendered.text, is_blank=not content.strip())
         return rendered.text
 
-    def _lacks_question(self, rendered: Rendered, conversation: Conversation) -> bool:
-        """Whether a rendering failed, or does not show what the user said last."""
-        contents = [m["content"] for m in conversation.messages if m["role"] == "user"]
-        start = (contents[-1] if contents else "").strip()[:PROBE_CHARS]
-        return bool(rendered.error) or self._tokenizer.escape(start) not in rendered.text
-
-    async def _ask(self, conversation: Conversation, *, has_parts: bool) -> Rendered:
-        """Return what the helper makes of a conversation.
-
-        has_parts: contents are lists of one text part instead of strings.
-        """
+    async def _ask(self, request: Callable[[], bytes]) -> bytes:
+        """Return what the helper makes of a request, which is made in its thread."""
         if self._defect:
             raise TemplateFailure(self._defect)
         try:
-            answer = await self._helper.ask(
-                lambda: self._request(conversation, has_parts=has_parts), RENDER_TIMEOUT_S
-            )
+            return await self._helper.ask(request, RENDER_TIMEOUT_S)
         except HelperBusy:
             raise TemplateBusy from None
         except HelperRefused as refusal:
@@ -168,9 +159,8 @@ class ChatTemplate:
             is_slow = death.signal == signal.SIGPROF
             reason = "it took too much processor time" if is_slow else str(death)
             raise TemplateFailure(reason) from None
-        return msgspec.msgpack.decode(answer, type=Rendered)
 
-    def _request(self, conversation: Conversation, *, has_parts: bool) -> bytes:
+    def _request(self, conversation: Conversation, traits: Traits) -> bytes:
         """Return what the helper is asked. In the helper's thread: it may be 10 MiB."""
         conversation = self._escaped(conversation)
         messages = conversation.messages
@@ -178,10 +168,7 @@ class ChatTemplate:
             *earlier, final = messages
             tagged = {**final, "content": f"{final.get('content') or ''}{self._end_tag}"}
             messages = [*earlier, tagged]
-        if has_parts:
-            messages = [
-                {**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages
-            ]
+        messages = [_as_read(message, traits) for message in messages]
         variables = {
             **conversation.options,
             "messages": messages,
@@ -194,13 +181,17 @@ class ChatTemplate:
         except UnicodeEncodeError:
             raise TemplateFailure("a text in them is not valid Unicode") from None
 
-    def _without_end(self, text: str) -> str:
-        """Return a text up to where its last message ends, without what the template adds."""
+    def _without_end(self, text: str, *, is_blank: bool) -> str:
+        """Return a text up to where its last message ends, without what the template adds.
+
+        is_blank: of that message itself there is white space at most.
+        """
         before, tag, after = text.rpartition(self._end_tag.rstrip())
         if not tag:
             raise TemplateFailure("it leaves the last message out, which can not be continued")
-        # A template that trims contents has trimmed the tag, and would trim this one's end.
-        return before if after.startswith(" ") else before.rstrip()
+        # A template that trims contents has trimmed the tag, and would trim this one's end. White
+        # space before a blank one is the template's own.
+        return before if is_blank or after.startswith(" ") else before.rstrip()
 
     def _escaped(self, conversation: Conversation) -> Conversation:
         escape = self._tokenizer.escape
@@ -212,6 +203,14 @@ class ChatTemplate:
             conversation.continues_final_message,
             _escaped(conversation.options, escape),
         )
+
+
+def _as_read(message: Message, traits: Traits) -> Message:
+    """Return a message under a role, and in the form, that the template reads."""
+    if message["role"] == "developer" and not traits.knows_developer:
+        message = {**message, "role": "system"}  # what that role was called before
+    role = "system" if message["role"] == "developer" else message["role"]
+    return in_parts(message) if role in traits.part_roles else message
 
 
 def _escaped(value: Any, escape: Callable[[str], str]) -> Any:
@@ -227,7 +226,8 @@ def _escaped(value: Any, escape: Callable[[str], str]) -> Any:
 
 def _special_tokens(tokenizer: "Tokenizer") -> dict[str, str]:
     """Return the variables by which templates name the tokens around a text."""
-    ids = {"bos_token": tokenizer.bos_token_id, "eos_token": tokenizer.eos_token_id}
+    ids = {**tokenizer.other_ids, "bos_token": tokenizer.bos_token_id}
+    ids["eos_token"] = tokenizer.eos_token_id
     return {
         name: tokenizer.decode([token_id], skip_special_tokens=False)
         for name, token_id in ids.items()

@@ -41,6 +41,16 @@ class ChatTemplates:
         templates = {name: ChatTemplate(tokenizer, source) for name, source in sources.items()}
         return cls(templates, default_options) if templates else None
 
+    @property
+    def supports_tools(self) -> bool:
+        """Whether there is one for conversations with tools."""
+        return any(template.supports_tools for template in self._templates.values())
+
+    @property
+    def knows_thoughts(self) -> bool:
+        """Whether there is one that can ask for thoughts, or shows them."""
+        return any(template.knows_thoughts for template in self._templates.values())
+
     def choose(self, name: str | None, *, has_tools: bool) -> ChatTemplate:
         """Return the template of a conversation.
 

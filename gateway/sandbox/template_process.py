@@ -4,11 +4,12 @@ The template comes out of a model file: it may loop for ever, or build a string 
 inside one native call that no budget of ours would see. The sandbox keeps it from everything but
 its arguments; the kernel keeps it from time (a CPU timer that kills) and memory (a limit). Knows
 nothing of models or tokens. The greeting is a Template, a request a Rendering, its answer a
-Rendered. Started by `gateway/sandbox/chat_template.py`.
+Rendered; an empty request asks for its Traits. Started by `gateway/sandbox/chat_template.py`.
 """
 
 import json
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from gateway.sandbox.chat_template import Rendered, Rendering, Template
 from gateway.sandbox.helper_process import Unusable, cpu_limit, limit_memory, serve
+from gateway.sandbox.template_traits import Message, probe
 
 T = TypeVar("T")
 
@@ -29,6 +31,8 @@ T = TypeVar("T")
 MEMORY_LIMIT_BYTES = 512 * 2**20
 # This is twice the default body limit; more cannot fit a context of a million tokens anyway.
 MAX_OUTPUT_CHARS = 20 * 2**20
+# Jinja's name, in tracebacks, for a template that came from a string.
+_FILENAME = "<template>"
 
 
 class GenerationBlock(Extension):
@@ -40,6 +44,10 @@ class GenerationBlock(Extension):
         """Return the body alone."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class TemplateRefusal(jinja2.TemplateError):
+    """What a template's author, or we, say to whoever sent the conversation."""
 
 
 class ChatRenderer:
@@ -62,7 +70,7 @@ class ChatRenderer:
         for piece in self._template.generate(**self._variables, **variables):
             num_chars += len(piece)
             if num_chars > max_chars:
-                raise jinja2.TemplateError(f"its text is longer than {max_chars} characters")
+                raise TemplateRefusal(f"its text is longer than {max_chars} characters")
             pieces.append(piece)
         return "".join(pieces)
 
@@ -76,7 +84,14 @@ def begin(greeting: bytes) -> Callable[[bytes], bytes]:
     if isinstance(renderer, Rendered):
         raise Unusable(renderer.error)
 
+    def render_probe(messages: Sequence[Message]) -> str | None:
+        variables = {"messages": messages, "tools": None, "documents": None}
+        text = attempt(lambda: renderer.render({**variables, "add_generation_prompt": True}))
+        return text if isinstance(text, str) else None
+
     def answer(request: bytes) -> bytes:
+        if not request:
+            return msgspec.msgpack.encode(probe(render_probe))
         rendering = msgspec.msgpack.decode(request, type=Rendering)
         text = attempt(partial(renderer.render, rendering.variables))
         return msgspec.msgpack.encode(text if isinstance(text, Rendered) else Rendered(text))
@@ -95,11 +110,24 @@ def _attempt(work: Callable[[], T], cpu_limit_s: float) -> T | Rendered:
         return Rendered(error="it nests too deep")
     except jinja2.TemplateSyntaxError as error:
         return Rendered(error=f"line {error.lineno}: {_one_line(error)}")
-    except jinja2.TemplateError as error:
-        return Rendered(error=_one_line(error))
+    except TemplateRefusal as refusal:
+        return Rendered(error=_one_line(refusal))
+    except jinja2.exceptions.SecurityError as error:
+        return Rendered(error=f"{_line(error)} does what the sandbox forbids")
     except Exception as error:
-        # A template is a program: messages it was not written for fail in any way at all.
-        return Rendered(error=f"{type(error).__name__}: {_one_line(error)}")
+        # A template is a program: messages it was not written for fail in any way at all, and in
+        # Python's words, which say nothing to who sent them.
+        return Rendered(error=f"{_line(error)} fails over what they hold, or lack")
+
+
+def _line(error: Exception) -> str:
+    """Name the line of the template that an error came out of."""
+    numbers = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == _FILENAME
+    ]
+    return f"its line {numbers[-1]}" if numbers else "it"
 
 
 def _one_line(error: Exception) -> str:
@@ -120,7 +148,7 @@ def _to_json(
 
 
 def _raise_exception(message: str) -> None:
-    raise jinja2.TemplateError(message)
+    raise TemplateRefusal(message)
 
 
 def _strftime_now(format: str) -> str:

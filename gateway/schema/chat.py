@@ -14,14 +14,18 @@ from gateway.errors import invalid
 from gateway.schema.completions import PromptLogprob
 from gateway.schema.messages import (
     Documents,
+    FunctionCall,
+    FunctionDefinition,
     Messages,
+    NamedFunction,
     NamedToolChoice,
+    Tool,
     ToolCall,
     ToolChoice,
     Tools,
     check_conversation,
 )
-from gateway.schema.sampling import SamplingFields
+from gateway.schema.sampling import SamplingFields, check_beside
 from gateway.schema.usage import Usage
 
 ReasoningEffort = Annotated[str, Meta(max_length=64)]
@@ -33,6 +37,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     Fields from `metadata` on are accepted for clients' sake and change nothing.
     max_completion_tokens goes before max_tokens, its older name; without either the answer may
     fill the context. top_logprobs needs logprobs. parallel_tool_calls: false keeps the first call.
+    functions and function_call: what came before tools and tool_choice; one call at most.
     add_generation_prompt: end with what begins an assistant's message; on by default.
     continue_final_message: go on with the last message instead of answering it.
     chat_template_kwargs: variables of the model's template, such as enable_thinking.
@@ -49,8 +54,8 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     tools: Tools | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    functions: Annotated[list[Any], Meta(max_length=128)] | None = None
-    function_call: str | dict[str, Any] | None = None
+    functions: Annotated[list[FunctionDefinition], Meta(max_length=128)] | None = None
+    function_call: Literal["none", "auto"] | NamedFunction | None = None
     modalities: list[str] | None = None
 
     documents: Documents | None = None
@@ -97,45 +102,65 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     @property
     def usable_tools(self) -> Tools | None:
         """The tools that the model is told of: none if it must not call any."""
-        return None if self.tool_choice == "none" else self.tools or None
+        return None if self.call_choice == "none" else self.offered_tools or None
 
     @property
     def is_call_required(self) -> bool:
         """Whether the answer must be a call."""
-        return self.tool_choice == "required" or isinstance(self.tool_choice, NamedToolChoice)
+        return self.call_choice == "required" or isinstance(self.call_choice, NamedToolChoice)
 
-    def check(self, *, is_strict: bool) -> list[str]:
+    @property
+    def is_legacy(self) -> bool:
+        """Whether calls are asked for, and answered, in the form that came before tools."""
+        return bool(self.functions)
+
+    @property
+    def offered_tools(self) -> Tools:
+        """The tools, or the functions of the older form as tools."""
+        return self.tools or [Tool(function=function) for function in self.functions or []]
+
+    @property
+    def call_choice(self) -> ToolChoice | None:
+        """What tool_choice says, or the field that came before it."""
+        if not self.is_legacy:
+            return self.tool_choice
+        chosen = self.function_call
+        return NamedToolChoice(function=chosen) if isinstance(chosen, NamedFunction) else chosen
+
+    def check(self, *, is_strict: bool) -> None:
         """Raise ApiError for fields that contradict each other; see check_sampling()."""
         check_conversation(self)
-        if self.top_logprobs and not self.logprobs:
-            message = "'top_logprobs' may only be given together with 'logprobs': true."
-            raise invalid(message, "top_logprobs")
+        check_beside("top_logprobs", self.top_logprobs or None, "'logprobs': true", self.logprobs)
+        check_beside("parallel_tool_calls", self.parallel_tool_calls, "'tools'", self.tools)
         if self.modalities is not None and self.modalities != ["text"]:
             message = "Invalid 'modalities': this model answers in text only."
             raise invalid(message, "modalities", "unsupported_parameter")
         self._check_functions()
         self._check_tools()
-        return self.check_sampling(self.max_output_tokens, is_strict=is_strict)
+        self.check_sampling(self.max_output_tokens)
 
     def _check_functions(self) -> None:
-        """Refuse what came before tools, unless no call is wanted: then there is nothing to do."""
-        if self.function_call == "none":
+        """Refuse functions beside tools, and a choice among none."""
+        if self.functions and self.tools:
+            raise invalid("'functions' cannot be given together with 'tools'.", "functions")
+        chosen = self.function_call
+        if chosen is None or chosen == "none":
             return
-        for name in ("functions", "function_call"):
-            if getattr(self, name):
-                message = f"'{name}' is not supported; 'tools' and 'tool_choice' replace it."
-                raise invalid(message, name, "unsupported_parameter")
+        check_beside("function_call", chosen, "'functions'", self.functions)
+        names = [function.name for function in self.functions or []]
+        if isinstance(chosen, NamedFunction) and chosen.name not in names:
+            message = f"Invalid 'function_call': no function is named '{chosen.name[:64]}'."
+            raise invalid(message, "function_call")
 
     def _check_tools(self) -> None:
-        names = [tool.function.name for tool in self.tools or []]
+        names = [tool.function.name for tool in self.offered_tools]
         if len(names) != len(set(names)):
-            raise invalid("Invalid 'tools': two functions have the same name.", "tools")
+            field = "functions" if self.is_legacy else "tools"
+            raise invalid(f"Invalid '{field}': two functions have the same name.", field)
         choice = self.tool_choice
         if choice is None or choice == "none":
             return
-        if not names:
-            message = "'tool_choice' may only be given together with 'tools'."
-            raise invalid(message, "tool_choice")
+        check_beside("tool_choice", choice, "'tools'", names)
         if isinstance(choice, NamedToolChoice) and choice.function.name not in names:
             message = f"Invalid 'tool_choice': no tool is named '{choice.function.name[:64]}'."
             raise invalid(message, "tool_choice")
@@ -173,12 +198,16 @@ class ChatLogprobs(msgspec.Struct, frozen=True):
 
 
 class AnswerMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """What the model said. content is null where it only called tools."""
+    """What the model said. content is null where it only called tools.
+
+    function_call: the call, where it was asked for by `functions`.
+    """
 
     role: Literal["assistant"] = "assistant"
     content: str | None
     refusal: None = None
     tool_calls: list[ToolCall] | UnsetType = UNSET
+    function_call: FunctionCall | UnsetType = UNSET
 
 
 class ChatChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,6 +258,7 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
     content: str | UnsetType | None = UNSET
     refusal: UnsetType | None = UNSET
     tool_calls: list[ToolCallDelta] | UnsetType = UNSET
+    function_call: FunctionCallDelta | UnsetType = UNSET
 
 
 class ChunkChoice(msgspec.Struct, frozen=True, kw_only=True):

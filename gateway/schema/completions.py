@@ -48,7 +48,7 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
         wanted = [self.prompt_logprobs, self.logprobs if self.echo else None]
         return max((number for number in wanted if number is not None), default=None)
 
-    def check(self, *, is_strict: bool) -> list[str]:
+    def check(self, *, is_strict: bool) -> None:
         """Raise ApiError for fields that contradict each other; see SamplingFields.check()."""
         if self.best_of and self.best_of < self.num_choices:
             raise invalid(
@@ -66,7 +66,7 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
                 "logprobs",
                 "integer_above_max_value",
             )
-        return self.check_sampling(self.max_output_tokens, is_strict=is_strict)
+        self.check_sampling(self.max_output_tokens)
 
     def prompts(self) -> list[str | list[int]]:
         """Return the prompts one by one, whichever of the four forms they came in.

@@ -48,12 +48,23 @@ FIELDS = {
     "continue_final_message": "Go on with the last message instead of answering it.",
     "chat_template_kwargs": "Variables of the model's template, such as enable_thinking.",
     "chat_template": "The name of one of the model's own templates; no other is run.",
-    "functions": 'Refused unless function_call is "none": `tools` replaces it.',
-    "function_call": 'Only "none": `tool_choice` replaces it.',
+    "functions": "What came before `tools`; the answer has one function_call at most.",
+    "function_call": "What came before `tool_choice`: none, auto, or a function by name.",
     "modalities": 'Only ["text"].',
+    "system": "What the model is told first; its blocks are put together.",
+    "stop_sequences": "Texts that end the answer; they are not part of it.",
+    "thinking": "Whether the model thinks first, where its template has a switch.",
+    "output_config": "How much effort, and what the answer must match.",
+    "output_format": "What the answer must match: an older name of output_config.format.",
+    "priority": "Lower runs earlier.",
+    "cache_salt": "Prompts share cached prefixes only under equal salts.",
+    "timeout": "Seconds for the whole request.",
+    "mcp_servers": "Refused unless it is empty: this server runs no tools itself.",
+    "container": "Refused: this server runs no tools itself.",
 } | dict.fromkeys(
-    "user metadata store service_tier safety_identifier prompt_cache_key prompt_cache_retention "
-    "prompt_cache_options prediction verbosity moderation audio "
+    "user cache_control betas context_management diagnostics speed inference_geo user_profile_id "
+    "workspace_id metadata store service_tier safety_identifier prompt_cache_key "
+    "prompt_cache_retention prompt_cache_options prediction verbosity moderation audio "
     "web_search_options".split(),
     "Accepted, changes nothing.",
 )

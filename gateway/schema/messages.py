@@ -18,11 +18,39 @@ CallId = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class ContentPart(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of a message. Only text is read: `text` parts, and an assistant's `refusal` parts."""
+    """A part of a message. Only text is read: `text` parts, and an assistant's `refusal` parts.
+
+    Parts of the Responses API, input_text and output_text, are text, too.
+    """
 
     type: str
     text: str | None = None
     refusal: str | None = None
+
+    def check(self, where: str) -> None:
+        """Raise ApiError for what is no text."""
+        if self.type not in _TEXT_PARTS and self.type != "refusal":
+            kind = _OTHER_PARTS.get(self.type, "no text")
+            raise invalid(
+                f"Invalid '{where}': this model reads text only, and the part is {kind} "
+                f"(type '{self.type[:40]}').",
+                where,
+                "unsupported_content",
+            )
+        name = "refusal" if self.type == "refusal" else "text"
+        if getattr(self, name) is None:
+            message = f"Missing required parameter: '{where}.{name}'."
+            raise invalid(message, f"{where}.{name}", "missing_required_parameter")
+
+
+_TEXT_PARTS = frozenset(("text", "input_text", "output_text"))
+# What is sent to models that see and hear, under the names of OpenAI, Anthropic and vLLM.
+_OTHER_PARTS = (
+    dict.fromkeys(("image_url", "input_image", "image", "image_embeds", "image_pil"), "an image")
+    | dict.fromkeys(("input_audio", "audio_url", "audio", "audio_embeds"), "audio")
+    | dict.fromkeys(("video_url", "input_video", "video"), "a video")
+    | dict.fromkeys(("file", "input_file", "document"), "a file")
+)
 
 
 class FunctionCall(msgspec.Struct, frozen=True):
@@ -40,43 +68,52 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     function: FunctionCall
 
 
+class PastFunctionCall(msgspec.Struct, frozen=True, kw_only=True):
+    """What an assistant called before. arguments: JSON of an object, or the object itself."""
+
+    name: str
+    arguments: str | dict[str, Any] | None = None
+
+
+class PastToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One call that an assistant made before, as answers have it; id and type may be missing."""
+
+    id: CallId | None = None
+    type: Literal["function"] | None = None
+    function: PastFunctionCall
+
+
 class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     """One message of a conversation.
 
     name: who speaks, for templates that show it. tool_calls: of an assistant; tool_call_id: which
-    of them a tool's message answers. reasoning_content, or reasoning as vLLM calls it: what an
-    assistant thought before, for templates that show it again.
+    of them a tool's message answers. function_call: what came before tool_calls; a message of the
+    role `function` answers it. reasoning_content, or reasoning as vLLM calls it: what an assistant
+    thought before, for templates that show it again.
     """
 
     role: Literal["developer", "system", "user", "assistant", "tool", "function"]
-    content: str | list[ContentPart] | None = None
+    content: str | list[ContentPart | str] | None = None
     name: MessageName | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[PastToolCall] | None = None
+    function_call: PastFunctionCall | None = None
     tool_call_id: CallId | None = None
 
     def check(self, where: str) -> None:
         """Raise ApiError for a message that says nothing or belongs to nothing."""
         for number, part in enumerate(self.content if isinstance(self.content, list) else []):
-            if part.type not in ("text", "refusal"):
-                raise invalid(
-                    f"Invalid '{where}.content[{number}]': this model reads text only, not parts "
-                    f"of type '{part.type[:40]}'.",
-                    "messages",
-                    "unsupported_content",
-                )
-            if (part.text if part.type == "text" else part.refusal) is None:
-                name = f"{where}.content[{number}].{part.type}"
-                message = f"Missing required parameter: '{name}'."
-                raise invalid(message, "messages", "missing_required_parameter")
+            if isinstance(part, ContentPart):
+                part.check(f"{where}.content[{number}]")
         if self.content is None and not (self.role == "assistant" and self.has_other_content):
             message = f"Missing required parameter: '{where}.content'."
             raise invalid(message, "messages", "missing_required_parameter")
-        if self.tool_calls and self.role != "assistant":
-            message = f"Invalid '{where}.tool_calls': only messages of an assistant have them."
-            raise invalid(message, "messages")
+        for name in ("tool_calls", "function_call"):
+            if getattr(self, name) and self.role != "assistant":
+                message = f"Invalid '{where}.{name}': only messages of an assistant have it."
+                raise invalid(message, "messages")
         if self.role == "tool" and self.tool_call_id is None:
             message = f"Missing required parameter: '{where}.tool_call_id'."
             raise invalid(message, "messages", "missing_required_parameter")
@@ -84,13 +121,17 @@ class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def has_other_content(self) -> bool:
         """Whether it says something although it has no content."""
-        return bool(self.tool_calls) or self.refusal is not None
+        calls = bool(self.tool_calls) or self.function_call is not None
+        return calls or self.refusal is not None
 
     @property
     def text(self) -> str:
         """All content as one string."""
         if isinstance(self.content, list):
-            return "".join((part.text or "") + (part.refusal or "") for part in self.content)
+            return "".join(
+                part if isinstance(part, str) else (part.text or "") + (part.refusal or "")
+                for part in self.content
+            )
         return self.refusal or "" if self.content is None else self.content
 
 
@@ -155,6 +196,19 @@ class ConversationFields(Protocol):
     def chat_template(self) -> str | None: ...
     @property
     def reasoning_effort(self) -> str | None: ...
+
+
+class PlainConversation(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields that decide the text of a conversation, and nothing else."""
+
+    messages: list[ChatMessage]
+    tools: Tools | None = None
+    documents: Documents | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template: str | None = None
+    reasoning_effort: str | None = None
 
 
 def check_conversation(fields: ConversationFields) -> None:

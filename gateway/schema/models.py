@@ -11,7 +11,9 @@ from gateway.sampling_defaults import SamplingDefaults
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """One name that requests may use.
 
-    max_model_len: prompt and completion, tokens; what the KV cache holds if that is less.
+    max_model_len, context_length: prompt and completion, tokens; what the KV cache holds if that is
+    less. max_output_tokens: of an answer to the shortest prompt, for models that generate.
+    capabilities: what requests may ask of it.
     task: what requests it answers: "generate", "embed" or "rerank".
     dimensions: of the vectors of a model that embeds.
     default_sampling_params: what a request has where it does not say; OpenAI's for the rest.
@@ -22,6 +24,9 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     owned_by: str = "unisono"
     max_model_len: int
+    context_length: int
+    max_output_tokens: int | UnsetType = UNSET
+    capabilities: list[str]
     task: Literal["generate", "embed", "rerank"] = "generate"
     dimensions: int | UnsetType = UNSET
     default_sampling_params: SamplingDefaults

@@ -27,9 +27,8 @@ class PooledFields(msgspec.Struct, frozen=True, kw_only=True):
     request_id: RequestId | None = None
     timeout: Timeout | None = None
 
-    def check(self, *, is_strict: bool) -> list[str]:
-        """Raise ApiError for what one field alone cannot say; no field here means nothing."""
+    def check(self, *, is_strict: bool) -> None:
+        """Raise ApiError for what one field alone cannot say."""
         if self.truncate_prompt_tokens == 0:
             message = "Invalid 'truncate_prompt_tokens': at least one token of a text must stay."
             raise invalid(message, "truncate_prompt_tokens")
-        return []

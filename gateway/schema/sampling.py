@@ -25,7 +25,8 @@ from backend.wire.sampling import (
     TopP,
 )
 from gateway.errors import invalid
-from gateway.schema.structured import ResponseFormat, StructuredOutputs
+from gateway.schema.guided import GuidedFields
+from gateway.schema.structured import ResponseFormat
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ class StreamOptions(msgspec.Struct, frozen=True):
     continuous_usage_stats: bool | None = None
 
 
-class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
+class SamplingFields(GuidedFields, frozen=True, kw_only=True):
     """What a completion and a chat answer are asked for in the same words. Null is the default.
 
     min_tokens: before it, no end, no stop token and no stop string ends the answer.
@@ -102,7 +103,6 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
     bad_words: BadWords | None = None
     prompt_logprobs: NumLogprobs | None = None
     return_token_ids: bool | None = None
-    structured_outputs: StructuredOutputs | None = None
     priority: Priority | None = None
     cache_salt: CacheSalt | None = None
     request_id: RequestId | None = None
@@ -150,15 +150,16 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
         """The field that max_output_tokens comes from."""
         return "max_tokens"
 
-    def check(self, *, is_strict: bool) -> list[str]:
-        """Raise ApiError for fields that contradict each other.
+    def check(self, *, is_strict: bool) -> None:
+        """Raise ApiError for fields that contradict each other, or lack the one they belong to.
 
-        Returns the names of fields that mean nothing here; is_strict refuses those.
+        is_strict: OpenAI's limits hold where ours are wider.
         """
-        return self.check_sampling(self.max_output_tokens, is_strict=is_strict)
+        self.check_sampling(self.max_output_tokens)
 
-    def check_sampling(self, max_tokens: int | None, *, is_strict: bool) -> list[str]:
+    def check_sampling(self, max_tokens: int | None) -> None:
         """Do what check() does, for the fields that all requests have."""
+        self.check_guided()
         if max_tokens is not None and (self.min_tokens or 0) > max_tokens:
             raise invalid(
                 f"Invalid 'min_tokens': {self.min_tokens} is more than the {max_tokens} tokens "
@@ -171,12 +172,16 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
         if self.stream and self.prompt_logprobs is not None:
             message = "'prompt_logprobs' cannot be given together with 'stream': true."
             raise invalid(message, "prompt_logprobs")
-        if self.stream_options is not None and not self.stream:
-            if is_strict:
-                message = "'stream_options' may only be given together with 'stream': true."
-                raise invalid(message, "stream_options")
-            return ["stream_options"]
-        return []
+        check_beside("stream_options", self.stream_options, "'stream': true", self.stream)
+
+
+def check_beside(name: str, value: object, companion: str, is_there: object) -> None:
+    """Raise ApiError for a field that is given without the one that it says something about.
+
+    companion: that field, in words. is_there: true if the request has it.
+    """
+    if value is not None and not is_there:
+        raise invalid(f"'{name}' may only be given together with {companion}.", name)
 
 
 def given(value: T | None, default: T) -> T:

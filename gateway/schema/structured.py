@@ -35,10 +35,15 @@ class ResponseFormat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StructuredOutputs(msgspec.Struct, frozen=True, kw_only=True):
-    """Exactly one of these. json: a JSON schema, as an object or spelled in a string."""
+    """Exactly one of json, regex, choice, grammar and json_object.
+
+    json: a JSON schema, as an object or spelled in a string. any_whitespace: JSON may have line
+    breaks and indents; without it, it is one line. It may stand alone, for response_format.
+    """
 
     json: dict[str, Any] | str | None = None
     regex: Regex | None = None
     choice: AnswerChoices | None = None
     grammar: GrammarText | None = None
     json_object: bool | None = None
+    any_whitespace: bool | None = None

@@ -13,8 +13,8 @@ MAX_NAME_CHARS = 64
 RESERVED = frozenset(
     "messages tools documents add_generation_prompt continue_final_message "
     "conversation chat_template tokenize return_dict return_tensors "
-    "bos_token eos_token raise_exception strftime_now namespace range dict lipsum cycler joiner "
-    "self loop caller varargs kwargs".split()
+    "bos_token eos_token unk_token sep_token pad_token cls_token mask_token raise_exception "
+    "strftime_now namespace range dict lipsum cycler joiner self loop caller varargs kwargs".split()
 )
 
 

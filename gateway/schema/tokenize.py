@@ -9,8 +9,14 @@ import msgspec
 from msgspec import Meta
 
 from gateway.errors import invalid
-from gateway.schema.messages import ChatMessage, Documents, Messages, Tools
+from gateway.schema.messages import Documents, Messages, Tools
+from gateway.schema.sampling import check_beside
 
+# What says something about messages only.
+OF_CONVERSATIONS = (
+    "tools documents add_generation_prompt continue_final_message chat_template_kwargs "
+    "chat_template"
+).split()
 # A context of a million tokens fits, with some to spare.
 TokenIds = Annotated[list[int], Meta(max_length=2**21)]
 
@@ -41,19 +47,8 @@ class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
             message = "Give either 'prompt' or 'messages', and not both."
             param = "prompt" if self.messages is None else "messages"
             raise invalid(message, param, "missing_required_parameter")
-
-
-class MessagesToTokenize(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of a TokenizeRequest that has messages."""
-
-    messages: list[ChatMessage]
-    tools: Tools | None
-    documents: Documents | None
-    add_generation_prompt: bool | None
-    continue_final_message: bool | None
-    chat_template_kwargs: dict[str, Any] | None
-    chat_template: str | None
-    reasoning_effort: str | None = None
+        for name in OF_CONVERSATIONS:
+            check_beside(name, getattr(self, name) or None, "'messages'", self.messages)
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """Who may ask for what: every request passes here before its body is read.
 
-Decides on the path, the Authorization header and the peer's address alone: neither Host nor a
-forwarded header counts. What no route names is denied without a key like the rest. Must not know
+Decides on the path, the Authorization header and the peer's address: no forwarded header counts.
+Who comes in without a key must not be a browser that some page made to ask; origins.py looks at
+Origin and Host for that. What no route names is denied without a key like the rest. Must not know
 what an endpoint does. Installed by app.py.
 """
 
@@ -12,12 +13,16 @@ from collections.abc import Sequence
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.errors import ApiError, error_response
+from gateway.errors import ApiError
 from gateway.exchange_context import exchange_context
 from gateway.security import keys
 from gateway.security.exposure import is_loopback
 from gateway.security.keyring import Keyring
+from gateway.security.origins import Origins
 from gateway.tenant import ANONYMOUS, KeyScope, Tenant
+
+# OpenAI's clients send a key in the first, Anthropic's in the second; of both, they must agree.
+KEY_HEADERS = (b"authorization", b"x-api-key")
 
 
 class Access(enum.Enum):
@@ -42,6 +47,7 @@ class Gate:
         app: ASGIApp,
         routes: Sequence[tuple[Access, Route]],
         keyring: Keyring | None,
+        origins: Origins,
         *,
         allow_anonymous: bool,
     ) -> None:
@@ -49,6 +55,7 @@ class Gate:
         self._app = app
         self._routes = routes
         self._keyring = keyring
+        self._origins = origins
         self._allow_anonymous = allow_anonymous
         self._num_open: Counter[str] = Counter()  # by tenant
 
@@ -62,13 +69,16 @@ class Gate:
             await self._admit(scope, receive, send)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        tenant = self._tenant(scope)
-        exchange_context(scope).tenant = tenant
+        tenant, access = self._tenant(scope), self._access(scope)
+        context = exchange_context(scope)
         try:
-            self._check(tenant, self._access(scope), scope)
+            if tenant is None or tenant is ANONYMOUS:
+                tenant = self._without_key(tenant, access, scope)
+            context.tenant = tenant
+            self._check(tenant, access, scope)
         except ApiError as error:
             headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
-            await error_response(error, headers)(scope, receive, send)
+            await context.refusal(error, headers)(scope, receive, send)
             return
         name = tenant.id if tenant is not None else ""
         self._num_open[name] += 1
@@ -88,13 +98,24 @@ class Gate:
     def _tenant(self, scope: Scope) -> Tenant | None:
         if self._keyring is None:
             return ANONYMOUS
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        given = [header for header in scope["headers"] if header[0] in KEY_HEADERS]
         if not given and self._allow_anonymous:
             return ANONYMOUS
-        if len(given) != 1:
+        names, presented = {name for name, _ in given}, {_key(*header) for header in given}
+        if len(names) != len(given) or len(presented) != 1:
             return None
-        scheme, _, key = given[0].decode("latin-1").partition(" ")
-        return self._keyring.find(key.strip()) if scheme.lower() == "bearer" else None
+        return self._keyring.find(presented.pop())
+
+    def _without_key(self, tenant: Tenant | None, access: Access, scope: Scope) -> Tenant | None:
+        """Return who asks, nobody where a browser may have been made to. Raises ApiError 403 where
+        being on this network would have let it in."""
+        try:
+            self._origins.check(scope)
+        except ApiError:
+            if access is Access.OPEN or (tenant is None and access is Access.INFER):
+                return None
+            raise
+        return tenant
 
     def _check(self, tenant: Tenant | None, access: Access, scope: Scope) -> None:
         """Raise ApiError unless `tenant` may have what asks for `access`."""
@@ -103,7 +124,7 @@ class Gate:
         if tenant is None:
             message = (
                 "This needs an API key that is known here. Send it in the header "
-                f"'Authorization: Bearer {keys.KEY_FORMAT}'."
+                f"'Authorization: Bearer {keys.KEY_FORMAT}' or 'x-api-key: {keys.KEY_FORMAT}'."
             )
             raise ApiError(401, message, code="invalid_api_key")
         needed = KeyScope.ADMIN if access is Access.ADMIN else KeyScope.INFER
@@ -113,6 +134,15 @@ class Gate:
         if tenant.max_requests and self._num_open[tenant.id] >= tenant.max_requests:
             message = f"This API key may have {tenant.max_requests} requests open at a time."
             raise ApiError(429, message, code="too_many_requests")
+
+
+def _key(header: bytes, value: bytes) -> str:
+    """Return the key that a header holds; nothing, which is nobody's, of another scheme's."""
+    text = value.decode("latin-1").strip()
+    if header == b"x-api-key":
+        return text
+    scheme, _, key = text.partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
 
 
 def _is_local(scope: Scope) -> bool:

@@ -64,7 +64,7 @@ class Worker:
             return
         self.num_unanswered = 0
         self.child = Child(
-            f"gateway {self.number}",
+            f"worker {self.number}",
             "gateway.worker:worker_main",
             self.number,
             self._settings,

@@ -35,12 +35,22 @@ class GenerationReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """The error that a request was answered with: OpenAI's code and param, and its words."""
+
+    code: str
+    param: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """One request and its answer. Times are CLOCK_MONOTONIC seconds.
 
     route: the pattern that matched, never a path that a client made up. status: 499 where the
     client left before an answer began. generated: for requests for text that were accepted.
-    traceparent: what the client said its own span is (W3C Trace Context).
+    traceparent: what the client said its own span is (W3C Trace Context). path, user_agent: as the
+    client sent them. ignored_fields: as its answer named them. client: its address.
     """
 
     method: str
@@ -52,3 +62,8 @@ class Exchange:
     ended_s: float
     generated: GenerationReport | None = None
     traceparent: str = ""
+    path: str = ""
+    ignored_fields: str = ""
+    refusal: Refusal | None = None
+    client: str = ""
+    user_agent: str = ""

@@ -54,7 +54,7 @@ class Tracing:
                 "http.route": exchange.route,
                 "http.response.status_code": exchange.status,
                 "unisono.request_id": exchange.request_id,
-                "unisono.tenant": exchange.tenant,
+                "unisono.key_id": exchange.tenant,
             },
             start_time=_unix_ns(exchange.started_s),
         )

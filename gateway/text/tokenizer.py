@@ -31,7 +31,7 @@ class Tokenizer:
     """A model's tokenizer.
 
     vocab_size: one more than the highest id; the model's embedding may have more rows.
-    eos_token_ids: ids that end an answer.
+    eos_token_ids: ids that end an answer. other_ids: of pad_token, unk_token and the like.
     tokens_without_rows: those that the files name and the model has no embedding for; text that
     spells one is characters.
     """
@@ -47,6 +47,7 @@ class Tokenizer:
         self.bos_token_id = vocabulary.bos_token_id
         self.eos_token_id = vocabulary.eos_token_id
         self.eos_token_ids = vocabulary.eos_token_ids
+        self.other_ids = vocabulary.other_ids
         self._vocabulary = vocabulary
         self._backend = vocabulary.backend
         self._pieces = pieces_of(self._backend)

@@ -87,6 +87,14 @@ class AttentionCase:
         self._q = qkv[:, :heads]  # tokens lie apart
         self._sinks = 3 * randn(heads, seed=seed + 2).float() if has_sinks else None
 
+    def lay_apart(self, more: int) -> None:
+        """Put so many numbers, which are no one's, between the blocks."""
+        blocks, *shape = self._laid_out.shape
+        size = self._laid_out[0].numel()
+        apart = self._laid_out.new_full((blocks, size + more), 77)
+        apart[:, :size] = self._laid_out.flatten(1)
+        self._laid_out = apart[:, :size].view(blocks, *shape)
+
     def expected(self, cache: Tensor | None = None) -> Tensor:
         """The oracle's result, float32, over these keys and values or those of the case's bits."""
         seen = self._cache if cache is None else cache

@@ -28,8 +28,8 @@ WEIGHTS = {
     "kill rank": 5,
     "pause rank": 4,
     "hang rank": 1,
-    "kill gateway": 1,
-    "pause gateway": 2,
+    "kill worker": 1,
+    "pause worker": 2,
     "pause supervisor": 1,
     "corrupt rank": 2,
 }
@@ -77,8 +77,8 @@ class Attacker:
 
     async def kill(self, kind: str) -> None:
         """End a process at once, but no worker so soon after another that the server gives up."""
-        recent = self._log.times("SIGKILL", "gateway")[-WORKER_KILLS:]
-        if kind == "gateway" and len(recent) == WORKER_KILLS:
+        recent = self._log.times("SIGKILL", "worker")[-WORKER_KILLS:]
+        if kind == "worker" and len(recent) == WORKER_KILLS:
             if recent[0] > time.monotonic() - WORKER_WINDOW_SECONDS:
                 return
         self._send(signal.SIGKILL, *self._victim(kind))

@@ -87,7 +87,7 @@ class _Reading:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             payload = json.dumps(body).encode()
-            head = "POST /v1/completions HTTP/1.1\r\nHost: chaos\r\nConnection: close\r\n"
+            head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
             head += f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n"
             writer.write(head.encode() + payload)
             await writer.drain()

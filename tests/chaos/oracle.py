@@ -67,7 +67,7 @@ def _complaint(outcome: Outcome, reference: Answer, log: Log) -> str:
 def _was_worker_killed(outcome: Outcome, log: Log) -> bool:
     return any(
         outcome.started_s - CUT_SECONDS <= moment <= outcome.ended_s
-        for moment in log.times("SIGKILL", "gateway")
+        for moment in log.times("SIGKILL", "worker")
     )
 
 

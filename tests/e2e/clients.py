@@ -84,7 +84,8 @@ class RawStream:
         self._file = self._socket.makefile("rb")
         access = f"Authorization: Bearer {key}\r\n".encode() if key else b""
         self._socket.sendall(
-            b"POST /v1/completions HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+            + b"Content-Type: application/json\r\n"
             + access
             + b"Content-Length: %d\r\n\r\n" % len(payload)
             + payload

@@ -13,12 +13,22 @@ import pytest
 from tests.backend.factories import write_tiny_llama
 from tests.e2e.clients import openai_client
 from tests.e2e.server import Server
+from tests.e2e.tool_template import TOOL_TEMPLATE
 
 
 @pytest.fixture(scope="session")
 def default_server() -> Iterator[Server]:
     """The default model as `unisono serve` without flags serves it."""
     with Server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tool_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The default model with a template that knows tools."""
+    template = tmp_path_factory.mktemp("template") / "tools.jinja"
+    template.write_text(TOOL_TEMPLATE)
+    with Server("--chat-template", template) as server:
         yield server
 
 

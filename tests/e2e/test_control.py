@@ -82,7 +82,7 @@ def test_list_shows_every_process(server: Server, socket_path: Path) -> None:
             assert Path(f"/proc/{rank.pid}/oom_score_adj").read_text() == "500\n"
     for worker in found.workers:
         assert worker.serves == [0, 1]
-        pids[f"unisono: gateway {worker.worker}"] = worker.pid
+        pids[f"unisono: worker {worker.worker}"] = worker.pid
     named = server.processes
     assert {name: named[name] for name in pids} == pids
     assert found.url == server.url
@@ -109,7 +109,7 @@ def test_groups_come_and_go_under_load_and_no_request_is_lost(
     after = server.processes
     assert after.keys() == (before.keys() - {"unisono: rank 1.0"}) | {"unisono: rank 2.0"}
     assert after["unisono: rank 0.0"] != before["unisono: rank 0.0"]
-    assert after["unisono: gateway 0"] == before["unisono: gateway 0"]
+    assert after["unisono: worker 0"] == before["unisono: worker 0"]
 
 
 def test_operations_can_be_repeated_and_wrong_numbers_are_named(

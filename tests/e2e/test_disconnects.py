@@ -100,7 +100,7 @@ async def pay(visit: Visit, port: int) -> None:
     """Connect, ask, read as much as the visitor wants, and leave."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     body = json.dumps(visit.body).encode()
-    head = f"POST {visit.path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+    head = f"POST {visit.path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     writer.write((head + f"Content-Length: {len(body)}\r\n\r\n").encode()[: visit.num_sent])
     if visit.num_sent is None:
         writer.write(body)
@@ -166,7 +166,7 @@ async def soak(server: Server, count: int) -> None:
     # Caches, allocators and the template's process come to their size first.
     await disconnect(server, NUM_CLIENTS, seed=0)
     processes = server.processes
-    worker = processes["unisono: gateway 0"]
+    worker = processes["unisono: worker 0"]
     descriptors, memory = num_descriptors(worker), memory_bytes(worker)
     await disconnect(server, count, seed=count)
     assert server.processes == processes, "a process died"

@@ -146,7 +146,7 @@ def test_bare_line_feeds_and_folds_have_one_meaning(limited: Server) -> None:
 @pytest.fixture(scope="module")
 def worker(limited: Server) -> int:
     """The pid of the process that holds the connections."""
-    return limited.processes["unisono: gateway 0"]
+    return limited.processes["unisono: worker 0"]
 
 
 def descriptors(pid: int) -> int:

@@ -41,8 +41,8 @@ def test_any_worker_answers_for_all_through_the_death_of_one(pair: Server) -> No
         return set(scrapes) == {total}
 
     wait_until(agree, 5, "all scrapes show the same total")
-    os.kill(pair.processes["unisono: gateway 0"], signal.SIGKILL)
-    wait_until(lambda: "unisono: gateway 0" in pair.processes, 10, "the worker is replaced")
+    os.kill(pair.processes["unisono: worker 0"], signal.SIGKILL)
+    wait_until(lambda: "unisono: worker 0" in pair.processes, 10, "the worker is replaced")
     restarts = 'unisono_worker_restarts_total{worker="0"}'
     wait_until(lambda: metrics(pair.url)[restarts] == 1, 10, "the death is counted")
     wait_until(agree, 10, "the successor goes on counting")

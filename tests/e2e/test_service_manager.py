@@ -143,7 +143,7 @@ def test_reload_is_told_to_its_end(service: Service) -> None:
 
 
 def test_watchdog_starves_while_a_worker_is_stopped(service: Service) -> None:
-    worker = service.pid("unisono: gateway 0")
+    worker = service.pid("unisono: worker 0")
     os.kill(worker, signal.SIGSTOP)
     try:
         wait_until(service.manager.is_starving, 20, "the watchdog is not fed any more")

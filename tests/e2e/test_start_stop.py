@@ -48,7 +48,7 @@ def completes(server: Server) -> bool:
 
 
 def test_every_process_names_itself(tiny_pair: Server) -> None:
-    names = {"supervisor", "gateway 0", "rank 0.0", "rank 0.1"}
+    names = {"supervisor", "worker 0", "rank 0.0", "rank 0.1"}
     assert tiny_pair.processes.keys() == {f"unisono: {name}" for name in names}
     assert tiny_pair.processes["unisono: supervisor"] == tiny_pair.session
 
@@ -90,12 +90,20 @@ def test_idle_server_stops_at_once_with_0(tiny_model: Path) -> None:
 
 def test_second_interrupt_does_not_wait_for_streams(tiny_model: Path) -> None:
     with Server(tiny_model) as server, RawStream(server.url, body(16000)) as stream:
-        next(stream.events())
+        events = stream.events()
+        next(events)
         server.send(signal.SIGINT)
         server.wait_for_line("unisono: stopping")
         server.send(signal.SIGINT)
+        with pytest.raises(ConnectionError):
+            for event in events:
+                last = event
         server.wait()
         server.check_nothing_left()
+    # It said that a process had died, and that its sequences went on elsewhere.
+    assert b"The server was stopped." in last
+    assert "unisono: stopping at once" in server.stderr
+    assert "elsewhere" not in server.stderr and " is lost" not in server.stderr
 
 
 @pytest.mark.parametrize(("tp", "is_streaming"), [(1, False), (1, True), (2, True)])
@@ -135,13 +143,13 @@ def test_killed_gateway_is_replaced_and_the_ranks_stay(
     before = tiny_pair.processes
     with RawStream(tiny_pair.url, body(16000)) as stream:
         next(stream.events())
-        os.kill(before["unisono: gateway 0"], signal.SIGKILL)
+        os.kill(before["unisono: worker 0"], signal.SIGKILL)
         with pytest.raises(ConnectionError):
             list(stream.events())
     wait_until(lambda: is_ready(tiny_pair), RESTART_SECONDS, "the worker is back")
     assert completes(tiny_pair)
     after = tiny_pair.processes
-    assert {name for name in before if after[name] != before[name]} == {"unisono: gateway 0"}
+    assert {name for name in before if after[name] != before[name]} == {"unisono: worker 0"}
     wait_until(lambda: not is_running(tiny_pair), 1.5, "the lost worker's stream is aborted")
 
 
@@ -162,8 +170,8 @@ def test_stream_that_runs_when_the_time_is_up_is_told(tiny_model: Path) -> None:
             with contextlib.suppress(ConnectionError):
                 rest.extend(events)  # every kind of client is to notice
         assert server.wait() == 0
-    assert b"time it leaves" in rest[-1]
-    assert "cutting them off" in server.stderr and "Traceback" not in server.stderr
+    assert b"The server was stopped." in rest[-1]
+    assert "they are cut off" in server.stderr and "Traceback" not in server.stderr
 
 
 def test_drain_ends_with_the_last_of_several_streams(tiny_model: Path) -> None:

@@ -14,7 +14,7 @@ class FakeTemplate:
 
     name: str = ""
     supports_tools: bool = True
-    knows_developer: bool = False
+    knows_thoughts: bool = False
     failure: Exception | None = None
     seen: list[Conversation] = field(default_factory=list)
 

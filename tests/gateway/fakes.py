@@ -6,6 +6,7 @@ client reads, and when it leaves.
 
 import asyncio
 import codecs
+import time
 from array import array
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +21,12 @@ from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
 from gateway.app import create_app
 from gateway.pool.body_budget import BodyBudget
+from gateway.pool.door import Door
 from gateway.pool.refusals import QueueFull
 from gateway.pool.status import PoolStatus
 from gateway.pool.submit_options import SubmitOptions
 from gateway.security.keyring import Keyring
+from gateway.security.origins import Origins
 from gateway.service import Limits, Service
 from gateway.tenant import Tenant
 from gateway.text.embedding_prompts import EmbeddingPrompts
@@ -174,6 +177,11 @@ class FakePool:
     state: PoolStatus = field(
         default_factory=lambda: PoolStatus(ready=True, draining=False, stalled=False, groups=[])
     )
+    is_shut: bool = False
+    door: Door = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.door = Door(lambda: self.is_shut, time.monotonic, wait_seconds=0.05, max_waiting=2)
 
     def check_room(self, tenant: Tenant) -> None:
         if self.is_full:
@@ -281,6 +289,7 @@ def make_service(
     grammar_validator: "GrammarValidator | None" = None,
     keyring: Keyring | None = None,
     allow_anonymous: bool = False,
+    origins: Origins | None = None,
     pooling: Pooling | None = None,
     width: int = 0,
     has_segments: bool = False,
@@ -301,6 +310,7 @@ def make_service(
         grammar_validator=grammar_validator,
         keyring=keyring,
         allow_anonymous=allow_anonymous,
+        origins=origins or Origins(),
         pooling=pooling,
         width=width,
         has_segments=has_segments,

@@ -1,14 +1,18 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import cast
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.app import Envelope
+from gateway.app import Envelope, create_app
+from gateway.security.origins import Origins
 from gateway.telemetry.logs import TextFormatter
 from gateway.telemetry.observer import Observer
-from tests.gateway.fakes import Exchange, FakePool, app_of, complete, settle
+from tests.gateway.fakes import Exchange, FakePool, app_of, complete, make_service, settle
 
 
 async def answer_to(
@@ -24,7 +28,7 @@ async def answer_to(
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/"),
+        ("GET", "//"),
         ("POST", "/v1/completion"),
         ("GET", "/v1/models/"),
         ("GET", "/livez/"),
@@ -42,9 +46,10 @@ async def test_unknown_path_is_a_404_in_openai_s_shape(method: str, path: str) -
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("GET", "/v1/completions", "POST"),
-        ("DELETE", "/v1/models/tiny", "GET, HEAD"),
-        ("POST", "/health", "GET, HEAD"),
+        ("GET", "/v1/completions", "OPTIONS, POST"),
+        ("HEAD", "/v1/completions", "OPTIONS, POST"),
+        ("DELETE", "/v1/models/tiny", "GET, HEAD, OPTIONS"),
+        ("POST", "/health", "GET, HEAD, OPTIONS"),
     ],
 )
 async def test_wrong_method_is_a_405_that_names_the_right_one(
@@ -56,10 +61,32 @@ async def test_wrong_method_is_a_405_that_names_the_right_one(
     assert sorted(exchange.headers["allow"].split(", ")) == allowed.split(", ")
 
 
+async def test_every_route_tells_its_methods_and_serves_head() -> None:
+    app = app_of(FakePool())
+    for route in cast(Starlette, app).routes:
+        path = cast(Route, route).path.replace("{name:path}", "tiny")
+        options = await answer_to(app, "OPTIONS", path)
+        methods = set(options.headers["allow"].split(", "))
+        assert (options.status, options.body) == (204, b"")
+        assert methods in ({"POST", "OPTIONS"}, {"GET", "HEAD", "OPTIONS"})
+        if "HEAD" in methods and path != "/metrics":
+            head, get = [await answer_to(app, method, path) for method in ("HEAD", "GET")]
+            assert (head.status, head.headers["content-length"]) == (
+                get.status,
+                get.headers["content-length"],
+            )
+
+
+async def test_options_of_the_server_and_of_nothing() -> None:
+    server = await answer_to(app_of(FakePool()), "OPTIONS", "*")
+    assert (server.status, server.headers["allow"]) == (204, "GET, HEAD, POST, OPTIONS")
+    assert (await answer_to(app_of(FakePool()), "OPTIONS", "/nowhere")).status == 404
+
+
 async def test_path_is_taken_from_the_scope_and_not_from_host() -> None:
-    exchange = await answer_to(
-        app_of(FakePool()), "GET", "/nowhere", headers=[("host", "a/livez?x="), ("x", "y")]
-    )
+    app = create_app(make_service(FakePool(), origins=Origins(hosts=["*"])))
+    headers = [("host", "a/livez?x="), ("x", "y")]
+    exchange = await answer_to(app, "GET", "/nowhere", headers=headers)
     assert exchange.status == 404
 
 
@@ -111,10 +138,10 @@ async def test_fault_of_ours_is_a_500_without_its_traceback(
     [record] = caplog.records
     assert record.levelno == logging.ERROR
     assert (
-        TextFormatter("gateway 0")
+        TextFormatter("worker 0")
         .format(record)
         .splitlines()[0]
-        .endswith(r'ERROR gateway 0: request failed request_id=id-1 path="/x\n"')
+        .endswith(r'ERROR worker 0: request failed request_id=id-1 path="/x\n"')
     )
 
 

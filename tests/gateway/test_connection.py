@@ -10,7 +10,8 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from hypercorn.utils import wrap_app
 
-from gateway.connection import Bounds, Connection, Http1, install
+from gateway.connection import Bounds, Connection, install
+from gateway.http1 import Http1
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 KEEP_ALIVE_SECONDS = 60

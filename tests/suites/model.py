@@ -5,6 +5,7 @@ An answer ends after some thirty tokens, because several are ends: no suite asks
 """
 
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -27,8 +28,8 @@ Call tools as <tool_call>{"name": ..., "arguments": {...}}</tool_call>.
 {% endif %}"""
 
 
-def write_suite_model(path: Path, max_model_len: int = 2048) -> Path:
-    """Write the model's directory and return it."""
+def write_suite_model(path: Path, max_model_len: int = 2048, **overrides: Any) -> Path:
+    """Write the model's directory and return it. overrides: fields of its ModelConfig."""
     size = tiny_config().vocab_size
     write_tiny_llama(
         path,
@@ -36,6 +37,7 @@ def write_suite_model(path: Path, max_model_len: int = 2048) -> Path:
         vocab_size=size + len(INFILL_TOKENS),
         # These are merged tokens: every text can still be spelled without them.
         eos_token_ids=(2, *range(MIN_VOCAB_SIZE, size, 8)),
+        **overrides,
     )
     tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
     tokenizer.add_special_tokens(INFILL_TOKENS)

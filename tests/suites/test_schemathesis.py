@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.description.openapi import OPERATIONS
+from gateway.description.operations import OPERATIONS
 from tests.e2e.server import Server
 from tests.suites.conftest import MODEL
 from tests.suites.environment import installed

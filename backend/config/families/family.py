@@ -19,6 +19,7 @@ class Family:
     config.json means that lacks a field, by common names. harmless: fields that change nothing
     here, beside those that change nothing anywhere. tie_word_embeddings: what a config.json that
     does not say means. copies: tensors of Hugging Face's files that must be one embedding.
+    own_fields: of GGUF files, what is checked for all other families and read here.
     models: some that people know. checked: how it was, beside what holds for every family (see
     `unisono models`).
     """
@@ -34,6 +35,7 @@ class Family:
     harmless: frozenset[str] = frozenset()
     tie_word_embeddings: bool = False
     copies: tuple[str, ...] = ()
+    own_fields: frozenset[str] = frozenset()
     models: str = ""
     checked: str = ""
 

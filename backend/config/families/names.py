@@ -13,7 +13,7 @@ HF_IGNORED = r".*\.rotary_emb\.inv_freq"
 # Towers of models that see or hear. They are served as text only.
 TOWERS = (
     r"(model\.)?(vision_tower|vision_model|visual|multi_modal_projector|audio_tower|embed_vision"
-    r"|embed_audio)\..*"
+    r"|embed_audio|vision_embedder)\..*"
 )
 
 # As Qwen's and OLMoE's have experts: each by itself, or, in memory of transformers 5, in stacks.
@@ -37,6 +37,7 @@ GGUF_PARTS: dict[str, str | tuple[str, ...]] = {
     "self_attn.o_proj": "attn_output",
     "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",
+    "self_attn.sinks": "attn_sinks",
     "attention_output_norm": "post_attention_norm",
     "post_attention_layernorm": "ffn_norm",
     "mlp.gate_proj": "ffn_gate",
@@ -73,6 +74,7 @@ def hf_names(
     prefixes: tuple[str, ...] = HF_PREFIXES,
     layer: str = "layers.{i}.",
     transposed: frozenset[str] = frozenset(),
+    interleaved: dict[str, tuple[str, ...]] | None = None,
     ignored: str = "(?!)",
     grouped: dict[str, tuple[str, ...]] | None = None,
 ) -> Names:
@@ -85,6 +87,7 @@ def hf_names(
         fused or {},
         transposed,
         f"{HF_IGNORED}|{TOWERS}|{ignored}",
+        interleaved or {},
         grouped=grouped or {},
     )
 
@@ -95,6 +98,7 @@ def gguf_names(
     fused: dict[str, tuple[str, ...]] | None = None,
     grouped: dict[str, tuple[str, ...]] | None = None,
     top: dict[str, str | tuple[str, ...]] | None = None,
+    ignored: str = "(?!)",
 ) -> Names:
     """Return llama.cpp's names, which are the same for all families but for those given."""
     return Names(
@@ -103,6 +107,6 @@ def gguf_names(
         GGUF_TOP | (top or {}),
         GGUF_PARTS | (parts or {}),
         GGUF_FUSED | (fused or {}),
-        ignored=GGUF_IGNORED,
+        ignored=f"{GGUF_IGNORED}|{ignored}",
         grouped=grouped or {},
     )

@@ -21,6 +21,7 @@ typedef struct {
     void (*attention)(const Attention *);
     void (*delta_rule)(const DeltaRule *);
     void (*gated_norm)(const GatedNorm *);
+    void (*causal_conv)(const CausalConv *);
     int (*topk)(const TopK *);
     void (*exp_sums)(const ExpSums *);
     void (*count_greater)(const CountGreater *);
@@ -35,7 +36,8 @@ typedef struct {
 /* All else, as the level of this name compiles it. */
 #define OTHER_KERNELS(level) \
     .add_rms_norm = add_rms_norm_##level, .rotate_store = rotate_store_##level, \
-    .silu_mul = silu_mul_##level, .attention = attention_##level, .topk = topk_##level, \
+    .silu_mul = silu_mul_##level, .causal_conv = causal_conv_##level, \
+    .attention = attention_##level, .topk = topk_##level, \
     .exp_sums = exp_sums_##level, .count_greater = count_greater_##level, \
     .apply_masks = apply_masks_##level, .delta_rule = delta_rule_##level, \
     .gated_norm = gated_norm_##level

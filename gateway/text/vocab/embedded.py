@@ -40,6 +40,7 @@ def keep_rows(vocabulary: Vocabulary, num_rows: int) -> Vocabulary:
         prefix_ids=_below(vocabulary.prefix_ids, num_rows),
         suffix_ids=_below(vocabulary.suffix_ids, num_rows),
         pair_form=_kept_form(vocabulary.pair_form, num_rows),
+        other_ids={name: i for name, i in vocabulary.other_ids.items() if i < num_rows},
     )
 
 

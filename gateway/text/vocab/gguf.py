@@ -23,6 +23,14 @@ from gateway.text.vocab.unigram import unigram
 from gateway.text.vocab.vocabulary import TokenizerError, Vocabulary
 from gateway.text.vocab.word_piece import word_piece
 
+# Name of the key -> transformers' name.
+_OTHERS = {
+    "unknown": "unk_token",
+    "separator": "sep_token",
+    "padding": "pad_token",
+    "cls": "cls_token",
+    "mask": "mask_token",
+}
 _OTHERWISE = "a directory of the same model with tokenizer.json would be served"
 
 
@@ -58,6 +66,7 @@ def vocabulary_from_metadata(pairs: dict[str, Any]) -> Vocabulary:
         suffix_ids=suffix_ids,
         pair_form=_pair_form(meta, prefix_ids, suffix_ids),
         charsmap=CharsMap(keys.charsmap) if keys.model == "t5" and keys.charsmap else None,
+        other_ids={name: meta.ids[key] for key, name in _OTHERS.items() if key in meta.ids},
     )
 
 

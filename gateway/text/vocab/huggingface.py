@@ -39,6 +39,7 @@ _SLOW_FILES = (
 # Importing transformers on a cold disk and converting 256,000 tokens took under 60 s.
 _CONVERT_TIMEOUT_S = 300
 _NAMED_BY_ID = {"bos_token": "bos_token_id", "eos_token": "eos_token_id"}
+_OTHERS = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 def load_huggingface(directory: Path) -> Vocabulary:
@@ -56,6 +57,7 @@ def load_huggingface(directory: Path) -> Vocabulary:
         prefix_ids=prefix_ids,
         suffix_ids=suffix_ids,
         pair_form=pair_form_of(backend),
+        other_ids={name: i for name in _OTHERS if (i := config.token_id(name)) is not None},
     )
 
 
@@ -96,14 +98,14 @@ class _Config:
         self._generation = _read_json(directory / "generation_config.json")
 
     def token_id(self, name: str) -> int | None:
-        """Return the id of bos_token or eos_token: by its text if one is given, else by number."""
+        """Return the id of bos_token and the like: by its text if one is given, else by number."""
         for source in (self._tokenizer, self._special):
             if name in source:
                 text = source[name]
                 if isinstance(text, dict):
                     text = text.get("content")
                 return self._backend.token_to_id(text) if isinstance(text, str) else None
-        return next(iter(_ids(self._model.get(_NAMED_BY_ID[name]))), None)
+        return next(iter(_ids(self._model.get(_NAMED_BY_ID.get(name, "")))), None)
 
     def eos_token_ids(self) -> tuple[int, ...]:
         own = self.token_id("eos_token")

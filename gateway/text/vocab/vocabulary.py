@@ -4,7 +4,8 @@ Owns the shape that the loaders of this package fill and the error they raise. K
 files, requests or incremental decoding. Read by `gateway/text/tokenizer.py` only.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import tokenizers
 
@@ -23,6 +24,7 @@ class Vocabulary:
     backend: encodes without adding anything; prefix_ids and suffix_ids are what the model wants
     around a prompt (begin- and end-of-sequence ids, mostly).
     eos_token_id: what the model's files call its end of sequence.
+    other_ids: of further tokens that the files name, by transformers' names: pad_token, unk_token.
     eos_token_ids: every id after which a model of this vocabulary has nothing more to say.
     pair_form: how two texts become one input; None where the model takes no pairs.
     charsmap: what a text becomes before the backend takes it, special tokens left alone.
@@ -36,3 +38,4 @@ class Vocabulary:
     suffix_ids: tuple[int, ...]
     pair_form: PairForm | None = None
     charsmap: CharsMap | None = None
+    other_ids: Mapping[str, int] = field(default_factory=dict)

@@ -1,7 +1,5 @@
 """Groups of layers, and what sequences take of a pool that they share."""
 
-from collections.abc import Sequence
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,24 +7,18 @@ from hypothesis import strategies as st
 from backend.config.cache_groups import (
     FULL_GROUPS,
     CacheGroup,
+    block_size_of,
     blocks_of_sequence,
     cache_groups,
     capacity_tokens,
-    layers_per_block,
     longest_sequence,
+    lost_share,
 )
 
 
 def every(number: int, num_layers: int, window: int) -> list[int]:
     """A full layer after number - 1 with windows."""
     return [0 if layer % number == number - 1 else window for layer in range(num_layers)]
-
-
-def unused_share(groups: Sequence[CacheGroup], num_tokens: int) -> float:
-    """The share of a sequence's memory that lies in places without a layer."""
-    held = [min(group.window or num_tokens, num_tokens) for group in groups]
-    used = sum(len(group.layers) * n for group, n in zip(groups, held, strict=True))
-    return 1 - used / (layers_per_block(groups) * sum(held))
 
 
 @pytest.mark.parametrize(
@@ -46,8 +38,33 @@ def test_groups_of_models_lose_little_and_are_few(
     windows: list[int], max_len: int, num_groups: int, places: int, unused: float
 ) -> None:
     groups = cache_groups(windows, max_len)
-    assert (len(groups), layers_per_block(groups)) == (num_groups, places)
-    assert unused_share(groups, max_len) == pytest.approx(unused, abs=5e-4)
+    alike = [1] * len(windows)
+    assert (len(groups), block_size_of(groups, alike)) == (num_groups, places)
+    assert lost_share(groups, alike, max_len) == pytest.approx(unused, abs=5e-4)
+
+
+GEMMA4 = {
+    # layers that keep keys, every how many-th sees all, window, sizes of windowed and full layers
+    "E2B": (15, 5, 512, 1, 2),
+    "E4B": (24, 6, 512, 1, 2),
+    "26B-A4B": (30, 6, 1024, 2, 1),
+    "31B": (60, 6, 1024, 2, 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "num_groups", "block_size", "lost"),
+    [("E2B", 3, 6, 0.0), ("E4B", 4, 8, 0.007), ("26B-A4B", 14, 5, 0.067), ("31B", 11, 10, 0.0)],
+)
+def test_layers_of_several_sizes_share_a_pool(
+    name: str, num_groups: int, block_size: int, lost: float
+) -> None:
+    num_layers, number, window, small, large = GEMMA4[name]
+    windows = every(number, num_layers, window)
+    sizes = [small if window else large for window in windows]
+    groups = cache_groups(windows, 32768, sizes)
+    assert (len(groups), block_size_of(groups, sizes)) == (num_groups, block_size)
+    assert lost_share(groups, sizes, 32768) == pytest.approx(lost, abs=5e-4)
 
 
 def test_window_that_is_never_filled_is_none() -> None:
@@ -66,12 +83,21 @@ def test_model_without_a_cache_has_no_groups() -> None:
 
 
 @given(
-    windows=st.lists(st.sampled_from([0, 16, 100, 2000]), max_size=40),
+    layers=st.lists(
+        st.tuples(st.sampled_from([0, 16, 100, 2000, None]), st.sampled_from([1, 2, 3])),
+        max_size=40,
+    ),
     max_len=st.sampled_from([64, 1000, 10_000]),
 )
-def test_each_layer_has_one_place_and_keeps_what_it_sees(windows: list[int], max_len: int) -> None:
-    groups = cache_groups(windows, max_len)
-    assert sorted(layer for group in groups for layer in group.layers) == [*range(len(windows))]
+def test_each_layer_has_one_place_and_keeps_what_it_sees(
+    layers: list[tuple[int | None, int]], max_len: int
+) -> None:
+    windows, sizes = [window for window, _ in layers], [size for _, size in layers]
+    groups = cache_groups(windows, max_len, sizes)
+    keep = [layer for layer, window in enumerate(windows) if window is not None]
+    assert sorted(layer for group in groups for layer in group.layers) == keep
+    if groups:
+        assert 0 <= lost_share(groups, sizes, max_len) < 1
     for group in groups:
         for layer in group.layers:
             sees, keeps = windows[layer] or max_len, group.window or max_len

@@ -138,7 +138,10 @@ def test_bitsandbytes_is_refused_with_what_to_take_instead() -> None:
 
 def test_unknown_method_is_refused_with_those_that_are_served() -> None:
     words = refusal({"quant_method": "hqq"})
-    assert "quant_method 'hqq' is not supported; awq, gptq, compressed-tensors, fp8 are" in words
+    assert (
+        "quant_method 'hqq' is not supported; awq, gptq, compressed-tensors, fp8, mxfp4 are"
+        in words
+    )
 
 
 @pytest.mark.parametrize(

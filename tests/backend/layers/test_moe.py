@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backend.config.model_config import ModelConfig
-from backend.config.spec import Experts
+from backend.config.spec import Experts, GateClamp
 from backend.config.tensors import tensors_of
 from backend.layers.compute_context import ComputeContext
 from backend.layers.loader import WeightLoader
@@ -93,16 +93,34 @@ def plainly(experts: Experts, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
         gate, up, down = (
             tensors[f"{PREFIX}{name}.{p}_proj.weight"] for p in ("gate", "up", "down")
         )
-        gated = F.gelu(gate @ row) if experts.activation == "gelu" else F.silu(gate @ row)
-        return down @ (gated * (up @ row))
+        biases = [torch.zeros(())] * 3
+        if experts.has_bias and name != "shared":
+            biases = [tensors[f"{PREFIX}{name}.{p}_proj.bias"] for p in ("gate", "up", "down")]
+        g, u = gate @ row + biases[0], up @ row + biases[1]
+        if clamp := experts.clamp:
+            g, u = g.clamp(max=clamp.limit), u.clamp(-clamp.limit, clamp.limit) + clamp.offset
+            return down @ (g * torch.sigmoid(clamp.alpha * g) * u) + biases[2]
+        gated = F.gelu(g) if experts.activation == "gelu" else F.silu(g)
+        return down @ (gated * u) + biases[2]
 
     out = []
     for row in x:
         logits = tensors[f"{PREFIX}router.weight"] @ row
+        if experts.router_bias:
+            logits = logits + tensors[f"{PREFIX}router.bias"]
         scores = logits.sigmoid() if experts.router == "sigmoid" else logits.softmax(0)
         ranked = scores
         if experts.has_correction:
             ranked = scores + tensors[f"{PREFIX}router_correction.bias"]
+        if experts.num_groups > 1:
+            size = experts.num // experts.num_groups
+            best = [group.sort(descending=True).values for group in ranked.split(size)]
+            groups = torch.stack(
+                [group[0] if experts.group_score == "best" else group[:2].sum() for group in best]
+            )
+            kept = groups.topk(experts.top_groups).indices.repeat_interleave(size) * size
+            kept += torch.arange(size).repeat(experts.top_groups)
+            ranked = torch.full_like(ranked, -torch.inf).index_copy(0, kept, ranked[kept])
         chosen = ranked.topk(experts.top_k).indices
         weights = scores[chosen]
         if experts.renormalise:
@@ -131,6 +149,17 @@ KINDS = {
     "shared": msgspec.structs.replace(PLAIN, shared_width=64),
     "shared with a gate": msgspec.structs.replace(PLAIN, shared_width=64, shared_gate=True),
     "gelu": msgspec.structs.replace(PLAIN, activation="gelu"),
+    "biases": msgspec.structs.replace(PLAIN, has_bias=True, router_bias=True),
+    "two of three groups": msgspec.structs.replace(
+        PLAIN, router="sigmoid", has_correction=True, num_groups=3, top_groups=2
+    ),
+    "two of three groups, by their best": msgspec.structs.replace(
+        PLAIN, renormalise=False, num_groups=3, top_groups=2, group_score="best"
+    ),
+    "gates of limits": msgspec.structs.replace(
+        PLAIN, has_bias=True, clamp=GateClamp(0.5, 1.7, 1.0)
+    ),
+    "gates of limits that gate nothing more": msgspec.structs.replace(PLAIN, clamp=GateClamp(0.7)),
     "all chosen": msgspec.structs.replace(PLAIN, top_k=6),
 }
 

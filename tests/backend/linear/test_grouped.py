@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from backend.linear.grouped import GroupedWeight
+from backend.linear.kernel import Gating
 from backend.linear.method import LinearMethod, StackedWeight
 from backend.ops.cpu import CpuOps
 from backend.quant.weight_format import WeightFormat
@@ -38,7 +39,22 @@ def test_each_group_is_multiplied_by_its_own_weight(formats: int) -> None:
     )
     torch.testing.assert_close(grouped.apply(x, ends), expected)
     silu_mul = CpuOps().silu_mul
-    torch.testing.assert_close(grouped.apply_swiglu(x, ends, silu_mul), silu_mul(expected))
+    torch.testing.assert_close(grouped.apply_gated(x, ends, Gating(silu_mul)), silu_mul(expected))
+
+
+@pytest.mark.parametrize("formats", [1, 2])
+def test_each_group_has_a_bias_of_its_own(formats: int) -> None:
+    gates, ups = ([randn(8, 16, seed=seed + g) for g in range(len(COUNTS))] for seed in (0, 10))
+    biases = [randn(16, seed=20 + g) for g in range(len(COUNTS))]
+    weights = [stack([gate, up], formats=formats) for gate, up in zip(gates, ups, strict=True)]
+    grouped, plain = GroupedWeight(weights, biases), GroupedWeight(weights)
+    x, ends = randn(sum(COUNTS), 16, seed=3), torch.tensor(COUNTS).cumsum(0)
+    added = torch.cat([b.expand(n, -1) for b, n in zip(biases, COUNTS, strict=True)])
+    expected = plain.apply(x, ends) + added
+    torch.testing.assert_close(grouped.apply(x, ends), expected)
+    silu_mul = CpuOps().silu_mul
+    got = grouped.apply_gated(x, ends, Gating(silu_mul))
+    torch.testing.assert_close(got, silu_mul(expected))
 
 
 @pytest.mark.parametrize("formats", [1, 2])
@@ -46,4 +62,4 @@ def test_no_rows_give_no_rows(formats: int) -> None:
     weights = [stack([randn(8, 16), randn(8, 16)], formats=formats)] * 2
     grouped, ends = GroupedWeight(weights), torch.zeros(2, dtype=torch.int64)
     assert grouped.apply(torch.empty(0, 16), ends).shape == (0, 16)
-    assert grouped.apply_swiglu(torch.empty(0, 16), ends, CpuOps().silu_mul).shape == (0, 8)
+    assert grouped.apply_gated(torch.empty(0, 16), ends, Gating(CpuOps().silu_mul)).shape == (0, 8)

@@ -103,6 +103,12 @@ def _build(case: FamilyCase) -> Any:
             else:
                 scale = 0.3 if "embed" in name else parameter.shape[-1] ** -0.5
                 parameter.copy_(scale * noise)
+        for name, buffer in model.named_buffers():
+            noise = torch.randn(buffer.shape, generator=generator)
+            if name.endswith("layer_scalar"):
+                buffer.copy_(1 + 0.3 * noise)
+            elif name.endswith("e_score_correction_bias"):
+                buffer.add_(0.1 * noise)
     return model
 
 

@@ -13,6 +13,7 @@ import gguf
 import torch
 from torch import Tensor
 
+_TOWERS = ("vision", "audio", "multi_modal")
 NamedTensors = Iterable[tuple[str, Tensor]]
 
 
@@ -36,6 +37,7 @@ class GGUFTwin:
     metadata: adds the family's own keys, given transformers' configuration of the text model.
     change: a tensor by transformers' name -> those that are written in its place, by names that
     the gguf library knows. extra: further tensors by llama.cpp's names, such as rotary factors.
+    is_uneven: layers differ in their sizes, which metadata has.
     """
 
     architecture: str
@@ -43,6 +45,7 @@ class GGUFTwin:
     metadata: Callable[[gguf.GGUFWriter, Any], None] = _no_metadata
     change: Callable[[str, Tensor, Any], NamedTensors] = _no_change
     extra: Callable[[Any], dict[str, Tensor]] = _no_tensors
+    is_uneven: bool = False
 
 
 def write_twin(path: Path, model: Any, twin: GGUFTwin) -> None:
@@ -51,13 +54,13 @@ def write_twin(path: Path, model: Any, twin: GGUFTwin) -> None:
     architecture = gguf.MODEL_ARCH[twin.architecture]
     names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
-    _add_metadata(writer, config)
+    _add_metadata(writer, config, twin)
     twin.metadata(writer, config)
     for theirs, tensor in _tensors(model):
         if twin.is_interleaved:
             tensor = _interleaved(theirs, tensor, config)
         for name, part in twin.change(theirs, tensor, config):
-            written = names.get_name(name, try_suffixes=(".weight", ".bias"))
+            written = names.get_name(name, try_suffixes=(".weight", ".bias", ".scale"))
             assert written, f"the gguf library has no name for {name} of {twin.architecture}"
             writer.add_tensor(written, part.contiguous().numpy())
     for name, tensor in twin.extra(config).items():
@@ -73,11 +76,11 @@ def _tensors(model: Any) -> NamedTensors:
     embedding = model.get_input_embeddings().weight
     for name, tensor in model.state_dict().items():
         is_tied = name == "lm_head.weight" and tensor.data_ptr() == embedding.data_ptr()
-        if not is_tied and "vision" not in name and "multi_modal" not in name:
+        if not is_tied and not any(part in name for part in _TOWERS):
             yield name.replace("language_model.", ""), tensor
 
 
-def _add_metadata(writer: gguf.GGUFWriter, config: Any) -> None:
+def _add_metadata(writer: gguf.GGUFWriter, config: Any, twin: GGUFTwin) -> None:
     writer.add_tokenizer_model("none")
     writer.add_vocab_size(config.vocab_size)
     writer.add_block_count(config.num_hidden_layers)
@@ -94,9 +97,9 @@ def _add_metadata(writer: gguf.GGUFWriter, config: Any) -> None:
         ("num_experts", writer.add_expert_count),
         ("num_experts_per_tok", writer.add_expert_used_count),
     ):
-        if getattr(config, field, None) is not None:
+        if not twin.is_uneven and getattr(config, field, None) is not None:
             add(getattr(config, field))
-    if getattr(config, "head_dim", None):
+    if not twin.is_uneven and getattr(config, "head_dim", None):
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)
     _add_rope(writer, getattr(config, "rope_parameters", None) or {})

@@ -68,7 +68,7 @@ _MINISTRAL: dict[str, Any] = {
     | {"mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.3, "beta_fast": 4.0}
     | {"original_max_position_embeddings": 16},
 }
-_TINY_EYES: dict[str, Any] = {
+TINY_EYES: dict[str, Any] = {
     "model_type": "pixtral",
     "hidden_size": 16,
     "intermediate_size": 16,
@@ -134,7 +134,7 @@ LLAMA_LIKE = {
         "Mistral3ForConditionalGeneration",
         {
             "text_config": _TEXT | {"model_type": "mistral", "sliding_window": None},
-            "vision_config": _TINY_EYES,
+            "vision_config": TINY_EYES,
             "tie_word_embeddings": False,
         },
         is_whole=True,
@@ -144,7 +144,7 @@ LLAMA_LIKE = {
         "Mistral3ForConditionalGeneration",
         {
             "text_config": _TEXT | {"model_type": "ministral3"} | _MINISTRAL,
-            "vision_config": _TINY_EYES,
+            "vision_config": TINY_EYES,
             "tie_word_embeddings": True,
         },
         is_whole=True,

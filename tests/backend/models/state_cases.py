@@ -46,3 +46,17 @@ STATES = {
     ),
     "lfm2 without attention": FamilyCase("Lfm2ForCausalLM", LFM2 | {"layer_types": ["conv"] * 4}),
 }
+
+# For long prompts, and with heads that our own attention takes.
+_LONG_SIZES = {
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+}
+LONG = {
+    "lfm2": FamilyCase("Lfm2ForCausalLM", LFM2 | _LONG_SIZES, num_tokens=700),
+    "lfm2 without attention": FamilyCase(
+        "Lfm2ForCausalLM", LFM2 | _LONG_SIZES | {"layer_types": ["conv"] * 4}, num_tokens=700
+    ),
+}

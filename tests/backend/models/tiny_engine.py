@@ -60,6 +60,7 @@ def scheduler_of(
     budget: int = 64,
     max_num_seqs: int = 8,
     snapshot_interval: int = 16,
+    prefix_caching: bool = True,
 ) -> Scheduler:
     """Return what schedules an engine's steps, of `budget` tokens at most."""
     states = None
@@ -73,6 +74,7 @@ def scheduler_of(
         vocab_size=engine.config.vocab_size,
         groups=engine.groups,
         states=states,
+        prefix_caching=prefix_caching,
     )
 
 

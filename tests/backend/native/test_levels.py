@@ -21,11 +21,11 @@ from tests.backend.ops.state_batches import state_batch
 pytestmark = pytest.mark.skipif(kernels is None, reason=absence)
 
 
-def attention(window: int, softcap: float, kv_bits: int = 16) -> list[Tensor]:
+def attention(window: int, softcap: float, kv_bits: int = 16, dim: int = 80) -> list[Tensor]:
     spec = AttentionSpec(window=window, softcap=softcap)
     sequences = [(1, 1500), (1, 3), (1, 70), (90, 40)]
     has_sinks = softcap > 0
-    case = AttentionCase(sequences, 7, 1, 80, spec=spec, has_sinks=has_sinks, kv_bits=kv_bits)
+    case = AttentionCase(sequences, 7, 1, dim, spec=spec, has_sinks=has_sinks, kv_bits=kv_bits)
     return [case.result()]
 
 
@@ -95,6 +95,8 @@ CASES: dict[str, Callable[[], list[Tensor]]] = {
     "attention": lambda: attention(0, 0.0),
     "attention with window, cap and sinks": lambda: attention(100, 8.0),
     "attention over 8 bits": lambda: attention(0, 0.0, 8),
+    "attention with the largest heads": lambda: attention(100, 0.0, dim=512),
+    "attention with the largest heads over 8 bits": lambda: attention(0, 0.0, 8, dim=512),
     "norm": norm,
     "silu": silu,
     "delta rule": delta_rule,

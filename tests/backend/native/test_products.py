@@ -1,10 +1,14 @@
 """Products of several groups of rows in one call: the bits of a call for each."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
 
+from backend.config.spec import GateClamp
 from backend.linear.grouped import GroupedWeight
+from backend.linear.kernel import Gating
 from backend.linear.method import StackedWeight
 from backend.linear.registry import create_method
 from backend.native import absence, kernels
@@ -54,7 +58,38 @@ def test_groups_have_the_bits_of_single_products(
     for count in (1, MAX_THREADS):
         with threads(count):
             assert same(grouped.apply(x, ends), products)
-            assert same(grouped.apply_swiglu(x, ends, silu_mul), gated)
+            assert same(grouped.apply_gated(x, ends, Gating(silu_mul)), gated)
+
+
+@pytest.mark.parametrize("weight_format", [WeightFormat.DENSE, WeightFormat.MXFP4])
+def test_biases_and_limits_are_those_of_the_formula(weight_format: WeightFormat) -> None:
+    """bf16 of sums in float32: 2^-8 of each, and the same bits for a row alone."""
+    weights = weights_of(weight_format, 96, 256, "int16")
+    biases = [randn(96, seed=50 + g).bfloat16() for g in range(len(COUNTS))]
+    x, ends = randn(sum(COUNTS), 256).bfloat16(), torch.tensor(COUNTS).cumsum(0)
+    clamp = GateClamp(1.5, 1.7, 1.0)
+    compute = partial(NativeOps().clamped_gate_mul, clamp=clamp)
+    gating = Gating(compute, clamp.limit, clamp.alpha, clamp.offset)
+    grouped = GroupedWeight(weights, biases)
+    sums, gated = grouped.apply(x, ends), grouped.apply_gated(x, ends, gating)
+    parts = zip(weights, biases, torch.split(x, COUNTS), strict=True)
+    exact = torch.cat([w.parts[0].logits(rows) + bias.float() for w, bias, rows in parts])
+    torch.testing.assert_close(sums.float(), exact, rtol=2**-8, atol=0)
+    g, u = exact.double().chunk(2, dim=1)
+    g, u = g.clamp(max=1.5), u.clamp(-1.5, 1.5)
+    expected = g * torch.sigmoid(1.7 * g) * (u + 1)
+    torch.testing.assert_close(gated.double(), expected, rtol=2**-8, atol=1e-5)
+    alone = GroupedWeight(weights[7:8], biases[7:8])
+    row = alone.apply_gated(x[22:23], torch.tensor([1]), gating)
+    assert same(row, gated[22:23])
+
+
+def test_gate_of_limits_keeps_what_is_no_number() -> None:
+    weights = weights_of(WeightFormat.DENSE, 32, 64, "int16")
+    x = torch.full((1, 64), torch.nan, dtype=torch.bfloat16)
+    ends = torch.tensor([0, *[1] * (len(COUNTS) - 1)])
+    gated = GroupedWeight(weights).apply_gated(x, ends, Gating(NativeOps().silu_mul, 7.0, 1.7, 1.0))
+    assert bool(gated.isnan().all())
 
 
 def test_no_rows_at_all() -> None:

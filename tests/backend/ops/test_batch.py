@@ -36,6 +36,20 @@ def test_batch_without_a_cache_has_no_tables() -> None:
         batch.group(0)
 
 
+def test_tokens_alone_see_what_was_before_them() -> None:
+    sequences = [
+        PlannedSequence([5], 6, [3, 1], 0, 0, more_tables=[[8, 9]]),
+        PlannedSequence([6, 7, 8], 2, [4, 2], 1, 0, more_tables=[[6, 5]]),
+    ]
+    batch = Batch.from_plan(build_plan(1, sequences, [], 4), CPU).alone([3, 0])
+    assert batch.input_ids.tolist() == [8, 5] and batch.positions.tolist() == [4, 6]
+    assert batch.context_lens == [5, 7] and batch.query_starts == [0, 1, 2]
+    assert batch.num_decodes == 2 and batch.output_tokens.tolist() == [0, 1]
+    assert batch.block_tables.tolist() == [[4, 2], [3, 1]]
+    assert batch.group(1).block_tables.tolist() == [[6, 5], [8, 9]]
+    assert batch.group(1).block_tables.is_contiguous()
+
+
 def test_batch_knows_which_segments_are_of_which_sequence() -> None:
     states = state_batch([(1, 2, 2)], [(2, -1, 4), (1, 4, 0)], [(3, 1, 1)])
     assert states.start_list == states.starts.tolist() == [0, 1, 3, 4, 7]

@@ -1,10 +1,14 @@
 """Layers with and without windows in one cache, over blocks that a scheduler gives and takes."""
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor
 
 from backend.config.cache_groups import CacheGroup, cache_groups
+from backend.config.cache_shapes import groups_of
+from backend.config.model_config import ModelConfig
+from backend.config.spec import Attention, Layer
 from backend.native import absence, kernels
 from backend.ops.batch import AttentionSpec, Batch
 from backend.ops.kv_cache import KVCache
@@ -26,10 +30,12 @@ WINDOWS = (70, 0, 70, 5)
 CONFIG = tiny_config(num_layers=4, num_heads=HEADS, num_kv_heads=KV_HEADS, head_dim=DIM)
 
 
-def cache_of(groups: tuple[CacheGroup, ...], num_blocks: int) -> KVCache:
-    [shard] = split_model(CONFIG, 1)
+def cache_of(
+    groups: tuple[CacheGroup, ...], num_blocks: int, config: ModelConfig = CONFIG
+) -> KVCache:
+    [shard] = split_model(config, 1)
     return KVCache(
-        CONFIG,
+        config,
         shard,
         groups=groups,
         num_blocks=num_blocks,
@@ -41,12 +47,39 @@ def cache_of(groups: tuple[CacheGroup, ...], num_blocks: int) -> KVCache:
 
 def test_layers_of_a_group_have_places_and_groups_have_blocks() -> None:
     cache = cache_of((CacheGroup((1, 3)), CacheGroup((0, 2), 8)), 6)
-    assert cache.data.shape == (2, 6, 2, KV_HEADS, BLOCK_SIZE, DIM)
+    assert cache.data.shape == (2, 6, 2 * KV_HEADS * BLOCK_SIZE * DIM)
+    assert cache.layer(0).shape == (6, 2, KV_HEADS, BLOCK_SIZE, DIM)
+    assert cache.layer(0).is_contiguous()
     for layer in range(4):
         cache.layer(layer)[layer % 2] = layer
     assert [float(cache.layer(layer)[layer % 2].mean()) for layer in range(4)] == [0, 1, 2, 3]
     cache.clear(torch.tensor([0]))
     assert cache.layer(3)[1].mean() == 3 and not cache.layer(2)[0].any()
+
+
+def test_layers_of_several_sizes_lie_together_in_a_block() -> None:
+    """Two windowed layers beside a full one of heads twice as large, and one that shares its
+    keys."""
+    small, large = Attention(None, window=8), Attention(None, head_dim=2 * DIM)
+    shared = msgspec.structs.replace(large, shares_kv_of=1)
+    mlp = CONFIG.spec.layers[0].mlp
+    layers = tuple(Layer(attention, mlp) for attention in (small, large, small, shared))
+    config = msgspec.structs.replace(
+        CONFIG, spec=msgspec.structs.replace(CONFIG.spec, layers=layers)
+    )
+    groups = groups_of(config, 500)
+    assert groups == (CacheGroup((1,)), CacheGroup((0, 2), 8))
+    cache = cache_of(groups, 5, config)
+    each = 2 * KV_HEADS * BLOCK_SIZE * DIM
+    assert cache.data.shape == (1, 5, 2 * each)
+    assert [cache.group_of(layer) for layer in range(4)] == [1, 0, 1, 0]
+    assert cache.layer(1).shape == (5, 2, KV_HEADS, BLOCK_SIZE, 2 * DIM)
+    cache.layer(0)[3], cache.layer(2)[3], cache.layer(3)[2] = 1, 2, 3
+    assert torch.equal(cache.layer(1), cache.layer(3))
+    assert cache.data[0, 3].view(2, each).mean(1).tolist() == [1, 2]
+    assert cache.data[0, 2].view(2, each).mean(1).tolist() == [3, 3]
+    cache.clear(torch.tensor([3]))
+    assert not cache.layer(2)[3].any() and cache.layer(1)[2].all()
 
 
 class WindowedLayers:

@@ -68,13 +68,22 @@ def test_attention_is_the_oracles(
 
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "dim"),
-    [(1, 1, 16), (4, 4, 48), (4, 2, 80), (4, 4, 96), (8, 1, 128), (7, 1, 160), (2, 1, 256)],
+    [
+        (1, 1, 16),
+        (4, 4, 48),
+        (4, 2, 80),
+        (4, 4, 96),
+        (8, 1, 128),
+        (7, 1, 160),
+        (2, 1, 256),
+        (8, 1, 512),
+    ],
 )
 def test_attention_of_other_shapes(heads: int, kv_heads: int, dim: int) -> None:
     check(AttentionCase([(1, 70), (1, 0), (33, 50)], heads, kv_heads, dim))
 
 
-@pytest.mark.parametrize("dim", [16, 64, 80, 256])
+@pytest.mark.parametrize("dim", [16, 64, 80, 256, 512])
 def test_attention_over_8_bits_is_that_of_what_they_stand_for(dim: int) -> None:
     sequences = [(1, 70), (1, 0), (33, 50), (1, SPLIT_KEYS + 9)]
     case = AttentionCase(sequences, 6, 2, dim, spec=AttentionSpec(window=600), kv_bits=8)
@@ -86,6 +95,29 @@ def test_attention_over_8_bits_is_that_of_what_they_stand_for(dim: int) -> None:
 
 def test_one_kv_head_serves_as_many_as_an_item_has_rows() -> None:
     check(AttentionCase([(1, 70), (2, 9)], MAX_ROWS, 1, 32))
+    check(AttentionCase([(1, 70), (2, 9)], 48, 1, 512))
+    assert NativeOps.takes(512, 16, 48, 1) and not NativeOps.takes(512, 16, 49, 1)
+
+
+@pytest.mark.parametrize("kv_bits", [8, 16])
+def test_blocks_of_a_layer_may_lie_apart(kv_bits: int) -> None:
+    sequences = [(1, 70), (1, SPLIT_KEYS + 9), (33, 50)]
+    case = AttentionCase(sequences, 6, 2, 64, kv_bits=kv_bits)
+    expected = case.result()
+    case.lay_apart(48)
+    assert torch.equal(case.result(), expected)
+
+
+def test_heads_turn_alike_with_and_without_keys() -> None:
+    plan, num_blocks = plan_of([(1, 5), (3, 2)])
+    ops, cache = NativeOps(), torch.zeros(num_blocks, 2, 2, BLOCK_SIZE, 64).bfloat16()
+    qkv, angles = randn(plan.num_tokens, 7, 64), randn(plan.num_tokens, 1, 64, seed=1).float()
+    rotation = angles.cos().bfloat16(), angles.sin().bfloat16()
+    queries = qkv[:, :3].contiguous()
+    planned = ops.plan_attention(Batch.from_plan(plan, CPU), cache, 3)
+    ops.rotate_store(qkv, rotation, cache, planned)
+    ops.rotate(queries, rotation)
+    assert torch.equal(queries, qkv[:, :3])
 
 
 @pytest.mark.parametrize("window", [0, 100, SPLIT_KEYS, SPLIT_KEYS + 70])

@@ -1,6 +1,9 @@
 """What a rank takes of its memory beside its weights, by the model's shape."""
 
+import msgspec
+
 from backend.config.cache_groups import CacheGroup
+from backend.config.spec import Latent
 from backend.placement.memory import (
     ModelFootprint,
     RankMemory,
@@ -37,14 +40,32 @@ def test_rank_memory_has_two_rows_of_logits_a_sequence() -> None:
 
 
 def test_kv_of_8_bits_has_a_scale_each() -> None:
-    config = tiny_config()
-    assert kv_bytes_per_head(config, "bfloat16") == 2 * 2 * config.head_dim
-    assert kv_bytes_per_head(config, "int8") == 2 * (config.head_dim + 4)
+    assert kv_bytes_per_head(64, "bfloat16") == 2 * 2 * 64
+    assert kv_bytes_per_head(64, "int8") == 2 * (64 + 4)
 
 
 def test_block_has_the_places_of_the_largest_group() -> None:
-    config = tiny_config()
+    config = tiny_config(num_layers=6)
     groups = (CacheGroup((1, 3, 5)), CacheGroup((0, 2), 8))
-    each = kv_bytes_per_head(config, "float32")
-    assert kv_block_bytes(config, groups, 4, 16, "float32") == 16 * 3 * 4 * each
-    assert kv_block_bytes(config, (), 4, 16, "float32") == 0
+    each = kv_bytes_per_head(config.head_dim, "float32")
+    assert kv_block_bytes(config, groups, 1, 16, "float32") == [16 * 3 * 4 * each]
+    assert kv_block_bytes(config, groups, 3, 16, "float32") == [
+        16 * 3 * num_heads * each for num_heads in (2, 1, 1)
+    ]
+    assert kv_block_bytes(config, (), 1, 16, "float32") == [0]
+
+
+def test_compressed_rows_are_kept_by_every_rank() -> None:
+    """A row of 32 + 8 numbers for all heads, and no value beside it."""
+    config = tiny_config(num_layers=2)
+    latent = Latent(kv_rank=32, rope_dim=8, nope_dim=16, v_dim=16)
+    layers = tuple(
+        msgspec.structs.replace(
+            layer, attention=msgspec.structs.replace(layer.attends, latent=latent)
+        )
+        for layer in config.spec.layers
+    )
+    spec = msgspec.structs.replace(config.spec, layers=layers)
+    config = msgspec.structs.replace(config, spec=spec)
+    groups = (CacheGroup((0, 1)),)
+    assert kv_block_bytes(config, groups, 2, 16, "bfloat16") == [16 * 2 * 40 * 2] * 2

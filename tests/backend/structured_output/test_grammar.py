@@ -4,6 +4,7 @@ import json
 import random
 import re
 from collections.abc import Callable
+from typing import Any
 
 import jsonschema
 import msgspec
@@ -108,19 +109,57 @@ def test_object_follows_its_schema_byte_by_byte() -> None:
     matcher = TABLE.matcher(grammar)
     assert {PIECES[token_id] for token_id in allowed(matcher)} == {b"{", b'{"'}
     follow(matcher, b'{"a":')
-    starts = {b" ", b" \n", b"\r", b"\n", b"t", b"true", b"f", b"false"}
-    assert {PIECES[token_id] for token_id in allowed(matcher)} == starts - {b" \n"}
+    starts = {b" ", b"t", b"true", b"f", b"false"}
+    assert {PIECES[token_id] for token_id in allowed(matcher)} == starts
     follow(matcher, b"true")
-    assert {PIECES[token_id] for token_id in allowed(matcher)} == {b"}", b" ", b"\n", b"\r"}
+    assert {PIECES[token_id] for token_id in allowed(matcher)} == {b"}"}
     follow(matcher, b"}")
     assert allowed(matcher) == {END}
 
 
-def test_whitespace_between_parts_is_bounded() -> None:
+def accepts(schema: dict[str, Any], text: str) -> bool:
+    """Whether an output may be this text."""
+    matcher = TABLE.matcher(Grammar("json_schema", json.dumps(schema)))
+    return all(matcher.accept(NUM_SPECIAL + byte) for byte in text.encode()) and END in allowed(
+        matcher
+    )
+
+
+PAIR = {"type": "object", "properties": {"a": {"type": "array"}, "b": {"type": "string"}}}
+
+
+@pytest.mark.parametrize("schema", [PAIR, {"type": "object"}])
+def test_json_is_one_line_as_models_write_it(schema: dict[str, Any]) -> None:
+    """The default model put every token on a line of its own."""
+    for text in ('{"a":[1,2],"b":"x"}', '{"a": [1, 2], "b": "x"}', '{"a": [],"b": ""}', "{}"):
+        assert accepts(schema, text), text
+    for text in ('{ "a":[]}', '{"a":\n[]}', '{"a":  []}', '{"a" :[]}', '{"a":[] }', "{}\n"):
+        assert not accepts(schema, text), text
+
+
+def test_white_space_is_free_where_it_was_asked_for() -> None:
+    free = {**PAIR, "x-guidance": {"any_whitespace": True}}
+    for text in ('{"a":[1,2],"b":"x"}', '{\n  "a": [\n    1\n  ]\n}', '{ "a" : [ ] }'):
+        assert accepts(free, text), text
+
+
+def test_free_white_space_is_bounded() -> None:
     """A model that may write whitespace without end sometimes does."""
-    matcher = TABLE.matcher(Grammar("json_schema", '{"type":"object"}'))
+    text = '{"type":"object","x-guidance":{"any_whitespace":true}}'
+    matcher = TABLE.matcher(Grammar("json_schema", text))
     follow(matcher, b"{\n" + b" " * 40)
     assert not allowed(matcher) & {NUM_SPECIAL + byte for byte in b" \n\t\r"}
+
+
+def test_texts_beside_declared_names_have_one_spelling() -> None:
+    """Names that are left to the model could be spelled as nobody checks them."""
+    open_object = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    assert accepts(open_object, '{"n":1,"m":"x"}')
+    assert not accepts(open_object, '{"\\u006d":1}')
+    assert accepts({**open_object, "additionalProperties": False}, '{"n":1}')
+    # Control characters that the schema has itself can still be written.
+    control = {"type": "object", "properties": {"n": {"enum": ["a\x01"]}}, "required": ["n"]}
+    assert accepts(control, '{"n":"a\\u0001"}')
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -283,16 +322,6 @@ def test_grammar_that_nothing_matches_fails_at_the_first_mask() -> None:
         with pytest.raises(GrammarError, match="nothing matches it"):
             matcher.mask(words)
         assert (words == 7).all()
-
-
-def test_lenient_schema_may_hold_unenforceable_keywords() -> None:
-    schema = {"type": "array", "uniqueItems": True, "items": {"type": "boolean"}}
-    with pytest.raises(GrammarError, match="uniqueItems"):
-        TABLE.matcher(Grammar("json_schema", json.dumps(schema)))
-    lenient = {**schema, "x-guidance": {"lenient": True}}
-    matcher = TABLE.matcher(Grammar("json_schema", json.dumps(lenient)))
-    follow(matcher, b"[true,true]")
-    assert allowed(matcher) == {END}
 
 
 def test_costs_of_one_token_are_bounded() -> None:

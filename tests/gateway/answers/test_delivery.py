@@ -1,6 +1,9 @@
-"""What the headers of an answer tell of its time."""
+"""What the headers of an answer tell of its time, and what comes before there is a group."""
+
+import pytest
 
 from gateway.answers.delivery import server_timing
+from gateway.pool.refusals import PoolNotReady
 from gateway.telemetry.exchange import Timings
 from tests.gateway.completion_requests import (
     LENGTH,
@@ -37,3 +40,42 @@ async def test_head_of_a_stream_tells_the_queue_if_it_is_over() -> None:
 
     assert (await head(is_sent=True))["server-timing"].startswith("queue;dur=")
     assert "server-timing" not in (await head(is_sent=False))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_request_waits_at_a_shut_door(stream: bool) -> None:
+    pool = FakePool(is_shut=True)
+    exchange = complete(app_of(pool), stream=stream)
+    await settle()
+    assert not exchange.messages and not pool.submitted, "not even a head"
+    pool.is_shut = False
+    pool.door.tell()
+    await settle()
+    pool.play(0, b"x", LENGTH)
+    await exchange.finished()
+    assert exchange.status == 200 and exchange.is_complete
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_wait_in_vain_ends_with_a_503(stream: bool) -> None:
+    pool = FakePool(is_shut=True, refusal=PoolNotReady(2.0))
+    exchange = await complete(app_of(pool), stream=stream).finished()
+    assert (exchange.status, exchange.error["code"]) == (503, "not_ready")
+    assert exchange.headers["retry-after"] == "2"
+
+
+async def test_more_than_may_wait_are_refused() -> None:
+    app = app_of(pool := FakePool(is_shut=True))
+    first, second = complete(app), complete(app)
+    await settle()
+    third = await complete(app).finished()
+    assert (third.status, third.error["code"]) == (429, "queue_full")
+    first.leave()
+    await first.finished()
+    assert not first.messages
+    pool.is_shut = False
+    pool.door.tell()
+    await settle()
+    assert len(pool.submitted) == 1
+    second.leave()
+    await second.finished()

@@ -101,7 +101,7 @@ async def test_no_event_is_lost_when_more_pile_up_than_one_write_takes() -> None
 async def test_failure_is_an_event_and_then_the_connection_breaks() -> None:
     stream = Stream()
     stream.queue.put(event(b"1"))
-    stream.queue.fail(b'{"error":{}}')
+    stream.queue.fail(event(b'{"error":{}}'))
     await stream.exchange.finished()
     assert stream.exchange.events == [b"1", b'{"error":{}}']
     assert not stream.exchange.is_complete

@@ -9,7 +9,8 @@ from openapi_spec_validator import validate
 from starlette.applications import Starlette
 
 from gateway.app import create_app
-from gateway.description.openapi import OPERATIONS, REQUESTS, openapi
+from gateway.description.openapi import openapi
+from gateway.description.operations import OPERATIONS, REQUESTS
 from gateway.schema.chat import ChatChunk
 from gateway.schema.completions import Completion
 from gateway.schema.field_words import FIELDS

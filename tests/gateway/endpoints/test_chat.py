@@ -178,7 +178,7 @@ async def test_conversation_beyond_the_context_is_refused(
     assert (error["param"], error["code"]) == (param, "context_length_exceeded")
 
 
-async def test_parts_are_joined_and_roles_and_arguments_translated() -> None:
+async def test_parts_are_joined_and_arguments_are_an_object() -> None:
     template = FakeTemplate()
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
     parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
@@ -197,7 +197,7 @@ async def test_parts_are_joined_and_roles_and_arguments_translated() -> None:
     [conversation] = template.seen
     function = {"name": "f", "arguments": {"a": 1}}
     assert conversation.messages == [
-        {"role": "system", "content": "brief"},
+        {"role": "developer", "content": "brief"},
         {"role": "user", "content": "one two", "name": "ann"},
         {
             "role": "assistant",
@@ -238,10 +238,13 @@ async def test_template_without_tools_is_said_to_have_none() -> None:
 
 
 class FakeValidator:
-    """Finds every grammar good."""
+    """Finds every grammar good; of schemas, all but their `not`."""
 
     async def validate(self, grammar: Grammar) -> Grammar:
         return grammar
+
+    async def validate_schema(self, grammar: Grammar) -> tuple[Grammar, Sequence[str]]:
+        return grammar, ["not"] if '"not"' in grammar.text else []
 
 
 @pytest.mark.parametrize(
@@ -268,6 +271,80 @@ async def test_required_call_is_held_to_a_grammar(tool_choice: Any, finish: str)
     assert grammar is not None and grammar.kind == "lark"
     assert "weather" in grammar.text
     assert ("time" in grammar.text) == (tool_choice == "required")
+
+
+async def test_what_is_not_enforced_is_told_in_a_header() -> None:
+    pool = playing(CALL)
+    service = replace(
+        make_service(pool, grammar_validator=cast("GrammarValidator", FakeValidator())),
+        chat_templates=fake_templates(default=FakeTemplate()),
+    )
+    app = create_app(service)
+    function = {"name": "time", "parameters": {"not": {}}}
+    tools = [*TOOLS, {"type": "function", "function": function}]
+    exchange = await ask(app, tools=tools, tool_choice="required").finished()
+    told = "tools[1].function.parameters.not"
+    assert exchange.headers["x-unisono-not-enforced"] == told
+    schema = {"name": "n", "schema": {"not": {}}}
+    for stream in (True, False):
+        response_format = {"type": "json_schema", "json_schema": schema}
+        exchange = await ask(app, response_format=response_format, stream=stream).finished()
+        told = "response_format.json_schema.schema.not"
+        assert exchange.headers["x-unisono-not-enforced"] == told
+    exchange = await ask(app, tools=TOOLS, tool_choice="required").finished()
+    assert "x-unisono-not-enforced" not in exchange.headers
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("scores", [True, False])
+async def test_answer_that_breaks_its_schema_is_not_handed_out(stream: bool, scores: bool) -> None:
+    """Read, it has the second value, which no grammar may have looked at."""
+    properties = {"age": {"type": "integer"}}
+    schema = {"name": "n", "schema": {"type": "object", "properties": properties}}
+    fields = {
+        "response_format": {"type": "json_schema", "json_schema": schema},
+        "stream": stream,
+        "logprobs": scores,
+    }
+    for text, is_broken in ((b'{"age":1,"age":2}', True), (b'{"age":1,"b":2,"b":3}', False)):
+        pool = playing(text)
+        validator = cast("GrammarValidator", FakeValidator())
+        service = replace(
+            make_service(pool, grammar_validator=validator),
+            chat_templates=fake_templates(default=FakeTemplate()),
+        )
+        exchange = await ask(create_app(service), **fields).finished()
+        if stream:
+            last = exchange.events[-1]
+            assert (last != b"[DONE]") is is_broken
+            error = msgspec.json.decode(last)["error"] if is_broken else None
+        else:
+            assert exchange.status == (500 if is_broken else 200)
+            error = exchange.error if is_broken else None
+        assert error is None or error["code"] == "schema_broken"
+        assert not pool.running
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "content", "scored"),
+    [
+        (b"hey", {}, "hey", "hey"),
+        (b"hey EN END more", {"stop": "END"}, "hey EN ", "hey EN "),
+        ("é".encode(), {}, "é", "é"),
+        (b"Well. " + CALL, {"tools": TOOLS}, "Well.", "Well."),
+        (CALL, {"tools": TOOLS}, None, ""),
+    ],
+)
+async def test_scores_are_of_the_content(
+    text: bytes, fields: dict[str, Any], content: str | None, scored: str
+) -> None:
+    """The token that ended the answer had one, too, and so had those of calls."""
+    whole = (await answer(playing(text), logprobs=True, **fields)).json["choices"][0]
+    assert whole["message"]["content"] == content
+    entries = whole["logprobs"]["content"]
+    assert bytes(byte for entry in entries for byte in entry["bytes"]) == scored.encode()
+    streamed = await answer(playing(text), logprobs=True, stream=True, **fields)
+    assert assembled(streamed.chunks)[0]["scores"] == entries
 
 
 CUT = st.sampled_from([b"hi ", b"\n", CALL, b"<tool", b"<|x", "é".encode(), b"END", b"EN"])
@@ -299,8 +376,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": []}, "messages"),
     ({"messages": [{"role": "robot", "content": "x"}]}, "messages"),
     ({"messages": [{"role": "user"}]}, "messages"),
-    ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages"),
-    ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        "messages[0].content[0]",
+    ),
     ({"messages": [{"role": "tool", "content": "x"}]}, "messages"),
     ({"top_logprobs": 3}, "top_logprobs"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
@@ -315,10 +394,19 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"chat_template": "tool_use"}, "chat_template"),
     ({"reasoning_effort": "x" * 65}, "reasoning_effort"),
     ({"modalities": ["text", "audio"]}, "modalities"),
-    ({"functions": [{"name": "f"}]}, "functions"),
-    ({"functions": [{"name": "f"}], "function_call": "auto"}, "functions"),
+    ({"functions": [{"name": "f"}], "tools": TOOLS}, "functions"),
+    ({"functions": [{"name": "f"}, {"name": "f"}]}, "functions"),
+    ({"functions": [{"name": "f"}], "function_call": {"name": "g"}}, "function_call"),
+    ({"functions": [{"name": "f"}], "function_call": "required"}, "function_call"),
     ({"function_call": {"name": "f"}}, "function_call"),
+    ({"function_call": "auto"}, "function_call"),
     ({"tool_choice": "required"}, "tool_choice"),
+    ({"tool_choice": "auto", "tools": []}, "tool_choice"),
+    ({"parallel_tool_calls": True}, "parallel_tool_calls"),
+    ({"parallel_tool_calls": False, "tools": []}, "parallel_tool_calls"),
+    ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ({"top_logprobs": 1}, "top_logprobs"),
+    ({"top_logprobs": 1, "logprobs": False}, "top_logprobs"),
     ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice"),
     (
         {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "g"}}},
@@ -355,6 +443,41 @@ async def test_functions_that_must_not_be_called_change_nothing() -> None:
     )
     assert exchange.status == 200
     assert template.seen[0].tools is None
+
+
+async def test_functions_are_tools_in_the_older_form() -> None:
+    function = {"name": "weather", "parameters": {"type": "object"}}
+    template = FakeTemplate()
+    fields: dict[str, Any] = {"functions": [function], "function_call": "auto"}
+    whole = (await answer(playing(b"Well. " + CALL + CALL), template, **fields)).json["choices"][0]
+    call = {"name": "weather", "arguments": '{"city": "Bern"}'}
+    assert whole["message"]["function_call"] == call
+    assert "tool_calls" not in whole["message"] and whole["finish_reason"] == "function_call"
+    assert template.seen[0].tools == [{"type": "function", "function": function}]
+    plain = (await answer(playing(b"Hi"), **fields)).json["choices"][0]
+    assert "function_call" not in plain["message"] and plain["finish_reason"] == "stop"
+
+
+async def test_streamed_function_call_is_put_together_as_the_older_clients_do() -> None:
+    pool = playing(CALL)
+    service = replace(
+        make_service(pool, grammar_validator=cast("GrammarValidator", FakeValidator())),
+        chat_templates=fake_templates(default=FakeTemplate()),
+    )
+    exchange = await ask(
+        create_app(service),
+        functions=[{"name": "weather"}, {"name": "time"}],
+        function_call={"name": "weather"},
+        stream=True,
+    ).finished()
+    deltas = [chunk["choices"][0]["delta"] for chunk in exchange.chunks]
+    calls = [delta["function_call"] for delta in deltas if "function_call" in delta]
+    assert [call["name"] for call in calls if "name" in call] == ["weather"]
+    assert "".join(call["arguments"] for call in calls) == '{"city": "Bern"}'
+    assert not any("tool_calls" in delta for delta in deltas)
+    assert exchange.chunks[-1]["choices"][0]["finish_reason"] == "stop"  # it had no choice
+    grammar = pool.submitted[0].params.grammar
+    assert grammar is not None and "weather" in grammar.text and "time" not in grammar.text
 
 
 async def test_template_failure_is_a_400_or_a_429_with_a_delay() -> None:

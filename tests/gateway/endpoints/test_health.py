@@ -57,3 +57,10 @@ async def test_liveness_does_not_ask_the_groups(state: dict[str, bool], word: st
 
 async def test_version_is_told() -> None:
     assert (await get("/version")).json["version"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_root_answers_whatever_the_state(method: str) -> None:
+    pool = FakePool(state=PoolStatus(ready=False, draining=True, stalled=False, groups=[]))
+    exchange = await Exchange(app_of(pool), method, "/").finished()
+    assert exchange.status == 200

@@ -54,6 +54,8 @@ async def test_ids_become_text_again() -> None:
         ("/tokenize", {}, 400, "prompt"),
         ("/tokenize", {"prompt": "a", "messages": [HI]}, 400, "messages"),
         ("/tokenize", {"messages": [{"role": "user"}]}, 400, "messages"),
+        ("/tokenize", {"prompt": "a", "documents": [{"a": 1}]}, 400, "documents"),
+        ("/tokenize", {"prompt": "a", "chat_template": "x"}, 400, "chat_template"),
         ("/tokenize", {"prompt": "a", "model": "other"}, 404, "model"),
         ("/detokenize", {"tokens": [258]}, 400, "tokens"),
         ("/detokenize", {"tokens": [-1]}, 400, "tokens"),

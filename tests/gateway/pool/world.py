@@ -49,7 +49,13 @@ class CutListener(PoolListener):
 class World:
     """A pool, its clients, and the event loop's turns. now_s: its clock, moved by hand."""
 
-    def __init__(self, resume_seconds: float = 60.0, *, max_waiting: int = 4096) -> None:
+    def __init__(
+        self,
+        resume_seconds: float = 60.0,
+        *,
+        max_waiting: int = 4096,
+        queue_seconds: float = 60.0,
+    ) -> None:
         self.now_s = 1000.0
         self.listener = CutListener()
         self.pool = ReplicaPool(
@@ -57,6 +63,7 @@ class World:
             listener=self.listener,
             resume_seconds=resume_seconds,
             max_waiting=max_waiting,
+            queue_seconds=queue_seconds,
             clock=lambda: self.now_s,
         )
 

@@ -1,6 +1,7 @@
 """From fields of a request to a Grammar, and the words of every refusal."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -8,7 +9,13 @@ import pytest
 
 from backend.wire.sampling import Grammar
 from gateway.errors import ApiError
-from gateway.requests.grammars import grammar_of, validate, validated_grammar
+from gateway.requests.grammars import (
+    enforceable_schema,
+    grammar_of,
+    not_enforced_header,
+    validate,
+    validated_grammar,
+)
 from gateway.sandbox.grammar_validator import (
     GrammarRefused,
     GrammarValidator,
@@ -149,26 +156,32 @@ def test_both_fields_may_not_restrict_an_answer() -> None:
 class FixedValidator(GrammarValidator):
     """Says of every grammar what it was made to say."""
 
-    def __init__(self, answer: Grammar | Exception) -> None:
+    def __init__(self, answer: Grammar | Exception, not_enforced: Sequence[str] = ()) -> None:
         super().__init__(lambda: GrammarVocabulary([], ()))
         self._answer = answer
+        self._not_enforced = not_enforced
 
-    async def validate(self, grammar: Grammar) -> Grammar:
+    async def validate_schema(self, grammar: Grammar) -> tuple[Grammar, Sequence[str]]:
         if isinstance(self._answer, Exception):
             raise self._answer
-        return self._answer
+        return self._answer, self._not_enforced
 
 
 async def test_what_the_validator_returns_is_submitted() -> None:
     lark = Grammar("lark", "start: A")
     structured = StructuredOutputs(grammar="root ::= A")
-    assert (await validated_grammar(None, structured, FixedValidator(lark))) == lark
+    assert (await validated_grammar(None, structured, FixedValidator(lark))) == (lark, ())
 
 
 @pytest.mark.parametrize(
     ("response_format", "structured", "param", "code"),
     [
-        (json_schema(PERSON), None, "response_format.json_schema.schema", "invalid_schema"),
+        (
+            json_schema(PERSON, strict=True),
+            None,
+            "response_format.json_schema.schema",
+            "invalid_schema",
+        ),
         ({"type": "json_object"}, None, "response_format", "invalid_schema"),
         ({"type": "text"}, {"regex": "a"}, "structured_outputs.regex", "invalid_regex"),
         (None, {"grammar": "a"}, "structured_outputs.grammar", "invalid_grammar"),
@@ -182,11 +195,12 @@ async def test_refused_grammar_is_a_400_that_names_its_field(
     code: str,
 ) -> None:
     async def submitted() -> Grammar | None:
-        return await validated_grammar(
+        grammar, _ = await validated_grammar(
             msgspec.convert(response_format, ResponseFormat | None),
             msgspec.convert(structured, StructuredOutputs | None),
             FixedValidator(GrammarRefused("nothing matches it")),
         )
+        return grammar
 
     with pytest.raises(ApiError, match=f"Invalid '{param}': nothing matches it.") as caught:
         await submitted()
@@ -206,3 +220,66 @@ async def test_no_verdict_now_is_an_error_that_may_be_tried_again(
     assert caught.value.status == status
     assert ("it died" in caught.value.message) is (status == 503)
     assert "retry-after" in caught.value.headers()
+
+
+SCHEMA_FIELD = "response_format.json_schema.schema"
+
+
+async def enforced(validator: GrammarValidator, **fields: Any) -> tuple[Grammar | None, Any]:
+    response_format = msgspec.convert(json_schema(PERSON, **fields), ResponseFormat)
+    return await validated_grammar(response_format, None, validator)
+
+
+async def test_what_is_not_enforced_is_named_by_its_path_in_the_request() -> None:
+    grammar = Grammar("json_schema", "{}")
+    found = await enforced(FixedValidator(grammar, ["properties.a.uniqueItems"]))
+    assert found == (grammar, [f"{SCHEMA_FIELD}.properties.a.uniqueItems"])
+
+
+async def test_strict_refusal_names_the_keyword() -> None:
+    refusal = GrammarRefused("properties.a.not: it cannot be enforced", "properties.a.not")
+    with pytest.raises(ApiError, match="not: it cannot be enforced") as caught:
+        await enforced(FixedValidator(refusal), strict=True)
+    assert caught.value.param == f"{SCHEMA_FIELD}.properties.a.not"
+
+
+async def test_schema_that_is_not_strict_is_never_refused() -> None:
+    """One keyword that the library does not know was a 400."""
+    grammar, not_enforced = await enforced(FixedValidator(GrammarRefused("it is too complex")))
+    assert schema_of(grammar) == {"type": "object"}
+    assert not_enforced == [SCHEMA_FIELD]
+    with pytest.raises(ApiError, match="it died"):
+        await enforced(FixedValidator(ValidationUnavailable("it died")))
+
+
+async def test_schema_for_a_larger_grammar_is_what_can_be_enforced() -> None:
+    prepared = Grammar("json_schema", '{"type":"object"}')
+    validator = FixedValidator(prepared, ["not"])
+    param = "tools[1].function.parameters"
+    found = await enforceable_schema({"not": {}}, validator, is_strict=False, param=param)
+    assert found == ({"type": "object"}, [f"{param}.not"])
+
+
+def test_header_of_paths_is_bounded_and_plain() -> None:
+    assert not_enforced_header(()) == {}
+    [(name, value)] = not_enforced_header(["tools[0].a\r\nx: é", "b." * 99 + "end"]).items()
+    assert name == "x-unisono-not-enforced"
+    first, second = value.split(", ")
+    assert first == "tools[0].a__x___"
+    assert second.startswith("...") and second.endswith(".b.end") and len(second) == 96
+
+
+@pytest.mark.parametrize("member", [{"json": PERSON}, {"json_object": True}])
+def test_free_white_space_is_asked_for(member: dict[str, Any]) -> None:
+    assert "x-guidance" not in schema_of(from_structured(member))
+    schema = schema_of(from_structured({**member, "any_whitespace": True}))
+    assert schema["x-guidance"] == {"any_whitespace": True}
+
+
+def test_free_white_space_may_be_asked_for_beside_a_response_format() -> None:
+    structured = StructuredOutputs(any_whitespace=True)
+    for value in (json_schema(PERSON, strict=True), {"type": "json_object"}):
+        grammar = grammar_of(msgspec.convert(value, ResponseFormat), structured)
+        assert schema_of(grammar)["x-guidance"] == {"any_whitespace": True}
+    with pytest.raises(ApiError, match="exactly one of"):
+        grammar_of(None, structured)

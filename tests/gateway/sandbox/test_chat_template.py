@@ -173,23 +173,117 @@ async def test_template_that_knows_parts_alone_gets_parts(source: str) -> None:
         assert smollm().decode(continued, skip_special_tokens=False) == expected.rstrip() + "\n"
 
 
-async def test_template_that_shows_no_question_at_all_is_left_alone() -> None:
-    with opened("{{ messages[0].content is string }}") as template:
+# Llama Guard's, in short: of a string it shows nothing, and "hi" is in its own words.
+GUARD = """
+{%- for message in messages %}This is {{ message.role }}: {{ message["content"][0]["text"] | trim }}
+{% endfor %}"""
+
+
+async def test_text_that_a_template_has_of_its_own_is_not_the_users() -> None:
+    """It was taken for shown, and the user's words were lost in silence."""
+    with opened(GUARD) as template:
+        for content in ("hi", "", "user: x"):
+            ids = await encode(template, [{"role": "user", "content": content}])
+            assert smollm().decode(ids) == f"This is user: {content}\n"
+
+
+MIXED = """
+{%- for message in messages %}{% if message.role == "system" %}{{ "S" + message.content }}
+{%- else %}{{ "U" + message.content[0].text }}{% endif %}{% endfor %}"""
+
+
+async def test_each_role_has_its_own_form() -> None:
+    messages = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
+    with opened(MIXED) as template:
+        assert smollm().decode(await encode(template, messages)) == "SaUb"
+
+
+@pytest.mark.parametrize("source", ["{{ messages[0].content is string }}", "hi", ""])
+async def test_template_that_shows_no_question_is_refused(source: str) -> None:
+    with opened(source) as template, pytest.raises(TemplateFailure, match="shows nothing of what"):
+        await encode(template, [{"role": "user", "content": "hi"}])
+
+
+CHATML = """
+{%- for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"""
+# The second holds the word, and loses what it does not know.
+NO_DEVELOPERS = (
+    CHATML,
+    "You are a developer. {% for m in messages if m.role in ['system', 'user'] %}"
+    "<{{ m.role }}>{{ m.content }}{% endfor %}",
+    "{% for m in messages %}{% if m.role not in ['system', 'user', 'assistant'] %}"
+    "{{ raise_exception('no such role') }}{% endif %}<{{ m.role }}>{{ m.content }}{% endfor %}",
+)
+DEVELOPERS = (
+    "{% for m in messages %}{% if m.role == 'developer' %}<developer>{% else %}<user>{% endif %}"
+    "{{ m.content }}{% endfor %}",
+    "{% for m in messages if m.role in ['developer', 'user'] %}<{{ m.role }}>{{ m.content }}"
+    "{% endfor %}",
+)
+
+
+@pytest.mark.parametrize("source", [*NO_DEVELOPERS, *DEVELOPERS])
+async def test_developer_is_a_system_unless_the_template_knows_it(source: str) -> None:
+    """The word anywhere in the template decided, and what developers said could get lost."""
+    messages = [{"role": "developer", "content": "Be."}, {"role": "user", "content": "x"}]
+    with opened(source) as template:
+        text = smollm().decode(await encode(template, messages))
+    role = "developer" if source in DEVELOPERS else "system"
+    assert text.removeprefix("You are a developer. ") == f"<{role}>Be.<user>x"
+
+
+async def test_template_has_all_the_special_tokens_that_files_name() -> None:
+    """pad_token and unk_token were undefined: an empty text."""
+    names = ("bos_token", "eos_token", "pad_token", "unk_token")
+    source = "{{ messages[0].content }}" + "".join(f"|{{{{ {name} }}}}" for name in names)
+    with opened(source) as template:
         ids = await encode(template, [{"role": "user", "content": "x"}])
-    assert smollm().decode(ids) == "True"
+    tokenizer = smollm()
+    shown = tokenizer.decode(ids, skip_special_tokens=False)
+    texts = [
+        tokenizer.decode([token_id], skip_special_tokens=False)
+        for token_id in (
+            tokenizer.bos_token_id or 0,
+            tokenizer.eos_token_id or 0,
+            tokenizer.other_ids["pad_token"],
+            tokenizer.other_ids["unk_token"],
+        )
+    ]
+    assert shown.split("|", 1)[1] == "|".join(texts) and all(texts)
+
+
+TRIMMING = """
+{%- for m in messages %}<{{ m.role }}>
+{{ m.content | trim }}
+{% endfor %}"""
+
+
+@pytest.mark.parametrize("source", [TRIMMING, TRIMMING.replace(" | trim", "")])
+async def test_blank_message_is_continued_after_the_templates_line(source: str) -> None:
+    """The line break that the template puts before it was cut off."""
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": " "}]
+    with opened(source) as template:
+        ids = await encode(
+            template, messages, add_generation_prompt=False, continues_final_message=True
+        )
+    blank = "" if "trim" in source else " "
+    assert smollm().decode(ids) == f"<user>\nx\n<assistant>\n{blank}"
+
+
+EOS = "{{ messages[0].content }}{{ eos_token }}"
 
 
 async def test_eos_token_is_the_one_that_the_files_name() -> None:
     """It was the first of all ids that end an answer, which may be the end of a turn."""
     tokenizer = smollm()
     assert tokenizer.eos_token_id == 2 and tokenizer.eos_token_ids == (2, 0, 4)
-    with opened("{{ eos_token }}") as template:
-        assert (await encode(template, [{"role": "user", "content": "x"}])) == [2]
+    with opened(EOS) as template:
+        assert (await encode(template, [{"role": "user", "content": "x"}]))[-1] == 2
     renamed = Tokenizer.load(default_model())
     renamed.eos_token_id = 0
-    template = ChatTemplate(renamed, "{{ eos_token }}")
+    template = ChatTemplate(renamed, EOS)
     try:
-        assert (await encode(template, [{"role": "user", "content": "x"}])) == [0]
+        assert (await encode(template, [{"role": "user", "content": "x"}]))[-1] == 0
     finally:
         template.close()
 
@@ -220,12 +314,13 @@ HOSTILE = {
     "{% for i in range(9 ** 5) %}{% for j in range(9 ** 5) %}{% endfor %}{% endfor %}": "processor",
     "{{ 'a' * 10 ** 12 }}": "memory",
     "{{ 'a' * 3 * 10 ** 7 }}": "longer than",
-    "{% for i in range(10 ** 9) %}{% endfor %}": "Range too big",
+    "{% for i in range(10 ** 9) %}{% endfor %}": "^its line 1 fails over what they hold, or lack$",
     "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}": "nests too deep",
-    "{{ ''.__class__.__mro__ }}": "unsafe",
-    "{{ messages.append(1) }}": "unsafe|not safely|has no attribute",
+    "{{ ''.__class__.__mro__ }}": "^its line 1 does what the sandbox forbids$",
+    "{{ messages.append(1) }}": "^its line 1 does what the sandbox forbids$",
     "{{ raise_exception('roles must alternate') }}": "^roles must alternate$",
-    "{{ messages[7].content + 1 }}": "no attribute|has no element|undefined",
+    "\n{{ messages[7].content + 1 }}": "^its line 2 fails over what they hold, or lack$",
+    "\n\n{% for k, v in messages[0].content | items %}{% endfor %}": "^its line 3 fails",
     "{% if %}": "line 1",
 }
 
@@ -240,7 +335,9 @@ async def test_hostile_or_broken_template_is_a_failure_in_words(source: str, cau
 
 async def test_killed_helper_is_replaced_and_the_loop_runs_meanwhile() -> None:
     hang = "{{ 7 ** (messages | length * 10 ** 7) }}"  # one native call
-    source = "{% if messages[0].content == 'hang' %}" + hang + "{% endif %}fine"
+    source = (
+        "{% if messages[0].content == 'hang' %}" + hang + "{% endif %}{{ messages[0].content }}"
+    )
 
     async def scenario() -> float:
         hang = asyncio.ensure_future(
@@ -252,7 +349,7 @@ async def test_killed_helper_is_replaced_and_the_loop_runs_meanwhile() -> None:
             longest_s, before = max(longest_s, time.monotonic() - before), time.monotonic()
         with pytest.raises(TemplateFailure, match="processor time"):
             await hang
-        ids = await template.encode(Conversation([{"role": "user", "content": "x"}]))
+        ids = await template.encode(Conversation([{"role": "user", "content": "fine"}]))
         assert smollm().decode(ids) == "fine"
         return longest_s
 
@@ -297,7 +394,7 @@ async def test_cancelled_conversation_leaves_the_helper_in_order() -> None:
 
 async def test_close_leaves_no_process() -> None:
     before = children()
-    with opened("fine") as template:
+    with opened("{{ messages[0].content }}") as template:
         await encode(template, [{"role": "user", "content": "x"}])
         assert len(children() - before) == 1
     assert children() <= before
@@ -316,3 +413,18 @@ def test_output_is_counted_while_it_grows() -> None:
     assert len(renderer.render({}, max_chars=300)) == 300
     with pytest.raises(Exception, match="longer than 299"):
         renderer.render({}, max_chars=299)
+
+
+@pytest.mark.parametrize(
+    ("source", "knows"),
+    [
+        ("{% if enable_thinking is false %}", True),
+        ("<|im_start|>assistant\n<think>\n", True),
+        ("{{ message.reasoning_content }}", True),
+        ("{{ message.content }} rethinking", False),
+    ],
+)
+def test_thoughts_are_known_from_a_template_s_text(source: str, knows: bool) -> None:
+    template = ChatTemplate(smollm(), source)
+    assert template.knows_thoughts is knows
+    template.close()

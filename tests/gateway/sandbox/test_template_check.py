@@ -33,6 +33,32 @@ def test_models_own_broken_template_stops_nothing(tmp_path: Path) -> None:
     check(tmp_path)
 
 
+LOSING = "<user>{{ messages[0].content[0].words }}"
+
+
+def test_template_that_loses_the_question_ends_the_start(tmp_path: Path) -> None:
+    """The model answered prompts without one, and nobody was told."""
+    file = tmp_path / "mine.jinja"
+    file.write_text(LOSING)
+    with pytest.raises(ModelError, match=r"^--chat-template .*jinja: it shows nothing of what"):
+        check(tmp_path, chat_template=str(file))
+    (tmp_path / "chat_template.jinja").write_text(LOSING)
+    with pytest.raises(ModelError, match="its chat template 'default': it shows nothing"):
+        check(tmp_path)
+    check_chat_templates(tmp_path, ServerSettings(), has_chats=False)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{{ raise_exception('no') }}", "{% for p in messages[0].content %}{{ p.text }}{% endfor %}"],
+)
+def test_template_that_fails_or_reads_parts_is_no_reason_to_end(
+    tmp_path: Path, source: str
+) -> None:
+    (tmp_path / "chat_template.jinja").write_text(source)
+    check(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

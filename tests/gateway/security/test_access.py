@@ -17,11 +17,12 @@ from gateway.security.access import Access, Gate
 from gateway.security.key_file import add_key
 from gateway.security.keyring import Keyring
 from gateway.security.keys import create_key
+from gateway.security.origins import Origins
 from gateway.telemetry.observer import Observer
 from gateway.tenant import KeyScope
 from tests.gateway.fakes import Exchange, FakePool, complete, make_service, settle
 
-OPEN_PATHS = {"/livez", "/readyz", "/health"}
+OPEN_PATHS = {"/", "/livez", "/readyz", "/health"}
 ELSEWHERE = "192.0.2.7"
 
 
@@ -85,7 +86,7 @@ def test_every_route_but_the_probes_needs_a_key(world: World) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
+        "//",
         "/v1/nothing",
         "/metrics",
         "/admin",
@@ -102,6 +103,23 @@ def test_every_route_but_the_probes_needs_a_key(world: World) -> None:
 )
 def test_unknown_paths_and_odd_spellings_are_denied(world: World, method: str, path: str) -> None:
     assert answer(world.app(), method, path).status == 401
+
+
+def test_x_api_key_is_as_good_on_every_route(world: World) -> None:
+    app = world.app()
+    for method, path in all_routes(app):
+        concrete = path.replace("{name:path}", "tiny")
+        if concrete in (*OPEN_PATHS, "/metrics"):
+            continue
+        statuses = {
+            answer(app, method, concrete, headers).status
+            for headers in (
+                bearer(world.key),
+                [("x-api-key", f" {world.key} ")],
+                [("x-api-key", world.key), *bearer(world.key)],
+            )
+        }
+        assert len(statuses) == 1 and statuses.isdisjoint({401, 403}), (method, path)
 
 
 def test_refusal_is_openai_s_and_comes_before_the_body(world: World) -> None:
@@ -145,7 +163,11 @@ def test_key_opens_the_model_and_names_the_tenant(world: World) -> None:
         [("authorization", "{key}")],
         [("authorization", "Bearer {key}, Bearer {key}")],
         [("authorization", "Bearer {key}"), ("authorization", "Bearer {key}")],
-        [("x-api-key", "{key}")],
+        [("x-api-key", "Bearer {key}")],
+        [("x-api-key", "{key}"), ("x-api-key", "{key}")],
+        [("x-api-key", "{key}"), ("authorization", "Bearer sk-nobody-x")],
+        [("x-api-key", "{key}"), ("authorization", "Basic {key}")],
+        [("api-key", "{key}")],
         [("host", "livez"), ("x-forwarded-for", "127.0.0.1"), ("x-forwarded-path", "/livez")],
         [("host", "a/livez?x="), ("x-original-url", "/livez"), ("x-rewrite-url", "/livez")],
         [("forwarded", "for=127.0.0.1;host=localhost"), ("x-real-ip", "127.0.0.1")],
@@ -185,6 +207,7 @@ def test_operators_pages_need_an_admin_key_or_this_machine(world: World) -> None
         Starlette(routes=[route]),
         [(Access.ADMIN, route)],
         world.keyring,
+        Origins(),
         allow_anonymous=True,
     )
     gated = Envelope(gate, drain_timeout_s=1, observer=Observer())

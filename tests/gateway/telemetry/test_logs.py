@@ -13,7 +13,7 @@ from gateway.telemetry.access_log import log_exchange
 from gateway.telemetry.exchange import Exchange
 from gateway.telemetry.logs import JsonFormatter, TextFormatter, fields
 
-EVIL = "a\nERROR gateway 0: forged\r\x1b[2J\u2028\u202e\x9b x=1"
+EVIL = "a\nERROR worker 0: forged\r\x1b[2J\u2028\u202e\x9b x=1"
 
 
 def record(message: str, values: Mapping[str, object], *, failed: bool = False) -> Any:
@@ -29,17 +29,17 @@ def record(message: str, values: Mapping[str, object], *, failed: bool = False) 
 
 
 def test_text_is_one_line_of_pairs() -> None:
-    line = TextFormatter("gateway 0").format(record("request", {"status": 200, "a": "b c"}))
-    assert line.split(" ", 1)[1] == 'INFO gateway 0: request status=200 a="b c"'
+    line = TextFormatter("worker 0").format(record("request", {"status": 200, "a": "b c"}))
+    assert line.split(" ", 1)[1] == 'INFO worker 0: request status=200 a="b c"'
     assert line.split()[0].endswith("Z")
 
 
 def test_json_is_an_object_with_the_fields() -> None:
-    event = json.loads(JsonFormatter("gateway 0").format(record("request", {"status": 200})))
+    event = json.loads(JsonFormatter("worker 0").format(record("request", {"status": 200})))
     assert event.pop("time").endswith("Z")
     assert event == {
         "level": "info",
-        "process": "gateway 0",
+        "process": "worker 0",
         "logger": "unisono",
         "message": "request",
         "status": 200,
@@ -48,10 +48,10 @@ def test_json_is_an_object_with_the_fields() -> None:
 
 def test_traceback_forges_no_event() -> None:
     broken = record("failed", {}, failed=True)
-    rest = TextFormatter("gateway 0").format(broken).splitlines()[1:]
+    rest = TextFormatter("worker 0").format(broken).splitlines()[1:]
     assert any("forged" in line for line in rest)
     assert all(line.startswith("    ") and line.isprintable() for line in rest)
-    event = json.loads(JsonFormatter("gateway 0").format(broken))
+    event = json.loads(JsonFormatter("worker 0").format(broken))
     assert "ValueError" in event["exception"]
 
 
@@ -97,5 +97,5 @@ def test_exchange_is_logged_without_what_was_asked(caplog: pytest.LogCaptureFixt
         "route": "/v1/models",
         "status": 200,
         "duration_ms": 250.0,
-        "tenant": "team-a",
+        "key_id": "team-a",
     }

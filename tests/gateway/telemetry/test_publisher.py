@@ -53,7 +53,7 @@ def world() -> Iterator[World]:
     ours, theirs = create_control()
     with ours, theirs:
         line = SupervisorLine(ours)
-        publisher.take(WorkerStarted(1, child("gateway 1", 7, line)))
+        publisher.take(WorkerStarted(1, child("worker 1", 7, line)))
         packet = ChildLine(theirs).receive()
         assert packet is not None
         message, fds = packet
@@ -64,12 +64,12 @@ def world() -> Iterator[World]:
 def test_births_and_deaths_are_told_to_every_worker(world: World) -> None:
     world.publisher.take(GroupStarted(0, [child("rank 0.0", 8), child("rank 0.1", 9)]))
     assert world.told().processes[1:] == [
-        Process("gateway 1", 7),
+        Process("worker 1", 7),
         Process("rank 0.0", 8, "0", "0"),
         Process("rank 0.1", 9, "0", "1"),
     ]
     world.publisher.take(GroupLost(0, []))
-    assert [process.title for process in world.told().processes] == ["supervisor", "gateway 1"]
+    assert [process.title for process in world.told().processes] == ["supervisor", "worker 1"]
 
 
 def test_restarts_are_counted_until_a_group_is_forgotten(world: World) -> None:
@@ -78,7 +78,7 @@ def test_restarts_are_counted_until_a_group_is_forgotten(world: World) -> None:
     publisher.take(GroupLost(0, []))
     publisher.take(GroupStarted(0, [child("rank 0.0", 10)]))
     publisher.take(WorkerLost(1))
-    publisher.take(WorkerStarted(1, child("gateway 1", 11, world.line)))
+    publisher.take(WorkerStarted(1, child("worker 1", 11, world.line)))
     assert (world.told().group_restarts, world.told().worker_restarts) == ({0: 1}, {1: 1})
     publisher.take(GroupForgotten(0))
     assert world.told().group_restarts == {}

@@ -35,6 +35,9 @@ def default_fields(architecture: str) -> dict[str, Any]:
         | modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
     )
     kinds = [kind for kind, name in table.items() if name == architecture]
-    config_class = getattr(transformers, configuration_auto.CONFIG_MAPPING_NAMES[kinds[0]])
+    # A decoder that comes inside of others alone is in no table.
+    names = [configuration_auto.CONFIG_MAPPING_NAMES[kind] for kind in kinds]
+    names.append(architecture.removesuffix("ForCausalLM") + "Config")
+    config_class = getattr(transformers, names[0])
     fields: dict[str, Any] = config_class().get_text_config().to_dict()
     return fields

@@ -1,0 +1,44 @@
+"""What a model's answer consists of, in the order in which it comes, in no client's words.
+
+A notation makes these events out of text, and every dialect writes them in its own form. One choice
+of an answer is any number of TextDelta and ReasoningDelta, and of calls: CallBegin, its
+ArgumentsDelta, CallEnd. That a choice is over, and why, is told beside the events.
+"""
+
+import msgspec
+
+
+class TextDelta(msgspec.Struct, frozen=True, gc=False):
+    """More of what the model says."""
+
+    text: str
+
+
+class ReasoningDelta(msgspec.Struct, frozen=True, gc=False):
+    """More of what the model thinks before it says something."""
+
+    text: str
+
+
+class CallBegin(msgspec.Struct, frozen=True, gc=False):
+    """The model calls a function. index: of the call in its choice, from 0. id: made here."""
+
+    index: int
+    id: str
+    name: str
+
+
+class ArgumentsDelta(msgspec.Struct, frozen=True, gc=False):
+    """More of a call's arguments: all pieces together are JSON."""
+
+    index: int
+    text: str
+
+
+class CallEnd(msgspec.Struct, frozen=True, gc=False):
+    """The arguments are complete. A call that was cut off has no such end."""
+
+    index: int
+
+
+AnswerEvent = TextDelta | ReasoningDelta | CallBegin | ArgumentsDelta | CallEnd

@@ -1,0 +1,185 @@
+"""Every operation of the API: what it is called, what it takes and what it answers.
+
+Words and examples; the types say the rest. Read by openapi.py and docs_page.py.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from gateway.errors import ErrorBody
+from gateway.schema.anthropic import CountTokensRequest, MessagesRequest
+from gateway.schema.anthropic_answer import MESSAGE_EVENTS, AnthropicError, Message, TokenCount
+from gateway.schema.chat import ChatChunk, ChatCompletion, ChatRequest
+from gateway.schema.completions import Completion, CompletionRequest
+from gateway.schema.embeddings import EmbeddingList, EmbeddingRequest
+from gateway.schema.models import ModelCard, ModelList
+from gateway.schema.rerank import RerankRequest, RerankResponse
+from gateway.schema.responses import (
+    InputTokens,
+    ModelResponse,
+    ResponsesEvent,
+    ResponsesRequest,
+)
+from gateway.schema.tokenize import DetokenizedText, DetokenizeRequest, TokenizeRequest, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path.
+
+    events: what a stream's `data:` lines hold; end: the last of them that is no JSON, if one is.
+    error: the body of a refusal. statuses: those of refusals that are not OpenAI's, by OpenAI's.
+    plain_text: the answer is no JSON.
+    """
+
+    method: str
+    path: str
+    summary: str
+    description: str
+    tag: str
+    request: type[msgspec.Struct] | None = None
+    response: type[msgspec.Struct] | None = None
+    events: tuple[type[msgspec.Struct], ...] = ()
+    example: str = ""
+    end: str = "[DONE]"
+    error: type[msgspec.Struct] = ErrorBody
+    statuses: Mapping[str, str] = field(default_factory=dict)
+    plain_text: bool = False
+
+    @property
+    def id(self) -> str:
+        """A name for generated clients."""
+        path = self.path if self.path != "/" else "root"
+        return re.sub(r"\W+", "_", f"{self.method} {path}".lower()).strip("_")
+
+
+_ANTHROPIC: dict[str, Any] = {"end": "", "error": AnthropicError, "statuses": {"503": "529"}}
+
+OPERATIONS = (
+    Operation(
+        "POST", "/v1/chat/completions", "Answer a conversation",
+        "The messages go through the model's own chat template; special tokens spelled in them "
+        "stay text. Fields of the older Completions API and of vLLM work here, too.",
+        "Text", ChatRequest, ChatCompletion, (ChatChunk,),
+        '{"model": "MODEL", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}',
+    ),
+    Operation(
+        "POST", "/v1/completions", "Continue a text",
+        "Takes one prompt or many; the choices of the first prompt come first.",
+        "Text", CompletionRequest, Completion, (Completion,),
+        '{"model": "MODEL", "prompt": "Once upon a time", "max_tokens": 32, "stream": true}',
+    ),
+    Operation(
+        "POST", "/v1/messages", "Answer a conversation, as Anthropic has it",
+        "Blocks of text, thoughts, calls and results of tools go through the model's own chat "
+        "template. More max_tokens than there is room for is what fits.",
+        "Text", MessagesRequest, Message, MESSAGE_EVENTS,
+        '{"model": "MODEL", "max_tokens": 64, "messages": [{"role": "user", "content": "Hi"}]}',
+        **_ANTHROPIC,
+    ),
+    Operation(
+        "POST", "/v1/messages/count_tokens", "Count the tokens of a conversation",
+        "Of the prompt that a request to /v1/messages would have.",
+        "Tokens", CountTokensRequest, TokenCount, (),
+        '{"model": "MODEL", "messages": [{"role": "user", "content": "Hi"}]}',
+        **_ANTHROPIC,
+    ),
+    Operation(
+        "POST", "/v1/responses", "Answer an input, as OpenAI's newer API has it",
+        "Stateless: `input` holds all that was said, called and answered before. Tools are the "
+        "client's functions and custom tools.",
+        "Text", ResponsesRequest, ModelResponse, (ResponsesEvent,),
+        '{"model": "MODEL", "input": "Why is the sky blue?"}',
+        end="",
+    ),
+    Operation(
+        "POST", "/v1/responses/input_tokens", "Count the tokens of an input",
+        "Of the prompt that a request to /v1/responses would have.",
+        "Tokens", ResponsesRequest, InputTokens, (),
+        '{"model": "MODEL", "input": "Why is the sky blue?"}',
+    ),
+    Operation(
+        "GET", "/v1/responses/{name}", "Look for an answer", "Always 404: no answer is stored.",
+        "Text",
+    ),
+    Operation(
+        "POST", "/v1/embeddings", "Turn texts into vectors",
+        "Of a model that is served to embed. A text that is too long is refused, unless "
+        "truncate_prompt_tokens is given.",
+        "Vectors", EmbeddingRequest, EmbeddingList, (),
+        '{"model": "MODEL", "input": ["The Seine is a river.", "Paris"]}',
+    ),
+    Operation(
+        "POST", "/v1/rerank", "Rank documents by a query",
+        "Of a model that is served to rerank: a cross-encoder, or a decoder by the logits of yes "
+        "and no. In the form of Jina's API.",
+        "Vectors", RerankRequest, RerankResponse, (),
+        '{"model": "MODEL", "query": "capital of France", "documents": ["Rome", "Paris"]}',
+    ),
+    Operation(
+        "POST", "/rerank", "Rank documents by a query", "The same as /v1/rerank.",
+        "Vectors", RerankRequest, RerankResponse, (),
+    ),
+    Operation(
+        "POST", "/v2/rerank", "Rank documents by a query",
+        "The same, as Cohere's newer clients ask: documents are not sent back unless "
+        "return_documents is true.",
+        "Vectors", RerankRequest, RerankResponse, (),
+    ),
+    Operation(
+        "POST", "/tokenize", "Count and list tokens",
+        "Of a plain prompt, or of messages as a chat would put them.",
+        "Tokens", TokenizeRequest, Tokens, (), '{"prompt": "Hello, world"}',
+    ),
+    Operation(
+        "POST", "/detokenize", "Turn token ids into text", "Special tokens are part of the text.",
+        "Tokens", DetokenizeRequest, DetokenizedText, (), '{"tokens": [19556, 28]}',
+    ),
+    Operation(
+        "GET", "/v1/models", "List the names of the model",
+        "Each can be used as `model` in a request. With the header anthropic-version, in "
+        "Anthropic's form.",
+        "Models", None, ModelList,
+    ),
+    Operation(
+        "GET", "/v1/models/{name}", "Describe one name", "404 if nothing is served under it.",
+        "Models", None, ModelCard,
+    ),
+    Operation(
+        "GET", "/", "Is there a server?", "Always 200, also to HEAD, which some clients ask.",
+        "Health", plain_text=True,
+    ),
+    Operation(
+        "GET", "/livez", "Is the process alive?", "200 as long as it can answer.", "Health"
+    ),
+    Operation(
+        "GET", "/readyz", "Is new work taken?",
+        "503 while the model loads, when no group makes progress, and while draining. "
+        "/health answers the same.",
+        "Health",
+    ),
+    Operation("GET", "/health", "Is new work taken?", "The same as /readyz.", "Health"),
+    Operation("GET", "/version", "Which release is this?", "Its number.", "Health"),
+    Operation(
+        "GET", "/metrics", "Figures for Prometheus",
+        "Of all workers, groups and processes, whichever worker answers.", "Health",
+        plain_text=True,
+    ),
+    Operation("GET", "/openapi.json", "This description", "OpenAPI 3.1.", "Health"),
+)  # fmt: skip
+
+# The types whose fields have words in schema/field_words.py.
+REQUESTS = (
+    ResponsesRequest,
+    ChatRequest,
+    CompletionRequest,
+    MessagesRequest,
+    CountTokensRequest,
+    TokenizeRequest,
+    EmbeddingRequest,
+    RerankRequest,
+)

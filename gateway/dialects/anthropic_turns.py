@@ -1,0 +1,145 @@
+"""Anthropic's turns and blocks become the messages of a chat, in the order they came in.
+
+A tool's results, which Anthropic has in the user's turn, become messages of their own; thoughts
+and calls go into the assistant's message. What is no text is refused by name. The result of a turn
+depends on that turn alone, so that a longer conversation begins as the shorter one did.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Literal
+
+import msgspec
+
+from gateway.errors import ApiError, invalid
+from gateway.schema.anthropic import AnthropicMessage, Block
+from gateway.schema.messages import ChatMessage, PastFunctionCall, PastToolCall
+
+# Claude Code puts this line in front of its system prompt, with a checksum that is another in each
+# turn. It is for a bill; in the prompt it would leave nothing of it to the prefix cache.
+_BILLING_LINE = re.compile(r"^x-anthropic-billing-header:[^\n]*(?:\n|\Z)", re.MULTILINE)
+
+_Role = Literal["user", "assistant", "system"]
+_Blocks = list[tuple[str, Block]]  # where each stands, as refusals name it
+
+
+def system_message(system: str | list[Block] | None) -> ChatMessage | None:
+    """Return the message that tells the model who it is; None if nothing is to be told."""
+    blocks = _blocks(system, "system") if system is not None else []
+    texts = [_BILLING_LINE.sub("", _text(block, where)) for where, block in blocks]
+    text = _joined(texts)
+    return ChatMessage(role="system", content=text) if text else None
+
+
+def turn_messages(messages: Sequence[AnthropicMessage]) -> list[ChatMessage]:
+    """Return the messages of all turns; neighbours of one role are one turn."""
+    told: list[ChatMessage] = []
+    for role, group in groupby(enumerate(messages), key=lambda numbered: numbered[1].role):
+        blocks: _Blocks = []
+        for number, message in group:
+            blocks += _blocks(message.content, f"messages[{number}].content")
+        match role:
+            case "user":
+                told += _of_user(blocks)
+            case "assistant":
+                told.append(_of_assistant(blocks))
+            case _:
+                told.append(_of_texts("system", blocks))
+    return told
+
+
+def _of_user(blocks: _Blocks) -> Iterable[ChatMessage]:
+    """Yield the results of tools and what lies between them."""
+    for is_result, group in groupby(blocks, key=lambda each: each[1].type == "tool_result"):
+        if is_result:
+            for where, block in group:
+                yield _of_tool(where, block)
+        else:
+            yield _of_texts("user", list(group))
+    if not blocks:
+        yield ChatMessage(role="user", content="")
+
+
+def _of_tool(where: str, block: Block) -> ChatMessage:
+    if block.tool_use_id is None:
+        raise _missing(f"{where}.tool_use_id")
+    inner = _blocks(block.content, f"{where}.content") if block.content is not None else []
+    text = _joined([_text(part, at) for at, part in inner])
+    if block.is_error and "error" not in text[:64].lower():
+        text = f"Error: {text}"  # templates have no other place for it
+    return ChatMessage(role="tool", content=text, tool_call_id=block.tool_use_id)
+
+
+@dataclass(slots=True)
+class _AssistantTurn:
+    texts: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    calls: list[PastToolCall] = field(default_factory=list)
+
+
+def _of_assistant(blocks: _Blocks) -> ChatMessage:
+    turn = _AssistantTurn()
+    for where, block in blocks:
+        match block.type:
+            case "thinking":
+                turn.thoughts.append(block.thinking or "")
+            case "redacted_thinking":
+                pass  # nobody but its author can read it
+            case "tool_use":
+                turn.calls.append(_call(where, block))
+            case _:
+                turn.texts.append(_text(block, where))
+    text = "".join(turn.texts)
+    return ChatMessage(
+        role="assistant",
+        content=None if turn.calls and not text else text,
+        reasoning_content="".join(turn.thoughts) or None,
+        tool_calls=turn.calls or None,
+    )
+
+
+def _call(where: str, block: Block) -> PastToolCall:
+    if block.id is None or block.name is None:
+        raise _missing(f"{where}.{'id' if block.id is None else 'name'}")
+    arguments = msgspec.json.encode(block.input or {}).decode()
+    function = PastFunctionCall(name=block.name, arguments=arguments)
+    return PastToolCall(id=block.id, function=function)
+
+
+def _of_texts(role: _Role, blocks: _Blocks) -> ChatMessage:
+    return ChatMessage(role=role, content=_joined([_text(block, where) for where, block in blocks]))
+
+
+def _blocks(content: str | list[Block], where: str) -> _Blocks:
+    if isinstance(content, str):
+        return [(where, Block(type="text", text=content))]
+    return [(f"{where}[{number}]", block) for number, block in enumerate(content)]
+
+
+def _text(block: Block, where: str) -> str:
+    """Return the text of a block. Raises ApiError for a block that is none."""
+    if block.type != "text":
+        raise invalid(
+            f"Invalid '{where}': this model reads text only, not blocks of type "
+            f"'{block.type[:40]}'.",
+            where.partition("[")[0],
+            "unsupported_content",
+        )
+    if block.text is None:
+        raise _missing(f"{where}.text")
+    return block.text
+
+
+def _joined(texts: Iterable[str]) -> str:
+    """Put blocks after each other, each on a line of its own."""
+    joined = ""
+    for text in filter(None, texts):
+        joined += text if not joined or joined.endswith("\n") else f"\n{text}"
+    return joined
+
+
+def _missing(where: str) -> ApiError:
+    message = f"Missing required parameter: '{where}'."
+    return invalid(message, where.partition("[")[0], "missing_required_parameter")

@@ -1,0 +1,240 @@
+"""Anthropic's Messages: what their answers look like, whole and as the events of a stream.
+
+Both make the same blocks of the same events: thoughts, text and calls, in the order in which the
+model wrote them. Must not know templates, tokens or HTTP.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+import msgspec
+
+from backend.wire.messages import FinishReason
+from gateway.answer_events import (
+    AnswerEvent,
+    ArgumentsDelta,
+    CallBegin,
+    CallEnd,
+    ReasoningDelta,
+    TextDelta,
+)
+from gateway.answers.choice import Choice, Token
+from gateway.answers.sse import ChunkTemplate, event
+from gateway.answers.whole_answer import WholeChoice
+from gateway.dialects.error_forms import anthropic_error
+from gateway.errors import ApiError
+from gateway.schema.anthropic import MessagesRequest
+from gateway.schema.anthropic_answer import (
+    AnswerBlock,
+    BlockDelta,
+    BlockPiece,
+    BlockStart,
+    BlockStop,
+    Message,
+    MessageDelta,
+    MessageEnd,
+    MessageEvent,
+    MessageStart,
+    MessageStop,
+    MessageUsage,
+    Ping,
+    TextBlock,
+    ThinkingBlock,
+    ToolUseBlock,
+)
+from gateway.schema.usage import Usage
+from gateway.service import Service
+
+# Thoughts are not signed here; clients that look for a signature must find one.
+_SIGNATURE = "dW5pc29ubw=="
+
+
+class MessageAnswer:
+    """Writes the answer to one request."""
+
+    def __init__(self, request: MessagesRequest, service: Service) -> None:
+        self._id = f"msg_{secrets.token_hex(12)}"
+        self._request = request
+
+    def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> Message:
+        """Return the answer in one piece."""
+        [whole] = choices
+        blocks = _blocks(whole.events, shows_thoughts=_shows_thoughts(self._request))
+        end = _end(whole.choice, self._request, is_call=bool(whole.calls))
+        return Message(
+            id=self._id,
+            model=self._request.model,
+            content=blocks,
+            stop_reason=end.stop_reason,
+            stop_sequence=end.stop_sequence,
+            usage=_usage(usage),
+        )
+
+    def stream(self) -> "MessageStream":
+        """Return what writes it as events."""
+        return MessageStream(self._id, self._request)
+
+
+class MessageStream:
+    """Writes the events of a streamed answer. Blocks come one after the other."""
+
+    media_type = "text/event-stream"
+    ping = event(msgspec.json.encode(Ping()), "ping")
+    usage: Callable[[], Usage]
+
+    def __init__(self, id: str, request: MessagesRequest) -> None:
+        self._id = id
+        self._request = request
+        self._shows_thoughts = _shows_thoughts(request)
+        self._end: MessageEnd | None = None
+        self._has_called = False
+        self._kind = ""  # of the open block; empty between blocks
+        self._index = -1  # of the last block
+        self._delta = _delta_template("text", 0)  # of the open block
+
+    def begin(self, choice: Choice) -> bytes:
+        """Say what was asked: the prompt's tokens are known by now."""
+        message = Message(
+            id=self._id, model=self._request.model, content=[], usage=_usage(self.usage())
+        )
+        return _event(MessageStart(message=message)) + self.ping
+
+    def template(self, choice: Choice) -> ChunkTemplate | None:
+        """Return the event of a piece of text: all text is one block, the first."""
+        return _delta_template("text", 0)
+
+    def pieces(
+        self, choice: Choice, events: Sequence[AnswerEvent], tokens: Sequence[Token]
+    ) -> bytes:
+        """Write the events of blocks."""
+        framed = b"".join(map(self._piece, events))
+        if choice.finish_reason is not None:
+            framed += self._stop()
+            self._end = _end(choice, self._request, is_call=self._has_called)
+        return framed
+
+    def finish(self, usage: Usage) -> bytes:
+        """Say why the answer ended."""
+        assert self._end is not None, "its only choice has ended"
+        return _event(MessageDelta(delta=self._end, usage=_usage(usage))) + _event(MessageStop())
+
+    def fail(self, error: ApiError) -> bytes:
+        """Write an error object."""
+        return event(anthropic_error(error), "error")
+
+    def _piece(self, piece: AnswerEvent) -> bytes:
+        match piece:
+            case TextDelta(text):
+                opened = b"" if self._kind == "text" else self._start("text", TextBlock(text=""))
+                return opened + self._delta.event(text)
+            case ReasoningDelta(text):
+                empty = ThinkingBlock(thinking="", signature="")
+                opened = b"" if self._kind == "thinking" else self._start("thinking", empty)
+                return opened + self._delta.event(text) if self._shows_thoughts else opened
+            case CallBegin(_, id, name):
+                self._has_called = True
+                block = ToolUseBlock(id=_call_id(id), name=name, input={})
+                return self._start("tool_use", block)
+            case ArgumentsDelta(_, text):
+                return self._delta.event(text)
+            case _:
+                return self._stop()
+
+    def _start(self, kind: str, block: AnswerBlock) -> bytes:
+        stopped = self._stop()
+        self._kind = kind
+        self._index += 1
+        self._delta = _delta_template(kind, self._index)
+        return stopped + _event(BlockStart(index=self._index, content_block=block))
+
+    def _stop(self) -> bytes:
+        """End the open block, if there is one."""
+        kind, self._kind = self._kind, ""
+        if not kind:
+            return b""
+        stopped = _event(BlockStop(index=self._index))
+        if kind == "thinking":
+            piece = BlockPiece(type="signature_delta", signature=_SIGNATURE)
+            return _event(BlockDelta(index=self._index, delta=piece)) + stopped
+        return stopped
+
+
+_DELTAS = {
+    "text": ("text", BlockPiece(type="text_delta", text="")),
+    "thinking": ("thinking", BlockPiece(type="thinking_delta", thinking="")),
+    "tool_use": ("partial_json", BlockPiece(type="input_json_delta", partial_json="")),
+}
+
+
+def _delta_template(kind: str, index: int) -> ChunkTemplate:
+    field, piece = _DELTAS[kind]
+    return ChunkTemplate(BlockDelta(index=index, delta=piece), field, "content_block_delta")
+
+
+def _event(struct: MessageEvent) -> bytes:
+    """Frame an event, whose name is its type."""
+    return event(msgspec.json.encode(struct), str(struct.__struct_config__.tag))
+
+
+def _blocks(events: Iterable[AnswerEvent], *, shows_thoughts: bool) -> list[AnswerBlock]:
+    """Return the blocks of a whole answer. A call that was cut off is none."""
+    blocks: list[AnswerBlock] = []
+    for kind, group in groupby(events, _kind_of):
+        pieces = list(group)
+        first = pieces[0]
+        text = "".join(p.text for p in pieces if not isinstance(p, CallBegin | CallEnd))
+        if kind == "text":
+            blocks.append(TextBlock(text=text))
+        elif kind == "thinking":
+            thoughts = text if shows_thoughts else ""
+            blocks.append(ThinkingBlock(thinking=thoughts, signature=_SIGNATURE))
+        elif isinstance(first, CallBegin) and (input := _object(text or "{}")) is not None:
+            blocks.append(ToolUseBlock(id=_call_id(first.id), name=first.name, input=input))
+    return blocks
+
+
+def _kind_of(piece: AnswerEvent) -> str:
+    """Return what tells the pieces of a block from those of its neighbours."""
+    match piece:
+        case TextDelta():
+            return "text"
+        case ReasoningDelta():
+            return "thinking"
+        case _:
+            return f"call {piece.index}"
+
+
+def _end(choice: Choice, request: MessagesRequest, *, is_call: bool) -> MessageEnd:
+    if choice.finish_reason is FinishReason.LENGTH:
+        is_cut = choice.params.max_tokens < request.max_tokens
+        return MessageEnd(stop_reason="model_context_window_exceeded" if is_cut else "max_tokens")
+    if isinstance(choice.stop_reason, str):
+        return MessageEnd(stop_reason="stop_sequence", stop_sequence=choice.stop_reason)
+    return MessageEnd(stop_reason="tool_use" if is_call else "end_turn")
+
+
+def _usage(usage: Usage) -> MessageUsage:
+    num_cached_tokens = usage.prompt_tokens_details.cached_tokens
+    return MessageUsage(
+        input_tokens=usage.prompt_tokens - num_cached_tokens,
+        cache_read_input_tokens=num_cached_tokens,
+        output_tokens=usage.completion_tokens,
+    )
+
+
+def _shows_thoughts(request: MessagesRequest) -> bool:
+    return request.thinking is None or request.thinking.display != "omitted"
+
+
+def _call_id(id: str) -> str:
+    """Return the id of a call as Anthropic's look."""
+    return f"toolu_{id.removeprefix('call_')}"
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return None

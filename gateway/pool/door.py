@@ -1,0 +1,59 @@
+"""Where requests wait while no group takes work, though one did: it is starting again.
+
+Nothing of them is in the pool's queue yet. Knows no groups. Belongs to ReplicaPool.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.pool.refusals import QueueFull
+
+
+class Door:
+    """Who finds it shut waits for it to open, for so long."""
+
+    def __init__(
+        self,
+        is_shut: Callable[[], bool],
+        clock: Callable[[], float],
+        *,
+        wait_seconds: float,
+        max_waiting: int,
+    ) -> None:
+        """is_shut: says whether it is. clock: CLOCK_MONOTONIC seconds. max_waiting: requests at a
+        time."""
+        self._is_shut = is_shut
+        self._clock = clock
+        self._wait_seconds = wait_seconds
+        self._max_waiting = max_waiting
+        self._num_waiting = 0
+        self._news = asyncio.Event()  # set once, then replaced
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether there is anything to wait for."""
+        return self._is_shut()
+
+    async def wait(self, deadline_s: float = 0.0) -> None:
+        """Return when the door is open, or no more waiting is worth while.
+
+        deadline_s: of the request, on the clock; 0 for none. Raises QueueFull.
+        """
+        if self._num_waiting >= self._max_waiting:
+            raise QueueFull(retry_after_s=2.0)
+        now_s = self._clock()
+        until_s = min(now_s + self._wait_seconds, deadline_s or float("inf"))
+        self._num_waiting += 1
+        try:
+            async with asyncio.timeout(max(0.0, until_s - now_s)):
+                while self._is_shut():
+                    await self._news.wait()
+        except TimeoutError:
+            pass  # whoever submits now is told why it cannot be
+        finally:
+            self._num_waiting -= 1
+
+    def tell(self) -> None:
+        """Have everybody who waits look again."""
+        self._news.set()
+        self._news = asyncio.Event()

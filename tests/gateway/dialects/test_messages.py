@@ -1,0 +1,151 @@
+"""What Anthropic's fields mean, over HTTP: what the template, the engine and the client see."""
+
+from typing import Any
+
+import pytest
+
+from gateway.service import Limits
+from tests.gateway.dialects.anthropic_client import TOOL, ask, playing
+from tests.gateway.fake_template import FakeTemplate
+from tests.gateway.fakes import FakePool
+
+
+async def shown(**fields: Any) -> Any:
+    """Return the conversation that the template was given."""
+    template = FakeTemplate()
+    exchange = await ask(template=template, **fields)
+    assert exchange.status == 200, exchange.body
+    return template.seen[-1]
+
+
+async def refused(status: int = 400, **fields: Any) -> dict[str, Any]:
+    pool = FakePool()
+    exchange = await ask(pool, **fields)
+    assert exchange.status == status, exchange.body
+    assert not pool.submitted
+    assert exchange.json["type"] == "error"
+    error: dict[str, Any] = exchange.json["error"]
+    return error
+
+
+async def test_sampling_fields_reach_the_engine() -> None:
+    pool = playing(b"a")
+    await ask(pool, temperature=0.5, top_p=0.9, top_k=5, max_tokens=7)
+    params = pool.submitted[0].params
+    assert (params.temperature, params.top_p, params.top_k, params.max_tokens) == (0.5, 0.9, 5, 7)
+
+
+async def test_tools_are_told_as_a_chat_tells_them() -> None:
+    conversation = await shown(tools=[TOOL])
+    function = {"name": "weather", "description": "of a city", "parameters": {"type": "object"}}
+    assert conversation.tools == [{"type": "function", "function": function}]
+    assert (await shown(tools=[TOOL], tool_choice={"type": "none"})).tools is None
+
+
+@pytest.mark.parametrize(
+    ("thinking", "options"),
+    [
+        (None, {}),
+        ({"type": "enabled", "budget_tokens": 1024}, {"enable_thinking": True}),
+        ({"type": "adaptive"}, {"enable_thinking": True}),
+        ({"type": "disabled"}, {"enable_thinking": False}),
+    ],
+)
+async def test_thinking_is_a_variable_of_the_template(
+    thinking: Any, options: dict[str, Any]
+) -> None:
+    assert (await shown(thinking=thinking)).options == options
+
+
+async def test_effort_is_a_variable_of_the_template() -> None:
+    options = (await shown(output_config={"effort": "low"})).options
+    assert options == {"reasoning_effort": "low", "enable_thinking": True}
+
+
+async def test_last_message_of_an_assistant_is_gone_on_with() -> None:
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "The answer is ("}]
+    conversation = await shown(messages=turns)
+    assert conversation.continues_final_message and not conversation.add_generation_prompt
+    call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}
+    error = await refused(messages=[{"role": "assistant", "content": [call]}])
+    assert "last message with content" in error["message"]
+
+
+async def test_tokens_are_counted_without_an_answer() -> None:
+    """The system prompt, and the user's turn."""
+    pool = FakePool()
+    exchange = await ask(
+        pool, path="/v1/messages/count_tokens", max_tokens=..., system="be kind", tools=[TOOL]
+    )
+    assert exchange.json == {"input_tokens": len("be kindhi")}
+    assert not pool.submitted
+    long = [{"role": "user", "content": "x" * 5000}]
+    exchange = await ask(path="/v1/messages/count_tokens", max_tokens=..., messages=long)
+    assert exchange.json == {"input_tokens": 5000}, "longer than the context"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"max_tokens": ...}, "Missing required parameter: 'max_tokens'"),
+        ({"messages": []}, "'messages': the array is empty"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "'messages[0].role'"),
+        ({"tools": [{"name": "f"}]}, "'tools[0].input_schema'"),
+        ({"tools": [TOOL, TOOL]}, "same name"),
+        ({"tool_choice": {"type": "any"}}, "together with 'tools'"),
+        ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "f"}}, "no tool is named 'f'"),
+        ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "no tool is named ''"),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "'tools[0].type'"),
+        ({"mcp_servers": [{"type": "url"}]}, "'mcp_servers' is not supported"),
+        ({"stop_sequences": [""]}, "'stop_sequences[0]'"),
+        ({"temperature": 9}, "'temperature'"),
+        ({"thinking": {"type": "hard"}}, "'thinking.type'"),
+    ],
+)
+async def test_what_is_not_to_be_had_is_refused_by_name(fields: dict[str, Any], words: str) -> None:
+    error = await refused(**fields)
+    assert error["type"] == "invalid_request_error"
+    assert words in error["message"]
+
+
+async def test_too_long_conversation_says_so_in_anthropics_words() -> None:
+    """Agents look for them, and then shorten the conversation."""
+    error = await refused(messages=[{"role": "user", "content": "x" * 1000}])
+    assert error["message"].startswith("prompt is too long: This model's maximum context length")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "fields"),
+    [
+        (404, "not_found_error", {"model": "claude"}),
+        (405, "invalid_request_error", {"method": "DELETE"}),
+        (404, "not_found_error", {"path": "/v1/messages/batches"}),
+        (413, "request_too_large", {"limits": Limits(max_body_bytes=10)}),
+    ],
+)
+async def test_refusals_have_anthropics_types(
+    status: int, kind: str, fields: dict[str, Any]
+) -> None:
+    exchange = await ask(FakePool(), **fields)
+    assert exchange.status == status
+    assert exchange.json["error"]["type"] == kind
+    assert exchange.json["request_id"] == exchange.headers["request-id"]
+
+
+async def test_full_queue_is_a_rate_limit() -> None:
+    exchange = await ask(FakePool(is_full=True))
+    assert (exchange.status, exchange.json["error"]["type"]) == (429, "rate_limit_error")
+    assert exchange.headers["retry-after"] == "8"
+
+
+async def test_unready_server_is_overloaded() -> None:
+    pool = FakePool()
+    pool.state = type(pool.state)(ready=False, draining=True, stalled=False, groups=[])
+    exchange = await ask(pool)
+    assert (exchange.status, exchange.json["error"]["type"]) == (529, "overloaded_error")
+    assert exchange.headers["x-should-retry"] == "true"
+
+
+async def test_unknown_fields_are_named_in_a_header() -> None:
+    exchange = await ask(colour=1, metadata={"user_id": "me"}, service_tier="auto")
+    assert exchange.headers["x-unisono-ignored-fields"] == "colour"

@@ -1,0 +1,93 @@
+"""What would change the meaning of a request is refused; what decorates it is ignored."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from backend.wire.messages import FinishReason
+from gateway.errors import ApiError
+from gateway.requests.foreign_fields import SYNONYMS
+from gateway.requests.unknown_fields import unknown_fields
+from gateway.schema.chat import ChatRequest
+from gateway.schema.completions import CompletionRequest
+from gateway.schema.embeddings import EmbeddingRequest
+from tests.gateway.fakes import FakePool, app_of, complete
+
+pytestmark = pytest.mark.anyio
+
+KNOWN = CompletionRequest.__struct_fields__
+
+
+def refused(name: str, value: Any) -> str:
+    with pytest.raises(ApiError) as raised:
+        unknown_fields(msgspec.json.encode({name: value}), KNOWN, is_strict=False)
+    assert (raised.value.status, raised.value.param) == (400, name)
+    assert raised.value.code == "unsupported_parameter"
+    return raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("json_schema", {"type": "object"}, "structured_outputs"),
+        ("regex", "a+", "structured_outputs"),
+        ("max_new_tokens", 5, "max_tokens"),
+        ("max_completion_tokens", 5, "max_tokens"),
+        ("stop_sequences", ["x"], "stop"),
+        ("repeat_penalty", 1.1, "repetition_penalty"),
+        ("length_penalty", 0.5, ""),
+        ("use_beam_search", True, ""),
+        ("typical_p", 0.9, ""),
+        ("lora_path", "x", ""),
+        ("tools", [{}], ""),
+    ],
+)
+def test_constraint_not_honoured_is_refused(name: str, value: Any, meant: str) -> None:
+    """It was dropped with a 200."""
+    message = refused(name, value)
+    assert message.endswith(f"; did you mean {meant}?" if meant else "not supported.")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("json_schema", None),
+        ("tools", []),
+        ("use_beam_search", False),
+        ("length_penalty", 1.0),
+        ("repeat_penalty", 1),
+        ("typical_p", 1),
+        ("mirostat", 0),
+        ("top_n_sigma", -1.0),
+        ("n_predict", -1),
+        ("echo_of_nobody", True),
+        ("client_version", "1.2"),
+    ],
+)
+def test_neutral_value_and_decoration_are_ignored(name: str, value: Any) -> None:
+    body = msgspec.json.encode({name: value})
+    assert unknown_fields(body, KNOWN, is_strict=False) == [name]
+
+
+def test_limit_said_under_both_names_is_honoured() -> None:
+    """Some load generators send it twice."""
+    body = {"max_tokens": 5, "max_completion_tokens": 5}
+    encode = msgspec.json.encode
+    assert unknown_fields(encode(body), KNOWN, is_strict=False) == ["max_completion_tokens"]
+    with pytest.raises(ApiError):
+        unknown_fields(encode(body | {"max_tokens": 6}), KNOWN, is_strict=False)
+
+
+def test_synonyms_are_fields_of_some_request() -> None:
+    kinds = (CompletionRequest, ChatRequest, EmbeddingRequest)
+    known = {name for kind in kinds for name in kind.__struct_fields__}
+    assert set(SYNONYMS.values()) <= known
+
+
+async def test_endpoint_refuses_a_limit_under_another_name() -> None:
+    pool = FakePool(script=(b"a", FinishReason.LENGTH))
+    exchange = await complete(app_of(pool), max_new_tokens=1).finished()
+    assert (exchange.status, exchange.error["param"]) == (400, "max_new_tokens")
+    exchange = await complete(app_of(pool), max_new_tokens=None, max_tokens=1).finished()
+    assert exchange.headers["x-unisono-ignored-fields"] == "max_new_tokens"

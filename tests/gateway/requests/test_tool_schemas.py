@@ -1,0 +1,74 @@
+"""What tools can be held to, with a helper process."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.errors import ApiError
+from gateway.requests.text_request import ToolUse
+from gateway.requests.tool_schemas import callable_functions
+from gateway.sandbox.grammar_validator import GrammarValidator, GrammarVocabulary
+from gateway.schema.messages import Tool
+
+
+@pytest.fixture
+async def validator() -> AsyncIterator[GrammarValidator]:
+    pieces = [b"", *(bytes([byte]) for byte in range(256))]
+    validator = GrammarValidator(lambda: GrammarVocabulary(pieces, (0,)))
+    yield validator
+    await validator.close()
+
+
+def tool(name: str, parameters: Any, **others: Any) -> Tool:
+    function = {"name": name, "parameters": parameters, **others}
+    return msgspec.convert({"type": "function", "function": function}, Tool)
+
+
+TAGS = {"properties": {"tags": {"type": "array", "uniqueItems": True}}}
+
+
+async def test_only_what_can_be_enforced_is(validator: GrammarValidator) -> None:
+    """One keyword in one of all tools was a 400 for the request."""
+    tools = [
+        tool("none", None),
+        tool("lenient", TAGS),
+        tool("null", {"type": "object", "properties": None}),
+        tool("strict", {"properties": {"a": {"enum": [1]}}}, strict=True),
+    ]
+    functions, not_enforced = await callable_functions(ToolUse(tools=tools), validator)
+    for function in functions:
+        assert "whitespace_flexible" in function.schema.pop("x-guidance")
+    assert [(function.name, function.schema, function.is_strict) for function in functions] == [
+        ("none", {"type": "object"}, False),
+        ("lenient", {"type": "object", "properties": {"tags": {"type": "array"}}}, False),
+        ("null", {"type": "object"}, False),
+        (
+            "strict",
+            {
+                "type": "object",
+                "properties": {"a": {"enum": [1]}},
+                "additionalProperties": False,
+            },
+            True,
+        ),
+    ]
+    assert not_enforced == [
+        "tools[1].function.parameters.properties.tags.uniqueItems",
+        "tools[2].function.parameters.properties",
+    ]
+    [named], _ = await callable_functions(ToolUse(tools=tools, name="null"), validator)
+    assert named.name == "null"
+
+
+async def test_strict_tool_is_refused_by_name_path_and_keyword(
+    validator: GrammarValidator,
+) -> None:
+    tools = ToolUse(tools=[tool("fine", {}), tool("tagger", TAGS, strict=True)])
+    with pytest.raises(ApiError) as caught:
+        await callable_functions(tools, validator)
+    path = "properties.tags.uniqueItems"
+    assert caught.value.status == 400
+    assert caught.value.param == f"tools[1].function.parameters.{path}"
+    assert "of the tool 'tagger'" in caught.value.message and path in caught.value.message
