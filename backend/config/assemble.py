@@ -32,6 +32,7 @@ _HARMLESS = frozenset(
 )
 
 _ENCODER_NOTE = "an encoder reads the prompt, which the decoder answers and does not continue"
+_DRAFT_NOTE = "served without its layers for multi-token prediction: they are left out"
 
 
 def make_config(
@@ -55,6 +56,8 @@ def make_config(
     num_heads = fields.integer("num_attention_heads")
     if isinstance(spec, DecoderSpec) and spec.encoder:
         notes = (*notes, _ENCODER_NOTE)
+    if isinstance(spec, DecoderSpec) and spec.draft_layers:
+        notes = (*notes, _DRAFT_NOTE)
     config = ModelConfig(
         family=family.name,
         name=name,

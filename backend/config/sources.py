@@ -1,13 +1,14 @@
 """Where the tensors of a model lie in its files: our names -> theirs. No torch, opens nothing."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from backend.config.foreign import Foreign
 from backend.config.model_config import ModelConfig
+from backend.config.spec import DecoderSpec, DeltaNet
 from backend.config.tensors import LAYER_PREFIX, TensorInfo, tensors_of
 
 _LAYER = re.compile(r"(model|encoder)\.layers\.(\d+)\.(.+)\.(weight|bias)")
@@ -26,17 +27,28 @@ class HeadOrder(NamedTuple):
     is_interleaved: bool
 
 
+class RowGroups(NamedTuple):
+    """Rows of several tensors that take turns in a file: of each `size` rows there, those from
+    `start` to `end` are ours."""
+
+    size: int
+    start: int
+    end: int
+
+
 class Source(NamedTuple):
     """Where a tensor lies: in the file's tensor `name`.
 
     expert: of a stack of matrices, which. start: its first row there; step: from each of its rows
-    to the next. is_transposed: the file has [in, out]. heads: how rows move within each head.
+    to the next. is_transposed: the file has [in, out]. groups: which of the file's rows are ours,
+    if they are not all that follow `start`. heads: how rows move within each head, after that.
     """
 
     name: str
     expert: int | None = None
     start: int = 0
     is_transposed: bool = False
+    groups: RowGroups | None = None
     heads: HeadOrder | None = None
     step: int = 1
 
@@ -49,7 +61,8 @@ class Names(msgspec.Struct, frozen=True):
     of a layer's the part behind its number -> theirs; several are tried in order. `{e}` stands for
     an expert. fused: their name -> ours, whose rows lie one below the other in it; where ours hold
     an `{e}`, theirs is a stack, one matrix an expert. interleaved: as fused, but rows of ours take
-    turns. transposed: their names of matrices that lie
+    turns. grouped: as interleaved, but those of a head take turns, or of a key head, of each.
+    transposed: their names of matrices that lie
     [in, out]. ignored: pattern of tensors that follow from the configuration, or are for other
     uses; a match is left unread. Names are whole where they begin with "/", without prefix.
     encoder_layer, encoder_parts: as layer and parts, of the layers of an encoder that stands before
@@ -66,6 +79,7 @@ class Names(msgspec.Struct, frozen=True):
     interleaved: dict[str, tuple[str, ...]] = {}
     encoder_layer: str = ""
     encoder_parts: dict[str, str | tuple[str, ...]] = {}
+    grouped: dict[str, tuple[str, ...]] = {}
 
     def sources(
         self, config: ModelConfig, file_names: Collection[str]
@@ -76,7 +90,7 @@ class Names(msgspec.Struct, frozen=True):
         found: dict[str, Source] = {}
         missing: dict[str, str] = {}
         for name in infos:
-            for candidate in self._candidates(name, infos):
+            for candidate in self._candidates(name, infos, config):
                 file_name = _present(_whole(prefix, candidate.name), file_names)
                 if file_name is not None:
                     heads = _head_order(config, name)
@@ -93,9 +107,13 @@ class Names(msgspec.Struct, frozen=True):
                 return found
         return None
 
-    def is_ignored(self, file_name: str) -> bool:
+    def is_ignored(self, file_name: str, config: ModelConfig) -> bool:
         """Whether a tensor of a file may be left unread."""
-        return re.fullmatch(self.ignored, file_name) is not None
+        if re.fullmatch(self.ignored, file_name):
+            return True
+        drafts = config.spec.draft_layers if isinstance(config.spec, DecoderSpec) else 0
+        more = range(config.num_layers, config.num_layers + drafts)
+        return any(file_name.startswith(self.layer.format(i=index)) for index in more)
 
     def _prefix(self, file_names: Collection[str]) -> str:
         embeddings = _alternatives(self.top["model.embed_tokens"])
@@ -104,7 +122,9 @@ class Names(msgspec.Struct, frozen=True):
                 return prefix
         return self.prefixes[0]
 
-    def _candidates(self, name: str, infos: Mapping[str, TensorInfo]) -> Iterator[Source]:
+    def _candidates(
+        self, name: str, infos: Mapping[str, TensorInfo], config: ModelConfig
+    ) -> Iterator[Source]:
         match = _LAYER.fullmatch(name)
         if match is None:
             stem, _, kind = name.rpartition(".")
@@ -117,6 +137,11 @@ class Names(msgspec.Struct, frozen=True):
         expert = _EXPERT.search(part)
         index = int(expert[1]) if expert else None
         generic = _EXPERT.sub("experts.{e}.", part)
+        for theirs, ours in self.grouped.items():
+            if part in ours:
+                rows = [infos[f"{ours_before}{each}.{kind}"].shape[0] for each in ours]
+                groups = _row_groups(rows, ours.index(part), _num_groups(config, part))
+                yield Source(f"{layer}{theirs}.{kind}", groups=groups)
         parts = self.encoder_parts if stack == "encoder" else self.parts
         for theirs in _alternatives(parts.get(generic, generic)):
             yield Source(
@@ -164,12 +189,31 @@ def _present(name: str, file_names: Collection[str]) -> str | None:
     the first BERTs have it, which TensorFlow wrote."""
     other = name.removesuffix(".weight")
     if name.endswith(".bias"):
-        other = f"{name.removesuffix('.bias')}_bias"
+        stem = name.removesuffix(".bias")
+        other = stem if stem.endswith("_bias") else f"{stem}_bias"
     if name.endswith("LayerNorm.weight"):
         other = f"{other}.gamma"
     elif name.endswith("LayerNorm.bias"):
         other = f"{name.removesuffix('.bias')}.beta"
     return next((n for n in (name, other) if n in file_names), None)
+
+
+def _num_groups(config: ModelConfig, part: str) -> int:
+    """Return how often the rows of neighbours take turns in one tensor."""
+    if part.startswith("self_attn."):
+        return config.num_heads
+    return next(
+        layer.state.num_key_heads
+        for layer in config.spec.layers
+        if isinstance(layer.state, DeltaNet)
+    )
+
+
+def _row_groups(rows: Sequence[int], place: int, count: int) -> RowGroups:
+    """rows: of each of the tensors that take turns, of which ours is at `place`."""
+    sizes = [num_rows // count for num_rows in rows]
+    start = sum(sizes[:place])
+    return RowGroups(sum(sizes), start, start + sizes[place])
 
 
 def _head_order(config: ModelConfig, name: str) -> HeadOrder | None:

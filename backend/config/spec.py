@@ -94,6 +94,7 @@ class Attention(msgspec.Struct, frozen=True):
     shares_kv_of: the layer before whose keys and values are seen here, which has none of its own.
     latent: keys and values are compressed; then heads have nope_dim + rope_dim numbers, and there
     are as many KV heads as heads, of which nothing is kept.
+    is_gated: what is attended to is multiplied by sigmoid(a linear of x), number by number.
     """
 
     rope: Rope | None
@@ -111,6 +112,7 @@ class Attention(msgspec.Struct, frozen=True):
     k_eq_v: bool = False
     shares_kv_of: int | None = None
     latent: Latent | None = None
+    is_gated: bool = False
 
 
 class MLP(msgspec.Struct, frozen=True):
@@ -191,9 +193,63 @@ class ShortConv(msgspec.Struct, frozen=True):
             )
 
 
+class DeltaNet(msgspec.Struct, frozen=True):
+    """A gated delta net (Yang et al. 2025), as Qwen3-Next and Qwen3.5 have it.
+
+    Linears of x are queries, keys and values, which go through a convolution of `kernel` taps and
+    silu; z, which gates what comes out; and a and b, one number a value head, which say how fast
+    its state decays and how much is written. State and formula: ops/delta_rule.py. Each of
+    num_key_heads serves as many value heads: neighbours, or, interleaved, those of the same place
+    modulo num_key_heads. key_eps: added to the squares of a key or query where its length is taken.
+    has_log_rates: the file has ln(-rate) of a head's decay, else the rate.
+    """
+
+    num_key_heads: int
+    num_value_heads: int
+    key_dim: int
+    value_dim: int
+    kernel: int
+    key_eps: float
+    has_log_rates: bool
+    is_interleaved: bool = False
+
+    def __post_init__(self) -> None:
+        sizes = {
+            "key heads": self.num_key_heads,
+            "value heads": self.num_value_heads,
+            "numbers of a key": self.key_dim,
+            "numbers of a value": self.value_dim,
+            "taps of the convolution less one": self.kernel - 1,
+        }
+        for name, size in sizes.items():
+            if size <= 0:
+                raise ModelError(f"a delta net needs {name} above 0, not {size}")
+        if self.num_value_heads % self.num_key_heads:
+            raise ModelError(
+                f"{self.num_value_heads} value heads of a delta net cannot be shared out over "
+                f"{self.num_key_heads} key heads"
+            )
+
+    @property
+    def values_per_key(self) -> int:
+        """Value heads that a key head serves."""
+        return self.num_value_heads // self.num_key_heads
+
+    @property
+    def are_keys_shared(self) -> bool:
+        """Whether every rank has all key heads, since value heads of each lie apart."""
+        return self.is_interleaved and self.values_per_key > 1
+
+    def num_key_heads_of(self, num_value_heads: int) -> int:
+        """Return how many key heads a rank of so many value heads has."""
+        if self.are_keys_shared:
+            return self.num_key_heads
+        return num_value_heads // self.values_per_key
+
+
 # What keeps a state of fixed size for each sequence, in the place of keys and values or beside
 # them; states.py says which.
-StateMixer = ShortConv
+StateMixer = ShortConv | DeltaNet
 
 
 class Layer(msgspec.Struct, frozen=True):
@@ -277,6 +333,8 @@ class DecoderSpec(msgspec.Struct, frozen=True):
     tokens, where it is not that of the layers: project_in and project_out stand between.
     logit_scale: what logits are multiplied by, before the cap. logit_softcap: as Attention.softcap.
     encoder: of an encoder-decoder. per_layer: what layers are told of tokens, None: nothing.
+    draft_layers: behind the layers the file has so many more that guess tokens further ahead
+    (multi-token prediction); they are left out.
     """
 
     layers: tuple[Layer, ...]
@@ -290,6 +348,7 @@ class DecoderSpec(msgspec.Struct, frozen=True):
     head_bias: bool = False
     encoder: PromptEncoder | None = None
     per_layer: PerLayerInput | None = None
+    draft_layers: int = 0
 
 
 class RelativeBias(msgspec.Struct, frozen=True):

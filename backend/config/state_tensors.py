@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from backend.config.spec import ShortConv, StateMixer
+from backend.config.delta_tensors import delta_tensors
+from backend.config.spec import DeltaNet, ShortConv, StateMixer
 from backend.config.tensor_info import Cut, TensorInfo, linear_tensors
 
 
@@ -11,6 +12,8 @@ def state_tensors(state: StateMixer, hidden: int) -> Iterator[tuple[str, TensorI
     match state:
         case ShortConv():
             yield from _short_conv(state, hidden)
+        case DeltaNet():
+            yield from delta_tensors(state, hidden)
 
 
 def _short_conv(conv: ShortConv, hidden: int) -> Iterator[tuple[str, TensorInfo]]:

@@ -7,7 +7,7 @@ arithmetic: a recurrence adds its roundings up.
 
 from math import prod
 
-from backend.config.spec import Layer, ShortConv, StateMixer
+from backend.config.spec import DeltaNet, Layer, ShortConv, StateMixer
 
 STATE_BYTES = 4
 # A snapshot in the middle of a prompt serves prompts that part behind it: one for each so many
@@ -21,11 +21,19 @@ StateShape = tuple[str, tuple[int, ...]]
 def state_shapes(state: StateMixer | None, units: int) -> tuple[StateShape, ...]:
     """Return what a layer's mixer keeps for each sequence; nothing where it has none.
 
-    units: a rank's share of what its ranks divide: channels of a short convolution.
+    units: a rank's share of what its ranks divide: channels of a short convolution, value heads of
+    a delta net.
     """
     match state:
         case ShortConv():
             return (conv_shape(units, state.kernel),)
+        case DeltaNet():
+            keys = state.num_key_heads_of(units) * state.key_dim
+            channels = 2 * keys + units * state.value_dim
+            return (
+                conv_shape(channels, state.kernel),
+                ("delta", (units, state.key_dim, state.value_dim)),
+            )
         case None:
             return ()
 
@@ -40,6 +48,8 @@ def num_units(state: StateMixer) -> int:
     match state:
         case ShortConv():
             return state.width
+        case DeltaNet():
+            return state.num_value_heads
 
 
 def num_bytes(shapes: tuple[StateShape, ...]) -> int:

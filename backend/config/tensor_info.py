@@ -17,6 +17,9 @@ class Cut(enum.Enum):
     CHANNEL_ROWS = enum.auto()
     CHANNEL_COLUMNS = enum.auto()
     VOCAB_ROWS = enum.auto()
+    DELTA_KEY_ROWS = enum.auto()
+    DELTA_VALUE_ROWS = enum.auto()
+    DELTA_VALUE_COLUMNS = enum.auto()
 
 
 class TensorInfo(NamedTuple):

@@ -5,11 +5,13 @@ Names here are ours, Hugging Face's for a Llama where it has the tensor:
     model.embed_tokens  model.embed_positions  model.project_in  model.project_out
     model.layers.I.input_layernorm             norm before attention or a state mixer, or in its
                                                only place
-    model.layers.I.self_attn.q_proj k_proj v_proj o_proj q_norm k_norm sinks
+    model.layers.I.self_attn.q_proj k_proj v_proj gate_proj o_proj q_norm k_norm sinks
                      q_a_proj q_a_norm q_b_proj kv_a_proj kv_a_norm kv_b_proj, or k_b_proj v_b_proj
     model.layers.I.attention_output_norm       norm of what attention gives
     model.layers.I.post_attention_layernorm    norm before the MLP, or in its only place
     model.layers.I.short_conv.b_proj c_proj x_proj conv out_proj
+    model.layers.I.linear_attn.q_proj k_proj v_proj z_proj b_proj a_proj q_conv k_conv v_conv
+                                               rates dt norm out_proj
     model.layers.I.mlp.gate_proj up_proj down_proj
     model.layers.I.mlp.router  mlp.router_correction  mlp.experts.E.gate_proj up_proj down_proj
     model.layers.I.mlp.shared.gate_proj up_proj down_proj  mlp.shared_gate
@@ -230,6 +232,8 @@ def _of_heads(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, 
         yield from linear_tensors("k_proj", (kv, hidden), Cut.KV_ROWS, attention.qkv_bias)
     if has_keys and not attention.k_eq_v:
         yield from linear_tensors("v_proj", (kv, hidden), Cut.KV_ROWS, attention.qkv_bias)
+    if attention.is_gated:
+        yield from linear_tensors("gate_proj", (query, hidden), Cut.QUERY_ROWS, attention.qkv_bias)
     yield from linear_tensors("o_proj", (hidden, query), Cut.QUERY_COLUMNS, attention.out_bias)
     for name, size, cut in (("q_norm", query, Cut.QUERY_ROWS), ("k_norm", kv, Cut.KV_ROWS)):
         if name == "k_norm" and not has_keys:

@@ -36,7 +36,7 @@ _PLAIN_MATRICES = (
     "classifier.weight",
 )
 # Columns that are shared out in units of the blocks that a file quantises.
-_MLP_CUTS = (Cut.MLP_COLUMNS, Cut.CHANNEL_COLUMNS)
+_MLP_CUTS = (Cut.MLP_COLUMNS, Cut.CHANNEL_COLUMNS, Cut.DELTA_VALUE_COLUMNS)
 # What is taken apart by heads and multiplied dense.
 _BY_HEAD = ("kv_b_proj.weight", "k_b_proj.weight", "v_b_proj.weight")
 # Those that are never rounded to fewer bits.

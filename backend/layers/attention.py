@@ -48,10 +48,12 @@ class SelfAttention:
         self._has_keys = attention.shares_kv_of is None
         self._k_eq_v = attention.k_eq_v
         self._query_scaling = attention.query_scaling
+        self._is_gated = attention.is_gated
         names = ["q_proj"]
         if self._has_keys:
             names += ["k_proj"] if attention.k_eq_v else ["k_proj", "v_proj"]
-        self._qkv = ColumnParallelLinear(loader, names)
+        # What gates the output stands before all else: behind it may come keys a second time.
+        self._qkv = ColumnParallelLinear(loader, [*["gate_proj"][: self._is_gated], *names])
         self._o = RowParallelLinear(loader, "o_proj", context)
         self._qk_norm = (
             QKNorm(config, attention, loader, shard, context)
@@ -65,6 +67,8 @@ class SelfAttention:
         """[T, hidden] -> [T, hidden], or [n, hidden] of the tokens that are wanted."""
         # [T, (Hq + 2 Hkv) * D] -> [T, Hq + 2 Hkv, D]; of a layer that shares keys, [T, Hq, D]
         qkv = self._qkv.forward(x).view(len(x), -1, self._dim)
+        if self._is_gated:
+            gate, qkv = qkv[:, : self._num_heads], qkv[:, self._num_heads :]
         if self._k_eq_v:
             qkv = torch.cat((qkv, qkv[:, self._num_heads :]), 1)
         if self._qk_norm:
@@ -79,6 +83,8 @@ class SelfAttention:
         if self._query_scaling:
             queries *= query_scale(self._query_scaling, step.positions).to(queries.dtype)
         out = self._ops.attention(queries, step.cache, step.plan, self._sinks).flatten(1)
+        if self._is_gated:
+            out = (out * torch.sigmoid(gate.flatten(1).float())).to(out.dtype)
         return self._o.forward(out if step.wanted is None else out.index_select(0, step.wanted))
 
 

@@ -4,11 +4,14 @@ from typing import Protocol
 
 from torch import Tensor
 
-from backend.config.spec import ShortConv, StateMixer
+from backend.config.model_config import ModelConfig
+from backend.config.spec import DeltaNet, ShortConv, StateMixer
 from backend.layers.compute_context import ComputeContext
+from backend.layers.delta_net import GatedDeltaNet
 from backend.layers.loader import WeightLoader
 from backend.layers.short_conv import ShortConvolution
 from backend.layers.state_step import StateStep
+from backend.placement.sharding import Shard
 
 
 class Mixer(Protocol):
@@ -19,8 +22,16 @@ class Mixer(Protocol):
         ...
 
 
-def build_mixer(state: StateMixer, loader: WeightLoader, context: ComputeContext) -> Mixer:
+def build_mixer(
+    config: ModelConfig,
+    state: StateMixer,
+    loader: WeightLoader,
+    shard: Shard,
+    context: ComputeContext,
+) -> Mixer:
     """Load a layer's state mixer. loader: of the layer."""
     match state:
         case ShortConv():
             return ShortConvolution(loader.at("short_conv"), context)
+        case DeltaNet():
+            return GatedDeltaNet(config, state, loader.at("linear_attn"), shard, context)

@@ -271,7 +271,9 @@ class DecoderLayer:
             if layer.attention
             else None
         )
-        self._state = build_mixer(layer.state, loader, context) if layer.state else None
+        self._state = (
+            build_mixer(config, layer.state, loader, shard, context) if layer.state else None
+        )
         self._mlp = _build_mlp(layer.mlp, loader.at("mlp"), context) if layer.mlp else None
         self._beside = (
             ExpertsBeside(config, layer.beside, loader, context) if layer.beside else None

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0xb7f50799
+#define INTERFACE 0x011aa366
 
 typedef struct {
     int32_t sequence;
@@ -130,6 +130,41 @@ typedef struct {
     int64_t tokens;
     int64_t width;
 } GateMul;
+
+typedef struct {
+    const uint16_t *x;
+    int64_t x_stride;
+    const uint16_t *a;
+    const uint16_t *b;
+    int64_t gate_stride;
+    const float *rates;
+    const float *biases;
+    const int32_t *key_heads;
+    float *state;
+    const int32_t *reads;
+    const int32_t *writes;
+    const int32_t *starts;
+    const int32_t *chains;
+    int64_t num_sequences;
+    int64_t num_key_heads;
+    int64_t num_value_heads;
+    int64_t key_dim;
+    int64_t value_dim;
+    double eps;
+    uint16_t *out;
+} DeltaRule;
+
+typedef struct {
+    const uint16_t *x;
+    const uint16_t *gate;
+    int64_t gate_stride;
+    const float *weight;
+    uint16_t *out;
+    int64_t tokens;
+    int64_t num_heads;
+    int64_t dim;
+    double eps;
+} GatedNorm;
 
 typedef struct {
     const uint16_t *x;

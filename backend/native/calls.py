@@ -13,7 +13,8 @@ import numpy as np
 
 HEADER = Path(__file__).parent / "calls.h"
 
-# Field -> C type. Shapes are those of gemm.h, tokenwise.h, attention.h, topk.h and sampling.h.
+# Field -> C type. Shapes are those of gemm.h, tokenwise.h, attention.h, delta_rule.h, topk.h and
+# sampling.h.
 CALLS = {
     "Pack": {
         "format": "int64_t",
@@ -114,6 +115,39 @@ CALLS = {
         "out": "uint16_t *",
         "tokens": "int64_t",
         "width": "int64_t",
+    },
+    "DeltaRule": {
+        "x": "const uint16_t *",
+        "x_stride": "int64_t",
+        "a": "const uint16_t *",
+        "b": "const uint16_t *",
+        "gate_stride": "int64_t",
+        "rates": "const float *",
+        "biases": "const float *",
+        "key_heads": "const int32_t *",
+        "state": "float *",
+        "reads": "const int32_t *",
+        "writes": "const int32_t *",
+        "starts": "const int32_t *",
+        "chains": "const int32_t *",
+        "num_sequences": "int64_t",
+        "num_key_heads": "int64_t",
+        "num_value_heads": "int64_t",
+        "key_dim": "int64_t",
+        "value_dim": "int64_t",
+        "eps": "double",
+        "out": "uint16_t *",
+    },
+    "GatedNorm": {
+        "x": "const uint16_t *",
+        "gate": "const uint16_t *",
+        "gate_stride": "int64_t",
+        "weight": "const float *",
+        "out": "uint16_t *",
+        "tokens": "int64_t",
+        "num_heads": "int64_t",
+        "dim": "int64_t",
+        "eps": "double",
     },
     "CausalConv": {
         "x": "const uint16_t *",
@@ -271,6 +305,14 @@ class HeadNorm(ctypes.Structure):
 
 class GateMul(ctypes.Structure):
     _fields_ = _fields("GateMul")
+
+
+class DeltaRule(ctypes.Structure):
+    _fields_ = _fields("DeltaRule")
+
+
+class GatedNorm(ctypes.Structure):
+    _fields_ = _fields("GatedNorm")
 
 
 class CausalConv(ctypes.Structure):

@@ -135,6 +135,8 @@ PLAIN(head_norm, HeadNorm)
 PLAIN(silu_mul, GateMul)
 PLAIN(gelu_mul, GateMul)
 LONG(attention, Attention)
+LONG(delta_rule, DeltaRule)
+PLAIN(gated_norm, GatedNorm)
 PLAIN(causal_conv, CausalConv)
 LONG(exp_sums, ExpSums)
 LONG(count_greater, CountGreater)
@@ -174,6 +176,8 @@ static PyMethodDef methods[] = {
     CALL(silu_mul),
     CALL(gelu_mul),
     CALL(attention),
+    CALL(delta_rule),
+    CALL(gated_norm),
     CALL(causal_conv),
     CALL(topk),
     CALL(exp_sums),

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.ops.batch import FULL, AttentionSpec, Batch
+from backend.ops.batch import FULL, AttentionSpec, Batch, StateBatch
 from backend.ops.cache_rows import Slots, block_rows, rows_of
 from backend.ops.cpu import CpuOps
-from backend.ops.state_ops import StateOps
+from backend.ops.delta_rule import DeltaHeads, DeltaInputs, delta_inputs
+from backend.ops.state_ops import StateOps, run_segments
 from backend.ops.tokenwise import TokenwiseOps
 
 TILE = 16
@@ -87,6 +88,22 @@ class ExactOps(TokenwiseOps, StateOps):
             result = result.view(heads, group, TILE, dim).permute(2, 0, 1, 3)
             out[tile.rows] = result.reshape(TILE, -1, dim)[filled]
         return out
+
+    def delta_rule(
+        self,
+        x: Tensor,
+        a: Tensor,
+        b: Tensor,
+        heads: DeltaHeads,
+        state: Tensor,
+        states: StateBatch,
+    ) -> Tensor:
+        # Token by token: PyTorch rounds exp and its like by where a number stands in a vector.
+        tokens = [
+            delta_inputs(x[t : t + 1], a[t : t + 1], b[t : t + 1], heads) for t in range(len(x))
+        ]
+        inputs = DeltaInputs(*(torch.cat(each) for each in zip(*tokens, strict=True)))
+        return run_segments(inputs, state, states, by_token=True).to(x.dtype)
 
 
 def _attend(

@@ -14,6 +14,7 @@ from backend.native import calls, kernels
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 from backend.ops.kv_cache import SCALE_BYTES
 from backend.ops.native_conv import NativeConvOps
+from backend.ops.native_delta import NativeDeltaOps
 from backend.ops.tokenwise import TokenwiseOps
 
 # An item has so many rows, tokens x query heads of a KV head, and so many sums, rows x head size,
@@ -47,7 +48,7 @@ class _Plan:
     attention: calls.Attention
 
 
-class NativeOps(TokenwiseOps, NativeConvOps):
+class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps):
     """See `Ops` for shapes. Every tensor is bf16 and contiguous.
 
     A cache of int8, [blocks, 2, Hkv, block size, D + SCALE_BYTES], has keys and values in 8 bits,
@@ -147,7 +148,6 @@ class NativeOps(TokenwiseOps, NativeConvOps):
         }
         work = int(((items["end_key"] - items["first_key"]) * items["count"]).sum())
         rotate_store = calls.RotateStore(
-            stride=(num_heads + 2 * num_kv_heads) * dim,
             slot_mapping=batch.slot_mapping.data_ptr(),
             tokens=len(batch.slot_mapping),
             **sizes,
@@ -172,6 +172,7 @@ class NativeOps(TokenwiseOps, NativeConvOps):
         cos, sin = rotation
         call = plan.rotate_store
         call.qkv = qkv.data_ptr()
+        call.stride = qkv.stride(0)
         call.cos = cos.data_ptr()
         call.sin = sin.data_ptr()
         call.cache = cache.data_ptr()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from backend.config.spec import Activation, GateClamp
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation, StateBatch
+from backend.ops.delta_rule import DeltaHeads
 from backend.ops.latent import LatentAttention
 
 
@@ -88,8 +89,8 @@ class Ops(Protocol):
     def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: Any) -> None:
         """Rotate queries, in place, and keys; write keys and values into a layer's cache.
 
-        qkv: [T, Hq + 2 Hkv, D], contiguous. The halves of each head are rotated: x cos + (x with
-        its halves swapped) sin.
+        qkv: [T, Hq + 2 Hkv, D], whose tokens may lie apart. The halves of each head are rotated:
+        x cos + (x with its halves swapped) sin.
         """
         ...
 
@@ -120,5 +121,31 @@ class Ops(Protocol):
         state: [slots, taps - 1, C] float32, the inputs of the last tokens, oldest first; read and
         written as `states` says. A token's bits depend on its own sequence alone, however its
         tokens are cut into steps.
+        """
+        ...
+
+    def delta_rule(
+        self,
+        x: Tensor,
+        a: Tensor,
+        b: Tensor,
+        heads: DeltaHeads,
+        state: Tensor,
+        states: StateBatch,
+    ) -> Tensor:
+        """Run the gated delta rule over the tokens of each sequence -> [T, Hv, Dv]; see
+        delta_rule.py for the formula.
+
+        x: [T, 2 Hk Dk + Hv Dv], queries, keys and values of a token; a, b: [T, Hv], of its decay
+        and of how much it writes. Tokens may lie apart, those of a and b alike. state:
+        [slots, Hv, Dk, Dv] float32, read and written as `states` says; how a head's part of it lies
+        is these ops' own affair.
+        """
+        ...
+
+    def gated_norm(self, x: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """x / sqrt(mean(x^2) + eps) * weight * silu(gate), each head by itself -> [T, n * D].
+
+        x: [T, n, D]; gate: [T, n * D], whose tokens may lie apart; weight: [D] float32.
         """
         ...

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from backend.config.spec import Activation
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation, StateBatch
+from backend.ops.delta_rule import DeltaHeads
 from backend.ops.tokenwise import TokenwiseOps
 
 
@@ -85,6 +86,40 @@ class ReferenceOps(TokenwiseOps):
                 window = inputs[1:]
             state[int(states.writes[k])] = window
         return out
+
+    def delta_rule(
+        self,
+        x: Tensor,
+        a: Tensor,
+        b: Tensor,
+        heads: DeltaHeads,
+        state: Tensor,
+        states: StateBatch,
+    ) -> Tensor:
+        width = heads.num_key_heads * heads.key_dim
+        wide = x.float()
+        out = torch.empty(len(x), *state.shape[1::2], dtype=x.dtype)
+        for k, read in enumerate(states.reads.tolist()):
+            write = int(states.writes[k])
+            state[write] = state[read] if read >= 0 else 0
+            for t in range(*states.start_list[k : k + 2]):
+                query, key = (
+                    part / (part.pow(2).sum(-1, keepdim=True) + heads.eps).sqrt()
+                    for part in wide[t, : 2 * width].view(2, heads.num_key_heads, -1)
+                )
+                for h, place in enumerate(heads.key_heads.tolist()):
+                    value = wide[t, 2 * width :].view(-1, heads.value_dim)[h]
+                    step = torch.log1p(torch.exp(a[t, h].float() + heads.biases[h]))
+                    decayed = state[write, h] * torch.exp(heads.rates[h] * step)
+                    added = (value - decayed.T @ key[place]) * torch.sigmoid(b[t, h].float())
+                    state[write, h] = decayed + torch.outer(key[place], added)
+                    out[t, h] = state[write, h].T @ query[place] * heads.key_dim**-0.5
+        return out
+
+    def gated_norm(self, x: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
+        wide, opened = x.float(), gate.float()
+        normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps) * weight
+        return (normed.flatten(1) * opened * torch.sigmoid(opened)).to(x.dtype)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, sinks: Tensor | None) -> Tensor:

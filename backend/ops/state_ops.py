@@ -1,10 +1,19 @@
 """Ops of layers that keep a state for each sequence, in stock torch, on any device."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from backend.config.spec import Activation
 from backend.ops.batch import StateBatch
+from backend.ops.delta_rule import (
+    DeltaHeads,
+    DeltaInputs,
+    delta_chunks,
+    delta_inputs,
+    delta_step,
+    delta_tokens,
+)
 from backend.ops.tokenwise import activate
 
 
@@ -32,6 +41,45 @@ class StateOps:
         kept = ends[:, None] + torch.arange(2 - taps, 1, device=x.device)
         state[states.writes] = inputs[kept]
         return (activate(out, activation) if activation else out).to(x.dtype)
+
+    def delta_rule(
+        self,
+        x: Tensor,
+        a: Tensor,
+        b: Tensor,
+        heads: DeltaHeads,
+        state: Tensor,
+        states: StateBatch,
+    ) -> Tensor:
+        inputs = delta_inputs(x, a, b, heads)
+        if len(x) == len(states.writes):  # one token a segment
+            before = state[states.reads.clamp(min=0).long()]
+            before = before.masked_fill((states.reads < 0)[:, None, None, None], 0.0)
+            out, state[states.writes.long()] = delta_step(inputs, before)
+            return out.to(x.dtype)
+        return run_segments(inputs, state, states, by_token=False).to(x.dtype)
+
+    def gated_norm(self, x: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
+        normed = F.rms_norm(x.float(), weight.shape, weight, eps)
+        return (normed.flatten(1) * F.silu(gate.float())).to(x.dtype)
+
+
+def run_segments(
+    inputs: DeltaInputs, state: Tensor, states: StateBatch, *, by_token: bool
+) -> Tensor:
+    """Run segments of the delta rule one after the other, [T, Hv, Dv].
+
+    by_token: with the same bits for a token however its sequence is cut.
+    """
+    rule = delta_tokens if by_token else delta_chunks
+    out = torch.empty_like(inputs.values)
+    slots = zip(states.reads.tolist(), states.writes.tolist(), strict=True)
+    for (read, write), start, end in zip(
+        slots, states.start_list[:-1], states.start_list[1:], strict=True
+    ):
+        before = state[read] if read >= 0 else torch.zeros_like(state[write])
+        out[start:end], state[write] = rule(inputs.part(start, end), before)
+    return out
 
 
 def _with_inputs_before(x: Tensor, state: Tensor, states: StateBatch) -> tuple[Tensor, Tensor]:

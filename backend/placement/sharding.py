@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
-from backend.config.spec import Experts, ShortConv, StateMixer
+from backend.config.spec import DeltaNet, Experts, ShortConv, StateMixer
 from backend.config.tensors import Cut, TensorInfo
+from backend.placement.delta_heads import key_heads_of, split_value_heads
 
 ALL = slice(None)
 NOTHING = slice(0, 0)
@@ -44,7 +45,8 @@ class Shard:
     heads, kv_heads: of layers that have as many KV heads as the model; heads_of() has those of
     others. all_heads: query heads of a layer, of all ranks. intermediate: columns of an MLP of
     mlp_width. mlp_unit: columns of others that stay together.
-    experts: those of a mixture that this rank has whole; None: its columns of each.
+    experts: those of a mixture that this rank has whole; None: its columns of each. delta: what the
+    layers have that are delta nets.
     """
 
     rank: int
@@ -57,6 +59,7 @@ class Shard:
     mlp_unit: int
     all_heads: int
     experts: slice | None = None
+    delta: DeltaNet | None = None
 
     @property
     def num_heads(self) -> int:
@@ -85,6 +88,13 @@ class Shard:
         match state:
             case ShortConv():
                 return _length(self.columns(state.width))
+            case DeltaNet():
+                return _length(self.delta_heads(state)[1])
+
+    def delta_heads(self, delta: DeltaNet) -> tuple[slice, slice]:
+        """Return this rank's key heads and value heads of a delta net."""
+        values = split_value_heads(delta, self.size, self.mlp_unit)[self.rank]
+        return key_heads_of(delta, values), values
 
     def has(self, info: TensorInfo) -> bool:
         """Whether any of a tensor is this rank's: experts may be another's."""
@@ -110,8 +120,21 @@ class Shard:
                 return ALL, self.columns(info.shape[1])
             case Cut.VOCAB_ROWS:
                 return self.vocab, ALL
+            case Cut.DELTA_KEY_ROWS | Cut.DELTA_VALUE_ROWS | Cut.DELTA_VALUE_COLUMNS:
+                return self._delta_slices(info)
             case Cut.WHOLE:
                 return ALL, ALL
+
+    def _delta_slices(self, info: TensorInfo) -> tuple[slice, slice]:
+        assert self.delta is not None, "a layer has its tensors"
+        keys, values = self.delta_heads(self.delta)
+        match info.cut:
+            case Cut.DELTA_KEY_ROWS:
+                return _scaled(keys, info.shape[0] // self.delta.num_key_heads), ALL
+            case Cut.DELTA_VALUE_ROWS:
+                return _scaled(values, info.shape[0] // self.delta.num_value_heads), ALL
+            case _:
+                return ALL, _scaled(values, info.shape[1] // self.delta.num_value_heads)
 
 
 def split_model(
@@ -133,6 +156,8 @@ def split_model(
     per_group = config.num_heads // config.num_kv_heads
     experts = _split_experts(config, tp) if expert_parallel else [None] * tp
     columns = _balance_mlp(config, groups, mlp_unit)
+    deltas = [layer.state for layer in config.spec.layers if isinstance(layer.state, DeltaNet)]
+    delta = deltas[0] if deltas else None
     vocabs = split_vocab(config.vocab_size, tp)
     parts = zip(_slices(groups), _slices(columns), vocabs, experts, strict=True)
     return [
@@ -147,6 +172,7 @@ def split_model(
             mlp_unit,
             config.num_heads,
             own_experts,
+            delta,
         )
         for rank, (kv_heads, intermediate, vocab, own_experts) in enumerate(parts)
     ]

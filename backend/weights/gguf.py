@@ -16,11 +16,11 @@ from gguf.quants import dequantize
 from backend.config.ggml_type import GGMLType
 from backend.config.gguf_header import GGUFTensor, read_headers
 from backend.config.model_config import ModelConfig
-from backend.config.sources import HeadOrder, Names
+from backend.config.sources import Names
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat, format_of
-from backend.weights.head_rows import to_halves
-from backend.weights.slices import ALL, shifted
+from backend.weights.head_rows import own_rows, stored_rows
+from backend.weights.slices import ALL
 from backend.weights.source_table import SourceTable
 
 _Bytes = npt.NDArray[np.uint8]
@@ -59,11 +59,10 @@ class GGUFCheckpoint(SourceTable):
             source = self.sources[name]
             stored = self._bytes(name).reshape(-1, tensor.row_bytes)
             whole = _decode(stored, tensor, ALL).view(tensor.shape)
-            rows = shifted(rows, self.shape(name)[0], source.start, source.step)
+            rows = stored_rows(rows, self.shape(name)[0], source)
             values = (whole if source.expert is None else whole[source.expert]).flatten()[rows]
-            if source.heads:
-                self._check_whole_heads(name, rows, source.heads)
-                values = torch.from_numpy(to_halves(values.numpy(), source.heads))
+            if source.heads or source.groups:
+                values = torch.from_numpy(own_rows(values.numpy(), source))
             return values.clone()
         values = _decode(self._rows(name, rows), tensor, cols)
         scale = self._scale(name)
@@ -133,15 +132,7 @@ class GGUFCheckpoint(SourceTable):
         tensor, source = self._tensor(name), self.sources[name]
         raw = self._bytes(name).reshape(*tensor.shape[:-1], tensor.row_bytes)
         raw = raw if source.expert is None else raw[source.expert]
-        rows = shifted(rows, self.shape(name)[0], source.start, source.step)
-        if source.heads is None:
-            return raw[rows]
-        self._check_whole_heads(name, rows, source.heads)
-        return to_halves(raw[rows], source.heads)
-
-    def _check_whole_heads(self, name: str, rows: slice, heads: HeadOrder) -> None:
-        if rows.start % heads.dim or rows.stop % heads.dim:
-            raise ValueError(f"{name}: rows {rows.start}:{rows.stop} are not heads of {heads.dim}")
+        return own_rows(raw[stored_rows(rows, self.shape(name)[0], source)], source)
 
 
 def _decode(raw: _Bytes, tensor: GGUFTensor, cols: slice) -> torch.Tensor:

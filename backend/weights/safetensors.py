@@ -30,7 +30,7 @@ from backend.config.quantized_linears import (
 from backend.config.sources import Names
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat
-from backend.weights.head_rows import to_halves
+from backend.weights.head_rows import own_rows, stored_rows
 from backend.weights.mxfp4 import Mxfp4Matrix
 from backend.weights.quantized_linear import QuantizedLinear
 from backend.weights.slices import ALL, shifted
@@ -70,9 +70,7 @@ class SafetensorsCheckpoint(SourceTable):
         source = self.sources[name]
         if linear := self._linear(name):
             dense = linear.read(self._rows(name, rows), cols)
-            if source.heads is None:
-                return dense
-            return torch.from_numpy(to_halves(dense.numpy(), source.heads))
+            return torch.from_numpy(own_rows(dense.numpy(), source))
         tensor = self._open(source.name)
         if (dtype := tensor.get_dtype()) not in DTYPES:
             raise ModelError(f"tensor {name}: weights stored as {dtype} {UNSUPPORTED_DTYPE}")
@@ -95,8 +93,8 @@ class SafetensorsCheckpoint(SourceTable):
         piece: torch.Tensor = tensor[places]
         if source.is_transposed and len(shape) == 2:
             piece = piece.T
-        if source.heads:
-            piece = torch.from_numpy(to_halves(piece.float().numpy(), source.heads)).to(piece.dtype)
+        if source.heads or source.groups:
+            piece = torch.from_numpy(own_rows(piece.float().numpy(), source)).to(piece.dtype)
         # The slice is a view of the mapped file.
         return piece.clone(memory_format=torch.contiguous_format)
 
@@ -105,9 +103,7 @@ class SafetensorsCheckpoint(SourceTable):
         if (linear := self._linear(name)) is None:
             raise ValueError(f"{name}: is in no blocks")
         weight = linear.read_quantized(self._rows(name, rows), cols)
-        if source.heads is None:
-            return weight
-        return QuantizedWeight(weight.format, to_halves(weight.blocks, source.heads))
+        return QuantizedWeight(weight.format, own_rows(weight.blocks, source))
 
     def weight_format(self, name: str, cols: slice = ALL) -> WeightFormat:
         linear = self._linear(name)
@@ -140,7 +136,7 @@ class SafetensorsCheckpoint(SourceTable):
     def _rows(self, name: str, rows: slice) -> slice:
         """Return where rows of a tensor lie in the file's."""
         source = self.sources[name]
-        return shifted(rows, self.shape(name)[0], source.start, source.step)
+        return stored_rows(rows, self.shape(name)[0], source)
 
     def _is_empty_bias(self, file_name: str) -> bool:
         """Whether a tensor is a bias of nothing: AutoGPTQ gave every linear one."""

@@ -23,7 +23,7 @@ class SourceTable:
             heads = (names.find("lm_head", kind, file_names) for kind in ("weight", "bias"))
             taken |= {head for head in heads if head}
         self.left_over = sorted(
-            name for name in set(file_names) - taken if not names.is_ignored(name)
+            name for name in set(file_names) - taken if not names.is_ignored(name, config)
         )
         self._ends = self._find_ends()
 
@@ -59,6 +59,8 @@ class SourceTable:
         for name, source in self.sources.items():
             stacked, rows = ends.get(source.name, (0, 0))
             size = (self._infos[name].shape or (0,))[0]  # a number has no rows
+            if groups := source.groups:
+                size = size // (groups.end - groups.start) * groups.size
             end = source.start + max(0, size - 1) * source.step + min(size, 1)
             ends[source.name] = max(stacked, (source.expert or 0) + 1), max(rows, end)
         return ends

@@ -122,7 +122,7 @@ def write_tiny_llama(
     generation = {"eos_token_id": list(config.eos_token_ids), "bos_token_id": config.bos_token_id}
     (path / "config.json").write_text(json.dumps(hf_fields(config), indent=1))
     (path / "generation_config.json").write_text(json.dumps(generation))
-    _write_tokenizer(path, config)
+    write_tokenizer(path, config)
     return path
 
 
@@ -185,7 +185,7 @@ def write_tiny_gguf(
     config = load_config(hf_dir)
     writer = gguf.GGUFWriter(path, "llama")
     _add_metadata(writer, config)
-    _add_tokenizer(writer, config, hf_dir, added_tokens)
+    add_tokenizer(writer, config, hf_dir, added_tokens)
     kind = gguf.GGMLQuantizationType[qtype]
     for name, tensor in safetensors.torch.load_file(hf_dir / "model.safetensors").items():
         values = tensor.float().numpy()
@@ -225,11 +225,11 @@ def write_mixed_gguf(
     }
     sizes: dict[str, Any] = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 32}
     config = tiny_config(**biases | sizes | overrides)
-    _write_tokenizer(directory, config)
+    write_tokenizer(directory, config)
     path = directory / "mixed.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     _add_metadata(writer, config)
-    _add_tokenizer(writer, config, directory, ())
+    add_tokenizer(writer, config, directory, ())
     matrices = 0
     for name, (shape, *_) in tensors_of(config).items():
         if len(shape) == 1:
@@ -272,9 +272,10 @@ def _add_metadata(writer: gguf.GGUFWriter, config: ModelConfig) -> None:
         writer.add_tensor("rope_freqs.weight", factors.astype(np.float32))
 
 
-def _add_tokenizer(
+def add_tokenizer(
     writer: gguf.GGUFWriter, config: ModelConfig, hf_dir: Path, added: Sequence[str]
 ) -> None:
+    """Write the tokenizer of a directory into a GGUF file, and its chat template."""
     model = json.loads((hf_dir / "tokenizer.json").read_text())["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
     tokens += [f"[PAD{index}]" for index in range(len(tokens), config.vocab_size)]
@@ -342,7 +343,8 @@ def _mlp(config: ModelConfig) -> MLP:
     return mlp
 
 
-def _write_tokenizer(path: Path, config: ModelConfig) -> None:
+def write_tokenizer(path: Path, config: ModelConfig) -> None:
+    """Write a tokenizer of bytes, filled up to the vocabulary."""
     num_merges = min(config.vocab_size - MIN_VOCAB_SIZE, len(_MERGES))
     if num_merges < 0:
         raise ValueError(f"vocab_size must be at least {MIN_VOCAB_SIZE}, every byte and specials")

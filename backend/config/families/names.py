@@ -76,6 +76,7 @@ def hf_names(
     transposed: frozenset[str] = frozenset(),
     interleaved: dict[str, tuple[str, ...]] | None = None,
     ignored: str = "(?!)",
+    grouped: dict[str, tuple[str, ...]] | None = None,
 ) -> Names:
     """Return names of Hugging Face's directories: Llama's but for those that are given."""
     return Names(
@@ -87,6 +88,7 @@ def hf_names(
         transposed,
         f"{HF_IGNORED}|{TOWERS}|{ignored}",
         interleaved or {},
+        grouped=grouped or {},
     )
 
 
@@ -94,6 +96,7 @@ def gguf_names(
     parts: dict[str, str | tuple[str, ...]] | None = None,
     *,
     fused: dict[str, tuple[str, ...]] | None = None,
+    grouped: dict[str, tuple[str, ...]] | None = None,
     top: dict[str, str | tuple[str, ...]] | None = None,
     ignored: str = "(?!)",
 ) -> Names:
@@ -105,4 +108,5 @@ def gguf_names(
         GGUF_PARTS | (parts or {}),
         GGUF_FUSED | (fused or {}),
         ignored=f"{GGUF_IGNORED}|{ignored}",
+        grouped=grouped or {},
     )

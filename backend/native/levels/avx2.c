@@ -17,6 +17,7 @@
 #include "../kernels/gemm.inc"
 #include "../kernels/sampling.inc"
 #include "../kernels/tokenwise.inc"
+#include "../kernels/delta_rule.inc"
 #include "../kernels/topk.inc"
 
 const Kernels kernels_avx2 = {

@@ -5,6 +5,8 @@
 #define LEVEL_TARGET "avx512f,avx512bw,avx512dq,avx512vl"
 #define ATTENTION_ROWS 6
 #define ATTENTION_VECTORS(rows) 4
+#define DELTA_PANELS 2
+#define DELTA_SUMS 2
 
 #include "levels.h"
 
@@ -17,6 +19,7 @@
 #include "../kernels/gemm.inc"
 #include "../kernels/sampling.inc"
 #include "../kernels/tokenwise.inc"
+#include "../kernels/delta_rule.inc"
 #include "../kernels/topk.inc"
 
 const Kernels kernels_avx512 = {

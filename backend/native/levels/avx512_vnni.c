@@ -4,6 +4,7 @@
 #define LEVEL(name) name##_avx512
 #include "../attention.h"
 #include "../causal_conv.h"
+#include "../delta_rule.h"
 #include "../sampling.h"
 #include "../tokenwise.h"
 #include "../topk.h"

@@ -21,6 +21,8 @@ typedef struct {
     void (*silu_mul)(const GateMul *);
     void (*gelu_mul)(const GateMul *);
     void (*attention)(const Attention *);
+    void (*delta_rule)(const DeltaRule *);
+    void (*gated_norm)(const GatedNorm *);
     void (*causal_conv)(const CausalConv *);
     int (*topk)(const TopK *);
     void (*exp_sums)(const ExpSums *);
@@ -36,11 +38,12 @@ typedef struct {
 /* All else, as the level of this name compiles it. */
 #define OTHER_KERNELS(level) \
     .add_rms_norm = add_rms_norm_##level, .rotate_store = rotate_store_##level, \
-    .head_norm = head_norm_##level, .silu_mul = silu_mul_##level, .gelu_mul = gelu_mul_##level, \\
-    .causal_conv = causal_conv_##level, \\
+    .head_norm = head_norm_##level, .silu_mul = silu_mul_##level, .gelu_mul = gelu_mul_##level, \
+    .causal_conv = causal_conv_##level, \
     .attention = attention_##level, .topk = topk_##level, \
     .exp_sums = exp_sums_##level, .count_greater = count_greater_##level, \
-    .apply_masks = apply_masks_##level
+    .apply_masks = apply_masks_##level, .delta_rule = delta_rule_##level, \
+    .gated_norm = gated_norm_##level
 
 extern const Kernels kernels_amx, kernels_avx512_bf16, kernels_avx512_vnni, kernels_avx512,
     kernels_avx_vnni, kernels_avx2, kernels_portable;

@@ -10,7 +10,7 @@ from tests.backend.models.family_cases import FamilyCase
 from tests.backend.models.gguf_twin import GGUFTwin
 
 
-def _stacks(name: str, tensor: Tensor, config: Any) -> Iterable[tuple[str, Tensor]]:
+def stacks(name: str, tensor: Tensor, config: Any) -> Iterable[tuple[str, Tensor]]:
     """Split transformers' stacks of gates above what they gate, as the converter does."""
     if name.endswith("experts.gate_up_proj"):
         gate, up = tensor.chunk(2, dim=1)
@@ -26,7 +26,7 @@ def _stacks(name: str, tensor: Tensor, config: Any) -> Iterable[tuple[str, Tenso
 def _mixtral(name: str, tensor: Tensor, config: Any) -> Iterable[tuple[str, Tensor]]:
     names = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}
     name = name.replace(".mlp.gate.", ".block_sparse_moe.gate.")
-    for written, part in _stacks(name, tensor, config):
+    for written, part in stacks(name, tensor, config):
         for ours, theirs in names.items():
             if f"experts.{ours}" in written:
                 written = written.replace(ours, theirs).replace("model.", "")
@@ -44,10 +44,10 @@ def _granite(name: str, tensor: Tensor, config: Any) -> Iterable[tuple[str, Tens
         ]
     name = name.replace("shared_mlp.output_linear", "mlp.shared_expert.down_proj")
     name = name.replace("block_sparse_moe.router.weight", "block_sparse_moe.router.layer.weight")
-    return _stacks(name.replace("block_sparse_moe.experts", "mlp.experts"), tensor, config)
+    return stacks(name.replace("block_sparse_moe.experts", "mlp.experts"), tensor, config)
 
 
-def _widths(writer: gguf.GGUFWriter, config: Any) -> None:
+def widths(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_expert_feed_forward_length(config.moe_intermediate_size)
     if shared := getattr(config, "shared_expert_intermediate_size", 0):
         writer.add_expert_shared_feed_forward_length(shared)
@@ -125,7 +125,7 @@ EXPERTS = {
         {"num_local_experts": 4, "intermediate_size": 96, "sliding_window": 10},
     ),
     "qwen2_moe": FamilyCase(
-        "Qwen2MoeForCausalLM", _QWEN2, twin=GGUFTwin("QWEN2MOE", metadata=_widths, change=_stacks)
+        "Qwen2MoeForCausalLM", _QWEN2, twin=GGUFTwin("QWEN2MOE", metadata=widths, change=stacks)
     ),
     "qwen2_moe, dense layers and windows": FamilyCase(
         "Qwen2MoeForCausalLM",
@@ -144,7 +144,7 @@ EXPERTS = {
     "qwen3_moe": FamilyCase(
         "Qwen3MoeForCausalLM",
         _QWEN3 | {"norm_topk_prob": True},
-        twin=GGUFTwin("QWEN3MOE", metadata=_widths, change=_stacks),
+        twin=GGUFTwin("QWEN3MOE", metadata=widths, change=stacks),
     ),
     "qwen3_moe, dense layers and windows": FamilyCase(
         "Qwen3MoeForCausalLM",
@@ -187,7 +187,7 @@ EXPERTS = {
             "intermediate_size": 96,
             "num_key_value_heads": 6,
         },
-        twin=GGUFTwin("OLMOE", change=_stacks),
+        twin=GGUFTwin("OLMOE", change=stacks),
     ),
     "olmoe, renormalised": FamilyCase(
         "OlmoeForCausalLM",

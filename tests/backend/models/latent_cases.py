@@ -7,7 +7,7 @@ import gguf
 import torch
 from torch import Tensor
 
-from tests.backend.models.expert_cases import _stacks
+from tests.backend.models.expert_cases import stacks
 from tests.backend.models.family_cases import SIZES, FamilyCase
 from tests.backend.models.gguf_twin import GGUFTwin
 from tests.backend.models.llama_like_cases import TINY_EYES
@@ -25,7 +25,7 @@ def _change(name: str, tensor: Tensor, config: Any) -> Iterable[tuple[str, Tenso
         ]
     if name.endswith("e_score_correction_bias"):
         return [(name.replace("_bias", ".bias"), tensor)]
-    return _stacks(name, tensor, config)
+    return stacks(name, tensor, config)
 
 
 def _metadata(writer: gguf.GGUFWriter, config: Any) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.backend.models.delta_cases import DELTA_NETS
 from tests.backend.models.expert_cases import EXPERTS
 from tests.backend.models.family_cases import TinyModel
 from tests.backend.models.gemma4_cases import GEMMA4
@@ -20,6 +21,7 @@ from tests.backend.models.tiny_engine import engine_of, logits_of, run, schedule
 from tests.backend.tp_ranks import run_ranks
 
 CASES = LLAMA_LIKE | EXPERTS | GEMMA | GEMMA4 | GPT_OSS | LATENT | LEARNED_POSITIONS | STATES
+CASES |= DELTA_NETS
 
 
 @pytest.fixture(scope="module", params=sorted(CASES))

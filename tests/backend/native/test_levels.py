@@ -10,11 +10,13 @@ from torch import Tensor
 from backend.native import absence, kernels, levels
 from backend.ops.batch import AttentionSpec, Batch
 from backend.ops.cumulative_probs import CumulativeProbs
+from backend.ops.delta_rule import DeltaHeads
 from backend.ops.kv_cache import SCALE_BYTES
 from backend.ops.native import NativeOps
 from backend.ops.token_masks import apply_masks
 from backend.ops.topk import topk
 from tests.backend.attention_cases import BLOCK_SIZE, CPU, AttentionCase, plan_of, randn
+from tests.backend.ops.state_batches import state_batch
 
 pytestmark = pytest.mark.skipif(kernels is None, reason=absence)
 
@@ -78,6 +80,30 @@ def probabilities() -> list[Tensor]:
     return [logits, torch.from_numpy(probs.logsumexp), torch.from_numpy(places)]
 
 
+def delta_rule() -> list[Tensor]:
+    """Two sequences, more tokens than a block of the kernel, an odd number of panels."""
+    num_tokens, key_dim, value_dim = 70, 32, 48
+    heads = DeltaHeads(
+        2,
+        key_dim,
+        value_dim,
+        torch.tensor([0, 0, 1], dtype=torch.int32),
+        -torch.tensor([0.01, 1.0, 16.0]),
+        torch.tensor([1.0, -4.0, 0.3]),
+        1e-6,
+    )
+    gates = 4 * randn(num_tokens, 6, seed=1)
+    state = randn(3, 3, key_dim, value_dim).float()
+    x = randn(num_tokens, 4 * key_dim + 3 * value_dim)
+    states = state_batch([(1, 2, 1)], [(num_tokens - 1, -1, 0)])
+    out = NativeOps().delta_rule(x, gates[:, :3], gates[:, 3:], heads, state, states)
+    return [out, state]
+
+
+def gated_norm() -> list[Tensor]:
+    return [NativeOps().gated_norm(randn(5, 3, 48), randn(5, 144), randn(48).float(), 1e-6)]
+
+
 CASES: dict[str, Callable[[], list[Tensor]]] = {
     "attention": lambda: attention(0, 0.0),
     "attention with window, cap and sinks": lambda: attention(100, 8.0),
@@ -88,6 +114,8 @@ CASES: dict[str, Callable[[], list[Tensor]]] = {
     "silu": silu,
     "gelu": gelu,
     "norms of heads": head_norms,
+    "delta rule": delta_rule,
+    "gated norm": gated_norm,
     "rotation": lambda: rotation(torch.bfloat16),
     "rotation to 8 bits": lambda: rotation(torch.int8),
     "topk": selection,
