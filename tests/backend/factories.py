@@ -305,8 +305,8 @@ def add_tokenizer(
 def add_byte_tokenizer(writer: gguf.GGUFWriter, config: ModelConfig, directory: Path) -> None:
     """Write the tokenizer of tiny models into a directory and a GGUF file, filled up to the
     model's vocabulary."""
-    _write_tokenizer(directory, config)
-    _add_tokenizer(writer, config, directory, ())
+    write_tokenizer(directory, config)
+    add_tokenizer(writer, config, directory, ())
 
 
 def _gguf_name(name: str) -> str:

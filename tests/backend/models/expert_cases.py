@@ -81,7 +81,7 @@ def _ernie_stacks(name: str, tensor: Tensor, config: Any) -> Iterable[tuple[str,
     if name.endswith("e_score_correction_bias"):
         name = name.replace(".gate.", ".").replace("_bias", ".bias")
         return [(name, tensor.squeeze())]
-    return _stacks(name, tensor, config)
+    return stacks(name, tensor, config)
 
 
 _ERNIE: dict[str, Any] = {
