@@ -34,7 +34,7 @@ def plan_of(budget_bytes: int, *, has_blocks: bool = True, **settings: Any) -> S
     return StatePlan.of(config, shard, told, budget_bytes, has_blocks=has_blocks)
 
 
-def test_running_sequences_come_first_and_snapshots_get_a_quarter_of_the_rest() -> None:
+def test_running_sequences_come_first_then_snapshots() -> None:
     plan = plan_of(110 * SLOT)
     assert (plan.num_seqs, plan.num_snapshots, plan.num_slots) == (10, 25, 35)
     assert plan.bytes == plan.group_bytes == 35 * SLOT

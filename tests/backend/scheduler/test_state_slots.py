@@ -98,7 +98,7 @@ def test_prefix_without_a_snapshot_is_computed_again() -> None:
         assert seq.num_cached_tokens == 0
 
 
-def test_newest_snapshot_of_an_answer_takes_the_place_of_the_one_before() -> None:
+def test_newest_snapshot_of_an_answer_replaces_the_one_before() -> None:
     scheduler = scheduler_of(8, seqs=1)
     assert scheduler.states
     seq = make_sequence(0, [1, 2, 3], 40)
