@@ -20,11 +20,13 @@ serve: .venv/.serve
 
 test: lint
 	$(BIN)/pytest
+	$(BIN)/pytest -m 'family and not e2e and $(MARKS)'
 	$(BIN)/pytest -m 'e2e and $(MARKS)'
 
 test-long: lint
 	$(BIN)/pytest
-	$(BIN)/pytest -m '(e2e or slow) and not gpu'
+	$(BIN)/pytest -m 'family and not e2e and not gpu'
+	$(BIN)/pytest -m '(e2e or slow) and not family and not gpu'
 
 lint: .venv/.test
 	$(BIN)/ruff check

@@ -7,6 +7,7 @@ before anything is spawned, wherever the source says so; what it does not say is
 
 import ast
 import re
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +18,9 @@ ALSO_SERVED = frozenset({"StableLmForCausalLM"})
 # What modules do whose layers keep a state beside keys and values, or instead. Some of their
 # classes do not call themselves stateful.
 _KEEPS_STATE = re.compile(r"\b(_is_stateful = True|update_(conv|recurrent)_state\()")
+
+# Python 3.11 loses count of the depth where two threads parse at once.
+_PARSING = threading.Lock()
 
 
 def check_class(architecture: str, model_type: object) -> None:
@@ -65,7 +69,8 @@ def _source(model_type: object) -> str | None:
 def _is_closed(architecture: str, source: str) -> bool:
     """Whether a class that a module defines says nowhere that others may attend."""
     try:
-        module = ast.parse(source)
+        with _PARSING:
+            module = ast.parse(source)
     except SyntaxError:
         return False
     classes = {node.name: node for node in module.body if isinstance(node, ast.ClassDef)}

@@ -16,7 +16,7 @@ from backend.placement.sharding import _even, _slices
 from backend.sampling.philox import uniform
 from backend.sampling.sampler import MAX_CANDIDATES, Sampled, Sampler
 from backend.step import FAULTY, NO_TOKEN, Join, PlannedSequence, StepPlan, build_plan
-from backend.wire.sampling import Grammar, SamplingParams
+from backend.wire.sampling import Grammar, SamplingParams, Thought
 from tests.backend.tp_ranks import run_ranks
 
 VOCAB = 1000
@@ -126,6 +126,7 @@ ASKS_FOR_MORE: dict[str, Any] = {
     "bad_words": ((7,),),
     "logprobs": 0,
     "grammar": Grammar("regex", "a"),
+    "thought": Thought((7,), "b"),
 }
 ASKS_FOR_NOTHING: dict[str, Any] = {
     "top_p": 0.5, "top_k": 3, "min_p": 0.5, "seed": 5, "choice": 1, "max_tokens": 9,
