@@ -202,4 +202,5 @@ FAMILY = Family(
     defaults=_DEFAULTS,
     tie_word_embeddings=True,
     models="Gemma 4 E2B, E4B, 26B-A4B, 31B (text)",
+    checked="logits of a tiny GGUF file beside llama.cpp",
 )

@@ -99,4 +99,5 @@ FAMILY = Family(
     aliases=ALIASES | {"block_ff_dim": "intermediate_size", "tie_embedding": "tie_word_embeddings"},
     tie_word_embeddings=True,
     models="LFM2-350M, LFM2-1.2B, LFM2.5",
+    checked="logits of a tiny GGUF file beside llama.cpp",
 )

@@ -91,4 +91,5 @@ FAMILY = Family(
     defaults={"num_experts": 32},
     tie_word_embeddings=True,
     models="LFM2-8B-A1B",
+    checked="logits of a tiny GGUF file beside llama.cpp",
 )
