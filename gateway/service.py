@@ -98,6 +98,10 @@ class Service:
     max_thought_tokens: int = 0
     notation: ServedNotation = field(default_factory=ServedNotation)
 
+    def answers_to(self, name: str) -> bool:
+        """Whether requests may use a name: Ollama's clients put `:latest` behind one."""
+        return name in self.model_names or name.removesuffix(":latest") in self.model_names
+
     @property
     def task(self) -> Literal["generate", "embed", "rerank"]:
         """What requests the model answers."""

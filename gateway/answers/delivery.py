@@ -75,7 +75,10 @@ async def respond(
     context.generation = generation
     usage = await collect(generation, collector, http_request.receive)
     headers = {**parsed.headers, **server_timing(generation.timings)}
-    body = answer.whole(whole_choices(choices, collector, new_parser), usage)
+    wholes = whole_choices(choices, collector, new_parser)
+    for whole in wholes:
+        whole.timings = generation.timings
+    body = answer.whole(wholes, usage)
     return json_response(body, headers=headers)
 
 

@@ -19,6 +19,7 @@ from gateway.answers.choice import Choice, Token
 from gateway.answers.parsers import AnswerParser
 from gateway.errors import ApiError
 from gateway.schema.usage import Usage
+from gateway.telemetry.exchange import Timings
 
 
 class Collector:
@@ -65,7 +66,7 @@ class WholeChoice:
     """One choice that has ended. tokens: those of its prompt first, if they are listed.
 
     events: all of it, as it came; text, reasoning and calls: the same, put together. A call that is
-    cut short is not there. is_call_cut: there was one.
+    cut short is not there. is_call_cut: there was one. timings: of the whole request.
     """
 
     choice: Choice
@@ -75,6 +76,7 @@ class WholeChoice:
     reasoning: str = ""
     calls: list[Call] = field(default_factory=list)
     is_call_cut: bool = False
+    timings: Timings = field(default_factory=Timings)
 
     @property
     def own_tokens(self) -> list[Token]:

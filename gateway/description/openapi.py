@@ -87,6 +87,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": schema}}
     if operation.events:
         content["text/event-stream"] = {"schema": _event(operation)}
+    if operation.has_lines:
+        content["application/x-ndjson"] = {"schema": _line(operation)}
     success = {"description": "Success.", "headers": _REQUEST_ID, "content": content}
     if operation.plain_text:
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}
@@ -97,6 +99,19 @@ def _responses(operation: Operation) -> dict[str, Any]:
     for code in codes:
         answers.setdefault(operation.statuses.get(code, code), _error(code, operation.error))
     return answers
+
+
+def _line(operation: Operation) -> dict[str, Any]:
+    """Describe one line of a stream, whose whole no JSON schema describes."""
+    assert operation.response is not None, "what lines consist of"
+    payload = {"anyOf": [_ref(operation.response), _ref(operation.error)]}
+    return {
+        "type": "string",
+        "description": "With stream: true, lines of JSON, each of this form; the last is `done`. "
+        "An `error` object means that the answer broke off.",
+        "contentMediaType": "application/json",
+        "contentSchema": payload,
+    }
 
 
 def _event(operation: Operation) -> dict[str, Any]:

@@ -17,6 +17,16 @@ from gateway.schema.chat import ChatChunk, ChatCompletion, ChatRequest
 from gateway.schema.completions import Completion, CompletionRequest
 from gateway.schema.embeddings import EmbeddingList, EmbeddingRequest
 from gateway.schema.models import ModelCard, ModelList
+from gateway.schema.ollama import (
+    OllamaChatAnswer,
+    OllamaChatRequest,
+    OllamaError,
+    OllamaGenerateAnswer,
+    OllamaGenerateRequest,
+    OllamaModels,
+    OllamaShown,
+    ShowRequest,
+)
 from gateway.schema.rerank import RerankRequest, RerankResponse
 from gateway.schema.responses import (
     InputTokens,
@@ -33,7 +43,8 @@ class Operation:
 
     events: what a stream's `data:` lines hold; end: the last of them that is no JSON, if one is.
     error: the body of a refusal. statuses: those of refusals that are not OpenAI's, by OpenAI's.
-    plain_text: the answer is no JSON.
+    plain_text: the answer is no JSON. has_lines: a stream is lines of JSON, each a response or an
+    error.
     """
 
     method: str
@@ -49,6 +60,7 @@ class Operation:
     error: type[msgspec.Struct] = ErrorBody
     statuses: Mapping[str, str] = field(default_factory=dict)
     plain_text: bool = False
+    has_lines: bool = False
 
     @property
     def id(self) -> str:
@@ -105,6 +117,35 @@ OPERATIONS = (
     Operation(
         "GET", "/v1/responses/{name}", "Look for an answer", "Always 404: no answer is stored.",
         "Text",
+    ),
+    Operation(
+        "POST", "/api/chat", "Answer a conversation, as Ollama has it",
+        "The messages go through the model's own chat template. Streamed, as lines of JSON, unless "
+        "`stream` is false; without messages the answer only says that the model is there.",
+        "Text", OllamaChatRequest, OllamaChatAnswer, (),
+        '{"model": "MODEL", "messages": [{"role": "user", "content": "Hi"}], "stream": false}',
+        error=OllamaError, has_lines=True,
+    ),
+    Operation(
+        "POST", "/api/generate", "Answer a prompt, as Ollama has it",
+        "The prompt is a user's message, unless `raw` is true or there is a `suffix`.",
+        "Text", OllamaGenerateRequest, OllamaGenerateAnswer, (),
+        '{"model": "MODEL", "prompt": "Why is the sky blue?", "stream": false}',
+        error=OllamaError, has_lines=True,
+    ),
+    Operation(
+        "GET", "/api/tags", "List the names of the model, as Ollama has it",
+        "Sizes and formats of files are not known here.", "Models", None, OllamaModels,
+        error=OllamaError,
+    ),
+    Operation(
+        "POST", "/api/show", "Describe one name, as Ollama has it",
+        "Its capabilities, and in `model_info` the length of its context.",
+        "Models", ShowRequest, OllamaShown, (), '{"model": "MODEL"}', error=OllamaError,
+    ),
+    Operation(
+        "GET", "/api/version", "Which release is this?", "Its number.", "Health",
+        error=OllamaError,
     ),
     Operation(
         "POST", "/v1/embeddings", "Turn texts into vectors",
@@ -179,6 +220,9 @@ REQUESTS = (
     CompletionRequest,
     MessagesRequest,
     CountTokensRequest,
+    OllamaChatRequest,
+    OllamaGenerateRequest,
+    ShowRequest,
     TokenizeRequest,
     EmbeddingRequest,
     RerankRequest,

@@ -28,7 +28,7 @@ from gateway.errors import ApiError, reworded, reworded_names
 from gateway.requests.encoded_request import encode_request
 from gateway.requests.grammars import NOT_ENFORCED_HEADER
 from gateway.requests.parameters import sampling_params, seeded_params
-from gateway.requests.parsed_request import RequestFields, parse_request
+from gateway.requests.parsed_request import ParsedRequest, RequestFields, parse_request
 from gateway.requests.text_request import TextRequest
 from gateway.service import Service
 
@@ -51,8 +51,15 @@ class Dialect(Generic[R]):
 
 async def answer(http_request: Request, dialect: Dialect[R]) -> Response:
     """Answer a request for text, streamed or in one piece."""
-    service: Service = http_request.app.state.service
     parsed = await parse_request(http_request, dialect.decoder)
+    return await answer_parsed(http_request, dialect, parsed)
+
+
+async def answer_parsed(
+    http_request: Request, dialect: Dialect[R], parsed: ParsedRequest[R]
+) -> Response:
+    """Answer a request for text whose body was read."""
+    service: Service = http_request.app.state.service
     request = dialect.read(parsed.request)
     try:
         prompts, max_tokens = await encode_request(request, service)

@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.errors import OPENAI_ERRORS, ApiError, ErrorForm
 from gateway.schema.anthropic_answer import AnthropicError, AnthropicErrorDetail
+from gateway.schema.ollama import OllamaError
 
 # Anthropic's types of errors by our status; those of others follow from the hundreds.
 _ANTHROPIC_TYPES = {
@@ -38,7 +39,15 @@ def anthropic_error(error: ApiError, request_id: str | None = None) -> bytes:
 # 529: what Anthropic's servers say instead of 503, and its clients wait and try again on.
 ANTHROPIC_ERRORS = ErrorForm(anthropic_error, {503: 529}, "request-id")
 
-_FORMS = {"/v1/messages": ANTHROPIC_ERRORS}
+
+def ollama_error(error: ApiError, request_id: str = "") -> bytes:
+    """Encode an error object of Ollama's."""
+    return msgspec.json.encode(OllamaError(error.message))
+
+
+OLLAMA_ERRORS = ErrorForm(ollama_error)
+
+_FORMS = {"/v1/messages": ANTHROPIC_ERRORS, "/api": OLLAMA_ERRORS}
 # Paths that several dialects have, and the header by which one of them is told.
 _SHARED_PATHS = ("/v1/models",)
 ANTHROPIC_VERSION = "anthropic-version"

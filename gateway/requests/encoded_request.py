@@ -22,8 +22,11 @@ async def encode_request(request: TextRequest, service: Service) -> tuple[Sequen
     """
     source, wanted = request.source, request.max_tokens
     if isinstance(source, PlainPrompts):
-        assert wanted is not None, "a text has no end that would leave room"
-        return await encode_prompts(request, source, wanted, service), wanted
+        prompts = await encode_prompts(request, source, 1 if wanted is None else wanted, service)
+        if wanted is None:
+            longest = max(len(prompt.token_ids) for prompt in prompts)
+            wanted = max(1, ContextLength(service.pool).num_tokens - longest)
+        return prompts, wanted
     check_num_choices(1, request.num_candidates, service.limits, request.fields)
     least = _least_tokens(request)
     all_ids = await encode_messages(request, source, service)

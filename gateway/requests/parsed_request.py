@@ -87,7 +87,7 @@ async def parse_request(
     known = frozenset(request.__struct_fields__)
     ignored = unknown_fields(body, known, is_strict=service.strict)
     request.check(is_strict=service.strict)
-    if request.model not in service.model_names:
+    if not service.answers_to(request.model):
         raise model_not_found(request.model)
     _check_task(request.model, service, task)
     timeout_s = request.timeout or 0.0

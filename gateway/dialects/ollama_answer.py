@@ -1,0 +1,189 @@
+"""Ollama's answers, whole and as lines of JSON. Calls come whole in both.
+
+Must not know templates, tokens or HTTP.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from backend.wire.messages import FinishReason
+from gateway.answer_events import (
+    AnswerEvent,
+    ArgumentsDelta,
+    CallBegin,
+    CallEnd,
+    ReasoningDelta,
+    TextDelta,
+)
+from gateway.answers.choice import Choice, Token
+from gateway.answers.whole_answer import Call, WholeChoice
+from gateway.dialects.error_forms import ollama_error
+from gateway.errors import ApiError
+from gateway.schema.ollama import (
+    OllamaAnswerMessage,
+    OllamaChatAnswer,
+    OllamaChatRequest,
+    OllamaFunctionCall,
+    OllamaGenerateAnswer,
+    OllamaGenerateRequest,
+    OllamaToolCall,
+)
+from gateway.schema.usage import Usage
+from gateway.service import Service
+
+OllamaLine = OllamaChatAnswer | OllamaGenerateAnswer
+
+
+class OllamaAnswer:
+    """Writes the answer to one request."""
+
+    def __init__(
+        self, request: OllamaChatRequest | OllamaGenerateRequest, service: Service
+    ) -> None:
+        self._model = request.model
+        self._is_chat = isinstance(request, OllamaChatRequest)
+        self._begun_ns = time.monotonic_ns()
+
+    def loaded(self) -> OllamaLine:
+        """Return the answer to a request that asks for the model only."""
+        return msgspec.structs.replace(self.line(), done=True, done_reason="load")
+
+    def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> OllamaLine:
+        """Return the answer in one piece."""
+        [whole] = choices
+        first_s = whole.timings.first_token
+        first_ns = int(first_s * 1e9) if first_s else time.monotonic_ns()
+        calls = [
+            written
+            for index, call in enumerate(whole.calls)
+            if (written := _call(index, call)) is not None
+        ]
+        line = self.line(whole.text, whole.reasoning or UNSET, calls or UNSET)
+        return self.ended(line, whole.choice, usage, first_ns)
+
+    def stream(self) -> "OllamaStream":
+        """Return what writes it as lines."""
+        return OllamaStream(self)
+
+    def line(
+        self,
+        text: str = "",
+        thinking: str | UnsetType = UNSET,
+        calls: list[OllamaToolCall] | UnsetType = UNSET,
+    ) -> OllamaLine:
+        """Return a piece of the answer."""
+        now = timestamp(time.time())
+        if not self._is_chat:
+            return OllamaGenerateAnswer(
+                model=self._model, created_at=now, response=text, thinking=thinking
+            )
+        message = OllamaAnswerMessage(content=text, thinking=thinking, tool_calls=calls)
+        return OllamaChatAnswer(model=self._model, created_at=now, message=message)
+
+    def ended(self, line: OllamaLine, choice: Choice, usage: Usage, first_ns: int) -> OllamaLine:
+        """Return the last line. first_ns: when the first token came, CLOCK_MONOTONIC."""
+        now_ns = time.monotonic_ns()
+        is_cut = choice.finish_reason is FinishReason.LENGTH
+        return msgspec.structs.replace(
+            line,
+            done=True,
+            done_reason="length" if is_cut else "stop",
+            total_duration=now_ns - self._begun_ns,
+            load_duration=0,
+            prompt_eval_count=usage.prompt_tokens,
+            prompt_eval_duration=max(0, first_ns - self._begun_ns),
+            eval_count=usage.completion_tokens,
+            eval_duration=max(0, now_ns - first_ns),
+        )
+
+
+class OllamaStream:
+    """Writes the lines of a streamed answer."""
+
+    media_type = "application/x-ndjson"
+    ping = b""
+    usage: Callable[[], Usage]
+
+    def __init__(self, answer: OllamaAnswer) -> None:
+        self._answer = answer
+        self._choice: Choice | None = None
+        self._first_ns = 0
+        self._calls: dict[int, Call] = {}  # those that are not complete
+
+    def begin(self, choice: Choice) -> bytes:
+        """Nothing comes before the text."""
+        self._choice = choice
+        self._first_ns = time.monotonic_ns()
+        return b""
+
+    def template(self, choice: Choice) -> "LineTemplate":
+        """Return the line of a piece of text."""
+        return LineTemplate(self._answer)
+
+    def pieces(
+        self, choice: Choice, events: Sequence[AnswerEvent], tokens: Sequence[Token]
+    ) -> bytes:
+        """Write a line for each piece, and for each call that is complete."""
+        return b"".join(map(self._piece, events))
+
+    def finish(self, usage: Usage) -> bytes:
+        """Say why the answer ended."""
+        assert self._choice is not None, "its only choice has ended"
+        line = self._answer.line()
+        return encode_line(self._answer.ended(line, self._choice, usage, self._first_ns))
+
+    def fail(self, error: ApiError) -> bytes:
+        """Write an error object."""
+        return ollama_error(error) + b"\n"
+
+    def _piece(self, piece: AnswerEvent) -> bytes:
+        match piece:
+            case TextDelta(text):
+                return encode_line(self._answer.line(text))
+            case ReasoningDelta(text):
+                return encode_line(self._answer.line(thinking=text))
+            case CallBegin(index, id, name):
+                self._calls[index] = Call(id, name)
+            case ArgumentsDelta(index, text):
+                self._calls[index].arguments += text
+            case CallEnd(index):
+                call = _call(index, self._calls.pop(index))
+                if call is not None:
+                    return encode_line(self._answer.line(calls=[call]))
+        return b""
+
+
+class LineTemplate:
+    """Writes pieces of text as lines."""
+
+    def __init__(self, answer: OllamaAnswer) -> None:
+        self._answer = answer
+
+    def event(self, text: str) -> bytes:
+        """Return the line."""
+        return encode_line(self._answer.line(text))
+
+
+def encode_line(line: OllamaLine) -> bytes:
+    """Encode one line with its end."""
+    return msgspec.json.encode(line) + b"\n"
+
+
+def timestamp(seconds: float) -> str:
+    """Write seconds since the epoch as RFC 3339 has them."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _call(index: int, call: Call) -> OllamaToolCall | None:
+    """Return a call; None for arguments that are no object."""
+    try:
+        arguments = msgspec.json.decode(call.arguments or "{}", type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return None
+    function = OllamaFunctionCall(name=call.name, arguments=arguments, index=index)
+    return OllamaToolCall(id=call.id, function=function)

@@ -1,0 +1,78 @@
+"""/api/chat, /api/generate, /api/tags, /api/show and /api/version, as Ollama has them."""
+
+import hashlib
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.dialects.dialect import Dialect, answer_parsed
+from gateway.dialects.ollama import OLLAMA_CHAT, OLLAMA_GENERATE
+from gateway.dialects.ollama_answer import OllamaAnswer, encode_line, timestamp
+from gateway.requests.body import json_response
+from gateway.requests.capabilities import capabilities
+from gateway.requests.context_length import ContextLength
+from gateway.requests.parsed_request import parse_request
+from gateway.schema.ollama import (
+    OllamaChatRequest,
+    OllamaGenerateRequest,
+    OllamaModel,
+    OllamaModels,
+    OllamaShown,
+    ShowRequest,
+)
+from gateway.service import Service
+
+R = TypeVar("R", OllamaChatRequest, OllamaGenerateRequest)
+
+_SHOW = msgspec.json.Decoder(ShowRequest)
+
+
+async def ollama_chat(http_request: Request) -> Response:
+    """Answer a conversation, line by line or in one piece."""
+    return await _answer(http_request, OLLAMA_CHAT)
+
+
+async def ollama_generate(http_request: Request) -> Response:
+    """Answer a prompt, line by line or in one piece."""
+    return await _answer(http_request, OLLAMA_GENERATE)
+
+
+async def ollama_tags(http_request: Request) -> Response:
+    """List every name that requests may use."""
+    service: Service = http_request.app.state.service
+    return json_response(OllamaModels([_model(name, service) for name in service.model_names]))
+
+
+async def ollama_show(http_request: Request) -> Response:
+    """Describe one name."""
+    service: Service = http_request.app.state.service
+    parsed = await parse_request(http_request, _SHOW, service.task)
+    shown = OllamaShown(
+        model_info={
+            "general.architecture": "unisono",
+            "unisono.context_length": ContextLength(service.pool).num_tokens,
+        },
+        capabilities=[*capabilities(service)],
+        modified_at=timestamp(service.created),
+    )
+    return json_response(shown, headers=parsed.headers)
+
+
+async def _answer(http_request: Request, dialect: Dialect[R]) -> Response:
+    """Answer a request for text; one without any asks whether the model is there."""
+    parsed = await parse_request(http_request, dialect.decoder)
+    request = parsed.request
+    if not request.is_load:
+        return await answer_parsed(http_request, dialect, parsed)
+    service: Service = http_request.app.state.service
+    loaded = OllamaAnswer(request, service).loaded()
+    if not request.is_streamed:
+        return json_response(loaded, headers=parsed.headers)
+    return Response(encode_line(loaded), headers=parsed.headers, media_type="application/x-ndjson")
+
+
+def _model(name: str, service: Service) -> OllamaModel:
+    digest = hashlib.sha256(service.system_fingerprint.encode()).hexdigest()
+    return OllamaModel(name=name, model=name, modified_at=timestamp(service.created), digest=digest)
