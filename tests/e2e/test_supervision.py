@@ -124,4 +124,4 @@ def test_dying_groups_are_given_up_and_the_last_ends_all(tiny_model: Path, tmp_p
     batch = r" step \d+ of 1 sequences and \d+ tokens; new or changed: 0:2; last said: .*Injected"
     assert re.search(f"group 1 died: {said}{batch}", server.stderr)
     assert re.search(r"WARNING supervisor: rank 1\.0: Traceback", server.stderr)
-    assert "no replica group is left" in server.stderr
+    assert "no group is left" in server.stderr
