@@ -6,6 +6,7 @@ passed; a step that fails ends it with that step's error.
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import ollama  # type: ignore[import-not-found]
@@ -60,10 +61,11 @@ def loading(client: Any, model: str) -> None:
 
 def refusals(client: Any, model: str) -> None:
     """Errors have their status and their words."""
-    for status, ask in (
-        (404, lambda: client.chat("nobody", ASKED)),
-        (400, lambda: client.generate(model, "What is this?", images=[b"no image"])),
-    ):
+    refused: dict[int, Callable[[], object]] = {
+        404: lambda: client.chat("nobody", ASKED),
+        400: lambda: client.generate(model, "What is this?", images=[b"no image"]),
+    }
+    for status, ask in refused.items():
         try:
             ask()
         except ollama.ResponseError as error:
