@@ -62,7 +62,7 @@ class MessageAnswer:
         """Return the answer in one piece."""
         [whole] = choices
         blocks = _blocks(whole.events, shows_thoughts=_shows_thoughts(self._request))
-        end = _end(whole.choice, self._request, is_call=bool(whole.calls))
+        end = _end(whole.choice, self._request, is_call=whole.ends_in_call)
         return Message(
             id=self._id,
             model=self._request.model,
@@ -89,7 +89,7 @@ class MessageStream:
         self._request = request
         self._shows_thoughts = _shows_thoughts(request)
         self._end: MessageEnd | None = None
-        self._has_called = False
+        self._ends_in_call = False
         self._kind = ""  # of the open block; empty between blocks
         self._index = -1  # of the last block
         self._delta = _delta_template("text", 0)  # of the open block
@@ -112,7 +112,7 @@ class MessageStream:
         framed = b"".join(map(self._piece, events))
         if choice.finish_reason is not None:
             framed += self._stop()
-            self._end = _end(choice, self._request, is_call=self._has_called)
+            self._end = _end(choice, self._request, is_call=self._ends_in_call)
         return framed
 
     def finish(self, usage: Usage) -> bytes:
@@ -134,12 +134,13 @@ class MessageStream:
                 opened = b"" if self._kind == "thinking" else self._start("thinking", empty)
                 return opened + self._delta.event(text) if self._shows_thoughts else opened
             case CallBegin(_, id, name):
-                self._has_called = True
+                self._ends_in_call = False
                 block = ToolUseBlock(id=_call_id(id), name=name, input={})
                 return self._start("tool_use", block)
             case ArgumentsDelta(_, text):
                 return self._delta.event(text)
             case _:
+                self._ends_in_call = True
                 return self._stop()
 
     def _start(self, kind: str, block: AnswerBlock) -> bytes:

@@ -425,11 +425,12 @@ def _ended(
 
 
 def _usage(usage: Usage) -> ResponsesUsage:
+    details = usage.completion_tokens_details
     return ResponsesUsage(
         input_tokens=usage.prompt_tokens,
         input_tokens_details=InputTokensDetails(usage.prompt_tokens_details.cached_tokens),
         output_tokens=usage.completion_tokens,
-        output_tokens_details=OutputTokensDetails(),
+        output_tokens_details=OutputTokensDetails(details.reasoning_tokens if details else 0),
         total_tokens=usage.total_tokens,
     )
 

@@ -242,3 +242,18 @@ def test_blocks_come_in_the_order_of_the_model() -> None:
         {"type": "tool_use", "id": "toolu_y", "name": "g", "input": {}},
     ]
     assert written.streamed(*events) == whole
+
+
+def test_answers_cut_within_a_call_do_not_end_in_one() -> None:
+    first = (CallBegin(0, "call_x", "f"), ArgumentsDelta(0, "{}"), CallEnd(0))
+    written = Written()
+    whole = WholeChoice(written.choice, ())
+    whole.add(first)
+    whole.is_call_cut = True
+    assert written.answer.whole([whole], written.usage).stop_reason == "end_turn"
+    form = written.answer.stream()
+    form.usage = lambda: written.usage
+    framed = form.begin(written.choice)
+    framed += form.pieces(written.choice, (*first, CallBegin(1, "call_y", "g")), ())
+    framed += form.finish(written.usage)
+    assert assembled(framed_events(framed))["stop_reason"] == "end_turn"
