@@ -219,11 +219,11 @@ def _response_format(text: TextOptions | None) -> ResponseFormat | None:
 def _tool_use(request: ResponsesRequest, functions: list[Tool]) -> ToolUse | None:
     choice = request.tool_choice
     is_required = choice == "required" or isinstance(choice, ResponsesToolChoice)
-    name = ""
+    name, allowed = "", frozenset[str]()
     if isinstance(choice, ResponsesToolChoice):
         if choice.type == "allowed_tools":
             is_required = choice.mode == "required"
-            functions = _allowed(choice, functions)
+            allowed = _allowed(choice, functions)
         elif choice.type in ("function", "custom"):
             if choice.name is None:
                 raise _missing("tool_choice.name")
@@ -243,13 +243,18 @@ def _tool_use(request: ResponsesRequest, functions: list[Tool]) -> ToolUse | Non
         name=name,
         allows_parallel=request.parallel_tool_calls is not False,
         schema_field="tools[{}].parameters",
+        allowed=allowed,
     )
 
 
-def _allowed(choice: ResponsesToolChoice, functions: list[Tool]) -> list[Tool]:
+def _allowed(choice: ResponsesToolChoice, functions: list[Tool]) -> frozenset[str]:
+    """Return the names of those that may be called; the model is told of all."""
     names = [tool.name or "" for tool in choice.tools or []]
+    if not names:
+        message = "Invalid 'tool_choice': it allows no tool; \"none\" says so."
+        raise invalid(message, "tool_choice")
     _check_known(names, functions)
-    return [tool for tool in functions if tool.function.name in names]
+    return frozenset(names)
 
 
 def _check_known(names: Iterable[str], functions: list[Tool]) -> None:

@@ -388,7 +388,9 @@ class ResponsesStream:
         framed = b""
         if self._open is None and not self._output:
             framed = self._begin_item(TextDelta, "msg")  # an answer of no text is a message, too
-        is_cut = choice.finish_reason is FinishReason.LENGTH
+        # A call that is complete has ended before.
+        is_call = self._open is not None and self._open.call is not None
+        is_cut = is_call or choice.finish_reason is FinishReason.LENGTH
         return framed + self._end_item("incomplete" if is_cut else "completed")
 
     def _event(self, kind: str, **fields: object) -> bytes:

@@ -146,6 +146,13 @@ async def test_streamed_call_has_its_arguments_in_pieces_and_whole() -> None:
     assert added == ["message", "function_call"]
 
 
+async def test_call_that_is_cut_short_is_incomplete() -> None:
+    cut = CALL[: CALL.index(b"Bern")]
+    *_, done, last = await streamed(playing(cut, LENGTH), tools=[WEATHER])
+    assert (done.item.type, done.item.status) == ("function_call", "incomplete")
+    assert last.type == "response.incomplete"
+
+
 async def test_custom_tool_is_called_with_text() -> None:
     grammar = {"type": "grammar", "syntax": "lark", "definition": "start: x"}
     tools = [{"type": "custom", "name": "patch", "description": "Edits.", "format": grammar}]
@@ -244,8 +251,15 @@ async def test_tool_choice_names_one_function_or_some() -> None:
         "mode": "auto",
         "tools": [{"type": "function", "name": "time"}],
     }
-    await ask(playing(b"x"), template, tools=[WEATHER, other], tool_choice=choice)
-    assert template.seen[-1].tools
+    asked: dict[str, Any] = {"tools": [WEATHER, other], "tool_choice": choice}
+    # To hold calls to some takes a grammar, which is not to be had here.
+    exchange = await ask(playing(b"x"), template, **asked)
+    assert exchange.status == 200, exchange.body
+    told = [tool["function"]["name"] for tool in template.seen[-1].tools or []]
+    assert told == ["weather", "time"]
+    assert (await refused(**asked | {"tool_choice": choice | {"tools": []}}))["param"] == (
+        "tool_choice"
+    )
     error = await refused(tools=[WEATHER], tool_choice={"type": "function", "name": "time"})
     assert "time" in error["message"]
     assert (await refused(tool_choice="required"))["param"] == "tool_choice"
