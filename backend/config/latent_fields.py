@@ -120,6 +120,27 @@ def read_deepseek_experts(fields: Fields, experts: Experts) -> Experts:
     )
 
 
+def read_routed_experts(
+    fields: Fields, default_width: int, *, top_k: int = 8, is_corrected: bool = True
+) -> Experts:
+    """Return the experts of a directory whose fields are DeepSeek V3's.
+
+    default_width, top_k: where the configuration leaves them out. is_corrected: scores are
+    sigmoids, and a bias on them decides who is chosen; else they are a softmax.
+    """
+    width = fields.integer("moe_intermediate_size", default_width)
+    experts = read_experts(
+        fields,
+        width,
+        renormalise=fields.flag("norm_topk_prob", True),
+        top_k=top_k,
+        shared_width=width * fields.integer("n_shared_experts", 1),
+        router="sigmoid" if is_corrected else "softmax",
+        has_correction=is_corrected,
+    )
+    return read_deepseek_experts(fields, experts)
+
+
 def read_gguf_experts(
     fields: Fields, default: Literal["softmax", "sigmoid"] = "softmax"
 ) -> Experts:

@@ -5,7 +5,6 @@ As GGUF files, DeepSeek V2, GLM-4.7-Flash and others that llama.cpp runs by the 
 
 from typing import Any
 
-from backend.config.expert_fields import read_experts
 from backend.config.families.family import Family
 from backend.config.families.names import FUSED_EXPERTS, gguf_names, hf_names
 from backend.config.fields import Fields
@@ -13,10 +12,10 @@ from backend.config.latent_fields import (
     GGUF_LATENT_PARTS,
     GGUF_OWN,
     LATENT_PARTS,
-    read_deepseek_experts,
     read_gguf_experts,
     read_gguf_latent,
     read_latent,
+    read_routed_experts,
 )
 from backend.config.sizes import num_layers
 from backend.config.spec import MLP, DecoderSpec, Experts, Layer, Norm
@@ -35,17 +34,7 @@ def _spec(fields: Fields) -> DecoderSpec:
     # Layers that predict further tokens stand behind the others, and are left out.
     fields.harmless(["num_nextn_predict_layers"])
     attention = read_latent(fields)
-    width = fields.integer("moe_intermediate_size", 2048)
-    experts = read_experts(
-        fields,
-        width,
-        renormalise=fields.flag("norm_topk_prob", True),
-        top_k=8,
-        shared_width=width * fields.integer("n_shared_experts", 1),
-        router="sigmoid",
-        has_correction=True,
-    )
-    experts = read_deepseek_experts(fields, experts)
+    experts = read_routed_experts(fields, 2048)
     dense = fields.integer("first_k_dense_replace", 3)
     mlp = MLP(fields.integer("intermediate_size", 18432))
     layers = tuple(

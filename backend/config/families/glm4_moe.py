@@ -1,19 +1,18 @@
 """GLM-4.5 to 4.7 (Zeng et al. 2025): half of each head turns, DeepSeek V3's router."""
 
 from backend.config.biases import has_qkv_bias
-from backend.config.expert_fields import read_experts
 from backend.config.families.family import Family
 from backend.config.families.names import FUSED_EXPERTS, gguf_names, hf_names
 from backend.config.fields import Fields
 from backend.config.latent_fields import (
     GGUF_ROUTER_PARTS,
     ROUTER_PARTS,
-    read_deepseek_experts,
     read_gguf_experts,
+    read_routed_experts,
 )
 from backend.config.rope_fields import read_rope, rotary_dim
 from backend.config.sizes import head_dim, num_layers
-from backend.config.spec import MLP, Attention, DecoderSpec, Experts, Layer, Norm
+from backend.config.spec import MLP, Attention, DecoderSpec, Layer, Norm
 
 
 def _spec(fields: Fields) -> DecoderSpec:
@@ -28,7 +27,11 @@ def _spec(fields: Fields) -> DecoderSpec:
     # Layers that predict further tokens stand behind the others, and are left out.
     further = fields.integer("nextn_predict_layers", 0)
     fields.harmless(["num_nextn_predict_layers", "num_mtp_layers"])
-    experts = read_gguf_experts(fields, default="sigmoid") if is_gguf else _experts(fields)
+    experts = (
+        read_gguf_experts(fields, default="sigmoid")
+        if is_gguf
+        else read_routed_experts(fields, 1408)
+    )
     dense = fields.integer("leading_dense_block_count" if is_gguf else "first_k_dense_replace", 1)
     mlp = MLP(fields.integer("intermediate_size", None if is_gguf else 10944))
     layers = tuple(
@@ -40,20 +43,6 @@ def _spec(fields: Fields) -> DecoderSpec:
 
 def _has_norms(fields: Fields) -> bool:
     return fields.flag("use_qk_norm")
-
-
-def _experts(fields: Fields) -> Experts:
-    width = fields.integer("moe_intermediate_size", 1408)
-    experts = read_experts(
-        fields,
-        width,
-        renormalise=fields.flag("norm_topk_prob", True),
-        top_k=8,
-        shared_width=width * fields.integer("n_shared_experts", 1),
-        router="sigmoid",
-        has_correction=True,
-    )
-    return read_deepseek_experts(fields, experts)
 
 
 FAMILY = Family(

@@ -1,11 +1,10 @@
 """GLM-4.7-Flash (Z.ai 2026): compressed keys and values as DeepSeek V3 has them."""
 
 from backend.config.errors import ModelError
-from backend.config.expert_fields import read_experts
 from backend.config.families.family import Family
 from backend.config.families.names import FUSED_EXPERTS, gguf_names, hf_names
 from backend.config.fields import Fields
-from backend.config.latent_fields import LATENT_PARTS, read_deepseek_experts, read_latent
+from backend.config.latent_fields import LATENT_PARTS, read_latent, read_routed_experts
 from backend.config.sizes import num_layers
 from backend.config.spec import MLP, DecoderSpec, Layer, Norm
 
@@ -16,17 +15,7 @@ def _spec(fields: Fields) -> DecoderSpec:
     # A layer that predicts a further token stands behind the others, and is left out.
     fields.harmless(["num_nextn_predict_layers"])
     attention = read_latent(fields)
-    width = fields.integer("moe_intermediate_size", 1536)
-    experts = read_experts(
-        fields,
-        width,
-        renormalise=fields.flag("norm_topk_prob", True),
-        top_k=4,
-        shared_width=width * fields.integer("n_shared_experts", 1),
-        router="sigmoid",
-        has_correction=True,
-    )
-    experts = read_deepseek_experts(fields, experts)
+    experts = read_routed_experts(fields, 1536, top_k=4)
     mlp = MLP(fields.integer("intermediate_size", 10240))
     layers = tuple(Layer(attention, experts if sparse else mlp) for sparse in _sparse(fields))
     # The norms inside of attention have transformers' 1e-6, whatever this says.

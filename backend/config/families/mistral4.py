@@ -5,7 +5,6 @@ It comes inside a model that sees, and is served as text only.
 
 from typing import Any
 
-from backend.config.expert_fields import read_experts
 from backend.config.families.deepseek_v3 import gguf_spec
 from backend.config.families.family import Family
 from backend.config.families.names import FUSED_EXPERTS, gguf_names, hf_names
@@ -14,8 +13,8 @@ from backend.config.latent_fields import (
     GGUF_LATENT_PARTS,
     GGUF_OWN,
     LATENT_PARTS,
-    read_deepseek_experts,
     read_latent,
+    read_routed_experts,
 )
 from backend.config.rope_fields import rope_parameters
 from backend.config.sizes import num_layers
@@ -49,15 +48,7 @@ def _spec(fields: Fields) -> DecoderSpec:
         known=frozenset({_BETA}),
         turning=rope_dim / (rope_dim + fields.integer("qk_nope_head_dim", 64)),
     )
-    width = fields.integer("moe_intermediate_size", 2048)
-    experts = read_experts(
-        fields,
-        width,
-        renormalise=fields.flag("norm_topk_prob", True),
-        top_k=4,
-        shared_width=width * fields.integer("n_shared_experts", 1),
-    )
-    experts = read_deepseek_experts(fields, experts)
+    experts = read_routed_experts(fields, 2048, top_k=4, is_corrected=False)
     dense = fields.integer("first_k_dense_replace", 0)
     mlp = MLP(fields.integer("intermediate_size", 12288))
     layers = tuple(
