@@ -125,6 +125,12 @@ def reworded_names(names: str, words: Mapping[str, str]) -> str:
     return names
 
 
+def missing(name: str, param: str | None = None) -> ApiError:
+    """Build the 400 for what was left out. param: what the error names; None: `name`."""
+    message = f"Missing required parameter: '{name}'."
+    return invalid(message, name if param is None else param, "missing_required_parameter")
+
+
 def reworded(error: ApiError, words: Mapping[str, str]) -> ApiError:
     """Return a refusal in the words of a dialect. words: our names of fields -> its own."""
     message = error.message
@@ -211,8 +217,7 @@ def _from_complaint(complaint: str, path: str, body: bytes) -> ApiError:
     where = f"'{path}'" if path else "the request body"
     if match := MISSING_COMPLAINT.match(complaint):
         name = f"{path}.{match['name']}" if path else match["name"]
-        message = f"Missing required parameter: '{name}'."
-        return invalid(message, name, "missing_required_parameter")
+        return missing(name)
     if match := TYPE_COMPLAINT.match(complaint):
         expected, actual = _expected(match["expected"]), _article(match["actual"])
         if match["actual"] == "float":

@@ -14,7 +14,7 @@ from itertools import groupby
 
 import msgspec
 
-from gateway.errors import ApiError, invalid
+from gateway.errors import ApiError, invalid, missing
 from gateway.schema.anthropic import AnthropicMessage, Block
 from gateway.schema.messages import ChatMessage, PastFunctionCall, PastToolCall
 
@@ -156,5 +156,4 @@ def _joined(texts: Iterable[str]) -> str:
 
 
 def _missing(where: str) -> ApiError:
-    message = f"Missing required parameter: '{where}'."
-    return invalid(message, where.partition("[")[0], "missing_required_parameter")
+    return missing(where, where.partition("[")[0])

@@ -9,7 +9,7 @@ import msgspec
 from gateway.dialects.anthropic_turns import system_message, turn_messages
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages_answer import MessageAnswer
-from gateway.errors import invalid
+from gateway.errors import invalid, missing
 from gateway.requests.text_request import TextRequest, ToolUse
 from gateway.schema.anthropic import (
     AnthropicTool,
@@ -101,8 +101,7 @@ def _tool(tool: AnthropicTool, where: str) -> Tool:
         )
         raise invalid(message, "tools", "unsupported_parameter")
     if tool.input_schema is None:
-        message = f"Missing required parameter: '{where}.input_schema'."
-        raise invalid(message, "tools", "missing_required_parameter")
+        raise missing(f"{where}.input_schema", "tools")
     return Tool(
         function=FunctionDefinition(
             name=tool.name,

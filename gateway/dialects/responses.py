@@ -15,7 +15,7 @@ import msgspec
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.responses_answer import THOUGHTS, ResponsesAnswer
 from gateway.dialects.responses_tools import CUSTOM_INPUT, function_name, functions_of
-from gateway.errors import ApiError, invalid
+from gateway.errors import invalid, missing
 from gateway.requests.text_request import TextRequest, ToolUse
 from gateway.schema.chat import ChatRequest
 from gateway.schema.messages import (
@@ -128,7 +128,7 @@ def _message(item: InputItem, turn: _Turn, where: str) -> ChatMessage | None:
             turn.text = _text(item.content, f"{where}.content")
         case "message":
             if item.role is None:
-                raise _missing(f"{where}.role")
+                raise missing(f"{where}.role")
             return ChatMessage(role=item.role, content=_text(item.content, f"{where}.content"))
         case "reasoning":
             turn.reasoning += _thoughts(item, where)
@@ -136,7 +136,7 @@ def _message(item: InputItem, turn: _Turn, where: str) -> ChatMessage | None:
             turn.calls.append(_call(item, where))
         case "function_call_output" | "custom_tool_call_output":
             if item.call_id is None:
-                raise _missing(f"{where}.call_id")
+                raise missing(f"{where}.call_id")
             output = _text(item.output, f"{where}.output")
             return ChatMessage(role="tool", content=output, tool_call_id=item.call_id)
         case "item_reference":
@@ -157,7 +157,7 @@ def _call(item: InputItem, where: str) -> PastToolCall:
         ("input" if is_custom else "arguments", arguments),
     ):
         if value is None:
-            raise _missing(f"{where}.{name}")
+            raise missing(f"{where}.{name}")
     assert item.call_id is not None and item.name is not None and arguments is not None
     if is_custom:
         arguments = msgspec.json.encode({CUSTOM_INPUT: arguments}).decode()
@@ -181,7 +181,7 @@ def _thoughts(item: InputItem, where: str) -> str:
 
 def _text(content: str | Sequence[ItemPart] | None, where: str) -> str:
     if content is None:
-        raise _missing(where)
+        raise missing(where)
     if isinstance(content, str):
         return content
     return "".join(_part(part, f"{where}[{index}]") for index, part in enumerate(content))
@@ -198,7 +198,7 @@ def _part(part: ItemPart, where: str) -> str:
         )
         raise invalid(message, where, "unsupported_content")
     if text is None:
-        raise _missing(f"{where}.{name}")
+        raise missing(f"{where}.{name}")
     return text
 
 
@@ -209,7 +209,7 @@ def _response_format(text: TextOptions | None) -> ResponseFormat | None:
     if asked.type == "json_object":
         return ResponseFormat(type="json_object")
     if asked.schema is None:
-        raise _missing("text.format.schema")
+        raise missing("text.format.schema")
     schema = JsonSchemaFormat(
         name=asked.name, description=asked.description, schema=asked.schema, strict=asked.strict
     )
@@ -226,7 +226,7 @@ def _tool_use(request: ResponsesRequest, functions: list[Tool]) -> ToolUse | Non
             allowed = _allowed(choice, functions)
         elif choice.type in ("function", "custom"):
             if choice.name is None:
-                raise _missing("tool_choice.name")
+                raise missing("tool_choice.name")
             name = choice.name
             _check_known([name], functions)
         else:
@@ -263,11 +263,6 @@ def _check_known(names: Iterable[str], functions: list[Tool]) -> None:
         if name not in known:
             message = f"Invalid 'tool_choice': no tool is named '{name[:64]}'."
             raise invalid(message, "tool_choice")
-
-
-def _missing(name: str) -> ApiError:
-    message = f"Missing required parameter: '{name}'."
-    return invalid(message, name, "missing_required_parameter")
 
 
 # What the messages and the format that are made here are called by who asked.

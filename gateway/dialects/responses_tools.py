@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from gateway.errors import ApiError, invalid
+from gateway.errors import invalid, missing
 from gateway.schema.messages import FunctionDefinition, Tool
 from gateway.schema.responses import ResponsesTool
 
@@ -114,10 +114,5 @@ def _description(tool: ResponsesTool) -> str | None:
 
 def _name(tool: ResponsesTool, place: str) -> str:
     if tool.name is None:
-        raise _missing_name(place)
+        raise missing(f"{place}.name")
     return tool.name
-
-
-def _missing_name(place: str) -> ApiError:
-    message = f"Missing required parameter: '{place}.name'."
-    return invalid(message, f"{place}.name", "missing_required_parameter")

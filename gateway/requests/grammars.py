@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from backend.wire.sampling import Grammar
-from gateway.errors import ApiError, invalid
+from gateway.errors import ApiError, invalid, missing
 from gateway.requests.body import is_deeper_than
 from gateway.requests.unknown_fields import names_header
 from gateway.sandbox.grammar_validator import (
@@ -175,8 +175,7 @@ def _of_response_format(request: ResponseFormat, *, any_whitespace: bool) -> Gra
 
 def _of_json_schema(request: JsonSchemaFormat | None, *, any_whitespace: bool) -> Grammar:
     if request is None:
-        message = "Missing required parameter: 'response_format.json_schema'."
-        raise invalid(message, "response_format.json_schema", "missing_required_parameter")
+        raise missing("response_format.json_schema")
     schema = _ANY_OBJECT if request.schema is None else request.schema
     param = "response_format.json_schema.schema"
     return _of_schema(schema, param, is_strict=bool(request.strict), any_whitespace=any_whitespace)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
-from gateway.errors import invalid
+from gateway.errors import invalid, missing
 from gateway.schema.template_options import fault_of_options
 
 FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
@@ -39,8 +39,7 @@ class ContentPart(msgspec.Struct, frozen=True, kw_only=True):
             )
         name = "refusal" if self.type == "refusal" else "text"
         if getattr(self, name) is None:
-            message = f"Missing required parameter: '{where}.{name}'."
-            raise invalid(message, f"{where}.{name}", "missing_required_parameter")
+            raise missing(f"{where}.{name}")
 
 
 _TEXT_PARTS = frozenset(("text", "input_text", "output_text"))
@@ -108,15 +107,13 @@ class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
             if isinstance(part, ContentPart):
                 part.check(f"{where}.content[{number}]")
         if self.content is None and not (self.role == "assistant" and self.has_other_content):
-            message = f"Missing required parameter: '{where}.content'."
-            raise invalid(message, "messages", "missing_required_parameter")
+            raise missing(f"{where}.content", "messages")
         for name in ("tool_calls", "function_call"):
             if getattr(self, name) and self.role != "assistant":
                 message = f"Invalid '{where}.{name}': only messages of an assistant have it."
                 raise invalid(message, "messages")
         if self.role == "tool" and self.tool_call_id is None:
-            message = f"Missing required parameter: '{where}.tool_call_id'."
-            raise invalid(message, "messages", "missing_required_parameter")
+            raise missing(f"{where}.tool_call_id", "messages")
 
     @property
     def has_other_content(self) -> bool:
