@@ -32,7 +32,7 @@ ROOMS = {
     "step": "wire",
     "fault_injection": "wire",
     "parallel": "wire",
-    "placement": "config settings",
+    "placement": "config settings quant",
     "weights": "config quant",
     "scheduler": "config step wire",
     "ops": "config placement native step",
