@@ -27,7 +27,7 @@ ROOMS = {
     "wire": "",
     "config": "",
     "settings": "",
-    "quant": "",
+    "quant": "config",
     "native": "",
     "step": "wire",
     "fault_injection": "wire",
