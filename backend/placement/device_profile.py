@@ -1,7 +1,7 @@
 """What a device can do, in the numbers that a prediction of speed and memory needs.
 
 All are achievable figures, not a datasheet's peaks: measured by `unisono calibrate`, or derived
-where a card is only known by name. Knows no model. Read by cost_model.py and layouts.py; written by
+where a card is only known by name. Knows no model. Read by what predicts; written by
 who measures.
 """
 
