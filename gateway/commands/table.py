@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from gateway.bench.bench_settings import BenchSettings, GatewayBenchSettings
+from gateway.commands.calibrate_settings import CalibrateSettings
 from gateway.commands.keys import FileSettings, NewKeySettings
 from gateway.commands.parser import Parser
 from gateway.settings import setting_options
@@ -89,6 +90,12 @@ _BENCH_HELP = """\
 Load a running OpenAI-compatible server, ours or another, and print a table of
 throughput, time to the first token (TTFT) and gaps between tokens (ITL).
 Exits with 1 if any request failed.
+"""
+_CALIBRATE_HELP = """\
+Measure, in less than a minute, what predictions of speed are made from: how
+fast memory is read, how fast weights are multiplied by, what sums over ranks,
+a step and the gateway take. Kept in the cache directory for `unisono plan` and
+`unisono tune`. Best on a machine that does nothing else.
 """
 _BENCH_GATEWAY_HELP = """\
 Run one gateway worker between clients and an engine that emits tokens for
@@ -200,6 +207,13 @@ COMMANDS = (
         "bench_gateway",
         description=_BENCH_GATEWAY_HELP,
         add=settings(GatewayBenchSettings, "load"),
+    ),
+    Command(
+        "calibrate",
+        "measure this machine once, for plan and tune",
+        "calibrate",
+        description=_CALIBRATE_HELP,
+        add=settings(CalibrateSettings, "calibrate"),
     ),
     _keys(
         "keys new",
