@@ -224,6 +224,9 @@ def _add_ctl(commands: Any) -> None:
             nargs = "?" if action == "restart" else None
             parser.add_argument("group", metavar="GROUP", nargs=nargs, help="its number")
             parser.add_argument("--timeout", metavar="N", help="seconds for streams to end [any]")
+        if action == "add":
+            parser.add_argument("--name", metavar="NAME", help="what requests may call it")
+            parser.add_argument("--tp", metavar="N", help="its ranks [as many as the first has]")
         if action == "restart":
             parser.add_argument("--rolling", action="store_true", help="all, one after another")
         if action == "logs":
