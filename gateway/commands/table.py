@@ -17,6 +17,7 @@ from gateway.bench.bench_settings import BenchSettings, GatewayBenchSettings
 from gateway.commands.calibrate_settings import CalibrateSettings
 from gateway.commands.keys import FileSettings, NewKeySettings
 from gateway.commands.parser import Parser
+from gateway.planning.plan_settings import PlanSettings
 from gateway.settings import setting_options
 from gateway.top.top_settings import TopSettings
 
@@ -104,6 +105,16 @@ same HTTP server, how late tokens come, and short requests a second.
 """
 
 
+_PLAN_HELP = """\
+Say what a model takes and what it gives on devices that need not be here:
+weights, cache, what fits, and layouts of ranks with predicted speeds, the best
+first. No weights are read and no GPU is asked. Exits with 1 if nothing fits.
+
+MODEL is a path, a hub name as of `unisono serve`, of which config.json or a
+header alone is fetched, or a name of the built-in catalogue (--list).
+"""
+
+
 def settings(kind: type[msgspec.Struct], group: str) -> Callable[[Parser], None]:
     """Let a command take the fields of a settings Struct as flags."""
     return partial(_add_settings, kind=kind, group=group)
@@ -129,6 +140,11 @@ def _add_config_flags(parser: Parser) -> None:
 
 def _add_models_flags(parser: Parser) -> None:
     parser.add_argument("--json", dest="as_json", action="store_true", help="as one JSON array")
+
+
+def _add_plan_flags(parser: Parser) -> None:
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="what to plan for, as told above")
+    parser.add_settings(PlanSettings, "layout")
 
 
 def _add_revoke_flags(parser: Parser) -> None:
@@ -184,6 +200,14 @@ COMMANDS = (
         description=_CONFIG_HELP,
         epilog=_SERVE_END,
         add=_add_config_flags,
+    ),
+    Command(
+        "plan",
+        "say what a model takes and gives on devices, without either",
+        "plan",
+        arguments="[MODEL] [flags]",
+        description=_PLAN_HELP,
+        add=_add_plan_flags,
     ),
     Command(
         "models",
