@@ -2,7 +2,7 @@
 
 Colours are Okabe and Ito's, which people with any colour vision can tell apart, and each line has
 a marker of its own: the page may be printed in black. matplotlib, an extra, is imported on use.
-Knows no measurements. Called by the pages of gateway/bench and gateway/tuning.
+Knows no measurements. Called by the pages of `unisono bench` and `tune`.
 """
 
 import io
@@ -232,21 +232,22 @@ def _draw_missing(axes: "Axes", lines: Sequence[Line]) -> None:
     for number, line in enumerate(lines):
         for missing in line.missing:
             height = heights[missing.x] = heights.get(missing.x, 0) + 1
-            at = (missing.x, 0.05 * height - 0.015)
+            at = (missing.x, 0.06 * height - 0.02)
             colour = _COLOURS[number % len(_COLOURS)]
             transform = axes.get_xaxis_transform()
             axes.plot(
-                *at, "x", color=colour, markersize=6, markeredgewidth=1.8, transform=transform
+                *at, "x", color=colour, markersize=7, markeredgewidth=2.2, transform=transform
             )
             axes.annotate(
                 missing.mark,
                 at,
                 xycoords=transform,
-                xytext=(6, 0),
+                xytext=(7, 0),
                 textcoords="offset points",
                 va="center",
                 color=colour,
-                fontsize=8.5,
+                fontsize=10,
+                fontweight="bold",
             )
 
 
