@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from gateway.bench.bench_settings import BenchSettings, GatewayBenchSettings
+from gateway.bench.sweep.sweep_settings import SweepSettings
 from gateway.commands.calibrate_settings import CalibrateSettings
 from gateway.commands.keys import FileSettings, NewKeySettings
 from gateway.commands.parser import Parser
@@ -89,13 +90,23 @@ would have, as a settings file; a comment says where each value comes from.
 _BENCH_HELP = """\
 Load a running OpenAI-compatible server, ours or another, and print a table of
 throughput, time to the first token (TTFT) and gaps between tokens (ITL).
-Exits with 1 if any request failed.
+Requests come from clients that wait for their answers (--concurrency), at a
+rate whatever is answered (--rate), or as a trace says (--trace); latencies
+count from when a request was due. --html draws them, --json keeps every
+round. Exits with 1 if any request failed.
 """
 _CALIBRATE_HELP = """\
 Measure, in less than a minute, what predictions of speed are made from: how
 fast memory is read, how fast weights are multiplied by, what sums over ranks,
 a step and the gateway take. Kept in the cache directory for `unisono plan` and
 `unisono tune`. Best on a machine that does nothing else.
+"""
+_BENCH_SWEEP_HELP = """\
+Start a server for each combination of model, dtype, quantization, TP and DP,
+measure each at every number of streams, and print a table: throughput by batch
+size, a line a layout. A point whose server dies is missing, with the reason,
+and the sweep goes on. All figures go to a file as they come; the same command
+again goes on from it. --html draws them.
 """
 _BENCH_GATEWAY_HELP = """\
 Run one gateway worker between clients and an engine that emits tokens for
@@ -206,6 +217,13 @@ COMMANDS = (
         "bench",
         description=_BENCH_HELP,
         add=settings(BenchSettings, "load"),
+    ),
+    Command(
+        "bench sweep",
+        "start servers over a grid of layouts and measure each",
+        "bench_sweep",
+        description=_BENCH_SWEEP_HELP,
+        add=settings(SweepSettings, "sweep"),
     ),
     Command(
         "bench gateway",
