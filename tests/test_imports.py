@@ -91,6 +91,7 @@ FLOORS = [
         "app",
         "worker",
         "bench",
+        "tuning",
         "commands",
         "cli",
         "__main__",
