@@ -27,7 +27,7 @@ ROOMS = {
     "wire": "",
     "config": "",
     "settings": "",
-    "quant": "",
+    "quant": "config",
     "native": "",
     "step": "wire",
     "fault_injection": "wire",
@@ -76,7 +76,7 @@ EXCEPTIONS = {
 FLOORS = [
     floor.split()
     for floor in (
-        "answer_events client_key default_model errors events foreign_settings http1 "
+        "answer_events client_key default_model errors events foreign_settings group_names http1 "
         "open_exchanges procfs sampling_defaults sizes tenant",
         "options",
         "connection hub pool schema settings",

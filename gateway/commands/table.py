@@ -152,6 +152,12 @@ def _add_restart_flags(parser: Parser) -> None:
     parser.add_argument("--rolling", action="store_true", help="all, one after another")
 
 
+def _add_new_group_flags(parser: Parser) -> None:
+    parser.add_argument("--name", metavar="NAME", help="what requests may call it")
+    parser.add_argument("--tp", metavar="N", help="its ranks [as many as the first has]")
+    _add_ctl_flags(parser)
+
+
 def _add_logs_flags(parser: Parser) -> None:
     _add_ctl_flags(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
@@ -229,7 +235,7 @@ COMMANDS = (
         arguments="GROUP [flags]",
         add=_add_group,
     ),
-    _ctl("ctl add", "start one more group", add=_add_ctl_flags),
+    _ctl("ctl add", "start one more group", add=_add_new_group_flags),
     _ctl(
         "ctl remove",
         "drain a group and forget it",
