@@ -26,13 +26,6 @@ class Entry(msgspec.Struct, frozen=True):
     trial: Trial
 
 
-class Loss(msgspec.Struct, frozen=True, tag=True):
-    """How much less likely a choice makes the model's own text, in percent of perplexity."""
-
-    name: str
-    percent: float
-
-
 class Journal:
     """The trials of one file."""
 

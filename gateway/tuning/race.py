@@ -1,11 +1,11 @@
 """A race between candidates: who is measured next, who is out, and who has won.
 
 Candidates are measured in turns, one round after another, so that a slow minute of the machine
-meets all of them; two are compared by their differences within rounds. After each round a candidate
-is out when it is behind the best by more than NOISES standard errors (a sequential test; the error
-is pooled over all candidates, and begins with what a shared machine has). What is left after the
-last round is a tie: then the candidate that was named first wins, the simplest. A pure state
-machine: trials are told, nothing is started.
+meets all of them; two are compared by their differences within rounds. After the first round who is
+far behind is out; after each further one who is behind the best by more than NOISES standard errors
+(a sequential test; how much differences vary is learned from all races of a search). What is left
+after the last round is a tie: then the candidate that was named first wins, the simplest. A pure
+state machine: trials are told, nothing is started.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,33 @@ from gateway.tuning.trial import Objective, Trial, percent
 # Two standard errors: of candidates that are equally good one in forty is ended a round too early.
 NOISES = 2.0
 # What is believed of a difference within a round before any was seen twice, and how many
-# differences that belief weighs: 6 % between two runs of one server on a shared machine of two cores.
+# differences that belief weighs: 6 % between two runs of one server on two cores that are shared.
 FIRST_SPREAD, FIRST_WEIGHT = 0.06, 2
+
+
+# After one round so far behind is out, in logarithms: a third slower. Of two runs of one server on
+# two cores that eight other programs used as well, one in six was that much slower than the other.
+FAR_BEHIND = 0.4
+
+
+@dataclass(slots=True)
+class Noise:
+    """How much a difference of two candidates varies from round to round, as a search learns it."""
+
+    squares: float = FIRST_WEIGHT * FIRST_SPREAD**2
+    count: int = FIRST_WEIGHT
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of a difference within a round."""
+        return sqrt(self.squares / self.count)
+
+    def learn(self, differences: Sequence[float]) -> None:
+        """Take differences of the same two candidates, a round each."""
+        if len(differences) > 1:
+            mean = fmean(differences)
+            self.squares += sum((difference - mean) ** 2 for difference in differences)
+            self.count += len(differences) - 1
 
 
 @dataclass(slots=True)
@@ -50,7 +75,15 @@ class Standing:
 class Race:
     """Names in order of preference: in a tie the first one wins."""
 
-    def __init__(self, names: Sequence[str], objective: Objective, max_rounds: int) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        objective: Objective,
+        max_rounds: int,
+        noise: Noise | None = None,
+    ) -> None:
+        """noise: what earlier races learned; this one adds to it when it is over."""
+        self.noise = noise or Noise()
         self.standings = {name: Standing(name) for name in names}
         self._objective = objective
         self._max_rounds = max_rounds
@@ -76,6 +109,10 @@ class Race:
             standing.misses.append(self._objective.miss(trial))
         if all(len(each.trials) > self._round for each in self.running):
             self._end_round()
+
+    def teach(self) -> None:
+        """Add what this race saw of noise to what the search knows. Call once, at its end."""
+        self._teach(self.noise)
 
     @property
     def running(self) -> list[Standing]:
@@ -119,37 +156,35 @@ class Race:
             if standing.miss - self._error(standing.misses) > 0:
                 return f"beyond a limit by {percent(standing.miss):.0f} %"
             behind = _differences(best.worths, standing.worths)
-            if fmean(behind) - self._error_of(behind, "worths") > 0:
+            if fmean(behind) - self._error_of(behind) > 0:
                 return f"behind {best.name} by {-percent(-fmean(behind)):.0f} %"
             return ""
         further = _differences(standing.misses, best.misses)
-        if fmean(further) - self._error_of(further, "misses") > 0:
+        if fmean(further) - self._error_of(further) > 0:
             return f"beyond a limit by {percent(standing.miss):.0f} %, {best.name} by less"
         return ""
 
     def _error(self, values: Sequence[float]) -> float:
         """What noise may make of the mean of one candidate's values."""
-        if values[0] == -inf:
-            return 0.0
-        return NOISES * self._spread("misses") / sqrt(2 * len(values))
+        return 0.0 if values[0] == -inf else self._error_of(values) / sqrt(2)
 
-    def _error_of(self, differences: Sequence[float], of: str) -> float:
+    def _error_of(self, differences: Sequence[float]) -> float:
         """What noise may make of the mean of differences of two candidates."""
-        return NOISES * self._spread(of) / sqrt(len(differences))
+        error = NOISES * self._noise_so_far().spread / sqrt(len(differences))
+        return max(error, FAR_BEHIND) if len(differences) == 1 else error
 
-    def _spread(self, of: str) -> float:
-        """Return the standard deviation of a difference of two candidates within a round."""
-        squares, count = FIRST_WEIGHT * FIRST_SPREAD**2, FIRST_WEIGHT
-        rows = [getattr(standing, of) for standing in self.standings.values()]
-        rows = [row for row in rows if row and row[0] != -inf]
-        first = max(rows, key=len, default=[])
+    def _noise_so_far(self) -> Noise:
+        """What was known before, and what this race's own rounds add."""
+        noise = Noise(self.noise.squares, self.noise.count)
+        self._teach(noise)
+        return noise
+
+    def _teach(self, noise: Noise) -> None:
+        rows = [standing.worths for standing in self.standings.values() if standing.worths]
+        longest = max(rows, key=len, default=[])
         for row in rows:
-            differences = _differences(row, first)
-            if row is not first and len(differences) > 1:
-                mean = fmean(differences)
-                squares += sum((difference - mean) ** 2 for difference in differences)
-                count += len(differences) - 1
-        return sqrt(squares / count)
+            if row is not longest:
+                noise.learn(_differences(row, longest))
 
 
 def _differences(first: Sequence[float], second: Sequence[float]) -> list[float]:

@@ -8,9 +8,12 @@ from gateway.tuning.trial import Objective, Trial
 from gateway.tuning.tuner import Outcome, Stage
 
 RULE = (
-    f"Measured in turns; after a round whoever was behind the best by more than {NOISES:g} standard "
-    "errors was out. In a tie the simpler one is chosen."
+    "Measured in turns; after the first round who was a third behind the best was out, after each "
+    f"further one who was behind by more than {NOISES:g} standard errors. In a tie the simpler one "
+    "is chosen."
 )
+# So much of a core beside the server is no longer the system's own.
+NOTICEABLE_CORES = 0.15
 _HEAD = f"{'':<28}{'rounds':>7}{'tokens/s':>18}{'TTFT p99':>10}{'ITL p99':>9}{'GB':>6}  "
 
 
@@ -24,12 +27,18 @@ def as_table(outcome: Outcome, objective: Objective, predicted: Mapping[str, flo
 
 def _rows(stage: Stage, predicted: Mapping[str, float]) -> Iterator[str]:
     for standing in stage.standings:
-        words = "chosen" if standing.name == stage.winner else standing.out or "as good"
-        if not standing.trials:
-            words = "not measured"
-        if standing.name in predicted:
-            words += f" (predicted {predicted[standing.name]:,.0f} tokens/s)"
+        words = words_of(standing, stage, predicted)
         yield f"  {standing.name:<26}{len(standing.trials):>7}{_figures(standing)}  {words}"
+
+
+def words_of(standing: Standing, stage: Stage, predicted: Mapping[str, float]) -> str:
+    """Say what became of a candidate, and what was predicted of it."""
+    words = "chosen" if standing.name == stage.winner else standing.out or "as good, less simple"
+    if not standing.trials:
+        words = "not measured"
+    if standing.name in predicted:
+        words += f" (predicted {predicted[standing.name]:,.0f} tokens/s)"
+    return words
 
 
 def _figures(standing: Standing) -> str:
@@ -56,6 +65,29 @@ def mean_trial(trials: Sequence[Trial]) -> Trial:
         itl_p99_ms=fmean(trial.itl_p99_ms for trial in trials),
         memory_bytes=int(fmean(trial.memory_bytes for trial in trials)),
     )
+
+
+def summary(outcome: Outcome) -> str:
+    """Say in a line what the best does."""
+    standing = outcome.standing
+    if standing is None:
+        return "nothing was measured"
+    means = mean_trial([trial for trial in standing.trials if not trial.failure])
+    return (
+        f"{means.tokens_per_s:,.1f} tokens/s, TTFT p50 {means.ttft_p50_ms:,.0f} and p99 "
+        f"{means.ttft_p99_ms:,.0f} ms, between tokens {means.itl_p50_ms:.1f} and "
+        f"{means.itl_p99_ms:.1f} ms"
+    )
+
+
+def disturbance(outcome: Outcome) -> str:
+    """Say how busy others kept the machine, if that may have decided races; "" if not."""
+    trials = [t for stage in outcome.stages for each in stage.standings for t in each.trials]
+    cores = fmean([trial.other_cores for trial in trials if not trial.failure] or [0.0])
+    if cores < NOTICEABLE_CORES:
+        return ""
+    words = f"other programs took {cores:.1f} cores meanwhile"
+    return f"{words}; on a quiet machine it may come out differently"
 
 
 def misses(outcome: Outcome, objective: Objective) -> list[str]:

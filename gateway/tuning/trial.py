@@ -15,8 +15,8 @@ class Trial(msgspec.Struct, frozen=True):
     """What a server did under the load, once.
 
     request_ms: from a request's start to its last token, of one in the middle. The p99 figures are
-    those that 99 % of requests, or of gaps between tokens, stay below. failure: why there are no
-    figures; they are 0 then.
+    those that 99 % of requests, or of gaps between tokens, stay below. other_cores: that programs
+    of others took meanwhile. failure: why there are no figures; they are 0 then.
     """
 
     tokens_per_s: float = 0.0
@@ -26,6 +26,7 @@ class Trial(msgspec.Struct, frozen=True):
     itl_p50_ms: float = 0.0
     itl_p99_ms: float = 0.0
     memory_bytes: int = 0
+    other_cores: float = 0.0
     failure: str = ""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.tuning.journal import Journal
 from gateway.tuning.knobs import Choice, Knob, Values
-from gateway.tuning.race import Race, Standing
+from gateway.tuning.race import Noise, Race, Standing
 from gateway.tuning.trial import Objective, Trial
 
 LAYOUTS = "layout"
@@ -21,8 +21,6 @@ LAYOUT_ROUNDS, KNOB_ROUNDS = 4, 3
 
 # Starts a server with settings, loads it, stops it.
 Measure = Callable[[dict[str, Any]], Trial]
-# Says how much is lost with these settings beside those, in percent; raises ValueError if it cannot.
-MeasureLoss = Callable[[dict[str, Any], dict[str, Any]], float]
 
 
 class NothingServes(ValueError):
@@ -71,6 +69,7 @@ class Tuner:
         self._journal = journal
         self._measure = measure
         self._report = report
+        self._noise = Noise()
         self._deadline_s = deadline_s
         self._clock = clock
 
@@ -111,7 +110,7 @@ class Tuner:
     def _race(self, stage: str, choices: Sequence[Choice], max_rounds: int) -> Standing | None:
         """Run one race and take over what its winner has."""
         by_name = {choice.name: choice for choice in choices}
-        race = Race([*by_name], self._objective, max_rounds)
+        race = Race([*by_name], self._objective, max_rounds, self._noise)
         base = dict(self.outcome.values)
         try:
             while (turn := race.next()) is not None:
@@ -121,6 +120,7 @@ class Tuner:
             self.outcome.cut_off = "the time that was given is over"
         except KeyboardInterrupt:
             self.outcome.cut_off = "interrupted"
+        race.teach()
         winner = race.winner
         if winner is None:
             self.outcome.stages.append(Stage(stage, [*race.standings.values()], ""))

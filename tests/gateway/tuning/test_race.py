@@ -129,7 +129,7 @@ def test_winner_never_measured_worse_beyond_noise(
     for other in race.running:
         pairs = [*zip(other.worths, winner.worths, strict=True)]
         behind = sum(a - b for a, b in pairs) / len(pairs)
-        assert behind <= NOISES * race._spread("worths") / len(pairs) ** 0.5 + 1e-9
+        assert behind <= NOISES * race._noise_so_far().spread / len(pairs) ** 0.5 + 1e-9
 
 
 @settings(max_examples=30, deadline=None)
