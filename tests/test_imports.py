@@ -64,6 +64,7 @@ EXCEPTIONS = {
     "gateway.supervision.incarnation": {"backend.ranks.replica"},
     "gateway.commands.config": {"backend.native", "backend.native.level"},
     "gateway.commands.calibrate": {"backend.native", "backend.native.level"},
+    "gateway.commands.tune": {"backend.native"},
     "gateway.sandbox.grammar_process": {
         f"backend.structured_output.{module}"
         for module in ("grammar", "json_schema", "schema_loosening")
@@ -92,6 +93,7 @@ FLOORS = [
         "app",
         "worker",
         "bench",
+        "tuning",
         "commands",
         "cli",
         "__main__",
