@@ -30,6 +30,20 @@ from gateway.endpoints.ollama import ollama_chat, ollama_generate, ollama_show, 
 from gateway.endpoints.openapi import docs, openapi_json
 from gateway.endpoints.rerank import rerank
 from gateway.endpoints.responses import count_input_tokens, create_response, retrieve_response
+from gateway.endpoints.takeoff import (
+    takeoff_classify,
+    takeoff_embed,
+    takeoff_generate,
+    takeoff_generate_stream,
+)
+from gateway.endpoints.takeoff_readers import (
+    takeoff_chat_template,
+    takeoff_config,
+    takeoff_detokenize,
+    takeoff_healthz,
+    takeoff_status,
+    takeoff_tokenize,
+)
 from gateway.endpoints.tokenize import detokenize, tokenize
 from gateway.errors import ApiError
 from gateway.exchange_context import ExchangeContext, exchange_context
@@ -72,6 +86,20 @@ def create_app(service: Service) -> ASGIApp:
         (Access.INFER, Route("/api/tags", ollama_tags, methods=["GET"])),
         (Access.INFER, Route("/api/show", ollama_show, methods=["POST"])),
         (Access.INFER, Route("/api/version", version, methods=["GET"])),
+        (Access.INFER, Route("/generate", takeoff_generate, methods=["POST"])),
+        (Access.INFER, Route("/generate_stream", takeoff_generate_stream, methods=["POST"])),
+        (Access.INFER, Route("/embed", takeoff_embed, methods=["POST"])),
+        (Access.INFER, Route("/classify", takeoff_classify, methods=["POST"])),
+        (Access.INFER, Route("/status", takeoff_status, methods=["GET"])),
+        (Access.INFER, Route("/config", takeoff_config, methods=["GET"])),
+        (Access.INFER, Route("/config/{name:path}", takeoff_config, methods=["GET"])),
+        (Access.INFER, Route("/tokenize/{name:path}", takeoff_tokenize, methods=["POST"])),
+        (Access.INFER, Route("/detokenize/{name:path}", takeoff_detokenize, methods=["POST"])),
+        (
+            Access.INFER,
+            Route("/chat_template/{name:path}", takeoff_chat_template, methods=["POST"]),
+        ),
+        (Access.OPEN, Route("/healthz", takeoff_healthz, methods=["GET"])),
         (Access.INFER, Route("/v1/embeddings", create_embeddings, methods=["POST"])),
         (Access.INFER, Route("/v1/rerank", rerank, methods=["POST"])),
         (Access.INFER, Route("/rerank", rerank, methods=["POST"])),
