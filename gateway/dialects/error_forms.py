@@ -60,7 +60,8 @@ TAKEOFF_ERRORS = ErrorForm(
 )
 # Of /tokenize and /detokenize, what is below is Takeoff's.
 _TAKEOFF_PATHS = (
-    "/generate /generate_stream /embed /classify /chat_template /status /config /healthz"
+    "/generate /generate_stream /embed /classify /chat_template /status /config /healthz "
+    "/reader /reader_groups"
 ).split()
 _TAKEOFF_BELOW = ("/tokenize/", "/detokenize/")
 

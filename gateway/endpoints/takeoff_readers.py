@@ -98,9 +98,10 @@ def find_reader(readers: list[TakeoffReader], asked: str | None) -> TakeoffReade
 
     Raises ApiError 404.
     """
-    for reader in readers:
-        if asked in (None, reader.reader_id, reader.consumer_group):
-            return reader
+    by_id = [reader for reader in readers if asked in (None, reader.reader_id)]
+    by_name = [reader for reader in readers if asked == reader.consumer_group]
+    if found := [*by_id, *by_name]:
+        return found[0]
     known = ", ".join(f"'{reader.reader_id}'" for reader in readers) or "none"
     message = f"There is no reader '{asked or ''}'; there are: {known}."
     raise ApiError(404, message, code="reader_not_found")

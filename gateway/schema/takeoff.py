@@ -19,6 +19,7 @@ from backend.wire.sampling import (
     TopP,
 )
 from gateway.errors import invalid, missing
+from gateway.group_names import GroupName
 from gateway.schema.messages import ChatMessage
 from gateway.schema.sampling import CacheSalt, Priority, RequestId, Timeout
 from gateway.schema.structured import Regex
@@ -222,6 +223,37 @@ class TakeoffReader(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_size: int | UnsetType = UNSET
     device: str | UnsetType = UNSET
     pids: list[int] | UnsetType = UNSET
+
+
+class TakeoffNewReader(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of POST /reader: a group like the first, but for what is said here.
+
+    model_name: a name of the served model. device: what the readers that there are compute on.
+    consumer_group: what the group is called; by default as the first is. tensor_parallel: ranks.
+    max_batch_size: sequences a step. max_sequence_length: at most what the server takes, which
+    holds for all readers. cuda_visible_devices: a device for each rank.
+    The others of Takeoff's are accepted and change nothing.
+    """
+
+    model_name: str
+    device: Literal["cpu", "cuda", "api"] | None = None
+    consumer_group: GroupName | None = None
+    tensor_parallel: Annotated[int, Meta(ge=1, le=64)] | None = None
+    max_batch_size: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    max_sequence_length: Annotated[int, Meta(ge=1)] | None = None
+    cuda_visible_devices: str | None = None
+    redis_host: str | None = None
+    backend: str | None = None
+    log_level: str | None = None
+    access_token: str | None = None
+    batch_duration_millis: int | None = None
+    quant_type: str | None = None
+    nvlink_unavailable: int | None = None
+    disable_static: int | None = None
+    disable_cuda_graph: int | None = None
+    cuda_graph_cache_capacity: int | None = None
+    disable_paged_attention: int | None = None
+    page_cache_size: str | None = None
 
 
 class TakeoffStatus(msgspec.Struct, frozen=True):
