@@ -22,7 +22,7 @@ from gateway.telemetry.observer import Observer
 from gateway.tenant import KeyScope
 from tests.gateway.fakes import Exchange, FakePool, complete, make_service, settle
 
-OPEN_PATHS = {"/", "/livez", "/readyz", "/health"}
+OPEN_PATHS = {"/", "/livez", "/readyz", "/health", "/healthz"}
 ELSEWHERE = "192.0.2.7"
 
 
