@@ -20,7 +20,9 @@ from typing import Any
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 LIMIT_S = 60.0
-ENTER, ESCAPE, CONTROL, TAB, RIGHT = "\ue007", "\ue00c", "\ue009", "\ue004", "\ue014"
+# As WebDriver spells keys; RELEASE lets go of those that are held.
+ENTER, ESCAPE, CONTROL, RIGHT = "\ue007", "\ue00c", "\ue009", "\ue014"
+BACKSPACE, RELEASE = "\ue003", "\ue000"
 # What a WebDriver answer calls an element by.
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
@@ -155,7 +157,8 @@ class Browser:
             with urllib.request.urlopen(request, timeout=LIMIT_S) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
-            told = json.load(error)["value"]
+            with error:
+                told = json.load(error)["value"]
             raise DriverError(f"{told['error']}: {told['message'].splitlines()[0]}") from None
 
 
@@ -163,19 +166,17 @@ class Browser:
 def driver() -> Iterator[str]:
     """Run chromedriver; yield its URL."""
     assert DRIVER is not None
-    process = subprocess.Popen(
-        [DRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
+    command = [DRIVER, "--port=0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            if "on port " in line and "started successfully" in line:
-                port = line.rpartition("on port ")[2].rstrip(".\n")
-                break
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
+        try:
+            started = next(line for line in process.stdout if "started successfully" in line)
+            port = started.rpartition("on port ")[2].rstrip(".\n")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
 
 
 @contextmanager

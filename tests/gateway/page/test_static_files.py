@@ -33,7 +33,9 @@ def test_nothing_in_it_is_of_another_host_or_parses_text() -> None:
     for name, file in static_files().items():
         text = file.body.decode().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://", text), name
-        parsers = r"innerHTML|outerHTML|AdjacentHTML|document\.write|\beval\(|new Function|DOMParser"
+        parsers = (
+            r"innerHTML|outerHTML|AdjacentHTML|document\.write|\beval\(|new Function|DOMParser"
+        )
         assert not re.search(parsers, text), name
 
 
