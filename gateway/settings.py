@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from backend.settings import Device, EngineSettings
+from gateway.group_names import PRIMARY, GroupName
 from gateway.options import Option, options_of
 from gateway.sampling_defaults import SamplingDefaults
 
@@ -202,6 +203,13 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[Device, ...], Meta(description="where each of its ranks computes")
     ] = ()
     threads: Annotated[int, Meta(ge=0, description="CPU threads a rank (0: its share)")] = 0
+    name: Annotated[
+        GroupName,
+        Meta(
+            description="what requests may call it, as their `model` or `consumer_group`; groups "
+            "may share a name"
+        ),
+    ] = PRIMARY
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -25,7 +25,7 @@ from backend.wire.control import (
     Stop,
 )
 from gateway.events import Event, GroupFailed, GroupForgotten, WorkerFailed, WorkerServes
-from gateway.layout import layout, shape
+from gateway.layout import GroupPlace, another_place, layout, shape
 from gateway.notices.banner import compute_text, ready_lines
 from gateway.notices.startup_reporter import StartupReporter
 from gateway.sampling_defaults import ModelSampling, load_sampling_defaults
@@ -35,7 +35,7 @@ from gateway.security.key_file import KeyFileError
 from gateway.security.tls import TlsError, TlsFiles
 from gateway.settings import Settings
 from gateway.supervision.channels import ChannelManager
-from gateway.supervision.control_messages import Listing
+from gateway.supervision.control_messages import Add, Listing
 from gateway.supervision.control_socket import ControlSocket, control_path
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.incarnation import STOP_SECONDS
@@ -115,8 +115,8 @@ class Supervisor:
         self.groups: dict[int, Group] = {}
         self._numbers = itertools.count()
         self._layout = layout(settings)
-        for _ in self._layout:
-            self.add_group()
+        for place in self._layout:
+            self._add_group(place)
         self._workers = [
             Worker(number, settings, listener, self) for number in range(settings.server.workers)
         ]
@@ -215,10 +215,15 @@ class Supervisor:
 
     # what operations need
 
-    def add_group(self) -> Group:
-        number = next(self._numbers)
-        place = self._layout[number if number < len(self._layout) else 0]
-        group = Group(number, place, self._settings.server, self)
+    def add_group(self, wanted: Add) -> Group:
+        place = another_place(
+            self._layout[0], wanted.name, wanted.ranks, wanted.devices, wanted.max_num_seqs
+        )
+        check_group(self._config, place.engine)
+        return self._add_group(place)
+
+    def _add_group(self, place: GroupPlace) -> Group:
+        group = Group(next(self._numbers), place, self._settings.server, self)
         self.groups[group.number] = group
         return group
 

@@ -23,6 +23,7 @@ from backend.wire.control import (
     Cut,
     Detach,
     Drain,
+    NameGroups,
     Observe,
     Ping,
     Pong,
@@ -119,6 +120,8 @@ class Worker:
                         self._observer.connect(message.worker, fds)
                         for fd in fds:
                             os.close(fd)
+                    case NameGroups():
+                        self._pool.name_groups(message.names)
                     case Attach():
                         self._pool.attach(message.replica, message.epoch, fds)
                     case Detach():

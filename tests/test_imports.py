@@ -27,12 +27,12 @@ ROOMS = {
     "wire": "",
     "config": "",
     "settings": "",
-    "quant": "",
+    "quant": "config",
     "native": "",
     "step": "wire",
     "fault_injection": "wire",
     "parallel": "wire",
-    "placement": "config settings",
+    "placement": "config settings quant",
     "weights": "config quant",
     "scheduler": "config step wire",
     "ops": "config placement native step",
@@ -49,6 +49,10 @@ ROOMS = {
         "engine models layers linear structured_output sampling scheduler ops weights placement "
         "parallel fault_injection step native quant settings config wire"
     ),
+    "measurement": (
+        "engine models layers linear ops quant sampling scheduler placement parallel step native "
+        "settings config wire"
+    ),
 }
 WITHOUT_TORCH = (
     "wire config settings native step placement scheduler structured_output fault_injection ranks"
@@ -59,6 +63,7 @@ EXCEPTIONS = {
     "gateway.supervisor": {"backend.ranks.replica"},
     "gateway.supervision.incarnation": {"backend.ranks.replica"},
     "gateway.commands.config": {"backend.native", "backend.native.level"},
+    "gateway.commands.calibrate": {"backend.native", "backend.native.level"},
     "gateway.sandbox.grammar_process": {
         f"backend.structured_output.{module}"
         for module in ("grammar", "json_schema", "schema_loosening")
@@ -71,7 +76,7 @@ EXCEPTIONS = {
 FLOORS = [
     floor.split()
     for floor in (
-        "answer_events client_key default_model errors events foreign_settings http1 "
+        "answer_events client_key default_model errors events foreign_settings group_names http1 "
         "open_exchanges page procfs sampling_defaults sizes tenant",
         "options",
         "connection hub pool schema settings",

@@ -1,13 +1,14 @@
 """What a device can do, in the numbers that a prediction of speed and memory needs.
 
 All are achievable figures, not a datasheet's peaks: measured by `unisono calibrate`, or derived
-where a card is only known by name. Knows no model. Read by cost_model.py and layouts.py; written by
+where a card is only known by name. Knows no model. Read by what predicts; written by
 who measures.
 """
 
 import os
 import re
 from bisect import bisect_left
+from math import log
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,7 +63,10 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     over ranks takes before its first byte. step_overhead_s: a step's serial part. layer_overhead_s:
     a layer's, beside its products: launches, norms, barriers. token_overhead_s: a row's: sampling,
     its text. host_overhead_s: what a request takes before its first step. threads: of a CPU.
-    source: where the numbers come from, for people.
+    source: where the numbers come from, for people. read_by_bytes: (bytes, bytes/s) of weights that
+    take turns, ascending: those of a small model may stay in a cache (empty: read_bandwidth).
+    element_overhead_s: a hidden unit's of a token in a layer: norms, rotations, gates.
+    logit_overhead_s: a logit's that is sampled from, beyond greedy.
     """
 
     name: str
@@ -82,6 +86,21 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     host_overhead_s: _Seconds = 0.0
     threads: Annotated[int, Meta(ge=1)] = 1
     source: str = ""
+    read_by_bytes: tuple[tuple[int, float], ...] = ()
+    element_overhead_s: _Seconds = 0.0
+    logit_overhead_s: _Seconds = 0.0
+
+    def read_bandwidth_of(self, weight_bytes: float) -> float:
+        """Return bytes/s at which so many bytes of weights are read, with all threads: between two
+        sizes that are known, by the logarithm of the size."""
+        known = self.read_by_bytes
+        if not known:
+            return self.read_bandwidth
+        right = bisect_left([size for size, _ in known], weight_bytes)
+        if right in (0, len(known)):
+            return known[min(right, len(known) - 1)][1]
+        (low, before), (high, after) = known[right - 1], known[right]
+        return before + (after - before) * log(weight_bytes / low) / log(high / low)
 
     def multiply_rate(self, arithmetic: str, weight_format: str = "") -> MultiplyRate | None:
         """Return the rate of products of weights stored as `weight_format`; None if unknown."""

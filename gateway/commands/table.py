@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from gateway.bench.bench_settings import BenchSettings, GatewayBenchSettings
+from gateway.commands.calibrate_settings import CalibrateSettings
 from gateway.commands.keys import FileSettings, NewKeySettings
 from gateway.commands.parser import Parser
 from gateway.settings import setting_options
@@ -90,6 +91,12 @@ Load a running OpenAI-compatible server, ours or another, and print a table of
 throughput, time to the first token (TTFT) and gaps between tokens (ITL).
 Exits with 1 if any request failed.
 """
+_CALIBRATE_HELP = """\
+Measure, in less than a minute, what predictions of speed are made from: how
+fast memory is read, how fast weights are multiplied by, what sums over ranks,
+a step and the gateway take. Kept in the cache directory for `unisono plan` and
+`unisono tune`. Best on a machine that does nothing else.
+"""
 _BENCH_GATEWAY_HELP = """\
 Run one gateway worker between clients and an engine that emits tokens for
 free, and print its CPU time a token beside that of a bare ASGI app on the
@@ -143,6 +150,12 @@ def _add_group(parser: Parser, nargs: str | None = None) -> None:
 def _add_restart_flags(parser: Parser) -> None:
     _add_group(parser, "?")
     parser.add_argument("--rolling", action="store_true", help="all, one after another")
+
+
+def _add_new_group_flags(parser: Parser) -> None:
+    parser.add_argument("--name", metavar="NAME", help="what requests may call it")
+    parser.add_argument("--tp", metavar="N", help="its ranks [as many as the first has]")
+    _add_ctl_flags(parser)
 
 
 def _add_logs_flags(parser: Parser) -> None:
@@ -201,6 +214,13 @@ COMMANDS = (
         description=_BENCH_GATEWAY_HELP,
         add=settings(GatewayBenchSettings, "load"),
     ),
+    Command(
+        "calibrate",
+        "measure this machine once, for plan and tune",
+        "calibrate",
+        description=_CALIBRATE_HELP,
+        add=settings(CalibrateSettings, "calibrate"),
+    ),
     _keys(
         "keys new",
         "make a key, show it once and keep its hash",
@@ -215,7 +235,7 @@ COMMANDS = (
         arguments="GROUP [flags]",
         add=_add_group,
     ),
-    _ctl("ctl add", "start one more group", add=_add_ctl_flags),
+    _ctl("ctl add", "start one more group", add=_add_new_group_flags),
     _ctl(
         "ctl remove",
         "drain a group and forget it",

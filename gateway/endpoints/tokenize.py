@@ -67,7 +67,7 @@ def _checked(
 ) -> dict[str, str]:
     """Check what both requests have; return the headers of the answer."""
     ignored = unknown_fields(body, request.__struct_fields__, is_strict=service.strict)
-    if request.model is not None and request.model not in service.model_names:
+    if request.model is not None and service.group_of(request.model) is None:
         raise model_not_found(request.model)
     return ignored_header(ignored)
 

@@ -53,7 +53,7 @@ class LarkWriter:
     def literal(self, text: str) -> str:
         """Return literal text, its special tokens by id; nothing for no text."""
         parts = [part for part in self._special.split(text) if part]
-        return " ".join(self._token(part) or _quoted(part) for part in parts)
+        return " ".join(self._token(part) or quoted(part) for part in parts)
 
     def any_text(self) -> str:
         """Return any text, which may be empty and has no special token."""
@@ -66,14 +66,33 @@ class LarkWriter:
         rest = self.literal("".join(others))
         if token := self._token(first):
             return f"{self.any_text()} {token} {rest}".strip()
-        mark = _META.sub(r"\\\1", first).replace("\n", r"\n")
-        lexeme = rf"/(.|\n)*{mark}/"
+        lexeme = rf"/(.|\n)*{regex_of(first)}/"
         return f"{self.new(lexeme, 'until', 'lazy')} {rest}".strip()
 
-    def json(self, schema: Mapping[str, Any]) -> str:
-        """Return JSON that obeys a schema."""
+    def text_before(self, terminal: str, text: str) -> str:
+        """Return a text that an expression of a terminal matches, and `text` behind it.
+
+        The expression must not match what has the first word of `text` in it.
+        """
+        first, *others = [part for part in self._special.split(text) if part]
+        rest = self.literal("".join(others))
+        if token := self._token(first):
+            return f"{self.terminal(terminal)} {token} {rest}".strip()
+        return f"{self.terminal(f'({terminal}) {quoted(first)}')} {rest}".strip()
+
+    def terminal(self, body: str) -> str:
+        """Return the name of a terminal."""
+        if (body, "terminal") not in self._names:
+            name = self._names[body, "terminal"] = f"TEXT_{len(self._rules)}"
+            self._rules[name] = body
+        return self._names[body, "terminal"]
+
+    def json(self, schema: Mapping[str, Any], *, escapes: str = "") -> str:
+        """Return JSON that obeys a schema. escapes: the letters of those that strings may have."""
         # Each schema is a document of its own, or its references would lead nowhere.
         own = {"x-guidance": {"whitespace_pattern": _WHITESPACE}, **schema}
+        if escapes:
+            own["x-guidance"] = {**own["x-guidance"], "json_allowed_escapes": escapes}
         return self.new(f"%json {json.dumps(own)}", "json")
 
     def _token(self, text: str) -> str:
@@ -84,6 +103,12 @@ class LarkWriter:
         return f"<[{token_id}]>"
 
 
-def _quoted(text: str) -> str:
+def regex_of(text: str) -> str:
+    """Return a regular expression of literal text, as it stands between slashes."""
+    return _META.sub(r"\\\1", text).replace("\n", r"\n")
+
+
+def quoted(text: str) -> str:
+    """Return literal text without special tokens in it."""
     # The notation has JSON's strings, but without a raw delete character.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

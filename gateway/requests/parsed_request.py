@@ -87,7 +87,7 @@ async def parse_request(
     known = frozenset(request.__struct_fields__)
     ignored = unknown_fields(body, known, is_strict=service.strict)
     request.check(is_strict=service.strict)
-    if not service.answers_to(request.model):
+    if (group := service.group_of(request.model)) is None:
         raise model_not_found(request.model)
     _check_task(request.model, service, task)
     timeout_s = request.timeout or 0.0
@@ -97,6 +97,7 @@ async def parse_request(
         tenant=tenant,
         priority=request.priority or 0,
         cache_salt=_cache_salt(tenant, request.cache_salt or ""),
+        group=group,
         deadline=arrived_s + timeout_s if timeout_s else 0.0,
         timeout_s=timeout_s,
     )

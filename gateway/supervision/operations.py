@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from backend.config.errors import ModelError
 from gateway.supervision.control_messages import Add, DrainGroup, Operation, Remove, Restart
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.state_changes import StateChanges
@@ -28,8 +29,9 @@ class GroupKeeper(Protocol):
     def groups(self) -> dict[int, Group]:
         """By number."""
 
-    def add_group(self) -> Group:
-        """Make a group with a new number, not started yet."""
+    def add_group(self, wanted: Add) -> Group:
+        """Make a group with a new number, not started yet. Raises ModelError for one that cannot
+        be."""
 
     def forget_group(self, group: Group) -> None:
         """Drop a group that has stopped."""
@@ -70,7 +72,7 @@ class Operations:
                 case Remove(group=number, timeout_s=timeout_s):
                     return await self._remove(number, timeout_s, say)
                 case Add():
-                    return await self._add(say)
+                    return await self._add(operation, say)
                 case Restart(group=int() as number, timeout_s=timeout_s):
                     await self._restart(self._find(number), timeout_s, say)
                     return f"group {number} has been restarted"
@@ -95,8 +97,11 @@ class Operations:
         self._keeper.forget_group(group)
         return f"group {number} has been removed"
 
-    async def _add(self, say: Say) -> str:
-        group = self._keeper.add_group()
+    async def _add(self, wanted: Add, say: Say) -> str:
+        try:
+            group = self._keeper.add_group(wanted)
+        except ModelError as error:
+            raise OperationError(str(error)) from None
         self._num_ever = max(self._num_ever, group.number + 1)
         await self._start(group, say)
         return f"group {group.number} serves"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from backend.placement.device_profile import (
@@ -66,3 +67,11 @@ def test_processor_says_its_name(tmp_path: Path) -> None:
     assert processor_name(file) == "Some CPU 9"
     file.write_text("processor\t: 0\n")
     assert processor_name(file)
+
+
+def test_read_bandwidth_lies_between_those_of_known_sizes() -> None:
+    profile = msgspec.structs.replace(PROFILE, read_by_bytes=((100, 40e9), (10_000, 20e9)))
+    assert [profile.read_bandwidth_of(size) for size in (1, 100)] == [40e9, 40e9]
+    assert profile.read_bandwidth_of(1000) == pytest.approx(30e9)
+    assert [profile.read_bandwidth_of(size) for size in (10_000, 1 << 40)] == [20e9, 20e9]
+    assert PROFILE.read_bandwidth_of(1000) == 28e9

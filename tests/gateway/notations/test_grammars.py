@@ -9,7 +9,7 @@ import pytest
 from backend.structured_output.grammar import GrammarTable
 from backend.wire.sampling import Grammar
 from gateway.notations.compiled import compiled
-from gateway.notations.grammars import calls_grammar, held_calls_grammar
+from gateway.notations.grammars import CallsGrammar, Functions
 from gateway.notations.library import CALL_NOTATIONS, builtin
 from gateway.notations.messages_grammar import messages_grammar
 from gateway.notations.served import ServedNotation, serve_notation
@@ -71,8 +71,21 @@ def served(name: str, special: bool = True) -> ServedNotation:
     return serve_notation(form, IDS if special else {})
 
 
+def demanded(
+    notation: ServedNotation,
+    functions: Functions,
+    *,
+    allows_parallel: bool,
+    body: Grammar | None = None,
+) -> Grammar:
+    writer = CallsGrammar(notation, functions, allows_parallel=allows_parallel)
+    grammar = writer.demanded(body)
+    assert not writer.shortfalls
+    return grammar
+
+
 def json_of(value: Any) -> str:
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def written(name: str, calls: list[tuple[str, dict[str, Any]]]) -> str:
@@ -116,7 +129,7 @@ def test_demanded_calls_obey_their_schemas(name: str, special: bool) -> None:
     if name == "harmony" and not special:
         pytest.skip("its marks are special tokens in every vocabulary that has them")
     notation = served(name, special)
-    grammar = calls_grammar(notation, FUNCTIONS, allows_parallel=True)
+    grammar = demanded(notation, FUNCTIONS, allows_parallel=True)
 
     def is_accepted(text: str) -> bool:
         if not special:
@@ -137,7 +150,7 @@ def test_demanded_calls_obey_their_schemas(name: str, special: bool) -> None:
 
 @pytest.mark.parametrize("name", CALL_NOTATIONS)
 def test_one_call_is_one_where_several_are_not_allowed(name: str) -> None:
-    grammar = calls_grammar(served(name), FUNCTIONS, allows_parallel=False)
+    grammar = demanded(served(name), FUNCTIONS, allows_parallel=False)
     assert accepts(grammar, written(name, [("time", {})]))
     if name != "harmony":
         assert not accepts(grammar, written(name, [("time", {}), ("time", {})]))
@@ -146,7 +159,7 @@ def test_one_call_is_one_where_several_are_not_allowed(name: str) -> None:
 @pytest.mark.parametrize("name", CALL_NOTATIONS)
 def test_calls_are_held_from_where_they_begin(name: str) -> None:
     """With tool_choice auto a strict tool's enum was broken."""
-    grammar = held_calls_grammar(served(name), FUNCTIONS, allows_parallel=True)
+    grammar = CallsGrammar(served(name), FUNCTIONS, allows_parallel=True).held()
     before = "<|channel|>analysis<|message|>Hm.<|end|>" if name == "harmony" else "Let me see.\n"
     unmarked = builtin(name).calls and builtin(name).calls[0].is_unmarked
     for arguments in (GOOD, LEAST):
@@ -166,7 +179,7 @@ def test_answer_is_calls_or_obeys_the_other_grammar(name: str) -> None:
     """A response_format kept the model from calling tools."""
     schema = '{"properties": {"a": {"const": 1}}, "additionalProperties": false}'
     body = Grammar("json_schema", schema)
-    grammar = calls_grammar(served(name), FUNCTIONS, allows_parallel=True, body=body)
+    grammar = demanded(served(name), FUNCTIONS, allows_parallel=True, body=body)
     head = "<|channel|>final<|message|>" if name == "harmony" else ""
     assert accepts(grammar, f'{head}{{"a": 1}}')
     assert accepts(grammar, written(name, [("weather", LEAST)]))

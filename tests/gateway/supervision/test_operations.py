@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from backend.config.errors import ModelError
 from backend.wire.local.heartbeat import Load
 from gateway.supervision.control_messages import Add, DrainGroup, Operation, Remove, Restart
 from gateway.supervision.groups import Group, GroupState
@@ -64,7 +65,9 @@ class Keeper:
     def groups(self) -> dict[int, Group]:
         return cast(dict[int, Group], self.fakes)
 
-    def add_group(self) -> Group:
+    def add_group(self, wanted: Add) -> Group:
+        if wanted.ranks > 4:
+            raise ModelError(f"{wanted.ranks} ranks are too many")
         number = max(self.fakes) + 1
         self.fakes[number] = FakeGroup(number, self.changes)
         self.fakes[number].state = GroupState.STOPPED
@@ -148,6 +151,8 @@ async def test_numbers_are_never_used_again_and_wrong_ones_are_named() -> None:
     assert await keeper.do(Remove(0)) == "group 0 has been removed already"
     with pytest.raises(OperationError, match="group 0 has been removed"):
         await keeper.do(Restart(0))
+    with pytest.raises(OperationError, match="5 ranks are too many"):
+        await keeper.do(Add(ranks=5))
     with pytest.raises(OperationError, match="there is no group 5; there are: 1, 2"):
         await keeper.do(DrainGroup(5))
 

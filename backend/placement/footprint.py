@@ -1,10 +1,15 @@
-"""What a rank will hold of a checkpoint's weights: from the file's header, before they are read."""
+"""What a rank will hold of a model's weights, before any is read.
+
+Start-up asks it with the header of a file, `unisono plan` with what is known of one elsewhere.
+Knows how tensors are cut and in which format each is kept; no torch.
+"""
 
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Protocol
 
 from backend.config.model_config import ModelConfig
 from backend.config.tensors import (
@@ -16,13 +21,10 @@ from backend.config.tensors import (
     TensorInfo,
     tensors_of,
 )
-from backend.linear.kernel import WeightFootprint
-from backend.linear.method import LinearMethod
 from backend.placement.memory import DTYPE_BYTES, ModelFootprint
-from backend.placement.sharding import MLP_UNIT, Shard
+from backend.placement.sharding import ALL, MLP_UNIT, Shard
+from backend.quant.kept_weights import KeptWeights, WeightFootprint
 from backend.quant.weight_format import WeightFormat
-from backend.weights.checkpoint import Checkpoint
-from backend.weights.slices import ALL
 
 # The types of files whose numbers stand by themselves.
 _PLAIN_TYPES = frozenset({"F64", "F32", "F16", "BF16"})
@@ -43,6 +45,19 @@ _BY_HEAD = ("kv_b_proj.weight", "k_b_proj.weight", "v_b_proj.weight")
 _DENSE_MATRICES = ("router.weight",)
 
 
+class StoredWeights(Protocol):
+    """What is known of the weights of a file, by our names of tensors."""
+
+    def weight_format(self, name: str, cols: slice = ALL) -> WeightFormat:
+        """Return how columns of a tensor are stored: DENSE where they are in no blocks that are
+        multiplied as they are, or begin or end inside one."""
+        ...
+
+    def stored_type(self, name: str) -> str:
+        """Return what the file calls the type of a tensor."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class KeptWeight:
     """What a rank keeps of one tensor. why_dense: why not in the file's few bits, if so."""
@@ -52,28 +67,29 @@ class KeptWeight:
     why_dense: str = ""
 
 
-class FootprintEstimate:
+class Footprint:
     """Walks the tensors of a model, and what this rank takes of each."""
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        stored: StoredWeights,
         config: ModelConfig,
         shard: Shard,
-        method: LinearMethod,
+        kept: KeptWeights,
         dtype: str,
     ) -> None:
-        self._checkpoint = checkpoint
+        """dtype: of the forward pass."""
+        self._stored = stored
         self._config = config
         self._shard = shard
-        self._method = method
+        self._kept_as = kept
         self._dtype = dtype
         self._infos = tensors_of(config)
-        self._kept = [kept for name, info in self._infos.items() for kept in self._keep(name, info)]
+        self.kept = [kept for name, info in self._infos.items() for kept in self._keep(name, info)]
 
     @property
     def total(self) -> ModelFootprint:
-        footprints = [kept.footprint for kept in self._kept]
+        footprints = [kept.footprint for kept in self.kept]
         return ModelFootprint(
             sum(footprint.dense_bytes for footprint in footprints),
             sum(footprint.packed_bytes for footprint in footprints),
@@ -82,7 +98,7 @@ class FootprintEstimate:
     def expanded(self) -> tuple[str, ...]:
         """Say which weights the file has in few bits and the rank has not, their size and why."""
         by_reason: dict[str, list[KeptWeight]] = defaultdict(list)
-        for kept in self._kept:
+        for kept in self.kept:
             if kept.why_dense:
                 by_reason[kept.why_dense].append(kept)
         return tuple(
@@ -105,7 +121,7 @@ class FootprintEstimate:
             return
         n, k = info.shape
         if name.endswith(_DENSE_MATRICES):
-            yield KeptWeight(name, self._method.dense_footprint(n, k))
+            yield KeptWeight(name, self._kept_as.dense_footprint(n, k))
             return
         is_tied = self._config.tie_word_embeddings
         if name == PER_LAYER_EMBEDDING:
@@ -115,35 +131,32 @@ class FootprintEstimate:
             yield self._pack(name, _length(n, self._shard.vocab), k, ALL)
         elif name != EMBEDDING:
             yield self._pack(name, _length(n, rows), k, cols)
-        if name == EMBEDDING and not (is_tied and self._shard.size == 1 and self._embeds(name, k)):
+        if name == EMBEDDING and not (is_tied and self._shard.size == 1 and self._kept_as.embeds):
             yield self._table(name, n, k)
 
     def _pack(self, name: str, n: int, k: int, cols: slice) -> KeptWeight:
-        stored_as, width = self._checkpoint.weight_format(name, cols), _length(k, cols)
-        footprint = self._method.footprint(stored_as, n, width)
-        is_dense = self._method.kept_format(stored_as, width) is WeightFormat.DENSE
+        stored_as, width = self._stored.weight_format(name, cols), _length(k, cols)
+        footprint = self._kept_as.footprint(stored_as, n, width)
+        is_dense = self._kept_as.kept_format(stored_as, width) is WeightFormat.DENSE
         return KeptWeight(name, footprint, self._why_dense(name, k, cols) if is_dense else "")
 
     def _table(self, name: str, n: int, k: int) -> KeptWeight:
         """Return what is kept of an embedding that is not the head as well."""
-        if self._embeds(name, k):
+        if self._kept_as.embeds:
             return self._pack(name, n, k, ALL)
         footprint = WeightFootprint(n * k * DTYPE_BYTES[self._dtype])
         return KeptWeight(name, footprint, self._why_dense(name, k, ALL))
 
-    def _embeds(self, name: str, k: int) -> bool:
-        return self._method.embeds(self._checkpoint.weight_format(name), k)
-
     def _why_by_head(self, name: str) -> str:
-        stored = self._checkpoint.stored_type(name)
-        is_plain = stored in _PLAIN_TYPES or self._method.is_dense
+        stored = self._stored.stored_type(name)
+        is_plain = stored in _PLAIN_TYPES or self._kept_as.is_dense
         return "" if is_plain else f"{stored} is not multiplied head by head"
 
     def _why_dense(self, name: str, k: int, cols: slice) -> str:
-        stored = self._checkpoint.stored_type(name)
-        if stored in _PLAIN_TYPES or self._method.is_dense:
+        stored = self._stored.stored_type(name)
+        if stored in _PLAIN_TYPES or self._kept_as.is_dense:
             return ""
-        whole = self._checkpoint.weight_format(name)
+        whole = self._stored.weight_format(name)
         if whole is WeightFormat.DENSE:
             return f"there is no kernel for {stored}"
         start, stop, _ = cols.indices(k)
@@ -156,11 +169,11 @@ class FootprintEstimate:
         return f"these kernels do not multiply {stored}"
 
 
-def mlp_unit(checkpoint: Checkpoint, config: ModelConfig) -> int:
+def mlp_unit(stored: StoredWeights, config: ModelConfig) -> int:
     """Return how many columns of the MLP the file quantises together, at most."""
     infos = tensors_of(config)
     names = [name for name, info in infos.items() if info.cut in _MLP_CUTS]
-    formats = {checkpoint.weight_format(name) for name in names} - {WeightFormat.DENSE}
+    formats = {stored.weight_format(name) for name in names} - {WeightFormat.DENSE}
     return max([MLP_UNIT, *(found.block_size for found in formats)])
 
 

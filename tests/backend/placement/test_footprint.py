@@ -8,11 +8,11 @@ import pytest
 from backend.config.gguf_header import read_headers
 from backend.config.load import load_config
 from backend.engine.engine import Engine, build_engine
-from backend.engine.footprint import mlp_unit
 from backend.linear.torch_weight_only import weight_only_kernels_work
 from backend.native import absence
 from backend.native import kernels as native
 from backend.parallel import TensorParallel
+from backend.placement.footprint import mlp_unit
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 from backend.settings import EngineSettings
 from backend.weights.checkpoint import open_checkpoint
