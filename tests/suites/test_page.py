@@ -169,9 +169,9 @@ def test_probabilities_are_told_by_pointer_and_keys(browser: Browser, page_serve
 
 def test_two_settings_answer_side_by_side(browser: Browser, page_server: Server) -> None:
     visit(browser, page_server)
-    fill(browser, "max_tokens", 10)
+    fill_length(browser, 10)
     browser.click(".settings .check input")
-    fill(browser, "max_tokens", 20)
+    fill_length(browser, 20)
     ask(browser, "Hello")
     finish(browser)
     counts = browser.run(
@@ -179,6 +179,22 @@ def test_two_settings_answer_side_by_side(browser: Browser, page_server: Server)
     )
     assert [words.split()[0] for words in counts] == ["10", "20"]
     assert "max new tokens 20" in browser.text("#view-chat .lane:last-child .lane-head")
+
+
+def test_two_groups_answer_side_by_side(browser: Browser, model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "groups.toml"
+    file.write_text('[[groups]]\nname = "quick"\n[[groups]]\nname = "other"\n')
+    with Server(model, "--config", file, "--kv-cache-bytes", "64MiB") as server:
+        visit(browser, server)
+        fill_length(browser, 10)
+        browser.wait_for(lambda: browser.is_shown("[name=group]"), "groups to choose from")
+        browser.click(".settings .check input")
+        browser.click("[name=group] option[value=other]")
+        ask(browser, "Hello")
+        finish(browser)
+        assert "group other" in browser.text("#view-chat .lane:last-child .lane-head")
+        browser.click("#view-chat .lane:last-child .buttons button:nth-child(2)")
+        assert '"model": "other"' in browser.text("#code-text")
 
 
 def test_refused_field_is_pointed_out(browser: Browser, page_server: Server) -> None:

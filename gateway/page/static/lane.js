@@ -51,11 +51,12 @@ export class Lane {
 
   async #answer(turn) {
     const settings = {...this.settings()};
+    const model = settings.group || this.model(); // a group's name stands in the model's place
     const isChat = this.mode === "chat";
     const path = isChat ? "/v1/chat/completions" : "/v1/completions";
     const body = isChat
-      ? chatBody(this.model(), settings, this.#messages())
-      : completionBody(this.model(), settings, turn.question);
+      ? chatBody(model, settings, this.#messages())
+      : completionBody(model, settings, turn.question);
     const again = () => { if (!this.isBusy) this.#answer(turn); };
     const answer = new Answer({
       onCode: () => showCode(path, body), onAgain: again, isCode: Boolean(settings.schema.trim()), lead: isChat ? "" : turn.question,

@@ -14,6 +14,7 @@ const PREFIX = "unisono_";
 export class LiveView {
   #samples = [];
   #timer = null;
+  names = new Map(); // of groups, by number
 
   constructor(root) {
     this.root = root;
@@ -55,7 +56,7 @@ export class LiveView {
       element("p", {class: "sub", textContent: `Unisono ${version}, up ${duration(up)}`}),
       tiles(now, recent, minute),
       chart("Output tokens a second", "the last minute", rates, KEPT - 1),
-      panel("Groups", groupTable(now, recent)),
+      panel("Groups", groupTable(now, recent, this.names)),
       panel("Processes", processTable(now, recent)));
   }
 
@@ -72,6 +73,7 @@ export class LiveView {
     if (!groups) return this.#tell("Groups are shown to those who have a key.", button);
     const rows = groups.map((group) => ({
       group: String(group.replica),
+      name: group.name,
       state: stateCell(group.ready ? "ready" : "down"),
       batch: String(group.running),
       waiting: String(group.waiting),
@@ -106,7 +108,8 @@ function tiles(now, recent, minute) {
     tile("Between tokens", both("inter_token_latency_seconds")));
 }
 
-function groupTable(now, recent) {
+function groupTable(now, recent, names) {
+  const hasNames = new Set(names.values()).size > 1;
   const groups = now.rows(`${PREFIX}group_ready`).map((row) => row.labels.group).sort((a, b) => a - b);
   return table(groups.map((group) => {
     const of = {group};
@@ -116,6 +119,7 @@ function groupTable(now, recent) {
     const hits = recent.growth(`${PREFIX}prefix_cache_hits_total`, of);
     return {
       group,
+      ...(hasNames ? {name: names.get(group) ?? "–"} : {}),
       state: stateCell(state),
       batch: number(now.total(`${PREFIX}num_requests_running`, of)),
       waiting: number(now.total(`${PREFIX}num_requests_waiting`, of)),

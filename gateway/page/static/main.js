@@ -115,9 +115,15 @@ async function watchStatus() {
   setTimeout(watchStatus, STATUS_EVERY_MS);
 }
 
+/** groups: what /readyz tells of them to those who may ask the model. */
+function noteGroups(groups) {
+  panel.setGroups([...new Set(groups.map((group) => group.name))].sort());
+  live.names = new Map(groups.map((group) => [String(group.replica), group.name]));
+}
+
 async function status() {
   try {
-    await ask("/readyz");
+    noteGroups((await (await ask("/readyz")).json()).groups ?? []);
     return STATUS.ready;
   } catch (error) {
     if (error.status === 503) return STATUS[error.state] ?? ["waiting", "Not ready"];

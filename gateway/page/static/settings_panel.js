@@ -12,7 +12,7 @@ export class SettingsPanel {
   /** onChange: called after any change. */
   constructor(root, onChange) {
     Object.assign(this, {root, onChange});
-    root.append(this.#head(), this.#samplingFields(), this.#chatFields(), this.#outputFields());
+    root.append(this.#head(), this.#groupField(), this.#samplingFields(), this.#chatFields(), this.#outputFields());
     this.#show();
   }
 
@@ -44,6 +44,21 @@ export class SettingsPanel {
     this.#controls.thinking.field.hidden = !card.capabilities.includes("thinking");
   }
 
+  /** names: what groups are called; where there is but one name there is nothing to choose. */
+  setGroups(names) {
+    if (names.join() === this.groupNames) return;
+    this.groupNames = names.join();
+    const {input, field} = this.#controls.group;
+    const option = (value, textContent) => element("option", {value, textContent});
+    input.replaceChildren(option("", "those for requests without a name"), ...names.map((name) => option(name, name)));
+    field.hidden = names.length < 2;
+    for (const lane of ["A", "B"]) {
+      if (!names.includes(this.#values[lane].group)) this.#values[lane].group = "";
+    }
+    this.#show();
+    this.onChange();
+  }
+
   /** mode: "chat" or "completion". */
   setMode(mode) {
     this.chatFields.hidden = mode !== "chat";
@@ -67,6 +82,12 @@ export class SettingsPanel {
       element("div", {class: "settings-head"}, element("h2", {textContent: "Settings"}), this.laneSwitch),
       element("label", {class: "check"}, this.compareBox, "Compare two settings"),
       element("div", {class: "presets"}, this.preset));
+  }
+
+  #groupField() {
+    const field = this.#field("group", "Groups that answer", element("select", {}), "full group");
+    field.hidden = true;
+    return field;
   }
 
   #samplingFields() {
@@ -109,13 +130,17 @@ export class SettingsPanel {
   #wire(name, input, error, field) {
     input.name = name;
     this.#controls[name] = {input, error, field};
-    input.addEventListener("input", () => {
+    const take = () => {
       this.#values[this.#lane][name] = input.type === "checkbox" ? input.checked : input.value;
       this.preset.value = "";
       this.#showError(name, "");
       this.onChange();
+    };
+    input.addEventListener("input", take);
+    input.addEventListener("change", () => {
+      take();
+      this.#showError(name, this.#fault(this.#lane, name));
     });
-    input.addEventListener("change", () => this.#showError(name, this.#fault(this.#lane, name)));
   }
 
   #fault(lane, name) {
