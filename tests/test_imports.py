@@ -79,7 +79,7 @@ FLOORS = [
     floor.split()
     for floor in (
         "answer_events client_key default_model errors events foreign_settings group_names http1 "
-        "open_exchanges procfs sampling_defaults sizes tenant",
+        "open_exchanges page procfs sampling_defaults sizes tenant",
         "options",
         "connection hub pool schema settings",
         "description layout notations planning setting_sources telemetry text",
