@@ -17,8 +17,8 @@ CUSTOM_INPUT = "input"
 SEPARATOR = "__"
 # Where Codex, which offers them by default, turns tools off.
 _SWITCHES = {
-    "web_search": " (Codex: web_search = \"disabled\" in config.toml)",
-    "tool_search": " (Codex: \"supports_search_tool\": false in its model catalog)",
+    "web_search": ' (Codex: web_search = "disabled" in config.toml)',
+    "tool_search": ' (Codex: "supports_search_tool": false in its model catalog)',
 }
 _CUSTOM_SCHEMA = {
     "type": "object",
