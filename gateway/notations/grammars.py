@@ -10,11 +10,14 @@ from typing import Any
 
 from backend.wire.sampling import Grammar
 from gateway.notations.call_arguments import ArgumentsGrammar
-from gateway.notations.forms import CompiledForm, Slot
+from gateway.notations.forms import CompiledForm, Words
 from gateway.notations.lark import LarkWriter
 from gateway.notations.messages_grammar import messages_grammar
 from gateway.notations.served import ServedNotation
 from gateway.notations.shortfalls import Shortfall
+
+# Slots that say nothing to us, as a demanded call has them.
+_SLOTS = {"index": "/[0-9]{1,4}/", "ignored": "/[a-z0-9]{10}/"}
 
 Functions = Sequence[tuple[str, Mapping[str, Any]]]
 
@@ -97,19 +100,38 @@ class CallsGrammar:
         writer.add("call", " | ".join(calls))
         separator = writer.literal(form.form.separator)
         more = f"({separator} call)*" if allows_parallel else ""
-        closing = writer.literal(form.section_close.text)
+        # A line break by itself: it may be a separator as well, and a lexer does not go back.
+        closing = form.section_close.text
+        rest = closing.lstrip()
+        space = closing.removesuffix(rest)
+        closing = f"{writer.literal(space)} {writer.literal(rest)}".strip()
         writer.add("calls_of_section", f"call {more} {closing}".strip())
 
     def _call(self, form: CompiledForm, name: str, schema: Mapping[str, Any], mark: str) -> str:
         writer = self._writer
-        head = "".join(name if isinstance(part, Slot) else part.text for part in form.head)
-        head, tail = head.removeprefix(mark), form.tail.text
+        head, tail = self._head(form, name, mark), form.tail.text
         schema = {"type": "object", **schema}
         if form.content == "object":
             keys = form.form.name_key, form.form.arguments_key
             # In words as JSON has them: an answer that is no call may be JSON, too.
             parts = ["{", f'"{keys[0]}"', ":", " ", json.dumps(name), ",", " ", f'"{keys[1]}"', ":"]
-            before = " ".join(map(writer.literal, filter(None, [head, *parts, " "])))
+            before = " ".join([head, *map(writer.literal, [*parts, " "])])
             return f"{before} {writer.json(schema)} {writer.literal('}' + tail)}"
         arguments = ArgumentsGrammar(writer, form, name, schema, self.shortfalls)
-        return f"{writer.literal(head)} {arguments.written()} {writer.literal(tail)}".strip()
+        return f"{head} {arguments.written()} {writer.literal(tail)}".strip()
+
+    def _head(self, form: CompiledForm, name: str, mark: str) -> str:
+        """Return what precedes the arguments. mark: what has been written of it."""
+        parts = []
+        text = ""  # literal parts that follow each other are one: a mark may be made of several
+        for part in form.head:
+            if isinstance(part, Words):
+                text += part.text
+            elif part.kind == "name":
+                text += name
+            else:
+                parts.append(self._writer.literal(text.removeprefix(mark)))
+                parts.append(self._writer.new(_SLOTS[part.kind], part.kind))
+                mark = text = ""
+        parts.append(self._writer.literal(text.removeprefix(mark)))
+        return " ".join(filter(None, parts))

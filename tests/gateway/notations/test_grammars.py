@@ -101,6 +101,8 @@ def written(name: str, calls: list[tuple[str, dict[str, Any]]]) -> str:
         keys = (first.name_key, first.arguments_key)
         texts.append(
             first.call.replace("{name}", tool)
+            .replace("{index}", "0")
+            .replace("{ignored}", "abcde12345")
             .replace("{object}", f'{{"{keys[0]}": "{tool}", "{keys[1]}": {json_of(given)}}}')
             .replace("{arguments}", marked(given, True) if first.string_mark else json_of(given))
             .replace("{keywords}", ", ".join(f"{key}={value!r}" for key, value in given.items()))
@@ -111,7 +113,14 @@ def written(name: str, calls: list[tuple[str, dict[str, Any]]]) -> str:
 
 def parameter(form: str, key: str, value: Any) -> str:
     text = value if isinstance(value, str) else json_of(value)
+    form = form.replace("{string}", "true" if isinstance(value, str) else "false")
+    form = form.replace("{type}", type_of(value))
     return form.replace("{key}", key).replace("{value}", text)
+
+
+def type_of(value: Any) -> str:
+    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
+    return "null" if value is None else names.get(type(value), "object")
 
 
 def marked(value: Any, is_outer: bool = False) -> str:
