@@ -170,4 +170,4 @@ def _parameter(form: str) -> ParameterForm:
         raise FormError("parameter", "must have {key} and {value}, and marks around each")
     if unknown := _SLOT.search("".join((before, between, before_value, after))):
         raise FormError("parameter", f"has an unknown slot {unknown[0]}")
-    return ParameterForm(*parts, kind, written(before_value))
+    return ParameterForm(parts[0], parts[1], parts[2], kind, written(before_value))

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.notations.forms import ParameterForm
-from gateway.notations.lark import LarkWriter
+from gateway.notations.lark import LarkWriter, without
 from gateway.notations.schema_documents import document, keywords
 from gateway.notations.schema_types import resolved, types_of, value_of
 from gateway.notations.shortfalls import NotCarried, joined
-from gateway.notations.text_grammars import ANY_TEXT, text_terminal, without
+from gateway.notations.text_grammars import ANY_TEXT, text_terminal
 from gateway.notations.value_grammars import ANY_BARE_KEY
 
 _SPACE = r"[\s\x1c-\x1f]*"

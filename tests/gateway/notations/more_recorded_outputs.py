@@ -347,4 +347,45 @@ MORE_RECORDED = (
         called=(),
         is_thinking=True,
     ),
+    Recorded(
+        "kimi-k2-calls-in-a-thought",
+        "kimi-k2",
+        "think",
+        "I think.\nYes<|tool_calls_section_begin|><|tool_call_begin|>functions.other_tool:3"
+        '<|tool_call_argument_begin|>{"city": "Bern", "days": []}<|tool_call_end|>'
+        "<|tool_calls_section_end|>",
+        thought=THOUGHT,
+        called=(OTHER,),
+        is_thinking=True,
+    ),
+    Recorded(
+        "qwen3.5-call-in-the-middle-of-a-thought",
+        "qwen3-coder",
+        "think",
+        "I think.\n<tool_call>\n<function=other_tool>\n<parameter=city>\nBern\n</parameter>\n"
+        "<parameter=days>\n[]\n</parameter>\n</function>\n</tool_call>\nYes</think>\n\nWell.",
+        told="Well.",
+        thought=THOUGHT,
+        called=(OTHER,),
+        is_thinking=True,
+    ),
+    Recorded(
+        "lfm2.5-call-in-a-thought",
+        "lfm2",
+        "think",
+        "<think>I think.\nYes<|tool_call_start|>[other_tool(city='Bern', days=[])]"
+        "<|tool_call_end|></think>Well.",
+        told="Well.",
+        thought=THOUGHT,
+        called=(OTHER,),
+    ),
+    Recorded(
+        "minimax-m2-unknown-call-in-a-thought",
+        "minimax-m2",
+        "think",
+        '<think>I write <minimax:tool_call>\n<invoke name="tool">.</think>Well.',
+        told="Well.",
+        thought='I write <minimax:tool_call>\n<invoke name="tool">.',
+        called=(),
+    ),
 )
