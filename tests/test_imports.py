@@ -64,6 +64,7 @@ EXCEPTIONS = {
     "gateway.supervision.incarnation": {"backend.ranks.replica"},
     "gateway.commands.config": {"backend.native", "backend.native.level"},
     "gateway.commands.calibrate": {"backend.native", "backend.native.level"},
+    "gateway.commands.tune": {"backend.native"},
     "gateway.sandbox.grammar_process": {
         f"backend.structured_output.{module}"
         for module in ("grammar", "json_schema", "schema_loosening")
@@ -80,7 +81,7 @@ FLOORS = [
     floor.split()
     for floor in (
         "answer_events client_key default_model errors events foreign_settings group_names http1 "
-        "open_exchanges procfs sampling_defaults sizes tenant",
+        "open_exchanges page procfs sampling_defaults sizes tenant",
         "options",
         "connection hub pool schema settings",
         "description layout notations planning setting_sources telemetry text",
@@ -94,6 +95,7 @@ FLOORS = [
         "app",
         "worker",
         "bench",
+        "tuning",
         "commands",
         "cli",
         "__main__",
