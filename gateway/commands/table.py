@@ -21,6 +21,7 @@ from gateway.commands.keys import FileSettings, NewKeySettings
 from gateway.commands.parser import Parser
 from gateway.settings import setting_options
 from gateway.top.top_settings import TopSettings
+from gateway.tuning.tune_settings import TuneSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,13 @@ rate whatever is answered (--rate), or as a trace says (--trace); latencies
 count from when a request was due. --html draws them, --json keeps every
 round. Exits with 1 if any request failed.
 """
+_TUNE_HELP = """\
+Start servers of MODEL on this machine, one layout and setting after another,
+put each under the load and write the best settings to a file that `unisono
+serve --config` takes. Losers are ended early; Ctrl-C leaves the best so far,
+and the same command goes on later. Exits with 1 if nothing that was found
+meets the limits.
+"""
 _CALIBRATE_HELP = """\
 Measure, in less than a minute, what predictions of speed are made from: how
 fast memory is read, how fast weights are multiplied by, what sums over ranks,
@@ -142,6 +150,11 @@ def _add_serve_flags(parser: Parser) -> None:
 def _add_config_flags(parser: Parser) -> None:
     parser.add_argument("--json", dest="as_json", action="store_true", help="as one JSON object")
     _add_serve_flags(parser)
+
+
+def _add_tune_flags(parser: Parser) -> None:
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="as for serve")
+    parser.add_settings(TuneSettings, "load")
 
 
 def _add_models_flags(parser: Parser) -> None:
@@ -244,6 +257,14 @@ COMMANDS = (
         "bench_gateway",
         description=_BENCH_GATEWAY_HELP,
         add=settings(GatewayBenchSettings, "load"),
+    ),
+    Command(
+        "tune",
+        "find by measuring how to serve a model here, and write the settings",
+        "tune",
+        arguments="[MODEL] [flags]",
+        description=_TUNE_HELP,
+        add=_add_tune_flags,
     ),
     Command(
         "calibrate",
