@@ -100,13 +100,13 @@ def _table(runs: Sequence[found.Run], reasons: dict[str, str]) -> str:
             elif point.rounds:
                 notes = "; ".join(point.notes)
                 rows.append([name, str(point.concurrency), *figures_of(point), notes])
-    return page.table(_HEADINGS, rows, {0: "text", len(_HEADINGS) - 1: "words"})
+    return page.table(_HEADINGS, rows, words=[len(_HEADINGS) - 1])
 
 
 def _servers(results: found.Results) -> str:
     headings = ["command", "computes on", "ready after, s"]
     rows = [[run.command, run.compute, f"{run.ready_s:.1f}"] for run in results.runs if run.command]
-    return page.table(headings, rows, {0: "words", 1: "words"})
+    return page.table(headings, rows, words=(0, 1))
 
 
 def _all_facts(results: found.Results) -> list[tuple[str, str]]:
