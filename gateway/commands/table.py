@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from gateway.bench.bench_settings import BenchSettings, GatewayBenchSettings
+from gateway.bench.engine_bench_settings import EngineBenchSettings
 from gateway.bench.sweep.sweep_settings import SweepSettings
 from gateway.commands.calibrate_settings import CalibrateSettings
 from gateway.commands.keys import FileSettings, NewKeySettings
@@ -116,6 +117,11 @@ measure each at every number of streams, and print a table: throughput by batch
 size, a line a layout. A point whose server dies is missing, with the reason,
 and the sweep goes on. All figures go to a file as they come; the same command
 again goes on from it. --html draws them.
+"""
+_BENCH_ENGINE_HELP = """\
+Load one engine into a process of its own, without gateway and HTTP, and print
+what decode steps take by batch and context, and prompts by length: what a rank
+spends, and all that is above it in `bench serve` is the rest of the server.
 """
 _BENCH_GATEWAY_HELP = """\
 Run one gateway worker between clients and an engine that emits tokens for
@@ -261,6 +267,13 @@ COMMANDS = (
         "bench_sweep",
         description=_BENCH_SWEEP_HELP,
         add=settings(SweepSettings, "sweep"),
+    ),
+    Command(
+        "bench engine",
+        "time an engine's steps by batch and context",
+        "bench_engine",
+        description=_BENCH_ENGINE_HELP,
+        add=settings(EngineBenchSettings, "engine"),
     ),
     Command(
         "bench gateway",
