@@ -18,7 +18,7 @@ _HEAD = f"{'':<28}{'rounds':>7}{'tokens/s':>18}{'TTFT p99':>10}{'ITL p99':>9}{'G
 
 
 def as_table(outcome: Outcome, objective: Objective, predicted: Mapping[str, float]) -> str:
-    """Write all races. predicted: tokens/s of layouts by name, where there is a prediction."""
+    """Write all races. predicted: of layouts by name, tokens/s or a stream's requests a second."""
     lines = [f"objective: {objective}", RULE]
     for stage in outcome.stages:
         lines += ["", f"{stage.name}:", _HEAD, *_rows(stage, predicted)]
@@ -37,7 +37,7 @@ def words_of(standing: Standing, stage: Stage, predicted: Mapping[str, float]) -
     if not standing.trials:
         words = "not measured"
     if standing.name in predicted:
-        words += f" (predicted {predicted[standing.name]:,.0f} tokens/s)"
+        words += f" (predicted {predicted[standing.name]:,.3g})"
     return words
 
 
