@@ -9,6 +9,7 @@ every measurement is written down at once, so the same command goes on where it 
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,9 +36,13 @@ from gateway.tuning.knobs import Choice, Load
 from gateway.tuning.layouts import Devices, possible
 from gateway.tuning.measurer import OtherPrograms
 from gateway.tuning.predictions import predict_layouts, served_model
+from tests.backend.factories import write_tiny_llama
 
-# Small enough that every load touches all of it: so it counts as memory in whole.
+# Small enough that the largest load touches all of it: so it counts as memory in whole.
 KV_BYTES = 1 << 27
+# A model of next to no weights: what a rank takes before it has any, PyTorch above all.
+RUNTIME = "no model"
+RUNTIME_KV_BYTES = 1 << 20
 SPEED_ERROR, MEMORY_ERROR, TIE = 0.20, 0.05, 0.05
 QWEN, GEMMA = "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf", "gemma-3-270m-q4_k_m.gguf"
 
@@ -51,6 +56,7 @@ class Case:
     streams: tuple[int, ...]
     prompt_tokens: int = 128
     max_tokens: int = 128
+    kv_bytes: int = KV_BYTES
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -87,7 +93,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class MemoryRow(msgspec.Struct, frozen=True):
-    """Bytes of the fullest rank beside what a rank takes without a model."""
+    """Bytes of the fullest rank, predicted and measured."""
 
     model: str
     layout: str
@@ -132,7 +138,11 @@ def main() -> None:
     file = Path(args.results)
     if not args.report:
         deadline_s = time.monotonic() + 60 * args.minutes
-        is_whole = measure_all(chosen, file, args.rounds, deadline_s)
+        with tempfile.TemporaryDirectory() as directory:
+            tiny = write_tiny_llama(Path(directory) / "tiny", num_kv_heads=2, num_heads=4)
+            empty = Case(RUNTIME, tiny, (1,), 32, 32, RUNTIME_KV_BYTES)
+            is_whole = measure_all([empty], file, 1, deadline_s)
+            is_whole = is_whole and measure_all(chosen, file, args.rounds, deadline_s)
         print("all is measured" if is_whole else "not all yet: the same command goes on")
     report = compare(chosen, read_all(file), cpu_profile())
     print(as_tables(report))
@@ -214,7 +224,7 @@ def _measured(
 
 
 def _settings(case: Case) -> dict[str, Any]:
-    return {"model": str(case.path), "device": "cpu", "kv_cache_bytes": KV_BYTES}
+    return {"model": str(case.path), "device": "cpu", "kv_cache_bytes": case.kv_bytes}
 
 
 def compare(chosen: Sequence[Case], found: Sequence[Measured], profile: DeviceProfile) -> Report:
@@ -292,23 +302,26 @@ def _rows(
 def _memory_rows(
     case: Case, config: ModelConfig, found: Sequence[Measured], profile: DeviceProfile
 ) -> Iterator[MemoryRow]:
-    """Compare the fullest rank after the largest load, without what a rank has before a model."""
+    """Compare the fullest rank after the largest load. Predicted is what a rank has without a
+    model, measured once, and the model's weights, cache and states."""
     streams = max(case.streams)
     for name, predicted in _predictions(case, config, streams, profile).items():
-        sizes = [
-            max(each.rank_bytes)
-            for each in found
-            if (each.model, each.layout, each.streams) == (case.name, name, streams)
-            and each.rank_bytes
-        ]
-        if sizes:
+        sizes = _rank_bytes(found, case.name, name, streams)
+        empty = _rank_bytes(found, RUNTIME, name, 1)
+        if sizes and empty:
             budget = predicted.memory
-            wanted = budget.weight_bytes + budget.kv_bytes + budget.state_bytes + RUNTIME_BYTES
+            wanted = budget.weight_bytes + budget.kv_bytes + budget.state_bytes + int(median(empty))
             measured = int(median(sizes))
             yield MemoryRow(case.name, name, wanted, measured, wanted / measured - 1)
 
 
-RUNTIME_BYTES = 190_000_000
+def _rank_bytes(found: Sequence[Measured], model: str, layout: str, streams: int) -> list[int]:
+    """Return what the fullest rank took, a round each."""
+    return [
+        max(each.rank_bytes)
+        for each in found
+        if (each.model, each.layout, each.streams) == (model, layout, streams) and each.rank_bytes
+    ]
 
 
 def as_tables(report: Report) -> str:
