@@ -2,7 +2,7 @@
 
 A level keeps `concurrency` streams open until its requests are done (a closed loop; open_loop.py
 has the other kind). Owns the definitions of the figures; knows neither flags nor tables. Called by
-gateway/commands/bench.py, gateway/bench/sweep.py and gateway/tuning.
+`unisono bench serve`, `bench sweep` and `tune`.
 """
 
 import asyncio

@@ -3,8 +3,9 @@
 Knows how a report looks, not what it says.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Literal
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -14,22 +15,23 @@ h1 { font-size: 1.6rem; margin-bottom: .2rem; }
 h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 p.lead { color: #444; margin-top: 0; }
 figure { margin: 1.2rem 0; break-inside: avoid; }
-figure svg { max-width: 100%; height: auto; }
+figure svg { width: 100%; max-width: 50rem; height: auto; }
 figcaption, .small { color: #444; font-size: .88rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right;
-  vertical-align: top; }
+  vertical-align: top; white-space: nowrap; }
 th { border-bottom: 2px solid #888; font-weight: 600; }
-th.text, td.text { text-align: left; }
+th.text, td.text, th.words { text-align: left; }
 tr { break-inside: avoid; }
-td.why { color: #8a1020; text-align: left; }
+td.words { text-align: left; white-space: normal; min-width: 9rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; font-size: .88rem; }
 dt { color: #555; }
 dd { margin: 0; overflow-wrap: anywhere; }
 code { font-size: .9em; }
 @media print { body { margin: 0; max-width: none; font-size: 11pt; } }
 """
+_NUMBERS: Mapping[int, Literal["text", "words"]] = {}
 # No script runs and nothing is fetched, whatever a name in the page contains.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -58,10 +60,15 @@ def figure(svg: str, caption: str = "", marks: Sequence[tuple[str, str]] = ()) -
     return f"<figure>{svg}<figcaption>{escape(caption)}{listed}</figcaption></figure>"
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]], num_text: int = 1) -> str:
-    """Return a table; its first num_text columns are text, the others numbers."""
-    head = _cells("th", headings, num_text)
-    body = "\n".join(f"<tr>{_cells('td', row, num_text)}</tr>" for row in rows)
+def table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    kinds: Mapping[int, Literal["text", "words"]] = _NUMBERS,
+) -> str:
+    """Return a table of numbers. kinds: of columns that are otherwise, by their places: names
+    (text) or sentences (words)."""
+    head = _cells("th", headings, kinds)
+    body = "\n".join(f"<tr>{_cells('td', row, kinds)}</tr>" for row in rows)
     return f'<div class="scroll"><table>\n<tr>{head}</tr>\n{body}\n</table></div>'
 
 
@@ -77,10 +84,10 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
     return f"<dl>{items}</dl>"
 
 
-def _cells(tag: str, cells: Sequence[str], num_text: int) -> str:
+def _cells(tag: str, cells: Sequence[str], kinds: Mapping[int, str]) -> str:
     return "".join(
-        f'<{tag} class="text">{escape(cell)}</{tag}>'
-        if column < num_text
+        f'<{tag} class="{kinds[place]}">{escape(cell)}</{tag}>'
+        if place in kinds
         else f"<{tag}>{escape(cell)}</{tag}>"
-        for column, cell in enumerate(cells)
+        for place, cell in enumerate(cells)
     )

@@ -115,6 +115,14 @@ class ByteTokenizer:
         detokenizer = ByteDetokenizer(skip_special_tokens=skip_special_tokens)
         return "".join([*map(detokenizer.push, ids), detokenizer.flush()])
 
+    def token(self, token_id: int) -> str:
+        return SPECIAL_TEXTS.get(token_id, chr(token_id))
+
+    def id_of(self, token: str) -> int | None:
+        if token in self.special_token_ids:
+            return self.special_token_ids[token]
+        return ord(token) if len(token) == 1 and ord(token) < 256 else None
+
     def piece(self, token_id: int) -> str | bytes:
         if token_id >= 256:
             return SPECIAL_TEXTS.get(token_id, "")
