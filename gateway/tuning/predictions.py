@@ -1,4 +1,4 @@
-"""What is predicted of layouts on this machine, for a model that is here.
+"""What is predicted of layouts on this machine's CPU, for a model that is here.
 
 Puts together what `unisono plan` does for any model: the file's header, the machine's profile, the
 model of cost. Starts nothing, loads no weight.
@@ -17,17 +17,22 @@ from backend.placement.device_profile import DeviceProfile
 from backend.placement.footprint import StoredWeights
 from backend.placement.known_weights import DescribedWeights, HeaderWeights
 from backend.placement.layouts import Layout, Prediction, ServedModel, predict
+from backend.quant.kept_weights import KernelKind
 from backend.settings import EngineSettings
 from gateway.tuning.knobs import Choice, Load
 
 
 def served_model(path: Path, config: ModelConfig, settings: EngineSettings) -> ServedModel:
-    """Describe a model as ranks here would have it. Raises ModelError."""
-    is_native = bool(native.levels()) and settings.device != "cuda"
-    is_native = is_native and settings.kernels != "torch"
-    dtype = "bfloat16" if settings.dtype == "auto" else settings.dtype
-    kernels = "native" if is_native and dtype == "bfloat16" else "torch"
-    return ServedModel(config, _stored(path, config), dtype, kernels, settings)  # type: ignore[arg-type]
+    """Describe a model as ranks on this machine's CPU would have it. settings: with device cpu.
+
+    Raises ModelError.
+    """
+    is_ours = bool(native.levels()) and settings.device == "cpu" and settings.kernels != "torch"
+    dtype = settings.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if is_ours else "float32"
+    kernels: KernelKind = "native" if is_ours and dtype == "bfloat16" else "torch"
+    return ServedModel(config, _stored(path, config), dtype, kernels, settings)
 
 
 def predict_layouts(

@@ -57,10 +57,10 @@ def _figures(standing: Standing) -> str:
 def mean_trial(trials: Sequence[Trial]) -> Trial:
     """Average the figures of some trials, none of which failed."""
     return Trial(
-        **{
-            name: fmean(getattr(trial, name) for trial in trials)
-            for name in ("tokens_per_s", "request_ms", "ttft_p50_ms", "ttft_p99_ms")
-        },
+        tokens_per_s=fmean(trial.tokens_per_s for trial in trials),
+        request_ms=fmean(trial.request_ms for trial in trials),
+        ttft_p50_ms=fmean(trial.ttft_p50_ms for trial in trials),
+        ttft_p99_ms=fmean(trial.ttft_p99_ms for trial in trials),
         itl_p50_ms=fmean(trial.itl_p50_ms for trial in trials),
         itl_p99_ms=fmean(trial.itl_p99_ms for trial in trials),
         memory_bytes=int(fmean(trial.memory_bytes for trial in trials)),

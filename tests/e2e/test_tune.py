@@ -11,7 +11,7 @@ import pytest
 
 from gateway.setting_sources import load
 from tests.backend.factories import write_tiny_llama
-from tests.e2e.server import clean_environment, wait_until
+from tests.e2e.server import clean_environment, tied, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -31,7 +31,7 @@ def _start(folder: Path, *flags: str) -> subprocess.Popen[str]:
     environment = clean_environment() | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "gateway", "tune", "model", *LOAD, *flags]
     return subprocess.Popen(
-        command,
+        tied(command),
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,

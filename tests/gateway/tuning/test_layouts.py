@@ -46,7 +46,7 @@ def test_devices_that_are_not_here_are_for_plan(text: str) -> None:
         Devices.read(text, cores=2)
 
 
-def test_best_prediction_goes_first_and_hopeless_ones_are_left_out() -> None:
+def test_best_prediction_goes_first_and_hopeless_ones_are_out() -> None:
     choices, _ = possible(tiny_config(num_kv_heads=2, num_heads=4), Devices(cores=2))
     speeds = {"TP 1 x 2 threads": 80.0, "TP 2 x 1 thread": 20.0, "DP 2 x 1 thread": 100.0}
     found = promising(choices, speeds, {"TP 4": "too many"})

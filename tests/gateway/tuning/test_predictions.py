@@ -29,7 +29,9 @@ def test_layouts_of_a_model_here_are_predicted(tmp_path: Path, kind: str) -> Non
     if kind == "gguf":
         path = write_tiny_gguf(tmp_path / "model.gguf", path)
     config = load_config(path)
-    model = served_model(path, config, EngineSettings(model=str(path), max_num_seqs=8))
+    model = served_model(
+        path, config, EngineSettings(model=str(path), device="cpu", max_num_seqs=8)
+    )
     assert model.kernels == ("native" if native.levels() else "torch")
     found, refused = predict_layouts(model, CPU, CHOICES, Load(2, 8, 8))
     assert set(found) | set(refused) == {choice.name for choice in CHOICES}
@@ -39,7 +41,7 @@ def test_layouts_of_a_model_here_are_predicted(tmp_path: Path, kind: str) -> Non
 
 def test_layout_without_room_is_refused_in_words(tmp_path: Path) -> None:
     path = write_tiny_llama(tmp_path / "model")
-    model = served_model(path, load_config(path), EngineSettings(max_model_len=64))
+    model = served_model(path, load_config(path), EngineSettings(device="cpu", max_model_len=64))
     found, refused = predict_layouts(model, CPU, CHOICES[:1], Load(1, 1000, 1000))
     assert not found
     assert "2,000 tokens" in refused["TP 1 x 2 threads"]

@@ -24,7 +24,7 @@ def test_table_has_every_candidate_and_why_it_lost() -> None:
     assert "not enough memory" in text
 
 
-def test_objective_that_nothing_meets_says_by_how_much_it_is_missed() -> None:
+def test_objective_that_nothing_meets_is_missed_by_so_much() -> None:
     assert misses(OUTCOME, Objective(max_ttft_ms=40)) == [
         "time to the first token (p99): 50 ms, 25% beyond the 40 ms asked for"
     ]
