@@ -65,6 +65,7 @@ EXCEPTIONS = {
     "gateway.commands.config": {"backend.native", "backend.native.level"},
     "gateway.commands.calibrate": {"backend.native", "backend.native.level"},
     "gateway.commands.tune": {"backend.native"},
+    "gateway.tuning.predictions": {"backend.native", "backend.quant.kept_weights"},
     "gateway.sandbox.grammar_process": {
         f"backend.structured_output.{module}"
         for module in ("grammar", "json_schema", "schema_loosening")
