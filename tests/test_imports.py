@@ -84,7 +84,7 @@ FLOORS = [
         "answer_events client_key default_model errors events foreign_settings group_names http1 "
         "open_exchanges page procfs sampling_defaults sizes tenant",
         "options",
-        "connection hub pool schema settings",
+        "connection hub pool schema settings takeoff_variables",
         "description layout notations planning setting_sources telemetry text",
         "exchange_context notices sandbox top",
         "security supervision",
