@@ -81,7 +81,7 @@ FLOORS = [
         "options",
         "connection hub pool schema settings",
         "description layout notations setting_sources telemetry text",
-        "exchange_context notices sandbox top",
+        "exchange_context notices sandbox terminal top",
         "security supervision",
         "service supervisor",
         "http_server requests service_factory",
