@@ -21,7 +21,7 @@ from tests.suites.model import CHAT_TEMPLATE
 
 pytestmark = pytest.mark.e2e
 
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 # Ctrl-C is a signal only in a terminal that controls the process.
 OWN_TERMINAL = """
 import fcntl, os, sys, termios

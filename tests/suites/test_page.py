@@ -20,7 +20,16 @@ from tests.e2e.server import Server, wait_until
 from tests.suites import web_driver
 from tests.suites.conftest import MODEL
 from tests.suites.model import CHAT_TEMPLATE
-from tests.suites.web_driver import BACKSPACE, CONTROL, ENTER, ESCAPE, RELEASE, RIGHT, Browser
+from tests.suites.web_driver import (
+    BACKSPACE,
+    CONTROL,
+    ENTER,
+    ESCAPE,
+    LIMIT_S,
+    RELEASE,
+    RIGHT,
+    Browser,
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -83,7 +92,7 @@ def ask(browser: Browser, words: str) -> None:
 
 def finish(browser: Browser) -> None:
     browser.wait_for(lambda: bool(browser.text("#view-chat .numbers")), "figures")
-    browser.wait_for(lambda: not browser.is_shown(BUSY), "the answer's end")
+    browser.wait_for(lambda: not browser.is_shown(BUSY), "the answer's end", 2 * LIMIT_S)
 
 
 def check_quiet(browser: Browser, server: Server) -> None:
@@ -306,14 +315,14 @@ def test_wrong_key_is_told_and_asked_for_again(
 def test_answer_goes_on_when_a_rank_dies(browser: Browser, model: Path) -> None:
     with Server(model, "--kv-cache-bytes", "64MiB") as server:
         visit(browser, server)
-        fill_length(browser, 2000)
+        fill_length(browser, 1000)
         ask(browser, "Hello")
         browser.wait_for(lambda: len(browser.text("#view-chat .answer")) > 50, "some text")
         os.kill(server.processes["unisono: rank 0.0"], signal.SIGKILL)
         waiting = "#view-chat .answer .notice"
         browser.wait_for(lambda: "No group is working" in browser.text(waiting), "it says so")
         finish(browser)
-        assert browser.text("#view-chat .numbers").startswith("2000 tokens")
+        assert browser.text("#view-chat .numbers").startswith("1000 tokens")
         assert not browser.is_shown("#view-chat .notice")
 
 

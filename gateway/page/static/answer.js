@@ -80,6 +80,7 @@ export class Answer {
   end() {
     this.wait("");
     this.#addPlain();
+    this.markdown?.flush();
     this.element.classList.remove("is-waiting", "is-streaming");
     if (this.#thought) this.#endThought();
     this.buttons.hidden = false;

@@ -8,14 +8,29 @@ const HEADING = /^(#{1,6})\s+(.*?)\s*#*$/;
 const ITEM = /^(\s*)([-*+]|\d{1,3}[.)])\s+(.*)$/;
 const QUOTE = /^>\s?(.*)$/;
 const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
-const INLINE = /(`+)(.+?)\1(?!`)|\*\*(?=\S)(.+?\S?)\*\*|(?<![\w*])\*(?=[^\s*])(.+?)\*(?![\w*])/s;
+// Bounded: what looks for a partner looks so far, or a page of asterisks would take for ever.
+const INLINE = /(`{1,3})(.{1,300}?)\1(?!`)|\*\*(?=\S)(.{1,500}?)\*\*|(?<![\w*])\*(?=[^\s*])(.{1,500}?)\*(?![\w*])/s;
 
-/** Shows a text that grows. Blocks that are as they were keep their elements. */
+/** Shows a text that grows, once a frame. Blocks that are as they were keep their elements. */
 export class Markdown {
   element = element("div", {class: "markdown"});
   #sources = [];
+  #text = "";
+  #frame = 0;
 
   show(text) {
+    this.#text = text;
+    this.#frame ||= requestAnimationFrame(() => this.flush());
+  }
+
+  /** Show all there is now. */
+  flush() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+    this.#render(this.#text);
+  }
+
+  #render(text) {
     const blocks = blocksOf(text);
     let same = 0;
     while (same < this.#sources.length && this.#sources[same] === blocks[same]?.source) same += 1;
