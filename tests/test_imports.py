@@ -86,7 +86,7 @@ FLOORS = [
         "options",
         "connection hub pool schema settings takeoff_variables",
         "description layout notations planning setting_sources telemetry text",
-        "exchange_context notices sandbox top",
+        "exchange_context notices sandbox terminal top",
         "security supervision",
         "service supervisor",
         "http_server requests service_factory",
