@@ -128,17 +128,14 @@ def test_litellm_proxy_passes_calls_and_answers(
     scripted_server: Server, report: Callable[[Tally], None], tmp_path: Path
 ) -> None:
     program = installed("litellm-proxy", f"litellm[proxy]=={PROXY_VERSION}") / "litellm"
-    own = {"api_key": "none"}
+    url = scripted_server.url
+    versioned = {"api_key": "none", "api_base": f"{url}/v1"}
     models: dict[str, dict[str, str]] = {
-        "completions": {**own, "model": f"openai/{MODEL}", "api_base": f"{scripted_server.url}/v1"},
-        "vllm": {**own, "model": f"hosted_vllm/{MODEL}", "api_base": f"{scripted_server.url}/v1"},
-        "messages": {**own, "model": f"anthropic/{MODEL}", "api_base": scripted_server.url},
-        "responses": {
-            **own,
-            "model": f"openai/responses/{MODEL}",
-            "api_base": f"{scripted_server.url}/v1",
-        },
-        "ollama": {"model": f"ollama_chat/{MODEL}", "api_base": scripted_server.url},
+        "completions": {"model": f"openai/{MODEL}", **versioned},
+        "vllm": {"model": f"hosted_vllm/{MODEL}", **versioned},
+        "messages": {"model": f"anthropic/{MODEL}", "api_key": "none", "api_base": url},
+        "responses": {"model": f"openai/responses/{MODEL}", **versioned},
+        "ollama": {"model": f"ollama_chat/{MODEL}", "api_base": url},
     }
     forms: tuple[Callable[..., Reply], ...] = (chat, message, response)
     wrong: dict[str, Any] = {}
