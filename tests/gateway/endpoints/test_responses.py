@@ -298,6 +298,16 @@ async def test_tool_choice_names_one_function_or_some() -> None:
         ({"input": [{"role": "user"}]}, "input[0].content"),
         ({"input": [{"type": "function_call", "name": "f"}]}, "input[0].call_id"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"),
+        (
+            {
+                "instructions": "Be kind.",
+                "input": [
+                    {"role": "user", "content": "hi"},
+                    {"type": "function_call", "call_id": "a", "name": "f", "arguments": "[]"},
+                ],
+            },
+            "input[1].arguments",
+        ),
         ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
