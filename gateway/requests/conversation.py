@@ -76,6 +76,27 @@ def _options(request: ConversationFields, defaults: dict[str, Any]) -> dict[str,
     return options
 
 
+def past_arguments(given: str | dict[str, Any] | None, where: str) -> dict[str, Any]:
+    """Return the object that templates are given: they walk through it, or write it as JSON.
+
+    given: as the API has it, JSON; none, an empty one and null are how some clients write no
+    arguments. Raises ApiError 400 for what is no object.
+    """
+    if isinstance(given, dict):
+        return given
+    if given is None or not given.strip():
+        return {}
+    try:
+        arguments = msgspec.json.decode(given)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+        raise invalid(f"Invalid '{where}': it is not JSON: {error}.", where) from None
+    if arguments is None:
+        return {}
+    if not isinstance(arguments, dict):
+        raise invalid(f"Invalid '{where}': the JSON in it must be an object.", where)
+    return arguments
+
+
 def _conversation(
     request: ConversationFields,
     tools: Tools | None,
@@ -142,28 +163,7 @@ def _calls(message: ChatMessage, where: str) -> list[dict[str, Any]]:
 
 
 def _function(call: PastFunctionCall, where: str) -> dict[str, Any]:
-    return {"name": call.name, "arguments": _arguments(call.arguments, f"{where}.arguments")}
-
-
-def _arguments(given: str | dict[str, Any] | None, where: str) -> dict[str, Any]:
-    """Return the object that templates are given: they walk through it, or write it as JSON.
-
-    given: as the API has it, JSON; none, an empty one and null are how some clients write no
-    arguments. Raises ApiError 400 for what is no object.
-    """
-    if isinstance(given, dict):
-        return given
-    if given is None or not given.strip():
-        return {}
-    try:
-        arguments = msgspec.json.decode(given)
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
-        raise invalid(f"Invalid '{where}': it is not JSON: {error}.", where) from None
-    if arguments is None:
-        return {}
-    if not isinstance(arguments, dict):
-        raise invalid(f"Invalid '{where}': the JSON in it must be an object.", where)
-    return arguments
+    return {"name": call.name, "arguments": past_arguments(call.arguments, f"{where}.arguments")}
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

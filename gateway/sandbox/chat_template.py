@@ -184,7 +184,8 @@ class ChatTemplate:
             "add_generation_prompt": conversation.add_generation_prompt,
         }
         try:
-            return msgspec.msgpack.encode(Rendering(variables))
+            # JSON: whole numbers in it may be of any size, as in a tool's schema.
+            return msgspec.json.encode(Rendering(variables))
         except UnicodeEncodeError:
             raise TemplateFailure("a text in them is not valid Unicode") from None
 
