@@ -29,12 +29,13 @@ async def encode_conversation(
     *,
     add_special_tokens: bool = False,
     check: Callable[[str], None] = lambda text: None,
+    salt: str | None = None,
 ) -> list[int]:
     """Return the token ids of a conversation that has been checked.
 
     tools: those that the model is told of, which may be none of those given.
     templates: the model's, None if it has none. check: given what was rendered, may raise before it
-    is tokenised.
+    is tokenised. salt: see ChatTemplate.encode().
     Raises ApiError 400 for what the model's template does not render, and 429.
     """
     if templates is None:
@@ -51,7 +52,7 @@ async def encode_conversation(
     conversation = _conversation(request, tools, options)
     try:
         return await template.encode(
-            conversation, add_special_tokens=add_special_tokens, check=check
+            conversation, add_special_tokens=add_special_tokens, check=check, salt=salt
         )
     except TemplateFailure as error:
         message = (
