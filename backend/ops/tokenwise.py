@@ -63,3 +63,5 @@ def activate(x: Tensor, activation: Activation) -> Tensor:
             return F.gelu(x, approximate="tanh")
         case "relu":
             return torch.relu(x)
+        case "relu2":
+            return torch.relu(x).square()
