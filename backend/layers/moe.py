@@ -12,6 +12,7 @@ from backend.layers.gating import clamped_gating, gating_of
 from backend.layers.loader import WeightLoader
 from backend.layers.mlp import DenseMLP
 from backend.linear.grouped import GroupedWeight
+from backend.ops.tokenwise import sigmoid
 
 
 class Assignments(NamedTuple):
@@ -84,7 +85,7 @@ class MixtureOfExperts:
             logits = self._router.logits(normed) * x.shape[1] ** -0.5
         if self._router_bias is not None:
             logits = logits + self._router_bias
-        scores = logits.softmax(-1) if experts.router == "softmax" else logits.sigmoid()
+        scores = logits.softmax(-1) if experts.router == "softmax" else sigmoid(logits)
         ranked = scores if self._correction is None else scores + self._correction
         if experts.num_groups > 1:
             ranked = _best_groups(ranked, experts)
@@ -134,7 +135,7 @@ class MixtureOfExperts:
         out = self._shared.partial(x).float()
         if self._shared_gate is None:
             return out
-        return out * torch.sigmoid((x.float() * self._shared_gate).sum(-1, keepdim=True))
+        return out * sigmoid((x.float() * self._shared_gate).sum(-1, keepdim=True))
 
 
 def _best_groups(ranked: Tensor, experts: Experts) -> Tensor:

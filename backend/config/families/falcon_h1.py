@@ -10,7 +10,9 @@ import msgspec
 from backend.config.biases import has_bias, has_out_bias, has_qkv_bias
 from backend.config.errors import ModelError
 from backend.config.families.family import Family
-from backend.config.families.mamba_layers import (
+from backend.config.families.names import gguf_names, hf_names
+from backend.config.fields import Fields
+from backend.config.mamba_fields import (
     GGUF_FUSED,
     GGUF_PARTS,
     HARMLESS,
@@ -19,8 +21,6 @@ from backend.config.families.mamba_layers import (
     read_gguf_mamba,
     read_mamba,
 )
-from backend.config.families.names import gguf_names, hf_names
-from backend.config.fields import Fields
 from backend.config.rope_fields import read_rope, rotary_dim
 from backend.config.sizes import head_dim, num_layers
 from backend.config.spec import MLP, Attention, DecoderSpec, Layer, Mamba2, Norm, PartScales

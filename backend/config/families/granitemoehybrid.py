@@ -7,7 +7,9 @@ from backend.config.biases import has_out_bias, has_qkv_bias
 from backend.config.errors import ModelError
 from backend.config.expert_fields import read_experts
 from backend.config.families.family import Family
-from backend.config.families.mamba_layers import (
+from backend.config.families.names import gguf_names, hf_names
+from backend.config.fields import Fields
+from backend.config.mamba_fields import (
     FULL,
     GGUF_FUSED,
     GGUF_PARTS,
@@ -21,8 +23,6 @@ from backend.config.families.mamba_layers import (
     read_mamba,
     say_kv_heads,
 )
-from backend.config.families.names import gguf_names, hf_names
-from backend.config.fields import Fields
 from backend.config.rope import Rope
 from backend.config.rope_fields import read_rope, rotary_dim
 from backend.config.sizes import head_dim, num_layers

@@ -9,7 +9,10 @@ from backend.config.activations import read_activation
 from backend.config.errors import ModelError
 from backend.config.expert_fields import read_experts
 from backend.config.families.family import Family
-from backend.config.families.mamba_layers import (
+from backend.config.families.names import gguf_names, hf_names
+from backend.config.fields import Fields
+from backend.config.latent_fields import read_deepseek_experts, read_gguf_experts
+from backend.config.mamba_fields import (
     FULL,
     GGUF_FUSED,
     GGUF_PARTS,
@@ -23,9 +26,6 @@ from backend.config.families.mamba_layers import (
     say_kv_heads,
     step_limits,
 )
-from backend.config.families.names import gguf_names, hf_names
-from backend.config.fields import Fields
-from backend.config.latent_fields import read_deepseek_experts, read_gguf_experts
 from backend.config.sizes import num_layers
 from backend.config.spec import MLP, Attention, DecoderSpec, Experts, Layer, Mamba2, Norm
 

@@ -210,6 +210,22 @@ _FALCON: dict[str, Any] = {
 GRANITE_TWIN = GGUFTwin("GRANITE_HYBRID", metadata=_granite_metadata, change=_granite_change)
 FALCON_TWIN = GGUFTwin("FALCON_H1", metadata=_falcon_metadata, change=_falcon_change)
 
+_LONG_SIZES = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+# For long prompts, and with heads that our own attention and state space take.
+LONG_MAMBAS = {
+    "granitemoehybrid": FamilyCase(
+        "GraniteMoeHybridForCausalLM",
+        _GRANITE | _LONG_SIZES | {"mamba_n_heads": 4, "mamba_d_head": 32},
+        num_tokens=700,
+    ),
+    "nemotron_h": FamilyCase(
+        "NemotronHForCausalLM", _NEMOTRON | _LONG_SIZES | {"head_dim": 16}, num_tokens=700
+    ),
+    "falcon_h1": FamilyCase("FalconH1ForCausalLM", _FALCON | _LONG_SIZES, num_tokens=700),
+}
+# Heads that our own attention takes, over two ranks unevenly and over three evenly.
+_WIDE: dict[str, Any] = {"hidden_size": 96, "mamba_n_heads": 12, "mamba_d_head": 16}
+
 MAMBAS = {
     "granitemoehybrid": FamilyCase("GraniteMoeHybridForCausalLM", _GRANITE, twin=GRANITE_TWIN),
     "granitemoehybrid, dense, groups": FamilyCase(
@@ -262,5 +278,23 @@ MAMBAS = {
     ),
     "falcon_h1, groups without norms": FamilyCase(
         "FalconH1ForCausalLM", _FALCON | {"mamba_n_groups": 2}
+    ),
+}
+OWN_KERNELS = {
+    "granitemoehybrid": FamilyCase(
+        "GraniteMoeHybridForCausalLM", _GRANITE | _WIDE, twin=GRANITE_TWIN
+    ),
+    "nemotron_h": FamilyCase(
+        "NemotronHForCausalLM",
+        _NEMOTRON_EXPERTS | {"head_dim": 16},
+        twin=GGUFTwin("NEMOTRON_H_MOE", metadata=_nemotron_metadata, change=_nemotron_change),
+    ),
+    "falcon_h1": FamilyCase(
+        "FalconH1ForCausalLM",
+        _FALCON
+        | _WIDE
+        | {"mamba_d_ssm": 192, "mamba_rms_norm": True, "mamba_n_groups": 3}
+        | {"mamba_norm_before_gate": False},
+        twin=FALCON_TWIN,
     ),
 }

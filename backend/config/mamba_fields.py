@@ -1,4 +1,4 @@
-"""Reads Mamba-2 layers from a model's fields, and what files call their tensors."""
+"""Reads Mamba-2 layers from a model's fields; and what files call the tensors of these."""
 
 import math
 
