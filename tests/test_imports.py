@@ -65,6 +65,7 @@ EXCEPTIONS = {
     "gateway.commands.config": {"backend.native", "backend.native.level"},
     "gateway.commands.calibrate": {"backend.native", "backend.native.level"},
     "gateway.commands.tune": {"backend.native"},
+    "gateway.tuning.predictions": {"backend.native", "backend.quant.kept_weights"},
     "gateway.sandbox.grammar_process": {
         f"backend.structured_output.{module}"
         for module in ("grammar", "json_schema", "schema_loosening")
@@ -85,9 +86,9 @@ FLOORS = [
         "answer_events client_key default_model errors events foreign_settings group_names http1 "
         "open_exchanges page procfs sampling_defaults sizes tenant",
         "options",
-        "connection hub pool schema settings",
+        "connection hub pool schema settings takeoff_variables",
         "description layout notations planning setting_sources telemetry text",
-        "exchange_context notices sandbox top",
+        "exchange_context notices sandbox terminal top",
         "security supervision",
         "service supervisor",
         "http_server requests service_factory",

@@ -125,7 +125,7 @@ def line_chart(
         _scale(axes, lines, bounds, has_log_x=has_log_x, has_log_y=has_log_y)
         _draw_missing(axes, lines)
         if len(lines) > 1:
-            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0)
+            figure.legend(loc="outside right center")
         return _svg(figure)
 
 
@@ -154,14 +154,14 @@ def bar_chart(title: str, x_label: str, bars: Sequence[Bar]) -> str:
 
             colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(names))]
             patches = [Patch(color=c, label=n) for c, n in zip(colours, names, strict=True)]
-            axes.legend(handles=patches, loc="center left", bbox_to_anchor=(1.01, 0.5))
+            figure.legend(handles=patches, loc="outside right center")
         return _svg(figure)
 
 
 def _axes(title: str, x_label: str, y_label: str) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(_WIDTH_INCHES, _HEIGHT_INCHES))
+    figure = Figure(figsize=(_WIDTH_INCHES, _HEIGHT_INCHES), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, pad=10)
     axes.set_xlabel(x_label)
@@ -254,6 +254,6 @@ def _draw_missing(axes: "Axes", lines: Sequence[Line]) -> None:
 def _svg(figure: "Figure") -> str:
     """Return the picture as an element that a page can contain."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :].strip()

@@ -21,7 +21,8 @@ def sweep_page(results: found.Results) -> str:
     """Return the page. Raises ImportError where matplotlib is not installed."""
     sections = []
     for model, runs in by_model(results).items():
-        sections += [page.heading(model), *_figures(runs), _table(runs)]
+        reasons = _reasons(runs)
+        sections += [page.heading(model), *_figures(runs, reasons), _table(runs, reasons)]
     sections += [page.heading("Servers"), _servers(results)]
     sections += [page.heading("Conditions"), page.facts(_all_facts(results))]
     rounds = max((len(p.rounds) for run in results.runs for p in run.points), default=0)
@@ -29,9 +30,8 @@ def sweep_page(results: found.Results) -> str:
     return page.page("Throughput by batch size", lead, sections)
 
 
-def _figures(runs: Sequence[found.Run]) -> list[str]:
+def _figures(runs: Sequence[found.Run], reasons: dict[str, str]) -> list[str]:
     names = layout_names(runs)
-    reasons = _reasons(runs)
     throughput = [
         Line(name, _points(run, "output_tokens_per_s"), _missing(run, reasons))
         for run, name in zip(runs, names, strict=True)
@@ -89,23 +89,24 @@ def _memory_mb(run: found.Run) -> float:
     return max((point.memory_bytes for point in run.points), default=0) / 1e6
 
 
-def _table(runs: Sequence[found.Run]) -> str:
+def _table(runs: Sequence[found.Run], reasons: dict[str, str]) -> str:
     rows = []
     for run, name in zip(runs, layout_names(runs), strict=True):
         for point in run.points:
             if point.death is not None:
                 cells = ["-"] * (len(_HEADINGS) - 3)
-                rows.append([name, str(point.concurrency), *cells, _reason(point.death)])
+                mark = reasons[_reason(point.death)]
+                rows.append([name, str(point.concurrency), *cells, f"missing, see {mark} above"])
             elif point.rounds:
                 notes = "; ".join(point.notes)
                 rows.append([name, str(point.concurrency), *figures_of(point), notes])
-    return page.table(_HEADINGS, rows, {0: "text", len(_HEADINGS) - 1: "words"})
+    return page.table(_HEADINGS, rows, words=[len(_HEADINGS) - 1])
 
 
 def _servers(results: found.Results) -> str:
     headings = ["command", "computes on", "ready after, s"]
     rows = [[run.command, run.compute, f"{run.ready_s:.1f}"] for run in results.runs if run.command]
-    return page.table(headings, rows, {0: "words", 1: "words"})
+    return page.table(headings, rows, words=(0, 1))
 
 
 def _all_facts(results: found.Results) -> list[tuple[str, str]]:
