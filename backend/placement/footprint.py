@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Literal, Protocol
 
@@ -113,7 +114,7 @@ class Footprint:
             for kept in self._keep_kind(kind)
         ]
 
-    @property
+    @cached_property
     def total(self) -> ModelFootprint:
         return ModelFootprint(
             sum(kept.count * kept.footprint.dense_bytes for kept in self.kept),

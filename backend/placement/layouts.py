@@ -20,7 +20,13 @@ from backend.placement.cost_model import RankSpeed, StepCost, StepTime
 from backend.placement.device_profile import DeviceProfile
 from backend.placement.footprint import Footprint, StoredWeights, mlp_unit
 from backend.placement.memory import DTYPE_BYTES
-from backend.placement.memory_plan import MemoryPlan, RankDevice, kv_dtype
+from backend.placement.memory_plan import (
+    CPU_KV_SHARE,
+    GPU_KV_SHARE,
+    MemoryPlan,
+    RankDevice,
+    kv_dtype,
+)
 from backend.placement.rank_work import RankWork
 from backend.placement.sharding import Shard, split_model
 from backend.quant.kept_weights import KeptWeights, KernelKind
@@ -69,14 +75,24 @@ class ServedModel:
         """How weights are kept."""
         return KeptWeights(self.settings.quantization, self.kernels, DTYPE_BYTES[self.dtype])
 
-    def shards(self, tp: int) -> list[Shard]:
-        """Cut the model for tp ranks. Raises ModelError where that cannot be."""
-        unit = mlp_unit(self.stored, self.config)
-        is_parallel = self.settings.expert_parallel
-        return split_model(self.config, tp, unit, expert_parallel=is_parallel)
+    def parts(self, tp: int) -> list[tuple[Shard, Footprint]]:
+        """Return each rank's share of the model, and what it keeps of the weights. Raises
+        ModelError where the model cannot be cut so."""
+        if tp not in self._parts:
+            is_parallel = self.settings.expert_parallel
+            shards = split_model(self.config, tp, self._mlp_unit, expert_parallel=is_parallel)
+            self._parts[tp] = [(shard, self._footprint(shard)) for shard in shards]
+        return self._parts[tp]
 
-    def footprint(self, shard: Shard) -> Footprint:
-        """Return what a rank keeps of the weights."""
+    @cached_property
+    def _parts(self) -> dict[int, list[tuple[Shard, Footprint]]]:
+        return {}
+
+    @cached_property
+    def _mlp_unit(self) -> int:
+        return mlp_unit(self.stored, self.config)
+
+    def _footprint(self, shard: Shard) -> Footprint:
         return Footprint(self.stored, self.config, shard, self.kept, self.dtype, in_kinds=True)
 
     def changed(self, **settings: object) -> "ServedModel":
@@ -128,14 +144,8 @@ class Prediction(msgspec.Struct, frozen=True):
 
     @property
     def bound(self) -> str:
-        """What takes most of the time, in a word or two."""
-        parts = {
-            "reading weights": self.times.reading,
-            "multiplying": self.times.multiplying,
-            "attention": self.times.attention,
-            "sums over ranks": self.times.sums,
-            "serial part": self.times.serial,
-        }
+        """The part that takes most of the time, by its name in StepTime."""
+        parts = msgspec.structs.asdict(self.times)
         return max(parts, key=lambda name: parts[name])
 
     @property
@@ -162,13 +172,13 @@ class Fit:
 def fit(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Load) -> Fit:
     """Lay a model out. Raises ModelError, in a start's words, if it cannot be served so, or if not
     even one sequence of the load has room."""
+    check_length(model, load)
     free_bytes = int(profile.memory_bytes * profile.usable_share)
     if profile.kind == "cpu":
         free_bytes //= layout.tp * layout.dp
     device = RankDevice(profile.kind, model.dtype, free_bytes)
     fits = []
-    for shard in model.shards(layout.tp):
-        footprint = model.footprint(shard)
+    for shard, footprint in model.parts(layout.tp):
         plan = MemoryPlan.of(
             model.config, model.groups, shard, model.settings, footprint.total, device
         )
@@ -179,7 +189,6 @@ def fit(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Load) 
     plan = plan.agreed(blocks, seqs, snapshots)
     plan.check_kv_fits()
     length = load.prompt_tokens + load.output_tokens
-    _check_length(model, length)
     each = blocks_of_sequence(model.groups, length, model.settings.block_size, plan.token_budget)
     if each > blocks:
         each_bytes, has_bytes = (n * plan.group_block_bytes for n in (each, blocks))
@@ -189,6 +198,20 @@ def fit(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Load) 
             "ask for fewer tokens, or take more devices with --tp"
         )
     return Fit(shard, footprint, plan, each)
+
+
+def missing_bytes(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Load) -> int:
+    """Return how much more memory a device would need for the weights and one sequence of the
+    load, at least; 0 if that is not what is missing. Raises ModelError as fit() does for all else.
+    """
+    endless = msgspec.structs.replace(profile, memory_bytes=1 << 50)
+    fitted = fit(model, endless, layout, load)
+    plan = fitted.plan
+    share = CPU_KV_SHARE if profile.kind == "cpu" else GPU_KV_SHARE
+    cache_bytes = fitted.blocks_each * plan.block_bytes + plan.states.slot_bytes
+    needed = plan.rank_memory.total_bytes + int(cache_bytes / share)
+    ranks = layout.tp * layout.dp if profile.kind == "cpu" else 1
+    return max(0, needed * ranks - int(profile.memory_bytes * profile.usable_share))
 
 
 def predict(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Load) -> Prediction:
@@ -271,9 +294,12 @@ def _rate(model: ServedModel, result: BatchResult) -> float:
     return tokens / result.busy_s
 
 
-def _check_length(model: ServedModel, length: int) -> None:
+def check_length(model: ServedModel, load: Load) -> None:
+    """Raise ModelError if a prompt and its completion are longer than the model takes."""
+    length = load.prompt_tokens + load.output_tokens
     if length > model.max_model_len:
+        what = "prompt and completion are" if load.output_tokens else "a text is"
         raise ModelError(
-            f"prompt and completion are {length:,} tokens, {model.config.name} takes "
-            f"{model.max_model_len:,}\nask for fewer with --prompt and --output"
+            f"{what} {length:,} tokens, {model.config.name} takes {model.max_model_len:,}\n"
+            "ask for fewer with --prompt and --output"
         )

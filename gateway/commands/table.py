@@ -4,7 +4,7 @@ A command is one entry of COMMANDS. Its module is imported when it is chosen, so
 once: flags come from settings Structs that stand apart from what heavy modules do with them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -19,7 +19,9 @@ from gateway.bench.sweep.sweep_settings import SweepSettings
 from gateway.commands.calibrate_settings import CalibrateSettings
 from gateway.commands.keys import FileSettings, NewKeySettings
 from gateway.commands.parser import Parser
+from gateway.planning.plan_settings import PlanSettings
 from gateway.settings import setting_options
+from gateway.terminal.chat_settings import OWN_ADDRESS, AskSettings, ChatSettings
 from gateway.top.top_settings import TopSettings
 from gateway.tuning.tune_settings import TuneSettings
 
@@ -32,7 +34,8 @@ class Command:
     arguments: what follows it, for the usage; description: what its help says above the flags
     (without it: `help`), epilog: what below them. add: puts its arguments on its parser.
     module: in this package, with `run(given) -> exit status` of what was given, by name, or, where
-    it serves several commands, `run(action, given)` with the command's last word.
+    it serves several commands, `run(action, given)` with the command's last word. last: an argument
+    that may also stand behind the flags.
     """
 
     path: str
@@ -43,6 +46,7 @@ class Command:
     epilog: str = ""
     add: Callable[[Parser], None] = lambda parser: None
     takes_action: bool = False
+    last: str = ""
 
     def run(self, given: dict[str, Any]) -> int:
         """Carry it out; return the exit status. Raises SettingsError."""
@@ -89,6 +93,14 @@ _CONFIG_HELP = """\
 Print the settings that `unisono serve` with the same flags, variables and file
 would have, as a settings file; a comment says where each value comes from.
 """
+_RUN_HELP = """\
+Serve MODEL on a free port of this machine for one answer, print it, and stop.
+PROMPT and what is piped in are put together. Without either, chat with it.
+"""
+_CHAT_HELP = """\
+Chat with a running OpenAI-compatible server, or with a model that is served
+for this chat alone. What is piped in is answered without more ado.
+"""
 _BENCH_HELP = """\
 Load a running OpenAI-compatible server, ours or another, and print a table of
 throughput, time to the first token (TTFT) and gaps between tokens (ITL).
@@ -129,6 +141,16 @@ same HTTP server, how late tokens come, and short requests a second.
 """
 
 
+_PLAN_HELP = """\
+Say what a model takes and what it gives on devices that need not be here:
+weights, cache, what fits, and layouts of ranks with predicted speeds, the best
+first. No weights are read and no GPU is asked. Exits with 1 if nothing fits.
+
+MODEL is a path, a hub name as of `unisono serve`, of which config.json or a
+header alone is fetched, or a name of the built-in catalogue (--list).
+"""
+
+
 def settings(kind: type[msgspec.Struct], group: str) -> Callable[[Parser], None]:
     """Let a command take the fields of a settings Struct as flags."""
     return partial(_add_settings, kind=kind, group=group)
@@ -138,13 +160,22 @@ def _add_settings(parser: Parser, kind: type[msgspec.Struct], group: str) -> Non
     parser.add_settings(kind, group)
 
 
-def _add_serve_flags(parser: Parser) -> None:
-    options = [option for table in setting_options().values() for option in table]
+def _add_serve_flags(
+    parser: Parser, model_nargs: str | None = "?", without: Collection[str] = ()
+) -> None:
+    table = [option for options in setting_options().values() for option in options]
+    options = [option for option in table if option.name not in without]
     (model,) = [option for option in options if option.name == "model"]
     options.remove(model)
-    parser.add_argument("model", metavar="MODEL", nargs="?", help="what to serve, as told above")
+    parser.add_argument("model", metavar="MODEL", nargs=model_nargs, help="what to serve")
     parser.add_argument("--config", metavar="FILE", type=Path, help="TOML file of settings")
     parser.add_options(options)
+
+
+def _add_run_flags(parser: Parser) -> None:
+    parser.add_settings(AskSettings, "answer")
+    _add_serve_flags(parser, model_nargs=None, without=OWN_ADDRESS)
+    parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to answer")
 
 
 def _add_config_flags(parser: Parser) -> None:
@@ -159,6 +190,11 @@ def _add_tune_flags(parser: Parser) -> None:
 
 def _add_models_flags(parser: Parser) -> None:
     parser.add_argument("--json", dest="as_json", action="store_true", help="as one JSON array")
+
+
+def _add_plan_flags(parser: Parser) -> None:
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="what to plan for, as told above")
+    parser.add_settings(PlanSettings, "layout")
 
 
 def _add_revoke_flags(parser: Parser) -> None:
@@ -207,6 +243,23 @@ COMMANDS = (
         add=_add_serve_flags,
     ),
     Command(
+        "run",
+        "serve a model for one answer",
+        "run",
+        arguments="MODEL [PROMPT] [flags of serve]",
+        description=_RUN_HELP,
+        epilog=_SERVE_END,
+        add=_add_run_flags,
+        last="prompt",
+    ),
+    Command(
+        "chat",
+        "chat in the terminal",
+        "chat",
+        description=_CHAT_HELP,
+        add=settings(ChatSettings, "chat"),
+    ),
+    Command(
         "config",
         "show the settings that serve would have, and where each comes from",
         "config",
@@ -214,6 +267,14 @@ COMMANDS = (
         description=_CONFIG_HELP,
         epilog=_SERVE_END,
         add=_add_config_flags,
+    ),
+    Command(
+        "plan",
+        "say what a model takes and gives on devices, without either",
+        "plan",
+        arguments="[MODEL] [flags]",
+        description=_PLAN_HELP,
+        add=_add_plan_flags,
     ),
     Command(
         "models",

@@ -17,18 +17,22 @@ from backend.config.errors import ModelError
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.placement.device_profile import num_cores
+from backend.placement.layouts import Prediction
+from backend.settings import EngineSettings
 from gateway import hub, options
 from gateway.bench.machine import Conditions, commit, machine_name
 from gateway.bench.presets import with_preset
 from gateway.bench.trace import TraceError
 from gateway.commands.bench import extra_fields
 from gateway.options import SettingsError
+from gateway.planning.devices import cpu_profile
 from gateway.tuning import report
 from gateway.tuning.journal import Journal, JournalError
 from gateway.tuning.knobs import Choice, Knob, Values, knobs
 from gateway.tuning.layouts import Devices, Layouts, possible, promising
 from gateway.tuning.loss import LossError
 from gateway.tuning.measurer import Measurer
+from gateway.tuning.predictions import predict_layouts, served_model
 from gateway.tuning.trial import Objective
 from gateway.tuning.trial_load import TrialLoad
 from gateway.tuning.tune_settings import TuneSettings
@@ -93,8 +97,8 @@ class _Tuning:
     def run(self) -> int:
         layouts = self._layouts()
         _say(f"{self._config.name}: {self._load}; {self._objective}")
-        for name, reason in layouts.left_out.items():
-            _say(f"{name}: left out, {reason}")
+        for line in _lines(layouts.left_out):
+            _say(f"left out: {line}")
         results = Path(self._settings.results or f"{self._settings.out}.trials")
         journal = Journal(results, self._conditions())
         if len(journal):
@@ -117,8 +121,28 @@ class _Tuning:
         return base
 
     def _layouts(self) -> Layouts:
+        """What is worth measuring. Of GPUs nothing is predicted: only a machine's own profile is
+        close enough to leave layouts out by it."""
         choices, refused = possible(self._config, self._devices)
-        return promising(choices, {}, refused)
+        predicted: dict[str, Prediction] = {}
+        if not self._devices.gpus:
+            settings = EngineSettings(model=str(self._path), **self._base())
+            model = served_model(self._path, self._config, settings)
+            profile = cpu_profile()
+            _say(f"predicted from {profile.source}")
+            predicted, unfit = predict_layouts(model, profile, choices, self._load.shape)
+            refused |= unfit
+            choices = [choice for choice in choices if choice.name in predicted]
+        if not choices:
+            raise NothingServes(
+                "\n".join([f"no layout of {self._config.name} fits this machine", *_lines(refused)])
+            )
+        is_speed = self._objective.goal == "throughput"
+        speeds = {
+            name: each.tokens_per_s if is_speed else 1 / each.request_s
+            for name, each in predicted.items()
+        }
+        return promising(choices, speeds, refused)
 
     def _conditions(self) -> dict[str, Any]:
         """What must be the same for trials to be compared."""
@@ -218,6 +242,10 @@ def _config_of(path: Path) -> ModelConfig:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _lines(reasons: Mapping[str, str]) -> list[str]:
+    return [f"{name}: {reason}" for name, reason in reasons.items()]
 
 
 def _say(words: str) -> None:

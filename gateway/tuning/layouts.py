@@ -49,8 +49,8 @@ class Devices:
 
 @dataclass(slots=True)
 class Layouts:
-    """choices: worth measuring, the best prediction first. predicted: tokens/s by name, where there
-    is a prediction. left_out: why not the others, by name."""
+    """choices: worth measuring, the best prediction first. predicted: by name, tokens/s or requests
+    of a stream a second, as wanted, where there is a prediction. left_out: why not the others."""
 
     choices: list[Choice] = field(default_factory=list)
     predicted: dict[str, float] = field(default_factory=dict)
@@ -84,7 +84,7 @@ def promising(
     for choice in ordered:
         speed = predicted.get(choice.name, best)
         if speed < WORTH_MEASURING * best:
-            found.left_out[choice.name] = f"predicted {speed:,.0f} of {best:,.0f} tokens/s"
+            found.left_out[choice.name] = f"predicted to be {speed / best:.0%} of the best"
         elif len(found.choices) == MAX_LAYOUTS:
             found.left_out[choice.name] = f"{MAX_LAYOUTS} others are predicted to be better"
         else:

@@ -18,7 +18,7 @@ _HEAD = f"{'':<28}{'rounds':>7}{'tokens/s':>18}{'TTFT p99':>10}{'ITL p99':>9}{'G
 
 
 def as_table(outcome: Outcome, objective: Objective, predicted: Mapping[str, float]) -> str:
-    """Write all races. predicted: tokens/s of layouts by name, where there is a prediction."""
+    """Write all races. predicted: of layouts by name, tokens/s or a stream's requests a second."""
     lines = [f"objective: {objective}", RULE]
     for stage in outcome.stages:
         lines += ["", f"{stage.name}:", _HEAD, *_rows(stage, predicted)]
@@ -37,7 +37,7 @@ def words_of(standing: Standing, stage: Stage, predicted: Mapping[str, float]) -
     if not standing.trials:
         words = "not measured"
     if standing.name in predicted:
-        words += f" (predicted {predicted[standing.name]:,.0f} tokens/s)"
+        words += f" (predicted {predicted[standing.name]:,.3g})"
     return words
 
 
@@ -57,10 +57,10 @@ def _figures(standing: Standing) -> str:
 def mean_trial(trials: Sequence[Trial]) -> Trial:
     """Average the figures of some trials, none of which failed."""
     return Trial(
-        **{
-            name: fmean(getattr(trial, name) for trial in trials)
-            for name in ("tokens_per_s", "request_ms", "ttft_p50_ms", "ttft_p99_ms")
-        },
+        tokens_per_s=fmean(trial.tokens_per_s for trial in trials),
+        request_ms=fmean(trial.request_ms for trial in trials),
+        ttft_p50_ms=fmean(trial.ttft_p50_ms for trial in trials),
+        ttft_p99_ms=fmean(trial.ttft_p99_ms for trial in trials),
         itl_p50_ms=fmean(trial.itl_p50_ms for trial in trials),
         itl_p99_ms=fmean(trial.itl_p99_ms for trial in trials),
         memory_bytes=int(fmean(trial.memory_bytes for trial in trials)),

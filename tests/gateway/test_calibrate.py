@@ -46,7 +46,7 @@ def _no_model(*, progress: bool) -> Path:
     raise ModelNotFound("no network")
 
 
-def test_profile_is_kept_where_predictions_look_and_shown_as_json(
+def test_profile_is_kept_for_predictions_and_shown_as_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without the default model the gateway's part is left out, and that is said."""

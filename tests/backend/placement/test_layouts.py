@@ -15,9 +15,9 @@ LOAD = Load(prompt_tokens=16, output_tokens=16, concurrency=4)
 def test_memory_is_what_a_start_would_plan() -> None:
     model = served()
     prediction = predict(model, READER, Layout(2), LOAD)
-    shard, _ = model.shards(2)
+    (shard, footprint), _ = model.parts(2)
     device = RankDevice("cuda", "bfloat16", READER.memory_bytes)
-    total = model.footprint(shard).total
+    total = footprint.total
     plan = MemoryPlan.of(model.config, model.groups, shard, model.settings, total, device)
     memory = prediction.memory
     assert memory.weight_bytes == sum(total)
@@ -48,7 +48,7 @@ def test_groups_share_the_streams() -> None:
 
 def test_time_of_a_request_is_that_of_its_tokens() -> None:
     prediction = predict(served(), READER, Layout(1), Load(16, 16, 1))
-    assert prediction.bound == "reading weights"
+    assert prediction.bound == "reading"
     assert prediction.serial_share == 0
     assert prediction.request_s == pytest.approx(prediction.ttft_s + 15 * prediction.inter_token_s)
     assert prediction.tokens_per_s == pytest.approx(16 / prediction.request_s, rel=0.01)

@@ -157,7 +157,8 @@ def test_layouts_are_named_as_people_say_them() -> None:
 
 
 def names_of(values: Values, load: Load, **options: Any) -> dict[str, list[str]]:
-    found = knobs(values, load, **{"cores": 2, "levels": ["avx2"], "allows_loss": False} | options)
+    given: dict[str, Any] = {"cores": 2, "levels": ["avx2"], "allows_loss": False}
+    found = knobs(values, load, **given | options)
     return {knob.name: [choice.name for choice in knob.choices] for knob in found}
 
 
