@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from backend.wire.messages import NO_TOKEN_LEFT
+
 # openai-python obeys Retry-After up to 120 s and ignores anything longer.
 MAX_RETRY_AFTER_S = 60.0
 
@@ -36,6 +38,7 @@ LENGTH_COMPLAINT = re.compile(
 )
 ENUM_COMPLAINT = re.compile(r"^Invalid enum value (?P<value>.+)$", re.DOTALL)
 PATTERN_COMPLAINT = re.compile(r"^Expected `str` matching regex '(?P<pattern>.+)'$")
+TAG_COMPLAINT = re.compile(r"^Expected `(?P<expected>\w+)`$")
 MISSING_COMPLAINT = re.compile(r"^Object missing required field `(?P<name>\w+)`")
 
 
@@ -148,7 +151,13 @@ def reworded(error: ApiError, words: Mapping[str, str]) -> ApiError:
 
 
 def engine_failed(message: str, *, is_final: bool = False) -> ApiError:
-    """Build the 500 for a sequence that the engine gave up. `message` is for the caller."""
+    """Build the 500 for a sequence that the engine gave up. `message` is for the caller.
+
+    Where the request's rules contradict each other, it is a 400.
+    """
+    if message == NO_TOKEN_LEFT:
+        rules = "such as logit_bias, allowed_token_ids, bad_words or a grammar"
+        return ApiError(400, f"{message[0].upper()}{message[1:]}, {rules}.", code="no_token_left")
     return ApiError(500, message, code="engine_error", is_final=is_final)
 
 
@@ -230,6 +239,9 @@ def _from_complaint(complaint: str, path: str, body: bytes) -> ApiError:
         if match["actual"] == "float":
             actual = "a decimal number"
         message = f"Invalid type for {where}: expected {expected}, but got {actual} instead."
+        return invalid(message, param, "invalid_type")
+    if match := TAG_COMPLAINT.match(complaint):
+        message = f"Invalid type for {where}: expected {_expected(match['expected'])}."
         return invalid(message, param, "invalid_type")
     if match := RANGE_COMPLAINT.match(complaint):
         kind = "integer" if match["type"] == "int" else "decimal"

@@ -130,6 +130,13 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = ""
     access_log: Annotated[bool, Meta(description="log a line for every request")] = True
+    group_name: Annotated[
+        GroupName,
+        Meta(
+            description="what requests may call the groups that --dp makes, as their `model` or "
+            "`consumer_group`"
+        ),
+    ] = PRIMARY
     served_model_name: Annotated[
         tuple[Annotated[str, Meta(min_length=1)], ...],
         Meta(description="names clients may ask for, separated by commas", extra=_MODEL),

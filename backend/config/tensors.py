@@ -12,10 +12,12 @@ Names here are ours, Hugging Face's for a Llama where it has the tensor:
     model.layers.I.short_conv.b_proj c_proj x_proj conv out_proj
     model.layers.I.linear_attn.q_proj k_proj v_proj z_proj b_proj a_proj q_conv k_conv v_conv
                                                rates dt norm out_proj
+    model.layers.I.mamba.gate_proj x_proj b_proj c_proj step_proj x_conv b_conv c_conv
+                         rates skips steps norm out_proj
     model.layers.I.mlp.gate_proj up_proj down_proj
     model.layers.I.mlp.router  mlp.router_correction  mlp.experts.E.gate_proj up_proj down_proj
     model.layers.I.mlp.shared.gate_proj up_proj down_proj  mlp.shared_gate
-    model.layers.I.mlp.router_norm  mlp.expert_scales
+    model.layers.I.mlp.router_norm  mlp.expert_scales  mlp.latent_in  mlp.latent_out
     model.layers.I.mlp_output_norm             norm of what the MLP gives, and experts beside it
     model.layers.I.mlp_dense_norm experts_input_norm experts_output_norm
                                                of an MLP that has experts beside it, and of these
@@ -289,12 +291,16 @@ def _experts(experts: Experts, hidden: int, shown: int) -> Iterator[tuple[str, T
         yield "mlp.expert_scales.weight", TensorInfo((experts.num,), is_wide=True)
     if experts.has_correction:
         yield "mlp.router_correction.bias", TensorInfo((experts.num,), is_wide=True)
-    mlp = MLP(experts.width, has_bias=experts.has_bias)
+    mlp = MLP(experts.width, is_gated=experts.is_gated, has_bias=experts.has_bias)
+    if width := experts.latent_width:
+        yield "mlp.latent_in.weight", TensorInfo((width, hidden))
+        yield "mlp.latent_out.weight", TensorInfo((hidden, width))
     for index in range(shown):
-        for name, info in _mlp(f"mlp.experts.{index}", mlp, hidden):
+        for name, info in _mlp(f"mlp.experts.{index}", mlp, experts.latent_width or hidden):
             yield name, info._replace(expert=index)
     if experts.shared_width:
-        yield from _mlp("mlp.shared", MLP(experts.shared_width), hidden)
+        shared = MLP(experts.shared_width, is_gated=experts.is_gated)
+        yield from _mlp("mlp.shared", shared, hidden)
     if experts.shared_gate:
         yield "mlp.shared_gate.weight", TensorInfo((hidden,))
 

@@ -55,7 +55,7 @@ ItlLimit = Annotated[
     float,
     Meta(
         ge=0,
-        description="a good request has so many ms between tokens on average (0: any)",
+        description="a good request has at most so many ms between tokens on average (0: any)",
         extra=_LIMITS,
     ),
 ]
@@ -134,7 +134,8 @@ class GatewayBenchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     """The load on a gateway worker, and where the figures go."""
 
     dialect: Annotated[
-        Literal["completions", "chat", "messages"], Meta(description="what the clients speak")
+        Literal["completions", "chat", "messages", "responses", "ollama", "takeoff"],
+        Meta(description="what the clients speak"),
     ] = "completions"
     streams: Annotated[int, Meta(ge=1, le=512, description="streams, or connections, at once")] = 64
     rate: Annotated[float, Meta(gt=0, le=1000, description="tokens a second of each stream")] = 25.0

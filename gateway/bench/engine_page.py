@@ -94,4 +94,4 @@ def _table(measured: Sequence[StepTimes], tokens: str) -> str:
         cells += [f"{ms:.2f}" for ms in (middle, low, high)]
         rows.append([*cells, f"{tokens_per_s(times):,.1f}", str(len(times.seconds))])
     headings = ["batch", tokens, "ms, median", "first quartile", "third", "tokens/s", "measured"]
-    return page.table(headings, rows)
+    return page.table(headings, rows, num_text=0)

@@ -3,9 +3,8 @@
 Knows how a report looks, not what it says.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
-from typing import Literal
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -24,14 +23,13 @@ th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right
 th { border-bottom: 2px solid #888; font-weight: 600; }
 th.text, td.text, th.words { text-align: left; }
 tr { break-inside: avoid; }
-td.words { text-align: left; white-space: normal; min-width: 9rem; }
+td.words { text-align: left; white-space: normal; min-width: 7rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; font-size: .88rem; }
 dt { color: #555; }
 dd { margin: 0; overflow-wrap: anywhere; }
 code { font-size: .9em; }
 @media print { body { margin: 0; max-width: none; font-size: 11pt; } }
 """
-_NUMBERS: Mapping[int, Literal["text", "words"]] = {}
 # No script runs and nothing is fetched, whatever a name in the page contains.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -63,10 +61,13 @@ def figure(svg: str, caption: str = "", marks: Sequence[tuple[str, str]] = ()) -
 def table(
     headings: Sequence[str],
     rows: Iterable[Sequence[str]],
-    kinds: Mapping[int, Literal["text", "words"]] = _NUMBERS,
+    num_text: int = 1,
+    *,
+    words: Collection[int] = (),
 ) -> str:
-    """Return a table of numbers. kinds: of columns that are otherwise, by their places: names
-    (text) or sentences (words)."""
+    """Return a table: its first num_text columns are names, the others numbers, but for those at
+    the places `words`, which are sentences."""
+    kinds = dict.fromkeys(range(num_text), "text") | dict.fromkeys(words, "words")
     head = _cells("th", headings, kinds)
     body = "\n".join(f"<tr>{_cells('td', row, kinds)}</tr>" for row in rows)
     return f'<div class="scroll"><table>\n<tr>{head}</tr>\n{body}\n</table></div>'

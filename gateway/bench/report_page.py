@@ -100,7 +100,7 @@ def _first_heading(report: Report) -> str:
 def _throughput_table(report: Report) -> str:
     headings = [_first_heading(report), "requests", "failed", "short", "tokens/s", "least", "most"]
     headings += ["requests done/s", *(["good", "good/s"] if report.has_limits else [])]
-    return page.table(headings, [_counts(report, level) for level in report.levels])
+    return page.table(headings, [_counts(report, level) for level in report.levels], num_text=0)
 
 
 def _counts(report: Report, level: Level) -> list[str]:
@@ -117,7 +117,7 @@ def _counts(report: Report, level: Level) -> list[str]:
 def _latency_table(report: Report) -> str:
     headings = [_first_heading(report), "TTFT p50, ms", "p90", "p99", "ITL p50, ms", "p90", "p99"]
     headings += ["whole answer p50, ms", "p99"]
-    return page.table(headings, [_times(level) for level in report.levels])
+    return page.table(headings, [_times(level) for level in report.levels], num_text=0)
 
 
 def _times(level: Level) -> list[str]:

@@ -4,7 +4,7 @@ A command is one entry of COMMANDS. Its module is imported when it is chosen, so
 once: flags come from settings Structs that stand apart from what heavy modules do with them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -21,6 +21,7 @@ from gateway.commands.keys import FileSettings, NewKeySettings
 from gateway.commands.parser import Parser
 from gateway.planning.plan_settings import PlanSettings
 from gateway.settings import setting_options
+from gateway.terminal.chat_settings import OWN_ADDRESS, AskSettings, ChatSettings
 from gateway.top.top_settings import TopSettings
 from gateway.tuning.tune_settings import TuneSettings
 
@@ -33,7 +34,8 @@ class Command:
     arguments: what follows it, for the usage; description: what its help says above the flags
     (without it: `help`), epilog: what below them. add: puts its arguments on its parser.
     module: in this package, with `run(given) -> exit status` of what was given, by name, or, where
-    it serves several commands, `run(action, given)` with the command's last word.
+    it serves several commands, `run(action, given)` with the command's last word. last: an argument
+    that may also stand behind the flags.
     """
 
     path: str
@@ -44,6 +46,7 @@ class Command:
     epilog: str = ""
     add: Callable[[Parser], None] = lambda parser: None
     takes_action: bool = False
+    last: str = ""
 
     def run(self, given: dict[str, Any]) -> int:
         """Carry it out; return the exit status. Raises SettingsError."""
@@ -89,6 +92,14 @@ have suffixes: 4k, 4K (4096); sizes are also 2GB, 512MiB.
 _CONFIG_HELP = """\
 Print the settings that `unisono serve` with the same flags, variables and file
 would have, as a settings file; a comment says where each value comes from.
+"""
+_RUN_HELP = """\
+Serve MODEL on a free port of this machine for one answer, print it, and stop.
+PROMPT and what is piped in are put together. Without either, chat with it.
+"""
+_CHAT_HELP = """\
+Chat with a running OpenAI-compatible server, or with a model that is served
+for this chat alone. What is piped in is answered without more ado.
 """
 _BENCH_HELP = """\
 Load a running OpenAI-compatible server, ours or another, and print a table of
@@ -149,13 +160,22 @@ def _add_settings(parser: Parser, kind: type[msgspec.Struct], group: str) -> Non
     parser.add_settings(kind, group)
 
 
-def _add_serve_flags(parser: Parser) -> None:
-    options = [option for table in setting_options().values() for option in table]
+def _add_serve_flags(
+    parser: Parser, model_nargs: str | None = "?", without: Collection[str] = ()
+) -> None:
+    table = [option for options in setting_options().values() for option in options]
+    options = [option for option in table if option.name not in without]
     (model,) = [option for option in options if option.name == "model"]
     options.remove(model)
-    parser.add_argument("model", metavar="MODEL", nargs="?", help="what to serve, as told above")
+    parser.add_argument("model", metavar="MODEL", nargs=model_nargs, help="what to serve")
     parser.add_argument("--config", metavar="FILE", type=Path, help="TOML file of settings")
     parser.add_options(options)
+
+
+def _add_run_flags(parser: Parser) -> None:
+    parser.add_settings(AskSettings, "answer")
+    _add_serve_flags(parser, model_nargs=None, without=OWN_ADDRESS)
+    parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to answer")
 
 
 def _add_config_flags(parser: Parser) -> None:
@@ -221,6 +241,23 @@ COMMANDS = (
         description=_SERVE_HELP,
         epilog=_SERVE_END,
         add=_add_serve_flags,
+    ),
+    Command(
+        "run",
+        "serve a model for one answer",
+        "run",
+        arguments="MODEL [PROMPT] [flags of serve]",
+        description=_RUN_HELP,
+        epilog=_SERVE_END,
+        add=_add_run_flags,
+        last="prompt",
+    ),
+    Command(
+        "chat",
+        "chat in the terminal",
+        "chat",
+        description=_CHAT_HELP,
+        add=settings(ChatSettings, "chat"),
     ),
     Command(
         "config",

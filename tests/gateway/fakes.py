@@ -98,6 +98,7 @@ class ByteTokenizer:
         add_special_tokens: bool = True,
         parse_special: bool = True,
         max_length: int | None = None,
+        salt: str | None = None,
     ) -> list[int]:
         prefix_ids = self._prefix_ids if add_special_tokens else []
         if parse_special and text in self._marks:

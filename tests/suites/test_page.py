@@ -20,7 +20,16 @@ from tests.e2e.server import Server, wait_until
 from tests.suites import web_driver
 from tests.suites.conftest import MODEL
 from tests.suites.model import CHAT_TEMPLATE
-from tests.suites.web_driver import BACKSPACE, CONTROL, ENTER, ESCAPE, RELEASE, RIGHT, Browser
+from tests.suites.web_driver import (
+    BACKSPACE,
+    CONTROL,
+    ENTER,
+    ESCAPE,
+    LIMIT_S,
+    RELEASE,
+    RIGHT,
+    Browser,
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -83,7 +92,7 @@ def ask(browser: Browser, words: str) -> None:
 
 def finish(browser: Browser) -> None:
     browser.wait_for(lambda: bool(browser.text("#view-chat .numbers")), "figures")
-    browser.wait_for(lambda: not browser.is_shown(BUSY), "the answer's end")
+    browser.wait_for(lambda: not browser.is_shown(BUSY), "the answer's end", 2 * LIMIT_S)
 
 
 def check_quiet(browser: Browser, server: Server) -> None:
@@ -159,7 +168,9 @@ def test_probabilities_are_told_by_pointer_and_keys(browser: Browser, page_serve
     finish(browser)
     script = "return document.querySelectorAll('#view-chat .token').length"
     assert browser.run(script) > 5
-    browser.hover("#view-chat .token")
+    tokens = "[...document.querySelectorAll('#view-chat .token')]"
+    browser.run(f"{tokens}.find((token) => token.offsetWidth > 5).id = 'it'")
+    browser.hover("#it")
     assert "log-probability" in browser.text(".token-card")
     browser.run("document.querySelector('#view-chat .answer [tabindex]').focus()")
     browser.press(RIGHT)
@@ -304,14 +315,14 @@ def test_wrong_key_is_told_and_asked_for_again(
 def test_answer_goes_on_when_a_rank_dies(browser: Browser, model: Path) -> None:
     with Server(model, "--kv-cache-bytes", "64MiB") as server:
         visit(browser, server)
-        fill_length(browser, 2000)
+        fill_length(browser, 1000)
         ask(browser, "Hello")
         browser.wait_for(lambda: len(browser.text("#view-chat .answer")) > 50, "some text")
         os.kill(server.processes["unisono: rank 0.0"], signal.SIGKILL)
         waiting = "#view-chat .answer .notice"
         browser.wait_for(lambda: "No group is working" in browser.text(waiting), "it says so")
         finish(browser)
-        assert browser.text("#view-chat .numbers").startswith("2000 tokens")
+        assert browser.text("#view-chat .numbers").startswith("1000 tokens")
         assert not browser.is_shown("#view-chat .notice")
 
 
@@ -329,3 +340,69 @@ def test_answer_that_cannot_go_on_says_so(browser: Browser, model: Path) -> None
         browser.wait_for(
             lambda: "cannot be reached" in browser.text("#view-chat .notice.bad"), "trying again"
         )
+
+
+# Answers to a chat as this server would, whatever was asked: pieces come one by one.
+FAKE_ANSWER = """
+const [pieces] = arguments, real = window.fetch;
+window.fetch = (url, options) => {
+  if (!String(url).endsWith("/chat/completions")) return real(url, options);
+  const lines = pieces.map((delta) => `data: ${JSON.stringify({choices: [{delta}]})}\\n\\n`);
+  const body = [...lines, "data: [DONE]\\n\\n"].map((line) => new TextEncoder().encode(line));
+  return Promise.resolve(new Response(new ReadableStream({
+    start(controller) { for (const part of body) controller.enqueue(part); controller.close(); },
+  })));
+};
+"""
+
+
+def answered(browser: Browser, server: Server, *pieces: dict[str, str]) -> None:
+    """Open the page and have a question answered with these pieces."""
+    visit(browser, server)
+    browser.run(FAKE_ANSWER, pieces)
+    ask(browser, "Hello")
+    finish(browser)
+
+
+def test_thoughts_are_folded(browser: Browser, page_server: Server) -> None:
+    thought = [{"reasoning_content": "Let me "}, {"reasoning_content": "see."}]
+    answered(browser, page_server, *thought, {"content": "Paris."})
+    assert browser.text(".thoughts summary") == "Thoughts (3 words)"
+    assert not browser.is_shown(".thoughts .text") and browser.text(".markdown") == "Paris."
+    browser.click(".thoughts summary")
+    assert browser.text(".thoughts .text") == "Let me see."
+
+
+def test_text_of_a_model_is_never_code(browser: Browser, page_server: Server) -> None:
+    evil = '<img src=x onerror="document.title=1"><script>document.title=1</script>'
+    thought, text = (
+        {"reasoning_content": evil},
+        {"content": f"{evil}\n\n- **{evil}**\n\n[a](javascript:1)"},
+    )
+    answered(browser, page_server, thought, text)
+    script = "return document.querySelectorAll('main :is(img, script, iframe, a, object)').length"
+    assert browser.run(script) == 0
+    assert browser.run("return document.title") != "1"
+    assert browser.text(".markdown p") == evil and browser.text(".markdown strong") == evil
+    refused = "document.querySelector('.answer').innerHTML = '<i>a</i>'"
+    script = f"try {{ {refused} }} catch (error) {{ return error.name }}"
+    assert browser.run(script) == "TypeError", "Trusted Types hold whoever forgets"
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_markup_is_the_same_however_it_comes(
+    size: int, browser: Browser, page_server: Server
+) -> None:
+    text = (
+        "# Rivers\nTwo *big* ones, 2 * 3 * 4:\n\n1. **Nile**\n   - long\n   - `old`\n2. Rhine\n\n"
+        "> quoted\n\n```python\nprint(1 < 2)  # **not bold**\n\nx = 1\n```\nDone **but"
+    )
+    pieces = [{"content": text[at : at + size]} for at in range(0, len(text), size)]
+    answered(browser, page_server, *pieces)
+    tags = browser.run(
+        "return [...document.querySelectorAll('.markdown *')].map((e) => e.localName).join(' ')"
+    )
+    assert tags == "p p em ol li strong ul li li code li blockquote pre code p"
+    assert browser.text(".markdown pre") == "print(1 < 2)  # **not bold**\n\nx = 1"
+    assert browser.text(".markdown p:last-child") == "Done **but"
+    assert "2 * 3 * 4" in browser.text(".markdown")

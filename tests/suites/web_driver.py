@@ -112,8 +112,8 @@ class Browser:
         )
 
     def is_shown(self, selector: str) -> bool:
-        """Whether there is such an element, and it takes up room."""
-        script = "return Boolean(document.querySelector(arguments[0])?.getClientRects().length)"
+        """Whether there is such an element, and it is not hidden in any way."""
+        script = "return Boolean(document.querySelector(arguments[0])?.checkVisibility())"
         return bool(self.run(script, selector))
 
     def wait_for(self, condition: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:

@@ -2,6 +2,7 @@
 
 import {copy} from "./code_dialog.js";
 import {element} from "./dom.js";
+import {Markdown} from "./markdown.js";
 import {showTokensOf, tokenElement} from "./tokens.js";
 
 const FINISHED = {length: "cut at max new tokens", abort: "stopped", content_filter: "filtered"};
@@ -11,13 +12,15 @@ export class Answer {
   #thought = "";
   #numShown = 0; // characters of the text that have an element
 
-  /** onCode, onAgain: what the buttons do. isCode: the text is JSON. lead: what it continues. */
-  constructor({onCode, onAgain, isCode = false, lead = ""}) {
+  /** onCode, onAgain: what the buttons do. form: "markdown", "json" or "text". lead: what it continues. */
+  constructor({onCode, onAgain, form, lead = ""}) {
     this.thoughtText = element("div", {class: "text thought"});
     this.thoughtHead = element("summary", {textContent: "Thinking…"});
     this.thoughts = element("details", {class: "thoughts", hidden: true}, this.thoughtHead, this.thoughtText);
     this.body = element("span", {});
-    const text = element("div", {class: isCode ? "text code" : "text"}, element("span", {class: "prompt", textContent: lead}), this.body);
+    this.markdown = form === "markdown" ? new Markdown() : null;
+    const text = element("div", {class: form === "json" ? "text code" : "text"},
+      element("span", {class: "prompt", textContent: lead}), this.markdown?.element, this.body);
     this.notices = element("div", {});
     this.numbers = element("span", {class: "numbers"});
     this.copyButton = element("button", {
@@ -77,6 +80,7 @@ export class Answer {
   end() {
     this.wait("");
     this.#addPlain();
+    this.markdown?.flush();
     this.element.classList.remove("is-waiting", "is-streaming");
     if (this.#thought) this.#endThought();
     this.buttons.hidden = false;
@@ -124,7 +128,8 @@ export class Answer {
   }
 
   #addPlain() {
-    if (this.#numShown < this.#text.length) this.body.append(this.#text.slice(this.#numShown));
+    if (this.markdown && !this.hasTokens) this.markdown.show(this.#text);
+    else if (this.#numShown < this.#text.length) this.body.append(this.#text.slice(this.#numShown));
     this.#numShown = this.#text.length;
   }
 }

@@ -59,7 +59,8 @@ export class Lane {
       : completionBody(model, settings, turn.question);
     const again = () => { if (!this.isBusy) this.#answer(turn); };
     const answer = new Answer({
-      onCode: () => showCode(path, body), onAgain: again, isCode: Boolean(settings.schema.trim()), lead: isChat ? "" : turn.question,
+      onCode: () => showCode(path, body), onAgain: again, form: settings.schema.trim() ? "json" : isChat ? "markdown" : "text",
+      lead: isChat ? "" : turn.question,
     });
     turn.answer?.element.remove();
     turn.answer = answer;

@@ -13,8 +13,10 @@ from backend.linear.torch_weight_only import weight_only_kernels_work
 from backend.native import absence
 from backend.native import kernels as native
 from backend.parallel import TensorParallel
+from backend.placement.batch_simulation import Load
 from backend.placement.footprint import Footprint, mlp_unit
-from backend.placement.known_weights import DescribedWeights
+from backend.placement.known_weights import DescribedWeights, HeaderWeights
+from backend.placement.layouts import Layout, ServedModel, fit
 from backend.placement.sharding import split_model
 from backend.quant.kept_weights import KeptWeights
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
@@ -23,6 +25,7 @@ from backend.weights.checkpoint import open_checkpoint
 from backend.wire.control import Budget
 from gateway.default_model import default_model
 from tests.backend.factories import write_mixed_gguf, write_tiny_llama
+from tests.backend.models.predicted_memory import BOX
 from tests.backend.quantized_layouts import LAYOUTS, write_quantized_llama
 from tests.backend.tp_ranks import run_ranks
 
@@ -54,6 +57,23 @@ def test_table_of_a_width_that_no_kernel_takes_is_counted(
 @pytest.mark.parametrize("kernels", ["auto", "torch"])
 def test_footprint_of_the_default_model_is_what_is_held(kernels: str) -> None:
     _check(default_model(), kernels=kernels)
+
+
+@pytest.mark.skipif(native is None, reason=absence)
+def test_plan_of_the_default_model_is_what_is_held() -> None:
+    """Its header and the settings are enough: weights and cache, to the byte."""
+    path = default_model()
+    config = load_config(path)
+    settings = EngineSettings(kv_cache_bytes=1 << 22)
+    model = ServedModel(config, HeaderWeights(path, config), "bfloat16", "native", settings)
+    told: list[Budget] = []
+    engine = _build(path, TensorParallel(), told)
+    plan = fit(model, BOX, Layout(1), Load(32, 32, 1)).plan
+    assert plan.rank_memory.packed_bytes + plan.rank_memory.weight_bytes == (
+        engine.model.weight_bytes
+    )
+    assert plan.kv_bytes == engine.kv_bytes == engine.runner._kv_cache.data.nbytes
+    assert plan.rank_memory.activation_bytes == told[0].activation_bytes
 
 
 @pytest.mark.parametrize("kernels", ["auto", "torch"])
