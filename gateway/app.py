@@ -22,7 +22,7 @@ from gateway.dialects.error_forms import error_form_of
 from gateway.endpoints.chat import create_chat_completion
 from gateway.endpoints.completions import create_completion
 from gateway.endpoints.embeddings import create_embeddings
-from gateway.endpoints.health import livez, readyz, root, version
+from gateway.endpoints.health import livez, readyz, version
 from gateway.endpoints.management import (
     create_reader,
     delete_reader,
@@ -35,6 +35,7 @@ from gateway.endpoints.metrics import metrics
 from gateway.endpoints.models import list_models, retrieve_model
 from gateway.endpoints.ollama import ollama_chat, ollama_generate, ollama_show, ollama_tags
 from gateway.endpoints.openapi import docs, openapi_json
+from gateway.endpoints.page import page_file, root
 from gateway.endpoints.rerank import rerank
 from gateway.endpoints.responses import count_input_tokens, create_response, retrieve_response
 from gateway.endpoints.takeoff import (
@@ -117,13 +118,14 @@ def create_app(service: Service) -> ASGIApp:
         (Access.INFER, Route("/v1/models", list_models, methods=["GET"])),
         (Access.INFER, Route("/v1/models/{name:path}", retrieve_model, methods=["GET"])),
         (Access.OPEN, Route("/", root, methods=["GET"])),
+        (Access.OPEN, Route("/page/{name}", page_file, methods=["GET"])),
         (Access.OPEN, Route("/livez", livez, methods=["GET"])),
         (Access.OPEN, Route("/readyz", readyz, methods=["GET"])),
         (Access.OPEN, Route("/health", readyz, methods=["GET"])),
         (Access.ADMIN, Route("/metrics", metrics, methods=["GET"])),
         (Access.INFER, Route("/version", version, methods=["GET"])),
-        (Access.INFER, Route("/openapi.json", openapi_json, methods=["GET"])),
-        (Access.INFER, Route("/docs", docs, methods=["GET"])),
+        (Access.OPEN, Route("/openapi.json", openapi_json, methods=["GET"])),
+        (Access.OPEN, Route("/docs", docs, methods=["GET"])),
     ]
     return _application(routes, service)
 

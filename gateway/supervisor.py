@@ -261,7 +261,8 @@ class Supervisor:
         lines = ready_lines(
             self._config, self._settings, readies, self._sampling, compute, self._url, name, took
         )
-        self._reporter.serves(lines, self._url, name, compute)
+        kv_tokens = sum(ready.kv_capacity_tokens for ready in readies)
+        self._reporter.serves(lines, self._url, name, compute, kv_tokens)
 
     @property
     def _url(self) -> str:

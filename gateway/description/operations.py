@@ -277,7 +277,8 @@ OPERATIONS = (
         "Models", None, ModelCard,
     ),
     Operation(
-        "GET", "/", "Is there a server?", "Always 200, also to HEAD, which some clients ask.",
+        "GET", "/", "Is there a server?", "Always 200, also to HEAD, which some clients ask. "
+        "Who accepts text/html gets a page to try the model on.",
         "Health", plain_text=True,
     ),
     Operation(
