@@ -14,12 +14,16 @@ from typing import Any
 import msgspec
 
 from gateway.bench.bench_settings import BenchSettings, GatewayBenchSettings
+from gateway.bench.engine_bench_settings import EngineBenchSettings
+from gateway.bench.sweep.sweep_settings import SweepSettings
 from gateway.commands.calibrate_settings import CalibrateSettings
 from gateway.commands.keys import FileSettings, NewKeySettings
 from gateway.commands.parser import Parser
+from gateway.planning.plan_settings import PlanSettings
 from gateway.settings import setting_options
 from gateway.terminal.chat_settings import OWN_ADDRESS, AskSettings, ChatSettings
 from gateway.top.top_settings import TopSettings
+from gateway.tuning.tune_settings import TuneSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,17 @@ for this chat alone. What is piped in is answered without more ado.
 _BENCH_HELP = """\
 Load a running OpenAI-compatible server, ours or another, and print a table of
 throughput, time to the first token (TTFT) and gaps between tokens (ITL).
-Exits with 1 if any request failed.
+Requests come from clients that wait for their answers (--concurrency), at a
+rate whatever is answered (--rate), or as a trace says (--trace); latencies
+count from when a request was due. --html draws them, --json keeps every
+round. Exits with 1 if any request failed.
+"""
+_TUNE_HELP = """\
+Start servers of MODEL on this machine, one layout and setting after another,
+put each under the load and write the best settings to a file that `unisono
+serve --config` takes. Losers are ended early; Ctrl-C leaves the best so far,
+and the same command goes on later. Exits with 1 if nothing that was found
+meets the limits.
 """
 _CALIBRATE_HELP = """\
 Measure, in less than a minute, what predictions of speed are made from: how
@@ -108,10 +122,32 @@ fast memory is read, how fast weights are multiplied by, what sums over ranks,
 a step and the gateway take. Kept in the cache directory for `unisono plan` and
 `unisono tune`. Best on a machine that does nothing else.
 """
+_BENCH_SWEEP_HELP = """\
+Start a server for each combination of model, dtype, quantization, TP and DP,
+measure each at every number of streams, and print a table: throughput by batch
+size, a line a layout. A point whose server dies is missing, with the reason,
+and the sweep goes on. All figures go to a file as they come; the same command
+again goes on from it. --html draws them.
+"""
+_BENCH_ENGINE_HELP = """\
+Load one engine into a process of its own, without gateway and HTTP, and print
+what decode steps take by batch and context, and prompts by length: what a rank
+spends, and all that is above it in `bench serve` is the rest of the server.
+"""
 _BENCH_GATEWAY_HELP = """\
 Run one gateway worker between clients and an engine that emits tokens for
 free, and print its CPU time a token beside that of a bare ASGI app on the
 same HTTP server, how late tokens come, and short requests a second.
+"""
+
+
+_PLAN_HELP = """\
+Say what a model takes and what it gives on devices that need not be here:
+weights, cache, what fits, and layouts of ranks with predicted speeds, the best
+first. No weights are read and no GPU is asked. Exits with 1 if nothing fits.
+
+MODEL is a path, a hub name as of `unisono serve`, of which config.json or a
+header alone is fetched, or a name of the built-in catalogue (--list).
 """
 
 
@@ -147,8 +183,18 @@ def _add_config_flags(parser: Parser) -> None:
     _add_serve_flags(parser)
 
 
+def _add_tune_flags(parser: Parser) -> None:
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="as for serve")
+    parser.add_settings(TuneSettings, "load")
+
+
 def _add_models_flags(parser: Parser) -> None:
     parser.add_argument("--json", dest="as_json", action="store_true", help="as one JSON array")
+
+
+def _add_plan_flags(parser: Parser) -> None:
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="what to plan for, as told above")
+    parser.add_settings(PlanSettings, "layout")
 
 
 def _add_revoke_flags(parser: Parser) -> None:
@@ -223,6 +269,14 @@ COMMANDS = (
         add=_add_config_flags,
     ),
     Command(
+        "plan",
+        "say what a model takes and gives on devices, without either",
+        "plan",
+        arguments="[MODEL] [flags]",
+        description=_PLAN_HELP,
+        add=_add_plan_flags,
+    ),
+    Command(
         "models",
         "list the families of models that can be served",
         "models",
@@ -245,11 +299,33 @@ COMMANDS = (
         add=settings(BenchSettings, "load"),
     ),
     Command(
+        "bench sweep",
+        "start servers over a grid of layouts and measure each",
+        "bench_sweep",
+        description=_BENCH_SWEEP_HELP,
+        add=settings(SweepSettings, "sweep"),
+    ),
+    Command(
+        "bench engine",
+        "time an engine's steps by batch and context",
+        "bench_engine",
+        description=_BENCH_ENGINE_HELP,
+        add=settings(EngineBenchSettings, "engine"),
+    ),
+    Command(
         "bench gateway",
         "measure what the gateway itself costs",
         "bench_gateway",
         description=_BENCH_GATEWAY_HELP,
         add=settings(GatewayBenchSettings, "load"),
+    ),
+    Command(
+        "tune",
+        "find by measuring how to serve a model here, and write the settings",
+        "tune",
+        arguments="[MODEL] [flags]",
+        description=_TUNE_HELP,
+        add=_add_tune_flags,
     ),
     Command(
         "calibrate",

@@ -23,7 +23,7 @@ from gateway.tenant import KeyScope
 from tests.gateway.fakes import Exchange, FakePool, complete, make_service, settle
 
 PAGES = {"/", "/page/theme.css", "/docs", "/openapi.json"}
-OPEN_PATHS = {*PAGES, "/livez", "/readyz", "/health"}
+OPEN_PATHS = {*PAGES, "/livez", "/readyz", "/health", "/healthz"}
 ELSEWHERE = "192.0.2.7"
 
 
