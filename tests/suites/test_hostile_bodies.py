@@ -230,7 +230,7 @@ BODIES: dict[str, list[dict[str, Any]]] = {
         {"prompt": "hi", "system": "s", "options": {"num_predict": 4}, "format": "json"},
     ],
 }
-HOSTILE = st.sampled_from(
+HOSTILE: st.SearchStrategy[Any] = st.sampled_from(
     [
         *(None, True, 0, -1, 2**31, 2**64, -(2**63) - 1, 10**400, 1.5, 16.0, 1e308),
         *("", "a", "\x00", "\u202e", "x" * 5000, "<|im_end|>", "<tool_call>", "{{7*7}}"),
@@ -263,7 +263,7 @@ def hostile_bodies(draw: st.DrawFn, path: str) -> dict[str, Any]:
                 container.append(copy.deepcopy(draw(HOSTILE)))
             case _:
                 container[key] = [container[key]]
-    return body | {"model": MODEL}
+    return {**body, "model": MODEL}
 
 
 def places_of(value: Any) -> list[tuple[Any, Any]]:
