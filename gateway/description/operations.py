@@ -165,7 +165,8 @@ OPERATIONS = (
         "Models", ShowRequest, OllamaShown, (), '{"model": "MODEL"}', error=OllamaError,
     ),
     Operation(
-        "GET", "/api/version", "Which release is this?", "Its number.", "Health",
+        "GET", "/api/version", "Which release of Ollama is this like?",
+        "Its number, which clients compare with what they need.", "Health",
         error=OllamaError,
     ),
     Operation(

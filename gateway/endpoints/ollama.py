@@ -26,7 +26,16 @@ from gateway.service import Service
 
 R = TypeVar("R", OllamaChatRequest, OllamaGenerateRequest)
 
+# Clients ask for it to know which routes there are: Codex refuses what is older than this one, the
+# first with a /v1/responses that it can use.
+OLLAMA_VERSION = "0.13.4"
+
 _SHOW = msgspec.json.Decoder(ShowRequest)
+
+
+async def ollama_version(http_request: Request) -> Response:
+    """Name the release of Ollama whose routes these are like; /version names our own."""
+    return json_response({"version": OLLAMA_VERSION})
 
 
 async def ollama_chat(http_request: Request) -> Response:

@@ -162,4 +162,9 @@ async def test_models_are_listed_and_shown() -> None:
     assert "completion" in shown["capabilities"]
     architecture = shown["model_info"]["general.architecture"]
     assert shown["model_info"][f"{architecture}.context_length"] > 0
-    assert "version" in (await get("/api/version")).json
+
+
+async def test_version_is_one_of_ollamas() -> None:
+    """Ours, 0.1.0, was too old for clients: Codex wants 0.13.4 at least."""
+    version = (await get("/api/version")).json["version"]
+    assert [int(part) for part in version.split(".")] >= [0, 13, 4]
