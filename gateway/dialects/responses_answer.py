@@ -26,7 +26,7 @@ from gateway.answer_events import (
 )
 from gateway.answers.choice import Choice, Token
 from gateway.answers.whole_answer import Call, WholeChoice
-from gateway.dialects.chat_logprobs import chat_logprobs
+from gateway.dialects.chat_logprobs import ContentTokens, chat_logprobs
 from gateway.dialects.responses_tools import CalledTools, custom_input
 from gateway.errors import ApiError
 from gateway.schema.chat import TokenLogprob
@@ -108,7 +108,8 @@ class ResponsesAnswer:
             is_last = not whole.text and not whole.calls
             items.append(writer.reasoning(_new_id("rs"), whole.reasoning, _status(is_cut, is_last)))
         if whole.text or not whole.calls:
-            logprobs = writer.logprobs(whole.own_tokens)
+            tokens = ContentTokens().take(whole.events, whole.own_tokens)
+            logprobs = writer.logprobs(tokens)
             status = _status(is_cut, not whole.calls)
             items.append(writer.message(_new_id("msg"), whole.text, logprobs, status))
         for call in whole.calls:
@@ -200,6 +201,7 @@ class ResponsesStream:
         self._open: _Item | None = None
         self._output: list[OutputItem] = []
         self._choice: Choice | None = None
+        self._content = ContentTokens()
 
     def begin(self, choice: Choice) -> bytes:
         """Say that there will be an answer."""
@@ -215,7 +217,7 @@ class ResponsesStream:
         self, choice: Choice, events: Sequence[AnswerEvent], tokens: Sequence[Token]
     ) -> bytes:
         """Write an event for each; tokens are told of with the first text."""
-        told = self._writer.logprobs(tokens)
+        told = self._writer.logprobs(self._content.take(events, tokens))
         framed = b""
         if told and not any(isinstance(piece, TextDelta) for piece in events):
             events = [TextDelta(""), *events]
