@@ -72,7 +72,7 @@ def added(text: str, **options: bool) -> tokenizers.AddedToken:
     return tokenizers.AddedToken(text, **{"normalized": False, "special": True, **options})
 
 
-def test_texts_are_cut_in_front_of_tokens_that_say_nothing_of_their_neighbours() -> None:
+def test_texts_are_cut_in_front_of_special_tokens_alone() -> None:
     assert parts_of("a<x>b<x><y>c", added("<x>"), added("<y>"))[0] == ["a", "<x>b", "<x>", "<y>c"]
     assert parts_of("a<x>b<x>y>", added("<x>"), added("<x>y>"))[0] == ["a", "<x>b", "<x>y>"]
     assert parts_of("a <x>b", added("<x>", lstrip=True))[0] == ["a <x>b"]
