@@ -5,6 +5,8 @@ ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --constraint deploy/constraints.txt
 MARKS := not slow and not gpu
+# Tests are compiled once, not by every worker of every stage, even where the environment says otherwise.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help serve test test-long lint format audit clean
 
@@ -20,13 +22,13 @@ serve: .venv/.serve
 
 test: lint
 	$(BIN)/pytest
-	$(BIN)/pytest -m 'family and not e2e and $(MARKS)'
+	$(BIN)/pytest -m 'numerics and not e2e and $(MARKS)'
 	$(BIN)/pytest -m 'e2e and $(MARKS)'
 
 test-long: lint
 	$(BIN)/pytest
-	$(BIN)/pytest -m 'family and not e2e and not gpu'
-	$(BIN)/pytest -m '(e2e or slow) and not family and not gpu'
+	$(BIN)/pytest -m 'numerics and not e2e and not gpu'
+	$(BIN)/pytest -m '(e2e or slow) and not numerics and not gpu'
 
 lint: .venv/.test
 	$(BIN)/ruff check

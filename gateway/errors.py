@@ -172,13 +172,20 @@ def model_not_found(model: str) -> ApiError:
 class ErrorForm:
     """How a dialect tells of a refusal.
 
-    body: of an error and the id of the request. statuses: those that it has instead of ours.
-    id_header: where its clients look for the id of the request; empty for x-request-id alone.
+    body: of an error and the id of the request. statuses: those that it has instead of ours; codes:
+    by the code of an error, before those. id_header: where its clients look for the id of the
+    request; empty for x-request-id alone.
     """
 
     body: Callable[[ApiError, str], bytes]
     statuses: Mapping[int, int] = field(default_factory=dict)
     id_header: str = ""
+    codes: Mapping[str, int] = field(default_factory=dict)
+
+    def status(self, error: ApiError) -> int:
+        """Return the status of a refusal."""
+        known = self.codes.get(error.code or "")
+        return self.statuses.get(error.status, error.status) if known is None else known
 
 
 OPENAI_ERRORS = ErrorForm(lambda error, request_id: error.body())
@@ -193,7 +200,7 @@ def error_response(
     """Render an ApiError, with `headers` on top of its own."""
     return Response(
         form.body(error, request_id),
-        form.statuses.get(error.status, error.status),
+        form.status(error),
         headers={**error.headers(), **(headers or {})},
         media_type="application/json",
     )

@@ -10,15 +10,17 @@ import msgspec
 
 from backend.config.errors import ModelError
 from backend.settings import EngineSettings
+from gateway.group_names import PRIMARY
 from gateway.settings import GroupSettings, Settings
 
 
 @dataclass(frozen=True, slots=True)
 class GroupPlace:
-    """One group's settings, and how many ranks the groups before it have."""
+    """One group's settings, how many ranks the groups before it have, and what it is called."""
 
     engine: EngineSettings
     first_rank: int
+    name: str = PRIMARY
 
 
 def layout(settings: Settings) -> list[GroupPlace]:
@@ -32,9 +34,32 @@ def layout(settings: Settings) -> list[GroupPlace]:
         own = msgspec.structs.replace(
             engine, tp=group.ranks, dp=len(groups), devices=group.devices, threads=threads
         )
-        places.append(GroupPlace(own, first_rank))
+        places.append(GroupPlace(own, first_rank, group.name))
         first_rank += group.ranks
     return places
+
+
+def another_place(
+    first: GroupPlace,
+    name: str | None,
+    ranks: int,
+    devices: tuple[str, ...],
+    max_num_seqs: int,
+) -> GroupPlace:
+    """Return the place of one more group: that of the first, but for what is not None, 0 or empty.
+
+    Raises ModelError if devices and ranks do not match.
+    """
+    engine = first.engine
+    tp = ranks or len(devices) or engine.tp
+    if not devices and tp == engine.tp:
+        devices = engine.devices
+    if len(devices) not in (0, tp):
+        raise ModelError(f"{len(devices)} devices for {tp} ranks; name one for each")
+    own = msgspec.structs.replace(
+        engine, tp=tp, devices=devices, max_num_seqs=max_num_seqs or engine.max_num_seqs
+    )
+    return GroupPlace(own, first.first_rank, first.name if name is None else name)
 
 
 def shape(places: list[GroupPlace]) -> str:

@@ -12,6 +12,7 @@ _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 # Places in /proc/PID/stat behind the command's name, and a bit of the first.
 _FLAGS, _MAJOR_FAULTS, _USER_TICKS, _SYSTEM_TICKS = 6, 9, 11, 12
 _START_TICKS, _RSS_PAGES, _EXIT_CODE = 19, 21, 49
+_SESSION = 3
 _PF_EXITING = 0x4
 
 
@@ -26,6 +27,13 @@ def stat_fields(pid: int) -> list[str]:
 def cpu_seconds(pid: int) -> float:
     """Return the user and system time that a process has used. Raises OSError if it is gone."""
     return _cpu_seconds(stat_fields(pid))
+
+
+def machine_cpu_seconds() -> float:
+    """Return the time that all cores have worked, for whomever, other virtual machines included."""
+    ticks = Path("/proc/stat").read_text().partition("\n")[0].split()[1:]
+    # user nice system idle iowait irq softirq steal; guests are counted in user.
+    return sum(int(ticks[n]) for n in (0, 1, 2, 5, 6, 7)) / _TICKS_A_SECOND
 
 
 def usage(pid: int) -> tuple[float, int] | None:
@@ -50,6 +58,30 @@ def rss_bytes(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
     except OSError:
         return 0
+
+
+def pss_bytes(pid: int) -> int:
+    """Resident memory, each page shared out among the processes that have it; 0 for one that is
+    gone, or that we may not look at."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+
+
+def of_session(session: int) -> list[int]:
+    """Return the pids of a session's living processes, whoever their parents are by now."""
+    return [pid for pid in _pids() if _is_alive_in(session, pid)]
+
+
+def command_line(pid: int) -> str:
+    """Return what `ps` shows of a process, "" for one that is gone."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return ""
+    return command.replace(b"\0", b" ").decode(errors="replace").strip()
 
 
 def is_stopped(pid: int) -> bool:
@@ -104,6 +136,18 @@ def oom_kills() -> int | None:
         return int(counters["oom_kill"])
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _pids() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
+
+
+def _is_alive_in(session: int, pid: int) -> bool:
+    try:
+        fields = stat_fields(pid)
+    except OSError:
+        return False  # it ended while we looked
+    return fields[0] not in ("Z", "X") and int(fields[_SESSION]) == session
 
 
 def _cpu_seconds(fields: list[str]) -> float:

@@ -98,9 +98,15 @@ class Service:
     max_thought_tokens: int = 0
     notation: ServedNotation = field(default_factory=ServedNotation)
 
-    def answers_to(self, name: str) -> bool:
-        """Whether requests may use a name: Ollama's clients put `:latest` behind one."""
-        return name in self.model_names or name.removesuffix(":latest") in self.model_names
+    def group_of(self, model: str) -> str | None:
+        """Return which groups a request means by its model: "" for those that answer where none is
+        named, the name of others; None where nothing is called so.
+
+        Ollama's clients put `:latest` behind a name.
+        """
+        if model in self.model_names or model.removesuffix(":latest") in self.model_names:
+            return ""
+        return model if model in self.pool.names else None
 
     @property
     def task(self) -> Literal["generate", "embed", "rerank"]:

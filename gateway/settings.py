@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from backend.settings import Device, EngineSettings
+from gateway.group_names import PRIMARY, GroupName
 from gateway.options import Option, options_of
 from gateway.sampling_defaults import SamplingDefaults
 
@@ -30,6 +31,15 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[
         int, Meta(ge=0, le=65535, description="port to listen on (0: any free one)")
     ] = 8000
+    management_port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65535,
+            description="port of Takeoff's management API, on this machine alone unless there are "
+            "keys (0: none)",
+        ),
+    ] = 0
     workers: Annotated[int, Meta(ge=1, le=64, description="HTTP processes")] = 1
     api_keys: Annotated[
         str, Meta(description="file of API keys, made by `unisono keys`; read again on SIGHUP")
@@ -202,6 +212,13 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[Device, ...], Meta(description="where each of its ranks computes")
     ] = ()
     threads: Annotated[int, Meta(ge=0, description="CPU threads a rank (0: its share)")] = 0
+    name: Annotated[
+        GroupName,
+        Meta(
+            description="what requests may call it, as their `model` or `consumer_group`; groups "
+            "may share a name"
+        ),
+    ] = PRIMARY
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -27,12 +27,12 @@ ROOMS = {
     "wire": "",
     "config": "",
     "settings": "",
-    "quant": "",
+    "quant": "config",
     "native": "",
     "step": "wire",
     "fault_injection": "wire",
     "parallel": "wire",
-    "placement": "config settings",
+    "placement": "config settings quant",
     "weights": "config quant",
     "scheduler": "config step wire",
     "ops": "config placement native step",
@@ -49,6 +49,10 @@ ROOMS = {
         "engine models layers linear structured_output sampling scheduler ops weights placement "
         "parallel fault_injection step native quant settings config wire"
     ),
+    "measurement": (
+        "engine models layers linear ops quant sampling scheduler placement parallel step native "
+        "settings config wire"
+    ),
 }
 WITHOUT_TORCH = (
     "wire config settings native step placement scheduler structured_output fault_injection ranks"
@@ -59,23 +63,26 @@ EXCEPTIONS = {
     "gateway.supervisor": {"backend.ranks.replica"},
     "gateway.supervision.incarnation": {"backend.ranks.replica"},
     "gateway.commands.config": {"backend.native", "backend.native.level"},
+    "gateway.commands.calibrate": {"backend.native", "backend.native.level"},
+    "gateway.commands.tune": {"backend.native"},
     "gateway.sandbox.grammar_process": {
         f"backend.structured_output.{module}"
         for module in ("grammar", "json_schema", "schema_loosening")
     },
     "gateway.answers.repeated_names": {"backend.structured_output.json_schema"},
     "gateway.bench.harness": {"backend.ranks.mock_lead"},
+    "gateway.planning.devices": {"backend.native"},
 }
 # The gateway's rooms by floor, from the ground up: each may import the rooms of lower floors only.
 # A room is a package, or a module that stands directly under gateway/.
 FLOORS = [
     floor.split()
     for floor in (
-        "answer_events client_key default_model errors events foreign_settings http1 "
-        "open_exchanges procfs sampling_defaults sizes tenant",
+        "answer_events client_key default_model errors events foreign_settings group_names http1 "
+        "open_exchanges page procfs sampling_defaults sizes tenant",
         "options",
         "connection hub pool schema settings",
-        "description layout notations setting_sources telemetry text",
+        "description layout notations planning setting_sources telemetry text",
         "exchange_context notices sandbox top",
         "security supervision",
         "service supervisor",
@@ -86,6 +93,7 @@ FLOORS = [
         "app",
         "worker",
         "bench",
+        "tuning",
         "commands",
         "cli",
         "__main__",

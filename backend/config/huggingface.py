@@ -6,6 +6,8 @@ they stand in. Never runs what a directory brings (`auto_map`). No torch. Called
 """
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,11 @@ from backend.config.foreign_fields import ALIASES, check_can_be_foreign, make_fo
 from backend.config.hf_directory import Inventory, read_json, take_inventory
 from backend.config.model_config import ModelConfig
 from backend.config.pooling import Task
-from backend.config.quantization_methods import quantization_of
+from backend.config.quantization import Quantization
+from backend.config.quantization_methods import quantization_of, read_quantization
 from backend.config.sentence_transformers import with_task
+from backend.config.spec import EncoderSpec
+from backend.config.tasks import default_embedder
 
 
 class _GenerationConfig(msgspec.Struct):
@@ -53,31 +58,13 @@ def read_config(
     if not path.exists():
         raise ModelError(_no_config(directory))
     # Read first: another family lacks the fields of a Llama, and its name is the better message.
-    architecture = _architecture(path)
-    family = _family(path, architecture, model_impl)
+    architecture = _architecture(read_json(path, _Kind))
+    family = _family(str(path), architecture, model_impl)
     values: dict[str, Any] = read_json(path, dict[str, Any])
-    notes: tuple[str, ...] = ()
-    if isinstance(text := values.get("text_config"), dict):
-        # What describes the whole of a model that also sees or hears is not what its decoder is.
-        values = text | {key: values[key] for key in _OF_THE_WHOLE & values.keys()}
-        notes = ("served as text only: what it sees or hears with is left out",)
     quantization = quantization_of(directory)
-    if family is None and quantization and quantization.method == "mxfp4":
-        raise ModelError(
-            f"{path}: experts in MXFP4 are read by our own decoder alone, and transformers' code"
-            f" would serve {architecture}\n"
-            "leave --model-impl out, or take the model in bfloat16 or a GGUF file of it"
-        )
+    _check_experts(str(path), architecture, family, quantization)
     inventory = take_inventory(directory, quantization)
-    aliases = family.aliases if family else {n: c for n, c in ALIASES.items() if c not in values}
-    values = {aliases.get(name, name): value for name, value in values.items()}
-    labels = {common: own for own, common in aliases.items()}
-    defaults = family.defaults if family else {}
-    fields = Fields("huggingface", values, inventory.shapes, labels, defaults)
     generation = _read_generation_config(directory)
-    end_ids = _end_ids(directory, fields, generation)
-    if (start_id := generation.decoder_start_token_id) is not None:
-        fields.add("decoder_start_token_id", start_id)
     try:
         if family is None:
             check_class(architecture, values.get("model_type"))
@@ -85,30 +72,109 @@ def read_config(
                 raise ModelError(
                     f"--task {task}: models that transformers' own code serves generate text alone"
                 )
-            return make_foreign_config(
-                architecture,
-                fields,
-                name=_model_name(directory),
-                eos_token_ids=end_ids,
-                bos_token_id=_bos_id(fields),
-                stored_dtype=inventory.dtype,
-                notes=notes,
-            )
-        _check_copies(family, inventory)
-        config = make_config(
-            family,
+        values, notes = _of_the_decoder(values)
+        source = _Source(_model_name(directory), generation, notes)
+        config = _make(architecture, family, values, inventory, source)
+        return config if family is None else with_task(directory, config, values, task)
+    except ModelError as exc:
+        raise ModelError(f"{path}: {exc}") from None
+
+
+def config_of_fields(fields: Mapping[str, Any], name: str) -> ModelConfig:
+    """Make a configuration of config.json alone, of a model whose weights are elsewhere.
+
+    fields: what config.json says. name: what messages and the configuration call it. What only the
+    files beside it tell stays unknown: special ids of generation_config.json, a pooling other than
+    its kind's own. Raises ModelError.
+    """
+    try:
+        kind = msgspec.convert(fields, _Kind)
+    except msgspec.ValidationError as exc:
+        raise ModelError(f"{name}: {exc}") from None
+    architecture = _architecture(kind)
+    family = _family(name, architecture, "unisono")
+    values, notes = _of_the_decoder(dict(fields))
+    dtype = str(values.get("dtype") or values.get("torch_dtype") or "float32")
+    try:
+        quantization = read_quantization(fields)
+        inventory = Inventory({}, quantization.name if quantization else dtype, {})
+        source = _Source(name, _GenerationConfig(), notes)
+        config = _make(architecture, family, values, inventory, source)
+        if isinstance(config.spec, EncoderSpec):
+            return config.pooled(*default_embedder(config, "no file says how"))
+        return config
+    except ModelError as exc:
+        raise ModelError(f"{name}: {exc}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What is known beside config.json's fields."""
+
+    name: str
+    generation: _GenerationConfig
+    notes: tuple[str, ...]
+
+
+def _of_the_decoder(values: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the fields that the decoder goes by, and a note if there is more than a decoder."""
+    text = values.get("text_config")
+    if not isinstance(text, dict):
+        return values, ()
+    # What describes the whole of a model that also sees or hears is not what its decoder is.
+    values = text | {key: values[key] for key in _OF_THE_WHOLE & values.keys()}
+    return values, ("served as text only: what it sees or hears with is left out",)
+
+
+def _check_experts(
+    where: str, architecture: str, family: Family | None, quantization: Quantization | None
+) -> None:
+    if family is None and quantization and quantization.method == "mxfp4":
+        raise ModelError(
+            f"{where}: experts in MXFP4 are read by our own decoder alone, and transformers' code"
+            f" would serve {architecture}\n"
+            "leave --model-impl out, or take the model in bfloat16 or a GGUF file of it"
+        )
+
+
+def _make(
+    architecture: str,
+    family: Family | None,
+    values: Mapping[str, Any],
+    inventory: Inventory,
+    source: _Source,
+) -> ModelConfig:
+    """Make the configuration of the decoder's fields and the tensors that there are."""
+    aliases = family.aliases if family else {n: c for n, c in ALIASES.items() if c not in values}
+    renamed = {aliases.get(name, name): value for name, value in values.items()}
+    labels = {common: own for own, common in aliases.items()}
+    defaults = family.defaults if family else {}
+    fields = Fields("huggingface", renamed, inventory.shapes, labels, defaults)
+    end_ids = _end_ids(fields, source.generation)
+    if (start_id := source.generation.decoder_start_token_id) is not None:
+        fields.add("decoder_start_token_id", start_id)
+    if family is None:
+        return make_foreign_config(
+            architecture,
             fields,
-            name=_model_name(directory),
-            vocab_size=fields.integer("vocab_size"),
-            tie_word_embeddings=_is_tied(family, fields, inventory),
+            name=source.name,
             eos_token_ids=end_ids,
             bos_token_id=_bos_id(fields),
             stored_dtype=inventory.dtype,
-            notes=notes,
+            notes=source.notes,
         )
-        return with_task(directory, config, values, task)
-    except ModelError as exc:
-        raise ModelError(f"{path}: {exc}") from None
+    _check_copies(family, inventory)
+    return make_config(
+        family,
+        fields,
+        name=source.name,
+        vocab_size=fields.integer("vocab_size"),
+        tie_word_embeddings=_is_tied(family, fields, inventory),
+        eos_token_ids=end_ids,
+        bos_token_id=_bos_id(fields),
+        stored_dtype=inventory.dtype,
+        notes=source.notes,
+    )
 
 
 # Fields of the outer object that count, too, where the decoder has one of its own.
@@ -125,8 +191,7 @@ _BY_DECODER: dict[tuple[str, str | None], str] = {
 }
 
 
-def _architecture(path: Path) -> str:
-    kind = read_json(path, _Kind)
+def _architecture(kind: _Kind) -> str:
     name = (kind.architectures or [f"{_UNNAMED} {kind.model_type!r}"])[0]
     if kind.text_config and (name, kind.text_config.model_type) in _BY_DECODER:
         return _BY_DECODER[name, kind.text_config.model_type]
@@ -135,16 +200,16 @@ def _architecture(path: Path) -> str:
     return headless if name not in HF_ARCHITECTURES and headless in HF_ARCHITECTURES else name
 
 
-def _family(path: Path, architecture: str, model_impl: ModelImpl) -> Family | None:
+def _family(where: str, architecture: str, model_impl: ModelImpl) -> Family | None:
     """Return the family whose spec serves a model; None if transformers' code does."""
     supported = list(HF_ARCHITECTURES)
     if architecture in HF_ARCHITECTURES and model_impl != "transformers":
         return load_family(HF_ARCHITECTURES[architecture])
     if model_impl == "unisono" or architecture.startswith(_UNNAMED):
         raise ModelError(
-            f"{path}: architecture {architecture} is not supported by our own decoder, which knows "
-            f"{', '.join(supported)}\nothers may be served with --model-impl auto, if config.json "
-            "names the class in architectures"
+            f"{where}: architecture {architecture} is not supported by our own decoder, which "
+            f"knows {', '.join(supported)}\nothers may be served with --model-impl auto, if "
+            "config.json names the class in architectures"
         )
     check_can_be_foreign(architecture, supported)
     return None
@@ -187,7 +252,7 @@ def _read_generation_config(directory: Path) -> _GenerationConfig:
     return read_json(path, _GenerationConfig) if path.exists() else _GenerationConfig()
 
 
-def _end_ids(directory: Path, fields: Fields, generation: _GenerationConfig) -> tuple[int, ...]:
+def _end_ids(fields: Fields, generation: _GenerationConfig) -> tuple[int, ...]:
     end_ids = fields.raw("eos_token_id")
     # Chat models end with more ids than pretraining had.
     if generation.eos_token_id is not None:
@@ -195,7 +260,7 @@ def _end_ids(directory: Path, fields: Fields, generation: _GenerationConfig) -> 
     if isinstance(end_ids, int):
         return (end_ids,)
     if not all(isinstance(end_id, int) for end_id in end_ids or ()):
-        raise ModelError(f"{directory / 'config.json'}: eos_token_id is {end_ids!r}")
+        raise ModelError(f"eos_token_id is {end_ids!r}")
     return tuple(end_ids or ())
 
 

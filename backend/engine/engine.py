@@ -18,7 +18,6 @@ from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.config.pooling import Pooling
 from backend.engine.faulty_model_runner import FaultyModelRunner
-from backend.engine.footprint import FootprintEstimate, mlp_unit
 from backend.engine.model_runner import ModelRunner
 from backend.engine.platform import Platform, resolve_device, resolve_dtype
 from backend.engine.pooling_runner import PoolingRunner
@@ -31,9 +30,11 @@ from backend.models.model import Model
 from backend.models.registry import find_model, load_model
 from backend.ops.kv_cache import KVCache
 from backend.parallel import TensorParallel
+from backend.placement.footprint import Footprint, mlp_unit
 from backend.placement.memory import available_bytes
 from backend.placement.memory_plan import MemoryPlan, RankDevice
 from backend.placement.sharding import Shard, split_model
+from backend.quant.kept_weights import KeptWeights
 from backend.sampling.faulty_sampler import FaultySampler
 from backend.sampling.sampler import Sampler
 from backend.settings import EngineSettings
@@ -101,9 +102,7 @@ def build_engine(
             expert_parallel=settings.expert_parallel,
         )[tp.rank]
         rank = _Rank.resolve(settings, config, shard, tp, first_rank)
-        footprint = FootprintEstimate(
-            checkpoint, config, shard, rank.context.method, _dtype_name(rank.context.dtype)
-        )
+        footprint = Footprint(checkpoint, config, shard, rank.kept, _dtype_name(rank.context.dtype))
         plan = _plan_memory(rank, footprint)
         on_budget(_budget(tp.rank, plan, footprint, settings))
         plan.check_kv_fits()
@@ -137,6 +136,7 @@ class _Rank:
     config: ModelConfig
     groups: tuple[CacheGroup, ...]
     context: ComputeContext
+    kept: KeptWeights
     shard: Shard
     tp: TensorParallel
     max_model_len: int
@@ -159,10 +159,20 @@ class _Rank:
         context = ComputeContext(dtype, device, platform.ops, platform.method, tp)
         max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
         groups = groups_of(config, max_len)
-        return cls(settings, config, groups, context, shard, tp, max_len, platform.description)
+        return cls(
+            settings,
+            config,
+            groups,
+            context,
+            platform.kept,
+            shard,
+            tp,
+            max_len,
+            platform.description,
+        )
 
 
-def _plan_memory(rank: _Rank, footprint: FootprintEstimate) -> MemoryPlan:
+def _plan_memory(rank: _Rank, footprint: Footprint) -> MemoryPlan:
     """Plan this rank's memory, with as many blocks and slots as every rank of the group has
     room for."""
     context, tp = rank.context, rank.tp
@@ -238,9 +248,7 @@ def _warm_up(
     on_progress(Phase.WARM_UP, 1.0)
 
 
-def _budget(
-    rank: int, plan: MemoryPlan, footprint: FootprintEstimate, settings: EngineSettings
-) -> Budget:
+def _budget(rank: int, plan: MemoryPlan, footprint: Footprint, settings: EngineSettings) -> Budget:
     return Budget(
         rank=rank,
         weight_bytes=plan.rank_memory.weight_bytes,

@@ -7,7 +7,7 @@ import torch
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.linear.method import LinearMethod
-from backend.linear.registry import create_method
+from backend.linear.registry import create_method, kept_weights
 from backend.linear.torch_weight_only import weight_only_kernels_work
 from backend.native import absence, kernels, levels
 from backend.native.level import LEVELS, Activations, choose_activations, choose_level, describe
@@ -15,6 +15,7 @@ from backend.ops.cpu import CpuOps
 from backend.ops.exact import ExactOps
 from backend.ops.native import NativeOps
 from backend.ops.op_table import Ops
+from backend.quant.kept_weights import KeptWeights
 from backend.settings import EngineSettings
 
 
@@ -50,10 +51,11 @@ def resolve_dtype(settings: EngineSettings, device: torch.device) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """Ops, who multiplies, and a description of both for the operator."""
+    """Ops, who multiplies, what is kept of weights, and a description for the operator."""
 
     ops: Ops
     method: LinearMethod
+    kept: KeptWeights
     description: str
 
     @classmethod
@@ -85,7 +87,8 @@ class Platform:
                 " the arithmetic's dtype alone\nleave it out"
             )
         method = create_method(settings.quantization, level, dtype, device, activations)
-        return cls(ops, method, _describe(settings, device, ops, config))
+        kept = kept_weights(settings.quantization, level, dtype)
+        return cls(ops, method, kept, _describe(settings, device, ops, config))
 
 
 def select_level(settings: EngineSettings, dtype: torch.dtype, device: torch.device) -> str:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.linear.kernel import LinearKernel, WeightFootprint
+from backend.linear.kernel import LinearKernel
 from backend.linear.onednn import OneDnnKernel
 
 TILE = 16
@@ -29,9 +29,6 @@ class ExactKernel(LinearKernel[Tensor, Tensor]):
         if shape not in self._tiles:
             self._tiles[shape] = self._find_tile(k, packed)
         return packed
-
-    def footprint(self, n: int, k: int) -> WeightFootprint:
-        return self._onednn.footprint(n, k)
 
     def size_bytes(self, packed: Tensor) -> int:
         return self._onednn.size_bytes(packed)

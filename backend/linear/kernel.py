@@ -33,17 +33,6 @@ class Gating(NamedTuple):
     is_fusible: bool = True
 
 
-class WeightFootprint(NamedTuple):
-    """What is kept of a weight.
-
-    dense_bytes: itself, in the dtype of the forward pass. packed_bytes: in few bits, beside that or
-    instead.
-    """
-
-    dense_bytes: int
-    packed_bytes: int = 0
-
-
 class LinearKernel(ABC, Generic[W, P]):
     """Packs weights of one format once, then multiplies by them in every step.
 
@@ -56,10 +45,6 @@ class LinearKernel(ABC, Generic[W, P]):
     @abstractmethod
     def pack(self, weight: W) -> P:
         """Return the kernel's form of a weight. The caller gives the weight away."""
-
-    @abstractmethod
-    def footprint(self, n: int, k: int) -> WeightFootprint:
-        """Return what pack() keeps of a weight [n, k]."""
 
     @abstractmethod
     def size_bytes(self, packed: P) -> int:

@@ -3,20 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby, pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from backend.linear.kernel import Gating, LinearKernel, WeightFootprint
+from backend.linear.kernel import Gating, LinearKernel
+from backend.quant.kept_weights import Quantization, kept_format
 from backend.quant.quantized_weight import QuantizedWeight, concatenate
-from backend.quant.rounding import BLOCK
 from backend.quant.stored import StoredWeight, read_in
 from backend.quant.weight_format import WeightFormat
-
-Quantization = Literal["auto", "none", "int4", "int8"]
-# What dense weights, and those of more bits, are rounded to.
-_ROUNDED = {"int4": WeightFormat.Q4_1, "int8": WeightFormat.Q8_0}
 
 
 class PackedWeight(NamedTuple):
@@ -105,11 +101,6 @@ class LinearMethod:
         self._quantization = quantization
         self._kernels = kernels
 
-    @property
-    def is_dense(self) -> bool:
-        """Whether every weight is to be dense, whatever kernels there are."""
-        return self._quantization == "none"
-
     def pack(self, stored: StoredWeight) -> PackedWeight:
         """Return a weight [N, K], packed."""
         return self.stack([stored]).parts[0]
@@ -133,32 +124,11 @@ class LinearMethod:
 
     def kept_format(self, stored_as: WeightFormat, k: int) -> WeightFormat:
         """Return the format in which a weight of k columns is kept."""
-        if self.is_dense:
-            return WeightFormat.DENSE
-        if self._quantization == "auto":
-            return self._or_dense(stored_as)
-        if self._quantization == "int8" and WeightFormat.Q8_CHANNEL in self._kernels:
-            return WeightFormat.Q8_CHANNEL
-        rounded = _ROUNDED[self._quantization]
-        is_stored = stored_as is not WeightFormat.DENSE and stored_as in self._kernels
-        if is_stored and stored_as.bits <= rounded.bits:
-            return stored_as
-        return WeightFormat.DENSE if k % BLOCK else self._or_dense(rounded)
-
-    def footprint(self, stored_as: WeightFormat, n: int, k: int) -> WeightFootprint:
-        """Return what pack() keeps of a weight [n, k] that the file has in a format."""
-        return self._kernels[self.kept_format(stored_as, k)].footprint(n, k)
-
-    def dense_footprint(self, n: int, k: int) -> WeightFootprint:
-        """Return what pack_dense() keeps."""
-        return self._kernels[WeightFormat.DENSE].footprint(n, k)
+        return kept_format(self._quantization, self._kernels, stored_as, k)
 
     def embeds(self, stored_as: WeightFormat, k: int) -> bool:
         """Whether rows can be looked up in a weight that is packed."""
         return self._kernels[self.kept_format(stored_as, k)].embeds
-
-    def _or_dense(self, wanted: WeightFormat) -> WeightFormat:
-        return wanted if wanted in self._kernels else WeightFormat.DENSE
 
     def _pack(
         self, weight_format: WeightFormat, weights: Sequence[Tensor | QuantizedWeight]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.linear.kernel import Gating, GroupedProduct, LinearKernel, WeightFootprint
+from backend.linear.kernel import Gating, GroupedProduct, LinearKernel
 from backend.native import calls, kernels
 from backend.native.level import Activations
 from backend.quant.quantized_weight import QuantizedWeight
@@ -71,12 +71,6 @@ class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
             packed=data.data_ptr(),
         )
         return PackedBlocks(data, n, call.K - k, gemm)
-
-    def footprint(self, n: int, k: int) -> WeightFootprint:
-        size_bytes = kernels.packed_size(self._pack_call(n, k))
-        if self._format is WeightFormat.DENSE:
-            return WeightFootprint(size_bytes)
-        return WeightFootprint(0, size_bytes)
 
     def size_bytes(self, packed: PackedBlocks) -> int:
         return packed.data.nbytes

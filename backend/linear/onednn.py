@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.linear.kernel import LinearKernel, WeightFootprint
+from backend.linear.kernel import LinearKernel
 
 
 class OneDnnKernel(LinearKernel[Tensor, Tensor]):
@@ -15,16 +15,12 @@ class OneDnnKernel(LinearKernel[Tensor, Tensor]):
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self._packs = device.type == "cpu" and _onednn_takes(dtype)
-        self._item_bytes = dtype.itemsize
 
     def pack(self, weight: Tensor) -> Tensor:
         if not self._packs:
             return weight
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
         return packed
-
-    def footprint(self, n: int, k: int) -> WeightFootprint:
-        return WeightFootprint(n * k * self._item_bytes)
 
     def size_bytes(self, packed: Tensor) -> int:
         return packed.numel() * packed.element_size()

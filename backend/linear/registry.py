@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from backend.linear.kernel import LinearKernel
-from backend.linear.method import LinearMethod, Quantization
+from backend.linear.method import LinearMethod
 from backend.native.level import LEVELS, Activations
+from backend.quant.kept_weights import KeptWeights, KernelKind, Quantization
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 
 DENSE = WeightFormat.DENSE
@@ -57,6 +58,12 @@ def create_method(
             arguments = (weight_format, activations) if is_native else (dtype, device)
             kernels[weight_format] = _class_of(name)(*arguments)
     return LinearMethod(quantization, kernels)
+
+
+def kept_weights(quantization: Quantization, level: str, dtype: torch.dtype) -> KeptWeights:
+    """Return what the method of a level keeps of each weight."""
+    kinds: dict[str, KernelKind] = {"torch_bf16": "torch_bf16", "torch": "torch", "exact": "torch"}
+    return KeptWeights(quantization, kinds.get(level, "native"), dtype.itemsize)
 
 
 def _class_of(name: str) -> type[Any]:

@@ -11,16 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from backend.linear.kernel import LinearKernel, WeightFootprint
+from backend.linear.kernel import LinearKernel
 from backend.linear.onednn import OneDnnKernel
 from backend.quant.int4_groups import unpack_int4
+from backend.quant.kept_weights import TORCH_INT4_FEATURES
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.rounding import BLOCK, quantize_int4
 
 INT4_MAX_ROWS = 5
 INT8_MAX_ROWS = 4
-# torch's layout of 4 bits takes features so many at a time; others are multiplied dense.
-INT4_FEATURES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +72,6 @@ class TorchInt4Kernel(_BothFormsKernel, LinearKernel[QuantizedWeight, BothForms]
         dense = self._onednn.pack(weight.to_dense().to(torch.bfloat16))
         return BothForms(dense, _pack_int4(weight))
 
-    def footprint(self, n: int, k: int) -> WeightFootprint:
-        # A scale and a zero of bf16 for each group of values.
-        packed_bytes = 0 if n % INT4_FEATURES else n * k // 2 + n * k // BLOCK * 4
-        return self._onednn.footprint(n, k)._replace(packed_bytes=packed_bytes)
-
 
 class TorchInt8Kernel(_BothFormsKernel, LinearKernel[Tensor, BothForms]):
     """Dense weights, rounded to 8 bits symmetrically, with one scale for each output feature."""
@@ -91,13 +85,10 @@ class TorchInt8Kernel(_BothFormsKernel, LinearKernel[Tensor, BothForms]):
         dense = (values * scales.float()[:, None]).to(weight.dtype)
         return BothForms(self._onednn.pack(dense), (values.to(torch.int8), scales))
 
-    def footprint(self, n: int, k: int) -> WeightFootprint:
-        return self._onednn.footprint(n, k)._replace(packed_bytes=n * k + 2 * n)
-
 
 def _pack_int4(weight: QuantizedWeight) -> tuple[Tensor, Tensor] | None:
     """Return torch's layout and [K / group, N, 2] bf16 pairs: w = (value - 8) * scale + zero."""
-    if len(weight.blocks) % INT4_FEATURES:
+    if len(weight.blocks) % TORCH_INT4_FEATURES:
         return None
     groups = unpack_int4(weight)
     values = torch.ops.aten._convert_weight_to_int4pack_for_cpu(groups.values.int(), 1)

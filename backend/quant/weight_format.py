@@ -2,7 +2,7 @@
 
 import enum
 
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+from backend.config.ggml_type import GGMLType
 
 
 class WeightFormat(enum.StrEnum):
@@ -29,20 +29,20 @@ class WeightFormat(enum.StrEnum):
     MXFP4 = enum.auto()
 
     @property
-    def ggml_type(self) -> GGMLQuantizationType:
+    def ggml_type(self) -> GGMLType:
         """ggml's number of the format; for dense weights that of bf16."""
         name = "BF16" if self is WeightFormat.DENSE else self.name
-        return GGMLQuantizationType[name]
+        return GGMLType[name]
 
     @property
     def block_size(self) -> int:
         """Columns of a block."""
-        return int(GGML_QUANT_SIZES[self.ggml_type][0])
+        return self.ggml_type.block_size
 
     @property
     def block_bytes(self) -> int:
         """Bytes of a block, scales included."""
-        return int(GGML_QUANT_SIZES[self.ggml_type][1])
+        return self.ggml_type.block_bytes
 
     @property
     def bits(self) -> int:
@@ -56,6 +56,14 @@ BLOCK_FORMATS = tuple(
     if weight_format not in (WeightFormat.DENSE, WeightFormat.Q8_CHANNEL)
 )
 """The formats of ggml's blocks."""
+
+
+def whole_blocks(weight_format: WeightFormat, cols: slice, k: int) -> WeightFormat:
+    """Return the format that columns of a matrix of k have by themselves: DENSE where they begin or
+    end inside a block."""
+    start, stop, _ = cols.indices(k)
+    is_cut = start % weight_format.block_size or stop % weight_format.block_size
+    return WeightFormat.DENSE if is_cut else weight_format
 
 
 def format_of(ggml_type: str) -> WeightFormat:

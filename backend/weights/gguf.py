@@ -18,7 +18,7 @@ from backend.config.gguf_header import GGUFTensor, read_headers
 from backend.config.model_config import ModelConfig
 from backend.config.sources import Names
 from backend.quant.quantized_weight import QuantizedWeight
-from backend.quant.weight_format import WeightFormat, format_of
+from backend.quant.weight_format import WeightFormat, format_of, whole_blocks
 from backend.weights.head_rows import own_rows, stored_rows
 from backend.weights.slices import ALL
 from backend.weights.source_table import SourceTable
@@ -83,12 +83,9 @@ class GGUFCheckpoint(SourceTable):
         if name not in self.sources:
             return WeightFormat.DENSE
         tensor = self._tensor(name)
-        weight_format = format_of(tensor.qtype.name)
         if self._scale(name) is not None:
             return WeightFormat.DENSE
-        start, stop, _ = cols.indices(tensor.shape[-1])
-        is_cut = start % weight_format.block_size or stop % weight_format.block_size
-        return WeightFormat.DENSE if is_cut else weight_format
+        return whole_blocks(format_of(tensor.qtype.name), cols, tensor.shape[-1])
 
     def stored_type(self, name: str) -> str:
         return self._tensor(name).qtype.name

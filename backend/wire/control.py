@@ -1,8 +1,8 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
-The supervisor says GroupWiring, Observe, Attach, Detach, Quiesce, Reload, Ping, Drain and Stop; the
-child says Progress, Budget, Pong, Ready, Failed, Serving, Quiet and Cut. Packets keep their
-borders, carry descriptors, and end-of-file tells a child that the supervisor is gone.
+The supervisor says GroupWiring, Observe, NameGroups, Attach, Detach, Quiesce, Reload, Ping, Drain
+and Stop; the child says Progress, Budget, Pong, Ready, Failed, Serving, Quiet and Cut. Packets keep
+their borders, carry descriptors, and end-of-file tells a child that the supervisor is gone.
 
     GroupWiring to a rank carries   wiring.WiringFds: the heartbeat page, the ranks' exchange, the
                                     ring of plans
@@ -29,6 +29,12 @@ class Observe(msgspec.Struct, frozen=True, array_like=True, tag="observe"):
     """The pages of figures (gateway/telemetry); the receiver writes that of `worker`."""
 
     worker: int
+
+
+class NameGroups(msgspec.Struct, frozen=True, array_like=True, tag="name_groups"):
+    """What all groups are called that there are, by number; to workers, before any is attached."""
+
+    names: dict[int, str]
 
 
 class Attach(msgspec.Struct, frozen=True, array_like=True, tag="attach"):
@@ -130,7 +136,9 @@ class Cut(msgspec.Struct, frozen=True, array_like=True, tag="cut"):
     epoch: int
 
 
-ToChild = GroupWiring | Observe | Attach | Detach | Quiesce | Reload | Ping | Drain | Stop
+ToChild = (
+    GroupWiring | Observe | NameGroups | Attach | Detach | Quiesce | Reload | Ping | Drain | Stop
+)
 ToSupervisor = Progress | Budget | Pong | Ready | Failed | Serving | Quiet | Cut
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -115,9 +115,10 @@ async def wait_for_group(http_request: Request, options: SubmitOptions) -> None:
     Raises ApiError, and ClientDisconnect if the client leaves meanwhile.
     """
     service: Service = http_request.app.state.service
-    if not service.pool.door.is_shut:
+    door = service.pool.door
+    if not door.is_shut(options.group):
         return
-    waiting = asyncio.ensure_future(service.pool.door.wait(options.deadline))
+    waiting = asyncio.ensure_future(door.wait(options.deadline, options.group))
     gone = asyncio.ensure_future(disconnected(http_request.receive))
     try:
         await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)

@@ -5,16 +5,20 @@ where only some tools may be called, and where the answer must match something e
 call. Called once a request.
 """
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
 import msgspec
 
 from backend.wire.sampling import Grammar, SamplingParams
-from gateway.errors import invalid
-from gateway.notations.grammars import Functions, calls_grammar, held_calls_grammar
+from gateway.errors import ApiError, invalid
+from gateway.notations.grammars import CallsGrammar
 from gateway.notations.messages_grammar import messages_grammar
 from gateway.notations.served import ServedNotation
+from gateway.notations.shortfalls import Shortfall
 from gateway.requests.grammars import not_enforced_header, validate
 from gateway.requests.text_request import ToolUse
-from gateway.requests.tool_schemas import callable_functions
+from gateway.requests.tool_schemas import Function, callable_functions
 from gateway.sandbox.grammar_validator import GrammarValidator
 
 
@@ -42,29 +46,91 @@ async def with_held_calls(
         message = "This server cannot make an answer be a tool call; 'auto' leaves it to the model."
         raise invalid(message, "tool_choice", "unsupported_parameter")
     functions, not_enforced = await callable_functions(tools, validator)
-    headers |= not_enforced_header(not_enforced)
-    schemas = [(function.name, function.schema) for function in functions]
-    grammar = _grammar(tools, notation, schemas, body, max_thought_tokens)
-    grammar = await validate(grammar, validator, param="tools")
+    writer = _Writer(tools, notation, body, max_thought_tokens)
+    grammar, paths = writer.written(functions)
+    try:
+        grammar = await validate(grammar, validator, param="tools")
+    except ApiError as error:
+        # Each schema by itself can be held, in JSON: all of them, as the model writes, cannot.
+        grammar, paths = writer.written(_loosened(functions, error))
+        grammar = await validate(grammar, validator, param="tools")
+        paths += [writer.field(function.name) for function in functions if not function.is_strict]
+    headers |= not_enforced_header([*not_enforced, *paths])
     return msgspec.structs.replace(params, grammar=grammar)
 
 
-def _grammar(
-    tools: ToolUse,
-    notation: ServedNotation,
-    functions: Functions,
-    body: Grammar | None,
-    max_thought_tokens: int | None,
-) -> Grammar:
-    if notation.form.messages is not None:
-        return messages_grammar(
-            notation,
-            functions,
-            body=body,
-            is_required=tools.is_required,
-            max_thought_tokens=max_thought_tokens,
+async def calls_within_thoughts(
+    tools: ToolUse, notation: ServedNotation, validator: GrammarValidator
+) -> Grammar | None:
+    """Return the grammar of a thought whose calls are held as those behind it are.
+
+    None where nothing marks calls, which are none within a thought then. Raises ApiError.
+    """
+    forms = notation.form.forms
+    if not forms or forms[0].form.is_unmarked:
+        return None
+    functions, _ = await callable_functions(tools, validator)
+    try:
+        return await validate(_within(functions, notation), validator, param="tools")
+    except ApiError as error:
+        loosened = _within(_loosened(functions, error), notation)
+        return await validate(loosened, validator, param="tools")
+
+
+def _within(functions: Sequence[Function], notation: ServedNotation) -> Grammar:
+    schemas = [(function.name, function.schema) for function in functions]
+    return CallsGrammar(notation, schemas, allows_parallel=True).held()
+
+
+def _loosened(functions: Sequence[Function], error: ApiError) -> list[Function]:
+    """Return functions of which only strict ones have schemas. Raises the error if that is all."""
+    if error.status != 400 or all(function.is_strict for function in functions):
+        raise error
+    return [f if f.is_strict else Function(f.name, {"type": "object"}) for f in functions]
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Writes the grammar of one request. body: of an answer that is no call."""
+
+    tools: ToolUse
+    notation: ServedNotation
+    body: Grammar | None
+    max_thought_tokens: int | None
+
+    def written(self, functions: Sequence[Function]) -> tuple[Grammar, list[str]]:
+        """Return the grammar, and the paths of what it does not hold. Raises ApiError."""
+        tools, notation = self.tools, self.notation
+        schemas = [(function.name, function.schema) for function in functions]
+        if notation.form.messages is not None:
+            grammar = messages_grammar(
+                notation,
+                schemas,
+                body=self.body,
+                is_required=tools.is_required,
+                max_thought_tokens=self.max_thought_tokens,
+            )
+            return grammar, []
+        allows_parallel = tools.allows_parallel and not tools.name
+        writer = CallsGrammar(notation, schemas, allows_parallel=allows_parallel)
+        is_all = tools.is_required or self.body is not None
+        grammar = writer.demanded(self.body) if is_all else writer.held()
+        strict = {function.name for function in functions if function.is_strict}
+        return grammar, [self._path(each, strict) for each in writer.shortfalls]
+
+    def field(self, function: str) -> str:
+        """Return where the dialect has the schema of a function."""
+        numbers = {tool.function.name: number for number, tool in enumerate(self.tools.tools)}
+        return self.tools.schema_field.format(numbers[function])
+
+    def _path(self, shortfall: Shortfall, strict: Collection[str]) -> str:
+        """Return the path of what is not held. Raises ApiError if it must be."""
+        field = self.field(shortfall.function)
+        path = f"{field}.{shortfall.path}"
+        if shortfall.function not in strict:
+            return path
+        message = (
+            f"Invalid '{field}' of the tool '{shortfall.function}': {shortfall.path}: "
+            f"{shortfall.reason}, as this model writes calls. Without 'strict' the rest is held."
         )
-    allows_parallel = tools.allows_parallel and not tools.name
-    if tools.is_required or body is not None:
-        return calls_grammar(notation, functions, allows_parallel=allows_parallel, body=body)
-    return held_calls_grammar(notation, functions, allows_parallel=allows_parallel)
+        raise invalid(message, path, "invalid_schema")

@@ -47,7 +47,7 @@ class Submission(ABC, Generic[T]):
         options = self._options
         if options.is_expired:
             raise deadline_exceeded(options.timeout_s)
-        self._pool.check_room(options.tenant)
+        self._pool.check_room(options.tenant, options.group)
         self.timings.submitted = time.monotonic()
         self._is_starting = True
         try:

@@ -51,7 +51,7 @@ class GatewayFigures(msgspec.Struct, frozen=True):
 
 async def measure(settings: GatewayBenchSettings, model: Path) -> GatewayFigures:
     """Run all of it. Raises BenchError if a process does not start."""
-    token_ids = _plain_token_ids(model)
+    token_ids = plain_token_ids(model)
     paced = await _paced(settings, model, token_ids)
     free = await _free(settings, model, token_ids)
     return msgspec.convert({**paced, **free}, GatewayFigures)
@@ -160,7 +160,7 @@ def _median(values: Iterable[float]) -> float:
     return percentile(values, 50)
 
 
-def _plain_token_ids(model: Path) -> tuple[int, ...]:
+def plain_token_ids(model: Path) -> tuple[int, ...]:
     """Return tokens that are text by themselves, so that each makes an event."""
     tokenizer = Tokenizer.load(model)
     pieces = ((token_id, tokenizer.piece(token_id)) for token_id in range(tokenizer.vocab_size))

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -22,8 +23,11 @@ _SECRETS = frozenset({"hf_token"})
 _HIDDEN = "(set)"
 
 
-def run(flags: Mapping[str, object], config: Path | None, *, as_json: bool) -> int:
+def run(given: Mapping[str, Any]) -> int:
     """Print the effective settings; return the exit status. Raises SettingsError."""
+    flags = dict(given)
+    config: Path | None = flags.pop("config", None)
+    as_json = flags.pop("as_json", False)
     loaded = load(flags, os.environ, config)
     sys.stdout.write(as_json_text(loaded) if as_json else as_text(loaded))
     return 0

@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from gateway.group_names import PRIMARY
 from gateway.options import SettingsError
 from gateway.supervision.control_messages import (
     Add,
@@ -63,7 +66,11 @@ def _request(action: str, flags: Mapping[str, Any]) -> Request:
         case "remove":
             return Remove(_number(flags, "group", int, -1), timeout_s)
         case "add":
-            return Add()
+            try:
+                ranks = _number(flags, "tp", int, 0)
+                return msgspec.convert(Add(flags.get("name"), ranks), Add, from_attributes=True)
+            except msgspec.ValidationError as error:
+                raise SettingsError(f"add: {error}") from error
         case "logs":
             return Logs(flags.get("follow", False))
         case "restart":
@@ -136,7 +143,8 @@ def table(listing: Listing) -> str:
 
 
 def _group_lines(group: GroupView) -> list[str]:
-    head = f"group {group.group}  {group.state}"
+    name = "" if group.name == PRIMARY else f" ({group.name})"
+    head = f"group {group.group}{name}  {group.state}"
     if group.ranks:
         head += f"  epoch {group.epoch}  {group.running} running, {group.waiting} waiting"
         head += f"  KV {group.free_blocks} of {group.total_blocks} blocks free"

@@ -2,7 +2,7 @@
 checked."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -25,13 +25,11 @@ class Row(msgspec.Struct):
     checked: str
 
 
-def run(*, as_json: bool) -> int:
+def run(given: Mapping[str, object]) -> int:
     """Print the families; return the exit status."""
     rows = [_row(family) for family in families()]
-    text = (
-        msgspec.json.format(msgspec.json.encode(rows)).decode() + "\n" if as_json else table(rows)
-    )
-    sys.stdout.write(text)
+    as_json = msgspec.json.format(msgspec.json.encode(rows)).decode() + "\n"
+    sys.stdout.write(as_json if given.get("as_json") else table(rows))
     return 0
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -22,8 +23,10 @@ from gateway.telemetry import logs
 _GUARDS_NOTHING = "is what `unisono top` and `bench` send; a server's keys are --api-keys FILE"
 
 
-def run(flags: Mapping[str, object], config: Path | None) -> int:
+def run(given: Mapping[str, Any]) -> int:
     """Serve until stopped; return the exit status. Raises SettingsError."""
+    flags = dict(given)
+    config: Path | None = flags.pop("config", None)
     settings = load(flags, os.environ, config).settings
     if settings.server.otel_endpoint and not _has_otel():
         raise SettingsError(

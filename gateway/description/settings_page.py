@@ -37,7 +37,10 @@ _TITLES = {
 }
 _GROUPS = """\
 Groups that are not alike are listed in the file instead, each with what differs; ranks without
-`threads` share the cores that are left:
+`threads` share the cores that are left. A request that gives a group's name as its `model` (or as
+Takeoff's `consumer_group`) goes to the groups of that name alone; one that gives the model's own
+goes to those called `primary`, as all are that have no name, or if there are none, to those that
+are called as the first is:
 
 ```toml
 [[groups]]
@@ -45,6 +48,7 @@ ranks = 2
 devices = ["cuda:0", "cuda:1"]
 
 [[groups]]
+name = "batch"
 devices = ["cpu"]
 threads = 4
 ```

@@ -118,5 +118,10 @@ async def _params(
     if thinking is Thinking.NONE:
         return params
     return await with_held_thought(
-        params, notation, service, is_thinking=thinking is Thinking.OPEN, max_tokens=budget
+        params,
+        notation,
+        service,
+        is_thinking=thinking is Thinking.OPEN,
+        max_tokens=budget,
+        tools=tools,
     )

@@ -9,160 +9,167 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backend.wire.sampling import Grammar
-from gateway.notations.forms import CompiledForm, Slot
-from gateway.notations.lark import LarkWriter
+from gateway.notations.call_arguments import ArgumentsGrammar
+from gateway.notations.forms import CompiledForm, Words
+from gateway.notations.lark import LarkWriter, without
 from gateway.notations.messages_grammar import messages_grammar
-from gateway.notations.schema_types import types_of
 from gateway.notations.served import ServedNotation
-from gateway.notations.value_grammars import (
-    MarkedSpelling,
-    PythonSpelling,
-    ValueGrammar,
-)
+from gateway.notations.shortfalls import Shortfall
+
+# Slots that say nothing to us, as a demanded call has them.
+_SLOTS = {"index": "/[0-9]{1,4}/", "ignored": "/[a-z0-9]{10}/"}
 
 Functions = Sequence[tuple[str, Mapping[str, Any]]]
-_DEFINITIONS = ("$defs", "definitions")
 
 
-def calls_grammar(
-    notation: ServedNotation,
-    functions: Functions,
-    *,
-    allows_parallel: bool,
-    body: Grammar | None = None,
-) -> Grammar:
-    """Return the grammar of an answer that consists of calls of these functions.
+class CallsGrammar:
+    """Writes the grammars of one request's calls.
 
-    functions: names, and JSON schemas of their arguments. body: what the answer may be instead.
+    shortfalls: what of the schemas those that were written do not hold.
     """
-    if notation.form.messages is not None:
-        return messages_grammar(notation, functions, body=body, is_required=body is None)
-    writer = LarkWriter(notation.special_ids)
-    writer.add("start", "calls" if body is None else "calls | body")
-    form = notation.form.forms[0]
-    writer.add("calls", f"{writer.literal(form.section_open.text)} calls_of_section".strip())
-    _add_calls(writer, form, functions, allows_parallel=allows_parallel)
-    return _grammar(writer, body)
 
+    def __init__(
+        self, notation: ServedNotation, functions: Functions, *, allows_parallel: bool
+    ) -> None:
+        """functions: names, and JSON schemas of their arguments."""
+        self.shortfalls: list[Shortfall] = []
+        self._notation = notation
+        self._functions = functions
+        self._allows_parallel = allows_parallel
+        self._writer = LarkWriter(notation.special_ids)
 
-def held_calls_grammar(
-    notation: ServedNotation, functions: Functions, *, allows_parallel: bool
-) -> Grammar:
-    """Return the grammar of any answer whose calls, from where they begin, are of these functions.
+    def demanded(self, body: Grammar | None = None) -> Grammar:
+        """Return the grammar of an answer that consists of calls.
 
-    Where nothing marks calls, an answer that begins as one is one.
-    """
-    if notation.form.messages is not None:
-        return messages_grammar(notation, functions, body=None, is_required=False)
-    writer = LarkWriter(notation.special_ids)
-    writer.add("start", "")
-    form = notation.form.forms[0]
-    if form.form.is_unmarked:
-        text = writer.new(r"/[^{\[\s](.|\n)*/", "other")
-        writer.add("start", f"calls | {text}")
-        writer.add("calls", f"{writer.literal(form.section_open.text)} calls_of_section".strip())
-        _add_calls(writer, form, functions, allows_parallel=allows_parallel)
-        return _grammar(writer, None)
-    # The mark alone says that a call begins; what follows it is held.
-    mark = form.opening_words[0]
-    repeats = "*" if allows_parallel else "?"
-    writer.add("start", f"held{repeats} {writer.any_text()}")
-    if form.section_open.words:
-        after = writer.literal(form.section_open.text.removeprefix(mark))
-        writer.add("held", f"{writer.until(mark)} {after} calls_of_section")
-        _add_calls(writer, form, functions, allows_parallel=allows_parallel)
-    else:
-        writer.add("held", f"{writer.until(mark)} call")
-        _add_calls(writer, form, functions, allows_parallel=False, mark=mark)
-    return _grammar(writer, None)
+        body: what the answer may be instead.
+        """
+        if self._notation.form.messages is not None:
+            return self._in_messages(body=body, is_required=body is None)
+        writer = self._writer
+        writer.add("start", "")
+        marks = self._ignored_marks()
+        around = f"({marks})*" if marks else ""
+        writer.add("start", f"{around} (calls | body) {around}" if body else f"{around} calls")
+        self._add_section()
+        return self._grammar(body)
 
+    def held(self) -> Grammar:
+        """Return the grammar of any answer whose calls are held from where they begin.
 
-def _grammar(writer: LarkWriter, body: Grammar | None) -> Grammar:
-    return Grammar("lark", writer.text(), body, tuple(sorted(writer.used_ids)))
+        Where nothing marks calls, an answer that begins as one is one.
+        """
+        if self._notation.form.messages is not None:
+            return self._in_messages(body=None, is_required=False)
+        writer = self._writer
+        writer.add("start", "")
+        form = self._notation.form.forms[0]
+        if form.form.is_unmarked:
+            text = writer.terminal(without(r"/[^{\[\s](.|\n)*/", self._other_marks("")))
+            writer.add("start", f"calls | {text}")
+            self._add_section()
+            return self._grammar(None)
+        # The mark alone says that a call begins; what follows it is held.
+        mark = self._mark(form)
+        others = self._other_marks(mark)
+        text = writer.any_text(others)
+        skipped = "skipped" if (marks := self._ignored_marks()) else ""
+        if skipped:
+            writer.add(skipped, f"{text} ({marks})")
+        repeats = f"{skipped}* (held {skipped}*)?" if skipped else "held?"
+        if self._allows_parallel:
+            repeats = "(held | skipped)*" if skipped else "held*"
+        writer.add("start", f"{repeats} {text}")
+        until = writer.until(mark, others)
+        if form.section_open.words:
+            after = writer.literal(form.section_open.text.removeprefix(mark))
+            writer.add("held", f"{until} {after} calls_of_section")
+            self._add_calls(allows_parallel=self._allows_parallel)
+        else:
+            writer.add("held", f"{until} call")
+            self._add_calls(allows_parallel=False, mark=mark)
+        return self._grammar(None)
 
+    def _mark(self, form: CompiledForm) -> str:
+        """Return the text by which a call is known to begin."""
+        first = form.first_head[0]
+        assert isinstance(first, Words)
+        words = list(first.words)
+        mark = words.pop(0)
+        others = [text for text in self._notation.form.ignored if text.startswith(mark)]
+        # Where a text that is no call begins alike, one word alone says nothing.
+        while words and others and first.text.startswith(mark + words[0]):
+            mark += words.pop(0)
+            others = [text for text in others if text.startswith(mark)]
+        return mark
 
-def _add_calls(
-    writer: LarkWriter,
-    form: CompiledForm,
-    functions: Functions,
-    *,
-    allows_parallel: bool,
-    mark: str = "",
-) -> None:
-    """Add the rules of the calls of a section. mark: what has been written of a call already."""
-    calls = [
-        writer.add(f"call_{number}", _call(writer, form, name, schema, mark))
-        for number, (name, schema) in enumerate(functions)
-    ]
-    writer.add("call", " | ".join(calls))
-    separator = writer.literal(form.form.separator)
-    more = f"({separator} call)*" if allows_parallel else ""
-    closing = writer.literal(form.section_close.text)
-    writer.add("calls_of_section", f"call {more} {closing}".strip())
+    def _other_marks(self, mark: str) -> list[str]:
+        """Return the marks of calls in other forms, which nobody holds and so may not come."""
+        words = {word for form in self._notation.form.forms for word in form.opening_words}
+        return sorted(
+            word
+            for word in words
+            if not self._writer.has_token(word) and word not in mark and not mark.startswith(word)
+        )
 
+    def _ignored_marks(self) -> str:
+        """Return the marks that are special tokens, and of no call; "" for none."""
+        marks = filter(self._writer.has_token, self._notation.form.ignored)
+        return " | ".join(map(self._writer.literal, marks))
 
-def _call(
-    writer: LarkWriter, form: CompiledForm, name: str, schema: Mapping[str, Any], mark: str
-) -> str:
-    head = "".join(name if isinstance(part, Slot) else part.text for part in form.head)
-    head, tail = head.removeprefix(mark), form.tail.text
-    schema = {"type": "object", **schema}
-    match form.content:
-        case "object":
+    def _in_messages(self, *, body: Grammar | None, is_required: bool) -> Grammar:
+        return messages_grammar(self._notation, self._functions, body=body, is_required=is_required)
+
+    def _grammar(self, body: Grammar | None) -> Grammar:
+        ids = tuple(sorted(self._writer.used_ids))
+        return Grammar("lark", self._writer.text(), body, ids)
+
+    def _add_section(self) -> None:
+        opening = self._writer.literal(self._notation.form.forms[0].section_open.text)
+        self._writer.add("calls", f"{opening} calls_of_section".strip())
+        self._add_calls(allows_parallel=self._allows_parallel)
+
+    def _add_calls(self, *, allows_parallel: bool, mark: str = "") -> None:
+        """Add the rules of the calls of a section. mark: what has been written of a call."""
+        writer, form = self._writer, self._notation.form.forms[0]
+        calls = [
+            writer.add(f"call_{number}", self._call(form, name, schema, mark))
+            for number, (name, schema) in enumerate(self._functions)
+        ]
+        writer.add("call", " | ".join(calls))
+        separator = writer.literal(form.form.separator)
+        more = f"({separator} call)*" if allows_parallel else ""
+        # A line break by itself: it may be a separator as well, and a lexer does not go back.
+        closing = form.section_close.text
+        rest = closing.lstrip()
+        space = closing.removesuffix(rest)
+        closing = f"{writer.literal(space)} {writer.literal(rest)}".strip()
+        writer.add("calls_of_section", f"call {more} {closing}".strip())
+
+    def _call(self, form: CompiledForm, name: str, schema: Mapping[str, Any], mark: str) -> str:
+        writer = self._writer
+        head, tail = self._head(form, name, mark), form.tail.text
+        schema = {"type": "object", **schema}
+        if form.content == "object":
             keys = form.form.name_key, form.form.arguments_key
             # In words as JSON has them: an answer that is no call may be JSON, too.
             parts = ["{", f'"{keys[0]}"', ":", " ", json.dumps(name), ",", " ", f'"{keys[1]}"', ":"]
-            before = " ".join(map(writer.literal, filter(None, [head, *parts, " "])))
-            after = writer.literal("}" + tail)
-            return f"{before} {writer.json(schema)} {after}"
-        case "parameters":
-            body = _parameters(writer, form, schema)
-        case "keywords":
-            grammar = ValueGrammar(writer, PythonSpelling(), schema)
-            properties = schema.get("properties") or {}
-            body = grammar.members(schema, {key: json.dumps(f"{key}=") for key in properties})
-        case _ if form.form.string_mark:
-            body = _marked(writer, form, schema)
-        case _:
-            body = writer.json(schema)
-    return f"{writer.literal(head)} {body} {writer.literal(tail)}".strip()
+            before = " ".join([head, *map(writer.literal, [*parts, " "])])
+            return f"{before} {writer.json(schema)} {writer.literal('}' + tail)}"
+        arguments = ArgumentsGrammar(writer, form, name, schema, self.shortfalls)
+        return f"{head} {arguments.written()} {writer.literal(tail)}".strip()
 
-
-def _marked(writer: LarkWriter, form: CompiledForm, schema: Mapping[str, Any]) -> str:
-    spelling = MarkedSpelling(form.form.string_mark, has_bare_keys=form.form.bare_keys)
-    grammar = ValueGrammar(writer, spelling, schema)
-    properties = schema.get("properties") or {}
-    keys = {key: f'{spelling.key(writer, key)} ":"' for key in properties}
-    members = grammar.members(schema, keys)
-    return f'{json.dumps("{")} {members} "}}"'
-
-
-def _parameters(writer: LarkWriter, form: CompiledForm, schema: Mapping[str, Any]) -> str:
-    assert form.parameter is not None
-    properties = schema.get("properties") or {}
-    required = set(schema.get("required") or ())
-    definitions = {key: schema[key] for key in _DEFINITIONS if key in schema}
-    parts = []
-    for key, value in properties.items():
-        before = f"{form.parameter.before.text}{key}{form.parameter.between.text}"
-        after = form.parameter.after.text
-        part = f"{writer.literal(before)} {_parameter(writer, value, schema, definitions, after)}"
-        rule = writer.new(part, "parameter")
-        parts.append(rule if key in required else f"{rule}?")
-    return " ".join(parts) or '""'
-
-
-def _parameter(
-    writer: LarkWriter,
-    value: Any,
-    root: Mapping[str, Any],
-    definitions: Mapping[str, Any],
-    after: str,
-) -> str:
-    """Return a parameter's value and what ends it: strings stand bare."""
-    enum = value.get("enum") if isinstance(value, dict) else None
-    if isinstance(enum, list) and enum and all(isinstance(text, str) for text in enum):
-        return f"({' | '.join(map(writer.literal, enum))}) {writer.literal(after)}"
-    if "string" in types_of(value, root):
-        return writer.until(after)
-    return f"{writer.json({**value, **definitions})} {writer.literal(after)}"
+    def _head(self, form: CompiledForm, name: str, mark: str) -> str:
+        """Return what precedes the arguments. mark: what has been written of it."""
+        parts = []
+        text = ""  # literal parts that follow each other are one: a mark may be made of several
+        for part in form.head:
+            if isinstance(part, Words):
+                text += part.text
+            elif part.kind == "name":
+                text += name
+            else:
+                parts.append(self._writer.literal(text.removeprefix(mark)))
+                parts.append(self._writer.new(_SLOTS[part.kind], part.kind))
+                mark = text = ""
+        parts.append(self._writer.literal(text.removeprefix(mark)))
+        return " ".join(filter(None, parts))

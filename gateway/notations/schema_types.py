@@ -4,6 +4,7 @@ For notations that write strings without quotation marks. Called by their reader
 their grammars.
 """
 
+import ast
 import json
 import math
 from collections.abc import Mapping
@@ -11,8 +12,10 @@ from typing import Any
 
 from gateway.notations.arguments import json_string
 
-_ALL = frozenset({"string", "number", "integer", "boolean", "null", "array", "object"})
+ALL_TYPES = frozenset({"string", "number", "integer", "boolean", "null", "array", "object"})
 _MAX_REFERENCES = 16
+# Python's parser takes some hundred bytes a character.
+_MAX_LITERAL_CHARS = 100_000
 
 
 class ParameterTypes:
@@ -29,29 +32,59 @@ class ParameterTypes:
         return types_of(self._properties.get(key), self._schema)
 
 
-def types_of(schema: Any, root: Mapping[str, Any], depth: int = 0) -> frozenset[str]:
-    """Return the names of the types that a schema allows; root: where its references lead."""
-    schema = resolved(schema, root)
-    if not isinstance(schema, dict) or depth > _MAX_REFERENCES:
-        return _ALL
-    allowed = _ALL
-    match schema.get("type"):
-        case str(name):
-            allowed = frozenset({name})
-        case list(names):
-            allowed = frozenset(name for name in names if isinstance(name, str))
-    if isinstance(values := schema.get("enum"), list):
-        allowed &= frozenset().union(*map(_types_of_value, values))
-    if "const" in schema:
-        allowed &= _types_of_value(schema["const"])
-    for name in ("anyOf", "oneOf"):
-        if isinstance(choices := schema.get(name), list):
-            allowed &= frozenset().union(*(types_of(c, root, depth + 1) for c in choices))
-    for part in schema.get("allOf") or ():
-        allowed &= types_of(part, root, depth + 1)
-    if schema.get("nullable") is True:
-        allowed |= {"null"}
-    return allowed or _ALL
+def types_of(
+    schema: Any, root: Mapping[str, Any], *, takes_nullable: bool = True
+) -> frozenset[str]:
+    """Return the names of the types that a schema allows; `number` goes with `integer`.
+
+    root: where its references lead. takes_nullable: OpenAPI's keyword counts, which JSON Schema
+    does not have.
+    """
+    return _Types(root, takes_nullable=takes_nullable).of(schema) or ALL_TYPES
+
+
+class _Types:
+    """Looks at each schema once, however often references lead to it."""
+
+    def __init__(self, root: Mapping[str, Any], *, takes_nullable: bool) -> None:
+        self._root = root
+        self._takes_nullable = takes_nullable
+        self._known: dict[int, frozenset[str] | None] = {}  # None: it is being looked at
+
+    def of(self, schema: Any) -> frozenset[str] | None:
+        """Return the types of a schema; None of one that leads to itself."""
+        schema = resolved(schema, self._root)
+        if not isinstance(schema, dict):
+            return ALL_TYPES
+        if id(schema) not in self._known:
+            self._known[id(schema)] = None
+            self._known[id(schema)] = self._of_object(schema)
+        return self._known[id(schema)]
+
+    def _of_object(self, schema: Mapping[str, Any]) -> frozenset[str]:
+        allowed = ALL_TYPES
+        match schema.get("type"):
+            case str(name):
+                allowed = _with_integers(frozenset({name}))
+            case list(names):
+                allowed = _with_integers(frozenset(n for n in names if isinstance(n, str)))
+        if isinstance(values := schema.get("enum"), list):
+            allowed &= frozenset().union(*map(_types_of_value, values))
+        if "const" in schema:
+            allowed &= _types_of_value(schema["const"])
+        for name in ("anyOf", "oneOf"):
+            if isinstance(choices := schema.get(name), list):
+                allowed &= frozenset().union(*(self.of(c) or frozenset() for c in choices))
+        parts = schema.get("allOf")
+        for part in parts if isinstance(parts, list) else ():
+            allowed &= self.of(part) or ALL_TYPES
+        if self._takes_nullable and schema.get("nullable") is True:
+            allowed |= {"null"}
+        return allowed
+
+
+def _with_integers(names: frozenset[str]) -> frozenset[str]:
+    return names | {"integer"} if "number" in names else names
 
 
 def resolved(schema: Any, root: Mapping[str, Any]) -> Any:
@@ -70,11 +103,15 @@ def value_of(text: str, types: frozenset[str]) -> str:
         return "null"
     if "boolean" in types and word.lower() in ("true", "false"):
         return word.lower()
-    value = _decoded(word)
+    value = _decoded(word, may_be_python=bool(types & {"array", "object"}))
     if types & {"integer", "number"} and _is_number(value):
         # A whole number is an integer, however it is written: 3.0.
-        is_whole = "integer" in types and "number" not in types and float(value).is_integer()
-        return str(int(value)) if is_whole else word
+        if "number" in types:
+            return word
+        if isinstance(value, int) or value.is_integer():
+            return str(int(value))
+        if "string" not in types:
+            return word
     if "array" in types and isinstance(value, list):
         return json.dumps(value, ensure_ascii=False)
     if "object" in types and isinstance(value, dict):
@@ -82,15 +119,31 @@ def value_of(text: str, types: frozenset[str]) -> str:
     return json_string(text)
 
 
-def _decoded(word: str) -> Any:
+def _decoded(word: str, *, may_be_python: bool) -> Any:
+    """Return what a text is as JSON; as Python's literal, which some templates teach for lists and
+    dictionaries; None if it is neither."""
     try:
-        return json.loads(word)
+        return json.loads(word, parse_constant=_refuse)
     except (ValueError, RecursionError):
+        pass
+    if not may_be_python or word[:1] not in ("[", "{") or len(word) > _MAX_LITERAL_CHARS:
         return None
+    try:
+        value = ast.literal_eval(word)
+        json.dumps(value, allow_nan=False)  # sets and bytes are no JSON
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return None
+    return value
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _types_of_value(value: Any) -> frozenset[str]:

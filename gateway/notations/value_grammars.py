@@ -1,19 +1,28 @@
 """Grammars of values in notations that are not JSON, from the JSON schemas of tools.
 
-What a schema says beyond types, members, items, enumerations and references is not held. Called by
-grammars.py.
+Both notations may be written with JSON in them, whose grammar obeys every keyword: a value that a
+rule of theirs cannot hold is written so. Called by grammars.py.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from gateway.notations.lark import LarkWriter
+from gateway.notations.lark import LarkWriter, without
+from gateway.notations.schema_documents import document, keywords
 from gateway.notations.schema_types import resolved, types_of
+from gateway.notations.shortfalls import NotCarried
+from gateway.notations.text_grammars import text_terminal
 
 _INTEGER = "/-?(0|[1-9][0-9]*)/"
 _NUMBER = r"/-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/"
-_MAX_DEPTH = 12
+_BARE_KEY = re.compile(r"[^\W\d][\w.-]*")
+ANY_BARE_KEY = "/[A-Za-z_][A-Za-z0-9_.-]*/"
+_NUMERIC = frozenset("minimum maximum exclusiveMinimum exclusiveMaximum multipleOf".split())
+_TEXTUAL = frozenset(("minLength", "maxLength", "pattern", "format"))
+_RULED = frozenset(("type", "properties", "required", "additionalProperties", "items"))
+_SIZES = frozenset(("minItems", "maxItems"))
 
 
 class Spelling(Protocol):
@@ -28,14 +37,20 @@ class Spelling(Protocol):
     colon: str
     sorts_keys: bool
 
-    def text(self, writer: LarkWriter) -> str:
-        """Return any string."""
+    def text(self, writer: LarkWriter, schema: Any, root: Mapping[str, Any]) -> str:
+        """Return any string that a schema allows. Raises NotCarried."""
 
     def literal(self, writer: LarkWriter, text: str) -> str:
-        """Return one string."""
+        """Return one string. Raises NotCarried."""
 
     def key(self, writer: LarkWriter, name: str) -> str:
-        """Return the name of a member."""
+        """Return the name of a member. Raises NotCarried."""
+
+    def any_key(self, writer: LarkWriter) -> str:
+        """Return the name of any member."""
+
+    def json(self, writer: LarkWriter, schema: Mapping[str, Any]) -> str:
+        """Return a value in JSON as who reads the notation takes it."""
 
 
 class MarkedSpelling:
@@ -48,14 +63,30 @@ class MarkedSpelling:
         self._mark = mark
         self.sorts_keys = has_bare_keys
 
-    def text(self, writer: LarkWriter) -> str:
-        return f"{writer.literal(self._mark)} {writer.until(self._mark)}"
+    def text(self, writer: LarkWriter, schema: Any, root: Mapping[str, Any]) -> str:
+        if not (terminal := text_terminal(schema, root)):
+            raise NotCarried("", "no string obeys it")
+        terminal = without(terminal, [self._mark])
+        return f"{writer.literal(self._mark)} {writer.text_before(terminal, self._mark)}"
 
     def literal(self, writer: LarkWriter, text: str) -> str:
+        if self._mark in text:
+            raise NotCarried("", "a string has the mark in it that ends one")
         return writer.literal(f"{self._mark}{text}{self._mark}")
 
     def key(self, writer: LarkWriter, name: str) -> str:
-        return writer.literal(name) if self.sorts_keys else self.literal(writer, name)
+        if not self.sorts_keys:
+            return self.literal(writer, name)
+        if not is_bare_key(name):
+            raise NotCarried(f"properties.{name}", "its name cannot stand bare")
+        return writer.literal(name)
+
+    def any_key(self, writer: LarkWriter) -> str:
+        bare = f"{writer.new(ANY_BARE_KEY, 'key')} | " if self.sorts_keys else ""
+        return f"({bare}{self.text(writer, {}, {})})"
+
+    def json(self, writer: LarkWriter, schema: Mapping[str, Any]) -> str:
+        return writer.json(schema)
 
 
 class PythonSpelling:
@@ -65,15 +96,26 @@ class PythonSpelling:
     comma, colon = ", ", ": "
     sorts_keys = False
 
-    def text(self, writer: LarkWriter) -> str:
-        string = r"""/'([^'\\\n]|\\[^\n])*'|"([^"\\\n]|\\[^\n])*"/"""
-        return writer.new(string, "text")
+    def text(self, writer: LarkWriter, schema: Any, root: Mapping[str, Any]) -> str:
+        if not isinstance(schema, dict) or not keywords(schema) & _TEXTUAL:
+            string = r"""/'([^'\\\n]|\\[^\n])*'|"([^"\\\n]|\\[^\n])*"/"""
+            return writer.new(string, "text")
+        asked = {key: schema[key] for key in keywords(schema) & _TEXTUAL}
+        return self.json(writer, {"type": "string", **asked})
 
     def literal(self, writer: LarkWriter, text: str) -> str:
-        return f"({writer.literal(repr(text))} | {writer.literal(json.dumps(text))})"
+        spellings = dict.fromkeys((repr(text), json.dumps(text, ensure_ascii=False)))
+        return f"({' | '.join(map(writer.literal, spellings))})"
 
     def key(self, writer: LarkWriter, name: str) -> str:
         return self.literal(writer, name)
+
+    def any_key(self, writer: LarkWriter) -> str:
+        return self.text(writer, {}, {})
+
+    def json(self, writer: LarkWriter, schema: Mapping[str, Any]) -> str:
+        # Strings of JSON are Python's, too, as long as no character takes two escapes.
+        return writer.json(schema, escapes='nrbtf\\"')
 
 
 class ValueGrammar:
@@ -85,26 +127,36 @@ class ValueGrammar:
         self._spelling = spelling
         self._root = root
         self._known: dict[int, str] = {}
-        self._any = ""
+        self._ruled: dict[int, bool] = {}
+        self._any = self._any_object = ""
+
+    def object(self, schema: Mapping[str, Any]) -> str:
+        """Return an object that obeys a schema."""
+        return self._ruled_object(schema) if self._is_ruled(schema) else self._json(schema)
 
     def members(self, schema: Mapping[str, Any], keys: Mapping[str, str]) -> str:
         """Return the members of an object, without brackets. keys: how their names are written."""
-        properties = _properties(schema)
+        properties = properties_of(schema)
         required = set(schema.get("required") or ())
-        names = sorted(properties) if self._spelling.sorts_keys else list(properties)
+        names = sorted(keys) if self._spelling.sorts_keys else list(keys)
         parts = [
-            (f"{keys[name]} {self.value(properties[name])}", name in required) for name in names
+            (f"{keys[name]} {self.value(properties.get(name))}", name in required)
+            for name in names
+            if properties.get(name) is not False
         ]
         return _separated(self._writer, parts, self._spelling.comma)
 
     def value(self, schema: Any) -> str:
         """Return a value that obeys a schema."""
-        schema = resolved(schema, self._root)
-        if not isinstance(schema, dict) or not schema:
+        if isinstance(schema, dict) and keywords(schema) == {"$ref"}:
+            schema = resolved(schema, self._root)
+        if not isinstance(schema, dict) or not keywords(schema):
             return self.anything()
         if id(schema) not in self._known:
             name = self._known[id(schema)] = self._writer.reserve("value")
-            self._writer.add(name, self._alternatives(schema))
+            is_ruled = self._is_ruled(schema)
+            body = self._alternatives(schema) if is_ruled else self._json(schema)
+            self._writer.add(name, body)
         return self._known[id(schema)]
 
     def anything(self) -> str:
@@ -112,47 +164,126 @@ class ValueGrammar:
         if not self._any:
             self._any = self._writer.reserve("any")
             items = f'({self._any} ("{self._spelling.comma}" {self._any})*)?'
-            text, colon = self._spelling.text(self._writer), self._spelling.colon
-            pair = f'{text} "{colon}" {self._any}'
-            members = f'({pair} ("{self._spelling.comma}" {pair})*)?'
-            scalars = " | ".join([text, _NUMBER, *map(json.dumps, self._spelling.constants)])
+            scalars = [self._text({}), _NUMBER, *map(json.dumps, self._spelling.constants)]
             self._writer.add(
-                self._any, f'{scalars} | "[" {items} "]" | {json.dumps("{")} {members} "}}"'
+                self._any, f'{" | ".join(scalars)} | "[" {items} "]" | {self.any_object()}'
             )
         return self._any
 
+    def any_object(self) -> str:
+        """Return any object."""
+        if not self._any_object:
+            self._any_object = self._writer.reserve("object")
+            pair = (
+                f'{self._spelling.any_key(self._writer)} "{self._spelling.colon}" {self.anything()}'
+            )
+            members = f'({pair} ("{self._spelling.comma}" {pair})*)?'
+            self._writer.add(self._any_object, f'{json.dumps("{")} {members} "}}"')
+        return self._any_object
+
+    def _text(self, schema: Any) -> str:
+        return self._spelling.text(self._writer, schema, self._root)
+
+    def _json(self, schema: Any) -> str:
+        return self._spelling.json(self._writer, document(schema, self._root))
+
+    # What has rules of its own.
+
+    def _is_ruled(self, schema: Any) -> bool:
+        """Say whether rules of the notation hold all that a schema says, but for its members and
+        items: each of these is looked at by itself."""
+        if not isinstance(schema, dict):
+            return True
+        if id(schema) not in self._ruled:
+            self._ruled[id(schema)] = True  # as far as it leads to itself
+            try:
+                self._ruled[id(schema)] = self._has_rules(schema)
+            except NotCarried:
+                self._ruled[id(schema)] = False
+        return self._ruled[id(schema)]
+
+    def _has_rules(self, schema: Mapping[str, Any]) -> bool:
+        said = keywords(schema)
+        if said == {"$ref"}:
+            return self._is_ruled(resolved(schema, self._root))
+        if said <= {"enum", "type"} and "enum" in said:
+            return all(map(self._is_writable, schema["enum"]))
+        if said <= {"const", "type"} and "const" in said:
+            return self._is_writable(schema["const"])
+        for name in ("anyOf", "oneOf"):
+            if said == {name}:
+                return all(map(self._is_ruled, schema[name]))
+        if not said <= _RULED | _SIZES | _NUMERIC | _TEXTUAL:
+            return False
+        types = self._types(schema)
+        if said & _TEXTUAL and "string" in types:
+            self._text(schema)
+        return ("object" not in types or self._has_object_rules(schema)) and (
+            "array" not in types or isinstance(schema.get("items", True), dict | bool)
+        )
+
+    def _has_object_rules(self, schema: Mapping[str, Any]) -> bool:
+        properties = properties_of(schema)
+        for name in properties:
+            self._spelling.key(self._writer, name)
+        if isinstance(schema.get("additionalProperties"), dict):
+            return False
+        return set(schema.get("required") or ()) <= set(properties)
+
+    def _is_writable(self, value: Any) -> bool:
+        if isinstance(value, str):
+            self._spelling.literal(self._writer, value)
+        return not isinstance(value, list | dict)
+
+    def _types(self, schema: Any) -> list[str]:
+        types = types_of(schema, self._root, takes_nullable=False)
+        return sorted(types - {"integer"} if "number" in types else types)
+
     def _alternatives(self, schema: Mapping[str, Any]) -> str:
-        if isinstance(values := schema.get("enum"), list) and values:
-            return " | ".join(self._written(value) for value in values)
-        if "const" in schema:
-            return self._written(schema["const"])
+        types = types_of(schema, self._root, takes_nullable=False)
+        for values in (schema.get("enum"), [schema["const"]] if "const" in schema else None):
+            if isinstance(values, list):
+                allowed = [value for value in values if types_of({"const": value}, {}) & types]
+                return " | ".join(map(self._written, allowed or values))
         for name in ("anyOf", "oneOf"):
             if isinstance(choices := schema.get(name), list) and choices:
                 return " | ".join(self.value(choice) for choice in choices)
-        return " | ".join(self._of_type(t, schema) for t in sorted(types_of(schema, self._root)))
+        return " | ".join(self._of_type(name, schema) for name in self._types(schema))
 
     def _of_type(self, name: str, schema: Mapping[str, Any]) -> str:
         null, true, false = self._spelling.constants
         match name:
             case "string":
-                return self._spelling.text(self._writer)
-            case "integer":
-                return _INTEGER
-            case "number":
-                return _NUMBER
+                return self._text(schema)
+            case "integer" | "number":
+                limits = {key: schema[key] for key in _NUMERIC & set(schema)}
+                if limits:
+                    return self._writer.json({"type": name, **limits})
+                return _INTEGER if name == "integer" else _NUMBER
             case "boolean":
                 return f'"{true}" | "{false}"'
             case "null":
                 return f'"{null}"'
             case "array":
-                item = self.value(schema.get("items"))
-                return f'"[" ({item} ("{self._spelling.comma}" {item})*)? "]"'
-        if not _properties(schema):
-            return self.anything()
+                return self._array(schema)
+        return self._ruled_object(schema)
+
+    def _array(self, schema: Mapping[str, Any]) -> str:
+        least, most = schema.get("minItems", 0), schema.get("maxItems")
+        if schema.get("items") is False or most == 0:
+            return '"[" "]"'
+        item = self.value(schema.get("items"))
+        upto = "" if most is None else most - 1
+        items = f'{item} ("{self._spelling.comma}" {item}){{{max(least - 1, 0)},{upto}}}'
+        return f'"[" {items} "]"' if least else f'"[" ({items})? "]"'
+
+    def _ruled_object(self, schema: Mapping[str, Any]) -> str:
+        properties = properties_of(schema)
+        if not properties:
+            is_closed = schema.get("additionalProperties") is False
+            return f'{json.dumps("{")} "}}"' if is_closed else self.any_object()
         colon = json.dumps(self._spelling.colon)
-        keys = {
-            key: f"{self._spelling.key(self._writer, key)} {colon}" for key in _properties(schema)
-        }
+        keys = {key: f"{self._spelling.key(self._writer, key)} {colon}" for key in properties}
         return f'{json.dumps("{")} {self.members(schema, keys)} "}}"'
 
     def _written(self, value: Any) -> str:
@@ -164,12 +295,16 @@ class ValueGrammar:
                 return json.dumps(true if value else false)
             case None:
                 return json.dumps(null)
-            case int() | float():
-                return json.dumps(json.dumps(value))
-        return self.anything()
+        return json.dumps(json.dumps(value))
 
 
-def _properties(schema: Mapping[str, Any]) -> dict[str, Any]:
+def is_bare_key(name: str) -> bool:
+    """Say whether the name of a member may stand without quotation marks."""
+    return _BARE_KEY.fullmatch(name) is not None
+
+
+def properties_of(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members that a schema speaks of."""
     properties = schema.get("properties")
     return properties if isinstance(properties, dict) else {}
 

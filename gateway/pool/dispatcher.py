@@ -1,16 +1,17 @@
 """Sends waiting sequences to groups: which is next, which groups may have it, which one gets it.
 
-Owns the queue of what is new and knows which connection has what. Knows no death; what one has
-left behind waits in resumption.py and goes first. Belongs to ReplicaPool.
+Owns the queues of what is new, one for each name of groups, and knows which connection has what.
+Knows no death; what one has left behind waits in resumption.py and goes first. Belongs to
+ReplicaPool.
 """
 
-from collections import Counter
 from collections.abc import Callable
 
 from backend.wire.messages import FinishReason, SeqOutput
+from gateway.group_names import GroupNames
 from gateway.pool.admission import Admission
-from gateway.pool.fair_queue import FairQueue
 from gateway.pool.inflight import InflightSequence
+from gateway.pool.lane import Lane
 from gateway.pool.listener import PoolListener
 from gateway.pool.refusals import TOO_LATE
 from gateway.pool.replica_connection import ReplicaConnection
@@ -19,23 +20,26 @@ from gateway.pool.routing import Router
 
 
 class Dispatcher:
-    """A sequence is in one place: `queue`, the resumption or the `sent` of one of `connections`."""
+    """A sequence is in one place: the queue of a lane, the resumption or the `sent` of one of
+    `connections`."""
 
     def __init__(
         self,
+        names: GroupNames,
         resumption: Resumption,
-        admission: Admission,
+        new_admission: Callable[[], Admission],
         vocabulary: Callable[[], list[bytes]],
         listener: PoolListener,
         clock: Callable[[], float],
     ) -> None:
-        """admission: is told how fast groups take work. clock: CLOCK_MONOTONIC seconds."""
-        self.queue: FairQueue[InflightSequence] = FairQueue()
+        """names: of the groups, which may change. new_admission: makes a lane's, which is told
+        how fast groups take work. clock: CLOCK_MONOTONIC seconds."""
         self.connections: dict[int, ReplicaConnection] = {}  # by replica
+        self._names = names
+        self._lanes: dict[str, Lane] = {}  # by name; one without groups lasts till it is empty
         self._connection_of: dict[int, ReplicaConnection] = {}  # of the sequences sent
-        self._num_sent: Counter[str] = Counter()  # by tenant
         self._resumption = resumption
-        self._admission = admission
+        self._new_admission = new_admission
         self._vocabulary = vocabulary
         self._listener = listener
         self._clock = clock
@@ -44,7 +48,27 @@ class Dispatcher:
     @property
     def is_empty(self) -> bool:
         """Whether no sequence is left anywhere."""
-        return not self.queue and not self._connection_of and not self._resumption
+        return not self.num_queued and not self._connection_of and not self._resumption
+
+    @property
+    def num_queued(self) -> int:
+        """New sequences that wait."""
+        return sum(len(lane.queue) for lane in self._lanes.values())
+
+    def queued(self) -> list[InflightSequence]:
+        """Return the new sequences that wait, in no order."""
+        return [seq for lane in self._lanes.values() for seq in lane.queue.items()]
+
+    def lane(self, name: str) -> Lane:
+        """Return the lane of a name, as GroupNames.resolve() gives it or once gave it."""
+        if (lane := self._lanes.get(name)) is None:
+            lane = self._lanes[name] = Lane(name, self._new_admission())
+        return lane
+
+    def groups_of(self, name: str) -> list[ReplicaConnection]:
+        """Return the groups that answer for a name."""
+        resolved = self._names.resolve(name)
+        return [c for c in self.connections.values() if self._names.of(c.replica) == resolved]
 
     def connection_of(self, seq_id: int) -> ReplicaConnection | None:
         """Return the connection that a sequence was sent through, if its group still has it."""
@@ -53,59 +77,74 @@ class Dispatcher:
     def dispatch(self) -> None:
         """Send waiting sequences to the groups that have credit, in order."""
         self._try_suspects()
-        num_tokens = 0
-        while (selected := self._select()) is not None:
-            seq, groups = selected
+        for lane in [*self._lanes.values()]:
+            self._dispatch(lane)
+
+    def _dispatch(self, lane: Lane) -> None:
+        groups, num_tokens = self.groups_of(lane.name), 0
+        while (selected := self._select(lane, groups)) is not None:
+            seq, able = selected
             if seq.first.deadline and seq.first.deadline <= self._clock():
                 self.end(seq, TOO_LATE)
                 continue
-            conn = self._router.choose(groups, seq.first) if len(groups) > 1 else groups[0]
+            conn = self._router.choose(able, seq.first) if len(able) > 1 else able[0]
             had_credit = conn.credit > 0
             if self._assign(seq, conn):
                 num_tokens += len(seq.first.prompt_ids)
             elif not had_credit:
                 break  # its ring has no room, and no credit that would show it
-        is_backlogged = len(self.queue) > 0
-        self._admission.note(num_tokens, is_backlogged=is_backlogged, now_s=self._clock())
+        is_backlogged = len(lane.queue) > 0
+        lane.admission.note(num_tokens, is_backlogged=is_backlogged, now_s=self._clock())
 
-    def _select(self) -> tuple[InflightSequence, list[ReplicaConnection]] | None:
-        """Return what is next, and the groups that may have it; None if nothing can be sent.
+    def _select(
+        self, lane: Lane, groups: list[ReplicaConnection]
+    ) -> tuple[InflightSequence, list[ReplicaConnection]] | None:
+        """Return what is next, and which of a lane's groups may have it; None if nothing can be
+        sent.
 
         First comes what was cut off, oldest first, then what is new; but one sequence of a tenant
         that has none running, credit or not.
         """
-        reserved = self._reserved()
+        reserved = self._reserved(lane.name, groups)
         taking = [
             conn
-            for conn in self.connections.values()
+            for conn in groups
             if conn.takes_work and not conn.is_quarantine and conn is not reserved
         ]
         able = [conn for conn in taking if conn.credit > 0]
-        if able or self._resumption:
-            seq = self._resumption.next_bystander() or self.queue.head()
+        among = self._goes_to(lane.name)
+        if able or self._resumption.has_any(among):
+            seq = self._resumption.next_bystander(among) or lane.queue.head()
         else:
-            able, seq = taking, self.queue.head(lambda tenant: not self._num_sent[tenant])
+            able, seq = taking, lane.queue.head(lambda tenant: not lane.num_sent[tenant])
         if seq is not None and any(conn.can_hold(seq.first) for conn in taking):
             # It was taken while a smaller group was not there.
             able = [conn for conn in able if conn.can_hold(seq.first)]
         return (seq, able) if seq is not None and able else None
 
+    def _goes_to(self, name: str) -> Callable[[InflightSequence], bool]:
+        """Say of a sequence that was cut off whether the groups of a name may have it."""
+        resolved = self._names.resolve(name)
+        return lambda seq: self._names.resolve(seq.group) == resolved
+
     def _try_suspects(self) -> None:
         """Start the next trials: in a group without work, or in one that has had suspects only."""
         for conn in self.connections.values():
-            seq = self._resumption.next_suspect()
+            seq = self._resumption.next_suspect(self._goes_to(self._names.of(conn.replica)))
             if seq is None:
                 conn.is_quarantine = conn.trial is not None
             elif conn.credit > 0 and conn.trial is None and (conn.is_quarantine or not conn.sent):
                 if self._assign(seq, conn):
                     conn.is_quarantine, conn.trial = True, seq
 
-    def _reserved(self) -> ReplicaConnection | None:
-        """Return the group to be emptied for a suspect that has waited long for one."""
-        conns = self.connections.values()
-        if not self._resumption.needs_empty_group or any(conn.is_quarantine for conn in conns):
+    def _reserved(self, name: str, groups: list[ReplicaConnection]) -> ReplicaConnection | None:
+        """Return which of the groups of a name is to be emptied for a suspect that has waited long
+        for one."""
+        if not self._resumption.needs_empty_group(self._goes_to(name)):
             return None
-        ready = [conn for conn in conns if conn.takes_work]
+        if any(conn.is_quarantine for conn in groups):
+            return None
+        ready = [conn for conn in groups if conn.takes_work]
         return min(ready, key=lambda conn: len(conn.sent), default=None)
 
     def _assign(self, seq: InflightSequence, conn: ReplicaConnection) -> bool:
@@ -116,10 +155,11 @@ class Dispatcher:
             self.end(seq, str(error), is_final=True)
             return False
         if is_sent:
-            if not self.queue.take(seq.seq_id):
+            lane = self.lane(seq.group)
+            if not lane.queue.take(seq.seq_id):
                 self._resumption.discard(seq.seq_id)
             self._connection_of[seq.seq_id] = conn
-            self._num_sent[seq.first.tenant] += 1
+            lane.num_sent[seq.first.tenant] += 1
             seq.receiver.sent(seq.seq_id)
             if seq.lost_s:
                 self._listener.on_resume(seq.lost_s)
@@ -128,11 +168,11 @@ class Dispatcher:
     def forget_sent(self, seq: InflightSequence) -> None:
         """A sequence is in no group any more."""
         del self._connection_of[seq.seq_id]
-        self._num_sent[seq.first.tenant] -= 1
+        self.lane(seq.group).num_sent[seq.first.tenant] -= 1
 
     def discard(self, seq_id: int) -> None:
         """Take a sequence out of the queues."""
-        if not self.queue.drop(seq_id):
+        if not any(lane.queue.drop(seq_id) for lane in self._lanes.values()):
             self._resumption.discard(seq_id)
 
     def end(self, seq: InflightSequence, message: str, *, is_final: bool = False) -> None:

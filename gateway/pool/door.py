@@ -1,4 +1,4 @@
-"""Where requests wait while no group takes work, though one did: it is starting again.
+"""Where requests wait while no group of a name takes work, though one did: it is starting again.
 
 Nothing of them is in the pool's queue yet. Knows no groups. Belongs to ReplicaPool.
 """
@@ -14,14 +14,14 @@ class Door:
 
     def __init__(
         self,
-        is_shut: Callable[[], bool],
+        is_shut: Callable[[str], bool],
         clock: Callable[[], float],
         *,
         wait_seconds: float,
         max_waiting: int,
     ) -> None:
-        """is_shut: says whether it is. clock: CLOCK_MONOTONIC seconds. max_waiting: requests at a
-        time."""
+        """is_shut: says whether it is, for the groups of a name. clock: CLOCK_MONOTONIC seconds.
+        max_waiting: requests at a time."""
         self._is_shut = is_shut
         self._clock = clock
         self._wait_seconds = wait_seconds
@@ -29,12 +29,11 @@ class Door:
         self._num_waiting = 0
         self._news = asyncio.Event()  # set once, then replaced
 
-    @property
-    def is_shut(self) -> bool:
-        """Whether there is anything to wait for."""
-        return self._is_shut()
+    def is_shut(self, group: str = "") -> bool:
+        """Whether there is anything to wait for. group: a name of groups, or none."""
+        return self._is_shut(group)
 
-    async def wait(self, deadline_s: float = 0.0) -> None:
+    async def wait(self, deadline_s: float = 0.0, group: str = "") -> None:
         """Return when the door is open, or no more waiting is worth while.
 
         deadline_s: of the request, on the clock; 0 for none. Raises QueueFull.
@@ -46,7 +45,7 @@ class Door:
         self._num_waiting += 1
         try:
             async with asyncio.timeout(max(0.0, until_s - now_s)):
-                while self._is_shut():
+                while self._is_shut(group):
                     await self._news.wait()
         except TimeoutError:
             pass  # whoever submits now is told why it cannot be

@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from backend.wire.messages import SeqOutput, Submit
+from gateway.group_names import PRIMARY
 
 
 class Receiver(Protocol):
@@ -26,7 +27,8 @@ class Receiver(Protocol):
 class InflightSequence:
     """One sequence, from ReplicaPool.submit() to its last token.
 
-    first: what was submitted. output_ids, num_prompt_logprobs: what has been delivered since.
+    first: what was submitted. group: the name of the groups that may have it. output_ids,
+    num_prompt_logprobs: what has been delivered since.
     num_suspicions: groups that died while this may have been the cause.
     lost_s: when its last group died, CLOCK_MONOTONIC seconds; 0 for never.
     num_resumed: how many of output_ids its present group was given.
@@ -34,6 +36,7 @@ class InflightSequence:
 
     first: Submit
     receiver: Receiver
+    group: str = PRIMARY
     output_ids: list[int] = field(default_factory=list)
     num_prompt_logprobs: int = 0
     num_suspicions: int = 0

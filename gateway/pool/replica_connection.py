@@ -15,6 +15,7 @@ from backend.wire.local.channel import ChannelEnd
 from backend.wire.local.pipe import PipeBroken, PipeReader
 from backend.wire.local.ring import RingWriter
 from backend.wire.messages import Abort, Ready, Reply, StepOutput, Submit, Vocabulary
+from gateway.group_names import PRIMARY
 from gateway.pool.inflight import InflightSequence
 from gateway.pool.replica_epoch import ReplicaEpoch
 from gateway.pool.routing import StepCost
@@ -33,6 +34,7 @@ class GroupStatus(msgspec.Struct, frozen=True):
     free_blocks: int
     total_blocks: int
     seconds_since_progress: float
+    name: str = PRIMARY
 
 
 @dataclass(slots=True, eq=False)
@@ -169,7 +171,8 @@ class ReplicaConnection:
                 return
             self.unsent_aborts.pop(0)
 
-    def status(self) -> GroupStatus:
+    def status(self, name: str) -> GroupStatus:
+        """Return what health checks show. name: what the group is called."""
         total = self.ready.num_blocks if self.ready else 0
         last = self.last
         return GroupStatus(
@@ -180,6 +183,7 @@ class ReplicaConnection:
             last.num_free_blocks if last else total,
             total,
             self.seconds_since_progress,
+            name,
         )
 
     def close(self) -> dict[int, InflightSequence]:

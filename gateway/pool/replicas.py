@@ -2,7 +2,8 @@
 
 Waiting requests stay here, in an order that is fair to tenants. A group says in every frame how
 many tokens of new work it would take; the pool dispatches work against that credit, to the group
-that will be first with it, so no group idles while work waits. What a group leaves unfinished when
+that will be first with it, so no group idles while work waits. Of groups with names, it is one of
+those that the request named. What a group leaves unfinished when
 it dies goes on elsewhere, before anything new: see resumption.py. Knows token ids, never text or
 HTTP.
 """
@@ -12,15 +13,17 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from backend.wire.local.pipe import PipeBroken
 from backend.wire.messages import Ready, Reply, SeqOutput, StepOutput, Submit
 from backend.wire.sampling import SamplingParams
+from gateway.group_names import GroupNames
 from gateway.pool.admission import Admission
 from gateway.pool.dispatcher import Dispatcher
 from gateway.pool.door import Door
 from gateway.pool.inflight import InflightSequence, Receiver
+from gateway.pool.lane import Lane
 from gateway.pool.listener import PoolListener
 from gateway.pool.poison import PoisonTable
 from gateway.pool.recovery import Recovery
@@ -48,6 +51,7 @@ class ReplicaPool:
         resume_seconds: float = 120.0,
         queue_seconds: float = 60.0,
         max_waiting: int = 4096,
+        names: Mapping[int, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """max_model_len: of the model, until a group says what it was started with; then, as
@@ -56,7 +60,8 @@ class ReplicaPool:
         vocabulary: the bytes of every token; asked for when the first grammar is to be sent.
         listener: who is told of groups and frames.
         resume_seconds: how long a sequence waits for another group when its own has died.
-        queue_seconds, max_waiting: bounds of the queue; see admission.py.
+        queue_seconds, max_waiting: bounds of the queue of each name; see admission.py.
+        names: of groups, by number; see group_names.py.
         clock: CLOCK_MONOTONIC seconds, for deadlines and the queue.
         """
         self.max_model_len = max_model_len
@@ -64,20 +69,24 @@ class ReplicaPool:
         self._clock = clock
         self._listener = listener or PoolListener()
         self._step_costs: dict[int, StepCost] = {}  # of the groups' last epochs
-        self._admission = Admission(queue_seconds=queue_seconds, max_waiting=max_waiting)
+        self.names = GroupNames(names)
         self._poison = PoisonTable()
         self._resumption = Resumption(self._poison)
         self._dispatcher = Dispatcher(
-            self._resumption, self._admission, vocabulary, self._listener, clock
+            self.names,
+            self._resumption,
+            lambda: Admission(queue_seconds=queue_seconds, max_waiting=max_waiting),
+            vocabulary,
+            self._listener,
+            clock,
         )
         self._recovery = Recovery(
             self._dispatcher, self._resumption, self._listener, resume_seconds, self._note_idle
         )
         self._seq_ids = itertools.count(1)
         self._is_draining = False
-        self._has_served = False
         self.door = Door(
-            lambda: self._is_between_groups,
+            self._is_between_groups,
             clock,
             wait_seconds=queue_seconds,
             max_waiting=max_waiting,
@@ -87,13 +96,15 @@ class ReplicaPool:
 
     # requests
 
-    def check_room(self, tenant: Tenant) -> None:
+    def check_room(self, tenant: Tenant, group: str = "") -> None:
         """Raise PoolNotReady or QueueFull if no request of a tenant is taken now.
 
-        Asked once for all sequences of a request, or the first would fill the queue for the rest.
+        group: the name that it gives, or none. Asked once for all sequences of a request, or the
+        first would fill the queue for the rest.
         """
-        self._check_ready()
-        self._admission.check(self._dispatcher.queue, tenant, self._clock())
+        lane = self._lane(group)
+        self._check_ready(lane)
+        lane.admission.check(lane.queue, tenant, self._clock())
 
     def submit(
         self,
@@ -109,9 +120,10 @@ class ReplicaPool:
         second_segment: where the second of two texts begins, for models that are told so.
         Raises PoolNotReady or Poisonous; nothing is kept then.
         """
-        self._check_ready()
-        seq_id = next(self._seq_ids)
         options = options or SubmitOptions()
+        lane = self._lane(options.group)
+        self._check_ready(lane)
+        seq_id = next(self._seq_ids)
         tenant = options.tenant
         first = Submit(
             seq_id,
@@ -126,25 +138,25 @@ class ReplicaPool:
         )
         if first in self._poison:
             raise Poisonous
-        seq = InflightSequence(first, receiver)
-        self._dispatcher.queue.push(
-            seq_id, seq, tenant, priority=options.priority, num_tokens=len(prompt_ids)
-        )
+        seq = InflightSequence(first, receiver, lane.name)
+        lane.queue.push(seq_id, seq, tenant, priority=options.priority, num_tokens=len(prompt_ids))
         self._idle.clear()
         self._dispatcher.dispatch()
         return seq_id
 
-    @property
-    def _is_between_groups(self) -> bool:
-        """Whether none takes work, but one did; a drained pool waits for none."""
-        return self._has_served and not self._takes_work and not self._is_draining
+    def _lane(self, group: str) -> Lane:
+        return self._dispatcher.lane(self.names.resolve(group))
 
-    @property
-    def _takes_work(self) -> bool:
-        return any(conn.takes_work for conn in self._dispatcher.connections.values())
+    def _is_between_groups(self, group: str) -> bool:
+        """Whether none of a name takes work, but one did; a drained pool waits for none."""
+        lane = self._lane(group)
+        return lane.has_served and not self._takes_work(lane) and not self._is_draining
 
-    def _check_ready(self) -> None:
-        if not self._takes_work or self._is_draining:
+    def _takes_work(self, lane: Lane) -> bool:
+        return any(conn.takes_work for conn in self._dispatcher.groups_of(lane.name))
+
+    def _check_ready(self, lane: Lane) -> None:
+        if not self._takes_work(lane) or self._is_draining:
             raise PoolNotReady(retry_after_s=2.0)
 
     def abort(self, seq_id: int) -> None:
@@ -161,13 +173,14 @@ class ReplicaPool:
 
     def status(self) -> PoolStatus:
         """What health checks show, computed from the groups' progress."""
-        groups = [conn.status() for conn in self._dispatcher.connections.values()]
+        connections = self._dispatcher.connections.values()
+        groups = [conn.status(self.names.of(conn.replica)) for conn in connections]
         return pool_status(groups, is_draining=self._is_draining)
 
     @property
     def num_queued(self) -> int:
         """Sequences that wait here for a group."""
-        return len(self._dispatcher.queue)
+        return self._dispatcher.num_queued
 
     async def drain(self) -> None:
         """Refuse new work and return when no sequence is left."""
@@ -179,7 +192,7 @@ class ReplicaPool:
     def cut_off(self) -> None:
         """End every sequence: the time to drain is up."""
         sent = [seq for conn in self._dispatcher.connections.values() for seq in conn.sent.values()]
-        for seq in [*sent, *self._dispatcher.queue.items(), *self._resumption.overdue(0)]:
+        for seq in [*sent, *self._dispatcher.queued(), *self._resumption.overdue(0)]:
             self.abort(seq.seq_id)
             self._dispatcher.end(seq, CUT_OFF)
 
@@ -196,6 +209,14 @@ class ReplicaPool:
             self._listener.on_quiet(conn.replica, conn.epoch)
 
     # groups
+
+    def name_groups(self, names: Mapping[int, str]) -> None:
+        """Take the names of all groups there are, by number. What waits for one that no group has
+        any more goes on to the groups that answer where none is named."""
+        self.names.set(names)
+        self.door.tell()
+        self._dispatcher.dispatch()
+        self._note_idle()
 
     def attach(self, replica: int, epoch: int, fds: Sequence[int]) -> None:
         """Take the worker's end of a new channel: ring memory, doorbell, space, pipe."""
@@ -247,7 +268,7 @@ class ReplicaPool:
             case Ready():
                 conn.ready = reply
                 conn.grant(reply.credit)
-                self._has_served = True
+                self._lane(self.names.of(conn.replica)).has_served = True
                 self.door.tell()
                 self._note_capacity()
                 self._listener.on_ready(conn.replica)
@@ -266,7 +287,7 @@ class ReplicaPool:
         if output.finish_reason is not None:
             conn.forget(seq)
             self._dispatcher.forget_sent(seq)
-        self._dispatcher.queue.charge(
+        self._dispatcher.lane(seq.group).queue.charge(
             seq.first.tenant, len(output.token_ids), output.num_cached_tokens
         )
         seq.deliver(output)
@@ -289,6 +310,6 @@ class ReplicaPool:
     def _give_up_if_alone(self) -> None:
         """End what waits when no group will come any more."""
         if self._is_draining and not self._dispatcher.connections:
-            for seq in [*self._dispatcher.queue.items(), *self._resumption.overdue(0)]:
+            for seq in [*self._dispatcher.queued(), *self._resumption.overdue(0)]:
                 self._dispatcher.end(seq, LOST)
             self._note_idle()

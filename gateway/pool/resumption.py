@@ -7,7 +7,7 @@ up. The others go on at once and as often as it takes. Knows no channel. Belongs
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from gateway.pool.inflight import InflightSequence
 from gateway.pool.poison import PoisonTable
@@ -17,6 +17,9 @@ from gateway.pool.replica_epoch import ReplicaEpoch
 EMPTY_GROUP_SECONDS = 10.0
 # One from the prompt, one from a step of its own kind.
 HARMLESS_TOKENS = 2
+
+# Says which sequences are meant.
+Among = Callable[[InflightSequence], bool]
 
 
 class Resumption:
@@ -30,6 +33,10 @@ class Resumption:
 
     def __len__(self) -> int:
         return sum(map(len, self._queues()))
+
+    def has_any(self, among: Among) -> bool:
+        """Whether one of certain sequences is here."""
+        return any(among(seq) for queue in self._queues() for seq in queue.values())
 
     def lose(self, replica_epoch: ReplicaEpoch, seqs: dict[int, InflightSequence]) -> None:
         """Keep the sequences of a dead group until its suspects are known."""
@@ -55,20 +62,17 @@ class Resumption:
                 self.suspects[seq_id] = seq
         return condemned
 
-    def next_bystander(self) -> InflightSequence | None:
-        """Return the oldest sequence that may be sent anywhere; discard() it then."""
-        oldest = min(self._bystanders, default=None)
-        return None if oldest is None else self._bystanders[oldest]
+    def next_bystander(self, among: Among) -> InflightSequence | None:
+        """Return the oldest of certain sequences that may be sent anywhere; discard() it then."""
+        return _oldest(self._bystanders, among)
 
-    def next_suspect(self) -> InflightSequence | None:
-        """Return the oldest sequence to be tried alone; discard() it then."""
-        oldest = min(self.suspects, default=None)
-        return None if oldest is None else self.suspects[oldest]
+    def next_suspect(self, among: Among) -> InflightSequence | None:
+        """Return the oldest of certain sequences to be tried alone; discard() it then."""
+        return _oldest(self.suspects, among)
 
-    @property
-    def needs_empty_group(self) -> bool:
-        """Whether a suspect has waited long enough to have a group emptied for it."""
-        seq = self.next_suspect()
+    def needs_empty_group(self, among: Among) -> bool:
+        """Whether one of certain suspects has waited long enough to have a group emptied for it."""
+        seq = self.next_suspect(among)
         return seq is not None and time.monotonic() - seq.lost_s >= EMPTY_GROUP_SECONDS
 
     def acquit(self, seq: InflightSequence) -> bool:
@@ -94,3 +98,10 @@ class Resumption:
 
     def _queues(self) -> list[dict[int, InflightSequence]]:
         return [self.suspects, self._bystanders, *self._lost.values()]
+
+
+def _oldest(seqs: dict[int, InflightSequence], among: Among) -> InflightSequence | None:
+    if not seqs:
+        return None
+    oldest = min((seq_id for seq_id, seq in seqs.items() if among(seq)), default=None)
+    return None if oldest is None else seqs[oldest]

@@ -57,7 +57,7 @@ async def encode_messages(
     least = _least_tokens(request)
     return await encode_conversation(
         conversation,
-        request.tools.tools if request.tools is not None else None,
+        request.tools.told if request.tools is not None else None,
         service.chat_templates,
         add_special_tokens=bool(request.fields.add_special_tokens),
         check=lambda text: context.check_texts([text], tokenizer, least, request),

@@ -9,12 +9,14 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from backend.wire.control import Attach, ControlClosed, Detach, Quiesce
+from backend.wire.control import Attach, ControlClosed, Detach, NameGroups, Quiesce
 from backend.wire.local.channel import create_channel
 from gateway.events import (
     Event,
+    GroupForgotten,
     GroupLost,
     GroupReady,
+    GroupStarted,
     WorkerCut,
     WorkerLost,
     WorkerQuiet,
@@ -43,12 +45,16 @@ class ChannelManager:
     def take(self, event: Event) -> None:
         """Make and forget channels after what has happened."""
         match event:
+            case GroupStarted() | GroupForgotten():
+                for worker in self._workers:
+                    self._name_groups(worker)
             case GroupReady(group):
                 for worker in self._workers:
                     self._connect(self._groups[group], worker)
             case GroupLost(group, suspects):
                 self._forget_group(self._groups[group], suspects)
             case WorkerStarted(worker=number):
+                self._name_groups(self._workers[number])
                 for each in self._groups.values():
                     self._connect(each, self._workers[number])
             case WorkerLost(worker=number):
@@ -73,6 +79,11 @@ class ChannelManager:
         """Whether every worker takes requests for it."""
         living = [worker for worker in self._workers if worker.child is not None]
         return bool(living) and all(group.number in worker.serves for worker in living)
+
+    def _name_groups(self, worker: Worker) -> None:
+        """Tell a worker what all groups are called."""
+        names = {number: group.place.name for number, group in self._groups.items()}
+        worker.tell(NameGroups(names))
 
     def _forget_group(self, group: Group, suspects: Sequence[tuple[int, int]]) -> None:
         """Tell every worker that had a channel, each with those suspects that are its own."""

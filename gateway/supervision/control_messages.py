@@ -4,8 +4,13 @@ A connection carries one request and its replies. OperationProgress and LogLine 
 of times; Listing, Done and Refused end it.
 """
 
-import msgspec
+from typing import Annotated
 
+import msgspec
+from msgspec import Meta
+
+from backend.settings import Device
+from gateway.group_names import PRIMARY, GroupName
 from gateway.supervision.fault import Fault
 
 MAX_LINE_BYTES = 1 << 20
@@ -25,7 +30,16 @@ class DrainGroup(
 
 
 class Add(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="ask", tag="add"):
-    """Start one more group, like the first."""
+    """Start one more group, like the first but for what is said here.
+
+    name: what requests may call it. ranks, max_num_seqs: 0 for as many as the first has. devices:
+    one for each rank.
+    """
+
+    name: GroupName | None = None
+    ranks: Annotated[int, Meta(ge=0, le=64)] = 0
+    devices: tuple[Device, ...] = ()
+    max_num_seqs: Annotated[int, Meta(ge=0, le=4096)] = 0
 
 
 class Remove(
@@ -66,7 +80,10 @@ class RankView(msgspec.Struct, frozen=True):
 
 
 class GroupView(msgspec.Struct, frozen=True):
-    """A group. deaths: of all incarnations; epoch: of the last; load: of all workers together."""
+    """A group. deaths: of all incarnations; epoch: of the last; load: of all workers together.
+
+    tp, max_num_seqs, max_model_len: as it was told, 0 for its own choice.
+    """
 
     group: int
     state: str
@@ -78,6 +95,10 @@ class GroupView(msgspec.Struct, frozen=True):
     total_blocks: int
     ranks: list[RankView]
     last_fault: Fault | None = None
+    name: str = PRIMARY
+    tp: int = 1
+    max_num_seqs: int = 0
+    max_model_len: int = 0
 
 
 class WorkerView(msgspec.Struct, frozen=True):
@@ -112,9 +133,10 @@ class LogLine(msgspec.Struct, frozen=True, tag_field="answer", tag="log"):
 
 
 class Done(msgspec.Struct, frozen=True, tag_field="answer", tag="done"):
-    """What was asked has been done, or was so already."""
+    """What was asked has been done, or was so already. group: the one that is new."""
 
     text: str = ""
+    group: int | None = None
 
 
 class Refused(msgspec.Struct, frozen=True, tag_field="answer", tag="refused"):

@@ -31,6 +31,10 @@ def group_status(group: Group) -> GroupView:
             _rank_status(incarnation, rank, beat) for rank, beat in enumerate(beats) if incarnation
         ],
         last_fault=group.last_fault,
+        name=group.place.name,
+        tp=group.place.engine.tp,
+        max_num_seqs=group.place.engine.max_num_seqs,
+        max_model_len=group.place.engine.max_model_len,
     )
 
 

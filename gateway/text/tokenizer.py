@@ -166,6 +166,14 @@ class Tokenizer:
         text = self._backend.decode([token_id], skip_special_tokens=False)
         return text if "\ufffd" not in text else self._backend.id_to_token(token_id) or ""
 
+    def token(self, token_id: int) -> str:
+        """Return how the vocabulary has a token; "" for an unknown id."""
+        return self._backend.id_to_token(token_id) or ""
+
+    def id_of(self, token: str) -> int | None:
+        """Return the id of a token that is written as the vocabulary has it."""
+        return self._backend.token_to_id(token)
+
     def pieces(self) -> list[bytes]:
         """Return the bytes of every token, by id; nothing for special tokens and unused ids.
 

@@ -20,6 +20,7 @@ from backend.config.pooling import Pooling
 from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from backend.wire.sampling import SamplingParams
 from gateway.app import create_app
+from gateway.group_names import GroupNames
 from gateway.pool.body_budget import BodyBudget
 from gateway.pool.door import Door
 from gateway.pool.refusals import QueueFull
@@ -114,6 +115,14 @@ class ByteTokenizer:
         detokenizer = ByteDetokenizer(skip_special_tokens=skip_special_tokens)
         return "".join([*map(detokenizer.push, ids), detokenizer.flush()])
 
+    def token(self, token_id: int) -> str:
+        return SPECIAL_TEXTS.get(token_id, chr(token_id))
+
+    def id_of(self, token: str) -> int | None:
+        if token in self.special_token_ids:
+            return self.special_token_ids[token]
+        return ord(token) if len(token) == 1 and ord(token) < 256 else None
+
     def piece(self, token_id: int) -> str | bytes:
         if token_id >= 256:
             return SPECIAL_TEXTS.get(token_id, "")
@@ -158,6 +167,7 @@ class Submitted:
     cache_salt: str = ""
     tenant: str = ""
     second_segment: int = 0
+    group: str = ""
 
 
 @dataclass(slots=True)
@@ -186,12 +196,13 @@ class FakePool:
         default_factory=lambda: PoolStatus(ready=True, draining=False, stalled=False, groups=[])
     )
     is_shut: bool = False
+    names: GroupNames = field(default_factory=GroupNames)
     door: Door = field(init=False)
 
     def __post_init__(self) -> None:
-        self.door = Door(lambda: self.is_shut, time.monotonic, wait_seconds=0.05, max_waiting=2)
+        self.door = Door(lambda _: self.is_shut, time.monotonic, wait_seconds=0.05, max_waiting=2)
 
-    def check_room(self, tenant: Tenant) -> None:
+    def check_room(self, tenant: Tenant, group: str = "") -> None:
         if self.is_full:
             raise QueueFull(7.2)
 
@@ -217,6 +228,7 @@ class FakePool:
             options.cache_salt,
             options.tenant.id,
             second_segment,
+            options.group,
         )
         if self.is_sent_at_once:
             receiver.sent(seq_id)

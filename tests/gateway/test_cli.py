@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from backend.config.errors import ModelError
 from gateway import cli, hub, supervisor
 from gateway.commands import serve
+from gateway.commands.table import COMMANDS, GROUPS
 from gateway.settings import ServerSettings, Settings
 
 
@@ -59,6 +61,16 @@ def test_help_of_serve_shows_every_setting_with_its_default(
     for line in ("--port N", "[8000]", "--dtype {auto,", "--no-exact", "[off]", "--hf-token"):
         assert line in text
     assert all(f"\n{group}:\n" in text for group in ("server", "model", "engine"))
+
+
+def test_each_command_has_a_module_and_a_group() -> None:
+    """What would be found only when somebody types it."""
+    for command in COMMANDS:
+        spec = find_spec(f"gateway.commands.{command.module}")
+        assert spec is not None and spec.origin is not None, command.path
+        assert "\ndef run(" in Path(spec.origin).read_text(), command.path
+        group, _, _ = command.path.rpartition(" ")
+        assert not group or group in GROUPS, command.path
 
 
 @pytest.mark.parametrize("argv", [[], ["bench"], ["keys"]])

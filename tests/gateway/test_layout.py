@@ -7,7 +7,7 @@ import pytest
 
 from backend.config.errors import ModelError
 from backend.settings import EngineSettings
-from gateway.layout import layout, shape
+from gateway.layout import GroupPlace, another_place, layout, shape
 from gateway.options import SettingsError
 from gateway.setting_sources import load
 from gateway.settings import GroupSettings, Settings
@@ -52,14 +52,19 @@ devices = ["cuda:0", "cuda:1"]
 
 [[groups]]
 threads = 3
+name = "batch"
 [engine]
 device = "cpu"
 """
     settings = load({}, {}, write(tmp_path, text)).settings
-    assert settings.groups == (GroupSettings(2, ("cuda:0", "cuda:1")), GroupSettings(1, (), 3))
+    assert settings.groups == (
+        GroupSettings(2, ("cuda:0", "cuda:1")),
+        GroupSettings(1, (), 3, "batch"),
+    )
     first, second = layout(settings)
     assert (first.engine.tp, first.engine.dp, first.engine.devices) == (2, 2, ("cuda:0", "cuda:1"))
     assert (second.engine.tp, second.first_rank, second.engine.device) == (1, 2, "cpu")
+    assert (first.name, second.name) == ("primary", "batch")
     # Three of eight cores are taken; two ranks share five.
     assert (first.engine.threads, second.engine.threads) == (2, 3)
     assert shape([first, second]) == "2 groups of 2, 1 ranks"
@@ -93,3 +98,14 @@ def test_wrong_lists_are_refused(tmp_path: Path, text: str, message: str) -> Non
 def test_flags_beside_listed_groups_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"so dp must not be set as well; it is, by --dp"):
         load({"dp": "2"}, {}, write(tmp_path, "[[groups]]\nranks = 2"))
+
+
+def test_another_place_is_the_first_but_for_what_is_said() -> None:
+    first = GroupPlace(EngineSettings(tp=2, devices=("cuda:0", "cuda:1")), 0, "chat")
+    assert another_place(first, None, 0, (), 0) == first
+    other = another_place(first, "batch", 1, (), 8)
+    assert (other.name, other.engine.tp, other.engine.devices) == ("batch", 1, ())
+    assert other.engine.max_num_seqs == 8
+    assert another_place(first, None, 0, ("cuda:2",), 0).engine.tp == 1
+    with pytest.raises(ModelError, match="1 devices for 2 ranks"):
+        another_place(first, None, 2, ("cuda:2",), 0)

@@ -50,3 +50,9 @@ def test_work_and_reading_count_as_effort_and_waiting_does_not(tmp_path: Path) -
         after = effort(process.pid)
         assert after is not None and 3 <= after - before < 10
         process.communicate(b"\n")
+
+
+def test_machine_has_worked_at_least_as_long_as_this_process() -> None:
+    before = machine_cpu_seconds()
+    assert before > cpu_seconds(os.getpid())
+    assert machine_cpu_seconds() >= before

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from backend.config.load import load_config
-from backend.engine.footprint import FootprintEstimate
 from backend.fault_injection import InjectedFault
-from backend.linear.registry import create_method
+from backend.placement.footprint import Footprint
 from backend.placement.sharding import split_model
+from backend.quant.kept_weights import KeptWeights
 from backend.scheduler.sequence import Sequence
 from backend.weights.checkpoint import open_checkpoint
 from backend.wire.messages import FinishReason
@@ -57,8 +56,8 @@ def test_footprint_is_what_a_rank_comes_to_hold(case: EncoderCase, tmp_path: Pat
     engine = engine_of(tmp_path, dtype="bfloat16", kernels="torch")
     config = load_config(tmp_path)
     [shard] = split_model(config, 1)
-    method = create_method("auto", "torch", torch.bfloat16, torch.device("cpu"))
+    kept = KeptWeights("auto", "torch", dtype_bytes=2)
     checkpoint = open_checkpoint(tmp_path, config)
-    estimate = FootprintEstimate(checkpoint, config, shard, method, "bfloat16").total
+    estimate = Footprint(checkpoint, config, shard, kept, "bfloat16").total
     checkpoint.close()
     assert sum(estimate) == engine.model.weight_bytes

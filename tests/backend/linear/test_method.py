@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.linear.kernel import Gating, LinearKernel, WeightFootprint
-from backend.linear.method import LinearMethod, Quantization
+from backend.linear.kernel import Gating, LinearKernel
+from backend.linear.method import LinearMethod
+from backend.quant.kept_weights import Quantization
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.rounding import quantize_int4
 from backend.quant.weight_format import WeightFormat
@@ -28,9 +29,6 @@ class PlainKernel(LinearKernel[Tensor | QuantizedWeight, Tensor]):
 
     def pack(self, weight: Tensor | QuantizedWeight) -> Tensor:
         return weight.to_dense() if isinstance(weight, QuantizedWeight) else weight.float()
-
-    def footprint(self, n: int, k: int) -> WeightFootprint:
-        return WeightFootprint(4 * n * k)
 
     def size_bytes(self, packed: Tensor) -> int:
         return packed.nbytes
@@ -110,7 +108,6 @@ def test_blocks_of_the_file_are_not_rounded_again() -> None:
     assert torch.equal(part.data, stored.quantized.to_dense())
 
 
-def test_footprint_is_that_of_the_kept_format() -> None:
-    assert method_of().footprint(Q6_K, 3, 256) == WeightFootprint(4 * 3 * 256)
+def test_width_without_blocks_is_packed_as_it_is() -> None:
     assert not method_of().embeds(Q6_K, 256)
     assert method_of().pack(Stored(randn(3, 40))).size_bytes == 4 * 3 * 40

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from backend.linear.exact import TILE
-from backend.linear.method import Quantization
 from backend.linear.registry import create_method
 from backend.linear.torch_weight_only import INT4_MAX_ROWS, weight_only_kernels_work
+from backend.quant.kept_weights import KeptWeights, Quantization
 from backend.quant.rounding import quantize_int4
 from backend.quant.weight_format import WeightFormat
 from tests.backend.stored_weights import Stored, stored_in, stored_of
@@ -74,7 +74,8 @@ def test_footprint_of_both_forms_is_what_is_kept(
     """Features that torch's layout of 4 bits does not take are kept dense alone."""
     method = create_method("auto", "torch_bf16", torch.bfloat16, CPU)
     packed = method.pack(stored_of(weight_format, features, 64))
-    assert packed.size_bytes == sum(method.footprint(weight_format, features, 64))
+    kept = KeptWeights("auto", "torch_bf16", dtype_bytes=2)
+    assert packed.size_bytes == sum(kept.footprint(weight_format, features, 64))
 
 
 def test_weight_without_groups_stays_dense() -> None:

@@ -7,15 +7,17 @@ import torch
 from torch import Tensor
 
 from backend.linear.kernel import Gating
-from backend.linear.method import LinearMethod, Quantization
+from backend.linear.method import LinearMethod
 from backend.linear.native import NativeKernel
 from backend.linear.registry import create_method
 from backend.native import absence, kernels
 from backend.native.level import BF16_LEVELS, Activations
+from backend.quant.kept_weights import KeptWeights, Quantization
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 from tests.backend.stored_weights import Stored, quantized_of, randn, stored_in, stored_of
 
 pytestmark = [
+    pytest.mark.numerics,
     pytest.mark.skipif(kernels is None, reason=absence),
     pytest.mark.usefixtures("level"),
 ]
@@ -151,10 +153,10 @@ def test_odd_width_of_dense_weights_is_filled_up(width: int) -> None:
 
 @pytest.mark.parametrize("weight_format", FORMATS)
 def test_footprint_is_what_is_kept(weight_format: WeightFormat) -> None:
-    method = native()
+    method, kept = native(), KeptWeights("auto", "native", dtype_bytes=2)
     for features in (1, 96):
         packed = method.pack(stored_of(weight_format, features, 256))
-        footprint = method.footprint(weight_format, features, 256)
+        footprint = kept.footprint(weight_format, features, 256)
         assert packed.size_bytes == sum(footprint)
         assert (footprint.packed_bytes == 0) == (weight_format is DENSE)
 

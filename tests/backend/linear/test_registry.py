@@ -5,7 +5,7 @@ import torch
 
 from backend.linear.native import NativeKernel
 from backend.linear.onednn import OneDnnKernel
-from backend.linear.registry import KERNELS, create_method
+from backend.linear.registry import KERNELS, create_method, kept_weights
 from backend.linear.torch_weight_only import TorchInt4Kernel, TorchInt8Kernel
 from backend.native import absence, kernels
 from backend.native.level import LEVELS
@@ -61,3 +61,12 @@ def test_rounding_to_8_bits_without_our_kernels_is_by_channel() -> None:
         stored_of(WeightFormat.Q4_1, 64, 64)
     )
     assert type(packed.kernel) is TorchInt8Kernel
+
+
+@pytest.mark.parametrize("level", ["portable", "torch_bf16", "torch", "exact"])
+def test_kernels_are_those_that_the_kept_formats_name(level: str) -> None:
+    kept = kept_weights("auto", level, BF16)
+    method = create_method("auto", level, BF16, CPU)
+    for weight_format in WeightFormat:
+        assert kept.kept_format(weight_format, 256) is method.kept_format(weight_format, 256)
+        assert kept.embeds == method.embeds(weight_format, 256)

@@ -12,7 +12,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/backend/models/" not in item.nodeid:
             continue
-        item.add_marker(pytest.mark.family)
+        item.add_marker(pytest.mark.numerics)
         name, _, case = item.nodeid.rpartition("::")[2].partition("[")
         if "test_families.py" in item.nodeid and ", " in case and "test_logits" not in name:
             item.add_marker(pytest.mark.slow)

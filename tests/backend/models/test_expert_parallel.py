@@ -10,11 +10,11 @@ from backend.config.errors import ModelError
 from backend.native import absence, kernels
 from backend.parallel import TensorParallel
 from backend.settings import EngineSettings
-from tests.backend.engine.test_footprint import _check
 from tests.backend.models.expert_cases import EXPERTS
 from tests.backend.models.family_cases import FamilyCase, TinyModel
 from tests.backend.models.llama_like_cases import LLAMA_LIKE
 from tests.backend.models.tiny_engine import engine_of, logits_of
+from tests.backend.placement.test_footprint import _check
 from tests.backend.tp_ranks import run_ranks
 
 CASES = ["qwen2_moe", "qwen3_moe, dense layers and windows", "granitemoe, shared"]

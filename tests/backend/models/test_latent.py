@@ -13,11 +13,11 @@ from backend.config.errors import ModelError
 from backend.engine.engine import Engine
 from backend.native import absence, kernels
 from backend.parallel import TensorParallel
-from tests.backend.engine.test_footprint import _check
 from tests.backend.models.family_cases import TinyModel
 from tests.backend.models.latent_cases import LATENT
 from tests.backend.models.test_expert_kernels import QuantizingWriter
 from tests.backend.models.tiny_engine import engine_of, logits_of, run, scheduler_of, sequence
+from tests.backend.placement.test_footprint import _check
 from tests.backend.tp_ranks import run_ranks
 
 needs_kernels = pytest.mark.skipif(kernels is None, reason=absence)

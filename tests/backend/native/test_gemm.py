@@ -17,6 +17,7 @@ from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 from tests.backend.stored_weights import randn, stored_of
 
 pytestmark = [
+    pytest.mark.numerics,
     pytest.mark.skipif(kernels is None, reason=absence),
     pytest.mark.usefixtures("level"),
 ]

@@ -19,6 +19,7 @@ from tests.backend.native.test_gemm import CPU, MAX_THREADS, same, threads
 from tests.backend.stored_weights import randn, stored_of
 
 pytestmark = [
+    pytest.mark.numerics,
     pytest.mark.skipif(kernels is None, reason=absence),
     pytest.mark.usefixtures("level"),
 ]

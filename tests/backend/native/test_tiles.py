@@ -28,6 +28,7 @@ FLAGS = "gcc -std=c11 -O2 -ffp-contract=off -pthread -fPIC -shared -Wall -Wextra
 THREADS = 3
 
 pytestmark = [
+    pytest.mark.numerics,
     pytest.mark.skipif(kernels is None, reason=absence),
     pytest.mark.skipif("avx512_bf16" not in levels(), reason="needs the level below"),
     pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc"),

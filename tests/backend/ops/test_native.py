@@ -23,6 +23,7 @@ from tests.backend.attention_cases import (
 )
 
 pytestmark = [
+    pytest.mark.numerics,
     pytest.mark.skipif(kernels is None, reason=absence),
     pytest.mark.usefixtures("level"),
 ]

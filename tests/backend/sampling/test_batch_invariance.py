@@ -18,6 +18,8 @@ from backend.wire.sampling import Grammar, SamplingParams
 from tests.backend.tp_ranks import run_ranks
 
 # Stock torch cuts a reduction of more than 32,768 numbers over its threads if it is the only one.
+pytestmark = pytest.mark.numerics
+
 VOCAB = 40_003
 # Each kind of draw and of logits processor, alone and with others.
 KINDS = [

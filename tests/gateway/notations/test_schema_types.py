@@ -51,6 +51,10 @@ def test_unknown_tool_may_have_anything() -> None:
         ("3.5", {"number"}, 3.5), ("[1, 2]", {"array"}, [1, 2]), ("[1, 2]", {"object"}, "[1, 2]"),
         (' {"a": 1}\n', {"object"}, {"a": 1}), ("a b", {"integer"}, "a b"), ("", ALL, ""),
         ("01234", ALL, "01234"), ("Infinity", {"number"}, "Infinity"),
+        ("2.5", {"integer", "string"}, "2.5"), ("2.5", {"integer"}, 2.5), ("9" * 400, {"number"},
+        int("9" * 400)), ("{'a': [True]}", {"object"}, {"a": [True]}), ("{'a'", {"object"}, "{'a'"),
+        ("[NaN]", {"array"}, "[NaN]"), ("{1}", {"object"}, "{1}"), ("[" * 9000, {"array"},
+        "[" * 9000), ("{'a': b'x'}", {"object"}, "{'a': b'x'}"),
     ],
 )  # fmt: skip
 def test_bare_text_is_what_its_types_allow(text: str, types: set[str], value: Any) -> None:

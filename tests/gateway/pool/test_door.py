@@ -11,17 +11,17 @@ from tests.gateway.pool.world import Client, World, turn
 
 async def test_request_waits_for_the_group_that_starts_again(world: World) -> None:
     """It was refused with 503."""
-    assert not world.pool.door.is_shut, "nobody waits for the first"
+    assert not world.pool.door.is_shut(), "nobody waits for the first"
     first = world.group()
     await turn()
     await world.kill(first)
-    assert world.pool.door.is_shut
+    assert world.pool.door.is_shut()
     waiting = asyncio.create_task(world.pool.door.wait())
     await turn()
     assert not waiting.done()
     again = world.group(epoch=2)
     await turn()
-    assert waiting.done() and not world.pool.door.is_shut
+    assert waiting.done() and not world.pool.door.is_shut()
     world.submit(Client())
     await turn()
     assert len(again.submits) == 1
@@ -31,7 +31,7 @@ async def test_group_that_is_quiesced_is_waited_for_too(world: World) -> None:
     world.group()
     await turn()
     world.pool.quiesce(0, 1)
-    assert world.pool.door.is_shut
+    assert world.pool.door.is_shut()
 
 
 async def test_one_group_left_is_enough(world: World) -> None:
@@ -39,7 +39,7 @@ async def test_one_group_left_is_enough(world: World) -> None:
     world.group(replica=1)
     await turn()
     await world.kill(first)
-    assert not world.pool.door.is_shut
+    assert not world.pool.door.is_shut()
 
 
 async def test_wait_ends_with_the_time_for_it_and_with_the_request_s() -> None:
@@ -47,7 +47,7 @@ async def test_wait_ends_with_the_time_for_it_and_with_the_request_s() -> None:
         world = World(queue_seconds=queue_seconds)
         await world.kill(await ready_group(world))
         await asyncio.wait_for(world.pool.door.wait(deadline_s), 5)
-        assert world.pool.door.is_shut
+        assert world.pool.door.is_shut()
         with pytest.raises(PoolNotReady):
             world.submit(Client())
 

@@ -32,6 +32,15 @@ async def test_answer_has_the_name_that_was_asked_for() -> None:
     assert (await completed(FakePool(), model="org/tiny", max_tokens=0)).json["model"] == "org/tiny"
 
 
+async def test_model_may_be_the_name_of_groups() -> None:
+    pool = scripted(b"x")
+    pool.names.set({0: "primary", 1: "batch", 2: "tiny"})
+    for model in ("org/tiny", "batch", "primary", "tiny"):
+        await completed(pool, model=model, max_tokens=1)
+    asked = [submitted.group for submitted in pool.submitted.values()]
+    assert asked == ["", "batch", "primary", ""], "the model's own name goes before a group's"
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

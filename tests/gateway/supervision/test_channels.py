@@ -1,10 +1,11 @@
 """Channels between groups and workers that are only said to exist."""
 
+from types import SimpleNamespace
 from typing import Any, cast
 
-from backend.wire.control import Attach, ToChild
+from backend.wire.control import Attach, NameGroups, ToChild
 from backend.wire.local.channel import ChannelFds
-from gateway.events import GroupReady, WorkerCut
+from gateway.events import GroupForgotten, GroupReady, WorkerCut, WorkerStarted
 from gateway.supervision.channels import ChannelManager
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.workers import Worker
@@ -26,7 +27,8 @@ class FakeGroup:
     number = 0
     state = GroupState.READY
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "primary") -> None:
+        self.place = SimpleNamespace(name=name)
         self.channels: dict[int, int] = {}
         self.quiet: set[int] = set()
         self.attached: list[tuple[int, int]] = []
@@ -55,3 +57,17 @@ def test_cut_channel_is_replaced_and_old_news_of_it_is_ignored() -> None:
     manager.take(WorkerCut(0, 0, 5))
     manager.take(WorkerCut(0, 7, 5))
     assert group.channels == {0: 6}
+
+
+def test_worker_is_told_what_groups_are_called() -> None:
+    groups, worker = {0: FakeGroup(), 1: FakeGroup("batch")}, FakeWorker()
+    epochs = iter(range(5, 100))
+    manager = ChannelManager(
+        cast(dict[int, Group], groups), [cast(Worker, worker)], next_epoch=lambda: next(epochs)
+    )
+    manager.take(WorkerStarted(0, cast(Any, None)))
+    assert worker.told[0] == NameGroups({0: "primary", 1: "batch"})
+    assert worker.told[1:] == [Attach(0, 0, 5), Attach(0, 0, 6)]
+    del groups[1]
+    manager.take(GroupForgotten(1))
+    assert worker.told[-1] == NameGroups({0: "primary"})

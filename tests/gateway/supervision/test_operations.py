@@ -1,12 +1,12 @@
 """Drain, add, remove, restart, with groups that change their state when a test says so."""
 
 import asyncio
-from collections.abc import Coroutine
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from backend.config.errors import ModelError
 from backend.wire.local.heartbeat import Load
 from gateway.supervision.control_messages import Add, DrainGroup, Operation, Remove, Restart
 from gateway.supervision.groups import Group, GroupState
@@ -64,7 +64,9 @@ class Keeper:
     def groups(self) -> dict[int, Group]:
         return cast(dict[int, Group], self.fakes)
 
-    def add_group(self) -> Group:
+    def add_group(self, wanted: Add) -> Group:
+        if wanted.ranks > 4:
+            raise ModelError(f"{wanted.ranks} ranks are too many")
         number = max(self.fakes) + 1
         self.fakes[number] = FakeGroup(number, self.changes)
         self.fakes[number].state = GroupState.STOPPED
@@ -82,8 +84,8 @@ class Keeper:
     def is_quiet(self, group: Group) -> bool:
         return group.number not in self.busy
 
-    def do(self, operation: Operation) -> Coroutine[Any, Any, str]:
-        return self.operations.carry_out(operation, self.said.append)
+    async def do(self, operation: Operation) -> str:
+        return (await self.operations.carry_out(operation, self.said.append)).text
 
     def states(self) -> dict[int, GroupState]:
         return {number: fake.state for number, fake in self.fakes.items()}
@@ -148,6 +150,8 @@ async def test_numbers_are_never_used_again_and_wrong_ones_are_named() -> None:
     assert await keeper.do(Remove(0)) == "group 0 has been removed already"
     with pytest.raises(OperationError, match="group 0 has been removed"):
         await keeper.do(Restart(0))
+    with pytest.raises(OperationError, match="5 ranks are too many"):
+        await keeper.do(Add(ranks=5))
     with pytest.raises(OperationError, match="there is no group 5; there are: 1, 2"):
         await keeper.do(DrainGroup(5))
 

@@ -70,4 +70,4 @@ def test_settings_ask_for_packages_that_are_missing(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(serve, "_has_otel", lambda: False)
     with pytest.raises(SettingsError, match=r"pip install '\.\[otel\]'"):
-        serve.run({"otel_endpoint": "http://127.0.0.1:4318/v1/traces"}, None)
+        serve.run({"otel_endpoint": "http://127.0.0.1:4318/v1/traces"})

@@ -9,6 +9,7 @@ import pytest
 from backend.config import huggingface
 from backend.config.errors import ModelError
 from backend.config.families import mistral4
+from backend.config.hf_directory import read_json
 from backend.config.spec import Attention, Latent, QueryScaling
 from tests.backend.config.families.family_config import attention_of, config_of, decoder_of
 
@@ -57,4 +58,4 @@ def test_model_that_sees_is_known_by_its_decoder(tmp_path: Path) -> None:
                 }
             )
         )
-        assert huggingface._architecture(path) == expected
+        assert huggingface._architecture(read_json(path, huggingface._Kind)) == expected

@@ -6,13 +6,17 @@ from typing import Any
 import pytest
 
 from backend.config.gguf_header import read_headers
+from backend.config.huggingface import config_of_fields
 from backend.config.load import load_config
 from backend.engine.engine import Engine, build_engine
-from backend.engine.footprint import mlp_unit
 from backend.linear.torch_weight_only import weight_only_kernels_work
 from backend.native import absence
 from backend.native import kernels as native
 from backend.parallel import TensorParallel
+from backend.placement.footprint import Footprint, mlp_unit
+from backend.placement.known_weights import DescribedWeights
+from backend.placement.sharding import split_model
+from backend.quant.kept_weights import KeptWeights
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 from backend.settings import EngineSettings
 from backend.weights.checkpoint import open_checkpoint
@@ -61,6 +65,37 @@ def test_footprint_of_each_rank_is_what_it_holds(tmp_path: Path, kernels: str, t
         _check(model, tp, kernels=kernels, dtype="bfloat16")
 
     run_ranks(2, check)
+
+
+@pytest.mark.parametrize("is_parallel", [False, True])
+def test_first_expert_stands_for_all_of_its_layer(is_parallel: bool) -> None:
+    """As a plan has it: a hundredth of the time with a hundred experts."""
+    fields = {
+        "architectures": ["MixtralForCausalLM"],
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        **{"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 128},
+        **{"num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5},
+        **{"max_position_embeddings": 64, "rope_theta": 1e4, "hidden_act": "silu"},
+    }
+    config = config_of_fields(fields, "tiny")
+    stored = DescribedWeights(fields, config)
+    kept = KeptWeights("int4", "native", dtype_bytes=2)
+    for shard in split_model(config, 2, expert_parallel=is_parallel):
+        brief = Footprint(stored, config, shard, kept, "bfloat16", in_kinds=True)
+        whole = Footprint(_Described(), config, shard, kept, "bfloat16")
+        assert brief.total == whole.total
+        assert len(whole.kept) > len(brief.kept)
+
+
+class _Described:
+    """All weights in bfloat16."""
+
+    def weight_format(self, name: str, cols: slice = slice(None)) -> WeightFormat:
+        return WeightFormat.DENSE
+
+    def stored_type(self, name: str) -> str:
+        return "BF16"
 
 
 @pytest.mark.skipif(native is None, reason=absence)

@@ -1,0 +1,123 @@
+"""Measures this machine for the model of cost: `python -m backend.measurement.calibrate`.
+
+Writes what it is at to stderr, a line each, and a DeviceProfile as JSON to stdout at the end. A
+process of its own: it loads torch and takes all cores. Started by `unisono calibrate`.
+"""
+
+import argparse
+import os
+import sys
+from datetime import UTC, datetime
+
+# Before torch is loaded: how long OpenMP's threads spin, as ranks have it.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+import torch
+
+from backend.engine.engine import DTYPES
+from backend.engine.platform import resolve_dtype, select_level
+from backend.measurement.all_reduce import Link, measure_link
+from backend.measurement.products import (
+    READ_BYTES,
+    Rates,
+    native_rates,
+    native_reads,
+    torch_rate,
+    torch_reads,
+)
+from backend.measurement.step_costs import step_costs
+from backend.native.level import LEVELS
+from backend.placement.device_profile import (
+    DeviceProfile,
+    MultiplyRate,
+    num_cores,
+    processor_name,
+)
+from backend.settings import EngineSettings
+
+CPU = torch.device("cpu")
+MAX_RANKS = 8
+_ARITHMETIC = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+
+
+def main() -> None:
+    """Measure the CPU, or a GPU with --device cuda."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--kernels", default="auto")
+    args = parser.parse_args()
+    if args.device == "cuda":
+        from backend.measurement.cuda import calibrate_cuda
+
+        profile = calibrate_cuda(_say)
+    else:
+        profile = calibrate_cpu(EngineSettings(device="cpu", kernels=args.kernels))
+    sys.stdout.buffer.write(profile.as_json())
+
+
+def calibrate_cpu(settings: EngineSettings) -> DeviceProfile:
+    """Measure what ranks on this machine's CPU would have; of the gateway nothing.
+
+    settings: device and kernels count. Raises ModelError for kernels that are not to be had.
+    """
+    dtype = DTYPES[resolve_dtype(settings, CPU)]
+    level = select_level(settings, dtype, CPU)
+    cores = num_cores()
+    link = Link(0.0, 0.0)
+    if cores > 1:
+        _say("what sums over ranks take")
+        link = measure_link(min(cores, MAX_RANKS))
+    _say("what a step takes beside its products")
+    costs = step_costs(settings, cores)
+    if level in LEVELS:
+        rates = native_rates(cores, _say)
+    else:
+        _say("how fast weights are multiplied by")
+        rates = {_ARITHMETIC[dtype]: torch_rate(dtype, CPU, cores)}
+    _say("how fast weights are read")
+    reads, thread_read = _reads(cores, rates, is_native=level in LEVELS)
+    return DeviceProfile(
+        name=f"{processor_name()}, {cores} cores, {level}",
+        kind="cpu",
+        memory_bytes=_memory_bytes(),
+        read_bandwidth=reads[-1][1],
+        thread_read_bandwidth=thread_read,
+        read_by_bytes=reads,
+        multiply=rates,
+        attention_bandwidth=costs.attention_bandwidth,
+        attention_rate=costs.attention_rate,
+        link_bandwidth=link.bandwidth,
+        link_latency_s=link.latency_s,
+        step_overhead_s=costs.step_overhead_s,
+        layer_overhead_s=costs.layer_overhead_s,
+        token_overhead_s=costs.row_overhead_s,
+        element_overhead_s=costs.element_overhead_s,
+        logit_overhead_s=costs.logit_overhead_s,
+        threads=cores,
+        source=f"measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by unisono calibrate",
+    )
+
+
+def _reads(
+    cores: int, rates: Rates, *, is_native: bool
+) -> tuple[tuple[tuple[int, float], ...], float]:
+    """Return bytes/s by size with all threads, and with one of the largest size."""
+    sizes = [size for size in READ_BYTES if size <= _memory_bytes() // 8] or [READ_BYTES[0]]
+    if not is_native:
+        return torch_reads(cores, sizes), torch_reads(1, sizes[-1:])[0][1]
+    rate = rates["bf16"]
+    single = MultiplyRate(rate.peak / cores, rate.by_rows)
+    ((_, thread_read),) = native_reads(1, single, sizes[-1:])
+    return tuple(native_reads(cores, rate, sizes)), thread_read
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""How fast weights are read and multiplied by: by their format, what activations become, and rows.
+
+Multiplying alone is measured with weights that stay in the cores' own caches, reading with a row of
+activations and dense weights that do not. A product whose weights must come from memory takes about
+sqrt(multiplying^2 + reading^2): each waits for the other a little. Measured with 64 and 256 MB of
+weights in five formats on a two-core Xeon, that was within 10 % of what 1, 4 and 16 rows took.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backend import native
+from backend.linear.kernel import LinearKernel
+from backend.linear.native import NativeKernel, PackedBlocks
+from backend.linear.onednn import OneDnnKernel
+from backend.measurement.timing import seconds_of
+from backend.native.calls import Gemm
+from backend.native.level import Activations
+from backend.placement.device_profile import MultiplyRate
+from backend.quant.quantized_weight import QuantizedWeight
+from backend.quant.weight_format import WeightFormat
+
+ROWS = (1, 2, 4, 8, 16, 32, 64, 256)
+# What a step's weights may be: of a cache that cores share, of a large one, of no cache.
+READ_BYTES = (64 << 20, 128 << 20, 256 << 20, 1 << 30)
+FORMATS = (
+    WeightFormat.Q4_1,
+    WeightFormat.Q4_K,
+    WeightFormat.Q5_0,
+    WeightFormat.Q6_K,
+    WeightFormat.Q8_0,
+    WeightFormat.DENSE,
+)
+# What serves for a format that was not measured.
+USUAL_FORMAT = WeightFormat.Q4_K
+# A core's share of a weight: in any format it stays in the core's second cache.
+FEATURES_A_THREAD, WIDTH = 384, 1024
+PASSES = 4
+
+Kernel = LinearKernel[Any, Any]
+# Arithmetic, or arithmetic and format, as DeviceProfile has it.
+Rates = dict[str, MultiplyRate]
+
+
+def native_rates(threads: int, report: Callable[[str], None]) -> Rates:
+    """Measure our own kernels at the level that is in use, with so many threads."""
+    native.set_num_threads(threads)
+    rates: Rates = {}
+    for weight_format in FORMATS:
+        report(f"how fast weights of {weight_format.value} are multiplied by")
+        weight = _random_weight(weight_format, threads)
+        if weight_format is WeightFormat.DENSE:
+            # They are multiplied as they are, whatever else is asked for.
+            rate = _rate(NativeKernel(weight_format, "int16"), weight, torch.bfloat16)
+            rates |= {"bf16": rate, "int16:dense": rate, "int8:dense": rate}
+            continue
+        kinds: tuple[Activations, ...] = ("int16", "int8")
+        for activations in kinds:
+            rate = _rate(NativeKernel(weight_format, activations), weight, torch.bfloat16)
+            rates[f"{activations}:{weight_format.value}"] = rate
+    return rates | {name: rates[f"{name}:{USUAL_FORMAT.value}"] for name in ("int16", "int8")}
+
+
+def torch_rate(dtype: torch.dtype, device: torch.device, threads: int) -> MultiplyRate:
+    """Measure PyTorch's kernels, whose weights are dense, on a CPU or a GPU."""
+    weight = torch.randn(FEATURES_A_THREAD * threads, WIDTH, device=device).to(dtype)
+    return _rate(OneDnnKernel(dtype, device), weight, dtype)
+
+
+def native_reads(
+    threads: int, rate: MultiplyRate, sizes: Sequence[int] = READ_BYTES
+) -> Iterator[tuple[int, float]]:
+    """Yield (bytes, bytes/s) of reading weights of so many bytes in turn with so many threads.
+
+    rate: of dense weights, with as many threads: what of a product is not reading.
+    """
+    native.set_num_threads(threads)
+    kernel = NativeKernel(WeightFormat.DENSE, "int16")
+    first = kernel.pack(torch.randn(1536, WIDTH).bfloat16())
+    copies = [_at(first, first.data.clone()) for _ in range(max(sizes) // first.data.nbytes)]
+    x = torch.randn(1, WIDTH).bfloat16()
+    for size in sizes:
+        part = copies[: size // first.data.nbytes]
+        taken_s = seconds_of(_pass(kernel, part, x), least=4)
+        size_bytes = sum(weight.data.nbytes for weight in part)
+        multiplying_s = size_bytes / rate.at(1)  # two operations, two bytes a weight
+        yield size_bytes, size_bytes / sqrt(max(taken_s**2 - multiplying_s**2, taken_s**2 / 4))
+
+
+def torch_reads(threads: int, sizes: Sequence[int]) -> tuple[tuple[int, float], ...]:
+    """Return (bytes, bytes/s) of what PyTorch reads of so many bytes with so many threads."""
+    torch.set_num_threads(threads)
+    buffer = torch.ones(max(sizes) // 4)
+    return tuple((size, size / seconds_of(buffer[: size // 4].sum)) for size in sizes)
+
+
+def _rate(kernel: Kernel, weight: Tensor | QuantizedWeight, dtype: torch.dtype) -> MultiplyRate:
+    """Measure one weight, over and over, with each number of rows."""
+    features, width = weight.shape
+    packed = [kernel.pack(weight)] * PASSES
+    device = weight.device if isinstance(weight, Tensor) else torch.device("cpu")
+    rates = {}
+    for rows in ROWS:
+        x = torch.randn(rows, width, device=device).to(dtype)
+        seconds = seconds_of(_pass(kernel, packed, x), budget_s=0.04, least=8)
+        rates[rows] = 2 * rows * features * width * PASSES / seconds
+    peak = max(rates.values())
+    return MultiplyRate(peak, tuple((rows, rate / peak) for rows, rate in rates.items()))
+
+
+def _pass(kernel: Kernel, weights: Sequence[Any], x: Tensor) -> Callable[[], None]:
+    """Return what multiplies by all weights and waits for it."""
+
+    def multiply() -> None:
+        for weight in weights:
+            kernel.apply(x, weight, None)
+        if x.is_cuda:
+            torch.cuda.synchronize(x.device)
+
+    return multiply
+
+
+def _random_weight(weight_format: WeightFormat, threads: int) -> Tensor | QuantizedWeight:
+    features = FEATURES_A_THREAD * threads
+    if weight_format is WeightFormat.DENSE:
+        return torch.randn(features, WIDTH).bfloat16()
+    row_bytes = WIDTH // weight_format.block_size * weight_format.block_bytes
+    # Scales of such bytes are small numbers.
+    blocks = torch.randint(0, 30, (features, row_bytes), dtype=torch.uint8)
+    return QuantizedWeight(weight_format, blocks.numpy())
+
+
+def _at(packed: PackedBlocks, data: Tensor) -> PackedBlocks:
+    """Return the same weight somewhere else: packing each anew takes longer than measuring."""
+    call = packed.gemm
+    gemm = Gemm(
+        format=call.format,
+        activations=call.activations,
+        N=call.N,
+        K=call.K,
+        packed=data.data_ptr(),
+    )
+    return PackedBlocks(data, packed.num_features, packed.missing, gemm)

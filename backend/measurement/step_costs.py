@@ -1,0 +1,207 @@
+"""What a step costs beside its products, from steps of models that have next to none.
+
+Each cost is the difference of two steps that differ in one thing: layers, rows, context, hidden
+units, what is sampled. Plans are made by the real scheduler for decodes and by hand for prompts.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from backend import native
+from backend.engine.engine import DTYPES, Engine, build_engine
+from backend.engine.platform import resolve_device, resolve_dtype, select_level
+from backend.measurement.timing import seconds_of
+from backend.measurement.tiny_model import HEAD_DIM, MAX_MODEL_LEN, write_tiny_llama
+from backend.native.level import LEVELS
+from backend.ops.cpu import CpuOps
+from backend.ops.native import NativeOps
+from backend.parallel import TensorParallel
+from backend.scheduler.block_pool import BlockPool
+from backend.scheduler.prefill_budget import PrefillLimit
+from backend.scheduler.scheduler import Scheduler
+from backend.scheduler.sequence import Sequence
+from backend.settings import EngineSettings
+from backend.step import Join, PlannedSequence, StepPlan, build_plan
+from backend.wire.sampling import SamplingParams
+
+BLOCK_SIZE = 32
+GREEDY = SamplingParams(temperature=0.0)
+SAMPLED = SamplingParams(temperature=1.0, seed=1)
+KV_BYTES = 1 << 28
+FEW_LAYERS, MANY_LAYERS = 4, 24
+MANY_ROWS, SAMPLED_ROWS = 64, 16
+SHORT_CONTEXT, LONG_CONTEXT = 64, 1024
+HEADS, KV_HEADS = 8, 2
+WIDE = 1024
+NORMS_AT_A_TIME = 50
+LARGE_VOCAB = 65_536
+# A prompt of n tokens costs a + b n + c n^2; c is that of attention.
+PROMPT = 1024
+BUDGET_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class StepCosts:
+    """Seconds, and rates for what is done to keys and values; by the names of DeviceProfile."""
+
+    step_overhead_s: float
+    layer_overhead_s: float
+    row_overhead_s: float
+    element_overhead_s: float
+    logit_overhead_s: float
+    attention_bandwidth: float
+    attention_rate: float
+
+
+class TinyEngine:
+    """A tiny model and how long its steps take."""
+
+    def __init__(self, path: Path, settings: EngineSettings, *, layers: int, **shape: int) -> None:
+        """settings: what computes; shape: of write_tiny_llama()."""
+        write_tiny_llama(path, layers=layers, **shape)
+        self._engine: Engine = build_engine(
+            _for_model(settings, path), TensorParallel(), lambda phase, fraction: None
+        )
+
+    def decode_s(self, rows: int, context: int, params: SamplingParams = GREEDY) -> float:
+        """Seconds of a step of `rows` sequences of one token with a context."""
+        width = context // BLOCK_SIZE + 1
+        sequences = [
+            PlannedSequence([row + 10], context, _table(row, width), row, 0) for row in range(rows)
+        ]
+        joins = [Join(row, params) for row in range(rows)]
+        self._engine.runner.run(build_plan(0, sequences, joins, BLOCK_SIZE))
+        return self._seconds_of(build_plan(1, sequences, [], BLOCK_SIZE))
+
+    def prompt_s(self, length: int) -> float:
+        """Seconds of a step of one prompt."""
+        tokens = [7 * place % 400 + 10 for place in range(length)]
+        table = _table(0, length // BLOCK_SIZE + 1)
+        sequence = PlannedSequence(tokens, 0, table, 0, 0)
+        return self._seconds_of(build_plan(0, [sequence], [Join(0, GREEDY)], BLOCK_SIZE))
+
+    def _seconds_of(self, plan: StepPlan) -> float:
+        def step() -> None:
+            self._engine.runner.run(plan)
+            if self._engine.device.type == "cuda":
+                torch.cuda.synchronize(self._engine.device)
+
+        return seconds_of(step, BUDGET_S)
+
+
+def step_costs(settings: EngineSettings, threads: int) -> StepCosts:
+    """Measure with so many threads. settings: device, dtype, kernels and activations; the rest is
+    not looked at."""
+    torch.set_num_threads(threads)
+    native.set_num_threads(threads)
+    planned_s, planned_row_s = scheduler_costs()
+    with tempfile.TemporaryDirectory(prefix="unisono-measure-") as directory:
+        folder = Path(directory)
+        few = TinyEngine(folder / "few", settings, layers=FEW_LAYERS)
+        many = TinyEngine(folder / "many", settings, layers=MANY_LAYERS)
+        base_s = few.decode_s(1, SHORT_CONTEXT)
+        layer_s = _slope(base_s, many.decode_s(1, SHORT_CONTEXT), MANY_LAYERS - FEW_LAYERS)
+        row_s = _slope(base_s, few.decode_s(MANY_ROWS, SHORT_CONTEXT), MANY_ROWS - 1)
+        heads = TinyEngine(
+            folder / "heads", settings, layers=FEW_LAYERS, heads=HEADS, kv_heads=KV_HEADS
+        )
+        vocab = TinyEngine(folder / "vocab", settings, layers=1, vocab_size=LARGE_VOCAB)
+        return StepCosts(
+            step_overhead_s=max(0.0, base_s - FEW_LAYERS * layer_s - row_s) + planned_s,
+            layer_overhead_s=layer_s,
+            row_overhead_s=row_s + planned_row_s,
+            element_overhead_s=_element_s(settings),
+            attention_bandwidth=_attention_bandwidth(heads),
+            attention_rate=_attention_rate(heads),
+            logit_overhead_s=_slope(
+                vocab.decode_s(SAMPLED_ROWS, SHORT_CONTEXT),
+                vocab.decode_s(SAMPLED_ROWS, SHORT_CONTEXT, SAMPLED),
+                SAMPLED_ROWS * LARGE_VOCAB,
+            ),
+        )
+
+
+def scheduler_costs() -> tuple[float, float]:
+    """Return the seconds of planning a step and committing it, and of each sequence in it."""
+    one, many = _scheduling_s(1), _scheduling_s(MANY_ROWS)
+    row_s = _slope(one, many, MANY_ROWS - 1)
+    return max(0.0, one - row_s), row_s
+
+
+def _scheduling_s(rows: int) -> float:
+    scheduler = Scheduler(
+        BlockPool(rows * MAX_MODEL_LEN // BLOCK_SIZE, BLOCK_SIZE),
+        max_num_seqs=rows,
+        max_num_batched_tokens=max(rows, 512),
+        max_model_len=MAX_MODEL_LEN,
+        vocab_size=1 << 16,
+    )
+    params = SamplingParams(max_tokens=MAX_MODEL_LEN - 8)
+    for row in range(rows):
+        scheduler.add(Sequence((0, row), [row] * 8, 8, params))
+
+    def step() -> None:
+        plan = scheduler.schedule(PrefillLimit(64))
+        assert plan is not None
+        scheduler.commit(plan, [7] * len(scheduler.sampled))
+
+    return seconds_of(step, least=100)
+
+
+def _element_s(settings: EngineSettings) -> float:
+    """Seconds of what is done to each hidden unit of a token in a layer: two norms, and about as
+    much as one again for rotations, gates and sums."""
+    device = resolve_device(settings.device, 0)
+    dtype = DTYPES[resolve_dtype(settings, device)]
+    x = torch.randn(MANY_ROWS, WIDE, device=device).to(dtype)
+    weight = torch.ones(WIDE, dtype=dtype, device=device)
+    ops = NativeOps() if select_level(settings, dtype, device) in LEVELS else CpuOps()
+
+    def normalise() -> None:
+        for _ in range(NORMS_AT_A_TIME):
+            ops.add_rms_norm(x, x, weight, 1e-5)
+        if x.is_cuda:
+            torch.cuda.synchronize(device)
+
+    return 3 * seconds_of(normalise) / (NORMS_AT_A_TIME * MANY_ROWS * WIDE)
+
+
+def _attention_bandwidth(heads: TinyEngine) -> float:
+    """Bytes/s of keys and values that rows of one token attend to, several query heads to each."""
+    short_s, long_s = (heads.decode_s(SAMPLED_ROWS, n) for n in (SHORT_CONTEXT, LONG_CONTEXT))
+    keys = SAMPLED_ROWS * (LONG_CONTEXT - SHORT_CONTEXT) * FEW_LAYERS
+    return keys * 2 * KV_HEADS * HEAD_DIM * 2 / max(long_s - short_s, 1e-9)
+
+
+def _attention_rate(heads: TinyEngine) -> float:
+    """Operations/s of that part of a prompt's time that grows with the square of its length."""
+    quarter, half, whole = (heads.prompt_s(PROMPT // part) for part in (4, 2, 1))
+    # a + b n + c n^2 at n, n/2, n/4: (f(n) - f(n/2)) - 2 (f(n/2) - f(n/4)) = 3/8 c n^2
+    square_s = ((whole - half) - 2 * (half - quarter)) / 0.375
+    # Half of all pairs of a query and a key; a multiply-add for the score, one for the value.
+    operations = 2 * 2 * HEADS * HEAD_DIM * FEW_LAYERS * PROMPT * PROMPT / 2
+    return operations / max(square_s, 1e-6)
+
+
+def _slope(first: float, second: float, distance: float) -> float:
+    return max(0.0, second - first) / distance
+
+
+def _table(row: int, width: int) -> list[int]:
+    return [*range(row * width, (row + 1) * width)]
+
+
+def _for_model(settings: EngineSettings, path: Path) -> EngineSettings:
+    return EngineSettings(
+        model=str(path),
+        device=settings.device,
+        dtype=settings.dtype,
+        kernels=settings.kernels,
+        activations=settings.activations,
+        kv_cache_bytes=KV_BYTES,
+        max_num_batched_tokens=PROMPT,
+        block_size=BLOCK_SIZE,
+    )

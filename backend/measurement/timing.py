@@ -1,0 +1,24 @@
+"""How long a piece of work takes on a machine that others use as well."""
+
+import time
+from collections.abc import Callable
+
+# Of the times of a work that is always the same, those above are mostly other people's.
+QUIET_QUANTILE = 0.25
+
+
+def quiet_quantile(times: list[float]) -> float:
+    """Return the time that a quarter of them stay below."""
+    return sorted(times)[int(QUIET_QUANTILE * (len(times) - 1))]
+
+
+def seconds_of(work: Callable[[], object], budget_s: float = 0.1, least: int = 5) -> float:
+    """Run the work over and over, `least` times or longer than the budget; return its time in a
+    quiet moment."""
+    work()
+    times: list[float] = []
+    while len(times) < least or sum(times) < budget_s:
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return quiet_quantile(times)

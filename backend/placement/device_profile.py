@@ -1,0 +1,143 @@
+"""What a device can do, in the numbers that a prediction of speed and memory needs.
+
+All are achievable figures, not a datasheet's peaks: measured by `unisono calibrate`, or derived
+where a card is only known by name. Knows no model. Read by what predicts; written by
+who measures.
+"""
+
+import os
+import re
+from bisect import bisect_left
+from math import log
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Arithmetic = Literal["int8", "int16", "fp8", "bf16", "fp16", "fp32"]
+
+DeviceKind = Literal["cpu", "cuda"]
+
+_Positive = Annotated[float, Meta(gt=0)]
+_Seconds = Annotated[float, Meta(ge=0)]
+
+
+class ProfileError(ValueError):
+    """A kept profile cannot be read, or is another version's. Names the file."""
+
+
+class MultiplyRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How fast matrices are multiplied in one arithmetic.
+
+    peak: operations/s, two a multiply-add, with as many rows as help. by_rows: (rows, share of the
+    peak), rows ascending: few rows leave tiles of a kernel idle. Empty: the peak at any number.
+    """
+
+    peak: _Positive
+    by_rows: tuple[tuple[int, float], ...] = ()
+
+    def at(self, rows: float) -> float:
+        """Return operations/s with so many rows: between two that are known, in proportion."""
+        if not self.by_rows:
+            return self.peak
+        known = [number for number, _ in self.by_rows]
+        right = bisect_left(known, rows)
+        if right == 0:
+            return self.peak * self.by_rows[0][1]
+        if right == len(known):
+            return self.peak * self.by_rows[-1][1]
+        (low, before), (high, after) = self.by_rows[right - 1], self.by_rows[right]
+        return self.peak * (before + (after - before) * (rows - low) / (high - low))
+
+
+class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One device, or one machine's processor with all the threads that serve.
+
+    memory_bytes: all of it. usable_share: of it for a server. read_bandwidth: bytes/s of weights
+    with all threads. thread_read_bandwidth: with one (0: its share). multiply: by arithmetic
+    ("int8", "bf16"), or by arithmetic and weight format ("int8:Q4_K"), which goes first.
+    attention_bandwidth: bytes/s of keys and values while decoding (0: read_bandwidth).
+    attention_rate: operations/s of a prompt's attention (0: the arithmetic's of matrices).
+    link_bandwidth, link_latency_s: between devices of one machine, each direction, and what a sum
+    over ranks takes before its first byte. step_overhead_s: a step's serial part. layer_overhead_s:
+    a layer's, beside its products: launches, norms, barriers. token_overhead_s: a row's: sampling,
+    its text. host_overhead_s: what a request takes before its first step. threads: of a CPU.
+    source: where the numbers come from, for people. read_by_bytes: (bytes, bytes/s) of weights that
+    take turns, ascending: those of a small model may stay in a cache (empty: read_bandwidth).
+    element_overhead_s: a hidden unit's of a token in a layer: norms, rotations, gates.
+    logit_overhead_s: a logit's that is sampled from, beyond greedy.
+    """
+
+    name: str
+    kind: DeviceKind
+    memory_bytes: Annotated[int, Meta(ge=0)]
+    read_bandwidth: _Positive
+    multiply: dict[str, MultiplyRate]
+    usable_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    thread_read_bandwidth: _Seconds = 0.0
+    attention_bandwidth: _Seconds = 0.0
+    attention_rate: _Seconds = 0.0
+    link_bandwidth: _Seconds = 0.0
+    link_latency_s: _Seconds = 0.0
+    step_overhead_s: _Seconds = 0.0
+    layer_overhead_s: _Seconds = 0.0
+    token_overhead_s: _Seconds = 0.0
+    host_overhead_s: _Seconds = 0.0
+    threads: Annotated[int, Meta(ge=1)] = 1
+    source: str = ""
+    read_by_bytes: tuple[tuple[int, float], ...] = ()
+    element_overhead_s: _Seconds = 0.0
+    logit_overhead_s: _Seconds = 0.0
+
+    def read_bandwidth_of(self, weight_bytes: float) -> float:
+        """Return bytes/s at which so many bytes of weights are read, with all threads: between two
+        sizes that are known, by the logarithm of the size."""
+        known = self.read_by_bytes
+        if not known:
+            return self.read_bandwidth
+        right = bisect_left([size for size, _ in known], weight_bytes)
+        if right in (0, len(known)):
+            return known[min(right, len(known) - 1)][1]
+        (low, before), (high, after) = known[right - 1], known[right]
+        return before + (after - before) * log(weight_bytes / low) / log(high / low)
+
+    def multiply_rate(self, arithmetic: str, weight_format: str = "") -> MultiplyRate | None:
+        """Return the rate of products of weights stored as `weight_format`; None if unknown."""
+        named = self.multiply.get(f"{arithmetic}:{weight_format}")
+        return named or self.multiply.get(arithmetic)
+
+    def as_json(self) -> bytes:
+        """Return the profile as an indented JSON object."""
+        return msgspec.json.format(msgspec.json.encode(self)) + b"\n"
+
+
+def read_profile(path: Path) -> DeviceProfile:
+    """Return a profile that was kept. Raises ProfileError, OSError."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=DeviceProfile)
+    except msgspec.DecodeError as error:
+        raise ProfileError(f"{path} is no device profile: {error}; measure it anew") from error
+
+
+def calibration_path(directory: Path, processor: str, num_cores: int, level: str) -> Path:
+    """Return where the profile of a processor is kept, by what its figures depend on.
+
+    level: of the kernels that were measured. num_cores: those this process may run on.
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", processor.lower()).strip("-") or "processor"
+    return directory / f"{name}-{num_cores}-{level}.json"
+
+
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return what the processor calls itself; its architecture where it does not say."""
+    for line in cpuinfo.read_text().splitlines():
+        field, _, value = line.partition(":")
+        if field.strip() in ("model name", "Model", "cpu model"):
+            return value.strip()
+    return os.uname().machine
+
+
+def num_cores() -> int:
+    """Return how many cores this process may run on."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,90 @@
+"""What is known of a file's weights from its header, or, without the file, from config.json.
+
+For `unisono plan`; a start asks the checkpoint that it opened. Reads no weight, loads no torch.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from backend.config.architectures import load_family
+from backend.config.gguf_header import read_headers
+from backend.config.model_config import ModelConfig
+from backend.config.quantization import Quantization, WeightScheme
+from backend.config.quantization_methods import read_quantization
+from backend.config.tensors import EMBEDDING, HEAD, TensorInfo, kinds_of
+from backend.placement.sharding import ALL
+from backend.quant.weight_format import WeightFormat, format_of, whole_blocks
+
+# safetensors' names of what numbers are stored as.
+_DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+
+
+class HeaderWeights:
+    """The weights of a GGUF file, or of a split one's parts, as its header has them."""
+
+    def __init__(self, path: Path, config: ModelConfig) -> None:
+        """Raises ModelError for a file that cannot be read."""
+        self._tensors = {
+            name: tensor for header in read_headers(path) for name, tensor in header.tensors.items()
+        }
+        names = load_family(config.family).gguf_names
+        self._sources = names.sources(config, self._tensors)[0]
+
+    def weight_format(self, name: str, cols: slice = ALL) -> WeightFormat:
+        """Return how columns of a tensor are stored, see StoredWeights."""
+        if name not in self._sources:
+            return WeightFormat.DENSE
+        tensor = self._tensors[self._sources[name].name]
+        return whole_blocks(format_of(tensor.qtype.name), cols, tensor.shape[-1])
+
+    def stored_type(self, name: str) -> str:
+        """Return what the file calls the type of a tensor."""
+        return self._tensors[self._sources[name].name].qtype.name
+
+
+class DescribedWeights:
+    """The weights of a directory as its config.json describes them.
+
+    All linears between embedding and head are taken to be quantised as it says, and where it has
+    several schemes, by the last. Of groups with zero points none is taken to do without. Knows the
+    tensors of kinds_of(): of a layer's experts the first.
+    """
+
+    def __init__(self, fields: dict[str, Any], config: ModelConfig) -> None:
+        """fields: of config.json. Raises ModelError for a method that is not served."""
+        self._infos: dict[str, TensorInfo] = {kind.name: kind.info for kind in kinds_of(config)}
+        self._quantization: Quantization | None = read_quantization(fields)
+        self._dtype = _DTYPES.get(config.stored_dtype, "BF16")
+
+    def weight_format(self, name: str, cols: slice = ALL) -> WeightFormat:
+        """Return how columns of a tensor are stored, see StoredWeights."""
+        scheme = self._scheme(name)
+        if scheme is None:
+            return WeightFormat.DENSE
+        k = self._infos[name].shape[1]
+        return whole_blocks(_blocks_of(scheme, k), cols, k)
+
+    def stored_type(self, name: str) -> str:
+        """Return what the tensor is stored as, in safetensors' words or the scheme's."""
+        scheme = self._scheme(name)
+        return scheme.name if scheme else self._dtype
+
+    def _scheme(self, name: str) -> WeightScheme | None:
+        info = self._infos[name]
+        is_linear = len(info.shape) == 2 and not info.is_plain and name not in (EMBEDDING, HEAD)
+        if self._quantization is None or not is_linear or name.endswith("router.weight"):
+            return None
+        scheme = self._quantization.groups[-1].scheme
+        return scheme if info.expert is not None or scheme.layout != "mxfp4" else None
+
+
+def _blocks_of(scheme: WeightScheme, k: int) -> WeightFormat:
+    """Return the blocks that values of a scheme become at load, as backend/README.md has them."""
+    if scheme.layout == "mxfp4":
+        return WeightFormat.MXFP4
+    size = scheme.scale_block[1] or k
+    if scheme.is_float or (size % WeightFormat.Q4_0.block_size and size != k):
+        return WeightFormat.DENSE
+    if scheme.bits == 8 or scheme.layout == "plain":
+        return WeightFormat.Q8_0 if scheme.is_symmetric else WeightFormat.DENSE
+    return WeightFormat.Q4_0 if scheme.is_symmetric else WeightFormat.Q4_1

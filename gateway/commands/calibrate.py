@@ -1,0 +1,151 @@
+"""`unisono calibrate`: measures this machine once, for all predictions that follow.
+
+The engine's part runs in a process of its own, which loads torch; the gateway's is measured here.
+What was found is kept in the cache directory, by processor, cores and level, where `unisono plan`
+and `unisono tune` look for it.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from backend import native
+from backend.native.level import choose_level
+from backend.placement.device_profile import (
+    DeviceProfile,
+    MultiplyRate,
+    calibration_path,
+    num_cores,
+    processor_name,
+)
+from gateway import options
+from gateway.bench.gateway_costs import GatewayCosts, measure_gateway
+from gateway.bench.streamed_request import BenchError
+from gateway.commands.calibrate_settings import CalibrateSettings
+from gateway.default_model import ModelNotFound, cache_directory, default_model
+from gateway.options import SettingsError
+
+_MEASURE = (sys.executable, "-m", "backend.measurement.calibrate")
+_SHOWN_ROWS = (1, 4, 16, 64, 256)
+GIGA = 1e9
+
+
+def run(given: Mapping[str, object]) -> int:
+    """Measure, keep and print; return the exit status. Raises SettingsError."""
+    settings = options.read(CalibrateSettings, given)
+    path = profile_path(settings.device, settings.kernels)
+    started_s = time.monotonic()
+    profile = _with_gateway(measure_engine(settings.device, settings.kernels))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".new")
+    scratch.write_bytes(profile.as_json())
+    scratch.replace(path)
+    _say(f"kept in {path}, after {time.monotonic() - started_s:.0f} s")
+    sys.stdout.write(profile.as_json().decode() if settings.json else as_table(profile) + "\n")
+    return 0
+
+
+def profile_path(device: str, kernels: str) -> Path:
+    """Return where the profile of this machine is kept. Raises SettingsError for kernels that are
+    not to be had."""
+    return calibration_path(
+        cache_directory() / "calibration", processor_name(), num_cores(), _level(device, kernels)
+    )
+
+
+def _level(device: str, kernels: str) -> str:
+    if device != "cpu":
+        return device
+    present = native.levels()
+    if kernels == "torch" or (kernels == "auto" and not present):
+        return "torch"
+    try:
+        return choose_level(kernels, present)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
+def measure_engine(device: str, kernels: str) -> DeviceProfile:
+    """Have another process measure; its progress goes to stderr. SystemExit with what it said if it
+    fails; it does not outlive this call."""
+    with subprocess.Popen(
+        [*_MEASURE, "--device", device, "--kernels", kernels],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None
+        try:
+            answer = child.stdout.read()
+        finally:
+            # On Ctrl-C, too: nothing goes on measuring for nobody.
+            if child.poll() is None:
+                child.terminate()
+    if child.returncode:
+        sys.exit("unisono: nothing was kept")
+    return msgspec.json.decode(answer, type=DeviceProfile)
+
+
+def _with_gateway(profile: DeviceProfile) -> DeviceProfile:
+    """Add what a gateway worker takes of the same cores for each token and request."""
+    _say("what the gateway takes")
+    try:
+        costs: GatewayCosts = uvloop.run(measure_gateway(default_model(progress=True)))
+    except (ModelNotFound, BenchError) as error:
+        _say(f"it is left out: {error}")
+        return profile
+    return msgspec.structs.replace(
+        profile,
+        token_overhead_s=profile.token_overhead_s + costs.token_s,
+        host_overhead_s=costs.request_s,
+    )
+
+
+def as_table(profile: DeviceProfile) -> str:
+    """Write what was measured for people."""
+    head = [
+        profile.name,
+        f"  {profile.source}",
+        f"  memory                  {profile.memory_bytes / GIGA:8.1f} GB",
+        *_reading(profile),
+        f"  keys and values         {profile.attention_bandwidth / GIGA:8.1f} GB/s, decoding",
+        f"  a prompt's attention    {profile.attention_rate / 2 / GIGA:8.1f} G multiply-adds/s",
+    ]
+    if profile.link_bandwidth:
+        head.append(
+            f"  a sum over ranks        {1e6 * profile.link_latency_s:8.0f} us, and "
+            f"{profile.link_bandwidth / GIGA:.2f} GB/s"
+        )
+    head += [
+        f"  a step, a layer         {1e6 * profile.step_overhead_s:8.0f} us, "
+        f"{1e6 * profile.layer_overhead_s:.0f} us",
+        f"  a token, a request      {1e6 * profile.token_overhead_s:8.0f} us, "
+        f"{1e6 * profile.host_overhead_s:.0f} us: sampling, scheduler, gateway",
+        "",
+        "G multiply-adds/s by rows",
+        "  arithmetic:format " + "".join(f"{rows:>8}" for rows in _SHOWN_ROWS),
+    ]
+    return "\n".join([*head, *(_rates(name, rate) for name, rate in profile.multiply.items())])
+
+
+def _reading(profile: DeviceProfile) -> list[str]:
+    by_size = profile.read_by_bytes or ((0, profile.read_bandwidth),)
+    lines = [
+        f"  weights of {size / 1e6:6,.0f} MB    {rate / GIGA:8.1f} GB/s" for size, rate in by_size
+    ]
+    if profile.thread_read_bandwidth:
+        lines.append(f"  ..., with one thread    {profile.thread_read_bandwidth / GIGA:8.1f} GB/s")
+    return lines
+
+
+def _rates(name: str, rate: MultiplyRate) -> str:
+    cells = (f"{rate.at(rows) / 2 / GIGA:8.1f}" for rows in _SHOWN_ROWS)
+    return f"  {name:<18}" + "".join(cells)
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)

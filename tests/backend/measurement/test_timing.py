@@ -1,0 +1,12 @@
+from backend.measurement.timing import quiet_quantile, seconds_of
+
+
+def test_quiet_quantile_ignores_what_others_took() -> None:
+    assert quiet_quantile([1.0, 1.1, 9.0, 9.0, 9.0]) == 1.1
+    assert quiet_quantile([3.0]) == 3.0
+
+
+def test_work_runs_at_least_so_often_after_a_first_time() -> None:
+    calls: list[int] = []
+    assert seconds_of(lambda: calls.append(0), budget_s=0.0, least=3) < 1.0
+    assert len(calls) == 4

@@ -1,0 +1,139 @@
+"""`unisono calibrate` around what it measures: where profiles are kept, how shown, failures."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from backend import native
+from backend.placement.device_profile import DeviceProfile, MultiplyRate, read_profile
+from gateway.bench.gateway_costs import GatewayCosts
+from gateway.bench.streamed_request import BenchError
+from gateway.commands import calibrate
+from gateway.default_model import ModelNotFound
+from gateway.options import SettingsError
+
+PROFILE = DeviceProfile(
+    name="a box",
+    kind="cpu",
+    memory_bytes=16_000_000_000,
+    read_bandwidth=10e9,
+    read_by_bytes=((64_000_000, 20e9), (1_000_000_000, 10e9)),
+    multiply={"int8": MultiplyRate(2e11, ((1, 0.25), (64, 1.0)))},
+    attention_bandwidth=9e9,
+    attention_rate=8e10,
+    link_bandwidth=1.5e9,
+    link_latency_s=4e-5,
+    step_overhead_s=3e-4,
+    layer_overhead_s=6e-5,
+    token_overhead_s=2e-5,
+    source="measured today",
+)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNISONO_CACHE", str(tmp_path))
+
+
+def _child(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    monkeypatch.setattr(calibrate, "_MEASURE", (sys.executable, "-c", program))
+
+
+def _no_model(*, progress: bool) -> Path:
+    raise ModelNotFound("no network")
+
+
+def test_profile_is_kept_where_predictions_look_and_shown_as_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the default model the gateway's part is left out, and that is said."""
+    _child(monkeypatch, f"print({PROFILE.as_json().decode()!r})")
+    monkeypatch.setattr(calibrate, "default_model", _no_model)
+    assert calibrate.run({"json": True}) == 0
+    output = capsys.readouterr()
+    assert msgspec.json.decode(output.out, type=DeviceProfile) == PROFILE
+    path = calibrate.profile_path("cpu", "auto")
+    assert read_profile(path) == PROFILE
+    assert "left out: no network" in output.err
+    assert str(path) in output.err
+
+
+def test_failed_measurement_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    _child(monkeypatch, "raise SystemExit(1)")
+    with pytest.raises(SystemExit, match="nothing was kept"):
+        calibrate.run({})
+    assert not calibrate.profile_path("cpu", "auto").exists()
+
+
+def test_interrupted_measurement_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    children: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, **options)  # type: ignore[call-overload]
+            children.append(self)
+            pipe, self.stdout = self.stdout, None
+            assert pipe is not None
+            pipe.close()
+            raise_on_read = _RaisesOnRead()
+            self.stdout = raise_on_read  # type: ignore[assignment]
+
+    _child(monkeypatch, "import time; time.sleep(600)")
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate.measure_engine("cpu", "auto")
+    assert children[0].returncode is not None
+
+
+class _RaisesOnRead:
+    def read(self) -> bytes:
+        raise KeyboardInterrupt
+
+    def close(self) -> None:
+        pass
+
+
+def test_gateway_costs_are_added_to_a_token_and_a_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def measured(model: Path) -> object:
+        return GatewayCosts(token_s=1e-5, request_s=1e-3)
+
+    monkeypatch.setattr(calibrate, "default_model", lambda progress: Path("model"))
+    monkeypatch.setattr(calibrate, "measure_gateway", measured)
+    profile = calibrate._with_gateway(PROFILE)
+    assert profile.token_overhead_s == pytest.approx(3e-5)
+    assert profile.host_overhead_s == 1e-3
+
+
+def test_gateway_that_does_not_start_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fails(model: Path) -> object:
+        raise BenchError("worker 0 ended before it was ready")
+
+    monkeypatch.setattr(calibrate, "default_model", lambda progress: Path("model"))
+    monkeypatch.setattr(calibrate, "measure_gateway", fails)
+    assert calibrate._with_gateway(PROFILE) == PROFILE
+    assert "worker 0 ended" in capsys.readouterr().err
+
+
+def test_table_shows_every_rate_in_multiply_adds() -> None:
+    text = calibrate.as_table(PROFILE)
+    assert "int8                  25.0" in text
+    assert "64 MB        20.0 GB/s" in text
+    assert "40 us, and 1.50 GB/s" in text
+
+
+def test_level_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "levels", lambda: ["avx2", "portable"])
+    with pytest.raises(SettingsError, match="avx512"):
+        calibrate.profile_path("cpu", "avx512")
+
+
+def test_profile_without_kernels_is_of_pytorchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "levels", list)
+    assert calibrate.profile_path("cpu", "auto").name.endswith("-torch.json")
