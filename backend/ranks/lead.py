@@ -331,6 +331,7 @@ class Lead:
             schedule_s=before.schedule_s + timings.schedule_s,
             forward_s=before.forward_s + timings.forward_s,
             sample_s=before.sample_s + timings.sample_s,
+            states=scheduler.states.figures if scheduler.states else None,
         )
 
     def _send_to(self, worker: int, frame: bytes) -> None:
