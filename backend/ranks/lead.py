@@ -303,7 +303,9 @@ class Lead:
         return Load(scheduler.num_running, scheduler.num_waiting, scheduler.pool.num_free)
 
     def _frame(self, step: int, outputs: list[SeqOutput], timings: StepTimings) -> bytes:
-        scheduler = self._scheduler
+        scheduler, totals = self._scheduler, self._totals
+        if scheduler.states:  # as they are now: aborts between steps change them
+            totals = msgspec.structs.replace(totals, states=scheduler.states.figures)
         return messages.encode(
             StepOutput(
                 step=step,
@@ -313,7 +315,7 @@ class Lead:
                 num_running=scheduler.num_running,
                 num_waiting=scheduler.num_waiting,
                 num_free_blocks=scheduler.pool.num_free,
-                totals=self._totals,
+                totals=totals,
             )
         )
 
@@ -331,7 +333,6 @@ class Lead:
             schedule_s=before.schedule_s + timings.schedule_s,
             forward_s=before.forward_s + timings.forward_s,
             sample_s=before.sample_s + timings.sample_s,
-            states=scheduler.states.figures if scheduler.states else None,
         )
 
     def _send_to(self, worker: int, frame: bytes) -> None:

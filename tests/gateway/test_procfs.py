@@ -6,7 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gateway.procfs import dying_code, effort, is_stopped, num_threads, rss_bytes
+from gateway.procfs import (
+    cpu_seconds,
+    dying_code,
+    effort,
+    is_stopped,
+    machine_cpu_seconds,
+    num_threads,
+    rss_bytes,
+)
 from tests.e2e.server import wait_until
 
 
