@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -22,14 +22,36 @@ from gateway.dialects.error_forms import error_form_of
 from gateway.endpoints.chat import create_chat_completion
 from gateway.endpoints.completions import create_completion
 from gateway.endpoints.embeddings import create_embeddings
-from gateway.endpoints.health import livez, readyz, root, version
+from gateway.endpoints.health import livez, readyz, version
+from gateway.endpoints.management import (
+    create_reader,
+    delete_reader,
+    management_status,
+    reader_config,
+    reader_groups,
+)
 from gateway.endpoints.messages import count_tokens, create_message
 from gateway.endpoints.metrics import metrics
 from gateway.endpoints.models import list_models, retrieve_model
 from gateway.endpoints.ollama import ollama_chat, ollama_generate, ollama_show, ollama_tags
 from gateway.endpoints.openapi import docs, openapi_json
+from gateway.endpoints.page import page_file, root
 from gateway.endpoints.rerank import rerank
 from gateway.endpoints.responses import count_input_tokens, create_response, retrieve_response
+from gateway.endpoints.takeoff import (
+    takeoff_classify,
+    takeoff_embed,
+    takeoff_generate,
+    takeoff_generate_stream,
+)
+from gateway.endpoints.takeoff_readers import (
+    takeoff_chat_template,
+    takeoff_config,
+    takeoff_detokenize,
+    takeoff_healthz,
+    takeoff_status,
+    takeoff_tokenize,
+)
 from gateway.endpoints.tokenize import detokenize, tokenize
 from gateway.errors import ApiError
 from gateway.exchange_context import ExchangeContext, exchange_context
@@ -38,6 +60,7 @@ from gateway.security.access import Access, Gate
 from gateway.security.cross_origin import METHODS as SERVED_METHODS
 from gateway.security.cross_origin import CrossOrigin
 from gateway.service import Service
+from gateway.supervision.control_client import ControlClient
 from gateway.telemetry import logs
 from gateway.telemetry.access_log import NO_ROUTE
 from gateway.telemetry.exchange import Exchange, Refusal
@@ -72,6 +95,20 @@ def create_app(service: Service) -> ASGIApp:
         (Access.INFER, Route("/api/tags", ollama_tags, methods=["GET"])),
         (Access.INFER, Route("/api/show", ollama_show, methods=["POST"])),
         (Access.INFER, Route("/api/version", version, methods=["GET"])),
+        (Access.INFER, Route("/generate", takeoff_generate, methods=["POST"])),
+        (Access.INFER, Route("/generate_stream", takeoff_generate_stream, methods=["POST"])),
+        (Access.INFER, Route("/embed", takeoff_embed, methods=["POST"])),
+        (Access.INFER, Route("/classify", takeoff_classify, methods=["POST"])),
+        (Access.INFER, Route("/status", takeoff_status, methods=["GET"])),
+        (Access.INFER, Route("/config", takeoff_config, methods=["GET"])),
+        (Access.INFER, Route("/config/{name:path}", takeoff_config, methods=["GET"])),
+        (Access.INFER, Route("/tokenize/{name:path}", takeoff_tokenize, methods=["POST"])),
+        (Access.INFER, Route("/detokenize/{name:path}", takeoff_detokenize, methods=["POST"])),
+        (
+            Access.INFER,
+            Route("/chat_template/{name:path}", takeoff_chat_template, methods=["POST"]),
+        ),
+        (Access.OPEN, Route("/healthz", takeoff_healthz, methods=["GET"])),
         (Access.INFER, Route("/v1/embeddings", create_embeddings, methods=["POST"])),
         (Access.INFER, Route("/v1/rerank", rerank, methods=["POST"])),
         (Access.INFER, Route("/rerank", rerank, methods=["POST"])),
@@ -81,14 +118,50 @@ def create_app(service: Service) -> ASGIApp:
         (Access.INFER, Route("/v1/models", list_models, methods=["GET"])),
         (Access.INFER, Route("/v1/models/{name:path}", retrieve_model, methods=["GET"])),
         (Access.OPEN, Route("/", root, methods=["GET"])),
+        (Access.OPEN, Route("/page/{name}", page_file, methods=["GET"])),
         (Access.OPEN, Route("/livez", livez, methods=["GET"])),
         (Access.OPEN, Route("/readyz", readyz, methods=["GET"])),
         (Access.OPEN, Route("/health", readyz, methods=["GET"])),
         (Access.ADMIN, Route("/metrics", metrics, methods=["GET"])),
         (Access.INFER, Route("/version", version, methods=["GET"])),
-        (Access.INFER, Route("/openapi.json", openapi_json, methods=["GET"])),
-        (Access.INFER, Route("/docs", docs, methods=["GET"])),
+        (Access.OPEN, Route("/openapi.json", openapi_json, methods=["GET"])),
+        (Access.OPEN, Route("/docs", docs, methods=["GET"])),
     ]
+    return _application(routes, service)
+
+
+def create_management_app(
+    service: Service, control: ControlClient, drain_seconds: float
+) -> ASGIApp:
+    """Build the application of the management API, which is served on a port of its own.
+
+    control: asks the supervisor. drain_seconds: what streams in a reader that is deleted may take.
+    """
+    routes = [
+        (Access.MANAGE, Route("/reader_groups", reader_groups, methods=["GET"])),
+        (Access.MANAGE, Route("/reader", create_reader, methods=["POST"])),
+        (Access.MANAGE, Route("/reader/{name:path}", delete_reader, methods=["DELETE"])),
+        (Access.MANAGE, Route("/config/{name:path}", reader_config, methods=["GET"])),
+        (Access.MANAGE, Route("/status", management_status, methods=["GET"])),
+        (Access.MANAGE, Route("/metrics", metrics, methods=["GET"])),
+        (Access.OPEN, Route("/healthz", takeoff_healthz, methods=["GET"])),
+    ]
+    app = _application(routes, service)
+    app.state.control, app.state.drain_seconds = control, drain_seconds
+    return app
+
+
+def by_port(app: ASGIApp, others: Mapping[int, ASGIApp]) -> ASGIApp:
+    """Return an application that answers on certain ports as others do."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        server = scope.get("server")
+        await others.get(server[1] if server else 0, app)(scope, receive, send)
+
+    return answer
+
+
+def _application(routes: list[tuple[Access, Route]], service: Service) -> Starlette:
     app = Starlette(
         routes=[route for _, route in routes],
         middleware=[

@@ -13,8 +13,9 @@ from typing import Any
 from gateway.commands.parser import Parser
 from gateway.commands.table import COMMANDS, GROUPS, Command
 from gateway.foreign_settings import meant_instead
-from gateway.options import SettingsError
+from gateway.options import SettingsError, options_of
 from gateway.settings import setting_options
+from gateway.terminal.chat_settings import AskSettings
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,6 +28,10 @@ def main(argv: Sequence[str]) -> int:
     given = vars(arguments)
     parser: Parser = given.pop("parser")
     command: Command | None = given.pop("command", None)
+    if command is not None and command.last and command.last not in given:
+        # Before Python 3.13 argparse takes an argument behind flags for one too many.
+        if unknown and not unknown[0].startswith("-"):
+            given[command.last] = unknown.pop(0)
     if unknown:
         parser.refuse_unknown(unknown[0])
     if command is None:
@@ -80,9 +85,10 @@ def _add_command(words: Any, word: str, command: Command) -> None:
 
 def _check_foreign(argv: Sequence[str]) -> None:
     """Refuse flags of other servers before argparse takes -hf for -h, or a value for MODEL."""
-    if not argv or argv[0] not in ("serve", "config"):
+    if not argv or argv[0] not in ("serve", "config", "run"):
         return
     known = [option.flag for table in setting_options().values() for option in table]
+    known += [option.flag for option in options_of(AskSettings, "")] if argv[0] == "run" else []
     for argument in argv[1:]:
         flag = argument.partition("=")[0]
         if not flag.startswith("-") or flag in known:

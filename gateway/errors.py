@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from backend.wire.messages import NO_TOKEN_LEFT
+
 # openai-python obeys Retry-After up to 120 s and ignores anything longer.
 MAX_RETRY_AFTER_S = 60.0
 
@@ -36,6 +38,7 @@ LENGTH_COMPLAINT = re.compile(
 )
 ENUM_COMPLAINT = re.compile(r"^Invalid enum value (?P<value>.+)$", re.DOTALL)
 PATTERN_COMPLAINT = re.compile(r"^Expected `str` matching regex '(?P<pattern>.+)'$")
+TAG_COMPLAINT = re.compile(r"^Expected `(?P<expected>\w+)`$")
 MISSING_COMPLAINT = re.compile(r"^Object missing required field `(?P<name>\w+)`")
 
 
@@ -148,7 +151,13 @@ def reworded(error: ApiError, words: Mapping[str, str]) -> ApiError:
 
 
 def engine_failed(message: str, *, is_final: bool = False) -> ApiError:
-    """Build the 500 for a sequence that the engine gave up. `message` is for the caller."""
+    """Build the 500 for a sequence that the engine gave up. `message` is for the caller.
+
+    Where the request's rules contradict each other, it is a 400.
+    """
+    if message == NO_TOKEN_LEFT:
+        rules = "such as logit_bias, allowed_token_ids, bad_words or a grammar"
+        return ApiError(400, f"{message[0].upper()}{message[1:]}, {rules}.", code="no_token_left")
     return ApiError(500, message, code="engine_error", is_final=is_final)
 
 
@@ -172,13 +181,20 @@ def model_not_found(model: str) -> ApiError:
 class ErrorForm:
     """How a dialect tells of a refusal.
 
-    body: of an error and the id of the request. statuses: those that it has instead of ours.
-    id_header: where its clients look for the id of the request; empty for x-request-id alone.
+    body: of an error and the id of the request. statuses: those that it has instead of ours; codes:
+    by the code of an error, before those. id_header: where its clients look for the id of the
+    request; empty for x-request-id alone.
     """
 
     body: Callable[[ApiError, str], bytes]
     statuses: Mapping[int, int] = field(default_factory=dict)
     id_header: str = ""
+    codes: Mapping[str, int] = field(default_factory=dict)
+
+    def status(self, error: ApiError) -> int:
+        """Return the status of a refusal."""
+        known = self.codes.get(error.code or "")
+        return self.statuses.get(error.status, error.status) if known is None else known
 
 
 OPENAI_ERRORS = ErrorForm(lambda error, request_id: error.body())
@@ -193,7 +209,7 @@ def error_response(
     """Render an ApiError, with `headers` on top of its own."""
     return Response(
         form.body(error, request_id),
-        form.statuses.get(error.status, error.status),
+        form.status(error),
         headers={**error.headers(), **(headers or {})},
         media_type="application/json",
     )
@@ -223,6 +239,9 @@ def _from_complaint(complaint: str, path: str, body: bytes) -> ApiError:
         if match["actual"] == "float":
             actual = "a decimal number"
         message = f"Invalid type for {where}: expected {expected}, but got {actual} instead."
+        return invalid(message, param, "invalid_type")
+    if match := TAG_COMPLAINT.match(complaint):
+        message = f"Invalid type for {where}: expected {_expected(match['expected'])}."
         return invalid(message, param, "invalid_type")
     if match := RANGE_COMPLAINT.match(complaint):
         kind = "integer" if match["type"] == "int" else "decimal"

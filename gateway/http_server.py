@@ -3,6 +3,7 @@
 import logging
 import resource
 import socket
+from collections.abc import Sequence
 
 from hypercorn.config import Config
 
@@ -27,10 +28,10 @@ def connection_bounds(server: ServerSettings) -> connection.Bounds:
     )
 
 
-def hypercorn_config(listener: socket.socket, tls: TlsFiles | None = None) -> Config:
-    """HTTP/1.1 on an inherited socket."""
+def hypercorn_config(listeners: Sequence[socket.socket], tls: TlsFiles | None = None) -> Config:
+    """HTTP/1.1 on inherited sockets."""
     config = Config() if tls is None else TlsConfig(tls.context)
-    config.bind = [f"fd://{listener.detach()}"]
+    config.bind = [f"fd://{listener.detach()}" for listener in listeners]
     config.backlog = LISTEN_BACKLOG
     config.errorlog = logging.getLogger("hypercorn")  # ours to format
     config.errorlog.setLevel(logging.WARNING)  # it says it runs before it does

@@ -21,7 +21,7 @@ _WANTED = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "vocab.txt",
 _UNWANTED = ["consolidated*", "original/*", "onnx/*"]
 
 
-class _Hub(msgspec.Struct, frozen=True):
+class Repository(msgspec.Struct, frozen=True):
     """One repository on the hub and how it may be asked."""
 
     repo: str
@@ -52,10 +52,10 @@ def resolve(
         return default_model(progress=progress)
     if not is_hub_name(model):
         return Path(os.path.abspath(os.path.expanduser(model)))
-    repo, file = _hub_parts(model)
+    repo, file = hub_parts(model)
     if not progress:
         _hide_progress()
-    hub = _Hub(repo, revision or None, token or None, offline, cache_dir)
+    hub = Repository(repo, revision or None, token or None, offline, cache_dir)
     return _hub_file(hub, file) if file else _hub_directory(hub)
 
 
@@ -70,7 +70,7 @@ def is_hub_name(model: str) -> bool:
     return model not in _DEFAULT_NAMES and not os.path.exists(os.path.expanduser(model))
 
 
-def _hub_parts(model: str) -> tuple[str, str]:
+def hub_parts(model: str) -> tuple[str, str]:
     """Split a hub name into repository and file ("" for all of it); refuse what is a path."""
     if model.startswith(("/", "./", "../", "~")) or model in (".", ".."):
         raise ModelNotFound(
@@ -92,7 +92,7 @@ def _hub_parts(model: str) -> tuple[str, str]:
     return repo, file
 
 
-def _hub_directory(hub: _Hub) -> Path:
+def _hub_directory(hub: Repository) -> Path:
     # Imported late: it costs 0.2 s, and most starts never ask the hub.
     import huggingface_hub
 
@@ -111,7 +111,7 @@ def _hub_directory(hub: _Hub) -> Path:
             return directory
         gguf_files = _gguf_files(hub, directory)
     except Exception as error:
-        _raise_in_words(error, hub, "")
+        raise_in_words(error, hub, "")
     if len(gguf_files) == 1:
         return _hub_file(hub, gguf_files[0])
     if gguf_files:
@@ -125,7 +125,7 @@ def _hub_directory(hub: _Hub) -> Path:
     )
 
 
-def _gguf_files(hub: _Hub, snapshot: Path) -> list[str]:
+def _gguf_files(hub: Repository, snapshot: Path) -> list[str]:
     """Names of the repository's GGUF files: the cached ones when offline."""
     import huggingface_hub
 
@@ -136,7 +136,7 @@ def _gguf_files(hub: _Hub, snapshot: Path) -> list[str]:
     return sorted(name for name in names if name.endswith(".gguf"))
 
 
-def _hub_file(hub: _Hub, file: str) -> Path:
+def _hub_file(hub: Repository, file: str) -> Path:
     import huggingface_hub
 
     try:
@@ -149,11 +149,11 @@ def _hub_file(hub: _Hub, file: str) -> Path:
             local_files_only=hub.offline,
         )
     except Exception as error:
-        _raise_in_words(error, hub, file)
+        raise_in_words(error, hub, file)
     return Path(downloaded)
 
 
-def _raise_in_words(error: Exception, hub: _Hub, file: str) -> NoReturn:
+def raise_in_words(error: Exception, hub: Repository, file: str) -> NoReturn:
     """Say a hub failure as the operator would; anything that is no hub failure passes through.
 
     The order matters: a gated repository is also a repository that is not found.

@@ -26,7 +26,7 @@ class GroupPlace:
 def layout(settings: Settings) -> list[GroupPlace]:
     """Return every group's place. Raises ModelError if devices and ranks do not match."""
     engine = settings.engine
-    groups = settings.groups or _alike(engine)
+    groups = settings.groups or _alike(engine, settings.server.group_name)
     shares = _threads(groups, engine.threads, len(os.sched_getaffinity(0)))
     places = []
     first_rank = 0
@@ -70,7 +70,7 @@ def shape(places: list[GroupPlace]) -> str:
     return f"{len(ranks)} groups of {', '.join(map(str, ranks))} ranks"
 
 
-def _alike(engine: EngineSettings) -> tuple[GroupSettings, ...]:
+def _alike(engine: EngineSettings, name: str) -> tuple[GroupSettings, ...]:
     """--dp groups of --tp ranks."""
     devices, tp = engine.devices, engine.tp
     if len(devices) not in (0, tp * engine.dp):
@@ -79,7 +79,8 @@ def _alike(engine: EngineSettings) -> tuple[GroupSettings, ...]:
             f"--tp {tp} times --dp {engine.dp}; name one for each"
         )
     return tuple(
-        GroupSettings(tp, devices[number * tp : (number + 1) * tp]) for number in range(engine.dp)
+        GroupSettings(tp, devices[number * tp : (number + 1) * tp], name=name)
+        for number in range(engine.dp)
     )
 
 

@@ -1,8 +1,8 @@
 """Where the value of each setting comes from: flags, environment, TOML file, default.
 
 Flags win over the environment (UNISONO_<FIELD>), that over the variables of a Takeoff deployment,
-those over the file, that over the default. Unknown names are refused wherever they stand. Knows no
-particular setting but those that Takeoff has names for.
+those over the file, that over the default. Unknown names are refused wherever they stand, but for
+Takeoff's. Knows no particular setting.
 """
 
 import re
@@ -15,10 +15,11 @@ from typing import Any
 from backend.settings import EngineSettings
 from gateway.options import VARIABLE_PREFIX, Option, SettingsError, options_of, suggestion
 from gateway.settings import GroupSettings, ServerSettings, Settings, setting_options
+from gateway.takeoff_variables import read_takeoff
 
 DEFAULT = "default"
 # What the list of groups says in their place.
-SAID_BY_GROUPS = ("tp", "dp", "devices")
+SAID_BY_GROUPS = ("tp", "dp", "devices", "group_name")
 MAX_GROUPS = 64
 
 # Read where they are needed, not settings of a server: see gateway/default_model.py, client_key.py.
@@ -29,20 +30,20 @@ _OTHER_VARIABLES = frozenset({"UNISONO_CACHE", "UNISONO_API_KEY"})
 _KUBERNETES_NAME = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_[A-Z]+(_[A-Z]+)?)")
 _KUBERNETES_URL = re.compile(r"(tcp|udp|sctp)://")
 
-# What Takeoff calls our settings. Its token is the one for gated models.
-_TAKEOFF_NAMES = {"TAKEOFF_MODEL_NAME": "model", "TAKEOFF_ACCESS_TOKEN": "hf_token"}
-_TAKEOFF_BACKENDS = ("awq", "fast-ct2", "full-ct2", "ggml", "hf", "multi-gpu")
-
 # Setting -> (value, source).
 _Found = dict[str, tuple[object, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings, and for the name of each where its value comes from, in words."""
+    """Settings, and for the name of each where its value comes from, in words.
+
+    notes: what the operator should know of these sources, a line each.
+    """
 
     settings: Settings
     sources: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def load(flags: Mapping[str, object], environ: Mapping[str, str], path: Path | None) -> Loaded:
@@ -53,8 +54,10 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], path: Path | N
     """
     tables = setting_options()
     options = {option.name: option for table in tables.values() for option in table}
-    found = _from_file(path, tables) if path is not None else {}
-    found |= _from_takeoff(environ, options)
+    takeoff = read_takeoff(environ, options)
+    found = dict(takeoff.implied)
+    found |= _from_file(path, tables) if path is not None else {}
+    found |= takeoff.found
     found |= _from_environment(environ, options)
     for name, value in flags.items():
         source = "MODEL" if name == "model" else options[name].flag  # the one without a flag
@@ -72,7 +75,7 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], path: Path | N
         groups=groups,
     )
     sources = {name: found[name][1] if name in found else DEFAULT for name in options}
-    return Loaded(settings, sources)
+    return Loaded(settings, sources, tuple(takeoff.notes))
 
 
 def _from_environment(environ: Mapping[str, str], options: Mapping[str, Option]) -> _Found:
@@ -88,25 +91,6 @@ def _from_environment(environ: Mapping[str, str], options: Mapping[str, Option])
         if text.strip():
             option = by_variable[variable]
             found[option.name] = (option.read(text, variable), variable)
-    return found
-
-
-def _from_takeoff(environ: Mapping[str, str], options: Mapping[str, Option]) -> _Found:
-    """Understand the variables of a Takeoff deployment; others of its are left alone."""
-    found: _Found = {}
-    for variable, name in _TAKEOFF_NAMES.items():
-        if text := environ.get(variable, "").strip():
-            found[name] = (options[name].read(text, variable), variable)
-    backend = environ.get("TAKEOFF_BACKEND", "").strip()
-    if backend and backend not in _TAKEOFF_BACKENDS:
-        known = ", ".join(_TAKEOFF_BACKENDS)
-        raise SettingsError(f"TAKEOFF_BACKEND must be one of {known}, not {backend!r}")
-    # The other backends say how to compute on one device, which is not for the caller to know here.
-    visible = environ.get("CUDA_VISIBLE_DEVICES", "")
-    devices = [device for device in visible.split(",") if device.strip() not in ("", "-1")]
-    if backend == "multi-gpu" and devices:
-        source = f"TAKEOFF_BACKEND=multi-gpu, CUDA_VISIBLE_DEVICES={visible}"
-        found["tp"] = (options["tp"].read(str(len(devices)), source), source)
     return found
 
 

@@ -31,6 +31,15 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[
         int, Meta(ge=0, le=65535, description="port to listen on (0: any free one)")
     ] = 8000
+    management_port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65535,
+            description="port of Takeoff's management API, on this machine alone unless there are "
+            "keys (0: none)",
+        ),
+    ] = 0
     workers: Annotated[int, Meta(ge=1, le=64, description="HTTP processes")] = 1
     api_keys: Annotated[
         str, Meta(description="file of API keys, made by `unisono keys`; read again on SIGHUP")
@@ -121,6 +130,13 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = ""
     access_log: Annotated[bool, Meta(description="log a line for every request")] = True
+    group_name: Annotated[
+        GroupName,
+        Meta(
+            description="what requests may call the groups that --dp makes, as their `model` or "
+            "`consumer_group`"
+        ),
+    ] = PRIMARY
     served_model_name: Annotated[
         tuple[Annotated[str, Meta(min_length=1)], ...],
         Meta(description="names clients may ask for, separated by commas", extra=_MODEL),

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from setproctitle import setproctitle
@@ -39,7 +40,11 @@ from gateway.supervision.control_messages import Add, Listing
 from gateway.supervision.control_socket import ControlSocket, control_path
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.incarnation import STOP_SECONDS
-from gateway.supervision.listener import CannotListen, find_listener
+from gateway.supervision.listener import (
+    CannotListen,
+    find_listener,
+    find_management_listener,
+)
 from gateway.supervision.operations import Operations
 from gateway.supervision.recent_lines import RecentLines
 from gateway.supervision.state_changes import StateChanges
@@ -77,9 +82,11 @@ def run(settings: Settings) -> int:
     try:
         with find_listener(settings.server) as listener:
             check_guarded(listener, settings.server)
+            management = find_management_listener(settings.server)
             if settings.server.tls_cert or settings.server.tls_key:
                 TlsFiles(settings.server.tls_cert, settings.server.tls_key)
-            return asyncio.run(serve(settings, config, sampling, listener, reporter))
+            listeners = [listener] if management is None else [listener, management]
+            return asyncio.run(serve(settings, config, sampling, listeners, reporter))
     except (CannotListen, Unguarded, KeyFileError, TlsError) as error:
         reporter.fails(str(error))
         return 1
@@ -89,11 +96,14 @@ async def serve(
     settings: Settings,
     config: ModelConfig,
     sampling: ModelSampling,
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     reporter: StartupReporter,
 ) -> int:
-    """Run a supervisor in this event loop; return the exit status."""
-    return await Supervisor(settings, config, sampling, listener, reporter).run()
+    """Run a supervisor in this event loop; return the exit status.
+
+    listeners: where workers serve; the second, if there is one, is the management API's.
+    """
+    return await Supervisor(settings, config, sampling, listeners, reporter).run()
 
 
 class Supervisor:
@@ -104,21 +114,21 @@ class Supervisor:
         settings: Settings,
         config: ModelConfig,
         sampling: ModelSampling,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         reporter: StartupReporter,
     ) -> None:
         """A supervisor is made in a running event loop."""
         self._settings = settings
         self._config = config
         self._sampling = sampling
-        self._listener = listener
+        self._listener = listeners[0]
         self.groups: dict[int, Group] = {}
         self._numbers = itertools.count()
         self._layout = layout(settings)
         for place in self._layout:
             self._add_group(place)
         self._workers = [
-            Worker(number, settings, listener, self) for number in range(settings.server.workers)
+            Worker(number, settings, listeners, self) for number in range(settings.server.workers)
         ]
         self._epochs = itertools.count(1)
         self._reporter = reporter
@@ -251,7 +261,8 @@ class Supervisor:
         lines = ready_lines(
             self._config, self._settings, readies, self._sampling, compute, self._url, name, took
         )
-        self._reporter.serves(lines, self._url, name, compute)
+        kv_tokens = sum(ready.kv_capacity_tokens for ready in readies)
+        self._reporter.serves(lines, self._url, name, compute, kv_tokens)
 
     @property
     def _url(self) -> str:

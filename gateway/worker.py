@@ -10,10 +10,12 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import uvloop
 from hypercorn.asyncio import serve
+from starlette.types import ASGIApp
 
 from backend.config.errors import ModelError
 from backend.wire.control import (
@@ -37,14 +39,17 @@ from backend.wire.local.child import ChildContext
 from backend.wire.messages import Failed, StepOutput
 from gateway import connection
 from gateway.answers.chunk_writer import offering_chunk_writers
-from gateway.app import create_app
+from gateway.app import by_port, create_app, create_management_app
 from gateway.http_server import GRACEFUL_TIMEOUT_S, connection_bounds, hypercorn_config
 from gateway.open_exchanges import OpenExchanges
 from gateway.pool.listener import PoolListener
 from gateway.security.key_file import KeyFileError
 from gateway.security.tls import TlsError, TlsFiles
+from gateway.service import Service
 from gateway.service_factory import build_service, warn_of_tokens_without_rows
 from gateway.settings import Settings
+from gateway.supervision.control_client import ControlClient
+from gateway.supervision.control_socket import control_path
 from gateway.telemetry import logs
 from gateway.telemetry.observer import Observer
 from gateway.text.tokenizer import TokenizerError
@@ -53,14 +58,17 @@ logger = logging.getLogger(__name__)
 
 
 def worker_main(
-    context: ChildContext, worker: int, settings: Settings, listener: socket.socket
+    context: ChildContext, worker: int, settings: Settings, *listeners: socket.socket
 ) -> None:
-    """Entry point of a spawned worker; returns when drained or told to stop."""
+    """Entry point of a spawned worker; returns when drained or told to stop.
+
+    listeners: where it serves; the second, if there is one, is the management API's.
+    """
     line = context.begin()
     logs.configure(f"worker {worker}", settings.server.log_level, settings.server.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(Worker(worker, settings, line).run(listener))
+            runner.run(Worker(worker, settings, line).run(listeners))
         except (ModelError, TokenizerError, TlsError) as error:
             line.send(Failed(worker, str(error)))
             sys.exit(1)
@@ -76,7 +84,7 @@ class Worker:
         self._stop = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
 
-    async def run(self, listener: socket.socket) -> None:
+    async def run(self, listeners: Sequence[socket.socket]) -> None:
         """Serve until stopped."""
         self._service = service = build_service(
             self._settings, lambda observer: WorkerReporter(self._worker, self._line, observer)
@@ -88,7 +96,7 @@ class Worker:
         server = self._settings.server
         self._tls = TlsFiles(server.tls_cert, server.tls_key) if server.tls_cert else None
         self._reload()
-        self._exchanges = OpenExchanges(create_app(service))
+        self._exchanges = OpenExchanges(self._app(service, listeners))
         served = offering_chunk_writers(self._exchanges)
         asyncio.get_running_loop().add_reader(self._line.fileno(), self._obey)
         # What lives now lives for ever; the collector need not look at it again.
@@ -99,7 +107,7 @@ class Worker:
         app: Any = served
         await serve(
             app,
-            hypercorn_config(listener, self._tls),
+            hypercorn_config(listeners, self._tls),
             shutdown_trigger=self._stop.wait,
             mode="asgi",
         )
@@ -109,6 +117,16 @@ class Worker:
             service.chat_templates.close()
         if service.grammar_validator is not None:
             await service.grammar_validator.close()
+
+    def _app(self, service: Service, listeners: Sequence[socket.socket]) -> ASGIApp:
+        """Return what answers on each of the listening sockets."""
+        app, server = create_app(service), self._settings.server
+        port, *others = [listener.getsockname()[1] for listener in listeners]
+        if not others:
+            return app
+        control = ControlClient(control_path(server, port))
+        management = create_management_app(service, control, server.drain_seconds)
+        return by_port(app, dict.fromkeys(others, management))
 
     def _obey(self) -> None:
         """Take what the supervisor says."""

@@ -19,7 +19,9 @@ MAX_TEST_NAME_LENGTH = 60
 ARTICLES = ("a", "an", "the")
 PACKAGES = ("backend", "gateway", "tests", "deploy", "findings")
 # Names that are files of others, of the user's or of a test.
-FOREIGN = frozenset("conftest.py keys.toml setup.py unisono.toml findings/NAME.sh".split())
+FOREIGN = frozenset(
+    "conftest.py keys.toml setup.py tuned.toml unisono.toml findings/NAME.sh".split()
+)
 
 # backend/wire/messages.py, tests/bench, gateway/README.md: a path from the root, or below a room.
 PATH = re.compile(rf"(?<![\w./-])((?:{'|'.join(PACKAGES)})(?:/[\w-][\w.-]*)+)")

@@ -64,12 +64,17 @@ EXCEPTIONS = {
     "gateway.supervision.incarnation": {"backend.ranks.replica"},
     "gateway.commands.config": {"backend.native", "backend.native.level"},
     "gateway.commands.calibrate": {"backend.native", "backend.native.level"},
+    "gateway.commands.tune": {"backend.native"},
+    "gateway.tuning.predictions": {"backend.native", "backend.quant.kept_weights"},
     "gateway.sandbox.grammar_process": {
         f"backend.structured_output.{module}"
         for module in ("grammar", "json_schema", "schema_loosening")
     },
     "gateway.answers.repeated_names": {"backend.structured_output.json_schema"},
     "gateway.bench.harness": {"backend.ranks.mock_lead"},
+    "gateway.planning.devices": {"backend.native"},
+    "gateway.planning.serving": {"backend.native", "backend.quant.kept_weights"},
+    "gateway.planning.weight_table": {"backend.quant.kept_weights"},
 }
 # The gateway's rooms by floor, from the ground up: each may import the rooms of lower floors only.
 # A room is a package, or a module that stands directly under gateway/.
@@ -77,11 +82,11 @@ FLOORS = [
     floor.split()
     for floor in (
         "answer_events client_key default_model errors events foreign_settings group_names http1 "
-        "open_exchanges procfs sampling_defaults sizes tenant",
+        "open_exchanges page procfs sampling_defaults sizes tenant",
         "options",
-        "connection hub pool schema settings",
-        "description layout notations setting_sources telemetry text",
-        "exchange_context notices sandbox top",
+        "connection hub pool schema settings takeoff_variables",
+        "description layout notations planning setting_sources telemetry text",
+        "exchange_context notices sandbox terminal top",
         "security supervision",
         "service supervisor",
         "http_server requests service_factory",
@@ -91,6 +96,7 @@ FLOORS = [
         "app",
         "worker",
         "bench",
+        "tuning",
         "commands",
         "cli",
         "__main__",

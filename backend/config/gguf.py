@@ -67,7 +67,7 @@ _FIELDS = {
 _HARMLESS = ("vocab_size", "tensor_data_layout")
 # llama.cpp's llama_pooling_type; 0 is none, 4 is for rerankers.
 _POOLING_TYPES: dict[int, PoolingMode] = {1: "mean", 2: "cls", 3: "lasttoken"}
-_TABLES = {
+TABLES = {
     "rope_freqs.weight": "rope.factors",
     "rope_factors_long.weight": "rope.long_factors",
     "rope_factors_short.weight": "rope.short_factors",
@@ -89,7 +89,7 @@ def read_config(path: Path, task: Task = "auto") -> ModelConfig:
     vocabulary = read_metadata(path, END_KEYS)
     try:
         fields = _fields(architecture, metadata, tensors)
-        for name, field in _TABLES.items():
+        for name, field in TABLES.items():
             if name in tensors:
                 fields.add(field, _read_table(headers, tensors[name]))
         fields.harmless(_HARMLESS)

@@ -4,6 +4,7 @@ Owns what may be read there: JSON and safetensors beside each other, never a pic
 elsewhere. Knows no model. No torch. Called by `hf_config` and `weights.safetensors`.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,11 +38,15 @@ class _Index(msgspec.Struct):
 
 def read_json(path: Path, kind: type[_T]) -> _T:
     """Decode a JSON file. Raises ModelError naming the file and the field that is wrong."""
+    raw = path.read_bytes()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        # Python writes a float that is infinite so, which is no JSON.
+        if b"Infinity" in raw:
+            return msgspec.convert(json.loads(raw), type=kind)
+        return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as exc:
         raise ModelError(f"{path}: {exc}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
         raise ModelError(f"{path}: not valid JSON: {exc}") from None
 
 

@@ -56,15 +56,15 @@ class Source(NamedTuple):
 class Names(msgspec.Struct, frozen=True):
     """What files of one kind call the tensors of a family.
 
-    prefixes: what stands before names, the first under which the file has its embedding.
-    layer: what stands before names of a layer. top, parts: our name, without .weight or .bias and
-    of a layer's the part behind its number -> theirs; several are tried in order. `{e}` stands for
-    an expert. fused: their name -> ours, whose rows lie one below the other in it; where ours hold
-    an `{e}`, theirs is a stack, one matrix an expert. interleaved: as fused, but rows of ours take
-    turns. grouped: as interleaved, but those of a head take turns, or of a key head, of each.
-    transposed: their names of matrices that lie
-    [in, out]. ignored: pattern of tensors that follow from the configuration, or are for other
-    uses; a match is left unread. Names are whole where they begin with "/", without prefix.
+    prefixes: what stands before names, the first under which the file has its embedding. layer:
+    what stands before names of a layer. top, parts: our name, without .weight or .bias and of a
+    layer's the part behind its number -> theirs; several are tried in order. `{e}` stands for an
+    expert. fused: their name -> ours, of which those a model has lie one below the other in it;
+    where ours hold an `{e}`, theirs is a stack, one matrix an expert. interleaved: as fused, but
+    rows of ours take turns. grouped: as interleaved, but those of a head take turns, or of a key
+    head, of each. transposed: their names of matrices that lie [in, out]. ignored: pattern of
+    tensors that follow from the configuration, or are for other uses; a match is left unread. Names
+    are whole where they begin with "/", without prefix.
     encoder_layer, encoder_parts: as layer and parts, of the layers of an encoder that stands before
     the decoder.
     """
@@ -152,7 +152,7 @@ class Names(msgspec.Struct, frozen=True):
             if generic in ours:
                 above = [o.format(e=index) for o in ours[: ours.index(generic)]]
                 names = [f"{ours_before}{part}.{kind}" for part in above]
-                start = sum(infos[name].shape[0] for name in names)
+                start = sum(infos[name].shape[0] for name in names if name in infos)
                 yield Source(
                     f"{layer}{theirs}.{kind}", index, start, is_transposed=theirs in self.transposed
                 )

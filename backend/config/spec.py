@@ -4,6 +4,7 @@ A family (config/families) makes one DecoderSpec or EncoderSpec of a file's fiel
 models/decoder.py and models/encoder.py run them, and tensors.py says which weights they need.
 """
 
+import math
 from typing import Literal
 
 import msgspec
@@ -11,8 +12,8 @@ import msgspec
 from backend.config.errors import ModelError
 from backend.config.rope import Rope
 
-# relu; gelu: by the error function; gelu_tanh: its approximation by tanh.
-Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
+# gelu: by the error function; gelu_tanh: its approximation by tanh; relu2: the square of relu.
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"]
 # Where a layer's norms stand:
 #   before     x + f(norm(x))                 Llama
 #   after      x + norm(f(x))                 OLMo 2
@@ -95,6 +96,7 @@ class Attention(msgspec.Struct, frozen=True):
     latent: keys and values are compressed; then heads have nope_dim + rope_dim numbers, and there
     are as many KV heads as heads, of which nothing is kept.
     is_gated: what is attended to is multiplied by sigmoid(a linear of x), number by number.
+    out_scale: what the layer gives is multiplied by.
     """
 
     rope: Rope | None
@@ -113,15 +115,22 @@ class Attention(msgspec.Struct, frozen=True):
     shares_kv_of: int | None = None
     latent: Latent | None = None
     is_gated: bool = False
+    out_scale: float = 1.0
 
 
 class MLP(msgspec.Struct, frozen=True):
-    """down(activation(gate(x)) * up(x)), or, not gated, down(activation(up(x))). width: of up."""
+    """down(activation(gate(x)) * up(x)), or, not gated, down(activation(up(x))). width: of up.
+
+    gate_scale, of silu alone: what the gate is multiplied by before. out_scale: what the MLP gives
+    is multiplied by.
+    """
 
     width: int
     activation: Activation = "silu"
     is_gated: bool = True
     has_bias: bool = False
+    gate_scale: float = 1.0
+    out_scale: float = 1.0
 
 
 class GateClamp(msgspec.Struct, frozen=True):
@@ -142,16 +151,18 @@ class GateClamp(msgspec.Struct, frozen=True):
 class Experts(msgspec.Struct, frozen=True):
     """A mixture: each token goes to the top_k of num experts that a router scores best.
 
-    Each is a gated MLP of `width`. router: what makes weights of the scores. renormalise: the
-    chosen weights sum to 1; softmax over the chosen scores alone is the same. weight_scale: what
-    they are then multiplied by. has_correction: a bias on the scores decides who is chosen, and
-    does not weigh. shared_width: of an MLP that every token goes through, 0: none; shared_gate: its
-    result is multiplied by sigmoid(a linear of x). router_eps: of a norm of its own that the
+    Each is an MLP of `width`, gated or not. router: what makes weights of the scores. renormalise:
+    the chosen weights sum to 1; softmax over the chosen scores alone is the same. weight_scale:
+    what they are then multiplied by. has_correction: a bias on the scores decides who is chosen,
+    and does not weigh. shared_width: of an MLP that every token goes through, 0: none; shared_gate:
+    its result is multiplied by sigmoid(a linear of x). router_eps: of a norm of its own that the
     router's input has, divided by its width's root besides; 0: none. has_scales: each expert's
     weight is multiplied by a number of its own. clamp: how gates work, instead of by the
     activation. has_bias: all linears of the experts have one. router_bias: the router, too.
     num_groups: experts come in so many groups, of which the top_groups best are chosen from.
     group_score: what says how good a group is, its best score or the sum of its two best.
+    latent_width: experts compute on a linear of x of so many numbers, and their sum goes through
+    another; 0: on x itself.
     """
 
     num: int
@@ -172,6 +183,8 @@ class Experts(msgspec.Struct, frozen=True):
     num_groups: int = 1
     top_groups: int = 1
     group_score: Literal["best", "two_best"] = "two_best"
+    is_gated: bool = True
+    latent_width: int = 0
 
 
 class ShortConv(msgspec.Struct, frozen=True):
@@ -247,9 +260,77 @@ class DeltaNet(msgspec.Struct, frozen=True):
         return num_value_heads // self.values_per_key
 
 
+class PartScales(msgspec.Struct, frozen=True):
+    """What the parts of Mamba-2's way in, and what it gives, are multiplied by (Falcon-H1)."""
+
+    gate: float = 1.0
+    x: float = 1.0
+    b: float = 1.0
+    c: float = 1.0
+    step: float = 1.0
+    out: float = 1.0
+
+
+class Mamba2(msgspec.Struct, frozen=True):
+    """A state space (Dao and Gu 2024): a state [head_dim, state_dim] for each head.
+
+    Linears of the input are a gate and x, of num_heads heads; B and C, which num_groups of heads
+    share, neighbours; and a step for each head. x, B and C go through a convolution of `kernel`
+    taps and silu. State and formula: ops/ssm_scan.py. steps_from, steps_to: the least and the most
+    a step may be. norm: of each group's heads together, before the gate or behind it, or none.
+    has_log_rates: the file has ln(-rate) of a head's decay, else the rate.
+    """
+
+    num_heads: int
+    head_dim: int
+    num_groups: int
+    state_dim: int
+    kernel: int
+    has_conv_bias: bool = True
+    in_bias: bool = False
+    out_bias: bool = False
+    norm: Literal["behind_gate", "before_gate", "none"] = "behind_gate"
+    steps_from: float = 0.0
+    steps_to: float = math.inf
+    has_log_rates: bool = True
+    scales: PartScales = PartScales()
+
+    def __post_init__(self) -> None:
+        sizes = {
+            "heads": self.num_heads,
+            "numbers of a head": self.head_dim,
+            "groups": self.num_groups,
+            "numbers of B and C": self.state_dim,
+            "taps of the convolution less one": self.kernel - 1,
+        }
+        for name, size in sizes.items():
+            if size <= 0:
+                raise ModelError(f"a Mamba-2 layer needs {name} above 0, not {size}")
+        if self.num_heads % self.num_groups:
+            raise ModelError(
+                f"{self.num_heads} heads of a Mamba-2 layer cannot be shared out over "
+                f"{self.num_groups} groups"
+            )
+        if not 0 <= self.steps_from < self.steps_to:
+            raise ModelError(
+                f"steps of a Mamba-2 layer from {self.steps_from} to {self.steps_to}: "
+                "the least must be 0 or more, and below the most"
+            )
+
+    @property
+    def width(self) -> int:
+        """Numbers of x, and of the gate."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def heads_per_group(self) -> int:
+        """Heads that share B and C."""
+        return self.num_heads // self.num_groups
+
+
 # What keeps a state of fixed size for each sequence, in the place of keys and values or beside
 # them; states.py says which.
-StateMixer = ShortConv | DeltaNet
+StateMixer = ShortConv | DeltaNet | Mamba2
 
 
 class Layer(msgspec.Struct, frozen=True):

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from backend.config.delta_tensors import delta_tensors
-from backend.config.spec import DeltaNet, ShortConv, StateMixer
+from backend.config.mamba_tensors import mamba_tensors
+from backend.config.spec import DeltaNet, Mamba2, ShortConv, StateMixer
 from backend.config.tensor_info import Cut, TensorInfo, linear_tensors
 
 
@@ -14,6 +15,8 @@ def state_tensors(state: StateMixer, hidden: int) -> Iterator[tuple[str, TensorI
             yield from _short_conv(state, hidden)
         case DeltaNet():
             yield from delta_tensors(state, hidden)
+        case Mamba2():
+            yield from mamba_tensors(state, hidden)
 
 
 def _short_conv(conv: ShortConv, hidden: int) -> Iterator[tuple[str, TensorInfo]]:

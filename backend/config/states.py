@@ -7,7 +7,7 @@ arithmetic: a recurrence adds its roundings up.
 
 from math import prod
 
-from backend.config.spec import DeltaNet, Layer, ShortConv, StateMixer
+from backend.config.spec import DeltaNet, Layer, Mamba2, ShortConv, StateMixer
 
 STATE_BYTES = 4
 # A snapshot in the middle of a prompt serves prompts that part behind it: one for each so many
@@ -18,11 +18,13 @@ StateShape = tuple[str, tuple[int, ...]]
 """A state's name, and the shape of one sequence's."""
 
 
-def state_shapes(state: StateMixer | None, units: int) -> tuple[StateShape, ...]:
+def state_shapes(
+    state: StateMixer | None, units: int, num_groups: int = 0
+) -> tuple[StateShape, ...]:
     """Return what a layer's mixer keeps for each sequence; nothing where it has none.
 
     units: a rank's share of what its ranks divide: channels of a short convolution, value heads of
-    a delta net.
+    a delta net, heads of a Mamba-2. num_groups: the groups of the latter that a rank has, 0: all.
     """
     match state:
         case ShortConv():
@@ -33,6 +35,12 @@ def state_shapes(state: StateMixer | None, units: int) -> tuple[StateShape, ...]
             return (
                 conv_shape(channels, state.kernel),
                 ("delta", (units, state.key_dim, state.value_dim)),
+            )
+        case Mamba2():
+            shared = 2 * (num_groups or state.num_groups) * state.state_dim
+            return (
+                conv_shape(units * state.head_dim + shared, state.kernel),
+                ("ssm", (units, state.head_dim, state.state_dim)),
             )
         case None:
             return ()
@@ -50,6 +58,8 @@ def num_units(state: StateMixer) -> int:
             return state.width
         case DeltaNet():
             return state.num_value_heads
+        case Mamba2():
+            return state.num_heads
 
 
 def num_bytes(shapes: tuple[StateShape, ...]) -> int:

@@ -20,6 +20,12 @@ class Cut(enum.Enum):
     DELTA_KEY_ROWS = enum.auto()
     DELTA_VALUE_ROWS = enum.auto()
     DELTA_VALUE_COLUMNS = enum.auto()
+    SSM_HEAD_ROWS = enum.auto()
+    SSM_GROUP_ROWS = enum.auto()
+    SSM_HEAD_COLUMNS = enum.auto()
+
+
+_COLUMNS = (Cut.QUERY_COLUMNS, Cut.MLP_COLUMNS, Cut.CHANNEL_COLUMNS, Cut.SSM_HEAD_COLUMNS)
 
 
 class TensorInfo(NamedTuple):
@@ -47,5 +53,5 @@ def linear_tensors(
     yield f"{name}.weight", TensorInfo(shape, cut)
     if has_bias:
         # Of a matrix cut by columns the ranks' products are summed, and the bias is added once.
-        is_whole = cut in (Cut.QUERY_COLUMNS, Cut.MLP_COLUMNS, Cut.CHANNEL_COLUMNS)
+        is_whole = cut in _COLUMNS
         yield f"{name}.bias", TensorInfo(shape[:1], Cut.WHOLE if is_whole else cut)

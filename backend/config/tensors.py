@@ -12,10 +12,12 @@ Names here are ours, Hugging Face's for a Llama where it has the tensor:
     model.layers.I.short_conv.b_proj c_proj x_proj conv out_proj
     model.layers.I.linear_attn.q_proj k_proj v_proj z_proj b_proj a_proj q_conv k_conv v_conv
                                                rates dt norm out_proj
+    model.layers.I.mamba.gate_proj x_proj b_proj c_proj step_proj x_conv b_conv c_conv
+                         rates skips steps norm out_proj
     model.layers.I.mlp.gate_proj up_proj down_proj
     model.layers.I.mlp.router  mlp.router_correction  mlp.experts.E.gate_proj up_proj down_proj
     model.layers.I.mlp.shared.gate_proj up_proj down_proj  mlp.shared_gate
-    model.layers.I.mlp.router_norm  mlp.expert_scales
+    model.layers.I.mlp.router_norm  mlp.expert_scales  mlp.latent_in  mlp.latent_out
     model.layers.I.mlp_output_norm             norm of what the MLP gives, and experts beside it
     model.layers.I.mlp_dense_norm experts_input_norm experts_output_norm
                                                of an MLP that has experts beside it, and of these
@@ -39,6 +41,7 @@ each with .weight, .bias or both. `families` and `sources` say what files call t
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from backend.config.model_config import ModelConfig
 from backend.config.spec import (
@@ -69,7 +72,28 @@ def tensors_of(config: ModelConfig) -> dict[str, TensorInfo]:
     return dict(config.foreign.tensors if config.foreign else _tensors(config))
 
 
-def _tensors(config: ModelConfig) -> Iterator[tuple[str, TensorInfo]]:
+class TensorKind(NamedTuple):
+    """A tensor, and how many of a model are like it: one of a layer's experts stands for all."""
+
+    name: str
+    info: TensorInfo
+    num_alike: int = 1
+
+
+def kinds_of(config: ModelConfig) -> Iterator[TensorKind]:
+    """Return what tensors_of() does, but of a layer's experts the first: a hundredth of the time,
+    where there are many."""
+    for name, info in _tensors(config, all_experts=False):
+        count = 1
+        if info.expert is not None:
+            index = int(name.removeprefix(LAYER_PREFIX).partition(".")[0])
+            experts = config.spec.layers[index].experts
+            assert experts is not None, "a layer's experts have tensors"
+            count = experts.num
+        yield TensorKind(name, info, count)
+
+
+def _tensors(config: ModelConfig, *, all_experts: bool = True) -> Iterator[tuple[str, TensorInfo]]:
     spec, hidden, width = config.spec, config.hidden_size, config.embedding_width
     if isinstance(spec, EncoderSpec):
         yield from _encoder(config, spec)
@@ -81,7 +105,7 @@ def _tensors(config: ModelConfig) -> Iterator[tuple[str, TensorInfo]]:
         yield "model.project_in.weight", TensorInfo((hidden, width))
         yield "model.project_out.weight", TensorInfo((width, hidden))
     for index, layer in enumerate(spec.layers):
-        for name, info in _layer(config, layer):
+        for name, info in _layer(config, layer, all_experts=all_experts):
             yield f"{LAYER_PREFIX}{index}.{name}", info
     if spec.per_layer:
         yield from _per_layer(config, spec.per_layer)
@@ -120,7 +144,9 @@ def _encoder(config: ModelConfig, spec: EncoderSpec) -> Iterator[tuple[str, Tens
                 yield part, info._replace(is_wide=True)
 
 
-def _layer(config: ModelConfig, layer: Layer) -> Iterator[tuple[str, TensorInfo]]:
+def _layer(
+    config: ModelConfig, layer: Layer, *, all_experts: bool = True
+) -> Iterator[tuple[str, TensorInfo]]:
     norm, hidden = config.spec.norm, config.hidden_size
     for part, before, after in (
         (layer.attention or layer.state, "input_layernorm", "attention_output_norm"),
@@ -137,7 +163,7 @@ def _layer(config: ModelConfig, layer: Layer) -> Iterator[tuple[str, TensorInfo]
     if isinstance(layer.mlp, MLP):
         yield from _mlp("mlp", layer.mlp, hidden)
     if layer.experts:
-        yield from _experts(layer.experts, hidden)
+        yield from _experts(layer.experts, hidden, layer.experts.num if all_experts else 1)
     if layer.beside:
         for name in ("mlp_dense_norm", "experts_input_norm", "experts_output_norm"):
             yield from _norm(name, hidden, norm)
@@ -256,7 +282,8 @@ def _mlp(prefix: str, mlp: MLP, hidden: int) -> Iterator[tuple[str, TensorInfo]]
     )
 
 
-def _experts(experts: Experts, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
+def _experts(experts: Experts, hidden: int, shown: int) -> Iterator[tuple[str, TensorInfo]]:
+    """shown: how many of them."""
     yield from linear_tensors("mlp.router", (experts.num, hidden), Cut.WHOLE, experts.router_bias)
     if experts.router_eps:
         yield "mlp.router_norm.weight", TensorInfo((hidden,))
@@ -264,12 +291,16 @@ def _experts(experts: Experts, hidden: int) -> Iterator[tuple[str, TensorInfo]]:
         yield "mlp.expert_scales.weight", TensorInfo((experts.num,), is_wide=True)
     if experts.has_correction:
         yield "mlp.router_correction.bias", TensorInfo((experts.num,), is_wide=True)
-    mlp = MLP(experts.width, has_bias=experts.has_bias)
-    for index in range(experts.num):
-        for name, info in _mlp(f"mlp.experts.{index}", mlp, hidden):
+    mlp = MLP(experts.width, is_gated=experts.is_gated, has_bias=experts.has_bias)
+    if width := experts.latent_width:
+        yield "mlp.latent_in.weight", TensorInfo((width, hidden))
+        yield "mlp.latent_out.weight", TensorInfo((hidden, width))
+    for index in range(shown):
+        for name, info in _mlp(f"mlp.experts.{index}", mlp, experts.latent_width or hidden):
             yield name, info._replace(expert=index)
     if experts.shared_width:
-        yield from _mlp("mlp.shared", MLP(experts.shared_width), hidden)
+        shared = MLP(experts.shared_width, is_gated=experts.is_gated)
+        yield from _mlp("mlp.shared", shared, hidden)
     if experts.shared_gate:
         yield "mlp.shared_gate.weight", TensorInfo((hidden,))
 

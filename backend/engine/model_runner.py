@@ -100,6 +100,10 @@ class ModelRunner:
         if len(blocks):
             self._kv_cache.clear(torch.from_numpy(blocks.astype(np.int64)).to(self._device))
 
+    def clear_blocks(self, blocks: Tensor) -> None:
+        """Write these blocks of the KV cache, [b] int64, on its device; for measurements."""
+        self._kv_cache.clear(blocks)
+
     def _prompt_logprobs(self, hidden: Tensor, plan: StepPlan) -> list[TokenLogprobs]:
         """Score prompt tokens a few rows at a time: [P, V] never exists."""
         logprobs: list[TokenLogprobs] = []

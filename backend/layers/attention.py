@@ -55,6 +55,7 @@ class SelfAttention:
         # What gates the output stands before all else: behind it may come keys a second time.
         self._qkv = ColumnParallelLinear(loader, [*["gate_proj"][: self._is_gated], *names])
         self._o = RowParallelLinear(loader, "o_proj", context)
+        self._out_scale = attention.out_scale
         self._qk_norm = (
             QKNorm(config, attention, loader, shard, context)
             if attention.qk_norm != "none"
@@ -85,7 +86,8 @@ class SelfAttention:
         out = self._ops.attention(queries, step.cache, step.plan, self._sinks).flatten(1)
         if self._is_gated:
             out = (out * torch.sigmoid(gate.flatten(1).float())).to(out.dtype)
-        return self._o.forward(out if step.wanted is None else out.index_select(0, step.wanted))
+        out = self._o.forward(out if step.wanted is None else out.index_select(0, step.wanted))
+        return out if self._out_scale == 1.0 else out * self._out_scale
 
 
 class QKNorm:

@@ -11,6 +11,7 @@ from backend.layers.loader import WeightLoader
 from backend.layers.short_conv import read_taps
 from backend.layers.state_step import StateStep
 from backend.ops.delta_rule import DeltaHeads
+from backend.ops.gated_norm import GatedNorm
 from backend.placement.sharding import Shard
 
 _CONVOLVED = ("q", "k", "v")
@@ -29,7 +30,6 @@ class GatedDeltaNet:
         context: ComputeContext,
     ) -> None:
         self._ops = context.ops
-        self._eps = config.spec.norm.eps
         names = [f"{part}_proj" for part in (*_CONVOLVED, "z", "b", "a")]
         sizes = [loader.num_rows(f"{name}.weight") for name in names]
         self._parts = [sum(sizes[:3]), *sizes[3:]]
@@ -45,7 +45,7 @@ class GatedDeltaNet:
             loader.take("dt.bias"),
             delta.key_eps,
         )
-        self._norm = loader.take("norm.weight")
+        self._norm = GatedNorm(loader.take("norm.weight"), config.spec.norm.eps)
         self._out = RowParallelLinear(loader, "out_proj", context)
 
     def forward(self, x: Tensor, step: StateStep) -> Tensor:
@@ -56,7 +56,7 @@ class GatedDeltaNet:
         out = self._ops.delta_rule(qkv, a, b, self._heads, state, step.segments)
         if step.wanted is not None:
             out, z = out.index_select(0, step.wanted), z.index_select(0, step.wanted)
-        return self._out.forward(self._ops.gated_norm(out, z, self._norm, self._eps))
+        return self._out.forward(self._ops.gated_norm(out, z, self._norm))
 
 
 def key_heads(delta: DeltaNet, shard: Shard) -> Tensor:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from backend.config.spec import Activation
 from backend.layers.compute_context import ComputeContext
 from backend.layers.loader import WeightLoader
+from backend.linear.kernel import Gating
 
 
 class ColumnParallelLinear:
@@ -30,22 +30,13 @@ class ColumnParallelLinear:
 class GatedLinear(ColumnParallelLinear):
     """Two projections of one input, of which the first gates the second (Shazeer 2020, GLU)."""
 
-    def __init__(
-        self,
-        loader: WeightLoader,
-        names: Sequence[str],
-        activation: Activation,
-        context: ComputeContext,
-    ) -> None:
+    def __init__(self, loader: WeightLoader, names: Sequence[str], gating: Gating) -> None:
         super().__init__(loader, names)
-        self._activation = activation
-        self._ops = context.ops
+        self._gating = gating
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T, width] -> [T, this rank's features of one of the two]."""
-        if self._activation == "silu":
-            return self._weight.apply_swiglu(x, self._bias, self._ops.silu_mul)
-        return self._ops.gate_mul(self._weight.apply(x, self._bias), self._activation)
+        return self._weight.apply_gated(x, self._bias, self._gating)
 
 
 class RowParallelLinear:

@@ -1,11 +1,16 @@
 """The part of a layer that treats each token by itself."""
 
+import math
+
 from torch import Tensor
 
-from backend.config.spec import MLP
+from backend.config.spec import MLP, GateClamp
 from backend.layers.compute_context import ComputeContext
+from backend.layers.gating import clamped_gating, gating_of
 from backend.layers.linear import ColumnParallelLinear, GatedLinear, RowParallelLinear
 from backend.layers.loader import WeightLoader
+from backend.linear.kernel import Gating
+from backend.ops.op_table import Ops
 
 
 class DenseMLP:
@@ -17,14 +22,17 @@ class DenseMLP:
         self._up: ColumnParallelLinear
         self._is_gated = mlp.is_gated
         if mlp.is_gated:
-            self._up = GatedLinear(loader, ["gate_proj", "up_proj"], mlp.activation, context)
+            self._up = GatedLinear(loader, ["gate_proj", "up_proj"], _gating(mlp, context.ops))
         else:
             self._up = ColumnParallelLinear(loader, ["up_proj"])
         self._down = RowParallelLinear(loader, "down_proj", context)
+        # silu(s g) u = s (g sigmoid(s g) u)
+        self._scale = mlp.out_scale * mlp.gate_scale
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, hidden] -> [T, hidden], the same on every rank."""
-        return self._down.forward(self._activated(x))
+        out = self._down.forward(self._activated(x))
+        return out if self._scale == 1.0 else out * self._scale
 
     def partial(self, x: Tensor) -> Tensor:
         """[T, hidden] -> what is this rank's of it, [T, hidden], to be summed; of no bias."""
@@ -33,3 +41,10 @@ class DenseMLP:
     def _activated(self, x: Tensor) -> Tensor:
         inner = self._up.forward(x)
         return inner if self._is_gated else self._ops.activate(inner, self._activation)
+
+
+def _gating(mlp: MLP, ops: Ops) -> Gating:
+    if mlp.gate_scale == 1.0:
+        return gating_of(mlp.activation, ops)
+    assert mlp.activation == "silu", "no family multiplies other gates"
+    return clamped_gating(GateClamp(math.inf, mlp.gate_scale), ops)

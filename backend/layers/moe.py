@@ -1,7 +1,6 @@
 """Mixtures of experts (Shazeer et al. 2017): a router sends a token through a few MLPs of many."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -9,11 +8,11 @@ from torch import Tensor
 
 from backend.config.spec import MLP, Experts
 from backend.layers.compute_context import ComputeContext
+from backend.layers.gating import clamped_gating, gating_of
 from backend.layers.loader import WeightLoader
 from backend.layers.mlp import DenseMLP
 from backend.linear.grouped import GroupedWeight
-from backend.linear.kernel import Gating
-from backend.ops.op_table import Ops
+from backend.ops.tokenwise import sigmoid
 
 
 class Assignments(NamedTuple):
@@ -40,18 +39,25 @@ class MixtureOfExperts:
         self._correction = loader.take("router_correction.bias") if experts.has_correction else None
         self._own = range(experts.num)[loader.experts]
         places = [loader.at(f"experts.{index}") for index in self._own]
-        self._gating = _gating(experts, context.ops)
-        self._up = _grouped(places, ["gate_proj", "up_proj"], experts)
+        self._gating = (
+            clamped_gating(experts.clamp, context.ops)
+            if experts.clamp
+            else gating_of(experts.activation, context.ops)
+        )
+        self._up = _grouped(places, ["gate_proj", "up_proj"][not experts.is_gated :], experts)
         # Of experts whose columns ranks share the results are summed, and biases are added once.
         is_first = context.tp.rank == 0 or len(self._own) < experts.num
         self._down = _grouped(places, ["down_proj"], experts, adds_bias=is_first)
-        shared = MLP(experts.shared_width, experts.activation)
+        shared = MLP(experts.shared_width, experts.activation, experts.is_gated)
         self._shared = (
             DenseMLP(loader.at("shared"), shared, context) if experts.shared_width else None
         )
         self._shared_gate = (
             loader.take("shared_gate.weight").float() if experts.shared_gate else None
         )
+        is_latent = experts.latent_width > 0
+        self._latent_in = loader.pack("latent_in.weight") if is_latent else None
+        self._latent_out = loader.pack("latent_out.weight") if is_latent else None
 
     def forward(self, x: Tensor, routed: Tensor | None = None) -> Tensor:
         """[T, hidden] -> [T, hidden], the same on every rank.
@@ -61,7 +67,10 @@ class MixtureOfExperts:
         if len(x) == 0:
             return x
         chosen, weights = self.route(x if routed is None else routed)
-        out = self._sum(self._run(x, self.assign(chosen), chosen.shape[1]), weights)
+        inner = x if self._latent_in is None else self._latent_in.apply(x)
+        out = self._sum(self._run(inner, self.assign(chosen), chosen.shape[1]), weights)
+        if self._latent_out is not None:
+            out = self._latent_out.apply(out.to(x.dtype)).float()
         if self._shared:
             out += self._of_shared(x)
         return self._tp.all_reduce(out.to(x.dtype))
@@ -76,7 +85,7 @@ class MixtureOfExperts:
             logits = self._router.logits(normed) * x.shape[1] ** -0.5
         if self._router_bias is not None:
             logits = logits + self._router_bias
-        scores = logits.softmax(-1) if experts.router == "softmax" else logits.sigmoid()
+        scores = logits.softmax(-1) if experts.router == "softmax" else sigmoid(logits)
         ranked = scores if self._correction is None else scores + self._correction
         if experts.num_groups > 1:
             ranked = _best_groups(ranked, experts)
@@ -102,7 +111,10 @@ class MixtureOfExperts:
     def _run(self, x: Tensor, own: Assignments, top_k: int) -> Tensor:
         """Return what experts make of each token, [T, k, hidden]; 0 for those of other ranks."""
         rows = x.index_select(0, own.order // top_k)
-        inner = self._up.apply_gated(rows, own.ends, self._gating)
+        if self._experts.is_gated:
+            inner = self._up.apply_gated(rows, own.ends, self._gating)
+        else:
+            inner = self._ops.activate(self._up.apply(rows, own.ends), self._experts.activation)
         results = self._down.apply(inner, own.ends)
         shape = (len(x) * top_k, x.shape[1])
         is_all = len(own.order) == shape[0]
@@ -123,7 +135,7 @@ class MixtureOfExperts:
         out = self._shared.partial(x).float()
         if self._shared_gate is None:
             return out
-        return out * torch.sigmoid((x.float() * self._shared_gate).sum(-1, keepdim=True))
+        return out * sigmoid((x.float() * self._shared_gate).sum(-1, keepdim=True))
 
 
 def _best_groups(ranked: Tensor, experts: Experts) -> Tensor:
@@ -136,15 +148,6 @@ def _best_groups(ranked: Tensor, experts: Experts) -> Tensor:
     best = scores.topk(experts.top_groups, dim=-1).indices
     is_hidden = torch.ones_like(scores, dtype=torch.bool).scatter_(-1, best, False)
     return groups.masked_fill(is_hidden[..., None], -torch.inf).view(ranked.shape)
-
-
-def _gating(experts: Experts, ops: Ops) -> Gating:
-    if clamp := experts.clamp:
-        compute = partial(ops.clamped_gate_mul, clamp=clamp)
-        return Gating(compute, clamp.limit, clamp.alpha, clamp.offset)
-    if experts.activation == "silu":
-        return Gating(ops.silu_mul)
-    return Gating(partial(ops.gate_mul, activation=experts.activation), is_fusible=False)
 
 
 def _grouped(

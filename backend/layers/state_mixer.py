@@ -5,10 +5,11 @@ from typing import Protocol
 from torch import Tensor
 
 from backend.config.model_config import ModelConfig
-from backend.config.spec import DeltaNet, ShortConv, StateMixer
+from backend.config.spec import DeltaNet, Mamba2, ShortConv, StateMixer
 from backend.layers.compute_context import ComputeContext
 from backend.layers.delta_net import GatedDeltaNet
 from backend.layers.loader import WeightLoader
+from backend.layers.mamba2 import Mamba2Mixer
 from backend.layers.short_conv import ShortConvolution
 from backend.layers.state_step import StateStep
 from backend.placement.sharding import Shard
@@ -35,3 +36,5 @@ def build_mixer(
             return ShortConvolution(loader.at("short_conv"), context)
         case DeltaNet():
             return GatedDeltaNet(config, state, loader.at("linear_attn"), shard, context)
+        case Mamba2():
+            return Mamba2Mixer(config, state, loader.at("mamba"), shard, context)

@@ -16,8 +16,6 @@ P = TypeVar("P")
 
 # [T] -> those rows of a weight, [T, K] in the dtype of the forward pass
 Embed = Callable[[Tensor], Tensor]
-# silu(gate) * up, see Ops.silu_mul
-SiluMul = Callable[[Tensor], Tensor]
 
 
 class Gating(NamedTuple):
@@ -60,9 +58,9 @@ class LinearKernel(ABC, Generic[W, P]):
         """Write x W^T + bias to out, [M, N], whose rows may lie apart."""
         out.copy_(self.apply(x, packed, bias))
 
-    def apply_swiglu(self, x: Tensor, packed: P, bias: Tensor | None, silu_mul: SiluMul) -> Tensor:
-        """silu_mul(x W^T + bias), [M, N / 2]; in one pass where the kernel has one."""
-        return silu_mul(self.apply(x, packed, bias))
+    def apply_gated(self, x: Tensor, packed: P, bias: Tensor | None, gating: Gating) -> Tensor:
+        """gating of x W^T + bias, [M, N / 2]; in one pass where the kernel has one."""
+        return gating.compute(self.apply(x, packed, bias))
 
     def logits(self, x: Tensor, packed: P) -> Tensor:
         """x W^T in float32, [M, N], as exact as the kernel has it."""

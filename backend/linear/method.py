@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from backend.linear.kernel import LinearKernel, SiluMul
+from backend.linear.kernel import Gating, LinearKernel
 from backend.quant.kept_weights import Quantization, kept_format
 from backend.quant.quantized_weight import QuantizedWeight, concatenate
 from backend.quant.stored import StoredWeight, read_in
@@ -34,9 +34,9 @@ class PackedWeight(NamedTuple):
         """Write x W^T + bias to out, [M, N], whose rows may lie apart."""
         self.kernel.apply_into(x, self.data, bias, out)
 
-    def apply_swiglu(self, x: Tensor, bias: Tensor | None, silu_mul: SiluMul) -> Tensor:
-        """silu_mul(x W^T + bias), [M, N / 2]."""
-        return self.kernel.apply_swiglu(x, self.data, bias, silu_mul)
+    def apply_gated(self, x: Tensor, bias: Tensor | None, gating: Gating) -> Tensor:
+        """The first half of x W^T + bias gates the second, [M, N / 2]."""
+        return self.kernel.apply_gated(x, self.data, bias, gating)
 
     def logits(self, x: Tensor) -> Tensor:
         """x W^T in float32, [M, N]."""
@@ -77,11 +77,12 @@ class StackedWeight:
             part.apply_into(x, own_bias, out[:, start:end])
         return out
 
-    def apply_swiglu(self, x: Tensor, bias: Tensor | None, silu_mul: SiluMul) -> Tensor:
-        """silu_mul(x W^T + bias), [M, N / 2]; in one pass where there is one format."""
+    def apply_gated(self, x: Tensor, bias: Tensor | None, gating: Gating) -> Tensor:
+        """The same, then the first half gates the second, [M, N / 2]; in one pass where there is
+        one format."""
         if len(self.parts) == 1:
-            return self.parts[0].apply_swiglu(x, bias, silu_mul)
-        return silu_mul(self.apply(x, bias))
+            return self.parts[0].apply_gated(x, bias, gating)
+        return gating.compute(self.apply(x, bias))
 
 
 class LinearMethod:

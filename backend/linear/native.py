@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.linear.kernel import Gating, GroupedProduct, LinearKernel, SiluMul
+from backend.linear.kernel import Gating, GroupedProduct, LinearKernel
 from backend.native import calls, kernels
 from backend.native.level import Activations
 from backend.quant.quantized_weight import QuantizedWeight
@@ -83,11 +83,13 @@ class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
     def apply_into(self, x: Tensor, packed: PackedBlocks, bias: Tensor | None, out: Tensor) -> None:
         _multiply(x, packed, bias, out, BF16)
 
-    def apply_swiglu(
-        self, x: Tensor, packed: PackedBlocks, bias: Tensor | None, silu_mul: SiluMul
+    def apply_gated(
+        self, x: Tensor, packed: PackedBlocks, bias: Tensor | None, gating: Gating
     ) -> Tensor:
-        if packed.num_features % (2 * LANES):
-            return silu_mul(self.apply(x, packed, bias))
+        if packed.num_features % (2 * LANES) or not gating.is_fusible:
+            return gating.compute(self.apply(x, packed, bias))
+        packed.gemm.limit, packed.gemm.alpha = gating.limit, gating.alpha
+        packed.gemm.offset = gating.offset
         out = torch.empty(len(x), packed.num_features // 2, dtype=torch.bfloat16)
         _multiply(x, packed, bias, out, SWIGLU)
         return out

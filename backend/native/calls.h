@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0x011aa366
+#define INTERFACE 0x76ff165d
 
 typedef struct {
     int32_t sequence;
@@ -158,13 +158,55 @@ typedef struct {
     const uint16_t *x;
     const uint16_t *gate;
     int64_t gate_stride;
+    double gate_scale;
+    int64_t order;
     const float *weight;
+    int64_t weight_stride;
+    const float *squares;
+    int64_t count;
     uint16_t *out;
     int64_t tokens;
-    int64_t num_heads;
+    int64_t num_groups;
     int64_t dim;
     double eps;
 } GatedNorm;
+
+typedef struct {
+    const uint16_t *x;
+    const uint16_t *gate;
+    int64_t gate_stride;
+    double gate_scale;
+    int64_t order;
+    float *out;
+    int64_t tokens;
+    int64_t num_groups;
+    int64_t dim;
+} GatedSquares;
+
+typedef struct {
+    const uint16_t *x;
+    int64_t x_stride;
+    const uint16_t *steps;
+    int64_t step_stride;
+    double step_scale;
+    double least_step;
+    double most_step;
+    const float *rates;
+    const float *biases;
+    const float *skips;
+    const int32_t *groups;
+    float *state;
+    const int32_t *reads;
+    const int32_t *writes;
+    const int32_t *starts;
+    const int32_t *chains;
+    int64_t num_sequences;
+    int64_t num_heads;
+    int64_t head_dim;
+    int64_t num_groups;
+    int64_t state_dim;
+    uint16_t *out;
+} SsmScan;
 
 typedef struct {
     const uint16_t *x;

@@ -13,8 +13,8 @@ import numpy as np
 
 HEADER = Path(__file__).parent / "calls.h"
 
-# Field -> C type. Shapes are those of gemm.h, tokenwise.h, attention.h, delta_rule.h, topk.h and
-# sampling.h.
+# Field -> C type. Shapes are those of gemm.h, tokenwise.h, attention.h, delta_rule.h, ssm_scan.h,
+# gated_norm.h, topk.h and sampling.h.
 CALLS = {
     "Pack": {
         "format": "int64_t",
@@ -142,12 +142,52 @@ CALLS = {
         "x": "const uint16_t *",
         "gate": "const uint16_t *",
         "gate_stride": "int64_t",
+        "gate_scale": "double",
+        "order": "int64_t",
         "weight": "const float *",
+        "weight_stride": "int64_t",
+        "squares": "const float *",
+        "count": "int64_t",
         "out": "uint16_t *",
         "tokens": "int64_t",
-        "num_heads": "int64_t",
+        "num_groups": "int64_t",
         "dim": "int64_t",
         "eps": "double",
+    },
+    "GatedSquares": {
+        "x": "const uint16_t *",
+        "gate": "const uint16_t *",
+        "gate_stride": "int64_t",
+        "gate_scale": "double",
+        "order": "int64_t",
+        "out": "float *",
+        "tokens": "int64_t",
+        "num_groups": "int64_t",
+        "dim": "int64_t",
+    },
+    "SsmScan": {
+        "x": "const uint16_t *",
+        "x_stride": "int64_t",
+        "steps": "const uint16_t *",
+        "step_stride": "int64_t",
+        "step_scale": "double",
+        "least_step": "double",
+        "most_step": "double",
+        "rates": "const float *",
+        "biases": "const float *",
+        "skips": "const float *",
+        "groups": "const int32_t *",
+        "state": "float *",
+        "reads": "const int32_t *",
+        "writes": "const int32_t *",
+        "starts": "const int32_t *",
+        "chains": "const int32_t *",
+        "num_sequences": "int64_t",
+        "num_heads": "int64_t",
+        "head_dim": "int64_t",
+        "num_groups": "int64_t",
+        "state_dim": "int64_t",
+        "out": "uint16_t *",
     },
     "CausalConv": {
         "x": "const uint16_t *",
@@ -313,6 +353,14 @@ class DeltaRule(ctypes.Structure):
 
 class GatedNorm(ctypes.Structure):
     _fields_ = _fields("GatedNorm")
+
+
+class GatedSquares(ctypes.Structure):
+    _fields_ = _fields("GatedSquares")
+
+
+class SsmScan(ctypes.Structure):
+    _fields_ = _fields("SsmScan")
 
 
 class CausalConv(ctypes.Structure):

@@ -26,8 +26,4 @@ enum { DELTA_MAX_DIM = 256 };
    its sequence and beside any others. */
 void LEVEL(delta_rule)(const DeltaRule *d);
 
-/* out = x / sqrt(mean(x^2) + eps) * weight * silu(gate), each head by itself. x, out: [T, num_heads, dim];
-   gate: [T, gate_stride]; weight: [dim]. dim is a multiple of 16. */
-void LEVEL(gated_norm)(const GatedNorm *g);
-
 #endif

@@ -137,6 +137,8 @@ PLAIN(gelu_mul, GateMul)
 LONG(attention, Attention)
 LONG(delta_rule, DeltaRule)
 PLAIN(gated_norm, GatedNorm)
+PLAIN(gated_squares, GatedSquares)
+LONG(ssm_scan, SsmScan)
 PLAIN(causal_conv, CausalConv)
 LONG(exp_sums, ExpSums)
 LONG(count_greater, CountGreater)
@@ -178,6 +180,8 @@ static PyMethodDef methods[] = {
     CALL(attention),
     CALL(delta_rule),
     CALL(gated_norm),
+    CALL(gated_squares),
+    CALL(ssm_scan),
     CALL(causal_conv),
     CALL(topk),
     CALL(exp_sums),

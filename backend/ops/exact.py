@@ -16,7 +16,8 @@ from torch import Tensor
 from backend.ops.batch import FULL, AttentionSpec, Batch, StateBatch
 from backend.ops.cache_rows import Slots, block_rows, rows_of
 from backend.ops.cpu import CpuOps
-from backend.ops.delta_rule import DeltaHeads, DeltaInputs, delta_inputs
+from backend.ops.delta_rule import DeltaHeads, DeltaInputs, delta_inputs, delta_tokens
+from backend.ops.ssm_scan import SsmHeads, SsmInputs, ssm_inputs, ssm_tokens
 from backend.ops.state_ops import StateOps, run_segments
 from backend.ops.tokenwise import TokenwiseOps
 
@@ -103,7 +104,15 @@ class ExactOps(TokenwiseOps, StateOps):
             delta_inputs(x[t : t + 1], a[t : t + 1], b[t : t + 1], heads) for t in range(len(x))
         ]
         inputs = DeltaInputs(*(torch.cat(each) for each in zip(*tokens, strict=True)))
-        return run_segments(inputs, state, states, by_token=True).to(x.dtype)
+        return run_segments(delta_tokens, inputs, inputs.values, state, states).to(x.dtype)
+
+    def ssm_scan(
+        self, x: Tensor, steps: Tensor, heads: SsmHeads, state: Tensor, states: StateBatch
+    ) -> Tensor:
+        tokens = [ssm_inputs(x[t : t + 1], steps[t : t + 1], heads) for t in range(len(x))]
+        inputs = SsmInputs(*(torch.cat(each) for each in zip(*tokens, strict=True)))
+        out = run_segments(ssm_tokens, inputs, inputs.x, state, states)
+        return (out + inputs.x * heads.skips[:, None]).to(x.dtype)
 
 
 def _attend(

@@ -15,6 +15,7 @@ from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 from backend.ops.kv_cache import SCALE_BYTES
 from backend.ops.native_conv import NativeConvOps
 from backend.ops.native_delta import NativeDeltaOps
+from backend.ops.native_ssm import NativeSsmOps
 from backend.ops.tokenwise import TokenwiseOps
 
 # An item has so many rows, tokens x query heads of a KV head, and so many sums, rows x head size,
@@ -48,7 +49,7 @@ class _Plan:
     attention: calls.Attention
 
 
-class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps):
+class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
     """See `Ops` for shapes. Every tensor is bf16 and contiguous.
 
     A cache of int8, [blocks, 2, Hkv, block size, D + SCALE_BYTES], has keys and values in 8 bits,

@@ -1,6 +1,5 @@
-"""The delta rule and its norm in C; see backend/native/delta_rule.h."""
+"""The delta rule in C; see backend/native/delta_rule.h."""
 
-import torch
 from torch import Tensor
 
 from backend.native import calls, kernels
@@ -54,25 +53,6 @@ class NativeDeltaOps(StateOps):
         )
         kernels.delta_rule(call)
         return out
-
-    def gated_norm(self, x: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
-        tokens, num_heads, dim = x.shape
-        if dim % 16:
-            return super().gated_norm(x, gate, weight, eps)
-        out = torch.empty_like(x)
-        call = calls.GatedNorm(
-            x=x.data_ptr(),
-            gate=gate.data_ptr(),
-            gate_stride=gate.stride(0),
-            weight=weight.data_ptr(),
-            out=out.data_ptr(),
-            tokens=tokens,
-            num_heads=num_heads,
-            dim=dim,
-            eps=eps,
-        )
-        kernels.gated_norm(call)
-        return out.flatten(1)
 
 
 def _takes(key_dim: int, value_dim: int) -> bool:

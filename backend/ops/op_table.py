@@ -11,7 +11,9 @@ from torch import Tensor
 from backend.config.spec import Activation, GateClamp
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation, StateBatch
 from backend.ops.delta_rule import DeltaHeads
+from backend.ops.gated_norm import GatedNorm
 from backend.ops.latent import LatentAttention
+from backend.ops.ssm_scan import SsmHeads
 
 
 class Ops(Protocol):
@@ -144,9 +146,31 @@ class Ops(Protocol):
         """
         ...
 
-    def gated_norm(self, x: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """x / sqrt(mean(x^2) + eps) * weight * silu(gate), each head by itself -> [T, n * D].
+    def ssm_scan(
+        self, x: Tensor, steps: Tensor, heads: SsmHeads, state: Tensor, states: StateBatch
+    ) -> Tensor:
+        """Run Mamba-2's state space over the tokens of each sequence -> [T, H, P]; see ssm_scan.py
+        for the formula.
 
-        x: [T, n, D]; gate: [T, n * D], whose tokens may lie apart; weight: [D] float32.
+        x: [T, H P + 2 G N], x, B and C of a token; steps: [T, H]. Tokens may lie apart. state:
+        [slots, H, P, N] float32, read and written as `states` says; how a head's part of it lies is
+        these ops' own affair.
+        """
+        ...
+
+    def gated_norm(
+        self, x: Tensor, gate: Tensor, norm: GatedNorm, squares: Tensor | None = None
+    ) -> Tensor:
+        """What gated_norm.py says of each group by itself -> [T, n * D].
+
+        x: [T, n, D]; gate: [T, n * D], whose tokens may lie apart. squares: [T, n] float32, the
+        sums over all ranks of gated_squares, where each has a part of a group.
+        """
+        ...
+
+    def gated_squares(self, x: Tensor, gate: Tensor, norm: GatedNorm) -> Tensor:
+        """Return the sum of the squares of what gated_norm divides by their mean, [T, n] float32.
+
+        x, gate: as gated_norm takes them.
         """
         ...

@@ -8,6 +8,8 @@ from torch import Tensor
 from backend.config.spec import Activation
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation, StateBatch
 from backend.ops.delta_rule import DeltaHeads
+from backend.ops.gated_norm import GatedNorm
+from backend.ops.ssm_scan import SsmHeads
 from backend.ops.tokenwise import TokenwiseOps
 
 
@@ -116,10 +118,44 @@ class ReferenceOps(TokenwiseOps):
                     out[t, h] = state[write, h].T @ query[place] * heads.key_dim**-0.5
         return out
 
-    def gated_norm(self, x: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
-        wide, opened = x.float(), gate.float()
-        normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps) * weight
-        return (normed.flatten(1) * opened * torch.sigmoid(opened)).to(x.dtype)
+    def ssm_scan(
+        self, x: Tensor, steps: Tensor, heads: SsmHeads, state: Tensor, states: StateBatch
+    ) -> Tensor:
+        width, shared = state.shape[1] * heads.head_dim, heads.num_groups * heads.state_dim
+        out = torch.empty(len(x), *state.shape[1:3], dtype=x.dtype)
+        for k, read in enumerate(states.reads.tolist()):
+            write = int(states.writes[k])
+            state[write] = state[read] if read >= 0 else 0
+            for t in range(*states.start_list[k : k + 2]):
+                own, keys, queries = torch.split(x[t].float(), [width, shared, shared])
+                for h, group in enumerate(heads.groups.tolist()):
+                    value = own.view(-1, heads.head_dim)[h]
+                    key, query = (part.view(-1, heads.state_dim)[group] for part in (keys, queries))
+                    raw = steps[t, h].float() * heads.step_scale + heads.biases[h]
+                    step = torch.log1p(torch.exp(raw)).clamp(heads.steps_from, heads.steps_to)
+                    decayed = state[write, h] * torch.exp(heads.rates[h] * step)
+                    state[write, h] = decayed + torch.outer(value * step, key)
+                    out[t, h] = state[write, h] @ query + heads.skips[h] * value
+        return out
+
+    def gated_norm(
+        self, x: Tensor, gate: Tensor, norm: GatedNorm, squares: Tensor | None = None
+    ) -> Tensor:
+        wide, scaled = x.float(), gate.float().view(x.shape) * norm.gate_scale
+        opened = scaled * torch.sigmoid(scaled)
+        if norm.gate == "alone":
+            return (wide * opened * norm.weight).flatten(1).to(x.dtype)
+        if norm.gate == "before":
+            wide = wide * opened
+        sums = wide.pow(2).sum(-1) if squares is None else squares
+        root = (sums / (norm.width or x.shape[-1]) + norm.eps).sqrt()
+        normed = wide / root[..., None] * norm.weight
+        return (normed if norm.gate == "before" else normed * opened).flatten(1).to(x.dtype)
+
+    def gated_squares(self, x: Tensor, gate: Tensor, norm: GatedNorm) -> Tensor:
+        scaled = gate.float().view(x.shape) * norm.gate_scale
+        wide = x.float() * (scaled * torch.sigmoid(scaled) if norm.gate == "before" else 1)
+        return wide.pow(2).sum(-1)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, sinks: Tensor | None) -> Tensor:

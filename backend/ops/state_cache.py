@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from backend.config.model_config import ModelConfig
-from backend.config.states import state_shapes
 from backend.ops.zeros import zeros
 from backend.placement.sharding import Shard
 
@@ -18,8 +17,7 @@ class StateCache:
         self.num_slots = num_slots
         self._layers: list[tuple[Tensor, ...]] = []
         for layer in config.spec.layers:
-            units = shard.state_units(layer.state) if layer.state else 0
-            shapes = state_shapes(layer.state, units)
+            shapes = shard.state_shapes(layer.state)
             self._layers.append(
                 tuple(zeros((num_slots, *shape), torch.float32, device) for _, shape in shapes)
             )

@@ -1,7 +1,9 @@
 """Ops of layers that keep a state for each sequence, in stock torch, on any device."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from backend.config.spec import Activation
@@ -12,9 +14,12 @@ from backend.ops.delta_rule import (
     delta_chunks,
     delta_inputs,
     delta_step,
-    delta_tokens,
 )
+from backend.ops.gated_norm import GatedNorm, gated_norm, gated_squares
+from backend.ops.ssm_scan import SsmHeads, SsmInputs, ssm_chunks, ssm_inputs, ssm_step
 from backend.ops.tokenwise import activate
+
+_Inputs = TypeVar("_Inputs", DeltaInputs, SsmInputs)
 
 
 class StateOps:
@@ -57,22 +62,39 @@ class StateOps:
             before = before.masked_fill((states.reads < 0)[:, None, None, None], 0.0)
             out, state[states.writes.long()] = delta_step(inputs, before)
             return out.to(x.dtype)
-        return run_segments(inputs, state, states, by_token=False).to(x.dtype)
+        return run_segments(delta_chunks, inputs, inputs.values, state, states).to(x.dtype)
 
-    def gated_norm(self, x: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
-        normed = F.rms_norm(x.float(), weight.shape, weight, eps)
-        return (normed.flatten(1) * F.silu(gate.float())).to(x.dtype)
+    def ssm_scan(
+        self, x: Tensor, steps: Tensor, heads: SsmHeads, state: Tensor, states: StateBatch
+    ) -> Tensor:
+        inputs = ssm_inputs(x, steps, heads)
+        if len(x) == len(states.writes):  # one token a segment
+            before = state[states.reads.clamp(min=0).long()]
+            before = before.masked_fill((states.reads < 0)[:, None, None, None], 0.0)
+            out, state[states.writes.long()] = ssm_step(inputs, before)
+        else:
+            out = run_segments(ssm_chunks, inputs, inputs.x, state, states)
+        return (out + inputs.x * heads.skips[:, None]).to(x.dtype)
+
+    def gated_norm(
+        self, x: Tensor, gate: Tensor, norm: GatedNorm, squares: Tensor | None = None
+    ) -> Tensor:
+        return gated_norm(x, gate, norm, squares)
+
+    def gated_squares(self, x: Tensor, gate: Tensor, norm: GatedNorm) -> Tensor:
+        return gated_squares(x, gate, norm)
 
 
 def run_segments(
-    inputs: DeltaInputs, state: Tensor, states: StateBatch, *, by_token: bool
+    rule: Callable[[_Inputs, Tensor], tuple[Tensor, Tensor]],
+    inputs: _Inputs,
+    like: Tensor,
+    state: Tensor,
+    states: StateBatch,
 ) -> Tensor:
-    """Run segments of the delta rule one after the other, [T, Hv, Dv].
-
-    by_token: with the same bits for a token however its sequence is cut.
-    """
-    rule = delta_tokens if by_token else delta_chunks
-    out = torch.empty_like(inputs.values)
+    """Run segments of a recurrence one after the other. rule: runs one. Returns what is like
+    `like`."""
+    out = torch.empty_like(like)
     slots = zip(states.reads.tolist(), states.writes.tolist(), strict=True)
     for (read, write), start, end in zip(
         slots, states.start_list[:-1], states.start_list[1:], strict=True

@@ -53,6 +53,15 @@ class TokenwiseOps:
         return activate(x, activation)
 
 
+def sigmoid(x: Tensor) -> Tensor:
+    """Return sigmoid(x), float32, the same bits wherever a number stands.
+
+    PyTorch computes 64 numbers by vectors and what is left of them one by one, which rounds
+    otherwise; what that is in float64 is gone in float32.
+    """
+    return x.double().sigmoid().float()
+
+
 def activate(x: Tensor, activation: Activation) -> Tensor:
     """Return activation(x), in x's dtype."""
     match activation:
@@ -64,3 +73,5 @@ def activate(x: Tensor, activation: Activation) -> Tensor:
             return F.gelu(x, approximate="tanh")
         case "relu":
             return torch.relu(x)
+        case "relu2":
+            return torch.relu(x).square()

@@ -7,18 +7,22 @@ Knows how tensors are cut and in which format each is kept; no torch.
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
-from typing import Protocol
+from typing import Literal, Protocol
 
 from backend.config.model_config import ModelConfig
 from backend.config.tensors import (
     EMBEDDING,
     ENCODER_LAYER_PREFIX,
+    HEAD,
     LAYER_PREFIX,
     PER_LAYER_EMBEDDING,
     Cut,
     TensorInfo,
+    TensorKind,
+    kinds_of,
     tensors_of,
 )
 from backend.placement.memory import DTYPE_BYTES, ModelFootprint
@@ -58,13 +62,31 @@ class StoredWeights(Protocol):
         ...
 
 
+# What is done with a weight: rows of it are looked up; every token is multiplied by it, those alone
+# that the next is drawn of, those that choose an expert, or an encoder's; or it is a vector, added
+# or multiplied by.
+Role = Literal["table", "linear", "head", "expert", "encoder", "vector"]
+
+
 @dataclass(frozen=True, slots=True)
 class KeptWeight:
-    """What a rank keeps of one tensor. why_dense: why not in the file's few bits, if so."""
+    """What a rank keeps of one tensor.
+
+    kept_as: its format. num_values: of what is kept. why_dense: why not in the file's few bits, if
+    so. count: of tensors that are kept so.
+    """
 
     name: str
     footprint: WeightFootprint
+    role: Role
+    kept_as: WeightFormat
+    num_values: int
     why_dense: str = ""
+    count: int = 1
+
+    @property
+    def total_bytes(self) -> int:
+        return self.count * sum(self.footprint)
 
 
 class Footprint:
@@ -77,22 +99,26 @@ class Footprint:
         shard: Shard,
         kept: KeptWeights,
         dtype: str,
+        *,
+        in_kinds: bool = False,
     ) -> None:
-        """dtype: of the forward pass."""
+        """dtype: of the forward pass. in_kinds: take a layer's experts to be stored alike."""
         self._stored = stored
         self._config = config
         self._shard = shard
         self._kept_as = kept
         self._dtype = dtype
-        self._infos = tensors_of(config)
-        self.kept = [kept for name, info in self._infos.items() for kept in self._keep(name, info)]
+        self.kept = [
+            kept
+            for kind in (kinds_of(config) if in_kinds else _each(config))
+            for kept in self._keep_kind(kind)
+        ]
 
-    @property
+    @cached_property
     def total(self) -> ModelFootprint:
-        footprints = [kept.footprint for kept in self.kept]
         return ModelFootprint(
-            sum(footprint.dense_bytes for footprint in footprints),
-            sum(footprint.packed_bytes for footprint in footprints),
+            sum(kept.count * kept.footprint.dense_bytes for kept in self.kept),
+            sum(kept.count * kept.footprint.packed_bytes for kept in self.kept),
         )
 
     def expanded(self) -> tuple[str, ...]:
@@ -107,45 +133,63 @@ class Footprint:
             for reason, group in by_reason.items()
         )
 
+    def _keep_kind(self, kind: TensorKind) -> Iterator[KeptWeight]:
+        name, info, count = kind
+        own = self._shard.experts
+        if count > 1 and own is not None:  # whole ones
+            count, info = own.stop - own.start, info._replace(expert=own.start)
+        for kept in self._keep(name, info):
+            yield replace(kept, count=count) if count > 1 else kept
+
     def _keep(self, name: str, info: TensorInfo) -> Iterator[KeptWeight]:
         rows, cols = self._shard.slices(info, self._config.head_dim)
         if len(info.shape) != 2 or info.is_plain or name.endswith(_PLAIN_MATRICES):
-            size = prod(info.shape[1:]) * _length(info.shape[0], rows) if info.shape else 1
-            dtype = "float32" if info.is_wide else self._dtype
-            why = self._why_by_head(name) if name.endswith(_BY_HEAD) else ""
-            yield KeptWeight(name, WeightFootprint(size * DTYPE_BYTES[dtype]), why)
+            yield self._plain(name, info, rows)
             if name == EMBEDDING and self._config.tie_word_embeddings:
                 yield self._pack(
-                    name, _length(info.shape[0], self._shard.vocab), info.shape[1], ALL
+                    name, _length(info.shape[0], self._shard.vocab), info.shape[1], ALL, "head"
                 )
             return
         n, k = info.shape
         if name.endswith(_DENSE_MATRICES):
-            yield KeptWeight(name, self._kept_as.dense_footprint(n, k))
+            footprint = self._kept_as.dense_footprint(n, k)
+            yield KeptWeight(name, footprint, "linear", WeightFormat.DENSE, n * k)
             return
         is_tied = self._config.tie_word_embeddings
         if name == PER_LAYER_EMBEDDING:
             yield self._table(name, _length(n, rows), k)
             return
         if name == EMBEDDING and is_tied:
-            yield self._pack(name, _length(n, self._shard.vocab), k, ALL)
+            yield self._pack(name, _length(n, self._shard.vocab), k, ALL, "head")
         elif name != EMBEDDING:
-            yield self._pack(name, _length(n, rows), k, cols)
+            yield self._pack(name, _length(n, rows), k, cols, _role(name, info))
         if name == EMBEDDING and not (is_tied and self._shard.size == 1 and self._kept_as.embeds):
             yield self._table(name, n, k)
 
-    def _pack(self, name: str, n: int, k: int, cols: slice) -> KeptWeight:
+    def _plain(self, name: str, info: TensorInfo, rows: slice) -> KeptWeight:
+        """Return what is kept of a tensor that no linear layer multiplies by."""
+        size = prod(info.shape[1:]) * _length(info.shape[0], rows) if info.shape else 1
+        dtype = "float32" if info.is_wide else self._dtype
+        by_head = name.endswith(_BY_HEAD)
+        footprint = WeightFootprint(size * DTYPE_BYTES[dtype])
+        why = self._why_by_head(name) if by_head else ""
+        role: Role = "linear" if by_head else "vector"
+        return KeptWeight(name, footprint, role, WeightFormat.DENSE, size, why)
+
+    def _pack(self, name: str, n: int, k: int, cols: slice, role: Role) -> KeptWeight:
         stored_as, width = self._stored.weight_format(name, cols), _length(k, cols)
         footprint = self._kept_as.footprint(stored_as, n, width)
-        is_dense = self._kept_as.kept_format(stored_as, width) is WeightFormat.DENSE
-        return KeptWeight(name, footprint, self._why_dense(name, k, cols) if is_dense else "")
+        kept_as = self._kept_as.kept_format(stored_as, width)
+        why = self._why_dense(name, k, cols) if kept_as is WeightFormat.DENSE else ""
+        return KeptWeight(name, footprint, role, kept_as, n * width, why)
 
     def _table(self, name: str, n: int, k: int) -> KeptWeight:
         """Return what is kept of an embedding that is not the head as well."""
         if self._kept_as.embeds:
-            return self._pack(name, n, k, ALL)
+            return self._pack(name, n, k, ALL, "table")
         footprint = WeightFootprint(n * k * DTYPE_BYTES[self._dtype])
-        return KeptWeight(name, footprint, self._why_dense(name, k, ALL))
+        why = self._why_dense(name, k, ALL)
+        return KeptWeight(name, footprint, "table", WeightFormat.DENSE, n * k, why)
 
     def _why_by_head(self, name: str) -> str:
         stored = self._stored.stored_type(name)
@@ -164,15 +208,30 @@ class Footprint:
             if cut % whole.block_size:
                 reason = f"a cut at {cut} is inside a block of {whole.block_size}"
                 # What would serve.
-                is_expert = self._infos[name].expert is not None
+                is_expert = _EXPERT.search(name) is not None
                 return f"{reason}; --expert-parallel cuts none" if is_expert else reason
         return f"these kernels do not multiply {stored}"
 
 
+def _each(config: ModelConfig) -> Iterator[TensorKind]:
+    for name, info in tensors_of(config).items():
+        yield TensorKind(name, info)
+
+
+def _role(name: str, info: TensorInfo) -> Role:
+    if name == HEAD:
+        return "head"
+    if info.expert is not None:
+        return "expert"
+    # Keys and values of a prompt, that the decoder attends to, are made with the prompt.
+    is_cross = ".cross_attn.k_proj" in name or ".cross_attn.v_proj" in name
+    return "encoder" if name.startswith(ENCODER_LAYER_PREFIX) or is_cross else "linear"
+
+
 def mlp_unit(stored: StoredWeights, config: ModelConfig) -> int:
     """Return how many columns of the MLP the file quantises together, at most."""
-    infos = tensors_of(config)
-    names = [name for name, info in infos.items() if info.cut in _MLP_CUTS]
+    kinds = _each(config) if config.foreign else kinds_of(config)
+    names = [name for name, info, _ in kinds if info.cut in _MLP_CUTS]
     formats = {stored.weight_format(name) for name in names} - {WeightFormat.DENSE}
     return max([MLP_UNIT, *(found.block_size for found in formats)])
 

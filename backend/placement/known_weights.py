@@ -11,7 +11,7 @@ from backend.config.gguf_header import read_headers
 from backend.config.model_config import ModelConfig
 from backend.config.quantization import Quantization, WeightScheme
 from backend.config.quantization_methods import read_quantization
-from backend.config.tensors import EMBEDDING, HEAD, TensorInfo, tensors_of
+from backend.config.tensors import EMBEDDING, HEAD, TensorInfo, kinds_of
 from backend.placement.sharding import ALL
 from backend.quant.weight_format import WeightFormat, format_of, whole_blocks
 
@@ -46,12 +46,13 @@ class DescribedWeights:
     """The weights of a directory as its config.json describes them.
 
     All linears between embedding and head are taken to be quantised as it says, and where it has
-    several schemes, by the last. Of groups with zero points none is taken to do without.
+    several schemes, by the last. Of groups with zero points none is taken to do without. Knows the
+    tensors of kinds_of(): of a layer's experts the first.
     """
 
     def __init__(self, fields: dict[str, Any], config: ModelConfig) -> None:
         """fields: of config.json. Raises ModelError for a method that is not served."""
-        self._infos: dict[str, TensorInfo] = tensors_of(config)
+        self._infos: dict[str, TensorInfo] = {kind.name: kind.info for kind in kinds_of(config)}
         self._quantization: Quantization | None = read_quantization(fields)
         self._dtype = _DTYPES.get(config.stored_dtype, "BF16")
 

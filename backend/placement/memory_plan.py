@@ -82,11 +82,13 @@ class MemoryPlan:
             token_budget=budget + longest_input,
         )
         check_fits(rank_memory.total_bytes, device.free_bytes)
-        left_bytes = (device.free_bytes - rank_memory.total_bytes) * shard.size
-        kv_bytes = settings.kv_cache_bytes or default_kv_bytes(device.kind, left_bytes)
         stored_as = kv_dtype(settings, device.dtype)
         blocks = kv_block_bytes(config, groups, shard.size, settings.block_size, stored_as)
         block_bytes, group_block_bytes = blocks[shard.rank], sum(blocks)
+        # A rank that has more than its share of the KV heads has room for less of a cache.
+        whole = group_block_bytes / block_bytes if block_bytes else shard.size
+        left_bytes = int((device.free_bytes - rank_memory.total_bytes) * whole)
+        kv_bytes = settings.kv_cache_bytes or default_kv_bytes(device.kind, left_bytes)
         states = StatePlan.of(config, shard, settings, kv_bytes, has_blocks=bool(groups))
         left_for_blocks = kv_bytes - states.group_bytes
         return cls(

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
-from backend.config.spec import DeltaNet, Experts, ShortConv, StateMixer
+from backend.config.spec import DeltaNet, Experts, Mamba2, ShortConv, StateMixer
+from backend.config.states import StateShape, state_shapes
 from backend.config.tensors import Cut, TensorInfo
 from backend.placement.delta_heads import key_heads_of, split_value_heads
+from backend.placement.mamba_heads import groups_of, split_mamba_heads
 
 ALL = slice(None)
 NOTHING = slice(0, 0)
@@ -45,8 +47,8 @@ class Shard:
     heads, kv_heads: of layers that have as many KV heads as the model; heads_of() has those of
     others. all_heads: query heads of a layer, of all ranks. intermediate: columns of an MLP of
     mlp_width. mlp_unit: columns of others that stay together.
-    experts: those of a mixture that this rank has whole; None: its columns of each. delta: what the
-    layers have that are delta nets.
+    experts: those of a mixture that this rank has whole; None: its columns of each. delta, mamba:
+    what the layers have that are delta nets, or Mamba-2.
     """
 
     rank: int
@@ -60,6 +62,7 @@ class Shard:
     all_heads: int
     experts: slice | None = None
     delta: DeltaNet | None = None
+    mamba: Mamba2 | None = None
 
     @property
     def num_heads(self) -> int:
@@ -90,11 +93,25 @@ class Shard:
                 return _length(self.columns(state.width))
             case DeltaNet():
                 return _length(self.delta_heads(state)[1])
+            case Mamba2():
+                return _length(self.mamba_heads(state)[1])
+
+    def state_shapes(self, state: StateMixer | None) -> tuple[StateShape, ...]:
+        """Return what this rank keeps of each sequence in a layer."""
+        if state is None:
+            return ()
+        groups = _length(self.mamba_heads(state)[0]) if isinstance(state, Mamba2) else 0
+        return state_shapes(state, self.state_units(state), groups)
 
     def delta_heads(self, delta: DeltaNet) -> tuple[slice, slice]:
         """Return this rank's key heads and value heads of a delta net."""
         values = split_value_heads(delta, self.size, self.mlp_unit)[self.rank]
         return key_heads_of(delta, values), values
+
+    def mamba_heads(self, mamba: Mamba2) -> tuple[slice, slice]:
+        """Return this rank's groups and heads of a Mamba-2 layer."""
+        heads = split_mamba_heads(mamba, self.size, self.mlp_unit)[self.rank]
+        return groups_of(mamba, heads), heads
 
     def has(self, info: TensorInfo) -> bool:
         """Whether any of a tensor is this rank's: experts may be another's."""
@@ -122,6 +139,8 @@ class Shard:
                 return self.vocab, ALL
             case Cut.DELTA_KEY_ROWS | Cut.DELTA_VALUE_ROWS | Cut.DELTA_VALUE_COLUMNS:
                 return self._delta_slices(info)
+            case Cut.SSM_HEAD_ROWS | Cut.SSM_GROUP_ROWS | Cut.SSM_HEAD_COLUMNS:
+                return self._mamba_slices(info)
             case Cut.WHOLE:
                 return ALL, ALL
 
@@ -135,6 +154,17 @@ class Shard:
                 return _scaled(values, info.shape[0] // self.delta.num_value_heads), ALL
             case _:
                 return ALL, _scaled(values, info.shape[1] // self.delta.num_value_heads)
+
+    def _mamba_slices(self, info: TensorInfo) -> tuple[slice, slice]:
+        assert self.mamba is not None, "a layer has its tensors"
+        groups, heads = self.mamba_heads(self.mamba)
+        match info.cut:
+            case Cut.SSM_GROUP_ROWS:
+                return _scaled(groups, info.shape[0] // self.mamba.num_groups), ALL
+            case Cut.SSM_HEAD_ROWS:
+                return _scaled(heads, info.shape[0] // self.mamba.num_heads), ALL
+            case _:
+                return ALL, _scaled(heads, info.shape[1] // self.mamba.num_heads)
 
 
 def split_model(
@@ -156,8 +186,9 @@ def split_model(
     per_group = config.num_heads // config.num_kv_heads
     experts = _split_experts(config, tp) if expert_parallel else [None] * tp
     columns = _balance_mlp(config, groups, mlp_unit)
-    deltas = [layer.state for layer in config.spec.layers if isinstance(layer.state, DeltaNet)]
-    delta = deltas[0] if deltas else None
+    states = [layer.state for layer in config.spec.layers]
+    delta = next((state for state in states if isinstance(state, DeltaNet)), None)
+    mamba = next((state for state in states if isinstance(state, Mamba2)), None)
     vocabs = split_vocab(config.vocab_size, tp)
     parts = zip(_slices(groups), _slices(columns), vocabs, experts, strict=True)
     return [
@@ -173,6 +204,7 @@ def split_model(
             config.num_heads,
             own_experts,
             delta,
+            mamba,
         )
         for rank, (kv_heads, intermediate, vocab, own_experts) in enumerate(parts)
     ]

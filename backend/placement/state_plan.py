@@ -96,7 +96,7 @@ def group_slot_bytes(config: ModelConfig) -> int:
 def rank_slot_bytes(config: ModelConfig, shard: Shard) -> int:
     """Return this rank's part of that."""
     states = [layer.state for layer in config.spec.layers if layer.state is not None]
-    return sum(num_bytes(state_shapes(state, shard.state_units(state))) for state in states)
+    return sum(num_bytes(shard.state_shapes(state)) for state in states)
 
 
 def _num_snapshots(set_bytes: int, left_bytes: int, slot_bytes: int) -> int:

@@ -5,9 +5,8 @@ Reads sequences, changes nothing of theirs. Called by the scheduler when a step 
 
 from backend.scheduler.sequence import Sequence
 from backend.step import NO_TOKEN
-from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
+from backend.wire.messages import NO_TOKEN_LEFT, FinishReason, SeqOutput, TokenLogprobs
 
-NO_TOKEN_LEFT = "the request's own rules leave no token to choose"
 FAULT = "the request could not be computed: its rules, its grammar or its logits failed"
 
 

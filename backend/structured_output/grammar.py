@@ -160,6 +160,21 @@ class Matcher:
         """Whether nothing but an end token may follow, or one has been accepted."""
         return self._matcher.is_stopped() and not self._matcher.is_error()
 
+    @property
+    def may_end(self) -> bool:
+        """Whether the output so far is one that the grammar describes."""
+        return self._matcher.is_accepting()
+
+    def knows(self, token_id: int) -> bool:
+        """Whether the grammar may speak of a token: it is text, an end, or one that it names."""
+        word, bit = divmod(token_id, 32)
+        return word < len(self._may_end) and bool(self._may_end[word] >> bit & 1)
+
+    def add_unknown(self, out: NDArray[np.int32]) -> None:
+        """Set the bits of all tokens of which the grammar can say nothing; see mask()."""
+        words = min(len(out), len(self._may_end))
+        out[:words] |= ~self._may_end[:words]
+
     def mask(self, out: NDArray[np.int32]) -> None:
         """Set the bits of the tokens that may come next, lowest bit first, and clear the others.
 

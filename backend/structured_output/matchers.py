@@ -57,7 +57,8 @@ class Matchers:
         matcher: Matcher | ThoughtMatcher
         new_matcher = None if grammar is None else partial(self._table.matcher, grammar)
         if thought is not None:
-            matcher = ThoughtMatcher(thought, self._pieces, self._eos_token_ids, new_matcher)
+            calls = None if thought.calls is None else self._table.matcher(thought.calls)
+            matcher = ThoughtMatcher(thought, self._pieces, self._eos_token_ids, new_matcher, calls)
         else:
             assert new_matcher is not None
             matcher = new_matcher()

@@ -29,9 +29,10 @@ class ThoughtMatcher:
         pieces: Sequence[bytes],
         eos_token_ids: Sequence[int],
         new_matcher: Callable[[], "Matcher"] | None,
+        calls: "Matcher | None" = None,
     ) -> None:
         """pieces: the bytes of every token. new_matcher: makes one for what comes after the
-        thought, or instead of it; None where that may be anything."""
+        thought, or instead of it; None where that may be anything. calls: that of thought.calls."""
         self._thought = thought
         self._pieces = pieces
         self._eos_token_ids = list(eos_token_ids)
@@ -41,8 +42,11 @@ class ThoughtMatcher:
         self._num_tokens = 0  # of the thought so far
         self._num_closed = 0  # tokens of the closing that have been forced
         self._tail = b""  # of the thought, where its end may be beginning
+        self._last_ids: tuple[int, ...] = ()  # of the thought, as many as its end has
         self._state = self._thinking if not thought.opening else self._opening
         self._num_spaces = 0
+        self._calls = calls
+        self._has_called = False  # within the thought
 
     # The states. Each takes a token and says whether it fits.
 
@@ -72,12 +76,23 @@ class ThoughtMatcher:
             if self._num_closed == len(closing):
                 self._end()
             return True
-        if token_id in self._eos_token_ids and self._new_matcher is not None:
+        if self._is_end(token_id) and not self._may_end:
             return False
+        was_calling = self._is_calling
+        if self._calls is not None and self._calls.knows(token_id):
+            if not self._calls.accept(token_id):
+                return False
+        elif was_calling:
+            return False
+        self._has_called |= self._is_calling
+        if was_calling:
+            return True
         self._num_tokens += 1
         self._tail += self._pieces[token_id] if token_id < len(self._pieces) else b""
+        self._last_ids = (*self._last_ids, token_id)[-len(closing) :]
         text = self._thought.closing_text.encode()
-        if (len(closing) == 1 and token_id == closing[0]) or text in self._tail:
+        # Special tokens have no bytes, and others may be cut in several ways.
+        if self._last_ids == closing or text in self._tail:
             self._end()
         self._tail = self._tail[-len(text) :]
         return True
@@ -98,7 +113,7 @@ class ThoughtMatcher:
     @property
     def is_free(self) -> bool:
         """Whether anything may come next."""
-        if self._new_matcher is not None:
+        if self._new_matcher is not None or self._calls is not None:
             return False
         return self._state != self._thinking or not self._is_over_budget
 
@@ -126,7 +141,20 @@ class ThoughtMatcher:
     @property
     def _is_over_budget(self) -> bool:
         most = self._thought.max_tokens
-        return most is not None and self._num_tokens >= most
+        return most is not None and self._num_tokens >= most and not self._is_calling
+
+    @property
+    def _is_calling(self) -> bool:
+        """Whether a call is open, within the thought."""
+        return self._calls is not None and not self._calls.may_end
+
+    @property
+    def _may_end(self) -> bool:
+        """Whether an answer may end within its thought: with the call that it has made."""
+        return self._new_matcher is None or (self._has_called and not self._is_calling)
+
+    def _is_end(self, token_id: int) -> bool:
+        return token_id in self._eos_token_ids
 
     def _mask_thought(self, out: NDArray[np.int32]) -> None:
         if self._is_over_budget:
@@ -134,7 +162,12 @@ class ThoughtMatcher:
             _set(out, [self._thought.closing[self._num_closed]])
             return
         out[:] = -1
-        if self._new_matcher is None:
+        if self._calls is not None:
+            self._calls.mask(out)
+            if self._is_calling:
+                return
+            self._calls.add_unknown(out)
+        if self._may_end:
             return
         for token_id in self._eos_token_ids:
             # The answer is still to come.
@@ -143,6 +176,10 @@ class ThoughtMatcher:
                 out[word] &= ~np.int32(np.uint32(1 << bit).view(np.int32))
 
     def _end(self) -> None:
+        if self._has_called:
+            self._matcher = self._calls  # what was demanded of the answer has come
+            self._state = self._saying
+            return
         self._state = self._spacing if self._matcher is not None else self._saying
 
     def _is_space(self, token_id: int) -> bool:

@@ -1,6 +1,7 @@
 """Which tensor of a file each of ours is, as every kind of checkpoint knows it."""
 
 from collections.abc import Collection
+from math import prod
 
 from backend.config.model_config import ModelConfig
 from backend.config.sources import Names
@@ -45,8 +46,8 @@ class SourceTable:
         shape = whole if source.expert is None else whole[1:]
         if source.is_transposed and len(shape) == 2:
             shape = shape[::-1]
-        if len(expected) == 1 and len(shape) == 2 and shape[0] == 1:
-            shape = shape[1:]  # a linear layer of one feature
+        if len(expected) == 1 and len(shape) == 2 and (1 in shape or prod(shape) == expected[0]):
+            shape = (prod(shape),)  # a linear layer of one feature, or one number a row or group
         if len(expected) == 2 and len(shape) == 3 and shape[1] == 1:
             shape = (shape[0], shape[2])  # a convolution of each channel by itself
         # A part of it is ours, where all the parts together are the whole.

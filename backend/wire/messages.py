@@ -102,6 +102,10 @@ class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
     top: list[tuple[TokenId, float]]
 
 
+# The error of a sequence whose parameters contradict each other: its caller's fault, no failure.
+NO_TOKEN_LEFT = "the request's own rules leave no token to choose"
+
+
 class SeqOutput(msgspec.Struct, frozen=True, array_like=True):
     """What one sequence got in a step. token_ids may be empty when only finish_reason is news.
 

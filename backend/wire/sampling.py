@@ -46,6 +46,9 @@ class Thought(msgspec.Struct, frozen=True, array_like=True):
     closing: the tokens that spell its end, which are forced after max_tokens; closing_text: what
     they spell. opening: the tokens that begin it; none if the prompt ends within it.
     space_ids: tokens of white space, which may come between it and what a grammar holds.
+    calls: a Lark grammar of any text that holds the calls within it, from their mark on. The
+    thought obeys it, and so does all that follows one with a call in it. It can end wherever no
+    call is open.
     """
 
     closing: tuple[TokenId, ...]
@@ -53,6 +56,7 @@ class Thought(msgspec.Struct, frozen=True, array_like=True):
     opening: tuple[TokenId, ...] = ()
     max_tokens: Annotated[int, Meta(ge=0)] | None = None
     space_ids: tuple[TokenId, ...] = ()
+    calls: Grammar | None = None
 
 
 class SamplingParams(msgspec.Struct, frozen=True, array_like=True):

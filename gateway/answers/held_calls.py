@@ -51,20 +51,42 @@ async def with_held_calls(
     try:
         grammar = await validate(grammar, validator, param="tools")
     except ApiError as error:
-        if error.status != 400 or all(function.is_strict for function in functions):
-            raise
         # Each schema by itself can be held, in JSON: all of them, as the model writes, cannot.
-        loosened = [_loosened(function) for function in functions]
-        grammar, paths = writer.written(loosened)
+        grammar, paths = writer.written(_loosened(functions, error))
         grammar = await validate(grammar, validator, param="tools")
         paths += [writer.field(function.name) for function in functions if not function.is_strict]
     headers |= not_enforced_header([*not_enforced, *paths])
     return msgspec.structs.replace(params, grammar=grammar)
 
 
-def _loosened(function: Function) -> Function:
-    """Return a function whose arguments may be any, unless it is strict."""
-    return function if function.is_strict else Function(function.name, {"type": "object"})
+async def calls_within_thoughts(
+    tools: ToolUse, notation: ServedNotation, validator: GrammarValidator
+) -> Grammar | None:
+    """Return the grammar of a thought whose calls are held as those behind it are.
+
+    None where nothing marks calls, which are none within a thought then. Raises ApiError.
+    """
+    forms = notation.form.forms
+    if not forms or forms[0].form.is_unmarked:
+        return None
+    functions, _ = await callable_functions(tools, validator)
+    try:
+        return await validate(_within(functions, notation), validator, param="tools")
+    except ApiError as error:
+        loosened = _within(_loosened(functions, error), notation)
+        return await validate(loosened, validator, param="tools")
+
+
+def _within(functions: Sequence[Function], notation: ServedNotation) -> Grammar:
+    schemas = [(function.name, function.schema) for function in functions]
+    return CallsGrammar(notation, schemas, allows_parallel=True).held()
+
+
+def _loosened(functions: Sequence[Function], error: ApiError) -> list[Function]:
+    """Return functions of which only strict ones have schemas. Raises the error if that is all."""
+    if error.status != 400 or all(function.is_strict for function in functions):
+        raise error
+    return [f if f.is_strict else Function(f.name, {"type": "object"}) for f in functions]
 
 
 @dataclass(frozen=True, slots=True)

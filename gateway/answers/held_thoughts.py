@@ -6,10 +6,12 @@ Called once a request.
 import msgspec
 
 from backend.wire.sampling import SamplingParams, Thought
+from gateway.answers.held_calls import calls_within_thoughts
 from gateway.errors import invalid
 from gateway.notations.messages_grammar import messages_grammar
 from gateway.notations.served import ServedNotation
 from gateway.requests.grammars import validate
+from gateway.requests.text_request import ToolUse
 from gateway.service import Service
 from gateway.text.tokenizer import TokenizerError
 
@@ -24,10 +26,12 @@ async def with_held_thought(
     *,
     is_thinking: bool,
     max_tokens: int | None,
+    tools: ToolUse | None = None,
 ) -> SamplingParams:
     """Return the parameters of an answer that may begin with a thought.
 
-    is_thinking: the prompt ends within it. max_tokens: of the thought; None for no limit.
+    is_thinking: the prompt ends within it. max_tokens: of the thought; None for no limit. tools:
+    those whose calls are held, behind the thought and so within it.
     """
     form = notation.form
     if params.grammar is None and max_tokens is None:
@@ -46,12 +50,16 @@ async def with_held_thought(
         spaces = [encode(text, add_special_tokens=False) for text in _SPACES]
     except TokenizerError as error:
         raise invalid(f"The marks of thoughts are no tokens: {error}.", None) from None
+    calls = None
+    if tools is not None and params.grammar is not None and service.grammar_validator is not None:
+        calls = await calls_within_thoughts(tools, notation, service.grammar_validator)
     thought = Thought(
         closing=closing,
         closing_text=reasoning.close.strip(),
         opening=() if is_thinking else opening,
         max_tokens=max_tokens,
         space_ids=tuple(ids[0] for ids in spaces if len(ids) == 1),
+        calls=calls,
     )
     return msgspec.structs.replace(params, thought=thought)
 

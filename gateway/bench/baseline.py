@@ -56,7 +56,7 @@ def baseline_main(context: ChildContext, spawn: BaselineSpawn, listener: socket.
         asyncio.get_running_loop().add_reader(line.fileno(), obey)
         connection.install(connection.Bounds())
         served: Any = app  # typed for Hypercorn's own protocol classes
-        config = hypercorn_config(listener)
+        config = hypercorn_config([listener])
         await serve(served, config, shutdown_trigger=stop.wait, mode="asgi")
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -30,8 +30,10 @@ _HAS_TEXT = re.compile(rb'"text": ?"[^"]')
 class Answer:
     """What came back for one request. Times are of time.perf_counter, in seconds.
 
-    text_times_s has one entry for each event that carried text, the time its last byte was read.
-    num_*_tokens are the server's own count, None where it sent none. error is "" on success.
+    started_s is from before the connection is opened. due_s: when the request was to be sent, which
+    a crowded client may not manage; latencies count from there. text_times_s has one entry for each
+    event that carried text, the time its last byte was read. num_*_tokens are the server's own
+    count, None where it sent none. max_tokens: how many were asked for. error is "" on success.
     """
 
     started_s: float = 0.0
@@ -40,24 +42,45 @@ class Answer:
     num_output_tokens: int | None = None
     finish_reason: str = ""
     error: str = ""
+    max_tokens: int = 0
+    due_s: float = 0.0
+    ended_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.due_s = self.due_s or self.started_s
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the answer. A server that sends no usage is taken at one token an event."""
+        known = self.num_output_tokens
+        return len(self.text_times_s) if known is None else known
 
 
-async def stream_completion(target: Target, body: dict[str, Any], timeout_s: float) -> Answer:
+async def stream_completion(
+    target: Target, body: dict[str, Any], timeout_s: float, *, due_s: float = 0.0
+) -> Answer:
     """POST `body` to /v1/completions and read its events to the end.
 
-    Failures of any kind are told in the answer's `error`; nothing is raised but cancellation.
+    due_s: when that should have happened, if not now. Failures of any kind are told in the
+    answer's `error`; nothing is raised but cancellation.
     """
     events = _Events()
     request = request_bytes(target, "POST", "/v1/completions", msgspec.json.encode(body))
     exchange = StreamedRequest(request, events.feed)
     failure = ""
-    answer = Answer(started_s=time.perf_counter(), text_times_s=events.text_times_s)
+    answer = Answer(
+        started_s=time.perf_counter(),
+        text_times_s=events.text_times_s,
+        max_tokens=int(body.get("max_tokens", 0)),
+        due_s=due_s,
+    )
     try:
         await exchange.perform(target, timeout_s)
     except TimeoutError:
         failure = f"not done within {timeout_s:g} s"
     except (OSError, ValueError) as error:
         failure = str(error) or type(error).__name__
+    answer.ended_s = time.perf_counter()
     # An error told in the stream says more than the broken connection that follows it.
     answer.error = _read_rare_events(events, answer) or failure or _complaint(exchange)
     if not answer.error and not answer.num_output_tokens and not answer.text_times_s:
@@ -65,9 +88,15 @@ async def stream_completion(target: Target, body: dict[str, Any], timeout_s: flo
     return answer
 
 
-async def fetch_json(target: Target, path: str, timeout_s: float = 10.0) -> Any:
-    """GET a small JSON document. Raises BenchError."""
-    exchange = StreamedRequest(request_bytes(target, "GET", path), feed=lambda data: False)
+async def fetch_json(
+    target: Target, path: str, timeout_s: float = 10.0, *, body: dict[str, Any] | None = None
+) -> Any:
+    """GET a small JSON document, or POST for it with a body. Raises BenchError."""
+    if body is None:
+        request = request_bytes(target, "GET", path)
+    else:
+        request = request_bytes(target, "POST", path, msgspec.json.encode(body))
+    exchange = StreamedRequest(request, feed=lambda data: False)
     try:
         await exchange.perform(target, timeout_s)
     except TimeoutError as error:

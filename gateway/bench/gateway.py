@@ -69,7 +69,7 @@ async def _paced(
         async def watch(process: ServedProcess, path: str) -> Window:
             bodies = [body] * settings.streams
             return await watch_streams(
-                process.target, process.child.pid, path, bodies, settings.seconds
+                process.target, process.child.pid, path, bodies, settings.seconds, dialect.form
             )
 
         for _ in range(settings.rounds):
@@ -95,13 +95,14 @@ async def _free(
     body = dialect.body(MODEL, max_tokens=NUM_FREE_TOKENS, stream=True)
     short = dialect.body(MODEL, max_tokens=1, stream=False)
     num_tokens = settings.streams * NUM_FREE_TOKENS
+    path = dialect.whole_path or dialect.path
     windows: list[Window] = []
     ours: list[Burst] = []
     baseline: list[Burst] = []
     with _harness(model, token_ids, 0.0, dialect) as harness:
 
         async def burst(process: ServedProcess) -> Burst:
-            request = request_bytes(process.target, "POST", dialect.path, short)
+            request = request_bytes(process.target, "POST", path, short)
             request = request.replace(b"Connection: close\r\n", b"")
             return await repeat_requests(
                 process.target, process.child.pid, request, settings.streams, settings.seconds
@@ -110,7 +111,9 @@ async def _free(
         for _ in range(settings.rounds):
             pid = harness.gateway.child.pid
             bodies = [body] * settings.streams
-            windows.append(await run_streams(harness.gateway.target, pid, dialect.path, bodies))
+            windows.append(
+                await run_streams(harness.gateway.target, pid, dialect.path, bodies, dialect.form)
+            )
             ours.append(await burst(harness.gateway))
             baseline.append(await burst(harness.baseline))
     return {

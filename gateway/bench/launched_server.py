@@ -2,7 +2,7 @@
 
 It runs in a session of its own, so every process of it is found in /proc. Waits for its log to say
 that it serves; tells why it does not, and what memory its processes take. Knows no loads. Called by
-gateway/bench/sweep.py and gateway/tuning.
+`unisono bench sweep` and `unisono tune`.
 """
 
 import contextlib
@@ -54,7 +54,8 @@ class LaunchedServer:
     """A context in which a server runs. Its members may be asked from the `with` on.
 
     url: its root, without /v1. model: the name to ask for. compute: device, kernels, arithmetic and
-    layout, as it says them itself. ready_s: from its start until it served.
+    layout, as it says them itself. ready_s: from its start until it served. kv_tokens: what the KV
+    caches of all groups hold together, 0 where nothing of a text is kept.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class LaunchedServer:
         self.model = ""
         self.compute = ""
         self.ready_s = 0.0
+        self.kv_tokens = 0
         self.settings = dict(settings)
         self._command = [*command, *flags_of({**_SETTINGS, **settings})]
         self._environment = _clean_environment() | dict(environment or {})
@@ -98,6 +100,7 @@ class LaunchedServer:
             raise
         self.ready_s = time.monotonic() - started_s
         self.url, self.model, self.compute = ready["url"], ready["model"], ready["compute"]
+        self.kv_tokens = ready.get("kv_tokens", 0)
         return self
 
     def __exit__(
@@ -147,6 +150,10 @@ class LaunchedServer:
         if self._process.poll() is not None:
             self._log.wait_for_end(GONE_SECONDS)
         raise ServerDied(self._death())
+
+    def wait_for_fault(self, seconds: float) -> None:
+        """Give it so long to say why requests have failed; it need not have died."""
+        self._log.wait_for_fault(seconds)
 
     def stop(self) -> None:
         """End all its processes; the second time nothing happens."""
@@ -218,6 +225,11 @@ class _Log:
             if self._ready is None and not self._has_ended:
                 self.faults.append(f"it did not serve within {seconds:g} s")
             return self._ready
+
+    def wait_for_fault(self, seconds: float) -> None:
+        """Wait until it has said that something is wrong, or nobody can say anything any more."""
+        with self._news:
+            self._news.wait_for(lambda: self.faults or self._has_ended, seconds)
 
     def wait_for_end(self, seconds: float) -> None:
         """Wait until nobody can say anything any more."""

@@ -1,52 +1,80 @@
-"""Shows the figures of a run: a table for people, JSON for programs."""
+"""Shows the figures of a run: a table for people, JSON for programs.
+
+gateway/bench/report_page.py makes a page of the same.
+"""
 
 import math
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 import msgspec
 
 from gateway.bench.bench_settings import BenchSettings
 from gateway.bench.load import LevelResult, median_of
+from gateway.bench.machine import Conditions
 
-# Heading, width, value: one row of the table for each level, 80 columns at most.
-_COLUMNS: list[tuple[str, int, Callable[[LevelResult], str]]] = [
-    ("streams", 7, lambda r: str(r.concurrency)),
-    ("reqs", 6, lambda r: str(r.num_requests)),
-    ("tokens/s", 9, lambda r: _number(r.output_tokens_per_s, 1)),
-    ("req/s", 7, lambda r: _number(r.requests_per_s, 2)),
-    ("p50", 8, lambda r: _number(r.ttft_p50_ms, 1)),
-    ("p99", 8, lambda r: _number(r.ttft_p99_ms, 1)),
-    ("p50", 7, lambda r: _number(r.itl_p50_ms, 1)),
-    ("p99", 8, lambda r: _number(r.itl_p99_ms, 1)),
-    ("ev/tok", 7, lambda r: _number(r.events_per_token, 2)),
-    ("errors", 7, lambda r: str(r.num_errors)),
-    ("cpu", 5, lambda r: _number(r.client_cpu_percent, 0) + "%"),
-]
-_TTFT_COLUMN, _ITL_COLUMN = 4, 6
+# A client that takes more of a core is measured along with the server.
+BUSY_CLIENT_PERCENT = 70.0
+
+
+class Level(msgspec.Struct, frozen=True):
+    """One level: the medians of its rounds, and the rounds."""
+
+    median: LevelResult
+    rounds: list[LevelResult]
+
+    @classmethod
+    def of(cls, rounds: Sequence[LevelResult]) -> "Level":
+        """Condense the rounds."""
+        return cls(median_of(rounds), list(rounds))
+
+    @property
+    def name(self) -> str:
+        """Streams at once, or requests a second."""
+        rate = self.median.offered_per_s
+        return f"{rate:.3g}" if rate else str(self.median.concurrency)
+
+    @property
+    def position(self) -> float:
+        """The same as a number, for an axis."""
+        return self.median.offered_per_s or float(self.median.concurrency)
+
+    def span(self, field: str) -> tuple[float, float]:
+        """Return the least and the most of a figure over the rounds."""
+        values = [getattr(result, field) for result in self.rounds]
+        known = [value for value in values if not math.isnan(value)]
+        return (min(known), max(known)) if known else (math.nan, math.nan)
+
+    @property
+    def spread_percent(self) -> float:
+        """How far the rounds' tokens/s lie apart, of their median."""
+        low, high = self.span("output_tokens_per_s")
+        middle = self.median.output_tokens_per_s
+        return 100 * (high - low) / middle if middle else math.nan
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One run: what was asked, and the figures of every round and their medians by level."""
+    """One run: under which conditions, what was asked, and the figures by level.
 
-    measured_at: str
+    notes: what else a reader must know, in sentences.
+    """
+
+    conditions: Conditions
     settings: BenchSettings
-    medians: list[LevelResult]
-    rounds: list[list[LevelResult]]
-
-    @classmethod
-    def of(cls, settings: BenchSettings, results: dict[int, list[LevelResult]]) -> "Report":
-        """Condense the rounds of each level."""
-        return cls(
-            measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            settings=settings,
-            medians=[median_of(rounds) for rounds in results.values()],
-            rounds=list(results.values()),
-        )
+    levels: list[Level]
+    notes: list[str] = []
 
     @property
     def has_errors(self) -> bool:
-        return any(result.num_errors for result in self.medians)
+        return any(level.median.num_errors for level in self.levels)
+
+    @property
+    def has_rates(self) -> bool:
+        """Whether requests came at a rate, so that levels are known by it."""
+        return any(level.median.offered_per_s for level in self.levels)
+
+    @property
+    def has_limits(self) -> bool:
+        return bool(self.settings.ttft_limit_ms or self.settings.itl_limit_ms)
 
     def as_json(self) -> bytes:
         """Encode everything; what was not measured is null."""
@@ -54,35 +82,99 @@ class Report(msgspec.Struct, frozen=True):
 
     def as_table(self) -> str:
         """Render the medians and, below them, what makes them less than comparable."""
-        lines = [_groups(), _row([heading for heading, _, _ in _COLUMNS])]
-        lines += [_row([value(result) for _, _, value in _COLUMNS]) for result in self.medians]
-        return "\n".join(lines + self._notes())
+        columns = _columns(self)
+        lines = [_groups(columns), _row([c.heading for c in columns], columns)]
+        lines += [_row([c.value(level) for c in columns], columns) for level in self.levels]
+        facts = [f"{name}: {value}" for name, value in self.conditions.lines()]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.all_notes()), "", *facts])
 
-    def _notes(self) -> list[str]:
-        notes = []
-        asked = self.settings.prompt_tokens
-        counted = {result.prompt_tokens_per_request for result in self.medians}
-        if off := sorted(n for n in counted if not math.isnan(n) and n != asked):
-            notes.append(f"the server counted {off[0]:.1f} prompt tokens instead of {asked}")
-        if num_short := sum(result.num_short for result in self.medians):
-            limit = self.settings.max_tokens
-            notes.append(f"{num_short} streams ended before {limit} tokens")
-        failed = [result for result in self.medians if result.num_errors]
-        notes += [f"{r.num_errors} failed at {r.concurrency}: {r.first_error}" for r in failed]
-        return [f"note: {note}" for note in notes]
+    def all_notes(self) -> list[str]:
+        """Say what a reader must know of these figures."""
+        return [*self.notes, *_notes(self)]
 
 
-def _groups() -> str:
+class _Column(msgspec.Struct, frozen=True):
+    """One column of the table: 80 of text at most in all. group: what stands above its heading."""
+
+    heading: str
+    width: int
+    value: Callable[[Level], str]
+    group: str = ""
+
+
+def _columns(report: Report) -> list[_Column]:
+    first = "req/s" if report.has_rates else "streams"
+    columns = [
+        _Column(first, 7, lambda level: level.name),
+        _Column("reqs", 6, lambda level: str(level.median.num_requests)),
+        _Column("tokens/s", 9, lambda level: number(level.median.output_tokens_per_s, 1)),
+        _Column("spread", 7, _spread),
+        _Column("done/s", 7, lambda level: number(level.median.requests_per_s, 2)),
+        _Column("p50", 8, lambda level: number(level.median.ttft_p50_ms, 1), "TTFT, ms"),
+        _Column("p99", 9, lambda level: number(level.median.ttft_p99_ms, 1)),
+        _Column("p50", 7, lambda level: number(level.median.itl_p50_ms, 1), "ITL, ms"),
+        _Column("p99", 8, lambda level: number(level.median.itl_p99_ms, 1)),
+    ]
+    if report.has_limits:
+        columns.append(_Column("good", 5, lambda level: _percent(level.median.good_share)))
+    return [*columns, _Column("failed", 7, _errors)]
+
+
+def _errors(level: Level) -> str:
+    return str(level.median.num_errors)
+
+
+def _spread(level: Level) -> str:
+    return "-" if len(level.rounds) < 2 else number(level.spread_percent, 0) + "%"
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:.0f}%"
+
+
+def _groups(columns: Sequence[_Column]) -> str:
     """The line above the headings that says what the percentiles are of."""
-    starts = [sum(width for _, width, _ in _COLUMNS[:index]) for index in range(len(_COLUMNS))]
-    line = " " * (starts[_TTFT_COLUMN] + 1) + "TTFT, ms"
-    return line.ljust(starts[_ITL_COLUMN] + 1) + "ITL, ms"
+    line, start = "", 0
+    for column in columns:
+        if column.group:
+            line = line.ljust(start + 1) + column.group
+        start += column.width
+    return line
 
 
-def _row(cells: Sequence[str]) -> str:
-    widths = (width for _, width, _ in _COLUMNS)
+def _row(cells: Sequence[str], columns: Sequence[_Column]) -> str:
+    widths = [column.width for column in columns]
     return "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
 
 
-def _number(value: float, digits: int) -> str:
+def number(value: float, digits: int) -> str:
+    """Write a figure, "-" for one that was not measured."""
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _notes(report: Report) -> list[str]:
+    notes = []
+    settings, medians = report.settings, [level.median for level in report.levels]
+    counted = {result.prompt_tokens_per_request for result in medians}
+    off = sorted(n for n in counted if abs(n - settings.prompt_tokens) >= 0.5)
+    if off and not settings.trace:
+        notes.append(
+            f"the server counted {off[0]:.1f} prompt tokens instead of {settings.prompt_tokens}"
+        )
+    if num_short := sum(result.num_short for result in medians):
+        length = "their length" if settings.trace else f"{settings.max_tokens} tokens"
+        notes.append(f"{num_short} streams ended before {length}")
+    several = [r.events_per_token for r in medians if r.events_per_token < 0.95]
+    if several:
+        notes.append(
+            f"an event carried {1 / min(several):.1f} tokens: ITL is the time between events"
+        )
+    busiest = max((result.client_cpu_percent for result in medians), default=0.0)
+    if busiest > BUSY_CLIENT_PERCENT:
+        notes.append(f"the client took {busiest:.0f} % of a core: it may be what is measured")
+    failed = [level for level in report.levels if level.median.num_errors]
+    notes += [
+        f"{level.median.num_errors} failed at {level.name}: {level.median.first_error}"
+        for level in failed
+    ]
+    return notes

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
 
+_STREAMED_TYPES = ("text/event-stream", "application/x-ndjson")
 TRUST_HINT = "SSL_CERT_FILE=its.pem trusts a certificate of one's own"
 
 
@@ -130,7 +131,7 @@ class StreamedRequest(asyncio.Protocol):
             headers[name.lower()] = value.strip()
         self._is_chunked = "chunked" in headers.get("transfer-encoding", "")
         self._length = int(headers["content-length"]) if "content-length" in headers else None
-        is_events = headers.get("content-type", "").startswith("text/event-stream")
+        is_events = headers.get("content-type", "").startswith(_STREAMED_TYPES)
         self.is_stream = is_events and self.status == 200
         return self._take_body(body)
 

@@ -10,15 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from gateway.bench.dialects import SERVER_SENT, EventForm
 from gateway.bench.streamed_request import StreamedRequest, Target, request_bytes
 from gateway.procfs import cpu_seconds
 
 SETTLE_SECONDS = 0.5
 FIRST_EVENT_SECONDS = 10.0
-_EVENT_END = b"}\n\n"  # what every event but [DONE] ends with
-# What the last event of a stream ends with, in any dialect.
-_ENDS = (b"[DONE]\n\n", b'{"type":"message_stop"}\n\n')
-_MAX_END = max(map(len, _ENDS))
+# What marks the last event of a stream is shorter, in any dialect.
+_MAX_MARK = 64
 
 
 @dataclass(slots=True)
@@ -37,24 +36,34 @@ class Window:
 class EventTimes:
     """Notes when events come; fed by a StreamedRequest."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: EventForm) -> None:
         self.times_s: list[float] = []
+        self._form = form
         self._tail = b""
+        self._is_last = False  # the last event has begun
 
     def feed(self, data: bytes) -> bool:
         """Take the next bytes of the stream; True once its last event has come."""
         now_s = time.monotonic()
-        joined = self._tail[1 - len(_EVENT_END) :] + data
-        self.times_s += [now_s] * joined.count(_EVENT_END)
-        self._tail = (self._tail + data)[-_MAX_END:]
-        return self._tail.endswith(_ENDS)
+        end = self._form.end
+        joined = self._tail[1 - len(end) :] + data
+        self.times_s += [now_s] * joined.count(end)
+        joined = self._tail + data
+        self._is_last = self._is_last or self._form.last.search(joined) is not None
+        self._tail = joined[-_MAX_MARK:]
+        return self._is_last and joined.endswith(end.lstrip(b"}"))
 
 
 async def watch_streams(
-    target: Target, pid: int, path: str, bodies: Sequence[bytes], seconds: float
+    target: Target,
+    pid: int,
+    path: str,
+    bodies: Sequence[bytes],
+    seconds: float,
+    form: EventForm = SERVER_SENT,
 ) -> Window:
     """Open a stream for each body, and watch them for some seconds of their middle."""
-    streams = [EventTimes() for _ in bodies]
+    streams = [EventTimes(form) for _ in bodies]
     tasks = [
         asyncio.create_task(
             StreamedRequest(request_bytes(target, "POST", path, body), stream.feed).perform(
@@ -81,9 +90,11 @@ async def watch_streams(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def run_streams(target: Target, pid: int, path: str, bodies: Sequence[bytes]) -> Window:
+async def run_streams(
+    target: Target, pid: int, path: str, bodies: Sequence[bytes], form: EventForm = SERVER_SENT
+) -> Window:
     """Open a stream for each body and take all of them to their end."""
-    streams = [EventTimes() for _ in bodies]
+    streams = [EventTimes(form) for _ in bodies]
     begun_s, cpu_s = time.monotonic(), cpu_seconds(pid)
     await asyncio.gather(
         *(

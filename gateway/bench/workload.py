@@ -5,7 +5,7 @@ Lengths are the server's own count, learned from its `usage`. Knows nothing of l
 
 import random
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.bench.client import stream_completion
 from gateway.bench.streamed_request import BenchError, Target
@@ -22,6 +22,21 @@ _WORDS = (
 ).split()
 # Ids that any vocabulary has: byte-level ones begin with some special ids and 256 bytes.
 _SAFE_IDS = range(100, 250)
+_WARM_UP_TOKENS = 8
+
+
+class RequestSource(Protocol):
+    """Where the bodies of a load come from. timeout_s: an answer not whole by then has failed."""
+
+    @property
+    def timeout_s(self) -> float: ...
+
+    def bodies(self, num_requests: int) -> list[dict[str, Any]]:
+        """Compose the next requests of the load; none finds its prompt in a prefix cache, but
+        where that is the load's own doing."""
+
+    def warm_up_bodies(self, num_requests: int) -> list[dict[str, Any]]:
+        """Compose requests like those, but with short answers."""
 
 
 @dataclass(slots=True)
@@ -46,6 +61,14 @@ class Workload:
 
     def __post_init__(self) -> None:
         self.num_words = self.num_words or self.prompt_tokens
+
+    def bodies(self, num_requests: int) -> list[dict[str, Any]]:
+        """Compose requests, each with a prompt of its own."""
+        return [self.request(self.max_tokens) for _ in range(num_requests)]
+
+    def warm_up_bodies(self, num_requests: int) -> list[dict[str, Any]]:
+        """Compose requests for a few tokens each."""
+        return [self.request(_WARM_UP_TOKENS) for _ in range(num_requests)]
 
     def request(self, max_tokens: int) -> dict[str, Any]:
         """Compose the body of one request, with a prompt of its own.
@@ -77,8 +100,18 @@ class Workload:
 
     def _prompt(self) -> str | list[int]:
         if self.prompt_ids:
-            return self.rng.choices(_SAFE_IDS, k=self.prompt_tokens)
-        return " ".join(self.rng.choices(_WORDS, k=self.num_words))
+            return random_ids(self.rng, self.prompt_tokens)
+        return " ".join(random_words(self.rng, self.num_words))
+
+
+def random_words(rng: random.Random, count: int) -> list[str]:
+    """Draw words that are one token each in most vocabularies."""
+    return rng.choices(_WORDS, k=count)
+
+
+def random_ids(rng: random.Random, count: int) -> list[int]:
+    """Draw token ids that every vocabulary has."""
+    return rng.choices(_SAFE_IDS, k=count)
 
 
 async def calibrate(target: Target, workload: Workload) -> None:

@@ -3,9 +3,12 @@
 The server may be any that speaks /v1/completions. Progress goes to stderr, the table to stdout.
 """
 
+import dataclasses
 import os
+import resource
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +18,68 @@ import uvloop
 from gateway import options
 from gateway.bench.bench_settings import BenchSettings
 from gateway.bench.client import fetch_json
-from gateway.bench.load import LevelResult, run_rounds
-from gateway.bench.report import Report
+from gateway.bench.limits import Limits
+from gateway.bench.load import LevelResult, num_at_level, run_rounds
+from gateway.bench.machine import Conditions
+from gateway.bench.open_loop import num_at_rate, replay, run_rates
+from gateway.bench.presets import with_preset
+from gateway.bench.report import Level, Report
 from gateway.bench.streamed_request import BenchError, Target
-from gateway.bench.workload import Workload, calibrate
+from gateway.bench.trace import Trace, TraceError, read_trace
+from gateway.bench.trace_workload import TraceWorkload, prepare
+from gateway.bench.watch import Bars
+from gateway.bench.workload import RequestSource, Workload, calibrate
 from gateway.client_key import key_for
 from gateway.options import SettingsError
+
+_KNOWN = frozenset(BenchSettings.__struct_fields__)
 
 
 def run(flags: Mapping[str, object]) -> int:
     """Carry out the command; 1 if any request failed or the server cannot be measured."""
     settings = load(flags)
+    if settings.html:
+        from gateway.bench import charts
+
+        charts.check_installed()
     try:
-        report = uvloop.run(measure(settings))
-    except BenchError as error:
+        trace = read_trace(Path(settings.trace)) if settings.trace else None
+        report = uvloop.run(measure(settings, trace))
+    except (BenchError, TraceError) as error:
         sys.exit(f"unisono: {error}")
     print(report.as_table())
     if settings.json:
         Path(settings.json).write_bytes(report.as_json())
+    if settings.html:
+        from gateway.bench.report_page import report_page
+
+        Path(settings.html).write_text(report_page(report))
     return 1 if report.has_errors else 0
 
 
 def load(flags: Mapping[str, object]) -> BenchSettings:
     """Check the flags. Raises SettingsError."""
-    settings = options.read(BenchSettings, flags)
-    _extra_fields(settings)
-    # Told now rather than after minutes of measuring.
-    if settings.json and not Path(settings.json).parent.is_dir():
-        raise SettingsError(f"--json {settings.json}: there is no such directory")
+    settings = options.read(BenchSettings, with_preset(flags, _KNOWN))
+    extra_fields(settings.extra)
+    if settings.rate and settings.concurrency:
+        raise SettingsError(
+            "--rate and --concurrency exclude each other: a server is asked at a rate, or by so "
+            "many clients that wait"
+        )
+    for flag, value in (("--json", settings.json), ("--html", settings.html)):
+        # Told now rather than after minutes of measuring.
+        if value and not Path(value).parent.is_dir():
+            raise SettingsError(f"{flag} {value}: there is no such directory")
     return settings
 
 
-async def measure(settings: BenchSettings) -> Report:
+async def measure(settings: BenchSettings, trace: Trace | None = None) -> Report:
     """Put the server through all levels and rounds. Raises BenchError if it cannot be begun."""
+    _allow_many_connections()
     api_key = key_for(settings.url, settings.api_key, os.environ)
     target = Target.parse(settings.url, api_key)
     model = settings.model or await _first_model(target)
+    settings = msgspec.structs.replace(settings, model=model, api_key="")
     workload = Workload(
         model=model,
         prompt_tokens=settings.prompt_tokens,
@@ -58,39 +87,94 @@ async def measure(settings: BenchSettings) -> Report:
         temperature=settings.temperature,
         ignore_eos=settings.ignore_eos,
         prompt_ids=settings.prompt_ids,
-        extra=_extra_fields(settings),
+        extra=extra_fields(settings.extra),
         timeout_s=settings.timeout_s,
     )
-    await calibrate(target, workload)
-    print(
-        f"{model} at {target}: prompt {settings.prompt_tokens}, output {settings.max_tokens}, "
-        f"temperature {settings.temperature:g}, {settings.rounds} rounds",
-        file=sys.stderr,
-    )
-    results = await run_rounds(
-        target,
-        workload,
-        settings.concurrency,
-        settings.rounds,
-        num_requests=settings.requests,
-        report=_progress,
-    )
-    return Report.of(msgspec.structs.replace(settings, model=model, api_key=""), results)
+    source: RequestSource = workload
+    notes: list[str] = []
+    if trace is None:
+        await calibrate(target, workload)
+    else:
+        if keeps_times(settings, trace) and settings.requests:
+            trace = dataclasses.replace(trace, requests=trace.requests[: settings.requests])
+        traced = TraceWorkload(trace, workload, settings.length_scale)
+        await prepare(target, traced, _num_requests(settings, trace))
+        source, notes = traced, traced.notes()
+    levels = await _levels(settings, target, source, trace)
+    server = await _server_name(target, model)
+    return Report(Conditions.now(server=server), settings, levels, notes)
 
 
-def _progress(round_: int, result: LevelResult) -> None:
+async def _levels(
+    settings: BenchSettings, target: Target, source: RequestSource, trace: Trace | None
+) -> list[Level]:
+    """Measure all levels in the way that the settings ask for."""
+    limits = Limits(settings.ttft_limit_ms, settings.itl_limit_ms)
+    replayed = trace if trace is not None and keeps_times(settings, trace) else None
+    num_levels = 1 if replayed else len(settings.rate or settings.levels)
+    with Bars(f"{settings.model} at {target}", num_levels * settings.rounds) as bars:
+        report = partial(_progress, bars)
+        if replayed:
+            times_s = [(each.arrival_s or 0.0) / settings.speed for each in replayed.requests]
+            rounds = await replay(
+                target, source, times_s, settings.rounds, limits=limits, watch=bars, report=report
+            )
+            return [Level.of(rounds)]
+        if settings.rate:
+            at_rates = await run_rates(
+                target,
+                source,
+                settings.rate,
+                settings.rounds,
+                seconds=settings.seconds,
+                num_requests=settings.requests,
+                seed=settings.seed,
+                limits=limits,
+                watch=bars,
+                report=report,
+            )
+            return [Level.of(rounds) for rounds in at_rates.values()]
+        results = await run_rounds(
+            target,
+            source,
+            settings.levels,
+            settings.rounds,
+            num_requests=settings.requests,
+            limits=limits,
+            watch=bars,
+            report=report,
+        )
+        return [Level.of(rounds) for rounds in results.values()]
+
+
+def keeps_times(settings: BenchSettings, trace: Trace) -> bool:
+    """Whether requests come when the trace says so."""
+    return trace.has_times and not settings.rate and not settings.concurrency
+
+
+def _num_requests(settings: BenchSettings, trace: Trace) -> int:
+    """Return how many of a trace's requests will be asked for."""
+    if keeps_times(settings, trace):
+        return len(trace.requests)
+    rated = [num_at_rate(rate, settings.seconds, settings.requests) for rate in settings.rate]
+    closed = [num_at_level(level, settings.requests) for level in settings.levels]
+    return min(len(trace.requests), settings.rounds * sum(rated or closed))
+
+
+def _progress(bars: Bars, round_: int, result: LevelResult) -> None:
     failed = f", {result.num_errors} failed" if result.num_errors else ""
-    print(
-        f"round {round_ + 1}, {result.concurrency} streams: "
-        f"{result.output_tokens_per_s:.1f} tokens/s{failed}",
-        file=sys.stderr,
-        flush=True,
+    rate = result.offered_per_s
+    level = f"{rate:.3g} requests/s" if rate else f"{result.concurrency} streams"
+    bars.prints(
+        f"round {round_ + 1}, {level}: {result.output_tokens_per_s:.1f} tokens/s, "
+        f"TTFT {result.ttft_p50_ms:.0f} ms{failed}"
     )
 
 
-def _extra_fields(settings: BenchSettings) -> dict[str, Any]:
+def extra_fields(text: str) -> dict[str, Any]:
+    """Return the fields that --extra adds to requests. Raises SettingsError."""
     try:
-        return msgspec.json.decode(settings.extra or "{}", type=dict[str, Any])
+        return msgspec.json.decode(text or "{}", type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise SettingsError(f"--extra must be a JSON object: {error}") from error
 
@@ -101,3 +185,18 @@ async def _first_model(target: Target) -> str:
         return str(models["data"][0]["id"])
     except (KeyError, IndexError, TypeError) as error:
         raise BenchError(f"{target}/v1/models names no model; name one with --model") from error
+
+
+async def _server_name(target: Target, model: str) -> str:
+    """Say what was measured; the release only of servers that tell theirs."""
+    try:
+        version = str((await fetch_json(target, "/version"))["version"])
+    except (BenchError, KeyError, TypeError):
+        return f"{model} at {target}"
+    return f"{model} at {target}, which says it is version {version}"
+
+
+def _allow_many_connections() -> None:
+    """Every request has a connection of its own."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

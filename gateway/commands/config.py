@@ -35,7 +35,8 @@ def run(given: Mapping[str, Any]) -> int:
 
 def as_text(loaded: Loaded) -> str:
     """Write what a person wants to know: comments, then the settings as a file."""
-    return compute_comment(loaded) + sampling_comment(loaded) + as_toml(loaded)
+    notes = "".join(f"# {note}\n" for note in loaded.notes)
+    return notes + compute_comment(loaded) + sampling_comment(loaded) + as_toml(loaded)
 
 
 def sampling_comment(loaded: Loaded) -> str:

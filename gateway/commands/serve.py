@@ -18,6 +18,7 @@ from gateway.notices.console import Console
 from gateway.options import SettingsError
 from gateway.setting_sources import load
 from gateway.settings import ServerSettings, Settings
+from gateway.takeoff_variables import in_variables
 from gateway.telemetry import logs
 
 _GUARDS_NOTHING = "is what `unisono top` and `bench` send; a server's keys are --api-keys FILE"
@@ -27,7 +28,8 @@ def run(given: Mapping[str, Any]) -> int:
     """Serve until stopped; return the exit status. Raises SettingsError."""
     flags = dict(given)
     config: Path | None = flags.pop("config", None)
-    settings = load(flags, os.environ, config).settings
+    loaded = load(flags, os.environ, config)
+    settings = loaded.settings
     if settings.server.otel_endpoint and not _has_otel():
         raise SettingsError(
             "--otel-endpoint needs more packages; in Unisono's folder: pip install '.[otel]'"
@@ -36,10 +38,12 @@ def run(given: Mapping[str, Any]) -> int:
         logs.configure("supervisor", settings.server.log_level, "json")
     if os.environ.get(client_key.VARIABLE) and not settings.server.api_keys:
         _complain(f"{client_key.VARIABLE} {_GUARDS_NOTHING}", settings.server, logging.WARNING)
+    for note in loaded.notes:
+        _complain(note, settings.server, logging.WARNING)
     try:
         return supervisor.run(with_model_found(settings))
     except (hub.ModelNotFound, ModelError) as error:
-        _complain(str(error), settings.server)
+        _complain(in_variables(str(error), loaded.sources), settings.server)
         return 1
 
 

@@ -4,6 +4,8 @@ Written from the OpenAPI document alone, so the two cannot differ. Knows no HTTP
 endpoint that serves it.
 """
 
+import base64
+import hashlib
 import json
 import re
 from html import escape
@@ -49,6 +51,8 @@ details>summary{cursor:pointer;color:var(--accent);font-size:.9rem;margin-top:.8
 tr,td,table,tbody{display:block}tr{border-top:1px solid var(--line);padding:.5rem 0}
 td{border:0;padding:.05rem 0}}
 """
+# What a content security policy names it by.
+STYLE_HASH = f"sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}"
 
 
 def docs_page(document: dict[str, Any], model: str, limits: dict[str, str]) -> str:
@@ -76,7 +80,7 @@ def docs_page(document: dict[str, Any], model: str, limits: dict[str, str]) -> s
         f'<meta name="color-scheme" content="light dark"><title>Unisono API</title>'
         f"<style>{STYLE}</style></head><body><div class=shell>{_navigation()}<main>"
         f"<h1>Unisono API</h1><p class=lead>{escape(document['info']['description'])} "
-        'Machine-readable: <a href="/openapi.json">openapi.json</a>.</p>'
+        'Machine-readable: <a href="openapi.json">openapi.json</a>.</p>'
         f"{operations}"
         '<section id="errors"><h2>Errors</h2><p>Every error has the body <a href="#ErrorBody">'
         "<code>ErrorBody</code></a>. The header <code>x-should-retry: false</code> says that the "
@@ -100,7 +104,8 @@ def _navigation() -> str:
         for tag in tags
     )
     more = '<a href="#errors">Errors</a><a href="#limits">Limits</a><a href="#types">Types</a>'
-    return f"<nav><strong>Unisono</strong>{groups}<h2>Reference</h2>{more}</nav>"
+    head = "<strong>Unisono</strong><a href='.'>Try the model</a>"
+    return f"<nav>{head}{groups}<h2>Reference</h2>{more}</nav>"
 
 
 def _section(operation: Operation, schemas: dict[str, Any], model: str) -> str:

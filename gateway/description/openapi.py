@@ -30,6 +30,8 @@ ERRORS = {
     "500": "The server failed on this request.",
     "503": "No group of ranks is ready, or the server is shutting down; see Retry-After.",
 }
+# Of dialects that tell it from a 400.
+SHAPE_ERRORS = {"422": "The JSON has not the form that is read here."}
 # Which of them an operation without a body can answer with.
 BODILESS_ERRORS = ("403", "404", "500")
 
@@ -89,6 +91,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
         content["text/event-stream"] = {"schema": _event(operation)}
     if operation.has_lines:
         content["application/x-ndjson"] = {"schema": _line(operation)}
+    if operation.streams_text:
+        content = {"text/event-stream": {"schema": _text_event()}}
     success = {"description": "Success.", "headers": _REQUEST_ID, "content": content}
     if operation.plain_text:
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}
@@ -98,7 +102,19 @@ def _responses(operation: Operation) -> dict[str, Any]:
     codes = [code for code in ERRORS if operation.request is not None or code in BODILESS_ERRORS]
     for code in codes:
         answers.setdefault(operation.statuses.get(code, code), _error(code, operation.error))
+    if operation.has_shape_errors:
+        answers["422"] = _error("422", operation.error)
     return answers
+
+
+def _text_event() -> dict[str, Any]:
+    """Describe one event whose data is text; JSON in others of another kind."""
+    return {
+        "type": "object",
+        "description": "Each event. Comment lines (`: ping`) keep silent connections open.",
+        "required": ["data"],
+        "properties": {"data": {"type": "string"}},
+    }
 
 
 def _line(operation: Operation) -> dict[str, Any]:
@@ -138,7 +154,7 @@ def _error(code: str, struct: type[msgspec.Struct]) -> dict[str, Any]:
     if code in ("429", "503"):
         headers["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
     return {
-        "description": ERRORS[code],
+        "description": (ERRORS | SHAPE_ERRORS)[code],
         "headers": headers,
         "content": {"application/json": {"schema": _ref(struct)}},
     }

@@ -34,6 +34,23 @@ from gateway.schema.responses import (
     ResponsesEvent,
     ResponsesRequest,
 )
+from gateway.schema.takeoff import (
+    TakeoffClassifyRequest,
+    TakeoffDetokenizeRequest,
+    TakeoffEmbedRequest,
+    TakeoffError,
+    TakeoffMessages,
+    TakeoffPlainText,
+    TakeoffReader,
+    TakeoffRequest,
+    TakeoffScores,
+    TakeoffStatus,
+    TakeoffTemplateRequest,
+    TakeoffText,
+    TakeoffTokenizeRequest,
+    TakeoffTokens,
+    TakeoffVectors,
+)
 from gateway.schema.tokenize import DetokenizedText, DetokenizeRequest, TokenizeRequest, Tokens
 
 
@@ -44,7 +61,8 @@ class Operation:
     events: what a stream's `data:` lines hold; end: the last of them that is no JSON, if one is.
     error: the body of a refusal. statuses: those of refusals that are not OpenAI's, by OpenAI's.
     plain_text: the answer is no JSON. has_lines: a stream is lines of JSON, each a response or an
-    error.
+    error. streams_text: all of the answer is events whose data is the text. has_shape_errors: JSON
+    of another form is refused with a status of its own.
     """
 
     method: str
@@ -61,6 +79,8 @@ class Operation:
     statuses: Mapping[str, str] = field(default_factory=dict)
     plain_text: bool = False
     has_lines: bool = False
+    streams_text: bool = False
+    has_shape_errors: bool = False
 
     @property
     def id(self) -> str:
@@ -70,6 +90,7 @@ class Operation:
 
 
 _ANTHROPIC: dict[str, Any] = {"end": "", "error": AnthropicError, "statuses": {"503": "529"}}
+_TAKEOFF: dict[str, Any] = {"error": TakeoffError, "has_shape_errors": True}
 
 OPERATIONS = (
     Operation(
@@ -148,6 +169,71 @@ OPERATIONS = (
         error=OllamaError,
     ),
     Operation(
+        "POST", "/generate", "Answer prompts, as Takeoff has it",
+        "What is left out or null is Takeoff's default: the likeliest tokens, 128 of them at most.",
+        "Text", TakeoffRequest, TakeoffText, (), '{"text": "List 3 things to do in London"}',
+        **_TAKEOFF,
+    ),
+    Operation(
+        "POST", "/generate_stream", "Answer prompts as a stream, as Takeoff has it",
+        "Server-sent events whose data is the text. Of several prompts the event's `id` is the "
+        "number of its prompt. With return_metadata a last event `metadata` has the token counts; "
+        "an event `error` means that the answer broke off.",
+        "Text", TakeoffRequest, None, (), '{"text": "List 3 things to do in London"}',
+        streams_text=True, **_TAKEOFF,
+    ),
+    Operation(
+        "POST", "/embed", "Turn texts into vectors, as Takeoff has it",
+        "Of a model that is served to embed.",
+        "Vectors", TakeoffEmbedRequest, TakeoffVectors, (), '{"text": ["The Seine is a river."]}',
+        **_TAKEOFF,
+    ),
+    Operation(
+        "POST", "/classify", "Score texts, as Takeoff has it",
+        "Of a model that is served to rerank: a cross-encoder takes one text or a pair, a decoder "
+        "pairs of a query and a document.",
+        "Vectors", TakeoffClassifyRequest, TakeoffScores, (),
+        '{"text": [["capital of France", "Paris"]]}',
+        **_TAKEOFF,
+    ),
+    Operation(
+        "GET", "/status", "List the readers that take work, as Takeoff has it",
+        "A reader is a group, its id the group's number.", "Models", None, TakeoffStatus,
+        error=TakeoffError,
+    ),
+    Operation(
+        "GET", "/config", "Describe the first reader, as Takeoff has it", "", "Models", None,
+        TakeoffReader, error=TakeoffError,
+    ),
+    Operation(
+        "GET", "/config/{name}", "Describe a reader, as Takeoff has it",
+        "By its id, or by the name of its group.", "Models", None, TakeoffReader,
+        error=TakeoffError,
+    ),
+    Operation(
+        "POST", "/tokenize/{name}", "List the tokens of a text, as Takeoff has it",
+        "As the vocabulary of a reader's model has them.",
+        "Tokens", TakeoffTokenizeRequest, TakeoffTokens, (), '{"text": "Hello, world"}',
+        **_TAKEOFF,
+    ),
+    Operation(
+        "POST", "/detokenize/{name}", "Turn tokens into text, as Takeoff has it",
+        "Tokens as the vocabulary has them, or ids.",
+        "Tokens", TakeoffDetokenizeRequest, TakeoffPlainText, (), '{"tokens": [19556, 28]}',
+        **_TAKEOFF,
+    ),
+    Operation(
+        "POST", "/chat_template/{name}", "Put conversations through the template, as in Takeoff",
+        "Each becomes the text that the model reads.",
+        "Tokens", TakeoffTemplateRequest, TakeoffMessages, (),
+        '{"inputs": [[{"role": "user", "content": "Hi"}]], "add_generation_prompt": true}',
+        **_TAKEOFF,
+    ),
+    Operation(
+        "GET", "/healthz", "Is the process alive?", "The same as /livez.", "Health",
+        error=TakeoffError,
+    ),
+    Operation(
         "POST", "/v1/embeddings", "Turn texts into vectors",
         "Of a model that is served to embed. A text that is too long is refused, unless "
         "truncate_prompt_tokens is given.",
@@ -191,7 +277,8 @@ OPERATIONS = (
         "Models", None, ModelCard,
     ),
     Operation(
-        "GET", "/", "Is there a server?", "Always 200, also to HEAD, which some clients ask.",
+        "GET", "/", "Is there a server?", "Always 200, also to HEAD, which some clients ask. "
+        "Who accepts text/html gets a page to try the model on.",
         "Health", plain_text=True,
     ),
     Operation(
@@ -223,6 +310,12 @@ REQUESTS = (
     OllamaChatRequest,
     OllamaGenerateRequest,
     ShowRequest,
+    TakeoffRequest,
+    TakeoffEmbedRequest,
+    TakeoffClassifyRequest,
+    TakeoffTokenizeRequest,
+    TakeoffDetokenizeRequest,
+    TakeoffTemplateRequest,
     TokenizeRequest,
     EmbeddingRequest,
     RerankRequest,

@@ -27,9 +27,28 @@ Integers may have a suffix: `4k` is 4000 and `4K` is 4096 (so `m`, `M`, `g`, `G`
 be written like `2GB` or `512MiB`, in the file in quotes. Flags of vLLM, SGLang and llama.cpp that
 have an equal here are refused with its name.
 
-Of a TitanML Takeoff deployment these variables are understood, below our own: `TAKEOFF_MODEL_NAME`,
-`TAKEOFF_ACCESS_TOKEN` (for gated models) and `TAKEOFF_BACKEND` (`multi-gpu`: one rank for each of
-`CUDA_VISIBLE_DEVICES`).
+Of a TitanML Takeoff deployment these variables are understood, below our own (flags, then
+`UNISONO_*`, then `TAKEOFF_*`, then the file):
+
+| variable | here |
+|---|---|
+| `TAKEOFF_MODEL_NAME` | MODEL; the port is 3000 then, unless anything says otherwise |
+| `TAKEOFF_ACCESS_TOKEN` | `--hf-token`: of the hub, for gated models; no key of this server |
+| `TAKEOFF_DEVICE` | `--device`: `cpu` or `cuda` (`api` is refused) |
+| `TAKEOFF_BACKEND` | `multi-gpu`: one rank for each of `CUDA_VISIBLE_DEVICES` |
+| `TAKEOFF_TENSOR_PARALLEL` | `--tp`, before what `TAKEOFF_BACKEND` says |
+| `TAKEOFF_MAX_BATCH_SIZE` | `--max-num-seqs` |
+| `TAKEOFF_MAX_SEQUENCE_LENGTH` | `--max-model-len` |
+| `TAKEOFF_CONSUMER_GROUP` | `--group-name` |
+| `TAKEOFF_QUANT_TYPE` | `--quantization`; `awq` as the files have it |
+| `TAKEOFF_PAGE_CACHE_SIZE` | `--kv-cache-bytes`; a percentage changes nothing |
+| `TAKEOFF_BODY_SIZE_LIMIT_BYTES` | `--max-body-bytes` |
+| `TAKEOFF_LOG_LEVEL` | `--log-level`, in capitals, too |
+| `TAKEOFF_PORT`, `TAKEOFF_MANAGEMENT_PORT` | `--port`, `--management-port` |
+
+A wrong value is refused by the variable's name. Takeoff's other variables are named at start as
+without effect, in one line; one that is not known, with the name that was probably meant. Other
+backends (`awq`, `fast-ct2`, `full-ct2`, `ggml`, `hf`) change nothing.
 """
 _TITLES = {
     "server": "The server: HTTP, supervision and finding the model",

@@ -8,14 +8,15 @@ begins as the shorter one did.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
 import msgspec
 
+from gateway.dialects.anthropic_deferred import REFERENCE, told
 from gateway.errors import ApiError, invalid, missing
-from gateway.schema.anthropic import AnthropicMessage, Block
+from gateway.schema.anthropic import AnthropicMessage, AnthropicTool, Block
 from gateway.schema.messages import ChatMessage, PastFunctionCall, PastToolCall
 
 # Claude Code puts this line in front of its system prompt, with a checksum that is another in each
@@ -27,6 +28,7 @@ _BILLING_LINE = re.compile(r"^x-anthropic-billing-header:[^\n]*(?:\n|\Z)", re.MU
 _LATE_SYSTEM = "<system-reminder>\n{}\n</system-reminder>\n"
 
 _Blocks = list[tuple[str, Block]]  # where each stands, as refusals name it
+_Tools = Mapping[str, AnthropicTool]  # by name
 
 
 def system_message(
@@ -44,17 +46,23 @@ def system_message(
     return ChatMessage(role="system", content=text) if text else None
 
 
-def turn_messages(messages: Sequence[AnthropicMessage]) -> list[ChatMessage]:
-    """Return the messages of all turns; neighbours of one role are one turn."""
-    told: list[ChatMessage] = []
+def turn_messages(
+    messages: Sequence[AnthropicMessage], tools: Sequence[AnthropicTool] = ()
+) -> list[ChatMessage]:
+    """Return the messages of all turns; neighbours of one role are one turn.
+
+    tools: what results may refer to.
+    """
+    named = {tool.name: tool for tool in tools}
+    all_turns: list[ChatMessage] = []
     turns = [*enumerate(messages)][_num_leading(messages) :]
     for is_assistant, group in groupby(turns, key=lambda turn: turn[1].role == "assistant"):
         blocks: _Blocks = []
         for number, message in group:
             own = _blocks(message.content, f"messages[{number}].content")
             blocks += map(_late_system, own) if message.role == "system" else own
-        told += [_of_assistant(blocks)] if is_assistant else _of_user(blocks)
-    return told
+        all_turns += [_of_assistant(blocks)] if is_assistant else _of_user(blocks, named)
+    return all_turns
 
 
 def _num_leading(messages: Sequence[AnthropicMessage]) -> int:
@@ -68,12 +76,12 @@ def _late_system(placed: tuple[str, Block]) -> tuple[str, Block]:
     return where, Block(type="text", text=_LATE_SYSTEM.format(_text(block, where).strip()))
 
 
-def _of_user(blocks: _Blocks) -> Iterable[ChatMessage]:
+def _of_user(blocks: _Blocks, tools: _Tools) -> Iterable[ChatMessage]:
     """Yield the results of tools and what lies between them."""
     for is_result, group in groupby(blocks, key=lambda each: each[1].type == "tool_result"):
         if is_result:
             for where, block in group:
-                yield _of_tool(where, block)
+                yield _of_tool(where, block, tools)
         else:
             text = _joined([_text(block, where) for where, block in group])
             yield ChatMessage(role="user", content=text)
@@ -81,14 +89,23 @@ def _of_user(blocks: _Blocks) -> Iterable[ChatMessage]:
         yield ChatMessage(role="user", content="")
 
 
-def _of_tool(where: str, block: Block) -> ChatMessage:
+def _of_tool(where: str, block: Block, tools: _Tools) -> ChatMessage:
     if block.tool_use_id is None:
         raise _missing(f"{where}.tool_use_id")
     inner = _blocks(block.content, f"{where}.content") if block.content is not None else []
-    text = _joined([_text(part, at) for at, part in inner])
+    text = _joined(_result_texts(inner, tools))
     if block.is_error and "error" not in text[:64].lower():
         text = f"Error: {text}"  # templates have no other place for it
     return ChatMessage(role="tool", content=text, tool_call_id=block.tool_use_id)
+
+
+def _result_texts(blocks: _Blocks, tools: _Tools) -> Iterable[str]:
+    """Yield what a result says; tools that follow each other are told of at once."""
+    for is_reference, group in groupby(blocks, key=lambda each: each[1].type == REFERENCE):
+        if is_reference:
+            yield told(list(group), tools)
+        else:
+            yield from (_text(part, at) for at, part in group)
 
 
 @dataclass(slots=True)

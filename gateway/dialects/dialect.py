@@ -62,7 +62,7 @@ async def answer_parsed(
     service: Service = http_request.app.state.service
     request = dialect.read(parsed.request)
     try:
-        prompts, max_tokens = await encode_request(request, service)
+        prompts, max_tokens = await encode_request(request, service, parsed.options.cache_salt)
         notation = splitting_notation(request, service)
         thinking = thinking_of(request, prompts[0].token_ids, notation, service)
         shared = await _params(request, max_tokens, service, thinking, parsed.headers)
@@ -118,5 +118,10 @@ async def _params(
     if thinking is Thinking.NONE:
         return params
     return await with_held_thought(
-        params, notation, service, is_thinking=thinking is Thinking.OPEN, max_tokens=budget
+        params,
+        notation,
+        service,
+        is_thinking=thinking is Thinking.OPEN,
+        max_tokens=budget,
+        tools=tools,
     )

@@ -11,6 +11,7 @@ import msgspec
 from gateway.errors import OPENAI_ERRORS, ApiError, ErrorForm
 from gateway.schema.anthropic_answer import AnthropicError, AnthropicErrorDetail
 from gateway.schema.ollama import OllamaError
+from gateway.schema.takeoff import TakeoffError
 
 # Anthropic's types of errors by our status; those of others follow from the hundreds.
 _ANTHROPIC_TYPES = {
@@ -47,6 +48,23 @@ def ollama_error(error: ApiError, request_id: str = "") -> bytes:
 
 OLLAMA_ERRORS = ErrorForm(ollama_error)
 
+
+def takeoff_error(error: ApiError, request_id: str = "") -> bytes:
+    """Encode an error object for Takeoff's clients, which show all of a refusal's body."""
+    return msgspec.json.encode(TakeoffError(error.message))
+
+
+# 422: what Takeoff says of JSON that is not of the form that it reads.
+TAKEOFF_ERRORS = ErrorForm(
+    takeoff_error, codes={"invalid_type": 422, "missing_required_parameter": 422}
+)
+# Of /tokenize and /detokenize, what is below is Takeoff's.
+_TAKEOFF_PATHS = (
+    "/generate /generate_stream /embed /classify /chat_template /status /config /healthz "
+    "/reader /reader_groups"
+).split()
+_TAKEOFF_BELOW = ("/tokenize/", "/detokenize/")
+
 _FORMS = {"/v1/messages": ANTHROPIC_ERRORS, "/api": OLLAMA_ERRORS}
 # Paths that several dialects have, and the header by which one of them is told.
 _SHARED_PATHS = ("/v1/models",)
@@ -58,6 +76,8 @@ def error_form_of(path: str, headers: Mapping[bytes, bytes]) -> ErrorForm:
     for prefix, form in _FORMS.items():
         if _is_below(path, prefix):
             return form
+    if path.startswith(_TAKEOFF_BELOW) or any(_is_below(path, each) for each in _TAKEOFF_PATHS):
+        return TAKEOFF_ERRORS
     if ANTHROPIC_VERSION.encode() in headers and any(
         _is_below(path, each) for each in _SHARED_PATHS
     ):

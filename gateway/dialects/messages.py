@@ -6,6 +6,7 @@ HTTP. Its types are in schema/anthropic.py, its answers in messages_answer.py.
 
 import msgspec
 
+from gateway.dialects.anthropic_deferred import referenced_names
 from gateway.dialects.anthropic_turns import system_message, turn_messages
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages_answer import MessageAnswer
@@ -56,7 +57,7 @@ def conversation_of(request: CountTokensRequest) -> PlainConversation:
     messages: list[ChatMessage] = []
     if (system := system_message(request.system, request.messages)) is not None:
         messages.append(system)
-    messages += turn_messages(request.messages)
+    messages += turn_messages(request.messages, request.tools or [])
     config = request.output_config
     conversation = PlainConversation(
         messages=messages,
@@ -76,21 +77,37 @@ def tools_of(request: CountTokensRequest) -> ToolUse | None:
         return None
     if len({tool.function.name for tool in tools}) < len(tools):
         raise invalid("Invalid 'tools': two tools have the same name.", "tools")
+    untold, unknown = _deferred(request)
     if choice is None:
-        return ToolUse(tools=tools)
+        return ToolUse(tools=tools, untold=untold)
     name = ""
     if choice.type == "tool":
         name = choice.name or ""
         if name not in {tool.function.name for tool in tools}:
             message = f"Invalid 'tool_choice.name': no tool is named '{name[:128]}'."
             raise invalid(message, "tool_choice")
+    is_required = choice.type in ("any", "tool")
+    known = {tool.function.name for tool in tools} - unknown
+    if is_required and not known:
+        message = "'tool_choice' demands a call, but the model knows no tool yet: all are deferred."
+        raise invalid(message, "tool_choice")
     return ToolUse(
         tools=tools,
-        is_required=choice.type in ("any", "tool"),
+        is_required=is_required,
         name=name,
         allows_parallel=not choice.disable_parallel_tool_use,
         schema_field="tools[{}].input_schema",
+        allowed=frozenset(known) if is_required and unknown else frozenset(),
+        untold=untold,
     )
+
+
+def _deferred(request: CountTokensRequest) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of the tools that were deferred, and of those nothing refers to."""
+    deferred = frozenset(tool.name for tool in request.tools or [] if tool.defer_loading)
+    if not deferred:
+        return deferred, deferred
+    return deferred, deferred - referenced_names(request.messages)
 
 
 def _tool(tool: AnthropicTool, where: str) -> Tool:

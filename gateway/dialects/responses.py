@@ -16,6 +16,7 @@ from gateway.dialects.dialect import Dialect
 from gateway.dialects.responses_answer import THOUGHTS, ResponsesAnswer
 from gateway.dialects.responses_tools import CUSTOM_INPUT, function_name, functions_of
 from gateway.errors import invalid, missing
+from gateway.requests.conversation import past_arguments
 from gateway.requests.text_request import TextRequest, ToolUse
 from gateway.schema.chat import ChatRequest
 from gateway.schema.messages import (
@@ -159,10 +160,11 @@ def _call(item: InputItem, where: str) -> PastToolCall:
         if value is None:
             raise missing(f"{where}.{name}")
     assert item.call_id is not None and item.name is not None and arguments is not None
-    if is_custom:
-        arguments = msgspec.json.encode({CUSTOM_INPUT: arguments}).decode()
+    named = (
+        {CUSTOM_INPUT: arguments} if is_custom else past_arguments(arguments, f"{where}.arguments")
+    )
     name = function_name(item.name, item.namespace)
-    return PastToolCall(id=item.call_id, function=PastFunctionCall(name=name, arguments=arguments))
+    return PastToolCall(id=item.call_id, function=PastFunctionCall(name=name, arguments=named))
 
 
 def _thoughts(item: InputItem, where: str) -> str:

@@ -107,7 +107,7 @@ class ResponsesAnswer:
         if whole.reasoning:
             is_last = not whole.text and not whole.calls
             items.append(writer.reasoning(_new_id("rs"), whole.reasoning, _status(is_cut, is_last)))
-        if whole.text or not whole.calls:
+        if whole.text or not (whole.calls or whole.reasoning):
             logprobs = writer.logprobs(whole.own_tokens)
             status = _status(is_cut, not whole.calls)
             items.append(writer.message(_new_id("msg"), whole.text, logprobs, status))

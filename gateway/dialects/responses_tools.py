@@ -15,6 +15,11 @@ from gateway.schema.responses import ResponsesTool
 # The argument that a custom tool's text is.
 CUSTOM_INPUT = "input"
 SEPARATOR = "__"
+# Where Codex, which offers them by default, turns tools off.
+_SWITCHES = {
+    "web_search": ' (Codex: web_search = "disabled" in config.toml)',
+    "tool_search": ' (Codex: "supports_search_tool": false in its model catalog)',
+}
 _CUSTOM_SCHEMA = {
     "type": "object",
     "properties": {CUSTOM_INPUT: {"type": "string"}},
@@ -78,7 +83,7 @@ def _functions(tools: Sequence[ResponsesTool], where: str, namespace: str | None
         else:
             message = (
                 f"Invalid '{place}': no tools of type '{tool.type[:40]}' run here. Send functions, "
-                "or turn that tool off in the client."
+                f"or turn that tool off in the client{_SWITCHES.get(tool.type, '')}."
             )
             raise invalid(message, place, "unsupported_parameter")
 

@@ -1,4 +1,4 @@
-"""/, /livez, /readyz, /health, /version: what probes, load balancers and clients ask.
+"""/livez, /readyz, /health, /version: what probes, load balancers and clients ask.
 
 Readiness is what the pool computes from its groups' progress; nothing is judged here.
 """
@@ -7,7 +7,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from gateway.exchange_context import exchange_context
 from gateway.requests.body import json_response
@@ -15,11 +15,6 @@ from gateway.service import Service
 
 if TYPE_CHECKING:
     from gateway.pool.status import PoolStatus
-
-
-async def root(http_request: Request) -> Response:
-    """Say that there is a server: some clients ask with HEAD before anything else."""
-    return PlainTextResponse("Unisono is running")
 
 
 async def livez(http_request: Request) -> Response:

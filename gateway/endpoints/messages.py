@@ -23,6 +23,9 @@ async def count_tokens(http_request: Request) -> Response:
     parsed = await parse_request(http_request, COUNT_TOKENS)
     conversation, tools = conversation_of(parsed.request), tools_of(parsed.request)
     token_ids = await encode_conversation(
-        conversation, tools.tools if tools is not None else None, service.chat_templates
+        conversation,
+        tools.told if tools is not None else None,
+        service.chat_templates,
+        salt=parsed.options.cache_salt,
     )
     return json_response(TokenCount(input_tokens=len(token_ids)), headers=parsed.headers)

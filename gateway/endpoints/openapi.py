@@ -1,10 +1,14 @@
-"""GET /openapi.json and /docs: what this server can be asked, for programs and for people."""
+"""GET /openapi.json and /docs: what this server can be asked, for programs and for people.
+
+Both are open: a page in a browser sends no key. What the model is called is for those who may ask.
+"""
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from gateway.description.docs_page import docs_page
+from gateway.description.docs_page import STYLE_HASH, docs_page
 from gateway.description.openapi import openapi
+from gateway.exchange_context import exchange_context
 from gateway.requests.body import json_response
 from gateway.requests.context_length import ContextLength
 from gateway.service import Service
@@ -18,6 +22,8 @@ async def openapi_json(http_request: Request) -> Response:
 async def docs(http_request: Request) -> Response:
     """Return the same as a page."""
     service: Service = http_request.app.state.service
+    is_known = exchange_context(http_request.scope).tenant is not None
+    name = service.model_names[0] if is_known else "MODEL"
     limits, context = service.limits, ContextLength(service.pool)
     told = {
         "Context": f"{context.num_tokens:,} tokens, prompt and answer together",
@@ -28,7 +34,7 @@ async def docs(http_request: Request) -> Response:
         "A reader that takes nothing": f"is cut off after {limits.send_timeout_s:g} seconds",
     }
     return HTMLResponse(
-        docs_page(openapi(), service.model_names[0], told),
+        docs_page(openapi(), name, told),
         # Nothing on the page is loaded or run, and nothing could be.
-        headers={"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"},
+        headers={"content-security-policy": f"default-src 'none'; style-src '{STYLE_HASH}'"},
     )

@@ -25,7 +25,7 @@ async def count_input_tokens(http_request: Request) -> Response:
     parsed = await parse_request(http_request, RESPONSES.decoder)
     request = RESPONSES.read(parsed.request)
     assert not isinstance(request.source, PlainPrompts), "an input is a conversation"
-    token_ids = await encode_messages(request, request.source, service)
+    token_ids = await encode_messages(request, request.source, service, parsed.options.cache_salt)
     return json_response(InputTokens(len(token_ids)), headers=parsed.headers)
 
 

@@ -54,12 +54,16 @@ async def detokenize(http_request: Request) -> Response:
     request = decode_body(body, _detokenize_decoder, service.limits.max_json_depth)
     headers = _checked(request, body, service)
     check_token_ids(request.tokens, service.vocab_size, "tokens")
-    decode = service.tokenizer.decode
-    if len(request.tokens) > MAX_INLINE_LENGTH:
-        text = await asyncio.to_thread(decode, request.tokens, skip_special_tokens=False)
-    else:
-        text = decode(request.tokens, skip_special_tokens=False)
+    text = await decoded_text(request.tokens, service, skip_special_tokens=False)
     return json_response(DetokenizedText(text), headers=headers)
+
+
+async def decoded_text(ids: list[int], service: Service, *, skip_special_tokens: bool) -> str:
+    """Return the text of token ids, off the event loop if that takes long."""
+    decode = service.tokenizer.decode
+    if len(ids) > MAX_INLINE_LENGTH:
+        return await asyncio.to_thread(decode, ids, skip_special_tokens=skip_special_tokens)
+    return decode(ids, skip_special_tokens=skip_special_tokens)
 
 
 def _checked(

@@ -23,6 +23,7 @@ class CompiledNotation:
     reasoning: ReasoningForm | None = None
     ignored: tuple[str, ...] = ()
     id_length: int = 0
+    id_form: str = ""
 
     @property
     def has_calls(self) -> bool:
@@ -58,6 +59,7 @@ def compiled(calls: Notation | None, reasoning: Notation | None) -> CompiledNota
         reasoning.reasoning if reasoning else None,
         tuple(dict.fromkeys(ignored)),
         calls.id_length if calls else 0,
+        calls.id_form if calls else "",
     )
 
 

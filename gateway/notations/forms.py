@@ -7,15 +7,13 @@ there, or none. Called by whoever reads or writes calls.
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 from gateway.notations.notation import CallForm
-
-SlotKind = Literal["name", "arguments", "object", "parameters", "keywords", "ignored"]
 
 _SLOT = re.compile(r"\{([a-z]+)\}")
 # A mark in brackets is a word of its own: white space may follow it.
 _WORD = re.compile(r"[^\s>\]]*[>\]]|[^\s>\]]+")
+_KINDS = ("string", "type")
 _CONTENTS = ("arguments", "object", "parameters", "keywords")
 
 
@@ -47,16 +45,22 @@ Element = Words | Slot
 
 @dataclass(frozen=True)
 class ParameterForm:
-    """One parameter: words before its key, between key and value, and after the value."""
+    """One parameter: words before its key, between key and value, and after the value.
+
+    kind: "string" or "type" where the notation says what a value is, between the words `between`
+    and `before_value`; "" where it does not, and the value follows the former.
+    """
 
     before: Words
     between: Words
     after: Words
+    kind: str = ""
+    before_value: Words = Words("", ())
 
     @property
     def trims_start(self) -> bool:
         """Whether a line break before the value is not part of it."""
-        return self.between.text.endswith("\n")
+        return (self.before_value if self.kind else self.between).text.endswith("\n")
 
     @property
     def trims_end(self) -> bool:
@@ -138,7 +142,7 @@ def _elements(form: str, field: str) -> list[Element]:
     elements: list[Element] = []
     position = 0
     for slot in _SLOT.finditer(form):
-        if slot[1] not in (*_CONTENTS, "name", "ignored"):
+        if slot[1] not in (*_CONTENTS, "name", "index", "ignored"):
             raise FormError(field, f"has an unknown slot {slot[0]}")
         if literal := form[position : slot.start()]:
             elements.append(written(literal))
@@ -159,7 +163,11 @@ def _around(form: str, slot: str, field: str) -> tuple[Words, Words]:
 def _parameter(form: str) -> ParameterForm:
     before, rest = form.partition("{key}")[::2]
     between, after = rest.partition("{value}")[::2]
+    kind = next((name for name in _KINDS if f"{{{name}}}" in between), "")
+    between, _, before_value = between.partition(f"{{{kind}}}") if kind else (between, "", "")
     parts = [written(part) for part in (before, between, after)]
-    if not all(part.words for part in parts):
+    if not all(part.words for part in parts) or (kind and not before_value.strip()):
         raise FormError("parameter", "must have {key} and {value}, and marks around each")
-    return ParameterForm(*parts)
+    if unknown := _SLOT.search("".join((before, between, before_value, after))):
+        raise FormError("parameter", f"has an unknown slot {unknown[0]}")
+    return ParameterForm(parts[0], parts[1], parts[2], kind, written(before_value))

@@ -10,11 +10,14 @@ from typing import Any
 
 from backend.wire.sampling import Grammar
 from gateway.notations.call_arguments import ArgumentsGrammar
-from gateway.notations.forms import CompiledForm, Slot
-from gateway.notations.lark import LarkWriter
+from gateway.notations.forms import CompiledForm, Words
+from gateway.notations.lark import LarkWriter, without
 from gateway.notations.messages_grammar import messages_grammar
 from gateway.notations.served import ServedNotation
 from gateway.notations.shortfalls import Shortfall
+
+# Slots that say nothing to us, as a demanded call has them.
+_SLOTS = {"index": "/[0-9]{1,4}/", "ignored": "/[a-z0-9]{10}/"}
 
 Functions = Sequence[tuple[str, Mapping[str, Any]]]
 
@@ -43,7 +46,10 @@ class CallsGrammar:
         if self._notation.form.messages is not None:
             return self._in_messages(body=body, is_required=body is None)
         writer = self._writer
-        writer.add("start", "calls" if body is None else "calls | body")
+        writer.add("start", "")
+        marks = self._ignored_marks()
+        around = f"({marks})*" if marks else ""
+        writer.add("start", f"{around} (calls | body) {around}" if body else f"{around} calls")
         self._add_section()
         return self._grammar(body)
 
@@ -58,22 +64,57 @@ class CallsGrammar:
         writer.add("start", "")
         form = self._notation.form.forms[0]
         if form.form.is_unmarked:
-            text = writer.new(r"/[^{\[\s](.|\n)*/", "other")
+            text = writer.terminal(without(r"/[^{\[\s](.|\n)*/", self._other_marks("")))
             writer.add("start", f"calls | {text}")
             self._add_section()
             return self._grammar(None)
         # The mark alone says that a call begins; what follows it is held.
-        mark = form.opening_words[0]
-        repeats = "*" if self._allows_parallel else "?"
-        writer.add("start", f"held{repeats} {writer.any_text()}")
+        mark = self._mark(form)
+        others = self._other_marks(mark)
+        text = writer.any_text(others)
+        skipped = "skipped" if (marks := self._ignored_marks()) else ""
+        if skipped:
+            writer.add(skipped, f"{text} ({marks})")
+        repeats = f"{skipped}* (held {skipped}*)?" if skipped else "held?"
+        if self._allows_parallel:
+            repeats = "(held | skipped)*" if skipped else "held*"
+        writer.add("start", f"{repeats} {text}")
+        until = writer.until(mark, others)
         if form.section_open.words:
             after = writer.literal(form.section_open.text.removeprefix(mark))
-            writer.add("held", f"{writer.until(mark)} {after} calls_of_section")
+            writer.add("held", f"{until} {after} calls_of_section")
             self._add_calls(allows_parallel=self._allows_parallel)
         else:
-            writer.add("held", f"{writer.until(mark)} call")
+            writer.add("held", f"{until} call")
             self._add_calls(allows_parallel=False, mark=mark)
         return self._grammar(None)
+
+    def _mark(self, form: CompiledForm) -> str:
+        """Return the text by which a call is known to begin."""
+        first = form.first_head[0]
+        assert isinstance(first, Words)
+        words = list(first.words)
+        mark = words.pop(0)
+        others = [text for text in self._notation.form.ignored if text.startswith(mark)]
+        # Where a text that is no call begins alike, one word alone says nothing.
+        while words and others and first.text.startswith(mark + words[0]):
+            mark += words.pop(0)
+            others = [text for text in others if text.startswith(mark)]
+        return mark
+
+    def _other_marks(self, mark: str) -> list[str]:
+        """Return the marks of calls in other forms, which nobody holds and so may not come."""
+        words = {word for form in self._notation.form.forms for word in form.opening_words}
+        return sorted(
+            word
+            for word in words
+            if not self._writer.has_token(word) and word not in mark and not mark.startswith(word)
+        )
+
+    def _ignored_marks(self) -> str:
+        """Return the marks that are special tokens, and of no call; "" for none."""
+        marks = filter(self._writer.has_token, self._notation.form.ignored)
+        return " | ".join(map(self._writer.literal, marks))
 
     def _in_messages(self, *, body: Grammar | None, is_required: bool) -> Grammar:
         return messages_grammar(self._notation, self._functions, body=body, is_required=is_required)
@@ -97,19 +138,38 @@ class CallsGrammar:
         writer.add("call", " | ".join(calls))
         separator = writer.literal(form.form.separator)
         more = f"({separator} call)*" if allows_parallel else ""
-        closing = writer.literal(form.section_close.text)
+        # A line break by itself: it may be a separator as well, and a lexer does not go back.
+        closing = form.section_close.text
+        rest = closing.lstrip()
+        space = closing.removesuffix(rest)
+        closing = f"{writer.literal(space)} {writer.literal(rest)}".strip()
         writer.add("calls_of_section", f"call {more} {closing}".strip())
 
     def _call(self, form: CompiledForm, name: str, schema: Mapping[str, Any], mark: str) -> str:
         writer = self._writer
-        head = "".join(name if isinstance(part, Slot) else part.text for part in form.head)
-        head, tail = head.removeprefix(mark), form.tail.text
+        head, tail = self._head(form, name, mark), form.tail.text
         schema = {"type": "object", **schema}
         if form.content == "object":
             keys = form.form.name_key, form.form.arguments_key
             # In words as JSON has them: an answer that is no call may be JSON, too.
             parts = ["{", f'"{keys[0]}"', ":", " ", json.dumps(name), ",", " ", f'"{keys[1]}"', ":"]
-            before = " ".join(map(writer.literal, filter(None, [head, *parts, " "])))
+            before = " ".join([head, *map(writer.literal, [*parts, " "])])
             return f"{before} {writer.json(schema)} {writer.literal('}' + tail)}"
         arguments = ArgumentsGrammar(writer, form, name, schema, self.shortfalls)
-        return f"{writer.literal(head)} {arguments.written()} {writer.literal(tail)}".strip()
+        return f"{head} {arguments.written()} {writer.literal(tail)}".strip()
+
+    def _head(self, form: CompiledForm, name: str, mark: str) -> str:
+        """Return what precedes the arguments. mark: what has been written of it."""
+        parts = []
+        text = ""  # literal parts that follow each other are one: a mark may be made of several
+        for part in form.head:
+            if isinstance(part, Words):
+                text += part.text
+            elif part.kind == "name":
+                text += name
+            else:
+                parts.append(self._writer.literal(text.removeprefix(mark)))
+                parts.append(self._writer.new(_SLOTS[part.kind], part.kind))
+                mark = text = ""
+        parts.append(self._writer.literal(text.removeprefix(mark)))
+        return " ".join(filter(None, parts))

@@ -25,6 +25,7 @@ _OBJECT_BEGINNING = re.compile(r'\{\s*"name"\s*:\s*"(?P<name>[^"]*)')
 # How a call without marks may begin; Llama 3.1 writes a type in front at times.
 _OBJECT_WORDS = (("{", '"name"', ":", '"'), ("{", '"type"', ":", '"function"', ","))
 _NAME = re.compile(r"[\w./-]+")
+_INDEX = re.compile(r"\d+")
 _SPACE = re.compile(r"\s*")
 
 
@@ -33,13 +34,14 @@ class Begun:
     """A call has begun. end: where its arguments begin in the text.
 
     arguments: all of them, where the call was complete already; is_inside: the arguments are a part
-    of an object which goes on after them.
+    of an object which goes on after them. index: the number that the model gave the call.
     """
 
     name: str
     end: int
     arguments: str | None = None
     is_inside: bool = False
+    index: str = ""
 
 
 Outcome = Begun | Literal["more", "none"]
@@ -58,6 +60,7 @@ class HeadMatcher:
         self._object: JsonReader | None = None
         self._object_start = 0
         self._num_scanned = 0
+        self._index = ""
 
     def match(self, text: str) -> Outcome:
         """Say what a text begins with: all that came since the place."""
@@ -89,11 +92,14 @@ class HeadMatcher:
         if self._object is not None:
             return self._match_object(text)
         position, name = 0, ""
+        self._index = ""
         for number, element in enumerate(self._elements):
             if isinstance(element, Words):
                 end = match_words(element.words, text, position)
             elif element.kind == "name":
-                end, name = _match_name(text, position)
+                end, name = _match_word(_NAME, text, position)
+            elif element.kind == "index":
+                end, self._index = _match_word(_INDEX, text, position)
             else:
                 end = self._end_of_ignored(number, text, position)
             if end is None:
@@ -112,7 +118,7 @@ class HeadMatcher:
     def _match_content(self, text: str, position: int, name: str) -> Outcome:
         start = _skip_space(text, position)
         if self.form.content == "keywords":
-            return Begun(name, position)
+            return Begun(name, position, index=self._index)
         if start == len(text):
             return "more" if len(text) <= MAX_HEAD_CHARS else "none"
         if self.form.content == "parameters":
@@ -120,7 +126,7 @@ class HeadMatcher:
         if text[start] != "{":
             return "none"
         if self.form.content == "arguments":
-            return Begun(name, start)
+            return Begun(name, start, index=self._index)
         self._object, self._object_start, self._num_scanned = JsonReader(), start, start
         return self._match_object(text)
 
@@ -131,7 +137,7 @@ class HeadMatcher:
             if end is None:
                 return "more"
             if end >= 0:
-                return Begun(name, position)
+                return Begun(name, position, index=self._index)
         return "none"
 
     def _match_object(self, text: str) -> Outcome:
@@ -174,10 +180,10 @@ def match_words(words: tuple[str, ...], text: str, position: int) -> int | None:
     return position
 
 
-def _match_name(text: str, position: int) -> tuple[int | None, str]:
-    """Return where a name ends, and the name; None and -1 as in match_words()."""
+def _match_word(pattern: re.Pattern[str], text: str, position: int) -> tuple[int | None, str]:
+    """Return where a name or number ends, and itself; None and -1 as in match_words()."""
     start = _skip_space(text, position)
-    found = _NAME.match(text, start)
+    found = pattern.match(text, start)
     if found is None:
         return (None if start == len(text) else -1), ""
     return (None if found.end() == len(text) else found.end()), found[0]

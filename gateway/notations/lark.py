@@ -6,7 +6,7 @@ writes grammars of calls.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # What may stand between two parts of JSON, as templates show it. Models that may write any amount
@@ -55,19 +55,23 @@ class LarkWriter:
         parts = [part for part in self._special.split(text) if part]
         return " ".join(self._token(part) or quoted(part) for part in parts)
 
-    def any_text(self) -> str:
-        """Return any text, which may be empty and has no special token."""
-        self._rules["TEXT"] = r"/(.|\n)+/"
+    def any_text(self, excluded: Sequence[str] = ()) -> str:
+        """Return any text, which may be empty and has no special token, nor any of those."""
+        self._rules["TEXT"] = without(r"/(.|\n)+/", excluded)
         return "TEXT?"
 
-    def until(self, text: str) -> str:
+    def until(self, text: str, excluded: Sequence[str] = ()) -> str:
         """Return any text that ends with the first `text`, which may begin with a special token."""
         first, *others = [part for part in self._special.split(text) if part]
         rest = self.literal("".join(others))
         if token := self._token(first):
-            return f"{self.any_text()} {token} {rest}".strip()
-        lexeme = rf"/(.|\n)*{regex_of(first)}/"
+            return f"{self.any_text(excluded)} {token} {rest}".strip()
+        lexeme = self.terminal(without(rf"/(.|\n)*{regex_of(first)}/", excluded))
         return f"{self.new(lexeme, 'until', 'lazy')} {rest}".strip()
+
+    def has_token(self, text: str) -> bool:
+        """Say whether a literal text has special tokens in it."""
+        return self._special.search(text) is not None
 
     def text_before(self, terminal: str, text: str) -> str:
         """Return a text that an expression of a terminal matches, and `text` behind it.
@@ -101,6 +105,11 @@ class LarkWriter:
             return ""
         self.used_ids.add(token_id)
         return f"<[{token_id}]>"
+
+
+def without(terminal: str, texts: Sequence[str]) -> str:
+    """Return an expression of a terminal that matches the same but what has some texts in it."""
+    return " & ".join([terminal, *(f"~/(?s:.*){regex_of(text)}(?s:.*)/" for text in texts)])
 
 
 def regex_of(text: str) -> str:

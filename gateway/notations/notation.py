@@ -18,9 +18,12 @@ class CallForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     call: one call, with {name} and one of {arguments} (a JSON object), {parameters} (each as
     `parameter` says) and {keywords} (as in Python's calls), or {object}, which is JSON and has both
-    the name and the arguments. {ignored} is text up to what follows it.
+    the name and the arguments. {index} is a number of the call, {ignored} is text up to what
+    follows it, or ten letters and digits where a call is demanded.
     section: what stands around all calls, with {calls} in it. separator: what stands between two.
     parameter: one parameter, with {key} and {value}; strings stand bare, other values as JSON.
+    Between the two may stand {string}, which is `true` or `false`, or {type}, a type of JSON.
+    has_cdata: a value may stand in XML's <![CDATA[ and ]]>.
     name_key, arguments_key: what members of {object} are called when a call is demanded; whoever
     reads one knows `arguments` and `parameters`.
     string_mark: what stands around strings in {arguments} instead of quotation marks.
@@ -34,6 +37,7 @@ class CallForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     section: Form = "{calls}"
     separator: str = ""
     parameter: str = ""
+    has_cdata: bool = False
     name_key: Mark = "name"
     arguments_key: Mark = "arguments"
     string_mark: str = ""
@@ -78,7 +82,8 @@ class Notation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     calls: the ways to write calls; a call that is demanded is written in the first.
     ignored: marks that are not part of the text. id_length: of a call's id of letters and digits; 0
-    for ids as OpenAI's. detect: texts of a chat template that has this notation: all of any row.
+    for ids as OpenAI's. id_form: of a call's id that says which it is, with {name} and {index}.
+    detect: texts of a chat template that has this notation: all of any row.
     detect_reasoning: the same for its reasoning.
     """
 
@@ -87,5 +92,6 @@ class Notation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reasoning: ReasoningForm | None = None
     ignored: tuple[Mark, ...] = ()
     id_length: Annotated[int, Meta(ge=0, le=64)] = 0
+    id_form: Annotated[str, Meta(max_length=64)] = ""
     detect: tuple[tuple[Mark, ...], ...] = ()
     detect_reasoning: tuple[tuple[Mark, ...], ...] = ()

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.notations.forms import ParameterForm
-from gateway.notations.lark import LarkWriter
+from gateway.notations.lark import LarkWriter, without
 from gateway.notations.schema_documents import document, keywords
 from gateway.notations.schema_types import resolved, types_of, value_of
 from gateway.notations.shortfalls import NotCarried, joined
-from gateway.notations.text_grammars import ANY_TEXT, text_terminal, without
+from gateway.notations.text_grammars import ANY_TEXT, text_terminal
 from gateway.notations.value_grammars import ANY_BARE_KEY
 
 _SPACE = r"[\s\x1c-\x1f]*"
@@ -45,7 +45,7 @@ class ParameterGrammar:
         if key != key.strip() or not key or self._form.between.words[0] in key:
             raise NotCarried("", "a parameter of this name cannot be written")
         before = self._writer.literal(f"{self._form.before.text}{key}{self._form.between.text}")
-        return f"{before} {self.value(schema)}"
+        return f"{before} {self._marked(schema) if self._form.kind else self.value(schema)}"
 
     def any_parameters(self) -> str:
         """Return any number of parameters, of any names."""
@@ -53,7 +53,35 @@ class ParameterGrammar:
             self._writer.literal(words.text) for words in (self._form.before, self._form.between)
         )
         key = self._writer.new(ANY_BARE_KEY, "key")
-        return f"({self._writer.new(f'{before} {key} {between} {self.value({})}', 'extra')})*"
+        value = self._marked({}) if self._form.kind else self.value({})
+        return f"({self._writer.new(f'{before} {key} {between} {value}', 'extra')})*"
+
+    def _marked(self, schema: Any) -> str:
+        """Return a value, and before it what it is."""
+        types = types_of(schema, self._root, takes_nullable=False)
+        ways = []
+        if "string" in types and (text := text_terminal(schema, self._root)):
+            ways.append(f"{self._kind('string')} {self._text(text)}")
+        others = sorted(types - {"string", "integer"} if "number" in types else types - {"string"})
+        groups = [others] if self._form.kind == "string" and others else [[name] for name in others]
+        after = self._writer.literal(self._form.after.text)
+        for names in groups:
+            own = {"type": names if len(names) > 1 else names[0]}
+            narrowed = (
+                {"allOf": [schema, own]} if isinstance(schema, dict) and keywords(schema) else own
+            )
+            kind = "number" if names == ["integer"] else names[0]
+            ways.append(f"{self._kind(kind)} {self._json(narrowed)} {after}")
+        if not ways:
+            raise NotCarried("", "no value obeys it")
+        return f"({' | '.join(ways)})"
+
+    def _kind(self, name: str) -> str:
+        """Return the words that say of what type a value is."""
+        shown = name
+        if self._form.kind == "string":
+            shown = "true" if name == "string" else "false"
+        return self._writer.literal(f"{shown}{self._form.before_value.text}")
 
     def value(self, schema: Any) -> str:
         """Return a value and what ends it. Raises NotCarried."""

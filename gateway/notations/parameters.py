@@ -7,7 +7,9 @@ value is depends on the schema of the tool. Called by the parser.
 from gateway.notations.arguments import json_characters, json_string
 from gateway.notations.forms import CompiledForm, ParameterForm
 from gateway.notations.marks import MarkFinder
-from gateway.notations.schema_types import ParameterTypes, value_of
+from gateway.notations.schema_types import ALL_TYPES, ParameterTypes, value_of
+
+_CDATA, _CDATA_END = "<![CDATA[", "]]>"
 
 
 class ParametersReader:
@@ -20,15 +22,22 @@ class ParametersReader:
         self._types = types
         self._end = form.tail.words[0]
         self._between = MarkFinder([self._form.before.words[0], self._end])
-        self._finders = [MarkFinder([word]) for word in self._form.between.words]
-        self._after = MarkFinder(_with_line_break(self._form))
+        steps = [(word, "") for word in self._form.before.words[1:]]
+        steps += _with_first(self._form.between.words, "key")
+        steps += _with_first(self._form.before_value.words, "kind")
+        # The words on the way to a value, and what the text before each is.
+        self._finders = [(MarkFinder([word]), what) for word, what in steps]
+        self._after = self._ends = MarkFinder(_with_line_break(self._form))
         self._num_parameters = 0
         self._is_begun = False
         self._part = 0  # 0: before a parameter; then the words up to the value; last: in the value
         self._key: list[str] = []
+        self._kind: list[str] = []
         self._is_string = False
         self._value: list[str] = []
-        self._may_trim = False
+        self._may_trim = self._may_wrap = False
+        self._has_cdata = form.form.has_cdata
+        self._after_cdata = MarkFinder([f"{_CDATA_END}{self._form.after.words[0]}"])
 
     def read(self, text: str) -> tuple[str, int]:
         found = [] if self._is_begun else ["{"]
@@ -60,9 +69,12 @@ class ParametersReader:
         return at + len(mark), True
 
     def _read_key(self, text: str, position: int, found: list[str]) -> tuple[int, bool]:
-        at, mark = self._finders[self._part - 1].find(text, position)
-        if self._part == 1:
+        finder, what = self._finders[self._part - 1]
+        at, mark = finder.find(text, position)
+        if what == "key":
             self._key.append(text[position:at])
+        elif what == "kind":
+            self._kind.append(text[position:at])
         if not mark:
             return at, False
         self._part += 1
@@ -75,17 +87,35 @@ class ParametersReader:
         self._key.clear()
         found.append(f"{', ' if self._num_parameters else ''}{json_string(key)}: ")
         self._num_parameters += 1
-        self._allowed = self._types.of(key)
+        self._allowed = self._types_of(key)
         self._is_string = self._allowed == frozenset({"string"})
         self._may_trim = self._form.trims_start
+        self._may_wrap, self._ends = self._has_cdata, self._after
         if self._is_string:
             found.append('"')
+
+    def _types_of(self, key: str) -> frozenset[str]:
+        """Return the types that a value may have, which the notation may say."""
+        if not self._form.kind:
+            return self._types.of(key)
+        kind = "".join(self._kind).strip()
+        self._kind.clear()
+        if kind == ("true" if self._form.kind == "string" else "string"):
+            return frozenset({"string"})
+        return ALL_TYPES - {"string"}
 
     def _read_value(self, text: str, position: int, found: list[str]) -> tuple[int, bool]:
         if self._may_trim and position < len(text):
             self._may_trim = False
             position += text.startswith("\n", position)
-        at, mark = self._after.find(text, position)
+        if self._may_wrap:
+            if _CDATA.startswith(text[position:]):
+                return position, False
+            self._may_wrap = False
+            if text.startswith(_CDATA, position):
+                position += len(_CDATA)
+                self._ends = self._after_cdata
+        at, mark = self._ends.find(text, position)
         piece = text[position:at]
         if self._is_string:
             found.append(json_characters(piece))
@@ -100,6 +130,11 @@ class ParametersReader:
             self._value.clear()
         self._part = 0
         return at + len(mark), True
+
+
+def _with_first(words: tuple[str, ...], what: str) -> list[tuple[str, str]]:
+    """Return words, the first with what the text before it is."""
+    return [(word, "" if number else what) for number, word in enumerate(words)]
 
 
 def _with_line_break(form: ParameterForm) -> list[str]:

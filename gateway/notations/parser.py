@@ -55,6 +55,7 @@ class OutputParser:
             lambda event: self._events.append(event),
             allows_parallel=allows_parallel,
             id_length=notation.id_length,
+            id_form=notation.id_form,
         )
         self._text = Region(self._told, keeps_space=True)
         self._thought = Region(self._thought_of, keeps_space=False)
@@ -263,7 +264,7 @@ class OutputParser:
         self._region.drop_space()
         self._tries_unmarked = form.form.is_unmarked
         self._form = form
-        self._calls.begin(begun.name)
+        self._calls.begin(begun.name, begun.index)
         self._rest = JsonReader(depth=1) if begun.is_inside else None
         if begun.arguments is not None:
             self._reader = JsonReader()

@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.notations.arguments import json_string
 
-_ALL = frozenset({"string", "number", "integer", "boolean", "null", "array", "object"})
+ALL_TYPES = frozenset({"string", "number", "integer", "boolean", "null", "array", "object"})
 _MAX_REFERENCES = 16
 # Python's parser takes some hundred bytes a character.
 _MAX_LITERAL_CHARS = 100_000
@@ -40,7 +40,7 @@ def types_of(
     root: where its references lead. takes_nullable: OpenAPI's keyword counts, which JSON Schema
     does not have.
     """
-    return _Types(root, takes_nullable=takes_nullable).of(schema) or _ALL
+    return _Types(root, takes_nullable=takes_nullable).of(schema) or ALL_TYPES
 
 
 class _Types:
@@ -55,14 +55,14 @@ class _Types:
         """Return the types of a schema; None of one that leads to itself."""
         schema = resolved(schema, self._root)
         if not isinstance(schema, dict):
-            return _ALL
+            return ALL_TYPES
         if id(schema) not in self._known:
             self._known[id(schema)] = None
             self._known[id(schema)] = self._of_object(schema)
         return self._known[id(schema)]
 
     def _of_object(self, schema: Mapping[str, Any]) -> frozenset[str]:
-        allowed = _ALL
+        allowed = ALL_TYPES
         match schema.get("type"):
             case str(name):
                 allowed = _with_integers(frozenset({name}))
@@ -77,7 +77,7 @@ class _Types:
                 allowed &= frozenset().union(*(self.of(c) or frozenset() for c in choices))
         parts = schema.get("allOf")
         for part in parts if isinstance(parts, list) else ():
-            allowed &= self.of(part) or _ALL
+            allowed &= self.of(part) or ALL_TYPES
         if self._takes_nullable and schema.get("nullable") is True:
             allowed |= {"null"}
         return allowed

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.notations.lark import quoted, regex_of
+from gateway.notations.lark import quoted
 from gateway.notations.schema_types import resolved, types_of
 from gateway.notations.shortfalls import NotCarried, joined
 from gateway.notations.text_formats import FORMAT_REGEXES
@@ -26,12 +26,6 @@ def text_terminal(schema: Any, root: Mapping[str, Any], path: str = "") -> str:
     Raises NotCarried.
     """
     return _Texts(root).of(schema, path)
-
-
-def without(expression: str, texts: Sequence[str]) -> str:
-    """Return an expression of the same strings but those that have one of some texts in them."""
-    parts = [expression, *(f"~/(?s:.*){regex_of(text)}(?s:.*)/" for text in texts)]
-    return " & ".join(parts)
 
 
 class _Texts:

@@ -9,11 +9,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from gateway.notations.lark import LarkWriter
+from gateway.notations.lark import LarkWriter, without
 from gateway.notations.schema_documents import document, keywords
 from gateway.notations.schema_types import resolved, types_of
 from gateway.notations.shortfalls import NotCarried
-from gateway.notations.text_grammars import text_terminal, without
+from gateway.notations.text_grammars import text_terminal
 
 _INTEGER = "/-?(0|[1-9][0-9]*)/"
 _NUMBER = r"/-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/"

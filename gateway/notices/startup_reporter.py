@@ -51,9 +51,11 @@ class StartupReporter:
         """How long the start took until now, by phase."""
         return self._progress.took()
 
-    def serves(self, lines: Sequence[str], url: str, model: str, compute: str) -> None:
-        """Everything is there."""
-        self.console.show(lines, url=url, model=model, compute=compute)
+    def serves(
+        self, lines: Sequence[str], url: str, model: str, compute: str, kv_tokens: int
+    ) -> None:
+        """Everything is there. kv_tokens: what all groups' KV caches hold together."""
+        self.console.show(lines, url=url, model=model, compute=compute, kv_tokens=kv_tokens)
         self._ready_status = f"serving {model} on {url}"
         self._manager.ready(self._ready_status)
 

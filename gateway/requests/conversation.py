@@ -29,12 +29,13 @@ async def encode_conversation(
     *,
     add_special_tokens: bool = False,
     check: Callable[[str], None] = lambda text: None,
+    salt: str | None = None,
 ) -> list[int]:
     """Return the token ids of a conversation that has been checked.
 
     tools: those that the model is told of, which may be none of those given.
     templates: the model's, None if it has none. check: given what was rendered, may raise before it
-    is tokenised.
+    is tokenised. salt: see ChatTemplate.encode().
     Raises ApiError 400 for what the model's template does not render, and 429.
     """
     if templates is None:
@@ -51,7 +52,7 @@ async def encode_conversation(
     conversation = _conversation(request, tools, options)
     try:
         return await template.encode(
-            conversation, add_special_tokens=add_special_tokens, check=check
+            conversation, add_special_tokens=add_special_tokens, check=check, salt=salt
         )
     except TemplateFailure as error:
         message = (
@@ -74,6 +75,27 @@ def _options(request: ConversationFields, defaults: dict[str, Any]) -> dict[str,
         if "enable_thinking" not in asked:
             options["enable_thinking"] = request.reasoning_effort not in ("none", "minimal")
     return options
+
+
+def past_arguments(given: str | dict[str, Any] | None, where: str) -> dict[str, Any]:
+    """Return the object that templates are given: they walk through it, or write it as JSON.
+
+    given: as the API has it, JSON; none, an empty one and null are how some clients write no
+    arguments. Raises ApiError 400 for what is no object.
+    """
+    if isinstance(given, dict):
+        return given
+    if given is None or not given.strip():
+        return {}
+    try:
+        arguments = msgspec.json.decode(given)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+        raise invalid(f"Invalid '{where}': it is not JSON: {error}.", where) from None
+    if arguments is None:
+        return {}
+    if not isinstance(arguments, dict):
+        raise invalid(f"Invalid '{where}': the JSON in it must be an object.", where)
+    return arguments
 
 
 def _conversation(
@@ -142,28 +164,7 @@ def _calls(message: ChatMessage, where: str) -> list[dict[str, Any]]:
 
 
 def _function(call: PastFunctionCall, where: str) -> dict[str, Any]:
-    return {"name": call.name, "arguments": _arguments(call.arguments, f"{where}.arguments")}
-
-
-def _arguments(given: str | dict[str, Any] | None, where: str) -> dict[str, Any]:
-    """Return the object that templates are given: they walk through it, or write it as JSON.
-
-    given: as the API has it, JSON; none, an empty one and null are how some clients write no
-    arguments. Raises ApiError 400 for what is no object.
-    """
-    if isinstance(given, dict):
-        return given
-    if given is None or not given.strip():
-        return {}
-    try:
-        arguments = msgspec.json.decode(given)
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
-        raise invalid(f"Invalid '{where}': it is not JSON: {error}.", where) from None
-    if arguments is None:
-        return {}
-    if not isinstance(arguments, dict):
-        raise invalid(f"Invalid '{where}': the JSON in it must be an object.", where)
-    return arguments
+    return {"name": call.name, "arguments": past_arguments(call.arguments, f"{where}.arguments")}
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

@@ -15,8 +15,12 @@ from gateway.schema.messages import ConversationFields
 from gateway.service import Service
 
 
-async def encode_request(request: TextRequest, service: Service) -> tuple[Sequence[Prompt], int]:
+async def encode_request(
+    request: TextRequest, service: Service, salt: str
+) -> tuple[Sequence[Prompt], int]:
     """Return the prompts of a request, and how many tokens may follow each.
+
+    salt: conversations under equal ones share what was tokenised before.
 
     Raises ApiError for what the model does not take.
     """
@@ -29,7 +33,7 @@ async def encode_request(request: TextRequest, service: Service) -> tuple[Sequen
         return prompts, wanted
     check_num_choices(1, request.num_candidates, service.limits, request.fields)
     least = _least_tokens(request)
-    all_ids = await encode_messages(request, source, service)
+    all_ids = await encode_messages(request, source, service, salt)
     context = ContextLength(service.pool)
     token_ids = context.truncate(all_ids, least, request)
     num_left = context.num_tokens - len(token_ids)
@@ -50,17 +54,18 @@ async def encode_request(request: TextRequest, service: Service) -> tuple[Sequen
 
 
 async def encode_messages(
-    request: TextRequest, conversation: ConversationFields, service: Service
+    request: TextRequest, conversation: ConversationFields, service: Service, salt: str
 ) -> list[int]:
     """Return the token ids of a request's conversation, all of them."""
     context, tokenizer = ContextLength(service.pool), service.tokenizer
     least = _least_tokens(request)
     return await encode_conversation(
         conversation,
-        request.tools.tools if request.tools is not None else None,
+        request.tools.told if request.tools is not None else None,
         service.chat_templates,
         add_special_tokens=bool(request.fields.add_special_tokens),
         check=lambda text: context.check_texts([text], tokenizer, least, request),
+        salt=salt,
     )
 
 

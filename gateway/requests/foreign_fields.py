@@ -49,6 +49,7 @@ _MEANINGFUL: dict[str, tuple[Any, ...]] = {
     "custom_logit_processor": (),
     "lora_path": (),
     "image_data": (),
+    "images": (),
     "lora": (),
     "typical_p": (1,),
     "tfs_z": (1,),

@@ -5,6 +5,7 @@ what is generated. Called by the endpoints that generate.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -66,12 +67,23 @@ class ParsedRequest(Generic[R]):
     headers: dict[str, str]
 
 
+def group_of_model(request: RequestFields, service: Service) -> str:
+    """Return which groups a request means by its model. Raises ApiError for what is not served."""
+    if (group := service.group_of(request.model)) is None:
+        raise model_not_found(request.model)
+    return group
+
+
 async def parse_request(
-    http_request: Request, decoder: msgspec.json.Decoder[R], task: str = "generate"
+    http_request: Request,
+    decoder: msgspec.json.Decoder[R],
+    task: str = "generate",
+    group_of: Callable[[R, Service], str] = group_of_model,
 ) -> ParsedRequest[R]:
     """Read, decode and check the body of a request.
 
-    task: what the model must be served for, a key of ENDPOINTS.
+    task: what the model must be served for, a key of ENDPOINTS. group_of: says which groups are
+    meant, "" for those that answer where none is named.
     Raises ApiError for what cannot be served, ClientDisconnect if the client left before its end.
     """
     arrived_s = time.monotonic()
@@ -87,9 +99,8 @@ async def parse_request(
     known = frozenset(request.__struct_fields__)
     ignored = unknown_fields(body, known, is_strict=service.strict)
     request.check(is_strict=service.strict)
-    if (group := service.group_of(request.model)) is None:
-        raise model_not_found(request.model)
-    _check_task(request.model, service, task)
+    group = group_of(request, service)
+    _check_task(request.model or service.model_names[0], service, task)
     timeout_s = request.timeout or 0.0
     tenant = context.tenant
     assert tenant is not None, "the gate lets nobody unknown in here"

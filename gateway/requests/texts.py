@@ -80,6 +80,34 @@ async def encode_pairs(request: RerankRequest, service: Service) -> list[Encoded
     return await _encode_all(encode, texts, length)
 
 
+async def encode_classified(
+    texts: Sequence[str | list[str]], request: PooledFields, service: Service
+) -> list[EncodedText]:
+    """Tokenise texts, or pairs of them, as a cross-encoder takes them. request: how.
+
+    Raises ApiError 400 for the first that cannot be.
+    """
+    _check_number(len(texts), service, "text")
+    encoder = _TextEncoder(request, service, "text")
+    is_decoder = service.pooling is not None and bool(service.pooling.answer_ids)
+
+    def encode(index: int, given: str | list[str]) -> EncodedText:
+        match given:
+            case [first, second]:
+                if is_decoder:
+                    return encoder.judged(index, first, second, _INSTRUCTION)
+                return encoder.pair(index, first, second)
+            case [str(alone)] | str(alone):
+                if is_decoder:
+                    message = f"'text[{index}]': this model judges pairs: a query and a document."
+                    raise invalid(message, "text")
+                return encoder.text(index, alone)
+        message = f"'text[{index}]' has {len(given)} parts; this model takes one text or a pair."
+        raise invalid(message, "text")
+
+    return await _encode_all(encode, texts, sum(len("".join(given)) for given in texts))
+
+
 class _TextEncoder:
     """Tokenises the texts of one request. param: the field that they come from."""
 

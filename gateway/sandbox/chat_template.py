@@ -107,18 +107,20 @@ class ChatTemplate:
         *,
         add_special_tokens: bool = False,
         check: Callable[[str], None] = lambda text: None,
+        salt: str | None = None,
     ) -> list[int]:
         """Return the token ids of a conversation.
 
         add_special_tokens: put around it what the model wants around a prompt; templates
-        mostly do that themselves. check: called with the text, may raise.
+        mostly do that themselves. check: called with the text, may raise. salt: conversations
+        under equal ones share what was tokenised before; None to remember nothing of it.
         Raises TemplateFailure, TemplateBusy, and TokenizerError for text that is not Unicode.
         """
         text = await self._rendered(conversation)
         check(text)
         # The helper's thread must not do this: 10 MiB take 0.1 s to render, but 6 s to tokenise.
         return await asyncio.to_thread(
-            self._tokenizer.encode, text, add_special_tokens=add_special_tokens
+            self._tokenizer.encode, text, add_special_tokens=add_special_tokens, salt=salt
         )
 
     def close(self) -> None:
@@ -184,7 +186,8 @@ class ChatTemplate:
             "add_generation_prompt": conversation.add_generation_prompt,
         }
         try:
-            return msgspec.msgpack.encode(Rendering(variables))
+            # JSON: whole numbers in it may be of any size, as in a tool's schema.
+            return msgspec.json.encode(Rendering(variables))
         except UnicodeEncodeError:
             raise TemplateFailure("a text in them is not valid Unicode") from None
 

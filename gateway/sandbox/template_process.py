@@ -92,7 +92,7 @@ def begin(greeting: bytes) -> Callable[[bytes], bytes]:
     def answer(request: bytes) -> bytes:
         if not request:
             return msgspec.msgpack.encode(probe(render_probe))
-        rendering = msgspec.msgpack.decode(request, type=Rendering)
+        rendering = msgspec.json.decode(request, type=Rendering)
         text = attempt(partial(renderer.render, rendering.variables))
         return msgspec.msgpack.encode(text if isinstance(text, Rendered) else Rendered(text))
 

@@ -24,7 +24,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
     text: of a `text` block. thinking: of a `thinking` block, what the model thought. id, name,
     input: of a `tool_use` block, a call. tool_use_id, content, is_error: of a `tool_result` block,
-    what came of a call.
+    what came of a call. tool_name: of a `tool_reference` in a result, a tool that was deferred.
     """
 
     type: str
@@ -36,6 +36,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     tool_use_id: BlockId | None = None
     content: "str | list[Block] | None" = None
     is_error: bool | None = None
+    tool_name: str | None = None
 
 
 class AnthropicMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +49,8 @@ class AnthropicMessage(msgspec.Struct, frozen=True, kw_only=True):
 class AnthropicTool(msgspec.Struct, frozen=True, kw_only=True):
     """A function that the model may call. input_schema: a JSON schema of its arguments.
 
-    type: only `custom`; what Anthropic's own servers run is not to be had here.
+    type: only `custom`; what Anthropic's own servers run is not to be had here. defer_loading: the
+    model is told of it where a result refers to it, not before.
     """
 
     name: str
@@ -56,6 +58,7 @@ class AnthropicTool(msgspec.Struct, frozen=True, kw_only=True):
     description: str | None = None
     input_schema: dict[str, Any] | None = None
     strict: bool | None = None
+    defer_loading: bool | None = None
 
 
 class AnthropicToolChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,12 +72,13 @@ class AnthropicToolChoice(msgspec.Struct, frozen=True, kw_only=True):
 class Thinking(msgspec.Struct, frozen=True, kw_only=True):
     """Whether to think first.
 
-    budget_tokens: so many tokens of thought at most. display: `omitted` shows none of it.
+    budget_tokens: so many tokens of thought at most. display: `omitted` shows none of it, any
+    other word all of it.
     """
 
     type: Literal["enabled", "disabled", "adaptive", "between_tools"]
     budget_tokens: Annotated[int, Meta(ge=1)] | None = None
-    display: Literal["summarized", "omitted"] | None = None
+    display: Annotated[str, Meta(max_length=64)] | None = None
 
 
 class OutputFormat(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,12 +28,14 @@ KEY_HEADERS = (b"authorization", b"x-api-key")
 class Access(enum.Enum):
     """What a route asks for: nothing, a key for the model, or an operator.
 
-    An operator has a key of scope admin, or sits on this machine.
+    An operator has a key of scope admin, or sits on this machine. Who changes the server sits there
+    only if it has no keys.
     """
 
     OPEN = enum.auto()
     INFER = enum.auto()
     ADMIN = enum.auto()
+    MANAGE = enum.auto()
 
 
 class Gate:
@@ -119,7 +121,8 @@ class Gate:
 
     def _check(self, tenant: Tenant | None, access: Access, scope: Scope) -> None:
         """Raise ApiError unless `tenant` may have what asks for `access`."""
-        if access is Access.OPEN or (access is Access.ADMIN and _is_local(scope)):
+        is_operator = access is Access.ADMIN or (access is Access.MANAGE and self._keyring is None)
+        if access is Access.OPEN or (is_operator and _is_local(scope)):
             return
         if tenant is None:
             message = (
@@ -127,7 +130,7 @@ class Gate:
                 f"'Authorization: Bearer {keys.KEY_FORMAT}' or 'x-api-key: {keys.KEY_FORMAT}'."
             )
             raise ApiError(401, message, code="invalid_api_key")
-        needed = KeyScope.ADMIN if access is Access.ADMIN else KeyScope.INFER
+        needed = KeyScope.INFER if access is Access.INFER else KeyScope.ADMIN
         if needed not in tenant.scopes:
             message = f"This needs an API key of scope '{needed}'."
             raise ApiError(403, message, code="insufficient_scope")

@@ -133,9 +133,10 @@ class LogLine(msgspec.Struct, frozen=True, tag_field="answer", tag="log"):
 
 
 class Done(msgspec.Struct, frozen=True, tag_field="answer", tag="done"):
-    """What was asked has been done, or was so already."""
+    """What was asked has been done, or was so already. group: the one that is new."""
 
     text: str = ""
+    group: int | None = None
 
 
 class Refused(msgspec.Struct, frozen=True, tag_field="answer", tag="refused"):

@@ -157,9 +157,9 @@ class ControlSocket:
                 logger.info("asked for: %s", _words(operation))
                 try:
                     # Whoever asked may leave; what was begun is brought to its end.
-                    outcome = await self._operations.carry_out(operation, say)
-                    logger.info("%s", outcome)
-                    reply(Done(outcome))
+                    done = await self._operations.carry_out(operation, say)
+                    logger.info("%s", done.text)
+                    reply(done)
                 except OperationError as error:
                     logger.warning("%s", error)
                     reply(Refused(str(error)))

@@ -37,6 +37,24 @@ def find_listener(server: ServerSettings) -> socket.socket:
         ) from error
 
 
+def find_management_listener(server: ServerSettings) -> socket.socket | None:
+    """Return the socket of the management API, if it is wanted. Raises CannotListen.
+
+    Without keys it is this machine's alone, wherever the other listens.
+    """
+    if not server.management_port:
+        return None
+    host = server.host if server.api_keys else "127.0.0.1"
+    peer_timeout_s = max(LEAST_PEER_TIMEOUT_S, server.send_timeout_s)
+    try:
+        return listen(host, server.management_port, peer_timeout_s)
+    except OSError as error:
+        raise CannotListen(
+            f"cannot listen on {host} port {server.management_port}: {error.strerror}\n"
+            "choose another with --management-port"
+        ) from error
+
+
 def listen(host: str, port: int, peer_timeout_s: float) -> socket.socket:
     """Bind and listen; connections wait here until a worker takes them. Raises OSError."""
     infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

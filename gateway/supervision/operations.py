@@ -9,7 +9,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from backend.config.errors import ModelError
-from gateway.supervision.control_messages import Add, DrainGroup, Operation, Remove, Restart
+from gateway.supervision.control_messages import (
+    Add,
+    Done,
+    DrainGroup,
+    Operation,
+    Remove,
+    Restart,
+)
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.state_changes import StateChanges
 
@@ -60,7 +67,7 @@ class Operations:
         self._turn = asyncio.Lock()
         self._num_ever = len(keeper.groups)
 
-    async def carry_out(self, operation: Operation, say: Say) -> str:
+    async def carry_out(self, operation: Operation, say: Say) -> Done:
         """Do it, and say meanwhile how far it is; return how it ended. Raises OperationError."""
         if self._turn.locked():
             say("another operation is under way; this one waits for it")
@@ -68,18 +75,18 @@ class Operations:
             match operation:
                 case DrainGroup(group=number, timeout_s=timeout_s):
                     await self._drain(self._find(number), timeout_s, say)
-                    return f"group {number} has stopped"
+                    return Done(f"group {number} has stopped")
                 case Remove(group=number, timeout_s=timeout_s):
-                    return await self._remove(number, timeout_s, say)
+                    return Done(await self._remove(number, timeout_s, say))
                 case Add():
                     return await self._add(operation, say)
                 case Restart(group=int() as number, timeout_s=timeout_s):
                     await self._restart(self._find(number), timeout_s, say)
-                    return f"group {number} has been restarted"
+                    return Done(f"group {number} has been restarted")
                 case Restart(timeout_s=timeout_s):
                     for number in sorted(self._keeper.groups):
                         await self._restart(self._find(number), timeout_s, say)
-                    return "all groups have been restarted"
+                    return Done("all groups have been restarted")
 
     def _find(self, number: int) -> Group:
         if (group := self._keeper.groups.get(number)) is not None:
@@ -97,14 +104,14 @@ class Operations:
         self._keeper.forget_group(group)
         return f"group {number} has been removed"
 
-    async def _add(self, wanted: Add, say: Say) -> str:
+    async def _add(self, wanted: Add, say: Say) -> Done:
         try:
             group = self._keeper.add_group(wanted)
         except ModelError as error:
             raise OperationError(str(error)) from None
         self._num_ever = max(self._num_ever, group.number + 1)
         await self._start(group, say)
-        return f"group {group.number} serves"
+        return Done(f"group {group.number} serves", group.number)
 
     async def _restart(self, group: Group, timeout_s: float, say: Say) -> None:
         await self._drain(group, timeout_s, say)

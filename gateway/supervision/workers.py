@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 from backend.wire.control import ControlClosed, Cut, Pong, Quiet, Serving, ToChild
@@ -46,20 +47,25 @@ class Worker:
     """A number, and the processes under it. serves: the groups it takes requests for."""
 
     def __init__(
-        self, number: int, settings: Settings, listener: socket.socket, owner: WorkerOwner
+        self,
+        number: int,
+        settings: Settings,
+        listeners: Sequence[socket.socket],
+        owner: WorkerOwner,
     ) -> None:
+        """listeners: where it serves; the second, if there is one, is the management API's."""
         self.number = number
         self.child: Child | None = None
         self.serves: set[int] = set()
         self.num_unanswered = 0  # pings
         self.restarts = Restarts(DEATH_LIMIT, DEATH_WINDOW_S)
         self._settings = settings
-        self._listener = listener
+        self._listeners = tuple(listeners)
         self._owner = owner
         self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
-        """Start a process on the same listening socket, whose backlog has waited."""
+        """Start a process on the same listening sockets, whose backlog has waited."""
         if self._owner.is_stopping:
             return
         self.num_unanswered = 0
@@ -68,7 +74,7 @@ class Worker:
             "gateway.worker:worker_main",
             self.number,
             self._settings,
-            self._listener,
+            *self._listeners,
         )
         self._loop.add_reader(self.child.line.fileno(), self._on_message)
         self._loop.add_reader(self.child.pidfd, self._on_death)

@@ -12,8 +12,9 @@ from gateway.telemetry.logs import fields
 
 logger = logging.getLogger("unisono.access")
 
-# Machines ask for these every few seconds, so they are logged at level debug.
-PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
+# Machines ask for these every few seconds, browsers for a page's files by the dozen, so they are
+# logged at level debug.
+PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics", "/page/{name}"})
 
 
 # What has no route of ours is counted and logged under this name.

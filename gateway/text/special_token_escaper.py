@@ -16,6 +16,8 @@ from collections.abc import Iterable
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
+from gateway.text.name_pattern import name_pattern
+
 # Unicode promises never to assign these. Neither templates (trim, upper, split) nor JSON
 # touch them, and 16 of 32 drawn per process cannot be guessed by a client.
 _NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
@@ -27,9 +29,9 @@ class SpecialTokenEscaper:
 
     def __init__(self, special_texts: Iterable[str]) -> None:
         """special_texts: a name of one character has no inside and stays unescaped."""
-        names = sorted({text for text in special_texts if len(text) > 1}, key=len, reverse=True)
+        names = {text for text in special_texts if len(text) > 1}
         self.sentinel = "".join(secrets.choice(_NONCHARACTERS) for _ in range(_SENTINEL_LENGTH))
-        self._pattern = re.compile("|".join(map(re.escape, names)) or r"(?!)")
+        self._pattern = re.compile(name_pattern(names))
         self._beginnings = {name[:end] for name in names for end in range(1, len(name))}
         self._longest = max(map(len, names), default=0)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import tokenizers
 
 from gateway.text.detokenizer import Detokenizer, PieceDetokenizer, WindowDetokenizer
+from gateway.text.known_parts import KnownParts
+from gateway.text.name_pattern import name_pattern
 from gateway.text.special_token_escaper import SpecialTokenEscaper
 from gateway.text.vocab.bound import text_bound
 from gateway.text.vocab.charsmap import CharsMap
@@ -59,9 +61,9 @@ class Tokenizer:
         }
         self._special_texts = list(self.special_token_ids)
         self._shown: dict[frozenset[int], list[Piece]] = {}
-        texts = sorted((re.escape(token.content) for token in added.values()), key=len)
         # With a group, split() gives added tokens as well, at odd places.
-        self._added_pattern = re.compile(f"({'|'.join(reversed(texts)) or '(?!)'})")
+        names = name_pattern(token.content for token in added.values())
+        self._added_pattern = re.compile(f"({names})")
         self._is_unigram = isinstance(self._backend.model, tokenizers.models.Unigram)
         ids = self._backend.get_vocab(with_added_tokens=True).values()
         self.vocab_size = max(ids, default=-1) + 1
@@ -69,6 +71,7 @@ class Tokenizer:
         self._literal_lock = threading.Lock()
         self._escaper = SpecialTokenEscaper(self._special_texts)
         self._escaped_backend: tokenizers.Tokenizer | None = None
+        self._known = KnownParts(added.values())
 
     @classmethod
     def load(cls, path: Path, num_rows: int | None = None) -> "Tokenizer":
@@ -86,6 +89,7 @@ class Tokenizer:
         add_special_tokens: bool = True,
         parse_special: bool = True,
         max_length: int | None = None,
+        salt: str | None = None,
     ) -> list[int]:
         """Return the ids of a text. Other threads run meanwhile (the GIL is released).
 
@@ -94,11 +98,13 @@ class Tokenizer:
         already is not put there twice.
         parse_special: read a special token's name in the text as that token, not as characters.
         max_length: the text's last tokens are cut off so that all fit, not those around it.
+        salt: the parts of the text are remembered, for those under the same salt; None to remember
+        nothing.
         Raises TokenizerError if the text is not valid Unicode, or holds a token that the model has
         no embedding for and that could not be taken out of the tokenizer; or if max_length has no
         room for what stands around it.
         """
-        ids = self._ids(text, parse_special=parse_special)
+        ids = self._ids(text, parse_special=parse_special, salt=salt)
         prefix, suffix = self._vocabulary.prefix_ids, self._vocabulary.suffix_ids
         if not add_special_tokens:
             prefix = suffix = ()
@@ -166,6 +172,14 @@ class Tokenizer:
         text = self._backend.decode([token_id], skip_special_tokens=False)
         return text if "\ufffd" not in text else self._backend.id_to_token(token_id) or ""
 
+    def token(self, token_id: int) -> str:
+        """Return how the vocabulary has a token; "" for an unknown id."""
+        return self._backend.id_to_token(token_id) or ""
+
+    def id_of(self, token: str) -> int | None:
+        """Return the id of a token that is written as the vocabulary has it."""
+        return self._backend.token_to_id(token)
+
     def pieces(self) -> list[bytes]:
         """Return the bytes of every token, by id; nothing for special tokens and unused ids.
 
@@ -209,24 +223,26 @@ class Tokenizer:
             self._shown[shown_ids] = pieces
         return self._shown[shown_ids]
 
-    def _ids(self, text: str, *, parse_special: bool) -> list[int]:
+    def _ids(self, text: str, *, parse_special: bool, salt: str | None = None) -> list[int]:
         """Return the ids of a text alone."""
         if self._is_unigram and not parse_special:
             text = self._escaper.escape(text)
         if self._vocabulary.charsmap is not None:
             text = self._mapped(text, self._vocabulary.charsmap)
-        if self._escaper.sentinel in text:
+        is_escaped = self._escaper.sentinel in text
+        if is_escaped:
             backend = self._backend_for_escaped()
         else:
             backend = self._backend if parse_special else self._backend_for_literal(text)
-        try:
-            # `encode` is the same but holds the GIL: a 100,000-token prompt stopped all streams.
-            [encoding] = backend.encode_batch_fast([text], add_special_tokens=False)
-        except TypeError:
-            raise TokenizerError(_HALF_SURROGATE) from None
+        if salt is not None and parse_special:
+            ids = self._known.ids(
+                text, salt, is_escaped=is_escaped, tokenise=lambda part: _ids_of(backend, part)
+            )
+        else:
+            ids = _ids_of(backend, text)
         if self.tokens_without_rows:
-            self._check_rows(encoding.ids)
-        return encoding.ids
+            self._check_rows(ids)
+        return ids
 
     def _mapped(self, text: str, charsmap: CharsMap) -> str:
         """Return what a map of characters makes of a text, added tokens left as they are."""
@@ -268,3 +284,12 @@ class Tokenizer:
             if self._escaped_backend is None:
                 self._escaped_backend = self._escaper.backend(self._backend)
             return self._escaped_backend
+
+
+def _ids_of(backend: tokenizers.Tokenizer, text: str) -> list[int]:
+    try:
+        # `encode` is the same but holds the GIL: a 100,000-token prompt stopped all streams.
+        [encoding] = backend.encode_batch_fast([text], add_special_tokens=False)
+    except TypeError:
+        raise TokenizerError(_HALF_SURROGATE) from None
+    return encoding.ids

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from tests.bench.peers.machine import machine_name
+from gateway.bench.machine import machine_name
 from tests.e2e.server import Server
 from tests.suites.environment import installed
 

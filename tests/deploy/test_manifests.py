@@ -49,7 +49,8 @@ def test_variables_of_images_are_settings_and_users_are_not_root(name: str) -> N
     environ = dict(re.findall(r"\b(UNISONO_\w+)=(\S+)", text))
     assert load({}, environ, None).settings.server.host == "0.0.0.0"
     assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
-    assert 'ENTRYPOINT ["unisono"]' in text
+    assert 'ENTRYPOINT ["entrypoint"]' in text
+    assert "COPY deploy/entrypoint.sh /usr/local/bin/entrypoint" in text
     if shutil.which("hadolint"):
         subprocess.run(["hadolint", DEPLOY / name], check=True)
 

@@ -87,7 +87,8 @@ def refused_start(*arguments: str | Path) -> str:
 
 def clean_environment() -> dict[str, str]:
     """Ours, less what the server would take for settings, and with those of a forced level."""
-    settings = {name for name in os.environ if name.startswith("UNISONO_")} - {"UNISONO_CACHE"}
+    settings = {name for name in os.environ if name.startswith(("UNISONO_", "TAKEOFF_"))}
+    settings -= {"UNISONO_CACHE"}
     kept = {name: value for name, value in os.environ.items() if name not in settings}
     return kept | forced_level().environment
 

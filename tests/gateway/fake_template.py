@@ -24,6 +24,7 @@ class FakeTemplate:
         *,
         add_special_tokens: bool = False,
         check: Callable[[str], None] = lambda text: None,
+        salt: str | None = None,
     ) -> list[int]:
         self.seen.append(conversation)
         if self.failure is not None:

@@ -98,6 +98,7 @@ class ByteTokenizer:
         add_special_tokens: bool = True,
         parse_special: bool = True,
         max_length: int | None = None,
+        salt: str | None = None,
     ) -> list[int]:
         prefix_ids = self._prefix_ids if add_special_tokens else []
         if parse_special and text in self._marks:
@@ -114,6 +115,14 @@ class ByteTokenizer:
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         detokenizer = ByteDetokenizer(skip_special_tokens=skip_special_tokens)
         return "".join([*map(detokenizer.push, ids), detokenizer.flush()])
+
+    def token(self, token_id: int) -> str:
+        return SPECIAL_TEXTS.get(token_id, chr(token_id))
+
+    def id_of(self, token: str) -> int | None:
+        if token in self.special_token_ids:
+            return self.special_token_ids[token]
+        return ord(token) if len(token) == 1 and ord(token) < 256 else None
 
     def piece(self, token_id: int) -> str | bytes:
         if token_id >= 256:

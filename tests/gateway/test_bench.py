@@ -1,16 +1,12 @@
 """The benchmark counts what was sent, whatever way a server frames it, and fails when it must."""
 
 import asyncio
-import contextlib
 import json
 import math
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-import uvloop
 
 from gateway.bench.bench_settings import BenchSettings
 from gateway.bench.client import Answer, fetch_json, stream_completion
@@ -19,119 +15,17 @@ from gateway.bench.report import Report
 from gateway.bench.streamed_request import BenchError, Target, request_bytes
 from gateway.bench.workload import Workload, calibrate
 from gateway.commands import bench
-
-T = TypeVar("T")
-Split = Callable[[bytes], Iterable[bytes]]
-
-
-def event(document: object) -> bytes:
-    return b"data: " + json.dumps(document).encode() + b"\n\n"
-
-
-def text_event(text: str, finish_reason: str | None = None) -> bytes:
-    return event({"choices": [{"index": 0, "text": text, "finish_reason": finish_reason}]})
-
-
-@dataclass
-class FakeServer:
-    """An OpenAI-compatible server of fixed answers; counts a word as a token, and one for BOS.
-
-    tokens_per_event: how many tokens one event carries; split: how the stream is cut into writes.
-    is_chunked: Transfer-Encoding, else the stream ends with the connection. newline: the separator.
-    fail: replaces the answer to a completion. max_open: the most streams that were open at once.
-    """
-
-    tokens_per_event: int = 1
-    split: Split = lambda data: [data]
-    is_chunked: bool = True
-    newline: bytes = b"\n"
-    limit: int = 10**6
-    sends_usage: bool = True
-    fail: bytes = b""
-    bodies: list[dict[str, Any]] = field(default_factory=list)
-    num_open: int = 0
-    max_open: int = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].split()[0])
-        body = await reader.readexactly(length)
-        if head.startswith(b"GET /v1/models "):
-            writer.write(answer(b'{"data": [{"id": "fake"}]}'))
-        elif head.startswith(b"POST /v1/completions "):
-            self.bodies.append(json.loads(body))
-            await self.complete(self.bodies[-1], writer)
-        else:
-            writer.write(answer(b'{"error": {"message": "no such path"}}', "404 Not Found"))
-
-    async def complete(self, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
-        if self.fail:
-            writer.write(self.fail)
-            return
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n")
-        writer.write(b"Transfer-Encoding: chunked\r\n\r\n" if self.is_chunked else b"\r\n")
-        self.num_open += 1
-        self.max_open = max(self.max_open, self.num_open)
-        pieces = list(self.split(b"".join(self.stream(body))))
-        for number, piece in enumerate(pieces, start=1):
-            # Counted down first: the client goes on as soon as it has the last piece.
-            self.num_open -= number == len(pieces)
-            # One trip round the loop each, so that pieces arrive apart.
-            writer.write(chunk(piece) if self.is_chunked else piece)
-            await writer.drain()
-            await asyncio.sleep(0)
-        writer.write(b"0\r\n\r\n" if self.is_chunked else b"")
-
-    def stream(self, body: dict[str, Any]) -> Iterable[bytes]:
-        prompt = body["prompt"]
-        num_prompt = len(prompt.split()) + 1 if isinstance(prompt, str) else len(prompt)
-        num_output = min(body["max_tokens"], self.limit)
-        events = [b": ping\n\n", text_event("")]
-        for start in range(0, num_output, self.tokens_per_event):
-            events.append(text_event('"a" ' * min(self.tokens_per_event, num_output - start)))
-        events.append(text_event("", "length" if num_output == body["max_tokens"] else "stop"))
-        if self.sends_usage and body["stream_options"]["include_usage"]:
-            usage = {"prompt_tokens": num_prompt, "completion_tokens": num_output}
-            events.append(event({"choices": [], "usage": usage}))
-        events.append(b"data: [DONE]\n\n")
-        return [part.replace(b"\n", self.newline) for part in events]
-
-
-def answer(body: bytes, status: str = "200 OK") -> bytes:
-    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-
-
-def chunk(data: bytes) -> bytes:
-    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
-
-
-def against(server: FakeServer, use: Callable[[Target], Awaitable[T]]) -> T:
-    """Run `use` with the address of `server`, listening on a port of the system's choice."""
-
-    connections: list[asyncio.Task[Any]] = []
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections.append(asyncio.ensure_future(answer_once(reader, writer)))
-
-    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # The client resets the connection as soon as it has seen the end.
-        with contextlib.suppress(ConnectionError):
-            await server.serve(reader, writer)
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
-
-    async def main() -> T:
-        listener = await asyncio.start_server(connected, "127.0.0.1", 0)
-        async with listener:
-            port = listener.sockets[0].getsockname()[1]
-            result = await use(Target("127.0.0.1", port))
-            await asyncio.gather(*connections)
-            return result
-
-    # On the loop of the command itself: uvloop's transports are not asyncio's.
-    return uvloop.run(main())
+from tests.gateway.bench.factories import level, report
+from tests.gateway.bench.fake_server import (
+    FakeServer,
+    Split,
+    against,
+    answer,
+    chunk,
+    event,
+    every,
+    text_event,
+)
 
 
 def stream_from(server: FakeServer, max_tokens: int = 5) -> Answer:
@@ -139,10 +33,6 @@ def stream_from(server: FakeServer, max_tokens: int = 5) -> Answer:
     return against(
         server, lambda target: stream_completion(target, workload.request(max_tokens), 30)
     )
-
-
-def every(size: int) -> Split:
-    return lambda data: (data[i : i + size] for i in range(0, len(data), size))
 
 
 @pytest.mark.parametrize("is_chunked", [True, False])
@@ -255,17 +145,19 @@ def test_failed_requests_are_counted_and_named_and_add_no_tokens() -> None:
 
 def test_figures_are_those_of_known_times() -> None:
     answers = [
-        Answer(10.0, [10.1, 10.2, 10.4], num_prompt_tokens=8, num_output_tokens=4),
-        Answer(10.0, [10.3, 10.4], num_prompt_tokens=10, num_output_tokens=2),
-        Answer(10.0, [10.9], error="died"),
+        Answer(10.0, [10.1, 10.2, 10.4], 8, 4, max_tokens=4, ended_s=10.4),
+        Answer(10.0, [10.3, 10.4], 10, 2, max_tokens=4, ended_s=10.4),
+        Answer(10.0, [10.9], error="died", ended_s=11.0),
     ]
-    result = figures(answers, 3, max_tokens=4, wall_s=2.0, cpu_s=0.5)
+    result = figures(answers, 3, wall_s=2.0, cpu_s=0.5)
     assert (result.ttft_p50_ms, result.ttft_p99_ms) == pytest.approx((200, 298))
     assert (result.itl_p50_ms, result.itl_p99_ms) == pytest.approx((100, 198))
     assert (result.output_tokens_per_s, result.requests_per_s) == (3.0, 1.0)
     assert result.events_per_token == pytest.approx(5 / 6)
     assert (result.num_errors, result.num_short) == (1, 1)
     assert (result.prompt_tokens_per_request, result.client_cpu_percent) == (9.0, 25.0)
+    assert (result.latency_p50_ms, result.max_in_flight) == pytest.approx((400, 3))
+    assert math.isnan(result.good_share)
 
 
 def test_server_without_usage_is_counted_by_events() -> None:
@@ -343,25 +235,16 @@ def test_refused_first_request_ends_in_the_servers_words() -> None:
 def test_levels_are_interleaved_and_warmed_up_once() -> None:
     order: list[tuple[int, int]] = []
 
-    def report(round_: int, result: LevelResult) -> None:
+    def note(round_: int, result: LevelResult) -> None:
         order.append((round_, result.concurrency))
 
     server = FakeServer()
     workload = Workload("fake", max_tokens=20)
-    results = against(server, lambda target: run_rounds(target, workload, [1, 2], 2, report=report))
+    results = against(server, lambda target: run_rounds(target, workload, [1, 2], 2, report=note))
     assert order == [(0, 1), (0, 2), (1, 1), (1, 2)]
     assert [len(rounds) for rounds in results.values()] == [2, 2]
     warm_ups = [body["max_tokens"] for body in server.bodies if body["max_tokens"] != 20]
     assert warm_ups == [8] * 3
-
-
-def level(**changes: Any) -> LevelResult:
-    ends = [10.0, 10.5]
-    result = figures([Answer(9.9, ends, 128, 128)], 4, max_tokens=128, wall_s=1.0, cpu_s=0.1)
-    return LevelResult(**{name: changes.get(name, getattr(result, name)) for name in FIELDS})
-
-
-FIELDS = LevelResult.__struct_fields__
 
 
 def test_rounds_are_combined_by_medians_and_failures_by_sums() -> None:
@@ -369,37 +252,6 @@ def test_rounds_are_combined_by_medians_and_failures_by_sums() -> None:
     combined = median_of(rounds)
     assert (combined.itl_p50_ms, combined.num_errors, combined.first_error) == (2.0, 12, "x")
     assert combined.concurrency == 4
-
-
-def test_table_has_a_row_for_each_level_in_80_columns() -> None:
-    table = Report.of(BenchSettings(), {1: [level()], 64: [level(concurrency=64)]}).as_table()
-    lines = table.splitlines()
-    assert len(lines) == 4
-    assert [line.split()[0] for line in lines[2:]] == ["4", "64"]
-    assert "TTFT" in lines[0] and "tokens/s" in lines[1]
-    assert max(map(len, lines)) <= 80
-
-
-def test_table_says_what_makes_the_figures_less_than_comparable() -> None:
-    failed = level(num_errors=2, first_error="HTTP 500: no", prompt_tokens_per_request=130.0)
-    report = Report.of(BenchSettings(), {4: [failed, level(num_short=3)]})
-    notes = report.as_table().splitlines()[3:]
-    assert notes == [
-        "note: the server counted 129.0 prompt tokens instead of 128",
-        "note: 3 streams ended before 128 tokens",
-        "note: 2 failed at 4: HTTP 500: no",
-    ]
-    assert report.has_errors
-
-
-def test_json_holds_every_round_and_what_was_asked() -> None:
-    unmeasured = level(ttft_p50_ms=math.nan)
-    report = Report.of(BenchSettings(rounds=2), {4: [unmeasured, level()]})
-    document = json.loads(report.as_json())
-    assert document["settings"]["rounds"] == 2
-    assert [len(rounds) for rounds in document["rounds"]] == [2]
-    assert document["rounds"][0][0]["ttft_p50_ms"] is None
-    assert document["medians"][0]["concurrency"] == 4
 
 
 @pytest.mark.parametrize(("limit", "num_short"), [(10**6, 0), (3, 4)])
@@ -412,11 +264,12 @@ def test_command_measures_every_level_with_the_first_model(
     async def use(target: Target) -> Report:
         return await bench.measure(bench.load(flags | {"url": f"http://{target}/v1"}))
 
-    report = against(server, use)
-    assert report.settings.model == "fake"
-    assert [result.concurrency for result in report.medians] == [1, 2]
-    assert all(result.prompt_tokens_per_request == 6 for result in report.medians)
-    assert [result.num_short for result in report.medians] == [num_short, num_short]
+    measured = against(server, use)
+    assert measured.settings.model == "fake"
+    medians = [level.median for level in measured.levels]
+    assert [result.concurrency for result in medians] == [1, 2]
+    assert all(result.prompt_tokens_per_request == 6 for result in medians)
+    assert [result.num_short for result in medians] == [num_short, num_short]
     assert "round 1, 2 streams" in capsys.readouterr().err
 
 
@@ -431,8 +284,8 @@ def test_command_without_a_server_says_so_with_status_1() -> None:
 def test_command_writes_the_file_and_exits_with_1_on_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def measure(settings: BenchSettings) -> Report:
-        return Report.of(settings, {4: [level(num_errors=num_errors)]})
+    async def measure(settings: BenchSettings, trace: None) -> Report:
+        return report([level(num_errors=num_errors)])
 
     monkeypatch.setattr(bench, "measure", measure)
     path = tmp_path / "figures.json"
@@ -440,7 +293,7 @@ def test_command_writes_the_file_and_exits_with_1_on_failure(
     assert bench.run({"json": str(path)}) == 0
     num_errors = 1
     assert bench.run({}) == 1
-    assert json.loads(path.read_bytes())["medians"][0]["num_errors"] == 0
+    assert json.loads(path.read_bytes())["levels"][0]["median"]["num_errors"] == 0
     assert capsys.readouterr().out.count("tokens/s") == 2
 
 

@@ -15,16 +15,38 @@ def test_event_is_late_since_the_last_step_before_it() -> None:
     assert lateness_ms([1.5, 2.25, 2.5, 4.0], [1.0, 2.0, 3.0]) == [500.0, 250.0, 500.0, 1000.0]
 
 
+SSE_EVENTS = b'data: {"a":{}}\n\n: ping\n\ndata: {"b":"}"}\n\n'
+
+
 @pytest.mark.parametrize(
-    ("last", "num_events"), [(b"data: [DONE]", 2), (b'data: {"type":"message_stop"}', 3)]
+    ("dialect", "stream", "num_events"),
+    [
+        ("completions", SSE_EVENTS + b"data: [DONE]\n\n", 2),
+        ("messages", SSE_EVENTS + b'data: {"type":"message_stop"}\n\n', 3),
+        ("responses", SSE_EVENTS + b'event: response.incomplete\ndata: {"c":{"d":2}}\n\n', 3),
+        ("ollama", b'{"done":false,"b":"}\\n"}\n{"a":1,"done":true,"c":{"d":2}}\n', 2),
+        ("takeoff", b'data: {"a"\n\ndata: b\n\nevent: metadata\ndata: {"c":1}\n\n', 3),
+    ],
 )
-def test_events_are_counted_however_they_are_cut(last: bytes, num_events: int) -> None:
-    stream = b'data: {"a":{}}\n\n: ping\n\ndata: {"b":"}"}\n\n' + last + b"\n\n"
+def test_events_are_counted_however_they_are_cut(
+    dialect: str, stream: bytes, num_events: int
+) -> None:
     for size in range(1, len(stream) + 1):
-        times = EventTimes()
+        times = EventTimes(DIALECTS[dialect].form)
         ends = [times.feed(stream[at : at + size]) for at in range(0, len(stream), size)]
         assert len(times.times_s) == num_events
         assert ends == [False] * (len(ends) - 1) + [True]
+
+
+def test_bodies_say_their_length_in_the_words_of_the_dialect() -> None:
+    bodies = {
+        name: msgspec.json.decode(dialect.body("m", max_tokens=7, stream=True))
+        for name, dialect in DIALECTS.items()
+    }
+    assert bodies["completions"]["max_tokens"] == 7
+    assert bodies["responses"]["max_output_tokens"] == 7
+    assert bodies["ollama"]["options"] == {"num_predict": 7}
+    assert bodies["takeoff"]["max_new_tokens"] == 7
 
 
 @pytest.mark.e2e

@@ -9,6 +9,7 @@ import pytest
 
 from backend import native
 from backend.placement.device_profile import DeviceProfile, MultiplyRate, read_profile
+from gateway.bench.gateway_costs import GatewayCosts
 from gateway.bench.streamed_request import BenchError
 from gateway.commands import calibrate
 from gateway.default_model import ModelNotFound
@@ -45,7 +46,7 @@ def _no_model(*, progress: bool) -> Path:
     raise ModelNotFound("no network")
 
 
-def test_profile_is_kept_where_predictions_look_and_shown_as_json(
+def test_profile_is_kept_for_predictions_and_shown_as_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without the default model the gateway's part is left out, and that is said."""
@@ -81,7 +82,7 @@ def test_interrupted_measurement_leaves_no_process(monkeypatch: pytest.MonkeyPat
             self.stdout = raise_on_read  # type: ignore[assignment]
 
     _child(monkeypatch, "import time; time.sleep(600)")
-    monkeypatch.setattr(calibrate.subprocess, "Popen", Interrupted)
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         calibrate.measure_engine("cpu", "auto")
     assert children[0].returncode is not None
@@ -99,7 +100,7 @@ def test_gateway_costs_are_added_to_a_token_and_a_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def measured(model: Path) -> object:
-        return calibrate.GatewayCosts(token_s=1e-5, request_s=1e-3)
+        return GatewayCosts(token_s=1e-5, request_s=1e-3)
 
     monkeypatch.setattr(calibrate, "default_model", lambda progress: Path("model"))
     monkeypatch.setattr(calibrate, "measure_gateway", measured)

@@ -3,6 +3,7 @@ import pytest
 
 from gateway.errors import ApiError, error_response, reworded_names
 from gateway.requests.body import decode_body, is_deeper_than
+from gateway.schema.chat import ChatRequest
 from gateway.schema.completions import CompletionRequest
 
 DECODER = msgspec.json.Decoder(CompletionRequest)
@@ -75,6 +76,15 @@ def test_wrong_value_is_described_by_field_code_and_words(
     error = refusal_of(body)
     assert (error.param, error.code) == (param, code)
     assert words in error.message
+
+
+def test_wrong_type_of_what_tells_kinds_apart_is_said_in_words() -> None:
+    """msgspec does not say what it got instead, and its own words were shown."""
+    body = b'{"model": "m", "messages": [{"role": "user"}], "tool_choice": {"type": ["function"]}}'
+    with pytest.raises(ApiError) as refused:
+        decode_body(body, msgspec.json.Decoder(ChatRequest), max_depth=16)
+    assert refused.value.message == "Invalid type for 'tool_choice.type': expected a string."
+    assert refused.value.code == "invalid_type"
 
 
 def test_missing_field_is_named() -> None:

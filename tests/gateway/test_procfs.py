@@ -6,7 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gateway.procfs import dying_code, effort, is_stopped, num_threads, rss_bytes
+from gateway.procfs import (
+    cpu_seconds,
+    dying_code,
+    effort,
+    is_stopped,
+    machine_cpu_seconds,
+    num_threads,
+    rss_bytes,
+)
 from tests.e2e.server import wait_until
 
 
@@ -50,3 +58,9 @@ def test_work_and_reading_count_as_effort_and_waiting_does_not(tmp_path: Path) -
         after = effort(process.pid)
         assert after is not None and 3 <= after - before < 10
         process.communicate(b"\n")
+
+
+def test_machine_has_worked_at_least_as_long_as_this_process() -> None:
+    before = machine_cpu_seconds()
+    assert before > cpu_seconds(os.getpid())
+    assert machine_cpu_seconds() >= before

@@ -1,8 +1,8 @@
-"""Other people's packages, each suite's in a virtual environment of its own.
+"""Other people's packages, each suite's in a virtual environment or a directory of its own.
 
-They must not mix with ours, and are kept in the cache directory for the next run. Only pip is
-asked for anything. Must not know what a tool does. Called by the suites and by tests/bench/peers,
-before a server starts.
+They must not mix with ours, and are kept in the cache directory for the next run. Only pip and
+npm are asked for anything. Must not know what a tool does. Called by the suites and by
+tests/bench/peers, before a server starts.
 """
 
 import hashlib
@@ -22,6 +22,10 @@ INSTALL_TIMEOUT_S = 900.0
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
+class Unavailable(Exception):
+    """A package index did not give what a suite needs."""
+
+
 def installed(name: str, *requirements: str, sees_ours: bool = False) -> Path:
     """Return the bin directory of an environment that has these packages; made if need be.
 
@@ -37,9 +41,24 @@ def installed(name: str, *requirements: str, sees_ours: bool = False) -> Path:
             [packages] = home.glob("lib/python*/site-packages")
             # The last of the .pth files: its directory comes last on sys.path.
             (packages / "zz_behind.pth").write_text(sysconfig.get_path("purelib"))
-        run(home / "bin" / "python", *_pip("install"), *requirements, limit_s=INSTALL_TIMEOUT_S)
+        _install(home / "bin" / "python", *_pip("install"), *requirements)
         stamp.touch()
     return home / "bin"
+
+
+def installed_from_npm(package: str, version: str) -> Path:
+    """Return the `node_modules` that hold a package of npm's; its install scripts do not run."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise Unavailable("there is no npm here")
+    home = _home(package.rpartition("/")[2], [package, version])
+    stamp = home / ".complete"
+    if not stamp.exists():
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        _install(npm, "install", "--prefix", home, "--ignore-scripts", f"{package}@{version}")
+        stamp.touch()
+    return home / "node_modules"
 
 
 def sources(package: str, version: str) -> Path:
@@ -52,7 +71,7 @@ def sources(package: str, version: str) -> Path:
         # What it is built with may come as wheels.
         wanted = ["--no-deps", "--no-binary", package, "--dest", str(home)]
         command = [*_pip("download"), *wanted, f"{package}=={version}"]
-        run(sys.executable, *command, limit_s=INSTALL_TIMEOUT_S)
+        _install(sys.executable, *command)
         with tarfile.open(root.with_name(f"{root.name}.tar.gz")) as archive:
             archive.extractall(home, filter="data")
         stamp.touch()
@@ -76,6 +95,14 @@ def run(
     )
     assert done.returncode == 0, f"{program} failed:\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
     return done.stdout
+
+
+def _install(program: str | Path, *arguments: str | Path) -> None:
+    """Run what fetches packages. Raises Unavailable if it fails or takes too long."""
+    try:
+        run(program, *arguments, limit_s=INSTALL_TIMEOUT_S)
+    except (AssertionError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(str(error)[-300:]) from error
 
 
 def _home(name: str, requirements: list[str]) -> Path:

@@ -46,8 +46,23 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         for name in body.keys() - PLAIN_RESPONSE:
             del body[name]
         body["input"] = "Hello"
-    if "messages" not in body:
-        return
+    if case.operation.path in ("/api/chat", "/api/generate"):
+        _bound_ollama(body)
+    elif "messages" in body and case.operation.path.startswith("/v1/"):
+        _bound_chat(body)
+
+
+def _bound_ollama(body: dict[str, Any]) -> None:
+    """Ask for few tokens where options are none, or make sense."""
+    options = body.get("options")
+    if options is None:
+        options = body["options"] = {}
+    if isinstance(options, dict) and type(options.get("num_predict", 0)) is int:
+        options["num_predict"] = options.get("num_predict", 0) % MAX_TOKENS + 1
+
+
+def _bound_chat(body: dict[str, Any]) -> None:
+    """Ask for few tokens, half of the time in a plain conversation."""
     if body.get("max_tokens") is None and body.get("max_completion_tokens") is None:
         body["max_tokens"] = MAX_TOKENS
     if _dice.random() < 0.5:

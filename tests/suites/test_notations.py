@@ -14,7 +14,7 @@ from gateway.notations.compiled import CompiledNotation, compiled
 from gateway.notations.library import builtin, call_notation, reasoning_notation
 from tests.bench.peers.llama_cpp import LLAMA_CPP_PYTHON
 from tests.gateway.notations.parsing import called, parse
-from tests.gateway.notations.recorded_outputs import OTHER, SCHEMA, THOUGHT, TOOLS, WEATHER
+from tests.gateway.notations.recording import OTHER, SCHEMA, THOUGHT, TOOLS, WEATHER
 from tests.suites.environment import sources
 
 pytestmark = pytest.mark.slow
@@ -36,6 +36,29 @@ FAMILIES = {
     "meta-llama-Llama-3.1-8B-Instruct": ("llama3-json", "", 1),
     "meta-llama-Llama-3.2-3B-Instruct": ("llama3-json", "", 1),
     "ibm-granite-granite-4.0": ("hermes", "", 2),
+    "moonshotai-Kimi-K2": ("kimi-k2", "", 2),
+    "Kimi-K3": ("kimi-k3", "kimi-k3", 2),
+    "MiniMax-M1": ("minimax-m1", "", 2),
+    "MiniMax-M2": ("minimax-m2", "think", 2),
+    "Apriel-1.6-15b-Thinker-fixed": ("apriel", "apriel", 2),
+    "Cohere2MoE": ("command-a", "command-a", 2),
+    "CohereForAI-c4ai-command-r7b-12-2024-tool_use": ("command-a", "command-a", 2),
+    "Apertus-8B-Instruct": ("apertus", "apertus", 2),
+    "ByteDance-Seed-OSS": ("seed-oss", "seed-oss", 2),
+    "deepseek-ai-DeepSeek-V3.2": ("deepseek-v3.2", "think", 2),
+    "deepseek-ai-DeepSeek-V4": ("deepseek-v4", "think", 2),
+    "deepseek-ai-DeepSeek-V4-Flash-0731": ("deepseek-v4", "think", 2),
+    "LFM2.5-8B-A1B": ("lfm2", "think", 2),
+    "upstage-Solar-Open-100B": ("solar", "solar", 2),
+    "GigaChat3-10B-A1.8B": ("gigachat3", "", 1),
+    "GigaChat3.1-10B-A1.8B": ("gigachat3.1", "", 1),
+    "meetkai-functionary-medium-v3.1": ("functionary-v3.1", "", 2),
+    "openbmb-MiniCPM5-1B": ("minicpm5", "think", 2),
+    "inclusionai-ling-3.0-flash": ("glm", "think", 2),
+    "poolside-Laguna-XS.2": ("glm", "think", 2),
+    "Spark2.5": ("glm", "think", 2),
+    "StepFun3.5-Flash": ("qwen3-coder", "think", 2),
+    "Reka-Edge": ("hermes", "think", 2),
 }
 SHOWN_TOOLS = [
     {"type": "function", "function": {"name": name, "description": "d", "parameters": SCHEMA}}
@@ -43,7 +66,9 @@ SHOWN_TOOLS = [
 ]
 ENDS = (
     "<|im_end|>", "<|tool_response>", "<|call|>", "<｜end▁of▁sentence｜>", "</s>",  # noqa: RUF001
-    "<|eot_id|>", "<|end_of_text|>",
+    "<|eot_id|>", "<|end_of_text|>", "<|end_of_msg|>", "<end_of_sentence>", "[e~[", "<|eom_id|>",
+    "<|END_OF_TURN_TOKEN|>", "<seed:eos>", "<|calls|>", "<|message_sep|>", "<|role_end|>",
+    "<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>", "</assistant>", "<sep>",
 )  # fmt: skip
 
 
@@ -74,7 +99,7 @@ def output_of(source: str, calls: list[Any]) -> tuple[str, str]:
     whole = rendered(source, [question, answer], prompts=False)
     same = takewhile(lambda pair: pair[0] == pair[1], zip(prompt, whole, strict=False))
     output = whole[len(list(same)) :].rstrip("\n")
-    end = next((end for end in ENDS if output.endswith(end)), "")
+    end = next((end for end in sorted(ENDS, key=len, reverse=True) if output.endswith(end)), "")
     return prompt, output.removesuffix(end)
 
 

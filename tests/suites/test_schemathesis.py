@@ -20,7 +20,7 @@ from tests.suites.tally import Tally
 pytestmark = pytest.mark.slow
 
 VERSION = "4.32.5"
-TIMEOUT_S = 900.0
+TIMEOUT_S = 1800.0
 MAX_EXAMPLES = 50
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 # What is for models of other tasks, and the answers that nobody keeps.

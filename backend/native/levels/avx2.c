@@ -18,6 +18,8 @@
 #include "../kernels/sampling.inc"
 #include "../kernels/tokenwise.inc"
 #include "../kernels/delta_rule.inc"
+#include "../kernels/gated_norm.inc"
+#include "../kernels/ssm_scan.inc"
 #include "../kernels/topk.inc"
 
 const Kernels kernels_avx2 = {

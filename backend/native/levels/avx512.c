@@ -7,6 +7,8 @@
 #define ATTENTION_VECTORS(rows) 4
 #define DELTA_PANELS 2
 #define DELTA_SUMS 2
+#define SSM_PANELS 2
+#define SSM_TOKENS 4
 
 #include "levels.h"
 
@@ -20,6 +22,8 @@
 #include "../kernels/sampling.inc"
 #include "../kernels/tokenwise.inc"
 #include "../kernels/delta_rule.inc"
+#include "../kernels/gated_norm.inc"
+#include "../kernels/ssm_scan.inc"
 #include "../kernels/topk.inc"
 
 const Kernels kernels_avx512 = {

@@ -5,7 +5,9 @@
 #include "../attention.h"
 #include "../causal_conv.h"
 #include "../delta_rule.h"
+#include "../gated_norm.h"
 #include "../sampling.h"
+#include "../ssm_scan.h"
 #include "../tokenwise.h"
 #include "../topk.h"
 #undef LEVEL

@@ -23,6 +23,8 @@ typedef struct {
     void (*attention)(const Attention *);
     void (*delta_rule)(const DeltaRule *);
     void (*gated_norm)(const GatedNorm *);
+    void (*gated_squares)(const GatedSquares *);
+    void (*ssm_scan)(const SsmScan *);
     void (*causal_conv)(const CausalConv *);
     int (*topk)(const TopK *);
     void (*exp_sums)(const ExpSums *);
@@ -43,7 +45,8 @@ typedef struct {
     .attention = attention_##level, .topk = topk_##level, \
     .exp_sums = exp_sums_##level, .count_greater = count_greater_##level, \
     .apply_masks = apply_masks_##level, .delta_rule = delta_rule_##level, \
-    .gated_norm = gated_norm_##level
+    .gated_norm = gated_norm_##level, .gated_squares = gated_squares_##level, \
+    .ssm_scan = ssm_scan_##level
 
 extern const Kernels kernels_amx, kernels_avx512_bf16, kernels_avx512_vnni, kernels_avx512,
     kernels_avx_vnni, kernels_avx2, kernels_portable;

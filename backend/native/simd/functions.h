@@ -2,6 +2,8 @@
 #ifndef UNISONO_SIMD_FUNCTIONS_H
 #define UNISONO_SIMD_FUNCTIONS_H
 
+#include <string.h>
+
 SIMD_BEGIN
 
 /* 2^x within 3e-7 of the result; 0 below -126, 2^127 at most; NaN stays NaN. The polynomial: Taylor's
@@ -21,6 +23,43 @@ INLINE f32x16 f32_exp2(f32x16 x)
     y = f32_fma(y, f, f32_set1(6.931471805599453e-1f));
     y = f32_fma(y, f, f32_set1(1.0f));
     return f32_select(is_zero, f32_zero(), f32_ldexp(y, n));
+}
+
+/* e^x */
+INLINE f32x16 f32_exp(f32x16 x)
+{
+    return f32_exp2(f32_mul(x, f32_set1(1.4426950408889634f)));
+}
+
+/* ln(1 + y) for y in [0, 1], within 1e-7: 2 artanh(y / (2 + y)) by its series. */
+INLINE f32x16 f32_log1p(f32x16 y)
+{
+    const f32x16 s = f32_div(y, f32_add(y, f32_set1(2.0f))), square = f32_mul(s, s);
+    f32x16 sum = f32_set1(2.0f / 15.0f);
+    sum = f32_fma(sum, square, f32_set1(2.0f / 13.0f));
+    sum = f32_fma(sum, square, f32_set1(2.0f / 11.0f));
+    sum = f32_fma(sum, square, f32_set1(2.0f / 9.0f));
+    sum = f32_fma(sum, square, f32_set1(2.0f / 7.0f));
+    sum = f32_fma(sum, square, f32_set1(2.0f / 5.0f));
+    sum = f32_fma(sum, square, f32_set1(2.0f / 3.0f));
+    sum = f32_fma(sum, square, f32_set1(2.0f));
+    return f32_mul(sum, s);
+}
+
+/* ln(1 + e^x) */
+INLINE f32x16 f32_softplus(f32x16 x)
+{
+    const f32x16 zero = f32_zero(), negative = f32_min(x, f32_sub(zero, x));
+    /* The second operand is what max returns for NaN. */
+    return f32_add(f32_max(zero, x), f32_log1p(f32_exp(negative)));
+}
+
+INLINE float bf16_to_float(bf16 x)
+{
+    const uint32_t bits = (uint32_t)x << 16;
+    float wide;
+    memcpy(&wide, &bits, sizeof wide);
+    return wide;
 }
 
 /* x / (1 + e^-x) */

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.linear.kernel import LinearKernel
+from backend.linear.kernel import Gating, LinearKernel
 from backend.linear.method import LinearMethod
 from backend.quant.kept_weights import Quantization
 from backend.quant.quantized_weight import QuantizedWeight
@@ -98,7 +98,7 @@ def test_parts_multiply_into_their_own_columns(formats: list[WeightFormat]) -> N
     def gated(both: Tensor) -> Tensor:
         return both[:, ::2]
 
-    torch.testing.assert_close(stacked.apply_swiglu(x, None, gated), expected[:, ::2])
+    torch.testing.assert_close(stacked.apply_gated(x, None, Gating(gated)), expected[:, ::2])
 
 
 def test_blocks_of_the_file_are_not_rounded_again() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from backend.linear.kernel import Gating
 from backend.linear.method import LinearMethod
 from backend.linear.native import NativeKernel
 from backend.linear.registry import create_method
@@ -96,7 +97,7 @@ def test_swiglu_is_that_of_the_two_halves(weight_format: WeightFormat, features:
     for rows, bias in product((1, 5, 40), (None, randn(features, seed=3).bfloat16())):
         x = 0.3 * randn(rows, 256, seed=rows).bfloat16()
         sums = packed.logits(x) + (0 if bias is None else bias.float())
-        got = packed.apply_swiglu(x, bias, silu_mul)
+        got = packed.apply_gated(x, bias, Gating(silu_mul))
         assert got.shape == (rows, features // 2) and got.dtype == torch.bfloat16
         gate, up = sums.double().chunk(2, dim=1)
         expected = torch.nn.functional.silu(gate) * up

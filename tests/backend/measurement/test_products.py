@@ -19,7 +19,7 @@ def test_weight_elsewhere_is_the_same_weight(weight_format: WeightFormat) -> Non
     assert torch.equal(kernel.apply(x, packed, None), kernel.apply(x, elsewhere, None))
 
 
-def test_formats_that_are_measured_are_multiplied_in_blocks_or_dense() -> None:
+def test_measured_formats_are_multiplied_in_blocks_or_dense() -> None:
     assert {*products.FORMATS} <= {*BLOCK_FORMATS, WeightFormat.DENSE}
     assert products.USUAL_FORMAT in products.FORMATS
 

@@ -17,6 +17,7 @@ from tests.backend.models.encoder_models import (
     vectors_of,
     write_model,
 )
+from tests.backend.models.predicted_memory import predicted_bytes
 from tests.backend.tp_ranks import run_ranks
 
 # Sums in another order; the states are of the size of 1.
@@ -36,6 +37,14 @@ def test_means_of_a_batch_are_those_of_transformers(case: EncoderCase, tmp_path:
     expected = torch.stack([states_of(model, text).mean(0) for text in TEXTS])
     found = vectors_of(engine_of(tmp_path), TEXTS)
     assert np.abs(found - expected.numpy()).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_plan_predicts_the_weights_that_are_held(case: EncoderCase, tmp_path: Path) -> None:
+    """Of config.json alone, within 5 % of what is really allocated; there is no cache."""
+    write_model(tmp_path, case)
+    predicted, _ = predicted_bytes(tmp_path, 1, "float32", "torch")
+    assert predicted == pytest.approx(engine_of(tmp_path).model.weight_bytes, rel=0.05)
 
 
 @pytest.mark.parametrize("case", [CASES["bert"], CASES["mpnet"]], ids=["bert", "mpnet"])

@@ -14,6 +14,7 @@ from backend.scheduler.sequence import Sequence
 from backend.settings import EngineSettings
 from backend.wire.control import Budget
 from backend.wire.sampling import SamplingParams
+from tests.backend.models.predicted_memory import held_bytes, predicted_bytes
 from tests.backend.models.tiny_engine import engine_of, run, scheduler_of
 from tests.backend.models.tiny_t5 import (
     CASES,
@@ -43,6 +44,13 @@ def flan(tmp_path_factory: pytest.TempPathFactory) -> TinyT5:
 @pytest.fixture(scope="module")
 def engine(model: TinyT5) -> Engine:
     return engine_of(model.path)
+
+
+def test_plan_predicts_what_is_held(model: TinyT5, engine: Engine) -> None:
+    """Of config.json alone, within 5 % of what is really allocated."""
+    settings = {"kv_cache_bytes": 1 << 21, "block_size": 4}
+    predicted = predicted_bytes(model.path, 1, "float32", "torch", **settings)
+    assert predicted == pytest.approx(held_bytes(engine), rel=0.05)
 
 
 def test_logits_of_many_lengths_in_one_step_are_transformers(model: TinyT5, engine: Engine) -> None:

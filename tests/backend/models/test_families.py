@@ -3,10 +3,13 @@
 Tolerance: sums of a few hundred products of about 1 in another order, logits of up to 10: 1e-4.
 """
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
+from backend.native import kernels as native
 from tests.backend.models.delta_cases import DELTA_NETS
 from tests.backend.models.expert_cases import EXPERTS
 from tests.backend.models.family_cases import TinyModel
@@ -16,12 +19,14 @@ from tests.backend.models.gpt_oss_cases import GPT_OSS
 from tests.backend.models.latent_cases import LATENT
 from tests.backend.models.learned_position_cases import LEARNED_POSITIONS
 from tests.backend.models.llama_like_cases import LLAMA_LIKE
+from tests.backend.models.mamba_cases import MAMBAS
+from tests.backend.models.predicted_memory import held_bytes, predicted_bytes
 from tests.backend.models.state_cases import STATES
 from tests.backend.models.tiny_engine import engine_of, logits_of, run, scheduler_of, sequence
 from tests.backend.tp_ranks import run_ranks
 
 CASES = LLAMA_LIKE | EXPERTS | GEMMA | GEMMA4 | GPT_OSS | LATENT | LEARNED_POSITIONS | STATES
-CASES |= DELTA_NETS
+CASES |= DELTA_NETS | MAMBAS
 
 
 @pytest.fixture(scope="module", params=sorted(CASES))
@@ -60,6 +65,24 @@ def test_gguf_twin_gives_the_logits_of_the_directory(tiny: TinyModel) -> None:
     if not tiny.case.twin:
         pytest.skip("llama.cpp's converter does not write this one")
     assert_close(logits_of(engine_of(tiny.twin), tiny.prompt), tiny.logits)
+
+
+def test_plan_predicts_what_ranks_hold(tiny: TinyModel) -> None:
+    """Of config.json alone, within 5 % of what is really allocated.
+
+    Our kernels keep rows in sixteens, those of queries, keys and values together. Real heads are
+    whole sixteens; of those here, of 8 numbers, a plan counts up to 2 % of a model more.
+    """
+    settings: dict[str, Any] = {"kv_cache_bytes": 1 << 21, "block_size": 4}
+    for size in (1, tiny.case.ranks[0]):
+        held = run_ranks(size, lambda tp: held_bytes(engine_of(tiny.path, tp, **settings)))
+        predicted = predicted_bytes(tiny.path, size, "float32", "torch", **settings)
+        assert predicted == pytest.approx(max(held), rel=0.05)
+    if native is not None:
+        settings["quantization"] = "int4"
+        engine = engine_of(tiny.path, dtype="bfloat16", **settings)
+        predicted = predicted_bytes(tiny.path, 1, "bfloat16", "native", **settings)
+        assert predicted == pytest.approx(held_bytes(engine), rel=0.07)
 
 
 def assert_close(got: Tensor, expected: Tensor) -> None:

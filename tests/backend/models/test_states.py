@@ -12,6 +12,7 @@ from backend.native import absence, kernels
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import Sequence
 from tests.backend.models.family_cases import TinyModel
+from tests.backend.models.mamba_cases import LONG_MAMBAS
 from tests.backend.models.state_cases import LONG
 from tests.backend.models.state_runs import (
     BLOCK_SIZE,
@@ -22,14 +23,16 @@ from tests.backend.models.state_runs import (
 )
 from tests.backend.models.tiny_engine import engine_of, logits_of, scheduler_of
 
-# 20 to 60 blocks of 16 tokens.
+# 20 to 60 blocks of 16 tokens; of families with larger states as many snapshots.
 CACHE_BYTES = 1 << 19
+MAMBA_CACHE_BYTES = 1 << 23
+CASES = LONG | LONG_MAMBAS
 needs_kernels = pytest.mark.skipif(kernels is None, reason=absence)
 
 
-@pytest.fixture(scope="module", params=sorted(LONG))
+@pytest.fixture(scope="module", params=sorted(CASES))
 def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    return TinyModel(LONG[request.param], tmp_path_factory.mktemp("states"))
+    return TinyModel(CASES[request.param], tmp_path_factory.mktemp("states"))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ def native(tiny: TinyModel) -> Engine:
         dtype="bfloat16",
         kernels="auto",
         block_size=BLOCK_SIZE,
-        kv_cache_bytes=CACHE_BYTES,
+        kv_cache_bytes=cache_bytes(tiny),
         max_num_seqs=8,
     )
 
@@ -55,7 +58,9 @@ def test_logits_of_any_length_are_those_of_transformers(tiny: TinyModel, num_tok
 
 @pytest.mark.slow
 def test_long_decode_is_that_of_transformers(tiny: TinyModel) -> None:
-    engine = engine_of(tiny.path, block_size=BLOCK_SIZE, kv_cache_bytes=CACHE_BYTES, max_num_seqs=8)
+    engine = engine_of(
+        tiny.path, block_size=BLOCK_SIZE, kv_cache_bytes=cache_bytes(tiny), max_num_seqs=8
+    )
     prompt = tiny.prompt[:70]
     answer = run_scored(engine, scheduler(engine), [scored(0, prompt, 200)])[0]
     whole = prompt + [token for token, _ in answer]
@@ -150,3 +155,7 @@ def scheduler(engine: Engine, *, caches: bool = True, interval: int = 32) -> Sch
     return scheduler_of(
         engine, BLOCK_SIZE, BUDGET, snapshot_interval=interval, prefix_caching=caches
     )
+
+
+def cache_bytes(tiny: TinyModel) -> int:
+    return MAMBA_CACHE_BYTES if tiny.case in LONG_MAMBAS.values() else CACHE_BYTES

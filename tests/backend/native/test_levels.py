@@ -11,8 +11,10 @@ from backend.native import absence, kernels, levels
 from backend.ops.batch import AttentionSpec, Batch
 from backend.ops.cumulative_probs import CumulativeProbs
 from backend.ops.delta_rule import DeltaHeads
+from backend.ops.gated_norm import GatedNorm
 from backend.ops.kv_cache import SCALE_BYTES
 from backend.ops.native import NativeOps
+from backend.ops.ssm_scan import SsmHeads
 from backend.ops.token_masks import apply_masks
 from backend.ops.topk import topk
 from tests.backend.attention_cases import BLOCK_SIZE, CPU, AttentionCase, plan_of, randn
@@ -101,7 +103,34 @@ def delta_rule() -> list[Tensor]:
 
 
 def gated_norm() -> list[Tensor]:
-    return [NativeOps().gated_norm(randn(5, 3, 48), randn(5, 144), randn(48).float(), 1e-6)]
+    x, gate, ops = randn(5, 3, 48), 4 * randn(5, 144, seed=1), NativeOps()
+    found = [ops.gated_norm(x, gate, GatedNorm(randn(48).float(), 1e-6))]
+    for order in ("before", "alone"):
+        norm = GatedNorm(randn(3, 48, seed=2).float(), 1e-6, order, 0.7, 96)
+        found += [ops.gated_squares(x, gate, norm), ops.gated_norm(x, gate, norm)]
+    return found
+
+
+def ssm_scan() -> list[Tensor]:
+    """Two sequences, more tokens than a block of the kernel, an odd number of panels."""
+    num_tokens, head_dim, state_dim = 21, 48, 32
+    heads = SsmHeads(
+        2,
+        head_dim,
+        state_dim,
+        torch.tensor([0, 0, 1], dtype=torch.int32),
+        -torch.tensor([0.01, 1.0, 16.0]),
+        torch.tensor([1.0, -4.0, 0.3]),
+        torch.tensor([1.0, 0.0, -2.0]),
+        0.1,
+        5.0,
+        0.7,
+    )
+    state = randn(3, 3, head_dim, state_dim).float()
+    x = randn(num_tokens, 3 * head_dim + 4 * state_dim)
+    states = state_batch([(1, 2, 1)], [(num_tokens - 1, -1, 0)])
+    out = NativeOps().ssm_scan(x, 4 * randn(num_tokens, 3, seed=1), heads, state, states)
+    return [out, state]
 
 
 CASES: dict[str, Callable[[], list[Tensor]]] = {
@@ -116,6 +145,7 @@ CASES: dict[str, Callable[[], list[Tensor]]] = {
     "norms of heads": head_norms,
     "delta rule": delta_rule,
     "gated norm": gated_norm,
+    "state space": ssm_scan,
     "rotation": lambda: rotation(torch.bfloat16),
     "rotation to 8 bits": lambda: rotation(torch.int8),
     "topk": selection,

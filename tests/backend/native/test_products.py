@@ -40,7 +40,7 @@ def each(weights: list[StackedWeight], x: Tensor, counts: list[int], *, swiglu: 
     """One call after the other."""
     silu_mul = NativeOps().silu_mul
     rows = zip(weights, torch.split(x, counts), strict=True)
-    parts = [w.apply_swiglu(r, None, silu_mul) if swiglu else w.apply(r) for w, r in rows]
+    parts = [w.apply_gated(r, None, Gating(silu_mul)) if swiglu else w.apply(r) for w, r in rows]
     return torch.cat(parts)
 
 

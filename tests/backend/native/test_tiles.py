@@ -14,6 +14,7 @@ from torch import Tensor
 import backend.linear.native
 import backend.native
 from backend import native
+from backend.linear.kernel import Gating
 from backend.linear.native import GROUP, NativeKernel, PackedBlocks
 from backend.native import absence, calls, kernels, levels
 from backend.native.level import Activations
@@ -144,7 +145,7 @@ def test_tiles_serve_each_epilogue(
     compare(
         lambda: [
             kernel.apply(bad, packed, bias),
-            kernel.apply_swiglu(x, packed, None, silu_mul),
+            kernel.apply_gated(x, packed, None, Gating(silu_mul)),
             *kernel.argmax(x, packed),
         ]
     )

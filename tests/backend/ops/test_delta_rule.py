@@ -10,6 +10,7 @@ from backend.native import kernels, levels
 from backend.ops.cpu import CpuOps
 from backend.ops.delta_rule import DeltaHeads, delta_chunks, delta_inputs, delta_tokens
 from backend.ops.exact import ExactOps
+from backend.ops.gated_norm import GatedNorm
 from backend.ops.native import NativeOps
 from backend.ops.op_table import Ops
 from backend.ops.reference import ReferenceOps
@@ -230,5 +231,5 @@ def test_gated_norm_is_that_of_transformers(table: Table) -> None:
     with torch.inference_mode():
         expected = norm(x.float(), gate.float()).flatten(1)
     apart = torch.cat((gate.flatten(1), gate.flatten(1)), 1)[:, : 3 * 48]
-    found = table.ops.gated_norm(x, apart, norm.weight.data, 1e-6)
+    found = table.ops.gated_norm(x, apart, GatedNorm(norm.weight.data, 1e-6))
     torch.testing.assert_close(found.float(), expected, rtol=table.tolerance, atol=table.tolerance)

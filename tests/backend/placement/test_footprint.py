@@ -6,19 +6,26 @@ from typing import Any
 import pytest
 
 from backend.config.gguf_header import read_headers
+from backend.config.huggingface import config_of_fields
 from backend.config.load import load_config
 from backend.engine.engine import Engine, build_engine
 from backend.linear.torch_weight_only import weight_only_kernels_work
 from backend.native import absence
 from backend.native import kernels as native
 from backend.parallel import TensorParallel
-from backend.placement.footprint import mlp_unit
+from backend.placement.batch_simulation import Load
+from backend.placement.footprint import Footprint, mlp_unit
+from backend.placement.known_weights import DescribedWeights, HeaderWeights
+from backend.placement.layouts import Layout, ServedModel, fit
+from backend.placement.sharding import split_model
+from backend.quant.kept_weights import KeptWeights
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 from backend.settings import EngineSettings
 from backend.weights.checkpoint import open_checkpoint
 from backend.wire.control import Budget
 from gateway.default_model import default_model
 from tests.backend.factories import write_mixed_gguf, write_tiny_llama
+from tests.backend.models.predicted_memory import BOX
 from tests.backend.quantized_layouts import LAYOUTS, write_quantized_llama
 from tests.backend.tp_ranks import run_ranks
 
@@ -52,6 +59,23 @@ def test_footprint_of_the_default_model_is_what_is_held(kernels: str) -> None:
     _check(default_model(), kernels=kernels)
 
 
+@pytest.mark.skipif(native is None, reason=absence)
+def test_plan_of_the_default_model_is_what_is_held() -> None:
+    """Its header and the settings are enough: weights and cache, to the byte."""
+    path = default_model()
+    config = load_config(path)
+    settings = EngineSettings(kv_cache_bytes=1 << 22)
+    model = ServedModel(config, HeaderWeights(path, config), "bfloat16", "native", settings)
+    told: list[Budget] = []
+    engine = _build(path, TensorParallel(), told)
+    plan = fit(model, BOX, Layout(1), Load(32, 32, 1)).plan
+    assert plan.rank_memory.packed_bytes + plan.rank_memory.weight_bytes == (
+        engine.model.weight_bytes
+    )
+    assert plan.kv_bytes == engine.kv_bytes == engine.runner._kv_cache.data.nbytes
+    assert plan.rank_memory.activation_bytes == told[0].activation_bytes
+
+
 @pytest.mark.parametrize("kernels", ["auto", "torch"])
 @pytest.mark.parametrize("tie", [True, False])
 def test_footprint_of_each_rank_is_what_it_holds(tmp_path: Path, kernels: str, tie: bool) -> None:
@@ -61,6 +85,37 @@ def test_footprint_of_each_rank_is_what_it_holds(tmp_path: Path, kernels: str, t
         _check(model, tp, kernels=kernels, dtype="bfloat16")
 
     run_ranks(2, check)
+
+
+@pytest.mark.parametrize("is_parallel", [False, True])
+def test_first_expert_stands_for_all_of_its_layer(is_parallel: bool) -> None:
+    """As a plan has it: a hundredth of the time with a hundred experts."""
+    fields = {
+        "architectures": ["MixtralForCausalLM"],
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        **{"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 128},
+        **{"num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5},
+        **{"max_position_embeddings": 64, "rope_theta": 1e4, "hidden_act": "silu"},
+    }
+    config = config_of_fields(fields, "tiny")
+    stored = DescribedWeights(fields, config)
+    kept = KeptWeights("int4", "native", dtype_bytes=2)
+    for shard in split_model(config, 2, expert_parallel=is_parallel):
+        brief = Footprint(stored, config, shard, kept, "bfloat16", in_kinds=True)
+        whole = Footprint(_Described(), config, shard, kept, "bfloat16")
+        assert brief.total == whole.total
+        assert len(whole.kept) > len(brief.kept)
+
+
+class _Described:
+    """All weights in bfloat16."""
+
+    def weight_format(self, name: str, cols: slice = slice(None)) -> WeightFormat:
+        return WeightFormat.DENSE
+
+    def stored_type(self, name: str) -> str:
+        return "BF16"
 
 
 @pytest.mark.skipif(native is None, reason=absence)

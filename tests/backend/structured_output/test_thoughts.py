@@ -86,3 +86,48 @@ def test_anything_goes_where_only_the_budget_is_held() -> None:
     assert one.is_free and one.accept(97) and one.accept(98)
     assert not one.is_free and one.accept(CLOSE)
     assert one.is_free and one.accept(99) and one.is_free
+
+
+# Texts in which a call is <c>1</c>, however often.
+CALLS = Grammar(
+    "lark",
+    'start: held* TEXT?\nTEXT: /(.|\\n)+/\nheld: until "1</c>"\nuntil[lazy]: /(.|\\n)*<c>/\n',
+)
+
+
+def calling(marks: str, budget: int | None = None) -> ThoughtMatcher:
+    given = MARKS[marks]
+    thought = Thought(given.closing, given.closing_text, (), budget, given.space_ids)
+    return ThoughtMatcher(
+        thought, PIECES, [END], lambda: TABLE.matcher(OBJECT), TABLE.matcher(CALLS)
+    )
+
+
+@pytest.mark.parametrize("marks", MARKS)
+def test_calls_within_a_thought_are_held(marks: str) -> None:
+    """A strict tool that was called before the end of the thought was called with anything."""
+    assert accepts(calling(marks), 'hm <c </t>{"a": 1}', marks)
+    assert not accepts(calling(marks), "hm <c>2</c>", marks)
+    assert not accepts(calling(marks), 'hm </t>{"a": 2}', marks)
+    # The call that was demanded has come: more may come, and nothing must.
+    assert accepts(calling(marks), "hm <c>1</c>", marks)
+    assert accepts(calling(marks), "hm <c>1</c> well </t> all <c>1</c>", marks)
+    assert not accepts(calling(marks), "hm <c>1</c></t><c>2</c>", marks)
+    assert not accepts(calling(marks), "hm <c>1", marks)
+
+
+def test_thought_does_not_end_within_its_call() -> None:
+    assert accepts(calling("special", budget=4), "h<c>1</c></t>", "special")
+    assert not accepts(calling("special", budget=4), "h<c>1</c>x</t>", "special")
+    assert not accepts(calling("special"), "h<c></t>1</c>", "special")
+
+
+def test_other_special_tokens_may_come_in_a_thought_beside_calls() -> None:
+    one = calling("special")
+    assert accepts(one, 'a<t>b</t>{"a": 1}', "special")
+
+
+def test_end_of_several_special_tokens_is_found() -> None:
+    thought = Thought((CLOSE, 116, OPEN), "</t>t<t>")
+    one = ThoughtMatcher(thought, PIECES, [END], lambda: TABLE.matcher(OBJECT))
+    assert accepts(one, '</t>x</t>t<t>{"a": 1}', "special")

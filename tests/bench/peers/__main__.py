@@ -13,10 +13,10 @@ import tempfile
 from pathlib import Path
 
 from backend.config.errors import ModelError
+from gateway.bench.machine import machine_name
 from gateway.default_model import default_model
 from tests.bench.peers.llama_cpp import VARIANTS
 from tests.bench.peers.loads import LOADS
-from tests.bench.peers.machine import machine_name
 from tests.bench.peers.measurement import Conditions, append, measure, read_all
 from tests.bench.peers.servers import SERVERS, PeerServer
 from tests.bench.peers.table import render

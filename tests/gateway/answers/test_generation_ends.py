@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from backend.wire.messages import FinishReason
+from backend.wire.messages import NO_TOKEN_LEFT, FinishReason
 from gateway.pool.refusals import PoolNotReady, QueueFull
 from tests.gateway.completion_requests import DRAINING, LENGTH, refused, text_of_choices
 from tests.gateway.fakes import (
@@ -90,6 +90,18 @@ async def test_engine_failure_before_an_answer_is_a_500() -> None:
     assert exchange.error["message"] == "the replica group died"
     assert exchange.error["code"] == "engine_error"
     assert pool.aborted == [0, 1] or pool.running == set()
+
+
+async def test_rules_that_contradict_each_other_are_a_400() -> None:
+    """A grammar and allowed_token_ids that have no token in common were a 500."""
+    pool = FakePool()
+    exchange = complete(app_of(pool))
+    await settle()
+    pool.send(0, b"", FinishReason.ERROR, error=NO_TOKEN_LEFT)
+    await exchange.finished()
+    assert exchange.status == 400
+    assert exchange.error["type"] == "invalid_request_error"
+    assert exchange.error["code"] == "no_token_left"
 
 
 async def test_engine_failure_in_a_stream_is_an_event_without_done() -> None:

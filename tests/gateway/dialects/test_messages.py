@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from gateway.dialects.messages import tools_of
+from gateway.schema.anthropic import CountTokensRequest
 from gateway.service import Limits
 from tests.gateway.dialects.anthropic_client import TOOL, ask, playing
 from tests.gateway.fake_template import FakeTemplate
@@ -40,6 +43,56 @@ async def test_tools_are_told_as_a_chat_tells_them() -> None:
     function = {"name": "weather", "description": "of a city", "parameters": {"type": "object"}}
     assert conversation.tools == [{"type": "function", "function": function}]
     assert (await shown(tools=[TOOL], tool_choice={"type": "none"})).tools is None
+
+
+FOUND = {"name": "clock", "input_schema": {"type": "object"}, "defer_loading": True}
+
+
+def found(*names: str) -> list[dict[str, Any]]:
+    """Return a conversation in which a search has found some tools."""
+    references = [{"type": "tool_reference", "tool_name": name} for name in names]
+    result = {"type": "tool_result", "tool_use_id": "a", "content": references}
+    call = {"type": "tool_use", "id": "a", "name": "weather", "input": {}}
+    turns = [("user", "hi"), ("assistant", [call]), ("user", [result])]
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+async def test_deferred_tools_are_told_of_where_a_result_refers() -> None:
+    """Claude Code's search for tools: at the head, they would change what the cache holds."""
+    conversation = await shown(tools=[TOOL, FOUND])
+    assert [tool["function"]["name"] for tool in conversation.tools] == ["weather"]
+    later = await shown(tools=[TOOL, FOUND], messages=found("clock", "weather"))
+    assert later.tools == conversation.tools
+    assert later.messages[-1]["content"] == (
+        "<functions>\n"
+        '<function>{"name":"clock","parameters":{"type":"object"}}</function>\n'
+        '<function>{"description":"of a city","name":"weather",'
+        '"parameters":{"type":"object"}}</function>\n'
+        "</functions>"
+    )
+    assert (await shown(tools=[FOUND])).tools is None
+
+
+async def test_only_a_deferred_tool_that_was_found_may_be_demanded() -> None:
+    demanded = {"tool_choice": {"type": "any"}}
+    error = await refused(tools=[FOUND], **demanded)
+    assert "all are deferred" in error["message"]
+    for messages, may_call_clock in ((found("weather"), False), (found("clock"), True)):
+        body = {"model": "tiny", "tools": [TOOL, FOUND], "messages": messages, **demanded}
+        tools = tools_of(msgspec.convert(body, CountTokensRequest))
+        assert tools is not None
+        assert tools.may_call("weather")
+        assert tools.may_call("clock") is may_call_clock
+
+
+async def test_reference_to_no_tool_is_refused_by_place() -> None:
+    error = await refused(tools=[TOOL, FOUND], messages=found("clock", "watch"))
+    assert "'messages[2].content[0].content[1].tool_name'" in error["message"]
+
+
+async def test_any_word_for_how_thoughts_are_shown_is_taken() -> None:
+    """Claude Code 2.1.332 sends `updates`, and tried thrice where that was refused."""
+    assert (await shown(thinking={"type": "adaptive", "display": "updates"})).options
 
 
 @pytest.mark.parametrize(

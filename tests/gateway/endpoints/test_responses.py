@@ -10,6 +10,9 @@ from pydantic import TypeAdapter
 
 from backend.wire.messages import FinishReason
 from gateway.app import create_app
+from gateway.notations.compiled import CompiledNotation, compiled
+from gateway.notations.library import builtin
+from gateway.notations.served import ServedNotation
 from tests.gateway.fake_template import FakeTemplate, fake_templates
 from tests.gateway.fakes import Exchange, FakePool, make_service
 
@@ -28,11 +31,18 @@ def playing(text: bytes, finish: FinishReason = STOP) -> FakePool:
 
 
 async def ask(
-    pool: FakePool, template: FakeTemplate | None = None, path: str = "", **fields: Any
+    pool: FakePool,
+    template: FakeTemplate | None = None,
+    path: str = "",
+    notation: CompiledNotation | None = None,
+    **fields: Any,
 ) -> Exchange:
     """Return the finished exchange of one request."""
+    service = make_service(pool)
+    if notation is not None:
+        service = replace(service, notation=ServedNotation(notation))
     templates = fake_templates(default=template or FakeTemplate())
-    app = create_app(replace(make_service(pool), chat_templates=templates))
+    app = create_app(replace(service, chat_templates=templates))
     body = {"model": "tiny", "input": "hi", **fields}
     path = f"/v1/responses{path}"
     return await Exchange(app, "POST", path, msgspec.json.encode(body)).finished()
@@ -288,6 +298,16 @@ async def test_tool_choice_names_one_function_or_some() -> None:
         ({"input": [{"role": "user"}]}, "input[0].content"),
         ({"input": [{"type": "function_call", "name": "f"}]}, "input[0].call_id"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"),
+        (
+            {
+                "instructions": "Be kind.",
+                "input": [
+                    {"role": "user", "content": "hi"},
+                    {"type": "function_call", "call_id": "a", "name": "f", "arguments": "[]"},
+                ],
+            },
+            "input[1].arguments",
+        ),
         ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
@@ -297,6 +317,16 @@ async def test_tool_choice_names_one_function_or_some() -> None:
 )
 async def test_what_is_not_served_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
     assert (await refused(**fields))["param"] == param
+
+
+async def test_answer_cut_while_thinking_is_the_same_whole_and_streamed() -> None:
+    """A whole one had an empty message after the thought."""
+    fields: Any = {"notation": compiled(builtin("hermes"), builtin("think"))}
+    whole = await answered(playing(b"<think>\nIt is", LENGTH), **fields)
+    *_, last = await streamed(playing(b"<think>\nIt is", LENGTH), **fields)
+    for response in (whole, last.response):
+        items = [(item.type, item.status) for item in response.output]
+        assert items == [("reasoning", "incomplete")]
 
 
 async def test_thoughts_come_back_in_the_form_they_were_given_out() -> None:

@@ -7,49 +7,10 @@ does the same anew with every template that it finds.
 
 # ruff: noqa: RUF001, since DeepSeek's marks have letters of their own.
 
-from dataclasses import dataclass
-from typing import Any
+from tests.gateway.notations.more_recorded_outputs import MORE_RECORDED
+from tests.gateway.notations.recording import OTHER, THOUGHT, WEATHER, Recorded
 
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "city": {"type": "string"},
-        "days": {"type": "array", "items": {"type": "integer"}},
-        "deep": {"type": "object"},
-        "metric": {"type": "boolean"},
-        "n": {"type": "number"},
-    },
-}
-TOOLS = {"get_weather": SCHEMA, "other_tool": SCHEMA}
-WEATHER = (
-    "get_weather",
-    {
-        "city": 'Zürich "ZH" </x>\n {a}',
-        "days": [1, 2],
-        "deep": {"a": "b", "c": [True]},
-        "metric": True,
-        "n": 2.5,
-    },
-)
-OTHER = ("other_tool", {"city": "Bern", "days": []})
-THOUGHT = "I think.\nYes"
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """An output and what is in it. calls, reasoning: names of the notations, "" for none."""
-
-    name: str
-    calls: str
-    reasoning: str
-    output: str
-    told: str = ""
-    thought: str = ""
-    called: tuple[Any, ...] = (WEATHER, OTHER)
-    is_thinking: bool = False
-
-
-RECORDED = (
+FIRST_RECORDED = (
     Recorded(
         "qwen2.5",
         "hermes",
@@ -395,3 +356,4 @@ RECORDED = (
         called=(),
     ),
 )
+RECORDED = FIRST_RECORDED + MORE_RECORDED

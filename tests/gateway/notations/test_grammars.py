@@ -19,7 +19,8 @@ END = 256
 SPECIAL = (
     "<|tool_call>", "<tool_call|>", '<|"|>', "<|start|>", "<|channel|>", "<|message|>", "<|end|>",
     "<|call|>", "<|constrain|>", "[TOOL_CALLS]", "[ARGS]", "<｜tool▁sep｜>",  # noqa: RUF001
-    "<|tool_call|>",
+    "<|tool_call|>", "<|START_ACTION|>", "<|END_ACTION|>", "<|START_RESPONSE|>",
+    "<|END_RESPONSE|>", "<|open|>", "<|close|>", "<|sep|>",
 )  # fmt: skip
 IDS = {text: 257 + number for number, text in enumerate(SPECIAL)}
 TABLE = GrammarTable([bytes([byte]) for byte in range(256)] + [b""] * (1 + len(IDS)), [END])
@@ -101,6 +102,8 @@ def written(name: str, calls: list[tuple[str, dict[str, Any]]]) -> str:
         keys = (first.name_key, first.arguments_key)
         texts.append(
             first.call.replace("{name}", tool)
+            .replace("{index}", "0")
+            .replace("{ignored}", "abcde12345")
             .replace("{object}", f'{{"{keys[0]}": "{tool}", "{keys[1]}": {json_of(given)}}}')
             .replace("{arguments}", marked(given, True) if first.string_mark else json_of(given))
             .replace("{keywords}", ", ".join(f"{key}={value!r}" for key, value in given.items()))
@@ -111,7 +114,14 @@ def written(name: str, calls: list[tuple[str, dict[str, Any]]]) -> str:
 
 def parameter(form: str, key: str, value: Any) -> str:
     text = value if isinstance(value, str) else json_of(value)
+    form = form.replace("{string}", "true" if isinstance(value, str) else "false")
+    form = form.replace("{type}", type_of(value))
     return form.replace("{key}", key).replace("{value}", text)
+
+
+def type_of(value: Any) -> str:
+    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
+    return "null" if value is None else names.get(type(value), "object")
 
 
 def marked(value: Any, is_outer: bool = False) -> str:
@@ -186,6 +196,38 @@ def test_answer_is_calls_or_obeys_the_other_grammar(name: str) -> None:
     assert not accepts(grammar, f'{head}{{"a": 2}}')
     assert not accepts(grammar, f"{head}Well.")
     assert not accepts(grammar, written(name, [("weather", BAD[1])]))
+
+
+def test_calls_are_not_written_in_a_form_that_is_not_held() -> None:
+    """Qwen3-Coder's calls without their outer mark were calls, and broke a strict schema."""
+    grammar = CallsGrammar(served("qwen3-coder"), FUNCTIONS, allows_parallel=True).held()
+    assert not accepts(grammar, "Well. <function=weather>\n</function>")
+    assert accepts(grammar, "Well. <functions> \n")
+
+
+@pytest.mark.parametrize(
+    ("name", "around"),
+    [
+        ("command-a", "<|START_RESPONSE|>{}<|END_RESPONSE|>"),
+        ("kimi-k3", "<|open|>response<|sep|>{}<|close|>response<|sep|>"),
+    ],
+)
+def test_marks_around_what_is_said_may_come(name: str, around: str) -> None:
+    """With a strict tool, Cohere's models could not begin an answer."""
+    call = written(name, [("weather", LEAST)])
+    for allows_parallel in (True, False):
+        held = CallsGrammar(served(name), FUNCTIONS, allows_parallel=allows_parallel).held()
+        assert accepts(held, around.format("Well."))
+        assert accepts(held, around.format("Well.") + call)
+        assert not accepts(held, around.format("Well.") + written(name, [("weather", BAD[1])]))
+    body = Grammar("json_schema", '{"enum": [{"a": 1}]}')
+    either = demanded(served(name), FUNCTIONS, allows_parallel=True, body=body)
+    assert accepts(either, around.format('{"a": 1}')) and accepts(either, call)
+    assert not accepts(either, around.format("Well."))
+    calls = demanded(served(name), FUNCTIONS, allows_parallel=True)
+    assert accepts(calls, around.format("") + call) and not accepts(
+        calls, around.format("a") + call
+    )
 
 
 @pytest.mark.parametrize("has_tools", [True, False])

@@ -19,7 +19,8 @@ from tests.gateway.notations.parsing import (
     shape,
     streamed,
 )
-from tests.gateway.notations.recorded_outputs import RECORDED, TOOLS, Recorded
+from tests.gateway.notations.recorded_outputs import RECORDED
+from tests.gateway.notations.recording import TOOLS, Recorded
 
 CUTS = st.lists(st.integers(0, 700), max_size=30)
 HERMES = '<tool_call>\n{"name": "weather", "arguments": {"city": "Bern"}}\n</tool_call>'

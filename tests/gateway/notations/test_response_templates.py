@@ -14,7 +14,8 @@ from gateway.notations.response_templates import (
     shipped_notation,
 )
 from tests.gateway.notations.parsing import called, parse
-from tests.gateway.notations.recorded_outputs import RECORDED, TOOLS
+from tests.gateway.notations.recorded_outputs import RECORDED
+from tests.gateway.notations.recording import TOOLS
 
 NAMES = {"qwen3": "qwen3", "qwen3_5": "qwen3.5", "gemma4": "gemma-4"}
 

@@ -11,17 +11,12 @@ from jsonschema import Draft202012Validator
 
 from backend.wire.sampling import Grammar
 from gateway.notations.grammars import CallsGrammar
-from gateway.notations.library import CALL_NOTATIONS, builtin
+from gateway.notations.library import builtin
 from tests.gateway.notations.parsing import called, parse
 from tests.gateway.notations.test_grammars import accepts, json_of, served, written
 
-NOT_JSON = [
-    name
-    for name in CALL_NOTATIONS
-    if (form := builtin(name)).calls
-    and (form.calls[0].string_mark or "{object}" not in form.calls[0].call)
-    and ("{arguments}" not in form.calls[0].call or form.calls[0].string_mark)
-]
+# One of each spelling.
+NOT_JSON = ("qwen3-coder", "glm", "gemma4", "pythonic", "deepseek-v4", "kimi-k3")
 DEFINITIONS = {
     "Point": {
         "type": "object",
@@ -179,8 +174,11 @@ def test_what_bare_strings_cannot_carry_is_named(case: str) -> None:
     for name in ("qwen3-coder", "glm"):
         assert writer_of(name, case)[0].shortfalls[0].path == NOT_CARRIED[case][1]
         assert accepts(writer_of(name, case)[1], written(name, [("f", {"v": "abc"})]))
+    # Between anchors only JSON's own strings can be searched.
     assert writer_of("gemma4", case)[0].shortfalls == []
     assert writer_of("pythonic", case)[0].shortfalls == []
+    says_types = [each.path for each in writer_of("kimi-k3", case)[0].shortfalls]
+    assert bool(says_types) == (case == "anchor-within")
 
 
 OPEN = {"type": "object"}
@@ -207,8 +205,8 @@ def test_what_all_arguments_must_be_is_named_or_held(name: str, case: str) -> No
         assert paths == {path}
     else:
         assert "patternProperties" in paths
-        # GLM's keys may be anything but its mark.
-        assert ("properties.a>b" in paths) == (name != "glm")
+        # A key may be anything but the mark behind it.
+        assert ("properties.a>b" in paths) == (name in ("qwen3-coder", "pythonic"))
     in_json = '<|tool_call>call:f{"v": "x", "w": 1}<tool_call|>'
     assert accepts(grammar, in_json if name == "gemma4" else written(name, [("f", {"v": "x"})]))
 

@@ -8,9 +8,10 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from backend.structured_output.json_schema import FORMATS
 from backend.wire.sampling import Grammar
+from gateway.notations.lark import without
 from gateway.notations.shortfalls import NotCarried
 from gateway.notations.text_formats import FORMAT_REGEXES
-from gateway.notations.text_grammars import text_terminal, without
+from gateway.notations.text_grammars import text_terminal
 from tests.gateway.notations.test_grammars import accepts
 
 SAMPLES = {

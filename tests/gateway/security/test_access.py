@@ -22,7 +22,8 @@ from gateway.telemetry.observer import Observer
 from gateway.tenant import KeyScope
 from tests.gateway.fakes import Exchange, FakePool, complete, make_service, settle
 
-OPEN_PATHS = {"/", "/livez", "/readyz", "/health"}
+PAGES = {"/", "/page/theme.css", "/docs", "/openapi.json"}
+OPEN_PATHS = {*PAGES, "/livez", "/readyz", "/health", "/healthz"}
 ELSEWHERE = "192.0.2.7"
 
 
@@ -73,13 +74,21 @@ def all_routes(app: ASGIApp) -> list[tuple[str, str]]:
     return [(method, route.path) for route in routes for method in route.methods or ()]
 
 
-def test_every_route_but_the_probes_needs_a_key(world: World) -> None:
+def test_every_route_but_probes_and_pages_needs_a_key(world: World) -> None:
     app = world.app()
     for method, path in all_routes(app):
-        concrete = path.replace("{name:path}", "tiny")
+        concrete = path.replace("{name:path}", "tiny").replace("{name}", "theme.css")
         assert "{" not in concrete, "tell this test how to fill the path in"
         status = answer(app, method, concrete).status
-        assert (status == 200) if path in OPEN_PATHS else (status == 401), (method, path)
+        assert (status == 200) if concrete in OPEN_PATHS else (status == 401), (method, path)
+
+
+def test_open_pages_do_not_name_the_model(world: World) -> None:
+    app = world.app()
+    for path in PAGES:
+        accept = [("accept", "text/html")]
+        assert b"tiny" not in answer(app, "GET", path, accept).body, path
+    assert b"tiny" in answer(app, "GET", "/docs", bearer(world.key)).body
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "TRACE"])
@@ -108,7 +117,7 @@ def test_unknown_paths_and_odd_spellings_are_denied(world: World, method: str, p
 def test_x_api_key_is_as_good_on_every_route(world: World) -> None:
     app = world.app()
     for method, path in all_routes(app):
-        concrete = path.replace("{name:path}", "tiny")
+        concrete = path.replace("{name:path}", "tiny").replace("{name}", "theme.css")
         if concrete in (*OPEN_PATHS, "/metrics"):
             continue
         statuses = {

@@ -1,7 +1,6 @@
 """Drain, add, remove, restart, with groups that change their state when a test says so."""
 
 import asyncio
-from collections.abc import Coroutine
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -85,8 +84,8 @@ class Keeper:
     def is_quiet(self, group: Group) -> bool:
         return group.number not in self.busy
 
-    def do(self, operation: Operation) -> Coroutine[Any, Any, str]:
-        return self.operations.carry_out(operation, self.said.append)
+    async def do(self, operation: Operation) -> str:
+        return (await self.operations.carry_out(operation, self.said.append)).text
 
     def states(self) -> dict[int, GroupState]:
         return {number: fake.state for number, fake in self.fakes.items()}

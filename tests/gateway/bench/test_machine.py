@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.peers.machine import machine_name
+from gateway.bench.machine import machine_name
 
 
 @pytest.mark.parametrize(

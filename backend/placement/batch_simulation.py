@@ -1,0 +1,209 @@
+"""Continuous batching of one group, step by step, with a model of what steps cost instead of steps.
+
+So many streams ask, each for the next completion as soon as it has one, as `unisono bench serve`
+does. Decodes go first, prompts in chunks beside them, of as many tokens as the time between tokens
+allows (scheduler/prefill_budget.py). Sequences that began in the same step are one cohort; steps in
+which nothing begins or ends are taken together.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from backend.placement.cost_model import Rows, StepTime
+
+# Completions of each stream: the first begin all at once, and then less so.
+ROUNDS = 3
+# scheduler/prefill_budget.py: prompts move by so many tokens beside decodes, and by a share of
+# their time.
+MIN_PREFILL_TOKENS = 32
+MIN_SHARE = 0.5
+# A growing context is looked at anew after so many steps.
+_STRIDE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Tokens of each prompt and each completion, and how many are asked for at a time."""
+
+    prompt_tokens: int
+    output_tokens: int
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """max_seqs: that run at a time. token_budget: of a step. inter_token_s: what a step with
+    decodes and prompts in it should take at most; 0: any time. chunks: whether prompts may be cut.
+    """
+
+    max_seqs: int
+    token_budget: int
+    inter_token_s: float
+    chunks: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What a group did, from the first completion to the last: busy_s seconds.
+
+    ttft_s: of each completion. inter_token_s: between tokens of a stream, on average. times: of all
+    steps together.
+    """
+
+    output_tokens: int
+    prompt_tokens: int
+    busy_s: float
+    ttft_s: tuple[float, ...]
+    inter_token_s: float
+    times: StepTime
+
+    @property
+    def median_ttft_s(self) -> float:
+        """The middle one of all times to a first token."""
+        ordered = sorted(self.ttft_s)
+        return ordered[len(ordered) // 2] if ordered else 0.0
+
+
+@dataclass(slots=True)
+class _Prompt:
+    """Completions that were asked for at the same time. done: tokens of the first one's prompt."""
+
+    count: int
+    asked_s: float
+    done: int = 0
+
+
+@dataclass(slots=True)
+class _Cohort:
+    count: int
+    produced: int
+
+
+@dataclass(slots=True)
+class _Group:
+    """A group's queue and batch, as time goes by."""
+
+    load: Load
+    limits: BatchLimits
+    cost: Callable[[Rows], StepTime]
+    waiting: deque[_Prompt] = field(default_factory=deque)
+    running: list[_Cohort] = field(default_factory=list)
+    to_ask: int = 0
+    now_s: float = 0.0
+    times: StepTime = field(default_factory=StepTime)
+    ttft_s: list[float] = field(default_factory=list)
+    gaps_s: float = 0.0
+    num_gaps: int = 0
+
+    @property
+    def decodes(self) -> int:
+        return sum(cohort.count for cohort in self.running)
+
+    @property
+    def context(self) -> float:
+        """Tokens that a decoding row sees, on average."""
+        seen = sum(cohort.count * cohort.produced for cohort in self.running)
+        return self.load.prompt_tokens + seen / max(1, self.decodes)
+
+    def ask(self, count: int) -> None:
+        count = min(count, self.to_ask)
+        if count:
+            self.to_ask -= count
+            self.waiting.append(_Prompt(count, self.now_s))
+
+    def step(self) -> None:
+        """Run one step, or as many decodes as nothing changes in."""
+        decodes = self.decodes
+        tokens, finished, position = self._take_prompts(decodes)
+        repeat = 1
+        if not tokens:
+            left = min(self.load.output_tokens - cohort.produced for cohort in self.running)
+            repeat = max(1, min(left, _STRIDE))
+        rows = Rows(
+            decodes,
+            self.context + (repeat - 1) / 2,
+            tokens,
+            position,
+            decodes + sum(count for count, _ in finished),
+        )
+        time = self.cost(rows).times(repeat)
+        self.times += time
+        self.now_s += time.total
+        self.gaps_s += decodes * time.total
+        self.num_gaps += decodes * repeat
+        ended = self._advance(repeat)
+        for count, asked_s in finished:
+            self.ttft_s += [self.now_s - asked_s] * count
+            if self.load.output_tokens <= 1:
+                ended += count
+            else:
+                self.running.append(_Cohort(count, 1))
+        self.ask(ended)
+
+    def _advance(self, steps: int) -> int:
+        ended = 0
+        for cohort in self.running:
+            cohort.produced += steps
+            if cohort.produced >= self.load.output_tokens:
+                ended += cohort.count
+        self.running = [c for c in self.running if c.produced < self.load.output_tokens]
+        return ended
+
+    def _take_prompts(self, decodes: int) -> tuple[int, list[tuple[int, float]], float]:
+        """Take tokens of waiting prompts into a step: how many, the prompts they end (count, when
+        asked for), and the mean position."""
+        room = self.limits.max_seqs - decodes
+        if not self.waiting or room <= 0:
+            return 0, [], 0.0
+        left = self._prefill_limit(decodes)
+        taken, weighed, finished = 0, 0.0, []
+        size = self.load.prompt_tokens
+        while self.waiting and room > 0 and (left > 0 or not taken):
+            first = self.waiting[0]
+            chunk = size - first.done
+            if self.limits.chunks:
+                chunk = min(chunk, max(1, left))
+            elif taken and chunk > left:
+                break
+            taken += chunk
+            weighed += chunk * (first.done + chunk / 2)
+            left -= chunk
+            if first.done + chunk < size:
+                first.done += chunk
+                break
+            room -= 1
+            finished.append((1, first.asked_s))
+            first.count, first.done = first.count - 1, 0
+            if not first.count:
+                self.waiting.popleft()
+        return taken, finished, weighed / max(1, taken)
+
+    def _prefill_limit(self, decodes: int) -> int:
+        whole = self.limits.token_budget - decodes
+        if not decodes or not self.limits.inter_token_s:
+            return whole
+        context = self.context
+        decode_s = self.cost(Rows(decodes, context, sampled=decodes)).total
+        probe = min(256, max(1, whole))
+        both_s = self.cost(Rows(decodes, context, probe, probe / 2, decodes)).total
+        token_s = max(1e-9, (both_s - decode_s) / probe)
+        left_s = max(self.limits.inter_token_s - decode_s, MIN_SHARE * decode_s)
+        return min(whole, max(MIN_PREFILL_TOKENS, int(left_s / token_s)))
+
+
+def simulate(load: Load, limits: BatchLimits, cost: Callable[[Rows], StepTime]) -> BatchResult:
+    """Run ROUNDS completions of each stream. cost: of a step of this group."""
+    group = _Group(load, limits, cost, to_ask=ROUNDS * load.concurrency)
+    group.ask(load.concurrency)
+    while group.waiting or group.running:
+        group.step()
+    count = ROUNDS * load.concurrency
+    return BatchResult(
+        output_tokens=count * load.output_tokens,
+        prompt_tokens=count * load.prompt_tokens,
+        busy_s=group.now_s,
+        ttft_s=tuple(group.ttft_s),
+        inter_token_s=group.gaps_s / max(1, group.num_gaps),
+        times=group.times,
+    )

@@ -1,0 +1,204 @@
+"""How long a step takes on a device: what is read and multiplied, sums over ranks, serial parts.
+
+A product waits for its weights and multiplies by them; both together take the root of the sum of
+their squares, since each hides some of the other (measured, backend/measurement/products.py). Keys
+and values are read at a rate of their own. Sums over ranks take a time each and one for their
+bytes. What is left is serial, Amdahl's part: a step's, a layer's and a row's own costs, which no
+rank shares. Rates are the device profile's.
+"""
+
+from dataclasses import dataclass
+from math import hypot
+
+import msgspec
+
+from backend.placement.device_profile import DeviceProfile, MultiplyRate
+from backend.placement.rank_work import Products, RankWork, chosen_experts
+from backend.quant.weight_format import WeightFormat
+
+# A profile without a rate for an arithmetic: what its kernels fall back to, in this order.
+_FALLBACKS = ("int16", "int8", "bf16", "fp16", "fp32")
+# A link's bandwidth was measured with, or is meant for, so many ranks.
+_LINK_RANKS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What is in a step of a group.
+
+    decodes: sequences that get their next token; context: tokens each of them sees, on average.
+    prompt_tokens: of prompts; position: of the tokens before them in their prompts, on average.
+    sampled: rows that a token is drawn for.
+    """
+
+    decodes: float
+    context: float
+    prompt_tokens: float = 0.0
+    position: float = 0.0
+    sampled: float = 0.0
+
+
+class StepTime(msgspec.Struct, frozen=True):
+    """Seconds of a step, by what takes them.
+
+    reading, multiplying: weights, by whichever of the two bounds each product. attention: keys,
+    values and states. sums: over ranks. serial: what more ranks do not make less.
+    """
+
+    reading: float = 0.0
+    multiplying: float = 0.0
+    attention: float = 0.0
+    sums: float = 0.0
+    serial: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.reading + self.multiplying + self.attention + self.sums + self.serial
+
+    def __add__(self, other: "StepTime") -> "StepTime":
+        return StepTime(
+            self.reading + other.reading,
+            self.multiplying + other.multiplying,
+            self.attention + other.attention,
+            self.sums + other.sums,
+            self.serial + other.serial,
+        )
+
+    def times(self, count: float) -> "StepTime":
+        """Return what so many such steps take."""
+        return StepTime(
+            count * self.reading,
+            count * self.multiplying,
+            count * self.attention,
+            count * self.sums,
+            count * self.serial,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RankSpeed:
+    """What one rank of several gets of a device.
+
+    of a CPU: `threads` of the profile's, while all of `active` ranks read and multiply. arithmetic:
+    of products of packed weights, dense: of those in the dtype of the forward pass.
+    """
+
+    profile: DeviceProfile
+    arithmetic: str
+    dense: str
+    threads: int = 1
+    active: int = 1
+
+    @property
+    def share(self) -> float:
+        """Part of the device's arithmetic that this rank has."""
+        if self.profile.kind != "cpu":
+            return 1.0
+        wanted = self.threads * self.active
+        crowding = max(1.0, wanted / self.profile.threads)
+        return self.threads / self.profile.threads / crowding
+
+    def read_bandwidth(self, weight_bytes: float) -> float:
+        """Return bytes/s at which this rank reads its weights, of so many bytes in all."""
+        profile = self.profile
+        if profile.kind != "cpu":
+            return profile.read_bandwidth_of(weight_bytes)
+        # What all ranks read together is what a cache holds, or does not.
+        whole = profile.read_bandwidth_of(weight_bytes * self.active)
+        thread = profile.thread_read_bandwidth or whole / profile.threads
+        thread *= whole / profile.read_bandwidth
+        return min(thread * self.threads, whole / self.active) or whole * self.share
+
+    def rate(self, weight_format: WeightFormat) -> MultiplyRate:
+        """Return how fast products of a format are made by the whole device."""
+        is_dense = weight_format is WeightFormat.DENSE
+        names = (self.dense if is_dense else self.arithmetic, *_FALLBACKS)
+        rates = (self.profile.multiply_rate(name, weight_format.value) for name in names)
+        return next(filter(None, rates), next(iter(self.profile.multiply.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """How long steps of one rank take. tp: ranks of its group."""
+
+    work: RankWork
+    speed: RankSpeed
+    tp: int
+
+    def of(self, rows: Rows) -> StepTime:
+        """Return the time of a step."""
+        products = self._products(rows)
+        others = StepTime(
+            attention=self._attention(rows), sums=self._sums(rows), serial=self._serial(rows)
+        )
+        return products + others
+
+    def _products(self, rows: Rows) -> StepTime:
+        reading = multiplying = 0.0
+        bandwidth = self.speed.read_bandwidth(self.work.read_bytes)
+        for products in self.work.products:
+            count, active = self._rows_of(products, rows)
+            if not count or not products.num_values:
+                continue
+            read_s = active * products.num_bytes / bandwidth
+            # Experts are as many products of fewer rows.
+            rate = self.speed.rate(products.kept_as).at(max(1.0, count)) * self.speed.share
+            multiply_s = 2 * count * active * products.num_values / rate
+            both_s = hypot(read_s, multiply_s)
+            if read_s > multiply_s:
+                reading += both_s
+            else:
+                multiplying += both_s
+        return StepTime(reading, multiplying)
+
+    def _rows_of(self, products: Products, rows: Rows) -> tuple[float, float]:
+        """Return how many rows are multiplied, and by what part of the weights."""
+        prompt = rows.prompt_tokens
+        every = rows.decodes + (0.0 if self.work.reads_prompt_first else prompt)
+        match products.role:
+            case "head":
+                return rows.sampled, 1.0
+            case "encoder":
+                return prompt, 1.0
+            case "expert":
+                share = self.work.experts_share
+                active = chosen_experts(self.work.num_experts, share, every)
+                return (every * share / active if active else 0.0), active
+            case _:
+                return every, 1.0
+
+    def _attention(self, rows: Rows) -> float:
+        profile, work = self.speed.profile, self.work
+        bandwidth = profile.attention_bandwidth or profile.read_bandwidth
+        rate = profile.attention_rate or self.speed.rate(WeightFormat.DENSE).peak
+        share = self.speed.share
+        # A rank of several reads its part of what all threads read.
+        bandwidth, rate = bandwidth * share, rate * share
+        read = sum(each.seen(rows.context) * each.kv_bytes for each in work.windows)
+        # Where tokens see those behind them as well, each sees twice as many.
+        position = max(1.0, rows.position if work.is_causal else 2 * rows.position)
+        pairs = sum(each.seen(position) * each.operations for each in work.windows)
+        states = rows.decodes * 2 * work.state_bytes / bandwidth
+        states += rows.prompt_tokens * work.state_operations / rate
+        return rows.decodes * read / bandwidth + rows.prompt_tokens * pairs / rate + states
+
+    def _sums(self, rows: Rows) -> float:
+        if self.tp == 1:
+            return 0.0
+        profile = self.speed.profile
+        num_rows = rows.decodes + rows.prompt_tokens
+        # Each rank shows its part and adds everyone's (backend/parallel.py).
+        num_bytes = num_rows * self.work.sum_bytes * self.tp / _LINK_RANKS
+        transfer_s = num_bytes / profile.link_bandwidth if profile.link_bandwidth else 0.0
+        return self.work.num_sums * profile.link_latency_s + transfer_s
+
+    def _serial(self, rows: Rows) -> float:
+        profile, work = self.speed.profile, self.work
+        num_rows = rows.decodes + rows.prompt_tokens
+        elements = num_rows * work.hidden * profile.element_overhead_s
+        return (
+            profile.step_overhead_s
+            + work.num_layers * profile.layer_overhead_s
+            + rows.sampled * profile.token_overhead_s
+            + elements
+        )

@@ -1,0 +1,249 @@
+"""What `--devices` means: `4xA10`, `4x24GiB@600GB/s,125TFLOPS,link=32GB/s`, `4x24GiB`, `cpu`.
+
+A known card is a line of cards.json, from its maker's datasheet; figures of datasheets become those
+that are reached by the shares below. A processor's are measured (`unisono calibrate`), or else
+shipped for its level. Knows no model.
+"""
+
+import difflib
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from backend import native
+from backend.placement.device_profile import (
+    DeviceProfile,
+    MultiplyRate,
+    ProfileError,
+    calibration_path,
+    num_cores,
+    processor_name,
+    read_profile,
+)
+from backend.placement.memory import available_bytes
+from gateway.default_model import cache_directory
+from gateway.options import SettingsError
+
+CARDS_FILE = Path(__file__).with_name("cards.json")
+GIGA, TERA, GIB = 1e9, 1e12, 1 << 30
+# Copies on an H100 reach 3.0 of 3.35 TB/s, on an H200 4.3 of 4.8; bfloat16 products of large
+# matrices 790 of 989 TFLOPS.
+READ_SHARE, MULTIPLY_SHARE = 0.9, 0.8
+# The driver, a CUDA context and PyTorch's workspaces: about 1 GB of 24.
+USABLE_SHARE = 0.95
+# A layer on a GPU is some 35 operations of PyTorch (ops/cpu.py), each 7 us to launch; an estimate.
+LAYER_OVERHEAD_S, STEP_OVERHEAD_S = 250e-6, 1e-3
+# Keys and values are gathered before they are read: a read, a write, a read.
+GATHER_SHARE = 1 / 3
+# Ranks on GPUs sum in the host's memory (backend/parallel.py): each part goes down and up the link,
+# waits for the others, and is added up by the host at so many bytes/s.
+SUM_LATENCY_S, HOST_SUM_BYTES_S = 80e-6, 4e9
+USUAL_LINK_GB_S = 16.0
+# A request's way through the gateway, and a token's, as in tests/bench/README.md.
+HOST_OVERHEAD_S, TOKEN_OVERHEAD_S = 2e-3, 60e-6
+# Of a thread of a processor that nobody measured: operations/s of 64 rows of int16, from
+# `python -m tests.bench.gemm`; and how much less fewer rows reach.
+_LEVEL_RATES = {
+    "amx": 147e9, "avx512_bf16": 147e9, "avx512_vnni": 140e9, "avx512": 107e9, "avx_vnni": 80e9,
+    "avx2": 61e9, "portable": 4e9,
+}  # fmt: skip
+_LEVEL_ROWS = ((1, 0.4), (4, 0.6), (16, 0.8), (64, 1.0))
+_TORCH_RATE = 60e9
+_THREAD_READ = 12e9
+
+_COUNT = re.compile(r"(?:(\d+)\s*[x*]\s*)?(.+)", re.IGNORECASE)
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(GiB|GB|MiB|MB|TiB|TB)(?:@(.*))?", re.IGNORECASE)
+_UNITS = {"gib": GIB, "mib": 1 << 20, "tib": 1 << 40, "gb": 10**9, "mb": 10**6, "tb": 10**12}
+_SPEED = re.compile(r"(link\s*=\s*)?(\d+(?:\.\d+)?)\s*(GB/s|TB/s|TFLOPS)", re.IGNORECASE)
+_FORMS = "give 4xA10, 4x24GiB@600GB/s,125TFLOPS,link=32GB/s, 4x24GiB or cpu"
+
+
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line of cards.json. tflops: by arithmetic, dense. link_gb_s: to the host, one direction."""
+
+    name: str
+    aliases: tuple[str, ...]
+    memory_gib: float
+    bandwidth_gb_s: float
+    tflops: dict[str, float]
+    link_gb_s: float
+    source: str
+
+    @property
+    def memory_bytes(self) -> int:
+        return int(self.memory_gib * GIB)
+
+    def profile(self) -> DeviceProfile:
+        """Return what can be reached of it."""
+        return gpu_profile(
+            self.name,
+            self.memory_bytes,
+            self.bandwidth_gb_s,
+            self.tflops,
+            self.link_gb_s,
+            f"{self.source}; not measured",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSet:
+    """Devices to lay a model out over. has_speed: whether more is known of them than memory."""
+
+    profile: DeviceProfile
+    count: int
+    has_speed: bool = True
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.profile.kind == "cpu"
+
+    def __str__(self) -> str:
+        return self.profile.name if self.is_cpu else f"{self.count} x {self.profile.name}"
+
+
+@cache
+def cards() -> tuple[Card, ...]:
+    """Return the known cards, by memory and then bandwidth."""
+    found = msgspec.json.decode(CARDS_FILE.read_bytes(), type=tuple[Card, ...])
+    return tuple(sorted(found, key=lambda card: (card.memory_gib, card.bandwidth_gb_s)))
+
+
+def parse_devices(text: str, directory: Path | None = None) -> DeviceSet:
+    """Return the devices that --devices names. directory: of calibrations. Raises SettingsError."""
+    match = _COUNT.fullmatch(text.strip())
+    if match is None:
+        raise SettingsError(f"--devices {text!r}: {_FORMS}")
+    count, what = int(match[1] or 1), match[2].strip()
+    if not 1 <= count <= 64:
+        raise SettingsError(f"--devices {text}: 1 to 64 devices can be planned for, not {count}")
+    if what.lower() == "cpu":
+        return DeviceSet(cpu_profile(directory), num_cores())
+    if memory := _MEMORY.fullmatch(what):
+        return _described(text, count, memory)
+    return DeviceSet(_card(text, what).profile(), count)
+
+
+def gpu_profile(
+    name: str,
+    memory_bytes: int,
+    bandwidth_gb_s: float,
+    tflops: dict[str, float],
+    link_gb_s: float,
+    source: str,
+) -> DeviceProfile:
+    """Return what can be reached of a datasheet's figures."""
+    read = bandwidth_gb_s * GIGA * READ_SHARE
+    link = 1 / (2 / (link_gb_s * GIGA * READ_SHARE) + 1 / HOST_SUM_BYTES_S)
+    return DeviceProfile(
+        name=name,
+        kind="cuda",
+        memory_bytes=memory_bytes,
+        usable_share=USABLE_SHARE,
+        read_bandwidth=read,
+        multiply={key: MultiplyRate(rate * TERA * MULTIPLY_SHARE) for key, rate in tflops.items()},
+        attention_bandwidth=read * GATHER_SHARE,
+        link_bandwidth=link,
+        link_latency_s=SUM_LATENCY_S,
+        step_overhead_s=STEP_OVERHEAD_S,
+        layer_overhead_s=LAYER_OVERHEAD_S,
+        token_overhead_s=TOKEN_OVERHEAD_S,
+        host_overhead_s=HOST_OVERHEAD_S,
+        source=source,
+    )
+
+
+def cpu_profile(directory: Path | None = None) -> DeviceProfile:
+    """Return this machine's processor, as it was measured or as its level has it, with the memory
+    that is free now. directory: of calibrations; None: the cache's."""
+    levels = native.levels()
+    level = levels[0] if levels else "torch"
+    directory = directory or cache_directory() / "calibration"
+    path = calibration_path(directory, processor_name(), num_cores(), level)
+    memory_bytes = available_bytes()
+    try:
+        measured = read_profile(path)
+    except (ProfileError, OSError):
+        return _shipped_cpu(level, memory_bytes)
+    return msgspec.structs.replace(measured, memory_bytes=memory_bytes)
+
+
+def _shipped_cpu(level: str, memory_bytes: int) -> DeviceProfile:
+    threads = num_cores()
+    if level == "torch":
+        rate = MultiplyRate(_TORCH_RATE * threads, _LEVEL_ROWS)
+        rates = {"bf16": rate, "fp32": rate}
+    else:
+        peak = _LEVEL_RATES[level] * threads
+        packed = MultiplyRate(peak, _LEVEL_ROWS)
+        # int8 makes 1.4 times what int16 does; dense weights are multiplied as bf16.
+        rates = {
+            "int16": packed,
+            "int8": MultiplyRate(1.4 * peak, _LEVEL_ROWS),
+            "bf16": MultiplyRate(0.6 * peak, _LEVEL_ROWS),
+        }
+    return DeviceProfile(
+        name=f"{processor_name()}, {threads} cores, {level}",
+        kind="cpu",
+        memory_bytes=memory_bytes,
+        read_bandwidth=_THREAD_READ * threads,
+        multiply=rates,
+        attention_bandwidth=0.7 * _THREAD_READ * threads,
+        attention_rate=40e9 * threads,
+        link_bandwidth=2e9,
+        link_latency_s=60e-6,
+        step_overhead_s=400e-6,
+        layer_overhead_s=40e-6,
+        token_overhead_s=TOKEN_OVERHEAD_S,
+        host_overhead_s=HOST_OVERHEAD_S,
+        threads=threads,
+        source=f"shipped figures for level {level}; unisono calibrate measures this machine",
+    )
+
+
+def _described(text: str, count: int, memory: re.Match[str]) -> DeviceSet:
+    size = int(float(memory[1]) * _UNITS[memory[2].lower()])
+    name = f"{memory[1]} {memory[2]}"
+    given: dict[str, float] = {}
+    for part in filter(None, (memory[3] or "").split(",")):
+        speed = _SPEED.fullmatch(part.strip())
+        if speed is None:
+            raise SettingsError(f"--devices {text}: {part.strip()!r} is no figure; {_FORMS}")
+        unit = speed[3].lower()
+        key = "link" if speed[1] else "tflops" if unit == "tflops" else "bandwidth"
+        given[key] = float(speed[2]) * (1000 if unit == "tb/s" else 1)
+    if given and not {"bandwidth", "tflops"} <= given.keys():
+        missing = "its bandwidth (600GB/s)" if "bandwidth" not in given else "its TFLOPS"
+        raise SettingsError(f"--devices {text}: {missing} is missing; {_FORMS}")
+    if size <= 0 or any(value <= 0 for value in given.values()):
+        raise SettingsError(f"--devices {text}: every figure must be above 0")
+    rate = given.get("tflops", 1.0)
+    profile = gpu_profile(
+        name,
+        size,
+        given.get("bandwidth", 1.0),
+        {"bf16": rate, "fp16": rate, "fp32": rate / 4},
+        given.get("link", USUAL_LINK_GB_S),
+        "as given" if given else "memory alone is known: no speed can be predicted",
+    )
+    return DeviceSet(profile, count, has_speed=bool(given))
+
+
+def _card(text: str, name: str) -> Card:
+    known = {_key(each): card for card in cards() for each in (card.name, *card.aliases)}
+    if found := known.get(_key(name)):
+        return found
+    close = difflib.get_close_matches(_key(name), known, n=3, cutoff=0.4)
+    names = list(dict.fromkeys(known[key].name for key in close))
+    meant = f"did you mean {' or '.join(names)}? " if names else ""
+    raise SettingsError(
+        f"--devices {text}: {name} is no card that is known here; {meant}"
+        f"Known are {', '.join(card.name for card in cards())}; of others give "
+        "24GiB@600GB/s,125TFLOPS"
+    )
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,0 +1,190 @@
+"""Which layouts there are, in what order, and what would make a refused one fit.
+
+Changes are tried from the cheapest on: a setting, then more of the devices, then another card.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from backend.config.errors import ModelError
+from backend.placement.batch_simulation import Load
+from backend.placement.device_profile import DeviceProfile
+from backend.placement.layouts import (
+    Layout,
+    Prediction,
+    ServedModel,
+    fit,
+    missing_bytes,
+    predict,
+)
+from gateway.planning.devices import Card, DeviceSet
+
+# So many more of a card are looked at before a larger one.
+MOST_CARDS = 16
+
+
+class RefusedLayout(msgspec.Struct, frozen=True):
+    """reason: in a start's words. missing_bytes: of a device's memory, where that is the reason.
+    change: what is cheapest of what would make it fit; "": nothing that is known here."""
+
+    tp: int
+    dp: int
+    reason: str
+    missing_bytes: int
+    change: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be laid out, where, and under which load."""
+
+    model: ServedModel
+    devices: DeviceSet
+    load: Load
+
+
+def layouts_of(devices: DeviceSet) -> list[Layout]:
+    """Return every number of ranks with as many groups as there are devices for; of a CPU's cores,
+    every number of ranks that leaves none over, each with its share as threads."""
+    count = devices.count
+    if not devices.is_cpu:
+        return [Layout(tp, count // tp) for tp in range(1, count + 1)]
+    ranks = [number for number in range(1, count + 1) if count % number == 0]
+    return [Layout(tp, each // tp) for each in ranks for tp in ranks if each % tp == 0]
+
+
+def rank_layouts(
+    question: Question, objective: str, cards: Sequence[Card]
+) -> tuple[list[Prediction], list[RefusedLayout]]:
+    """Return layouts that fit, the best first, and those that do not.
+
+    objective: throughput, latency or fit. cards: that may be named as larger ones.
+    """
+    fitting, refused = [], []
+    for layout in layouts_of(question.devices):
+        try:
+            fitting.append(predict(question.model, question.devices.profile, layout, question.load))
+        except ModelError as error:
+            reason = str(error).splitlines()[0]
+            refused.append((layout, reason))
+    fitting.sort(key=lambda each: _order(each, objective), reverse=True)
+    best = fitting[0].layout if fitting else None
+    return fitting, [
+        RefusedLayout(
+            *layout,
+            reason,
+            _missing(question, layout),
+            cheapest_change(question, layout, best, cards),
+        )
+        for layout, reason in refused
+    ]
+
+
+def _missing(question: Question, layout: Layout) -> int:
+    try:
+        return missing_bytes(question.model, question.devices.profile, layout, question.load)
+    except ModelError:
+        return 0
+
+
+def _order(prediction: Prediction, objective: str) -> tuple[float, ...]:
+    fewer_ranks = -prediction.tp
+    match objective:
+        case "latency":
+            return (-prediction.request_s, prediction.tokens_per_s, fewer_ranks)
+        case "fit":
+            return (prediction.fitting_seqs, prediction.tokens_per_s, fewer_ranks)
+        case _:
+            return (prediction.tokens_per_s, -prediction.request_s, fewer_ranks)
+
+
+def cheapest_change(
+    question: Question, layout: Layout, best: Layout | None, cards: Sequence[Card]
+) -> str:
+    """Return the first change that makes a layout fit, in words; "" if none does."""
+    model, devices, load = question.model, question.devices, question.load
+    if (most := _most_ranks(model)) < layout.tp:
+        return f"--tp {most} or less" if best is None else f"take {best}"
+    for words, changed in _settings(model):
+        if _fits(changed, devices.profile, layout, load):
+            return words
+    shorter = _shorter(question, layout)
+    if shorter:
+        return shorter
+    for tp in range(layout.tp + 1, most + 1):
+        wider = Layout(tp, max(1, devices.count // tp))
+        if tp > devices.count:
+            break
+        if _fits(model, devices.profile, wider, load):
+            return f"--tp {tp}"
+    return _more_devices(question, layout, most, cards)
+
+
+def _settings(model: ServedModel) -> Iterator[tuple[str, ServedModel]]:
+    settings = model.settings
+    if model.kernels == "native":
+        if settings.kv_cache_dtype == "auto":
+            yield "--kv-cache-dtype int8", model.changed(kv_cache_dtype="int8")
+        for quantization in ("int8", "int4"):
+            if settings.quantization == "auto":
+                yield f"--quantization {quantization}", model.changed(quantization=quantization)
+    if model.dtype == "float32":
+        dense = ServedModel(model.config, model.stored, "bfloat16", model.kernels, settings)
+        yield "--dtype bfloat16", dense
+
+
+def _shorter(question: Question, layout: Layout) -> str:
+    """Say how short prompts would have to be, where weights fit and one sequence does not."""
+    load, profile = question.load, question.devices.profile
+    prompt = load.prompt_tokens // 2
+    while prompt >= 1:
+        shorter = Load(prompt, load.output_tokens, 1)
+        if _fits(question.model, profile, layout, shorter):
+            return f"prompts of {prompt:,} tokens"
+        if prompt < load.prompt_tokens // 64:
+            break
+        prompt //= 2
+    return ""
+
+
+def _more_devices(question: Question, layout: Layout, most: int, cards: Sequence[Card]) -> str:
+    model, devices, load = question.model, question.devices, question.load
+    if devices.is_cpu:
+        return _more_memory(question, layout)
+    for tp in range(devices.count + 1, min(most, MOST_CARDS) + 1):
+        if _fits(model, devices.profile, Layout(tp), load):
+            return f"{tp} x {devices.profile.name} with --tp {tp}"
+    for card in cards:
+        larger = card.memory_bytes > devices.profile.memory_bytes
+        if larger and _fits(model, card.profile(), layout, load):
+            return f"{layout.tp * layout.dp} x {card.name} ({card.memory_gib:g} GiB)"
+    for card in reversed(cards):
+        for tp in range(1, min(most, MOST_CARDS) + 1):
+            if _fits(model, card.profile(), Layout(tp), load):
+                return f"{tp} x {card.name} ({card.memory_gib:g} GiB) with --tp {tp}"
+    return ""
+
+
+def _more_memory(question: Question, layout: Layout) -> str:
+    profile = question.devices.profile
+    for step in range(1, 40):
+        memory_bytes = int(profile.memory_bytes * 1.25**step)
+        larger = msgspec.structs.replace(profile, memory_bytes=memory_bytes)
+        if _fits(question.model, larger, layout, question.load):
+            return f"{memory_bytes / 1e9:,.0f} GB of free memory"
+    return ""
+
+
+def _most_ranks(model: ServedModel) -> int:
+    config = model.config
+    return min(map(config.num_kv_heads_of, config.attentions), default=config.num_kv_heads)
+
+
+def _fits(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Load) -> bool:
+    try:
+        fit(model, profile, layout, load)
+    except ModelError:
+        return False
+    return True

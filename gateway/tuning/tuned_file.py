@@ -1,0 +1,41 @@
+"""The file that a tuning leaves: settings that `unisono serve --config` takes, and why."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from backend.settings import EngineSettings
+from gateway.options import SettingsError
+from gateway.setting_sources import load
+
+
+def write_tuned(path: Path, values: Mapping[str, Any], comments: Sequence[str]) -> None:
+    """Write the settings of an engine, checked by reading them back; what was there is replaced.
+
+    Raises SettingsError if `serve` would not take them, OSError.
+    """
+    lines = [*(f"# {line}".rstrip() for line in comments), "", "[engine]"]
+    lines += [f"{name} = {_toml(value)}" for name, value in values.items()]
+    scratch = path.with_name(f"{path.name}.new")
+    scratch.write_text("\n".join([*lines, ""]))
+    try:
+        check_tuned(scratch, values)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def check_tuned(path: Path, values: Mapping[str, Any]) -> None:
+    """Raise SettingsError unless `unisono serve --config` makes these settings of a file."""
+    found = load({}, {}, path).settings.engine
+    if found != EngineSettings(**values):
+        raise SettingsError(f"{path} does not say what was found: {found}")
+
+
+def _toml(value: object) -> str:
+    """A JSON number, string, boolean or list of strings is TOML, too."""
+    if isinstance(value, tuple):
+        value = [*value]
+    return msgspec.json.encode(value).decode()

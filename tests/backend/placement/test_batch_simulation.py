@@ -1,0 +1,69 @@
+"""Continuous batching in numbers: steps that cost what is easy to add up."""
+
+import pytest
+
+from backend.placement.batch_simulation import ROUNDS, BatchLimits, BatchResult, Load, simulate
+from backend.placement.cost_model import Rows, StepTime
+
+LIMITS = BatchLimits(max_seqs=64, token_budget=512, inter_token_s=0.0)
+
+
+def run(load: Load, limits: BatchLimits = LIMITS, token_s: float = 0.0) -> BatchResult:
+    """Steps of a second, and so much for each token of a prompt."""
+    return simulate(load, limits, lambda rows: StepTime(1.0 + token_s * rows.prompt_tokens))
+
+
+def test_one_stream_takes_a_step_for_each_token() -> None:
+    result = run(Load(100, 10, 1))
+    assert result.busy_s == pytest.approx(ROUNDS * 10)
+    assert result.output_tokens == ROUNDS * 10
+    assert result.inter_token_s == pytest.approx(1.0)
+    assert set(result.ttft_s) == {1.0}
+
+
+def test_streams_share_steps() -> None:
+    assert run(Load(8, 10, 32)).busy_s == pytest.approx(ROUNDS * 10)
+
+
+def test_prompt_longer_than_a_step_takes_several() -> None:
+    result = run(Load(1100, 2, 1))
+    assert result.median_ttft_s == pytest.approx(3.0)
+
+
+def test_sequences_beyond_the_limit_wait() -> None:
+    limits = BatchLimits(max_seqs=2, token_budget=512, inter_token_s=0.0)
+    together, waiting = (run(Load(8, 10, 4), each) for each in (LIMITS, limits))
+    assert waiting.busy_s == pytest.approx(2 * together.busy_s, rel=0.1)
+    assert max(waiting.ttft_s) > 10 > max(together.ttft_s)
+
+
+def test_prompts_beside_decodes_are_cut_to_the_time_between_tokens() -> None:
+    """0.1 s a token and 2 s a step leave 10 tokens; 32 at least are taken."""
+    largest = 0.0
+
+    def cost(rows: Rows) -> StepTime:
+        nonlocal largest
+        if rows.decodes and rows.prompt_tokens < 256:  # a probe is of 256
+            largest = max(largest, rows.prompt_tokens)
+        return StepTime(1.0 + 0.1 * rows.prompt_tokens)
+
+    limits = BatchLimits(max_seqs=8, token_budget=512, inter_token_s=2.0)
+    simulate(Load(200, 50, 4), limits, cost)
+    assert largest == 32
+    limits = BatchLimits(max_seqs=8, token_budget=512, inter_token_s=11.0)
+    largest = 0.0
+    simulate(Load(200, 50, 4), limits, cost)
+    assert largest == 100
+
+
+def test_texts_that_run_whole_are_not_cut() -> None:
+    limits = BatchLimits(max_seqs=8, token_budget=64, inter_token_s=0.0, chunks=False)
+    seen: set[float] = set()
+
+    def cost(rows: Rows) -> StepTime:
+        seen.add(rows.prompt_tokens)
+        return StepTime(1.0)
+
+    result = simulate(Load(40, 0, 4), limits, cost)
+    assert seen == {40}
+    assert result.prompt_tokens == ROUNDS * 4 * 40

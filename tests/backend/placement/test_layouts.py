@@ -1,0 +1,85 @@
+"""What layouts would take and give: a start's own budget, asked without a device."""
+
+import msgspec
+import pytest
+
+from backend.config.errors import ModelError
+from backend.placement.batch_simulation import Load
+from backend.placement.layouts import Layout, fit, predict
+from backend.placement.memory_plan import MemoryPlan, RankDevice
+from tests.backend.placement.planned_models import READER, served
+
+LOAD = Load(prompt_tokens=16, output_tokens=16, concurrency=4)
+
+
+def test_memory_is_what_a_start_would_plan() -> None:
+    model = served()
+    prediction = predict(model, READER, Layout(2), LOAD)
+    (shard, footprint), _ = model.parts(2)
+    device = RankDevice("cuda", "bfloat16", READER.memory_bytes)
+    total = footprint.total
+    plan = MemoryPlan.of(model.config, model.groups, shard, model.settings, total, device)
+    memory = prediction.memory
+    assert memory.weight_bytes == sum(total)
+    assert memory.kv_bytes == plan.kv_bytes
+    assert memory.activation_bytes == plan.rank_memory.activation_bytes
+    assert memory.total_bytes <= memory.device_bytes == READER.memory_bytes
+
+
+def test_sequences_that_fit_are_counted_in_whole_blocks() -> None:
+    """32 tokens are one block of 32 in the only cache group; two groups have twice the room."""
+    model = served(kv_cache_bytes=1 << 16)
+    block_bytes = 32 * 2 * 2 * 2 * 16 * 2
+    one, two = (predict(model, READER, Layout(1, dp), LOAD) for dp in (1, 2))
+    assert one.fitting_seqs == (1 << 16) // block_bytes
+    assert two.fitting_seqs == 2 * one.fitting_seqs
+    assert predict(model, READER, Layout(1), Load(17, 16, 1)).fitting_seqs == one.fitting_seqs // 2
+
+
+def test_groups_share_the_streams() -> None:
+    """A step reads all weights whatever is in it: two groups of two streams are as fast as one."""
+    one, two = (predict(served(), READER, Layout(1, dp), LOAD) for dp in (1, 2))
+    assert two.tokens_per_s == pytest.approx(one.tokens_per_s, rel=0.01)
+    uneven = predict(served(), READER, Layout(1, 2), Load(16, 16, 3))
+    assert uneven.running_seqs == 3
+    alone = predict(served(), READER, Layout(1, 4), Load(16, 16, 1))
+    assert alone.running_seqs == 1
+
+
+def test_time_of_a_request_is_that_of_its_tokens() -> None:
+    prediction = predict(served(), READER, Layout(1), Load(16, 16, 1))
+    assert prediction.bound == "reading"
+    assert prediction.serial_share == 0
+    assert prediction.request_s == pytest.approx(prediction.ttft_s + 15 * prediction.inter_token_s)
+    assert prediction.tokens_per_s == pytest.approx(16 / prediction.request_s, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("layout", "memory_bytes", "load", "message"),
+    [
+        (Layout(3), 1 << 24, LOAD, r"--tp 3 is more than tiny can be split into: it has 2 KV"),
+        (Layout(1), 1 << 17, LOAD, "not enough memory: weights and activations need"),
+        (Layout(1), 1 << 24, Load(1000, 100, 1), "are 1,100 tokens, tiny takes 1,024"),
+        (Layout(1), 340_000, Load(500, 500, 1), "a sequence of 1,000 tokens takes"),
+    ],
+)
+def test_layout_is_refused_in_a_starts_words(
+    layout: Layout, memory_bytes: int, load: Load, message: str
+) -> None:
+    profile = msgspec.structs.replace(READER, memory_bytes=memory_bytes)
+    with pytest.raises(ModelError, match=message):
+        fit(served(), profile, layout, load)
+
+
+def test_rank_with_more_kv_heads_has_room_for_less_of_a_cache() -> None:
+    """Three ranks of four KV heads: the cache of the first is half of all, and was sized as a
+    third of it."""
+    model = served({"num_attention_heads": 8, "num_key_value_heads": 4})
+    prediction = predict(model, READER, Layout(3), LOAD)
+    assert prediction.memory.total_bytes <= READER.memory_bytes
+
+
+def test_processor_is_shared_by_all_ranks() -> None:
+    cpu = msgspec.structs.replace(READER, kind="cpu", threads=2)
+    one, two = (fit(served(), cpu, layout, LOAD) for layout in (Layout(1), Layout(1, 2)))
+    assert two.plan.free_bytes == one.plan.free_bytes // 2

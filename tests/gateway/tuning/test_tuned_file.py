@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import pytest
+
+from backend.settings import EngineSettings
+from gateway.options import SettingsError
+from gateway.setting_sources import load
+from gateway.tuning.tuned_file import write_tuned
+
+VALUES = {"model": "a/model.gguf", "tp": 2, "inter_token_ms": 50.0, "prefix_caching": False}
+
+
+def test_tuned_file_is_what_serve_takes(tmp_path: Path) -> None:
+    path = tmp_path / "tuned.toml"
+    write_tuned(path, VALUES, ["found by a test", ""])
+    assert load({}, {}, path).settings.engine == EngineSettings(
+        model="a/model.gguf", tp=2, inter_token_ms=50.0, prefix_caching=False
+    )
+    assert path.read_text().startswith("# found by a test\n#\n\n[engine]\n")
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_settings_that_serve_refuses_leave_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "tuned.toml"
+    path.write_text("as it was")
+    with pytest.raises(SettingsError, match="tp must be an integer"):
+        write_tuned(path, {"tp": 0}, [])
+    assert path.read_text() == "as it was"
+    assert [*tmp_path.iterdir()] == [path]
