@@ -4,6 +4,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from backend.ops.gated_norm import GatedNorm
+
 
 def add_rms_norm(
     x: Tensor, delta: Tensor | None, weight: Tensor, eps: float
@@ -45,22 +47,25 @@ def head_norm(heads: Tensor, weight: Tensor | None, eps: float) -> None:
         )
 
 
-def gated_norm(x: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """See `Ops.gated_norm`. x: [T, n, D]; gate: [T, n * D] -> [T, n * D]."""
+def gated_norm(x: Tensor, gate: Tensor, norm: GatedNorm) -> Tensor:
+    """See `Ops.gated_norm`, of groups that are whole here. x: [T, n, D]; gate: [T, n * D]."""
     tokens, num_heads, dim = x.shape
     out = x.new_empty(tokens, num_heads * dim)
     if x.numel():
         _gated_norm[(tokens, num_heads)](
             x,
             gate,
-            weight,
+            norm.weight,
             out,
             x.stride(0),
             x.stride(1),
             gate.stride(0),
             out.stride(0),
+            dim if norm.weight.ndim == 2 else 0,
             dim,
-            eps,
+            norm.eps,
+            norm.gate_scale,
+            GATE=norm.gate,
             BLOCK=triton.next_power_of_2(dim),
         )
     return out
@@ -127,8 +132,11 @@ def _gated_norm(
     head_stride,
     gate_stride,
     out_stride,
+    weight_stride,
     dim,
     eps,
+    gate_scale,
+    GATE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     token, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -136,10 +144,15 @@ def _gated_norm(
     inside = places < dim
     row = x + token * token_stride + head * head_stride
     wide = tl.load(row + places, mask=inside, other=0.0).to(tl.float32)
-    normed = wide * tl.rsqrt(tl.sum(wide * wide, 0) / dim + eps)
-    normed *= tl.load(weight + places, mask=inside, other=0.0).to(tl.float32)
-    opened = tl.load(gate + token * gate_stride + head * dim + places, mask=inside, other=0.0)
-    opened = opened.to(tl.float32)
-    result = normed * opened * tl.sigmoid(opened)
+    scaled = tl.load(gate + token * gate_stride + head * dim + places, mask=inside, other=0.0)
+    scaled = scaled.to(tl.float32) * gate_scale
+    opened = scaled * tl.sigmoid(scaled)
+    if GATE != "behind":
+        wide *= opened
+    if GATE != "alone":
+        wide *= tl.rsqrt(tl.sum(wide * wide, 0) / dim + eps)
+    wide *= tl.load(weight + head * weight_stride + places, mask=inside, other=0.0)
+    if GATE == "behind":
+        wide *= opened
     target = out + token * out_stride + head * dim
-    tl.store(target + places, result.to(out.dtype.element_ty), mask=inside)
+    tl.store(target + places, wide.to(out.dtype.element_ty), mask=inside)

@@ -8,6 +8,7 @@ from torch import Tensor
 from backend.config.spec import Activation, GateClamp
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 from backend.ops.cpu import CpuOps
+from backend.ops.gated_norm import GatedNorm
 from backend.ops.triton import gates, norms, rotary
 from backend.ops.triton.attention import PlannedAttention, attention
 
@@ -35,8 +36,12 @@ class TritonOps(CpuOps):
     def clamped_gate_mul(self, gate_up: Tensor, clamp: GateClamp) -> Tensor:
         return gates.clamped_gate_mul(gate_up, clamp)
 
-    def gated_norm(self, x: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return norms.gated_norm(x, gate, weight, eps)
+    def gated_norm(
+        self, x: Tensor, gate: Tensor, norm: GatedNorm, squares: Tensor | None = None
+    ) -> Tensor:
+        if squares is None and not norm.width:
+            return norms.gated_norm(x, gate, norm)
+        return super().gated_norm(x, gate, norm, squares)
 
     def plan_attention(  # type: ignore[override]
         self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL

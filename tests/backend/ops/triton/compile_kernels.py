@@ -8,11 +8,12 @@ memory.
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
+from backend.ops.gated_norm import Gate
 from backend.ops.triton import attention, gates, norms, rotary
 
 BF16, FLOAT, INTS, BYTES = "*bf16", "*fp32", "*i32", "*i8"
@@ -37,7 +38,10 @@ def cases() -> Iterator[Case]:
         yield Case(f"add_rms_norm {has}", norms._add_rms_norm, rows, constants)
         constants = {"HAS_WEIGHT": has, "BLOCK": 128}
         yield Case(f"head_norm {has}", norms._head_norm, rows, constants)
-    yield Case("gated_norm", norms._gated_norm, {**rows, "weight": FLOAT}, {"BLOCK": 128})
+    gated = {**rows, "weight": FLOAT, "gate_scale": "fp32"}
+    for place in get_args(Gate):
+        constants = {"GATE": place, "BLOCK": 128}
+        yield Case(f"gated_norm {place}", norms._gated_norm, gated, constants)
     gate = {"gate_up": BF16, "out": BF16, **dict.fromkeys(("limit", "alpha", "offset"), "fp32")}
     for name in ("silu", "gelu", "gelu_tanh", "relu", "clamped"):
         constants = {"ACTIVATION": name, "BLOCK": 1024}

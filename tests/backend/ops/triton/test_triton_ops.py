@@ -11,6 +11,7 @@ from torch import Tensor
 
 from backend.config.spec import Activation, GateClamp
 from backend.ops.batch import FULL, AttentionSpec, Batch
+from backend.ops.gated_norm import Gate, GatedNorm
 from backend.ops.op_table import Ops
 from backend.ops.reference import ReferenceOps
 from backend.ops.triton.attention import SPLIT_KEYS
@@ -197,20 +198,22 @@ def test_norms_are_the_oracles(width: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("has_weight", [True, False])
-def test_head_and_gated_norms_are_the_oracles(has_weight: bool) -> None:
+def test_norms_of_heads_are_the_oracles(has_weight: bool) -> None:
     heads = randn(3, 4, 40)
-    weight = randn(40, seed=2).float()
+    weight = randn(40, seed=2).float() if has_weight else None
     expected, out = heads.clone(), heads.clone()
-    OPS.head_norm(out[:, :3], weight if has_weight else None, 1e-6)
-    ORACLE.head_norm(expected[:, :3], weight if has_weight else None, 1e-6)
+    OPS.head_norm(out[:, :3], weight, 1e-6)
+    ORACLE.head_norm(expected[:, :3], weight, 1e-6)
     torch.testing.assert_close(out, expected, rtol=2**-6, atol=2**-6)
-    gate = randn(3, 200, seed=1)[:, :160]
-    torch.testing.assert_close(
-        OPS.gated_norm(heads, gate, weight, 1e-6),
-        ORACLE.gated_norm(heads, gate, weight, 1e-6),
-        rtol=2**-6,
-        atol=2**-6,
-    )
+
+
+@pytest.mark.parametrize("gate", get_args(Gate))
+def test_gated_norms_are_the_oracles(gate: Gate) -> None:
+    x, gates = randn(3, 4, 40), randn(3, 200, seed=1)[:, :160]
+    for weight in (randn(40, seed=2).float(), randn(4, 40, seed=2).float()):
+        norm = GatedNorm(weight, 1e-6, gate, gate_scale=0.7)
+        out, expected = OPS.gated_norm(x, gates, norm), ORACLE.gated_norm(x, gates, norm)
+        torch.testing.assert_close(out, expected, rtol=2**-6, atol=2**-6)
 
 
 @pytest.mark.parametrize("activation", get_args(Activation))
