@@ -227,7 +227,8 @@ def predict(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Lo
     """Say what a layout would take and give. profile: of one device, or of the CPU that all ranks
     share. Raises ModelError as fit() does."""
     fitted = fit(model, profile, layout, load)
-    cost = step_cost(model, profile, layout, fitted)
+    busy = min(layout.dp, load.concurrency)
+    cost = step_cost(model, profile, layout, fitted, busy)
     results = [
         (simulate(replace_concurrency(load, count), _limits(model, fitted), cost.of), groups)
         for count, groups in _shares(load.concurrency, layout.dp)
@@ -260,8 +261,11 @@ def predict(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Lo
     )
 
 
-def step_cost(model: ServedModel, profile: DeviceProfile, layout: Layout, fitted: Fit) -> StepCost:
-    """Return what steps of a layout's slowest rank cost."""
+def step_cost(
+    model: ServedModel, profile: DeviceProfile, layout: Layout, fitted: Fit, busy: int = 0
+) -> StepCost:
+    """Return what steps of a layout's slowest rank cost. busy: groups that have anything to do;
+    0: all. A processor's idle groups leave their bandwidth to the others, not their threads."""
     stored_as = kv_dtype(model.settings, model.dtype)
     work = RankWork.of(model.config, fitted.shard, fitted.footprint, model.dtype, stored_as)
     num_ranks = layout.tp * layout.dp
@@ -271,7 +275,8 @@ def step_cost(model: ServedModel, profile: DeviceProfile, layout: Layout, fitted
     if model.kernels == "native":
         wanted = model.settings.activations
         packed = "int16" if wanted == "auto" else wanted
-    speed = RankSpeed(profile, packed, dense, threads, num_ranks)
+    active = layout.tp * (busy or layout.dp)
+    speed = RankSpeed(profile, packed, dense, threads, active)
     return StepCost(work, speed, layout.tp)
 
 
