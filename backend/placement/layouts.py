@@ -227,8 +227,9 @@ def predict(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Lo
     """Say what a layout would take and give. profile: of one device, or of the CPU that all ranks
     share. Raises ModelError as fit() does."""
     fitted = fit(model, profile, layout, load)
-    busy = min(layout.dp, load.concurrency)
-    cost = step_cost(model, profile, layout, fitted, busy)
+    # Groups without a stream leave the machine to the others.
+    busy_ranks = layout.tp * min(layout.dp, load.concurrency)
+    cost = step_cost(model, profile, layout, fitted, busy_ranks)
     results = [
         (simulate(replace_concurrency(load, count), _limits(model, fitted), cost.of), groups)
         for count, groups in _shares(load.concurrency, layout.dp)
@@ -262,10 +263,13 @@ def predict(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Lo
 
 
 def step_cost(
-    model: ServedModel, profile: DeviceProfile, layout: Layout, fitted: Fit, busy: int = 0
+    model: ServedModel,
+    profile: DeviceProfile,
+    layout: Layout,
+    fitted: Fit,
+    busy_ranks: int = 0,
 ) -> StepCost:
-    """Return what steps of a layout's slowest rank cost. busy: groups that have anything to do;
-    0: all. A processor's idle groups leave their bandwidth to the others, not their threads."""
+    """Return what steps of a layout's slowest rank cost. busy_ranks: that compute; 0: all."""
     stored_as = kv_dtype(model.settings, model.dtype)
     work = RankWork.of(model.config, fitted.shard, fitted.footprint, model.dtype, stored_as)
     num_ranks = layout.tp * layout.dp
@@ -275,8 +279,7 @@ def step_cost(
     if model.kernels == "native":
         wanted = model.settings.activations
         packed = "int16" if wanted == "auto" else wanted
-    active = layout.tp * (busy or layout.dp)
-    speed = RankSpeed(profile, packed, dense, threads, active)
+    speed = RankSpeed(profile, packed, dense, threads, busy_ranks or num_ranks)
     return StepCost(work, speed, layout.tp)
 
 

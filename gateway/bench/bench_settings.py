@@ -55,7 +55,7 @@ ItlLimit = Annotated[
     float,
     Meta(
         ge=0,
-        description="a good request has so many ms between tokens on average (0: any)",
+        description="a good request has at most so many ms between tokens on average (0: any)",
         extra=_LIMITS,
     ),
 ]

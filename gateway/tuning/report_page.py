@@ -70,7 +70,7 @@ def _table(stage: Stage, predicted: Mapping[str, float]) -> str:
                 f"{means.memory_bytes / 1e9:.2f}",
             ]
         rows.append(row)
-    return page.table(_HEADINGS, rows, {0: "text", 1: "words"})
+    return page.table(_HEADINGS, rows, words={1})
 
 
 def _good(trials: Sequence[Trial]) -> list[Trial]:

@@ -4,7 +4,7 @@ Runs an engine in this process, without gateway and scheduler: decode steps at e
 at a given context, then prompts. Of every part's own time (what it calls counted elsewhere) the
 median over the steps is shown; `rest` is what no part accounts for: embedding, residual sums,
 dispatch. GB/s counts the weights and the keys and values that a step must read, once each, next to
-what two passes over a large buffer reach.
+what two passes over a large buffer reach. `unisono bench engine` times whole steps, of any model.
 """
 
 import argparse
@@ -12,7 +12,8 @@ import functools
 import os
 import time
 from collections import defaultdict
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,14 +23,13 @@ from backend import native
 from backend.engine.engine import Engine, build_engine
 from backend.layers.embedding import VocabParallelHead
 from backend.layers.linear import ColumnParallelLinear, GatedLinear, RowParallelLinear
-from backend.linear.method import PackedWeight
-from backend.linear.torch_weight_only import INT4_MAX_ROWS, BothForms
+from backend.measurement.step_plans import StepPlans
 from backend.ops.cpu import CpuOps
 from backend.ops.native import NativeOps
 from backend.parallel import TensorParallel
 from backend.sampling.sampler import Sampler
 from backend.settings import EngineSettings
-from backend.step import Join, PlannedSequence, StepPlan, build_plan
+from backend.step import StepPlan
 from backend.wire.sampling import SamplingParams
 from gateway.default_model import default_model
 
@@ -95,9 +95,10 @@ class Stopwatch:
 
 
 class Steps:
-    """Runs plans made by hand on one engine."""
+    """Runs plans made by hand on one engine, and shares their time out over its parts."""
 
     def __init__(self, engine: Engine, block_size: int, quantile: float) -> None:
+        self.plans = StepPlans(engine, block_size)
         self._engine = engine
         self._block_size = block_size
         self._quantile = quantile
@@ -106,72 +107,25 @@ class Steps:
             for name in methods:
                 self._watch.watch(part, owner, name)
 
-    def decodes(
-        self, rows: int, context: int, params: SamplingParams, count: int
-    ) -> list[StepPlan]:
-        """Plan `count` steps of `rows` sequences with `context` tokens before them."""
-        width = (context + count) // self._block_size + 1
-        history = [7 * i % 1000 + 10 for i in range(context)] if params.looks_back else []
-        plans = []
-        for step in range(count):
-            sequences = [
-                PlannedSequence([row + 10], context + step, self._table(row, width), row, step)
-                for row in range(rows)
-            ]
-            joins = [] if step else [Join(row, params, history, context) for row in range(rows)]
-            plans.append(build_plan(step, sequences, joins, self._block_size))
-        return plans
-
-    def prompts(self, number: int, length: int, count: int) -> list[StepPlan]:
-        """Plan `count` steps that each run `number` whole prompts."""
-        width = length // self._block_size + 1
-        tokens = [7 * i % 1000 + 10 for i in range(length)]
-        sequences = [
-            PlannedSequence(tokens, 0, self._table(row, width), row, 0) for row in range(number)
-        ]
-        joins = [Join(row, LOADS["greedy"]) for row in range(number)]
-        return [build_plan(step, sequences, joins, self._block_size) for step in range(count)]
-
-    def measure(self, plans: list[StepPlan]) -> list[float]:
-        """Run the plans; return ms of the whole, of each part and of the rest."""
+    def measure(self, works: Iterable[list[StepPlan]]) -> list[float]:
+        """Run works of one step or several; return ms of the whole, of each part and of the rest,
+        of a work."""
         samples: list[list[float]] = []
-        for plan in plans:
+        for work in works:
             self._watch.read()
             started = time.perf_counter()
-            self._engine.runner.run(plan)
+            for plan in work:
+                self._engine.runner.run(plan)
             whole = time.perf_counter() - started
             parts = self._watch.read()
             samples.append([whole, *parts, whole - sum(parts)])
         return [1e3 * float(q) for q in np.quantile(samples[1:], self._quantile, axis=0)]
 
-    def bytes_read(self, rows: int, tokens: int) -> int:
-        """Bytes that a step must read: weights in the form that serves so many rows, and KV."""
-        model = cast(Any, self._engine.model)
-        linears = [
-            linear
-            for layer in model._layers
-            for linear in (layer._qkv, layer._o, layer._gate_up, layer._down)
-        ]
-        stacks = [linear._weight for linear in linears]
-        packed = [part for stack in stacks for part in getattr(stack, "parts", [stack])]
-        packed.append(model._head._weight)
-        cache = self._engine.runner._kv_cache.data
-        kv_bytes = cache[:, 0].numel() * cache.element_size() // self._block_size
-        return sum(_bytes_of(weight, rows) for weight in packed) + kv_bytes * tokens
-
-    def _table(self, row: int, width: int) -> list[int]:
-        return list(range(row * width, (row + 1) * width))
-
-
-def _bytes_of(weight: PackedWeight, rows: int) -> int:
-    """Bytes of the form of a packed weight that multiplies `rows` rows."""
-    match weight.data:
-        case BothForms(packed=parts) if parts is not None and rows <= INT4_MAX_ROWS:
-            return sum(part.nbytes for part in parts)
-        case BothForms(dense=dense):
-            return dense.nbytes
-        case _:
-            return weight.size_bytes
+    def bytes_read(self, tokens: int) -> int:
+        """Bytes that a step must read: weights as they are kept, and keys and values of tokens."""
+        engine = self._engine
+        token_bytes = engine.kv_bytes // max(1, engine.num_blocks * self._block_size)
+        return engine.model.weight_bytes + token_bytes * len(engine.groups) * tokens
 
 
 def read_bandwidth() -> float:
@@ -201,15 +155,15 @@ def main() -> None:
     print("| ms a step |", " | ".join(["whole", *NAMES, "rest"]), "| tokens/s | GB/s |")
     print("|---" * (len(NAMES) + 5) + "|")
     for rows in map(int, args.rows.split(",")):
-        plans = steps.decodes(rows, args.context, LOADS[args.load], args.steps)
-        times = steps.measure(plans)
-        rate = steps.bytes_read(rows, rows * args.context) / times[0] * 1e3
+        plans = steps.plans.decodes(rows, args.context, LOADS[args.load], count=args.steps)
+        times = steps.measure([plan] for plan in plans)
+        rate = steps.bytes_read(rows * args.context) / times[0] * 1e3
         share = f" {rate / 1e9:.1f} ({rate / limit:.0%}) |"
         print(_line(f"{rows} rows", times, rows) + share, flush=True)
     for shape in filter(None, args.prompts.split(",")):
         number, length = map(int, shape.split("x"))
-        plans = steps.prompts(number, length, max(4, args.steps // 4))
-        print(_line(f"prompts {shape}", steps.measure(plans), number * length) + " |", flush=True)
+        prompts = [steps.plans.prompts(number, length)] * max(4, args.steps // 4)
+        print(_line(f"prompts {shape}", steps.measure(prompts), number * length) + " |", flush=True)
 
 
 def _arguments() -> argparse.Namespace:

@@ -22,7 +22,7 @@ def sweep_page(results: found.Results) -> str:
     sections = []
     for model, runs in by_model(results).items():
         reasons = _reasons(runs)
-        sections += [page.heading(model), *_figures(runs, reasons), _table(runs, reasons)]
+        sections += [page.heading(model), *_figures(model, runs, reasons), _table(runs, reasons)]
     sections += [page.heading("Servers"), _servers(results)]
     sections += [page.heading("Conditions"), page.facts(_all_facts(results))]
     rounds = max((len(p.rounds) for run in results.runs for p in run.points), default=0)
@@ -30,17 +30,18 @@ def sweep_page(results: found.Results) -> str:
     return page.page("Throughput by batch size", lead, sections)
 
 
-def _figures(runs: Sequence[found.Run], reasons: dict[str, str]) -> list[str]:
+def _figures(model: str, runs: Sequence[found.Run], reasons: dict[str, str]) -> list[str]:
     names = layout_names(runs)
     throughput = [
         Line(name, _points(run, "output_tokens_per_s"), _missing(run, reasons))
         for run, name in zip(runs, names, strict=True)
     ]
+    title = f"{model}: throughput by batch size"
     figures = [
         page.figure(
-            line_chart("Throughput", "batch size: streams at once", "output tokens/s", throughput),
+            line_chart(title, "batch size: streams at once", "output tokens/s", throughput),
             "A cross stands for a point that could not be measured." if reasons else "",
-            [(mark, f"{reason}") for reason, mark in reasons.items()],
+            [(mark, reason) for reason, mark in reasons.items()],
         )
     ]
     for title, field in (
@@ -49,8 +50,12 @@ def _figures(runs: Sequence[found.Run], reasons: dict[str, str]) -> list[str]:
     ):
         lines = [Line(name, _points(run, field)) for run, name in zip(runs, names, strict=True)]
         figures.append(page.figure(line_chart(title, "streams at once", "ms", lines)))
-    memory = [Bar(name, [("", _memory_mb(run))]) for run, name in zip(runs, names, strict=True)]
-    if any(part for bar in memory for _, part in bar.parts):
+    memory = [
+        Bar(name, [("", _memory_mb(run))])
+        for run, name in zip(runs, names, strict=True)
+        if _memory_mb(run)
+    ]
+    if memory:
         caption = "PSS of all processes after the largest level; of the KV cache, pages once used."
         figures.append(page.figure(bar_chart("Memory", "MB", memory), caption))
     return figures
@@ -96,7 +101,7 @@ def _table(runs: Sequence[found.Run], reasons: dict[str, str]) -> str:
             if point.death is not None:
                 cells = ["-"] * (len(_HEADINGS) - 3)
                 mark = reasons[_reason(point.death)]
-                rows.append([name, str(point.concurrency), *cells, f"missing, see {mark} above"])
+                rows.append([name, str(point.concurrency), *cells, f"missing: {mark}"])
             elif point.rounds:
                 notes = "; ".join(point.notes)
                 rows.append([name, str(point.concurrency), *figures_of(point), notes])
