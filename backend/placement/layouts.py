@@ -172,8 +172,10 @@ class Fit:
 
     @property
     def fitting_seqs(self) -> int:
-        """Sequences that a group has room for at a time."""
-        return self.plan.num_blocks // self.blocks_each if self.blocks_each else 1 << 20
+        """Sequences that a group has room for at a time; of states there are as many slots as
+        sequences may run."""
+        most = self.plan.states.num_seqs if self.plan.states.slot_bytes else 1 << 20
+        return min(most, self.plan.num_blocks // self.blocks_each) if self.blocks_each else most
 
 
 def fit(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Load) -> Fit:
