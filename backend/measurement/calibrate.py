@@ -19,6 +19,7 @@ from backend.engine.platform import resolve_dtype, select_level
 from backend.measurement.all_reduce import Link, measure_link
 from backend.measurement.products import (
     READ_BYTES,
+    READ_FORMAT,
     Rates,
     native_rates,
     native_reads,
@@ -105,7 +106,7 @@ def _reads(
     sizes = [size for size in READ_BYTES if size <= _memory_bytes() // 8] or [READ_BYTES[0]]
     if not is_native:
         return torch_reads(cores, sizes), torch_reads(1, sizes[-1:])[0][1]
-    rate = rates["bf16"]
+    rate = rates[f"int16:{READ_FORMAT.value}"]
     single = MultiplyRate(rate.peak / cores, rate.by_rows)
     ((_, thread_read),) = native_reads(1, single, sizes[-1:])
     return tuple(native_reads(cores, rate, sizes)), thread_read

@@ -5,20 +5,26 @@ units, what is sampled. Plans are made by the real scheduler for decodes and by 
 """
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+import msgspec
 import torch
 
 from backend import native
 from backend.engine.engine import DTYPES, Engine, build_engine
 from backend.engine.platform import resolve_device, resolve_dtype, select_level
+from backend.linear.native import NativeKernel
+from backend.linear.onednn import OneDnnKernel
 from backend.measurement.timing import seconds_of
 from backend.measurement.tiny_model import HEAD_DIM, MAX_MODEL_LEN, write_tiny_llama
 from backend.native.level import LEVELS
-from backend.ops.cpu import CpuOps
-from backend.ops.native import NativeOps
 from backend.parallel import TensorParallel
+from backend.quant.rounding import quantize_int8
+from backend.quant.weight_format import WeightFormat
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.prefill_budget import PrefillLimit
 from backend.scheduler.scheduler import Scheduler
@@ -33,10 +39,10 @@ SAMPLED = SamplingParams(temperature=1.0, seed=1)
 KV_BYTES = 1 << 28
 FEW_LAYERS, MANY_LAYERS = 4, 24
 MANY_ROWS, SAMPLED_ROWS = 64, 16
-SHORT_CONTEXT, LONG_CONTEXT = 64, 1024
+# Neither begins a block, which would be cleared: one step in BLOCK_SIZE does.
+SHORT_CONTEXT, LONG_CONTEXT = 72, 776
 HEADS, KV_HEADS = 8, 2
-WIDE = 1024
-NORMS_AT_A_TIME = 50
+WIDE, WIDE_HEADS, WIDE_LAYERS, WIDE_TOKENS = 256, 4, 8, 256
 LARGE_VOCAB = 65_536
 # A prompt of n tokens costs a + b n + c n^2; c is that of attention.
 PROMPT = 1024
@@ -108,14 +114,16 @@ def step_costs(settings: EngineSettings, threads: int) -> StepCosts:
         heads = TinyEngine(
             folder / "heads", settings, layers=FEW_LAYERS, heads=HEADS, kv_heads=KV_HEADS
         )
+        step_s = max(0.0, base_s - FEW_LAYERS * layer_s - row_s)
+        known = PromptCosts(step_s, layer_s, _attention_rate(heads))
         vocab = TinyEngine(folder / "vocab", settings, layers=1, vocab_size=LARGE_VOCAB)
         return StepCosts(
-            step_overhead_s=max(0.0, base_s - FEW_LAYERS * layer_s - row_s) + planned_s,
+            step_overhead_s=step_s + planned_s,
             layer_overhead_s=layer_s,
             row_overhead_s=row_s + planned_row_s,
-            element_overhead_s=_element_s(settings),
+            element_overhead_s=_element_s(settings, folder, known),
             attention_bandwidth=_attention_bandwidth(heads),
-            attention_rate=_attention_rate(heads),
+            attention_rate=known.attention_rate,
             logit_overhead_s=_slope(
                 vocab.decode_s(SAMPLED_ROWS, SHORT_CONTEXT),
                 vocab.decode_s(SAMPLED_ROWS, SHORT_CONTEXT, SAMPLED),
@@ -151,28 +159,75 @@ def _scheduling_s(rows: int) -> float:
     return seconds_of(step, least=100)
 
 
-def _element_s(settings: EngineSettings) -> float:
-    """Seconds of what is done to each hidden unit of a token in a layer: two norms, and about as
-    much as one again for rotations, gates and sums."""
+def _element_s(settings: EngineSettings, folder: Path, prompt: "PromptCosts") -> float:
+    """Seconds of all that is done to a hidden unit of a token in a layer, but products: norms,
+    rotations, gates, sums, and what attention does to a token whatever it sees.
+
+    It is what is left of a prompt's time without its products, which are measured by themselves,
+    with weights of 8 bits where there are kernels for them: so products are half of it, not all.
+    """
+    native_level = _native_level(settings)
+    rounded = msgspec.structs.replace(
+        settings,
+        quantization="int8" if native_level else "none",
+        activations="int8" if native_level else "auto",
+    )
+    wide = TinyEngine(
+        folder / "wide", rounded, layers=WIDE_LAYERS, hidden=WIDE, heads=WIDE_HEADS, kv_heads=2
+    )
+    left_s = wide.prompt_s(WIDE_TOKENS) - WIDE_LAYERS * _layer_products_s(settings)
+    left_s -= prompt.step_s + WIDE_LAYERS * prompt.layer_s
+    left_s -= _attention_operations(WIDE_HEADS, WIDE_LAYERS, WIDE_TOKENS) / prompt.attention_rate
+    return max(0.0, left_s) / (WIDE_TOKENS * WIDE_LAYERS * WIDE)
+
+
+class PromptCosts(NamedTuple):
+    """What of a prompt's time is known already."""
+
+    step_s: float
+    layer_s: float
+    attention_rate: float
+
+
+def _native_level(settings: EngineSettings) -> bool:
+    device = resolve_device(settings.device, 0)
+    return select_level(settings, DTYPES[resolve_dtype(settings, device)], device) in LEVELS
+
+
+def _layer_products_s(settings: EngineSettings) -> float:
+    """Seconds of the products of one layer of the wide model."""
     device = resolve_device(settings.device, 0)
     dtype = DTYPES[resolve_dtype(settings, device)]
-    x = torch.randn(MANY_ROWS, WIDE, device=device).to(dtype)
-    weight = torch.ones(WIDE, dtype=dtype, device=device)
-    ops = NativeOps() if select_level(settings, dtype, device) in LEVELS else CpuOps()
+    width = WIDE_HEADS * HEAD_DIM
+    shapes = [(width + 4 * HEAD_DIM, WIDE), (WIDE, width), (2 * WIDE, WIDE), (WIDE, WIDE)]
+    calls: list[Callable[[], object]] = []
+    for n, k in shapes:
+        x = torch.randn(WIDE_TOKENS, k, device=device).to(dtype)
+        weight = torch.randn(n, k, device=device).to(dtype)
+        if _native_level(settings):
+            eight = NativeKernel(WeightFormat.Q8_0, "int8")
+            packed = eight.pack(quantize_int8(weight))
+            calls.append(partial(eight.apply, x, packed, None))
+        else:
+            dense = OneDnnKernel(dtype, device)
+            calls.append(partial(dense.apply, x, dense.pack(weight), None))
 
-    def normalise() -> None:
-        for _ in range(NORMS_AT_A_TIME):
-            ops.add_rms_norm(x, x, weight, 1e-5)
-        if x.is_cuda:
+    def multiply() -> None:
+        for call in calls:
+            call()
+        if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    return 3 * seconds_of(normalise) / (NORMS_AT_A_TIME * MANY_ROWS * WIDE)
+    return seconds_of(multiply)
 
 
 def _attention_bandwidth(heads: TinyEngine) -> float:
-    """Bytes/s of keys and values that rows of one token attend to, several query heads to each."""
-    short_s, long_s = (heads.decode_s(SAMPLED_ROWS, n) for n in (SHORT_CONTEXT, LONG_CONTEXT))
-    keys = SAMPLED_ROWS * (LONG_CONTEXT - SHORT_CONTEXT) * FEW_LAYERS
+    """Bytes/s of keys and values that rows of one token attend to, several query heads to each.
+
+    They are more than caches hold.
+    """
+    short_s, long_s = (heads.decode_s(MANY_ROWS, n) for n in (SHORT_CONTEXT, LONG_CONTEXT))
+    keys = MANY_ROWS * (LONG_CONTEXT - SHORT_CONTEXT) * FEW_LAYERS
     return keys * 2 * KV_HEADS * HEAD_DIM * 2 / max(long_s - short_s, 1e-9)
 
 
@@ -181,9 +236,12 @@ def _attention_rate(heads: TinyEngine) -> float:
     quarter, half, whole = (heads.prompt_s(PROMPT // part) for part in (4, 2, 1))
     # a + b n + c n^2 at n, n/2, n/4: (f(n) - f(n/2)) - 2 (f(n/2) - f(n/4)) = 3/8 c n^2
     square_s = ((whole - half) - 2 * (half - quarter)) / 0.375
-    # Half of all pairs of a query and a key; a multiply-add for the score, one for the value.
-    operations = 2 * 2 * HEADS * HEAD_DIM * FEW_LAYERS * PROMPT * PROMPT / 2
-    return operations / max(square_s, 1e-6)
+    return _attention_operations(HEADS, FEW_LAYERS, PROMPT) / max(square_s, 1e-6)
+
+
+def _attention_operations(heads: int, layers: int, length: int) -> float:
+    """Half of all pairs of a query and a key; a multiply-add for the score, one for the value."""
+    return 2 * 2 * heads * HEAD_DIM * layers * length * length / 2
 
 
 def _slope(first: float, second: float, distance: float) -> float:
@@ -201,6 +259,7 @@ def _for_model(settings: EngineSettings, path: Path) -> EngineSettings:
         dtype=settings.dtype,
         kernels=settings.kernels,
         activations=settings.activations,
+        quantization=settings.quantization,
         kv_cache_bytes=KV_BYTES,
         max_num_batched_tokens=PROMPT,
         block_size=BLOCK_SIZE,

@@ -195,7 +195,8 @@ class StepCost:
     def _serial(self, rows: Rows) -> float:
         profile, work = self.speed.profile, self.work
         num_rows = rows.decodes + rows.prompt_tokens
-        elements = num_rows * work.hidden * profile.element_overhead_s
+        # All threads of a device were measured: fewer take longer.
+        elements = num_rows * work.hidden * profile.element_overhead_s / self.speed.share
         return (
             profile.step_overhead_s
             + work.num_layers * profile.layer_overhead_s

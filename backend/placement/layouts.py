@@ -5,6 +5,7 @@ is free. Speed is cost_model.py's, of a batch as batch_simulation.py runs it. Ca
 plan`, by `unisono tune` and by the run that holds predictions against measurements.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -15,10 +16,12 @@ from backend.config.cache_groups import CacheGroup, blocks_of_sequence
 from backend.config.cache_shapes import groups_of
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
+from backend.config.tensors import TensorKind
 from backend.placement.batch_simulation import BatchLimits, BatchResult, Load, simulate
 from backend.placement.cost_model import RankSpeed, StepCost, StepTime
 from backend.placement.device_profile import DeviceProfile
-from backend.placement.footprint import Footprint, StoredWeights, mlp_unit
+from backend.placement.footprint import Footprint, mlp_unit
+from backend.placement.known_weights import KnownWeights
 from backend.placement.memory import DTYPE_BYTES
 from backend.placement.memory_plan import (
     CPU_KV_SHARE,
@@ -54,7 +57,7 @@ class ServedModel:
     """
 
     config: ModelConfig
-    stored: StoredWeights
+    stored: KnownWeights
     dtype: str
     kernels: KernelKind
     settings: EngineSettings
@@ -89,11 +92,15 @@ class ServedModel:
         return {}
 
     @cached_property
+    def _kinds(self) -> Sequence[TensorKind]:
+        return self.stored.kinds(self.config)
+
+    @cached_property
     def _mlp_unit(self) -> int:
-        return mlp_unit(self.stored, self.config)
+        return mlp_unit(self.stored, self._kinds)
 
     def _footprint(self, shard: Shard) -> Footprint:
-        return Footprint(self.stored, self.config, shard, self.kept, self.dtype, in_kinds=True)
+        return Footprint(self.stored, self.config, shard, self.kept, self.dtype, kinds=self._kinds)
 
     def changed(self, **settings: object) -> "ServedModel":
         """Return the same model with other settings."""
@@ -218,7 +225,9 @@ def predict(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Lo
     """Say what a layout would take and give. profile: of one device, or of the CPU that all ranks
     share. Raises ModelError as fit() does."""
     fitted = fit(model, profile, layout, load)
-    cost = step_cost(model, profile, layout, fitted)
+    # Groups without a stream leave the machine to the others.
+    busy_ranks = layout.tp * min(layout.dp, load.concurrency)
+    cost = step_cost(model, profile, layout, fitted, busy_ranks)
     results = [
         (simulate(replace_concurrency(load, count), _limits(model, fitted), cost.of), groups)
         for count, groups in _shares(load.concurrency, layout.dp)
@@ -251,8 +260,14 @@ def predict(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Lo
     )
 
 
-def step_cost(model: ServedModel, profile: DeviceProfile, layout: Layout, fitted: Fit) -> StepCost:
-    """Return what steps of a layout's slowest rank cost."""
+def step_cost(
+    model: ServedModel,
+    profile: DeviceProfile,
+    layout: Layout,
+    fitted: Fit,
+    busy_ranks: int = 0,
+) -> StepCost:
+    """Return what steps of a layout's slowest rank cost. busy_ranks: that compute; 0: all."""
     stored_as = kv_dtype(model.settings, model.dtype)
     work = RankWork.of(model.config, fitted.shard, fitted.footprint, model.dtype, stored_as)
     num_ranks = layout.tp * layout.dp
@@ -262,7 +277,7 @@ def step_cost(model: ServedModel, profile: DeviceProfile, layout: Layout, fitted
     if model.kernels == "native":
         wanted = model.settings.activations
         packed = "int16" if wanted == "auto" else wanted
-    speed = RankSpeed(profile, packed, dense, threads, num_ranks)
+    speed = RankSpeed(profile, packed, dense, threads, busy_ranks or num_ranks)
     return StepCost(work, speed, layout.tp)
 
 

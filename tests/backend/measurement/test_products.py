@@ -31,7 +31,7 @@ def test_rate_has_each_number_of_rows_and_its_best_is_the_peak(
     monkeypatch.setattr(products, "seconds_of", lambda work, **limits: 0.5)
     kernel = NativeKernel(WeightFormat.Q4_1, "int16")
     weight = products._random_weight(WeightFormat.Q4_1, 1)
-    rate = products._rate(kernel, weight, torch.bfloat16)
+    rate = products._as_rate(products._speeds(kernel, weight, torch.bfloat16))
     most = products.ROWS[-1]
     assert [rows for rows, _ in rate.by_rows] == [*products.ROWS]
     operations = 2 * most * products.FEATURES_A_THREAD * products.WIDTH * products.PASSES

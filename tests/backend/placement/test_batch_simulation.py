@@ -37,7 +37,7 @@ def test_sequences_beyond_the_limit_wait() -> None:
     assert max(waiting.ttft_s) > 10 > max(together.ttft_s)
 
 
-def test_prompts_beside_decodes_are_cut_to_the_time_between_tokens() -> None:
+def test_prompts_beside_decodes_are_cut_to_the_time_there_is() -> None:
     """0.1 s a token and 2 s a step leave 10 tokens; 32 at least are taken."""
     largest = 0.0
 
