@@ -120,7 +120,7 @@ def cases(extra: Sequence[str]) -> list[Case]:
     known = [
         Case("smollm2", default_model(progress=False), (1, 4, 16)),
         Case("gemma3", cache / GEMMA, (1, 4, 16)),
-        Case("qwen2.5", cache / QWEN, (1, 4, 16), max_tokens=48),
+        Case("qwen2.5", cache / QWEN, (1, 4, 8), max_tokens=48),
     ]
     return known + [Case(Path(path).name, Path(path), (1, 4, 16)) for path in extra]
 

@@ -86,6 +86,14 @@ def test_idle_groups_of_a_processor_leave_their_bandwidth() -> None:
     assert alone.inter_token_s == pytest.approx(both.inter_token_s * 0.5 / 0.8)
 
 
+def test_fullest_rank_is_that_with_most_of_weights_and_cache() -> None:
+    """Its weights alone may be the smallest: an MLP's columns even them out."""
+    fitted = fit(
+        served({"num_attention_heads": 8, "num_key_value_heads": 4}), READER, Layout(3), LOAD
+    )
+    assert 2 * fitted.plan.block_bytes == fitted.plan.group_block_bytes
+
+
 def test_processor_is_shared_by_all_ranks() -> None:
     cpu = msgspec.structs.replace(READER, kind="cpu", threads=2)
     one, two = (fit(served(), cpu, layout, LOAD) for layout in (Layout(1), Layout(1, 2)))
