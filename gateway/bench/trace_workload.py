@@ -25,15 +25,15 @@ class TraceWorkload:
     """A RequestSource of a trace, whose requests are taken in order and then from the beginning.
 
     base: what all requests have beside prompt and length. length_scale: of Mooncake's lengths, to
-    fit a model with a shorter context. num_reply_tokens: by line of the file, of replies that are
-    text. surplus: words beyond the tokens wanted that make a prompt as long as the server shall
-    count it.
+    fit a model with a shorter context. num_reply_tokens: by the text of the reply, since a file may
+    have all its conversations on one line. surplus: words beyond the tokens wanted that make a
+    prompt as long as the server shall count it.
     """
 
     trace: Trace
     base: Workload
     length_scale: float = 1.0
-    num_reply_tokens: dict[int, int] = field(default_factory=dict)
+    num_reply_tokens: dict[str, int] = field(default_factory=dict)
     surplus: int = 0
     is_estimated: bool = False
     _position: int = 0
@@ -73,7 +73,7 @@ class TraceWorkload:
     def _body(self, request: TraceRequest, nonce: int) -> dict[str, Any]:
         max_tokens = self._scaled(request.num_output_tokens)
         if not request.num_output_tokens:
-            max_tokens = self.num_reply_tokens[request.line]
+            max_tokens = self.num_reply_tokens[request.reply]
         body = self.base.request(max_tokens)
         # What the load's own fields say of its length is not for these.
         body.pop("min_tokens", None)
@@ -109,7 +109,8 @@ async def prepare(target: Target, workload: TraceWorkload, num_used: int) -> Non
     requests = workload.trace.requests[:num_used]
     if requests[0].prompt:
         for request in requests:
-            workload.num_reply_tokens[request.line] = await _count(target, workload, request.reply)
+            reply = request.reply
+            workload.num_reply_tokens[reply] = await _count(target, workload, reply)
         return
     lengths = sorted(workload._scaled(request.num_prompt_tokens) for request in requests)
     base = workload.base

@@ -79,8 +79,23 @@ def test_replies_are_counted_by_the_server_or_estimated(has_count: bool, num_tok
     assert ("4 letters are taken for a token" in note) is not has_count
 
 
+def test_replies_of_one_line_keep_their_lengths() -> None:
+    """Without line breaks all conversations are on line 1: each had the last one's length."""
+    trace = Trace(
+        "ShareGPT",
+        [
+            TraceRequest(1, prompt="Why?", reply="So " * 8),
+            TraceRequest(1, prompt="How?", reply="No"),
+        ],
+    )
+    workload = TraceWorkload(trace, Workload("fake"))
+    against(FakeServer(counts_tokens=False), lambda target: prepare(target, workload, 2))
+    assert [body["max_tokens"] for body in workload.bodies(2)] == [6, 1]
+
+
 def test_text_that_is_asked_again_begins_otherwise() -> None:
-    workload = TraceWorkload(SHARE_GPT, Workload("fake"), num_reply_tokens={2: 3})
+    [request] = SHARE_GPT.requests
+    workload = TraceWorkload(SHARE_GPT, Workload("fake"), num_reply_tokens={request.reply: 3})
     asked = [body["prompt"] for body in workload.bodies(3)]
     assert asked[0] == "Why is it so?"
     assert all(prompt.endswith(": Why is it so?") for prompt in asked[1:])
