@@ -10,6 +10,7 @@ What is missing is refused with its line: a load with holes is another load. Kno
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from msgspec import Meta
 
 # Tokens that one of Mooncake's hash_ids stands for.
 HASHED_TOKENS = 512
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
 _ASKERS = ("human", "user")
 _ANSWERERS = ("gpt", "chatgpt", "assistant", "bing", "bard")
 
@@ -149,6 +151,10 @@ def _elements(path: Path, text: str) -> Iterator[tuple[int, Any]]:
             element, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
             raise TraceError(f"{path}, line {error.lineno}: {error.msg}") from error
+        except RecursionError:
+            raise TraceError(f"{path}, line {line}: the entry is nested too deeply") from None
+        except ValueError:  # what Python says of thousands of digits
+            raise TraceError(f"{path}, line {line}: a number is too long") from None
         yield line, element
         position = _skip_blank(text, position)
         if text.startswith(",", position):
@@ -175,8 +181,14 @@ def _first_pair(where: str, turns: list[Any]) -> tuple[str, str] | None:
     for asked, answered in itertools.pairwise(turns):
         is_pair = asked.get("from") in _ASKERS and answered.get("from") in _ANSWERERS
         if is_pair and asked["value"].strip() and answered["value"].strip():
-            return asked["value"], answered["value"]
+            return _sendable(asked["value"]), _sendable(answered["value"])
     return None
+
+
+def _sendable(text: str) -> str:
+    """Put U+FFFD for halves of surrogate pairs: texts that were cut to a length have them, UTF-8
+    has none."""
+    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _in_words(error: msgspec.DecodeError) -> str:

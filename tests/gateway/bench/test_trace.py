@@ -87,6 +87,8 @@ def test_share_gpts_conversations_give_questions_and_replies(tmp_path: Path) -> 
         ('{"id": "y"}', "line 3: the entry has no list of conversations"),
         ('{"conversations": [{"from": "gpt"}]}', "line 3: a turn of the conversation has no text"),
         ("{]}", "line 3: Expecting property name"),
+        ("[" * 100_000, "line 3: the entry is nested too deeply"),
+        ('{"conversations": ' + "9" * 5000, "line 3: a number is too long"),
         ('{"conversations": []} {}', "line 3: a comma or the end of the list is missing"),
         ('{"conversations": []},', "line 4: an entry is missing after the comma"),
     ],
@@ -110,6 +112,13 @@ def test_hole_in_share_gpts_list_is_refused_with_its_line(
 )
 def test_file_without_requests_is_refused(tmp_path: Path, text: str, words: str) -> None:
     assert refusal(tmp_path / "t", text).startswith(words)
+
+
+def test_half_of_a_surrogate_pair_can_be_sent(tmp_path: Path) -> None:
+    """Texts cut within an emoji have one; encoding the request raised UnicodeEncodeError."""
+    entries = [{"conversations": [turn("human", "Why \ud83d"), turn("gpt", "\udc4d So")]}]
+    [request] = read_trace(written(tmp_path / "t.json", json.dumps(entries))).requests
+    assert (request.prompt, request.reply) == ("Why \ufffd", "\ufffd So")
 
 
 def test_list_that_does_not_end_is_refused(tmp_path: Path) -> None:
