@@ -30,6 +30,7 @@ from gateway.bench.trace_workload import TraceWorkload, prepare
 from gateway.bench.watch import Bars
 from gateway.bench.workload import RequestSource, Workload, calibrate
 from gateway.client_key import key_for
+from gateway.commands.output_files import check_output
 from gateway.options import SettingsError
 
 _KNOWN = frozenset(BenchSettings.__struct_fields__)
@@ -66,10 +67,7 @@ def load(flags: Mapping[str, object]) -> BenchSettings:
             "--rate and --concurrency exclude each other: a server is asked at a rate, or by so "
             "many clients that wait"
         )
-    for flag, value in (("--json", settings.json), ("--html", settings.html)):
-        # Told now rather than after minutes of measuring.
-        if value and not Path(value).parent.is_dir():
-            raise SettingsError(f"{flag} {value}: there is no such directory")
+    check_output(json=settings.json, html=settings.html)
     return settings
 
 

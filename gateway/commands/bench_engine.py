@@ -14,6 +14,7 @@ from gateway.bench.engine_bench_settings import EngineBenchSettings
 from gateway.bench.engine_steps import as_table, measure
 from gateway.bench.streamed_request import BenchError
 from gateway.bench.watch import Bars
+from gateway.commands.output_files import check_output
 from gateway.options import SettingsError, options_of, suggestion
 
 # A process of its own computes, alone: there are no other ranks and groups.
@@ -56,9 +57,7 @@ def load(flags: Mapping[str, object]) -> EngineBenchSettings:
     """Check the flags. Raises SettingsError."""
     settings = options.read(EngineBenchSettings, flags)
     _engine(settings)
-    for flag, value in (("--json", settings.json), ("--html", settings.html)):
-        if value and not Path(value).parent.is_dir():
-            raise SettingsError(f"{flag} {value}: there is no such directory")
+    check_output(json=settings.json, html=settings.html)
     if settings.html:
         from gateway.bench import charts
 

@@ -19,6 +19,7 @@ from gateway.bench.sweep.results import Layout, Load, Results, ResultsError, rea
 from gateway.bench.sweep.runner import Sweep, forget_missing
 from gateway.bench.sweep.sweep_settings import SweepSettings
 from gateway.bench.watch import Bars
+from gateway.commands.output_files import check_output
 from gateway.options import SettingsError, suggestion
 from gateway.settings import setting_options
 
@@ -47,9 +48,7 @@ def load(flags: Mapping[str, object]) -> SweepSettings:
     settings = options.read(SweepSettings, with_preset(flags, _KNOWN))
     _object(settings.extra, "--extra")
     _serve_settings(settings)
-    for flag, value in (("--results", settings.results), ("--html", settings.html)):
-        if value and not Path(value).parent.is_dir():
-            raise SettingsError(f"{flag} {value}: there is no such directory")
+    check_output(results=settings.results, html=settings.html)
     if settings.html:
         from gateway.bench import charts
 

@@ -24,7 +24,7 @@ from gateway.bench.machine import Conditions, commit, machine_name
 from gateway.bench.presets import with_preset
 from gateway.bench.trace import TraceError
 from gateway.commands.bench import extra_fields
-from gateway.options import SettingsError
+from gateway.commands.output_files import check_output
 from gateway.planning.devices import cpu_profile
 from gateway.tuning import report
 from gateway.tuning.journal import Journal, JournalError
@@ -70,9 +70,7 @@ def load(flags: Mapping[str, object]) -> TuneSettings:
             chosen[ours] = value
     settings = options.read(TuneSettings, chosen)
     extra_fields(settings.extra)
-    for flag, file in (("--out", settings.out), ("--html", settings.html)):
-        if file and not Path(file).parent.is_dir():
-            raise SettingsError(f"{flag} {file}: there is no such directory")
+    check_output(out=settings.out, results=settings.results, html=settings.html)
     if settings.html:
         from gateway.bench import charts
 
