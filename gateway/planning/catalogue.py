@@ -43,7 +43,7 @@ def entries() -> tuple[CatalogueEntry, ...]:
 def find_entry(name: str) -> CatalogueEntry | None:
     """Return the entry that a name means: its own, the hub's, or that of a tuned variant."""
     wanted = _key(name)
-    for entry in entries():
+    for entry in entries() if wanted else ():  # not all are on the hub
         if wanted in (_key(entry.name), _key(entry.hub)):
             return entry
     shorter = _VARIANT.sub("", name)
@@ -60,4 +60,4 @@ def nearest_names(name: str) -> list[str]:
 
 
 def _key(name: str) -> str:
-    return re.sub(r"[^a-z0-9.]", "", name.rpartition("/")[2].lower())
+    return re.sub(r"[\s_-]", "", name.rpartition("/")[2].lower())

@@ -56,6 +56,12 @@ def test_unknown_name_has_neighbours() -> None:
     assert nearest_names("org/qwen3") and nearest_names("zzzzzz") == []
 
 
+@pytest.mark.parametrize("name", ["", " ", "-it", "org/\N{COLLISION SYMBOL}", "x\u6a21Llama-2-7b"])
+def test_name_of_other_characters_is_no_entry(name: str) -> None:
+    """Other letters were left out, and an empty rest is the hub name of what no hub has."""
+    assert find_entry(name) is None
+
+
 def test_experts_of_gpt_oss_alone_are_in_mxfp4() -> None:
     entry = find_entry("gpt-oss-20b")
     assert entry is not None
