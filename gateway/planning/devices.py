@@ -54,10 +54,11 @@ _LEVEL_ROWS = ((1, 0.4), (4, 0.6), (16, 0.8), (64, 1.0))
 _TORCH_RATE = 60e9
 _THREAD_READ = 12e9
 
-_COUNT = re.compile(r"(?:(\d+)\s*[x*]\s*)?(.+)", re.IGNORECASE)
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(GiB|GB|MiB|MB|TiB|TB)(?:@(.*))?", re.IGNORECASE)
+# Not more digits than numbers have that mean something, and that Python reads.
+_COUNT = re.compile(r"(?:(\d{1,18})\s*[x*]\s*)?(.+)", re.IGNORECASE)
+_MEMORY = re.compile(r"(\d{1,18}(?:\.\d+)?)\s*(GiB|GB|MiB|MB|TiB|TB)(?:@(.*))?", re.IGNORECASE)
 _UNITS = {"gib": GIB, "mib": 1 << 20, "tib": 1 << 40, "gb": 10**9, "mb": 10**6, "tb": 10**12}
-_SPEED = re.compile(r"(link\s*=\s*)?(\d+(?:\.\d+)?)\s*(GB/s|TB/s|TFLOPS)", re.IGNORECASE)
+_SPEED = re.compile(r"(link\s*=\s*)?(\d{1,18}(?:\.\d+)?)\s*(GB/s|TB/s|TFLOPS)", re.IGNORECASE)
 _FORMS = "give 4xA10, 4x24GiB@600GB/s,125TFLOPS,link=32GB/s, 4x24GiB, cuda or cpu"
 
 
@@ -252,10 +253,10 @@ def _card(text: str, name: str) -> Card:
         return found
     close = difflib.get_close_matches(_key(name), known, n=3, cutoff=0.4)
     names = list(dict.fromkeys(known[key].name for key in close))
-    meant = f"did you mean {' or '.join(names)}? " if names else ""
+    meant = f"; did you mean {' or '.join(names)}?" if names else ""
     raise SettingsError(
-        f"--devices {text}: {name} is no card that is known here; {meant}"
-        f"Known are {', '.join(card.name for card in cards())}; of others give "
+        f"--devices {text}: {name} is no card that is known here{meant}\n"
+        f"known are {', '.join(card.name for card in cards())}; of others give "
         "24GiB@600GB/s,125TFLOPS"
     )
 

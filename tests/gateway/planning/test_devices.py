@@ -64,6 +64,9 @@ def test_memory_alone_predicts_no_speed() -> None:
         ("4x0GiB", "every figure must be above 0"),
         ("4x24GiB@0GB/s,1TFLOPS", "every figure must be above 0"),
         ("", "give 4xA10"),
+        pytest.param("9" * 5000 + "xA10", "9xA10 is no card", id="digits"),
+        pytest.param("1x" + "9" * 400 + "GiB", "9GiB is no card", id="infinite"),
+        pytest.param("1x9GiB@" + "9" * 400 + "GB/s", "9GB/s' is no figure", id="speed"),
     ],
 )
 def test_other_words_are_refused(text: str, message: str) -> None:
