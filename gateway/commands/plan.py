@@ -50,4 +50,5 @@ def _console() -> Console:
     width = min(console.width, MAX_WIDTH) if console.is_terminal else PLAIN_WIDTH
     if "COLUMNS" in os.environ:
         width = min(console.width, MAX_WIDTH)
-    return Console(width=max(80, width))
+    # A name in brackets, as a directory may have, is no markup.
+    return Console(width=max(80, width), markup=False)

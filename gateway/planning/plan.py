@@ -1,5 +1,7 @@
 """A whole plan: what a model takes, what fits, and layouts in order. Data; tables.py shows it."""
 
+import shlex
+
 import msgspec
 
 from backend.placement.batch_simulation import Load
@@ -132,7 +134,11 @@ def _command(
     best: Prediction,
 ) -> str:
     """Return the line that serves the best layout."""
-    words = ["unisono serve", model_name, f"--tp {best.tp} --dp {best.dp}"]
+    words = [
+        "unisono serve",
+        shlex.quote(model_name) if model_name else "",
+        f"--tp {best.tp} --dp {best.dp}",
+    ]
     if not devices.is_cpu:
         words.append("--device cuda")
     for name in ("dtype", "quantization", "kv_cache_dtype"):

@@ -229,3 +229,16 @@ def test_config_of_one_size_is_planned_as_it_is(
     assert found["model"]["num_parameters"] == 106_816
     assert found["weights"][0]["model_bytes"] == 4 * 106_816
     assert make_plan.__module__ == "gateway.planning.plan"
+
+
+def test_any_name_of_a_directory_can_be_typed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Blanks are quoted, brackets are no markup, which was left out in tables."""
+    directory = tmp_path / "my model [red]"
+    directory.mkdir()
+    (directory / "config.json").write_text(json.dumps(FIELDS))
+    argv = [str(directory), "--devices", "A10", "--prompt", "8", "--output", "8"]
+    assert as_json(capsys, *argv)["command"].startswith(f"unisono serve '{directory}' --tp")
+    plan(*argv, "--expert-parallel")
+    assert "my model [red] has no experts" in " ".join(capsys.readouterr().out.split())
