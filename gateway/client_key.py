@@ -8,6 +8,8 @@ to this machine, where a tunnel may begin or somebody else may listen.
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from gateway.options import SettingsError
+
 VARIABLE = "UNISONO_API_KEY"
 KEY_DESCRIPTION = (
     f"key to send; {VARIABLE} keeps it out of ps, OPENAI_API_KEY is for OPENAI_BASE_URL alone"
@@ -19,7 +21,21 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def key_for(url: str, given: str, environ: Mapping[str, str]) -> str:
-    """Return the key to send to `url`, or "". given: the flag's."""
+    """Return the key to send to `url`, or "". given: the flag's.
+
+    Raises SettingsError for one that no header can carry.
+    """
+    key = _named(url, given, environ)
+    for place, character in enumerate(key, start=1):
+        if not "!" <= character <= "~":
+            raise SettingsError(
+                f"character {place} of the API key is {character!r}, which no key has; "
+                "was it copied whole, and alone?"
+            )
+    return key
+
+
+def _named(url: str, given: str, environ: Mapping[str, str]) -> str:
     if named := (given or environ.get(VARIABLE, "")).strip():
         return named
     its_place = environ.get("OPENAI_BASE_URL", "").strip() or _OPENAI_URL

@@ -83,10 +83,10 @@ EXCEPTIONS = {
 FLOORS = [
     floor.split()
     for floor in (
-        "answer_events client_key default_model errors events foreign_settings group_names http1 "
+        "answer_events default_model errors events foreign_settings group_names http1 "
         "open_exchanges page procfs sampling_defaults sizes tenant",
         "options",
-        "connection hub pool schema settings takeoff_variables",
+        "client_key connection hub pool schema settings takeoff_variables",
         "description layout notations planning setting_sources telemetry text",
         "exchange_context notices sandbox terminal top",
         "security supervision",

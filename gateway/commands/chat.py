@@ -55,7 +55,8 @@ def talk(client: ChatClient, model: str, conversation: Conversation) -> int:
 
 
 def _client(url: str, api_key: str) -> ChatClient:
+    key = key_for(url, api_key, os.environ)
     try:
-        return ChatClient(url, key_for(url, api_key, os.environ))
+        return ChatClient(url, key)
     except ValueError as error:
         raise SettingsError(f"--url: {error}") from error

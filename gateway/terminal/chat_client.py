@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 CONNECT_SECONDS = 10.0
 Message = Mapping[str, str]
@@ -62,7 +62,7 @@ class ChatClient:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"it must be http://... or https://..., not {url!r}")
         self._is_tls, self._host, self._port = parts.scheme == "https", parts.hostname, parts.port
-        self._path = parts.path.rstrip("/").removesuffix("/v1")
+        self._path = quote(parts.path.rstrip("/").removesuffix("/v1"), safe="/%")
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self.url = f"{parts.scheme}://{parts.netloc}{self._path}"
 
@@ -70,7 +70,9 @@ class ChatClient:
         """Return the cards of the names that it serves. Raises ChatError."""
         with closing(self._connection()) as connection:
             response = self._send(connection, "GET", "/v1/models", None)
-            models: list[dict[str, Any]] = self._json(response).get("data") or []
+            listed = self._json(response).get("data")
+        cards = listed if isinstance(listed, list) else []
+        models = [card for card in cards if isinstance(card, dict) and "id" in card]
         if not models:
             raise ChatError(f"{self.url} serves no model")
         return models
@@ -117,7 +119,9 @@ class ChatClient:
                 if data == b"[DONE]":
                     return
                 event = json.loads(data)
-                if isinstance(event, dict) and "error" in event:
+                if not isinstance(event, dict):
+                    raise ValueError(f"{data[:40]!r} is no part of an answer")
+                if "error" in event:
                     raise ChatError(_words(event))
                 yield event
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -137,7 +141,10 @@ class ChatClient:
     ) -> http.client.HTTPResponse:
         """Send a request; return the answer if it is a success. Raises ChatError."""
         headers = {**self._headers, "content-type": "application/json"}
-        data = None if body is None else json.dumps(body).encode()
+        try:
+            data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+        except UnicodeEncodeError:  # bytes of a command line or a file in some other encoding
+            raise ChatError("what is asked is no text in UTF-8") from None
         try:
             connection.connect()
             connection.sock.settimeout(None)  # a long prompt may take minutes
@@ -146,7 +153,7 @@ class ChatClient:
             if response.status == 200:
                 return response
             text = response.read().decode(errors="replace")
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise ChatError(f"{self.url} cannot be reached: {_reason(error)}") from error
         raise ChatError(f"{self.url} answers {response.status}: {_words_of(text)}")
 

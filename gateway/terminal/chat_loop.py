@@ -61,6 +61,9 @@ class ChatLoop:
             except KeyboardInterrupt:
                 self._printer.note("\nCtrl-D or /quit leaves")
                 continue
+            except UnicodeDecodeError as error:
+                self._say(f"that is no text in {error.encoding.upper()}")
+                continue
             if line in ("/quit", "/exit", "/bye"):
                 return
             if line.startswith("/"):

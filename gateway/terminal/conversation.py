@@ -1,6 +1,7 @@
 """A conversation and what is asked with it. Knows neither servers nor terminals."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,7 +68,10 @@ class Conversation:
             self.fields.pop(name, None)
             return
         try:
-            self.fields[name] = FIELDS[name](text)
+            value = FIELDS[name](text)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(text)
+            self.fields[name] = value
         except ValueError:
             kind = "a whole number" if FIELDS[name] is int else "a number"
             raise CannotSet(f"{name} is {kind}, not {text!r}") from None

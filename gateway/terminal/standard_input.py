@@ -4,9 +4,14 @@ import os
 import stat
 import sys
 
+from gateway.options import SettingsError
+
 
 def piped_text() -> str:
-    """Return all that was piped in, or a file holds; "" where a person types or nothing is."""
+    """Return all that was piped in, or a file holds; "" where a person types or nothing is.
+
+    Raises SettingsError for what is no text.
+    """
     if sys.stdin is None or sys.stdin.isatty():
         return ""
     try:
@@ -14,4 +19,9 @@ def piped_text() -> str:
     except (OSError, ValueError):
         return ""
     # A service's standard input is /dev/null, or closed; neither is waited for.
-    return sys.stdin.read().strip() if not stat.S_ISCHR(mode) else ""
+    if stat.S_ISCHR(mode):
+        return ""
+    try:
+        return sys.stdin.read().strip()
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"what was piped in is no text in {error.encoding.upper()}") from None

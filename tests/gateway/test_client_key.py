@@ -9,6 +9,7 @@ import pytest
 
 from gateway import cli
 from gateway.client_key import key_for
+from gateway.options import SettingsError
 
 OPENAI = {"OPENAI_API_KEY": "sk-openai"}
 COMMANDS = [["top", "--once"], ["bench", "serve"]]
@@ -113,3 +114,12 @@ def test_redirect_gets_no_key(
         cli.main([*command, "--url", first.url])
     assert first.headers == ["Bearer sk-ours"]
     assert second.headers in ([], [None])
+
+
+@pytest.mark.parametrize("key", ["sk-1\nX-Admin: yes", "\N{LEFT DOUBLE QUOTATION MARK}sk-1", "a b"])
+def test_key_that_no_header_can_carry_is_refused(key: str) -> None:
+    """Such came out as a traceback of the HTTP library, or as further headers."""
+    with pytest.raises(SettingsError, match=r"character \d of the API key is '") as refused:
+        key_for("http://box", key, {})
+    assert "sk-" not in str(refused.value)
+    assert key_for("http://box", "sk-1\r\n", {}) == "sk-1"

@@ -106,6 +106,7 @@ def test_completion_is_text(server: FakeServer) -> None:
         (200, stream({"error": {"message": "group died"}}, done=False), "group died"),
         (200, stream(delta(content="Pa"), done=False), "broke off before the answer's end"),
         (200, b"data: {nonsense\n\n", "broke off"),
+        (200, stream(["Pa"]), "broke off: .* is no part of an answer"),
     ],
 )
 def test_failure_is_told_in_the_servers_words(
@@ -119,14 +120,32 @@ def test_failure_is_told_in_the_servers_words(
 def test_models_are_listed(server: FakeServer) -> None:
     server.body = b'{"data": [{"id": "a"}, {"id": "b"}]}'
     assert [card["id"] for card in ChatClient(server.url).models()] == ["a", "b"]
-    server.body = b'{"data": []}'
-    with pytest.raises(ChatError, match="serves no model"):
-        ChatClient(server.url).models()
+    for body in (b'{"data": []}', b'{"data": {"id": "a"}}', b'{"data": ["a", {}]}'):
+        server.body = body
+        with pytest.raises(ChatError, match="serves no model"):
+            ChatClient(server.url).models()
 
 
 def test_nobody_there_is_told_without_a_number() -> None:
     with pytest.raises(ChatError, match=r"cannot be reached: Connection refused$"):
         ChatClient("127.0.0.1:1").models()
+
+
+def test_name_of_a_host_that_none_can_have_is_told() -> None:
+    with pytest.raises(ChatError, match=r"a\.\.b cannot be reached: .*label"):
+        ChatClient("http://a..b").models()
+
+
+def test_what_no_request_can_hold_is_told(server: FakeServer) -> None:
+    """Python makes surrogates of the bytes of a command line that are not UTF-8."""
+    with pytest.raises(ChatError, match="no text in UTF-8"):
+        list(ChatClient(server.url).complete("m", "caf\udce9", {}))
+
+
+def test_path_may_have_any_characters(server: FakeServer) -> None:
+    server.body = b'{"data": [{"id": "a"}]}'
+    ChatClient(f"{server.url}/l\u00fc 1/v1").models()
+    assert server.paths == ["/l%C3%BC%201/v1/models"]
 
 
 @pytest.mark.parametrize("url", ["ftp://host", "http://", "file:///x"])

@@ -72,6 +72,13 @@ def test_interrupt_at_the_prompt_says_how_to_leave() -> None:
     assert "Ctrl-D or /quit leaves" in seen
 
 
+def test_line_in_another_encoding_is_not_the_end() -> None:
+    strange = UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "invalid continuation byte")
+    client = FakeClient(["ok"])
+    seen, _ = talk(client, strange, "one")
+    assert "that is no text in UTF-8" in seen and len(client.asked) == 1
+
+
 def test_failure_is_told_and_the_question_can_be_asked_anew() -> None:
     seen, conversation = talk(FakeClient([ChatError("no group")]), "Of France?")
     assert "no group" in seen

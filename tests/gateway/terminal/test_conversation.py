@@ -50,6 +50,8 @@ def test_fields_are_set_and_left_to_the_server() -> None:
         ("top_k", "x", "top_k is a whole number, not 'x'"),
         ("top_k", "1.5", "top_k is a whole number, not '1.5'"),
         ("temperature", "hot", "temperature is a number, not 'hot'"),
+        ("top_p", "nan", "top_p is a number, not 'nan'"),
+        ("top_p", "-inf", "top_p is a number, not '-inf'"),
     ],
 )
 def test_what_cannot_be_set_is_told(name: str, text: str, words: str) -> None:
