@@ -6,6 +6,7 @@ Knows servers and loads; not what is compared.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from math import isnan
 from typing import Any
 
 import uvloop
@@ -91,8 +92,13 @@ def trial_of(result: LevelResult, memory_bytes: int, other_cores: float = 0.0) -
         request_ms=result.latency_p50_ms,
         ttft_p50_ms=result.ttft_p50_ms,
         ttft_p99_ms=result.ttft_p99_ms,
-        itl_p50_ms=result.itl_p50_ms,
-        itl_p99_ms=result.itl_p99_ms,
+        itl_p50_ms=_gap_ms(result.itl_p50_ms),
+        itl_p99_ms=_gap_ms(result.itl_p99_ms),
         memory_bytes=memory_bytes,
         other_cores=other_cores,
     )
+
+
+def _gap_ms(ms: float) -> float:
+    """Answers of one token have no gaps, so none that is too long, and JSON has no NaN."""
+    return 0.0 if isnan(ms) else ms
