@@ -92,7 +92,7 @@ export class SettingsPanel {
 
   #samplingFields() {
     const numbers = NUMBERS.map((field) => this.#field(field.name, field.label, element("input", {inputMode: "decimal", autocomplete: "off"})));
-    const stop = this.#field("stop", "Stop at", element("textarea", {rows: 1, placeholder: "one text a line, \\n is a line break"}), "full");
+    const stop = this.#field("stop", "Stop at", element("textarea", {rows: 1, placeholder: "one a line; \\n a line break"}), "full");
     return group("Sampling", ...numbers, stop);
   }
 
