@@ -259,8 +259,9 @@ def _from_complaint(complaint: str, path: str, body: bytes) -> ApiError:
         message = f"Invalid {where}: {_shortened(match['value'])} is none of the allowed values."
         return invalid(message, param)
     if match := PATTERN_COMPLAINT.match(complaint):
-        message = f"Invalid {where}: the string does not match {match['pattern']}."
-        return invalid(message, param)
+        # msgspec doubles backslashes; to all but Python \Z is $.
+        pattern = match["pattern"].replace("\\\\", "\\").replace("\\Z", "$")
+        return invalid(f"Invalid {where}: the string does not match {pattern}.", param)
     if match := LENGTH_COMPLAINT.match(complaint):
         return _from_length(match, where, param, _value_at(body, path))
     return invalid(f"Invalid {where}: {complaint}.", param)

@@ -5,6 +5,7 @@ from gateway.errors import ApiError, error_response, reworded_names
 from gateway.requests.body import decode_body, is_deeper_than
 from gateway.schema.chat import ChatRequest
 from gateway.schema.completions import CompletionRequest
+from gateway.schema.takeoff import TakeoffNewReader
 
 DECODER = msgspec.json.Decoder(CompletionRequest)
 
@@ -198,3 +199,11 @@ def test_names_of_fields_are_said_in_the_words_of_a_dialect() -> None:
         == "text.format.schema.a, input[0].content, messages_of, x.messages"
     )
     assert reworded_names("messages", words) == "input"
+
+
+def test_pattern_is_said_as_others_write_it() -> None:
+    r"""It was said with msgspec's double backslash, and with Python's \Z."""
+    decoder = msgspec.json.Decoder(TakeoffNewReader)
+    with pytest.raises(ApiError) as refused:
+        decode_body(b'{"model_name": "m", "consumer_group": "a b"}', decoder, max_depth=16)
+    assert str(refused.value).endswith(" does not match ^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$.")
