@@ -21,6 +21,7 @@ from gateway.errors import ApiError, invalid, reworded
 from gateway.requests.body import json_response
 from gateway.requests.context_length import ContextLength
 from gateway.requests.conversation import encode_conversation
+from gateway.requests.limits import check_num_choices
 from gateway.requests.parsed_request import ParsedRequest, parse_request
 from gateway.requests.texts import encode_classified, encode_inputs
 from gateway.schema.embeddings import EmbeddingRequest
@@ -110,25 +111,31 @@ async def _generate(
     service: Service = http_request.app.state.service
     request = parsed.request
     if request.use_chat_template:
-        prompts = [await _in_words(_templated(text, request, service)) for text in request.texts]
+        prompts = await _in_words(_templated(request, service))
         dialect = replace(
             dialect, read=lambda asked: text_request(asked, prompts, is_streamed=is_streamed)
         )
     return await answer_parsed(http_request, dialect, parsed)
 
 
-async def _templated(text: str, request: TakeoffRequest, service: Service) -> list[int]:
-    """Return the token ids of a text that is a user's message."""
-    conversation = PlainConversation(messages=[ChatMessage(role="user", content=text)])
-    check_conversation(conversation)
-    meant = text_request(request, [text], is_streamed=False)
+async def _templated(request: TakeoffRequest, service: Service) -> list[list[int]]:
+    """Return the token ids of texts that are each a user's message. Raises ApiError."""
+    meant = text_request(request, request.texts, is_streamed=False)
+    # Of plain prompts it is checked with them; here before each takes its turn at the template.
+    check_num_choices(len(request.texts), meant.num_candidates, service.limits, meant.fields)
     context, max_tokens = ContextLength(service.pool), request.max_tokens
-    return await encode_conversation(
-        conversation,
-        None,
-        service.chat_templates,
-        check=lambda text: context.check_texts([text], service.tokenizer, max_tokens, meant),
-    )
+    prompts = []
+    for text in request.texts:
+        conversation = PlainConversation(messages=[ChatMessage(role="user", content=text)])
+        check_conversation(conversation)
+        token_ids = await encode_conversation(
+            conversation,
+            None,
+            service.chat_templates,
+            check=lambda text: context.check_texts([text], service.tokenizer, max_tokens, meant),
+        )
+        prompts.append(token_ids)
+    return prompts
 
 
 async def _in_words(made: Awaitable[T]) -> T:

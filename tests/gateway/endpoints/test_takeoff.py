@@ -143,6 +143,14 @@ async def test_template_is_used_where_it_is_asked_for() -> None:
     assert len(template.seen) == 2
 
 
+async def test_too_many_texts_are_refused_before_any_is_rendered() -> None:
+    """The template was asked for each of what may be millions in one body."""
+    template = FakeTemplate()
+    exchange = await post("/generate", None, template, text=["hi"] * 129, use_chat_template=True)
+    assert exchange.status == 400 and "129 prompts" in exchange.json["error"]
+    assert template.seen == []
+
+
 async def test_stream_is_events_whose_data_is_text() -> None:
     exchange = await post("/generate_stream", playing(b" a\n\r\nb"), text="hi", **NULLS)
     assert exchange.headers["content-type"].startswith("text/event-stream")
