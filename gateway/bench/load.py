@@ -7,6 +7,7 @@ has the other kind). Owns the definitions of the figures; knows neither flags no
 
 import asyncio
 import itertools
+import math
 import resource
 import statistics
 import time
@@ -158,7 +159,7 @@ def _goodput(in_time: Sequence[Answer], num_requests: int, wall_s: float) -> dic
 def median_of(results: Sequence[LevelResult]) -> LevelResult:
     """Combine the rounds of one level: medians of figures, sums of failures."""
     medians: dict[str, Any] = {
-        name: statistics.median(getattr(result, name) for result in results)
+        name: _median([getattr(result, name) for result in results])
         for name in LevelResult.__struct_fields__
         if isinstance(getattr(results[0], name), float)
     }
@@ -169,6 +170,12 @@ def median_of(results: Sequence[LevelResult]) -> LevelResult:
         first_error=next((result.first_error for result in results if result.first_error), ""),
         **medians,
     )
+
+
+def _median(values: Sequence[float]) -> float:
+    """Return the median of what was measured: NaN has no place in an order."""
+    known = [value for value in values if not math.isnan(value)]
+    return statistics.median(known) if known else NAN
 
 
 async def run_rounds(

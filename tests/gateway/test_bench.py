@@ -254,6 +254,13 @@ def test_rounds_are_combined_by_medians_and_failures_by_sums() -> None:
     assert combined.concurrency == 4
 
 
+def test_round_without_figures_leaves_those_of_others() -> None:
+    """One in which every request failed has NaN, which the median of three could become."""
+    median = median_of([level(ttft_p50_ms=ms) for ms in (300.0, math.nan, 100.0)])
+    assert median.ttft_p50_ms == 200.0
+    assert math.isnan(median_of([level(ttft_p50_ms=math.nan)] * 2).ttft_p50_ms)
+
+
 @pytest.mark.parametrize(("limit", "num_short"), [(10**6, 0), (3, 4)])
 def test_command_measures_every_level_with_the_first_model(
     limit: int, num_short: int, capsys: pytest.CaptureFixture[str]
