@@ -123,3 +123,17 @@ def test_key_that_no_header_can_carry_is_refused(key: str) -> None:
         key_for("http://box", key, {})
     assert "sk-" not in str(refused.value)
     assert key_for("http://box", "sk-1\r\n", {}) == "sk-1"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_key_is_shown_to_no_proxy(
+    command: list[str], listeners: tuple[Listener, Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`unisono top` asked what HTTP_PROXY names for 127.0.0.1, with the key."""
+    server, proxy = listeners
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("http_proxy", proxy.url)
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--url", server.url, "--api-key", "sk-ours"])
+    assert (server.headers, proxy.headers) == (["Bearer sk-ours"], [])
