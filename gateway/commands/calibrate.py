@@ -7,6 +7,7 @@ and `unisono tune` look for it.
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,15 +40,27 @@ def run(given: Mapping[str, object]) -> int:
     """Measure, keep and print; return the exit status. Raises SettingsError."""
     settings = options.read(CalibrateSettings, given)
     path = profile_path(settings.device, settings.kernels)
+    _check_writable(path.parent)
     started_s = time.monotonic()
     profile = _with_gateway(measure_engine(settings.device, settings.kernels))
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".new")
     scratch.write_bytes(profile.as_json())
     scratch.replace(path)
     _say(f"kept in {path}, after {time.monotonic() - started_s:.0f} s")
     sys.stdout.write(profile.as_json().decode() if settings.json else as_table(profile) + "\n")
     return 0
+
+
+def _check_writable(directory: Path) -> None:
+    """Make the directory of profiles, before a minute of measuring. Raises SettingsError."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"{directory} cannot be written to: {error.strerror}; UNISONO_CACHE names another"
+        ) from None
 
 
 def profile_path(device: str, kernels: str) -> Path:

@@ -137,3 +137,14 @@ def test_level_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def test_profile_without_kernels_is_of_pytorchs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "levels", list)
     assert calibrate.profile_path("cpu", "auto").name.endswith("-torch.json")
+
+
+def test_place_that_cannot_be_written_is_told_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute was measured before its traceback came."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("UNISONO_CACHE", str(tmp_path / "file"))
+    _child(monkeypatch, "raise SystemExit('measured')")
+    with pytest.raises(SettingsError, match=r"written to: Not a dir.*UNISONO_CACHE names"):
+        calibrate.run({})
