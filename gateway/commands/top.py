@@ -41,7 +41,11 @@ def run(flags: Mapping[str, object]) -> int:
 def _completed(settings: TopSettings) -> TopSettings:
     """Take `host:port` for a URL, and a key from the environment. Raises SettingsError."""
     url = settings.url if "://" in settings.url else f"http://{settings.url}"
-    if urlsplit(url).scheme not in ("http", "https"):
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise SettingsError(f"--url {settings.url}: {error}") from None
+    if parts.scheme not in ("http", "https"):
         raise SettingsError(f"--url must be http://... or https://..., not {settings.url!r}")
     api_key = key_for(url, settings.api_key, os.environ)
     return msgspec.structs.replace(settings, url=url, api_key=api_key)

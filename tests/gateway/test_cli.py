@@ -98,6 +98,7 @@ def test_without_a_command_the_commands_are_listed(
         (["run", "x", "--tpp", "2", "y"], "no flag --tpp; did you mean --tp?"),
         (["run", "x", "y", "--port", "1"], "there is no flag --port"),
         (["run", "x", "y", "--temperature", "3"], "--temperature must be a number from 0 to 2"),
+        (["top", "--url", "http://[::1"], "--url http://[::1: Invalid IPv6 URL"),
         (["chat", "--url", "ftp://x"], "--url: it must be http://... or https://..."),
         (["keys", "new"], "which file of keys? Give --file or set UNISONO_API_KEYS"),
         (["keys", "new", "--scopes", "root"], "each one of admin, infer"),
