@@ -36,7 +36,7 @@ from gateway.tuning.predictions import predict_layouts, served_model
 from gateway.tuning.trial import Objective
 from gateway.tuning.trial_load import TrialLoad
 from gateway.tuning.tune_settings import TuneSettings
-from gateway.tuning.tuned_file import write_tuned
+from gateway.tuning.tuned_file import FOUND, check_replaceable, write_tuned
 from gateway.tuning.tuner import NothingServes, Outcome, Tuner
 
 _KNOWN = frozenset(TuneSettings.__struct_fields__)
@@ -71,6 +71,7 @@ def load(flags: Mapping[str, object]) -> TuneSettings:
     settings = options.read(TuneSettings, chosen)
     extra_fields(settings.extra)
     check_output(out=settings.out, results=settings.results, html=settings.html)
+    check_replaceable(Path(settings.out))
     if settings.html:
         from gateway.bench import charts
 
@@ -200,7 +201,7 @@ class _Tuning:
 
     def _comments(self, outcome: Outcome) -> list[str]:
         lines = [
-            f"Found by unisono tune, {time.strftime('%Y-%m-%d')}, for {self._config.name}",
+            f"{FOUND}, {time.strftime('%Y-%m-%d')}, for {self._config.name}",
             f"on {machine_name()}.",
             f"Load: {self._load}.",
             f"Objective: {self._objective}.",

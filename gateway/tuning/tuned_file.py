@@ -10,6 +10,24 @@ from backend.settings import EngineSettings
 from gateway.options import SettingsError
 from gateway.setting_sources import load
 
+# What such a file begins with.
+FOUND = "Found by unisono tune"
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise SettingsError for a file that a person wrote: tuning leaves another in its place."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(100).decode(errors="replace")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SettingsError(f"--out {path}: it cannot be read: {error.strerror}") from None
+    if start.strip() and not start.startswith(f"# {FOUND}"):
+        raise SettingsError(
+            f"--out {path}: it is there, and not from unisono tune; name another file"
+        )
+
 
 def write_tuned(path: Path, values: Mapping[str, Any], comments: Sequence[str]) -> None:
     """Write the settings of an engine, checked by reading them back; what was there is replaced.

@@ -5,7 +5,7 @@ import pytest
 from backend.settings import EngineSettings
 from gateway.options import SettingsError
 from gateway.setting_sources import load
-from gateway.tuning.tuned_file import write_tuned
+from gateway.tuning.tuned_file import FOUND, check_replaceable, write_tuned
 
 VALUES = {"model": "a/model.gguf", "tp": 2, "inter_token_ms": 50.0, "prefix_caching": False}
 
@@ -27,3 +27,14 @@ def test_settings_that_serve_refuses_leave_the_old_file(tmp_path: Path) -> None:
         write_tuned(path, {"tp": 0}, [])
     assert path.read_text() == "as it was"
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_only_what_a_tuning_wrote_is_replaced(tmp_path: Path) -> None:
+    """--out of a settings file of one's own lost its [server]."""
+    path = tmp_path / "unisono.toml"
+    check_replaceable(path)
+    write_tuned(path, VALUES, [f"{FOUND}, 2026-11-28, for a"])
+    check_replaceable(path)
+    path.write_text("[server]\nport = 80\n")
+    with pytest.raises(SettingsError, match="not from unisono tune; name another file"):
+        check_replaceable(path)
