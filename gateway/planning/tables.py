@@ -231,7 +231,8 @@ def _refused(plan: Plan) -> Table:
 
 def _verdict(plan: Plan) -> Text:
     missing = [each for each in plan.refused if each.missing_bytes]
-    text = Text(f"{plan.model.name} fits nowhere here.", "bold red")
+    words = "fits nowhere here." if missing else "cannot be served so."
+    text = Text(f"{plan.model.name} {words}", "bold red")
     if missing:
         least = min(missing, key=lambda each: each.missing_bytes)
         place = "the machine" if plan.devices.kind == "cpu" else "each device"
