@@ -18,8 +18,8 @@ ROUNDS = 3
 # their time.
 MIN_PREFILL_TOKENS = 32
 MIN_SHARE = 0.5
-# A growing context is looked at anew after so many steps.
-_STRIDE = 64
+# A growing context is looked at anew after so many steps, or once it has grown by so much.
+_STRIDE, _STRIDE_SHARE = 64, 1 / 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +113,13 @@ class _Group:
             self.waiting.append(_Prompt(count, self.now_s))
 
     def step(self) -> None:
-        """Run one step, or as many decodes as nothing changes in."""
+        """Run one step, or as many as nothing begins or ends in."""
         decodes = self.decodes
         tokens, finished, position = self._take_prompts(decodes)
         repeat = 1
-        if not tokens:
-            left = min(self.load.output_tokens - cohort.produced for cohort in self.running)
-            repeat = max(1, min(left, _STRIDE))
+        if not finished:
+            repeat += self._pass_over(tokens)
+            position += (repeat - 1) * tokens / 2
         rows = Rows(
             decodes,
             self.context + (repeat - 1) / 2,
@@ -133,13 +133,27 @@ class _Group:
         self.gaps_s += decodes * time.total
         self.num_gaps += decodes * repeat
         ended = self._advance(repeat)
+        begun = 0
         for count, asked_s in finished:
             self.ttft_s += [self.now_s - asked_s] * count
-            if self.load.output_tokens <= 1:
-                ended += count
-            else:
-                self.running.append(_Cohort(count, 1))
+            begun += count
+        if self.load.output_tokens <= 1:
+            ended += begun
+        elif begun:
+            self.running.append(_Cohort(begun, 1))
         self.ask(ended)
+
+    def _pass_over(self, tokens: int) -> int:
+        """Return how many more steps are like this one, and take their parts of the prompt. tokens:
+        that this one takes of a prompt without ending it."""
+        more = max(_STRIDE, int(self.context * _STRIDE_SHARE)) - 1
+        for cohort in self.running:
+            more = min(more, self.load.output_tokens - cohort.produced - 1)
+        if tokens:
+            prompt = self.waiting[0]
+            more = min(more, (self.load.prompt_tokens - prompt.done - 1) // tokens)
+            prompt.done += more * tokens
+        return more
 
     def _advance(self, steps: int) -> int:
         ended = 0

@@ -67,3 +67,21 @@ def test_texts_that_run_whole_are_not_cut() -> None:
     result = simulate(Load(40, 0, 4), limits, cost)
     assert seen == {40}
     assert result.prompt_tokens == ROUNDS * 4 * 40
+
+
+def test_long_prompts_and_answers_are_few_steps_to_look_at() -> None:
+    """Each of their chunks was looked at: minutes for a plan of what long contexts take."""
+    looked_at = 0
+
+    def cost(rows: Rows) -> StepTime:
+        nonlocal looked_at
+        looked_at += 1
+        return StepTime(1e-6 * rows.prompt_tokens, attention=rows.prompt_tokens * rows.position)
+
+    load = Load(200_000, 20_000, 4)
+    result = simulate(load, LIMITS, cost)
+    assert looked_at < 2_000
+    tokens = ROUNDS * 4 * load.prompt_tokens
+    attended = tokens * load.prompt_tokens / 2
+    assert result.times.reading == pytest.approx(1e-6 * tokens)
+    assert result.times.attention == pytest.approx(attended, rel=1e-3)
