@@ -54,7 +54,7 @@ def run(flags: Mapping[str, object]) -> int:
     if settings.html:
         from gateway.bench.report_page import report_page
 
-        Path(settings.html).write_text(report_page(report))
+        Path(settings.html).write_text(report_page(report), encoding="utf-8")
     return 1 if report.has_errors else 0
 
 

@@ -49,7 +49,7 @@ def run(flags: Mapping[str, object]) -> int:
     if settings.html:
         from gateway.bench.engine_page import engine_page
 
-        Path(settings.html).write_text(engine_page(report))
+        Path(settings.html).write_text(engine_page(report), encoding="utf-8")
     return 0 if report.times else 1
 
 

@@ -39,7 +39,7 @@ def run(flags: Mapping[str, object]) -> int:
     if settings.html:
         from gateway.bench.sweep.sweep_page import sweep_page
 
-        Path(settings.html).write_text(sweep_page(results))
+        Path(settings.html).write_text(sweep_page(results), encoding="utf-8")
     return 0 if any(point.rounds for run in results.runs for point in run.points) else 1
 
 

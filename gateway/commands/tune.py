@@ -226,7 +226,7 @@ class _Tuning:
             Conditions.now(),
             [("load", str(self._load)), ("settings", self._settings.out)],
         )
-        Path(self._settings.html).write_text(text)
+        Path(self._settings.html).write_text(text, encoding="utf-8")
 
 
 def _config_of(path: Path) -> ModelConfig:

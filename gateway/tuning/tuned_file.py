@@ -37,7 +37,7 @@ def write_tuned(path: Path, values: Mapping[str, Any], comments: Sequence[str]) 
     lines = [*(f"# {line}".rstrip() for line in comments), "", "[engine]"]
     lines += [f"{name} = {_toml(value)}" for name, value in values.items()]
     scratch = path.with_name(f"{path.name}.new")
-    scratch.write_text("\n".join([*lines, ""]))
+    scratch.write_text("\n".join([*lines, ""]), encoding="utf-8")
     try:
         check_tuned(scratch, values)
         scratch.replace(path)

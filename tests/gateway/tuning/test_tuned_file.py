@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,3 +41,15 @@ def test_only_what_a_tuning_wrote_is_replaced(tmp_path: Path) -> None:
     path.write_text("[server]\nport = 80\n")
     with pytest.raises(SettingsError, match="not from unisono tune; name another file"):
         check_replaceable(path)
+
+
+def test_tuned_file_is_utf_8_in_any_locale(tmp_path: Path) -> None:
+    """TOML is; in a locale that is not, the end of a tuning was UnicodeEncodeError."""
+    program = (
+        "import sys; from pathlib import Path; from gateway.tuning.tuned_file import write_tuned\n"
+        "write_tuned(Path(sys.argv[1]), {'model': '\\u00e9'}, ['for \\u00e9'])"
+    )
+    environ = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    path = tmp_path / "tuned.toml"
+    subprocess.run([sys.executable, "-c", program, str(path)], env=environ, check=True)
+    assert path.read_bytes().decode() == '# for \u00e9\n\n[engine]\nmodel = "\u00e9"\n'
