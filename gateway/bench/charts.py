@@ -37,6 +37,7 @@ _STYLE: Any = {  # typed by matplotlib's own list of names
     "grid.color": "#E3E3E3",
     "grid.linewidth": 0.8,
     "legend.frameon": False,
+    "text.parse_math": False,  # a dollar in a model's name begins no formula
 }
 
 

@@ -32,6 +32,12 @@ def test_lines_bounds_and_missing_points_are_drawn() -> None:
     assert links and all(link.startswith("#") for link in links)
 
 
+def test_dollars_of_a_name_are_no_formula() -> None:
+    r"""$\no$ ended a sweep's page with ValueError, $a$ was drawn as a formula."""
+    name = r"a $\no$ b"
+    assert "<svg" in line_chart(name, "x", "y", [Line(name, [Point(1, 2)]), Line("b", [])])
+
+
 def test_same_figures_give_the_same_picture() -> None:
     lines = [Line("a", [Point(1, 2), Point(2, 3)])]
     assert line_chart("T", "x", "y", lines) == line_chart("T", "x", "y", lines)
