@@ -9,9 +9,14 @@ import msgspec
 
 
 class TextDelta(msgspec.Struct, frozen=True, gc=False):
-    """More of what the model says."""
+    """More of what the model says.
+
+    start: where it begins in all that the model wrote, marks and thoughts included, in characters;
+    -1 where nobody asks.
+    """
 
     text: str
+    start: int = -1
 
 
 class ReasoningDelta(msgspec.Struct, frozen=True, gc=False):

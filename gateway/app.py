@@ -33,7 +33,15 @@ from gateway.endpoints.management import (
 from gateway.endpoints.messages import count_tokens, create_message
 from gateway.endpoints.metrics import metrics
 from gateway.endpoints.models import list_models, retrieve_model
-from gateway.endpoints.ollama import ollama_chat, ollama_generate, ollama_show, ollama_tags
+from gateway.endpoints.ollama import (
+    ollama_chat,
+    ollama_generate,
+    ollama_running,
+    ollama_show,
+    ollama_tags,
+    ollama_version,
+)
+from gateway.endpoints.ollama_embed import ollama_embed, ollama_embeddings
 from gateway.endpoints.openapi import docs, openapi_json
 from gateway.endpoints.page import page_file, root
 from gateway.endpoints.rerank import rerank
@@ -92,9 +100,12 @@ def create_app(service: Service) -> ASGIApp:
         ),
         (Access.INFER, Route("/api/chat", ollama_chat, methods=["POST"])),
         (Access.INFER, Route("/api/generate", ollama_generate, methods=["POST"])),
+        (Access.INFER, Route("/api/embed", ollama_embed, methods=["POST"])),
+        (Access.INFER, Route("/api/embeddings", ollama_embeddings, methods=["POST"])),
         (Access.INFER, Route("/api/tags", ollama_tags, methods=["GET"])),
+        (Access.INFER, Route("/api/ps", ollama_running, methods=["GET"])),
         (Access.INFER, Route("/api/show", ollama_show, methods=["POST"])),
-        (Access.INFER, Route("/api/version", version, methods=["GET"])),
+        (Access.INFER, Route("/api/version", ollama_version, methods=["GET"])),
         (Access.INFER, Route("/generate", takeoff_generate, methods=["POST"])),
         (Access.INFER, Route("/generate_stream", takeoff_generate_stream, methods=["POST"])),
         (Access.INFER, Route("/embed", takeoff_embed, methods=["POST"])),

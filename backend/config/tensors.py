@@ -40,13 +40,15 @@ of an encoder-decoder besides
 each with .weight, .bias or both. `families` and `sources` say what files call them.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from backend.config.model_config import ModelConfig
 from backend.config.spec import (
     MLP,
     Attention,
+    DecoderSpec,
     EncoderSpec,
     Experts,
     Latent,
@@ -73,27 +75,40 @@ def tensors_of(config: ModelConfig) -> dict[str, TensorInfo]:
 
 
 class TensorKind(NamedTuple):
-    """A tensor, and how many of a model are like it: one of a layer's experts stands for all."""
+    """A tensor, and how many of a model are like it: one of a layer's experts stands for all, and
+    one layer for all of its kind."""
 
     name: str
     info: TensorInfo
     num_alike: int = 1
 
 
-def kinds_of(config: ModelConfig) -> Iterator[TensorKind]:
+def kinds_of(config: ModelConfig, *, alike_layers: bool = False) -> Iterator[TensorKind]:
     """Return what tensors_of() does, but of a layer's experts the first: a hundredth of the time,
-    where there are many."""
-    for name, info in _tensors(config, all_experts=False):
-        count = 1
-        if info.expert is not None:
+    where there are many. alike_layers: and of layers that compute the same the first, of a decoder
+    that has nothing else for each layer."""
+    layers = config.spec.layers
+    alike = dict.fromkeys(range(len(layers)), 1)
+    is_plain = isinstance(config.spec, DecoderSpec) and not (
+        config.spec.encoder or config.spec.per_layer
+    )
+    if alike_layers and is_plain:
+        alike = {layers.index(layer): count for layer, count in Counter(layers).items()}
+    for name, info in _tensors(config, alike):
+        num_alike = 1
+        if name.startswith(LAYER_PREFIX):
             index = int(name.removeprefix(LAYER_PREFIX).partition(".")[0])
-            experts = config.spec.layers[index].experts
-            assert experts is not None, "a layer's experts have tensors"
-            count = experts.num
-        yield TensorKind(name, info, count)
+            num_alike = alike[index]
+            experts = layers[index].experts
+            if info.expert is not None and experts is not None:
+                num_alike *= experts.num
+        yield TensorKind(name, info, num_alike)
 
 
-def _tensors(config: ModelConfig, *, all_experts: bool = True) -> Iterator[tuple[str, TensorInfo]]:
+def _tensors(
+    config: ModelConfig, shown: Collection[int] | None = None
+) -> Iterator[tuple[str, TensorInfo]]:
+    """shown: of which layers, and of these the first experts alone; None: of all, and all."""
     spec, hidden, width = config.spec, config.hidden_size, config.embedding_width
     if isinstance(spec, EncoderSpec):
         yield from _encoder(config, spec)
@@ -105,8 +120,9 @@ def _tensors(config: ModelConfig, *, all_experts: bool = True) -> Iterator[tuple
         yield "model.project_in.weight", TensorInfo((hidden, width))
         yield "model.project_out.weight", TensorInfo((width, hidden))
     for index, layer in enumerate(spec.layers):
-        for name, info in _layer(config, layer, all_experts=all_experts):
-            yield f"{LAYER_PREFIX}{index}.{name}", info
+        if shown is None or index in shown:
+            for name, info in _layer(config, layer, all_experts=shown is None):
+                yield f"{LAYER_PREFIX}{index}.{name}", info
     if spec.per_layer:
         yield from _per_layer(config, spec.per_layer)
     if spec.encoder:

@@ -30,7 +30,7 @@ from backend.models.model import Model
 from backend.models.registry import find_model, load_model
 from backend.ops.kv_cache import KVCache
 from backend.parallel import TensorParallel
-from backend.placement.footprint import Footprint, mlp_unit
+from backend.placement.footprint import Footprint, each_tensor, mlp_unit
 from backend.placement.memory import available_bytes
 from backend.placement.memory_plan import MemoryPlan, RankDevice
 from backend.placement.sharding import Shard, split_model
@@ -98,7 +98,7 @@ def build_engine(
         shard = split_model(
             config,
             tp.size,
-            mlp_unit(checkpoint, config),
+            mlp_unit(checkpoint, each_tensor(config)),
             expert_parallel=settings.expert_parallel,
         )[tp.rank]
         rank = _Rank.resolve(settings, config, shard, tp, first_rank)

@@ -1,6 +1,7 @@
 """What a rank computes with on this machine: settings -> device, dtype, ops, linear method."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 
@@ -75,8 +76,8 @@ class Platform:
         level = select_level(settings, dtype, device)
         activations = _activations(settings, level)
         _check_quantization(settings, level)
-        ops = _select_ops(settings, level, config)
-        if settings.kv_cache_dtype == "int8" and not isinstance(ops, NativeOps):
+        ops = _select_ops(settings, level, device, config)
+        if settings.kv_cache_dtype == "int8" and not ops.reads_8_bits:
             raise ModelError(
                 "--kv-cache-dtype int8: PyTorch attends here, and only our own kernels read int8\n"
                 f"{_describe(settings, device, ops, config)}\nleave it out"
@@ -137,8 +138,12 @@ def _check_quantization(settings: EngineSettings, level: str) -> None:
         )
 
 
-def _select_ops(settings: EngineSettings, level: str, config: ModelConfig) -> Ops:
+def _select_ops(
+    settings: EngineSettings, level: str, device: torch.device, config: ModelConfig
+) -> Ops:
     """Return the op table: our own where they take the model's sizes."""
+    if device.type == "cuda" and not settings.exact and config.encoder is None:
+        return _gpu_ops()
     fits = all(
         NativeOps.takes(
             config.head_dim_of(attention),
@@ -154,6 +159,15 @@ def _select_ops(settings: EngineSettings, level: str, config: ModelConfig) -> Op
     return ExactOps() if settings.exact else CpuOps()
 
 
+def _gpu_ops() -> Ops:
+    """Return Triton's kernels, or PyTorch's where it came without Triton."""
+    if find_spec("triton") is None:
+        return CpuOps()
+    from backend.ops.triton.triton_ops import TritonOps
+
+    return TritonOps()
+
+
 def _is_latent(config: ModelConfig) -> bool:
     return any(attention.latent for attention in config.attentions)
 
@@ -161,7 +175,7 @@ def _is_latent(config: ModelConfig) -> bool:
 def _describe(settings: EngineSettings, device: torch.device, ops: Ops, config: ModelConfig) -> str:
     """Say what computes, and what would change it where that is not the best."""
     if device.type != "cpu":
-        return CpuOps.name
+        return ops.name
     words = describe(settings.kernels, settings.activations, settings.dtype, levels(), absence)
     if isinstance(ops, NativeOps) and _is_latent(config):
         return f"{words}, attention to compressed keys by PyTorch"

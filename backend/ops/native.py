@@ -56,6 +56,8 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
     with one scale a token and head.
     """
 
+    reads_8_bits = True
+
     def __init__(self) -> None:
         self.name = f"own {kernels.level()} kernels"
         self._add_rms_norm = calls.AddRmsNorm()

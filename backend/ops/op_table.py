@@ -19,10 +19,11 @@ from backend.ops.ssm_scan import SsmHeads
 class Ops(Protocol):
     """T tokens, H hidden, Hq query heads, Hkv KV heads, D head size; this rank's share of heads.
 
-    name: what the operator is told.
+    name: what the operator is told. reads_8_bits: whether a cache may hold int8.
     """
 
     name: str
+    reads_8_bits: bool
 
     def add_rms_norm(
         self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float

@@ -12,6 +12,7 @@ from backend.ops.latent import LatentAttention
 class TokenwiseOps:
     """See `Ops` for shapes."""
 
+    reads_8_bits = False
     # A token by itself has the same bits in any batch.
     _latent_tile = 1
 

@@ -6,7 +6,7 @@ Knows how tensors are cut and in which format each is kept; no torch.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -22,7 +22,6 @@ from backend.config.tensors import (
     Cut,
     TensorInfo,
     TensorKind,
-    kinds_of,
     tensors_of,
 )
 from backend.placement.memory import DTYPE_BYTES, ModelFootprint
@@ -100,18 +99,17 @@ class Footprint:
         kept: KeptWeights,
         dtype: str,
         *,
-        in_kinds: bool = False,
+        kinds: Iterable[TensorKind] | None = None,
     ) -> None:
-        """dtype: of the forward pass. in_kinds: take a layer's experts to be stored alike."""
+        """dtype: of the forward pass. kinds: of tensors that are stored alike; None: each may be
+        stored in its own way."""
         self._stored = stored
         self._config = config
         self._shard = shard
         self._kept_as = kept
         self._dtype = dtype
         self.kept = [
-            kept
-            for kind in (kinds_of(config) if in_kinds else _each(config))
-            for kept in self._keep_kind(kind)
+            kept for kind in (kinds or each_tensor(config)) for kept in self._keep_kind(kind)
         ]
 
     @cached_property
@@ -136,8 +134,8 @@ class Footprint:
     def _keep_kind(self, kind: TensorKind) -> Iterator[KeptWeight]:
         name, info, count = kind
         own = self._shard.experts
-        if count > 1 and own is not None:  # whole ones
-            count, info = own.stop - own.start, info._replace(expert=own.start)
+        if count > 1 and info.expert is not None and own is not None:  # whole ones
+            count, info = count // self._shard.size, info._replace(expert=own.start)
         for kept in self._keep(name, info):
             yield replace(kept, count=count) if count > 1 else kept
 
@@ -213,7 +211,8 @@ class Footprint:
         return f"these kernels do not multiply {stored}"
 
 
-def _each(config: ModelConfig) -> Iterator[TensorKind]:
+def each_tensor(config: ModelConfig) -> Iterator[TensorKind]:
+    """Return the tensors of a model, each a kind of its own."""
     for name, info in tensors_of(config).items():
         yield TensorKind(name, info)
 
@@ -228,9 +227,8 @@ def _role(name: str, info: TensorInfo) -> Role:
     return "encoder" if name.startswith(ENCODER_LAYER_PREFIX) or is_cross else "linear"
 
 
-def mlp_unit(stored: StoredWeights, config: ModelConfig) -> int:
+def mlp_unit(stored: StoredWeights, kinds: Iterable[TensorKind]) -> int:
     """Return how many columns of the MLP the file quantises together, at most."""
-    kinds = _each(config) if config.foreign else kinds_of(config)
     names = [name for name, info, _ in kinds if info.cut in _MLP_CUTS]
     formats = {stored.weight_format(name) for name in names} - {WeightFormat.DENSE}
     return max([MLP_UNIT, *(found.block_size for found in formats)])

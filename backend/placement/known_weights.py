@@ -3,20 +3,30 @@
 For `unisono plan`; a start asks the checkpoint that it opened. Reads no weight, loads no torch.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from backend.config.architectures import load_family
 from backend.config.gguf_header import read_headers
 from backend.config.model_config import ModelConfig
 from backend.config.quantization import Quantization, WeightScheme
 from backend.config.quantization_methods import read_quantization
-from backend.config.tensors import EMBEDDING, HEAD, TensorInfo, kinds_of
+from backend.config.tensors import EMBEDDING, HEAD, TensorInfo, TensorKind, kinds_of
+from backend.placement.footprint import StoredWeights
 from backend.placement.sharding import ALL
 from backend.quant.weight_format import WeightFormat, format_of, whole_blocks
 
 # safetensors' names of what numbers are stored as.
 _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+
+
+class KnownWeights(StoredWeights, Protocol):
+    """What is known of weights that nobody opened."""
+
+    def kinds(self, config: ModelConfig) -> Sequence[TensorKind]:
+        """Return the tensors of a model by what is stored alike."""
+        ...
 
 
 class HeaderWeights:
@@ -41,18 +51,23 @@ class HeaderWeights:
         """Return what the file calls the type of a tensor."""
         return self._tensors[self._sources[name].name].qtype.name
 
+    def kinds(self, config: ModelConfig) -> Sequence[TensorKind]:
+        """Return the tensors: a layer's experts are one of the file's."""
+        return list(kinds_of(config))
+
 
 class DescribedWeights:
     """The weights of a directory as its config.json describes them.
 
     All linears between embedding and head are taken to be quantised as it says, and where it has
     several schemes, by the last. Of groups with zero points none is taken to do without. Knows the
-    tensors of kinds_of(): of a layer's experts the first.
+    tensors that kinds() names.
     """
 
     def __init__(self, fields: dict[str, Any], config: ModelConfig) -> None:
         """fields: of config.json. Raises ModelError for a method that is not served."""
-        self._infos: dict[str, TensorInfo] = {kind.name: kind.info for kind in kinds_of(config)}
+        self._kinds = list(kinds_of(config, alike_layers=True))
+        self._infos: dict[str, TensorInfo] = {kind.name: kind.info for kind in self._kinds}
         self._quantization: Quantization | None = read_quantization(fields)
         self._dtype = _DTYPES.get(config.stored_dtype, "BF16")
 
@@ -68,6 +83,10 @@ class DescribedWeights:
         """Return what the tensor is stored as, in safetensors' words or the scheme's."""
         scheme = self._scheme(name)
         return scheme.name if scheme else self._dtype
+
+    def kinds(self, config: ModelConfig) -> Sequence[TensorKind]:
+        """Return the tensors: layers and experts that are alike are stored alike."""
+        return self._kinds
 
     def _scheme(self, name: str) -> WeightScheme | None:
         info = self._infos[name]

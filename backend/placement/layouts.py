@@ -5,6 +5,7 @@ is free. Speed is cost_model.py's, of a batch as batch_simulation.py runs it. Ca
 plan`, by `unisono tune` and by the run that holds predictions against measurements.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -15,10 +16,12 @@ from backend.config.cache_groups import CacheGroup, blocks_of_sequence
 from backend.config.cache_shapes import groups_of
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
+from backend.config.tensors import TensorKind
 from backend.placement.batch_simulation import BatchLimits, BatchResult, Load, simulate
 from backend.placement.cost_model import RankSpeed, StepCost, StepTime
 from backend.placement.device_profile import DeviceProfile
-from backend.placement.footprint import Footprint, StoredWeights, mlp_unit
+from backend.placement.footprint import Footprint, mlp_unit
+from backend.placement.known_weights import KnownWeights
 from backend.placement.memory import DTYPE_BYTES
 from backend.placement.memory_plan import (
     CPU_KV_SHARE,
@@ -54,7 +57,7 @@ class ServedModel:
     """
 
     config: ModelConfig
-    stored: StoredWeights
+    stored: KnownWeights
     dtype: str
     kernels: KernelKind
     settings: EngineSettings
@@ -89,11 +92,15 @@ class ServedModel:
         return {}
 
     @cached_property
+    def _kinds(self) -> Sequence[TensorKind]:
+        return self.stored.kinds(self.config)
+
+    @cached_property
     def _mlp_unit(self) -> int:
-        return mlp_unit(self.stored, self.config)
+        return mlp_unit(self.stored, self._kinds)
 
     def _footprint(self, shard: Shard) -> Footprint:
-        return Footprint(self.stored, self.config, shard, self.kept, self.dtype, in_kinds=True)
+        return Footprint(self.stored, self.config, shard, self.kept, self.dtype, kinds=self._kinds)
 
     def changed(self, **settings: object) -> "ServedModel":
         """Return the same model with other settings."""
@@ -165,8 +172,10 @@ class Fit:
 
     @property
     def fitting_seqs(self) -> int:
-        """Sequences that a group has room for at a time."""
-        return self.plan.num_blocks // self.blocks_each if self.blocks_each else 1 << 20
+        """Sequences that a group has room for at a time; of states there are as many slots as
+        sequences may run."""
+        most = self.plan.states.num_seqs if self.plan.states.slot_bytes else 1 << 20
+        return min(most, self.plan.num_blocks // self.blocks_each) if self.blocks_each else most
 
 
 def fit(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Load) -> Fit:

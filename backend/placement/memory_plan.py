@@ -44,7 +44,8 @@ class MemoryPlan:
 
     kv_budget_bytes: for the KV cache of the whole group, and for its states. block_bytes: this
     rank's part of a KV block; group_block_bytes: all of it. token_budget: tokens a step. states:
-    slots of what layers keep of fixed size.
+    slots of what layers keep of fixed size. num_growing: cache groups that a prefix fills more
+    blocks of the longer it is; all, where each has a window.
     """
 
     rank_memory: RankMemory
@@ -55,6 +56,7 @@ class MemoryPlan:
     num_blocks: int
     token_budget: int
     states: StatePlan
+    num_growing: int
 
     @classmethod
     def of(
@@ -100,6 +102,7 @@ class MemoryPlan:
             num_kv_blocks(len(groups), settings.block_size, group_block_bytes, left_for_blocks),
             budget,
             states,
+            sum(not group.window for group in groups) or len(groups),
         )
 
     @property
@@ -127,7 +130,7 @@ class MemoryPlan:
 
     def snapshot_interval(self, block_size: int) -> int:
         """Return every how many tokens of a prompt a snapshot of its states is kept."""
-        token_bytes = self.group_block_bytes // block_size
+        token_bytes = self.num_growing * self.group_block_bytes // block_size
         return snapshot_interval(self.states.group_slot_bytes, token_bytes, block_size)
 
     def check_kv_fits(self) -> None:

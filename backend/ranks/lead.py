@@ -303,7 +303,9 @@ class Lead:
         return Load(scheduler.num_running, scheduler.num_waiting, scheduler.pool.num_free)
 
     def _frame(self, step: int, outputs: list[SeqOutput], timings: StepTimings) -> bytes:
-        scheduler = self._scheduler
+        scheduler, totals = self._scheduler, self._totals
+        if scheduler.states:  # as they are now: aborts between steps change them
+            totals = msgspec.structs.replace(totals, states=scheduler.states.figures)
         return messages.encode(
             StepOutput(
                 step=step,
@@ -313,7 +315,7 @@ class Lead:
                 num_running=scheduler.num_running,
                 num_waiting=scheduler.num_waiting,
                 num_free_blocks=scheduler.pool.num_free,
-                totals=self._totals,
+                totals=totals,
             )
         )
 

@@ -25,10 +25,16 @@ class BlockPool:
         self._key_of: list[BlockKey | None] = [None] * num_blocks
         self._block_of: dict[BlockKey, int] = {}
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
+        self.num_evictions = 0  # blocks overwritten whose content was known
 
     @property
     def num_free(self) -> int:
         return len(self._free)
+
+    @property
+    def num_known(self) -> int:
+        """Blocks that can be shared, by whoever has the same content."""
+        return len(self._block_of)
 
     def allocate(self, count: int) -> list[int] | None:
         """Take `count` free blocks, forgetting what they cached; None, unchanged, if too few."""
@@ -39,6 +45,7 @@ class BlockPool:
             self._references[block] = 1
             key = self._key_of[block]
             if key is not None:
+                self.num_evictions += 1
                 self.forget(key)
         return blocks
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence as ListLike
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.sequence import Sequence
 from backend.step import StateColumns
+from backend.wire.messages import StateFigures
 
 # Of a sequence: blocks behind which its states are kept, each with the hash up to there.
 Wanted = dict[Sequence, list[tuple[int, bytes]]]
@@ -40,10 +41,22 @@ class StateSlots:
         self.pool = BlockPool(num_slots, 1)
         self._block_size = block_size
         self._interval = snapshot_interval // block_size
+        self._num_hits = 0
+        self._num_taken = 0  # snapshots that the sequence itself has overwritten
         self._num_to_come = max_num_seqs  # sequences that may yet run beside those that do
         # Of the step at hand: who reads one slot and writes another, and what is kept amid it.
         self._moving: list[Sequence] = []
         self._kept: list[tuple[int, bytes]] = []
+
+    @property
+    def figures(self) -> StateFigures:
+        """What there is, and what has been done with it."""
+        return StateFigures(
+            self.pool.num_blocks - self.pool.num_free,
+            self.pool.num_known,
+            self._num_hits,
+            self.pool.num_evictions + self._num_taken,
+        )
 
     def holds(self, prefix: bytes) -> bool:
         """Whether there is a snapshot behind the tokens of that hash."""
@@ -56,12 +69,14 @@ class StateSlots:
         """
         if prefix is not None:
             seq.state_slot = self.pool.share((_GROUP, prefix))
+            self._num_hits += 1
         if self._num_to_come <= self.pool.num_free:
             seq.next_slot = self._allocate()
         else:
             # None is free beside those of sequences to come: the snapshot itself is overwritten.
             assert prefix is not None, "a slot was kept free for it"
             self.pool.forget((_GROUP, prefix))
+            self._num_taken += 1
             seq.next_slot = seq.state_slot
         self._num_to_come -= 1
 

@@ -137,12 +137,26 @@ class StepTimings(msgspec.Struct, frozen=True, array_like=True):
     sample_s: float = 0.0
 
 
+class StateFigures(msgspec.Struct, frozen=True, array_like=True):
+    """What a group keeps of fixed size for sequences, where its model's layers have states.
+
+    num_in_use: slots of running sequences. num_snapshots: states kept for the prefix cache.
+    num_hits: sequences that went on from one. num_evictions: snapshots that were overwritten.
+    """
+
+    num_in_use: int
+    num_snapshots: int
+    num_hits: int
+    num_evictions: int
+
+
 class Totals(msgspec.Struct, frozen=True, array_like=True):
     """What a group has done in its life, for all workers together.
 
     num_prompt_tokens, num_output_tokens: run through the model as prompt, sampled.
     num_prefix_queries, num_prefix_hits: tokens looked for in the prefix cache, and found.
     num_full_gathers: rows whose candidates held too little mass, so that all logits were gathered.
+    states: None where the model has none.
     """
 
     num_steps: int = 0
@@ -155,6 +169,7 @@ class Totals(msgspec.Struct, frozen=True, array_like=True):
     schedule_s: float = 0.0
     forward_s: float = 0.0
     sample_s: float = 0.0
+    states: StateFigures | None = None
 
 
 class StepOutput(msgspec.Struct, frozen=True, array_like=True, tag="step"):

@@ -61,6 +61,7 @@ def parsers_for(
         is_continued=is_continued(request),
         allows_parallel=tools is None or tools.allows_parallel,
         hidden=notation.hidden,
+        tracks_offsets=request.logprobs is not None,
     )
 
 

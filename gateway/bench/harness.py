@@ -86,14 +86,15 @@ class GatewayHarness:
         self._end()
 
     def _end(self) -> None:
-        """Stop every process and read what two of them wrote then."""
-        children = [self.gateway.child, self.baseline.child, self._engine]
-        for child in children:
+        """Stop every process and read what two of them wrote then.
+
+        The worker first: an engine that goes before it is a fault, which it would log.
+        """
+        for child in (self.gateway.child, self.baseline.child, self._engine):
             try:
                 child.line.send(Stop())
             except ControlClosed:
                 pass  # it is dead already
-        for child in children:
             if not select.select([child.pidfd], [], [], STOP_SECONDS)[0]:
                 child.kill()
             child.close()

@@ -24,8 +24,15 @@ from gateway.schema.ollama import (
     OllamaGenerateAnswer,
     OllamaGenerateRequest,
     OllamaModels,
+    OllamaRunningModels,
     OllamaShown,
     ShowRequest,
+)
+from gateway.schema.ollama_embed import (
+    OllamaEmbeddingsRequest,
+    OllamaEmbedRequest,
+    OllamaVector,
+    OllamaVectors,
 )
 from gateway.schema.rerank import RerankRequest, RerankResponse
 from gateway.schema.responses import (
@@ -165,7 +172,25 @@ OPERATIONS = (
         "Models", ShowRequest, OllamaShown, (), '{"model": "MODEL"}', error=OllamaError,
     ),
     Operation(
-        "GET", "/api/version", "Which release is this?", "Its number.", "Health",
+        "GET", "/api/ps", "List the names of the model as loaded, as Ollama has it",
+        "The model always stays.", "Models", None, OllamaRunningModels, error=OllamaError,
+    ),
+    Operation(
+        "POST", "/api/embed", "Turn texts into vectors, as Ollama has it",
+        "Of a model that is served to embed. A text that is too long is cut unless `truncate` is "
+        "false.",
+        "Vectors", OllamaEmbedRequest, OllamaVectors, (),
+        '{"model": "MODEL", "input": ["The Seine is a river.", "Paris"]}', error=OllamaError,
+    ),
+    Operation(
+        "POST", "/api/embeddings", "Turn a text into a vector, as Ollama had it",
+        "The older form of `/api/embed`.",
+        "Vectors", OllamaEmbeddingsRequest, OllamaVector, (),
+        '{"model": "MODEL", "prompt": "Paris"}', error=OllamaError,
+    ),
+    Operation(
+        "GET", "/api/version", "Which release of Ollama is this like?",
+        "Its number, which clients compare with what they need.", "Health",
         error=OllamaError,
     ),
     Operation(
@@ -310,6 +335,8 @@ REQUESTS = (
     OllamaChatRequest,
     OllamaGenerateRequest,
     ShowRequest,
+    OllamaEmbedRequest,
+    OllamaEmbeddingsRequest,
     TakeoffRequest,
     TakeoffEmbedRequest,
     TakeoffClassifyRequest,

@@ -135,7 +135,7 @@ class _ChoiceWriter:
         return ChatChoice(
             index=whole.choice.index,
             message=self._message(content, calls, whole.reasoning),
-            logprobs=self.logprobs(ContentTokens().take(_told(whole), tokens)),
+            logprobs=self.logprobs(ContentTokens().take(whole.events, tokens)),
             finish_reason=self.finish_reason(whole.choice, is_call=whole.ends_in_call) or "",
             stop_reason=whole.choice.stop_reason,
             token_ids=self.token_ids(tokens),
@@ -327,12 +327,6 @@ class ChatStream:
 
 
 CHAT = Dialect(msgspec.json.Decoder(ChatRequest), read_chat, ChatAnswer)
-
-
-def _told(whole: WholeChoice) -> list[AnswerEvent]:
-    """Return the text of an answer as what it was told by."""
-    thoughts: list[AnswerEvent] = [ReasoningDelta(whole.reasoning)] if whole.reasoning else []
-    return [*thoughts, TextDelta(whole.text)]
 
 
 def _call(call: Call) -> ToolCall:

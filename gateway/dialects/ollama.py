@@ -77,6 +77,7 @@ def _text_request(
         fields=fields,
         max_tokens=max_tokens,
         takes_what_fits=True,
+        logprobs=request.num_logprobs,
         tools=tools,
         is_streamed=request.is_streamed,
         prompt_field=prompt_field,

@@ -22,8 +22,10 @@ from gateway.answer_events import (
 )
 from gateway.answers.choice import Choice, Token
 from gateway.answers.whole_answer import Call, WholeChoice
+from gateway.dialects.chat_logprobs import ContentTokens, chat_logprobs
 from gateway.dialects.error_forms import ollama_error
 from gateway.errors import ApiError
+from gateway.schema.chat import TokenLogprob
 from gateway.schema.ollama import (
     OllamaAnswerMessage,
     OllamaChatAnswer,
@@ -31,7 +33,9 @@ from gateway.schema.ollama import (
     OllamaFunctionCall,
     OllamaGenerateAnswer,
     OllamaGenerateRequest,
+    OllamaLogprob,
     OllamaToolCall,
+    OllamaTopLogprob,
 )
 from gateway.schema.usage import Usage
 from gateway.service import Service
@@ -48,6 +52,20 @@ class OllamaAnswer:
         self._model = request.model
         self._is_chat = isinstance(request, OllamaChatRequest)
         self._begun_ns = time.monotonic_ns()
+        self._num_logprobs = request.num_logprobs
+        self._tokenizer = service.tokenizer
+
+    @property
+    def tells_logprobs(self) -> bool:
+        """Whether log-probabilities go with the text."""
+        return self._num_logprobs is not None
+
+    def logprobs(self, tokens: Sequence[Token]) -> list[OllamaLogprob] | UnsetType:
+        """Return the log-probabilities of tokens that are content."""
+        if self._num_logprobs is None:
+            return UNSET
+        written = chat_logprobs(tokens, self._num_logprobs, self._tokenizer).content
+        return [_logprob(entry) for entry in written or []]
 
     def loaded(self) -> OllamaLine:
         """Return the answer to a request that asks for the model only."""
@@ -64,6 +82,8 @@ class OllamaAnswer:
             if (written := _call(index, call)) is not None
         ]
         line = self.line(whole.text, whole.reasoning or UNSET, calls or UNSET)
+        tokens = ContentTokens().take(whole.events, whole.own_tokens)
+        line = msgspec.structs.replace(line, logprobs=self.logprobs(tokens))
         return self.ended(line, whole.choice, usage, first_ns)
 
     def stream(self) -> "OllamaStream":
@@ -114,6 +134,7 @@ class OllamaStream:
         self._choice: Choice | None = None
         self._first_ns = 0
         self._calls: dict[int, Call] = {}  # those that are not complete
+        self._content = ContentTokens()
 
     def begin(self, choice: Choice) -> bytes:
         """Nothing comes before the text."""
@@ -121,15 +142,35 @@ class OllamaStream:
         self._first_ns = time.monotonic_ns()
         return b""
 
-    def template(self, choice: Choice) -> "LineTemplate":
+    def template(self, choice: Choice) -> "LineTemplate | None":
         """Return the line of a piece of text."""
-        return LineTemplate(self._answer)
+        return None if self._answer.tells_logprobs else LineTemplate(self._answer)
 
     def pieces(
         self, choice: Choice, events: Sequence[AnswerEvent], tokens: Sequence[Token]
     ) -> bytes:
-        """Write a line for each piece, and for each call that is complete."""
-        return b"".join(map(self._piece, events))
+        """Write a line for each piece, and for each call that is complete.
+
+        Tokens are told of with the first text.
+        """
+        if not self._answer.tells_logprobs:
+            return b"".join(map(self._piece, events))
+        told = self._content.take(events, tokens)
+        framed = b""
+        for piece in events:
+            if isinstance(piece, TextDelta) and told:
+                line = self._answer.line(piece.text)
+                scored = msgspec.structs.replace(line, logprobs=self._answer.logprobs(told))
+                framed += encode_line(scored)
+                told = []
+            else:
+                framed += self._piece(piece)
+        if told:
+            line = self._answer.line()
+            framed += encode_line(
+                msgspec.structs.replace(line, logprobs=self._answer.logprobs(told))
+            )
+        return framed
 
     def finish(self, usage: Usage) -> bytes:
         """Say why the answer ended."""
@@ -177,6 +218,16 @@ def encode_line(line: OllamaLine) -> bytes:
 def timestamp(seconds: float) -> str:
     """Write seconds since the epoch as RFC 3339 has them."""
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _logprob(entry: TokenLogprob) -> OllamaLogprob:
+    top = [
+        OllamaTopLogprob(token=other.token, logprob=other.logprob, bytes=other.bytes)
+        for other in entry.top_logprobs
+    ]
+    return OllamaLogprob(
+        token=entry.token, logprob=entry.logprob, bytes=entry.bytes, top_logprobs=top or UNSET
+    )
 
 
 def _call(index: int, call: Call) -> OllamaToolCall | None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from gateway.dialects.dialect import Dialect
-from gateway.dialects.responses_answer import THOUGHTS, ResponsesAnswer
+from gateway.dialects.responses_answer import ResponsesAnswer
+from gateway.dialects.responses_items import THOUGHTS
 from gateway.dialects.responses_tools import CUSTOM_INPUT, function_name, functions_of
 from gateway.errors import invalid, missing
 from gateway.requests.conversation import past_arguments

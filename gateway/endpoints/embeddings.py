@@ -3,6 +3,8 @@
 Must not know how texts become tokens (texts.py) nor how a vector is written (vectors.py).
 """
 
+from typing import Any
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,7 +13,7 @@ from gateway.answers.delivery import pool_texts
 from gateway.answers.vectors import as_base64, as_floats, shortened
 from gateway.errors import invalid
 from gateway.requests.body import json_response
-from gateway.requests.parsed_request import parse_request
+from gateway.requests.parsed_request import ParsedRequest, parse_request
 from gateway.requests.texts import encode_inputs
 from gateway.schema.embeddings import (
     EmbeddingList,
@@ -26,9 +28,29 @@ _decoder = msgspec.json.Decoder(EmbeddingRequest)
 
 async def create_embeddings(http_request: Request) -> Response:
     """Return a vector for each text."""
-    service: Service = http_request.app.state.service
     parsed = await parse_request(http_request, _decoder, "embed")
     request = parsed.request
+    vectors, num_tokens, headers = await pooled_vectors(http_request, parsed, request)
+    write = as_base64 if request.encoding_format == "base64" else as_floats
+    body = EmbeddingList(
+        data=[
+            EmbeddingObject(index=index, embedding=write(vector))
+            for index, vector in enumerate(vectors)
+        ],
+        model=request.model,
+        usage=EmbeddingUsage(num_tokens, num_tokens),
+    )
+    return json_response(body, headers=headers)
+
+
+async def pooled_vectors(
+    http_request: Request, parsed: ParsedRequest[Any], request: EmbeddingRequest
+) -> tuple[list[bytes], int, dict[str, str]]:
+    """Return the vectors of a request, the tokens of its texts, and the headers of the answer.
+
+    parsed: how the request is treated, in whichever form it came. Raises ApiError.
+    """
+    service: Service = http_request.app.state.service
     dimensions = request.dimensions
     if dimensions is not None and dimensions > service.width:
         raise invalid(
@@ -42,13 +64,4 @@ async def create_embeddings(http_request: Request) -> Response:
     if dimensions is not None and dimensions < service.width:
         is_normalized = service.pooling is not None and service.pooling.is_normalized
         vectors = [shortened(each, dimensions, is_normalized=is_normalized) for each in vectors]
-    write = as_base64 if request.encoding_format == "base64" else as_floats
-    body = EmbeddingList(
-        data=[
-            EmbeddingObject(index=index, embedding=write(vector))
-            for index, vector in enumerate(vectors)
-        ],
-        model=request.model,
-        usage=EmbeddingUsage(pooled.num_tokens, pooled.num_tokens),
-    )
-    return json_response(body, headers=headers)
+    return vectors, pooled.num_tokens, headers

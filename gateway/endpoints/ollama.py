@@ -1,4 +1,4 @@
-"""/api/chat, /api/generate, /api/tags, /api/show and /api/version, as Ollama has them."""
+"""/api/chat, /api/generate, /api/tags, /api/ps and /api/show, as Ollama has them."""
 
 import hashlib
 from typing import TypeVar
@@ -19,6 +19,8 @@ from gateway.schema.ollama import (
     OllamaGenerateRequest,
     OllamaModel,
     OllamaModels,
+    OllamaRunning,
+    OllamaRunningModels,
     OllamaShown,
     ShowRequest,
 )
@@ -26,7 +28,19 @@ from gateway.service import Service
 
 R = TypeVar("R", OllamaChatRequest, OllamaGenerateRequest)
 
+# Clients ask for it to know which routes there are: Codex refuses what is older than this one, the
+# first with a /v1/responses that it can use.
+OLLAMA_VERSION = "0.13.4"
+
+# A hundred years: Ollama's own are some two hundred, of a model that is kept.
+_STAYS_S = 100 * 365 * 86_400
+
 _SHOW = msgspec.json.Decoder(ShowRequest)
+
+
+async def ollama_version(http_request: Request) -> Response:
+    """Name the release of Ollama whose routes these are like; /version names our own."""
+    return json_response({"version": OLLAMA_VERSION})
 
 
 async def ollama_chat(http_request: Request) -> Response:
@@ -43,6 +57,22 @@ async def ollama_tags(http_request: Request) -> Response:
     """List every name that requests may use."""
     service: Service = http_request.app.state.service
     return json_response(OllamaModels([_model(name, service) for name in service.model_names]))
+
+
+async def ollama_running(http_request: Request) -> Response:
+    """List every name as one of a model that is loaded, and stays."""
+    service: Service = http_request.app.state.service
+    context_length = ContextLength(service.pool).num_tokens
+    never = timestamp(service.created + _STAYS_S)
+    models = [
+        OllamaRunning(
+            **msgspec.structs.asdict(_model(name, service)),
+            expires_at=never,
+            context_length=context_length,
+        )
+        for name in service.model_names
+    ]
+    return json_response(OllamaRunningModels(models))
 
 
 async def ollama_show(http_request: Request) -> Response:

@@ -13,14 +13,13 @@ from gateway.notations.lark import LarkWriter
 from gateway.notations.parameter_grammars import ParameterGrammar
 from gateway.notations.schema_documents import keywords
 from gateway.notations.shortfalls import NotCarried, Shortfall, joined
-from gateway.notations.value_grammars import (
+from gateway.notations.spellings import (
     ANY_BARE_KEY,
     MarkedSpelling,
     PythonSpelling,
-    ValueGrammar,
     is_bare_key,
-    properties_of,
 )
+from gateway.notations.value_grammars import ValueGrammar, properties_of
 
 _PLAIN = frozenset(("type", "properties", "required", "additionalProperties"))
 _ONE_BY_ONE = "it cannot be held where arguments are written one by one"

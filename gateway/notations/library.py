@@ -112,11 +112,13 @@ def load(path: Path, option: str) -> Notation:
         raise ModelError(f"{where}: is not UTF-8 text: {error}") from None
     try:
         notation = msgspec.convert(tomllib.loads(text), Notation)
-    except tomllib.TOMLDecodeError as error:
-        raise ModelError(f"{where}: is no TOML: {error}") from None
     except msgspec.ValidationError as error:
         message, line = _located(str(error), text)
         raise ModelError(f"{where}, line {line}: {message}") from None
+    except RecursionError:
+        raise ModelError(f"{where}: its values nest too deep, a notation's two levels") from None
+    except ValueError as error:  # TOMLDecodeError, and numbers and times that Python does not take
+        raise ModelError(f"{where}: is no TOML: {error}") from None
     for number, form in enumerate(notation.calls):
         _check(Notation(calls=(form,)), text, where, number)
     _check(msgspec.structs.replace(notation, calls=()), text, where, 0)

@@ -19,6 +19,10 @@ class MarkFinder:
         self._first = re.compile(f"[{re.escape(firsts)}]") if firsts else re.compile("(?!)")
         self._longest = len(ordered[0]) if ordered else 0
 
+    def may_begin(self, text: str) -> bool:
+        """Say whether a mark may begin anywhere in a text."""
+        return self._first.search(text) is not None
+
     def find(self, text: str, start: int = 0, *, final: bool = False) -> tuple[int, str]:
         """Return where the first mark begins, and the mark.
 

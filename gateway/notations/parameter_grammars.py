@@ -13,8 +13,8 @@ from gateway.notations.lark import LarkWriter, without
 from gateway.notations.schema_documents import document, keywords
 from gateway.notations.schema_types import resolved, types_of, value_of
 from gateway.notations.shortfalls import NotCarried, joined
+from gateway.notations.spellings import ANY_BARE_KEY
 from gateway.notations.text_grammars import ANY_TEXT, text_terminal
-from gateway.notations.value_grammars import ANY_BARE_KEY
 
 _SPACE = r"[\s\x1c-\x1f]*"
 _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"

@@ -44,6 +44,6 @@ def _card_fit(model: ServedModel, load: Load, sequence_bytes: int, card: Card) -
             fitted = fit(model, profile, Layout(tp), load)
         except ModelError:
             continue
-        seqs = fitted.fitting_seqs if fitted.blocks_each else 0
+        seqs = fitted.fitting_seqs if sequence_bytes else 0
         return CardFit(card.name, memory_bytes, tp, seqs, alone)
     return CardFit(card.name, memory_bytes, 0, 0, alone)

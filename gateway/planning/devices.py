@@ -1,4 +1,4 @@
-"""What `--devices` means: `4xA10`, `4x24GiB@600GB/s,125TFLOPS,link=32GB/s`, `4x24GiB`, `cpu`.
+"""What `--devices` means: `4xA10`, `4x24GiB@600GB/s,125TFLOPS,link=32GB/s`, `4x24GiB`, cpu, cuda.
 
 A known card is a line of cards.json, from its maker's datasheet; figures of datasheets become those
 that are reached by the shares below. A processor's are measured (`unisono calibrate`), or else
@@ -58,7 +58,7 @@ _COUNT = re.compile(r"(?:(\d+)\s*[x*]\s*)?(.+)", re.IGNORECASE)
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(GiB|GB|MiB|MB|TiB|TB)(?:@(.*))?", re.IGNORECASE)
 _UNITS = {"gib": GIB, "mib": 1 << 20, "tib": 1 << 40, "gb": 10**9, "mb": 10**6, "tb": 10**12}
 _SPEED = re.compile(r"(link\s*=\s*)?(\d+(?:\.\d+)?)\s*(GB/s|TB/s|TFLOPS)", re.IGNORECASE)
-_FORMS = "give 4xA10, 4x24GiB@600GB/s,125TFLOPS,link=32GB/s, 4x24GiB or cpu"
+_FORMS = "give 4xA10, 4x24GiB@600GB/s,125TFLOPS,link=32GB/s, 4x24GiB, cuda or cpu"
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,6 +121,8 @@ def parse_devices(text: str, directory: Path | None = None) -> DeviceSet:
         raise SettingsError(f"--devices {text}: 1 to 64 devices can be planned for, not {count}")
     if what.lower() == "cpu":
         return DeviceSet(cpu_profile(directory), num_cores())
+    if what.lower() == "cuda":
+        return DeviceSet(_measured_gpu(text, directory), count)
     if memory := _MEMORY.fullmatch(what):
         return _described(text, count, memory)
     return DeviceSet(_card(text, what).profile(), count)
@@ -201,6 +203,19 @@ def _shipped_cpu(level: str, memory_bytes: int) -> DeviceProfile:
         threads=threads,
         source=f"shipped figures for level {level}; unisono calibrate measures this machine",
     )
+
+
+def _measured_gpu(text: str, directory: Path | None) -> DeviceProfile:
+    """Return this machine's GPU as `unisono calibrate --device cuda` found it."""
+    directory = directory or cache_directory() / "calibration"
+    try:
+        measured = read_profile(calibration_path(directory, processor_name(), num_cores(), "cuda"))
+    except (ProfileError, OSError):
+        raise SettingsError(
+            f"--devices {text}: no GPU of this machine was measured yet; "
+            "unisono calibrate --device cuda does, or name the card"
+        ) from None
+    return msgspec.structs.replace(measured, usable_share=USABLE_SHARE)
 
 
 def _described(text: str, count: int, memory: re.Match[str]) -> DeviceSet:

@@ -17,9 +17,7 @@ from backend.config.hf_directory import read_json
 from backend.config.huggingface import config_of_fields
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
-from backend.config.tensors import kinds_of
-from backend.placement.footprint import StoredWeights
-from backend.placement.known_weights import DescribedWeights, HeaderWeights
+from backend.placement.known_weights import DescribedWeights, HeaderWeights, KnownWeights
 from gateway.default_model import FILE_NAME, cache_directory
 from gateway.hub import ModelNotFound, Repository, hub_parts, is_hub_name
 from gateway.planning.catalogue import CatalogueEntry, find_entry, nearest_names
@@ -42,7 +40,7 @@ class FoundModel:
     """A model to plan for. source: where its shape is from. entry: of the catalogue, if so."""
 
     config: ModelConfig
-    stored: StoredWeights
+    stored: KnownWeights
     source: str
     entry: CatalogueEntry | None = None
 
@@ -53,7 +51,9 @@ class FoundModel:
     @property
     def num_parameters(self) -> int:
         """Numbers in all of its tensors that are served."""
-        return sum(kind.num_alike * prod(kind.info.shape) for kind in kinds_of(self.config))
+        return sum(
+            kind.num_alike * prod(kind.info.shape) for kind in self.stored.kinds(self.config)
+        )
 
 
 def find_model(model: str, access: HubAccess = HubAccess()) -> FoundModel:

@@ -12,8 +12,8 @@ class PlanSettings(msgspec.Struct, frozen=True):
     devices: Annotated[
         str,
         Meta(
-            description="4xA10, 4x24GiB@600GB/s,125TFLOPS,link=32GB/s, 4x24GiB (memory alone) or "
-            "cpu: this machine"
+            description="4xA10, 4x24GiB@600GB/s,125TFLOPS,link=32GB/s, 4x24GiB (memory alone), "
+            "cpu: this machine; cuda: its GPUs, once they were measured"
         ),
     ] = "cpu"
     dtype: Annotated[

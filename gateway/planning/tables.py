@@ -263,10 +263,9 @@ def _foot(plan: Plan) -> Iterator[RenderableType]:
                 f"most {1 / best.serial_share:.1f} times as fast (Amdahl)."
             )
     if plan.devices.has_speed and plan.devices.kind == "cuda":
-        notes.append(
-            "Ranks on GPUs sum through the host's memory, whatever links the cards. No GPU figure "
-            "was measured."
-        )
+        notes.append("Ranks on GPUs sum through the host's memory, whatever links the cards.")
+        if not plan.devices.source.startswith("measured"):
+            notes.append("No figure of this card was measured: take speeds for an order of size.")
     if notes:
         yield Text(" ".join(notes), "dim")
     if plan.command:

@@ -75,7 +75,9 @@ def _row(
     by_ranks = {}
     for tp in ranks:
         try:
-            shards = split_model(found.config, tp, mlp_unit(stored, found.config))
+            shards = split_model(
+                found.config, tp, mlp_unit(stored, found.stored.kinds(found.config))
+            )
         except ModelError:
             continue
         # Ranks whose shares are as large keep as much.
@@ -97,7 +99,8 @@ def _once(found: FoundModel, stored: StoredWeights, kept: KeptWeights, wanted: _
 def _total(
     found: FoundModel, stored: StoredWeights, shard: Shard, kept: KeptWeights, dtype: str
 ) -> int:
-    return sum(Footprint(stored, found.config, shard, kept, dtype, in_kinds=True).total)
+    kinds = found.stored.kinds(found.config)
+    return sum(Footprint(stored, found.config, shard, kept, dtype, kinds=kinds).total)
 
 
 def _size(shard: Shard) -> tuple[int, ...]:

@@ -9,7 +9,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from backend.wire.sampling import MinP, Penalty, RepetitionPenalty, Temperature, TopK, TopP
+from backend.wire.sampling import (
+    MinP,
+    NumLogprobs,
+    Penalty,
+    RepetitionPenalty,
+    Temperature,
+    TopK,
+    TopP,
+)
 from gateway.errors import invalid
 from gateway.schema.messages import CallId, Tools
 from gateway.schema.sampling import CacheSalt, Priority, RequestId, StopString, Timeout
@@ -80,7 +88,8 @@ class OllamaTextRequest(msgspec.Struct, frozen=True, kw_only=True):
     stream: an answer comes line by line unless this is false. format: `json`, or a JSON schema that
     the answer must match. options: how tokens are drawn and when the answer ends. think: whether
     the model thinks first, or how much (`low`, `medium`, `high`), where its template has a switch.
-    keep_alive: accepted; the model always stays.
+    keep_alive: accepted; the model always stays. logprobs: of each token of what is said;
+    top_logprobs: so many likely ones beside it.
     """
 
     model: str
@@ -89,10 +98,17 @@ class OllamaTextRequest(msgspec.Struct, frozen=True, kw_only=True):
     options: OllamaOptions | None = None
     think: bool | Literal["low", "medium", "high", "max"] | None = None
     keep_alive: float | str | None = None
+    logprobs: bool | None = None
+    top_logprobs: NumLogprobs | None = None
     priority: Priority | None = None
     cache_salt: CacheSalt | None = None
     request_id: RequestId | None = None
     timeout: Timeout | None = None
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives beside each token; None for no log-probabilities."""
+        return (self.top_logprobs or 0) if self.logprobs else None
 
     @property
     def is_streamed(self) -> bool:
@@ -103,6 +119,8 @@ class OllamaTextRequest(msgspec.Struct, frozen=True, kw_only=True):
         """Raise ApiError for what is not to be had here."""
         if isinstance(self.format, str) and self.format not in ("", "json"):
             raise invalid("Invalid 'format': expected \"json\" or a JSON schema.", "format")
+        if self.top_logprobs and not self.logprobs:
+            raise invalid("'top_logprobs' needs 'logprobs': true.", "top_logprobs")
 
 
 class OllamaChatRequest(OllamaTextRequest, frozen=True, kw_only=True):
@@ -165,12 +183,27 @@ def check_images(where: str, images: list[Any] | None) -> None:
         raise invalid(message, where, "unsupported_content")
 
 
+class OllamaTopLogprob(msgspec.Struct, frozen=True, kw_only=True):
+    """One token that might have come."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class OllamaLogprob(OllamaTopLogprob, frozen=True, kw_only=True):
+    """One token of what was said."""
+
+    top_logprobs: list[OllamaTopLogprob] | UnsetType = UNSET
+
+
 class OllamaEnd(msgspec.Struct, frozen=True, kw_only=True):
     """What every line has, and what only the last one has: why and how the answer ended."""
 
     model: str
     created_at: str
     done: bool = False
+    logprobs: list[OllamaLogprob] | UnsetType = UNSET
     done_reason: str | UnsetType = UNSET
     total_duration: int | UnsetType = UNSET
     load_duration: int | UnsetType = UNSET
@@ -228,6 +261,20 @@ class OllamaModels(msgspec.Struct, frozen=True):
     """What GET /api/tags answers."""
 
     models: list[OllamaModel]
+
+
+class OllamaRunning(OllamaModel, frozen=True, kw_only=True):
+    """One name of the model that is loaded. expires_at: far away, it stays."""
+
+    expires_at: str
+    size_vram: int = 0
+    context_length: int
+
+
+class OllamaRunningModels(msgspec.Struct, frozen=True):
+    """What GET /api/ps answers."""
+
+    models: list[OllamaRunning]
 
 
 class OllamaShown(msgspec.Struct, frozen=True, kw_only=True):

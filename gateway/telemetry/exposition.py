@@ -92,6 +92,7 @@ def _of_groups(groups: Sequence[GroupFigures]) -> Iterator[Metric]:
     yield total(families.PREFIX_QUERIES, "num_prefix_queries")
     yield total(families.PREFIX_HITS, "num_prefix_hits")
     yield total(families.FULL_GATHERS, "num_full_gathers")
+    yield from _of_states(groups)
     phases = [
         ((str(g.replica), phase), float(getattr(g.totals, f"{phase}_s")))
         for g in groups
@@ -99,6 +100,19 @@ def _of_groups(groups: Sequence[GroupFigures]) -> Iterator[Metric]:
         for phase in ("schedule", "forward", "sample")
     ]
     yield _counter(families.STEP_TIME, phases)
+
+
+def _of_states(groups: Sequence[GroupFigures]) -> Iterator[Metric]:
+    """Yield what groups keep of fixed size; of a model without states no rows."""
+    found = [(str(g.replica), g.totals.states) for g in groups if g.totals and g.totals.states]
+    for render, family, field in (
+        (_gauge, families.STATE_SLOTS, "num_in_use"),
+        (_gauge, families.STATE_SNAPSHOTS, "num_snapshots"),
+        (_counter, families.STATE_HITS, "num_hits"),
+        (_counter, families.STATE_EVICTIONS, "num_evictions"),
+    ):
+        rows = [((group,), float(getattr(states, field))) for group, states in found]
+        yield render(family, rows)
 
 
 def _of_processes(supervisor: SupervisorFigures) -> Iterator[Metric]:

@@ -100,6 +100,10 @@ ENGINE_OUTPUT = Family("engine_generation_tokens", "Tokens sampled.", _GROUP)
 PREEMPTIONS = Family("num_preemptions", "Sequences sent back for want of KV blocks.", _GROUP)
 PREFIX_QUERIES = Family("prefix_cache_queries", "Tokens looked up in the prefix cache.", _GROUP)
 PREFIX_HITS = Family("prefix_cache_hits", "Tokens found in the prefix cache.", _GROUP)
+STATE_SLOTS = Family("state_slots", "Slots of states that running sequences have.", _GROUP)
+STATE_SNAPSHOTS = Family("state_snapshots", "States kept for the prefix cache.", _GROUP)
+STATE_HITS = Family("state_hits", "Sequences that went on from a kept state.", _GROUP)
+STATE_EVICTIONS = Family("state_evictions", "Kept states that were overwritten.", _GROUP)
 FULL_GATHERS = Family("full_gathers", "Rows whose logits all had to be gathered.", _GROUP)
 
 # These are each process's, as the supervisor tells.

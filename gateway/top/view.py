@@ -104,11 +104,18 @@ class Frame:
         rows = self._now.rows(families.GROUP_READY)
         return sorted((labels["group"] for labels, _ in rows), key=int)
 
+    @property
+    def _has_states(self) -> bool:
+        """Whether the model keeps anything of fixed size for a sequence."""
+        return bool(self._now.rows(families.STATE_SLOTS))
+
     def _groups(self, width: int) -> Table:
         table = _table("group", "state", "batch", "taken", "tok/s", "KV cache", "hits", "step")
         is_wide = width >= 100
         if is_wide:
-            for name in ("forward", "sample", "steps/s", "preempts"):
+            names = ["forward", "sample", "steps/s", "preempts"]
+            names += ["states"] if self._has_states else []
+            for name in names:
                 table.add_column(name, justify="right")
         table.add_column("restarts", justify="right")
         table.columns[1].justify = table.columns[5].justify = "left"
@@ -125,6 +132,9 @@ class Frame:
         queries = recent.growth(families.PREFIX_QUERIES, group=group)
         hits = recent.growth(families.PREFIX_HITS, group=group)
 
+        # In a wide frame the states' column takes half of it.
+        bar_width = 10 if not is_wide else 8 if self._has_states else 16
+
         def step_time(**phase: str) -> str:
             total = recent.growth(families.STEP_TIME, group=group, **phase)
             return _seconds(total / steps if steps else None)
@@ -135,7 +145,7 @@ class Frame:
             f"{now.total(families.RUNNING, group=group):.0f}",
             f"{now.total(families.WAITING, group=group):.0f}",
             f"{recent.rate(families.ENGINE_OUTPUT, group=group):,.0f}",
-            _bar(now.total(families.KV_USAGE, group=group), 16 if is_wide else 10),
+            _bar(now.total(families.KV_USAGE, group=group), bar_width),
             f"{hits / queries:.0%}" if queries else "-",
             step_time(),
         ]
@@ -143,6 +153,12 @@ class Frame:
             row += [step_time(phase="forward"), step_time(phase="sample")]
             row.append(f"{recent.rate(families.STEPS, group=group):,.1f}")
             row.append(f"{now.total(families.PREEMPTIONS, '_total', group=group):,.0f}")
+            if self._has_states:
+                slots, kept = (
+                    now.total(family, group=group)
+                    for family in (families.STATE_SLOTS, families.STATE_SNAPSHOTS)
+                )
+                row.append(f"{slots:,.0f}+{kept:,.0f}")
         restarts = now.total(families.GROUP_RESTARTS, "_total", group=group)
         row.append(Text(f"{restarts:.0f}", "red" if restarts else ""))
         return row

@@ -33,9 +33,16 @@ def server(tiny_model: Path, management_port: int, socket_path: Path) -> Iterato
     """Two groups, `primary` and `batch`. Each test leaves these two."""
     settings = socket_path.with_name("unisono.toml")
     settings.write_text("[[groups]]\n[[groups]]\nname = 'batch'\n")
-    ports = ["--management-port", str(management_port), "--control-socket", socket_path]
+    ports = ["--management-port", str(management_port)]
     with Server(
-        tiny_model, "--config", settings, *ports, "--kv-cache-bytes", str(1 << 24)
+        tiny_model,
+        "--config",
+        settings,
+        *ports,
+        "--control-socket",
+        socket_path,
+        "--kv-cache-bytes",
+        str(1 << 24),
     ) as server:
         yield server
 

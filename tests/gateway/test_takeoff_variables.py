@@ -10,7 +10,8 @@ from gateway.setting_sources import Loaded
 from gateway.takeoff_variables import in_variables
 
 
-def load(path: Path | None = None, **variables: str) -> Loaded:
+def load(*files: Path, **variables: str) -> Loaded:
+    path = files[0] if files else None
     environ = {f"TAKEOFF_{name}": value for name, value in variables.items()}
     return setting_sources.load({}, environ, path)
 

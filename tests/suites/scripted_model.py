@@ -62,7 +62,7 @@ def write_scripted_model(
     scripts = _pieces([*turns.values(), last])
     cues = [*(f"<|turn_{index}|>" for index in turns), "<|last_turn|>"]
     ids = _write_vocabulary(path, [piece for script in scripts for piece in script], cues)
-    following = {}
+    following: dict[int, int] = {}
     for cue, script in zip(cues, scripts, strict=True):
         chain = [ids[cue], *(ids[piece] for piece in script), EOS]
         following |= dict(itertools.pairwise(chain))
@@ -77,7 +77,8 @@ def _pieces(texts: Sequence[str]) -> list[list[str]]:
     taken: set[str] = set()
     scripts = []
     for text in texts:
-        pieces, rest = [], text
+        pieces: list[str] = []
+        rest = text
         while rest:
             length = PIECE_CHARACTERS
             # Not a piece of one letter either: the tokenizer has those.
@@ -110,7 +111,8 @@ def _write_vocabulary(path: Path, pieces: Sequence[str], cues: Sequence[str]) ->
     tokenizer = Tokenizer.from_file(str(file))
     tokenizer.add_special_tokens(list(cues))
     tokenizer.save(str(file))
-    return ids | {cue: tokenizer.token_to_id(cue) for cue in cues}
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    return ids | {cue: vocabulary[cue] for cue in cues}
 
 
 def _spelled(text: str) -> str:

@@ -76,14 +76,17 @@ def serving(directory: Path, turns: dict[int, str]) -> Server:
 class Codex:
     """The `codex` command with a home and a workplace of its own."""
 
-    def __init__(self, url: str, directory: Path) -> None:
+    def __init__(
+        self, url: str, directory: Path, variables: Mapping[str, str] | None = None
+    ) -> None:
         modules = installed_from_npm("@openai/codex", CODEX_VERSION)
         self._program = modules / ".bin" / "codex"
         self.home, self.workplace = directory / "codex_home", directory / "work"
         self.home.mkdir()
         self.workplace.mkdir()
         (self.home / "config.toml").write_text(CODEX_CONFIG.format(model=MODEL, url=url))
-        self._variables = {"CODEX_HOME": str(self.home), "HOME": str(self.home)}
+        home = str(self.home)
+        self._variables = {"CODEX_HOME": home, "HOME": home, **(variables or {})}
 
     def known_model(self) -> tuple[str, str]:
         """Return the option that makes the served model one of its catalog."""
@@ -153,6 +156,18 @@ def test_codex_works_by_the_documented_lines(
     recorded = "".join(path.read_text() for path in codex.home.rglob("rollout-*.jsonl"))
     assert "invalid agent id nobody" in recorded, "a call in a namespace reaches its tool"
     report(Tally(f"codex {CODEX_VERSION}, unknown model", 2, 0))
+
+
+@pytest.mark.parametrize("provider", ["ollama", "lmstudio"])
+def test_codex_takes_it_for_another_local_server(
+    codex_server: Server, report: Callable[[Tally], None], tmp_path: Path, provider: str
+) -> None:
+    codex = Codex(codex_server.url, tmp_path, {"CODEX_OSS_BASE_URL": f"{codex_server.url}/v1"})
+    local = ("--oss", "--local-provider", provider, "-m", MODEL)
+    *_, answer, completed = codex.ask(*NO_WEB_SEARCH, *local)
+    assert answer["item"]["text"] == ANSWER
+    assert completed["type"] == "turn.completed"
+    report(Tally(f"codex {CODEX_VERSION} --oss, {provider}", 1, 0))
 
 
 def test_claude_code_calls_tools_and_finds_deferred_ones(

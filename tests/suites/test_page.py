@@ -246,6 +246,20 @@ def test_groups_are_shown_live(browser: Browser, page_server: Server) -> None:
     check_quiet(browser, page_server)
 
 
+def test_key_without_a_right_to_figures_sees_loads(browser: Browser, page_server: Server) -> None:
+    visit(browser, page_server)
+    browser.run("""
+        const real = window.fetch;
+        const refusal = JSON.stringify({error: {message: "of scope 'admin'"}});
+        window.fetch = (url, options) => String(url).endsWith("/metrics")
+          ? Promise.resolve(new Response(refusal, {status: 403})) : real(url, options);
+    """)
+    browser.click("#tab-live")
+    browser.wait_for(lambda: "ready" in browser.text("#view-live tbody"), "the group's load")
+    assert "no scope admin" in browser.text("#view-live .sub")
+    assert not browser.is_shown("#view-live .tile")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_follow_the_system_and_the_switch(
     scheme: str, browser: Browser, page_server: Server

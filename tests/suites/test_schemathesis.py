@@ -29,6 +29,8 @@ REFUSED = {
     "POST /v1/rerank",
     "POST /rerank",
     "POST /v2/rerank",
+    "POST /embed",
+    "POST /classify",
     "GET /v1/responses/{name}",
 }
 CHECKS = (

@@ -56,11 +56,12 @@ def takeoff(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Takeoff]:
     model = write_suite_model(directory / "tiny")
     settings = directory / "unisono.toml"
     settings.write_text("[[groups]]\n[[groups]]\nname = 'batch'\n")
-    ports = ["--management-port", str(free_port())]
+    management_port = free_port()
     arguments = ["--served-model-name", MODEL, "--kv-cache-bytes", str(64 << 20)]
-    paths = ["--config", settings, "--control-socket", directory / "unisono.sock"]
+    paths: list[str | Path] = ["--config", settings, "--control-socket", directory / "unisono.sock"]
+    ports = ["--management-port", str(management_port)]
     with Server(model, *ports, *arguments, *paths) as server:
-        yield Takeoff(server.port, int(ports[1]))
+        yield Takeoff(server.port, management_port)
 
 
 def test_takeoff_client_reads_every_answer(

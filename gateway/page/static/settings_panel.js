@@ -101,6 +101,7 @@ export class SettingsPanel {
     const options = [["", "as the model does"], ["on", "on"], ["off", "off"]];
     const thinking = this.#field("thinking", "Thinking", element("select", {},
       ...options.map(([value, textContent]) => element("option", {value, textContent}))), "full");
+    thinking.hidden = true; // until the model is known to think
     return this.chatFields = group("Chat", system, thinking);
   }
 

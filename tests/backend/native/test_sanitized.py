@@ -23,7 +23,7 @@ spec = importlib.util.spec_from_file_location("backend.native._kernels", sys.arg
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 sys.modules[spec.name] = module
-sys.exit(pytest.main(["-p", "no:cacheprovider", "-n", "0", *sys.argv[2:]]))
+sys.exit(pytest.main(["-p", "no:cacheprovider", "-n", "0", "-m", "not slow", *sys.argv[2:]]))
 """
 
 

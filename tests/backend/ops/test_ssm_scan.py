@@ -15,6 +15,8 @@ from backend.ops.reference import ReferenceOps
 from backend.ops.ssm_scan import SsmHeads, ssm_chunks, ssm_inputs, ssm_tokens
 from tests.backend.ops.state_batches import Segment, state_batch
 
+pytestmark = pytest.mark.numerics
+
 SLOTS = 7
 # A rank's share that begins inside a group.
 GROUPS, HEADS, HEAD_DIM, STATE_DIM = 2, 3, 48, 16
@@ -168,7 +170,6 @@ def test_scan_begins_with_zeros_whatever_a_slot_holds(table: Table) -> None:
     assert state[[0, 1, 3, 4, 5, 6]].isnan().all()
 
 
-@pytest.mark.family
 @pytest.mark.parametrize("num_tokens", [1, 63, 64, 65, 200])
 def test_both_forms_are_those_of_transformers(num_tokens: int) -> None:
     from transformers.models.mamba2.modeling_mamba2 import mamba2_chunk_scan

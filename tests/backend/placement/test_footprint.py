@@ -14,7 +14,7 @@ from backend.native import absence
 from backend.native import kernels as native
 from backend.parallel import TensorParallel
 from backend.placement.batch_simulation import Load
-from backend.placement.footprint import Footprint, mlp_unit
+from backend.placement.footprint import Footprint, each_tensor, mlp_unit
 from backend.placement.known_weights import DescribedWeights, HeaderWeights
 from backend.placement.layouts import Layout, ServedModel, fit
 from backend.placement.sharding import split_model
@@ -102,7 +102,7 @@ def test_first_expert_stands_for_all_of_its_layer(is_parallel: bool) -> None:
     stored = DescribedWeights(fields, config)
     kept = KeptWeights("int4", "native", dtype_bytes=2)
     for shard in split_model(config, 2, expert_parallel=is_parallel):
-        brief = Footprint(stored, config, shard, kept, "bfloat16", in_kinds=True)
+        brief = Footprint(stored, config, shard, kept, "bfloat16", kinds=stored.kinds(config))
         whole = Footprint(_Described(), config, shard, kept, "bfloat16")
         assert brief.total == whole.total
         assert len(whole.kept) > len(brief.kept)
@@ -175,7 +175,7 @@ def test_mlp_is_cut_in_the_blocks_of_the_file(tmp_path: Path) -> None:
     for formats, unit in (([WeightFormat.Q4_0], 32), ([WeightFormat.Q4_0, WeightFormat.Q6_K], 256)):
         model = write_mixed_gguf(tmp_path, formats)
         config = load_config(model)
-        assert mlp_unit(open_checkpoint(model, config), config) == unit
+        assert mlp_unit(open_checkpoint(model, config), each_tensor(config)) == unit
 
 
 @pytest.mark.parametrize("kernels", ["auto", "torch"])

@@ -88,3 +88,25 @@ def test_blocks_get_what_slots_leave() -> None:
     assert plan.num_blocks == left // plan.group_block_bytes
     assert plan.room == (plan.num_blocks, 10, plan.states.num_snapshots)
     assert plan.agreed(5, 4, 3).states.num_slots == 7
+
+
+def test_snapshots_are_as_far_apart_as_their_keys_are_large() -> None:
+    """In all groups together: those with a window keep no more of a longer prefix."""
+    config = hybrid()
+    wide = Layer(None, config.spec.layers[0].mlp, state=ShortConv(1 << 18, 3))
+    layers = (wide, *[config.spec.layers[1]] * 3)
+    spec = msgspec.structs.replace(config.spec, layers=layers)
+    config = msgspec.structs.replace(config, spec=spec)
+    [shard] = split_model(config, 1)
+    settings = EngineSettings(block_size=16, max_num_seqs=1, kv_cache_bytes=1 << 23)
+    device = RankDevice("cpu", "float32", 1 << 30)
+    footprint = ModelFootprint(500_000, 0)
+
+    def interval(*windows: int) -> int:
+        groups = [CacheGroup((place,), window) for place, window in enumerate(windows, 1)]
+        plan = MemoryPlan.of(config, groups, shard, settings, footprint, device)
+        return plan.snapshot_interval(16)
+
+    one, two, three = interval(0, 8, 8), interval(0, 0, 8), interval(0, 0, 0)
+    assert one > 512 and two in (one // 2, one // 2 + 8) and three < two
+    assert interval(8, 8, 8) == three

@@ -3,6 +3,7 @@
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.state_slots import StateSlots
 from backend.step import StepPlan
+from backend.wire.messages import StateFigures
 from tests.backend.scheduler.test_scheduler import make_scheduler, make_sequence, step
 
 
@@ -87,6 +88,25 @@ def test_snapshot_is_overwritten_where_no_other_slot_is_left() -> None:
     assert again.num_cached_tokens == 8
     assert found[0] == (2, kept, kept)
     assert len({write for *_, write in found}) == len(found)
+
+
+def test_figures_count_slots_snapshots_hits_and_evictions() -> None:
+    scheduler = scheduler_of(3)
+    assert scheduler.states
+    prompt = [*range(1, 11)]
+    scheduler.add(make_sequence(0, prompt, 1))
+    plan_of(scheduler)
+    assert scheduler.states.figures == StateFigures(0, 1, 0, 0)
+    scheduler.add(make_sequence(1, prompt, 2))
+    plan_of(scheduler)
+    assert scheduler.states.figures == StateFigures(1, 1, 1, 0)
+    plan_of(scheduler)
+    for number in (2, 3):
+        scheduler.add(make_sequence(number, [number] * 10, 1))
+    while scheduler.has_work:
+        plan_of(scheduler)
+    figures = scheduler.states.figures
+    assert (figures.num_in_use, figures.num_hits) == (0, 1) and figures.num_evictions > 0
 
 
 def test_prefix_without_a_snapshot_is_computed_again() -> None:

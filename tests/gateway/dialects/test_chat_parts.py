@@ -167,3 +167,22 @@ async def test_allowed_tools_are_all_that_may_be_called(mode: str) -> None:
     names[0]["function"] = {"name": "nobody"}
     refused = await ask(create_app(service), tools=tools, tool_choice=choice).finished()
     assert "no tool is named 'nobody'" in refused.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ("<think>hm\n</think>\n\nWéll. ", "Wéll. "),
+        ("<think>hm <tool_call> </think>a<b", "a<b"),
+        ("<think>hm", ""),
+        ("a", "a"),
+    ],
+)
+async def test_scores_leave_thoughts_out(text: str, content: str) -> None:
+    """The tokens of a thought were listed with the content."""
+    whole, chunks = await answered(text.encode(), notation=THINK, logprobs=True)
+    entries = whole["choices"][0]["logprobs"]["content"]
+    assert bytes(byte for entry in entries for byte in entry["bytes"]) == content.encode()
+    pieces = [chunk["choices"][0] for chunk in chunks if chunk["choices"]]
+    scored = [entry for piece in pieces for entry in (piece["logprobs"] or {}).get("content", [])]
+    assert scored == entries

@@ -74,11 +74,12 @@ async def test_deferred_tools_are_told_of_where_a_result_refers() -> None:
 
 
 async def test_only_a_deferred_tool_that_was_found_may_be_demanded() -> None:
-    demanded = {"tool_choice": {"type": "any"}}
-    error = await refused(tools=[FOUND], **demanded)
+    demanded = {"type": "any"}
+    error = await refused(tools=[FOUND], tool_choice=demanded)
     assert "all are deferred" in error["message"]
     for messages, may_call_clock in ((found("weather"), False), (found("clock"), True)):
-        body = {"model": "tiny", "tools": [TOOL, FOUND], "messages": messages, **demanded}
+        body: dict[str, Any] = {"model": "tiny", "tools": [TOOL, FOUND], "messages": messages}
+        body["tool_choice"] = demanded
         tools = tools_of(msgspec.convert(body, CountTokensRequest))
         assert tools is not None
         assert tools.may_call("weather")

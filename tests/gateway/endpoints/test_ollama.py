@@ -162,4 +162,29 @@ async def test_models_are_listed_and_shown() -> None:
     assert "completion" in shown["capabilities"]
     architecture = shown["model_info"]["general.architecture"]
     assert shown["model_info"][f"{architecture}.context_length"] > 0
-    assert "version" in (await get("/api/version")).json
+
+
+async def test_version_is_one_of_ollamas() -> None:
+    """Ours, 0.1.0, was too old for clients: Codex wants 0.13.4 at least."""
+    version = (await get("/api/version")).json["version"]
+    assert [int(part) for part in version.split(".")] >= [0, 13, 4]
+
+
+@pytest.mark.parametrize("path", ["chat", "generate"])
+async def test_log_probabilities_are_of_what_is_said(path: str) -> None:
+    asked: dict[str, Any] = {"messages": HI} if path == "chat" else {"prompt": "hi"}
+    plain = await whole(path, playing(b"hey"), **asked)
+    assert "logprobs" not in plain
+    answer = await whole(path, playing(b"hey"), logprobs=True, top_logprobs=2, **asked)
+    scores = answer["logprobs"]
+    assert [entry["token"] for entry in scores] == ["h", "e", "y"]
+    assert all(entry["logprob"] <= 0 and len(entry["top_logprobs"]) <= 2 for entry in scores)
+    streamed = await lines(path, playing(b"hey"), logprobs=True, top_logprobs=2, **asked)
+    assert [entry for line in streamed for entry in line.get("logprobs", [])] == scores
+    assert "'logprobs'" in await refused(path, top_logprobs=1, **asked)
+
+
+async def test_loaded_models_stay() -> None:
+    model, *_ = (await get("/api/ps")).json["models"]
+    assert model["name"] == "tiny" and model["context_length"] > 0
+    assert datetime.fromisoformat(model["expires_at"]).year > 2100

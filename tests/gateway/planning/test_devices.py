@@ -89,6 +89,16 @@ def test_processor_is_what_was_measured_or_shipped(
     assert parse_devices("cpu", tmp_path).count == num_cores()
 
 
+def test_gpu_of_this_machine_is_known_once_it_was_measured(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="unisono calibrate --device cuda"):
+        parse_devices("2xcuda", tmp_path)
+    path = calibration_path(tmp_path, processor_name(), num_cores(), "cuda")
+    measured = msgspec.structs.replace(parse_devices("A10").profile, source="measured")
+    path.write_bytes(measured.as_json())
+    devices = parse_devices("2xcuda", tmp_path)
+    assert (devices.count, devices.profile.source) == (2, "measured")
+
+
 def test_each_level_has_shipped_figures() -> None:
     for level in (*module._LEVEL_RATES, "torch"):
         assert module._shipped_cpu(level, GIB).multiply

@@ -1,4 +1,4 @@
-"""The pool against any order of submits, aborts, steps, deaths and births.
+"""The pool against any order of submits, aborts, steps, deaths, births and names.
 
 Groups number the tokens of a sequence from 0 as an engine would draw them by output position, so a
 lost token leaves a gap and a token given twice a repetition.
@@ -15,9 +15,11 @@ from backend.wire.messages import Abort, FinishReason, SeqOutput, Submit
 from backend.wire.sampling import SamplingParams
 from gateway.pool.refusals import Poisonous, PoolNotReady
 from gateway.pool.replicas import ReplicaPool
+from gateway.pool.submit_options import SubmitOptions
 from tests.gateway.fake_group import FakeGroup
 
 NUM_GROUPS = 2
+GROUP_NAMES = ("primary", "batch", "chat")
 
 
 @dataclass(eq=False)
@@ -102,13 +104,25 @@ class PoolMachine(RuleBasedStateMachine):
         self.groups[replica].fake.ready(20)
         self.settle()
 
-    @rule(size=st.integers(1, 12), max_tokens=st.integers(1, 5))
-    def submit(self, size: int, max_tokens: int) -> None:
+    @rule(names=st.dictionaries(st.integers(0, NUM_GROUPS - 1), st.sampled_from(GROUP_NAMES)))
+    def name(self, names: dict[int, str]) -> None:
+        async def name_groups() -> None:
+            self.pool.name_groups(names)
+
+        self.runner.run(name_groups())
+
+    @rule(
+        size=st.integers(1, 12),
+        max_tokens=st.integers(1, 5),
+        group=st.sampled_from(["", *GROUP_NAMES]),
+    )
+    def submit(self, size: int, max_tokens: int, group: str) -> None:
         client = Client([len(self.clients)] * size, max_tokens)
 
         async def submit() -> None:
             params = SamplingParams(max_tokens=max_tokens)
-            client.seq_id = self.pool.submit(client.prompt, params, client)
+            options = SubmitOptions(group=group)
+            client.seq_id = self.pool.submit(client.prompt, params, client, options)
 
         try:
             self.runner.run(submit())

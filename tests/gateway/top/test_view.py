@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from backend.wire.messages import Totals
+from backend.wire.messages import StateFigures, Totals
 from gateway.telemetry import families
 from gateway.telemetry.exposition import ServerFigures
 from gateway.telemetry.figures import GroupFigures, Ledger, SupervisorFigures, WorkerFigures
@@ -16,7 +16,12 @@ def sample(at_s: float, num_tokens: int, num_ranks: int) -> Sample:
     """A server of two groups; its figures pass through the page that a real one writes."""
     ledger = Ledger()
     ledger.observe(families.TTFT, 0.25, times=num_tokens)
-    totals = Totals(num_steps=num_tokens, num_output_tokens=num_tokens, forward_s=num_tokens * 0.02)
+    totals = Totals(
+        num_steps=num_tokens,
+        num_output_tokens=num_tokens,
+        forward_s=num_tokens * 0.02,
+        states=StateFigures(12, 345, 6, 7),
+    )
     groups = [
         GroupFigures(0, True, 12, 3, 0.34, totals),
         GroupFigures(1, False, 0, 0, 0.0, None),
@@ -64,7 +69,7 @@ def test_frame_shows_what_happens() -> None:
     assert "queued 4" in text
     group = next(line for line in drawn(120, 40) if line.lstrip().startswith("0  ready"))
     assert group.split()[:5] == ["0", "ready", "12", "3", "50"]
-    assert " 34%" in group and "20 ms" in group
+    assert " 34%" in group and "20 ms" in group and "12+345" in group
     assert "1  given up" in text
     assert "rank 0.1" in text and "1,536 MiB" in text and "50%" in text
 

@@ -15,7 +15,7 @@ def load(path: Path, pairs: dict[str, Any]) -> Tokenizer:
     return Tokenizer.load(write_gguf(path / "model.gguf", pairs))
 
 
-def spelled(tokenizer: Tokenizer, text: str, **options: bool) -> list[str]:
+def spelled(tokenizer: Tokenizer, text: str, **options: Any) -> list[str]:
     """Return the tokens of a text without those around it, each as text."""
     ids = tokenizer.encode(text, add_special_tokens=False, **options)
     return [tokenizer.decode([0, i], skip_special_tokens=False)[len("<unk>") :] for i in ids]

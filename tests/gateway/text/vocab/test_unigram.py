@@ -23,7 +23,7 @@ def t5(**changes: Any) -> Tokenizer:
     return Tokenizer(vocabulary_from_metadata(pairs() | own))
 
 
-def spelled(tokenizer: Tokenizer, text: str, **options: bool) -> list[str]:
+def spelled(tokenizer: Tokenizer, text: str, **options: Any) -> list[str]:
     tokens = pairs()["tokenizer.ggml.tokens"]
     return [tokens[i] for i in tokenizer.encode(text, add_special_tokens=False, **options)]
 

@@ -1,0 +1,62 @@
+"""The ops in Triton, for GPUs; on a CPU in Triton's interpreter, for tests.
+
+What has no kernel here is PyTorch's. A step's plan stays on the device: no op waits for it.
+"""
+
+from torch import Tensor
+
+from backend.config.spec import Activation, GateClamp
+from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
+from backend.ops.cpu import CpuOps
+from backend.ops.gated_norm import GatedNorm
+from backend.ops.triton import gates, norms, rotary
+from backend.ops.triton.attention import PlannedAttention, attention
+
+
+class TritonOps(CpuOps):
+    """See `Ops` for shapes."""
+
+    name = "Triton's kernels"
+    reads_8_bits = True
+
+    def add_rms_norm(
+        self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        return norms.add_rms_norm(x, delta, weight, eps)
+
+    def head_norm(self, heads: Tensor, weight: Tensor | None, eps: float) -> None:
+        norms.head_norm(heads, weight, eps)
+
+    def gate_mul(self, gate_up: Tensor, activation: Activation) -> Tensor:
+        return gates.gate_mul(gate_up, activation)
+
+    def silu_mul(self, gate_up: Tensor) -> Tensor:
+        return gates.gate_mul(gate_up, "silu")
+
+    def clamped_gate_mul(self, gate_up: Tensor, clamp: GateClamp) -> Tensor:
+        return gates.clamped_gate_mul(gate_up, clamp)
+
+    def gated_norm(
+        self, x: Tensor, gate: Tensor, norm: GatedNorm, squares: Tensor | None = None
+    ) -> Tensor:
+        if squares is None and not norm.width:
+            return norms.gated_norm(x, gate, norm)
+        return super().gated_norm(x, gate, norm, squares)
+
+    def plan_attention(  # type: ignore[override]
+        self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
+    ) -> PlannedAttention:
+        return PlannedAttention.of(batch, num_heads, cache.shape[2], spec)
+
+    def rotate(self, heads: Tensor, rotation: Rotation) -> None:
+        rotary.rotate(heads, rotation)
+
+    def rotate_store(  # type: ignore[override]
+        self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: PlannedAttention
+    ) -> None:
+        rotary.rotate_store(qkv, rotation, cache, plan.slots)
+
+    def attention(  # type: ignore[override]
+        self, q: Tensor, cache: Tensor, plan: PlannedAttention, sinks: Tensor | None = None
+    ) -> Tensor:
+        return attention(q, cache, plan, sinks)

@@ -1,0 +1,98 @@
+"""Compile every kernel for a GPU that need not be here, and say what it takes: run as a process of
+its own, since in one that interprets kernels none is compiled.
+
+Takes a compute capability, 80 or 90. Prints a JSON object: kernel and variant -> bytes of shared
+memory.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple, get_args
+
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+
+from backend.ops.gated_norm import Gate
+from backend.ops.triton import attention, gates, norms, rotary
+
+BF16, FLOAT, INTS, BYTES = "*bf16", "*fp32", "*i32", "*i8"
+
+
+class Case(NamedTuple):
+    """A kernel, the types of its arguments that are no int32, and its constants."""
+
+    name: str
+    kernel: Any
+    types: dict[str, str]
+    constants: dict[str, Any]
+
+
+def cases() -> Iterator[Case]:
+    rows: dict[str, str] = dict.fromkeys(
+        ("x", "delta", "weight", "total", "out", "gate", "heads"), BF16
+    )
+    rows["eps"] = "fp32"
+    for has in (True, False):
+        constants: dict[str, Any] = {"HAS_DELTA": has, "BLOCK": 4096}
+        yield Case(f"add_rms_norm {has}", norms._add_rms_norm, rows, constants)
+        constants = {"HAS_WEIGHT": has, "BLOCK": 128}
+        yield Case(f"head_norm {has}", norms._head_norm, rows, constants)
+    gated = {**rows, "weight": FLOAT, "gate_scale": "fp32"}
+    for place in get_args(Gate):
+        constants = {"GATE": place, "BLOCK": 128}
+        yield Case(f"gated_norm {place}", norms._gated_norm, gated, constants)
+    gate = {"gate_up": BF16, "out": BF16, **dict.fromkeys(("limit", "alpha", "offset"), "fp32")}
+    for name in ("silu", "gelu", "gelu_tanh", "relu", "clamped"):
+        constants = {"ACTIVATION": name, "BLOCK": 1024}
+        yield Case(f"gate_mul {name}", gates._gate_mul, gate, constants)
+    turned = {**dict.fromkeys(("qkv", "heads", "cos", "sin"), BF16), "slots": INTS}
+    yield Case("rotate", rotary._rotate, turned, {"BLOCK": 64})
+    attended = {
+        **dict.fromkeys(("q", "out"), BF16),
+        **dict.fromkeys(("sinks", "largest_of", "sums_of", "values_of"), FLOAT),
+        **dict.fromkeys(("tables", "lens", "starts", "tiles"), INTS),
+        **dict.fromkeys(("scale", "softcap"), "fp32"),
+    }
+    for bits, cache in ((16, BF16), (8, BYTES)):
+        constants = {"IN_8_BITS": bits == 8, "BLOCK": 64}
+        yield Case(
+            f"rotate_store {bits}", rotary._rotate_store, {**turned, "cache": cache}, constants
+        )
+        for dim, extras in ((128, False), (256, True)):
+            constants = {
+                "GROUP": 4,
+                "HAS_SOFTCAP": extras,
+                "HAS_WINDOW": extras,
+                "IN_8_BITS": bits == 8,
+                "WIDE": False,
+                "KEYS": attention.KEYS,
+                "DIM": dim,
+            }
+            types = {**attended, "cache": cache}
+            split = {**constants, "SPLIT": attention.SPLIT_KEYS, "ROWS": attention.MIN_ROWS}
+            yield Case(f"attend_split {bits} {dim}", attention._attend_split, types, split)
+            tile = {**constants, "HAS_SINKS": extras, "TOKENS": 16, "ROWS": attention.MAX_ROWS}
+            yield Case(f"attend_tile {bits} {dim}", attention._attend_tile, types, tile)
+    merged = {"HAS_SINKS": True, "SPLITS": 8, "DIM": 128}
+    yield Case("merge", attention._merge, attended, merged)
+
+
+def shared_bytes(case: Case, capability: int) -> int:
+    """Compile one kernel down to machine code. Returns the shared memory of a program."""
+    names = case.kernel.arg_names
+    types = {
+        name: "constexpr" if name in case.constants else case.types.get(name, "i32")
+        for name in names
+    }
+    constants = {(names.index(name),): value for name, value in case.constants.items()}
+    compiled = compile(
+        ASTSource(case.kernel, types, constants), target=GPUTarget("cuda", capability, 32)
+    )
+    assert compiled.asm["cubin"]
+    return int(compiled.metadata.shared)
+
+
+if __name__ == "__main__":
+    capability = int(sys.argv[1])
+    print(json.dumps({case.name: shared_bytes(case, capability) for case in cases()}))

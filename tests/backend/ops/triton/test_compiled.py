@@ -1,0 +1,33 @@
+"""Triton's kernels compile for GPUs, which need not be here: interpreters take more than that."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.numerics
+
+SCRIPT = "tests.backend.ops.triton.compile_kernels"
+ROOT = Path(__file__).parents[4]
+# What a program may have on the smallest card that is meant, an A10 (8.6, which runs 8.0's code).
+MOST_SHARED_BYTES = 99 << 10
+
+
+@pytest.mark.parametrize("capability", ["80", pytest.param("90", marks=pytest.mark.slow)])
+def test_kernels_compile_within_a_cards_shared_memory(tmp_path: Path, capability: str) -> None:
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    environment.pop("TRITON_INTERPRET", None)
+    done = subprocess.run(
+        [sys.executable, "-m", SCRIPT, capability],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    shared = json.loads(done.stdout.splitlines()[-1])
+    assert len(shared) > 15
+    assert {name: size for name, size in shared.items() if size > MOST_SHARED_BYTES} == {}
