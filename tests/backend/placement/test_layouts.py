@@ -60,7 +60,7 @@ def test_time_of_a_request_is_that_of_its_tokens() -> None:
         (Layout(3), 1 << 24, LOAD, r"--tp 3 is more than tiny can be split into: it has 2 KV"),
         (Layout(1), 1 << 17, LOAD, "not enough memory: weights and activations need"),
         (Layout(1), 1 << 24, Load(1000, 100, 1), "are 1,100 tokens, tiny takes 1,024"),
-        (Layout(1), 340_000, Load(500, 500, 1), "a sequence of 1,000 tokens takes"),
+        (Layout(1), 340_000 + 65_536, Load(500, 500, 1), "a sequence of 1,000 tokens takes"),
     ],
 )
 def test_layout_is_refused_in_a_starts_words(
