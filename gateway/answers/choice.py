@@ -102,7 +102,8 @@ class Choice:
         Raises RepeatedName at the end of an answer that breaks its schema.
         """
         self.num_cached_tokens = self.num_cached_tokens or output.num_cached_tokens
-        is_watched = bool(self.lists_tokens or self.guarded_names or self.thought)
+        thinks = self.thought is not None and not self.thought.is_over
+        is_watched = bool(self.lists_tokens or self.guarded_names or thinks)
         is_plain = self.matcher is None and not is_watched
         if is_plain and output.finish_reason is None and not output.prompt_logprobs:
             # What follows would do the same, in twice the time: nearly all frames end here.

@@ -16,12 +16,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
-
-import msgspec
 
 from backend.wire.local.lifeline import tie
 from gateway.bench.death import ServerDeath, death_from
+from gateway.bench.server_log import ServerLog
 from gateway.procfs import command_line, cpu_seconds, of_session, pss_bytes
 
 START_SECONDS = 600.0
@@ -80,7 +78,7 @@ class LaunchedServer:
         self._command = [*command, *flags_of({**_SETTINGS, **settings})]
         self._environment = _clean_environment() | dict(environment or {})
         self._start_seconds = start_seconds
-        self._log = _Log()
+        self._log = ServerLog()
         self._is_spawned = False
 
     @property
@@ -221,57 +219,6 @@ def _signals_held() -> Iterator[None]:
             signal.signal(number, handler)
     for held in came:
         signal.raise_signal(held)
-
-
-class _Log:
-    """What a server says, line by line, read by a thread of its own."""
-
-    def __init__(self) -> None:
-        self.faults: list[str] = []
-        self.other_lines: list[str] = []
-        self._ready: dict[str, Any] | None = None
-        self._has_ended = False
-        self._news = threading.Condition()
-
-    def read(self, stream: IO[bytes]) -> None:
-        with stream:
-            for line in stream:
-                self._take(line)
-        with self._news:
-            self._has_ended = True
-            self._news.notify_all()
-
-    def wait_for_ready(self, seconds: float) -> dict[str, Any] | None:
-        """Return what it said when it served; None if it ended before, or takes longer."""
-        with self._news:
-            self._news.wait_for(lambda: self._ready is not None or self._has_ended, seconds)
-            if self._ready is None and not self._has_ended:
-                self.faults.append(f"it did not serve within {seconds:g} s")
-            return self._ready
-
-    def wait_for_fault(self, seconds: float) -> None:
-        """Wait until it has said that something is wrong, or nobody can say anything any more."""
-        with self._news:
-            self._news.wait_for(lambda: self.faults or self._has_ended, seconds)
-
-    def wait_for_end(self, seconds: float) -> None:
-        """Wait until nobody can say anything any more."""
-        with self._news:
-            self._news.wait_for(lambda: self._has_ended, seconds)
-
-    def _take(self, line: bytes) -> None:
-        try:
-            event = msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.DecodeError:
-            event = {}
-        with self._news:
-            if not event:
-                self.other_lines.append(line.decode(errors="replace").rstrip())
-            elif event.get("level") == "error" and event.get("process") == "supervisor":
-                self.faults.append(str(event.get("message", "")))
-            elif "url" in event and "model" in event:
-                self._ready = event
-            self._news.notify_all()
 
 
 def flags_of(settings: Mapping[str, object]) -> list[str]:

@@ -28,7 +28,13 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; fo
 dt { color: #555; }
 dd { margin: 0; overflow-wrap: anywhere; }
 code { font-size: .9em; }
-@media print { body { margin: 0; max-width: none; font-size: 11pt; } }
+@page { margin: 15mm; }
+@media print {
+  body { margin: 0; padding: 0; max-width: none; font-size: 10pt; }
+  .scroll { overflow: visible; }
+  table { font-size: 7.5pt; }
+  th, td { padding: .15rem .35rem; }
+}
 """
 # No script runs and nothing is fetched, whatever a name in the page contains.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"

@@ -64,7 +64,8 @@ class CommandGroup:
 
 GROUPS = {
     "bench": CommandGroup(
-        "measure a running server", "Measurements of Unisono and of servers like it."
+        "measure servers, layouts, an engine, the gateway",
+        "Measurements of Unisono and of servers like it.",
     ),
     "keys": CommandGroup(
         "make, list and revoke API keys",

@@ -8,7 +8,8 @@ from gateway.notations.marks import MarkFinder
 
 
 class ThoughtCounter:
-    """num_tokens: those of thoughts so far, with the marks around them."""
+    """num_tokens: those of thoughts so far, with the marks around them. is_over: there will be no
+    more of them."""
 
     def __init__(self, form: CompiledNotation, *, is_thinking: bool) -> None:
         """is_thinking: the prompt ends within a thought."""
@@ -28,7 +29,7 @@ class ThoughtCounter:
         self._opening = MarkFinder(opening)
         self._closing = MarkFinder(closing)
         self._is_thinking = is_thinking
-        self._is_over = False
+        self.is_over = False
         self._held = ""
         self._num_held = 0  # tokens that may be the beginning of a mark
 
@@ -43,7 +44,7 @@ class ThoughtCounter:
 
     def push(self, text: str) -> None:
         """Take the text of one more token."""
-        if self._is_over:
+        if self.is_over:
             return
         self._held += text
         if self._is_thinking:
@@ -59,7 +60,7 @@ class ThoughtCounter:
             self.num_tokens += self._num_held
             self._is_thinking = True
         elif self._held[:at].strip() and not self._in_messages:
-            self._is_over = True  # it has begun to say something
+            self.is_over = True  # it has begun to say something
         if mark or at == len(self._held) > 0:
             self._num_held = 0
         self._held = self._held[at + len(mark) :]

@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 
 from gateway.procfs import (
+    command_line,
     cpu_seconds,
     dying_code,
     effort,
     is_stopped,
     machine_cpu_seconds,
     num_threads,
+    of_session,
+    pss_bytes,
     rss_bytes,
 )
 from tests.e2e.server import wait_until
@@ -64,3 +67,21 @@ def test_machine_has_worked_at_least_as_long_as_this_process() -> None:
     before = machine_cpu_seconds()
     assert before > cpu_seconds(os.getpid())
     assert machine_cpu_seconds() >= before
+
+
+def test_processes_of_a_session_are_found_by_it() -> None:
+    program = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    command = [sys.executable, "-c", program]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    wanted = f"{sys.executable} -c input()"
+
+    def commands() -> dict[str, int]:
+        return {command_line(pid): pid for pid in of_session(process.pid)}
+
+    wait_until(lambda: wanted in commands(), 10, "its child runs")
+    child = commands()[wanted]
+    assert set(of_session(process.pid)) == {process.pid, child}
+    assert 0 < pss_bytes(process.pid) <= rss_bytes(process.pid)
+    process.communicate(b"\n")
+    assert of_session(process.pid) == []
+    assert (pss_bytes(child), command_line(child)) == (0, "")

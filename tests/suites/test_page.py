@@ -192,6 +192,26 @@ def test_two_settings_answer_side_by_side(browser: Browser, page_server: Server)
     assert "max new tokens 20" in browser.text("#view-chat .lane:last-child .lane-head")
 
 
+def test_compared_conversation_goes_on_from_the_first(
+    browser: Browser, page_server: Server
+) -> None:
+    visit(browser, page_server)
+    fill_length(browser, 10)
+    ask(browser, "Hello")
+    finish(browser)
+    browser.click(".settings .check input")
+    ask(browser, "And then?")
+    browser.wait_for(lambda: bool(browser.text(".lane:last-child .numbers")), "figures of B")
+    finish(browser)
+    browser.click("#view-chat .lane:last-child .buttons button:nth-child(3)")
+    browser.wait_for(lambda: "10 tokens" in browser.text(".lane:last-child .numbers"), "again")
+    finish(browser)
+    browser.click("#view-chat .lane:last-child .buttons button:nth-child(2)")
+    code = browser.text("#code-text")
+    assert code.count('"role": "user"') == 2 and code.count('"role": "assistant"') == 1
+    assert '"content": "Hello"' in code
+
+
 def test_two_groups_answer_side_by_side(browser: Browser, model: Path, tmp_path: Path) -> None:
     file = tmp_path / "groups.toml"
     file.write_text('[[groups]]\nname = "quick"\n[[groups]]\nname = "other"\n')

@@ -10,6 +10,7 @@ import {askForKey} from "./key.js";
 
 export class Lane {
   #turns = []; // {question, answer, element}
+  #before = []; // messages of another lane that this one goes on from
   #stop = null;
 
   /** mode: "chat" or "completion". settings(): those of this lane, now. onFault: told a Failure. */
@@ -26,6 +27,19 @@ export class Lane {
 
   get isEmpty() {
     return this.#turns.length === 0;
+  }
+
+  /** What was said so far. */
+  get messages() {
+    return this.#said(this.#turns);
+  }
+
+  /** Begin anew, behind what another lane said. */
+  goOnFrom(messages) {
+    this.clear();
+    this.#before = messages;
+    if (!messages.length) return;
+    this.log.append(element("p", {class: "note turn", textContent: "Goes on from the conversation of A."}));
   }
 
   /** Ask, and show the answer as it comes. */
@@ -46,6 +60,7 @@ export class Lane {
   clear() {
     this.stop();
     this.#turns = [];
+    this.#before = [];
     this.log.replaceChildren();
   }
 
@@ -53,9 +68,11 @@ export class Lane {
     const settings = {...this.settings()};
     const model = settings.group || this.model(); // a group's name stands in the model's place
     const isChat = this.mode === "chat";
+    const before = this.#turns.slice(0, this.#turns.indexOf(turn));
+    const said = [...this.#said(before), {role: "user", content: turn.question}];
     const path = isChat ? "/v1/chat/completions" : "/v1/completions";
     const body = isChat
-      ? chatBody(model, settings, this.#messages())
+      ? chatBody(model, settings, said)
       : completionBody(model, settings, turn.question);
     const again = () => { if (!this.isBusy) this.#answer(turn); };
     const answer = new Answer({
@@ -77,6 +94,13 @@ export class Lane {
     }
   }
 
+  /** What failed before it began was not said. */
+  #said(turns) {
+    return [...this.#before, ...turns.filter(({answer}) => answer.text).flatMap(({question, answer}) => [
+      {role: "user", content: question}, {role: "assistant", content: answer.text},
+    ])];
+  }
+
   #tell(finish, turn, again) {
     if (!(finish instanceof Failure)) {
       const words = `${this.name}: answer ${finish === "abort" ? "stopped" : "complete"}, ${turn.answer.numbers.textContent}`;
@@ -86,15 +110,6 @@ export class Lane {
     turn.answer.fail(finish.message, again);
     this.onFault(finish);
     if (finish.status === 401) askForKey("This key is not known here.");
-  }
-
-  /** What was said so far. What failed before it began was not said. */
-  #messages() {
-    return this.#turns.flatMap(({question, answer}, i) => {
-      if (i === this.#turns.length - 1) return [{role: "user", content: question}];
-      if (!answer.text) return [];
-      return [{role: "user", content: question}, {role: "assistant", content: answer.text}];
-    });
   }
 }
 

@@ -64,6 +64,7 @@ export class Playground {
     const isComparing = this.panel.isComparing;
     this.root.classList.toggle("is-comparing", isComparing);
     const [a, b] = this.lanes;
+    if (isComparing && b.element.hidden && this.mode === "chat") b.goOnFrom(a.messages);
     b.element.hidden = !isComparing;
     a.head.hidden = b.head.hidden = !isComparing;
     a.summary.textContent = differences(this.panel.settings("A"), this.panel.settings("B")) || "same settings";

@@ -79,19 +79,19 @@ def test_rank_with_more_kv_heads_has_room_for_less_of_a_cache() -> None:
     assert prediction.memory.total_bytes <= READER.memory_bytes
 
 
+def test_idle_groups_of_a_processor_leave_their_bandwidth() -> None:
+    cpu = msgspec.structs.replace(READER, kind="cpu", threads=2, thread_read_bandwidth=0.8e6)
+    alone = predict(served(), cpu, Layout(1, 2), Load(16, 16, 1))
+    both = predict(served(), cpu, Layout(1, 2), Load(16, 16, 2))
+    assert alone.inter_token_s == pytest.approx(both.inter_token_s * 0.5 / 0.8)
+
+
 def test_fullest_rank_is_that_with_most_of_weights_and_cache() -> None:
     """Its weights alone may be the smallest: an MLP's columns even them out."""
     fitted = fit(
         served({"num_attention_heads": 8, "num_key_value_heads": 4}), READER, Layout(3), LOAD
     )
     assert 2 * fitted.plan.block_bytes == fitted.plan.group_block_bytes
-
-
-def test_idle_groups_of_a_processor_leave_their_bandwidth() -> None:
-    cpu = msgspec.structs.replace(READER, kind="cpu", threads=2, thread_read_bandwidth=0.8e6)
-    alone = predict(served(), cpu, Layout(1, 2), Load(16, 16, 1))
-    both = predict(served(), cpu, Layout(1, 2), Load(16, 16, 2))
-    assert alone.inter_token_s == pytest.approx(both.inter_token_s * 0.5 / 0.8)
 
 
 def test_processor_is_shared_by_all_ranks() -> None:
