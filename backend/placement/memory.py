@@ -63,6 +63,20 @@ class RankMemory:
         return self.weight_bytes + self.packed_bytes + self.activation_bytes
 
 
+def rotary_bytes(config: ModelConfig, max_model_len: int, dtype: str) -> int:
+    """Return what tables of cosines and sines take, one of each kind of rotation and head size.
+
+    Of Gemma 3 270M, with two kinds and 32,768 positions, 67 MB beside 247 MB of weights.
+    """
+    tables = {
+        (attention.rope, attention.latent.rope_dim if attention.latent else dim)
+        for attention in config.attentions
+        for dim in (config.head_dim_of(attention),)
+        if attention.rope is not None
+    }
+    return sum(2 * max_model_len * dim * DTYPE_BYTES[dtype] for _, dim in tables)
+
+
 def kv_bytes_per_head(head_dim: int, dtype: str) -> int:
     """Return what the key and the value of a token take, in one layer and head.
 

@@ -11,7 +11,12 @@ from backend.config.cache_groups import CacheGroup
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.config.states import snapshot_interval
-from backend.placement.memory import ModelFootprint, RankMemory, kv_block_bytes
+from backend.placement.memory import (
+    ModelFootprint,
+    RankMemory,
+    kv_block_bytes,
+    rotary_bytes,
+)
 from backend.placement.sharding import Shard
 from backend.placement.state_plan import StatePlan
 from backend.settings import EngineSettings
@@ -83,6 +88,9 @@ class MemoryPlan:
             max_num_seqs=settings.max_num_seqs,
             token_budget=budget + longest_input,
         )
+        longest = min(settings.max_model_len or config.max_model_len, config.max_model_len)
+        tables = rotary_bytes(config, longest, device.dtype)
+        rank_memory = replace(rank_memory, activation_bytes=rank_memory.activation_bytes + tables)
         check_fits(rank_memory.total_bytes, device.free_bytes)
         stored_as = kv_dtype(settings, device.dtype)
         blocks = kv_block_bytes(config, groups, shard.size, settings.block_size, stored_as)

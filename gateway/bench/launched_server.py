@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -79,6 +79,7 @@ class LaunchedServer:
         self._environment = _clean_environment() | dict(environment or {})
         self._start_seconds = start_seconds
         self._log = ServerLog()
+        self._is_spawned = False
 
     @property
     def command(self) -> list[str]:
@@ -88,13 +89,16 @@ class LaunchedServer:
     def __enter__(self) -> "LaunchedServer":
         """Start it and wait until it serves. Raises ServerDied; nothing is left of it then."""
         started_s = time.monotonic()
-        self._spawn()
         try:
+            # Between a process and its tie nobody would end it.
+            with _signals_held():
+                self._spawn()
             ready = self._log.wait_for_ready(self._start_seconds)
             if ready is None:
                 raise ServerDied(self._death())
         except BaseException:
-            self.stop()
+            if self._is_spawned:
+                self.stop()
             raise
         self.ready_s = time.monotonic() - started_s
         self.url, self.model, self.compute = ready["url"], ready["model"], ready["compute"]
@@ -193,9 +197,28 @@ class LaunchedServer:
             target=self._log.read, args=[self._process.stderr], daemon=True
         )
         self._reader.start()
+        self._is_spawned = True
 
     def _death(self) -> ServerDeath:
         return death_from(self._log.faults, self._log.other_lines, self._process.poll())
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the end; other threads than the main one get none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda n, frame: came.append(n)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for held in came:
+        signal.raise_signal(held)
 
 
 def flags_of(settings: Mapping[str, object]) -> list[str]:

@@ -34,10 +34,11 @@ GIGA, TERA, GIB = 1e9, 1e12, 1 << 30
 READ_SHARE, MULTIPLY_SHARE = 0.9, 0.8
 # The driver, a CUDA context and PyTorch's workspaces: about 1 GB of 24.
 USABLE_SHARE = 0.95
-# A layer on a GPU is some 35 operations of PyTorch (ops/cpu.py), each 7 us to launch; an estimate.
-LAYER_OVERHEAD_S, STEP_OVERHEAD_S = 250e-6, 1e-3
-# Keys and values are gathered before they are read: a read, a write, a read.
-GATHER_SHARE = 1 / 3
+# A layer on a GPU is some five products of PyTorch and six kernels of Triton, 7 and 20 us each to
+# launch; an estimate.
+LAYER_OVERHEAD_S, STEP_OVERHEAD_S = 150e-6, 1e-3
+# What a kernel reads of keys and values in pages, beside weights in one piece; an estimate.
+ATTENTION_SHARE = 0.7
 # Ranks on GPUs sum in the host's memory (backend/parallel.py): each part goes down and up the link,
 # waits for the others, and is added up by the host at so many bytes/s.
 SUM_LATENCY_S, HOST_SUM_BYTES_S = 80e-6, 4e9
@@ -147,7 +148,7 @@ def gpu_profile(
         usable_share=USABLE_SHARE,
         read_bandwidth=read,
         multiply={key: MultiplyRate(rate * TERA * MULTIPLY_SHARE) for key, rate in tflops.items()},
-        attention_bandwidth=read * GATHER_SHARE,
+        attention_bandwidth=read * ATTENTION_SHARE,
         link_bandwidth=link,
         link_latency_s=SUM_LATENCY_S,
         step_overhead_s=STEP_OVERHEAD_S,

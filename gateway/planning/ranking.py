@@ -20,6 +20,7 @@ from backend.placement.layouts import (
     predict,
 )
 from gateway.planning.devices import Card, DeviceSet
+from gateway.planning.serving import reads_8_bits
 
 # So many more of a card are looked at before a larger one.
 MOST_CARDS = 16
@@ -107,7 +108,7 @@ def cheapest_change(
     model, devices, load = question.model, question.devices, question.load
     if (most := _most_ranks(model)) < layout.tp:
         return f"--tp {most} or less" if best is None else f"take {best}"
-    for words, changed in _settings(model):
+    for words, changed in _settings(model, is_cpu=devices.is_cpu):
         if _fits(changed, devices.profile, layout, load):
             return words
     shorter = _shorter(question, layout)
@@ -122,11 +123,12 @@ def cheapest_change(
     return _more_devices(question, layout, most, cards)
 
 
-def _settings(model: ServedModel) -> Iterator[tuple[str, ServedModel]]:
+def _settings(model: ServedModel, *, is_cpu: bool) -> Iterator[tuple[str, ServedModel]]:
     settings = model.settings
+    has_choice = settings.kv_cache_dtype == "auto"
+    if has_choice and reads_8_bits(model.config, model.kernels, is_cpu=is_cpu):
+        yield "--kv-cache-dtype int8", model.changed(kv_cache_dtype="int8")
     if model.kernels == "native":
-        if settings.kv_cache_dtype == "auto":
-            yield "--kv-cache-dtype int8", model.changed(kv_cache_dtype="int8")
         for quantization in ("int8", "int4"):
             if settings.quantization == "auto":
                 yield f"--quantization {quantization}", model.changed(quantization=quantization)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from backend import native
 from backend.config.errors import ModelError
+from backend.config.model_config import ModelConfig
 from backend.placement.layouts import ServedModel
 from backend.quant.kept_weights import KernelKind
 from backend.settings import EngineSettings
@@ -21,7 +22,7 @@ def served_model(found: FoundModel, devices: DeviceSet, settings: PlanSettings) 
     """Return the model as these settings serve it. Raises ModelError for what a start refuses."""
     dtype = _dtype(devices, settings)
     kernels = _kernels(devices, dtype)
-    _check(found, kernels, dtype, settings)
+    _check(found, devices, kernels, dtype, settings)
     groups = min(settings.concurrency, 4096)
     engine = EngineSettings(
         quantization=settings.quantization,
@@ -47,7 +48,20 @@ def _kernels(devices: DeviceSet, dtype: Dtype) -> KernelKind:
     return "native" if native.levels() else "torch_bf16"
 
 
-def _check(found: FoundModel, kernels: KernelKind, dtype: Dtype, settings: PlanSettings) -> None:
+def reads_8_bits(config: ModelConfig, kernels: KernelKind, *, is_cpu: bool) -> bool:
+    """Whether keys and values of 8 bits can be attended to: by our kernels, or Triton's on a GPU,
+    which know no relative positions; compressed keys never."""
+    is_ours = kernels == "native" if is_cpu else config.encoder is None
+    return is_ours and not any(attention.latent for attention in config.attentions)
+
+
+def _check(
+    found: FoundModel,
+    devices: DeviceSet,
+    kernels: KernelKind,
+    dtype: Dtype,
+    settings: PlanSettings,
+) -> None:
     config = found.config
     if dtype == "float16" and config.encoder:
         raise ModelError(
@@ -59,12 +73,9 @@ def _check(found: FoundModel, kernels: KernelKind, dtype: Dtype, settings: PlanS
             f"--quantization {settings.quantization} needs a CPU and --dtype bfloat16: on a GPU "
             "weights are multiplied dense\nleave it out, or plan for --devices cpu"
         )
-    if settings.kv_cache_dtype == "int8" and kernels != "native":
+    wants_8_bits = settings.kv_cache_dtype == "int8"
+    if wants_8_bits and not reads_8_bits(config, kernels, is_cpu=devices.is_cpu):
         raise ModelError(
-            "--kv-cache-dtype int8: only our own kernels, on a CPU, read int8\nleave it out"
-        )
-    if settings.kv_cache_dtype == "int8" and any(a.latent for a in config.attentions):
-        raise ModelError(
-            f"--kv-cache-dtype int8: {config.family} keeps compressed keys, which are read in the "
-            "arithmetic's dtype alone\nleave it out"
+            f"--kv-cache-dtype int8: what attends for {config.family} here reads no int8: PyTorch, "
+            "or compressed keys\nleave it out"
         )

@@ -14,8 +14,7 @@ from backend.config.hf_directory import read_json
 from backend.config.model_config import ModelConfig
 from backend.placement import batch_simulation
 from backend.placement.device_profile import DeviceProfile
-from backend.placement.footprint import StoredWeights
-from backend.placement.known_weights import DescribedWeights, HeaderWeights
+from backend.placement.known_weights import DescribedWeights, HeaderWeights, KnownWeights
 from backend.placement.layouts import Layout, Prediction, ServedModel, predict
 from backend.quant.kept_weights import KernelKind
 from backend.settings import EngineSettings
@@ -56,7 +55,7 @@ def predict_layouts(
     return found, refused
 
 
-def _stored(path: Path, config: ModelConfig) -> StoredWeights:
+def _stored(path: Path, config: ModelConfig) -> KnownWeights:
     if path.is_dir():
         return DescribedWeights(read_json(path / "config.json", dict[str, Any]), config)
     return HeaderWeights(path, config)

@@ -24,6 +24,7 @@ from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.placement.device_profile import DeviceProfile, num_cores
 from backend.placement.layouts import Prediction
+from backend.placement.memory import rotary_bytes
 from backend.settings import EngineSettings
 from gateway.bench.launched_server import LaunchedServer, ServerDied
 from gateway.bench.load import LevelResult, run_level, warm_up
@@ -303,14 +304,15 @@ def _memory_rows(
     case: Case, config: ModelConfig, found: Sequence[Measured], profile: DeviceProfile
 ) -> Iterator[MemoryRow]:
     """Compare the fullest rank after the largest load. Predicted is what a rank has without a
-    model, measured once, and the model's weights, cache and states."""
+    model, measured once, and the model's weights, rotations' tables, cache and states."""
     streams = max(case.streams)
     for name, predicted in _predictions(case, config, streams, profile).items():
         sizes = _rank_bytes(found, case.name, name, streams)
         empty = _rank_bytes(found, RUNTIME, name, 1)
         if sizes and empty:
             budget = predicted.memory
-            wanted = budget.weight_bytes + budget.kv_bytes + budget.state_bytes + int(median(empty))
+            wanted = budget.weight_bytes + budget.kv_bytes + budget.state_bytes
+            wanted += rotary_bytes(config, config.max_model_len, "bfloat16") + int(median(empty))
             measured = int(median(sizes))
             yield MemoryRow(case.name, name, wanted, measured, wanted / measured - 1)
 

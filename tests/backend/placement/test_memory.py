@@ -9,6 +9,7 @@ from backend.placement.memory import (
     RankMemory,
     kv_block_bytes,
     kv_bytes_per_head,
+    rotary_bytes,
 )
 from backend.placement.sharding import split_model
 from tests.backend.factories import tiny_config
@@ -67,3 +68,9 @@ def test_compressed_rows_are_kept_by_every_rank() -> None:
     config = msgspec.structs.replace(config, spec=spec)
     groups = (CacheGroup((0, 1)),)
     assert kv_block_bytes(config, groups, 2, 16, "bfloat16") == [16 * 2 * 40 * 2] * 2
+
+
+def test_tables_of_rotations_are_counted_once_a_kind() -> None:
+    """2 tables of 100 positions and 16 numbers of two bytes; layers that turn alike share them."""
+    config = tiny_config(head_dim=16, num_layers=3)
+    assert rotary_bytes(config, 100, "bfloat16") == 2 * 100 * 16 * 2

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.bench import launched_server
 from gateway.bench.launched_server import LaunchedServer, ServerDied, flags_of
 from gateway.procfs import of_session
 from tests.e2e.server import wait_until
@@ -141,3 +142,12 @@ def test_settings_are_written_as_flags() -> None:
         *("m.gguf", "--tp", "2", "--no-prefix-caching", "--exact", "--devices", "cuda:0,cuda:1"),
         *("--inter-token-ms", "200", "--default-chat-template-kwargs", '{"a": 1}'),
     ]
+
+
+def test_signal_during_a_spawn_waits_for_its_end() -> None:
+    """Ctrl-C between a process and its tie left a server behind."""
+    done = False
+    with pytest.raises(KeyboardInterrupt), launched_server._signals_held():
+        signal.raise_signal(signal.SIGINT)
+        done = True
+    assert done
