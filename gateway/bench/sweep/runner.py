@@ -137,7 +137,7 @@ class Sweep:
             point.notes = self._notes(point, server)
         write_results(self.path, self.results)
         self.bars.prints(
-            f"TP x DP {server.settings['tp']} x {server.settings['dp']}, {point.concurrency} "
+            f"TP {server.settings['tp']} x DP {server.settings['dp']}, {point.concurrency} "
             f"streams: {result.output_tokens_per_s:.1f} tokens/s, TTFT {result.ttft_p50_ms:.0f} ms"
         )
 

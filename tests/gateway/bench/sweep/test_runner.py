@@ -109,11 +109,14 @@ def no_load(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def swept(
-    world: World, path: Path, *layouts: Layout, levels: tuple[int, ...] = (1, 4, 16)
+    world: World,
+    path: Path,
+    *layouts: Layout,
+    levels: tuple[int, ...] = (1, 4, 16),
+    seen: io.StringIO | None = None,
 ) -> Results:
     results = decoded(path.read_bytes()) if path.exists() else Results(LOAD)
-    console = Console(file=io.StringIO())
-    with Bars("sweep", 1, console) as bars:
+    with Bars("sweep", 1, Console(file=seen or io.StringIO())) as bars:
         sweep = runner.Sweep(results, path, levels, 2, 60, 60, bars, world.launch)
         sweep.run(layouts or (Layout(),))
     # What is kept is what there is.
@@ -139,6 +142,12 @@ def test_every_layout_has_a_server_and_levels_take_turns(tmp_path: Path) -> None
     assert (run.model_name, run.compute, run.ready_s) == ("fake", "cpu, none", 1.5)
     assert [len(point.rounds) for point in run.points] == [2, 2, 2]
     assert run.points[0].memory_bytes == 5_000_000
+
+
+def test_layout_is_called_as_in_the_table(tmp_path: Path) -> None:
+    seen = io.StringIO()
+    swept(World(), tmp_path / "r", Layout(tp=2, dp=1), levels=(4,), seen=seen)
+    assert "TP 2 x DP 1, 4 streams: " in seen.getvalue()
 
 
 def test_largest_batch_that_does_not_fit_is_missing_alone(
