@@ -194,11 +194,13 @@ def fit(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Load) 
         fits.append((shard, footprint, plan))
     rooms = zip(*(plan.room for _, _, plan in fits), strict=True)
     blocks, seqs, snapshots = (min(room) for room in rooms)
+    agreed = [
+        (shard, footprint, plan.agreed(blocks, seqs, snapshots)) for shard, footprint, plan in fits
+    ]
     # Weights may be evened out where heads are not: the default model has three KV heads.
     shard, footprint, plan = max(
-        fits, key=lambda each: sum(each[1].total) + blocks * each[2].block_bytes
+        agreed, key=lambda each: sum(each[1].total) + each[2].kv_bytes + each[2].states.bytes
     )
-    plan = plan.agreed(blocks, seqs, snapshots)
     plan.check_kv_fits()
     length = load.prompt_tokens + load.output_tokens
     each = blocks_of_sequence(model.groups, length, model.settings.block_size, plan.token_budget)

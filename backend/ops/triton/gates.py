@@ -63,6 +63,8 @@ def _gate_mul(
         # tanh(z) is 2 sigmoid(2 z) - 1, so half of 1 + tanh(z) is sigmoid(2 z).
         z = 0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)
         result = gate * tl.sigmoid(2.0 * z) * up
+    elif ACTIVATION == "relu2":
+        result = tl.maximum(gate, 0.0) * tl.maximum(gate, 0.0) * up
     elif ACTIVATION == "relu":
         result = tl.maximum(gate, 0.0) * up
     else:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, get_args
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
+from backend.config.spec import Activation
 from backend.ops.gated_norm import Gate
 from backend.ops.triton import attention, gates, norms, rotary
 
@@ -43,7 +44,7 @@ def cases() -> Iterator[Case]:
         constants = {"GATE": place, "BLOCK": 128}
         yield Case(f"gated_norm {place}", norms._gated_norm, gated, constants)
     gate = {"gate_up": BF16, "out": BF16, **dict.fromkeys(("limit", "alpha", "offset"), "fp32")}
-    for name in ("silu", "gelu", "gelu_tanh", "relu", "clamped"):
+    for name in (*get_args(Activation), "clamped"):
         constants = {"ACTIVATION": name, "BLOCK": 1024}
         yield Case(f"gate_mul {name}", gates._gate_mul, gate, constants)
     turned = {**dict.fromkeys(("qkv", "heads", "cos", "sin"), BF16), "slots": INTS}
