@@ -76,19 +76,28 @@ class _Prompt:
 
 @dataclass(slots=True)
 class _Cohort:
+    """Sequences that began in the same step. born: how many steps there had been before."""
+
     count: int
-    produced: int
+    born: int
 
 
 @dataclass(slots=True)
 class _Group:
-    """A group's queue and batch, as time goes by."""
+    """A group's queue and batch, as time goes by.
+
+    running: the oldest first, all of which get a token in a step: num_steps less `born` are theirs.
+    decodes: sequences in them; born: the sum of their `born`.
+    """
 
     load: Load
     limits: BatchLimits
     cost: Callable[[Rows], StepTime]
     waiting: deque[_Prompt] = field(default_factory=deque)
-    running: list[_Cohort] = field(default_factory=list)
+    running: deque[_Cohort] = field(default_factory=deque)
+    decodes: int = 0
+    born: int = 0
+    num_steps: int = 0
     to_ask: int = 0
     now_s: float = 0.0
     times: StepTime = field(default_factory=StepTime)
@@ -97,13 +106,9 @@ class _Group:
     num_gaps: int = 0
 
     @property
-    def decodes(self) -> int:
-        return sum(cohort.count for cohort in self.running)
-
-    @property
     def context(self) -> float:
         """Tokens that a decoding row sees, on average."""
-        seen = sum(cohort.count * cohort.produced for cohort in self.running)
+        seen = self.decodes * self.num_steps - self.born
         return self.load.prompt_tokens + seen / max(1, self.decodes)
 
     def ask(self, count: int) -> None:
@@ -140,28 +145,36 @@ class _Group:
         if self.load.output_tokens <= 1:
             ended += begun
         elif begun:
-            self.running.append(_Cohort(begun, 1))
+            # The step has given each its first token.
+            self._begin(_Cohort(begun, self.num_steps - 1))
         self.ask(ended)
 
     def _pass_over(self, tokens: int) -> int:
         """Return how many more steps are like this one, and take their parts of the prompt. tokens:
         that this one takes of a prompt without ending it."""
         more = max(_STRIDE, int(self.context * _STRIDE_SHARE)) - 1
-        for cohort in self.running:
-            more = min(more, self.load.output_tokens - cohort.produced - 1)
+        if self.running:
+            produced = self.num_steps - self.running[0].born
+            more = min(more, self.load.output_tokens - produced - 1)
         if tokens:
             prompt = self.waiting[0]
             more = min(more, (self.load.prompt_tokens - prompt.done - 1) // tokens)
             prompt.done += more * tokens
         return more
 
+    def _begin(self, cohort: _Cohort) -> None:
+        self.running.append(cohort)
+        self.decodes += cohort.count
+        self.born += cohort.count * cohort.born
+
     def _advance(self, steps: int) -> int:
+        self.num_steps += steps
         ended = 0
-        for cohort in self.running:
-            cohort.produced += steps
-            if cohort.produced >= self.load.output_tokens:
-                ended += cohort.count
-        self.running = [c for c in self.running if c.produced < self.load.output_tokens]
+        while self.running and self.num_steps - self.running[0].born >= self.load.output_tokens:
+            cohort = self.running.popleft()
+            self.decodes -= cohort.count
+            self.born -= cohort.count * cohort.born
+            ended += cohort.count
         return ended
 
     def _take_prompts(self, decodes: int) -> tuple[int, list[tuple[int, float]], float]:
