@@ -33,6 +33,17 @@ def test_objective_that_nothing_meets_is_missed_by_so_much() -> None:
     assert summary(OUTCOME).startswith("105.0 tokens/s, TTFT p50 20 and p99 50 ms")
 
 
+def test_limits_missed_in_turn_are_missed() -> None:
+    """Each mean was within its limit, so the command ended with 0 though no round had met both."""
+    objective = Objective("throughput", 100, 10)
+    trials = [Trial(50, 1, 1, 110, 1, 5), Trial(50, 1, 1, 80, 1, 14)]
+    standing = Standing("both", trials, [1.0, 1.0], [objective.miss(trial) for trial in trials])
+    assert not standing.meets
+    assert misses(Outcome(standing=standing), objective) == [
+        "time between tokens (p99): 14 ms, 40% beyond the 10 ms asked for"
+    ]
+
+
 def test_busy_machine_is_told() -> None:
     assert disturbance(OUTCOME) == ""
     busy = Standing("TP 1", [Trial(100, 900, other_cores=1.25)])
