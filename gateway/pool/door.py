@@ -4,6 +4,7 @@ Nothing of them is in the pool's queue yet. Knows no groups. Belongs to ReplicaP
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from gateway.pool.refusals import QueueFull
@@ -40,15 +41,15 @@ class Door:
         """
         if self._num_waiting >= self._max_waiting:
             raise QueueFull(retry_after_s=2.0)
-        now_s = self._clock()
-        until_s = min(now_s + self._wait_seconds, deadline_s or float("inf"))
+        until_s = min(self._clock() + self._wait_seconds, deadline_s or float("inf"))
         self._num_waiting += 1
         try:
-            async with asyncio.timeout(max(0.0, until_s - now_s)):
-                while self._is_shut(group):
-                    await self._news.wait()
-        except TimeoutError:
-            pass  # whoever submits now is told why it cannot be
+            # A loop's timer may fire a little before its time, and who is early would be told that
+            # there is no group, not that the time is over.
+            while self._is_shut(group) and (left_s := until_s - self._clock()) > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left_s):
+                        await self._news.wait()
         finally:
             self._num_waiting -= 1
 

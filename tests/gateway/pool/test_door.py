@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from gateway.pool.door import Door
 from gateway.pool.refusals import PoolNotReady, QueueFull
 from tests.gateway.fake_group import FakeGroup
 from tests.gateway.pool.world import Client, World, turn
@@ -46,10 +47,21 @@ async def test_wait_ends_with_the_time_for_it_and_with_the_request_s() -> None:
     for queue_seconds, deadline_s in ((0.01, 0.0), (60.0, 1000.01), (60.0, 999.0)):
         world = World(queue_seconds=queue_seconds)
         await world.kill(await ready_group(world))
-        await asyncio.wait_for(world.pool.door.wait(deadline_s), 5)
+        waiting = asyncio.create_task(world.pool.door.wait(deadline_s))
+        await turn()
+        world.now_s += 0.02
+        await asyncio.wait_for(waiting, 5)
         assert world.pool.door.is_shut()
         with pytest.raises(PoolNotReady):
             world.submit(Client())
+
+
+async def test_timer_that_is_early_ends_no_wait() -> None:
+    """A request whose own time was to end the wait was told 503, now and then, instead of 408."""
+    times = iter([0.0, 0.0, 0.009, 0.01])
+    door = Door(lambda group: True, lambda: next(times), wait_seconds=60, max_waiting=1)
+    await asyncio.wait_for(door.wait(0.01), 5)
+    assert next(times, None) is None
 
 
 async def test_draining_lets_go_of_those_who_wait(world: World) -> None:
