@@ -7,7 +7,6 @@ process of its own: it loads torch and takes all cores. Started by `unisono cali
 import argparse
 import os
 import sys
-from datetime import UTC, datetime
 
 # Before torch is loaded: how long OpenMP's threads spin, as ranks have it.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -17,6 +16,7 @@ import torch
 from backend.engine.engine import DTYPES
 from backend.engine.platform import resolve_dtype, select_level
 from backend.measurement.all_reduce import Link, measure_link
+from backend.measurement.measured_profile import with_costs
 from backend.measurement.products import (
     READ_BYTES,
     READ_FORMAT,
@@ -77,7 +77,7 @@ def calibrate_cpu(settings: EngineSettings) -> DeviceProfile:
         rates = {_ARITHMETIC[dtype]: torch_rate(dtype, CPU, cores)}
     _say("how fast weights are read")
     reads, thread_read = _reads(cores, rates, is_native=level in LEVELS)
-    return DeviceProfile(
+    profile = DeviceProfile(
         name=f"{processor_name()}, {cores} cores, {level}",
         kind="cpu",
         memory_bytes=_memory_bytes(),
@@ -85,18 +85,9 @@ def calibrate_cpu(settings: EngineSettings) -> DeviceProfile:
         thread_read_bandwidth=thread_read,
         read_by_bytes=reads,
         multiply=rates,
-        attention_bandwidth=costs.attention_bandwidth,
-        attention_rate=costs.attention_rate,
-        link_bandwidth=link.bandwidth,
-        link_latency_s=link.latency_s,
-        step_overhead_s=costs.step_overhead_s,
-        layer_overhead_s=costs.layer_overhead_s,
-        token_overhead_s=costs.row_overhead_s,
-        element_overhead_s=costs.element_overhead_s,
-        logit_overhead_s=costs.logit_overhead_s,
         threads=cores,
-        source=f"measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by unisono calibrate",
     )
+    return with_costs(profile, costs, link)
 
 
 def _reads(

@@ -6,12 +6,12 @@ copy up.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import torch
 
 from backend.config.errors import ModelError
 from backend.measurement.all_reduce import Link, measure_link
+from backend.measurement.measured_profile import with_costs
 from backend.measurement.products import Rates, torch_rate
 from backend.measurement.step_costs import step_costs
 from backend.measurement.timing import seconds_of
@@ -50,23 +50,14 @@ def calibrate_cuda(report: Callable[[str], None]) -> DeviceProfile:
     if torch.cuda.device_count() > 1:
         report("what sums over ranks take")
         link = _link(device)
-    return DeviceProfile(
+    profile = DeviceProfile(
         name=properties.name,
         kind="cuda",
         memory_bytes=properties.total_memory,
         read_bandwidth=read_bandwidth,
         multiply=rates,
-        attention_bandwidth=costs.attention_bandwidth,
-        attention_rate=costs.attention_rate,
-        link_bandwidth=link.bandwidth,
-        link_latency_s=link.latency_s,
-        step_overhead_s=costs.step_overhead_s,
-        layer_overhead_s=costs.layer_overhead_s,
-        token_overhead_s=costs.row_overhead_s,
-        element_overhead_s=costs.element_overhead_s,
-        logit_overhead_s=costs.logit_overhead_s,
-        source=f"measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by unisono calibrate",
     )
+    return with_costs(profile, costs, link)
 
 
 def _read_bandwidth(device: torch.device) -> float:
