@@ -4,19 +4,18 @@ import json
 from collections.abc import Mapping
 
 # Table 3 of TitanML's "Harmonizing Multi-GPUs": what its Figure 8 was measured with.
+TAKEOFF_SAMPLING: Mapping[str, object] = {
+    "min_tokens": 256,
+    "top_p": 0.9,
+    "top_k": 20,
+    "no_repeat_ngram_size": 5,
+    "repetition_penalty": 2.0,
+}
 _TAKEOFF: Mapping[str, object] = {
     "prompt_tokens": 3,
     "max_tokens": 256,
     "temperature": 1.0,
-    "extra": json.dumps(
-        {
-            "min_tokens": 256,
-            "top_p": 0.9,
-            "top_k": 20,
-            "no_repeat_ngram_size": 5,
-            "repetition_penalty": 2.0,
-        }
-    ),
+    "extra": json.dumps(TAKEOFF_SAMPLING),
 }
 # A person's question with some history, and an answer that is read as it comes: the first word
 # within two seconds, and text faster than it is read aloud (some five words a second).

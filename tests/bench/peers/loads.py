@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.bench.presets import TAKEOFF_SAMPLING
 from gateway.bench.workload import Workload
 
 
@@ -42,13 +43,7 @@ LOADS = {
         3,
         256,
         temperature=1.0,
-        extra={
-            "top_p": 0.9,
-            "top_k": 20,
-            "no_repeat_ngram_size": 5,
-            "repetition_penalty": 2.0,
-            "min_tokens": 256,
-        },
+        extra=dict(TAKEOFF_SAMPLING),
     ),
     "c": Load("prompt 3, output 256, greedy", 3, 256),
 }
