@@ -18,16 +18,18 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).bfloat16()
 
 
-def plan_of(sequences: list[tuple[int, int]], seed: int = 0) -> tuple[StepPlan, int]:
+def plan_of(
+    sequences: list[tuple[int, int]], seed: int = 0, block_size: int = BLOCK_SIZE
+) -> tuple[StepPlan, int]:
     """sequences: (tokens to run, tokens before them) -> the plan, and the blocks it needs."""
-    num_blocks = sum(-(-(count + start) // BLOCK_SIZE) for count, start in sequences)
+    num_blocks = sum(-(-(count + start) // block_size) for count, start in sequences)
     blocks = np.random.default_rng(seed).permutation(num_blocks).tolist()
     planned = []
     for count, start in sorted(sequences, key=lambda s: s[0] != 1):
-        width = -(-(start + count) // BLOCK_SIZE)
+        width = -(-(start + count) // block_size)
         table, blocks = blocks[:width], blocks[width:]
         planned.append(PlannedSequence([1] * count, start, table, 0, 0))
-    return build_plan(1, planned, [], BLOCK_SIZE), num_blocks
+    return build_plan(1, planned, [], block_size), num_blocks
 
 
 def laid_out(cache: Tensor) -> Tensor:

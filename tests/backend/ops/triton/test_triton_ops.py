@@ -2,7 +2,6 @@
 
 from typing import get_args
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +15,7 @@ from backend.ops.op_table import Ops
 from backend.ops.reference import ReferenceOps
 from backend.ops.triton.attention import SPLIT_KEYS
 from backend.ops.triton.triton_ops import TritonOps
-from backend.step import PlannedSequence, StepPlan, build_plan
+from tests.backend.attention_cases import plan_of
 
 # The interpreter computes with numpy, which warns where an exp overflows on its way to 0 or 1.
 pytestmark = [pytest.mark.numerics, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
@@ -39,18 +38,6 @@ def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> Te
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype).to(DEVICE)
 
 
-def plan_of(sequences: list[tuple[int, int]], block_size: int) -> tuple[StepPlan, int]:
-    """sequences: (tokens to run, tokens before them) -> the plan, and how many blocks it needs."""
-    num_blocks = sum(-(-sum(sequence) // block_size) for sequence in sequences)
-    blocks = np.random.default_rng(0).permutation(num_blocks).tolist()
-    planned = []
-    for count, start in sorted(sequences, key=lambda sequence: sequence[0] != 1):
-        width = -(-(start + count) // block_size)
-        table, blocks = blocks[:width], blocks[width:]
-        planned.append(PlannedSequence([1] * count, start, table, 0, 0))
-    return build_plan(1, planned, [], block_size), num_blocks
-
-
 def check_attention(
     sequences: list[tuple[int, int]],
     heads: int = 6,
@@ -62,7 +49,7 @@ def check_attention(
     block_size: int = 16,
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
-    plan, num_blocks = plan_of(sequences, block_size)
+    plan, num_blocks = plan_of(sequences, block_size=block_size)
     batch = Batch.from_plan(plan, DEVICE)
     cache = randn(num_blocks, 2, kv_heads, block_size, dim, dtype=dtype)
     q = randn(plan.num_tokens, heads + 3, dim, seed=1, dtype=dtype)[:, :heads]  # tokens lie apart
@@ -107,7 +94,7 @@ def test_long_contexts_are_split_and_merged(window: int) -> None:
 
 def test_what_a_window_hides_may_be_anyones() -> None:
     """Blocks behind the window have come back: their numbers, NaN even, and names are no one's."""
-    plan, num_blocks = plan_of([(1, 90), (20, 80)], 16)
+    plan, num_blocks = plan_of([(1, 90), (20, 80)], block_size=16)
     batch = Batch.from_plan(plan, DEVICE)
     spec = AttentionSpec(window=20)
     cache, q = randn(num_blocks, 2, 1, 16, 32), randn(plan.num_tokens, 2, 32, seed=1)
@@ -124,7 +111,7 @@ def test_what_a_window_hides_may_be_anyones() -> None:
 
 
 def test_tokens_bits_are_those_it_has_alone() -> None:
-    plan, num_blocks = plan_of([(1, 70), (1, SPLIT_KEYS + 9), (1, 3)], 16)
+    plan, num_blocks = plan_of([(1, 70), (1, SPLIT_KEYS + 9), (1, 3)], block_size=16)
     batch = Batch.from_plan(plan, DEVICE)
     cache, q = randn(num_blocks, 2, 2, 16, 32), randn(plan.num_tokens, 4, 32, seed=1)
     together = OPS.attention(q, cache, OPS.plan_attention(batch, cache, 4))
@@ -135,7 +122,7 @@ def test_tokens_bits_are_those_it_has_alone() -> None:
 
 @pytest.mark.parametrize("dim", [16, 80])
 def test_rotation_and_store_are_the_oracles(dim: int) -> None:
-    plan, num_blocks = plan_of([(1, 5), (3, 2), (17, 0)], 16)
+    plan, num_blocks = plan_of([(1, 5), (3, 2), (17, 0)], block_size=16)
     batch = Batch.from_plan(plan, DEVICE)
     caches = [torch.zeros(num_blocks, 2, 2, 16, dim, device=DEVICE).bfloat16() for _ in range(2)]
     angles = randn(plan.num_tokens, 1, dim, seed=1).float()
@@ -153,7 +140,7 @@ def test_rotation_and_store_are_the_oracles(dim: int) -> None:
 
 
 def test_padding_rows_write_nothing() -> None:
-    plan, num_blocks = plan_of([(1, 5), (3, 2)], 16)
+    plan, num_blocks = plan_of([(1, 5), (3, 2)], block_size=16)
     batch = Batch.from_plan(plan, DEVICE)
     batch.slot_mapping[1:] = -1
     cache = torch.zeros(num_blocks, 2, 1, 16, 16, device=DEVICE).bfloat16()
@@ -164,7 +151,7 @@ def test_padding_rows_write_nothing() -> None:
 
 def test_cache_of_8_bits_is_read_as_it_was_written() -> None:
     heads, kv_heads, dim = 4, 2, 32
-    plan, num_blocks = plan_of([(40, 0)], 16)
+    plan, num_blocks = plan_of([(40, 0)], block_size=16)
     batch = Batch.from_plan(plan, DEVICE)
     qkv = randn(40, heads + 2 * kv_heads, dim)
     rotation = (torch.ones(40, 1, dim, device=DEVICE), torch.zeros(40, 1, dim, device=DEVICE))
