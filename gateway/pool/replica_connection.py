@@ -27,7 +27,7 @@ RESERVED_SHARE = 16
 class GroupStatus(msgspec.Struct, frozen=True):
     """One group, for health checks. Loads are as of its last frame, of all workers together."""
 
-    replica: int
+    group: int
     ready: bool
     running: int
     waiting: int
