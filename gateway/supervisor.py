@@ -39,12 +39,13 @@ from gateway.supervision.channels import ChannelManager
 from gateway.supervision.control_messages import Add, Listing
 from gateway.supervision.control_socket import ControlSocket, control_path
 from gateway.supervision.groups import Group, GroupState
-from gateway.supervision.incarnation import STOP_SECONDS
+from gateway.supervision.incarnation import STOP_SECONDS, Launcher
 from gateway.supervision.listener import (
     CannotListen,
     find_listener,
     find_management_listener,
 )
+from gateway.supervision.local_incarnation import LocalLauncher
 from gateway.supervision.operations import Operations
 from gateway.supervision.recent_lines import RecentLines
 from gateway.supervision.state_changes import StateChanges
@@ -124,6 +125,7 @@ class Supervisor:
         self._listener = listeners[0]
         self.groups: dict[int, Group] = {}
         self._numbers = itertools.count()
+        self._launcher: Launcher = LocalLauncher(settings.server.hang_seconds)
         self._layout = layout(settings)
         for place in self._layout:
             self._add_group(place)
@@ -233,7 +235,7 @@ class Supervisor:
         return self._add_group(place)
 
     def _add_group(self, place: GroupPlace) -> Group:
-        group = Group(next(self._numbers), place, self._settings.server, self)
+        group = Group(next(self._numbers), place, self._launcher, self._settings.server, self)
         self.groups[group.number] = group
         return group
 

@@ -62,6 +62,7 @@ CONTRACTS = {f"backend.{room}" for room in ("wire", "settings", "config", "place
 EXCEPTIONS = {
     "gateway.supervisor": {"backend.ranks.replica"},
     "gateway.supervision.incarnation": {"backend.ranks.replica"},
+    "gateway.supervision.local_incarnation": {"backend.ranks.local_replica"},
     "gateway.commands.config": {"backend.native", "backend.native.level"},
     "gateway.commands.calibrate": {"backend.native", "backend.native.level"},
     "gateway.commands.tune": {"backend.native"},

@@ -19,7 +19,7 @@ from typing import NoReturn
 from backend.config.errors import ModelError
 from backend.ranks.follower import Follower
 from backend.ranks.lead import Lead
-from backend.ranks.replica import RankSpawn
+from backend.ranks.local_replica import RankSpawn
 from backend.settings import EngineSettings
 from backend.wire.control import ChildLine, ControlClosed, GroupWiring, Progress
 from backend.wire.local.child import ChildContext

@@ -23,7 +23,7 @@ from gateway.events import (
 from gateway.layout import GroupPlace
 from gateway.settings import ServerSettings
 from gateway.supervision.fault import Fault
-from gateway.supervision.incarnation import Incarnation
+from gateway.supervision.incarnation import Incarnation, Launcher
 from gateway.supervision.restarts import Restarts
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,12 @@ class Group:
     """
 
     def __init__(
-        self, number: int, place: GroupPlace, server: ServerSettings, owner: GroupOwner
+        self,
+        number: int,
+        place: GroupPlace,
+        launcher: Launcher,
+        server: ServerSettings,
+        owner: GroupOwner,
     ) -> None:
         self.number = number
         self.place = place
@@ -75,7 +80,7 @@ class Group:
         self.quiet: set[int] = set()
         self.restarts = Restarts(server.restart_limit, server.restart_window_s)
         self.last_fault: Fault | None = None
-        self._hang_s = server.hang_seconds
+        self._launcher = launcher
         self._owner = owner
         self._is_wanted = True
         self._is_given_up = False
@@ -99,7 +104,7 @@ class Group:
         self._cancel_restart()
         if self.incarnation is None and not self._owner.is_stopping:
             epoch = self._owner.next_epoch()
-            self.incarnation = Incarnation(self.number, epoch, self.place, self._hang_s, self)
+            self.incarnation = self._launcher.launch(self.number, epoch, self.place, self)
             self._owner.tell(GroupStarted(self.number, self.incarnation.replica.ranks))
         self._tell_state()
 

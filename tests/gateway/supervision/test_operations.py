@@ -32,8 +32,7 @@ class FakeGroup:
         if self.state not in (GroupState.READY, GroupState.DRAINING):
             return None
         beat = SimpleNamespace(load=Load(num_running=2, num_waiting=1))
-        page = SimpleNamespace(heartbeats=lambda: [beat])
-        return SimpleNamespace(replica=SimpleNamespace(page=page))
+        return SimpleNamespace(replica=SimpleNamespace(heartbeats=lambda: [beat]))
 
     def start(self) -> None:
         self.state = self.starts_as
