@@ -45,6 +45,7 @@ from gateway.supervision.listener import (
     find_listener,
     find_management_listener,
 )
+from gateway.supervision.listening import GroupListening, ListeningError
 from gateway.supervision.local_incarnation import LocalLauncher
 from gateway.supervision.operations import Operations
 from gateway.supervision.recent_lines import RecentLines
@@ -84,11 +85,12 @@ def run(settings: Settings) -> int:
         with find_listener(settings.server) as listener:
             check_guarded(listener, settings.server)
             management = find_management_listener(settings.server)
+            GroupListening(settings.server).check(len(layout(settings)))
             if settings.server.tls_cert or settings.server.tls_key:
                 TlsFiles(settings.server.tls_cert, settings.server.tls_key)
             listeners = [listener] if management is None else [listener, management]
             return asyncio.run(serve(settings, config, sampling, listeners, reporter))
-    except (CannotListen, Unguarded, KeyFileError, TlsError) as error:
+    except (CannotListen, Unguarded, KeyFileError, ListeningError, TlsError) as error:
         reporter.fails(str(error))
         return 1
 
@@ -125,7 +127,8 @@ class Supervisor:
         self._listener = listeners[0]
         self.groups: dict[int, Group] = {}
         self._numbers = itertools.count()
-        self._launcher: Launcher = LocalLauncher(settings.server.hang_seconds)
+        listening = GroupListening(settings.server)
+        self._launcher: Launcher = LocalLauncher(settings.server.hang_seconds, listening)
         self._layout = layout(settings)
         for place in self._layout:
             self._add_group(place)
