@@ -152,6 +152,11 @@ class ReplicaConnection:
                 return
             self.unsent_aborts.pop(0)
 
+    def presumed_suspects(self) -> list[int]:
+        """Return the seq_ids that may have ended its group, where nobody else can tell: those that
+        it has given nothing yet. What is new or changed in a step is mostly among them."""
+        return [seq_id for seq_id, seq in self.sent.items() if seq.num_tokens_here == 0]
+
     def status(self, name: str) -> GroupStatus:
         """Return what health checks show. name: what the group is called."""
         total = self.ready.num_blocks if self.ready else 0

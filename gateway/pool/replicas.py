@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from backend.wire.channel import ChannelBroken, WorkerEnd
+from backend.wire.channel import ChannelBroken, PeerGone, WorkerEnd
 from backend.wire.messages import Ready, Reply, SeqOutput, StepOutput, Submit
 from backend.wire.sampling import SamplingParams
 from gateway.group_names import GroupNames
@@ -254,7 +254,7 @@ class ReplicaPool:
                 self._take(conn, reply)
         except ChannelBroken as error:
             logger.error("group=%d epoch=%d lost: %s", conn.replica, conn.epoch, error)
-            self._lose(conn)
+            self._lose(conn, conn.presumed_suspects() if isinstance(error, PeerGone) else ())
         self._dispatcher.dispatch()
         self._note_idle()
 
@@ -295,8 +295,9 @@ class ReplicaPool:
         if conn.trial is seq and self._resumption.acquit(seq):
             conn.trial = None
 
-    def _lose(self, conn: ReplicaConnection | None) -> None:
-        """Forget a group; its sequences wait for the verdict on its death."""
+    def _lose(self, conn: ReplicaConnection | None, suspects: Iterable[int] = ()) -> None:
+        """Forget a group; its sequences wait for the verdict on its death. suspects: seq_ids, if
+        nobody gives a verdict."""
         if conn is None or self._dispatcher.connections.get(conn.replica) is not conn:
             return
         del self._dispatcher.connections[conn.replica]
@@ -304,7 +305,7 @@ class ReplicaPool:
         lost = conn.close()
         for seq in lost.values():
             self._dispatcher.forget_sent(seq)
-        self._recovery.lose(conn.replica_epoch, lost)
+        self._recovery.lose(conn.replica_epoch, lost, suspects)
         self._give_up_if_alone()
 
     def _give_up_if_alone(self) -> None:

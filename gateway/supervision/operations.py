@@ -155,6 +155,8 @@ class Operations:
 
 def _load(group: Group) -> str:
     assert group.incarnation is not None
-    load = group.incarnation.replica.heartbeats()[0].load
+    if not (beats := group.incarnation.replica.heartbeats()):
+        return "what this gateway has sent it is"
+    load = beats[0].load
     count = load.num_running + load.num_waiting
     return f"{count} sequence{'' if count == 1 else 's'}"
