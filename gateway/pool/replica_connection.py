@@ -89,8 +89,9 @@ class ReplicaConnection:
 
     def can_hold(self, submit: Submit) -> bool:
         """Whether its KV cache has room for a sequence as long as it may become."""
-        num_tokens = len(submit.prompt_ids) + submit.params.max_tokens
-        return self.ready is not None and num_tokens <= self.ready.kv_sequence_tokens
+        if self.ready is None:
+            return False
+        return num_tokens_at_most(submit) <= self.ready.kv_sequence_tokens
 
     @property
     def takes_work(self) -> bool:
@@ -177,3 +178,8 @@ class ReplicaConnection:
         self.end.close()
         lost, self.sent, self.trial = self.sent, {}, None
         return lost
+
+
+def num_tokens_at_most(submit: Submit) -> int:
+    """Return how long a sequence may become."""
+    return len(submit.prompt_ids) + submit.params.max_tokens

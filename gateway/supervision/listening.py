@@ -9,11 +9,10 @@ from pathlib import Path
 
 from backend.wire.control import Listen
 from backend.wire.tcp.address import LeadAddress, new_secret
-from backend.wire.tcp.encryption import fingerprint
+from backend.wire.tcp.encryption import fingerprint, lead_context
 from backend.wire.tcp.listening import Listening
 from backend.wire.tcp.sockets import create_listener
 from gateway.layout import read_secret
-from gateway.security.tls import TlsError, TlsFiles
 from gateway.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -75,10 +74,14 @@ class GroupListening:
 
 def _certificate(server: ServerSettings) -> tuple[str, str]:
     """Return certificate and key, PEM, or two empty texts."""
-    if not (server.group_tls_cert or server.group_tls_key):
+    files = server.group_tls_cert, server.group_tls_key
+    if not any(files):
         return "", ""
+    if not all(files):
+        raise ListeningError("encryption needs both: --group-tls-cert and --group-tls-key")
     try:
-        TlsFiles(server.group_tls_cert, server.group_tls_key)
-    except TlsError as error:
-        raise ListeningError(str(error).replace("--tls-", "--group-tls-")) from error
-    return Path(server.group_tls_cert).read_text(), Path(server.group_tls_key).read_text()
+        certificate, key = (Path(file).read_text() for file in files)
+        lead_context(certificate, key)
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        raise ListeningError(f"{files[0]} and {files[1]} are of no use for TLS: {error}") from error
+    return certificate, key

@@ -212,8 +212,13 @@ class World:
             for number in range(self.num_streams)
         ]  # fmt: skip
         lengths = itertools.cycle(range(1, OUTPUT_TOKENS + 1))
-        for client in clients:  # so that they do not all end at once
-            client.begin(next(lengths))
+        for number, client in enumerate(clients):
+            client.begin(next(lengths))  # so that they do not all end at once
+            if number % (8 * self.num_groups) == 0:
+                for group in groups:
+                    group.step()
+        for client in self._taken():
+            client.begin()
         first_us = 1e6 * self.clock.submit_s / self.clock.num_requests
         for _ in range(2):  # prompts
             for group in groups:
@@ -262,7 +267,8 @@ async def main() -> None:
     gc.disable()
     np.zeros(1)
     for case in args.cases.split(","):
-        World(*map(int, case.split(":"))).run(args.steps)
+        num_groups, num_streams, num_workers, num_tenants = map(int, case.split(":"))
+        World(num_groups, num_streams, num_workers, num_tenants).run(args.steps)
         gc.collect()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def test_answers_survive_a_killed_lead_on_both_gateways(world: World) -> None:
         assert elsewhere[0].result() == world.undisturbed
     assert answers == world.undisturbed
     for server in (world.owner, world.joined):
-        wait_until(lambda server=server: is_whole(server), 30, "both groups are there again")
+        wait_until(partial(is_whole, server), 30, "both groups are there again")
 
 
 def test_answers_survive_a_cut_connection(world: World) -> None:
