@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backend.config.cache_groups import capacity_tokens, longest_sequence
+from backend.ranks.told_credits import ToldCredits
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.pooling_scheduler import PoolingScheduler
 from backend.scheduler.prefill_budget import PrefillBudget
@@ -90,6 +91,7 @@ class Lead:
         )
         self._channels: dict[int, LeadEnd] = {}
         self._acceptor: Acceptor | None = None
+        self._credits = ToldCredits()
         self._refusals: list[tuple[int, SeqOutput]] = []  # for the next frame
         self._is_stopped = False
         self._totals = Totals()
@@ -224,6 +226,7 @@ class Lead:
         """Forget a worker that is gone, and its sequences."""
         self._scheduler.abort_worker(worker)
         self._refusals = [(w, output) for w, output in self._refusals if w != worker]
+        self._credits.forget(worker)
         if (channel := self._channels.pop(worker, None)) is not None:
             channel.close()
 
@@ -284,13 +287,18 @@ class Lead:
     ) -> None:
         """Send each worker its part of a step as one frame.
 
-        A part may be empty: the frame still shows progress and grants credit.
+        A part may be empty: the frame still shows progress and grants credit. It is left out if the
+        worker knows that already, more or less: most workers of many gateways have nothing in most
+        steps.
         """
         parts = self._split_by_worker(outputs)
         timings = StepTimings(schedule_s, result.forward_s, result.sample_s)
         self._totals = self._totals_with(timings)
+        now_s = time.monotonic()
         for worker, part in parts.items():
-            self._send_to(worker, self._frame(step, part, timings))
+            if part or self._credits.is_news(worker, self._scheduler.credit, now_s):
+                self._send_to(worker, self._frame(step, part, timings))
+                self._credits.note(worker, self._scheduler.credit, now_s)
 
     def _send_load(self) -> None:
         """Show what an abort, a refusal or a worker's end has freed, when no step is left to do so.
