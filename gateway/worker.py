@@ -36,6 +36,7 @@ from backend.wire.control import (
     Stop,
 )
 from backend.wire.local.child import ChildContext
+from backend.wire.local.ends import LocalWorkerEnd
 from backend.wire.messages import Failed, StepOutput
 from gateway import connection
 from gateway.answers.chunk_writer import offering_chunk_writers
@@ -141,7 +142,8 @@ class Worker:
                     case NameGroups():
                         self._pool.name_groups(message.names)
                     case Attach():
-                        self._pool.attach(message.replica, message.epoch, fds)
+                        end = LocalWorkerEnd(message.epoch, fds)
+                        self._pool.attach(message.replica, message.epoch, end)
                     case Detach():
                         self._pool.detach(message.replica, message.epoch, message.suspects)
                     case Quiesce():

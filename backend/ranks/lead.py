@@ -7,7 +7,6 @@ it as they do, and sends every worker one frame of tokens. It never waits for a 
 import logging
 import select
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,16 +21,17 @@ from backend.scheduler.state_slots import StateSlots
 from backend.settings import EngineSettings
 from backend.step import StepPlan
 from backend.structured_output.faulty_matchers import build_matchers
-from backend.wire import messages
+from backend.wire.channel import ChannelBroken, LeadEnd
 from backend.wire.control import Attach, ChildLine, Detach, Stop
-from backend.wire.local.channel import ChannelEnd
+from backend.wire.local.ends import LocalLeadEnd
 from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase
-from backend.wire.local.pipe import PipeBroken, PipeWriter
-from backend.wire.local.ring import RingCorrupt, RingReader, RingWriter
+from backend.wire.local.ring import RingWriter
 from backend.wire.messages import (
     Abort,
     FinishReason,
     Ready,
+    Reply,
+    Request,
     SeqOutput,
     StepOutput,
     StepTimings,
@@ -45,19 +45,6 @@ if TYPE_CHECKING:
     from backend.engine.model_runner import StepResult
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Channel:
-    """What connects the lead to one incarnation of a worker."""
-
-    epoch: int
-    ring: RingReader
-    pipe: PipeWriter
-
-    def close(self) -> None:
-        self.ring.close()
-        self.pipe.close()
 
 
 class Lead:
@@ -97,7 +84,7 @@ class Lead:
         self._matchers = build_matchers(
             engine.config.vocab_size, engine.config.eos_token_ids, settings.test_faults
         )
-        self._channels: dict[int, _Channel] = {}
+        self._channels: dict[int, LeadEnd] = {}
         self._refusals: list[tuple[int, SeqOutput]] = []  # for the next frame
         self._is_stopped = False
         self._totals = Totals()
@@ -173,9 +160,7 @@ class Lead:
         poll = select.poll()
         poll.register(self._line, select.POLLIN)
         for channel in self._channels.values():
-            poll.register(channel.ring, select.POLLIN)
-            if channel.pipe.has_backlog:
-                poll.register(channel.pipe, select.POLLOUT)
+            channel.register(poll)
         ready = poll.poll(0) if self._scheduler.has_work else self._heartbeat.wait(poll)
         if not ready:
             return
@@ -183,28 +168,29 @@ class Lead:
             self._apply_control(*packet)
         for worker, channel in list(self._channels.items()):
             try:
-                channel.pipe.flush()
-                for record in channel.ring.read():
-                    self._apply_request(worker, record)
-            except PipeBroken:
+                for request in channel.receive():
+                    self._apply_request(worker, request)
+            except ChannelBroken:
                 self._forget_worker(worker)
 
     def _apply_control(self, message: object, fds: list[int]) -> None:
         match message:
             case Attach(worker=worker, epoch=epoch):
                 self._forget_worker(worker)
-                end = ChannelEnd(*fds)
-                ring = RingReader(end.ring, epoch=epoch)
-                self._channels[worker] = _Channel(epoch, ring, PipeWriter(end.pipe))
-                ready = msgspec.structs.replace(
-                    self._ready, epoch=epoch, credit=self._scheduler.credit
-                )
-                self._channels[worker].pipe.write(messages.encode(ready))
+                self._welcome(worker, LocalLeadEnd(epoch, fds))
             case Detach(worker=worker, epoch=epoch):
                 if worker in self._channels and self._channels[worker].epoch == epoch:
                     self._forget_worker(worker)
             case Stop():
                 self._is_stopped = True
+
+    def _welcome(self, worker: int, channel: LeadEnd) -> None:
+        """Take a worker's new channel, whose first frame says what the group is."""
+        self._channels[worker] = channel
+        ready = msgspec.structs.replace(
+            self._ready, epoch=channel.epoch, credit=self._scheduler.credit
+        )
+        self._send_to(worker, ready)
 
     def _forget_worker(self, worker: int) -> None:
         """Forget a worker that is gone, and its sequences."""
@@ -213,18 +199,14 @@ class Lead:
         if (channel := self._channels.pop(worker, None)) is not None:
             channel.close()
 
-    def _apply_request(self, worker: int, record: bytes) -> None:
-        try:
-            message = messages.decode_request(record)
-        except msgspec.MsgspecError as error:
-            raise RingCorrupt(f"worker {worker} sent what is not a request: {error}") from error
-        match message:
+    def _apply_request(self, worker: int, request: Request) -> None:
+        match request:
             case Abort(seq_id=seq_id):
                 self._scheduler.abort((worker, seq_id))
             case Vocabulary(pieces=pieces):
                 self._matchers.learn(pieces)
             case Submit():
-                self._admit(worker, message)
+                self._admit(worker, request)
 
     def _admit(self, worker: int, submit: Submit) -> None:
         prompt_ids: list[int] = submit.prompt_ids
@@ -302,21 +284,19 @@ class Lead:
         scheduler = self._scheduler
         return Load(scheduler.num_running, scheduler.num_waiting, scheduler.pool.num_free)
 
-    def _frame(self, step: int, outputs: list[SeqOutput], timings: StepTimings) -> bytes:
+    def _frame(self, step: int, outputs: list[SeqOutput], timings: StepTimings) -> StepOutput:
         scheduler, totals = self._scheduler, self._totals
         if scheduler.states:  # as they are now: aborts between steps change them
             totals = msgspec.structs.replace(totals, states=scheduler.states.figures)
-        return messages.encode(
-            StepOutput(
-                step=step,
-                outputs=outputs,
-                timings=timings,
-                credit=scheduler.credit,
-                num_running=scheduler.num_running,
-                num_waiting=scheduler.num_waiting,
-                num_free_blocks=scheduler.pool.num_free,
-                totals=totals,
-            )
+        return StepOutput(
+            step=step,
+            outputs=outputs,
+            timings=timings,
+            credit=scheduler.credit,
+            num_running=scheduler.num_running,
+            num_waiting=scheduler.num_waiting,
+            num_free_blocks=scheduler.pool.num_free,
+            totals=totals,
         )
 
     def _totals_with(self, timings: StepTimings) -> Totals:
@@ -335,10 +315,10 @@ class Lead:
             sample_s=before.sample_s + timings.sample_s,
         )
 
-    def _send_to(self, worker: int, frame: bytes) -> None:
+    def _send_to(self, worker: int, reply: Reply) -> None:
         try:
-            self._channels[worker].pipe.write(frame)
-        except PipeBroken:
+            self._channels[worker].send(reply)
+        except ChannelBroken:
             self._forget_worker(worker)
 
 

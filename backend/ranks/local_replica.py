@@ -5,14 +5,16 @@ rank imports torch, this process never does.
 """
 
 import contextlib
+import os
 from dataclasses import dataclass
 
 from backend.settings import EngineSettings
 from backend.wire.control import Attach, ControlClosed, Detach, GroupWiring, Stop
-from backend.wire.local.channel import ChannelFds
+from backend.wire.local.channel import ChannelFds, create_channel
 from backend.wire.local.child import Child
 from backend.wire.local.heartbeat import Heartbeat, HeartbeatPage
 from backend.wire.local.wiring import GroupFds
+from backend.wire.offer import Offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,21 @@ class LocalReplica:
         """Return every rank's last sign of life."""
         return self.page.heartbeats()
 
+    def connect(self, worker: int, epoch: int) -> Offer:
+        """Connect the lead with a worker; return what the worker must be sent.
+
+        Raises ControlClosed.
+        """
+        channel = create_channel()
+        try:
+            self.attach(worker, epoch, channel)
+            fds = tuple(map(os.dup, channel.worker_end))
+            return Offer(Attach(worker, self.replica, epoch), fds)
+        finally:
+            channel.close()
+
     def attach(self, worker: int, epoch: int, channel: ChannelFds) -> None:
-        """Connect the lead with a worker. Raises ControlClosed."""
+        """Give the lead its end of a channel to a worker. Raises ControlClosed."""
         self.ranks[0].line.send(Attach(worker, self.replica, epoch), channel.lead_end)
 
     def detach(self, worker: int, epoch: int) -> None:

@@ -10,9 +10,9 @@ from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.placement.sharding import split_model
 from backend.settings import EngineSettings
-from backend.wire.local.channel import ChannelFds
 from backend.wire.local.child import ProcessName
 from backend.wire.local.heartbeat import Heartbeat
+from backend.wire.offer import Offer
 
 
 class Replica(Protocol):
@@ -29,8 +29,11 @@ class Replica(Protocol):
     def heartbeats(self) -> list[Heartbeat]:
         """Return every rank's last sign of life, in this machine's CLOCK_MONOTONIC."""
 
-    def attach(self, worker: int, epoch: int, channel: ChannelFds) -> None:
-        """Connect the lead with a worker. Raises ControlClosed."""
+    def connect(self, worker: int, epoch: int) -> Offer:
+        """Connect the lead with a worker; return what the worker must be sent.
+
+        Raises ControlClosed.
+        """
 
     def detach(self, worker: int, epoch: int) -> None:
         """Tell the lead that a worker is gone. Raises ControlClosed."""

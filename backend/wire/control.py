@@ -1,12 +1,13 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
-The supervisor says GroupWiring, Observe, NameGroups, Attach, Detach, Quiesce, Reload, Ping, Drain
-and Stop; the child says Progress, Budget, Pong, Ready, Failed, Serving, Quiet and Cut. Packets keep
+The supervisor says GroupWiring, Observe, NameGroups, Attach, Listen, Dial, Detach, Quiesce, Reload,
+Ping, Drain and Stop; the child says Progress, Budget, Pong, Ready, Failed, Serving, Quiet and Cut. Packets keep
 their borders, carry descriptors, and end-of-file tells a child that the supervisor is gone.
 
     GroupWiring to a rank carries   wiring.WiringFds: the heartbeat page, the ranks' exchange, the
                                     ring of plans
     Attach to a worker or a lead    channel.ChannelEnd: the request ring, an end of the token pipe
+    Listen to a lead carries        a listening socket
     Observe carries                 a page of memory of the supervisor's, and one of each worker
 """
 
@@ -16,6 +17,7 @@ import msgspec
 
 from backend.wire.local.heartbeat import Phase
 from backend.wire.messages import Failed, Ready, SeqId
+from backend.wire.tcp.address import LeadAddress, Secret
 
 MAX_PACKET_BYTES = 1 << 16
 MAX_FDS = 253  # the kernel's SCM_MAX_FD
@@ -43,6 +45,36 @@ class Attach(msgspec.Struct, frozen=True, array_like=True, tag="attach"):
     worker: int
     replica: int
     epoch: int
+
+
+class Listen(msgspec.Struct, frozen=True, array_like=True, tag="listen"):
+    """Take channels from other machines, at the socket that comes along; to a lead.
+
+    incarnation: the group's epoch. certificate, key: PEM, for streams that are encrypted, or empty.
+    """
+
+    secret: Secret
+    incarnation: int
+    certificate: str = ""
+    key: str = ""
+
+    def __repr__(self) -> str:
+        """Leave secret and key out, wherever this may be logged."""
+        return f"Listen(incarnation={self.incarnation})"
+
+
+class Dial(msgspec.Struct, frozen=True, array_like=True, tag="dial"):
+    """Make a new channel to the lead of a group on another machine; to a worker.
+
+    gateway: whose worker it is, a random number above 0: leads tell the workers of several gateways
+    apart by it. worker, replica, epoch: as in Attach.
+    """
+
+    gateway: int
+    worker: int
+    replica: int
+    epoch: int
+    address: LeadAddress
 
 
 class Detach(msgspec.Struct, frozen=True, array_like=True, tag="detach"):
@@ -137,7 +169,18 @@ class Cut(msgspec.Struct, frozen=True, array_like=True, tag="cut"):
 
 
 ToChild = (
-    GroupWiring | Observe | NameGroups | Attach | Detach | Quiesce | Reload | Ping | Drain | Stop
+    GroupWiring
+    | Observe
+    | NameGroups
+    | Attach
+    | Listen
+    | Dial
+    | Detach
+    | Quiesce
+    | Reload
+    | Ping
+    | Drain
+    | Stop
 )
 ToSupervisor = Progress | Budget | Pong | Ready | Failed | Serving | Quiet | Cut
 

@@ -10,12 +10,13 @@ HTTP.
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
-from backend.wire.local.pipe import PipeBroken
+from backend.wire.channel import ChannelBroken, WorkerEnd
 from backend.wire.messages import Ready, Reply, SeqOutput, StepOutput, Submit
 from backend.wire.sampling import SamplingParams
 from gateway.group_names import GroupNames
@@ -218,14 +219,14 @@ class ReplicaPool:
         self._dispatcher.dispatch()
         self._note_idle()
 
-    def attach(self, replica: int, epoch: int, fds: Sequence[int]) -> None:
-        """Take the worker's end of a new channel: ring memory, doorbell, space, pipe."""
+    def attach(self, replica: int, epoch: int, end: WorkerEnd) -> None:
+        """Take the worker's end of a new channel."""
         self._lose(self._dispatcher.connections.get(replica))
-        conn = ReplicaConnection.open(replica, epoch, fds)
+        conn = ReplicaConnection(replica, epoch, end)
         if (known := self._step_costs.get(replica)) is not None:
             conn.step_cost = known.inherit()
         self._dispatcher.connections[replica], self._step_costs[replica] = conn, conn.step_cost
-        asyncio.get_running_loop().add_reader(conn.pipe.fileno(), self._read, conn)
+        end.listen(asyncio.get_running_loop(), functools.partial(self._read, conn))
 
     def quiesce(self, replica: int, epoch: int) -> None:
         """Send a group nothing more; the listener is told once it has ended what it was given."""
@@ -238,7 +239,7 @@ class ReplicaPool:
         """The group of this channel is dead; suspects: seq_ids of what may have been the cause."""
         conn = self._dispatcher.connections.get(replica)
         if conn is not None and conn.epoch == epoch:
-            with contextlib.suppress(PipeBroken):
+            with contextlib.suppress(ChannelBroken):
                 # What it has computed need not be computed again.
                 while replies := conn.read():
                     for reply in replies:
@@ -251,7 +252,7 @@ class ReplicaPool:
         try:
             for reply in conn.read():
                 self._take(conn, reply)
-        except PipeBroken as error:
+        except ChannelBroken as error:
             logger.error("group=%d epoch=%d lost: %s", conn.replica, conn.epoch, error)
             self._lose(conn)
         self._dispatcher.dispatch()
@@ -299,7 +300,6 @@ class ReplicaPool:
         if conn is None or self._dispatcher.connections.get(conn.replica) is not conn:
             return
         del self._dispatcher.connections[conn.replica]
-        asyncio.get_running_loop().remove_reader(conn.pipe.fileno())
         self._note_capacity()
         lost = conn.close()
         for seq in lost.values():
