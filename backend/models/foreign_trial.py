@@ -87,6 +87,7 @@ def _batch(parts: Sequence[tuple[list[int], int, list[int]]], device: torch.devi
         return torch.tensor(values, dtype=torch.int32, device=device)
 
     slot_mapping, block_tables = tensor(slots), tensor(tables)
+    lens = [computed + len(tokens) for tokens, computed, _ in parts]
     return Batch(
         input_ids=tensor(ids),
         positions=tensor(positions),
@@ -94,8 +95,10 @@ def _batch(parts: Sequence[tuple[list[int], int, list[int]]], device: torch.devi
         block_tables=block_tables,
         output_tokens=torch.arange(len(ids), device=device),
         query_starts=starts,
-        context_lens=[computed + len(tokens) for tokens, computed, _ in parts],
+        context_lens=lens,
         num_decodes=sum(len(tokens) == 1 and computed > 0 for tokens, computed, _ in parts),
         slot_mappings=slot_mapping[None],
         group_tables=block_tables[None],
+        starts=tensor(starts),
+        lens=tensor(lens),
     )

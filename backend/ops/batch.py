@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backend.ops.upload import upload
 from backend.step import StepPlan
 
 
@@ -53,8 +54,10 @@ class Batch:
 
     input_ids, positions, slot_mapping: [T]; block_tables: [S, B]; output_tokens: [N + P], whose
     hidden states are wanted: those to be sampled, then those to be scored; all int32. query_starts
-    [S + 1] and context_lens [S] stay on the host, where they steer loops. slot_mapping and
-    block_tables are those of one cache group, the first unless group() gave the batch.
+    [S + 1] and context_lens [S] are on the host, where they steer loops; starts and lens are the
+    same on the device. A batch that is captured has bounds in context_lens, see
+    ops/triton/__init__.py. slot_mapping and block_tables are those of one cache group, the first
+    unless group() gave the batch.
     slot_mappings [G, T] and group_tables [G, S, B] are of all. token_types: [T], the segment of
     each token, for encoders that know them; None where all are in the first. cross: of an
     encoder-decoder. states: of a model whose layers keep states.
@@ -70,9 +73,16 @@ class Batch:
     num_decodes: int
     slot_mappings: Tensor
     group_tables: Tensor
+    starts: Tensor
+    lens: Tensor
     token_types: Tensor | None = None
     cross: CrossBatch | None = None
     states: StateBatch | None = None
+
+    @property
+    def longest(self) -> int:
+        """The longest context of the decodes, or a bound for it where the batch is captured."""
+        return max(self.context_lens[: self.num_decodes], default=0)
 
     def group(self, index: int) -> "Batch":
         """Return the batch as layers of one cache group attend to it."""
@@ -88,26 +98,31 @@ class Batch:
         tokens: [N], by their places in the step. For layers that write no keys, and
         no states.
         """
+        device = self.input_ids.device
         sequences = [bisect.bisect_right(self.query_starts, token) - 1 for token in tokens]
         behind = [self.context_lens[s] - self.query_starts[s + 1] for s in sequences]
+        lens = [token + 1 + b for token, b in zip(tokens, behind, strict=True)]
+        at, owners = upload(tokens, device), upload(sequences, device)
         return replace(
             self,
-            input_ids=self.input_ids[tokens],
-            positions=self.positions[tokens],
-            slot_mapping=self.slot_mapping[tokens],
-            block_tables=self.block_tables[sequences],
-            output_tokens=torch.arange(len(tokens), device=self.input_ids.device),
+            input_ids=self.input_ids[at],
+            positions=self.positions[at],
+            slot_mapping=self.slot_mapping[at],
+            block_tables=self.block_tables[owners],
+            output_tokens=torch.arange(len(tokens), device=device),
             query_starts=[*range(len(tokens) + 1)],
-            context_lens=[token + 1 + b for token, b in zip(tokens, behind, strict=True)],
+            context_lens=lens,
             num_decodes=len(tokens),
-            slot_mappings=self.slot_mappings[:, tokens],
-            group_tables=self.group_tables[:, sequences],
+            slot_mappings=self.slot_mappings[:, at],
+            group_tables=self.group_tables[:, owners],
+            starts=torch.arange(len(tokens) + 1, dtype=torch.int32, device=device),
+            lens=upload(lens, device),
         )
 
     @classmethod
     def from_plan(cls, plan: StepPlan, device: torch.device) -> "Batch":
         """Copy a plan to the device, the integers in one piece."""
-        words = torch.from_numpy(plan.words).to(device)
+        words = upload(plan.words, device)
 
         def on_device(view: Any) -> Tensor:
             start = (view.ctypes.data - plan.words.ctypes.data) // 4
@@ -130,7 +145,7 @@ class Batch:
                 on_device(plan.state_starts),
                 on_device(plan.state_reads),
                 on_device(plan.state_writes),
-                torch.from_numpy(chains).to(device),
+                upload(chains, device),
                 plan.state_starts.tolist(),
                 chains.tolist(),
             )
@@ -147,6 +162,8 @@ class Batch:
             plan.num_decodes,
             slots,
             tables,
+            on_device(plan.query_starts),
+            on_device(plan.context_lens),
             cross=cross,
             states=states,
         )

@@ -6,6 +6,7 @@ it as they do, and sends every worker one frame of tokens. It never waits for a 
 
 import logging
 import select
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from backend.settings import EngineSettings
 from backend.step import StepPlan
 from backend.structured_output.faulty_matchers import build_matchers
 from backend.wire.channel import ChannelBroken, LeadEnd
-from backend.wire.control import Attach, ChildLine, Detach, Stop
+from backend.wire.control import Attach, ChildLine, Detach, Listen, Stop
 from backend.wire.local.ends import LocalLeadEnd
 from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase
 from backend.wire.local.ring import RingWriter
@@ -39,6 +40,8 @@ from backend.wire.messages import (
     Totals,
     Vocabulary,
 )
+from backend.wire.tcp.acceptor import Acceptor
+from backend.wire.tcp.encryption import lead_context
 
 if TYPE_CHECKING:
     from backend.engine.engine import Engine
@@ -85,6 +88,7 @@ class Lead:
             engine.config.vocab_size, engine.config.eos_token_ids, settings.test_faults
         )
         self._channels: dict[int, LeadEnd] = {}
+        self._acceptor: Acceptor | None = None
         self._refusals: list[tuple[int, SeqOutput]] = []  # for the next frame
         self._is_stopped = False
         self._totals = Totals()
@@ -161,11 +165,16 @@ class Lead:
         poll.register(self._line, select.POLLIN)
         for channel in self._channels.values():
             channel.register(poll)
+        if self._acceptor is not None:
+            poll.register(self._acceptor, select.POLLIN)
         ready = poll.poll(0) if self._scheduler.has_work else self._heartbeat.wait(poll)
         if not ready:
             return
         while (packet := self._line.receive()) is not None:
             self._apply_control(*packet)
+        if self._acceptor is not None:
+            for worker, end in self._acceptor.take():
+                self._welcome(worker, end)
         for worker, channel in list(self._channels.items()):
             try:
                 for request in channel.receive():
@@ -176,8 +185,9 @@ class Lead:
     def _apply_control(self, message: object, fds: list[int]) -> None:
         match message:
             case Attach(worker=worker, epoch=epoch):
-                self._forget_worker(worker)
                 self._welcome(worker, LocalLeadEnd(epoch, fds))
+            case Listen():
+                self._listen(message, *fds)
             case Detach(worker=worker, epoch=epoch):
                 if worker in self._channels and self._channels[worker].epoch == epoch:
                     self._forget_worker(worker)
@@ -186,11 +196,18 @@ class Lead:
 
     def _welcome(self, worker: int, channel: LeadEnd) -> None:
         """Take a worker's new channel, whose first frame says what the group is."""
+        self._forget_worker(worker)
         self._channels[worker] = channel
         ready = msgspec.structs.replace(
             self._ready, epoch=channel.epoch, credit=self._scheduler.credit
         )
         self._send_to(worker, ready)
+
+    def _listen(self, message: Listen, fd: int) -> None:
+        """Take workers of other machines from now on. fd: of a listening socket."""
+        encryption = lead_context(message.certificate, message.key) if message.certificate else None
+        listener = socket.socket(fileno=fd)
+        self._acceptor = Acceptor(listener, message.secret, message.incarnation, encryption)
 
     def _forget_worker(self, worker: int) -> None:
         """Forget a worker that is gone, and its sequences."""

@@ -1,8 +1,9 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
 The supervisor says GroupWiring, Observe, NameGroups, Attach, Listen, Dial, Detach, Quiesce, Reload,
-Ping, Drain and Stop; the child says Progress, Budget, Pong, Ready, Failed, Serving, Quiet and Cut. Packets keep
-their borders, carry descriptors, and end-of-file tells a child that the supervisor is gone.
+Ping, Drain and Stop; the child says Progress, Budget, Pong, Ready, Failed, Serving, Quiet and Cut.
+Packets keep their borders, carry descriptors, and end-of-file tells a child that the supervisor is
+gone.
 
     GroupWiring to a rank carries   wiring.WiringFds: the heartbeat page, the ranks' exchange, the
                                     ring of plans
@@ -66,8 +67,9 @@ class Listen(msgspec.Struct, frozen=True, array_like=True, tag="listen"):
 class Dial(msgspec.Struct, frozen=True, array_like=True, tag="dial"):
     """Make a new channel to the lead of a group on another machine; to a worker.
 
-    gateway: whose worker it is, a random number above 0: leads tell the workers of several gateways
-    apart by it. worker, replica, epoch: as in Attach.
+    gateway: 0 if the group is ours, so that its lead knows the worker by its number; else a random
+    number above that tells the workers of several gateways apart. worker, replica, epoch: as in
+    Attach.
     """
 
     gateway: int

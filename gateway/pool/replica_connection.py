@@ -20,7 +20,7 @@ from gateway.pool.routing import StepCost
 class GroupStatus(msgspec.Struct, frozen=True):
     """One group, for health checks. Loads are as of its last frame, of all workers together."""
 
-    replica: int
+    group: int
     ready: bool
     running: int
     waiting: int

@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from backend.ops.batch import AttentionSpec, Batch
+from backend.ops.upload import upload
 
 # Rows of a tile that tensor cores multiply.
 MIN_ROWS = 16
@@ -56,16 +57,15 @@ class PlannedAttention:
             for s in range(batch.num_decodes, len(batch.context_lens))
             for first in range(0, batch.query_starts[s + 1] - batch.query_starts[s], tokens)
         ]
-        longest = max(batch.context_lens[: batch.num_decodes], default=0)
         return cls(
             spec,
             batch.slot_mapping,
-            torch.tensor(batch.query_starts, dtype=torch.int32, device=device),
-            torch.tensor(batch.context_lens, dtype=torch.int32, device=device),
+            batch.starts,
+            batch.lens,
             batch.block_tables,
             batch.num_decodes,
-            triton.cdiv(longest, SPLIT_KEYS),
-            torch.tensor(tiles, dtype=torch.int32, device=device).view(-1, 2),
+            triton.cdiv(batch.longest, SPLIT_KEYS),
+            upload(tiles, device).view(-1, 2),
         )
 
 
@@ -353,7 +353,8 @@ def _merge(
     total = tl.sum(weights * sums, 0)
     if HAS_SINKS:
         total += tl.exp(sink - base)
-    result = tl.sum(weights[:, None] * values, 0) / total
+    # A row of padding has seen nothing.
+    result = tl.sum(weights[:, None] * values, 0) / tl.where(total > 0.0, total, 1.0)
     target = out + sequence.to(tl.int64) * token_stride + head * head_stride
     tl.store(target + columns, result.to(out.dtype.element_ty), mask=is_column)
 
