@@ -12,7 +12,7 @@ from backend.settings import EngineSettings
 from backend.wire.control import Attach, ControlClosed, Detach, GroupWiring, Stop
 from backend.wire.local.channel import ChannelFds, create_channel
 from backend.wire.local.child import Child
-from backend.wire.local.heartbeat import Heartbeat, HeartbeatPage
+from backend.wire.local.heartbeat import HeartbeatPage, Load
 from backend.wire.local.wiring import GroupFds
 from backend.wire.offer import Offer
 
@@ -35,6 +35,7 @@ class LocalReplica:
         self, replica: int, epoch: int, settings: EngineSettings, first_rank: int = 0
     ) -> None:
         """settings: this group's. first_rank: how many ranks the groups before it have."""
+        self.node = ""
         self.replica = replica
         self.epoch = epoch
         self.ranks = [
@@ -58,9 +59,10 @@ class LocalReplica:
                 child.line.send(GroupWiring(), group_fds.view(rank).pack())
         group_fds.close()
 
-    def heartbeats(self) -> list[Heartbeat]:
-        """Return every rank's last sign of life."""
-        return self.page.heartbeats()
+    @property
+    def load(self) -> Load:
+        """What the group holds, as its lead has last told."""
+        return self.page.heartbeats()[0].load
 
     def connect(self, worker: int, epoch: int) -> Offer:
         """Connect the lead with a worker; return what the worker must be sent.

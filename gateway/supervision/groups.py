@@ -30,8 +30,13 @@ logger = logging.getLogger(__name__)
 
 
 class GroupState(enum.StrEnum):
-    """Where a group is. ENDING: its last processes are dying. WAITING: it starts again soon."""
+    """Where a group is.
 
+    PLACING: no node has room for it yet. ENDING: its last processes are dying. WAITING: it starts
+    again soon.
+    """
+
+    PLACING = "placing"
     LOADING = "loading"
     READY = "ready"
     DRAINING = "draining"
@@ -94,6 +99,8 @@ class Group:
             return GroupState.WAITING if self._restart else GroupState.STOPPED
         if self.incarnation.is_over:
             return GroupState.ENDING
+        if self.incarnation.waits_for:
+            return GroupState.PLACING
         if self.incarnation.ready is None:
             return GroupState.LOADING
         return GroupState.READY if self._is_wanted else GroupState.DRAINING
@@ -123,6 +130,10 @@ class Group:
         self._tell_state()
 
     # what its incarnation tells
+
+    @property
+    def has_served(self) -> bool:
+        return self._owner.has_served
 
     def progressed(self, title: str, news: Progress | Budget) -> None:
         self._owner.tell(RankProgressed(title, news))

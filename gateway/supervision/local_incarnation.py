@@ -50,6 +50,7 @@ class LocalIncarnation:
     def __init__(
         self, number: int, epoch: int, place: GroupPlace, hang_s: float, owner: IncarnationOwner
     ) -> None:
+        self.waits_for = ""
         self.replica = LocalReplica(number, epoch, place.engine, place.first_rank)
         self.ready: Ready | None = None
         self.fault: Fault | None = None
@@ -73,7 +74,7 @@ class LocalIncarnation:
 
     def ranks(self) -> list[RankView]:
         """What each rank does now, as an operator is shown it."""
-        beats = self.replica.heartbeats()
+        beats = self.replica.page.heartbeats()
         children = self.replica.ranks
         return [_view(*each) for each in zip(range(len(beats)), children, beats, strict=True)]
 
@@ -249,3 +250,11 @@ class LocalLauncher:
     ) -> LocalIncarnation:
         """Start one of group `number`, whose turns `owner` is told."""
         return LocalIncarnation(number, epoch, place, self._hang_s, owner)
+
+    has_ended = True
+
+    def close(self) -> None:
+        """Nothing is its own."""
+
+    def kill(self) -> None:
+        """Nothing is its own."""

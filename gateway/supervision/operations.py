@@ -155,6 +155,6 @@ class Operations:
 
 def _load(group: Group) -> str:
     assert group.incarnation is not None
-    load = group.incarnation.replica.heartbeats()[0].load
+    load = group.incarnation.replica.load
     count = load.num_running + load.num_waiting
     return f"{count} sequence{'' if count == 1 else 's'}"
