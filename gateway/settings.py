@@ -164,6 +164,29 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "`consumer_group`"
         ),
     ] = PRIMARY
+    group_port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65535,
+            description="first of the ports where groups take the workers of other gateways, one "
+            "each (0: none)",
+        ),
+    ] = 0
+    group_host: Annotated[
+        str, Meta(min_length=1, description="address where groups take workers of other gateways")
+    ] = "127.0.0.1"
+    group_secret: Annotated[
+        str, Meta(description="file of the secret that lets other gateways use the groups")
+    ] = ""
+    group_tls_cert: Annotated[
+        str, Meta(description="PEM file of a certificate that encrypts the way to groups over TCP")
+    ] = ""
+    group_tls_key: Annotated[str, Meta(description="PEM file of its private key")] = ""
+    group_wire: Annotated[
+        Literal["memory", "tcp"],
+        Meta(description="for tests: how this server's own workers reach its groups"),
+    ] = "memory"
     served_model_name: Annotated[
         tuple[Annotated[str, Meta(min_length=1)], ...],
         Meta(description="names clients may ask for, separated by commas", extra=_MODEL),

@@ -46,6 +46,7 @@ from gateway.supervision.listener import (
     find_listener,
     find_management_listener,
 )
+from gateway.supervision.listening import GroupListening, ListeningError
 from gateway.supervision.local_incarnation import LocalLauncher
 from gateway.supervision.operations import Operations
 from gateway.supervision.recent_lines import RecentLines
@@ -89,11 +90,12 @@ def run(settings: Settings, asked_for: str) -> int:
         with find_listener(settings.server) as listener:
             check_guarded(listener, settings.server)
             management = find_management_listener(settings.server)
+            GroupListening(settings.server).check(len(layout(settings)))
             if settings.server.tls_cert or settings.server.tls_key:
                 TlsFiles(settings.server.tls_cert, settings.server.tls_key)
             listeners = [listener] if management is None else [listener, management]
             return asyncio.run(serve(settings, config, sampling, listeners, reporter, asked_for))
-    except (CannotListen, Unguarded, KeyFileError, TlsError) as error:
+    except (CannotListen, Unguarded, KeyFileError, ListeningError, TlsError) as error:
         reporter.fails(str(error))
         return 1
 
@@ -117,7 +119,7 @@ async def serve(
 async def open_launcher(settings: Settings, port: int, asked_for: str) -> Launcher:
     """Make what starts groups. port: where this server listens. Raises ModelError."""
     if settings.server.launcher == "local":
-        return LocalLauncher(settings.server.hang_seconds)
+        return LocalLauncher(settings.server.hang_seconds, GroupListening(settings.server))
     launcher = RayLauncher(settings, cluster_owner(port))
     try:
         await launcher.open(asked_for)

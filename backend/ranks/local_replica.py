@@ -9,12 +9,13 @@ import os
 from dataclasses import dataclass
 
 from backend.settings import EngineSettings
-from backend.wire.control import Attach, ControlClosed, Detach, GroupWiring, Stop
+from backend.wire.control import Attach, ControlClosed, Detach, Dial, GroupWiring, Stop
 from backend.wire.local.channel import ChannelFds, create_channel
 from backend.wire.local.child import Child
 from backend.wire.local.heartbeat import HeartbeatPage, Load
 from backend.wire.local.wiring import GroupFds
 from backend.wire.offer import Offer
+from backend.wire.tcp.listening import Listening
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,15 @@ class LocalReplica:
     """The ranks of a group as children of this process, and their lines."""
 
     def __init__(
-        self, replica: int, epoch: int, settings: EngineSettings, first_rank: int = 0
+        self,
+        replica: int,
+        epoch: int,
+        settings: EngineSettings,
+        first_rank: int = 0,
+        listening: Listening | None = None,
     ) -> None:
-        """settings: this group's. first_rank: how many ranks the groups before it have."""
+        """settings: this group's. first_rank: how many ranks the groups before it have.
+        listening: where its lead takes workers over TCP; its socket is the replica's."""
         self.node = ""
         self.replica = replica
         self.epoch = epoch
@@ -49,6 +56,9 @@ class LocalReplica:
         ]
         self.page = HeartbeatPage(settings.tp, settings.max_num_seqs, epoch)
         self._connect()
+        self._address = listening.address if listening is not None else None
+        if listening is not None:
+            self._listen(listening)
 
     def _connect(self) -> None:
         """Connect the ranks with each other, and keep no copy of what connects them."""
@@ -58,6 +68,11 @@ class LocalReplica:
             with contextlib.suppress(ControlClosed):
                 child.line.send(GroupWiring(), group_fds.view(rank).pack())
         group_fds.close()
+
+    def _listen(self, listening: Listening) -> None:
+        """Have the lead listen, and keep no copy of its socket."""
+        with listening.listener, contextlib.suppress(ControlClosed):
+            self.ranks[0].line.send(listening.message, (listening.listener.fileno(),))
 
     @property
     def load(self) -> Load:
@@ -69,6 +84,8 @@ class LocalReplica:
 
         Raises ControlClosed.
         """
+        if self._address is not None:
+            return Offer(Dial(0, worker, self.replica, epoch, self._address))
         channel = create_channel()
         try:
             self.attach(worker, epoch, channel)

@@ -1,12 +1,13 @@
 """A mock engine: a lead that computes nothing, to measure what the gateway costs.
 
-It speaks the same ring, pipe and control line as lead.py, and emits as that does: at a set rate one
+It speaks the same channels and control line as lead.py, and emits as that does: at a set rate one
 frame a step, with a token for every sequence. Knows no model. Started by `unisono bench gateway`,
 never by serve.
 """
 
 import itertools
 import select
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from backend.wire.channel import LeadEnd
-from backend.wire.control import Attach, ChildLine, ControlClosed, Stop
+from backend.wire.channel import ChannelBroken, LeadEnd
+from backend.wire.control import Attach, ChildLine, ControlClosed, Listen, Stop
 from backend.wire.local.child import ChildContext
 from backend.wire.local.ends import LocalLeadEnd
 from backend.wire.messages import (
@@ -28,6 +29,7 @@ from backend.wire.messages import (
     StepTimings,
     Submit,
 )
+from backend.wire.tcp.acceptor import Acceptor
 
 # Nothing is ever scarce here.
 PLENTY = 1 << 24
@@ -74,6 +76,7 @@ class MockLead:
         self._sequences: dict[int, _Sequence] = {}
         self._is_stopped = False
         self._channel: LeadEnd | None = None
+        self._acceptor: Acceptor | None = None
         line.send(self._ready(0))
 
     def run(self) -> None:
@@ -120,21 +123,36 @@ class MockLead:
         poll.register(self._line, select.POLLIN)
         if self._channel is not None:
             self._channel.register(poll)
+        if self._acceptor is not None:
+            poll.register(self._acceptor, select.POLLIN)
         # Rounded down to milliseconds: what is left is spent turning, so steps are on time.
         poll.poll(None if timeout_s is None else int(timeout_s * 1000))
         while (packet := self._line.receive()) is not None:
             self._apply_control(*packet)
+        if self._acceptor is not None:
+            for _, channel in self._acceptor.take():
+                self._welcome(channel)
         if self._channel is not None:
-            for request in self._channel.receive():
-                self._apply_request(request)
+            try:
+                for request in self._channel.receive():
+                    self._apply_request(request)
+            except ChannelBroken:
+                self._channel.close()
+                self._channel = None
 
     def _apply_control(self, message: object, fds: list[int]) -> None:
         match message:
             case Attach(epoch=epoch):
-                self._channel = LocalLeadEnd(epoch, fds)
-                self._channel.send(self._ready(epoch))
+                self._welcome(LocalLeadEnd(epoch, fds))
+            case Listen(secret=secret, incarnation=incarnation):
+                listener = socket.socket(fileno=fds[0])
+                self._acceptor = Acceptor(listener, secret, incarnation)
             case Stop():
                 self._is_stopped = True
+
+    def _welcome(self, channel: LeadEnd) -> None:
+        self._channel = channel
+        channel.send(self._ready(channel.epoch))
 
     def _apply_request(self, request: Request) -> None:
         match request:

@@ -24,6 +24,7 @@ from backend.ranks.replica import check_group
 from backend.wire.control import Budget, ControlClosed, Listen, Progress
 from backend.wire.local.lifeline import ignore_terminal_signals, tie
 from backend.wire.tcp.handshake import HANDSHAKE_SECONDS, HandshakeError, Hello, introduce
+from backend.wire.tcp.listening import Listening
 from backend.wire.tcp.sockets import configure, create_listener
 from gateway.layout import GroupPlace
 from gateway.nodes.build import build_id
@@ -166,8 +167,10 @@ class Agent:
 
     def _start(self, place: GroupPlace) -> LocalIncarnation:
         order = self._order
-        self._listener = create_listener(self._host)
-        return LocalIncarnation(order.number, order.epoch, place, order.hang_s, self)
+        listener = create_listener(self._host)
+        self._port = int(listener.getsockname()[1])
+        listening = Listening(listener, Listen(order.channel_secret, order.epoch))
+        return LocalIncarnation(order.number, order.epoch, place, order.hang_s, self, listening)
 
     def _failure(self, message: str) -> Fault:
         return Fault(
@@ -184,14 +187,9 @@ class Agent:
         self.tell(RankNews(title, news))
 
     def became_ready(self) -> None:
-        """Have the lead listen for workers, and say where."""
+        """Say where the lead listens for workers."""
         assert self._incarnation is not None and self._incarnation.ready is not None
-        order, port = self._order, self._listener.getsockname()[1]
-        with contextlib.suppress(ControlClosed), self._listener:
-            lead = self._incarnation.replica.ranks[0]
-            listen = Listen(order.channel_secret, order.epoch)
-            lead.line.send(listen, (self._listener.fileno(),))
-            self.tell(GroupIsReady(self._incarnation.ready, self._host, port))
+        self.tell(GroupIsReady(self._incarnation.ready, self._host, self._port))
 
     def faulted(self, fault: Fault) -> None:
         self.tell(Faulted(fault))

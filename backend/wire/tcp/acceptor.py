@@ -17,7 +17,7 @@ from collections import Counter
 
 from backend.wire.tcp.ends import TcpLeadEnd
 from backend.wire.tcp.handshake import HANDSHAKE_SECONDS, HandshakeError, Hello, Reason, admit
-from backend.wire.tcp.sockets import configure
+from backend.wire.tcp.sockets import BACKLOG, configure
 from backend.wire.tcp.stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Acceptor:
         incarnation: int,
         encryption: ssl.SSLContext | None = None,
     ) -> None:
-        """listener: is the acceptor's from now on. incarnation: the group's epoch."""
+        """listener: bound; the acceptor's from now on. incarnation: the group's epoch."""
         self.num_refused: Counter[Reason] = Counter()
         self._listener = listener
         self._secret = secret
@@ -52,6 +52,7 @@ class Acceptor:
         self._is_closed = False
         self._stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         listener.setblocking(False)
+        listener.listen(BACKLOG)
         self._thread = threading.Thread(target=self._accept, name="acceptor", daemon=True)
         self._thread.start()
 

@@ -11,10 +11,17 @@ BACKLOG = 128
 
 
 def create_listener(host: str, port: int = 0) -> socket.socket:
-    """Listen at an address, port 0 for any free one. Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    listener.setblocking(False)
+    """Take an address, port 0 for any free one. Raises OSError.
+
+    Nobody can connect before the lead that is given the socket begins to listen.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except BaseException:
+        listener.close()
+        raise
     return listener
 
 

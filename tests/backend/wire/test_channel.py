@@ -10,7 +10,7 @@ import pytest
 from backend.wire.channel import ChannelBroken, LeadEnd, WorkerEnd
 from backend.wire.local.channel import create_channel
 from backend.wire.local.ends import LocalLeadEnd, LocalWorkerEnd
-from backend.wire.messages import Abort, Reply, Request
+from backend.wire.messages import Abort, Reply, Request, SeqOutput
 from tests.backend.wire.tcp import pairs
 from tests.backend.wire.tcp.pairs import SOME_REPLIES, SOME_REQUESTS, step, submit
 
@@ -94,7 +94,7 @@ async def test_end_of_one_side_is_seen_by_the_other(ends: tuple[LeadEnd, WorkerE
 async def test_worker_that_does_not_read_is_given_up(ends: tuple[LeadEnd, WorkerEnd]) -> None:
     """The lead never waits for it, and holds a bounded backlog."""
     lead, worker = ends
-    frame = step(1, pairs.SeqOutput(1, [7], error="x" * 2_000_000))
+    frame = step(1, SeqOutput(1, [7], error="x" * 2_000_000))
     with pytest.raises(ChannelBroken, match="bytes wait unread"):
         for _ in range(100):
             lead.send(frame)
@@ -105,7 +105,7 @@ async def test_worker_that_does_not_read_is_given_up(ends: tuple[LeadEnd, Worker
 
 async def test_slow_worker_gets_everything_in_the_end(ends: tuple[LeadEnd, WorkerEnd]) -> None:
     lead, worker = ends
-    frames = [step(n, pairs.SeqOutput(1, [7], error="x" * 600_000)) for n in range(20)]
+    frames = [step(n, SeqOutput(1, [7], error="x" * 600_000)) for n in range(20)]
     for frame in frames:
         lead.send(frame)
     assert lead.has_backlog
@@ -114,7 +114,7 @@ async def test_slow_worker_gets_everything_in_the_end(ends: tuple[LeadEnd, Worke
         lead.receive()
         await asyncio.sleep(0)
     await reader.until(lambda: len(reader.replies) == len(frames))
-    assert [frame.step for frame in reader.replies] == list(range(20))  # type: ignore[union-attr]
+    assert reader.replies == frames
     lead.close()
     worker.close()
 
@@ -134,7 +134,7 @@ async def test_full_channel_takes_aborts_when_it_takes_no_submits(
         requests += lead.receive()
         await asyncio.sleep(0)
     assert requests[-1] == Abort(0)
-    assert [request.seq_id for request in requests[:-1]] == list(range(num_sent))  # type: ignore[union-attr]
+    assert requests[:-1] == [submit(number, 8000) for number in range(num_sent)]
     assert worker.send(submit(num_sent, 8000)), "there is room again"
     assert reader.error is None
     lead.close()

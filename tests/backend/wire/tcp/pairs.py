@@ -36,7 +36,7 @@ WAIT_S = 5.0
 def connected() -> tuple[socket.socket, socket.socket]:
     """Return two connected sockets of TCP, configured as those of streams are."""
     with create_listener("127.0.0.1") as listener:
-        listener.setblocking(True)
+        listener.listen()
         dialled = socket.create_connection(listener.getsockname())
         accepted, _ = listener.accept()
     configure(dialled)

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from backend.wire.messages import Reply
 from backend.wire.tcp import acceptor as acceptor_module
 from backend.wire.tcp import handshake
 from backend.wire.tcp.acceptor import Acceptor
@@ -72,7 +73,7 @@ def test_pinned_certificate_encrypts_what_is_said(pair: tuple[str, str]) -> None
         worker._write()
         for reply in SOME_REPLIES:
             lead.send(reply)
-        replies = []
+        replies: list[Reply] = []
         while len(replies) < len(SOME_REPLIES):
             replies += worker.receive()
         assert replies == SOME_REPLIES
@@ -130,8 +131,10 @@ def test_silent_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> 
         silent = [socket.create_connection((address.host, address.port)) for _ in range(5)]
         _, lead, worker = through(acceptor, address)
         assert acceptor.num_refused[Reason.SECRET] == 0
-        for each in (*silent, lead, worker):
+        for each in silent:
             each.close()
+        lead.close()
+        worker.close()
 
 
 def test_closed_acceptor_leaves_no_thread_and_lets_nobody_in() -> None:

@@ -29,7 +29,7 @@ def test_frames_do_not_depend_on_where_a_stream_is_cut(
     stream = stream_of(payloads)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
     parser = FrameParser()
-    found = []
+    found: list[tuple[Kind, bytes]] = []
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         found += parser.feed(stream[start:end])
     assert found == [(Kind.MESSAGE, payload) for payload in payloads]
