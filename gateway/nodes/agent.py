@@ -25,7 +25,7 @@ from backend.wire.control import Budget, ControlClosed, Listen, Progress
 from backend.wire.local.lifeline import ignore_terminal_signals, tie
 from backend.wire.tcp.handshake import HANDSHAKE_SECONDS, HandshakeError, Hello, introduce
 from backend.wire.tcp.listening import Listening
-from backend.wire.tcp.sockets import configure, create_listener
+from backend.wire.tcp.sockets import BACKLOG, configure, create_listener
 from gateway.layout import GroupPlace
 from gateway.nodes.build import build_id
 from gateway.nodes.frame_stream import FrameStream, StreamLost
@@ -168,7 +168,7 @@ class Agent:
     def _start(self, place: GroupPlace) -> LocalIncarnation:
         order = self._order
         listener = create_listener(self._host)
-        self._port = int(listener.getsockname()[1])
+        self._listener = listener.dup()
         listening = Listening(listener, Listen(order.channel_secret, order.epoch))
         return LocalIncarnation(order.number, order.epoch, place, order.hang_s, self, listening)
 
@@ -187,9 +187,12 @@ class Agent:
         self.tell(RankNews(title, news))
 
     def became_ready(self) -> None:
-        """Say where the lead listens for workers."""
+        """Say where the lead listens for workers; who calls sooner than it does waits."""
         assert self._incarnation is not None and self._incarnation.ready is not None
-        self.tell(GroupIsReady(self._incarnation.ready, self._host, self._port))
+        with self._listener:
+            self._listener.listen(BACKLOG)
+            port = int(self._listener.getsockname()[1])
+            self.tell(GroupIsReady(self._incarnation.ready, self._host, port))
 
     def faulted(self, fault: Fault) -> None:
         self.tell(Faulted(fault))

@@ -32,6 +32,7 @@ class Home:
         self.num_refused: Counter[str] = Counter()
         self._host = host
         self._listener = create_listener(host, port)
+        self._listener.listen(MAX_UNHEARD)
         self._expected: dict[tuple[int, int], OnCall] = {}
         self._unheard: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
