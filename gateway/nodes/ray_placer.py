@@ -23,6 +23,7 @@ from backend.wire.control import (
 )
 from backend.wire.local.child import Child, ChildContext, exit_text
 from backend.wire.messages import Failed
+from gateway.nodes.bundles import NoSuchNode, find, shortage, with_resources
 from gateway.nodes.node_messages import LaunchOrder, decode_order, encode_order
 from gateway.nodes.placer import PlacementOwner
 from gateway.supervision.restarts import BACKOFF_SECONDS
@@ -120,19 +121,19 @@ class PlacerLoop:
         elif pending.reservation.has_room():
             self._tell(key, "started", pending.reservation.start(pending.order))
         elif pending.num_turns % PATIENCE_TURNS == 0:
-            text = self._ray.shortage(pending.reservation.bundle, self._ray.nodes())
+            text = shortage(pending.reservation.bundle, self._ray.nodes())
             self._tell(key, "waits", text)
 
     def _reserve(self, key: tuple[int, int], pending: "_Pending") -> None:
         among = self._ray.nodes()
         try:
-            node = self._ray.find(pending.node, among) if pending.node else None
-        except self._ray.NoSuchNode as error:
+            node = find(pending.node, among) if pending.node else None
+        except NoSuchNode as error:
             if pending.num_turns % PATIENCE_TURNS == 1:
                 self._tell(key, "waits", f"for a node: {error}")
             return
         order = decode_order(pending.order)
-        engine, bundle = self._ray.with_resources(
+        engine, bundle = with_resources(
             order.engine, [node] if node else among, self._spawn.resources
         )
         pending.order = encode_order(msgspec.structs.replace(order, engine=engine))

@@ -20,6 +20,8 @@ RAY_PORT = 6379
 # Ray wants a third of the memory for objects, of which we have none.
 OBJECT_STORE_BYTES = 80_000_000
 RAY_START_SECONDS = 120.0
+# Parts of the command lines of its processes, the one first that would start others again.
+RAY_PROCESSES = ("ray.scripts", "/ray/core/", "/ray/dashboard/", "/ray/_private/", "ray::")
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_enable_worker_prestart": "0",  # one process a CPU that nobody needs
@@ -82,6 +84,13 @@ class RayNode:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
+    def kill_ray(self) -> None:
+        """End all of Ray here, with what it runs; a server on the same machine stays."""
+        for part in RAY_PROCESSES:
+            for pid in self.pids_of(part):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
     def wait(self) -> None:
         """Wait until it is up."""
         wait_until(lambda: self.is_up, RAY_START_SECONDS, f"Ray is up on {self.machine.name}")
@@ -101,17 +110,22 @@ def ray_cluster(num_nodes: int, num_cpus: int = 2) -> Iterator[list[RayNode]]:
     with network(num_nodes) as machines:
         nodes = [RayNode(machine, machines[0], folder) for machine in machines]
         try:
-            nodes[0].start(num_cpus)
-            wait_until(lambda: _listens(machines[0]), RAY_START_SECONDS, "Ray's head listens")
-            for node in nodes[1:]:
-                node.start(num_cpus)
-            for node in nodes:
-                node.wait()
+            start_all(nodes, num_cpus)
             yield nodes
         finally:
             for node in nodes:
                 node.stop()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def start_all(nodes: list[RayNode], num_cpus: int) -> None:
+    """Start one after another: they share a folder, in which two at once take the same names."""
+    nodes[0].start(num_cpus)
+    wait_until(lambda: _listens(nodes[0].machine), RAY_START_SECONDS, "Ray's head listens")
+    nodes[0].wait()
+    for node in nodes[1:]:
+        node.start(num_cpus)
+        node.wait()
 
 
 def _listens(machine: Machine) -> bool:

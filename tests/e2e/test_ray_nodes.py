@@ -4,6 +4,10 @@ Whatever becomes of a node, its requests go on elsewhere, and every text is that
 all groups on one machine.
 """
 
+import os
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,12 +15,16 @@ import pytest
 from gateway.supervision.control_messages import GroupView
 from tests.e2e.control import listing
 from tests.e2e.crowd import ask_all, requests_of
-from tests.e2e.ray_nodes import ray_cluster, ray_server, why_no_ray
+from tests.e2e.ray_nodes import RayNode, ray_cluster, ray_server, start_all, why_no_ray
 from tests.e2e.server import Server, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(why_no_ray()), reason=why_no_ray())]
 
 SETTINGS = ("--exact", "--threads", "1", "--kv-cache-bytes", "8000000")
+
+
+# What is promised for anything that vanishes, with a second for a busy machine.
+DETECTION_SECONDS = 12.0
 
 
 def groups_of(socket: Path) -> list[GroupView]:
@@ -44,4 +52,76 @@ def test_two_nodes_answer_as_one_machine_and_outlive_a_raylet(
             60,
             "the group is placed again",
         )
+        assert ask_all(server.url, requests) == expected
+
+
+def kill_actor(node: RayNode) -> None:
+    for pid in node.pids_of("ray::NodePart"):
+        os.kill(pid, signal.SIGKILL)
+
+
+def freeze(node: RayNode) -> None:
+    node.machine.send(signal.SIGSTOP)
+
+
+def thaw(node: RayNode) -> None:
+    node.machine.send(signal.SIGCONT)
+
+
+def cut(node: RayNode) -> None:
+    node.machine.cut()
+
+
+def mend(node: RayNode) -> None:
+    node.machine.mend()
+
+
+def restart_ray(node: RayNode) -> None:
+    """As a service manager does, once Ray there has noticed that it was given up."""
+    node.stop()
+    node.start(1)
+
+
+Act = Callable[[RayNode], None]
+
+
+@pytest.mark.slow
+def test_three_nodes_outlive_whatever_befalls_one(
+    tiny_model: Path, tiny_exact_server: Server, tmp_path: Path
+) -> None:
+    requests = requests_of(6, 1500)
+    expected = ask_all(tiny_exact_server.url, requests)
+    socket = tmp_path / "ctl.sock"
+    flags = (*SETTINGS, "--dp", "3", "--control-socket", socket, "--restart-limit", "20")
+    faults: dict[str, tuple[Act, list[Act]]] = {
+        "the actor is killed": (kill_actor, []),
+        "the node is frozen": (freeze, [thaw, restart_ray]),
+        "the link is cut": (cut, [mend, restart_ray]),
+    }
+    with ray_cluster(3, num_cpus=1) as nodes, ray_server(nodes, tiny_model, *flags) as server:
+        victim = nodes[2]
+
+        def is_whole() -> bool:
+            return all(group.state == "ready" for group in groups_of(socket))
+
+        for what, (harm, heal) in faults.items():
+            died: list[float] = []
+
+            def disturb(harm: Act = harm, died: list[float] = died) -> None:
+                before = time.time()
+                harm(victim)
+                wait_until(lambda: not is_whole(), DETECTION_SECONDS, "the loss is noticed")
+                died.append(time.time() - before)
+
+            assert ask_all(server.url, requests, disturb) == expected, what
+            assert died[0] < DETECTION_SECONDS
+            for act in heal:
+                act(victim)
+            wait_until(is_whole, 120, f"the group is placed again after {what}")
+        assert ask_all(server.url, requests, nodes[0].kill_ray) == expected, "without a head"
+        for node in nodes:  # without a store of its own, a head that is new knows no old node
+            node.kill_ray()
+            node.stop()
+        start_all(nodes, 1)
+        wait_until(is_whole, 180, "all is placed in the new cluster")
         assert ask_all(server.url, requests) == expected
