@@ -58,7 +58,7 @@ class FrameStream:
                     raise StreamLost(f"a frame claims {length} bytes")
                 payload = await self._reader.readexactly(length)
         except TimeoutError as error:
-            raise StreamLost(f"silent for {timeout_s:g} s") from error
+            raise StreamLost(f"silent for {timeout_s:.2g} s") from error
         except asyncio.IncompleteReadError as error:
             raise StreamLost("the connection has ended") from error
         except OSError as error:
