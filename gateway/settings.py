@@ -24,6 +24,22 @@ Origin = Annotated[
 ]
 
 
+HostPort = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):[0-9]{1,5}\Z",
+        extra={"wanted": "an address and a port, as in 10.0.0.7:9000"},
+    ),
+]
+Fingerprint = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2}){31}\Z",
+        extra={"wanted": "64 hexadecimal digits, as of openssl x509 -fingerprint -sha256"},
+    ),
+]
+
+
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of the HTTP side and of finding the model."""
 
@@ -177,12 +193,23 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(min_length=1, description="address where groups take workers of other gateways")
     ] = "127.0.0.1"
     group_secret: Annotated[
-        str, Meta(description="file of the secret that lets other gateways use the groups")
+        str, Meta(description="file of the secret that lets gateways use each other's groups")
     ] = ""
     group_tls_cert: Annotated[
         str, Meta(description="PEM file of a certificate that encrypts the way to groups over TCP")
     ] = ""
     group_tls_key: Annotated[str, Meta(description="PEM file of its private key")] = ""
+    join: Annotated[
+        tuple[HostPort, ...],
+        Meta(
+            description="addresses of groups of another gateway, which are used instead of own "
+            "ones; --group-secret is theirs"
+        ),
+    ] = ()
+    join_fingerprint: Annotated[
+        Fingerprint | Literal[""],
+        Meta(description="SHA-256 of their certificate, where the way to them is encrypted"),
+    ] = ""
     group_wire: Annotated[
         Literal["memory", "tcp"],
         Meta(description="for tests: how this server's own workers reach its groups"),
@@ -279,6 +306,17 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     node: Annotated[
         str,
         Meta(description="the node it runs on: its name, address or id; --launcher ray alone"),
+    ] = ""
+    address: Annotated[
+        HostPort | Literal[""],
+        Meta(
+            description="where a group of another gateway listens, which is used here as well; "
+            "nothing else but name and fingerprint is said of it then"
+        ),
+    ] = ""
+    fingerprint: Annotated[
+        Fingerprint | Literal[""],
+        Meta(description="SHA-256 of its certificate, where the way to it is encrypted"),
     ] = ""
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
+from backend.config.errors import ModelError
+from backend.config.identity import model_identity
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.ranks.replica import check_group
@@ -41,6 +43,7 @@ from gateway.supervision.control_messages import Add, Listing
 from gateway.supervision.control_socket import ControlSocket, control_path
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.incarnation import STOP_SECONDS, Launcher
+from gateway.supervision.joined_incarnation import JoinedLauncher
 from gateway.supervision.listener import (
     CannotListen,
     find_listener,
@@ -85,12 +88,14 @@ def run(settings: Settings, asked_for: str) -> int:
         named = ", ".join(sampling.unused)
         logger.warning("%s: nothing here does what it says by %s", sampling.source, named)
     for place in layout(settings):
-        check_group(config, place.engine)
+        if place.address is None:
+            check_group(config, place.engine)
     try:
         with find_listener(settings.server) as listener:
             check_guarded(listener, settings.server)
             management = find_management_listener(settings.server)
-            GroupListening(settings.server).check(len(layout(settings)))
+            num_own = sum(place.address is None for place in layout(settings))
+            GroupListening(settings.server).check(num_own)
             if settings.server.tls_cert or settings.server.tls_key:
                 TlsFiles(settings.server.tls_cert, settings.server.tls_key)
             listeners = [listener] if management is None else [listener, management]
@@ -149,6 +154,7 @@ class Supervisor:
         self.groups: dict[int, Group] = {}
         self._numbers = itertools.count()
         self._launcher = launcher
+        self._joined_launcher = JoinedLauncher(model_identity(config))
         self._layout = layout(settings)
         for place in self._layout:
             self._add_group(place)
@@ -251,6 +257,8 @@ class Supervisor:
     # what operations need
 
     def add_group(self, wanted: Add) -> Group:
+        if self._layout[0].address is not None:
+            raise ModelError("this gateway has joined groups alone, and starts none")
         place = another_place(
             self._layout[0],
             wanted.name,
@@ -263,7 +271,10 @@ class Supervisor:
         return self._add_group(place)
 
     def _add_group(self, place: GroupPlace) -> Group:
-        group = Group(next(self._numbers), place, self._launcher, self._settings.server, self)
+        launcher: Launcher = self._launcher
+        if place.address is not None:
+            launcher = self._joined_launcher
+        group = Group(next(self._numbers), place, launcher, self._settings.server, self)
         self.groups[group.number] = group
         return group
 
@@ -280,7 +291,7 @@ class Supervisor:
 
     def _announce(self) -> None:
         """Say so when everything is there for the first time."""
-        if self._has_served or not all(w.serves == self.groups.keys() for w in self._workers):
+        if self._has_served or not all(self._serves_enough(worker) for worker in self._workers):
             return
         self._has_served = True
         incarnations = [self.groups[number].incarnation for number in sorted(self.groups)]
@@ -293,6 +304,11 @@ class Supervisor:
         )
         kv_tokens = sum(ready.kv_capacity_tokens for ready in readies)
         self._reporter.serves(lines, self._url, name, compute, kv_tokens)
+
+    def _serves_enough(self, worker: Worker) -> bool:
+        """Whether a worker serves all groups of ours, and one at least; others' may be away."""
+        own = {number for number, group in self.groups.items() if group.place.address is None}
+        return worker.is_serving and own <= worker.serves
 
     @property
     def _url(self) -> str:

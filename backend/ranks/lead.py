@@ -93,8 +93,10 @@ class Lead:
         self._is_stopped = False
         self._totals = Totals()
 
-    def announce(self, epoch: int, weight_bytes: list[int], replicated_bytes: int) -> None:
-        """Tell the supervisor that the whole group is loaded."""
+    def announce(
+        self, epoch: int, weight_bytes: list[int], replicated_bytes: int, identity: str = ""
+    ) -> None:
+        """Tell the supervisor that the whole group is loaded. identity: the model's."""
         engine = self._engine
         # An encoder's input and what its decoder writes each end in a block of their own.
         num_blocks = engine.num_blocks - (1 if self._encoder else 0)
@@ -117,6 +119,7 @@ class Lead:
             credit=self._scheduler.credit,
             num_slots=engine.num_slots,
             state_bytes=engine.state_bytes,
+            model=identity,
         )
         self._line.send(self._ready)
 

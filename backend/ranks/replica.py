@@ -31,8 +31,8 @@ class Replica(Protocol):
         """Which machine they run on; "" for this one, or for none yet."""
 
     @property
-    def load(self) -> Load:
-        """What the group holds, as its lead has last told."""
+    def load(self) -> Load | None:
+        """What the group holds, as its lead has last told; None where that is not ours to know."""
 
     def connect(self, worker: int, epoch: int) -> Offer:
         """Connect the lead with a worker; return what the worker must be sent.

@@ -17,6 +17,10 @@ class ChannelBroken(Exception):
     """The other side is gone, hopelessly behind, or sent what it must not."""
 
 
+class PeerGone(ChannelBroken):
+    """The process at the other end has ended, as far as its machine's network says."""
+
+
 class LeadEnd(Protocol):
     """The lead's end. Nothing here waits.
 

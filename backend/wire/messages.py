@@ -69,7 +69,8 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     kv_bytes: the KV cache of all ranks together. kv_sequence_tokens: what it holds of one sequence,
     if that is alone; kv_capacity_tokens: of several that are as long as they may be.
     weight_bytes has one entry a rank. num_slots, state_bytes: of what layers keep of fixed size for
-    each sequence, of all ranks together, past prompts included.
+    each sequence, of all ranks together, past prompts included. model: its identity (config/
+    identity.py), for gateways that have joined the group.
     """
 
     replica: int
@@ -88,6 +89,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     credit: int
     num_slots: int = 0
     state_bytes: int = 0
+    model: str = ""
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):

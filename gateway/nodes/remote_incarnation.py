@@ -42,9 +42,9 @@ logger = logging.getLogger(__name__)
 PING_SECONDS = 1.0
 # An agent that a node has started calls within seconds: it imports no torch.
 CALL_SECONDS = 60.0
-# What is lost is said to be lost this long after the last sign: the promise is 11 s from when it
-# vanished, and up to half a second may lie between that and its last look.
-SILENCE_SECONDS = 10.0
+# Whatever vanishes or freezes is known within 11 s, which is promised: a busy machine needs some of
+# that to say so.
+SILENCE_SECONDS = 9.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,8 +89,9 @@ class ReplicaConnection:
 
     def can_hold(self, submit: Submit) -> bool:
         """Whether its KV cache has room for a sequence as long as it may become."""
-        num_tokens = len(submit.prompt_ids) + submit.params.max_tokens
-        return self.ready is not None and num_tokens <= self.ready.kv_sequence_tokens
+        if self.ready is None:
+            return False
+        return num_tokens_at_most(submit) <= self.ready.kv_sequence_tokens
 
     @property
     def takes_work(self) -> bool:
@@ -152,6 +153,11 @@ class ReplicaConnection:
                 return
             self.unsent_aborts.pop(0)
 
+    def presumed_suspects(self) -> list[int]:
+        """Return the seq_ids that may have ended its group, where nobody else can tell: those that
+        it has given nothing yet. What is new or changed in a step is mostly among them."""
+        return [seq_id for seq_id, seq in self.sent.items() if seq.num_tokens_here == 0]
+
     def status(self, name: str) -> GroupStatus:
         """Return what health checks show. name: what the group is called."""
         total = self.ready.num_blocks if self.ready else 0
@@ -172,3 +178,8 @@ class ReplicaConnection:
         self.end.close()
         lost, self.sent, self.trial = self.sent, {}, None
         return lost
+
+
+def num_tokens_at_most(submit: Submit) -> int:
+    """Return how long a sequence may become."""
+    return len(submit.prompt_ids) + submit.params.max_tokens

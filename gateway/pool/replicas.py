@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from backend.wire.channel import ChannelBroken, WorkerEnd
+from backend.wire.channel import ChannelBroken, PeerGone, WorkerEnd
 from backend.wire.messages import Ready, Reply, SeqOutput, StepOutput, Submit
 from backend.wire.sampling import SamplingParams
 from gateway.group_names import GroupNames
@@ -86,6 +86,7 @@ class ReplicaPool:
         )
         self._seq_ids = itertools.count(1)
         self._is_draining = False
+        self._quiescing: set[ReplicaConnection] = set()
         self.door = Door(
             self._is_between_groups,
             clock,
@@ -154,7 +155,7 @@ class ReplicaPool:
         return lane.has_served and not self._takes_work(lane) and not self._is_draining
 
     def _takes_work(self, lane: Lane) -> bool:
-        return any(conn.takes_work for conn in self._dispatcher.groups_of(lane.name))
+        return len(self._dispatcher.groups_of(lane.name).working) > 0
 
     def _check_ready(self, lane: Lane) -> None:
         if not self._takes_work(lane) or self._is_draining:
@@ -199,7 +200,7 @@ class ReplicaPool:
 
     def _note_idle(self) -> None:
         """Look whether anything is left: in a group that is to be quiesced, and in all."""
-        for conn in self._dispatcher.connections.values():
+        for conn in self._quiescing:
             self._note_quiet(conn)
         if self._dispatcher.is_empty:
             self._idle.set()
@@ -215,6 +216,7 @@ class ReplicaPool:
         """Take the names of all groups there are, by number. What waits for one that no group has
         any more goes on to the groups that answer where none is named."""
         self.names.set(names)
+        self._dispatcher.note_names()
         self.door.tell()
         self._dispatcher.dispatch()
         self._note_idle()
@@ -225,7 +227,8 @@ class ReplicaPool:
         conn = ReplicaConnection(replica, epoch, end)
         if (known := self._step_costs.get(replica)) is not None:
             conn.step_cost = known.inherit()
-        self._dispatcher.connections[replica], self._step_costs[replica] = conn, conn.step_cost
+        self._step_costs[replica] = conn.step_cost
+        self._dispatcher.connect(conn)
         end.listen(asyncio.get_running_loop(), functools.partial(self._read, conn))
 
     def quiesce(self, replica: int, epoch: int) -> None:
@@ -233,6 +236,8 @@ class ReplicaPool:
         conn = self._dispatcher.connections.get(replica)
         if conn is not None and conn.epoch == epoch:
             conn.is_quiescing, conn.credit = True, 0
+            self._quiescing.add(conn)
+            self._dispatcher.note(conn)
             self._note_quiet(conn)
 
     def detach(self, replica: int, epoch: int, suspects: Iterable[int] = ()) -> None:
@@ -254,7 +259,7 @@ class ReplicaPool:
                 self._take(conn, reply)
         except ChannelBroken as error:
             logger.error("group=%d epoch=%d lost: %s", conn.replica, conn.epoch, error)
-            self._lose(conn)
+            self._lose(conn, conn.presumed_suspects() if isinstance(error, PeerGone) else ())
         self._dispatcher.dispatch()
         self._note_idle()
 
@@ -262,6 +267,7 @@ class ReplicaPool:
         match reply:
             case StepOutput():
                 conn.take(reply)
+                self._dispatcher.note(conn)
                 for output in reply.outputs:
                     self._pass_on(conn, output)
                 conn.send_aborts()
@@ -269,6 +275,7 @@ class ReplicaPool:
             case Ready():
                 conn.ready = reply
                 conn.grant(reply.credit)
+                self._dispatcher.note(conn)
                 self._lane(self.names.of(conn.replica)).has_served = True
                 self.door.tell()
                 self._note_capacity()
@@ -295,16 +302,18 @@ class ReplicaPool:
         if conn.trial is seq and self._resumption.acquit(seq):
             conn.trial = None
 
-    def _lose(self, conn: ReplicaConnection | None) -> None:
-        """Forget a group; its sequences wait for the verdict on its death."""
+    def _lose(self, conn: ReplicaConnection | None, suspects: Iterable[int] = ()) -> None:
+        """Forget a group; its sequences wait for the verdict on its death. suspects: seq_ids, if
+        nobody gives a verdict."""
         if conn is None or self._dispatcher.connections.get(conn.replica) is not conn:
             return
-        del self._dispatcher.connections[conn.replica]
+        self._dispatcher.disconnect(conn)
+        self._quiescing.discard(conn)
         self._note_capacity()
         lost = conn.close()
         for seq in lost.values():
             self._dispatcher.forget_sent(seq)
-        self._recovery.lose(conn.replica_epoch, lost)
+        self._recovery.lose(conn.replica_epoch, lost, suspects)
         self._give_up_if_alone()
 
     def _give_up_if_alone(self) -> None:

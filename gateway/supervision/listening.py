@@ -8,16 +8,11 @@ import logging
 from pathlib import Path
 
 from backend.wire.control import Listen
-from backend.wire.tcp.address import (
-    MAX_SECRET_BYTES,
-    MIN_SECRET_BYTES,
-    LeadAddress,
-    new_secret,
-)
-from backend.wire.tcp.encryption import fingerprint
+from backend.wire.tcp.address import LeadAddress, new_secret
+from backend.wire.tcp.encryption import fingerprint, lead_context
 from backend.wire.tcp.listening import Listening
 from backend.wire.tcp.sockets import create_listener
-from gateway.security.tls import TlsError, TlsFiles
+from gateway.layout import read_secret
 from gateway.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -34,14 +29,12 @@ class GroupListening:
     """Makes what each incarnation of a group is given."""
 
     def __init__(self, server: ServerSettings) -> None:
-        """Raises ListeningError for settings that contradict each other, and unusable files."""
+        """Raises ListeningError and ModelError for unusable files."""
         self._host = server.group_host if server.group_port else LOOPBACK
         self._first_port = server.group_port
         self._serves_own = server.group_wire == "tcp"
         self._certificate, self._key = _certificate(server)
         if server.group_port:
-            if not server.group_secret:
-                raise ListeningError("--group-port needs --group-secret: who may use the groups")
             self._secret = read_secret(server.group_secret)
         else:
             self._secret = new_secret()
@@ -79,26 +72,16 @@ class GroupListening:
         return LeadAddress(_ANY.get(self._host, self._host), port, self._secret, epoch, pin)
 
 
-def read_secret(file: str) -> bytes:
-    """Return what a file of a secret holds, less blanks around it. Raises ListeningError."""
-    try:
-        secret = Path(file).read_bytes().strip()
-    except OSError as error:
-        raise ListeningError(f"the secret {file} cannot be read: {error.strerror}") from error
-    if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
-        raise ListeningError(
-            f"the secret {file} has {len(secret)} bytes; {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} "
-            "are needed\nmake one: head -c 32 /dev/urandom | base64 > FILE"
-        )
-    return secret
-
-
 def _certificate(server: ServerSettings) -> tuple[str, str]:
     """Return certificate and key, PEM, or two empty texts."""
-    if not (server.group_tls_cert or server.group_tls_key):
+    files = server.group_tls_cert, server.group_tls_key
+    if not any(files):
         return "", ""
+    if not all(files):
+        raise ListeningError("encryption needs both: --group-tls-cert and --group-tls-key")
     try:
-        TlsFiles(server.group_tls_cert, server.group_tls_key)
-    except TlsError as error:
-        raise ListeningError(str(error).replace("--tls-", "--group-tls-")) from error
-    return Path(server.group_tls_cert).read_text(), Path(server.group_tls_key).read_text()
+        certificate, key = (Path(file).read_text() for file in files)
+        lead_context(certificate, key)
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        raise ListeningError(f"{files[0]} and {files[1]} are of no use for TLS: {error}") from error
+    return certificate, key

@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(why_no_ray()), reason=why
 SETTINGS = ("--exact", "--threads", "1", "--kv-cache-bytes", "8000000")
 
 
-# What is promised for anything that vanishes, with a second for a busy machine.
-DETECTION_SECONDS = 12.0
+# What is promised for anything that vanishes.
+DETECTION_SECONDS = 11.0
 
 
 def groups_of(socket: Path) -> list[GroupView]:
@@ -105,16 +105,15 @@ def test_three_nodes_outlive_whatever_befalls_one(
             return all(group.state == "ready" for group in groups_of(socket))
 
         for what, (harm, heal) in faults.items():
-            died: list[float] = []
+            harmed: list[float] = []
 
-            def disturb(harm: Act = harm, died: list[float] = died) -> None:
-                before = time.time()
+            def disturb(harm: Act = harm, harmed: list[float] = harmed) -> None:
+                harmed.append(time.time())
                 harm(victim)
-                wait_until(lambda: not is_whole(), DETECTION_SECONDS, "the loss is noticed")
-                died.append(time.time() - before)
 
             assert ask_all(server.url, requests, disturb) == expected, what
-            assert died[0] < DETECTION_SECONDS
+            faults_at = [group.last_fault.at for group in groups_of(socket) if group.last_fault]
+            assert 0 < max(faults_at) - harmed[0] < DETECTION_SECONDS, what
             for act in heal:
                 act(victim)
             wait_until(is_whole, 120, f"the group is placed again after {what}")

@@ -4,13 +4,18 @@ import socket
 
 from backend.wire.tcp.address import LeadAddress
 from backend.wire.tcp.encryption import encrypt
-from backend.wire.tcp.handshake import HANDSHAKE_SECONDS, HandshakeError, Hello, introduce
+from backend.wire.tcp.handshake import HANDSHAKE_SECONDS, HandshakeError, Hello, Reason, introduce
 from backend.wire.tcp.sockets import configure
 from backend.wire.tcp.stream import Stream
 
 
 class DialError(Exception):
     """No channel could be made. The message says where to and why, and names no secret."""
+
+    def __init__(self, message: str, reason: Reason | None = None) -> None:
+        """reason: None where nobody answered, or the connection was lost."""
+        super().__init__(message)
+        self.reason = reason
 
 
 def dial(address: LeadAddress, hello: Hello) -> Stream:
@@ -28,7 +33,7 @@ def dial(address: LeadAddress, hello: Hello) -> Stream:
         return Stream(sock)
     except HandshakeError as error:
         sock.close()
-        raise DialError(f"{where}: {error}") from error
+        raise DialError(f"{where}: {error}", error.reason) from error
     except OSError as error:
         sock.close()
         raise DialError(f"{where} ended the connection: {error}") from error

@@ -138,8 +138,12 @@ class TcpWorkerEnd:
     def _note(self, fault: ChannelBroken) -> None:
         """Have receive() tell of a fault; the first is the one that counts."""
         self._fault = self._fault or fault
+        if self._loop is not None:
+            self._loop.call_soon(self._tell)
+
+    def _tell(self) -> None:
         if self._loop is not None and self._on_news is not None:
-            self._loop.call_soon(self._on_news)
+            self._on_news()
 
     def close(self) -> None:
         if self._loop is not None:

@@ -4,15 +4,11 @@ import contextlib
 import socket
 import ssl
 
-from backend.wire.channel import ChannelBroken
+from backend.wire.channel import ChannelBroken, PeerGone
 
 RECEIVE_BYTES = 1 << 16
 # One turn reads no more, so that a peer that never stops sending stops nobody.
 TURN_BYTES = 4 << 20
-
-
-class PeerGone(ChannelBroken):
-    """The other side has closed, or its process has ended."""
 
 
 class Stream:

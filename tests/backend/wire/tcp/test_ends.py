@@ -7,10 +7,10 @@ import struct
 import pytest
 
 from backend.wire import messages
-from backend.wire.channel import ChannelBroken
+from backend.wire.channel import ChannelBroken, PeerGone
 from backend.wire.tcp.ends import Goodbye, TcpLeadEnd, TcpWorkerEnd
 from backend.wire.tcp.frames import FrameQueue, Kind
-from backend.wire.tcp.stream import PeerGone, Stream
+from backend.wire.tcp.stream import Stream
 from tests.backend.wire.tcp.pairs import SOME_REPLIES, connected, ends, submit
 
 
