@@ -42,7 +42,7 @@ from gateway.supervision.channels import ChannelManager
 from gateway.supervision.control_messages import Add, Listing
 from gateway.supervision.control_socket import ControlSocket, control_path
 from gateway.supervision.groups import Group, GroupState
-from gateway.supervision.incarnation import STOP_SECONDS, Launcher
+from gateway.supervision.incarnation import STOP_SECONDS, Launcher, Starter
 from gateway.supervision.joined_incarnation import JoinedLauncher
 from gateway.supervision.listener import (
     CannotListen,
@@ -271,7 +271,7 @@ class Supervisor:
         return self._add_group(place)
 
     def _add_group(self, place: GroupPlace) -> Group:
-        launcher: Launcher = self._launcher
+        launcher: Starter = self._launcher
         if place.address is not None:
             launcher = self._joined_launcher
         group = Group(next(self._numbers), place, launcher, self._settings.server, self)

@@ -23,7 +23,7 @@ from gateway.events import (
 from gateway.layout import GroupPlace
 from gateway.settings import ServerSettings
 from gateway.supervision.fault import Fault
-from gateway.supervision.incarnation import Incarnation, Launcher
+from gateway.supervision.incarnation import Incarnation, Starter
 from gateway.supervision.restarts import Restarts
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Group:
         self,
         number: int,
         place: GroupPlace,
-        launcher: Launcher,
+        launcher: Starter,
         server: ServerSettings,
         owner: GroupOwner,
     ) -> None:

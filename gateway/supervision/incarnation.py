@@ -71,13 +71,17 @@ class Incarnation(Protocol):
         """End every rank now."""
 
 
-class Launcher(Protocol):
-    """Starts incarnations."""
+class Starter(Protocol):
+    """Begins incarnations."""
 
     def launch(
         self, number: int, epoch: int, place: GroupPlace, owner: IncarnationOwner
     ) -> Incarnation:
         """Start one of group `number`, whose turns `owner` is told."""
+
+
+class Launcher(Starter, Protocol):
+    """Starts groups, and may have processes of its own for that."""
 
     def close(self) -> None:
         """Give back what is its own; no group is left."""

@@ -87,7 +87,7 @@ def test_threads_are_never_none() -> None:
         ("[[groups]]\ndevices = ['tpu']", "group 0: devices must be a list"),
         ("[[groups]]\nranks = 2\ndevices = ['cpu']", "1 devices for 2 ranks; name one for each"),
         ("[engine]\ntp = 2\n[[groups]]\nranks = 2", "so tp must not be set as well; it is, by"),
-        ("[[groups]]\n" * 65, "65 .* are more than 64"),
+        ("[[groups]]\n" * 1025, "1025 .* are more than 1024"),
     ],
 )
 def test_wrong_lists_are_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -116,9 +116,10 @@ class World:
 
     async def hear(self) -> ToAgent:
         """The next thing that is no ping."""
-        while isinstance(message := decode_to_agent(await self.agent.receive(10)), Ping):
-            pass
-        return message
+        while True:
+            message: ToAgent = decode_to_agent(await self.agent.receive(10))
+            if not isinstance(message, Ping):
+                return message
 
     async def make_ready(self) -> None:
         await self.call()
