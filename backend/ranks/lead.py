@@ -34,6 +34,7 @@ from backend.wire.messages import (
     Reply,
     Request,
     SeqOutput,
+    Served,
     StepOutput,
     StepTimings,
     Submit,
@@ -179,6 +180,8 @@ class Lead:
             for worker, end in self._acceptor.take():
                 self._welcome(worker, end)
         for worker, channel in list(self._channels.items()):
+            if self._channels.get(worker) is not channel:
+                continue  # it was found gone when something was passed on to it
             try:
                 for request in channel.receive():
                     self._apply_request(worker, request)
@@ -227,6 +230,9 @@ class Lead:
                 self._matchers.learn(pieces)
             case Submit():
                 self._admit(worker, request)
+            case Served():
+                for other in [each for each in self._channels if each != worker]:
+                    self._send_to(other, request)
 
     def _admit(self, worker: int, submit: Submit) -> None:
         prompt_ids: list[int] = submit.prompt_ids

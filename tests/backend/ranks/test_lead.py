@@ -18,7 +18,7 @@ from backend.wire.control import Attach, ChildLine, Stop, SupervisorLine, create
 from backend.wire.local.channel import create_channel
 from backend.wire.local.ends import LocalWorkerEnd
 from backend.wire.local.heartbeat import HeartbeatPage, HeartbeatWriter
-from backend.wire.messages import FinishReason, Ready, SeqOutput, StepOutput, Submit
+from backend.wire.messages import FinishReason, Ready, SeqOutput, Served, StepOutput, Submit
 from backend.wire.sampling import SamplingParams
 
 GOOD = SamplingParams(max_tokens=1)
@@ -214,3 +214,17 @@ def test_encoder_input_and_answer_end_in_their_own_blocks() -> None:
         ready = worker.end.receive()[0]
         assert isinstance(ready, Ready)
         assert ready.kv_sequence_tokens == 252
+
+
+def test_lead_passes_service_on_to_all_other_workers(world: World) -> None:
+    """And survives that one of them is found gone by that."""
+    one, two, gone = (Worker(world.line, number, 10 + number) for number in range(3))
+    world.turn()
+    for worker in (one, two):
+        assert isinstance(worker.end.receive()[0], Ready)
+    gone.end.close()
+    assert one.end.send(Served({"key": 5.0}))
+    one.submit(1, GOOD, [1, 2])
+    world.turn()
+    assert Served({"key": 5.0}) in two.end.receive()
+    assert not [reply for reply in one.end.receive() if isinstance(reply, Served)]
