@@ -3,7 +3,9 @@
     words (int32)        shape                  meaning
     header               [15]                   magic, step, G, T, S, N, P, B, X, E, C, K, M, W,
                                                 number of decodes
-    input_ids            [T]                    tokens to run, sequence after sequence
+    input_ids            [T]                    tokens to run, sequence after sequence; -1 - r: the
+                                                one drawn last for row r, which the lead has not
+                                                seen yet
     positions            [T]                    place of each token in its sequence
     slot_mapping         [G, T]                 where its keys and values go: block * size + offset
     query_starts         [S + 1]                sequence s owns tokens starts[s] .. starts[s + 1]
