@@ -212,6 +212,12 @@ class StepPlan:
         words[12:14] = masks.shape
         return StepPlan(words, self.joins)
 
+    def with_input_ids(self, input_ids: Ints) -> "StepPlan":
+        """Return the plan with other input ids, [T]."""
+        words = self.words.copy()
+        words[HEADER_WORDS : HEADER_WORDS + self.num_tokens] = input_ids
+        return StepPlan(words, self.joins)
+
     def to_bytes(self) -> bytes:
         """Return the plan as one ring record."""
         return self.words.tobytes() + _encode_joins(self.joins)
