@@ -246,7 +246,7 @@ def test_encoder_input_and_answer_end_in_their_own_blocks() -> None:
         assert ready.kv_sequence_tokens == 252
 
 
-def test_lead_launches_a_step_before_it_knows_the_last_ones_tokens() -> None:
+def test_lead_launches_a_step_before_it_knows_the_last_tokens() -> None:
     """The text ends with the third token: the fourth step's is dropped, and the lead can rest."""
     runner = AheadRunner()
     with World(runner=runner) as world:
