@@ -133,6 +133,11 @@ class Lead:
         while not self._is_stopped:
             self.receive()
             self.step()
+        # Workers of other gateways are told of no end but by this: it is no death.
+        if self._acceptor is not None:
+            self._acceptor.close()
+        for worker in list(self._channels):
+            self._forget_worker(worker)
 
     def step(self) -> None:
         """Plan and run one step, and send what came of it; without work, say what is free."""
