@@ -56,6 +56,8 @@ class Log:
 class Attacker:
     """Does one attack at a time, drawn from its generator."""
 
+    weights = WEIGHTS
+
     def __init__(self, server: Server, rng: random.Random, log: Log) -> None:
         self._server = server
         self._rng = rng
