@@ -106,7 +106,10 @@ def chaos_nodes(num_nodes: int) -> Iterator[tuple[Server, list[RayNode]]]:
 
 
 def run(plan: Plan, server: Server, nodes: Sequence[RayNode] = ()) -> Report:
-    """Do it. The server is stopped afterwards. nodes: of the Ray cluster, if its groups are on one."""
+    """Do it. The server is stopped afterwards.
+
+    nodes: of the Ray cluster that its groups are on, if they are on one.
+    """
     return asyncio.run(_Run(plan, server, nodes).run())
 
 
