@@ -54,7 +54,7 @@ def take_census(server: Server) -> Census:
         len(processes_of(server.session)),
         {title: len(list(Path(f"/proc/{pid}/fd").iterdir())) for title, pid in named.items()},
         {title: _rss_bytes(pid) for title, pid in named.items()},
-        {group["replica"]: group["free_blocks"] for group in groups_of(server)},
+        {group["group"]: group["free_blocks"] for group in groups_of(server)},
     )
 
 
