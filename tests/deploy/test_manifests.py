@@ -17,6 +17,7 @@ from tests.deploy.test_dashboard import ROOT
 DEPLOY = ROOT / "deploy"
 # systemd's exposure score times ten: 1.2 is "OK", the unit of a web server without any is 9.6.
 MAX_EXPOSURE = 15
+IMAGE_TAGS = {"base": "latest", "gpu": "cuda", "nodes": "ray"}
 UNITS = (
     "unisono.service",
     "unisono.socket",
@@ -76,7 +77,7 @@ def test_units_are_sound_and_little_exposed(tmp_path: Path) -> None:
     )
 
 
-def test_nodes_run_the_same_image_as_their_server_and_the_pinned_ray() -> None:
+def test_nodes_run_their_servers_image_and_the_pinned_ray() -> None:
     folder = DEPLOY / "kubernetes/nodes"
     cluster, policy = yaml.safe_load_all((folder / "cluster.yaml").read_text())
     pinned = re.search(r"^ray==(\S+)$", (DEPLOY / "constraints.txt").read_text(), re.MULTILINE)
@@ -101,3 +102,14 @@ def test_settings_of_nodes_are_settings() -> None:
     assert "nodes" in compose["networks"] and compose["networks"]["nodes"]["internal"]
     [serve] = compose["services"]["head"]["command"]
     assert re.findall(r"--dp (\d)", serve) == ["3"], "a group for each node"
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl here")
+@pytest.mark.parametrize("name", ["base", "gpu", "nodes"])
+def test_kustomizations_can_be_built(name: str) -> None:
+    command = ["kubectl", "kustomize", str(DEPLOY / "kubernetes" / name)]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    [deployment] = [d for d in yaml.safe_load_all(built.stdout) if d["kind"] == "Deployment"]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"unisono:{IMAGE_TAGS[name]}"
