@@ -183,6 +183,9 @@ class Agent:
     def has_served(self) -> bool:
         return True  # whether a failure is the end of the server is judged at home
 
+    def was_placed(self) -> None:
+        """Known here."""
+
     def progressed(self, title: str, news: Progress | Budget) -> None:
         self.tell(RankNews(title, news))
 

@@ -121,6 +121,7 @@ class RemoteIncarnation:
         if self.waits_for != reason:
             self.waits_for = reason
             logger.warning("group %d waits %s", self._order.number, reason)
+            self._owner.was_placed()
 
     def started(self, node: str) -> None:
         """An agent is about to call."""
@@ -170,6 +171,7 @@ class RemoteIncarnation:
                 self._cancel_timer()
                 self.replica.node = node
                 self.replica.ranks = [RemoteRank(*rank) for rank in ranks]
+                self._owner.was_placed()
             case RankNews(title, Progress() | Budget() as news):
                 self._owner.progressed(title, news)
             case GroupIsReady(ready, host, port) if not self.is_over:

@@ -49,6 +49,8 @@ class Owner:
     told: list[str] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def was_placed(self) -> None: ...
+
     def progressed(self, title: str, news: Progress | Budget) -> None:
         self.note(f"progressed {title}")
 
