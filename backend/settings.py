@@ -57,8 +57,11 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "auto"  # fmt: skip
     activations: Annotated[
-        Literal["auto", "int8", "int16", "bf16"],
-        Meta(description="what our own kernels multiply activations as; auto: int16"),
+        Literal["auto", "mixed", "int8", "int16", "bf16"],
+        Meta(
+            description="what our own kernels multiply activations as; auto: mixed, which is int8 "
+            "and 16 bits of what is large in a row"
+        ),
     ] = "auto"
     exact: Annotated[
         bool,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backend.wire.control import Budget, Progress
-from backend.wire.local.child import Child
+from backend.wire.local.child import Child, ProcessName
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class GroupStarted:
     """A group has new processes."""
 
     group: int
-    ranks: Sequence[Child]
+    ranks: Sequence[ProcessName]
 
 
 @dataclass(frozen=True, slots=True)

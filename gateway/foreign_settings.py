@@ -33,6 +33,9 @@ _SAME: dict[str, str] = {
         "served_model_name": "alias a",
         "chat_template": "chat_template_file",
         "default_chat_template_kwargs": "chat_template_kwargs",
+        "tool_notation": "tool_call_parser",
+        "reasoning_notation": "reasoning_parser reasoning_format",
+        "thinking_token_budget": "reasoning_budget",
         "hf_token": "hft",
         "revision": "tokenizer_revision code_revision",
         "task": "runner convert embedding embeddings reranking rerank is_embedding",
@@ -61,6 +64,8 @@ _SAME: dict[str, str] = {
 
 # What is so without being asked for.
 _NEEDLESS = {
+    "enable_auto_tool_choice": "calls are always found",
+    "enable_reasoning": "thoughts are always found",
     "jinja": "a model's own chat template is always used",
     "flash_attn": "attention needs no switch",
     "fa": "attention needs no switch",

@@ -62,6 +62,8 @@ CONTRACTS = {f"backend.{room}" for room in ("wire", "settings", "config", "place
 EXCEPTIONS = {
     "gateway.supervisor": {"backend.ranks.replica"},
     "gateway.supervision.incarnation": {"backend.ranks.replica"},
+    "gateway.supervision.local_incarnation": {"backend.ranks.local_replica"},
+    "gateway.nodes.agent": {"backend.ranks.replica"},
     "gateway.commands.config": {"backend.native", "backend.native.level"},
     "gateway.commands.calibrate": {"backend.native", "backend.native.level"},
     "gateway.commands.tune": {"backend.native"},
@@ -90,6 +92,7 @@ FLOORS = [
         "description layout notations planning setting_sources telemetry text",
         "dummy_model exchange_context notices sandbox terminal top",
         "security supervision",
+        "nodes",
         "service supervisor",
         "http_server requests service_factory",
         "answers",

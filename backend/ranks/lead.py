@@ -6,8 +6,8 @@ it as they do, and sends every worker one frame of tokens. It never waits for a 
 
 import logging
 import select
+import socket
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -24,23 +24,27 @@ from backend.settings import EngineSettings
 from backend.step import StepPlan
 from backend.structured_output.faulty_matchers import build_matchers
 from backend.structured_output.matchers import Matchers
-from backend.wire import messages
-from backend.wire.control import Attach, ChildLine, Detach, Stop
-from backend.wire.local.channel import ChannelEnd
+from backend.wire.channel import ChannelBroken, LeadEnd
+from backend.wire.control import Attach, ChildLine, Detach, Listen, Stop
+from backend.wire.local.ends import LocalLeadEnd
 from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase
-from backend.wire.local.pipe import PipeBroken, PipeWriter
-from backend.wire.local.ring import RingCorrupt, RingReader, RingWriter
+from backend.wire.local.ring import RingWriter
 from backend.wire.messages import (
     Abort,
     FinishReason,
     Ready,
+    Reply,
+    Request,
     SeqOutput,
+    Served,
     StepOutput,
     StepTimings,
     Submit,
     Totals,
     Vocabulary,
 )
+from backend.wire.tcp.acceptor import Acceptor
+from backend.wire.tcp.encryption import lead_context
 
 if TYPE_CHECKING:
     from backend.engine.device_runner import DeviceRunner
@@ -48,19 +52,6 @@ if TYPE_CHECKING:
     from backend.engine.model_runner import StepResult
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Channel:
-    """What connects the lead to one incarnation of a worker."""
-
-    epoch: int
-    ring: RingReader
-    pipe: PipeWriter
-
-    def close(self) -> None:
-        self.ring.close()
-        self.pipe.close()
 
 
 class Lead:
@@ -101,13 +92,16 @@ class Lead:
             engine.config.vocab_size, engine.config.eos_token_ids, settings.test_faults
         )
         self._flight = _flight(self._scheduler, engine, self._matchers)
-        self._channels: dict[int, _Channel] = {}
+        self._channels: dict[int, LeadEnd] = {}
+        self._acceptor: Acceptor | None = None
         self._refusals: list[tuple[int, SeqOutput]] = []  # for the next frame
         self._is_stopped = False
         self._totals = Totals()
 
-    def announce(self, epoch: int, weight_bytes: list[int], replicated_bytes: int) -> None:
-        """Tell the supervisor that the whole group is loaded."""
+    def announce(
+        self, epoch: int, weight_bytes: list[int], replicated_bytes: int, identity: str = ""
+    ) -> None:
+        """Tell the supervisor that the whole group is loaded. identity: the model's."""
         engine = self._engine
         # An encoder's input and what its decoder writes each end in a block of their own.
         num_blocks = engine.num_blocks - (1 if self._encoder else 0)
@@ -130,6 +124,7 @@ class Lead:
             credit=self._scheduler.credit,
             num_slots=engine.num_slots,
             state_bytes=engine.state_bytes,
+            model=identity,
         )
         self._line.send(self._ready)
 
@@ -183,39 +178,53 @@ class Lead:
         poll = select.poll()
         poll.register(self._line, select.POLLIN)
         for channel in self._channels.values():
-            poll.register(channel.ring, select.POLLIN)
-            if channel.pipe.has_backlog:
-                poll.register(channel.pipe, select.POLLOUT)
+            channel.register(poll)
+        if self._acceptor is not None:
+            poll.register(self._acceptor, select.POLLIN)
         is_busy = self._scheduler.has_work or (self._flight is not None and self._flight.is_flying)
         ready = poll.poll(0) if is_busy else self._heartbeat.wait(poll)
         if not ready:
             return
         while (packet := self._line.receive()) is not None:
             self._apply_control(*packet)
+        if self._acceptor is not None:
+            for worker, end in self._acceptor.take():
+                self._welcome(worker, end)
         for worker, channel in list(self._channels.items()):
+            if self._channels.get(worker) is not channel:
+                continue  # it was found gone when something was passed on to it
             try:
-                channel.pipe.flush()
-                for record in channel.ring.read():
-                    self._apply_request(worker, record)
-            except PipeBroken:
+                for request in channel.receive():
+                    self._apply_request(worker, request)
+            except ChannelBroken:
                 self._forget_worker(worker)
 
     def _apply_control(self, message: object, fds: list[int]) -> None:
         match message:
             case Attach(worker=worker, epoch=epoch):
-                self._forget_worker(worker)
-                end = ChannelEnd(*fds)
-                ring = RingReader(end.ring, epoch=epoch)
-                self._channels[worker] = _Channel(epoch, ring, PipeWriter(end.pipe))
-                ready = msgspec.structs.replace(
-                    self._ready, epoch=epoch, credit=self._scheduler.credit
-                )
-                self._channels[worker].pipe.write(messages.encode(ready))
+                self._welcome(worker, LocalLeadEnd(epoch, fds))
+            case Listen():
+                self._listen(message, *fds)
             case Detach(worker=worker, epoch=epoch):
                 if worker in self._channels and self._channels[worker].epoch == epoch:
                     self._forget_worker(worker)
             case Stop():
                 self._is_stopped = True
+
+    def _welcome(self, worker: int, channel: LeadEnd) -> None:
+        """Take a worker's new channel, whose first frame says what the group is."""
+        self._forget_worker(worker)
+        self._channels[worker] = channel
+        ready = msgspec.structs.replace(
+            self._ready, epoch=channel.epoch, credit=self._scheduler.credit
+        )
+        self._send_to(worker, ready)
+
+    def _listen(self, message: Listen, fd: int) -> None:
+        """Take workers of other machines from now on. fd: of a listening socket."""
+        encryption = lead_context(message.certificate, message.key) if message.certificate else None
+        listener = socket.socket(fileno=fd)
+        self._acceptor = Acceptor(listener, message.secret, message.incarnation, encryption)
 
     def _forget_worker(self, worker: int) -> None:
         """Forget a worker that is gone, and its sequences."""
@@ -224,18 +233,17 @@ class Lead:
         if (channel := self._channels.pop(worker, None)) is not None:
             channel.close()
 
-    def _apply_request(self, worker: int, record: bytes) -> None:
-        try:
-            message = messages.decode_request(record)
-        except msgspec.MsgspecError as error:
-            raise RingCorrupt(f"worker {worker} sent what is not a request: {error}") from error
-        match message:
+    def _apply_request(self, worker: int, request: Request) -> None:
+        match request:
             case Abort(seq_id=seq_id):
                 self._scheduler.abort((worker, seq_id))
             case Vocabulary(pieces=pieces):
                 self._matchers.learn(pieces)
             case Submit():
-                self._admit(worker, message)
+                self._admit(worker, request)
+            case Served():
+                for other in [each for each in self._channels if each != worker]:
+                    self._send_to(other, request)
 
     def _admit(self, worker: int, submit: Submit) -> None:
         prompt_ids: list[int] = submit.prompt_ids
@@ -329,21 +337,19 @@ class Lead:
         scheduler = self._scheduler
         return Load(scheduler.num_running, scheduler.num_waiting, scheduler.pool.num_free)
 
-    def _frame(self, step: int, outputs: list[SeqOutput], timings: StepTimings) -> bytes:
+    def _frame(self, step: int, outputs: list[SeqOutput], timings: StepTimings) -> StepOutput:
         scheduler, totals = self._scheduler, self._totals
         if scheduler.states:  # as they are now: aborts between steps change them
             totals = msgspec.structs.replace(totals, states=scheduler.states.figures)
-        return messages.encode(
-            StepOutput(
-                step=step,
-                outputs=outputs,
-                timings=timings,
-                credit=scheduler.credit,
-                num_running=scheduler.num_running,
-                num_waiting=scheduler.num_waiting,
-                num_free_blocks=scheduler.pool.num_free,
-                totals=totals,
-            )
+        return StepOutput(
+            step=step,
+            outputs=outputs,
+            timings=timings,
+            credit=scheduler.credit,
+            num_running=scheduler.num_running,
+            num_waiting=scheduler.num_waiting,
+            num_free_blocks=scheduler.pool.num_free,
+            totals=totals,
         )
 
     def _totals_with(self, timings: StepTimings) -> Totals:
@@ -362,10 +368,10 @@ class Lead:
             sample_s=before.sample_s + timings.sample_s,
         )
 
-    def _send_to(self, worker: int, frame: bytes) -> None:
+    def _send_to(self, worker: int, reply: Reply) -> None:
         try:
-            self._channels[worker].pipe.write(frame)
-        except PipeBroken:
+            self._channels[worker].send(reply)
+        except ChannelBroken:
             self._forget_worker(worker)
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from backend.config.errors import ModelError
+from backend.config.identity import model_identity
 from backend.ranks.follower import Follower
 from backend.ranks.lead import Lead
-from backend.ranks.replica import RankSpawn
+from backend.ranks.local_replica import RankSpawn
 from backend.settings import EngineSettings
 from backend.wire.control import ChildLine, ControlClosed, GroupWiring, Progress
 from backend.wire.local.child import ChildContext
@@ -108,7 +109,8 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
         return
     plans = RingWriter(wiring.plans, epoch=spawn.epoch) if wiring.plans is not None else None
     lead = Lead(spawn.replica, spawn.settings, engine, line, plans, heartbeat)
-    lead.announce(spawn.epoch, weight_bytes, replicated_bytes[0])
+    identity = model_identity(engine.config)
+    lead.announce(spawn.epoch, weight_bytes, replicated_bytes[0], identity)
     lead.run()
 
 

@@ -1,32 +1,53 @@
-"""One incarnation of a group of tensor-parallel ranks: spawn, attach, stop. Knows no torch.
+"""One incarnation of a group of ranks, wherever they run. Knows no torch.
 
-The spawn context is the standard library's, the very object torch.multiprocessing hands out; a
-rank imports torch, this process never does.
+local_replica.py has them as children of this process. It lives and dies as one.
 """
 
-import contextlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Protocol
 
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.placement.sharding import split_model
 from backend.settings import EngineSettings
-from backend.wire.control import Attach, ControlClosed, Detach, GroupWiring, Stop
-from backend.wire.local.channel import ChannelFds
-from backend.wire.local.child import Child
-from backend.wire.local.heartbeat import HeartbeatPage
-from backend.wire.local.wiring import GroupFds
+from backend.wire.local.child import ProcessName
+from backend.wire.local.heartbeat import Load
+from backend.wire.offer import Offer
 
 
-@dataclass(frozen=True, slots=True)
-class RankSpawn:
-    """What a rank is told at spawn."""
+class Replica(Protocol):
+    """What supervision needs of a group's ranks, whichever machine they are on."""
 
-    replica: int
-    rank: int
-    epoch: int
-    settings: EngineSettings
-    first_rank: int = 0
+    @property
+    def epoch(self) -> int:
+        """A number that no other incarnation has."""
+
+    @property
+    def ranks(self) -> Sequence[ProcessName]:
+        """One process each; the first is the lead."""
+
+    @property
+    def node(self) -> str:
+        """Which machine they run on; "" for this one, or for none yet."""
+
+    @property
+    def load(self) -> Load | None:
+        """What the group holds, as its lead has last told; None where that is not ours to know."""
+
+    def connect(self, worker: int, epoch: int) -> Offer:
+        """Connect the lead with a worker; return what the worker must be sent.
+
+        Raises ControlClosed.
+        """
+
+    def detach(self, worker: int, epoch: int) -> None:
+        """Tell the lead that a worker is gone. Raises ControlClosed."""
+
+    def stop(self) -> None:
+        """Ask every rank to exit; those that cannot hear are killed."""
+
+    def kill(self) -> None:
+        """End every rank, whatever it is doing."""
 
 
 def check_group(config: ModelConfig, settings: EngineSettings) -> None:
@@ -37,61 +58,3 @@ def check_group(config: ModelConfig, settings: EngineSettings) -> None:
             f"--max-model-len {settings.max_model_len} is more than {config.name} was made for: "
             f"{config.max_model_len} tokens\nset less, or leave it out"
         )
-
-
-class Replica:
-    """The ranks of a group and their lines. It lives and dies as one."""
-
-    def __init__(
-        self, replica: int, epoch: int, settings: EngineSettings, first_rank: int = 0
-    ) -> None:
-        """settings: this group's. first_rank: how many ranks the groups before it have."""
-        self.replica = replica
-        self.epoch = epoch
-        self.ranks = [
-            Child(
-                f"rank {replica}.{rank}",
-                "backend.ranks.rank:rank_main",
-                RankSpawn(replica, rank, epoch, settings, first_rank),
-                keeps_stderr=True,
-            )
-            for rank in range(settings.tp)
-        ]
-        self.page = HeartbeatPage(settings.tp, settings.max_num_seqs, epoch)
-        self._connect()
-
-    def _connect(self) -> None:
-        """Connect the ranks with each other, and keep no copy of what connects them."""
-        group_fds = GroupFds(self.page.fd, len(self.ranks))
-        for rank, child in enumerate(self.ranks):
-            # One that is dead already is told by its pidfd.
-            with contextlib.suppress(ControlClosed):
-                child.line.send(GroupWiring(), group_fds.view(rank).pack())
-        group_fds.close()
-
-    def attach(self, worker: int, epoch: int, channel: ChannelFds) -> None:
-        """Connect the lead with a worker. Raises ControlClosed."""
-        self.ranks[0].line.send(Attach(worker, self.replica, epoch), channel.lead_end)
-
-    def detach(self, worker: int, epoch: int) -> None:
-        """Tell the lead that a worker is gone. Raises ControlClosed."""
-        self.ranks[0].line.send(Detach(worker, self.replica, epoch))
-
-    def stop(self) -> None:
-        """Ask every rank to exit; those that cannot hear are killed."""
-        for child in self.ranks:
-            try:
-                child.line.send(Stop())
-            except ControlClosed:
-                child.kill()
-
-    def kill(self) -> None:
-        """End every rank, whatever it is doing."""
-        for child in self.ranks:
-            child.kill()
-
-    def close(self) -> None:
-        """Reap the ranks. They must be dead or dying."""
-        for child in self.ranks:
-            child.close()
-        self.page.close()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 # Start-up's own refusals (backend/placement/memory_plan.py), what the supervisor says of a rank
-# that the kernel killed (gateway/supervision/incarnation.py), PyTorch's and Python's own words.
+# that the kernel killed (supervision/local_incarnation.py), PyTorch's and Python's own words.
 _MEMORY_WORDS = (
     "not enough memory",
     "is too much: a rank's part",

@@ -42,7 +42,7 @@ def run(given: Mapping[str, Any]) -> int:
     for note in loaded.notes:
         _complain(note, settings.server, logging.WARNING)
     try:
-        return supervisor.run(with_model_found(settings))
+        return supervisor.run(with_model_found(settings), settings.engine.model)
     except (hub.ModelNotFound, ModelError) as error:
         _complain(in_variables(str(error), loaded.sources), settings.server)
         return 1

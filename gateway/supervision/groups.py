@@ -23,15 +23,20 @@ from gateway.events import (
 from gateway.layout import GroupPlace
 from gateway.settings import ServerSettings
 from gateway.supervision.fault import Fault
-from gateway.supervision.incarnation import Incarnation
+from gateway.supervision.incarnation import Incarnation, Starter
 from gateway.supervision.restarts import Restarts
 
 logger = logging.getLogger(__name__)
 
 
 class GroupState(enum.StrEnum):
-    """Where a group is. ENDING: its last processes are dying. WAITING: it starts again soon."""
+    """Where a group is.
 
+    PLACING: no node has room for it yet. ENDING: its last processes are dying. WAITING: it starts
+    again soon.
+    """
+
+    PLACING = "placing"
     LOADING = "loading"
     READY = "ready"
     DRAINING = "draining"
@@ -66,7 +71,12 @@ class Group:
     """
 
     def __init__(
-        self, number: int, place: GroupPlace, server: ServerSettings, owner: GroupOwner
+        self,
+        number: int,
+        place: GroupPlace,
+        launcher: Starter,
+        server: ServerSettings,
+        owner: GroupOwner,
     ) -> None:
         self.number = number
         self.place = place
@@ -75,7 +85,7 @@ class Group:
         self.quiet: set[int] = set()
         self.restarts = Restarts(server.restart_limit, server.restart_window_s)
         self.last_fault: Fault | None = None
-        self._hang_s = server.hang_seconds
+        self._launcher = launcher
         self._owner = owner
         self._is_wanted = True
         self._is_given_up = False
@@ -89,6 +99,8 @@ class Group:
             return GroupState.WAITING if self._restart else GroupState.STOPPED
         if self.incarnation.is_over:
             return GroupState.ENDING
+        if self.incarnation.waits_for:
+            return GroupState.PLACING
         if self.incarnation.ready is None:
             return GroupState.LOADING
         return GroupState.READY if self._is_wanted else GroupState.DRAINING
@@ -99,7 +111,7 @@ class Group:
         self._cancel_restart()
         if self.incarnation is None and not self._owner.is_stopping:
             epoch = self._owner.next_epoch()
-            self.incarnation = Incarnation(self.number, epoch, self.place, self._hang_s, self)
+            self.incarnation = self._launcher.launch(self.number, epoch, self.place, self)
             self._owner.tell(GroupStarted(self.number, self.incarnation.replica.ranks))
         self._tell_state()
 
@@ -118,6 +130,10 @@ class Group:
         self._tell_state()
 
     # what its incarnation tells
+
+    @property
+    def has_served(self) -> bool:
+        return self._owner.has_served
 
     def progressed(self, title: str, news: Progress | Budget) -> None:
         self._owner.tell(RankProgressed(title, news))

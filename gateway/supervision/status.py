@@ -1,22 +1,17 @@
 """What `unisono ctl list` shows of groups and workers, and the service manager in a line."""
 
-import time
 from collections.abc import Collection
 
-from backend.wire.local.heartbeat import Heartbeat, Phase
-from gateway.procfs import num_threads, rss_bytes
-from gateway.supervision.control_messages import GroupView, RankView, WorkerView
-from gateway.supervision.fault import phase_name
+from gateway.procfs import rss_bytes
+from gateway.supervision.control_messages import GroupView, WorkerView
 from gateway.supervision.groups import Group, GroupState
-from gateway.supervision.incarnation import Incarnation
 from gateway.supervision.workers import Worker
 
 
 def group_status(group: Group) -> GroupView:
     """Look at a group as it is now."""
     incarnation = group.incarnation
-    beats = incarnation.replica.page.heartbeats() if incarnation is not None else []
-    load = beats[0].load if beats else None
+    load = incarnation.replica.load if incarnation is not None else None
     ready = incarnation.ready if incarnation is not None else None
     return GroupView(
         group=group.number,
@@ -27,14 +22,14 @@ def group_status(group: Group) -> GroupView:
         waiting=load.num_waiting if load else 0,
         free_blocks=load.num_free_blocks if load else 0,
         total_blocks=ready.num_blocks if ready else 0,
-        ranks=[
-            _rank_status(incarnation, rank, beat) for rank, beat in enumerate(beats) if incarnation
-        ],
+        ranks=incarnation.ranks() if incarnation is not None else [],
         last_fault=group.last_fault,
         name=group.place.name,
         tp=group.place.engine.tp,
         max_num_seqs=group.place.engine.max_num_seqs,
         max_model_len=group.place.engine.max_model_len,
+        node=incarnation.replica.node if incarnation is not None else "",
+        waits_for=incarnation.waits_for if incarnation is not None else "",
     )
 
 
@@ -57,17 +52,3 @@ def trouble(groups: Collection[Group]) -> str:
         return ""
     each = ", ".join(f"group {group.number} is {group.state}" for group in out)
     return f"{len(groups) - len(out)} of {len(groups)} groups serve; {each}"
-
-
-def _rank_status(incarnation: Incarnation, rank: int, beat: Heartbeat) -> RankView:
-    pid = incarnation.replica.ranks[rank].pid
-    return RankView(
-        rank=rank,
-        pid=pid,
-        phase=phase_name(beat.phase),
-        step=beat.step if beat.phase > Phase.WARM_UP else 0,
-        seconds=round((time.monotonic_ns() - beat.progress_ns) / 1e9, 3),
-        rss_bytes=rss_bytes(pid),
-        threads=num_threads(pid),
-        device=beat.device,
-    )

@@ -154,16 +154,16 @@ class Observer:
         """
         if self._pool is None:
             return []
-        known = {group.replica for group in self._pool.status().groups}
+        known = {group.group for group in self._pool.status().groups}
         down = self.supervisor().group_restarts.keys() - known
         figures = [GroupFigures(number, False, 0, 0, 0.0, None) for number in sorted(down)]
         for group in self._pool.status().groups:
-            last = self._last.get(group.replica)
+            last = self._last.get(group.group)
             used = group.total_blocks - group.free_blocks
             usage = used / group.total_blocks if group.total_blocks else 0.0
             figures.append(
                 GroupFigures(
-                    group.replica,
+                    group.group,
                     group.ready,
                     group.running,
                     group.waiting,

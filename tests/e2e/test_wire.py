@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from backend.ranks.replica import Replica
+from backend.ranks.local_replica import LocalReplica
 from backend.settings import EngineSettings
 from backend.wire.local.channel import create_channel
 from backend.wire.messages import Ready
@@ -39,7 +39,7 @@ class Group:
         settings = EngineSettings(
             model=str(model), tp=tp, dtype="float32", kv_cache_bytes=1 << 22, threads=1
         )
-        self._replica = Replica(0, 1, settings)
+        self._replica = LocalReplica(0, 1, settings)
         wait_until(self._is_ready, TIMEOUT_S, "the group is ready")
         channel = create_channel()
         self._replica.attach(0, EPOCH, channel)

@@ -11,7 +11,7 @@ import socket
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
 from setproctitle import setproctitle
 
@@ -20,6 +20,18 @@ from backend.wire.local.collection import collection_paused
 from backend.wire.local.lifeline import ignore_terminal_signals, tie, tie_to_parent
 
 STDERR = 2
+
+
+class ProcessName(Protocol):
+    """What others call a process."""
+
+    @property
+    def title(self) -> str:
+        """In logs."""
+
+    @property
+    def pid(self) -> int:
+        """On the machine where it runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ import struct
 import zlib
 from collections import deque
 
+from backend.wire.channel import ChannelBroken
+
 HEADER = struct.Struct("<II")
 # 1 MiB is the kernel's default ceiling for unprivileged users: about 1,000 steps of 64 tokens.
 PIPE_BYTES = 1 << 20
@@ -21,7 +23,7 @@ MAX_FRAME_BYTES = 16 << 20
 MAX_BACKLOG_BYTES = 64 << 20
 
 
-class PipeBroken(Exception):
+class PipeBroken(ChannelBroken):
     """The other side is gone, hopelessly behind, or sent what is not a frame."""
 
 

@@ -14,13 +14,11 @@ from backend.engine.model_runner import StepResult
 from backend.ranks.lead import Lead
 from backend.settings import EngineSettings
 from backend.step import StepPlan
-from backend.wire import messages
 from backend.wire.control import Attach, ChildLine, Stop, SupervisorLine, create_control
-from backend.wire.local.channel import ChannelEnd, create_channel
+from backend.wire.local.channel import create_channel
+from backend.wire.local.ends import LocalWorkerEnd
 from backend.wire.local.heartbeat import HeartbeatPage, HeartbeatWriter
-from backend.wire.local.pipe import PipeReader
-from backend.wire.local.ring import RingWriter
-from backend.wire.messages import FinishReason, Ready, SeqOutput, StepOutput, Submit
+from backend.wire.messages import FinishReason, Ready, SeqOutput, Served, StepOutput, Submit
 from backend.wire.sampling import SamplingParams
 
 GOOD = SamplingParams(max_tokens=1)
@@ -64,15 +62,14 @@ class Worker:
     def __init__(self, line: SupervisorLine, worker: int, epoch: int) -> None:
         channel = create_channel()
         line.send(Attach(worker, 0, epoch), channel.lead_end)
-        end = ChannelEnd(*map(os.dup, channel.worker_end))
+        self.end = LocalWorkerEnd(epoch, [os.dup(fd) for fd in channel.worker_end])
         channel.close()
-        self.ring, self.pipe = RingWriter(end.ring, epoch=epoch), PipeReader(end.pipe)
 
     def submit(self, seq_id: int, params: SamplingParams, prompt_ids: list[int]) -> None:
-        assert self.ring.write(messages.encode(Submit(seq_id, prompt_ids, [], params)))
+        assert self.end.send(Submit(seq_id, prompt_ids, [], params))
 
     def outputs(self) -> list[SeqOutput]:
-        replies = [messages.decode_reply(frame) for frame in self.pipe.read()]
+        replies = self.end.receive()
         assert isinstance(replies[0], Ready)
         return [out for reply in replies[1:] for out in cast(StepOutput, reply).outputs]
 
@@ -144,7 +141,7 @@ def test_lead_outlives_a_worker_with_requests_under_way(world: World) -> None:
     world.turn()
     dead.submit(1, BAD, [1, 2])
     dead.submit(2, GOOD, [1, 2])
-    dead.pipe.close()
+    dead.end.close()
     other.submit(1, GOOD, [1, 2])
     world.turn()
     world.turn()
@@ -221,8 +218,7 @@ def test_encoder_reads_the_prompt_and_the_decoder_goes_on() -> None:
         worker = Worker(world.line, 0, 10)
         world.turn()
         prompt = [1, 2, 3, 4, 5]
-        resumed = messages.encode(Submit(1, prompt, [6, 7], SamplingParams(max_tokens=3)))
-        assert worker.ring.write(resumed)
+        assert worker.end.send(Submit(1, prompt, [6, 7], SamplingParams(max_tokens=3)))
         worker.submit(2, GOOD, [])
         world.turn()
         plan = world.runner.plans[-1]
@@ -241,9 +237,23 @@ def test_encoder_input_and_answer_end_in_their_own_blocks() -> None:
     with World(encoder=encoder) as world:
         worker = Worker(world.line, 0, 10)
         world.turn()
-        ready = messages.decode_reply(worker.pipe.read()[0])
+        ready = worker.end.receive()[0]
         assert isinstance(ready, Ready)
         assert ready.kv_sequence_tokens == 252
+
+
+def test_lead_passes_service_on_to_all_other_workers(world: World) -> None:
+    """And survives that one of them is found gone by that."""
+    one, two, gone = (Worker(world.line, number, 10 + number) for number in range(3))
+    world.turn()
+    for worker in (one, two):
+        assert isinstance(worker.end.receive()[0], Ready)
+    gone.end.close()
+    assert one.end.send(Served({"key": 5.0}))
+    one.submit(1, GOOD, [1, 2])
+    world.turn()
+    assert Served({"key": 5.0}) in two.end.receive()
+    assert not [reply for reply in one.end.receive() if isinstance(reply, Served)]
 
 
 def test_lead_launches_a_step_before_it_knows_the_last_tokens() -> None:
@@ -271,7 +281,7 @@ def test_worker_that_is_gone_takes_its_sequences_out_of_the_air() -> None:
             worker.submit(1, SamplingParams(max_tokens=9), [1, 2])
         world.turn()
         world.turn()
-        dead.pipe.close()
+        dead.end.close()
         for _ in range(5):
             world.turn()
         tokens = [token for output in other.outputs() for token in output.token_ids]

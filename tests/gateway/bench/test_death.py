@@ -5,7 +5,7 @@ import pytest
 from backend.config.errors import ModelError
 from backend.placement.memory_plan import check_fits, check_kv_fits, num_kv_blocks
 from gateway.bench.death import death_from
-from gateway.supervision.incarnation import OUT_OF_MEMORY
+from gateway.supervision.local_incarnation import OUT_OF_MEMORY
 
 
 def refusals() -> list[str]:
