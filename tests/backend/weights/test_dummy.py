@@ -1,5 +1,7 @@
 """Weights that nobody has."""
 
+from typing import Any
+
 import msgspec
 import pytest
 import torch
@@ -9,7 +11,7 @@ from backend.config.tensors import tensors_of
 from backend.weights.dummy import PERIOD, DummyCheckpoint
 from tests.backend.factories import tiny_config
 
-WIDE = {"vocab_size": 3000, "hidden_size": 512, "stored_dtype": "bfloat16"}
+WIDE: dict[str, Any] = {"vocab_size": 3000, "hidden_size": 512, "stored_dtype": "bfloat16"}
 
 
 def test_slices_have_the_numbers_of_the_whole() -> None:
