@@ -20,12 +20,14 @@ from gateway.settings import GroupSettings, ServerSettings, Settings
 class GroupPlace:
     """One group's settings, how many ranks the groups before it have, and what it is called.
 
+    node: the only one that will do, "" for any.
     address: of a group that another gateway has started; nothing is started for it here.
     """
 
     engine: EngineSettings
     first_rank: int
     name: str = PRIMARY
+    node: str = ""
     address: LeadAddress | None = None
 
 
@@ -37,17 +39,22 @@ def layout(settings: Settings) -> list[GroupPlace]:
     joined = [group for group in groups if group.address]
     groups = tuple(group for group in groups if not group.address)
     secret = read_secret(server.group_secret) if joined else b""
-    shares = _threads(groups, engine.threads, len(os.sched_getaffinity(0)))
+    if server.launcher == "local":
+        _refuse_nodes(groups)
+        shares = _threads(groups, engine.threads, len(os.sched_getaffinity(0)))
+    else:  # 0: as many as the node has for it
+        shares = [group.threads or engine.threads for group in groups]
     places = []
     first_rank = 0
     for group, threads in zip(groups, shares, strict=True):
         own = msgspec.structs.replace(
             engine, tp=group.ranks, dp=len(groups), devices=group.devices, threads=threads
         )
-        places.append(GroupPlace(own, first_rank, group.name))
+        places.append(GroupPlace(own, first_rank, group.name, group.node))
         first_rank += group.ranks
     return places + [
-        GroupPlace(engine, first_rank, group.name, _address(group, secret)) for group in joined
+        GroupPlace(engine, first_rank, group.name, address=_address(group, secret))
+        for group in joined
     ]
 
 
@@ -76,6 +83,7 @@ def another_place(
     ranks: int,
     devices: tuple[str, ...],
     max_num_seqs: int,
+    node: str = "",
 ) -> GroupPlace:
     """Return the place of one more group: that of the first, but for what is not None, 0 or empty.
 
@@ -90,7 +98,7 @@ def another_place(
     own = msgspec.structs.replace(
         engine, tp=tp, devices=devices, max_num_seqs=max_num_seqs or engine.max_num_seqs
     )
-    return GroupPlace(own, first.first_rank, first.name if name is None else name)
+    return GroupPlace(own, first.first_rank, first.name if name is None else name, node)
 
 
 def shape(places: list[GroupPlace]) -> str:
@@ -133,6 +141,14 @@ def _alike(engine: EngineSettings, name: str) -> tuple[GroupSettings, ...]:
         GroupSettings(tp, devices[number * tp : (number + 1) * tp], name=name)
         for number in range(engine.dp)
     )
+
+
+def _refuse_nodes(groups: tuple[GroupSettings, ...]) -> None:
+    if named := [group.node for group in groups if group.node]:
+        raise ModelError(
+            f"a group is to run on node {named[0]}, and all run here\n"
+            "--launcher ray places groups on nodes"
+        )
 
 
 def _threads(groups: tuple[GroupSettings, ...], common: int, num_cores: int) -> list[int]:

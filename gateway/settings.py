@@ -131,6 +131,33 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(ge=3, le=86_400, description="a rank without progress for so long is killed"),
     ] = 10.0
+    launcher: Annotated[
+        Literal["local", "ray"],
+        Meta(description="where groups run: on this machine, or on the nodes of a Ray cluster"),
+    ] = "local"
+    ray_address: Annotated[
+        str,
+        Meta(min_length=1, description="of the cluster's head, host:port (auto: of this machine)"),
+    ] = "auto"
+    ray_resources: Annotated[
+        dict[str, float],
+        Meta(
+            description="what a rank asks of Ray beside CPUs and a GPU",
+            extra={"wanted": """a JSON object of numbers, as in {"A100": 1}"""},
+        ),
+    ] = {}
+    node_port: Annotated[
+        int,
+        Meta(ge=0, le=65535, description="where agents on nodes call this server (0: any free)"),
+    ] = 0
+    placement_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=86_400,
+            description="a server that starts waits so long for nodes with room",
+        ),
+    ] = 300.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="least severe line logged")
     ] = "info"
@@ -276,6 +303,10 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "may share a name"
         ),
     ] = PRIMARY
+    node: Annotated[
+        str,
+        Meta(description="the node it runs on: its name, address or id; --launcher ray alone"),
+    ] = ""
     address: Annotated[
         HostPort | Literal[""],
         Meta(

@@ -29,6 +29,7 @@ from backend.wire.control import (
 )
 from gateway.events import Event, GroupFailed, GroupForgotten, WorkerFailed, WorkerServes
 from gateway.layout import GroupPlace, another_place, layout, shape
+from gateway.nodes.ray_launcher import RayLauncher, check_ray, cluster_owner
 from gateway.notices.banner import compute_text, ready_lines
 from gateway.notices.startup_reporter import StartupReporter
 from gateway.sampling_defaults import ModelSampling, load_sampling_defaults
@@ -41,7 +42,7 @@ from gateway.supervision.channels import ChannelManager
 from gateway.supervision.control_messages import Add, Listing
 from gateway.supervision.control_socket import ControlSocket, control_path
 from gateway.supervision.groups import Group, GroupState
-from gateway.supervision.incarnation import STOP_SECONDS, Launcher
+from gateway.supervision.incarnation import STOP_SECONDS, Launcher, Starter
 from gateway.supervision.joined_incarnation import JoinedLauncher
 from gateway.supervision.listener import (
     CannotListen,
@@ -65,8 +66,10 @@ logger = logging.getLogger(__name__)
 CUT_OFF_SECONDS = 3.0
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, asked_for: str) -> int:
     """Serve until a signal; return the exit status.
+
+    asked_for: the model, as the operator named it.
 
     Raises ModelError, before anything is spawned, for a model that cannot be served.
     """
@@ -74,6 +77,8 @@ def run(settings: Settings) -> int:
     logs.configure("supervisor", settings.server.log_level, settings.server.log_format)
     reporter = StartupReporter(settings)
     server, path = settings.server, Path(settings.engine.model)
+    if server.launcher == "ray":
+        check_ray()
     config = load_config(path, settings.engine.model_impl, settings.engine.task)
     check_chat_templates(path, server, has_chats=config.pooling is None)
     sampling = load_sampling_defaults(
@@ -94,7 +99,7 @@ def run(settings: Settings) -> int:
             if settings.server.tls_cert or settings.server.tls_key:
                 TlsFiles(settings.server.tls_cert, settings.server.tls_key)
             listeners = [listener] if management is None else [listener, management]
-            return asyncio.run(serve(settings, config, sampling, listeners, reporter))
+            return asyncio.run(serve(settings, config, sampling, listeners, reporter, asked_for))
     except (CannotListen, Unguarded, KeyFileError, ListeningError, TlsError) as error:
         reporter.fails(str(error))
         return 1
@@ -106,12 +111,27 @@ async def serve(
     sampling: ModelSampling,
     listeners: Sequence[socket.socket],
     reporter: StartupReporter,
+    asked_for: str = "",
 ) -> int:
     """Run a supervisor in this event loop; return the exit status.
 
     listeners: where workers serve; the second, if there is one, is the management API's.
     """
-    return await Supervisor(settings, config, sampling, listeners, reporter).run()
+    launcher = await open_launcher(settings, listeners[0].getsockname()[1], asked_for)
+    return await Supervisor(settings, config, sampling, listeners, reporter, launcher).run()
+
+
+async def open_launcher(settings: Settings, port: int, asked_for: str) -> Launcher:
+    """Make what starts groups. port: where this server listens. Raises ModelError."""
+    if settings.server.launcher == "local":
+        return LocalLauncher(settings.server.hang_seconds, GroupListening(settings.server))
+    launcher = RayLauncher(settings, cluster_owner(port))
+    try:
+        await launcher.open(asked_for)
+    except BaseException:
+        launcher.kill()
+        raise
+    return launcher
 
 
 class Supervisor:
@@ -124,6 +144,7 @@ class Supervisor:
         sampling: ModelSampling,
         listeners: Sequence[socket.socket],
         reporter: StartupReporter,
+        launcher: Launcher,
     ) -> None:
         """A supervisor is made in a running event loop."""
         self._settings = settings
@@ -132,8 +153,7 @@ class Supervisor:
         self._listener = listeners[0]
         self.groups: dict[int, Group] = {}
         self._numbers = itertools.count()
-        listening = GroupListening(settings.server)
-        self._launcher: Launcher = LocalLauncher(settings.server.hang_seconds, listening)
+        self._launcher = launcher
         self._joined_launcher = JoinedLauncher(model_identity(config))
         self._layout = layout(settings)
         for place in self._layout:
@@ -240,13 +260,18 @@ class Supervisor:
         if self._layout[0].address is not None:
             raise ModelError("this gateway has joined groups alone, and starts none")
         place = another_place(
-            self._layout[0], wanted.name, wanted.ranks, wanted.devices, wanted.max_num_seqs
+            self._layout[0],
+            wanted.name,
+            wanted.ranks,
+            wanted.devices,
+            wanted.max_num_seqs,
+            wanted.node,
         )
         check_group(self._config, place.engine)
         return self._add_group(place)
 
     def _add_group(self, place: GroupPlace) -> Group:
-        launcher: Launcher = self._launcher
+        launcher: Starter = self._launcher
         if place.address is not None:
             launcher = self._joined_launcher
         group = Group(next(self._numbers), place, launcher, self._settings.server, self)
@@ -313,6 +338,8 @@ class Supervisor:
             worker.tell(Stop())
         for group in self.groups.values():
             group.stop()
+        await self._changes.until(self._is_groupless, STOP_SECONDS)
+        self._launcher.close()
         if await self._changes.until(self._is_childless, STOP_SECONDS):
             return
         self._kill_all()
@@ -325,11 +352,13 @@ class Supervisor:
         for group in self.groups.values():
             if group.incarnation is not None:
                 group.incarnation.kill()
+        self._launcher.kill()
 
     def _is_free_of_workers(self) -> bool:
         return all(worker.child is None for worker in self._workers)
 
     def _is_childless(self) -> bool:
-        return self._is_free_of_workers() and all(
-            group.incarnation is None for group in self.groups.values()
-        )
+        return self._is_free_of_workers() and self._is_groupless() and self._launcher.has_ended
+
+    def _is_groupless(self) -> bool:
+        return all(group.incarnation is None for group in self.groups.values())

@@ -12,7 +12,7 @@ from backend.settings import EngineSettings
 from backend.wire.control import Attach, ControlClosed, Detach, Dial, GroupWiring, Stop
 from backend.wire.local.channel import ChannelFds, create_channel
 from backend.wire.local.child import Child
-from backend.wire.local.heartbeat import Heartbeat, HeartbeatPage
+from backend.wire.local.heartbeat import HeartbeatPage, Load
 from backend.wire.local.wiring import GroupFds
 from backend.wire.offer import Offer
 from backend.wire.tcp.listening import Listening
@@ -42,6 +42,7 @@ class LocalReplica:
     ) -> None:
         """settings: this group's. first_rank: how many ranks the groups before it have.
         listening: where its lead takes workers over TCP; its socket is the replica's."""
+        self.node = ""
         self.replica = replica
         self.epoch = epoch
         self.ranks = [
@@ -73,9 +74,10 @@ class LocalReplica:
         with listening.listener, contextlib.suppress(ControlClosed):
             self.ranks[0].line.send(listening.message, (listening.listener.fileno(),))
 
-    def heartbeats(self) -> list[Heartbeat]:
-        """Return every rank's last sign of life."""
-        return self.page.heartbeats()
+    @property
+    def load(self) -> Load:
+        """What the group holds, as its lead has last told."""
+        return self.page.heartbeats()[0].load
 
     def connect(self, worker: int, epoch: int) -> Offer:
         """Connect the lead with a worker; return what the worker must be sent.

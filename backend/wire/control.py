@@ -1,9 +1,9 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
 The supervisor says GroupWiring, Observe, NameGroups, Attach, Listen, Dial, Detach, Quiesce, Reload,
-Ping, Drain and Stop; the child says Progress, Budget, Pong, Ready, Failed, Serving, Quiet and Cut.
-Packets keep their borders, carry descriptors, and end-of-file tells a child that the supervisor is
-gone.
+Ping, Drain, Stop, Place and Displace; the child says Progress, Budget, Pong, Ready, Failed,
+Serving, Quiet, Cut, Joined and Placement. Packets keep their borders, carry descriptors, and
+end-of-file tells a child that the supervisor is gone.
 
     GroupWiring to a rank carries   wiring.WiringFds: the heartbeat page, the ranks' exchange, the
                                     ring of plans
@@ -116,6 +116,46 @@ class Stop(msgspec.Struct, frozen=True, array_like=True, tag="stop"):
     """Exit now with status 0."""
 
 
+class Place(msgspec.Struct, frozen=True, array_like=True, tag="place"):
+    """Find a node for a group and start its agent there; to a placer.
+
+    order: for the agent (gateway/nodes/node_messages.py), with secrets. node: the only one that
+    will do, "" for any.
+    """
+
+    number: int
+    epoch: int
+    node: str
+    order: bytes
+
+    def __repr__(self) -> str:
+        """Leave the order out, wherever this may be logged."""
+        return f"Place(number={self.number}, epoch={self.epoch}, node={self.node!r})"
+
+
+class Displace(msgspec.Struct, frozen=True, array_like=True, tag="displace"):
+    """End a group's agent and give back its place; to a placer."""
+
+    number: int
+    epoch: int
+
+
+class Joined(msgspec.Struct, frozen=True, array_like=True, tag="joined"):
+    """A placer is in its cluster. host: this machine's address there. cluster: in a few words."""
+
+    host: str
+    cluster: str
+
+
+class Placement(msgspec.Struct, frozen=True, array_like=True, tag="placement"):
+    """What has become of an order. turn: "waits", "started" or "failed"; text: why, or where."""
+
+    number: int
+    epoch: int
+    turn: str
+    text: str
+
+
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
     """How far a rank's start-up is. phase: LOAD or WARM_UP; fraction: 0 to 1 of it."""
 
@@ -183,8 +223,12 @@ ToChild = (
     | Ping
     | Drain
     | Stop
+    | Place
+    | Displace
 )
-ToSupervisor = Progress | Budget | Pong | Ready | Failed | Serving | Quiet | Cut
+ToSupervisor = (
+    Progress | Budget | Pong | Ready | Failed | Serving | Quiet | Cut | Joined | Placement
+)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_to_child = msgspec.msgpack.Decoder(ToChild).decode

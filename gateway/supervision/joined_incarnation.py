@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from backend.wire.channel import ChannelBroken
 from backend.wire.control import Dial
 from backend.wire.local.child import ProcessName
-from backend.wire.local.heartbeat import Heartbeat
+from backend.wire.local.heartbeat import Load
 from backend.wire.messages import Ready
 from backend.wire.offer import Offer
 from backend.wire.tcp.address import LeadAddress
@@ -45,11 +45,10 @@ class JoinedReplica:
     def __init__(self, number: int, epoch: int, gateway: int, address: LeadAddress) -> None:
         """gateway: a random number above 0, of this server."""
         self.epoch = epoch
+        self.node = ""
+        self.load: Load | None = None
         self.ranks: Sequence[ProcessName] = ()
         self._number, self._gateway, self._address = number, gateway, address
-
-    def heartbeats(self) -> list[Heartbeat]:
-        return []
 
     def connect(self, worker: int, epoch: int) -> Offer:
         return Offer(Dial(self._gateway, worker, self._number, epoch, self._address))
@@ -78,6 +77,7 @@ class JoinedIncarnation:
     ) -> None:
         """identity: of the model that is served here. A group with another is a fault."""
         self.replica = JoinedReplica(number, epoch, gateway, address)
+        self.waits_for = ""
         self.ready: Ready | None = None
         self.fault: Fault | None = None
         self._number, self._address, self._identity = number, address, identity

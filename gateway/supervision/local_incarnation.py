@@ -59,6 +59,7 @@ class LocalIncarnation:
         listening: Listening | None = None,
     ) -> None:
         """hang_s: see LocalLauncher. listening: where its lead takes workers over TCP."""
+        self.waits_for = ""
         self.replica = LocalReplica(number, epoch, place.engine, place.first_rank, listening)
         self.ready: Ready | None = None
         self.fault: Fault | None = None
@@ -82,7 +83,7 @@ class LocalIncarnation:
 
     def ranks(self) -> list[RankView]:
         """What each rank does now, as an operator is shown it."""
-        beats = self.replica.heartbeats()
+        beats = self.replica.page.heartbeats()
         children = self.replica.ranks
         return [_view(*each) for each in zip(range(len(beats)), children, beats, strict=True)]
 
@@ -260,3 +261,11 @@ class LocalLauncher:
         """Start one of group `number`, whose turns `owner` is told."""
         listening = self._listening.open(number, epoch)
         return LocalIncarnation(number, epoch, place, self._hang_s, owner, listening)
+
+    has_ended = True
+
+    def close(self) -> None:
+        """Nothing is its own."""
+
+    def kill(self) -> None:
+        """Nothing is its own."""

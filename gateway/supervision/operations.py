@@ -155,8 +155,7 @@ class Operations:
 
 def _load(group: Group) -> str:
     assert group.incarnation is not None
-    if not (beats := group.incarnation.replica.heartbeats()):
+    if (load := group.incarnation.replica.load) is None:
         return "what this gateway has sent it is"
-    load = beats[0].load
     count = load.num_running + load.num_waiting
     return f"{count} sequence{'' if count == 1 else 's'}"

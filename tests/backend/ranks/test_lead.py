@@ -32,12 +32,33 @@ BAD = SamplingParams(max_tokens=0)  # nothing to do
 
 @dataclass
 class FakeRunner:
+    runs_ahead = False
     num_full_gathers: int = 0
     plans: list[StepPlan] = field(default_factory=list)
 
     def run(self, plan: StepPlan) -> StepResult:
         self.plans.append(plan)
         return StepResult([7] * len(plan.sample_rows))
+
+
+@dataclass
+class AheadRunner(FakeRunner):
+    """Draws 7, and ends the text with 0 after so many steps. events: what it was asked for."""
+
+    runs_ahead = True
+    num_steps: int = 3
+    events: list[tuple[str, int]] = field(default_factory=list)
+
+    def waits(self, plan: StepPlan) -> bool:
+        return False
+
+    def launch(self, plan: StepPlan) -> StepPlan:
+        self.events.append(("launch", plan.step))
+        return plan
+
+    def collect(self, plan: StepPlan) -> StepResult:
+        self.events.append(("collect", plan.step))
+        return StepResult([7 if plan.step < self.num_steps else 0] * len(plan.sample_rows))
 
 
 class Worker:
@@ -61,9 +82,14 @@ class Worker:
 class World:
     """A lead and the supervisor's end of its line."""
 
-    def __init__(self, test_faults: str = "", encoder: PromptEncoder | None = None) -> None:
+    def __init__(
+        self,
+        test_faults: str = "",
+        encoder: PromptEncoder | None = None,
+        runner: FakeRunner | None = None,
+    ) -> None:
         settings = EngineSettings(block_size=4, max_num_seqs=4, test_faults=test_faults)
-        self.runner = FakeRunner()
+        self.runner = runner or FakeRunner()
         engine: Any = SimpleNamespace(
             num_blocks=64,
             groups=FULL_GROUPS,
@@ -233,6 +259,40 @@ def test_lead_passes_service_on_to_all_other_workers(world: World) -> None:
     world.turn()
     assert Served({"key": 5.0}) in two.end.receive()
     assert not [reply for reply in one.end.receive() if isinstance(reply, Served)]
+
+
+def test_lead_launches_a_step_before_it_knows_the_last_tokens() -> None:
+    """The text ends with the third token: the fourth step's is dropped, and the lead can rest."""
+    runner = AheadRunner()
+    with World(runner=runner) as world:
+        worker = Worker(world.line, 0, 10)
+        worker.submit(1, SamplingParams(max_tokens=9), [1, 2])
+        for _ in range(6):
+            world.turn()
+        outputs = worker.outputs()
+        assert [token for output in outputs for token in output.token_ids] == [7, 7, 0]
+        assert outputs[-1].finish_reason is FinishReason.STOP
+        assert runner.events == [
+            ("launch", 1), ("launch", 2), ("collect", 1), ("launch", 3), ("collect", 2),
+            ("launch", 4), ("collect", 3), ("collect", 4),
+        ]  # fmt: skip
+        assert not world.lead._scheduler.has_work
+
+
+def test_worker_that_is_gone_takes_its_sequences_out_of_the_air() -> None:
+    with World(runner=AheadRunner()) as world:
+        dead, other = Worker(world.line, 0, 10), Worker(world.line, 1, 11)
+        for worker in (dead, other):
+            worker.submit(1, SamplingParams(max_tokens=9), [1, 2])
+        world.turn()
+        world.turn()
+        dead.end.close()
+        for _ in range(5):
+            world.turn()
+        tokens = [token for output in other.outputs() for token in output.token_ids]
+        assert tokens == [7, 7, 0]
+        scheduler = world.lead._scheduler
+        assert not scheduler.has_work and scheduler.pool.num_free == 64
 
 
 def test_lead_lets_in_workers_of_other_machines_and_says_goodbye(world: World) -> None:
