@@ -193,7 +193,7 @@ class RemoteIncarnation:
     # the end
 
     def _never_placed(self) -> None:
-        self._lost("cannot be placed", f"it waits {self.waits_for}")
+        self._lost("cannot be placed", f"group {self._order.number} waits {self.waits_for}")
 
     def _never_called(self) -> None:
         self._lost("is lost", f"its agent has not called within {CALL_SECONDS:g} s")

@@ -206,7 +206,7 @@ async def test_group_that_is_never_placed_says_what_it_waits_for() -> None:
     async with world(has_served=False) as w:
         w.incarnation.waits("for 4 CPU on one node; no node")
         await w.owner.until("ended")
-        assert "cannot be placed: it waits for 4 CPU on one node" in w.owner.told[0]
+        assert "cannot be placed: group 3 waits for 4 CPU on one node" in w.owner.told[0]
 
 
 async def test_agent_with_wrong_secret_or_epoch_is_refused_and_counted(
