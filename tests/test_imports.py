@@ -90,7 +90,7 @@ FLOORS = [
         "options",
         "client_key connection hub pool schema settings takeoff_variables",
         "description layout notations planning setting_sources telemetry text",
-        "exchange_context notices sandbox terminal top",
+        "dummy_model exchange_context notices sandbox terminal top",
         "security supervision",
         "nodes",
         "service supervisor",

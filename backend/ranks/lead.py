@@ -8,11 +8,12 @@ import logging
 import select
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from backend.config.cache_groups import capacity_tokens, longest_sequence
+from backend.ranks.flight import Flight, Landed
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.pooling_scheduler import PoolingScheduler
 from backend.scheduler.prefill_budget import PrefillBudget
@@ -22,6 +23,7 @@ from backend.scheduler.state_slots import StateSlots
 from backend.settings import EngineSettings
 from backend.step import StepPlan
 from backend.structured_output.faulty_matchers import build_matchers
+from backend.structured_output.matchers import Matchers
 from backend.wire.channel import ChannelBroken, LeadEnd
 from backend.wire.control import Attach, ChildLine, Detach, Listen, Stop
 from backend.wire.local.ends import LocalLeadEnd
@@ -34,6 +36,7 @@ from backend.wire.messages import (
     Reply,
     Request,
     SeqOutput,
+    Served,
     StepOutput,
     StepTimings,
     Submit,
@@ -44,6 +47,7 @@ from backend.wire.tcp.acceptor import Acceptor
 from backend.wire.tcp.encryption import lead_context
 
 if TYPE_CHECKING:
+    from backend.engine.device_runner import DeviceRunner
     from backend.engine.engine import Engine
     from backend.engine.model_runner import StepResult
 
@@ -87,6 +91,7 @@ class Lead:
         self._matchers = build_matchers(
             engine.config.vocab_size, engine.config.eos_token_ids, settings.test_faults
         )
+        self._flight = _flight(self._scheduler, engine, self._matchers)
         self._channels: dict[int, LeadEnd] = {}
         self._acceptor: Acceptor | None = None
         self._refusals: list[tuple[int, SeqOutput]] = []  # for the next frame
@@ -128,21 +133,32 @@ class Lead:
         while not self._is_stopped:
             self.receive()
             self.step()
+        # Workers of other gateways are told of no end but by this: it is no death.
+        if self._acceptor is not None:
+            self._acceptor.close()
+        for worker in list(self._channels):
+            self._forget_worker(worker)
 
     def step(self) -> None:
         """Plan and run one step, and send what came of it; without work, say what is free."""
         started = time.monotonic()
         plan = self._scheduler.schedule(self._prefill_budget.limit)
         if plan is None:
-            self._send_load()
+            self._send_rest()
             return
-        suspects = self._scheduler.newcomers()
+        newcomers = self._scheduler.newcomers()
+        suspects = newcomers + (self._flight.suspects if self._flight else [])
         self._heartbeat.name_step(plan.step, plan.num_seqs, plan.num_tokens, suspects)
+        if self._flight:
+            self._matchers.keep(lambda key: key in self._scheduler)
         sampled = self._scheduler.sampled
         plan = self._matchers.mask(plan, sampled)
         if self._plans is not None and not self._plans.write(plan.to_bytes()):
             # A follower is in this step or the last, so two plans at most are unread.
             raise RuntimeError("the followers do not read their plans")
+        if self._flight:
+            self._send_landed(self._flight.launch(plan, sampled, newcomers, started))
+            return
         planned = time.monotonic()
         result = self._engine.runner.run(plan)
         self._prefill_budget.observe(plan, time.monotonic() - planned)
@@ -170,7 +186,8 @@ class Lead:
             channel.register(poll)
         if self._acceptor is not None:
             poll.register(self._acceptor, select.POLLIN)
-        ready = poll.poll(0) if self._scheduler.has_work else self._heartbeat.wait(poll)
+        is_busy = self._scheduler.has_work or (self._flight is not None and self._flight.is_flying)
+        ready = poll.poll(0) if is_busy else self._heartbeat.wait(poll)
         if not ready:
             return
         while (packet := self._line.receive()) is not None:
@@ -179,6 +196,8 @@ class Lead:
             for worker, end in self._acceptor.take():
                 self._welcome(worker, end)
         for worker, channel in list(self._channels.items()):
+            if self._channels.get(worker) is not channel:
+                continue  # it was found gone when something was passed on to it
             try:
                 for request in channel.receive():
                     self._apply_request(worker, request)
@@ -227,6 +246,9 @@ class Lead:
                 self._matchers.learn(pieces)
             case Submit():
                 self._admit(worker, request)
+            case Served():
+                for other in [each for each in self._channels if each != worker]:
+                    self._send_to(other, request)
 
     def _admit(self, worker: int, submit: Submit) -> None:
         prompt_ids: list[int] = submit.prompt_ids
@@ -280,6 +302,22 @@ class Lead:
         self._totals = self._totals_with(timings)
         for worker, part in parts.items():
             self._send_to(worker, self._frame(step, part, timings))
+
+    def _send_rest(self) -> None:
+        """Without a step to plan, land the one that flies; or say what is free."""
+        if self._flight is None or not self._flight.is_flying:
+            self._send_load()
+            return
+        self._heartbeat.enter(Phase.STEP, self._flight.step)
+        self._send_landed(self._flight.land())
+
+    def _send_landed(self, steps: list[Landed]) -> None:
+        """Send what steps gave that have landed."""
+        self._heartbeat.show(self._load)
+        self._heartbeat.enter(Phase.IDLE)
+        for step in steps:
+            self._prefill_budget.observe(step.plan, step.result.forward_s)
+            self._send_step(step.plan.step, step.outputs, step.schedule_s, step.result)
 
     def _send_load(self) -> None:
         """Show what an abort, a refusal or a worker's end has freed, when no step is left to do so.
@@ -340,6 +378,15 @@ class Lead:
             self._channels[worker].send(reply)
         except ChannelBroken:
             self._forget_worker(worker)
+
+
+def _flight(
+    scheduler: Scheduler | PoolingScheduler, engine: "Engine", matchers: Matchers
+) -> Flight | None:
+    """Return what launches and lands steps, where the runner does not wait for the device."""
+    if not engine.runner.runs_ahead:
+        return None
+    return Flight(scheduler, cast("DeviceRunner", engine.runner), matchers)
 
 
 def _state_slots(engine: "Engine", block_size: int) -> StateSlots | None:

@@ -70,6 +70,10 @@ class Dispatcher:
         """Return the new sequences that wait, in no order."""
         return [seq for lane in self._lanes.values() for seq in lane.queue.items()]
 
+    def lanes(self) -> list[Lane]:
+        """Return the lanes that there have been."""
+        return list(self._lanes.values())
+
     def lane(self, name: str) -> Lane:
         """Return the lane of a name, as GroupNames.resolve() gives it or once gave it."""
         if (lane := self._lanes.get(name)) is None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from backend.wire.channel import ChannelBroken, PeerGone, WorkerEnd
-from backend.wire.messages import Ready, Reply, SeqOutput, StepOutput, Submit
+from backend.wire.messages import Ready, Reply, SeqOutput, Served, StepOutput, Submit
 from backend.wire.sampling import SamplingParams
 from gateway.group_names import GroupNames
 from gateway.pool.admission import Admission
@@ -33,6 +33,7 @@ from gateway.pool.replica_connection import ReplicaConnection
 from gateway.pool.replica_epoch import ReplicaEpoch
 from gateway.pool.resumption import Resumption
 from gateway.pool.routing import StepCost
+from gateway.pool.shared_service import SharedService
 from gateway.pool.status import PoolStatus, pool_status
 from gateway.pool.submit_options import SubmitOptions
 from gateway.tenant import Tenant
@@ -81,6 +82,7 @@ class ReplicaPool:
             self._listener,
             clock,
         )
+        self._shared_service = SharedService(self._dispatcher)
         self._recovery = Recovery(
             self._dispatcher, self._resumption, self._listener, resume_seconds, self._note_idle
         )
@@ -276,7 +278,10 @@ class ReplicaPool:
                 for output in reply.outputs:
                     self._pass_on(conn, output)
                 conn.send_aborts()
+                self._shared_service.note()
                 self._listener.on_frame(conn.replica, reply)
+            case Served(tokens=tokens):
+                self._lane(self.names.of(conn.replica)).queue.charge_elsewhere(tokens)
             case Ready():
                 conn.ready = reply
                 conn.grant(reply.credit)
