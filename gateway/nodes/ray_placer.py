@@ -37,6 +37,8 @@ TURN_MS = 200
 PATIENCE_TURNS = 15
 JOIN_SECONDS = 90.0
 CONNECT_SECONDS = 5.0
+# One that has orders and says nothing for so long hangs; what waits is told of every few seconds.
+HANG_SECONDS = 120.0
 MAX_WHY_CHARS = 300
 ADVICE = "start one with `ray start --head`, or name it with --ray-address"
 STOP_SECONDS = 3.0
@@ -151,13 +153,17 @@ class PlacerLoop:
             order.engine, [node] if node else among, self._spawn.resources
         )
         pending.order = encode_order(msgspec.structs.replace(order, engine=engine))
-        name = f"{self._spawn.owner}/{key[0]}/{key[1]}"
-        pending.reservation = self._ray.Reservation(name, bundle, node, among)
+        pending.reservation = self._ray.Reservation(self._name(key), bundle, node, among)
 
     def _remove(self, key: tuple[int, int]) -> None:
         pending = self._pending.pop(key, None)
-        if pending is not None and pending.reservation is not None:
+        if pending is None:  # it was started by the placer before this one
+            self._ray.remove_named(self._name(key))
+        elif pending.reservation is not None:
             pending.reservation.remove()
+
+    def _name(self, key: tuple[int, int]) -> str:
+        return f"{self._spawn.owner}/{key[0]}/{key[1]}"
 
     def _tell(self, key: tuple[int, int], turn: str, text: str) -> None:
         self._line.send(Placement(*key, turn, text))
@@ -195,6 +201,7 @@ class RayPlacer:
         self._has_joined = False
         self._message = ""
         self._num_deaths = 0
+        self._heard_s = 0.0
         self._is_closed = False
         self._child: Child | None = None
         self._tail: StderrTail | None = None
@@ -250,10 +257,24 @@ class RayPlacer:
         self._child = Child(
             "placer", "gateway.nodes.ray_placer:placer_main", spawn, keeps_stderr=True
         )
+        self._heard_s = self._loop.time()
+        self._loop.call_later(HANG_SECONDS / 4, self._watch, self._child)
         # Ray's client writes there in a form of its own.
         self._tail = StderrTail(self._child)
         self._loop.add_reader(self._child.line.fileno(), self._on_message)
         self._loop.add_reader(self._child.pidfd, self._on_death)
+
+    def _watch(self, child: Child) -> None:
+        """Kill a process that has something to say and says nothing."""
+        if child is not self._child:
+            return
+        if all(order.is_started for order in self._orders.values()):
+            self._heard_s = self._loop.time()
+        if self._loop.time() - self._heard_s > HANG_SECONDS:
+            logger.error("the placer says nothing and is ended")
+            child.kill()
+        else:
+            self._loop.call_later(HANG_SECONDS / 4, self._watch, child)
 
     def _send(self, message: Place | Displace | Stop) -> None:
         if self._child is not None:
@@ -266,6 +287,7 @@ class RayPlacer:
         assert self._child is not None
         try:
             while (message := self._child.line.receive()) is not None:
+                self._heard_s = self._loop.time()
                 self._take(message)
         except ControlClosed:
             self._loop.remove_reader(self._child.line.fileno())
