@@ -16,7 +16,7 @@ from torch import Tensor
 from backend.linear.triton.repack import PackedPlanes
 from backend.quant.planes import PlaneFormat
 
-# The steps of IQ4_NL (kvalues_iq4nl of ggml-common.h).
+# The steps of IQ4_NL (kvalues_iq4nl of ggml).
 _IQ4_NL = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 
 
