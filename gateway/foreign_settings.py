@@ -56,6 +56,7 @@ _SAME: dict[str, str] = {
         "quantization": "load_in_4bit quantize",
         "threads": "t threads_batch tb",
         "exact": "enable_deterministic_inference batch_invariant",
+        "enforce_eager": "disable_cuda_graph",
         "generation_config": "sampling_defaults",
     }.items()
     for name in names.split()
@@ -69,7 +70,6 @@ _NEEDLESS = {
     "flash_attn": "attention needs no switch",
     "fa": "attention needs no switch",
     "enable_chunked_prefill": "prompts are always cut to the step's budget",
-    "enforce_eager": "nothing is captured",
     "metrics": "/metrics is always there",
     "enable_metrics": "/metrics is always there",
     "trust_remote_code": "no code of a model is ever run",
