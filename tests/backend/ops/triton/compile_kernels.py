@@ -1,8 +1,8 @@
 """Compile every kernel for a GPU that need not be here, and say what it takes: run as a process of
 its own, since in one that interprets kernels none is compiled.
 
-Takes a compute capability, 80 or 90. Prints a JSON object: kernel and variant -> bytes of shared
-memory.
+Takes a compute capability, 80 or 90, and "all" for linears of every format. Prints a JSON object:
+kernel and variant -> bytes of shared memory.
 """
 
 import json
@@ -16,6 +16,7 @@ from triton.compiler import ASTSource, compile
 from backend.config.spec import Activation
 from backend.ops.gated_norm import Gate
 from backend.ops.triton import attention, gates, norms, rotary
+from tests.backend.linear.triton.compile_cases import linear_cases
 
 BF16, FLOAT, INTS, BYTES = "*bf16", "*fp32", "*i32", "*i8"
 
@@ -29,7 +30,8 @@ class Case(NamedTuple):
     constants: dict[str, Any]
 
 
-def cases() -> Iterator[Case]:
+def cases(*, is_whole: bool) -> Iterator[Case]:
+    """is_whole: every format of linears."""
     rows: dict[str, str] = dict.fromkeys(
         ("x", "delta", "weight", "total", "out", "gate", "heads"), BF16
     )
@@ -77,6 +79,8 @@ def cases() -> Iterator[Case]:
             yield Case(f"attend_tile {bits} {dim}", attention._attend_tile, types, tile)
     merged = {"HAS_SINKS": True, "SPLITS": 8, "DIM": 128}
     yield Case("merge", attention._merge, attended, merged)
+    for case in linear_cases(is_whole=is_whole):
+        yield Case(*case)
 
 
 def shared_bytes(case: Case, capability: int) -> int:
@@ -96,4 +100,11 @@ def shared_bytes(case: Case, capability: int) -> int:
 
 if __name__ == "__main__":
     capability = int(sys.argv[1])
-    print(json.dumps({case.name: shared_bytes(case, capability) for case in cases()}))
+    print(
+        json.dumps(
+            {
+                case.name: shared_bytes(case, capability)
+                for case in cases(is_whole="all" in sys.argv)
+            }
+        )
+    )
