@@ -8,12 +8,13 @@ MARKS := not slow and not gpu
 # Tests are compiled once, not by every worker of every stage, even where the environment says otherwise.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help serve test test-long lint format audit clean
+.PHONY: help serve test test-long bench-gpu lint format audit clean
 
 help:
 	@echo 'make serve [ARGS="--port 9000"]   serve the default model, or the one ARGS names'
 	@echo 'make test                         lint, types, tests with real processes'
 	@echo 'make test-long                    the same and the slow tests'
+	@echo 'make bench-gpu PYTHON=python3     what a GPU does, with an interpreter that has PyTorch for it'
 	@echo 'make lint | format | audit | clean'
 
 # exec: signals reach the server itself, not a shell in between.
@@ -29,6 +30,10 @@ test-long: lint
 	$(BIN)/pytest
 	$(BIN)/pytest -m 'numerics and not e2e and not gpu'
 	$(BIN)/pytest -m '(e2e or slow) and not numerics and not gpu'
+
+# Installs nothing: PYTHON has PyTorch for CUDA. Goes on where it was cut off.
+bench-gpu:
+	@PYTHONPATH=. $(PYTHON) -m tests.bench.gpu $(ARGS)
 
 lint: .venv/.test
 	$(BIN)/ruff check

@@ -2,23 +2,33 @@
 
     field              single writer    read by
     buffers of rank i  rank i           every rank
+    count of rank i    rank i           every rank
     bell (i, j)        rank i           rank j
 
-A rank copies its part into its buffer, rings the others and waits for theirs. Whoever rings for
-call n + 1 has read all of call n, so with two buffers nobody overwrites what another still reads.
-The bells are system calls: they order the copies on every architecture, and a waiting rank
-sleeps. Ranks are added in order, in fp32, so all get the same bits.
+A rank copies its part into its buffer, counts the call, rings the others and waits for theirs.
+Whoever rings for call n + 1 has read all of call n, so with two buffers nobody overwrites what
+another still reads. The bells are system calls: they order the copies on every architecture, and a
+waiting rank sleeps. Since ranks mostly come within microseconds of each other, and waking one takes
+longer, a rank first looks at the others' counts for a while; what it reads of their parts is
+ordered by their bells all the same. Ranks are added in order, in fp32, so all get the same bits.
 
 A rank that waits for a dead one sleeps until the supervisor ends the group.
 """
 
 import mmap
 import os
+import time
 
 import torch
 from torch import Tensor
 
-from backend.wire.local.rank_exchange import RankExchangeFds
+from backend.wire.local.rank_exchange import COUNTER_BYTES, RankExchangeFds
+
+# As long as a kernel's threads look for work (native/threads.c); only where each rank has a core.
+SPIN_NS = 50_000
+_LOOKS_EACH_TIME = 16
+# Views of the buffers that are kept: a model has sums of a few sizes, prompts of any.
+_MAX_VIEWS = 64
 
 
 class TensorParallel:
@@ -34,8 +44,14 @@ class TensorParallel:
         self._fds = fds
         total = os.fstat(fds.memory).st_size
         self._memory = mmap.mmap(fds.memory, total)
-        self._slot_bytes = total // (2 * size)
+        self._slot_bytes = (total - size * COUNTER_BYTES) // (2 * size)
         self._turn = 0
+        self._views: dict[tuple[torch.dtype, int, int], list[Tensor]] = {}
+        # One number a rank, COUNTER_BYTES apart.
+        self._counts = memoryview(self._memory)[total - size * COUNTER_BYTES :].cast("q")
+        self._places = [other * COUNTER_BYTES // 8 for other in range(size) if other != rank]
+        self._num_calls = 0
+        self._spins = len(os.sched_getaffinity(0)) >= size
 
     def all_reduce(self, x: Tensor) -> Tensor:
         """Sum x over the ranks, in place. x: contiguous, any shape and float dtype."""
@@ -44,6 +60,10 @@ class TensorParallel:
         flat = x.view(-1)
         for part in torch.split(flat, self._slot_bytes // x.element_size()):
             slots = self._exchange(part)
+            if self.size == 2 and part.is_cpu:
+                # PyTorch adds in fp32 and rounds once.
+                torch.add(*slots, out=part)
+                continue
             total = slots[0].float()  # a copy unless x is fp32 already
             total = total + slots[1]
             for slot in slots[2:]:
@@ -68,19 +88,46 @@ class TensorParallel:
 
     def _exchange(self, part: Tensor) -> list[Tensor]:
         """Show `part` to all; return everyone's, valid until the call after the next."""
-        slots = [
-            torch.frombuffer(
-                self._memory,
-                dtype=part.dtype,
-                count=part.numel(),
-                offset=(2 * rank + self._turn) * self._slot_bytes,
-            )
-            for rank in range(self.size)
-        ]
+        slots = self._slots(part.dtype, part.numel())
         slots[self.rank].copy_(part)
         self._turn = 1 - self._turn
+        self._num_calls += 1
+        self._counts[self.rank * COUNTER_BYTES // 8] = self._num_calls
         for bell in self._fds.out:
             os.eventfd_write(bell, 1)
+        if self._spins:
+            self._look_out()
         for bell in self._fds.into:
             os.eventfd_read(bell)
         return slots
+
+    def _slots(self, dtype: torch.dtype, numel: int) -> list[Tensor]:
+        """Return so many numbers of everyone's buffer of this turn."""
+        key = (dtype, numel, self._turn)
+        if (slots := self._views.get(key)) is None:
+            slots = [
+                torch.frombuffer(
+                    self._memory,
+                    dtype=dtype,
+                    count=numel,
+                    offset=(2 * rank + self._turn) * self._slot_bytes,
+                )
+                for rank in range(self.size)
+            ]
+            if len(self._views) == _MAX_VIEWS:
+                self._views.clear()
+            self._views[key] = slots
+        return slots
+
+    def _look_out(self) -> None:
+        """Look whether the others have come to this call, for a while."""
+        counts, wanted = self._counts, self._num_calls
+        end_ns = time.monotonic_ns() + SPIN_NS
+        for place in self._places:
+            while counts[place] < wanted:
+                for _ in range(_LOOKS_EACH_TIME):
+                    if counts[place] >= wanted:
+                        break
+                else:
+                    if time.monotonic_ns() > end_ns:
+                        return

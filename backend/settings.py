@@ -57,13 +57,27 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "auto"  # fmt: skip
     activations: Annotated[
-        Literal["auto", "int8", "int16", "bf16"],
-        Meta(description="what our own kernels multiply activations as; auto: int16"),
+        Literal["auto", "mixed", "int8", "int16", "bf16"],
+        Meta(
+            description="what our own kernels multiply activations as; auto: mixed, which is int8 "
+            "and 16 bits of what is large in a row"
+        ),
     ] = "auto"
     exact: Annotated[
         bool,
         Meta(description="one arithmetic for every batch size: same bytes alone and in a crowd"),
     ] = False
+    enforce_eager: Annotated[
+        bool,
+        Meta(description="on a GPU: launch the kernels of decodes one by one, capture no graphs"),
+    ] = False
+    load_format: Annotated[
+        Literal["auto", "dummy"],
+        Meta(
+            description="auto: the model's files; dummy: random weights in the shapes of a name of "
+            "`unisono plan --list`, a config.json or a directory, to measure without files"
+        ),
+    ] = "auto"
     max_model_len: Annotated[
         int, Meta(ge=0, description="longest prompt + completion, tokens (0: the model's)")
     ] = 0

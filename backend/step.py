@@ -3,7 +3,9 @@
     words (int32)        shape                  meaning
     header               [15]                   magic, step, G, T, S, N, P, B, X, E, C, K, M, W,
                                                 number of decodes
-    input_ids            [T]                    tokens to run, sequence after sequence
+    input_ids            [T]                    tokens to run, sequence after sequence; -1 - r: the
+                                                one drawn last for row r, which the lead has not
+                                                seen yet
     positions            [T]                    place of each token in its sequence
     slot_mapping         [G, T]                 where its keys and values go: block * size + offset
     query_starts         [S + 1]                sequence s owns tokens starts[s] .. starts[s + 1]
@@ -208,6 +210,12 @@ class StepPlan:
         """Return the plan with the masks [M, W] of those samples added. It must have none yet."""
         words = np.concatenate([self.words, np.array(samples, np.int32), masks.ravel()])
         words[12:14] = masks.shape
+        return StepPlan(words, self.joins)
+
+    def with_input_ids(self, input_ids: Ints) -> "StepPlan":
+        """Return the plan with other input ids, [T]."""
+        words = self.words.copy()
+        words[HEADER_WORDS : HEADER_WORDS + self.num_tokens] = input_ids
         return StepPlan(words, self.joins)
 
     def to_bytes(self) -> bytes:

@@ -33,6 +33,9 @@ _SAME: dict[str, str] = {
         "served_model_name": "alias a",
         "chat_template": "chat_template_file",
         "default_chat_template_kwargs": "chat_template_kwargs",
+        "tool_notation": "tool_call_parser",
+        "reasoning_notation": "reasoning_parser reasoning_format",
+        "thinking_token_budget": "reasoning_budget",
         "hf_token": "hft",
         "revision": "tokenizer_revision code_revision",
         "task": "runner convert embedding embeddings reranking rerank is_embedding",
@@ -53,6 +56,7 @@ _SAME: dict[str, str] = {
         "quantization": "load_in_4bit quantize",
         "threads": "t threads_batch tb",
         "exact": "enable_deterministic_inference batch_invariant",
+        "enforce_eager": "disable_cuda_graph",
         "generation_config": "sampling_defaults",
     }.items()
     for name in names.split()
@@ -60,11 +64,12 @@ _SAME: dict[str, str] = {
 
 # What is so without being asked for.
 _NEEDLESS = {
+    "enable_auto_tool_choice": "calls are always found",
+    "enable_reasoning": "thoughts are always found",
     "jinja": "a model's own chat template is always used",
     "flash_attn": "attention needs no switch",
     "fa": "attention needs no switch",
     "enable_chunked_prefill": "prompts are always cut to the step's budget",
-    "enforce_eager": "nothing is captured",
     "metrics": "/metrics is always there",
     "enable_metrics": "/metrics is always there",
     "trust_remote_code": "no code of a model is ever run",

@@ -5,38 +5,76 @@ From --tp and --dp, or from the list of [[groups]] in the settings file. Knows n
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
 from backend.config.errors import ModelError
 from backend.settings import EngineSettings
+from backend.wire.tcp.address import MAX_SECRET_BYTES, MIN_SECRET_BYTES, LeadAddress
 from gateway.group_names import PRIMARY
-from gateway.settings import GroupSettings, Settings
+from gateway.settings import GroupSettings, ServerSettings, Settings
 
 
 @dataclass(frozen=True, slots=True)
 class GroupPlace:
-    """One group's settings, how many ranks the groups before it have, and what it is called."""
+    """One group's settings, how many ranks the groups before it have, and what it is called.
+
+    node: the only one that will do, "" for any.
+    address: of a group that another gateway has started; nothing is started for it here.
+    """
 
     engine: EngineSettings
     first_rank: int
     name: str = PRIMARY
+    node: str = ""
+    address: LeadAddress | None = None
 
 
 def layout(settings: Settings) -> list[GroupPlace]:
     """Return every group's place. Raises ModelError if devices and ranks do not match."""
     engine = settings.engine
-    groups = settings.groups or _alike(engine, settings.server.group_name)
-    shares = _threads(groups, engine.threads, len(os.sched_getaffinity(0)))
+    server = settings.server
+    groups = settings.groups or _joined(server) or _alike(engine, server.group_name)
+    joined = [group for group in groups if group.address]
+    groups = tuple(group for group in groups if not group.address)
+    secret = read_secret(server.group_secret) if joined else b""
+    if server.launcher == "local":
+        _refuse_nodes(groups)
+        shares = _threads(groups, engine.threads, len(os.sched_getaffinity(0)))
+    else:  # 0: as many as the node has for it
+        shares = [group.threads or engine.threads for group in groups]
     places = []
     first_rank = 0
     for group, threads in zip(groups, shares, strict=True):
         own = msgspec.structs.replace(
             engine, tp=group.ranks, dp=len(groups), devices=group.devices, threads=threads
         )
-        places.append(GroupPlace(own, first_rank, group.name))
+        places.append(GroupPlace(own, first_rank, group.name, group.node))
         first_rank += group.ranks
-    return places
+    return places + [
+        GroupPlace(engine, first_rank, group.name, address=_address(group, secret))
+        for group in joined
+    ]
+
+
+def read_secret(file: str) -> bytes:
+    """Return what a file of a secret holds, less blanks around it. Raises ModelError."""
+    if not file:
+        raise ModelError(
+            "other gateways are let into groups, and this one into theirs, by a secret\n"
+            "name its file: --group-secret FILE"
+        )
+    try:
+        secret = Path(file).read_bytes().strip()
+    except OSError as error:
+        raise ModelError(f"the secret {file} cannot be read: {error.strerror}") from error
+    if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
+        raise ModelError(
+            f"the secret {file} has {len(secret)} bytes; {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} "
+            "are needed\nmake one: head -c 32 /dev/urandom | base64 > FILE"
+        )
+    return secret
 
 
 def another_place(
@@ -45,6 +83,7 @@ def another_place(
     ranks: int,
     devices: tuple[str, ...],
     max_num_seqs: int,
+    node: str = "",
 ) -> GroupPlace:
     """Return the place of one more group: that of the first, but for what is not None, 0 or empty.
 
@@ -59,15 +98,35 @@ def another_place(
     own = msgspec.structs.replace(
         engine, tp=tp, devices=devices, max_num_seqs=max_num_seqs or engine.max_num_seqs
     )
-    return GroupPlace(own, first.first_rank, first.name if name is None else name)
+    return GroupPlace(own, first.first_rank, first.name if name is None else name, node)
 
 
 def shape(places: list[GroupPlace]) -> str:
     """The layout in words."""
+    if joined := sum(place.address is not None for place in places):
+        own = [place for place in places if place.address is None]
+        words = f"{joined} joined group{'' if joined == 1 else 's'}"
+        return f"{shape(own)}, {words}" if own else words
     ranks = [place.engine.tp for place in places]
     if len(set(ranks)) == 1:
         return f"TP {ranks[0]} x DP {len(ranks)}"
     return f"{len(ranks)} groups of {', '.join(map(str, ranks))} ranks"
+
+
+def _joined(server: ServerSettings) -> tuple[GroupSettings, ...]:
+    """The groups of --join."""
+    return tuple(
+        GroupSettings(name=server.group_name, address=address, fingerprint=server.join_fingerprint)
+        for address in server.join
+    )
+
+
+def _address(group: GroupSettings, secret: bytes) -> LeadAddress:
+    host, _, port = group.address.rpartition(":")
+    if not 0 < int(port) <= 65535:
+        raise ModelError(f"{group.address} names no port: they go from 1 to 65535")
+    pin = bytes.fromhex(group.fingerprint.replace(":", ""))
+    return LeadAddress(host.strip("[]"), int(port), secret, fingerprint=pin)
 
 
 def _alike(engine: EngineSettings, name: str) -> tuple[GroupSettings, ...]:
@@ -82,6 +141,14 @@ def _alike(engine: EngineSettings, name: str) -> tuple[GroupSettings, ...]:
         GroupSettings(tp, devices[number * tp : (number + 1) * tp], name=name)
         for number in range(engine.dp)
     )
+
+
+def _refuse_nodes(groups: tuple[GroupSettings, ...]) -> None:
+    if named := [group.node for group in groups if group.node]:
+        raise ModelError(
+            f"a group is to run on node {named[0]}, and all run here\n"
+            "--launcher ray places groups on nodes"
+        )
 
 
 def _threads(groups: tuple[GroupSettings, ...], common: int, num_cores: int) -> list[int]:

@@ -20,7 +20,9 @@ from gateway.takeoff_variables import read_takeoff
 DEFAULT = "default"
 # What the list of groups says in their place.
 SAID_BY_GROUPS = ("tp", "dp", "devices", "group_name")
-MAX_GROUPS = 64
+MAX_GROUPS = 1024
+# What may be said of a group that another gateway has started.
+JOINED = {"address", "fingerprint", "name"}
 
 # Read where they are needed, not settings of a server: see gateway/default_model.py, client_key.py.
 _OTHER_VARIABLES = frozenset({"UNISONO_CACHE", "UNISONO_API_KEY"})
@@ -141,6 +143,11 @@ def _groups(path: Path) -> tuple[GroupSettings, ...]:
             key: options[key].check(entry[key], f"{where}: {key}") for key in entry
         }
         group = GroupSettings(**values)
+        if group.address and (others := entry.keys() - JOINED):
+            raise SettingsError(
+                f"{where}: {', '.join(sorted(others))} cannot be said of a group with an address, "
+                "which another gateway has started"
+            )
         if len(group.devices) not in (0, group.ranks):
             raise SettingsError(
                 f"{where}: {len(group.devices)} devices for {group.ranks} ranks; name one for each"

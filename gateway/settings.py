@@ -24,6 +24,22 @@ Origin = Annotated[
 ]
 
 
+HostPort = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):[0-9]{1,5}\Z",
+        extra={"wanted": "an address and a port, as in 10.0.0.7:9000"},
+    ),
+]
+Fingerprint = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2}){31}\Z",
+        extra={"wanted": "64 hexadecimal digits, as of openssl x509 -fingerprint -sha256"},
+    ),
+]
+
+
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of the HTTP side and of finding the model."""
 
@@ -115,6 +131,33 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(ge=3, le=86_400, description="a rank without progress for so long is killed"),
     ] = 10.0
+    launcher: Annotated[
+        Literal["local", "ray"],
+        Meta(description="where groups run: on this machine, or on the nodes of a Ray cluster"),
+    ] = "local"
+    ray_address: Annotated[
+        str,
+        Meta(min_length=1, description="of the cluster's head, host:port (auto: of this machine)"),
+    ] = "auto"
+    ray_resources: Annotated[
+        dict[str, float],
+        Meta(
+            description="what a rank asks of Ray beside CPUs and a GPU",
+            extra={"wanted": """a JSON object of numbers, as in {"A100": 1}"""},
+        ),
+    ] = {}
+    node_port: Annotated[
+        int,
+        Meta(ge=0, le=65535, description="where agents on nodes call this server (0: any free)"),
+    ] = 0
+    placement_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=86_400,
+            description="a server that starts waits so long for nodes with room",
+        ),
+    ] = 300.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="least severe line logged")
     ] = "info"
@@ -137,6 +180,40 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "`consumer_group`"
         ),
     ] = PRIMARY
+    group_port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65535,
+            description="first of the ports where groups take the workers of other gateways, one "
+            "each (0: none)",
+        ),
+    ] = 0
+    group_host: Annotated[
+        str, Meta(min_length=1, description="address where groups take workers of other gateways")
+    ] = "127.0.0.1"
+    group_secret: Annotated[
+        str, Meta(description="file of the secret that lets gateways use each other's groups")
+    ] = ""
+    group_tls_cert: Annotated[
+        str, Meta(description="PEM file of a certificate that encrypts the way to groups over TCP")
+    ] = ""
+    group_tls_key: Annotated[str, Meta(description="PEM file of its private key")] = ""
+    join: Annotated[
+        tuple[HostPort, ...],
+        Meta(
+            description="addresses of groups of another gateway, which are used instead of own "
+            "ones; --group-secret is theirs"
+        ),
+    ] = ()
+    join_fingerprint: Annotated[
+        Fingerprint | Literal[""],
+        Meta(description="SHA-256 of their certificate, where the way to them is encrypted"),
+    ] = ""
+    group_wire: Annotated[
+        Literal["memory", "tcp"],
+        Meta(description="for tests: how this server's own workers reach its groups"),
+    ] = "memory"
     served_model_name: Annotated[
         tuple[Annotated[str, Meta(min_length=1)], ...],
         Meta(description="names clients may ask for, separated by commas", extra=_MODEL),
@@ -226,6 +303,21 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "may share a name"
         ),
     ] = PRIMARY
+    node: Annotated[
+        str,
+        Meta(description="the node it runs on: its name, address or id; --launcher ray alone"),
+    ] = ""
+    address: Annotated[
+        HostPort | Literal[""],
+        Meta(
+            description="where a group of another gateway listens, which is used here as well; "
+            "nothing else but name and fingerprint is said of it then"
+        ),
+    ] = ""
+    fingerprint: Annotated[
+        Fingerprint | Literal[""],
+        Meta(description="SHA-256 of its certificate, where the way to it is encrypted"),
+    ] = ""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ Knows no particular setting. Called by options.py.
 import re
 from fractions import Fraction
 
-EXAMPLES = "2GB or 512MiB"
+EXAMPLES = "4k or 512MiB"
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _SIZE = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(?:([kmgt])?(i)?(b)|([kmgt]))", re.IGNORECASE)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
+from backend.config.errors import ModelError
+from backend.config.identity import model_identity
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.ranks.replica import check_group
@@ -27,6 +29,7 @@ from backend.wire.control import (
 )
 from gateway.events import Event, GroupFailed, GroupForgotten, WorkerFailed, WorkerServes
 from gateway.layout import GroupPlace, another_place, layout, shape
+from gateway.nodes.ray_launcher import RayLauncher, check_ray, cluster_owner
 from gateway.notices.banner import compute_text, ready_lines
 from gateway.notices.startup_reporter import StartupReporter
 from gateway.sampling_defaults import ModelSampling, load_sampling_defaults
@@ -39,12 +42,14 @@ from gateway.supervision.channels import ChannelManager
 from gateway.supervision.control_messages import Add, Listing
 from gateway.supervision.control_socket import ControlSocket, control_path
 from gateway.supervision.groups import Group, GroupState
-from gateway.supervision.incarnation import STOP_SECONDS, Launcher
+from gateway.supervision.incarnation import STOP_SECONDS, Launcher, Starter
+from gateway.supervision.joined_incarnation import JoinedLauncher
 from gateway.supervision.listener import (
     CannotListen,
     find_listener,
     find_management_listener,
 )
+from gateway.supervision.listening import GroupListening, ListeningError
 from gateway.supervision.local_incarnation import LocalLauncher
 from gateway.supervision.operations import Operations
 from gateway.supervision.recent_lines import RecentLines
@@ -61,8 +66,10 @@ logger = logging.getLogger(__name__)
 CUT_OFF_SECONDS = 3.0
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, asked_for: str) -> int:
     """Serve until a signal; return the exit status.
+
+    asked_for: the model, as the operator named it.
 
     Raises ModelError, before anything is spawned, for a model that cannot be served.
     """
@@ -70,6 +77,8 @@ def run(settings: Settings) -> int:
     logs.configure("supervisor", settings.server.log_level, settings.server.log_format)
     reporter = StartupReporter(settings)
     server, path = settings.server, Path(settings.engine.model)
+    if server.launcher == "ray":
+        check_ray()
     config = load_config(path, settings.engine.model_impl, settings.engine.task)
     check_chat_templates(path, server, has_chats=config.pooling is None)
     sampling = load_sampling_defaults(
@@ -79,16 +88,19 @@ def run(settings: Settings) -> int:
         named = ", ".join(sampling.unused)
         logger.warning("%s: nothing here does what it says by %s", sampling.source, named)
     for place in layout(settings):
-        check_group(config, place.engine)
+        if place.address is None:
+            check_group(config, place.engine)
     try:
         with find_listener(settings.server) as listener:
             check_guarded(listener, settings.server)
             management = find_management_listener(settings.server)
+            num_own = sum(place.address is None for place in layout(settings))
+            GroupListening(settings.server).check(num_own)
             if settings.server.tls_cert or settings.server.tls_key:
                 TlsFiles(settings.server.tls_cert, settings.server.tls_key)
             listeners = [listener] if management is None else [listener, management]
-            return asyncio.run(serve(settings, config, sampling, listeners, reporter))
-    except (CannotListen, Unguarded, KeyFileError, TlsError) as error:
+            return asyncio.run(serve(settings, config, sampling, listeners, reporter, asked_for))
+    except (CannotListen, Unguarded, KeyFileError, ListeningError, TlsError) as error:
         reporter.fails(str(error))
         return 1
 
@@ -99,12 +111,27 @@ async def serve(
     sampling: ModelSampling,
     listeners: Sequence[socket.socket],
     reporter: StartupReporter,
+    asked_for: str = "",
 ) -> int:
     """Run a supervisor in this event loop; return the exit status.
 
     listeners: where workers serve; the second, if there is one, is the management API's.
     """
-    return await Supervisor(settings, config, sampling, listeners, reporter).run()
+    launcher = await open_launcher(settings, listeners[0].getsockname()[1], asked_for)
+    return await Supervisor(settings, config, sampling, listeners, reporter, launcher).run()
+
+
+async def open_launcher(settings: Settings, port: int, asked_for: str) -> Launcher:
+    """Make what starts groups. port: where this server listens. Raises ModelError."""
+    if settings.server.launcher == "local":
+        return LocalLauncher(settings.server.hang_seconds, GroupListening(settings.server))
+    launcher = RayLauncher(settings, cluster_owner(port))
+    try:
+        await launcher.open(asked_for)
+    except BaseException:
+        launcher.kill()
+        raise
+    return launcher
 
 
 class Supervisor:
@@ -117,6 +144,7 @@ class Supervisor:
         sampling: ModelSampling,
         listeners: Sequence[socket.socket],
         reporter: StartupReporter,
+        launcher: Launcher,
     ) -> None:
         """A supervisor is made in a running event loop."""
         self._settings = settings
@@ -125,7 +153,8 @@ class Supervisor:
         self._listener = listeners[0]
         self.groups: dict[int, Group] = {}
         self._numbers = itertools.count()
-        self._launcher: Launcher = LocalLauncher(settings.server.hang_seconds)
+        self._launcher = launcher
+        self._joined_launcher = JoinedLauncher(model_identity(config))
         self._layout = layout(settings)
         for place in self._layout:
             self._add_group(place)
@@ -228,14 +257,24 @@ class Supervisor:
     # what operations need
 
     def add_group(self, wanted: Add) -> Group:
+        if self._layout[0].address is not None:
+            raise ModelError("this gateway has joined groups alone, and starts none")
         place = another_place(
-            self._layout[0], wanted.name, wanted.ranks, wanted.devices, wanted.max_num_seqs
+            self._layout[0],
+            wanted.name,
+            wanted.ranks,
+            wanted.devices,
+            wanted.max_num_seqs,
+            wanted.node,
         )
         check_group(self._config, place.engine)
         return self._add_group(place)
 
     def _add_group(self, place: GroupPlace) -> Group:
-        group = Group(next(self._numbers), place, self._launcher, self._settings.server, self)
+        launcher: Starter = self._launcher
+        if place.address is not None:
+            launcher = self._joined_launcher
+        group = Group(next(self._numbers), place, launcher, self._settings.server, self)
         self.groups[group.number] = group
         return group
 
@@ -252,7 +291,7 @@ class Supervisor:
 
     def _announce(self) -> None:
         """Say so when everything is there for the first time."""
-        if self._has_served or not all(w.serves == self.groups.keys() for w in self._workers):
+        if self._has_served or not all(self._serves_enough(worker) for worker in self._workers):
             return
         self._has_served = True
         incarnations = [self.groups[number].incarnation for number in sorted(self.groups)]
@@ -265,6 +304,11 @@ class Supervisor:
         )
         kv_tokens = sum(ready.kv_capacity_tokens for ready in readies)
         self._reporter.serves(lines, self._url, name, compute, kv_tokens)
+
+    def _serves_enough(self, worker: Worker) -> bool:
+        """Whether a worker serves all groups of ours, and one at least; others' may be away."""
+        own = {number for number, group in self.groups.items() if group.place.address is None}
+        return worker.is_serving and own <= worker.serves
 
     @property
     def _url(self) -> str:
@@ -294,6 +338,8 @@ class Supervisor:
             worker.tell(Stop())
         for group in self.groups.values():
             group.stop()
+        await self._changes.until(self._is_groupless, STOP_SECONDS)
+        self._launcher.close()
         if await self._changes.until(self._is_childless, STOP_SECONDS):
             return
         self._kill_all()
@@ -306,11 +352,13 @@ class Supervisor:
         for group in self.groups.values():
             if group.incarnation is not None:
                 group.incarnation.kill()
+        self._launcher.kill()
 
     def _is_free_of_workers(self) -> bool:
         return all(worker.child is None for worker in self._workers)
 
     def _is_childless(self) -> bool:
-        return self._is_free_of_workers() and all(
-            group.incarnation is None for group in self.groups.values()
-        )
+        return self._is_free_of_workers() and self._is_groupless() and self._launcher.has_ended
+
+    def _is_groupless(self) -> bool:
+        return all(group.incarnation is None for group in self.groups.values())

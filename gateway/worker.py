@@ -24,6 +24,7 @@ from backend.wire.control import (
     ControlClosed,
     Cut,
     Detach,
+    Dial,
     Drain,
     NameGroups,
     Observe,
@@ -36,12 +37,14 @@ from backend.wire.control import (
     Stop,
 )
 from backend.wire.local.child import ChildContext
+from backend.wire.local.ends import LocalWorkerEnd
 from backend.wire.messages import Failed, StepOutput
 from gateway import connection
 from gateway.answers.chunk_writer import offering_chunk_writers
 from gateway.app import by_port, create_app, create_management_app
 from gateway.http_server import GRACEFUL_TIMEOUT_S, connection_bounds, hypercorn_config
 from gateway.open_exchanges import OpenExchanges
+from gateway.pool.dialer import Dialer
 from gateway.pool.listener import PoolListener
 from gateway.security.key_file import KeyFileError
 from gateway.security.tls import TlsError, TlsFiles
@@ -93,6 +96,7 @@ class Worker:
             warn_of_tokens_without_rows(service)
         self._pool = service.pool
         self._observer = service.observer
+        self._dialer = Dialer(self._pool.attach, self._report_cut)
         server = self._settings.server
         self._tls = TlsFiles(server.tls_cert, server.tls_key) if server.tls_cert else None
         self._reload()
@@ -141,8 +145,12 @@ class Worker:
                     case NameGroups():
                         self._pool.name_groups(message.names)
                     case Attach():
-                        self._pool.attach(message.replica, message.epoch, fds)
+                        end = LocalWorkerEnd(message.epoch, fds)
+                        self._pool.attach(message.replica, message.epoch, end)
+                    case Dial():
+                        self._dialer.dial(message)
                     case Detach():
+                        self._dialer.forget(message.replica, message.epoch)
                         self._pool.detach(message.replica, message.epoch, message.suspects)
                     case Quiesce():
                         self._pool.quiesce(message.replica, message.epoch)
@@ -156,6 +164,10 @@ class Worker:
                         self._stop.set()
         except ControlClosed:
             self._stop.set()
+
+    def _report_cut(self, replica: int, epoch: int) -> None:
+        """A channel could not be made."""
+        self._line.send(Cut(self._worker, replica, epoch))
 
     def _reload(self) -> None:
         """Take the keys and the certificate that their files have now. What cannot be used changes

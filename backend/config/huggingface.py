@@ -15,6 +15,7 @@ import msgspec
 
 from backend.config.architectures import HF_ARCHITECTURES, load_family
 from backend.config.assemble import make_config
+from backend.config.dummy import is_dummy
 from backend.config.errors import ModelError
 from backend.config.families.family import Family
 from backend.config.fields import Fields
@@ -61,6 +62,8 @@ def read_config(
     architecture = _architecture(read_json(path, _Kind))
     family = _family(str(path), architecture, model_impl)
     values: dict[str, Any] = read_json(path, dict[str, Any])
+    if is_dummy(directory):
+        return config_of_fields(values, _model_name(directory))
     quantization = quantization_of(directory)
     _check_experts(str(path), architecture, family, quantization)
     inventory = take_inventory(directory, quantization)

@@ -4,8 +4,8 @@ The one place where the pieces of a rank are put together. Called by ranks/rank.
 its own, and by tests and benchmarks in theirs.
 """
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,11 @@ from backend.config.cache_shapes import groups_of
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.config.pooling import Pooling
+from backend.engine.device_queue import CudaQueue
+from backend.engine.device_runner import DeviceRunner
 from backend.engine.faulty_model_runner import FaultyModelRunner
+from backend.engine.graph_capture import captured_sizes, clears_blocks
+from backend.engine.memory_profile import longest_steps, profile_room, run_longest, taken_bytes
 from backend.engine.model_runner import ModelRunner
 from backend.engine.platform import Platform, resolve_device, resolve_dtype
 from backend.engine.pooling_runner import PoolingRunner
@@ -33,6 +37,7 @@ from backend.parallel import TensorParallel
 from backend.placement.footprint import Footprint, each_tensor, mlp_unit
 from backend.placement.memory import available_bytes
 from backend.placement.memory_plan import MemoryPlan, RankDevice
+from backend.placement.out_of_memory import out_of_memory
 from backend.placement.sharding import Shard, split_model
 from backend.quant.kept_weights import KeptWeights
 from backend.sampling.faulty_sampler import FaultySampler
@@ -106,9 +111,16 @@ def build_engine(
         plan = _plan_memory(rank, footprint)
         on_budget(_budget(tp.rank, plan, footprint, settings))
         plan.check_kv_fits()
-        model = _load(rank, checkpoint, skeleton, on_progress)
-    runner = _build_runner(rank, model, plan)
-    _warm_up(runner, min(plan.token_budget, rank.max_model_len - 1), on_progress)
+        with _told(plan, rank, "weights were loaded"):
+            model = _load(rank, checkpoint, skeleton, on_progress)
+    if rank.measures_steps:
+        with _told(plan, rank, "the longest step was tried"):
+            plan = _plan_memory(rank, footprint, _step_bytes(rank, model, plan))
+        plan.check_kv_fits()
+    with _told(plan, rank, "the KV cache was made"):
+        runner = _build_runner(rank, model, plan)
+    with _told(plan, rank, "its first steps were run"):
+        _warm_up(runner, min(plan.token_budget, rank.max_model_len - 1), on_progress)
     return Engine(
         config=rank.config,
         groups=rank.groups,
@@ -142,6 +154,12 @@ class _Rank:
     max_model_len: int
     kernels: str
 
+    @property
+    def measures_steps(self) -> bool:
+        """Whether what steps take is measured; else an estimate serves."""
+        is_plain = self.config.pooling is None and self.config.encoder is None
+        return self.context.device.type == "cuda" and is_plain
+
     @classmethod
     def resolve(
         cls,
@@ -154,6 +172,8 @@ class _Rank:
         """Find out with what to compute this rank's part."""
         name = settings.devices[tp.rank] if settings.devices else settings.device
         device = resolve_device(name, first_rank + tp.rank)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # kernels and graphs go to the current one
         dtype = DTYPES[resolve_dtype(settings, device)]
         platform = Platform.choose(settings, dtype, device, config)
         context = ComputeContext(dtype, device, platform.ops, platform.method, tp)
@@ -172,14 +192,35 @@ class _Rank:
         )
 
 
-def _plan_memory(rank: _Rank, footprint: Footprint) -> MemoryPlan:
+@contextmanager
+def _told(plan: MemoryPlan, rank: _Rank, while_: str) -> Iterator[None]:
+    """Turn a device's having no room left into what the operator can do about it."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise out_of_memory(plan, rank.settings, str(rank.context.device), while_) from None
+
+
+def _step_bytes(rank: _Rank, model: Model, plan: MemoryPlan) -> int:
+    """Return what the longest steps take of a GPU, tried over a small cache of their own."""
+    settings, device = rank.settings, rank.context.device
+    longest = (plan.token_budget, settings.max_num_seqs, rank.max_model_len)
+    blocks, slots = profile_room(*longest, settings.block_size, len(rank.groups))
+    has_states = plan.states.num_slots > 0
+    cache = _kv_cache(rank, blocks, slots if has_states else 0)
+    sampler = Sampler(settings.max_num_seqs, rank.shard.vocab, rank.tp, ())
+    runner = ModelRunner(model, cache, sampler, device)
+    return taken_bytes(lambda: run_longest(runner, longest_steps(*longest, cache)), device)
+
+
+def _plan_memory(rank: _Rank, footprint: Footprint, step_bytes: int = 0) -> MemoryPlan:
     """Plan this rank's memory, with as many blocks and slots as every rank of the group has
-    room for."""
+    room for. step_bytes: as MemoryPlan.of takes it; weights are loaded by then."""
     context, tp = rank.context, rank.tp
     free_bytes = _free_bytes(context.device, tp.size * rank.settings.dp)
     device = RankDevice(context.device.type, _dtype_name(context.dtype), free_bytes)
     plan = MemoryPlan.of(
-        rank.config, rank.groups, rank.shard, rank.settings, footprint.total, device
+        rank.config, rank.groups, rank.shard, rank.settings, footprint.total, device, step_bytes
     )
     blocks, seqs, snapshots = tp.all_gather(torch.tensor(plan.room)).amin(0).tolist()
     return plan.agreed(blocks, seqs, snapshots)
@@ -205,16 +246,7 @@ def _load(
 def _build_runner(rank: _Rank, model: Model, plan: MemoryPlan) -> ModelRunner | PoolingRunner:
     """Allocate the KV cache and the sampler, and put them together with the model."""
     settings, device = rank.settings, rank.context.device
-    kv_cache = KVCache(
-        rank.config,
-        rank.shard,
-        groups=rank.groups,
-        num_blocks=plan.num_blocks,
-        num_slots=plan.states.num_slots,
-        block_size=settings.block_size,
-        dtype=torch.int8 if settings.kv_cache_dtype == "int8" else rank.context.dtype,
-        device=device,
-    )
+    kv_cache = _kv_cache(rank, plan.num_blocks, plan.states.num_slots)
     faults = Faults(settings.test_faults, rank.tp.rank)
     if rank.config.pooling is not None:
         pooler = _build_pooler(rank, rank.config.pooling, model)
@@ -225,7 +257,32 @@ def _build_runner(rank: _Rank, model: Model, plan: MemoryPlan) -> ModelRunner | 
         faulty = FaultySampler(max_num_seqs, vocab, tp, eos, faults=faults)
         return FaultyModelRunner(model, kv_cache, faulty, device, faults)
     sampler = Sampler(max_num_seqs, vocab, tp, eos)
-    return ModelRunner(model, kv_cache, sampler, device)
+    if device.type != "cuda" or tp.size > 1 or rank.config.encoder:
+        return ModelRunner(model, kv_cache, sampler, device)
+    ops = rank.context.ops
+    return DeviceRunner(
+        model,
+        kv_cache,
+        sampler,
+        CudaQueue(device),
+        max_num_seqs=max_num_seqs,
+        sizes=captured_sizes(settings, rank.config, ops, rank.max_model_len),
+        clears_blocks=clears_blocks(rank.config, ops),
+    )
+
+
+def _kv_cache(rank: _Rank, num_blocks: int, num_slots: int) -> KVCache:
+    settings = rank.settings
+    return KVCache(
+        rank.config,
+        rank.shard,
+        groups=rank.groups,
+        num_blocks=num_blocks,
+        num_slots=num_slots,
+        block_size=settings.block_size,
+        dtype=torch.int8 if settings.kv_cache_dtype == "int8" else rank.context.dtype,
+        device=rank.context.device,
+    )
 
 
 def _build_pooler(rank: _Rank, pooling: Pooling, model: Model) -> Pooler:
@@ -266,7 +323,8 @@ def _free_bytes(device: torch.device, num_ranks: int) -> int:
     """Return what one rank may take: all that is free of its own device, or its share of the
     machine's."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        # What this process has taken already, weights that is, is planned for as well.
+        return int(torch.cuda.mem_get_info(device)[0]) + torch.cuda.memory_reserved(device)
     return available_bytes() // num_ranks
 
 

@@ -42,6 +42,9 @@ class StepResult:
 class ModelRunner:
     """Runs steps, one forward pass each."""
 
+    # Whether steps are launched and collected, see device_runner.py.
+    runs_ahead = False
+
     def __init__(
         self,
         model: Model,

@@ -26,6 +26,7 @@ class PoolingRunner:
     """Runs steps, one forward pass each. The group's ranks return the same vectors."""
 
     num_full_gathers = 0  # of logits; nothing is sampled here
+    runs_ahead = False
 
     def __init__(
         self,

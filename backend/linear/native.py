@@ -18,7 +18,7 @@ from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat
 
 # gemm.h: what a row of activations is multiplied as.
-_ACTIVATIONS = {"int8": 0, "int16": 1, "bf16": 2}
+_ACTIVATIONS = {"int8": 0, "int16": 1, "bf16": 2, "mixed": 3}
 # gemm.h: Epilogue, by what becomes of the sums.
 BF16, FLOAT, SWIGLU = range(3)
 # Widths are multiples of it: dense weights and their rows of activations are filled up with zeros.

@@ -45,7 +45,7 @@ def create_method(
     level: str,
     dtype: torch.dtype,
     device: torch.device,
-    activations: Activations = "int16",
+    activations: Activations = "mixed",
 ) -> LinearMethod:
     """Make the kernels of a device and level, and what hands each weight to one of them.
 

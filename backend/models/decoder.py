@@ -95,7 +95,8 @@ class Decoder:
         told = self._per_layer.forward(batch.input_ids, x) if self._per_layer else None
         writers, readers = range(self._num_writers), range(self._num_writers, len(self._layers))
         x, delta = self._run(writers, (x, None), told, batch, kv_cache)
-        if readers and len(batch.output_tokens) <= len(batch.context_lens):
+        is_read_whole = len(batch.output_tokens) == len(batch.input_ids) == batch.num_decodes
+        if readers and not is_read_whole and len(batch.output_tokens) <= len(batch.context_lens):
             # What is not read of these layers is nobody's: no layer keeps keys of it.
             tokens = batch.output_tokens.tolist()
             batch = batch.alone(tokens)

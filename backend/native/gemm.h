@@ -14,7 +14,8 @@
    Rows of x become integers, 32 columns to a scale (kernels/activations.inc), and multiply the weight's
    unsigned values: a sum of integers for each span of columns that share a weight's scale, which is
    exact in any order, then one float32 multiply-add for each span, and one for its min, in the order of
-   the columns. So a row's result is the same bits in any batch, at any number of threads and at every
+   the columns. Mixed activations are summed twice: int8 of all columns, then what it leaves of fine
+   groups, and the two sums are added. So a row's result is the same bits in any batch, at any number of threads and at every
    level that has a fused multiply-add.
 
    Dense weights multiply x itself: float32 sums in the order of the columns; where the processor has
@@ -30,6 +31,7 @@ typedef enum {
     ACTIVATIONS_INT8,
     ACTIVATIONS_INT16,
     ACTIVATIONS_BF16, /* only where the processor multiplies pairs of bf16 */
+    ACTIVATIONS_MIXED, /* int8, and of groups that are large for their row what that leaves */
 } ActivationKind;
 
 typedef enum {

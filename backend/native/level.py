@@ -7,7 +7,7 @@ processor has; no settings, no tensors. Called by engine/platform.py and by `uni
 from collections.abc import Sequence
 from typing import Literal
 
-Activations = Literal["int8", "int16", "bf16"]
+Activations = Literal["mixed", "int8", "int16", "bf16"]
 
 LEVELS = ("amx", "avx512_bf16", "avx512_vnni", "avx512", "avx_vnni", "avx2", "portable")
 """All of them, best first."""
@@ -37,9 +37,9 @@ def choose_activations(wanted: Activations | Literal["auto"], level: str) -> Act
         raise ValueError(
             f"--activations bf16: level {level} does not multiply bf16\n"
             f"{' and '.join(name for name in LEVELS if name in BF16_LEVELS)} do\n"
-            "take int8 or int16, or leave --activations out"
+            "take mixed, int8 or int16, or leave --activations out"
         )
-    return "int16" if wanted == "auto" else wanted
+    return "mixed" if wanted == "auto" else wanted
 
 
 def describe(

@@ -13,6 +13,9 @@ class TokenwiseOps:
     """See `Ops` for shapes."""
 
     reads_8_bits = False
+    hides_unwritten = False
+    is_capturable = False
+    captures_states = False
     # A token by itself has the same bits in any batch.
     _latent_tile = 1
 

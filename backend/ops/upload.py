@@ -19,4 +19,6 @@ def upload(
     host = torch.from_numpy(np.asarray(values, np.int32))
     if device.type != "cuda":
         return host.to(device)
+    if torch.cuda.is_current_stream_capturing():
+        raise RuntimeError("a captured step takes integers from the host")
     return host.pin_memory().to(device, non_blocking=True)

@@ -17,7 +17,7 @@ from backend.placement.rank_work import Products, RankWork, chosen_experts
 from backend.quant.weight_format import WeightFormat
 
 # A profile without a rate for an arithmetic: what its kernels fall back to, in this order.
-_FALLBACKS = ("int16", "int8", "bf16", "fp16", "fp32")
+_FALLBACKS = ("mixed", "int16", "int8", "bf16", "fp16", "fp32")
 # A link's bandwidth was measured with, or is meant for, so many ranks.
 _LINK_RANKS = 2
 

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Arithmetic = Literal["int8", "int16", "fp8", "bf16", "fp16", "fp32"]
+Arithmetic = Literal["mixed", "int8", "int16", "fp8", "bf16", "fp16", "fp32"]
 
 DeviceKind = Literal["cpu", "cuda"]
 

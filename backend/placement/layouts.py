@@ -283,7 +283,7 @@ def step_cost(
     packed = dense
     if model.kernels == "native":
         wanted = model.settings.activations
-        packed = "int16" if wanted == "auto" else wanted
+        packed = "mixed" if wanted == "auto" else wanted
     speed = RankSpeed(profile, packed, dense, threads, busy_ranks or num_ranks)
     return StepCost(work, speed, layout.tp)
 

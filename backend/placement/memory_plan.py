@@ -11,6 +11,7 @@ from backend.config.cache_groups import CacheGroup
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.config.states import snapshot_interval
+from backend.placement.decode_sizes import DecodeSizes
 from backend.placement.memory import (
     ModelFootprint,
     RankMemory,
@@ -72,10 +73,12 @@ class MemoryPlan:
         settings: EngineSettings,
         footprint: ModelFootprint,
         device: RankDevice,
+        step_bytes: int = 0,
     ) -> "MemoryPlan":
         """Plan one rank by its own memory. Raises ModelError if it cannot serve with that.
 
-        All ranks of a group must have equally many blocks and slots: see agreed().
+        All ranks of a group must have equally many blocks and slots: see agreed(). step_bytes: what
+        the longest steps were measured to take; 0: it is estimated.
         """
         budget = token_budget(settings, device.kind, config)
         # An encoder reads its whole input in a step, whatever the step has left for it.
@@ -89,8 +92,11 @@ class MemoryPlan:
             token_budget=budget + longest_input,
         )
         longest = min(settings.max_model_len or config.max_model_len, config.max_model_len)
-        tables = rotary_bytes(config, longest, device.dtype)
-        rank_memory = replace(rank_memory, activation_bytes=rank_memory.activation_bytes + tables)
+        beside = rotary_bytes(config, longest, device.dtype)
+        if device.kind == "cuda" and not settings.enforce_eager:
+            beside += DecodeSizes.of(settings.max_num_seqs, longest).size_bytes
+        taken = (step_bytes or rank_memory.activation_bytes) + beside
+        rank_memory = replace(rank_memory, activation_bytes=taken)
         check_fits(rank_memory.total_bytes, device.free_bytes)
         stored_as = kv_dtype(settings, device.dtype)
         blocks = kv_block_bytes(config, groups, shard.size, settings.block_size, stored_as)

@@ -6,13 +6,14 @@ it as they do, and sends every worker one frame of tokens. It never waits for a 
 
 import logging
 import select
+import socket
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from backend.config.cache_groups import capacity_tokens, longest_sequence
+from backend.ranks.flight import Flight, Landed
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.pooling_scheduler import PoolingScheduler
 from backend.scheduler.prefill_budget import PrefillBudget
@@ -22,42 +23,35 @@ from backend.scheduler.state_slots import StateSlots
 from backend.settings import EngineSettings
 from backend.step import StepPlan
 from backend.structured_output.faulty_matchers import build_matchers
-from backend.wire import messages
-from backend.wire.control import Attach, ChildLine, Detach, Stop
-from backend.wire.local.channel import ChannelEnd
+from backend.structured_output.matchers import Matchers
+from backend.wire.channel import ChannelBroken, LeadEnd
+from backend.wire.control import Attach, ChildLine, Detach, Listen, Stop
+from backend.wire.local.ends import LocalLeadEnd
 from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase
-from backend.wire.local.pipe import PipeBroken, PipeWriter
-from backend.wire.local.ring import RingCorrupt, RingReader, RingWriter
+from backend.wire.local.ring import RingWriter
 from backend.wire.messages import (
     Abort,
     FinishReason,
     Ready,
+    Reply,
+    Request,
     SeqOutput,
+    Served,
     StepOutput,
     StepTimings,
     Submit,
     Totals,
     Vocabulary,
 )
+from backend.wire.tcp.acceptor import Acceptor
+from backend.wire.tcp.encryption import lead_context
 
 if TYPE_CHECKING:
+    from backend.engine.device_runner import DeviceRunner
     from backend.engine.engine import Engine
     from backend.engine.model_runner import StepResult
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Channel:
-    """What connects the lead to one incarnation of a worker."""
-
-    epoch: int
-    ring: RingReader
-    pipe: PipeWriter
-
-    def close(self) -> None:
-        self.ring.close()
-        self.pipe.close()
 
 
 class Lead:
@@ -97,13 +91,17 @@ class Lead:
         self._matchers = build_matchers(
             engine.config.vocab_size, engine.config.eos_token_ids, settings.test_faults
         )
-        self._channels: dict[int, _Channel] = {}
+        self._flight = _flight(self._scheduler, engine, self._matchers)
+        self._channels: dict[int, LeadEnd] = {}
+        self._acceptor: Acceptor | None = None
         self._refusals: list[tuple[int, SeqOutput]] = []  # for the next frame
         self._is_stopped = False
         self._totals = Totals()
 
-    def announce(self, epoch: int, weight_bytes: list[int], replicated_bytes: int) -> None:
-        """Tell the supervisor that the whole group is loaded."""
+    def announce(
+        self, epoch: int, weight_bytes: list[int], replicated_bytes: int, identity: str = ""
+    ) -> None:
+        """Tell the supervisor that the whole group is loaded. identity: the model's."""
         engine = self._engine
         # An encoder's input and what its decoder writes each end in a block of their own.
         num_blocks = engine.num_blocks - (1 if self._encoder else 0)
@@ -126,6 +124,7 @@ class Lead:
             credit=self._scheduler.credit,
             num_slots=engine.num_slots,
             state_bytes=engine.state_bytes,
+            model=identity,
         )
         self._line.send(self._ready)
 
@@ -134,21 +133,32 @@ class Lead:
         while not self._is_stopped:
             self.receive()
             self.step()
+        # Workers of other gateways are told of no end but by this: it is no death.
+        if self._acceptor is not None:
+            self._acceptor.close()
+        for worker in list(self._channels):
+            self._forget_worker(worker)
 
     def step(self) -> None:
         """Plan and run one step, and send what came of it; without work, say what is free."""
         started = time.monotonic()
         plan = self._scheduler.schedule(self._prefill_budget.limit)
         if plan is None:
-            self._send_load()
+            self._send_rest()
             return
-        suspects = self._scheduler.newcomers()
+        newcomers = self._scheduler.newcomers()
+        suspects = newcomers + (self._flight.suspects if self._flight else [])
         self._heartbeat.name_step(plan.step, plan.num_seqs, plan.num_tokens, suspects)
+        if self._flight:
+            self._matchers.keep(lambda key: key in self._scheduler)
         sampled = self._scheduler.sampled
         plan = self._matchers.mask(plan, sampled)
         if self._plans is not None and not self._plans.write(plan.to_bytes()):
             # A follower is in this step or the last, so two plans at most are unread.
             raise RuntimeError("the followers do not read their plans")
+        if self._flight:
+            self._send_landed(self._flight.launch(plan, sampled, newcomers, started))
+            return
         planned = time.monotonic()
         result = self._engine.runner.run(plan)
         self._prefill_budget.observe(plan, time.monotonic() - planned)
@@ -173,38 +183,53 @@ class Lead:
         poll = select.poll()
         poll.register(self._line, select.POLLIN)
         for channel in self._channels.values():
-            poll.register(channel.ring, select.POLLIN)
-            if channel.pipe.has_backlog:
-                poll.register(channel.pipe, select.POLLOUT)
-        ready = poll.poll(0) if self._scheduler.has_work else self._heartbeat.wait(poll)
+            channel.register(poll)
+        if self._acceptor is not None:
+            poll.register(self._acceptor, select.POLLIN)
+        is_busy = self._scheduler.has_work or (self._flight is not None and self._flight.is_flying)
+        ready = poll.poll(0) if is_busy else self._heartbeat.wait(poll)
         if not ready:
             return
         while (packet := self._line.receive()) is not None:
             self._apply_control(*packet)
+        if self._acceptor is not None:
+            for worker, end in self._acceptor.take():
+                self._welcome(worker, end)
         for worker, channel in list(self._channels.items()):
+            if self._channels.get(worker) is not channel:
+                continue  # it was found gone when something was passed on to it
             try:
-                channel.pipe.flush()
-                for record in channel.ring.read():
-                    self._apply_request(worker, record)
-            except PipeBroken:
+                for request in channel.receive():
+                    self._apply_request(worker, request)
+            except ChannelBroken:
                 self._forget_worker(worker)
 
     def _apply_control(self, message: object, fds: list[int]) -> None:
         match message:
             case Attach(worker=worker, epoch=epoch):
-                self._forget_worker(worker)
-                end = ChannelEnd(*fds)
-                ring = RingReader(end.ring, epoch=epoch)
-                self._channels[worker] = _Channel(epoch, ring, PipeWriter(end.pipe))
-                ready = msgspec.structs.replace(
-                    self._ready, epoch=epoch, credit=self._scheduler.credit
-                )
-                self._channels[worker].pipe.write(messages.encode(ready))
+                self._welcome(worker, LocalLeadEnd(epoch, fds))
+            case Listen():
+                self._listen(message, *fds)
             case Detach(worker=worker, epoch=epoch):
                 if worker in self._channels and self._channels[worker].epoch == epoch:
                     self._forget_worker(worker)
             case Stop():
                 self._is_stopped = True
+
+    def _welcome(self, worker: int, channel: LeadEnd) -> None:
+        """Take a worker's new channel, whose first frame says what the group is."""
+        self._forget_worker(worker)
+        self._channels[worker] = channel
+        ready = msgspec.structs.replace(
+            self._ready, epoch=channel.epoch, credit=self._scheduler.credit
+        )
+        self._send_to(worker, ready)
+
+    def _listen(self, message: Listen, fd: int) -> None:
+        """Take workers of other machines from now on. fd: of a listening socket."""
+        encryption = lead_context(message.certificate, message.key) if message.certificate else None
+        listener = socket.socket(fileno=fd)
+        self._acceptor = Acceptor(listener, message.secret, message.incarnation, encryption)
 
     def _forget_worker(self, worker: int) -> None:
         """Forget a worker that is gone, and its sequences."""
@@ -213,18 +238,17 @@ class Lead:
         if (channel := self._channels.pop(worker, None)) is not None:
             channel.close()
 
-    def _apply_request(self, worker: int, record: bytes) -> None:
-        try:
-            message = messages.decode_request(record)
-        except msgspec.MsgspecError as error:
-            raise RingCorrupt(f"worker {worker} sent what is not a request: {error}") from error
-        match message:
+    def _apply_request(self, worker: int, request: Request) -> None:
+        match request:
             case Abort(seq_id=seq_id):
                 self._scheduler.abort((worker, seq_id))
             case Vocabulary(pieces=pieces):
                 self._matchers.learn(pieces)
             case Submit():
-                self._admit(worker, message)
+                self._admit(worker, request)
+            case Served():
+                for other in [each for each in self._channels if each != worker]:
+                    self._send_to(other, request)
 
     def _admit(self, worker: int, submit: Submit) -> None:
         prompt_ids: list[int] = submit.prompt_ids
@@ -279,6 +303,22 @@ class Lead:
         for worker, part in parts.items():
             self._send_to(worker, self._frame(step, part, timings))
 
+    def _send_rest(self) -> None:
+        """Without a step to plan, land the one that flies; or say what is free."""
+        if self._flight is None or not self._flight.is_flying:
+            self._send_load()
+            return
+        self._heartbeat.enter(Phase.STEP, self._flight.step)
+        self._send_landed(self._flight.land())
+
+    def _send_landed(self, steps: list[Landed]) -> None:
+        """Send what steps gave that have landed."""
+        self._heartbeat.show(self._load)
+        self._heartbeat.enter(Phase.IDLE)
+        for step in steps:
+            self._prefill_budget.observe(step.plan, step.result.forward_s)
+            self._send_step(step.plan.step, step.outputs, step.schedule_s, step.result)
+
     def _send_load(self) -> None:
         """Show what an abort, a refusal or a worker's end has freed, when no step is left to do so.
 
@@ -302,21 +342,19 @@ class Lead:
         scheduler = self._scheduler
         return Load(scheduler.num_running, scheduler.num_waiting, scheduler.pool.num_free)
 
-    def _frame(self, step: int, outputs: list[SeqOutput], timings: StepTimings) -> bytes:
+    def _frame(self, step: int, outputs: list[SeqOutput], timings: StepTimings) -> StepOutput:
         scheduler, totals = self._scheduler, self._totals
         if scheduler.states:  # as they are now: aborts between steps change them
             totals = msgspec.structs.replace(totals, states=scheduler.states.figures)
-        return messages.encode(
-            StepOutput(
-                step=step,
-                outputs=outputs,
-                timings=timings,
-                credit=scheduler.credit,
-                num_running=scheduler.num_running,
-                num_waiting=scheduler.num_waiting,
-                num_free_blocks=scheduler.pool.num_free,
-                totals=totals,
-            )
+        return StepOutput(
+            step=step,
+            outputs=outputs,
+            timings=timings,
+            credit=scheduler.credit,
+            num_running=scheduler.num_running,
+            num_waiting=scheduler.num_waiting,
+            num_free_blocks=scheduler.pool.num_free,
+            totals=totals,
         )
 
     def _totals_with(self, timings: StepTimings) -> Totals:
@@ -335,11 +373,20 @@ class Lead:
             sample_s=before.sample_s + timings.sample_s,
         )
 
-    def _send_to(self, worker: int, frame: bytes) -> None:
+    def _send_to(self, worker: int, reply: Reply) -> None:
         try:
-            self._channels[worker].pipe.write(frame)
-        except PipeBroken:
+            self._channels[worker].send(reply)
+        except ChannelBroken:
             self._forget_worker(worker)
+
+
+def _flight(
+    scheduler: Scheduler | PoolingScheduler, engine: "Engine", matchers: Matchers
+) -> Flight | None:
+    """Return what launches and lands steps, where the runner does not wait for the device."""
+    if not engine.runner.runs_ahead:
+        return None
+    return Flight(scheduler, cast("DeviceRunner", engine.runner), matchers)
 
 
 def _state_slots(engine: "Engine", block_size: int) -> StateSlots | None:

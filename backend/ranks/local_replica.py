@@ -5,14 +5,17 @@ rank imports torch, this process never does.
 """
 
 import contextlib
+import os
 from dataclasses import dataclass
 
 from backend.settings import EngineSettings
-from backend.wire.control import Attach, ControlClosed, Detach, GroupWiring, Stop
-from backend.wire.local.channel import ChannelFds
+from backend.wire.control import Attach, ControlClosed, Detach, Dial, GroupWiring, Stop
+from backend.wire.local.channel import ChannelFds, create_channel
 from backend.wire.local.child import Child
-from backend.wire.local.heartbeat import Heartbeat, HeartbeatPage
+from backend.wire.local.heartbeat import HeartbeatPage, Load
 from backend.wire.local.wiring import GroupFds
+from backend.wire.offer import Offer
+from backend.wire.tcp.listening import Listening
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,16 @@ class LocalReplica:
     """The ranks of a group as children of this process, and their lines."""
 
     def __init__(
-        self, replica: int, epoch: int, settings: EngineSettings, first_rank: int = 0
+        self,
+        replica: int,
+        epoch: int,
+        settings: EngineSettings,
+        first_rank: int = 0,
+        listening: Listening | None = None,
     ) -> None:
-        """settings: this group's. first_rank: how many ranks the groups before it have."""
+        """settings: this group's. first_rank: how many ranks the groups before it have.
+        listening: where its lead takes workers over TCP; its socket is the replica's."""
+        self.node = ""
         self.replica = replica
         self.epoch = epoch
         self.ranks = [
@@ -46,6 +56,9 @@ class LocalReplica:
         ]
         self.page = HeartbeatPage(settings.tp, settings.max_num_seqs, epoch)
         self._connect()
+        self._address = listening.address if listening is not None else None
+        if listening is not None:
+            self._listen(listening)
 
     def _connect(self) -> None:
         """Connect the ranks with each other, and keep no copy of what connects them."""
@@ -56,12 +69,33 @@ class LocalReplica:
                 child.line.send(GroupWiring(), group_fds.view(rank).pack())
         group_fds.close()
 
-    def heartbeats(self) -> list[Heartbeat]:
-        """Return every rank's last sign of life."""
-        return self.page.heartbeats()
+    def _listen(self, listening: Listening) -> None:
+        """Have the lead listen, and keep no copy of its socket."""
+        with listening.listener, contextlib.suppress(ControlClosed):
+            self.ranks[0].line.send(listening.message, (listening.listener.fileno(),))
+
+    @property
+    def load(self) -> Load:
+        """What the group holds, as its lead has last told."""
+        return self.page.heartbeats()[0].load
+
+    def connect(self, worker: int, epoch: int) -> Offer:
+        """Connect the lead with a worker; return what the worker must be sent.
+
+        Raises ControlClosed.
+        """
+        if self._address is not None:
+            return Offer(Dial(0, worker, self.replica, epoch, self._address))
+        channel = create_channel()
+        try:
+            self.attach(worker, epoch, channel)
+            fds = tuple(map(os.dup, channel.worker_end))
+            return Offer(Attach(worker, self.replica, epoch), fds)
+        finally:
+            channel.close()
 
     def attach(self, worker: int, epoch: int, channel: ChannelFds) -> None:
-        """Connect the lead with a worker. Raises ControlClosed."""
+        """Give the lead its end of a channel to a worker. Raises ControlClosed."""
         self.ranks[0].line.send(Attach(worker, self.replica, epoch), channel.lead_end)
 
     def detach(self, worker: int, epoch: int) -> None:

@@ -1,12 +1,13 @@
 """A mock engine: a lead that computes nothing, to measure what the gateway costs.
 
-It speaks the same ring, pipe and control line as lead.py, and emits as that does: at a set rate one
+It speaks the same channels and control line as lead.py, and emits as that does: at a set rate one
 frame a step, with a token for every sequence. Knows no model. Started by `unisono bench gateway`,
 never by serve.
 """
 
 import itertools
 import select
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,21 +15,21 @@ from pathlib import Path
 
 import msgspec
 
-from backend.wire import messages
-from backend.wire.control import Attach, ChildLine, ControlClosed, Stop
-from backend.wire.local.channel import ChannelEnd
+from backend.wire.channel import ChannelBroken, LeadEnd
+from backend.wire.control import Attach, ChildLine, ControlClosed, Listen, Stop
 from backend.wire.local.child import ChildContext
-from backend.wire.local.pipe import PipeWriter
-from backend.wire.local.ring import RingReader
+from backend.wire.local.ends import LocalLeadEnd
 from backend.wire.messages import (
     Abort,
     FinishReason,
     Ready,
+    Request,
     SeqOutput,
     StepOutput,
     StepTimings,
     Submit,
 )
+from backend.wire.tcp.acceptor import Acceptor
 
 # Nothing is ever scarce here.
 PLENTY = 1 << 24
@@ -74,10 +75,8 @@ class MockLead:
         self._period_s = 1 / spawn.steps_per_s if spawn.steps_per_s else 0.0
         self._sequences: dict[int, _Sequence] = {}
         self._is_stopped = False
-        self._poll = select.poll()
-        self._poll.register(line, select.POLLIN)
-        self._ring: RingReader | None = None
-        self._pipe: PipeWriter | None = None
+        self._channel: LeadEnd | None = None
+        self._acceptor: Acceptor | None = None
         line.send(self._ready(0))
 
     def run(self) -> None:
@@ -94,7 +93,11 @@ class MockLead:
 
     @property
     def _can_step(self) -> bool:
-        return bool(self._sequences) and self._pipe is not None and not self._pipe.has_backlog
+        return bool(self._sequences) and self._has_room
+
+    @property
+    def _has_room(self) -> bool:
+        return self._channel is not None and not self._channel.has_backlog
 
     def _ready(self, epoch: int) -> Ready:
         return Ready(
@@ -116,30 +119,43 @@ class MockLead:
 
     def _receive(self, timeout_s: float | None) -> None:
         """Take what has arrived, or arrives within the time."""
-        if self._pipe is not None:
-            self._poll.register(self._pipe, select.POLLOUT if self._pipe.has_backlog else 0)
+        poll = select.poll()
+        poll.register(self._line, select.POLLIN)
+        if self._channel is not None:
+            self._channel.register(poll)
+        if self._acceptor is not None:
+            poll.register(self._acceptor, select.POLLIN)
         # Rounded down to milliseconds: what is left is spent turning, so steps are on time.
-        self._poll.poll(None if timeout_s is None else int(timeout_s * 1000))
+        poll.poll(None if timeout_s is None else int(timeout_s * 1000))
         while (packet := self._line.receive()) is not None:
             self._apply_control(*packet)
-        if self._pipe is not None and self._ring is not None:
-            self._pipe.flush()
-            for record in self._ring.read():
-                self._apply_request(record)
+        if self._acceptor is not None:
+            for _, channel in self._acceptor.take():
+                self._welcome(channel)
+        if self._channel is not None:
+            try:
+                for request in self._channel.receive():
+                    self._apply_request(request)
+            except ChannelBroken:
+                self._channel.close()
+                self._channel = None
 
     def _apply_control(self, message: object, fds: list[int]) -> None:
         match message:
             case Attach(epoch=epoch):
-                end = ChannelEnd(*fds)
-                self._ring = RingReader(end.ring, epoch=epoch)
-                self._pipe = PipeWriter(end.pipe)
-                self._poll.register(self._ring, select.POLLIN)
-                self._pipe.write(messages.encode(self._ready(epoch)))
+                self._welcome(LocalLeadEnd(epoch, fds))
+            case Listen(secret=secret, incarnation=incarnation):
+                listener = socket.socket(fileno=fds[0])
+                self._acceptor = Acceptor(listener, secret, incarnation)
             case Stop():
                 self._is_stopped = True
 
-    def _apply_request(self, record: bytes) -> None:
-        match messages.decode_request(record):
+    def _welcome(self, channel: LeadEnd) -> None:
+        self._channel = channel
+        channel.send(self._ready(channel.epoch))
+
+    def _apply_request(self, request: Request) -> None:
+        match request:
             case Submit(seq_id=seq_id, params=params):
                 token_ids = itertools.cycle(self._token_ids)
                 self._sequences[seq_id] = _Sequence(seq_id, token_ids, params.max_tokens)
@@ -148,20 +164,18 @@ class MockLead:
 
     def _step(self) -> None:
         outputs = [self._output(sequence) for sequence in list(self._sequences.values())]
-        frame = messages.encode(
-            StepOutput(
-                step=len(self.step_times_s) + 1,
-                outputs=outputs,
-                timings=StepTimings(),
-                credit=PLENTY,
-                num_running=len(self._sequences),
-                num_waiting=0,
-                num_free_blocks=PLENTY,
-            )
+        frame = StepOutput(
+            step=len(self.step_times_s) + 1,
+            outputs=outputs,
+            timings=StepTimings(),
+            credit=PLENTY,
+            num_running=len(self._sequences),
+            num_waiting=0,
+            num_free_blocks=PLENTY,
         )
-        assert self._pipe is not None
+        assert self._channel is not None
         self.step_times_s.append(time.monotonic())
-        self._pipe.write(frame)
+        self._channel.send(frame)
 
     def _output(self, sequence: _Sequence) -> SeqOutput:
         sequence.num_left -= 1

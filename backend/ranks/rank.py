@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from backend.config.errors import ModelError
+from backend.config.identity import model_identity
 from backend.ranks.follower import Follower
 from backend.ranks.lead import Lead
 from backend.ranks.local_replica import RankSpawn
@@ -108,7 +109,8 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
         return
     plans = RingWriter(wiring.plans, epoch=spawn.epoch) if wiring.plans is not None else None
     lead = Lead(spawn.replica, spawn.settings, engine, line, plans, heartbeat)
-    lead.announce(spawn.epoch, weight_bytes, replicated_bytes[0])
+    identity = model_identity(engine.config)
+    lead.announce(spawn.epoch, weight_bytes, replicated_bytes[0], identity)
     lead.run()
 
 

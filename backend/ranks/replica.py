@@ -10,9 +10,9 @@ from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.placement.sharding import split_model
 from backend.settings import EngineSettings
-from backend.wire.local.channel import ChannelFds
 from backend.wire.local.child import ProcessName
-from backend.wire.local.heartbeat import Heartbeat
+from backend.wire.local.heartbeat import Load
+from backend.wire.offer import Offer
 
 
 class Replica(Protocol):
@@ -26,11 +26,19 @@ class Replica(Protocol):
     def ranks(self) -> Sequence[ProcessName]:
         """One process each; the first is the lead."""
 
-    def heartbeats(self) -> list[Heartbeat]:
-        """Return every rank's last sign of life, in this machine's CLOCK_MONOTONIC."""
+    @property
+    def node(self) -> str:
+        """Which machine they run on; "" for this one, or for none yet."""
 
-    def attach(self, worker: int, epoch: int, channel: ChannelFds) -> None:
-        """Connect the lead with a worker. Raises ControlClosed."""
+    @property
+    def load(self) -> Load | None:
+        """What the group holds, as its lead has last told; None where that is not ours to know."""
+
+    def connect(self, worker: int, epoch: int) -> Offer:
+        """Connect the lead with a worker; return what the worker must be sent.
+
+        Raises ControlClosed.
+        """
 
     def detach(self, worker: int, epoch: int) -> None:
         """Tell the lead that a worker is gone. Raises ControlClosed."""

@@ -13,6 +13,7 @@ from backend.scheduler.block_tables import BlockTables
 from backend.scheduler.fair_share import FairShare, Throttle
 from backend.scheduler.prefill_budget import PrefillLimit
 from backend.scheduler.sequence import Sequence, SequenceStatus
+from backend.scheduler.step_ahead import has_unknown_token
 
 _RUNNING = SequenceStatus.RUNNING
 # Where more of them would be needed to compute sequences again, the steps are larger: a group that
@@ -128,7 +129,10 @@ class BatchPolicy:
         """Admit a sequence, at the cost of tenants that hold much more if need be.
 
         An encoder reads all of its input in one step: one of a step may exceed what that has left.
+        A sequence that was preempted before its newest token was known waits for it.
         """
+        if has_unknown_token(seq):
+            return False
         num_encoded = len(seq.encoder_ids)
         if num_encoded >= self._budget and self._has_encoder:
             return False

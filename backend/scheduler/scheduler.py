@@ -24,8 +24,9 @@ from backend.scheduler.block_tables import BlockTables
 from backend.scheduler.outputs import end_reason, error_output, token_output
 from backend.scheduler.prefill_budget import PrefillLimit
 from backend.scheduler.prefix_cache import PrefixCache
-from backend.scheduler.sequence import SeqKey, Sequence
+from backend.scheduler.sequence import SeqKey, Sequence, SequenceStatus
 from backend.scheduler.state_slots import StateSlots
+from backend.scheduler.step_ahead import StepAhead, advance_sequence, shares_of
 from backend.scheduler.step_builder import build_step
 from backend.step import FAULTY, NO_TOKEN, StateColumns, StepPlan
 from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
@@ -86,6 +87,7 @@ class Scheduler:
         self._selection = _NOBODY
         self._sampled: list[Sequence] = []
         self._num_arrived = 0
+        self._ahead: StepAhead | None = None  # whose tokens are to come
         self._step = 0
         # Totals, for whoever watches. Prompts include what is computed again after a preemption.
         self.num_prompt_tokens = 0
@@ -170,7 +172,8 @@ class Scheduler:
         return sum(self.abort(key) for key in list(self._sequences) if key[0] == worker)
 
     def schedule(self, limit: PrefillLimit = PrefillLimit()) -> StepPlan | None:  # noqa: B008
-        """Plan the next step; None when there is nothing to run. Each plan must be committed.
+        """Plan the next step; None when there is nothing to run. Each plan must be committed, or
+        taken for run and resolved.
 
         limit: on prefills where sequences that decode wait for the step.
         """
@@ -184,6 +187,54 @@ class Scheduler:
             self._step, self._selection, joins, self._tables, self._plan_states()
         )
         return plan
+
+    def advance(self, plan: StepPlan) -> None:
+        """Take the step at hand for run, so that the next can be planned before its tokens are
+        known. The step before it must be resolved.
+
+        A sequence that ends with it, whatever its token, gives back its row and blocks: only later
+        steps can get them.
+        """
+        assert self._ahead is None, "the step before was not resolved"
+        decodes, prefills = self._take_selection(plan)
+        self._ahead = StepAhead(
+            plan.step, list(zip(decodes + prefills, shares_of(plan), strict=True))
+        )
+        for seq, share in self._ahead.sequences:
+            if seq.status is SequenceStatus.FINISHED:  # by the step before
+                continue
+            self._count_prompt(seq)
+            advance_sequence(seq, share, self._tables, self._prefixes)
+            if not seq.num_uncomputed_tokens or (
+                share.is_sampled and seq.num_tokens >= seq.max_num_tokens
+            ):
+                self._policy.leave(seq)
+
+    def resolve(
+        self,
+        token_ids: ListLike[int],
+        logprobs: ListLike[TokenLogprobs | None] = (),
+        prompt_logprobs: ListLike[TokenLogprobs] = (),
+    ) -> list[tuple[int, SeqOutput]]:
+        """Record what the step gave that was taken for run; finish what has ended.
+
+        What it gave a sequence that has been aborted, or that its token before ended, is dropped.
+        See commit().
+        """
+        assert self._ahead is not None, "no step was taken for run"
+        ahead, self._ahead = self._ahead, None
+        sampled = zip(token_ids, logprobs or itertools.repeat(None, len(token_ids)), strict=True)
+        unread = iter(prompt_logprobs)
+        outputs = []
+        for seq, share in ahead.sequences:
+            scored = list(itertools.islice(unread, share.num_scored))
+            drawn = next(sampled) if share.is_sampled else None
+            if self._sequences.get(seq.key) is not seq:
+                continue
+            output = self._resolve(seq, drawn, scored)
+            if output is not None:
+                outputs.append((seq.key[0], output))
+        return outputs
 
     def commit(
         self,
@@ -219,7 +270,12 @@ class Scheduler:
     def check(self) -> None:
         """Assert the invariants; for tests."""
         self._policy.check()
-        assert self.num_waiting + self.num_running == len(self._sequences)
+        ahead = self._ahead.sequences if self._ahead else []
+        num_left = sum(
+            seq.status is SequenceStatus.FINISHED and self._sequences.get(seq.key) is seq
+            for seq, _ in ahead
+        )
+        assert self.num_waiting + self.num_running + num_left == len(self._sequences)
 
     def _check_ids(self, token_ids: list[int]) -> None:
         if min(token_ids) < 0 or max(token_ids) >= self._vocab_size:
@@ -313,18 +369,43 @@ class Scheduler:
         if any(math.isnan(each.logprob) for each in scored):
             sampled = [(FAULTY, None)]
         before, count = seq.num_computed_tokens, seq.num_scheduled
-        self.num_prompt_tokens += seq.num_unencoded_tokens
+        self._count_prompt(seq)
         seq.num_scheduled = 0
         end = _append(seq, [token_id for token_id, _ in sampled])
         computed = before + count
         seq.num_computed_tokens = min(computed, seq.num_tokens - 1) if end.num_new else computed
-        self.num_prompt_tokens += max(0, min(count, seq.num_prompt_tokens - before))
         self._prefixes.remember(seq, before)
         self._tables.trim(seq)
         seq.is_decoding = end.num_new > 0 and count == 1 and seq.num_uncomputed_tokens == 1
         if sampled:
             return self._news(seq, end, [each for _, each in sampled], scored)
         if seq.num_uncomputed_tokens:
+            return SeqOutput(seq.key[1], [], prompt_logprobs=scored) if scored else None
+        self._finish(seq)  # a prompt that was only to be scored
+        return SeqOutput(seq.key[1], [], FinishReason.LENGTH, prompt_logprobs=scored)
+
+    def _count_prompt(self, seq: Sequence) -> None:
+        """Count what the step at hand runs of a sequence's prompt and its encoder's input."""
+        left = seq.num_prompt_tokens - seq.num_computed_tokens
+        self.num_prompt_tokens += seq.num_unencoded_tokens + max(0, min(seq.num_scheduled, left))
+
+    def _resolve(
+        self,
+        seq: Sequence,
+        drawn: tuple[int, TokenLogprobs | None] | None,
+        scored: list[TokenLogprobs],
+    ) -> SeqOutput | None:
+        """Record what a step gave a sequence that it was taken for run of; None for no news.
+
+        drawn: its token and that one's log-probability, if it was sampled.
+        """
+        if drawn is not None:
+            del seq.token_ids[-1]  # what stood for the token
+        if any(math.isnan(each.logprob) for each in scored):
+            drawn = FAULTY, None
+        if drawn is not None:
+            return self._news(seq, _append(seq, [drawn[0]]), [drawn[1]], scored)
+        if seq.status is not SequenceStatus.FINISHED:
             return SeqOutput(seq.key[1], [], prompt_logprobs=scored) if scored else None
         self._finish(seq)  # a prompt that was only to be scored
         return SeqOutput(seq.key[1], [], FinishReason.LENGTH, prompt_logprobs=scored)
@@ -351,7 +432,8 @@ class Scheduler:
 
     def _finish(self, seq: Sequence) -> None:
         del self._sequences[seq.key]
-        self._policy.leave(seq)
+        if seq.status is not SequenceStatus.FINISHED:  # it may have left with its last step
+            self._policy.leave(seq)
 
 
 class _Appended(NamedTuple):

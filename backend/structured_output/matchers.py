@@ -67,6 +67,10 @@ class Matchers:
                 raise ValueError("the output so far does not match the grammar")
         self._matchers[seq.key] = matcher
 
+    def watches(self, sampled: Sequence[Seq]) -> bool:
+        """Whether a grammar or a thought must see the tokens of these before more are planned."""
+        return bool(self._matchers) and any(seq.key in self._matchers for seq in sampled)
+
     def mask(self, plan: StepPlan, sampled: Sequence[Seq]) -> StepPlan:
         """Add to a plan what each grammar allows next; the plan itself where there is none."""
         if not self._matchers:

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from backend.config.architectures import load_family
+from backend.config.dummy import is_dummy
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.config.sources import foreign_names
@@ -111,6 +112,10 @@ def _some(names: list[str]) -> str:
 
 
 def _open(path: Path, config: ModelConfig) -> Checkpoint:
+    if is_dummy(path):
+        from backend.weights.dummy import DummyCheckpoint
+
+        return DummyCheckpoint(config)
     if config.foreign is not None:
         from backend.weights.safetensors import SafetensorsCheckpoint
 

@@ -1,12 +1,14 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
-The supervisor says GroupWiring, Observe, NameGroups, Attach, Detach, Quiesce, Reload, Ping, Drain
-and Stop; the child says Progress, Budget, Pong, Ready, Failed, Serving, Quiet and Cut. Packets keep
-their borders, carry descriptors, and end-of-file tells a child that the supervisor is gone.
+The supervisor says GroupWiring, Observe, NameGroups, Attach, Listen, Dial, Detach, Quiesce, Reload,
+Ping, Drain, Stop, Place and Displace; the child says Progress, Budget, Pong, Ready, Failed,
+Serving, Quiet, Cut, Joined and Placement. Packets keep their borders, carry descriptors, and
+end-of-file tells a child that the supervisor is gone.
 
     GroupWiring to a rank carries   wiring.WiringFds: the heartbeat page, the ranks' exchange, the
                                     ring of plans
     Attach to a worker or a lead    channel.ChannelEnd: the request ring, an end of the token pipe
+    Listen to a lead carries        a listening socket
     Observe carries                 a page of memory of the supervisor's, and one of each worker
 """
 
@@ -16,6 +18,7 @@ import msgspec
 
 from backend.wire.local.heartbeat import Phase
 from backend.wire.messages import Failed, Ready, SeqId
+from backend.wire.tcp.address import LeadAddress, Secret
 
 MAX_PACKET_BYTES = 1 << 16
 MAX_FDS = 253  # the kernel's SCM_MAX_FD
@@ -43,6 +46,37 @@ class Attach(msgspec.Struct, frozen=True, array_like=True, tag="attach"):
     worker: int
     replica: int
     epoch: int
+
+
+class Listen(msgspec.Struct, frozen=True, array_like=True, tag="listen"):
+    """Take channels from other machines, at the socket that comes along; to a lead.
+
+    incarnation: the group's epoch. certificate, key: PEM, for streams that are encrypted, or empty.
+    """
+
+    secret: Secret
+    incarnation: int
+    certificate: str = ""
+    key: str = ""
+
+    def __repr__(self) -> str:
+        """Leave secret and key out, wherever this may be logged."""
+        return f"Listen(incarnation={self.incarnation})"
+
+
+class Dial(msgspec.Struct, frozen=True, array_like=True, tag="dial"):
+    """Make a new channel to the lead of a group on another machine; to a worker.
+
+    gateway: 0 if the group is ours, so that its lead knows the worker by its number; else a random
+    number above that tells the workers of several gateways apart. worker, replica, epoch: as in
+    Attach.
+    """
+
+    gateway: int
+    worker: int
+    replica: int
+    epoch: int
+    address: LeadAddress
 
 
 class Detach(msgspec.Struct, frozen=True, array_like=True, tag="detach"):
@@ -80,6 +114,46 @@ class Drain(msgspec.Struct, frozen=True, array_like=True, tag="drain"):
 
 class Stop(msgspec.Struct, frozen=True, array_like=True, tag="stop"):
     """Exit now with status 0."""
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True, tag="place"):
+    """Find a node for a group and start its agent there; to a placer.
+
+    order: for the agent (gateway/nodes/node_messages.py), with secrets. node: the only one that
+    will do, "" for any.
+    """
+
+    number: int
+    epoch: int
+    node: str
+    order: bytes
+
+    def __repr__(self) -> str:
+        """Leave the order out, wherever this may be logged."""
+        return f"Place(number={self.number}, epoch={self.epoch}, node={self.node!r})"
+
+
+class Displace(msgspec.Struct, frozen=True, array_like=True, tag="displace"):
+    """End a group's agent and give back its place; to a placer."""
+
+    number: int
+    epoch: int
+
+
+class Joined(msgspec.Struct, frozen=True, array_like=True, tag="joined"):
+    """A placer is in its cluster. host: this machine's address there. cluster: in a few words."""
+
+    host: str
+    cluster: str
+
+
+class Placement(msgspec.Struct, frozen=True, array_like=True, tag="placement"):
+    """What has become of an order. turn: "waits", "started" or "failed"; text: why, or where."""
+
+    number: int
+    epoch: int
+    turn: str
+    text: str
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
@@ -137,9 +211,24 @@ class Cut(msgspec.Struct, frozen=True, array_like=True, tag="cut"):
 
 
 ToChild = (
-    GroupWiring | Observe | NameGroups | Attach | Detach | Quiesce | Reload | Ping | Drain | Stop
+    GroupWiring
+    | Observe
+    | NameGroups
+    | Attach
+    | Listen
+    | Dial
+    | Detach
+    | Quiesce
+    | Reload
+    | Ping
+    | Drain
+    | Stop
+    | Place
+    | Displace
 )
-ToSupervisor = Progress | Budget | Pong | Ready | Failed | Serving | Quiet | Cut
+ToSupervisor = (
+    Progress | Budget | Pong | Ready | Failed | Serving | Quiet | Cut | Joined | Placement
+)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_to_child = msgspec.msgpack.Decoder(ToChild).decode

@@ -1,7 +1,6 @@
 """Every message between the gateway and a lead rank.
 
-Down the request ring go Submit, Abort and Vocabulary; up the token pipe come Ready, StepOutput and
-Failed.
+Down go Submit, Abort, Vocabulary and Served; up come Ready, StepOutput, Served and Failed.
 msgpack arrays tagged by type: no field names on the wire, and a malformed one is refused by
 msgspec before any of our code sees it. Text never appears here.
 """
@@ -62,6 +61,17 @@ class Vocabulary(msgspec.Struct, frozen=True, array_like=True, tag="vocabulary")
     pieces: list[bytes]
 
 
+# Of the keys that one worker serves in a second, the busiest.
+MAX_SERVED_KEYS = 1024
+
+
+class Served(msgspec.Struct, frozen=True, array_like=True, tag="served"):
+    """What each tenant was given by one worker, in tokens as fairness counts them, since the last
+    time. The lead passes it on to all other workers; it means nothing to the group itself."""
+
+    tokens: Annotated[dict[str, float], Meta(max_length=MAX_SERVED_KEYS)]
+
+
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     """A group has loaded its model and takes work; the first frame of every token pipe.
 
@@ -69,7 +79,8 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     kv_bytes: the KV cache of all ranks together. kv_sequence_tokens: what it holds of one sequence,
     if that is alone; kv_capacity_tokens: of several that are as long as they may be.
     weight_bytes has one entry a rank. num_slots, state_bytes: of what layers keep of fixed size for
-    each sequence, of all ranks together, past prompts included.
+    each sequence, of all ranks together, past prompts included. model: its identity (config/
+    identity.py), for gateways that have joined the group.
     """
 
     replica: int
@@ -88,6 +99,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     credit: int
     num_slots: int = 0
     state_bytes: int = 0
+    model: str = ""
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
@@ -196,8 +208,8 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
     message: str
 
 
-Request = Submit | Abort | Vocabulary
-Reply = Ready | StepOutput | Failed
+Request = Submit | Abort | Vocabulary | Served
+Reply = Ready | StepOutput | Served | Failed
 
 encode = msgspec.msgpack.Encoder().encode
 decode_request = msgspec.msgpack.Decoder(Request).decode

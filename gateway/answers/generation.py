@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 from backend.wire.messages import FinishReason, SeqOutput, TokenLogprobs
 from gateway.answers.choice import Choice, Token
 from gateway.answers.repeated_names import RepeatedName
-from gateway.answers.submission import Submission
+from gateway.answers.submission import Submission, failure
 from gateway.errors import ApiError, engine_failed
 from gateway.pool.submit_options import SubmitOptions
 from gateway.schema.usage import CompletionTokensDetails, PromptTokensDetails, Usage
@@ -66,8 +66,7 @@ class Generation(Submission[Choice]):
         if choice is None:
             return  # was on its way when the sequence was aborted
         if output.finish_reason in (FinishReason.ERROR, FinishReason.ABORT):
-            message = output.error or "The engine gave the request up."
-            self._fail(engine_failed(message, is_final=output.is_final))
+            self._fail(failure(output))
             return
         if choice.awaits_prompt_logprobs:
             self._held.append(output)

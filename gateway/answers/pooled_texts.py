@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from backend.wire.messages import FinishReason, SeqOutput
 from backend.wire.sampling import SamplingParams
-from gateway.answers.submission import Submission
-from gateway.errors import ApiError, engine_failed
+from gateway.answers.submission import Submission, failure
+from gateway.errors import ApiError
 from gateway.pool.submit_options import SubmitOptions
 from gateway.requests.texts import EncodedText
 from gateway.telemetry.exchange import GenerationReport
@@ -58,8 +58,7 @@ class PooledTexts(Submission[int]):
         if index is None:
             return  # was on its way when the sequence was aborted
         if output.finish_reason is not FinishReason.STOP or not output.vector:
-            message = output.error or "The engine gave the request up."
-            self._fail(engine_failed(message, is_final=output.is_final))
+            self._fail(failure(output))
             return
         self.vectors[index] = output.vector
         self._num_cached_tokens += output.num_cached_tokens

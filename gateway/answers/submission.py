@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from backend.wire.messages import SeqOutput
-from gateway.errors import ApiError, deadline_exceeded
+from gateway.errors import ApiError, deadline_exceeded, engine_failed
+from gateway.pool.refusals import CUT_OFF
 from gateway.pool.submit_options import SubmitOptions
 from gateway.telemetry.exchange import Timings
 
@@ -116,3 +117,11 @@ class Submission(ABC, Generic[T]):
         self._error = error
         self.close()
         self._tell(error)
+
+
+def failure(output: SeqOutput) -> ApiError:
+    """Return what a sequence that was given up is answered with."""
+    if output.error == CUT_OFF:
+        return ApiError(500, CUT_OFF, code="server_stopped")
+    message = output.error or "The engine gave the request up."
+    return engine_failed(message, is_final=output.is_final)

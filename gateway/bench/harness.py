@@ -16,10 +16,12 @@ import msgspec
 
 from backend.ranks.mock_lead import MockSpawn
 from backend.settings import EngineSettings
-from backend.wire.control import Attach, ControlClosed, Serving, Stop, ToSupervisor
+from backend.wire.control import Attach, ControlClosed, Dial, Listen, Serving, Stop, ToSupervisor
 from backend.wire.local.channel import create_channel
 from backend.wire.local.child import Child
 from backend.wire.messages import Ready
+from backend.wire.tcp.address import LeadAddress, new_secret
+from backend.wire.tcp.sockets import create_listener
 from gateway.bench.baseline import BaselineSpawn
 from gateway.bench.streamed_request import BenchError, Target
 from gateway.settings import ServerSettings, Settings
@@ -44,9 +46,18 @@ class GatewayHarness:
     """The processes of one measurement. Times are known when the context has been left."""
 
     def __init__(
-        self, model: Path, token_ids: tuple[int, ...], rate: float, event: bytes, answer: bytes
+        self,
+        model: Path,
+        token_ids: tuple[int, ...],
+        rate: float,
+        event: bytes,
+        answer: bytes,
+        *,
+        is_tcp: bool = False,
     ) -> None:
-        """rate: steps a second, 0 for as many as can be. event, answer: what the baseline sends."""
+        """rate: steps a second, 0 for as many as can be. event, answer: what the baseline sends.
+        is_tcp: engine and worker talk through loopback, not through memory that they share."""
+        self._is_tcp = is_tcp
         self._directory = tempfile.TemporaryDirectory(prefix="unisono-bench-")
         times = Path(self._directory.name)
         self._files = (times / "steps", times / "rounds")
@@ -66,16 +77,31 @@ class GatewayHarness:
         """Connect engine and worker, and wait until it serves. Raises BenchError."""
         try:
             _wait(self._engine, lambda message: isinstance(message, Ready))
-            channel = create_channel()
-            attach = Attach(0, 0, 1)
-            self._engine.line.send(attach, channel.lead_end)
-            self.gateway.child.line.send(attach, channel.worker_end)
-            channel.close()
+            if self._is_tcp:
+                self._connect_by_tcp()
+            else:
+                self._connect()
             _wait(self.gateway.child, lambda message: isinstance(message, Serving))
         except BaseException:
             self._end()
             raise
         return self
+
+    def _connect(self) -> None:
+        channel = create_channel()
+        attach = Attach(0, 0, 1)
+        self._engine.line.send(attach, channel.lead_end)
+        self.gateway.child.line.send(attach, channel.worker_end)
+        channel.close()
+
+    def _connect_by_tcp(self) -> None:
+        secret = new_secret()
+        with create_listener("127.0.0.1") as listener:
+            listener.listen()
+            host, port = listener.getsockname()
+            self._engine.line.send(Listen(secret, 1), (listener.fileno(),))
+        address = LeadAddress(host, port, secret, 1)
+        self.gateway.child.line.send(Dial(0, 0, 0, 1, address))
 
     def __exit__(
         self,

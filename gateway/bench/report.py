@@ -55,13 +55,15 @@ class Level(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """One run: under which conditions, what was asked, and the figures by level.
 
-    notes: what else a reader must know, in sentences.
+    notes: what else a reader must know, in sentences. is_cut_short: Ctrl-C came before all rounds
+    were done.
     """
 
     conditions: Conditions
     settings: BenchSettings
     levels: list[Level]
     notes: list[str] = []
+    is_cut_short: bool = False
 
     @property
     def has_errors(self) -> bool:

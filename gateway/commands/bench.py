@@ -3,12 +3,13 @@
 The server may be any that speaks /v1/completions. Progress goes to stderr, the table to stdout.
 """
 
+import asyncio
 import dataclasses
 import os
 import resource
+import signal
 import sys
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,10 @@ _KNOWN = frozenset(BenchSettings.__struct_fields__)
 
 
 def run(flags: Mapping[str, object]) -> int:
-    """Carry out the command; 1 if any request failed or the server cannot be measured."""
+    """Carry out the command; 1 if any request failed or the server cannot be measured.
+
+    After Ctrl-C what was finished is told all the same.
+    """
     settings = load(flags)
     if settings.html:
         from gateway.bench import charts
@@ -55,6 +59,8 @@ def run(flags: Mapping[str, object]) -> int:
         from gateway.bench.report_page import report_page
 
         Path(settings.html).write_text(report_page(report), encoding="utf-8")
+    if report.is_cut_short:
+        return 128 + signal.SIGINT
     return 1 if report.has_errors else 0
 
 
@@ -72,7 +78,10 @@ def load(flags: Mapping[str, object]) -> BenchSettings:
 
 
 async def measure(settings: BenchSettings, trace: Trace | None = None) -> Report:
-    """Put the server through all levels and rounds. Raises BenchError if it cannot be begun."""
+    """Put the server through all levels and rounds. Raises BenchError if it cannot be begun.
+
+    Cancelled when a round of a level is done, it reports those that are.
+    """
     _allow_many_connections()
     api_key = key_for(settings.url, settings.api_key, os.environ)
     target = Target.parse(settings.url, api_key)
@@ -98,28 +107,59 @@ async def measure(settings: BenchSettings, trace: Trace | None = None) -> Report
         traced = TraceWorkload(trace, workload, settings.length_scale)
         await prepare(target, traced, _num_requests(settings, trace))
         source, notes = traced, traced.notes()
-    levels = await _levels(settings, target, source, trace)
+    finished: list[LevelResult] = []
+    is_cut_short = False
+    try:
+        await _measure_levels(settings, target, source, trace, finished)
+    except asyncio.CancelledError:
+        if not finished:
+            raise
+        is_cut_short = True
+        notes.append(
+            f"cut short: {len(finished)} of {_num_measured(settings, trace)} levels were measured"
+        )
     server = await _server_name(target, model)
-    return Report(Conditions.now(server=server), settings, levels, notes)
+    conditions = Conditions.now(server=server)
+    return Report(conditions, settings, _by_level(finished), notes, is_cut_short=is_cut_short)
 
 
-async def _levels(
-    settings: BenchSettings, target: Target, source: RequestSource, trace: Trace | None
-) -> list[Level]:
-    """Measure all levels in the way that the settings ask for."""
+def _num_measured(settings: BenchSettings, trace: Trace | None) -> int:
+    """Return how many results there are of all levels and rounds."""
+    replayed = trace is not None and keeps_times(settings, trace)
+    return settings.rounds * (1 if replayed else len(set(settings.rate or settings.levels)))
+
+
+def _by_level(finished: Sequence[LevelResult]) -> list[Level]:
+    """Put the rounds of each level together, in the order of their first ones."""
+    rounds: dict[tuple[int, float], list[LevelResult]] = {}
+    for result in finished:
+        rounds.setdefault((result.concurrency, result.offered_per_s), []).append(result)
+    return [Level.of(results) for results in rounds.values()]
+
+
+async def _measure_levels(
+    settings: BenchSettings,
+    target: Target,
+    source: RequestSource,
+    trace: Trace | None,
+    finished: list[LevelResult],
+) -> None:
+    """Measure all levels in the way that the settings ask for. finished: gets their results."""
     limits = Limits(settings.ttft_limit_ms, settings.itl_limit_ms)
     replayed = trace if trace is not None and keeps_times(settings, trace) else None
-    num_levels = 1 if replayed else len(settings.rate or settings.levels)
-    with Bars(f"{settings.model} at {target}", num_levels * settings.rounds) as bars:
-        report = partial(_progress, bars)
+    with Bars(f"{settings.model} at {target}", _num_measured(settings, trace)) as bars:
+
+        def report(round_: int, result: LevelResult) -> None:
+            finished.append(result)
+            _progress(bars, round_, result)
+
         if replayed:
             times_s = [(each.arrival_s or 0.0) / settings.speed for each in replayed.requests]
-            rounds = await replay(
+            await replay(
                 target, source, times_s, settings.rounds, limits=limits, watch=bars, report=report
             )
-            return [Level.of(rounds)]
-        if settings.rate:
-            at_rates = await run_rates(
+        elif settings.rate:
+            await run_rates(
                 target,
                 source,
                 settings.rate,
@@ -131,18 +171,17 @@ async def _levels(
                 watch=bars,
                 report=report,
             )
-            return [Level.of(rounds) for rounds in at_rates.values()]
-        results = await run_rounds(
-            target,
-            source,
-            settings.levels,
-            settings.rounds,
-            num_requests=settings.requests,
-            limits=limits,
-            watch=bars,
-            report=report,
-        )
-        return [Level.of(rounds) for rounds in results.values()]
+        else:
+            await run_rounds(
+                target,
+                source,
+                settings.levels,
+                settings.rounds,
+                num_requests=settings.requests,
+                limits=limits,
+                watch=bars,
+                report=report,
+            )
 
 
 def keeps_times(settings: BenchSettings, trace: Trace) -> bool:

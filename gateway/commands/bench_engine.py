@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from backend.config.errors import ModelError
 from backend.settings import EngineSettings
 from backend.wire.step_times import FromMeasurement, MeasuredEngine, NotMeasured
 from gateway import hub, options
@@ -15,6 +16,7 @@ from gateway.bench.engine_steps import as_table, measure
 from gateway.bench.streamed_request import BenchError
 from gateway.bench.watch import Bars
 from gateway.commands.output_files import check_output
+from gateway.dummy_model import dummy_directory
 from gateway.options import SettingsError, options_of, suggestion
 
 # A process of its own computes, alone: there are no other ranks and groups.
@@ -24,11 +26,13 @@ _ONE_PROCESS = frozenset({"tp", "dp", "expert_parallel", "test_faults", "model"}
 def run(flags: Mapping[str, object]) -> int:
     """Carry out the command. Raises SettingsError."""
     settings = load(flags)
+    engine = _engine(settings)
     try:
-        path = hub.resolve(settings.model)
-    except hub.ModelNotFound as error:
+        is_dummy = engine.load_format == "dummy"
+        path = dummy_directory(settings.model) if is_dummy else hub.resolve(settings.model)
+    except (hub.ModelNotFound, ModelError) as error:
         sys.exit(f"unisono: {error}")
-    engine = msgspec.structs.replace(_engine(settings), model=str(path))
+    engine = msgspec.structs.replace(engine, model=str(path))
     decodes = list(itertools.product(settings.batch, settings.context))
     prompts = list(itertools.product(settings.prompt_batch, settings.prompts))
     try:

@@ -68,7 +68,8 @@ def _request(action: str, flags: Mapping[str, Any]) -> Request:
         case "add":
             try:
                 ranks = _number(flags, "tp", int, 0)
-                return msgspec.convert(Add(flags.get("name"), ranks), Add, from_attributes=True)
+                wanted = Add(flags.get("name"), ranks, node=flags.get("node", ""))
+                return msgspec.convert(wanted, Add, from_attributes=True)
             except msgspec.ValidationError as error:
                 raise SettingsError(f"add: {error}") from error
         case "logs":
@@ -145,12 +146,16 @@ def table(listing: Listing) -> str:
 def _group_lines(group: GroupView) -> list[str]:
     name = "" if group.name == PRIMARY else f" ({group.name})"
     head = f"group {group.group}{name}  {group.state}"
+    if group.node:
+        head += f" on {group.node}"
     if group.ranks:
         head += f"  epoch {group.epoch}  {group.running} running, {group.waiting} waiting"
         head += f"  KV {group.free_blocks} of {group.total_blocks} blocks free"
     if group.deaths:
         head += f"  died {group.deaths} x"
     lines = [head]
+    if group.waits_for:
+        lines.append(f"  waits {group.waits_for}")
     for rank in group.ranks:
         lines.append(
             f"  rank {group.group}.{rank.rank}  pid {rank.pid}  {rank.device or '-'}  {rank.phase}"

@@ -14,6 +14,7 @@ import msgspec
 
 from backend.config.errors import ModelError
 from gateway import client_key, hub, supervisor
+from gateway.dummy_model import dummy_directory
 from gateway.notices.console import Console
 from gateway.options import SettingsError
 from gateway.setting_sources import load
@@ -41,7 +42,7 @@ def run(given: Mapping[str, Any]) -> int:
     for note in loaded.notes:
         _complain(note, settings.server, logging.WARNING)
     try:
-        return supervisor.run(with_model_found(settings))
+        return supervisor.run(with_model_found(settings), settings.engine.model)
     except (hub.ModelNotFound, ModelError) as error:
         _complain(in_variables(str(error), loaded.sources), settings.server)
         return 1
@@ -54,13 +55,16 @@ def with_model_found(settings: Settings) -> Settings:
     dropped: nothing after this needs the secret.
     """
     server, engine = settings.server, settings.engine
-    path = hub.resolve(
-        engine.model,
-        revision=server.revision,
-        token=server.hf_token,
-        offline=server.offline,
-        progress=server.log_format == "text",
-    )
+    if engine.load_format == "dummy":
+        path = dummy_directory(engine.model)
+    else:
+        path = hub.resolve(
+            engine.model,
+            revision=server.revision,
+            token=server.hf_token,
+            offline=server.offline,
+            progress=server.log_format == "text",
+        )
     names = server.served_model_name
     if not names and hub.is_hub_name(engine.model):
         names = (engine.model,)

@@ -222,6 +222,7 @@ def _add_restart_flags(parser: Parser) -> None:
 def _add_new_group_flags(parser: Parser) -> None:
     parser.add_argument("--name", metavar="NAME", help="what requests may call it")
     parser.add_argument("--tp", metavar="N", help="its ranks [as many as the first has]")
+    parser.add_argument("--node", metavar="NODE", help="where it runs [any node with room]")
     _add_ctl_flags(parser)
 
 

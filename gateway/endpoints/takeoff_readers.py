@@ -108,10 +108,10 @@ def find_reader(readers: list[TakeoffReader], asked: str | None) -> TakeoffReade
 
 
 def _readers(service: Service) -> list[TakeoffReader]:
-    groups = sorted(service.pool.status().groups, key=lambda group: group.replica)
+    groups = sorted(service.pool.status().groups, key=lambda group: group.group)
     return [
         TakeoffReader(
-            reader_id=str(group.replica),
+            reader_id=str(group.group),
             consumer_group=group.name,
             model_name=service.model_names[0],
             model_type=service.task,

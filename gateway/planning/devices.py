@@ -182,9 +182,10 @@ def _shipped_cpu(level: str, memory_bytes: int) -> DeviceProfile:
     else:
         peak = _LEVEL_RATES[level] * threads
         packed = MultiplyRate(peak, _LEVEL_ROWS)
-        # int8 makes 1.4 times what int16 does; dense weights are multiplied as bf16.
+        # int8 makes 1.4 times what int16 does, mixed less; dense weights are multiplied as bf16.
         rates = {
             "int16": packed,
+            "mixed": MultiplyRate(1.2 * peak, _LEVEL_ROWS),
             "int8": MultiplyRate(1.4 * peak, _LEVEL_ROWS),
             "bf16": MultiplyRate(0.6 * peak, _LEVEL_ROWS),
         }

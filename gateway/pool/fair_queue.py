@@ -7,7 +7,8 @@ and arrival. Knows counts of tokens, no groups and no time. Belongs to ReplicaPo
 
 import bisect
 import itertools
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -41,7 +42,11 @@ class _Line(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """Items by key. Keeps a number for every tenant it has ever seen."""
+    """Items by key. Keeps a number for every tenant it has ever seen.
+
+    served: what tenants were given here, in tokens as their counters have them, weights apart;
+    whoever tells others of it clears it.
+    """
 
     def __init__(self) -> None:
         self._lines: dict[str, _Line[T]] = {}
@@ -49,6 +54,7 @@ class FairQueue(Generic[T]):
         self._arrivals = itertools.count()
         self._level = 0.0  # counter of the tenant that was served last
         self.num_tokens = 0
+        self.served: defaultdict[str, float] = defaultdict(float)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -80,7 +86,7 @@ class FairQueue(Generic[T]):
         if place is None:
             return False
         self._level = place.line.counter
-        place.line.counter += INPUT_WEIGHT * place.num_tokens / place.line.weight
+        self._serve(place.line, INPUT_WEIGHT * place.num_tokens)
         return True
 
     def drop(self, key: int) -> bool:
@@ -91,7 +97,18 @@ class FairQueue(Generic[T]):
         """Note what a tenant's running sequences were given, and what of their input was free."""
         if (line := self._lines.get(tenant)) is not None:
             tokens = OUTPUT_WEIGHT * num_output_tokens - INPUT_WEIGHT * num_cached_tokens
-            line.counter += tokens / line.weight
+            self._serve(line, tokens)
+
+    def _serve(self, line: _Line[T], tokens: float) -> None:
+        line.counter += tokens / line.weight
+        self.served[line.tenant] += tokens
+
+    def charge_elsewhere(self, served: Mapping[str, float]) -> None:
+        """Note what tenants were given by other workers. One that is not known here starts level
+        with the others when it comes."""
+        for tenant, tokens in served.items():
+            if (line := self._lines.get(tenant)) is not None:
+                line.counter += tokens / line.weight
 
     def items(self) -> list[T]:
         """Return all that waits, in no order."""

@@ -38,12 +38,21 @@ class Recovery:
         self._resumption = resumption
         self._listener = listener
         self._resume_seconds = resume_seconds
-        self._untold: set[ReplicaEpoch] = set()  # lost without a word of a death
+        # Lost without a word of a death -> who is suspected if none comes.
+        self._untold: dict[ReplicaEpoch, Iterable[int]] = {}
 
-    def lose(self, replica_epoch: ReplicaEpoch, lost: dict[int, InflightSequence]) -> None:
-        """A channel has ended; what was sent through it waits for the verdict on the death."""
+    def lose(
+        self,
+        replica_epoch: ReplicaEpoch,
+        lost: dict[int, InflightSequence],
+        suspects: Iterable[int] = (),
+    ) -> None:
+        """A channel has ended; what was sent through it waits for the verdict on the death.
+
+        suspects: seq_ids that are presumed to have caused it, if nobody gives a verdict.
+        """
         loop = asyncio.get_running_loop()
-        self._untold.add(replica_epoch)
+        self._untold[replica_epoch] = suspects
         loop.call_later(VERDICT_SECONDS, self._presume, replica_epoch)
         if lost:
             group = replica_epoch.replica
@@ -53,7 +62,7 @@ class Recovery:
 
     def judge(self, replica_epoch: ReplicaEpoch, suspects: Iterable[int]) -> None:
         """Sort a dead group's sequences and send them on. suspects: seq_ids."""
-        self._untold.discard(replica_epoch)
+        self._untold.pop(replica_epoch, None)
         for seq in self._resumption.judge(replica_epoch, suspects):
             logger.error("seq_id=%d ended two groups, given up", seq.seq_id)
             self._dispatcher.end(seq, POISONOUS, is_final=True)
@@ -62,9 +71,9 @@ class Recovery:
 
     def _presume(self, replica_epoch: ReplicaEpoch) -> None:
         """Go on without a verdict: it may be that only the channel has ended."""
-        if replica_epoch in self._untold:
+        if (suspects := self._untold.get(replica_epoch)) is not None:
             self._listener.on_cut(*replica_epoch)
-            self.judge(replica_epoch, ())
+            self.judge(replica_epoch, suspects)
 
     def _give_up(self) -> None:
         """End the sequences that have waited too long for another group."""

@@ -1,33 +1,26 @@
-"""One epoch of a replica group as one worker sees it: its ring, its pipe, its credit.
+"""One epoch of a replica group as one worker sees it: its channel, its credit.
 
 Knows frames and counts, not why a sequence is sent. Belongs to ReplicaPool.
 """
 
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
 
-from backend.wire import messages
-from backend.wire.local.channel import ChannelEnd
-from backend.wire.local.pipe import PipeBroken, PipeReader
-from backend.wire.local.ring import RingWriter
+from backend.wire.channel import WorkerEnd
 from backend.wire.messages import Abort, Ready, Reply, StepOutput, Submit, Vocabulary
 from gateway.group_names import PRIMARY
 from gateway.pool.inflight import InflightSequence
 from gateway.pool.replica_epoch import ReplicaEpoch
 from gateway.pool.routing import StepCost
 
-# Aborts must get through when submits do not.
-RESERVED_SHARE = 16
-
 
 class GroupStatus(msgspec.Struct, frozen=True):
     """One group, for health checks. Loads are as of its last frame, of all workers together."""
 
-    replica: int
+    group: int
     ready: bool
     running: int
     waiting: int
@@ -49,8 +42,7 @@ class ReplicaConnection:
 
     replica: int
     epoch: int
-    ring: RingWriter
-    pipe: PipeReader
+    end: WorkerEnd
     ready: Ready | None = None
     credit: int = 0
     most_credit: int = 0
@@ -65,14 +57,6 @@ class ReplicaConnection:
     knows_vocabulary: bool = False
     step_cost: StepCost = field(default_factory=StepCost)
     num_sent_since_frame: int = 0
-
-    @classmethod
-    def open(cls, replica: int, epoch: int, fds: Sequence[int]) -> "ReplicaConnection":
-        """Take the worker's end of a new channel: ring memory, doorbell, space, pipe."""
-        end = ChannelEnd(*fds)
-        reserve_bytes = os.fstat(end.memory).st_size // RESERVED_SHARE
-        ring = RingWriter(end.ring, epoch=epoch, reserve_bytes=reserve_bytes)
-        return cls(replica, epoch, ring, PipeReader(end.pipe))
 
     @property
     def replica_epoch(self) -> ReplicaEpoch:
@@ -100,16 +84,14 @@ class ReplicaConnection:
         return time.monotonic() - self.progress_s if self.sent else 0.0
 
     def read(self) -> list[Reply]:
-        """Return what has arrived. Raises PipeBroken, also for what is no frame of a lead's."""
-        try:
-            return [messages.decode_reply(frame) for frame in self.pipe.read()]
-        except msgspec.MsgspecError as error:
-            raise PipeBroken(f"a frame cannot be read: {error}") from error
+        """Return what has arrived. Raises ChannelBroken."""
+        return self.end.receive()
 
     def can_hold(self, submit: Submit) -> bool:
         """Whether its KV cache has room for a sequence as long as it may become."""
-        num_tokens = len(submit.prompt_ids) + submit.params.max_tokens
-        return self.ready is not None and num_tokens <= self.ready.kv_sequence_tokens
+        if self.ready is None:
+            return False
+        return num_tokens_at_most(submit) <= self.ready.kv_sequence_tokens
 
     @property
     def takes_work(self) -> bool:
@@ -129,12 +111,12 @@ class ReplicaConnection:
         self.progress_s = time.monotonic()
 
     def send(self, seq: InflightSequence, vocabulary: Callable[[], list[bytes]]) -> bool:
-        """Write a sequence to the ring and count it; False, and no credit, when it has no room.
+        """Send a sequence and count it; False, and no credit, when the channel has no room.
 
-        Raises ValueError for what is larger than the ring.
+        Raises ValueError for what could never fit.
         """
         submit = seq.submit()
-        if not self._teach(submit, vocabulary) or not self.ring.write(messages.encode(submit)):
+        if not self._teach(submit, vocabulary) or not self.end.send(submit):
             self.credit = 0  # until its next frame
             return False
         if not self.sent:
@@ -145,11 +127,11 @@ class ReplicaConnection:
         return True
 
     def _teach(self, submit: Submit, vocabulary: Callable[[], list[bytes]]) -> bool:
-        """Send the vocabulary before the first grammar; False when the ring has no room."""
+        """Send the vocabulary before the first grammar; False when there is no room."""
         params = submit.params
         if (params.grammar is None and params.thought is None) or self.knows_vocabulary:
             return True
-        self.knows_vocabulary = self.ring.write(messages.encode(Vocabulary(vocabulary())))
+        self.knows_vocabulary = self.end.send(Vocabulary(vocabulary()))
         return self.knows_vocabulary
 
     def forget(self, seq: InflightSequence) -> None:
@@ -165,11 +147,16 @@ class ReplicaConnection:
         self.send_aborts()
 
     def send_aborts(self) -> None:
-        """Write the aborts for which the ring has room."""
+        """Send the aborts for which there is room."""
         while self.unsent_aborts:
-            if not self.ring.write(messages.encode(Abort(self.unsent_aborts[0])), urgent=True):
+            if not self.end.send(Abort(self.unsent_aborts[0]), urgent=True):
                 return
             self.unsent_aborts.pop(0)
+
+    def presumed_suspects(self) -> list[int]:
+        """Return the seq_ids that may have ended its group, where nobody else can tell: those that
+        it has given nothing yet. What is new or changed in a step is mostly among them."""
+        return [seq_id for seq_id, seq in self.sent.items() if seq.num_tokens_here == 0]
 
     def status(self, name: str) -> GroupStatus:
         """Return what health checks show. name: what the group is called."""
@@ -188,7 +175,11 @@ class ReplicaConnection:
 
     def close(self) -> dict[int, InflightSequence]:
         """Drop the channel; return the sequences that were lost with it."""
-        self.ring.close()
-        self.pipe.close()
+        self.end.close()
         lost, self.sent, self.trial = self.sent, {}, None
         return lost
+
+
+def num_tokens_at_most(submit: Submit) -> int:
+    """Return how long a sequence may become."""
+    return len(submit.prompt_ids) + submit.params.max_tokens

@@ -10,13 +10,14 @@ HTTP.
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
-from backend.wire.local.pipe import PipeBroken
-from backend.wire.messages import Ready, Reply, SeqOutput, StepOutput, Submit
+from backend.wire.channel import ChannelBroken, PeerGone, WorkerEnd
+from backend.wire.messages import Ready, Reply, SeqOutput, Served, StepOutput, Submit
 from backend.wire.sampling import SamplingParams
 from gateway.group_names import GroupNames
 from gateway.pool.admission import Admission
@@ -32,6 +33,7 @@ from gateway.pool.replica_connection import ReplicaConnection
 from gateway.pool.replica_epoch import ReplicaEpoch
 from gateway.pool.resumption import Resumption
 from gateway.pool.routing import StepCost
+from gateway.pool.shared_service import SharedService
 from gateway.pool.status import PoolStatus, pool_status
 from gateway.pool.submit_options import SubmitOptions
 from gateway.tenant import Tenant
@@ -80,11 +82,13 @@ class ReplicaPool:
             self._listener,
             clock,
         )
+        self._shared_service = SharedService(self._dispatcher)
         self._recovery = Recovery(
             self._dispatcher, self._resumption, self._listener, resume_seconds, self._note_idle
         )
         self._seq_ids = itertools.count(1)
         self._is_draining = False
+        self._quiescing: set[ReplicaConnection] = set()
         self.door = Door(
             self._is_between_groups,
             clock,
@@ -153,7 +157,7 @@ class ReplicaPool:
         return lane.has_served and not self._takes_work(lane) and not self._is_draining
 
     def _takes_work(self, lane: Lane) -> bool:
-        return any(conn.takes_work for conn in self._dispatcher.groups_of(lane.name))
+        return len(self._dispatcher.groups_of(lane.name).working) > 0
 
     def _check_ready(self, lane: Lane) -> None:
         if not self._takes_work(lane) or self._is_draining:
@@ -182,6 +186,11 @@ class ReplicaPool:
         """Sequences that wait here for a group."""
         return self._dispatcher.num_queued
 
+    @property
+    def queue_seconds(self) -> float:
+        """How long what waits here is going to take, by the groups' pace of late."""
+        return self._dispatcher.queue_seconds
+
     async def drain(self) -> None:
         """Refuse new work and return when no sequence is left."""
         self._is_draining = True
@@ -198,7 +207,7 @@ class ReplicaPool:
 
     def _note_idle(self) -> None:
         """Look whether anything is left: in a group that is to be quiesced, and in all."""
-        for conn in self._dispatcher.connections.values():
+        for conn in self._quiescing:
             self._note_quiet(conn)
         if self._dispatcher.is_empty:
             self._idle.set()
@@ -214,31 +223,35 @@ class ReplicaPool:
         """Take the names of all groups there are, by number. What waits for one that no group has
         any more goes on to the groups that answer where none is named."""
         self.names.set(names)
+        self._dispatcher.note_names()
         self.door.tell()
         self._dispatcher.dispatch()
         self._note_idle()
 
-    def attach(self, replica: int, epoch: int, fds: Sequence[int]) -> None:
-        """Take the worker's end of a new channel: ring memory, doorbell, space, pipe."""
+    def attach(self, replica: int, epoch: int, end: WorkerEnd) -> None:
+        """Take the worker's end of a new channel."""
         self._lose(self._dispatcher.connections.get(replica))
-        conn = ReplicaConnection.open(replica, epoch, fds)
+        conn = ReplicaConnection(replica, epoch, end)
         if (known := self._step_costs.get(replica)) is not None:
             conn.step_cost = known.inherit()
-        self._dispatcher.connections[replica], self._step_costs[replica] = conn, conn.step_cost
-        asyncio.get_running_loop().add_reader(conn.pipe.fileno(), self._read, conn)
+        self._step_costs[replica] = conn.step_cost
+        self._dispatcher.connect(conn)
+        end.listen(asyncio.get_running_loop(), functools.partial(self._read, conn))
 
     def quiesce(self, replica: int, epoch: int) -> None:
         """Send a group nothing more; the listener is told once it has ended what it was given."""
         conn = self._dispatcher.connections.get(replica)
         if conn is not None and conn.epoch == epoch:
             conn.is_quiescing, conn.credit = True, 0
+            self._quiescing.add(conn)
+            self._dispatcher.note(conn)
             self._note_quiet(conn)
 
     def detach(self, replica: int, epoch: int, suspects: Iterable[int] = ()) -> None:
         """The group of this channel is dead; suspects: seq_ids of what may have been the cause."""
         conn = self._dispatcher.connections.get(replica)
         if conn is not None and conn.epoch == epoch:
-            with contextlib.suppress(PipeBroken):
+            with contextlib.suppress(ChannelBroken):
                 # What it has computed need not be computed again.
                 while replies := conn.read():
                     for reply in replies:
@@ -251,9 +264,9 @@ class ReplicaPool:
         try:
             for reply in conn.read():
                 self._take(conn, reply)
-        except PipeBroken as error:
+        except ChannelBroken as error:
             logger.error("group=%d epoch=%d lost: %s", conn.replica, conn.epoch, error)
-            self._lose(conn)
+            self._lose(conn, conn.presumed_suspects() if isinstance(error, PeerGone) else ())
         self._dispatcher.dispatch()
         self._note_idle()
 
@@ -261,13 +274,18 @@ class ReplicaPool:
         match reply:
             case StepOutput():
                 conn.take(reply)
+                self._dispatcher.note(conn)
                 for output in reply.outputs:
                     self._pass_on(conn, output)
                 conn.send_aborts()
+                self._shared_service.note()
                 self._listener.on_frame(conn.replica, reply)
+            case Served(tokens=tokens):
+                self._lane(self.names.of(conn.replica)).queue.charge_elsewhere(tokens)
             case Ready():
                 conn.ready = reply
                 conn.grant(reply.credit)
+                self._dispatcher.note(conn)
                 self._lane(self.names.of(conn.replica)).has_served = True
                 self.door.tell()
                 self._note_capacity()
@@ -294,17 +312,18 @@ class ReplicaPool:
         if conn.trial is seq and self._resumption.acquit(seq):
             conn.trial = None
 
-    def _lose(self, conn: ReplicaConnection | None) -> None:
-        """Forget a group; its sequences wait for the verdict on its death."""
+    def _lose(self, conn: ReplicaConnection | None, suspects: Iterable[int] = ()) -> None:
+        """Forget a group; its sequences wait for the verdict on its death. suspects: seq_ids, if
+        nobody gives a verdict."""
         if conn is None or self._dispatcher.connections.get(conn.replica) is not conn:
             return
-        del self._dispatcher.connections[conn.replica]
-        asyncio.get_running_loop().remove_reader(conn.pipe.fileno())
+        self._dispatcher.disconnect(conn)
+        self._quiescing.discard(conn)
         self._note_capacity()
         lost = conn.close()
         for seq in lost.values():
             self._dispatcher.forget_sent(seq)
-        self._recovery.lose(conn.replica_epoch, lost)
+        self._recovery.lose(conn.replica_epoch, lost, suspects)
         self._give_up_if_alone()
 
     def _give_up_if_alone(self) -> None:

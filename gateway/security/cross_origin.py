@@ -15,8 +15,8 @@ from gateway.security.origins import Origins, origin_of, refusal
 METHODS = "GET, HEAD, POST, OPTIONS"
 # What a page may read of an answer's head, beside the content's type and length.
 EXPOSED = (
-    b"x-request-id, request-id, x-unisono-ignored-fields, server-timing, retry-after, "
-    b"retry-after-ms, x-should-retry"
+    b"x-request-id, request-id, x-unisono-ignored-fields, x-unisono-not-enforced, server-timing, "
+    b"retry-after, retry-after-ms, x-should-retry"
 )
 # Browsers keep the answer to a preflight for two hours at most.
 MAX_AGE_S = 7200

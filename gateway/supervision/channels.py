@@ -9,8 +9,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from backend.wire.control import Attach, ControlClosed, Detach, NameGroups, Quiesce
-from backend.wire.local.channel import create_channel
+from backend.wire.control import ControlClosed, Detach, NameGroups, Quiesce
 from gateway.events import (
     Event,
     GroupForgotten,
@@ -120,9 +119,10 @@ class ChannelManager:
             return
         assert group.incarnation is not None
         epoch = self._next_epoch()
-        channel = create_channel()
-        with contextlib.suppress(ControlClosed):  # a death that its pidfd is about to tell
-            group.incarnation.replica.attach(worker.number, epoch, channel)
+        try:
+            offer = group.incarnation.replica.connect(worker.number, epoch)
+        except ControlClosed:
+            return  # a death that its pidfd is about to tell
+        with offer:
             group.channels[worker.number] = epoch
-            worker.tell(Attach(worker.number, group.number, epoch), channel.worker_end)
-        channel.close()
+            worker.tell(offer.message, offer.fds)

@@ -33,13 +33,14 @@ class Add(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="as
     """Start one more group, like the first but for what is said here.
 
     name: what requests may call it. ranks, max_num_seqs: 0 for as many as the first has. devices:
-    one for each rank.
+    one for each rank. node: the one it is to run on, "" for any that has room.
     """
 
     name: GroupName | None = None
     ranks: Annotated[int, Meta(ge=0, le=64)] = 0
     devices: tuple[Device, ...] = ()
     max_num_seqs: Annotated[int, Meta(ge=0, le=4096)] = 0
+    node: str = ""
 
 
 class Remove(
@@ -82,7 +83,8 @@ class RankView(msgspec.Struct, frozen=True):
 class GroupView(msgspec.Struct, frozen=True):
     """A group. deaths: of all incarnations; epoch: of the last; load: of all workers together.
 
-    tp, max_num_seqs, max_model_len: as it was told, 0 for its own choice.
+    tp, max_num_seqs, max_model_len: as it was told, 0 for its own choice. node: which it runs on,
+    "" for the supervisor's own. waits_for: why it has not been placed on one yet.
     """
 
     group: int
@@ -99,6 +101,8 @@ class GroupView(msgspec.Struct, frozen=True):
     tp: int = 1
     max_num_seqs: int = 0
     max_model_len: int = 0
+    node: str = ""
+    waits_for: str = ""
 
 
 class WorkerView(msgspec.Struct, frozen=True):

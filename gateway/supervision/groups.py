@@ -23,15 +23,20 @@ from gateway.events import (
 from gateway.layout import GroupPlace
 from gateway.settings import ServerSettings
 from gateway.supervision.fault import Fault
-from gateway.supervision.incarnation import Incarnation, Launcher
+from gateway.supervision.incarnation import Incarnation, Starter
 from gateway.supervision.restarts import Restarts
 
 logger = logging.getLogger(__name__)
 
 
 class GroupState(enum.StrEnum):
-    """Where a group is. ENDING: its last processes are dying. WAITING: it starts again soon."""
+    """Where a group is.
 
+    PLACING: no node has room for it yet. ENDING: its last processes are dying. WAITING: it starts
+    again soon.
+    """
+
+    PLACING = "placing"
     LOADING = "loading"
     READY = "ready"
     DRAINING = "draining"
@@ -69,7 +74,7 @@ class Group:
         self,
         number: int,
         place: GroupPlace,
-        launcher: Launcher,
+        launcher: Starter,
         server: ServerSettings,
         owner: GroupOwner,
     ) -> None:
@@ -94,6 +99,8 @@ class Group:
             return GroupState.WAITING if self._restart else GroupState.STOPPED
         if self.incarnation.is_over:
             return GroupState.ENDING
+        if self.incarnation.waits_for:
+            return GroupState.PLACING
         if self.incarnation.ready is None:
             return GroupState.LOADING
         return GroupState.READY if self._is_wanted else GroupState.DRAINING
@@ -123,6 +130,13 @@ class Group:
         self._tell_state()
 
     # what its incarnation tells
+
+    def was_placed(self) -> None:
+        self._tell_state()
+
+    @property
+    def has_served(self) -> bool:
+        return self._owner.has_served
 
     def progressed(self, title: str, news: Progress | Budget) -> None:
         self._owner.tell(RankProgressed(title, news))
@@ -162,7 +176,8 @@ class Group:
             self._restart = asyncio.get_running_loop().call_later(delay, self.start)
 
     def _tell_state(self) -> None:
-        self._owner.tell(GroupChanged(self.number, self.state.value))
+        node = self.incarnation.replica.node if self.incarnation is not None else ""
+        self._owner.tell(GroupChanged(self.number, self.state.value, node))
 
     def _cancel_restart(self) -> None:
         if self._restart is not None:

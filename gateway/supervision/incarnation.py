@@ -1,6 +1,7 @@
 """One incarnation of a group, from its start to its end, wherever its ranks run.
 
-local_incarnation.py watches processes of this machine. Knows no policy: what comes after is the
+local_incarnation.py watches processes of this machine, nodes/remote_incarnation.py has them on
+another. Knows no policy: what comes after is the
 group's business.
 """
 
@@ -19,6 +20,13 @@ STOP_SECONDS = 5.0
 
 class IncarnationOwner(Protocol):
     """Who is told of an incarnation's turns."""
+
+    @property
+    def has_served(self) -> bool:
+        """Whether the server has been ready once; before, what cannot start is the end of it."""
+
+    def was_placed(self) -> None:
+        """A machine has been found, or is waited for."""
 
     def progressed(self, title: str, news: Progress | Budget) -> None:
         """A rank has got on with its start."""
@@ -52,6 +60,10 @@ class Incarnation(Protocol):
     def is_over(self) -> bool:
         """Whether it takes no work any more and never will."""
 
+    @property
+    def waits_for(self) -> str:
+        """Why it has not been placed on a machine yet; "" once it has."""
+
     def ranks(self) -> list[RankView]:
         """What each rank does now, as an operator is shown it."""
 
@@ -62,10 +74,24 @@ class Incarnation(Protocol):
         """End every rank now."""
 
 
-class Launcher(Protocol):
-    """Starts incarnations."""
+class Starter(Protocol):
+    """Begins incarnations."""
 
     def launch(
         self, number: int, epoch: int, place: GroupPlace, owner: IncarnationOwner
     ) -> Incarnation:
         """Start one of group `number`, whose turns `owner` is told."""
+
+
+class Launcher(Starter, Protocol):
+    """Starts groups, and may have processes of its own for that."""
+
+    def close(self) -> None:
+        """Give back what is its own; no group is left."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no process of its own is left."""
+
+    def kill(self) -> None:
+        """End what is left now."""

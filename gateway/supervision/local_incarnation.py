@@ -15,6 +15,7 @@ from backend.wire.control import Budget, ControlClosed, Progress
 from backend.wire.local.child import Child, exit_text
 from backend.wire.local.heartbeat import Heartbeat, Phase
 from backend.wire.messages import Failed, Ready
+from backend.wire.tcp.listening import Listening
 from gateway.layout import GroupPlace
 from gateway.procfs import (
     dying_code,
@@ -28,6 +29,7 @@ from gateway.supervision.control_messages import RankView
 from gateway.supervision.fault import REPORTED_LINES, Fault, phase_name, with_batch
 from gateway.supervision.hang import HangWatch, Stall
 from gateway.supervision.incarnation import STOP_SECONDS, IncarnationOwner
+from gateway.supervision.listening import GroupListening
 from gateway.supervision.stderr_tail import StderrTail
 
 # While a group works its deaths are known within 0.1 s, however long the kernel takes over the
@@ -48,9 +50,17 @@ class LocalIncarnation:
     """The processes of a group, from their start to the exit of the last."""
 
     def __init__(
-        self, number: int, epoch: int, place: GroupPlace, hang_s: float, owner: IncarnationOwner
+        self,
+        number: int,
+        epoch: int,
+        place: GroupPlace,
+        hang_s: float,
+        owner: IncarnationOwner,
+        listening: Listening | None = None,
     ) -> None:
-        self.replica = LocalReplica(number, epoch, place.engine, place.first_rank)
+        """hang_s: see LocalLauncher. listening: where its lead takes workers over TCP."""
+        self.waits_for = ""
+        self.replica = LocalReplica(number, epoch, place.engine, place.first_rank, listening)
         self.ready: Ready | None = None
         self.fault: Fault | None = None
         self.is_leaving = False
@@ -73,7 +83,7 @@ class LocalIncarnation:
 
     def ranks(self) -> list[RankView]:
         """What each rank does now, as an operator is shown it."""
-        beats = self.replica.heartbeats()
+        beats = self.replica.page.heartbeats()
         children = self.replica.ranks
         return [_view(*each) for each in zip(range(len(beats)), children, beats, strict=True)]
 
@@ -240,12 +250,22 @@ def _stack(child: Child, tail: StderrTail, mark: int) -> list[str]:
 class LocalLauncher:
     """Starts incarnations as children of this process."""
 
-    def __init__(self, hang_s: float) -> None:
+    def __init__(self, hang_s: float, listening: GroupListening) -> None:
         """hang_s: without progress for so long an idle rank, or one in a short step, hangs."""
         self._hang_s = hang_s
+        self._listening = listening
 
     def launch(
         self, number: int, epoch: int, place: GroupPlace, owner: IncarnationOwner
     ) -> LocalIncarnation:
         """Start one of group `number`, whose turns `owner` is told."""
-        return LocalIncarnation(number, epoch, place, self._hang_s, owner)
+        listening = self._listening.open(number, epoch)
+        return LocalIncarnation(number, epoch, place, self._hang_s, owner, listening)
+
+    has_ended = True
+
+    def close(self) -> None:
+        """Nothing is its own."""
+
+    def kill(self) -> None:
+        """Nothing is its own."""

@@ -155,6 +155,7 @@ class Operations:
 
 def _load(group: Group) -> str:
     assert group.incarnation is not None
-    load = group.incarnation.replica.heartbeats()[0].load
+    if (load := group.incarnation.replica.load) is None:
+        return "what this gateway has sent it is"
     count = load.num_running + load.num_waiting
     return f"{count} sequence{'' if count == 1 else 's'}"

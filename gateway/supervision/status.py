@@ -11,8 +11,7 @@ from gateway.supervision.workers import Worker
 def group_status(group: Group) -> GroupView:
     """Look at a group as it is now."""
     incarnation = group.incarnation
-    beats = incarnation.replica.heartbeats() if incarnation is not None else []
-    load = beats[0].load if beats else None
+    load = incarnation.replica.load if incarnation is not None else None
     ready = incarnation.ready if incarnation is not None else None
     return GroupView(
         group=group.number,
@@ -29,6 +28,8 @@ def group_status(group: Group) -> GroupView:
         tp=group.place.engine.tp,
         max_num_seqs=group.place.engine.max_num_seqs,
         max_model_len=group.place.engine.max_model_len,
+        node=incarnation.replica.node if incarnation is not None else "",
+        waits_for=incarnation.waits_for if incarnation is not None else "",
     )
 
 

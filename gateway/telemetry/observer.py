@@ -154,16 +154,16 @@ class Observer:
         """
         if self._pool is None:
             return []
-        known = {group.replica for group in self._pool.status().groups}
+        known = {group.group for group in self._pool.status().groups}
         down = self.supervisor().group_restarts.keys() - known
         figures = [GroupFigures(number, False, 0, 0, 0.0, None) for number in sorted(down)]
         for group in self._pool.status().groups:
-            last = self._last.get(group.replica)
+            last = self._last.get(group.group)
             used = group.total_blocks - group.free_blocks
             usage = used / group.total_blocks if group.total_blocks else 0.0
             figures.append(
                 GroupFigures(
-                    group.replica,
+                    group.group,
                     group.ready,
                     group.running,
                     group.waiting,
@@ -196,5 +196,7 @@ class Observer:
             asyncio.get_running_loop().call_later(PUBLISH_SECONDS, self.publish)
 
     def _own(self) -> WorkerFigures:
-        queued = self._pool.num_queued if self._pool is not None else 0
-        return WorkerFigures(self.ledger.counts, self.ledger.histograms, queued)
+        recorded = self.ledger.counts, self.ledger.histograms
+        if self._pool is None:
+            return WorkerFigures(*recorded)
+        return WorkerFigures(*recorded, self._pool.num_queued, self._pool.queue_seconds)

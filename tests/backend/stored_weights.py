@@ -52,6 +52,14 @@ class Stored:
         return self.quantized
 
 
+def uneven_rows(count: int, width: int) -> Tensor:
+    """Rows of bf16 [count, width] of whose groups of 32 some are larger: one in five, in each row
+    others."""
+    x = randn(count, width)
+    groups = torch.arange(count)[:, None] + torch.arange(width // 32)
+    return (x * (1 + 5 * (groups % 5 == 0)).repeat_interleave(32, dim=1)).bfloat16()
+
+
 def randn(*shape: int, seed: int = 0) -> Tensor:
     """The same numbers for the same seed."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -101,12 +101,12 @@ def groups(server: Server) -> list[dict[str, int]]:
 
 def running(server: Server) -> Counter[int]:
     """How many sequences each group runs."""
-    return Counter({group["replica"]: group["running"] for group in groups(server)})
+    return Counter({group["group"]: group["running"] for group in groups(server)})
 
 
 def ready(server: Server) -> set[int]:
     """The groups that take work."""
-    return {group["replica"] for group in groups(server) if group["ready"]}
+    return {group["group"] for group in groups(server) if group["ready"]}
 
 
 def until_told(server: Server, number: signal.Signals, group: int) -> float:

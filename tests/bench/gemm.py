@@ -60,7 +60,7 @@ def main() -> None:
     size = NUM_LAYERS * sum(n * k for n, k in SHAPES)
     print("| activations, rows |", " | ".join(levels), "|")
     print("|---" * (len(levels) + 1) + "|")
-    kinds: tuple[Activations, ...] = ("int8", "int16", "bf16")
+    kinds: tuple[Activations, ...] = ("mixed", "int8", "int16", "bf16")
     for activations in kinds:
         weights = pack_all(WeightFormat(args.format), activations)
         for rows in map(int, args.rows.split(",")):

@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +27,13 @@ import ctypes, os, sys
 ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, {signal.SIGKILL:d})
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
+"""
+# What follows finds the descriptor as systemd's children find theirs.
+HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execvp(sys.argv[2], sys.argv[2:])
 """
 START_SECONDS = 90.0
 STOP_SECONDS = 15.0
@@ -54,6 +62,12 @@ def tied(command: Sequence[str]) -> list[str]:
     Not even SIGKILL of pytest leaves a server behind then: its supervisor takes the rest along.
     """
     return [sys.executable, "-c", TIE, str(os.getpid()), *command]
+
+
+def _handing_over(listener: socket.socket | None) -> list[str]:
+    if listener is None:
+        return []
+    return [sys.executable, "-c", HAND_OVER, str(listener.fileno())]
 
 
 def refused_start(*arguments: str | Path) -> str:
@@ -131,11 +145,19 @@ class Server:
     Leaving the context kills what still runs, and fails if anything outlives that.
     """
 
-    def __init__(self, *arguments: str | Path) -> None:
+    def __init__(
+        self,
+        *arguments: str | Path,
+        within: Sequence[str] = (),
+        listener: socket.socket | None = None,
+    ) -> None:
+        """within: what runs the command line, as `ip netns exec NAME`, and becomes the server.
+        listener: where it serves, handed over as a service manager does."""
         self._shared_memory: set[Path] = set()
         names_model = bool(arguments) and not str(arguments[0]).startswith("--")
         self._process = subprocess.Popen(
-            tied(serve_command(*arguments)),
+            tied([*_handing_over(listener), *within, *serve_command(*arguments)]),
+            pass_fds=[listener.fileno()] if listener is not None else [],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

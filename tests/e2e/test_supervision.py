@@ -40,7 +40,7 @@ def body(max_tokens: int) -> dict[str, Any]:
 
 def ready_groups(server: Server) -> set[int]:
     _, _, health = request(server.url, "GET", "/health")
-    return {group["replica"] for group in health["groups"] if group["ready"]}
+    return {group["group"] for group in health["groups"] if group["ready"]}
 
 
 def wait_until_whole(server: Server) -> None:

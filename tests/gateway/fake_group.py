@@ -4,9 +4,8 @@ import os
 from collections.abc import Iterable
 
 from backend.wire import messages
-from backend.wire.local.channel import ChannelEnd, create_channel
-from backend.wire.local.pipe import PipeWriter
-from backend.wire.local.ring import RingReader
+from backend.wire.local.channel import create_channel
+from backend.wire.local.ends import LocalLeadEnd, LocalWorkerEnd
 from backend.wire.messages import FinishReason, Ready, SeqOutput, StepOutput, StepTimings, Submit
 from gateway.pool.replicas import ReplicaPool
 
@@ -22,18 +21,17 @@ class FakeGroup:
     def __init__(self, pool: ReplicaPool, replica: int = 0, epoch: int = 1) -> None:
         self.replica, self.epoch = replica, epoch
         channel = create_channel()
-        mine = ChannelEnd(*map(os.dup, channel.lead_end))
-        pool.attach(replica, epoch, [os.dup(fd) for fd in channel.worker_end])
+        self._end = LocalLeadEnd(epoch, [os.dup(fd) for fd in channel.lead_end])
+        end = LocalWorkerEnd(epoch, [os.dup(fd) for fd in channel.worker_end])
         channel.close()
-        self._ring = RingReader(mine.ring, epoch=epoch)
-        self._pipe = PipeWriter(mine.pipe)
+        pool.attach(replica, epoch, end)
         self.requests: list[messages.Request] = []
 
     def ready(self, credit: int = CREDIT, kv_sequence_tokens: int = 8000) -> None:
         """Say that it takes work."""
         kv = kv_sequence_tokens
         sizes = ("cpu", "float32", "none", 1000, kv, kv, 1 << 20, 1000, 8, [1], 0)
-        self._pipe.write(messages.encode(Ready(self.replica, self.epoch, *sizes, credit)))
+        self._end.send(Ready(self.replica, self.epoch, *sizes, credit))
 
     def send(self, *outputs: SeqOutput, credit: int = CREDIT) -> None:
         """Send one frame of an idle group."""
@@ -42,7 +40,7 @@ class FakeGroup:
     def report(self, *outputs: SeqOutput, running: int = 0, credit: int = CREDIT) -> None:
         """Send one frame of a group that runs so many sequences."""
         frame = StepOutput(1, list(outputs), StepTimings(), credit, running, 0, 1000)
-        self._pipe.write(messages.encode(frame))
+        self._end.send(frame)
 
     def give(
         self, seq_id: int, token_ids: Iterable[int], finish: FinishReason | None = None
@@ -53,10 +51,9 @@ class FakeGroup:
     @property
     def submits(self) -> list[Submit]:
         """What it was asked to compute so far."""
-        self.requests += [messages.decode_request(record) for record in self._ring.read()]
+        self.requests += self._end.receive()
         return [request for request in self.requests if isinstance(request, Submit)]
 
     def die(self) -> None:
         """Close its end of the channel, as the kernel does for the dead."""
-        self._ring.close()
-        self._pipe.close()
+        self._end.close()

@@ -280,6 +280,28 @@ def test_command_measures_every_level_with_the_first_model(
     assert "round 1, 2 streams" in capsys.readouterr().err
 
 
+def test_run_that_is_cut_short_tells_the_rounds_that_were_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C, which asyncio makes a cancellation of, printed nothing of an hour's rounds."""
+    flags = {"concurrency": "1,2", "rounds": "2", "max_tokens": "9", "prompt_tokens": "6"}
+
+    async def use(target: Target) -> Report:
+        task = asyncio.ensure_future(bench.measure(bench.load(flags | {"url": f"http://{target}"})))
+
+        def cancel(bars: object, round_: int, result: LevelResult) -> None:
+            if round_ == 1:
+                task.cancel()
+
+        monkeypatch.setattr(bench, "_progress", cancel)
+        return await task
+
+    measured = against(FakeServer(), use)
+    assert measured.is_cut_short
+    assert [(each.name, len(each.rounds)) for each in measured.levels] == [("1", 2), ("2", 1)]
+    assert measured.notes == ["cut short: 3 of 4 levels were measured"]
+
+
 def test_command_without_a_server_says_so_with_status_1() -> None:
     with pytest.raises(
         SystemExit, match=r"unisono: no server answers at 127\.0\.0\.1:1: "

@@ -87,7 +87,7 @@ def test_threads_are_never_none() -> None:
         ("[[groups]]\ndevices = ['tpu']", "group 0: devices must be a list"),
         ("[[groups]]\nranks = 2\ndevices = ['cpu']", "1 devices for 2 ranks; name one for each"),
         ("[engine]\ntp = 2\n[[groups]]\nranks = 2", "so tp must not be set as well; it is, by"),
-        ("[[groups]]\n" * 65, "65 .* are more than 64"),
+        ("[[groups]]\n" * 1025, "1025 .* are more than 1024"),
     ],
 )
 def test_wrong_lists_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -109,3 +109,58 @@ def test_another_place_is_the_first_but_for_what_is_said() -> None:
     assert another_place(first, None, 0, ("cuda:2",), 0).engine.tp == 1
     with pytest.raises(ModelError, match="1 devices for 2 ranks"):
         another_place(first, None, 2, ("cuda:2",), 0)
+
+
+def test_joined_groups_are_nobodys_here(tmp_path: Path) -> None:
+    """They take no threads and no devices; own groups share the cores without them."""
+    secret = tmp_path / "secret"
+    secret.write_text("long enough to be a secret")
+    pin = "ab" * 32
+    text = f"""
+[server]
+group_secret = "{secret}"
+[[groups]]
+address = "10.0.0.7:9000"
+fingerprint = "{pin}"
+name = "far"
+[[groups]]
+ranks = 2
+"""
+    places = layout(load({}, {}, write(tmp_path, text)).settings)
+    assert [place.name for place in places] == ["primary", "far"]
+    own, far = places
+    assert own.address is None and (own.engine.tp, own.engine.dp, own.engine.threads) == (2, 1, 4)
+    assert far.address is not None
+    assert (far.address.host, far.address.port) == ("10.0.0.7", 9000)
+    assert far.address.secret == b"long enough to be a secret"
+    assert far.address.fingerprint == bytes.fromhex(pin)
+    assert shape(places) == "TP 2 x DP 1, 1 joined group"
+
+
+def test_join_takes_the_place_of_own_groups(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("long enough to be a secret")
+    flags = {"join": ("10.0.0.7:9000", "[::1]:9001"), "group_secret": str(secret)}
+    places = layout(load(flags, {}, None).settings)
+    addresses = [place.address for place in places]
+    assert [(each.host, each.port) for each in addresses if each] == [
+        ("10.0.0.7", 9000),
+        ("::1", 9001),
+    ]
+    assert shape(places) == "2 joined groups"
+
+
+def test_joining_needs_a_secret_and_a_port(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="--group-secret FILE"):
+        layout(load({"join": ("10.0.0.7:9000",)}, {}, None).settings)
+    secret = tmp_path / "secret"
+    secret.write_text("long enough to be a secret")
+    flags = {"join": ("10.0.0.7:99999",), "group_secret": str(secret)}
+    with pytest.raises(ModelError, match="names no port"):
+        layout(load(flags, {}, None).settings)
+
+
+def test_group_with_an_address_has_no_ranks_of_ours(tmp_path: Path) -> None:
+    text = '[[groups]]\naddress = "10.0.0.7:9000"\nranks = 2\n'
+    with pytest.raises(SettingsError, match="ranks cannot be said of a group with an address"):
+        load({}, {}, write(tmp_path, text))

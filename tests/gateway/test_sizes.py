@@ -58,7 +58,7 @@ def test_every_number_takes_a_suffix_wherever_it_is_written() -> None:
 
 
 def test_size_that_is_none_is_told_what_would_be() -> None:
-    with pytest.raises(SettingsError, match=r"0 or more, or as in 2GB or 512MiB, not '2XB'"):
+    with pytest.raises(SettingsError, match=r"0 or more, or as in 4k or 512MiB, not '2XB'"):
         OPTIONS["kv_cache_bytes"].read("2XB", "--kv-cache-bytes")
     with pytest.raises(SettingsError, match=r"from 1024 to .*, not '1B'"):
         OPTIONS["max_body_bytes"].read("1B", "--max-body-bytes")

@@ -5,7 +5,13 @@
    Groups lie row by row; but those of the first `tiled` rows in tiles: a group of 16 rows after the
    other, so that the 16 rows of a group are neighbours. The last tile is filled up with zeros. In a tile
    int16 are two planes of bytes, [2, 16, 32]: how often 256 goes into them, to the nearest, and what is
-   left, signed too. */
+   left, signed too.
+
+   Mixed activations are int8; of a row's groups whose scale is above FINE_SHARE of the root mean square of
+   the row's scales, what int8 leaves of each number is kept as well: its fine part, integers nearest to
+   254 times that over the scale. Of rounding a group to int8 the error goes with its scale, so a few
+   groups make most of it. Fine groups of a row lie one after the other, in ascending order, in the room of
+   all its groups; they are never in tiles. */
 #ifndef UNISONO_ACTIVATIONS_H
 #define UNISONO_ACTIVATIONS_H
 
@@ -17,7 +23,14 @@ enum {
     TILE_ROWS = 16,
     /* The largest int16 that is used: one of which both planes are signed bytes. */
     MOST_WIDE = 127 * 256,
+    /* A fine part has so many steps for one of int8, and ends half a step either way. */
+    FINE_STEPS = 254,
+    /* Columns of the matrix that are multiplied before the next ones; see unpack.h. */
+    DEPTH = 1024,
 };
+
+/* Which groups are fine. tests/bench/README.md, Numerics: what is left of the error, by this share. */
+#define FINE_SHARE 1.3
 
 typedef struct {
     int64_t rows, K;
@@ -32,7 +45,21 @@ typedef struct {
     float *scales;   /* [groups] */
     int32_t *starts; /* [groups, 32 / span]: -zero times the sum of the integers */
     float *sums;     /* [groups, 32 / span]: the sum of the integers times their scale */
+    /* NULL unless they are mixed; [rows, groups] like those above. */
+    int32_t *fine_groups; /* which ones of the row */
+    int8_t *fine;
+    int16_t *fine_wide; /* where is_wide, instead */
+    float *fine_scales;
+    int32_t *fine_starts;
+    float *fine_sums;
+    int32_t *fine_ends; /* [rows, parts of DEPTH columns]: how many fine groups there are up to its end */
 } Activations;
+
+/* How many parts of DEPTH columns there are. */
+static inline int64_t num_depths(int64_t K)
+{
+    return (K + DEPTH - 1) / DEPTH;
+}
 
 /* Return where a group of a row lies, in groups. */
 static inline int64_t place_of(const Activations *a, int64_t row, int64_t group)

@@ -4,7 +4,6 @@
 #define UNISONO_UNPACK_H
 
 enum {
-    DEPTH = 1024,
     /* The sums of so many rows wait for the rest of K. */
     MAX_WAITING = 128,
     /* A part has a multiple of as many rows as any level multiplies at once. */
@@ -15,7 +14,7 @@ enum {
 typedef struct {
     uint8_t values[DEPTH / GROUP * STEPS * VECTORS * 64];
     float scales[DEPTH / 16 * PANEL], mins[DEPTH / 16 * PANEL];
-    float sums[MAX_WAITING * PANEL];
+    float sums[MAX_WAITING * PANEL], fine_sums[MAX_WAITING * PANEL];
 } __attribute__((aligned(64))) GroupScratch;
 
 #endif

@@ -65,7 +65,7 @@ class PlannedAttention:
             batch.block_tables,
             batch.num_decodes,
             triton.cdiv(batch.longest, SPLIT_KEYS),
-            upload(tiles, device).view(-1, 2),
+            upload(tiles, device) if tiles else torch.empty(0, 2, dtype=torch.int32, device=device),
         )
 
 

@@ -18,6 +18,8 @@ class TritonOps(CpuOps):
 
     name = "Triton's kernels"
     reads_8_bits = True
+    hides_unwritten = True
+    is_capturable = True
 
     def add_rms_norm(
         self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float

@@ -1,6 +1,8 @@
 """The descriptors through which the ranks of a group exchange numbers; `parallel.py` uses them.
 
-memory   for each rank two buffers of slot_bytes, used in turn
+memory   for each rank two buffers of slot_bytes, used in turn; behind all of them for each rank
+         a line of COUNTER_BYTES, whose first eight count its calls, of use to who looks before it
+         waits for a bell
 bells    one eventfd for each ordered pair of ranks; the first rings it for the second
 """
 
@@ -11,6 +13,8 @@ from backend.wire.local.ring import create_memory
 
 # A decode step of 64 rows of 2,048 in fp32 is 512 KiB; larger sums go in pieces.
 SLOT_BYTES = 1 << 20
+# A line of a cache: no rank's count is written where another's is looked at.
+COUNTER_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class RankExchange:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._memory = create_memory("unisono-exchange", 2 * size * SLOT_BYTES)
+        self._memory = create_memory("unisono-exchange", size * (2 * SLOT_BYTES + COUNTER_BYTES))
         # Blocking, each take lowers the count by one: a bell is waited for once a call.
         flags = os.EFD_CLOEXEC | os.EFD_SEMAPHORE
         pairs = [(i, j) for i in range(size) for j in range(size) if i != j]

@@ -72,7 +72,7 @@ export class LiveView {
     const button = element("button", {textContent: "Give a key", onclick: () => askForKey()});
     if (!groups) return this.#tell("Groups are shown to those who have a key.", button);
     const rows = groups.map((group) => ({
-      group: String(group.replica),
+      group: String(group.group),
       name: group.name,
       state: stateCell(group.ready ? "ready" : "down"),
       batch: String(group.running),

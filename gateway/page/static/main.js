@@ -118,7 +118,7 @@ async function watchStatus() {
 /** groups: what /readyz tells of them to those who may ask the model. */
 function noteGroups(groups) {
   panel.setGroups([...new Set(groups.map((group) => group.name))].sort());
-  live.names = new Map(groups.map((group) => [String(group.replica), group.name]));
+  live.names = new Map(groups.map((group) => [String(group.group), group.name]));
 }
 
 async function status() {

@@ -121,7 +121,7 @@ def test_ops_are_ours_where_they_take_the_models_sizes(
 @pytest.mark.usefixtures("ours")
 def test_description_names_level_and_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NativeOps, "takes", staticmethod(lambda *sizes: True))
-    assert description() == "avx512_vnni, int16 activations"
+    assert description() == "avx512_vnni, mixed activations"
     assert description(activations="int8") == "avx512_vnni, int8 activations"
 
 
@@ -129,13 +129,13 @@ def test_description_names_level_and_arithmetic(monkeypatch: pytest.MonkeyPatch)
 def test_description_says_why_it_is_not_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NativeOps, "takes", staticmethod(lambda *sizes: True))
     assert description(kernels="avx2") == (
-        "avx2 (--kernels; this processor has avx512_vnni), int16 activations"
+        "avx2 (--kernels; this processor has avx512_vnni), mixed activations"
     )
     assert description(kernels="torch") == "PyTorch's kernels (--kernels torch)"
     assert description(torch.float32) == ("PyTorch's kernels (--dtype float32; ours take bfloat16)")
     monkeypatch.setattr(NativeOps, "takes", staticmethod(lambda *sizes: False))
     assert description(block_size=8) == (
-        "avx512_vnni, int16 activations, "
+        "avx512_vnni, mixed activations, "
         "attention by PyTorch: ours takes no heads of 8 in blocks of 8"
     )
 

@@ -14,7 +14,7 @@ from backend.linear.registry import create_method
 from backend.native import absence, kernels, levels
 from backend.native.level import Activations
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
-from tests.backend.stored_weights import randn, stored_of
+from tests.backend.stored_weights import randn, stored_of, uneven_rows
 
 pytestmark = [
     pytest.mark.numerics,
@@ -55,13 +55,14 @@ def same(one: Tensor, other: Tensor) -> bool:
 
 @pytest.mark.parametrize("weight_format", FORMATS)
 @pytest.mark.parametrize(
-    ("features", "width", "activations"), [(240, 512, "int8"), (48, 3072, "int16")]
+    ("features", "width", "activations"),
+    [(240, 512, "int8"), (48, 3072, "int16"), (48, 3072, "mixed")],
 )
 def test_row_is_batch_invariant_and_thread_invariant(
     weight_format: WeightFormat, features: int, width: int, activations: Activations
 ) -> None:
     packed = pack(weight_format, features, width, activations)
-    x = randn(130, width).bfloat16()
+    x = uneven_rows(130, width)
     together, logits = packed.apply(x), packed.logits(x)
     for count in (1, MAX_THREADS):
         with threads(count):
@@ -71,12 +72,12 @@ def test_row_is_batch_invariant_and_thread_invariant(
                 assert same(packed.logits(x[some]), logits[some])
 
 
-@pytest.mark.parametrize("activations", ["int8", "int16"])
+@pytest.mark.parametrize("activations", ["int8", "int16", "mixed"])
 @pytest.mark.parametrize("weight_format", BLOCK_FORMATS)
 def test_row_is_the_same_at_every_level(
     weight_format: WeightFormat, activations: Activations, level: str
 ) -> None:
-    x = randn(37, 512).bfloat16()
+    x = uneven_rows(37, 512)
     own = pack(weight_format, 96, 512, activations).logits(x)
     kernels.use(levels()[-1])
     assert same(pack(weight_format, 96, 512, activations).logits(x), own)
@@ -84,7 +85,7 @@ def test_row_is_the_same_at_every_level(
 
 @pytest.mark.parametrize("weight_format", FORMATS)
 def test_infinities_and_nan_stay_in_their_row(weight_format: WeightFormat) -> None:
-    packed = pack(weight_format, 48, 256)
+    packed = pack(weight_format, 48, 256, "mixed")
     for rows, bad in product((5, 40), (torch.nan, torch.inf, -torch.inf)):
         x = randn(rows, 256).bfloat16()
         clean = packed.logits(x)
@@ -98,8 +99,8 @@ def test_infinities_and_nan_stay_in_their_row(weight_format: WeightFormat) -> No
 @pytest.mark.parametrize("weight_format", FORMATS)
 def test_rows_of_any_size_keep_their_precision(weight_format: WeightFormat) -> None:
     """Each group of a row has a scale of its own, from the least numbers to the largest."""
-    packed = pack(weight_format, 48, 256)
-    x = randn(1, 256).bfloat16()
+    packed = pack(weight_format, 48, 256, "mixed")
+    x = uneven_rows(1, 256)
     expected = packed.logits(x)
     for power in (-60, -20, 20, 60):
         assert same(packed.logits(x * 2.0**power), expected * 2.0**power)

@@ -39,8 +39,8 @@ def test_level_not_there_is_refused_with_those_that_are() -> None:
     assert len(lines) == 3
 
 
-def test_activations_are_int16_unless_they_are_named() -> None:
-    assert choose_activations("auto", "amx") == "int16"
+def test_activations_are_mixed_unless_they_are_named() -> None:
+    assert choose_activations("auto", "amx") == "mixed"
     assert choose_activations("int8", "portable") == "int8"
     assert choose_activations("bf16", "avx512_bf16") == "bf16"
 
@@ -57,7 +57,7 @@ def test_bf16_activations_need_a_level_that_multiplies_them() -> None:
 
 
 def test_description_is_of_what_serves_and_why() -> None:
-    assert describe("auto", "auto", "auto", PRESENT, "") == "avx512_vnni, int16 activations"
+    assert describe("auto", "auto", "auto", PRESENT, "") == "avx512_vnni, mixed activations"
     assert describe("avx2", "int8", "bfloat16", PRESENT, "") == (
         "avx2 (--kernels; this processor has avx512_vnni), int8 activations"
     )

@@ -16,7 +16,7 @@ from backend.native.level import Activations
 from backend.ops.native import NativeOps
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 from tests.backend.native.test_gemm import CPU, MAX_THREADS, same, threads
-from tests.backend.stored_weights import randn, stored_of
+from tests.backend.stored_weights import randn, stored_of, uneven_rows
 
 pytestmark = [
     pytest.mark.numerics,
@@ -46,14 +46,14 @@ def each(weights: list[StackedWeight], x: Tensor, counts: list[int], *, swiglu: 
 
 @pytest.mark.parametrize("weight_format", [WeightFormat.DENSE, *BLOCK_FORMATS])
 @pytest.mark.parametrize(
-    ("features", "width", "activations"), [(50, 256, "int16"), (96, 1280, "int8")]
+    ("features", "width", "activations"), [(50, 256, "int16"), (96, 1280, "mixed")]
 )
 def test_groups_have_the_bits_of_single_products(
     weight_format: WeightFormat, features: int, width: int, activations: Activations
 ) -> None:
     weights = weights_of(weight_format, features, width, activations)
     grouped, silu_mul = GroupedWeight(weights), NativeOps().silu_mul
-    x = randn(sum(COUNTS), width).bfloat16()
+    x = uneven_rows(sum(COUNTS), width)
     ends = torch.tensor(COUNTS).cumsum(0)
     products, gated = (each(weights, x, COUNTS, swiglu=swiglu) for swiglu in (False, True))
     for count in (1, MAX_THREADS):

@@ -20,7 +20,7 @@ from backend.native import absence, calls, kernels, levels
 from backend.native.level import Activations
 from backend.ops.native import NativeOps
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
-from tests.backend.stored_weights import quantized_of, randn, stored_of
+from tests.backend.stored_weights import quantized_of, randn, stored_of, uneven_rows
 
 SOURCES = Path(backend.native.__file__).parent
 IN_C = Path(__file__).parent / "tiles_in_c.h"
@@ -108,18 +108,18 @@ def pack(
     return kernel, kernel.pack(quantized_of(weight_format, features, width))
 
 
-@pytest.mark.parametrize("activations", ["int8", "int16"])
+@pytest.mark.parametrize("activations", ["int8", "int16", "mixed"])
 @pytest.mark.parametrize("weight_format", BLOCK_FORMATS)
 def test_tiles_have_the_bits_of_vectors(
     weight_format: WeightFormat, activations: Activations, compare: Compare
 ) -> None:
     """Any number of rows, and a last column of features that is not full."""
     kernel, packed = pack(weight_format, activations, 37, 256)
-    x = randn(70, 256).bfloat16()
+    x = uneven_rows(70, 256)
     compare(lambda: [kernel.logits(x[:rows], packed) for rows in range(71)])
 
 
-@pytest.mark.parametrize("activations", ["int8", "int16"])
+@pytest.mark.parametrize("activations", ["int8", "int16", "mixed"])
 @pytest.mark.parametrize("weight_format", KINDS)
 @pytest.mark.parametrize("groups", [9, 39, 72])
 def test_tiles_take_any_width(
@@ -128,17 +128,17 @@ def test_tiles_take_any_width(
     """An odd number of spans, and more columns than a part of K has."""
     width = groups * GROUP - groups * GROUP % weight_format.block_size
     kernel, packed = pack(weight_format, activations, 50, width)
-    x = randn(41, width).bfloat16()
+    x = uneven_rows(41, width)
     compare(lambda: [kernel.logits(x, packed), kernel.logits(x[:12], packed)])
 
 
-@pytest.mark.parametrize("activations", ["int8", "int16"])
+@pytest.mark.parametrize("activations", ["int8", "int16", "mixed"])
 @pytest.mark.parametrize("weight_format", KINDS)
 def test_tiles_serve_each_epilogue(
     weight_format: WeightFormat, activations: Activations, compare: Compare
 ) -> None:
     kernel, packed = pack(weight_format, activations, 96, 1280)
-    x, bias = randn(41, 1280).bfloat16(), randn(96, seed=1).bfloat16()
+    x, bias = uneven_rows(41, 1280), randn(96, seed=1).bfloat16()
     bad = x.clone()
     bad[3, 700], bad[20, 5] = torch.nan, torch.inf
     silu_mul = NativeOps().silu_mul
@@ -151,13 +151,13 @@ def test_tiles_serve_each_epilogue(
     )
 
 
-@pytest.mark.parametrize("activations", ["int8", "int16"])
+@pytest.mark.parametrize("activations", ["int8", "int16", "mixed"])
 def test_tiles_serve_groups_of_rows(activations: Activations, compare: Compare) -> None:
     """Of some groups all rows are in tiles, of some a few, of some none."""
     kernel = NativeKernel(WeightFormat.Q4_K, activations)
     weights = [kernel.pack(quantized_of(WeightFormat.Q4_K, 96, 512, seed)) for seed in range(5)]
     counts = torch.tensor([16, 0, 41, 3, 12])
-    x = randn(int(counts.sum()), 512).bfloat16()
+    x = uneven_rows(int(counts.sum()), 512)
     compare(lambda: [kernel.grouped(weights).apply(x, counts.cumsum(0))])
 
 

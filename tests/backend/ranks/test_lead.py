@@ -14,14 +14,17 @@ from backend.engine.model_runner import StepResult
 from backend.ranks.lead import Lead
 from backend.settings import EngineSettings
 from backend.step import StepPlan
-from backend.wire import messages
-from backend.wire.control import Attach, ChildLine, Stop, SupervisorLine, create_control
-from backend.wire.local.channel import ChannelEnd, create_channel
+from backend.wire.control import Attach, ChildLine, Listen, Stop, SupervisorLine, create_control
+from backend.wire.local.channel import create_channel
+from backend.wire.local.ends import LocalWorkerEnd
 from backend.wire.local.heartbeat import HeartbeatPage, HeartbeatWriter
-from backend.wire.local.pipe import PipeReader
-from backend.wire.local.ring import RingWriter
-from backend.wire.messages import FinishReason, Ready, SeqOutput, StepOutput, Submit
+from backend.wire.messages import FinishReason, Ready, SeqOutput, Served, StepOutput, Submit
 from backend.wire.sampling import SamplingParams
+from backend.wire.tcp.address import LeadAddress
+from backend.wire.tcp.dial import dial
+from backend.wire.tcp.ends import Goodbye, TcpWorkerEnd
+from backend.wire.tcp.sockets import create_listener
+from tests.backend.wire.tcp.pairs import HELLO, INCARNATION, SECRET
 
 GOOD = SamplingParams(max_tokens=1)
 BAD = SamplingParams(max_tokens=0)  # nothing to do
@@ -29,6 +32,7 @@ BAD = SamplingParams(max_tokens=0)  # nothing to do
 
 @dataclass
 class FakeRunner:
+    runs_ahead = False
     num_full_gathers: int = 0
     plans: list[StepPlan] = field(default_factory=list)
 
@@ -37,21 +41,40 @@ class FakeRunner:
         return StepResult([7] * len(plan.sample_rows))
 
 
+@dataclass
+class AheadRunner(FakeRunner):
+    """Draws 7, and ends the text with 0 after so many steps. events: what it was asked for."""
+
+    runs_ahead = True
+    num_steps: int = 3
+    events: list[tuple[str, int]] = field(default_factory=list)
+
+    def waits(self, plan: StepPlan) -> bool:
+        return False
+
+    def launch(self, plan: StepPlan) -> StepPlan:
+        self.events.append(("launch", plan.step))
+        return plan
+
+    def collect(self, plan: StepPlan) -> StepResult:
+        self.events.append(("collect", plan.step))
+        return StepResult([7 if plan.step < self.num_steps else 0] * len(plan.sample_rows))
+
+
 class Worker:
     """The worker's end of a channel."""
 
     def __init__(self, line: SupervisorLine, worker: int, epoch: int) -> None:
         channel = create_channel()
         line.send(Attach(worker, 0, epoch), channel.lead_end)
-        end = ChannelEnd(*map(os.dup, channel.worker_end))
+        self.end = LocalWorkerEnd(epoch, [os.dup(fd) for fd in channel.worker_end])
         channel.close()
-        self.ring, self.pipe = RingWriter(end.ring, epoch=epoch), PipeReader(end.pipe)
 
     def submit(self, seq_id: int, params: SamplingParams, prompt_ids: list[int]) -> None:
-        assert self.ring.write(messages.encode(Submit(seq_id, prompt_ids, [], params)))
+        assert self.end.send(Submit(seq_id, prompt_ids, [], params))
 
     def outputs(self) -> list[SeqOutput]:
-        replies = [messages.decode_reply(frame) for frame in self.pipe.read()]
+        replies = self.end.receive()
         assert isinstance(replies[0], Ready)
         return [out for reply in replies[1:] for out in cast(StepOutput, reply).outputs]
 
@@ -59,9 +82,14 @@ class Worker:
 class World:
     """A lead and the supervisor's end of its line."""
 
-    def __init__(self, test_faults: str = "", encoder: PromptEncoder | None = None) -> None:
+    def __init__(
+        self,
+        test_faults: str = "",
+        encoder: PromptEncoder | None = None,
+        runner: FakeRunner | None = None,
+    ) -> None:
         settings = EngineSettings(block_size=4, max_num_seqs=4, test_faults=test_faults)
-        self.runner = FakeRunner()
+        self.runner = runner or FakeRunner()
         engine: Any = SimpleNamespace(
             num_blocks=64,
             groups=FULL_GROUPS,
@@ -118,7 +146,7 @@ def test_lead_outlives_a_worker_with_requests_under_way(world: World) -> None:
     world.turn()
     dead.submit(1, BAD, [1, 2])
     dead.submit(2, GOOD, [1, 2])
-    dead.pipe.close()
+    dead.end.close()
     other.submit(1, GOOD, [1, 2])
     world.turn()
     world.turn()
@@ -195,8 +223,7 @@ def test_encoder_reads_the_prompt_and_the_decoder_goes_on() -> None:
         worker = Worker(world.line, 0, 10)
         world.turn()
         prompt = [1, 2, 3, 4, 5]
-        resumed = messages.encode(Submit(1, prompt, [6, 7], SamplingParams(max_tokens=3)))
-        assert worker.ring.write(resumed)
+        assert worker.end.send(Submit(1, prompt, [6, 7], SamplingParams(max_tokens=3)))
         worker.submit(2, GOOD, [])
         world.turn()
         plan = world.runner.plans[-1]
@@ -215,6 +242,75 @@ def test_encoder_input_and_answer_end_in_their_own_blocks() -> None:
     with World(encoder=encoder) as world:
         worker = Worker(world.line, 0, 10)
         world.turn()
-        ready = messages.decode_reply(worker.pipe.read()[0])
+        ready = worker.end.receive()[0]
         assert isinstance(ready, Ready)
         assert ready.kv_sequence_tokens == 252
+
+
+def test_lead_passes_service_on_to_all_other_workers(world: World) -> None:
+    """And survives that one of them is found gone by that."""
+    one, two, gone = (Worker(world.line, number, 10 + number) for number in range(3))
+    world.turn()
+    for worker in (one, two):
+        assert isinstance(worker.end.receive()[0], Ready)
+    gone.end.close()
+    assert one.end.send(Served({"key": 5.0}))
+    one.submit(1, GOOD, [1, 2])
+    world.turn()
+    assert Served({"key": 5.0}) in two.end.receive()
+    assert not [reply for reply in one.end.receive() if isinstance(reply, Served)]
+
+
+def test_lead_launches_a_step_before_it_knows_the_last_tokens() -> None:
+    """The text ends with the third token: the fourth step's is dropped, and the lead can rest."""
+    runner = AheadRunner()
+    with World(runner=runner) as world:
+        worker = Worker(world.line, 0, 10)
+        worker.submit(1, SamplingParams(max_tokens=9), [1, 2])
+        for _ in range(6):
+            world.turn()
+        outputs = worker.outputs()
+        assert [token for output in outputs for token in output.token_ids] == [7, 7, 0]
+        assert outputs[-1].finish_reason is FinishReason.STOP
+        assert runner.events == [
+            ("launch", 1), ("launch", 2), ("collect", 1), ("launch", 3), ("collect", 2),
+            ("launch", 4), ("collect", 3), ("collect", 4),
+        ]  # fmt: skip
+        assert not world.lead._scheduler.has_work
+
+
+def test_worker_that_is_gone_takes_its_sequences_out_of_the_air() -> None:
+    with World(runner=AheadRunner()) as world:
+        dead, other = Worker(world.line, 0, 10), Worker(world.line, 1, 11)
+        for worker in (dead, other):
+            worker.submit(1, SamplingParams(max_tokens=9), [1, 2])
+        world.turn()
+        world.turn()
+        dead.end.close()
+        for _ in range(5):
+            world.turn()
+        tokens = [token for output in other.outputs() for token in output.token_ids]
+        assert tokens == [7, 7, 0]
+        scheduler = world.lead._scheduler
+        assert not scheduler.has_work and scheduler.pool.num_free == 64
+
+
+def test_lead_lets_in_workers_of_other_machines_and_says_goodbye(world: World) -> None:
+    listener = create_listener("127.0.0.1")
+    host, port = listener.getsockname()
+    with listener:
+        world.line.send(Listen(SECRET, INCARNATION), (os.dup(listener.fileno()),))
+    world.turn()
+    end = TcpWorkerEnd(dial(LeadAddress(host, port, SECRET), HELLO))
+    assert end.send(Submit(1, [1, 2], [], GOOD))
+    replies: list[object] = []
+    while not any(isinstance(reply, StepOutput) and reply.outputs for reply in replies):
+        world.turn()
+        replies += end.receive()
+    assert isinstance(replies[0], Ready) and replies[0].epoch == HELLO.epoch
+    world.line.send(Stop())
+    world.lead.run()
+    with pytest.raises(Goodbye):
+        while True:
+            end.receive()
+    end.close()

@@ -34,6 +34,8 @@ class SimulatedCache:
         self._block_size = block_size
         self._content: dict[int, Content | None] = {}  # by slot; None: cleared
         self._states: dict[int, tuple[str, list[int]]] = {}  # by slot of states: salt, tokens
+        # Tokens that were drawn and that the scheduler does not know yet.
+        self.drawn: dict[Sequence, int] = {}
 
     def run(self, plan: StepPlan, sequences: ListLike[Sequence]) -> None:
         """Clear and write as ranks do, then check every place that attention may read.
@@ -46,7 +48,7 @@ class SimulatedCache:
         for s, seq in enumerate(sequences):
             for token in range(*plan.query_starts[s : s + 2].tolist()):
                 for g, slots in enumerate(plan.slot_mapping):
-                    content = _content(g, seq, int(plan.positions[token]))
+                    content = self._of(g, seq, int(plan.positions[token]))
                     self._content[int(slots[token])] = content
         written = plan.slot_mapping.ravel().tolist() + plan.encoder_slots.tolist()
         num_slots = len(self._groups) * plan.num_tokens + len(plan.encoder_ids)
@@ -57,6 +59,15 @@ class SimulatedCache:
             for g, group in enumerate(self._groups):
                 self._check_visible(plan, s, seq, g, group)
                 self._check_table(plan, s, seq, g)
+
+    def tokens(self, seq: Sequence) -> list[int]:
+        """Return a sequence's tokens, the newest as it was drawn."""
+        if seq.token_ids[-1] < 0:
+            return [*seq.token_ids[:-1], self.drawn[seq]]
+        return seq.token_ids
+
+    def _of(self, g: int, seq: Sequence, position: int) -> Content:
+        return g, seq.cache_salt, tuple(self.tokens(seq)[: position + 1])
 
     def run_states(self, plan: StepPlan, sequences: ListLike[Sequence]) -> None:
         """Run the segments, and check that each goes on from the states of the tokens before it.
@@ -83,8 +94,11 @@ class SimulatedCache:
                 assert read == writes[k - 1]
             if begin:
                 states = before if is_first else self._states
-                assert states[read] == (seq.cache_salt, seq.token_ids[:begin]), "another's states"
-            self._states[write] = (seq.cache_salt, seq.token_ids[:end])
+                assert states[read] == (
+                    seq.cache_salt,
+                    self.tokens(seq)[:begin],
+                ), "another's states"
+            self._states[write] = (seq.cache_salt, self.tokens(seq)[:end])
 
     def most_blocks(self, num_tokens: int, scheduler: Scheduler) -> int:
         chunk = scheduler.max_num_batched_tokens
@@ -133,7 +147,7 @@ class SimulatedCache:
         for position in range(first, start + seq.num_scheduled):
             block = int(plan.block_tables[g, s, position // self._block_size])
             slot = block * self._block_size + position % self._block_size
-            assert self._content.get(slot) == _content(g, seq, position), "another's key"
+            assert self._content.get(slot) == self._of(g, seq, position), "another's key"
 
     def _check_table(self, plan: StepPlan, s: int, seq: Sequence, g: int) -> None:
         """Assert that a row names living blocks of the sequence, with nothing of others in them."""
@@ -145,13 +159,9 @@ class SimulatedCache:
                 position = index * self._block_size + offset
                 content = self._content[block * self._block_size + offset]
                 if content is not None:
-                    assert content == _content(g, seq, position), "left by another"
+                    assert content == self._of(g, seq, position), "left by another"
                 else:
                     assert position >= seq.num_computed_tokens + seq.num_scheduled
-
-
-def _content(g: int, seq: Sequence, position: int) -> Content:
-    return g, seq.cache_salt, tuple(seq.token_ids[: position + 1])
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -233,7 +243,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if not self.added:
             return
         key = data.draw(st.sampled_from(sorted(self.added)))
-        was_alive = self.added[key].status is not SequenceStatus.FINISHED
+        was_alive = key in self.scheduler
         assert self.scheduler.abort(key) == was_alive
         assert not self.scheduler.abort(key)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from backend.wire.messages import NO_TOKEN_LEFT, FinishReason
-from gateway.pool.refusals import PoolNotReady, QueueFull
+from gateway.pool.refusals import CUT_OFF, PoolNotReady, QueueFull
 from tests.gateway.completion_requests import DRAINING, LENGTH, refused, text_of_choices
 from tests.gateway.fakes import (
     FakePool,
@@ -90,6 +90,17 @@ async def test_engine_failure_before_an_answer_is_a_500() -> None:
     assert exchange.error["message"] == "the replica group died"
     assert exchange.error["code"] == "engine_error"
     assert pool.aborted == [0, 1] or pool.running == set()
+
+
+async def test_answer_that_the_operator_cut_off_says_so() -> None:
+    """It was called a fault of the engine, in the log as well."""
+    pool = FakePool()
+    exchange = complete(app_of(pool))
+    await settle()
+    pool.send(0, b"", FinishReason.ERROR, error=CUT_OFF)
+    await exchange.finished()
+    assert exchange.status == 500
+    assert exchange.error["code"] == "server_stopped"
 
 
 async def test_rules_that_contradict_each_other_are_a_400() -> None:

@@ -147,7 +147,12 @@ def test_settings_are_written_as_flags() -> None:
 def test_signal_during_a_spawn_waits_for_its_end() -> None:
     """Ctrl-C between a process and its tie left a server behind."""
     done = False
-    with pytest.raises(KeyboardInterrupt), launched_server._signals_held():
-        signal.raise_signal(signal.SIGINT)
-        done = True
+    # A shell's background jobs are started with the signal ignored.
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), launched_server._signals_held():
+            signal.raise_signal(signal.SIGINT)
+            done = True
+    finally:
+        signal.signal(signal.SIGINT, former)
     assert done

@@ -9,7 +9,7 @@ from tests.gateway.fakes import Exchange, FakePool, app_of
 
 async def get(path: str, **state: Any) -> Exchange:
     group = GroupStatus(
-        replica=0,
+        group=0,
         ready=True,
         running=3,
         waiting=1,
@@ -36,6 +36,7 @@ async def test_readiness_shows_every_group(path: str) -> None:
     assert exchange.status == 200
     assert exchange.json["status"] == "ready"
     [group] = exchange.json["groups"]
+    assert (group["group"], group["name"]) == (0, "primary")
     assert (group["running"], group["waiting"], group["free_blocks"]) == (3, 1, 70)
 
 

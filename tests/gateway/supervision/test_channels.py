@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from backend.wire.control import Attach, NameGroups, ToChild
-from backend.wire.local.channel import ChannelFds
+from backend.wire.offer import Offer
 from gateway.events import GroupForgotten, GroupReady, WorkerCut, WorkerStarted
 from gateway.supervision.channels import ChannelManager
 from gateway.supervision.groups import Group, GroupState
@@ -31,7 +31,7 @@ class FakeGroup:
         self.place = SimpleNamespace(name=name)
         self.channels: dict[int, int] = {}
         self.quiet: set[int] = set()
-        self.attached: list[tuple[int, int]] = []
+        self.connected: list[tuple[int, int]] = []
 
     @property
     def incarnation(self) -> Any:
@@ -39,8 +39,9 @@ class FakeGroup:
 
     replica = incarnation
 
-    def attach(self, worker: int, epoch: int, channel: ChannelFds) -> None:
-        self.attached.append((worker, epoch))
+    def connect(self, worker: int, epoch: int) -> Offer:
+        self.connected.append((worker, epoch))
+        return Offer(Attach(worker, self.number, epoch))
 
 
 def test_cut_channel_is_replaced_and_old_news_of_it_is_ignored() -> None:
@@ -51,7 +52,7 @@ def test_cut_channel_is_replaced_and_old_news_of_it_is_ignored() -> None:
     )
     manager.take(GroupReady(0))
     manager.take(WorkerCut(0, 0, 5))
-    assert group.attached == [(0, 5), (0, 6)]
+    assert group.connected == [(0, 5), (0, 6)]
     assert worker.told == [Attach(0, 0, 5), Attach(0, 0, 6)]
     assert worker.serves == set(), "until it has read the group's Ready again"
     manager.take(WorkerCut(0, 0, 5))

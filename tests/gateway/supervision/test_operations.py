@@ -31,8 +31,8 @@ class FakeGroup:
     def incarnation(self) -> Any:
         if self.state not in (GroupState.READY, GroupState.DRAINING):
             return None
-        beat = SimpleNamespace(load=Load(num_running=2, num_waiting=1))
-        return SimpleNamespace(replica=SimpleNamespace(heartbeats=lambda: [beat]))
+        load = Load(num_running=2, num_waiting=1)
+        return SimpleNamespace(replica=SimpleNamespace(load=load))
 
     def start(self) -> None:
         self.state = self.starts_as

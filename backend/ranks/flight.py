@@ -1,0 +1,96 @@
+"""Steps in the air: one is on the device, the next is planned and launched behind it.
+
+The lead does this where its runner does not wait for the device. A step is flown over, that is, the
+next is planned before its tokens are known, unless the host must see a token first: where a grammar
+decides what may follow it. It is landed before one is launched that would wait for the device
+anyway. Knows the scheduler, the runner and the matchers; no worker.
+"""
+
+import time
+from collections.abc import Sequence as ListLike
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backend.scheduler.scheduler import Scheduler
+from backend.scheduler.sequence import SeqKey, Sequence
+from backend.step import StepPlan
+from backend.structured_output.matchers import Matchers
+from backend.wire.messages import SeqOutput
+
+if TYPE_CHECKING:
+    from backend.engine.device_runner import DeviceRunner, LaunchedStep
+    from backend.engine.model_runner import StepResult
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """A step whose tokens have been recorded."""
+
+    plan: StepPlan
+    outputs: list[tuple[int, SeqOutput]]
+    schedule_s: float
+    result: "StepResult"
+
+
+@dataclass(frozen=True, slots=True)
+class _Launched:
+    plan: StepPlan
+    sampled: list[Sequence]
+    newcomers: list[SeqKey]
+    schedule_s: float
+    step: "LaunchedStep"
+
+
+class Flight:
+    """Launches and lands a lead's steps, in order."""
+
+    def __init__(self, scheduler: Scheduler, runner: "DeviceRunner", matchers: Matchers) -> None:
+        self._scheduler, self._runner, self._matchers = scheduler, runner, matchers
+        self._flying: _Launched | None = None
+
+    @property
+    def is_flying(self) -> bool:
+        """Whether a step's tokens are still to come."""
+        return self._flying is not None
+
+    @property
+    def step(self) -> int:
+        """The number of the step that flies; 0 for none."""
+        return self._flying.plan.step if self._flying else 0
+
+    @property
+    def suspects(self) -> list[SeqKey]:
+        """The newcomers of the step that flies: it may be the one that fails."""
+        return self._flying.newcomers if self._flying else []
+
+    def launch(
+        self,
+        plan: StepPlan,
+        sampled: ListLike[Sequence],
+        newcomers: list[SeqKey],
+        started: float,
+    ) -> list[Landed]:
+        """Launch the step at hand, and return what has landed meanwhile.
+
+        started: when its planning began, time.monotonic().
+        """
+        landed = self.land() if self._runner.waits(plan) else []
+        schedule_s = time.monotonic() - started
+        step = self._runner.launch(plan)
+        launched = _Launched(plan, list(sampled), newcomers, schedule_s, step)
+        landed += self.land()
+        self._scheduler.advance(plan)
+        self._flying = launched
+        if self._runner.waits(plan) or self._matchers.watches(sampled):
+            landed += self.land()
+        return landed
+
+    def land(self) -> list[Landed]:
+        """Wait for the step that flies, and record its tokens."""
+        if self._flying is None:
+            return []
+        flying, self._flying = self._flying, None
+        result = self._runner.collect(flying.step)
+        self._matchers.accept(flying.sampled, result.token_ids)
+        outputs = self._scheduler.resolve(result.token_ids, result.logprobs, result.prompt_logprobs)
+        return [Landed(flying.plan, outputs, flying.schedule_s, result)]

@@ -1,0 +1,252 @@
+"""The agent of one group on a node: it starts the ranks there, watches them, and reports home.
+
+Started by a placer (ray_placer.py) with an order on standard input, as a process of its own: no Ray
+is in it, and it ends when whoever started it does. A group's inside is what it is on the
+supervisor's own machine: local_incarnation.py has it here as there. When home falls silent, it
+ends the ranks: home has given their requests to others.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import select
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+from setproctitle import setproctitle
+
+from backend.config.errors import ModelError
+from backend.config.load import load_config
+from backend.ranks.replica import check_group
+from backend.wire.control import Budget, ControlClosed, Listen, Progress
+from backend.wire.local.lifeline import ignore_terminal_signals, tie
+from backend.wire.tcp.handshake import HANDSHAKE_SECONDS, HandshakeError, Hello, introduce
+from backend.wire.tcp.listening import Listening
+from backend.wire.tcp.sockets import BACKLOG, configure, create_listener
+from gateway.layout import GroupPlace
+from gateway.nodes.build import build_id
+from gateway.nodes.frame_stream import FrameStream, StreamLost
+from gateway.nodes.model_files import model_on_node
+from gateway.nodes.node_messages import (
+    DetachWorker,
+    Ended,
+    Faulted,
+    FromAgent,
+    GroupIsReady,
+    Kill,
+    LaunchOrder,
+    Leave,
+    Look,
+    Placed,
+    RankNews,
+    Said,
+    decode_order,
+    decode_to_agent,
+    encode,
+)
+from gateway.supervision.fault import Fault
+from gateway.supervision.local_incarnation import LocalIncarnation
+
+STDIN = 0
+# Home notices a node that has vanished by what does not come.
+LOOK_SECONDS = 0.5
+CALL_SECONDS = 20.0
+# The last words have so long to leave; then the process ends anyway.
+FLUSH_SECONDS = 2.0
+# The group is over, and ended or not, nobody waits for its processes longer.
+END_SECONDS = 20.0
+
+
+def main() -> int:
+    """Read an order from standard input, carry it out; return the exit status."""
+    order = decode_order(_read_order())
+    tie(STDIN, os.getpid())
+    if select.select([STDIN], [], [], 0)[0]:
+        return 1  # whoever started us is gone already
+    setproctitle(f"unisono: node agent of group {order.number}")
+    ignore_terminal_signals()
+    try:
+        sock = call_home(order)
+    except (OSError, HandshakeError) as error:
+        host, port = order.home
+        print(f"unisono: {host}:{port} cannot be called: {error}", file=sys.stderr)
+        return 1
+    return asyncio.run(_serve(order, sock))
+
+
+def _read_order() -> bytes:
+    """Read a length, four bytes, and so many more; the pipe stays open."""
+    return _read(int.from_bytes(_read(4), "little"))
+
+
+def _read(num_bytes: int) -> bytes:
+    data = b""
+    while len(data) < num_bytes:
+        piece = os.read(STDIN, num_bytes - len(data))
+        if not piece:
+            sys.exit("unisono: no order came; an agent is started by a placer")
+        data += piece
+    return data
+
+
+def call_home(order: LaunchOrder) -> socket.socket:
+    """Connect with the supervisor, and show that we have its secret.
+
+    Raises OSError and HandshakeError.
+    """
+    sock = socket.create_connection(order.home, CALL_SECONDS)
+    try:
+        configure(sock)
+        sock.settimeout(HANDSHAKE_SECONDS)
+        introduce(sock, order.secret, Hello(0, order.number, order.epoch, 0))
+    except BaseException:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+async def _serve(order: LaunchOrder, sock: socket.socket) -> int:
+    reader, writer = await asyncio.open_connection(sock=sock)
+    agent = Agent(order, FrameStream(reader, writer))
+    logging.basicConfig(level=logging.INFO, handlers=[_LogSender(agent)], force=True)
+    return await agent.run()
+
+
+class Agent:
+    """Owns a group here, and tells home of its turns."""
+
+    def __init__(self, order: LaunchOrder, stream: FrameStream) -> None:
+        self._order = order
+        self._stream = stream
+        self._host = order.host or stream.own_host
+        self._node = f"{socket.gethostname()} ({self._host})"
+        self._incarnation: LocalIncarnation | None = None
+        self._has_ended = asyncio.Event()
+
+    async def run(self) -> int:
+        """Run the group to its end; return the exit status."""
+        try:
+            place = self._place()
+            self._incarnation = self._start(place)
+        except (ModelError, OSError) as error:
+            self.tell(Ended(self._failure(str(error))))
+            await self._stream.flush(FLUSH_SECONDS)
+            return 1
+        ranks = [(child.title, child.pid) for child in self._incarnation.replica.ranks]
+        self.tell(Placed(self._node, ranks))
+        looking = asyncio.create_task(self._look())
+        listening = asyncio.create_task(self._listen())
+        await self._has_ended.wait()
+        looking.cancel()
+        listening.cancel()
+        self.tell(Ended(self._incarnation.fault))
+        await self._stream.flush(FLUSH_SECONDS)
+        self._stream.close()
+        return 0
+
+    def tell(self, message: FromAgent) -> None:
+        """Say something to home."""
+        self._stream.send(encode(message))
+
+    def _place(self) -> GroupPlace:
+        """Return what to start here. Raises ModelError for what cannot be."""
+        order = self._order
+        if (here := build_id()) != order.build:
+            raise ModelError(
+                f"node {self._node} runs {here}, the supervisor {order.build}\n"
+                "install the same version of Unisono on every node"
+            )
+        path = model_on_node(order.model_name, order.model_digest, self._node)
+        engine = msgspec.structs.replace(order.engine, model=str(path))
+        check_group(load_config(Path(path), engine.model_impl, engine.task), engine)
+        return GroupPlace(engine, order.first_rank, order.group_name)
+
+    def _start(self, place: GroupPlace) -> LocalIncarnation:
+        order = self._order
+        listener = create_listener(self._host)
+        self._listener = listener.dup()
+        listening = Listening(listener, Listen(order.channel_secret, order.epoch))
+        return LocalIncarnation(order.number, order.epoch, place, order.hang_s, self, listening)
+
+    def _failure(self, message: str) -> Fault:
+        return Fault(
+            f"node {self._node}", os.getpid(), "cannot start", message, self._order.epoch, "load", 0
+        )
+
+    # what the group's incarnation tells
+
+    @property
+    def has_served(self) -> bool:
+        return True  # whether a failure is the end of the server is judged at home
+
+    def was_placed(self) -> None:
+        """Known here."""
+
+    def progressed(self, title: str, news: Progress | Budget) -> None:
+        self.tell(RankNews(title, news))
+
+    def became_ready(self) -> None:
+        """Say where the lead listens for workers; who calls sooner than it does waits."""
+        assert self._incarnation is not None and self._incarnation.ready is not None
+        with self._listener:
+            self._listener.listen(BACKLOG)
+            port = int(self._listener.getsockname()[1])
+            self.tell(GroupIsReady(self._incarnation.ready, self._host, port))
+
+    def faulted(self, fault: Fault) -> None:
+        self.tell(Faulted(fault))
+
+    def ended(self) -> None:
+        self._has_ended.set()
+
+    # what home says
+
+    async def _listen(self) -> None:
+        """Obey home; when it is lost, end the group."""
+        assert self._incarnation is not None
+        try:
+            while True:
+                self._obey(decode_to_agent(await self._stream.receive(self._order.hang_s)))
+        except (StreamLost, msgspec.MsgspecError):
+            self._stream.abort()
+            self._incarnation.kill()
+            await asyncio.sleep(END_SECONDS)
+            os._exit(1)
+
+    def _obey(self, message: object) -> None:
+        assert self._incarnation is not None
+        match message:
+            case DetachWorker(worker, epoch):
+                with contextlib.suppress(ControlClosed):
+                    self._incarnation.replica.detach(worker, epoch)
+            case Leave():
+                self._incarnation.leave()
+            case Kill():
+                self._incarnation.kill()
+
+    async def _look(self) -> None:
+        """Show again and again that the node lives, and what the ranks do."""
+        assert self._incarnation is not None
+        while True:
+            load = self._incarnation.replica.load
+            self.tell(Look(self._incarnation.ranks(), load))
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+class _LogSender(logging.Handler):
+    """Sends home what is logged here."""
+
+    def __init__(self, agent: Agent) -> None:
+        super().__init__()
+        self._agent = agent
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._agent.tell(Said(record.levelno, record.getMessage()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

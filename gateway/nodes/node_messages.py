@@ -1,0 +1,119 @@
+"""What the supervisor and the agent of a group on another node say to each other.
+
+The supervisor says Welcome, Ping, DetachWorker, Leave and Kill; the agent says Greeting, Placed,
+RankNews, GroupIsReady, Look, Said, Faulted and Ended. frame_stream.py carries them.
+"""
+
+import msgspec
+
+from backend.settings import EngineSettings
+from backend.wire.control import Budget, Progress
+from backend.wire.local.heartbeat import Load
+from backend.wire.messages import Ready
+from gateway.supervision.control_messages import RankView
+from gateway.supervision.fault import Fault
+
+
+class LaunchOrder(msgspec.Struct, frozen=True):
+    """What an agent is started with.
+
+    home: (host, port) where it calls; secret: what both sides know, never sent. number, epoch: of
+    the group. channel_secret: what workers show to the lead. host: where the lead listens; empty
+    for the address that reaches home. hang_s: silence after which either side is lost. build: of
+    the supervisor's code. model_name: what the model was asked for by; model_digest: of its files.
+    """
+
+    home: tuple[str, int]
+    secret: bytes
+    number: int
+    epoch: int
+    engine: EngineSettings
+    first_rank: int
+    group_name: str
+    channel_secret: bytes
+    hang_s: float
+    build: str
+    host: str = ""
+    model_name: str = ""
+    model_digest: str = ""
+
+    def __repr__(self) -> str:
+        """Leave the secrets out, wherever this may be logged."""
+        return f"LaunchOrder(group {self.number}, epoch {self.epoch}, home={self.home})"
+
+
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag="ping"):
+    """The supervisor lives."""
+
+
+class DetachWorker(msgspec.Struct, frozen=True, array_like=True, tag="detach"):
+    """A worker is gone: the lead forgets its sequences."""
+
+    worker: int
+    epoch: int
+
+
+class Leave(msgspec.Struct, frozen=True, array_like=True, tag="leave"):
+    """Have every rank exit, as if they were asked on their own machine."""
+
+
+class Kill(msgspec.Struct, frozen=True, array_like=True, tag="kill"):
+    """End every rank now."""
+
+
+class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
+    """The agent has started the ranks. node: the name it goes by; ranks: (title, pid)."""
+
+    node: str
+    ranks: list[tuple[str, int]]
+
+
+class RankNews(msgspec.Struct, frozen=True, array_like=True, tag="news"):
+    """A rank has got on with its start."""
+
+    title: str
+    news: Progress | Budget
+
+
+class GroupIsReady(msgspec.Struct, frozen=True, array_like=True, tag="group_ready"):
+    """The group takes work. host, port: where its lead listens for workers."""
+
+    ready: Ready
+    host: str
+    port: int
+
+
+class Look(msgspec.Struct, frozen=True, array_like=True, tag="look"):
+    """The node lives, and so do its ranks, as far as this says."""
+
+    ranks: list[RankView]
+    load: Load
+
+
+class Said(msgspec.Struct, frozen=True, array_like=True, tag="said"):
+    """A line of the agent's log, with what ranks write to standard error. level: logging's."""
+
+    level: int
+    text: str
+
+
+class Faulted(msgspec.Struct, frozen=True, array_like=True, tag="faulted"):
+    """The group is over, though some of its processes may still be there."""
+
+    fault: Fault
+
+
+class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
+    """The last of its processes is gone. fault: as it is known by now, stacks included."""
+
+    fault: Fault | None = None
+
+
+ToAgent = Ping | DetachWorker | Leave | Kill
+FromAgent = Placed | RankNews | GroupIsReady | Look | Said | Faulted | Ended
+
+encode = msgspec.msgpack.Encoder().encode
+decode_to_agent = msgspec.msgpack.Decoder(ToAgent).decode
+decode_from_agent = msgspec.msgpack.Decoder(FromAgent).decode
+encode_order = encode
+decode_order = msgspec.msgpack.Decoder(LaunchOrder).decode

@@ -1,0 +1,149 @@
+"""All that is asked of Ray: nodes, a placement group for each group of ranks, an actor in it.
+
+Both are detached: a placer that dies, or a head that restarts, ends no group. Each agent ends when
+its supervisor does, and its actor gives the place back. No token, weight or heartbeat goes
+through Ray. Used by the placer's process alone.
+"""
+
+import logging
+from collections import Counter
+from typing import Any
+
+import ray
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from gateway.nodes.bundles import PIN, Node, Resources
+from gateway.nodes.ray_part import NodePart
+
+logger = logging.getLogger(__name__)
+
+NAMESPACE = "unisono"
+PREFIX = "unisono/"
+
+
+def join(address: str) -> None:
+    """Connect this process with a cluster. Raises ConnectionError, and RuntimeError for another
+    version of Ray or Python than the cluster's."""
+    ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+
+
+def own_address() -> str:
+    """This machine's address in the cluster."""
+    return str(ray.util.get_node_ip_address())
+
+
+def nodes() -> list[Node]:
+    """Return the living nodes, by address."""
+    free = ray._private.state.available_resources_per_node()
+    found = [
+        Node(
+            each["NodeID"],
+            each["NodeManagerAddress"],
+            each["NodeName"],
+            each["NodeManagerHostname"],
+            each["Resources"],
+            free.get(each["NodeID"], {}),
+        )
+        for each in ray.nodes()
+        if each["Alive"]
+    ]
+    return sorted(found, key=lambda node: node.address)
+
+
+class Reservation:
+    """A placement group of one bundle, and the actor in it once there is room."""
+
+    def __init__(self, name: str, bundle: Resources, node: Node | None, among: list[Node]) -> None:
+        """node: the only one that will do; without it, one that has fewest of our groups."""
+        self.bundle = dict(bundle)
+        if node is not None:
+            self.bundle[f"node:{node.address}"] = PIN
+        # Strictly packed: the ranks of a group exchange through their node's memory.
+        self._group = placement_group(
+            [self.bundle],
+            strategy="STRICT_PACK",
+            name=PREFIX + name,
+            lifetime="detached",
+            _soft_target_node_id=None if node is not None else _emptiest(bundle, among),
+        )
+        self._ready = self._group.ready()
+        self._actor: Any = None
+        self._run: Any = None
+
+    def has_room(self) -> bool:
+        """Whether a node has been found. Does not wait."""
+        return bool(ray.wait([self._ready], timeout=0)[0])
+
+    def start(self, order: bytes) -> str:
+        """Start the actor; return the title of its node."""
+        strategy = PlacementGroupSchedulingStrategy(self._group, 0)
+        bundle = dict(self.bundle)
+        options = {
+            "num_cpus": bundle.pop("CPU"),
+            "num_gpus": bundle.pop("GPU", 0),
+            "resources": bundle,
+            "scheduling_strategy": strategy,
+            "lifetime": "detached",
+            "max_restarts": 0,
+            "name": str(self._group.id.hex()),
+        }
+        self._actor = ray.remote(NodePart).options(**options).remote()
+        self._run = self._actor.run.remote(order)
+        node_id = _node_of(self._group)
+        return next((node.title for node in nodes() if node.id == node_id), node_id)
+
+    @property
+    def is_started(self) -> bool:
+        return self._run is not None
+
+    def end(self) -> str | None:
+        """Return how the actor has ended; None while it runs. Does not wait."""
+        if not ray.wait([self._run], timeout=0)[0]:
+            return None
+        try:
+            return str(ray.get(self._run)) or "its agent has exited"
+        except ray.exceptions.RayError as error:
+            return _in_a_line(error)
+
+    def remove(self) -> None:
+        """End what runs there, and give everything back."""
+        remove_placement_group(self._group)
+
+
+def remove_left_over(owner: str, kept: set[str]) -> None:
+    """Remove placement groups that an earlier placer of `owner` has left, but for those kept."""
+    for entry in placement_group_table().values():
+        name = str(entry["name"])
+        is_ours = name.startswith(f"{PREFIX}{owner}/") and entry["state"] != "REMOVED"
+        if is_ours and name.removeprefix(PREFIX) not in kept:
+            logger.warning("placement group %s is left over and removed", name)
+            remove_placement_group(ray.util.get_placement_group(name))
+
+
+def _emptiest(bundle: Resources, among: list[Node]) -> str | None:
+    """The node with fewest groups of ours among those that could have this one; the id of it."""
+    taken: Counter[str] = Counter()
+    for entry in placement_group_table().values():
+        if str(entry["name"]).startswith(PREFIX) and entry["state"] in ("CREATED", "PENDING"):
+            taken.update(entry["bundles_to_node_id"].values())
+    fits = [
+        node
+        for node in among
+        if all(node.free.get(kind, 0) >= amount for kind, amount in bundle.items())
+    ]
+    return min(fits, key=lambda node: taken[node.id]).id if fits else None
+
+
+def _node_of(group: PlacementGroup) -> str:
+    return str(placement_group_table(group)["bundles_to_node_id"].get(0, ""))
+
+
+def _in_a_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if "ModuleNotFoundError" in str(error) else (lines or [repr(error)])[0]

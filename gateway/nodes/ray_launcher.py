@@ -1,0 +1,102 @@
+"""The launcher of `--launcher ray`: a home for agents, a placer in the cluster, and incarnations of
+groups on nodes. Made before anything else is started, so that a missing cluster costs nothing.
+"""
+
+import importlib.util
+import logging
+import socket
+from importlib import metadata
+from pathlib import Path
+
+from backend.config.errors import ModelError
+from gateway.layout import GroupPlace
+from gateway.nodes.build import build_id
+from gateway.nodes.home import Home
+from gateway.nodes.model_files import model_digest
+from gateway.nodes.ray_placer import RayPlacer
+from gateway.nodes.remote_incarnation import RemoteIncarnation, RemoteLauncher, RemoteModel
+from gateway.settings import Settings
+from gateway.supervision.incarnation import IncarnationOwner
+
+logger = logging.getLogger(__name__)
+
+# What placements were tried with; before, a hint where to place had another form.
+LEAST_RAY = (2, 56)
+
+
+class RayLauncher:
+    """Owns the home of agents and the placer."""
+
+    def __init__(self, settings: Settings, owner: str) -> None:
+        """owner: whose groups these are in the cluster, the same after a restart."""
+        server = settings.server
+        self._settings = settings
+        self._placer = RayPlacer(server.ray_address, owner, server.ray_resources)
+        self._home: Home | None = None
+        self._remote: RemoteLauncher | None = None
+
+    async def open(self, model_name: str) -> None:
+        """Join the cluster, and listen where agents call.
+
+        model_name: as the operator gave it. Raises ModelError.
+        """
+        await self._placer.join()
+        server = self._settings.server
+        try:
+            self._home = Home(self._placer.host, server.node_port)
+        except OSError as error:
+            raise ModelError(
+                f"cannot listen for nodes on {self._placer.host} port {server.node_port}: "
+                f"{error.strerror}\nchoose another with --node-port"
+            ) from error
+        digest = model_digest(Path(self._settings.engine.model))
+        path = Path(model_name).expanduser()
+        name = str(path.absolute()) if model_name and path.exists() else model_name
+        model = RemoteModel(name, digest, build_id())
+        self._remote = RemoteLauncher(
+            self._home, self._placer, model, server.hang_seconds, server.placement_seconds
+        )
+        logger.info("groups run on a Ray cluster of %s", self._placer.cluster)
+
+    def launch(
+        self, number: int, epoch: int, place: GroupPlace, owner: IncarnationOwner
+    ) -> RemoteIncarnation:
+        """Have one of group `number` placed and started, whose turns `owner` is told."""
+        assert self._remote is not None
+        return self._remote.launch(number, epoch, place, owner)
+
+    def close(self) -> None:
+        """Give back what is placed, and listen no more."""
+        if self._home is not None:
+            self._home.close()
+            self._home = None
+        self._placer.close()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no process of its own is left."""
+        return self._placer.has_ended
+
+    def kill(self) -> None:
+        """End what is left now."""
+        self._placer.kill()
+
+
+def check_ray() -> None:
+    """Raise ModelError without Ray, or with one that is too old."""
+    if importlib.util.find_spec("ray") is None:
+        raise ModelError(
+            "--launcher ray needs Ray; in Unisono's folder, on every node: pip install '.[ray]'"
+        )
+    version = metadata.version("ray")
+    if tuple(int(part) for part in version.split(".")[:2]) < LEAST_RAY:
+        least = ".".join(map(str, LEAST_RAY))
+        raise ModelError(
+            f"Ray {version} is installed, and --launcher ray needs {least} or later\n"
+            "in Unisono's folder, on every node: pip install '.[ray]'"
+        )
+
+
+def cluster_owner(port: int) -> str:
+    """What this server's groups are found by in the cluster."""
+    return f"{socket.gethostname()}:{port}"

@@ -1,0 +1,302 @@
+"""An incarnation of a group on another node: placed, heard of through its agent, lost or ended.
+
+What its ranks do and how they end is judged on the node (agent.py), where /proc tells; here is
+judged whether the node itself is still there.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from backend.wire.control import Budget, Progress
+from backend.wire.messages import Ready
+from gateway.layout import GroupPlace
+from gateway.nodes.frame_stream import FrameStream, StreamLost
+from gateway.nodes.home import Home
+from gateway.nodes.node_messages import (
+    Ended,
+    Faulted,
+    FromAgent,
+    GroupIsReady,
+    LaunchOrder,
+    Look,
+    Ping,
+    Placed,
+    RankNews,
+    Said,
+    decode_from_agent,
+    encode,
+)
+from gateway.nodes.placer import Placer
+from gateway.nodes.remote_replica import RemoteRank, RemoteReplica
+from gateway.supervision.control_messages import RankView
+from gateway.supervision.fault import Fault
+from gateway.supervision.incarnation import STOP_SECONDS, IncarnationOwner
+
+logger = logging.getLogger(__name__)
+
+PING_SECONDS = 1.0
+# An agent that a node has started calls within seconds: it imports no torch.
+CALL_SECONDS = 60.0
+# Whatever vanishes or freezes is known within 11 s, which is promised: a busy machine needs some of
+# that to say so.
+SILENCE_SECONDS = 9.0
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteModel:
+    """What agents are told of the model. name: as the operator gave it; digest: of its files."""
+
+    name: str
+    digest: str
+    build: str
+
+
+class RemoteIncarnation:
+    """A group on another node, from the order to the end of its last process."""
+
+    def __init__(
+        self,
+        order: LaunchOrder,
+        node: str,
+        replica: RemoteReplica,
+        home: Home,
+        placer: Placer,
+        owner: IncarnationOwner,
+    ) -> None:
+        """node: the only one that will do, or ""."""
+        self.replica = replica
+        self.ready: Ready | None = None
+        self.fault: Fault | None = None
+        self.waits_for = "for a node"
+        self._order = order
+        self._home = home
+        self._placer = placer
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._is_leaving = False
+        self._has_ended = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        home.expect(order.number, order.epoch, self._called)
+        placer.place(order, node, self)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it takes no work any more and never will."""
+        return self.fault is not None or self._is_leaving
+
+    def ranks(self) -> list[RankView]:
+        """What each rank did when its node last told."""
+        return self.replica.views
+
+    def leave(self) -> None:
+        """Have every rank exit; the end is no fault then."""
+        if self.is_over:
+            return
+        self._is_leaving = True
+        if self.ready is None:
+            self.kill()
+        else:
+            self.replica.stop()
+            self._after(2 * STOP_SECONDS, self._end)
+
+    def kill(self) -> None:
+        """End every rank now."""
+        self.replica.kill()
+        self._end_soon()
+
+    def give_up_after(self, seconds: float) -> None:
+        """End, and say why, if no node has had room by then."""
+        self._after(seconds, self._never_placed)
+
+    # what the placer tells
+
+    def waits(self, reason: str) -> None:
+        """No node has room yet."""
+        if self.waits_for != reason:
+            self.waits_for = reason
+            logger.warning("group %d waits %s", self._order.number, reason)
+            self._owner.was_placed()
+
+    def started(self, node: str) -> None:
+        """An agent is about to call."""
+        self.waits_for = ""
+        self.replica.node = node
+        if not self.replica.ranks:
+            self._after(CALL_SECONDS, self._never_called)
+
+    def failed(self, reason: str) -> None:
+        """There is no agent, or not any more; one that has called has said more itself."""
+        self._lost("cannot be placed" if not self.replica.node else "is lost", reason)
+
+    # what the agent tells
+
+    def _called(self, stream: FrameStream) -> None:
+        self.replica.called(stream)
+        self.waits_for = ""
+        self._tasks.append(self._loop.create_task(self._listen(stream)))
+        self._tasks.append(self._loop.create_task(self._ping(stream)))
+
+    async def _listen(self, stream: FrameStream) -> None:
+        watch = Silence(min(SILENCE_SECONDS, self._order.hang_s))
+        watch.heard()
+        try:
+            while not self._has_ended:
+                try:
+                    payload = await stream.receive(watch.left_s)
+                except StreamLost:
+                    if watch.is_excused():
+                        continue
+                    raise
+                watch.heard()
+                self._take(decode_from_agent(payload))
+        except StreamLost as error:
+            self._lost("is lost", str(error))
+        except msgspec.MsgspecError as error:
+            self._lost("is lost", f"its agent said what is no message: {error}")
+
+    async def _ping(self, stream: FrameStream) -> None:
+        while True:
+            stream.send(encode(Ping()))
+            await asyncio.sleep(PING_SECONDS)
+
+    def _take(self, message: FromAgent) -> None:
+        match message:
+            case Placed(node, ranks):
+                self._cancel_timer()
+                self.replica.node = node
+                self.replica.ranks = [RemoteRank(*rank) for rank in ranks]
+                self._owner.was_placed()
+            case RankNews(title, Progress() | Budget() as news):
+                self._owner.progressed(title, news)
+            case GroupIsReady(ready, host, port) if not self.is_over:
+                self.ready = ready
+                self.replica.listens(host, port)
+                self._owner.became_ready()
+            case Look(ranks, load):
+                self.replica.views, self.replica.load = ranks, load
+            case Said(level, text):
+                logger.log(level, "%s: %s", self.replica.node, text)
+            case Faulted(fault):
+                self._fail(fault)
+            case Ended(fault):
+                if fault is not None and self.fault is None:
+                    self._fail(fault)
+                self.fault = fault or self.fault  # with stacks, by now
+                self._end()
+
+    # the end
+
+    def _never_placed(self) -> None:
+        self._lost("cannot be placed", f"it waits {self.waits_for}")
+
+    def _never_called(self) -> None:
+        self._lost("is lost", f"its agent has not called within {CALL_SECONDS:g} s")
+
+    def _lost(self, cause: str, reason: str) -> None:
+        """Give the group up: its node is gone, or cannot be reached, which is the same to us."""
+        if self._has_ended:
+            return
+        where = f"node {self.replica.node}" if self.replica.node else f"group {self._order.number}"
+        beats = self.replica.views
+        phase, step = (beats[0].phase, beats[0].step) if beats else ("placement", 0)
+        epoch = self._order.epoch
+        self._fail(Fault(where, 0, cause, reason, epoch, phase, step, is_foreign=True))
+        self._end()
+
+    def _fail(self, fault: Fault) -> None:
+        if not self.is_over:
+            self.fault = fault
+            self._owner.faulted(fault)
+
+    def _end_soon(self) -> None:
+        """End without waiting for the agent, which hears that it is not needed."""
+        self._loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self._cancel_timer()
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        self.replica.lost()
+        self._home.forget(self._order.number, self._order.epoch)
+        self._placer.displace(self._order.number, self._order.epoch)
+        self._owner.ended()
+
+    def _after(self, seconds: float, what: Callable[[], None]) -> None:
+        self._cancel_timer()
+        self._timer = self._loop.call_later(seconds, what)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+class Silence:
+    """Tells a silent node from a supervisor that was itself stopped: that is nobody's fault."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._due_s = 0.0
+
+    @property
+    def left_s(self) -> float:
+        """How long the silence may still last."""
+        return max(0.01, self._due_s - time.monotonic())
+
+    def heard(self) -> None:
+        """Begin anew."""
+        self._due_s = time.monotonic() + self._limit_s
+
+    def is_excused(self) -> bool:
+        """Whether we look so late that what was missed is our own doing; it begins anew then."""
+        if time.monotonic() - self._due_s < 0.5 * self._limit_s:
+            return False
+        self.heard()
+        return True
+
+
+class RemoteLauncher:
+    """Starts incarnations on nodes."""
+
+    def __init__(
+        self, home: Home, placer: Placer, model: RemoteModel, hang_s: float, placement_s: float
+    ) -> None:
+        """placement_s: a server that has not served yet waits so long for nodes with room."""
+        self._home = home
+        self._placer = placer
+        self._model = model
+        self._hang_s = hang_s
+        self._placement_s = placement_s
+
+    def launch(
+        self, number: int, epoch: int, place: GroupPlace, owner: IncarnationOwner
+    ) -> RemoteIncarnation:
+        """Have one of group `number` placed and started, whose turns `owner` is told."""
+        replica = RemoteReplica(number, epoch)
+        order = LaunchOrder(
+            home=self._home.address,
+            secret=self._home.secret,
+            number=number,
+            epoch=epoch,
+            engine=place.engine,
+            first_rank=place.first_rank,
+            group_name=place.name,
+            channel_secret=replica.channel_secret,
+            hang_s=self._hang_s,
+            build=self._model.build,
+            model_name=self._model.name,
+            model_digest=self._model.digest,
+        )
+        incarnation = RemoteIncarnation(order, place.node, replica, self._home, self._placer, owner)
+        if not owner.has_served:
+            incarnation.give_up_after(self._placement_s)
+        return incarnation

@@ -1,0 +1,87 @@
+"""Where the groups of this server take workers over TCP, and by which secret.
+
+From --group-port and its like, for other gateways; from --group-wire tcp for the server's own.
+Knows no process.
+"""
+
+import logging
+from pathlib import Path
+
+from backend.wire.control import Listen
+from backend.wire.tcp.address import LeadAddress, new_secret
+from backend.wire.tcp.encryption import fingerprint, lead_context
+from backend.wire.tcp.listening import Listening
+from backend.wire.tcp.sockets import create_listener
+from gateway.layout import read_secret
+from gateway.settings import ServerSettings
+
+logger = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1"
+_ANY = {"0.0.0.0": LOOPBACK, "::": "::1"}
+
+
+class ListeningError(ValueError):
+    """Groups cannot listen as they were told to. The message names the setting."""
+
+
+class GroupListening:
+    """Makes what each incarnation of a group is given."""
+
+    def __init__(self, server: ServerSettings) -> None:
+        """Raises ListeningError and ModelError for unusable files."""
+        self._host = server.group_host if server.group_port else LOOPBACK
+        self._first_port = server.group_port
+        self._serves_own = server.group_wire == "tcp"
+        self._certificate, self._key = _certificate(server)
+        if server.group_port:
+            self._secret = read_secret(server.group_secret)
+        else:
+            self._secret = new_secret()
+
+    def check(self, num_groups: int) -> None:
+        """Raise ListeningError if one of the first groups could not listen."""
+        for number in range(num_groups if self._first_port else 0):
+            try:
+                create_listener(self._host, self._first_port + number).close()
+            except (OSError, OverflowError) as error:
+                where = f"{self._host}:{self._first_port + number}"
+                raise ListeningError(
+                    f"group {number} cannot listen at {where}: {error}\n"
+                    "set another --group-host or --group-port"
+                ) from error
+
+    def open(self, number: int, epoch: int) -> Listening | None:
+        """Return what an incarnation is given; None if nobody comes over TCP."""
+        if not (self._first_port or self._serves_own):
+            return None
+        try:
+            listener = create_listener(
+                self._host, self._first_port + number if self._first_port else 0
+            )
+        except (OSError, OverflowError) as error:
+            logger.error("group %d cannot listen for other gateways: %s", number, error)
+            return None
+        message = Listen(self._secret, epoch, self._certificate, self._key)
+        return Listening(listener, message, self._own_address(listener.getsockname()[1], epoch))
+
+    def _own_address(self, port: int, epoch: int) -> LeadAddress | None:
+        if not self._serves_own:
+            return None
+        pin = fingerprint(self._certificate) if self._certificate else b""
+        return LeadAddress(_ANY.get(self._host, self._host), port, self._secret, epoch, pin)
+
+
+def _certificate(server: ServerSettings) -> tuple[str, str]:
+    """Return certificate and key, PEM, or two empty texts."""
+    files = server.group_tls_cert, server.group_tls_key
+    if not any(files):
+        return "", ""
+    if not all(files):
+        raise ListeningError("encryption needs both: --group-tls-cert and --group-tls-key")
+    try:
+        certificate, key = (Path(file).read_text() for file in files)
+        lead_context(certificate, key)
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        raise ListeningError(f"{files[0]} and {files[1]} are of no use for TLS: {error}") from error
+    return certificate, key

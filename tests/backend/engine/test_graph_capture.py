@@ -1,0 +1,35 @@
+"""Which models' decodes are captured."""
+
+import pytest
+
+from backend.engine.graph_capture import captured_sizes, clears_blocks
+from backend.ops.cpu import CpuOps
+from backend.placement.decode_sizes import DecodeSizes
+from backend.settings import EngineSettings
+from tests.backend.engine.replay_ops import ReplayOps
+from tests.backend.factories import tiny_config
+
+
+class CapturableOps(ReplayOps):
+    is_capturable = hides_unwritten = True
+
+
+def test_ops_that_keep_to_the_rules_are_captured() -> None:
+    settings = EngineSettings(max_num_seqs=7)
+    sizes = captured_sizes(settings, tiny_config(), CapturableOps(), 300)
+    assert sizes == DecodeSizes.of(7, 300)
+    assert not clears_blocks(tiny_config(), CapturableOps())
+
+
+@pytest.mark.parametrize(
+    ("eager", "ops", "why"),
+    [(True, CapturableOps(), "--enforce-eager"), (False, CpuOps(), "read on the host")],
+)
+def test_obstacle_is_told(
+    eager: bool, ops: CpuOps, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    settings = EngineSettings(enforce_eager=eager)
+    assert captured_sizes(settings, tiny_config(), ops, 300) is None
+    assert why in caplog.text
+    assert clears_blocks(tiny_config(), ops) == (not ops.hides_unwritten)

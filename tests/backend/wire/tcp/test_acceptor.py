@@ -1,0 +1,173 @@
+"""A listening lead and workers that dial, encrypted or not."""
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from backend.wire.messages import Reply
+from backend.wire.tcp import acceptor as acceptor_module
+from backend.wire.tcp import handshake
+from backend.wire.tcp.acceptor import Acceptor
+from backend.wire.tcp.address import LeadAddress
+from backend.wire.tcp.dial import DialError, dial
+from backend.wire.tcp.encryption import fingerprint, lead_context, self_signed_pair
+from backend.wire.tcp.handshake import Reason
+from backend.wire.tcp.sockets import create_listener
+from tests.backend.wire.tcp.pairs import (
+    HELLO,
+    INCARNATION,
+    SECRET,
+    SOME_REPLIES,
+    SOME_REQUESTS,
+    admitted,
+    through,
+    wait_for_requests,
+)
+
+
+@contextlib.contextmanager
+def listening(certificate: str = "", key: str = "") -> Iterator[tuple[Acceptor, LeadAddress]]:
+    listener = create_listener("127.0.0.1")
+    host, port = listener.getsockname()
+    encryption = lead_context(certificate, key) if certificate else None
+    acceptor = Acceptor(listener, SECRET, INCARNATION, encryption)
+    try:
+        yield acceptor, LeadAddress(host, port, SECRET, INCARNATION)
+    finally:
+        acceptor.close()
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[str, str]:
+    return self_signed_pair()
+
+
+def test_worker_is_let_in_and_both_directions_work() -> None:
+    with listening() as (acceptor, address):
+        key, lead, worker = through(acceptor, address)
+        assert (key, lead.epoch) == (3, 5)
+        for request in SOME_REQUESTS:
+            assert worker.send(request)
+        assert wait_for_requests(lead, len(SOME_REQUESTS)) == SOME_REQUESTS
+        worker.close()
+        lead.close()
+
+
+def test_pinned_certificate_encrypts_what_is_said(pair: tuple[str, str]) -> None:
+    certificate, key = pair
+    with listening(certificate, key) as (acceptor, address):
+        pinned = msgspec.structs.replace(address, fingerprint=fingerprint(certificate))
+        _, lead, worker = through(acceptor, pinned)
+        # More than a record of TLS, and than a socket takes at once.
+        big = [msgspec.structs.replace(SOME_REQUESTS[0], seq_id=n) for n in range(20_000)]
+        for request in big:
+            while not worker.send(request):
+                worker._write()
+                lead.receive()
+        worker._write()
+        for reply in SOME_REPLIES:
+            lead.send(reply)
+        replies: list[Reply] = []
+        while len(replies) < len(SOME_REPLIES):
+            replies += worker.receive()
+        assert replies == SOME_REPLIES
+        worker.close()
+        lead.close()
+
+
+def test_signed_certificate_of_another_host_is_refused(
+    pair: tuple[str, str], tmp_path: Path
+) -> None:
+    certificate, key = pair
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_text(certificate)
+    with listening(certificate, key) as (_, address):
+        signed = msgspec.structs.replace(address, ca_file=str(ca_file))
+        with pytest.raises(DialError, match="encryption could not be agreed on"):
+            dial(signed, HELLO)
+
+
+def test_another_certificate_and_a_plain_worker_are_refused(
+    pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshake, "HANDSHAKE_SECONDS", 0.2)
+    with listening(*pair) as (acceptor, address):
+        other = msgspec.structs.replace(address, fingerprint=bytes(32))
+        with pytest.raises(DialError, match="another fingerprint"):
+            dial(other, HELLO)
+        with pytest.raises(DialError):
+            dial(address, HELLO)
+        assert acceptor.take() == []
+
+
+def test_wrong_secrets_are_counted_and_logged_without_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wrong = b"this is not it at all"
+    with listening() as (acceptor, address), caplog.at_level(logging.WARNING):
+        for _ in range(5):
+            with pytest.raises(DialError, match="the secret is wrong") as error:
+                dial(msgspec.structs.replace(address, secret=wrong), HELLO)
+            assert "not it" not in str(error.value)
+        for end in through(acceptor, address)[1:]:
+            end.close()
+        until_s = time.monotonic() + 5
+        while acceptor.num_refused[Reason.SECRET] < 5:  # the last may not be counted yet
+            assert time.monotonic() < until_s
+    logged = [record.getMessage() for record in caplog.records]
+    assert [line.rpartition("; ")[2] for line in logged] == ["1 so far", "2 so far", "4 so far"]
+    assert all("the secret is wrong" in line for line in logged)
+    assert not any("not it" in line or SECRET.hex() in line for line in logged)
+    assert "not it" not in repr(msgspec.structs.replace(address, secret=wrong))
+
+
+def test_silent_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceptor_module, "MAX_UNHEARD", 2)
+    with listening() as (acceptor, address):
+        silent = [socket.create_connection((address.host, address.port)) for _ in range(5)]
+        _, lead, worker = through(acceptor, address)
+        assert acceptor.num_refused[Reason.SECRET] == 0
+        for each in silent:
+            each.close()
+        lead.close()
+        worker.close()
+
+
+def test_closed_acceptor_leaves_no_thread_and_lets_nobody_in() -> None:
+    with listening() as (_, address):
+        late = dial(address, HELLO)  # let in, never taken
+        silent = socket.create_connection((address.host, address.port))
+    assert not [thread for thread in threading.enumerate() if thread.name == "acceptor"]
+    with pytest.raises(DialError, match="cannot be reached"):
+        dial(address, HELLO)
+    late.close()
+    silent.close()
+
+
+def test_next_incarnation_takes_over_a_listener() -> None:
+    """Whoever holds the socket gives each lead a copy; the end of one does not shut it."""
+    with create_listener("127.0.0.1") as kept:
+        host, port = kept.getsockname()
+        Acceptor(kept.dup(), SECRET, 1).close()
+        acceptor = Acceptor(kept.dup(), SECRET, INCARNATION)
+        key, lead, worker = through(acceptor, LeadAddress(host, port, SECRET, INCARNATION))
+        assert key == 3
+        for each in (lead, worker, acceptor):
+            each.close()
+
+
+def test_stale_worker_is_told_that_the_group_is_another() -> None:
+    with listening() as (acceptor, address):
+        stale = msgspec.structs.replace(HELLO, incarnation=INCARNATION - 1)
+        with pytest.raises(DialError, match="has been started anew"):
+            dial(address, stale)
+        fresh = dial(address, HELLO)
+        admitted(acceptor)[1].close()
+        fresh.close()

@@ -1,0 +1,59 @@
+"""The kernels' numerics on the card: the tests that run in Triton's interpreter elsewhere."""
+
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import msgspec
+
+from tests.bench.gpu.packages import ROOT, environment
+
+TESTS = ("ops/triton", "linear/test_triton*.py", "sampling/test_device*.py")
+
+
+class KernelResults(msgspec.Struct):
+    """How many tests passed, failed and were skipped; of those that failed, names and words."""
+
+    passed: int
+    failed: int
+    skipped: int
+    failures: list[str]
+
+
+def measure_kernels(tests: tuple[str, ...] = TESTS, marks: str = "numerics") -> KernelResults:
+    """Run the tests, in one process: they share the card. Raises RuntimeError if none ran.
+
+    tests: patterns of paths below tests/backend.
+    """
+    folder = ROOT / "tests" / "backend"
+    paths = sorted(str(path.relative_to(ROOT)) for each in tests for path in folder.glob(each))
+    with tempfile.TemporaryDirectory() as directory:
+        report = Path(directory) / "report.xml"
+        command = [
+            sys.executable, "-m", "tests.bench.gpu.launch", "pytest", "-o", "addopts=", "-q",
+            "-m", marks, "-p", "no:cacheprovider", f"--junitxml={report}", *paths,
+        ]  # fmt: skip
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+        )
+        if not report.exists():
+            raise RuntimeError(f"pytest did not run: {(done.stderr or done.stdout)[-400:]}")
+        return results_of(report)
+
+
+def results_of(report: Path) -> KernelResults:
+    """Read what pytest wrote."""
+    results = KernelResults(0, 0, 0, [])
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        faults = [each for each in case if each.tag in ("failure", "error")]
+        if faults:
+            results.failed += 1
+            name = f"{case.get('classname')}::{case.get('name')}"
+            results.failures.append(f"{name}: {(faults[0].get('message') or '')[:160]}")
+        elif case.find("skipped") is not None:
+            results.skipped += 1
+        else:
+            results.passed += 1
+    return results

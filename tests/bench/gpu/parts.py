@@ -1,0 +1,47 @@
+"""What `make bench-gpu` measures, in parts that each end within minutes."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+BATCHES = [1, 4, 16, 64, 128, 256]
+PROMPTS = [3, 512]
+MODELS = ("Llama-2-7b", "Llama-2-13b")
+# A part that takes longer is ended: whoever lends a card may do so by the ten minutes.
+LIMIT_S = 470.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """kind: of measure.py. told: what it is called with. needs: packages beyond what all need."""
+
+    name: str
+    kind: str
+    told: dict[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+
+
+def all_parts(
+    models: tuple[str, ...] = MODELS,
+    batches: tuple[int, ...] = tuple(BATCHES),
+    prompts: tuple[int, ...] = tuple(PROMPTS),
+    device: str = "cuda",
+) -> list[Part]:
+    """Return the parts in the order in which they are worth most."""
+    points: dict[str, Any] = {"batches": list(batches), "prompts": list(prompts)}
+    few: dict[str, Any] = {"batches": [b for b in batches if b <= 64], "prompts": list(prompts)[:1]}
+    own = {"device": device}
+    parts = [Part("device", "device")]
+    parts.append(Part("kernels", "kernels", {}, ("pytest", "hypothesis")))
+    for model in models:
+        parts.append(Part(f"{model} bf16", "steps", {"model": model, **points, **own}))
+    first = models[0]
+    for quantization in ("int4", "fp8"):
+        told = {"model": first, **points, **own, "quantization": quantization}
+        parts.append(Part(f"{first} {quantization}", "steps", told))
+    eager = {"model": first, **few, **own, "enforce_eager": True}
+    parts.append(Part(f"{first} eager", "steps", eager))
+    parts.append(Part("transformers", "peer", {"model": first, **few, **own}, ("transformers",)))
+    streams = [b for b in batches if b in (1, 16, 64)] or list(batches)[:1]
+    server = ("starlette", "hypercorn", "uvloop", "jinja2")
+    parts.append(Part("server", "served", {"model": first, "streams": streams, **own}, server))
+    return parts

@@ -1,0 +1,126 @@
+"""Groups on the nodes of a Ray cluster, which are network namespaces of this machine.
+
+Whatever becomes of a node, its requests go on elsewhere, and every text is that of a server with
+all groups on one machine.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.supervision.control_messages import GroupView
+from tests.e2e.control import listing
+from tests.e2e.crowd import ask_all, requests_of
+from tests.e2e.ray_nodes import RayNode, ray_cluster, ray_server, start_all, why_no_ray
+from tests.e2e.server import Server, wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(why_no_ray()), reason=why_no_ray())]
+
+SETTINGS = ("--exact", "--threads", "1", "--kv-cache-bytes", "8000000")
+
+
+# What is promised for anything that vanishes.
+DETECTION_SECONDS = 11.0
+
+
+def groups_of(socket: Path) -> list[GroupView]:
+    return listing(socket).groups
+
+
+def test_two_nodes_answer_as_one_machine_and_outlive_a_raylet(
+    tiny_model: Path, tiny_exact_server: Server, tmp_path: Path
+) -> None:
+    requests = requests_of(6, 200)
+    expected = ask_all(tiny_exact_server.url, requests)
+    socket = tmp_path / "ctl.sock"
+    flags = (*SETTINGS, "--dp", "2", "--control-socket", socket)
+    with ray_cluster(2, num_cpus=1) as nodes, ray_server(nodes, tiny_model, *flags) as server:
+        groups = groups_of(socket)
+        assert {group.node.partition("(")[2] for group in groups} == {"10.77.0.1)", "10.77.0.2)"}
+        assert ask_all(server.url, requests) == expected
+        assert ask_all(server.url, requests, disturb=nodes[1].kill_raylet) == expected
+        [lost] = [group for group in groups_of(socket) if group.last_fault is not None]
+        assert lost.last_fault is not None and "10.77.0.2" in lost.last_fault.summary
+        nodes[1].stop()
+        nodes[1].start(1)
+        wait_until(
+            lambda: all(group.state == "ready" for group in groups_of(socket)),
+            60,
+            "the group is placed again",
+        )
+        assert ask_all(server.url, requests) == expected
+
+
+def kill_actor(node: RayNode) -> None:
+    for pid in node.pids_of("ray::NodePart"):
+        os.kill(pid, signal.SIGKILL)
+
+
+def freeze(node: RayNode) -> None:
+    node.machine.send(signal.SIGSTOP)
+
+
+def thaw(node: RayNode) -> None:
+    node.machine.send(signal.SIGCONT)
+
+
+def cut(node: RayNode) -> None:
+    node.machine.cut()
+
+
+def mend(node: RayNode) -> None:
+    node.machine.mend()
+
+
+def restart_ray(node: RayNode) -> None:
+    """As a service manager does, once Ray there has noticed that it was given up."""
+    node.stop()
+    node.start(1)
+
+
+Act = Callable[[RayNode], None]
+
+
+@pytest.mark.slow
+def test_three_nodes_outlive_whatever_befalls_one(
+    tiny_model: Path, tiny_exact_server: Server, tmp_path: Path
+) -> None:
+    requests = requests_of(6, 1500)
+    expected = ask_all(tiny_exact_server.url, requests)
+    socket = tmp_path / "ctl.sock"
+    flags = (*SETTINGS, "--dp", "3", "--control-socket", socket, "--restart-limit", "20")
+    faults: dict[str, tuple[Act, list[Act]]] = {
+        "the actor is killed": (kill_actor, []),
+        "the node is frozen": (freeze, [thaw, restart_ray]),
+        "the link is cut": (cut, [mend, restart_ray]),
+    }
+    with ray_cluster(3, num_cpus=1) as nodes, ray_server(nodes, tiny_model, *flags) as server:
+        victim = nodes[2]
+
+        def is_whole() -> bool:
+            return all(group.state == "ready" for group in groups_of(socket))
+
+        for what, (harm, heal) in faults.items():
+            harmed: list[float] = []
+
+            def disturb(harm: Act = harm, harmed: list[float] = harmed) -> None:
+                harmed.append(time.time())
+                harm(victim)
+
+            assert ask_all(server.url, requests, disturb) == expected, what
+            faults_at = [group.last_fault.at for group in groups_of(socket) if group.last_fault]
+            assert 0 < max(faults_at) - harmed[0] < DETECTION_SECONDS, what
+            for act in heal:
+                act(victim)
+            wait_until(is_whole, 120, f"the group is placed again after {what}")
+        assert ask_all(server.url, requests, nodes[0].kill_ray) == expected, "without a head"
+        for node in nodes:  # without a store of its own, a head that is new knows no old node
+            node.kill_ray()
+            node.stop()
+        start_all(nodes, 1)
+        wait_until(is_whole, 180, "all is placed in the new cluster")
+        assert ask_all(server.url, requests) == expected

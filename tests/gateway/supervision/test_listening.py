@@ -1,0 +1,78 @@
+"""Where groups listen, and what is refused before anything starts."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from backend.config.errors import ModelError
+from backend.wire.tcp.encryption import fingerprint, self_signed_pair
+from gateway.settings import ServerSettings
+from gateway.supervision.listening import GroupListening, ListeningError
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    file = tmp_path / "secret"
+    file.write_bytes(b"  sixteen bytes, at least\n")
+    return file
+
+
+def test_nobody_listens_unless_it_is_wanted() -> None:
+    assert GroupListening(ServerSettings()).open(0, 1) is None
+
+
+def test_own_workers_are_told_a_port_and_a_secret_of_the_moment() -> None:
+    listenings = [GroupListening(ServerSettings(group_wire="tcp")).open(3, 7) for _ in range(2)]
+    secrets = set()
+    for listening in listenings:
+        assert listening is not None and listening.address is not None
+        with listening.listener:
+            assert listening.listener.getsockname() == ("127.0.0.1", listening.address.port)
+        assert listening.address.incarnation == listening.message.incarnation == 7
+        assert listening.address.secret == listening.message.secret
+        secrets.add(listening.message.secret)
+    assert len(secrets) == 2
+
+
+def test_groups_listen_one_port_after_the_other(secret: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = ServerSettings(group_port=port, group_secret=str(secret))
+        listening = GroupListening(server)
+        with pytest.raises(ListeningError, match=r"group 0 cannot listen at 127\.0\.0\.1"):
+            listening.check(1)
+        assert listening.open(0, 1) is None, "the server goes on without"
+    opened = listening.open(0, 1)
+    assert opened is not None and opened.address is None, "own workers share memory"
+    assert opened.message.secret == b"sixteen bytes, at least"
+    opened.listener.close()
+
+
+def test_useless_secrets_are_refused(tmp_path: Path) -> None:
+    short = tmp_path / "short"
+    short.write_text("too short\n")
+    for file, words in ((short, "has 9 bytes"), (tmp_path / "none", "cannot be read")):
+        with pytest.raises(ModelError, match=words):
+            GroupListening(ServerSettings(group_port=1, group_secret=str(file)))
+    with pytest.raises(ModelError, match="--group-secret FILE"):
+        GroupListening(ServerSettings(group_port=1))
+
+
+def test_certificate_is_checked_and_pinned_by_own_workers(tmp_path: Path) -> None:
+    certificate, key = self_signed_pair()
+    files = tmp_path / "certificate", tmp_path / "key"
+    files[0].write_text(certificate)
+    files[1].write_text(key)
+    names = str(files[0]), str(files[1])
+    both = ServerSettings(group_wire="tcp", group_tls_cert=names[0], group_tls_key=names[1])
+    listening = GroupListening(both).open(0, 1)
+    assert listening is not None and listening.address is not None
+    listening.listener.close()
+    assert listening.address.fingerprint == fingerprint(certificate)
+    assert (listening.message.certificate, listening.message.key) == (certificate, key)
+    assert key not in repr(listening) and "PRIVATE" not in repr(listening.message)
+    with pytest.raises(ListeningError, match="needs both"):
+        GroupListening(ServerSettings(group_tls_cert=names[0]))
+    with pytest.raises(ListeningError, match="of no use for TLS"):
+        GroupListening(ServerSettings(group_tls_cert=names[0], group_tls_key=names[0]))
