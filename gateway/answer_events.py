@@ -46,4 +46,6 @@ class CallEnd(msgspec.Struct, frozen=True, gc=False):
     index: int
 
 
+# What is text and no more.
+PlainKind = type[TextDelta] | type[ReasoningDelta] | type[ArgumentsDelta]
 AnswerEvent = TextDelta | ReasoningDelta | CallBegin | ArgumentsDelta | CallEnd

@@ -29,6 +29,16 @@ def cpu_seconds(pid: int) -> float:
     return _cpu_seconds(stat_fields(pid))
 
 
+def exact_cpu_seconds(pid: int) -> float:
+    """Return the same to the nanosecond, of the threads that live; ticks where the kernel does not
+    count so (CONFIG_SCHED_INFO). Raises OSError if the process is gone."""
+    try:
+        files = Path(f"/proc/{pid}/task").glob("*/schedstat")
+        return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+    except (OSError, IndexError):
+        return cpu_seconds(pid)
+
+
 def machine_cpu_seconds() -> float:
     """Return the time that all cores have worked, for whomever, other virtual machines included."""
     ticks = Path("/proc/stat").read_text().partition("\n")[0].split()[1:]

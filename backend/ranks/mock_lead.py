@@ -39,13 +39,15 @@ PLENTY = 1 << 24
 class MockSpawn:
     """What the process is told at spawn.
 
-    token_ids: emitted in turn. steps_per_s: 0 for as many as the worker's pipe takes.
+    token_ids: emitted in turn, after first_ids. steps_per_s: 0 for as many as the worker's pipe
+    takes.
     times_file: gets the time of every step, CLOCK_MONOTONIC seconds as msgpack, at the end.
     """
 
     token_ids: tuple[int, ...]
     steps_per_s: float
     times_file: Path
+    first_ids: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -72,6 +74,7 @@ class MockLead:
         self.step_times_s: list[float] = []
         self._line = line
         self._token_ids = spawn.token_ids
+        self._first_ids = spawn.first_ids
         self._period_s = 1 / spawn.steps_per_s if spawn.steps_per_s else 0.0
         self._sequences: dict[int, _Sequence] = {}
         self._is_stopped = False
@@ -157,7 +160,7 @@ class MockLead:
     def _apply_request(self, request: Request) -> None:
         match request:
             case Submit(seq_id=seq_id, params=params):
-                token_ids = itertools.cycle(self._token_ids)
+                token_ids = itertools.chain(self._first_ids, itertools.cycle(self._token_ids))
                 self._sequences[seq_id] = _Sequence(seq_id, token_ids, params.max_tokens)
             case Abort(seq_id=seq_id):
                 self._sequences.pop(seq_id, None)

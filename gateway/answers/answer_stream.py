@@ -7,7 +7,7 @@ in the event loop, for every token.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gateway.answer_events import AnswerEvent, TextDelta
+from gateway.answer_events import AnswerEvent, PlainKind, TextDelta
 from gateway.answers.choice import Choice, Token
 from gateway.answers.generation import Generation
 from gateway.answers.parsers import AnswerParser
@@ -15,12 +15,8 @@ from gateway.answers.sse import EventQueue
 from gateway.errors import ApiError
 from gateway.schema.usage import Usage
 
-
-class TextTemplate(Protocol):
-    """What writes a piece of text, and no more, in a dialect."""
-
-    def event(self, text: str) -> bytes:
-        """Return the framed event."""
+# Writes a piece that is text and no more as a framed event.
+PieceWriter = Callable[[str], bytes]
 
 
 class StreamForm(Protocol):
@@ -37,10 +33,11 @@ class StreamForm(Protocol):
     def begin(self, choice: Choice) -> bytes:
         """Return what comes before the first piece of a choice."""
 
-    def template(self, choice: Choice) -> TextTemplate | None:
-        """Return what says a piece of text and no more; None if pieces tell more than text.
+    def writer(self, choice: Choice, kind: PlainKind) -> PieceWriter | None:
+        """Return what writes pieces of a kind that are text and no more; None if they tell more;
+        whether they do is the same for all kinds.
 
-        Asked once a choice, after begin(), where all text of it is simply what is said.
+        Asked once a choice and kind, after begin(). Between such pieces others come by pieces().
         """
 
     def pieces(
@@ -68,8 +65,7 @@ class AnswerStream:
         self._form = form
         self._queue = queue
         self._new_parser = new_parser
-        self._templates: dict[int, TextTemplate | None] = {}  # of choices that have begun
-        self._parsers: dict[int, AnswerParser] = {}
+        self._begun: dict[int, _BegunChoice] = {}
 
     def follow(self, generation: Generation) -> None:
         """Take text of this generation; called before the first write."""
@@ -77,14 +73,17 @@ class AnswerStream:
 
     def write(self, choice: Choice, text: str, tokens: Sequence[Token]) -> None:
         """Send what is certain of it."""
-        template = self._templates.get(choice.index)
-        if template is not None and not tokens and choice.finish_reason is None:
-            self._queue.put(template.event(text))  # nearly all text goes this way
-            return
-        framed = self._begun(choice) if choice.index not in self._templates else b""
-        framed += self._form.pieces(choice, self._events(choice, text), tokens)
-        if framed:
-            self._queue.put(framed)
+        begun = self._begun.get(choice.index)
+        if begun is not None and begun.text is not None:
+            if not tokens and choice.finish_reason is None:  # nearly all text goes this way
+                kind = TextDelta if begun.parser is None else begun.parser.pass_on(text)
+                if kind is not None:
+                    self._send(begun.writer(kind)(text))
+                    return
+        framed = b""
+        if begun is None:
+            framed, begun = self._begin(choice)
+        self._send(framed + self._form.pieces(choice, begun.events(choice, text), tokens))
 
     def finish(self, usage: Usage) -> None:
         """End the stream."""
@@ -94,20 +93,46 @@ class AnswerStream:
         """Break the stream off."""
         self._queue.fail(self._form.fail(error))
 
-    def _begun(self, choice: Choice) -> bytes:
+    def _begin(self, choice: Choice) -> tuple[bytes, "_BegunChoice"]:
         framed = self._form.begin(choice)
-        if self._new_parser is not None:
-            self._parsers[choice.index] = self._new_parser()
-            self._templates[choice.index] = None
-        else:
-            self._templates[choice.index] = self._form.template(choice)
-        return framed
+        parser = self._new_parser() if self._new_parser is not None else None
+        begun = self._begun[choice.index] = _BegunChoice(self._form, choice, parser)
+        return framed, begun
 
-    def _events(self, choice: Choice, text: str) -> Sequence[AnswerEvent]:
-        parser = self._parsers.get(choice.index)
-        if parser is None:
+    def _send(self, framed: bytes) -> None:
+        if framed:
+            self._queue.put(framed)
+
+
+class _BegunChoice:
+    """A choice of which something was written. text: what writes its text; None where text has to
+    be told with more."""
+
+    __slots__ = ("_choice", "_form", "_writers", "parser", "text")
+
+    def __init__(self, form: StreamForm, choice: Choice, parser: AnswerParser | None) -> None:
+        self.parser = parser
+        self.text = form.writer(choice, TextDelta)
+        self._form = form
+        self._choice = choice
+        self._writers: dict[PlainKind, PieceWriter] = {}
+        if self.text is not None:
+            self._writers[TextDelta] = self.text
+
+    def writer(self, kind: PlainKind) -> PieceWriter:
+        """Return what writes pieces of a kind."""
+        writer = self._writers.get(kind)
+        if writer is None:
+            writer = self._form.writer(self._choice, kind)
+            assert writer is not None, "it writes text, so it writes the others"
+            self._writers[kind] = writer
+        return writer
+
+    def events(self, choice: Choice, text: str) -> Sequence[AnswerEvent]:
+        """Return what a text consists of."""
+        if self.parser is None:
             return [TextDelta(text)] if text else []
-        events = parser.push(text)
+        events = self.parser.push(text)
         if choice.finish_reason is not None:
-            events += parser.flush(is_cut=choice.is_cut_short)
+            events += self.parser.flush(is_cut=choice.is_cut_short)
         return events

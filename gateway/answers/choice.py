@@ -102,16 +102,16 @@ class Choice:
         Raises RepeatedName at the end of an answer that breaks its schema.
         """
         self.num_cached_tokens = self.num_cached_tokens or output.num_cached_tokens
-        thinks = self.thought is not None and not self.thought.is_over
-        is_watched = bool(self.lists_tokens or self.guarded_names or thinks)
-        is_plain = self.matcher is None and not is_watched
-        if is_plain and output.finish_reason is None and not output.prompt_logprobs:
+        is_watched = self.matcher is not None or self.lists_tokens or self.guarded_names
+        if not is_watched and output.finish_reason is None and not output.prompt_logprobs:
             # What follows would do the same, in twice the time: nearly all frames end here.
             token_ids = output.token_ids
             self.num_tokens += len(token_ids)
-            if len(token_ids) == 1:
-                return self.detokenizer.push(token_ids[0]), ()
-            return "".join(map(self.detokenizer.push, token_ids)), ()
+            texts = [self.detokenizer.push(token_id) for token_id in token_ids]
+            if self.thought is not None and not self.thought.is_over:
+                for text in texts:
+                    self.thought.push(text)
+            return texts[0] if len(texts) == 1 else "".join(texts), ()
         tokens = self.prompt_tokens(output.prompt_logprobs) if output.prompt_logprobs else []
         pieces = []
         # The token that ended the sequence is counted and listed, but as a rule it is not text.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
-from gateway.answer_events import AnswerEvent
+from gateway.answer_events import AnswerEvent, PlainKind
 from gateway.answers.choice import Choice
 from gateway.notations.parser import OutputParser
 from gateway.notations.served import ServedNotation
@@ -25,6 +25,12 @@ class AnswerParser(Protocol):
 
     def push(self, text: str) -> list[AnswerEvent]:
         """Take more text; return what is certain."""
+
+    def pass_on(self, text: str) -> PlainKind | None:
+        """Take text of which all is certain to be of one kind, and return that.
+
+        None where push() is to be asked: nothing is taken then.
+        """
 
     def flush(self, *, is_cut: bool = False) -> list[AnswerEvent]:
         """Return what was held back: no more text will come.

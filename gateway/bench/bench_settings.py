@@ -137,6 +137,13 @@ class GatewayBenchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
         Literal["completions", "chat", "messages", "responses", "ollama", "takeoff"],
         Meta(description="what the clients speak"),
     ] = "completions"
+    writes: Annotated[
+        Literal["plain", "text", "thought", "arguments"],
+        Meta(
+            description="what the engine writes: plain text, or text, a thought or a call's "
+            "arguments that a parser follows"
+        ),
+    ] = "plain"
     streams: Annotated[int, Meta(ge=1, le=512, description="streams, or connections, at once")] = 64
     rate: Annotated[float, Meta(gt=0, le=1000, description="tokens a second of each stream")] = 25.0
     seconds: Annotated[float, Meta(ge=0.5, le=600, description="length of each measurement")] = 5.0

@@ -1,7 +1,9 @@
 """What `unisono bench gateway` asks of a worker in each dialect, and what its events look like."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -42,12 +44,20 @@ class BenchDialect:
     limit_in: str = ""
     whole_path: str = ""
 
-    def body(self, model: str, *, max_tokens: int, stream: bool) -> bytes:
-        """Return the body of a request for so many tokens."""
+    def body(
+        self,
+        model: str,
+        *,
+        max_tokens: int,
+        stream: bool,
+        more: Mapping[str, Any] = MappingProxyType({}),
+    ) -> bytes:
+        """Return the body of a request for so many tokens. more: of its fields."""
         limit: dict[str, Any] = {self.limit: max_tokens}
         if self.limit_in:
             limit = {self.limit_in: limit}
-        return msgspec.json.encode({"model": model, **limit, "stream": stream, **self.fields})
+        fields = {"model": model, **limit, "stream": stream, **self.fields, **more}
+        return msgspec.json.encode(fields)
 
 
 DIALECTS = {

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 
 from gateway.bench.bench_settings import GatewayBenchSettings
-from gateway.bench.dialects import DIALECTS, BenchDialect
+from gateway.bench.dialects import DIALECTS
 from gateway.bench.harness import MODEL, GatewayHarness, ServedProcess
 from gateway.bench.load import percentile
-from gateway.bench.streamed_request import request_bytes
+from gateway.bench.streamed_request import BenchError, request_bytes
 from gateway.bench.streams import (
     Burst,
     Window,
@@ -22,6 +22,7 @@ from gateway.bench.streams import (
     run_streams,
     watch_streams,
 )
+from gateway.bench.written import TOOLS, WRITTEN
 from gateway.text.tokenizer import Tokenizer
 
 NUM_FREE_TOKENS = 2000
@@ -51,6 +52,10 @@ class GatewayFigures(msgspec.Struct, frozen=True):
 
 async def measure(settings: GatewayBenchSettings, model: Path) -> GatewayFigures:
     """Run all of it. Raises BenchError if a process does not start."""
+    if settings.writes != "plain" and settings.dialect not in TOOLS:
+        raise BenchError(f"--writes {settings.writes}: there are no calls in {settings.dialect}")
+    if (settings.dialect, settings.writes) == ("ollama", "arguments"):
+        raise BenchError("--writes arguments: Ollama's calls come whole, without an event a token")
     token_ids = plain_token_ids(model)
     paced = await _paced(settings, model, token_ids)
     free = await _free(settings, model, token_ids)
@@ -60,11 +65,11 @@ async def measure(settings: GatewayBenchSettings, model: Path) -> GatewayFigures
 async def _paced(
     settings: GatewayBenchSettings, model: Path, token_ids: tuple[int, ...]
 ) -> dict[str, float]:
-    dialect = DIALECTS[settings.dialect]
-    body = dialect.body(MODEL, max_tokens=1_000_000, stream=True)
+    dialect, more = DIALECTS[settings.dialect], WRITTEN[settings.writes].fields(settings.dialect)
+    body = dialect.body(MODEL, max_tokens=1_000_000, stream=True, more=more)
     ours: list[Window] = []
     baseline: list[Window] = []
-    with _harness(model, token_ids, settings.rate, dialect) as harness:
+    with _harness(model, token_ids, settings.rate, settings) as harness:
 
         async def watch(process: ServedProcess, path: str) -> Window:
             bodies = [body] * settings.streams
@@ -91,15 +96,15 @@ async def _paced(
 async def _free(
     settings: GatewayBenchSettings, model: Path, token_ids: tuple[int, ...]
 ) -> dict[str, float]:
-    dialect = DIALECTS[settings.dialect]
-    body = dialect.body(MODEL, max_tokens=NUM_FREE_TOKENS, stream=True)
-    short = dialect.body(MODEL, max_tokens=1, stream=False)
+    dialect, more = DIALECTS[settings.dialect], WRITTEN[settings.writes].fields(settings.dialect)
+    body = dialect.body(MODEL, max_tokens=NUM_FREE_TOKENS, stream=True, more=more)
+    short = dialect.body(MODEL, max_tokens=1, stream=False, more=more)
     num_tokens = settings.streams * NUM_FREE_TOKENS
     path = dialect.whole_path or dialect.path
     windows: list[Window] = []
     ours: list[Burst] = []
     baseline: list[Burst] = []
-    with _harness(model, token_ids, 0.0, dialect) as harness:
+    with _harness(model, token_ids, 0.0, settings) as harness:
 
         async def burst(process: ServedProcess) -> Burst:
             request = request_bytes(process.target, "POST", path, short)
@@ -132,8 +137,8 @@ def as_table(figures: GatewayFigures, settings: GatewayBenchSettings) -> str:
     f = figures
     return "\n".join(
         [
-            f"{settings.dialect}: {settings.streams} streams, {settings.rate:g} tokens/s each: "
-            f"{f.tokens_per_s:.0f}/s",
+            f"{settings.dialect}, {settings.writes}: {settings.streams} streams, "
+            f"{settings.rate:g} tokens/s each: {f.tokens_per_s:.0f}/s",
             "                       gateway      bare     above",
             _row("CPU a token, us", f.cpu_us, f.bare_cpu_us, 1),
             _row("late p50, ms", f.late_p50_ms, f.bare_late_p50_ms, 2),
@@ -147,11 +152,13 @@ def as_table(figures: GatewayFigures, settings: GatewayBenchSettings) -> str:
 
 
 def _harness(
-    model: Path, token_ids: tuple[int, ...], rate: float, dialect: BenchDialect
+    model: Path, token_ids: tuple[int, ...], rate: float, settings: GatewayBenchSettings
 ) -> GatewayHarness:
     """Return the processes; the baseline answers in bytes of the length of the worker's."""
+    dialect, written = DIALECTS[settings.dialect], WRITTEN[settings.writes]
     answer = dialect.event.partition(b"data: ")[2] + b" " * 100
-    return GatewayHarness(model, token_ids, rate, dialect.event, answer)
+    first_ids = written.first_ids(Tokenizer.load(model))
+    return GatewayHarness(model, token_ids, rate, dialect.event, answer, written, first_ids)
 
 
 def _row(name: str, ours: float, bare: float, digits: int) -> str:

@@ -24,7 +24,8 @@ from backend.wire.tcp.address import LeadAddress, new_secret
 from backend.wire.tcp.sockets import create_listener
 from gateway.bench.baseline import BaselineSpawn
 from gateway.bench.streamed_request import BenchError, Target
-from gateway.settings import ServerSettings, Settings
+from gateway.bench.written import PLAIN, TEMPLATE, Written
+from gateway.settings import Settings
 
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -52,20 +53,29 @@ class GatewayHarness:
         rate: float,
         event: bytes,
         answer: bytes,
+        written: Written = PLAIN,
+        first_ids: tuple[int, ...] = (),
         *,
         is_tcp: bool = False,
     ) -> None:
         """rate: steps a second, 0 for as many as can be. event, answer: what the baseline sends.
-        is_tcp: engine and worker talk through loopback, not through memory that they share."""
+
+        written: what the engine writes; first_ids: of it, what comes before token_ids. is_tcp: engine
+        and worker talk through loopback, not through memory that they share.
+        """
         self._is_tcp = is_tcp
         self._directory = tempfile.TemporaryDirectory(prefix="unisono-bench-")
-        times = Path(self._directory.name)
-        self._files = (times / "steps", times / "rounds")
-        mock = MockSpawn(token_ids, rate, self._files[0])
-        settings = Settings(
-            ServerSettings(served_model_name=(MODEL,), access_log=False, log_level="warning"),
-            EngineSettings(model=str(model)),
+        files = Path(self._directory.name)
+        self._files = (files / "steps", files / "rounds")
+        mock = MockSpawn(token_ids, rate, self._files[0], first_ids)
+        (files / "template").write_text(TEMPLATE)
+        server = msgspec.structs.replace(
+            written.settings(str(files / "template")),
+            served_model_name=(MODEL,),
+            access_log=False,
+            log_level="warning",
         )
+        settings = Settings(server, EngineSettings(model=str(model)))
         self._engine = Child("mock engine", "backend.ranks.mock_lead:lead_main", mock)
         self.gateway = ServedProcess("worker 0", "gateway.worker:worker_main", 0, settings)
         spawn = BaselineSpawn(event, answer, rate, self._files[1])

@@ -12,7 +12,7 @@ from typing import cast
 
 from gateway.bench.dialects import SERVER_SENT, EventForm
 from gateway.bench.streamed_request import StreamedRequest, Target, request_bytes
-from gateway.procfs import cpu_seconds
+from gateway.procfs import exact_cpu_seconds
 
 SETTLE_SECONDS = 0.5
 FIRST_EVENT_SECONDS = 10.0
@@ -79,9 +79,9 @@ async def watch_streams(
         await asyncio.sleep(SETTLE_SECONDS)
         for stream in streams:
             stream.times_s.clear()
-        begun_s, cpu_s = time.monotonic(), cpu_seconds(pid)
+        begun_s, cpu_s = time.monotonic(), exact_cpu_seconds(pid)
         await asyncio.sleep(seconds)
-        window = Window(time.monotonic() - begun_s, cpu_seconds(pid) - cpu_s)
+        window = Window(time.monotonic() - begun_s, exact_cpu_seconds(pid) - cpu_s)
         window.times_s = sorted(time_s for stream in streams for time_s in stream.times_s)
         return window
     finally:
@@ -95,7 +95,7 @@ async def run_streams(
 ) -> Window:
     """Open a stream for each body and take all of them to their end."""
     streams = [EventTimes(form) for _ in bodies]
-    begun_s, cpu_s = time.monotonic(), cpu_seconds(pid)
+    begun_s, cpu_s = time.monotonic(), exact_cpu_seconds(pid)
     await asyncio.gather(
         *(
             StreamedRequest(request_bytes(target, "POST", path, body), stream.feed).perform(
@@ -104,7 +104,7 @@ async def run_streams(
             for body, stream in zip(bodies, streams, strict=True)
         )
     )
-    window = Window(time.monotonic() - begun_s, cpu_seconds(pid) - cpu_s)
+    window = Window(time.monotonic() - begun_s, exact_cpu_seconds(pid) - cpu_s)
     window.times_s = [time_s for stream in streams for time_s in stream.times_s]
     return window
 
@@ -129,10 +129,10 @@ async def repeat_requests(
     ]
     await asyncio.sleep(SETTLE_SECONDS)
     before = sum(repeater.num_answers for _, repeater in pairs)
-    begun_s, cpu_s = time.monotonic(), cpu_seconds(pid)
+    begun_s, cpu_s = time.monotonic(), exact_cpu_seconds(pid)
     await asyncio.sleep(seconds)
     count = sum(repeater.num_answers for _, repeater in pairs) - before
-    burst = Burst(count, time.monotonic() - begun_s, cpu_seconds(pid) - cpu_s)
+    burst = Burst(count, time.monotonic() - begun_s, exact_cpu_seconds(pid) - cpu_s)
     for transport, _ in pairs:
         transport.abort()
     return burst

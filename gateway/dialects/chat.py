@@ -19,9 +19,11 @@ from gateway.answer_events import (
     ArgumentsDelta,
     CallBegin,
     CallEnd,
+    PlainKind,
     ReasoningDelta,
     TextDelta,
 )
+from gateway.answers.answer_stream import PieceWriter
 from gateway.answers.choice import Choice, Token
 from gateway.answers.logprobs import prompt_logprobs
 from gateway.answers.sse import DONE, PING, ChunkTemplate, event
@@ -160,14 +162,14 @@ class _ChoiceWriter:
             case ReasoningDelta(text):
                 return Delta(reasoning_content=text, reasoning=text)
             case CallBegin(index, id, name):
-                return self._call_delta(index, FunctionCallDelta("", name), id)
+                return self.call_delta(index, FunctionCallDelta("", name), id)
             case ArgumentsDelta(index, text):
-                return self._call_delta(index, FunctionCallDelta(text))
+                return self.call_delta(index, FunctionCallDelta(text))
             case _:
                 return None
 
-    def _call_delta(self, index: int, function: FunctionCallDelta, id: str = "") -> Delta:
-        """id: with the first piece of a call."""
+    def call_delta(self, index: int, function: FunctionCallDelta, id: str = "") -> Delta:
+        """Return a piece of a call. id: with the first."""
         if self._request.is_legacy:
             return Delta(function_call=function)
         if not id:
@@ -221,7 +223,7 @@ class ChatStream:
         self._is_plain = not (
             writer.shows_ids or writer.shows_logprobs or writer.shows_usage_always
         )
-        self._templates: dict[int, ChunkTemplate] = {}  # by choice
+        self._arguments: dict[int, ChunkTemplate] = {}  # by choice: of its last call
         self._calling: set[int] = set()  # choices whose last call is complete
         self._contents: dict[int, ContentTokens] = defaultdict(ContentTokens)
 
@@ -231,15 +233,19 @@ class ChatStream:
         delta = Delta(role="assistant", content="", refusal=None)
         return self._event(ChunkChoice(index=choice.index, delta=delta, prompt_token_ids=ids))
 
-    def template(self, choice: Choice) -> ChunkTemplate | None:
-        """Return the chunk of a piece of text."""
+    def writer(self, choice: Choice, kind: PlainKind) -> PieceWriter | None:
+        """Return what writes pieces of a kind as chunks that are encoded but for their text."""
         if not self._is_plain:
             return None
-        index = choice.index
-        if index not in self._templates:
-            chunk = self._chunk(ChunkChoice(index=index, delta=Delta(content="")))
-            self._templates[index] = ChunkTemplate(chunk, "content")
-        return self._templates[index]
+        if kind is ArgumentsDelta:
+            return lambda text: self._arguments[choice.index].event(text)
+        is_text = kind is TextDelta
+        delta = Delta(content="") if is_text else Delta(reasoning_content="", reasoning="")
+        fields = ("content",) if is_text else ("reasoning_content", "reasoning")
+        return self._template(choice, delta, *fields).event
+
+    def _template(self, choice: Choice, delta: Delta, *fields: str) -> ChunkTemplate:
+        return ChunkTemplate(self._chunk(ChunkChoice(index=choice.index, delta=delta)), *fields)
 
     def pieces(
         self, choice: Choice, events: Sequence[AnswerEvent], tokens: Sequence[Token]
@@ -296,10 +302,6 @@ class ChatStream:
         scored: Sequence[Token],
     ) -> bytes:
         """tokens: whose ids are told; scored: whose log-probabilities are."""
-        if isinstance(piece, TextDelta) and not tokens:
-            template = self.template(choice)
-            if template is not None:
-                return template.event(piece.text)
         return self._event(
             ChunkChoice(
                 index=choice.index,
@@ -313,6 +315,9 @@ class ChatStream:
         for piece in events:
             if isinstance(piece, CallBegin):
                 self._calling.discard(choice.index)
+                if self._is_plain:
+                    delta = self._writer.call_delta(piece.index, FunctionCallDelta(""))
+                    self._arguments[choice.index] = self._template(choice, delta, "arguments")
             elif isinstance(piece, CallEnd):
                 self._calling.add(choice.index)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET
 
-from gateway.answer_events import AnswerEvent, TextDelta
+from gateway.answer_events import AnswerEvent, PlainKind, TextDelta
+from gateway.answers.answer_stream import PieceWriter
 from gateway.answers.choice import Choice, Token
 from gateway.answers.logprobs import completion_logprobs, mean_logprob, prompt_logprobs
 from gateway.answers.sse import DONE, PING, ChunkTemplate, event
@@ -123,11 +124,11 @@ class CompletionStream:
         """Nothing comes before the text."""
         return b""
 
-    def template(self, choice: Choice) -> ChunkTemplate | None:
-        """Return the chunk of a piece of text."""
+    def writer(self, choice: Choice, kind: PlainKind) -> PieceWriter | None:
+        """Return what writes a piece of text."""
         if self._request.return_token_ids or self._request.has_continuous_usage:
             return None
-        return ChunkTemplate(self._chunk([CompletionChoice("", choice.index)]))
+        return ChunkTemplate(self._chunk([CompletionChoice("", choice.index)]), "text").event
 
     def pieces(
         self, choice: Choice, events: Sequence[AnswerEvent], tokens: Sequence[Token]

@@ -17,9 +17,11 @@ from gateway.answer_events import (
     ArgumentsDelta,
     CallBegin,
     CallEnd,
+    PlainKind,
     ReasoningDelta,
     TextDelta,
 )
+from gateway.answers.answer_stream import PieceWriter
 from gateway.answers.choice import Choice, Token
 from gateway.answers.sse import ChunkTemplate, event
 from gateway.answers.whole_answer import WholeChoice
@@ -101,9 +103,11 @@ class MessageStream:
         )
         return _event(MessageStart(message=message)) + self.ping
 
-    def template(self, choice: Choice) -> ChunkTemplate | None:
-        """Return the event of a piece of text: all text is one block, the first."""
-        return _delta_template("text", 0)
+    def writer(self, choice: Choice, kind: PlainKind) -> PieceWriter:
+        """Return what writes pieces of a kind, mostly into a block that is open."""
+        if kind is TextDelta:
+            return self._text
+        return self._thought if kind is ReasoningDelta else self._arguments
 
     def pieces(
         self, choice: Choice, events: Sequence[AnswerEvent], tokens: Sequence[Token]
@@ -127,21 +131,32 @@ class MessageStream:
     def _piece(self, piece: AnswerEvent) -> bytes:
         match piece:
             case TextDelta(text):
-                opened = b"" if self._kind == "text" else self._start("text", TextBlock(text=""))
-                return opened + self._delta.event(text)
+                return self._text(text)
             case ReasoningDelta(text):
-                empty = ThinkingBlock(thinking="", signature="")
-                opened = b"" if self._kind == "thinking" else self._start("thinking", empty)
-                return opened + self._delta.event(text) if self._shows_thoughts else opened
+                return self._thought(text)
             case CallBegin(_, id, name):
                 self._ends_in_call = False
                 block = ToolUseBlock(id=_call_id(id), name=name, input={})
                 return self._start("tool_use", block)
             case ArgumentsDelta(_, text):
-                return self._delta.event(text)
+                return self._arguments(text)
             case _:
                 self._ends_in_call = True
                 return self._stop()
+
+    def _text(self, text: str) -> bytes:
+        if self._kind == "text":
+            return self._delta.event(text)
+        return self._start("text", TextBlock(text="")) + self._delta.event(text)
+
+    def _thought(self, text: str) -> bytes:
+        opened = b""
+        if self._kind != "thinking":
+            opened = self._start("thinking", ThinkingBlock(thinking="", signature=""))
+        return opened + self._delta.event(text) if self._shows_thoughts else opened
+
+    def _arguments(self, text: str) -> bytes:
+        return self._delta.event(text)
 
     def _start(self, kind: str, block: AnswerBlock) -> bytes:
         stopped = self._stop()
@@ -171,7 +186,7 @@ _DELTAS = {
 
 def _delta_template(kind: str, index: int) -> ChunkTemplate:
     field, piece = _DELTAS[kind]
-    return ChunkTemplate(BlockDelta(index=index, delta=piece), field, "content_block_delta")
+    return ChunkTemplate(BlockDelta(index=index, delta=piece), field, name="content_block_delta")
 
 
 def _event(struct: MessageEvent) -> bytes:

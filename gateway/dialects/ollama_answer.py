@@ -6,6 +6,7 @@ Must not know templates, tokens or HTTP.
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -17,10 +18,13 @@ from gateway.answer_events import (
     ArgumentsDelta,
     CallBegin,
     CallEnd,
+    PlainKind,
     ReasoningDelta,
     TextDelta,
 )
+from gateway.answers.answer_stream import PieceWriter
 from gateway.answers.choice import Choice, Token
+from gateway.answers.sse import holes
 from gateway.answers.whole_answer import Call, WholeChoice
 from gateway.dialects.chat_logprobs import ContentTokens, chat_logprobs
 from gateway.dialects.error_forms import ollama_error
@@ -40,6 +44,7 @@ from gateway.schema.ollama import (
 from gateway.schema.usage import Usage
 from gateway.service import Service
 
+_encode = msgspec.json.Encoder().encode
 OllamaLine = OllamaChatAnswer | OllamaGenerateAnswer
 
 
@@ -66,6 +71,11 @@ class OllamaAnswer:
             return UNSET
         written = chat_logprobs(tokens, self._num_logprobs, self._tokenizer).content
         return [_logprob(entry) for entry in written or []]
+
+    @property
+    def text_field(self) -> str:
+        """The field of a line that its text is in."""
+        return "content" if self._is_chat else "response"
 
     def loaded(self) -> OllamaLine:
         """Return the answer to a request that asks for the model only."""
@@ -142,9 +152,13 @@ class OllamaStream:
         self._first_ns = time.monotonic_ns()
         return b""
 
-    def template(self, choice: Choice) -> "LineTemplate | None":
-        """Return the line of a piece of text."""
-        return None if self._answer.tells_logprobs else LineTemplate(self._answer)
+    def writer(self, choice: Choice, kind: PlainKind) -> PieceWriter | None:
+        """Return what writes pieces of a kind as lines that are encoded but for text and time."""
+        if self._answer.tells_logprobs:
+            return None
+        if kind is ArgumentsDelta:
+            return self._arguments
+        return LineTemplate(self._answer, is_thought=kind is ReasoningDelta).event
 
     def pieces(
         self, choice: Choice, events: Sequence[AnswerEvent], tokens: Sequence[Token]
@@ -182,6 +196,12 @@ class OllamaStream:
         """Write an error object."""
         return ollama_error(error) + b"\n"
 
+    def _arguments(self, text: str) -> bytes:
+        """Keep them until the call is complete: only one at a time is not."""
+        [call] = self._calls.values()
+        call.arguments += text
+        return b""
+
     def _piece(self, piece: AnswerEvent) -> bytes:
         match piece:
             case TextDelta(text):
@@ -190,8 +210,8 @@ class OllamaStream:
                 return encode_line(self._answer.line(thinking=text))
             case CallBegin(index, id, name):
                 self._calls[index] = Call(id, name)
-            case ArgumentsDelta(index, text):
-                self._calls[index].arguments += text
+            case ArgumentsDelta(_, text):
+                self._arguments(text)
             case CallEnd(index):
                 call = _call(index, self._calls.pop(index))
                 if call is not None:
@@ -200,14 +220,18 @@ class OllamaStream:
 
 
 class LineTemplate:
-    """Writes pieces of text as lines."""
+    """A line encoded once, around its time and its text."""
 
-    def __init__(self, answer: OllamaAnswer) -> None:
-        self._answer = answer
+    def __init__(self, answer: OllamaAnswer, *, is_thought: bool) -> None:
+        line = answer.line(thinking="") if is_thought else answer.line()
+        field = "thinking" if is_thought else answer.text_field
+        line = msgspec.structs.replace(line, created_at="")
+        self._head, self._middle, self._tail = holes(encode_line(line), "created_at", field)
 
     def event(self, text: str) -> bytes:
         """Return the line."""
-        return encode_line(self._answer.line(text))
+        now = b'"%b"' % timestamp(time.time()).encode()
+        return b"".join((self._head, now, self._middle, _encode(text), self._tail))
 
 
 def encode_line(line: OllamaLine) -> bytes:
@@ -217,7 +241,13 @@ def encode_line(line: OllamaLine) -> bytes:
 
 def timestamp(seconds: float) -> str:
     """Write seconds since the epoch as RFC 3339 has them."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+    whole = int(seconds)
+    return f"{_second(whole)}.{int((seconds - whole) * 1e6):06}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _logprob(entry: TokenLogprob) -> OllamaLogprob:

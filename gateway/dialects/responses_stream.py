@@ -5,7 +5,6 @@ The last event has the whole answer once more. Called through responses_answer.p
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET
@@ -16,12 +15,15 @@ from gateway.answer_events import (
     ArgumentsDelta,
     CallBegin,
     CallEnd,
+    PlainKind,
     ReasoningDelta,
     TextDelta,
 )
+from gateway.answers.answer_stream import PieceWriter
 from gateway.answers.choice import Choice, Token
 from gateway.answers.whole_answer import Call
 from gateway.dialects.chat_logprobs import ContentTokens
+from gateway.dialects.responses_items import ItemWriter, ended, new_id
 from gateway.errors import ApiError
 from gateway.schema.chat import TokenLogprob
 from gateway.schema.responses import (
@@ -37,17 +39,17 @@ from gateway.schema.responses import (
 )
 from gateway.schema.usage import Usage
 
-if TYPE_CHECKING:
-    pass
-
-from gateway.dialects.responses_items import ItemWriter, ended, new_id
-
 _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
 class _Item:
-    """An item of a stream that has begun and not ended; call: of a call."""
+    """An item of a stream that has begun and not ended.
+
+    call: of a call, whose arguments are the pieces. is_silent: what it grows by is not told; only
+    all of it is a custom tool's input. parts: of the event that it grows by, around number and
+    text.
+    """
 
     kind: type[TextDelta] | type[ReasoningDelta] | type[CallBegin]
     id: str
@@ -55,6 +57,8 @@ class _Item:
     pieces: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     call: Call | None = None
+    is_silent: bool = False
+    parts: tuple[bytes, bytes, bytes] = (b"", b"", b"")
 
     @property
     def text(self) -> str:
@@ -83,9 +87,13 @@ class ResponsesStream:
         created = self._event("response.created", response=self._base)
         return created + self._event("response.in_progress", response=self._base)
 
-    def template(self, choice: Choice) -> "PlainText | None":
-        """Return what writes a piece of text."""
-        return None if self._writer.tells_logprobs else PlainText(self)
+    def writer(self, choice: Choice, kind: PlainKind) -> PieceWriter | None:
+        """Return what writes pieces of a kind, mostly of an item that is open."""
+        if self._writer.tells_logprobs:
+            return None
+        if kind is TextDelta:
+            return self._plain_text
+        return self._thought if kind is ReasoningDelta else self._arguments
 
     def pieces(
         self, choice: Choice, events: Sequence[AnswerEvent], tokens: Sequence[Token]
@@ -98,22 +106,24 @@ class ResponsesStream:
         for piece in events:
             match piece:
                 case TextDelta(text):
-                    framed += self.add_text(text, told)
+                    framed += self._text(text, told)
                     told = []
                 case ReasoningDelta(text):
-                    framed += self._add_reasoning(text)
+                    framed += self._thought(text)
                 case CallBegin():
                     framed += self._begin_call(piece)
                 case ArgumentsDelta(_, text):
-                    framed += self._add_arguments(text)
+                    framed += self._arguments(text)
                 case CallEnd():
                     framed += self._end_item("completed")
         if choice.finish_reason is not None:
             framed += self._end(choice)
         return framed
 
-    def add_text(self, text: str, logprobs: list[TokenLogprob]) -> bytes:
+    def _text(self, text: str, logprobs: list[TokenLogprob]) -> bytes:
         """Write more of what the model says."""
+        if not logprobs:
+            return self._plain_text(text)
         framed = b"" if self._is_open(TextDelta) else self._begin_item(TextDelta, "msg")
         item = self._open
         assert item is not None
@@ -128,18 +138,35 @@ class ResponsesStream:
             logprobs=logprobs,
         )
 
-    def add_plain_text(self, text: str) -> bytes:
-        """Do the same for text without log-probabilities: most events are of this kind."""
+    def _plain_text(self, text: str) -> bytes:
+        """Do the same without log-probabilities: most events are of this kind or the next."""
+        if self._open is not None and self._open.kind is TextDelta:
+            return self._grow(self._open, text)
+        framed = self._begin_item(TextDelta, "msg")
+        assert self._open is not None
+        return framed + self._grow(self._open, text)
+
+    def _thought(self, text: str) -> bytes:
+        if self._open is not None and self._open.kind is ReasoningDelta:
+            return self._grow(self._open, text)
+        framed = self._begin_item(ReasoningDelta, "rs")
+        assert self._open is not None
+        return framed + self._grow(self._open, text)
+
+    def _arguments(self, text: str) -> bytes:
         item = self._open
-        if item is None or item.kind is not TextDelta:
-            return self.add_text(text, [])
+        assert item is not None and item.call is not None
+        if item.is_silent:
+            item.pieces.append(text)
+            return b""
+        return self._grow(item, text)
+
+    def _grow(self, item: _Item, text: str) -> bytes:
         item.pieces.append(text)
         number = self._num_events
         self._num_events = number + 1
-        return b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta",' + (
-            b'"sequence_number":%d,"output_index":%d,"item_id":"%b","content_index":0,"delta":%b,'
-            b'"logprobs":[]}\n\n' % (number, item.index, item.id.encode(), _encode(text))
-        )
+        head, middle, tail = item.parts
+        return b"%b%d%b%b%b" % (head, number, middle, _encode(text), tail)
 
     def finish(self, usage: Usage) -> bytes:
         """Tell the whole answer."""
@@ -155,32 +182,8 @@ class ResponsesStream:
         )
         return self._event("response.failed", response=failed)
 
-    def _add_reasoning(self, text: str) -> bytes:
-        framed = b"" if self._is_open(ReasoningDelta) else self._begin_item(ReasoningDelta, "rs")
-        return framed + self._grow("response.reasoning_text.delta", text, content_index=0)
-
     def _begin_call(self, piece: CallBegin) -> bytes:
         return self._begin_item(CallBegin, "fc", Call(piece.id, piece.name))
-
-    def _add_arguments(self, text: str) -> bytes:
-        item = self._open
-        assert item is not None and item.call is not None
-        item.call.arguments += text
-        if self._writer.tools.is_custom(item.call.name):
-            return b""  # only all of them are its input
-        return self._grow("response.function_call_arguments.delta", text)
-
-    def _grow(self, kind: str, text: str, content_index: int | None = None) -> bytes:
-        item = self._open
-        assert item is not None
-        item.pieces.append(text)
-        return self._event(
-            kind,
-            item_id=item.id,
-            output_index=item.index,
-            content_index=UNSET if content_index is None else content_index,
-            delta=text,
-        )
 
     def _is_open(self, kind: type) -> bool:
         return self._open is not None and self._open.kind is kind
@@ -193,6 +196,8 @@ class ResponsesStream:
     ) -> bytes:
         framed = self._end_item("completed")
         item = self._open = _Item(kind, new_id(prefix), len(self._output), call=call)
+        item.is_silent = call is not None and self._writer.tools.is_custom(call.name)
+        item.parts = _delta_parts(item)
         framed += self._event(
             "response.output_item.added",
             output_index=item.index,
@@ -255,6 +260,7 @@ class ResponsesStream:
 
     def _written(self, item: _Item, status: ItemStatus) -> OutputItem:
         if item.call is not None:
+            item.call.arguments = item.text
             return self._writer.call(item.id, item.call, status)
         if item.kind is ReasoningDelta:
             return self._writer.reasoning(item.id, item.text, status)
@@ -276,12 +282,19 @@ class ResponsesStream:
         return b"event: %b\ndata: %b\n\n" % (kind.encode(), _encode(event))
 
 
-class PlainText:
-    """Writes pieces of text that are no more than text."""
-
-    def __init__(self, stream: ResponsesStream) -> None:
-        self._stream = stream
-
-    def event(self, text: str) -> bytes:
-        """Return the framed event."""
-        return self._stream.add_plain_text(text)
+def _delta_parts(item: _Item) -> tuple[bytes, bytes, bytes]:
+    """Return what stands around the number and the text of an event that an item grows by."""
+    if item.kind is TextDelta:
+        name, content = "response.output_text.delta", b',"content_index":0'
+    elif item.kind is ReasoningDelta:
+        name, content = "response.reasoning_text.delta", b',"content_index":0'
+    else:
+        name, content = "response.function_call_arguments.delta", b""
+    head = b'event: %b\ndata: {"type":"%b","sequence_number":' % (name.encode(), name.encode())
+    middle = b',"output_index":%d,"item_id":"%b"%b,"delta":' % (
+        item.index,
+        item.id.encode(),
+        content,
+    )
+    tail = b',"logprobs":[]}\n\n' if item.kind is TextDelta else b"}\n\n"
+    return head, middle, tail

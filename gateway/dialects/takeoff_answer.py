@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from gateway.answer_events import AnswerEvent, TextDelta
+from gateway.answer_events import AnswerEvent, PlainKind, TextDelta
+from gateway.answers.answer_stream import PieceWriter
 from gateway.answers.choice import Choice, Token
 from gateway.answers.sse import PING, event
 from gateway.answers.whole_answer import WholeChoice
@@ -57,17 +58,17 @@ class TakeoffStream:
         """Nothing comes before the text."""
         return b""
 
-    def template(self, choice: Choice) -> "TextEvent":
+    def writer(self, choice: Choice, kind: PlainKind = TextDelta) -> PieceWriter:
         """Return what writes a piece of text."""
-        return TextEvent("" if self._is_one else f"id: {choice.index}\n")
+        return TextEvent("" if self._is_one else f"id: {choice.index}\n").event
 
     def pieces(
         self, choice: Choice, events: Sequence[AnswerEvent], tokens: Sequence[Token]
     ) -> bytes:
         """Write an event for each piece."""
-        template = self.template(choice)
+        writer = self.writer(choice)
         texts = [piece.text for piece in events if isinstance(piece, TextDelta)]
-        return b"".join(template.event(text) for text in texts if text)
+        return b"".join(writer(text) for text in texts if text)
 
     def finish(self, usage: Usage) -> bytes:
         """Write the token counts if they are wanted: the end of the stream says the rest."""

@@ -8,6 +8,7 @@ import re
 from typing import Protocol
 
 _STRING_STOP = re.compile(r'["\\]')
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _STRUCTURE = re.compile(r'["{}\[\]]')
 
 
@@ -26,6 +27,10 @@ class ArgumentReader(Protocol):
         """
         ...
 
+    def passes(self, text: str) -> bool:
+        """Whether read() would return just that text, and be in the same state behind it."""
+        ...
+
 
 class JsonReader:
     """Arguments that are a JSON object, or any JSON that is nested: passed on as it is.
@@ -41,6 +46,9 @@ class JsonReader:
     def read(self, text: str) -> tuple[str, int]:
         end = self.end(text)
         return text[:end], end
+
+    def passes(self, text: str) -> bool:
+        return self._is_in_string and _STRING_STOP.search(text) is None
 
     def end(self, text: str) -> int:
         """Return how many characters of `text` belong to it."""
@@ -75,6 +83,11 @@ def json_string(text: str) -> str:
 def json_characters(text: str) -> str:
     """Return a text as it stands inside a JSON string."""
     return json_string(text)[1:-1]
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text stands inside a JSON string as it is."""
+    return _ESCAPED.search(text) is None
 
 
 def json_scalar(word: str) -> str:

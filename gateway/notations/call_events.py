@@ -35,23 +35,24 @@ class CallEvents:
     def begin(self, name: str, index: str = "") -> None:
         """A tool is called. index: the number that the model gave the call, if it did."""
         self.num_begun += 1
-        if self._is_told:
+        if self.is_told:
             id = self._new_id(name, index or str(self.num_begun - 1))
             self._tell(CallBegin(self.num_begun - 1, id, name))
 
     def arguments(self, text: str) -> None:
         """More of its arguments, as JSON."""
-        if text and self._is_told:
+        if text and self.is_told:
             self._tell(ArgumentsDelta(self.num_begun - 1, text))
 
     def end(self) -> None:
         """Its arguments are complete."""
-        if self._is_told:
+        if self.is_told:
             self._tell(CallEnd(self.num_begun - 1))
             self.num_complete += 1
 
     @property
-    def _is_told(self) -> bool:
+    def is_told(self) -> bool:
+        """Whether the last call is told."""
         return self.num_begun == 1 or self._allows_parallel
 
     def _new_id(self, name: str, index: str) -> str:

@@ -5,7 +5,7 @@ As Llama 3.2 and 4 write them. Called by the parser.
 
 import re
 
-from gateway.notations.arguments import json_characters, json_scalar, json_string
+from gateway.notations.arguments import is_plain, json_characters, json_scalar, json_string
 
 _WORD = re.compile(r"[^\s,:={}\[\]()'\"]+")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
@@ -43,6 +43,9 @@ class KeywordReader:
                 break
             position = end
         return "".join(found), position
+
+    def passes(self, text: str) -> bool:
+        return bool(self._quote) and self._stop.search(text) is None and is_plain(text)
 
     def _read_string(self, text: str, position: int, found: list[str]) -> int:
         stop = self._stop.search(text, position)

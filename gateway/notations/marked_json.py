@@ -5,7 +5,7 @@ As Gemma 4 writes them: `{city:<|"|>Bern<|"|>,days:[1,2]}`. Called by the parser
 
 import re
 
-from gateway.notations.arguments import json_characters, json_scalar, json_string
+from gateway.notations.arguments import is_plain, json_characters, json_scalar, json_string
 from gateway.notations.marks import MarkFinder
 
 _WORD = re.compile(r'[^\s,:{}\[\]"]+')
@@ -38,6 +38,11 @@ class MarkedJsonReader:
                 break
             position = end
         return "".join(found), position
+
+    def passes(self, text: str) -> bool:
+        if self._string == '"':
+            return _QUOTED.search(text) is None
+        return bool(self._string) and not self._finder.may_begin(text) and is_plain(text)
 
     def _read_marked(self, text: str, position: int, found: list[str]) -> int:
         at, mark = self._finder.find(text, position)

@@ -46,6 +46,9 @@ class ThoughtCounter:
         """Take the text of one more token."""
         if self.is_over:
             return
+        if self._is_thinking and not self._held and not self._closing.may_begin(text):
+            self.num_tokens += 1  # what follows would do the same
+            return
         self._held += text
         if self._is_thinking:
             self.num_tokens += 1

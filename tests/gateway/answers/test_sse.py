@@ -45,7 +45,7 @@ def chunk_of(text: str, model: str = "m") -> Completion:
 @pytest.mark.parametrize("text", ["", "plain", 'quo"te\\', "new\nline\r\n\n", "é😀\u2028", "\x00"])
 @pytest.mark.parametrize("model", ["m", '","text":"" \\'])
 def test_template_gives_what_encoding_the_whole_chunk_gives(text: str, model: str) -> None:
-    template = ChunkTemplate(chunk_of("", model))
+    template = ChunkTemplate(chunk_of("", model), "text")
     framed = template.event(text)
     assert framed == event(msgspec.json.encode(chunk_of(text, model)))
     assert framed.count(b"\n") == 2

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, cast
 
-from gateway.answer_events import AnswerEvent, ArgumentsDelta
+from gateway.answer_events import AnswerEvent, ArgumentsDelta, CallBegin, ReasoningDelta, TextDelta
 from gateway.answers.choice import Choice
 from gateway.answers.whole_answer import WholeChoice, without_cut_call
 from gateway.notations.compiled import CompiledNotation, compiled
@@ -27,8 +27,20 @@ def events_of(
     **options: Any,
 ) -> list[AnswerEvent]:
     parser = OutputParser(notation, tools=tools, **options)
-    events = [event for piece in pieces for event in parser.push(piece)]
+    events: list[AnswerEvent] = []
+    for piece in pieces:
+        kind = None if options.get("tracks_offsets") else parser.pass_on(piece)
+        if kind is None:
+            events += parser.push(piece)
+        elif kind is ArgumentsDelta:
+            events.append(ArgumentsDelta(_last_call(events), piece))
+        else:
+            events.append(TextDelta(piece) if kind is TextDelta else ReasoningDelta(piece))
     return events + parser.flush(is_cut=is_cut)
+
+
+def _last_call(events: Iterable[AnswerEvent]) -> int:
+    return max(event.index for event in events if isinstance(event, CallBegin))
 
 
 def parse(
