@@ -38,6 +38,8 @@ from backend.settings import EngineSettings
 
 CPU = torch.device("cpu")
 MAX_RANKS = 8
+# (bytes, bytes/s), ascending.
+Reads = tuple[tuple[int, float], ...]
 _ARITHMETIC = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
@@ -76,31 +78,30 @@ def calibrate_cpu(settings: EngineSettings) -> DeviceProfile:
         _say("how fast weights are multiplied by")
         rates = {_ARITHMETIC[dtype]: torch_rate(dtype, CPU, cores)}
     _say("how fast weights are read")
-    reads, thread_read = _reads(cores, rates, is_native=level in LEVELS)
+    reads, thread_reads = _reads(cores, rates, is_native=level in LEVELS)
     profile = DeviceProfile(
         name=f"{processor_name()}, {cores} cores, {level}",
         kind="cpu",
         memory_bytes=_memory_bytes(),
         read_bandwidth=reads[-1][1],
-        thread_read_bandwidth=thread_read,
+        thread_read_bandwidth=thread_reads[-1][1],
         read_by_bytes=reads,
+        thread_read_by_bytes=thread_reads,
         multiply=rates,
         threads=cores,
     )
     return with_costs(profile, costs, link)
 
 
-def _reads(
-    cores: int, rates: Rates, *, is_native: bool
-) -> tuple[tuple[tuple[int, float], ...], float]:
-    """Return bytes/s by size with all threads, and with one of the largest size."""
+def _reads(cores: int, rates: Rates, *, is_native: bool) -> tuple[Reads, Reads]:
+    """Return bytes/s by size with all threads, and with one."""
     sizes = [size for size in READ_BYTES if size <= _memory_bytes() // 8] or [READ_BYTES[0]]
     if not is_native:
-        return torch_reads(cores, sizes), torch_reads(1, sizes[-1:])[0][1]
+        return torch_reads(cores, sizes), torch_reads(1, sizes)
     rate = rates[f"int16:{READ_FORMAT.value}"]
     single = MultiplyRate(rate.peak / cores, rate.by_rows)
-    ((_, thread_read),) = native_reads(1, single, sizes[-1:])
-    return tuple(native_reads(cores, rate, sizes)), thread_read
+    thread_reads = tuple(native_reads(1, single, sizes))
+    return tuple(native_reads(cores, rate, sizes)), thread_reads
 
 
 def _memory_bytes() -> int:

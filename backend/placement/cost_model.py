@@ -104,10 +104,9 @@ class RankSpeed:
         if profile.kind != "cpu":
             return profile.read_bandwidth_of(weight_bytes)
         # What all ranks read together is what a cache holds, or does not.
-        whole = profile.read_bandwidth_of(weight_bytes * self.active)
-        thread = profile.thread_read_bandwidth or whole / profile.threads
-        thread *= whole / profile.read_bandwidth
-        return min(thread * self.threads, whole / self.active) or whole * self.share
+        together = weight_bytes * self.active
+        thread = profile.thread_read_bandwidth_of(together)
+        return min(thread * self.threads, profile.read_bandwidth_of(together) / self.active)
 
     def rate(self, weight_format: WeightFormat) -> MultiplyRate:
         """Return how fast products of a format are made by the whole device."""
@@ -174,13 +173,17 @@ class StepCost:
         share = self.speed.share
         # A rank of several reads its part of what all threads read.
         bandwidth, rate = bandwidth * share, rate * share
-        read = sum(each.seen(rows.context) * each.kv_bytes for each in work.windows)
+        read = rows.decodes * sum(each.seen(rows.context) * each.kv_bytes for each in work.windows)
+        read_s = read / bandwidth
+        if profile.kind == "cpu" and profile.attention_bandwidth:
+            # That was measured while a cache held them; in a model weights pass through it as well.
+            read_s = hypot(read_s, read / self.speed.read_bandwidth(work.read_bytes + read))
         # Where tokens see those behind them as well, each sees twice as many.
         position = max(1.0, rows.position if work.is_causal else 2 * rows.position)
         pairs = sum(each.seen(position) * each.operations for each in work.windows)
         states = rows.decodes * 2 * work.state_bytes / bandwidth
         states += rows.prompt_tokens * work.state_operations / rate
-        return rows.decodes * read / bandwidth + rows.prompt_tokens * pairs / rate + states
+        return read_s + rows.prompt_tokens * pairs / rate + states
 
     def _sums(self, rows: Rows) -> float:
         if self.tp == 1:
@@ -202,4 +205,19 @@ class StepCost:
             + work.num_layers * profile.layer_overhead_s
             + rows.sampled * profile.token_overhead_s
             + elements
+            + self._put_aside(rows)
         )
+
+    def _put_aside(self, rows: Rows) -> float:
+        """Seconds that a step waits for cores which a gateway and clients of the same machine take.
+
+        Free cores take their work; else a rank's other threads take that of the one put aside, and
+        a rank of one thread keeps its whole group waiting.
+        """
+        profile, speed = self.speed.profile, self.speed
+        if profile.kind != "cpu" or speed.threads * speed.active < profile.threads:
+            return 0.0
+        taken_s = rows.sampled * profile.serving_token_s
+        if rows.sampled:
+            taken_s += profile.serving_step_s
+        return taken_s / speed.threads

@@ -66,7 +66,9 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     source: where the numbers come from, for people. read_by_bytes: (bytes, bytes/s) of weights that
     take turns, ascending: those of a small model may stay in a cache (empty: read_bandwidth).
     element_overhead_s: a hidden unit's of a token in a layer: norms, rotations, gates.
-    logit_overhead_s: a logit's that is sampled from, beyond greedy.
+    logit_overhead_s: a logit's that is sampled from, beyond greedy. thread_read_by_bytes: as
+    read_by_bytes, with one thread, which a cache helps less. serving_step_s, serving_token_s: CPU
+    time of a gateway worker and of a client on the same cores, of a step and of a token in it.
     """
 
     name: str
@@ -89,18 +91,18 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     read_by_bytes: tuple[tuple[int, float], ...] = ()
     element_overhead_s: _Seconds = 0.0
     logit_overhead_s: _Seconds = 0.0
+    thread_read_by_bytes: tuple[tuple[int, float], ...] = ()
+    serving_step_s: _Seconds = 0.0
+    serving_token_s: _Seconds = 0.0
 
-    def read_bandwidth_of(self, weight_bytes: float) -> float:
-        """Return bytes/s at which so many bytes of weights are read, with all threads: between two
-        sizes that are known, by the logarithm of the size."""
-        known = self.read_by_bytes
-        if not known:
-            return self.read_bandwidth
-        right = bisect_left([size for size, _ in known], weight_bytes)
-        if right in (0, len(known)):
-            return known[min(right, len(known) - 1)][1]
-        (low, before), (high, after) = known[right - 1], known[right]
-        return before + (after - before) * log(weight_bytes / low) / log(high / low)
+    def read_bandwidth_of(self, num_bytes: float) -> float:
+        """Return bytes/s at which so many bytes are read that take turns, with all threads."""
+        return _at_size(self.read_by_bytes, num_bytes) or self.read_bandwidth
+
+    def thread_read_bandwidth_of(self, num_bytes: float) -> float:
+        """Return the same of one thread; its share where that was not measured."""
+        known = _at_size(self.thread_read_by_bytes, num_bytes) or self.thread_read_bandwidth
+        return known or self.read_bandwidth_of(num_bytes) / self.threads
 
     def multiply_rate(self, arithmetic: str, weight_format: str = "") -> MultiplyRate | None:
         """Return the rate of products of weights stored as `weight_format`; None if unknown."""
@@ -110,6 +112,17 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def as_json(self) -> bytes:
         """Return the profile as an indented JSON object."""
         return msgspec.json.format(msgspec.json.encode(self)) + b"\n"
+
+
+def _at_size(known: tuple[tuple[int, float], ...], num_bytes: float) -> float:
+    """Return what is known of a size, between two sizes by its logarithm; 0 if nothing is."""
+    if not known:
+        return 0.0
+    right = bisect_left([size for size, _ in known], num_bytes)
+    if right in (0, len(known)):
+        return known[min(right, len(known) - 1)][1]
+    (low, before), (high, after) = known[right - 1], known[right]
+    return before + (after - before) * log(num_bytes / low) / log(high / low)
 
 
 def read_profile(path: Path) -> DeviceProfile:

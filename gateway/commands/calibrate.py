@@ -113,7 +113,8 @@ def _with_gateway(profile: DeviceProfile) -> DeviceProfile:
         return profile
     return msgspec.structs.replace(
         profile,
-        token_overhead_s=profile.token_overhead_s + costs.token_s,
+        serving_token_s=costs.token_s,
+        serving_step_s=costs.step_s,
         host_overhead_s=costs.request_s,
     )
 
@@ -137,7 +138,9 @@ def as_table(profile: DeviceProfile) -> str:
         f"  a step, a layer         {1e6 * profile.step_overhead_s:8.0f} us, "
         f"{1e6 * profile.layer_overhead_s:.0f} us",
         f"  a token, a request      {1e6 * profile.token_overhead_s:8.0f} us, "
-        f"{1e6 * profile.host_overhead_s:.0f} us: sampling, scheduler, gateway",
+        f"{1e6 * profile.host_overhead_s:.0f} us: sampling, scheduler; gateway",
+        f"  serving a step, a token {1e6 * profile.serving_step_s:8.0f} us, "
+        f"{1e6 * profile.serving_token_s:.0f} us of CPU: gateway and client",
         "",
         "G multiply-adds/s by rows",
         "  arithmetic:format " + "".join(f"{rows:>8}" for rows in _SHOWN_ROWS),

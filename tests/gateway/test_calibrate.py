@@ -96,16 +96,17 @@ class _RaisesOnRead:
         pass
 
 
-def test_gateway_costs_are_added_to_a_token_and_a_request(
+def test_gateway_costs_are_kept_beside_the_engines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def measured(model: Path) -> object:
-        return GatewayCosts(token_s=1e-5, request_s=1e-3)
+        return GatewayCosts(token_s=1e-5, request_s=1e-3, step_s=2e-4)
 
     monkeypatch.setattr(calibrate, "default_model", lambda progress: Path("model"))
     monkeypatch.setattr(calibrate, "measure_gateway", measured)
     profile = calibrate._with_gateway(PROFILE)
-    assert profile.token_overhead_s == pytest.approx(3e-5)
+    assert profile.token_overhead_s == PROFILE.token_overhead_s
+    assert (profile.serving_step_s, profile.serving_token_s) == (2e-4, 1e-5)
     assert profile.host_overhead_s == 1e-3
 
 

@@ -112,6 +112,45 @@ def test_ranks_of_a_processor_share_its_threads() -> None:
     assert (speed(4, 1).share, speed(2, 2).share, speed(4, 4).share) == (1.0, 0.5, 0.25)
 
 
+def test_thread_reads_a_small_model_at_a_rate_of_its_own() -> None:
+    """A cache helps all threads together: one was taken to gain as much, and is twice as slow."""
+    cpu = msgspec.structs.replace(
+        READER,
+        kind="cpu",
+        threads=2,
+        read_by_bytes=((1_000, 6e6), (4_000, 2e6)),
+        thread_read_by_bytes=((1_000, 1.5e6), (4_000, 1e6)),
+    )
+    assert RankSpeed(cpu, "int16", "bf16", 1, 1).read_bandwidth(1_000) == 1.5e6
+    assert RankSpeed(cpu, "int16", "bf16", 2, 1).read_bandwidth(1_000) == 3e6
+    assert RankSpeed(cpu, "int16", "bf16", 1, 2).read_bandwidth(2_000) == 1e6
+
+
+def test_keys_and_values_pass_through_the_same_caches_as_weights() -> None:
+    fields = {"kind": "cpu", "read_bandwidth": 1e6, "attention_bandwidth": 1e6}
+    profile = msgspec.structs.replace(READER, **fields)
+    read_s = 16 * 2 * 2 * 16 * 2 * 2 / 1e6
+    assert cost_of(profile).of(DECODE).attention == pytest.approx(2**0.5 * read_s)
+
+
+def test_rank_that_is_put_aside_for_the_gateway_costs_its_group() -> None:
+    """Two cores: with two threads a rank loses half, with one all, beside a free core nothing."""
+    cpu = msgspec.structs.replace(
+        READER, kind="cpu", threads=2, serving_step_s=1.0, serving_token_s=0.5
+    )
+    model = served(None)
+    fitted = fit(model, cpu, Layout(1), Load(8, 8, 1))
+    work = step_cost(model, cpu, Layout(1), fitted).work
+    rows = Rows(decodes=2, context=1, sampled=2)
+
+    def serial_s(threads: int, active: int) -> float:
+        return StepCost(work, RankSpeed(cpu, "int16", "bf16", threads, active), 1).of(rows).serial
+
+    assert (serial_s(2, 1), serial_s(1, 2), serial_s(1, 1)) == (1.0, 2.0, 0.0)
+    chunk = Rows(0, 0, prompt_tokens=4)
+    assert StepCost(work, RankSpeed(cpu, "int16", "bf16", 1, 2), 1).of(chunk).serial == 0.0
+
+
 def test_arithmetic_that_was_not_measured_falls_back() -> None:
     profile = msgspec.structs.replace(READER, multiply={"fp32": MultiplyRate(7.0)})
     assert RankSpeed(profile, "int16", "bf16").rate(WeightFormat.Q4_1) == MultiplyRate(7.0)
