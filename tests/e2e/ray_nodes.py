@@ -45,6 +45,7 @@ class RayNode:
         self._head = head
         self._folder = folder
         self._log = folder / f"{machine.name}.log"
+        self._log_start = 0  # of what Ray says since it was last started
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, num_cpus: int) -> None:
@@ -60,6 +61,7 @@ class RayNode:
             "--block",
         ]  # fmt: skip
         with self._log.open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
                 tied([shutil.which(command[0]) or command[0], *command[1:]]),
                 stdin=subprocess.DEVNULL,
@@ -71,8 +73,9 @@ class RayNode:
 
     @property
     def is_up(self) -> bool:
-        """Whether its raylet runs."""
-        return bool(self.pids_of("raylet/raylet"))
+        """Whether its raylet runs, and is known to the head."""
+        has_joined = "Ray runtime started" in self._log.read_text()[self._log_start :]
+        return has_joined and bool(self.pids_of("raylet/raylet"))
 
     def pids_of(self, part: str) -> list[int]:
         """Processes here whose command line has a part."""
