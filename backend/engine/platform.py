@@ -110,6 +110,8 @@ def select_level(settings: EngineSettings, dtype: torch.dtype, device: torch.dev
         raise ModelError(f"--kernels {settings.kernels}: {absence or misfit}")
     if settings.exact:
         return "exact"
+    if device.type == "cuda" and settings.kernels != "torch" and find_spec("triton"):
+        return "triton"
     if dtype != torch.bfloat16 or device.type != "cpu":
         return "torch"
     return "torch_bf16" if weight_only_kernels_work() else "torch"
@@ -133,8 +135,8 @@ def _activations(settings: EngineSettings, level: str) -> Activations:
 def _check_quantization(settings: EngineSettings, level: str) -> None:
     if settings.quantization in ("int8", "int4") and level in ("exact", "torch"):
         raise ModelError(
-            f"--quantization {settings.quantization} needs a CPU, --dtype bfloat16 and our own "
-            "kernels, or PyTorch's without --exact"
+            f"--quantization {settings.quantization} needs a GPU with Triton, or a CPU, --dtype "
+            "bfloat16 and our own kernels, or PyTorch's without --exact"
         )
 
 

@@ -2,7 +2,8 @@
 
 Levels of a CPU, best first: those of our kernels in C (native/level.py), `torch_bf16`, PyTorch's
 kernels with its weight-only ones, `torch`, PyTorch's for any dtype, `exact`, the batch-invariant
-one. What has no row of its own is expanded and multiplied dense.
+one. Levels of a GPU: `triton`, `torch`, `exact`. What has no row of its own is expanded and
+multiplied dense.
 """
 
 from importlib import import_module
@@ -14,10 +15,12 @@ from backend.linear.kernel import LinearKernel
 from backend.linear.method import LinearMethod
 from backend.native.level import LEVELS, Activations
 from backend.quant.kept_weights import KeptWeights, KernelKind, Quantization
+from backend.quant.planes import PLANES
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 
 DENSE = WeightFormat.DENSE
 NATIVE = "backend.linear.native:NativeKernel"
+TRITON = "backend.linear.triton.kernel:TritonKernel"
 
 KERNELS = {
     (weight_format, "cpu", level): NATIVE
@@ -37,6 +40,9 @@ KERNELS = {
     #
     (DENSE, "cpu", "exact"): "backend.linear.exact:ExactKernel",
     (DENSE, "cuda", "exact"): "backend.linear.exact:ExactKernel",
+    #
+    (DENSE, "cuda", "triton"): "backend.linear.cublas:CublasKernel",
+    **{(weight_format, "cuda", "triton"): TRITON for weight_format in PLANES},
 }
 
 
@@ -54,15 +60,23 @@ def create_method(
     kernels: dict[WeightFormat, LinearKernel[Any, Any]] = {}
     for (weight_format, kind, kernels_level), name in KERNELS.items():
         if (kind, kernels_level) == (device.type, level):
-            is_native = name == NATIVE
-            arguments = (weight_format, activations) if is_native else (dtype, device)
+            arguments: tuple[Any, ...] = (dtype, device)
+            if name == NATIVE:
+                arguments = (weight_format, activations)
+            elif name == TRITON:
+                arguments = (weight_format, dtype, device)
             kernels[weight_format] = _class_of(name)(*arguments)
     return LinearMethod(quantization, kernels)
 
 
 def kept_weights(quantization: Quantization, level: str, dtype: torch.dtype) -> KeptWeights:
     """Return what the method of a level keeps of each weight."""
-    kinds: dict[str, KernelKind] = {"torch_bf16": "torch_bf16", "torch": "torch", "exact": "torch"}
+    kinds: dict[str, KernelKind] = {
+        "torch_bf16": "torch_bf16",
+        "torch": "torch",
+        "exact": "torch",
+        "triton": "triton",
+    }
     return KeptWeights(quantization, kinds.get(level, "native"), dtype.itemsize)
 
 

@@ -8,13 +8,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from backend.quant.planes import PLANES, places_of
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 
 Quantization = Literal["auto", "none", "int4", "int8"]
 
 # Who multiplies: our kernels at any level; PyTorch's with its weight-only ones; PyTorch's for any
-# dtype, exact ones among them.
-KernelKind = Literal["native", "torch_bf16", "torch"]
+# dtype, exact ones among them; Triton's on a GPU.
+KernelKind = Literal["native", "torch_bf16", "torch", "triton"]
 
 KEPT_FORMATS: dict[KernelKind, tuple[WeightFormat, ...]] = {
     "native": (WeightFormat.DENSE, *BLOCK_FORMATS),
@@ -25,6 +26,7 @@ KEPT_FORMATS: dict[KernelKind, tuple[WeightFormat, ...]] = {
         WeightFormat.Q8_CHANNEL,
     ),
     "torch": (WeightFormat.DENSE,),
+    "triton": (WeightFormat.DENSE, *PLANES),
 }
 """The formats that are multiplied as they are; all others are expanded."""
 
@@ -119,6 +121,9 @@ class KeptWeights:
             return self.dense_footprint(n, k)
         if self.kernels == "native":
             return WeightFootprint(0, native_bytes(kept, n, k))
+        if self.kernels == "triton":
+            # At most: scales that neighbouring groups share are kept once.
+            return WeightFootprint(0, places_of(PLANES[kept], n, k).size)
         packed = n * k + 2 * n  # Q8_CHANNEL: a scale of 2 bytes for each feature
         if kept is not WeightFormat.Q8_CHANNEL:
             # A scale and a zero of bf16 for each group of values.
@@ -133,5 +138,5 @@ class KeptWeights:
 
     @property
     def embeds(self) -> bool:
-        """Whether rows can be looked up in the form that is kept: our kernels' alone."""
-        return self.kernels == "native"
+        """Whether rows can be looked up in the form that is kept: our kernels' and Triton's."""
+        return self.kernels in ("native", "triton")

@@ -41,4 +41,4 @@ def concatenate(parts: list[QuantizedWeight]) -> QuantizedWeight:
 def weight_of_fields(weight_format: WeightFormat, *fields: Tensor) -> QuantizedWeight:
     """Put the fields of blocks, [N, blocks, n] each, side by side as bytes."""
     blocks = torch.cat([field.contiguous().view(torch.uint8) for field in fields], dim=-1)
-    return QuantizedWeight(weight_format, blocks.flatten(1).numpy())
+    return QuantizedWeight(weight_format, blocks.flatten(1).cpu().numpy())

@@ -43,7 +43,9 @@ def _dtype(devices: DeviceSet, settings: PlanSettings) -> Dtype:
 
 
 def _kernels(devices: DeviceSet, dtype: Dtype) -> KernelKind:
-    if not devices.is_cpu or dtype != "bfloat16":
+    if not devices.is_cpu:
+        return "triton"
+    if dtype != "bfloat16":
         return "torch"
     return "native" if native.levels() else "torch_bf16"
 
@@ -70,8 +72,8 @@ def _check(
         )
     if settings.quantization in ("int8", "int4") and kernels == "torch":
         raise ModelError(
-            f"--quantization {settings.quantization} needs a CPU and --dtype bfloat16: on a GPU "
-            "weights are multiplied dense\nleave it out, or plan for --devices cpu"
+            f"--quantization {settings.quantization} needs --dtype bfloat16 on a CPU: weights "
+            "of other dtypes are multiplied dense there\nleave it out, or plan for a GPU"
         )
     wants_8_bits = settings.kv_cache_dtype == "int8"
     if wants_8_bits and not reads_8_bits(config, kernels, is_cpu=devices.is_cpu):

@@ -13,6 +13,9 @@ typedef struct {
     const Activations *a;
     int64_t row, first_group, groups;
     int first_vector;
+    /* What is unpacked next: memory delivers it meanwhile. NULL, or so many bytes for each group. */
+    const uint8_t *next[VECTORS];
+    int64_t next_bytes;
 } Operands;
 
 /* How a level multiplies tiles of TILE_ROWS rows by an unpacked panel. A thread calls `begin` before the

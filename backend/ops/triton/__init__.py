@@ -29,6 +29,10 @@ capture and never again. So an op, a linear and a layer that runs on a GPU keeps
    autotune in a step: choices of a kernel's configuration follow from shapes, from a table.
 7. It works before the first capture in the same shapes: a size is run once, then captured, so a
    kernel is compiled and a library has its workspace by then.
+8. No step waits for a compiler. Triton makes another kernel for each alignment of a pointer and for
+   each integer that is 1 or a multiple of 16: a plan's integers lie at any multiple of 4 bytes, and
+   tables are as wide as the step needs, so kernels name what is the plan's in do_not_specialize and
+   do_not_specialize_on_alignment. A constexpr that follows from a step takes one of a few values.
 
 Sampling runs behind the graph, launched op by op, under rules 1, 2 and 4 to 6 (the host runs a step
 ahead of it); a draw's result stays on the device, [N] int32, and the next step's ids are read from

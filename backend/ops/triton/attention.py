@@ -111,7 +111,7 @@ def _decodes(
         dim,
         plan.num_splits,
         HAS_SINKS=sinks is not None,
-        SPLITS=triton.next_power_of_2(plan.num_splits),
+        SPLITS=_padded_splits(plan.num_splits),
         DIM=triton.next_power_of_2(dim),
     )
 
@@ -136,6 +136,14 @@ def _prompts(
         TOKENS=tokens,
         ROWS=max(MIN_ROWS, triton.next_power_of_2(tokens * group)),
     )
+
+
+def _padded_splits(num_splits: int) -> int:
+    """Return a size for so many pieces, one of few: each is a kernel of its own to compile."""
+    size = 8
+    while size < num_splits:
+        size *= 8
+    return size
 
 
 def _tile_tokens(group: int) -> int:
@@ -244,7 +252,7 @@ def _attend_keys(
     return largest, sums, values
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_stride"], do_not_specialize_on_alignment=["lens", "tables"])
 def _attend_split(
     q,
     largest_of,
@@ -320,7 +328,7 @@ def _attend_split(
     tl.store(values_of + parts[:, None] * dim + columns[None, :], values, mask=is_number)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_splits"])
 def _merge(
     largest_of,
     sums_of,
@@ -359,7 +367,10 @@ def _merge(
     tl.store(target + columns, result.to(out.dtype.element_ty), mask=is_column)
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=["table_stride"],
+    do_not_specialize_on_alignment=["tiles", "starts", "lens", "tables"],
+)
 def _attend_tile(
     q,
     out,

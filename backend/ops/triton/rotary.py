@@ -83,7 +83,7 @@ def _rotate(heads, cos, sin, token_stride, head_stride, half, BLOCK: tl.constexp
     tl.store(head + half + places, second.to(heads.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["slots"])
 def _rotate_store(
     qkv,
     cos,

@@ -73,7 +73,7 @@ class World:
         self.queue = HostQueue()
 
     def scheduler(self) -> Scheduler:
-        return scheduler_of(self.engine, budget=self.budget, max_num_seqs=SEQS)
+        return scheduler_of(self.engine, budget=self.budget, max_num_seqs=self.engine.max_num_seqs)
 
     def device_runner(self, sizes: DecodeSizes | None = SIZES) -> DeviceRunner:
         config = self.engine.config

@@ -167,7 +167,7 @@ def test_kv_of_8_bits_is_refused_where_pytorch_attends() -> None:
 
 @pytest.mark.usefixtures("absent")
 def test_rounding_without_kernels_for_it_is_refused() -> None:
-    with pytest.raises(ModelError, match="--quantization int4 needs a CPU"):
+    with pytest.raises(ModelError, match="--quantization int4 needs a GPU"):
         description(torch.float32, quantization="int4")
 
 

@@ -63,10 +63,12 @@ def test_rounding_to_8_bits_without_our_kernels_is_by_channel() -> None:
     assert type(packed.kernel) is TorchInt8Kernel
 
 
-@pytest.mark.parametrize("level", ["portable", "torch_bf16", "torch", "exact"])
+@pytest.mark.parametrize("level", ["portable", "torch_bf16", "torch", "exact", "triton"])
 def test_kernels_are_those_that_the_kept_formats_name(level: str) -> None:
+    if level == "triton":
+        pytest.importorskip("triton", reason="Triton is not installed")
     kept = kept_weights("auto", level, BF16)
-    method = create_method("auto", level, BF16, CPU)
+    method = create_method("auto", level, BF16, torch.device("cuda") if level == "triton" else CPU)
     for weight_format in WeightFormat:
         assert kept.kept_format(weight_format, 256) is method.kept_format(weight_format, 256)
         assert kept.embeds == method.embeds(weight_format, 256)

@@ -314,3 +314,16 @@ def test_lead_lets_in_workers_of_other_machines_and_says_goodbye(world: World) -
         while True:
             end.receive()
     end.close()
+
+
+def test_worker_without_tokens_hears_of_a_step_only_what_is_news(world: World) -> None:
+    """With many gateways most workers have nothing in most steps of a group."""
+    busy, idle = Worker(world.line, 0, 10), Worker(world.line, 1, 11)
+    world.turn()
+    busy.submit(1, SamplingParams(max_tokens=12), [1, 2])
+    frames = 0
+    for _ in range(12):
+        world.turn()
+        frames += len(idle.end.receive())
+    assert len(busy.outputs()) == 12
+    assert 1 <= frames < 12

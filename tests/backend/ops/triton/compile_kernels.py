@@ -1,8 +1,8 @@
 """Compile every kernel for a GPU that need not be here, and say what it takes: run as a process of
 its own, since in one that interprets kernels none is compiled.
 
-Takes a compute capability, 80 or 90. Prints a JSON object: kernel and variant -> bytes of shared
-memory.
+Takes a compute capability, 80 or 90, and "all" for linears of every format. Prints a JSON object:
+kernel and variant -> bytes of shared memory.
 """
 
 import json
@@ -15,7 +15,19 @@ from triton.compiler import ASTSource, compile
 
 from backend.config.spec import Activation
 from backend.ops.gated_norm import Gate
-from backend.ops.triton import attention, gates, norms, rotary
+from backend.ops.triton import (
+    attention,
+    best_keys,
+    draws,
+    flat_draws,
+    gates,
+    norms,
+    rotary,
+    rules,
+    scores,
+    survey,
+)
+from tests.backend.linear.triton.compile_cases import linear_cases
 
 BF16, FLOAT, INTS, BYTES = "*bf16", "*fp32", "*i32", "*i8"
 
@@ -27,9 +39,11 @@ class Case(NamedTuple):
     kernel: Any
     types: dict[str, str]
     constants: dict[str, Any]
+    num_warps: int = 4
 
 
-def cases() -> Iterator[Case]:
+def cases(*, is_whole: bool) -> Iterator[Case]:
+    """is_whole: every format of linears."""
     rows: dict[str, str] = dict.fromkeys(
         ("x", "delta", "weight", "total", "out", "gate", "heads"), BF16
     )
@@ -77,6 +91,37 @@ def cases() -> Iterator[Case]:
             yield Case(f"attend_tile {bits} {dim}", attention._attend_tile, types, tile)
     merged = {"HAS_SINKS": True, "SPLITS": 8, "DIM": 128}
     yield Case("merge", attention._merge, attended, merged)
+    for case in linear_cases(is_whole=is_whole):
+        yield Case(*case)
+    yield from sampling_cases()
+
+
+def sampling_cases() -> Iterator[Case]:
+    """A vocabulary of 128 k: 32 pieces."""
+    tokens = dict.fromkeys(
+        ("rows", "positions", "places", "tokens", "is_short", "last", "input_ids", "which", "masks",
+         "token_positions", "greater", "ranks", "top_ids"), INTS,
+    )  # fmt: skip
+    types = {
+        **tokens,
+        **dict.fromkeys(("logits", "peaks", "sums"), FLOAT),
+        **dict.fromkeys(("temperature", "top_p", "min_p", "logprobs", "top_logprobs"), "*fp64"),
+        **dict.fromkeys(("keys", "merged", "top_k", "seeds", "choices", "records"), "*i64"),
+    }
+    for log_best in (-1, 5, 8):
+        constants = {"IS_WARM": True, "LOG_PIECE": survey.MOST_LOG_PIECE, "LOG_BEST": log_best}
+        yield Case(f"survey {log_best}", survey._survey, types, constants, 8)
+        constants = {"PIECES": 32, "PER_PIECE": 16, "BEST": 1 << log_best if log_best > 0 else 0}
+        yield Case(f"draw {log_best}", draws._draw, types, constants)
+        if log_best > 0:
+            constants = {"LOG_COUNT": log_best, "LOG_LISTS": 12 - log_best}
+            yield Case(f"merge keys {log_best}", best_keys._merge, types, constants, 8)
+    yield Case("draw_flat", flat_draws._draw_flat, types, {"PIECES": 32}, 8)
+    yield Case("apply_rules", rules._apply_rules, types, {})
+    yield Case("apply_masks", rules._apply_masks, types, {})
+    yield Case("count_greater", scores._count_greater, types, {"PIECE": 4096})
+    constants = {"PIECES": 32, "PER_PIECE": 16, "BEST": scores.NUM_BEST}
+    yield Case("score", scores._score, types, constants)
 
 
 def shared_bytes(case: Case, capability: int) -> int:
@@ -88,7 +133,9 @@ def shared_bytes(case: Case, capability: int) -> int:
     }
     constants = {(names.index(name),): value for name, value in case.constants.items()}
     compiled = compile(
-        ASTSource(case.kernel, types, constants), target=GPUTarget("cuda", capability, 32)
+        ASTSource(case.kernel, types, constants),
+        target=GPUTarget("cuda", capability, 32),
+        options={"num_warps": case.num_warps},
     )
     assert compiled.asm["cubin"]
     return int(compiled.metadata.shared)
@@ -96,4 +143,11 @@ def shared_bytes(case: Case, capability: int) -> int:
 
 if __name__ == "__main__":
     capability = int(sys.argv[1])
-    print(json.dumps({case.name: shared_bytes(case, capability) for case in cases()}))
+    print(
+        json.dumps(
+            {
+                case.name: shared_bytes(case, capability)
+                for case in cases(is_whole="all" in sys.argv)
+            }
+        )
+    )

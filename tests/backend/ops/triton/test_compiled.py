@@ -16,12 +16,15 @@ ROOT = Path(__file__).parents[4]
 MOST_SHARED_BYTES = 99 << 10
 
 
-@pytest.mark.parametrize("capability", ["80", pytest.param("90", marks=pytest.mark.slow)])
-def test_kernels_compile_within_a_cards_shared_memory(tmp_path: Path, capability: str) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [["80"], *(pytest.param([n, "all"], marks=pytest.mark.slow) for n in ("80", "90"))],
+)
+def test_kernels_compile_within_a_cards_shared_memory(tmp_path: Path, arguments: list[str]) -> None:
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
     environment.pop("TRITON_INTERPRET", None)
     done = subprocess.run(
-        [sys.executable, "-m", SCRIPT, capability],
+        [sys.executable, "-m", SCRIPT, *arguments],
         cwd=ROOT,
         env=environment,
         capture_output=True,

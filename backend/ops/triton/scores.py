@@ -1,0 +1,114 @@
+"""Log-probabilities of raw logits on the device: of a token, its rank, and the best beside it."""
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from backend.ops.triton.best_keys import NO_KEY, logit_of, token_of
+from backend.ops.triton.survey import CHUNK, scale_of, survey
+
+# The most that are given beside a token, rounded up to what is sorted.
+NUM_BEST = 32
+
+
+class Scores(NamedTuple):
+    """Of N rows, on the device.
+
+    logprobs: [N] float64. ranks: [N] int32, how many logits are greater than the token's.
+    top_ids: [N, NUM_BEST] int32, the best in order, and top_logprobs: float64; -inf where a row has
+    fewer.
+    """
+
+    logprobs: Tensor
+    ranks: Tensor
+    top_ids: Tensor
+    top_logprobs: Tensor
+
+
+def score(logits: Tensor, tokens: Tensor) -> Scores:
+    """Score one token a row. logits: [N, V] float32; tokens: [N] int32, below 0 counts as 0."""
+    num_rows, width = logits.shape
+    device = logits.device
+    found = survey(logits, tokens, None, NUM_BEST)
+    num_pieces = found.peaks.shape[1]
+    scores = Scores(
+        torch.empty(num_rows, dtype=torch.float64, device=device),
+        torch.empty(num_rows, dtype=torch.int32, device=device),
+        torch.empty(num_rows, NUM_BEST, dtype=torch.int32, device=device),
+        torch.empty(num_rows, NUM_BEST, dtype=torch.float64, device=device),
+    )
+    if not num_rows:
+        return scores
+    greater = torch.empty(num_rows, num_pieces, dtype=torch.int32, device=device)
+    per_piece = found.sums.shape[2]
+    _count_greater[(num_rows, num_pieces)](
+        logits, logits.stride(0), width, tokens, greater, PIECE=per_piece * CHUNK.value
+    )
+    _score[(num_rows,)](
+        logits,
+        logits.stride(0),
+        tokens,
+        found.peaks,
+        found.sums,
+        found.keys,
+        greater,
+        *scores,
+        num_pieces,
+        PIECES=triton.next_power_of_2(num_pieces),
+        PER_PIECE=per_piece,
+        BEST=NUM_BEST,
+    )
+    return scores
+
+
+@triton.jit
+def _count_greater(logits, row_stride, width, tokens, greater, PIECE: tl.constexpr):
+    n, piece, num_pieces = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
+    chosen = tl.load(logits + n * row_stride + tl.maximum(tl.load(tokens + n), 0))
+    places = piece * PIECE + tl.arange(0, PIECE)
+    values = tl.load(logits + n * row_stride + places, mask=places < width, other=float("-inf"))
+    tl.store(greater + n * num_pieces + piece, tl.sum((values > chosen).to(tl.int32), 0))
+
+
+@triton.jit
+def _score(
+    logits,
+    row_stride,
+    tokens,
+    peaks,
+    sums,
+    keys,
+    greater,
+    logprobs,
+    ranks,
+    top_ids,
+    top_logprobs,
+    num_pieces,
+    PIECES: tl.constexpr,
+    PER_PIECE: tl.constexpr,
+    BEST: tl.constexpr,
+):
+    n = tl.program_id(0).to(tl.int64)
+    pieces, chunks = tl.arange(0, PIECES), tl.arange(0, PIECES * PER_PIECE)
+    at = n * num_pieces
+    tops = tl.load(peaks + at + pieces, mask=pieces < num_pieces, other=float("-inf"))
+    has_nan = tl.max(tl.where(tops == tops, 0, 1), 0)
+    peak = tl.max(tl.where(tops == tops, tops, float("-inf")), 0)
+    is_chunk = chunks < num_pieces * PER_PIECE
+    masses = tl.load(sums + at * PER_PIECE + chunks, mask=is_chunk, other=0.0).to(tl.float64)
+    of_chunks = tl.load(peaks + at + chunks // PER_PIECE, mask=is_chunk, other=float("-inf"))
+    total = tl.sum(masses * tl.exp2((of_chunks - peak) * scale_of(1.0)), 0)
+    total = peak + tl.log(total)
+    total = tl.where(has_nan == 1, float("nan"), total)
+    chosen = tl.load(logits + n * row_stride + tl.maximum(tl.load(tokens + n), 0))
+    tl.store(logprobs + n, chosen.to(tl.float64) - total)
+    counts = tl.load(greater + at + pieces, mask=pieces < num_pieces, other=0)
+    tl.store(ranks + n, tl.sum(counts, 0))
+    places = tl.arange(0, BEST)
+    best = tl.load(keys + n * BEST + places)
+    values = tl.where(best == NO_KEY, float("-inf"), logit_of(best)).to(tl.float64)
+    tl.store(top_ids + n * BEST + places, token_of(best))
+    tl.store(top_logprobs + n * BEST + places, values - total)

@@ -1,0 +1,266 @@
+"""The sampler of a GPU: from logits to tokens without the host, by the kernels of ops/triton.
+
+Rows join on the host; what they ask for then lies on the device. Between a step's logits and its
+tokens nothing is read by the host, and what is launched follows from what the step's rows ask for,
+not from numbers. Tokens are those of `Sampler` for the same seeds: Philox's draws are its bits,
+selections are exact, and sums are off by 1e-6 of a row's mass at most where a border may fall
+otherwise. Ranks gather the logits of a step, [N, V], and draw alike; the best of rows that ask for
+nothing else are chosen from each rank's best.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from msgspec.structs import replace
+from torch import Tensor
+
+from backend.ops.triton.draws import RowSettings, draw
+from backend.ops.triton.rules import StepTokens, apply_masks, apply_rules
+from backend.ops.triton.scores import Scores, score
+from backend.ops.triton.survey import survey
+from backend.parallel import TensorParallel
+from backend.sampling.device_record import record_of
+from backend.sampling.sampler import MAX_CANDIDATES, Sampled, Sampler
+from backend.step import FAULTY, NO_TOKEN, Join, StepPlan
+from backend.wire.messages import TokenLogprobs
+
+# Most rows with a top_k have a small one; of others MAX_CANDIDATES are selected.
+FEW_CANDIDATES = 32
+_AT_FAULT = -1.0
+# The columns of a row's settings: those of RowSettings, and the address of its record.
+_COLUMNS = ("temperature", "top_k", "top_p", "min_p", "seeds", "choices", "records")
+_FLOATS = ("temperature", "top_p", "min_p")
+
+logger = logging.getLogger(__name__)
+
+
+class Needs(NamedTuple):
+    """What the rows of a step ask for, as the host knows it; what is launched follows from it.
+
+    num_best: how many of the best tokens filters look at, 0 where no row has one. has_rules: a row
+    has logits processors. scored: of each row how many of the best are scored beside its token,
+    None where nothing is; empty if none is. copies: a scored row has processors.
+    """
+
+    num_best: int
+    has_rules: bool
+    scored: tuple[int | None, ...] = ()
+    copies: bool = False
+
+
+class SampledRows(NamedTuple):
+    """The N rows that a step samples, on the device, int32.
+
+    rows, positions: [N], of the sampling state, -1 for padding, and in the output. tokens: what
+    each row's last token is. mask_samples [M], masks [M, W]: of rows with a grammar; None: no row
+    has one.
+    """
+
+    rows: Tensor
+    positions: Tensor
+    tokens: StepTokens
+    mask_samples: Tensor | None = None
+    masks: Tensor | None = None
+
+    @classmethod
+    def from_plan(cls, plan: StepPlan, device: torch.device) -> "SampledRows":
+        """Copy what a plan says of them."""
+        rows, positions, last, input_ids, places = (
+            torch.from_numpy(each).to(device)
+            for each in (
+                plan.sample_rows,
+                plan.sample_positions,
+                plan.sample_tokens,
+                plan.input_ids,
+                plan.positions,
+            )
+        )
+        tokens = StepTokens(last, input_ids, places)
+        if not len(plan.masks):
+            return cls(rows, positions, tokens)
+        samples, masks = (
+            torch.from_numpy(each).to(device) for each in (plan.mask_samples, plan.masks)
+        )
+        return cls(rows, positions, tokens, samples, masks)
+
+
+@dataclass(slots=True)
+class Drawn:
+    """A step's tokens on the device, [N] int32, and their scores, if they were asked for.
+
+    counts: of each row, how many of the best are told beside its token; None: it is not scored.
+    """
+
+    tokens: Tensor
+    scores: Scores | None = None
+    counts: tuple[int | None, ...] = field(default=())
+
+    def read(self) -> Sampled:
+        """Wait for the device, and return what it drew."""
+        token_ids = self.tokens.cpu().numpy().astype(np.int64)
+        if self.scores is None:
+            return Sampled(token_ids)
+        return Sampled(token_ids, _read_scores(self.scores, self.counts))
+
+
+class DeviceSampler(Sampler):
+    """Holds the sampling parameters of every row on the device, and draws there."""
+
+    def __init__(
+        self,
+        max_num_seqs: int,
+        vocab: slice,
+        tp: TensorParallel,
+        eos_token_ids: Sequence[int] = (),
+        *,
+        device: torch.device,
+    ) -> None:
+        """See Sampler."""
+        super().__init__(max_num_seqs, vocab, tp, eos_token_ids)
+        self._device = device
+        self._columns = np.zeros((len(_COLUMNS), max_num_seqs), np.int64)
+        self._table = torch.zeros(self._columns.shape, dtype=torch.int64, device=device)
+        self._is_stale = False
+        self._records: list[Tensor | None] = [None] * max_num_seqs
+        self._has_rules = np.zeros(max_num_seqs, np.bool_)
+        views = {
+            name: column.view(torch.float64) if name in _FLOATS else column
+            for name, column in zip(_COLUMNS, self._table, strict=True)
+        }
+        self._addresses = views.pop("records")
+        self._settings = RowSettings(**views)
+        widths = tp.all_gather(torch.tensor([vocab.stop - vocab.start])).flatten().tolist()
+        self._widths: list[int] = widths
+
+    def join(self, join: Join) -> None:
+        """Begin a row; its history goes to the device, and what else its processors need."""
+        row, params = join.row, join.params
+        super().join(replace(join, token_ids=[]))
+        heat = self._temperature[row]
+        try:
+            record = record_of(join, self._eos_token_ids, sum(self._widths))
+        except Exception:
+            logger.exception("a row's history cannot be read")
+            record, heat = None, _AT_FAULT
+            self._is_greedy[row] = False
+        self._records[row] = None if record is None else torch.from_numpy(record).to(self._device)
+        self._has_rules[row] = record is not None
+        kept = self._records[row]
+        numbers: dict[str, float | int] = {
+            "temperature": heat,
+            "top_k": int(self._top_k[row]),
+            "top_p": params.top_p,
+            "min_p": params.min_p,
+            "seeds": params.seed,
+            "choices": params.choice,
+            "records": 0 if kept is None else kept.data_ptr(),
+        }
+        for name, column in zip(_COLUMNS, self._columns, strict=True):
+            words = column.view(np.float64) if name in _FLOATS else column
+            words[row] = numbers[name]
+        self._is_stale = True
+
+    def needs(self, plan: StepPlan) -> Needs:
+        """Return what a plan's rows ask for."""
+        rows = plan.sample_rows
+        top_k = self._top_k[rows]
+        filtered = (top_k > 0) | (self._top_p[rows] < 1) | (self._min_p[rows] > 0)
+        filtered &= self._temperature[rows] > 0
+        num_best = 0
+        if filtered.any():
+            is_few = ((top_k > 0) & (top_k <= FEW_CANDIDATES))[filtered].all()
+            num_best = FEW_CANDIDATES if is_few else MAX_CANDIDATES
+        scored = tuple(params.logprobs for params in self.params_of(rows))
+        has_rules = bool(self._has_rules[rows].any())
+        if all(count is None for count in scored):
+            return Needs(num_best, has_rules)
+        is_scored = np.array([count is not None for count in scored])
+        copies = bool(self._has_rules[rows][is_scored].any())
+        return Needs(num_best, has_rules, scored, copies)
+
+    def sample(self, logits: Tensor, plan: StepPlan, again: Callable[[], Tensor]) -> Sampled:
+        """Draw one token for each of a plan's samples, and wait for them; see Sampler."""
+        sampled = SampledRows.from_plan(plan, self._device)
+        return self.draw(logits, sampled, self.needs(plan)).read()
+
+    def draw(self, logits: Tensor, sampled: SampledRows, needs: Needs) -> Drawn:
+        """Draw one token for each row, on the device.
+
+        logits: [N, this rank's tokens] float32, scratch. Every rank of the group must call it.
+        """
+        self._flush()
+        whole = self._gather_whole(logits)
+        raw = whole.clone() if needs.copies else whole
+        if needs.has_rules:
+            apply_rules(whole, sampled.rows, sampled.positions, self._addresses, sampled.tokens)
+        if sampled.masks is not None and sampled.mask_samples is not None:
+            raw = whole.clone() if raw is whole and needs.scored else raw
+            apply_masks(whole, sampled.mask_samples, sampled.masks)
+        found = survey(whole, sampled.rows, self._settings.temperature, needs.num_best)
+        tokens = draw(whole, found, self._settings, sampled.rows, sampled.positions)
+        if not needs.scored:
+            return Drawn(tokens)
+        return Drawn(tokens, score(raw, tokens), needs.scored)
+
+    def choose(self, values: Tensor, ids: Tensor) -> Sampled:
+        """See Sampler."""
+        return Drawn(self.best(values, ids)).read()
+
+    def best(self, values: Tensor, ids: Tensor) -> Tensor:
+        """Return the best token of each row of all ranks, [N] int32, on the device.
+
+        values, ids: as choose() takes them.
+        """
+        own = torch.stack((values.double(), (ids + self._offset).double()))
+        values, ids = self._tp.all_gather(own).unbind(1)  # [ranks, N]
+        largest = values.amax(0)
+        tokens = ids.where(values == largest, torch.inf).amin(0)
+        tokens = tokens.where(largest.isfinite(), FAULTY)
+        return tokens.where(largest != -torch.inf, NO_TOKEN).int()
+
+    def token_logprobs(
+        self, logits: Tensor, token_ids: Sequence[int], counts: Sequence[int]
+    ) -> list[TokenLogprobs]:
+        """See Sampler."""
+        tokens = torch.tensor(token_ids, dtype=torch.int32).to(self._device)
+        scores = _read_scores(score(self._gather_whole(logits), tokens), tuple(counts))
+        return [each for each in scores if each is not None]
+
+    def _flush(self) -> None:
+        """Bring the device's table up to date with what has joined."""
+        if self._is_stale:
+            self._table.copy_(torch.from_numpy(self._columns.copy()))
+            self._is_stale = False
+
+    def _gather_whole(self, logits: Tensor) -> Tensor:
+        """Return the logits of the whole vocabulary, [N, V]."""
+        if self._tp.size == 1:
+            return logits
+        padded = logits.new_zeros(len(logits), max(self._widths))
+        padded[:, : logits.shape[1]] = logits
+        parts = self._tp.all_gather(padded)
+        return torch.cat(
+            [part[:, :width] for part, width in zip(parts, self._widths, strict=True)], dim=1
+        )
+
+
+def _read_scores(scores: Scores, counts: tuple[int | None, ...]) -> list[TokenLogprobs | None]:
+    logprobs, ranks, top_ids, top_logprobs = (each.cpu().tolist() for each in scores)
+    return [
+        None
+        if count is None
+        else TokenLogprobs(
+            logprobs[n],
+            ranks[n],
+            [
+                pair
+                for pair in zip(top_ids[n][:count], top_logprobs[n][:count], strict=True)
+                if pair[1] > -np.inf
+            ],
+        )
+        for n, count in enumerate(counts)
+    ]
