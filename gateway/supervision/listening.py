@@ -81,9 +81,7 @@ class GroupListening:
     def _own_address(self, port: int, epoch: int) -> LeadAddress | None:
         if not self._serves_own:
             return None
-        return LeadAddress(
-            _ANY.get(self._host, self._host), port, self._secret, epoch, self._fingerprint
-        )
+        return self.address(_ANY.get(self._host, self._host), port, epoch)
 
 
 def _certificate(server: ServerSettings) -> tuple[str, str]:

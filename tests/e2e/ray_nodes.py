@@ -19,7 +19,7 @@ from tests.e2e.server import Server, clean_environment, tied, wait_until
 RAY_PORT = 6379
 # Ray wants a third of the memory for objects, of which we have none.
 OBJECT_STORE_BYTES = 80_000_000
-RAY_START_SECONDS = 120.0
+RAY_START_SECONDS = 180.0
 # Parts of the command lines of its processes, the one first that would start others again.
 RAY_PROCESSES = ("ray.scripts", "/ray/core/", "/ray/dashboard/", "/ray/_private/", "ray::")
 ENVIRONMENT = {
@@ -45,10 +45,13 @@ class RayNode:
         self._head = head
         self._folder = folder
         self._log = folder / f"{machine.name}.log"
+        self._num_cpus = 0
+        self._log_start = 0  # of what Ray says since it was last started
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, num_cpus: int) -> None:
         """Have Ray run here. Does not wait for it."""
+        self._num_cpus = num_cpus
         role = ["--address", f"{self._head.address}:{RAY_PORT}"]
         if self.machine is self._head:
             role = ["--head", "--port", str(RAY_PORT), "--include-dashboard", "false"]
@@ -60,6 +63,7 @@ class RayNode:
             "--block",
         ]  # fmt: skip
         with self._log.open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
                 tied([shutil.which(command[0]) or command[0], *command[1:]]),
                 stdin=subprocess.DEVNULL,
@@ -71,8 +75,9 @@ class RayNode:
 
     @property
     def is_up(self) -> bool:
-        """Whether its raylet runs."""
-        return bool(self.pids_of("raylet/raylet"))
+        """Whether its raylet runs, and is known to the head."""
+        has_joined = "Ray runtime started" in self._log.read_text()[self._log_start :]
+        return has_joined and bool(self.pids_of("raylet/raylet"))
 
     def pids_of(self, part: str) -> list[int]:
         """Processes here whose command line has a part."""
@@ -92,8 +97,15 @@ class RayNode:
                     os.kill(pid, signal.SIGKILL)
 
     def wait(self) -> None:
-        """Wait until it is up."""
-        wait_until(lambda: self.is_up, RAY_START_SECONDS, f"Ray is up on {self.machine.name}")
+        """Wait until it is up, and do as a service manager does if Ray's start gives up."""
+
+        def is_up() -> bool:
+            if self._process is not None and self._process.poll() is not None:
+                self.kill_ray()
+                self.start(self._num_cpus)
+            return self.is_up
+
+        wait_until(is_up, RAY_START_SECONDS, f"Ray is up on {self.machine.name}")
 
     def stop(self) -> None:
         """End what Ray runs here, and wait for it."""

@@ -28,6 +28,8 @@ SETTINGS = ("--exact", "--threads", "1", "--kv-cache-bytes", "8000000")
 
 # What is promised for anything that vanishes.
 DETECTION_SECONDS = 11.0
+# Ray starts half a dozen processes on a node, and two cores may have others to run.
+PLACING_SECONDS = 180.0
 
 
 def groups_of(socket: Path) -> list[GroupView]:
@@ -52,7 +54,7 @@ def test_two_nodes_answer_as_one_machine_and_outlive_a_raylet(
         nodes[1].start(1)
         wait_until(
             lambda: all(group.state == "ready" for group in groups_of(socket)),
-            60,
+            PLACING_SECONDS,
             "the group is placed again",
         )
         assert ask_all(server.url, requests) == expected
@@ -119,7 +121,7 @@ def test_three_nodes_outlive_whatever_befalls_one(
             assert 0 < max(faults_at) - harmed[0] < DETECTION_SECONDS, what
             for act in heal:
                 act(victim)
-            wait_until(is_whole, 120, f"the group is placed again after {what}")
+            wait_until(is_whole, PLACING_SECONDS, f"the group is placed again after {what}")
         assert ask_all(server.url, requests, nodes[0].kill_ray) == expected, "without a head"
         for node in nodes:  # without a store of its own, a head that is new knows no old node
             node.kill_ray()

@@ -49,6 +49,16 @@ def test_groups_listen_one_port_after_the_other(secret: Path) -> None:
     opened.listener.close()
 
 
+def test_groups_elsewhere_have_the_same_secret_and_ports(secret: Path) -> None:
+    listening = GroupListening(ServerSettings(group_port=7000, group_secret=str(secret)))
+    message, port = listening.terms(3, 9)
+    assert (message.secret, message.incarnation, port) == (b"sixteen bytes, at least", 9, 7003)
+    address = listening.address("10.0.0.2", port, 9)
+    assert (address.host, address.port, address.secret) == ("10.0.0.2", 7003, message.secret)
+    message, port = GroupListening(ServerSettings()).terms(3, 9)
+    assert port == 0 and len(message.secret) == 32, "any port, and a secret of the moment"
+
+
 def test_useless_secrets_are_refused(tmp_path: Path) -> None:
     short = tmp_path / "short"
     short.write_text("too short\n")
