@@ -51,10 +51,11 @@ class GroupFailed:
 
 @dataclass(frozen=True, slots=True)
 class GroupChanged:
-    """A group may be in another state."""
+    """A group may be in another state. node: where it runs, "" for this machine or nowhere yet."""
 
     group: int
     state: str
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)

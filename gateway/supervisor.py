@@ -94,7 +94,8 @@ def run(settings: Settings, asked_for: str) -> int:
         with find_listener(settings.server) as listener:
             check_guarded(listener, settings.server)
             management = find_management_listener(settings.server)
-            num_own = sum(place.address is None for place in layout(settings))
+            is_here = settings.server.launcher == "local"
+            num_own = sum(is_here and place.address is None for place in layout(settings))
             GroupListening(settings.server).check(num_own)
             if settings.server.tls_cert or settings.server.tls_key:
                 TlsFiles(settings.server.tls_cert, settings.server.tls_key)

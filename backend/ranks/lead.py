@@ -14,6 +14,7 @@ import msgspec
 
 from backend.config.cache_groups import capacity_tokens, longest_sequence
 from backend.ranks.flight import Flight, Landed
+from backend.ranks.told_credits import ToldCredits
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.pooling_scheduler import PoolingScheduler
 from backend.scheduler.prefill_budget import PrefillBudget
@@ -94,6 +95,7 @@ class Lead:
         self._flight = _flight(self._scheduler, engine, self._matchers)
         self._channels: dict[int, LeadEnd] = {}
         self._acceptor: Acceptor | None = None
+        self._credits = ToldCredits()
         self._refusals: list[tuple[int, SeqOutput]] = []  # for the next frame
         self._is_stopped = False
         self._totals = Totals()
@@ -133,6 +135,11 @@ class Lead:
         while not self._is_stopped:
             self.receive()
             self.step()
+        # Workers of other gateways are told of no end but by this: it is no death.
+        if self._acceptor is not None:
+            self._acceptor.close()
+        for worker in list(self._channels):
+            self._forget_worker(worker)
 
     def step(self) -> None:
         """Plan and run one step, and send what came of it; without work, say what is free."""
@@ -230,6 +237,7 @@ class Lead:
         """Forget a worker that is gone, and its sequences."""
         self._scheduler.abort_worker(worker)
         self._refusals = [(w, output) for w, output in self._refusals if w != worker]
+        self._credits.forget(worker)
         if (channel := self._channels.pop(worker, None)) is not None:
             channel.close()
 
@@ -290,13 +298,18 @@ class Lead:
     ) -> None:
         """Send each worker its part of a step as one frame.
 
-        A part may be empty: the frame still shows progress and grants credit.
+        A part may be empty: the frame still shows progress and grants credit. It is left out if the
+        worker knows that already, more or less: most workers of many gateways have nothing in most
+        steps.
         """
         parts = self._split_by_worker(outputs)
         timings = StepTimings(schedule_s, result.forward_s, result.sample_s)
         self._totals = self._totals_with(timings)
+        now_s = time.monotonic()
         for worker, part in parts.items():
-            self._send_to(worker, self._frame(step, part, timings))
+            if part or self._credits.is_news(worker, self._scheduler.credit, now_s):
+                self._credits.note(worker, self._scheduler.credit, now_s)
+                self._send_to(worker, self._frame(step, part, timings))
 
     def _send_rest(self) -> None:
         """Without a step to plan, land the one that flies; or say what is free."""
@@ -321,7 +334,9 @@ class Lead:
         """
         self._heartbeat.show(self._load)
         self._heartbeat.beat()
+        now_s = time.monotonic()
         for worker, part in self._split_by_worker([]).items():
+            self._credits.note(worker, self._scheduler.credit, now_s)
             self._send_to(worker, self._frame(0, part, StepTimings()))
 
     def _split_by_worker(self, outputs: list[tuple[int, SeqOutput]]) -> dict[int, list[SeqOutput]]:

@@ -21,7 +21,7 @@ from setproctitle import setproctitle
 from backend.config.errors import ModelError
 from backend.config.load import load_config
 from backend.ranks.replica import check_group
-from backend.wire.control import Budget, ControlClosed, Listen, Progress
+from backend.wire.control import Budget, ControlClosed, Progress
 from backend.wire.local.lifeline import ignore_terminal_signals, tie
 from backend.wire.tcp.handshake import HANDSHAKE_SECONDS, HandshakeError, Hello, introduce
 from backend.wire.tcp.listening import Listening
@@ -167,9 +167,9 @@ class Agent:
 
     def _start(self, place: GroupPlace) -> LocalIncarnation:
         order = self._order
-        listener = create_listener(self._host)
+        listener = create_listener(self._host, order.port)
         self._listener = listener.dup()
-        listening = Listening(listener, Listen(order.channel_secret, order.epoch))
+        listening = Listening(listener, order.listen)
         return LocalIncarnation(order.number, order.epoch, place, order.hang_s, self, listening)
 
     def _failure(self, message: str) -> Fault:
@@ -182,6 +182,9 @@ class Agent:
     @property
     def has_served(self) -> bool:
         return True  # whether a failure is the end of the server is judged at home
+
+    def was_placed(self) -> None:
+        """Known here."""
 
     def progressed(self, title: str, news: Progress | Budget) -> None:
         self.tell(RankNews(title, news))

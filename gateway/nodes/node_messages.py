@@ -7,7 +7,7 @@ RankNews, GroupIsReady, Look, Said, Faulted and Ended. frame_stream.py carries t
 import msgspec
 
 from backend.settings import EngineSettings
-from backend.wire.control import Budget, Progress
+from backend.wire.control import Budget, Listen, Progress
 from backend.wire.local.heartbeat import Load
 from backend.wire.messages import Ready
 from gateway.supervision.control_messages import RankView
@@ -18,9 +18,10 @@ class LaunchOrder(msgspec.Struct, frozen=True):
     """What an agent is started with.
 
     home: (host, port) where it calls; secret: what both sides know, never sent. number, epoch: of
-    the group. channel_secret: what workers show to the lead. host: where the lead listens; empty
-    for the address that reaches home. hang_s: silence after which either side is lost. build: of
-    the supervisor's code. model_name: what the model was asked for by; model_digest: of its files.
+    the group. listen: by which secret and certificate workers are let in, and host, port: where
+    (the address that reaches home, if empty; any free port, if 0). hang_s: silence after which
+    either side is lost. build: of the supervisor's code. model_name: what the model was asked for
+    by; model_digest: of its files.
     """
 
     home: tuple[str, int]
@@ -30,10 +31,11 @@ class LaunchOrder(msgspec.Struct, frozen=True):
     engine: EngineSettings
     first_rank: int
     group_name: str
-    channel_secret: bytes
+    listen: Listen
     hang_s: float
     build: str
     host: str = ""
+    port: int = 0
     model_name: str = ""
     model_digest: str = ""
 

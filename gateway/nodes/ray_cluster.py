@@ -116,6 +116,14 @@ class Reservation:
         remove_placement_group(self._group)
 
 
+def remove_named(name: str) -> None:
+    """Remove a placement group that another placer has made, if it is there."""
+    try:
+        remove_placement_group(ray.util.get_placement_group(PREFIX + name))
+    except ValueError:
+        pass  # its actor was sooner
+
+
 def remove_left_over(owner: str, kept: set[str]) -> None:
     """Remove placement groups that an earlier placer of `owner` has left, but for those kept."""
     for entry in placement_group_table().values():

@@ -53,9 +53,7 @@ class RayLauncher:
         path = Path(model_name).expanduser()
         name = str(path.absolute()) if model_name and path.exists() else model_name
         model = RemoteModel(name, digest, build_id())
-        self._remote = RemoteLauncher(
-            self._home, self._placer, model, server.hang_seconds, server.placement_seconds
-        )
+        self._remote = RemoteLauncher(self._home, self._placer, model, server)
         logger.info("groups run on a Ray cluster of %s", self._placer.cluster)
 
     def launch(

@@ -7,6 +7,7 @@ that process. A placer that dies is started again; groups that run are not conce
 import asyncio
 import logging
 import select
+import socket
 from dataclasses import dataclass
 
 import msgspec
@@ -27,6 +28,7 @@ from gateway.nodes.bundles import NoSuchNode, find, shortage, with_resources
 from gateway.nodes.node_messages import LaunchOrder, decode_order, encode_order
 from gateway.nodes.placer import PlacementOwner
 from gateway.supervision.restarts import BACKOFF_SECONDS
+from gateway.supervision.stderr_tail import StderrTail
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,11 @@ TURN_MS = 200
 # A bundle that has no place after so long is told of, again whenever that changes.
 PATIENCE_TURNS = 15
 JOIN_SECONDS = 90.0
+CONNECT_SECONDS = 5.0
+# One that has orders and says nothing for so long hangs; what waits is told of every few seconds.
+HANG_SECONDS = 120.0
+MAX_WHY_CHARS = 300
+ADVICE = "start one with `ray start --head`, or name it with --ray-address"
 STOP_SECONDS = 3.0
 
 
@@ -63,15 +70,24 @@ def _serve(spawn: PlacerSpawn, line: ChildLine) -> None:
     from gateway.nodes import ray_cluster
 
     try:
+        _check_listens(spawn.address)
         ray_cluster.join(spawn.address)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        line.send(Failed(0, f"no Ray cluster at {spawn.address}: {str(error).splitlines()[0]}"))
+    except (OSError, RuntimeError, ValueError) as error:
+        why = " ".join(str(error).split())[:MAX_WHY_CHARS]
+        line.send(Failed(0, f"no Ray cluster at {spawn.address}: {why}\n{ADVICE}"))
         return
     ray_cluster.remove_left_over(spawn.owner, set(spawn.kept))
     found = ray_cluster.nodes()
     cluster = f"{len(found)} node{'' if len(found) == 1 else 's'}"
     line.send(Joined(ray_cluster.own_address(), cluster))
     PlacerLoop(spawn, line).run()
+
+
+def _check_listens(address: str) -> None:
+    """Raise OSError if nobody listens at host:port: Ray would try for a minute and a half."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
 class PlacerLoop:
@@ -137,13 +153,17 @@ class PlacerLoop:
             order.engine, [node] if node else among, self._spawn.resources
         )
         pending.order = encode_order(msgspec.structs.replace(order, engine=engine))
-        name = f"{self._spawn.owner}/{key[0]}/{key[1]}"
-        pending.reservation = self._ray.Reservation(name, bundle, node, among)
+        pending.reservation = self._ray.Reservation(self._name(key), bundle, node, among)
 
     def _remove(self, key: tuple[int, int]) -> None:
         pending = self._pending.pop(key, None)
-        if pending is not None and pending.reservation is not None:
+        if pending is None:  # it was started by the placer before this one
+            self._ray.remove_named(self._name(key))
+        elif pending.reservation is not None:
             pending.reservation.remove()
+
+    def _name(self, key: tuple[int, int]) -> str:
+        return f"{self._spawn.owner}/{key[0]}/{key[1]}"
 
     def _tell(self, key: tuple[int, int], turn: str, text: str) -> None:
         self._line.send(Placement(*key, turn, text))
@@ -181,8 +201,10 @@ class RayPlacer:
         self._has_joined = False
         self._message = ""
         self._num_deaths = 0
+        self._heard_s = 0.0
         self._is_closed = False
         self._child: Child | None = None
+        self._tail: StderrTail | None = None
         self._start()
 
     async def join(self) -> None:
@@ -193,7 +215,7 @@ class RayPlacer:
         except TimeoutError as error:
             raise ModelError(
                 f"no Ray cluster at {self._spawn.address} has answered within {JOIN_SECONDS:g} s\n"
-                "start one with `ray start --head`, or name it with --ray-address"
+                f"{ADVICE}"
             ) from error
 
     def place(self, order: LaunchOrder, node: str, owner: PlacementOwner) -> None:
@@ -232,9 +254,27 @@ class RayPlacer:
             if order.is_started
         )
         spawn = PlacerSpawn(self._spawn.address, self._spawn.owner, self._spawn.resources, kept)
-        self._child = Child("placer", "gateway.nodes.ray_placer:placer_main", spawn)
+        self._child = Child(
+            "placer", "gateway.nodes.ray_placer:placer_main", spawn, keeps_stderr=True
+        )
+        self._heard_s = self._loop.time()
+        self._loop.call_later(HANG_SECONDS / 4, self._watch, self._child)
+        # Ray's client writes there in a form of its own.
+        self._tail = StderrTail(self._child)
         self._loop.add_reader(self._child.line.fileno(), self._on_message)
         self._loop.add_reader(self._child.pidfd, self._on_death)
+
+    def _watch(self, child: Child) -> None:
+        """Kill a process that has something to say and says nothing."""
+        if child is not self._child:
+            return
+        if all(order.is_started for order in self._orders.values()):
+            self._heard_s = self._loop.time()
+        if self._loop.time() - self._heard_s > HANG_SECONDS:
+            logger.error("the placer says nothing and is ended")
+            child.kill()
+        else:
+            self._loop.call_later(HANG_SECONDS / 4, self._watch, child)
 
     def _send(self, message: Place | Displace | Stop) -> None:
         if self._child is not None:
@@ -247,6 +287,7 @@ class RayPlacer:
         assert self._child is not None
         try:
             while (message := self._child.line.receive()) is not None:
+                self._heard_s = self._loop.time()
                 self._take(message)
         except ControlClosed:
             self._loop.remove_reader(self._child.line.fileno())
@@ -280,7 +321,9 @@ class RayPlacer:
     def _on_death(self) -> None:
         self._on_message()
         child, self._child = self._child, None
-        assert child is not None
+        assert child is not None and self._tail is not None
+        self._tail.read_all()
+        self._tail.close()
         fault = self._message or f"{child.title} {exit_text(child.exit_code)}"
         self._message, self._has_joined = "", False
         self._loop.remove_reader(child.line.fileno())

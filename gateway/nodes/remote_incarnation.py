@@ -33,9 +33,11 @@ from gateway.nodes.node_messages import (
 )
 from gateway.nodes.placer import Placer
 from gateway.nodes.remote_replica import RemoteRank, RemoteReplica
+from gateway.settings import ServerSettings
 from gateway.supervision.control_messages import RankView
 from gateway.supervision.fault import Fault
 from gateway.supervision.incarnation import STOP_SECONDS, IncarnationOwner
+from gateway.supervision.listening import GroupListening
 
 logger = logging.getLogger(__name__)
 
@@ -63,27 +65,24 @@ class RemoteIncarnation:
         self,
         order: LaunchOrder,
         node: str,
-        replica: RemoteReplica,
-        home: Home,
-        placer: Placer,
+        launcher: "RemoteLauncher",
         owner: IncarnationOwner,
     ) -> None:
         """node: the only one that will do, or ""."""
-        self.replica = replica
+        self.replica = RemoteReplica(order.number, order.epoch)
         self.ready: Ready | None = None
         self.fault: Fault | None = None
         self.waits_for = "for a node"
         self._order = order
-        self._home = home
-        self._placer = placer
+        self._launcher = launcher
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._is_leaving = False
         self._has_ended = False
         self._tasks: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
-        home.expect(order.number, order.epoch, self._called)
-        placer.place(order, node, self)
+        launcher.home.expect(order.number, order.epoch, self._called)
+        launcher.placer.place(order, node, self)
 
     @property
     def is_over(self) -> bool:
@@ -121,6 +120,7 @@ class RemoteIncarnation:
         if self.waits_for != reason:
             self.waits_for = reason
             logger.warning("group %d waits %s", self._order.number, reason)
+            self._owner.was_placed()
 
     def started(self, node: str) -> None:
         """An agent is about to call."""
@@ -170,11 +170,14 @@ class RemoteIncarnation:
                 self._cancel_timer()
                 self.replica.node = node
                 self.replica.ranks = [RemoteRank(*rank) for rank in ranks]
+                self._owner.was_placed()
             case RankNews(title, Progress() | Budget() as news):
                 self._owner.progressed(title, news)
             case GroupIsReady(ready, host, port) if not self.is_over:
                 self.ready = ready
-                self.replica.listens(host, port)
+                self.replica.listens(
+                    self._launcher.listening.address(host, port, self._order.epoch)
+                )
                 self._owner.became_ready()
             case Look(ranks, load):
                 self.replica.views, self.replica.load = ranks, load
@@ -191,7 +194,7 @@ class RemoteIncarnation:
     # the end
 
     def _never_placed(self) -> None:
-        self._lost("cannot be placed", f"it waits {self.waits_for}")
+        self._lost("cannot be placed", f"group {self._order.number} waits {self.waits_for}")
 
     def _never_called(self) -> None:
         self._lost("is lost", f"its agent has not called within {CALL_SECONDS:g} s")
@@ -225,8 +228,8 @@ class RemoteIncarnation:
             if task is not asyncio.current_task():
                 task.cancel()
         self.replica.lost()
-        self._home.forget(self._order.number, self._order.epoch)
-        self._placer.displace(self._order.number, self._order.epoch)
+        self._launcher.home.forget(self._order.number, self._order.epoch)
+        self._launcher.placer.displace(self._order.number, self._order.epoch)
         self._owner.ended()
 
     def _after(self, seconds: float, what: Callable[[], None]) -> None:
@@ -266,35 +269,37 @@ class RemoteLauncher:
     """Starts incarnations on nodes."""
 
     def __init__(
-        self, home: Home, placer: Placer, model: RemoteModel, hang_s: float, placement_s: float
+        self, home: Home, placer: Placer, model: RemoteModel, server: ServerSettings
     ) -> None:
-        """placement_s: a server that has not served yet waits so long for nodes with room."""
-        self._home = home
-        self._placer = placer
+        """Raises ListeningError and ModelError for files of a secret or a certificate."""
+        self.home = home
+        self.placer = placer
         self._model = model
-        self._hang_s = hang_s
-        self._placement_s = placement_s
+        self.listening = GroupListening(server)
+        self._hang_s = server.hang_seconds
+        self._placement_s = server.placement_seconds
 
     def launch(
         self, number: int, epoch: int, place: GroupPlace, owner: IncarnationOwner
     ) -> RemoteIncarnation:
         """Have one of group `number` placed and started, whose turns `owner` is told."""
-        replica = RemoteReplica(number, epoch)
+        listen, port = self.listening.terms(number, epoch)
         order = LaunchOrder(
-            home=self._home.address,
-            secret=self._home.secret,
+            home=self.home.address,
+            secret=self.home.secret,
             number=number,
             epoch=epoch,
             engine=place.engine,
             first_rank=place.first_rank,
             group_name=place.name,
-            channel_secret=replica.channel_secret,
+            listen=listen,
+            port=port,
             hang_s=self._hang_s,
             build=self._model.build,
             model_name=self._model.name,
             model_digest=self._model.digest,
         )
-        incarnation = RemoteIncarnation(order, place.node, replica, self._home, self._placer, owner)
+        incarnation = RemoteIncarnation(order, place.node, self, owner)
         if not owner.has_served:
             incarnation.give_up_after(self._placement_s)
         return incarnation

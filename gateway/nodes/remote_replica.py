@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from backend.wire.control import ControlClosed, Dial
 from backend.wire.local.heartbeat import Load
 from backend.wire.offer import Offer
-from backend.wire.tcp.address import LeadAddress, new_secret
+from backend.wire.tcp.address import LeadAddress
 from gateway.nodes.frame_stream import FrameStream
 from gateway.nodes.node_messages import DetachWorker, Kill, Leave, ToAgent, encode
 from gateway.supervision.control_messages import RankView
@@ -31,7 +31,6 @@ class RemoteReplica:
         self.node = ""
         self.views: list[RankView] = []
         self.load = Load()
-        self.channel_secret = new_secret()
         self._number = number
         self._stream: FrameStream | None = None
         self._address: LeadAddress | None = None
@@ -40,9 +39,9 @@ class RemoteReplica:
         """Talk to the agent by this stream from now on."""
         self._stream = stream
 
-    def listens(self, host: str, port: int) -> None:
+    def listens(self, address: LeadAddress) -> None:
         """Send workers there."""
-        self._address = LeadAddress(host, port, self.channel_secret, self.epoch)
+        self._address = address
 
     def connect(self, worker: int, epoch: int) -> Offer:
         """Return what a worker must be sent: where the lead listens. Raises ControlClosed."""

@@ -52,6 +52,11 @@ class Admission:
         rate = self._rate.tokens_per_s(now_s)
         return min(own_tokens / share, queue.num_tokens) / rate if own_tokens and rate else 0.0
 
+    def backlog_s(self, queue: FairQueue[T], now_s: float) -> float:
+        """Return how long all that waits is going to take; 0 while nobody knows."""
+        rate = self._rate.tokens_per_s(now_s)
+        return queue.num_tokens / rate if rate else 0.0
+
     def note(self, num_tokens: int, *, is_backlogged: bool, now_s: float) -> None:
         """Tell what was dispatched to groups just now, and whether more is waiting."""
         self._rate.note(num_tokens, is_backlogged=is_backlogged, now_s=now_s)

@@ -59,6 +59,13 @@ class Dispatcher:
         """New sequences that wait."""
         return sum(len(lane.queue) for lane in self._lanes.values())
 
+    @property
+    def queue_seconds(self) -> float:
+        """How long the last in the longest lane is going to wait; 0 while nobody knows."""
+        now_s = self._clock()
+        waits = (lane.admission.backlog_s(lane.queue, now_s) for lane in self._lanes.values())
+        return max(waits, default=0.0)
+
     def queued(self) -> list[InflightSequence]:
         """Return the new sequences that wait, in no order."""
         return [seq for lane in self._lanes.values() for seq in lane.queue.items()]

@@ -186,6 +186,11 @@ class ReplicaPool:
         """Sequences that wait here for a group."""
         return self._dispatcher.num_queued
 
+    @property
+    def queue_seconds(self) -> float:
+        """How long what waits here is going to take, by the groups' pace of late."""
+        return self._dispatcher.queue_seconds
+
     async def drain(self) -> None:
         """Refuse new work and return when no sequence is left."""
         self._is_draining = True

@@ -131,6 +131,9 @@ class Group:
 
     # what its incarnation tells
 
+    def was_placed(self) -> None:
+        self._tell_state()
+
     @property
     def has_served(self) -> bool:
         return self._owner.has_served
@@ -173,7 +176,8 @@ class Group:
             self._restart = asyncio.get_running_loop().call_later(delay, self.start)
 
     def _tell_state(self) -> None:
-        self._owner.tell(GroupChanged(self.number, self.state.value))
+        node = self.incarnation.replica.node if self.incarnation is not None else ""
+        self._owner.tell(GroupChanged(self.number, self.state.value, node))
 
     def _cancel_restart(self) -> None:
         if self._restart is not None:

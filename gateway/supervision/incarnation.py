@@ -25,6 +25,9 @@ class IncarnationOwner(Protocol):
     def has_served(self) -> bool:
         """Whether the server has been ready once; before, what cannot start is the end of it."""
 
+    def was_placed(self) -> None:
+        """A machine has been found, or is waited for."""
+
     def progressed(self, title: str, news: Progress | Budget) -> None:
         """A rank has got on with its start."""
 

@@ -51,6 +51,19 @@ class GroupListening:
                     "set another --group-host or --group-port"
                 ) from error
 
+    def terms(self, number: int, epoch: int) -> tuple[Listen, int]:
+        """What the lead of a group on another machine is told, and its port there, 0 for any."""
+        message = Listen(self._secret, epoch, self._certificate, self._key)
+        return message, self._first_port + number if self._first_port else 0
+
+    def address(self, host: str, port: int, epoch: int) -> LeadAddress:
+        """Where workers find a group on another machine."""
+        return LeadAddress(host, port, self._secret, epoch, self._fingerprint)
+
+    @property
+    def _fingerprint(self) -> bytes:
+        return fingerprint(self._certificate) if self._certificate else b""
+
     def open(self, number: int, epoch: int) -> Listening | None:
         """Return what an incarnation is given; None if nobody comes over TCP."""
         if not (self._first_port or self._serves_own):
@@ -68,8 +81,9 @@ class GroupListening:
     def _own_address(self, port: int, epoch: int) -> LeadAddress | None:
         if not self._serves_own:
             return None
-        pin = fingerprint(self._certificate) if self._certificate else b""
-        return LeadAddress(_ANY.get(self._host, self._host), port, self._secret, epoch, pin)
+        return LeadAddress(
+            _ANY.get(self._host, self._host), port, self._secret, epoch, self._fingerprint
+        )
 
 
 def _certificate(server: ServerSettings) -> tuple[str, str]:

@@ -57,6 +57,8 @@ class ServerFigures(Collector):
         yield from self._recorded()
         queued = [((str(n),), float(w.num_queued)) for n, w in sorted(self._workers.items())]
         yield _gauge(families.QUEUED, queued)
+        waits = [((str(n),), w.queue_seconds) for n, w in sorted(self._workers.items())]
+        yield _gauge(families.QUEUE_SECONDS, waits)
         yield from _of_groups(self._groups)
         yield from _of_processes(self._supervisor)
 
@@ -119,6 +121,8 @@ def _of_processes(supervisor: SupervisorFigures) -> Iterator[Metric]:
     yield _gauge(families.START_TIME, [((), supervisor.started)])
     states = [((str(n), state), 1.0) for n, state in sorted(supervisor.group_states.items())]
     yield _gauge(families.GROUP_STATE, states)
+    nodes = [((str(n), node), 1.0) for n, node in sorted(supervisor.group_nodes.items())]
+    yield _gauge(families.GROUP_NODE, nodes)
     yield _counter(families.GROUP_RESTARTS, _numbered(supervisor.group_restarts))
     yield _counter(families.WORKER_RESTARTS, _numbered(supervisor.worker_restarts))
     seconds: list[Row] = []

@@ -80,6 +80,10 @@ RECORDED = (
 # These are each worker's, as they are now.
 
 QUEUED = Family("num_requests_queued", "Sequences waiting in the gateway for a group.", ("worker",))
+# What an autoscaler goes by: more groups are of use while it stays above what clients would wait.
+QUEUE_SECONDS = Family(
+    "queue_seconds", "How long what waits will take, by the groups' pace of late.", ("worker",)
+)
 
 # These are each group's, whatever worker it works for.
 
@@ -90,6 +94,7 @@ GROUP_STATE = Family(
     "1 for the state that a group is in, as the supervisor sees it.",
     ("group", "state"),
 )
+GROUP_NODE = Family("group_node", "1 for the node that a group runs on.", ("group", "node"))
 RUNNING = Family("num_requests_running", "Sequences in a group's batch.", _GROUP)
 WAITING = Family("num_requests_waiting", "Sequences a group has taken but not begun.", _GROUP)
 KV_USAGE = Family("kv_cache_usage_perc", "Share of KV blocks in use, 0 to 1.", _GROUP)

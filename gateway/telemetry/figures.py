@@ -44,11 +44,12 @@ class GroupFigures:
 
 
 class WorkerFigures(msgspec.Struct, array_like=True):
-    """What one worker has counted, and how many sequences wait in it now."""
+    """What one worker has counted, how many sequences wait in it now, and how long they will."""
 
     counts: list[Count] = []
     histograms: list[Histogram] = []
     num_queued: int = 0
+    queue_seconds: float = 0.0
 
 
 class Process(msgspec.Struct, frozen=True, array_like=True):
@@ -63,7 +64,7 @@ class Process(msgspec.Struct, frozen=True, array_like=True):
 class SupervisorFigures(msgspec.Struct, frozen=True, array_like=True):
     """What only the supervisor knows. Restarts: how often each was started after the first time.
 
-    group_states: what `unisono ctl list` calls them.
+    group_states: what `unisono ctl list` calls them. group_nodes: of groups on other machines.
     """
 
     started: float = 0.0
@@ -71,6 +72,7 @@ class SupervisorFigures(msgspec.Struct, frozen=True, array_like=True):
     group_restarts: dict[int, int] = {}
     worker_restarts: dict[int, int] = {}
     group_states: dict[int, str] = {}
+    group_nodes: dict[int, str] = {}
 
 
 class Ledger:

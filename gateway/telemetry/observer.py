@@ -196,5 +196,7 @@ class Observer:
             asyncio.get_running_loop().call_later(PUBLISH_SECONDS, self.publish)
 
     def _own(self) -> WorkerFigures:
-        queued = self._pool.num_queued if self._pool is not None else 0
-        return WorkerFigures(self.ledger.counts, self.ledger.histograms, queued)
+        recorded = self.ledger.counts, self.ledger.histograms
+        if self._pool is None:
+            return WorkerFigures(*recorded)
+        return WorkerFigures(*recorded, self._pool.num_queued, self._pool.queue_seconds)

@@ -36,6 +36,7 @@ class Publisher:
         self._group_births: dict[int, int] = {}
         self._worker_births: dict[int, int] = {}
         self._group_states: dict[int, str] = {}
+        self._group_nodes: dict[int, str] = {}
 
     def take(self, event: Event) -> None:
         """Note what has happened."""
@@ -57,15 +58,23 @@ class Publisher:
                 self._group_births[number] = self._group_births.get(number, -1) + 1
             case GroupLost(number):
                 self._groups.pop(number, None)
-            case GroupChanged(number, state) if self._group_states.get(number) != state:
+            case GroupChanged(number, state, node) if self._is_news(number, state, node):
                 self._group_states[number] = state
+                self._group_nodes.pop(number, None)
+                if node:
+                    self._group_nodes[number] = node
             case GroupForgotten(number):
                 self._groups.pop(number, None)
                 self._group_births.pop(number, None)
                 self._group_states.pop(number, None)
+                self._group_nodes.pop(number, None)
             case _:
                 return
         self._publish()
+
+    def _is_news(self, number: int, state: str, node: str) -> bool:
+        known = self._group_states.get(number), self._group_nodes.get(number, "")
+        return known != (state, node)
 
     def _publish(self) -> None:
         ranks = [process for number in sorted(self._groups) for process in self._groups[number]]
@@ -76,5 +85,6 @@ class Publisher:
             self._group_births,
             self._worker_births,
             self._group_states,
+            self._group_nodes,
         )
         self._page.write(_encode(figures))

@@ -14,7 +14,7 @@ from rich.text import Text
 from gateway.telemetry import families
 from gateway.telemetry.access_log import PROBES
 from gateway.top.gpus import Gpu
-from gateway.top.scrape import History
+from gateway.top.scrape import History, Sample
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _STATE_STYLES = {"ready": "green", "loading": "yellow", "draining": "yellow", "stopped": "dim"}
@@ -141,7 +141,7 @@ class Frame:
 
         row: list[Text | str] = [
             group,
-            Text(state, style),
+            Text.assemble((state, style), (_node(now, group), "dim")),
             f"{now.total(families.RUNNING, group=group):.0f}",
             f"{now.total(families.WAITING, group=group):.0f}",
             f"{recent.rate(families.ENGINE_OUTPUT, group=group):,.0f}",
@@ -187,6 +187,12 @@ class Frame:
         if len(rows) > max_rows:
             table.add_row(f"and {len(rows) - max_rows} more", "", "", "")
         return table
+
+
+def _node(now: Sample, group: str) -> str:
+    """Where a group runs, with a blank before it; nothing for the server's own machine."""
+    nodes = [labels for labels, _ in now.rows(families.GROUP_NODE)]
+    return next((f" {each['node']}" for each in nodes if each["group"] == group), "")
 
 
 def _chart(rates: Sequence[float], width: int, height: int) -> Iterator[Text]:

@@ -1,18 +1,24 @@
 """What a channel over TCP costs beside one in shared memory: `python -m tests.bench.wire`.
 
-The real worker between a mock engine and a load, once with each kind of channel, in turns: how late
-tokens come at 1 and 64 streams, CPU of the worker a token, and tokens/s of an engine that is free.
-With --model, or without --mock-only the default model, two whole servers are loaded in turns as
-well: `unisono serve --group-wire memory` and `tcp`.
+First a channel alone: how long a frame of 1 and of 64 tokens is on its way from one process to
+another. Then the real worker between a mock engine and a load, once with each kind of channel, in
+turns: how late tokens come at 1 and 64 streams, CPU of the worker a token, and tokens/s of an
+engine that is free. At last two whole servers with the default model, loaded in turns:
+`unisono serve --group-wire memory` and `tcp`.
 """
 
 import argparse
 import asyncio
 import contextlib
+import multiprocessing
 import statistics
+import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+from backend.wire.channel import WorkerEnd
+from backend.wire.messages import SeqOutput, StepOutput, StepTimings
 from gateway.bench.dialects import DIALECTS
 from gateway.bench.gateway import plain_token_ids
 from gateway.bench.harness import MODEL, GatewayHarness
@@ -20,11 +26,55 @@ from gateway.bench.load import percentile
 from gateway.bench.streamed_request import Target
 from gateway.bench.streams import Window, lateness_ms, run_streams, watch_streams
 from gateway.default_model import default_model
+from tests.backend.wire.tcp import pairs
+from tests.backend.wire.test_channel import local_ends
 from tests.e2e.server import Server
 
 KINDS = {"memory": False, "tcp": True}
 DIALECT = DIALECTS["completions"]
 FREE_TOKENS = 2000
+NUM_FRAMES = 500
+
+
+def one_way(num_tokens: int, rounds: int) -> None:
+    """Print how long frames are on their way from the step to the worker's hands."""
+    late: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for _ in range(rounds):
+        for kind, is_tcp in KINDS.items():
+            lead, worker = pairs.ends() if is_tcp else local_ends()
+            results, child_results = multiprocessing.Pipe(duplex=False)
+            child = multiprocessing.get_context("fork").Process(
+                target=_take_frames, args=(worker, child_results)
+            )
+            child.start()
+            outputs = [SeqOutput(number, [5]) for number in range(num_tokens)]
+            for _ in range(NUM_FRAMES):
+                time.sleep(0.003)
+                timings = StepTimings(time.monotonic())
+                lead.send(StepOutput(1, outputs, timings, 10, 1, 0, 100))
+            late[kind] += results.recv()
+            child.join()
+            lead.close()
+            worker.close()
+    for kind, values in late.items():
+        print(f"a frame of {num_tokens} tokens, {kind}: {1e6 * statistics.median(values):.0f} us")
+
+
+def _take_frames(worker: WorkerEnd, results: Connection) -> None:
+    """Read as a worker's loop does, and send back how old each frame was."""
+    loop = asyncio.new_event_loop()
+    late: list[float] = []
+
+    def read() -> None:
+        for reply in worker.receive():
+            assert isinstance(reply, StepOutput)
+            late.append(time.monotonic() - reply.timings.schedule_s)
+        if len(late) == NUM_FRAMES:
+            loop.stop()
+
+    worker.listen(loop, read)
+    loop.run_forever()
+    results.send(late)
 
 
 @contextlib.contextmanager
@@ -121,14 +171,17 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--only", choices=("mock", "model"))
+    parser.add_argument("--only", choices=("channel", "mock", "model"))
     args = parser.parse_args()
-    if args.only != "model":
+    if args.only in (None, "channel"):
+        for num_tokens in (1, 64):
+            one_way(num_tokens, args.rounds)
+    if args.only in (None, "mock"):
         model = Path(default_model())
         await paced(model, 1, 50, args.rounds, args.seconds)
         await paced(model, 64, 10, args.rounds, args.seconds)
         await free(model, 64, args.rounds)
-    if args.only != "mock":
+    if args.only in (None, "model"):
         await whole(64, args.rounds, 64)
 
 

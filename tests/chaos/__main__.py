@@ -1,11 +1,13 @@
 """`python -m tests.chaos --seed N --seconds 60`: one run, its attacks and what came of it."""
 
 import argparse
+import contextlib
 import random
 import sys
 
 from tests.chaos.attacks import WEIGHTS
-from tests.chaos.run import Plan, chaos_server, run
+from tests.chaos.node_attacks import NODE_WEIGHTS
+from tests.chaos.run import Plan, chaos_nodes, chaos_server, run
 
 
 def main() -> int:
@@ -16,7 +18,10 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=0, help="stop after so many complete ones")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--pause", type=float, default=4.0, help="seconds between attacks, at most")
-    parser.add_argument("--attacks", nargs="*", choices=list(WEIGHTS), default=[], metavar="NAME")
+    parser.add_argument("--nodes", type=int, default=0, help="groups on so many Ray nodes")
+    parser.add_argument(
+        "--attacks", nargs="*", choices=[*WEIGHTS, *NODE_WEIGHTS], default=[], metavar="NAME"
+    )
     parser.add_argument(
         "--kills", action="store_true", help="kill ranks only, each after the last recovery"
     )
@@ -36,8 +41,12 @@ def main() -> int:
         supervisor_dies=asked.supervisor_dies,
         echo=True,
     )
-    with chaos_server() as server:
-        report = run(plan, server)
+    with contextlib.ExitStack() as stack:
+        if asked.nodes:
+            server, nodes = stack.enter_context(chaos_nodes(asked.nodes))
+        else:
+            server, nodes = stack.enter_context(chaos_server()), []
+        report = run(plan, server, nodes)
         if report.failures:
             print(server.stderr)
     print(report)

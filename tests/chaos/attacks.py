@@ -56,6 +56,8 @@ class Log:
 class Attacker:
     """Does one attack at a time, drawn from its generator."""
 
+    weights = WEIGHTS
+
     def __init__(self, server: Server, rng: random.Random, log: Log) -> None:
         self._server = server
         self._rng = rng
@@ -95,7 +97,7 @@ class Attacker:
 
         One that still loads would be given minutes: a disk may be slow.
         """
-        ready = {f"{group['replica']}." for group in groups_of(self._server) if group["ready"]}
+        ready = {f"{group['group']}." for group in groups_of(self._server) if group["ready"]}
         title, pid = self._victim(kind)
         if any(title.startswith(f"unisono: {kind} {prefix}") for prefix in ready):
             self._send(signal.SIGSTOP, title, pid)

@@ -11,16 +11,18 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.backend.factories import write_tiny_llama
-from tests.chaos.attacks import WEIGHTS, Attacker, Log
+from tests.chaos.attacks import Attacker, Log
 from tests.chaos.catalog import Answer, make_catalog
 from tests.chaos.census import Census, groups_of, is_ready, is_whole, take_census
 from tests.chaos.client import End, Manner, Outcome, ask
+from tests.chaos.node_attacks import NodeAttacker
 from tests.chaos.oracle import ValidationResult, judge
+from tests.e2e.ray_nodes import RayNode, ray_cluster, ray_server
 from tests.e2e.server import Server, processes_of, wait_until
 
 NUM_WORKERS = 2
@@ -30,6 +32,11 @@ HELPER = "unisono: helper"
 CATALOG_SIZE = 32
 LONGEST = 150
 WHOLE_SECONDS = 60.0
+# Forgotten at once, deaths neither add up nor lengthen the back-off.
+COMMON = (
+    f"--exact --dtype float32 --max-num-seqs 16 --kv-cache-bytes {1 << 22} --log-level warning "
+    "--restart-limit 1000 --restart-window-s 1 --hang-seconds 3"
+)
 CLEAN_SECONDS = 5.0
 # What a patient client tries again: nothing was promised yet.
 RETRIED = {"not_ready", "queue_full"}
@@ -83,23 +90,34 @@ def chaos_server() -> Iterator[Server]:
     """Two workers and two groups of two ranks in exact mode, which no crash discourages."""
     with tempfile.TemporaryDirectory() as directory:
         model = write_tiny_llama(Path(directory) / "tiny", max_model_len=2048)
-        settings = f"--workers {NUM_WORKERS} --tp 2 --dp {NUM_GROUPS} --exact".split()
-        settings += f"--dtype float32 --max-num-seqs 16 --kv-cache-bytes {1 << 22}".split()
-        settings += ["--log-level", "warning"]
-        # Forgotten at once, deaths neither add up nor lengthen the back-off.
-        settings += "--restart-limit 1000 --restart-window-s 1 --hang-seconds 3".split()
+        settings = f"--workers {NUM_WORKERS} --tp 2 --dp {NUM_GROUPS} {COMMON}".split()
         with Server(model, *settings) as server:
             yield server
 
 
-def run(plan: Plan, server: Server) -> Report:
-    """Do it. The server is stopped afterwards."""
-    return asyncio.run(_Run(plan, server).run())
+@contextlib.contextmanager
+def chaos_nodes(num_nodes: int) -> Iterator[tuple[Server, list[RayNode]]]:
+    """Two workers on the first of some Ray nodes, and a group of one rank on each."""
+    with tempfile.TemporaryDirectory() as directory, ray_cluster(num_nodes, num_cpus=1) as nodes:
+        model = write_tiny_llama(Path(directory) / "tiny", max_model_len=2048)
+        settings = f"--workers {NUM_WORKERS} --dp {num_nodes} {COMMON} --threads 1".split()
+        with ray_server(nodes, model, *settings) as server:
+            yield server, nodes
+
+
+def run(plan: Plan, server: Server, nodes: Sequence[RayNode] = ()) -> Report:
+    """Do it. The server is stopped afterwards.
+
+    nodes: of the Ray cluster that its groups are on, if they are on one.
+    """
+    return asyncio.run(_Run(plan, server, nodes).run())
 
 
 class _Run:
-    def __init__(self, plan: Plan, server: Server) -> None:
+    def __init__(self, plan: Plan, server: Server, nodes: Sequence[RayNode]) -> None:
         self._plan = plan
+        self._nodes = nodes
+        self._num_groups = len(nodes) or NUM_GROUPS
         self._server = server
         self._port = server.port
         self._log = Log(echo=plan.echo)
@@ -149,7 +167,10 @@ class _Run:
         """Wait until nothing is running, and count."""
         try:
             await asyncio.to_thread(
-                wait_until, lambda: is_whole(self._server, NUM_GROUPS), WHOLE_SECONDS, "recovery"
+                wait_until,
+                lambda: is_whole(self._server, self._num_groups),
+                WHOLE_SECONDS,
+                "recovery",
             )
         except AssertionError as error:
             error.add_note(f"{groups_of(self._server)}\n{self._server.stderr}")
@@ -211,16 +232,20 @@ class _Run:
 
     async def _attack(self) -> None:
         rng = random.Random(f"{self._plan.seed}/attacks")
-        attacker = Attacker(self._server, rng, self._log)
-        names = self._plan.attacks or tuple(WEIGHTS)
-        weights = [WEIGHTS[name] for name in names]
+        attacker = (
+            NodeAttacker(self._nodes, self._server, rng, self._log)
+            if self._nodes
+            else Attacker(self._server, rng, self._log)
+        )
+        names = self._plan.attacks or tuple(attacker.weights)
+        weights = [attacker.weights[name] for name in names]
         num_attacks = 0
         while not self._is_over.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._is_over.wait(), rng.uniform(0.1, self._plan.pause_s))
                 return
             if self._plan.only_when_whole and not await asyncio.to_thread(
-                is_ready, self._server, NUM_GROUPS
+                is_ready, self._server, self._num_groups
             ):
                 continue
             [name] = rng.choices(names, weights)

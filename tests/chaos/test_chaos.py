@@ -4,10 +4,12 @@ import os
 
 import pytest
 
-from tests.chaos.run import Plan, chaos_server, run
+from tests.chaos.run import Plan, chaos_nodes, chaos_server, run
+from tests.e2e.ray_nodes import why_no_ray
 
 SHORT_ATTACKS = 6
 LONG_SECONDS = float(os.environ.get("CHAOS_SECONDS", "3600"))
+NODE_SECONDS = min(LONG_SECONDS, 600.0)
 
 
 @pytest.mark.e2e
@@ -25,6 +27,15 @@ def test_long_run_breaks_no_promise() -> None:
     with chaos_server() as server:
         report = run(Plan(seed=2, seconds=LONG_SECONDS, supervisor_dies=True), server)
     assert not report.failures, report
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(why_no_ray()), reason=why_no_ray())
+def test_partitions_and_lost_nodes_break_no_promise() -> None:
+    with chaos_nodes(3) as (server, nodes):
+        report = run(Plan(seed=5, seconds=NODE_SECONDS), server, nodes)
+    assert not report.failures, report
+    assert report.verdict.ends["complete"] > 0
 
 
 @pytest.mark.slow

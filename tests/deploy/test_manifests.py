@@ -17,6 +17,13 @@ from tests.deploy.test_dashboard import ROOT
 DEPLOY = ROOT / "deploy"
 # systemd's exposure score times ten: 1.2 is "OK", the unit of a web server without any is 9.6.
 MAX_EXPOSURE = 15
+IMAGE_TAGS = {"base": "latest", "gpu": "cuda", "nodes": "ray"}
+UNITS = (
+    "unisono.service",
+    "unisono.socket",
+    "unisono-ray-head.service",
+    "unisono-ray-worker.service",
+)
 
 
 def manifests() -> dict[str, Any]:
@@ -57,14 +64,52 @@ def test_variables_of_images_are_settings_and_users_are_not_root(name: str) -> N
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 def test_units_are_sound_and_little_exposed(tmp_path: Path) -> None:
-    for name in ("unisono.service", "unisono.socket"):
+    for name in UNITS:
         text = (DEPLOY / name).read_text()
-        text = text.replace("/opt/unisono/venv/bin/unisono", sys.executable)
+        text = re.sub(r"/opt/unisono/venv/bin/\w+", sys.executable, text)
         (tmp_path / name).write_text(text)
-    units = [str(tmp_path / name) for name in ("unisono.service", "unisono.socket")]
+    units = [str(tmp_path / name) for name in UNITS]
     verify = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True)
     assert (verify.returncode, verify.stdout + verify.stderr) == (0, "")
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager"]
     subprocess.run(
         [*command, f"--threshold={MAX_EXPOSURE}", units[0]], check=True, capture_output=True
     )
+
+
+def test_nodes_run_their_servers_image_and_the_pinned_ray() -> None:
+    folder = DEPLOY / "kubernetes/nodes"
+    cluster, policy = yaml.safe_load_all((folder / "cluster.yaml").read_text())
+    pinned = re.search(r"^ray==(\S+)$", (DEPLOY / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned and cluster["spec"]["rayVersion"] == pinned[1]
+    [workers] = cluster["spec"]["workerGroupSpecs"]
+    pods = [cluster["spec"]["headGroupSpec"]["template"], workers["template"]]
+    assert [pod["spec"]["containers"][0]["image"] for pod in pods] == ["unisono:ray"] * 2
+    image = yaml.safe_load((folder / "kustomization.yaml").read_text())["images"]
+    assert image == [{"name": "unisono", "newTag": "ray"}]
+    assert policy["spec"]["podSelector"]["matchLabels"] == {"ray.io/cluster": "unisono-nodes"}
+
+
+def test_settings_of_nodes_are_settings() -> None:
+    patch = yaml.safe_load((DEPLOY / "kubernetes/nodes/patch.yaml").read_text())
+    [container] = patch["spec"]["template"]["spec"]["containers"]
+    environ = {each["name"]: each["value"] for each in container["env"]}
+    settings = load({}, {n: v for n, v in environ.items() if n.startswith("UNISONO_")}, None)
+    assert settings.settings.server.launcher == "ray"
+    compose = yaml.safe_load((DEPLOY / "compose.nodes.yaml").read_text())
+    assert list(compose["services"]) == ["head", "worker1", "worker2"]
+    assert all(each["image"] == "unisono:ray" for each in compose["services"].values())
+    assert "nodes" in compose["networks"] and compose["networks"]["nodes"]["internal"]
+    [serve] = compose["services"]["head"]["command"]
+    assert re.findall(r"--dp (\d)", serve) == ["3"], "a group for each node"
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl here")
+@pytest.mark.parametrize("name", ["base", "gpu", "nodes"])
+def test_kustomizations_can_be_built(name: str) -> None:
+    command = ["kubectl", "kustomize", str(DEPLOY / "kubernetes" / name)]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    [deployment] = [d for d in yaml.safe_load_all(built.stdout) if d["kind"] == "Deployment"]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"unisono:{IMAGE_TAGS[name]}"

@@ -5,7 +5,9 @@ all groups on one machine.
 """
 
 import os
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from gateway.supervision.control_messages import GroupView
-from tests.e2e.control import listing
+from tests.e2e.clients import metrics
+from tests.e2e.control import ctl, listing
 from tests.e2e.crowd import ask_all, requests_of
-from tests.e2e.ray_nodes import RayNode, ray_cluster, ray_server, start_all, why_no_ray
-from tests.e2e.server import Server, wait_until
+from tests.e2e.ray_nodes import RAY_PORT, RayNode, ray_cluster, ray_server, start_all, why_no_ray
+from tests.e2e.server import Server, clean_environment, serve_command, tied, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(why_no_ray()), reason=why_no_ray())]
 
@@ -124,3 +127,48 @@ def test_three_nodes_outlive_whatever_befalls_one(
         start_all(nodes, 1)
         wait_until(is_whole, 180, "all is placed in the new cluster")
         assert ask_all(server.url, requests) == expected
+
+
+def refused_on(node: RayNode, model: Path, *flags: str) -> str:
+    """Have a server not start; return its words."""
+    command = [*node.machine.within, *serve_command(model, "--launcher", "ray", *flags)]
+    run = subprocess.run(
+        tied([shutil.which(command[0]) or "", *command[1:]]),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=clean_environment(),
+        timeout=120,
+    )
+    assert run.returncode == 1 and "Traceback" not in run.stderr, run.stderr
+    return run.stderr
+
+
+@pytest.mark.slow
+def test_nodes_are_chosen_named_and_given_back(tiny_model: Path, tmp_path: Path) -> None:
+    socket = tmp_path / "ctl.sock"
+    with ray_cluster(2, num_cpus=1) as nodes:
+        assert "no Ray cluster at 10.77.0.1:9" in refused_on(
+            nodes[0], tiny_model, "--ray-address", "10.77.0.1:9"
+        )
+        here = ("--ray-address", f"10.77.0.1:{RAY_PORT}", "--placement-seconds", "5")
+        words = refused_on(nodes[0], tiny_model, *here, "--threads", "4")
+        assert "group 0 waits for 4 CPU on one node; " in words
+        assert "(10.77.0.2) has 1 of 1 CPU free" in words
+        flags = (*SETTINGS, "--control-socket", socket, "--node-port", "7001")
+        with ray_server(nodes, tiny_model, *flags) as server:
+            there = groups_of(socket)[0].node
+            other = "10.77.0.2" if "10.77.0.1" in there else "10.77.0.1"
+            assert ctl(socket, "add", "--node", other)[0] == 0
+            assert [other in group.node for group in groups_of(socket)] == [False, True]
+            series = f'unisono_group_node{{group="1",node="{groups_of(socket)[1].node}"}}'
+            assert metrics(server.url)[series] == 1
+            assert ctl(socket, "restart", "1")[0] == 0
+            assert ctl(socket, "remove", "0")[0] == 0
+            assert [group.group for group in groups_of(socket)] == [1]
+        # The server has been killed: what it had on nodes ends, and gives its places back.
+        wait_until(
+            lambda: not any(node.pids_of("unisono: ") for node in nodes), 5, "agents and ranks end"
+        )
+        with ray_server(nodes, tiny_model, *flags, "--dp", "2"):
+            assert len(groups_of(socket)) == 2

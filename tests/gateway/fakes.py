@@ -193,6 +193,7 @@ class FakePool:
     aborted: list[int] = field(default_factory=list)
     finished: set[int] = field(default_factory=set)
     num_queued: int = 0
+    queue_seconds: float = 0.0
     state: PoolStatus = field(
         default_factory=lambda: PoolStatus(ready=True, draining=False, stalled=False, groups=[])
     )

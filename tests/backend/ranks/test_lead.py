@@ -14,12 +14,17 @@ from backend.engine.model_runner import StepResult
 from backend.ranks.lead import Lead
 from backend.settings import EngineSettings
 from backend.step import StepPlan
-from backend.wire.control import Attach, ChildLine, Stop, SupervisorLine, create_control
+from backend.wire.control import Attach, ChildLine, Listen, Stop, SupervisorLine, create_control
 from backend.wire.local.channel import create_channel
 from backend.wire.local.ends import LocalWorkerEnd
 from backend.wire.local.heartbeat import HeartbeatPage, HeartbeatWriter
 from backend.wire.messages import FinishReason, Ready, SeqOutput, Served, StepOutput, Submit
 from backend.wire.sampling import SamplingParams
+from backend.wire.tcp.address import LeadAddress
+from backend.wire.tcp.dial import dial
+from backend.wire.tcp.ends import Goodbye, TcpWorkerEnd
+from backend.wire.tcp.sockets import create_listener
+from tests.backend.wire.tcp.pairs import HELLO, INCARNATION, SECRET
 
 GOOD = SamplingParams(max_tokens=1)
 BAD = SamplingParams(max_tokens=0)  # nothing to do
@@ -288,3 +293,37 @@ def test_worker_that_is_gone_takes_its_sequences_out_of_the_air() -> None:
         assert tokens == [7, 7, 0]
         scheduler = world.lead._scheduler
         assert not scheduler.has_work and scheduler.pool.num_free == 64
+
+
+def test_lead_lets_in_workers_of_other_machines_and_says_goodbye(world: World) -> None:
+    listener = create_listener("127.0.0.1")
+    host, port = listener.getsockname()
+    with listener:
+        world.line.send(Listen(SECRET, INCARNATION), (os.dup(listener.fileno()),))
+    world.turn()
+    end = TcpWorkerEnd(dial(LeadAddress(host, port, SECRET), HELLO))
+    assert end.send(Submit(1, [1, 2], [], GOOD))
+    replies: list[object] = []
+    while not any(isinstance(reply, StepOutput) and reply.outputs for reply in replies):
+        world.turn()
+        replies += end.receive()
+    assert isinstance(replies[0], Ready) and replies[0].epoch == HELLO.epoch
+    world.line.send(Stop())
+    world.lead.run()
+    with pytest.raises(Goodbye):
+        while True:
+            end.receive()
+    end.close()
+
+
+def test_worker_without_tokens_hears_of_a_step_only_what_is_news(world: World) -> None:
+    """With many gateways most workers have nothing in most steps of a group."""
+    busy, idle = Worker(world.line, 0, 10), Worker(world.line, 1, 11)
+    world.turn()
+    busy.submit(1, SamplingParams(max_tokens=12), [1, 2])
+    frames = 0
+    for _ in range(12):
+        world.turn()
+        frames += len(idle.end.receive())
+    assert len(busy.outputs()) == 12
+    assert 1 <= frames < 12

@@ -5,12 +5,13 @@ import os
 import select
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from backend.wire.channel import ChannelBroken, LeadEnd, WorkerEnd
 from backend.wire.local.channel import create_channel
 from backend.wire.local.ends import LocalLeadEnd, LocalWorkerEnd
-from backend.wire.messages import Abort, Reply, Request, SeqOutput
+from backend.wire.messages import Abort, Reply, Request, SeqOutput, Submit
 from tests.backend.wire.tcp import pairs
 from tests.backend.wire.tcp.pairs import SOME_REPLIES, SOME_REQUESTS, step, submit
 
@@ -124,18 +125,22 @@ async def test_full_channel_takes_aborts_when_it_takes_no_submits(
 ) -> None:
     lead, worker = ends
     reader = Reader(worker)
+
+    def large(seq_id: int) -> Submit:
+        return msgspec.structs.replace(submit(seq_id), cache_salt="x" * 200_000)
+
     num_sent = 0
-    while worker.send(submit(num_sent, 8000)):
+    while worker.send(large(num_sent)):
         num_sent += 1
-    assert not worker.send(submit(num_sent, 8000))
+    assert not worker.send(large(num_sent))
     assert worker.send(Abort(0), urgent=True)
     requests: list[Request] = []
     while len(requests) < num_sent + 1:
         requests += lead.receive()
         await asyncio.sleep(0)
     assert requests[-1] == Abort(0)
-    assert requests[:-1] == [submit(number, 8000) for number in range(num_sent)]
-    assert worker.send(submit(num_sent, 8000)), "there is room again"
+    assert requests[:-1] == [large(number) for number in range(num_sent)]
+    assert worker.send(large(num_sent)), "there is room again"
     assert reader.error is None
     lead.close()
     worker.close()

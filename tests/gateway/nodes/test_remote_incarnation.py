@@ -35,6 +35,7 @@ from gateway.nodes.node_messages import (
 )
 from gateway.nodes.placer import PlacementOwner
 from gateway.nodes.remote_incarnation import RemoteIncarnation, RemoteLauncher, RemoteModel, Silence
+from gateway.settings import ServerSettings
 from gateway.supervision.fault import Fault
 
 READY = Ready(3, 7, "cpu", "float32", "portable", 64, 64, 64, 1 << 20, 8, 32, [1], 0, 100)
@@ -48,6 +49,8 @@ class Owner:
     has_served: bool = True
     told: list[str] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def was_placed(self) -> None: ...
 
     def progressed(self, title: str, news: Progress | Budget) -> None:
         self.note(f"progressed {title}")
@@ -96,7 +99,8 @@ class World:
         self.placer = FakePlacer()
         self.owner = Owner(has_served)
         model = RemoteModel("model", "digest", "build")
-        launcher = RemoteLauncher(self.home, self.placer, model, hang_s, 0.01)
+        server = ServerSettings(hang_seconds=hang_s, placement_seconds=0.01)
+        launcher = RemoteLauncher(self.home, self.placer, model, server)
         place = GroupPlace(EngineSettings(), 0)
         self.streams: list[FrameStream] = []
         self.incarnation: RemoteIncarnation = launcher.launch(3, 7, place, self.owner)
@@ -160,7 +164,7 @@ async def test_group_is_placed_loads_and_takes_workers() -> None:
         message = w.incarnation.replica.connect(0, 12).message
         assert isinstance(message, Dial)
         assert (message.address.host, message.address.port) == ("10.0.0.2", 5000)
-        assert message.address.secret == w.order.channel_secret != w.order.secret
+        assert message.address.secret == w.order.listen.secret != w.order.secret
         w.incarnation.replica.detach(0, 12)
         assert await w.hear() == DetachWorker(0, 12)
 
@@ -204,7 +208,7 @@ async def test_group_that_is_never_placed_says_what_it_waits_for() -> None:
     async with world(has_served=False) as w:
         w.incarnation.waits("for 4 CPU on one node; no node")
         await w.owner.until("ended")
-        assert "cannot be placed: it waits for 4 CPU on one node" in w.owner.told[0]
+        assert "cannot be placed: group 3 waits for 4 CPU on one node" in w.owner.told[0]
 
 
 async def test_agent_with_wrong_secret_or_epoch_is_refused_and_counted(

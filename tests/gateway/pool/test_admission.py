@@ -53,6 +53,15 @@ def at_rate(bounds: Admission, tokens_per_s: int, until_s: int) -> None:
         bounds.note(tokens_per_s, is_backlogged=True, now_s=float(now_s))
 
 
+def test_backlog_is_told_in_seconds_once_the_pace_is_known() -> None:
+    bounds, queue = admission(), FairQueue[int]()
+    fill(queue, A, 40)
+    assert bounds.backlog_s(queue, 0.0) == 0.0
+    for now_s in range(5):
+        bounds.note(100, is_backlogged=True, now_s=float(now_s))
+    assert bounds.backlog_s(queue, 4.0) == pytest.approx(4.0, rel=0.3)
+
+
 def test_wait_follows_from_the_rate_at_which_groups_take_tokens() -> None:
     bounds, queue = admission(queue_seconds=10), FairQueue[int]()
     fill(queue, A, 49, 100)

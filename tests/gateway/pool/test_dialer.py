@@ -1,6 +1,7 @@
 """Channels that a worker makes to leads which listen in this process."""
 
 import asyncio
+import select
 from collections.abc import Iterator
 
 import msgspec
@@ -62,6 +63,7 @@ async def test_worker_connects_with_what_it_was_told(lead: tuple[Acceptor, LeadA
     there.dialer.dial(dial(address, 9))
     await there.news()
     assert [each[:2] for each in there.ends] == [(4, 9)]
+    assert select.select([acceptor], [], [], 5)[0], "the worker is welcome before it is handed on"
     [(worker, end)] = acceptor.take()
     assert (worker, end.epoch) == (1, 9)
     end.close()

@@ -29,7 +29,11 @@ class Owner:
     def __init__(self) -> None:
         self.told: list[str] = []
         self.fault: Fault | None = None
+        self.has_served = False
         self._news = asyncio.Event()
+
+    def was_placed(self) -> None:
+        raise AssertionError("nothing is placed here")
 
     def progressed(self, title: str, news: Progress | Budget) -> None:
         raise AssertionError("nothing is started here")

@@ -87,3 +87,8 @@ def test_restarts_are_counted_until_a_group_is_forgotten(world: World) -> None:
 def test_states_of_groups_are_told(world: World) -> None:
     world.publisher.take(GroupChanged(0, "loading"))
     assert world.told().group_states == {0: "loading"}
+    assert world.told().group_nodes == {}
+    world.publisher.take(GroupChanged(0, "loading", "n1 (10.0.0.1)"))
+    assert world.told().group_nodes == {0: "n1 (10.0.0.1)"}
+    world.publisher.take(GroupChanged(0, "waiting"))
+    assert world.told().group_nodes == {}
