@@ -40,5 +40,7 @@ def served(fields: dict[str, Any] | None = None, **settings: Any) -> ServedModel
     """Return a tiny Llama, changed, as a GPU would serve it."""
     values = FIELDS | (fields or {})
     config = config_of_fields(values, "tiny")
-    told = EngineSettings(**{"max_num_seqs": 8, "max_num_batched_tokens": 64, **settings})
+    # Its memory has no room for graphs.
+    usual: dict[str, Any] = {"max_num_seqs": 8, "max_num_batched_tokens": 64, "enforce_eager": True}
+    told = EngineSettings(**{**usual, **settings})
     return ServedModel(config, DescribedWeights(values, config), "bfloat16", "torch", told)

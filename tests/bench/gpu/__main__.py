@@ -2,7 +2,7 @@
 
 One interpreter with PyTorch >= 2.11 for CUDA, no network, no files of models. Parts of less than
 eight minutes each; those that have a result in --out are not measured again, so a run that was cut
-off goes on where it was. After each part DIRECTORY has all results as JSON, and the table.
+off goes on where it was. At the end (and after each part) DIRECTORY has all as JSON and as a table.
 
 Exit status: 0, everything was measured; 1, some part was not, and its line says why; 2, no card.
 """
