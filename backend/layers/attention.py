@@ -67,7 +67,7 @@ class SelfAttention:
     def forward(self, x: Tensor, step: AttentionStep) -> Tensor:
         """[T, hidden] -> [T, hidden], or [n, hidden] of the tokens that are wanted."""
         # [T, (Hq + 2 Hkv) * D] -> [T, Hq + 2 Hkv, D]; of a layer that shares keys, [T, Hq, D]
-        qkv = self._qkv.forward(x).view(len(x), -1, self._dim)
+        qkv = self._qkv.forward(x).view(x.shape[0], -1, self._dim)
         if self._is_gated:
             gate, qkv = qkv[:, : self._num_heads], qkv[:, self._num_heads :]
         if self._k_eq_v:

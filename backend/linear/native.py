@@ -76,7 +76,7 @@ class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
         return packed.data.nbytes
 
     def apply(self, x: Tensor, packed: PackedBlocks, bias: Tensor | None) -> Tensor:
-        out = torch.empty(len(x), packed.num_features, dtype=torch.bfloat16)
+        out = torch.empty(x.shape[0], packed.num_features, dtype=torch.bfloat16)
         self.apply_into(x, packed, bias, out)
         return out
 
@@ -90,7 +90,7 @@ class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
             return gating.compute(self.apply(x, packed, bias))
         packed.gemm.limit, packed.gemm.alpha = gating.limit, gating.alpha
         packed.gemm.offset = gating.offset
-        out = torch.empty(len(x), packed.num_features // 2, dtype=torch.bfloat16)
+        out = torch.empty(x.shape[0], packed.num_features // 2, dtype=torch.bfloat16)
         _multiply(x, packed, bias, out, SWIGLU)
         return out
 
@@ -195,7 +195,7 @@ def _multiply(
 ) -> None:
     x = _fill_up(x, packed.missing)
     call = packed.gemm
-    call.M = len(x)
+    call.M = x.shape[0]
     call.x = x.data_ptr()
     call.bias = None if bias is None else bias.data_ptr()
     call.out = out.data_ptr()

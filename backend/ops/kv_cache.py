@@ -65,6 +65,9 @@ class KVCache:
                 before += sizes[layer]
         num_places = 1 + max((place for place, _ in self._starts.values()), default=-1)
         self.data = zeros((num_places, num_blocks, width), dtype, device)
+        self._layers = [
+            self._view(owner) if owner in self._starts else None for owner in self._owners
+        ]
 
     def layer(self, index: int) -> Tensor:
         """Return a layer's keys and values, [blocks, 2, kv_heads, block_size, head_dim], or, where
@@ -72,7 +75,11 @@ class KVCache:
 
         Of all blocks, which may lie apart; it owns those that its group's tables name.
         """
-        owner = self._owners[index]
+        layer = self._layers[index]
+        assert layer is not None, "a layer that keeps no keys has none"
+        return layer
+
+    def _view(self, owner: int) -> Tensor:
         place, start = self._starts[owner]
         shape = self._shapes[owner]
         part = self.data[place, :, start : start + math.prod(shape)]

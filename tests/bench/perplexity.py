@@ -1,8 +1,8 @@
 """Perplexity of a fixed text beside llama.cpp's: `python -m tests.bench.perplexity FILE.gguf`.
 
 One sequence of some 3,000 tokens, all before a token in its context, along each path. `--paths`
-chooses: `served` is what `unisono serve` computes with, `int8` the same with activations of 8 bits,
-as llama.cpp multiplies them, `float32` neither kernels nor rounding of ours. With `--expanded`
+chooses: `served` is what `unisono serve` computes with, `int16` and `int8` the same with such
+activations, `int8` as llama.cpp multiplies them, `float32` neither kernels nor rounding of ours. With `--expanded`
 llama.cpp is given the same weights in float32, for which it rounds no activations: what is left of
 the difference to `float32` is a fault of one of the two.
 """
@@ -30,6 +30,7 @@ from tests.bench.expanded import write_expanded
 
 PATHS: dict[str, dict[str, Any]] = {
     "served": {},
+    "int16": {"activations": "int16"},
     "int8": {"activations": "int8"},
     "float32": {"dtype": "float32", "kernels": "torch"},
 }
