@@ -102,8 +102,11 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 0
     kv_cache_dtype: Annotated[
-        Literal["auto", "int8"],
-        Meta(description="keys and values; auto: as the arithmetic; int8: half of it, less exact"),
+        Literal["auto", "int8", "fp8"],
+        Meta(
+            description="keys and values; auto: as the arithmetic; int8: half of it, less exact; "
+            "fp8: as much, on a GPU"
+        ),
     ] = "auto"
     prefix_caching: Annotated[
         bool, Meta(description="keep the KV blocks of past prompts for requests that share them")

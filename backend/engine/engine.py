@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from backend.models.transformers_backend import Skeleton
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+# What holds keys and values of 8 bits: integers, or the bits of e4m3.
+_EIGHT_BITS = {"int8": torch.int8, "fp8": torch.uint8}
 # First calls cost the same with any number of rows; 256 of them took 0.5 s of CPU time more, and no
 # later prompt was faster for it.
 WARM_UP_TOKENS = 64
@@ -280,7 +282,7 @@ def _kv_cache(rank: _Rank, num_blocks: int, num_slots: int) -> KVCache:
         num_blocks=num_blocks,
         num_slots=num_slots,
         block_size=settings.block_size,
-        dtype=torch.int8 if settings.kv_cache_dtype == "int8" else rank.context.dtype,
+        dtype=_EIGHT_BITS.get(settings.kv_cache_dtype, rank.context.dtype),
         device=rank.context.device,
     )
 

@@ -77,16 +77,7 @@ class Platform:
         activations = _activations(settings, level)
         _check_quantization(settings, level)
         ops = _select_ops(settings, level, device, config)
-        if settings.kv_cache_dtype == "int8" and not ops.reads_8_bits:
-            raise ModelError(
-                "--kv-cache-dtype int8: PyTorch attends here, and only our own kernels read int8\n"
-                f"{_describe(settings, device, ops, config)}\nleave it out"
-            )
-        if settings.kv_cache_dtype == "int8" and _is_latent(config):
-            raise ModelError(
-                f"--kv-cache-dtype int8: {config.family} keeps compressed keys, which are read in"
-                " the arithmetic's dtype alone\nleave it out"
-            )
+        _check_kv_dtype(settings, ops, config, _describe(settings, device, ops, config))
         method = create_method(settings.quantization, level, dtype, device, activations)
         kept = kept_weights(settings.quantization, level, dtype)
         return cls(ops, method, kept, _describe(settings, device, ops, config))
@@ -137,6 +128,31 @@ def _check_quantization(settings: EngineSettings, level: str) -> None:
         raise ModelError(
             f"--quantization {settings.quantization} needs a GPU with Triton, or a CPU, --dtype "
             "bfloat16 and our own kernels, or PyTorch's without --exact"
+        )
+
+
+def _check_kv_dtype(settings: EngineSettings, ops: Ops, config: ModelConfig, words: str) -> None:
+    """Raise ModelError if keys and values of 8 bits are asked for and not read here.
+
+    words: what computes.
+    """
+    wanted = settings.kv_cache_dtype
+    if wanted == "auto":
+        return
+    if not ops.reads_8_bits:
+        raise ModelError(
+            f"--kv-cache-dtype {wanted}: PyTorch attends here, and only our own kernels read "
+            f"{wanted}\n{words}\nleave it out"
+        )
+    if wanted == "fp8" and not ops.reads_fp8:
+        raise ModelError(
+            "--kv-cache-dtype fp8: keys and values are kept in fp8 on a GPU alone\n"
+            f"{words}\ntake int8, which has the same size, or leave it out"
+        )
+    if _is_latent(config):
+        raise ModelError(
+            f"--kv-cache-dtype {wanted}: {config.family} keeps compressed keys, which are read in"
+            " the arithmetic's dtype alone\nleave it out"
         )
 
 

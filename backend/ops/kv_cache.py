@@ -21,11 +21,11 @@ class KVCache:
     """Keys and values of all layers for this rank's KV heads.
 
     data: [places, blocks, numbers]. A layer has, in all blocks of its cache group, numbers of one
-    place that are [2, kv_heads, block_size, head_dim], with int8, which the native ops alone have,
-    [.., head_dim + SCALE_BYTES]; layers of several groups share a place, in different blocks. Where
-    all layers keep alike, each of a group has a place of its own; where they do not, there is one
-    place, in which those of a group lie one after the other. A layer that shares another's keys and
-    values has that one's. A head's part of a block is one piece, so that what is gathered for a
+    place that are [2, kv_heads, block_size, head_dim], with int8, or fp8 as uint8, which our own
+    ops alone have, [.., head_dim + SCALE_BYTES]; layers of several groups share a place, in
+    different blocks. Where all layers keep alike, each of a group has a place of its own; where
+    they do not, there is one place, in which those of a group lie one after the other. A layer
+    that shares another's keys and values has that one's. A head's part of a block is one piece, so that what is gathered for a
     sequence lies head by head, as products want it; the order within the piece is the ops' own.
     Attention reads places it then hides, and a hidden NaN would
     still be one: a block is cleared before its first place is written, unless all of them are, and
@@ -98,7 +98,7 @@ def _blocks_of_layers(
     config: ModelConfig, shard: Shard, block_size: int, dtype: torch.dtype
 ) -> list[tuple[int, ...]]:
     """Return what each layer has in a block, of this rank's heads; no numbers where it shares."""
-    scale = SCALE_BYTES if dtype == torch.int8 else 0
+    scale = SCALE_BYTES if dtype in (torch.int8, torch.uint8) else 0
     return [
         _block(shape, shard, block_size, scale) if shape else (0,) for shape in kv_shapes(config)
     ]

@@ -57,6 +57,7 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
     """
 
     reads_8_bits = True
+    reads_fp8 = False
 
     def __init__(self) -> None:
         self.name = f"own {kernels.level()} kernels"

@@ -13,6 +13,7 @@ class TokenwiseOps:
     """See `Ops` for shapes."""
 
     reads_8_bits = False
+    reads_fp8 = False
     hides_unwritten = False
     is_capturable = False
     captures_states = False

@@ -80,9 +80,9 @@ def rotary_bytes(config: ModelConfig, max_model_len: int, dtype: str) -> int:
 def kv_bytes_per_head(head_dim: int, dtype: str) -> int:
     """Return what the key and the value of a token take, in one layer and head.
 
-    dtype: theirs. With int8 each has a float32 scale.
+    dtype: theirs. With int8 and fp8 each has a float32 scale.
     """
-    if dtype == "int8":
+    if dtype in ("int8", "fp8"):
         return 2 * (head_dim + 4)
     return 2 * head_dim * DTYPE_BYTES[dtype]
 

@@ -25,7 +25,8 @@ class PlanSettings(msgspec.Struct, frozen=True):
         Meta(description="weights in few bits: auto as in the file, int8 and int4 by rounding"),
     ] = "auto"
     kv_cache_dtype: Annotated[
-        Literal["auto", "int8"], Meta(description="keys and values; int8: half of it, less exact")
+        Literal["auto", "int8", "fp8"],
+        Meta(description="keys and values; int8: half of it, less exact; fp8: as much, on a GPU"),
     ] = "auto"
     max_model_len: Annotated[
         int, Meta(ge=0, description="longest prompt + completion, tokens (0: the model's)")

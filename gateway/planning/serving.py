@@ -75,9 +75,14 @@ def _check(
             f"--quantization {settings.quantization} needs --dtype bfloat16 on a CPU: weights "
             "of other dtypes are multiplied dense there\nleave it out, or plan for a GPU"
         )
-    wants_8_bits = settings.kv_cache_dtype == "int8"
-    if wants_8_bits and not reads_8_bits(config, kernels, is_cpu=devices.is_cpu):
+    wanted = settings.kv_cache_dtype
+    if wanted != "auto" and not reads_8_bits(config, kernels, is_cpu=devices.is_cpu):
         raise ModelError(
-            f"--kv-cache-dtype int8: what attends for {config.family} here reads no int8: PyTorch, "
-            "or compressed keys\nleave it out"
+            f"--kv-cache-dtype {wanted}: what attends for {config.family} here reads no {wanted}: "
+            "PyTorch, or compressed keys\nleave it out"
+        )
+    if wanted == "fp8" and devices.is_cpu:
+        raise ModelError(
+            "--kv-cache-dtype fp8: keys and values are kept in fp8 on a GPU alone\n"
+            "take int8, which has the same size, or leave it out"
         )

@@ -125,14 +125,14 @@ def _num_pieces(num_rows: int, n: int, k: int, device: torch.device) -> int:
         tiles = triton.cdiv(num_rows, many_rows.tile_rows(num_rows))
         programs = triton.cdiv(n, many_rows.FEATURES) * tiles
     wanted = _PROGRAMS * _multiprocessors(device) // programs
-    return max(1, min(wanted, k // _LEAST_PIECE))
+    return int(max(1, min(wanted, k // _LEAST_PIECE)))
 
 
 def _piece_groups(k: int, pieces: int) -> int:
     """Return how many groups a piece has: whole blocks of k-quants."""
     unit = 256 // GROUP
     groups = triton.cdiv(k // GROUP, pieces)
-    return triton.cdiv(groups, unit) * unit
+    return int(triton.cdiv(groups, unit)) * unit
 
 
 @cache

@@ -18,7 +18,7 @@ MIN_ROWS, MAX_ROWS = 16, 64
 
 def tile_rows(num_rows: int) -> int:
     """Return how many rows a tile has, for so many in all."""
-    return min(MAX_ROWS, max(MIN_ROWS, triton.next_power_of_2(num_rows)))
+    return int(min(MAX_ROWS, max(MIN_ROWS, triton.next_power_of_2(num_rows))))
 
 
 def step_words(rows: int) -> int:

@@ -96,13 +96,14 @@ def _words(values: Tensor, planes: PlaneFormat) -> Tensor:
         return values.view(n, groups, 4, 8).transpose(2, 3).flatten(2)
     # [N, G, 4 (byte of a word), 2 (its halves), 4 (word)] -> by word and byte
     low, high = (values & 15).view(n, groups, 4, 2, 4).unbind(3)
-    return (low | high << 4).transpose(2, 3).flatten(2)
+    packed: Tensor = low | high << 4
+    return packed.transpose(2, 3).flatten(2)
 
 
 def _bits(values: Tensor, bits: int) -> Tensor:
     """Put values of a few bits side by side, the first lowest: [.., 32] -> [.., 32 * bits / 8]."""
     shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=values.device)
-    packed = values.unflatten(-1, (-1, 8 // bits)) << shifts
+    packed: Tensor = values.unflatten(-1, (-1, 8 // bits)) << shifts
     return packed.sum(-1, dtype=torch.uint8)
 
 
@@ -139,7 +140,8 @@ def _q4_1(blocks: Tensor) -> _Fields:
 def _fifth_bits(packed: Tensor) -> Tensor:
     """[.., 4] -> [.., 32], 16 or 0."""
     shifts = torch.arange(8, dtype=torch.uint8, device=packed.device)
-    return ((packed[..., None] >> shifts) & 1).flatten(-2) << 4
+    bits: Tensor = (packed[..., None] >> shifts & 1) << 4
+    return bits.flatten(-2)
 
 
 def _q5_0(blocks: Tensor) -> _Fields:
@@ -162,7 +164,8 @@ def _mxfp4(blocks: Tensor) -> _Fields:
 
 def _k_runs(packed: Tensor) -> Tensor:
     """Runs of 32 bytes hold two groups each: [N, S, 128] -> [N, 8 S, 32]."""
-    return _nibbles(packed.unflatten(-1, (4, 32))).flatten(1).unflatten(1, (-1, GROUP))
+    runs: Tensor = packed.unflatten(-1, (4, 32))
+    return _nibbles(runs).view(len(packed), -1, GROUP)
 
 
 def _k_scales(packed: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from backend.ops.batch import AttentionSpec, Batch
+from backend.ops.triton.fp8 import from_fp8
 from backend.ops.upload import upload
 
 # Rows of a tile that tensor cores multiply.
@@ -172,12 +173,21 @@ def _shared(q: Tensor, cache: Tensor, plan: PlannedAttention) -> dict[str, objec
         "GROUP": q.shape[1] // cache.shape[2],
         "HAS_SOFTCAP": plan.spec.softcap > 0,
         "HAS_WINDOW": plan.spec.window > 0,
-        "IN_8_BITS": cache.dtype == torch.int8,
+        "IN_8_BITS": cache.dtype in (torch.int8, torch.uint8),
         # The interpreter multiplies the bits of bfloat16 as if they were integers.
         "WIDE": triton.knobs.runtime.interpret,
         "KEYS": KEYS,
         "DIM": max(16, triton.next_power_of_2(dim)),
     }
+
+
+@triton.jit
+def _numbers(kept):
+    """Return what a cache holds as numbers: its own but for fp8, whose bits uint8 are."""
+    if kept.dtype == tl.uint8:
+        return from_fp8(kept)
+    else:
+        return kept
 
 
 @triton.jit
@@ -224,8 +234,8 @@ def _attend_keys(
         rows = heads + block * block_stride + (keys_at % block_size) * place_stride
         places = rows[:, None] + columns[None, :]
         is_number = is_key[:, None] & is_column[None, :]
-        keys = tl.load(places, mask=is_number, other=0.0)
-        shown = tl.load(places + part_stride, mask=is_number, other=0.0)
+        keys = _numbers(tl.load(places, mask=is_number, other=0.0))
+        shown = _numbers(tl.load(places + part_stride, mask=is_number, other=0.0))
         scores = tl.dot(queries, tl.trans(keys.to(queries.dtype)), input_precision="ieee") * scale
         if IN_8_BITS:
             factors = (rows + dim).to(tl.pointer_type(tl.float32))

@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from backend.ops.batch import Rotation
+from backend.ops.triton.fp8 import to_fp8
 
 
 def rotate(heads: Tensor, rotation: Rotation) -> None:
@@ -30,7 +31,8 @@ def rotate(heads: Tensor, rotation: Rotation) -> None:
 
 def rotate_store(qkv: Tensor, rotation: Rotation, cache: Tensor, slots: Tensor) -> None:
     """See `Ops.rotate_store`. slots: [T] int32; cache: [blocks, 2, Hkv, block size, D], or with
-    int8 [.., D + 4], each key and value behind its numbers their float32 scale."""
+    8 bits (int8, or uint8, whose bits are e4m3) [.., D + 4], each key and value behind its numbers
+    their float32 scale."""
     tokens, num_heads, dim = qkv.shape
     if not tokens:
         return
@@ -52,7 +54,7 @@ def rotate_store(qkv: Tensor, rotation: Rotation, cache: Tensor, slots: Tensor) 
         num_heads - 2 * num_kv_heads,
         num_kv_heads,
         cache.shape[3],
-        IN_8_BITS=cache.dtype == torch.int8,
+        IN_8_BITS=cache.dtype in (torch.int8, torch.uint8),
         BLOCK=triton.next_power_of_2(dim // 2),
     )
 
@@ -124,10 +126,11 @@ def _rotate_store(
         target += kv_head * kv_head_stride + (slot % block_size) * place_stride
         if IN_8_BITS:
             largest = tl.maximum(tl.max(tl.abs(first), 0), tl.max(tl.abs(second), 0))
-            scale = largest / 127.0
-            inverse = tl.where(largest > 0.0, 127.0 / largest, 0.0)
-            tl.store(target + places, _to_int8(first * inverse), mask=inside)
-            tl.store(target + half + places, _to_int8(second * inverse), mask=inside)
+            MOST: tl.constexpr = 448.0 if cache.dtype.element_ty == tl.uint8 else 127.0
+            scale = largest / MOST
+            inverse = tl.where(largest > 0.0, MOST / largest, 0.0)
+            tl.store(target + places, _to_8_bits(first * inverse, target), mask=inside)
+            tl.store(target + half + places, _to_8_bits(second * inverse, target), mask=inside)
             tl.store((target + 2 * half).to(tl.pointer_type(tl.float32)), scale)
         else:
             # Rounded as the queries are, then to what the cache holds.
@@ -138,6 +141,9 @@ def _rotate_store(
 
 
 @triton.jit
-def _to_int8(x):
-    """Round to the nearest, halves away from zero."""
-    return tl.where(x >= 0.0, tl.floor(x + 0.5), tl.ceil(x - 0.5)).to(tl.int8)
+def _to_8_bits(x, target):
+    """Round to the nearest: integers, halves away from zero, or e4m3, by what target holds."""
+    if target.dtype.element_ty == tl.uint8:
+        return to_fp8(x)
+    else:
+        return tl.where(x >= 0.0, tl.floor(x + 0.5), tl.ceil(x - 0.5)).to(tl.int8)

@@ -18,6 +18,7 @@ class TritonOps(CpuOps):
 
     name = "Triton's kernels"
     reads_8_bits = True
+    reads_fp8 = True
     hides_unwritten = True
     is_capturable = True
 

@@ -165,6 +165,13 @@ def test_kv_of_8_bits_is_refused_where_pytorch_attends() -> None:
     assert str(refusal.value).splitlines()[1] == "PyTorch's kernels (they were not built)"
 
 
+@pytest.mark.usefixtures("ours")
+def test_kv_in_fp8_is_refused_on_a_cpu() -> None:
+    with pytest.raises(ModelError, match="in fp8 on a GPU alone") as refusal:
+        description(kv_cache_dtype="fp8")
+    assert str(refusal.value).splitlines()[-1].startswith("take int8")
+
+
 @pytest.mark.usefixtures("absent")
 def test_rounding_without_kernels_for_it_is_refused() -> None:
     with pytest.raises(ModelError, match="--quantization int4 needs a GPU"):

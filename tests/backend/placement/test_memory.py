@@ -42,7 +42,7 @@ def test_rank_memory_has_two_rows_of_logits_a_sequence() -> None:
 
 def test_kv_of_8_bits_has_a_scale_each() -> None:
     assert kv_bytes_per_head(64, "bfloat16") == 2 * 2 * 64
-    assert kv_bytes_per_head(64, "int8") == 2 * (64 + 4)
+    assert kv_bytes_per_head(64, "int8") == kv_bytes_per_head(64, "fp8") == 2 * (64 + 4)
 
 
 def test_block_has_the_places_of_the_largest_group() -> None:

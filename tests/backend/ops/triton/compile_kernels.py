@@ -69,8 +69,8 @@ def cases(*, is_whole: bool) -> Iterator[Case]:
         **dict.fromkeys(("tables", "lens", "starts", "tiles"), INTS),
         **dict.fromkeys(("scale", "softcap"), "fp32"),
     }
-    for bits, cache in ((16, BF16), (8, BYTES)):
-        constants = {"IN_8_BITS": bits == 8, "BLOCK": 64}
+    for bits, cache in ((16, BF16), (8, BYTES), ("fp8", "*u8")):
+        constants = {"IN_8_BITS": bits != 16, "BLOCK": 64}
         yield Case(
             f"rotate_store {bits}", rotary._rotate_store, {**turned, "cache": cache}, constants
         )
@@ -79,7 +79,7 @@ def cases(*, is_whole: bool) -> Iterator[Case]:
                 "GROUP": 4,
                 "HAS_SOFTCAP": extras,
                 "HAS_WINDOW": extras,
-                "IN_8_BITS": bits == 8,
+                "IN_8_BITS": bits != 16,
                 "WIDE": False,
                 "KEYS": attention.KEYS,
                 "DIM": dim,

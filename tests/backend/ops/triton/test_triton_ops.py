@@ -149,21 +149,25 @@ def test_padding_rows_write_nothing() -> None:
     assert cache.any(-1).sum() == 2  # a key and a value
 
 
-def test_cache_of_8_bits_is_read_as_it_was_written() -> None:
+@pytest.mark.parametrize("kept_as", [torch.int8, torch.uint8])
+def test_cache_of_8_bits_is_read_as_it_was_written(kept_as: torch.dtype) -> None:
     heads, kv_heads, dim = 4, 2, 32
     plan, num_blocks = plan_of([(40, 0)], block_size=16)
     batch = Batch.from_plan(plan, DEVICE)
     qkv = randn(40, heads + 2 * kv_heads, dim)
     rotation = (torch.ones(40, 1, dim, device=DEVICE), torch.zeros(40, 1, dim, device=DEVICE))
-    small = torch.zeros(num_blocks, 2, kv_heads, 16, dim + 4, dtype=torch.int8, device=DEVICE)
+    small = torch.zeros(num_blocks, 2, kv_heads, 16, dim + 4, dtype=kept_as, device=DEVICE)
     planned = OPS.plan_attention(batch, small, heads)
     OPS.rotate_store(qkv, rotation, small, planned)
     scales = small[..., dim:].contiguous().view(torch.float32)
-    stored = small[..., :dim].float() * scales
+    numbers = small[..., :dim].contiguous()
+    is_float = kept_as == torch.uint8
+    stored = (numbers.view(torch.float8_e4m3fn) if is_float else numbers).float() * scales
     wide = torch.zeros(num_blocks, 2, kv_heads, 16, dim, device=DEVICE).bfloat16()
     ORACLE.rotate_store(qkv, rotation, wide, ORACLE.plan_attention(batch, wide, heads))
-    # Half a step of the scale is the largest error.
-    assert bool(((stored - wide.float()).abs() <= scales / 2 + 1e-6).all())
+    # Half a step of the scale is the largest error, of e4m3 half of 2^-3, or of its least.
+    step = torch.maximum(wide.float().abs() / 8, scales / 512) if is_float else scales
+    assert bool(((stored - wide.float()).abs() <= step * 0.51 + 1e-6).all())
     out = OPS.attention(qkv[:, :heads], small, planned)
     oracle = ORACLE.plan_attention(batch, stored, heads)
     expected = ORACLE.attention(qkv[:, :heads].float(), stored, oracle)
