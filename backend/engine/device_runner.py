@@ -51,13 +51,15 @@ class DeviceRunner(ModelRunner):
         max_num_seqs: int,
         sizes: DecodeSizes | None,
         clears_blocks: bool = True,
+        draws: TokenDraws | None = None,
     ) -> None:
         """sizes: as which steps of decodes are captured; None: none is. clears_blocks: ops read
-        places of a block before they are written."""
+        places of a block before they are written. draws: who draws, if not the sampler on the
+        host."""
         super().__init__(model, kv_cache, sampler, queue.device)
         self._queue = queue
         self._clears_blocks = clears_blocks
-        self._draws = TokenDraws(model, sampler)
+        self._draws = draws or TokenDraws(model, sampler)
         self._newest = NewestTokens(max_num_seqs, queue.device)
         self._last_collected = 0.0
         self._graphs = None

@@ -17,6 +17,7 @@ from backend.config.cache_shapes import groups_of
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.config.pooling import Pooling
+from backend.engine.device_draws import create_draws
 from backend.engine.device_queue import CudaQueue
 from backend.engine.device_runner import DeviceRunner
 from backend.engine.faulty_model_runner import FaultyModelRunner
@@ -262,11 +263,13 @@ def _build_runner(rank: _Rank, model: Model, plan: MemoryPlan) -> ModelRunner | 
     if device.type != "cuda" or tp.size > 1 or rank.config.encoder:
         return ModelRunner(model, kv_cache, sampler, device)
     ops = rank.context.ops
+    draws = create_draws(model, max_num_seqs, vocab, eos, tp, device)
     return DeviceRunner(
         model,
         kv_cache,
-        sampler,
+        draws.sampler if draws else sampler,
         CudaQueue(device),
+        draws=draws,
         max_num_seqs=max_num_seqs,
         sizes=captured_sizes(settings, rank.config, ops, rank.max_model_len),
         clears_blocks=clears_blocks(rank.config, ops),

@@ -55,6 +55,9 @@ class TokenDraws:
         hidden = step.hidden[: len(plan.sample_rows)]
         if self.waits(plan):
             return self._draw_on_host(plan, step, hidden)
+        return self._best(hidden)
+
+    def _best(self, hidden: Tensor) -> Drawing:
         values, ids = self._model.argmax(hidden)
         tokens = ids.int().where(values.isfinite(), FAULTY)
         return PlainDrawing(tokens.where(values != -torch.inf, NO_TOKEN))

@@ -22,6 +22,7 @@ from backend.ops.triton.draws import RowSettings, draw
 from backend.ops.triton.rules import StepTokens, apply_masks, apply_rules
 from backend.ops.triton.scores import Scores, score
 from backend.ops.triton.survey import survey
+from backend.ops.upload import upload
 from backend.parallel import TensorParallel
 from backend.sampling.device_record import record_of
 from backend.sampling.sampler import MAX_CANDIDATES, Sampled, Sampler
@@ -70,7 +71,7 @@ class SampledRows(NamedTuple):
     def from_plan(cls, plan: StepPlan, device: torch.device) -> "SampledRows":
         """Copy what a plan says of them."""
         rows, positions, last, input_ids, places = (
-            torch.from_numpy(each).to(device)
+            upload(each, device)
             for each in (
                 plan.sample_rows,
                 plan.sample_positions,
@@ -80,12 +81,14 @@ class SampledRows(NamedTuple):
             )
         )
         tokens = StepTokens(last, input_ids, places)
+        return cls(rows, positions, tokens).with_masks(plan, device)
+
+    def with_masks(self, plan: StepPlan, device: torch.device) -> "SampledRows":
+        """Return the same with what a plan's grammars allow."""
         if not len(plan.masks):
-            return cls(rows, positions, tokens)
-        samples, masks = (
-            torch.from_numpy(each).to(device) for each in (plan.mask_samples, plan.masks)
-        )
-        return cls(rows, positions, tokens, samples, masks)
+            return self
+        samples, masks = (upload(each, device) for each in (plan.mask_samples, plan.masks))
+        return self._replace(mask_samples=samples, masks=masks)
 
 
 @dataclass(slots=True)
@@ -99,12 +102,13 @@ class Drawn:
     scores: Scores | None = None
     counts: tuple[int | None, ...] = field(default=())
 
+    def logprobs(self) -> list[TokenLogprobs | None]:
+        """Wait for the device, and return the scores of each row; none if nobody asked."""
+        return [] if self.scores is None else _read_scores(self.scores, self.counts)
+
     def read(self) -> Sampled:
         """Wait for the device, and return what it drew."""
-        token_ids = self.tokens.cpu().numpy().astype(np.int64)
-        if self.scores is None:
-            return Sampled(token_ids)
-        return Sampled(token_ids, _read_scores(self.scores, self.counts))
+        return Sampled(self.tokens.cpu().numpy().astype(np.int64), self.logprobs())
 
 
 class DeviceSampler(Sampler):
@@ -147,7 +151,7 @@ class DeviceSampler(Sampler):
             logger.exception("a row's history cannot be read")
             record, heat = None, _AT_FAULT
             self._is_greedy[row] = False
-        self._records[row] = None if record is None else torch.from_numpy(record).to(self._device)
+        self._records[row] = None if record is None else upload(record, self._device)
         self._has_rules[row] = record is not None
         kept = self._records[row]
         numbers: dict[str, float | int] = {
@@ -226,14 +230,15 @@ class DeviceSampler(Sampler):
         self, logits: Tensor, token_ids: Sequence[int], counts: Sequence[int]
     ) -> list[TokenLogprobs]:
         """See Sampler."""
-        tokens = torch.tensor(token_ids, dtype=torch.int32).to(self._device)
+        tokens = upload(token_ids, self._device)
         scores = _read_scores(score(self._gather_whole(logits), tokens), tuple(counts))
         return [each for each in scores if each is not None]
 
     def _flush(self) -> None:
         """Bring the device's table up to date with what has joined."""
         if self._is_stale:
-            self._table.copy_(torch.from_numpy(self._columns.copy()))
+            words = upload(self._columns.view(np.int32), self._device)
+            self._table.copy_(words.view(torch.int64))
             self._is_stale = False
 
     def _gather_whole(self, logits: Tensor) -> Tensor:

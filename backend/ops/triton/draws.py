@@ -1,4 +1,4 @@
-"""One token a row, drawn on the device: what sampling/draw.py and sampling/sampler.py do, in Triton.
+"""One token a row, drawn on the device: what sampling/draw.py and sampling/sampler.py do.
 
 A program has one row. Masses of what filters keep are added as integers, 2^-52 of the largest each,
 so that a row's sums are the same however many of its tokens are looked at.
@@ -43,9 +43,9 @@ def draw(
 ) -> Tensor:
     """Return a token for each row of logits, [N] int32, or NO_TOKEN or FAULTY.
 
-    logits: [N, V] float32, as surveyed. rows: [N] int32, into the settings; -1: a padding row, which
-    draws 0. positions: [N] int32, of the output. Where rows have filters, the survey has the best
-    K, and no top_k above K but of rows whose draw is then exact and slow.
+    logits: [N, V] float32, as surveyed. rows: [N] int32, into the settings; -1: a padding row,
+    which draws 0. positions: [N] int32, of the output. Where rows have filters, the survey has the
+    best K; a row that needs more is drawn exactly all the same, and slowly.
     """
     num_rows, width = logits.shape
     tokens = torch.empty(num_rows, dtype=torch.int32, device=logits.device)

@@ -1,8 +1,8 @@
 """Draws from rows so flat that their best tokens hold too little: exact over all, without sorting.
 
 Tokens in order of their logits are counted by level: a logit's bits, of which eight readings of the
-row find four at a time those where a wanted mass is reached. A program has one row, and ends at once
-if it is not asked. Masses are integers, 2^-44 of the largest each, so their order does not matter.
+row find four at a time those where a wanted mass is reached. A program has one row, and ends at
+once if it is not asked. Masses are integers, 2^-44 of the largest each, so their order is nothing.
 """
 
 from typing import TYPE_CHECKING

@@ -25,8 +25,8 @@ class Survey(NamedTuple):
     """Of N rows in P pieces.
 
     peaks: [N, P] float32, the largest logit of each, NaN if one is; places: [N, P] int32, the first
-    token that has it. sums: [N, P, chunks of a piece] float32. keys: [N, K] int64, the best K tokens
-    of each row; K is 0 where nobody asked.
+    token that has it. sums: [N, P, chunks of a piece] float32. keys: [N, K] int64, the best K
+    tokens of each row; K is 0 where nobody asked.
     """
 
     peaks: Tensor

@@ -6,10 +6,13 @@ What has no kernel here is PyTorch's. A step's plan stays on the device: no op w
 from torch import Tensor
 
 from backend.config.spec import Activation, GateClamp
-from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
+from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation, StateBatch
 from backend.ops.cpu import CpuOps
+from backend.ops.delta_rule import DeltaHeads
 from backend.ops.gated_norm import GatedNorm
+from backend.ops.ssm_scan import SsmHeads
 from backend.ops.triton import gates, norms, rotary
+from backend.ops.triton import states as state_kernels
 from backend.ops.triton.attention import PlannedAttention, attention
 
 
@@ -45,6 +48,35 @@ class TritonOps(CpuOps):
         if squares is None and not norm.width:
             return norms.gated_norm(x, gate, norm)
         return super().gated_norm(x, gate, norm, squares)
+
+    def causal_conv(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        state: Tensor,
+        states: StateBatch,
+        activation: Activation | None,
+    ) -> Tensor:
+        if activation not in (None, "silu"):
+            return super().causal_conv(x, weight, bias, state, states, activation)
+        return state_kernels.causal_conv(x, weight, bias, state, states, activation)
+
+    def delta_rule(
+        self,
+        x: Tensor,
+        a: Tensor,
+        b: Tensor,
+        heads: DeltaHeads,
+        state: Tensor,
+        states: StateBatch,
+    ) -> Tensor:
+        return state_kernels.delta_rule(x, a, b, heads, state, states)
+
+    def ssm_scan(
+        self, x: Tensor, steps: Tensor, heads: SsmHeads, state: Tensor, states: StateBatch
+    ) -> Tensor:
+        return state_kernels.ssm_scan(x, steps, heads, state, states)
 
     def plan_attention(  # type: ignore[override]
         self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL

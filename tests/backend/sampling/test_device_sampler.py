@@ -1,7 +1,7 @@
 """The sampler of a GPU against the CPU's: the same tokens and scores for the same seeds and logits.
 
-Sums of masses differ by less than 1e-6, so tokens would only where a draw or a filter's border falls
-so near to a token's; none of the examples here does.
+Sums of masses differ by less than 1e-6, so tokens would only where a draw or a filter's border
+falls so near to a token's; none of the examples here does.
 """
 
 from typing import Any
@@ -100,9 +100,9 @@ def check(own: Sampled, expected: Sampled) -> None:
     params=st.lists(st.builds(SamplingParams, **draws), min_size=1, max_size=5),
     seed=st.integers(0, 1000),
     spread=st.sampled_from([0.1, 1.0, 5.0]),
-    position=st.integers(0, 2**31 - 1),
+    position=st.integers(0, 100),
 )
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 def test_draws_are_those_of_the_cpu(
     params: list[SamplingParams], seed: int, spread: float, position: int
 ) -> None:
@@ -114,7 +114,7 @@ def test_draws_are_those_of_the_cpu(
 
 
 @given(data=st.data(), seed=st.integers(0, 1000))
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 def test_processors_are_those_of_the_cpu(data: st.DataObject, seed: int) -> None:
     """Some steps over histories of few tokens, that grow by what the plan says was drawn."""
     count = 4
@@ -126,7 +126,7 @@ def test_processors_are_those_of_the_cpu(data: st.DataObject, seed: int) -> None
         joins.append((Join(row, params, kept, data.draw(st.integers(1, len(history)))), history))
     cpu, device = pair_of([join for join, _ in joins])
     places = [len(history) - 1 for _, history in joins]
-    positions = [place + 1 - join.num_prompt_tokens for place, (join, _) in zip(places, joins)]
+    positions = [len(history) - join.num_prompt_tokens for join, history in joins]
     lasts = [history[-1] for _, history in joins]
     for step in range(3):
         logits = logits_of(count, seed + step, 2.0)

@@ -25,6 +25,7 @@ from backend.ops.triton import (
     rotary,
     rules,
     scores,
+    states,
     survey,
 )
 from tests.backend.linear.triton.compile_cases import linear_cases
@@ -94,6 +95,25 @@ def cases(*, is_whole: bool) -> Iterator[Case]:
     for case in linear_cases(is_whole=is_whole):
         yield Case(*case)
     yield from sampling_cases()
+    yield from state_cases()
+
+
+def state_cases() -> Iterator[Case]:
+    """States of 128 by 128 numbers."""
+    numbers = ("weight", "bias", "state", "rates", "biases", "skips")
+    scalars = ("eps", "query_scale", "steps_from", "steps_to", "step_scale")
+    types = {
+        **dict.fromkeys(("x", "a", "b", "steps", "out"), BF16),
+        **dict.fromkeys(numbers, FLOAT),
+        **dict.fromkeys(("chains", "starts", "reads", "writes", "key_heads", "groups"), INTS),
+        **dict.fromkeys(scalars, "fp32"),
+    }
+    constants = {"HAS_BIAS": True, "IS_SILU": True, "KEPT": 4, "BLOCK": states.CHANNELS}
+    yield Case("causal_conv", states._causal_conv, types, constants)
+    constants = {"KEY_DIM": 128, "BLOCK": states.COLUMNS}
+    yield Case("delta_rule", states._delta_rule, types, constants)
+    constants = {"STATE_DIM": 128, "BLOCK": states.COLUMNS}
+    yield Case("ssm_scan", states._ssm_scan, types, constants)
 
 
 def sampling_cases() -> Iterator[Case]:

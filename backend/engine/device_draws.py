@@ -1,0 +1,59 @@
+"""From hidden states to tokens on the device alone: TokenDraws by the sampler of a GPU."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import torch
+
+from backend.engine.forwarded_step import ForwardedStep
+from backend.engine.token_draws import Drawing, TokenDraws
+from backend.models.model import Model
+from backend.parallel import TensorParallel
+from backend.step import StepPlan
+
+if TYPE_CHECKING:
+    from backend.sampling.device_sampler import DeviceSampler
+
+
+class DeviceDraws(TokenDraws):
+    """Draws for one rank; nothing waits for the device."""
+
+    def __init__(self, model: Model, sampler: "DeviceSampler") -> None:
+        super().__init__(model, sampler)
+        self.sampler = sampler
+
+    def waits(self, plan: StepPlan) -> bool:
+        return False
+
+    def draw(self, plan: StepPlan, step: ForwardedStep) -> Drawing:
+        """Draw one token for each of a plan's samples."""
+        from backend.sampling.device_sampler import SampledRows, StepTokens
+
+        hidden = step.hidden[: len(plan.sample_rows)]
+        if self.sampler.is_greedy(plan):
+            return self._best(hidden)
+        tokens = StepTokens(step.last, step.input_ids, step.positions)
+        sampled = SampledRows(step.rows, step.output_positions, tokens)
+        logits = self._model.logits(hidden)
+        sampled = sampled.with_masks(plan, logits.device)
+        return self.sampler.draw(logits, sampled, self.sampler.needs(plan))
+
+
+def create_draws(
+    model: Model,
+    max_num_seqs: int,
+    vocab: slice,
+    eos_token_ids: Sequence[int],
+    tp: TensorParallel,
+    device: torch.device,
+) -> DeviceDraws | None:
+    """Return what draws on a GPU; None where PyTorch came without Triton.
+
+    vocab: this rank's part.
+    """
+    if find_spec("triton") is None:
+        return None
+    from backend.sampling.device_sampler import DeviceSampler
+
+    return DeviceDraws(model, DeviceSampler(max_num_seqs, vocab, tp, eos_token_ids, device=device))
