@@ -44,9 +44,6 @@ SHORT_CONTEXT, LONG_CONTEXT = 72, 776
 HEADS, KV_HEADS = 8, 2
 WIDE, WIDE_HEADS, WIDE_LAYERS, WIDE_TOKENS = 256, 4, 8, 256
 LARGE_VOCAB = 65_536
-# Layers whose weights push all else out of a core's own caches: 5 MB each, in 8 bits.
-COLD, COLD_HEADS, COLD_KV_HEADS = 960, 15, 5
-COLD_FEW, COLD_MANY = 2, 10
 # A prompt of n tokens costs a + b n + c n^2; c is that of attention.
 PROMPT = 1024
 BUDGET_S = 0.25
@@ -113,7 +110,6 @@ def step_costs(settings: EngineSettings, threads: int) -> StepCosts:
         many = TinyEngine(folder / "many", settings, layers=MANY_LAYERS)
         base_s = few.decode_s(1, SHORT_CONTEXT)
         layer_s = _slope(base_s, many.decode_s(1, SHORT_CONTEXT), MANY_LAYERS - FEW_LAYERS)
-        cold_layer_s = max(layer_s, _cold_layer_s(settings, folder))
         row_s = _slope(base_s, few.decode_s(MANY_ROWS, SHORT_CONTEXT), MANY_ROWS - 1)
         heads = TinyEngine(
             folder / "heads", settings, layers=FEW_LAYERS, heads=HEADS, kv_heads=KV_HEADS
@@ -123,7 +119,7 @@ def step_costs(settings: EngineSettings, threads: int) -> StepCosts:
         vocab = TinyEngine(folder / "vocab", settings, layers=1, vocab_size=LARGE_VOCAB)
         return StepCosts(
             step_overhead_s=step_s + planned_s,
-            layer_overhead_s=cold_layer_s,
+            layer_overhead_s=layer_s,
             row_overhead_s=row_s + planned_row_s,
             element_overhead_s=_element_s(settings, folder, known),
             attention_bandwidth=_attention_bandwidth(heads),
@@ -196,31 +192,6 @@ class PromptCosts(NamedTuple):
 def _native_level(settings: EngineSettings) -> bool:
     device = resolve_device(settings.device, 0)
     return select_level(settings, DTYPES[resolve_dtype(settings, device)], device) in LEVELS
-
-
-def _cold_layer_s(settings: EngineSettings, folder: Path) -> float:
-    """Seconds of a layer of a decode beside its products, where weights of a real size pass through
-    the caches between two lines of Python: twice what it takes with next to none."""
-    is_native = _native_level(settings)
-    rounded = msgspec.structs.replace(
-        settings,
-        quantization="int8" if is_native else "none",
-        activations="int8" if is_native else "auto",
-    )
-    steps = [
-        TinyEngine(
-            folder / f"cold{layers}",
-            rounded,
-            layers=layers,
-            hidden=COLD,
-            heads=COLD_HEADS,
-            kv_heads=COLD_KV_HEADS,
-        ).decode_s(1, SHORT_CONTEXT)
-        for layers in (COLD_FEW, COLD_MANY)
-    ]
-    shapes = _layer_shapes(COLD, COLD_HEADS, COLD_KV_HEADS)
-    products_s = _products_s(settings, (COLD_MANY - COLD_FEW) * shapes, 1)
-    return max(0.0, steps[1] - steps[0] - products_s) / (COLD_MANY - COLD_FEW)
 
 
 def _layer_products_s(settings: EngineSettings) -> float:
