@@ -31,8 +31,7 @@ typedef enum {
     ACTIVATIONS_INT8,
     ACTIVATIONS_INT16,
     ACTIVATIONS_BF16, /* only where the processor multiplies pairs of bf16 */
-    ACTIVATIONS_MIXED, /* int8, and of groups that are large for their row what that
-                          leaves; int16 where weights have eight bits */
+    ACTIVATIONS_MIXED, /* int8, and of groups that are large for their row what that leaves */
 } ActivationKind;
 
 typedef enum {

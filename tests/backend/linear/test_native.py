@@ -102,7 +102,7 @@ def test_mixed_is_as_good_as_if_large_groups_had_16_bits(
         kind: float((native(activations=kind).pack(stored).logits(x) - expected).square().mean())
         for kind in ("mixed", "int8", "int16")
     }
-    assert errors["int16"] <= errors["mixed"] < 0.2 * errors["int8"]
+    assert errors["int16"] < errors["mixed"] < 0.2 * errors["int8"]
 
 
 @pytest.mark.parametrize("weight_format", FORMATS)
