@@ -2,7 +2,7 @@
 
 One sequence of some 3,000 tokens, all before a token in its context, along each path. `--paths`
 chooses: `served` is what `unisono serve` computes with, `int16` and `int8` the same with such
-activations, `int8` as llama.cpp multiplies them, `float32` neither kernels nor rounding of ours. With `--expanded`
+activations (llama.cpp has int8), `float32` neither kernels nor rounding of ours. With `--expanded`
 llama.cpp is given the same weights in float32, for which it rounds no activations: what is left of
 the difference to `float32` is a fault of one of the two.
 """
