@@ -28,7 +28,8 @@ class DeviceDraws(TokenDraws):
 
     def draw(self, plan: StepPlan, step: ForwardedStep) -> Drawing:
         """Draw one token for each of a plan's samples."""
-        from backend.sampling.device_sampler import SampledRows, StepTokens
+        from backend.ops.triton.rules import StepTokens
+        from backend.sampling.device_sampler import SampledRows
 
         hidden = step.hidden[: len(plan.sample_rows)]
         if self.sampler.is_greedy(plan):

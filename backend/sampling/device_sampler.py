@@ -18,7 +18,8 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
-from backend.ops.triton.draws import RowSettings, draw
+from backend.ops.triton.draws import draw
+from backend.ops.triton.row_settings import RowSettings
 from backend.ops.triton.rules import StepTokens, apply_masks, apply_rules
 from backend.ops.triton.scores import Scores, score
 from backend.ops.triton.survey import survey

@@ -4,8 +4,6 @@ A program has one row. Masses of what filters keep are added as integers, 2^-52 
 so that a row's sums are the same however many of its tokens are looked at.
 """
 
-from typing import NamedTuple
-
 import torch
 import triton
 import triton.language as tl
@@ -14,6 +12,7 @@ from torch import Tensor
 from backend.ops.triton.best_keys import NO_KEY, logit_of, token_of
 from backend.ops.triton.flat_draws import draw_flat
 from backend.ops.triton.philox import uniform
+from backend.ops.triton.row_settings import RowSettings
 from backend.ops.triton.survey import CHUNK, Survey, scale_of
 from backend.step import FAULTY, NO_TOKEN
 
@@ -21,21 +20,6 @@ _FAULTY: tl.constexpr = tl.constexpr(FAULTY)
 _NO_TOKEN: tl.constexpr = tl.constexpr(NO_TOKEN)
 # The share of a whole that a mass of 1 is.
 _ONE: tl.constexpr = tl.constexpr(2.0**52)
-
-
-class RowSettings(NamedTuple):
-    """How each row of a table of R is sampled, all [R].
-
-    temperature: float64, 0 is greedy, below 0 are rows at fault. top_k: int64, 0 keeps all; top_p,
-    min_p: float64. seeds, choices: int64, of the key of a draw.
-    """
-
-    temperature: Tensor
-    top_k: Tensor
-    top_p: Tensor
-    min_p: Tensor
-    seeds: Tensor
-    choices: Tensor
 
 
 def draw(

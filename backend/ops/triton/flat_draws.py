@@ -5,17 +5,13 @@ row find four at a time those where a wanted mass is reached. A program has one 
 once if it is not asked. Masses are integers, 2^-44 of the largest each, so their order is nothing.
 """
 
-from typing import TYPE_CHECKING
-
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from backend.ops.triton.philox import uniform
+from backend.ops.triton.row_settings import RowSettings
 from backend.ops.triton.survey import scale_of
-
-if TYPE_CHECKING:
-    from backend.ops.triton.draws import RowSettings
 
 # Tokens read at once, and the levels they are compared with.
 _BLOCK: tl.constexpr = tl.constexpr(1024)
@@ -26,7 +22,7 @@ _ONE: tl.constexpr = tl.constexpr(2.0**44)
 def draw_flat(
     logits: Tensor,
     peaks: Tensor,
-    settings: "RowSettings",
+    settings: RowSettings,
     rows: Tensor,
     positions: Tensor,
     is_short: Tensor,

@@ -24,6 +24,7 @@ class TritonOps(CpuOps):
     reads_fp8 = True
     hides_unwritten = True
     is_capturable = True
+    captures_states = True
 
     def add_rms_norm(
         self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float

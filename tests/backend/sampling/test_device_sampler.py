@@ -142,7 +142,9 @@ def test_processors_are_those_of_the_cpu(data: st.DataObject, seed: int) -> None
         positions = [position + 1 for position in positions]
 
 
-@pytest.mark.parametrize("top_k", [0, 20, 600])
+@pytest.mark.parametrize(
+    "top_k", [20, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 600))]
+)
 def test_large_vocabularies_are_drawn_in_pieces(top_k: int) -> None:
     """Three pieces, whose best are merged; flat rows are drawn by level, among many equals."""
     width = 9000

@@ -35,8 +35,9 @@ def count(sequences: list[list[Segment]]) -> int:
     return sum(tokens for segments in sequences for tokens, _, _ in segments)
 
 
-def check(own: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], dtype: torch.dtype) -> None:
+def check(results: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> None:
     """Results, in what they are rounded to, and states, in float32."""
+    own, expected = results
     tolerance = TOLERANCE[dtype]
     torch.testing.assert_close(own[0].cpu(), expected[0], rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(own[1].cpu(), expected[1], rtol=1e-4, atol=1e-4)
@@ -60,7 +61,7 @@ def test_convolution_is_the_oracles(
             state = slots.clone()
             out = ops.causal_conv(x, weight, bias, state, states, activation)  # type: ignore[arg-type]
             results.append((out, state))
-        check(*results, dtype)
+        check(results, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -76,7 +77,7 @@ def test_delta_rule_is_the_oracles(
         state = delta.slots(heads)
         out = ops.delta_rule(inputs.x, inputs.a, inputs.b, heads, state, states)
         results.append((out, state))
-    check(*results, dtype)
+    check(results, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -91,7 +92,7 @@ def test_scan_is_the_oracles(
     for ops in (OPS, ORACLE):
         state = ssm.slots(heads)
         results.append((ops.ssm_scan(inputs.x, inputs.steps, heads, state, states), state))
-    check(*results, dtype)
+    check(results, dtype)
 
 
 def padded(states: StateBatch) -> StateBatch:
