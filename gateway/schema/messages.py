@@ -88,7 +88,8 @@ class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     name: who speaks, for templates that show it. tool_calls: of an assistant; tool_call_id: which
     of them a tool's message answers. function_call: what came before tool_calls; a message of the
     role `function` answers it. reasoning_content, or reasoning as vLLM calls it: what an assistant
-    thought before, for templates that show it again.
+    thought before, for templates that show it again. images: where Ollama's clients put them; none
+    can be read.
     """
 
     role: Literal["developer", "system", "user", "assistant", "tool", "function"]
@@ -100,9 +101,16 @@ class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: list[PastToolCall] | None = None
     function_call: PastFunctionCall | None = None
     tool_call_id: CallId | None = None
+    images: Any = None
 
     def check(self, where: str) -> None:
         """Raise ApiError for a message that says nothing or belongs to nothing."""
+        if self.images:
+            raise invalid(
+                f"Invalid '{where}.images': this model reads text only.",
+                f"{where}.images",
+                "unsupported_content",
+            )
         for number, part in enumerate(self.content if isinstance(self.content, list) else []):
             if isinstance(part, ContentPart):
                 part.check(f"{where}.content[{number}]")

@@ -130,6 +130,19 @@ async def test_part_that_is_no_text_is_named(part: dict[str, Any], kind: str) ->
     assert part["type"] in error.message
 
 
+async def test_images_beside_the_content_are_named() -> None:
+    message = {"role": "user", "content": "look", "images": ["aGVsbG8="]}
+    error = await refusal(messages=[{"role": "user", "content": "hello"}, message])
+    assert (error.param, error.code) == ("messages[1].images", "unsupported_content")
+    assert "'messages[1].images'" in error.message and "text only" in error.message
+
+
+@pytest.mark.parametrize("images", [None, []])
+async def test_no_images_beside_the_content_are_nothing(images: Any) -> None:
+    [message] = await messages_told({**USER, "images": images})
+    assert message == USER
+
+
 @pytest.mark.parametrize("kind", ["text", "input_text", "refusal"])
 async def test_part_without_its_text_is_named(kind: str) -> None:
     error = await refusal(messages=[{"role": "user", "content": [{"type": kind}]}])
