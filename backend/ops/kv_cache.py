@@ -25,10 +25,10 @@ class KVCache:
     ops alone have, [.., head_dim + SCALE_BYTES]; layers of several groups share a place, in
     different blocks. Where all layers keep alike, each of a group has a place of its own; where
     they do not, there is one place, in which those of a group lie one after the other. A layer
-    that shares another's keys and values has that one's. A head's part of a block is one piece, so that what is gathered for a
-    sequence lies head by head, as products want it; the order within the piece is the ops' own.
-    Attention reads places it then hides, and a hidden NaN would
-    still be one: a block is cleared before its first place is written, unless all of them are, and
+    that shares another's keys and values has that one's. A head's part of a block is one piece, so
+    that what is gathered for a sequence lies head by head, as products want it; the order within
+    the piece is the ops' own. Attention reads places it then hides, and a hidden NaN would still be
+    one: a block is cleared before its first place is written, unless all of them are, and
     so shows nobody what another has left. states: of the layers that keep any.
     """
 

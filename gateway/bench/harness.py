@@ -60,8 +60,8 @@ class GatewayHarness:
     ) -> None:
         """rate: steps a second, 0 for as many as can be. event, answer: what the baseline sends.
 
-        written: what the engine writes; first_ids: of it, what comes before token_ids. is_tcp: engine
-        and worker talk through loopback, not through memory that they share.
+        written: what the engine writes; first_ids: of it, what comes before token_ids.
+        is_tcp: engine and worker talk through loopback, not through memory that they share.
         """
         self._is_tcp = is_tcp
         self._directory = tempfile.TemporaryDirectory(prefix="unisono-bench-")
