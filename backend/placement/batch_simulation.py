@@ -3,12 +3,13 @@
 So many streams ask, each for the next completion as soon as it has one, as `unisono bench serve`
 does. Decodes go first, prompts in chunks beside them, of as many tokens as the time between tokens
 allows (scheduler/prefill_budget.py). Sequences that began in the same step are one cohort; steps in
-which nothing begins or ends are taken together.
+which nothing begins or ends are taken together. Of many streams several move as one, and those that
+wait behind some batches of others are counted, not moved.
 """
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from backend.placement.cost_model import Rows, StepTime
 
@@ -18,6 +19,10 @@ ROUNDS = 3
 # their time.
 MIN_PREFILL_TOKENS = 32
 MIN_SHARE = 0.5
+_PROBE_TOKENS = 256
+# So many streams are moved one by one, and so many batches of them.
+MOST_MOVED = 128
+_BATCHES = 8
 # A growing context is looked at anew after so many steps, or once it has grown by so much.
 _STRIDE, _STRIDE_SHARE = 64, 1 / 16
 
@@ -87,12 +92,14 @@ class _Group:
     """A group's queue and batch, as time goes by.
 
     running: the oldest first, all of which get a token in a step: num_steps less `born` are theirs.
-    decodes: sequences in them; born: the sum of their `born`.
+    decodes: sequences in them; born: the sum of their `born`. together: what the limits on tokens
+    are divided by.
     """
 
     load: Load
     limits: BatchLimits
     cost: Callable[[Rows], StepTime]
+    together: int = 1
     waiting: deque[_Prompt] = field(default_factory=deque)
     running: deque[_Cohort] = field(default_factory=deque)
     decodes: int = 0
@@ -212,25 +219,48 @@ class _Group:
             return whole
         context = self.context
         decode_s = self.cost(Rows(decodes, context, sampled=decodes)).total
-        probe = min(256, max(1, whole))
+        probe = min(max(1, _PROBE_TOKENS // self.together), max(1, whole))
         both_s = self.cost(Rows(decodes, context, probe, probe / 2, decodes)).total
         token_s = max(1e-9, (both_s - decode_s) / probe)
         left_s = max(self.limits.inter_token_s - decode_s, MIN_SHARE * decode_s)
-        return min(whole, max(MIN_PREFILL_TOKENS, int(left_s / token_s)))
+        least = max(1, MIN_PREFILL_TOKENS // self.together)
+        return min(whole, max(least, int(left_s / token_s)))
 
 
 def simulate(load: Load, limits: BatchLimits, cost: Callable[[Rows], StepTime]) -> BatchResult:
     """Run ROUNDS completions of each stream. cost: of a step of this group."""
-    group = _Group(load, limits, cost, to_ask=ROUNDS * load.concurrency)
-    group.ask(load.concurrency)
+    streams = min(load.concurrency, _BATCHES * limits.max_seqs)
+    together = -(-streams // MOST_MOVED)
+    moved = -(-streams // together)
+
+    def cost_of_all(rows: Rows) -> StepTime:
+        return cost(
+            replace(
+                rows,
+                decodes=rows.decodes * together,
+                prompt_tokens=rows.prompt_tokens * together,
+                sampled=rows.sampled * together,
+            )
+        )
+
+    few = replace(
+        limits,
+        max_seqs=max(1, limits.max_seqs // together),
+        token_budget=max(1, limits.token_budget // together),
+    )
+    each = cost if together == 1 else cost_of_all
+    group = _Group(load, few, each, together, to_ask=ROUNDS * moved)
+    group.ask(moved)
     while group.waiting or group.running:
         group.step()
-    count = ROUNDS * load.concurrency
+    count = ROUNDS * moved * together
+    # Those that wait longer have as many before them as were not moved.
+    queue_s = (load.concurrency - streams) * group.now_s / count
     return BatchResult(
         output_tokens=count * load.output_tokens,
         prompt_tokens=count * load.prompt_tokens,
         busy_s=group.now_s,
-        ttft_s=tuple(group.ttft_s),
+        ttft_s=tuple(waited_s + queue_s for waited_s in group.ttft_s),
         inter_token_s=group.gaps_s / max(1, group.num_gaps),
         times=group.times,
     )

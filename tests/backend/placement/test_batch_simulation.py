@@ -2,6 +2,7 @@
 
 import pytest
 
+from backend.placement import batch_simulation
 from backend.placement.batch_simulation import ROUNDS, BatchLimits, BatchResult, Load, simulate
 from backend.placement.cost_model import Rows, StepTime
 
@@ -85,3 +86,35 @@ def test_long_prompts_and_answers_are_few_steps_to_look_at() -> None:
     attended = tokens * load.prompt_tokens / 2
     assert result.times.reading == pytest.approx(1e-6 * tokens)
     assert result.times.attention == pytest.approx(attended, rel=1e-3)
+
+
+def test_streams_that_move_together_do_as_those_that_move_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As many as running at once, and ten times as many: rates within 3 %, waiting within 10 %."""
+
+    def cost(rows: Rows) -> StepTime:
+        return StepTime(0.01, 1e-5 * rows.prompt_tokens + 1e-5 * rows.decodes)
+
+    limits = BatchLimits(max_seqs=256, token_budget=2048, inter_token_s=0.05)
+    loads = [Load(128, 64, streams) for streams in (256, 2560)]
+    few = [simulate(load, limits, cost) for load in loads]
+    monkeypatch.setattr(batch_simulation, "MOST_MOVED", 1 << 20)
+    monkeypatch.setattr(batch_simulation, "_BATCHES", 1 << 20)
+    for moved, alone in zip(few, (simulate(load, limits, cost) for load in loads), strict=True):
+        rates = [each.output_tokens / each.busy_s for each in (moved, alone)]
+        assert rates[0] == pytest.approx(rates[1], rel=0.03)
+        assert moved.inter_token_s == pytest.approx(alone.inter_token_s, rel=0.05)
+        assert moved.median_ttft_s == pytest.approx(alone.median_ttft_s, rel=0.1)
+
+
+def test_cost_of_looking_is_bounded() -> None:
+    looked_at = 0
+
+    def cost(rows: Rows) -> StepTime:
+        nonlocal looked_at
+        looked_at += 1
+        return StepTime(0.01, 1e-5 * rows.prompt_tokens)
+
+    simulate(Load(128, 128, 65_536), BatchLimits(4096, 8192, 0.05), cost)
+    assert looked_at < 3_000
