@@ -139,15 +139,15 @@ def _check_kv_dtype(settings: EngineSettings, ops: Ops, config: ModelConfig, wor
     wanted = settings.kv_cache_dtype
     if wanted == "auto":
         return
-    if not ops.reads_8_bits:
-        raise ModelError(
-            f"--kv-cache-dtype {wanted}: PyTorch attends here, and only our own kernels read "
-            f"{wanted}\n{words}\nleave it out"
-        )
     if wanted == "fp8" and not ops.reads_fp8:
         raise ModelError(
             "--kv-cache-dtype fp8: keys and values are kept in fp8 on a GPU alone\n"
             f"{words}\ntake int8, which has the same size, or leave it out"
+        )
+    if not ops.reads_8_bits:
+        raise ModelError(
+            f"--kv-cache-dtype {wanted}: PyTorch attends here, and only our own kernels read "
+            f"{wanted}\n{words}\nleave it out"
         )
     if _is_latent(config):
         raise ModelError(

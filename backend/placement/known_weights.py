@@ -102,8 +102,10 @@ def _blocks_of(scheme: WeightScheme, k: int) -> WeightFormat:
     if scheme.layout == "mxfp4":
         return WeightFormat.MXFP4
     size = scheme.scale_block[1] or k
-    if scheme.is_float or (size % WeightFormat.Q4_0.block_size and size != k):
+    if size % WeightFormat.Q4_0.block_size and size != k:
         return WeightFormat.DENSE
+    if scheme.is_float:
+        return WeightFormat.FP8
     if scheme.bits == 8 or scheme.layout == "plain":
         return WeightFormat.Q8_0 if scheme.is_symmetric else WeightFormat.DENSE
     return WeightFormat.Q4_0 if scheme.is_symmetric else WeightFormat.Q4_1

@@ -8,7 +8,7 @@ fills and reads the planes, kept_weights.py counts them.
     plane     of each            bytes
     values    group and feature  32 * low bits / 8
     high      group and feature  32 * high bits / 8: bits 4 and 5 of values of 5 and 6 bits
-    scales    group and feature  1 or 2
+    scales    group and feature  1, 2 or 4
     mins      group and feature  1 or 2, where the format has minimums
     supers    256 and feature    the factors of k-quants' scales: d, or d and dmin, float16
 
@@ -27,11 +27,11 @@ GROUP = 32
 SUPER = 256
 _ALIGNED = 16
 
-# What a value is: an integer of so many bits, a place in IQ4_NL's table, a float of e2m1.
-ValueKind = Literal["uint4", "uint5", "uint6", "uint8", "iq4_nl", "e2m1"]
+# What a value is: an integer of so many bits, a place in IQ4_NL's table, a float of 4 or 8 bits.
+ValueKind = Literal["uint4", "uint5", "uint6", "uint8", "iq4_nl", "e2m1", "e4m3"]
 # What multiplies it: a float16 a group; 8 bits a group and two float16 for 256 columns; 8 bits for
-# half a group and one float16; a power of two.
-ScaleKind = Literal["half", "k", "k_halves", "e8m0"]
+# half a group and one float16; a power of two; a float32.
+ScaleKind = Literal["half", "k", "k_halves", "e8m0", "float"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class PlaneFormat:
     @property
     def value_bytes(self) -> int:
         """Of a group's values, without their high bits."""
-        return GROUP if self.values == "uint8" else GROUP // 2
+        return GROUP if self.values in ("uint8", "e4m3") else GROUP // 2
 
     @property
     def high_bytes(self) -> int:
@@ -58,7 +58,7 @@ class PlaneFormat:
     @property
     def scale_bytes(self) -> int:
         """Of a group's scales."""
-        return {"half": 2, "k": 1, "k_halves": 2, "e8m0": 1}[self.scales]
+        return {"half": 2, "k": 1, "k_halves": 2, "e8m0": 1, "float": 4}[self.scales]
 
     @property
     def min_bytes(self) -> int:
@@ -80,6 +80,7 @@ PLANES = {
     WeightFormat.Q6_K: PlaneFormat("uint6", "k_halves", zero=32),
     WeightFormat.IQ4_NL: PlaneFormat("iq4_nl", "half"),
     WeightFormat.MXFP4: PlaneFormat("e2m1", "e8m0"),
+    WeightFormat.FP8: PlaneFormat("e4m3", "float"),
 }
 """The formats that are multiplied on a GPU as they are. Scales of k-quants take 8 bits, not 6."""
 

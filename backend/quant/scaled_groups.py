@@ -45,7 +45,7 @@ class ScaledGroups:
         return out
 
     def to_blocks(self, weight_format: WeightFormat) -> QuantizedWeight:
-        """Return the weight in Q4_0, Q4_1 or Q8_0, its values as they are.
+        """Return the weight in Q4_0, Q4_1, Q8_0 or FP8, its values as they are.
 
         Each block of 32 columns must lie in one group. In Q4_0 and Q8_0 it stands for the same
         numbers if float16 has the scales; in Q4_1 the minimum -scale * zero is rounded to float16,
@@ -55,6 +55,8 @@ class ScaledGroups:
         of_block = self.groups[::BLOCK]
         scales, zeros = self.scales[:, of_block, None], self.zeros[:, of_block, None]
         values = self.values.reshape(n, k // BLOCK, BLOCK)
+        if weight_format is WeightFormat.FP8:
+            return weight_of_fields(weight_format, scales, values)
         if weight_format is WeightFormat.Q8_0:
             centred = values if values.dtype is torch.int8 else values.view(torch.int8) ^ -128
             return weight_of_fields(weight_format, scales.half(), centred)

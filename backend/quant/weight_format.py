@@ -9,7 +9,8 @@ class WeightFormat(enum.StrEnum):
     """How the numbers of a weight are kept.
 
     DENSE: as bf16, fp16 or fp32. Q8_CHANNEL: 8-bit integers with a scale for each row, as torch's
-    kernel takes them. All others are ggml's, bit for bit: blocks of small integers along a row,
+    kernel takes them. FP8: 32 values in e4m3 behind their scale in float32, blocks of our own for
+    what directories hold. All others are ggml's, bit for bit: blocks of small integers along a row,
     with their scales. A file may hold formats that are not here; these are read dense.
     """
 
@@ -27,6 +28,7 @@ class WeightFormat(enum.StrEnum):
     Q6_K = enum.auto()
     IQ4_NL = enum.auto()
     MXFP4 = enum.auto()
+    FP8 = enum.auto()
 
     @property
     def ggml_type(self) -> GGMLType:
@@ -37,12 +39,12 @@ class WeightFormat(enum.StrEnum):
     @property
     def block_size(self) -> int:
         """Columns of a block."""
-        return self.ggml_type.block_size
+        return 32 if self is WeightFormat.FP8 else self.ggml_type.block_size
 
     @property
     def block_bytes(self) -> int:
         """Bytes of a block, scales included."""
-        return self.ggml_type.block_bytes
+        return 36 if self is WeightFormat.FP8 else self.ggml_type.block_bytes
 
     @property
     def bits(self) -> int:
@@ -53,7 +55,7 @@ class WeightFormat(enum.StrEnum):
 BLOCK_FORMATS = tuple(
     weight_format
     for weight_format in WeightFormat
-    if weight_format not in (WeightFormat.DENSE, WeightFormat.Q8_CHANNEL)
+    if weight_format not in (WeightFormat.DENSE, WeightFormat.Q8_CHANNEL, WeightFormat.FP8)
 )
 """The formats of ggml's blocks."""
 

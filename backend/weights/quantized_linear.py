@@ -97,7 +97,8 @@ class QuantizedLinear:
         """Return the blocks that say what the file says, or DENSE and why there are none."""
         scheme, size = self._linear.scheme, self._linear.scale_block[1]
         if scheme.is_float:
-            return WeightFormat.DENSE, ""
+            is_whole = not (self.shape[1] % BLOCK or (size % BLOCK and size != self.shape[1]))
+            return (WeightFormat.FP8 if is_whole else WeightFormat.DENSE), ""
         if self._group_index is not None:
             return WeightFormat.DENSE, "with columns in any order (desc_act)"
         if self.shape[1] % BLOCK or (size % BLOCK and size != self.shape[1]):

@@ -252,7 +252,7 @@ def _fp8_convert(
 def _compressed_floats(strategy: dict[str, Any], block: tuple[int, int]) -> Layout:
     convert = _fp8_convert(block, "weight_scale", torch.bfloat16)
     weights = {"num_bits": 8, "type": "float", "symmetric": True} | strategy
-    return _compressed("float-quantized", weights, convert, WeightFormat.DENSE)
+    return _compressed("float-quantized", weights, convert, WeightFormat.FP8)
 
 
 def _fp8_layout(block: tuple[int, int]) -> Layout:
@@ -262,7 +262,7 @@ def _fp8_layout(block: tuple[int, int]) -> Layout:
     if any(block):
         config = {"quant_method": "fp8", "activation_scheme": "dynamic", "fmt": "e4m3",
                   "weight_block_size": list(block)}  # fmt: skip
-    return Layout(convert, config, WeightFormat.DENSE, "fp8")
+    return Layout(convert, config, WeightFormat.FP8, "fp8")
 
 
 _DENSE, _Q4_0, _Q4_1 = WeightFormat.DENSE, WeightFormat.Q4_0, WeightFormat.Q4_1

@@ -25,6 +25,7 @@ _FACTORS: dict[WeightFormat, dict[int, float]] = {
     WeightFormat.Q6_K: {208: 0.0003},
     WeightFormat.IQ4_NL: {0: 0.01},
     WeightFormat.MXFP4: {},
+    WeightFormat.FP8: {},
 }
 
 
@@ -76,6 +77,10 @@ def quantized_of(
     for offset, unit in _FACTORS[weight_format].items():
         factors = rng.normal(0, unit * size, (features, num_blocks, 1)).astype(np.float16)
         blocks[..., offset : offset + 2] = factors.view(np.uint8)
+    if weight_format is WeightFormat.FP8:
+        scales = rng.normal(0, 0.01 * size, (features, num_blocks, 1)).astype(np.float32)
+        blocks[..., :4] = scales.view(np.uint8)
+        blocks[..., 4:] &= 0xFE  # codes of 127 are NaN
     if weight_format is WeightFormat.MXFP4:
         power = round(math.log2(size))
         blocks[..., 0] = rng.integers(120 + power, 128 + power, (features, num_blocks))

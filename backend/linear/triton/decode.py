@@ -1,9 +1,10 @@
 """What the kernels share: a tile of words out of planes becomes floats, factors are looked up.
 
-An integer n of b bits is put in a float's mantissa, 1 + n / 2^b, by a shift and one mask, without
-a conversion. Its scale is multiplied by 2^b, and 1 is subtracted with the zero point, in the sum or
-in the same multiply-add. A float of 4 bits is put in the same places of a float32, whose exponent
-is too low by 126 then, subnormals included. See quant/planes.py for where what lies.
+An integer n of b bits is put in a float's mantissa, 1 + n / 2^b, by a shift and one mask, without a
+conversion. Its scale is multiplied by 2^b, and 1 is subtracted with the zero point, in the sum or
+in the same multiply-add. A float of 4 or 8 bits is put in the same places of a float32, whose
+exponent is too low by 126 or 120 then, subnormals included. See quant/planes.py for where what
+lies.
 """
 
 from functools import cache
@@ -106,6 +107,10 @@ def decode(words, high, table, j: tl.constexpr, VALUES: tl.constexpr):
         magnitude = _moved(words, 22 - 4 * j) & 0x01C00000
         bits = magnitude | (_moved(words, 28 - 4 * j) & 0x80000000)
         return bits.to(tl.float32, bitcast=True) * 8.507059173023462e37  # 2^126
+    elif VALUES == "e4m3":
+        magnitude = _moved(words, 20 - 8 * j) & 0x07F00000
+        bits = magnitude | (_moved(words, 24 - 8 * j) & 0x80000000)
+        return bits.to(tl.float32, bitcast=True) * 1.329227995784916e36  # 2^120
     else:
         return tl.load(table + ((words >> (4 * j)) & 15).to(tl.int32))
 
@@ -128,6 +133,10 @@ def load_scale(
         place = (groups // span) * n + features
         halves = (data + scales_at).to(tl.pointer_type(tl.float16))
         return tl.load(halves + place, mask=is_inside, other=0.0).to(tl.float32)
+    elif SCALES == "float":
+        place = (groups // span) * n + features
+        floats = (data + scales_at).to(tl.pointer_type(tl.float32))
+        return tl.load(floats + place, mask=is_inside, other=0.0)
     elif SCALES == "e8m0":
         power = tl.load(data + scales_at + groups * n + features, mask=is_inside, other=0)
         bits = tl.where(power == 0, 0x00400000, power.to(tl.int32) << 23)

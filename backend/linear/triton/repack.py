@@ -46,7 +46,7 @@ class _Fields(NamedTuple):
 def repack(weight: QuantizedWeight, device: torch.device) -> PackedPlanes:
     """Return a weight in planes, on the device."""
     planes, (n, k) = PLANES[weight.format], weight.shape
-    span = _shared_groups(weight) if planes.scales == "half" else 1
+    span = _shared_groups(weight) if planes.scales in ("half", "float") else 1
     places = places_of(planes, n, k, span)
     data = torch.zeros(places.size, dtype=torch.uint8, device=device)
     rows = max(1, _CHUNK_VALUES // k)
@@ -110,7 +110,8 @@ def _bits(values: Tensor, bits: int) -> Tensor:
 def _shared_groups(weight: QuantizedWeight) -> int:
     """Return how many groups in a row always have one scale and minimum, a power of two."""
     size = weight.format.block_bytes
-    factors = 4 if PLANES[weight.format].has_mins else 2
+    planes = PLANES[weight.format]
+    factors = planes.scale_bytes + planes.min_bytes
     blocks = weight.blocks.reshape(len(weight.blocks), -1, size)[..., :factors]
     span, groups = 1, blocks.shape[1]
     while span < _MOST_SPAN and groups % (2 * span) == 0:
@@ -162,6 +163,10 @@ def _mxfp4(blocks: Tensor) -> _Fields:
     return _Fields(_nibbles(blocks[..., 1:]), blocks[..., :1])
 
 
+def _fp8(blocks: Tensor) -> _Fields:
+    return _Fields(blocks[..., 4:], blocks[..., :4])
+
+
 def _k_runs(packed: Tensor) -> Tensor:
     """Runs of 32 bytes hold two groups each: [N, S, 128] -> [N, 8 S, 32]."""
     runs: Tensor = packed.unflatten(-1, (4, 32))
@@ -209,4 +214,5 @@ _FIELDS = {
     WeightFormat.Q6_K: _q6_k,
     WeightFormat.IQ4_NL: _q4_0,
     WeightFormat.MXFP4: _mxfp4,
+    WeightFormat.FP8: _fp8,
 }

@@ -34,9 +34,9 @@ CASES = {
     "pack_quantized_8_bits_zero_points": WeightFormat.DENSE,
     "int_quantized": WeightFormat.Q8_0,
     "int_quantized_zero_points": WeightFormat.DENSE,
-    "float_quantized": WeightFormat.DENSE,
-    "float_quantized_tensor": WeightFormat.DENSE,
-    "float_quantized_blocks": WeightFormat.DENSE,
+    "float_quantized": WeightFormat.FP8,
+    "float_quantized_tensor": WeightFormat.FP8,
+    "float_quantized_blocks": WeightFormat.FP8,
 }
 
 

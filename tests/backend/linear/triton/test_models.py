@@ -74,7 +74,8 @@ def check_near(got: Tensor, expected: Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    "layout", ["awq", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gptq", "int-quantized"))]
+    "layout",
+    ["awq", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gptq", "int-quantized", "fp8"))],
 )
 def test_quantised_directory_is_multiplied_in_its_bits(tmp_path: Path, layout: str) -> None:
     llama = write_quantized_llama(tmp_path, LAYOUTS[layout], num_layers=1)
