@@ -92,7 +92,8 @@ def test_ranks_together_give_the_logits_of_one(tmp_path: Path) -> None:
     check_near(torch.cat(parts, dim=-1), logits_of(on_gpu(llama.directory), PROMPT).cpu())
 
 
-@pytest.mark.parametrize("is_twin", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("is_twin", [False, True])
 def test_experts_in_mxfp4_are_multiplied_in_their_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_twin: bool
 ) -> None:

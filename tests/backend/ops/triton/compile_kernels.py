@@ -1,7 +1,7 @@
 """Compile every kernel for a GPU that need not be here, and say what it takes: run as a process of
 its own, since in one that interprets kernels none is compiled.
 
-Takes a compute capability, 80 or 90, and "all" for linears of every format. Prints a JSON object:
+Takes a compute capability, 80 or 90, and "all" for every format. Prints a JSON object:
 kernel and variant -> bytes of shared memory.
 """
 
@@ -44,7 +44,7 @@ class Case(NamedTuple):
 
 
 def cases(*, is_whole: bool) -> Iterator[Case]:
-    """is_whole: every format of linears."""
+    """is_whole: every format of linears, and fp8."""
     rows: dict[str, str] = dict.fromkeys(
         ("x", "delta", "weight", "total", "out", "gate", "heads"), BF16
     )
@@ -70,7 +70,7 @@ def cases(*, is_whole: bool) -> Iterator[Case]:
         **dict.fromkeys(("tables", "lens", "starts", "tiles"), INTS),
         **dict.fromkeys(("scale", "softcap"), "fp32"),
     }
-    for bits, cache in ((16, BF16), (8, BYTES), ("fp8", "*u8")):
+    for bits, cache in ((16, BF16), (8, BYTES), ("fp8", "*u8"))[: 3 if is_whole else 2]:
         constants = {"IN_8_BITS": bits != 16, "BLOCK": 64}
         yield Case(
             f"rotate_store {bits}", rotary._rotate_store, {**turned, "cache": cache}, constants
