@@ -24,17 +24,14 @@ Origin = Annotated[
 ]
 
 
-HostPort = Annotated[
-    str,
-    Meta(
-        pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):[0-9]{1,5}\Z",
-        extra={"wanted": "an address and a port, as in 10.0.0.7:9000"},
-    ),
-]
+_HOST_PORT = r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):[0-9]{1,5}"
+_WANTED_ADDRESS = {"wanted": "an address and a port, as in 10.0.0.7:9000"}
+HostPort = Annotated[str, Meta(pattern=rf"^{_HOST_PORT}\Z", extra=_WANTED_ADDRESS)]
+NoneOrHostPort = Annotated[str, Meta(pattern=rf"^({_HOST_PORT})?\Z", extra=_WANTED_ADDRESS)]
 Fingerprint = Annotated[
     str,
     Meta(
-        pattern=r"^[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2}){31}\Z",
+        pattern=r"^([0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2}){31})?\Z",
         extra={"wanted": "64 hexadecimal digits, as of openssl x509 -fingerprint -sha256"},
     ),
 ]
@@ -207,7 +204,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = ()
     join_fingerprint: Annotated[
-        Fingerprint | Literal[""],
+        Fingerprint,
         Meta(description="SHA-256 of their certificate, where the way to them is encrypted"),
     ] = ""
     group_wire: Annotated[
@@ -308,14 +305,14 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="the node it runs on: its name, address or id; --launcher ray alone"),
     ] = ""
     address: Annotated[
-        HostPort | Literal[""],
+        NoneOrHostPort,
         Meta(
             description="where a group of another gateway listens, which is used here as well; "
             "nothing else but name and fingerprint is said of it then"
         ),
     ] = ""
     fingerprint: Annotated[
-        Fingerprint | Literal[""],
+        Fingerprint,
         Meta(description="SHA-256 of its certificate, where the way to it is encrypted"),
     ] = ""
 

@@ -27,7 +27,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """Let a model be found at tmp_path; the list gets what would have been served."""
     seen: list[Settings] = []
 
-    def run(settings: Settings) -> int:
+    def run(settings: Settings, asked_for: str) -> int:
         seen.append(settings)
         return 0
 
@@ -187,7 +187,7 @@ def test_missing_model_ends_with_its_words_and_status_1(
 def test_interrupt_ends_without_traceback(
     served: list[Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(settings: Settings) -> int:
+    def run(settings: Settings, asked_for: str) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(supervisor, "run", run)

@@ -231,7 +231,7 @@ def test_config_says_what_requests_have_that_do_not_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({}, ["# on a CPU: avx512_vnni, int16 activations"]),
+        ({}, ["# on a CPU: avx512_vnni, mixed activations"]),
         ({"kernels": "torch"}, ["# on a CPU: PyTorch's kernels (--kernels torch)"]),
         (
             {"kernels": "amx"},

@@ -28,19 +28,18 @@ def events_of(
 ) -> list[AnswerEvent]:
     parser = OutputParser(notation, tools=tools, **options)
     events: list[AnswerEvent] = []
+    call = -1
     for piece in pieces:
         kind = None if options.get("tracks_offsets") else parser.pass_on(piece)
         if kind is None:
-            events += parser.push(piece)
+            told = parser.push(piece)
+            call = max([call, *(event.index for event in told if isinstance(event, CallBegin))])
+            events += told
         elif kind is ArgumentsDelta:
-            events.append(ArgumentsDelta(_last_call(events), piece))
+            events.append(ArgumentsDelta(call, piece))
         else:
             events.append(TextDelta(piece) if kind is TextDelta else ReasoningDelta(piece))
     return events + parser.flush(is_cut=is_cut)
-
-
-def _last_call(events: Iterable[AnswerEvent]) -> int:
-    return max(event.index for event in events if isinstance(event, CallBegin))
 
 
 def parse(
