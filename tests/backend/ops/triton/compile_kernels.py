@@ -44,7 +44,7 @@ class Case(NamedTuple):
 
 
 def cases(*, is_whole: bool) -> Iterator[Case]:
-    """is_whole: every format of linears, and fp8."""
+    """is_whole: every format of linears, fp8, draws and states."""
     rows: dict[str, str] = dict.fromkeys(
         ("x", "delta", "weight", "total", "out", "gate", "heads"), BF16
     )
@@ -94,8 +94,9 @@ def cases(*, is_whole: bool) -> Iterator[Case]:
     yield Case("merge", attention._merge, attended, merged)
     for case in linear_cases(is_whole=is_whole):
         yield Case(*case)
-    yield from sampling_cases()
-    yield from state_cases()
+    if is_whole:
+        yield from sampling_cases()
+        yield from state_cases()
 
 
 def state_cases() -> Iterator[Case]:
