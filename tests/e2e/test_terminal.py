@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -95,6 +96,8 @@ class Terminal:
             stderr=terminal,
             env=environment(),
             start_new_session=True,
+            # A shell's background jobs are started with the signal ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.close(terminal)
         self.pid = self._process.pid
@@ -117,6 +120,8 @@ class Terminal:
         deadline = time.monotonic() + LIMIT_S
         while not (found := re.search(pattern, self.shown)):
             assert time.monotonic() < deadline, f"{pattern!r} is not in {self.shown!r}"
+            if not select.select([self._controller], [], [], 1.0)[0]:
+                continue
             try:
                 self.shown += os.read(self._controller, 4096).decode(errors="replace")
             except OSError:  # it has ended
