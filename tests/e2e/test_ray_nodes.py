@@ -48,6 +48,12 @@ def test_two_nodes_answer_as_one_machine_and_outlive_a_raylet(
         assert {group.node.partition("(")[2] for group in groups} == {"10.77.0.1)", "10.77.0.2)"}
         assert ask_all(server.url, requests) == expected
         assert ask_all(server.url, requests, disturb=nodes[1].kill_raylet) == expected
+        # What runs may be answered before the loss is known: it is found by silence.
+        wait_until(
+            lambda: any(group.last_fault is not None for group in groups_of(socket)),
+            2 * DETECTION_SECONDS,
+            "the loss is known",
+        )
         [lost] = [group for group in groups_of(socket) if group.last_fault is not None]
         assert lost.last_fault is not None and "10.77.0.2" in lost.last_fault.summary
         nodes[1].stop()
