@@ -196,23 +196,13 @@ def _native_level(settings: EngineSettings) -> bool:
 
 def _layer_products_s(settings: EngineSettings) -> float:
     """Seconds of the products of one layer of the wide model."""
-    return _products_s(settings, _layer_shapes(WIDE, WIDE_HEADS, 2), WIDE_TOKENS)
-
-
-def _layer_shapes(hidden: int, heads: int, kv_heads: int) -> list[tuple[int, int]]:
-    width = heads * HEAD_DIM
-    qkv = width + 2 * kv_heads * HEAD_DIM
-    return [(qkv, hidden), (hidden, width), (2 * hidden, hidden), (hidden, hidden)]
-
-
-def _products_s(settings: EngineSettings, shapes: list[tuple[int, int]], rows: int) -> float:
-    """Seconds of products of weights of these shapes, one after the other, each a weight of its
-    own."""
     device = resolve_device(settings.device, 0)
     dtype = DTYPES[resolve_dtype(settings, device)]
+    width = WIDE_HEADS * HEAD_DIM
+    shapes = [(width + 4 * HEAD_DIM, WIDE), (WIDE, width), (2 * WIDE, WIDE), (WIDE, WIDE)]
     calls: list[Callable[[], object]] = []
     for n, k in shapes:
-        x = torch.randn(rows, k, device=device).to(dtype)
+        x = torch.randn(WIDE_TOKENS, k, device=device).to(dtype)
         weight = torch.randn(n, k, device=device).to(dtype)
         if _native_level(settings):
             eight = NativeKernel(WeightFormat.Q8_0, "int8")
