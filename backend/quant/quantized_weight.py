@@ -30,7 +30,9 @@ class QuantizedWeight:
     def to_dense(self) -> Tensor:
         """Return the weight, float32 [N, K]."""
         if self.format is WeightFormat.FP8:
-            blocks = torch.from_numpy(self.blocks).view(len(self.blocks), -1, 36)
+            blocks = torch.from_numpy(self.blocks).view(
+                len(self.blocks), -1, self.format.block_bytes
+            )
             scales = blocks[..., :4].contiguous().view(torch.float32)
             values = blocks[..., 4:].contiguous().view(torch.float8_e4m3fn).float()
             return (scales * values).flatten(1)

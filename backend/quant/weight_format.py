@@ -4,6 +4,10 @@ import enum
 
 from backend.config.ggml_type import GGMLType
 
+# Blocks of FP8: values of a byte each, behind their scale in float32.
+FP8_BLOCK_SIZE = 32
+FP8_BLOCK_BYTES = 4 + FP8_BLOCK_SIZE
+
 
 class WeightFormat(enum.StrEnum):
     """How the numbers of a weight are kept.
@@ -39,12 +43,12 @@ class WeightFormat(enum.StrEnum):
     @property
     def block_size(self) -> int:
         """Columns of a block."""
-        return 32 if self is WeightFormat.FP8 else self.ggml_type.block_size
+        return FP8_BLOCK_SIZE if self is WeightFormat.FP8 else self.ggml_type.block_size
 
     @property
     def block_bytes(self) -> int:
         """Bytes of a block, scales included."""
-        return 36 if self is WeightFormat.FP8 else self.ggml_type.block_bytes
+        return FP8_BLOCK_BYTES if self is WeightFormat.FP8 else self.ggml_type.block_bytes
 
     @property
     def bits(self) -> int:
