@@ -52,7 +52,7 @@ class GroupListening:
                 ) from error
 
     def terms(self, number: int, epoch: int) -> tuple[Listen, int]:
-        """What the lead of a group on another machine is told, and its port there, 0 for any."""
+        """What the lead of a group is told, and the port where it listens, 0 for any."""
         message = Listen(self._secret, epoch, self._certificate, self._key)
         return message, self._first_port + number if self._first_port else 0
 
@@ -68,14 +68,12 @@ class GroupListening:
         """Return what an incarnation is given; None if nobody comes over TCP."""
         if not (self._first_port or self._serves_own):
             return None
+        message, port = self.terms(number, epoch)
         try:
-            listener = create_listener(
-                self._host, self._first_port + number if self._first_port else 0
-            )
+            listener = create_listener(self._host, port)
         except (OSError, OverflowError) as error:
             logger.error("group %d cannot listen for other gateways: %s", number, error)
             return None
-        message = Listen(self._secret, epoch, self._certificate, self._key)
         return Listening(listener, message, self._own_address(listener.getsockname()[1], epoch))
 
     def _own_address(self, port: int, epoch: int) -> LeadAddress | None:
