@@ -19,10 +19,10 @@ from backend.ops.ssm_scan import SsmHeads
 class Ops(Protocol):
     """T tokens, H hidden, Hq query heads, Hkv KV heads, D head size; this rank's share of heads.
 
-    name: what the operator is told. reads_8_bits: whether a cache may hold int8;
-    reads_fp8: whether e4m3, as uint8. hides_unwritten:
-    no place of a cache is read before it is written. is_capturable: they keep to what
-    ops/triton/__init__.py asks for; captures_states: those of states do, too.
+    name: what the operator is told. reads_8_bits: whether a cache may hold int8; reads_fp8: whether
+    e4m3, as uint8. hides_unwritten: no place of a cache is read before it is written.
+    is_capturable: they keep to what ops/triton/__init__.py asks for; captures_states: those of
+    states do, too.
     """
 
     name: str

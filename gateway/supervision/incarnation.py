@@ -1,8 +1,7 @@
 """One incarnation of a group, from its start to its end, wherever its ranks run.
 
 local_incarnation.py watches processes of this machine, nodes/remote_incarnation.py has them on
-another. Knows no policy: what comes after is the
-group's business.
+another. Knows no policy: what comes after is the group's business.
 """
 
 from typing import Protocol
