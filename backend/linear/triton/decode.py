@@ -67,14 +67,18 @@ def load_words(data, groups, words, features, is_inside, n, WORDS: tl.constexpr)
 
 @triton.jit
 def load_high(data, high_at, groups, words, features, is_inside, n, VALUES: tl.constexpr):
-    """Return what has the high bits of the values of words, the first value's lowest."""
+    """Return what has the high bits of the values of words, the first value's lowest; nothing that
+    counts where values have none."""
     high = (data + high_at).to(tl.pointer_type(tl.uint32))
     place = groups * n + features
     if VALUES == "uint6":
         bits = tl.load(high + place * 2 + words // 2, mask=is_inside, other=0)
         return bits >> (16 * (words % 2)).to(tl.uint32)
-    bits = tl.load(high + place, mask=is_inside, other=0)
-    return bits >> words.to(tl.uint32)
+    elif VALUES == "uint5":
+        bits = tl.load(high + place, mask=is_inside, other=0)
+        return bits >> words.to(tl.uint32)
+    else:
+        return words
 
 
 @triton.jit
@@ -152,6 +156,33 @@ def load_scale(
         signed = (data + scales_at).to(tl.pointer_type(tl.int8))
         place = (groups * n + features) * 2 + part
         return d * tl.load(signed + place, mask=is_inside, other=0).to(tl.float32)
+
+
+@triton.jit
+def load_factors(
+    data,
+    scales_at,
+    mins_at,
+    supers_at,
+    groups,
+    features,
+    is_inside,
+    n,
+    span,
+    part: tl.constexpr,
+    SCALES: tl.constexpr,
+    HAS_MINS: tl.constexpr,
+    UNIT: tl.constexpr,
+    ZERO: tl.constexpr,
+):
+    """Return what decode()'s values are multiplied by and what is added then, float32."""
+    scale = UNIT * load_scale(
+        data, scales_at, supers_at, groups, features, is_inside, n, span, part, SCALES
+    )
+    added = -ZERO * scale
+    if HAS_MINS:
+        added += load_min(data, mins_at, supers_at, groups, features, is_inside, n, span, SCALES)
+    return scale, added
 
 
 @triton.jit

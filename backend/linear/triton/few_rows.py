@@ -66,11 +66,9 @@ def multiply_few_rows(
         tile_groups, tile_words = groups[None, :], words_of[None, :]
         tile_features = features[:, None]
         words = load_words(data, tile_groups, tile_words, tile_features, is_inside, n, WORDS)
-        high = words
-        if (VALUES == "uint5") or (VALUES == "uint6"):
-            high = load_high(
-                data, high_at, tile_groups, tile_words, tile_features, is_inside, n, VALUES
-            )
+        high = load_high(
+            data, high_at, tile_groups, tile_words, tile_features, is_inside, n, VALUES
+        )
         columns = groups * 32 + words_of
         for part in tl.static_range(PARTS):
             scale = UNIT * load_scale(

@@ -8,9 +8,8 @@ from torch import Tensor
 from backend.linear.triton.decode import (
     constants_of,
     decode,
+    load_factors,
     load_high,
-    load_min,
-    load_scale,
     load_words,
     places_args,
 )
@@ -63,17 +62,25 @@ def _look_up(
     groups, words_of = places // WORDS, places % WORDS
     is_inside = groups < k // 32
     words = load_words(data, groups, words_of, feature, is_inside, n, WORDS)
-    high = words
-    if (VALUES == "uint5") or (VALUES == "uint6"):
-        high = load_high(data, high_at, groups, words_of, feature, is_inside, n, VALUES)
+    high = load_high(data, high_at, groups, words_of, feature, is_inside, n, VALUES)
     target = out + token.to(tl.int64) * k + groups * 32 + words_of
     for part in tl.static_range(PARTS):
-        scale = UNIT * load_scale(
-            data, scales_at, supers_at, groups, feature, is_inside, n, span, part, SCALES
+        scale, added = load_factors(
+            data,
+            scales_at,
+            mins_at,
+            supers_at,
+            groups,
+            feature,
+            is_inside,
+            n,
+            span,
+            part,
+            SCALES,
+            HAS_MINS,
+            UNIT,
+            ZERO,
         )
-        added = -ZERO * scale
-        if HAS_MINS:
-            added += load_min(data, mins_at, supers_at, groups, feature, is_inside, n, span, SCALES)
         for j in tl.static_range(32 // WORDS // PARTS):
             value = scale * decode(words, high, table, 4 * part + j, VALUES) + added
             tl.store(

@@ -8,7 +8,7 @@ what a tensor core calls rows, of which it wants 64, while 16 of ours suffice.
 import triton
 import triton.language as tl
 
-from backend.linear.triton.decode import decode, load_high, load_min, load_scale, load_words
+from backend.linear.triton.decode import decode, load_factors, load_high, load_words
 
 # Features of a tile.
 FEATURES = 64
@@ -72,17 +72,16 @@ def _tile(
         tile_groups, tile_words = groups[None, :], words_of[None, :]
         tile_features = features[:, None]
         words = load_words(data, tile_groups, tile_words, tile_features, is_inside, n, WORDS)
-        high = words
-        if (VALUES == "uint5") or (VALUES == "uint6"):
-            high = load_high(
-                data, high_at, tile_groups, tile_words, tile_features, is_inside, n, VALUES
-            )
+        high = load_high(
+            data, high_at, tile_groups, tile_words, tile_features, is_inside, n, VALUES
+        )
         columns = groups * 32 + words_of
         is_given = is_group[:, None] & is_row[None, :]
         for part in tl.static_range(PARTS):
-            scale = UNIT * load_scale(
+            scale, added = load_factors(
                 data,
                 scales_at,
+                mins_at,
                 supers_at,
                 tile_groups,
                 tile_features,
@@ -91,12 +90,10 @@ def _tile(
                 span,
                 part,
                 SCALES,
+                HAS_MINS,
+                UNIT,
+                ZERO,
             )
-            added = -ZERO * scale
-            if HAS_MINS:
-                added += load_min(
-                    data, mins_at, supers_at, tile_groups, tile_features, is_inside, n, span, SCALES
-                )
             for j in tl.static_range(32 // WORDS // PARTS):
                 weights = scale * decode(words, high, table, 4 * part + j, VALUES) + added
                 places_x = row_starts[None, :] + (columns + (4 * part + j) * WORDS)[:, None]

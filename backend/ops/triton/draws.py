@@ -13,7 +13,7 @@ from backend.ops.triton.best_keys import NO_KEY, logit_of, token_of
 from backend.ops.triton.flat_draws import draw_flat
 from backend.ops.triton.philox import uniform
 from backend.ops.triton.row_settings import RowSettings
-from backend.ops.triton.survey import CHUNK, Survey, scale_of
+from backend.ops.triton.survey import CHUNK, Survey, masses_of, peaks_of, scale_of
 from backend.step import FAULTY, NO_TOKEN
 
 _FAULTY: tl.constexpr = tl.constexpr(FAULTY)
@@ -110,9 +110,7 @@ def _draw(
     heat = tl.load(temperature + row)
     pieces = tl.arange(0, PIECES)
     is_piece = pieces < num_pieces
-    of_pieces = tl.load(peaks + n * num_pieces + pieces, mask=is_piece, other=float("-inf"))
-    has_nan = tl.max(tl.where(of_pieces == of_pieces, 0, 1), 0)
-    peak = tl.max(tl.where(of_pieces == of_pieces, of_pieces, float("-inf")), 0)
+    of_pieces, peak, has_nan = peaks_of(peaks, n, num_pieces, PIECES)
     if (has_nan == 1) | (peak == float("inf")) | (heat < 0.0):
         tl.store(tokens + n, _FAULTY)
         return
@@ -127,10 +125,7 @@ def _draw(
         tl.load(seeds + row), tl.load(choices + row), tl.load(positions + n).to(tl.int64)
     )
     chunks = tl.arange(0, PIECES * PER_PIECE)
-    is_chunk = chunks < num_pieces * PER_PIECE
-    masses = tl.load(sums + n * num_pieces * PER_PIECE + chunks, mask=is_chunk, other=0.0)
-    tops = tl.load(peaks + n * num_pieces + chunks // PER_PIECE, mask=is_chunk, other=float("-inf"))
-    masses = masses.to(tl.float64) * tl.exp2((tops - peak) * scale_of(heat))
+    masses = masses_of(peaks, sums, n, num_pieces, peak, scale_of(heat), PIECES, PER_PIECE)
     cumulative = tl.cumsum(masses, 0)
     total = tl.max(cumulative, 0)
     most = tl.load(top_k + row)

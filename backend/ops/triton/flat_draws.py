@@ -11,7 +11,7 @@ from torch import Tensor
 
 from backend.ops.triton.philox import uniform
 from backend.ops.triton.row_settings import RowSettings
-from backend.ops.triton.survey import scale_of
+from backend.ops.triton.survey import peaks_of, scale_of
 
 # Tokens read at once, and the levels they are compared with.
 _BLOCK: tl.constexpr = tl.constexpr(1024)
@@ -132,9 +132,7 @@ def _draw_flat(
         return
     row = tl.load(rows + n)
     of_row = logits + n * row_stride
-    pieces = tl.arange(0, PIECES)
-    is_piece = pieces < num_pieces
-    peak = tl.max(tl.load(peaks + n * num_pieces + pieces, mask=is_piece, other=float("-inf")), 0)
+    peak = peaks_of(peaks, n, num_pieces, PIECES)[1]
     scale = scale_of(tl.load(temperature + row))
     most = tl.load(top_k + row)
     whole = _total(of_row, width, peak, scale, 0)

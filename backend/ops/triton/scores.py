@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from backend.ops.triton.best_keys import NO_KEY, logit_of, token_of
-from backend.ops.triton.survey import CHUNK, scale_of, survey
+from backend.ops.triton.survey import CHUNK, masses_of, peaks_of, scale_of, survey
 
 # The most that are given beside a token, rounded up to what is sorted.
 NUM_BEST = 32
@@ -92,20 +92,14 @@ def _score(
     BEST: tl.constexpr,
 ):
     n = tl.program_id(0).to(tl.int64)
-    pieces, chunks = tl.arange(0, PIECES), tl.arange(0, PIECES * PER_PIECE)
-    at = n * num_pieces
-    tops = tl.load(peaks + at + pieces, mask=pieces < num_pieces, other=float("-inf"))
-    has_nan = tl.max(tl.where(tops == tops, 0, 1), 0)
-    peak = tl.max(tl.where(tops == tops, tops, float("-inf")), 0)
-    is_chunk = chunks < num_pieces * PER_PIECE
-    masses = tl.load(sums + at * PER_PIECE + chunks, mask=is_chunk, other=0.0).to(tl.float64)
-    of_chunks = tl.load(peaks + at + chunks // PER_PIECE, mask=is_chunk, other=float("-inf"))
-    total = tl.sum(masses * tl.exp2((of_chunks - peak) * scale_of(1.0)), 0)
-    total = peak + tl.log(total)
+    pieces = tl.arange(0, PIECES)
+    _, peak, has_nan = peaks_of(peaks, n, num_pieces, PIECES)
+    masses = masses_of(peaks, sums, n, num_pieces, peak, scale_of(1.0), PIECES, PER_PIECE)
+    total = peak + tl.log(tl.sum(masses, 0))
     total = tl.where(has_nan == 1, float("nan"), total)
     chosen = tl.load(logits + n * row_stride + tl.maximum(tl.load(tokens + n), 0))
     tl.store(logprobs + n, chosen.to(tl.float64) - total)
-    counts = tl.load(greater + at + pieces, mask=pieces < num_pieces, other=0)
+    counts = tl.load(greater + n * num_pieces + pieces, mask=pieces < num_pieces, other=0)
     tl.store(ranks + n, tl.sum(counts, 0))
     places = tl.arange(0, BEST)
     best = tl.load(keys + n * BEST + places)

@@ -131,6 +131,17 @@ def _softplus(x):
 
 
 @triton.jit
+def _input_at(at, x, x_stride, columns, inside, begin, before, rows, taps):
+    """Return a sequence's channels at a token, float32: what was kept, for those before `begin`."""
+    here = tl.load(
+        x + tl.cast(at, tl.int64) * x_stride + columns, mask=inside & (at >= begin), other=0.0
+    ).to(tl.float32)
+    wanted = taps - 1 - (begin - at)
+    kept = tl.sum(tl.where(rows[:, None] == wanted, before, 0.0), 0)
+    return tl.where(at >= begin, here, kept)
+
+
+@triton.jit
 def _causal_conv(
     x,
     x_stride,
@@ -167,14 +178,7 @@ def _causal_conv(
             total = tl.zeros([BLOCK], tl.float32)
             for tap in range(0, taps):
                 at = token - (taps - 1) + tap
-                here = tl.load(
-                    x + tl.cast(at, tl.int64) * x_stride + columns,
-                    mask=inside & (at >= begin),
-                    other=0.0,
-                ).to(tl.float32)
-                wanted = taps - 1 - (begin - at)
-                kept = tl.sum(tl.where(rows[:, None] == wanted, before, 0.0), 0)
-                value = tl.where(at >= begin, here, kept)
+                value = _input_at(at, x, x_stride, columns, inside, begin, before, rows, taps)
                 factor = tl.load(weight + tap * channels + columns, mask=inside, other=0.0)
                 total += value * factor
             if HAS_BIAS:
@@ -186,14 +190,7 @@ def _causal_conv(
         slot = tl.load(writes + segment).to(tl.int64)
         for row in range(0, taps - 1):
             at = end - (taps - 1) + row
-            here = tl.load(
-                x + tl.cast(at, tl.int64) * x_stride + columns,
-                mask=inside & (at >= begin),
-                other=0.0,
-            ).to(tl.float32)
-            wanted = taps - 1 - (begin - at)
-            kept = tl.sum(tl.where(rows[:, None] == wanted, before, 0.0), 0)
-            value = tl.where(at >= begin, here, kept)
+            value = _input_at(at, x, x_stride, columns, inside, begin, before, rows, taps)
             target = state + slot * size + row * channels + columns
             tl.store(target, value, mask=inside & (slot >= 0))
 

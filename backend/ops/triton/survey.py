@@ -75,6 +75,29 @@ def scale_of(temperature):
 
 
 @triton.jit
+def peaks_of(peaks, n, num_pieces, PIECES: tl.constexpr):
+    """Return the largest logits of a row's pieces, -inf behind them, the row's, and 1 if it has
+    NaN."""
+    pieces = tl.arange(0, PIECES)
+    found = tl.load(peaks + n * num_pieces + pieces, mask=pieces < num_pieces, other=float("-inf"))
+    has_nan = tl.max(tl.where(found == found, 0, 1), 0)
+    return found, tl.max(tl.where(found == found, found, float("-inf")), 0), has_nan
+
+
+@triton.jit
+def masses_of(
+    peaks, sums, n, num_pieces, peak, scale, PIECES: tl.constexpr, PER_PIECE: tl.constexpr
+):
+    """Return the masses of a row's chunks relative to its largest logit, float64, 0 behind them."""
+    chunks = tl.arange(0, PIECES * PER_PIECE)
+    is_chunk = chunks < num_pieces * PER_PIECE
+    at = n * num_pieces
+    masses = tl.load(sums + at * PER_PIECE + chunks, mask=is_chunk, other=0.0)
+    tops = tl.load(peaks + at + chunks // PER_PIECE, mask=is_chunk, other=float("-inf"))
+    return masses.to(tl.float64) * tl.exp2((tops - peak) * scale)
+
+
+@triton.jit
 def _survey(
     logits,
     row_stride,
