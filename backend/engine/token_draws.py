@@ -7,14 +7,14 @@ which waits for the logits; its tokens go back to the device for the next step.
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from backend.engine.forwarded_step import ForwardedStep
 from backend.models.model import Model
 from backend.ops.upload import upload
+from backend.sampling.best_tokens import best_tokens
 from backend.sampling.sampler import Sampler
-from backend.step import FAULTY, NO_TOKEN, StepPlan
+from backend.step import StepPlan
 from backend.wire.messages import TokenLogprobs
 
 
@@ -59,8 +59,7 @@ class TokenDraws:
 
     def _best(self, hidden: Tensor) -> Drawing:
         values, ids = self._model.argmax(hidden)
-        tokens = ids.int().where(values.isfinite(), FAULTY)
-        return PlainDrawing(tokens.where(values != -torch.inf, NO_TOKEN))
+        return PlainDrawing(best_tokens(values, ids))
 
     def _draw_on_host(self, plan: StepPlan, step: ForwardedStep, hidden: Tensor) -> Drawing:
         """Have the sampler draw, which keeps rows' histories by what the plan's input ids are."""

@@ -25,9 +25,10 @@ from backend.ops.triton.scores import Scores, score
 from backend.ops.triton.survey import survey
 from backend.ops.upload import upload
 from backend.parallel import TensorParallel
+from backend.sampling.best_tokens import best_tokens
 from backend.sampling.device_record import record_of
 from backend.sampling.sampler import MAX_CANDIDATES, Sampled, Sampler
-from backend.step import FAULTY, NO_TOKEN, Join, StepPlan
+from backend.step import Join, StepPlan
 from backend.wire.messages import TokenLogprobs
 
 # Most rows with a top_k have a small one; of others MAX_CANDIDATES are selected.
@@ -173,8 +174,7 @@ class DeviceSampler(Sampler):
         """Return what a plan's rows ask for."""
         rows = plan.sample_rows
         top_k = self._top_k[rows]
-        filtered = (top_k > 0) | (self._top_p[rows] < 1) | (self._min_p[rows] > 0)
-        filtered &= self._temperature[rows] > 0
+        filtered = self._is_filtered(rows) & (self._temperature[rows] > 0)
         num_best = 0
         if filtered.any():
             is_few = ((top_k > 0) & (top_k <= FEW_CANDIDATES))[filtered].all()
@@ -224,8 +224,7 @@ class DeviceSampler(Sampler):
         values, ids = self._tp.all_gather(own).unbind(1)  # [ranks, N]
         largest = values.amax(0)
         tokens = ids.where(values == largest, torch.inf).amin(0)
-        tokens = tokens.where(largest.isfinite(), FAULTY)
-        return tokens.where(largest != -torch.inf, NO_TOKEN).int()
+        return best_tokens(largest, tokens)
 
     def token_logprobs(
         self, logits: Tensor, token_ids: Sequence[int], counts: Sequence[int]

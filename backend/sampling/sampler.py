@@ -176,7 +176,7 @@ class Sampler:
 
     def _sample(self, logits: Tensor, rows: NDArray[np.int32], positions: NDArray[np.int32]) -> Ids:
         temperature = self._temperature[rows]
-        filtered = (self._top_k[rows] > 0) | (self._top_p[rows] < 1) | (self._min_p[rows] > 0)
+        filtered = self._is_filtered(rows)
         kinds: list[tuple[NDArray[np.bool_], _Draw]] = [
             (temperature == 0, self._greedy),
             ((temperature > 0) & ~filtered, self._draw_from_all),
@@ -190,6 +190,10 @@ class Sampler:
                     logits, part, rows[part].astype(np.int64), positions[part].astype(np.int64)
                 )
         return tokens
+
+    def _is_filtered(self, rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Which rows draw from some of their tokens alone, unless they are greedy."""
+        return (self._top_k[rows] > 0) | (self._top_p[rows] < 1) | (self._min_p[rows] > 0)
 
     def _greedy(self, logits: Tensor, part: Ids, rows: Ids, positions: Ids) -> Ids:
         return self._choose(*argmax(logits, part))
