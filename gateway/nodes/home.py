@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from backend.wire.tcp.handshake import HandshakeError, Hello, Reason, admit
+from backend.wire.tcp.refusals import Refusals
 from backend.wire.tcp.sockets import configure, create_listener
 from gateway.nodes.frame_stream import FrameStream
 
@@ -29,7 +30,7 @@ class Home:
     def __init__(self, host: str, port: int = 0) -> None:
         """Raises OSError if it cannot listen there."""
         self.secret = secrets.token_bytes(32)
-        self.num_refused: Counter[str] = Counter()
+        self._refusals = Refusals(logger, "agent at")
         self._host = host
         self._listener = create_listener(host, port)
         self._listener.listen(MAX_UNHEARD)
@@ -37,6 +38,10 @@ class Home:
         self._unheard: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    @property
+    def num_refused(self) -> Counter[str]:
+        return self._refusals.counts
 
     @property
     def address(self) -> tuple[str, int]:
@@ -75,24 +80,18 @@ class Home:
             hello = await self._loop.run_in_executor(None, admit, sock, self.secret, 0)
             await self._hand_over(hello, sock, peer)
         except HandshakeError as error:
-            self._refuse(error.reason, peer)
+            self._refusals.note(error.reason, peer)
             sock.close()
         except (OSError, ssl.SSLError):
-            self._refuse(Reason.STRANGER, peer)
+            self._refusals.note(Reason.STRANGER, peer)
             sock.close()
 
     async def _hand_over(self, hello: Hello, sock: socket.socket, peer: str) -> None:
         on_call = self._expected.pop((hello.worker, hello.epoch), None)
         if on_call is None:
-            self._refuse(Reason.INCARNATION, peer)
+            self._refusals.note(Reason.INCARNATION, peer)
             sock.close()
             return
         sock.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=sock)
         on_call(FrameStream(reader, writer))
-
-    def _refuse(self, reason: str, peer: str) -> None:
-        self.num_refused[reason] += 1
-        count = self.num_refused[reason]
-        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th: nobody may fill the log
-            logger.warning("agent at %s refused: %s; %d so far", peer, reason, count)

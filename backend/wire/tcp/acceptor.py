@@ -17,6 +17,7 @@ from collections import Counter
 
 from backend.wire.tcp.ends import TcpLeadEnd
 from backend.wire.tcp.handshake import HANDSHAKE_SECONDS, HandshakeError, Hello, Reason, admit
+from backend.wire.tcp.refusals import Refusals
 from backend.wire.tcp.sockets import BACKLOG, configure
 from backend.wire.tcp.stream import Stream
 
@@ -39,7 +40,7 @@ class Acceptor:
         encryption: ssl.SSLContext | None = None,
     ) -> None:
         """listener: bound; the acceptor's from now on. incarnation: the group's epoch."""
-        self.num_refused: Counter[Reason] = Counter()
+        self._refusals = Refusals(logger, "connection from")
         self._listener = listener
         self._secret = secret
         self._incarnation = incarnation
@@ -55,6 +56,10 @@ class Acceptor:
         listener.listen(BACKLOG)
         self._thread = threading.Thread(target=self._accept, name="acceptor", daemon=True)
         self._thread.start()
+
+    @property
+    def num_refused(self) -> Counter[str]:
+        return self._refusals.counts
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when take() has something."""
@@ -154,10 +159,7 @@ class Acceptor:
         with self._lock:
             if self._is_closed:
                 return
-            self.num_refused[reason] += 1
-            count = self.num_refused[reason]
-        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th: nobody may fill the log
-            logger.warning("connection from %s refused: %s; %d so far", peer, reason, count)
+            self._refusals.note(reason, peer)
 
 
 def _shut(sock: socket.socket) -> None:
