@@ -15,8 +15,8 @@ from gateway.bench.engine_bench_settings import EngineBenchSettings
 from gateway.bench.engine_steps import as_table, measure
 from gateway.bench.streamed_request import BenchError
 from gateway.bench.watch import Bars
+from gateway.commands.found_model import found_model
 from gateway.commands.output_files import check_output
-from gateway.dummy_model import dummy_directory
 from gateway.options import SettingsError, options_of, suggestion
 
 # A process of its own computes, alone: there are no other ranks and groups.
@@ -26,10 +26,9 @@ _ONE_PROCESS = frozenset({"tp", "dp", "expert_parallel", "test_faults", "model"}
 def run(flags: Mapping[str, object]) -> int:
     """Carry out the command. Raises SettingsError."""
     settings = load(flags)
-    engine = _engine(settings)
+    engine = msgspec.structs.replace(_engine(settings), model=settings.model)
     try:
-        is_dummy = engine.load_format == "dummy"
-        path = dummy_directory(settings.model) if is_dummy else hub.resolve(settings.model)
+        path = found_model(engine)
     except (hub.ModelNotFound, ModelError) as error:
         sys.exit(f"unisono: {error}")
     engine = msgspec.structs.replace(engine, model=str(path))

@@ -14,7 +14,7 @@ import msgspec
 
 from backend.config.errors import ModelError
 from gateway import client_key, hub, supervisor
-from gateway.dummy_model import dummy_directory
+from gateway.commands.found_model import found_model
 from gateway.notices.console import Console
 from gateway.options import SettingsError
 from gateway.setting_sources import load
@@ -55,16 +55,13 @@ def with_model_found(settings: Settings) -> Settings:
     dropped: nothing after this needs the secret.
     """
     server, engine = settings.server, settings.engine
-    if engine.load_format == "dummy":
-        path = dummy_directory(engine.model)
-    else:
-        path = hub.resolve(
-            engine.model,
-            revision=server.revision,
-            token=server.hf_token,
-            offline=server.offline,
-            progress=server.log_format == "text",
-        )
+    path = found_model(
+        engine,
+        revision=server.revision,
+        token=server.hf_token,
+        offline=server.offline,
+        progress=server.log_format == "text",
+    )
     names = server.served_model_name
     if not names and hub.is_hub_name(engine.model):
         names = (engine.model,)
