@@ -300,15 +300,16 @@ class Lead:
 
         A part may be empty: the frame still shows progress and grants credit. It is left out if the
         worker knows that already, more or less: most workers of many gateways have nothing in most
-        steps.
+        steps. That the group rests is told to all, for nothing comes after it.
         """
         parts = self._split_by_worker(outputs)
         timings = StepTimings(schedule_s, result.forward_s, result.sample_s)
         self._totals = self._totals_with(timings)
         now_s = time.monotonic()
+        credit, rests = self._scheduler.credit, not self._scheduler.has_work
         for worker, part in parts.items():
-            if part or self._credits.is_news(worker, self._scheduler.credit, now_s):
-                self._credits.note(worker, self._scheduler.credit, now_s)
+            if part or rests or self._credits.is_news(worker, credit, now_s):
+                self._credits.note(worker, credit, now_s)
                 self._send_to(worker, self._frame(step, part, timings))
 
     def _send_rest(self) -> None:

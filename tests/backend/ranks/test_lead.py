@@ -18,7 +18,7 @@ from backend.wire.control import Attach, ChildLine, Listen, Stop, SupervisorLine
 from backend.wire.local.channel import create_channel
 from backend.wire.local.ends import LocalWorkerEnd
 from backend.wire.local.heartbeat import HeartbeatPage, HeartbeatWriter
-from backend.wire.messages import FinishReason, Ready, SeqOutput, Served, StepOutput, Submit
+from backend.wire.messages import FinishReason, Ready, Reply, SeqOutput, Served, StepOutput, Submit
 from backend.wire.sampling import SamplingParams
 from backend.wire.tcp.address import LeadAddress
 from backend.wire.tcp.dial import dial
@@ -327,3 +327,18 @@ def test_worker_without_tokens_hears_of_a_step_only_what_is_news(world: World) -
         frames += len(idle.end.receive())
     assert len(busy.outputs()) == 12
     assert 1 <= frames < 12
+
+
+def test_group_that_rests_tells_every_worker(world: World) -> None:
+    """A gateway that had nothing in the last steps went on showing what others had run."""
+    busy = Worker(world.line, 0, 10)
+    world.turn()
+    busy.submit(1, SamplingParams(max_tokens=12), [1, 2])
+    world.turn()
+    idle = Worker(world.line, 1, 11)
+    told: list[Reply] = []
+    while world.lead._scheduler.has_work:
+        world.turn()
+        told += idle.end.receive()
+    running = [reply.num_running for reply in told if isinstance(reply, StepOutput)]
+    assert running[0] == 1 and running[-1] == 0
