@@ -31,27 +31,27 @@ ROOMS = {
     "native": "",
     "step": "wire",
     "fault_injection": "wire",
-    "parallel": "wire",
+    "distributed": "wire",
     "placement": "config settings quant",
     "weights": "config quant",
     "scheduler": "config step wire",
     "ops": "config placement native step",
     "structured_output": "scheduler step wire fault_injection",
-    "sampling": "ops parallel step wire fault_injection",
+    "sampling": "ops distributed step wire fault_injection",
     "linear": "ops quant native",
-    "layers": "linear ops quant weights parallel placement config",
-    "models": "layers linear ops quant weights parallel placement config",
+    "layers": "linear ops quant weights distributed placement config",
+    "models": "layers linear ops quant weights distributed placement config",
     "engine": (
-        "models layers linear ops quant weights sampling parallel placement config native settings "
-        "step wire fault_injection"
+        "models layers linear ops quant weights sampling distributed placement config native "
+        "settings step wire fault_injection"
     ),
     "ranks": (
         "engine models layers linear structured_output sampling scheduler ops weights placement "
-        "parallel fault_injection step native quant settings config wire"
+        "distributed fault_injection step native quant settings config wire"
     ),
     "measurement": (
-        "engine models layers linear ops quant sampling scheduler placement parallel step native "
-        "settings config wire"
+        "engine models layers linear ops quant sampling scheduler placement distributed step "
+        "native settings config wire"
     ),
 }
 WITHOUT_TORCH = (

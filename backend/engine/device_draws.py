@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.forwarded_step import ForwardedStep
 from backend.engine.token_draws import Drawing, TokenDraws
 from backend.models.model import Model
-from backend.parallel import TensorParallel
 from backend.step import StepPlan
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from backend.config.cache_shapes import groups_of
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.config.pooling import Pooling
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.device_draws import create_draws
 from backend.engine.device_queue import CudaQueue
 from backend.engine.device_runner import DeviceRunner
@@ -34,7 +35,6 @@ from backend.models.encoder import Encoder
 from backend.models.model import Model
 from backend.models.registry import find_model, load_model
 from backend.ops.kv_cache import KVCache
-from backend.parallel import TensorParallel
 from backend.placement.footprint import Footprint, each_tensor, mlp_unit
 from backend.placement.memory import available_bytes
 from backend.placement.memory_plan import MemoryPlan, RankDevice

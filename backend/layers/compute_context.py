@@ -2,9 +2,9 @@
 
 import torch
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.linear.method import LinearMethod
 from backend.ops.op_table import Ops
-from backend.parallel import TensorParallel
 
 
 class ComputeContext:

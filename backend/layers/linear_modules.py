@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.layers.mlp import DenseMLP
 from backend.linear.kernel import Embed
 from backend.linear.method import PackedWeight, StackedWeight
-from backend.parallel import TensorParallel
 
 
 class PackedLinear(nn.Module):

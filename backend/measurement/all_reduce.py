@@ -16,8 +16,8 @@ import msgspec
 import torch
 from torch import Tensor
 
+from backend.distributed.shm import SharedMemoryParallel
 from backend.measurement.timing import quiet_quantile
-from backend.parallel import TensorParallel
 from backend.wire.control import ControlClosed, GroupWiring
 from backend.wire.local.child import Child, ChildContext
 from backend.wire.local.rank_exchange import RankExchange, RankExchangeFds
@@ -103,7 +103,7 @@ def reduce_main(context: ChildContext, spawn: ReduceSpawn) -> None:
     others = spawn.size - 1
     view = RankExchangeFds(fds[0], tuple(fds[1 : 1 + others]), tuple(fds[1 + others :]))
     torch.set_num_threads(1)
-    tp = TensorParallel(spawn.rank, spawn.size, view)
+    tp = SharedMemoryParallel(spawn.rank, spawn.size, view)
     times = [_measure(tp, torch.ones(size // 2).bfloat16()) for size in SIZES]
     if spawn.rank == 0:
         scratch = Path(f"{spawn.times_file}.new")
@@ -111,7 +111,7 @@ def reduce_main(context: ChildContext, spawn: ReduceSpawn) -> None:
         scratch.replace(spawn.times_file)
 
 
-def _measure(tp: TensorParallel, x: Tensor) -> float:
+def _measure(tp: SharedMemoryParallel, x: Tensor) -> float:
     times = []
     for _ in range(REPEATS):
         x.fill_(1.0)

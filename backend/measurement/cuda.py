@@ -1,8 +1,8 @@
 """Measures one NVIDIA device the way calibrate.py measures a CPU.
 
 Written after PyTorch's documentation; it has not been run on a device yet. Ranks on GPUs exchange
-through the host's memory (parallel.py), so the link is a copy down, the ranks' sum there, and a
-copy up.
+through the host's memory (distributed/shm.py), so the link is a copy down, the ranks' sum there,
+and a copy up.
 """
 
 from collections.abc import Callable

@@ -15,6 +15,7 @@ import msgspec
 import torch
 
 from backend import native
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.engine import DTYPES, Engine, build_engine
 from backend.engine.platform import resolve_device, resolve_dtype, select_level
 from backend.linear.native import NativeKernel
@@ -22,7 +23,6 @@ from backend.linear.onednn import OneDnnKernel
 from backend.measurement.timing import seconds_of
 from backend.measurement.tiny_model import HEAD_DIM, MAX_MODEL_LEN, write_tiny_llama
 from backend.native.level import LEVELS
-from backend.parallel import TensorParallel
 from backend.quant.rounding import quantize_int8
 from backend.quant.weight_format import WeightFormat
 from backend.scheduler.block_pool import BlockPool

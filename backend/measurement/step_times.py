@@ -19,9 +19,9 @@ import torch
 
 from backend import native
 from backend.config.errors import ModelError
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.engine import Engine, build_engine
 from backend.measurement.step_plans import GREEDY, NoRoom, StepPlans
-from backend.parallel import TensorParallel
 from backend.settings import EngineSettings
 from backend.step import StepPlan
 from backend.wire.sampling import SamplingParams

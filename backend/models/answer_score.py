@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.models.model import Model
-from backend.parallel import TensorParallel
 from backend.placement.sharding import Shard
 
 

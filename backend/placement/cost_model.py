@@ -190,7 +190,7 @@ class StepCost:
             return 0.0
         profile = self.speed.profile
         num_rows = rows.decodes + rows.prompt_tokens
-        # Each rank shows its part and adds everyone's (backend/parallel.py).
+        # Each rank shows its part and adds everyone's (backend/distributed/shm.py).
         num_bytes = num_rows * self.work.sum_bytes * self.tp / _LINK_RANKS
         transfer_s = num_bytes / profile.link_bandwidth if profile.link_bandwidth else 0.0
         return self.work.num_sums * profile.link_latency_s + transfer_s

@@ -90,12 +90,15 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
         import torch.multiprocessing
 
         from backend import native
+        from backend.distributed.shm import SharedMemoryParallel
+        from backend.distributed.tensor_parallel import TensorParallel
         from backend.engine.engine import build_engine
-        from backend.parallel import TensorParallel
 
     torch.set_num_threads(num_threads(spawn.settings))
     native.set_num_threads(num_threads(spawn.settings))
-    tp = TensorParallel(spawn.rank, spawn.settings.tp, wiring.exchange)
+    tp = TensorParallel()
+    if wiring.exchange is not None:
+        tp = SharedMemoryParallel(spawn.rank, spawn.settings.tp, wiring.exchange)
     reporter = StartReporter(line, spawn.rank, heartbeat)
     engine = build_engine(spawn.settings, tp, reporter, line.send, spawn.first_rank)
     sizes = torch.tensor([engine.model.weight_bytes, engine.model.replicated_bytes])

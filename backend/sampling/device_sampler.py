@@ -18,13 +18,13 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.ops.triton.draws import draw
 from backend.ops.triton.row_settings import RowSettings
 from backend.ops.triton.rules import StepTokens, apply_masks, apply_rules
 from backend.ops.triton.scores import Scores, score
 from backend.ops.triton.survey import survey
 from backend.ops.upload import upload
-from backend.parallel import TensorParallel
 from backend.sampling.best_tokens import best_tokens
 from backend.sampling.device_record import record_of
 from backend.sampling.sampler import MAX_CANDIDATES, Sampled, Sampler

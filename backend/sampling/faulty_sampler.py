@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.fault_injection import DRAW, NAN, RULES, Faults
-from backend.parallel import TensorParallel
 from backend.sampling.draw import Ids
 from backend.sampling.logits_processors import RowState
 from backend.sampling.sampler import Sampler

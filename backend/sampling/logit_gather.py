@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.ops.cumulative_probs import CumulativeProbs
 from backend.ops.topk import topk
-from backend.parallel import TensorParallel
 from backend.sampling.draw import Floats, Ids, SamplingFilters
 
 

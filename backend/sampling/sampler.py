@@ -30,9 +30,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.ops.cumulative_probs import CumulativeProbs
 from backend.ops.topk import argmax, topk
-from backend.parallel import TensorParallel
 from backend.sampling.draw import Ids, SamplingFilters, draw_filtered, without_token
 from backend.sampling.isolation import apply_isolated
 from backend.sampling.logit_gather import LogitGather

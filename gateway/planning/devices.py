@@ -39,7 +39,7 @@ USABLE_SHARE = 0.95
 LAYER_OVERHEAD_S, STEP_OVERHEAD_S = 150e-6, 1e-3
 # What a kernel reads of keys and values in pages, beside weights in one piece; an estimate.
 ATTENTION_SHARE = 0.7
-# Ranks on GPUs sum in the host's memory (backend/parallel.py): each part goes down and up the link,
+# Ranks on GPUs sum in the host's memory (distributed/shm.py): each part goes down and up the link,
 # waits for the others, and is added up by the host at so many bytes/s.
 SUM_LATENCY_S, HOST_SUM_BYTES_S = 80e-6, 4e9
 USUAL_LINK_GB_S = 16.0

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.fault_injection import Faults, InjectedFault
-from backend.parallel import TensorParallel
 from backend.placement.sharding import _even, _slices
 from backend.sampling.faulty_sampler import FaultySampler
 from backend.sampling.logits_processors import RowState

@@ -4,7 +4,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from backend.parallel import TensorParallel
+from backend.distributed.shm import SharedMemoryParallel
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.wire.local.rank_exchange import RankExchange
 
 T = TypeVar("T")
@@ -20,7 +21,7 @@ def run_ranks(size: int, work: Callable[[TensorParallel], T], timeout_s: float =
 
     def run(rank: int) -> None:
         try:
-            results[rank] = work(TensorParallel(rank, size, exchange.view(rank)))
+            results[rank] = work(SharedMemoryParallel(rank, size, exchange.view(rank)))
         except BaseException as error:
             errors.append(error)
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from backend.config.cache_groups import cache_groups
 from backend.config.model_config import ModelConfig
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.model_runner import ModelRunner
 from backend.models.model import Model
 from backend.ops.kv_cache import KVCache
-from backend.parallel import TensorParallel
 from backend.placement.sharding import split_model
 from backend.sampling.sampler import Sampled, Sampler
 from backend.step import PlannedSequence, StepPlan, build_plan

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from backend import native
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.engine import DTYPES, build_engine
-from backend.parallel import TensorParallel
 from backend.settings import EngineSettings
 from gateway.default_model import default_model
 from gateway.text.tokenizer import Tokenizer

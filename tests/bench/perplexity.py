@@ -17,8 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.engine import build_engine
-from backend.parallel import TensorParallel
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import Sequence

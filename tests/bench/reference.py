@@ -17,12 +17,12 @@ from torch import Tensor
 
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.layers.compute_context import ComputeContext
 from backend.linear.registry import create_method
 from backend.models.model import Model
 from backend.models.registry import load_model
 from backend.ops.reference import ReferenceOps
-from backend.parallel import TensorParallel
 from backend.placement.sharding import split_model
 from backend.weights.checkpoint import open_checkpoint
 from gateway.default_model import cache_directory

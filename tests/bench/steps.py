@@ -20,13 +20,13 @@ import numpy as np
 import torch
 
 from backend import native
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.engine import Engine, build_engine
 from backend.layers.embedding import VocabParallelHead
 from backend.layers.linear import ColumnParallelLinear, GatedLinear, RowParallelLinear
 from backend.measurement.step_plans import StepPlans
 from backend.ops.cpu import CpuOps
 from backend.ops.native import NativeOps
-from backend.parallel import TensorParallel
 from backend.sampling.sampler import Sampler
 from backend.settings import EngineSettings
 from backend.step import StepPlan
@@ -148,7 +148,7 @@ def main() -> None:
     if settings.threads:
         torch.set_num_threads(settings.threads)
         native.set_num_threads(settings.threads)
-    engine = build_engine(settings, TensorParallel(0, 1, None), lambda phase, fraction: None)
+    engine = build_engine(settings, TensorParallel(), lambda phase, fraction: None)
     steps = Steps(engine, settings.block_size, args.quantile)
     limit = read_bandwidth()
     print(f"memory is read at {limit / 1e9:.1f} GB/s\n")

@@ -1,4 +1,4 @@
-"""The descriptors through which the ranks of a group exchange numbers; `parallel.py` uses them.
+"""The descriptors through which ranks of a group exchange numbers; `distributed/shm.py` uses them.
 
 memory   for each rank two buffers of slot_bytes, used in turn; behind all of them for each rank
          a line of COUNTER_BYTES, whose first eight count its calls, of use to who looks before it

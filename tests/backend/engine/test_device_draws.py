@@ -5,10 +5,10 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.device_draws import create_draws
 from backend.engine.device_runner import DeviceRunner
 from backend.engine.engine import Engine
-from backend.parallel import TensorParallel
 from backend.placement.decode_sizes import DecodeSizes
 from tests.backend.engine.test_device_runner import SEQS, SIZES, Request, World, engine
 

@@ -9,6 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine import platform
 from backend.engine.device_runner import DeviceRunner
 from backend.engine.engine import Engine
@@ -16,7 +17,6 @@ from backend.engine.forwarded_step import ForwardedStep
 from backend.engine.newest_tokens import NewestTokens
 from backend.engine.token_draws import TokenDraws
 from backend.ops.kv_cache import KVCache
-from backend.parallel import TensorParallel
 from backend.placement.decode_sizes import DecodeSizes
 from backend.placement.sharding import split_model
 from backend.ranks.flight import Flight

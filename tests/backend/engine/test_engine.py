@@ -8,8 +8,8 @@ import torch
 
 from backend.config.cache_groups import CacheGroup
 from backend.config.errors import ModelError
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.engine import Engine, build_engine
-from backend.parallel import TensorParallel
 from backend.settings import EngineSettings
 from backend.wire.control import Budget
 from backend.wire.local.heartbeat import Phase

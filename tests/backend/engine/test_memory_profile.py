@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.memory_profile import longest_steps, profile_room, run_longest
 from backend.engine.model_runner import ModelRunner
 from backend.ops.kv_cache import KVCache
-from backend.parallel import TensorParallel
 from backend.placement.sharding import split_model
 from backend.sampling.sampler import Sampler
 from tests.backend.factories import write_tiny_llama

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from backend.config.cache_groups import CacheGroup
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.model_runner import ModelRunner
 from backend.ops.batch import Batch
 from backend.ops.kv_cache import KVCache
-from backend.parallel import TensorParallel
 from backend.placement.sharding import split_model
 from backend.sampling.sampler import Sampler
 from backend.step import PlannedSequence, build_plan

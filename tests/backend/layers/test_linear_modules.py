@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.layers.linear_modules import (
     EmbeddingModule,
     GatheredLinear,
@@ -14,7 +15,6 @@ from backend.layers.linear_modules import (
 )
 from backend.linear.method import PackedWeight, StackedWeight
 from backend.linear.onednn import OneDnnKernel
-from backend.parallel import TensorParallel
 from tests.backend.tp_ranks import run_ranks
 
 WEIGHT = torch.randn(14, 32, generator=torch.Generator().manual_seed(0))

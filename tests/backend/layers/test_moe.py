@@ -12,6 +12,7 @@ from torch import Tensor
 from backend.config.model_config import ModelConfig
 from backend.config.spec import Experts, GateClamp
 from backend.config.tensors import tensors_of
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.layers.compute_context import ComputeContext
 from backend.layers.loader import WeightLoader
 from backend.layers.moe import MixtureOfExperts
@@ -19,7 +20,6 @@ from backend.linear.registry import create_method
 from backend.native import absence, kernels, levels
 from backend.ops.cpu import CpuOps
 from backend.ops.native import NativeOps
-from backend.parallel import TensorParallel
 from backend.placement.sharding import split_model
 from backend.quant.weight_format import WeightFormat
 from backend.weights.slices import ALL

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 import transformers
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.engine import Engine, build_engine
-from backend.parallel import TensorParallel
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.pooling_scheduler import PoolingScheduler
 from backend.scheduler.sequence import Sequence as Seq

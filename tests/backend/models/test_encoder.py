@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend.parallel import TensorParallel
+from backend.distributed.tensor_parallel import TensorParallel
 from tests.backend.models.encoder_models import (
     CASES,
     CROSS_ENCODERS,

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.engine import Engine, build_engine
 from backend.native import absence, kernels
-from backend.parallel import TensorParallel
 from backend.settings import EngineSettings
 from backend.wire.control import Budget
 from tests.backend.models.expert_cases import EXPERTS

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from backend.config.errors import ModelError
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.native import absence, kernels
-from backend.parallel import TensorParallel
 from backend.settings import EngineSettings
 from tests.backend.models.expert_cases import EXPERTS
 from tests.backend.models.family_cases import FamilyCase, TinyModel

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from backend.config.load import load_config
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.engine import Engine, build_engine
 from backend.layers.attention import AttentionStep, SelfAttention
 from backend.models.decoder import Decoder
 from backend.native import absence, kernels
-from backend.parallel import TensorParallel
 from backend.settings import EngineSettings
 from backend.wire.control import Budget
 from tests.backend.models.family_cases import TinyModel

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from backend.config.errors import ModelError
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.engine import Engine
 from backend.native import absence, kernels
-from backend.parallel import TensorParallel
 from tests.backend.models.family_cases import TinyModel
 from tests.backend.models.latent_cases import LATENT
 from tests.backend.models.test_expert_kernels import QuantizingWriter

@@ -10,9 +10,9 @@ from torch import Tensor
 from backend.config.errors import ModelError
 from backend.config.load import load_config
 from backend.config.rope import RopeScaling
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.engine import Engine
 from backend.native import absence, kernels
-from backend.parallel import TensorParallel
 from backend.quant.weight_format import WeightFormat
 from backend.scheduler.sequence import Sequence
 from backend.step import Join, PlannedSequence, build_plan

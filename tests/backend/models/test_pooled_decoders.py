@@ -11,7 +11,7 @@ from transformers import LlamaForCausalLM
 
 from backend.config.errors import ModelError
 from backend.config.load import load_config
-from backend.parallel import TensorParallel
+from backend.distributed.tensor_parallel import TensorParallel
 from tests.backend.factories import write_tiny_gguf, write_tiny_llama
 from tests.backend.models.encoder_models import engine_of, run_texts, scheduler_of, vectors_of
 from tests.backend.tp_ranks import run_ranks

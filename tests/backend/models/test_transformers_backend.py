@@ -13,11 +13,11 @@ from torch import Tensor
 
 from backend.config.errors import ModelError
 from backend.config.load import load_config
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.engine import Engine, build_engine
 from backend.models.foreign_model import ForeignModel
 from backend.native import absence, kernels
 from backend.ops.batch import Batch
-from backend.parallel import TensorParallel
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import Sequence

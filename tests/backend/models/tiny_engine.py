@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.engine import Engine, build_engine
 from backend.ops.batch import Batch
-from backend.parallel import TensorParallel
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import Sequence

@@ -8,11 +8,11 @@ import pytest
 from backend.config.gguf_header import read_headers
 from backend.config.huggingface import config_of_fields
 from backend.config.load import load_config
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.engine import Engine, build_engine
 from backend.linear.torch_weight_only import weight_only_kernels_work
 from backend.native import absence
 from backend.native import kernels as native
-from backend.parallel import TensorParallel
 from backend.placement.batch_simulation import Load
 from backend.placement.footprint import Footprint, each_tensor, mlp_unit
 from backend.placement.known_weights import DescribedWeights, HeaderWeights

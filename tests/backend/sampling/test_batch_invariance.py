@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.native import kernels
-from backend.parallel import TensorParallel
 from backend.placement.sharding import _even, _slices
 from backend.sampling.sampler import Sampler
 from backend.step import Join, PlannedSequence, build_plan

@@ -15,9 +15,9 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.ops.topk import argmax
 from backend.ops.triton.rules import StepTokens
-from backend.parallel import TensorParallel
 from backend.placement.sharding import _even, _slices
 from backend.sampling.device_sampler import DeviceSampler, SampledRows
 from backend.sampling.sampler import Sampled, Sampler

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.ops.topk import argmax
-from backend.parallel import TensorParallel
 from backend.placement.sharding import _even, _slices
 from backend.sampling.philox import uniform
 from backend.sampling.sampler import MAX_CANDIDATES, Sampled, Sampler

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from backend.config.errors import ModelError
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.device_runner import DeviceRunner, LaunchedStep
 from backend.engine.engine import Engine, build_engine
 from backend.measurement.step_plans import NoRoom, StepPlans
-from backend.parallel import TensorParallel
 from backend.settings import EngineSettings
 from backend.step import StepPlan
 from backend.wire.sampling import SamplingParams

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from triton.runtime.interpreter import GridExecutor
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine import platform
 from backend.engine.engine import Engine, build_engine
 from backend.linear import registry
 from backend.ops.triton.triton_ops import TritonOps
-from backend.parallel import TensorParallel
 from backend.quant.planes import PLANES
 from backend.quant.weight_format import WeightFormat
 from backend.settings import EngineSettings

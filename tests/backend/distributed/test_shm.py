@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.parallel import TensorParallel
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.wire.local.rank_exchange import SLOT_BYTES
 from tests.backend.tp_ranks import run_ranks
 

@@ -1,4 +1,4 @@
-"""The group a rank computes in: sums and gathers between its ranks, through shared memory.
+"""Ranks of one machine: their sums and gathers go through shared memory.
 
     field              single writer    read by
     buffers of rank i  rank i           every rank
@@ -22,6 +22,7 @@ import time
 import torch
 from torch import Tensor
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.wire.local.rank_exchange import COUNTER_BYTES, RankExchangeFds
 
 # As long as a kernel's threads look for work (native/threads.c); only where each rank has a core.
@@ -31,16 +32,11 @@ _LOOKS_EACH_TIME = 16
 _MAX_VIEWS = 64
 
 
-class TensorParallel:
-    """The group a rank computes in. A group of one does nothing and needs no exchange."""
+class SharedMemoryParallel(TensorParallel):
+    """Several tensor-parallel ranks of one machine."""
 
-    def __init__(self, rank: int = 0, size: int = 1, fds: RankExchangeFds | None = None) -> None:
-        self.rank = rank
-        self.size = size
-        if size == 1:
-            return
-        if fds is None:
-            raise ValueError("a group of several ranks needs an exchange")
+    def __init__(self, rank: int, size: int, fds: RankExchangeFds) -> None:
+        super().__init__(rank, size)
         self._fds = fds
         total = os.fstat(fds.memory).st_size
         self._memory = mmap.mmap(fds.memory, total)
@@ -55,7 +51,7 @@ class TensorParallel:
 
     def all_reduce(self, x: Tensor) -> Tensor:
         """Sum x over the ranks, in place. x: contiguous, any shape and float dtype."""
-        if self.size == 1 or x.numel() == 0:  # without rows nobody waits for anybody
+        if x.numel() == 0:  # without rows nobody waits for anybody
             return x
         flat = x.view(-1)
         for part in torch.split(flat, self._slot_bytes // x.element_size()):
@@ -73,8 +69,6 @@ class TensorParallel:
 
     def all_gather(self, x: Tensor) -> Tensor:
         """Return what every rank passed, [size, *x.shape]. Shapes must agree."""
-        if self.size == 1:
-            return x.unsqueeze(0)
         if x.numel() == 0:
             return x.new_empty(self.size, *x.shape)
         flat = x.contiguous().view(-1)
