@@ -46,6 +46,7 @@ from backend.wire.messages import (
 )
 from backend.wire.tcp.acceptor import Acceptor
 from backend.wire.tcp.encryption import lead_context
+from backend.wire.tcp.ends import TcpLeadEnd
 
 if TYPE_CHECKING:
     from backend.engine.device_runner import DeviceRunner
@@ -195,8 +196,8 @@ class Lead:
         while (packet := self._line.receive()) is not None:
             self._apply_control(*packet)
         if self._acceptor is not None:
-            for worker, end in self._acceptor.take():
-                self._welcome(worker, end)
+            for hello, stream in self._acceptor.take():
+                self._welcome(hello.worker_key, TcpLeadEnd(hello.epoch, stream))
         for worker, channel in list(self._channels.items()):
             if self._channels.get(worker) is not channel:
                 continue  # it was found gone when something was passed on to it

@@ -1,20 +1,16 @@
 """Tools that are told of when a search finds them, not at the head of the prompt (`defer_loading`).
 
 A result of the client's own search refers to them (`tool_reference`), and in its place the model
-reads what they are. So the head of the prompt stays as it was, and what was read of it is read no
-second time. Must not know templates or how calls are written.
+reads what they are (told_functions.py). Must not know templates or how calls are written.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import msgspec
-
+from gateway.dialects.told_functions import told
 from gateway.errors import invalid
 from gateway.schema.anthropic import AnthropicMessage, AnthropicTool, Block
 
 REFERENCE = "tool_reference"
-
-_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def referenced_names(messages: Iterable[AnthropicMessage]) -> set[str]:
@@ -28,23 +24,22 @@ def referenced_names(messages: Iterable[AnthropicMessage]) -> set[str]:
     }
 
 
-def told(references: Sequence[tuple[str, Block]], tools: Mapping[str, AnthropicTool]) -> str:
-    """Return what the model reads where a result refers to tools, as Claude Code describes it.
+def told_references(
+    references: Sequence[tuple[str, Block]], tools: Mapping[str, AnthropicTool]
+) -> str:
+    """Return what the model reads where a result refers to tools.
 
     references: with the place where each stands. Raises ApiError for one that is no tool.
     """
-    lines = []
+    functions = []
     for where, block in references:
         tool = tools.get(block.tool_name or "")
         if tool is None:
             name = f"{where}.tool_name"
             message = f"Invalid '{name}': no tool is named '{(block.tool_name or '')[:128]}'."
             raise invalid(message, "messages")
-        function = {"name": tool.name, "parameters": tool.input_schema or {}}
-        if tool.description:
-            function["description"] = tool.description
-        lines.append(f"<function>{_encode(function).decode()}</function>")
-    return "\n".join(["<functions>", *lines, "</functions>"])
+        functions.append((tool.name, tool.description, tool.input_schema))
+    return told(functions)
 
 
 def _blocks(content: str | list[Block] | None) -> list[Block]:

@@ -14,7 +14,7 @@ from itertools import groupby
 
 import msgspec
 
-from gateway.dialects.anthropic_deferred import REFERENCE, told
+from gateway.dialects.anthropic_deferred import REFERENCE, told_references
 from gateway.errors import ApiError, invalid, missing
 from gateway.schema.anthropic import AnthropicMessage, AnthropicTool, Block
 from gateway.schema.messages import ChatMessage, PastFunctionCall, PastToolCall
@@ -103,7 +103,7 @@ def _result_texts(blocks: _Blocks, tools: _Tools) -> Iterable[str]:
     """Yield what a result says; tools that follow each other are told of at once."""
     for is_reference, group in groupby(blocks, key=lambda each: each[1].type == REFERENCE):
         if is_reference:
-            yield told(list(group), tools)
+            yield told_references(list(group), tools)
         else:
             yield from (_text(part, at) for at, part in group)
 

@@ -65,7 +65,7 @@ class RemoteReplica:
     def lost(self) -> None:
         """The agent is gone, or might as well be; one that still lives hears that it is."""
         if self._stream is not None:
-            self._stream.abort()
+            self._stream.close()
             self._stream = None
 
     def _tell(self, message: ToAgent) -> None:

@@ -49,6 +49,7 @@ class Reason(enum.StrEnum):
     INCARNATION = "the group that was meant has been started anew since"
     SLOW = "the other side took too long to say who it is"
     ENCRYPTION = "encryption could not be agreed on"
+    CLOSED = "the other side closed the connection"
 
 
 class HandshakeError(Exception):
@@ -187,6 +188,6 @@ def _read(sock: socket.socket, num_bytes: int, deadline_s: float) -> bytes:
         except TimeoutError:
             raise HandshakeError(Reason.SLOW) from None
         if not piece:
-            raise HandshakeError(Reason.STRANGER, "it closed the connection")
+            raise HandshakeError(Reason.CLOSED)
         data += piece
     return bytes(data)

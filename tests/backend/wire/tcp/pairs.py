@@ -51,9 +51,12 @@ def ends() -> tuple[TcpLeadEnd, TcpWorkerEnd]:
 
 def admitted(acceptor: Acceptor) -> tuple[int, TcpLeadEnd]:
     """Wait for the next worker that is let in."""
-    assert select.select([acceptor], [], [], WAIT_S)[0], "nobody was let in"
-    [one] = acceptor.take()
-    return one
+    taken: list[tuple[Hello, Stream]] = []
+    while not taken:  # refusals wake, too
+        assert select.select([acceptor], [], [], WAIT_S)[0], "nobody was let in"
+        taken = acceptor.take()
+    [(hello, stream)] = taken
+    return hello.worker_key, TcpLeadEnd(hello.epoch, stream)
 
 
 def through(acceptor: Acceptor, address: LeadAddress) -> tuple[int, TcpLeadEnd, TcpWorkerEnd]:
