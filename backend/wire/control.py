@@ -1,7 +1,7 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
-The supervisor says GroupWiring, Observe, NameGroups, Attach, Listen, Dial, Detach, Quiesce, Reload,
-Ping, Drain, Stop, Place and Displace; the child says Progress, Budget, Pong, Ready, Failed,
+The supervisor says GroupWiring, Observe, NameGroups, Attach, Listen, Dial, Detach, Quiesce, Retire,
+Reload, Ping, Drain, Stop, Place and Displace; the child says Progress, Budget, Pong, Ready, Failed,
 Serving, Quiet, Cut, Joined and Placement. Packets keep their borders, carry descriptors, and
 end-of-file tells a child that the supervisor is gone.
 
@@ -96,6 +96,10 @@ class Quiesce(msgspec.Struct, frozen=True, array_like=True, tag="quiesce"):
 
     replica: int
     epoch: int
+
+
+class Retire(msgspec.Struct, frozen=True, array_like=True, tag="retire"):
+    """Grant workers of other gateways nothing more: the group is about to stop; to a lead."""
 
 
 class Reload(msgspec.Struct, frozen=True, array_like=True, tag="reload"):
@@ -219,6 +223,7 @@ ToChild = (
     | Dial
     | Detach
     | Quiesce
+    | Retire
     | Reload
     | Ping
     | Drain

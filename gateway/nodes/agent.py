@@ -47,6 +47,7 @@ from gateway.nodes.node_messages import (
     Look,
     Placed,
     RankNews,
+    Retire,
     Said,
     decode_order,
     decode_to_agent,
@@ -231,6 +232,9 @@ class Agent:
             case DetachWorker(worker, epoch):
                 with contextlib.suppress(ControlClosed):
                     self._incarnation.replica.detach(worker, epoch)
+            case Retire():
+                with contextlib.suppress(ControlClosed):
+                    self._incarnation.replica.retire()
             case Leave():
                 self._incarnation.leave()
             case Kill():

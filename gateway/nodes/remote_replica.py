@@ -7,7 +7,7 @@ from backend.wire.local.heartbeat import Load
 from backend.wire.offer import Offer
 from backend.wire.tcp.address import LeadAddress
 from gateway.nodes.frame_stream import FrameStream
-from gateway.nodes.node_messages import DetachWorker, Kill, Leave, ToAgent, encode
+from gateway.nodes.node_messages import DetachWorker, Kill, Leave, Retire, ToAgent, encode
 from gateway.supervision.control_messages import RankView
 
 
@@ -52,6 +52,10 @@ class RemoteReplica:
     def detach(self, worker: int, epoch: int) -> None:
         """Tell the lead that a worker is gone. Raises ControlClosed."""
         self._tell(DetachWorker(worker, epoch))
+
+    def retire(self) -> None:
+        """Have the lead grant workers of other gateways nothing more. Raises ControlClosed."""
+        self._tell(Retire())
 
     def stop(self) -> None:
         """Ask every rank to exit; the agent kills those that cannot hear."""

@@ -66,7 +66,7 @@ class Acceptor:
         return self._refusals.counts
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when somebody has been let in, or refused."""
+        """Return a descriptor that is readable when take() has something."""
         return self._bell
 
     def take(self) -> list[tuple[Hello, Stream]]:
@@ -181,7 +181,6 @@ class Acceptor:
             if self._is_closed:
                 return
             self._refusals.note(reason, peer)
-            os.eventfd_write(self._bell, 1)
 
 
 @dataclass(slots=True)

@@ -78,6 +78,11 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
         return self.gateway << 32 | self.worker
 
 
+def is_of_another_gateway(worker_key: int) -> bool:
+    """Whether a worker belongs to a server that has joined the group."""
+    return worker_key >> 32 != 0
+
+
 class Answer(msgspec.Struct, frozen=True, array_like=True):
     """reason: why the worker is refused; None if it is welcome. schema: of the lead's messages."""
 

@@ -147,7 +147,8 @@ async def test_balancer_that_hangs_up_is_no_stranger(
     monkeypatch.setattr(joined_incarnation, "LEAST_WAIT_S", 0.01)
     owner = Owner()
     with socket.create_server(("127.0.0.1", 0)) as proxy:
-        address = LeadAddress(*proxy.getsockname(), SECRET)
+        host, port = proxy.getsockname()
+        address = LeadAddress(host, port, SECRET)
         place = GroupPlace(EngineSettings(), 0, address=address)
         incarnation = JoinedLauncher(IDENTITY).launch(4, 9, place, owner)
         for _ in range(2):

@@ -51,11 +51,8 @@ def ends() -> tuple[TcpLeadEnd, TcpWorkerEnd]:
 
 def admitted(acceptor: Acceptor) -> tuple[int, TcpLeadEnd]:
     """Wait for the next worker that is let in."""
-    taken: list[tuple[Hello, Stream]] = []
-    while not taken:  # refusals wake, too
-        assert select.select([acceptor], [], [], WAIT_S)[0], "nobody was let in"
-        taken = acceptor.take()
-    [(hello, stream)] = taken
+    assert select.select([acceptor], [], [], WAIT_S)[0], "nobody was let in"
+    [(hello, stream)] = acceptor.take()
     return hello.worker_key, TcpLeadEnd(hello.epoch, stream)
 
 
