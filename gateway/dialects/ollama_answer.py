@@ -192,7 +192,7 @@ class OllamaStream:
         line = self._answer.line()
         return encode_line(self._answer.ended(line, self._choice, usage, self._first_ns))
 
-    def fail(self, error: ApiError) -> bytes:
+    def fail(self, error: ApiError, request_id: str) -> bytes:
         """Write an error object."""
         return ollama_error(error) + b"\n"
 

@@ -175,7 +175,7 @@ class ResponsesStream:
         whole = ended(self._base, self._choice, self._output, usage)
         return self._event(f"response.{whole.status}", response=whole)
 
-    def fail(self, error: ApiError) -> bytes:
+    def fail(self, error: ApiError, request_id: str) -> bytes:
         """Tell that the answer broke off."""
         fault = ResponseFault(error.code or "server_error", error.message)
         failed = msgspec.structs.replace(

@@ -68,7 +68,6 @@ _MEANINGFUL: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "tools": (),
     "functions": (),
-    "moderation": (),
     "task": (),
     "late_chunking": (),
     "normalized": (True,),

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from backend.wire.sampling import MaxTokens, NumLogprobs
 from gateway.errors import invalid
 from gateway.schema.chat import ReasoningEffort, TokenLogprob
+from gateway.schema.hosted import check_hosted
 from gateway.schema.messages import CallId
 from gateway.schema.sampling import SamplingFields
 
@@ -159,6 +160,7 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     prompt_cache_options: dict[str, Any] | None = None
     max_tool_calls: int | None = None
     client_metadata: dict[str, Any] | None = None
+    moderation: dict[str, Any] | None = None
 
     @property
     def prompt_field(self) -> str:
@@ -184,10 +186,7 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
                     "before in 'input'."
                 )
                 raise invalid(message, name, "unsupported_parameter")
-        if (self.prompt_cache_options or {}).get("prewarm"):
-            name = "prompt_cache_options.prewarm"
-            message = f"'{name}' is not supported: an answer is made of every request."
-            raise invalid(message, name, "unsupported_parameter")
+        check_hosted(self.moderation, self.prompt_cache_options)
         if self.background:
             message = "'background' is not supported: no answer is stored here."
             raise invalid(message, "background", "unsupported_parameter")

@@ -24,6 +24,7 @@ SEARCHED = b'<tool_call>\n{"name": "tool_search", "arguments": {"query": "sky"}}
 WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}
 SEARCH = {"type": "tool_search", "execution": "client", "description": "Finds tools."}
 DEFERRED = WEATHER | {"name": "tides", "defer_loading": True}
+BLOCKING = {"model": "omni", "policy": {"input": {"mode": "block"}}}
 LOGPROBS = {"include": ["message.output_text.logprobs"]}
 
 _events = TypeAdapter[ResponseStreamEvent](ResponseStreamEvent)
@@ -420,7 +421,7 @@ async def test_tool_choice_names_one_function_or_some() -> None:
             "input[0].execution",
         ),
         ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, "input[0]"),
-        ({"moderation": {"model": "omni"}}, "moderation"),
+        ({"moderation": BLOCKING}, "moderation.policy.input"),
         ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options.prewarm"),
         ({"tools": [WEATHER], "tool_choice": {"type": "file_search"}}, "tool_choice"),
         ({"input": []}, "input"),
