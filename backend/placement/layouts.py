@@ -35,6 +35,8 @@ from backend.placement.sharding import Shard, split_model
 from backend.quant.kept_weights import KeptWeights, KernelKind
 from backend.settings import EngineSettings
 
+# A group with one more stream than another is a group like it from so many on.
+_MANY_STREAMS = 64
 _ARITHMETIC = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
@@ -235,9 +237,10 @@ def predict(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Lo
     # Groups without a stream leave the machine to the others.
     busy_ranks = layout.tp * min(layout.dp, load.concurrency)
     cost = step_cost(model, profile, layout, fitted, busy_ranks)
+    shares = _shares(load.concurrency, layout.dp)
     results = [
         (simulate(replace_concurrency(load, count), _limits(model, fitted), cost.of), groups)
-        for count, groups in _shares(load.concurrency, layout.dp)
+        for count, groups in shares
     ]
     busiest = results[0][0]
     plan = fitted.plan
@@ -255,8 +258,9 @@ def predict(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Lo
         dp=layout.dp,
         memory=budget,
         fitting_seqs=fitted.fitting_seqs * layout.dp,
-        running_seqs=sum(
-            groups * min(count, running) for count, groups in _shares(load.concurrency, layout.dp)
+        running_seqs=min(
+            load.concurrency,
+            sum(groups * min(count, running) for count, groups in shares),
         ),
         tokens_per_s=sum(groups * _rate(model, result) for result, groups in results),
         ttft_s=ttft_s,
@@ -304,8 +308,11 @@ def _limits(model: ServedModel, fitted: Fit) -> BatchLimits:
 
 
 def _shares(concurrency: int, dp: int) -> list[tuple[int, int]]:
-    """Return (streams, groups that have so many), the busiest first."""
+    """Return (streams, groups that have so many), the busiest first. Of many streams one more or
+    less makes no difference that is worth another simulation."""
     few, more = divmod(concurrency, dp)
+    if few >= _MANY_STREAMS:
+        return [(round(concurrency / dp), dp)]
     shares = [(few + 1, more), (few, dp - more)]
     return [(count, groups) for count, groups in shares if groups and count]
 
