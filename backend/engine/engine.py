@@ -35,6 +35,7 @@ from backend.models.encoder import Encoder
 from backend.models.model import Model
 from backend.models.registry import find_model, load_model
 from backend.ops.kv_cache import KVCache
+from backend.ops.native import NativeOps
 from backend.placement.footprint import Footprint, each_tensor, mlp_unit
 from backend.placement.memory import available_bytes
 from backend.placement.memory_plan import MemoryPlan, RankDevice
@@ -179,7 +180,14 @@ class _Rank:
             torch.cuda.set_device(device)  # kernels and graphs go to the current one
         dtype = DTYPES[resolve_dtype(settings, device)]
         platform = Platform.choose(settings, dtype, device, config)
-        context = ComputeContext(dtype, device, platform.ops, platform.method, tp)
+        context = ComputeContext(
+            dtype,
+            device,
+            platform.ops,
+            platform.method,
+            tp,
+            records_decodes=isinstance(platform.ops, NativeOps) and not settings.enforce_eager,
+        )
         max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
         groups = groups_of(config, max_len)
         return cls(
