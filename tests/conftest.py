@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.level import forced_level
@@ -18,6 +19,10 @@ if not Path("/dev/nvidiactl").exists():
 if "PYTEST_XDIST_WORKER" in os.environ:
     # One worker a core: threads beside them would only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Of examples, where a test names no number. make test-long asks for the thorough ones.
+hypothesis.settings.register_profile("quick", max_examples=40)
+hypothesis.settings.register_profile("thorough", max_examples=200)
+hypothesis.settings.load_profile("quick")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
