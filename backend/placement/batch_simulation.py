@@ -22,8 +22,8 @@ MIN_PREFILL_TOKENS = 32
 MIN_SHARE = 0.5
 _PROBE_TOKENS = 256
 # So many streams are moved one by one, and so many batches of them.
-MOST_MOVED = 128
-_BATCHES = 8
+MOST_MOVED = 64
+_BATCHES = 4
 # A growing context is looked at anew after so many steps, or once it has grown by so much.
 _STRIDE, _STRIDE_SHARE = 64, 1 / 16
 # Contexts between one and its double that limits are computed for.

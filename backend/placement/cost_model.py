@@ -209,7 +209,9 @@ class StepCost:
     def _attention(self, rows: Rows) -> float:
         profile, work = self.speed.profile, self.work
         bandwidth, rate = self._attention_speed
-        read = rows.decodes * sum([each.seen(rows.context) * each.kv_bytes for each in work.windows])
+        read = rows.decodes * sum(
+            [each.seen(rows.context) * each.kv_bytes for each in work.windows]
+        )
         read_s = read / bandwidth
         if profile.kind == "cpu" and profile.attention_bandwidth:
             # That was measured while a cache held them; in a model weights pass through it as well.
