@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,11 +21,8 @@ def stay_near(device: torch.device) -> None:
     """Have this process, and the threads it starts from now on, run beside its device."""
     if device.type != "cuda":
         return
-    properties = torch.cuda.get_device_properties(device)
-    ids = [getattr(properties, f"pci_{part}_id", None) for part in ("domain", "bus", "device")]
-    if None in ids:  # some versions of PyTorch do not tell
-        return
-    address = pci_address(*ids)
+    properties: Any = torch.cuda.get_device_properties(device)  # the stub leaves the bus out
+    address = pci_address(properties.pci_domain_id, properties.pci_bus_id, properties.pci_device_id)
     allowed = os.sched_getaffinity(0)
     near = processors_near(address) & allowed
     if near and near != allowed:
