@@ -27,8 +27,15 @@ def has_candidates(path: Path, expression: str) -> bool:
         return True
     if path.is_dir():
         return any(has_candidates(file, expression) for file in path.rglob("test_*.py"))
-    is_selected = Expression.compile(expression).evaluate
-    return any(is_selected(marks.__contains__) for marks in possible_marks(path))
+    selects = Expression.compile(expression).evaluate
+    for marks in possible_marks(path):
+
+        def has_mark(name: str, /, marks: frozenset[str] = marks, **values: object) -> bool:
+            return name in marks
+
+        if selects(has_mark):
+            return True
+    return False
 
 
 @cache

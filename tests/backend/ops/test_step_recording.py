@@ -1,6 +1,7 @@
 """What a step does beside calls of our kernels is seen."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -35,6 +36,17 @@ def test_what_pytorch_computes_is_an_obstacle(work: Callable[[Tensor], object], 
     with torch.inference_mode(), StepRecording() as recording:
         work(X)
     assert any(part in recording.obstacle for part in seen.split("|")), recording.obstacle
+
+
+def test_calls_of_other_threads_are_not_noted() -> None:
+    def work() -> None:
+        with torch.inference_mode(), StepRecording() as recording:
+            NativeOps().silu_mul(X)
+        assert len(recording.entries) == 1
+
+    with StepRecording() as recording, ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()
+    assert recording.entries == []
 
 
 def test_views_and_allocations_are_none() -> None:
