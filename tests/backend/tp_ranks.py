@@ -48,9 +48,8 @@ def run_gloo(size: int, work: Callable[[TensorParallel], T]) -> list[T]:
 
     def run(host: TensorParallel) -> T:
         tp = gloo_of(host, store)
-        result = work(tp)
-        host.all_reduce(torch.zeros(1))  # who ends sooner cuts off those that still connect
-        return result
+        host.all_reduce(torch.zeros(1))  # who ends sooner would cut off those that still connect
+        return work(tp)
 
     try:
         return run_ranks(size, run)
