@@ -8,7 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.groups import mark_groups
+from tests.groups import mark_group
 from tests.level import forced_level
 from tests.pairwise import mark_redundant_cases
 from tests.stages import STAGE_MARKS, has_candidates, possible_marks
@@ -25,15 +25,14 @@ hypothesis.settings.load_profile("quick")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Share tests out over the cores; those that start servers over two workers.
+    """Share tests out over the cores, but for those that start servers: these take all of them.
 
-    While one waits for a server to start, or for a promised time, the other computes. The slow
-    ones, which measure and install, take all of the machine.
+    With --dist loadgroup these have two workers: while one waits for a server to start, or for a
+    promised time, the other computes.
     """
-    if not starts_servers(config):
-        return max(2, len(os.sched_getaffinity(0)))
-    config.option.dist = "loadgroup"
-    return 2 if "not slow" in config.option.markexpr else 0
+    if starts_servers(config):
+        return 2 if config.option.dist == "loadgroup" else 0
+    return max(2, len(os.sched_getaffinity(0)))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,10 +68,14 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Say which tests of servers stay together, before xdist asks."""
+    mark_group(item)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Raise UsageError for a test with marks by which a stage would have left out its file."""
     mark_redundant_cases(items)
-    mark_groups(items)
     for item in items:
         marks = STAGE_MARKS.intersection(mark.name for mark in item.iter_markers())
         if marks not in possible_marks(item.path):

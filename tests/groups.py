@@ -9,11 +9,9 @@ import pytest
 SHARED_SERVERS = {"default_server", "tool_server"}
 
 
-def mark_groups(items: list[pytest.Item]) -> None:
-    """Mark each e2e test with the group it belongs to."""
-    for item in items:
-        if item.get_closest_marker("e2e"):
-            uses_shared = SHARED_SERVERS.intersection(getattr(item, "fixturenames", ()))
-            item.add_marker(
-                pytest.mark.xdist_group("real model" if uses_shared else item.path.stem)
-            )
+def mark_group(item: pytest.Item) -> None:
+    """Mark an e2e test with the group it belongs to."""
+    if item.get_closest_marker("e2e"):
+        uses_shared = SHARED_SERVERS.intersection(getattr(item, "fixturenames", ()))
+        group = "real model" if uses_shared else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
