@@ -8,7 +8,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.groups import mark_group
 from tests.level import forced_level
+from tests.pairwise import mark_redundant_cases
 from tests.stages import STAGE_MARKS, has_candidates, possible_marks
 
 # This comes before any test module, and so before torch, is imported.
@@ -16,9 +18,6 @@ os.environ.update(forced_level().variables)
 if not Path("/dev/nvidiactl").exists():
     # Asked when a kernel is declared, Triton's own among them: whoever imports it first decides.
     os.environ["TRITON_INTERPRET"] = "1"
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # One worker a core: threads beside them would only wait for each other.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Of examples, where a test names no number. make test-long asks for the thorough ones.
 hypothesis.settings.register_profile("quick", max_examples=40)
 hypothesis.settings.register_profile("thorough", max_examples=200)
@@ -26,9 +25,24 @@ hypothesis.settings.load_profile("quick")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Share tests out over the cores, but for those that start servers: these take all of them."""
-    has_servers = "not e2e" not in config.option.markexpr
-    return 0 if has_servers else max(2, len(os.sched_getaffinity(0)))
+    """Share tests out over the cores, but for those that start servers: these take all of them.
+
+    With --dist loadgroup these have two workers: while one waits for a server to start, or for a
+    promised time, the other computes.
+    """
+    if starts_servers(config):
+        return 2 if config.option.dist == "loadgroup" else 0
+    return max(2, len(os.sched_getaffinity(0)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each worker that computes itself one thread: more would only wait for each other."""
+    if "PYTEST_XDIST_WORKER" in os.environ and not starts_servers(config):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def starts_servers(config: pytest.Config) -> bool:
+    return "not e2e" not in config.option.markexpr
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -54,8 +68,14 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Say which tests of servers stay together, before xdist asks."""
+    mark_group(item)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Raise UsageError for a test with marks by which a stage would have left out its file."""
+    mark_redundant_cases(items)
     for item in items:
         marks = STAGE_MARKS.intersection(mark.name for mark in item.iter_markers())
         if marks not in possible_marks(item.path):

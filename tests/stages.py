@@ -46,7 +46,8 @@ class _HasMark:
 def possible_marks(path: Path) -> frozenset[frozenset[str]]:
     """Return every set of the stages' marks that a test of a file may have."""
     sources = [*_sources_of(path)]
-    some = STAGE_MARKS & {mark for source in sources for mark in _MARK.findall(source)}
+    named = {mark for source in sources for mark in _MARK.findall(source)}
+    some = STAGE_MARKS & (named | ({"slow"} if "pairwise" in named else set()))
     statements = chain.from_iterable(_MARKS_OF_ALL.findall(source) for source in sources)
     all_of_them = some & {mark for text in statements for mark in _MARK.findall(text)}
     rest = some - all_of_them

@@ -128,6 +128,7 @@ def test_long_contexts_are_split_and_merged(window: int) -> None:
     check(AttentionCase(sequences, 6, 2, 32, spec=AttentionSpec(window=window), has_sinks=True))
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("window", [0, 90, SPLIT_KEYS + 1])
 @pytest.mark.parametrize("length", [50, SPLIT_KEYS + 30, 2 * SPLIT_KEYS + 200])
 def test_attention_is_chunk_invariant(length: int, window: int) -> None:
