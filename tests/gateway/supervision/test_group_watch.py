@@ -19,7 +19,7 @@ class Seen:
     def __init__(self) -> None:
         self.elsewhere: list[Process] = []
         self.refused: list[Refused] = []
-        self.num_refused = {Reason.SECRET: 2}
+        self.num_refused: dict[str, int] = {Reason.SECRET: 2}
 
     def see(self, elsewhere: list[Process], refused: list[Refused]) -> None:
         self.elsewhere, self.refused = elsewhere, refused
