@@ -138,6 +138,8 @@ class Lead:
         while not self._is_stopped:
             self.receive()
             self.step()
+        if self._flight:
+            self._send_landed(self._flight.land())  # the other ranks wait in its sums for this one
         # Workers of other gateways are told of no end but by this: it is no death.
         if self._acceptor is not None:
             self._acceptor.close()
@@ -158,14 +160,13 @@ class Lead:
             self._matchers.keep(lambda key: key in self._scheduler)
         sampled = self._scheduler.sampled
         plan = self._matchers.mask(plan, sampled)
-        if self._plans is not None and not self._plans.write(plan.to_bytes()):
-            # A follower is in this step or the last, so two plans at most are unread.
-            raise RuntimeError("the followers do not read their plans")
+        self._publish(plan)
         if self._flight:
             self._send_landed(self._flight.launch(plan, sampled, newcomers, started))
             return
         planned = time.monotonic()
         result = self._engine.runner.run(plan)
+        self._engine.tp.check()
         self._prefill_budget.observe(plan, time.monotonic() - planned)
         self._matchers.accept(sampled, result.token_ids)
         outputs = self._commit(plan, result)
@@ -173,6 +174,17 @@ class Lead:
         self._show_load()
         self._heartbeat.enter(Phase.IDLE)
         self._send_step(plan.step, outputs, planned - started, result)
+
+    def _publish(self, plan: StepPlan) -> None:
+        """Write a plan to the followers' ring."""
+        if self._plans is None or self._plans.write(plan.to_bytes()):
+            return
+        # A follower is in this step or the last, so two plans at most are unread; and one more
+        # where steps fly, until the one that does has landed, which takes all ranks.
+        if self._flight:
+            self._send_landed(self._flight.land())
+        if not self._plans.write(plan.to_bytes()):
+            raise RuntimeError("the followers do not read their plans")
 
     def _commit(self, plan: StepPlan, result: "StepResult") -> list[tuple[int, SeqOutput]]:
         if isinstance(self._scheduler, PoolingScheduler):

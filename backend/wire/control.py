@@ -5,8 +5,8 @@ Reload, Ping, Drain, Stop, Place and Displace; the child says Progress, Budget, 
 Serving, Quiet, Cut, Joined and Placement. Packets keep their borders, carry descriptors, and
 end-of-file tells a child that the supervisor is gone.
 
-    GroupWiring to a rank carries   wiring.WiringFds: the heartbeat page, the ranks' exchange, the
-                                    ring of plans
+    GroupWiring to a rank carries   wiring.WiringFds: the heartbeat page, the ranks' exchange,
+                                    where those on devices meet, the ring of plans
     Attach to a worker or a lead    channel.ChannelEnd: the request ring, an end of the token pipe
     Listen to a lead carries        a listening socket
     Observe carries                 a page of memory of the supervisor's, and one of each worker
