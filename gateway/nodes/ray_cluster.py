@@ -57,7 +57,11 @@ def nodes() -> list[Node]:
 
 
 class Reservation:
-    """A placement group of one bundle, and the actor in it once there is room."""
+    """A placement group of one bundle, and the actor in it.
+
+    Ray starts the actor once there is room, though whoever asked may be gone by then: no placement
+    group is left that nobody would give back.
+    """
 
     def __init__(self, name: str, bundle: Resources, node: Node | None, among: list[Node]) -> None:
         """node: the only one that will do; without it, one that has fewest of our groups."""
@@ -73,15 +77,14 @@ class Reservation:
             _soft_target_node_id=None if node is not None else _emptiest(bundle, among),
         )
         self._ready = self._group.ready()
-        self._actor: Any = None
+        self._actor = self._make_actor()
         self._run: Any = None
 
     def has_room(self) -> bool:
         """Whether a node has been found. Does not wait."""
         return bool(ray.wait([self._ready], timeout=0)[0])
 
-    def start(self, order: bytes) -> str:
-        """Start the actor; return the title of its node."""
+    def _make_actor(self) -> Any:
         strategy = PlacementGroupSchedulingStrategy(self._group, 0)
         bundle = dict(self.bundle)
         options = {
@@ -93,7 +96,10 @@ class Reservation:
             "max_restarts": 0,
             "name": str(self._group.id.hex()),
         }
-        self._actor = ray.remote(NodePart).options(**options).remote()
+        return ray.remote(NodePart).options(**options).remote()
+
+    def start(self, order: bytes) -> str:
+        """Have the actor carry out an order; return the title of its node."""
         self._run = self._actor.run.remote(order)
         node_id = _node_of(self._group)
         return next((node.title for node in nodes() if node.id == node_id), node_id)
