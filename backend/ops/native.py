@@ -5,37 +5,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.config.spec import Activation
 from backend.native import calls, kernels
+from backend.ops.attention_items import (
+    BLOCK_KEYS,
+    PARALLEL_SIZE,
+    Records,
+    most_rows,
+    share_out,
+)
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 from backend.ops.kv_cache import SCALE_BYTES
+from backend.ops.latent import LatentAttention
 from backend.ops.native_conv import NativeConvOps
 from backend.ops.native_delta import NativeDeltaOps
+from backend.ops.native_latent import NativeLatentAttention
 from backend.ops.native_ssm import NativeSsmOps
 from backend.ops.tokenwise import TokenwiseOps
 
-# An item has so many rows, tokens x query heads of a KV head, and so many sums, rows x head size,
-# at most: a core's caches hold them.
-MAX_ROWS = 96
-MAX_SUMS = 96 * 256
 MAX_DIM = 512
-# Contexts are attended to in pieces of so many keys, in blocks of so many; see native/attention.h.
-# Where a sequence runs one token its pieces are shared out over threads.
-SPLIT_KEYS = 1024
-BLOCK_KEYS = 64
-# From so many keys x tokens on a second thread pays for being woken.
-PARALLEL_SIZE = 512
-
-ITEM = calls.record("AttentionItem")
-MERGE = calls.record("AttentionMerge")
-
-Ints = NDArray[np.int32]
-Records = NDArray[np.void]
 
 
 @dataclass(slots=True)
@@ -78,7 +69,7 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
             and head_dim % 16 == 0
             and head_dim <= MAX_DIM
             and block_size % 16 == 0
-            and num_heads // num_kv_heads <= _most_rows(head_dim)
+            and num_heads // num_kv_heads <= most_rows(head_dim)
         )
 
     def add_rms_norm(
@@ -138,6 +129,9 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
         kernel(call)
         return out
 
+    def plan_latent(self, batch: Batch, cache: Tensor) -> LatentAttention:
+        return NativeLatentAttention(batch, cache)
+
     def plan_attention(
         self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
     ) -> AttentionPlan:
@@ -145,8 +139,8 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
         _, _, num_kv_heads, block_size, dim = cache.shape
         kv_bits = 8 * cache.dtype.itemsize
         dim -= SCALE_BYTES if kv_bits == 8 else 0
-        tokens = max(1, _most_rows(dim) // (num_heads // num_kv_heads))
-        items, merges = _share_out(batch, tokens, spec.window)
+        tokens = max(1, most_rows(dim) // (num_heads // num_kv_heads))
+        items, merges = share_out(batch, tokens, spec.window)
         partials = torch.empty(int(merges["count"].sum()), num_heads, dim + 2)
         sizes: dict[str, Any] = {
             "num_heads": num_heads,
@@ -224,52 +218,3 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
         call.sinks = None if sinks is None else sinks.data_ptr()
         kernels.attention(call)
         return out
-
-
-def _most_rows(head_dim: int) -> int:
-    return min(MAX_ROWS, MAX_SUMS // head_dim)
-
-
-def _share_out(batch: Batch, tokens: int, window: int) -> tuple[Records, Records]:
-    """Cut the step's attention into items [n] and merges [m]; see attention.h.
-
-    tokens: of a sequence that an item has at most. The longest come first, so that no thread is
-    left with one when the others are done.
-    """
-    tiles: list[tuple[int, ...]] = []
-    for s in range(batch.num_decodes, len(batch.context_lens)):
-        start, end = batch.query_starts[s : s + 2]
-        behind = batch.context_lens[s] - end
-        for first in range(start, end, tokens):
-            last = min(first + tokens, end)
-            position = first + behind
-            seen = max(0, position + 1 - window) // BLOCK_KEYS * BLOCK_KEYS if window else 0
-            tiles.append((s, first, last - first, position, seen, last + behind, -1))
-    tiles.sort(key=lambda tile: -tile[2] * (tile[5] - tile[4]))
-    decodes, merges = _share_out_decodes(batch, window)
-    return np.concatenate([np.array(tiles, ITEM), decodes]), merges
-
-
-def _share_out_decodes(batch: Batch, window: int) -> tuple[Records, Records]:
-    """Cut the attention of sequences that run one token."""
-    lens: Ints = np.array(batch.context_lens[: batch.num_decodes], np.int32)
-    seen = np.maximum(0, lens - window) // BLOCK_KEYS * BLOCK_KEYS if window else 0 * lens
-    num_parts = -(-lens // SPLIT_KEYS) - seen // SPLIT_KEYS
-    rows = np.repeat(np.arange(len(lens), dtype=np.int32), num_parts)
-    parts = np.arange(len(rows), dtype=np.int32) + np.repeat(
-        seen // SPLIT_KEYS - np.cumsum(num_parts) + num_parts, num_parts
-    )
-    split = num_parts > 1
-    items = np.empty(len(rows), ITEM)
-    items["sequence"] = items["token"] = rows
-    items["count"] = 1
-    items["position"] = lens[rows] - 1
-    items["first_key"] = np.maximum(parts * SPLIT_KEYS, seen[rows])
-    items["end_key"] = np.minimum((parts + 1) * SPLIT_KEYS, lens[rows])
-    items["partial"] = np.where(split[rows], np.cumsum(split[rows]) - 1, -1)
-    merged = np.flatnonzero(split)
-    merges = np.empty(len(merged), MERGE)
-    merges["token"] = merged
-    merges["count"] = counts = num_parts[merged]
-    merges["partial"] = np.cumsum(counts) - counts
-    return items, merges
