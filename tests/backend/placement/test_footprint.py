@@ -1,7 +1,6 @@
 """What the start says a rank will take of weights, against what it came to hold."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -252,8 +251,10 @@ def test_scales_that_groups_share_on_a_gpu_are_counted_once(
     tmp_path: Path, layout: str, columns: int, tp: int
 ) -> None:
     """A scale for each 32 columns was counted: 9 to 17 % more than is kept, of groups of 128."""
-    written = {"awq": awq_layout, "gptq": partial(gptq_layout, WeightFormat.Q4_0)}
-    wanted = written[layout](size=128) if layout in written else LAYOUTS[layout]
+    wanted = {
+        "awq": awq_layout(size=128),
+        "gptq": gptq_layout(WeightFormat.Q4_0, size=128),
+    }.get(layout) or LAYOUTS[layout]
     directory = write_quantized_llama(
         tmp_path,
         wanted,
