@@ -33,6 +33,8 @@ PARALLEL_SIZE = 512
 
 ITEM = calls.record("AttentionItem")
 MERGE = calls.record("AttentionMerge")
+_NO_MERGES = np.empty(0, MERGE)
+_NOTHING = torch.empty(0)
 
 Ints = NDArray[np.int32]
 Records = NDArray[np.void]
@@ -55,6 +57,35 @@ class AttentionPlan:
         return {"rotate_store": self.rotate_store, "attention": self.attention}
 
 
+@dataclass(frozen=True, slots=True)
+class _BlankCalls:
+    """The two calls of a plan, with the sizes of a cache and what a spec says."""
+
+    rotate_store: calls.RotateStore
+    attention: calls.Attention
+
+    @classmethod
+    def of(cls, cache: Tensor, num_heads: int, spec: AttentionSpec) -> "_BlankCalls":
+        _, _, num_kv_heads, block_size, dim = cache.shape
+        kv_bits = 8 * cache.dtype.itemsize
+        dim -= SCALE_BYTES if kv_bits == 8 else 0
+        sizes: dict[str, Any] = {
+            "num_heads": num_heads,
+            "num_kv_heads": num_kv_heads,
+            "dim": dim,
+            "block_size": block_size,
+            "block_stride": cache.stride(0) * cache.dtype.itemsize,
+            "kv_bits": kv_bits,
+        }
+        attention = calls.Attention(
+            scale=dim**-0.5 if spec.scale is None else spec.scale,
+            softcap=spec.softcap,
+            window=spec.window,
+            **sizes,
+        )
+        return cls(calls.RotateStore(**sizes), attention)
+
+
 class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
     """See `Ops` for shapes. Every tensor is bf16 and contiguous.
 
@@ -69,6 +100,7 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
         self.name = f"own {kernels.level()} kernels"
         self._add_rms_norm = calls.AddRmsNorm()
         self._gate_mul = calls.GateMul()
+        self._blanks: dict[tuple[object, ...], _BlankCalls] = {}
 
     @staticmethod
     def takes(head_dim: int, block_size: int, num_heads: int, num_kv_heads: int) -> bool:
@@ -142,41 +174,30 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
         self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
     ) -> AttentionPlan:
         """Layers of another spec need another plan."""
-        _, _, num_kv_heads, block_size, dim = cache.shape
-        kv_bits = 8 * cache.dtype.itemsize
-        dim -= SCALE_BYTES if kv_bits == 8 else 0
-        tokens = max(1, _most_rows(dim) // (num_heads // num_kv_heads))
-        items, merges = _share_out(batch, tokens, spec.window)
-        partials = torch.empty(int(merges["count"].sum()), num_heads, dim + 2)
-        sizes: dict[str, Any] = {
-            "num_heads": num_heads,
-            "num_kv_heads": num_kv_heads,
-            "dim": dim,
-            "block_size": block_size,
-            "block_stride": cache.stride(0) * cache.dtype.itemsize,
-            "kv_bits": kv_bits,
-        }
-        work = int(((items["end_key"] - items["first_key"]) * items["count"]).sum())
-        rotate_store = calls.RotateStore(
-            slot_mapping=batch.slot_mapping.data_ptr(),
-            tokens=len(batch.slot_mapping),
-            **sizes,
-        )
-        attention = calls.Attention(
-            block_tables=batch.block_tables.data_ptr(),
-            table_stride=batch.block_tables.shape[1],
-            items=items.ctypes.data,
-            num_items=len(items),
-            merges=merges.ctypes.data,
-            num_merges=len(merges),
-            partials=partials.data_ptr(),
-            scale=dim**-0.5 if spec.scale is None else spec.scale,
-            softcap=spec.softcap,
-            window=spec.window,
-            parallel=work > PARALLEL_SIZE,
-            **sizes,
-        )
+        blank = self._blank_calls(cache, num_heads, spec)
+        dim = blank.attention.dim
+        tokens = max(1, _most_rows(dim) // (num_heads // blank.attention.num_kv_heads))
+        items, merges, work = _share_out(batch, tokens, spec.window)
+        num_partials = int(merges["count"].sum()) if len(merges) else 0
+        partials = torch.empty(num_partials, num_heads, dim + 2) if num_partials else _NOTHING
+        rotate_store = calls.RotateStore.from_buffer_copy(blank.rotate_store)
+        rotate_store.slot_mapping = batch.slot_mapping.data_ptr()
+        rotate_store.tokens = len(batch.slot_mapping)
+        attention = calls.Attention.from_buffer_copy(blank.attention)
+        attention.block_tables = batch.block_tables.data_ptr()
+        attention.table_stride = batch.block_tables.shape[1]
+        attention.items, attention.num_items = items.ctypes.data, len(items)
+        attention.merges, attention.num_merges = merges.ctypes.data, len(merges)
+        attention.partials = partials.data_ptr()
+        attention.parallel = work > PARALLEL_SIZE
         return AttentionPlan(batch, items, merges, partials, rotate_store, attention)
+
+    def _blank_calls(self, cache: Tensor, num_heads: int, spec: AttentionSpec) -> "_BlankCalls":
+        """Return the calls of a plan with all that is the same in each step, made once."""
+        key = (cache.shape, cache.stride(0), cache.dtype, num_heads, spec)
+        if (found := self._blanks.get(key)) is None:
+            found = self._blanks[key] = _BlankCalls.of(cache, num_heads, spec)
+        return found
 
     def rotate_store(
         self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: AttentionPlan
@@ -230,12 +251,15 @@ def _most_rows(head_dim: int) -> int:
     return min(MAX_ROWS, MAX_SUMS // head_dim)
 
 
-def _share_out(batch: Batch, tokens: int, window: int) -> tuple[Records, Records]:
-    """Cut the step's attention into items [n] and merges [m]; see attention.h.
+def _share_out(batch: Batch, tokens: int, window: int) -> tuple[Records, Records, int]:
+    """Cut the step's attention into items [n] and merges [m]; see attention.h. Returns its work as
+    well, keys x tokens.
 
     tokens: of a sequence that an item has at most. The longest come first, so that no thread is
     left with one when the others are done.
     """
+    if batch.num_decodes == len(batch.context_lens) and max(batch.context_lens) <= SPLIT_KEYS:
+        return _share_out_short_decodes(batch.context_lens, window)
     tiles: list[tuple[int, ...]] = []
     for s in range(batch.num_decodes, len(batch.context_lens)):
         start, end = batch.query_starts[s : s + 2]
@@ -243,11 +267,29 @@ def _share_out(batch: Batch, tokens: int, window: int) -> tuple[Records, Records
         for first in range(start, end, tokens):
             last = min(first + tokens, end)
             position = first + behind
-            seen = max(0, position + 1 - window) // BLOCK_KEYS * BLOCK_KEYS if window else 0
+            seen = _first_key(position + 1, window)
             tiles.append((s, first, last - first, position, seen, last + behind, -1))
     tiles.sort(key=lambda tile: -tile[2] * (tile[5] - tile[4]))
     decodes, merges = _share_out_decodes(batch, window)
-    return np.concatenate([np.array(tiles, ITEM), decodes]), merges
+    items = np.concatenate([np.array(tiles, ITEM), decodes])
+    work = int(((items["end_key"] - items["first_key"]) * items["count"]).sum())
+    return items, merges, work
+
+
+def _first_key(length: int, window: int) -> int:
+    """Return where the keys begin that the last of so many tokens sees, at a block's start."""
+    return max(0, length - window) // BLOCK_KEYS * BLOCK_KEYS if window else 0
+
+
+def _share_out_short_decodes(lens: list[int], window: int) -> tuple[Records, Records, int]:
+    """Cut the attention of single tokens whose keys are one piece each. Most steps are such, and
+    ten arrays of a few numbers take longer than a list."""
+    items = [
+        (s, s, 1, length - 1, _first_key(length, window), length, -1)
+        for s, length in enumerate(lens)
+    ]
+    work = sum(item[5] - item[4] for item in items)
+    return np.array(items, ITEM), _NO_MERGES, work
 
 
 def _share_out_decodes(batch: Batch, window: int) -> tuple[Records, Records]:
