@@ -19,6 +19,7 @@ PARALLEL_SIZE = 512
 
 ITEM = calls.record("AttentionItem")
 MERGE = calls.record("AttentionMerge")
+_NO_MERGES = np.empty(0, MERGE)
 
 Ints = NDArray[np.int32]
 Records = NDArray[np.void]
@@ -29,12 +30,15 @@ def most_rows(head_dim: int) -> int:
     return min(MAX_ROWS, MAX_SUMS // head_dim)
 
 
-def share_out(batch: Batch, tokens: int, window: int) -> tuple[Records, Records]:
-    """Cut the step's attention into items [n] and merges [m]; see attention.h.
+def share_out(batch: Batch, tokens: int, window: int) -> tuple[Records, Records, int]:
+    """Cut the step's attention into items [n] and merges [m]; see attention.h. Returns its work as
+    well, keys x tokens.
 
     tokens: of a sequence that an item has at most. The longest come first, so that no thread is
     left with one when the others are done.
     """
+    if batch.num_decodes == len(batch.context_lens) and max(batch.context_lens) <= SPLIT_KEYS:
+        return _share_out_short_decodes(batch.context_lens, window)
     tiles: list[tuple[int, ...]] = []
     for s in range(batch.num_decodes, len(batch.context_lens)):
         start, end = batch.query_starts[s : s + 2]
@@ -42,11 +46,29 @@ def share_out(batch: Batch, tokens: int, window: int) -> tuple[Records, Records]
         for first in range(start, end, tokens):
             last = min(first + tokens, end)
             position = first + behind
-            seen = max(0, position + 1 - window) // BLOCK_KEYS * BLOCK_KEYS if window else 0
+            seen = _first_key(position + 1, window)
             tiles.append((s, first, last - first, position, seen, last + behind, -1))
     tiles.sort(key=lambda tile: -tile[2] * (tile[5] - tile[4]))
     decodes, merges = _share_out_decodes(batch, window)
-    return np.concatenate([np.array(tiles, ITEM), decodes]), merges
+    items = np.concatenate([np.array(tiles, ITEM), decodes])
+    work = int(((items["end_key"] - items["first_key"]) * items["count"]).sum())
+    return items, merges, work
+
+
+def _first_key(length: int, window: int) -> int:
+    """Return where the keys begin that the last of so many tokens sees, at a block's start."""
+    return max(0, length - window) // BLOCK_KEYS * BLOCK_KEYS if window else 0
+
+
+def _share_out_short_decodes(lens: list[int], window: int) -> tuple[Records, Records, int]:
+    """Cut the attention of single tokens whose keys are one piece each. Most steps are such, and
+    ten arrays of a few numbers take longer than a list."""
+    items = [
+        (s, s, 1, length - 1, _first_key(length, window), length, -1)
+        for s, length in enumerate(lens)
+    ]
+    work = sum(item[5] - item[4] for item in items)
+    return np.array(items, ITEM), _NO_MERGES, work
 
 
 def _share_out_decodes(batch: Batch, window: int) -> tuple[Records, Records]:

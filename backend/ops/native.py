@@ -28,6 +28,8 @@ from backend.ops.tokenwise import TokenwiseOps
 
 MAX_DIM = 512
 
+_NOTHING = torch.empty(0)
+
 
 @dataclass(slots=True)
 class AttentionPlan:
@@ -46,6 +48,35 @@ class AttentionPlan:
         return {"rotate_store": self.rotate_store, "attention": self.attention}
 
 
+@dataclass(frozen=True, slots=True)
+class _BlankCalls:
+    """The two calls of a plan, with the sizes of a cache and what a spec says."""
+
+    rotate_store: calls.RotateStore
+    attention: calls.Attention
+
+    @classmethod
+    def of(cls, cache: Tensor, num_heads: int, spec: AttentionSpec) -> "_BlankCalls":
+        _, _, num_kv_heads, block_size, dim = cache.shape
+        kv_bits = 8 * cache.dtype.itemsize
+        dim -= SCALE_BYTES if kv_bits == 8 else 0
+        sizes: dict[str, Any] = {
+            "num_heads": num_heads,
+            "num_kv_heads": num_kv_heads,
+            "dim": dim,
+            "block_size": block_size,
+            "block_stride": cache.stride(0) * cache.dtype.itemsize,
+            "kv_bits": kv_bits,
+        }
+        attention = calls.Attention(
+            scale=dim**-0.5 if spec.scale is None else spec.scale,
+            softcap=spec.softcap,
+            window=spec.window,
+            **sizes,
+        )
+        return cls(calls.RotateStore(**sizes), attention)
+
+
 class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
     """See `Ops` for shapes. Every tensor is bf16 and contiguous.
 
@@ -60,6 +91,7 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
         self.name = f"own {kernels.level()} kernels"
         self._add_rms_norm = calls.AddRmsNorm()
         self._gate_mul = calls.GateMul()
+        self._blanks: dict[tuple[object, ...], _BlankCalls] = {}
 
     @staticmethod
     def takes(head_dim: int, block_size: int, num_heads: int, num_kv_heads: int) -> bool:
@@ -136,41 +168,30 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
         self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
     ) -> AttentionPlan:
         """Layers of another spec need another plan."""
-        _, _, num_kv_heads, block_size, dim = cache.shape
-        kv_bits = 8 * cache.dtype.itemsize
-        dim -= SCALE_BYTES if kv_bits == 8 else 0
-        tokens = max(1, most_rows(dim) // (num_heads // num_kv_heads))
-        items, merges = share_out(batch, tokens, spec.window)
-        partials = torch.empty(int(merges["count"].sum()), num_heads, dim + 2)
-        sizes: dict[str, Any] = {
-            "num_heads": num_heads,
-            "num_kv_heads": num_kv_heads,
-            "dim": dim,
-            "block_size": block_size,
-            "block_stride": cache.stride(0) * cache.dtype.itemsize,
-            "kv_bits": kv_bits,
-        }
-        work = int(((items["end_key"] - items["first_key"]) * items["count"]).sum())
-        rotate_store = calls.RotateStore(
-            slot_mapping=batch.slot_mapping.data_ptr(),
-            tokens=len(batch.slot_mapping),
-            **sizes,
-        )
-        attention = calls.Attention(
-            block_tables=batch.block_tables.data_ptr(),
-            table_stride=batch.block_tables.shape[1],
-            items=items.ctypes.data,
-            num_items=len(items),
-            merges=merges.ctypes.data,
-            num_merges=len(merges),
-            partials=partials.data_ptr(),
-            scale=dim**-0.5 if spec.scale is None else spec.scale,
-            softcap=spec.softcap,
-            window=spec.window,
-            parallel=work > PARALLEL_SIZE,
-            **sizes,
-        )
+        blank = self._blank_calls(cache, num_heads, spec)
+        dim = blank.attention.dim
+        tokens = max(1, most_rows(dim) // (num_heads // blank.attention.num_kv_heads))
+        items, merges, work = share_out(batch, tokens, spec.window)
+        num_partials = int(merges["count"].sum()) if len(merges) else 0
+        partials = torch.empty(num_partials, num_heads, dim + 2) if num_partials else _NOTHING
+        rotate_store = calls.RotateStore.from_buffer_copy(blank.rotate_store)
+        rotate_store.slot_mapping = batch.slot_mapping.data_ptr()
+        rotate_store.tokens = len(batch.slot_mapping)
+        attention = calls.Attention.from_buffer_copy(blank.attention)
+        attention.block_tables = batch.block_tables.data_ptr()
+        attention.table_stride = batch.block_tables.shape[1]
+        attention.items, attention.num_items = items.ctypes.data, len(items)
+        attention.merges, attention.num_merges = merges.ctypes.data, len(merges)
+        attention.partials = partials.data_ptr()
+        attention.parallel = work > PARALLEL_SIZE
         return AttentionPlan(batch, items, merges, partials, rotate_store, attention)
+
+    def _blank_calls(self, cache: Tensor, num_heads: int, spec: AttentionSpec) -> "_BlankCalls":
+        """Return the calls of a plan with all that is the same in each step, made once."""
+        key = (cache.shape, cache.stride(0), cache.dtype, num_heads, spec)
+        if (found := self._blanks.get(key)) is None:
+            found = self._blanks[key] = _BlankCalls.of(cache, num_heads, spec)
+        return found
 
     def rotate_store(
         self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: AttentionPlan

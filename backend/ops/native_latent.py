@@ -67,9 +67,8 @@ class NativeLatentAttention(LatentAttention):
 
     def _plan(self, num_heads: int, value_dim: int, cache: Tensor) -> _Call:
         rows = most_rows(cache.shape[-1])
-        items, merges = share_out(self._batch, max(1, rows // num_heads), 0)
+        items, merges, work = share_out(self._batch, max(1, rows // num_heads), 0)
         partials = torch.empty(int(merges["count"].sum()), num_heads, value_dim + 2)
-        work = int(((items["end_key"] - items["first_key"]) * items["count"]).sum())
         call = calls.LatentAttention(
             block_stride=cache.stride(0) * cache.dtype.itemsize,
             block_tables=self._batch.block_tables.data_ptr(),
