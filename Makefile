@@ -25,7 +25,7 @@ serve: .venv/.serve
 test: lint
 	$(BIN)/pytest
 	$(BIN)/pytest -m 'numerics and not e2e and $(MARKS)'
-	$(BIN)/pytest --dist loadgroup -m 'e2e and $(MARKS)'
+	$(BIN)/pytest -m 'e2e and $(MARKS)'
 
 test-long: lint
 	$(BIN)/pytest $(THOROUGH)

@@ -4,11 +4,12 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
-from tests.groups import mark_group
+from tests.groups import GroupScheduling
 from tests.level import forced_level
 from tests.pairwise import mark_redundant_cases
 from tests.stages import STAGE_MARKS, has_candidates, possible_marks
@@ -25,14 +26,19 @@ hypothesis.settings.load_profile("quick")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Share tests out over the cores, but for those that start servers: these take all of them.
+    """Share tests out over the cores; those that start servers over two workers.
 
-    With --dist loadgroup these have two workers: while one waits for a server to start, or for a
-    promised time, the other computes.
+    While one waits for a server to start, or for a promised time, the other computes. The slow
+    ones, which measure and install, take all of the machine.
     """
     if starts_servers(config):
-        return 2 if config.option.dist == "loadgroup" else 0
+        return 2 if "not slow" in config.option.markexpr else 0
     return max(2, len(os.sched_getaffinity(0)))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling | None:
+    """Keep tests together that share servers."""
+    return GroupScheduling(config, log) if starts_servers(config) else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -66,11 +72,6 @@ def pytest_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Say which tests of servers stay together, before xdist asks."""
-    mark_group(item)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

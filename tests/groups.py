@@ -1,17 +1,29 @@
 """Which tests of real servers stay together, on one of the workers that share them out.
 
-Tests of one file do: they share its servers. So do all that use a server of the real model, which
-is the slowest to start and would otherwise be started by each worker. tests/conftest.py calls this.
+Tests of one file do: they share its servers. So do all files that use a server of the real model,
+which is the slowest to start and would otherwise be started by each worker. tests/conftest.py has
+xdist schedule so; its own marks of groups, in 3.8, are lost on pytest 9.2.
 """
 
-import pytest
+import re
+from functools import cache
+from pathlib import Path
 
-SHARED_SERVERS = {"default_server", "tool_server"}
+from xdist.scheduler import LoadScopeScheduling
+
+ROOT = Path(__file__).parents[1]
+_SHARED_SERVER = re.compile(r"\b(?:default|tool)_server\b")
 
 
-def mark_group(item: pytest.Item) -> None:
-    """Mark an e2e test with the group it belongs to."""
-    if item.get_closest_marker("e2e"):
-        uses_shared = SHARED_SERVERS.intersection(getattr(item, "fixturenames", ()))
-        group = "real model" if uses_shared else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+@cache
+def group_of(path: str) -> str:
+    """Return the group of a file of tests, which is named from the root."""
+    is_shared = _SHARED_SERVER.search((ROOT / path).read_text())
+    return "the real model's" if is_shared else path
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Gives a worker that has nothing left the next group, of the largest first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid.partition("::")[0])
