@@ -371,26 +371,26 @@ def test_lead_about_to_stop_grants_other_gateways_nothing(world: World) -> None:
     world.turn()
     hello = msgspec.structs.replace(HELLO, gateway=9)
     other = TcpWorkerEnd(dial(LeadAddress(host, port, SECRET), hello))
-    world.turn()
+    [ready, *_] = heard(world, other)
+    assert isinstance(ready, Ready) and ready.credit > 0
     world.line.send(Retire())
     world.turn()
-    told = wait_for(other)
-    assert isinstance(told[0], Ready) and told[0].credit > 0
-    assert isinstance(told[-1], StepOutput) and told[-1].credit == 0
+    last = heard(world, other)[-1]
+    assert isinstance(last, StepOutput) and last.credit == 0
     mine = own.end.receive()[-1]
     assert isinstance(mine, StepOutput) and mine.credit > 0
     late = TcpWorkerEnd(dial(LeadAddress(host, port, SECRET), hello))
-    world.turn()
-    [*_, ready, _] = wait_for(late)
+    [ready, *_] = heard(world, late)
     assert isinstance(ready, Ready) and ready.credit == 0
     other.close()
     late.close()
 
 
-def wait_for(end: TcpWorkerEnd) -> list[Reply]:
-    """Return what has arrived once a frame of a step is among it."""
+def heard(world: World, end: TcpWorkerEnd) -> list[Reply]:
+    """Turn the lead until a worker has been let in and heard of a step; return what it heard."""
     replies: list[Reply] = []
     while not any(isinstance(reply, StepOutput) for reply in replies):
+        world.turn()
         replies += end.receive()
     return replies
 
