@@ -22,7 +22,7 @@ def group_of(path: str) -> str:
     return "the real model's" if is_shared else path
 
 
-class GroupScheduling(LoadScopeScheduling):
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
     """Gives a worker that has nothing left the next group, of the largest first."""
 
     def _split_scope(self, nodeid: str) -> str:
