@@ -32,7 +32,12 @@ from backend.placement.sharding import Shard
 
 
 class Decoder:
-    """One rank's part. T tokens of a step."""
+    """One rank's part. T tokens of a step.
+
+    Where layers are shared out, only the first stage embeds, and only the last has the final norm
+    and the head. Between stages the residual stream is one tensor, the sum of its two parts: that
+    is what the next layer would have made of them.
+    """
 
     def __init__(
         self,
@@ -45,10 +50,12 @@ class Decoder:
         assert isinstance(config.spec, DecoderSpec)
         self._spec = config.spec
         self._ops = context.ops
-        self._layers = [
-            DecoderLayer(config, layer, loader.at(f"model.layers.{index}"), shard, context)
-            for index, layer in enumerate(config.spec.layers)
-        ]
+        self._stage = stage = shard.stage
+        own = [(index, config.spec.layers[index]) for index in stage.layers]
+        self._layers = {
+            index: DecoderLayer(config, layer, loader.at(f"model.layers.{index}"), shard, context)
+            for index, layer in own
+        }
         # The layers behind these keep nothing of their own.
         keeps = [
             layer.state is not None or (layer.attention and layer.attention.shares_kv_of is None)
@@ -57,43 +64,58 @@ class Decoder:
         self._num_writers = max((n for n, own in enumerate(keeps, 1) if own), default=0)
         self._norm = (
             NormLayer(loader, "model.norm", config.spec.norm, context.ops)
-            if config.spec.has_final_norm
+            if config.spec.has_final_norm and stage.is_last
             else None
         )
         self._head = (
             VocabParallelHead(loader, EMBEDDING if config.tie_word_embeddings else HEAD)
-            if config.has_head
+            if config.has_head and stage.is_last
             else None
         )
-        self._head_bias = loader.take("lm_head.bias") if loader.has("lm_head.bias") else None
+        self._head_bias = (
+            loader.take("lm_head.bias") if loader.has("lm_head.bias") and stage.is_last else None
+        )
         tied = self._head if config.tie_word_embeddings and shard.size == 1 else None
-        self._embedding = InputEmbedding(config.spec, loader, tied)
+        self._embedding = InputEmbedding(config.spec, loader, tied) if stage.is_first else None
         self._project_out = (
             loader.pack("model.project_out.weight")
-            if loader.has("model.project_out.weight")
+            if loader.has("model.project_out.weight") and stage.is_last
             else None
         )
         told = config.spec.per_layer
         self._per_layer = PerLayerInputs(config, told, loader, shard, context) if told else None
-        self._tails = [
-            LayerTail(config, layer, loader.at(f"model.layers.{index}"), context)
-            for index, layer in enumerate(config.spec.layers)
-        ]
-        self._kinds = [
-            _Kind.of(config, layer.attention, shard) if layer.attention else None
-            for layer in config.spec.layers
-        ]
+        self._tails = {
+            index: LayerTail(config, layer, loader.at(f"model.layers.{index}"), context)
+            for index, layer in own
+        }
+        self._kinds = {
+            index: _Kind.of(config, layer.attention, shard) if layer.attention else None
+            for index, layer in own
+        }
         self._turns = {
             turn: RotaryEmbedding(*turn, max_len, context.dtype, context.device)
-            for turn in dict.fromkeys(kind.turn for kind in self._kinds if kind)
+            for turn in dict.fromkeys(kind.turn for kind in self._kinds.values() if kind)
         }
         self.weight_bytes = loader.ledger.weight_bytes
         self.replicated_bytes = loader.ledger.replicated_bytes
 
     def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
+        assert self._embedding is not None, "the first stage embeds"
         x = self._embedding.forward(batch.input_ids, batch.positions)  # [T, hidden]
+        return self.forward_from(x, batch, kv_cache)
+
+    def forward_from(self, x: Tensor, batch: Batch, kv_cache: KVCache) -> Tensor:
+        """Run this stage's layers on the residual stream, [T, hidden].
+
+        Return that stream for the next stage; of the last, what forward() does.
+        """
         told = self._per_layer.forward(batch.input_ids, x) if self._per_layer else None
-        writers, readers = range(self._num_writers), range(self._num_writers, len(self._layers))
+        layers = self._stage.layers
+        if not self._stage.is_last:
+            x, delta = self._run(layers, (x, None), told, batch, kv_cache)
+            return x if delta is None else x + delta
+        border = max(layers.start, self._num_writers)
+        writers, readers = range(layers.start, border), range(border, layers.stop)
         x, delta = self._run(writers, (x, None), told, batch, kv_cache)
         is_read_whole = len(batch.output_tokens) == len(batch.input_ids) == batch.num_decodes
         if readers and not is_read_whole and len(batch.output_tokens) <= len(batch.context_lens):
@@ -127,7 +149,7 @@ class Decoder:
         }
         plans: dict[tuple[object, ...], object] = {}
         for index, kind in zip(layers, kinds, strict=True):
-            is_last = index == len(self._layers) - 1
+            is_last = index == len(self._spec.layers) - 1
             wanted = batch.output_tokens if is_last else None
             attention = state = None
             if kind is not None:
