@@ -5,6 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --constraint deploy/constraints.txt
 MARKS := not slow and not gpu
+THOROUGH := --hypothesis-profile=thorough
 # Tests are compiled once, not by every worker of every stage, even where the environment says otherwise.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -27,9 +28,9 @@ test: lint
 	$(BIN)/pytest -m 'e2e and $(MARKS)'
 
 test-long: lint
-	$(BIN)/pytest
-	$(BIN)/pytest -m 'numerics and not e2e and not gpu'
-	$(BIN)/pytest -m '(e2e or slow) and not numerics and not gpu'
+	$(BIN)/pytest $(THOROUGH)
+	$(BIN)/pytest $(THOROUGH) -m 'numerics and not e2e and not gpu'
+	$(BIN)/pytest $(THOROUGH) -m '(e2e or slow) and not numerics and not gpu'
 
 # Installs nothing: PYTHON has PyTorch for CUDA. Goes on where it was cut off.
 bench-gpu:

@@ -73,7 +73,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
     enforce_eager: Annotated[
         bool,
-        Meta(description="on a GPU: launch the kernels of decodes one by one, capture no graphs"),
+        Meta(
+            description="launch the kernels of decodes one by one: capture no graphs on a GPU, "
+            "record no steps on a CPU"
+        ),
     ] = False
     load_format: Annotated[
         Literal["auto", "dummy"],

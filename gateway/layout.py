@@ -3,7 +3,11 @@
 From --tp and --dp, or from the list of [[groups]] in the settings file. Knows no process.
 """
 
+import functools
+import logging
 import os
+import ssl
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +18,8 @@ from backend.settings import EngineSettings
 from backend.wire.tcp.address import MAX_SECRET_BYTES, MIN_SECRET_BYTES, LeadAddress
 from gateway.group_names import PRIMARY
 from gateway.settings import GroupSettings, ServerSettings, Settings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,8 @@ def layout(settings: Settings) -> list[GroupPlace]:
     joined = [group for group in groups if group.address]
     groups = tuple(group for group in groups if not group.address)
     secret = read_secret(server.group_secret) if joined else b""
+    if joined:
+        _check_authorities(server.group_tls_ca)
     if server.launcher == "local":
         _refuse_nodes(groups)
         shares = _threads(groups, engine.threads, len(os.sched_getaffinity(0)))
@@ -58,7 +66,7 @@ def layout(settings: Settings) -> list[GroupPlace]:
         places.append(GroupPlace(own, first_rank, group.name, group.node))
         first_rank += group.ranks
     return places + [
-        GroupPlace(engine, first_rank, group.name, address=_address(group, secret))
+        GroupPlace(engine, first_rank, group.name, address=_address(group, secret, server))
         for group in joined
     ]
 
@@ -71,15 +79,43 @@ def read_secret(file: str) -> bytes:
             "name its file: --group-secret FILE"
         )
     try:
-        secret = Path(file).read_bytes().strip()
+        with Path(file).open("rb") as stream:
+            mode = os.fstat(stream.fileno()).st_mode
+            # What is longer is no secret, whatever it is.
+            secret = stream.read(2 * MAX_SECRET_BYTES).strip()
     except OSError as error:
         raise ModelError(f"the secret {file} cannot be read: {error.strerror}") from error
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ModelError(
+            f"the secret {file} may be changed by others than its owner; chmod go-w {file}"
+        )
+    if mode & stat.S_IROTH:
+        _warn_readable(file)
     if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
         raise ModelError(
             f"the secret {file} has {len(secret)} bytes; {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} "
             "are needed\nmake one: head -c 32 /dev/urandom | base64 > FILE"
         )
     return secret
+
+
+@functools.cache
+def _warn_readable(file: str) -> None:
+    """Say it once: a layout is asked for several times."""
+    logger.warning("the secret %s may be read by everybody; chmod o-r %s", file, file)
+
+
+def _check_authorities(file: str) -> None:
+    """Raise ModelError for a file that no certificate could be tried by."""
+    if not file:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except OSError as error:  # an SSLError is an OSError
+        raise ModelError(
+            f"{file} has no certificates of authorities: {error.strerror or error}\n"
+            "name a PEM file: --group-tls-ca FILE"
+        ) from error
 
 
 def another_place(
@@ -138,12 +174,14 @@ def _joined(server: ServerSettings) -> tuple[GroupSettings, ...]:
     )
 
 
-def _address(group: GroupSettings, secret: bytes) -> LeadAddress:
+def _address(group: GroupSettings, secret: bytes, server: ServerSettings) -> LeadAddress:
     host, _, port = group.address.rpartition(":")
     if not 0 < int(port) <= 65535:
         raise ModelError(f"{group.address} names no port: they go from 1 to 65535")
     pin = bytes.fromhex(group.fingerprint.replace(":", ""))
-    return LeadAddress(host.strip("[]"), int(port), secret, fingerprint=pin)
+    return LeadAddress(
+        host.strip("[]"), int(port), secret, fingerprint=pin, ca_file=server.group_tls_ca
+    )
 
 
 def _alike(engine: EngineSettings, name: str) -> tuple[GroupSettings, ...]:

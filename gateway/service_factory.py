@@ -16,6 +16,7 @@ import msgspec
 from backend.config.load import load_config
 from backend.config.spec import EncoderSpec
 from gateway.layout import layout
+from gateway.model_facts import facts_of
 from gateway.notations.served import notation_of, serve_notation
 from gateway.pool.body_budget import BodyBudget
 from gateway.pool.listener import PoolListener
@@ -92,6 +93,7 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
             notation_of(path, templates, server.tool_notation, server.reasoning_notation),
             tokenizer.special_token_ids,
         ),
+        facts=facts_of(path, config, templates),
         grammar_validator=GrammarValidator(
             lambda: GrammarVocabulary(tokenizer.pieces(), tokenizer.eos_token_ids)
         ),

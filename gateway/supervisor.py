@@ -12,7 +12,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from setproctitle import setproctitle
@@ -51,7 +52,7 @@ from gateway.supervision.listener import (
 )
 from gateway.supervision.listening import GroupListening, ListeningError
 from gateway.supervision.local_incarnation import LocalLauncher
-from gateway.supervision.operations import Operations
+from gateway.supervision.operations import LOOK_SECONDS, Operations
 from gateway.supervision.recent_lines import RecentLines
 from gateway.supervision.state_changes import StateChanges
 from gateway.supervision.status import group_status, trouble, worker_status
@@ -260,6 +261,8 @@ class Supervisor:
     def add_group(self, wanted: Add) -> Group:
         if self._layout[0].address is not None:
             raise ModelError("this gateway has joined groups alone, and starts none")
+        if wanted.node and self._settings.server.launcher == "local":
+            raise ModelError(f"group on node {wanted.node}: all run here without --launcher ray")
         place = another_place(
             self._layout[0],
             wanted.name,
@@ -325,16 +328,21 @@ class Supervisor:
             self._reporter.stops(seconds, has_served=self._has_served)
         for worker in self._workers:
             worker.tell(Drain(seconds))
+        for group in self.groups.values():
+            group.retire()
         hurry = self._signals.count(signal.SIGINT) + 1
-        await self._changes.until(
-            lambda: self._signals.count(signal.SIGINT) >= hurry or self._is_free_of_workers(),
-            seconds + STOP_SECONDS,
-        )
+
+        def is_over() -> bool:
+            return self._signals.count(signal.SIGINT) >= hurry or self._is_free_of_workers()
+
+        until_s = time.monotonic() + seconds
+        await self._changes.until(is_over, seconds + STOP_SECONDS)
         if not self._is_free_of_workers():
             self._reporter.cuts_off()
             for worker in self._workers:
                 worker.tell(Drain(0.0))
             await self._changes.until(self._is_free_of_workers, CUT_OFF_SECONDS)
+        await self._until_unused(until_s, lambda: self._signals.count(signal.SIGINT) >= hurry)
         for worker in self._workers:
             worker.tell(Stop())
         for group in self.groups.values():
@@ -345,6 +353,18 @@ class Supervisor:
             return
         self._kill_all()
         await self._changes.until(self._is_childless, STOP_SECONDS)
+
+    async def _until_unused(self, until_s: float, is_over: Callable[[], bool]) -> None:
+        """Wait for what other gateways have in our groups; what is left goes on elsewhere.
+
+        until_s: CLOCK_MONOTONIC seconds.
+        """
+
+        def has_ended() -> bool:
+            return is_over() or not any(group.num_sequences for group in self.groups.values())
+
+        while not has_ended() and (left_s := until_s - time.monotonic()) > 0:
+            await self._changes.until(has_ended, min(LOOK_SECONDS, left_s))
 
     def _kill_all(self) -> None:
         """End every child now: the interpreter would wait for those that are left."""

@@ -88,7 +88,7 @@ FLOORS = [
         "answer_events default_model errors events foreign_settings group_names http1 "
         "open_exchanges page procfs sampling_defaults sizes tenant",
         "options",
-        "client_key connection hub pool schema settings takeoff_variables",
+        "client_key connection hub model_facts pool schema settings takeoff_variables",
         "description layout notations planning setting_sources telemetry text",
         "dummy_model exchange_context notices sandbox terminal top",
         "security supervision",
@@ -109,10 +109,11 @@ FLOORS = [
 ]
 # Whatever carries objects between processes, or code in data.
 OBJECT_CARRIERS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "xmlrpc"}
+# In quotation marks.
+NAME_OF_CLASS = re.compile(r"""["']((?:gateway|backend)[\w.]*):[A-Z]\w*["']""")
 PICKLING_NAMES = {"send", "recv", "Queue", "JoinableQueue", "SimpleQueue", "Manager", "Pool"}
 
 
-@cache
 def tree_of(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text())
 
@@ -123,25 +124,38 @@ def imports_of(module: str, *, at_top: bool = False) -> frozenset[str]:
 
     at_top: only what its own import runs, not what functions import when they are called.
     """
-    return frozenset(_imports(tree_of(module), at_top))
+    in_strings = [] if at_top else _imports_in_strings(module)
+    return frozenset([*_imports(tree_of(module), at_top), *in_strings])
 
 
 def _imports(node: ast.AST, at_top: bool) -> Iterator[str]:
-    for child in ast.iter_child_nodes(node):
+    for child in _statements(node, at_top):
         if isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
             assert child.level == 0 and child.module, "imports are absolute here"
             names = [f"{child.module}.{alias.name}" for alias in child.names]
             yield from (name if name in MODULES else child.module for name in names)
-        elif isinstance(child, ast.Constant) and isinstance(child.value, str):
-            # A registry's "module:Class" is an import that is made later; "module:function" is the
-            # entry point of another process.
-            name, _, attribute = child.value.partition(":")
-            if name in MODULES and attribute[:1].isupper() and not at_top:
-                yield name
-        elif not (at_top and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)):
-            yield from _imports(child, at_top)
+
+
+def _statements(node: ast.AST, at_top: bool) -> Iterator[ast.stmt]:
+    """Yield every statement below a node, those inside functions unless `at_top`."""
+    for block in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for child in getattr(node, block, ()):
+            if isinstance(child, ast.stmt):
+                yield child
+            if not (at_top and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)):
+                yield from _statements(child, at_top)
+
+
+def _imports_in_strings(module: str) -> Iterator[str]:
+    """Yield what a registry's "module:Class" names: an import that is made later.
+
+    A "module:function" is the entry point of another process.
+    """
+    for name in NAME_OF_CLASS.findall(MODULES[module].read_text()):
+        if name in MODULES:
+            yield name
 
 
 def within(name: str, *packages: str) -> bool:
@@ -315,18 +329,18 @@ def test_spawn_context_of_torch_is_the_standard_librarys() -> None:
     assert torch.multiprocessing.get_context("spawn") is ours
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_no_channel_carries_pickled_objects(module: str) -> None:
+def test_no_channel_carries_pickled_objects() -> None:
     """Processes send each other msgpack; multiprocessing spawns them and makes pipes of bytes.
 
     A Connection's send and recv pickle, send_bytes and recv_bytes do not.
     """
-    roots = {name.partition(".")[0] for name in imports_of(module)}
-    assert not roots & OBJECT_CARRIERS
-    if "multiprocessing" in roots or "torch.multiprocessing" in imports_of(module):
-        nodes = ast.walk(tree_of(module))
-        names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-        assert not names & PICKLING_NAMES or module == "backend.ranks.rank"
+    for module in MODULES:
+        roots = {name.partition(".")[0] for name in imports_of(module)}
+        assert not roots & OBJECT_CARRIERS, module
+        if "multiprocessing" in roots or "torch.multiprocessing" in imports_of(module):
+            nodes = ast.walk(tree_of(module))
+            names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+            assert not names & PICKLING_NAMES or module == "backend.ranks.rank", module
 
 
 def test_rank_takes_only_the_import_of_torch_multiprocessing() -> None:

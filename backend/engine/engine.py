@@ -6,7 +6,7 @@ its own, and by tests and benchmarks in theirs.
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from backend.engine.faulty_model_runner import FaultyModelRunner
 from backend.engine.graph_capture import captured_sizes, clears_blocks
 from backend.engine.memory_profile import longest_steps, profile_room, run_longest, taken_bytes
 from backend.engine.model_runner import ModelRunner
-from backend.engine.platform import Platform, resolve_device, resolve_dtype
+from backend.engine.platform import Platform, device_of, resolve_dtype
 from backend.engine.pooling_runner import PoolingRunner
 from backend.engine.stage_runner import StageRunner
 from backend.fault_injection import Faults
@@ -38,6 +38,7 @@ from backend.models.encoder import Encoder
 from backend.models.model import Model
 from backend.models.registry import find_model, load_model
 from backend.ops.kv_cache import KVCache
+from backend.ops.native import NativeOps
 from backend.placement.footprint import Footprint, each_tensor, layer_sizes, mlp_unit
 from backend.placement.memory import available_bytes
 from backend.placement.memory_plan import MemoryPlan, RankDevice
@@ -87,6 +88,7 @@ class Engine:
     num_slots: int = 0
     state_bytes: int = 0
     snapshot_interval: int = 0
+    tp: TensorParallel = field(default_factory=TensorParallel)
 
 
 def build_engine(
@@ -148,6 +150,7 @@ def build_engine(
         num_slots=plan.states.num_slots,
         state_bytes=plan.states.group_bytes,
         snapshot_interval=plan.snapshot_interval(settings.block_size),
+        tp=tp,
     )
 
 
@@ -189,14 +192,17 @@ class _Rank:
         first_rank: int,
     ) -> "_Rank":
         """Find out with what to compute this rank's part."""
-        number = pipeline.index * tp.size + tp.rank
-        name = settings.devices[number] if settings.devices else settings.device
-        device = resolve_device(name, first_rank + number)
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # kernels and graphs go to the current one
+        device = device_of(settings, pipeline.index * tp.size + tp.rank, first_rank)
         dtype = DTYPES[resolve_dtype(settings, device)]
         platform = Platform.choose(settings, dtype, device, config)
-        context = ComputeContext(dtype, device, platform.ops, platform.method, tp)
+        context = ComputeContext(
+            dtype,
+            device,
+            platform.ops,
+            platform.method,
+            tp,
+            records_decodes=isinstance(platform.ops, NativeOps) and not settings.enforce_eager,
+        )
         max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
         groups = groups_of(config, max_len, shard.stage.cuts)
         return cls(
@@ -209,7 +215,7 @@ class _Rank:
             tp,
             pipeline,
             max_len,
-            platform.description,
+            ", ".join(filter(None, (platform.description, tp.description))),
         )
 
 
@@ -238,8 +244,7 @@ def _plan_memory(rank: _Rank, footprint: Footprint, step_bytes: int = 0) -> Memo
     """Plan this rank's memory, with as many blocks and slots as every rank of the group has
     room for. step_bytes: as MemoryPlan.of takes it; weights are loaded by then."""
     context, tp, pipeline = rank.context, rank.tp, rank.pipeline
-    num_ranks = tp.size * pipeline.size * rank.settings.dp
-    free_bytes = _free_bytes(context.device, num_ranks)
+    free_bytes = _free_bytes(context.device, tp, pipeline.size * rank.settings.dp)
     device = RankDevice(context.device.type, _dtype_name(context.dtype), free_bytes)
     plan = MemoryPlan.of(
         rank.config, rank.groups, rank.shard, rank.settings, footprint.total, device, step_bytes
@@ -284,7 +289,7 @@ def _build_runner(rank: _Rank, model: Model, plan: MemoryPlan) -> ModelRunner | 
         return StageRunner(model, kv_cache, sampler, device, rank.pipeline, stream, faults)
     if faults:
         return FaultyModelRunner(model, kv_cache, sampler, device, faults)
-    if device.type != "cuda" or tp.size > 1 or rank.config.encoder:
+    if device.type != "cuda" or rank.config.encoder:
         return ModelRunner(model, kv_cache, sampler, device)
     ops = rank.context.ops
     draws = create_draws(model, max_num_seqs, vocab, eos, tp, device)
@@ -295,8 +300,9 @@ def _build_runner(rank: _Rank, model: Model, plan: MemoryPlan) -> ModelRunner | 
         CudaQueue(device),
         draws=draws,
         max_num_seqs=max_num_seqs,
-        sizes=captured_sizes(settings, rank.config, ops, rank.max_model_len),
+        sizes=captured_sizes(settings, rank.config, ops, rank.max_model_len, tp),
         clears_blocks=clears_blocks(rank.config, ops),
+        tp=tp,
     )
 
 
@@ -359,13 +365,15 @@ def _budget(rank: _Rank, plan: MemoryPlan, footprint: Footprint) -> Budget:
     )
 
 
-def _free_bytes(device: torch.device, num_ranks: int) -> int:
-    """Return what one rank may take: all that is free of its own device, or its share of the
-    machine's."""
-    if device.type == "cuda":
-        # What this process has taken already, weights that is, is planned for as well.
-        return int(torch.cuda.mem_get_info(device)[0]) + torch.cuda.memory_reserved(device)
-    return available_bytes() // num_ranks
+def _free_bytes(device: torch.device, tp: TensorParallel, num_groups: int) -> int:
+    """Return what one rank may take: its share of what is free of its device, or of the machine's
+    memory."""
+    if device.type != "cuda":
+        return available_bytes() // (tp.size * num_groups)
+    cards = tp.all_gather(torch.tensor([device.index])).flatten().tolist()
+    # What this process has taken already, weights that is, is planned for as well.
+    free = int(torch.cuda.mem_get_info(device)[0]) + torch.cuda.memory_reserved(device)
+    return free // cards.count(device.index)
 
 
 def _dtype_name(dtype: torch.dtype) -> str:

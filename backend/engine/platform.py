@@ -37,6 +37,18 @@ def resolve_device(name: str, rank: int) -> torch.device:
     return torch.device("cuda", int(index) if index else rank % count)
 
 
+def device_of(settings: EngineSettings, rank: int, first_rank: int) -> torch.device:
+    """Return the device of a rank of a group, and make it the current one.
+
+    first_rank: ranks in the groups before this one, to share out the devices. Raises ModelError.
+    """
+    name = settings.devices[rank] if settings.devices else settings.device
+    device = resolve_device(name, first_rank + rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # kernels and graphs go to the current one
+    return device
+
+
 def resolve_dtype(settings: EngineSettings, device: torch.device) -> str:
     """Return the arithmetic; `auto` is bfloat16 where our kernels serve, or the device multiplies
     it natively."""

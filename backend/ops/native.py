@@ -1,5 +1,6 @@
 """The ops in C, bf16 on CPUs at any level of instructions; see backend/native for the kernels."""
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,7 @@ Records = NDArray[np.void]
 
 
 @dataclass(slots=True)
-class _Plan:
+class AttentionPlan:
     """The two calls of a layer. They point to batch, items, merges and partials."""
 
     batch: Batch
@@ -47,6 +48,11 @@ class _Plan:
     partials: Tensor
     rotate_store: calls.RotateStore
     attention: calls.Attention
+
+    @property
+    def calls(self) -> dict[str, ctypes.Structure]:
+        """Both, by their kernels."""
+        return {"rotate_store": self.rotate_store, "attention": self.attention}
 
 
 class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
@@ -134,7 +140,7 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
 
     def plan_attention(
         self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
-    ) -> _Plan:
+    ) -> AttentionPlan:
         """Layers of another spec need another plan."""
         _, _, num_kv_heads, block_size, dim = cache.shape
         kv_bits = 8 * cache.dtype.itemsize
@@ -170,9 +176,11 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
             parallel=work > PARALLEL_SIZE,
             **sizes,
         )
-        return _Plan(batch, items, merges, partials, rotate_store, attention)
+        return AttentionPlan(batch, items, merges, partials, rotate_store, attention)
 
-    def rotate_store(self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: _Plan) -> None:
+    def rotate_store(
+        self, qkv: Tensor, rotation: Rotation, cache: Tensor, plan: AttentionPlan
+    ) -> None:
         cos, sin = rotation
         call = plan.rotate_store
         call.qkv = qkv.data_ptr()
@@ -204,7 +212,7 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
         )
 
     def attention(
-        self, q: Tensor, cache: Tensor, plan: _Plan, sinks: Tensor | None = None
+        self, q: Tensor, cache: Tensor, plan: AttentionPlan, sinks: Tensor | None = None
     ) -> Tensor:
         """q: its tokens may lie apart. sinks: [Hq] float32, scores beside those of the keys."""
         out = torch.empty(q.shape, dtype=q.dtype)

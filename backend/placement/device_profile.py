@@ -41,11 +41,10 @@ class MultiplyRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return operations/s with so many rows: between two that are known, in proportion."""
         if not self.by_rows:
             return self.peak
-        known = [number for number, _ in self.by_rows]
-        right = bisect_left(known, rows)
+        right = bisect_left(self.by_rows, (rows,))
         if right == 0:
             return self.peak * self.by_rows[0][1]
-        if right == len(known):
+        if right == len(self.by_rows):
             return self.peak * self.by_rows[-1][1]
         (low, before), (high, after) = self.by_rows[right - 1], self.by_rows[right]
         return self.peak * (before + (after - before) * (rows - low) / (high - low))

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 
 from backend.settings import EngineSettings
-from backend.wire.control import Attach, ControlClosed, Detach, Dial, GroupWiring, Stop
+from backend.wire.control import Attach, ControlClosed, Detach, Dial, GroupWiring, Retire, Stop
 from backend.wire.group_shape import GroupShape
 from backend.wire.local.channel import ChannelFds, create_channel
 from backend.wire.local.child import Child
@@ -105,6 +105,13 @@ class LocalReplica:
     def detach(self, worker: int, epoch: int) -> None:
         """Tell the lead that a worker is gone. Raises ControlClosed."""
         self.ranks[0].line.send(Detach(worker, self.replica, epoch))
+
+    def retire(self) -> None:
+        """Have the lead grant workers of other gateways nothing more: it is about to be stopped.
+
+        Raises ControlClosed.
+        """
+        self.ranks[0].line.send(Retire())
 
     def stop(self) -> None:
         """Ask every rank to exit; those that cannot hear are killed."""

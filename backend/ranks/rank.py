@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 from backend.config.errors import ModelError
 from backend.config.identity import model_identity
@@ -24,6 +24,7 @@ from backend.ranks.local_replica import RankSpawn
 from backend.settings import EngineSettings
 from backend.wire.control import ChildLine, ControlClosed, GroupWiring, Progress
 from backend.wire.group_shape import GroupShape
+from backend.wire.link import Link
 from backend.wire.local.child import ChildContext
 from backend.wire.local.collection import collection_paused
 from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase, num_batches
@@ -31,6 +32,11 @@ from backend.wire.local.ring import RingReader, RingWriter
 from backend.wire.local.ring_link import RingLink
 from backend.wire.local.wiring import WiringFds
 from backend.wire.messages import Failed
+
+if TYPE_CHECKING:
+    from backend.distributed.pipeline import Pipeline
+    from backend.distributed.tensor_parallel import TensorParallel
+    from backend.engine.engine import Engine
 
 # Progress is for eyes: more packets than five a second would only cost.
 PROGRESS_INTERVAL_S = 0.2
@@ -40,27 +46,40 @@ OOM_SCORE_ADJ = 500
 
 
 def rank_main(context: ChildContext, spawn: RankSpawn) -> None:
-    """Entry point of a spawned rank; returns when told to stop."""
+    """Entry point of a spawned rank; returns when told to stop, or ends the process then."""
     line = context.begin()
     # Before it kills a group that hangs, the supervisor asks every rank where it is.
     faulthandler.register(signal.SIGUSR1)
     _offer_memory()
     _prepare_threads(spawn.settings)
+    status = 0
     try:
         _serve(spawn, line)
     except ControlClosed:
-        return  # the supervisor is gone, and so is everyone to report to
+        pass  # the supervisor is gone, and so is everyone to report to
     except ModelError as error:
-        _fail(line, spawn.rank, str(error))
+        status = _failed(line, spawn.rank, str(error))
     except Exception as error:
         traceback.print_exc()
-        _fail(line, spawn.rank, f"{type(error).__name__}: {error}")
+        status = _failed(line, spawn.rank, f"{type(error).__name__}: {error}")
+    if spawn.settings.tp > 1 and _has_device():
+        # Its libraries' ends wait for the device, and that maybe for a rank that is gone.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    if status:
+        sys.exit(status)
 
 
-def _fail(line: ChildLine, rank: int, message: str) -> NoReturn:
+def _failed(line: ChildLine, rank: int, message: str) -> int:
     with contextlib.suppress(ControlClosed):
         line.send(Failed(rank, message))
-    sys.exit(1)
+    return 1
+
+
+def _has_device() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
 
 
 def _offer_memory() -> None:
@@ -101,25 +120,58 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
 
         from backend import native
         from backend.distributed.pipeline import Pipeline
-        from backend.distributed.shm import SharedMemoryParallel
-        from backend.distributed.tensor_parallel import TensorParallel
         from backend.engine.engine import build_engine
 
     torch.set_num_threads(num_threads(spawn.settings))
     native.set_num_threads(num_threads(spawn.settings))
-    tp = TensorParallel()
-    if wiring.exchange is not None:
-        tp = SharedMemoryParallel(spawn.rank % shape.tp, shape.tp, wiring.exchange)
+    tp = _join_group(spawn, wiring, shape)
     before, after, drawn = (
         RingLink(fds, epoch=spawn.epoch) if fds is not None else None
         for fds in (wiring.before, wiring.after, wiring.drawn)
     )
     pipeline = Pipeline(shape.stage_of(spawn.rank), shape.pp, before, after)
-    reporter = StartReporter(line, spawn.rank, heartbeat)
-    engine = build_engine(spawn.settings, tp, reporter, line.send, spawn.first_rank, pipeline)
+    try:
+        reporter = StartReporter(line, spawn.rank, heartbeat)
+        engine = build_engine(spawn.settings, tp, reporter, line.send, spawn.first_rank, pipeline)
+        _run(spawn, line, wiring, heartbeat, engine, pipeline, drawn)
+    finally:
+        tp.abort()
+
+
+def _join_group(spawn: RankSpawn, wiring: WiringFds, shape: GroupShape) -> "TensorParallel":
+    """Move next to this rank's device, and return what sums over the ranks of its stage."""
+    from backend.distributed.shm import SharedMemoryParallel
+    from backend.distributed.tensor_parallel import TensorParallel
+    from backend.engine.device_locality import stay_near
+    from backend.engine.platform import device_of
+
+    device = device_of(spawn.settings, spawn.rank, spawn.first_rank)
+    stay_near(device)
+    if wiring.exchange is None or wiring.meeting is None:
+        return TensorParallel()
+    host = SharedMemoryParallel(spawn.rank % shape.tp, shape.tp, wiring.exchange)
+    if device.type == "cpu":
+        return host
+    from backend.distributed.device_group import join_devices
+
+    return join_devices(host, device, wiring.meeting)
+
+
+def _run(
+    spawn: RankSpawn,
+    line: ChildLine,
+    wiring: WiringFds,
+    heartbeat: HeartbeatWriter,
+    engine: "Engine",
+    pipeline: "Pipeline",
+    drawn: Link | None,
+) -> None:
+    """Run what the group is asked for, as its lead or after it."""
+    import torch
+
     sizes = torch.tensor([engine.model.weight_bytes, engine.model.replicated_bytes])
     # Of each stage the ranks' pairs, one after the other.
-    of_stages = pipeline.gather(tp.all_gather(sizes).flatten().tolist())
+    of_stages = pipeline.gather(engine.tp.all_gather(sizes).flatten().tolist())
     weight_bytes = [size for stage in of_stages for size in stage[::2]]
     # Stages have nothing in common.
     replicated_bytes = of_stages[0][1] if len(of_stages) == 1 else 0

@@ -44,6 +44,12 @@ class Replica(Protocol):
     def detach(self, worker: int, epoch: int) -> None:
         """Tell the lead that a worker is gone. Raises ControlClosed."""
 
+    def retire(self) -> None:
+        """Have the lead grant workers of other gateways nothing more: it is about to be stopped.
+
+        Raises ControlClosed.
+        """
+
     def stop(self) -> None:
         """Ask every rank to exit; those that cannot hear are killed."""
 

@@ -1,12 +1,12 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
-The supervisor says GroupWiring, Observe, NameGroups, Attach, Listen, Dial, Detach, Quiesce, Reload,
-Ping, Drain, Stop, Place and Displace; the child says Progress, Budget, Pong, Ready, Failed,
+The supervisor says GroupWiring, Observe, NameGroups, Attach, Listen, Dial, Detach, Quiesce, Retire,
+Reload, Ping, Drain, Stop, Place and Displace; the child says Progress, Budget, Pong, Ready, Failed,
 Serving, Quiet, Cut, Joined and Placement. Packets keep their borders, carry descriptors, and
 end-of-file tells a child that the supervisor is gone.
 
-    GroupWiring to a rank carries   wiring.WiringFds: the heartbeat page, the ranks' exchange, the
-                                    ring of plans
+    GroupWiring to a rank carries   wiring.WiringFds: the heartbeat page, the ranks' exchange,
+                                    where those on devices meet, the ring of plans
     Attach to a worker or a lead    channel.ChannelEnd: the request ring, an end of the token pipe
     Listen to a lead carries        a listening socket
     Observe carries                 a page of memory of the supervisor's, and one of each worker
@@ -96,6 +96,10 @@ class Quiesce(msgspec.Struct, frozen=True, array_like=True, tag="quiesce"):
 
     replica: int
     epoch: int
+
+
+class Retire(msgspec.Struct, frozen=True, array_like=True, tag="retire"):
+    """Grant workers of other gateways nothing more: the group is about to stop; to a lead."""
 
 
 class Reload(msgspec.Struct, frozen=True, array_like=True, tag="reload"):
@@ -219,6 +223,7 @@ ToChild = (
     | Dial
     | Detach
     | Quiesce
+    | Retire
     | Reload
     | Ping
     | Drain

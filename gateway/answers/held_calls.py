@@ -121,7 +121,7 @@ class _Writer:
     def field(self, function: str) -> str:
         """Return where the dialect has the schema of a function."""
         numbers = {tool.function.name: number for number, tool in enumerate(self.tools.tools)}
-        return self.tools.schema_field.format(numbers[function])
+        return self.tools.schema_place(numbers[function])
 
     def _path(self, shortfall: Shortfall, strict: Collection[str]) -> str:
         """Return the path of what is not held. Raises ApiError if it must be."""

@@ -54,12 +54,14 @@ def with_resources(
 ) -> tuple[EngineSettings, Resources]:
     """Decide what a group's ranks compute with; return that, and the bundle to ask for.
 
-    Threads that nobody has set are a node's CPUs, shared by the groups that it gets.
+    Threads that nobody has set are a node's CPUs, shared by the groups that it gets. A node without
+    CPUs gets none: a head, say, or the server's own.
     """
+    among = [node for node in among if node.resources.get("CPU", 0)]
     gpus = any(node.resources.get("GPU", 0) for node in among)
     is_cuda = engine.device == "cuda" or (engine.device == "auto" and gpus)
     num_groups = -(-engine.dp // max(1, len(among)))
-    cpus = min((node.resources.get("CPU", 0) for node in among), default=1)
+    cpus = min((node.resources["CPU"] for node in among), default=1)
     share = 1 if is_cuda else max(1, int(cpus) // (engine.num_ranks * num_groups))
     threads = engine.threads or share
     bundle: Resources = {"CPU": float(engine.num_ranks * threads)}

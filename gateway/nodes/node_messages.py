@@ -1,7 +1,7 @@
 """What the supervisor and the agent of a group on another node say to each other.
 
-The supervisor says Welcome, Ping, DetachWorker, Leave and Kill; the agent says Greeting, Placed,
-RankNews, GroupIsReady, Look, Said, Faulted and Ended. frame_stream.py carries them.
+The supervisor says Ping, DetachWorker, Retire, Leave and Kill; the agent says Placed, RankNews,
+GroupIsReady, Look, Said, Faulted and Ended. frame_stream.py carries them.
 """
 
 import msgspec
@@ -53,6 +53,10 @@ class DetachWorker(msgspec.Struct, frozen=True, array_like=True, tag="detach"):
 
     worker: int
     epoch: int
+
+
+class Retire(msgspec.Struct, frozen=True, array_like=True, tag="retire"):
+    """The group is about to stop: its lead grants workers of other gateways nothing more."""
 
 
 class Leave(msgspec.Struct, frozen=True, array_like=True, tag="leave"):
@@ -111,7 +115,7 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
     fault: Fault | None = None
 
 
-ToAgent = Ping | DetachWorker | Leave | Kill
+ToAgent = Ping | DetachWorker | Retire | Leave | Kill
 FromAgent = Placed | RankNews | GroupIsReady | Look | Said | Faulted | Ended
 
 encode = msgspec.msgpack.Encoder().encode

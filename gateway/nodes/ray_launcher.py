@@ -17,6 +17,7 @@ from gateway.nodes.ray_placer import RayPlacer
 from gateway.nodes.remote_incarnation import RemoteIncarnation, RemoteLauncher, RemoteModel
 from gateway.settings import Settings
 from gateway.supervision.incarnation import IncarnationOwner
+from gateway.supervision.listening import GroupListening
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,11 @@ class RayLauncher:
         """
         await self._placer.join()
         server = self._settings.server
+        listening = GroupListening(server)
         try:
-            self._home = Home(self._placer.host, server.node_port)
+            self._home = Home(
+                self._placer.host, server.node_port, listening.certificate, listening.key
+            )
         except OSError as error:
             raise ModelError(
                 f"cannot listen for nodes on {self._placer.host} port {server.node_port}: "
@@ -53,7 +57,7 @@ class RayLauncher:
         path = Path(model_name).expanduser()
         name = str(path.absolute()) if model_name and path.exists() else model_name
         model = RemoteModel(name, digest, build_id())
-        self._remote = RemoteLauncher(self._home, self._placer, model, server)
+        self._remote = RemoteLauncher(self._home, self._placer, model, server, listening)
         logger.info("groups run on a Ray cluster of %s", self._placer.cluster)
 
     def launch(

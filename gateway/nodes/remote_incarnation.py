@@ -136,6 +136,7 @@ class RemoteIncarnation:
     # what the agent tells
 
     def _called(self, stream: FrameStream) -> None:
+        self._cancel_timer()
         self.replica.called(stream)
         self.waits_for = ""
         self._tasks.append(self._loop.create_task(self._listen(stream)))
@@ -167,7 +168,6 @@ class RemoteIncarnation:
     def _take(self, message: FromAgent) -> None:
         match message:
             case Placed(node, ranks):
-                self._cancel_timer()
                 self.replica.node = node
                 self.replica.ranks = [RemoteRank(*rank) for rank in ranks]
                 self._owner.was_placed()
@@ -269,13 +269,17 @@ class RemoteLauncher:
     """Starts incarnations on nodes."""
 
     def __init__(
-        self, home: Home, placer: Placer, model: RemoteModel, server: ServerSettings
+        self,
+        home: Home,
+        placer: Placer,
+        model: RemoteModel,
+        server: ServerSettings,
+        listening: GroupListening,
     ) -> None:
-        """Raises ListeningError and ModelError for files of a secret or a certificate."""
         self.home = home
         self.placer = placer
         self._model = model
-        self.listening = GroupListening(server)
+        self.listening = listening
         self._hang_s = server.hang_seconds
         self._placement_s = server.placement_seconds
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from backend.settings import Device
-from gateway.group_names import PRIMARY, GroupName
+from gateway.group_names import PRIMARY, GroupName, NodeName
 from gateway.supervision.fault import Fault
 
 MAX_LINE_BYTES = 1 << 20
@@ -40,7 +40,7 @@ class Add(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="as
     ranks: Annotated[int, Meta(ge=0, le=64)] = 0
     devices: tuple[Device, ...] = ()
     max_num_seqs: Annotated[int, Meta(ge=0, le=4096)] = 0
-    node: str = ""
+    node: NodeName = ""
 
 
 class Remove(

@@ -7,10 +7,11 @@ import pytest
 
 from backend.config.errors import ModelError
 from backend.settings import EngineSettings
-from gateway.layout import GroupPlace, another_place, layout, shape
+from backend.wire.tcp.encryption import self_signed_pair
+from gateway.layout import GroupPlace, another_place, layout, read_secret, shape
 from gateway.options import SettingsError
 from gateway.setting_sources import load
-from gateway.settings import GroupSettings, Settings
+from gateway.settings import GroupSettings, ServerSettings, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +149,59 @@ def test_join_takes_the_place_of_own_groups(tmp_path: Path) -> None:
         ("::1", 9001),
     ]
     assert shape(places) == "2 joined groups"
+
+
+def test_authorities_of_joined_groups_are_checked_and_passed_on(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("long enough to be a secret")
+    authorities = tmp_path / "ca.pem"
+    server = ServerSettings(
+        join=("10.0.0.7:9000",), group_secret=str(secret), group_tls_ca=str(authorities)
+    )
+    for content in (None, "", "no certificate"):
+        if content is not None:
+            authorities.write_text(content)
+        with pytest.raises(ModelError, match=r"ca\.pem has no certificates of authorities: "):
+            layout(Settings(server=server))
+    authorities.write_text(self_signed_pair()[0])
+    [place] = layout(Settings(server=server))
+    assert place.address is not None
+    assert place.address.is_encrypted and place.address.ca_file == str(authorities)
+
+
+@pytest.mark.parametrize("size", [0, 15, 257, 1 << 20])
+def test_secret_of_a_wrong_length_is_refused_without_it(tmp_path: Path, size: int) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"q" * size + b"\n")
+    with pytest.raises(ModelError, match="16 to 256 are needed") as error:
+        read_secret(str(secret))
+    assert "qqq" not in str(error.value)
+
+
+def test_secret_is_read_less_blanks_around_it(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b" \t first line\nsecond line\r\n\n")
+    assert read_secret(str(secret)) == b"first line\nsecond line"
+
+
+def test_secret_without_an_end_is_not_read_for_ever() -> None:
+    with pytest.raises(ModelError, match="/dev/zero"):
+        read_secret("/dev/zero")
+
+
+def test_secret_others_may_change_or_read_is_refused_or_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("long enough to be a secret")
+    secret.chmod(0o620)
+    with pytest.raises(ModelError, match="changed by others"):
+        read_secret(str(secret))
+    secret.chmod(0o644)
+    for _ in range(2):
+        read_secret(str(secret))
+    assert caplog.text.count("may be read by everybody") == 1
+    assert "long enough" not in caplog.text
 
 
 def test_joining_needs_a_secret_and_a_port(tmp_path: Path) -> None:

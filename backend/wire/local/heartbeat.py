@@ -5,7 +5,8 @@
     batches    [n + 1]   the lead         supervisor: n steps in turn, then what is admitted
 
     heartbeat   crc32 u32, phase u32, epoch u64, step u64, phase started u64, progress u64,
-                typical step u64, running u32, waiting u32, free blocks u32, 0 u32, device [24]
+                typical step u64, running u32, waiting u32, free blocks u32, device [24],
+                refused [8] u32
     batch       crc32 u32, suspects u32, step u64, sequences u32, tokens u32,
                 then for each suspect worker u64, seq_id u64
 
@@ -24,17 +25,20 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from backend.wire.local.ring import create_memory
 
 CRC = struct.Struct("<I")
-HEARTBEAT = struct.Struct("<IQQQQQIIII24s")
+HEARTBEAT = struct.Struct("<IQQQQQIII24s8I")
 HEARTBEAT_BYTES = 128  # each rank has a cache line or two of its own
 BATCH = struct.Struct("<IQII")
 SUSPECT = struct.Struct("<QQ")
 ADMISSION = -1  # this batch is no step
 # How often a rank that has nothing to do shows that it could.
 IDLE_BEAT_MS = 1000
+# What handshake.Reason has.
+NUM_REASONS = 8
 # A reader that finds a record torn looks again; a copy takes under a microsecond.
 READ_ATTEMPTS = 3
 # The average looks back on so many steps.
@@ -56,11 +60,20 @@ class Phase(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a group holds; the lead's heartbeat tells it."""
+    """What a group holds, and whom it has refused; the lead's heartbeat tells it.
+
+    num_refused: connections that came to nothing in this incarnation, by the places of
+    handshake.Reason.
+    """
 
     num_running: int = 0
     num_waiting: int = 0
     num_free_blocks: int = 0
+    num_refused: tuple[int, ...] = (0,) * NUM_REASONS
+
+    @property
+    def num_sequences(self) -> int:
+        return self.num_running + self.num_waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +145,13 @@ class HeartbeatWriter:
         """Show progress within a phase."""
         self._write(self._clock_ns())
 
-    def wait(self, poll: "select.poll") -> list[tuple[int, int]]:
-        """Sleep until a registered descriptor is ready, and beat meanwhile."""
+    def wait(
+        self, poll: "select.poll", on_beat: Callable[[], None] = lambda: None
+    ) -> list[tuple[int, int]]:
+        """Sleep until a registered descriptor is ready, and beat meanwhile. on_beat: called
+        before each."""
         while not (ready := poll.poll(IDLE_BEAT_MS)):
+            on_beat()
             self.beat()
         self.beat()
         return ready
@@ -182,8 +199,8 @@ class HeartbeatWriter:
             load.num_running,
             load.num_waiting,
             load.num_free_blocks,
-            0,
             self._device,
+            *load.num_refused,
         )
         self._put(self._at, body)
 
@@ -278,8 +295,8 @@ def _batch_bytes(max_suspects: int) -> int:
     return CRC.size + BATCH.size + max_suspects * SUSPECT.size
 
 
-def _heartbeat(fields: tuple[int, int, int, int, int, int, int, int, int, int, bytes]) -> Heartbeat:
-    phase, epoch, step, started, progress, typical, running, waiting, free, _, device = fields
+def _heartbeat(fields: tuple[Any, ...]) -> Heartbeat:
+    phase, epoch, step, started, progress, typical, running, waiting, free, device = fields[:10]
     return Heartbeat(
         phase=Phase(phase),
         epoch=epoch,
@@ -287,6 +304,6 @@ def _heartbeat(fields: tuple[int, int, int, int, int, int, int, int, int, int, b
         phase_started_ns=started,
         progress_ns=progress,
         typical_step_ns=typical,
-        load=Load(running, waiting, free),
+        load=Load(running, waiting, free, fields[10:]),
         device=device.rstrip(b"\0").decode(errors="replace"),
     )

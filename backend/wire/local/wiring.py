@@ -5,6 +5,7 @@ GroupWiring (backend/wire/control.py) brings each rank its part, as one flat lis
     page                             of heartbeats; a rank that is alone is sent no more
     exchange                         of its stage: memory, a bell to each other rank, a bell from
                                      each
+    meeting                          memory where its stage's ranks on devices find each other
     plans, to the lead               memory, a doorbell for each follower, a space of each
     plans, to a follower             memory, its own doorbell and space
     before, after                    links to the neighbouring stages, a ring each way: the one it
@@ -14,6 +15,7 @@ GroupWiring (backend/wire/control.py) brings each rank its part, as one flat lis
 Only what is between ranks of this machine.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -38,11 +40,14 @@ class WiringFds:
     before: LinkFds | None = None
     after: LinkFds | None = None
     drawn: LinkFds | None = None
+    meeting: int | None = None
 
     def pack(self) -> tuple[int, ...]:
         """Return the descriptors in the order in which unpack() takes them."""
         parts = (self.exchange, self.plans, self.before, self.after, self.drawn)
-        return (self.page, *(fd for part in parts if part is not None for fd in part.all()))
+        meeting = (self.meeting,) if self.meeting is not None else ()
+        others = (fd for part in parts if part is not None for fd in part.all())
+        return (self.page, *meeting, *others)
 
     @classmethod
     def unpack(cls, fds: Sequence[int], rank: int, shape: GroupShape) -> "WiringFds":
@@ -55,8 +60,9 @@ class WiringFds:
             )
         parts = _Parts(rank, shape)
         page = next(left)
-        exchange = plans = before = after = drawn = None
+        exchange = plans = before = after = drawn = meeting = None
         if parts.num_peers:
+            meeting = next(left)
             exchange = RankExchangeFds(
                 memory=next(left),
                 out=tuple(islice(left, parts.num_peers)),
@@ -72,7 +78,7 @@ class WiringFds:
             drawn = LinkFds(out=_ring(left))
         elif parts.is_told:
             drawn = LinkFds(into=_ring(left))
-        return cls(page, exchange, plans, before, after, drawn)
+        return cls(page, exchange, plans, before, after, drawn, meeting)
 
 
 class _Parts:
@@ -89,7 +95,7 @@ class _Parts:
         self.is_told = has_drawn and rank == 0
 
     def __len__(self) -> int:
-        exchange = 1 + 2 * self.num_peers if self.num_peers else 0
+        exchange = 2 + 2 * self.num_peers if self.num_peers else 0
         plans = 1 + 2 * self.num_readers if self.num_readers else 0
         links = 6 * (self.has_before + self.has_after) + 3 * (self.tells or self.is_told)
         return 1 + exchange + plans + links
@@ -120,6 +126,10 @@ class GroupFds:
             for peers in map(shape.peers, local)
             if len(peers) > 1
         }
+        # They grow with what is written there, a few KiB.
+        self._meetings = {
+            start: os.memfd_create("unisono-meeting", os.MFD_CLOEXEC) for start in self._exchanges
+        }
         plan_bytes = PLAN_BYTES * (1 + shape.pp)
         self._plans = create_ring(plan_bytes, len(local) - 1) if _has_plans(shape) else None
         self._links = {rank: LinkRings() for rank in local if shape.after(rank) in local}
@@ -130,10 +140,11 @@ class GroupFds:
     def view(self, rank: int) -> WiringFds:
         """Return the descriptors that one rank needs."""
         parts, shape = _Parts(rank, self._shape), self._shape
-        exchange = plans = before = after = drawn = None
+        exchange = plans = before = after = drawn = meeting = None
         if parts.num_peers:
             peers = shape.peers(rank)
             exchange = self._exchanges[peers.start].view(rank - peers.start)
+            meeting = self._meetings[peers.start]
         if self._plans is not None:
             plans = self._plans if rank == 0 else self._plans.view(rank - 1)
         if parts.has_before:
@@ -144,7 +155,7 @@ class GroupFds:
             drawn = self._drawn.first
         if self._drawn is not None and parts.is_told:
             drawn = self._drawn.second
-        return WiringFds(self._page, exchange, plans, before, after, drawn)
+        return WiringFds(self._page, exchange, plans, before, after, drawn, meeting)
 
     def close(self) -> None:
         """Drop the supervisor's copies, so that each rank sees the others' deaths."""
@@ -156,3 +167,5 @@ class GroupFds:
             self._plans.close()
         if self._drawn is not None:
             self._drawn.close()
+        for meeting in self._meetings.values():
+            os.close(meeting)

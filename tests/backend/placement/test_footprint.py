@@ -54,7 +54,7 @@ def test_table_of_a_width_that_no_kernel_takes_is_counted(
     _check(model, dtype="bfloat16", quantization=quantization)
 
 
-@pytest.mark.parametrize("kernels", ["auto", "torch"])
+@pytest.mark.parametrize("kernels", ["auto", pytest.param("torch", marks=pytest.mark.slow)])
 def test_footprint_of_the_default_model_is_what_is_held(kernels: str) -> None:
     _check(default_model(), kernels=kernels)
 

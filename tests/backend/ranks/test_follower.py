@@ -17,6 +17,7 @@ from backend.wire.local.ring import RingFds, RingReader, RingWriter, create_ring
 
 @dataclass
 class FakeRunner:
+    runs_ahead = False
     page: HeartbeatPage
     steps: list[int] = field(default_factory=list)
 

@@ -10,6 +10,7 @@ import pytest
 
 from backend.config.cache_groups import FULL_GROUPS, CacheGroup
 from backend.config.spec import PositionBias, PromptEncoder
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.model_runner import StepResult
 from backend.ranks.lead import Lead
 from backend.settings import EngineSettings
@@ -107,6 +108,7 @@ class World:
                 encoder=encoder,
             ),
             runner=self.runner,
+            tp=TensorParallel(),
             device="cpu",
             dtype="float32",
             kernels="none",

@@ -25,7 +25,7 @@ AMBIGUOUS = {
 PATH = "properties.n.anyOf[1].minimum"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def validator() -> AsyncIterator[GrammarValidator]:
     pieces = [b"", *(bytes([byte]) for byte in range(256))]
     validator = GrammarValidator(lambda: GrammarVocabulary(pieces, (0,)))

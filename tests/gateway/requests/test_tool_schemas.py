@@ -13,7 +13,7 @@ from gateway.sandbox.grammar_validator import GrammarValidator, GrammarVocabular
 from gateway.schema.messages import Tool
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def validator() -> AsyncIterator[GrammarValidator]:
     pieces = [b"", *(bytes([byte]) for byte in range(256))]
     validator = GrammarValidator(lambda: GrammarVocabulary(pieces, (0,)))

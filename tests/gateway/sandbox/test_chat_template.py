@@ -24,6 +24,7 @@ from gateway.sandbox.template_process import ChatRenderer
 from gateway.text.chat_templates import load_chat_templates
 from gateway.text.tokenizer import Tokenizer
 from gateway.text.vocab.gguf import vocabulary_from_metadata
+from tests.gateway.sandbox.inline_helper import use_inline_helpers
 
 # Everything that templates of models use: macros, namespaces, white space control, slices, tests,
 # filters, loop controls, {% generation %}, tools and their calls.
@@ -108,6 +109,12 @@ async def encode(
     return await template.encode(Conversation(messages, **fields))
 
 
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Render without a process, where only the text matters."""
+    use_inline_helpers(monkeypatch)
+
+
 def children() -> set[str]:
     """Return the ids of this process's children."""
     tasks = Path("/proc/self/task").glob("*/children")
@@ -137,6 +144,7 @@ async def test_ids_equal_those_of_transformers() -> None:
                         assert own == expected, (messages, prompts, tools)
 
 
+@pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("content", ["Sure, ", "So:", "one\n"])
 @pytest.mark.parametrize("source", [own_template(), RICH])
 async def test_continued_message_ends_as_in_transformers(source: str, content: str) -> None:
@@ -157,6 +165,7 @@ PARTS = """
 {% endfor %}"""
 
 
+@pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("source", [PARTS, PARTS.replace("part.type", "part['type'] + ''")])
 async def test_template_that_knows_parts_alone_gets_parts(source: str) -> None:
     """It showed nothing of a string, or failed over it."""
@@ -179,6 +188,7 @@ GUARD = """
 {% endfor %}"""
 
 
+@pytest.mark.usefixtures("inline")
 async def test_text_that_a_template_has_of_its_own_is_not_the_users() -> None:
     """It was taken for shown, and the user's words were lost in silence."""
     with opened(GUARD) as template:
@@ -192,12 +202,14 @@ MIXED = """
 {%- else %}{{ "U" + message.content[0].text }}{% endif %}{% endfor %}"""
 
 
+@pytest.mark.usefixtures("inline")
 async def test_each_role_has_its_own_form() -> None:
     messages = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
     with opened(MIXED) as template:
         assert smollm().decode(await encode(template, messages)) == "SaUb"
 
 
+@pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("source", ["{{ messages[0].content is string }}", "hi", ""])
 async def test_template_that_shows_no_question_is_refused(source: str) -> None:
     with opened(source) as template, pytest.raises(TemplateFailure, match="shows nothing of what"):
@@ -222,6 +234,7 @@ DEVELOPERS = (
 )
 
 
+@pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("source", [*NO_DEVELOPERS, *DEVELOPERS])
 async def test_developer_is_a_system_unless_the_template_knows_it(source: str) -> None:
     """The word anywhere in the template decided, and what developers said could get lost."""
@@ -232,6 +245,7 @@ async def test_developer_is_a_system_unless_the_template_knows_it(source: str) -
     assert text.removeprefix("You are a developer. ") == f"<{role}>Be.<user>x"
 
 
+@pytest.mark.usefixtures("inline")
 async def test_template_has_all_the_special_tokens_that_files_name() -> None:
     """pad_token and unk_token were undefined: an empty text."""
     names = ("bos_token", "eos_token", "pad_token", "unk_token")
@@ -258,6 +272,7 @@ TRIMMING = """
 {% endfor %}"""
 
 
+@pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("source", [TRIMMING, TRIMMING.replace(" | trim", "")])
 async def test_blank_message_is_continued_after_the_templates_line(source: str) -> None:
     """The line break that the template puts before it was cut off."""
@@ -273,6 +288,7 @@ async def test_blank_message_is_continued_after_the_templates_line(source: str) 
 EOS = "{{ messages[0].content }}{{ eos_token }}"
 
 
+@pytest.mark.usefixtures("inline")
 async def test_eos_token_is_the_one_that_the_files_name() -> None:
     """It was the first of all ids that end an answer, which may be the end of a turn."""
     tokenizer = smollm()
@@ -288,6 +304,7 @@ async def test_eos_token_is_the_one_that_the_files_name() -> None:
         template.close()
 
 
+@pytest.mark.usefixtures("inline")
 async def test_tool_may_leave_out_what_the_template_looks_into() -> None:
     """A tool without parameters, which the API allows, was a 400 with many templates."""
     source = (
@@ -308,6 +325,7 @@ async def test_tool_may_leave_out_what_the_template_looks_into() -> None:
     assert smollm().decode(ids) == "x|f |g |h d city"
 
 
+@pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("bound", [2**64, -(2**63) - 1, 10**400])
 async def test_numbers_in_a_tool_may_be_of_any_size(bound: int) -> None:
     """Beyond 64 bits they were a 500."""
@@ -331,6 +349,7 @@ async def test_special_tokens_in_messages_and_tools_stay_text() -> None:
     assert smollm().decode(ids, skip_special_tokens=False).count(evil) == 4
 
 
+@pytest.mark.usefixtures("inline")
 async def test_added_token_in_a_message_has_the_ids_of_its_characters() -> None:
     with opened(own_template()) as template:
         for token in oracle().added_tokens_decoder.values():
@@ -353,10 +372,16 @@ HOSTILE = {
     "\n\n{% for k, v in messages[0].content | items %}{% endfor %}": "^its line 3 fails",
     "{% if %}": "line 1",
 }
+# Its limits, and its end.
+NEEDS_PROCESS = ("processor", "memory", "nests too deep")
 
 
 @pytest.mark.parametrize(("source", "cause"), HOSTILE.items())
-async def test_hostile_or_broken_template_is_a_failure_in_words(source: str, cause: str) -> None:
+async def test_hostile_or_broken_template_is_a_failure_in_words(
+    monkeypatch: pytest.MonkeyPatch, source: str, cause: str
+) -> None:
+    if cause not in NEEDS_PROCESS:
+        use_inline_helpers(monkeypatch)
     with opened(source, 0.3 if cause == "processor" else 2.0) as template:
         for _ in range(2):
             with pytest.raises(TemplateFailure, match=cause):
@@ -430,6 +455,7 @@ async def test_close_leaves_no_process() -> None:
     assert children() <= before
 
 
+@pytest.mark.usefixtures("inline")
 async def test_halves_of_surrogate_pairs_are_refused_in_words() -> None:
     with (
         opened("{{ messages[0].content }}") as template,

@@ -47,15 +47,21 @@ BOUNDED: list[Callable[[], tokenizers.Tokenizer]] = [
 ]
 
 
+@cache
+def bounded(backend: Callable[[], tokenizers.Tokenizer]) -> tuple[tokenizers.Tokenizer, TextBound]:
+    own = backend()
+    bound = text_bound(own)
+    assert bound is not None
+    return own, bound
+
+
 @pytest.mark.parametrize("backend", BOUNDED)
 @settings(deadline=None)
 @given(text=st.text(st.sampled_from(CHARACTERS) | st.characters(codec="utf-8"), max_size=200))
 def test_no_text_has_fewer_tokens_than_its_bound(
     backend: Callable[[], tokenizers.Tokenizer], text: str
 ) -> None:
-    own = backend()
-    bound = text_bound(own)
-    assert bound is not None
+    own, bound = bounded(backend)
     assert bound.min_num_tokens(text) <= len(own.encode(text, add_special_tokens=False))
 
 
