@@ -26,6 +26,7 @@ from backend.config.tensors import (
 )
 from backend.placement.memory import DTYPE_BYTES, ModelFootprint
 from backend.placement.sharding import ALL, MLP_UNIT, Shard
+from backend.placement.stages import LayerSizes
 from backend.quant.kept_weights import KeptWeights, WeightFootprint
 from backend.quant.weight_format import WeightFormat
 
@@ -137,6 +138,8 @@ class Footprint:
 
     def _keep_kind(self, kind: TensorKind) -> Iterator[KeptWeight]:
         name, info, count = kind
+        if not self._shard.stage.has(name, is_tied=self._config.tie_word_embeddings):
+            return
         own = self._shard.experts
         if count > 1 and info.expert is not None and own is not None:  # whole ones
             count, info = count // self._shard.size, info._replace(expert=own.start)
@@ -146,8 +149,9 @@ class Footprint:
     def _keep(self, name: str, info: TensorInfo) -> Iterator[KeptWeight]:
         rows, cols = self._shard.slices(info, self._config.head_dim)
         if len(info.shape) != 2 or info.is_plain or name.endswith(_PLAIN_MATRICES):
-            yield self._plain(name, info, rows)
-            if name == EMBEDDING and self._config.tie_word_embeddings:
+            if name != EMBEDDING or self._shard.stage.is_first:
+                yield self._plain(name, info, rows)
+            if name == EMBEDDING and self._is_tied_head:
                 yield self._pack(
                     name, _length(info.shape[0], self._shard.vocab), info.shape[1], ALL, "head"
                 )
@@ -157,16 +161,22 @@ class Footprint:
             footprint = self._kept_as.dense_footprint(n, k)
             yield KeptWeight(name, footprint, "linear", WeightFormat.DENSE, n * k)
             return
-        is_tied = self._config.tie_word_embeddings
         if name == PER_LAYER_EMBEDDING:
             yield self._table(name, _length(n, rows), k)
             return
-        if name == EMBEDDING and is_tied:
-            yield self._pack(name, _length(n, self._shard.vocab), k, ALL, "head")
-        elif name != EMBEDDING:
+        if name != EMBEDDING:
             yield self._pack(name, _length(n, rows), k, cols, _role(name, info))
-        if name == EMBEDDING and not (is_tied and self._shard.size == 1 and self._kept_as.embeds):
+            return
+        if self._is_tied_head:
+            yield self._pack(name, _length(n, self._shard.vocab), k, ALL, "head")
+        is_both = self._is_tied_head and self._shard.size == 1 and self._kept_as.embeds
+        if self._shard.stage.is_first and not is_both:
             yield self._table(name, n, k)
+
+    @property
+    def _is_tied_head(self) -> bool:
+        """Whether the rank multiplies by the embedding's table to get logits."""
+        return self._config.tie_word_embeddings and self._shard.stage.is_last
 
     def _plain(self, name: str, info: TensorInfo, rows: slice) -> KeptWeight:
         """Return what is kept of a tensor that no linear layer multiplies by."""
@@ -236,6 +246,26 @@ def _role(name: str, info: TensorInfo) -> Role:
     # Keys and values of a prompt, that the decoder attends to, are made with the prompt.
     is_cross = ".cross_attn.k_proj" in name or ".cross_attn.v_proj" in name
     return "encoder" if name.startswith(ENCODER_LAYER_PREFIX) or is_cross else "linear"
+
+
+def layer_sizes(
+    stored: StoredWeights, config: ModelConfig, kinds: Iterable[TensorKind]
+) -> LayerSizes:
+    """Return what a file has of each layer, in bytes; what it has in no blocks counts two a value.
+
+    kinds: as Footprint takes them, each of a single layer.
+    """
+    return LayerSizes.of(
+        config,
+        (
+            (name, info, count * prod(info.shape) * _value_bytes(stored.weight_format(name)))
+            for name, info, count in kinds
+        ),
+    )
+
+
+def _value_bytes(weight_format: WeightFormat) -> float:
+    return weight_format.block_bytes / weight_format.block_size
 
 
 def mlp_unit(stored: StoredWeights, kinds: Iterable[TensorKind]) -> int:
