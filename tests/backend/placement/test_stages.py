@@ -22,6 +22,9 @@ class _Dense:
     def stored_type(self, name: str) -> str:
         return "BF16"
 
+    def scale_columns(self, name: str) -> int:
+        return 0
+
 
 def cut(sizes: list[int], pp: int, before: int = 0, after: int = 0) -> list[int]:
     config = tiny_config(num_layers=len(sizes))
