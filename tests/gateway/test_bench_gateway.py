@@ -49,8 +49,15 @@ def test_bodies_say_their_length_in_the_words_of_the_dialect() -> None:
     assert bodies["takeoff"]["max_new_tokens"] == 7
 
 
+# The others differ in the body, which is looked at above, and in how their events begin.
+SHORT = ("chat", "messages")
+
+
 @pytest.mark.e2e
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    "dialect",
+    [pytest.param(name, marks=[] if name in SHORT else pytest.mark.slow) for name in DIALECTS],
+)
 def test_bench_gateway_measures_a_worker_without_a_model(tmp_path: Path, dialect: str) -> None:
     file = tmp_path / "figures.json"
     load = ["--streams", "4", "--rate", "50", "--seconds", "0.5", "--rounds", "1"]
