@@ -20,7 +20,8 @@ import pytest
 
 from backend.native import levels
 from tests.backend.factories import write_tiny_llama
-from tests.e2e.clients import RawStream, request
+from tests.e2e.clients import RawStream, metrics, request
+from tests.e2e.control import ctl
 from tests.e2e.relay import Relay, free_ports
 from tests.e2e.server import Server, refused_start, wait_until
 from tests.e2e.test_resumption import POISON, Answer, ask, is_whole, post
@@ -70,6 +71,7 @@ class World:
     model: Path
     secret: Path
     undisturbed: list[Answer]
+    owner_socket: Path
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     port = free_ports(NUM_GROUPS)
     own = ["--dp", str(NUM_GROUPS), "--max-num-seqs", "32", "--kv-cache-bytes", str(1 << 24)]
     own += ["--group-port", str(port), "--group-wire", "tcp", "--restart-window-s", "1"]
+    own += ["--control-socket", str(folder / "owner.sock")]
     own += ["--test-faults", POISON[0].replace("rank=1", "rank=0")]
     with ExitStack() as stack:
         owner = stack.enter_context(Server(model, *common, *own))
@@ -91,7 +94,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         addresses = ",".join(relay.address for relay in ways)
         joined = stack.enter_context(Server(model, *common, "--join", addresses))
         wait_until(lambda: is_whole(joined), 20, "the second gateway has both groups")
-        yield World(owner, joined, ways, model, secret, ask_all(owner, lambda: None))
+        undisturbed = ask_all(owner, lambda: None)
+        yield World(owner, joined, ways, model, secret, undisturbed, folder / "owner.sock")
 
 
 def test_joined_gateway_gives_the_same_texts(world: World) -> None:
@@ -128,6 +132,22 @@ def test_answers_survive_a_cut_connection(world: World) -> None:
     wait_until(lambda: is_whole(world.joined), 30, "both groups are there again")
 
 
+def test_drained_group_ends_what_other_gateways_have_in_it(world: World) -> None:
+    """It was cut off, and had to go on elsewhere, or where there is no other group, to wait."""
+
+    def restart_all() -> None:
+        status, words = ctl(world.owner_socket, "restart", "--rolling")
+        assert status == 0, words
+
+    def resumed() -> float:
+        return metrics(world.joined.url)["unisono_resumptions_total"]
+
+    before = resumed()
+    assert ask_all(world.joined, restart_all) == world.undisturbed
+    assert resumed() == before
+    wait_until(lambda: is_whole(world.joined), 30, "both groups are there again")
+
+
 def test_client_that_leaves_frees_the_group(world: World) -> None:
     body = {"model": "tiny", "prompt": "a b c", "max_tokens": 12_000, "ignore_eos": True}
     with RawStream(world.joined.url, body) as stream:
@@ -158,6 +178,8 @@ def test_wrong_secret_ends_the_start_and_is_logged(world: World, tmp_path: Path)
     wait_until(lambda: "the secret is wrong; 1 so far" in world.owner.stderr, 5, "it is logged")
     for said in (words, world.owner.stderr):
         assert SECRET not in said and "let me in" not in said
+    series = 'unisono_group_connections_refused_total{group="0",reason="secret"}'
+    wait_until(lambda: metrics(world.owner.url).get(series, 0) >= 1, 10, "it is counted")
 
 
 @pytest.mark.slow
