@@ -23,8 +23,8 @@ from gateway.supervision.listening import GroupListening
 
 logger = logging.getLogger(__name__)
 
-# 2.60 is what was run. By their sources 2.10, 2.30, 2.44 and 2.55 have all that is asked of Ray, but
-# what older ones make of it nobody has seen.
+# 2.60 is what was run. By their sources 2.10, 2.30, 2.44 and 2.55 have all that is asked of Ray,
+# but what older ones make of it nobody has seen.
 LEAST_RAY = (2, 56)
 
 
