@@ -81,6 +81,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     model = write_tiny_llama(folder / "tiny", head_dim=16, max_model_len=16384)
     secret = folder / "secret"
     secret.write_text(f"{SECRET}\n")
+    secret.chmod(0o600)
     common = [] if is_ours else ["--exact", "--dtype", "float32"]
     common += ["--group-secret", str(secret)]
     port = free_ports(NUM_GROUPS)
@@ -173,6 +174,7 @@ def test_poison_of_a_joined_gateway_ends_after_two_deaths(world: World) -> None:
 def test_wrong_secret_ends_the_start_and_is_logged(world: World, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("let me in please, I am a gateway")
+    wrong.chmod(0o600)
     words = refused_start(world.model, "--group-secret", wrong, "--join", world.relays[0].address)
     assert "the secret is wrong" in words
     wait_until(lambda: "the secret is wrong; 1 so far" in world.owner.stderr, 5, "it is logged")
