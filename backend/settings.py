@@ -26,7 +26,11 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["auto", "generate", "embed", "rerank"],
         Meta(description="what the model gives: text, vectors, scores; auto: what its files say"),
     ] = "auto"
-    tp: Annotated[int, Meta(ge=1, le=64, description="ranks a group (tensor parallel)")] = 1
+    tp: Annotated[int, Meta(ge=1, le=64, description="ranks a stage (tensor parallel)")] = 1
+    pp: Annotated[
+        int,
+        Meta(ge=1, le=64, description="stages a group, each with some layers (pipeline parallel)"),
+    ] = 1
     expert_parallel: Annotated[
         bool, Meta(description="ranks have whole experts of a mixture, not columns of each")
     ] = False
@@ -119,3 +123,8 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(description="for tests: faults to inject, as backend/fault_injection.py says"),
     ] = ""
+
+    @property
+    def num_ranks(self) -> int:
+        """Ranks of a group."""
+        return self.tp * self.pp

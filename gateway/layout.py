@@ -55,7 +55,12 @@ def layout(settings: Settings) -> list[GroupPlace]:
     first_rank = 0
     for group, threads in zip(groups, shares, strict=True):
         own = msgspec.structs.replace(
-            engine, tp=group.ranks, dp=len(groups), devices=group.devices, threads=threads
+            engine,
+            tp=_ranks_a_stage(group.ranks, group.pp),
+            pp=group.pp,
+            dp=len(groups),
+            devices=group.devices,
+            threads=threads,
         )
         places.append(GroupPlace(own, first_rank, group.name, group.node))
         first_rank += group.ranks
@@ -127,11 +132,12 @@ def another_place(
     Raises ModelError if devices and ranks do not match.
     """
     engine = first.engine
-    tp = ranks or len(devices) or engine.tp
-    if not devices and tp == engine.tp:
+    ranks = ranks or len(devices) or engine.num_ranks
+    if not devices and ranks == engine.num_ranks:
         devices = engine.devices
-    if len(devices) not in (0, tp):
-        raise ModelError(f"{len(devices)} devices for {tp} ranks; name one for each")
+    if len(devices) not in (0, ranks):
+        raise ModelError(f"{len(devices)} devices for {ranks} ranks; name one for each")
+    tp = _ranks_a_stage(ranks, engine.pp)
     own = msgspec.structs.replace(
         engine, tp=tp, devices=devices, max_num_seqs=max_num_seqs or engine.max_num_seqs
     )
@@ -144,10 +150,21 @@ def shape(places: list[GroupPlace]) -> str:
         own = [place for place in places if place.address is None]
         words = f"{joined} joined group{'' if joined == 1 else 's'}"
         return f"{shape(own)}, {words}" if own else words
-    ranks = [place.engine.tp for place in places]
-    if len(set(ranks)) == 1:
-        return f"TP {ranks[0]} x DP {len(ranks)}"
-    return f"{len(ranks)} groups of {', '.join(map(str, ranks))} ranks"
+    forms = {(place.engine.tp, place.engine.pp) for place in places}
+    if len(forms) == 1:
+        [(tp, pp)] = forms
+        stages = f" x PP {pp}" if pp > 1 else ""
+        return f"TP {tp}{stages} x DP {len(places)}"
+    ranks = ", ".join(str(place.engine.num_ranks) for place in places)
+    return f"{len(places)} groups of {ranks} ranks"
+
+
+def _ranks_a_stage(ranks: int, pp: int) -> int:
+    if ranks % pp:
+        raise ModelError(
+            f"{ranks} ranks cannot be {pp} stages of equally many: use a multiple of {pp} ranks"
+        )
+    return ranks // pp
 
 
 def _joined(server: ServerSettings) -> tuple[GroupSettings, ...]:
@@ -169,15 +186,18 @@ def _address(group: GroupSettings, secret: bytes, server: ServerSettings) -> Lea
 
 
 def _alike(engine: EngineSettings, name: str) -> tuple[GroupSettings, ...]:
-    """--dp groups of --tp ranks."""
-    devices, tp = engine.devices, engine.tp
-    if len(devices) not in (0, tp * engine.dp):
+    """--dp groups of --tp ranks in each of --pp stages."""
+    devices, ranks = engine.devices, engine.num_ranks
+    if len(devices) not in (0, ranks * engine.dp):
+        stages = f" times --pp {engine.pp}" if engine.pp > 1 else ""
         raise ModelError(
-            f"--devices names {len(devices)} devices for {tp * engine.dp} ranks: "
-            f"--tp {tp} times --dp {engine.dp}; name one for each"
+            f"--devices names {len(devices)} devices for {ranks * engine.dp} ranks: "
+            f"--tp {engine.tp}{stages} times --dp {engine.dp}; name one for each"
         )
     return tuple(
-        GroupSettings(tp, devices[number * tp : (number + 1) * tp], name=name)
+        GroupSettings(
+            ranks, devices[number * ranks : (number + 1) * ranks], name=name, pp=engine.pp
+        )
         for number in range(engine.dp)
     )
 

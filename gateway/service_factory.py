@@ -133,5 +133,5 @@ def _fingerprint(
     facts = [metadata.version("unisono"), path.name, stat.st_size, int(stat.st_mtime)]
     facts += [settings.engine.dtype, settings.engine.exact]
     facts += [defaults, templates, settings.server.default_chat_template_kwargs]
-    facts += sorted({place.engine.tp for place in layout(settings)})
+    facts += sorted({place.engine.tp for place in layout(settings)})  # stages change no bit
     return f"fp_{hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:10]}"

@@ -322,6 +322,9 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Fingerprint,
         Meta(description="SHA-256 of its certificate, where the way to it is encrypted"),
     ] = ""
+    pp: Annotated[
+        int, Meta(ge=1, le=64, description="stages that its ranks make, each with some layers")
+    ] = 1
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -34,7 +34,12 @@ from backend.placement.sharding import Shard
 
 
 class Decoder:
-    """One rank's part. T tokens of a step."""
+    """One rank's part. T tokens of a step.
+
+    Where layers are shared out, only the first stage embeds, and only the last has the final norm
+    and the head. Between stages the residual stream is one tensor, the sum of its two parts: that
+    is what the next layer would have made of them.
+    """
 
     def __init__(
         self,
@@ -47,53 +52,62 @@ class Decoder:
         assert isinstance(config.spec, DecoderSpec)
         self._spec = config.spec
         self._context, self._ops = context, context.ops
-        self._layers = [
-            DecoderLayer(config, layer, loader.at(f"model.layers.{index}"), shard, context)
-            for index, layer in enumerate(config.spec.layers)
-        ]
+        self._stage = stage = shard.stage
+        own = [(index, config.spec.layers[index]) for index in stage.layers]
+        self._layers = {
+            index: DecoderLayer(config, layer, loader.at(f"model.layers.{index}"), shard, context)
+            for index, layer in own
+        }
         # The layers behind these keep nothing of their own.
         keeps = [
             layer.state is not None or (layer.attention and layer.attention.shares_kv_of is None)
             for layer in config.spec.layers
         ]
-        self._num_writers = max((n for n, own in enumerate(keeps, 1) if own), default=0)
+        num_writers = max((n for n, own in enumerate(keeps, 1) if own), default=0)
+        layers = stage.layers
+        border = max(layers.start, num_writers) if stage.is_last else layers.stop
+        self._writers, self._readers = range(layers.start, border), range(border, layers.stop)
         self._norm = (
             NormLayer(loader, "model.norm", config.spec.norm, context.ops)
-            if config.spec.has_final_norm
+            if config.spec.has_final_norm and stage.is_last
             else None
         )
         self._head = (
             VocabParallelHead(loader, EMBEDDING if config.tie_word_embeddings else HEAD)
-            if config.has_head
+            if config.has_head and stage.is_last
             else None
         )
-        self._head_bias = loader.take("lm_head.bias") if loader.has("lm_head.bias") else None
+        self._head_bias = (
+            loader.take("lm_head.bias") if loader.has("lm_head.bias") and stage.is_last else None
+        )
         tied = self._head if config.tie_word_embeddings and shard.size == 1 else None
-        self._embedding = InputEmbedding(config.spec, loader, tied)
+        self._embedding = InputEmbedding(config.spec, loader, tied) if stage.is_first else None
         self._project_out = (
             loader.pack("model.project_out.weight")
-            if loader.has("model.project_out.weight")
+            if loader.has("model.project_out.weight") and stage.is_last
             else None
         )
         told = config.spec.per_layer
         self._per_layer = PerLayerInputs(config, told, loader, shard, context) if told else None
-        self._tails = [
-            LayerTail(config, layer, loader.at(f"model.layers.{index}"), context)
-            for index, layer in enumerate(config.spec.layers)
-        ]
+        self._tails = {
+            index: LayerTail(config, layer, loader.at(f"model.layers.{index}"), context)
+            for index, layer in own
+        }
         self._kinds = [
             AttentionKind.of(config, layer.attention, shard) if layer.attention else None
             for layer in config.spec.layers
         ]
+        kinds = [kind for index, kind in enumerate(self._kinds) if kind and index in layers]
         self._turns = {
             turn: RotaryEmbedding(*turn, max_len, context.dtype, context.device)
-            for turn in dict.fromkeys(kind.turn for kind in self._kinds if kind)
+            for turn in dict.fromkeys(kind.turn for kind in kinds)
         }
         self._passes: WeakKeyDictionary[KVCache, _Passes] = WeakKeyDictionary()
         self.weight_bytes = loader.ledger.weight_bytes
         self.replicated_bytes = loader.ledger.replicated_bytes
 
     def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
+        assert self._embedding is not None, "the first stage embeds"
         x = self._embedding.forward(batch.input_ids, batch.positions)  # [T, hidden]
         passes = self._passes_over(kv_cache)
         if passes.recorded and _are_decodes(batch):
@@ -101,11 +115,20 @@ class Decoder:
             turned = [part for rotation in inputs.rotations for part in rotation]
             given = StepGiven([x, *turned], inputs.plans)
             return passes.recorded.run(given, lambda: self._run_decodes(x, inputs, batch, kv_cache))
+        return self.forward_from(x, batch, kv_cache)
+
+    def forward_from(self, x: Tensor, batch: Batch, kv_cache: KVCache) -> Tensor:
+        """Run this stage's layers on the residual stream, [T, hidden].
+
+        Return that stream for the next stage; of the last, what forward() does.
+        """
+        passes, readers = self._passes_over(kv_cache), self._readers
         told = self._per_layer.forward(batch.input_ids, x) if self._per_layer else None
-        writers, readers = range(self._num_writers), range(self._num_writers, len(self._layers))
         inputs = passes.writers.inputs(self._ops, self._turns, batch)
         wanted = batch.output_tokens
-        x, delta = self._run(writers, (x, None), told, inputs, batch, kv_cache, wanted)
+        x, delta = self._run(self._writers, (x, None), told, inputs, batch, kv_cache, wanted)
+        if not self._stage.is_last:
+            return x if delta is None else x + delta
         is_read_whole = len(batch.output_tokens) == len(batch.input_ids) == batch.num_decodes
         if readers and not is_read_whole and len(batch.output_tokens) <= len(batch.context_lens):
             # What is not read of these layers is nobody's: no layer keeps keys of it.
@@ -123,7 +146,7 @@ class Decoder:
         self, x: Tensor, inputs: StepInputs, batch: Batch, kv_cache: KVCache
     ) -> Tensor:
         """Run all layers where every token is read. x: [T, hidden]."""
-        layers = range(len(self._layers))
+        layers = self._stage.layers
         return self._end(*self._run(layers, (x, None), None, inputs, batch, kv_cache, None))
 
     def _run(
@@ -140,7 +163,7 @@ class Decoder:
         read of the last one of all; None for all."""
         x, delta = stream
         for index in layers:
-            read = wanted if index == len(self._layers) - 1 else None
+            read = wanted if index == len(self._spec.layers) - 1 else None
             attention = state = None
             if self._kinds[index] is not None:
                 rotation, plan = inputs.of(index)
@@ -166,12 +189,11 @@ class Decoder:
 
     def _passes_over(self, kv_cache: KVCache) -> "_Passes":
         if (found := self._passes.get(kv_cache)) is None:
-            num_layers = len(self._layers)
-            writers, readers = range(self._num_writers), range(self._num_writers, num_layers)
-            is_recorded = self._context.records_decodes and not readers and not self._per_layer
+            is_whole = self._stage.size == 1 and not self._readers and not self._per_layer
+            is_recorded = self._context.records_decodes and is_whole
             found = self._passes[kv_cache] = _Passes(
-                InputLayout(self._kinds, writers, kv_cache),
-                InputLayout(self._kinds, readers, kv_cache),
+                InputLayout(self._kinds, self._writers, kv_cache),
+                InputLayout(self._kinds, self._readers, kv_cache),
                 RecordedSteps() if is_recorded else None,
             )
         return found
@@ -193,7 +215,8 @@ class Decoder:
         assert self._head is not None, "a model that only embeds has no logits"
         # A scale above 0 and a cap leave the largest where it is.
         values, places = self._head.argmax(hidden)
-        values = values * self._spec.logit_scale
+        if self._spec.logit_scale != 1.0:
+            values = values * self._spec.logit_scale
         if cap := self._spec.logit_softcap:
             values = torch.tanh(values / cap) * cap
         return values, places

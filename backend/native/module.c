@@ -166,6 +166,7 @@ PLAIN(head_norm, HeadNorm)
 PLAIN(silu_mul, GateMul)
 PLAIN(gelu_mul, GateMul)
 LONG(attention, Attention)
+LONG(latent_attention, LatentAttention)
 LONG(delta_rule, DeltaRule)
 PLAIN(gated_norm, GatedNorm)
 PLAIN(gated_squares, GatedSquares)
@@ -251,6 +252,7 @@ static PyMethodDef methods[] = {
     CALL(silu_mul),
     CALL(gelu_mul),
     CALL(attention),
+    CALL(latent_attention),
     CALL(delta_rule),
     CALL(gated_norm),
     CALL(gated_squares),

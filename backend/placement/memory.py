@@ -54,7 +54,7 @@ class RankMemory:
         """
         hidden, size = config.hidden_size, DTYPE_BYTES[dtype]
         columns = shard.intermediate.stop - shard.intermediate.start
-        vocab = shard.vocab.stop - shard.vocab.start
+        vocab = shard.vocab.stop - shard.vocab.start if shard.stage.is_last else 0
         step = token_budget * (4 * hidden + 3 * columns + 3 * config.per_layer_width) * size
         return cls(*footprint, step + 2 * max_num_seqs * vocab * 4)
 
@@ -88,11 +88,19 @@ def kv_bytes_per_head(head_dim: int, dtype: str) -> int:
 
 
 def kv_block_bytes(
-    config: ModelConfig, groups: Sequence[CacheGroup], tp: int, block_size: int, dtype: str
+    config: ModelConfig,
+    groups: Sequence[CacheGroup],
+    tp: int,
+    block_size: int,
+    dtype: str,
+    layers: range | None = None,
 ) -> list[int]:
     """Return what each of tp ranks has of a block: of one cache group the keys and values of
-    block_size tokens."""
-    shapes = kv_shapes(config)
+    block_size tokens. layers: those of the ranks' stage; None: all."""
+    shapes = [
+        shape if layers is None or layer in layers else None
+        for layer, shape in enumerate(kv_shapes(config))
+    ]
     # Layers are many, their shapes one or two.
     by_shape = {shape: _token_bytes(shape, tp, dtype) for shape in set(shapes) if shape}
     return [

@@ -14,6 +14,7 @@ import msgspec
 
 from backend.config.cache_groups import capacity_tokens, longest_sequence
 from backend.ranks.flight import Flight, Landed
+from backend.ranks.staged_flight import StagedFlight
 from backend.ranks.told_credits import ToldCredits
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.pooling_scheduler import PoolingScheduler
@@ -27,9 +28,9 @@ from backend.structured_output.faulty_matchers import build_matchers
 from backend.structured_output.matchers import Matchers
 from backend.wire.channel import ChannelBroken, LeadEnd
 from backend.wire.control import Attach, ChildLine, Detach, Listen, Retire, Stop
+from backend.wire.link import Link, PlanWriter
 from backend.wire.local.ends import LocalLeadEnd
 from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase
-from backend.wire.local.ring import RingWriter
 from backend.wire.messages import (
     Abort,
     FinishReason,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from backend.engine.device_runner import DeviceRunner
     from backend.engine.engine import Engine
     from backend.engine.model_runner import StepResult
+    from backend.engine.stage_runner import StageRunner
 
 logger = logging.getLogger(__name__)
 
@@ -66,10 +68,12 @@ class Lead:
         settings: EngineSettings,
         engine: "Engine",
         line: ChildLine,
-        plans: RingWriter | None,
+        plans: PlanWriter | None,
         heartbeat: HeartbeatWriter,
+        drawn: Link | None = None,
     ) -> None:
-        """plans: the ring to the followers; None for a group of one."""
+        """plans: the way to the followers; None for a group of one. drawn: what the last stage
+        tells, where there are several."""
         self._replica = replica
         self._block_size = settings.block_size
         self._engine = engine
@@ -89,12 +93,18 @@ class Lead:
             groups=engine.groups,
             runs_whole=engine.config.runs_whole,
             states=_state_slots(engine, settings.block_size),
+            num_stages=settings.pp,
         )
         self._prefill_budget = PrefillBudget(settings.inter_token_ms / 1000)
         self._matchers = build_matchers(
             engine.config.vocab_size, engine.config.eos_token_ids, settings.test_faults
         )
         self._flight = _flight(self._scheduler, engine, self._matchers)
+        self._staged: StagedFlight | None = None
+        if drawn is not None:
+            runner = cast("StageRunner", engine.runner)
+            self._staged = StagedFlight(self._scheduler, runner, self._matchers, drawn, settings.pp)
+        self._waits = False  # nothing can be planned before something arrives
         self._channels: dict[int, LeadEnd] = {}
         self._acceptor: Acceptor | None = None
         self._credits = ToldCredits()
@@ -148,19 +158,30 @@ class Lead:
 
     def step(self) -> None:
         """Plan and run one step, and send what came of it; without work, say what is free."""
+        if self._staged is not None:
+            self._send_landed(self._staged.land())
+            self._waits = self._staged.is_full
+            if self._waits:
+                return
         started = time.monotonic()
         plan = self._scheduler.schedule(self._prefill_budget.limit)
         if plan is None:
             self._send_rest()
             return
         newcomers = self._scheduler.newcomers()
-        suspects = newcomers + (self._flight.suspects if self._flight else [])
+        ahead = self._flight or self._staged
+        suspects = newcomers + (ahead.suspects if ahead else [])
         self._heartbeat.name_step(plan.step, plan.num_seqs, plan.num_tokens, suspects)
-        if self._flight:
+        if ahead:
             self._matchers.keep(lambda key: key in self._scheduler)
         sampled = self._scheduler.sampled
         plan = self._matchers.mask(plan, sampled)
         self._publish(plan)
+        if self._staged is not None:
+            self._staged.launch(plan, sampled, newcomers, started)
+            self._show_load()
+            self._heartbeat.enter(Phase.IDLE)
+            return
         if self._flight:
             self._send_landed(self._flight.launch(plan, sampled, newcomers, started))
             return
@@ -203,10 +224,14 @@ class Lead:
             channel.register(poll)
         if self._acceptor is not None:
             poll.register(self._acceptor, select.POLLIN)
-        is_busy = self._scheduler.has_work or (self._flight is not None and self._flight.is_flying)
+        if self._staged is not None:
+            poll.register(self._staged, select.POLLIN)
+        is_flying = self._flight is not None and self._flight.is_flying
+        is_busy = (self._scheduler.has_work or is_flying) and not self._waits
         ready = poll.poll(0) if is_busy else self._heartbeat.wait(poll, self._show_load)
         if not ready:
             return
+        self._waits = False
         while (packet := self._line.receive()) is not None:
             self._apply_control(*packet)
         if self._acceptor is not None:
@@ -332,6 +357,9 @@ class Lead:
 
     def _send_rest(self) -> None:
         """Without a step to plan, land the one that flies; or say what is free."""
+        if self._staged is not None and self._staged.is_flying:
+            self._waits = True
+            return
         if self._flight is None or not self._flight.is_flying:
             self._send_load()
             return
@@ -340,10 +368,12 @@ class Lead:
 
     def _send_landed(self, steps: list[Landed]) -> None:
         """Send what steps gave that have landed."""
+        if not steps:
+            return
         self._show_load()
         self._heartbeat.enter(Phase.IDLE)
         for step in steps:
-            self._prefill_budget.observe(step.plan, step.result.forward_s)
+            self._prefill_budget.observe(step.plan, step.seconds)
             self._send_step(step.plan.step, step.outputs, step.schedule_s, step.result)
 
     def _send_load(self) -> None:

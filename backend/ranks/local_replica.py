@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from backend.settings import EngineSettings
 from backend.wire.control import Attach, ControlClosed, Detach, Dial, GroupWiring, Retire, Stop
+from backend.wire.group_shape import GroupShape
 from backend.wire.local.channel import ChannelFds, create_channel
 from backend.wire.local.child import Child
-from backend.wire.local.heartbeat import HeartbeatPage, Load
+from backend.wire.local.heartbeat import HeartbeatPage, Load, num_batches
 from backend.wire.local.wiring import GroupFds
 from backend.wire.offer import Offer
 from backend.wire.tcp.listening import Listening
@@ -45,6 +46,7 @@ class LocalReplica:
         self.node = ""
         self.replica = replica
         self.epoch = epoch
+        self._shape = GroupShape.on_one_machine(settings.tp, settings.pp)
         self.ranks = [
             Child(
                 f"rank {replica}.{rank}",
@@ -52,9 +54,11 @@ class LocalReplica:
                 RankSpawn(replica, rank, epoch, settings, first_rank),
                 keeps_stderr=True,
             )
-            for rank in range(settings.tp)
+            for rank in self._shape.local
         ]
-        self.page = HeartbeatPage(settings.tp, settings.max_num_seqs, epoch)
+        self.page = HeartbeatPage(
+            len(self.ranks), settings.max_num_seqs, epoch, num_batches(settings.pp)
+        )
         self._connect()
         self._address = listening.address if listening is not None else None
         if listening is not None:
@@ -62,8 +66,8 @@ class LocalReplica:
 
     def _connect(self) -> None:
         """Connect the ranks with each other, and keep no copy of what connects them."""
-        group_fds = GroupFds(self.page.fd, len(self.ranks))
-        for rank, child in enumerate(self.ranks):
+        group_fds = GroupFds(self.page.fd, self._shape)
+        for rank, child in zip(self._shape.local, self.ranks, strict=True):
             # One that is dead already is told by its pidfd.
             with contextlib.suppress(ControlClosed):
                 child.line.send(GroupWiring(), group_fds.view(rank).pack())

@@ -23,14 +23,18 @@ from backend.ranks.lead import Lead
 from backend.ranks.local_replica import RankSpawn
 from backend.settings import EngineSettings
 from backend.wire.control import ChildLine, ControlClosed, GroupWiring, Progress
+from backend.wire.group_shape import GroupShape
+from backend.wire.link import Link
 from backend.wire.local.child import ChildContext
 from backend.wire.local.collection import collection_paused
-from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase
+from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase, num_batches
 from backend.wire.local.ring import RingReader, RingWriter
+from backend.wire.local.ring_link import RingLink
 from backend.wire.local.wiring import WiringFds
 from backend.wire.messages import Failed
 
 if TYPE_CHECKING:
+    from backend.distributed.pipeline import Pipeline
     from backend.distributed.tensor_parallel import TensorParallel
     from backend.engine.engine import Engine
 
@@ -95,33 +99,47 @@ def _prepare_threads(settings: EngineSettings) -> None:
 
 def num_threads(settings: EngineSettings) -> int:
     """Return how many threads a rank computes with: its share of the cores."""
-    return settings.threads or max(1, len(os.sched_getaffinity(0)) // (settings.tp * settings.dp))
+    num_ranks = settings.num_ranks * settings.dp
+    return settings.threads or max(1, len(os.sched_getaffinity(0)) // num_ranks)
 
 
 def _serve(spawn: RankSpawn, line: ChildLine) -> None:
     """Load this rank's part, then lead or follow until told to stop."""
-    wiring = _await_wiring(line, spawn.rank, spawn.settings.tp)
-    heartbeat = HeartbeatWriter(wiring.page, spawn.rank, spawn.settings.tp, spawn.epoch)
+    shape = GroupShape.on_one_machine(spawn.settings.tp, spawn.settings.pp)
+    wiring = _await_wiring(line, spawn.rank, shape)
+    heartbeat = HeartbeatWriter(
+        wiring.page,
+        spawn.rank,
+        shape.size,
+        spawn.epoch,
+        num_steps=num_batches(shape.pp),
+    )
     with collection_paused():
         # torch.multiprocessing before anything else of torch: it installs torch's own reducers.
         import torch.multiprocessing
 
         from backend import native
+        from backend.distributed.pipeline import Pipeline
         from backend.engine.engine import build_engine
 
     torch.set_num_threads(num_threads(spawn.settings))
     native.set_num_threads(num_threads(spawn.settings))
-    tp = _join_group(spawn, wiring)
+    tp = _join_group(spawn, wiring, shape)
+    before, after, drawn = (
+        RingLink(fds, epoch=spawn.epoch) if fds is not None else None
+        for fds in (wiring.before, wiring.after, wiring.drawn)
+    )
+    pipeline = Pipeline(shape.stage_of(spawn.rank), shape.pp, before, after)
     try:
         reporter = StartReporter(line, spawn.rank, heartbeat)
-        engine = build_engine(spawn.settings, tp, reporter, line.send, spawn.first_rank)
-        _run(spawn, line, wiring, heartbeat, engine)
+        engine = build_engine(spawn.settings, tp, reporter, line.send, spawn.first_rank, pipeline)
+        _run(spawn, line, wiring, heartbeat, engine, pipeline, drawn)
     finally:
         tp.abort()
 
 
-def _join_group(spawn: RankSpawn, wiring: WiringFds) -> "TensorParallel":
-    """Move next to this rank's device, and return what sums over the ranks of the group."""
+def _join_group(spawn: RankSpawn, wiring: WiringFds, shape: GroupShape) -> "TensorParallel":
+    """Move next to this rank's device, and return what sums over the ranks of its stage."""
     from backend.distributed.shm import SharedMemoryParallel
     from backend.distributed.tensor_parallel import TensorParallel
     from backend.engine.device_locality import stay_near
@@ -131,7 +149,7 @@ def _join_group(spawn: RankSpawn, wiring: WiringFds) -> "TensorParallel":
     stay_near(device)
     if wiring.exchange is None or wiring.meeting is None:
         return TensorParallel()
-    host = SharedMemoryParallel(spawn.rank, spawn.settings.tp, wiring.exchange)
+    host = SharedMemoryParallel(spawn.rank % shape.tp, shape.tp, wiring.exchange)
     if device.type == "cpu":
         return host
     from backend.distributed.device_group import join_devices
@@ -145,27 +163,34 @@ def _run(
     wiring: WiringFds,
     heartbeat: HeartbeatWriter,
     engine: "Engine",
+    pipeline: "Pipeline",
+    drawn: Link | None,
 ) -> None:
     """Run what the group is asked for, as its lead or after it."""
     import torch
 
     sizes = torch.tensor([engine.model.weight_bytes, engine.model.replicated_bytes])
-    weight_bytes, replicated_bytes = engine.tp.all_gather(sizes).T.tolist()
+    # Of each stage the ranks' pairs, one after the other.
+    of_stages = pipeline.gather(engine.tp.all_gather(sizes).flatten().tolist())
+    weight_bytes = [size for stage in of_stages for size in stage[::2]]
+    # Stages have nothing in common.
+    replicated_bytes = of_stages[0][1] if len(of_stages) == 1 else 0
     # Not sooner: in the gather a rank may have waited long for others that still loaded.
     heartbeat.show(Load(num_free_blocks=engine.num_blocks), str(engine.device))
     heartbeat.enter(Phase.IDLE)
     if spawn.rank > 0:
         assert wiring.plans is not None
-        Follower(engine, RingReader(wiring.plans, epoch=spawn.epoch), line, heartbeat).run()
+        reader = RingReader(wiring.plans, epoch=spawn.epoch)
+        Follower(engine, reader, line, heartbeat, drawn).run()
         return
     plans = RingWriter(wiring.plans, epoch=spawn.epoch) if wiring.plans is not None else None
-    lead = Lead(spawn.replica, spawn.settings, engine, line, plans, heartbeat)
+    lead = Lead(spawn.replica, spawn.settings, engine, line, plans, heartbeat, drawn)
     identity = model_identity(engine.config)
-    lead.announce(spawn.epoch, weight_bytes, replicated_bytes[0], identity)
+    lead.announce(spawn.epoch, weight_bytes, replicated_bytes, identity)
     lead.run()
 
 
-def _await_wiring(line: ChildLine, rank: int, size: int) -> WiringFds:
+def _await_wiring(line: ChildLine, rank: int, shape: GroupShape) -> WiringFds:
     """Wait for what connects this rank with the others and with the supervisor."""
     poll = select.poll()
     poll.register(line, select.POLLIN)
@@ -174,7 +199,7 @@ def _await_wiring(line: ChildLine, rank: int, size: int) -> WiringFds:
     message, fds = packet
     if not isinstance(message, GroupWiring):
         raise ControlClosed("told to stop before the group was formed")
-    return WiringFds.unpack(fds, rank=rank, size=size)
+    return WiringFds.unpack(fds, rank, shape)
 
 
 class StartReporter:

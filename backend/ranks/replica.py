@@ -9,6 +9,7 @@ from typing import Protocol
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.placement.sharding import split_model
+from backend.placement.stages import check_stages
 from backend.settings import EngineSettings
 from backend.wire.local.child import ProcessName
 from backend.wire.local.heartbeat import Load
@@ -59,6 +60,7 @@ class Replica(Protocol):
 def check_group(config: ModelConfig, settings: EngineSettings) -> None:
     """Raise ModelError if a group with these settings cannot serve the model."""
     split_model(config, settings.tp, expert_parallel=settings.expert_parallel)
+    check_stages(config, settings.pp)
     if settings.max_model_len > config.max_model_len:
         raise ModelError(
             f"--max-model-len {settings.max_model_len} is more than {config.name} was made for: "

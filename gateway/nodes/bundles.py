@@ -62,12 +62,12 @@ def with_resources(
     is_cuda = engine.device == "cuda" or (engine.device == "auto" and gpus)
     num_groups = -(-engine.dp // max(1, len(among)))
     cpus = min((node.resources["CPU"] for node in among), default=1)
-    share = 1 if is_cuda else max(1, int(cpus) // (engine.tp * num_groups))
+    share = 1 if is_cuda else max(1, int(cpus) // (engine.num_ranks * num_groups))
     threads = engine.threads or share
-    bundle: Resources = {"CPU": float(engine.tp * threads)}
+    bundle: Resources = {"CPU": float(engine.num_ranks * threads)}
     if is_cuda:
-        bundle["GPU"] = float(engine.tp)
-    bundle |= {name: engine.tp * amount for name, amount in custom.items()}
+        bundle["GPU"] = float(engine.num_ranks)
+    bundle |= {name: engine.num_ranks * amount for name, amount in custom.items()}
     device = "cuda" if is_cuda else "cpu"
     return msgspec.structs.replace(engine, threads=threads, device=device), bundle
 

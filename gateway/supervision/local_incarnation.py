@@ -70,7 +70,7 @@ class LocalIncarnation:
         self._watch = HangWatch(hang_s)
         self._messages: dict[int, str] = {}  # rank -> why it gives up
         self._oom_kills = oom_kills()
-        self._alive = set(range(place.engine.tp))
+        self._alive = set(range(len(self.replica.ranks)))
         self._tails = [StderrTail(child) for child in self.replica.ranks]
         for rank, child in enumerate(self.replica.ranks):
             self._loop.add_reader(child.line.fileno(), self._on_message, rank)

@@ -2,7 +2,7 @@
 
     field                single writer    read by
     heartbeats [ranks]   each rank        supervisor
-    batches    [3]       the lead         supervisor: two steps by parity, then what is admitted
+    batches    [n + 1]   the lead         supervisor: n steps in turn, then what is admitted
 
     heartbeat   crc32 u32, phase u32, epoch u64, step u64, phase started u64, progress u64,
                 typical step u64, running u32, waiting u32, free blocks u32, device [24],
@@ -12,8 +12,8 @@
 
 Times are CLOCK_MONOTONIC in ns, which all processes share. Nobody locks: a record is copied in as
 a whole under a checksum of all that follows it, so one that is being written, or was left half
-written by a death, is told apart. Two batches are kept because a follower may still be in the step
-before the lead's.
+written by a death, is told apart. Batches of two steps are kept because a follower may still be in
+the step before the lead's; of more, where several steps are under way.
 """
 
 import enum
@@ -34,7 +34,7 @@ HEARTBEAT = struct.Struct("<IQQQQQIII24s8I")
 HEARTBEAT_BYTES = 128  # each rank has a cache line or two of its own
 BATCH = struct.Struct("<IQII")
 SUSPECT = struct.Struct("<QQ")
-ADMISSION = 2  # this batch is no step
+ADMISSION = -1  # this batch is no step
 # How often a rank that has nothing to do shows that it could.
 IDLE_BEAT_MS = 1000
 # What handshake.Reason has.
@@ -110,13 +110,14 @@ class HeartbeatWriter:
         num_ranks: int,
         epoch: int,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        num_steps: int = 2,
     ) -> None:
-        """memory_fd: the page's, which the writer owns from now on."""
+        """memory_fd: the page's, which the writer owns from now on. num_steps: the page's."""
         self._clock_ns = clock_ns
         self._memory = mmap.mmap(memory_fd, os.fstat(memory_fd).st_size)
         os.close(memory_fd)
         self._at = rank * HEARTBEAT_BYTES
-        self._batches = _Batches(len(self._memory), num_ranks)
+        self._batches = _Batches(len(self._memory), num_ranks, num_steps)
         self._epoch = epoch
         self._phase = Phase.LOAD
         self._step = 0
@@ -165,7 +166,7 @@ class HeartbeatWriter:
         self, step: int, num_seqs: int, num_tokens: int, suspects: Sequence[tuple[int, int]]
     ) -> None:
         """Name what a step runs, before it does; then enter it."""
-        self._name(step % 2, step, num_seqs, num_tokens, suspects)
+        self._name(step % self._batches.num_steps, step, num_seqs, num_tokens, suspects)
         self.enter(Phase.STEP, step)
 
     def mark_admitting(self, suspect: tuple[int, int]) -> None:
@@ -211,11 +212,12 @@ class HeartbeatWriter:
 class HeartbeatPage:
     """The supervisor's end; it makes one for each incarnation of a group."""
 
-    def __init__(self, num_ranks: int, max_suspects: int, epoch: int) -> None:
-        size = num_ranks * HEARTBEAT_BYTES + 3 * _batch_bytes(max_suspects)
+    def __init__(self, num_ranks: int, max_suspects: int, epoch: int, num_steps: int = 2) -> None:
+        """num_steps: of how many batches are kept."""
+        size = num_ranks * HEARTBEAT_BYTES + (num_steps + 1) * _batch_bytes(max_suspects)
         self.fd = create_memory("unisono-heartbeat", size)
         self._memory = mmap.mmap(self.fd, size)
-        self._batches = _Batches(size, num_ranks)
+        self._batches = _Batches(size, num_ranks, num_steps)
         now = time.monotonic_ns()
         self._last = [Heartbeat(Phase.LOAD, epoch, 0, now, now)] * num_ranks
         self._epoch = epoch
@@ -238,7 +240,8 @@ class HeartbeatPage:
         last = self.heartbeats()[rank]
         if last.phase is Phase.ADMIT:
             return self._batch(ADMISSION, last.step)
-        return self._batch(last.step % 2, last.step) if last.phase is Phase.STEP else None
+        which = last.step % self._batches.num_steps
+        return self._batch(which, last.step) if last.phase is Phase.STEP else None
 
     def close(self) -> None:
         """Release the page."""
@@ -269,16 +272,23 @@ class HeartbeatPage:
         return None
 
 
+def num_batches(num_stages: int) -> int:
+    """Return of how many steps a page keeps what they run: those that may be under way, and one
+    whose end the lead has heard of sooner than its rank has shown it."""
+    return num_stages + 1
+
+
 class _Batches:
     """Where the batches lie in the page."""
 
-    def __init__(self, size: int, num_ranks: int) -> None:
+    def __init__(self, size: int, num_ranks: int, num_steps: int) -> None:
+        self.num_steps = num_steps
         self._start = num_ranks * HEARTBEAT_BYTES
-        self._bytes = (size - self._start) // 3
+        self._bytes = (size - self._start) // (num_steps + 1)
         self.max_suspects = (self._bytes - CRC.size - BATCH.size) // SUSPECT.size
 
     def at(self, which: int) -> int:
-        return self._start + which * self._bytes
+        return self._start + which % (self.num_steps + 1) * self._bytes
 
 
 def _batch_bytes(max_suspects: int) -> int:

@@ -1,5 +1,7 @@
 """What a step does beside calls of our kernels is seen."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -75,6 +77,17 @@ def test_sum_of_ranks_is_noted_in_its_place() -> None:
     with torch.inference_mode(), StepRecording() as recording:
         recording.sum(all_reduce, torch.empty(3))
     assert "sum" in recording.obstacle
+
+
+def test_recording_loads_no_compiler() -> None:
+    """A rank took 150 MB and some seconds more: PyTorch imported its compiler to keep it out."""
+    code = (
+        "import sys, torch\n"
+        "from backend.ops.step_recording import StepRecording\n"
+        "with torch.inference_mode(), StepRecording(): torch.empty(3).view(3)\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_recording_ends_with_an_error() -> None:
