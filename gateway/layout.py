@@ -3,7 +3,6 @@
 From --tp and --dp, or from the list of [[groups]] in the settings file. Knows no process.
 """
 
-import functools
 import logging
 import os
 import ssl
@@ -89,8 +88,6 @@ def read_secret(file: str) -> bytes:
         raise ModelError(
             f"the secret {file} may be changed by others than its owner; chmod go-w {file}"
         )
-    if mode & stat.S_IROTH:
-        _warn_readable(file)
     if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
         raise ModelError(
             f"the secret {file} has {len(secret)} bytes; {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} "
@@ -99,10 +96,14 @@ def read_secret(file: str) -> bytes:
     return secret
 
 
-@functools.cache
-def _warn_readable(file: str) -> None:
-    """Say it once: a layout is asked for several times."""
-    logger.warning("the secret %s may be read by everybody; chmod o-r %s", file, file)
+def warn_of_readable_secret(file: str) -> None:
+    """Log it if everybody on this machine may read a file of a secret."""
+    try:
+        is_readable = bool(os.stat(file).st_mode & stat.S_IROTH)
+    except OSError:
+        return  # who reads it says so
+    if is_readable:
+        logger.warning("the secret %s may be read by everybody; chmod o-r %s", file, file)
 
 
 def _check_authorities(file: str) -> None:

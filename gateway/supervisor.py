@@ -29,7 +29,7 @@ from backend.wire.control import (
     Stop,
 )
 from gateway.events import Event, GroupFailed, GroupForgotten, WorkerFailed, WorkerServes
-from gateway.layout import GroupPlace, another_place, layout, shape
+from gateway.layout import GroupPlace, another_place, layout, shape, warn_of_readable_secret
 from gateway.nodes.ray_launcher import RayLauncher, check_ray, cluster_owner
 from gateway.notices.banner import compute_text, ready_lines
 from gateway.notices.startup_reporter import StartupReporter
@@ -92,6 +92,8 @@ def run(settings: Settings, asked_for: str) -> int:
     for place in layout(settings):
         if place.address is None:
             check_group(config, place.engine)
+    if server.group_secret:
+        warn_of_readable_secret(server.group_secret)
     try:
         with find_listener(settings.server) as listener:
             check_guarded(listener, settings.server)
