@@ -26,6 +26,7 @@ from backend.layers.rotary import RotaryEmbedding
 from backend.layers.state_mixer import build_mixer
 from backend.layers.state_step import StateStep
 from backend.ops.batch import AttentionSpec, Batch
+from backend.ops.bidirectional import BidirectionalAttention, within
 from backend.ops.kv_cache import KVCache
 from backend.ops.topk import argmax
 from backend.placement.sharding import Shard
@@ -44,7 +45,7 @@ class Decoder:
     ) -> None:
         assert isinstance(config.spec, DecoderSpec)
         self._spec = config.spec
-        self._ops = context.ops
+        self._ops, self._dtype = context.ops, context.dtype
         self._layers = [
             DecoderLayer(config, layer, loader.at(f"model.layers.{index}"), shard, context)
             for index, layer in enumerate(config.spec.layers)
@@ -131,9 +132,12 @@ class Decoder:
             wanted = batch.output_tokens if is_last else None
             attention = state = None
             if kind is not None:
-                cache, group = kv_cache.layer(index), kv_cache.group_of(index)
+                cache = group = None
+                if not self._spec.sees_ahead:
+                    cache, group = kv_cache.layer(index), kv_cache.group_of(index)
                 if (plan := plans.get(key := (group, *kind.planned))) is None:
-                    plan = plans[key] = self._plan(batch.group(group), cache, kind)
+                    own = batch if group is None else batch.group(group)
+                    plan = plans[key] = self._plan(own, cache, kind)
                 rotation = rotations[kind.turn]
                 attention = AttentionStep(batch.positions, rotation, cache, plan, wanted)
             if states := kv_cache.states.layer(index):
@@ -146,7 +150,15 @@ class Decoder:
             )
         return x, delta
 
-    def _plan(self, batch: Batch, cache: Tensor, kind: "_Kind") -> object:
+    def _plan(self, batch: Batch, cache: Tensor | None, kind: "_Kind") -> object:
+        if cache is None:
+            window = kind.attention.window
+            return BidirectionalAttention(
+                batch.query_starts,
+                self._dtype,
+                batch.positions.device,
+                within(window) if window else None,
+            )
         if kind.is_latent:
             return self._ops.plan_latent(batch, cache)
         return self._ops.plan_attention(batch, cache, kind.num_heads, kind.attention)

@@ -24,7 +24,7 @@ def _spec(fields: Fields) -> DecoderSpec:
     is_gguf, count = fields.kind == "gguf", num_layers(fields)
     has_bias = not is_gguf and fields.flag("attention_bias")
     ropes = _gguf_ropes(fields) if is_gguf else _ropes(fields)
-    parts = {"dense": _mlp(fields), "sparse": _experts(fields)}
+    parts: dict[str, MLP | Experts] = {"dense": _mlp(fields), "sparse": _experts(fields)}
     layers = tuple(
         Layer(
             Attention(
