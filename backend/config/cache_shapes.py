@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from backend.config.cache_groups import CacheGroup, staged_cache_groups
 from backend.config.model_config import ModelConfig
-from backend.config.spec import Attention, EncoderSpec
+from backend.config.spec import Attention
 
 
 class KVShape(NamedTuple):
@@ -26,7 +26,7 @@ class KVShape(NamedTuple):
 
 def kv_shapes(config: ModelConfig) -> list[KVShape | None]:
     """Return what each layer keeps; None of one that keeps nothing of its own."""
-    if isinstance(config.spec, EncoderSpec):
+    if config.sees_ahead:
         return [None] * config.num_layers
     return [
         _shape(config, layer.attention)

@@ -167,7 +167,7 @@ class Decoder:
             attention = state = None
             if self._kinds[index] is not None:
                 rotation, plan = inputs.of(index)
-                cache = kv_cache.layer(index)
+                cache = None if self._spec.sees_ahead else kv_cache.layer(index)
                 attention = AttentionStep(batch.positions, rotation, cache, plan, read)
             if states := kv_cache.states.layer(index):
                 assert batch.states is not None, "the plan names no slots"
@@ -190,10 +190,10 @@ class Decoder:
     def _passes_over(self, kv_cache: KVCache) -> "_Passes":
         if (found := self._passes.get(kv_cache)) is None:
             is_whole = self._stage.size == 1 and not self._readers and not self._per_layer
-            is_recorded = self._context.records_decodes and is_whole
+            is_recorded = self._context.records_decodes and is_whole and not self._spec.sees_ahead
             found = self._passes[kv_cache] = _Passes(
-                InputLayout(self._kinds, self._writers, kv_cache),
-                InputLayout(self._kinds, self._readers, kv_cache),
+                InputLayout(self._kinds, self._writers, kv_cache, self._context.dtype),
+                InputLayout(self._kinds, self._readers, kv_cache, self._context.dtype),
                 RecordedSteps() if is_recorded else None,
             )
         return found

@@ -8,6 +8,7 @@ from torch import Tensor
 from tests.backend.models.expert_cases import stacks
 from tests.backend.models.family_cases import SIZES, FamilyCase
 from tests.backend.models.gguf_twin import GGUFTwin, NamedTensors
+from tests.backend.models.latent_cases import FIELDS as LATENT_FIELDS
 from tests.backend.models.llama_like_cases import LLAMA3
 from tests.backend.models.mamba_cases import mamba_change, ssm_metadata
 
@@ -66,6 +67,20 @@ def _mamba2(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.kv_data[0].pop(f"{writer.arch}.attention.layer_norm_epsilon", None)
     names = ("conv_kernel", "state_size", "n_groups", "num_heads", "head_dim")
     ssm_metadata(writer, config, *names)
+
+
+def _glm4(writer: gguf.GGUFWriter, config: Any) -> None:
+    writer.add_rope_dimension_count(config.head_dim // 2)
+
+
+def _stablelm(writer: gguf.GGUFWriter, config: Any) -> None:
+    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads // 4)
+    writer.add_parallel_residual(False)
+
+
+def _olmo(writer: gguf.GGUFWriter, config: Any) -> None:
+    _rotary(writer, config)
+    writer.add_layer_norm_eps(1e-5)
 
 
 _EYES = {"depth": 1, "hidden_size": 16, "num_heads": 2, "intermediate_size": 16, "patch_size": 14}
@@ -223,6 +238,30 @@ LATE = {
             "mlp_layer_types": ["dense", "sparse"],
             "norm_topk_prob": False,
             "tie_word_embeddings": True,
+        },
+    ),
+    "glm": FamilyCase("GlmForCausalLM", {"head_dim": 16, "attention_bias": False}),
+    "glm4": FamilyCase(
+        "Glm4ForCausalLM",
+        {"head_dim": 16, "attention_bias": True},
+        twin=GGUFTwin("GLM4", metadata=_glm4),
+    ),
+    "stablelm": FamilyCase(
+        "StableLmForCausalLM",
+        {"hidden_size": 96, "use_qkv_bias": True},
+        twin=GGUFTwin("STABLELM", metadata=_stablelm),
+    ),
+    "olmo": FamilyCase(
+        "OlmoForCausalLM",
+        {},
+        twin=GGUFTwin("OLMO", is_interleaved=True, metadata=_olmo),
+    ),
+    "youtu": FamilyCase(
+        "YoutuForCausalLM",
+        {
+            name: LATENT_FIELDS[name]
+            for name in LATENT_FIELDS
+            if name.startswith(("kv_", "q_", "qk_", "v_", "num_")) and name != "num_experts_per_tok"
         },
     ),
     "bamba": FamilyCase(
