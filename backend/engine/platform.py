@@ -219,9 +219,9 @@ def _describe(settings: EngineSettings, device: torch.device, ops: Ops, config: 
     if device.type != "cpu":
         return ops.name
     words = describe(settings.kernels, settings.activations, settings.dtype, levels(), absence)
-    if isinstance(ops, NativeOps) and (widths := _rows_of_pytorch(settings, config)):
+    if isinstance(ops, NativeOps) and (rows := _rows_of_pytorch(settings, config)):
         return (
-            f"{words}, attention to compressed keys by PyTorch: ours takes no rows of {widths} "
+            f"{words}, attention to compressed keys by PyTorch: ours takes no rows of {rows} "
             f"numbers in blocks of {settings.block_size}"
         )
     if isinstance(ops, NativeOps) or words.startswith(CpuOps.name):

@@ -103,11 +103,7 @@ def test_linear_layers_follow_the_mean(tiny: Tiny, means: torch.Tensor, tmp_path
     expected = torch.stack([tiny.logits_of(text).mean(0) for text in TEXTS])
     for folder, shape in (("2_Dense", (96, 48)), ("3_Dense", (48, 96))):
         weight = torch.randn(shape, generator=torch.Generator().manual_seed(shape[0])) / 7
-        fields: dict[str, object] = {
-            "in_features": shape[1],
-            "out_features": shape[0],
-            "bias": False,
-        }
+        fields: dict[str, Any] = {"in_features": shape[1], "out_features": shape[0], "bias": False}
         fields |= {"activation_function": "torch.nn.modules.linear.Identity"}
         (model / folder).mkdir()
         (model / folder / "config.json").write_text(json.dumps(fields))
