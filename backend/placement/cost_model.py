@@ -145,9 +145,21 @@ class StepCost:
     def of(self, rows: Rows) -> StepTime:
         """Return the time of a step."""
         reading, multiplying = self._products(rows)
-        return StepTime(
+        time = StepTime(
             reading, multiplying, self._attention(rows), self._sums(rows), self._serial(rows)
         )
+        return time if self._waiting == 1.0 else time.times(self._waiting)
+
+    @cached_property
+    def _waiting(self) -> float:
+        """How many times as long a step takes beside other programs, which put threads aside for
+        slices of their own: threads that meet in every product, and ranks in every sum, go on only
+        while none of them is."""
+        profile, speed = self.speed.profile, self.speed
+        if profile.kind != "cpu" or not profile.busy_share:
+            return 1.0
+        meeting = min(profile.threads, self.tp * speed.threads)
+        return (1 - profile.busy_share) ** -meeting
 
     @cached_property
     def _multiplied(self) -> tuple[_Product, ...]:
@@ -238,9 +250,12 @@ class StepCost:
         num_rows = rows.decodes + rows.prompt_tokens
         # All threads of a device were measured: fewer take longer.
         elements = num_rows * work.hidden * profile.element_overhead_s / self.speed.share
+        layer_s = profile.layer_overhead_s
+        if rows.prompt_tokens:
+            layer_s = profile.prompt_layer_overhead_s or layer_s
         return (
             profile.step_overhead_s
-            + work.num_layers * profile.layer_overhead_s
+            + work.num_layers * layer_s
             + rows.sampled * profile.token_overhead_s
             + elements
             + self._put_aside(rows)
