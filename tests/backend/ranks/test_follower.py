@@ -90,7 +90,7 @@ class FlyingRunner:
 
     def launch(self, plan: StepPlan) -> int:
         self.calls.append(f"launch {plan.step}")
-        return plan.step
+        return int(plan.step)
 
     def collect(self, step: int) -> None:
         """A device that hangs keeps its host here, in a step as the supervisor sees it."""
