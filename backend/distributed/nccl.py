@@ -6,6 +6,7 @@ one rounding, with R ranks up to R - 1. What is short enough (`one_shot.py`) is 
 the order of the ranks and rounded once. Either way all ranks get the same bits.
 """
 
+import os
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ class NcclParallel(ProcessGroupParallel):
     def __init__(self, host: TensorParallel, store: Store, device: torch.device) -> None:
         """host: through which the ranks agree about what each of them can do. All ranks of the
         group must call it, each with a device of its own, in the order of their ranks."""
+        # Ranks of one machine have nothing to say to its networks. Read when NCCL is first used.
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
         nccl: Any = c10d.ProcessGroupNCCL  # absent from builds for CPUs
         options = nccl.Options()
         options._timeout = SUM_TIMEOUT

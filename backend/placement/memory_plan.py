@@ -11,7 +11,7 @@ from backend.config.cache_groups import CacheGroup
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.config.states import snapshot_interval
-from backend.placement.decode_sizes import DecodeSizes
+from backend.placement.decode_sizes import captured_bytes
 from backend.placement.memory import (
     ModelFootprint,
     RankMemory,
@@ -93,8 +93,7 @@ class MemoryPlan:
         )
         longest = min(settings.max_model_len or config.max_model_len, config.max_model_len)
         beside = rotary_bytes(config, longest, device.dtype)
-        if device.kind == "cuda" and not settings.enforce_eager:
-            beside += DecodeSizes.of(settings.max_num_seqs, longest).size_bytes
+        beside += captured_bytes(config, settings, device.kind, longest)
         taken = (step_bytes or rank_memory.activation_bytes) + beside
         rank_memory = replace(rank_memory, activation_bytes=taken)
         check_fits(rank_memory.total_bytes, device.free_bytes)

@@ -48,6 +48,7 @@ class PlayedNccl:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(c10d, "ProcessGroupNCCL", PlayedNccl, raising=False)
+    monkeypatch.setenv("NCCL_SOCKET_IFNAME", "lo")
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     return os.memfd_create("store")
 

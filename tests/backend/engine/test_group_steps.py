@@ -6,7 +6,7 @@ real ones, over a real ring. The texts are those of one rank, step by step.
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +28,7 @@ from backend.structured_output.matchers import Matchers
 from backend.wire.control import ChildLine, Stop, SupervisorLine, create_control
 from backend.wire.local.heartbeat import HeartbeatPage, HeartbeatWriter, Phase
 from backend.wire.local.ring import RingFds, RingReader, RingWriter, create_ring
-from tests.backend.engine.host_queue import HostQueue
+from tests.backend.engine.host_queue import HostQueue, HostRecording
 from tests.backend.engine.replay_ops import ReplayOps
 from tests.backend.engine.test_device_runner import SEQS, SIZES, Request, Texts, World
 from tests.backend.factories import write_tiny_llama
@@ -64,7 +64,16 @@ class Wires:
             each.close()
 
 
-def device_runner(engine: Engine, tp: TensorParallel, *, on_device: bool) -> DeviceRunner:
+class RefusingQueue(HostQueue):
+    """A device that records nothing."""
+
+    def record(self, work: Callable[[], None]) -> HostRecording:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def device_runner(
+    engine: Engine, tp: TensorParallel, *, on_device: bool, queue: HostQueue | None = None
+) -> DeviceRunner:
     """Return a runner of one rank. on_device: draws, too, are the device's."""
     shard = split_model(engine.config, tp.size)[tp.rank]
     device, eos = torch.device("cpu"), engine.config.eos_token_ids
@@ -80,7 +89,7 @@ def device_runner(engine: Engine, tp: TensorParallel, *, on_device: bool) -> Dev
         assert draws is not None
         sampler = draws.sampler
     runner = DeviceRunner(
-        engine.model, cache, sampler, HostQueue(), max_num_seqs=SEQS, sizes=SIZES,
+        engine.model, cache, sampler, queue or HostQueue(), max_num_seqs=SEQS, sizes=SIZES,
         draws=draws or TokenDraws(engine.model, sampler), tp=tp,
     )  # fmt: skip
     runner.warm_up(8)
@@ -151,3 +160,36 @@ def test_two_ranks_that_draw_on_their_devices_draw_alike(
     monkeypatch.setattr(GridExecutor, "__call__", one_at_a_time)
     alone = World(engine_of(model, exact=True, max_num_seqs=SEQS)).one_by_one(REQUESTS)
     assert run_group(model, on_device=True) == alone
+
+
+def test_no_rank_captures_what_one_cannot(model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Their sums would be of different steps."""
+
+    def rank(tp: TensorParallel) -> int:
+        engine = engine_of(model, tp, exact=True, max_num_seqs=SEQS)
+        queue = RefusingQueue() if tp.rank == 1 else HostQueue()
+        runner = device_runner(engine, tp, on_device=False, queue=queue)
+        assert runner._graphs is not None and not runner._graphs._recordings
+        return queue.num_recorded
+
+    assert run_gloo(2, rank) == [1, 0]
+    told = [record.getMessage() for record in caplog.records if "graphs=off" in record.message]
+    assert any("another rank cannot" in line for line in told)
+    assert any("not permitted" in line for line in told)
+
+
+def test_step_of_a_broken_group_gives_nothing(model: Path) -> None:
+    class Broken(TensorParallel):
+        def check(self) -> None:
+            raise RuntimeError("rank 1 of the group has ended")
+
+    engine = engine_of(model, exact=True, max_num_seqs=SEQS)
+    runner = device_runner(engine, TensorParallel(), on_device=False)
+    scheduler = scheduler_of(engine, max_num_seqs=SEQS)
+    Texts(REQUESTS).begin(scheduler)
+    plan = scheduler.schedule()
+    assert plan is not None
+    launched = runner.launch(plan)
+    runner._tp = Broken()
+    with pytest.raises(RuntimeError, match="has ended"):
+        runner.collect(launched)
