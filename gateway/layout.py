@@ -51,6 +51,7 @@ def layout(settings: Settings) -> list[GroupPlace]:
         _refuse_nodes(groups, engine.nodes)
         shares = _threads(groups, engine.threads, len(os.sched_getaffinity(0)))
     else:  # 0: as many as the node has for it
+        _refuse_names(groups, engine.nodes)
         shares = [group.threads or engine.threads for group in groups]
     places = []
     first_rank = 0
@@ -199,6 +200,14 @@ def _alike(engine: EngineSettings, name: str) -> tuple[GroupSettings, ...]:
         )
         for number in range(engine.dp)
     )
+
+
+def _refuse_names(groups: tuple[GroupSettings, ...], nodes: int) -> None:
+    if nodes > 1 and (named := [group.node for group in groups if group.node]):
+        raise ModelError(
+            f"a group is to run on node {named[0]}, and on --nodes {nodes}\n"
+            "name no node for groups on several, or leave --nodes out"
+        )
 
 
 def _refuse_nodes(groups: tuple[GroupSettings, ...], nodes: int) -> None:

@@ -118,7 +118,9 @@ class World:
         launcher = RemoteLauncher(self.home, self.placer, model, server, listening)
         place = GroupPlace(EngineSettings(), 0)
         self.streams: list[FrameStream] = []
-        self.incarnation: RemoteIncarnation = launcher.launch(3, 7, place, self.owner)
+        incarnation = launcher.launch(3, 7, place, self.owner)
+        assert isinstance(incarnation, RemoteIncarnation)
+        self.incarnation = incarnation
 
     @property
     def order(self) -> LaunchOrder:
