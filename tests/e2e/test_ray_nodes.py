@@ -67,7 +67,7 @@ def test_two_nodes_answer_as_one_machine_and_outlive_a_raylet(
 
 
 @pytest.mark.slow
-def test_stages_on_two_nodes_answer_as_one_machine_and_die_as_one(
+def test_stages_on_two_nodes_answer_and_die_as_one(
     tiny_model: Path, tiny_exact_server: Server, tmp_path: Path
 ) -> None:
     requests = requests_of(6, 200)

@@ -229,7 +229,7 @@ def test_stages_are_ranks_and_have_devices_of_their_own() -> None:
         layout(Settings(engine=EngineSettings(tp=2, pp=2, devices=("cpu", "cpu"))))
 
 
-def test_group_of_stages_in_the_settings_file_shares_its_ranks_out() -> None:
+def test_group_of_stages_in_a_file_shares_its_ranks_out() -> None:
     [place] = layout(Settings(groups=(GroupSettings(ranks=6, pp=3),)))
     assert (place.engine.tp, place.engine.pp) == (2, 3)
     with pytest.raises(ModelError, match="5 ranks cannot be 2 stages"):
