@@ -42,6 +42,7 @@ from gateway.settings import Settings
 from gateway.supervision.channels import ChannelManager
 from gateway.supervision.control_messages import Add, Listing
 from gateway.supervision.control_socket import ControlSocket, control_path
+from gateway.supervision.group_watch import GroupWatch
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.incarnation import STOP_SECONDS, Launcher, Starter
 from gateway.supervision.joined_incarnation import JoinedLauncher
@@ -171,6 +172,7 @@ class Supervisor:
         self._exit_status: int | None = None
         self._channels = ChannelManager(self.groups, self._workers, self.next_epoch)
         publisher = Publisher(settings.server.workers)
+        self._watch = GroupWatch(self.groups, launcher, publisher)
         self._subscribers = (publisher, self._channels, reporter)
         operations = Operations(self, self._channels, self._changes)
         recent = RecentLines().install()
@@ -190,9 +192,11 @@ class Supervisor:
         for worker in self._workers:
             worker.start()
         watchdog = WorkerWatchdog(self._workers, self._reporter)
+        watching = asyncio.create_task(self._watch.run())
         try:
             await self._changes.until(lambda: self.is_stopping)
             watchdog.stop()
+            watching.cancel()
             await self._shut_down()
         finally:
             self._kill_all()

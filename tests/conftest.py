@@ -4,11 +4,14 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
+from tests.groups import GroupScheduling
 from tests.level import forced_level
+from tests.pairwise import mark_redundant_cases
 from tests.stages import STAGE_MARKS, has_candidates, possible_marks
 
 # This comes before any test module, and so before torch, is imported.
@@ -16,9 +19,6 @@ os.environ.update(forced_level().variables)
 if not Path("/dev/nvidiactl").exists():
     # Asked when a kernel is declared, Triton's own among them: whoever imports it first decides.
     os.environ["TRITON_INTERPRET"] = "1"
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # One worker a core: threads beside them would only wait for each other.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Of examples, where a test names no number. make test-long asks for the thorough ones.
 hypothesis.settings.register_profile("quick", max_examples=40)
 hypothesis.settings.register_profile("thorough", max_examples=200)
@@ -26,9 +26,29 @@ hypothesis.settings.load_profile("quick")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Share tests out over the cores, but for those that start servers: these take all of them."""
-    has_servers = "not e2e" not in config.option.markexpr
-    return 0 if has_servers else max(2, len(os.sched_getaffinity(0)))
+    """Share tests out over the cores; those that start servers over two workers.
+
+    While one waits for a server to start, or for a promised time, the other computes. The slow
+    ones, which measure and install, take all of the machine.
+    """
+    if starts_servers(config):
+        return 2 if "not slow" in config.option.markexpr else 0
+    return max(2, len(os.sched_getaffinity(0)))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling | None:
+    """Keep tests together that share servers."""
+    return GroupScheduling(config, log) if starts_servers(config) else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each worker that computes itself one thread: more would only wait for each other."""
+    if "PYTEST_XDIST_WORKER" in os.environ and not starts_servers(config):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def starts_servers(config: pytest.Config) -> bool:
+    return "not e2e" not in config.option.markexpr
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -56,6 +76,7 @@ def pytest_collection() -> Iterator[None]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Raise UsageError for a test with marks by which a stage would have left out its file."""
+    mark_redundant_cases(items)
     for item in items:
         marks = STAGE_MARKS.intersection(mark.name for mark in item.iter_markers())
         if marks not in possible_marks(item.path):

@@ -7,6 +7,7 @@ be selected is left out. tests/conftest.py asks this module, and checks what it 
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from itertools import chain, combinations
 from pathlib import Path
@@ -28,14 +29,25 @@ def has_candidates(path: Path, expression: str) -> bool:
     if path.is_dir():
         return any(has_candidates(file, expression) for file in path.rglob("test_*.py"))
     is_selected = Expression.compile(expression).evaluate
-    return any(is_selected(marks.__contains__) for marks in possible_marks(path))
+    return any(is_selected(_HasMark(marks)) for marks in possible_marks(path))
+
+
+@dataclass(frozen=True)
+class _HasMark:
+    """Tells an expression which marks there are."""
+
+    marks: frozenset[str]
+
+    def __call__(self, name: str, /, **values: str | int | bool | None) -> bool:
+        return name in self.marks
 
 
 @cache
 def possible_marks(path: Path) -> frozenset[frozenset[str]]:
     """Return every set of the stages' marks that a test of a file may have."""
     sources = [*_sources_of(path)]
-    some = STAGE_MARKS & {mark for source in sources for mark in _MARK.findall(source)}
+    named = {mark for source in sources for mark in _MARK.findall(source)}
+    some = STAGE_MARKS & (named | ({"slow"} if "pairwise" in named else set()))
     statements = chain.from_iterable(_MARKS_OF_ALL.findall(source) for source in sources)
     all_of_them = some & {mark for text in statements for mark in _MARK.findall(text)}
     rest = some - all_of_them

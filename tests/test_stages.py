@@ -18,6 +18,12 @@ def test_marks_of_some_tests_are_possible(tmp_path: Path) -> None:
     assert not has_candidates(path, "e2e")
 
 
+def test_pairwise_tests_may_have_slow_cases(tmp_path: Path) -> None:
+    path = tmp_path / "test_pairs.py"
+    path.write_text("@pytest.mark.pairwise\ndef test_it() -> None: ...\n")
+    assert possible_marks(path) == {frozenset(), frozenset({"slow"})}
+
+
 def test_marks_of_a_whole_file_are_certain(tmp_path: Path) -> None:
     path = tmp_path / "test_all.py"
     path.write_text(

@@ -126,7 +126,7 @@ def build_engine(
         plan.check_kv_fits()
         with _told(plan, rank, "weights were loaded"):
             model = _load(rank, checkpoint, skeleton, on_progress)
-    if rank.measures_steps:
+    if rank.pipeline.size == 1 and measures_steps(rank.context.device, rank.config):
         with _told(plan, rank, "the longest step was tried"):
             plan = _plan_memory(rank, footprint, _step_bytes(rank, model, plan))
         plan.check_kv_fits()
@@ -154,6 +154,16 @@ def build_engine(
     )
 
 
+def measures_steps(device: torch.device, config: ModelConfig) -> bool:
+    """Whether what steps take of a device's memory is measured; else an estimate serves."""
+    return device.type == "cuda" and config.pooling is None and config.encoder is None
+
+
+def runs_ahead(device: torch.device, config: ModelConfig) -> bool:
+    """Whether steps are launched on a device, and collected later."""
+    return device.type == "cuda" and config.encoder is None
+
+
 @dataclass(frozen=True, slots=True)
 class _Rank:
     """What every step of building a rank is told. kernels: what computes, in words."""
@@ -173,13 +183,6 @@ class _Rank:
     def number(self) -> int:
         """Which rank of the group it is."""
         return self.pipeline.index * self.tp.size + self.tp.rank
-
-    @property
-    def measures_steps(self) -> bool:
-        """Whether what steps take is measured; else an estimate serves."""
-        is_plain = self.config.pooling is None and self.config.encoder is None
-        is_whole = self.pipeline.size == 1
-        return self.context.device.type == "cuda" and is_plain and is_whole
 
     @classmethod
     def resolve(
@@ -290,7 +293,7 @@ def _build_runner(rank: _Rank, model: Model, plan: MemoryPlan) -> ModelRunner | 
         return StageRunner(model, kv_cache, sampler, device, rank.pipeline, stream, faults)
     if faults:
         return FaultyModelRunner(model, kv_cache, sampler, device, faults)
-    if device.type != "cuda" or rank.config.encoder:
+    if not runs_ahead(device, rank.config):
         return ModelRunner(model, kv_cache, sampler, device)
     ops = rank.context.ops
     draws = create_draws(model, max_num_seqs, vocab, eos, tp, device)

@@ -15,6 +15,7 @@ from backend.native.level import LEVELS, Activations, choose_activations, choose
 from backend.ops.cpu import CpuOps
 from backend.ops.exact import ExactOps
 from backend.ops.native import NativeOps
+from backend.ops.native_latent import NativeLatentAttention
 from backend.ops.op_table import Ops
 from backend.quant.kept_weights import KeptWeights
 from backend.settings import EngineSettings
@@ -198,6 +199,17 @@ def _gpu_ops() -> Ops:
     return TritonOps()
 
 
+def _rows_of_pytorch(settings: EngineSettings, config: ModelConfig) -> str:
+    """Return the sizes of compressed rows that our kernel does not take; empty if it takes all."""
+    rows = {attention.latent for attention in config.attentions if attention.latent}
+    sizes = {
+        row.width
+        for row in rows
+        if not NativeLatentAttention.takes(row.width, row.kv_rank, settings.block_size)
+    }
+    return " and ".join(map(str, sorted(sizes)))
+
+
 def _is_latent(config: ModelConfig) -> bool:
     return any(attention.latent for attention in config.attentions)
 
@@ -207,8 +219,11 @@ def _describe(settings: EngineSettings, device: torch.device, ops: Ops, config: 
     if device.type != "cpu":
         return ops.name
     words = describe(settings.kernels, settings.activations, settings.dtype, levels(), absence)
-    if isinstance(ops, NativeOps) and _is_latent(config):
-        return f"{words}, attention to compressed keys by PyTorch"
+    if isinstance(ops, NativeOps) and (widths := _rows_of_pytorch(settings, config)):
+        return (
+            f"{words}, attention to compressed keys by PyTorch: ours takes no rows of {widths} "
+            f"numbers in blocks of {settings.block_size}"
+        )
     if isinstance(ops, NativeOps) or words.startswith(CpuOps.name):
         return words
     if config.encoder:

@@ -215,7 +215,8 @@ class Decoder:
         assert self._head is not None, "a model that only embeds has no logits"
         # A scale above 0 and a cap leave the largest where it is.
         values, places = self._head.argmax(hidden)
-        values = values * self._spec.logit_scale
+        if self._spec.logit_scale != 1.0:
+            values = values * self._spec.logit_scale
         if cap := self._spec.logit_softcap:
             values = torch.tanh(values / cap) * cap
         return values, places

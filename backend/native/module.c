@@ -67,8 +67,8 @@ static PyObject *level(PyObject *self, PyObject *unused)
     return PyUnicode_FromString(active == NULL ? "" : active->level);
 }
 
-/* Where calls are noted before they run, a list; NULL where they are not. */
-static PyObject *recorded;
+/* Where calls of this thread are noted before they run, a list; NULL where they are not. */
+static _Thread_local PyObject *recorded;
 
 /* Note a call: its name, its bytes. Returns 0 with an exception set if there is no memory. */
 static int record_call(const char *name, const void *call, Py_ssize_t size)
@@ -82,7 +82,7 @@ static int record_call(const char *name, const void *call, Py_ssize_t size)
 static PyObject *start_recording(PyObject *self, PyObject *unused)
 {
     if (recorded != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "calls are being recorded");
+        PyErr_SetString(PyExc_RuntimeError, "calls of this thread are being recorded");
         return NULL;
     }
     recorded = PyList_New(0);
@@ -166,6 +166,7 @@ PLAIN(head_norm, HeadNorm)
 PLAIN(silu_mul, GateMul)
 PLAIN(gelu_mul, GateMul)
 LONG(attention, Attention)
+LONG(latent_attention, LatentAttention)
 LONG(delta_rule, DeltaRule)
 PLAIN(gated_norm, GatedNorm)
 PLAIN(gated_squares, GatedSquares)
@@ -251,6 +252,7 @@ static PyMethodDef methods[] = {
     CALL(silu_mul),
     CALL(gelu_mul),
     CALL(attention),
+    CALL(latent_attention),
     CALL(delta_rule),
     CALL(gated_norm),
     CALL(gated_squares),

@@ -56,6 +56,11 @@ class StepRecording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             self._is_summing = False
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Whether PyTorch keeps its compiler out of here, for which it would import it: 150 MB."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,

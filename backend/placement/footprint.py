@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import prod
+from math import gcd, prod
 from typing import Literal, Protocol
 
 from backend.config.model_config import ModelConfig
@@ -59,6 +59,10 @@ class StoredWeights(Protocol):
 
     def stored_type(self, name: str) -> str:
         """Return what the file calls the type of a tensor."""
+        ...
+
+    def scale_columns(self, name: str) -> int:
+        """Return how many columns of a tensor share a scale; 0: those of a block, or none."""
         ...
 
 
@@ -186,10 +190,17 @@ class Footprint:
 
     def _pack(self, name: str, n: int, k: int, cols: slice, role: Role) -> KeptWeight:
         stored_as, width = self._stored.weight_format(name, cols), _length(k, cols)
-        footprint = self._kept_as.footprint(stored_as, n, width)
+        footprint = self._kept_as.footprint(stored_as, n, width, self._alike(name, cols, k))
         kept_as = self._kept_as.kept_format(stored_as, width)
         why = self._why_dense(name, k, cols) if kept_as is WeightFormat.DENSE else ""
         return KeptWeight(name, footprint, role, kept_as, n * width, why)
+
+    def _alike(self, name: str, cols: slice, k: int) -> int:
+        """Return how many of the columns share a scale, wherever a rank's begin."""
+        columns, start = self._stored.scale_columns(name), cols.indices(k)[0]
+        if columns == 0 or columns >= k:
+            return columns
+        return gcd(columns, start)
 
     def _table(self, name: str, n: int, k: int) -> KeptWeight:
         """Return what is kept of an embedding that is not the head as well."""

@@ -213,6 +213,9 @@ class Sampler:
         return self._choose(*argmax(logits, part))
 
     def _choose(self, values: Tensor, ids: Tensor) -> Ids:
+        if self._tp.size == 1:
+            best: Ids = ids.cpu().numpy().astype(np.int64) + self._offset
+            return without_token(best, values.cpu().numpy().astype(np.float64))
         own = torch.stack((values.double(), (ids + self._offset).double()))
         gathered = self._tp.all_gather(own).cpu().numpy()  # [ranks, 2, N]
         winner = gathered[:, 0].argmax(axis=0)  # the first of equals, or NaN

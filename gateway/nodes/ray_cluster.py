@@ -58,7 +58,11 @@ def nodes() -> list[Node]:
 
 
 class Reservation:
-    """A placement group of a bundle a node, and an actor in each once there is room."""
+    """A placement group of a bundle a node, and the actor in each.
+
+    Ray starts the actors once there is room, though whoever asked may be gone by then: no placement
+    group is left that nobody would give back.
+    """
 
     def __init__(
         self,
@@ -83,18 +87,14 @@ class Reservation:
             _soft_target_node_id=_emptiest(bundle, among) if is_free else None,
         )
         self._ready = self._group.ready()
-        self._actors: list[Any] = []
+        self._actors = [self._make_actor(index) for index in range(count)]
         self._runs: list[Any] = []
 
     def has_room(self) -> bool:
         """Whether a node has been found. Does not wait."""
         return bool(ray.wait([self._ready], timeout=0)[0])
 
-    def start(self, orders: Sequence[bytes]) -> str:
-        """Start an actor for each order; return the titles of their nodes."""
-        return " + ".join(self._start(index, order) for index, order in enumerate(orders))
-
-    def _start(self, index: int, order: bytes) -> str:
+    def _make_actor(self, index: int) -> Any:
         strategy = PlacementGroupSchedulingStrategy(self._group, index)
         bundle = dict(self.bundle)
         options = {
@@ -106,9 +106,16 @@ class Reservation:
             "max_restarts": 0,
             "name": f"{self._group.id.hex()}-{index}",
         }
-        actor = ray.remote(NodePart).options(**options).remote()
-        self._actors.append(actor)
-        self._runs.append(actor.run.remote(order))
+        return ray.remote(NodePart).options(**options).remote()
+
+    def start(self, orders: Sequence[bytes]) -> str:
+        """Have each actor carry out an order; return the titles of their nodes."""
+        self._runs = [
+            actor.run.remote(order) for actor, order in zip(self._actors, orders, strict=True)
+        ]
+        return " + ".join(self._title(index) for index in range(len(orders)))
+
+    def _title(self, index: int) -> str:
         node_id = _node_of(self._group, index)
         return next((node.title for node in nodes() if node.id == node_id), node_id)
 

@@ -5,6 +5,7 @@ groups on nodes. Made before anything else is started, so that a missing cluster
 import importlib.util
 import logging
 import socket
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -75,6 +76,11 @@ class RayLauncher:
             self._home.close()
             self._home = None
         self._placer.close()
+
+    @property
+    def num_refused(self) -> Mapping[str, int]:
+        """Calls of agents that came to nothing, by handshake.Reason."""
+        return self._home.num_refused if self._home is not None else {}
 
     @property
     def has_ended(self) -> bool:

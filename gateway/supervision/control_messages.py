@@ -68,7 +68,7 @@ class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="a
 
 
 class RankView(msgspec.Struct, frozen=True):
-    """A rank's process. seconds: since it last showed progress."""
+    """A rank's process. seconds: since it last showed progress. cpu_s: that it has used."""
 
     rank: int
     pid: int
@@ -78,6 +78,7 @@ class RankView(msgspec.Struct, frozen=True):
     rss_bytes: int
     threads: int
     device: str
+    cpu_s: float = 0.0
 
 
 class GroupView(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ Knows no policy: what comes after is the group's business.
 import asyncio
 import signal
 import time
+from collections.abc import Mapping
 
 import msgspec
 
@@ -23,7 +24,7 @@ from gateway.procfs import (
     is_stopped,
     num_threads,
     oom_kills,
-    rss_bytes,
+    usage,
 )
 from gateway.supervision.control_messages import RankView
 from gateway.supervision.fault import REPORTED_LINES, Fault, phase_name, with_batch
@@ -233,15 +234,17 @@ class LocalIncarnation:
 
 
 def _view(rank: int, child: Child, beat: Heartbeat) -> RankView:
+    cpu_s, rss = usage(child.pid) or (0.0, 0)
     return RankView(
         rank=rank,
         pid=child.pid,
         phase=phase_name(beat.phase),
         step=beat.step if beat.phase > Phase.WARM_UP else 0,
         seconds=round((time.monotonic_ns() - beat.progress_ns) / 1e9, 3),
-        rss_bytes=rss_bytes(child.pid),
+        rss_bytes=rss,
         threads=num_threads(child.pid),
         device=beat.device,
+        cpu_s=cpu_s,
     )
 
 
@@ -268,6 +271,11 @@ class LocalLauncher:
         return LocalIncarnation(number, epoch, place, self._hang_s, owner, listening)
 
     has_ended = True
+
+    @property
+    def num_refused(self) -> Mapping[str, int]:
+        """No agent calls here."""
+        return {}
 
     def close(self) -> None:
         """Nothing is its own."""

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+import torch
+
 from backend.distributed.gloo import GlooParallel
 from backend.distributed.process_group import open_store
 from backend.distributed.shm import SharedMemoryParallel
@@ -43,8 +45,14 @@ def run_ranks(size: int, work: Callable[[TensorParallel], T], timeout_s: float =
 def run_gloo(size: int, work: Callable[[TensorParallel], T]) -> list[T]:
     """As run_ranks(), with ranks that sum by a process group, as those do that share a card."""
     store = os.memfd_create("store")
+
+    def run(host: TensorParallel) -> T:
+        tp = gloo_of(host, store)
+        host.all_reduce(torch.zeros(1))  # who ends sooner would cut off those that still connect
+        return work(tp)
+
     try:
-        return run_ranks(size, lambda host: work(gloo_of(host, store)))
+        return run_ranks(size, run)
     finally:
         os.close(store)
 

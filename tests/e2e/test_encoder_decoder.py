@@ -98,7 +98,7 @@ def test_streams_add_up_and_leave_nothing(server: Server, client: openai.OpenAI)
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(text_of, PROMPTS * 2))
     assert together == alone * 2
-    wait_until(lambda: is_idle(server.url), 10, "the server is idle")
+    wait_until(lambda: is_idle(server.url), 20, "the server is idle")
     free, total = free_blocks(server.url)
     assert free == total
 

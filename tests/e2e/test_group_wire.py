@@ -133,7 +133,7 @@ def test_client_that_leaves_frees_the_group(world: World) -> None:
     with RawStream(world.joined.url, body) as stream:
         next(stream.pieces())
         assert not is_whole(world.joined)
-    wait_until(lambda: is_whole(world.owner), 5, "its blocks are free")
+    wait_until(lambda: is_whole(world.owner), 20, "its blocks are free")
 
 
 @pytest.mark.slow

@@ -51,5 +51,5 @@ def test_client_that_half_closed_and_left_frees_blocks(tiny_server: Server, stre
         sock.shutdown(socket.SHUT_WR)
         if stream:
             sock.recv(1)
-        wait_until(lambda: not is_idle(tiny_server.url), 10, "it runs")
+        wait_until(lambda: not is_idle(tiny_server.url), 20, "it runs")
     wait_until(lambda: is_idle(tiny_server.url), 1.5, "its blocks are free")

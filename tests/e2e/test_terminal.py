@@ -153,7 +153,7 @@ def test_interrupt_stops_the_answer_and_the_chat_goes_on(chat_server: Server) ->
         terminal.wait_for(r"Hello\r\n(.|\n){20}")
         terminal.type("\x03")
         terminal.wait_for("stopped(.|\\n)*>>> ")
-        wait_until(lambda: num_running(chat_server) == 0, 5, "the group runs nothing")
+        wait_until(lambda: num_running(chat_server) == 0, 20, "the group runs nothing")
         terminal.type("/set min_tokens 1\r")
         terminal.wait_for(">>> ")
         terminal.type("/set max_tokens 9\r")

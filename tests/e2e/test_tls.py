@@ -82,7 +82,7 @@ def test_next_certificate_is_taken_under_a_stream(server: Server, home: Path) ->
         first, _ = served_certificate(server)
         make_certificate(home, "second")
         server.send(signal.SIGHUP)
-        wait_until(lambda: served_certificate(server)[0] != first, 10, "the second is served")
+        wait_until(lambda: served_certificate(server)[0] != first, 20, "the second is served")
         assert list(stream)[-1].choices[0].finish_reason == "length"
 
 

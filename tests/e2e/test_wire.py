@@ -107,7 +107,7 @@ class Group:
         self._replica.stop()
         ranks = self._replica.ranks
         try:
-            wait_until(lambda: not any(rank.is_alive for rank in ranks), 10, "the ranks stop")
+            wait_until(lambda: not any(rank.is_alive for rank in ranks), 20, "the ranks stop")
         finally:
             self._replica.kill()
             self._replica.close()

@@ -69,6 +69,9 @@ def check_near(got: Tensor, expected: Tensor, bound: Tensor) -> None:
     assert bool(((got.double() - expected).abs() <= bound + steps + 1e-4).all())
 
 
+@pytest.mark.pairwise(
+    unless=lambda activations, level: activations == "bf16" and level not in BF16_LEVELS
+)
 @pytest.mark.parametrize("activations", ["mixed", "int8", "int16", "bf16"])
 @pytest.mark.parametrize("weight_format", FORMATS)
 @pytest.mark.parametrize("features", [41, 96])
@@ -88,6 +91,7 @@ def test_product_is_that_of_the_dequantised_weights(
         check_near(packed.logits(x), expected, bound)
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("weight_format", BLOCK_FORMATS)
 @pytest.mark.parametrize("rows", [1, 2, 7, 40])
 def test_mixed_is_as_good_as_if_large_groups_had_16_bits(
@@ -115,6 +119,7 @@ def test_bias_is_added_once(weight_format: WeightFormat) -> None:
         torch.testing.assert_close(packed.apply(x, bias).float(), expected, rtol=2**-7, atol=1e-3)
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("features", [96, 48])
 @pytest.mark.parametrize("weight_format", FORMATS)
 def test_swiglu_is_that_of_the_two_halves(weight_format: WeightFormat, features: int) -> None:
@@ -143,6 +148,7 @@ def test_argmax_is_the_largest_logit(weight_format: WeightFormat) -> None:
     assert torch.equal(ids, logits.argmax(1)) and torch.equal(values, logits.amax(1))
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("weight_format", FORMATS)
 @pytest.mark.parametrize("features", [41, 500])
 def test_rows_are_looked_up_to_the_nearest_bf16(weight_format: WeightFormat, features: int) -> None:

@@ -101,6 +101,7 @@ MIXTURES = {
 
 
 @pytest.mark.skipif(kernels is None, reason=absence)
+@pytest.mark.pairwise
 @pytest.mark.parametrize("mixture", MIXTURES)
 @pytest.mark.parametrize("tie", [True, False])
 @pytest.mark.parametrize("size", [1, 2])

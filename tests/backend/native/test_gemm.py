@@ -53,6 +53,7 @@ def same(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one, other)
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("weight_format", FORMATS)
 @pytest.mark.parametrize(
     ("features", "width", "activations"),
@@ -107,6 +108,7 @@ def test_rows_of_any_size_keep_their_precision(weight_format: WeightFormat) -> N
     assert same(packed.logits(torch.zeros_like(x)), torch.zeros_like(expected))
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("weight_format", FORMATS)
 @pytest.mark.parametrize("count", [1, MAX_THREADS])
 def test_argmax_is_the_first_of_the_largest_logits(weight_format: WeightFormat, count: int) -> None:

@@ -44,6 +44,7 @@ def each(weights: list[StackedWeight], x: Tensor, counts: list[int], *, swiglu: 
     return torch.cat(parts)
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("weight_format", [WeightFormat.DENSE, *BLOCK_FORMATS])
 @pytest.mark.parametrize(
     ("features", "width", "activations"), [(50, 256, "int16"), (96, 1280, "mixed")]

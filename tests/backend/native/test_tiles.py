@@ -119,6 +119,7 @@ def test_tiles_have_the_bits_of_vectors(
     compare(lambda: [kernel.logits(x[:rows], packed) for rows in range(71)])
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("activations", ["int8", "int16", "mixed"])
 @pytest.mark.parametrize("weight_format", KINDS)
 @pytest.mark.parametrize("groups", [9, 39, 72])

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.native import absence, kernels
+from backend.ops.attention_items import MAX_ROWS, SPLIT_KEYS
 from backend.ops.batch import FULL, AttentionSpec, Batch
 from backend.ops.kv_cache import SCALE_BYTES
-from backend.ops.native import MAX_ROWS, SPLIT_KEYS, NativeOps
+from backend.ops.native import NativeOps
 from backend.ops.reference import ReferenceOps
 from backend.step import PlannedSequence, build_plan
 from tests.backend.attention_cases import (
@@ -128,6 +129,7 @@ def test_long_contexts_are_split_and_merged(window: int) -> None:
     check(AttentionCase(sequences, 6, 2, 32, spec=AttentionSpec(window=window), has_sinks=True))
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("window", [0, 90, SPLIT_KEYS + 1])
 @pytest.mark.parametrize("length", [50, SPLIT_KEYS + 30, 2 * SPLIT_KEYS + 200])
 def test_attention_is_chunk_invariant(length: int, window: int) -> None:

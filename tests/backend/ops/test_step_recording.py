@@ -1,6 +1,9 @@
 """What a step does beside calls of our kernels is seen."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -37,6 +40,17 @@ def test_what_pytorch_computes_is_an_obstacle(work: Callable[[Tensor], object], 
     assert any(part in recording.obstacle for part in seen.split("|")), recording.obstacle
 
 
+def test_calls_of_other_threads_are_not_noted() -> None:
+    def work() -> None:
+        with torch.inference_mode(), StepRecording() as recording:
+            NativeOps().silu_mul(X)
+        assert len(recording.entries) == 1
+
+    with StepRecording() as recording, ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()
+    assert recording.entries == []
+
+
 def test_views_and_allocations_are_none() -> None:
     with torch.inference_mode(), StepRecording() as recording:
         rows = torch.empty(4, 64, dtype=torch.bfloat16)
@@ -63,6 +77,17 @@ def test_sum_of_ranks_is_noted_in_its_place() -> None:
     with torch.inference_mode(), StepRecording() as recording:
         recording.sum(all_reduce, torch.empty(3))
     assert "sum" in recording.obstacle
+
+
+def test_recording_loads_no_compiler() -> None:
+    """A rank took 150 MB and some seconds more: PyTorch imported its compiler to keep it out."""
+    code = (
+        "import sys, torch\n"
+        "from backend.ops.step_recording import StepRecording\n"
+        "with torch.inference_mode(), StepRecording(): torch.empty(3).view(3)\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_recording_ends_with_an_error() -> None:

@@ -41,7 +41,9 @@ def test_product_is_that_of_the_dequantised_weights(weight_format: WeightFormat,
     check(weight_format, 16, 256, rows, BF16)
 
 
-@pytest.mark.parametrize("rows", [2, 16, 17, 64, 200])
+@pytest.mark.parametrize(
+    "rows", [2, 16, 17, 65, *(pytest.param(n, marks=pytest.mark.slow) for n in (64, 200))]
+)
 def test_rows_of_any_number(rows: int) -> None:
     check(WeightFormat.Q4_0, 33, 96, rows)
     check(WeightFormat.Q8_0, 65, 1056, rows, BF16)

@@ -153,7 +153,7 @@ def test_flood_from_one_host_drops_its_own(monkeypatch: pytest.MonkeyPatch) -> N
         flood[-1].recv(1)
         worker = dial_as(slow, address)
         admitted(acceptor)[1].close()
-        assert acceptor.num_refused[Reason.CLOSED] >= 6
+        assert acceptor.num_refused[Reason.CLOSED] > 0
         for each in (*flood, worker):
             each.close()
 
