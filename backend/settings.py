@@ -31,6 +31,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=1, le=64, description="stages a group, each with some layers (pipeline parallel)"),
     ] = 1
+    nodes: Annotated[
+        int,
+        Meta(ge=1, le=64, description="nodes that a group's stages are on; --launcher ray alone"),
+    ] = 1
     expert_parallel: Annotated[
         bool, Meta(description="ranks have whole experts of a mixture, not columns of each")
     ] = False
@@ -128,3 +132,8 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def num_ranks(self) -> int:
         """Ranks of a group."""
         return self.tp * self.pp
+
+    @property
+    def ranks_a_node(self) -> int:
+        """Ranks of a group on each of its nodes."""
+        return self.num_ranks // self.nodes

@@ -47,9 +47,10 @@ def layout(settings: Settings) -> list[GroupPlace]:
     if joined:
         _check_authorities(server.group_tls_ca)
     if server.launcher == "local":
-        _refuse_nodes(groups)
+        _refuse_nodes(groups, engine.nodes)
         shares = _threads(groups, engine.threads, len(os.sched_getaffinity(0)))
     else:  # 0: as many as the node has for it
+        _refuse_names(groups, engine.nodes)
         shares = [group.threads or engine.threads for group in groups]
     places = []
     first_rank = 0
@@ -202,7 +203,20 @@ def _alike(engine: EngineSettings, name: str) -> tuple[GroupSettings, ...]:
     )
 
 
-def _refuse_nodes(groups: tuple[GroupSettings, ...]) -> None:
+def _refuse_names(groups: tuple[GroupSettings, ...], nodes: int) -> None:
+    if nodes > 1 and (named := [group.node for group in groups if group.node]):
+        raise ModelError(
+            f"a group is to run on node {named[0]}, and on --nodes {nodes}\n"
+            "name no node for groups on several, or leave --nodes out"
+        )
+
+
+def _refuse_nodes(groups: tuple[GroupSettings, ...], nodes: int) -> None:
+    if nodes > 1:
+        raise ModelError(
+            f"--nodes {nodes}: groups on several nodes are placed by --launcher ray\n"
+            "leave --nodes out, or serve with --launcher ray"
+        )
     if named := [group.node for group in groups if group.node]:
         raise ModelError(
             f"a group is to run on node {named[0]}, and all run here\n"

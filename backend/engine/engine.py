@@ -247,7 +247,8 @@ def _plan_memory(rank: _Rank, footprint: Footprint, step_bytes: int = 0) -> Memo
     """Plan this rank's memory, with as many blocks and slots as every rank of the group has
     room for. step_bytes: as MemoryPlan.of takes it; weights are loaded by then."""
     context, tp, pipeline = rank.context, rank.tp, rank.pipeline
-    free_bytes = _free_bytes(context.device, tp, pipeline.size * rank.settings.dp)
+    stages_here = pipeline.size // rank.settings.nodes
+    free_bytes = _free_bytes(context.device, tp, stages_here * rank.settings.dp)
     device = RankDevice(context.device.type, _dtype_name(context.dtype), free_bytes)
     plan = MemoryPlan.of(
         rank.config, rank.groups, rank.shard, rank.settings, footprint.total, device, step_bytes

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from backend.ranks import drawn_step
 from backend.ranks.drawn_step import DrawnStep
 from backend.step import PlanCorrupt, StepPlan
+from backend.wire.channel import PeerGone
 from backend.wire.control import ChildLine, Stop
 from backend.wire.link import Link, PlanReader
 from backend.wire.local.heartbeat import HeartbeatWriter, Phase
@@ -50,7 +51,11 @@ class Follower:
                 self._heartbeat.wait(poll)
             elif not poll.poll(0):
                 self._land()
-            for record in self._plans.read():
+            try:
+                records = self._plans.read()
+            except PeerGone:
+                return  # the lead has ended, and with it the group
+            for record in records:
                 self._follow(StepPlan.from_bytes(bytes(record)))
             while (packet := self._line.receive()) is not None:
                 if isinstance(packet[0], Stop):

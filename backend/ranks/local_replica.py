@@ -6,10 +6,20 @@ rank imports torch, this process never does.
 
 import contextlib
 import os
+import socket
 from dataclasses import dataclass
 
 from backend.settings import EngineSettings
-from backend.wire.control import Attach, ControlClosed, Detach, Dial, GroupWiring, Retire, Stop
+from backend.wire.control import (
+    Attach,
+    ControlClosed,
+    Detach,
+    Dial,
+    GroupWiring,
+    Meet,
+    Retire,
+    Stop,
+)
 from backend.wire.group_shape import GroupShape
 from backend.wire.local.channel import ChannelFds, create_channel
 from backend.wire.local.child import Child
@@ -17,6 +27,9 @@ from backend.wire.local.heartbeat import HeartbeatPage, Load, num_batches
 from backend.wire.local.wiring import GroupFds
 from backend.wire.offer import Offer
 from backend.wire.tcp.listening import Listening
+
+# Where the ranks of a group on several machines meet, and the lead's socket.
+Meeting = tuple[Meet, socket.socket]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +41,13 @@ class RankSpawn:
     epoch: int
     settings: EngineSettings
     first_rank: int = 0
+    part: int = 0
+
+    @property
+    def shape(self) -> GroupShape:
+        """The group's, with the ranks that are on this machine."""
+        told = self.settings
+        return GroupShape.part(told.tp, told.pp, told.nodes, self.part)
 
 
 class LocalReplica:
@@ -40,18 +60,22 @@ class LocalReplica:
         settings: EngineSettings,
         first_rank: int = 0,
         listening: Listening | None = None,
+        part: int = 0,
+        meeting: Meeting | None = None,
     ) -> None:
         """settings: this group's. first_rank: how many ranks the groups before it have.
-        listening: where its lead takes workers over TCP; its socket is the replica's."""
+        listening: where its lead takes workers over TCP; its socket is the replica's. part: of a
+        group on several machines, which of its parts is here; the first has the lead, and must be
+        given the meeting."""
         self.node = ""
         self.replica = replica
         self.epoch = epoch
-        self._shape = GroupShape.on_one_machine(settings.tp, settings.pp)
+        self._shape = RankSpawn(replica, 0, epoch, settings, part=part).shape
         self.ranks = [
             Child(
                 f"rank {replica}.{rank}",
                 "backend.ranks.rank:rank_main",
-                RankSpawn(replica, rank, epoch, settings, first_rank),
+                RankSpawn(replica, rank, epoch, settings, first_rank, part),
                 keeps_stderr=True,
             )
             for rank in self._shape.local
@@ -60,6 +84,8 @@ class LocalReplica:
             len(self.ranks), settings.max_num_seqs, epoch, num_batches(settings.pp)
         )
         self._connect()
+        if meeting is not None:
+            self.meet(*meeting)
         self._address = listening.address if listening is not None else None
         if listening is not None:
             self._listen(listening)
@@ -77,6 +103,17 @@ class LocalReplica:
         """Have the lead listen, and keep no copy of its socket."""
         with listening.listener, contextlib.suppress(ControlClosed):
             self.ranks[0].line.send(listening.message, (listening.listener.fileno(),))
+
+    def meet(self, message: Meet, listener: socket.socket | None = None) -> None:
+        """Have the ranks connect with those of other machines. listener: the lead's, where those
+        call; this process keeps no copy of it."""
+        with contextlib.ExitStack() as stack:
+            if listener is not None:
+                stack.enter_context(listener)
+            for rank, child in zip(self._shape.local, self.ranks, strict=True):
+                fds = (listener.fileno(),) if listener is not None and rank == 0 else ()
+                with contextlib.suppress(ControlClosed):
+                    child.line.send(message, fds)
 
     @property
     def load(self) -> Load:

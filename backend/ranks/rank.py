@@ -9,6 +9,7 @@ import faulthandler
 import os
 import select
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -21,10 +22,11 @@ from backend.config.identity import model_identity
 from backend.ranks.follower import Follower
 from backend.ranks.lead import Lead
 from backend.ranks.local_replica import RankSpawn
+from backend.ranks.meeting import FarLinks, PlanFanOut, meet
 from backend.settings import EngineSettings
-from backend.wire.control import ChildLine, ControlClosed, GroupWiring, Progress
+from backend.wire.control import ChildLine, ControlClosed, GroupWiring, Meet, Progress
 from backend.wire.group_shape import GroupShape
-from backend.wire.link import Link
+from backend.wire.link import Link, PlanReader, PlanWriter
 from backend.wire.local.child import ChildContext
 from backend.wire.local.collection import collection_paused
 from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase, num_batches
@@ -105,12 +107,12 @@ def num_threads(settings: EngineSettings) -> int:
 
 def _serve(spawn: RankSpawn, line: ChildLine) -> None:
     """Load this rank's part, then lead or follow until told to stop."""
-    shape = GroupShape.on_one_machine(spawn.settings.tp, spawn.settings.pp)
+    shape = spawn.shape
     wiring = _await_wiring(line, spawn.rank, shape)
     heartbeat = HeartbeatWriter(
         wiring.page,
-        spawn.rank,
-        shape.size,
+        spawn.rank - shape.local.start,
+        len(shape.local),
         spawn.epoch,
         num_steps=num_batches(shape.pp),
     )
@@ -126,14 +128,19 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
     native.set_num_threads(num_threads(spawn.settings))
     tp = _join_group(spawn, wiring, shape)
     before, after, drawn = (
-        RingLink(fds, epoch=spawn.epoch) if fds is not None else None
+        RingLink(fds, epoch=spawn.epoch, on_wait=heartbeat.beat) if fds is not None else None
         for fds in (wiring.before, wiring.after, wiring.drawn)
     )
-    pipeline = Pipeline(shape.stage_of(spawn.rank), shape.pp, before, after)
+    far = FarLinks()
+    if not shape.is_whole:
+        far = meet(spawn.rank, shape, spawn.epoch, *_await_meeting(line), heartbeat.beat)
+    pipeline = Pipeline(
+        shape.stage_of(spawn.rank), shape.pp, before or far.before, after or far.after
+    )
     try:
         reporter = StartReporter(line, spawn.rank, heartbeat)
         engine = build_engine(spawn.settings, tp, reporter, line.send, spawn.first_rank, pipeline)
-        _run(spawn, line, wiring, heartbeat, engine, pipeline, drawn)
+        _run(spawn, line, wiring, heartbeat, engine, pipeline, drawn, far)
     finally:
         tp.abort()
 
@@ -165,6 +172,7 @@ def _run(
     engine: "Engine",
     pipeline: "Pipeline",
     drawn: Link | None,
+    far: FarLinks,
 ) -> None:
     """Run what the group is asked for, as its lead or after it."""
     import torch
@@ -179,15 +187,34 @@ def _run(
     heartbeat.show(Load(num_free_blocks=engine.num_blocks), str(engine.device))
     heartbeat.enter(Phase.IDLE)
     if spawn.rank > 0:
-        assert wiring.plans is not None
-        reader = RingReader(wiring.plans, epoch=spawn.epoch)
-        Follower(engine, reader, line, heartbeat, drawn).run()
+        plans: PlanReader | None = far.lead
+        if wiring.plans is not None:
+            plans = RingReader(wiring.plans, epoch=spawn.epoch)
+        assert plans is not None, "plans come from this machine or another"
+        if far.lead is not None and spawn.rank == spawn.shape.teller:
+            drawn = far.lead
+        Follower(engine, plans, line, heartbeat, drawn).run()
         return
-    plans = RingWriter(wiring.plans, epoch=spawn.epoch) if wiring.plans is not None else None
-    lead = Lead(spawn.replica, spawn.settings, engine, line, plans, heartbeat, drawn)
+    ring = RingWriter(wiring.plans, epoch=spawn.epoch) if wiring.plans is not None else None
+    writer: PlanWriter | None = ring
+    if far.ranks:
+        writer, drawn = PlanFanOut(ring, [*far.ranks.values()]), far.ranks[spawn.shape.teller]
+    lead = Lead(spawn.replica, spawn.settings, engine, line, writer, heartbeat, drawn)
     identity = model_identity(engine.config)
     lead.announce(spawn.epoch, weight_bytes, replicated_bytes, identity)
     lead.run()
+
+
+def _await_meeting(line: ChildLine) -> tuple[Meet, socket.socket | None]:
+    """Wait until it is known where the group's ranks meet; return that, and the lead's socket."""
+    poll = select.poll()
+    poll.register(line, select.POLLIN)
+    while (packet := line.receive()) is None:
+        poll.poll()
+    message, fds = packet
+    if not isinstance(message, Meet):
+        raise ControlClosed("told to stop before the group has met")
+    return message, socket.socket(fileno=fds[0]) if fds else None
 
 
 def _await_wiring(line: ChildLine, rank: int, shape: GroupShape) -> WiringFds:

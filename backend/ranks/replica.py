@@ -61,6 +61,11 @@ def check_group(config: ModelConfig, settings: EngineSettings) -> None:
     """Raise ModelError if a group with these settings cannot serve the model."""
     split_model(config, settings.tp, expert_parallel=settings.expert_parallel)
     check_stages(config, settings.pp)
+    if settings.pp % settings.nodes:
+        raise ModelError(
+            f"--nodes {settings.nodes}: {settings.pp} stages cannot be shared out evenly\n"
+            "use a --pp that is a multiple of --nodes: each node has some of a group's layers"
+        )
     if settings.max_model_len > config.max_model_len:
         raise ModelError(
             f"--max-model-len {settings.max_model_len} is more than {config.name} was made for: "

@@ -18,6 +18,17 @@ class GroupShape:
     def on_one_machine(cls, tp: int, pp: int = 1) -> "GroupShape":
         return cls(tp, pp, range(tp * pp))
 
+    @classmethod
+    def part(cls, tp: int, pp: int, nodes: int, index: int) -> "GroupShape":
+        """Return a group's shape on one of several machines, which have equally many ranks."""
+        each = tp * pp // nodes
+        return cls(tp, pp, range(index * each, (index + 1) * each))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all ranks are on this machine."""
+        return len(self.local) == self.size
+
     @property
     def size(self) -> int:
         """Ranks of the group."""

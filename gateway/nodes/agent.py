@@ -21,7 +21,7 @@ from setproctitle import setproctitle
 from backend.config.errors import ModelError
 from backend.config.load import load_config
 from backend.ranks.replica import check_group
-from backend.wire.control import Budget, ControlClosed, Progress
+from backend.wire.control import Budget, ControlClosed, Meet, Progress
 from backend.wire.local.heartbeat import Load
 from backend.wire.local.lifeline import ignore_terminal_signals, tie
 from backend.wire.tcp.address import LeadAddress
@@ -45,6 +45,8 @@ from gateway.nodes.node_messages import (
     LaunchOrder,
     Leave,
     Look,
+    MeetAt,
+    Meets,
     Placed,
     RankNews,
     Retire,
@@ -106,7 +108,7 @@ def call_home(order: LaunchOrder) -> Stream:
     certificate = order.listen.certificate
     pin = fingerprint(certificate) if certificate else b""
     address = LeadAddress(*order.home, order.secret, fingerprint=pin)
-    return dial(address, Hello(0, order.number, order.epoch, 0))
+    return dial(address, Hello(order.part, order.number, order.epoch, 0))
 
 
 async def _serve(order: LaunchOrder, stream: Stream) -> int:
@@ -124,6 +126,7 @@ class Agent:
         self._host = order.host or stream.own_host
         self._node = f"{socket.gethostname()} ({self._host})"
         self._incarnation: LocalIncarnation | None = None
+        self._meeting: MeetAt | None = None
         self._has_ended = asyncio.Event()
 
     async def run(self) -> int:
@@ -173,10 +176,29 @@ class Agent:
 
     def _start(self, place: GroupPlace) -> LocalIncarnation:
         order = self._order
+        own = order.number, order.epoch, place, order.hang_s, self
+        if order.part:
+            incarnation = LocalIncarnation(*own, part=order.part)
+            if self._meeting is not None:
+                incarnation.replica.meet(self._meet(self._meeting))
+            return incarnation
         listener = create_listener(self._host, order.port)
         self._listener = listener.dup()
         listening = Listening(listener, order.listen)
-        return LocalIncarnation(order.number, order.epoch, place, order.hang_s, self, listening)
+        if order.engine.nodes == 1:
+            return LocalIncarnation(*own, listening)
+        where = create_listener(self._host)
+        at = MeetAt(self._host, int(where.getsockname()[1]))
+        incarnation = LocalIncarnation(*own, listening, meeting=(self._meet(at), where))
+        self.tell(Meets(at.host, at.port))
+        return incarnation
+
+    def _meet(self, at: MeetAt) -> Meet:
+        """Return what ranks are told of a meeting, encrypted if the way to the group is."""
+        listen, epoch = self._order.listen, self._order.epoch
+        pin = fingerprint(listen.certificate) if listen.certificate else b""
+        address = LeadAddress(at.host, at.port, listen.secret, epoch, pin)
+        return Meet(address, self._host, listen.certificate, listen.key)
 
     def _failure(self, message: str) -> Fault:
         return Fault(
@@ -224,6 +246,11 @@ class Agent:
             os._exit(1)
 
     def _obey(self, message: object) -> None:
+        if isinstance(message, MeetAt):
+            self._meeting = message
+            if self._incarnation is not None:
+                self._incarnation.replica.meet(self._meet(message))
+            return
         if self._incarnation is None:
             if isinstance(message, Leave | Kill):
                 os._exit(0)  # a thread may be fetching the model, and waits for nobody

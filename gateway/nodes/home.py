@@ -34,7 +34,7 @@ class Home:
         self.address = host, int(listener.getsockname()[1])
         encryption = lead_context(certificate, key) if certificate else None
         self._acceptor = Acceptor(listener, self.secret, 0, encryption, "agent at")
-        self._expected: dict[tuple[int, int], OnCall] = {}
+        self._expected: dict[tuple[int, int, int], OnCall] = {}
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._acceptor.fileno(), self._take)
 
@@ -43,13 +43,13 @@ class Home:
         """Calls that came to nothing, by reason."""
         return self._acceptor.num_refused + self._unexpected.counts
 
-    def expect(self, number: int, epoch: int, on_call: OnCall) -> None:
-        """Have the agent of one incarnation handed over when it calls."""
-        self._expected[number, epoch] = on_call
+    def expect(self, number: int, epoch: int, on_call: OnCall, part: int = 0) -> None:
+        """Have the agent of one incarnation, or of a part of it, handed over when it calls."""
+        self._expected[number, epoch, part] = on_call
 
-    def forget(self, number: int, epoch: int) -> None:
+    def forget(self, number: int, epoch: int, part: int = 0) -> None:
         """Refuse that agent from now on."""
-        self._expected.pop((number, epoch), None)
+        self._expected.pop((number, epoch, part), None)
 
     def close(self) -> None:
         """Listen no more."""
@@ -61,7 +61,7 @@ class Home:
             self._hand_over(hello, stream)
 
     def _hand_over(self, hello: Hello, stream: Stream) -> None:
-        on_call = self._expected.pop((hello.worker, hello.epoch), None)
+        on_call = self._expected.pop((hello.worker, hello.epoch, hello.gateway), None)
         if on_call is None:
             self._unexpected.note(Reason.INCARNATION, f"of group {hello.worker}")
             stream.close()

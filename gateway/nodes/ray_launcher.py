@@ -16,7 +16,9 @@ from gateway.nodes.build import build_id
 from gateway.nodes.home import Home
 from gateway.nodes.model_files import model_digest
 from gateway.nodes.ray_placer import RayPlacer
-from gateway.nodes.remote_incarnation import RemoteIncarnation, RemoteLauncher, RemoteModel
+from gateway.nodes.remote_incarnation import RemoteIncarnation
+from gateway.nodes.remote_launcher import RemoteLauncher, RemoteModel
+from gateway.nodes.spanned_incarnation import SpannedIncarnation
 from gateway.settings import Settings
 from gateway.supervision.incarnation import IncarnationOwner
 from gateway.supervision.listening import GroupListening
@@ -65,7 +67,7 @@ class RayLauncher:
 
     def launch(
         self, number: int, epoch: int, place: GroupPlace, owner: IncarnationOwner
-    ) -> RemoteIncarnation:
+    ) -> RemoteIncarnation | SpannedIncarnation:
         """Have one of group `number` placed and started, whose turns `owner` is told."""
         assert self._remote is not None
         return self._remote.launch(number, epoch, place, owner)

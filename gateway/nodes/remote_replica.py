@@ -7,7 +7,7 @@ from backend.wire.local.heartbeat import Load
 from backend.wire.offer import Offer
 from backend.wire.tcp.address import LeadAddress
 from gateway.nodes.frame_stream import FrameStream
-from gateway.nodes.node_messages import DetachWorker, Kill, Leave, Retire, ToAgent, encode
+from gateway.nodes.node_messages import DetachWorker, Kill, Leave, MeetAt, Retire, ToAgent, encode
 from gateway.supervision.control_messages import RankView
 
 
@@ -56,6 +56,11 @@ class RemoteReplica:
     def retire(self) -> None:
         """Have the lead grant workers of other gateways nothing more. Raises ControlClosed."""
         self._tell(Retire())
+
+    def meet(self, message: MeetAt) -> None:
+        """Tell where the group's ranks meet, if an agent has called."""
+        if self._stream is not None:
+            self._tell(message)
 
     def stop(self) -> None:
         """Ask every rank to exit; the agent kills those that cannot hear."""

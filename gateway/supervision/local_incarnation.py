@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from backend.ranks.local_replica import LocalReplica
+from backend.ranks.local_replica import LocalReplica, Meeting
 from backend.wire.control import Budget, ControlClosed, Progress
 from backend.wire.local.child import Child, exit_text
 from backend.wire.local.heartbeat import Heartbeat, Phase
@@ -58,10 +58,15 @@ class LocalIncarnation:
         hang_s: float,
         owner: IncarnationOwner,
         listening: Listening | None = None,
+        part: int = 0,
+        meeting: Meeting | None = None,
     ) -> None:
-        """hang_s: see LocalLauncher. listening: where its lead takes workers over TCP."""
+        """hang_s: see LocalLauncher. listening: where its lead takes workers over TCP. part,
+        meeting: see LocalReplica."""
         self.waits_for = ""
-        self.replica = LocalReplica(number, epoch, place.engine, place.first_rank, listening)
+        self.replica = LocalReplica(
+            number, epoch, place.engine, place.first_rank, listening, part, meeting
+        )
         self.ready: Ready | None = None
         self.fault: Fault | None = None
         self.is_leaving = False

@@ -227,3 +227,30 @@ def test_group_with_an_address_has_no_ranks_of_ours(tmp_path: Path) -> None:
     text = '[[groups]]\naddress = "10.0.0.7:9000"\nranks = 2\n'
     with pytest.raises(SettingsError, match="ranks cannot be said of a group with an address"):
         load({}, {}, write(tmp_path, text))
+
+
+def test_stages_are_ranks_and_have_devices_of_their_own() -> None:
+    engine = EngineSettings(tp=2, pp=2, dp=1, devices=("cpu",) * 4)
+    [place] = layout(Settings(engine=engine))
+    assert (place.engine.tp, place.engine.pp, place.engine.num_ranks) == (2, 2, 4)
+    assert shape([place]) == "TP 2 x PP 2 x DP 1"
+    with pytest.raises(ModelError, match="names 2 devices for 4 ranks: --tp 2 times --pp 2"):
+        layout(Settings(engine=EngineSettings(tp=2, pp=2, devices=("cpu", "cpu"))))
+
+
+def test_group_of_stages_in_a_file_shares_its_ranks_out() -> None:
+    [place] = layout(Settings(groups=(GroupSettings(ranks=6, pp=3),)))
+    assert (place.engine.tp, place.engine.pp) == (2, 3)
+    with pytest.raises(ModelError, match="5 ranks cannot be 2 stages"):
+        layout(Settings(groups=(GroupSettings(ranks=5, pp=2),)))
+
+
+def test_several_nodes_want_a_launcher_that_has_them_and_no_name() -> None:
+    engine = EngineSettings(pp=2, nodes=2)
+    with pytest.raises(ModelError, match=r"--nodes 2: .* --launcher ray"):
+        layout(Settings(engine=engine))
+    ray = ServerSettings(launcher="ray")
+    [place] = layout(Settings(engine=engine, server=ray))
+    assert place.engine.nodes == 2
+    with pytest.raises(ModelError, match="on node n1, and on --nodes 2"):
+        layout(Settings(engine=engine, server=ray, groups=(GroupSettings(2, node="n1", pp=2),)))

@@ -2,6 +2,7 @@
 
 import select
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from backend.wire.link import Payload
@@ -9,6 +10,7 @@ from backend.wire.local.ring import RingFds, RingReader, RingWriter, create_ring
 
 # Of a stream to the next stage: 512 tokens of 4,096 in bf16 are 4 MiB, and steps follow each other.
 FORWARD_BYTES = 16 << 20
+BEAT_MS = 1000
 # Of what goes back: a step's tokens, with log-probabilities of a prompt's.
 BACK_BYTES = 4 << 20
 
@@ -52,7 +54,11 @@ class LinkRings:
 class RingLink:
     """See Link. Owns the descriptors it is given."""
 
-    def __init__(self, fds: LinkFds, *, epoch: int) -> None:
+    def __init__(
+        self, fds: LinkFds, *, epoch: int, on_wait: Callable[[], None] = lambda: None
+    ) -> None:
+        """on_wait: called every second while this rank waits."""
+        self._on_wait = on_wait
         self._writer = RingWriter(fds.out, epoch=epoch) if fds.out is not None else None
         self._reader = RingReader(fds.into, epoch=epoch) if fds.into is not None else None
         self._spaces = fds.out.spaces if fds.out is not None else ()
@@ -66,12 +72,12 @@ class RingLink:
         """See Link. Raises ValueError for what could never fit."""
         assert self._writer is not None, "nothing goes this way"
         while not self._writer.write(payload):
-            _wait(self._spaces[0])
+            self._wait(self._spaces[0])
 
     def receive(self) -> Payload:
         """See Link. Raises RingCorrupt."""
         while not self._received:
-            _wait(self.fileno())
+            self._wait(self.fileno())
             self._take()
         return self._received.popleft()
 
@@ -91,9 +97,9 @@ class RingLink:
         assert self._reader is not None, "nothing comes this way"
         self._received += self._reader.read()
 
-
-def _wait(fd: int) -> None:
-    """Sleep until a descriptor is readable, whatever its number."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    poll.poll()
+    def _wait(self, fd: int) -> None:
+        """Sleep until a descriptor is readable."""
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        while not poll.poll(BEAT_MS):
+            self._on_wait()

@@ -160,7 +160,7 @@ class Acceptor:
         except OSError:
             self._refuse(Reason.CLOSED, peer)
         else:
-            self._hand_on(hello, sock)
+            self._hand_on(number, hello, sock)
             admitted = None
         finally:
             with self._lock:
@@ -168,8 +168,10 @@ class Acceptor:
             if admitted is not None:
                 admitted.close()
 
-    def _hand_on(self, hello: Hello, sock: socket.socket) -> None:
+    def _hand_on(self, number: int, hello: Hello, sock: socket.socket) -> None:
         with self._lock:
+            # Whoever takes it may close the acceptor at once, which shuts those unheard.
+            self._unheard.pop(number, None)
             if self._is_closed:
                 sock.close()
                 return

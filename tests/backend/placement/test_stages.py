@@ -3,6 +3,7 @@
 import itertools
 import random
 
+import msgspec
 import pytest
 
 from backend.config.cache_groups import CacheGroup, staged_cache_groups
@@ -95,8 +96,6 @@ def test_layers_that_share_keys_are_refused() -> None:
     layers = list(config.spec.layers)
     attention = layers[1].attention
     assert isinstance(attention, Attention)
-    import msgspec
-
     shared = msgspec.structs.replace(attention, shares_kv_of=0)
     layers[1] = msgspec.structs.replace(layers[1], attention=shared)
     spec = msgspec.structs.replace(config.spec, layers=tuple(layers))

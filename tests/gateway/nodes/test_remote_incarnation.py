@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +38,8 @@ from gateway.nodes.node_messages import (
     encode,
 )
 from gateway.nodes.placer import PlacementOwner
-from gateway.nodes.remote_incarnation import RemoteIncarnation, RemoteLauncher, RemoteModel, Silence
+from gateway.nodes.remote_incarnation import RemoteIncarnation, Silence
+from gateway.nodes.remote_launcher import RemoteLauncher, RemoteModel
 from gateway.settings import ServerSettings
 from gateway.supervision.fault import Fault
 from gateway.supervision.listening import GroupListening
@@ -86,8 +87,8 @@ class FakePlacer:
     owners: list[PlacementOwner] = field(default_factory=list)
     displaced: list[tuple[int, int]] = field(default_factory=list)
 
-    def place(self, order: LaunchOrder, node: str, owner: PlacementOwner) -> None:
-        self.orders.append(order)
+    def place(self, orders: Sequence[LaunchOrder], node: str, owner: PlacementOwner) -> None:
+        self.orders += orders
         self.owners.append(owner)
 
     def displace(self, number: int, epoch: int) -> None:
@@ -117,7 +118,9 @@ class World:
         launcher = RemoteLauncher(self.home, self.placer, model, server, listening)
         place = GroupPlace(EngineSettings(), 0)
         self.streams: list[FrameStream] = []
-        self.incarnation: RemoteIncarnation = launcher.launch(3, 7, place, self.owner)
+        incarnation = launcher.launch(3, 7, place, self.owner)
+        assert isinstance(incarnation, RemoteIncarnation)
+        self.incarnation = incarnation
 
     @property
     def order(self) -> LaunchOrder:
