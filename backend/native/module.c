@@ -67,7 +67,7 @@ static PyObject *level(PyObject *self, PyObject *unused)
     return PyUnicode_FromString(active == NULL ? "" : active->level);
 }
 
-/* Where calls of this thread are noted before they run, a list; NULL where they are not. */
+/* Where this thread's calls are noted before they run, a list; NULL where they are not. */
 static _Thread_local PyObject *recorded;
 
 /* Note a call: its name, its bytes. Returns 0 with an exception set if there is no memory. */
@@ -236,7 +236,7 @@ static PyMethodDef methods[] = {
     {"num_threads", py_num_threads, METH_NOARGS, "How many threads run the kernels."},
     {"set_num_threads", py_set_num_threads, METH_O, "Have so many threads run the kernels."},
     {"start_recording", start_recording, METH_NOARGS,
-     "Return a list that gets the name and the bytes of each call from now on."},
+     "Return a list that gets the name and the bytes of each call of this thread from now on."},
     {"stop_recording", stop_recording, METH_NOARGS, "Note no more calls."},
     {"operations", operations, METH_NOARGS, "The kernels that a program may call, by number."},
     {"replay", replay, METH_O, "Run a program; see program.h."},
