@@ -9,7 +9,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.groups import GroupScheduling
+from tests.groups import group_scheduling
 from tests.level import forced_level
 from tests.pairwise import mark_redundant_cases
 from tests.stages import STAGE_MARKS, has_candidates, possible_marks
@@ -19,9 +19,15 @@ os.environ.update(forced_level().variables)
 if not Path("/dev/nvidiactl").exists():
     # Asked when a kernel is declared, Triton's own among them: whoever imports it first decides.
     os.environ["TRITON_INTERPRET"] = "1"
-# Of examples, where a test names no number. make test-long asks for the thorough ones.
-hypothesis.settings.register_profile("quick", max_examples=40)
-hypothesis.settings.register_profile("thorough", max_examples=200)
+# How many examples, where a test names no number; make test-long asks for the thorough profile. How
+# long one takes says something of a busy machine, and nothing of the code.
+for profile, max_examples in (("quick", 40), ("thorough", 200)):
+    hypothesis.settings.register_profile(
+        profile,
+        max_examples=max_examples,
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
 hypothesis.settings.load_profile("quick")
 
 
@@ -36,9 +42,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return max(2, len(os.sched_getaffinity(0)))
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep tests together that share servers."""
-    return GroupScheduling(config, log) if starts_servers(config) else None
+    return group_scheduling(config, log) if starts_servers(config) else None
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -8,7 +8,9 @@ xdist schedule so; its own marks of groups, in 3.8, are lost on pytest 9.2.
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[1]
@@ -22,8 +24,8 @@ def group_of(path: str) -> str:
     return "the real model's" if is_shared else path
 
 
-class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives a worker that has nothing left the next group, of the largest first."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return group_of(nodeid.partition("::")[0])
+def group_scheduling(config: pytest.Config, log: Any) -> Any:
+    """Return what gives a worker that has nothing left the next group, of the largest first."""
+    scheduling = LoadScopeScheduling(config, log)
+    scheduling._split_scope = lambda nodeid: group_of(nodeid.partition("::")[0])
+    return scheduling
