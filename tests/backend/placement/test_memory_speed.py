@@ -1,8 +1,8 @@
+import time
 from itertools import accumulate
 
 import pytest
 
-from backend.placement import memory_speed as module
 from backend.placement.memory_speed import PASSES, memory_speed
 
 
@@ -10,7 +10,7 @@ def test_speed_is_of_the_middle_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Passes of 1, 2, 3, .. seconds, each between two looks at the clock."""
     steps = [part for seconds in range(1, PASSES + 1) for part in (0.0, float(seconds))]
     clock = accumulate(steps)
-    monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     assert memory_speed(1 << 13) == (1 << 13) / ((PASSES + 1) / 2)
 
 
