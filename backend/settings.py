@@ -26,7 +26,15 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["auto", "generate", "embed", "rerank"],
         Meta(description="what the model gives: text, vectors, scores; auto: what its files say"),
     ] = "auto"
-    tp: Annotated[int, Meta(ge=1, le=64, description="ranks a group (tensor parallel)")] = 1
+    tp: Annotated[int, Meta(ge=1, le=64, description="ranks a stage (tensor parallel)")] = 1
+    pp: Annotated[
+        int,
+        Meta(ge=1, le=64, description="stages a group, each with some layers (pipeline parallel)"),
+    ] = 1
+    nodes: Annotated[
+        int,
+        Meta(ge=1, le=64, description="nodes that a group's stages are on; --launcher ray alone"),
+    ] = 1
     expert_parallel: Annotated[
         bool, Meta(description="ranks have whole experts of a mixture, not columns of each")
     ] = False
@@ -69,7 +77,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
     enforce_eager: Annotated[
         bool,
-        Meta(description="on a GPU: launch the kernels of decodes one by one, capture no graphs"),
+        Meta(
+            description="launch the kernels of decodes one by one: capture no graphs on a GPU, "
+            "record no steps on a CPU"
+        ),
     ] = False
     load_format: Annotated[
         Literal["auto", "dummy"],
@@ -116,3 +127,13 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(description="for tests: faults to inject, as backend/fault_injection.py says"),
     ] = ""
+
+    @property
+    def num_ranks(self) -> int:
+        """Ranks of a group."""
+        return self.tp * self.pp
+
+    @property
+    def ranks_a_node(self) -> int:
+        """Ranks of a group on each of its nodes."""
+        return self.num_ranks // self.nodes

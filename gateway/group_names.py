@@ -19,6 +19,15 @@ GroupName = Annotated[
     ),
 ]
 
+# A host name, an address of either kind or an id of Ray's; none for any node.
+NodeName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9._:-]{0,253}\Z",
+        extra={"wanted": "the name, the address or the id of a node"},
+    ),
+]
+
 
 class GroupNames:
     """The names of all groups there are, whatever state they are in.

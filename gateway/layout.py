@@ -3,7 +3,10 @@
 From --tp and --dp, or from the list of [[groups]] in the settings file. Knows no process.
 """
 
+import logging
 import os
+import ssl
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,8 @@ from backend.settings import EngineSettings
 from backend.wire.tcp.address import MAX_SECRET_BYTES, MIN_SECRET_BYTES, LeadAddress
 from gateway.group_names import PRIMARY
 from gateway.settings import GroupSettings, ServerSettings, Settings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +44,29 @@ def layout(settings: Settings) -> list[GroupPlace]:
     joined = [group for group in groups if group.address]
     groups = tuple(group for group in groups if not group.address)
     secret = read_secret(server.group_secret) if joined else b""
+    if joined:
+        _check_authorities(server.group_tls_ca)
     if server.launcher == "local":
-        _refuse_nodes(groups)
+        _refuse_nodes(groups, engine.nodes)
         shares = _threads(groups, engine.threads, len(os.sched_getaffinity(0)))
     else:  # 0: as many as the node has for it
+        _refuse_names(groups, engine.nodes)
         shares = [group.threads or engine.threads for group in groups]
     places = []
     first_rank = 0
     for group, threads in zip(groups, shares, strict=True):
         own = msgspec.structs.replace(
-            engine, tp=group.ranks, dp=len(groups), devices=group.devices, threads=threads
+            engine,
+            tp=_ranks_a_stage(group.ranks, group.pp),
+            pp=group.pp,
+            dp=len(groups),
+            devices=group.devices,
+            threads=threads,
         )
         places.append(GroupPlace(own, first_rank, group.name, group.node))
         first_rank += group.ranks
     return places + [
-        GroupPlace(engine, first_rank, group.name, address=_address(group, secret))
+        GroupPlace(engine, first_rank, group.name, address=_address(group, secret, server))
         for group in joined
     ]
 
@@ -66,15 +79,45 @@ def read_secret(file: str) -> bytes:
             "name its file: --group-secret FILE"
         )
     try:
-        secret = Path(file).read_bytes().strip()
+        with Path(file).open("rb") as stream:
+            mode = os.fstat(stream.fileno()).st_mode
+            # What is longer is no secret, whatever it is.
+            secret = stream.read(2 * MAX_SECRET_BYTES).strip()
     except OSError as error:
         raise ModelError(f"the secret {file} cannot be read: {error.strerror}") from error
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ModelError(
+            f"the secret {file} may be changed by others than its owner; chmod go-w {file}"
+        )
     if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
         raise ModelError(
             f"the secret {file} has {len(secret)} bytes; {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} "
             "are needed\nmake one: head -c 32 /dev/urandom | base64 > FILE"
         )
     return secret
+
+
+def warn_of_readable_secret(file: str) -> None:
+    """Log it if everybody on this machine may read a file of a secret."""
+    try:
+        is_readable = bool(os.stat(file).st_mode & stat.S_IROTH)
+    except OSError:
+        return  # who reads it says so
+    if is_readable:
+        logger.warning("the secret %s may be read by everybody; chmod o-r %s", file, file)
+
+
+def _check_authorities(file: str) -> None:
+    """Raise ModelError for a file that no certificate could be tried by."""
+    if not file:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except OSError as error:  # an SSLError is an OSError
+        raise ModelError(
+            f"{file} has no certificates of authorities: {error.strerror or error}\n"
+            "name a PEM file: --group-tls-ca FILE"
+        ) from error
 
 
 def another_place(
@@ -90,11 +133,12 @@ def another_place(
     Raises ModelError if devices and ranks do not match.
     """
     engine = first.engine
-    tp = ranks or len(devices) or engine.tp
-    if not devices and tp == engine.tp:
+    ranks = ranks or len(devices) or engine.num_ranks
+    if not devices and ranks == engine.num_ranks:
         devices = engine.devices
-    if len(devices) not in (0, tp):
-        raise ModelError(f"{len(devices)} devices for {tp} ranks; name one for each")
+    if len(devices) not in (0, ranks):
+        raise ModelError(f"{len(devices)} devices for {ranks} ranks; name one for each")
+    tp = _ranks_a_stage(ranks, engine.pp)
     own = msgspec.structs.replace(
         engine, tp=tp, devices=devices, max_num_seqs=max_num_seqs or engine.max_num_seqs
     )
@@ -107,10 +151,21 @@ def shape(places: list[GroupPlace]) -> str:
         own = [place for place in places if place.address is None]
         words = f"{joined} joined group{'' if joined == 1 else 's'}"
         return f"{shape(own)}, {words}" if own else words
-    ranks = [place.engine.tp for place in places]
-    if len(set(ranks)) == 1:
-        return f"TP {ranks[0]} x DP {len(ranks)}"
-    return f"{len(ranks)} groups of {', '.join(map(str, ranks))} ranks"
+    forms = {(place.engine.tp, place.engine.pp) for place in places}
+    if len(forms) == 1:
+        [(tp, pp)] = forms
+        stages = f" x PP {pp}" if pp > 1 else ""
+        return f"TP {tp}{stages} x DP {len(places)}"
+    ranks = ", ".join(str(place.engine.num_ranks) for place in places)
+    return f"{len(places)} groups of {ranks} ranks"
+
+
+def _ranks_a_stage(ranks: int, pp: int) -> int:
+    if ranks % pp:
+        raise ModelError(
+            f"{ranks} ranks cannot be {pp} stages of equally many: use a multiple of {pp} ranks"
+        )
+    return ranks // pp
 
 
 def _joined(server: ServerSettings) -> tuple[GroupSettings, ...]:
@@ -121,29 +176,47 @@ def _joined(server: ServerSettings) -> tuple[GroupSettings, ...]:
     )
 
 
-def _address(group: GroupSettings, secret: bytes) -> LeadAddress:
+def _address(group: GroupSettings, secret: bytes, server: ServerSettings) -> LeadAddress:
     host, _, port = group.address.rpartition(":")
     if not 0 < int(port) <= 65535:
         raise ModelError(f"{group.address} names no port: they go from 1 to 65535")
     pin = bytes.fromhex(group.fingerprint.replace(":", ""))
-    return LeadAddress(host.strip("[]"), int(port), secret, fingerprint=pin)
+    return LeadAddress(
+        host.strip("[]"), int(port), secret, fingerprint=pin, ca_file=server.group_tls_ca
+    )
 
 
 def _alike(engine: EngineSettings, name: str) -> tuple[GroupSettings, ...]:
-    """--dp groups of --tp ranks."""
-    devices, tp = engine.devices, engine.tp
-    if len(devices) not in (0, tp * engine.dp):
+    """--dp groups of --tp ranks in each of --pp stages."""
+    devices, ranks = engine.devices, engine.num_ranks
+    if len(devices) not in (0, ranks * engine.dp):
+        stages = f" times --pp {engine.pp}" if engine.pp > 1 else ""
         raise ModelError(
-            f"--devices names {len(devices)} devices for {tp * engine.dp} ranks: "
-            f"--tp {tp} times --dp {engine.dp}; name one for each"
+            f"--devices names {len(devices)} devices for {ranks * engine.dp} ranks: "
+            f"--tp {engine.tp}{stages} times --dp {engine.dp}; name one for each"
         )
     return tuple(
-        GroupSettings(tp, devices[number * tp : (number + 1) * tp], name=name)
+        GroupSettings(
+            ranks, devices[number * ranks : (number + 1) * ranks], name=name, pp=engine.pp
+        )
         for number in range(engine.dp)
     )
 
 
-def _refuse_nodes(groups: tuple[GroupSettings, ...]) -> None:
+def _refuse_names(groups: tuple[GroupSettings, ...], nodes: int) -> None:
+    if nodes > 1 and (named := [group.node for group in groups if group.node]):
+        raise ModelError(
+            f"a group is to run on node {named[0]}, and on --nodes {nodes}\n"
+            "name no node for groups on several, or leave --nodes out"
+        )
+
+
+def _refuse_nodes(groups: tuple[GroupSettings, ...], nodes: int) -> None:
+    if nodes > 1:
+        raise ModelError(
+            f"--nodes {nodes}: groups on several nodes are placed by --launcher ray\n"
+            "leave --nodes out, or serve with --launcher ray"
+        )
     if named := [group.node for group in groups if group.node]:
         raise ModelError(
             f"a group is to run on node {named[0]}, and all run here\n"

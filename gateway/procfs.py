@@ -73,11 +73,21 @@ def rss_bytes(pid: int) -> int:
 def pss_bytes(pid: int) -> int:
     """Resident memory, each page shared out among the processes that have it; 0 for one that is
     gone, or that we may not look at."""
+    return _rollup_bytes(pid, ("Pss:",))
+
+
+def written_bytes(pid: int) -> int:
+    """The same without pages of files, such as libraries: how many processes share those changes
+    with what else runs on a machine."""
+    return _rollup_bytes(pid, ("Pss_Anon:", "Pss_Shmem:"))
+
+
+def _rollup_bytes(pid: int, fields: tuple[str, ...]) -> int:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(fields))
 
 
 def of_session(session: int) -> list[int]:

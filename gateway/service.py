@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from backend.config.pooling import Pooling
+from gateway.model_facts import ModelFacts
 from gateway.notations.served import ServedNotation
 from gateway.pool.body_budget import BodyBudget
 from gateway.sampling_defaults import SamplingDefaults
@@ -65,7 +66,7 @@ class Service:
     pooling: what the model's hidden states become; None for models that generate text. width: of
     the vectors of one that embeds. has_segments: it is told which token is of which text of a pair.
     max_thought_tokens: of requests that say no other; 0 for no limit.
-    notation: how the model writes calls of tools and thoughts.
+    notation: how the model writes calls of tools and thoughts. facts: what its files say of it.
     prompts: what an embedding model wants in front of texts, by use.
     chat_templates: turn messages into a prompt; None for models that were trained on none.
     grammar_validator: has grammars compiled; None where answers cannot be held to one.
@@ -97,6 +98,7 @@ class Service:
     prompts: EmbeddingPrompts = field(default_factory=EmbeddingPrompts)
     max_thought_tokens: int = 0
     notation: ServedNotation = field(default_factory=ServedNotation)
+    facts: ModelFacts = field(default_factory=ModelFacts)
 
     def group_of(self, model: str) -> str | None:
         """Return which groups a request means by its model: "" for those that answer where none is

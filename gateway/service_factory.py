@@ -16,6 +16,7 @@ import msgspec
 from backend.config.load import load_config
 from backend.config.spec import EncoderSpec
 from gateway.layout import layout
+from gateway.model_facts import facts_of
 from gateway.notations.served import notation_of, serve_notation
 from gateway.pool.body_budget import BodyBudget
 from gateway.pool.listener import PoolListener
@@ -92,6 +93,7 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
             notation_of(path, templates, server.tool_notation, server.reasoning_notation),
             tokenizer.special_token_ids,
         ),
+        facts=facts_of(path, config, templates),
         grammar_validator=GrammarValidator(
             lambda: GrammarVocabulary(tokenizer.pieces(), tokenizer.eos_token_ids)
         ),
@@ -131,5 +133,5 @@ def _fingerprint(
     facts = [metadata.version("unisono"), path.name, stat.st_size, int(stat.st_mtime)]
     facts += [settings.engine.dtype, settings.engine.exact]
     facts += [defaults, templates, settings.server.default_chat_template_kwargs]
-    facts += sorted({place.engine.tp for place in layout(settings)})
+    facts += sorted({place.engine.tp for place in layout(settings)})  # stages change no bit
     return f"fp_{hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:10]}"

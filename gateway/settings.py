@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from backend.settings import Device, EngineSettings
-from gateway.group_names import PRIMARY, GroupName
+from gateway.group_names import PRIMARY, GroupName, NodeName
 from gateway.options import Option, options_of
 from gateway.sampling_defaults import SamplingDefaults
 
@@ -196,6 +196,13 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(description="PEM file of a certificate that encrypts the way to groups over TCP")
     ] = ""
     group_tls_key: Annotated[str, Meta(description="PEM file of its private key")] = ""
+    group_tls_ca: Annotated[
+        str,
+        Meta(
+            description="PEM file of the authorities that have signed the certificates of joined "
+            "groups, which are encrypted then"
+        ),
+    ] = ""
     join: Annotated[
         tuple[HostPort, ...],
         Meta(
@@ -301,7 +308,7 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = PRIMARY
     node: Annotated[
-        str,
+        NodeName,
         Meta(description="the node it runs on: its name, address or id; --launcher ray alone"),
     ] = ""
     address: Annotated[
@@ -315,6 +322,9 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Fingerprint,
         Meta(description="SHA-256 of its certificate, where the way to it is encrypted"),
     ] = ""
+    pp: Annotated[
+        int, Meta(ge=1, le=64, description="stages that its ranks make, each with some layers")
+    ] = 1
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from setproctitle import setproctitle
@@ -28,7 +29,7 @@ from backend.wire.control import (
     Stop,
 )
 from gateway.events import Event, GroupFailed, GroupForgotten, WorkerFailed, WorkerServes
-from gateway.layout import GroupPlace, another_place, layout, shape
+from gateway.layout import GroupPlace, another_place, layout, shape, warn_of_readable_secret
 from gateway.nodes.ray_launcher import RayLauncher, check_ray, cluster_owner
 from gateway.notices.banner import compute_text, ready_lines
 from gateway.notices.startup_reporter import StartupReporter
@@ -41,6 +42,7 @@ from gateway.settings import Settings
 from gateway.supervision.channels import ChannelManager
 from gateway.supervision.control_messages import Add, Listing
 from gateway.supervision.control_socket import ControlSocket, control_path
+from gateway.supervision.group_watch import GroupWatch
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.incarnation import STOP_SECONDS, Launcher, Starter
 from gateway.supervision.joined_incarnation import JoinedLauncher
@@ -51,7 +53,7 @@ from gateway.supervision.listener import (
 )
 from gateway.supervision.listening import GroupListening, ListeningError
 from gateway.supervision.local_incarnation import LocalLauncher
-from gateway.supervision.operations import Operations
+from gateway.supervision.operations import LOOK_SECONDS, Operations
 from gateway.supervision.recent_lines import RecentLines
 from gateway.supervision.state_changes import StateChanges
 from gateway.supervision.status import group_status, trouble, worker_status
@@ -90,6 +92,8 @@ def run(settings: Settings, asked_for: str) -> int:
     for place in layout(settings):
         if place.address is None:
             check_group(config, place.engine)
+    if server.group_secret:
+        warn_of_readable_secret(server.group_secret)
     try:
         with find_listener(settings.server) as listener:
             check_guarded(listener, settings.server)
@@ -170,6 +174,7 @@ class Supervisor:
         self._exit_status: int | None = None
         self._channels = ChannelManager(self.groups, self._workers, self.next_epoch)
         publisher = Publisher(settings.server.workers)
+        self._watch = GroupWatch(self.groups, launcher, publisher)
         self._subscribers = (publisher, self._channels, reporter)
         operations = Operations(self, self._channels, self._changes)
         recent = RecentLines().install()
@@ -189,9 +194,11 @@ class Supervisor:
         for worker in self._workers:
             worker.start()
         watchdog = WorkerWatchdog(self._workers, self._reporter)
+        watching = asyncio.create_task(self._watch.run())
         try:
             await self._changes.until(lambda: self.is_stopping)
             watchdog.stop()
+            watching.cancel()
             await self._shut_down()
         finally:
             self._kill_all()
@@ -260,6 +267,8 @@ class Supervisor:
     def add_group(self, wanted: Add) -> Group:
         if self._layout[0].address is not None:
             raise ModelError("this gateway has joined groups alone, and starts none")
+        if wanted.node and self._settings.server.launcher == "local":
+            raise ModelError(f"group on node {wanted.node}: all run here without --launcher ray")
         place = another_place(
             self._layout[0],
             wanted.name,
@@ -325,16 +334,21 @@ class Supervisor:
             self._reporter.stops(seconds, has_served=self._has_served)
         for worker in self._workers:
             worker.tell(Drain(seconds))
+        for group in self.groups.values():
+            group.retire()
         hurry = self._signals.count(signal.SIGINT) + 1
-        await self._changes.until(
-            lambda: self._signals.count(signal.SIGINT) >= hurry or self._is_free_of_workers(),
-            seconds + STOP_SECONDS,
-        )
+
+        def is_over() -> bool:
+            return self._signals.count(signal.SIGINT) >= hurry or self._is_free_of_workers()
+
+        until_s = time.monotonic() + seconds
+        await self._changes.until(is_over, seconds + STOP_SECONDS)
         if not self._is_free_of_workers():
             self._reporter.cuts_off()
             for worker in self._workers:
                 worker.tell(Drain(0.0))
             await self._changes.until(self._is_free_of_workers, CUT_OFF_SECONDS)
+        await self._until_unused(until_s, lambda: self._signals.count(signal.SIGINT) >= hurry)
         for worker in self._workers:
             worker.tell(Stop())
         for group in self.groups.values():
@@ -345,6 +359,18 @@ class Supervisor:
             return
         self._kill_all()
         await self._changes.until(self._is_childless, STOP_SECONDS)
+
+    async def _until_unused(self, until_s: float, is_over: Callable[[], bool]) -> None:
+        """Wait for what other gateways have in our groups; what is left goes on elsewhere.
+
+        until_s: CLOCK_MONOTONIC seconds.
+        """
+
+        def has_ended() -> bool:
+            return is_over() or not any(group.num_sequences for group in self.groups.values())
+
+        while not has_ended() and (left_s := until_s - time.monotonic()) > 0:
+            await self._changes.until(has_ended, min(LOOK_SECONDS, left_s))
 
     def _kill_all(self) -> None:
         """End every child now: the interpreter would wait for those that are left."""

@@ -7,6 +7,7 @@ be selected is left out. tests/conftest.py asks this module, and checks what it 
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from itertools import chain, combinations
 from pathlib import Path
@@ -28,7 +29,17 @@ def has_candidates(path: Path, expression: str) -> bool:
     if path.is_dir():
         return any(has_candidates(file, expression) for file in path.rglob("test_*.py"))
     is_selected = Expression.compile(expression).evaluate
-    return any(is_selected(marks.__contains__) for marks in possible_marks(path))
+    return any(is_selected(_HasMark(marks)) for marks in possible_marks(path))
+
+
+@dataclass(frozen=True)
+class _HasMark:
+    """Tells an expression which marks there are."""
+
+    marks: frozenset[str]
+
+    def __call__(self, name: str, /, **values: str | int | bool | None) -> bool:
+        return name in self.marks
 
 
 @cache

@@ -88,7 +88,7 @@ FLOORS = [
         "answer_events default_model errors events foreign_settings group_names http1 "
         "open_exchanges page procfs sampling_defaults sizes tenant",
         "options",
-        "client_key connection hub pool schema settings takeoff_variables",
+        "client_key connection hub model_facts pool schema settings takeoff_variables",
         "description layout notations planning setting_sources telemetry text",
         "dummy_model exchange_context notices sandbox terminal top",
         "security supervision",

@@ -9,7 +9,7 @@ sequences. The design is that of vLLM's hybrid KV cache manager.
 import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate, chain, groupby
 
 # A step plans attention, and keeps a block table, for each group: one more must save so much of the
 # memory that a sequence of the greatest length takes.
@@ -75,6 +75,58 @@ def cache_groups(
     return min(
         choices,
         key=lambda groups: _held(groups, sizes, max_model_len) * (1 + GROUP_COST * len(groups)),
+    )
+
+
+def staged_cache_groups(
+    windows: Sequence[int | None],
+    max_model_len: int,
+    sizes: Sequence[int],
+    cuts: Sequence[range],
+) -> tuple[CacheGroup, ...]:
+    """Group layers that stages share: each stage keeps its layers' part of every group's blocks.
+
+    cuts: layers of each stage. Each stage's layers are grouped by themselves, and their first
+    groups, second groups and so on of a window make one: a block then holds about as much of a
+    stage in any group. See cache_groups().
+    """
+    if len(cuts) == 1:
+        return cache_groups(windows, max_model_len, sizes)
+    parts = []
+    for layers in cuts:
+        own = [window if layer in layers else None for layer, window in enumerate(windows)]
+        parts.append(cache_groups(own, max_model_len, sizes))
+    merged = _merged(parts)
+    kept = [layer for layer, window in enumerate(windows) if window is not None]
+    if not kept:
+        return ()
+    widest = 0 if any(not group.window for group in merged) else merged[-1].window
+    return min(
+        merged,
+        (CacheGroup(tuple(kept), widest),),
+        key=lambda groups: (
+            sum(_held(_part(groups, own), sizes, max_model_len) for own in cuts)
+            * (1 + GROUP_COST * len(groups))
+        ),
+    )
+
+
+def _merged(parts: Sequence[Sequence[CacheGroup]]) -> tuple[CacheGroup, ...]:
+    """Make one group of those of several stages that have the same window and number."""
+    layers: dict[tuple[int, int], tuple[int, ...]] = {}
+    for groups in parts:
+        for window, same in groupby(groups, key=lambda group: group.window):
+            for number, group in enumerate(same):
+                key = window, number
+                layers[key] = (*layers.get(key, ()), *group.layers)
+    return tuple(CacheGroup(layers[key], key[0]) for key in sorted(layers))
+
+
+def _part(groups: Sequence[CacheGroup], layers: range) -> tuple[CacheGroup, ...]:
+    """Return the groups with no layers but those."""
+    return tuple(
+        CacheGroup(tuple(layer for layer in group.layers if layer in layers), group.window)
+        for group in groups
     )
 
 

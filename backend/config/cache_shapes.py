@@ -1,10 +1,11 @@
 """What each layer of a model keeps in the KV cache. No torch, and no ranks' shares."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from backend.config.cache_groups import CacheGroup, cache_groups
+from backend.config.cache_groups import CacheGroup, staged_cache_groups
 from backend.config.model_config import ModelConfig
-from backend.config.spec import Attention, EncoderSpec
+from backend.config.spec import Attention
 
 
 class KVShape(NamedTuple):
@@ -25,7 +26,7 @@ class KVShape(NamedTuple):
 
 def kv_shapes(config: ModelConfig) -> list[KVShape | None]:
     """Return what each layer keeps; None of one that keeps nothing of its own."""
-    if isinstance(config.spec, EncoderSpec):
+    if config.sees_ahead:
         return [None] * config.num_layers
     return [
         _shape(config, layer.attention)
@@ -49,12 +50,17 @@ def kv_owners(config: ModelConfig) -> list[int]:
     return [index if owner is None else owner for index, owner in enumerate(shared)]
 
 
-def groups_of(config: ModelConfig, max_model_len: int) -> tuple[CacheGroup, ...]:
-    """Group a model's layers for sequences of max_model_len tokens at most."""
+def groups_of(
+    config: ModelConfig, max_model_len: int, cuts: Sequence[range] = ()
+) -> tuple[CacheGroup, ...]:
+    """Group a model's layers for sequences of max_model_len tokens at most.
+
+    cuts: layers of each stage, where ranks do not have them all.
+    """
     shapes = kv_shapes(config)
     windows = [
         layer.attention.window if layer.attention and shape else None
         for layer, shape in zip(config.spec.layers, shapes, strict=True)
     ]
     sizes = [shape.num_numbers if shape else 0 for shape in shapes]
-    return cache_groups(windows, max_model_len, sizes)
+    return staged_cache_groups(windows, max_model_len, sizes, cuts or [range(len(windows))])

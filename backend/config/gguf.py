@@ -126,7 +126,8 @@ def _with_task(path: Path, config: ModelConfig, pooling_type: int, task: Task) -
     if isinstance(config.spec, EncoderSpec):
         natural: Task = "rerank" if config.spec.has_classifier else "embed"
     else:
-        natural = "embed" if pooling_type in _POOLING_TYPES else "generate"
+        is_pooled = config.sees_ahead or pooling_type in _POOLING_TYPES
+        natural = "embed" if is_pooled else "generate"
     wanted = check_task(config, natural, task)
     if wanted == "generate":
         return config

@@ -149,6 +149,11 @@ class ModelConfig(msgspec.Struct, frozen=True):
         return self.spec.encoder if isinstance(self.spec, DecoderSpec) else None
 
     @property
+    def sees_ahead(self) -> bool:
+        """Whether tokens see those behind them: then nothing is kept, and no text is made."""
+        return isinstance(self.spec, EncoderSpec) or self.spec.sees_ahead
+
+    @property
     def has_head(self) -> bool:
         """Whether hidden states become logits: to generate, or to score by a token's logit."""
         if isinstance(self.spec, EncoderSpec):
@@ -164,7 +169,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
         """
         if self.pooling is None:
             return False
-        return isinstance(self.spec, EncoderSpec) or self.pooling.modes != ("lasttoken",)
+        return self.sees_ahead or self.pooling.modes != ("lasttoken",)
 
     def pooled(self, pooling: Pooling, notes: tuple[str, ...] = ()) -> "ModelConfig":
         """Return the configuration of the same model, not to generate but to be pooled."""

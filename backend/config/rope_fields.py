@@ -58,6 +58,8 @@ def read_rope(
     base = fields.number("rope_theta", theta)
     base = _number("rope_theta", parameters.get("rope_theta", base))
     kind = _kind(parameters)
+    if kind == "mrope" and "mrope_section" in known:
+        kind = "default"  # as older files call it; positions of text turn as any
     if kind in _STRETCHED:
         stretch = fields.integer("max_position_embeddings", DEFAULT_MAX_LEN)
         parameters.setdefault("factor", stretch / _original(parameters))

@@ -115,6 +115,8 @@ def _natural_task(config: ModelConfig, fields: Mapping[str, Any], modules: list[
     """Return what the files say that a model is for."""
     if isinstance(config.spec, EncoderSpec):
         return "rerank" if config.spec.has_classifier else "embed"
+    if config.sees_ahead:
+        return "embed"
     if modules:
         return "rerank" if any(_kind(module) == "LogitScore" for module in modules) else "embed"
     names = fields.get("architectures") or [""]

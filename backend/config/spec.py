@@ -415,7 +415,8 @@ class DecoderSpec(msgspec.Struct, frozen=True):
     logit_scale: what logits are multiplied by, before the cap. logit_softcap: as Attention.softcap.
     encoder: of an encoder-decoder. per_layer: what layers are told of tokens, None: nothing.
     draft_layers: behind the layers the file has so many more that guess tokens further ahead
-    (multi-token prediction); they are left out.
+    (multi-token prediction); they are left out. sees_ahead: tokens see those behind them as well,
+    so that it is an encoder in all but its layers; a window counts in both directions.
     """
 
     layers: tuple[Layer, ...]
@@ -430,6 +431,7 @@ class DecoderSpec(msgspec.Struct, frozen=True):
     encoder: PromptEncoder | None = None
     per_layer: PerLayerInput | None = None
     draft_layers: int = 0
+    sees_ahead: bool = False
 
 
 class RelativeBias(msgspec.Struct, frozen=True):

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.config.pooling import Pooling, Task
-from backend.config.spec import EncoderSpec
 
 # What a yes/no reranker answers (Qwen3-Reranker's card), in the order of Pooling.answer_ids.
 ANSWERS = ("yes", "no")
@@ -18,7 +17,7 @@ def check_task(config: ModelConfig, natural: Task, wanted: Task) -> Task:
     """
     if wanted in ("auto", natural):
         return natural
-    if isinstance(config.spec, EncoderSpec):
+    if config.sees_ahead:
         raise ModelError(
             f"--task {wanted}: this {config.family} model is one to {natural}, and cannot {wanted}"
         )
@@ -30,7 +29,7 @@ def default_embedder(config: ModelConfig, why: str) -> tuple[Pooling, tuple[str,
 
     As sentence-transformers has it for encoders, and vLLM for decoders.
     """
-    if isinstance(config.spec, EncoderSpec):
+    if config.sees_ahead:
         return Pooling("embed", ("mean",)), (f"{why}: vectors are the mean of all tokens",)
     pooling = Pooling("embed", ("lasttoken",), is_normalized=True)
     return pooling, (f"{why}: vectors are the last token's, of length 1",)

@@ -35,6 +35,8 @@ _MAX_VIEWS = 64
 class SharedMemoryParallel(TensorParallel):
     """Several tensor-parallel ranks of one machine."""
 
+    waits_for_host = True
+
     def __init__(self, rank: int, size: int, fds: RankExchangeFds) -> None:
         super().__init__(rank, size)
         self._fds = fds

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.decode_inputs import DecodeLayout
 from backend.engine.device_queue import DeviceQueue, Recording
 from backend.engine.forwarded_step import ForwardedStep
@@ -38,10 +39,12 @@ class DecodeGraphs:
         num_groups: int,
         block_size: int,
         has_states: bool,
+        tp: TensorParallel,
     ) -> None:
-        """forward: a batch of R rows -> hidden states [R, H]. sizes: what steps are run as."""
+        """forward: a batch of R rows -> hidden states [R, H]. sizes: what steps are run as. tp:
+        ranks that do the same."""
         self._queue, self._forward, self._newest = queue, forward, newest
-        self._sizes, self._has_states = sizes, has_states
+        self._sizes, self._has_states, self._tp = sizes, has_states, tp
         self._layouts = {size: DecodeLayout(size, num_groups, block_size) for size in sizes.all}
         most = max(layout.num_words for layout in self._layouts.values())
         device = queue.device
@@ -54,23 +57,21 @@ class DecodeGraphs:
     def capture(self) -> None:
         """Capture every size, with rows of padding alone: nothing is written but scratch.
 
-        Where an op of the model cannot be captured, none is, and a line says why.
+        Where an op of the model cannot be captured, on any rank, none is, and a line says why.
         """
         started = time.monotonic()
         before = _reserved_bytes(self._queue.device)
         for size in self._sizes.all:
             work = self._work(size)
             work()
-            try:
-                self._recordings[size] = self._queue.record(work)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
+            obstacle = self._record(size, work)
+            # All the ranks run the next size, or none does: its sums are of all.
+            if not self._tp.agrees(not obstacle):
                 self._recordings.clear()
                 logger.warning(
                     "graphs=off: a step of this model cannot be captured, its kernels are launched "
                     "one by one: %s",
-                    str(error).partition("\n")[0],
+                    obstacle or "another rank cannot",
                 )
                 return
         logger.info(
@@ -82,6 +83,16 @@ class DecodeGraphs:
             time.monotonic() - started,
             _reserved_bytes(self._queue.device) - before,
         )
+
+    def _record(self, size: DecodeSize, work: Callable[[], None]) -> str:
+        """Record a size; return in one line why it cannot be."""
+        try:
+            self._recordings[size] = self._queue.record(work)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            return str(error).partition("\n")[0] or type(error).__name__
+        return ""
 
     def fits(self, plan: StepPlan) -> bool:
         """Whether a plan is one of decodes, all of them sampled, that some size takes."""

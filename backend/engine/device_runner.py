@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.decode_graphs import DecodeGraphs
 from backend.engine.device_queue import DeviceQueue, Download
 from backend.engine.forwarded_step import ForwardedStep
@@ -52,14 +53,16 @@ class DeviceRunner(ModelRunner):
         sizes: DecodeSizes | None,
         clears_blocks: bool = True,
         draws: TokenDraws | None = None,
+        tp: TensorParallel | None = None,
     ) -> None:
         """sizes: as which steps of decodes are captured; None: none is. clears_blocks: ops read
         places of a block before they are written. draws: who draws, if not the sampler on the
-        host."""
+        host. tp: the group, if there is one."""
         super().__init__(model, kv_cache, sampler, queue.device)
         self._queue = queue
         self._clears_blocks = clears_blocks
         self._draws = draws or TokenDraws(model, sampler)
+        self._tp = tp or TensorParallel()
         self._newest = NewestTokens(max_num_seqs, queue.device)
         self._last_collected = 0.0
         self._graphs = None
@@ -72,6 +75,7 @@ class DeviceRunner(ModelRunner):
                 num_groups=kv_cache.num_groups,
                 block_size=kv_cache.block_size,
                 has_states=kv_cache.states.num_slots > 0,
+                tp=self._tp,
             )
 
     def waits(self, plan: StepPlan) -> bool:
@@ -98,11 +102,15 @@ class DeviceRunner(ModelRunner):
         return LaunchedStep(started, drawing, self._queue.download(drawing.tokens), scores)
 
     def collect(self, launched: LaunchedStep) -> StepResult:
-        """Wait for a step, and return what it gave. Steps are collected in order."""
+        """Wait for a step, and return what it gave. Steps are collected in order.
+
+        Raises RuntimeError if the group broke up: what the device has then is nothing.
+        """
         result = StepResult(prompt_logprobs=launched.prompt_logprobs)
         if launched.drawing is not None and launched.download is not None:
             result.token_ids = launched.download.wait().tolist()
             result.logprobs = launched.drawing.logprobs()
+        self._tp.check()
         now = time.monotonic()
         # What a step takes begins when the one before it is over.
         result.forward_s = now - max(launched.started, self._last_collected)

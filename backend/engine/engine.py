@@ -6,7 +6,7 @@ its own, and by tests and benchmarks in theirs.
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from backend.config.cache_shapes import groups_of
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.config.pooling import Pooling
+from backend.distributed.pipeline import Pipeline
 from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.device_draws import create_draws
 from backend.engine.device_queue import CudaQueue
@@ -25,21 +26,25 @@ from backend.engine.faulty_model_runner import FaultyModelRunner
 from backend.engine.graph_capture import captured_sizes, clears_blocks
 from backend.engine.memory_profile import longest_steps, profile_room, run_longest, taken_bytes
 from backend.engine.model_runner import ModelRunner
-from backend.engine.platform import Platform, resolve_device, resolve_dtype
+from backend.engine.platform import Platform, device_of, resolve_dtype
 from backend.engine.pooling_runner import PoolingRunner
+from backend.engine.stage_runner import StageRunner
 from backend.fault_injection import Faults
 from backend.layers.compute_context import ComputeContext
 from backend.layers.pooler import Pooler, Score
 from backend.models.answer_score import AnswerScore
+from backend.models.decoder import Decoder
 from backend.models.encoder import Encoder
 from backend.models.model import Model
 from backend.models.registry import find_model, load_model
 from backend.ops.kv_cache import KVCache
-from backend.placement.footprint import Footprint, each_tensor, mlp_unit
+from backend.ops.native import NativeOps
+from backend.placement.footprint import Footprint, each_tensor, layer_sizes, mlp_unit
 from backend.placement.memory import available_bytes
 from backend.placement.memory_plan import MemoryPlan, RankDevice
 from backend.placement.out_of_memory import out_of_memory
 from backend.placement.sharding import Shard, split_model
+from backend.placement.stages import Stage, cut_layers, whole_model
 from backend.quant.kept_weights import KeptWeights
 from backend.sampling.faulty_sampler import FaultySampler
 from backend.sampling.sampler import Sampler
@@ -83,6 +88,7 @@ class Engine:
     num_slots: int = 0
     state_bytes: int = 0
     snapshot_interval: int = 0
+    tp: TensorParallel = field(default_factory=TensorParallel)
 
 
 def build_engine(
@@ -91,15 +97,18 @@ def build_engine(
     on_progress: Callable[[Phase, float], None],
     on_budget: Callable[[Budget], None] = lambda budget: None,
     first_rank: int = 0,
+    pipeline: Pipeline | None = None,
 ) -> Engine:
     """Load this rank's part and warm it up. All ranks of the group must call it.
 
     on_progress: called with LOAD or WARM_UP and the fraction of it that is done.
     on_budget: called with what memory this rank is about to take, before it does.
-    first_rank: ranks in the groups before this one, to share out the devices.
+    first_rank: ranks in the groups before this one, to share out the devices. tp: the ranks of its
+    stage; pipeline: that stage among the others, None: there is one.
     Raises ModelError where the operator can do something about it.
     """
     path = Path(settings.model)
+    pipeline = pipeline or Pipeline()
     config = load_config(path, settings.model_impl, settings.task)
     config, skeleton = find_model(config, path)
     with closing(open_checkpoint(path, config)) as checkpoint:
@@ -108,15 +117,16 @@ def build_engine(
             tp.size,
             mlp_unit(checkpoint, each_tensor(config)),
             expert_parallel=settings.expert_parallel,
+            stage=_stage(config, checkpoint, pipeline),
         )[tp.rank]
-        rank = _Rank.resolve(settings, config, shard, tp, first_rank)
+        rank = _Rank.resolve(settings, config, shard, tp, pipeline, first_rank)
         footprint = Footprint(checkpoint, config, shard, rank.kept, _dtype_name(rank.context.dtype))
         plan = _plan_memory(rank, footprint)
-        on_budget(_budget(tp.rank, plan, footprint, settings))
+        on_budget(_budget(rank, plan, footprint))
         plan.check_kv_fits()
         with _told(plan, rank, "weights were loaded"):
             model = _load(rank, checkpoint, skeleton, on_progress)
-    if rank.measures_steps:
+    if rank.pipeline.size == 1 and measures_steps(rank.context.device, rank.config):
         with _told(plan, rank, "the longest step was tried"):
             plan = _plan_memory(rank, footprint, _step_bytes(rank, model, plan))
         plan.check_kv_fits()
@@ -140,7 +150,18 @@ def build_engine(
         num_slots=plan.states.num_slots,
         state_bytes=plan.states.group_bytes,
         snapshot_interval=plan.snapshot_interval(settings.block_size),
+        tp=tp,
     )
+
+
+def measures_steps(device: torch.device, config: ModelConfig) -> bool:
+    """Whether what steps take of a device's memory is measured; else an estimate serves."""
+    return device.type == "cuda" and config.pooling is None and config.encoder is None
+
+
+def runs_ahead(device: torch.device, config: ModelConfig) -> bool:
+    """Whether steps are launched on a device, and collected later."""
+    return device.type == "cuda" and config.encoder is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +175,14 @@ class _Rank:
     kept: KeptWeights
     shard: Shard
     tp: TensorParallel
+    pipeline: Pipeline
     max_model_len: int
     kernels: str
 
     @property
-    def measures_steps(self) -> bool:
-        """Whether what steps take is measured; else an estimate serves."""
-        is_plain = self.config.pooling is None and self.config.encoder is None
-        return self.context.device.type == "cuda" and is_plain
+    def number(self) -> int:
+        """Which rank of the group it is."""
+        return self.pipeline.index * self.tp.size + self.tp.rank
 
     @classmethod
     def resolve(
@@ -170,18 +191,23 @@ class _Rank:
         config: ModelConfig,
         shard: Shard,
         tp: TensorParallel,
+        pipeline: Pipeline,
         first_rank: int,
     ) -> "_Rank":
         """Find out with what to compute this rank's part."""
-        name = settings.devices[tp.rank] if settings.devices else settings.device
-        device = resolve_device(name, first_rank + tp.rank)
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # kernels and graphs go to the current one
+        device = device_of(settings, pipeline.index * tp.size + tp.rank, first_rank)
         dtype = DTYPES[resolve_dtype(settings, device)]
         platform = Platform.choose(settings, dtype, device, config)
-        context = ComputeContext(dtype, device, platform.ops, platform.method, tp)
+        context = ComputeContext(
+            dtype,
+            device,
+            platform.ops,
+            platform.method,
+            tp,
+            records_decodes=isinstance(platform.ops, NativeOps) and not settings.enforce_eager,
+        )
         max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
-        groups = groups_of(config, max_len)
+        groups = groups_of(config, max_len, shard.stage.cuts)
         return cls(
             settings,
             config,
@@ -190,8 +216,9 @@ class _Rank:
             platform.kept,
             shard,
             tp,
+            pipeline,
             max_len,
-            platform.description,
+            ", ".join(filter(None, (platform.description, tp.description))),
         )
 
 
@@ -219,14 +246,15 @@ def _step_bytes(rank: _Rank, model: Model, plan: MemoryPlan) -> int:
 def _plan_memory(rank: _Rank, footprint: Footprint, step_bytes: int = 0) -> MemoryPlan:
     """Plan this rank's memory, with as many blocks and slots as every rank of the group has
     room for. step_bytes: as MemoryPlan.of takes it; weights are loaded by then."""
-    context, tp = rank.context, rank.tp
-    free_bytes = _free_bytes(context.device, tp.size * rank.settings.dp)
+    context, tp, pipeline = rank.context, rank.tp, rank.pipeline
+    stages_here = pipeline.size // rank.settings.nodes
+    free_bytes = _free_bytes(context.device, tp, stages_here * rank.settings.dp)
     device = RankDevice(context.device.type, _dtype_name(context.dtype), free_bytes)
     plan = MemoryPlan.of(
         rank.config, rank.groups, rank.shard, rank.settings, footprint.total, device, step_bytes
     )
-    blocks, seqs, snapshots = tp.all_gather(torch.tensor(plan.room)).amin(0).tolist()
-    return plan.agreed(blocks, seqs, snapshots)
+    of_stage = tp.all_gather(torch.tensor(plan.room)).amin(0).tolist()
+    return plan.agreed(*map(min, zip(*pipeline.gather(of_stage), strict=True)))
 
 
 def _load(
@@ -250,17 +278,22 @@ def _build_runner(rank: _Rank, model: Model, plan: MemoryPlan) -> ModelRunner | 
     """Allocate the KV cache and the sampler, and put them together with the model."""
     settings, device = rank.settings, rank.context.device
     kv_cache = _kv_cache(rank, plan.num_blocks, plan.states.num_slots)
-    faults = Faults(settings.test_faults, rank.tp.rank)
+    faults = Faults(settings.test_faults, rank.number)
     if rank.config.pooling is not None:
         pooler = _build_pooler(rank, rank.config.pooling, model)
         return PoolingRunner(rank.config, model, kv_cache, pooler, device, faults)
     max_num_seqs, eos = settings.max_num_seqs, rank.config.eos_token_ids
     vocab, tp = rank.shard.vocab, rank.tp
-    if faults:
-        faulty = FaultySampler(max_num_seqs, vocab, tp, eos, faults=faults)
-        return FaultyModelRunner(model, kv_cache, faulty, device, faults)
     sampler = Sampler(max_num_seqs, vocab, tp, eos)
-    if device.type != "cuda" or tp.size > 1 or rank.config.encoder:
+    if faults:
+        sampler = FaultySampler(max_num_seqs, vocab, tp, eos, faults=faults)
+    if rank.pipeline.size > 1:
+        assert isinstance(model, Decoder), "no other model is cut into stages"
+        stream = rank.config.hidden_size, rank.context.dtype
+        return StageRunner(model, kv_cache, sampler, device, rank.pipeline, stream, faults)
+    if faults:
+        return FaultyModelRunner(model, kv_cache, sampler, device, faults)
+    if not runs_ahead(device, rank.config):
         return ModelRunner(model, kv_cache, sampler, device)
     ops = rank.context.ops
     draws = create_draws(model, max_num_seqs, vocab, eos, tp, device)
@@ -271,8 +304,9 @@ def _build_runner(rank: _Rank, model: Model, plan: MemoryPlan) -> ModelRunner | 
         CudaQueue(device),
         draws=draws,
         max_num_seqs=max_num_seqs,
-        sizes=captured_sizes(settings, rank.config, ops, rank.max_model_len),
+        sizes=captured_sizes(settings, rank.config, ops, rank.max_model_len, tp),
         clears_blocks=clears_blocks(rank.config, ops),
+        tp=tp,
     )
 
 
@@ -310,9 +344,20 @@ def _warm_up(
     on_progress(Phase.WARM_UP, 1.0)
 
 
-def _budget(rank: int, plan: MemoryPlan, footprint: Footprint, settings: EngineSettings) -> Budget:
+def _stage(config: ModelConfig, checkpoint: Checkpoint, pipeline: Pipeline) -> Stage:
+    """Return which layers a rank has. Raises ModelError where a model cannot be cut so."""
+    if pipeline.size == 1:
+        return whole_model(config)
+    sizes = layer_sizes(checkpoint, config, each_tensor(config))
+    return Stage(pipeline.index, cut_layers(config, pipeline.size, sizes))
+
+
+def _budget(rank: _Rank, plan: MemoryPlan, footprint: Footprint) -> Budget:
+    notes = plan.states.note(rank.settings.max_num_seqs) if rank.number == 0 else ()
+    if rank.pipeline.size > 1 and rank.tp.rank == 0:
+        notes = (*notes, str(rank.shard.stage))
     return Budget(
-        rank=rank,
+        rank=rank.number,
         weight_bytes=plan.rank_memory.weight_bytes,
         packed_bytes=plan.rank_memory.packed_bytes,
         kv_bytes=plan.kv_bytes,
@@ -320,17 +365,19 @@ def _budget(rank: int, plan: MemoryPlan, footprint: Footprint, settings: EngineS
         free_bytes=plan.free_bytes,
         expanded=footprint.expanded(),
         state_bytes=plan.states.bytes,
-        notes=plan.states.note(settings.max_num_seqs) if rank == 0 else (),
+        notes=notes,
     )
 
 
-def _free_bytes(device: torch.device, num_ranks: int) -> int:
-    """Return what one rank may take: all that is free of its own device, or its share of the
-    machine's."""
-    if device.type == "cuda":
-        # What this process has taken already, weights that is, is planned for as well.
-        return int(torch.cuda.mem_get_info(device)[0]) + torch.cuda.memory_reserved(device)
-    return available_bytes() // num_ranks
+def _free_bytes(device: torch.device, tp: TensorParallel, num_groups: int) -> int:
+    """Return what one rank may take: its share of what is free of its device, or of the machine's
+    memory."""
+    if device.type != "cuda":
+        return available_bytes() // (tp.size * num_groups)
+    cards = tp.all_gather(torch.tensor([device.index])).flatten().tolist()
+    # What this process has taken already, weights that is, is planned for as well.
+    free = int(torch.cuda.mem_get_info(device)[0]) + torch.cuda.memory_reserved(device)
+    return free // cards.count(device.index)
 
 
 def _dtype_name(dtype: torch.dtype) -> str:

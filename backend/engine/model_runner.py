@@ -71,6 +71,10 @@ class ModelRunner:
         batch = Batch.from_plan(plan, self._device)
         hidden = self._model.forward(batch, self._kv_cache)
         self.num_forward_calls += 1
+        return self._finish(hidden, plan, started)
+
+    def _finish(self, hidden: Tensor, plan: StepPlan, started: float) -> StepResult:
+        """Score and sample. hidden: [N + P, hidden]. started: when the forward pass began."""
         num_samples = len(plan.sample_rows)
         result = StepResult()
         if len(hidden) > num_samples:

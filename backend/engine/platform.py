@@ -15,6 +15,7 @@ from backend.native.level import LEVELS, Activations, choose_activations, choose
 from backend.ops.cpu import CpuOps
 from backend.ops.exact import ExactOps
 from backend.ops.native import NativeOps
+from backend.ops.native_latent import NativeLatentAttention
 from backend.ops.op_table import Ops
 from backend.quant.kept_weights import KeptWeights
 from backend.settings import EngineSettings
@@ -35,6 +36,18 @@ def resolve_device(name: str, rank: int) -> torch.device:
     if kind == "cpu" or count == 0:
         return torch.device("cpu")
     return torch.device("cuda", int(index) if index else rank % count)
+
+
+def device_of(settings: EngineSettings, rank: int, first_rank: int) -> torch.device:
+    """Return the device of a rank of a group, and make it the current one.
+
+    first_rank: ranks in the groups before this one, to share out the devices. Raises ModelError.
+    """
+    name = settings.devices[rank] if settings.devices else settings.device
+    device = resolve_device(name, first_rank + rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # kernels and graphs go to the current one
+    return device
 
 
 def resolve_dtype(settings: EngineSettings, device: torch.device) -> str:
@@ -186,6 +199,17 @@ def _gpu_ops() -> Ops:
     return TritonOps()
 
 
+def _rows_of_pytorch(settings: EngineSettings, config: ModelConfig) -> str:
+    """Return the sizes of compressed rows that our kernel does not take; empty if it takes all."""
+    rows = {attention.latent for attention in config.attentions if attention.latent}
+    sizes = {
+        row.width
+        for row in rows
+        if not NativeLatentAttention.takes(row.width, row.kv_rank, settings.block_size)
+    }
+    return " and ".join(map(str, sorted(sizes)))
+
+
 def _is_latent(config: ModelConfig) -> bool:
     return any(attention.latent for attention in config.attentions)
 
@@ -195,8 +219,11 @@ def _describe(settings: EngineSettings, device: torch.device, ops: Ops, config: 
     if device.type != "cpu":
         return ops.name
     words = describe(settings.kernels, settings.activations, settings.dtype, levels(), absence)
-    if isinstance(ops, NativeOps) and _is_latent(config):
-        return f"{words}, attention to compressed keys by PyTorch"
+    if isinstance(ops, NativeOps) and (rows := _rows_of_pytorch(settings, config)):
+        return (
+            f"{words}, attention to compressed keys by PyTorch: ours takes no rows of {rows} "
+            f"numbers in blocks of {settings.block_size}"
+        )
     if isinstance(ops, NativeOps) or words.startswith(CpuOps.name):
         return words
     if config.encoder:

@@ -12,7 +12,6 @@ from torch import Tensor
 from backend.engine.forwarded_step import ForwardedStep
 from backend.models.model import Model
 from backend.ops.upload import upload
-from backend.sampling.best_tokens import best_tokens
 from backend.sampling.sampler import Sampler
 from backend.step import StepPlan
 from backend.wire.messages import TokenLogprobs
@@ -59,7 +58,7 @@ class TokenDraws:
 
     def _best(self, hidden: Tensor) -> Drawing:
         values, ids = self._model.argmax(hidden)
-        return PlainDrawing(best_tokens(values, ids))
+        return PlainDrawing(self._sampler.best(values, ids))
 
     def _draw_on_host(self, plan: StepPlan, step: ForwardedStep, hidden: Tensor) -> Drawing:
         """Have the sampler draw, which keeps rows' histories by what the plan's input ids are."""

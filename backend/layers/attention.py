@@ -12,6 +12,7 @@ from backend.layers.linear import ColumnParallelLinear, RowParallelLinear
 from backend.layers.loader import WeightLoader
 from backend.layers.norm import read_norm_weight
 from backend.ops.batch import Rotation
+from backend.ops.bidirectional import BidirectionalAttention
 from backend.placement.sharding import Shard
 
 
@@ -19,13 +20,14 @@ from backend.placement.sharding import Shard
 class AttentionStep:
     """What a layer's attention is given in a step.
 
-    cache: the layer's. plan: of Ops.plan_attention for the layer's kind. wanted: the tokens [n]
+    cache: the layer's; None where nothing is kept. plan: of Ops.plan_attention for the layer's
+    kind, or of BidirectionalAttention. wanted: the tokens [n]
     whose results anyone reads; None for all.
     """
 
     positions: Tensor
     rotation: Rotation
-    cache: Tensor
+    cache: Tensor | None
     plan: object
     wanted: Tensor | None
 
@@ -56,6 +58,7 @@ class SelfAttention:
         self._qkv = ColumnParallelLinear(loader, [*["gate_proj"][: self._is_gated], *names])
         self._o = RowParallelLinear(loader, "o_proj", context)
         self._out_scale = attention.out_scale
+        self._scale = attention.scale
         self._qk_norm = (
             QKNorm(config, attention, loader, shard, context)
             if attention.qk_norm != "none"
@@ -76,6 +79,10 @@ class SelfAttention:
             self._qk_norm.apply(qkv)
         if self._v_norm_eps is not None:
             self._ops.head_norm(qkv[:, -self._num_kv_heads :], None, self._v_norm_eps)
+        if isinstance(step.plan, BidirectionalAttention):
+            out = self._attend_both_ways(qkv, step, step.plan)
+            return self._o.forward(out if step.wanted is None else out.index_select(0, step.wanted))
+        assert step.cache is not None
         if self._has_keys:
             self._ops.rotate_store(qkv, step.rotation, step.cache, step.plan)
         else:
@@ -88,6 +95,18 @@ class SelfAttention:
             out = (out * torch.sigmoid(gate.flatten(1).float())).to(out.dtype)
         out = self._o.forward(out if step.wanted is None else out.index_select(0, step.wanted))
         return out if self._out_scale == 1.0 else out * self._out_scale
+
+    def _attend_both_ways(
+        self, qkv: Tensor, step: AttentionStep, plan: BidirectionalAttention
+    ) -> Tensor:
+        """Attend where tokens see those behind them; nothing is kept. Returns [T, Hq * D]."""
+        queries_and_keys, values = qkv.tensor_split([-self._num_kv_heads], 1)
+        turned = queries_and_keys.contiguous()
+        self._ops.rotate(turned, step.rotation)
+        group = self._num_heads // self._num_kv_heads
+        queries, keys = turned[:, : self._num_heads], turned[:, self._num_heads :]
+        spread = [part.repeat_interleave(group, 1) for part in (keys, values)]
+        return plan.run(torch.cat((queries, *spread), 1), self._num_heads, self._scale)
 
 
 class QKNorm:

@@ -8,7 +8,10 @@ from backend.ops.op_table import Ops
 
 
 class ComputeContext:
-    """What a forward pass computes with: dtype, device, ops, linear method, and the other ranks."""
+    """What a forward pass computes with: dtype, device, ops, linear method, and the other ranks.
+
+    records_decodes: whether they are replayed in C where that can be (ops/recorded_steps.py).
+    """
 
     def __init__(
         self,
@@ -17,9 +20,12 @@ class ComputeContext:
         ops: Ops,
         method: LinearMethod,
         tp: TensorParallel,
+        *,
+        records_decodes: bool = False,
     ) -> None:
         self.dtype = dtype
         self.device = device
         self.ops = ops
         self.method = method
         self.tp = tp
+        self.records_decodes = records_decodes

@@ -54,7 +54,7 @@ class LatentAttention:
     def forward(self, x: Tensor, step: AttentionStep) -> Tensor:
         """[T, hidden] -> [T, hidden], or [n, hidden] of the tokens that are wanted."""
         latent, plan = self._latent, step.plan
-        assert isinstance(plan, Rows)
+        assert isinstance(plan, Rows) and step.cache is not None
         down = self._down.forward(x)
         kv, turning = torch.split(down[:, -latent.width :], [latent.kv_rank, latent.rope_dim], -1)
         # [T, H * (nope + rope)] -> [T, H, nope + rope]

@@ -88,7 +88,11 @@ class WeightLoader:
         self._checkpoint = checkpoint
         self._infos = tensors_of(config)
         self._shard = shard
-        self._num_tensors = sum(shard.has(info) for info in self._infos.values())
+        is_tied = config.tie_word_embeddings
+        self._num_tensors = sum(
+            shard.has(info) and shard.stage.has(name, is_tied=is_tied)
+            for name, info in self._infos.items()
+        )
         self._head_dim = config.head_dim
         self._context = context
         self._on_progress = on_progress

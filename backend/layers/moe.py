@@ -19,11 +19,14 @@ class Assignments(NamedTuple):
     """Which rows this rank's experts compute.
 
     Rows are tokens' choices: of T tokens that choose k each, T * k. order: the rows of these
-    experts, expert after expert. ends: [experts] int64, where each expert's end in it.
+    experts, expert after expert. ends: [experts] int64, where each expert's end in it. Where the
+    host does not wait for the device all rows are in the order, and those behind the last end are
+    other ranks'; has_others: there may be some.
     """
 
     order: Tensor
     ends: Tensor
+    has_others: bool = False
 
 
 class MixtureOfExperts:
@@ -100,6 +103,8 @@ class MixtureOfExperts:
     def assign(self, chosen: Tensor) -> Assignments:
         """Return the rows of this rank's experts. chosen: [T, k]."""
         flat = chosen.flatten()
+        if self._ops.is_capturable:
+            return self._assign_on_device(flat)
         order = flat.argsort(stable=True)
         ends = torch.bincount(flat, minlength=self._experts.num).cumsum(0)
         if len(self._own) == self._experts.num:
@@ -107,6 +112,15 @@ class MixtureOfExperts:
         first = int(ends[self._own.start - 1]) if self._own.start else 0
         ends = ends[self._own.start : self._own.stop]
         return Assignments(order[first : int(ends[-1])], ends - first)
+
+    def _assign_on_device(self, flat: Tensor) -> Assignments:
+        """The same without the host, which knows no number of rows. flat: [T * k]."""
+        # This rank's experts become the first, in their order.
+        numbers = (flat - self._own.start) % self._experts.num
+        ordered, order = numbers.sort(stable=True)
+        names = torch.arange(len(self._own), device=flat.device)
+        ends = torch.searchsorted(ordered, names, right=True)
+        return Assignments(order, ends, len(self._own) < self._experts.num)
 
     def _run(self, x: Tensor, own: Assignments, top_k: int) -> Tensor:
         """Return what experts make of each token, [T, k, hidden]; 0 for those of other ranks."""
@@ -116,6 +130,9 @@ class MixtureOfExperts:
         else:
             inner = self._ops.activate(self._up.apply(rows, own.ends), self._experts.activation)
         results = self._down.apply(inner, own.ends)
+        if own.has_others:  # nobody has computed those, and what lies there may be no number
+            is_own = torch.arange(len(results), device=results.device) < own.ends[-1]
+            results = results.where(is_own[:, None], 0.0)
         shape = (len(x) * top_k, x.shape[1])
         is_all = len(own.order) == shape[0]
         out = x.new_empty(shape) if is_all else x.new_zeros(shape)

@@ -1,10 +1,13 @@
 """Dense weights on a GPU, multiplied by cuBLAS; rows can be looked up in them as they lie."""
 
+from collections.abc import Sequence
+from importlib.util import find_spec
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend.linear.kernel import LinearKernel
+from backend.linear.kernel import GroupedProduct, LinearKernel
 
 
 class CublasKernel(LinearKernel[Tensor, Tensor]):
@@ -26,3 +29,12 @@ class CublasKernel(LinearKernel[Tensor, Tensor]):
 
     def embed(self, packed: Tensor, ids: Tensor) -> Tensor:
         return F.embedding(ids, packed)
+
+    def grouped(
+        self, weights: Sequence[Tensor], biases: Sequence[Tensor] | None = None
+    ) -> GroupedProduct[Tensor]:
+        if find_spec("triton") is None:
+            return super().grouped(weights, biases)
+        from backend.linear.triton.dense_groups import DenseGroups
+
+        return DenseGroups(self, weights, biases)

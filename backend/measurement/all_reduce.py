@@ -25,6 +25,10 @@ from backend.wire.local.rank_exchange import RankExchange, RankExchangeFds
 # A row of a small model; 64 rows of one of 4,096 hidden units; in between, to warm up.
 SIZES = (1 << 10, 1 << 16, 1 << 19)
 REPEATS = 60
+# What a rank reads between two sums, as of a model: its own code is cold then, and no rank is there
+# when the other is.
+BETWEEN_BYTES = 1 << 20
+NUM_BETWEEN = 32
 TIMEOUT_S = 60.0
 
 
@@ -113,8 +117,10 @@ def reduce_main(context: ChildContext, spawn: ReduceSpawn) -> None:
 
 def _measure(tp: SharedMemoryParallel, x: Tensor) -> float:
     times = []
-    for _ in range(REPEATS):
+    weights = torch.ones(NUM_BETWEEN, BETWEEN_BYTES // 4)
+    for repeat in range(REPEATS):
         x.fill_(1.0)
+        weights[repeat % NUM_BETWEEN].sum()
         started = time.perf_counter()
         tp.all_reduce(x)
         times.append(time.perf_counter() - started)

@@ -6,7 +6,7 @@ import msgspec
 
 from backend.measurement.all_reduce import Link
 from backend.measurement.step_costs import StepCosts
-from backend.placement.device_profile import DeviceProfile
+from backend.placement.device_profile import PROFILE_VERSION, DeviceProfile
 
 
 def with_costs(profile: DeviceProfile, costs: StepCosts, link: Link) -> DeviceProfile:
@@ -19,8 +19,10 @@ def with_costs(profile: DeviceProfile, costs: StepCosts, link: Link) -> DevicePr
         link_latency_s=link.latency_s,
         step_overhead_s=costs.step_overhead_s,
         layer_overhead_s=costs.layer_overhead_s,
+        prompt_layer_overhead_s=costs.prompt_layer_overhead_s,
         token_overhead_s=costs.row_overhead_s,
         element_overhead_s=costs.element_overhead_s,
         logit_overhead_s=costs.logit_overhead_s,
+        version=PROFILE_VERSION,
         source=f"measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by unisono calibrate",
     )

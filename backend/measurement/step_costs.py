@@ -47,6 +47,9 @@ LARGE_VOCAB = 65_536
 # A prompt of n tokens costs a + b n + c n^2; c is that of attention.
 PROMPT = 1024
 BUDGET_S = 0.25
+# A server does other things between two steps: code and data are read anew from outside of a core.
+COLD_BYTES = 16 << 20
+FEW_TOKENS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class StepCosts:
 
     step_overhead_s: float
     layer_overhead_s: float
+    prompt_layer_overhead_s: float
     row_overhead_s: float
     element_overhead_s: float
     logit_overhead_s: float
@@ -71,6 +75,7 @@ class TinyEngine:
         self._engine: Engine = build_engine(
             _for_model(settings, path), TensorParallel(), lambda phase, fraction: None
         )
+        self._others = torch.ones(COLD_BYTES // 4)
 
     def decode_s(self, rows: int, context: int, params: SamplingParams = GREEDY) -> float:
         """Seconds of a step of `rows` sequences of one token with a context."""
@@ -95,7 +100,7 @@ class TinyEngine:
             if self._engine.device.type == "cuda":
                 torch.cuda.synchronize(self._engine.device)
 
-        return seconds_of(step, BUDGET_S)
+        return seconds_of(step, BUDGET_S, before=self._others.sum)
 
 
 def step_costs(settings: EngineSettings, threads: int) -> StepCosts:
@@ -110,16 +115,19 @@ def step_costs(settings: EngineSettings, threads: int) -> StepCosts:
         many = TinyEngine(folder / "many", settings, layers=MANY_LAYERS)
         base_s = few.decode_s(1, SHORT_CONTEXT)
         layer_s = _slope(base_s, many.decode_s(1, SHORT_CONTEXT), MANY_LAYERS - FEW_LAYERS)
+        prompts = (few.prompt_s(FEW_TOKENS), many.prompt_s(FEW_TOKENS))
+        prompt_layer_s = _slope(*prompts, MANY_LAYERS - FEW_LAYERS)
         row_s = _slope(base_s, few.decode_s(MANY_ROWS, SHORT_CONTEXT), MANY_ROWS - 1)
         heads = TinyEngine(
             folder / "heads", settings, layers=FEW_LAYERS, heads=HEADS, kv_heads=KV_HEADS
         )
         step_s = max(0.0, base_s - FEW_LAYERS * layer_s - row_s)
-        known = PromptCosts(step_s, layer_s, _attention_rate(heads))
+        known = PromptCosts(step_s, prompt_layer_s, _attention_rate(heads))
         vocab = TinyEngine(folder / "vocab", settings, layers=1, vocab_size=LARGE_VOCAB)
         return StepCosts(
             step_overhead_s=step_s + planned_s,
             layer_overhead_s=layer_s,
+            prompt_layer_overhead_s=prompt_layer_s,
             row_overhead_s=row_s + planned_row_s,
             element_overhead_s=_element_s(settings, folder, known),
             attention_bandwidth=_attention_bandwidth(heads),

@@ -13,12 +13,18 @@ def quiet_quantile(times: list[float]) -> float:
     return sorted(times)[int(QUIET_QUANTILE * (len(times) - 1))]
 
 
-def seconds_of(work: Callable[[], object], budget_s: float = 0.1, least: int = 5) -> float:
+def seconds_of(
+    work: Callable[[], object],
+    budget_s: float = 0.1,
+    least: int = 5,
+    before: Callable[[], object] = lambda: None,
+) -> float:
     """Run the work over and over, `least` times or longer than the budget; return its usual
-    time."""
+    time. before: runs before each, and does not count."""
     work()
     times: list[float] = []
     while len(times) < least or sum(times) < budget_s:
+        before()
         started = time.perf_counter()
         work()
         times.append(time.perf_counter() - started)

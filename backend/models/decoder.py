@@ -4,12 +4,12 @@ Written once: the same lines serve every device and every number of ranks.
 """
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from backend.config.model_config import ModelConfig
-from backend.config.rope import Rope
 from backend.config.spec import MLP, Attention, DecoderSpec, Experts, Layer
 from backend.config.tensors import EMBEDDING, HEAD
 from backend.layers.attention import AttentionStep, SelfAttention
@@ -25,14 +25,21 @@ from backend.layers.per_layer import LayerTail, PerLayerInputs
 from backend.layers.rotary import RotaryEmbedding
 from backend.layers.state_mixer import build_mixer
 from backend.layers.state_step import StateStep
-from backend.ops.batch import AttentionSpec, Batch
+from backend.models.step_inputs import AttentionKind, InputLayout, StepInputs
+from backend.ops.batch import Batch
 from backend.ops.kv_cache import KVCache
+from backend.ops.recorded_steps import RecordedSteps, StepGiven
 from backend.ops.topk import argmax
 from backend.placement.sharding import Shard
 
 
 class Decoder:
-    """One rank's part. T tokens of a step."""
+    """One rank's part. T tokens of a step.
+
+    Where layers are shared out, only the first stage embeds, and only the last has the final norm
+    and the head. Between stages the residual stream is one tensor, the sum of its two parts: that
+    is what the next layer would have made of them.
+    """
 
     def __init__(
         self,
@@ -44,112 +51,152 @@ class Decoder:
     ) -> None:
         assert isinstance(config.spec, DecoderSpec)
         self._spec = config.spec
-        self._ops = context.ops
-        self._layers = [
-            DecoderLayer(config, layer, loader.at(f"model.layers.{index}"), shard, context)
-            for index, layer in enumerate(config.spec.layers)
-        ]
+        self._context, self._ops = context, context.ops
+        self._stage = stage = shard.stage
+        own = [(index, config.spec.layers[index]) for index in stage.layers]
+        self._layers = {
+            index: DecoderLayer(config, layer, loader.at(f"model.layers.{index}"), shard, context)
+            for index, layer in own
+        }
         # The layers behind these keep nothing of their own.
         keeps = [
             layer.state is not None or (layer.attention and layer.attention.shares_kv_of is None)
             for layer in config.spec.layers
         ]
-        self._num_writers = max((n for n, own in enumerate(keeps, 1) if own), default=0)
+        num_writers = max((n for n, own in enumerate(keeps, 1) if own), default=0)
+        layers = stage.layers
+        border = max(layers.start, num_writers) if stage.is_last else layers.stop
+        self._writers, self._readers = range(layers.start, border), range(border, layers.stop)
         self._norm = (
             NormLayer(loader, "model.norm", config.spec.norm, context.ops)
-            if config.spec.has_final_norm
+            if config.spec.has_final_norm and stage.is_last
             else None
         )
         self._head = (
             VocabParallelHead(loader, EMBEDDING if config.tie_word_embeddings else HEAD)
-            if config.has_head
+            if config.has_head and stage.is_last
             else None
         )
-        self._head_bias = loader.take("lm_head.bias") if loader.has("lm_head.bias") else None
+        self._head_bias = (
+            loader.take("lm_head.bias") if loader.has("lm_head.bias") and stage.is_last else None
+        )
         tied = self._head if config.tie_word_embeddings and shard.size == 1 else None
-        self._embedding = InputEmbedding(config.spec, loader, tied)
+        self._embedding = InputEmbedding(config.spec, loader, tied) if stage.is_first else None
         self._project_out = (
             loader.pack("model.project_out.weight")
-            if loader.has("model.project_out.weight")
+            if loader.has("model.project_out.weight") and stage.is_last
             else None
         )
         told = config.spec.per_layer
         self._per_layer = PerLayerInputs(config, told, loader, shard, context) if told else None
-        self._tails = [
-            LayerTail(config, layer, loader.at(f"model.layers.{index}"), context)
-            for index, layer in enumerate(config.spec.layers)
-        ]
+        self._tails = {
+            index: LayerTail(config, layer, loader.at(f"model.layers.{index}"), context)
+            for index, layer in own
+        }
         self._kinds = [
-            _Kind.of(config, layer.attention, shard) if layer.attention else None
+            AttentionKind.of(config, layer.attention, shard) if layer.attention else None
             for layer in config.spec.layers
         ]
+        kinds = [kind for index, kind in enumerate(self._kinds) if kind and index in layers]
         self._turns = {
             turn: RotaryEmbedding(*turn, max_len, context.dtype, context.device)
-            for turn in dict.fromkeys(kind.turn for kind in self._kinds if kind)
+            for turn in dict.fromkeys(kind.turn for kind in kinds)
         }
+        self._passes: WeakKeyDictionary[KVCache, _Passes] = WeakKeyDictionary()
         self.weight_bytes = loader.ledger.weight_bytes
         self.replicated_bytes = loader.ledger.replicated_bytes
 
     def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
+        assert self._embedding is not None, "the first stage embeds"
         x = self._embedding.forward(batch.input_ids, batch.positions)  # [T, hidden]
+        passes = self._passes_over(kv_cache)
+        if passes.recorded and _are_decodes(batch):
+            inputs = passes.writers.inputs(self._ops, self._turns, batch)
+            turned = [part for rotation in inputs.rotations for part in rotation]
+            given = StepGiven([x, *turned], inputs.plans)
+            return passes.recorded.run(given, lambda: self._run_decodes(x, inputs, batch, kv_cache))
+        return self.forward_from(x, batch, kv_cache)
+
+    def forward_from(self, x: Tensor, batch: Batch, kv_cache: KVCache) -> Tensor:
+        """Run this stage's layers on the residual stream, [T, hidden].
+
+        Return that stream for the next stage; of the last, what forward() does.
+        """
+        passes, readers = self._passes_over(kv_cache), self._readers
         told = self._per_layer.forward(batch.input_ids, x) if self._per_layer else None
-        writers, readers = range(self._num_writers), range(self._num_writers, len(self._layers))
-        x, delta = self._run(writers, (x, None), told, batch, kv_cache)
+        inputs = passes.writers.inputs(self._ops, self._turns, batch)
+        wanted = batch.output_tokens
+        x, delta = self._run(self._writers, (x, None), told, inputs, batch, kv_cache, wanted)
+        if not self._stage.is_last:
+            return x if delta is None else x + delta
         is_read_whole = len(batch.output_tokens) == len(batch.input_ids) == batch.num_decodes
         if readers and not is_read_whole and len(batch.output_tokens) <= len(batch.context_lens):
             # What is not read of these layers is nobody's: no layer keeps keys of it.
             tokens = batch.output_tokens.tolist()
             batch = batch.alone(tokens)
+            wanted = batch.output_tokens
             x = x[tokens]
             delta, told = (None if t is None else t[tokens] for t in (delta, told))
-        if len(batch.input_ids):
-            x, delta = self._run(readers, (x, delta), told, batch, kv_cache)
-        if self._norm:
-            x = self._norm.forward(x, delta)[1]
-        elif delta is not None:
-            x = x + delta
-        return x if self._project_out is None else self._project_out.apply(x)
+        if readers and len(batch.input_ids):
+            inputs = passes.readers.inputs(self._ops, self._turns, batch)
+            x, delta = self._run(readers, (x, delta), told, inputs, batch, kv_cache, wanted)
+        return self._end(x, delta)
+
+    def _run_decodes(
+        self, x: Tensor, inputs: StepInputs, batch: Batch, kv_cache: KVCache
+    ) -> Tensor:
+        """Run all layers where every token is read. x: [T, hidden]."""
+        layers = self._stage.layers
+        return self._end(*self._run(layers, (x, None), None, inputs, batch, kv_cache, None))
 
     def _run(
         self,
         layers: range,
         stream: tuple[Tensor, Tensor | None],
         told: Tensor | None,
+        inputs: StepInputs,
         batch: Batch,
         kv_cache: KVCache,
+        wanted: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Run some of the layers. stream: its two parts, [T, hidden]."""
+        """Run some of the layers. stream: its two parts, [T, hidden]. wanted: the tokens that are
+        read of the last one of all; None for all."""
         x, delta = stream
-        kinds = [self._kinds[index] for index in layers]
-        rotations = {
-            turn: self._turns[turn].at(batch.positions)
-            for turn in dict.fromkeys(kind.turn for kind in kinds if kind)
-        }
-        plans: dict[tuple[object, ...], object] = {}
-        for index, kind in zip(layers, kinds, strict=True):
-            is_last = index == len(self._layers) - 1
-            wanted = batch.output_tokens if is_last else None
+        for index in layers:
+            read = wanted if index == len(self._spec.layers) - 1 else None
             attention = state = None
-            if kind is not None:
-                cache, group = kv_cache.layer(index), kv_cache.group_of(index)
-                if (plan := plans.get(key := (group, *kind.planned))) is None:
-                    plan = plans[key] = self._plan(batch.group(group), cache, kind)
-                rotation = rotations[kind.turn]
-                attention = AttentionStep(batch.positions, rotation, cache, plan, wanted)
+            if self._kinds[index] is not None:
+                rotation, plan = inputs.of(index)
+                cache = None if self._spec.sees_ahead else kv_cache.layer(index)
+                attention = AttentionStep(batch.positions, rotation, cache, plan, read)
             if states := kv_cache.states.layer(index):
                 assert batch.states is not None, "the plan names no slots"
-                state = StateStep(states, batch.states, wanted)
-            step = LayerStep(attention, state, wanted)
+                state = StateStep(states, batch.states, read)
+            step = LayerStep(attention, state, read)
             x, delta = self._layers[index].forward(x, delta, step)
             x, delta = self._tails[index].forward(
                 x, delta, None if told is None else _wanted(told[:, index], step)
             )
         return x, delta
 
-    def _plan(self, batch: Batch, cache: Tensor, kind: "_Kind") -> object:
-        if kind.is_latent:
-            return self._ops.plan_latent(batch, cache)
-        return self._ops.plan_attention(batch, cache, kind.num_heads, kind.attention)
+    def _end(self, x: Tensor, delta: Tensor | None) -> Tensor:
+        """Return the hidden states of what the last layer leaves."""
+        if self._norm:
+            x = self._norm.forward(x, delta)[1]
+        elif delta is not None:
+            x = x + delta
+        return x if self._project_out is None else self._project_out.apply(x)
+
+    def _passes_over(self, kv_cache: KVCache) -> "_Passes":
+        if (found := self._passes.get(kv_cache)) is None:
+            is_whole = self._stage.size == 1 and not self._readers and not self._per_layer
+            is_recorded = self._context.records_decodes and is_whole and not self._spec.sees_ahead
+            found = self._passes[kv_cache] = _Passes(
+                InputLayout(self._kinds, self._writers, kv_cache, self._context.dtype),
+                InputLayout(self._kinds, self._readers, kv_cache, self._context.dtype),
+                RecordedSteps() if is_recorded else None,
+            )
+        return found
 
     def logits(self, hidden: Tensor) -> Tensor:
         assert self._head is not None, "a model that only embeds has no logits"
@@ -168,38 +215,29 @@ class Decoder:
         assert self._head is not None, "a model that only embeds has no logits"
         # A scale above 0 and a cap leave the largest where it is.
         values, places = self._head.argmax(hidden)
-        values = values * self._spec.logit_scale
+        if self._spec.logit_scale != 1.0:
+            values = values * self._spec.logit_scale
         if cap := self._spec.logit_softcap:
             values = torch.tanh(values / cap) * cap
         return values, places
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
-    """Layers of one kind share a rotation in a step, and, in a cache group, attention's plan.
+class _Passes:
+    """What is known of steps over one cache: what layers share that keep something, and those that
+    do not; and, where decodes can be recorded, all layers of those."""
 
-    turn: how heads turn, and their size. num_heads, num_kv_heads: this rank's. is_latent: keys and
-    values are compressed.
-    """
+    writers: InputLayout
+    readers: InputLayout
+    recorded: RecordedSteps | None
 
-    turn: tuple[Rope | None, int]
-    num_heads: int
-    num_kv_heads: int
-    attention: AttentionSpec
-    is_latent: bool
 
-    @property
-    def planned(self) -> tuple[object, ...]:
-        """What attention's plan depends on."""
-        return self.turn[1], self.num_heads, self.num_kv_heads, self.attention
-
-    @classmethod
-    def of(cls, config: ModelConfig, attention: Attention, shard: Shard) -> "_Kind":
-        own = shard.heads_of(attention.num_kv_heads)
-        spec = AttentionSpec(attention.scale, attention.softcap, attention.window)
-        latent = attention.latent
-        turn = (attention.rope, latent.rope_dim if latent else config.head_dim_of(attention))
-        return cls(turn, own.num_heads, own.num_kv_heads, spec, latent is not None)
+def _are_decodes(batch: Batch) -> bool:
+    """Whether a batch on the host is of single tokens, all of which are read in order."""
+    count = batch.num_decodes
+    return len(batch.output_tokens) == len(
+        batch.input_ids
+    ) == count and batch.output_tokens.tolist() == [*range(count)]
 
 
 class InputEmbedding:

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0x76ff165d
+#define INTERFACE 0x09590d12
 
 typedef struct {
     int32_t sequence;
@@ -249,6 +249,27 @@ typedef struct {
     const float *sinks;
     int64_t parallel;
 } Attention;
+
+typedef struct {
+    const uint16_t *q;
+    const uint8_t *cache;
+    int64_t block_stride;
+    const int32_t *block_tables;
+    int64_t table_stride;
+    const AttentionItem *items;
+    int64_t num_items;
+    const AttentionMerge *merges;
+    int64_t num_merges;
+    int64_t num_heads;
+    int64_t most_rows;
+    int64_t dim;
+    int64_t value_dim;
+    int64_t block_size;
+    float *partials;
+    uint16_t *out;
+    double scale;
+    int64_t parallel;
+} LatentAttention;
 
 typedef struct {
     const float *logits;

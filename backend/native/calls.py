@@ -13,7 +13,8 @@ import numpy as np
 
 HEADER = Path(__file__).parent / "calls.h"
 
-# Field -> C type. Shapes are those of gemm.h, tokenwise.h, attention.h, delta_rule.h, ssm_scan.h,
+# Field -> C type. Shapes are those of gemm.h, tokenwise.h, attention.h, latent_attention.h,
+# delta_rule.h, ssm_scan.h,
 # gated_norm.h, topk.h and sampling.h.
 CALLS = {
     "Pack": {
@@ -229,6 +230,26 @@ CALLS = {
         "sinks": "const float *",
         "parallel": "int64_t",
     },
+    "LatentAttention": {
+        "q": "const uint16_t *",
+        "cache": "const uint8_t *",
+        "block_stride": "int64_t",
+        "block_tables": "const int32_t *",
+        "table_stride": "int64_t",
+        "items": "const AttentionItem *",
+        "num_items": "int64_t",
+        "merges": "const AttentionMerge *",
+        "num_merges": "int64_t",
+        "num_heads": "int64_t",
+        "most_rows": "int64_t",
+        "dim": "int64_t",
+        "value_dim": "int64_t",
+        "block_size": "int64_t",
+        "partials": "float *",
+        "out": "uint16_t *",
+        "scale": "double",
+        "parallel": "int64_t",
+    },
     "TopK": {
         "logits": "const float *",
         "width": "int64_t",
@@ -369,6 +390,10 @@ class CausalConv(ctypes.Structure):
 
 class Attention(ctypes.Structure):
     _fields_ = _fields("Attention")
+
+
+class LatentAttention(ctypes.Structure):
+    _fields_ = _fields("LatentAttention")
 
 
 class TopK(ctypes.Structure):

@@ -4,10 +4,12 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <limits.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "calls.h"
 #include "dispatch.h"
+#include "program.h"
 #include "threads.h"
 
 static PyObject *interface(PyObject *self, PyObject *unused)
@@ -65,8 +67,37 @@ static PyObject *level(PyObject *self, PyObject *unused)
     return PyUnicode_FromString(active == NULL ? "" : active->level);
 }
 
+/* Where calls of this thread are noted before they run, a list; NULL where they are not. */
+static _Thread_local PyObject *recorded;
+
+/* Note a call: its name, its bytes. Returns 0 with an exception set if there is no memory. */
+static int record_call(const char *name, const void *call, Py_ssize_t size)
+{
+    PyObject *entry = Py_BuildValue("(sy#)", name, (const char *)call, size);
+    const int failed = entry == NULL || PyList_Append(recorded, entry) != 0;
+    Py_XDECREF(entry);
+    return !failed;
+}
+
+static PyObject *start_recording(PyObject *self, PyObject *unused)
+{
+    if (recorded != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "calls of this thread are being recorded");
+        return NULL;
+    }
+    recorded = PyList_New(0);
+    Py_XINCREF(recorded);
+    return recorded;
+}
+
+static PyObject *stop_recording(PyObject *self, PyObject *unused)
+{
+    Py_CLEAR(recorded);
+    Py_RETURN_NONE;
+}
+
 /* Copy a call out of its object. Returns 0 with an exception set if it is not one. */
-static int read_call(PyObject *object, void *call, Py_ssize_t size)
+static int read_call(PyObject *object, const char *name, void *call, Py_ssize_t size)
 {
     Py_buffer view;
     if (PyObject_GetBuffer(object, &view, PyBUF_SIMPLE) != 0)
@@ -83,7 +114,7 @@ static int read_call(PyObject *object, void *call, Py_ssize_t size)
         PyErr_SetString(PyExc_RuntimeError, "no level of kernels is in use");
         return 0;
     }
-    return 1;
+    return recorded == NULL || record_call(name, call, size);
 }
 
 /* A kernel that always succeeds, and is too short to let other Python threads run meanwhile. */
@@ -91,7 +122,7 @@ static int read_call(PyObject *object, void *call, Py_ssize_t size)
     static PyObject *py_##name(PyObject *self, PyObject *object) \
     { \
         Call call; \
-        if (!read_call(object, &call, sizeof call)) \
+        if (!read_call(object, #name, &call, sizeof call)) \
             return NULL; \
         active->name(&call); \
         Py_RETURN_NONE; \
@@ -102,7 +133,7 @@ static int read_call(PyObject *object, void *call, Py_ssize_t size)
     static PyObject *py_##name(PyObject *self, PyObject *object) \
     { \
         Call call; \
-        if (!read_call(object, &call, sizeof call)) \
+        if (!read_call(object, #name, &call, sizeof call)) \
             return NULL; \
         Py_BEGIN_ALLOW_THREADS \
         active->name(&call); \
@@ -116,7 +147,7 @@ static int read_call(PyObject *object, void *call, Py_ssize_t size)
     { \
         Call call; \
         int result; \
-        if (!read_call(object, &call, sizeof call)) \
+        if (!read_call(object, #name, &call, sizeof call)) \
             return NULL; \
         Py_BEGIN_ALLOW_THREADS \
         result = active->name(&call); \
@@ -135,6 +166,7 @@ PLAIN(head_norm, HeadNorm)
 PLAIN(silu_mul, GateMul)
 PLAIN(gelu_mul, GateMul)
 LONG(attention, Attention)
+LONG(latent_attention, LatentAttention)
 LONG(delta_rule, DeltaRule)
 PLAIN(gated_norm, GatedNorm)
 PLAIN(gated_squares, GatedSquares)
@@ -152,9 +184,46 @@ FALLIBLE(embed, Embed, PyErr_SetString(PyExc_IndexError, "there is no such row")
 static PyObject *py_packed_size(PyObject *self, PyObject *object)
 {
     Pack call;
-    if (!read_call(object, &call, sizeof call))
+    if (!read_call(object, "packed_size", &call, sizeof call))
         return NULL;
     return PyLong_FromLongLong(active->packed_size(&call));
+}
+
+static PyObject *operations(PyObject *self, PyObject *unused)
+{
+    PyObject *names = PyList_New(0);
+    for (int i = 0; names != NULL && i < num_operations(); i++) {
+        PyObject *name = PyUnicode_FromString(operation_name(i));
+        const int failed = name == NULL || PyList_Append(names, name) != 0;
+        Py_XDECREF(name);
+        if (failed)
+            Py_CLEAR(names);
+    }
+    return names;
+}
+
+/* The words are read where they lie: the caller leaves them alone meanwhile. */
+static PyObject *replay(PyObject *self, PyObject *object)
+{
+    Py_buffer view;
+    ProgramResult result = PROGRAM_IS_NONE;
+    if (PyObject_GetBuffer(object, &view, PyBUF_SIMPLE) != 0)
+        return NULL;
+    const int is_ready = active != NULL && view.len % sizeof(int64_t) == 0
+                         && (uintptr_t)view.buf % _Alignof(int64_t) == 0;
+    if (is_ready) {
+        Py_BEGIN_ALLOW_THREADS
+        result = run_program(active, view.buf, view.len / (Py_ssize_t)sizeof(int64_t));
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&view);
+    if (result == PROGRAM_NO_MEMORY)
+        return PyErr_NoMemory();
+    if (result == PROGRAM_IS_NONE) {
+        PyErr_SetString(PyExc_ValueError, "this is no program of the kernels");
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 #define CALL(name) {#name, py_##name, METH_O, NULL}
@@ -166,6 +235,11 @@ static PyMethodDef methods[] = {
     {"use", use, METH_O, "Have the kernels of a level serve."},
     {"num_threads", py_num_threads, METH_NOARGS, "How many threads run the kernels."},
     {"set_num_threads", py_set_num_threads, METH_O, "Have so many threads run the kernels."},
+    {"start_recording", start_recording, METH_NOARGS,
+     "Return a list that gets the name and the bytes of each call from now on."},
+    {"stop_recording", stop_recording, METH_NOARGS, "Note no more calls."},
+    {"operations", operations, METH_NOARGS, "The kernels that a program may call, by number."},
+    {"replay", replay, METH_O, "Run a program; see program.h."},
     CALL(packed_size),
     CALL(pack),
     CALL(gemm),
@@ -178,6 +252,7 @@ static PyMethodDef methods[] = {
     CALL(silu_mul),
     CALL(gelu_mul),
     CALL(attention),
+    CALL(latent_attention),
     CALL(delta_rule),
     CALL(gated_norm),
     CALL(gated_squares),

@@ -125,6 +125,8 @@ class Batch:
         words = upload(plan.words, device)
 
         def on_device(view: Any) -> Tensor:
+            if device.type == "cpu":
+                return torch.from_numpy(view)
             start = (view.ctypes.data - plan.words.ctypes.data) // 4
             return words[start : start + view.size].view(view.shape)
 
@@ -149,6 +151,7 @@ class Batch:
                 plan.state_starts.tolist(),
                 chains.tolist(),
             )
+        samples, scored = on_device(plan.sample_tokens), len(plan.logprob_tokens)
         # Without a cache group nothing attends to a cache: there is no table to show.
         first = 0 if plan.num_groups else slice(0)
         return cls(
@@ -156,7 +159,7 @@ class Batch:
             on_device(plan.positions),
             slots[first],
             tables[first],
-            torch.cat((on_device(plan.sample_tokens), on_device(plan.logprob_tokens))),
+            torch.cat((samples, on_device(plan.logprob_tokens))) if scored else samples,
             plan.query_starts.tolist(),
             plan.context_lens.tolist(),
             plan.num_decodes,

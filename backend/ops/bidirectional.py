@@ -18,7 +18,7 @@ from torch import Tensor
 # Sequences are padded to multiples of it, and those of one length share a call.
 LENGTH_UNIT = 16
 
-# length -> scores added to those of keys, [H, L, L]
+# length -> scores added to those of keys, [H, L, L] or [L, L]
 ScoreBias = Callable[[int], Tensor]
 
 
@@ -28,7 +28,7 @@ class _Bucket:
 
     gathered: [n * L], tokens of the batch, the last of a sequence again where it has no more.
     padded: [t], where the t tokens stand in it; tokens: [t], where in the batch.
-    mask: added to scores, [n, 1, 1, L] or [n, H, L, L]; None where nothing is to be hidden.
+    mask: added to scores, [n, 1 or H, 1 or L, L]; None where nothing is to be hidden.
     """
 
     size: tuple[int, int]
@@ -74,6 +74,17 @@ class BidirectionalAttention:
         return out
 
 
+def within(window: int) -> ScoreBias:
+    """Return what hides keys that stand `window` tokens from a query, or farther."""
+
+    def scores(length: int) -> Tensor:
+        places = torch.arange(length)
+        is_far = (places - places[:, None]).abs() >= window
+        return torch.zeros(length, length).masked_fill(is_far, -math.inf)
+
+    return scores
+
+
 def _bucket(
     spans: list[tuple[int, int]],
     length: int,
@@ -90,7 +101,7 @@ def _bucket(
     mask = torch.zeros(is_token.shape, dtype=torch.float32).masked_fill(~is_token, -math.inf)
     scores = mask[:, None, None, :]
     if bias is not None:
-        scores = scores.to(device) + bias(length).float()
+        scores = scores.to(device) + bias(length).float().to(device)
     return _Bucket(
         (len(spans), length),
         gathered.flatten().to(device),

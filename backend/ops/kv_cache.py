@@ -52,15 +52,16 @@ class KVCache:
         self._owners = kv_owners(config)
         self._shapes = _blocks_of_layers(config, shard, block_size, dtype)
         sizes = [math.prod(shape) for shape in self._shapes]
-        self._groups = {layer: g for g, group in enumerate(groups) for layer in group.layers}
+        own = [[layer for layer in g.layers if layer in shard.stage.layers] for g in groups]
+        self._groups = {layer: g for g, layers in enumerate(own) for layer in layers}
         # Of each layer: its place, and its first number there.
         self._starts: dict[int, tuple[int, int]] = {}
         width = block_size_of(groups, sizes)
-        if len({sizes[layer] for layer in self._groups}) == 1:
-            width = sizes[groups[0].layers[0]]
-        for group in groups:
+        if len(alike := {sizes[layer] for layer in self._groups}) == 1:
+            [width] = alike
+        for layers in own:
             before = 0
-            for layer in group.layers:
+            for layer in layers:
                 self._starts[layer] = divmod(before, width)
                 before += sizes[layer]
         num_places = 1 + max((place for place, _ in self._starts.values()), default=-1)
@@ -97,10 +98,12 @@ class KVCache:
 def _blocks_of_layers(
     config: ModelConfig, shard: Shard, block_size: int, dtype: torch.dtype
 ) -> list[tuple[int, ...]]:
-    """Return what each layer has in a block, of this rank's heads; no numbers where it shares."""
+    """Return what each layer has in a block, of this rank's heads; no numbers where it shares, or
+    is another stage's."""
     scale = SCALE_BYTES if dtype in (torch.int8, torch.uint8) else 0
     return [
-        _block(shape, shard, block_size, scale) if shape else (0,) for shape in kv_shapes(config)
+        _block(shape, shard, block_size, scale) if shape and index in shard.stage.layers else (0,)
+        for index, shape in enumerate(kv_shapes(config))
     ]
 
 

@@ -16,12 +16,14 @@ class StateCache:
     ) -> None:
         self.num_slots = num_slots
         self._layers: list[tuple[Tensor, ...]] = []
-        for layer in config.spec.layers:
-            shapes = shard.state_shapes(layer.state)
+        for index, layer in enumerate(config.spec.layers):
+            is_own = index in shard.stage.layers
+            shapes = shard.state_shapes(layer.state) if is_own else ()
             self._layers.append(
                 tuple(zeros((num_slots, *shape), torch.float32, device) for _, shape in shapes)
             )
 
     def layer(self, index: int) -> tuple[Tensor, ...]:
-        """Return a layer's states, in the order of config/states.py; none where it keeps none."""
+        """Return a layer's states, in the order of config/states.py; none where it keeps none, or
+        is another stage's."""
         return self._layers[index]

@@ -10,6 +10,7 @@ wait behind some batches of others are counted, not moved.
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import log2
 
 from backend.placement.cost_model import Rows, StepTime
 
@@ -21,10 +22,12 @@ MIN_PREFILL_TOKENS = 32
 MIN_SHARE = 0.5
 _PROBE_TOKENS = 256
 # So many streams are moved one by one, and so many batches of them.
-MOST_MOVED = 128
-_BATCHES = 8
+MOST_MOVED = 64
+_BATCHES = 4
 # A growing context is looked at anew after so many steps, or once it has grown by so much.
 _STRIDE, _STRIDE_SHARE = 64, 1 / 16
+# Contexts between one and its double that limits are computed for.
+_CONTEXTS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ class _Group:
     ttft_s: list[float] = field(default_factory=list)
     gaps_s: float = 0.0
     num_gaps: int = 0
+    limits_of: dict[tuple[int, int], int] = field(default_factory=dict)
 
     @property
     def context(self) -> float:
@@ -214,10 +218,17 @@ class _Group:
         return taken, finished, weighed / max(1, taken)
 
     def _prefill_limit(self, decodes: int) -> int:
-        whole = self.limits.token_budget - decodes
+        """Return how many tokens of prompts a step may take; contexts that differ by less than a
+        thirtieth have the same."""
         if not decodes or not self.limits.inter_token_s:
-            return whole
-        context = self.context
+            return self.limits.token_budget - decodes
+        known = (decodes, round(_CONTEXTS * log2(self.context + 1)))
+        if known not in self.limits_of:
+            self.limits_of[known] = self._limit_beside(decodes, self.context)
+        return self.limits_of[known]
+
+    def _limit_beside(self, decodes: int, context: float) -> int:
+        whole = self.limits.token_budget - decodes
         decode_s = self.cost(Rows(decodes, context, sampled=decodes)).total
         probe = min(max(1, _PROBE_TOKENS // self.together), max(1, whole))
         both_s = self.cost(Rows(decodes, context, probe, probe / 2, decodes)).total
@@ -234,14 +245,10 @@ def simulate(load: Load, limits: BatchLimits, cost: Callable[[Rows], StepTime]) 
     moved = -(-streams // together)
 
     def cost_of_all(rows: Rows) -> StepTime:
-        return cost(
-            replace(
-                rows,
-                decodes=rows.decodes * together,
-                prompt_tokens=rows.prompt_tokens * together,
-                sampled=rows.sampled * together,
-            )
+        decodes, tokens, sampled = (
+            each * together for each in (rows.decodes, rows.prompt_tokens, rows.sampled)
         )
+        return cost(Rows(decodes, rows.context, tokens, rows.position, sampled))
 
     few = replace(
         limits,

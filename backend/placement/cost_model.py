@@ -8,12 +8,15 @@ rank shares. Rates are the device profile's.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import hypot
+from typing import NamedTuple
 
 import msgspec
 
 from backend.placement.device_profile import DeviceProfile, MultiplyRate
-from backend.placement.rank_work import Products, RankWork, chosen_experts
+from backend.placement.footprint import Role
+from backend.placement.rank_work import RankWork, chosen_experts
 from backend.quant.weight_format import WeightFormat
 
 # A profile without a rate for an arithmetic: what its kernels fall back to, in this order.
@@ -22,8 +25,7 @@ _FALLBACKS = ("mixed", "int16", "int8", "bf16", "fp16", "fp32")
 _LINK_RANKS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """What is in a step of a group.
 
     decodes: sequences that get their next token; context: tokens each of them sees, on average.
@@ -116,9 +118,25 @@ class RankSpeed:
         return next(filter(None, rates), next(iter(self.profile.multiply.values())))
 
 
-@dataclass(frozen=True, slots=True)
+class _Product(NamedTuple):
+    """What products of one role and format take.
+
+    read_s: to read all of their weights. row_operations: of a row, over this rank's share of the
+    device, which is what `rate` is of.
+    """
+
+    role: Role
+    read_s: float
+    row_operations: float
+    rate: MultiplyRate
+
+
+@dataclass(frozen=True)
 class StepCost:
-    """How long steps of one rank take. tp: ranks of its group."""
+    """How long steps of one rank take. tp: ranks of its group.
+
+    A plan asks for the cost of ten thousands of steps: what does not depend on the rows is kept.
+    """
 
     work: RankWork
     speed: RankSpeed
@@ -126,35 +144,60 @@ class StepCost:
 
     def of(self, rows: Rows) -> StepTime:
         """Return the time of a step."""
-        products = self._products(rows)
-        others = StepTime(
-            attention=self._attention(rows), sums=self._sums(rows), serial=self._serial(rows)
+        reading, multiplying = self._products(rows)
+        time = StepTime(
+            reading, multiplying, self._attention(rows), self._sums(rows), self._serial(rows)
         )
-        return products + others
+        return time if self._waiting == 1.0 else time.times(self._waiting)
 
-    def _products(self, rows: Rows) -> StepTime:
-        reading = multiplying = 0.0
+    @cached_property
+    def _waiting(self) -> float:
+        """How many times as long a step takes beside other programs, which put threads aside for
+        slices of their own: threads that meet in every product, and ranks in every sum, go on only
+        while none of them is."""
+        profile, speed = self.speed.profile, self.speed
+        if profile.kind != "cpu" or not profile.busy_share:
+            return 1.0
+        meeting = min(profile.threads, self.tp * speed.threads)
+        return (1 - profile.busy_share) ** -meeting
+
+    @cached_property
+    def _multiplied(self) -> tuple[_Product, ...]:
         bandwidth = self.speed.read_bandwidth(self.work.read_bytes)
-        for products in self.work.products:
-            count, active = self._rows_of(products, rows)
-            if not count or not products.num_values:
+        share = self.speed.share
+        return tuple(
+            _Product(
+                each.role,
+                each.num_bytes / bandwidth,
+                2 * each.num_values / share,
+                self.speed.rate(each.kept_as),
+            )
+            for each in self.work.products
+            if each.num_values
+        )
+
+    def _products(self, rows: Rows) -> tuple[float, float]:
+        """Return the seconds of products that wait for their weights, and of the others."""
+        reading = multiplying = 0.0
+        for role, whole_read_s, row_operations, rate in self._multiplied:
+            count, active = self._rows_of(role, rows)
+            if not count:
                 continue
-            read_s = active * products.num_bytes / bandwidth
+            read_s = active * whole_read_s
             # Experts are as many products of fewer rows.
-            rate = self.speed.rate(products.kept_as).at(max(1.0, count)) * self.speed.share
-            multiply_s = 2 * count * active * products.num_values / rate
+            multiply_s = count * active * row_operations / rate.at(max(1.0, count))
             both_s = hypot(read_s, multiply_s)
             if read_s > multiply_s:
                 reading += both_s
             else:
                 multiplying += both_s
-        return StepTime(reading, multiplying)
+        return reading, multiplying
 
-    def _rows_of(self, products: Products, rows: Rows) -> tuple[float, float]:
+    def _rows_of(self, role: Role, rows: Rows) -> tuple[float, float]:
         """Return how many rows are multiplied, and by what part of the weights."""
         prompt = rows.prompt_tokens
         every = rows.decodes + (0.0 if self.work.reads_prompt_first else prompt)
-        match products.role:
+        match role:
             case "head":
                 return rows.sampled, 1.0
             case "encoder":
@@ -166,21 +209,28 @@ class StepCost:
             case _:
                 return every, 1.0
 
-    def _attention(self, rows: Rows) -> float:
-        profile, work = self.speed.profile, self.work
+    @cached_property
+    def _attention_speed(self) -> tuple[float, float]:
+        """Bytes/s of keys and values and operations/s of scores that this rank has: of several a
+        rank reads its part of what all threads read."""
+        profile, share = self.speed.profile, self.speed.share
         bandwidth = profile.attention_bandwidth or profile.read_bandwidth
         rate = profile.attention_rate or self.speed.rate(WeightFormat.DENSE).peak
-        share = self.speed.share
-        # A rank of several reads its part of what all threads read.
-        bandwidth, rate = bandwidth * share, rate * share
-        read = rows.decodes * sum(each.seen(rows.context) * each.kv_bytes for each in work.windows)
+        return bandwidth * share, rate * share
+
+    def _attention(self, rows: Rows) -> float:
+        profile, work = self.speed.profile, self.work
+        bandwidth, rate = self._attention_speed
+        read = rows.decodes * sum(
+            [each.seen(rows.context) * each.kv_bytes for each in work.windows]
+        )
         read_s = read / bandwidth
         if profile.kind == "cpu" and profile.attention_bandwidth:
             # That was measured while a cache held them; in a model weights pass through it as well.
             read_s = hypot(read_s, read / self.speed.read_bandwidth(work.read_bytes + read))
         # Where tokens see those behind them as well, each sees twice as many.
         position = max(1.0, rows.position if work.is_causal else 2 * rows.position)
-        pairs = sum(each.seen(position) * each.operations for each in work.windows)
+        pairs = sum([each.seen(position) * each.operations for each in work.windows])
         states = rows.decodes * 2 * work.state_bytes / bandwidth
         states += rows.prompt_tokens * work.state_operations / rate
         return read_s + rows.prompt_tokens * pairs / rate + states
@@ -200,9 +250,12 @@ class StepCost:
         num_rows = rows.decodes + rows.prompt_tokens
         # All threads of a device were measured: fewer take longer.
         elements = num_rows * work.hidden * profile.element_overhead_s / self.speed.share
+        layer_s = profile.layer_overhead_s
+        if rows.prompt_tokens:
+            layer_s = profile.prompt_layer_overhead_s or layer_s
         return (
             profile.step_overhead_s
-            + work.num_layers * profile.layer_overhead_s
+            + work.num_layers * layer_s
             + rows.sampled * profile.token_overhead_s
             + elements
             + self._put_aside(rows)

@@ -1,12 +1,15 @@
 """For which sizes a step of decodes is captured as a CUDA graph, and what the graphs take.
 
 A graph has a fixed number of rows and a fixed bound for contexts. A step takes the smallest that
-it fits; rows that are left over are padding. Knows numbers alone: memory_plan.py sets memory aside
-by it, engine/decode_graphs.py captures by it.
+it fits; rows that are left over are padding. memory_plan.py sets memory aside by it,
+engine/decode_graphs.py captures by it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from backend.config.model_config import ModelConfig
+from backend.settings import EngineSettings
 
 # Up to so many rows sizes are so far apart: a step of few rows waits for weights, which cost the
 # same for any number of them, so padding costs next to nothing there; later an eighth at most.
@@ -15,9 +18,12 @@ ROW_STEPS = ((4, 0), (64, 8), (128, 16), (256, 32), (1 << 30, 64))
 # for contexts are four times apart.
 FIRST_CONTEXT = 1024
 CONTEXT_FACTOR = 4
-# What the driver keeps of one captured graph of a few hundred kernels. Not measured here: CUDA
-# takes 64 kB or so a kernel node before 12.4, and a fraction of that since.
-GRAPH_BYTES = 8 << 20
+# What the driver keeps of a captured kernel, and how many of them a layer has: products, norms,
+# rotation, attention in pieces, gates, sums over ranks. Reckoned from what others tell, some 10 MiB
+# a graph of 32 layers, and not measured here: a start's line `graphs=N bytes=B` has both.
+NODE_BYTES = 16 << 10
+NODES_PER_LAYER = 16
+NODES_BESIDE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +60,23 @@ class DecodeSizes:
         rows, context = _first(self.rows, num_rows), _first(self.contexts, longest)
         return DecodeSize(rows, context) if rows and context else None
 
-    @property
-    def size_bytes(self) -> int:
+    def graph_bytes(self, num_layers: int) -> int:
         """What the driver keeps of the graphs. Their scratch is that of a step, in one pool."""
-        return len(self.rows) * len(self.contexts) * GRAPH_BYTES
+        nodes = num_layers * NODES_PER_LAYER + NODES_BESIDE
+        return len(self.rows) * len(self.contexts) * nodes * NODE_BYTES
+
+
+def captured_bytes(
+    config: ModelConfig, settings: EngineSettings, device_kind: str, max_model_len: int
+) -> int:
+    """Return what the graphs of a start take beside weights, caches and steps: nothing where none
+    is captured, for the reasons that are known before anything runs."""
+    if device_kind != "cuda" or settings.enforce_eager:
+        return 0
+    if config.encoder or config.pooling or any(each.latent for each in config.attentions):
+        return 0
+    sizes = DecodeSizes.of(settings.max_num_seqs, max_model_len)
+    return sizes.graph_bytes(len(config.spec.layers))
 
 
 def _row_counts(most: int) -> tuple[int, ...]:

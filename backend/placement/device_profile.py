@@ -15,6 +15,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+# Of what `unisono calibrate` measures, and how: figures of another are measured anew, all of them.
+PROFILE_VERSION = 2
+
 Arithmetic = Literal["mixed", "int8", "int16", "fp8", "bf16", "fp16", "fp32"]
 
 DeviceKind = Literal["cpu", "cuda"]
@@ -41,11 +44,10 @@ class MultiplyRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return operations/s with so many rows: between two that are known, in proportion."""
         if not self.by_rows:
             return self.peak
-        known = [number for number, _ in self.by_rows]
-        right = bisect_left(known, rows)
+        right = bisect_left(self.by_rows, (rows,))
         if right == 0:
             return self.peak * self.by_rows[0][1]
-        if right == len(known):
+        if right == len(self.by_rows):
             return self.peak * self.by_rows[-1][1]
         (low, before), (high, after) = self.by_rows[right - 1], self.by_rows[right]
         return self.peak * (before + (after - before) * (rows - low) / (high - low))
@@ -69,6 +71,10 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     logit_overhead_s: a logit's that is sampled from, beyond greedy. thread_read_by_bytes: as
     read_by_bytes, with one thread, which a cache helps less. serving_step_s, serving_token_s: CPU
     time of a gateway worker and of a client on the same cores, of a step and of a token in it.
+    prompt_layer_overhead_s: layer_overhead_s of a step with prompts, whose kernels Python calls one
+    by one (0: the same). probe_bandwidth: what memory_speed.py found when this was measured.
+    busy_share: part of each core that other programs take. version: of how it was measured; 0: it
+    was not.
     """
 
     name: str
@@ -94,6 +100,10 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     thread_read_by_bytes: tuple[tuple[int, float], ...] = ()
     serving_step_s: _Seconds = 0.0
     serving_token_s: _Seconds = 0.0
+    prompt_layer_overhead_s: _Seconds = 0.0
+    probe_bandwidth: _Seconds = 0.0
+    busy_share: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    version: int = 0
 
     def read_bandwidth_of(self, num_bytes: float) -> float:
         """Return bytes/s at which so many bytes are read that take turns, with all threads."""
@@ -113,6 +123,20 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         """Return the profile as an indented JSON object."""
         return msgspec.json.format(msgspec.json.encode(self)) + b"\n"
 
+    def with_memory_speed(self, factor: float) -> "DeviceProfile":
+        """Return the profile with memory so many times as fast."""
+        return msgspec.structs.replace(
+            self,
+            read_bandwidth=factor * self.read_bandwidth,
+            thread_read_bandwidth=factor * self.thread_read_bandwidth,
+            read_by_bytes=_scaled(self.read_by_bytes, factor),
+            thread_read_by_bytes=_scaled(self.thread_read_by_bytes, factor),
+        )
+
+
+def _scaled(known: tuple[tuple[int, float], ...], factor: float) -> tuple[tuple[int, float], ...]:
+    return tuple((size, factor * speed) for size, speed in known)
+
 
 def _at_size(known: tuple[tuple[int, float], ...], num_bytes: float) -> float:
     """Return what is known of a size, between two sizes by its logarithm; 0 if nothing is."""
@@ -126,11 +150,15 @@ def _at_size(known: tuple[tuple[int, float], ...], num_bytes: float) -> float:
 
 
 def read_profile(path: Path) -> DeviceProfile:
-    """Return a profile that was kept. Raises ProfileError, OSError."""
+    """Return a profile that was kept. Raises ProfileError, for one of another version as well,
+    and OSError."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=DeviceProfile)
+        profile = msgspec.json.decode(path.read_bytes(), type=DeviceProfile)
     except msgspec.DecodeError as error:
         raise ProfileError(f"{path} is no device profile: {error}; measure it anew") from error
+    if profile.version != PROFILE_VERSION:
+        raise ProfileError(f"{path} was measured in another way; measure it anew")
+    return profile
 
 
 def calibration_path(directory: Path, processor: str, num_cores: int, level: str) -> Path:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import prod
+from math import gcd, prod
 from typing import Literal, Protocol
 
 from backend.config.model_config import ModelConfig
@@ -26,6 +26,7 @@ from backend.config.tensors import (
 )
 from backend.placement.memory import DTYPE_BYTES, ModelFootprint
 from backend.placement.sharding import ALL, MLP_UNIT, Shard
+from backend.placement.stages import LayerSizes
 from backend.quant.kept_weights import KeptWeights, WeightFootprint
 from backend.quant.weight_format import WeightFormat
 
@@ -58,6 +59,10 @@ class StoredWeights(Protocol):
 
     def stored_type(self, name: str) -> str:
         """Return what the file calls the type of a tensor."""
+        ...
+
+    def scale_columns(self, name: str) -> int:
+        """Return how many columns of a tensor share a scale; 0: those of a block, or none."""
         ...
 
 
@@ -133,6 +138,8 @@ class Footprint:
 
     def _keep_kind(self, kind: TensorKind) -> Iterator[KeptWeight]:
         name, info, count = kind
+        if not self._shard.stage.has(name, is_tied=self._config.tie_word_embeddings):
+            return
         own = self._shard.experts
         if count > 1 and info.expert is not None and own is not None:  # whole ones
             count, info = count // self._shard.size, info._replace(expert=own.start)
@@ -142,8 +149,9 @@ class Footprint:
     def _keep(self, name: str, info: TensorInfo) -> Iterator[KeptWeight]:
         rows, cols = self._shard.slices(info, self._config.head_dim)
         if len(info.shape) != 2 or info.is_plain or name.endswith(_PLAIN_MATRICES):
-            yield self._plain(name, info, rows)
-            if name == EMBEDDING and self._config.tie_word_embeddings:
+            if name != EMBEDDING or self._shard.stage.is_first:
+                yield self._plain(name, info, rows)
+            if name == EMBEDDING and self._is_tied_head:
                 yield self._pack(
                     name, _length(info.shape[0], self._shard.vocab), info.shape[1], ALL, "head"
                 )
@@ -153,16 +161,22 @@ class Footprint:
             footprint = self._kept_as.dense_footprint(n, k)
             yield KeptWeight(name, footprint, "linear", WeightFormat.DENSE, n * k)
             return
-        is_tied = self._config.tie_word_embeddings
         if name == PER_LAYER_EMBEDDING:
             yield self._table(name, _length(n, rows), k)
             return
-        if name == EMBEDDING and is_tied:
-            yield self._pack(name, _length(n, self._shard.vocab), k, ALL, "head")
-        elif name != EMBEDDING:
+        if name != EMBEDDING:
             yield self._pack(name, _length(n, rows), k, cols, _role(name, info))
-        if name == EMBEDDING and not (is_tied and self._shard.size == 1 and self._kept_as.embeds):
+            return
+        if self._is_tied_head:
+            yield self._pack(name, _length(n, self._shard.vocab), k, ALL, "head")
+        is_both = self._is_tied_head and self._shard.size == 1 and self._kept_as.embeds
+        if self._shard.stage.is_first and not is_both:
             yield self._table(name, n, k)
+
+    @property
+    def _is_tied_head(self) -> bool:
+        """Whether the rank multiplies by the embedding's table to get logits."""
+        return self._config.tie_word_embeddings and self._shard.stage.is_last
 
     def _plain(self, name: str, info: TensorInfo, rows: slice) -> KeptWeight:
         """Return what is kept of a tensor that no linear layer multiplies by."""
@@ -176,10 +190,17 @@ class Footprint:
 
     def _pack(self, name: str, n: int, k: int, cols: slice, role: Role) -> KeptWeight:
         stored_as, width = self._stored.weight_format(name, cols), _length(k, cols)
-        footprint = self._kept_as.footprint(stored_as, n, width)
+        footprint = self._kept_as.footprint(stored_as, n, width, self._alike(name, cols, k))
         kept_as = self._kept_as.kept_format(stored_as, width)
         why = self._why_dense(name, k, cols) if kept_as is WeightFormat.DENSE else ""
         return KeptWeight(name, footprint, role, kept_as, n * width, why)
+
+    def _alike(self, name: str, cols: slice, k: int) -> int:
+        """Return how many of the columns share a scale, wherever a rank's begin."""
+        columns, start = self._stored.scale_columns(name), cols.indices(k)[0]
+        if columns == 0 or columns >= k:
+            return columns
+        return gcd(columns, start)
 
     def _table(self, name: str, n: int, k: int) -> KeptWeight:
         """Return what is kept of an embedding that is not the head as well."""
@@ -225,6 +246,26 @@ def _role(name: str, info: TensorInfo) -> Role:
     # Keys and values of a prompt, that the decoder attends to, are made with the prompt.
     is_cross = ".cross_attn.k_proj" in name or ".cross_attn.v_proj" in name
     return "encoder" if name.startswith(ENCODER_LAYER_PREFIX) or is_cross else "linear"
+
+
+def layer_sizes(
+    stored: StoredWeights, config: ModelConfig, kinds: Iterable[TensorKind]
+) -> LayerSizes:
+    """Return what a file has of each layer, in bytes; what it has in no blocks counts two a value.
+
+    kinds: as Footprint takes them, each of a single layer.
+    """
+    return LayerSizes.of(
+        config,
+        (
+            (name, info, count * prod(info.shape) * _value_bytes(stored.weight_format(name)))
+            for name, info, count in kinds
+        ),
+    )
+
+
+def _value_bytes(weight_format: WeightFormat) -> float:
+    return weight_format.block_bytes / weight_format.block_size
 
 
 def mlp_unit(stored: StoredWeights, kinds: Iterable[TensorKind]) -> int:

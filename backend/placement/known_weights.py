@@ -51,6 +51,10 @@ class HeaderWeights:
         """Return what the file calls the type of a tensor."""
         return self._tensors[self._sources[name].name].qtype.name
 
+    def scale_columns(self, name: str) -> int:
+        """Return how many columns of a tensor share a scale: none more than a block's."""
+        return 0
+
     def kinds(self, config: ModelConfig) -> Sequence[TensorKind]:
         """Return the tensors: a layer's experts are one of the file's."""
         return list(kinds_of(config))
@@ -83,6 +87,11 @@ class DescribedWeights:
         """Return what the tensor is stored as, in safetensors' words or the scheme's."""
         scheme = self._scheme(name)
         return scheme.name if scheme else self._dtype
+
+    def scale_columns(self, name: str) -> int:
+        """Return how many columns of a tensor share a scale."""
+        scheme = self._scheme(name)
+        return (scheme.scale_block[1] or self._infos[name].shape[1]) if scheme else 0
 
     def kinds(self, config: ModelConfig) -> Sequence[TensorKind]:
         """Return the tensors: layers and experts that are alike are stored alike."""

@@ -35,6 +35,10 @@ from backend.placement.sharding import Shard, split_model
 from backend.quant.kept_weights import KeptWeights, KernelKind
 from backend.settings import EngineSettings
 
+# A group with one more stream than another is a group like it from so many on.
+_MANY_STREAMS = 64
+# Weights of a block of a file's format: a cut inside one makes a tensor dense.
+_LONGEST_BLOCK = 256
 _ARITHMETIC = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
@@ -84,8 +88,39 @@ class ServedModel:
         if tp not in self._parts:
             is_parallel = self.settings.expert_parallel
             shards = split_model(self.config, tp, self._mlp_unit, expert_parallel=is_parallel)
-            self._parts[tp] = [(shard, self._footprint(shard)) for shard in shards]
+            kinds = {self._share_of(shard): shard for shard in reversed(shards)}
+            footprints = {kind: self._footprint(shard) for kind, shard in kinds.items()}
+            self._parts[tp] = [(shard, footprints[self._share_of(shard)]) for shard in shards]
         return self._parts[tp]
+
+    def _share_of(self, shard: Shard) -> tuple[object, ...]:
+        """Return what two ranks have in common that have as much of every tensor, cut alike: of a
+        model whose layers are alike, parts as long that begin at as far into a block."""
+        if not self._is_even or shard.experts is not None:
+            return (shard.rank,)
+        columns = (shard.heads.start * self.config.head_dim, shard.intermediate.start)
+        parts = (shard.heads, shard.kv_heads, shard.intermediate, shard.vocab)
+        return (
+            *(part.stop - part.start for part in parts),
+            *(start % _LONGEST_BLOCK for start in columns),
+        )
+
+    @cached_property
+    def _is_even(self) -> bool:
+        """Whether all layers have as many heads, and MLPs or experts as wide, and keep no state."""
+        spec = self.config.spec
+        if self.config.encoder or any(layer.state for layer in spec.layers):
+            return False
+        kinds = {
+            (
+                layer.attention and self.config.num_kv_heads_of(layer.attention),
+                layer.attention and self.config.head_dim_of(layer.attention),
+                layer.mlp,
+                layer.beside,
+            )
+            for layer in spec.layers
+        }
+        return len(kinds) == 1
 
     @cached_property
     def _parts(self) -> dict[int, list[tuple[Shard, Footprint]]]:
@@ -186,12 +221,15 @@ def fit(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Load) 
     if profile.kind == "cpu":
         free_bytes //= layout.tp * layout.dp
     device = RankDevice(profile.kind, model.dtype, free_bytes)
+    # Ranks that keep the same have the same plan.
+    plans: dict[int, MemoryPlan] = {}
     fits = []
     for shard, footprint in model.parts(layout.tp):
-        plan = MemoryPlan.of(
-            model.config, model.groups, shard, model.settings, footprint.total, device
-        )
-        fits.append((shard, footprint, plan))
+        if id(footprint) not in plans:
+            plans[id(footprint)] = MemoryPlan.of(
+                model.config, model.groups, shard, model.settings, footprint.total, device
+            )
+        fits.append((shard, footprint, plans[id(footprint)]))
     rooms = zip(*(plan.room for _, _, plan in fits), strict=True)
     blocks, seqs, snapshots = (min(room) for room in rooms)
     agreed = [
@@ -235,11 +273,19 @@ def predict(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Lo
     # Groups without a stream leave the machine to the others.
     busy_ranks = layout.tp * min(layout.dp, load.concurrency)
     cost = step_cost(model, profile, layout, fitted, busy_ranks)
+    shares = _shares(load.concurrency, layout.dp)
+    limits = _limits(model, fitted)
+    most = shares[0][0]
+    busiest = simulate(replace_concurrency(load, most), limits, cost.of)
     results = [
-        (simulate(replace_concurrency(load, count), _limits(model, fitted), cost.of), groups)
-        for count, groups in _shares(load.concurrency, layout.dp)
+        (
+            busiest
+            if count == most or count >= _MANY_STREAMS
+            else simulate(replace_concurrency(load, count), limits, cost.of),
+            groups,
+        )
+        for count, groups in shares
     ]
-    busiest = results[0][0]
     plan = fitted.plan
     running = min(fitted.fitting_seqs, plan.states.num_seqs)
     budget = RankBudget(
@@ -255,9 +301,7 @@ def predict(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Lo
         dp=layout.dp,
         memory=budget,
         fitting_seqs=fitted.fitting_seqs * layout.dp,
-        running_seqs=sum(
-            groups * min(count, running) for count, groups in _shares(load.concurrency, layout.dp)
-        ),
+        running_seqs=sum(groups * min(count, running) for count, groups in shares),
         tokens_per_s=sum(groups * _rate(model, result) for result, groups in results),
         ttft_s=ttft_s,
         inter_token_s=busiest.inter_token_s,

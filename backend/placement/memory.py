@@ -54,7 +54,7 @@ class RankMemory:
         """
         hidden, size = config.hidden_size, DTYPE_BYTES[dtype]
         columns = shard.intermediate.stop - shard.intermediate.start
-        vocab = shard.vocab.stop - shard.vocab.start
+        vocab = shard.vocab.stop - shard.vocab.start if shard.stage.is_last else 0
         step = token_budget * (4 * hidden + 3 * columns + 3 * config.per_layer_width) * size
         return cls(*footprint, step + 2 * max_num_seqs * vocab * 4)
 
@@ -88,26 +88,34 @@ def kv_bytes_per_head(head_dim: int, dtype: str) -> int:
 
 
 def kv_block_bytes(
-    config: ModelConfig, groups: Sequence[CacheGroup], tp: int, block_size: int, dtype: str
+    config: ModelConfig,
+    groups: Sequence[CacheGroup],
+    tp: int,
+    block_size: int,
+    dtype: str,
+    layers: range | None = None,
 ) -> list[int]:
     """Return what each of tp ranks has of a block: of one cache group the keys and values of
-    block_size tokens."""
-    shapes = kv_shapes(config)
+    block_size tokens. layers: those of the ranks' stage; None: all."""
+    shapes = [
+        shape if layers is None or layer in layers else None
+        for layer, shape in enumerate(kv_shapes(config))
+    ]
+    # Layers are many, their shapes one or two.
+    by_shape = {shape: _token_bytes(shape, tp, dtype) for shape in set(shapes) if shape}
     return [
         block_size
-        * block_size_of(
-            groups,
-            [_token_bytes(shape, tp, rank, dtype) if shape else 0 for shape in shapes],
-        )
+        * block_size_of(groups, [by_shape[shape][rank] if shape else 0 for shape in shapes])
         for rank in range(tp)
     ]
 
 
-def _token_bytes(shape: KVShape, tp: int, rank: int, dtype: str) -> int:
+def _token_bytes(shape: KVShape, tp: int, dtype: str) -> list[int]:
+    """Return what each rank has of a token's keys and values in a layer of such a shape."""
     if shape.is_latent:
-        return shape.head_dim * DTYPE_BYTES[dtype]
-    heads = kv_heads_of_ranks(shape.num_kv_heads, tp)[rank]
-    return heads * kv_bytes_per_head(shape.head_dim, dtype)
+        return [shape.head_dim * DTYPE_BYTES[dtype]] * tp
+    head_bytes = kv_bytes_per_head(shape.head_dim, dtype)
+    return [heads * head_bytes for heads in kv_heads_of_ranks(shape.num_kv_heads, tp)]
 
 
 def available_bytes() -> int:

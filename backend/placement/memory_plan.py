@@ -11,7 +11,7 @@ from backend.config.cache_groups import CacheGroup
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.config.states import snapshot_interval
-from backend.placement.decode_sizes import DecodeSizes
+from backend.placement.decode_sizes import captured_bytes
 from backend.placement.memory import (
     ModelFootprint,
     RankMemory,
@@ -93,16 +93,20 @@ class MemoryPlan:
         )
         longest = min(settings.max_model_len or config.max_model_len, config.max_model_len)
         beside = rotary_bytes(config, longest, device.dtype)
-        if device.kind == "cuda" and not settings.enforce_eager:
-            beside += DecodeSizes.of(settings.max_num_seqs, longest).size_bytes
+        beside += captured_bytes(config, settings, device.kind, longest)
         taken = (step_bytes or rank_memory.activation_bytes) + beside
         rank_memory = replace(rank_memory, activation_bytes=taken)
         check_fits(rank_memory.total_bytes, device.free_bytes)
         stored_as = kv_dtype(settings, device.dtype)
-        blocks = kv_block_bytes(config, groups, shard.size, settings.block_size, stored_as)
-        block_bytes, group_block_bytes = blocks[shard.rank], sum(blocks)
+        blocks = [
+            kv_block_bytes(config, groups, shard.size, settings.block_size, stored_as, layers)
+            for layers in shard.stage.cuts
+        ]
+        block_bytes = blocks[shard.stage.index][shard.rank]
+        group_block_bytes = sum(map(sum, blocks))
         # A rank that has more than its share of the KV heads has room for less of a cache.
-        whole = group_block_bytes / block_bytes if block_bytes else shard.size
+        num_ranks = shard.size * shard.stage.size
+        whole = group_block_bytes / block_bytes if block_bytes else num_ranks
         left_bytes = int((device.free_bytes - rank_memory.total_bytes) * whole)
         kv_bytes = settings.kv_cache_bytes or default_kv_bytes(device.kind, left_bytes)
         states = StatePlan.of(config, shard, settings, kv_bytes, has_blocks=bool(groups))

@@ -18,6 +18,7 @@ from backend.config.states import StateShape, state_shapes
 from backend.config.tensors import Cut, TensorInfo
 from backend.placement.delta_heads import key_heads_of, split_value_heads
 from backend.placement.mamba_heads import groups_of, split_mamba_heads
+from backend.placement.stages import Stage, whole_model
 
 ALL = slice(None)
 NOTHING = slice(0, 0)
@@ -48,7 +49,7 @@ class Shard:
     others. all_heads: query heads of a layer, of all ranks. intermediate: columns of an MLP of
     mlp_width. mlp_unit: columns of others that stay together.
     experts: those of a mixture that this rank has whole; None: its columns of each. delta, mamba:
-    what the layers have that are delta nets, or Mamba-2.
+    what the layers have that are delta nets, or Mamba-2. stage: which layers it has of them all.
     """
 
     rank: int
@@ -60,6 +61,7 @@ class Shard:
     mlp_width: int
     mlp_unit: int
     all_heads: int
+    stage: Stage
     experts: slice | None = None
     delta: DeltaNet | None = None
     mamba: Mamba2 | None = None
@@ -114,7 +116,7 @@ class Shard:
         return groups_of(mamba, heads), heads
 
     def has(self, info: TensorInfo) -> bool:
-        """Whether any of a tensor is this rank's: experts may be another's."""
+        """Whether any of a tensor is this rank's, of its stage's: experts may be another's."""
         if info.expert is None or self.experts is None:
             return True
         return info.expert in range(self.experts.start, self.experts.stop)
@@ -168,13 +170,18 @@ class Shard:
 
 
 def split_model(
-    config: ModelConfig, tp: int, mlp_unit: int = MLP_UNIT, *, expert_parallel: bool = False
+    config: ModelConfig,
+    tp: int,
+    mlp_unit: int = MLP_UNIT,
+    *,
+    expert_parallel: bool = False,
+    stage: Stage | None = None,
 ) -> list[Shard]:
     """Cut a model for `tp` ranks.
 
     mlp_unit: columns of the MLP that stay together, if every rank can have some. expert_parallel:
-    whether experts stay whole. Raises ModelError if there are not that many KV groups, or if the
-    experts cannot be shared out.
+    whether experts stay whole. stage: whose ranks these are; None: they have all layers. Raises
+    ModelError if there are not that many KV groups, or if the experts cannot be shared out.
     """
     fewest = min(map(config.num_kv_heads_of, config.attentions), default=config.num_kv_heads)
     if tp > fewest:
@@ -202,6 +209,7 @@ def split_model(
             config.intermediate_size,
             mlp_unit,
             config.num_heads,
+            stage or whole_model(config),
             own_experts,
             delta,
             mamba,

@@ -34,7 +34,7 @@ class StatePlan:
 
     @property
     def num_slots(self) -> int:
-        return self.num_seqs + self.num_snapshots if self.slot_bytes else 0
+        return self.num_seqs + self.num_snapshots if self.group_slot_bytes else 0
 
     @property
     def bytes(self) -> int:
@@ -94,9 +94,9 @@ def group_slot_bytes(config: ModelConfig) -> int:
 
 
 def rank_slot_bytes(config: ModelConfig, shard: Shard) -> int:
-    """Return this rank's part of that."""
-    states = [layer.state for layer in config.spec.layers if layer.state is not None]
-    return sum(num_bytes(shard.state_shapes(state)) for state in states)
+    """Return this rank's part of that, in the layers that it has."""
+    layers = [config.spec.layers[index] for index in shard.stage.layers]
+    return sum(num_bytes(shard.state_shapes(layer.state)) for layer in layers)
 
 
 def _num_snapshots(set_bytes: int, left_bytes: int, slot_bytes: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from backend.quant.planes import PLANES, places_of
+from backend.quant.planes import PLANES, places_of, span_of
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 
 Quantization = Literal["auto", "none", "int4", "int8"]
@@ -114,16 +114,20 @@ class KeptWeights:
         """Return the format in which a weight of k columns is kept."""
         return kept_format(self.quantization, KEPT_FORMATS[self.kernels], stored_as, k)
 
-    def footprint(self, stored_as: WeightFormat, n: int, k: int) -> WeightFootprint:
-        """Return what is kept of a weight [n, k] that a file has in a format."""
+    def footprint(
+        self, stored_as: WeightFormat, n: int, k: int, scale_columns: int = 0
+    ) -> WeightFootprint:
+        """Return what is kept of a weight [n, k] that a file has in a format. scale_columns: that
+        share a scale there; 0: those of a block."""
         kept = self.kept_format(stored_as, k)
         if kept is WeightFormat.DENSE:
             return self.dense_footprint(n, k)
         if self.kernels == "native":
             return WeightFootprint(0, native_bytes(kept, n, k))
         if self.kernels == "triton":
-            # At most: scales that neighbouring groups share are kept once.
-            return WeightFootprint(0, places_of(PLANES[kept], n, k).size)
+            # Scales that neighbouring groups share are kept once.
+            span = span_of(PLANES[kept], k, scale_columns if kept is stored_as else 0)
+            return WeightFootprint(0, places_of(PLANES[kept], n, k, span).size)
         packed = n * k + 2 * n  # Q8_CHANNEL: a scale of 2 bytes for each feature
         if kept is not WeightFormat.Q8_CHANNEL:
             # A scale and a zero of bf16 for each group of values.

@@ -26,6 +26,8 @@ from backend.quant.weight_format import WeightFormat
 GROUP = 32
 SUPER = 256
 _ALIGNED = 16
+# Groups that may share a scale: 1,024 columns, as many as one scale a feature often has at least.
+MOST_SPAN = 32
 
 # What a value is: an integer of so many bits, a place in IQ4_NL's table, a float of 4 or 8 bits.
 ValueKind = Literal["uint4", "uint5", "uint6", "uint8", "iq4_nl", "e2m1", "e4m3"]
@@ -94,6 +96,20 @@ class PlanePlaces:
     mins: int
     supers: int
     size: int
+
+
+def span_of(planes: PlaneFormat, k: int, scale_columns: int) -> int:
+    """Return how many groups in a row share a scale at least, a power of two.
+
+    k: columns of the weight; scale_columns: that have one scale each; 0: no more than a group.
+    """
+    span = 1
+    if planes.scales not in ("half", "float"):
+        return span
+    groups, alike = k // GROUP, scale_columns // GROUP
+    while alike and span < MOST_SPAN and groups % (2 * span) == 0 and alike % (2 * span) == 0:
+        span *= 2
+    return span
 
 
 def places_of(planes: PlaneFormat, n: int, k: int, span: int = 1) -> PlanePlaces:

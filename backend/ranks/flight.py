@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """A step whose tokens have been recorded."""
+    """A step whose tokens have been recorded. seconds: what its sequences waited for it."""
 
     plan: StepPlan
     outputs: list[tuple[int, SeqOutput]]
     schedule_s: float
     result: "StepResult"
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +94,4 @@ class Flight:
         result = self._runner.collect(flying.step)
         self._matchers.accept(flying.sampled, result.token_ids)
         outputs = self._scheduler.resolve(result.token_ids, result.logprobs, result.prompt_logprobs)
-        return [Landed(flying.plan, outputs, flying.schedule_s, result)]
+        return [Landed(flying.plan, outputs, flying.schedule_s, result, result.forward_s)]

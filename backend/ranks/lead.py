@@ -14,6 +14,7 @@ import msgspec
 
 from backend.config.cache_groups import capacity_tokens, longest_sequence
 from backend.ranks.flight import Flight, Landed
+from backend.ranks.staged_flight import StagedFlight
 from backend.ranks.told_credits import ToldCredits
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.pooling_scheduler import PoolingScheduler
@@ -26,10 +27,10 @@ from backend.step import StepPlan
 from backend.structured_output.faulty_matchers import build_matchers
 from backend.structured_output.matchers import Matchers
 from backend.wire.channel import ChannelBroken, LeadEnd
-from backend.wire.control import Attach, ChildLine, Detach, Listen, Stop
+from backend.wire.control import Attach, ChildLine, Detach, Listen, Retire, Stop
+from backend.wire.link import Link, PlanWriter
 from backend.wire.local.ends import LocalLeadEnd
 from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase
-from backend.wire.local.ring import RingWriter
 from backend.wire.messages import (
     Abort,
     FinishReason,
@@ -46,11 +47,14 @@ from backend.wire.messages import (
 )
 from backend.wire.tcp.acceptor import Acceptor
 from backend.wire.tcp.encryption import lead_context
+from backend.wire.tcp.ends import TcpLeadEnd
+from backend.wire.tcp.handshake import Reason, is_of_another_gateway
 
 if TYPE_CHECKING:
     from backend.engine.device_runner import DeviceRunner
     from backend.engine.engine import Engine
     from backend.engine.model_runner import StepResult
+    from backend.engine.stage_runner import StageRunner
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +68,12 @@ class Lead:
         settings: EngineSettings,
         engine: "Engine",
         line: ChildLine,
-        plans: RingWriter | None,
+        plans: PlanWriter | None,
         heartbeat: HeartbeatWriter,
+        drawn: Link | None = None,
     ) -> None:
-        """plans: the ring to the followers; None for a group of one."""
+        """plans: the way to the followers; None for a group of one. drawn: what the last stage
+        tells, where there are several."""
         self._replica = replica
         self._block_size = settings.block_size
         self._engine = engine
@@ -87,16 +93,23 @@ class Lead:
             groups=engine.groups,
             runs_whole=engine.config.runs_whole,
             states=_state_slots(engine, settings.block_size),
+            num_stages=settings.pp,
         )
         self._prefill_budget = PrefillBudget(settings.inter_token_ms / 1000)
         self._matchers = build_matchers(
             engine.config.vocab_size, engine.config.eos_token_ids, settings.test_faults
         )
         self._flight = _flight(self._scheduler, engine, self._matchers)
+        self._staged: StagedFlight | None = None
+        if drawn is not None:
+            runner = cast("StageRunner", engine.runner)
+            self._staged = StagedFlight(self._scheduler, runner, self._matchers, drawn, settings.pp)
+        self._waits = False  # nothing can be planned before something arrives
         self._channels: dict[int, LeadEnd] = {}
         self._acceptor: Acceptor | None = None
         self._credits = ToldCredits()
         self._refusals: list[tuple[int, SeqOutput]] = []  # for the next frame
+        self._is_retiring = False
         self._is_stopped = False
         self._totals = Totals()
 
@@ -135,6 +148,8 @@ class Lead:
         while not self._is_stopped:
             self.receive()
             self.step()
+        if self._flight:
+            self._send_landed(self._flight.land())  # the other ranks wait in its sums for this one
         # Workers of other gateways are told of no end but by this: it is no death.
         if self._acceptor is not None:
             self._acceptor.close()
@@ -143,33 +158,54 @@ class Lead:
 
     def step(self) -> None:
         """Plan and run one step, and send what came of it; without work, say what is free."""
+        if self._staged is not None:
+            self._send_landed(self._staged.land())
+            self._waits = self._staged.is_full
+            if self._waits:
+                return
         started = time.monotonic()
         plan = self._scheduler.schedule(self._prefill_budget.limit)
         if plan is None:
             self._send_rest()
             return
         newcomers = self._scheduler.newcomers()
-        suspects = newcomers + (self._flight.suspects if self._flight else [])
+        ahead = self._flight or self._staged
+        suspects = newcomers + (ahead.suspects if ahead else [])
         self._heartbeat.name_step(plan.step, plan.num_seqs, plan.num_tokens, suspects)
-        if self._flight:
+        if ahead:
             self._matchers.keep(lambda key: key in self._scheduler)
         sampled = self._scheduler.sampled
         plan = self._matchers.mask(plan, sampled)
-        if self._plans is not None and not self._plans.write(plan.to_bytes()):
-            # A follower is in this step or the last, so two plans at most are unread.
-            raise RuntimeError("the followers do not read their plans")
+        self._publish(plan)
+        if self._staged is not None:
+            self._staged.launch(plan, sampled, newcomers, started)
+            self._show_load()
+            self._heartbeat.enter(Phase.IDLE)
+            return
         if self._flight:
             self._send_landed(self._flight.launch(plan, sampled, newcomers, started))
             return
         planned = time.monotonic()
         result = self._engine.runner.run(plan)
+        self._engine.tp.check()
         self._prefill_budget.observe(plan, time.monotonic() - planned)
         self._matchers.accept(sampled, result.token_ids)
         outputs = self._commit(plan, result)
         self._matchers.keep(lambda key: key in self._scheduler)
-        self._heartbeat.show(self._load)
+        self._show_load()
         self._heartbeat.enter(Phase.IDLE)
         self._send_step(plan.step, outputs, planned - started, result)
+
+    def _publish(self, plan: StepPlan) -> None:
+        """Write a plan to the followers' ring."""
+        if self._plans is None or self._plans.write(plan.to_bytes()):
+            return
+        # A follower is in this step or the last, so two plans at most are unread; and one more
+        # where steps fly, until the one that does has landed, which takes all ranks.
+        if self._flight:
+            self._send_landed(self._flight.land())
+        if not self._plans.write(plan.to_bytes()):
+            raise RuntimeError("the followers do not read their plans")
 
     def _commit(self, plan: StepPlan, result: "StepResult") -> list[tuple[int, SeqOutput]]:
         if isinstance(self._scheduler, PoolingScheduler):
@@ -188,15 +224,19 @@ class Lead:
             channel.register(poll)
         if self._acceptor is not None:
             poll.register(self._acceptor, select.POLLIN)
-        is_busy = self._scheduler.has_work or (self._flight is not None and self._flight.is_flying)
-        ready = poll.poll(0) if is_busy else self._heartbeat.wait(poll)
+        if self._staged is not None:
+            poll.register(self._staged, select.POLLIN)
+        is_flying = self._flight is not None and self._flight.is_flying
+        is_busy = (self._scheduler.has_work or is_flying) and not self._waits
+        ready = poll.poll(0) if is_busy else self._heartbeat.wait(poll, self._show_load)
         if not ready:
             return
+        self._waits = False
         while (packet := self._line.receive()) is not None:
             self._apply_control(*packet)
         if self._acceptor is not None:
-            for worker, end in self._acceptor.take():
-                self._welcome(worker, end)
+            for hello, stream in self._acceptor.take():
+                self._welcome(hello.worker_key, TcpLeadEnd(hello.epoch, stream))
         for worker, channel in list(self._channels.items()):
             if self._channels.get(worker) is not channel:
                 continue  # it was found gone when something was passed on to it
@@ -215,6 +255,8 @@ class Lead:
             case Detach(worker=worker, epoch=epoch):
                 if worker in self._channels and self._channels[worker].epoch == epoch:
                     self._forget_worker(worker)
+            case Retire():
+                self._is_retiring = True
             case Stop():
                 self._is_stopped = True
 
@@ -223,7 +265,7 @@ class Lead:
         self._forget_worker(worker)
         self._channels[worker] = channel
         ready = msgspec.structs.replace(
-            self._ready, epoch=channel.epoch, credit=self._scheduler.credit
+            self._ready, epoch=channel.epoch, credit=self._credit_of(worker)
         )
         self._send_to(worker, ready)
 
@@ -306,14 +348,18 @@ class Lead:
         timings = StepTimings(schedule_s, result.forward_s, result.sample_s)
         self._totals = self._totals_with(timings)
         now_s = time.monotonic()
-        credit, rests = self._scheduler.credit, not self._scheduler.has_work
+        rests = not self._scheduler.has_work
         for worker, part in parts.items():
+            credit = self._credit_of(worker)
             if part or rests or self._credits.is_news(worker, credit, now_s):
                 self._credits.note(worker, credit, now_s)
-                self._send_to(worker, self._frame(step, part, timings))
+                self._send_to(worker, self._frame(step, part, timings, credit))
 
     def _send_rest(self) -> None:
         """Without a step to plan, land the one that flies; or say what is free."""
+        if self._staged is not None and self._staged.is_flying:
+            self._waits = True
+            return
         if self._flight is None or not self._flight.is_flying:
             self._send_load()
             return
@@ -322,10 +368,12 @@ class Lead:
 
     def _send_landed(self, steps: list[Landed]) -> None:
         """Send what steps gave that have landed."""
-        self._heartbeat.show(self._load)
+        if not steps:
+            return
+        self._show_load()
         self._heartbeat.enter(Phase.IDLE)
         for step in steps:
-            self._prefill_budget.observe(step.plan, step.result.forward_s)
+            self._prefill_budget.observe(step.plan, step.seconds)
             self._send_step(step.plan.step, step.outputs, step.schedule_s, step.result)
 
     def _send_load(self) -> None:
@@ -333,12 +381,22 @@ class Lead:
 
         Without it a worker's credit would stay at what it was, maybe 0, and its requests wait.
         """
-        self._heartbeat.show(self._load)
+        self._show_load()
         self._heartbeat.beat()
         now_s = time.monotonic()
         for worker, part in self._split_by_worker([]).items():
-            self._credits.note(worker, self._scheduler.credit, now_s)
-            self._send_to(worker, self._frame(0, part, StepTimings()))
+            credit = self._credit_of(worker)
+            self._credits.note(worker, credit, now_s)
+            self._send_to(worker, self._frame(0, part, StepTimings(), credit))
+
+    def _credit_of(self, worker: int) -> int:
+        """Nothing for workers of other gateways once the group is about to stop."""
+        is_refused = self._is_retiring and is_of_another_gateway(worker)
+        return 0 if is_refused else self._scheduler.credit
+
+    def _show_load(self) -> None:
+        """Have the next heartbeats carry what the group holds, and whom it has refused."""
+        self._heartbeat.show(self._load)
 
     def _split_by_worker(self, outputs: list[tuple[int, SeqOutput]]) -> dict[int, list[SeqOutput]]:
         """Sort outputs, and what was refused since the last frame, by worker."""
@@ -351,9 +409,15 @@ class Lead:
     @property
     def _load(self) -> Load:
         scheduler = self._scheduler
-        return Load(scheduler.num_running, scheduler.num_waiting, scheduler.pool.num_free)
+        held = scheduler.num_running, scheduler.num_waiting, scheduler.pool.num_free
+        if self._acceptor is None:
+            return Load(*held)
+        counts = self._acceptor.num_refused
+        return Load(*held, num_refused=tuple(counts[reason] for reason in Reason))
 
-    def _frame(self, step: int, outputs: list[SeqOutput], timings: StepTimings) -> StepOutput:
+    def _frame(
+        self, step: int, outputs: list[SeqOutput], timings: StepTimings, credit: int
+    ) -> StepOutput:
         scheduler, totals = self._scheduler, self._totals
         if scheduler.states:  # as they are now: aborts between steps change them
             totals = msgspec.structs.replace(totals, states=scheduler.states.figures)
@@ -361,7 +425,7 @@ class Lead:
             step=step,
             outputs=outputs,
             timings=timings,
-            credit=scheduler.credit,
+            credit=credit,
             num_running=scheduler.num_running,
             num_waiting=scheduler.num_waiting,
             num_free_blocks=scheduler.pool.num_free,

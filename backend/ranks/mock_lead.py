@@ -30,6 +30,7 @@ from backend.wire.messages import (
     Submit,
 )
 from backend.wire.tcp.acceptor import Acceptor
+from backend.wire.tcp.ends import TcpLeadEnd
 
 # Nothing is ever scarce here.
 PLENTY = 1 << 24
@@ -133,8 +134,8 @@ class MockLead:
         while (packet := self._line.receive()) is not None:
             self._apply_control(*packet)
         if self._acceptor is not None:
-            for _, channel in self._acceptor.take():
-                self._welcome(channel)
+            for hello, stream in self._acceptor.take():
+                self._welcome(TcpLeadEnd(hello.epoch, stream))
         if self._channel is not None:
             try:
                 for request in self._channel.receive():

@@ -9,26 +9,36 @@ import faulthandler
 import os
 import select
 import signal
+import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 from backend.config.errors import ModelError
 from backend.config.identity import model_identity
 from backend.ranks.follower import Follower
 from backend.ranks.lead import Lead
 from backend.ranks.local_replica import RankSpawn
+from backend.ranks.meeting import FarLinks, PlanFanOut, meet
 from backend.settings import EngineSettings
-from backend.wire.control import ChildLine, ControlClosed, GroupWiring, Progress
+from backend.wire.control import ChildLine, ControlClosed, GroupWiring, Meet, Progress
+from backend.wire.group_shape import GroupShape
+from backend.wire.link import Link, PlanReader, PlanWriter
 from backend.wire.local.child import ChildContext
 from backend.wire.local.collection import collection_paused
-from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase
+from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase, num_batches
 from backend.wire.local.ring import RingReader, RingWriter
+from backend.wire.local.ring_link import RingLink
 from backend.wire.local.wiring import WiringFds
 from backend.wire.messages import Failed
+
+if TYPE_CHECKING:
+    from backend.distributed.pipeline import Pipeline
+    from backend.distributed.tensor_parallel import TensorParallel
+    from backend.engine.engine import Engine
 
 # Progress is for eyes: more packets than five a second would only cost.
 PROGRESS_INTERVAL_S = 0.2
@@ -38,27 +48,40 @@ OOM_SCORE_ADJ = 500
 
 
 def rank_main(context: ChildContext, spawn: RankSpawn) -> None:
-    """Entry point of a spawned rank; returns when told to stop."""
+    """Entry point of a spawned rank; returns when told to stop, or ends the process then."""
     line = context.begin()
     # Before it kills a group that hangs, the supervisor asks every rank where it is.
     faulthandler.register(signal.SIGUSR1)
     _offer_memory()
     _prepare_threads(spawn.settings)
+    status = 0
     try:
         _serve(spawn, line)
     except ControlClosed:
-        return  # the supervisor is gone, and so is everyone to report to
+        pass  # the supervisor is gone, and so is everyone to report to
     except ModelError as error:
-        _fail(line, spawn.rank, str(error))
+        status = _failed(line, spawn.rank, str(error))
     except Exception as error:
         traceback.print_exc()
-        _fail(line, spawn.rank, f"{type(error).__name__}: {error}")
+        status = _failed(line, spawn.rank, f"{type(error).__name__}: {error}")
+    if spawn.settings.tp > 1 and _has_device():
+        # Its libraries' ends wait for the device, and that maybe for a rank that is gone.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    if status:
+        sys.exit(status)
 
 
-def _fail(line: ChildLine, rank: int, message: str) -> NoReturn:
+def _failed(line: ChildLine, rank: int, message: str) -> int:
     with contextlib.suppress(ControlClosed):
         line.send(Failed(rank, message))
-    sys.exit(1)
+    return 1
+
+
+def _has_device() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
 
 
 def _offer_memory() -> None:
@@ -78,46 +101,123 @@ def _prepare_threads(settings: EngineSettings) -> None:
 
 def num_threads(settings: EngineSettings) -> int:
     """Return how many threads a rank computes with: its share of the cores."""
-    return settings.threads or max(1, len(os.sched_getaffinity(0)) // (settings.tp * settings.dp))
+    num_ranks = settings.num_ranks * settings.dp
+    return settings.threads or max(1, len(os.sched_getaffinity(0)) // num_ranks)
 
 
 def _serve(spawn: RankSpawn, line: ChildLine) -> None:
     """Load this rank's part, then lead or follow until told to stop."""
-    wiring = _await_wiring(line, spawn.rank, spawn.settings.tp)
-    heartbeat = HeartbeatWriter(wiring.page, spawn.rank, spawn.settings.tp, spawn.epoch)
+    shape = spawn.shape
+    wiring = _await_wiring(line, spawn.rank, shape)
+    heartbeat = HeartbeatWriter(
+        wiring.page,
+        spawn.rank - shape.local.start,
+        len(shape.local),
+        spawn.epoch,
+        num_steps=num_batches(shape.pp),
+    )
     with collection_paused():
         # torch.multiprocessing before anything else of torch: it installs torch's own reducers.
         import torch.multiprocessing
 
         from backend import native
-        from backend.distributed.shm import SharedMemoryParallel
-        from backend.distributed.tensor_parallel import TensorParallel
+        from backend.distributed.pipeline import Pipeline
         from backend.engine.engine import build_engine
 
     torch.set_num_threads(num_threads(spawn.settings))
     native.set_num_threads(num_threads(spawn.settings))
-    tp = TensorParallel()
-    if wiring.exchange is not None:
-        tp = SharedMemoryParallel(spawn.rank, spawn.settings.tp, wiring.exchange)
-    reporter = StartReporter(line, spawn.rank, heartbeat)
-    engine = build_engine(spawn.settings, tp, reporter, line.send, spawn.first_rank)
+    tp = _join_group(spawn, wiring, shape)
+    before, after, drawn = (
+        RingLink(fds, epoch=spawn.epoch, on_wait=heartbeat.beat) if fds is not None else None
+        for fds in (wiring.before, wiring.after, wiring.drawn)
+    )
+    far = FarLinks()
+    if not shape.is_whole:
+        far = meet(spawn.rank, shape, spawn.epoch, *_await_meeting(line), heartbeat.beat)
+    pipeline = Pipeline(
+        shape.stage_of(spawn.rank), shape.pp, before or far.before, after or far.after
+    )
+    try:
+        reporter = StartReporter(line, spawn.rank, heartbeat)
+        engine = build_engine(spawn.settings, tp, reporter, line.send, spawn.first_rank, pipeline)
+        _run(spawn, line, wiring, heartbeat, engine, pipeline, drawn, far)
+    finally:
+        tp.abort()
+
+
+def _join_group(spawn: RankSpawn, wiring: WiringFds, shape: GroupShape) -> "TensorParallel":
+    """Move next to this rank's device, and return what sums over the ranks of its stage."""
+    from backend.distributed.shm import SharedMemoryParallel
+    from backend.distributed.tensor_parallel import TensorParallel
+    from backend.engine.device_locality import stay_near
+    from backend.engine.platform import device_of
+
+    device = device_of(spawn.settings, spawn.rank, spawn.first_rank)
+    stay_near(device)
+    if wiring.exchange is None or wiring.meeting is None:
+        return TensorParallel()
+    host = SharedMemoryParallel(spawn.rank % shape.tp, shape.tp, wiring.exchange)
+    if device.type == "cpu":
+        return host
+    from backend.distributed.device_group import join_devices
+
+    return join_devices(host, device, wiring.meeting)
+
+
+def _run(
+    spawn: RankSpawn,
+    line: ChildLine,
+    wiring: WiringFds,
+    heartbeat: HeartbeatWriter,
+    engine: "Engine",
+    pipeline: "Pipeline",
+    drawn: Link | None,
+    far: FarLinks,
+) -> None:
+    """Run what the group is asked for, as its lead or after it."""
+    import torch
+
     sizes = torch.tensor([engine.model.weight_bytes, engine.model.replicated_bytes])
-    weight_bytes, replicated_bytes = tp.all_gather(sizes).T.tolist()
+    # Of each stage the ranks' pairs, one after the other.
+    of_stages = pipeline.gather(engine.tp.all_gather(sizes).flatten().tolist())
+    weight_bytes = [size for stage in of_stages for size in stage[::2]]
+    # Stages have nothing in common.
+    replicated_bytes = of_stages[0][1] if len(of_stages) == 1 else 0
     # Not sooner: in the gather a rank may have waited long for others that still loaded.
     heartbeat.show(Load(num_free_blocks=engine.num_blocks), str(engine.device))
     heartbeat.enter(Phase.IDLE)
     if spawn.rank > 0:
-        assert wiring.plans is not None
-        Follower(engine, RingReader(wiring.plans, epoch=spawn.epoch), line, heartbeat).run()
+        plans: PlanReader | None = far.lead
+        if wiring.plans is not None:
+            plans = RingReader(wiring.plans, epoch=spawn.epoch)
+        assert plans is not None, "plans come from this machine or another"
+        if far.lead is not None and spawn.rank == spawn.shape.teller:
+            drawn = far.lead
+        Follower(engine, plans, line, heartbeat, drawn).run()
         return
-    plans = RingWriter(wiring.plans, epoch=spawn.epoch) if wiring.plans is not None else None
-    lead = Lead(spawn.replica, spawn.settings, engine, line, plans, heartbeat)
+    ring = RingWriter(wiring.plans, epoch=spawn.epoch) if wiring.plans is not None else None
+    writer: PlanWriter | None = ring
+    if far.ranks:
+        writer, drawn = PlanFanOut(ring, [*far.ranks.values()]), far.ranks[spawn.shape.teller]
+    lead = Lead(spawn.replica, spawn.settings, engine, line, writer, heartbeat, drawn)
     identity = model_identity(engine.config)
-    lead.announce(spawn.epoch, weight_bytes, replicated_bytes[0], identity)
+    lead.announce(spawn.epoch, weight_bytes, replicated_bytes, identity)
     lead.run()
 
 
-def _await_wiring(line: ChildLine, rank: int, size: int) -> WiringFds:
+def _await_meeting(line: ChildLine) -> tuple[Meet, socket.socket | None]:
+    """Wait until it is known where the group's ranks meet; return that, and the lead's socket."""
+    poll = select.poll()
+    poll.register(line, select.POLLIN)
+    while (packet := line.receive()) is None:
+        poll.poll()
+    message, fds = packet
+    if not isinstance(message, Meet):
+        raise ControlClosed("told to stop before the group has met")
+    return message, socket.socket(fileno=fds[0]) if fds else None
+
+
+def _await_wiring(line: ChildLine, rank: int, shape: GroupShape) -> WiringFds:
     """Wait for what connects this rank with the others and with the supervisor."""
     poll = select.poll()
     poll.register(line, select.POLLIN)
@@ -126,7 +226,7 @@ def _await_wiring(line: ChildLine, rank: int, size: int) -> WiringFds:
     message, fds = packet
     if not isinstance(message, GroupWiring):
         raise ControlClosed("told to stop before the group was formed")
-    return WiringFds.unpack(fds, rank=rank, size=size)
+    return WiringFds.unpack(fds, rank, shape)
 
 
 class StartReporter:

@@ -9,6 +9,7 @@ from typing import Protocol
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.placement.sharding import split_model
+from backend.placement.stages import check_stages
 from backend.settings import EngineSettings
 from backend.wire.local.child import ProcessName
 from backend.wire.local.heartbeat import Load
@@ -43,6 +44,12 @@ class Replica(Protocol):
     def detach(self, worker: int, epoch: int) -> None:
         """Tell the lead that a worker is gone. Raises ControlClosed."""
 
+    def retire(self) -> None:
+        """Have the lead grant workers of other gateways nothing more: it is about to be stopped.
+
+        Raises ControlClosed.
+        """
+
     def stop(self) -> None:
         """Ask every rank to exit; those that cannot hear are killed."""
 
@@ -53,6 +60,12 @@ class Replica(Protocol):
 def check_group(config: ModelConfig, settings: EngineSettings) -> None:
     """Raise ModelError if a group with these settings cannot serve the model."""
     split_model(config, settings.tp, expert_parallel=settings.expert_parallel)
+    check_stages(config, settings.pp)
+    if settings.pp % settings.nodes:
+        raise ModelError(
+            f"--nodes {settings.nodes}: {settings.pp} stages cannot be shared out evenly\n"
+            "use a --pp that is a multiple of --nodes: each node has some of a group's layers"
+        )
     if settings.max_model_len > config.max_model_len:
         raise ModelError(
             f"--max-model-len {settings.max_model_len} is more than {config.name} was made for: "

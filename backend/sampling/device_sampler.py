@@ -25,7 +25,6 @@ from backend.ops.triton.rules import StepTokens, apply_masks, apply_rules
 from backend.ops.triton.scores import Scores, score
 from backend.ops.triton.survey import survey
 from backend.ops.upload import upload
-from backend.sampling.best_tokens import best_tokens
 from backend.sampling.device_record import record_of
 from backend.sampling.sampler import MAX_CANDIDATES, Sampled, Sampler
 from backend.step import Join, StepPlan
@@ -214,17 +213,6 @@ class DeviceSampler(Sampler):
     def choose(self, values: Tensor, ids: Tensor) -> Sampled:
         """See Sampler."""
         return Drawn(self.best(values, ids)).read()
-
-    def best(self, values: Tensor, ids: Tensor) -> Tensor:
-        """Return the best token of each row of all ranks, [N] int32, on the device.
-
-        values, ids: as choose() takes them.
-        """
-        own = torch.stack((values.double(), (ids + self._offset).double()))
-        values, ids = self._tp.all_gather(own).unbind(1)  # [ranks, N]
-        largest = values.amax(0)
-        tokens = ids.where(values == largest, torch.inf).amin(0)
-        return best_tokens(largest, tokens)
 
     def token_logprobs(
         self, logits: Tensor, token_ids: Sequence[int], counts: Sequence[int]

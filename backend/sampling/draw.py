@@ -66,6 +66,9 @@ def draw_filtered(
 
 def without_token(tokens: Ids, largest: Floats) -> Ids:
     """Mark the rows that no token can be drawn for, by their largest logit or their logsumexp."""
-    tokens[~np.isfinite(largest)] = FAULTY
+    is_finite = np.isfinite(largest)
+    if is_finite.all():
+        return tokens
+    tokens[~is_finite] = FAULTY
     tokens[np.isneginf(largest)] = NO_TOKEN
     return tokens

@@ -33,6 +33,7 @@ from torch import Tensor
 from backend.distributed.tensor_parallel import TensorParallel
 from backend.ops.cumulative_probs import CumulativeProbs
 from backend.ops.topk import argmax, topk
+from backend.sampling.best_tokens import best_tokens
 from backend.sampling.draw import Ids, SamplingFilters, draw_filtered, without_token
 from backend.sampling.isolation import apply_isolated
 from backend.sampling.logit_gather import LogitGather
@@ -125,6 +126,19 @@ class Sampler:
         """
         return Sampled(self._choose(values, ids))
 
+    def best(self, values: Tensor, ids: Tensor) -> Tensor:
+        """Return the best token of each row of all ranks, [N] int32, without the host.
+
+        values, ids: as choose() takes them.
+        """
+        if self._tp.size == 1:
+            return best_tokens(values, ids)
+        own = torch.stack((values.double(), (ids + self._offset).double()))
+        values, ids = self._tp.all_gather(own).unbind(1)  # [ranks, N]
+        largest = values.amax(0)
+        tokens = ids.where(values == largest, torch.inf).amin(0)
+        return best_tokens(largest, tokens)
+
     def sample(self, logits: Tensor, plan: StepPlan, again: Callable[[], Tensor]) -> Sampled:
         """Draw one token for each of a plan's samples.
 
@@ -199,6 +213,9 @@ class Sampler:
         return self._choose(*argmax(logits, part))
 
     def _choose(self, values: Tensor, ids: Tensor) -> Ids:
+        if self._tp.size == 1:
+            best: Ids = ids.cpu().numpy().astype(np.int64) + self._offset
+            return without_token(best, values.cpu().numpy().astype(np.float64))
         own = torch.stack((values.double(), (ids + self._offset).double()))
         gathered = self._tp.all_gather(own).cpu().numpy()  # [ranks, 2, N]
         winner = gathered[:, 0].argmax(axis=0)  # the first of equals, or NaN

@@ -39,13 +39,22 @@ class BatchPolicy:
     """Selects one step after another."""
 
     def __init__(
-        self, tables: BlockTables, max_num_tokens: int, *, runs_whole: bool = False
+        self,
+        tables: BlockTables,
+        max_num_tokens: int,
+        *,
+        runs_whole: bool = False,
+        num_stages: int = 1,
     ) -> None:
         """max_num_tokens: a step runs so many at most, more than there are rows.
 
         runs_whole: all tokens of a sequence run in one step; none has more than max_num_tokens.
+        num_stages: of ranks that have some layers each. So many cohorts of decodes are under way
+        then, one after the other, each a step: a sequence waits until its newest token is known. A
+        prompt's chunks follow one another without that.
         """
         self._runs_whole = runs_whole
+        self._num_stages = num_stages
         self.waiting: list[Sequence] = []  # by order
         self.running: list[Sequence] = []  # by order
         self.num_preemptions = 0
@@ -100,9 +109,14 @@ class BatchPolicy:
 
         Those one token behind come first, then the prefills.
         """
-        prefills = [s for s in self.running if not s.is_decoding and s.num_uncomputed_tokens > 1]
+        running = self.running
+        if self._num_stages > 1:
+            running = [seq for seq in running if not has_unknown_token(seq)]
+        prefills = [s for s in running if not s.is_decoding and s.num_uncomputed_tokens > 1]
         behind = set(prefills)
-        decodes = [seq for seq in self.running if seq not in behind]
+        decodes = [seq for seq in running if seq not in behind]
+        if self._num_stages > 1:
+            decodes = decodes[: -(-(len(self.running) - len(prefills)) // self._num_stages)]
         if throttle.decodes:
             decodes = [seq for seq in decodes if seq.tenant not in throttle.decodes]
         if throttle.prefills:

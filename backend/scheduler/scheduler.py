@@ -13,6 +13,7 @@ blocks are freed and it is computed again later, mostly from the prefix cache.
 
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterator
 from collections.abc import Sequence as ListLike
 from typing import NamedTuple
@@ -54,12 +55,14 @@ class Scheduler:
         groups: ListLike[CacheGroup] = FULL_GROUPS,
         runs_whole: bool = False,
         states: StateSlots | None = None,
+        num_stages: int = 1,
     ) -> None:
         """vocab_size: rows of the embedding; a sequence with another id is refused.
 
         groups: of the model's layers, by what they see; each has its own block table. runs_whole:
         all tokens of a sequence are run in one step, from the first one on. states: slots of layers
-        that keep states, as many as max_num_seqs at least.
+        that keep states, as many as max_num_seqs at least. num_stages: so many steps may be taken
+        for run at a time, each of other sequences: see BatchPolicy.
         """
         if max_num_batched_tokens <= max_num_seqs:
             raise ValueError("max_num_batched_tokens must be greater than max_num_seqs")
@@ -81,13 +84,16 @@ class Scheduler:
             max_chunk=max_num_batched_tokens,
             states=states,
         )
-        self._policy = BatchPolicy(self._tables, max_num_batched_tokens, runs_whole=runs_whole)
+        self._policy = BatchPolicy(
+            self._tables, max_num_batched_tokens, runs_whole=runs_whole, num_stages=num_stages
+        )
         self._sequences: dict[SeqKey, Sequence] = {}
         # The step between schedule and commit: who runs, and who is sampled.
         self._selection = _NOBODY
         self._sampled: list[Sequence] = []
         self._num_arrived = 0
-        self._ahead: StepAhead | None = None  # whose tokens are to come
+        self._num_stages = num_stages
+        self._ahead: deque[StepAhead] = deque()  # whose tokens are to come, oldest first
         self._step = 0
         # Totals, for whoever watches. Prompts include what is computed again after a preemption.
         self.num_prompt_tokens = 0
@@ -190,17 +196,16 @@ class Scheduler:
 
     def advance(self, plan: StepPlan) -> None:
         """Take the step at hand for run, so that the next can be planned before its tokens are
-        known. The step before it must be resolved.
+        known. The step before it must be resolved; with several stages, that so many before.
 
         A sequence that ends with it, whatever its token, gives back its row and blocks: only later
         steps can get them.
         """
-        assert self._ahead is None, "the step before was not resolved"
+        assert len(self._ahead) < self._num_stages, "the step before was not resolved"
         decodes, prefills = self._take_selection(plan)
-        self._ahead = StepAhead(
-            plan.step, list(zip(decodes + prefills, shares_of(plan), strict=True))
-        )
-        for seq, share in self._ahead.sequences:
+        ahead = StepAhead(plan.step, list(zip(decodes + prefills, shares_of(plan), strict=True)))
+        self._ahead.append(ahead)
+        for seq, share in ahead.sequences:
             if seq.status is SequenceStatus.FINISHED:  # by the step before
                 continue
             self._count_prompt(seq)
@@ -216,13 +221,13 @@ class Scheduler:
         logprobs: ListLike[TokenLogprobs | None] = (),
         prompt_logprobs: ListLike[TokenLogprobs] = (),
     ) -> list[tuple[int, SeqOutput]]:
-        """Record what the step gave that was taken for run; finish what has ended.
+        """Record what the oldest step gave that was taken for run; finish what has ended.
 
         What it gave a sequence that has been aborted, or that its token before ended, is dropped.
         See commit().
         """
-        assert self._ahead is not None, "no step was taken for run"
-        ahead, self._ahead = self._ahead, None
+        assert self._ahead, "no step was taken for run"
+        ahead = self._ahead.popleft()
         sampled = zip(token_ids, logprobs or itertools.repeat(None, len(token_ids)), strict=True)
         unread = iter(prompt_logprobs)
         outputs = []
@@ -270,10 +275,10 @@ class Scheduler:
     def check(self) -> None:
         """Assert the invariants; for tests."""
         self._policy.check()
-        ahead = self._ahead.sequences if self._ahead else []
+        ahead = {seq for step in self._ahead for seq, _ in step.sequences}
         num_left = sum(
             seq.status is SequenceStatus.FINISHED and self._sequences.get(seq.key) is seq
-            for seq, _ in ahead
+            for seq in ahead
         )
         assert self.num_waiting + self.num_running + num_left == len(self._sequences)
 
@@ -405,10 +410,14 @@ class Scheduler:
             drawn = FAULTY, None
         if drawn is not None:
             return self._news(seq, _append(seq, [drawn[0]]), [drawn[1]], scored)
-        if seq.status is not SequenceStatus.FINISHED:
+        if seq.status is not SequenceStatus.FINISHED or self._is_ahead(seq):
             return SeqOutput(seq.key[1], [], prompt_logprobs=scored) if scored else None
         self._finish(seq)  # a prompt that was only to be scored
         return SeqOutput(seq.key[1], [], FinishReason.LENGTH, prompt_logprobs=scored)
+
+    def _is_ahead(self, seq: Sequence) -> bool:
+        """Whether another step runs a sequence that was taken for run."""
+        return any(seq is other for step in self._ahead for other, _ in step.sequences)
 
     def _news(
         self,

@@ -64,6 +64,10 @@ class Checkpoint(Protocol):
         """Return what the file calls the type of a tensor."""
         ...
 
+    def scale_columns(self, name: str) -> int:
+        """Return how many columns of a tensor share a scale; 0: those of a block, or none."""
+        ...
+
     def close(self) -> None:
         """Let go of the files. Tensors that were read stay valid."""
         ...

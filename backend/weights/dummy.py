@@ -69,6 +69,9 @@ class DummyCheckpoint:
     def stored_type(self, name: str) -> str:
         return self._type
 
+    def scale_columns(self, name: str) -> int:
+        return 0
+
     def close(self) -> None:
         pass
 

@@ -90,6 +90,9 @@ class GGUFCheckpoint(SourceTable):
     def stored_type(self, name: str) -> str:
         return self._tensor(name).qtype.name
 
+    def scale_columns(self, name: str) -> int:
+        return 0
+
     def close(self) -> None:
         # The mappings go with their last view.
         self._tensors.clear()

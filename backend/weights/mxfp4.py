@@ -17,6 +17,8 @@ class Mxfp4Matrix:
     """One matrix [out, in] of a stack; slices of it are read as those of any other."""
 
     stored_type = "MXFP4"
+    # Blocks have their own.
+    scale_columns = 0
 
     def __init__(self, stack: StoredStack, expert: int, opened: OpenTensor) -> None:
         self._stack, self._expert, self._opened = stack, expert, opened

@@ -60,6 +60,11 @@ class QuantizedLinear:
         """What it is stored as, and what keeps it from being read in blocks."""
         return f"{self._linear.scheme.name} {self._blocks[1]}".rstrip()
 
+    @property
+    def scale_columns(self) -> int:
+        """How many columns share a scale."""
+        return self._linear.scale_block[1]
+
     @cached_property
     def _group_index(self) -> Tensor | None:
         """Return the group of each column, [in]; None where one group follows the other."""

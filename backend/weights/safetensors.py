@@ -113,6 +113,10 @@ class SafetensorsCheckpoint(SourceTable):
         linear = self._linear(name)
         return linear.stored_type if linear else self._header(self.sources[name].name).dtype
 
+    def scale_columns(self, name: str) -> int:
+        linear = self._linear(name)
+        return linear.scale_columns if linear else 0
+
     def close(self) -> None:
         self._shards.clear()
 

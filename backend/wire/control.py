@@ -1,14 +1,15 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
-The supervisor says GroupWiring, Observe, NameGroups, Attach, Listen, Dial, Detach, Quiesce, Reload,
-Ping, Drain, Stop, Place and Displace; the child says Progress, Budget, Pong, Ready, Failed,
-Serving, Quiet, Cut, Joined and Placement. Packets keep their borders, carry descriptors, and
-end-of-file tells a child that the supervisor is gone.
+The supervisor says GroupWiring, Meet, Observe, NameGroups, Attach, Listen, Dial, Detach, Quiesce,
+Retire, Reload, Ping, Drain, Stop, Place and Displace; the child says Progress, Budget, Pong, Ready,
+Failed, Serving, Quiet, Cut, Joined and Placement. Packets keep their borders, carry descriptors,
+and end-of-file tells a child that the supervisor is gone.
 
-    GroupWiring to a rank carries   wiring.WiringFds: the heartbeat page, the ranks' exchange, the
-                                    ring of plans
+    GroupWiring to a rank carries   wiring.WiringFds: the heartbeat page, the ranks' exchange,
+                                    where those on devices meet, the ring of plans
     Attach to a worker or a lead    channel.ChannelEnd: the request ring, an end of the token pipe
     Listen to a lead carries        a listening socket
+    Meet to a lead carries          a listening socket
     Observe carries                 a page of memory of the supervisor's, and one of each worker
 """
 
@@ -64,6 +65,23 @@ class Listen(msgspec.Struct, frozen=True, array_like=True, tag="listen"):
         return f"Listen(incarnation={self.incarnation})"
 
 
+class Meet(msgspec.Struct, frozen=True, array_like=True, tag="meet"):
+    """Connect with the ranks of the group that are on other machines; to every rank of such a one.
+
+    address: where the lead listens for the others; its own rank 0 is sent the socket along. host:
+    this machine's address, where ranks of others call. certificate, key: as in Listen.
+    """
+
+    address: LeadAddress
+    host: str
+    certificate: str = ""
+    key: str = ""
+
+    def __repr__(self) -> str:
+        """Leave secret and key out, wherever this may be logged."""
+        return f"Meet({self.address}, host={self.host})"
+
+
 class Dial(msgspec.Struct, frozen=True, array_like=True, tag="dial"):
     """Make a new channel to the lead of a group on another machine; to a worker.
 
@@ -98,6 +116,10 @@ class Quiesce(msgspec.Struct, frozen=True, array_like=True, tag="quiesce"):
     epoch: int
 
 
+class Retire(msgspec.Struct, frozen=True, array_like=True, tag="retire"):
+    """Grant workers of other gateways nothing more: the group is about to stop; to a lead."""
+
+
 class Reload(msgspec.Struct, frozen=True, array_like=True, tag="reload"):
     """Read the files of keys and certificates again; to workers."""
 
@@ -117,16 +139,16 @@ class Stop(msgspec.Struct, frozen=True, array_like=True, tag="stop"):
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True, tag="place"):
-    """Find a node for a group and start its agent there; to a placer.
+    """Find a node for each part of a group and start its agent there; to a placer.
 
-    order: for the agent (gateway/nodes/node_messages.py), with secrets. node: the only one that
+    orders: for the agents (gateway/nodes/node_messages.py), with secrets. node: the only one that
     will do, "" for any.
     """
 
     number: int
     epoch: int
     node: str
-    order: bytes
+    orders: tuple[bytes, ...]
 
     def __repr__(self) -> str:
         """Leave the order out, wherever this may be logged."""
@@ -212,6 +234,7 @@ class Cut(msgspec.Struct, frozen=True, array_like=True, tag="cut"):
 
 ToChild = (
     GroupWiring
+    | Meet
     | Observe
     | NameGroups
     | Attach
@@ -219,6 +242,7 @@ ToChild = (
     | Dial
     | Detach
     | Quiesce
+    | Retire
     | Reload
     | Ping
     | Drain

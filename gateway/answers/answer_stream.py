@@ -51,20 +51,25 @@ class StreamForm(Protocol):
     def finish(self, usage: Usage) -> bytes:
         """Return what comes after the last choice's end."""
 
-    def fail(self, error: ApiError) -> bytes:
-        """Return what tells that the answer breaks off here."""
+    def fail(self, error: ApiError, request_id: str) -> bytes:
+        """Return what tells that the answer breaks off here. request_id: the exchange's."""
 
 
 class AnswerStream:
     """The sink of a streamed answer, which feeds an EventQueue."""
 
     def __init__(
-        self, form: StreamForm, queue: EventQueue, new_parser: Callable[[], AnswerParser] | None
+        self,
+        form: StreamForm,
+        queue: EventQueue,
+        new_parser: Callable[[], AnswerParser] | None,
+        request_id: str = "",
     ) -> None:
-        """new_parser: see parsers.py."""
+        """new_parser: see parsers.py. request_id: for who asks why it broke off."""
         self._form = form
         self._queue = queue
         self._new_parser = new_parser
+        self._request_id = request_id
         self._begun: dict[int, _BegunChoice] = {}
 
     def follow(self, generation: Generation) -> None:
@@ -91,7 +96,7 @@ class AnswerStream:
 
     def fail(self, error: ApiError) -> None:
         """Break the stream off."""
-        self._queue.fail(self._form.fail(error))
+        self._queue.fail(self._form.fail(error, self._request_id))
 
     def _begin(self, choice: Choice) -> tuple[bytes, "_BegunChoice"]:
         framed = self._form.begin(choice)

@@ -63,7 +63,7 @@ async def respond(
     if is_streamed:
         form = answer.stream()
         queue = EventQueue(form.ping)
-        sink = AnswerStream(form, queue, new_parser)
+        sink = AnswerStream(form, queue, new_parser, context.request_id)
         generation = Generation(service.pool, sink, choices, parsed.options)
         sink.follow(generation)
         context.generation = generation

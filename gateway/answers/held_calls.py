@@ -102,26 +102,28 @@ class _Writer:
         """Return the grammar, and the paths of what it does not hold. Raises ApiError."""
         tools, notation = self.tools, self.notation
         schemas = [(function.name, function.schema) for function in functions]
+        strict = {function.name for function in functions if function.is_strict}
         if notation.form.messages is not None:
+            shortfalls: list[Shortfall] = []
             grammar = messages_grammar(
                 notation,
                 schemas,
                 body=self.body,
                 is_required=tools.is_required,
                 max_thought_tokens=self.max_thought_tokens,
+                shortfalls=shortfalls,
             )
-            return grammar, []
+            return grammar, [self._path(each, strict) for each in shortfalls]
         allows_parallel = tools.allows_parallel and not tools.name
         writer = CallsGrammar(notation, schemas, allows_parallel=allows_parallel)
         is_all = tools.is_required or self.body is not None
         grammar = writer.demanded(self.body) if is_all else writer.held()
-        strict = {function.name for function in functions if function.is_strict}
         return grammar, [self._path(each, strict) for each in writer.shortfalls]
 
     def field(self, function: str) -> str:
         """Return where the dialect has the schema of a function."""
         numbers = {tool.function.name: number for number, tool in enumerate(self.tools.tools)}
-        return self.tools.schema_field.format(numbers[function])
+        return self.tools.schema_place(numbers[function])
 
     def _path(self, shortfall: Shortfall, strict: Collection[str]) -> str:
         """Return the path of what is not held. Raises ApiError if it must be."""

@@ -78,10 +78,11 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One horizontal bar of parts, each beside the last."""
+    """One horizontal bar of parts, each beside the last. is_pale: of what was not measured."""
 
     name: str
     parts: Sequence[tuple[str, float]]
+    is_pale: bool = False
 
 
 def check_installed() -> None:
@@ -142,7 +143,8 @@ def bar_chart(title: str, x_label: str, bars: Sequence[Bar]) -> str:
             left = 0.0
             for name, value in bar.parts:
                 colour = _COLOURS[names.index(name) % len(_COLOURS)]
-                axes.barh(row, value, left=left, height=0.62, color=colour)
+                alpha = 0.35 if bar.is_pale else 1.0
+                axes.barh(row, value, left=left, height=0.62, color=colour, alpha=alpha)
                 left += value
             text = f" {left:,.0f}" if left >= 100 else f" {left:,.3g}"
             axes.annotate(text, (left, row), va="center", fontsize=8.5)

@@ -20,7 +20,7 @@ from types import TracebackType
 from backend.wire.local.lifeline import tie
 from gateway.bench.death import ServerDeath, death_from
 from gateway.bench.server_log import ServerLog
-from gateway.procfs import command_line, cpu_seconds, of_session, pss_bytes
+from gateway.procfs import command_line, cpu_seconds, of_session, pss_bytes, written_bytes
 
 START_SECONDS = 600.0
 STOP_SECONDS = 20.0
@@ -127,10 +127,11 @@ class LaunchedServer:
         return sum(map(pss_bytes, self.pids))
 
     def memory_by_process(self) -> dict[str, int]:
-        """Return the PSS of each process that has named itself, as in "rank 0.0"."""
+        """Return what each process that has named itself, as in "rank 0.0", has of memory that is
+        no file's: libraries are shared out by how many programs use them just then."""
         titles = {pid: command_line(pid) for pid in self.pids}
         ours = {pid: title for pid, title in titles.items() if title.startswith(_OWN_TITLE)}
-        return {title.removeprefix(_OWN_TITLE): pss_bytes(pid) for pid, title in ours.items()}
+        return {title.removeprefix(_OWN_TITLE): written_bytes(pid) for pid, title in ours.items()}
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that its living processes have used."""

@@ -23,7 +23,7 @@ th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right
 th { border-bottom: 2px solid #888; font-weight: 600; }
 th.text, td.text, th.words { text-align: left; }
 tr { break-inside: avoid; }
-td.words { text-align: left; white-space: normal; min-width: 7rem; }
+td.words { text-align: left; white-space: normal; min-width: 7rem; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; font-size: .88rem; }
 dt { color: #555; }
 dd { margin: 0; overflow-wrap: anywhere; }

@@ -289,7 +289,7 @@ class ChatStream:
         chunk = msgspec.structs.replace(self._base, usage=usage)
         return event(msgspec.json.encode(chunk)) + DONE
 
-    def fail(self, error: ApiError) -> bytes:
+    def fail(self, error: ApiError, request_id: str) -> bytes:
         """Write an error object."""
         return event(error.body())
 

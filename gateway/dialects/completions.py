@@ -150,7 +150,7 @@ class CompletionStream:
             return DONE
         return event(msgspec.json.encode(msgspec.structs.replace(self._base, usage=usage))) + DONE
 
-    def fail(self, error: ApiError) -> bytes:
+    def fail(self, error: ApiError, request_id: str) -> bytes:
         """Write an error object."""
         return event(error.body())
 

@@ -6,13 +6,15 @@ HTTP. Its types are in schema/anthropic.py, its answers in messages_answer.py.
 
 import msgspec
 
-from gateway.dialects.anthropic_deferred import referenced_names
+from gateway.dialects.anthropic_deferred import known_tools
+from gateway.dialects.anthropic_texts import description_of
 from gateway.dialects.anthropic_turns import system_message, turn_messages
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages_answer import MessageAnswer
 from gateway.errors import invalid, missing
 from gateway.requests.text_request import TextRequest, ToolUse
 from gateway.schema.anthropic import (
+    AnthropicMessage,
     AnthropicTool,
     CountTokensRequest,
     MessagesRequest,
@@ -55,15 +57,15 @@ def read_messages(request: MessagesRequest) -> TextRequest:
 def conversation_of(request: CountTokensRequest) -> PlainConversation:
     """Return the conversation that a model's template is given."""
     messages: list[ChatMessage] = []
-    if (system := system_message(request.system, request.messages)) is not None:
+    tools = known_tools(request).tools
+    if (system := system_message(request.system, request.messages, tools)) is not None:
         messages.append(system)
-    messages += turn_messages(request.messages, request.tools or [])
-    config = request.output_config
+    messages += turn_messages(request.messages, tools)
     conversation = PlainConversation(
         messages=messages,
         continue_final_message=request.messages[-1].role == "assistant" or None,
         chat_template_kwargs=_template_options(request),
-        reasoning_effort=None if config is None else config.effort,
+        reasoning_effort=_effort(request),
     )
     check_conversation(conversation)
     return conversation
@@ -71,43 +73,54 @@ def conversation_of(request: CountTokensRequest) -> PlainConversation:
 
 def tools_of(request: CountTokensRequest) -> ToolUse | None:
     """Return what the model may call."""
-    tools = [_tool(tool, f"tools[{number}]") for number, tool in enumerate(request.tools or [])]
-    choice = request.tool_choice
-    if not tools or (choice is not None and choice.type == "none"):
-        return None
-    if len({tool.function.name for tool in tools}) < len(tools):
+    known = known_tools(request)
+    tools = [_tool(tool, known.places[name]) for name, tool in known.tools.items()]
+    if len(request.tools or []) > len({tool.name for tool in request.tools or []}):
         raise invalid("Invalid 'tools': two tools have the same name.", "tools")
-    untold, unknown = _deferred(request)
-    if choice is None:
-        return ToolUse(tools=tools, untold=untold)
-    name = ""
-    if choice.type == "tool":
-        name = choice.name or ""
-        if name not in {tool.function.name for tool in tools}:
-            message = f"Invalid 'tool_choice.name': no tool is named '{name[:128]}'."
-            raise invalid(message, "tool_choice")
-    is_required = choice.type in ("any", "tool")
-    known = {tool.function.name for tool in tools} - unknown
-    if is_required and not known:
-        message = "'tool_choice' demands a call, but the model knows no tool yet: all are deferred."
+    choice = request.tool_choice
+    is_required = choice is not None and choice.type in ("any", "tool")
+    name = (choice.name or "") if choice is not None and choice.type == "tool" else ""
+    if choice is not None and choice.type == "tool" and name not in known.tools.keys():
+        message = f"Invalid 'tool_choice.name': no tool is named '{name[:128]}'."
         raise invalid(message, "tool_choice")
+    barred = known.removed | known.unknown if is_required else known.removed
+    allowed = frozenset(known.tools.keys() - barred) if barred else frozenset[str]()
+    if is_required and barred and (name or not allowed) and name not in allowed:
+        message = (
+            "'tool_choice' demands a call, but what could be called is deferred and was not found, "
+            "or was removed."
+        )
+        raise invalid(message, "tool_choice")
+    if not tools or (choice is not None and choice.type == "none") or (barred and not allowed):
+        return None
     return ToolUse(
         tools=tools,
         is_required=is_required,
         name=name,
-        allows_parallel=not choice.disable_parallel_tool_use,
-        schema_field="tools[{}].input_schema",
-        allowed=frozenset(known) if is_required and unknown else frozenset(),
-        untold=untold,
+        allows_parallel=choice is None or not choice.disable_parallel_tool_use,
+        schema_field="{}.input_schema",
+        places=list(known.places.values()),
+        allowed=allowed,
+        untold=frozenset(known.untold),
     )
 
 
-def _deferred(request: CountTokensRequest) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names of the tools that were deferred, and of those nothing refers to."""
-    deferred = frozenset(tool.name for tool in request.tools or [] if tool.defer_loading)
-    if not deferred:
-        return deferred, deferred
-    return deferred, deferred - referenced_names(request.messages)
+def _effort(request: CountTokensRequest) -> str | None:
+    """Return how hard to think: what the system says of this turn goes first."""
+    effort = request.output_config.effort if request.output_config is not None else None
+    of_turn = None
+    for message in request.messages:
+        if message.role == "user" and _is_said(message):
+            of_turn = None
+        elif message.output_config is not None and message.output_config.effort is not None:
+            of_turn = message.output_config.effort
+    return of_turn or effort
+
+
+def _is_said(message: AnthropicMessage) -> bool:
+    """Whether a user says something; results of tools belong to the turn before."""
+    content = message.content
+    return isinstance(content, str) or any(block.type != "tool_result" for block in content or [])
 
 
 def _tool(tool: AnthropicTool, where: str) -> Tool:
@@ -117,12 +130,18 @@ def _tool(tool: AnthropicTool, where: str) -> Tool:
             "Anthropic's servers only; this one offers the model tools of type 'custom'."
         )
         raise invalid(message, "tools", "unsupported_parameter")
+    if tool.allowed_callers is not None and "direct" not in tool.allowed_callers:
+        message = (
+            f"Invalid '{where}.allowed_callers': no programs run here; only with \"direct\" can "
+            "the model call it."
+        )
+        raise invalid(message, "tools", "unsupported_parameter")
     if tool.input_schema is None:
         raise missing(f"{where}.input_schema", "tools")
     return Tool(
         function=FunctionDefinition(
             name=tool.name,
-            description=tool.description,
+            description=description_of(tool),
             parameters=tool.input_schema,
             strict=tool.strict,
         )

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from backend.wire.messages import FinishReason
 from gateway.answer_events import (
@@ -34,6 +35,7 @@ from gateway.schema.anthropic_answer import (
     BlockPiece,
     BlockStart,
     BlockStop,
+    ContextManagement,
     Message,
     MessageDelta,
     MessageEnd,
@@ -41,6 +43,7 @@ from gateway.schema.anthropic_answer import (
     MessageStart,
     MessageStop,
     MessageUsage,
+    OutputDetails,
     Ping,
     TextBlock,
     ThinkingBlock,
@@ -72,6 +75,7 @@ class MessageAnswer:
             stop_reason=end.stop_reason,
             stop_sequence=end.stop_sequence,
             usage=_usage(usage),
+            context_management=_context_management(self._request),
         )
 
     def stream(self) -> "MessageStream":
@@ -122,11 +126,13 @@ class MessageStream:
     def finish(self, usage: Usage) -> bytes:
         """Say why the answer ended."""
         assert self._end is not None, "its only choice has ended"
-        return _event(MessageDelta(delta=self._end, usage=_usage(usage))) + _event(MessageStop())
+        managed = _context_management(self._request)
+        end = MessageDelta(delta=self._end, usage=_usage(usage), context_management=managed)
+        return _event(end) + _event(MessageStop())
 
-    def fail(self, error: ApiError) -> bytes:
+    def fail(self, error: ApiError, request_id: str) -> bytes:
         """Write an error object."""
-        return event(anthropic_error(error), "error")
+        return event(anthropic_error(error, request_id), "error")
 
     def _piece(self, piece: AnswerEvent) -> bytes:
         match piece:
@@ -233,11 +239,19 @@ def _end(choice: Choice, request: MessagesRequest, *, is_call: bool) -> MessageE
 
 def _usage(usage: Usage) -> MessageUsage:
     num_cached_tokens = usage.prompt_tokens_details.cached_tokens
+    details = usage.completion_tokens_details
     return MessageUsage(
         input_tokens=usage.prompt_tokens - num_cached_tokens,
         cache_read_input_tokens=num_cached_tokens,
         output_tokens=usage.completion_tokens,
+        output_tokens_details=(
+            OutputDetails(thinking_tokens=details.reasoning_tokens) if details else UNSET
+        ),
     )
+
+
+def _context_management(request: MessagesRequest) -> ContextManagement | UnsetType:
+    return UNSET if request.context_management is None else ContextManagement()
 
 
 def _shows_thoughts(request: MessagesRequest) -> bool:

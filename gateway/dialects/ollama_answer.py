@@ -192,7 +192,7 @@ class OllamaStream:
         line = self._answer.line()
         return encode_line(self._answer.ended(line, self._choice, usage, self._first_ns))
 
-    def fail(self, error: ApiError) -> bytes:
+    def fail(self, error: ApiError, request_id: str) -> bytes:
         """Write an error object."""
         return ollama_error(error) + b"\n"
 
@@ -230,7 +230,7 @@ class LineTemplate:
 
     def event(self, text: str) -> bytes:
         """Return the line."""
-        now = b'"%b"' % timestamp(time.time()).encode()
+        now = _quoted_time(int(time.time() * 1000))
         return b"".join((self._head, now, self._middle, _encode(text), self._tail))
 
 
@@ -243,6 +243,12 @@ def timestamp(seconds: float) -> str:
     """Write seconds since the epoch as RFC 3339 has them."""
     whole = int(seconds)
     return f"{_second(whole)}.{int((seconds - whole) * 1e6):06}Z"
+
+
+@lru_cache(maxsize=2)
+def _quoted_time(milliseconds: int) -> bytes:
+    """Return the time as JSON; many lines are written within a millisecond."""
+    return b'"%b"' % timestamp(milliseconds / 1000).encode()
 
 
 @lru_cache(maxsize=2)

@@ -17,7 +17,8 @@ from backend.wire.messages import FinishReason
 from gateway.answers.choice import Choice, Token
 from gateway.answers.whole_answer import Call
 from gateway.dialects.chat_logprobs import chat_logprobs
-from gateway.dialects.responses_tools import CalledTools, custom_input
+from gateway.dialects.responses_offered import all_tools
+from gateway.dialects.responses_tools import CalledTools, custom_input, search_arguments
 from gateway.schema.chat import TokenLogprob
 from gateway.schema.responses import (
     ENCRYPTED_REASONING,
@@ -35,6 +36,7 @@ from gateway.schema.responses import (
     ReasoningText,
     ResponsesRequest,
     ResponsesUsage,
+    ToolSearchCallItem,
 )
 from gateway.schema.usage import Usage
 
@@ -49,7 +51,7 @@ class ItemWriter:
     """Writes items, begun ones and complete ones."""
 
     def __init__(self, request: ResponsesRequest, tokenizer: "Tokenizer") -> None:
-        self.tools = CalledTools(request.tools or [])
+        self.tools = CalledTools([*all_tools(request)])
         self._num_logprobs = request.num_logprobs
         self._tokenizer = tokenizer
         self._is_encrypted = ENCRYPTED_REASONING in (request.include or ())
@@ -58,6 +60,10 @@ class ItemWriter:
     def tells_logprobs(self) -> bool:
         """Whether text has log-probabilities."""
         return self._num_logprobs is not None
+
+    def is_told_whole(self, name: str) -> bool:
+        """Whether a stream tells a call of that function only when all of it is there."""
+        return self.tools.is_custom(name) or self.tools.is_search(name)
 
     def message(
         self, item_id: str, text: str, logprobs: list[TokenLogprob], status: ItemStatus
@@ -76,17 +82,26 @@ class ItemWriter:
         )
 
     def call(self, item_id: str, call: Call, status: ItemStatus) -> OutputItem:
-        name, namespace = self.tools.place(call.name)
+        if self.tools.is_search(call.name):
+            asked = search_arguments(call.arguments or "{}")
+            return ToolSearchCallItem(id=item_id, call_id=call.id, arguments=asked, status=status)
+        name, place = self.tools.place(call.name)
+        namespace = UNSET if place is None else place
         if self.tools.is_custom(call.name):
             text = custom_input(call.arguments)
             return CustomToolCallItem(
-                id=item_id, call_id=call.id, name=name, input=text, status=status
+                id=item_id,
+                call_id=call.id,
+                name=name,
+                namespace=namespace,
+                input=text,
+                status=status,
             )
         return FunctionCallItem(
             id=item_id,
             call_id=call.id,
             name=name,
-            namespace=UNSET if namespace is None else namespace,
+            namespace=namespace,
             arguments=call.arguments,
             status=status,
         )

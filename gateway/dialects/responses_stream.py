@@ -36,6 +36,7 @@ from gateway.schema.responses import (
     ReasoningText,
     ResponseFault,
     ResponsesEvent,
+    ToolSearchCallItem,
 )
 from gateway.schema.usage import Usage
 
@@ -47,8 +48,8 @@ class _Item:
     """An item of a stream that has begun and not ended.
 
     call: of a call, whose arguments are the pieces. is_silent: what it grows by is not told; only
-    all of it is a custom tool's input. parts: of the event that it grows by, around number and
-    text.
+    all of it is a custom tool's input, or a search. parts: of the event that it grows by, around
+    number and text.
     """
 
     kind: type[TextDelta] | type[ReasoningDelta] | type[CallBegin]
@@ -174,7 +175,7 @@ class ResponsesStream:
         whole = ended(self._base, self._choice, self._output, usage)
         return self._event(f"response.{whole.status}", response=whole)
 
-    def fail(self, error: ApiError) -> bytes:
+    def fail(self, error: ApiError, request_id: str) -> bytes:
         """Tell that the answer broke off."""
         fault = ResponseFault(error.code or "server_error", error.message)
         failed = msgspec.structs.replace(
@@ -196,7 +197,7 @@ class ResponsesStream:
     ) -> bytes:
         framed = self._end_item("completed")
         item = self._open = _Item(kind, new_id(prefix), len(self._output), call=call)
-        item.is_silent = call is not None and self._writer.tools.is_custom(call.name)
+        item.is_silent = call is not None and self._writer.is_told_whole(call.name)
         item.parts = _delta_parts(item)
         framed += self._event(
             "response.output_item.added",
@@ -243,6 +244,8 @@ class ResponsesStream:
             return delta + self._event(
                 "response.custom_tool_call_input.done", input=written.input, **where
             )
+        if isinstance(written, ToolSearchCallItem):
+            return b""
         assert isinstance(written, FunctionCallItem)
         return self._event(
             "response.function_call_arguments.done",

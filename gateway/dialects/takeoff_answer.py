@@ -76,7 +76,7 @@ class TakeoffStream:
             return b""
         return event(msgspec.json.encode(_metadata(usage)), "metadata")
 
-    def fail(self, error: ApiError) -> bytes:
+    def fail(self, error: ApiError, request_id: str) -> bytes:
         """Write an error object, in an event of its own kind: data of others is text."""
         return event(takeoff_error(error), "error")
 

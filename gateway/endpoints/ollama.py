@@ -10,12 +10,14 @@ from starlette.responses import Response
 from gateway.dialects.dialect import Dialect, answer_parsed
 from gateway.dialects.ollama import OLLAMA_CHAT, OLLAMA_GENERATE
 from gateway.dialects.ollama_answer import OllamaAnswer, encode_line, timestamp
+from gateway.model_facts import ModelFacts
 from gateway.requests.body import json_response
 from gateway.requests.capabilities import capabilities
 from gateway.requests.context_length import ContextLength
 from gateway.requests.parsed_request import parse_request
 from gateway.schema.ollama import (
     OllamaChatRequest,
+    OllamaDetails,
     OllamaGenerateRequest,
     OllamaModel,
     OllamaModels,
@@ -79,10 +81,17 @@ async def ollama_show(http_request: Request) -> Response:
     """Describe one name."""
     service: Service = http_request.app.state.service
     parsed = await parse_request(http_request, _SHOW, service.task)
+    facts = service.facts
+    family = facts.family or "unisono"
+    sizes = {"context_length": ContextLength(service.pool).num_tokens, **facts.sizes}
     shown = OllamaShown(
+        template=facts.template,
+        details=_details(facts),
         model_info={
-            "general.architecture": "unisono",
-            "unisono.context_length": ContextLength(service.pool).num_tokens,
+            "general.architecture": family,
+            "general.basename": service.model_names[0],
+            "general.parameter_count": facts.num_parameters,
+            **{f"{family}.{name}": size for name, size in sizes.items()},
         },
         capabilities=[*capabilities(service)],
         modified_at=timestamp(service.created),
@@ -105,4 +114,21 @@ async def _answer(http_request: Request, dialect: Dialect[R]) -> Response:
 
 def _model(name: str, service: Service) -> OllamaModel:
     digest = hashlib.sha256(service.system_fingerprint.encode()).hexdigest()
-    return OllamaModel(name=name, model=name, modified_at=timestamp(service.created), digest=digest)
+    return OllamaModel(
+        name=name,
+        model=name,
+        modified_at=timestamp(service.created),
+        digest=digest,
+        size=service.facts.num_bytes,
+        details=_details(service.facts),
+    )
+
+
+def _details(facts: ModelFacts) -> OllamaDetails:
+    return OllamaDetails(
+        format=facts.file_format,
+        family=facts.family,
+        families=[facts.family] if facts.family else [],
+        parameter_size=facts.parameter_size,
+        quantization_level=facts.quantization,
+    )

@@ -21,11 +21,16 @@ from setproctitle import setproctitle
 from backend.config.errors import ModelError
 from backend.config.load import load_config
 from backend.ranks.replica import check_group
-from backend.wire.control import Budget, ControlClosed, Progress
+from backend.wire.control import Budget, ControlClosed, Meet, Progress
+from backend.wire.local.heartbeat import Load
 from backend.wire.local.lifeline import ignore_terminal_signals, tie
-from backend.wire.tcp.handshake import HANDSHAKE_SECONDS, HandshakeError, Hello, introduce
+from backend.wire.tcp.address import LeadAddress
+from backend.wire.tcp.dial import DialError, dial
+from backend.wire.tcp.encryption import fingerprint
+from backend.wire.tcp.handshake import Hello
 from backend.wire.tcp.listening import Listening
-from backend.wire.tcp.sockets import BACKLOG, configure, create_listener
+from backend.wire.tcp.sockets import BACKLOG, create_listener
+from backend.wire.tcp.stream import Stream
 from gateway.layout import GroupPlace
 from gateway.nodes.build import build_id
 from gateway.nodes.frame_stream import FrameStream, StreamLost
@@ -40,8 +45,11 @@ from gateway.nodes.node_messages import (
     LaunchOrder,
     Leave,
     Look,
+    MeetAt,
+    Meets,
     Placed,
     RankNews,
+    Retire,
     Said,
     decode_order,
     decode_to_agent,
@@ -53,7 +61,8 @@ from gateway.supervision.local_incarnation import LocalIncarnation
 STDIN = 0
 # Home notices a node that has vanished by what does not come.
 LOOK_SECONDS = 0.5
-CALL_SECONDS = 20.0
+# What takes longer to find, or has to be fetched, is told of.
+PATIENCE_SECONDS = 5.0
 # The last words have so long to leave; then the process ends anyway.
 FLUSH_SECONDS = 2.0
 # The group is over, and ended or not, nobody waits for its processes longer.
@@ -69,12 +78,11 @@ def main() -> int:
     setproctitle(f"unisono: node agent of group {order.number}")
     ignore_terminal_signals()
     try:
-        sock = call_home(order)
-    except (OSError, HandshakeError) as error:
-        host, port = order.home
-        print(f"unisono: {host}:{port} cannot be called: {error}", file=sys.stderr)
+        stream = call_home(order)
+    except DialError as error:
+        print(f"unisono: home cannot be called: {error}", file=sys.stderr)
         return 1
-    return asyncio.run(_serve(order, sock))
+    return asyncio.run(_serve(order, stream))
 
 
 def _read_order() -> bytes:
@@ -92,26 +100,19 @@ def _read(num_bytes: int) -> bytes:
     return data
 
 
-def call_home(order: LaunchOrder) -> socket.socket:
-    """Connect with the supervisor, and show that we have its secret.
+def call_home(order: LaunchOrder) -> Stream:
+    """Connect with the supervisor, and show that we have its secret. Raises DialError.
 
-    Raises OSError and HandshakeError.
+    Encrypted if the way to the group is, by the same certificate.
     """
-    sock = socket.create_connection(order.home, CALL_SECONDS)
-    try:
-        configure(sock)
-        sock.settimeout(HANDSHAKE_SECONDS)
-        introduce(sock, order.secret, Hello(0, order.number, order.epoch, 0))
-    except BaseException:
-        sock.close()
-        raise
-    sock.setblocking(False)
-    return sock
+    certificate = order.listen.certificate
+    pin = fingerprint(certificate) if certificate else b""
+    address = LeadAddress(*order.home, order.secret, fingerprint=pin)
+    return dial(address, Hello(order.part, order.number, order.epoch, 0))
 
 
-async def _serve(order: LaunchOrder, sock: socket.socket) -> int:
-    reader, writer = await asyncio.open_connection(sock=sock)
-    agent = Agent(order, FrameStream(reader, writer))
+async def _serve(order: LaunchOrder, stream: Stream) -> int:
+    agent = Agent(order, FrameStream(stream))
     logging.basicConfig(level=logging.INFO, handlers=[_LogSender(agent)], force=True)
     return await agent.run()
 
@@ -125,32 +126,40 @@ class Agent:
         self._host = order.host or stream.own_host
         self._node = f"{socket.gethostname()} ({self._host})"
         self._incarnation: LocalIncarnation | None = None
+        self._meeting: MeetAt | None = None
         self._has_ended = asyncio.Event()
 
     async def run(self) -> int:
         """Run the group to its end; return the exit status."""
-        try:
-            place = self._place()
-            self._incarnation = self._start(place)
-        except (ModelError, OSError) as error:
-            self.tell(Ended(self._failure(str(error))))
-            await self._stream.flush(FLUSH_SECONDS)
-            return 1
-        ranks = [(child.title, child.pid) for child in self._incarnation.replica.ranks]
-        self.tell(Placed(self._node, ranks))
         looking = asyncio.create_task(self._look())
         listening = asyncio.create_task(self._listen())
-        await self._has_ended.wait()
+        try:
+            self._incarnation = self._start(await self._find_place())
+        except (ModelError, OSError) as error:
+            fault: Fault | None = self._failure(str(error))
+        else:
+            ranks = [(child.title, child.pid) for child in self._incarnation.replica.ranks]
+            self.tell(Placed(self._node, ranks))
+            await self._has_ended.wait()
+            fault = self._incarnation.fault
         looking.cancel()
         listening.cancel()
-        self.tell(Ended(self._incarnation.fault))
+        self.tell(Ended(fault))
         await self._stream.flush(FLUSH_SECONDS)
         self._stream.close()
-        return 0
+        return 0 if self._incarnation is not None else 1
 
     def tell(self, message: FromAgent) -> None:
         """Say something to home."""
         self._stream.send(encode(message))
+
+    async def _find_place(self) -> GroupPlace:
+        """As _place(), in a thread: a model may be fetched for minutes."""
+        place = asyncio.create_task(asyncio.to_thread(self._place))
+        if not (await asyncio.wait({place}, timeout=PATIENCE_SECONDS))[0]:
+            text = f"looks for {self._order.model_name}, and fetches it if it is not there"
+            self.tell(Said(logging.INFO, text))
+        return await place
 
     def _place(self) -> GroupPlace:
         """Return what to start here. Raises ModelError for what cannot be."""
@@ -167,10 +176,29 @@ class Agent:
 
     def _start(self, place: GroupPlace) -> LocalIncarnation:
         order = self._order
+        own = order.number, order.epoch, place, order.hang_s, self
+        if order.part:
+            incarnation = LocalIncarnation(*own, part=order.part)
+            if self._meeting is not None:
+                incarnation.replica.meet(self._meet(self._meeting))
+            return incarnation
         listener = create_listener(self._host, order.port)
         self._listener = listener.dup()
         listening = Listening(listener, order.listen)
-        return LocalIncarnation(order.number, order.epoch, place, order.hang_s, self, listening)
+        if order.engine.nodes == 1:
+            return LocalIncarnation(*own, listening)
+        where = create_listener(self._host)
+        at = MeetAt(self._host, int(where.getsockname()[1]))
+        incarnation = LocalIncarnation(*own, listening, meeting=(self._meet(at), where))
+        self.tell(Meets(at.host, at.port))
+        return incarnation
+
+    def _meet(self, at: MeetAt) -> Meet:
+        """Return what ranks are told of a meeting, encrypted if the way to the group is."""
+        listen, epoch = self._order.listen, self._order.epoch
+        pin = fingerprint(listen.certificate) if listen.certificate else b""
+        address = LeadAddress(at.host, at.port, listen.secret, epoch, pin)
+        return Meet(address, self._host, listen.certificate, listen.key)
 
     def _failure(self, message: str) -> Fault:
         return Fault(
@@ -207,22 +235,33 @@ class Agent:
 
     async def _listen(self) -> None:
         """Obey home; when it is lost, end the group."""
-        assert self._incarnation is not None
         try:
             while True:
                 self._obey(decode_to_agent(await self._stream.receive(self._order.hang_s)))
         except (StreamLost, msgspec.MsgspecError):
-            self._stream.abort()
-            self._incarnation.kill()
-            await asyncio.sleep(END_SECONDS)
+            self._stream.close()
+            if self._incarnation is not None:
+                self._incarnation.kill()
+                await asyncio.sleep(END_SECONDS)
             os._exit(1)
 
     def _obey(self, message: object) -> None:
-        assert self._incarnation is not None
+        if isinstance(message, MeetAt):
+            self._meeting = message
+            if self._incarnation is not None:
+                self._incarnation.replica.meet(self._meet(message))
+            return
+        if self._incarnation is None:
+            if isinstance(message, Leave | Kill):
+                os._exit(0)  # a thread may be fetching the model, and waits for nobody
+            return
         match message:
             case DetachWorker(worker, epoch):
                 with contextlib.suppress(ControlClosed):
                     self._incarnation.replica.detach(worker, epoch)
+            case Retire():
+                with contextlib.suppress(ControlClosed):
+                    self._incarnation.replica.retire()
             case Leave():
                 self._incarnation.leave()
             case Kill():
@@ -230,10 +269,11 @@ class Agent:
 
     async def _look(self) -> None:
         """Show again and again that the node lives, and what the ranks do."""
-        assert self._incarnation is not None
         while True:
-            load = self._incarnation.replica.load
-            self.tell(Look(self._incarnation.ranks(), load))
+            look = Look([], Load())
+            if self._incarnation is not None:
+                look = Look(self._incarnation.ranks(), self._incarnation.replica.load)
+            self.tell(look)
             await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -54,28 +54,32 @@ def with_resources(
 ) -> tuple[EngineSettings, Resources]:
     """Decide what a group's ranks compute with; return that, and the bundle to ask for.
 
-    Threads that nobody has set are a node's CPUs, shared by the groups that it gets.
+    Threads that nobody has set are a node's CPUs, shared by the groups that it gets. A node without
+    CPUs gets none: a head, say, or the server's own.
     """
+    among = [node for node in among if node.resources.get("CPU", 0)]
     gpus = any(node.resources.get("GPU", 0) for node in among)
     is_cuda = engine.device == "cuda" or (engine.device == "auto" and gpus)
-    num_groups = -(-engine.dp // max(1, len(among)))
-    cpus = min((node.resources.get("CPU", 0) for node in among), default=1)
-    share = 1 if is_cuda else max(1, int(cpus) // (engine.tp * num_groups))
+    num_groups = -(-engine.dp * engine.nodes // max(1, len(among)))
+    ranks = engine.ranks_a_node
+    cpus = min((node.resources["CPU"] for node in among), default=1)
+    share = 1 if is_cuda else max(1, int(cpus) // (ranks * num_groups))
     threads = engine.threads or share
-    bundle: Resources = {"CPU": float(engine.tp * threads)}
+    bundle: Resources = {"CPU": float(ranks * threads)}
     if is_cuda:
-        bundle["GPU"] = float(engine.tp)
-    bundle |= {name: engine.tp * amount for name, amount in custom.items()}
+        bundle["GPU"] = float(ranks)
+    bundle |= {name: ranks * amount for name, amount in custom.items()}
     device = "cuda" if is_cuda else "cpu"
     return msgspec.structs.replace(engine, threads=threads, device=device), bundle
 
 
-def shortage(bundle: Resources, among: list[Node]) -> str:
-    """Say which bundle waits and what there is."""
+def shortage(bundle: Resources, among: list[Node], count: int = 1) -> str:
+    """Say which bundle waits, on how many nodes, and what there is."""
     wanted = _amounts(bundle)
     kinds = [kind for kind in bundle if not kind.startswith("node:")]
     there = "; ".join(f"{node.title} has {_free(node, kinds)}" for node in among) or "no node"
-    return f"for {wanted} on one node; {there}"
+    where = "one node" if count == 1 else f"each of {count} nodes"
+    return f"for {wanted} on {where}; {there}"
 
 
 def _free(node: Node, kinds: list[str]) -> str:

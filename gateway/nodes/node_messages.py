@@ -1,7 +1,7 @@
 """What the supervisor and the agent of a group on another node say to each other.
 
-The supervisor says Welcome, Ping, DetachWorker, Leave and Kill; the agent says Greeting, Placed,
-RankNews, GroupIsReady, Look, Said, Faulted and Ended. frame_stream.py carries them.
+The supervisor says Ping, DetachWorker, Retire, Leave and Kill; the agent says Placed, RankNews,
+GroupIsReady, Look, Said, Faulted and Ended. frame_stream.py carries them.
 """
 
 import msgspec
@@ -21,7 +21,7 @@ class LaunchOrder(msgspec.Struct, frozen=True):
     the group. listen: by which secret and certificate workers are let in, and host, port: where
     (the address that reaches home, if empty; any free port, if 0). hang_s: silence after which
     either side is lost. build: of the supervisor's code. model_name: what the model was asked for
-    by; model_digest: of its files.
+    by; model_digest: of its files. part: of a group on several nodes, which part this is.
     """
 
     home: tuple[str, int]
@@ -38,6 +38,7 @@ class LaunchOrder(msgspec.Struct, frozen=True):
     port: int = 0
     model_name: str = ""
     model_digest: str = ""
+    part: int = 0
 
     def __repr__(self) -> str:
         """Leave the secrets out, wherever this may be logged."""
@@ -55,6 +56,17 @@ class DetachWorker(msgspec.Struct, frozen=True, array_like=True, tag="detach"):
     epoch: int
 
 
+class Retire(msgspec.Struct, frozen=True, array_like=True, tag="retire"):
+    """The group is about to stop: its lead grants workers of other gateways nothing more."""
+
+
+class MeetAt(msgspec.Struct, frozen=True, array_like=True, tag="meet_at"):
+    """Where the ranks of a group on several nodes meet: host, port; to all parts but the first."""
+
+    host: str
+    port: int
+
+
 class Leave(msgspec.Struct, frozen=True, array_like=True, tag="leave"):
     """Have every rank exit, as if they were asked on their own machine."""
 
@@ -68,6 +80,13 @@ class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
 
     node: str
     ranks: list[tuple[str, int]]
+
+
+class Meets(msgspec.Struct, frozen=True, array_like=True, tag="meets"):
+    """The lead of a group on several nodes listens for the other ranks: host, port."""
+
+    host: str
+    port: int
 
 
 class RankNews(msgspec.Struct, frozen=True, array_like=True, tag="news"):
@@ -111,8 +130,8 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
     fault: Fault | None = None
 
 
-ToAgent = Ping | DetachWorker | Leave | Kill
-FromAgent = Placed | RankNews | GroupIsReady | Look | Said | Faulted | Ended
+ToAgent = Ping | DetachWorker | Retire | MeetAt | Leave | Kill
+FromAgent = Placed | Meets | RankNews | GroupIsReady | Look | Said | Faulted | Ended
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_agent = msgspec.msgpack.Decoder(ToAgent).decode

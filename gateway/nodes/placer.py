@@ -1,5 +1,6 @@
 """Puts agents on nodes: what the launcher of remote groups asks for, and is told."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.nodes.node_messages import LaunchOrder
@@ -21,8 +22,11 @@ class PlacementOwner(Protocol):
 class Placer(Protocol):
     """Finds a node for each order, starts an agent there, and gives its place back in the end."""
 
-    def place(self, order: LaunchOrder, node: str, owner: PlacementOwner) -> None:
-        """Have an agent carry out an order. node: the only one that will do, or ""."""
+    def place(self, orders: Sequence[LaunchOrder], node: str, owner: PlacementOwner) -> None:
+        """Have agents carry out a group's orders, each on a node of its own, all of them or none.
+
+        node: the only one that will do for a single order, or "".
+        """
 
     def displace(self, number: int, epoch: int) -> None:
         """End a group's agent, if there still is one, and give back what was kept for it."""

@@ -127,9 +127,10 @@ class PlacerLoop:
                 pending.reservation.remove()
                 self._tell(key, "failed", text)
         elif pending.reservation.has_room():
-            self._tell(key, "started", pending.reservation.start(pending.order))
+            self._tell(key, "started", pending.reservation.start(pending.orders))
         elif pending.num_turns % PATIENCE_TURNS == 0:
-            text = shortage(pending.reservation.bundle, self._ray.nodes())
+            count = len(pending.orders)
+            text = shortage(pending.reservation.bundle, self._ray.nodes(), count)
             self._tell(key, "waits", text)
 
     def _reserve(self, key: tuple[int, int], pending: "_Pending") -> None:
@@ -140,12 +141,15 @@ class PlacerLoop:
             if pending.num_turns % PATIENCE_TURNS == 1:
                 self._tell(key, "waits", f"for a node: {error}")
             return
-        order = decode_order(pending.order)
+        orders = [decode_order(order) for order in pending.orders]
         engine, bundle = with_resources(
-            order.engine, [node] if node else among, self._spawn.resources
+            orders[0].engine, [node] if node else among, self._spawn.resources
         )
-        pending.order = encode_order(msgspec.structs.replace(order, engine=engine))
-        pending.reservation = self._ray.Reservation(self._spawn.name_of(*key), bundle, node, among)
+        pending.orders = tuple(
+            encode_order(msgspec.structs.replace(order, engine=engine)) for order in orders
+        )
+        name = self._spawn.name_of(*key)
+        pending.reservation = self._ray.Reservation(name, bundle, node, among, len(orders))
 
     def _remove(self, key: tuple[int, int]) -> None:
         pending = self._pending.pop(key, None)
@@ -164,7 +168,7 @@ class _Pending:
     def __init__(self, message: Place) -> None:
         from gateway.nodes.ray_cluster import Reservation
 
-        self.order = message.order
+        self.orders = message.orders
         self.node = message.node
         self.reservation: Reservation | None = None
         self.num_turns = 0

@@ -7,6 +7,7 @@ through Ray. Used by the placer's process alone.
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -57,32 +58,44 @@ def nodes() -> list[Node]:
 
 
 class Reservation:
-    """A placement group of one bundle, and the actor in it once there is room."""
+    """A placement group of a bundle a node, and the actor in each.
 
-    def __init__(self, name: str, bundle: Resources, node: Node | None, among: list[Node]) -> None:
-        """node: the only one that will do; without it, one that has fewest of our groups."""
+    Ray starts the actors once there is room, though whoever asked may be gone by then: no placement
+    group is left that nobody would give back.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        bundle: Resources,
+        node: Node | None,
+        among: list[Node],
+        count: int = 1,
+    ) -> None:
+        """node: the only one that will do; without it, one that has fewest of our groups. count:
+        nodes, each with a bundle."""
         self.bundle = dict(bundle)
         if node is not None:
             self.bundle[f"node:{node.address}"] = PIN
-        # Strictly packed: the ranks of a group exchange through their node's memory.
+        # What is on one node exchanges through its memory; parts for several are on as many.
+        is_free = node is None and count == 1
         self._group = placement_group(
-            [self.bundle],
-            strategy="STRICT_PACK",
+            [self.bundle] * count,
+            strategy="STRICT_PACK" if count == 1 else "STRICT_SPREAD",
             name=PREFIX + name,
             lifetime="detached",
-            _soft_target_node_id=None if node is not None else _emptiest(bundle, among),
+            _soft_target_node_id=_emptiest(bundle, among) if is_free else None,
         )
         self._ready = self._group.ready()
-        self._actor: Any = None
-        self._run: Any = None
+        self._actors = [self._make_actor(index) for index in range(count)]
+        self._runs: list[Any] = []
 
     def has_room(self) -> bool:
         """Whether a node has been found. Does not wait."""
         return bool(ray.wait([self._ready], timeout=0)[0])
 
-    def start(self, order: bytes) -> str:
-        """Start the actor; return the title of its node."""
-        strategy = PlacementGroupSchedulingStrategy(self._group, 0)
+    def _make_actor(self, index: int) -> Any:
+        strategy = PlacementGroupSchedulingStrategy(self._group, index)
         bundle = dict(self.bundle)
         options = {
             "num_cpus": bundle.pop("CPU"),
@@ -91,23 +104,32 @@ class Reservation:
             "scheduling_strategy": strategy,
             "lifetime": "detached",
             "max_restarts": 0,
-            "name": str(self._group.id.hex()),
+            "name": f"{self._group.id.hex()}-{index}",
         }
-        self._actor = ray.remote(NodePart).options(**options).remote()
-        self._run = self._actor.run.remote(order)
-        node_id = _node_of(self._group)
+        return ray.remote(NodePart).options(**options).remote()
+
+    def start(self, orders: Sequence[bytes]) -> str:
+        """Have each actor carry out an order; return the titles of their nodes."""
+        self._runs = [
+            actor.run.remote(order) for actor, order in zip(self._actors, orders, strict=True)
+        ]
+        return " + ".join(self._title(index) for index in range(len(orders)))
+
+    def _title(self, index: int) -> str:
+        node_id = _node_of(self._group, index)
         return next((node.title for node in nodes() if node.id == node_id), node_id)
 
     @property
     def is_started(self) -> bool:
-        return self._run is not None
+        return bool(self._runs)
 
     def end(self) -> str | None:
-        """Return how the actor has ended; None while it runs. Does not wait."""
-        if not ray.wait([self._run], timeout=0)[0]:
+        """Return how the first actor to end has ended; None while all run. Does not wait."""
+        ended = ray.wait(self._runs, timeout=0)[0]
+        if not ended:
             return None
         try:
-            return str(ray.get(self._run)) or "its agent has exited"
+            return str(ray.get(ended[0])) or "its agent has exited"
         except ray.exceptions.RayError as error:
             return _in_a_line(error)
 
@@ -148,8 +170,8 @@ def _emptiest(bundle: Resources, among: list[Node]) -> str | None:
     return min(fits, key=lambda node: taken[node.id]).id if fits else None
 
 
-def _node_of(group: PlacementGroup) -> str:
-    return str(placement_group_table(group)["bundles_to_node_id"].get(0, ""))
+def _node_of(group: PlacementGroup, index: int) -> str:
+    return str(placement_group_table(group)["bundles_to_node_id"].get(index, ""))
 
 
 def _in_a_line(error: Exception) -> str:

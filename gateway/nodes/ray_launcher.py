@@ -4,7 +4,9 @@ groups on nodes. Made before anything else is started, so that a missing cluster
 
 import importlib.util
 import logging
+import re
 import socket
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -14,13 +16,17 @@ from gateway.nodes.build import build_id
 from gateway.nodes.home import Home
 from gateway.nodes.model_files import model_digest
 from gateway.nodes.ray_placer import RayPlacer
-from gateway.nodes.remote_incarnation import RemoteIncarnation, RemoteLauncher, RemoteModel
+from gateway.nodes.remote_incarnation import RemoteIncarnation
+from gateway.nodes.remote_launcher import RemoteLauncher, RemoteModel
+from gateway.nodes.spanned_incarnation import SpannedIncarnation
 from gateway.settings import Settings
 from gateway.supervision.incarnation import IncarnationOwner
+from gateway.supervision.listening import GroupListening
 
 logger = logging.getLogger(__name__)
 
-# What placements were tried with; before, a hint where to place had another form.
+# 2.60 is what was run. By their sources 2.10, 2.30, 2.44 and 2.55 have all that is asked of Ray,
+# but what older ones make of it nobody has seen.
 LEAST_RAY = (2, 56)
 
 
@@ -42,8 +48,11 @@ class RayLauncher:
         """
         await self._placer.join()
         server = self._settings.server
+        listening = GroupListening(server)
         try:
-            self._home = Home(self._placer.host, server.node_port)
+            self._home = Home(
+                self._placer.host, server.node_port, listening.certificate, listening.key
+            )
         except OSError as error:
             raise ModelError(
                 f"cannot listen for nodes on {self._placer.host} port {server.node_port}: "
@@ -53,12 +62,12 @@ class RayLauncher:
         path = Path(model_name).expanduser()
         name = str(path.absolute()) if model_name and path.exists() else model_name
         model = RemoteModel(name, digest, build_id())
-        self._remote = RemoteLauncher(self._home, self._placer, model, server)
+        self._remote = RemoteLauncher(self._home, self._placer, model, server, listening)
         logger.info("groups run on a Ray cluster of %s", self._placer.cluster)
 
     def launch(
         self, number: int, epoch: int, place: GroupPlace, owner: IncarnationOwner
-    ) -> RemoteIncarnation:
+    ) -> RemoteIncarnation | SpannedIncarnation:
         """Have one of group `number` placed and started, whose turns `owner` is told."""
         assert self._remote is not None
         return self._remote.launch(number, epoch, place, owner)
@@ -69,6 +78,11 @@ class RayLauncher:
             self._home.close()
             self._home = None
         self._placer.close()
+
+    @property
+    def num_refused(self) -> Mapping[str, int]:
+        """Calls of agents that came to nothing, by handshake.Reason."""
+        return self._home.num_refused if self._home is not None else {}
 
     @property
     def has_ended(self) -> bool:
@@ -87,7 +101,8 @@ def check_ray() -> None:
             "--launcher ray needs Ray; in Unisono's folder, on every node: pip install '.[ray]'"
         )
     version = metadata.version("ray")
-    if tuple(int(part) for part in version.split(".")[:2]) < LEAST_RAY:
+    parts = re.match(r"(\d+)\.(\d+)", version)  # 2.60rc1 is a version, too
+    if parts and (int(parts[1]), int(parts[2])) < LEAST_RAY:
         least = ".".join(map(str, LEAST_RAY))
         raise ModelError(
             f"Ray {version} is installed, and --launcher ray needs {least} or later\n"

@@ -14,14 +14,23 @@ from gateway.nodes.build import ROOT
 
 # Who asked removes the placement group first, unless it is gone.
 CLEAN_UP_SECONDS = 10.0
+# An order follows within a second, unless there is nobody any more to give it.
+ORDER_SECONDS = 60.0
 REPORTED_BYTES = 1000
 
 
 class NodePart:
-    """Made an actor by ray_cluster.py."""
+    """Made an actor by ray_cluster.py, which gives it an order as soon as it has a place.
+
+    One that waited for a node may outlive who asked for it; then no order comes.
+    """
+
+    def __init__(self) -> None:
+        self._unwanted = _timer(ORDER_SECONDS)
 
     def run(self, order: bytes) -> str:
         """Carry out an order to its end; return what the agent said if that was no good end."""
+        self._unwanted.cancel()
         environment = os.environ | {"PYTHONPATH": _with_root(os.environ.get("PYTHONPATH", ""))}
         with tempfile.TemporaryFile() as words:
             agent = subprocess.Popen(
@@ -39,9 +48,7 @@ class NodePart:
                 pass  # its words say why
             status = agent.wait()
             agent.stdin.close()
-            timer = threading.Timer(CLEAN_UP_SECONDS, _remove_placement_group)
-            timer.daemon = True
-            timer.start()
+            _timer(CLEAN_UP_SECONDS)
             words.seek(max(0, words.seek(0, os.SEEK_END) - REPORTED_BYTES))
             said = words.read().decode(errors="replace").strip()
         return f"its agent exited with status {status}: {said}" if status else ""
@@ -50,6 +57,14 @@ class NodePart:
 def _with_root(python_path: str) -> str:
     """Have the agent run the code that this process runs."""
     return f"{ROOT}{os.pathsep}{python_path}" if python_path else str(ROOT)
+
+
+def _timer(seconds: float) -> threading.Timer:
+    """Give the place back after so long, unless that is cancelled."""
+    timer = threading.Timer(seconds, _remove_placement_group)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _remove_placement_group() -> None:

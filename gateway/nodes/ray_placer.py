@@ -7,6 +7,7 @@ concerned.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from backend.config.errors import ModelError
@@ -63,9 +64,10 @@ class RayPlacer:
                 f"{ADVICE}"
             ) from error
 
-    def place(self, order: LaunchOrder, node: str, owner: PlacementOwner) -> None:
-        """Have an agent carry out an order. node: the only one that will do, or ""."""
-        message = Place(order.number, order.epoch, node, encode_order(order))
+    def place(self, orders: Sequence[LaunchOrder], node: str, owner: PlacementOwner) -> None:
+        """See Placer."""
+        order = orders[0]
+        message = Place(order.number, order.epoch, node, tuple(map(encode_order, orders)))
         self._orders[order.number, order.epoch] = _Order(message, owner)
         if self._has_joined:
             self._send(message)

@@ -14,7 +14,6 @@ import msgspec
 
 from backend.wire.control import Budget, Progress
 from backend.wire.messages import Ready
-from gateway.layout import GroupPlace
 from gateway.nodes.frame_stream import FrameStream, StreamLost
 from gateway.nodes.home import Home
 from gateway.nodes.node_messages import (
@@ -24,6 +23,8 @@ from gateway.nodes.node_messages import (
     GroupIsReady,
     LaunchOrder,
     Look,
+    MeetAt,
+    Meets,
     Ping,
     Placed,
     RankNews,
@@ -33,7 +34,6 @@ from gateway.nodes.node_messages import (
 )
 from gateway.nodes.placer import Placer
 from gateway.nodes.remote_replica import RemoteRank, RemoteReplica
-from gateway.settings import ServerSettings
 from gateway.supervision.control_messages import RankView
 from gateway.supervision.fault import Fault
 from gateway.supervision.incarnation import STOP_SECONDS, IncarnationOwner
@@ -49,15 +49,6 @@ CALL_SECONDS = 60.0
 SILENCE_SECONDS = 9.0
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteModel:
-    """What agents are told of the model. name: as the operator gave it; digest: of its files."""
-
-    name: str
-    digest: str
-    build: str
-
-
 class RemoteIncarnation:
     """A group on another node, from the order to the end of its last process."""
 
@@ -65,10 +56,16 @@ class RemoteIncarnation:
         self,
         order: LaunchOrder,
         node: str,
-        launcher: "RemoteLauncher",
+        launcher: "Surroundings",
         owner: IncarnationOwner,
     ) -> None:
-        """node: the only one that will do, or ""."""
+        """node: the only one that will do, or "".
+
+        on_meets: to be set for the first part of a group on several nodes, called with where its
+        ranks meet.
+        """
+        self.on_meets: Callable[[str, int], None] | None = None
+        self._meeting: MeetAt | None = None
         self.replica = RemoteReplica(order.number, order.epoch)
         self.ready: Ready | None = None
         self.fault: Fault | None = None
@@ -81,8 +78,8 @@ class RemoteIncarnation:
         self._has_ended = False
         self._tasks: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
-        launcher.home.expect(order.number, order.epoch, self._called)
-        launcher.placer.place(order, node, self)
+        launcher.home.expect(order.number, order.epoch, self._called, order.part)
+        launcher.placer.place([order], node, self)
 
     @property
     def is_over(self) -> bool:
@@ -113,6 +110,11 @@ class RemoteIncarnation:
         """End, and say why, if no node has had room by then."""
         self._after(seconds, self._never_placed)
 
+    def meet_at(self, host: str, port: int) -> None:
+        """Tell the agent where the group's ranks meet, as soon as it has called."""
+        self._meeting = MeetAt(host, port)
+        self.replica.meet(self._meeting)
+
     # what the placer tells
 
     def waits(self, reason: str) -> None:
@@ -136,7 +138,10 @@ class RemoteIncarnation:
     # what the agent tells
 
     def _called(self, stream: FrameStream) -> None:
+        self._cancel_timer()
         self.replica.called(stream)
+        if self._meeting is not None:
+            self.replica.meet(self._meeting)
         self.waits_for = ""
         self._tasks.append(self._loop.create_task(self._listen(stream)))
         self._tasks.append(self._loop.create_task(self._ping(stream)))
@@ -167,10 +172,11 @@ class RemoteIncarnation:
     def _take(self, message: FromAgent) -> None:
         match message:
             case Placed(node, ranks):
-                self._cancel_timer()
                 self.replica.node = node
                 self.replica.ranks = [RemoteRank(*rank) for rank in ranks]
                 self._owner.was_placed()
+            case Meets(host, port) if self.on_meets is not None:
+                self.on_meets(host, port)
             case RankNews(title, Progress() | Budget() as news):
                 self._owner.progressed(title, news)
             case GroupIsReady(ready, host, port) if not self.is_over:
@@ -228,7 +234,7 @@ class RemoteIncarnation:
             if task is not asyncio.current_task():
                 task.cancel()
         self.replica.lost()
-        self._launcher.home.forget(self._order.number, self._order.epoch)
+        self._launcher.home.forget(self._order.number, self._order.epoch, self._order.part)
         self._launcher.placer.displace(self._order.number, self._order.epoch)
         self._owner.ended()
 
@@ -265,41 +271,10 @@ class Silence:
         return True
 
 
-class RemoteLauncher:
-    """Starts incarnations on nodes."""
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where agents call, who places them, and by which address workers find a group."""
 
-    def __init__(
-        self, home: Home, placer: Placer, model: RemoteModel, server: ServerSettings
-    ) -> None:
-        """Raises ListeningError and ModelError for files of a secret or a certificate."""
-        self.home = home
-        self.placer = placer
-        self._model = model
-        self.listening = GroupListening(server)
-        self._hang_s = server.hang_seconds
-        self._placement_s = server.placement_seconds
-
-    def launch(
-        self, number: int, epoch: int, place: GroupPlace, owner: IncarnationOwner
-    ) -> RemoteIncarnation:
-        """Have one of group `number` placed and started, whose turns `owner` is told."""
-        listen, port = self.listening.terms(number, epoch)
-        order = LaunchOrder(
-            home=self.home.address,
-            secret=self.home.secret,
-            number=number,
-            epoch=epoch,
-            engine=place.engine,
-            first_rank=place.first_rank,
-            group_name=place.name,
-            listen=listen,
-            port=port,
-            hang_s=self._hang_s,
-            build=self._model.build,
-            model_name=self._model.name,
-            model_digest=self._model.digest,
-        )
-        incarnation = RemoteIncarnation(order, place.node, self, owner)
-        if not owner.has_served:
-            incarnation.give_up_after(self._placement_s)
-        return incarnation
+    home: Home
+    placer: Placer
+    listening: GroupListening

@@ -7,7 +7,7 @@ from backend.wire.local.heartbeat import Load
 from backend.wire.offer import Offer
 from backend.wire.tcp.address import LeadAddress
 from gateway.nodes.frame_stream import FrameStream
-from gateway.nodes.node_messages import DetachWorker, Kill, Leave, ToAgent, encode
+from gateway.nodes.node_messages import DetachWorker, Kill, Leave, MeetAt, Retire, ToAgent, encode
 from gateway.supervision.control_messages import RankView
 
 
@@ -53,6 +53,15 @@ class RemoteReplica:
         """Tell the lead that a worker is gone. Raises ControlClosed."""
         self._tell(DetachWorker(worker, epoch))
 
+    def retire(self) -> None:
+        """Have the lead grant workers of other gateways nothing more. Raises ControlClosed."""
+        self._tell(Retire())
+
+    def meet(self, message: MeetAt) -> None:
+        """Tell where the group's ranks meet, if an agent has called."""
+        if self._stream is not None:
+            self._tell(message)
+
     def stop(self) -> None:
         """Ask every rank to exit; the agent kills those that cannot hear."""
         self._tell(Leave())
@@ -65,7 +74,7 @@ class RemoteReplica:
     def lost(self) -> None:
         """The agent is gone, or might as well be; one that still lives hears that it is."""
         if self._stream is not None:
-            self._stream.abort()
+            self._stream.close()
             self._stream = None
 
     def _tell(self, message: ToAgent) -> None:

@@ -13,9 +13,9 @@ from gateway.notations.notation import MessagesForm, Notation, ReasoningForm
 
 @dataclass(frozen=True)
 class CompiledNotation:
-    """How a model writes calls and thoughts. forms: none where it writes no calls, or in messages.
+    """How a model writes calls and thoughts. forms: of calls; none where messages are calls.
 
-    ignored: marks that are not text.
+    ignored: marks that are not text. text_opening: what text begins with, and is none.
     """
 
     forms: tuple[CompiledForm, ...] = ()
@@ -24,6 +24,7 @@ class CompiledNotation:
     ignored: tuple[str, ...] = ()
     id_length: int = 0
     id_form: str = ""
+    text_opening: str = ""
 
     @property
     def has_calls(self) -> bool:
@@ -60,6 +61,7 @@ def compiled(calls: Notation | None, reasoning: Notation | None) -> CompiledNota
         tuple(dict.fromkeys(ignored)),
         calls.id_length if calls else 0,
         calls.id_form if calls else "",
+        calls.text_opening if calls else "",
     )
 
 

@@ -12,7 +12,7 @@ from gateway.notations.notation import CallForm
 
 _SLOT = re.compile(r"\{([a-z]+)\}")
 # A mark in brackets is a word of its own: white space may follow it.
-_WORD = re.compile(r"[^\s>\]]*[>\]]|[^\s>\]]+")
+_WORD = re.compile(r"[^\s>\]]*[>\]]+|[^\s>\]]+")
 _KINDS = ("string", "type")
 _CONTENTS = ("arguments", "object", "parameters", "keywords")
 

@@ -4,20 +4,16 @@ Owns the difference between calls that are demanded and calls that are held from
 Knows no requests. Called by answers/held_calls.py.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backend.wire.sampling import Grammar
-from gateway.notations.call_arguments import ArgumentsGrammar
+from gateway.notations.call_grammar import call_of
 from gateway.notations.forms import CompiledForm, Words
 from gateway.notations.lark import LarkWriter, without
 from gateway.notations.messages_grammar import messages_grammar
 from gateway.notations.served import ServedNotation
 from gateway.notations.shortfalls import Shortfall
-
-# Slots that say nothing to us, as a demanded call has them.
-_SLOTS = {"index": "/[0-9]{1,4}/", "ignored": "/[a-z0-9]{10}/"}
 
 Functions = Sequence[tuple[str, Mapping[str, Any]]]
 
@@ -49,7 +45,8 @@ class CallsGrammar:
         writer.add("start", "")
         marks = self._ignored_marks()
         around = f"({marks})*" if marks else ""
-        writer.add("start", f"{around} (calls | body) {around}" if body else f"{around} calls")
+        text = f"{writer.literal(self._notation.form.text_opening)} body".strip()
+        writer.add("start", f"{around} (calls | {text}) {around}" if body else f"{around} calls")
         self._add_section()
         return self._grammar(body)
 
@@ -64,7 +61,11 @@ class CallsGrammar:
         writer.add("start", "")
         form = self._notation.form.forms[0]
         if form.form.is_unmarked:
-            text = writer.terminal(without(r"/[^{\[\s](.|\n)*/", self._other_marks("")))
+            others = self._other_marks("")
+            if opening := writer.literal(self._notation.form.text_opening):
+                text = f"{opening} {writer.any_text(others)}"
+            else:
+                text = writer.terminal(without(r"/[^{\[\s](.|\n)*/", others))
             writer.add("start", f"calls | {text}")
             self._add_section()
             return self._grammar(None)
@@ -117,7 +118,13 @@ class CallsGrammar:
         return " | ".join(map(self._writer.literal, marks))
 
     def _in_messages(self, *, body: Grammar | None, is_required: bool) -> Grammar:
-        return messages_grammar(self._notation, self._functions, body=body, is_required=is_required)
+        return messages_grammar(
+            self._notation,
+            self._functions,
+            body=body,
+            is_required=is_required,
+            shortfalls=self.shortfalls,
+        )
 
     def _grammar(self, body: Grammar | None) -> Grammar:
         ids = tuple(sorted(self._writer.used_ids))
@@ -132,7 +139,10 @@ class CallsGrammar:
         """Add the rules of the calls of a section. mark: what has been written of a call."""
         writer, form = self._writer, self._notation.form.forms[0]
         calls = [
-            writer.add(f"call_{number}", self._call(form, name, schema, mark))
+            writer.add(
+                f"call_{number}",
+                call_of(writer, form, name, schema, shortfalls=self.shortfalls, mark=mark),
+            )
             for number, (name, schema) in enumerate(self._functions)
         ]
         writer.add("call", " | ".join(calls))
@@ -144,32 +154,3 @@ class CallsGrammar:
         space = closing.removesuffix(rest)
         closing = f"{writer.literal(space)} {writer.literal(rest)}".strip()
         writer.add("calls_of_section", f"call {more} {closing}".strip())
-
-    def _call(self, form: CompiledForm, name: str, schema: Mapping[str, Any], mark: str) -> str:
-        writer = self._writer
-        head, tail = self._head(form, name, mark), form.tail.text
-        schema = {"type": "object", **schema}
-        if form.content == "object":
-            keys = form.form.name_key, form.form.arguments_key
-            # In words as JSON has them: an answer that is no call may be JSON, too.
-            parts = ["{", f'"{keys[0]}"', ":", " ", json.dumps(name), ",", " ", f'"{keys[1]}"', ":"]
-            before = " ".join([head, *map(writer.literal, [*parts, " "])])
-            return f"{before} {writer.json(schema)} {writer.literal('}' + tail)}"
-        arguments = ArgumentsGrammar(writer, form, name, schema, self.shortfalls)
-        return f"{head} {arguments.written()} {writer.literal(tail)}".strip()
-
-    def _head(self, form: CompiledForm, name: str, mark: str) -> str:
-        """Return what precedes the arguments. mark: what has been written of it."""
-        parts = []
-        text = ""  # literal parts that follow each other are one: a mark may be made of several
-        for part in form.head:
-            if isinstance(part, Words):
-                text += part.text
-            elif part.kind == "name":
-                text += name
-            else:
-                parts.append(self._writer.literal(text.removeprefix(mark)))
-                parts.append(self._writer.new(_SLOTS[part.kind], part.kind))
-                mark = text = ""
-        parts.append(self._writer.literal(text.removeprefix(mark)))
-        return " ".join(filter(None, parts))

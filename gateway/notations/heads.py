@@ -98,6 +98,8 @@ class HeadMatcher:
                 end = match_words(element.words, text, position)
             elif element.kind == "name":
                 end, name = _match_word(_NAME, text, position)
+                if not self._is_known(name, is_whole=end is not None):
+                    return "none"
             elif element.kind == "index":
                 end, self._index = _match_word(_INDEX, text, position)
             else:
@@ -108,6 +110,12 @@ class HeadMatcher:
                 return "none"
             position = end
         return self._match_content(text, position, name)
+
+    def _is_known(self, name: str, *, is_whole: bool) -> bool:
+        """Whether a name, or what begins with this, may be called."""
+        if self._known is None:
+            return True
+        return name in self._known if is_whole else any(n.startswith(name) for n in self._known)
 
     def _end_of_ignored(self, number: int, text: str, position: int) -> int | None:
         following = self._elements[number + 1] if number + 1 < len(self._elements) else None

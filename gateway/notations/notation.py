@@ -54,7 +54,8 @@ class MessagesForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     its arguments. reasoning: one that is found in headers of thoughts; other messages are text.
     written_call: the form of a call that follows an earlier message, or that begins an answer.
     written_text, written_reasoning: the headers of these, as they begin an answer.
-    next_message: what stands before those that do not begin an answer.
+    next_message: what stands before those that do not begin an answer. Where there are forms of
+    calls as well, bodies have calls in them, and {arguments} stands for one.
     """
 
     open: Annotated[tuple[Mark, ...], Meta(min_length=1)]
@@ -81,7 +82,8 @@ class Notation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A family's way to write. Either part may be missing.
 
     calls: the ways to write calls; a call that is demanded is written in the first.
-    ignored: marks that are not part of the text. id_length: of a call's id of letters and digits; 0
+    ignored: marks that are not part of the text. text_opening: what begins an answer that is text,
+    and is no part of it. id_length: of a call's id of letters and digits; 0
     for ids as OpenAI's. id_form: of a call's id that says which it is, with {name} and {index}.
     detect: texts of a chat template that has this notation: all of any row.
     detect_reasoning: the same for its reasoning.
@@ -91,6 +93,7 @@ class Notation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     messages: MessagesForm | None = None
     reasoning: ReasoningForm | None = None
     ignored: tuple[Mark, ...] = ()
+    text_opening: Annotated[str, Meta(max_length=64)] = ""
     id_length: Annotated[int, Meta(ge=0, le=64)] = 0
     id_form: Annotated[str, Meta(max_length=64)] = ""
     detect: tuple[tuple[Mark, ...], ...] = ()

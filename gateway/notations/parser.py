@@ -86,6 +86,8 @@ class OutputParser:
             self._messages = MessageReader(notation.messages)
             if not is_continued:
                 self._state = self._read_first_header
+        if notation.text_opening and not is_continued:
+            self._state = self._read_text_opening
         if is_thinking or (notation.reasoning is not None and notation.reasoning.starts_open):
             self._enter(self._thought)
             self._state = self._read_region
@@ -177,6 +179,17 @@ class OutputParser:
             False: MarkFinder([*marks, reasoning.open]),
             True: MarkFinder([*marks, reasoning.close]),
         }
+
+    def _read_text_opening(self) -> bool:
+        """Drop what stands before a text."""
+        opening, held = self._notation.text_opening, self._held
+        if opening.startswith(held) and held != opening and not self._is_final:
+            return False
+        if held.startswith(opening):
+            self._held = held[len(opening) :]
+            self._tries_unmarked = False
+        self._state = self._read_region
+        return True
 
     def _read_region(self) -> bool:
         if self._tries_unmarked and not self.is_thinking:
@@ -395,7 +408,8 @@ class OutputParser:
         outcome = self._match_heads(self._held[start:], start)
         if outcome == "none":
             self._heads = []
-            self._state = self._read_region
+            has_opening = bool(self._notation.text_opening)
+            self._state = self._read_text_opening if has_opening else self._read_region
             return True
         if outcome == "more":
             self._state = self._read_following

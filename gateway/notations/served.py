@@ -43,7 +43,8 @@ class ServedNotation:
     @property
     def splits_text(self) -> bool:
         """Whether an answer may have parts even where no tool can be called."""
-        return self.form.reasoning is not None or self.form.messages is not None
+        form = self.form
+        return form.reasoning is not None or form.messages is not None or bool(form.text_opening)
 
     def ends_in_thought(self, prompt: str, *, is_continued: bool) -> bool:
         """Whether an answer to a prompt goes on with a thought.

@@ -4,7 +4,6 @@ import msgspec
 
 from backend.config.cache_groups import blocks_of_sequence
 from backend.config.cache_shapes import kv_shapes
-from backend.config.spec import EncoderSpec
 from backend.placement.batch_simulation import Load
 from backend.placement.layouts import ServedModel
 from backend.placement.memory import DTYPE_BYTES, kv_bytes_per_head
@@ -60,7 +59,7 @@ def cache_table(
         per_token,
         blocks * block_size * place + states,
         states,
-        0.0 if isinstance(config.spec, EncoderSpec) else rule,
+        0.0 if config.sees_ahead else rule,
     )
 
 

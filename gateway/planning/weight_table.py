@@ -54,6 +54,9 @@ class _Dense:
     def stored_type(self, name: str) -> str:
         return "BF16"
 
+    def scale_columns(self, name: str) -> int:
+        return 0
+
 
 def weight_rows(found: FoundModel, model: ServedModel, ranks: tuple[int, ...]) -> list[WeightRow]:
     """Return what each format takes with each number of ranks that the model can be cut for."""

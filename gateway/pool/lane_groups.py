@@ -43,14 +43,14 @@ class ConnectionSet:
 class LaneGroups:
     """working: takes work at all. taking: and is not kept for suspects. able: and has credit.
 
-    least_tokens, most_tokens: of a sequence, in the smallest and the largest of those working.
+    least_tokens: of a sequence, in the smallest of those working.
     """
 
     def __init__(self) -> None:
         self.working = ConnectionSet()
         self.taking = ConnectionSet()
         self.able = ConnectionSet()
-        self.least_tokens = self.most_tokens = 0
+        self.least_tokens = 0
 
     def note(self, conn: ReplicaConnection) -> None:
         """A connection is new, or has changed."""
@@ -67,8 +67,8 @@ class LaneGroups:
         self.taking.put(conn, is_member=is_taking)
         self.able.put(conn, is_member=is_taking and conn.credit > 0)
         if len(self.working) != num_working:
-            sizes = [each.ready.kv_sequence_tokens for each in self.working if each.ready]
-            self.least_tokens, self.most_tokens = min(sizes, default=0), max(sizes, default=0)
+            sizes = (each.ready.kv_sequence_tokens for each in self.working if each.ready)
+            self.least_tokens = min(sizes, default=0)
 
 
 # Stands for a name that no group has.

@@ -32,6 +32,7 @@ SYNONYMS = {
     "stop_sequences": "stop",
     "repeat_penalty": "repetition_penalty",
     "t_max_predict_ms": "timeout",
+    "max_time": "timeout",
     "input_type": "prompt_name",
 }
 
@@ -45,6 +46,7 @@ _MEANINGFUL: dict[str, tuple[Any, ...]] = {
     "logits_processors": (),
     "repetition_detection": (),
     "vllm_xargs": (),
+    "guided_whitespace_pattern": (),
     "stop_regex": (),
     "custom_logit_processor": (),
     "lora_path": (),

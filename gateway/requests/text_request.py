@@ -29,9 +29,9 @@ class ToolUse:
 
     is_required: the answer must consist of calls. name: of the one function to call then; "" for
     any. allows_parallel: without it, the first call is the only one. schema_field: where the
-    dialect has the schema of a tool's arguments, for refusals; {} is the tool's number. allowed:
-    the names of those that may be called; empty for all. untold: the names of those that the
-    model learns of in the conversation, if at all.
+    dialect has the schema of a tool's arguments, for refusals; {} is the tool's number, or what
+    places has for that. allowed: the names of those that may be called; empty for all. untold: the
+    names of those that the model learns of in the conversation, if at all.
     """
 
     tools: Tools
@@ -39,6 +39,7 @@ class ToolUse:
     name: str = ""
     allows_parallel: bool = True
     schema_field: str = "tools[{}].function.parameters"
+    places: Sequence[str] = ()
     allowed: frozenset[str] = frozenset()
     untold: frozenset[str] = frozenset()
 
@@ -46,6 +47,10 @@ class ToolUse:
     def told(self) -> Tools:
         """Those that the template shows."""
         return [tool for tool in self.tools if tool.function.name not in self.untold]
+
+    def schema_place(self, number: int) -> str:
+        """Return where the request has the schema of a tool's arguments."""
+        return self.schema_field.format(self.places[number] if self.places else number)
 
     def may_call(self, name: str) -> bool:
         """Whether the function of that name may be called."""

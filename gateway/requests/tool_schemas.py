@@ -40,7 +40,7 @@ async def callable_functions(
             {"type": "object", **(function.parameters or {})},
             validator,
             is_strict=is_strict,
-            param=tools.schema_field.format(number),
+            param=tools.schema_place(number),
             owner=f"of the tool '{function.name}'",
         )
         functions.append(Function(function.name, {"type": "object", **schema}, is_strict))

@@ -11,12 +11,20 @@ import msgspec
 from msgspec import Meta
 
 from backend.wire.sampling import MaxTokens, Temperature, TopK, TopP
-from gateway.errors import invalid
+from gateway.errors import invalid, missing
 from gateway.schema.sampling import CacheSalt, Priority, RequestId, StopString, Timeout
 
 ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 BlockId = Annotated[str, Meta(min_length=1, max_length=256)]
 StopSequences = Annotated[list[StopString], Meta(max_length=64)]
+
+
+class ToolChange(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tool is added or removed: by its name, or as it is defined."""
+
+    type: str
+    name: str | None = None
+    definition: "AnthropicTool | None" = None
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +33,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     text: of a `text` block. thinking: of a `thinking` block, what the model thought. id, name,
     input: of a `tool_use` block, a call. tool_use_id, content, is_error: of a `tool_result` block,
     what came of a call. tool_name: of a `tool_reference` in a result, a tool that was deferred.
+    tool: of a `tool_addition` or `tool_removal`. source, title, context: of a `document` or a
+    `search_result`, whose content is text; content: of a `compaction`, too.
     """
 
     type: str
@@ -37,20 +47,37 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     content: "str | list[Block] | None" = None
     is_error: bool | None = None
     tool_name: str | None = None
+    tool: ToolChange | None = None
+    source: str | dict[str, Any] | None = None
+    title: str | None = None
+    context: str | None = None
+
+
+class TurnConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What a message of the system says of the turn that follows."""
+
+    effort: Annotated[str, Meta(max_length=64)] | None = None
 
 
 class AnthropicMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """One message. Neighbours of one role are one turn; an assistant's, at the end, goes on."""
+    """One message. Neighbours of one role are one turn; an assistant's, at the end, goes on.
+
+    clear_at, output_config: of the system's only. `next_user_message` hides one that a message of
+    the user follows.
+    """
 
     role: Literal["user", "assistant", "system"]
-    content: str | list[Block]
+    content: str | list[Block] | None = None
+    clear_at: Literal["next_user_message", "never"] | None = None
+    output_config: TurnConfig | None = None
 
 
 class AnthropicTool(msgspec.Struct, frozen=True, kw_only=True):
     """A function that the model may call. input_schema: a JSON schema of its arguments.
 
     type: only `custom`; what Anthropic's own servers run is not to be had here. defer_loading: the
-    model is told of it where a result refers to it, not before.
+    model is told of it where a result refers to it, not before. input_examples: shown with the
+    description. allowed_callers: the model itself must be among them.
     """
 
     name: str
@@ -59,6 +86,8 @@ class AnthropicTool(msgspec.Struct, frozen=True, kw_only=True):
     input_schema: dict[str, Any] | None = None
     strict: bool | None = None
     defer_loading: bool | None = None
+    input_examples: list[Any] | None = None
+    allowed_callers: list[str] | None = None
 
 
 class AnthropicToolChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,10 +118,14 @@ class OutputFormat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutputConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """effort: handed to the model's template, as `reasoning_effort` of a chat is."""
+    """effort: handed to the model's template, as `reasoning_effort` of a chat is.
+
+    task_budget: refused; the model cannot see how much is left.
+    """
 
     effort: Annotated[str, Meta(max_length=64)] | None = None
     format: OutputFormat | None = None
+    task_budget: Any = None
 
 
 class CountTokensRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +154,11 @@ class CountTokensRequest(msgspec.Struct, frozen=True, kw_only=True):
     cache_control: dict[str, Any] | None = None
     betas: list[str] | None = None
     context_management: dict[str, Any] | None = None
+    compaction: dict[str, Any] | None = None
     diagnostics: dict[str, Any] | None = None
+    fallbacks: str | list[Any] | None = None
+    fallback_credit_token: Any = None
+    billing_policy: dict[str, Any] | None = None
     speed: str | None = None
     user_profile_id: str | None = None
     workspace_id: str | None = None
@@ -138,6 +175,13 @@ class CountTokensRequest(msgspec.Struct, frozen=True, kw_only=True):
             if getattr(self, name):
                 message = f"'{name}' is not supported: this server runs no tools itself."
                 raise invalid(message, name, "unsupported_parameter")
+        if self.output_config is not None and self.output_config.task_budget is not None:
+            name = "output_config.task_budget"
+            message = f"'{name}' is not supported: no budget is kept over several requests."
+            raise invalid(message, name, "unsupported_parameter")
+        for number, said in enumerate(self.messages):
+            if said.content is None and (said.role != "system" or said.output_config is None):
+                raise missing(f"messages[{number}].content", "messages")
         choice = self.tool_choice
         if choice is not None and choice.type in ("any", "tool") and not self.tools:
             message = "'tool_choice' may only be given together with 'tools'."
@@ -147,7 +191,8 @@ class CountTokensRequest(msgspec.Struct, frozen=True, kw_only=True):
 class MessagesRequest(CountTokensRequest, frozen=True, kw_only=True):
     """Body of POST /v1/messages.
 
-    max_tokens: of output at most, thoughts included; what fits, if that is less.
+    max_tokens: of output at most, thoughts included; what fits, if that is less. thread: refused,
+    no conversation is kept here; so is compaction, none is made shorter.
     """
 
     max_tokens: MaxTokens
@@ -160,3 +205,14 @@ class MessagesRequest(CountTokensRequest, frozen=True, kw_only=True):
     metadata: dict[str, Any] | None = None
     service_tier: str | None = None
     inference_geo: str | None = None
+    thread: dict[str, Any] | None = None
+
+    def check(self, *, is_strict: bool) -> None:
+        """Raise ApiError for what is not to be had here."""
+        for name, why in (
+            ("thread", "no conversation is kept here; send all that was said in 'messages'"),
+            ("compaction", "no conversation is made shorter here"),
+        ):
+            if getattr(self, name):
+                raise invalid(f"'{name}' is not supported: {why}.", name, "unsupported_parameter")
+        super().check(is_strict=is_strict)

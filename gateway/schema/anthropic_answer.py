@@ -34,6 +34,18 @@ class ToolUseBlock(_Typed, frozen=True, kw_only=True, tag="tool_use"):
 AnswerBlock = TextBlock | ThinkingBlock | ToolUseBlock
 
 
+class OutputDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """thinking_tokens: those of the answer's thoughts, with the marks around them."""
+
+    thinking_tokens: int
+
+
+class ContextManagement(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a conversation was left out: nothing ever is."""
+
+    applied_edits: list[Any] = []
+
+
 class MessageUsage(msgspec.Struct, frozen=True, kw_only=True):
     """Token counts. The prompt has input_tokens + cache_read_input_tokens.
 
@@ -45,6 +57,7 @@ class MessageUsage(msgspec.Struct, frozen=True, kw_only=True):
     cache_creation_input_tokens: int = 0
     cache_read_input_tokens: int
     output_tokens: int
+    output_tokens_details: OutputDetails | UnsetType = UNSET
 
 
 StopReason = Literal[
@@ -55,7 +68,7 @@ StopReason = Literal[
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """A whole answer, or the first event of a stream: then nothing has been said, nor has it ended.
 
-    stop_sequence: the one that ended the answer.
+    stop_sequence: the one that ended the answer. context_management: for who asked for some.
     """
 
     id: str
@@ -66,6 +79,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     stop_reason: StopReason | None = None
     stop_sequence: str | None = None
     usage: MessageUsage
+    context_management: ContextManagement | UnsetType = UNSET
 
 
 class MessageStart(
@@ -130,6 +144,7 @@ class MessageDelta(
 
     delta: MessageEnd
     usage: MessageUsage
+    context_management: ContextManagement | UnsetType = UNSET
 
 
 class MessageStop(_Typed, frozen=True, kw_only=True, tag="message_stop"):

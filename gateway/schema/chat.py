@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from backend.wire.sampling import MaxTokens, NumLogprobs
 from gateway.errors import invalid
 from gateway.schema.completions import PromptLogprob
+from gateway.schema.hosted import check_hosted
 from gateway.schema.messages import (
     AllowedToolsChoice,
     Documents,
@@ -143,6 +144,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
         if self.modalities is not None and self.modalities != ["text"]:
             message = "Invalid 'modalities': this model answers in text only."
             raise invalid(message, "modalities", "unsupported_parameter")
+        check_hosted(self.moderation, self.prompt_cache_options)
         self._check_functions()
         self._check_tools()
         self.check_sampling(self.max_output_tokens)

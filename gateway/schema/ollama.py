@@ -236,7 +236,7 @@ class OllamaGenerateAnswer(OllamaEnd, frozen=True, kw_only=True):
 
 
 class OllamaDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """What Ollama knows of its files; nothing of it is known here."""
+    """What the model's files say; empty where they do not."""
 
     parent_model: str = ""
     format: str = ""
@@ -247,7 +247,7 @@ class OllamaDetails(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OllamaModel(msgspec.Struct, frozen=True, kw_only=True):
-    """One name of the model. digest: changes when the weights do. size: not known, 0."""
+    """One name of the model. digest: changes when the weights do. size: bytes of its files."""
 
     name: str
     model: str
@@ -278,7 +278,7 @@ class OllamaRunningModels(msgspec.Struct, frozen=True):
 
 
 class OllamaShown(msgspec.Struct, frozen=True, kw_only=True):
-    """What POST /api/show answers. model_info: the length of the context, as GGUF calls it."""
+    """What POST /api/show answers. template: Jinja. model_info: by the names that GGUF has."""
 
     modelfile: str = ""
     parameters: str = ""

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from backend.wire.sampling import MaxTokens, NumLogprobs
 from gateway.errors import invalid
 from gateway.schema.chat import ReasoningEffort, TokenLogprob
+from gateway.schema.hosted import check_hosted
 from gateway.schema.messages import CallId
 from gateway.schema.sampling import SamplingFields
 
@@ -34,7 +35,9 @@ class InputItem(msgspec.Struct, frozen=True, kw_only=True):
 
     type: `message`, where left out. content: of a message, or of thoughts. call_id: which call an
     output answers. arguments: of a function's call; input: of a custom tool's, any text. namespace:
-    of the function, if it has one. summary, encrypted_content: of thoughts.
+    of the function, if it has one. summary, encrypted_content: of thoughts. tools: what a search
+    found, or what there is from here on. execution: who searched. author, recipient: of a message
+    between agents. reasoning, text: of a configuration_update, what is asked from here on.
     """
 
     type: str = "message"
@@ -43,18 +46,26 @@ class InputItem(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     namespace: str | None = None
     call_id: CallId | None = None
-    arguments: str | None = None
+    arguments: str | dict[str, Any] | None = None
     input: str | None = None
     output: str | list[ItemPart] | None = None
     summary: list[ItemPart] | None = None
     encrypted_content: str | None = None
+    tools: "list[ResponsesTool] | None" = None
+    execution: str | None = None
+    author: str | None = None
+    recipient: str | None = None
+    reasoning: "Reasoning | None" = None
+    text: "TextOptions | None" = None
 
 
 class ResponsesTool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Something that the model may use: a function, a custom tool, or a namespace of functions.
+    """Something that the model may use: a function, a custom tool, a namespace, or a search.
 
-    parameters: a JSON schema of a function's arguments. tools: a namespace's functions. format: of
-    a custom tool's input; a grammar is not enforced.
+    parameters: a JSON schema of a function's or a search's arguments. tools: a namespace's. format:
+    of a custom tool's input; a grammar is not enforced. execution: who searches for tools; the
+    client. defer_loading: the model is told of it when a search finds it. allowed_callers: the
+    model itself must be among them.
     """
 
     type: str
@@ -64,6 +75,9 @@ class ResponsesTool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     strict: bool | None = None
     tools: list["ResponsesTool"] | None = None
     format: dict[str, Any] | None = None
+    execution: str | None = None
+    defer_loading: bool | None = None
+    allowed_callers: list[str] | None = None
 
 
 class ResponsesToolChoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -109,8 +123,8 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
 
     input: a user's message, or all items that were said, called and answered before.
     instructions: a system message in front. max_output_tokens: of the answer at most, thoughts
-    included. tools: functions, custom tools and namespaces of functions. tool_choice: whether to
-    call, and what.
+    included. tools: functions, custom tools, namespaces of both and a search that the client does.
+    tool_choice: whether to call, and what.
     parallel_tool_calls: false keeps the first call. text: what the answer must match.
     reasoning: how long to think. include: what else to tell; log-probabilities need
     "message.output_text.logprobs", thoughts that are to come back "reasoning.encrypted_content".
@@ -146,6 +160,7 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     prompt_cache_options: dict[str, Any] | None = None
     max_tool_calls: int | None = None
     client_metadata: dict[str, Any] | None = None
+    moderation: dict[str, Any] | None = None
 
     @property
     def prompt_field(self) -> str:
@@ -171,6 +186,7 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
                     "before in 'input'."
                 )
                 raise invalid(message, name, "unsupported_parameter")
+        check_hosted(self.moderation, self.prompt_cache_options)
         if self.background:
             message = "'background' is not supported: no answer is stored here."
             raise invalid(message, "background", "unsupported_parameter")
@@ -253,11 +269,26 @@ class CustomToolCallItem(
     id: str
     call_id: str
     name: str
+    namespace: str | UnsetType = UNSET
     input: str
     status: ItemStatus
 
 
-OutputItem = MessageItem | ReasoningItem | FunctionCallItem | CustomToolCallItem
+class ToolSearchCallItem(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="tool_search_call"
+):
+    """A search for tools, which the client does. arguments: text of a call that was cut short."""
+
+    id: str
+    call_id: str
+    execution: Literal["client"] = "client"
+    arguments: dict[str, Any] | str
+    status: ItemStatus
+
+
+OutputItem = (
+    MessageItem | ReasoningItem | FunctionCallItem | CustomToolCallItem | ToolSearchCallItem
+)
 
 
 class InputTokensDetails(msgspec.Struct, frozen=True):

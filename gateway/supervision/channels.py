@@ -66,13 +66,14 @@ class ChannelManager:
                     self._reconnect(self._workers[number], self._groups[group])
 
     def quiesce(self, group: Group) -> None:
-        """Have every worker hand it no new work."""
+        """Have every worker hand it no new work, those of other gateways included."""
         for number, epoch in group.channels.items():
             self._workers[number].tell(Quiesce(group.number, epoch))
+        group.retire()
 
     def is_quiet(self, group: Group) -> bool:
-        """Whether no worker has anything left in it."""
-        return group.channels.keys() <= group.quiet
+        """Whether no worker has anything left in it, and neither has one of another gateway."""
+        return group.channels.keys() <= group.quiet and not group.num_sequences
 
     def is_served(self, group: Group) -> bool:
         """Whether every worker takes requests for it."""

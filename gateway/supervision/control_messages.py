@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from backend.settings import Device
-from gateway.group_names import PRIMARY, GroupName
+from gateway.group_names import PRIMARY, GroupName, NodeName
 from gateway.supervision.fault import Fault
 
 MAX_LINE_BYTES = 1 << 20
@@ -40,7 +40,7 @@ class Add(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="as
     ranks: Annotated[int, Meta(ge=0, le=64)] = 0
     devices: tuple[Device, ...] = ()
     max_num_seqs: Annotated[int, Meta(ge=0, le=4096)] = 0
-    node: str = ""
+    node: NodeName = ""
 
 
 class Remove(
@@ -68,7 +68,7 @@ class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="a
 
 
 class RankView(msgspec.Struct, frozen=True):
-    """A rank's process. seconds: since it last showed progress."""
+    """A rank's process. seconds: since it last showed progress. cpu_s: that it has used."""
 
     rank: int
     pid: int
@@ -78,6 +78,7 @@ class RankView(msgspec.Struct, frozen=True):
     rss_bytes: int
     threads: int
     device: str
+    cpu_s: float = 0.0
 
 
 class GroupView(msgspec.Struct, frozen=True):

@@ -5,12 +5,13 @@ starts again with a new epoch, after a back-off, until it has died too often.
 """
 
 import asyncio
+import contextlib
 import enum
 import logging
 import time
 from typing import Protocol
 
-from backend.wire.control import Budget, Progress
+from backend.wire.control import Budget, ControlClosed, Progress
 from gateway.events import (
     Event,
     GroupChanged,
@@ -120,6 +121,23 @@ class Group:
         self._is_wanted = False
         self._cancel_restart()
         self._tell_state()
+
+    @property
+    def waits_for(self) -> str:
+        """What keeps it from a node; "" once it has one."""
+        return self.incarnation.waits_for if self.incarnation is not None else ""
+
+    @property
+    def num_sequences(self) -> int:
+        """What it holds, of workers of all gateways, as it has last told."""
+        load = self.incarnation.replica.load if self.incarnation is not None else None
+        return load.num_sequences if load is not None else 0
+
+    def retire(self) -> None:
+        """Have workers of other gateways hand it nothing more: it is about to be stopped."""
+        if self.incarnation is not None:
+            with contextlib.suppress(ControlClosed):
+                self.incarnation.replica.retire()
 
     def stop(self) -> None:
         """End this incarnation, which is to be the last until start() is called."""

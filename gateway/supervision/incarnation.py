@@ -4,6 +4,7 @@ local_incarnation.py watches processes of this machine, nodes/remote_incarnation
 another. Knows no policy: what comes after is the group's business.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from backend.ranks.replica import Replica
@@ -87,6 +88,10 @@ class Launcher(Starter, Protocol):
 
     def close(self) -> None:
         """Give back what is its own; no group is left."""
+
+    @property
+    def num_refused(self) -> Mapping[str, int]:
+        """Calls of agents on nodes that came to nothing, by handshake.Reason."""
 
     @property
     def has_ended(self) -> bool:

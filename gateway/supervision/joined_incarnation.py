@@ -56,6 +56,9 @@ class JoinedReplica:
     def detach(self, worker: int, epoch: int) -> None:
         """The lead sees the end of the worker's connection."""
 
+    def retire(self) -> None:
+        """It is not ours."""
+
     def stop(self) -> None:
         """It is not ours."""
 

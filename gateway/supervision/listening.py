@@ -26,14 +26,14 @@ class ListeningError(ValueError):
 
 
 class GroupListening:
-    """Makes what each incarnation of a group is given."""
+    """Makes what each incarnation of a group is given. certificate, key: PEM, or empty."""
 
     def __init__(self, server: ServerSettings) -> None:
         """Raises ListeningError and ModelError for unusable files."""
         self._host = server.group_host if server.group_port else LOOPBACK
         self._first_port = server.group_port
         self._serves_own = server.group_wire == "tcp"
-        self._certificate, self._key = _certificate(server)
+        self.certificate, self.key = _certificate(server)
         if server.group_port:
             self._secret = read_secret(server.group_secret)
         else:
@@ -53,7 +53,7 @@ class GroupListening:
 
     def terms(self, number: int, epoch: int) -> tuple[Listen, int]:
         """What the lead of a group is told, and the port where it listens, 0 for any."""
-        message = Listen(self._secret, epoch, self._certificate, self._key)
+        message = Listen(self._secret, epoch, self.certificate, self.key)
         return message, self._first_port + number if self._first_port else 0
 
     def address(self, host: str, port: int, epoch: int) -> LeadAddress:
@@ -62,7 +62,7 @@ class GroupListening:
 
     @property
     def _fingerprint(self) -> bytes:
-        return fingerprint(self._certificate) if self._certificate else b""
+        return fingerprint(self.certificate) if self.certificate else b""
 
     def open(self, number: int, epoch: int) -> Listening | None:
         """Return what an incarnation is given; None if nobody comes over TCP."""

@@ -7,10 +7,11 @@ Knows no policy: what comes after is the group's business.
 import asyncio
 import signal
 import time
+from collections.abc import Mapping
 
 import msgspec
 
-from backend.ranks.local_replica import LocalReplica
+from backend.ranks.local_replica import LocalReplica, Meeting
 from backend.wire.control import Budget, ControlClosed, Progress
 from backend.wire.local.child import Child, exit_text
 from backend.wire.local.heartbeat import Heartbeat, Phase
@@ -23,7 +24,7 @@ from gateway.procfs import (
     is_stopped,
     num_threads,
     oom_kills,
-    rss_bytes,
+    usage,
 )
 from gateway.supervision.control_messages import RankView
 from gateway.supervision.fault import REPORTED_LINES, Fault, phase_name, with_batch
@@ -57,10 +58,15 @@ class LocalIncarnation:
         hang_s: float,
         owner: IncarnationOwner,
         listening: Listening | None = None,
+        part: int = 0,
+        meeting: Meeting | None = None,
     ) -> None:
-        """hang_s: see LocalLauncher. listening: where its lead takes workers over TCP."""
+        """hang_s: see LocalLauncher. listening: where its lead takes workers over TCP. part,
+        meeting: see LocalReplica."""
         self.waits_for = ""
-        self.replica = LocalReplica(number, epoch, place.engine, place.first_rank, listening)
+        self.replica = LocalReplica(
+            number, epoch, place.engine, place.first_rank, listening, part, meeting
+        )
         self.ready: Ready | None = None
         self.fault: Fault | None = None
         self.is_leaving = False
@@ -69,7 +75,7 @@ class LocalIncarnation:
         self._watch = HangWatch(hang_s)
         self._messages: dict[int, str] = {}  # rank -> why it gives up
         self._oom_kills = oom_kills()
-        self._alive = set(range(place.engine.tp))
+        self._alive = set(range(len(self.replica.ranks)))
         self._tails = [StderrTail(child) for child in self.replica.ranks]
         for rank, child in enumerate(self.replica.ranks):
             self._loop.add_reader(child.line.fileno(), self._on_message, rank)
@@ -228,15 +234,17 @@ class LocalIncarnation:
 
 
 def _view(rank: int, child: Child, beat: Heartbeat) -> RankView:
+    cpu_s, rss = usage(child.pid) or (0.0, 0)
     return RankView(
         rank=rank,
         pid=child.pid,
         phase=phase_name(beat.phase),
         step=beat.step if beat.phase > Phase.WARM_UP else 0,
         seconds=round((time.monotonic_ns() - beat.progress_ns) / 1e9, 3),
-        rss_bytes=rss_bytes(child.pid),
+        rss_bytes=rss,
         threads=num_threads(child.pid),
         device=beat.device,
+        cpu_s=cpu_s,
     )
 
 
@@ -263,6 +271,11 @@ class LocalLauncher:
         return LocalIncarnation(number, epoch, place, self._hang_s, owner, listening)
 
     has_ended = True
+
+    @property
+    def num_refused(self) -> Mapping[str, int]:
+        """No agent calls here."""
+        return {}
 
     def close(self) -> None:
         """Nothing is its own."""

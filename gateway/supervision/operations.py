@@ -21,8 +21,16 @@ from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.state_changes import StateChanges
 
 SAY_SECONDS = 5.0
+# What a group holds is not told of when it changes, but may be looked at.
+LOOK_SECONDS = 0.2
+# A group that is started again finds the node that it had, unless something is wrong.
+PLACING_SECONDS = 60.0
 
 Say = Callable[[str], None]
+
+
+# States that do not lead to work by themselves.
+OVER = (GroupState.GIVEN_UP, GroupState.STOPPED)
 
 
 class OperationError(Exception):
@@ -73,13 +81,13 @@ class Operations:
             say("another operation is under way; this one waits for it")
         async with self._turn:
             match operation:
+                case Add():
+                    group = self._add(operation, say)
                 case DrainGroup(group=number, timeout_s=timeout_s):
                     await self._drain(self._find(number), timeout_s, say)
                     return Done(f"group {number} has stopped")
                 case Remove(group=number, timeout_s=timeout_s):
                     return Done(await self._remove(number, timeout_s, say))
-                case Add():
-                    return await self._add(operation, say)
                 case Restart(group=int() as number, timeout_s=timeout_s):
                     await self._restart(self._find(number), timeout_s, say)
                     return Done(f"group {number} has been restarted")
@@ -87,6 +95,9 @@ class Operations:
                     for number in sorted(self._keeper.groups):
                         await self._restart(self._find(number), timeout_s, say)
                     return Done("all groups have been restarted")
+        # Others need not wait for the node that this one may wait for, or could not end that.
+        await self._until_served(group, say)
+        return Done(f"group {group.number} serves", group.number)
 
     def _find(self, number: int) -> Group:
         if (group := self._keeper.groups.get(number)) is not None:
@@ -104,28 +115,51 @@ class Operations:
         self._keeper.forget_group(group)
         return f"group {number} has been removed"
 
-    async def _add(self, wanted: Add, say: Say) -> Done:
+    def _add(self, wanted: Add, say: Say) -> Group:
         try:
             group = self._keeper.add_group(wanted)
         except ModelError as error:
             raise OperationError(str(error)) from None
         self._num_ever = max(self._num_ever, group.number + 1)
-        await self._start(group, say)
-        return Done(f"group {group.number} serves", group.number)
+        self._start(group, say)
+        return group
 
     async def _restart(self, group: Group, timeout_s: float, say: Say) -> None:
         await self._drain(group, timeout_s, say)
         say(f"group {group.number} has stopped")
-        await self._start(group, say)
+        self._start(group, say)
+        await self._until_served(group, say, PLACING_SECONDS)
 
-    async def _start(self, group: Group, say: Say) -> None:
-        """Start a group and wait until it takes work, or has failed for good."""
+    def _start(self, group: Group, say: Say) -> None:
         say(f"group {group.number} starts")
         group.restarts.forgive()
         group.start()
-        ends = (GroupState.GIVEN_UP, GroupState.STOPPED)
-        await self._changes.until(lambda: self._lines.is_served(group) or group.state in ends)
-        if group.state in ends:
+
+    async def _until_served(self, group: Group, say: Say, placing_s: float | None = None) -> None:
+        """Wait until a group takes work, or has failed for good, or finds no node for so long."""
+
+        def is_over() -> bool:
+            return self._lines.is_served(group) or group.state in OVER
+
+        def has_moved() -> bool:
+            return is_over() or group.waits_for != said
+
+        loop = asyncio.get_running_loop()
+        deadline = float("inf") if placing_s is None else loop.time() + placing_s
+        said = ""
+        while not is_over():
+            if (waits_for := group.waits_for) != said:
+                said = waits_for
+                if said:
+                    say(f"group {group.number} waits {said}")
+            if not said:
+                await self._changes.until(has_moved)
+            elif not await self._changes.until(has_moved, _left(deadline)):
+                raise OperationError(
+                    f"group {group.number} waits {said}\n"
+                    f"it starts once there is room; `unisono ctl remove {group.number}` gives it up"
+                )
+        if group.state in OVER:
             why = f": {group.last_fault.summary}" if group.last_fault is not None else ""
             raise OperationError(f"group {group.number} is {group.state}{why}")
 
@@ -143,14 +177,16 @@ class Operations:
             return group.state is not GroupState.DRAINING or self._lines.is_quiet(group)
 
         loop = asyncio.get_running_loop()
-        deadline = None if timeout_s is None else loop.time() + timeout_s
+        deadline = float("inf") if timeout_s is None else loop.time() + timeout_s
+        say_at = loop.time()
         while not is_over():
-            say(f"group {group.number} drains: {_load(group)} left")
-            left_s = SAY_SECONDS if deadline is None else min(SAY_SECONDS, deadline - loop.time())
-            if left_s <= 0:
+            if (now_s := loop.time()) >= deadline:
                 say(f"group {group.number}: time is up, the rest goes on elsewhere")
                 return
-            await self._changes.until(is_over, left_s)
+            if now_s >= say_at:
+                say(f"group {group.number} drains: {_load(group)} left")
+                say_at = now_s + SAY_SECONDS
+            await self._changes.until(is_over, min(LOOK_SECONDS, deadline - now_s))
 
 
 def _load(group: Group) -> str:
@@ -159,3 +195,10 @@ def _load(group: Group) -> str:
         return "what this gateway has sent it is"
     count = load.num_running + load.num_waiting
     return f"{count} sequence{'' if count == 1 else 's'}"
+
+
+def _left(deadline: float) -> float | None:
+    """Seconds that are left; None for ever."""
+    if deadline == float("inf"):
+        return None
+    return max(0.0, deadline - asyncio.get_running_loop().time())

@@ -29,7 +29,7 @@ def group_status(group: Group) -> GroupView:
         max_num_seqs=group.place.engine.max_num_seqs,
         max_model_len=group.place.engine.max_model_len,
         node=incarnation.replica.node if incarnation is not None else "",
-        waits_for=incarnation.waits_for if incarnation is not None else "",
+        waits_for=group.waits_for,
     )
 
 

@@ -125,6 +125,8 @@ def _of_processes(supervisor: SupervisorFigures) -> Iterator[Metric]:
     yield _gauge(families.GROUP_NODE, nodes)
     yield _counter(families.GROUP_RESTARTS, _numbered(supervisor.group_restarts))
     yield _counter(families.WORKER_RESTARTS, _numbered(supervisor.worker_restarts))
+    refused = [((r.group, r.reason), float(r.count)) for r in supervisor.refused]
+    yield _counter(families.REFUSED, refused)
     seconds: list[Row] = []
     resident: list[Row] = []
     for process in supervisor.processes:
@@ -138,7 +140,7 @@ def _of_processes(supervisor: SupervisorFigures) -> Iterator[Metric]:
 
 def process_usage(process: Process) -> tuple[float, float] | None:
     """Return CPU seconds and resident bytes of a process; None when it has gone."""
-    return procfs.usage(process.pid)
+    return process.usage or procfs.usage(process.pid)
 
 
 def _numbered(values: dict[int, int]) -> list[Row]:

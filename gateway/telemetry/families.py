@@ -113,6 +113,11 @@ FULL_GATHERS = Family("full_gathers", "Rows whose logits all had to be gathered.
 
 # These are each process's, as the supervisor tells.
 
+REFUSED = Family(
+    "group_connections_refused",
+    "Connections to a group, or of nodes' agents where none is named, that came to nothing.",
+    ("group", "reason"),
+)
 GROUP_RESTARTS = Family("group_restarts", "Times a group was started again.", _GROUP)
 WORKER_RESTARTS = Family("worker_restarts", "Times a worker was started again.", ("worker",))
 _PROCESS = ("process", "group", "rank")

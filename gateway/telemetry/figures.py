@@ -53,18 +53,31 @@ class WorkerFigures(msgspec.Struct, array_like=True):
 
 
 class Process(msgspec.Struct, frozen=True, array_like=True):
-    """A process of this server. group and rank are empty where it is not a rank."""
+    """A process of this server. group and rank are empty where it is not a rank.
+
+    usage: CPU seconds and resident bytes of one on another machine, as its node has last told.
+    """
 
     title: str
     pid: int
     group: str = ""
     rank: str = ""
+    usage: tuple[float, float] | None = None
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True):
+    """Connections that came to nothing. group: "" for calls of agents; reason: handshake.Reason."""
+
+    group: str
+    reason: str
+    count: int
 
 
 class SupervisorFigures(msgspec.Struct, frozen=True, array_like=True):
     """What only the supervisor knows. Restarts: how often each was started after the first time.
 
     group_states: what `unisono ctl list` calls them. group_nodes: of groups on other machines.
+    refused: by the groups' present incarnations.
     """
 
     started: float = 0.0
@@ -73,6 +86,7 @@ class SupervisorFigures(msgspec.Struct, frozen=True, array_like=True):
     worker_restarts: dict[int, int] = {}
     group_states: dict[int, str] = {}
     group_nodes: dict[int, str] = {}
+    refused: list[Refused] = []
 
 
 class Ledger:

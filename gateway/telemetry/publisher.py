@@ -18,7 +18,7 @@ from gateway.events import (
     WorkerLost,
     WorkerStarted,
 )
-from gateway.telemetry.figures import Process, SupervisorFigures
+from gateway.telemetry.figures import Process, Refused, SupervisorFigures
 from gateway.telemetry.page import Page, create_page
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -37,6 +37,8 @@ class Publisher:
         self._worker_births: dict[int, int] = {}
         self._group_states: dict[int, str] = {}
         self._group_nodes: dict[int, str] = {}
+        self._elsewhere: list[Process] = []
+        self._refused: list[Refused] = []
 
     def take(self, event: Event) -> None:
         """Note what has happened."""
@@ -72,6 +74,12 @@ class Publisher:
                 return
         self._publish()
 
+    def see(self, elsewhere: list[Process], refused: list[Refused]) -> None:
+        """Note what has been looked at: ranks on other machines, and refused connections."""
+        if (elsewhere, refused) != (self._elsewhere, self._refused):
+            self._elsewhere, self._refused = elsewhere, refused
+            self._publish()
+
     def _is_news(self, number: int, state: str, node: str) -> bool:
         known = self._group_states.get(number), self._group_nodes.get(number, "")
         return known != (state, node)
@@ -81,10 +89,11 @@ class Publisher:
         workers = [self._workers[number] for number in sorted(self._workers)]
         figures = SupervisorFigures(
             self._started,
-            [Process("supervisor", os.getpid()), *workers, *ranks],
+            [Process("supervisor", os.getpid()), *workers, *ranks, *self._elsewhere],
             self._group_births,
             self._worker_births,
             self._group_states,
             self._group_nodes,
+            self._refused,
         )
         self._page.write(_encode(figures))

@@ -94,7 +94,7 @@ def _num_seqs(settings: EngineSettings, load: Load) -> tuple[Choice, ...]:
 
 def _threads(settings: EngineSettings, cores: int) -> tuple[Choice, ...]:
     """One core less leaves a core to the gateway."""
-    ranks = settings.tp * settings.dp
+    ranks = settings.num_ranks * settings.dp
     fewer = (cores - 1) // ranks
     share = settings.threads or max(1, cores // ranks)
     return (_choice("threads", fewer),) if 1 <= fewer < share else ()

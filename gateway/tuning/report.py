@@ -8,9 +8,9 @@ from gateway.tuning.trial import Objective, Trial
 from gateway.tuning.tuner import Outcome, Stage
 
 RULE = (
-    "Measured in turns; after the first round who was a third behind the best was out, after each "
-    f"further one who was behind by more than {NOISES:g} standard errors. In a tie the simpler one "
-    "is chosen."
+    "Measured in turns; after the first round who was a third behind the best was out, unless "
+    "others took more of the machine then; after each further one who was behind by more than "
+    f"{NOISES:g} standard errors. In a tie the simpler one is chosen."
 )
 # So much of a core beside the server is no longer the system's own.
 NOTICEABLE_CORES = 0.15

@@ -50,7 +50,7 @@ def _drawn(stage: Stage, objective: Objective, predicted: Mapping[str, float]) -
         value = means.tokens_per_s if is_speed else means.request_ms
         bars.append(Bar(standing.name, [("", value)]))
         if is_speed and standing.name in predicted:
-            bars.append(Bar("predicted", [("", predicted[standing.name])]))
+            bars.append(Bar("predicted", [("", predicted[standing.name])], is_pale=True))
     label = "output tokens/s" if is_speed else "ms a request"
     return page.figure(bar_chart(f"By {stage.name}", label, bars)) if bars else ""
 
@@ -70,7 +70,7 @@ def _table(stage: Stage, predicted: Mapping[str, float]) -> str:
                 f"{means.memory_bytes / 1e9:.2f}",
             ]
         rows.append(row)
-    return page.table(_HEADINGS, rows, words={1})
+    return page.table(_HEADINGS, rows, num_text=0, words={0, 1})
 
 
 def _good(trials: Sequence[Trial]) -> list[Trial]:

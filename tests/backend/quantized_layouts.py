@@ -163,7 +163,7 @@ class Layout:
     words: str = ""
 
 
-def _awq_layout(size: int = 32) -> Layout:
+def awq_layout(size: int = 32) -> Layout:
     def convert(weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         rounded = round_groups(weight, 4, size, symmetric=False)
         return awq(rounded), rounded.to_dense()
@@ -173,7 +173,7 @@ def _awq_layout(size: int = 32) -> Layout:
     return Layout(convert, config, WeightFormat.Q4_1, "AWQ int4")
 
 
-def _gptq_layout(
+def gptq_layout(
     format: WeightFormat,
     bits: int = 4,
     size: int = 32,
@@ -268,16 +268,16 @@ def _fp8_layout(block: tuple[int, int]) -> Layout:
 _DENSE, _Q4_0, _Q4_1 = WeightFormat.DENSE, WeightFormat.Q4_0, WeightFormat.Q4_1
 _Q8_0 = WeightFormat.Q8_0
 LAYOUTS: dict[str, Layout] = {
-    "awq": _awq_layout(),
-    "gptq": _gptq_layout(_Q4_0),
-    "gptq, zero points": _gptq_layout(_Q4_1, symmetric=False),
-    "gptq v2": _gptq_layout(_Q4_0, version=2),
-    "gptq v2, zero points, groups of 64": _gptq_layout(_Q4_1, size=64, version=2, symmetric=False),
-    "gptq, columns in any order": _gptq_layout(_DENSE, symmetric=False, in_order=False),
-    "gptq, groups of 16": _gptq_layout(_DENSE, size=16),
-    "gptq, 8 bits a row": _gptq_layout(_Q8_0, bits=8, size=-1),
-    "gptq, 8 bits, zero points": _gptq_layout(_DENSE, bits=8, symmetric=False),
-    "gptq, 2 bits": _gptq_layout(_Q4_0, bits=2),
+    "awq": awq_layout(),
+    "gptq": gptq_layout(_Q4_0),
+    "gptq, zero points": gptq_layout(_Q4_1, symmetric=False),
+    "gptq v2": gptq_layout(_Q4_0, version=2),
+    "gptq v2, zero points, groups of 64": gptq_layout(_Q4_1, size=64, version=2, symmetric=False),
+    "gptq, columns in any order": gptq_layout(_DENSE, symmetric=False, in_order=False),
+    "gptq, groups of 16": gptq_layout(_DENSE, size=16),
+    "gptq, 8 bits a row": gptq_layout(_Q8_0, bits=8, size=-1),
+    "gptq, 8 bits, zero points": gptq_layout(_DENSE, bits=8, symmetric=False),
+    "gptq, 2 bits": gptq_layout(_Q4_0, bits=2),
     "pack-quantized": _compressed_ints("pack-quantized", _Q4_0, 4, 32),
     "pack-quantized, zero points": _compressed_ints(
         "pack-quantized", _Q4_1, 4, 32, symmetric=False

@@ -1,9 +1,14 @@
 """Runs the ranks of a group as threads of one process, over a real exchange."""
 
+import os
 import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+import torch
+
+from backend.distributed.gloo import GlooParallel
+from backend.distributed.process_group import open_store
 from backend.distributed.shm import SharedMemoryParallel
 from backend.distributed.tensor_parallel import TensorParallel
 from backend.wire.local.rank_exchange import RankExchange
@@ -35,3 +40,23 @@ def run_ranks(size: int, work: Callable[[TensorParallel], T], timeout_s: float =
     assert len(results) == size, "a rank still waits for another"
     exchange.close()
     return [results[rank] for rank in range(size)]
+
+
+def run_gloo(size: int, work: Callable[[TensorParallel], T]) -> list[T]:
+    """As run_ranks(), with ranks that sum by a process group, as those do that share a card."""
+    store = os.memfd_create("store")
+
+    def run(host: TensorParallel) -> T:
+        tp = gloo_of(host, store)
+        host.all_reduce(torch.zeros(1))  # who ends sooner would cut off those that still connect
+        return work(tp)
+
+    try:
+        return run_ranks(size, run)
+    finally:
+        os.close(store)
+
+
+def gloo_of(host: TensorParallel, store_fd: int) -> GlooParallel:
+    """Return the process group of a rank. All ranks must call it."""
+    return GlooParallel(host.rank, host.size, open_store(store_fd, host.size))

@@ -24,7 +24,7 @@ from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.placement.device_profile import DeviceProfile, num_cores
 from backend.placement.layouts import Prediction
-from backend.placement.memory import rotary_bytes
+from backend.placement.memory_speed import memory_speed
 from backend.settings import EngineSettings
 from gateway.bench.launched_server import LaunchedServer, ServerDied
 from gateway.bench.load import LevelResult, run_level, warm_up
@@ -32,7 +32,7 @@ from gateway.bench.machine import commit, machine_name
 from gateway.bench.streamed_request import Target
 from gateway.bench.workload import Workload, calibrate
 from gateway.default_model import cache_directory, default_model
-from gateway.planning.devices import cpu_profile
+from gateway.planning.devices import cpu_profile, memory_change
 from gateway.tuning.knobs import Choice, Load
 from gateway.tuning.layouts import Devices, possible
 from gateway.tuning.measurer import OtherPrograms
@@ -61,7 +61,8 @@ class Case:
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """One level of one server in one round. rank_bytes: PSS of each rank after the load."""
+    """One level of one server in one round. rank_bytes: of each rank after the load, without
+    libraries. probed: bytes/s of memory before the load, see backend/placement/memory_speed.py."""
 
     machine: str
     commit: str
@@ -74,16 +75,19 @@ class Measured(msgspec.Struct, frozen=True):
     itl_p50_ms: float = 0.0
     rank_bytes: tuple[int, ...] = ()
     other_cores: float = 0.0
+    probed: float = 0.0
     failure: str = ""
 
 
 class Row(msgspec.Struct, frozen=True):
-    """Medians beside a prediction. spread: from the least to the most, of tokens/s."""
+    """Medians beside a prediction. spread: from the least to the most, of tokens/s. quiet:
+    predicted without other programs; predicted: beside those that took `other_cores`."""
 
     model: str
     layout: str
     streams: int
     rounds: int
+    quiet: float
     predicted: float
     measured: float
     spread: tuple[float, float]
@@ -91,6 +95,7 @@ class Row(msgspec.Struct, frozen=True):
     ttft_ms: tuple[float, float]
     itl_ms: tuple[float, float]
     bound: str
+    other_cores: float = 0.0
 
 
 class MemoryRow(msgspec.Struct, frozen=True):
@@ -145,7 +150,7 @@ def main() -> None:
             is_whole = measure_all([empty], file, 1, deadline_s)
             is_whole = is_whole and measure_all(chosen, file, args.rounds, deadline_s)
         print("all is measured" if is_whole else "not all yet: the same command goes on")
-    report = compare(chosen, read_all(file), cpu_profile())
+    report = compare(chosen, read_all(file), cpu_profile(is_now=False))
     print(as_tables(report))
     if args.json:
         Path(args.json).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
@@ -180,6 +185,7 @@ def measure(case: Case, choice: Choice, round_: int) -> list[Measured]:
         with LaunchedServer({**_settings(case), **choice.values}) as server:
             target = Target.parse(server.url)
             for streams in case.streams:
+                about["probed"] = memory_speed()
                 others = OtherPrograms(server)
                 result = uvloop.run(_load(target, server.model, case, streams))
                 server.check()
@@ -275,7 +281,7 @@ def _rows(
     found: Sequence[Measured],
     profile: DeviceProfile,
 ) -> Iterator[Row]:
-    for name, predicted in _predictions(case, config, streams, profile).items():
+    for name in _predictions(case, config, streams, profile):
         same = [
             each
             for each in found
@@ -284,12 +290,18 @@ def _rows(
         ]
         if not same:
             continue
+        others = median(each.other_cores for each in same)
+        probed = median(each.probed for each in same)
+        then = _with_memory(profile, probed)
+        busy = _beside(then, choice_named(case, name), streams, others)
+        predicted = _predictions(case, config, streams, busy)[name]
         speeds = [each.tokens_per_s for each in same]
         yield Row(
             model=case.name,
             layout=name,
             streams=streams,
             rounds=len(same),
+            quiet=_predictions(case, config, streams, then)[name].tokens_per_s,
             predicted=predicted.tokens_per_s,
             measured=median(speeds),
             spread=(min(speeds), max(speeds)),
@@ -297,22 +309,44 @@ def _rows(
             ttft_ms=(1e3 * predicted.ttft_s, median(each.ttft_p50_ms for each in same)),
             itl_ms=(1e3 * predicted.inter_token_s, median(each.itl_p50_ms for each in same)),
             bound=predicted.bound,
+            other_cores=others,
         )
+
+
+def choice_named(case: Case, name: str) -> Choice:
+    """Return the layout of that name."""
+    return next(choice for choice in layouts_of(case)[0] if choice.name == name)
+
+
+def _with_memory(profile: DeviceProfile, probed: float) -> DeviceProfile:
+    if not (probed and profile.probe_bandwidth):
+        return profile
+    return profile.with_memory_speed(memory_change(profile, probed))
+
+
+def _beside(
+    profile: DeviceProfile, choice: Choice, streams: int, other_cores: float
+) -> DeviceProfile:
+    """Return what is left beside programs that took so many cores: first those that no thread of a
+    group with work has, then of the others."""
+    values = {name: int(str(choice.values.get(name, 1))) for name in ("tp", "dp", "threads")}
+    used = min(profile.threads, values["tp"] * min(values["dp"], streams) * values["threads"])
+    taken = max(0.0, other_cores - (profile.threads - used))
+    return msgspec.structs.replace(profile, busy_share=min(0.9, taken / used))
 
 
 def _memory_rows(
     case: Case, config: ModelConfig, found: Sequence[Measured], profile: DeviceProfile
 ) -> Iterator[MemoryRow]:
     """Compare the fullest rank after the largest load. Predicted is what a rank has without a
-    model, measured once, and the model's weights, rotations' tables, cache and states."""
+    model, measured once, and all that a plan counts: weights, activations, cache and states."""
     streams = max(case.streams)
     for name, predicted in _predictions(case, config, streams, profile).items():
         sizes = _rank_bytes(found, case.name, name, streams)
         empty = _rank_bytes(found, RUNTIME, name, 1)
         if sizes and empty:
             budget = predicted.memory
-            wanted = budget.weight_bytes + budget.kv_bytes + budget.state_bytes
-            wanted += rotary_bytes(config, config.max_model_len, "bfloat16") + int(median(empty))
+            wanted = budget.total_bytes + int(median(empty))
             measured = int(median(sizes))
             yield MemoryRow(case.name, name, wanted, measured, wanted / measured - 1)
 
@@ -331,11 +365,12 @@ def as_tables(report: Report) -> str:
     lines = [
         f"{report.machine}; {report.profile}",
         "",
-        "| model | layout | streams | predicted, tokens/s | measured | off | TTFT p50, ms | "
-        "between tokens, ms | bound by |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| model | layout | streams | others, cores | predicted, tokens/s, without them | with "
+        "| measured | off | TTFT p50, ms | between tokens, ms | bound by |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
         *(
-            f"| {row.model} | {row.layout} | {row.streams} | {row.predicted:.0f} | "
+            f"| {row.model} | {row.layout} | {row.streams} | {row.other_cores:.1f} | "
+            f"{row.quiet:.0f} | {row.predicted:.0f} | "
             f"{row.measured:.0f} ({row.spread[0]:.0f} to {row.spread[1]:.0f}) | {row.error:+.0%} | "
             f"{row.ttft_ms[0]:.0f}; {row.ttft_ms[1]:.0f} | "
             f"{row.itl_ms[0]:.1f}; {row.itl_ms[1]:.1f} | {row.bound} |"

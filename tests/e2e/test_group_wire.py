@@ -20,7 +20,8 @@ import pytest
 
 from backend.native import levels
 from tests.backend.factories import write_tiny_llama
-from tests.e2e.clients import RawStream, request
+from tests.e2e.clients import RawStream, metrics, request
+from tests.e2e.control import ctl
 from tests.e2e.relay import Relay, free_ports
 from tests.e2e.server import Server, refused_start, wait_until
 from tests.e2e.test_resumption import POISON, Answer, ask, is_whole, post
@@ -70,6 +71,7 @@ class World:
     model: Path
     secret: Path
     undisturbed: list[Answer]
+    owner_socket: Path
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +81,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     model = write_tiny_llama(folder / "tiny", head_dim=16, max_model_len=16384)
     secret = folder / "secret"
     secret.write_text(f"{SECRET}\n")
+    secret.chmod(0o600)
     common = [] if is_ours else ["--exact", "--dtype", "float32"]
     common += ["--group-secret", str(secret)]
     port = free_ports(NUM_GROUPS)
     own = ["--dp", str(NUM_GROUPS), "--max-num-seqs", "32", "--kv-cache-bytes", str(1 << 24)]
     own += ["--group-port", str(port), "--group-wire", "tcp", "--restart-window-s", "1"]
+    own += ["--control-socket", str(folder / "owner.sock")]
     own += ["--test-faults", POISON[0].replace("rank=1", "rank=0")]
     with ExitStack() as stack:
         owner = stack.enter_context(Server(model, *common, *own))
@@ -91,7 +95,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         addresses = ",".join(relay.address for relay in ways)
         joined = stack.enter_context(Server(model, *common, "--join", addresses))
         wait_until(lambda: is_whole(joined), 20, "the second gateway has both groups")
-        yield World(owner, joined, ways, model, secret, ask_all(owner, lambda: None))
+        undisturbed = ask_all(owner, lambda: None)
+        yield World(owner, joined, ways, model, secret, undisturbed, folder / "owner.sock")
 
 
 def test_joined_gateway_gives_the_same_texts(world: World) -> None:
@@ -128,6 +133,22 @@ def test_answers_survive_a_cut_connection(world: World) -> None:
     wait_until(lambda: is_whole(world.joined), 30, "both groups are there again")
 
 
+def test_drained_group_ends_what_other_gateways_have_in_it(world: World) -> None:
+    """It was cut off, and had to go on elsewhere, or where there is no other group, to wait."""
+
+    def restart_all() -> None:
+        status, words = ctl(world.owner_socket, "restart", "--rolling")
+        assert status == 0, words
+
+    def resumed() -> float:
+        return metrics(world.joined.url)["unisono_resumptions_total"]
+
+    before = resumed()
+    assert ask_all(world.joined, restart_all) == world.undisturbed
+    assert resumed() == before
+    wait_until(lambda: is_whole(world.joined), 30, "both groups are there again")
+
+
 def test_client_that_leaves_frees_the_group(world: World) -> None:
     body = {"model": "tiny", "prompt": "a b c", "max_tokens": 12_000, "ignore_eos": True}
     with RawStream(world.joined.url, body) as stream:
@@ -153,11 +174,14 @@ def test_poison_of_a_joined_gateway_ends_after_two_deaths(world: World) -> None:
 def test_wrong_secret_ends_the_start_and_is_logged(world: World, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("let me in please, I am a gateway")
+    wrong.chmod(0o600)
     words = refused_start(world.model, "--group-secret", wrong, "--join", world.relays[0].address)
     assert "the secret is wrong" in words
     wait_until(lambda: "the secret is wrong; 1 so far" in world.owner.stderr, 5, "it is logged")
     for said in (words, world.owner.stderr):
         assert SECRET not in said and "let me in" not in said
+    series = 'unisono_group_connections_refused_total{group="0",reason="secret"}'
+    wait_until(lambda: metrics(world.owner.url).get(series, 0) >= 1, 10, "it is counted")
 
 
 @pytest.mark.slow

@@ -66,6 +66,22 @@ def test_two_nodes_answer_as_one_machine_and_outlive_a_raylet(
         assert ask_all(server.url, requests) == expected
 
 
+@pytest.mark.slow
+def test_stages_on_two_nodes_answer_and_die_as_one(
+    tiny_model: Path, tiny_exact_server: Server, tmp_path: Path
+) -> None:
+    requests = requests_of(6, 200)
+    expected = ask_all(tiny_exact_server.url, requests)
+    socket = tmp_path / "ctl.sock"
+    flags = (*SETTINGS, "--pp", "2", "--nodes", "2", "--control-socket", socket)
+    with ray_cluster(2, num_cpus=1) as nodes, ray_server(nodes, tiny_model, *flags) as server:
+        [group] = groups_of(socket)
+        assert "10.77.0.1" in group.node and "10.77.0.2" in group.node
+        assert len(group.ranks) == 2
+        assert ask_all(server.url, requests) == expected
+        assert ask_all(server.url, requests, disturb=lambda: kill_actor(nodes[1])) == expected
+
+
 def kill_actor(node: RayNode) -> None:
     for pid in node.pids_of("ray::NodePart"):
         os.kill(pid, signal.SIGKILL)

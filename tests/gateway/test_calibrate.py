@@ -8,7 +8,12 @@ import msgspec
 import pytest
 
 from backend import native
-from backend.placement.device_profile import DeviceProfile, MultiplyRate, read_profile
+from backend.placement.device_profile import (
+    PROFILE_VERSION,
+    DeviceProfile,
+    MultiplyRate,
+    read_profile,
+)
 from gateway.bench.gateway_costs import GatewayCosts
 from gateway.bench.streamed_request import BenchError
 from gateway.commands import calibrate
@@ -17,6 +22,7 @@ from gateway.options import SettingsError
 
 PROFILE = DeviceProfile(
     name="a box",
+    version=PROFILE_VERSION,
     kind="cpu",
     memory_bytes=16_000_000_000,
     read_bandwidth=10e9,

@@ -7,10 +7,18 @@ import pytest
 
 from backend.config.errors import ModelError
 from backend.settings import EngineSettings
-from gateway.layout import GroupPlace, another_place, layout, shape
+from backend.wire.tcp.encryption import self_signed_pair
+from gateway.layout import (
+    GroupPlace,
+    another_place,
+    layout,
+    read_secret,
+    shape,
+    warn_of_readable_secret,
+)
 from gateway.options import SettingsError
 from gateway.setting_sources import load
-from gateway.settings import GroupSettings, Settings
+from gateway.settings import GroupSettings, ServerSettings, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -150,6 +158,61 @@ def test_join_takes_the_place_of_own_groups(tmp_path: Path) -> None:
     assert shape(places) == "2 joined groups"
 
 
+def test_authorities_of_joined_groups_are_checked_and_passed_on(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("long enough to be a secret")
+    authorities = tmp_path / "ca.pem"
+    server = ServerSettings(
+        join=("10.0.0.7:9000",), group_secret=str(secret), group_tls_ca=str(authorities)
+    )
+    for content in (None, "", "no certificate"):
+        if content is not None:
+            authorities.write_text(content)
+        with pytest.raises(ModelError, match=r"ca\.pem has no certificates of authorities: "):
+            layout(Settings(server=server))
+    authorities.write_text(self_signed_pair()[0])
+    [place] = layout(Settings(server=server))
+    assert place.address is not None
+    assert place.address.is_encrypted and place.address.ca_file == str(authorities)
+
+
+@pytest.mark.parametrize("size", [0, 15, 257, 1 << 20])
+def test_secret_of_a_wrong_length_is_refused_without_it(tmp_path: Path, size: int) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"q" * size + b"\n")
+    with pytest.raises(ModelError, match="16 to 256 are needed") as error:
+        read_secret(str(secret))
+    assert "qqq" not in str(error.value)
+
+
+def test_secret_is_read_less_blanks_around_it(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b" \t first line\nsecond line\r\n\n")
+    assert read_secret(str(secret)) == b"first line\nsecond line"
+
+
+def test_secret_without_an_end_is_not_read_for_ever() -> None:
+    with pytest.raises(ModelError, match="/dev/zero"):
+        read_secret("/dev/zero")
+
+
+def test_secret_others_may_change_or_read_is_refused_or_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("long enough to be a secret")
+    secret.chmod(0o620)
+    with pytest.raises(ModelError, match="changed by others"):
+        read_secret(str(secret))
+    secret.chmod(0o644)
+    warn_of_readable_secret(str(secret))
+    assert caplog.text.count("may be read by everybody") == 1
+    secret.chmod(0o600)
+    warn_of_readable_secret(str(secret))
+    assert caplog.text.count("may be read by everybody") == 1
+    assert "long enough" not in caplog.text
+
+
 def test_joining_needs_a_secret_and_a_port(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="--group-secret FILE"):
         layout(load({"join": ("10.0.0.7:9000",)}, {}, None).settings)
@@ -164,3 +227,30 @@ def test_group_with_an_address_has_no_ranks_of_ours(tmp_path: Path) -> None:
     text = '[[groups]]\naddress = "10.0.0.7:9000"\nranks = 2\n'
     with pytest.raises(SettingsError, match="ranks cannot be said of a group with an address"):
         load({}, {}, write(tmp_path, text))
+
+
+def test_stages_are_ranks_and_have_devices_of_their_own() -> None:
+    engine = EngineSettings(tp=2, pp=2, dp=1, devices=("cpu",) * 4)
+    [place] = layout(Settings(engine=engine))
+    assert (place.engine.tp, place.engine.pp, place.engine.num_ranks) == (2, 2, 4)
+    assert shape([place]) == "TP 2 x PP 2 x DP 1"
+    with pytest.raises(ModelError, match="names 2 devices for 4 ranks: --tp 2 times --pp 2"):
+        layout(Settings(engine=EngineSettings(tp=2, pp=2, devices=("cpu", "cpu"))))
+
+
+def test_group_of_stages_in_a_file_shares_its_ranks_out() -> None:
+    [place] = layout(Settings(groups=(GroupSettings(ranks=6, pp=3),)))
+    assert (place.engine.tp, place.engine.pp) == (2, 3)
+    with pytest.raises(ModelError, match="5 ranks cannot be 2 stages"):
+        layout(Settings(groups=(GroupSettings(ranks=5, pp=2),)))
+
+
+def test_several_nodes_want_a_launcher_that_has_them_and_no_name() -> None:
+    engine = EngineSettings(pp=2, nodes=2)
+    with pytest.raises(ModelError, match=r"--nodes 2: .* --launcher ray"):
+        layout(Settings(engine=engine))
+    ray = ServerSettings(launcher="ray")
+    [place] = layout(Settings(engine=engine, server=ray))
+    assert place.engine.nodes == 2
+    with pytest.raises(ModelError, match="on node n1, and on --nodes 2"):
+        layout(Settings(engine=engine, server=ray, groups=(GroupSettings(2, node="n1", pp=2),)))

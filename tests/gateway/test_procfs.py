@@ -17,6 +17,7 @@ from gateway.procfs import (
     of_session,
     pss_bytes,
     rss_bytes,
+    written_bytes,
 )
 from tests.e2e.server import wait_until
 
@@ -82,6 +83,7 @@ def test_processes_of_a_session_are_found_by_it() -> None:
     child = commands()[wanted]
     assert set(of_session(process.pid)) == {process.pid, child}
     assert 0 < pss_bytes(process.pid) <= rss_bytes(process.pid)
+    assert 0 < written_bytes(process.pid) < pss_bytes(process.pid)
     process.communicate(b"\n")
     assert of_session(process.pid) == []
     assert (pss_bytes(child), command_line(child)) == (0, "")

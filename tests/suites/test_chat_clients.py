@@ -13,7 +13,7 @@ from tests.suites.tally import Tally
 
 pytestmark = pytest.mark.slow
 
-LANGCHAIN_VERSION = "1.7.3"
+LANGCHAIN_VERSION = "1.7.4"
 LLM_VERSION = "0.36"
 TIMEOUT_S = 120.0
 SCRIPT = Path(__file__).with_name("langchain_script.py")

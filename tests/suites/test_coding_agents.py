@@ -7,6 +7,7 @@ agents read: a shell's, a text for a custom tool, two at once, one in a namespac
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,43 @@ CODEX_TURNS = {
     + tool_call("exec_command", cmd="echo two >&2; exit 3"),
     4: tool_call("multi_agent_v1__close_agent", target="nobody"),
 }
+# What the newest models of its catalog are sent: all tools in the input, in namespaces.
+CODEX_LITE_TURNS = {
+    0: tool_call("functions__exec", input="text('hi ' + 'there')"),
+    1: tool_call("clock__sleep", duration_ms=1),
+}
+# A search finds a tool of an MCP server, which is called then.
+CODEX_SEARCH_TURNS = {
+    0: tool_call("tool_search", query="count number", limit=3),
+    1: tool_call("mcp__demo__t1", x=1),
+}
+CODEX_MCP = """
+[mcp_servers.demo]
+command = "{python}"
+args = ["{script}"]
+"""
+MCP_SCRIPT = """
+import json, sys
+
+SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}}
+TOOLS = [
+    {"name": f"t{i}", "description": f"Counts number {i}.", "inputSchema": SCHEMA} for i in range(3)
+]
+for line in sys.stdin:
+    message = json.loads(line)
+    match message.get("method"):
+        case "initialize":
+            version = message["params"]["protocolVersion"]
+            info = {"name": "demo", "version": "1"}
+            result = {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info}
+        case "tools/list":
+            result = {"tools": TOOLS}
+        case "tools/call":
+            result = {"content": [{"type": "text", "text": "counted"}]}
+        case _:
+            continue
+    print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
+"""
 CODEX_CONFIG = """\
 model = "{model}"
 model_provider = "unisono"
@@ -51,6 +89,7 @@ enabled = false
 """
 # Codex offers models that it does not know no custom tool: this entry of its catalog is renamed.
 KNOWN_MODEL = "gpt-5.5"
+LITE_MODEL = "gpt-6.2-sol"
 NO_WEB_SEARCH = ("-c", "web_search=disabled")
 
 
@@ -88,14 +127,18 @@ class Codex:
         home = str(self.home)
         self._variables = {"CODEX_HOME": home, "HOME": home, **(variables or {})}
 
-    def known_model(self) -> tuple[str, str]:
+    def known_model(self, slug: str = KNOWN_MODEL) -> tuple[str, str]:
         """Return the option that makes the served model one of its catalog."""
         models = run(self._program, "debug", "models", limit_s=TIMEOUT_S, variables=self._variables)
         entries = {entry["slug"]: entry for entry in json.loads(models)["models"]}
-        entry = entries[KNOWN_MODEL] | {"slug": MODEL, "supports_search_tool": False}
+        entry = entries[slug] | {"slug": MODEL}
         path = self.home / "catalog.json"
         path.write_text(json.dumps({"models": [entry]}))
         return "-c", f"model_catalog_json={path}"
+
+    def recorded(self) -> str:
+        """Return what it has written down of its conversations."""
+        return "".join(path.read_text() for path in self.home.rglob("rollout-*.jsonl"))
 
     def ask(self, *options: str) -> list[dict[str, Any]]:
         """Return its events."""
@@ -142,6 +185,37 @@ def test_codex_calls_a_shell_and_a_custom_tool(
     report(Tally(f"codex {CODEX_VERSION}, model of its catalog", 1, 0))
 
 
+def test_codex_sends_its_tools_in_the_input(
+    report: Callable[[Tally], None], tmp_path: Path
+) -> None:
+    """A custom tool in a namespace and a function in another, both of `additional_tools`."""
+    with serving(tmp_path, CODEX_LITE_TURNS) as server:
+        codex = Codex(server.url, tmp_path)
+        *_, answer, completed = codex.ask(*NO_WEB_SEARCH, *codex.known_model(LITE_MODEL))
+    assert answer["item"]["text"] == ANSWER
+    assert completed["type"] == "turn.completed"
+    recorded = codex.recorded()
+    assert "hi there" in recorded, "a text reaches the custom tool of a namespace"
+    assert "Sleep completed." in recorded
+    report(Tally(f"codex {CODEX_VERSION}, {LITE_MODEL}", 1, 0))
+
+
+def test_codex_searches_for_tools(report: Callable[[Tally], None], tmp_path: Path) -> None:
+    script = tmp_path / "mcp_server.py"
+    script.write_text(MCP_SCRIPT)
+    with serving(tmp_path, CODEX_SEARCH_TURNS) as server:
+        codex = Codex(server.url, tmp_path)
+        config = codex.home / "config.toml"
+        mcp = CODEX_MCP.format(python=sys.executable, script=script)
+        config.write_text(config.read_text() + mcp)
+        events = codex.ask(*NO_WEB_SEARCH, *codex.known_model())
+    items = [event["item"] for event in events if event["type"] == "item.completed"]
+    [called] = [item for item in items if item["type"] == "mcp_tool_call"]
+    assert (called["tool"], called["status"]) == ("t1", "completed")
+    assert items[-1]["text"] == ANSWER
+    report(Tally(f"codex {CODEX_VERSION}, a tool found by search", 1, 0))
+
+
 def test_codex_works_by_the_documented_lines(
     codex_server: Server, report: Callable[[Tally], None], tmp_path: Path
 ) -> None:
@@ -153,8 +227,7 @@ def test_codex_works_by_the_documented_lines(
     *_, answer, completed = codex.ask(*NO_WEB_SEARCH)
     assert answer["item"]["text"] == ANSWER
     assert completed["type"] == "turn.completed"
-    recorded = "".join(path.read_text() for path in codex.home.rglob("rollout-*.jsonl"))
-    assert "invalid agent id nobody" in recorded, "a call in a namespace reaches its tool"
+    assert "invalid agent id nobody" in codex.recorded(), "a call in a namespace reaches its tool"
     report(Tally(f"codex {CODEX_VERSION}, unknown model", 2, 0))
 
 

@@ -4,6 +4,7 @@ The template of a family is what its models were trained on, so its rendering of
 calls and thoughts is what they write.
 """
 
+import json
 from itertools import takewhile
 from typing import Any
 
@@ -59,7 +60,11 @@ FAMILIES = {
     "Spark2.5": ("glm", "think", 2),
     "StepFun3.5-Flash": ("qwen3-coder", "think", 2),
     "Reka-Edge": ("hermes", "think", 2),
+    "muse-glimmer": ("muse", "muse", 2),
+    "meetkai-functionary-medium-v3.2": ("functionary-v3.2", "", 2),
 }
+# It puts arguments into a text as they are.
+WANTS_JSON = "meetkai-functionary-medium-v3.2"
 SHOWN_TOOLS = [
     {"type": "function", "function": {"name": name, "description": "d", "parameters": SCHEMA}}
     for name in TOOLS
@@ -69,6 +74,7 @@ ENDS = (
     "<|eot_id|>", "<|end_of_text|>", "<|end_of_msg|>", "<end_of_sentence>", "[e~[", "<|eom_id|>",
     "<|END_OF_TURN_TOKEN|>", "<seed:eos>", "<|calls|>", "<|message_sep|>", "<|role_end|>",
     "<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>", "</assistant>", "<sep>",
+    "<|eot|>",
 )  # fmt: skip
 
 
@@ -86,8 +92,10 @@ def rendered(source: str, messages: list[dict[str, Any]], *, prompts: bool) -> s
     return text
 
 
-def output_of(source: str, calls: list[Any]) -> tuple[str, str]:
-    """Return a prompt, and what a model writes after it."""
+def output_of(source: str, calls: list[Any], *, in_json: bool = False) -> tuple[str, str]:
+    """Return a prompt, and what a model writes after it. in_json: arguments are given so."""
+    if in_json:
+        calls = [(name, json.dumps(given)) for name, given in calls]
     told = [
         {"id": f"call0000{n}", "type": "function", "function": {"name": name, "arguments": given}}
         for n, (name, given) in enumerate(calls)
@@ -118,7 +126,7 @@ def test_calls_that_templates_write_are_read(family: str) -> None:
     assert found is builtin(name)
     assert thought is (builtin(reasoning) if reasoning else None)
     calls = [WEATHER, OTHER][:num_calls]
-    prompt, output = output_of(source, calls)
+    prompt, output = output_of(source, calls, in_json=family == WANTS_JSON)
     notation = compiled(found, thought)
     answer = parse(list(output), notation, TOOLS, is_thinking=ends_in_thought(prompt, notation))
     assert called(answer) == tuple(calls)

@@ -102,9 +102,15 @@ def gemma_scale(fields: Fields, layers_of_27b: int) -> float:
     return float(head_dim(fields) ** -0.5)
 
 
-def gemma_biases(fields: Fields) -> tuple[bool, bool]:
+def gemma_biases(fields: Fields, *, may_see_ahead: bool = False) -> tuple[bool, bool]:
     """Return whether queries, keys and values have biases, and whether the output has."""
-    fields.must_be("use_bidirectional_attention", False, "tokens would see those after them")
+    if may_see_ahead:
+        return has_qkv_bias(fields), has_out_bias(fields)
+    fields.must_be(
+        "use_bidirectional_attention",
+        False,
+        "tokens would see those after them, as Gemma3TextModel's alone do, which embeds",
+    )
     return has_qkv_bias(fields), has_out_bias(fields)
 
 

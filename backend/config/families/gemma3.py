@@ -22,7 +22,7 @@ from backend.config.spec import MLP, Attention, DecoderSpec, Layer
 from backend.config.windows import FULL, SLIDING, layer_windows, window_pattern
 
 # What Gemma3TextConfig of transformers says of fields that a config.json lacks.
-_DEFAULTS = {
+GEMMA3_DEFAULTS = {
     "vocab_size": 262208,
     "hidden_size": 2304,
     "intermediate_size": 9216,
@@ -43,17 +43,23 @@ _WHOLE_MODEL = "Gemma3ForConditionalGeneration"
 
 
 def _spec(fields: Fields) -> DecoderSpec:
+    return gemma3_spec(fields)
+
+
+def gemma3_spec(fields: Fields, *, sees_ahead: bool = False) -> DecoderSpec:
+    """Return the spec. sees_ahead: of a model that embeds, whose window is half as wide, and looks
+    both ways."""
     count, ropes = num_layers(fields), _ropes(fields)
     if fields.kind == "huggingface":
         _check(fields)
-    has_qkv_bias, has_out_bias = gemma_biases(fields)
+    has_qkv_bias, has_out_bias = gemma_biases(fields, may_see_ahead=sees_ahead)
     mlp = MLP(fields.integer("intermediate_size"), gemma_activation(fields))
     layers = tuple(
         Layer(
             Attention(
                 ropes[SLIDING if window else FULL],
                 scale=gemma_scale(fields, _LAYERS_OF_27B),
-                window=window,
+                window=window // 2 + 1 if sees_ahead and window else window,
                 qkv_bias=has_qkv_bias,
                 out_bias=has_out_bias,
                 qk_norm="head",
@@ -68,6 +74,7 @@ def _spec(fields: Fields) -> DecoderSpec:
         gemma_norm(fields),
         embedding_scale=gemma_embedding_scale(fields),
         logit_softcap=fields.number("final_logit_softcapping", 0.0),
+        sees_ahead=sees_ahead,
     )
 
 
@@ -111,7 +118,7 @@ FAMILY = Family(
     spec=_spec,
     hf_names=hf_names(GEMMA_PARTS),
     gguf_names=gguf_names(),
-    defaults=_DEFAULTS,
+    defaults=GEMMA3_DEFAULTS,
     harmless=frozenset({"cache_implementation", "_sliding_window_pattern"}),
     tie_word_embeddings=True,
     models="Gemma 3 (text)",

@@ -19,7 +19,7 @@ def _spec(fields: Fields) -> DecoderSpec:
     turns = fields.flag("rope.scaling.finetuned", True) if is_gguf else True
     attention = Attention(
         rope=rope if turns else None,
-        scale=_attention_scale(fields),
+        scale=attention_scale(fields),
         qkv_bias=_has_bias(fields, "attention_bias", "attn_q"),
         out_bias=_has_bias(fields, "attention_bias", "attn_output"),
     )
@@ -28,16 +28,16 @@ def _spec(fields: Fields) -> DecoderSpec:
         read_activation(fields, "hidden_act", "silu"),
         has_bias=_has_bias(fields, "mlp_bias", "ffn_gate"),
     )
-    layer = Layer(attention, mlp, residual_scale=_multiplier(fields, "residual_multiplier"))
+    layer = Layer(attention, mlp, residual_scale=multiplier(fields, "residual_multiplier"))
     return DecoderSpec(
         (layer,) * num_layers(fields),
         Norm(fields.number("rms_norm_eps", None if is_gguf else 1e-6)),
-        embedding_scale=_multiplier(fields, "embedding_multiplier"),
-        logit_scale=1 / _multiplier(fields, "logits_scaling"),
+        embedding_scale=multiplier(fields, "embedding_multiplier"),
+        logit_scale=1 / multiplier(fields, "logits_scaling"),
     )
 
 
-def _multiplier(fields: Fields, name: str) -> float:
+def multiplier(fields: Fields, name: str) -> float:
     """Return a multiplier. llama.cpp takes 0 for one that is not said."""
     value = fields.number(name, 1.0)
     if value == 0.0 and fields.kind == "huggingface":
@@ -45,10 +45,10 @@ def _multiplier(fields: Fields, name: str) -> float:
     return value or 1.0
 
 
-def _attention_scale(fields: Fields) -> float | None:
+def attention_scale(fields: Fields) -> float | None:
     """Return what scores are multiplied by; None for head_dim ** -0.5, as GGUF files mean it."""
     if fields.kind == "huggingface":
-        return _multiplier(fields, "attention_multiplier")
+        return multiplier(fields, "attention_multiplier")
     return fields.number("attention_multiplier", 0.0) or None
 
 

@@ -13,7 +13,9 @@ from backend.config.windows import hf_layer_windows
 def _spec(fields: Fields) -> DecoderSpec:
     fields.one_of("hidden_act", ["silu"], "silu")
     fields.must_be("use_mrope", False, "positions of images are not supported")
-    rope = read_rope(fields, rotary_dim(fields, head_dim(fields)))
+    rope = read_rope(fields, rotary_dim(fields, head_dim(fields)), known=OF_IMAGES)
+    if fields.kind == "gguf":
+        fields.harmless(GGUF_OF_IMAGES)
     qkv_bias = fields.kind == "huggingface" or has_qkv_bias(fields)
     mlp = MLP(fields.integer("intermediate_size"))
     layers = tuple(
@@ -23,18 +25,25 @@ def _spec(fields: Fields) -> DecoderSpec:
     return DecoderSpec(layers, Norm(fields.number("rms_norm_eps", 1e-6)))
 
 
+# How the positions of images turn a head: those of text are alike in all sections.
+OF_IMAGES = frozenset({"mrope_section", "mrope_interleaved"})
+GGUF_OF_IMAGES = frozenset({"rope.dimension_sections", "n_deepstack_layers"})
 # A size of the window is no window.
 WINDOW_DEFAULTS = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28}
 
 
 FAMILY = Family(
     name="qwen2",
-    huggingface=("Qwen2ForCausalLM",),
-    gguf=("qwen2",),
+    huggingface=(
+        "Qwen2ForCausalLM",
+        "Qwen2VLForConditionalGeneration",
+        "Qwen2_5_VLForConditionalGeneration",
+    ),
+    gguf=("qwen2", "qwen2vl"),
     spec=_spec,
     hf_names=hf_names(),
     gguf_names=gguf_names(),
     defaults=WINDOW_DEFAULTS,
-    models="Qwen2, Qwen2.5, Qwen2.5-Coder",
+    models="Qwen2, Qwen2.5, Qwen2.5-Coder; Qwen2-VL and 2.5-VL (text)",
     checked="Qwen2.5-Coder-1.5B Q4_K_M served, perplexity beside llama.cpp; tiny GGUF files",
 )

@@ -3,7 +3,7 @@
 from backend.config.biases import has_out_bias, has_qkv_bias
 from backend.config.families.family import Family
 from backend.config.families.names import gguf_names, hf_names
-from backend.config.families.qwen2 import WINDOW_DEFAULTS
+from backend.config.families.qwen2 import GGUF_OF_IMAGES, OF_IMAGES, WINDOW_DEFAULTS
 from backend.config.fields import Fields
 from backend.config.rope_fields import read_rope, rotary_dim
 from backend.config.sizes import head_dim, num_layers
@@ -13,7 +13,9 @@ from backend.config.windows import hf_layer_windows
 
 def _spec(fields: Fields) -> DecoderSpec:
     fields.one_of("hidden_act", ["silu"], "silu")
-    rope = read_rope(fields, rotary_dim(fields, head_dim(fields)))
+    rope = read_rope(fields, rotary_dim(fields, head_dim(fields)), known=OF_IMAGES)
+    if fields.kind == "gguf":
+        fields.harmless(GGUF_OF_IMAGES)
     qkv_bias, out_bias = has_qkv_bias(fields), has_out_bias(fields)
     mlp = MLP(fields.integer("intermediate_size"))
     layers = tuple(
@@ -28,12 +30,12 @@ def _spec(fields: Fields) -> DecoderSpec:
 
 FAMILY = Family(
     name="qwen3",
-    huggingface=("Qwen3ForCausalLM",),
-    gguf=("qwen3",),
+    huggingface=("Qwen3ForCausalLM", "Qwen3VLForConditionalGeneration"),
+    gguf=("qwen3", "qwen3vl"),
     spec=_spec,
     hf_names=hf_names(),
     gguf_names=gguf_names(),
     defaults=WINDOW_DEFAULTS | {"head_dim": 128},
-    models="Qwen3, dense",
+    models="Qwen3 and Qwen3-VL (text), dense",
     checked="logits of a tiny GGUF file beside llama.cpp",
 )

@@ -3,6 +3,7 @@
 from backend.config.expert_fields import are_sparse, expert_width, read_experts
 from backend.config.families.family import Family
 from backend.config.families.names import EXPERT_PARTS, FUSED_EXPERTS, gguf_names, hf_names
+from backend.config.families.qwen2 import GGUF_OF_IMAGES, OF_IMAGES
 from backend.config.fields import Fields
 from backend.config.rope_fields import read_rope, rotary_dim
 from backend.config.sizes import head_dim, num_layers
@@ -12,9 +13,11 @@ from backend.config.spec import MLP, Attention, DecoderSpec, Experts, Layer, Nor
 def _spec(fields: Fields) -> DecoderSpec:
     fields.one_of("hidden_act", ["silu"], "silu")
     is_gguf = fields.kind == "gguf"
+    if is_gguf:
+        fields.harmless(GGUF_OF_IMAGES)
     has_bias = not is_gguf and fields.flag("attention_bias")
     attention = Attention(
-        read_rope(fields, rotary_dim(fields, head_dim(fields))),
+        read_rope(fields, rotary_dim(fields, head_dim(fields)), known=OF_IMAGES),
         window=0 if is_gguf else _window(fields),
         qkv_bias=has_bias,
         out_bias=has_bias,
@@ -36,9 +39,14 @@ def _experts(fields: Fields) -> Experts:
     return read_experts(
         fields,
         fields.integer("moe_intermediate_size", 768),
-        renormalise=fields.flag("norm_topk_prob"),
+        renormalise=fields.flag("norm_topk_prob") or _sees(fields),
         top_k=8,
     )
+
+
+def _sees(fields: Fields) -> bool:
+    """Whether it is the decoder of Qwen3-VL, whose weights always sum to 1."""
+    return "Qwen3VLMoeForConditionalGeneration" in fields.raw("architectures", [])
 
 
 def _window(fields: Fields) -> int:
@@ -49,11 +57,11 @@ def _window(fields: Fields) -> int:
 
 FAMILY = Family(
     name="qwen3_moe",
-    huggingface=("Qwen3MoeForCausalLM",),
-    gguf=("qwen3moe",),
+    huggingface=("Qwen3MoeForCausalLM", "Qwen3VLMoeForConditionalGeneration"),
+    gguf=("qwen3moe", "qwen3vlmoe"),
     spec=_spec,
     hf_names=hf_names(EXPERT_PARTS, fused=FUSED_EXPERTS),
     gguf_names=gguf_names(),
     aliases={"num_local_experts": "num_experts"},
-    models="Qwen3-30B-A3B, Qwen3-Coder-30B-A3B",
+    models="Qwen3-30B-A3B, Qwen3-Coder-30B-A3B; Qwen3-VL-30B-A3B (text)",
 )

@@ -10,15 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from backend.quant.planes import GROUP, PLANES, PlaneFormat, PlanePlaces, places_of
+from backend.quant.planes import GROUP, MOST_SPAN, PLANES, PlaneFormat, PlanePlaces, places_of
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat
 
 # Columns of a weight that are taken apart at a time, over all of its rows: the temporaries of a
 # byte a value, and a few copies of them, stay small beside the weight.
 _CHUNK_VALUES = 1 << 24
-# Groups that may share a scale: 1,024 columns, as many as one scale a feature often has at least.
-_MOST_SPAN = 32
 
 
 class PackedPlanes(NamedTuple):
@@ -114,7 +112,7 @@ def _shared_groups(weight: QuantizedWeight) -> int:
     factors = planes.scale_bytes + planes.min_bytes
     blocks = weight.blocks.reshape(len(weight.blocks), -1, size)[..., :factors]
     span, groups = 1, blocks.shape[1]
-    while span < _MOST_SPAN and groups % (2 * span) == 0:
+    while span < MOST_SPAN and groups % (2 * span) == 0:
         firsts = blocks[:, :: 2 * span]
         # Most weights end here, at the first features.
         if (firsts[:8] != blocks[:8, span :: 2 * span]).any():

@@ -13,6 +13,7 @@
 #include "../simd/avx2.h"
 
 #include "../kernels/attention.inc"
+#include "../kernels/latent_attention.inc"
 #include "../kernels/causal_conv.inc"
 #include "../kernels/gemm.inc"
 #include "../kernels/sampling.inc"

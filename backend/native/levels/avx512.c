@@ -17,6 +17,7 @@
 #include "../simd/avx512.h"
 
 #include "../kernels/attention.inc"
+#include "../kernels/latent_attention.inc"
 #include "../kernels/causal_conv.inc"
 #include "../kernels/gemm.inc"
 #include "../kernels/sampling.inc"

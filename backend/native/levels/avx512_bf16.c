@@ -6,6 +6,7 @@
 #include "../causal_conv.h"
 #include "../delta_rule.h"
 #include "../gated_norm.h"
+#include "../latent_attention.h"
 #include "../sampling.h"
 #include "../ssm_scan.h"
 #include "../tokenwise.h"

@@ -21,6 +21,7 @@ typedef struct {
     void (*silu_mul)(const GateMul *);
     void (*gelu_mul)(const GateMul *);
     void (*attention)(const Attention *);
+    void (*latent_attention)(const LatentAttention *);
     void (*delta_rule)(const DeltaRule *);
     void (*gated_norm)(const GatedNorm *);
     void (*gated_squares)(const GatedSquares *);
@@ -42,7 +43,7 @@ typedef struct {
     .add_rms_norm = add_rms_norm_##level, .rotate_store = rotate_store_##level, \
     .head_norm = head_norm_##level, .silu_mul = silu_mul_##level, .gelu_mul = gelu_mul_##level, \
     .causal_conv = causal_conv_##level, \
-    .attention = attention_##level, .topk = topk_##level, \
+    .attention = attention_##level, .latent_attention = latent_attention_##level, .topk = topk_##level, \
     .exp_sums = exp_sums_##level, .count_greater = count_greater_##level, \
     .apply_masks = apply_masks_##level, .delta_rule = delta_rule_##level, \
     .gated_norm = gated_norm_##level, .gated_squares = gated_squares_##level, \

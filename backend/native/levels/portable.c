@@ -10,6 +10,7 @@
 #include "../simd/portable.h"
 
 #include "../kernels/attention.inc"
+#include "../kernels/latent_attention.inc"
 #include "../kernels/causal_conv.inc"
 #include "../kernels/gemm.inc"
 #include "../kernels/sampling.inc"

@@ -168,6 +168,50 @@ INLINE void i32_store(void *p, i32x16 x)
     _mm256_storeu_si256(halves + 1, x.high);
 }
 
+/* Transpose 8 vectors of 8 numbers. */
+INLINE void transpose_8(__m256i *x)
+{
+    __m256i twos[8], fours[8];
+    UNROLL
+    for (int i = 0; i < 8; i += 2) {
+        twos[i] = _mm256_unpacklo_epi32(x[i], x[i + 1]);
+        twos[i + 1] = _mm256_unpackhi_epi32(x[i], x[i + 1]);
+    }
+    UNROLL
+    for (int i = 0; i < 8; i += 4) {
+        UNROLL
+        for (int j = 0; j < 2; j++) {
+            fours[i + 2 * j] = _mm256_unpacklo_epi64(twos[i + j], twos[i + j + 2]);
+            fours[i + 2 * j + 1] = _mm256_unpackhi_epi64(twos[i + j], twos[i + j + 2]);
+        }
+    }
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        x[i] = _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x20);
+        x[i + 4] = _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x31);
+    }
+}
+
+INLINE void i32_transpose(i32x16 *x)
+{
+    __m256i corners[4][8]; /* low and high of the first 8 vectors, then of the others */
+    UNROLL
+    for (int i = 0; i < 8; i++) {
+        corners[0][i] = x[i].low;
+        corners[1][i] = x[i].high;
+        corners[2][i] = x[i + 8].low;
+        corners[3][i] = x[i + 8].high;
+    }
+    UNROLL
+    for (int i = 0; i < 4; i++)
+        transpose_8(corners[i]);
+    UNROLL
+    for (int i = 0; i < 8; i++) {
+        x[i] = (i32x16){corners[0][i], corners[2][i]};
+        x[i + 8] = (i32x16){corners[1][i], corners[3][i]};
+    }
+}
+
 INLINE f32x16 i32_to_f32(i32x16 x)
 {
     return (f32x16){_mm256_cvtepi32_ps(x.low), _mm256_cvtepi32_ps(x.high)};

@@ -180,6 +180,35 @@ INLINE i32x16 i32_mul(i32x16 a, i32x16 b)
     return _mm512_mullo_epi32(a, b);
 }
 
+INLINE void i32_transpose(i32x16 *x)
+{
+    __m512i twos[16], fours[16];
+    UNROLL
+    for (int i = 0; i < 16; i += 2) {
+        twos[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+        twos[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+    }
+    /* fours[4 i + j]: of vectors 4 i to 4 i + 3 lanes j, j + 4, j + 8 and j + 12. */
+    UNROLL
+    for (int i = 0; i < 16; i += 4) {
+        fours[i] = _mm512_unpacklo_epi64(twos[i], twos[i + 2]);
+        fours[i + 1] = _mm512_unpackhi_epi64(twos[i], twos[i + 2]);
+        fours[i + 2] = _mm512_unpacklo_epi64(twos[i + 1], twos[i + 3]);
+        fours[i + 3] = _mm512_unpackhi_epi64(twos[i + 1], twos[i + 3]);
+    }
+    UNROLL
+    for (int j = 0; j < 4; j++) {
+        const __m512i first = _mm512_shuffle_i32x4(fours[j], fours[j + 4], 0x88);
+        const __m512i second = _mm512_shuffle_i32x4(fours[j], fours[j + 4], 0xdd);
+        const __m512i third = _mm512_shuffle_i32x4(fours[j + 8], fours[j + 12], 0x88);
+        const __m512i fourth = _mm512_shuffle_i32x4(fours[j + 8], fours[j + 12], 0xdd);
+        x[j] = _mm512_shuffle_i32x4(first, third, 0x88);
+        x[j + 4] = _mm512_shuffle_i32x4(second, fourth, 0x88);
+        x[j + 8] = _mm512_shuffle_i32x4(first, third, 0xdd);
+        x[j + 12] = _mm512_shuffle_i32x4(second, fourth, 0xdd);
+    }
+}
+
 INLINE f32x16 i32_to_f32(i32x16 x)
 {
     return _mm512_cvtepi32_ps(x);

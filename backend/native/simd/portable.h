@@ -202,6 +202,16 @@ INLINE void i32_store(void *p, i32x16 x)
     memcpy(p, &x, sizeof x);
 }
 
+INLINE void i32_transpose(i32x16 *x)
+{
+    int32_t in[LANES][LANES], out[LANES][LANES];
+    memcpy(in, x, sizeof in);
+    for (int i = 0; i < LANES; i++)
+        for (int j = 0; j < LANES; j++)
+            out[j][i] = in[i][j];
+    memcpy(x, out, sizeof out);
+}
+
 INLINE f32x16 i32_to_f32(i32x16 x)
 {
     f32x16 out;

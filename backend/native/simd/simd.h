@@ -25,6 +25,7 @@
      mask_and mask_or mask_bits mask_from_bits   bit i is lane i
      i32_set1 i32_zero i32_load i32_store i32_add i32_mul i32_to_f32
      f32_to_i32                                  to the nearest, to even; of what fits in 32 bits
+     i32_transpose                               16 vectors: lane j of vector i goes to lane i of j
      u8_load_i32 i8_load_i32                     16 bytes
      f16_load                                    16 float16
      bf16_load bf16_store                        16 bf16; to the nearest, to even; NaN stays NaN

@@ -2,17 +2,18 @@
 
     field                single writer    read by
     heartbeats [ranks]   each rank        supervisor
-    batches    [3]       the lead         supervisor: two steps by parity, then what is admitted
+    batches    [n + 1]   the lead         supervisor: n steps in turn, then what is admitted
 
     heartbeat   crc32 u32, phase u32, epoch u64, step u64, phase started u64, progress u64,
-                typical step u64, running u32, waiting u32, free blocks u32, 0 u32, device [24]
+                typical step u64, running u32, waiting u32, free blocks u32, device [24],
+                refused [8] u32
     batch       crc32 u32, suspects u32, step u64, sequences u32, tokens u32,
                 then for each suspect worker u64, seq_id u64
 
 Times are CLOCK_MONOTONIC in ns, which all processes share. Nobody locks: a record is copied in as
 a whole under a checksum of all that follows it, so one that is being written, or was left half
-written by a death, is told apart. Two batches are kept because a follower may still be in the step
-before the lead's.
+written by a death, is told apart. Batches of two steps are kept because a follower may still be in
+the step before the lead's; of more, where several steps are under way.
 """
 
 import enum
@@ -24,17 +25,20 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from backend.wire.local.ring import create_memory
 
 CRC = struct.Struct("<I")
-HEARTBEAT = struct.Struct("<IQQQQQIIII24s")
+HEARTBEAT = struct.Struct("<IQQQQQIII24s8I")
 HEARTBEAT_BYTES = 128  # each rank has a cache line or two of its own
 BATCH = struct.Struct("<IQII")
 SUSPECT = struct.Struct("<QQ")
-ADMISSION = 2  # this batch is no step
+ADMISSION = -1  # this batch is no step
 # How often a rank that has nothing to do shows that it could.
 IDLE_BEAT_MS = 1000
+# What handshake.Reason has.
+NUM_REASONS = 8
 # A reader that finds a record torn looks again; a copy takes under a microsecond.
 READ_ATTEMPTS = 3
 # The average looks back on so many steps.
@@ -56,11 +60,20 @@ class Phase(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a group holds; the lead's heartbeat tells it."""
+    """What a group holds, and whom it has refused; the lead's heartbeat tells it.
+
+    num_refused: connections that came to nothing in this incarnation, by the places of
+    handshake.Reason.
+    """
 
     num_running: int = 0
     num_waiting: int = 0
     num_free_blocks: int = 0
+    num_refused: tuple[int, ...] = (0,) * NUM_REASONS
+
+    @property
+    def num_sequences(self) -> int:
+        return self.num_running + self.num_waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +110,14 @@ class HeartbeatWriter:
         num_ranks: int,
         epoch: int,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        num_steps: int = 2,
     ) -> None:
-        """memory_fd: the page's, which the writer owns from now on."""
+        """memory_fd: the page's, which the writer owns from now on. num_steps: the page's."""
         self._clock_ns = clock_ns
         self._memory = mmap.mmap(memory_fd, os.fstat(memory_fd).st_size)
         os.close(memory_fd)
         self._at = rank * HEARTBEAT_BYTES
-        self._batches = _Batches(len(self._memory), num_ranks)
+        self._batches = _Batches(len(self._memory), num_ranks, num_steps)
         self._epoch = epoch
         self._phase = Phase.LOAD
         self._step = 0
@@ -131,9 +145,13 @@ class HeartbeatWriter:
         """Show progress within a phase."""
         self._write(self._clock_ns())
 
-    def wait(self, poll: "select.poll") -> list[tuple[int, int]]:
-        """Sleep until a registered descriptor is ready, and beat meanwhile."""
+    def wait(
+        self, poll: "select.poll", on_beat: Callable[[], None] = lambda: None
+    ) -> list[tuple[int, int]]:
+        """Sleep until a registered descriptor is ready, and beat meanwhile. on_beat: called
+        before each."""
         while not (ready := poll.poll(IDLE_BEAT_MS)):
+            on_beat()
             self.beat()
         self.beat()
         return ready
@@ -148,7 +166,7 @@ class HeartbeatWriter:
         self, step: int, num_seqs: int, num_tokens: int, suspects: Sequence[tuple[int, int]]
     ) -> None:
         """Name what a step runs, before it does; then enter it."""
-        self._name(step % 2, step, num_seqs, num_tokens, suspects)
+        self._name(step % self._batches.num_steps, step, num_seqs, num_tokens, suspects)
         self.enter(Phase.STEP, step)
 
     def mark_admitting(self, suspect: tuple[int, int]) -> None:
@@ -181,8 +199,8 @@ class HeartbeatWriter:
             load.num_running,
             load.num_waiting,
             load.num_free_blocks,
-            0,
             self._device,
+            *load.num_refused,
         )
         self._put(self._at, body)
 
@@ -194,11 +212,12 @@ class HeartbeatWriter:
 class HeartbeatPage:
     """The supervisor's end; it makes one for each incarnation of a group."""
 
-    def __init__(self, num_ranks: int, max_suspects: int, epoch: int) -> None:
-        size = num_ranks * HEARTBEAT_BYTES + 3 * _batch_bytes(max_suspects)
+    def __init__(self, num_ranks: int, max_suspects: int, epoch: int, num_steps: int = 2) -> None:
+        """num_steps: of how many batches are kept."""
+        size = num_ranks * HEARTBEAT_BYTES + (num_steps + 1) * _batch_bytes(max_suspects)
         self.fd = create_memory("unisono-heartbeat", size)
         self._memory = mmap.mmap(self.fd, size)
-        self._batches = _Batches(size, num_ranks)
+        self._batches = _Batches(size, num_ranks, num_steps)
         now = time.monotonic_ns()
         self._last = [Heartbeat(Phase.LOAD, epoch, 0, now, now)] * num_ranks
         self._epoch = epoch
@@ -221,7 +240,8 @@ class HeartbeatPage:
         last = self.heartbeats()[rank]
         if last.phase is Phase.ADMIT:
             return self._batch(ADMISSION, last.step)
-        return self._batch(last.step % 2, last.step) if last.phase is Phase.STEP else None
+        which = last.step % self._batches.num_steps
+        return self._batch(which, last.step) if last.phase is Phase.STEP else None
 
     def close(self) -> None:
         """Release the page."""
@@ -252,24 +272,31 @@ class HeartbeatPage:
         return None
 
 
+def num_batches(num_stages: int) -> int:
+    """Return of how many steps a page keeps what they run: those that may be under way, and one
+    whose end the lead has heard of sooner than its rank has shown it."""
+    return num_stages + 1
+
+
 class _Batches:
     """Where the batches lie in the page."""
 
-    def __init__(self, size: int, num_ranks: int) -> None:
+    def __init__(self, size: int, num_ranks: int, num_steps: int) -> None:
+        self.num_steps = num_steps
         self._start = num_ranks * HEARTBEAT_BYTES
-        self._bytes = (size - self._start) // 3
+        self._bytes = (size - self._start) // (num_steps + 1)
         self.max_suspects = (self._bytes - CRC.size - BATCH.size) // SUSPECT.size
 
     def at(self, which: int) -> int:
-        return self._start + which * self._bytes
+        return self._start + which % (self.num_steps + 1) * self._bytes
 
 
 def _batch_bytes(max_suspects: int) -> int:
     return CRC.size + BATCH.size + max_suspects * SUSPECT.size
 
 
-def _heartbeat(fields: tuple[int, int, int, int, int, int, int, int, int, int, bytes]) -> Heartbeat:
-    phase, epoch, step, started, progress, typical, running, waiting, free, _, device = fields
+def _heartbeat(fields: tuple[Any, ...]) -> Heartbeat:
+    phase, epoch, step, started, progress, typical, running, waiting, free, device = fields[:10]
     return Heartbeat(
         phase=Phase(phase),
         epoch=epoch,
@@ -277,6 +304,6 @@ def _heartbeat(fields: tuple[int, int, int, int, int, int, int, int, int, int, b
         phase_started_ns=started,
         progress_ns=progress,
         typical_step_ns=typical,
-        load=Load(running, waiting, free),
+        load=Load(running, waiting, free, fields[10:]),
         device=device.rstrip(b"\0").decode(errors="replace"),
     )

@@ -111,7 +111,7 @@ class RingWriter(_Ring):
         self._reserve = reserve_bytes
         self._freed = [0] * len(fds.doorbells)
 
-    def write(self, payload: bytes, *, urgent: bool = False) -> bool:
+    def write(self, payload: bytes | memoryview, *, urgent: bool = False) -> bool:
         """Publish one record to every reader; False, with nothing written, when it has no room.
 
         Raises ValueError if the payload could never fit.

@@ -1,7 +1,8 @@
-"""Lets workers of other machines in, away from the lead's step loop.
+"""Lets those in who have the secret, away from the loop that is to go on meanwhile: workers of
+other machines into a lead, agents of nodes into a supervisor.
 
-Connections are accepted and heard in threads of their own, a bounded number at a time; the step
-loop is handed those that have shown the secret. Refusals are counted and logged, without a secret.
+Connections are accepted and heard in threads of their own, a bounded number at a time; the loop is
+handed those that have shown the secret. Refusals are counted and logged, without a secret.
 """
 
 import contextlib
@@ -14,8 +15,8 @@ import socket
 import ssl
 import threading
 from collections import Counter
+from dataclasses import dataclass
 
-from backend.wire.tcp.ends import TcpLeadEnd
 from backend.wire.tcp.handshake import HANDSHAKE_SECONDS, HandshakeError, Hello, Reason, admit
 from backend.wire.tcp.refusals import Refusals
 from backend.wire.tcp.sockets import BACKLOG, configure
@@ -23,7 +24,8 @@ from backend.wire.tcp.stream import Stream
 
 logger = logging.getLogger(__name__)
 
-# The oldest is dropped for one more, so that who says nothing keeps nobody out for long.
+# For one more, the oldest of the host that has most of them is dropped: whoever says nothing, or
+# calls without end, keeps nobody else out.
 MAX_UNHEARD = 32
 # Between two attempts where descriptors have run out.
 PAUSE_SECONDS = 0.2
@@ -38,9 +40,11 @@ class Acceptor:
         secret: bytes,
         incarnation: int,
         encryption: ssl.SSLContext | None = None,
+        what: str = "connection from",
     ) -> None:
-        """listener: bound; the acceptor's from now on. incarnation: the group's epoch."""
-        self._refusals = Refusals(logger, "connection from")
+        """listener: bound; the acceptor's from now on. incarnation: the group's epoch. what: who
+        calls, for the log."""
+        self._refusals = Refusals(logger, what)
         self._listener = listener
         self._secret = secret
         self._incarnation = incarnation
@@ -48,7 +52,7 @@ class Acceptor:
         self._admitted: queue.SimpleQueue[tuple[Hello, Stream]] = queue.SimpleQueue()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._numbers = itertools.count()
-        self._unheard: dict[int, socket.socket] = {}
+        self._unheard: dict[int, _Unheard] = {}
         self._lock = threading.Lock()
         self._is_closed = False
         self._stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -65,28 +69,27 @@ class Acceptor:
         """Return a descriptor that is readable when take() has something."""
         return self._bell
 
-    def take(self) -> list[tuple[int, TcpLeadEnd]]:
-        """Return who has been let in since: Hello.worker_key, and the channel."""
+    def take(self) -> list[tuple[Hello, Stream]]:
+        """Return who has been let in since."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._bell)
-        ends = []
+        admitted = []
         while not self._admitted.empty():
-            hello, stream = self._admitted.get()
-            ends.append((hello.worker_key, TcpLeadEnd(hello.epoch, stream)))
-        return ends
+            admitted.append(self._admitted.get())
+        return admitted
 
     def close(self) -> None:
         """Let nobody in any more; who has been let in and not taken is dropped."""
         with self._lock:
             self._is_closed = True
-            for sock in self._unheard.values():
-                _shut(sock)
+            for unheard in self._unheard.values():
+                _shut(unheard.sock)
         os.eventfd_write(self._stop, 1)
         self._thread.join()
         self._listener.close()
         os.close(self._stop)
-        for _, end in self.take():
-            end.close()
+        for _, stream in self.take():
+            stream.close()
         os.close(self._bell)
 
     def _accept(self) -> None:
@@ -106,17 +109,33 @@ class Acceptor:
                 continue
             number = next(self._numbers)
             sock.settimeout(HANDSHAKE_SECONDS)
-            self._note_unheard(number, sock)
+            self._make_room()
+            self._note_unheard(number, sock, peer[0])
             where = f"{peer[0]}:{peer[1]}"
             threading.Thread(target=self._hear, args=(number, sock, where), daemon=True).start()
 
-    def _note_unheard(self, number: int, sock: socket.socket) -> None:
+    def _make_room(self) -> None:
+        """Drop a connection for the next one, if there are too many."""
         with self._lock:
-            if number not in self._unheard and len(self._unheard) >= MAX_UNHEARD:
-                _shut(self._unheard.pop(next(iter(self._unheard))))
-            self._unheard[number] = sock
+            if len(self._unheard) < MAX_UNHEARD:
+                return
+            [(busiest, _)] = Counter(each.host for each in self._unheard.values()).most_common(1)
+            oldest = next(n for n, each in self._unheard.items() if each.host == busiest)
+            _shut(self._unheard.pop(oldest).sock)
+
+    def _note_unheard(self, number: int, sock: socket.socket, host: str) -> None:
+        with self._lock:
+            self._unheard[number] = _Unheard(sock, host)
             if self._is_closed:
                 _shut(sock)
+
+    def _note_encrypted(self, number: int, sock: socket.socket) -> None:
+        """Shut this one from now on, which has taken the descriptor of the other."""
+        with self._lock:
+            if number in self._unheard:
+                self._unheard[number].sock = sock
+            else:
+                _shut(sock)  # it was dropped meanwhile
 
     def _hear(self, number: int, sock: socket.socket, peer: str) -> None:
         """Find out who a connection is, and hand it on or end it."""
@@ -127,19 +146,21 @@ class Acceptor:
                 sock = admitted = self._encryption.wrap_socket(
                     sock, server_side=True, do_handshake_on_connect=False
                 )
-                self._note_unheard(number, sock)
+                self._note_encrypted(number, sock)
                 sock.do_handshake()
             hello = admit(sock, self._secret, self._incarnation)
         except HandshakeError as error:
             self._refuse(error.reason, peer)
         except TimeoutError:
             self._refuse(Reason.SLOW, peer)
+        except ssl.SSLEOFError:
+            self._refuse(Reason.CLOSED, peer)
         except ssl.SSLError:
             self._refuse(Reason.ENCRYPTION, peer)
         except OSError:
-            self._refuse(Reason.STRANGER, peer)
+            self._refuse(Reason.CLOSED, peer)
         else:
-            self._hand_on(hello, sock)
+            self._hand_on(number, hello, sock)
             admitted = None
         finally:
             with self._lock:
@@ -147,8 +168,10 @@ class Acceptor:
             if admitted is not None:
                 admitted.close()
 
-    def _hand_on(self, hello: Hello, sock: socket.socket) -> None:
+    def _hand_on(self, number: int, hello: Hello, sock: socket.socket) -> None:
         with self._lock:
+            # Whoever takes it may close the acceptor at once, which shuts those unheard.
+            self._unheard.pop(number, None)
             if self._is_closed:
                 sock.close()
                 return
@@ -160,6 +183,14 @@ class Acceptor:
             if self._is_closed:
                 return
             self._refusals.note(reason, peer)
+
+
+@dataclass(slots=True)
+class _Unheard:
+    """A connection that has not said who it is."""
+
+    sock: socket.socket
+    host: str
 
 
 def _shut(sock: socket.socket) -> None:

@@ -8,6 +8,9 @@ from backend.wire.tcp.handshake import HANDSHAKE_SECONDS, HandshakeError, Hello,
 from backend.wire.tcp.sockets import configure
 from backend.wire.tcp.stream import Stream
 
+# How a lead that waits for a handshake of TLS looks to a worker that waits for its preface.
+_UNHEARD = {Reason.SLOW, Reason.CLOSED}
+
 
 class DialError(Exception):
     """No channel could be made. The message says where to and why, and names no secret."""
@@ -33,7 +36,10 @@ def dial(address: LeadAddress, hello: Hello) -> Stream:
         return Stream(sock)
     except HandshakeError as error:
         sock.close()
-        raise DialError(f"{where}: {error}", error.reason) from error
+        hint = ""
+        if error.reason in _UNHEARD and not address.is_encrypted:
+            hint = "; if it wants TLS, this side must know its certificate"
+        raise DialError(f"{where}: {error}{hint}", error.reason) from error
     except OSError as error:
         sock.close()
         raise DialError(f"{where} ended the connection: {error}") from error

@@ -34,18 +34,32 @@ def encrypt(sock: socket.socket, address: LeadAddress) -> ssl.SSLSocket:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     if address.ca_file:
-        context.load_verify_locations(address.ca_file)
+        try:
+            context.load_verify_locations(address.ca_file)
+        except OSError as error:  # an SSLError is an OSError
+            raise HandshakeError(Reason.ENCRYPTION, f"{address.ca_file}: {error}") from error
     else:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         encrypted = context.wrap_socket(sock, server_hostname=address.host)
+    except ssl.SSLEOFError as error:
+        raise HandshakeError(Reason.CLOSED) from error
     except ssl.SSLError as error:
-        raise HandshakeError(Reason.ENCRYPTION, error.reason or str(error)) from error
+        raise HandshakeError(Reason.ENCRYPTION, _in_words(error)) from error
     certificate = encrypted.getpeercert(binary_form=True) or b""
     if address.fingerprint and hashlib.sha256(certificate).digest() != address.fingerprint:
         encrypted.close()
         raise HandshakeError(Reason.ENCRYPTION, "the certificate has another fingerprint")
     return encrypted
+
+
+def _in_words(error: ssl.SSLError) -> str:
+    """Say why there is no agreement, as far as OpenSSL tells."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if error.reason == "WRONG_VERSION_NUMBER":
+        return "the other side does not encrypt"
+    return error.reason or str(error)
 
 
 def fingerprint(certificate: str) -> bytes:

@@ -49,6 +49,7 @@ class Reason(enum.StrEnum):
     INCARNATION = "the group that was meant has been started anew since"
     SLOW = "the other side took too long to say who it is"
     ENCRYPTION = "encryption could not be agreed on"
+    CLOSED = "the other side closed the connection"
 
 
 class HandshakeError(Exception):
@@ -75,6 +76,11 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
         Below 2**63.
         """
         return self.gateway << 32 | self.worker
+
+
+def is_of_another_gateway(worker_key: int) -> bool:
+    """Whether a worker belongs to a server that has joined the group."""
+    return worker_key >> 32 != 0
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
@@ -187,6 +193,6 @@ def _read(sock: socket.socket, num_bytes: int, deadline_s: float) -> bytes:
         except TimeoutError:
             raise HandshakeError(Reason.SLOW) from None
         if not piece:
-            raise HandshakeError(Reason.STRANGER, "it closed the connection")
+            raise HandshakeError(Reason.CLOSED)
         data += piece
     return bytes(data)

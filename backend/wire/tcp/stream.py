@@ -22,6 +22,11 @@ class Stream:
     def fileno(self) -> int:
         return self._sock.fileno()
 
+    @property
+    def own_host(self) -> str:
+        """This side's address, as the other reaches it."""
+        return str(self._sock.getsockname()[0])
+
     def receive(self) -> list[bytes]:
         """Return the pieces that have arrived, in order. Raises ChannelBroken.
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.graph_capture import captured_sizes, clears_blocks
 from backend.ops.cpu import CpuOps
 from backend.placement.decode_sizes import DecodeSizes
@@ -16,7 +17,7 @@ class CapturableOps(ReplayOps):
 
 def test_ops_that_keep_to_the_rules_are_captured() -> None:
     settings = EngineSettings(max_num_seqs=7)
-    sizes = captured_sizes(settings, tiny_config(), CapturableOps(), 300)
+    sizes = captured_sizes(settings, tiny_config(), CapturableOps(), 300, TensorParallel())
     assert sizes == DecodeSizes.of(7, 300)
     assert not clears_blocks(tiny_config(), CapturableOps())
 
@@ -30,6 +31,16 @@ def test_obstacle_is_told(
 ) -> None:
     caplog.set_level("INFO")
     settings = EngineSettings(enforce_eager=eager)
-    assert captured_sizes(settings, tiny_config(), ops, 300) is None
+    assert captured_sizes(settings, tiny_config(), ops, 300, TensorParallel()) is None
     assert why in caplog.text
     assert clears_blocks(tiny_config(), ops) == (not ops.hides_unwritten)
+
+
+def test_ranks_that_sum_through_the_host_capture_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Shared(TensorParallel):
+        waits_for_host = True
+        description = "they share a device"
+
+    caplog.set_level("INFO")
+    sizes = captured_sizes(EngineSettings(), tiny_config(), CapturableOps(), 300, Shared(0, 2))
+    assert sizes is None and "share a device" in caplog.text

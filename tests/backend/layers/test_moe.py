@@ -211,3 +211,52 @@ def test_token_alone_has_the_bits_it_has_among_others(experts: Experts, level: s
     together = layer.forward(x)
     for rows in (slice(0, 1), slice(30, 31), slice(4, 6), slice(9, 28)):
         assert torch.equal(layer.forward(x[rows]), together[rows])
+
+
+class DeviceOps(CpuOps):
+    """As a GPU's, on which nothing is read by the host."""
+
+    is_capturable = True
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_assignments_without_the_host_sum_to_the_same(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole experts on each rank: a rank's rows come first, others' are nothing."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    tensors = tensors_for(PLAIN)
+    x = randn(9, HIDDEN, seed=3)
+
+    def outputs(tp: TensorParallel) -> tuple[Tensor, Tensor]:
+        layer = layer_of(PLAIN, tensors, tp, expert_parallel=True)
+        plain = layer.forward(x)
+        layer._ops = DeviceOps()
+        chosen, _ = layer.route(x)
+        own = layer.assign(chosen)
+        assert len(own.order) == chosen.numel() and own.has_others == (size > 1)
+        assert sorted(own.order.tolist()) == list(range(chosen.numel()))
+        # What multiplies on a GPU leaves rows alone that are nobody's here.
+        for weight in (layer._up, layer._down):
+            monkeypatch.setattr(weight, "_product", Leaving(weight._product))
+        return plain, layer.forward(x)
+
+    for plain, on_device in run_ranks(size, outputs):
+        torch.testing.assert_close(on_device, plain, rtol=1e-5, atol=1e-6)
+
+
+class Leaving:
+    """A grouped product that writes rows of groups alone."""
+
+    def __init__(self, product: Any) -> None:
+        self._product = product
+
+    def apply(self, x: Tensor, ends: Tensor) -> Tensor:
+        rows = self._product.apply(x[: int(ends[-1])], ends)
+        out = torch.full((len(x), rows.shape[1]), torch.nan)
+        out[: len(rows)] = rows
+        return out
+
+    def apply_gated(self, x: Tensor, ends: Tensor, gating: Any) -> Tensor:
+        computed: Tensor = gating.compute(self.apply(x, ends))
+        return computed

@@ -23,7 +23,7 @@ _ROPES = {
 }
 
 
-def _add_one(name: str, tensor: Tensor, config: Any) -> NamedTensors:
+def gemma_change(name: str, tensor: Tensor, config: Any) -> NamedTensors:
     """As norm_shift of the converter has it."""
     return [(name, tensor + 1 if name.endswith("norm.weight") else tensor)]
 
@@ -56,7 +56,7 @@ def _granite_metadata(writer: gguf.GGUFWriter, config: Any) -> None:
 _TYPES = ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention"]
 GEMMA = {
     "gemma": FamilyCase(
-        "GemmaForCausalLM", {"head_dim": 12}, twin=GGUFTwin("GEMMA", change=_add_one)
+        "GemmaForCausalLM", {"head_dim": 12}, twin=GGUFTwin("GEMMA", change=gemma_change)
     ),
     "gemma, biases and a head": FamilyCase(
         "GemmaForCausalLM",
@@ -71,7 +71,7 @@ GEMMA = {
         # llama.cpp takes the scale from the size of a head.
         "Gemma2ForCausalLM",
         _GEMMA | {"query_pre_attn_scalar": 12, "final_logit_softcapping": 5.0},
-        twin=GGUFTwin("GEMMA2", metadata=_gemma_metadata, change=_add_one),
+        twin=GGUFTwin("GEMMA2", metadata=_gemma_metadata, change=gemma_change),
     ),
     "gemma3": FamilyCase(
         "Gemma3ForCausalLM",
@@ -100,7 +100,7 @@ GEMMA = {
     "gemma3, twin": FamilyCase(
         "Gemma3ForCausalLM",
         _GEMMA3 | {"query_pre_attn_scalar": 12, "rope_parameters": _ROPES},
-        twin=GGUFTwin("GEMMA3", metadata=_gemma_metadata, change=_add_one),
+        twin=GGUFTwin("GEMMA3", metadata=_gemma_metadata, change=gemma_change),
     ),
     "gemma3, listed layers": FamilyCase(
         "Gemma3ForCausalLM",
@@ -108,7 +108,7 @@ GEMMA = {
         twin=GGUFTwin(
             "GEMMA3",
             metadata=_listed([kind == "sliding_attention" for kind in _TYPES]),
-            change=_add_one,
+            change=gemma_change,
         ),
     ),
     "gemma3, seeing": FamilyCase(
@@ -127,7 +127,7 @@ GEMMA = {
             "image_token_index": 0,
         },
         is_whole=True,
-        twin=GGUFTwin("GEMMA3", metadata=_gemma_metadata, change=_add_one),
+        twin=GGUFTwin("GEMMA3", metadata=_gemma_metadata, change=gemma_change),
     ),
     "granite": FamilyCase(
         "GraniteForCausalLM",

@@ -13,7 +13,7 @@ import gguf
 import torch
 from torch import Tensor
 
-_TOWERS = ("vision", "audio", "multi_modal")
+_TOWERS = ("vision", "visual.", "audio", "multi_modal")
 NamedTensors = Iterable[tuple[str, Tensor]]
 
 
@@ -37,7 +37,8 @@ class GGUFTwin:
     metadata: adds the family's own keys, given transformers' configuration of the text model.
     change: a tensor by transformers' name -> those that are written in its place, by names that
     the gguf library knows. extra: further tensors by llama.cpp's names, such as rotary factors.
-    is_uneven: layers differ in their sizes, which metadata has.
+    is_uneven: layers differ in their sizes, which metadata has. written: what the file calls the
+    architecture, where the gguf library does not know it.
     """
 
     architecture: str
@@ -46,6 +47,7 @@ class GGUFTwin:
     change: Callable[[str, Tensor, Any], NamedTensors] = _no_change
     extra: Callable[[Any], dict[str, Tensor]] = _no_tensors
     is_uneven: bool = False
+    written: str = ""
 
 
 def write_twin(path: Path, model: Any, twin: GGUFTwin) -> None:
@@ -53,7 +55,7 @@ def write_twin(path: Path, model: Any, twin: GGUFTwin) -> None:
     config = model.config.get_text_config()
     architecture = gguf.MODEL_ARCH[twin.architecture]
     names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
-    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
+    writer = gguf.GGUFWriter(path, twin.written or gguf.MODEL_ARCH_NAMES[architecture])
     _add_metadata(writer, config, twin)
     twin.metadata(writer, config)
     for theirs, tensor in _tensors(model):
@@ -93,6 +95,7 @@ def _add_metadata(writer: gguf.GGUFWriter, config: Any, twin: GGUFTwin) -> None:
         ("rms_norm_eps", writer.add_layer_norm_rms_eps),
         ("layer_norm_eps", writer.add_layer_norm_eps),
         ("layer_norm_epsilon", writer.add_layer_norm_eps),
+        ("norm_epsilon", writer.add_layer_norm_eps),
         ("num_local_experts", writer.add_expert_count),
         ("num_experts", writer.add_expert_count),
         ("num_experts_per_tok", writer.add_expert_used_count),

@@ -12,7 +12,7 @@ from tests.backend.models.gguf_twin import GGUFTwin, NamedTensors
 MAMBA, FULL = "linear_attention", "full_attention"
 
 
-def _ssm(writer: gguf.GGUFWriter, config: Any, *names: str) -> None:
+def ssm_metadata(writer: gguf.GGUFWriter, config: Any, *names: str) -> None:
     """Write the sizes of the layers; names: of the configuration's fields that have them."""
     kernel, state, groups, heads, head_dim = (getattr(config, name) for name in names)
     writer.add_ssm_conv_kernel(kernel)
@@ -22,7 +22,7 @@ def _ssm(writer: gguf.GGUFWriter, config: Any, *names: str) -> None:
     writer.add_ssm_inner_size(heads * head_dim)
 
 
-def _change(name: str, tensor: Tensor, config: Any) -> NamedTensors:
+def mamba_change(name: str, tensor: Tensor, config: Any) -> NamedTensors:
     """As Mamba2Model has it."""
     if name.endswith(".A_log"):
         tensor = -tensor.exp()[:, None]
@@ -42,7 +42,7 @@ _MAMBA_FIELDS = ("mamba_d_conv", "mamba_d_state", "mamba_n_groups", "mamba_n_hea
 
 
 def _granite_metadata(writer: gguf.GGUFWriter, config: Any) -> None:
-    _ssm(writer, config, *_MAMBA_FIELDS)
+    ssm_metadata(writer, config, *_MAMBA_FIELDS)
     kinds = config.layer_types
     writer.kv_data[0].pop(f"{writer.arch}.attention.head_count_kv")
     writer.add_head_count_kv([config.num_key_value_heads * (kind == FULL) for kind in kinds])
@@ -78,12 +78,12 @@ def _granite_change(name: str, tensor: Tensor, config: Any) -> NamedTensors:
     if "shared_mlp.output_linear" in name:
         shared = "mlp.shared_experts" if config.num_local_experts else "mlp"
         return [(name.replace("shared_mlp.output_linear", f"{shared}.down_proj"), tensor)]
-    return _change(name, tensor, config)
+    return mamba_change(name, tensor, config)
 
 
 def _nemotron_metadata(writer: gguf.GGUFWriter, config: Any) -> None:
     sizes = ("conv_kernel", "ssm_state_size", "n_groups", "mamba_num_heads", "mamba_head_dim")
-    _ssm(writer, config, *sizes)
+    ssm_metadata(writer, config, *sizes)
     kinds = config.layer_types
     has_experts = "moe" in kinds
     width = config.moe_intermediate_size if has_experts else config.intermediate_size
@@ -118,11 +118,11 @@ def _nemotron_change(name: str, tensor: Tensor, config: Any) -> NamedTensors:
     if "mixer.experts." in name:
         layer, _, part = name.partition(".mixer.experts.")
         return [(f"{layer.replace('backbone', 'model')}.mlp.experts.{part}.weight", tensor)]
-    return _change(name, tensor, config)
+    return mamba_change(name, tensor, config)
 
 
 def _falcon_metadata(writer: gguf.GGUFWriter, config: Any) -> None:
-    _ssm(writer, config, *_MAMBA_FIELDS)
+    ssm_metadata(writer, config, *_MAMBA_FIELDS)
     writer.add_key_length(config.hidden_size // config.num_attention_heads)
     writer.add_value_length(config.hidden_size // config.num_attention_heads)
 
@@ -152,7 +152,7 @@ def _falcon_change(name: str, tensor: Tensor, config: Any) -> NamedTensors:
             [torch.full((n,), m) for n, m in zip(sizes, config.ssm_multipliers, strict=True)]
         )
         tensor = tensor * config.ssm_in_multiplier * parts[:, None]
-    return _change(name, tensor, config)
+    return mamba_change(name, tensor, config)
 
 
 _GRANITE: dict[str, Any] = {

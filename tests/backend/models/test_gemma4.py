@@ -154,7 +154,7 @@ def test_shared_layers_run_the_tokens_that_are_read(
     """A step that reads nothing of a chunk leaves out the layers behind the last keys."""
     engine = engine_of(small.path, kv_cache_bytes=1 << 24)
     assert isinstance(engine.model, Decoder)
-    attention = engine.model._layers[-1]._attention
+    attention = engine.model._layers[max(engine.model._layers)]._attention
     assert isinstance(attention, SelfAttention)
     seen: list[int] = []
 

@@ -40,7 +40,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 
 def ours(path: Path, tp: TensorParallel | None = None, **settings: Any) -> Engine:
     engine = engine_of(path, tp, dtype="bfloat16", block_size=32, **settings)
-    assert engine.kernels.endswith("attention to compressed keys by PyTorch")
+    assert "PyTorch" not in engine.kernels
     return engine
 
 

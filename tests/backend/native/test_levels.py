@@ -14,6 +14,7 @@ from backend.ops.delta_rule import DeltaHeads
 from backend.ops.gated_norm import GatedNorm
 from backend.ops.kv_cache import SCALE_BYTES
 from backend.ops.native import NativeOps
+from backend.ops.native_latent import NativeLatentAttention
 from backend.ops.ssm_scan import SsmHeads
 from backend.ops.token_masks import apply_masks
 from backend.ops.topk import topk
@@ -133,12 +134,22 @@ def ssm_scan() -> list[Tensor]:
     return [out, state]
 
 
+def latent_attention() -> list[Tensor]:
+    """Rows that are no whole number of vectors, contexts of two pieces, more heads than fit."""
+    plan, num_blocks = plan_of([(1, 1500), (1, 3), (30, 40)], block_size=16)
+    cache = randn(num_blocks, 1, 1, 16, 72)
+    queries = randn(plan.num_tokens, 100, 72, seed=1)
+    latent = NativeLatentAttention(Batch.from_plan(plan, CPU), cache)
+    return [latent.attend(queries, cache, 64, 0.3)]
+
+
 CASES: dict[str, Callable[[], list[Tensor]]] = {
     "attention": lambda: attention(0, 0.0),
     "attention with window, cap and sinks": lambda: attention(100, 8.0),
     "attention over 8 bits": lambda: attention(0, 0.0, 8),
     "attention with the largest heads": lambda: attention(100, 0.0, dim=512),
     "attention with the largest heads over 8 bits": lambda: attention(0, 0.0, 8, dim=512),
+    "attention to compressed keys": latent_attention,
     "norm": norm,
     "silu": silu,
     "gelu": gelu,

@@ -4,40 +4,44 @@ import pytest
 import torch
 from torch import Tensor
 
+from backend.native import absence, kernels
 from backend.ops.batch import Batch
 from backend.ops.latent import LatentAttention
+from backend.ops.native_latent import NativeLatentAttention
 from backend.step import PlannedSequence, build_plan
 from tests.backend.attention_cases import CPU
 from tests.backend.stored_weights import randn
 
 BLOCK_SIZE, WIDTH, VALUE_DIM, HEADS, SCALE = 4, 24, 16, 3, 0.3
 
+needs_kernels = pytest.mark.skipif(kernels is None, reason=absence)
 
-def batch_of(*sequences: tuple[int, int]) -> Batch:
+
+def batch_of(*sequences: tuple[int, int], block_size: int = BLOCK_SIZE) -> Batch:
     """Sequences of (tokens computed before, tokens of the step), in blocks of their own."""
     planned, first = [], 0
     for before, count in sequences:
-        blocks = -(-(before + count) // BLOCK_SIZE)
+        blocks = -(-(before + count) // block_size)
         table = [*range(first, first + blocks)][::-1]  # in no order
         planned.append(PlannedSequence([1] * count, before, table, 0, 0))
         first += blocks
-    return Batch.from_plan(build_plan(1, planned, [], BLOCK_SIZE), CPU)
+    return Batch.from_plan(build_plan(1, planned, [], block_size), CPU)
 
 
 def filled(cache: Tensor, batch: Batch, rows: list[Tensor]) -> None:
     """Write the rows [L, W] of each sequence before the step."""
     for s, own in enumerate(rows):
         places = torch.arange(len(own))
-        blocks = batch.block_tables[s].long()[places // BLOCK_SIZE]
-        cache[blocks, 0, 0, places % BLOCK_SIZE] = own
+        blocks = batch.block_tables[s].long()[places // cache.shape[3]]
+        cache[blocks, 0, 0, places % cache.shape[3]] = own
 
 
-def expected(queries: Tensor, rows: Tensor) -> Tensor:
+def expected(queries: Tensor, rows: Tensor, value_dim: int = VALUE_DIM) -> Tensor:
     """Of the last t tokens of a sequence: queries [t, H, W], rows [L, W] -> [t, H, V]."""
     out = []
     for index, query in enumerate(queries.double()):
         seen = rows[: len(rows) - len(queries) + index + 1].double()
-        out.append((SCALE * query @ seen.T).softmax(-1) @ seen[:, :VALUE_DIM])
+        out.append((SCALE * query @ seen.T).softmax(-1) @ seen[:, :value_dim])
     return torch.stack(out)
 
 
@@ -77,3 +81,46 @@ def test_token_alone_has_the_bits_it_has_in_a_chunk(dtype: torch.dtype) -> None:
         part = queries[before : before + count]
         alone = LatentAttention(batch, own, 1).attend(part, own, VALUE_DIM, SCALE)
         assert torch.equal(alone, together[before : before + count])
+
+
+@needs_kernels
+@pytest.mark.parametrize("width", [40, 72, 576])
+def test_own_kernel_sees_what_pytorch_sees(width: int) -> None:
+    """Contexts within a piece of 1,024 keys and beyond; heads more than an item has room for."""
+    value_dim, lengths = min(512, width // 16 * 16), [(1100, 1), (6, 1), (0, 50), (1000, 70)]
+    batch = batch_of(*lengths, block_size=16)
+    num_blocks = int(batch.block_tables.max()) + 1
+    whole = torch.zeros(num_blocks, 16 * width + 16, dtype=torch.bfloat16)
+    cache = whole[:, : 16 * width].view(num_blocks, 1, 1, 16, width)
+    rows = [randn(b + n, width, seed=s).bfloat16() for s, (b, n) in enumerate(lengths)]
+    filled(cache, batch, rows)
+    for heads in (3, 50):
+        queries = (2 * randn(batch.query_starts[-1], heads, width, seed=9)).bfloat16()
+        got = NativeLatentAttention(batch, cache).attend(queries, cache, value_dim, SCALE)
+        for s, own in enumerate(rows):
+            part = slice(*batch.query_starts[s : s + 2])
+            wanted = expected(queries[part], own, value_dim)
+            torch.testing.assert_close(got[part].double(), wanted, rtol=1e-2, atol=1e-2)
+
+
+@needs_kernels
+def test_own_kernel_has_the_same_bits_in_any_batch() -> None:
+    rows, width = randn(1200, 72).bfloat16(), 72
+    queries = randn(1200, 5, width, seed=1).bfloat16()
+    cache = torch.zeros(80, 1, 1, 16, width, dtype=torch.bfloat16)
+    whole = batch_of((0, 1200), block_size=16)
+    filled(cache, whole, [rows])
+    together = NativeLatentAttention(whole, cache).attend(queries, cache, 64, SCALE)
+    for before, count in ((0, 1), (63, 1), (64, 1), (100, 7), (1023, 3), (1199, 1)):
+        batch = batch_of((before, count), (40, 1), block_size=16)
+        own = torch.zeros_like(cache)
+        filled(own, batch, [rows[: before + count], rows[:41]])
+        asked = torch.cat((queries[before : before + count], queries[:1]))
+        if count > 1:  # sequences of one token come first
+            batch = batch_of((40, 1), (before, count), block_size=16)
+            own = torch.zeros_like(cache)
+            filled(own, batch, [rows[:41], rows[: before + count]])
+            asked = torch.cat((queries[:1], queries[before : before + count]))
+        out = NativeLatentAttention(batch, own).attend(asked, own, 64, SCALE)
+        part = out[1:] if count > 1 else out[:1]
+        assert torch.equal(part, together[before : before + count])

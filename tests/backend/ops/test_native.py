@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.native import absence, kernels
+from backend.ops.attention_items import MAX_ROWS, SPLIT_KEYS
 from backend.ops.batch import FULL, AttentionSpec, Batch
 from backend.ops.kv_cache import SCALE_BYTES
-from backend.ops.native import MAX_ROWS, SPLIT_KEYS, NativeOps
+from backend.ops.native import NativeOps
 from backend.ops.reference import ReferenceOps
 from backend.step import PlannedSequence, build_plan
 from tests.backend.attention_cases import (

@@ -117,4 +117,4 @@ def test_cost_of_looking_is_bounded() -> None:
         return StepTime(0.01, 1e-5 * rows.prompt_tokens)
 
     simulate(Load(128, 128, 65_536), BatchLimits(4096, 8192, 0.05), cost)
-    assert looked_at < 3_000
+    assert looked_at < 1_500

@@ -1,8 +1,19 @@
 """For which sizes steps of decodes are captured."""
 
 import itertools
+from typing import Any
 
-from backend.placement.decode_sizes import DecodeSize, DecodeSizes
+import pytest
+
+from backend.placement.decode_sizes import (
+    NODE_BYTES,
+    NODES_PER_LAYER,
+    DecodeSize,
+    DecodeSizes,
+    captured_bytes,
+)
+from backend.settings import EngineSettings
+from tests.backend.factories import tiny_config
 
 
 def test_rows_are_close_where_they_are_few() -> None:
@@ -27,4 +38,20 @@ def test_step_takes_the_smallest_size_that_it_fits() -> None:
 def test_largest_comes_first() -> None:
     sizes = DecodeSizes.of(2, 2000)
     assert sizes.all[0] == DecodeSize(2, 2000) and sizes.all[-1] == DecodeSize(1, 1024)
-    assert sizes.size_bytes > 0
+
+
+def test_graphs_take_by_layer_and_size() -> None:
+    sizes = DecodeSizes.of(4, 5000)
+    assert len(sizes.all) == 9
+    assert sizes.graph_bytes(32) - sizes.graph_bytes(16) == 9 * 16 * NODES_PER_LAYER * NODE_BYTES
+    assert 4 << 20 < DecodeSizes.of(1, 100).graph_bytes(32) < 16 << 20
+
+
+@pytest.mark.parametrize(
+    ("device", "changes"),
+    [("cpu", {}), ("cuda", {"enforce_eager": True})],
+)
+def test_graphs_that_are_not_captured_take_nothing(device: str, changes: dict[str, Any]) -> None:
+    settings = EngineSettings(max_num_seqs=4, **changes)
+    assert captured_bytes(tiny_config(), settings, device, 300) == 0
+    assert captured_bytes(tiny_config(), EngineSettings(max_num_seqs=4), "cuda", 300) > 0

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from backend.placement.device_profile import (
+    PROFILE_VERSION,
     DeviceProfile,
     MultiplyRate,
     ProfileError,
@@ -24,6 +25,7 @@ PROFILE = DeviceProfile(
     multiply={"int8": RATE, "int8:Q4_K": MultiplyRate(700.0)},
     threads=2,
     source="measured",
+    version=PROFILE_VERSION,
 )
 
 
@@ -31,6 +33,25 @@ def test_profile_is_read_back_as_it_was_kept(tmp_path: Path) -> None:
     path = tmp_path / "box.json"
     path.write_bytes(PROFILE.as_json())
     assert read_profile(path) == PROFILE
+
+
+def test_profile_of_another_version_is_to_be_measured_anew(tmp_path: Path) -> None:
+    """Figures of two ways of measuring were mixed: some of them an hour older than the others."""
+    path = tmp_path / "box.json"
+    path.write_bytes(msgspec.structs.replace(PROFILE, version=PROFILE_VERSION - 1).as_json())
+    with pytest.raises(ProfileError, match=r"box\.json was measured in another way"):
+        read_profile(path)
+
+
+def test_slower_memory_slows_all_that_reads() -> None:
+    known = ((1_000, 6e9), (4_000, 2e9))
+    profile = msgspec.structs.replace(
+        PROFILE, read_by_bytes=known, thread_read_by_bytes=known, thread_read_bandwidth=2e9
+    )
+    slower = profile.with_memory_speed(0.5)
+    assert slower.read_bandwidth_of(1_000) == slower.thread_read_bandwidth_of(1_000) == 3e9
+    assert (slower.read_bandwidth, slower.thread_read_bandwidth) == (14e9, 1e9)
+    assert slower.multiply == profile.multiply
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"name": "x", "speed": 1}'])

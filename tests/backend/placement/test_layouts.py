@@ -4,7 +4,9 @@ import msgspec
 import pytest
 
 from backend.config.errors import ModelError
+from backend.placement import batch_simulation, layouts
 from backend.placement.batch_simulation import Load
+from backend.placement.footprint import Footprint
 from backend.placement.layouts import Layout, fit, predict
 from backend.placement.memory_plan import MemoryPlan, RankDevice
 from tests.backend.placement.planned_models import READER, served
@@ -98,3 +100,68 @@ def test_processor_is_shared_by_all_ranks() -> None:
     cpu = msgspec.structs.replace(READER, kind="cpu", threads=2)
     one, two = (fit(served(), cpu, layout, LOAD) for layout in (Layout(1), Layout(1, 2)))
     assert two.plan.free_bytes == one.plan.free_bytes // 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_key_value_heads": 4, "head_dim": 256, "intermediate_size": 1024},
+        {"num_attention_heads": 10, "num_key_value_heads": 5, "intermediate_size": 352},
+        {"architectures": ["Gemma3ForCausalLM"], "num_key_value_heads": 2, "head_dim": 16},
+        {
+            "architectures": ["MixtralForCausalLM"],
+            "num_local_experts": 8,
+            "num_experts_per_tok": 2,
+        },
+    ],
+)
+@pytest.mark.parametrize("settings", [{}, {"quantization": "int4"}])
+def test_ranks_that_keep_as_much_are_counted_once(
+    fields: dict[str, object], settings: dict[str, str]
+) -> None:
+    """Each counted by itself has the same bytes."""
+    model = served(fields, **settings)
+    for tp in range(1, model.config.num_kv_heads + 1):
+        parts = model.parts(tp)
+        if fields.get("head_dim") == 256 and tp in (2, 4):
+            assert len({id(footprint) for _, footprint in parts}) == 1
+        for shard, footprint in parts:
+            kinds = model.stored.kinds(model.config)
+            alone = Footprint(
+                model.stored, model.config, shard, model.kept, model.dtype, kinds=kinds
+            )
+            assert footprint.total == alone.total
+
+
+def test_groups_of_many_streams_are_taken_as_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """130 streams of two groups, one more or less, in the same order and within 2 %."""
+    model = served(max_num_seqs=128)
+    loads = [Load(16, 16, streams) for streams in (129, 131)]
+    together = [predict(model, READER, Layout(1, 2), load) for load in loads]
+    monkeypatch.setattr(layouts, "_MANY_STREAMS", 1 << 20)
+    for fast, load in zip(together, loads, strict=True):
+        whole = predict(model, READER, Layout(1, 2), load)
+        assert fast.tokens_per_s == pytest.approx(whole.tokens_per_s, rel=0.02)
+        assert fast.running_seqs == whole.running_seqs
+
+
+def test_fast_way_ranks_layouts_as_the_full_way_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """600 streams over eight devices: streams moved one by one, every group by itself."""
+    profile = msgspec.structs.replace(
+        READER, link_latency_s=1e-3, link_bandwidth=1e6, element_overhead_s=1e-7
+    )
+    model = served({"num_attention_heads": 8, "num_key_value_heads": 8}, max_num_seqs=64)
+    load = Load(16, 16, 600)
+
+    def speeds() -> dict[Layout, float]:
+        shapes = [Layout(tp, 8 // tp) for tp in (1, 2, 3, 4, 8)]
+        return {shape: predict(model, profile, shape, load).tokens_per_s for shape in shapes}
+
+    fast = speeds()
+    monkeypatch.setattr(layouts, "_MANY_STREAMS", 1 << 20)
+    monkeypatch.setattr(batch_simulation, "MOST_MOVED", 1 << 20)
+    monkeypatch.setattr(batch_simulation, "_BATCHES", 1 << 20)
+    full = speeds()
+    assert sorted(fast, key=fast.__getitem__) == sorted(full, key=full.__getitem__)
+    for shape, speed in fast.items():
+        assert speed == pytest.approx(full[shape], rel=0.05)

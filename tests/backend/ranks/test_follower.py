@@ -17,6 +17,7 @@ from backend.wire.local.ring import RingFds, RingReader, RingWriter, create_ring
 
 @dataclass
 class FakeRunner:
+    runs_ahead = False
     page: HeartbeatPage
     steps: list[int] = field(default_factory=list)
 
@@ -76,3 +77,51 @@ def test_follower_does_not_run_a_step_that_is_not_due(world: World) -> None:
     with pytest.raises(PlanCorrupt, match="step 3 came where 2 was due"):
         world.follower.run()
     assert world.runner.steps == [1]
+
+
+@dataclass
+class FlyingRunner:
+    """Steps are on a device: collected one behind, or when nothing follows."""
+
+    page: HeartbeatPage
+    calls: list[str] = field(default_factory=list)
+    hung_phases: list[Phase] = field(default_factory=list)
+    runs_ahead = True
+
+    def launch(self, plan: StepPlan) -> int:
+        self.calls.append(f"launch {plan.step}")
+        return int(plan.step)
+
+    def collect(self, step: int) -> None:
+        """A device that hangs keeps its host here, in a step as the supervisor sees it."""
+        self.calls.append(f"collect {step}")
+        self.hung_phases.append(self.page.heartbeats()[0].phase)
+
+
+def test_follower_launches_a_step_before_the_last_is_over(world: World) -> None:
+    runner = FlyingRunner(world.page)
+    followed: Any = SimpleNamespace(runner=runner)
+    world.follower._engine = followed
+    for step in (1, 2, 3):
+        world.publish(step)
+    world.line.send(Stop())
+    world.follower.run()
+    steps = ["launch 1", "launch 2", "collect 1", "launch 3", "collect 2", "collect 3"]
+    assert runner.calls == steps
+    assert runner.hung_phases == [Phase.STEP] * 3
+    assert world.page.heartbeats()[0].phase is Phase.IDLE
+
+
+def test_follower_ends_when_its_group_has_broken_up(world: World) -> None:
+    """What a device gives then is no result: the runner says so when it is collected."""
+
+    class Broken(FlyingRunner):
+        def collect(self, step: int) -> None:
+            raise RuntimeError("rank 0 of the group has ended")
+
+    followed: Any = SimpleNamespace(runner=Broken(world.page))
+    world.follower._engine = followed
+    world.publish(1)
+    with pytest.raises(RuntimeError, match="has ended"):
+        world.follower.run()
+    assert world.page.heartbeats()[0].phase is Phase.STEP

@@ -6,23 +6,34 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from backend.config.cache_groups import FULL_GROUPS, CacheGroup
 from backend.config.spec import PositionBias, PromptEncoder
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.model_runner import StepResult
 from backend.ranks.lead import Lead
 from backend.settings import EngineSettings
 from backend.step import StepPlan
-from backend.wire.control import Attach, ChildLine, Listen, Stop, SupervisorLine, create_control
+from backend.wire.control import (
+    Attach,
+    ChildLine,
+    Listen,
+    Retire,
+    Stop,
+    SupervisorLine,
+    create_control,
+)
 from backend.wire.local.channel import create_channel
 from backend.wire.local.ends import LocalWorkerEnd
 from backend.wire.local.heartbeat import HeartbeatPage, HeartbeatWriter
 from backend.wire.messages import FinishReason, Ready, Reply, SeqOutput, Served, StepOutput, Submit
 from backend.wire.sampling import SamplingParams
 from backend.wire.tcp.address import LeadAddress
-from backend.wire.tcp.dial import dial
+from backend.wire.tcp.dial import DialError, dial
 from backend.wire.tcp.ends import Goodbye, TcpWorkerEnd
+from backend.wire.tcp.handshake import Reason
 from backend.wire.tcp.sockets import create_listener
 from tests.backend.wire.tcp.pairs import HELLO, INCARNATION, SECRET
 
@@ -107,6 +118,7 @@ class World:
                 encoder=encoder,
             ),
             runner=self.runner,
+            tp=TensorParallel(),
             device="cpu",
             dtype="float32",
             kernels="none",
@@ -125,6 +137,11 @@ class World:
         self._page.close()
         self.line.close()
         self._theirs.close()
+
+    def refused(self, reason: Reason) -> int:
+        """Return what the heartbeat says of refused connections."""
+        [beat] = self._page.heartbeats()
+        return beat.load.num_refused[list(Reason).index(reason)]
 
     def turn(self) -> None:
         """Let the lead take what has arrived and run one step."""
@@ -342,3 +359,52 @@ def test_group_that_rests_tells_every_worker(world: World) -> None:
         told += idle.end.receive()
     running = [reply.num_running for reply in told if isinstance(reply, StepOutput)]
     assert running[0] == 1 and running[-1] == 0
+
+
+def test_lead_about_to_stop_grants_other_gateways_nothing(world: World) -> None:
+    """Its own workers have been told to send no more; what they still hold goes on."""
+    listener = create_listener("127.0.0.1")
+    host, port = listener.getsockname()
+    with listener:
+        world.line.send(Listen(SECRET, INCARNATION), (os.dup(listener.fileno()),))
+    own = Worker(world.line, 0, 10)
+    world.turn()
+    hello = msgspec.structs.replace(HELLO, gateway=9)
+    other = TcpWorkerEnd(dial(LeadAddress(host, port, SECRET), hello))
+    [ready, *_] = heard(world, other)
+    assert isinstance(ready, Ready) and ready.credit > 0
+    world.line.send(Retire())
+    world.turn()
+    last = heard(world, other)[-1]
+    assert isinstance(last, StepOutput) and last.credit == 0
+    mine = own.end.receive()[-1]
+    assert isinstance(mine, StepOutput) and mine.credit > 0
+    late = TcpWorkerEnd(dial(LeadAddress(host, port, SECRET), hello))
+    [ready, *_] = heard(world, late)
+    assert isinstance(ready, Ready) and ready.credit == 0
+    other.close()
+    late.close()
+
+
+def heard(world: World, end: TcpWorkerEnd) -> list[Reply]:
+    """Turn the lead until a worker has been let in and heard of a step; return what it heard."""
+    replies: list[Reply] = []
+    while not any(isinstance(reply, StepOutput) for reply in replies):
+        world.turn()
+        replies += end.receive()
+    return replies
+
+
+def test_lead_shows_in_its_heartbeat_whom_it_has_refused(world: World) -> None:
+    listener = create_listener("127.0.0.1")
+    host, port = listener.getsockname()
+    with listener:
+        world.line.send(Listen(SECRET, INCARNATION), (os.dup(listener.fileno()),))
+    world.turn()
+    with pytest.raises(DialError):
+        dial(LeadAddress(host, port, b"not the secret, that is sure"), HELLO)
+    refused = 0
+    while not refused:  # it is counted after the answer
+        world.turn()
+        refused = world.refused(Reason.SECRET)
+    assert refused == 1 and world.refused(Reason.SCHEMA) == 0

@@ -4,11 +4,17 @@ One interpreter with PyTorch >= 2.11 for CUDA, no network, no files of models. P
 eight minutes each; those that have a result in --out are not measured again, so a run that was cut
 off goes on where it was. At the end (and after each part) DIRECTORY has all as JSON and as a table.
 
+--dry runs every part on the CPU, tiny and in Triton's interpreter: it finds slips, and measures
+nothing.
+
 Exit status: 0, everything was measured; 1, some part was not, and its line says why; 2, no card.
 """
 
 import argparse
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.gpu.packages import NEEDED, ROOT, borrow, environment, missing
-from tests.bench.gpu.parts import LIMIT_S, Part, all_parts
+from tests.bench.gpu.parts import LIMIT_S, Part, all_parts, played_parts
 from tests.bench.gpu.tables import table
 
 LEAST_TORCH = (2, 11)
@@ -30,14 +36,35 @@ def main(arguments: Sequence[str]) -> int:
     """Return the exit status."""
     args = _arguments(arguments)
     borrow()
-    if obstacle := what_hinders():
+    if obstacle := what_hinders(needs_card=not args.dry):
         print(f"bench-gpu: {obstacle}", file=sys.stderr)
         return 2
-    parts = [part for part in all_parts() if not args.parts or part.name in args.parts]
-    return run_parts(parts, Path(args.out), measure_apart, again=args.again)
+    out = Path(args.out)
+    every = dry_parts(out) if args.dry else all_parts(num_cards=_num_cards())
+    known = [part.name for part in every]
+    for name in args.parts or ():
+        if name not in known:
+            print(f"bench-gpu: no part {name}; there are {', '.join(known)}", file=sys.stderr)
+            return 2
+    parts = [part for part in every if not args.parts or part.name in args.parts]
+    return run_parts(parts, out, measure_apart, again=args.again)
 
 
-def what_hinders() -> str:
+def dry_parts(out: Path) -> list[Part]:
+    """Return the parts, tiny and for the CPU. out: where their shape's config.json is written."""
+    from tests.bench.gpu.dry import BATCHES, PROMPTS, write_shape
+
+    model = write_shape(out / "shape")
+    return played_parts(all_parts((model,), BATCHES, PROMPTS, "cpu", num_cards=2))
+
+
+def _num_cards() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def what_hinders(*, needs_card: bool = True) -> str:
     """Return in one line why nothing can be measured; empty if something can."""
     if lacking := missing(NEEDED):
         return f"{sys.executable} lacks {', '.join(lacking)}, and no .venv of its Python has them"
@@ -46,7 +73,7 @@ def what_hinders() -> str:
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < LEAST_TORCH:
         return f"PyTorch {torch.__version__} is too old, 2.11 is the oldest"
-    if not torch.cuda.is_available():
+    if needs_card and not torch.cuda.is_available():
         build = f"is for CUDA {torch.version.cuda}" if torch.version.cuda else "has no CUDA"
         return (
             f"no card: PyTorch {torch.__version__} ({build}) sees no CUDA device; nothing measured"
@@ -58,7 +85,7 @@ def run_parts(parts: Sequence[Part], out: Path, measure: Measure, *, again: bool
     """Measure what has no result yet; return 1 if anything has none in the end."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / "gpu.json"
-    results: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
+    results = _read(file)
     for part in parts:
         if not again and "reason" not in results.get(part.name, {"reason": ""}):
             print(f"{part.name}: measured before", flush=True)
@@ -66,17 +93,48 @@ def run_parts(parts: Sequence[Part], out: Path, measure: Measure, *, again: bool
         started = time.monotonic()
         print(f"{part.name} ...", flush=True)
         results[part.name] = measure(part, results)
-        file.write_text(json.dumps(results, indent=1) + "\n")
-        (out / "gpu.md").write_text(table(results))
+        _write(file, json.dumps(results, indent=1) + "\n")
+        _write(out / "gpu.md", _table(results))
         reason = results[part.name].get("reason")
         told = f"not measured: {reason}" if reason else "measured"
         print(f"{part.name}: {told} ({time.monotonic() - started:.0f} s)", flush=True)
-    print(table(results))
+    print(_table(results))
     return int(any("reason" in results[part.name] for part in parts))
 
 
-def measure_apart(part: Part, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Measure a part in a process of its own, which is ended when it takes too long."""
+def _read(file: Path) -> dict[str, dict[str, Any]]:
+    """Return what was measured before; what cannot be read is put aside, and measured again."""
+    if not file.exists():
+        return {}
+    try:
+        results: dict[str, dict[str, Any]] = json.loads(file.read_text())
+        return results
+    except ValueError:
+        file.rename(file.with_suffix(".damaged"))
+        print(f"{file}: cannot be read, and is put aside", file=sys.stderr)
+        return {}
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file as a whole, so that a run that is cut off leaves what was there."""
+    beside = file.with_name(file.name + ".new")
+    beside.write_text(text)
+    beside.replace(file)
+
+
+def _table(results: dict[str, dict[str, Any]]) -> str:
+    """Return the table. The figures are kept as JSON, whatever it makes of them."""
+    try:
+        return table(results)
+    except Exception as error:
+        return f"The table cannot be made: {type(error).__name__}: {error}\n"
+
+
+def measure_apart(
+    part: Part, results: dict[str, dict[str, Any]], limit_s: float = LIMIT_S
+) -> dict[str, Any]:
+    """Measure a part in a process of its own, which is ended when it takes too long; what it had by
+    then is kept, with the reason, and the part is measured again by the next run."""
     if lacking := missing(part.needs):
         return {"reason": f"needs {', '.join(lacking)}"}
     told = dict(part.told)
@@ -87,22 +145,31 @@ def measure_apart(part: Part, results: dict[str, dict[str, Any]]) -> dict[str, A
         command = [
             sys.executable, "-m", "tests.bench.gpu.measure", part.kind, json.dumps(told), str(file)
         ]  # fmt: skip
+        env = environment() | ({"TRITON_INTERPRET": "1"} if told.get("dry") else {})
+        # A session of its own, so that what it started (a server) ends with it.
+        process = subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True)
+        reason = ""
         try:
-            subprocess.run(command, cwd=ROOT, env=environment(), timeout=LIMIT_S, check=False)
+            if process.wait(limit_s):
+                reason = f"its process ended with status {process.returncode}, see above"
         except subprocess.TimeoutExpired:
-            return {"reason": f"took more than {LIMIT_S:.0f} s"}
-        if not file.exists():
-            return {"reason": "its process ended without a result, see above"}
-        result: dict[str, Any] = json.loads(file.read_text())
-        return result
+            reason = f"took more than {limit_s:.0f} s"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        result: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        if reason:
+            result.setdefault("reason", reason)
+        return result or {"reason": "it gave no result"}
 
 
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests.bench.gpu", description=__doc__)
     parser.add_argument("--out", default="bench-gpu", help="directory of the results")
     parser.add_argument("--again", action="store_true", help="measure what was measured, too")
-    names = [part.name for part in all_parts()]
-    parser.add_argument("--parts", nargs="*", choices=names, help="these alone")
+    parser.add_argument("--dry", action="store_true", help="try all on the CPU, measuring nothing")
+    parser.add_argument("--parts", nargs="*", metavar="NAME", help="these alone")
     return parser.parse_args(arguments)
 
 

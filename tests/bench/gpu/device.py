@@ -1,7 +1,9 @@
 """The card: its name, how fast it copies and multiplies."""
 
 import functools
+import os
 import statistics
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -22,31 +24,53 @@ class DeviceResults(msgspec.Struct):
     flops_s: float
 
 
-def measure_device() -> DeviceResults:
-    """Time large copies and products on the current card."""
+def measure_device(
+    device: str = "cuda", copy_bytes: int = COPY_BYTES, side: int = SIDE
+) -> DeviceResults:
+    """Time large copies and products on the current card. device: or on the CPU, to try it."""
     import triton
 
-    properties = torch.cuda.get_device_properties(0)
-    size = min(COPY_BYTES, properties.total_memory // 8)
-    source = torch.ones(size, dtype=torch.uint8, device="cuda")
+    name, memory_bytes = _name(device)
+    size = min(copy_bytes, memory_bytes // 8)
+    source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    copy_s = _median_s(functools.partial(target.copy_, source))
+    copy_s = _median_s(functools.partial(target.copy_, source), device)
     del source, target
-    matrix = torch.randn(SIDE, SIDE, device="cuda").bfloat16()
-    product_s = _median_s(lambda: matrix @ matrix)
+    matrix = torch.randn(side, side, device=device).bfloat16()
+    product_s = _median_s(lambda: matrix @ matrix, device)
     return DeviceResults(
-        properties.name,
-        properties.total_memory,
-        torch.__version__,
+        name,
+        memory_bytes,
+        str(torch.__version__),
         triton.__version__,
         2 * size / copy_s,
-        2 * SIDE**3 / product_s,
+        2 * side**3 / product_s,
     )
 
 
-def _median_s(work: Callable[[], object], times: int = 20) -> float:
+def _name(device: str) -> tuple[str, int]:
+    if device == "cpu":
+        return "no card", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    properties = torch.cuda.get_device_properties(0)
+    return properties.name, properties.total_memory
+
+
+def _median_s(work: Callable[[], object], device: str, times: int = 20) -> float:
     for _ in range(3):
         work()
+    return statistics.median(_host_s(work, times) if device == "cpu" else _device_s(work, times))
+
+
+def _host_s(work: Callable[[], object], times: int) -> list[float]:
+    seconds = []
+    for _ in range(times):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def _device_s(work: Callable[[], object], times: int) -> list[float]:
     seconds: list[float] = []
     for _ in range(times):
         start, end = (
@@ -58,4 +82,4 @@ def _median_s(work: Callable[[], object], times: int = 20) -> float:
         end.record()
         end.synchronize()
         seconds.append(start.elapsed_time(end) / 1000)
-    return statistics.median(seconds)
+    return seconds

@@ -4,13 +4,17 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from tests.bench.gpu.packages import ROOT, environment
 
-TESTS = ("ops/triton", "linear/test_triton*.py", "sampling/test_device*.py")
+TESTS = (
+    "ops/triton", "linear/triton", "sampling/test_device*.py", "engine/test_device_draws.py",
+    "distributed/test_one_shot.py",
+)  # fmt: skip
 
 
 class KernelResults(msgspec.Struct):
@@ -22,12 +26,18 @@ class KernelResults(msgspec.Struct):
     failures: list[str]
 
 
-def measure_kernels(tests: tuple[str, ...] = TESTS, marks: str = "numerics") -> KernelResults:
+MARKS = "numerics or not (e2e or slow)"
+
+
+def measure_kernels(tests: Sequence[str] = TESTS, marks: str = MARKS) -> KernelResults:
     """Run the tests, in one process: they share the card. Raises RuntimeError if none ran.
 
-    tests: patterns of paths below tests/backend.
+    tests: patterns of paths below tests/backend, each of which must be of something.
     """
     folder = ROOT / "tests" / "backend"
+    for each in tests:
+        if not any(folder.glob(each)):
+            raise RuntimeError(f"no tests are {each} any more")
     paths = sorted(str(path.relative_to(ROOT)) for each in tests for path in folder.glob(each))
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.xml"

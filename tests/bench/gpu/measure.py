@@ -1,22 +1,36 @@
 """Measures one part in a process of its own: `python -m tests.bench.gpu.measure KIND JSON FILE`.
 
-JSON: what the part is called with. FILE gets the result, or {"reason": ...} where it cannot be had;
-another process can read it whenever this one ends.
+JSON: what the part is called with; "dry": on a card that is played, see dry.py. FILE gets the
+result, or {"reason": ...} where it cannot be had; while a part goes on, what it has so far. Another
+process can read it whenever this one ends.
 """
 
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.bench.gpu.packages import borrow
 
+Save = Callable[[Any], None]
 
-def main(kind: str, told: dict[str, Any]) -> Any:
-    """Measure, and return a result that msgspec can write."""
+
+def main(kind: str, told: dict[str, Any], save: Save = lambda result: None) -> Any:
+    """Measure, and return a result that msgspec can write. save: told what there is so far."""
+    if not told.pop("dry", False) or kind != "steps":
+        return _measure(kind, told, save)
+    from tests.bench.gpu.dry import played_card
+
+    with played_card():
+        return _measure(kind, told, save)
+
+
+def _measure(kind: str, told: dict[str, Any], save: Save) -> Any:
     if kind == "device":
         from tests.bench.gpu.device import measure_device
 
-        return measure_device()
+        return measure_device(**told)
     if kind == "kernels":
         from tests.bench.gpu.kernels import measure_kernels
 
@@ -24,11 +38,20 @@ def main(kind: str, told: dict[str, Any]) -> Any:
     if kind == "steps":
         from tests.bench.gpu.steps import measure_steps
 
-        return measure_steps(told.pop("model"), told.pop("batches"), told.pop("prompts"), **told)
+        points = told.pop("model"), told.pop("batches"), told.pop("prompts")
+        return measure_steps(*points, save=save, **told)
     if kind == "peer":
         from tests.bench.gpu.peer import measure_peer
 
-        return measure_peer(**told)
+        return measure_peer(**told, save=save)
+    if kind == "sums":
+        from tests.bench.gpu.sums import measure_sums
+
+        return measure_sums(**told)
+    if kind == "shared":
+        from tests.bench.gpu.shared_card import measure_shared
+
+        return measure_shared(**told)
     from tests.bench.gpu.served import measure_served
 
     return measure_served(**told)
@@ -43,11 +66,18 @@ if __name__ == "__main__":
     import msgspec
 
     _, kind, told, file = sys.argv
+
+    def write(result: Any) -> None:
+        """Whoever reads it meanwhile sees this or what was there before."""
+        beside = Path(f"{file}.new")
+        beside.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+        os.replace(beside, file)
+
     try:
-        result = main(kind, msgspec.json.decode(told, type=dict[str, Any]))
+        result = main(kind, msgspec.json.decode(told, type=dict[str, Any]), write)
     except Exception as error:
         import traceback
 
         traceback.print_exc()
         result = {"reason": _reason(error)}
-    Path(file).write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+    write(result)

@@ -1,6 +1,6 @@
 """What `make bench-gpu` measures, in parts that each end within minutes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 BATCHES = [1, 4, 16, 64, 128, 256]
@@ -25,23 +25,45 @@ def all_parts(
     batches: tuple[int, ...] = tuple(BATCHES),
     prompts: tuple[int, ...] = tuple(PROMPTS),
     device: str = "cuda",
+    num_cards: int = 1,
 ) -> list[Part]:
     """Return the parts in the order in which they are worth most."""
     points: dict[str, Any] = {"batches": list(batches), "prompts": list(prompts)}
     few: dict[str, Any] = {"batches": [b for b in batches if b <= 64], "prompts": list(prompts)[:1]}
     own = {"device": device}
-    parts = [Part("device", "device")]
+    parts = [Part("device", "device", {**own})]
     parts.append(Part("kernels", "kernels", {}, ("pytest", "hypothesis")))
     for model in models:
         parts.append(Part(f"{model} bf16", "steps", {"model": model, **points, **own}))
     first = models[0]
-    for quantization in ("int4", "fp8"):
-        told = {"model": first, **points, **own, "quantization": quantization}
-        parts.append(Part(f"{first} {quantization}", "steps", told))
+    for name, setting in (
+        ("int4", {"quantization": "int4"}),
+        ("fp8 KV", {"kv_cache_dtype": "fp8"}),
+    ):
+        parts.append(Part(f"{first} {name}", "steps", {"model": first, **points, **own, **setting}))
     eager = {"model": first, **few, **own, "enforce_eager": True}
     parts.append(Part(f"{first} eager", "steps", eager))
     parts.append(Part("transformers", "peer", {"model": first, **few, **own}, ("transformers",)))
     streams = [b for b in batches if b in (1, 16, 64)] or list(batches)[:1]
     server = ("starlette", "hypercorn", "uvloop", "jinja2")
     parts.append(Part("server", "served", {"model": first, "streams": streams, **own}, server))
+    parts.append(Part("two ranks on one card", "shared", {**own}, server))
+    for ranks in (2, 4, 8):
+        if ranks > num_cards:
+            break
+        parts.append(Part(f"sums of {ranks}", "sums", {"ranks": ranks, **own}))
+        told = {"model": first, "streams": streams, **own, "options": ["--tp", str(ranks)]}
+        parts.append(Part(f"server tp {ranks}", "served", told, server))
     return parts
+
+
+def played_parts(parts: list[Part]) -> list[Part]:
+    """Return the same for a card that is played: what they are called with is small."""
+    small: dict[str, dict[str, Any]] = {
+        "device": {"copy_bytes": 1 << 20, "side": 64},
+        "kernels": {"tests": ["ops/triton/test_fp8.py"]},
+        "steps": {"steps": 3, "block_size": 16, "kv_cache_bytes": 1 << 20},
+        "sums": {"times": 3},
+    }
+    return [replace(part, told={**part.told, **small.get(part.kind, {}), "dry": True})
+            for part in parts]  # fmt: skip

@@ -1,6 +1,7 @@
 """transformers' own generation on the same card, of the same shape with random weights."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -31,13 +32,20 @@ class PeerResults(msgspec.Struct):
 
 
 def measure_peer(
-    model: str, batches: list[int], prompts: list[int], device: str = "cuda"
+    model: str,
+    batches: list[int],
+    prompts: list[int],
+    device: str = "cuda",
+    save: Callable[[PeerResults], None] = lambda results: None,
 ) -> PeerResults:
-    """Build the model and time both ways of generating, under Table 3's sampling."""
+    """Build the model and time both ways of generating, under Table 3's sampling.
+
+    save: told what there is after each row.
+    """
     import transformers
 
     theirs = _build(model, device)
-    rows = []
+    results = PeerResults(model, transformers.__version__, [])
     for prompt in prompts:
         for batch in batches:
             row = PeerRow(batch, prompt)
@@ -51,8 +59,9 @@ def measure_peer(
             theirs.destroy_cached_continuous_batching_manager()
             if device == "cuda":
                 torch.cuda.empty_cache()
-            rows.append(row)
-    return PeerResults(model, transformers.__version__, rows)
+            results.rows.append(row)
+            save(results)
+    return results
 
 
 def _build(model: str, device: str) -> Any:

@@ -3,7 +3,8 @@
 import itertools
 import statistics
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -61,12 +62,13 @@ def measure_steps(
     *,
     bytes_s: float,
     steps: int = 24,
+    save: Callable[[StepResults], None] = lambda results: None,
     **settings: Any,
 ) -> StepResults:
     """Serve a shape with random weights in this process, and time its decodes.
 
-    bytes_s: the device's copy bandwidth; 0: none is known. settings: of the engine. Raises
-    ModelError.
+    bytes_s: the device's copy bandwidth; 0: none is known. save: told what there is after each row.
+    settings: of the engine. Raises ModelError.
     """
     directory = dummy_directory(model)
     told = msgspec.convert(
@@ -85,19 +87,20 @@ def measure_steps(
         engine.config, engine.model.weight_bytes, 4 if engine.dtype == "float32" else 2
     )
     plans = StepPlans(engine, told.block_size)
-    rows = []
-    for prompt in prompts:
-        for batch in batches:
-            rows.append(_row(plans, batch, prompt, steps, floor, bytes_s))
-    return StepResults(
+    results = StepResults(
         model,
         told.quantization,
         engine.kernels,
         engine.model.weight_bytes,
         floor.kv_token_bytes,
         load_s,
-        rows,
+        [],
     )
+    for prompt in prompts:
+        for batch in batches:
+            results.rows.append(_row(plans, batch, prompt, steps, floor, bytes_s))
+            save(results)
+    return results
 
 
 def _row(
@@ -111,6 +114,9 @@ def _row(
         )
     except (NoRoom, ModelError) as error:
         return Row(batch, prompt, reason=str(error).partition("\n")[0])
+    except Exception as error:  # what the other points give is worth having
+        traceback.print_exc()
+        return Row(batch, prompt, reason=f"{type(error).__name__}: {error}".partition("\n")[0])
     share = floor.share(batch, context, step_s, bytes_s) if bytes_s else 0.0
     return Row(batch, prompt, step_s, greedy_s, share)
 

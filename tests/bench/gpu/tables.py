@@ -22,7 +22,12 @@ def table(results: Results) -> str:
             f"{kernels['skipped']} skipped."
         )
         lines += [f"- {failure}" for failure in kernels["failures"]]
-    lines += ["", *_steps(results), "", *_beside(results)]
+    if "texts" in (shared := results.get("two ranks on one card", {})):
+        lines.append(
+            f"Two ranks on one card: of {shared['texts']} texts {shared['equal']} are those of one "
+            f"rank, {shared['begun']} begin alike."
+        )
+    lines += ["", *_steps(results), "", *_beside(results), "", *_sums(results)]
     lines += [f"- {name}: {each['reason']}" for name, each in results.items() if "reason" in each]
     return "\n".join(lines).strip() + "\n"
 
@@ -49,6 +54,29 @@ def _steps(results: Results) -> Iterable[str]:
         yield f"| {name} | {' | '.join(_cell(rows.get(point)) for point in points)} |"
 
 
+def _through(report: Mapping[str, Any]) -> dict[int, float]:
+    """Return tokens/s by streams of what `bench serve` reported."""
+    return {
+        level["median"]["concurrency"]: level["median"]["output_tokens_per_s"]
+        for level in report.get("levels", [])
+    }
+
+
+def _sums(results: Results) -> Iterable[str]:
+    """us of a sum over cards, by bytes: as the group chooses, and by NCCL alone."""
+    measured = [each for each in results.values() if "sums" in each]
+    if not measured:
+        return
+    sizes = [row["bytes"] for row in measured[0]["sums"]]
+    yield "us a sum over ranks with a card each: as chosen; by NCCL"
+    yield ""
+    yield f"| | {' | '.join(f'{size >> 10} KiB' for size in sizes)} |"
+    yield "|---" * (1 + len(sizes)) + "|"
+    for each in measured:
+        cells = [f"{r['chosen_s'] * 1e6:.0f}; {r['group_s'] * 1e6:.0f}" for r in each["sums"]]
+        yield f"| {each['description']} | {' | '.join(cells)} |"
+
+
 def _cell(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return ""
@@ -68,16 +96,20 @@ def _beside(results: Results) -> Iterable[str]:
         return
     steps = {(row["prompt"], row["batch"]): row["step_s"] for row in ours.get("rows", [])}
     report = served.get("report", {})
-    through = {
-        level["median"]["concurrency"]: level["median"]["output_tokens_per_s"]
-        for level in report.get("levels", [])
-    }
+    through = _through(report)
     prompt = min((point[0] for point in steps), default=0)
     theirs = {row["batch"]: row for row in peer.get("rows", []) if row["prompt"] == prompt}
     yield f"{model}, tokens/s"
     yield ""
-    yield "| at once | steps | through HTTP | transformers generate | its continuous batching |"
-    yield "|---|---|---|---|---|"
+    several = {
+        name: _through(each["report"])
+        for name, each in results.items()
+        if name.startswith("server tp") and "report" in each
+    }
+    heads = ["at once", "steps", "through HTTP", "transformers generate"]
+    heads += ["its continuous batching", *(name.removeprefix("server ") for name in several)]
+    yield f"| {' | '.join(heads)} |"
+    yield "|---" * len(heads) + "|"
     for batch in sorted({*theirs, *through}):
         step_s = steps.get((prompt, batch), 0.0)
         row = theirs.get(batch, {})
@@ -86,5 +118,6 @@ def _beside(results: Results) -> Iterable[str]:
             through.get(batch, 0.0),
             row.get("generate_tokens_s", 0.0),
             row.get("continuous_tokens_s", 0.0),
+            *(rates.get(batch, 0.0) for rates in several.values()),
         ]
         yield f"| {batch} | {' | '.join(f'{cell:.0f}' if cell else '-' for cell in cells)} |"

@@ -78,6 +78,37 @@ def test_neighbours_of_one_role_are_one_turn() -> None:
     ]
 
 
+def test_documents_and_results_of_searches_are_text() -> None:
+    document = {
+        "type": "document",
+        "title": "Notes",
+        "source": {"type": "text", "media_type": "text/plain", "data": "It rains."},
+    }
+    parts = [{"type": "text", "text": "Snow."}]
+    inner = {"type": "document", "source": {"type": "content", "content": parts}}
+    result = {"type": "search_result", "source": "sky.org", "title": "Sky", "content": parts}
+    call = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+    messages = turns(
+        ("user", [document]),
+        ("assistant", [call]),
+        ("user", [{"type": "tool_result", "tool_use_id": "a", "content": [inner, result]}]),
+    )
+    assert messages[0]["content"] == (
+        "<document>\n<source>Notes</source>\n<document_content>\nIt rains.\n</document_content>\n"
+        "</document>"
+    )
+    assert messages[2]["content"].count("Snow.") == 2
+    assert "<source>Sky (sky.org)</source>" in messages[2]["content"]
+
+
+def test_summary_of_another_server_is_text() -> None:
+    summary = {"type": "compaction", "content": "They spoke of rain.", "signature": "x"}
+    failed = {"type": "compaction", "content": None}
+    hop = {"type": "fallback", "to": {"model": "other"}}
+    [said] = turns(("assistant", [summary, failed, hop, text(" Yes.")]))
+    assert said["content"] == "They spoke of rain. Yes."
+
+
 @pytest.mark.parametrize(
     ("block", "where"),
     [

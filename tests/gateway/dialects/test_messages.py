@@ -76,7 +76,7 @@ async def test_deferred_tools_are_told_of_where_a_result_refers() -> None:
 async def test_only_a_deferred_tool_that_was_found_may_be_demanded() -> None:
     demanded = {"type": "any"}
     error = await refused(tools=[FOUND], tool_choice=demanded)
-    assert "all are deferred" in error["message"]
+    assert "deferred and was not found" in error["message"]
     for messages, may_call_clock in ((found("weather"), False), (found("clock"), True)):
         body: dict[str, Any] = {"model": "tiny", "tools": [TOOL, FOUND], "messages": messages}
         body["tool_choice"] = demanded
@@ -138,6 +138,78 @@ async def test_tokens_are_counted_without_an_answer() -> None:
     assert exchange.json == {"input_tokens": 5000}, "longer than the context"
 
 
+def changed(kind: str, name: str) -> dict[str, Any]:
+    """Return a message of the system that adds or removes a tool."""
+    change = {"type": "tool_reference", "name": name}
+    return {"role": "system", "content": [{"type": kind, "tool": change}]}
+
+
+async def test_tools_are_added_and_removed_between_turns() -> None:
+    """Claude Code announces this as a beta; where it happens the model reads of it."""
+    defined = {"type": "tool_definition", "definition": TOOL | {"name": "tides"}}
+    turns = [
+        {"role": "user", "content": "hi"},
+        changed("tool_addition", "clock"),
+        changed("tool_removal", "weather"),
+        {"role": "system", "content": [{"type": "tool_addition", "tool": defined}]},
+    ]
+    body: dict[str, Any] = {"model": "tiny", "tools": [TOOL, FOUND], "messages": turns}
+    tools = tools_of(msgspec.convert(body, CountTokensRequest))
+    assert tools is not None
+    assert [tools.may_call(name) for name in ("weather", "clock", "tides")] == [False, True, True]
+    assert tools.schema_place(2) == "messages[3].content[0].tool.definition.input_schema"
+    seen = await shown(tools=[TOOL, FOUND], messages=turns[:3])
+    assert [tool["function"]["name"] for tool in seen.tools] == ["weather"]
+    said = seen.messages[-1]["content"]
+    assert '"name":"clock"' in said and "The tool weather cannot be called from here on." in said
+    back = [*turns, changed("tool_addition", "weather")]
+    tools = tools_of(msgspec.convert(body | {"messages": back}, CountTokensRequest))
+    assert tools is not None and tools.may_call("weather")
+
+
+async def test_system_sets_the_effort_of_one_turn() -> None:
+    hard = {"role": "system", "output_config": {"effort": "high"}}
+    result = {"type": "tool_result", "tool_use_id": "a", "content": "1"}
+    call = {"type": "tool_use", "id": "a", "name": "weather", "input": {}}
+    turns: list[dict[str, Any]] = [
+        {"role": "user", "content": "hi"},
+        hard,
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result]},
+    ]
+    asked: dict[str, Any] = {"output_config": {"effort": "low"}, "tools": [TOOL]}
+    seen = await shown(messages=turns, **asked)
+    assert seen.options["reasoning_effort"] == "high"
+    assert [message["role"] for message in seen.messages] == ["user", "assistant", "tool"]
+    seen = await shown(messages=[*turns, {"role": "user", "content": "ho"}], **asked)
+    assert seen.options["reasoning_effort"] == "low"
+
+
+async def test_message_of_the_system_may_be_for_one_turn_alone() -> None:
+    once = {"role": "system", "content": "Be brief.", "clear_at": "next_user_message"}
+    turns = [{"role": "user", "content": "hi"}, once]
+    assert "Be brief." in (await shown(messages=turns)).messages[-1]["content"]
+    turns += [{"role": "assistant", "content": "ho"}, {"role": "user", "content": "so"}]
+    seen = (await shown(messages=turns)).messages
+    assert [message["content"] for message in seen] == ["hi", "ho", "so"]
+
+
+async def test_examples_of_arguments_are_shown() -> None:
+    conversation = await shown(tools=[TOOL | {"input_examples": [{"city": "Bern"}]}])
+    [told] = conversation.tools
+    assert told["function"]["description"] == (
+        'of a city\n\nExamples of its arguments:\n{"city":"Bern"}'
+    )
+
+
+async def test_managed_context_says_that_nothing_was_left_out() -> None:
+    edits = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
+    exchange = await ask(context_management=edits, fallbacks="default")
+    assert exchange.json["context_management"] == {"applied_edits": []}
+    assert "x-unisono-ignored-fields" not in exchange.headers
+    assert "context_management" not in (await ask()).json
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -152,6 +224,26 @@ async def test_tokens_are_counted_without_an_answer() -> None:
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "'tools[0].type'"),
         ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, "'output_config.f"),
         ({"mcp_servers": [{"type": "url"}]}, "'mcp_servers' is not supported"),
+        ({"thread": {"type": "create"}}, "'thread' is not supported"),
+        ({"compaction": {"type": "default"}}, "'compaction' is not supported"),
+        (
+            {"output_config": {"task_budget": {"type": "tokens", "total": 9}}},
+            "'output_config.task_budget' is not supported",
+        ),
+        ({"tools": [TOOL | {"allowed_callers": ["programmatic"]}]}, "'tools[0].allowed_callers'"),
+        ({"messages": [{"role": "user"}]}, "'messages[0].content'"),
+        (
+            {"messages": [changed("tool_removal", "clock")]},
+            "'messages[0].content[0].tool.name': no tool is named 'clock'",
+        ),
+        (
+            {
+                "tools": [TOOL],
+                "messages": [{"role": "user", "content": "x"}, changed("tool_removal", "weather")],
+                "tool_choice": {"type": "any"},
+            },
+            "or was removed",
+        ),
         ({"stop_sequences": [""]}, "'stop_sequences[0]'"),
         ({"temperature": 9}, "'temperature'"),
         ({"thinking": {"type": "hard"}}, "'thinking.type'"),

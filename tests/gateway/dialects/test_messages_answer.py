@@ -158,11 +158,12 @@ async def test_stream_that_breaks_off_says_why() -> None:
             self.send(seq_id, b"a")
             self.send(seq_id, b"", FinishReason.ERROR, error="rank 0 died")
 
-    *_, last = events_of(await ask(Failing(script=(b"", STOP)), stream=True))
+    exchange = await ask(Failing(script=(b"", STOP)), stream=True)
+    *_, last = events_of(exchange)
     assert last == {
         "type": "error",
         "error": {"type": "api_error", "message": "rank 0 died"},
-        "request_id": None,
+        "request_id": exchange.headers["request-id"],
     }
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from backend.wire.messages import FinishReason
 from gateway.app import create_app
+from gateway.model_facts import ModelFacts
 from tests.gateway.fake_template import FakeTemplate, fake_templates
 from tests.gateway.fakes import Exchange, FakePool, make_service
 
@@ -162,6 +163,33 @@ async def test_models_are_listed_and_shown() -> None:
     assert "completion" in shown["capabilities"]
     architecture = shown["model_info"]["general.architecture"]
     assert shown["model_info"][f"{architecture}.context_length"] > 0
+
+
+async def test_models_tell_what_their_files_say() -> None:
+    facts = ModelFacts("llama", "gguf", 1234, 134_515_008, "Q4_1", "{{ x }}", {"block_count": 30})
+    app = create_app(replace(make_service(FakePool()), facts=facts))
+    [listed, *_] = (await Exchange(app, "GET", "/api/tags").finished()).json["models"]
+    [running, *_] = (await Exchange(app, "GET", "/api/ps").finished()).json["models"]
+    body = msgspec.json.encode({"model": "tiny"})
+    shown = (await Exchange(app, "POST", "/api/show", body).finished()).json
+    assert listed["size"] == running["size"] == 1234
+    details = listed["details"]
+    assert details == running["details"] == shown["details"]
+    assert (details["format"], details["families"]) == ("gguf", ["llama"])
+    assert (details["parameter_size"], details["quantization_level"]) == ("134.52M", "Q4_1")
+    assert shown["template"] == "{{ x }}"
+    assert shown["model_info"]["llama.block_count"] == 30
+    assert shown["model_info"]["general.parameter_count"] == 134_515_008
+
+
+async def test_stream_that_breaks_off_ends_in_an_error() -> None:
+    class Failing(FakePool):
+        def play(self, seq_id: int, *args: Any) -> None:
+            self.send(seq_id, b"a")
+            self.send(seq_id, b"", FinishReason.ERROR, error="rank 0 died")
+
+    *_, last = await lines("chat", Failing(script=(b"", STOP)), messages=HI)
+    assert last == {"error": "rank 0 died"}
 
 
 async def test_version_is_one_of_ollamas() -> None:

@@ -20,7 +20,11 @@ STOP, LENGTH = FinishReason.STOP, FinishReason.LENGTH
 EOS = b"."  # the last token of a sequence that stops is no text
 CALL = b'<tool_call>\n{"name": "weather", "arguments": {"city": "Bern"}}\n</tool_call>'
 PATCH = b'<tool_call>\n{"name": "patch", "arguments": {"input": "*** Begin"}}\n</tool_call>'
+SEARCHED = b'<tool_call>\n{"name": "tool_search", "arguments": {"query": "sky"}}\n</tool_call>'
 WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}
+SEARCH = {"type": "tool_search", "execution": "client", "description": "Finds tools."}
+DEFERRED = WEATHER | {"name": "tides", "defer_loading": True}
+BLOCKING = {"model": "omni", "policy": {"input": {"mode": "block"}}}
 LOGPROBS = {"include": ["message.output_text.logprobs"]}
 
 _events = TypeAdapter[ResponseStreamEvent](ResponseStreamEvent)
@@ -188,6 +192,115 @@ async def test_function_of_a_namespace_is_answered_by_its_own_name() -> None:
     assert (call.name, call.namespace) == ("weather", "sky")
 
 
+async def test_custom_tool_of_a_namespace_is_called_with_text() -> None:
+    """Codex has its `exec` so; the namespace was forgotten, and the call was a function's."""
+    patch = {"type": "custom", "name": "patch"}
+    tools = [{"type": "namespace", "name": "functions", "description": "Edit.", "tools": [patch]}]
+    template = FakeTemplate()
+    called = PATCH.replace(b"patch", b"functions__patch")
+    exchange = await ask(playing(called), template, tools=tools)
+    [call] = Response.model_validate(exchange.json).output
+    assert call.type == "custom_tool_call"
+    assert (call.name, call.namespace, call.input) == ("patch", "functions", "*** Begin")
+    [told] = template.seen[0].tools or []
+    assert told["function"]["description"] == "functions: Edit."
+    assert list(told["function"]["parameters"]["properties"]) == ["input"]
+
+
+async def test_search_for_tools_is_called_and_its_result_told() -> None:
+    template = FakeTemplate()
+    exchange = await ask(playing(SEARCHED), template, tools=[SEARCH, DEFERRED])
+    [call] = Response.model_validate(exchange.json).output
+    assert call.type == "tool_search_call"
+    assert (call.execution, call.arguments) == ("client", {"query": "sky"})
+    [told] = template.seen[0].tools or []
+    assert told["function"]["name"] == "tool_search"
+
+    found = {"type": "namespace", "name": "sky", "description": "", "tools": [WEATHER]}
+    items = [
+        {"role": "user", "content": "hi"},
+        call.model_dump(),
+        {"type": "tool_search_output", "call_id": call.call_id, "tools": [found]},
+    ]
+    template = FakeTemplate()
+    called = CALL.replace(b"weather", b"sky__weather")
+    exchange = await ask(playing(called), template, tools=[SEARCH, DEFERRED], input=items)
+    [seen] = template.seen
+    assert [tool["function"]["name"] for tool in seen.tools or []] == ["tool_search"]
+    _, asked, result = seen.messages
+    assert asked["tool_calls"][0]["function"] == {
+        "name": "tool_search",
+        "arguments": {"query": "sky"},
+    }
+    assert result["tool_call_id"] == call.call_id
+    assert '"name":"sky__weather"' in result["content"]
+    [item] = Response.model_validate(exchange.json).output
+    assert item.type == "function_call"
+    assert (item.name, item.namespace) == ("weather", "sky")
+
+
+async def test_search_is_streamed_as_an_item_without_pieces() -> None:
+    events = await streamed(playing(SEARCHED), tools=[SEARCH])
+    added, done = (e for e in events if e.type.startswith("response.output_item"))
+    assert (added.item.arguments, added.item.status) == ({}, "in_progress")
+    assert (done.item.arguments, done.item.status) == ({"query": "sky"}, "completed")
+    assert not [e for e in events if "arguments" in e.type]
+    cut = SEARCHED[: SEARCHED.index(b"sky")]
+    *_, done, last = await streamed(playing(cut, LENGTH), tools=[SEARCH])
+    assert (done.item.type, done.item.status) == ("tool_search_call", "incomplete")
+    assert last.type == "response.incomplete"
+
+
+async def test_added_tools_are_told_where_they_come() -> None:
+    """Those before the first turn stand at the head, as Codex sends all it has."""
+    added = {"type": "additional_tools", "role": "developer"}
+    later = WEATHER | {"name": "time"}
+    items = [
+        added | {"tools": [WEATHER]},
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "ho"},
+        added | {"tools": [WEATHER, later]},
+        added | {"tools": [later]},
+        {"role": "user", "content": "Weather?"},
+    ]
+    template = FakeTemplate()
+    exchange = await ask(playing(CALL.replace(b"weather", b"time")), template, input=items)
+    [seen] = template.seen
+    assert [tool["function"]["name"] for tool in seen.tools or []] == ["weather"]
+    roles = [message["role"] for message in seen.messages]
+    assert roles == ["developer", "user", "assistant", "developer", "user"]
+    told = seen.messages[3]["content"]
+    assert '"name":"time"' in told and "weather" not in told
+    [call] = Response.model_validate(exchange.json).output
+    assert call.type == "function_call" and call.name == "time"
+
+
+async def test_last_configuration_update_counts() -> None:
+    template = FakeTemplate()
+    items = [
+        {"type": "configuration_update", "reasoning": {"effort": "high"}},
+        {"role": "user", "content": "hi"},
+        {"type": "configuration_update", "reasoning": {"effort": "none"}},
+        {"role": "user", "content": "ho"},
+    ]
+    asked: Any = {"input": items, "reasoning": {"effort": "low"}}
+    assert (await ask(playing(b"x"), template, **asked)).status == 200
+    [seen] = template.seen
+    assert seen.options["reasoning_effort"] == "none"
+    assert [message["content"] for message in seen.messages] == ["hi", "ho"]
+
+
+async def test_message_of_another_agent_says_from_whom() -> None:
+    said = {"type": "agent_message", "author": "/root/a", "recipient": "/root"}
+    text = {"type": "input_text", "text": "Done."}
+    [message] = await messages_of([said | {"content": [text]}])
+    assert message == {"role": "user", "content": "From /root/a to /root:\nDone."}
+    hidden = {"type": "encrypted_content", "encrypted_content": "gAAAA"}
+    error = await refused(input=[said | {"content": [hidden]}])
+    assert error["param"] == "input[0].content[0]"
+
+
 async def test_items_of_one_turn_are_one_message() -> None:
     thought = {"type": "reasoning", "id": "rs_1", "summary": []}
     messages = await messages_of(
@@ -290,6 +403,26 @@ async def test_tool_choice_names_one_function_or_some() -> None:
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
         ({"tools": [{"type": "custom", "name": "a b"}]}, "tools[0].name"),
         ({"tools": [WEATHER, WEATHER]}, "tools"),
+        ({"tools": [{"type": "tool_search"}]}, "tools[0].execution"),
+        ({"tools": [WEATHER | {"allowed_callers": ["programmatic"]}]}, "tools[0].allowed_callers"),
+        ({"tools": [{"type": "programmatic_tool_calling"}]}, "tools[0]"),
+        (
+            {"tools": [SEARCH, DEFERRED], "tool_choice": {"type": "function", "name": "x"}},
+            "tool_choice",
+        ),
+        ({"input": [{"type": "additional_tools", "role": "developer"}]}, "input[0].tools"),
+        (
+            {"input": [{"type": "additional_tools", "tools": [{"type": "shell"}]}]},
+            "input[0].tools[0]",
+        ),
+        ({"input": [{"type": "tool_search_output", "tools": []}]}, "input[0].call_id"),
+        (
+            {"input": [{"type": "tool_search_call", "execution": "server", "arguments": {}}]},
+            "input[0].execution",
+        ),
+        ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, "input[0]"),
+        ({"moderation": BLOCKING}, "moderation.policy.input"),
+        ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options.prewarm"),
         ({"tools": [WEATHER], "tool_choice": {"type": "file_search"}}, "tool_choice"),
         ({"input": []}, "input"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),

@@ -17,6 +17,13 @@ def test_threads_nobody_set_are_shared_by_the_groups_of_a_node() -> None:
     assert bundle == {"CPU": 4.0}
 
 
+def test_nodes_without_cpus_share_no_groups() -> None:
+    """A head with --num-cpus=0 left one thread to every group on nodes of many."""
+    nodes = [node(1, cpus=0), node(2), node(3), Node("id4", "10.0.0.4", "", "host4", {}, {})]
+    engine, bundle = with_resources(EngineSettings(dp=2), nodes, {})
+    assert (engine.threads, bundle) == (8, {"CPU": 8.0})
+
+
 def test_threads_that_are_set_are_asked_for() -> None:
     engine, bundle = with_resources(EngineSettings(tp=2, threads=3), [node(1)], {"fast": 1.0})
     assert engine.threads == 3

@@ -15,7 +15,9 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
         check_ray()
 
 
-@pytest.mark.parametrize(("version", "is_enough"), [("2.9.3", False), ("2.60.0", True)])
+@pytest.mark.parametrize(
+    ("version", "is_enough"), [("2.9.3", False), ("2.60.0", True), ("2.61rc1", True)]
+)
 def test_ray_that_is_too_old_is_refused(
     monkeypatch: pytest.MonkeyPatch, version: str, *, is_enough: bool
 ) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,7 +14,9 @@ from backend.settings import EngineSettings
 from backend.wire.control import Budget, ControlClosed, Dial, Progress
 from backend.wire.local.heartbeat import Load, Phase
 from backend.wire.messages import Ready
-from backend.wire.tcp.handshake import HandshakeError, Reason
+from backend.wire.tcp.dial import DialError
+from backend.wire.tcp.encryption import self_signed_pair
+from backend.wire.tcp.handshake import Reason
 from gateway.layout import GroupPlace
 from gateway.nodes.agent import call_home
 from gateway.nodes.frame_stream import FrameStream
@@ -34,9 +38,11 @@ from gateway.nodes.node_messages import (
     encode,
 )
 from gateway.nodes.placer import PlacementOwner
-from gateway.nodes.remote_incarnation import RemoteIncarnation, RemoteLauncher, RemoteModel, Silence
+from gateway.nodes.remote_incarnation import RemoteIncarnation, Silence
+from gateway.nodes.remote_launcher import RemoteLauncher, RemoteModel
 from gateway.settings import ServerSettings
 from gateway.supervision.fault import Fault
+from gateway.supervision.listening import GroupListening
 
 READY = Ready(3, 7, "cpu", "float32", "portable", 64, 64, 64, 1 << 20, 8, 32, [1], 0, 100)
 FAULT = Fault("rank 3.0", 9, "killed by SIGSEGV", "", 7, "step", 5, suspects=[(0, 1)])
@@ -81,8 +87,8 @@ class FakePlacer:
     owners: list[PlacementOwner] = field(default_factory=list)
     displaced: list[tuple[int, int]] = field(default_factory=list)
 
-    def place(self, order: LaunchOrder, node: str, owner: PlacementOwner) -> None:
-        self.orders.append(order)
+    def place(self, orders: Sequence[LaunchOrder], node: str, owner: PlacementOwner) -> None:
+        self.orders += orders
         self.owners.append(owner)
 
     def displace(self, number: int, epoch: int) -> None:
@@ -94,24 +100,34 @@ class FakePlacer:
 class World:
     """Group 3 in its epoch 7, and its agent once it has called."""
 
-    def __init__(self, hang_s: float = 10.0, *, has_served: bool = True) -> None:
-        self.home = Home("127.0.0.1")
+    def __init__(
+        self, hang_s: float = 10.0, *, has_served: bool = True, certificate: str = "", key: str = ""
+    ) -> None:
+        """certificate, key: files."""
         self.placer = FakePlacer()
         self.owner = Owner(has_served)
         model = RemoteModel("model", "digest", "build")
-        server = ServerSettings(hang_seconds=hang_s, placement_seconds=0.01)
-        launcher = RemoteLauncher(self.home, self.placer, model, server)
+        server = ServerSettings(
+            hang_seconds=hang_s,
+            placement_seconds=0.01,
+            group_tls_cert=certificate,
+            group_tls_key=key,
+        )
+        listening = GroupListening(server)
+        self.home = Home("127.0.0.1", 0, listening.certificate, listening.key)
+        launcher = RemoteLauncher(self.home, self.placer, model, server, listening)
         place = GroupPlace(EngineSettings(), 0)
         self.streams: list[FrameStream] = []
-        self.incarnation: RemoteIncarnation = launcher.launch(3, 7, place, self.owner)
+        incarnation = launcher.launch(3, 7, place, self.owner)
+        assert isinstance(incarnation, RemoteIncarnation)
+        self.incarnation = incarnation
 
     @property
     def order(self) -> LaunchOrder:
         return self.placer.orders[0]
 
     async def call(self) -> None:
-        sock = await asyncio.to_thread(call_home, self.order)
-        self.agent = FrameStream(*await asyncio.open_connection(sock=sock))
+        self.agent = FrameStream(await asyncio.to_thread(call_home, self.order))
         self.streams.append(self.agent)
 
     def say(self, *messages: FromAgent) -> None:
@@ -132,8 +148,10 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(hang_s: float = 10.0, *, has_served: bool = True) -> AsyncIterator[World]:
-    made = World(hang_s, has_served=has_served)
+async def world(
+    hang_s: float = 10.0, *, has_served: bool = True, certificate: str = "", key: str = ""
+) -> AsyncIterator[World]:
+    made = World(hang_s, has_served=has_served, certificate=certificate, key=key)
     try:
         yield made
     finally:
@@ -141,8 +159,7 @@ async def world(hang_s: float = 10.0, *, has_served: bool = True) -> AsyncIterat
         await made.owner.until("ended")
         made.home.close()
         for stream in made.streams:
-            stream.abort()
-        await asyncio.sleep(0)  # both ends' transports close in their next turn
+            stream.close()
 
 
 async def test_group_is_placed_loads_and_takes_workers() -> None:
@@ -190,7 +207,7 @@ async def test_node_that_falls_silent_is_lost_and_nobody_is_blamed() -> None:
 async def test_agent_that_hangs_up_is_lost_at_once() -> None:
     async with world() as w:
         await w.make_ready()
-        w.agent.abort()
+        w.agent.close()
         await w.owner.until("faulted: node n1 is lost")
 
 
@@ -216,7 +233,7 @@ async def test_agent_with_wrong_secret_or_epoch_is_refused_and_counted(
 ) -> None:
     async with world() as w:
         wrong = msgspec.structs.replace(w.order, secret=b"x" * 32)
-        with pytest.raises(HandshakeError, match="secret"):
+        with pytest.raises(DialError, match="secret"):
             await asyncio.to_thread(call_home, wrong)
         late = await asyncio.to_thread(call_home, msgspec.structs.replace(w.order, epoch=6))
         late.close()
@@ -240,3 +257,26 @@ def test_silence_of_a_supervisor_that_was_stopped_is_excused(
     now = 140.0
     assert watch.is_excused()
     assert watch.left_s == 10.0
+
+
+async def test_agents_are_heard_beside_those_that_say_nothing() -> None:
+    """Sixteen silent connections kept every agent out for as long as they stayed."""
+    async with world() as w:
+        silent = [socket.create_connection(w.home.address) for _ in range(40)]
+        await w.make_ready()
+        for each in silent:
+            each.close()
+
+
+async def test_what_agents_say_is_encrypted_as_the_way_to_groups(tmp_path: Path) -> None:
+    certificate, key = self_signed_pair()
+    files = tmp_path / "certificate", tmp_path / "key"
+    files[0].write_text(certificate)
+    files[1].write_text(key)
+    async with world(certificate=str(files[0]), key=str(files[1])) as w:
+        await w.make_ready()
+        w.incarnation.replica.detach(0, 12)
+        assert await w.hear() == DetachWorker(0, 12)
+        assert w.order.listen.certificate == certificate
+        w.agent.close()
+        await w.owner.until("faulted")

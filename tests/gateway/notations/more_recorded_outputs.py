@@ -388,4 +388,43 @@ MORE_RECORDED = (
         thought='I write <minimax:tool_call>\n<invoke name="tool">.',
         called=(),
     ),
+    Recorded(
+        "muse",
+        "muse",
+        "muse",
+        " to=self<|message|>I think.\n"
+        "Yes<|eom|><|start|>assistant to=get_weather<|message|><atem:function_calls>\n"
+        '<atem:invoke name="get_weather">\n'
+        '<atem:parameter name="city">Zürich "ZH" </x>\n'
+        " {a}</atem:parameter>\n"
+        '<atem:parameter name="days">[1, 2]</atem:parameter>\n'
+        '<atem:parameter name="deep">{"a": "b", "c": [true]}</atem:parameter>\n'
+        '<atem:parameter name="metric">true</atem:parameter>\n'
+        '<atem:parameter name="n">2.5</atem:parameter>\n'
+        "</atem:invoke>\n"
+        "</atem:function_calls><|eom|><|start|>assistant to=other_tool<|message|>"
+        "<atem:function_calls>\n"
+        '<atem:invoke name="other_tool">\n'
+        '<atem:parameter name="city">Bern</atem:parameter>\n'
+        '<atem:parameter name="days">[]</atem:parameter>\n'
+        "</atem:invoke>\n"
+        "</atem:function_calls>",
+        thought=THOUGHT,
+    ),
+    Recorded(
+        "functionary-v3.2",
+        "functionary-v3.2",
+        "",
+        'get_weather\n{"city": "Z\\u00fcrich \\"ZH\\" </x>\\n {a}", "days": [1, 2], "deep": '
+        '{"a": "b", "c": [true]}, "metric": true, "n": 2.5}>>>other_tool\n'
+        '{"city": "Bern", "days": []}',
+    ),
+    Recorded(
+        "functionary-v3.2-text",
+        "functionary-v3.2",
+        "",
+        'all\nI look.>>>other_tool\n{"city": "Bern", "days": []}',
+        told="I look.",
+        called=(OTHER,),
+    ),
 )

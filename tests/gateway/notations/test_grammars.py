@@ -12,16 +12,20 @@ from gateway.notations.compiled import compiled
 from gateway.notations.grammars import CallsGrammar, Functions
 from gateway.notations.library import CALL_NOTATIONS, builtin
 from gateway.notations.messages_grammar import messages_grammar
+from gateway.notations.notation import CallForm
 from gateway.notations.served import ServedNotation, serve_notation
 from tests.gateway.notations.parsing import called, parse
 
 END = 256
 SPECIAL = (
     "<|tool_call>", "<tool_call|>", '<|"|>', "<|start|>", "<|channel|>", "<|message|>", "<|end|>",
+    "<|eom|>", "<|eot|>",
     "<|call|>", "<|constrain|>", "[TOOL_CALLS]", "[ARGS]", "<｜tool▁sep｜>",  # noqa: RUF001
     "<|tool_call|>", "<|START_ACTION|>", "<|END_ACTION|>", "<|START_RESPONSE|>",
     "<|END_RESPONSE|>", "<|open|>", "<|close|>", "<|sep|>",
 )  # fmt: skip
+# These write an answer in messages.
+MESSAGES = ("harmony", "muse")
 IDS = {text: 257 + number for number, text in enumerate(SPECIAL)}
 TABLE = GrammarTable([bytes([byte]) for byte in range(256)] + [b""] * (1 + len(IDS)), [END])
 SPLIT = re.compile(f"({'|'.join(map(re.escape, SPECIAL))})")
@@ -68,7 +72,7 @@ def accepts(grammar: Grammar, text: str, *, whole: bool = True) -> bool:
 
 
 def served(name: str, special: bool = True) -> ServedNotation:
-    form = compiled(builtin(name), builtin(name) if name == "harmony" else None)
+    form = compiled(builtin(name), builtin(name) if name in MESSAGES else None)
     return serve_notation(form, IDS if special else {})
 
 
@@ -92,11 +96,29 @@ def json_of(value: Any) -> str:
 def written(name: str, calls: list[tuple[str, dict[str, Any]]]) -> str:
     """Write calls as the first form of a notation has them."""
     form = builtin(name)
-    if form.messages is not None:
-        [(tool, given)] = calls
-        call = form.messages.written_call.replace("{name}", tool)
-        return call.replace("{arguments}", json_of(given))
-    first = form.calls[0]
+    if form.messages is None:
+        return in_section(form.calls[0], calls)
+    [(tool, given)] = calls
+    call = form.messages.written_call.replace("{name}", tool)
+    body = in_section(form.calls[0], calls) if form.calls else json_of(given)
+    return call.replace("{arguments}", body)
+
+
+def text_head(name: str) -> str:
+    """Return what stands before a text that is no call."""
+    form = builtin(name)
+    return form.messages.written_text if form.messages is not None else form.text_opening
+
+
+def after_thought(name: str) -> str:
+    """Return what may come before a call."""
+    messages = builtin(name).messages
+    if messages is None:
+        return "Let me see.\n"
+    return f"{messages.written_reasoning}Hm.{messages.close[0]}"
+
+
+def in_section(first: CallForm, calls: list[tuple[str, dict[str, Any]]]) -> str:
     texts = []
     for tool, given in calls:
         keys = (first.name_key, first.arguments_key)
@@ -136,7 +158,7 @@ def marked(value: Any, is_outer: bool = False) -> str:
 @pytest.mark.parametrize("special", [True, False])
 @pytest.mark.parametrize("name", CALL_NOTATIONS)
 def test_demanded_calls_obey_their_schemas(name: str, special: bool) -> None:
-    if name == "harmony" and not special:
+    if name in MESSAGES and not special:
         pytest.skip("its marks are special tokens in every vocabulary that has them")
     notation = served(name, special)
     grammar = demanded(notation, FUNCTIONS, allows_parallel=True)
@@ -150,7 +172,7 @@ def test_demanded_calls_obey_their_schemas(name: str, special: bool) -> None:
         text = written(name, [("weather", arguments)])
         assert is_accepted(text), text
         assert called(parse([text], notation.form, TOOLS)) == (("weather", arguments),)
-    if name != "harmony":
+    if name not in MESSAGES:
         assert is_accepted(written(name, [("weather", LEAST), ("time", {})]))
     for arguments in BAD:
         assert not is_accepted(written(name, [("weather", arguments)])), arguments
@@ -162,7 +184,7 @@ def test_demanded_calls_obey_their_schemas(name: str, special: bool) -> None:
 def test_one_call_is_one_where_several_are_not_allowed(name: str) -> None:
     grammar = demanded(served(name), FUNCTIONS, allows_parallel=False)
     assert accepts(grammar, written(name, [("time", {})]))
-    if name != "harmony":
+    if name not in MESSAGES:
         assert not accepts(grammar, written(name, [("time", {}), ("time", {})]))
 
 
@@ -170,7 +192,7 @@ def test_one_call_is_one_where_several_are_not_allowed(name: str) -> None:
 def test_calls_are_held_from_where_they_begin(name: str) -> None:
     """With tool_choice auto a strict tool's enum was broken."""
     grammar = CallsGrammar(served(name), FUNCTIONS, allows_parallel=True).held()
-    before = "<|channel|>analysis<|message|>Hm.<|end|>" if name == "harmony" else "Let me see.\n"
+    before = after_thought(name)
     unmarked = builtin(name).calls and builtin(name).calls[0].is_unmarked
     for arguments in (GOOD, LEAST):
         text = written(name, [("weather", arguments)])
@@ -180,8 +202,7 @@ def test_calls_are_held_from_where_they_begin(name: str) -> None:
         text = written(name, [("weather", arguments)])
         assert not accepts(grammar, text), text
         assert unmarked or not accepts(grammar, before + text)
-    said = "<|channel|>final<|message|>Well: 1 < 2." if name == "harmony" else "Well: 1 < 2."
-    assert accepts(grammar, said)
+    assert accepts(grammar, f"{text_head(name)}Well: 1 < 2.")
 
 
 @pytest.mark.parametrize("name", CALL_NOTATIONS)
@@ -190,7 +211,7 @@ def test_answer_is_calls_or_obeys_the_other_grammar(name: str) -> None:
     schema = '{"properties": {"a": {"const": 1}}, "additionalProperties": false}'
     body = Grammar("json_schema", schema)
     grammar = demanded(served(name), FUNCTIONS, allows_parallel=True, body=body)
-    head = "<|channel|>final<|message|>" if name == "harmony" else ""
+    head = text_head(name)
     assert accepts(grammar, f'{head}{{"a": 1}}')
     assert accepts(grammar, written(name, [("weather", LEAST)]))
     assert not accepts(grammar, f'{head}{{"a": 2}}')

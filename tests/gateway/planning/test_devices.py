@@ -1,12 +1,18 @@
 """What --devices may say."""
 
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from backend import native
-from backend.placement.device_profile import calibration_path, num_cores, processor_name
+from backend.placement.device_profile import (
+    PROFILE_VERSION,
+    calibration_path,
+    num_cores,
+    processor_name,
+)
 from gateway.options import SettingsError
 from gateway.planning import devices as module
 from gateway.planning.devices import GIB, READ_SHARE, cards, cpu_profile, parse_devices
@@ -83,7 +89,9 @@ def test_processor_is_what_was_measured_or_shipped(
     levels = native.levels()
     level = levels[0] if levels else "torch"
     path = calibration_path(tmp_path, processor_name(), num_cores(), level)
-    measured = msgspec.structs.replace(shipped, source="measured", memory_bytes=1)
+    measured = msgspec.structs.replace(
+        shipped, source="measured", memory_bytes=1, version=PROFILE_VERSION
+    )
     path.write_bytes(measured.as_json())
     found = cpu_profile(tmp_path)
     assert (found.source, found.memory_bytes) == ("measured", 8 * GIB), "memory is that of now"
@@ -96,7 +104,9 @@ def test_gpu_of_this_machine_is_known_once_it_was_measured(tmp_path: Path) -> No
     with pytest.raises(SettingsError, match="unisono calibrate --device cuda"):
         parse_devices("2xcuda", tmp_path)
     path = calibration_path(tmp_path, processor_name(), num_cores(), "cuda")
-    measured = msgspec.structs.replace(parse_devices("A10").profile, source="measured")
+    measured = msgspec.structs.replace(
+        parse_devices("A10").profile, source="measured", version=PROFILE_VERSION
+    )
     path.write_bytes(measured.as_json())
     devices = parse_devices("2xcuda", tmp_path)
     assert (devices.count, devices.profile.source) == (2, "measured")
@@ -105,3 +115,18 @@ def test_gpu_of_this_machine_is_known_once_it_was_measured(tmp_path: Path) -> No
 def test_each_level_has_shipped_figures() -> None:
     for level in (*module._LEVEL_RATES, "torch"):
         assert module._shipped_cpu(level, GIB).multiply
+
+
+def test_memory_is_as_fast_as_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half as fast as when it was measured; never more than a quarter faster."""
+    monkeypatch.setattr(module, "available_bytes", lambda: 8 * GIB)
+    shipped = cpu_profile(tmp_path)
+    level = shipped.name.rsplit(", ", 1)[1]
+    path = calibration_path(tmp_path, processor_name(), num_cores(), level)
+    kept = msgspec.structs.replace(
+        shipped, read_bandwidth=1e9, probe_bandwidth=8e9, version=PROFILE_VERSION
+    )
+    path.write_bytes(kept.as_json())
+    for speed, expected in ((4e9, 0.5e9), (80e9, 1.25e9)):
+        monkeypatch.setattr(module, "memory_speed", partial(float, speed))
+        assert cpu_profile(tmp_path).read_bandwidth == expected

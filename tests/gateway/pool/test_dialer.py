@@ -1,7 +1,6 @@
 """Channels that a worker makes to leads which listen in this process."""
 
 import asyncio
-import select
 from collections.abc import Iterator
 
 import msgspec
@@ -13,6 +12,7 @@ from backend.wire.tcp.acceptor import Acceptor
 from backend.wire.tcp.address import LeadAddress
 from backend.wire.tcp.sockets import create_listener
 from gateway.pool.dialer import Dialer
+from tests.backend.wire.tcp.pairs import admitted
 
 SECRET = bytes(32)
 
@@ -63,8 +63,7 @@ async def test_worker_connects_with_what_it_was_told(lead: tuple[Acceptor, LeadA
     there.dialer.dial(dial(address, 9))
     await there.news()
     assert [each[:2] for each in there.ends] == [(4, 9)]
-    assert select.select([acceptor], [], [], 5)[0], "the worker is welcome before it is handed on"
-    [(worker, end)] = acceptor.take()
+    worker, end = admitted(acceptor)
     assert (worker, end.epoch) == (1, 9)
     end.close()
     there.close()

@@ -40,6 +40,8 @@ def refused(name: str, value: Any) -> str:
         ("use_beam_search", True, ""),
         ("typical_p", 0.9, ""),
         ("lora_path", "x", ""),
+        ("guided_whitespace_pattern", " ?", ""),
+        ("max_time", 3, "timeout"),
         ("tools", [{}], ""),
     ],
 )

@@ -1,7 +1,7 @@
 """A group that another gateway has started, played by hand at the end of a real connection."""
 
 import asyncio
-import select
+import socket
 from collections.abc import Iterator
 
 import msgspec
@@ -17,7 +17,7 @@ from gateway.layout import GroupPlace
 from gateway.supervision import joined_incarnation
 from gateway.supervision.fault import Fault
 from gateway.supervision.joined_incarnation import ONLOOKER, JoinedIncarnation, JoinedLauncher
-from tests.backend.wire.tcp.pairs import SOME_REPLIES
+from tests.backend.wire.tcp.pairs import SOME_REPLIES, admitted
 
 SECRET = bytes(32)
 IDENTITY = "0123456789abcdef"
@@ -73,8 +73,7 @@ async def join(lead: tuple[Acceptor, LeadAddress], owner: Owner, model: str) -> 
     acceptor, address = lead
     place = GroupPlace(EngineSettings(), 0, address=address)
     incarnation = JoinedLauncher(IDENTITY).launch(4, 9, place, owner)
-    await asyncio.to_thread(select.select, [acceptor], [], [], 5)
-    [(key, end)] = acceptor.take()
+    key, end = await asyncio.to_thread(admitted, acceptor)
     assert key % 2**32 == ONLOOKER and key > 2**32, "it is no worker of the group's own gateway"
     ready = SOME_REPLIES[0]
     assert isinstance(ready, Ready)
@@ -131,11 +130,30 @@ async def test_group_that_is_not_there_yet_is_waited_for(
             while "cannot be joined yet" not in caplog.text:
                 await asyncio.sleep(0)
         acceptor = Acceptor(listener.dup(), SECRET, 7)
-        await asyncio.to_thread(select.select, [acceptor], [], [], 5)
-        [(_, end)] = acceptor.take()
+        _, end = await asyncio.to_thread(admitted, acceptor)
         end.send(SOME_REPLIES[0])
         end.close()
         await owner.until("ready")
         incarnation.kill()
         await owner.until("ready", "ended")
         acceptor.close()
+
+
+async def test_balancer_that_hangs_up_is_no_stranger(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A proxy whose other side is not there yet takes connections and closes them: the group was
+    given up for good, and a server that started then ended."""
+    monkeypatch.setattr(joined_incarnation, "LEAST_WAIT_S", 0.01)
+    owner = Owner()
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        host, port = proxy.getsockname()
+        address = LeadAddress(host, port, SECRET)
+        place = GroupPlace(EngineSettings(), 0, address=address)
+        incarnation = JoinedLauncher(IDENTITY).launch(4, 9, place, owner)
+        for _ in range(2):
+            (await asyncio.to_thread(proxy.accept))[0].close()
+        incarnation.kill()
+        await owner.until("ended")
+    assert incarnation.fault is None
+    assert "cannot be joined yet" in caplog.text and "closed the connection" in caplog.text

@@ -24,6 +24,7 @@ class FakeGroup:
         self.starts_as = GroupState.READY
         self.restarts = Restarts(3, 600)
         self.last_fault = None
+        self.waits_for = ""
         self.num_starts = 1
         self._changes = changes
 
@@ -57,6 +58,7 @@ class Keeper:
         self.busy: set[int] = set()
         self.quiesced: list[int] = []
         self.said: list[str] = []
+        self.added_as, self.added_waits_for = GroupState.READY, ""
         self.operations = Operations(self, self, self.changes)
 
     @property
@@ -69,6 +71,8 @@ class Keeper:
         number = max(self.fakes) + 1
         self.fakes[number] = FakeGroup(number, self.changes)
         self.fakes[number].state = GroupState.STOPPED
+        self.fakes[number].starts_as = self.added_as
+        self.fakes[number].waits_for = self.added_waits_for
         return self.groups[number]
 
     def forget_group(self, group: Group) -> None:
@@ -171,3 +175,36 @@ async def test_operations_wait_for_each_other() -> None:
         "group 0 has stopped",
         "group 1 has stopped",
     ]
+
+
+async def test_group_that_waits_for_a_node_keeps_nobody_else_waiting() -> None:
+    """A name of a node with a slip of the pen stopped all operations until the server ended."""
+    keeper = Keeper(1)
+    keeper.added_as, keeper.added_waits_for = GroupState.PLACING, "for a node: no nod2"
+    adding = asyncio.create_task(keeper.do(Add(node="nod2")))
+    await asyncio.sleep(0)
+    assert keeper.said == ["group 1 starts", "group 1 waits for a node: no nod2"]
+    assert await keeper.do(Remove(1)) == "group 1 has been removed"
+    with pytest.raises(OperationError, match="group 1 is stopped"):
+        await adding
+
+
+async def test_restart_ends_where_no_node_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.supervision.operations.PLACING_SECONDS", 0.01)
+    keeper = Keeper(2)
+    keeper.fakes[0].starts_as, keeper.fakes[0].waits_for = GroupState.PLACING, "for 4 CPU"
+    with pytest.raises(OperationError, match="group 0 waits for 4 CPU\nit starts once"):
+        await keeper.do(Restart())
+    assert keeper.fakes[1].num_starts == 1, "no second group is stopped then"
+
+
+async def test_drain_waits_for_streams_of_other_gateways() -> None:
+    """Nobody tells of them: what the group holds is looked at."""
+    keeper = Keeper(1)
+    keeper.busy.add(0)
+    drain = asyncio.create_task(keeper.do(DrainGroup(0)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert keeper.said
+    keeper.busy.clear()  # without a word
+    assert await drain == "group 0 has stopped"

@@ -17,7 +17,7 @@ from gateway.events import (
     WorkerLost,
     WorkerStarted,
 )
-from gateway.telemetry.figures import Process, SupervisorFigures
+from gateway.telemetry.figures import Process, Refused, SupervisorFigures
 from gateway.telemetry.page import Page
 from gateway.telemetry.publisher import Publisher
 
@@ -92,3 +92,12 @@ def test_states_of_groups_are_told(world: World) -> None:
     assert world.told().group_nodes == {0: "n1 (10.0.0.1)"}
     world.publisher.take(GroupChanged(0, "waiting"))
     assert world.told().group_nodes == {}
+
+
+def test_what_is_looked_at_is_told_once_and_replaced(world: World) -> None:
+    rank = Process("rank 1.0", 8, "1", "0", (2.5, 1e6))
+    world.publisher.see([rank], [Refused("1", "secret", 3)])
+    assert world.told().processes[-1] == rank
+    assert world.told().refused == [Refused("1", "secret", 3)]
+    world.publisher.see([], [])
+    assert rank not in world.told().processes and world.told().refused == []

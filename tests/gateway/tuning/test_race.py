@@ -149,3 +149,16 @@ def test_worth_and_miss_are_logarithms() -> None:
     assert FASTEST.miss(trial) == float("-inf")
     assert LIMITED.miss(trial) == pytest.approx(log(2))
     assert Objective(max_ttft_ms=400, max_itl_ms=30).miss(trial) == 0
+
+
+def test_one_round_beside_busier_programs_ends_nobody() -> None:
+    """Three servers alike but for a number of tokens: one had a third of the cores left."""
+    for taken, rounds in ((1.7, 2), (1.4, 1)):
+        race = Race(["a", "b"], FASTEST, max_rounds=3)
+        race.record("a", Trial(100, 10, other_cores=1.3))
+        race.record("b", Trial(40, 25, other_cores=taken))
+        while (turn := race.next()) is not None:
+            speed = {"a": 100, "b": 40}[turn[0]]
+            race.record(turn[0], Trial(speed, 1e3 / speed, other_cores=1.3))
+        assert len(race.standings["b"].trials) == rounds
+        assert race.standings["b"].out == "behind a by 60 %"

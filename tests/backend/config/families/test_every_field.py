@@ -23,6 +23,8 @@ def test_defaults_of_every_field_are_known(architecture: str) -> None:
     values = {"architectures": [architecture]} | default_fields(architecture)
     if architecture == "Glm4MoeForCausalLM":
         values["head_dim"] = 128  # as all files have it; by default it is 4096 / 96
+    if architecture == "Dots1ForCausalLM":
+        values |= {"n_routed_experts": 128, "num_experts_per_tok": 6}  # null by default
     config = config_of(family, values)
     assert config.hidden_size == next(values[n] for n in WIDTHS if n in values)
 

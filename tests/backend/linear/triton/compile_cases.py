@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from backend.linear.triton import few_rows, look_up, many_rows
+from backend.linear.triton import dense_groups, few_rows, look_up, many_rows
 from backend.linear.triton.decode import constants_of
 from backend.quant.planes import PLANES
 
@@ -21,6 +21,14 @@ _COMMON = ("Q4_K", "MXFP4")
 
 def linear_cases(*, is_whole: bool = True) -> Iterator[CaseFields]:
     """Every format by few and many rows, or those of some."""
+    for rows in (many_rows.MIN_ROWS, many_rows.MAX_ROWS)[: 2 if is_whole else 1]:
+        dense = {"FEATURES": dense_groups.FEATURES, "STEP": 64, "ROWS": rows, "GROUPS": 128}
+        yield (
+            f"dense_groups {rows}",
+            dense_groups.multiply_dense_groups,
+            _OF_GROUPS,
+            {"HAS_BIAS": True, "WIDE": False, **dense},
+        )
     for weight_format, planes in PLANES.items():
         if not is_whole and weight_format.name not in _COMMON:
             continue

@@ -14,6 +14,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
 from backend.config.spec import Activation
+from backend.distributed import one_shot_kernels
 from backend.ops.gated_norm import Gate
 from backend.ops.triton import (
     attention,
@@ -62,6 +63,10 @@ def cases(*, is_whole: bool) -> Iterator[Case]:
     for name in (*get_args(Activation), "clamped"):
         constants = {"ACTIVATION": name, "BLOCK": 1024}
         yield Case(f"gate_mul {name}", gates._gate_mul, gate, constants)
+    shown = {"x": BF16, "buffers": BF16, "turn": "*i64"}
+    yield Case("show_part", one_shot_kernels._show, shown, {"BLOCK": 1024})
+    summed = {"x": BF16, "peers": "i64", "turn": "*i64"}
+    yield Case("add_parts", one_shot_kernels._add, summed, {"SIZE": 4, "BLOCK": 1024})
     turned = {**dict.fromkeys(("qkv", "heads", "cos", "sin"), BF16), "slots": INTS}
     yield Case("rotate", rotary._rotate, turned, {"BLOCK": 64})
     attended = {

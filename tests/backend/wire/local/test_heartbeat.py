@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from backend.wire.local.heartbeat import (
     HEARTBEAT_BYTES,
+    NUM_REASONS,
     Batch,
     HeartbeatPage,
     HeartbeatWriter,
     Load,
     Phase,
 )
+from backend.wire.tcp.handshake import Reason
 
 EPOCH = 7
 MAX_SUSPECTS = 16
@@ -167,4 +169,16 @@ def test_heartbeat_shows_progress_while_a_rank_waits() -> None:
     assert writer.wait(Poll()) == [(read, select.POLLIN)]  # type: ignore[arg-type]
     os.close(read)
     os.close(write)
+    page.close()
+
+
+def test_every_reason_of_a_refusal_has_its_place() -> None:
+    assert len(Reason) == NUM_REASONS
+    page = HeartbeatPage(1, 4, 1)
+    writer = HeartbeatWriter(os.dup(page.fd), 0, 1, 1)
+    load = Load(1, 2, 3, tuple(range(NUM_REASONS)))
+    writer.show(load)
+    writer.beat()
+    assert page.heartbeats()[0].load == load
+    assert load.num_sequences == 3
     page.close()

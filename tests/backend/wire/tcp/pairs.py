@@ -52,8 +52,8 @@ def ends() -> tuple[TcpLeadEnd, TcpWorkerEnd]:
 def admitted(acceptor: Acceptor) -> tuple[int, TcpLeadEnd]:
     """Wait for the next worker that is let in."""
     assert select.select([acceptor], [], [], WAIT_S)[0], "nobody was let in"
-    [one] = acceptor.take()
-    return one
+    [(hello, stream)] = acceptor.take()
+    return hello.worker_key, TcpLeadEnd(hello.epoch, stream)
 
 
 def through(acceptor: Acceptor, address: LeadAddress) -> tuple[int, TcpLeadEnd, TcpWorkerEnd]:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from tests.backend.wire.tcp.pairs import (
     SOME_REPLIES,
     SOME_REQUESTS,
     admitted,
+    in_thread,
     through,
     wait_for_requests,
 )
@@ -137,6 +139,85 @@ def test_silent_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> 
         for each in silent:
             each.close()
         lead.close()
+        worker.close()
+
+
+def test_flood_from_one_host_drops_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest of all was dropped, so that a flood could end any handshake under way."""
+    monkeypatch.setattr(acceptor_module, "MAX_UNHEARD", 3)
+    with listening() as (acceptor, address):
+        where = (address.host, address.port)
+        slow = socket.create_connection(where, source_address=("127.0.0.2", 0))
+        slow.recv(1)
+        flood = [socket.create_connection(where) for _ in range(9)]
+        flood[-1].recv(1)
+        worker = dial_as(slow, address)
+        admitted(acceptor)[1].close()
+        assert acceptor.num_refused[Reason.CLOSED] > 0
+        for each in (*flood, worker):
+            each.close()
+
+
+def dial_as(sock: socket.socket, address: LeadAddress) -> socket.socket:
+    """Go on with a handshake of which the first byte has been read."""
+    with_first, rest = socket.socketpair()
+    with with_first, rest:
+        rest.sendall(b"U" + sock.recv(handshake.PREFACE_BYTES - 1))
+        with_first.settimeout(5)
+        hello = in_thread(lambda: handshake.introduce(with_first, address.secret, HELLO))
+        said = rest.recv(1 << 12)
+        sock.sendall(said)
+        rest.sendall(sock.recv(1 << 12))
+        hello()
+    return sock
+
+
+def test_worker_without_tls_is_told_what_may_be_wanted(
+    pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshake, "HANDSHAKE_SECONDS", 0.2)
+    with listening(*pair) as (_, address), pytest.raises(DialError, match="if it wants TLS"):
+        dial(address, HELLO)
+
+
+def test_worker_with_tls_learns_that_the_lead_has_none() -> None:
+    with listening() as (_, address):
+        pinned = msgspec.structs.replace(address, fingerprint=bytes(32))
+        with pytest.raises(DialError, match="the other side does not encrypt"):
+            dial(pinned, HELLO)
+
+
+def test_files_of_authorities_are_read_or_named(pair: tuple[str, str], tmp_path: Path) -> None:
+    with listening(*pair) as (_, address):
+        for content in (None, "", "no certificate"):
+            file = tmp_path / "ca.pem"
+            if content is not None:
+                file.write_text(content)
+            signed = msgspec.structs.replace(address, ca_file=str(file))
+            with pytest.raises(DialError, match=r"ca\.pem") as error:
+                dial(signed, HELLO)
+            assert error.value.reason is Reason.ENCRYPTION
+
+
+def test_expired_certificate_is_refused_in_words(tmp_path: Path) -> None:
+    files = tmp_path / "certificate", tmp_path / "key"
+    request, names = tmp_path / "request", tmp_path / "names"
+    names.write_text("subjectAltName=IP:127.0.0.1")
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    for command in (
+        ("req", *curve, "-subj", "/CN=x", "-out", request, "-keyout", files[1]),
+        ("x509", "-req", "-in", request, "-signkey", files[1], "-days", "-1", "-extfile", names,
+         "-out", files[0]),
+    ):  # fmt: skip
+        subprocess.run(["openssl", *command], check=True, capture_output=True)
+    certificate, key = (file.read_text() for file in files)
+    with listening(certificate, key) as (acceptor, address):
+        signed = msgspec.structs.replace(address, ca_file=str(files[0]))
+        with pytest.raises(DialError, match="certificate has expired"):
+            dial(signed, HELLO)
+        pinned = msgspec.structs.replace(address, fingerprint=fingerprint(certificate))
+        worker = dial(pinned, HELLO)  # a fingerprint names this very certificate
+        admitted(acceptor)[1].close()
         worker.close()
 
 

@@ -100,7 +100,7 @@ def test_recorded_handshake_opens_nothing() -> None:
         (handshake.MAGIC + b"\x63" + bytes(32), Reason.PROTOCOL),
         (handshake.MAGIC + b"\x01" + bytes(32) + b"\xff\xff", Reason.STRANGER),
         (handshake.MAGIC + b"\x01" + bytes(32) + b"\x01\x00x" + bytes(32), Reason.STRANGER),
-        (handshake.MAGIC, Reason.STRANGER),
+        (handshake.MAGIC, Reason.CLOSED),
     ],
 )
 def test_strangers_are_turned_away(words: bytes, reason: Reason) -> None:

@@ -1,0 +1,105 @@
+"""Steps under way through the stages of a group: one in each stage, if there is work for them.
+
+The lead is in the first stage. It launches a step by running its own layers, which hands the
+stream on, and plans the next, of other sequences, while later stages are at it; a step lands when
+the last stage has told what it drew. Knows the scheduler, the runner and the matchers; no worker.
+"""
+
+import time
+from collections import deque
+from collections.abc import Sequence as ListLike
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backend.ranks import drawn_step
+from backend.ranks.drawn_step import DrawnStep
+from backend.ranks.flight import Landed
+from backend.scheduler.scheduler import Scheduler
+from backend.scheduler.sequence import SeqKey, Sequence
+from backend.step import PlanCorrupt, StepPlan
+from backend.structured_output.matchers import Matchers
+from backend.wire.link import Link
+
+if TYPE_CHECKING:
+    from backend.engine.stage_runner import StageRunner
+
+
+@dataclass(frozen=True, slots=True)
+class _Launched:
+    plan: StepPlan
+    sampled: list[Sequence]
+    newcomers: list[SeqKey]
+    schedule_s: float
+    started_s: float
+
+
+class StagedFlight:
+    """Launches and lands a lead's steps, in order."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        runner: "StageRunner",
+        matchers: Matchers,
+        drawn: Link,
+        num_stages: int,
+    ) -> None:
+        """drawn: from the last stage's first rank."""
+        self._scheduler, self._runner, self._matchers = scheduler, runner, matchers
+        self._drawn = drawn
+        self._num_stages = num_stages
+        self._flying: deque[_Launched] = deque()
+        self._landed_s = 0.0
+
+    @property
+    def is_flying(self) -> bool:
+        """Whether tokens of some step are still to come."""
+        return bool(self._flying)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a step must land before another is launched."""
+        return len(self._flying) >= self._num_stages
+
+    @property
+    def suspects(self) -> list[SeqKey]:
+        """The newcomers of all steps that fly: one of those may be the one that fails."""
+        return [key for step in self._flying for key in step.newcomers]
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when a step can land."""
+        return self._drawn.fileno()
+
+    def launch(
+        self,
+        plan: StepPlan,
+        sampled: ListLike[Sequence],
+        newcomers: list[SeqKey],
+        started_s: float,
+    ) -> None:
+        """Run the first stage of the step at hand. started_s: when its planning began."""
+        launched_s = time.monotonic()
+        self._runner.run(plan)
+        self._scheduler.advance(plan)
+        schedule_s = launched_s - started_s
+        self._flying.append(_Launched(plan, list(sampled), newcomers, schedule_s, launched_s))
+
+    def land(self) -> list[Landed]:
+        """Record the tokens of the steps that have come through, if any has. Does not wait."""
+        return [self._land(drawn_step.decode(payload)) for payload in self._drawn.read()]
+
+    def _land(self, drawn: DrawnStep) -> Landed:
+        from backend.engine.model_runner import StepResult
+
+        flying = self._flying.popleft()
+        if drawn.step != flying.plan.step:
+            raise PlanCorrupt(f"tokens of step {drawn.step} came where {flying.plan.step} was due")
+        now_s = time.monotonic()
+        # What a step takes begins when the one before it is over.
+        forward_s = now_s - max(flying.started_s, self._landed_s) - drawn.sample_s
+        self._landed_s = now_s
+        self._runner.num_full_gathers = drawn.num_full_gathers
+        self._matchers.accept(flying.sampled, drawn.token_ids)
+        outputs = self._scheduler.resolve(drawn.token_ids, drawn.logprobs, drawn.prompt_logprobs)
+        result = StepResult(forward_s=max(0.0, forward_s), sample_s=drawn.sample_s)
+        return Landed(flying.plan, outputs, flying.schedule_s, result, now_s - flying.started_s)

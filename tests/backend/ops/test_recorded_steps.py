@@ -1,0 +1,186 @@
+"""Decodes that are replayed in C: the bytes that they have call by call."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from backend.engine.engine import Engine
+from backend.models.decoder import Decoder
+from backend.native import absence, kernels, levels
+from backend.ops.batch import Batch
+from backend.ops.recorded_steps import RecordedSteps
+from backend.step import PlannedSequence, StepPlan, build_plan
+from tests.backend.models.family_cases import FamilyCase, TinyModel
+from tests.backend.models.test_own_kernels import _GPT, _SIZES
+from tests.backend.models.tiny_engine import engine_of
+
+pytestmark = [
+    pytest.mark.numerics,
+    pytest.mark.skipif(kernels is None, reason=absence),
+]
+
+BLOCK_SIZE = 16
+_PLAIN: dict[str, Any] = {
+    name: value
+    for name, value in _SIZES.items()
+    if name not in ("sliding_window", "query_pre_attn_scalar")
+} | {"max_position_embeddings": 4096}
+_GEMMA = _SIZES | {"max_position_embeddings": 4096}
+# Biases; norms of queries and keys; windows that are shorter than contexts, and softcaps, norms
+# around, gates by tanh; two kinds of layers and ropes; a part of each head that turns.
+RECORDED = {
+    "llama": FamilyCase("LlamaForCausalLM", _PLAIN, is_whole=True),
+    "qwen2": FamilyCase("Qwen2ForCausalLM", _PLAIN, is_whole=True),
+    "qwen3": FamilyCase("Qwen3ForCausalLM", _PLAIN, is_whole=True),
+    "mistral": FamilyCase("MistralForCausalLM", _PLAIN | {"sliding_window": 41}, is_whole=True),
+    "gemma2": FamilyCase(
+        "Gemma2ForCausalLM",
+        _GEMMA | {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
+        is_whole=True,
+    ),
+    "gemma3": FamilyCase("Gemma3ForCausalLM", _GEMMA | {"num_hidden_layers": 6}, is_whole=True),
+}
+CALL_BY_CALL = {
+    "gpt2": (FamilyCase("GPT2LMHeadModel", _GPT, is_whole=True), "layer_norm"),
+    "mixtral": (FamilyCase("MixtralForCausalLM", _PLAIN, is_whole=True), "softmax"),
+}
+
+
+@dataclass(slots=True)
+class Pair:
+    """The same rank twice, with the same keys and values: call by call, and recorded."""
+
+    plain: Engine
+    recorded: Engine
+
+    @classmethod
+    def of(cls, path: Path, level: str, **settings: Any) -> "Pair":
+        plain, recorded = (
+            engine_of(
+                path,
+                dtype="bfloat16",
+                kernels=level,
+                block_size=BLOCK_SIZE,
+                kv_cache_bytes=1 << 23,
+                enforce_eager=is_plain,
+                **settings,
+            )
+            for is_plain in (True, False)
+        )
+        cache = cache_of(plain)
+        generator = torch.Generator().manual_seed(1)
+        if cache.dtype == torch.bfloat16:
+            cache.copy_(torch.randn(cache.shape, generator=generator))
+        cache_of(recorded).copy_(cache)
+        return cls(plain, recorded)
+
+    def step(self, plan: StepPlan) -> None:
+        """Run a plan on both, and compare logits, best tokens, keys and values."""
+        first, second = (self._run(engine, plan) for engine in (self.plain, self.recorded))
+        for part, other in zip(first, second, strict=True):
+            assert part.numpy().tobytes() == other.numpy().tobytes()
+        caches = [cache_of(engine).view(torch.int8) for engine in (self.plain, self.recorded)]
+        assert torch.equal(*caches)
+
+    @staticmethod
+    @torch.inference_mode()
+    def _run(engine: Engine, plan: StepPlan) -> list[Tensor]:
+        batch = Batch.from_plan(plan, engine.device)
+        hidden = engine.model.forward(batch, engine.runner._kv_cache)
+        logits = engine.model.logits(hidden)
+        assert logits.isfinite().all()
+        return [logits, *engine.model.argmax(hidden)]
+
+
+def cache_of(engine: Engine) -> Tensor:
+    return engine.runner._kv_cache.data
+
+
+def recorded_steps(engine: Engine) -> RecordedSteps | None:
+    assert isinstance(engine.model, Decoder)
+    (passes,) = engine.model._passes.values()
+    return passes.recorded
+
+
+def decodes(engine: Engine, lens: list[int], step: int, max_blocks: int = 8) -> StepPlan:
+    """Plan one token of each sequence, behind so many."""
+    num_groups = max(1, len(engine.groups))
+    sequences = []
+    for row, length in enumerate(lens):
+        first, *others = (
+            [((g * len(lens) + row) * max_blocks + b) for b in range(max_blocks)]
+            for g in range(num_groups)
+        )
+        assert max(first[-1], *(o[-1] for o in others), 0) < engine.num_blocks
+        token = (5 * row + 3 * step) % 90
+        sequences.append(PlannedSequence([token], length, first, row, step, more_tables=others))
+    return build_plan(step, sequences, [], BLOCK_SIZE)
+
+
+@pytest.fixture(scope="module", params=sorted(RECORDED))
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    return TinyModel(RECORDED[request.param], tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(autouse=True)
+def best_level() -> Iterator[None]:
+    yield
+    if kernels is not None:
+        kernels.use(levels()[0])
+
+
+def test_replayed_decodes_have_the_bytes_of_calls(tiny: TinyModel) -> None:
+    check_replays(Pair.of(tiny.path, "auto"))
+
+
+@pytest.mark.parametrize("level", levels()[1:])
+def test_every_level_replays(level: str, tmp_path: Path) -> None:
+    check_replays(Pair.of(TinyModel(RECORDED["gemma3"], tmp_path).path, level))
+
+
+def check_replays(pair: Pair) -> None:
+    for step, rows in enumerate((1, 2, 7, 16, 64, 1, 3)):
+        lens = [(37 * row + 11 * step) % 120 for row in range(rows)]
+        pair.step(decodes(pair.recorded, lens, step))
+    recorded = recorded_steps(pair.recorded)
+    assert recorded is not None and recorded.is_for_any_rows and not recorded.obstacle
+    assert recorded_steps(pair.plain) is None
+
+
+def test_long_contexts_and_8_bits_are_replayed(tiny: TinyModel) -> None:
+    """Attention of more than one piece of keys, whose results are merged."""
+    for dtype in ("auto", "int8"):
+        pair = Pair.of(tiny.path, "auto", kv_cache_dtype=dtype)
+        for step, lens in enumerate([[1030], [5, 2100], [1023, 1024, 7], [2047]]):
+            pair.step(decodes(pair.recorded, lens, step, max_blocks=132))
+
+
+@pytest.mark.parametrize("name", sorted(CALL_BY_CALL))
+def test_model_that_pytorch_computes_runs_call_by_call(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    case, reason = CALL_BY_CALL[name]
+    with caplog.at_level("INFO"):
+        pair = Pair.of(TinyModel(case, tmp_path).path, "auto")
+    for step, rows in enumerate((1, 2, 7)):
+        pair.step(decodes(pair.recorded, [*range(3, 3 + rows)], step))
+    recorded = recorded_steps(pair.recorded)
+    assert recorded is not None and reason in recorded.obstacle and reason in caplog.text
+
+
+def test_other_steps_between_decodes_are_not_replayed(tmp_path: Path) -> None:
+    """Prompts, and decodes of which not every token is read."""
+    pair = Pair.of(TinyModel(RECORDED["qwen2"], tmp_path).path, "auto")
+    for rows in (2, 3):
+        pair.step(decodes(pair.recorded, [9] * rows, rows))
+    prompt = PlannedSequence([*range(3, 20)], 0, [0, 1], 0, 0)
+    decode = PlannedSequence([4], 20, [2, 3], 1, 1)
+    unread = PlannedSequence([5], 3, [4], 2, None)
+    for step, sequences in enumerate([[decode, prompt], [decode, unread], [unread, decode]]):
+        pair.step(build_plan(step, sequences, [], BLOCK_SIZE))
+        pair.step(decodes(pair.recorded, [30, 40], step))
