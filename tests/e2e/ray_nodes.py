@@ -117,17 +117,16 @@ class RayNode:
 @contextlib.contextmanager
 def ray_cluster(num_nodes: int, num_cpus: int = 2) -> Iterator[list[RayNode]]:
     """Start a cluster; the first node is its head."""
-    # Its sockets' paths must be short.
-    folder = Path(tempfile.mkdtemp(prefix="ux-", dir="/tmp"))
-    with network(num_nodes) as machines:
+    with contextlib.ExitStack() as stack:
+        # Its sockets' paths must be short.
+        folder = Path(tempfile.mkdtemp(prefix="ux-", dir="/tmp"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        machines = stack.enter_context(network(num_nodes))
         nodes = [RayNode(machine, machines[0], folder) for machine in machines]
-        try:
-            start_all(nodes, num_cpus)
-            yield nodes
-        finally:
-            for node in nodes:
-                node.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+        for node in nodes:
+            stack.callback(node.stop)
+        start_all(nodes, num_cpus)
+        yield nodes
 
 
 def start_all(nodes: list[RayNode], num_cpus: int) -> None:
