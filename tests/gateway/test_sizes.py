@@ -50,7 +50,7 @@ def test_every_number_takes_a_suffix_wherever_it_is_written() -> None:
     names = {option.name for option in integers()}
     assert {"kv_cache_bytes", "max_body_bytes", "max_model_len", "max_num_seqs"} <= names
     for option in integers():
-        if option.name in ("workers", "tp", "dp", "block_size"):
+        if option.name in ("workers", "tp", "pp", "nodes", "dp", "block_size"):
             continue  # 1000 is beyond them
         assert option.read("2k", option.flag) == 2000
         assert option.check("2k", "file") == 2000
