@@ -93,8 +93,7 @@ class MemoryPlan:
         )
         longest = min(settings.max_model_len or config.max_model_len, config.max_model_len)
         beside = rotary_bytes(config, longest, device.dtype)
-        if device.kind == "cuda" and not settings.enforce_eager:
-            beside += DecodeSizes.of(settings.max_num_seqs, longest).size_bytes
+        beside += graph_bytes(settings, config, device.kind)
         taken = (step_bytes or rank_memory.activation_bytes) + beside
         rank_memory = replace(rank_memory, activation_bytes=taken)
         check_fits(rank_memory.total_bytes, device.free_bytes)
@@ -151,6 +150,17 @@ class MemoryPlan:
         """Raise ModelError if this rank's part of the KV cache does not fit beside the rest."""
         left_bytes = self.free_bytes - self.rank_memory.total_bytes
         check_kv_fits(self.kv_bytes + self.states.bytes, self.kv_budget_bytes, left_bytes)
+
+
+def graph_bytes(settings: EngineSettings, config: ModelConfig, device_kind: str) -> int:
+    """Return what CUDA graphs of decodes take; 0 where none are captured, as
+    engine/graph_capture.py has it: for --enforce-eager, compressed keys, encoders and vectors."""
+    if device_kind != "cuda" or settings.enforce_eager or config.encoder or config.runs_whole:
+        return 0
+    if any(attention.latent for attention in config.attentions):
+        return 0
+    longest = min(settings.max_model_len or config.max_model_len, config.max_model_len)
+    return DecodeSizes.of(settings.max_num_seqs, longest).size_bytes
 
 
 def kv_dtype(settings: EngineSettings, dtype: str) -> str:

@@ -6,7 +6,7 @@ import msgspec
 
 from backend.placement.batch_simulation import Load
 from backend.placement.layouts import Prediction, ServedModel, check_length
-from backend.placement.memory_plan import token_budget
+from backend.placement.memory_plan import graph_bytes, token_budget
 from gateway.planning.cache_table import CacheTable, cache_table
 from gateway.planning.cards import CardFit, card_fits
 from gateway.planning.devices import DeviceSet, cards
@@ -98,8 +98,7 @@ def make_plan(
         weights=weight_rows(found, model, SHOWN_RANKS),
         cache=cache,
         activation_bytes=best.memory.activation_bytes if best else 0,
-        # No step is captured; were graphs captured, they would take memory here.
-        graph_bytes=0,
+        graph_bytes=graph_bytes(model.settings, config, devices.profile.kind),
         cards=[] if devices.is_cpu else card_fits(model, load, sequence_bytes, cards()),
         layouts=fitting,
         refused=refused,

@@ -8,6 +8,7 @@ import pytest
 
 from backend.config.cache_groups import CacheGroup
 from backend.config.errors import ModelError
+from backend.config.huggingface import config_of_fields
 from backend.config.pooling import Pooling
 from backend.placement.memory import ModelFootprint
 from backend.placement.memory_plan import (
@@ -19,11 +20,14 @@ from backend.placement.memory_plan import (
     check_fits,
     check_kv_fits,
     default_kv_bytes,
+    graph_bytes,
     token_budget,
 )
 from backend.placement.sharding import split_model
 from backend.settings import EngineSettings
+from gateway.planning.catalogue import find_entry
 from tests.backend.factories import tiny_config
+from tests.backend.placement.planned_models import served
 
 FOOTPRINT = ModelFootprint(dense_bytes=500_000, packed_bytes=0)
 # Two layers, keys and values, eight numbers a head, in float32.
@@ -150,3 +154,18 @@ def test_check_kv_fits_refuses_a_set_size_that_would_not_fit() -> None:
 def test_plan_is_made_without_torch() -> None:
     program = "import sys, backend.placement.memory_plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_graphs_take_memory_where_some_are_captured() -> None:
+    """They were counted for models that get none: --enforce-eager, encoders, vectors."""
+    settings = EngineSettings(max_num_seqs=8)
+    config = served().config
+    assert graph_bytes(settings, config, "cuda") > 0
+    assert graph_bytes(settings, config, "cpu") == 0
+    eager = EngineSettings(max_num_seqs=8, enforce_eager=True)
+    assert graph_bytes(eager, config, "cuda") == 0
+    for name in ("Flan-T5-L", "BERT-L"):
+        entry = find_entry(name)
+        assert entry is not None
+        other = config_of_fields(entry.config, name)
+        assert graph_bytes(settings, other, "cuda") == 0
