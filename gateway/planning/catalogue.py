@@ -63,8 +63,8 @@ def find_entry(name: str) -> CatalogueEntry | None:
         if wanted in (_key(entry.name), _key(entry.hub)):
             return entry
     if quantized := _QUANTIZED.search(name):
-        entry = find_entry(name[: quantized.start()])
-        return entry and _quantized(entry, name, quantized[1].lower())
+        dense = find_entry(name[: quantized.start()])
+        return dense and _quantized(dense, name, quantized[1].lower())
     shorter = _VARIANT.sub("", name)
     return find_entry(shorter) if shorter != name else None
 

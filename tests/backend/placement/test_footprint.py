@@ -1,6 +1,7 @@
 """What the start says a rank will take of weights, against what it came to hold."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from tests.backend.quantized_layouts import (
     gptq_layout,
     write_quantized_llama,
 )
+from tests.backend.quantized_layouts import Layout as StoredLayout
 from tests.backend.tp_ranks import run_ranks
 
 
@@ -252,7 +254,10 @@ def test_scales_that_groups_share_on_a_gpu_are_counted_once(
     tmp_path: Path, layout: str, columns: int, tp: int
 ) -> None:
     """A scale for each 32 columns was counted: 9 to 17 % more than is kept, of groups of 128."""
-    written = {"awq": awq_layout, "gptq": partial(gptq_layout, WeightFormat.Q4_0)}
+    written: dict[str, Callable[..., StoredLayout]] = {
+        "awq": awq_layout,
+        "gptq": partial(gptq_layout, WeightFormat.Q4_0),
+    }
     wanted = written[layout](size=128) if layout in written else LAYOUTS[layout]
     directory = write_quantized_llama(
         tmp_path,
