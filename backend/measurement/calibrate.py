@@ -34,7 +34,6 @@ from backend.placement.device_profile import (
     num_cores,
     processor_name,
 )
-from backend.placement.memory_speed import memory_speed
 from backend.settings import EngineSettings
 
 CPU = torch.device("cpu")
@@ -90,7 +89,6 @@ def calibrate_cpu(settings: EngineSettings) -> DeviceProfile:
         thread_read_by_bytes=thread_reads,
         multiply=rates,
         threads=cores,
-        probe_bandwidth=memory_speed(),
     )
     return with_costs(profile, costs, link)
 

@@ -72,9 +72,8 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     read_by_bytes, with one thread, which a cache helps less. serving_step_s, serving_token_s: CPU
     time of a gateway worker and of a client on the same cores, of a step and of a token in it.
     prompt_layer_overhead_s: layer_overhead_s of a step with prompts, whose kernels Python calls one
-    by one (0: the same). probe_bandwidth: what memory_speed.py found when this was measured.
-    busy_share: part of each core that other programs take. version: of how it was measured; 0: it
-    was not.
+    by one (0: the same). busy_share: part of each core that other programs take. version: of how
+    it was measured; 0: it was not.
     """
 
     name: str
@@ -101,7 +100,6 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     serving_step_s: _Seconds = 0.0
     serving_token_s: _Seconds = 0.0
     prompt_layer_overhead_s: _Seconds = 0.0
-    probe_bandwidth: _Seconds = 0.0
     busy_share: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     version: int = 0
 
@@ -122,20 +120,6 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def as_json(self) -> bytes:
         """Return the profile as an indented JSON object."""
         return msgspec.json.format(msgspec.json.encode(self)) + b"\n"
-
-    def with_memory_speed(self, factor: float) -> "DeviceProfile":
-        """Return the profile with memory so many times as fast."""
-        return msgspec.structs.replace(
-            self,
-            read_bandwidth=factor * self.read_bandwidth,
-            thread_read_bandwidth=factor * self.thread_read_bandwidth,
-            read_by_bytes=_scaled(self.read_by_bytes, factor),
-            thread_read_by_bytes=_scaled(self.thread_read_by_bytes, factor),
-        )
-
-
-def _scaled(known: tuple[tuple[int, float], ...], factor: float) -> tuple[tuple[int, float], ...]:
-    return tuple((size, factor * speed) for size, speed in known)
 
 
 def _at_size(known: tuple[tuple[int, float], ...], num_bytes: float) -> float:

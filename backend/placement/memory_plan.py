@@ -91,7 +91,7 @@ class MemoryPlan:
             max_num_seqs=settings.max_num_seqs,
             token_budget=budget + longest_input,
         )
-        longest = min(settings.max_model_len or config.max_model_len, config.max_model_len)
+        longest = longest_sequence(settings, config)
         beside = rotary_bytes(config, longest, device.dtype)
         beside += captured_bytes(config, settings, device.kind, longest)
         taken = (step_bytes or rank_memory.activation_bytes) + beside
@@ -220,3 +220,8 @@ def check_kv_fits(own_bytes: int, kv_bytes: int, left_bytes: int) -> None:
             f"{own_bytes / 1e9:,.1f} GB, {left_bytes / 1e9:,.1f} GB are left for it\n"
             "free some memory, set less, or leave it out"
         )
+
+
+def longest_sequence(settings: EngineSettings, config: ModelConfig) -> int:
+    """Return how many tokens a sequence may have by what is asked for and by its model."""
+    return min(settings.max_model_len or config.max_model_len, config.max_model_len)

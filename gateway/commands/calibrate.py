@@ -136,7 +136,8 @@ def as_table(profile: DeviceProfile) -> str:
         )
     head += [
         f"  a step, a layer         {1e6 * profile.step_overhead_s:8.0f} us, "
-        f"{1e6 * profile.layer_overhead_s:.0f} us ({1e6 * profile.prompt_layer_overhead_s:.0f} with prompts)",
+        f"{1e6 * profile.layer_overhead_s:.0f} us "
+        f"({1e6 * profile.prompt_layer_overhead_s:.0f} with prompts)",
         f"  a token, a request      {1e6 * profile.token_overhead_s:8.0f} us, "
         f"{1e6 * profile.host_overhead_s:.0f} us: sampling, scheduler; gateway",
         f"  serving a step, a token {1e6 * profile.serving_step_s:8.0f} us, "

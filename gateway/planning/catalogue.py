@@ -14,7 +14,23 @@ import msgspec
 
 DIRECTORY = Path(__file__).with_name("catalogue")
 # What names of tuned variants end in, whose shapes are those of the model.
-_VARIANT = re.compile(r"[-_](hf|chat|instruct|it|base|pt|thinking|fp8|2507|qat.*)$", re.IGNORECASE)
+_QUANTIZED = re.compile(
+    r"[-_.](?:quantized[-_.])?(fp8|awq|gptq-int4|gptq-int8|w4a16|w8a8|fp8-dynamic)$", re.IGNORECASE
+)
+_GPTQ: dict[str, Any] = {"quant_method": "gptq", "group_size": 128, "sym": True, "desc_act": False}
+# What such names mean most often: groups or blocks of 128.
+_QUANTIZATIONS: dict[str, dict[str, Any]] = {
+    "fp8": {"quant_method": "fp8", "weight_block_size": [128, 128]},
+    "awq": {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm"},
+    "gptq-int4": _GPTQ | {"bits": 4},
+    "gptq-int8": _GPTQ | {"bits": 8},
+}
+_COMPRESSED = {
+    "w4a16": ("pack-quantized", {"num_bits": 4, "strategy": "group", "group_size": 128}),
+    "w8a8": ("int-quantized", {"num_bits": 8, "strategy": "channel"}),
+    "fp8-dynamic": ("float-quantized", {"num_bits": 8, "type": "float", "strategy": "channel"}),
+}
+_VARIANT = re.compile(r"[-_](hf|chat|instruct|it|base|pt|thinking|2507|qat.*)$", re.IGNORECASE)
 
 
 class CatalogueEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,8 +62,34 @@ def find_entry(name: str) -> CatalogueEntry | None:
     for entry in entries() if wanted else ():  # not all are on the hub
         if wanted in (_key(entry.name), _key(entry.hub)):
             return entry
+    if quantized := _QUANTIZED.search(name):
+        dense = find_entry(name[: quantized.start()])
+        return dense and _quantized(dense, name, quantized[1].lower())
     shorter = _VARIANT.sub("", name)
     return find_entry(shorter) if shorter != name else None
+
+
+def _quantized(entry: CatalogueEntry, name: str, kind: str) -> CatalogueEntry:
+    """Return a model whose weights are stored as its name says. name: as it was asked for."""
+    if kind in _COMPRESSED:
+        layout, weights = _COMPRESSED[kind]
+        group = {"targets": ["Linear"], "weights": {"type": "int", "symmetric": True} | weights}
+        stored = {
+            "quant_method": "compressed-tensors",
+            "format": layout,
+            "config_groups": {"group_0": group},
+        }
+    else:
+        stored = _QUANTIZATIONS[kind]
+    note = f"taken to be stored as {kind} most often is"
+    return msgspec.structs.replace(
+        entry,
+        name=name.rpartition("/")[2],
+        hub=name,
+        config={**entry.config, "quantization_config": stored},
+        note=", ".join(filter(None, [entry.note, note])),
+        article_gb=None,
+    )
 
 
 def nearest_names(name: str) -> list[str]:

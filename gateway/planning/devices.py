@@ -24,7 +24,6 @@ from backend.placement.device_profile import (
     read_profile,
 )
 from backend.placement.memory import available_bytes
-from backend.placement.memory_speed import memory_speed
 from gateway.default_model import cache_directory
 from gateway.options import SettingsError
 
@@ -53,8 +52,6 @@ _LEVEL_RATES = {
     "avx2": 61e9, "portable": 4e9,
 }  # fmt: skip
 _LEVEL_ROWS = ((1, 0.4), (4, 0.6), (16, 0.8), (64, 1.0))
-# A probe of milliseconds says no more than that memory is slower now, or faster.
-MEMORY_CHANGES = (0.4, 1.25)
 _TORCH_RATE = 60e9
 _THREAD_READ = 12e9
 
@@ -162,10 +159,9 @@ def gpu_profile(
     )
 
 
-def cpu_profile(directory: Path | None = None, *, is_now: bool = True) -> DeviceProfile:
+def cpu_profile(directory: Path | None = None) -> DeviceProfile:
     """Return this machine's processor, as it was measured or as its level has it, with the memory
-    that is free now. directory: of calibrations; None: the cache's. is_now: whether memory is as
-    fast as it is now, or as when it was measured."""
+    that is free now. directory: of calibrations; None: the cache's."""
     levels = native.levels()
     level = levels[0] if levels else "torch"
     directory = directory or cache_directory() / "calibration"
@@ -175,24 +171,7 @@ def cpu_profile(directory: Path | None = None, *, is_now: bool = True) -> Device
         measured = read_profile(path)
     except (ProfileError, OSError):
         return _shipped_cpu(level, memory_bytes)
-    if is_now:
-        measured = _as_of_now(measured)
     return msgspec.structs.replace(measured, memory_bytes=memory_bytes)
-
-
-def _as_of_now(measured: DeviceProfile) -> DeviceProfile:
-    """Return a profile with memory as fast as it is now, beside when it was measured."""
-    if not measured.probe_bandwidth:
-        return measured
-    factor = memory_change(measured, memory_speed())
-    source = f"{measured.source}; memory reads at {factor:.0%} of that now"
-    return msgspec.structs.replace(measured.with_memory_speed(factor), source=source)
-
-
-def memory_change(measured: DeviceProfile, probed: float) -> float:
-    """Return how many times as fast memory is as when a profile was measured, by a later probe."""
-    slowest, fastest = MEMORY_CHANGES
-    return min(fastest, max(slowest, probed / measured.probe_bandwidth))
 
 
 def _shipped_cpu(level: str, memory_bytes: int) -> DeviceProfile:

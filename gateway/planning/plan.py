@@ -5,8 +5,9 @@ import shlex
 import msgspec
 
 from backend.placement.batch_simulation import Load
+from backend.placement.decode_sizes import captured_bytes
 from backend.placement.layouts import Prediction, ServedModel, check_length
-from backend.placement.memory_plan import token_budget
+from backend.placement.memory_plan import longest_sequence, token_budget
 from gateway.planning.cache_table import CacheTable, cache_table
 from gateway.planning.cards import CardFit, card_fits
 from gateway.planning.devices import DeviceSet, cards
@@ -98,8 +99,9 @@ def make_plan(
         weights=weight_rows(found, model, SHOWN_RANKS),
         cache=cache,
         activation_bytes=best.memory.activation_bytes if best else 0,
-        # No step is captured; were graphs captured, they would take memory here.
-        graph_bytes=0,
+        graph_bytes=captured_bytes(
+            config, model.settings, devices.profile.kind, longest_sequence(model.settings, config)
+        ),
         cards=[] if devices.is_cpu else card_fits(model, load, sequence_bytes, cards()),
         layouts=fitting,
         refused=refused,

@@ -244,6 +244,12 @@ def _verdict(plan: Plan) -> Text:
     return text
 
 
+def _graphs(plan: Plan) -> str:
+    if plan.devices.kind != "cuda":
+        return ""
+    return f", {_bytes(plan.graph_bytes)} of it for graphs" if plan.graph_bytes else ", no graphs"
+
+
 def _foot(plan: Plan) -> Iterator[RenderableType]:
     notes = []
     if plan.layouts:
@@ -256,7 +262,7 @@ def _foot(plan: Plan) -> Iterator[RenderableType]:
             notes.append("TTFT: to the first token, median; ITL: between tokens, mean.")
         notes.append(
             f"Beside weights and cache a rank takes {_bytes(best.memory.activation_bytes)} for a "
-            f"step of {best.token_budget:,} tokens; no graphs are captured."
+            f"step of {best.token_budget:,} tokens{_graphs(plan)}."
         )
         if plan.devices.has_speed and best.serial_share >= 0.005:
             notes.append(
@@ -264,7 +270,7 @@ def _foot(plan: Plan) -> Iterator[RenderableType]:
                 f"most {1 / best.serial_share:.1f} times as fast (Amdahl)."
             )
     if plan.devices.has_speed and plan.devices.kind == "cuda":
-        notes.append("Ranks on GPUs sum through the host's memory, whatever links the cards.")
+        notes.append("Ranks on GPUs are taken to sum through the host's memory.")
         if not plan.devices.source.startswith("measured"):
             notes.append("No figure of this card was measured: take speeds for an order of size.")
     if notes:

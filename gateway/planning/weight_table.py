@@ -11,7 +11,7 @@ from backend.quant.kept_weights import KeptWeights, KernelKind, Quantization
 from backend.quant.weight_format import WeightFormat
 from gateway.planning.models import FoundModel
 
-_CPU_ONLY = "CPU"
+_BOTH = "CPU, GPU"
 
 
 class WeightRow(msgspec.Struct, frozen=True):
@@ -39,10 +39,11 @@ class _Format(msgspec.Struct, frozen=True):
 _FORMATS = (
     _Format("fp32", "", "float32", "none", "torch", "CPU, GPU"),
     _Format("bf16, fp16", "", "bfloat16", "none", "torch", "CPU, GPU"),
-    _Format("int8", "Q8_0: 8.5 bits a weight", "bfloat16", "int8", "native", _CPU_ONLY),
-    _Format("int4", "Q4_1: 5 bits a weight", "bfloat16", "int4", "native", _CPU_ONLY),
+    _Format("int8", "Q8_0: 8.5 bits a weight", "bfloat16", "int8", "native", _BOTH),
+    _Format("int4", "Q4_1: 5 bits a weight", "bfloat16", "int4", "native", _BOTH),
 )
-_AS_STORED = _Format("as stored", "", "bfloat16", "auto", "native", _CPU_ONLY)
+_AS_STORED = _Format("as stored", "", "bfloat16", "auto", "native", _BOTH)
+_FP8 = _Format("as stored", "", "bfloat16", "auto", "triton", "GPU")
 
 
 class _Dense:
@@ -62,7 +63,9 @@ def weight_rows(found: FoundModel, model: ServedModel, ranks: tuple[int, ...]) -
     """Return what each format takes with each number of ranks that the model can be cut for."""
     rows = [_row(found, _Dense(), each, ranks) for each in _FORMATS]
     if _is_packed(found):
-        stored = msgspec.structs.replace(_AS_STORED, note=found.config.stored_dtype)
+        note = found.config.stored_dtype
+        wanted = _FP8 if "fp8" in note else _AS_STORED
+        stored = msgspec.structs.replace(wanted, note=note)
         rows.append(_row(found, found.stored, stored, ranks))
     return rows
 

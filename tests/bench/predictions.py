@@ -24,7 +24,6 @@ from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.placement.device_profile import DeviceProfile, num_cores
 from backend.placement.layouts import Prediction
-from backend.placement.memory_speed import memory_speed
 from backend.settings import EngineSettings
 from gateway.bench.launched_server import LaunchedServer, ServerDied
 from gateway.bench.load import LevelResult, run_level, warm_up
@@ -32,7 +31,7 @@ from gateway.bench.machine import commit, machine_name
 from gateway.bench.streamed_request import Target
 from gateway.bench.workload import Workload, calibrate
 from gateway.default_model import cache_directory, default_model
-from gateway.planning.devices import cpu_profile, memory_change
+from gateway.planning.devices import cpu_profile
 from gateway.tuning.knobs import Choice, Load
 from gateway.tuning.layouts import Devices, possible
 from gateway.tuning.measurer import OtherPrograms
@@ -44,6 +43,9 @@ KV_BYTES = 1 << 27
 # A model of next to no weights: what a rank takes before it has any, PyTorch above all.
 RUNTIME = "no model"
 RUNTIME_KV_BYTES = 1 << 20
+# Of what others take beside busy threads a quarter falls into times in which those would have
+# waited anyway, for the gateway or each other: fitted to 15 rows of 2026-11-29.
+DISTURBING = 0.75
 SPEED_ERROR, MEMORY_ERROR, TIE = 0.20, 0.05, 0.05
 QWEN, GEMMA = "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf", "gemma-3-270m-q4_k_m.gguf"
 
@@ -62,7 +64,7 @@ class Case:
 
 class Measured(msgspec.Struct, frozen=True):
     """One level of one server in one round. rank_bytes: of each rank after the load, without
-    libraries. probed: bytes/s of memory before the load, see backend/placement/memory_speed.py."""
+    libraries.."""
 
     machine: str
     commit: str
@@ -75,7 +77,6 @@ class Measured(msgspec.Struct, frozen=True):
     itl_p50_ms: float = 0.0
     rank_bytes: tuple[int, ...] = ()
     other_cores: float = 0.0
-    probed: float = 0.0
     failure: str = ""
 
 
@@ -150,7 +151,7 @@ def main() -> None:
             is_whole = measure_all([empty], file, 1, deadline_s)
             is_whole = is_whole and measure_all(chosen, file, args.rounds, deadline_s)
         print("all is measured" if is_whole else "not all yet: the same command goes on")
-    report = compare(chosen, read_all(file), cpu_profile(is_now=False))
+    report = compare(chosen, read_all(file), cpu_profile())
     print(as_tables(report))
     if args.json:
         Path(args.json).write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
@@ -185,7 +186,6 @@ def measure(case: Case, choice: Choice, round_: int) -> list[Measured]:
         with LaunchedServer({**_settings(case), **choice.values}) as server:
             target = Target.parse(server.url)
             for streams in case.streams:
-                about["probed"] = memory_speed()
                 others = OtherPrograms(server)
                 result = uvloop.run(_load(target, server.model, case, streams))
                 server.check()
@@ -291,9 +291,7 @@ def _rows(
         if not same:
             continue
         others = median(each.other_cores for each in same)
-        probed = median(each.probed for each in same)
-        then = _with_memory(profile, probed)
-        busy = _beside(then, choice_named(case, name), streams, others)
+        busy = _beside(profile, choice_named(case, name), streams, others)
         predicted = _predictions(case, config, streams, busy)[name]
         speeds = [each.tokens_per_s for each in same]
         yield Row(
@@ -301,7 +299,7 @@ def _rows(
             layout=name,
             streams=streams,
             rounds=len(same),
-            quiet=_predictions(case, config, streams, then)[name].tokens_per_s,
+            quiet=_predictions(case, config, streams, profile)[name].tokens_per_s,
             predicted=predicted.tokens_per_s,
             measured=median(speeds),
             spread=(min(speeds), max(speeds)),
@@ -318,12 +316,6 @@ def choice_named(case: Case, name: str) -> Choice:
     return next(choice for choice in layouts_of(case)[0] if choice.name == name)
 
 
-def _with_memory(profile: DeviceProfile, probed: float) -> DeviceProfile:
-    if not (probed and profile.probe_bandwidth):
-        return profile
-    return profile.with_memory_speed(memory_change(profile, probed))
-
-
 def _beside(
     profile: DeviceProfile, choice: Choice, streams: int, other_cores: float
 ) -> DeviceProfile:
@@ -331,7 +323,7 @@ def _beside(
     group with work has, then of the others."""
     values = {name: int(str(choice.values.get(name, 1))) for name in ("tp", "dp", "threads")}
     used = min(profile.threads, values["tp"] * min(values["dp"], streams) * values["threads"])
-    taken = max(0.0, other_cores - (profile.threads - used))
+    taken = DISTURBING * max(0.0, other_cores - (profile.threads - used))
     return msgspec.structs.replace(profile, busy_share=min(0.9, taken / used))
 
 

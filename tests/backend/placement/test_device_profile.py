@@ -43,17 +43,6 @@ def test_profile_of_another_version_is_to_be_measured_anew(tmp_path: Path) -> No
         read_profile(path)
 
 
-def test_slower_memory_slows_all_that_reads() -> None:
-    known = ((1_000, 6e9), (4_000, 2e9))
-    profile = msgspec.structs.replace(
-        PROFILE, read_by_bytes=known, thread_read_by_bytes=known, thread_read_bandwidth=2e9
-    )
-    slower = profile.with_memory_speed(0.5)
-    assert slower.read_bandwidth_of(1_000) == slower.thread_read_bandwidth_of(1_000) == 3e9
-    assert (slower.read_bandwidth, slower.thread_read_bandwidth) == (14e9, 1e9)
-    assert slower.multiply == profile.multiply
-
-
 @pytest.mark.parametrize("text", ["", "{}", '{"name": "x", "speed": 1}'])
 def test_other_file_is_refused_by_its_name(tmp_path: Path, text: str) -> None:
     path = tmp_path / "box.json"

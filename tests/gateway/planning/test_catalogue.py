@@ -4,10 +4,13 @@ import pytest
 
 from backend.config.huggingface import config_of_fields
 from backend.config.tensors import EMBEDDING
+from backend.placement.footprint import Footprint
 from backend.placement.known_weights import DescribedWeights
+from backend.placement.sharding import split_model
+from backend.quant.kept_weights import KeptWeights
 from backend.quant.weight_format import WeightFormat
 from gateway.planning.catalogue import CatalogueEntry, entries, find_entry, nearest_names
-from gateway.planning.models import find_model
+from gateway.planning.models import HubAccess, find_model
 
 WANTED = (
     *("OPT-1.3b", "Llama-2-7b", "Llama-2-13b", "Llama-2-70b", "Llama-3.1-8B", "Llama-3.3-70B"),
@@ -72,3 +75,28 @@ def test_experts_of_gpt_oss_alone_are_in_mxfp4() -> None:
     for name in (f"{layer}.self_attn.q_proj.weight", f"{layer}.mlp.router.weight", EMBEDDING):
         assert stored.weight_format(name) is WeightFormat.DENSE
         assert stored.stored_type(name) == "BF16"
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "bits"),
+    [
+        ("Llama-3.1-8B-Instruct-FP8", "fp8", 8),
+        ("RedHatAI/Llama-3.1-8B-Instruct-FP8-dynamic", "compressed-tensors fp8", 8),
+        ("Qwen2.5-7B-Instruct-AWQ", "AWQ int4", 4),
+        ("Qwen2.5-7B-Instruct-GPTQ-Int8", "GPTQ int8", 8),
+        ("Llama-3.1-8B-Instruct-quantized.w4a16", "compressed-tensors int4", 4),
+    ],
+)
+def test_name_says_how_weights_are_stored(name: str, stored: str, bits: int) -> None:
+    """They were planned in bfloat16: 16 GB of weights where 8.5 are read."""
+    found = find_model(name, HubAccess(offline=True))
+    assert found.config.stored_dtype == stored
+    assert found.name == name.rpartition("/")[2]
+    kept = KeptWeights("auto", "triton", 2)
+    (shard,) = split_model(found.config, 1)
+    kinds = found.stored.kinds(found.config)
+    footprint = Footprint(found.stored, found.config, shard, kept, "bfloat16", kinds=kinds)
+    linears = [each for each in footprint.kept if each.role == "linear"]
+    num_bytes = sum(each.total_bytes for each in linears)
+    num_values = sum(each.count * each.num_values for each in linears)
+    assert num_bytes * 8 / num_values == pytest.approx(bits, rel=0.07)

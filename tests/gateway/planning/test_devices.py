@@ -1,6 +1,5 @@
 """What --devices may say."""
 
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -115,18 +114,3 @@ def test_gpu_of_this_machine_is_known_once_it_was_measured(tmp_path: Path) -> No
 def test_each_level_has_shipped_figures() -> None:
     for level in (*module._LEVEL_RATES, "torch"):
         assert module._shipped_cpu(level, GIB).multiply
-
-
-def test_memory_is_as_fast_as_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half as fast as when it was measured; never more than a quarter faster."""
-    monkeypatch.setattr(module, "available_bytes", lambda: 8 * GIB)
-    shipped = cpu_profile(tmp_path)
-    level = shipped.name.rsplit(", ", 1)[1]
-    path = calibration_path(tmp_path, processor_name(), num_cores(), level)
-    kept = msgspec.structs.replace(
-        shipped, read_bandwidth=1e9, probe_bandwidth=8e9, version=PROFILE_VERSION
-    )
-    path.write_bytes(kept.as_json())
-    for speed, expected in ((4e9, 0.5e9), (80e9, 1.25e9)):
-        monkeypatch.setattr(module, "memory_speed", partial(float, speed))
-        assert cpu_profile(tmp_path).read_bandwidth == expected
