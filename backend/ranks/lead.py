@@ -153,6 +153,7 @@ class Lead:
         # Workers of other gateways are told of no end but by this: it is no death.
         if self._acceptor is not None:
             self._acceptor.close()
+            self._acceptor = None
         for worker in list(self._channels):
             self._forget_worker(worker)
 

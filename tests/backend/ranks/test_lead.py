@@ -134,6 +134,8 @@ class World:
         return self
 
     def __exit__(self, *failure: object) -> None:
+        self.line.send(Stop())
+        self.lead.run()
         self._page.close()
         self.line.close()
         self._theirs.close()
