@@ -33,7 +33,14 @@ from backend.placement.memory_plan import (
 from backend.placement.rank_work import RankWork
 from backend.placement.sharding import Shard, split_model
 from backend.placement.stage_cost import Hop, PipelineCost
-from backend.placement.stages import LayerSizes, Stage, check_stages, cut_layers, stage_kinds
+from backend.placement.stages import (
+    LayerSizes,
+    Stage,
+    check_stages,
+    cut_layers,
+    stage_kinds,
+    whole_model,
+)
 from backend.quant.kept_weights import KeptWeights, KernelKind
 from backend.settings import EngineSettings
 
@@ -115,7 +122,7 @@ class ServedModel:
         """Return a group's stages. Raises ModelError where layers cannot be cut for so many."""
         check_stages(self.config, pp)
         if pp == 1:
-            return [Stage(0, (range(self.config.num_layers),))]
+            return [whole_model(self.config)]
         cuts = cut_layers(self.config, pp, self._layer_sizes)
         return [Stage(index, cuts) for index in range(pp)]
 
@@ -378,9 +385,7 @@ def _cost(
     if layout.pp == 1:
         return step_cost(model, profile, layout, fitted, busy_ranks)
     stages = [
-        step_cost(
-            model, profile, layout, replace(fitted, shard=shard, footprint=kept), busy_ranks
-        )
+        step_cost(model, profile, layout, replace(fitted, shard=shard, footprint=kept), busy_ranks)
         for shard, kept in fitted.stages
     ]
     here = Hop(profile.link_bandwidth, profile.link_latency_s)
