@@ -127,10 +127,16 @@ class ServedModel:
         return [Stage(index, cuts) for index in range(pp)]
 
     def _shards(self, tp: int, stage: Stage) -> list[Shard]:
-        is_parallel = self.settings.expert_parallel
-        return split_model(
-            self.config, tp, self._mlp_unit, expert_parallel=is_parallel, stage=stage
-        )
+        if tp not in self._split:
+            is_parallel = self.settings.expert_parallel
+            self._split[tp] = split_model(
+                self.config, tp, self._mlp_unit, expert_parallel=is_parallel
+            )
+        return [replace(shard, stage=stage) for shard in self._split[tp]]
+
+    @cached_property
+    def _split(self) -> dict[int, list[Shard]]:
+        return {}
 
     @cached_property
     def _layer_sizes(self) -> LayerSizes:
@@ -269,10 +275,10 @@ def fit(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Load) 
         free_bytes //= layout.num_ranks
     device = RankDevice(profile.kind, model.dtype, free_bytes)
     # Ranks that keep the same have the same plan.
-    plans: dict[tuple[int, int], MemoryPlan] = {}
+    plans: dict[int, MemoryPlan] = {}
     fits = []
     for shard, footprint in model.parts(layout.tp, layout.pp):
-        key = (id(footprint), shard.stage.index)
+        key = id(footprint)
         if key not in plans:
             plans[key] = MemoryPlan.of(
                 model.config, model.groups, shard, model.settings, footprint.total, device
@@ -384,10 +390,14 @@ def _cost(
 ) -> StepCost | PipelineCost:
     if layout.pp == 1:
         return step_cost(model, profile, layout, fitted, busy_ranks)
-    stages = [
-        step_cost(model, profile, layout, replace(fitted, shard=shard, footprint=kept), busy_ranks)
-        for shard, kept in fitted.stages
-    ]
+    # Stages that keep the same do the same.
+    costs = {
+        id(kept): step_cost(
+            model, profile, layout, replace(fitted, shard=shard, footprint=kept), busy_ranks
+        )
+        for shard, kept in {id(each[1]): each for each in fitted.stages}.values()
+    }
+    stages = [costs[id(kept)] for _, kept in fitted.stages]
     here = Hop(profile.link_bandwidth, profile.link_latency_s)
     far = network or here
     each = layout.pp // layout.nodes  # stages of a node

@@ -50,7 +50,9 @@ class PipelineCost:
             rows.sampled / cohorts,
         )
         inner = part._replace(sampled=0.0)
-        times = [cost.of(inner) for cost in self.stages[:-1]] + [self.stages[-1].of(part)]
+        alike = {id(cost): cost for cost in self.stages[:-1]}
+        known = {key: cost.of(inner) for key, cost in alike.items()}
+        times = [known[id(cost)] for cost in self.stages[:-1]] + [self.stages[-1].of(part)]
         slowest = max(times, key=lambda time: time.total)
         num_rows = part.decodes + part.prompt_tokens
         hops_s = sum(hop.seconds(num_rows, self.hidden) for hop in self.hops)
