@@ -45,6 +45,7 @@ class StepTime(msgspec.Struct, frozen=True):
 
     reading, multiplying: weights, by whichever of the two bounds each product. attention: keys,
     values and states. sums: over ranks. serial: what more ranks do not make less.
+    hops: a stage's waiting for rows of the one before (stage_cost.py).
     """
 
     reading: float = 0.0
@@ -52,10 +53,12 @@ class StepTime(msgspec.Struct, frozen=True):
     attention: float = 0.0
     sums: float = 0.0
     serial: float = 0.0
+    hops: float = 0.0
 
     @property
     def total(self) -> float:
-        return self.reading + self.multiplying + self.attention + self.sums + self.serial
+        parts = self.reading + self.multiplying + self.attention + self.sums
+        return parts + self.serial + self.hops
 
     def __add__(self, other: "StepTime") -> "StepTime":
         return StepTime(
@@ -64,6 +67,7 @@ class StepTime(msgspec.Struct, frozen=True):
             self.attention + other.attention,
             self.sums + other.sums,
             self.serial + other.serial,
+            self.hops + other.hops,
         )
 
     def times(self, count: float) -> "StepTime":
@@ -74,6 +78,7 @@ class StepTime(msgspec.Struct, frozen=True):
             count * self.attention,
             count * self.sums,
             count * self.serial,
+            count * self.hops,
         )
 
 

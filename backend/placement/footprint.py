@@ -26,7 +26,7 @@ from backend.config.tensors import (
 )
 from backend.placement.memory import DTYPE_BYTES, ModelFootprint
 from backend.placement.sharding import ALL, MLP_UNIT, Shard
-from backend.placement.stages import LayerSizes
+from backend.placement.stages import LayerSizes, kinds_by_layer, layer_of, stage_kinds
 from backend.quant.kept_weights import KeptWeights, WeightFootprint
 from backend.quant.weight_format import WeightFormat
 
@@ -114,7 +114,9 @@ class Footprint:
         self._kept_as = kept
         self._dtype = dtype
         self.kept = [
-            kept for kind in (kinds or each_tensor(config)) for kept in self._keep_kind(kind)
+            kept
+            for kind in stage_kinds(config, kinds or each_tensor(config), shard.stage)
+            for kept in self._keep_kind(kind)
         ]
 
     @cached_property
@@ -138,8 +140,6 @@ class Footprint:
 
     def _keep_kind(self, kind: TensorKind) -> Iterator[KeptWeight]:
         name, info, count = kind
-        if not self._shard.stage.has(name, is_tied=self._config.tie_word_embeddings):
-            return
         own = self._shard.experts
         if count > 1 and info.expert is not None and own is not None:  # whole ones
             count, info = count // self._shard.size, info._replace(expert=own.start)
@@ -253,15 +253,20 @@ def layer_sizes(
 ) -> LayerSizes:
     """Return what a file has of each layer, in bytes; what it has in no blocks counts two a value.
 
-    kinds: as Footprint takes them, each of a single layer.
+    kinds: as Footprint takes them.
     """
-    return LayerSizes.of(
-        config,
-        (
-            (name, info, count * prod(info.shape) * _value_bytes(stored.weight_format(name)))
-            for name, info, count in kinds
-        ),
-    )
+
+    def each() -> Iterator[tuple[str, TensorInfo, float]]:
+        for (name, info, count), members in kinds_by_layer(config, kinds):
+            size = count * prod(info.shape) * _value_bytes(stored.weight_format(name))
+            if not members:
+                yield name, info, size
+                continue
+            own = f"{LAYER_PREFIX}{layer_of(name)}."
+            for layer in members:
+                yield f"{LAYER_PREFIX}{layer}.{name.removeprefix(own)}", info, size
+
+    return LayerSizes.of(config, each())
 
 
 def _value_bytes(weight_format: WeightFormat) -> float:

@@ -20,7 +20,7 @@ from backend.config.tensors import TensorKind
 from backend.placement.batch_simulation import BatchLimits, BatchResult, Load, simulate
 from backend.placement.cost_model import RankSpeed, StepCost, StepTime
 from backend.placement.device_profile import DeviceProfile
-from backend.placement.footprint import Footprint, mlp_unit
+from backend.placement.footprint import Footprint, layer_sizes, mlp_unit
 from backend.placement.known_weights import KnownWeights
 from backend.placement.memory import DTYPE_BYTES
 from backend.placement.memory_plan import (
@@ -32,6 +32,15 @@ from backend.placement.memory_plan import (
 )
 from backend.placement.rank_work import RankWork
 from backend.placement.sharding import Shard, split_model
+from backend.placement.stage_cost import Hop, PipelineCost
+from backend.placement.stages import (
+    LayerSizes,
+    Stage,
+    check_stages,
+    cut_layers,
+    stage_kinds,
+    whole_model,
+)
 from backend.quant.kept_weights import KeptWeights, KernelKind
 from backend.settings import EngineSettings
 
@@ -43,13 +52,22 @@ _ARITHMETIC = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
 class Layout(NamedTuple):
-    """tp: ranks that share one copy of the model; dp: such groups."""
+    """tp: ranks that share one copy of the model, or of a stage's layers; dp: such groups. pp:
+    stages of a group; nodes: that these are on, as many on each."""
 
     tp: int
     dp: int = 1
+    pp: int = 1
+    nodes: int = 1
+
+    @property
+    def num_ranks(self) -> int:
+        """Ranks of all groups."""
+        return self.tp * self.pp * self.dp
 
     def __str__(self) -> str:
-        return f"TP {self.tp} x DP {self.dp}"
+        stages = f" x PP {self.pp}" if self.pp > 1 else ""
+        return f"TP {self.tp}{stages} x DP {self.dp}"
 
 
 @dataclass(frozen=True)
@@ -82,16 +100,47 @@ class ServedModel:
         """How weights are kept."""
         return KeptWeights(self.settings.quantization, self.kernels, DTYPE_BYTES[self.dtype])
 
-    def parts(self, tp: int) -> list[tuple[Shard, Footprint]]:
-        """Return each rank's share of the model, and what it keeps of the weights. Raises
-        ModelError where the model cannot be cut so."""
-        if tp not in self._parts:
+    def parts(self, tp: int, pp: int = 1) -> list[tuple[Shard, Footprint]]:
+        """Return each rank's share of the model, and what it keeps of the weights, stage by stage.
+        Raises ModelError where the model cannot be cut so."""
+        if (tp, pp) not in self._parts:
+            parts: list[tuple[Shard, Footprint]] = []
+            known: dict[tuple[object, ...], Footprint] = {}
+            for stage in self.stages(pp):
+                kinds = tuple(stage_kinds(self.config, self._kinds, stage)) if pp > 1 else ()
+                # Stages that have as many of the same layers keep as much.
+                key = tuple((kind.name, kind.num_alike) for kind in kinds)
+                for shard in self._shards(tp, stage):
+                    share = (*self._share_of(shard), stage.is_first, stage.is_last, key)
+                    if share not in known:
+                        known[share] = self._footprint(shard)
+                    parts.append((shard, known[share]))
+            self._parts[tp, pp] = parts
+        return self._parts[tp, pp]
+
+    def stages(self, pp: int) -> list[Stage]:
+        """Return a group's stages. Raises ModelError where layers cannot be cut for so many."""
+        check_stages(self.config, pp)
+        if pp == 1:
+            return [whole_model(self.config)]
+        cuts = cut_layers(self.config, pp, self._layer_sizes)
+        return [Stage(index, cuts) for index in range(pp)]
+
+    def _shards(self, tp: int, stage: Stage) -> list[Shard]:
+        if tp not in self._split:
             is_parallel = self.settings.expert_parallel
-            shards = split_model(self.config, tp, self._mlp_unit, expert_parallel=is_parallel)
-            kinds = {self._share_of(shard): shard for shard in reversed(shards)}
-            footprints = {kind: self._footprint(shard) for kind, shard in kinds.items()}
-            self._parts[tp] = [(shard, footprints[self._share_of(shard)]) for shard in shards]
-        return self._parts[tp]
+            self._split[tp] = split_model(
+                self.config, tp, self._mlp_unit, expert_parallel=is_parallel
+            )
+        return [replace(shard, stage=stage) for shard in self._split[tp]]
+
+    @cached_property
+    def _split(self) -> dict[int, list[Shard]]:
+        return {}
+
+    @cached_property
+    def _layer_sizes(self) -> LayerSizes:
+        return layer_sizes(self.stored, self.config, self._kinds)
 
     def _share_of(self, shard: Shard) -> tuple[object, ...]:
         """Return what two ranks have in common that have as much of every tensor, cut alike: of a
@@ -123,7 +172,7 @@ class ServedModel:
         return len(kinds) == 1
 
     @cached_property
-    def _parts(self) -> dict[int, list[tuple[Shard, Footprint]]]:
+    def _parts(self) -> dict[tuple[int, int], list[tuple[Shard, Footprint]]]:
         return {}
 
     @cached_property
@@ -179,10 +228,12 @@ class Prediction(msgspec.Struct, frozen=True):
     request_s: float
     times: StepTime
     token_budget: int
+    pp: int = 1
+    nodes: int = 1
 
     @property
     def layout(self) -> Layout:
-        return Layout(self.tp, self.dp)
+        return Layout(self.tp, self.dp, self.pp, self.nodes)
 
     @property
     def bound(self) -> str:
@@ -198,12 +249,14 @@ class Prediction(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How the ranks of a group fit. plan: of the fullest, with what all ranks have room for."""
+    """How the ranks of a group fit. plan: of the fullest, with what all ranks have room for.
+    stages: of each its rank with most weights."""
 
     shard: Shard
     footprint: Footprint
     plan: MemoryPlan
     blocks_each: int
+    stages: tuple[tuple[Shard, Footprint], ...]
 
     @property
     def fitting_seqs(self) -> int:
@@ -219,17 +272,18 @@ def fit(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Load) 
     check_length(model, load)
     free_bytes = int(profile.memory_bytes * profile.usable_share)
     if profile.kind == "cpu":
-        free_bytes //= layout.tp * layout.dp
+        free_bytes //= layout.num_ranks
     device = RankDevice(profile.kind, model.dtype, free_bytes)
     # Ranks that keep the same have the same plan.
     plans: dict[int, MemoryPlan] = {}
     fits = []
-    for shard, footprint in model.parts(layout.tp):
-        if id(footprint) not in plans:
-            plans[id(footprint)] = MemoryPlan.of(
+    for shard, footprint in model.parts(layout.tp, layout.pp):
+        key = id(footprint)
+        if key not in plans:
+            plans[key] = MemoryPlan.of(
                 model.config, model.groups, shard, model.settings, footprint.total, device
             )
-        fits.append((shard, footprint, plans[id(footprint)]))
+        fits.append((shard, footprint, plans[key]))
     rooms = zip(*(plan.room for _, _, plan in fits), strict=True)
     blocks, seqs, snapshots = (min(room) for room in rooms)
     agreed = [
@@ -249,7 +303,14 @@ def fit(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Load) 
             f"{each_bytes / 1e9:,.2f} GB, {has_bytes / 1e9:,.2f} GB are left for it\n"
             "ask for fewer tokens, or take more devices with --tp"
         )
-    return Fit(shard, footprint, plan, each)
+    fullest = (
+        max(
+            ((shard, footprint) for shard, footprint, _ in fits if shard.stage.index == stage),
+            key=lambda part: sum(part[1].total),
+        )
+        for stage in range(layout.pp)
+    )
+    return Fit(shard, footprint, plan, each, tuple(fullest) if layout.pp > 1 else ())
 
 
 def missing_bytes(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Load) -> int:
@@ -262,17 +323,23 @@ def missing_bytes(model: ServedModel, profile: DeviceProfile, layout: Layout, lo
     share = CPU_KV_SHARE if profile.kind == "cpu" else GPU_KV_SHARE
     cache_bytes = fitted.blocks_each * plan.block_bytes + plan.states.slot_bytes
     needed = plan.rank_memory.total_bytes + int(cache_bytes / share)
-    ranks = layout.tp * layout.dp if profile.kind == "cpu" else 1
+    ranks = layout.num_ranks if profile.kind == "cpu" else 1
     return max(0, needed * ranks - int(profile.memory_bytes * profile.usable_share))
 
 
-def predict(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Load) -> Prediction:
+def predict(
+    model: ServedModel,
+    profile: DeviceProfile,
+    layout: Layout,
+    load: Load,
+    network: Hop | None = None,
+) -> Prediction:
     """Say what a layout would take and give. profile: of one device, or of the CPU that all ranks
-    share. Raises ModelError as fit() does."""
+    share. network: between nodes. Raises ModelError as fit() does."""
     fitted = fit(model, profile, layout, load)
     # Groups without a stream leave the machine to the others.
-    busy_ranks = layout.tp * min(layout.dp, load.concurrency)
-    cost = step_cost(model, profile, layout, fitted, busy_ranks)
+    busy_ranks = layout.tp * layout.pp * min(layout.dp, load.concurrency)
+    cost = _cost(model, profile, layout, fitted, busy_ranks, network)
     shares = _shares(load.concurrency, layout.dp)
     limits = _limits(model, fitted)
     most = shares[0][0]
@@ -308,7 +375,34 @@ def predict(model: ServedModel, profile: DeviceProfile, layout: Layout, load: Lo
         request_s=ttft_s + max(0, load.output_tokens - 1) * busiest.inter_token_s,
         times=busiest.times,
         token_budget=plan.token_budget,
+        pp=layout.pp,
+        nodes=layout.nodes,
     )
+
+
+def _cost(
+    model: ServedModel,
+    profile: DeviceProfile,
+    layout: Layout,
+    fitted: Fit,
+    busy_ranks: int,
+    network: Hop | None,
+) -> StepCost | PipelineCost:
+    if layout.pp == 1:
+        return step_cost(model, profile, layout, fitted, busy_ranks)
+    # Stages that keep the same do the same.
+    costs = {
+        id(kept): step_cost(
+            model, profile, layout, replace(fitted, shard=shard, footprint=kept), busy_ranks
+        )
+        for shard, kept in {id(each[1]): each for each in fitted.stages}.values()
+    }
+    stages = [costs[id(kept)] for _, kept in fitted.stages]
+    here = Hop(profile.link_bandwidth, profile.link_latency_s)
+    far = network or here
+    each = layout.pp // layout.nodes  # stages of a node
+    hops = [here if index % each else far for index in range(1, layout.pp)]
+    return PipelineCost(stages, hops, model.config.hidden_size)
 
 
 def step_cost(
@@ -321,7 +415,7 @@ def step_cost(
     """Return what steps of a layout's slowest rank cost. busy_ranks: that compute; 0: all."""
     stored_as = kv_dtype(model.settings, model.dtype)
     work = RankWork.of(model.config, fitted.shard, fitted.footprint, model.dtype, stored_as)
-    num_ranks = layout.tp * layout.dp
+    num_ranks = layout.num_ranks
     threads = model.settings.threads or max(1, profile.threads // num_ranks)
     dense = _ARITHMETIC[model.dtype]
     packed = dense

@@ -89,9 +89,10 @@ class RankWork:
         """dtype: of the forward pass; kv_dtype: what keys and values are stored as."""
         spec = config.spec
         encoder = config.encoder
-        layers = (*spec.layers, *(encoder.layers if encoder else ()))
+        own = [spec.layers[index] for index in shard.stage.layers]
+        layers = (*own, *(encoder.layers if encoder else ()))
         experts = [layer.experts for layer in layers if layer.experts]
-        num_sums = sum(_num_sums(layer) for layer in spec.layers)
+        num_sums = sum(_num_sums(layer) for layer in own)
         is_decoder = not isinstance(spec, EncoderSpec)
         return cls(
             products=_products(footprint),
@@ -122,7 +123,10 @@ def _products(footprint: Footprint) -> tuple[Products, ...]:
 
 def _windows(config: ModelConfig, shard: Shard, kv_dtype: str) -> tuple[Windowed, ...]:
     sums: dict[int, list[int]] = defaultdict(lambda: [0, 0])
-    for attention in config.attentions:
+    for index in shard.stage.layers:
+        attention = config.spec.layers[index].attention
+        if attention is None:
+            continue
         total = sums[attention.window]
         kv_bytes, operations = _attention(config, attention, shard, kv_dtype)
         total[0] += kv_bytes

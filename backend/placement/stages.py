@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.config.spec import DecoderSpec
-from backend.config.tensors import EMBEDDING, LAYER_PREFIX, TensorInfo
+from backend.config.tensors import EMBEDDING, LAYER_PREFIX, TensorInfo, TensorKind
 
 # What the first stage has besides its layers; all else that is no layer's is the last's.
 _FIRST = (EMBEDDING, "model.embed_positions.weight", "model.project_in.weight")
@@ -69,6 +69,41 @@ def whole_model(config: ModelConfig) -> Stage:
 def layer_of(name: str) -> int:
     """Return which layer a tensor is of, whose name begins with LAYER_PREFIX."""
     return int(name.removeprefix(LAYER_PREFIX).partition(".")[0])
+
+
+def kinds_by_layer(
+    config: ModelConfig, kinds: Iterable[TensorKind]
+) -> Iterable[tuple[TensorKind, tuple[int, ...]]]:
+    """Yield each kind as it is of one layer, and the layers that it stands for; none of a tensor
+    that is no layer's."""
+    kinds = tuple(kinds)
+    shown = {layer_of(name) for name, _, _ in kinds if name.startswith(LAYER_PREFIX)}
+    layers = config.spec.layers
+    first = {layers[index]: index for index in sorted(shown, reverse=True)}
+    alike: dict[int, list[int]] = {index: [] for index in shown}
+    for index, layer in enumerate(layers):
+        alike[index if index in shown else first[layer]].append(index)
+    for kind in kinds:
+        if not kind.name.startswith(LAYER_PREFIX):
+            yield kind, ()
+            continue
+        members = tuple(alike[layer_of(kind.name)])
+        yield kind._replace(num_alike=kind.num_alike // len(members)), members
+
+
+def stage_kinds(
+    config: ModelConfig, kinds: Iterable[TensorKind], stage: Stage
+) -> Iterable[TensorKind]:
+    """Yield the tensors that a stage has, each with how many of its layers have one like it."""
+    if stage.size == 1:
+        yield from kinds
+        return
+    for kind, members in kinds_by_layer(config, kinds):
+        if not members:
+            if stage.has(kind.name, is_tied=config.tie_word_embeddings):
+                yield kind
+        elif count := sum(layer in stage.layers for layer in members):
+            yield kind._replace(num_alike=kind.num_alike * count)
 
 
 def check_stages(config: ModelConfig, pp: int) -> None:

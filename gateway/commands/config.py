@@ -15,6 +15,7 @@ import msgspec
 from backend import native
 from backend.config.errors import ModelError
 from backend.native import level as native_level
+from gateway.planning.stage_lines import stage_lines
 from gateway.sampling_defaults import load_sampling_defaults
 from gateway.setting_sources import SAID_BY_GROUPS, Loaded, load
 from gateway.settings import setting_options
@@ -36,7 +37,8 @@ def run(given: Mapping[str, Any]) -> int:
 def as_text(loaded: Loaded) -> str:
     """Write what a person wants to know: comments, then the settings as a file."""
     notes = "".join(f"# {note}\n" for note in loaded.notes)
-    return notes + compute_comment(loaded) + sampling_comment(loaded) + as_toml(loaded)
+    comments = compute_comment(loaded) + stages_comment(loaded) + sampling_comment(loaded)
+    return notes + comments + as_toml(loaded)
 
 
 def sampling_comment(loaded: Loaded) -> str:
@@ -56,6 +58,19 @@ def sampling_comment(loaded: Loaded) -> str:
     else:
         words = f"{str(sampling) or 'as OpenAI has it'}, where a request does not say"
     return "".join(f"# {line}\n" for line in f"sampling: {words}".splitlines()) + "\n"
+
+
+def stages_comment(loaded: Loaded) -> str:
+    """Say which layers each stage would have, and how many bytes of the file, as a comment; nothing
+    of one stage, or of a model that is not on this disk."""
+    engine = loaded.settings.engine
+    if engine.pp == 1 or not engine.model or not Path(engine.model).exists():
+        return ""
+    try:
+        lines = stage_lines(engine.model, engine.pp)
+    except ModelError as error:
+        lines = str(error).splitlines()
+    return "".join(f"# {line}\n" for line in lines) + "\n"
 
 
 def compute_comment(loaded: Loaded) -> str:

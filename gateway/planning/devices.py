@@ -1,4 +1,5 @@
-"""What `--devices` means: `4xA10`, `4x24GiB@600GB/s,125TFLOPS,link=32GB/s`, `4x24GiB`, cpu, cuda.
+"""What `--devices` means: `4xA10`, `4x24GiB@600GB/s,125TFLOPS,link=32GB/s`, `4x24GiB`, cpu, cuda;
+and `2x(4xA10),net=10Gb/s,0.1ms` for nodes of such.
 
 A known card is a line of cards.json, from its maker's datasheet; figures of datasheets become those
 that are reached by the shares below. A processor's are measured (`unisono calibrate`), or else
@@ -7,7 +8,7 @@ shipped for its level. Knows no model.
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from backend.placement.device_profile import (
     read_profile,
 )
 from backend.placement.memory import available_bytes
+from backend.placement.stage_cost import Hop
 from gateway.default_model import cache_directory
 from gateway.options import SettingsError
 
@@ -60,7 +62,17 @@ _COUNT = re.compile(r"(?:(\d{1,18})\s*[x*]\s*)?(.+)", re.IGNORECASE)
 _MEMORY = re.compile(r"(\d{1,18}(?:\.\d+)?)\s*(GiB|GB|MiB|MB|TiB|TB)(?:@(.*))?", re.IGNORECASE)
 _UNITS = {"gib": GIB, "mib": 1 << 20, "tib": 1 << 40, "gb": 10**9, "mb": 10**6, "tb": 10**12}
 _SPEED = re.compile(r"(link\s*=\s*)?(\d{1,18}(?:\.\d+)?)\s*(GB/s|TB/s|TFLOPS)", re.IGNORECASE)
-_FORMS = "give 4xA10, 4x24GiB@600GB/s,125TFLOPS,link=32GB/s, 4x24GiB, cuda or cpu"
+_NODES = re.compile(r"(\d{1,18})\s*[x*]\s*\(([^()]*)\)(?:\s*,(.*))?")
+_NET = re.compile(r"net\s*=\s*(\d{1,9}(?:\.\d+)?)\s*(Gb|Mb|GB|MB)/s")
+_LATENCY = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*(ms|us)")
+_NET_UNITS = {"Gb": 1e9 / 8, "Mb": 1e6 / 8, "GB": 1e9, "MB": 1e6}
+# Of a network nobody described: 10 Gb/s, and a message's way through two hosts.
+USUAL_NET = Hop(10e9 / 8, 1e-4)
+_FORMS = (
+    "give 4xA10, 4x24GiB@600GB/s,125TFLOPS,link=32GB/s, 4x24GiB, cuda or cpu; "
+    "of nodes 2x(4xA10),net=10Gb/s,0.1ms"
+)
+MOST_DEVICES = 64
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,18 +104,28 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class DeviceSet:
-    """Devices to lay a model out over. has_speed: whether more is known of them than memory."""
+    """Devices to lay a model out over. has_speed: whether more is known of them than memory.
+    count: of all nodes, as many on each; network: between these."""
 
     profile: DeviceProfile
     count: int
     has_speed: bool = True
+    nodes: int = 1
+    network: Hop = USUAL_NET
 
     @property
     def is_cpu(self) -> bool:
         return self.profile.kind == "cpu"
 
     def __str__(self) -> str:
+        if self.nodes > 1:
+            return f"{self.nodes} x ({self.node_count} x {self.profile.name})"
         return self.profile.name if self.is_cpu else f"{self.count} x {self.profile.name}"
+
+    @property
+    def node_count(self) -> int:
+        """Devices of a node."""
+        return self.count // self.nodes
 
 
 @cache
@@ -115,11 +137,13 @@ def cards() -> tuple[Card, ...]:
 
 def parse_devices(text: str, directory: Path | None = None) -> DeviceSet:
     """Return the devices that --devices names. directory: of calibrations. Raises SettingsError."""
+    if "(" in text or ")" in text:
+        return _nodes(text, directory)
     match = _COUNT.fullmatch(text.strip())
     if match is None:
         raise SettingsError(f"--devices {text!r}: {_FORMS}")
     count, what = int(match[1] or 1), match[2].strip()
-    if not 1 <= count <= 64:
+    if not 1 <= count <= MOST_DEVICES:
         raise SettingsError(f"--devices {text}: 1 to 64 devices can be planned for, not {count}")
     if what.lower() == "cpu":
         return DeviceSet(cpu_profile(directory), num_cores())
@@ -128,6 +152,42 @@ def parse_devices(text: str, directory: Path | None = None) -> DeviceSet:
     if memory := _MEMORY.fullmatch(what):
         return _described(text, count, memory)
     return DeviceSet(_card(text, what).profile(), count)
+
+
+def _nodes(text: str, directory: Path | None) -> DeviceSet:
+    """Return the devices of several nodes."""
+    match = _NODES.fullmatch(text.strip())
+    if match is None:
+        raise SettingsError(f"--devices {text}: {_FORMS}")
+    each, count = parse_devices(match[2], directory), int(match[1])
+    if each.is_cpu:
+        raise SettingsError(
+            f"--devices {text}: nodes are planned for with GPUs alone, such as 2x(4xA10)"
+        )
+    if not 1 <= count * each.count <= MOST_DEVICES:
+        raise SettingsError(
+            f"--devices {text}: 1 to {MOST_DEVICES} devices can be planned for, "
+            f"not {count * each.count}"
+        )
+    network = _network(text, match[3])
+    return replace(each, count=count * each.count, nodes=count, network=network)
+
+
+def _network(text: str, figures: str | None) -> Hop:
+    bandwidth, latency_s = USUAL_NET.bandwidth, USUAL_NET.latency_s
+    for part in figures.split(",") if figures is not None else ():
+        if speed := _NET.fullmatch(part.strip()):
+            bandwidth = float(speed[1]) * _NET_UNITS[speed[2]]
+        elif late := _LATENCY.fullmatch(part.strip()):
+            latency_s = float(late[1]) * (1e-3 if late[2] == "ms" else 1e-6)
+        else:
+            raise SettingsError(
+                f"--devices {text}: {part.strip()!r} is no figure of a network; "
+                "give net=10Gb/s or net=1GB/s, and its latency as 0.1ms or 100us"
+            )
+    if not bandwidth:
+        raise SettingsError(f"--devices {text}: a network's bandwidth must be above 0")
+    return Hop(bandwidth, latency_s)
 
 
 def gpu_profile(

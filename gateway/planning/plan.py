@@ -40,7 +40,8 @@ class PlannedModel(msgspec.Struct, frozen=True):
 
 
 class PlannedDevices(msgspec.Struct, frozen=True):
-    """memory_bytes: of each; of a CPU what is free. has_speed: whether layouts are predicted."""
+    """memory_bytes: of each; of a CPU what is free. has_speed: whether layouts are predicted.
+    count: of all nodes."""
 
     name: str
     kind: str
@@ -48,6 +49,9 @@ class PlannedDevices(msgspec.Struct, frozen=True):
     memory_bytes: int
     source: str
     has_speed: bool
+    nodes: int = 1
+    network_bytes_per_s: float = 0.0
+    network_latency_s: float = 0.0
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -93,6 +97,9 @@ def make_plan(
             devices.profile.memory_bytes,
             devices.profile.source,
             devices.has_speed,
+            devices.nodes,
+            devices.network.bandwidth if devices.nodes > 1 else 0.0,
+            devices.network.latency_s if devices.nodes > 1 else 0.0,
         ),
         load=load,
         objective=objective,
@@ -141,6 +148,12 @@ def _command(
         shlex.quote(model_name) if model_name else "",
         f"--tp {best.tp} --dp {best.dp}",
     ]
+    if best.pp > 1:
+        words.append(f"--pp {best.pp}")
+    if devices.nodes > 1:
+        words.append("--launcher ray")
+    if best.nodes > 1:
+        words.append(f"--nodes {best.nodes}")
     if not devices.is_cpu:
         words.append("--device cuda")
     for name in ("dtype", "quantization", "kv_cache_dtype"):

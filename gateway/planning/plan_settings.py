@@ -13,6 +13,7 @@ class PlanSettings(msgspec.Struct, frozen=True):
         str,
         Meta(
             description="4xA10, 4x24GiB@600GB/s,125TFLOPS,link=32GB/s, 4x24GiB (memory alone), "
+            "2x(4xA10),net=10Gb/s,0.1ms: nodes of such, "
             "cpu: this machine; cuda: its GPUs, once they were measured"
         ),
     ] = "cpu"

@@ -19,6 +19,7 @@ from backend.placement.layouts import (
     missing_bytes,
     predict,
 )
+from backend.placement.stages import check_stages
 from gateway.planning.devices import Card, DeviceSet
 from gateway.planning.serving import reads_8_bits
 
@@ -35,6 +36,12 @@ class RefusedLayout(msgspec.Struct, frozen=True):
     reason: str
     missing_bytes: int
     change: str
+    pp: int = 1
+    nodes: int = 1
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.tp, self.dp, self.pp, self.nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +53,34 @@ class Question:
     load: Load
 
 
-def layouts_of(devices: DeviceSet) -> list[Layout]:
+def layouts_of(devices: DeviceSet, num_layers: int = 1) -> list[Layout]:
     """Return every number of ranks with as many groups as there are devices for; of a CPU's cores,
-    every number of ranks that leaves none over, each with its share as threads."""
-    count = devices.count
+    every number of ranks that leaves none over, each with its share as threads. Stages that share
+    one CPU's memory are none the smaller for it: there are none."""
+    count, node = devices.count, devices.node_count
     if not devices.is_cpu:
-        return [Layout(tp, count // tp) for tp in range(1, count + 1)]
+        whole = [Layout(tp, devices.nodes * (node // tp)) for tp in range(1, node + 1)]
+        return whole + list(_staged(devices, num_layers))
     ranks = [number for number in range(1, count + 1) if count % number == 0]
     return [Layout(tp, each // tp) for each in ranks for tp in ranks if each % tp == 0]
+
+
+def _staged(devices: DeviceSet, num_layers: int) -> Iterator[Layout]:
+    """Yield layouts with stages, in powers of two: a group is on one node if it has room there,
+    else on as few as its stages can be shared out over evenly."""
+    node = devices.node_count
+    for tp in _powers(node):
+        for pp in _powers(min(devices.count // tp, num_layers))[1:]:
+            for nodes in range(1, devices.nodes + 1):
+                each = tp * pp // nodes
+                if pp % nodes == 0 and each <= node:
+                    groups = devices.nodes // nodes * (node // each)
+                    yield Layout(tp, groups, pp, nodes)
+                    break
+
+
+def _powers(most: int) -> list[int]:
+    return [1 << power for power in range(most.bit_length())]
 
 
 def rank_layouts(
@@ -63,24 +90,46 @@ def rank_layouts(
 
     objective: throughput, latency or fit. cards: that may be named as larger ones.
     """
-    fitting, refused = [], []
-    for layout in layouts_of(question.devices):
+    fitting: list[Prediction] = []
+    refused: list[tuple[Layout, str]] = []
+    for layout in layouts_of(question.devices, question.model.config.num_layers):
         try:
-            fitting.append(predict(question.model, question.devices.profile, layout, question.load))
+            fitting.append(_predict(question, layout))
         except ModelError as error:
             reason = str(error).splitlines()[0]
-            refused.append((layout, reason))
+            if layout.pp == 1 or not _is_known(question, layout, refused):
+                refused.append((layout, reason))
     fitting.sort(key=lambda each: _order(each, objective), reverse=True)
     best = fitting[0].layout if fitting else None
     return fitting, [
         RefusedLayout(
-            *layout,
+            layout.tp,
+            layout.dp,
             reason,
             _missing(question, layout),
             cheapest_change(question, layout, best, cards),
+            layout.pp,
+            layout.nodes,
         )
         for layout, reason in refused
     ]
+
+
+def _predict(question: Question, layout: Layout) -> Prediction:
+    devices = question.devices
+    return predict(question.model, devices.profile, layout, question.load, devices.network)
+
+
+def _is_known(question: Question, layout: Layout, refused: list[tuple[Layout, str]]) -> bool:
+    """Whether a refusal of stages says no more than an earlier one: so many ranks cannot share a
+    stage, or stages are none of this model's."""
+    if layout.tp > _most_ranks(question.model):
+        return True
+    try:
+        check_stages(question.model.config, layout.pp)
+    except ModelError:
+        return any(each.pp > 1 for each, _ in refused)
+    return False
 
 
 def _missing(question: Question, layout: Layout) -> int:
@@ -91,7 +140,7 @@ def _missing(question: Question, layout: Layout) -> int:
 
 
 def _order(prediction: Prediction, objective: str) -> tuple[float, ...]:
-    fewer_ranks = -prediction.tp
+    fewer_ranks = -prediction.tp * prediction.pp
     match objective:
         case "latency":
             return (-prediction.request_s, prediction.tokens_per_s, fewer_ranks)
@@ -108,6 +157,12 @@ def cheapest_change(
     model, devices, load = question.model, question.devices, question.load
     if (most := _most_ranks(model)) < layout.tp:
         return f"--tp {most} or less" if best is None else f"take {best}"
+    try:
+        model.stages(layout.pp)
+    except ModelError:
+        return "leave --pp out" if best is None else f"take {best}"
+    if layout.pp > 1 and best is not None:
+        return f"take {best}"
     for words, changed in _settings(model, is_cpu=devices.is_cpu):
         if _fits(changed, devices.profile, layout, load):
             return words
@@ -115,11 +170,13 @@ def cheapest_change(
     if shorter:
         return shorter
     for tp in range(layout.tp + 1, most + 1):
-        wider = Layout(tp, max(1, devices.count // tp))
-        if tp > devices.count:
+        if tp * layout.pp > devices.node_count or layout.pp > 1:
             break
+        wider = Layout(tp, devices.nodes * (devices.node_count // tp))
         if _fits(model, devices.profile, wider, load):
             return f"--tp {tp}"
+    if best is not None and layout.pp == 1 and best.pp > 1:
+        return f"take {best}"
     return _more_devices(question, layout, most, cards)
 
 
@@ -161,7 +218,7 @@ def _more_devices(question: Question, layout: Layout, most: int, cards: Sequence
     for card in cards:
         larger = card.memory_bytes > devices.profile.memory_bytes
         if larger and _fits(model, card.profile(), layout, load):
-            return f"{layout.tp * layout.dp} x {card.name} ({card.memory_gib:g} GiB)"
+            return f"{layout.num_ranks} x {card.name} ({card.memory_gib:g} GiB)"
     for card in reversed(cards):
         for tp in range(1, min(most, MOST_CARDS) + 1):
             if _fits(model, card.profile(), Layout(tp), load):

@@ -27,6 +27,7 @@ _BOUND = {
     "attention": "attention",
     "sums": "sums",
     "serial": "serial",
+    "hops": "stages",
 }
 # A figure of the article's that differs by more from the true one is said to.
 ARTICLE_SHARE = 0.02
@@ -81,7 +82,9 @@ def _head(plan: Plan) -> Text:
     text.append(f"  {_billions(model.num_parameters)} parameters, {model.num_layers} layers of ")
     text.append(f"{model.hidden_size:,}, {heads}, context {model.max_model_len:,}\n")
     text.append(f"  from {model.source}" + (f" ({model.note})" if model.note else "") + "\n", "dim")
-    text.append(f"{devices.count} x " if devices.kind != "cpu" else "", "bold")
+    nodes = f"{devices.nodes} nodes of " if devices.nodes > 1 else ""
+    each = devices.count // devices.nodes
+    text.append(f"{nodes}{each} x " if devices.kind != "cpu" else "", "bold")
     text.append(devices.name, "bold")
     free = "free" if devices.kind == "cpu" else "each"
     text.append(f"  {devices.memory_bytes / GIB:,.1f} GiB {free}, computing in {model.dtype}\n")
@@ -192,8 +195,8 @@ def _layouts(plan: Plan) -> Table:
         "latency": "the time of a request",
         "fit": "sequences that fit",
     }[plan.objective]
-    speed = ("tokens/s", "TTFT", "ITL") if plan.devices.has_speed else ()
-    names = ("weights, GB", "cache, GB", "fit", *speed)
+    speed = ("tok/s", "TTFT", "ITL") if plan.devices.has_speed else ()
+    names = ("model", "cache", "fit", *speed)
     table = _table(f"Layouts, best first by {by}", "layout", right=names)
     if plan.devices.has_speed:
         table.add_column("mostly", no_wrap=True)
@@ -219,13 +222,13 @@ def _layout_row(plan: Plan, each: Prediction) -> Iterator[str]:
 
 def _idle(plan: Plan, each: Prediction) -> bool:
     """Whether a layout leaves devices over."""
-    return plan.devices.kind != "cpu" and each.tp * each.dp < plan.devices.count
+    return plan.devices.kind != "cpu" and each.layout.num_ranks < plan.devices.count
 
 
 def _refused(plan: Plan) -> Table:
     table = _table("Refused", "layout", "why", "what would make it fit")
     for each in plan.refused:
-        table.add_row(f"TP {each.tp} x DP {each.dp}", each.reason, each.change or "-")
+        table.add_row(f"{each.layout}", each.reason, each.change or "-")
     return table
 
 
@@ -236,7 +239,7 @@ def _verdict(plan: Plan) -> Text:
     if missing:
         least = min(missing, key=lambda each: each.missing_bytes)
         place = "the machine" if plan.devices.kind == "cpu" else "each device"
-        text.append(f" TP {least.tp} x DP {least.dp} comes nearest: {place} is short of ")
+        text.append(f" {least.layout} comes nearest: {place} is short of ")
         text.append(f"{_bytes(least.missing_bytes)} for weights and one sequence.", "bold")
         changes = [each.change for each in (least, *plan.refused) if each.change]
         if changes:
@@ -254,6 +257,7 @@ def _foot(plan: Plan) -> Iterator[RenderableType]:
     notes = []
     if plan.layouts:
         best = plan.layouts[0]
+        notes.append("model, cache: GB of a rank.")
         if plan.cache.bytes_per_sequence:
             notes.append("fit: sequences at once.")
         if any(_idle(plan, each) for each in plan.layouts):
@@ -273,6 +277,16 @@ def _foot(plan: Plan) -> Iterator[RenderableType]:
         notes.append("Ranks on GPUs are taken to sum through the host's memory.")
         if not plan.devices.source.startswith("measured"):
             notes.append("No figure of this card was measured: take speeds for an order of size.")
+    if plan.devices.nodes > 1 or any(each.pp > 1 for each in plan.layouts):
+        notes.append(
+            "Stages (PP) pay where a model does not fit otherwise, or sums over ranks cost more "
+            "than hops: each weight is read once for every part of the batch."
+        )
+    if plan.devices.nodes > 1:
+        notes.append(
+            f"Between nodes {plan.devices.network_bytes_per_s * 8 / 1e9:g} Gb/s and "
+            f"{plan.devices.network_latency_s * 1e3:g} ms; only stages are shared out over them."
+        )
     if notes:
         yield Text(" ".join(notes), "dim")
     if plan.command:

@@ -1,5 +1,6 @@
 """What --devices may say."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -114,3 +115,31 @@ def test_gpu_of_this_machine_is_known_once_it_was_measured(tmp_path: Path) -> No
 def test_each_level_has_shipped_figures() -> None:
     for level in (*module._LEVEL_RATES, "torch"):
         assert module._shipped_cpu(level, GIB).multiply
+
+
+def test_nodes_and_their_network_are_read() -> None:
+    devices = parse_devices("2x(4xA10),net=25Gb/s,50us")
+    assert (devices.count, devices.nodes, devices.node_count) == (8, 2, 4)
+    assert devices.network.bandwidth == 25e9 / 8
+    assert devices.network.latency_s == pytest.approx(50e-6)
+    assert str(devices) == "2 x (4 x A10)"
+    described = parse_devices("3 x (2x24GiB@600GB/s,125TFLOPS)")
+    assert (described.count, described.nodes, described.network.bandwidth) == (6, 3, 1.25e9)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("2x(4xA10", "of nodes 2x"),
+        ("(4xA10)", "of nodes 2x"),
+        ("2x(2x(4xA10))", "of nodes 2x"),
+        ("2x(4xA10),net=fast", "'net=fast' is no figure of a network"),
+        ("2x(4xA10),net=0Gb/s", "must be above 0"),
+        ("9x(8xA10)", "1 to 64 devices can be planned for, not 72"),
+        ("0x(8xA10)", "1 to 64 devices can be planned for, not 0"),
+        ("2x(cpu)", "with GPUs alone"),
+    ],
+)
+def test_nodes_that_mean_nothing_are_refused(text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(words)):
+        parse_devices(text)
