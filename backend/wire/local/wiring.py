@@ -121,10 +121,9 @@ class GroupFds:
         self._page = page
         self._shape = shape
         local = shape.local
+        stages = dict.fromkeys(map(shape.peers, local))
         self._exchanges = {
-            peers.start: RankExchange(len(peers))
-            for peers in map(shape.peers, local)
-            if len(peers) > 1
+            peers.start: RankExchange(len(peers)) for peers in stages if len(peers) > 1
         }
         # They grow with what is written there, a few KiB.
         self._meetings = {
