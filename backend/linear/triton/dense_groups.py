@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from backend.linear.kernel import GroupedProduct, LinearKernel
-from backend.linear.triton.many_rows import tile_rows
+from backend.linear.triton.many_rows import find_tile, tile_rows
 
 FEATURES = 64
 # Columns of a step: 64 rows and features of so many bytes, in three stages, are 48 KiB.
@@ -90,20 +90,9 @@ def multiply_dense_groups(
 
     Grid: (tiles of rows, tiles of features), as multiply_groups() has it.
     """
-    tile = tl.program_id(0)
-    numbers = tl.arange(0, GROUPS)
-    is_own = numbers < num_groups
-    stops = tl.load(ends + numbers, mask=is_own, other=0).to(tl.int32)
-    starts = tl.load(ends + numbers - 1, mask=is_own & (numbers > 0), other=0).to(tl.int32)
-    counts = tl.where(is_own, (stops - starts + ROWS - 1) // ROWS, 0)
-    last_tiles = tl.cumsum(counts, 0)
-    group = tl.sum((last_tiles <= tile).to(tl.int32), 0)
+    group, first_row, stop = find_tile(tl.program_id(0), ends, num_groups, ROWS, GROUPS)
     if group < num_groups:
-        is_it = numbers == group
-        before = tl.sum(tl.where(is_it, last_tiles - counts, 0), 0)
-        start = tl.sum(tl.where(is_it, starts, 0), 0)
-        stop = tl.sum(tl.where(is_it, stops, 0), 0)
-        rows = start + (tile - before) * ROWS + tl.arange(0, ROWS)
+        rows = first_row + tl.arange(0, ROWS)
         features = tl.program_id(1) * FEATURES + tl.arange(0, FEATURES)
         is_row, is_feature = rows < stop, features < n
         weight = tl.load(weights + group).to(tl.pointer_type(x.dtype.element_ty))

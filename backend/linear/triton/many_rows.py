@@ -180,6 +180,26 @@ def multiply_many_rows(
 
 
 @triton.jit
+def find_tile(tile, ends, num_groups, ROWS: tl.constexpr, GROUPS: tl.constexpr):
+    """Return whose a tile of rows is, its first row, and where the rows of its group end.
+
+    ends: [G]. Each group has tiles of its own; of a tile behind the last the group is num_groups.
+    """
+    numbers = tl.arange(0, GROUPS)
+    is_own = numbers < num_groups
+    stops = tl.load(ends + numbers, mask=is_own, other=0).to(tl.int32)
+    starts = tl.load(ends + numbers - 1, mask=is_own & (numbers > 0), other=0).to(tl.int32)
+    counts = tl.where(is_own, (stops - starts + ROWS - 1) // ROWS, 0)
+    last_tiles = tl.cumsum(counts, 0)
+    group = tl.sum((last_tiles <= tile).to(tl.int32), 0)
+    is_it = numbers == group
+    before = tl.sum(tl.where(is_it, last_tiles - counts, 0), 0)
+    start = tl.sum(tl.where(is_it, starts, 0), 0)
+    stop = tl.sum(tl.where(is_it, stops, 0), 0)
+    return group, start + (tile - before) * ROWS, stop
+
+
+@triton.jit
 def multiply_groups(
     x,
     weights,
@@ -215,20 +235,9 @@ def multiply_groups(
     Grid: (tiles of rows, tiles of features). Which tile is whose the programs find out from the
     ends: there are as many tiles as there may be at most, and those left over return.
     """
-    tile = tl.program_id(0)
-    numbers = tl.arange(0, GROUPS)
-    is_own = numbers < num_groups
-    stops = tl.load(ends + numbers, mask=is_own, other=0).to(tl.int32)
-    starts = tl.load(ends + numbers - 1, mask=is_own & (numbers > 0), other=0).to(tl.int32)
-    counts = tl.where(is_own, (stops - starts + ROWS - 1) // ROWS, 0)
-    last_tiles = tl.cumsum(counts, 0)
-    group = tl.sum((last_tiles <= tile).to(tl.int32), 0)
+    group, first_row, stop = find_tile(tl.program_id(0), ends, num_groups, ROWS, GROUPS)
     if group < num_groups:
-        is_it = numbers == group
-        before = tl.sum(tl.where(is_it, last_tiles - counts, 0), 0)
-        start = tl.sum(tl.where(is_it, starts, 0), 0)
-        stop = tl.sum(tl.where(is_it, stops, 0), 0)
-        rows = start + (tile - before) * ROWS + tl.arange(0, ROWS)
+        rows = first_row + tl.arange(0, ROWS)
         features = tl.program_id(1) * FEATURES + tl.arange(0, FEATURES)
         is_row, is_feature = rows < stop, features < n
         data = tl.multiple_of(tl.load(weights + group).to(tl.pointer_type(tl.uint8)), 16)
