@@ -1,7 +1,6 @@
 """Runs the stages of a group as threads of one process, over real links."""
 
 import os
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -11,6 +10,7 @@ from backend.distributed.tensor_parallel import TensorParallel
 from backend.wire.group_shape import GroupShape
 from backend.wire.local.ring_link import RingLink
 from backend.wire.local.wiring import GroupFds, WiringFds
+from tests.backend.tp_ranks import run_threads
 
 T = TypeVar("T")
 
@@ -23,29 +23,19 @@ def run_stages(
     """Return what `work` gives on each rank; the first exception of any rank is raised."""
     page = os.memfd_create("page")
     group_fds = GroupFds(page, shape)
-    results: dict[int, T] = {}
-    errors: list[BaseException] = []
 
-    def run(rank: int) -> None:
+    def run(rank: int) -> T:
         fds = [*map(os.dup, group_fds.view(rank).pack())]
         try:
-            results[rank] = work(*ends(rank, shape, WiringFds.unpack(fds, rank, shape)))
-        except BaseException as error:
-            errors.append(error)
-        for fd in fds:
-            os.close(fd)
+            return work(*ends(rank, shape, WiringFds.unpack(fds, rank, shape)))
+        finally:
+            for fd in fds:
+                os.close(fd)
 
-    threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in shape.local]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(0.2 if errors else timeout_s)
-    if errors:
-        raise errors[0]
-    assert len(results) == len(threads), "a rank still waits for another"
+    results = run_threads(shape.local, run, timeout_s)
     group_fds.close()
     os.close(page)
-    return [results[rank] for rank in shape.local]
+    return results
 
 
 def ends(rank: int, shape: GroupShape, wiring: WiringFds) -> tuple[TensorParallel, Pipeline]:

@@ -21,25 +21,35 @@ def run_ranks(size: int, work: Callable[[TensorParallel], T], timeout_s: float =
     if size == 1:
         return [work(TensorParallel())]
     exchange = RankExchange(size)
+    results = run_threads(
+        range(size),
+        lambda rank: work(SharedMemoryParallel(rank, size, exchange.view(rank))),
+        timeout_s,
+    )
+    exchange.close()
+    return results
+
+
+def run_threads(ranks: range, work: Callable[[int], T], timeout_s: float) -> list[T]:
+    """Return what `work` gives for each rank, in a thread; the first exception is raised."""
     results: dict[int, T] = {}
     errors: list[BaseException] = []
 
     def run(rank: int) -> None:
         try:
-            results[rank] = work(SharedMemoryParallel(rank, size, exchange.view(rank)))
+            results[rank] = work(rank)
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(size)]
+    threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in ranks]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(0.2 if errors else timeout_s)
     if errors:
         raise errors[0]
-    assert len(results) == size, "a rank still waits for another"
-    exchange.close()
-    return [results[rank] for rank in range(size)]
+    assert len(results) == len(ranks), "a rank still waits for another"
+    return [results[rank] for rank in ranks]
 
 
 def run_gloo(size: int, work: Callable[[TensorParallel], T]) -> list[T]:
