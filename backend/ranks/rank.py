@@ -207,11 +207,7 @@ def _run(
 
 def _await_meeting(line: ChildLine) -> tuple[Meet, socket.socket | None]:
     """Wait until it is known where the group's ranks meet; return that, and the lead's socket."""
-    poll = select.poll()
-    poll.register(line, select.POLLIN)
-    while (packet := line.receive()) is None:
-        poll.poll()
-    message, fds = packet
+    message, fds = _await_message(line)
     if not isinstance(message, Meet):
         raise ControlClosed("told to stop before the group has met")
     return message, socket.socket(fileno=fds[0]) if fds else None
@@ -219,14 +215,19 @@ def _await_meeting(line: ChildLine) -> tuple[Meet, socket.socket | None]:
 
 def _await_wiring(line: ChildLine, rank: int, shape: GroupShape) -> WiringFds:
     """Wait for what connects this rank with the others and with the supervisor."""
+    message, fds = _await_message(line)
+    if not isinstance(message, GroupWiring):
+        raise ControlClosed("told to stop before the group was formed")
+    return WiringFds.unpack(fds, rank, shape)
+
+
+def _await_message(line: ChildLine) -> tuple[object, list[int]]:
+    """Wait for what the supervisor sends next; return it, and the descriptors beside it."""
     poll = select.poll()
     poll.register(line, select.POLLIN)
     while (packet := line.receive()) is None:
         poll.poll()
-    message, fds = packet
-    if not isinstance(message, GroupWiring):
-        raise ControlClosed("told to stop before the group was formed")
-    return WiringFds.unpack(fds, rank, shape)
+    return packet
 
 
 class StartReporter:
