@@ -54,17 +54,23 @@ def run_threads(ranks: range, work: Callable[[int], T], timeout_s: float) -> lis
 
 def run_gloo(size: int, work: Callable[[TensorParallel], T]) -> list[T]:
     """As run_ranks(), with ranks that sum by a process group, as those do that share a card."""
-    store = os.memfd_create("store")
+    store = open_memory()
 
     def run(host: TensorParallel) -> T:
         tp = gloo_of(host, store)
         host.all_reduce(torch.zeros(1))  # who ends sooner would cut off those that still connect
         return work(tp)
 
-    try:
-        return run_ranks(size, run)
-    finally:
-        os.close(store)
+    return run_ranks(size, run)
+
+
+def open_memory() -> int:
+    """Return memory for a store of ranks, which nobody closes.
+
+    Whenever a store is collected, it opens its file once more; by then the number of a closed one
+    may be a socket's, and the process would end.
+    """
+    return os.memfd_create("store")
 
 
 def gloo_of(host: TensorParallel, store_fd: int) -> GlooParallel:

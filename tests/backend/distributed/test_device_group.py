@@ -16,7 +16,7 @@ from backend.distributed.peers import PeerWatch
 from backend.distributed.shm import SharedMemoryParallel
 from backend.distributed.tensor_parallel import TensorParallel
 from backend.wire.local.rank_exchange import RankExchange, RankExchangeFds
-from tests.backend.tp_ranks import gloo_of, run_ranks
+from tests.backend.tp_ranks import gloo_of, open_memory, run_ranks
 
 
 class Recorded(TensorParallel):
@@ -76,13 +76,12 @@ def test_ranks_on_the_cpu_and_single_ones_stay_as_they_are() -> None:
 
 
 def test_two_ranks_on_one_card_take_gloo() -> None:
-    store = os.memfd_create("store")
+    store = open_memory()
 
     def work(host: TensorParallel) -> str:
         return join_devices(host, torch.device("cuda", 3), store).description
 
     assert all("by gloo" in words for words in run_ranks(2, work))
-    os.close(store)
 
 
 def test_watch_tells_which_process_has_ended() -> None:

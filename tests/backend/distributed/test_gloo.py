@@ -8,7 +8,7 @@ from torch import Tensor
 
 from backend.distributed.process_group import open_store
 from backend.distributed.tensor_parallel import TensorParallel
-from tests.backend.tp_ranks import run_gloo
+from tests.backend.tp_ranks import open_memory, run_gloo
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -37,11 +37,10 @@ def test_ranks_that_share_a_card_say_so() -> None:
 
 def test_store_leaves_nothing_behind() -> None:
     """It lies in memory without a name; another process reads it through the same descriptor."""
-    memory = os.memfd_create("store")
+    memory = open_memory()
     open_store(memory, 1).set("answer", "42")
     assert open_store(memory, 1).get("answer") == b"42"
     assert os.fstat(memory).st_size > 0
-    os.close(memory)
 
 
 def test_group_given_up_waits_for_nobody() -> None:

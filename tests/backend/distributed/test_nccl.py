@@ -1,7 +1,6 @@
 """NCCL's side of a group, without cards: its process group is played by gloo, which has the same
 calls; what a card alone can tell is put in its place."""
 
-import os
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +13,7 @@ from backend.distributed import one_shot
 from backend.distributed.nccl import NcclParallel
 from backend.distributed.process_group import open_store
 from backend.distributed.tensor_parallel import TensorParallel
-from tests.backend.tp_ranks import run_ranks
+from tests.backend.tp_ranks import open_memory, run_ranks
 
 c10d: Any = _distributed_c10d
 CPU = torch.device("cpu")
@@ -50,7 +49,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(c10d, "ProcessGroupNCCL", PlayedNccl, raising=False)
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "lo")
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
-    return os.memfd_create("store")
+    return open_memory()
 
 
 def sums(host: TensorParallel, store: int) -> tuple[str, float, list[int]]:
@@ -103,7 +102,7 @@ def test_short_sums_go_in_one(store: int, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_group_has_the_name_by_which_barriers_look_it_up() -> None:
-    memory = os.memfd_create("store")
+    memory = open_memory()
     shared = open_store(memory, 1)
     options = c10d.ProcessGroupGloo._Options()
     options._devices = [c10d.ProcessGroupGloo.create_device(hostname="127.0.0.1")]
@@ -113,4 +112,3 @@ def test_group_has_the_name_by_which_barriers_look_it_up() -> None:
     assert c10d._resolve_process_group("unisono") is kept
     assert (kept.rank(), kept.size()) == (0, 1)
     c10d._unregister_process_group("unisono")
-    os.close(memory)
