@@ -32,13 +32,13 @@ hypothesis.settings.load_profile("quick")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Share tests out over the cores; those that start servers over two workers.
+    """Share tests out over the cores; those that start servers over three workers.
 
-    While one waits for a server to start, or for a promised time, the other computes. The slow
+    While one waits for a server to start, or for a promised time, the others compute. The slow
     ones, which measure and install, take all of the machine.
     """
     if starts_servers(config):
-        return 2 if "not slow" in config.option.markexpr else 0
+        return 3 if "not slow" in config.option.markexpr else 0
     return max(2, len(os.sched_getaffinity(0)))
 
 
