@@ -30,8 +30,12 @@ class FakeKernels:
     def use(self, level: str) -> None:
         self.used.append(level)
 
+    def level(self) -> str:
+        return self.used[-1]
+
     def install(self, monkeypatch: pytest.MonkeyPatch) -> "FakeKernels":
-        monkeypatch.setattr("backend.engine.platform.kernels", self)
+        for module in ("engine.platform", "ops.native"):
+            monkeypatch.setattr(f"backend.{module}.kernels", self)
         monkeypatch.setattr("backend.engine.platform.absence", "")
         monkeypatch.setattr("backend.engine.platform.levels", lambda: ["avx512_vnni", "avx2"])
         return self
