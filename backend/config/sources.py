@@ -140,8 +140,10 @@ class Names(msgspec.Struct, frozen=True):
         for theirs, ours in self.grouped.items():
             if part in ours:
                 rows = [infos[f"{ours_before}{each}.{kind}"].shape[0] for each in ours]
-                groups = _row_groups(rows, ours.index(part), _num_groups(config, part))
-                yield Source(f"{layer}{theirs}.{kind}", groups=groups)
+                groups = _row_groups(rows, ours.index(part), _num_groups(config, ours))
+                one_turn = Source(f"{layer}{theirs}.{kind}", start=groups.start)
+                is_one = groups.size == sum(rows)
+                yield one_turn if is_one else one_turn._replace(start=0, groups=groups)
         parts = self.encoder_parts if stack == "encoder" else self.parts
         for theirs in _alternatives(parts.get(generic, generic)):
             yield Source(
@@ -198,10 +200,12 @@ def _present(name: str, file_names: Collection[str]) -> str | None:
     return next((n for n in (name, other) if n in file_names), None)
 
 
-def _num_groups(config: ModelConfig, part: str) -> int:
-    """Return how often the rows of neighbours take turns in one tensor."""
-    if part.startswith("self_attn."):
-        return config.num_heads
+def _num_groups(config: ModelConfig, parts: Collection[str]) -> int:
+    """Return how often the rows of neighbours take turns in one tensor: with keys among them, as
+    often as there are heads of these."""
+    if any(part.startswith("self_attn.") for part in parts):
+        has_keys = "self_attn.k_proj" in parts
+        return config.num_kv_heads if has_keys else config.num_heads
     return next(
         layer.state.num_key_heads
         for layer in config.spec.layers

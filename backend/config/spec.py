@@ -19,7 +19,10 @@ Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"]
 #   after      x + norm(f(x))                 OLMo 2
 #   around     x + norm(f(norm(x)))           Gemma 2
 #   after_sum  norm(x + f(x))                 OPT 350m
-NormPlaces = Literal["before", "after", "around", "after_sum"]
+# and where attention f and MLP g stand side by side:
+#   parallel   x + f(norm(x)) + g(norm(x))    Cohere
+#   parallel_two  x + f(norm(x)) + g(other_norm(x))    GPT-NeoX
+NormPlaces = Literal["before", "after", "around", "after_sum", "parallel", "parallel_two"]
 
 
 class Norm(msgspec.Struct, frozen=True):
@@ -88,10 +91,11 @@ class Attention(msgspec.Struct, frozen=True):
     rope: None where positions are not told (NoPE, or learned ones). scale: what products of queries
     and keys are multiplied by; None: head_dim ** -0.5. softcap: c, where scores s become
     c * tanh(s / c); 0: they stay. window: a token sees so many keys, itself included; 0: all before
-    it. qk_norm: of queries and keys, "head": of each head by itself, "all": of all heads as one
-    vector. sinks: each head has a learned score beside those of the keys, which has no value.
-    head_dim, num_kv_heads: this layer's; 0: the model's. v_norm: each head's value is divided by
-    its root mean square. k_eq_v: values are what keys are before their norm and rotation.
+    it. qk_norm: of queries and keys, "head": of each head by itself, "each": so, by weights of its
+    own, "all": of all heads as one vector. sinks: each head has a learned score beside those of the
+    keys, which has no value. head_dim, num_kv_heads: this layer's; 0: the model's. v_norm: each
+    head's value is divided by its root mean square. k_eq_v: values are what keys are before their
+    norm and rotation.
     shares_kv_of: the layer before whose keys and values are seen here, which has none of its own.
     latent: keys and values are compressed; then heads have nope_dim + rope_dim numbers, and there
     are as many KV heads as heads, of which nothing is kept.
@@ -105,7 +109,7 @@ class Attention(msgspec.Struct, frozen=True):
     window: int = 0
     qkv_bias: bool = False
     out_bias: bool = False
-    qk_norm: Literal["none", "head", "all"] = "none"
+    qk_norm: Literal["none", "head", "each", "all"] = "none"
     query_scaling: QueryScaling | None = None
     sinks: bool = False
     head_dim: int = 0

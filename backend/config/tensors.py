@@ -8,7 +8,8 @@ Names here are ours, Hugging Face's for a Llama where it has the tensor:
     model.layers.I.self_attn.q_proj k_proj v_proj gate_proj o_proj q_norm k_norm sinks
                      q_a_proj q_a_norm q_b_proj kv_a_proj kv_a_norm kv_b_proj, or k_b_proj v_b_proj
     model.layers.I.attention_output_norm       norm of what attention gives
-    model.layers.I.post_attention_layernorm    norm before the MLP, or in its only place
+    model.layers.I.post_attention_layernorm    norm before the MLP, or in its only place; none where
+                                               attention and MLP share one
     model.layers.I.short_conv.b_proj c_proj x_proj conv out_proj
     model.layers.I.linear_attn.q_proj k_proj v_proj z_proj b_proj a_proj q_conv k_conv v_conv
                                                rates dt norm out_proj
@@ -168,9 +169,12 @@ def _layer(
         (layer.attention or layer.state, "input_layernorm", "attention_output_norm"),
         (layer.mlp, "post_attention_layernorm", "mlp_output_norm"),
     ):
-        if part is not None and layer.norms != "after":
+        if part is None:
+            continue
+        is_shared = layer.norms == "parallel" and part is layer.mlp
+        if layer.norms != "after" and not is_shared:
             yield from _norm(before, hidden, norm)
-        if part is not None and layer.norms in ("after", "around"):
+        if layer.norms in ("after", "around"):
             yield from _norm(after, hidden, norm)
     if layer.attention is not None:
         yield from _attention(config, layer.attention)
@@ -282,7 +286,7 @@ def _of_heads(config: ModelConfig, attention: Attention) -> Iterator[tuple[str, 
             continue
         if attention.qk_norm == "head":
             yield f"{name}.weight", TensorInfo((dim,))
-        elif attention.qk_norm == "all":
+        elif attention.qk_norm in ("each", "all"):
             yield f"{name}.weight", TensorInfo((size,), cut)
     if attention.sinks:
         yield "sinks.weight", TensorInfo((config.num_heads,), is_wide=True)

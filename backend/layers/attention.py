@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from backend.config.model_config import ModelConfig
-from backend.config.spec import Attention, QueryScaling
+from backend.config.spec import Attention, Norm, QueryScaling
 from backend.layers.compute_context import ComputeContext
 from backend.layers.linear import ColumnParallelLinear, RowParallelLinear
 from backend.layers.loader import WeightLoader
@@ -123,8 +124,8 @@ class QKNorm:
         self._ops, self._tp = context.ops, context.tp
         own = shard.heads_of(attention.num_kv_heads)
         self._num_heads, self._num_kv_heads = own.num_heads, own.num_kv_heads
-        self._is_by_head = attention.qk_norm == "head"
-        self._eps = config.spec.norm.eps
+        self._kind = attention.qk_norm
+        self._norm, self._eps = config.spec.norm, config.spec.norm.eps
         self._query = _weight(loader, "q_norm", config)
         # A layer that shares keys has queries alone.
         has_keys = attention.shares_kv_of is None
@@ -136,12 +137,16 @@ class QKNorm:
         """Normalise in place. qkv: [T, Hq + 2 Hkv, D]."""
         queries = qkv[:, : self._num_heads]
         keys = qkv[:, self._num_heads : self._num_heads + self._num_kv_heads]
-        if self._is_by_head:
+        if self._kind == "head":
             self._ops.head_norm(queries, self._query, self._eps)
             if self._key is not None:
                 self._ops.head_norm(keys, self._key, self._eps)
             return
-        assert self._key is not None, "no family that shares keys normalises all heads as one"
+        assert self._key is not None, "no family that shares keys has other norms of heads"
+        if self._kind == "each":
+            for part, weight in ((queries, self._query), (keys, self._key)):
+                part.copy_(_by_head(part, weight.view(part.shape[1:]), self._norm))
+            return
         # The mean is that of all ranks' heads.
         squares = [part.float().pow(2).sum((1, 2)) for part in (queries, keys)]
         sums = self._tp.all_reduce(torch.stack(squares, 1))
@@ -151,6 +156,14 @@ class QKNorm:
         ):
             whole = part.float() * scale[:, None, None] * weight.float().view(part.shape[1:])
             part.copy_(whole)
+
+
+def _by_head(heads: Tensor, weight: Tensor, norm: Norm) -> Tensor:
+    """[T, n, D] -> each head normalised by itself, times its own weights, [n, D]. float32."""
+    wide, width = heads.float(), heads.shape[-1:]
+    if norm.kind == "layer":
+        return F.layer_norm(wide, width, eps=norm.eps) * weight.float()
+    return F.rms_norm(wide, width, eps=norm.eps) * weight.float()
 
 
 def _weight(loader: WeightLoader, name: str, config: ModelConfig) -> Tensor:

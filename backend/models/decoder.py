@@ -298,7 +298,7 @@ class DecoderLayer:
         self._scale = layer.residual_scale
         if layer.norms != "after" and (layer.attention or layer.state):
             self._input_norm = norm("input_layernorm")
-        if layer.norms != "after" and layer.mlp:
+        if layer.norms not in ("after", "parallel") and layer.mlp:
             self._post_norm = norm("post_attention_layernorm")
         if layer.norms in ("after", "around"):
             self._attention_norm, self._mlp_norm = (
@@ -356,6 +356,14 @@ class DecoderLayer:
                 x = self._input_norm.forward(_wanted(x, step), attended)[1]
                 inner = self._scaled(self._feed(x))
                 return self._post_norm.forward(x, inner)[1], None
+            case "parallel" | "parallel_two":
+                x, normed = self._input_norm.forward(x, delta)
+                mixed, x = self._mix(normed, step), _wanted(x, step)
+                if self._places == "parallel":
+                    normed = _wanted(normed, step)
+                else:
+                    normed = self._post_norm.forward(x)[1]
+                return x, self._scaled(mixed + self._feed(normed))
 
     def _mix(self, x: Tensor, step: LayerStep) -> Tensor:
         """Return what attention gives, or the state mixer, or the sum of both."""

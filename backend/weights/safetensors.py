@@ -81,8 +81,11 @@ class SafetensorsCheckpoint(SourceTable):
         rows = self._rows(name, rows)
         places: tuple[int | slice, ...]
         if len(shape) == 1:
-            is_row = source.expert is None and len(tensor.get_shape()) == 2
-            places = (0, rows) if is_row else (rows,)
+            is_matrix = source.expert is None and len(tensor.get_shape()) == 2
+            if is_matrix and tensor.get_shape()[0] > 1:
+                tensor = tensor[...].flatten()  # a row for each head, or of one number each
+                is_matrix = False
+            places = (0, rows) if is_matrix else (rows,)
         else:
             cols = shifted(cols, shape[1], 0)
             places = (cols, rows) if source.is_transposed else (rows, cols)

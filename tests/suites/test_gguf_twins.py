@@ -26,6 +26,11 @@ TOLERANCES = {
     "gemma": GELU,
     "gpt2": GELU,
     "starcoder2": GELU,
+    "gpt_neox": GELU,
+    "falcon_h1": {},
+    "falcon": GELU,
+    "phi3": {},
+    "phi": GELU,
     # It reads no eps of these: its norms add 0.
     "qwen2_5_vl": {"atol": 1e-3, "rtol": 0.0},
 }

@@ -73,9 +73,9 @@ def _glm4(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_rope_dimension_count(config.head_dim // 2)
 
 
-def _stablelm(writer: gguf.GGUFWriter, config: Any) -> None:
+def stablelm_metadata(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads // 4)
-    writer.add_parallel_residual(False)
+    writer.add_parallel_residual(config.use_parallel_residual)
 
 
 def _olmo(writer: gguf.GGUFWriter, config: Any) -> None:
@@ -249,7 +249,12 @@ LATE = {
     "stablelm": FamilyCase(
         "StableLmForCausalLM",
         {"hidden_size": 96, "use_qkv_bias": True},
-        twin=GGUFTwin("STABLELM", metadata=_stablelm),
+        twin=GGUFTwin("STABLELM", metadata=stablelm_metadata),
+    ),
+    "stablelm, side by side": FamilyCase(
+        "StableLmForCausalLM",
+        {"hidden_size": 96, "use_parallel_residual": True},
+        twin=GGUFTwin("STABLELM", metadata=stablelm_metadata),
     ),
     "olmo": FamilyCase(
         "OlmoForCausalLM",

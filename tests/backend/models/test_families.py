@@ -21,13 +21,14 @@ from tests.backend.models.latent_cases import LATENT
 from tests.backend.models.learned_position_cases import LEARNED_POSITIONS
 from tests.backend.models.llama_like_cases import LLAMA_LIKE
 from tests.backend.models.mamba_cases import MAMBAS
+from tests.backend.models.parallel_cases import PARALLEL
 from tests.backend.models.predicted_memory import held_bytes, predicted_bytes
 from tests.backend.models.state_cases import STATES
 from tests.backend.models.tiny_engine import engine_of, logits_of, run, scheduler_of, sequence
 from tests.backend.tp_ranks import run_ranks
 
 CASES = LLAMA_LIKE | EXPERTS | GEMMA | GEMMA4 | GPT_OSS | LATENT | LEARNED_POSITIONS | STATES
-CASES |= DELTA_NETS | MAMBAS | LATE
+CASES |= DELTA_NETS | MAMBAS | LATE | PARALLEL
 
 
 @pytest.fixture(scope="module", params=sorted(CASES))

@@ -53,6 +53,15 @@ CASES = {
         is_whole=True,
         num_tokens=100,
     ),
+    "gpt_neox": FamilyCase(
+        "GPTNeoXForCausalLM", _GPT | {"intermediate_size": 96}, is_whole=True, num_tokens=100
+    ),
+    "cohere": FamilyCase(
+        "CohereForCausalLM",
+        {name: _SIZES[name] for name in SIZES} | {"use_qk_norm": True, "logit_scale": 0.5},
+        is_whole=True,
+        num_tokens=100,
+    ),
 }
 
 

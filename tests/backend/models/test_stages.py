@@ -28,7 +28,7 @@ from tests.backend.stage_ranks import run_stages
 # One of each way in which layers differ: windows, states, experts, compressed keys, positions.
 VARIED = [
     "llama", "gemma3", "gemma2", "gpt_oss", "qwen3_next", "granitemoehybrid", "nemotron_h",
-    "lfm2_moe", "deepseek_v2", "opt, 350m", "gpt2",
+    "lfm2_moe", "deepseek_v2", "opt, 350m", "gpt2", "gpt_neox", "cohere2",
 ]  # fmt: skip
 
 Text = dict[int, list[SeqOutput]]

@@ -12,7 +12,8 @@ DECODERS = [
     name
     for name in sorted(HF_ARCHITECTURES)
     if name.endswith(("CausalLM", "LMHeadModel", "T5ForConditionalGeneration"))
-    and name != "T5WithLMHeadModel"  # as T5ForConditionalGeneration was called until 2020
+    # What T5ForConditionalGeneration and FalconForCausalLM were called once.
+    and name not in ("T5WithLMHeadModel", "RWForCausalLM")
 ]
 WIDTHS = ("hidden_size", "n_embd", "d_model")
 

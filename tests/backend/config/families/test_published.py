@@ -7,6 +7,8 @@ import pytest
 from backend.config.architectures import HF_ARCHITECTURES, load_family
 from tests.backend.config.families.family_config import config_of
 
+# A field of _COMMON or _SIZES that a file does not have.
+ABSENT: Any = object()
 # What nearly all of them have.
 _COMMON: dict[str, Any] = {
     "attention_dropout": 0.0,
@@ -160,6 +162,134 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any], tuple[int, int, int, float, str]
         },
         (65536, 0, 64, 5e5, "yarn"),
     ),
+    "Pythia 160M": (
+        "GPTNeoXForCausalLM",
+        {
+            "hidden_act": "gelu",
+            "intermediate_size": 1024,
+            "layer_norm_eps": 1e-05,
+            "max_position_embeddings": 2048,
+            "rotary_emb_base": 10000,
+            "rotary_pct": 0.25,
+            "tie_word_embeddings": False,
+            "use_parallel_residual": True,
+            "num_key_value_heads": ABSENT,
+            "rms_norm_eps": ABSENT,
+        },
+        (2048, 0, 16, 1e4, ""),
+    ),
+    "Phi-2": (
+        "PhiForCausalLM",
+        {
+            "embd_pdrop": 0.0,
+            "hidden_act": "gelu_new",
+            "layer_norm_eps": 1e-05,
+            "max_position_embeddings": 2048,
+            "partial_rotary_factor": 0.5,
+            "qk_layernorm": False,
+            "resid_pdrop": 0.1,
+            "rope_scaling": None,
+            "rope_theta": 10000.0,
+            "tie_word_embeddings": False,
+            "rms_norm_eps": ABSENT,
+        },
+        (2048, 0, 32, 1e4, ""),
+    ),
+    "Command R": (
+        "CohereForCausalLM",
+        {
+            "attention_bias": False,
+            "layer_norm_eps": 1e-05,
+            "logit_scale": 0.0625,
+            "max_position_embeddings": 8192,
+            "model_max_length": 131072,
+            "pad_token_id": 0,
+            "rope_theta": 8000000.0,
+            "use_qk_norm": False,
+            "rms_norm_eps": ABSENT,
+        },
+        (8192, 0, 64, 8e6, ""),
+    ),
+    "Command R7B": (
+        "Cohere2ForCausalLM",
+        {
+            "attention_bias": False,
+            "cache_implementation": "hybrid",
+            "head_dim": 128,
+            "layer_norm_eps": 1e-05,
+            "layer_switch": 4,
+            "logit_scale": 0.25,
+            "max_position_embeddings": 8192,
+            "order_of_interleaved_layers": "local_attn_first",
+            "pad_token_id": 0,
+            "position_embedding_type": "rope_gptj",
+            "rope_scaling": None,
+            "rope_theta": 50000,
+            "rotary_pct": 1.0,
+            "sliding_window": 4096,
+            "sliding_window_pattern": 4,
+            "use_embedding_sharing": True,
+            "use_gated_activation": True,
+            "use_parallel_block": True,
+            "use_parallel_embedding": True,
+            "rms_norm_eps": ABSENT,
+        },
+        (8192, 4096, 128, 5e4, ""),
+    ),
+    "Falcon 7B": (
+        "FalconForCausalLM",
+        {
+            "alibi": False,
+            "apply_residual_connection_post_layernorm": False,
+            "auto_map": {"AutoConfig": "configuration_falcon.FalconConfig"},
+            "bias": False,
+            "hidden_dropout": 0.0,
+            "layer_norm_epsilon": 1e-05,
+            "multi_query": True,
+            "new_decoder_architecture": False,
+            "parallel_attn": True,
+            "hidden_act": ABSENT,
+            "num_key_value_heads": ABSENT,
+            "intermediate_size": ABSENT,
+            "rms_norm_eps": ABSENT,
+        },
+        (2048, 0, 64, 1e4, ""),
+    ),
+    "GPT-J": (
+        "GPTJForCausalLM",
+        {
+            "activation_function": "gelu_new",
+            "attn_pdrop": 0.0,
+            "embd_pdrop": 0.0,
+            "gradient_checkpointing": False,
+            "layer_norm_epsilon": 1e-05,
+            "n_embd": 256,
+            "n_head": 4,
+            "n_inner": None,
+            "n_layer": 4,
+            "n_positions": 2048,
+            "resid_pdrop": 0.0,
+            "rotary": True,
+            "rotary_dim": 64,
+            "scale_attn_weights": True,
+            "summary_activation": None,
+            "summary_first_dropout": 0.1,
+            "summary_proj_to_labels": True,
+            "summary_type": "cls_index",
+            "summary_use_proj": True,
+            "task_specific_params": {},
+            "tie_word_embeddings": False,
+            "tokenizer_class": "GPT2Tokenizer",
+            "hidden_act": ABSENT,
+            "hidden_size": ABSENT,
+            "intermediate_size": ABSENT,
+            "num_key_value_heads": ABSENT,
+            "num_hidden_layers": ABSENT,
+            "num_attention_heads": ABSENT,
+            "rms_norm_eps": ABSENT,
+        },
+        (2048, 0, 64, 1e4, ""),
+    ),
 }
 
 
@@ -167,6 +297,7 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any], tuple[int, int, int, float, str]
 def test_published_fields_are_all_known(name: str) -> None:
     architecture, own, expected = PUBLISHED[name]
     values = _COMMON | _SIZES | {"architectures": [architecture]} | own
+    values = {name: value for name, value in values.items() if value is not ABSENT}
     config = config_of(load_family(HF_ARCHITECTURES[architecture]), values)
     attention = config.spec.layers[0].attends
     rope = attention.rope
