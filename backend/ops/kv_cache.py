@@ -20,16 +20,16 @@ SCALE_BYTES = 4
 class KVCache:
     """Keys and values of all layers for this rank's KV heads.
 
-    data: [places, blocks, numbers]. A layer has, in all blocks of its cache group, numbers of one
-    place that are [2, kv_heads, block_size, head_dim], with int8, or fp8 as uint8, which our own
-    ops alone have, [.., head_dim + SCALE_BYTES]; layers of several groups share a place, in
-    different blocks. Where all layers keep alike, each of a group has a place of its own; where
-    they do not, there is one place, in which those of a group lie one after the other. A layer
-    that shares another's keys and values has that one's. A head's part of a block is one piece, so
-    that what is gathered for a sequence lies head by head, as products want it; the order within
-    the piece is the ops' own. Attention reads places it then hides, and a hidden NaN would still be
-    one: a block is cleared before its first place is written, unless all of them are, and
-    so shows nobody what another has left. states: of the layers that keep any.
+    data: [places, blocks, numbers]; a block's places lie together. A layer has, in all blocks of
+    its cache group, numbers of one place that are [2, kv_heads, block_size, head_dim], with int8,
+    or fp8 as uint8, which our own ops alone have, [.., head_dim + SCALE_BYTES]; layers of several
+    groups share a place, in different blocks. Where all layers keep alike, each of a group has a
+    place of its own; where they do not, there is one place, in which those of a group lie one after
+    the other. A layer that shares another's keys and values has that one's. A head's part of a
+    block is one piece, so that what is gathered for a sequence lies head by head, as products want
+    it; the order within the piece is the ops' own. Attention reads places it then hides, and a
+    hidden NaN would still be one: a block is cleared before its first place is written, unless all
+    of them are, and so shows nobody what another has left. states: of the layers that keep any.
     """
 
     def __init__(
@@ -65,7 +65,8 @@ class KVCache:
                 self._starts[layer] = divmod(before, width)
                 before += sizes[layer]
         num_places = 1 + max((place for place, _ in self._starts.values()), default=-1)
-        self.data = zeros((num_places, num_blocks, width), dtype, device)
+        # Memory comes in huge pages: were layers apart, a first block would take one for each.
+        self.data = zeros((num_blocks, num_places, width), dtype, device).transpose(0, 1)
         self._layers = [
             self._view(owner) if owner in self._starts else None for owner in self._owners
         ]
