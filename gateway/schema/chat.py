@@ -27,13 +27,12 @@ from gateway.schema.messages import (
     Tools,
     check_conversation,
 )
-from gateway.schema.sampling import SamplingFields, check_beside
+from gateway.schema.sampling import check_beside
+from gateway.schema.thinking import ReasoningEffort, ThinkingFields
 from gateway.schema.usage import Usage
 
-ReasoningEffort = Annotated[str, Meta(max_length=64)]
 
-
-class ChatRequest(SamplingFields, frozen=True, kw_only=True):
+class ChatRequest(ThinkingFields, frozen=True, kw_only=True):
     """Body of POST /v1/chat/completions.
 
     Fields from `metadata` on are accepted for clients' sake and change nothing.
@@ -45,9 +44,8 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     chat_template_kwargs: variables of the model's template, such as enable_thinking.
     chat_template: the name of one of the model's templates; by default tool_use where there are
     tools and the model has one, else default.
-    thinking_token_budget: tokens that a thought may have; it is ended then.
-    reasoning_effort: a variable of the template; with none and minimal, enable_thinking is false,
-    else true, unless chat_template_kwargs sets it.
+    reasoning_effort: a variable of the template; none and minimal turn thinking off, others on,
+    unless another field says whether to think.
     """
 
     messages: Messages
@@ -67,7 +65,6 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
     chat_template: str | None = None
     reasoning_effort: ReasoningEffort | None = None
-    thinking_token_budget: MaxTokens | None = None
 
     metadata: dict[str, Any] | None = None
     store: bool | None = None
@@ -145,6 +142,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
             message = "Invalid 'modalities': this model answers in text only."
             raise invalid(message, "modalities", "unsupported_parameter")
         check_hosted(self.moderation, self.prompt_cache_options)
+        self.check_thinking()
         self._check_functions()
         self._check_tools()
         self.check_sampling(self.max_output_tokens)
