@@ -55,6 +55,7 @@ FIELDS = {
     "stop_sequences": "Texts that end the answer; they are not part of it.",
     "thinking": "Whether the model thinks first, where its template has a switch.",
     "enable_thinking": "The same as a boolean.",
+    "reasoning": "How hard to think, whether at all, and for how many tokens.",
     "thinking_token_budget": "Tokens that a thought may have; it is ended then.",
     "thinking_budget": "Another name of thinking_token_budget.",
     "output_config": "How much effort, and what the answer must match.",

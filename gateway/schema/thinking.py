@@ -35,6 +35,18 @@ class Thinking(msgspec.Struct, frozen=True, kw_only=True):
         return self.type if self.type in ("enabled", "disabled") else "adaptive"
 
 
+class ChatReasoning(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenRouter's and Ollama's words for it. exclude: accepted; thoughts are a part of their own.
+
+    max_tokens: so many tokens of thought at most.
+    """
+
+    effort: ReasoningEffort | None = None
+    enabled: bool | None = None
+    max_tokens: MaxTokens | None = None
+    exclude: bool | None = None
+
+
 class ThinkingFields(SamplingFields, frozen=True, kw_only=True):
     """What a chat is asked for in the words of a completion, and whether to think.
 

@@ -398,6 +398,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"enable_thinking": True, "thinking": {"type": "disabled"}}, "enable_thinking"),
     ({"thinking_budget": 1, "thinking_token_budget": 2}, "thinking_budget"),
     ({"thinking": {"type": "sometimes"}}, "thinking.type"),
+    ({"reasoning": {"effort": "low"}, "reasoning_effort": "high"}, "reasoning_effort"),
     ({"modalities": ["text", "audio"]}, "modalities"),
     ({"functions": [{"name": "f"}], "tools": TOOLS}, "functions"),
     ({"functions": [{"name": "f"}, {"name": "f"}]}, "functions"),
@@ -546,6 +547,11 @@ async def test_templates_variables_are_the_requests_then_the_servers() -> None:
             {"thinking": True},
         ),
         ({"thinking_budget": 9}, {"thinking_budget": 9}),
+        ({"reasoning": {"effort": "low"}}, switched("adaptive", reasoning_effort="low")),
+        (
+            {"reasoning": {"enabled": True, "max_tokens": 9}},
+            switched("enabled", thinking_budget=9),
+        ),
         (
             {"thinking": {"type": "enabled", "budget_tokens": 9}},
             switched("enabled", thinking_budget=9),
