@@ -69,6 +69,12 @@ _REGEX_FAULT = "\nerror: "
 _PICTURE = re.compile(r"\s*(\d+ \||\^|\|)")
 _ADVICE = re.compile(r"; following special tokens are available.*", re.DOTALL)
 _MAX_REASON_LENGTH = 300
+# Where it tells its user which of its options to set, or how it is built.
+_IN_OUR_WORDS = {
+    "oneOf constraints are not supported": "its branches are not known to exclude each other",
+    "is not present in a registry": "it refers to what is not in the schema",
+    "lookarounds not supported": "look-around and \\b are not supported",
+}
 
 
 # llguidance's keyword for how JSON is written; what clients put there is taken out.
@@ -292,6 +298,9 @@ def _reason(complaint: str) -> str:
         return "nothing matches it"
     if _TOO_COMPLEX.search(complaint):
         return "it is too complex"
+    for words, reason in _IN_OUR_WORDS.items():
+        if words in complaint:
+            return reason
     if "regex parse error:" in complaint:
         return f"regex parse error: {complaint.rpartition(_REGEX_FAULT)[2].splitlines()[0]}"
     # Special tokens have no names here, and its debugging output stands between angle brackets.

@@ -63,7 +63,7 @@ def read_chat(request: ChatRequest) -> TextRequest:
         logprobs=request.num_logprobs,
         prompt_logprobs=request.prompt_logprobs,
         tools=_tool_use(request),
-        max_thought_tokens=request.thinking_token_budget,
+        max_thought_tokens=request.max_thought_tokens,
         is_streamed=bool(request.stream),
         max_tokens_field=request.max_tokens_field,
     )

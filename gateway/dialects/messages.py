@@ -49,7 +49,7 @@ def read_messages(request: MessagesRequest) -> TextRequest:
         max_tokens=request.max_tokens,
         takes_what_fits=True,
         tools=tools_of(request),
-        max_thought_tokens=request.thinking.budget_tokens if request.thinking else None,
+        max_thought_tokens=_budget(request),
         is_streamed=bool(request.stream),
     )
 
@@ -64,8 +64,10 @@ def conversation_of(request: CountTokensRequest) -> PlainConversation:
     conversation = PlainConversation(
         messages=messages,
         continue_final_message=request.messages[-1].role == "assistant" or None,
-        chat_template_kwargs=_template_options(request),
+        chat_template_kwargs=request.chat_template_kwargs,
         reasoning_effort=_effort(request),
+        thinking_mode=request.thinking.mode if request.thinking else None,
+        max_thought_tokens=_budget(request),
     )
     check_conversation(conversation)
     return conversation
@@ -103,6 +105,10 @@ def tools_of(request: CountTokensRequest) -> ToolUse | None:
         allowed=allowed,
         untold=frozenset(known.untold),
     )
+
+
+def _budget(request: CountTokensRequest) -> int | None:
+    return request.thinking.budget_tokens if request.thinking else None
 
 
 def _effort(request: CountTokensRequest) -> str | None:
@@ -146,14 +152,6 @@ def _tool(tool: AnthropicTool, where: str) -> Tool:
             strict=tool.strict,
         )
     )
-
-
-def _template_options(request: CountTokensRequest) -> dict[str, object] | None:
-    """Return the template's variables: whether to think, unless the request sets that itself."""
-    options = request.chat_template_kwargs or {}
-    if request.thinking is None or "enable_thinking" in options:
-        return request.chat_template_kwargs
-    return {**options, "enable_thinking": request.thinking.type != "disabled"}
 
 
 def _response_format(asked: OutputFormat | None) -> ResponseFormat | None:

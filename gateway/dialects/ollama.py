@@ -98,8 +98,8 @@ def _conversation(request: OllamaTextRequest, messages: list[ChatMessage]) -> Pl
         messages=messages,
         continue_final_message=(messages[-1].role == "assistant" and bool(messages[-1].text))
         or None,
-        chat_template_kwargs={"enable_thinking": think} if isinstance(think, bool) else None,
         reasoning_effort=think if isinstance(think, str) else None,
+        thinking_mode=("enabled" if think else "disabled") if isinstance(think, bool) else None,
     )
     check_conversation(conversation)
     return conversation

@@ -20,8 +20,8 @@ from gateway.schema.responses import (
     ResponsesToolChoice,
     TextOptions,
 )
-from gateway.schema.sampling import SamplingFields
 from gateway.schema.structured import JsonSchemaFormat, ResponseFormat
+from gateway.schema.thinking import ThinkingFields
 
 
 def read_responses(request: ResponsesRequest) -> TextRequest:
@@ -30,7 +30,7 @@ def read_responses(request: ResponsesRequest) -> TextRequest:
     tools = _tool_use(request, offered)
     reasoning, text = _configuration(request)
     # What requests have in common, in the words of a chat.
-    shared = {name: getattr(request, name) for name in SamplingFields.__struct_fields__}
+    shared = {name: getattr(request, name) for name in ThinkingFields.__struct_fields__}
     chat = ChatRequest(
         **shared
         | {
@@ -47,6 +47,7 @@ def read_responses(request: ResponsesRequest) -> TextRequest:
         max_tokens=request.max_output_tokens,
         logprobs=request.num_logprobs,
         tools=tools,
+        max_thought_tokens=request.max_thought_tokens,
         is_streamed=bool(request.stream),
         prompt_field="input",
         max_tokens_field="max_output_tokens",

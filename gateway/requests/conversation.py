@@ -21,6 +21,9 @@ from gateway.schema.messages import (
 )
 from gateway.text.tokenizer import TokenizerError
 
+# What templates call the switch: most; DeepSeek's, Granite's and Kimi's; MiniMax's, by its mode.
+SWITCHES = frozenset(("enable_thinking", "thinking", "thinking_mode"))
+
 
 async def encode_conversation(
     request: ConversationFields,
@@ -70,10 +73,14 @@ def _options(request: ConversationFields, defaults: dict[str, Any]) -> dict[str,
     """Return the template's variables: the request's go before the server's, as in vLLM."""
     asked = request.chat_template_kwargs or {}
     options = {**defaults, **asked}
-    if request.reasoning_effort is not None:
-        options["reasoning_effort"] = request.reasoning_effort
-        if "enable_thinking" not in asked:
-            options["enable_thinking"] = request.reasoning_effort not in ("none", "minimal")
+    mode, effort = request.thinking_mode, request.reasoning_effort
+    if effort is not None:
+        options["reasoning_effort"] = effort
+        mode = mode or ("disabled" if effort in ("none", "minimal") else "adaptive")
+    if mode is not None and not SWITCHES & asked.keys():
+        options |= dict.fromkeys(SWITCHES, mode != "disabled") | {"thinking_mode": mode}
+    if request.max_thought_tokens is not None and "thinking_budget" not in asked:
+        options["thinking_budget"] = request.max_thought_tokens
     return options
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.errors import invalid
 from gateway.requests.grammars import enforceable_schema
 from gateway.requests.text_request import ToolUse
 from gateway.sandbox.grammar_validator import GrammarValidator
@@ -35,14 +36,23 @@ async def callable_functions(
         function = tool.function
         if not tools.may_call(function.name):
             continue
-        is_strict = bool(function.strict)
+        is_strict, place = bool(function.strict), tools.schema_place(number)
+        owner = f"of the tool '{function.name}'"
+        given = function.parameters or {}
+        if not _is_of_objects(given):
+            if is_strict:
+                message = f"Invalid '{place}' {owner}: type: arguments are an object."
+                raise invalid(message, f"{place}.type", "invalid_schema")
+            not_enforced.append(f"{place}.type")
         schema, paths = await enforceable_schema(
-            {"type": "object", **(function.parameters or {})},
-            validator,
-            is_strict=is_strict,
-            param=tools.schema_place(number),
-            owner=f"of the tool '{function.name}'",
+            {**given, "type": "object"}, validator, is_strict=is_strict, param=place, owner=owner
         )
-        functions.append(Function(function.name, {"type": "object", **schema}, is_strict))
+        functions.append(Function(function.name, {**schema, "type": "object"}, is_strict))
         not_enforced += paths
     return functions, not_enforced
+
+
+def _is_of_objects(schema: dict[str, Any]) -> bool:
+    """Whether its type allows what arguments are."""
+    given = schema.get("type", "object")
+    return given == "object" or (isinstance(given, list) and "object" in given)

@@ -13,6 +13,7 @@ from msgspec import Meta
 from backend.wire.sampling import MaxTokens, Temperature, TopK, TopP
 from gateway.errors import invalid, missing
 from gateway.schema.sampling import CacheSalt, Priority, RequestId, StopString, Timeout
+from gateway.schema.thinking import Thinking
 
 ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 BlockId = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -96,18 +97,6 @@ class AnthropicToolChoice(msgspec.Struct, frozen=True, kw_only=True):
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
-
-
-class Thinking(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether to think first.
-
-    budget_tokens: so many tokens of thought at most. display: `omitted` shows none of it, any
-    other word all of it.
-    """
-
-    type: Literal["enabled", "disabled", "adaptive", "between_tools"]
-    budget_tokens: Annotated[int, Meta(ge=1)] | None = None
-    display: Annotated[str, Meta(max_length=64)] | None = None
 
 
 class OutputFormat(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,13 +27,12 @@ from gateway.schema.messages import (
     Tools,
     check_conversation,
 )
-from gateway.schema.sampling import SamplingFields, check_beside
+from gateway.schema.sampling import check_beside
+from gateway.schema.thinking import ChatReasoning, ReasoningEffort, ThinkingFields
 from gateway.schema.usage import Usage
 
-ReasoningEffort = Annotated[str, Meta(max_length=64)]
 
-
-class ChatRequest(SamplingFields, frozen=True, kw_only=True):
+class ChatRequest(ThinkingFields, frozen=True, kw_only=True):
     """Body of POST /v1/chat/completions.
 
     Fields from `metadata` on are accepted for clients' sake and change nothing.
@@ -45,9 +44,8 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     chat_template_kwargs: variables of the model's template, such as enable_thinking.
     chat_template: the name of one of the model's templates; by default tool_use where there are
     tools and the model has one, else default.
-    thinking_token_budget: tokens that a thought may have; it is ended then.
-    reasoning_effort: a variable of the template; with none and minimal, enable_thinking is false,
-    else true, unless chat_template_kwargs sets it.
+    reasoning_effort: a variable of the template; none and minimal turn thinking off, others on,
+    unless another field says whether to think. reasoning: effort, switch and budget at once.
     """
 
     messages: Messages
@@ -67,7 +65,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
     chat_template: str | None = None
     reasoning_effort: ReasoningEffort | None = None
-    thinking_token_budget: MaxTokens | None = None
+    reasoning: ChatReasoning | None = None
 
     metadata: dict[str, Any] | None = None
     store: bool | None = None
@@ -81,6 +79,13 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     moderation: dict[str, Any] | None = None
     audio: dict[str, Any] | None = None
     web_search_options: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Fill what an object says of thoughts into the fields that say the same."""
+        super().__post_init__()
+        for name, value in self._reasoning.items():
+            if getattr(self, name) is None:
+                msgspec.structs.force_setattr(self, name, value)
 
     @property
     def max_output_tokens(self) -> int | None:
@@ -145,9 +150,25 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
             message = "Invalid 'modalities': this model answers in text only."
             raise invalid(message, "modalities", "unsupported_parameter")
         check_hosted(self.moderation, self.prompt_cache_options)
+        self.check_thinking()
+        for name, value in self._reasoning.items():
+            if getattr(self, name) != value:
+                raise invalid(f"'reasoning' and '{name}' say different things.", name)
         self._check_functions()
         self._check_tools()
         self.check_sampling(self.max_output_tokens)
+
+    @property
+    def _reasoning(self) -> dict[str, Any]:
+        """What `reasoning` says, by the names of fields."""
+        if self.reasoning is None:
+            return {}
+        said = {
+            "reasoning_effort": self.reasoning.effort,
+            "enable_thinking": self.reasoning.enabled,
+            "thinking_token_budget": self.reasoning.max_tokens,
+        }
+        return {name: value for name, value in said.items() if value is not None}
 
     def _check_functions(self) -> None:
         """Refuse functions beside tools, and a choice among none."""

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from gateway.errors import invalid, missing
 from gateway.schema.template_options import fault_of_options
+from gateway.schema.thinking import ThinkingMode
 
 FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 MessageName = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -208,7 +209,7 @@ class ConversationFields(Protocol):
     continue_final_message: end inside the last message, so that the model goes on with it.
     chat_template_kwargs: variables of the model's template. chat_template: the name of one of the
     model's templates; those of others are not run. reasoning_effort: a variable, too, and whether
-    to think at all.
+    to think at all unless thinking_mode says so. max_thought_tokens: of what is thought.
     """
 
     @property
@@ -227,6 +228,10 @@ class ConversationFields(Protocol):
     def chat_template(self) -> str | None: ...
     @property
     def reasoning_effort(self) -> str | None: ...
+    @property
+    def thinking_mode(self) -> ThinkingMode | None: ...
+    @property
+    def max_thought_tokens(self) -> int | None: ...
 
 
 class PlainConversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,6 +245,8 @@ class PlainConversation(msgspec.Struct, frozen=True, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
     chat_template: str | None = None
     reasoning_effort: str | None = None
+    thinking_mode: ThinkingMode | None = None
+    max_thought_tokens: int | None = None
 
 
 def check_conversation(fields: ConversationFields) -> None:

@@ -11,10 +11,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from backend.wire.sampling import MaxTokens, NumLogprobs
 from gateway.errors import invalid
-from gateway.schema.chat import ReasoningEffort, TokenLogprob
+from gateway.schema.chat import TokenLogprob
 from gateway.schema.hosted import check_hosted
 from gateway.schema.messages import CallId
-from gateway.schema.sampling import SamplingFields
+from gateway.schema.thinking import ReasoningEffort, ThinkingFields
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 # Without these, an answer has no log-probabilities and no thoughts that come back.
@@ -118,7 +118,7 @@ InputItems = Annotated[list[InputItem], Meta(min_length=1, max_length=16_384)]
 ResponsesTools = Annotated[list[ResponsesTool], Meta(max_length=128)]
 
 
-class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
+class ResponsesRequest(ThinkingFields, frozen=True, kw_only=True):
     """Body of POST /v1/responses.
 
     input: a user's message, or all items that were said, called and answered before.
@@ -210,6 +210,7 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
         if self.top_logprobs and self.num_logprobs is None:
             message = f"'top_logprobs' may only be given together with \"{LOGPROBS}\" in 'include'."
             raise invalid(message, "top_logprobs")
+        self.check_thinking()
         self.check_sampling(self.max_output_tokens)
 
 

@@ -39,3 +39,9 @@ def fake_templates(
 ) -> ChatTemplates:
     """Return a model's templates by name."""
     return ChatTemplates(cast("dict[str, ChatTemplate]", templates), default_options)
+
+
+def switched(mode: str, **others: Any) -> dict[str, Any]:
+    """Return the variables by which templates know whether to think, and others."""
+    is_on = mode != "disabled"
+    return {"enable_thinking": is_on, "thinking": is_on, "thinking_mode": mode, **others}

@@ -9,7 +9,7 @@ from gateway.dialects.messages import tools_of
 from gateway.schema.anthropic import CountTokensRequest
 from gateway.service import Limits
 from tests.gateway.dialects.anthropic_client import TOOL, ask, playing
-from tests.gateway.fake_template import FakeTemplate
+from tests.gateway.fake_template import FakeTemplate, switched
 from tests.gateway.fakes import FakePool
 
 
@@ -100,9 +100,9 @@ async def test_any_word_for_how_thoughts_are_shown_is_taken() -> None:
     ("thinking", "options"),
     [
         (None, {}),
-        ({"type": "enabled", "budget_tokens": 1024}, {"enable_thinking": True}),
-        ({"type": "adaptive"}, {"enable_thinking": True}),
-        ({"type": "disabled"}, {"enable_thinking": False}),
+        ({"type": "enabled", "budget_tokens": 1024}, switched("enabled", thinking_budget=1024)),
+        ({"type": "adaptive"}, switched("adaptive")),
+        ({"type": "disabled"}, switched("disabled")),
     ],
 )
 async def test_thinking_is_a_variable_of_the_template(
@@ -113,7 +113,7 @@ async def test_thinking_is_a_variable_of_the_template(
 
 async def test_effort_is_a_variable_of_the_template() -> None:
     options = (await shown(output_config={"effort": "low"})).options
-    assert options == {"reasoning_effort": "low", "enable_thinking": True}
+    assert options == switched("adaptive", reasoning_effort="low")
 
 
 async def test_last_message_of_an_assistant_is_gone_on_with() -> None:

@@ -13,11 +13,13 @@ from starlette.types import ASGIApp
 from backend.wire.messages import FinishReason
 from backend.wire.sampling import Grammar
 from gateway.app import create_app
+from gateway.dialects.chat import read_chat
 from gateway.sampling_defaults import SamplingDefaults
 from gateway.sandbox.chat_template import TemplateBusy, TemplateFailure
 from gateway.sandbox.chat_templates import ChatTemplates
+from gateway.schema.chat import ChatRequest
 from gateway.service import Limits
-from tests.gateway.fake_template import FakeTemplate, fake_templates
+from tests.gateway.fake_template import FakeTemplate, fake_templates, switched
 from tests.gateway.fakes import Exchange, FakePool, make_service, settle
 
 if TYPE_CHECKING:
@@ -393,6 +395,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"chat_template_kwargs": "enable_thinking"}, "chat_template_kwargs"),
     ({"chat_template": "tool_use"}, "chat_template"),
     ({"reasoning_effort": "x" * 65}, "reasoning_effort"),
+    ({"enable_thinking": True, "thinking": {"type": "disabled"}}, "enable_thinking"),
+    ({"thinking_budget": 1, "thinking_token_budget": 2}, "thinking_budget"),
+    ({"thinking": {"type": "sometimes"}}, "thinking.type"),
+    ({"reasoning": {"effort": "low"}, "reasoning_effort": "high"}, "reasoning_effort"),
     ({"modalities": ["text", "audio"]}, "modalities"),
     ({"functions": [{"name": "f"}], "tools": TOOLS}, "functions"),
     ({"functions": [{"name": "f"}, {"name": "f"}]}, "functions"),
@@ -522,10 +528,56 @@ async def test_templates_variables_are_the_requests_then_the_servers() -> None:
     assert [conversation.options for conversation in template.seen] == [
         date | {"enable_thinking": False},
         date | {"enable_thinking": True, "python_tools": ["a"]},
-        date | {"enable_thinking": False, "reasoning_effort": "none"},
+        date | switched("disabled", reasoning_effort="none"),
         date | {"enable_thinking": False, "reasoning_effort": "low"},
-        date | {"enable_thinking": True, "reasoning_effort": "low"},  # vLLM: the field wins
+        date | switched("adaptive", reasoning_effort="low"),  # vLLM: the field wins
     ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "options"),
+    [
+        ({"thinking": {"type": "enabled", "clear_thinking": False}}, switched("enabled")),
+        ({"thinking": {"type": "disabled"}, "reasoning_effort": "high"}, switched("disabled")),
+        ({"thinking": {"type": "auto"}}, switched("adaptive")),
+        ({"thinking": False}, switched("disabled")),
+        ({"enable_thinking": True, "reasoning_effort": "none"}, switched("enabled")),
+        (
+            {"enable_thinking": False, "chat_template_kwargs": {"thinking": True}},
+            {"thinking": True},
+        ),
+        ({"thinking_budget": 9}, {"thinking_budget": 9}),
+        ({"reasoning": {"effort": "low"}}, switched("adaptive", reasoning_effort="low")),
+        (
+            {"reasoning": {"enabled": True, "max_tokens": 9}},
+            switched("enabled", thinking_budget=9),
+        ),
+        (
+            {"thinking": {"type": "enabled", "budget_tokens": 9}},
+            switched("enabled", thinking_budget=9),
+        ),
+    ],
+)
+async def test_words_of_other_servers_turn_thinking_on_and_off(
+    fields: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """They were ignored, though another answer was asked for."""
+    template = FakeTemplate()
+    exchange = await answer(playing(b"a"), template, **fields)
+    assert exchange.status == 200
+    assert "x-unisono-ignored-fields" not in exchange.headers
+    [seen] = template.seen
+    effort = (
+        {"reasoning_effort": fields["reasoning_effort"]} if "reasoning_effort" in fields else {}
+    )
+    assert seen.options == options | effort
+
+
+@pytest.mark.parametrize("name", ["thinking_budget", "thinking_token_budget", "thinking"])
+def test_budget_of_a_thought_has_three_names(name: str) -> None:
+    value = {"type": "enabled", "budget_tokens": 5} if name == "thinking" else 5
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], name: value}
+    assert read_chat(msgspec.convert(body, ChatRequest)).max_thought_tokens == 5
 
 
 async def test_template_for_tools_is_taken_for_tools_or_by_name() -> None:

@@ -74,6 +74,22 @@ async def test_strict_tool_is_refused_by_name_path_and_keyword(
     assert "of the tool 'tagger'" in caught.value.message and path in caught.value.message
 
 
+async def test_arguments_are_an_object_whatever_the_schema_says(
+    validator: GrammarValidator,
+) -> None:
+    """A demanded call had an array for its arguments, which the next request refused."""
+    array = {"type": "array", "items": {"type": "integer"}}
+    nullable = {"type": ["object", "null"]}
+    tools = ToolUse(tools=[tool("array", array), tool("nullable", nullable, strict=True)])
+    functions, not_enforced = await callable_functions(tools, validator)
+    assert {function.schema["type"] for function in functions} == {"object"}
+    assert not_enforced == ["tools[0].function.parameters.type"]
+    with pytest.raises(ApiError) as caught:
+        await callable_functions(ToolUse(tools=[tool("array", array, strict=True)]), validator)
+    assert caught.value.status == 400
+    assert caught.value.param == "tools[0].function.parameters.type"
+
+
 async def test_schema_is_named_as_its_dialect_has_it(validator: GrammarValidator) -> None:
     tools = ToolUse(tools=[tool("f", TAGS)], schema_field="tools[{}].input_schema")
     _, not_enforced = await callable_functions(tools, validator)
