@@ -33,7 +33,7 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 1
     nodes: Annotated[
         int,
-        Meta(ge=1, le=64, description="nodes that a group's stages are on; --launcher ray alone"),
+        Meta(ge=1, le=64, description="nodes that a group's ranks are on; --launcher ray alone"),
     ] = 1
     expert_parallel: Annotated[
         bool, Meta(description="ranks have whole experts of a mixture, not columns of each")

@@ -10,7 +10,8 @@ Whoever rings for call n + 1 has read all of call n, so with two buffers nobody 
 another still reads. The bells are system calls: they order the copies on every architecture, and a
 waiting rank sleeps. Since ranks mostly come within microseconds of each other, and waking one takes
 longer, a rank first looks at the others' counts for a while; what it reads of their parts is
-ordered by their bells all the same. Ranks are added in order, in fp32, so all get the same bits.
+ordered by their bells all the same. Ranks are added in one order (summation.py), in fp32, so all
+get the same bits.
 
 A rank that waits for a dead one sleeps until the supervisor ends the group.
 """
@@ -22,6 +23,7 @@ import time
 import torch
 from torch import Tensor
 
+from backend.distributed.summation import sum_in_pairs
 from backend.distributed.tensor_parallel import TensorParallel
 from backend.wire.local.rank_exchange import COUNTER_BYTES, RankExchangeFds
 
@@ -57,16 +59,7 @@ class SharedMemoryParallel(TensorParallel):
             return x
         flat = x.view(-1)
         for part in torch.split(flat, self._slot_bytes // x.element_size()):
-            slots = self._exchange(part)
-            if self.size == 2 and part.is_cpu:
-                # PyTorch adds in fp32 and rounds once.
-                torch.add(*slots, out=part)
-                continue
-            total = slots[0].float()  # a copy unless x is fp32 already
-            total = total + slots[1]
-            for slot in slots[2:]:
-                total += slot
-            part.copy_(total)
+            sum_in_pairs(self._exchange(part), part)
         return x
 
     def all_gather(self, x: Tensor) -> Tensor:
@@ -82,10 +75,24 @@ class SharedMemoryParallel(TensorParallel):
             start += part.numel()
         return gathered.view(self.size, *x.shape).to(x.device)
 
-    def _exchange(self, part: Tensor) -> list[Tensor]:
-        """Show `part` to all; return everyone's, valid until the call after the next."""
+    def hand_out(self, x: Tensor) -> Tensor:
+        """See TensorParallel."""
+        if x.numel() == 0:
+            return x
+        for part in torch.split(x.view(-1), self._slot_bytes // x.element_size()):
+            first = self._exchange(part, shows=self.rank == 0)[0]
+            if self.rank:
+                part.copy_(first)
+        return x
+
+    def _exchange(self, part: Tensor, *, shows: bool = True) -> list[Tensor]:
+        """Show `part` to all; return everyone's, valid until the call after the next.
+
+        shows: False for who has nothing to show, and comes to see alone.
+        """
         slots = self._slots(part.dtype, part.numel())
-        slots[self.rank].copy_(part)
+        if shows:
+            slots[self.rank].copy_(part)
         self._turn = 1 - self._turn
         self._num_calls += 1
         self._counts[self.rank * COUNTER_BYTES // 8] = self._num_calls

@@ -2,7 +2,7 @@
 
 This class is a group of one, which does nothing. Each way in which several ranks meet is a subclass
 in a file of its own (`shm.py`: ranks of one machine, through shared memory; `device_group.py`:
-ranks on devices).
+ranks on devices; `nodes_parallel.py`: ranks of several machines).
 """
 
 import torch
@@ -28,6 +28,10 @@ class TensorParallel:
     def all_gather(self, x: Tensor) -> Tensor:
         """Return what every rank passed, [size, *x.shape]. Shapes must agree."""
         return x.unsqueeze(0)
+
+    def hand_out(self, x: Tensor) -> Tensor:
+        """Make x what it is on the first rank, in place. x: contiguous. Not every kind has it."""
+        return x
 
     def agrees(self, claim: bool) -> bool:
         """Whether all ranks claim it. All must call it."""

@@ -247,8 +247,7 @@ def _plan_memory(rank: _Rank, footprint: Footprint, step_bytes: int = 0) -> Memo
     """Plan this rank's memory, with as many blocks and slots as every rank of the group has
     room for. step_bytes: as MemoryPlan.of takes it; weights are loaded by then."""
     context, tp, pipeline = rank.context, rank.tp, rank.pipeline
-    stages_here = pipeline.size // rank.settings.nodes
-    free_bytes = _free_bytes(context.device, tp, stages_here * rank.settings.dp)
+    free_bytes = _free_bytes(context.device, tp, rank.settings)
     device = RankDevice(context.device.type, _dtype_name(context.dtype), free_bytes)
     plan = MemoryPlan.of(
         rank.config, rank.groups, rank.shard, rank.settings, footprint.total, device, step_bytes
@@ -369,15 +368,18 @@ def _budget(rank: _Rank, plan: MemoryPlan, footprint: Footprint) -> Budget:
     )
 
 
-def _free_bytes(device: torch.device, tp: TensorParallel, num_groups: int) -> int:
+def _free_bytes(device: torch.device, tp: TensorParallel, settings: EngineSettings) -> int:
     """Return what one rank may take: its share of what is free of its device, or of the machine's
     memory."""
     if device.type != "cuda":
-        return available_bytes() // (tp.size * num_groups)
+        return available_bytes() // (settings.ranks_a_node * settings.dp)
     cards = tp.all_gather(torch.tensor([device.index])).flatten().tolist()
+    # A card of another machine may have the same number.
+    each = min(tp.size, settings.ranks_a_node)
+    first = tp.rank // each * each
     # What this process has taken already, weights that is, is planned for as well.
     free = int(torch.cuda.mem_get_info(device)[0]) + torch.cuda.memory_reserved(device)
-    return free // cards.count(device.index)
+    return free // cards[first : first + each].count(device.index)
 
 
 def _dtype_name(dtype: torch.dtype) -> str:

@@ -1,9 +1,10 @@
 """How the ranks of a group on several machines find each other, and what connects them then.
 
 The lead listens where the others were told. Each of them calls it, says where it listens itself,
-and is told where all do; then a rank whose stage before is on another machine calls that. What a
-call is for its Hello says: `gateway` is MEET or STREAM, `worker` the rank that calls. Calls are
-authenticated, and encrypted where the group's are, as those of workers (wire/tcp).
+and is told where all do; then a rank whose stage before is on another machine calls that, and where
+a stage is on several machines the first rank on each calls those of the machines before. What a
+call is for its Hello says: `gateway` is MEET, STREAM or SUM, `worker` the rank that calls. Calls
+are authenticated, and encrypted where the group's are, as those of workers (wire/tcp).
 """
 
 import contextlib
@@ -26,11 +27,12 @@ from backend.wire.tcp.address import LeadAddress
 from backend.wire.tcp.dial import DialError, dial
 from backend.wire.tcp.encryption import lead_context
 from backend.wire.tcp.handshake import Hello
+from backend.wire.tcp.node_exchange import NodeExchange
 from backend.wire.tcp.rank_link import TcpLink
 from backend.wire.tcp.sockets import create_listener
 from backend.wire.tcp.stream import Stream
 
-MEET, STREAM = 0, 1
+MEET, STREAM, SUM = 0, 1, 2
 # Ranks of other machines may have to be placed and spawned before they call.
 MEET_SECONDS = 300.0
 AGAIN_SECONDS = 0.2
@@ -44,12 +46,14 @@ _decode_places = msgspec.msgpack.Decoder(_Places).decode
 @dataclass(slots=True)
 class FarLinks:
     """A rank's links to other machines. before, after: to neighbouring stages. lead: to the lead,
-    which plans come by. ranks: the lead's to every rank elsewhere."""
+    which plans come by. ranks: the lead's to every rank elsewhere. sums: of the first rank of its
+    machine, to those of the others of its stage, by their number among them."""
 
     before: Link | None = None
     after: Link | None = None
     lead: Link | None = None
     ranks: dict[int, Link] = field(default_factory=dict)
+    sums: NodeExchange | None = None
 
 
 class PlanFanOut:
@@ -116,6 +120,7 @@ class _Meeting:
                 links.before = self._link(self._dial(self._address(places[before]), STREAM))
             if after is not None and after not in shape.local:
                 links.after = self._link(self._await_call(acceptor, STREAM, after))
+            links.sums = self._meet_stage(acceptor, places)
         finally:
             acceptor.close()
         return links
@@ -146,6 +151,19 @@ class _Meeting:
         else:
             links.lead = lead
         return places
+
+    def _meet_stage(self, acceptor: Acceptor, places: _Places) -> NodeExchange | None:
+        """Connect the first rank of each machine that this rank's stage is on."""
+        leads = self._shape.node_leads(self._rank)
+        if len(leads) == 1 or self._rank not in leads:
+            return None
+        streams: dict[int, Stream] = {}
+        for number, rank in enumerate(leads):
+            if rank < self._rank:
+                streams[number] = self._dial(self._address(places[rank]), SUM)
+            elif rank > self._rank:
+                streams[number] = self._await_call(acceptor, SUM, rank)
+        return NodeExchange(streams, self._on_wait)
 
     def _link(self, stream: Stream) -> TcpLink:
         return TcpLink(stream, self._on_wait)

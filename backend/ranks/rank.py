@@ -126,7 +126,6 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
 
     torch.set_num_threads(num_threads(spawn.settings))
     native.set_num_threads(num_threads(spawn.settings))
-    tp = _join_group(spawn, wiring, shape)
     before, after, drawn = (
         RingLink(fds, epoch=spawn.epoch, on_wait=heartbeat.beat) if fds is not None else None
         for fds in (wiring.before, wiring.after, wiring.drawn)
@@ -134,6 +133,7 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
     far = FarLinks()
     if not shape.is_whole:
         far = meet(spawn.rank, shape, spawn.epoch, *_await_meeting(line), heartbeat.beat)
+    tp = _join_group(spawn, wiring, shape, far)
     pipeline = Pipeline(
         shape.stage_of(spawn.rank), shape.pp, before or far.before, after or far.after
     )
@@ -145,7 +145,9 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
         tp.abort()
 
 
-def _join_group(spawn: RankSpawn, wiring: WiringFds, shape: GroupShape) -> "TensorParallel":
+def _join_group(
+    spawn: RankSpawn, wiring: WiringFds, shape: GroupShape, far: FarLinks
+) -> "TensorParallel":
     """Move next to this rank's device, and return what sums over the ranks of its stage."""
     from backend.distributed.shm import SharedMemoryParallel
     from backend.distributed.tensor_parallel import TensorParallel
@@ -154,10 +156,15 @@ def _join_group(spawn: RankSpawn, wiring: WiringFds, shape: GroupShape) -> "Tens
 
     device = device_of(spawn.settings, spawn.rank, spawn.first_rank)
     stay_near(device)
-    if wiring.exchange is None or wiring.meeting is None:
-        return TensorParallel()
-    host = SharedMemoryParallel(spawn.rank % shape.tp, shape.tp, wiring.exchange)
-    if device.type == "cpu":
+    peers, leads = shape.peers(spawn.rank), shape.node_leads(spawn.rank)
+    host = TensorParallel()
+    if wiring.exchange is not None:
+        host = SharedMemoryParallel(spawn.rank - peers.start, len(peers), wiring.exchange)
+    if len(leads) > 1:
+        from backend.distributed.nodes_parallel import NodesParallel
+
+        return NodesParallel(host, len(leads), leads.index(peers.start), far.sums)
+    if device.type == "cpu" or wiring.meeting is None:
         return host
     from backend.distributed.device_group import join_devices
 
@@ -198,7 +205,7 @@ def _run(
     ring = RingWriter(wiring.plans, epoch=spawn.epoch) if wiring.plans is not None else None
     writer: PlanWriter | None = ring
     if far.ranks:
-        writer, drawn = PlanFanOut(ring, [*far.ranks.values()]), far.ranks[spawn.shape.teller]
+        writer, drawn = PlanFanOut(ring, [*far.ranks.values()]), far.ranks.get(spawn.shape.teller)
     lead = Lead(spawn.replica, spawn.settings, engine, line, writer, heartbeat, drawn)
     identity = model_identity(engine.config)
     lead.announce(spawn.epoch, weight_bytes, replicated_bytes, identity)

@@ -61,13 +61,27 @@ def check_group(config: ModelConfig, settings: EngineSettings) -> None:
     """Raise ModelError if a group with these settings cannot serve the model."""
     split_model(config, settings.tp, expert_parallel=settings.expert_parallel)
     check_stages(config, settings.pp)
-    if settings.pp % settings.nodes:
-        raise ModelError(
-            f"--nodes {settings.nodes}: {settings.pp} stages cannot be shared out evenly\n"
-            "use a --pp that is a multiple of --nodes: each node has some of a group's layers"
-        )
+    _check_nodes(settings)
     if settings.max_model_len > config.max_model_len:
         raise ModelError(
             f"--max-model-len {settings.max_model_len} is more than {config.name} was made for: "
             f"{config.max_model_len} tokens\nset less, or leave it out"
         )
+
+
+def _check_nodes(settings: EngineSettings) -> None:
+    """Raise ModelError if not every node gets whole stages, or each stage whole nodes."""
+    tp, pp, nodes = settings.tp, settings.pp, settings.nodes
+    if pp % nodes == 0 or (nodes % pp == 0 and tp % (nodes // pp) == 0):
+        return
+    if pp == 1:
+        raise ModelError(
+            f"--nodes {nodes}: {tp} rank{'s' * (tp > 1)} cannot be shared out evenly\n"
+            "use a --tp that is a multiple of --nodes (each node has a part of every layer), or a "
+            "--pp that is (each has some of the layers)"
+        )
+    raise ModelError(
+        f"--nodes {nodes}: {pp} stages of {tp} rank{'s' * (tp > 1)} cannot be shared out evenly\n"
+        "use a --pp that is a multiple of --nodes, so that each node has whole stages; or --nodes "
+        "that are a multiple of --pp, and a --tp that the nodes of a stage divide"
+    )

@@ -20,7 +20,10 @@ class GroupShape:
 
     @classmethod
     def part(cls, tp: int, pp: int, nodes: int, index: int) -> "GroupShape":
-        """Return a group's shape on one of several machines, which have equally many ranks."""
+        """Return a group's shape on one of several machines, which have equally many ranks.
+
+        Either has each machine whole stages, or each stage whole machines.
+        """
         each = tp * pp // nodes
         return cls(tp, pp, range(index * each, (index + 1) * each))
 
@@ -46,6 +49,12 @@ class GroupShape:
         """The ranks of a rank's stage that are on this machine, itself included."""
         start = self.stage_of(rank) * self.tp
         return range(max(start, self.local.start), min(start + self.tp, self.local.stop))
+
+    def node_leads(self, rank: int) -> range:
+        """The first rank on each node of a rank's stage, in order; its own stage's part is as
+        large on each of them."""
+        start = self.stage_of(rank) * self.tp
+        return range(start, start + self.tp, len(self.peers(rank)))
 
     def before(self, rank: int) -> int | None:
         """The rank of the same place in the stage before."""

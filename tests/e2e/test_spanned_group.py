@@ -1,6 +1,6 @@
-"""A group whose stages are on two nodes: two agents here, as a placer would start them there.
+"""A group that is on two nodes: two agents here, as a placer would start them there.
 
-All but the placement is real: agents, ranks, the meeting, streams of activations over TCP.
+All but the placement is real: agents, ranks, the meeting, streams of activations and sums over TCP.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ from gateway.nodes.home import Home
 from gateway.nodes.model_files import model_digest
 from gateway.nodes.node_messages import LaunchOrder, encode_order
 from gateway.nodes.placer import PlacementOwner
+from gateway.nodes.remote_incarnation import RemoteIncarnation
 from gateway.nodes.remote_launcher import RemoteLauncher, RemoteModel
 from gateway.nodes.spanned_incarnation import SpannedIncarnation
 from gateway.settings import ServerSettings
@@ -42,6 +43,7 @@ pytestmark = pytest.mark.e2e
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60.0
+Incarnation = RemoteIncarnation | SpannedIncarnation
 PROMPT = [5, 6, 7, 8] * 20
 
 
@@ -82,11 +84,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @asynccontextmanager
 async def group(
-    model: Path, nodes: int, tp: int = 1, certificate: str = "", key: str = ""
-) -> AsyncIterator[tuple[SpannedIncarnation, Owner, AgentPlacer]]:
-    """A group of a stage on each of so many nodes, when it is ready."""
+    model: Path, nodes: int, tp: int = 1, certificate: str = "", key: str = "", pp: int = 0
+) -> AsyncIterator[tuple[Incarnation, Owner, AgentPlacer]]:
+    """A group of pp stages, as many as nodes if 0, on so many nodes, when it is ready."""
     engine = EngineSettings(
-        model=str(model), tp=tp, pp=nodes, nodes=nodes, threads=1, kv_cache_bytes=1 << 22,
+        model=str(model), tp=tp, pp=pp or nodes, nodes=nodes, threads=1, kv_cache_bytes=1 << 22,
         device="cpu",
     )  # fmt: skip
     owner, placer = Owner(), AgentPlacer()
@@ -98,7 +100,6 @@ async def group(
     incarnation = launcher.launch(0, 3, GroupPlace(engine, 0), owner)
     try:
         await asyncio.wait_for(until(owner, "ready"), START_SECONDS)
-        assert isinstance(incarnation, SpannedIncarnation)
         yield incarnation, owner, placer
         incarnation.leave()
         await asyncio.wait_for(until(owner, "ended"), 30)
@@ -117,7 +118,7 @@ async def until(owner: Owner, text: str) -> None:
         await owner.news.wait()
 
 
-def answer(incarnation: SpannedIncarnation) -> list[int]:
+def answer(incarnation: Incarnation) -> list[int]:
     """Send a request as a worker does; return the tokens."""
     message = incarnation.replica.connect(0, 12).message
     assert isinstance(message, Dial)
@@ -148,16 +149,32 @@ async def test_tokens_over_two_nodes_are_those_of_three_encrypted(
         assert len(two.ranks()) == 2 and two.fault is None
         first = await asyncio.to_thread(answer, two)
     assert owner.told[-1] == "ended" and placer.displaced == [(0, 3)]
-    async with group(model, 3, 1, *map(str, files)) as (three, _, _):
+    certificate, key = map(str, files)
+    async with group(model, 3, 1, certificate, key) as (three, _, _):
         assert await asyncio.to_thread(answer, three) == first
 
 
-@pytest.mark.parametrize("stage", [0, 1])
-async def test_death_of_a_rank_ends_the_ranks_of_both_nodes(model: Path, stage: int) -> None:
-    async with group(model, 2) as (incarnation, owner, placer):
+@pytest.mark.parametrize("tp", [2, 4])
+async def test_tokens_of_ranks_over_two_nodes_are_those_of_one(
+    model: Path, tp: int
+) -> None:
+    async with group(model, 1, tp, pp=1) as (one, _, _):
+        here = await asyncio.to_thread(answer, one)
+    async with group(model, 2, tp, pp=1) as (two, owner, placer):
+        assert [rank.title for rank in two.replica.ranks] == [f"rank 0.{n}" for n in range(tp)]
+        assert await asyncio.to_thread(answer, two) == here
+    assert owner.told[-1] == "ended" and placer.displaced == [(0, 3)]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("pp", [2, 1])
+async def test_death_of_a_rank_ends_the_ranks_of_both_nodes(
+    model: Path, pp: int, rank: int
+) -> None:
+    async with group(model, 2, tp=2 // pp, pp=pp) as (incarnation, owner, placer):
         pids = [rank.pid for rank in incarnation.replica.ranks]
         began_s = time.monotonic()
-        os.kill(pids[stage], signal.SIGKILL)
+        os.kill(pids[rank], signal.SIGKILL)
         await asyncio.wait_for(until(owner, "faulted"), 11)
         await asyncio.wait_for(until(owner, "ended"), 11)
         assert time.monotonic() - began_s < 11

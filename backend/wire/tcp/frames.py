@@ -101,6 +101,6 @@ class FrameQueue:
             self._frames[0] = head[num_bytes:]
 
 
-def checksum(kind: int, number: int, payload: bytes) -> int:
+def checksum(kind: int, number: int, payload: bytes | memoryview) -> int:
     """Return the crc32 that a frame carries. number: of frames before it on its stream."""
     return zlib.crc32(payload, zlib.crc32(COVERED.pack(len(payload), kind, number)))

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import ssl
+from collections.abc import Sequence
 
 from backend.wire.channel import ChannelBroken, PeerGone
 
@@ -73,6 +74,36 @@ class Stream:
             raise PeerGone(f"the other side is gone: {error}") from error
         except OSError as error:
             raise ChannelBroken(f"the connection is lost: {error}") from error
+
+    def send_parts(self, parts: Sequence[memoryview]) -> int:
+        """As send(), of bytes that lie in several places."""
+        if isinstance(self._sock, ssl.SSLSocket):
+            return self.send(parts[0])
+        try:
+            return self._sock.sendmsg(parts)
+        except BlockingIOError:
+            return 0
+        except (ConnectionResetError, BrokenPipeError) as error:
+            raise PeerGone(f"the other side is gone: {error}") from error
+        except OSError as error:
+            raise ChannelBroken(f"the connection is lost: {error}") from error
+
+    def receive_parts(self, parts: Sequence[memoryview]) -> int:
+        """Have parts filled with what has arrived; return how many bytes. Raises ChannelBroken."""
+        try:
+            if isinstance(self._sock, ssl.SSLSocket):
+                count = self._sock.recv_into(parts[0])
+            else:
+                count = self._sock.recvmsg_into(parts)[0]
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+        except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError) as error:
+            raise PeerGone(f"the other side is gone: {error}") from error
+        except OSError as error:
+            raise ChannelBroken(f"the connection is lost: {error}") from error
+        if count == 0:
+            raise PeerGone("the other side is gone")
+        return count
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

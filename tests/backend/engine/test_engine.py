@@ -75,7 +75,7 @@ def test_engine_ranks_agree_on_the_fewest_blocks(
     def build_rank(tp: TensorParallel) -> Engine:
         return build(model, [], tp)
 
-    def free_bytes(device: torch.device, tp: TensorParallel, num_groups: int) -> int:
+    def free_bytes(device: torch.device, tp: TensorParallel, settings: EngineSettings) -> int:
         return free.pop()
 
     monkeypatch.setattr("backend.engine.engine._free_bytes", free_bytes)

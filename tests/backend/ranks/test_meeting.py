@@ -12,6 +12,7 @@ from backend.wire.control import Meet
 from backend.wire.group_shape import GroupShape
 from backend.wire.tcp.address import LeadAddress, new_secret
 from backend.wire.tcp.encryption import fingerprint, self_signed_pair
+from backend.wire.tcp.node_exchange import NodeExchange
 from backend.wire.tcp.rank_link import TcpLink
 from backend.wire.tcp.sockets import create_listener
 
@@ -44,7 +45,7 @@ def together(
     for thread in threads:
         thread.join(30)
     assert not errors and len(met) == tp * pp, errors
-    return met
+    return dict(sorted(met.items()))
 
 
 def close(met: dict[int, FarLinks]) -> None:
@@ -52,6 +53,8 @@ def close(met: dict[int, FarLinks]) -> None:
         for link in (links.before, links.after, links.lead, *links.ranks.values()):
             if link is not None:
                 link.close()
+        if links.sums is not None:
+            links.sums.close()
 
 
 @pytest.mark.parametrize(("tp", "pp", "nodes"), [(1, 2, 2), (2, 2, 2), (1, 3, 3), (1, 4, 2)])
@@ -77,6 +80,39 @@ def test_stages_on_other_machines_are_linked(tp: int, pp: int, nodes: int) -> No
         assert lead is not None and lead.receive() == b"plan"
         lead.send(b"drawn")
         assert met[0].ranks[rank].receive() == b"drawn"
+    close(met)
+
+
+@pytest.mark.parametrize(("tp", "pp", "nodes"), [(2, 1, 2), (3, 1, 3), (4, 1, 2), (4, 2, 4)])
+def test_first_ranks_of_a_stage_on_several_machines_exchange(tp: int, pp: int, nodes: int) -> None:
+    met = together(tp, pp, nodes)
+    each, of_stage = tp * pp // nodes, nodes // pp
+    assert [rank for rank, links in met.items() if links.sums] == [
+        rank for rank in met if rank % each == 0
+    ]
+    results: dict[int, list[bytes]] = {}
+
+    def say(rank: int, sums: NodeExchange) -> None:
+        others = [node for node in range(of_stage) if node != rank % tp // each]
+        into = {node: bytearray(8) for node in others}
+        said = memoryview(b"rank %03d" % rank)
+        sums.exchange(dict.fromkeys(others, said), {n: memoryview(into[n]) for n in others})
+        results[rank] = [bytes(each) for each in into.values()]
+
+    threads = [
+        threading.Thread(target=say, args=(rank, links.sums), daemon=True)
+        for rank, links in met.items()
+        if links.sums is not None
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    for rank, heard in results.items():
+        stage = rank // tp * tp
+        leads = [lead for lead in range(stage, stage + tp, each) if lead != rank]
+        assert heard == [b"rank %03d" % lead for lead in leads]
+    assert len(results) == nodes
     close(met)
 
 
