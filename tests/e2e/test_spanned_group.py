@@ -155,9 +155,7 @@ async def test_tokens_over_two_nodes_are_those_of_three_encrypted(
 
 
 @pytest.mark.parametrize("tp", [2, 4])
-async def test_tokens_of_ranks_over_two_nodes_are_those_of_one(
-    model: Path, tp: int
-) -> None:
+async def test_tokens_of_ranks_over_two_nodes_are_those_of_one(model: Path, tp: int) -> None:
     async with group(model, 1, tp, pp=1) as (one, _, _):
         here = await asyncio.to_thread(answer, one)
     async with group(model, 2, tp, pp=1) as (two, owner, placer):
