@@ -92,10 +92,10 @@ class Attention(msgspec.Struct, frozen=True):
     and keys are multiplied by; None: head_dim ** -0.5. softcap: c, where scores s become
     c * tanh(s / c); 0: they stay. window: a token sees so many keys, itself included; 0: all before
     it. qk_norm: of queries and keys, "head": of each head by itself, "each": so, by weights of its
-    own, "all": of all heads as one vector. sinks: each head has a learned score beside those of the
-    keys, which has no value. head_dim, num_kv_heads: this layer's; 0: the model's. v_norm: each
-    head's value is divided by its root mean square. k_eq_v: values are what keys are before their
-    norm and rotation.
+    own, "all": of all heads as one vector. norm_turned: they are normalised once they have turned.
+    sinks: each head has a learned score beside those of the keys, which has no value. head_dim,
+    num_kv_heads: this layer's; 0: the model's. v_norm: each head's value is divided by its root
+    mean square. k_eq_v: values are what keys are before their norm and rotation.
     shares_kv_of: the layer before whose keys and values are seen here, which has none of its own.
     latent: keys and values are compressed; then heads have nope_dim + rope_dim numbers, and there
     are as many KV heads as heads, of which nothing is kept.
@@ -110,6 +110,7 @@ class Attention(msgspec.Struct, frozen=True):
     qkv_bias: bool = False
     out_bias: bool = False
     qk_norm: Literal["none", "head", "each", "all"] = "none"
+    norm_turned: bool = False
     query_scaling: QueryScaling | None = None
     sinks: bool = False
     head_dim: int = 0

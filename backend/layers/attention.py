@@ -65,6 +65,7 @@ class SelfAttention:
             if attention.qk_norm != "none"
             else None
         )
+        self._norm_turned = attention.norm_turned
         self._v_norm_eps = config.spec.norm.eps if attention.v_norm and self._has_keys else None
         self._sinks = loader.take("sinks.weight")[own.heads].float() if attention.sinks else None
 
@@ -76,7 +77,10 @@ class SelfAttention:
             gate, qkv = qkv[:, : self._num_heads], qkv[:, self._num_heads :]
         if self._k_eq_v:
             qkv = torch.cat((qkv, qkv[:, self._num_heads :]), 1)
+        rotation = step.rotation
         if self._qk_norm:
+            if self._norm_turned:
+                rotation = self._turn(qkv, rotation)
             self._qk_norm.apply(qkv)
         if self._v_norm_eps is not None:
             self._ops.head_norm(qkv[:, -self._num_kv_heads :], None, self._v_norm_eps)
@@ -85,9 +89,9 @@ class SelfAttention:
             return self._o.forward(out if step.wanted is None else out.index_select(0, step.wanted))
         assert step.cache is not None
         if self._has_keys:
-            self._ops.rotate_store(qkv, step.rotation, step.cache, step.plan)
+            self._ops.rotate_store(qkv, rotation, step.cache, step.plan)
         else:
-            self._ops.rotate(qkv, step.rotation)
+            self._ops.rotate(qkv, rotation)
         queries = qkv[:, : self._num_heads]
         if self._query_scaling:
             queries *= query_scale(self._query_scaling, step.positions).to(queries.dtype)
@@ -96,6 +100,15 @@ class SelfAttention:
             out = (out * torch.sigmoid(gate.flatten(1).float())).to(out.dtype)
         out = self._o.forward(out if step.wanted is None else out.index_select(0, step.wanted))
         return out if self._out_scale == 1.0 else out * self._out_scale
+
+    def _turn(self, qkv: Tensor, rotation: Rotation) -> Rotation:
+        """Turn queries and keys, in place. Returns how they turn from then on: not at all."""
+        heads = qkv[:, : -self._num_kv_heads]
+        turned = heads.contiguous()
+        self._ops.rotate(turned, rotation)
+        heads.copy_(turned)
+        cos, sin = rotation
+        return torch.ones_like(cos), torch.zeros_like(sin)
 
     def _attend_both_ways(
         self, qkv: Tensor, step: AttentionStep, plan: BidirectionalAttention

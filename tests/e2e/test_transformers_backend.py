@@ -10,13 +10,13 @@ from tests.e2e.server import Server, refused_start
 
 pytestmark = pytest.mark.e2e
 
-ARCHITECTURE = "Cohere2ForCausalLM"
+ARCHITECTURE = "ApertusForCausalLM"
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("foreign") / "model"
-    return write_foreign(path, ARCHITECTURE, sliding_window=40, num_hidden_layers=4)
+    return write_foreign(path, ARCHITECTURE, num_hidden_layers=4)
 
 
 @pytest.mark.parametrize("ranks", ["1", "2"])

@@ -27,6 +27,7 @@ TOLERANCES = {
     "gpt2": GELU,
     "starcoder2": GELU,
     "gpt_neox": GELU,
+    "gpt_bigcode": GELU,
     "falcon_h1": {},
     "falcon": GELU,
     "phi3": {},

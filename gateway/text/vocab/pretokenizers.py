@@ -100,8 +100,17 @@ _BY_CUT: dict[PreTokenizer, str] = {
     _PLAIN_BLOOM: "bloom gpt3-finnish poro-chat",
     _PLAIN_DEEPSEEK_V3: "deepseek-v3 hunyuan-dense hy_v4 joyai-llm",
 }
+# Scripts that are written without blanks, as llama.cpp has them for AFMoE: its first compatibility
+# ideograph, U+F900, became the character that it stands for, U+8C48.
+_UNSPACED = (
+    "[\u4e00-\u9fff\u3400-\u4dbf\u8c48-\ufaff\u3040-\u309f\u30a0-\u30ff\uff65-\uff9f\u2f00-\u2fdf"
+    "\u0e40-\u0e7f\u0e80-\u0eff\u1780-\u17ff\u1000-\u109f\uaa60-\uaa7f\ua9e0-\ua9ff\uac00-\ud7af"
+    "\u1100-\u11ff]+"
+)
 PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     "default": PreTokenizer((_PUNCTUATION, _GPT2, r"\p{N}+", "[0-9][0-9][0-9]")),
+    # Digits go by threes from the right; what stands before them stays with the first.
+    "afmoe": PreTokenizer((r"\P{N}*\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))", _UNSPACED, _DEEPSEEK_V3)),
     "bailingmoe": PreTokenizer((_BAILING,)),
     "bailingmoe2": PreTokenizer((_BAILING,)),
     "cohere2moe": PreTokenizer((r"\d{1,3}(?=(?:\d{3})*\b)", _GPT4O)),

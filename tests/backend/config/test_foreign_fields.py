@@ -28,11 +28,11 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_class_without_a_family_is_transformers(model: Path) -> None:
-    config = read(model, architectures=["CohereForCausalLM"], some_field=3, sliding_window=7)
+    config = read(model, architectures=["ApertusForCausalLM"], some_field=3, sliding_window=7)
     assert config.foreign is not None
-    assert (config.family, config.foreign.architecture) == ("transformers", "CohereForCausalLM")
+    assert (config.family, config.foreign.architecture) == ("transformers", "ApertusForCausalLM")
     assert (config.num_layers, config.num_heads, config.num_kv_heads) == (2, 8, 4)
-    assert "served by transformers' modelling code, class CohereForCausalLM" in config.notes
+    assert "served by transformers' modelling code, class ApertusForCausalLM" in config.notes
 
 
 def test_family_is_ours_unless_told_otherwise(model: Path) -> None:
@@ -40,12 +40,12 @@ def test_family_is_ours_unless_told_otherwise(model: Path) -> None:
     assert load_config(model, "unisono").foreign is None
     assert load_config(model, "transformers").foreign is not None
     with pytest.raises(ModelError, match="not supported by our own decoder"):
-        read(model, "unisono", architectures=["CohereForCausalLM"])
+        read(model, "unisono", architectures=["ApertusForCausalLM"])
 
 
 def test_classes_call_their_sizes_by_other_names(model: Path) -> None:
     config = read(
-        model, architectures=["GPTBigCodeForCausalLM"], n_embd=64, n_layer=3, n_head=4,
+        model, architectures=["OfNobodyForCausalLM"], n_embd=64, n_layer=3, n_head=4,
         n_positions=99, hidden_size=..., num_hidden_layers=..., num_attention_heads=...,
         num_key_value_heads=..., max_position_embeddings=..., head_dim=...,
     )  # fmt: skip
@@ -58,7 +58,7 @@ def test_without_transformers_it_says_what_to_install(
 ) -> None:
     monkeypatch.setattr("backend.config.foreign_fields.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"pip install 'unisono\[transformers\]'"):
-        read(model, architectures=["CohereForCausalLM"])
+        read(model, architectures=["ApertusForCausalLM"])
 
 
 def test_encoder_decoders_are_refused(model: Path) -> None:
@@ -68,7 +68,7 @@ def test_encoder_decoders_are_refused(model: Path) -> None:
 
 def test_neither_torch_nor_transformers_is_loaded(model: Path) -> None:
     """By whoever is no rank."""
-    read(model, architectures=["CohereForCausalLM"])
+    read(model, architectures=["ApertusForCausalLM"])
     code = (
         "import sys; from pathlib import Path; from backend.config.load import load_config;"
         "assert load_config(Path(sys.argv[1])).foreign;"

@@ -18,6 +18,7 @@ from tests.backend.models.gemma_cases import GEMMA
 from tests.backend.models.gpt_oss_cases import GPT_OSS
 from tests.backend.models.late_cases import LATE
 from tests.backend.models.latent_cases import LATENT
+from tests.backend.models.later_cases import LATER
 from tests.backend.models.learned_position_cases import LEARNED_POSITIONS
 from tests.backend.models.llama_like_cases import LLAMA_LIKE
 from tests.backend.models.mamba_cases import MAMBAS
@@ -28,7 +29,7 @@ from tests.backend.models.tiny_engine import engine_of, logits_of, run, schedule
 from tests.backend.tp_ranks import run_ranks
 
 CASES = LLAMA_LIKE | EXPERTS | GEMMA | GEMMA4 | GPT_OSS | LATENT | LEARNED_POSITIONS | STATES
-CASES |= DELTA_NETS | MAMBAS | LATE | PARALLEL
+CASES |= DELTA_NETS | MAMBAS | LATE | LATER | PARALLEL
 
 
 @pytest.fixture(scope="module", params=sorted(CASES))

@@ -37,7 +37,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere, norms of queries and keys": ("CohereForCausalLM", {"use_qk_norm": True}),
     "cohere2": ("Cohere2ForCausalLM", {"sliding_window": 6, "num_hidden_layers": 4}),
     "exaone4": ("Exaone4ForCausalLM", {"sliding_window": 5, "num_hidden_layers": 4}),
-    "starcoder2": ("Starcoder2ForCausalLM", {"sliding_window": 7}),
+    "bitnet": ("BitNetForCausalLM", {}),
     "stablelm": ("StableLmForCausalLM", {"head_dim": None}),
     "glm4": ("Glm4ForCausalLM", {}),
     "nemotron": ("NemotronForCausalLM", {}),
@@ -132,7 +132,7 @@ def test_prefix_is_computed_once(tmp_path: Path) -> None:
     model = write_foreign(
         tmp_path / "model", "Cohere2ForCausalLM", sliding_window=6, num_hidden_layers=4
     )
-    engine = engine_of(model)
+    engine = engine_of(model, model_impl="transformers")
     scheduler = Scheduler(
         BlockPool(engine.num_blocks, BLOCK), max_num_seqs=4, max_num_batched_tokens=64,
         max_model_len=engine.max_model_len, vocab_size=320, groups=engine.groups,
@@ -181,7 +181,7 @@ NATIVE: dict[str, tuple[dict[str, Any], float]] = {
 
 @pytest.mark.skipif(kernels is None, reason=absence)
 @pytest.mark.parametrize("kind", NATIVE)
-@pytest.mark.parametrize("family", ["llama", "starcoder2", "gpt_oss"])
+@pytest.mark.parametrize("family", ["llama", "bitnet", "gpt_oss"])
 def test_our_kernels_serve_it(family: str, kind: str, tmp_path: Path) -> None:
     """bfloat16 leaves half a percent of error in a state."""
     settings, tolerance = NATIVE[kind]
@@ -208,19 +208,20 @@ def test_head_of_its_own_counts_beside_a_tied_one(tmp_path: Path) -> None:
     import safetensors.torch
 
     model = write_foreign(tmp_path / "model", "CohereForCausalLM", logit_scale=1.0)
-    tied = logits_of(engine_of(model), PROMPT)
+    tied = logits_of(engine_of(model, model_impl="transformers"), PROMPT)
     tensors = safetensors.torch.load_file(model / "model.safetensors")
     tensors["lm_head.weight"] = 2 * tensors["model.embed_tokens.weight"]
     safetensors.torch.save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
-    torch.testing.assert_close(logits_of(engine_of(model), PROMPT), 2 * tied)
+    untied = logits_of(engine_of(model, model_impl="transformers"), PROMPT)
+    torch.testing.assert_close(untied, 2 * tied)
 
 
 def test_what_cannot_be_served_is_refused_with_what_would(tmp_path: Path) -> None:
-    model = write_foreign(tmp_path / "model", "CohereForCausalLM")
+    model = write_foreign(tmp_path / "model", "ApertusForCausalLM")
     config = (model / "config.json").read_text()
 
     def refusal(architecture: str, *, more: str = "{") -> str:
-        changed = config.replace("CohereForCausalLM", architecture).replace("{", more, 1)
+        changed = config.replace("ApertusForCausalLM", architecture).replace("{", more, 1)
         (model / "config.json").write_text(changed)
         with pytest.raises(ModelError) as caught:
             engine_of(model)
@@ -234,17 +235,17 @@ def test_what_cannot_be_served_is_refused_with_what_would(tmp_path: Path) -> Non
     (model / "modeling_evil.py").write_text("raise SystemExit('ran')")
     assert "never run" in refusal("EvilForCausalLM", more=auto_map)
     encoder = '{"is_encoder_decoder": true,'
-    assert "an encoder and a decoder" in refusal("CohereForCausalLM", more=encoder)
+    assert "an encoder and a decoder" in refusal("ApertusForCausalLM", more=encoder)
     dynamic = '{"rope_scaling": {"rope_type": "dynamic", "factor": 2.0},'
     no_rope = config.replace('"rope_parameters"', '"unused"')
     config = no_rope
-    assert "longest sequence of a batch" in refusal("CohereForCausalLM", more=dynamic)
+    assert "longest sequence of a batch" in refusal("ApertusForCausalLM", more=dynamic)
 
 
 def test_tensors_that_do_not_fit_the_class_are_refused(tmp_path: Path) -> None:
     import safetensors.torch
 
-    model = write_foreign(tmp_path / "model", "HeliumForCausalLM")
+    model = write_foreign(tmp_path / "model", "SmolLM3ForCausalLM")
     file = model / "model.safetensors"
     tensors = safetensors.torch.load_file(file)
     norm = "model.layers.1.input_layernorm.weight"
@@ -256,7 +257,7 @@ def test_tensors_that_do_not_fit_the_class_are_refused(tmp_path: Path) -> None:
         kept = {name: t for name, t in (tensors | changed).items() if t is not None}
         safetensors.torch.save_file(kept, file, metadata={"format": "pt"})
         with pytest.raises(ModelError, match=words):
-            engine_of(model)
+            engine_of(model, model_impl="transformers")
 
 
 def test_gguf_files_are_not_for_it(tmp_path: Path) -> None:
