@@ -22,7 +22,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (2, 1, 3, "--nodes 3: 2 ranks cannot be shared out evenly\nuse a --tp that is a multiple"),
         (1, 1, 2, "--nodes 2: 1 rank cannot be shared out evenly\nuse a --tp that is a multiple"),
         (1, 3, 2, "--nodes 2: 3 stages of 1 rank cannot be .* whole stages; or --nodes that are"),
-        (1, 2, 4, "--nodes 4: 2 stages of 1 rank cannot be .* and a --tp that the nodes of a stage"),
+        (
+            1,
+            2,
+            4,
+            "--nodes 4: 2 stages of 1 rank cannot be .* and a --tp that the nodes of a stage",
+        ),
         (2, 3, 2, "--nodes 2: 3 stages of 2 ranks cannot be shared out evenly\nuse a --pp"),
     ],
 )
