@@ -1,9 +1,9 @@
 """A link between two machines that are not there, with a delay and a rate of its own.
 
 Kernels without netem have none to give. Here packets pass through this program: each side is a
-device in a network namespace, and what comes out of one goes into the other when it is due. Run it
-as `python -m tests.e2e.tunnel NAMESPACE NAMESPACE MICROSECONDS GBITS`; it says `up` and goes on until
-it is ended. Needs root. Its own passing on costs some 20 us each way, so the least delay is that.
+device in a network namespace, and what comes out of one goes into the other when it is due. Run
+it as `python -m tests.e2e.tunnel NAMESPACE NAMESPACE MICROSECONDS GBITS`; it says `up` and goes on
+until it is ended. Needs root. Its own passing on takes some 20 us each way, and part of a core.
 """
 
 import ctypes

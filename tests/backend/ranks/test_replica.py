@@ -26,7 +26,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             1,
             2,
             4,
-            "--nodes 4: 2 stages of 1 rank cannot be .* and a --tp that the nodes of a stage",
+            "--nodes 4: 2 stages of 1 rank cannot be .* a --tp that the nodes of a stage",
         ),
         (2, 3, 2, "--nodes 2: 3 stages of 2 ranks cannot be shared out evenly\nuse a --pp"),
     ],
