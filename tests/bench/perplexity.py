@@ -4,8 +4,8 @@ One sequence of some 3,000 tokens, all before a token in its context, along each
 chooses: `served` is what `unisono serve` computes with, `int16` and `int8` the same with such
 activations (llama.cpp has int8), `float32` neither kernels nor rounding of ours. With `--expanded`
 llama.cpp is given the same weights in float32, for which it rounds no activations: what is left of
-the difference to `float32` is a fault of one of the two. `--kernels` forces a level; `--theirs` keeps
-what llama.cpp says in a file, or takes it from there.
+the difference to `float32` is a fault of one of the two. `--kernels` forces a level; `--theirs`
+keeps what llama.cpp says in a file, or takes it from there.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, help="another text")
     parser.add_argument("--expanded", action="store_true", help="give llama.cpp float32")
     parser.add_argument("--kernels", default="auto", help="the level of our own kernels")
-    parser.add_argument("--theirs", type=Path, help="file of llama.cpp's scores, written if missing")
+    parser.add_argument("--theirs", type=Path, help="llama.cpp's scores, kept")
     options = parser.parse_args()
     texts = [options.text] if options.text else [DATA / name for name in PASSAGES]
     text = "\n\n".join(path.read_text() for path in texts)

@@ -4,7 +4,8 @@ Runs an engine in this process, without gateway and scheduler: decode steps at e
 at a given context, then prompts. Of every part's own time (what it calls counted elsewhere) the
 median over the steps is shown; `rest` is what no part accounts for: embedding, residual sums,
 dispatch. GB/s counts the weights and the keys and values that a step must read, and states, which
-it reads and writes, once each, next to what passes over a large buffer reach. `unisono bench engine` times whole steps, of any model.
+it reads and writes, once each, next to what passes over a large buffer reach. `unisono bench
+engine` times whole steps, of any model.
 """
 
 import argparse

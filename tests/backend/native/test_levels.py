@@ -1,5 +1,6 @@
-"""Every level has the same bits in what it does in float32; those that multiply pairs of bf16 have bits
-of their own in attention over bf16."""
+"""Every level has the same bits in what it does in float32.
+
+Those that multiply pairs of bf16 have bits of their own in attention over bf16."""
 
 from collections.abc import Callable, Iterator
 
