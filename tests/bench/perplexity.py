@@ -4,7 +4,8 @@ One sequence of some 3,000 tokens, all before a token in its context, along each
 chooses: `served` is what `unisono serve` computes with, `int16` and `int8` the same with such
 activations (llama.cpp has int8), `float32` neither kernels nor rounding of ours. With `--expanded`
 llama.cpp is given the same weights in float32, for which it rounds no activations: what is left of
-the difference to `float32` is a fault of one of the two.
+the difference to `float32` is a fault of one of the two. `--kernels` forces a level; `--theirs`
+keeps what llama.cpp says in a file, or takes it from there.
 """
 
 import argparse
@@ -44,17 +45,24 @@ def main() -> None:
     parser.add_argument("--paths", default=",".join(PATHS), help="which, with commas")
     parser.add_argument("--text", type=Path, help="another text")
     parser.add_argument("--expanded", action="store_true", help="give llama.cpp float32")
+    parser.add_argument("--kernels", default="auto", help="the level of our own kernels")
+    parser.add_argument("--theirs", type=Path, help="llama.cpp's scores, kept")
     options = parser.parse_args()
     texts = [options.text] if options.text else [DATA / name for name in PASSAGES]
     text = "\n\n".join(path.read_text() for path in texts)
-    ids, theirs = (scores_expanded if options.expanded else scores_of_llama_cpp)(
-        options.model, text
-    )
+    if options.theirs and options.theirs.exists():
+        said = json.loads(options.theirs.read_text())
+        ids, theirs = said["ids"], said["nll"]
+    else:
+        ask = scores_expanded if options.expanded else scores_of_llama_cpp
+        ids, theirs = ask(options.model, text)
+        if options.theirs:
+            options.theirs.write_text(json.dumps({"ids": ids, "nll": theirs}))
     own_ids = Tokenizer.load(options.model).encode(text)
     print(f"{len(ids)} tokens, {'the same' if ids == own_ids else 'NOT the same'} as ours")
     print("| path | perplexity | llama.cpp | ratio | rms of differences |\n|---|---|---|---|---|")
     for path in options.paths.split(","):
-        ours = scores(options.model, ids, PATHS[path])
+        ours = scores(options.model, ids, {"kernels": options.kernels} | PATHS[path])
         own, other = perplexity(ours), perplexity(theirs)
         squares = [(a - b) ** 2 for a, b in zip(ours, theirs, strict=True)]
         rms = math.sqrt(sum(squares) / len(squares))

@@ -3,8 +3,9 @@
 Runs an engine in this process, without gateway and scheduler: decode steps at each number of rows
 at a given context, then prompts. Of every part's own time (what it calls counted elsewhere) the
 median over the steps is shown; `rest` is what no part accounts for: embedding, residual sums,
-dispatch. GB/s counts the weights and the keys and values that a step must read, once each, next to
-what two passes over a large buffer reach. `unisono bench engine` times whole steps, of any model.
+dispatch. GB/s counts the weights and the keys and values that a step must read, and states, which
+it reads and writes, once each, next to what passes over a large buffer reach. `unisono bench
+engine` times whole steps, of any model.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.engine import Engine, build_engine
 from backend.layers.embedding import VocabParallelHead
 from backend.layers.linear import ColumnParallelLinear, GatedLinear, RowParallelLinear
+from backend.layers.moe import MixtureOfExperts
 from backend.measurement.step_plans import StepPlans
 from backend.ops.cpu import CpuOps
 from backend.ops.native import NativeOps
@@ -59,6 +61,8 @@ PARTS: list[tuple[str, type, list[str]]] = [
         ("norms etc.", ops, ["add_rms_norm", "rotate_store", "silu_mul"])
         for ops in (CpuOps, NativeOps)
     ],
+    ("states", NativeOps, ["causal_conv", "delta_rule", "gated_norm", "ssm_scan"]),
+    ("experts", MixtureOfExperts, ["forward"]),
     ("sampling", Sampler, ["sample", "choose"]),
 ]
 NAMES = list(dict.fromkeys(part for part, _, _ in PARTS))
@@ -121,11 +125,14 @@ class Steps:
             samples.append([whole, *parts, whole - sum(parts)])
         return [1e3 * float(q) for q in np.quantile(samples[1:], self._quantile, axis=0)]
 
-    def bytes_read(self, tokens: int) -> int:
-        """Bytes that a step must read: weights as they are kept, and keys and values of tokens."""
+    def bytes_moved(self, rows: int, tokens: int) -> int:
+        """Bytes that a step must move: weights as they are kept, keys and values of tokens, and
+        the rows' states, which are read and written."""
         engine = self._engine
         token_bytes = engine.kv_bytes // max(1, engine.num_blocks * self._block_size)
-        return engine.model.weight_bytes + token_bytes * len(engine.groups) * tokens
+        state_bytes = engine.state_bytes // max(1, engine.num_slots)
+        kept = token_bytes * len(engine.groups) * tokens
+        return engine.model.weight_bytes + kept + 2 * state_bytes * rows
 
 
 def read_bandwidth() -> float:
@@ -157,13 +164,17 @@ def main() -> None:
     for rows in map(int, args.rows.split(",")):
         plans = steps.plans.decodes(rows, args.context, LOADS[args.load], count=args.steps)
         times = steps.measure([plan] for plan in plans)
-        rate = steps.bytes_read(rows * args.context) / times[0] * 1e3
+        rate = steps.bytes_moved(rows, rows * args.context) / times[0] * 1e3
         share = f" {rate / 1e9:.1f} ({rate / limit:.0%}) |"
         print(_line(f"{rows} rows", times, rows) + share, flush=True)
     for shape in filter(None, args.prompts.split(",")):
-        number, length = map(int, shape.split("x"))
-        prompts = [steps.plans.prompts(number, length)] * max(4, args.steps // 4)
-        print(_line(f"prompts {shape}", steps.measure(prompts), number * length) + " |", flush=True)
+        sizes, _, behind = shape.partition("@")
+        work = steps.plans.prompts(*map(int, sizes.split("x")))
+        if behind:
+            work = [work[_chunk_at(work, int(behind))]]
+        times = steps.measure([work] * max(4, args.steps // 4))
+        tokens = sum(plan.num_tokens for plan in work)
+        print(_line(f"prompts {shape}", times, tokens) + " |", flush=True)
 
 
 def _arguments() -> argparse.Namespace:
@@ -172,10 +183,24 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--context", type=int, default=192)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--load", choices=LOADS, default="greedy")
-    parser.add_argument("--prompts", default="1x128,2x128,1x512", help="NUMBERxLENGTH, ...")
+    parser.add_argument(
+        "--prompts",
+        default="1x128,2x128,1x512",
+        help="NUMBERxLENGTH, ...; NUMBERxLENGTH@TOKENS: of it the chunk behind so many tokens",
+    )
     parser.add_argument("--quantile", type=float, default=0.5, help="below 0.5 on a busy machine")
     parser.add_argument("--engine", default="{}", help="EngineSettings as JSON")
     return parser.parse_args()
+
+
+def _chunk_at(plans: list[StepPlan], tokens: int) -> int:
+    """Return which of a prompt's chunks has so many tokens before it, at least."""
+    before = 0
+    for index, plan in enumerate(plans):
+        if before >= tokens:
+            return index
+        before += plan.num_tokens
+    raise SystemExit(f"of such a prompt no chunk has {tokens} tokens before it")
 
 
 def _line(name: str, times: list[float], tokens: int) -> str:

@@ -2,8 +2,11 @@
    the same bits in any batch, and tiles of bf16 would add in another order. */
 #ifdef __x86_64__
 
-#define LEVEL(name) name##_avx512
+#define LEVEL(name) name##_avx512_bf16
 #include "../attention.h"
+#undef LEVEL
+
+#define LEVEL(name) name##_avx512
 #include "../causal_conv.h"
 #include "../delta_rule.h"
 #include "../gated_norm.h"
@@ -67,6 +70,7 @@ const Kernels kernels_amx = {
 #ifdef HAS_TILES
     WEIGHT_KERNELS,
 #endif
+    .attention = attention_avx512_bf16,
     OTHER_KERNELS(avx512),
 };
 

@@ -26,6 +26,7 @@
 const Kernels kernels_avx2 = {
     .level = "avx2",
     WEIGHT_KERNELS,
+    .attention = attention_avx2,
     OTHER_KERNELS(avx2),
 };
 

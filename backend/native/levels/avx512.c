@@ -30,6 +30,7 @@
 const Kernels kernels_avx512 = {
     .level = "avx512",
     WEIGHT_KERNELS,
+    .attention = attention_avx512,
     OTHER_KERNELS(avx512),
 };
 

@@ -2,7 +2,6 @@
 #ifdef __x86_64__
 
 #define LEVEL(name) name##_avx512
-#include "../attention.h"
 #include "../causal_conv.h"
 #include "../delta_rule.h"
 #include "../gated_norm.h"
@@ -17,6 +16,8 @@
 #define LEVEL_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16"
 #define HAS_BYTE_PRODUCTS
 #define HAS_BF16_PRODUCTS
+#define ATTENTION_ROWS 6
+#define ATTENTION_VECTORS(rows) 4
 #define GROUPS_LEVEL(name) name##_avx512_vnni
 
 #include "levels.h"
@@ -25,11 +26,13 @@
 
 #include "../simd/avx512.h"
 
+#include "../kernels/attention.inc"
 #include "../kernels/gemm.inc"
 
 const Kernels kernels_avx512_bf16 = {
     .level = "avx512_bf16",
     WEIGHT_KERNELS,
+    .attention = attention_avx512_bf16,
     OTHER_KERNELS(avx512),
 };
 

@@ -28,6 +28,7 @@
 const Kernels kernels_avx512_vnni = {
     .level = "avx512_vnni",
     WEIGHT_KERNELS,
+    .attention = attention_avx512,
     OTHER_KERNELS(avx512),
 };
 

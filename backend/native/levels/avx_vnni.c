@@ -28,6 +28,7 @@
 const Kernels kernels_avx_vnni = {
     .level = "avx_vnni",
     WEIGHT_KERNELS,
+    .attention = attention_avx2,
     OTHER_KERNELS(avx2),
 };
 

@@ -38,12 +38,12 @@ typedef struct {
     .packed_size = packed_size, .pack = pack, .prepare = prepare, .gemm = gemm, \
     .grouped_gemm = grouped_gemm, .argmax = argmax, .embed = embed
 
-/* All else, as the level of this name compiles it. */
+/* All else but attention, as the level of this name compiles it. */
 #define OTHER_KERNELS(level) \
     .add_rms_norm = add_rms_norm_##level, .rotate_store = rotate_store_##level, \
     .head_norm = head_norm_##level, .silu_mul = silu_mul_##level, .gelu_mul = gelu_mul_##level, \
     .causal_conv = causal_conv_##level, \
-    .attention = attention_##level, .latent_attention = latent_attention_##level, .topk = topk_##level, \
+    .latent_attention = latent_attention_##level, .topk = topk_##level, \
     .exp_sums = exp_sums_##level, .count_greater = count_greater_##level, \
     .apply_masks = apply_masks_##level, .delta_rule = delta_rule_##level, \
     .gated_norm = gated_norm_##level, .gated_squares = gated_squares_##level, \

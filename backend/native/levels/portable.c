@@ -23,5 +23,6 @@
 const Kernels kernels_portable = {
     .level = "portable",
     WEIGHT_KERNELS,
+    .attention = attention_portable,
     OTHER_KERNELS(portable),
 };
