@@ -199,7 +199,12 @@ async def _load(target: Target, model: str, case: Case, streams: int) -> LevelRe
     workload = Workload(model, prompt_tokens=case.prompt_tokens, max_tokens=case.max_tokens)
     await calibrate(target, workload)
     await warm_up(target, workload, streams)
-    return await run_level(target, workload, streams, num_requests=max(3, 2 * streams))
+    return await run_level(target, workload, streams, num_requests=streams * _rounds(streams))
+
+
+def _rounds(streams: int) -> int:
+    """Requests of a stream: of one alone more, to have some to take the middle of."""
+    return 3 if streams == 1 else 2
 
 
 def _measured(
@@ -271,7 +276,7 @@ def _predictions(
 ) -> dict[str, Prediction]:
     model = served_model(case.path, config, EngineSettings(**_settings(case)))
     load = Load(streams, case.prompt_tokens, case.max_tokens)
-    return predict_layouts(model, profile, layouts_of(case)[0], load)[0]
+    return predict_layouts(model, profile, layouts_of(case)[0], load, _rounds(streams))[0]
 
 
 def _rows(
@@ -331,14 +336,15 @@ def _memory_rows(
     case: Case, config: ModelConfig, found: Sequence[Measured], profile: DeviceProfile
 ) -> Iterator[MemoryRow]:
     """Compare the fullest rank after the largest load. Predicted is what a rank has without a
-    model, measured once, and all that a plan counts: weights, activations, cache and states."""
+    model, measured once, and all that a plan counts for this load: weights, cache, states, and
+    activations without logits, for it is greedy."""
     streams = max(case.streams)
     for name, predicted in _predictions(case, config, streams, profile).items():
         sizes = _rank_bytes(found, case.name, name, streams)
         empty = _rank_bytes(found, RUNTIME, name, 1)
         if sizes and empty:
             budget = predicted.memory
-            wanted = budget.total_bytes + int(median(empty))
+            wanted = budget.total_bytes - budget.logit_bytes + int(median(empty))
             measured = int(median(sizes))
             yield MemoryRow(case.name, name, wanted, measured, wanted / measured - 1)
 
