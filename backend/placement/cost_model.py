@@ -151,21 +151,9 @@ class StepCost:
     def of(self, rows: Rows) -> StepTime:
         """Return the time of a step."""
         reading, multiplying = self._products(rows)
-        time = StepTime(
+        return StepTime(
             reading, multiplying, self._attention(rows), self._sums(rows), self._serial(rows)
         )
-        return time if self._waiting == 1.0 else time.times(self._waiting)
-
-    @cached_property
-    def _waiting(self) -> float:
-        """How many times as long a step takes beside other programs, which put threads aside for
-        slices of their own: threads that meet in every product, and ranks in every sum, go on only
-        while none of them is."""
-        profile, speed = self.speed.profile, self.speed
-        if profile.kind != "cpu" or not profile.busy_share:
-            return 1.0
-        meeting = min(profile.threads, self.tp * speed.threads)
-        return (1 - profile.busy_share) ** -meeting
 
     @cached_property
     def _multiplied(self) -> tuple[_Product, ...]:

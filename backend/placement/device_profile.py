@@ -80,8 +80,8 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     on_each_core: what serving adds to a step, a gateway worker and a client on the same machine:
     of ranks that leave a core free, of threads that meet in every product and take all cores, of
     ranks of one thread that do. prompt_layer_overhead_s: layer_overhead_s of a step whose kernels
-    Python calls one by one, as those with prompts and of several ranks (0: the same). busy_share:
-    part of each core that other programs take. peer_bandwidth: bytes/s from a card to another, in
+    Python calls one by one, as those with prompts and of several ranks (0: the same).
+    peer_bandwidth: bytes/s from a card to another, in
     one direction (0: they sum in the host's memory, which link_bandwidth and link_latency_s are
     of). has_nvlink: whether that is by NVLink. version: of how it was measured; 0: it was not.
     """
@@ -111,7 +111,6 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     on_all_cores: Serving = Serving()
     on_each_core: Serving = Serving()
     prompt_layer_overhead_s: _Seconds = 0.0
-    busy_share: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     peer_bandwidth: _Seconds = 0.0
     has_nvlink: bool = False
     version: int = 0

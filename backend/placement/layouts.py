@@ -339,8 +339,8 @@ def predict(
     """Say what a layout would take and give. profile: of one device, or of the CPU that all ranks
     share. network: between nodes. Raises ModelError as fit() does."""
     fitted = fit(model, profile, layout, load)
-    # Groups without a stream leave the machine to the others.
-    busy_ranks = layout.tp * layout.pp * min(layout.dp, load.concurrency)
+    # Groups without a stream, and stages without a cohort, leave the machine to the others.
+    busy_ranks = layout.tp * min(layout.pp * layout.dp, load.concurrency)
     cost = _cost(model, profile, layout, fitted, busy_ranks, network)
     shares = _shares(load.concurrency, layout.dp)
     limits = _limits(model, fitted)

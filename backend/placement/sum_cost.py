@@ -24,14 +24,16 @@ class _Protocol(NamedTuple):
     share: float
 
 
-# NCCL 2.30.7, src/graph/tuning.cc: baseLatencies and hwLatencies of rings; LL sends a flag with
-# every word and reaches a quarter, LL128 120 of 128 bytes, where links are NVLink alone.
+# NCCL 2.30.7, ncclTunerConstantsDefaults: baseLatencies and hwLatencies of rings. LL sends a flag
+# with every word and reaches a quarter; LL128, where links are NVLink alone, 120 of 128 bytes.
 _NVLINK = (
     _Protocol(6.6e-6, 0.6e-6, 0.25),
     _Protocol(14.0e-6, 1.9e-6, 0.92),
     _Protocol(8.4e-6, 3.4e-6, 1.0),
 )
 _PCIE = (_Protocol(6.6e-6, 1.0e-6, 0.25), _Protocol(8.4e-6, 5.7e-6, 1.0))
+# A call of PyTorch, as in gateway/planning/devices.py; an estimate.
+_LAUNCH_S = 7e-6
 # backend/distributed/one_shot.py: messages it takes, by ranks; and its three launches of some 3 us
 # in a graph, an estimate.
 ONE_SHOT_BYTES = {2: 1 << 20, 3: 512 << 10, 4: 512 << 10}
@@ -58,7 +60,7 @@ def ring_seconds(profile: DeviceProfile, num_bytes: float, ranks: int) -> float:
     """Return how long NCCL takes for a sum of so many bytes."""
     hops = 2 * (ranks - 1)
     moved = hops * num_bytes / ranks
-    return min(
+    return _LAUNCH_S + min(
         each.base_s + hops * each.hop_s + moved / (each.share * profile.peer_bandwidth)
         for each in (_NVLINK if profile.has_nvlink else _PCIE)
     )

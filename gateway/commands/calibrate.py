@@ -27,11 +27,11 @@ from backend.placement.device_profile import (
 from backend.settings import EngineSettings
 from gateway import options
 from gateway.bench.launched_server import ServerDied
-from gateway.tuning.served_costs import with_serving
 from gateway.bench.streamed_request import BenchError
 from gateway.commands.calibrate_settings import CalibrateSettings
 from gateway.default_model import cache_directory
 from gateway.options import SettingsError
+from gateway.tuning.served_costs import with_serving
 
 _MEASURE = (sys.executable, "-m", "backend.measurement.calibrate")
 _SHOWN_ROWS = (1, 4, 16, 64, 256)

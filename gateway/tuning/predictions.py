@@ -46,7 +46,8 @@ def predict_layouts(
     found, refused = {}, {}
     for choice in choices:
         values = dict(choice.values)
-        layout = Layout(int(str(values.pop("tp", 1))), int(str(values.pop("dp", 1))))
+        tp, dp, pp = (int(str(values.pop(name, 1))) for name in ("tp", "dp", "pp"))
+        layout = Layout(tp, dp, pp)
         values.pop("devices", None)
         try:
             found[choice.name] = predict(

@@ -165,26 +165,6 @@ def test_times_add_up() -> None:
     assert (time + time).total == time.times(2).total == 30.0
 
 
-def test_ranks_go_on_only_while_none_of_them_is_put_aside() -> None:
-    """A quarter of each core is taken: two threads that meet in every product have 9/16 of the
-    time, two groups of one thread each three quarters."""
-    cpu = msgspec.structs.replace(READER, kind="cpu", threads=2, busy_share=0.25)
-    quiet = msgspec.structs.replace(cpu, busy_share=0.0)
-    model = served(None, threads=1)
-
-    def times_as_long(layout: Layout, threads: int) -> float:
-        own = model.changed(threads=threads)
-        both = [
-            step_cost(own, each, layout, fit(own, each, layout, Load(8, 8, 1))).of(DECODE).total
-            for each in (cpu, quiet)
-        ]
-        return both[0] / both[1]
-
-    assert times_as_long(Layout(1), 2) == pytest.approx(16 / 9)
-    assert times_as_long(Layout(2), 1) == pytest.approx(16 / 9)
-    assert times_as_long(Layout(1, 2), 1) == pytest.approx(4 / 3)
-
-
 def test_layers_own_cost_differs_in_steps_with_prompts() -> None:
     profile = msgspec.structs.replace(READER, layer_overhead_s=1.0, prompt_layer_overhead_s=3.0)
     cost = cost_of(profile)

@@ -5,7 +5,7 @@ import pytest
 from gateway.tuning.served_costs import serving_of
 
 
-def test_a_line_through_few_and_many_rows() -> None:
+def test_line_goes_through_few_and_many_rows() -> None:
     serving = serving_of([(1, 1.5e-3), (16, 3.0e-3)])
     assert serving.token_s == pytest.approx(1e-4)
     assert serving.step_s == pytest.approx(1.4e-3)
