@@ -48,9 +48,11 @@ from gateway.nodes.node_messages import (
     MeetAt,
     Meets,
     Placed,
+    Ran,
     RankNews,
     Retire,
     Said,
+    WhatRan,
     decode_order,
     decode_to_agent,
     encode,
@@ -259,6 +261,9 @@ class Agent:
             case DetachWorker(worker, epoch):
                 with contextlib.suppress(ControlClosed):
                     self._incarnation.replica.detach(worker, epoch)
+            case WhatRan(step):
+                page = self._incarnation.replica.page
+                self.tell(Ran(page.batch_of(step) if step else page.batch(0)))
             case Retire():
                 with contextlib.suppress(ControlClosed):
                     self._incarnation.replica.retire()

@@ -7,7 +7,16 @@ from backend.wire.local.heartbeat import Load
 from backend.wire.offer import Offer
 from backend.wire.tcp.address import LeadAddress
 from gateway.nodes.frame_stream import FrameStream
-from gateway.nodes.node_messages import DetachWorker, Kill, Leave, MeetAt, Retire, ToAgent, encode
+from gateway.nodes.node_messages import (
+    DetachWorker,
+    Kill,
+    Leave,
+    MeetAt,
+    Retire,
+    ToAgent,
+    WhatRan,
+    encode,
+)
 from gateway.supervision.control_messages import RankView
 
 
@@ -61,6 +70,10 @@ class RemoteReplica:
         """Tell where the group's ranks meet, if an agent has called."""
         if self._stream is not None:
             self._tell(message)
+
+    def ask_what_ran(self, step: int) -> None:
+        """Ask what a step was. Raises ControlClosed."""
+        self._tell(WhatRan(step))
 
     def stop(self) -> None:
         """Ask every rank to exit; the agent kills those that cannot hear."""
