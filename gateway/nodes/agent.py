@@ -50,6 +50,7 @@ from gateway.nodes.node_messages import (
     Placed,
     Ran,
     RankNews,
+    Renew,
     Retire,
     Said,
     WhatRan,
@@ -129,6 +130,7 @@ class Agent:
         self._node = f"{socket.gethostname()} ({self._host})"
         self._incarnation: LocalIncarnation | None = None
         self._meeting: MeetAt | None = None
+        self._renewed: Renew | None = None
         self._has_ended = asyncio.Event()
 
     async def run(self) -> int:
@@ -142,6 +144,7 @@ class Agent:
         else:
             ranks = [(child.title, child.pid) for child in self._incarnation.replica.ranks]
             self.tell(Placed(self._node, ranks))
+            self._renew()
             await self._has_ended.wait()
             fault = self._incarnation.fault
         looking.cancel()
@@ -202,6 +205,12 @@ class Agent:
         address = LeadAddress(at.host, at.port, listen.secret, epoch, pin)
         return Meet(address, self._host, listen.certificate, listen.key)
 
+    def _renew(self) -> None:
+        """Pass a new certificate on, if one has come and a lead is there."""
+        if self._renewed is not None and self._incarnation is not None and not self._order.part:
+            with contextlib.suppress(ControlClosed):
+                self._incarnation.replica.renew(self._renewed.certificate, self._renewed.key)
+
     def _failure(self, message: str) -> Fault:
         return Fault(
             f"node {self._node}", os.getpid(), "cannot start", message, self._order.epoch, "load", 0
@@ -252,6 +261,10 @@ class Agent:
             self._meeting = message
             if self._incarnation is not None:
                 self._incarnation.replica.meet(self._meet(message))
+            return
+        if isinstance(message, Renew):
+            self._renewed = message
+            self._renew()
             return
         if self._incarnation is None:
             if isinstance(message, Leave | Kill):

@@ -1,8 +1,8 @@
 """What the supervisor and the agent of a group on another node say to each other.
 
-The supervisor says Ping, DetachWorker, Retire, MeetAt, WhatRan, Leave and Kill; the agent says
-Placed, Meets, Ran, RankNews, GroupIsReady, Look, Said, Faulted and Ended. frame_stream.py carries
-them.
+The supervisor says Ping, DetachWorker, Retire, Renew, MeetAt, WhatRan, Leave and Kill; the agent
+says Placed, Meets, Ran, RankNews, GroupIsReady, Look, Said, Faulted and Ended. frame_stream.py
+carries them.
 """
 
 import msgspec
@@ -66,6 +66,17 @@ class MeetAt(msgspec.Struct, frozen=True, array_like=True, tag="meet_at"):
 
     host: str
     port: int
+
+
+class Renew(msgspec.Struct, frozen=True, array_like=True, tag="renew"):
+    """Workers that come from now on are met with another certificate and key, PEM."""
+
+    certificate: str
+    key: str
+
+    def __repr__(self) -> str:
+        """Leave the key out, wherever this may be logged."""
+        return "Renew()"
 
 
 class WhatRan(msgspec.Struct, frozen=True, array_like=True, tag="what_ran"):
@@ -146,7 +157,7 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
     fault: Fault | None = None
 
 
-ToAgent = Ping | DetachWorker | Retire | MeetAt | WhatRan | Leave | Kill
+ToAgent = Ping | DetachWorker | Retire | Renew | MeetAt | WhatRan | Leave | Kill
 FromAgent = Placed | Meets | Ran | RankNews | GroupIsReady | Look | Said | Faulted | Ended
 
 encode = msgspec.msgpack.Encoder().encode

@@ -6,12 +6,14 @@ from backend.wire.control import ControlClosed, Dial
 from backend.wire.local.heartbeat import Load
 from backend.wire.offer import Offer
 from backend.wire.tcp.address import LeadAddress
+from backend.wire.tcp.encryption import pinned
 from gateway.nodes.frame_stream import FrameStream
 from gateway.nodes.node_messages import (
     DetachWorker,
     Kill,
     Leave,
     MeetAt,
+    Renew,
     Retire,
     ToAgent,
     WhatRan,
@@ -65,6 +67,12 @@ class RemoteReplica:
     def retire(self) -> None:
         """Have the lead grant workers of other gateways nothing more. Raises ControlClosed."""
         self._tell(Retire())
+
+    def renew(self, certificate: str, key: str) -> None:
+        """See Replica. Raises ControlClosed."""
+        self._tell(Renew(certificate, key))
+        if self._address is not None:
+            self._address = pinned(self._address, certificate)
 
     def meet(self, message: MeetAt) -> None:
         """Tell where the group's ranks meet, if an agent has called."""

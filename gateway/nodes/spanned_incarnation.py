@@ -219,6 +219,10 @@ class SpannedReplica:
         """See Replica. Raises ControlClosed."""
         self._lead.retire()
 
+    def renew(self, certificate: str, key: str) -> None:
+        """See Replica. Raises ControlClosed."""
+        self._lead.renew(certificate, key)
+
     def stop(self) -> None:
         """Ask every rank to exit."""
         for part in self._parts:

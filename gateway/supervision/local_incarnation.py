@@ -280,6 +280,10 @@ class LocalLauncher:
         """No agent calls here."""
         return {}
 
+    def renew(self) -> tuple[str, str] | None:
+        """See Launcher."""
+        return self._listening.reread()
+
     def close(self) -> None:
         """Nothing is its own."""
 

@@ -16,7 +16,7 @@ from backend.settings import EngineSettings
 from backend.wire.control import Dial
 from backend.wire.messages import StepOutput, Submit
 from backend.wire.sampling import SamplingParams
-from backend.wire.tcp.dial import dial
+from backend.wire.tcp.dial import DialError, dial
 from backend.wire.tcp.encryption import self_signed_pair
 from backend.wire.tcp.ends import TcpWorkerEnd
 from backend.wire.tcp.handshake import Hello
@@ -59,6 +59,15 @@ def answer(incarnation: Incarnation) -> list[int]:
     return tokens
 
 
+def answer_if_let_in(incarnation: Incarnation) -> list[int] | None:
+    """As answer(); None where the lead's certificate is not the one that the replica knows."""
+    try:
+        return answer(incarnation)
+    except DialError as error:
+        assert "another fingerprint" in str(error)
+        return None
+
+
 @contextmanager
 def client(incarnation: Incarnation) -> Iterator[tuple[Stream, TcpWorkerEnd]]:
     """Connect as a worker does."""
@@ -84,6 +93,12 @@ async def test_tokens_over_two_nodes_are_those_of_three_encrypted(
     certificate, key = map(str, files)
     async with group(engine(model, 3, pp=3), certificate, key) as (three, _, _):
         assert await asyncio.to_thread(answer, three) == first
+        three.replica.renew(*self_signed_pair())
+        # The lead hears of it through its agent; a worker that is sooner is refused.
+        async with asyncio.timeout(30):
+            while (second := await asyncio.to_thread(answer_if_let_in, three)) is None:
+                pass
+        assert second == first
 
 
 @pytest.mark.parametrize("tp", [2, 4])
