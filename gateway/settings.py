@@ -193,7 +193,11 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(description="file of the secret that lets gateways use each other's groups")
     ] = ""
     group_tls_cert: Annotated[
-        str, Meta(description="PEM file of a certificate that encrypts the way to groups over TCP")
+        str,
+        Meta(
+            description="PEM file of a certificate that encrypts the way to groups over TCP; read "
+            "again on SIGHUP"
+        ),
     ] = ""
     group_tls_key: Annotated[str, Meta(description="PEM file of its private key")] = ""
     group_tls_ca: Annotated[

@@ -215,6 +215,9 @@ class Supervisor:
             return
         for worker in self._workers:
             worker.tell(Reload())
+        if pair := self._launcher.renew():
+            for group in self.groups.values():
+                group.renew(*pair)
         self._reporter.reloads()
 
     @property

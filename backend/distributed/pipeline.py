@@ -1,13 +1,16 @@
 """The stages of a group, as one of its ranks sees them: who comes before it, and who after.
 
 Ranks of the same place in two neighbouring stages have a link. Forward goes the residual stream of
-each step; when a group starts, numbers that all must know go both ways. Knows no layers.
+each step, of which all ranks of a stage have the same: over a network each sends a share, and those
+who receive put the shares together in their machine's memory. When a group starts, numbers that all
+must know go both ways. Knows no layers.
 """
 
 import msgspec
 import torch
 from torch import Tensor
 
+from backend.distributed.tensor_parallel import TensorParallel
 from backend.wire.link import Link
 
 # A stream is sent in pieces, so that no link need hold one at a time.
@@ -26,12 +29,17 @@ class Pipeline:
         size: int = 1,
         before: Link | None = None,
         after: Link | None = None,
+        shares_before: TensorParallel | None = None,
+        shares_after: TensorParallel | None = None,
     ) -> None:
-        """before, after: to the ranks of the neighbouring stages; theirs to close."""
+        """before, after: to the ranks of the neighbouring stages; theirs to close. shares_before,
+        shares_after: the ranks of this stage, where each receives or sends a share alone."""
         self.index = index
         self.size = size
         self._before = before
         self._after = after
+        self._shares_before = shares_before or TensorParallel()
+        self._shares_after = shares_after or TensorParallel()
 
     @property
     def is_first(self) -> bool:
@@ -44,15 +52,19 @@ class Pipeline:
     def send(self, x: Tensor) -> None:
         """Send a step's residual stream to the next stage."""
         assert self._after is not None, "there is a stage after this one"
-        data = _bytes_of(x.contiguous().cpu())
+        flat = x.contiguous().cpu().view(-1)
+        each = _share(flat.numel(), self._shares_after.size)
+        data = _bytes_of(flat[self._shares_after.rank * each :][:each])
         for start in range(0, len(data), PIECE_BYTES):
             self._after.send(data[start : start + PIECE_BYTES])
 
     def receive(self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return the stream of the stage before, of a shape that the plan tells."""
         assert self._before is not None, "there is a stage before this one"
-        x = torch.empty(shape, dtype=dtype)
-        data = _bytes_of(x)
+        numel = shape[0] * shape[1]
+        each = _share(numel, self._shares_before.size)
+        share = torch.zeros(each, dtype=dtype)
+        data = _bytes_of(share[: max(0, numel - self._shares_before.rank * each)])
         start = 0
         while start < len(data):
             piece = self._before.receive()
@@ -60,7 +72,7 @@ class Pipeline:
                 raise RuntimeError("the stage before runs another plan: its stream is longer")
             data[start : start + len(piece)] = piece
             start += len(piece)
-        return x.to(device)
+        return self._shares_before.all_gather(share).view(-1)[:numel].view(shape).to(device)
 
     def gather(self, numbers: list[int]) -> list[list[int]]:
         """Return the numbers of each stage, in order. Every stage must call it."""
@@ -73,6 +85,11 @@ class Pipeline:
         if self._before is not None:
             self._before.send(_encode(everyone))
         return everyone
+
+
+def _share(numel: int, size: int) -> int:
+    """Return how many numbers a rank of several has; the last ones may have fewer."""
+    return -(-numel // size)
 
 
 def _bytes_of(x: Tensor) -> memoryview:

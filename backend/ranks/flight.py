@@ -8,38 +8,16 @@ anyway. Knows the scheduler, the runner and the matchers; no worker.
 
 import time
 from collections.abc import Sequence as ListLike
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backend.ranks.step_under_way import Landed, StepUnderWay
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import SeqKey, Sequence
 from backend.step import StepPlan
 from backend.structured_output.matchers import Matchers
-from backend.wire.messages import SeqOutput
 
 if TYPE_CHECKING:
     from backend.engine.device_runner import DeviceRunner, LaunchedStep
-    from backend.engine.model_runner import StepResult
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """A step whose tokens have been recorded. seconds: what its sequences waited for it."""
-
-    plan: StepPlan
-    outputs: list[tuple[int, SeqOutput]]
-    schedule_s: float
-    result: "StepResult"
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Launched:
-    plan: StepPlan
-    sampled: list[Sequence]
-    newcomers: list[SeqKey]
-    schedule_s: float
-    step: "LaunchedStep"
 
 
 class Flight:
@@ -47,7 +25,7 @@ class Flight:
 
     def __init__(self, scheduler: Scheduler, runner: "DeviceRunner", matchers: Matchers) -> None:
         self._scheduler, self._runner, self._matchers = scheduler, runner, matchers
-        self._flying: _Launched | None = None
+        self._flying: tuple[StepUnderWay, LaunchedStep] | None = None
 
     @property
     def is_flying(self) -> bool:
@@ -57,12 +35,12 @@ class Flight:
     @property
     def step(self) -> int:
         """The number of the step that flies; 0 for none."""
-        return self._flying.plan.step if self._flying else 0
+        return self._flying[0].plan.step if self._flying else 0
 
     @property
     def suspects(self) -> list[SeqKey]:
         """The newcomers of the step that flies: it may be the one that fails."""
-        return self._flying.newcomers if self._flying else []
+        return self._flying[0].newcomers if self._flying else []
 
     def launch(
         self,
@@ -76,12 +54,11 @@ class Flight:
         started: when its planning began, time.monotonic().
         """
         landed = self.land() if self._runner.waits(plan) else []
-        schedule_s = time.monotonic() - started
-        step = self._runner.launch(plan)
-        launched = _Launched(plan, list(sampled), newcomers, schedule_s, step)
+        step = StepUnderWay(plan, list(sampled), newcomers, time.monotonic() - started)
+        launched = self._runner.launch(plan)
         landed += self.land()
         self._scheduler.advance(plan)
-        self._flying = launched
+        self._flying = step, launched
         if self._runner.waits(plan) or self._matchers.watches(sampled):
             landed += self.land()
         return landed
@@ -90,8 +67,8 @@ class Flight:
         """Wait for the step that flies, and record its tokens."""
         if self._flying is None:
             return []
-        flying, self._flying = self._flying, None
-        result = self._runner.collect(flying.step)
-        self._matchers.accept(flying.sampled, result.token_ids)
-        outputs = self._scheduler.resolve(result.token_ids, result.logprobs, result.prompt_logprobs)
-        return [Landed(flying.plan, outputs, flying.schedule_s, result, result.forward_s)]
+        (step, launched), self._flying = self._flying, None
+        result = self._runner.collect(launched)
+        drawn = result.token_ids, result.logprobs, result.prompt_logprobs
+        outputs = step.resolve(self._scheduler, self._matchers, *drawn)
+        return [Landed(step.plan, outputs, step.schedule_s, result, result.forward_s)]

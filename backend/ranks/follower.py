@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 from backend.ranks import drawn_step
 from backend.ranks.drawn_step import DrawnStep
 from backend.step import PlanCorrupt, StepPlan
-from backend.wire.channel import PeerGone
 from backend.wire.control import ChildLine, Stop
 from backend.wire.link import Link, PlanReader
 from backend.wire.local.heartbeat import HeartbeatWriter, Phase
@@ -42,7 +41,10 @@ class Follower:
         self._flying: LaunchedStep | None = None
 
     def run(self) -> None:
-        """Return when told to stop. Raises RingCorrupt and PlanCorrupt."""
+        """Return when told to stop.
+
+        Raises RingCorrupt and PlanCorrupt, and ChannelBroken where a lead elsewhere is gone.
+        """
         poll = select.poll()
         poll.register(self._plans, select.POLLIN)
         poll.register(self._line, select.POLLIN)
@@ -51,11 +53,7 @@ class Follower:
                 self._heartbeat.wait(poll)
             elif not poll.poll(0):
                 self._land()
-            try:
-                records = self._plans.read()
-            except PeerGone:
-                return  # the lead has ended, and with it the group
-            for record in records:
+            for record in self._plans.read():
                 self._follow(StepPlan.from_bytes(bytes(record)))
             while (packet := self._line.receive()) is not None:
                 if isinstance(packet[0], Stop):

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from backend.config.cache_groups import capacity_tokens, longest_sequence
-from backend.ranks.flight import Flight, Landed
+from backend.ranks.flight import Flight
 from backend.ranks.staged_flight import StagedFlight
+from backend.ranks.step_under_way import Landed
 from backend.ranks.told_credits import ToldCredits
 from backend.scheduler.block_pool import BlockPool
 from backend.scheduler.pooling_scheduler import PoolingScheduler
@@ -27,7 +28,7 @@ from backend.step import StepPlan
 from backend.structured_output.faulty_matchers import build_matchers
 from backend.structured_output.matchers import Matchers
 from backend.wire.channel import ChannelBroken, LeadEnd
-from backend.wire.control import Attach, ChildLine, Detach, Listen, Retire, Stop
+from backend.wire.control import Attach, ChildLine, Detach, Listen, Renew, Retire, Stop
 from backend.wire.link import Link, PlanWriter
 from backend.wire.local.ends import LocalLeadEnd
 from backend.wire.local.heartbeat import HeartbeatWriter, Load, Phase
@@ -256,6 +257,9 @@ class Lead:
             case Detach(worker=worker, epoch=epoch):
                 if worker in self._channels and self._channels[worker].epoch == epoch:
                     self._forget_worker(worker)
+            case Renew(certificate, key):
+                if self._acceptor is not None:
+                    self._acceptor.renew(certificate, key)
             case Retire():
                 self._is_retiring = True
             case Stop():

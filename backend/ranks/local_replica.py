@@ -17,6 +17,7 @@ from backend.wire.control import (
     Dial,
     GroupWiring,
     Meet,
+    Renew,
     Retire,
     Stop,
 )
@@ -26,6 +27,7 @@ from backend.wire.local.child import Child
 from backend.wire.local.heartbeat import HeartbeatPage, Load, num_batches
 from backend.wire.local.wiring import GroupFds
 from backend.wire.offer import Offer
+from backend.wire.tcp.encryption import pinned
 from backend.wire.tcp.listening import Listening
 
 # Where the ranks of a group on several machines meet, and the lead's socket.
@@ -149,6 +151,12 @@ class LocalReplica:
         Raises ControlClosed.
         """
         self.ranks[0].line.send(Retire())
+
+    def renew(self, certificate: str, key: str) -> None:
+        """See Replica. Raises ControlClosed."""
+        self.ranks[0].line.send(Renew(certificate, key))
+        if self._address is not None:
+            self._address = pinned(self._address, certificate)
 
     def stop(self) -> None:
         """Ask every rank to exit; those that cannot hear are killed."""

@@ -24,7 +24,8 @@ from backend.ranks.lead import Lead
 from backend.ranks.local_replica import RankSpawn
 from backend.ranks.meeting import FarLinks, PlanFanOut, meet
 from backend.settings import EngineSettings
-from backend.wire.control import ChildLine, ControlClosed, GroupWiring, Meet, Progress
+from backend.wire.channel import ChannelBroken
+from backend.wire.control import ChildLine, ControlClosed, GroupWiring, Meet, Progress, Stop
 from backend.wire.group_shape import GroupShape
 from backend.wire.link import Link, PlanReader, PlanWriter
 from backend.wire.local.child import ChildContext
@@ -45,6 +46,9 @@ PROGRESS_INTERVAL_S = 0.2
 # A process with 1000 is the first that the kernel ends. A group comes back, so it goes sooner than
 # a worker.
 OOM_SCORE_ADJ = 500
+# What ends a rank elsewhere is known and told within 0.3 s; whatever vanishes is, within 11 s, of
+# which the connection takes up to 9.5.
+LOST_SECONDS = 0.5
 
 
 def rank_main(context: ChildContext, spawn: RankSpawn) -> None:
@@ -61,6 +65,8 @@ def rank_main(context: ChildContext, spawn: RankSpawn) -> None:
         pass  # the supervisor is gone, and so is everyone to report to
     except ModelError as error:
         status = _failed(line, spawn.rank, str(error))
+    except ChannelBroken as error:
+        status = _lost(line, spawn.rank, error)
     except Exception as error:
         traceback.print_exc()
         status = _failed(line, spawn.rank, f"{type(error).__name__}: {error}")
@@ -73,9 +79,28 @@ def rank_main(context: ChildContext, spawn: RankSpawn) -> None:
         sys.exit(status)
 
 
-def _failed(line: ChildLine, rank: int, message: str) -> int:
+def _lost(line: ChildLine, rank: int, error: ChannelBroken) -> int:
+    """A rank on another node is gone, or cannot be reached: let that node tell why, if it can."""
     with contextlib.suppress(ControlClosed):
-        line.send(Failed(rank, message))
+        if _stops(line, LOST_SECONDS):
+            return 0
+    return _failed(line, rank, f"a rank on another node is lost: {error}", is_foreign=True)
+
+
+def _stops(line: ChildLine, seconds: float) -> bool:
+    """Whether this rank is told to stop before so long."""
+    poll, until_s = select.poll(), time.monotonic() + seconds
+    poll.register(line, select.POLLIN)
+    while (left_s := until_s - time.monotonic()) > 0 and poll.poll(1000 * left_s):
+        while (packet := line.receive()) is not None:
+            if isinstance(packet[0], Stop):
+                return True
+    return False
+
+
+def _failed(line: ChildLine, rank: int, message: str, *, is_foreign: bool = False) -> int:
+    with contextlib.suppress(ControlClosed):
+        line.send(Failed(rank, message, is_foreign))
     return 1
 
 
@@ -134,8 +159,15 @@ def _serve(spawn: RankSpawn, line: ChildLine) -> None:
     if not shape.is_whole:
         far = meet(spawn.rank, shape, spawn.epoch, *_await_meeting(line), heartbeat.beat)
     tp = _join_group(spawn, wiring, shape, far)
+    # In memory each rank reads what it needs; a stage on several nodes has no memory in common.
+    shares = tp if len(shape.peers(spawn.rank)) == shape.tp else None
     pipeline = Pipeline(
-        shape.stage_of(spawn.rank), shape.pp, before or far.before, after or far.after
+        shape.stage_of(spawn.rank),
+        shape.pp,
+        before or far.before,
+        after or far.after,
+        shares if far.before is not None else None,
+        shares if far.after is not None else None,
     )
     try:
         reporter = StartReporter(line, spawn.rank, heartbeat)

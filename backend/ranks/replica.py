@@ -50,6 +50,11 @@ class Replica(Protocol):
         Raises ControlClosed.
         """
 
+    def renew(self, certificate: str, key: str) -> None:
+        """Have workers that come from now on be met with another pair, PEM, where the way to the
+        lead is encrypted. Raises ControlClosed.
+        """
+
     def stop(self) -> None:
         """Ask every rank to exit; those that cannot hear are killed."""
 

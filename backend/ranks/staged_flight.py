@@ -8,12 +8,11 @@ the last stage has told what it drew. Knows the scheduler, the runner and the ma
 import time
 from collections import deque
 from collections.abc import Sequence as ListLike
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backend.ranks import drawn_step
 from backend.ranks.drawn_step import DrawnStep
-from backend.ranks.flight import Landed
+from backend.ranks.step_under_way import Landed, StepUnderWay
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import SeqKey, Sequence
 from backend.step import PlanCorrupt, StepPlan
@@ -22,15 +21,6 @@ from backend.wire.link import Link
 
 if TYPE_CHECKING:
     from backend.engine.stage_runner import StageRunner
-
-
-@dataclass(frozen=True, slots=True)
-class _Launched:
-    plan: StepPlan
-    sampled: list[Sequence]
-    newcomers: list[SeqKey]
-    schedule_s: float
-    started_s: float
 
 
 class StagedFlight:
@@ -48,7 +38,7 @@ class StagedFlight:
         self._scheduler, self._runner, self._matchers = scheduler, runner, matchers
         self._drawn = drawn
         self._num_stages = num_stages
-        self._flying: deque[_Launched] = deque()
+        self._flying: deque[tuple[StepUnderWay, float]] = deque()  # and when it began
         self._landed_s = 0.0
 
     @property
@@ -64,7 +54,7 @@ class StagedFlight:
     @property
     def suspects(self) -> list[SeqKey]:
         """The newcomers of all steps that fly: one of those may be the one that fails."""
-        return [key for step in self._flying for key in step.newcomers]
+        return [key for step, _ in self._flying for key in step.newcomers]
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when a step can land."""
@@ -81,8 +71,8 @@ class StagedFlight:
         launched_s = time.monotonic()
         self._runner.run(plan)
         self._scheduler.advance(plan)
-        schedule_s = launched_s - started_s
-        self._flying.append(_Launched(plan, list(sampled), newcomers, schedule_s, launched_s))
+        step = StepUnderWay(plan, list(sampled), newcomers, launched_s - started_s)
+        self._flying.append((step, launched_s))
 
     def land(self) -> list[Landed]:
         """Record the tokens of the steps that have come through, if any has. Does not wait."""
@@ -91,15 +81,15 @@ class StagedFlight:
     def _land(self, drawn: DrawnStep) -> Landed:
         from backend.engine.model_runner import StepResult
 
-        flying = self._flying.popleft()
-        if drawn.step != flying.plan.step:
-            raise PlanCorrupt(f"tokens of step {drawn.step} came where {flying.plan.step} was due")
+        step, launched_s = self._flying.popleft()
+        if drawn.step != step.plan.step:
+            raise PlanCorrupt(f"tokens of step {drawn.step} came where {step.plan.step} was due")
         now_s = time.monotonic()
         # What a step takes begins when the one before it is over.
-        forward_s = now_s - max(flying.started_s, self._landed_s) - drawn.sample_s
+        forward_s = now_s - max(launched_s, self._landed_s) - drawn.sample_s
         self._landed_s = now_s
         self._runner.num_full_gathers = drawn.num_full_gathers
-        self._matchers.accept(flying.sampled, drawn.token_ids)
-        outputs = self._scheduler.resolve(drawn.token_ids, drawn.logprobs, drawn.prompt_logprobs)
+        told = drawn.token_ids, drawn.logprobs, drawn.prompt_logprobs
+        outputs = step.resolve(self._scheduler, self._matchers, *told)
         result = StepResult(forward_s=max(0.0, forward_s), sample_s=drawn.sample_s)
-        return Landed(flying.plan, outputs, flying.schedule_s, result, now_s - flying.started_s)
+        return Landed(step.plan, outputs, step.schedule_s, result, now_s - launched_s)

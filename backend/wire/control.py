@@ -1,9 +1,9 @@
 """The line between the supervisor and each child: one SOCK_SEQPACKET pair a child.
 
 The supervisor says GroupWiring, Meet, Observe, NameGroups, Attach, Listen, Dial, Detach, Quiesce,
-Retire, Reload, Ping, Drain, Stop, Place and Displace; the child says Progress, Budget, Pong, Ready,
-Failed, Serving, Quiet, Cut, Joined and Placement. Packets keep their borders, carry descriptors,
-and end-of-file tells a child that the supervisor is gone.
+Retire, Renew, Reload, Ping, Drain, Stop, Place and Displace; the child says Progress, Budget, Pong,
+Ready, Failed, Serving, Quiet, Cut, Joined and Placement. Packets keep their borders, carry
+descriptors, and end-of-file tells a child that the supervisor is gone.
 
     GroupWiring to a rank carries   wiring.WiringFds: the heartbeat page, the ranks' exchange,
                                     where those on devices meet, the ring of plans
@@ -118,6 +118,17 @@ class Quiesce(msgspec.Struct, frozen=True, array_like=True, tag="quiesce"):
 
 class Retire(msgspec.Struct, frozen=True, array_like=True, tag="retire"):
     """Grant workers of other gateways nothing more: the group is about to stop; to a lead."""
+
+
+class Renew(msgspec.Struct, frozen=True, array_like=True, tag="renew"):
+    """Encrypt new connections by another certificate and key, PEM; to a lead."""
+
+    certificate: str
+    key: str
+
+    def __repr__(self) -> str:
+        """Leave the key out, wherever this may be logged."""
+        return "Renew()"
 
 
 class Reload(msgspec.Struct, frozen=True, array_like=True, tag="reload"):
@@ -243,6 +254,7 @@ ToChild = (
     | Detach
     | Quiesce
     | Retire
+    | Renew
     | Reload
     | Ping
     | Drain

@@ -202,10 +202,14 @@ class StepOutput(msgspec.Struct, frozen=True, array_like=True, tag="step"):
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
-    """A rank cannot start or go on. `message` is for the operator, one to five lines."""
+    """A rank cannot start or go on. `message` is for the operator, one to five lines.
+
+    is_foreign: what ended it came from outside; no request is to blame.
+    """
 
     rank: int
     message: str
+    is_foreign: bool = False
 
 
 Request = Submit | Abort | Vocabulary | Served

@@ -48,9 +48,12 @@ from gateway.nodes.node_messages import (
     MeetAt,
     Meets,
     Placed,
+    Ran,
     RankNews,
+    Renew,
     Retire,
     Said,
+    WhatRan,
     decode_order,
     decode_to_agent,
     encode,
@@ -127,6 +130,7 @@ class Agent:
         self._node = f"{socket.gethostname()} ({self._host})"
         self._incarnation: LocalIncarnation | None = None
         self._meeting: MeetAt | None = None
+        self._renewed: Renew | None = None
         self._has_ended = asyncio.Event()
 
     async def run(self) -> int:
@@ -140,6 +144,7 @@ class Agent:
         else:
             ranks = [(child.title, child.pid) for child in self._incarnation.replica.ranks]
             self.tell(Placed(self._node, ranks))
+            self._renew()
             await self._has_ended.wait()
             fault = self._incarnation.fault
         looking.cancel()
@@ -200,6 +205,12 @@ class Agent:
         address = LeadAddress(at.host, at.port, listen.secret, epoch, pin)
         return Meet(address, self._host, listen.certificate, listen.key)
 
+    def _renew(self) -> None:
+        """Pass a new certificate on, if one has come and a lead is there."""
+        if self._renewed is not None and self._incarnation is not None and not self._order.part:
+            with contextlib.suppress(ControlClosed):
+                self._incarnation.replica.renew(self._renewed.certificate, self._renewed.key)
+
     def _failure(self, message: str) -> Fault:
         return Fault(
             f"node {self._node}", os.getpid(), "cannot start", message, self._order.epoch, "load", 0
@@ -251,6 +262,10 @@ class Agent:
             if self._incarnation is not None:
                 self._incarnation.replica.meet(self._meet(message))
             return
+        if isinstance(message, Renew):
+            self._renewed = message
+            self._renew()
+            return
         if self._incarnation is None:
             if isinstance(message, Leave | Kill):
                 os._exit(0)  # a thread may be fetching the model, and waits for nobody
@@ -259,6 +274,9 @@ class Agent:
             case DetachWorker(worker, epoch):
                 with contextlib.suppress(ControlClosed):
                     self._incarnation.replica.detach(worker, epoch)
+            case WhatRan(step):
+                page = self._incarnation.replica.page
+                self.tell(Ran(page.batch_of(step) if step else page.batch(0)))
             case Retire():
                 with contextlib.suppress(ControlClosed):
                     self._incarnation.replica.retire()

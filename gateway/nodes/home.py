@@ -51,6 +51,10 @@ class Home:
         """Refuse that agent from now on."""
         self._expected.pop((number, epoch, part), None)
 
+    def renew(self, certificate: str, key: str) -> None:
+        """Meet agents that call from now on with another pair, PEM, if streams are encrypted."""
+        self._acceptor.renew(certificate, key)
+
     def close(self) -> None:
         """Listen no more."""
         self._loop.remove_reader(self._acceptor.fileno())

@@ -1,14 +1,15 @@
 """What the supervisor and the agent of a group on another node say to each other.
 
-The supervisor says Ping, DetachWorker, Retire, Leave and Kill; the agent says Placed, RankNews,
-GroupIsReady, Look, Said, Faulted and Ended. frame_stream.py carries them.
+The supervisor says Ping, DetachWorker, Retire, Renew, MeetAt, WhatRan, Leave and Kill; the agent
+says Placed, Meets, Ran, RankNews, GroupIsReady, Look, Said, Faulted and Ended. frame_stream.py
+carries them.
 """
 
 import msgspec
 
 from backend.settings import EngineSettings
 from backend.wire.control import Budget, Listen, Progress
-from backend.wire.local.heartbeat import Load
+from backend.wire.local.heartbeat import Batch, Load
 from backend.wire.messages import Ready
 from gateway.supervision.control_messages import RankView
 from gateway.supervision.fault import Fault
@@ -67,6 +68,26 @@ class MeetAt(msgspec.Struct, frozen=True, array_like=True, tag="meet_at"):
     port: int
 
 
+class Renew(msgspec.Struct, frozen=True, array_like=True, tag="renew"):
+    """Workers that come from now on are met with another certificate and key, PEM."""
+
+    certificate: str
+    key: str
+
+    def __repr__(self) -> str:
+        """Leave the key out, wherever this may be logged."""
+        return "Renew()"
+
+
+class WhatRan(msgspec.Struct, frozen=True, array_like=True, tag="what_ran"):
+    """A rank elsewhere died in a step: what was in it? To the part that has the lead.
+
+    step: 0 for whatever the lead is at.
+    """
+
+    step: int
+
+
 class Leave(msgspec.Struct, frozen=True, array_like=True, tag="leave"):
     """Have every rank exit, as if they were asked on their own machine."""
 
@@ -87,6 +108,12 @@ class Meets(msgspec.Struct, frozen=True, array_like=True, tag="meets"):
 
     host: str
     port: int
+
+
+class Ran(msgspec.Struct, frozen=True, array_like=True, tag="ran"):
+    """What the lead had named of the step that was asked for."""
+
+    batch: Batch | None
 
 
 class RankNews(msgspec.Struct, frozen=True, array_like=True, tag="news"):
@@ -130,8 +157,8 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
     fault: Fault | None = None
 
 
-ToAgent = Ping | DetachWorker | Retire | MeetAt | Leave | Kill
-FromAgent = Placed | Meets | RankNews | GroupIsReady | Look | Said | Faulted | Ended
+ToAgent = Ping | DetachWorker | Retire | Renew | MeetAt | WhatRan | Leave | Kill
+FromAgent = Placed | Meets | Ran | RankNews | GroupIsReady | Look | Said | Faulted | Ended
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_agent = msgspec.msgpack.Decoder(ToAgent).decode

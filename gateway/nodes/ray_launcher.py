@@ -40,6 +40,7 @@ class RayLauncher:
         self._placer = RayPlacer(server.ray_address, owner, server.ray_resources)
         self._home: Home | None = None
         self._remote: RemoteLauncher | None = None
+        self._listening = GroupListening(server)
 
     async def open(self, model_name: str) -> None:
         """Join the cluster, and listen where agents call.
@@ -48,7 +49,7 @@ class RayLauncher:
         """
         await self._placer.join()
         server = self._settings.server
-        listening = GroupListening(server)
+        listening = self._listening
         try:
             self._home = Home(
                 self._placer.host, server.node_port, listening.certificate, listening.key
@@ -71,6 +72,13 @@ class RayLauncher:
         """Have one of group `number` placed and started, whose turns `owner` is told."""
         assert self._remote is not None
         return self._remote.launch(number, epoch, place, owner)
+
+    def renew(self) -> tuple[str, str] | None:
+        """See Launcher."""
+        pair = self._listening.reread()
+        if pair is not None and self._home is not None:
+            self._home.renew(*pair)
+        return pair
 
     def close(self) -> None:
         """Give back what is placed, and listen no more."""

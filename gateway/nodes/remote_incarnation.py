@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from backend.wire.control import Budget, Progress
+from backend.wire.local.heartbeat import Batch
 from backend.wire.messages import Ready
 from gateway.nodes.frame_stream import FrameStream, StreamLost
 from gateway.nodes.home import Home
@@ -27,6 +28,7 @@ from gateway.nodes.node_messages import (
     Meets,
     Ping,
     Placed,
+    Ran,
     RankNews,
     Said,
     decode_from_agent,
@@ -61,10 +63,11 @@ class RemoteIncarnation:
     ) -> None:
         """node: the only one that will do, or "".
 
-        on_meets: to be set for the first part of a group on several nodes, called with where its
-        ranks meet.
+        on_meets, on_ran: to be set for the first part of a group on several nodes, called with
+        where its ranks meet, and with what its lead ran when that has been asked.
         """
         self.on_meets: Callable[[str, int], None] | None = None
+        self.on_ran: Callable[[Batch | None], None] | None = None
         self._meeting: MeetAt | None = None
         self.replica = RemoteReplica(order.number, order.epoch)
         self.ready: Ready | None = None
@@ -177,6 +180,8 @@ class RemoteIncarnation:
                 self._owner.was_placed()
             case Meets(host, port) if self.on_meets is not None:
                 self.on_meets(host, port)
+            case Ran(batch) if self.on_ran is not None:
+                self.on_ran(batch)
             case RankNews(title, Progress() | Budget() as news):
                 self._owner.progressed(title, news)
             case GroupIsReady(ready, host, port) if not self.is_over:

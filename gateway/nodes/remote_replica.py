@@ -6,8 +6,19 @@ from backend.wire.control import ControlClosed, Dial
 from backend.wire.local.heartbeat import Load
 from backend.wire.offer import Offer
 from backend.wire.tcp.address import LeadAddress
+from backend.wire.tcp.encryption import pinned
 from gateway.nodes.frame_stream import FrameStream
-from gateway.nodes.node_messages import DetachWorker, Kill, Leave, MeetAt, Retire, ToAgent, encode
+from gateway.nodes.node_messages import (
+    DetachWorker,
+    Kill,
+    Leave,
+    MeetAt,
+    Renew,
+    Retire,
+    ToAgent,
+    WhatRan,
+    encode,
+)
 from gateway.supervision.control_messages import RankView
 
 
@@ -57,10 +68,20 @@ class RemoteReplica:
         """Have the lead grant workers of other gateways nothing more. Raises ControlClosed."""
         self._tell(Retire())
 
+    def renew(self, certificate: str, key: str) -> None:
+        """See Replica. Raises ControlClosed."""
+        self._tell(Renew(certificate, key))
+        if self._address is not None:
+            self._address = pinned(self._address, certificate)
+
     def meet(self, message: MeetAt) -> None:
         """Tell where the group's ranks meet, if an agent has called."""
         if self._stream is not None:
             self._tell(message)
+
+    def ask_what_ran(self, step: int) -> None:
+        """Ask what a step was. Raises ControlClosed."""
+        self._tell(WhatRan(step))
 
     def stop(self) -> None:
         """Ask every rank to exit; the agent kills those that cannot hear."""

@@ -2,13 +2,17 @@
 
 Each part is a RemoteIncarnation with an agent of its own; the first has the lead. It says where the
 group's ranks meet, which the others are told; what passes between ranks then is theirs
-(backend/ranks/meeting.py). The first fault of any part is the group's, and ends the others.
+(backend/ranks/meeting.py). The first fault of any part is the group's, and ends the others. What
+was in the step that a rank died in the lead alone has named: it is asked before anybody is told.
 """
 
+import asyncio
 from collections.abc import Sequence
 
+import msgspec
+
 from backend.wire.control import Budget, ControlClosed, Progress
-from backend.wire.local.heartbeat import Load
+from backend.wire.local.heartbeat import Batch, Load, Phase
 from backend.wire.messages import Ready
 from backend.wire.offer import Offer
 from gateway.nodes.home import Home
@@ -17,9 +21,12 @@ from gateway.nodes.placer import PlacementOwner, Placer
 from gateway.nodes.remote_incarnation import RemoteIncarnation, Surroundings
 from gateway.nodes.remote_replica import RemoteRank
 from gateway.supervision.control_messages import RankView
-from gateway.supervision.fault import Fault
+from gateway.supervision.fault import Fault, phase_name, with_batch
 from gateway.supervision.incarnation import IncarnationOwner
 from gateway.supervision.listening import GroupListening
+
+# An agent answers at once; requests wait for it.
+ANSWER_SECONDS = 1.0
 
 
 class SpannedIncarnation:
@@ -38,12 +45,14 @@ class SpannedIncarnation:
         self.fault: Fault | None = None
         self._owner = owner
         self._is_leaving = False
+        self._was_told = False
         self._num_ended = 0
         around = Surroundings(home, _SharedPlacement(placer, len(orders)), listening)
         self._parts: list[RemoteIncarnation] = []
         for order in orders:
             self._parts.append(RemoteIncarnation(order, "", around, _PartOwner(self, order.part)))
-        self._parts[0].on_meets = self._meets
+        self._asks: asyncio.TimerHandle | None = None  # while the lead is asked what ran
+        self._parts[0].on_meets, self._parts[0].on_ran = self._meets, self._heard
         self.replica = SpannedReplica(self._parts)
 
     @property
@@ -100,19 +109,53 @@ class SpannedIncarnation:
 
     def faulted(self, part: int, fault: Fault) -> None:
         """End the others: none is of use without this one."""
+        if self._asks is not None and part == 0:  # the lead has ended meanwhile: so it says itself
+            self._heard(Batch(fault.step, fault.num_seqs, fault.num_tokens, fault.suspects))
         if self.is_over:
             return
         self.fault = fault
-        self._owner.faulted(fault)
         for number, other in enumerate(self._parts):
-            if number != part:
+            if number not in (0, part):
                 other.kill()
+        if part and fault.phase == phase_name(Phase.STEP) and not fault.is_foreign:
+            self._ask(fault)
+        else:
+            self._heard(None)
+
+    def _ask(self, fault: Fault) -> None:
+        """Ask the lead what was in the step that another node's rank died in.
+
+        One that hangs may not have begun the step that the lead is in.
+        """
+        loop = asyncio.get_running_loop()
+        self._asks = loop.call_later(ANSWER_SECONDS, self._heard, None)
+        try:
+            self._parts[0].replica.ask_what_ran(0 if fault.hangs else fault.step)
+        except ControlClosed:
+            self._heard(None)
+
+    def _heard(self, batch: Batch | None) -> None:
+        """Tell of the fault, with what was in its step, and end the lead as well."""
+        if self._asks is not None:
+            self._asks.cancel()
+            self._asks = None
+        elif self._was_told:
+            return
+        assert self.fault is not None
+        self._was_told = True
+        self.fault = with_batch(self.fault, batch)
+        self._owner.faulted(self.fault)
+        if self._parts[0].fault is None:
+            self._parts[0].kill()
 
     def ended(self, part: int) -> None:
         self._num_ended += 1
+        if part == 0 and self._asks is not None:
+            self._heard(None)
         last = self._parts[part].fault
         if self.fault is not None and last is not None and last.rank == self.fault.rank:
-            self.fault = last  # with stacks, by now
+            # With stacks, by now.
+            self.fault = msgspec.structs.replace(self.fault, stacks=last.stacks)
         if self._num_ended == len(self._parts):
             self._owner.ended()
 
@@ -175,6 +218,10 @@ class SpannedReplica:
     def retire(self) -> None:
         """See Replica. Raises ControlClosed."""
         self._lead.retire()
+
+    def renew(self, certificate: str, key: str) -> None:
+        """See Replica. Raises ControlClosed."""
+        self._lead.renew(certificate, key)
 
     def stop(self) -> None:
         """Ask every rank to exit."""

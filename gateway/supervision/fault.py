@@ -8,6 +8,8 @@ from backend.wire.local.heartbeat import Batch, Phase
 
 REPORTED_LINES = 20
 LOGGED_LINES = 5
+# How the cause of a fault begins where nothing has ended.
+HANGS = "made no progress for"
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -38,6 +40,11 @@ class Fault(msgspec.Struct, frozen=True):
     def summary(self) -> str:
         """Which rank and how; for an operator whose server has not even started, what it said."""
         return f"{self.rank} {self.cause}" + (f": {self.message}" if self.message else "")
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it is no end, but progress that has ended."""
+        return self.cause.startswith(HANGS)
 
     @property
     def blamed(self) -> list[tuple[int, int]]:

@@ -116,6 +116,12 @@ class Group:
             self._owner.tell(GroupStarted(self.number, self.incarnation.replica.ranks))
         self._tell_state()
 
+    def renew(self, certificate: str, key: str) -> None:
+        """Have workers be met with another certificate from now on; one that ends needs none."""
+        if self.incarnation is not None:
+            with contextlib.suppress(ControlClosed):
+                self.incarnation.replica.renew(certificate, key)
+
     def want_no_more(self) -> None:
         """Have this incarnation be the last until start() is called."""
         self._is_wanted = False

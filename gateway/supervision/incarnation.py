@@ -89,6 +89,10 @@ class Launcher(Starter, Protocol):
     def close(self) -> None:
         """Give back what is its own; no group is left."""
 
+    def renew(self) -> tuple[str, str] | None:
+        """Read the certificate again that the way to groups is encrypted by; return it and its key,
+        PEM, or None where there is none, or only one that is of no use."""
+
     @property
     def num_refused(self) -> Mapping[str, int]:
         """Calls of agents on nodes that came to nothing, by handshake.Reason."""

@@ -59,6 +59,9 @@ class JoinedReplica:
     def retire(self) -> None:
         """It is not ours."""
 
+    def renew(self, certificate: str, key: str) -> None:
+        """Its certificate is its own supervisor's."""
+
     def stop(self) -> None:
         """It is not ours."""
 

@@ -33,11 +33,26 @@ class GroupListening:
         self._host = server.group_host if server.group_port else LOOPBACK
         self._first_port = server.group_port
         self._serves_own = server.group_wire == "tcp"
+        self._server = server
         self.certificate, self.key = _certificate(server)
         if server.group_port:
             self._secret = read_secret(server.group_secret)
         else:
             self._secret = new_secret()
+
+    def reread(self) -> tuple[str, str] | None:
+        """Read the certificate again; return it and its key, or None without one that is of use.
+
+        One that is of no use is told of, and the last one stays.
+        """
+        if not self.certificate:
+            return None
+        try:
+            self.certificate, self.key = _certificate(self._server)
+        except ListeningError as error:
+            logger.error("%s; groups go on with the last certificate", error)
+            return None
+        return self.certificate, self.key
 
     def check(self, num_groups: int) -> None:
         """Raise ListeningError if one of the first groups could not listen."""

@@ -27,7 +27,7 @@ from gateway.procfs import (
     usage,
 )
 from gateway.supervision.control_messages import RankView
-from gateway.supervision.fault import REPORTED_LINES, Fault, phase_name, with_batch
+from gateway.supervision.fault import HANGS, REPORTED_LINES, Fault, phase_name, with_batch
 from gateway.supervision.hang import HangWatch, Stall
 from gateway.supervision.incarnation import STOP_SECONDS, IncarnationOwner
 from gateway.supervision.listening import GroupListening
@@ -74,6 +74,7 @@ class LocalIncarnation:
         self._loop = asyncio.get_running_loop()
         self._watch = HangWatch(hang_s)
         self._messages: dict[int, str] = {}  # rank -> why it gives up
+        self._lost: set[int] = set()  # ranks that give up since others cannot be reached
         self._oom_kills = oom_kills()
         self._alive = set(range(len(self.replica.ranks)))
         self._tails = [StderrTail(child) for child in self.replica.ranks]
@@ -120,6 +121,8 @@ class LocalIncarnation:
                         self._owner.became_ready()
                     case Failed():
                         self._messages[rank] = message.message
+                        if message.is_foreign:
+                            self._lost.add(rank)
         except ControlClosed:
             self._loop.remove_reader(child.line.fileno())  # its pidfd tells the rest
 
@@ -137,7 +140,7 @@ class LocalIncarnation:
         self._on_message(rank)
         self._tails[rank].read_all()
         if not self.is_over:
-            is_foreign = self._was_killed(exit_code)
+            is_foreign = rank in self._lost or self._was_killed(exit_code)
             if exit_code == -signal.SIGKILL and not is_foreign and self._oom_kills is not None:
                 self._messages[rank] = OUT_OF_MEMORY
             self._fail(self._fault(rank, exit_text(exit_code), is_foreign=is_foreign))
@@ -196,7 +199,7 @@ class LocalIncarnation:
     def _end_hung(self, stall: Stall) -> None:
         """Ask every rank where it is, then kill them."""
         ranks = self.replica.ranks
-        cause = f"made no progress for {stall.seconds:.1f} s"
+        cause = f"{HANGS} {stall.seconds:.1f} s"
         # All of a step wait for one that stops half way; only the kernel tells it from them.
         stopped = [rank for rank, child in enumerate(ranks) if is_stopped(child.pid)]
         if stopped:
@@ -276,6 +279,10 @@ class LocalLauncher:
     def num_refused(self) -> Mapping[str, int]:
         """No agent calls here."""
         return {}
+
+    def renew(self) -> tuple[str, str] | None:
+        """See Launcher."""
+        return self._listening.reread()
 
     def close(self) -> None:
         """Nothing is its own."""

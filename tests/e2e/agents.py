@@ -25,7 +25,7 @@ from gateway.supervision.listening import GroupListening
 from tests.gateway.nodes.test_remote_incarnation import Owner
 
 LOOPBACK = "127.0.0.1"
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 EPOCH = 3
 Incarnation = RemoteIncarnation | SpannedIncarnation
 

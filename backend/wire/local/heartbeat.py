@@ -243,6 +243,10 @@ class HeartbeatPage:
         which = last.step % self._batches.num_steps
         return self._batch(which, last.step) if last.phase is Phase.STEP else None
 
+    def batch_of(self, step: int) -> Batch | None:
+        """Return what a step runs, if the lead has named it and few have come after it."""
+        return self._batch(step % self._batches.num_steps, step)
+
     def close(self) -> None:
         """Release the page."""
         self._memory.close()

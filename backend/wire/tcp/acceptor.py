@@ -17,6 +17,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 
+from backend.wire.tcp.encryption import renew
 from backend.wire.tcp.handshake import HANDSHAKE_SECONDS, HandshakeError, Hello, Reason, admit
 from backend.wire.tcp.refusals import Refusals
 from backend.wire.tcp.sockets import BACKLOG, configure
@@ -64,6 +65,14 @@ class Acceptor:
     @property
     def num_refused(self) -> Counter[str]:
         return self._refusals.counts
+
+    def renew(self, certificate: str, key: str) -> None:
+        """Encrypt what is accepted from now on by another pair, PEM, if anything is encrypted.
+
+        Raises ssl.SSLError for what is none, and goes on with the last one.
+        """
+        if self._encryption is not None:
+            renew(self._encryption, certificate, key)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when take() has something."""

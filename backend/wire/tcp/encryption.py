@@ -10,6 +10,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import msgspec
+
 from backend.wire.tcp.address import LeadAddress
 from backend.wire.tcp.handshake import HandshakeError, Reason
 
@@ -18,12 +20,17 @@ def lead_context(certificate: str, key: str) -> ssl.SSLContext:
     """Return how a lead encrypts. certificate, key: PEM. Raises ssl.SSLError for what is none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    renew(context, certificate, key)
+    return context
+
+
+def renew(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Have a lead's context take this pair from the next connection on; see lead_context()."""
     # The module reads files alone; this one has no name and never reaches a disk.
     with os.fdopen(os.memfd_create("unisono-tls"), "wb") as file:
         file.write(f"{key}\n{certificate}".encode())
         file.flush()
         context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
-    return context
 
 
 def encrypt(sock: socket.socket, address: LeadAddress) -> ssl.SSLSocket:
@@ -67,6 +74,11 @@ def fingerprint(certificate: str) -> bytes:
     first = certificate[certificate.index("-----BEGIN CERTIFICATE-----") :]
     first = first[: first.index("-----END CERTIFICATE-----")] + "-----END CERTIFICATE-----\n"
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).digest()
+
+
+def pinned(address: LeadAddress, certificate: str) -> LeadAddress:
+    """Return an address where a lead has another certificate, PEM, by now."""
+    return msgspec.structs.replace(address, fingerprint=fingerprint(certificate))
 
 
 def self_signed_pair() -> tuple[str, str]:

@@ -86,3 +86,28 @@ def test_certificate_is_checked_and_pinned_by_own_workers(tmp_path: Path) -> Non
         GroupListening(ServerSettings(group_tls_cert=names[0]))
     with pytest.raises(ListeningError, match="of no use for TLS"):
         GroupListening(ServerSettings(group_tls_cert=names[0], group_tls_key=names[0]))
+
+
+def test_certificate_is_read_again_and_the_last_good_one_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = tmp_path / "certificate", tmp_path / "key"
+    first, second = self_signed_pair(), self_signed_pair()
+
+    def write(certificate: str, key: str) -> None:
+        files[0].write_text(certificate)
+        files[1].write_text(key)
+
+    write(*first)
+    listening = GroupListening(
+        ServerSettings(group_wire="tcp", group_tls_cert=str(files[0]), group_tls_key=str(files[1]))
+    )
+    write(second[0], first[1])
+    assert listening.reread() is None
+    assert "of no use for TLS" in caplog.text and "the last certificate" in caplog.text
+    assert listening.terms(0, 1)[0].certificate == first[0]
+    write(*second)
+    assert listening.reread() == second
+    assert listening.terms(0, 1)[0].certificate == second[0]
+    assert listening.address("here", 1, 1).fingerprint == fingerprint(second[0])
+    assert GroupListening(ServerSettings(group_wire="tcp")).reread() is None

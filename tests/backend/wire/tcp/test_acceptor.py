@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -18,7 +19,12 @@ from backend.wire.tcp import handshake
 from backend.wire.tcp.acceptor import Acceptor
 from backend.wire.tcp.address import LeadAddress
 from backend.wire.tcp.dial import DialError, dial
-from backend.wire.tcp.encryption import fingerprint, lead_context, self_signed_pair
+from backend.wire.tcp.encryption import (
+    fingerprint,
+    lead_context,
+    pinned,
+    self_signed_pair,
+)
 from backend.wire.tcp.handshake import Reason
 from backend.wire.tcp.sockets import create_listener
 from tests.backend.wire.tcp.pairs import (
@@ -65,8 +71,8 @@ def test_worker_is_let_in_and_both_directions_work() -> None:
 def test_pinned_certificate_encrypts_what_is_said(pair: tuple[str, str]) -> None:
     certificate, key = pair
     with listening(certificate, key) as (acceptor, address):
-        pinned = msgspec.structs.replace(address, fingerprint=fingerprint(certificate))
-        _, lead, worker = through(acceptor, pinned)
+        known = msgspec.structs.replace(address, fingerprint=fingerprint(certificate))
+        _, lead, worker = through(acceptor, known)
         # More than a record of TLS, and than a socket takes at once.
         big = [msgspec.structs.replace(SOME_REQUESTS[0], seq_id=n) for n in range(20_000)]
         for request in big:
@@ -82,6 +88,26 @@ def test_pinned_certificate_encrypts_what_is_said(pair: tuple[str, str]) -> None
         assert replies == SOME_REPLIES
         worker.close()
         lead.close()
+
+
+def test_renewed_certificate_meets_new_workers_and_keeps_old_ones(pair: tuple[str, str]) -> None:
+    certificate, key = self_signed_pair()
+    with listening(*pair) as (acceptor, address):
+        old, new = pinned(address, pair[0]), pinned(address, certificate)
+        _, lead, worker = through(acceptor, old)
+        with pytest.raises(ssl.SSLError):
+            acceptor.renew(certificate, pair[1])  # which do not belong together
+        _, other, another = through(acceptor, old)
+        acceptor.renew(certificate, key)
+        with pytest.raises(DialError, match="another fingerprint"):
+            dial(old, HELLO)
+        _, third, last = through(acceptor, new)
+        lead.send(SOME_REPLIES[0])
+        while not (replies := worker.receive()):
+            pass
+        assert replies == SOME_REPLIES[:1]
+        for end in (lead, worker, other, another, third, last):
+            end.close()
 
 
 def test_signed_certificate_of_another_host_is_refused(
