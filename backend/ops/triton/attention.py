@@ -22,10 +22,16 @@ from backend.ops.upload import upload
 # Rows of a tile that tensor cores multiply.
 MIN_ROWS = 16
 MAX_ROWS = 64
-# Keys of a tile.
-KEYS = 64
-# Keys that a program of a decode reads: with one sequence of 4,096 and 8 KV heads, 64 programs.
-SPLIT_KEYS = 512
+# Keys of a tile: as many as take 16 KiB, since those of three tiles and as many values are in
+# shared memory at a time, of which an A10 has 99 KiB for a program.
+MIN_KEYS, MAX_KEYS = 16, 64
+TILE_BYTES = 16 << 10
+# Keys that a program of a decode reads: so many for the first pieces, twice as many for each
+# further lot of pieces. With 4,096 keys and 8 KV heads these are 128 programs, and with 131,072 a
+# head has 81 pieces to merge and not 512.
+SPLIT_KEYS, LOT = 256, 16
+# Pieces that are merged at a time.
+MERGED = 16
 
 
 @dataclass(slots=True)
@@ -65,7 +71,7 @@ class PlannedAttention:
             batch.lens,
             batch.block_tables,
             batch.num_decodes,
-            triton.cdiv(batch.longest, SPLIT_KEYS),
+            num_pieces(batch.longest),
             upload(tiles, device) if tiles else torch.empty(0, 2, dtype=torch.int32, device=device),
         )
 
@@ -99,9 +105,11 @@ def _decodes(
         plan.lens,
         **_shared(q, cache, plan),
         SPLIT=SPLIT_KEYS,
+        LOT=LOT,
         ROWS=max(MIN_ROWS, triton.next_power_of_2(group)),
+        num_warps=_num_warps(dim),
     )
-    _merge[(plan.num_decodes, num_heads)](
+    merge_pieces[(plan.num_decodes, num_heads)](
         largest,
         sums,
         values,
@@ -112,7 +120,7 @@ def _decodes(
         dim,
         plan.num_splits,
         HAS_SINKS=sinks is not None,
-        SPLITS=_padded_splits(plan.num_splits),
+        MERGED=MERGED,
         DIM=triton.next_power_of_2(dim),
     )
 
@@ -136,15 +144,27 @@ def _prompts(
         HAS_SINKS=sinks is not None,
         TOKENS=tokens,
         ROWS=max(MIN_ROWS, triton.next_power_of_2(tokens * group)),
+        num_warps=_num_warps(q.shape[2]),
     )
 
 
-def _padded_splits(num_splits: int) -> int:
-    """Return a size for so many pieces, one of few: each is a kernel of its own to compile."""
-    size = 8
-    while size < num_splits:
-        size *= 8
-    return size
+def num_pieces(longest: int) -> int:
+    """Return into how many pieces so many keys are cut; see `piece_of`."""
+    count, end, size = 0, 0, SPLIT_KEYS
+    while end < longest:
+        pieces = min(LOT, triton.cdiv(longest - end, size))
+        count, end, size = count + pieces, end + pieces * size, 2 * size
+    return count
+
+
+def tile_keys(dim: int, itemsize: int) -> int:
+    """Return how many keys a tile has. dim: a power of two; itemsize: bytes of a number of them."""
+    return max(MIN_KEYS, min(MAX_KEYS, TILE_BYTES // (dim * itemsize)))
+
+
+def _num_warps(dim: int) -> int:
+    """Sums of 64 rows of 256 numbers take 128 registers of each of 128 threads."""
+    return 4 if dim <= 128 else 8
 
 
 def _tile_tokens(group: int) -> int:
@@ -155,6 +175,7 @@ def _tile_tokens(group: int) -> int:
 def _shared(q: Tensor, cache: Tensor, plan: PlannedAttention) -> dict[str, object]:
     """Return what both kernels are told alike."""
     dim = q.shape[2]
+    padded = max(16, triton.next_power_of_2(dim))
     return {
         "cache": cache,
         "tables": plan.tables,
@@ -176,8 +197,8 @@ def _shared(q: Tensor, cache: Tensor, plan: PlannedAttention) -> dict[str, objec
         "IN_8_BITS": cache.dtype in (torch.int8, torch.uint8),
         # The interpreter multiplies the bits of bfloat16 as if they were integers.
         "WIDE": triton.knobs.runtime.interpret,
-        "KEYS": KEYS,
-        "DIM": max(16, triton.next_power_of_2(dim)),
+        "KEYS": tile_keys(padded, cache.element_size()),
+        "DIM": padded,
     }
 
 
@@ -188,6 +209,15 @@ def _numbers(kept):
         return from_fp8(kept)
     else:
         return kept
+
+
+@triton.jit
+def piece_of(split, SPLIT: tl.constexpr, LOT: tl.constexpr):
+    """Return the first key of a decode's piece and that of the next: LOT pieces of SPLIT keys, then
+    as many of twice that, and so on."""
+    level = split // LOT
+    first = SPLIT * (LOT * ((1 << level) - 1) + ((split % LOT) << level))
+    return first, first + (SPLIT << level)
 
 
 @triton.jit
@@ -291,18 +321,25 @@ def _attend_split(
     KEYS: tl.constexpr,
     DIM: tl.constexpr,
     SPLIT: tl.constexpr,
+    LOT: tl.constexpr,
     ROWS: tl.constexpr,
 ):
     """One piece of the keys of one decode, for the query heads of one KV head."""
     sequence, kv_head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     num_kv_heads, num_splits = tl.num_programs(1), tl.num_programs(2)
     length = tl.load(lens + sequence)
-    first_key, end_key = split * SPLIT, tl.minimum((split + 1) * SPLIT, length)
+    first_key, end_key = piece_of(split, SPLIT, LOT)
+    end_key = tl.minimum(end_key, length)
     if HAS_WINDOW:
         first_key = tl.maximum(first_key, length - window)
     rows, columns = tl.arange(0, ROWS), tl.arange(0, DIM)
     is_row, is_column = rows < GROUP, columns < dim
     heads = kv_head * GROUP + rows
+    parts = (sequence.to(tl.int64) * num_kv_heads * GROUP + heads) * num_splits + split
+    if first_key >= end_key:
+        # Bounds of captured steps are far apart, so most pieces may be empty.
+        tl.store(largest_of + parts, tl.full([ROWS], float("-inf"), tl.float32), mask=is_row)
+        return
     place = q + sequence.to(tl.int64) * q_token_stride + heads[:, None] * q_head_stride
     is_number = is_row[:, None] & is_column[None, :]
     queries = tl.load(place + columns[None, :], mask=is_number, other=0.0)
@@ -332,14 +369,13 @@ def _attend_split(
         KEYS,
         DIM,
     )
-    parts = (sequence.to(tl.int64) * num_kv_heads * GROUP + heads) * num_splits + split
     tl.store(largest_of + parts, largest, mask=is_row)
     tl.store(sums_of + parts, sums, mask=is_row)
     tl.store(values_of + parts[:, None] * dim + columns[None, :], values, mask=is_number)
 
 
 @triton.jit(do_not_specialize=["num_splits"])
-def _merge(
+def merge_pieces(
     largest_of,
     sums_of,
     values_of,
@@ -350,29 +386,37 @@ def _merge(
     dim,
     num_splits,
     HAS_SINKS: tl.constexpr,
-    SPLITS: tl.constexpr,
+    MERGED: tl.constexpr,
     DIM: tl.constexpr,
 ):
-    """Merge the pieces of one head of one decode."""
+    """Merge the pieces of one head of one decode, in order; those without keys have no values."""
     sequence, head, num_heads = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
-    splits, columns = tl.arange(0, SPLITS), tl.arange(0, DIM)
-    is_split, is_column = splits < num_splits, columns < dim
-    parts = (sequence.to(tl.int64) * num_heads + head) * num_splits + splits
-    largest = tl.load(largest_of + parts, mask=is_split, other=float("-inf"))
-    sums = tl.load(sums_of + parts, mask=is_split, other=0.0)
-    is_number = is_split[:, None] & is_column[None, :]
-    values = tl.load(values_of + parts[:, None] * dim + columns[None, :], mask=is_number, other=0.0)
-    base = tl.max(largest, 0)
+    columns = tl.arange(0, DIM)
+    is_column = columns < dim
+    at = (sequence.to(tl.int64) * num_heads + head) * num_splits
+    base = tl.full([], float("-inf"), tl.float32)
+    total = tl.full([], 0.0, tl.float32)
     if HAS_SINKS:
-        sink = tl.load(sinks + head).to(tl.float32)
-        base = tl.maximum(base, sink)
-    base = tl.where(base == float("-inf"), 0.0, base)
-    weights = tl.exp(largest - base)
-    total = tl.sum(weights * sums, 0)
-    if HAS_SINKS:
-        total += tl.exp(sink - base)
-    # A row of padding has seen nothing.
-    result = tl.sum(weights[:, None] * values, 0) / tl.where(total > 0.0, total, 1.0)
+        base = tl.load(sinks + head).to(tl.float32)
+        total = tl.full([], 1.0, tl.float32)
+    values = tl.zeros([DIM], tl.float32)
+    for first in range(0, num_splits, MERGED):
+        splits = first + tl.arange(0, MERGED)
+        is_split = splits < num_splits
+        largest = tl.load(largest_of + at + splits, mask=is_split, other=float("-inf"))
+        has_keys = largest > float("-inf")
+        sums = tl.load(sums_of + at + splits, mask=has_keys, other=0.0)
+        places = (at + splits)[:, None] * dim + columns[None, :]
+        is_number = has_keys[:, None] & is_column[None, :]
+        parts = tl.load(values_of + places, mask=is_number, other=0.0)
+        highest = tl.maximum(base, tl.max(largest, 0))
+        # A row of padding has seen nothing.
+        shift = tl.where(highest == float("-inf"), 0.0, highest)
+        weights, decay = tl.exp(largest - shift), tl.exp(base - shift)
+        total = total * decay + tl.sum(weights * sums, 0)
+        values = values * decay + tl.sum(weights[:, None] * parts, 0)
+        base = highest
+    result = values / tl.where(total > 0.0, total, 1.0)
     target = out + sequence.to(tl.int64) * token_stride + head * head_stride
     tl.store(target + columns, result.to(out.dtype.element_ty), mask=is_column)
 

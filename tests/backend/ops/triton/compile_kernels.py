@@ -80,23 +80,25 @@ def cases(*, is_whole: bool) -> Iterator[Case]:
         yield Case(
             f"rotate_store {bits}", rotary._rotate_store, {**turned, "cache": cache}, constants
         )
-        for dim, extras in ((128, False), (256, True)):
+        for dim, extras in ((128, False), (256, True), (512, True))[: 3 if is_whole else 2]:
             constants = {
                 "GROUP": 4,
                 "HAS_SOFTCAP": extras,
                 "HAS_WINDOW": extras,
                 "IN_8_BITS": bits != 16,
                 "WIDE": False,
-                "KEYS": attention.KEYS,
+                "KEYS": attention.tile_keys(dim, 2 if bits == 16 else 1),
                 "DIM": dim,
             }
             types = {**attended, "cache": cache}
-            split = {**constants, "SPLIT": attention.SPLIT_KEYS, "ROWS": attention.MIN_ROWS}
-            yield Case(f"attend_split {bits} {dim}", attention._attend_split, types, split)
+            pieces = {"SPLIT": attention.SPLIT_KEYS, "LOT": attention.LOT}
+            split = {**constants, **pieces, "ROWS": attention.MIN_ROWS}
+            warps = attention._num_warps(dim)
+            yield Case(f"attend_split {bits} {dim}", attention._attend_split, types, split, warps)
             tile = {**constants, "HAS_SINKS": extras, "TOKENS": 16, "ROWS": attention.MAX_ROWS}
-            yield Case(f"attend_tile {bits} {dim}", attention._attend_tile, types, tile)
-    merged = {"HAS_SINKS": True, "SPLITS": 8, "DIM": 128}
-    yield Case("merge", attention._merge, attended, merged)
+            yield Case(f"attend_tile {bits} {dim}", attention._attend_tile, types, tile, warps)
+    merged = {"HAS_SINKS": True, "MERGED": attention.MERGED, "DIM": 128}
+    yield Case("merge", attention.merge_pieces, attended, merged)
     for case in linear_cases(is_whole=is_whole):
         yield Case(*case)
     if is_whole:
@@ -158,8 +160,17 @@ def shared_bytes(case: Case, capability: int) -> int:
         for name in names
     }
     constants = {(names.index(name),): value for name, value in case.constants.items()}
+    # As at a launch whose pointers and integers are all multiples of 16, as most are: only then
+    # are loads wide enough for a loop's next tiles to lie in shared memory ahead of their turn.
+    hints = {
+        (at,): [["tt.divisibility", 16]]
+        for at, name in enumerate(names)
+        if (types[name][0] == "*" or types[name] in ("i32", "i64"))
+        and not case.kernel.params[at].do_not_specialize
+        and not case.kernel.params[at].do_not_specialize_on_alignment
+    }
     compiled = compile(
-        ASTSource(case.kernel, types, constants),
+        ASTSource(case.kernel, types, constants, hints),
         target=GPUTarget("cuda", capability, 32),
         options={"num_warps": case.num_warps},
     )

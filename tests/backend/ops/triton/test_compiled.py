@@ -12,8 +12,9 @@ pytestmark = pytest.mark.numerics
 
 SCRIPT = "tests.backend.ops.triton.compile_kernels"
 ROOT = Path(__file__).parents[4]
-# What a program may have on the smallest card that is meant, an A10 (8.6, which runs 8.0's code).
-MOST_SHARED_BYTES = 99 << 10
+# What a program may have on the smallest card that is meant: of those that run 8.0's code an A10
+# (8.6), and an H100.
+MOST_SHARED_BYTES = {"80": 99 << 10, "90": 227 << 10}
 
 
 @pytest.mark.parametrize(
@@ -33,4 +34,4 @@ def test_kernels_compile_within_a_cards_shared_memory(tmp_path: Path, arguments:
     assert done.returncode == 0, done.stderr[-3000:]
     shared = json.loads(done.stdout.splitlines()[-1])
     assert len(shared) > 15
-    assert {name: size for name, size in shared.items() if size > MOST_SHARED_BYTES} == {}
+    assert {name: size for name, size in shared.items() if size > MOST_SHARED_BYTES[arguments[0]]} == {}

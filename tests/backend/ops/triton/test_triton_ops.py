@@ -13,7 +13,8 @@ from backend.ops.batch import FULL, AttentionSpec, Batch
 from backend.ops.gated_norm import Gate, GatedNorm
 from backend.ops.op_table import Ops
 from backend.ops.reference import ReferenceOps
-from backend.ops.triton.attention import SPLIT_KEYS
+from backend.ops.triton import attention
+from backend.ops.triton.attention import LOT, SPLIT_KEYS, num_pieces
 from backend.ops.triton.triton_ops import TritonOps
 from tests.backend.attention_cases import plan_of
 
@@ -85,9 +86,24 @@ def test_attention_of_other_shapes(heads: int, kv_heads: int, dim: int, dtype: t
     check_attention([(1, 70), (1, 0), (33, 50)], heads, kv_heads, dim, dtype=dtype)
 
 
+def test_pieces_cover_every_key_once() -> None:
+    """They lie one behind the other, and longer ones far back."""
+    assert [num_pieces(n) for n in (0, 1, SPLIT_KEYS, SPLIT_KEYS + 1)] == [0, 1, 1, 2]
+    lot = SPLIT_KEYS * LOT
+    assert [num_pieces(n) for n in (lot, lot + 1, 3 * lot, 3 * lot + 1)] == [
+        LOT,
+        LOT + 1,
+        2 * LOT,
+        2 * LOT + 1,
+    ]
+    assert num_pieces(131072) == 81
+
+
 @pytest.mark.parametrize("window", [0, 100, SPLIT_KEYS + 70])
-def test_long_contexts_are_split_and_merged(window: int) -> None:
-    lengths = (SPLIT_KEYS - 1, SPLIT_KEYS, 2 * SPLIT_KEYS + 7, 5)
+def test_long_contexts_are_split_and_merged(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "LOT", 2)  # of which the longest context has more than one
+    monkeypatch.setattr(attention, "MERGED", 2)
+    lengths = (SPLIT_KEYS - 1, SPLIT_KEYS, 3 * SPLIT_KEYS + 7, 5)
     sequences = [(1, length) for length in lengths]
     check_attention(sequences, 2, 1, 32, spec=AttentionSpec(window=window), has_sinks=True)
 
