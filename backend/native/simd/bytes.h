@@ -16,7 +16,18 @@ SIMD_BEGIN
    add_byte_pairs, sum_word_pairs   the same as dot_bytes in two parts: s16 sums of neighbouring
                                     products, which may add up while they fit in 16 bits; their sums */
 
+/* A compiler that adds pairs of terms first, as GCC does with integers, needs more registers than there
+   are: this keeps the order. */
+#define IN_ORDER(type) \
+    INLINE type in_order(type sums) \
+    { \
+        __asm__("" : "+v"(sums)); \
+        return sums; \
+    }
+
 #if defined(SIMD_AVX512)
+
+IN_ORDER(__m512i)
 
 INLINE i32x16 words_and(i32x16 a, i32x16 b) { return _mm512_and_si512(a, b); }
 INLINE i32x16 words_or(i32x16 a, i32x16 b) { return _mm512_or_si512(a, b); }
@@ -40,13 +51,13 @@ INLINE i32x16 dot_bytes(i32x16 sums, i32x16 u, i32x16 s) { return _mm512_dpbusd_
 #else
 INLINE i32x16 dot_words(i32x16 sums, i32x16 a, i32x16 b)
 {
-    return _mm512_add_epi32(sums, _mm512_madd_epi16(a, b));
+    return in_order(_mm512_add_epi32(sums, _mm512_madd_epi16(a, b)));
 }
 #endif
 
 INLINE i32x16 add_byte_pairs(i32x16 sums, i32x16 u, i32x16 s)
 {
-    return _mm512_add_epi16(sums, _mm512_maddubs_epi16(u, s));
+    return in_order(_mm512_add_epi16(sums, _mm512_maddubs_epi16(u, s)));
 }
 
 INLINE i32x16 sum_word_pairs(i32x16 sums)
@@ -57,6 +68,8 @@ INLINE i32x16 sum_word_pairs(i32x16 sums)
 #elif defined(SIMD_AVX2)
 
 #define HALVES(call_low, call_high) ((i32x16){call_low, call_high})
+
+IN_ORDER(__m256i)
 
 INLINE i32x16 words_and(i32x16 a, i32x16 b)
 {
@@ -109,15 +122,15 @@ INLINE i32x16 dot_bytes(i32x16 sums, i32x16 u, i32x16 s)
 #else
 INLINE i32x16 dot_words(i32x16 sums, i32x16 a, i32x16 b)
 {
-    return HALVES(_mm256_add_epi32(sums.low, _mm256_madd_epi16(a.low, b.low)),
-                  _mm256_add_epi32(sums.high, _mm256_madd_epi16(a.high, b.high)));
+    return HALVES(in_order(_mm256_add_epi32(sums.low, _mm256_madd_epi16(a.low, b.low))),
+                  in_order(_mm256_add_epi32(sums.high, _mm256_madd_epi16(a.high, b.high))));
 }
 #endif
 
 INLINE i32x16 add_byte_pairs(i32x16 sums, i32x16 u, i32x16 s)
 {
-    return HALVES(_mm256_add_epi16(sums.low, _mm256_maddubs_epi16(u.low, s.low)),
-                  _mm256_add_epi16(sums.high, _mm256_maddubs_epi16(u.high, s.high)));
+    return HALVES(in_order(_mm256_add_epi16(sums.low, _mm256_maddubs_epi16(u.low, s.low))),
+                  in_order(_mm256_add_epi16(sums.high, _mm256_maddubs_epi16(u.high, s.high))));
 }
 
 INLINE i32x16 sum_word_pairs(i32x16 sums)
