@@ -83,7 +83,9 @@ class AnswerStream:
             if not tokens and choice.finish_reason is None:  # nearly all text goes this way
                 kind = TextDelta if begun.parser is None else begun.parser.pass_on(text)
                 if kind is not None:
-                    self._send(begun.writer(kind)(text))
+                    write = begun.writers.get(kind) or begun.writer(kind)
+                    if framed := write(text):
+                        self._queue.put(framed)
                     return
         framed = b""
         if begun is None:
@@ -111,26 +113,24 @@ class AnswerStream:
 
 class _BegunChoice:
     """A choice of which something was written. text: what writes its text; None where text has to
-    be told with more."""
+    be told with more. writers: of pieces of the kinds that came."""
 
-    __slots__ = ("_choice", "_form", "_writers", "parser", "text")
+    __slots__ = ("_choice", "_form", "parser", "text", "writers")
 
     def __init__(self, form: StreamForm, choice: Choice, parser: AnswerParser | None) -> None:
         self.parser = parser
         self.text = form.writer(choice, TextDelta)
         self._form = form
         self._choice = choice
-        self._writers: dict[PlainKind, PieceWriter] = {}
+        self.writers: dict[PlainKind, PieceWriter] = {}
         if self.text is not None:
-            self._writers[TextDelta] = self.text
+            self.writers[TextDelta] = self.text
 
     def writer(self, kind: PlainKind) -> PieceWriter:
-        """Return what writes pieces of a kind."""
-        writer = self._writers.get(kind)
-        if writer is None:
-            writer = self._form.writer(self._choice, kind)
-            assert writer is not None, "it writes text, so it writes the others"
-            self._writers[kind] = writer
+        """Return what writes pieces of a kind, the first of which has come."""
+        writer = self._form.writer(self._choice, kind)
+        assert writer is not None, "it writes text, so it writes the others"
+        self.writers[kind] = writer
         return writer
 
     def events(self, choice: Choice, text: str) -> Sequence[AnswerEvent]:

@@ -105,13 +105,14 @@ class Choice:
         is_watched = self.matcher is not None or self.lists_tokens or self.guarded_names
         if not is_watched and output.finish_reason is None and not output.prompt_logprobs:
             # What follows would do the same, in twice the time: nearly all frames end here.
-            token_ids = output.token_ids
-            self.num_tokens += len(token_ids)
-            texts = [self.detokenizer.push(token_id) for token_id in token_ids]
-            if self.thought is not None and not self.thought.is_over:
-                for text in texts:
-                    self.thought.push(text)
-            return texts[0] if len(texts) == 1 else "".join(texts), ()
+            text, thought = "", self.thought
+            for token_id in output.token_ids:
+                piece = self.detokenizer.push(token_id)
+                if thought is not None and not thought.is_over:
+                    thought.push(piece)
+                text = text + piece if text else piece
+            self.num_tokens += len(output.token_ids)
+            return text, ()
         tokens = self.prompt_tokens(output.prompt_logprobs) if output.prompt_logprobs else []
         pieces = []
         # The token that ended the sequence is counted and listed, but as a rule it is not text.

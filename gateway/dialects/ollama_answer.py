@@ -230,7 +230,7 @@ class LineTemplate:
 
     def event(self, text: str) -> bytes:
         """Return the line."""
-        now = _quoted_time(int(time.time() * 1000))
+        now = _quoted_time(time.time_ns() // 1_000_000)
         return b"".join((self._head, now, self._middle, _encode(text), self._tail))
 
 

@@ -15,7 +15,6 @@ from gateway.errors import invalid, missing
 from gateway.requests.text_request import TextRequest, ToolUse
 from gateway.schema.chat import ChatRequest
 from gateway.schema.responses import (
-    Reasoning,
     ResponsesRequest,
     ResponsesToolChoice,
     TextOptions,
@@ -28,7 +27,7 @@ def read_responses(request: ResponsesRequest) -> TextRequest:
     """Return what a request asks for. Raises ApiError for what means nothing here."""
     offered = offered_tools(request)
     tools = _tool_use(request, offered)
-    reasoning, text = _configuration(request)
+    reasoning, text = request.configuration
     # What requests have in common, in the words of a chat.
     shared = {name: getattr(request, name) for name in ThinkingFields.__struct_fields__}
     chat = ChatRequest(
@@ -52,16 +51,6 @@ def read_responses(request: ResponsesRequest) -> TextRequest:
         prompt_field="input",
         max_tokens_field="max_output_tokens",
     )
-
-
-def _configuration(request: ResponsesRequest) -> tuple[Reasoning | None, TextOptions | None]:
-    """Return how to think and what to match: the request's own, or what its input changed last."""
-    reasoning, text = request.reasoning, request.text
-    for item in request.input if not isinstance(request.input, str) else ():
-        if item.type == "configuration_update":
-            reasoning = item.reasoning or reasoning
-            text = item.text or text
-    return reasoning, text
 
 
 def _response_format(text: TextOptions | None) -> ResponseFormat | None:

@@ -7,13 +7,14 @@ An answer is a list of items (responses_items.py), whole or told of as they come
 import secrets
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from backend.wire.messages import FinishReason
 from gateway.answers.whole_answer import WholeChoice
 from gateway.dialects.chat_logprobs import ContentTokens
+from gateway.dialects.responses_items import ItemWriter, ended, item_status, new_id
+from gateway.dialects.responses_stream import ResponsesStream
 from gateway.schema.responses import (
     ModelResponse,
     OutputItem,
@@ -25,19 +26,14 @@ from gateway.schema.responses import (
 from gateway.schema.usage import Usage
 from gateway.service import Service
 
-if TYPE_CHECKING:
-    pass
-
-from gateway.dialects.responses_items import ItemWriter, ended, item_status, new_id
-from gateway.dialects.responses_stream import ResponsesStream
-
 
 class ResponsesAnswer:
     """Writes the answer to one request."""
 
     def __init__(self, request: ResponsesRequest, service: Service) -> None:
         self._writer = ItemWriter(request, service.tokenizer)
-        text = request.text or TextOptions()
+        reasoning, text = request.configuration
+        text = text or TextOptions()
         self._base = ModelResponse(
             id=f"resp_{secrets.token_hex(16)}",
             created_at=int(time.time()),
@@ -50,7 +46,7 @@ class ResponsesAnswer:
             output=[],
             parallel_tool_calls=request.parallel_tool_calls is not False,
             prompt_cache_key=request.prompt_cache_key,
-            reasoning=request.reasoning or Reasoning(),
+            reasoning=reasoning or Reasoning(),
             safety_identifier=request.safety_identifier,
             temperature=request.temperature,
             text=msgspec.structs.replace(text, format=text.format or TextFormat(type="text")),

@@ -7,8 +7,12 @@ import json
 import re
 from typing import Protocol
 
+from gateway.notations.marks import Fits
+
 _STRING_STOP = re.compile(r'["\\]')
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
+# Of JSON, what fits a piece within a string.
+IN_STRING: Fits = re.compile(r'[^"\\]+\Z').match
 _STRUCTURE = re.compile(r'["{}\[\]]')
 
 
@@ -27,8 +31,10 @@ class ArgumentReader(Protocol):
         """
         ...
 
-    def passes(self, text: str) -> bool:
-        """Whether read() would return just that text, and be in the same state behind it."""
+    @property
+    def passing(self) -> Fits | None:
+        """What fits texts that read() would return as they are, in the same state behind them;
+        None where there are none."""
         ...
 
 
@@ -47,8 +53,9 @@ class JsonReader:
         end = self.end(text)
         return text[:end], end
 
-    def passes(self, text: str) -> bool:
-        return self._is_in_string and _STRING_STOP.search(text) is None
+    @property
+    def passing(self) -> Fits | None:
+        return IN_STRING if self._is_in_string else None
 
     def end(self, text: str) -> int:
         """Return how many characters of `text` belong to it."""
@@ -83,11 +90,6 @@ def json_string(text: str) -> str:
 def json_characters(text: str) -> str:
     """Return a text as it stands inside a JSON string."""
     return json_string(text)[1:-1]
-
-
-def is_plain(text: str) -> bool:
-    """Whether a text stands inside a JSON string as it is."""
-    return _ESCAPED.search(text) is None
 
 
 def json_scalar(word: str) -> str:

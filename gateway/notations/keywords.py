@@ -5,12 +5,16 @@ As Llama 3.2 and 4 write them. Called by the parser.
 
 import re
 
-from gateway.notations.arguments import is_plain, json_characters, json_scalar, json_string
+from gateway.notations.arguments import json_characters, json_scalar, json_string
+from gateway.notations.marks import Fits
 
 _WORD = re.compile(r"[^\s,:={}\[\]()'\"]+")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 _ESCAPE_LENGTHS = {"x": 4, "u": 6, "U": 10}
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "a": "\a", "v": "\v", "0": "\0"}
+_IN_QUOTES: dict[str, Fits] = {
+    quote: re.compile(rf'[^{quote}"\\\x00-\x1f]+\Z').match for quote in ("'", '"')
+}
 _JSON_BRACKETS = {"(": "[", ")": "]"}
 
 
@@ -44,8 +48,9 @@ class KeywordReader:
             position = end
         return "".join(found), position
 
-    def passes(self, text: str) -> bool:
-        return bool(self._quote) and self._stop.search(text) is None and is_plain(text)
+    @property
+    def passing(self) -> Fits | None:
+        return _IN_QUOTES.get(self._quote)
 
     def _read_string(self, text: str, position: int, found: list[str]) -> int:
         stop = self._stop.search(text, position)

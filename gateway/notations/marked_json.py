@@ -5,8 +5,8 @@ As Gemma 4 writes them: `{city:<|"|>Bern<|"|>,days:[1,2]}`. Called by the parser
 
 import re
 
-from gateway.notations.arguments import is_plain, json_characters, json_scalar, json_string
-from gateway.notations.marks import MarkFinder
+from gateway.notations.arguments import IN_STRING, json_characters, json_scalar, json_string
+from gateway.notations.marks import Fits, MarkFinder
 
 _WORD = re.compile(r'[^\s,:{}\[\]"]+')
 _QUOTED = re.compile(r'["\\]')
@@ -39,10 +39,11 @@ class MarkedJsonReader:
             position = end
         return "".join(found), position
 
-    def passes(self, text: str) -> bool:
+    @property
+    def passing(self) -> Fits | None:
         if self._string == '"':
-            return _QUOTED.search(text) is None
-        return bool(self._string) and not self._finder.may_begin(text) and is_plain(text)
+            return IN_STRING
+        return self._finder.plain if self._string else None
 
     def _read_marked(self, text: str, position: int, found: list[str]) -> int:
         at, mark = self._finder.find(text, position)

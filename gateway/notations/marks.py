@@ -5,7 +5,11 @@ parser and by the readers of arguments.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property
+
+# Returns None for a text that is not of some kind.
+Fits = Callable[[str], object]
 
 
 class MarkFinder:
@@ -17,11 +21,21 @@ class MarkFinder:
         self._pattern = re.compile("|".join(map(re.escape, ordered)) or "(?!)")
         firsts = "".join(sorted({mark[0] for mark in ordered}))
         self._first = re.compile(f"[{re.escape(firsts)}]") if firsts else re.compile("(?!)")
+        self._firsts = re.escape(firsts)
         self._longest = len(ordered[0]) if ordered else 0
+        # Finds where a mark may begin in a text.
+        self.may_begin: Fits = self._first.search
 
-    def may_begin(self, text: str) -> bool:
-        """Say whether a mark may begin anywhere in a text."""
-        return self._first.search(text) is not None
+    @cached_property
+    def flowing(self) -> Fits:
+        """What fits texts in which no mark may begin, and that do not end with white space."""
+        others = f"[^{self._firsts}]" if self._firsts else r"[\s\S]"
+        return re.compile(rf"{others}*[^{self._firsts}\s]\Z").match
+
+    @cached_property
+    def plain(self) -> Fits:
+        """What fits texts in which no mark may begin, and that are the same in a JSON string."""
+        return re.compile(rf'[^{self._firsts}"\\\x00-\x1f]+\Z').match
 
     def find(self, text: str, start: int = 0, *, final: bool = False) -> tuple[int, str]:
         """Return where the first mark begins, and the mark.

@@ -4,9 +4,9 @@ As Qwen3-Coder and GLM write them: `<parameter=city>Bern</parameter>`. Strings s
 value is depends on the schema of the tool. Called by the parser.
 """
 
-from gateway.notations.arguments import is_plain, json_characters, json_string
+from gateway.notations.arguments import json_characters, json_string
 from gateway.notations.forms import CompiledForm, ParameterForm
-from gateway.notations.marks import MarkFinder
+from gateway.notations.marks import Fits, MarkFinder
 from gateway.notations.schema_types import ALL_TYPES, ParameterTypes, value_of
 
 _CDATA, _CDATA_END = "<![CDATA[", "]]>"
@@ -50,9 +50,10 @@ class ParametersReader:
                 break
         return "".join(found), position
 
-    def passes(self, text: str) -> bool:
+    @property
+    def passing(self) -> Fits | None:
         is_in_value = self._part > len(self._finders) and not (self._may_trim or self._may_wrap)
-        return is_in_value and self._is_string and not self._ends.may_begin(text) and is_plain(text)
+        return self._ends.plain if is_in_value and self._is_string else None
 
     def _read_part(self, text: str, position: int, found: list[str]) -> tuple[int, bool]:
         if self._part == 0:

@@ -4,7 +4,7 @@ Called for every token of a model that thinks, before stop strings are looked fo
 """
 
 from gateway.notations.compiled import CompiledNotation
-from gateway.notations.marks import MarkFinder
+from gateway.notations.marks import Fits, MarkFinder
 
 
 class ThoughtCounter:
@@ -32,6 +32,7 @@ class ThoughtCounter:
         self.is_over = False
         self._held = ""
         self._num_held = 0  # tokens that may be the beginning of a mark
+        self._may_close: Fits | None = None  # tells what cannot end the thought
 
     def behind(self, text: str) -> str:
         """Return what a whole answer says behind its thought."""
@@ -44,11 +45,15 @@ class ThoughtCounter:
 
     def push(self, text: str) -> None:
         """Take the text of one more token."""
-        if self.is_over:
-            return
-        if self._is_thinking and not self._held and not self._closing.may_begin(text):
+        may_close = self._may_close
+        if may_close is not None and may_close(text) is None:
             self.num_tokens += 1  # what follows would do the same
-            return
+        elif not self.is_over:
+            self._look_at(text)
+            is_within = self._is_thinking and not self._held
+            self._may_close = self._closing.may_begin if is_within else None
+
+    def _look_at(self, text: str) -> None:
         self._held += text
         if self._is_thinking:
             self.num_tokens += 1

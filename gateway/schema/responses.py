@@ -173,6 +173,16 @@ class ResponsesRequest(ThinkingFields, frozen=True, kw_only=True):
         return "max_output_tokens"
 
     @property
+    def configuration(self) -> tuple[Reasoning | None, TextOptions | None]:
+        """How to think and what to match: its own, or what its input changed last."""
+        reasoning, text = self.reasoning, self.text
+        for item in self.input if not isinstance(self.input, str) else ():
+            if item.type == "configuration_update":
+                reasoning = item.reasoning or reasoning
+                text = item.text or text
+        return reasoning, text
+
+    @property
     def num_logprobs(self) -> int | None:
         """Alternatives beside each token, None for no log-probabilities at all."""
         return (self.top_logprobs or 0) if LOGPROBS in (self.include or ()) else None

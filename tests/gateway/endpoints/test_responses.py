@@ -285,7 +285,9 @@ async def test_last_configuration_update_counts() -> None:
         {"role": "user", "content": "ho"},
     ]
     asked: Any = {"input": items, "reasoning": {"effort": "low"}}
-    assert (await ask(playing(b"x"), template, **asked)).status == 200
+    exchange = await ask(playing(b"x"), template, **asked)
+    assert exchange.status == 200
+    assert exchange.json["reasoning"]["effort"] == "none"
     [seen] = template.seen
     assert seen.options["reasoning_effort"] == "none"
     assert [message["content"] for message in seen.messages] == ["hi", "ho"]
