@@ -1,8 +1,9 @@
 """Measures one NVIDIA device the way calibrate.py measures a CPU.
 
-Written after PyTorch's documentation; it has not been run on a device yet. Ranks on GPUs exchange
-through the host's memory (distributed/shm.py), so the link is a copy down, the ranks' sum there,
-and a copy up.
+Written after PyTorch's documentation; it has not been run on a device yet. Stages on GPUs exchange
+through the host's memory, so the link is a copy down, what ranks do there, and a copy up. Ranks
+sum from card to card: how fast one writes to another is measured, the rest is NCCL's model
+(placement/sum_cost.py).
 """
 
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from backend.settings import EngineSettings
 # Large enough that launching is nothing, small enough for any card.
 BUFFER_BYTES = 1 << 30
 COPIED_BYTES = 1 << 22
+# More than sixteen lanes of the fifth generation give.
+PCIE_BANDWIDTH = 64e9
 # Features of the weights that are multiplied by: 384 x 32, as the products of a model of 7b have.
 THREADS_ALIKE = 32
 ARITHMETIC = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -46,16 +49,18 @@ def calibrate_cuda(report: Callable[[str], None]) -> DeviceProfile:
     }
     report("what a step takes beside its products")
     costs = step_costs(EngineSettings(device="cuda"), num_cores())
-    link = Link(0.0, 0.0)
+    link, peer = Link(0.0, 0.0), 0.0
     if torch.cuda.device_count() > 1:
-        report("what sums over ranks take")
-        link = _link(device)
+        report("what goes from one device to another")
+        link, peer = _link(device), _peer_bandwidth(device, torch.device("cuda", 1))
     profile = DeviceProfile(
         name=properties.name,
         kind="cuda",
         memory_bytes=properties.total_memory,
         read_bandwidth=read_bandwidth,
         multiply=rates,
+        peer_bandwidth=peer,
+        has_nvlink=peer > PCIE_BANDWIDTH,
     )
     return with_costs(profile, costs, link)
 
@@ -68,6 +73,19 @@ def _read_bandwidth(device: torch.device) -> float:
         torch.cuda.synchronize(device)
 
     return BUFFER_BYTES / seconds_of(read)
+
+
+def _peer_bandwidth(first: torch.device, second: torch.device) -> float:
+    """Return bytes/s of copies from a device to another."""
+    source = torch.ones(BUFFER_BYTES // 16, device=first)
+    target = torch.empty_like(source, device=second)
+
+    def copy() -> None:
+        target.copy_(source)
+        torch.cuda.synchronize(first)
+        torch.cuda.synchronize(second)
+
+    return source.nbytes / seconds_of(copy)
 
 
 def _link(device: torch.device) -> Link:

@@ -14,7 +14,7 @@ from math import log2
 
 from backend.placement.cost_model import Rows, StepTime
 
-# Completions of each stream: the first begin all at once, and then less so.
+# Completions of each stream, unless a load says: the first begin all at once, and then less so.
 ROUNDS = 3
 # scheduler/prefill_budget.py: prompts move by so many tokens beside decodes, and by a share of
 # their time.
@@ -32,11 +32,13 @@ _CONTEXTS = 24
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Tokens of each prompt and each completion, and how many are asked for at a time."""
+    """Tokens of each prompt and each completion, how many are asked for at a time, and how many
+    rounds of so many."""
 
     prompt_tokens: int
     output_tokens: int
     concurrency: int
+    rounds: int = ROUNDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +241,7 @@ class _Group:
 
 
 def simulate(load: Load, limits: BatchLimits, cost: Callable[[Rows], StepTime]) -> BatchResult:
-    """Run ROUNDS completions of each stream. cost: of a step of this group."""
+    """Run a load's rounds of completions of each stream. cost: of a step of this group."""
     streams = min(load.concurrency, _BATCHES * limits.max_seqs)
     together = -(-streams // MOST_MOVED)
     moved = -(-streams // together)
@@ -256,11 +258,11 @@ def simulate(load: Load, limits: BatchLimits, cost: Callable[[Rows], StepTime]) 
         token_budget=max(1, limits.token_budget // together),
     )
     each = cost if together == 1 else cost_of_all
-    group = _Group(load, few, each, together, to_ask=ROUNDS * moved)
+    group = _Group(load, few, each, together, to_ask=load.rounds * moved)
     group.ask(moved)
     while group.waiting or group.running:
         group.step()
-    count = ROUNDS * moved * together
+    count = load.rounds * moved * together
     # Those that wait longer have as many before them as were not moved.
     queue_s = (load.concurrency - streams) * group.now_s / count
     return BatchResult(

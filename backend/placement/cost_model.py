@@ -2,9 +2,9 @@
 
 A product waits for its weights and multiplies by them; both together take the root of the sum of
 their squares, since each hides some of the other (measured, backend/measurement/products.py). Keys
-and values are read at a rate of their own. Sums over ranks take a time each and one for their
-bytes. What is left is serial, Amdahl's part: a step's, a layer's and a row's own costs, which no
-rank shares. Rates are the device profile's.
+and values are read at a rate of their own. Sums over ranks are sum_cost.py's. What is left is
+serial, Amdahl's part: a step's, a layer's and a row's own costs, which no rank shares. Rates are
+the device profile's.
 """
 
 from dataclasses import dataclass
@@ -14,15 +14,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from backend.placement.device_profile import DeviceProfile, MultiplyRate
+from backend.placement.device_profile import DeviceProfile, MultiplyRate, Serving
 from backend.placement.footprint import Role
 from backend.placement.rank_work import RankWork, chosen_experts
+from backend.placement.sum_cost import sum_seconds
 from backend.quant.weight_format import WeightFormat
 
 # A profile without a rate for an arithmetic: what its kernels fall back to, in this order.
 _FALLBACKS = ("mixed", "int16", "int8", "bf16", "fp16", "fp32")
-# A link's bandwidth was measured with, or is meant for, so many ranks.
-_LINK_RANKS = 2
 
 
 class Rows(NamedTuple):
@@ -138,7 +137,8 @@ class _Product(NamedTuple):
 
 @dataclass(frozen=True)
 class StepCost:
-    """How long steps of one rank take. tp: ranks of its group.
+    """How long steps of one rank take. tp: ranks of its group. is_replayed: whether its steps of
+    decodes are replayed without Python.
 
     A plan asks for the cost of ten thousands of steps: what does not depend on the rows is kept.
     """
@@ -146,25 +146,14 @@ class StepCost:
     work: RankWork
     speed: RankSpeed
     tp: int
+    is_replayed: bool = True
 
     def of(self, rows: Rows) -> StepTime:
         """Return the time of a step."""
         reading, multiplying = self._products(rows)
-        time = StepTime(
+        return StepTime(
             reading, multiplying, self._attention(rows), self._sums(rows), self._serial(rows)
         )
-        return time if self._waiting == 1.0 else time.times(self._waiting)
-
-    @cached_property
-    def _waiting(self) -> float:
-        """How many times as long a step takes beside other programs, which put threads aside for
-        slices of their own: threads that meet in every product, and ranks in every sum, go on only
-        while none of them is."""
-        profile, speed = self.speed.profile, self.speed
-        if profile.kind != "cpu" or not profile.busy_share:
-            return 1.0
-        meeting = min(profile.threads, self.tp * speed.threads)
-        return (1 - profile.busy_share) ** -meeting
 
     @cached_property
     def _multiplied(self) -> tuple[_Product, ...]:
@@ -241,14 +230,12 @@ class StepCost:
         return read_s + rows.prompt_tokens * pairs / rate + states
 
     def _sums(self, rows: Rows) -> float:
-        if self.tp == 1:
+        count = self.work.num_sums
+        if self.tp == 1 or not count:
             return 0.0
-        profile = self.speed.profile
         num_rows = rows.decodes + rows.prompt_tokens
-        # Each rank shows its part and adds everyone's (backend/distributed/shm.py).
-        num_bytes = num_rows * self.work.sum_bytes * self.tp / _LINK_RANKS
-        transfer_s = num_bytes / profile.link_bandwidth if profile.link_bandwidth else 0.0
-        return self.work.num_sums * profile.link_latency_s + transfer_s
+        num_bytes = num_rows * self.work.sum_bytes / count
+        return count * sum_seconds(self.speed.profile, num_bytes, self.tp)
 
     def _serial(self, rows: Rows) -> float:
         profile, work = self.speed.profile, self.work
@@ -256,26 +243,29 @@ class StepCost:
         # All threads of a device were measured: fewer take longer.
         elements = num_rows * work.hidden * profile.element_overhead_s / self.speed.share
         layer_s = profile.layer_overhead_s
-        if rows.prompt_tokens:
+        # One rank's steps of decodes are replayed (ops/recorded_steps.py), sums are called.
+        if rows.prompt_tokens or not self.is_replayed:
             layer_s = profile.prompt_layer_overhead_s or layer_s
         return (
             profile.step_overhead_s
             + work.num_layers * layer_s
             + rows.sampled * profile.token_overhead_s
             + elements
-            + self._put_aside(rows)
+            + self._served(rows)
         )
 
-    def _put_aside(self, rows: Rows) -> float:
-        """Seconds that a step waits for cores which a gateway and clients of the same machine take.
-
-        Free cores take their work; else a rank's other threads take that of the one put aside, and
-        a rank of one thread keeps its whole group waiting.
-        """
-        profile, speed = self.speed.profile, self.speed
-        if profile.kind != "cpu" or speed.threads * speed.active < profile.threads:
+    def _served(self, rows: Rows) -> float:
+        """Seconds that serving adds to a step, of a gateway and clients on the same machine."""
+        if not rows.sampled:
             return 0.0
-        taken_s = rows.sampled * profile.serving_token_s
-        if rows.sampled:
-            taken_s += profile.serving_step_s
-        return taken_s / speed.threads
+        serving = self._serving
+        return serving.step_s + rows.sampled * serving.token_s
+
+    @property
+    def _serving(self) -> Serving:
+        profile, speed = self.speed.profile, self.speed
+        if profile.kind != "cpu":
+            return Serving()
+        if speed.threads * speed.active < profile.threads:
+            return profile.beside_free_core
+        return profile.on_all_cores if speed.threads > 1 else profile.on_each_core

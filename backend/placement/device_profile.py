@@ -10,13 +10,13 @@ import re
 from bisect import bisect_left
 from math import log
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 # Of what `unisono calibrate` measures, and how: figures of another are measured anew, all of them.
-PROFILE_VERSION = 2
+PROFILE_VERSION = 3
 
 Arithmetic = Literal["mixed", "int8", "int16", "fp8", "bf16", "fp16", "fp32"]
 
@@ -53,6 +53,13 @@ class MultiplyRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.peak * (before + (after - before) * (rows - low) / (high - low))
 
 
+class Serving(NamedTuple):
+    """What serving adds to an engine's step: to each, and for each token in it."""
+
+    step_s: float = 0.0
+    token_s: float = 0.0
+
+
 class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One device, or one machine's processor with all the threads that serve.
 
@@ -69,11 +76,14 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     take turns, ascending: those of a small model may stay in a cache (empty: read_bandwidth).
     element_overhead_s: a hidden unit's of a token in a layer: norms, rotations, gates.
     logit_overhead_s: a logit's that is sampled from, beyond greedy. thread_read_by_bytes: as
-    read_by_bytes, with one thread, which a cache helps less. serving_step_s, serving_token_s: CPU
-    time of a gateway worker and of a client on the same cores, of a step and of a token in it.
-    prompt_layer_overhead_s: layer_overhead_s of a step with prompts, whose kernels Python calls one
-    by one (0: the same). busy_share: part of each core that other programs take. version: of how
-    it was measured; 0: it was not.
+    read_by_bytes, with one thread, which a cache helps less. beside_free_core, on_all_cores,
+    on_each_core: what serving adds to a step, a gateway worker and a client on the same machine:
+    of ranks that leave a core free, of threads that meet in every product and take all cores, of
+    ranks of one thread that do. prompt_layer_overhead_s: layer_overhead_s of a step whose kernels
+    Python calls one by one, as those with prompts and of several ranks (0: the same).
+    peer_bandwidth: bytes/s from a card to another, in
+    one direction (0: they sum in the host's memory, which link_bandwidth and link_latency_s are
+    of). has_nvlink: whether that is by NVLink. version: of how it was measured; 0: it was not.
     """
 
     name: str
@@ -97,10 +107,12 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     element_overhead_s: _Seconds = 0.0
     logit_overhead_s: _Seconds = 0.0
     thread_read_by_bytes: tuple[tuple[int, float], ...] = ()
-    serving_step_s: _Seconds = 0.0
-    serving_token_s: _Seconds = 0.0
+    beside_free_core: Serving = Serving()
+    on_all_cores: Serving = Serving()
+    on_each_core: Serving = Serving()
     prompt_layer_overhead_s: _Seconds = 0.0
-    busy_share: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    peer_bandwidth: _Seconds = 0.0
+    has_nvlink: bool = False
     version: int = 0
 
     def read_bandwidth_of(self, num_bytes: float) -> float:

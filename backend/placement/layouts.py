@@ -195,6 +195,7 @@ class RankBudget(msgspec.Struct, frozen=True):
     """What the fullest rank of a layout takes, in bytes. device_bytes: what it may.
 
     kv_bytes: its cache, as large as it becomes by default; state_bytes: slots of states.
+    logit_bytes: of activation_bytes, what only draws take, not the most likely tokens.
     """
 
     weight_bytes: int
@@ -202,6 +203,7 @@ class RankBudget(msgspec.Struct, frozen=True):
     kv_bytes: int
     state_bytes: int
     device_bytes: int
+    logit_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
@@ -337,8 +339,8 @@ def predict(
     """Say what a layout would take and give. profile: of one device, or of the CPU that all ranks
     share. network: between nodes. Raises ModelError as fit() does."""
     fitted = fit(model, profile, layout, load)
-    # Groups without a stream leave the machine to the others.
-    busy_ranks = layout.tp * layout.pp * min(layout.dp, load.concurrency)
+    # Groups without a stream, and stages without a cohort, leave the machine to the others.
+    busy_ranks = layout.tp * min(layout.pp * layout.dp, load.concurrency)
     cost = _cost(model, profile, layout, fitted, busy_ranks, network)
     shares = _shares(load.concurrency, layout.dp)
     limits = _limits(model, fitted)
@@ -361,6 +363,7 @@ def predict(
         plan.kv_bytes,
         plan.states.bytes,
         plan.free_bytes,
+        plan.rank_memory.logit_bytes,
     )
     ttft_s = busiest.median_ttft_s + profile.host_overhead_s
     return Prediction(
@@ -423,7 +426,7 @@ def step_cost(
         wanted = model.settings.activations
         packed = "mixed" if wanted == "auto" else wanted
     speed = RankSpeed(profile, packed, dense, threads, busy_ranks or num_ranks)
-    return StepCost(work, speed, layout.tp)
+    return StepCost(work, speed, layout.tp, is_replayed=layout.tp * layout.pp == 1)
 
 
 def replace_concurrency(load: Load, count: int) -> Load:

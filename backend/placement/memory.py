@@ -30,11 +30,13 @@ class ModelFootprint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RankMemory:
-    """What one rank takes besides its KV cache, in bytes."""
+    """What one rank takes besides its KV cache, in bytes. logit_bytes: of the activations, those
+    that draws take of a full batch; the most likely tokens are found without them."""
 
     weight_bytes: int
     packed_bytes: int
     activation_bytes: int
+    logit_bytes: int = 0
 
     @classmethod
     def estimate(
@@ -56,7 +58,8 @@ class RankMemory:
         columns = shard.intermediate.stop - shard.intermediate.start
         vocab = shard.vocab.stop - shard.vocab.start if shard.stage.is_last else 0
         step = token_budget * (4 * hidden + 3 * columns + 3 * config.per_layer_width) * size
-        return cls(*footprint, step + 2 * max_num_seqs * vocab * 4)
+        logits = 2 * max_num_seqs * vocab * 4
+        return cls(*footprint, step + logits, logits)
 
     @property
     def total_bytes(self) -> int:

@@ -95,7 +95,11 @@ class MemoryPlan:
         beside = rotary_bytes(config, longest, device.dtype)
         beside += captured_bytes(config, settings, device.kind, longest)
         taken = (step_bytes or rank_memory.activation_bytes) + beside
-        rank_memory = replace(rank_memory, activation_bytes=taken)
+        rank_memory = replace(
+            rank_memory,
+            activation_bytes=taken,
+            logit_bytes=0 if step_bytes else rank_memory.logit_bytes,
+        )
         check_fits(rank_memory.total_bytes, device.free_bytes)
         stored_as = kv_dtype(settings, device.dtype)
         blocks = [

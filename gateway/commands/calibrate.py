@@ -1,6 +1,6 @@
 """`unisono calibrate`: measures this machine once, for all predictions that follow.
 
-The engine's part runs in a process of its own, which loads torch; the gateway's is measured here.
+The engine's part runs in a process of its own, which loads torch; the rest is measured of servers.
 What was found is kept in the cache directory, by processor, cores and level, where `unisono plan`
 and `unisono tune` look for it.
 """
@@ -13,23 +13,25 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-import uvloop
 
 from backend import native
 from backend.native.level import choose_level
 from backend.placement.device_profile import (
     DeviceProfile,
     MultiplyRate,
+    Serving,
     calibration_path,
     num_cores,
     processor_name,
 )
+from backend.settings import EngineSettings
 from gateway import options
-from gateway.bench.gateway_costs import GatewayCosts, measure_gateway
+from gateway.bench.launched_server import ServerDied
 from gateway.bench.streamed_request import BenchError
 from gateway.commands.calibrate_settings import CalibrateSettings
-from gateway.default_model import ModelNotFound, cache_directory, default_model
+from gateway.default_model import cache_directory
 from gateway.options import SettingsError
+from gateway.tuning.served_costs import with_serving
 
 _MEASURE = (sys.executable, "-m", "backend.measurement.calibrate")
 _SHOWN_ROWS = (1, 4, 16, 64, 256)
@@ -42,7 +44,9 @@ def run(given: Mapping[str, object]) -> int:
     path = profile_path(settings.device, settings.kernels)
     _check_writable(path.parent)
     started_s = time.monotonic()
-    profile = _with_gateway(measure_engine(settings.device, settings.kernels))
+    profile = measure_engine(settings.device, settings.kernels)
+    if settings.device == "cpu":
+        profile = _with_servers(profile, settings.kernels)
     scratch = path.with_suffix(".new")
     scratch.write_bytes(profile.as_json())
     scratch.replace(path)
@@ -103,20 +107,13 @@ def measure_engine(device: str, kernels: str) -> DeviceProfile:
     return msgspec.json.decode(answer, type=DeviceProfile)
 
 
-def _with_gateway(profile: DeviceProfile) -> DeviceProfile:
-    """Add what a gateway worker takes of the same cores for each token and request."""
-    _say("what the gateway takes")
+def _with_servers(profile: DeviceProfile, kernels: str) -> DeviceProfile:
+    """Add what a server takes beside its engine."""
     try:
-        costs: GatewayCosts = uvloop.run(measure_gateway(default_model(progress=True)))
-    except (ModelNotFound, BenchError) as error:
+        return with_serving(profile, EngineSettings(kernels=kernels), _say)
+    except (ServerDied, BenchError) as error:
         _say(f"it is left out: {error}")
         return profile
-    return msgspec.structs.replace(
-        profile,
-        serving_token_s=costs.token_s,
-        serving_step_s=costs.step_s,
-        host_overhead_s=costs.request_s,
-    )
 
 
 def as_table(profile: DeviceProfile) -> str:
@@ -140,8 +137,7 @@ def as_table(profile: DeviceProfile) -> str:
         f"({1e6 * profile.prompt_layer_overhead_s:.0f} with prompts)",
         f"  a token, a request      {1e6 * profile.token_overhead_s:8.0f} us, "
         f"{1e6 * profile.host_overhead_s:.0f} us: sampling, scheduler; gateway",
-        f"  serving a step, a token {1e6 * profile.serving_step_s:8.0f} us, "
-        f"{1e6 * profile.serving_token_s:.0f} us of CPU: gateway and client",
+        *(_serving(*each) for each in _served(profile)),
         "",
         "G multiply-adds/s by rows",
         "  arithmetic:format " + "".join(f"{rows:>8}" for rows in _SHOWN_ROWS),
@@ -157,6 +153,21 @@ def _reading(profile: DeviceProfile) -> list[str]:
     if profile.thread_read_bandwidth:
         lines.append(f"  ..., with one thread    {profile.thread_read_bandwidth / GIGA:8.1f} GB/s")
     return lines
+
+
+def _served(profile: DeviceProfile) -> tuple[tuple[str, Serving], ...]:
+    return (
+        ("beside a free core", profile.beside_free_core),
+        ("threads on all", profile.on_all_cores),
+        ("one thread each", profile.on_each_core),
+    )
+
+
+def _serving(words: str, serving: Serving) -> str:
+    return (
+        f"  served, {words:<16}{1e6 * serving.step_s:8.0f} us a step, "
+        f"{1e6 * serving.token_s:.0f} us a token"
+    )
 
 
 def _rates(name: str, rate: MultiplyRate) -> str:

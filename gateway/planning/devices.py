@@ -41,9 +41,11 @@ USABLE_SHARE = 0.95
 LAYER_OVERHEAD_S, STEP_OVERHEAD_S = 150e-6, 1e-3
 # What a kernel reads of keys and values in pages, beside weights in one piece; an estimate.
 ATTENTION_SHARE = 0.7
-# Ranks on GPUs sum in the host's memory (distributed/shm.py): each part goes down and up the link,
-# waits for the others, and is added up by the host at so many bytes/s.
-SUM_LATENCY_S, HOST_SUM_BYTES_S = 80e-6, 4e9
+# What goes from stage to stage passes through the host's memory: down and up the link.
+HOP_LATENCY_S, HOST_BYTES_S = 80e-6, 4e9
+# Sums go from card to card. NCCL reckons with 12 GB/s of the third generation's 16 (2.30.7, PCI_BW of
+# its model of a machine); what NVLink gives is a card's own figure.
+PEER_SHARE = 0.75
 USUAL_LINK_GB_S = 16.0
 # A request's way through the gateway, and a token's, as in tests/bench/README.md.
 HOST_OVERHEAD_S, TOKEN_OVERHEAD_S = 2e-3, 60e-6
@@ -61,7 +63,9 @@ _THREAD_READ = 12e9
 _COUNT = re.compile(r"(?:(\d{1,18})\s*[x*]\s*)?(.+)", re.IGNORECASE)
 _MEMORY = re.compile(r"(\d{1,18}(?:\.\d+)?)\s*(GiB|GB|MiB|MB|TiB|TB)(?:@(.*))?", re.IGNORECASE)
 _UNITS = {"gib": GIB, "mib": 1 << 20, "tib": 1 << 40, "gb": 10**9, "mb": 10**6, "tb": 10**12}
-_SPEED = re.compile(r"(link\s*=\s*)?(\d{1,18}(?:\.\d+)?)\s*(GB/s|TB/s|TFLOPS)", re.IGNORECASE)
+_SPEED = re.compile(
+    r"(?:((?:nv)?link)\s*=\s*)?(\d{1,18}(?:\.\d+)?)\s*(GB/s|TB/s|TFLOPS)", re.IGNORECASE
+)
 _NODES = re.compile(r"(\d{1,18})\s*[x*]\s*\(([^()]*)\)(?:\s*,(.*))?")
 _NET = re.compile(r"net\s*=\s*(\d{1,9}(?:\.\d+)?)\s*(Gb|Mb|GB|MB)/s")
 _LATENCY = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*(ms|us)")
@@ -76,7 +80,10 @@ MOST_DEVICES = 64
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A line of cards.json. tflops: by arithmetic, dense. link_gb_s: to the host, one direction."""
+    """A line of cards.json. tflops: by arithmetic, dense. link_gb_s: to the host, one direction.
+    nvlink_gb_s: to another card, where every such card has it: links times what NCCL 2.30.7 takes
+    one to give (SM80_NVLINK_BW and its like), 20.0 GB/s of a V100's 6 and an A100's 12, 20.6 of an H100's 18,
+    40.1 of a B200's 18."""
 
     name: str
     aliases: tuple[str, ...]
@@ -85,6 +92,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tflops: dict[str, float]
     link_gb_s: float
     source: str
+    nvlink_gb_s: float = 0.0
 
     @property
     def memory_bytes(self) -> int:
@@ -99,6 +107,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.tflops,
             self.link_gb_s,
             f"{self.source}; not measured",
+            self.nvlink_gb_s,
         )
 
 
@@ -197,10 +206,12 @@ def gpu_profile(
     tflops: dict[str, float],
     link_gb_s: float,
     source: str,
+    nvlink_gb_s: float = 0.0,
 ) -> DeviceProfile:
-    """Return what can be reached of a datasheet's figures."""
+    """Return what can be reached of a datasheet's figures. nvlink_gb_s: 0 where cards reach each
+    other through the host's bridges alone."""
     read = bandwidth_gb_s * GIGA * READ_SHARE
-    link = 1 / (2 / (link_gb_s * GIGA * READ_SHARE) + 1 / HOST_SUM_BYTES_S)
+    link = 1 / (2 / (link_gb_s * GIGA * READ_SHARE) + 1 / HOST_BYTES_S)
     return DeviceProfile(
         name=name,
         kind="cuda",
@@ -210,7 +221,9 @@ def gpu_profile(
         multiply={key: MultiplyRate(rate * TERA * MULTIPLY_SHARE) for key, rate in tflops.items()},
         attention_bandwidth=read * ATTENTION_SHARE,
         link_bandwidth=link,
-        link_latency_s=SUM_LATENCY_S,
+        link_latency_s=HOP_LATENCY_S,
+        peer_bandwidth=GIGA * (nvlink_gb_s or link_gb_s * PEER_SHARE),
+        has_nvlink=nvlink_gb_s > 0,
         step_overhead_s=STEP_OVERHEAD_S,
         layer_overhead_s=LAYER_OVERHEAD_S,
         token_overhead_s=TOKEN_OVERHEAD_S,
@@ -290,7 +303,7 @@ def _described(text: str, count: int, memory: re.Match[str]) -> DeviceSet:
         if speed is None:
             raise SettingsError(f"--devices {text}: {part.strip()!r} is no figure; {_FORMS}")
         unit = speed[3].lower()
-        key = "link" if speed[1] else "tflops" if unit == "tflops" else "bandwidth"
+        key = speed[1].lower() if speed[1] else "tflops" if unit == "tflops" else "bandwidth"
         given[key] = float(speed[2]) * (1000 if unit == "tb/s" else 1)
     if given and not {"bandwidth", "tflops"} <= given.keys():
         missing = "its bandwidth (600GB/s)" if "bandwidth" not in given else "its TFLOPS"
@@ -305,6 +318,7 @@ def _described(text: str, count: int, memory: re.Match[str]) -> DeviceSet:
         {"bf16": rate, "fp16": rate, "fp32": rate / 4},
         given.get("link", USUAL_LINK_GB_S),
         "as given" if given else "memory alone is known: no speed can be predicted",
+        given.get("nvlink", 0.0),
     )
     return DeviceSet(profile, count, has_speed=bool(given))
 

@@ -55,28 +55,43 @@ class Question:
 
 def layouts_of(devices: DeviceSet, num_layers: int = 1) -> list[Layout]:
     """Return every number of ranks with as many groups as there are devices for; of a CPU's cores,
-    every number of ranks that leaves none over, each with its share as threads. Stages that share
-    one CPU's memory are none the smaller for it: there are none."""
+    every number of ranks that leaves none over, each with its share as threads."""
     count, node = devices.count, devices.node_count
     if not devices.is_cpu:
         whole = [Layout(tp, devices.nodes * (node // tp)) for tp in range(1, node + 1)]
         return whole + list(_staged(devices, num_layers))
-    ranks = [number for number in range(1, count + 1) if count % number == 0]
-    return [Layout(tp, each // tp) for each in ranks for tp in ranks if each % tp == 0]
+    return [
+        Layout(tp, number // tp // pp, pp)
+        for number in _divisors(count)
+        for tp in _divisors(number)
+        for pp in _divisors(number // tp)
+        if pp <= num_layers
+    ]
 
 
 def _staged(devices: DeviceSet, num_layers: int) -> Iterator[Layout]:
-    """Yield layouts with stages, in powers of two: a group is on one node if it has room there,
-    else on as few as its stages can be shared out over evenly."""
+    """Yield layouts with stages, in powers of two and in numbers that leave no device over: a group
+    is on one node if it has room there, else on as few as its stages can be shared out over
+    evenly."""
     node = devices.node_count
     for tp in _powers(node):
-        for pp in _powers(min(devices.count // tp, num_layers))[1:]:
+        for pp in _stages(devices.count // tp, num_layers):
             for nodes in range(1, devices.nodes + 1):
                 each = tp * pp // nodes
                 if pp % nodes == 0 and each <= node:
                     groups = devices.nodes // nodes * (node // each)
                     yield Layout(tp, groups, pp, nodes)
                     break
+
+
+def _stages(most: int, num_layers: int) -> list[int]:
+    """Return numbers of stages above one that so many ranks, and the layers, can be cut into."""
+    found = {*_powers(most), *_divisors(most)} - {1}
+    return sorted(pp for pp in found if pp <= num_layers)
+
+
+def _divisors(number: int) -> list[int]:
+    return [part for part in range(1, number + 1) if number % part == 0]
 
 
 def _powers(most: int) -> list[int]:

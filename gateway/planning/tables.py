@@ -274,7 +274,7 @@ def _foot(plan: Plan) -> Iterator[RenderableType]:
                 f"most {1 / best.serial_share:.1f} times as fast (Amdahl)."
             )
     if plan.devices.has_speed and plan.devices.kind == "cuda":
-        notes.append("Ranks on GPUs are taken to sum through the host's memory.")
+        notes.append("Sums over ranks are reckoned as NCCL does, by NVLink where a card has it.")
         if not plan.devices.source.startswith("measured"):
             notes.append("No figure of this card was measured: take speeds for an order of size.")
     if plan.devices.nodes > 1 or any(each.pp > 1 for each in plan.layouts):

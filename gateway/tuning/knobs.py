@@ -35,10 +35,13 @@ class Load(NamedTuple):
     max_tokens: int
 
 
-def layout_choice(tp: int, dp: int, threads: int) -> Choice:
+def layout_choice(tp: int, dp: int, threads: int, pp: int = 1) -> Choice:
     """Name a layout. threads: a rank's, 0 where there is nothing to share."""
-    words = f"TP {tp} x DP {dp}" if dp > 1 and tp > 1 else f"DP {dp}" if dp > 1 else f"TP {tp}"
+    parts = [("TP", tp), ("PP", pp), ("DP", dp)]
+    words = " x ".join(f"{name} {number}" for name, number in parts if number > 1) or "TP 1"
     values: dict[str, object] = {"tp": tp, "dp": dp}
+    if pp > 1:
+        values["pp"] = pp
     if threads:
         values["threads"] = threads
         words += f" x {threads} thread" + ("s" if threads > 1 else "")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.placement.sharding import split_model
+from backend.placement.stages import check_stages
 from gateway.options import SettingsError
 from gateway.tuning.knobs import Choice, layout_choice
 
@@ -60,13 +61,15 @@ class Layouts:
 def possible(config: ModelConfig, devices: Devices) -> tuple[list[Choice], dict[str, str]]:
     """Return all layouts that take every device, and why others do not serve the model."""
     choices, refused = [], {}
-    for tp, dp in _shapes(devices.count):
-        threads = 0 if devices.gpus else devices.cores // (tp * dp)
-        choice = layout_choice(tp, dp, threads)
+    for tp, dp, pp in _shapes(devices.count):
+        ranks = tp * dp * pp
+        threads = 0 if devices.gpus else devices.cores // ranks
+        choice = layout_choice(tp, dp, threads, pp)
         if devices.gpus:
-            choice.values["devices"] = devices.gpus[: tp * dp]  # type: ignore[index]
+            choice.values["devices"] = devices.gpus[:ranks]  # type: ignore[index]
         try:
             split_model(config, tp)
+            check_stages(config, pp)
         except ModelError as error:
             refused[choice.name] = str(error).splitlines()[0]
         else:
@@ -92,9 +95,13 @@ def promising(
     return found
 
 
-def _shapes(count: int) -> Iterator[tuple[int, int]]:
-    """Yield TP and DP; the simplest first."""
-    ranks = [1] if count == 1 else [1, *(n for n in range(2, count + 1) if count % n == 0)]
-    for number in ranks:
-        for tp in (n for n in range(number, 0, -1) if number % n == 0):
-            yield tp, number // tp
+def _shapes(count: int) -> Iterator[tuple[int, int, int]]:
+    """Yield TP, DP and PP; the simplest first."""
+    for number in _divisors(count):
+        for pp in _divisors(number):
+            for tp in reversed(_divisors(number // pp)):
+                yield tp, number // pp // tp, pp
+
+
+def _divisors(number: int) -> list[int]:
+    return [part for part in range(1, number + 1) if number % part == 0]

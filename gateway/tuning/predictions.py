@@ -35,20 +35,26 @@ def served_model(path: Path, config: ModelConfig, settings: EngineSettings) -> S
 
 
 def predict_layouts(
-    model: ServedModel, profile: DeviceProfile, choices: Sequence[Choice], load: Load
+    model: ServedModel,
+    profile: DeviceProfile,
+    choices: Sequence[Choice],
+    load: Load,
+    rounds: int = batch_simulation.ROUNDS,
 ) -> tuple[dict[str, Prediction], dict[str, str]]:
-    """Return predictions by the names of choices, and why there is none of others."""
+    """Return predictions by the names of choices, and why there is none of others. rounds: of
+    requests of each stream."""
     found, refused = {}, {}
     for choice in choices:
         values = dict(choice.values)
-        layout = Layout(int(str(values.pop("tp", 1))), int(str(values.pop("dp", 1))))
+        tp, dp, pp = (int(str(values.pop(name, 1))) for name in ("tp", "dp", "pp"))
+        layout = Layout(tp, dp, pp)
         values.pop("devices", None)
         try:
             found[choice.name] = predict(
                 model.changed(**values),
                 profile,
                 layout,
-                batch_simulation.Load(load.prompt_tokens, load.max_tokens, load.streams),
+                batch_simulation.Load(load.prompt_tokens, load.max_tokens, load.streams, rounds),
             )
         except ModelError as error:
             refused[choice.name] = str(error).splitlines()[0]

@@ -21,9 +21,8 @@ import msgspec
 import uvloop
 
 from backend.config.load import load_config
-from backend.config.model_config import ModelConfig
 from backend.placement.device_profile import DeviceProfile, num_cores
-from backend.placement.layouts import Prediction
+from backend.placement.layouts import Prediction, ServedModel
 from backend.settings import EngineSettings
 from gateway.bench.launched_server import LaunchedServer, ServerDied
 from gateway.bench.load import LevelResult, run_level, warm_up
@@ -43,9 +42,7 @@ KV_BYTES = 1 << 27
 # A model of next to no weights: what a rank takes before it has any, PyTorch above all.
 RUNTIME = "no model"
 RUNTIME_KV_BYTES = 1 << 20
-# Of what others take beside busy threads a quarter falls into times in which those would have
-# waited anyway, for the gateway or each other: fitted to 15 rows of 2026-11-29.
-DISTURBING = 0.75
+DEVICES = Devices(cores=num_cores())
 SPEED_ERROR, MEMORY_ERROR, TIE = 0.20, 0.05, 0.05
 QWEN, GEMMA = "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf", "gemma-3-270m-q4_k_m.gguf"
 
@@ -81,14 +78,13 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """Medians beside a prediction. spread: from the least to the most, of tokens/s. quiet:
-    predicted without other programs; predicted: beside those that took `other_cores`."""
+    """Medians beside a prediction. spread: from the least to the most, of tokens/s. other_cores:
+    what other programs took meanwhile, which no prediction knows."""
 
     model: str
     layout: str
     streams: int
     rounds: int
-    quiet: float
     predicted: float
     measured: float
     spread: tuple[float, float]
@@ -134,7 +130,7 @@ def cases(extra: Sequence[str]) -> list[Case]:
 
 def layouts_of(case: Case) -> tuple[list[Choice], dict[str, str]]:
     """Return what this machine can run of a model, and why not the others."""
-    return possible(load_config(case.path), Devices(cores=num_cores()))
+    return possible(load_config(case.path), DEVICES)
 
 
 def main() -> None:
@@ -199,7 +195,12 @@ async def _load(target: Target, model: str, case: Case, streams: int) -> LevelRe
     workload = Workload(model, prompt_tokens=case.prompt_tokens, max_tokens=case.max_tokens)
     await calibrate(target, workload)
     await warm_up(target, workload, streams)
-    return await run_level(target, workload, streams, num_requests=max(3, 2 * streams))
+    return await run_level(target, workload, streams, num_requests=streams * _rounds(streams))
+
+
+def _rounds(streams: int) -> int:
+    """Requests of a stream: of one alone more, to have some to take the middle of."""
+    return 3 if streams == 1 else 2
 
 
 def _measured(
@@ -241,13 +242,13 @@ def compare(chosen: Sequence[Case], found: Sequence[Measured], profile: DevicePr
     wrong: list[str] = []
     pairs = 0
     for case in chosen:
-        config = load_config(case.path)
+        model = _described(case)
         for streams in case.streams:
-            level = list(_rows(case, config, streams, found, profile))
+            level = list(_rows(case, model, streams, found, profile))
             rows += level
             count, mistakes = ranking(level)
             pairs, wrong = pairs + count, wrong + mistakes
-        memory += _memory_rows(case, config, found, profile)
+        memory += _memory_rows(case, model, found, profile)
     return Report(machine_name(), f"{profile.name}: {profile.source}", rows, memory, pairs, wrong)
 
 
@@ -266,22 +267,26 @@ def ranking(level: Sequence[Row]) -> tuple[int, list[str]]:
     return pairs, wrong
 
 
+def _described(case: Case) -> ServedModel:
+    return served_model(case.path, load_config(case.path), EngineSettings(**_settings(case)))
+
+
 def _predictions(
-    case: Case, config: ModelConfig, streams: int, profile: DeviceProfile
+    case: Case, model: ServedModel, streams: int, profile: DeviceProfile
 ) -> dict[str, Prediction]:
-    model = served_model(case.path, config, EngineSettings(**_settings(case)))
     load = Load(streams, case.prompt_tokens, case.max_tokens)
-    return predict_layouts(model, profile, layouts_of(case)[0], load)[0]
+    choices = possible(model.config, DEVICES)[0]
+    return predict_layouts(model, profile, choices, load, _rounds(streams))[0]
 
 
 def _rows(
     case: Case,
-    config: ModelConfig,
+    model: ServedModel,
     streams: int,
     found: Sequence[Measured],
     profile: DeviceProfile,
 ) -> Iterator[Row]:
-    for name in _predictions(case, config, streams, profile):
+    for name, predicted in _predictions(case, model, streams, profile).items():
         same = [
             each
             for each in found
@@ -290,16 +295,12 @@ def _rows(
         ]
         if not same:
             continue
-        others = median(each.other_cores for each in same)
-        busy = _beside(profile, choice_named(case, name), streams, others)
-        predicted = _predictions(case, config, streams, busy)[name]
         speeds = [each.tokens_per_s for each in same]
         yield Row(
             model=case.name,
             layout=name,
             streams=streams,
             rounds=len(same),
-            quiet=_predictions(case, config, streams, profile)[name].tokens_per_s,
             predicted=predicted.tokens_per_s,
             measured=median(speeds),
             spread=(min(speeds), max(speeds)),
@@ -307,38 +308,23 @@ def _rows(
             ttft_ms=(1e3 * predicted.ttft_s, median(each.ttft_p50_ms for each in same)),
             itl_ms=(1e3 * predicted.inter_token_s, median(each.itl_p50_ms for each in same)),
             bound=predicted.bound,
-            other_cores=others,
+            other_cores=median(each.other_cores for each in same),
         )
 
 
-def choice_named(case: Case, name: str) -> Choice:
-    """Return the layout of that name."""
-    return next(choice for choice in layouts_of(case)[0] if choice.name == name)
-
-
-def _beside(
-    profile: DeviceProfile, choice: Choice, streams: int, other_cores: float
-) -> DeviceProfile:
-    """Return what is left beside programs that took so many cores: first those that no thread of a
-    group with work has, then of the others."""
-    values = {name: int(str(choice.values.get(name, 1))) for name in ("tp", "dp", "threads")}
-    used = min(profile.threads, values["tp"] * min(values["dp"], streams) * values["threads"])
-    taken = DISTURBING * max(0.0, other_cores - (profile.threads - used))
-    return msgspec.structs.replace(profile, busy_share=min(0.9, taken / used))
-
-
 def _memory_rows(
-    case: Case, config: ModelConfig, found: Sequence[Measured], profile: DeviceProfile
+    case: Case, model: ServedModel, found: Sequence[Measured], profile: DeviceProfile
 ) -> Iterator[MemoryRow]:
     """Compare the fullest rank after the largest load. Predicted is what a rank has without a
-    model, measured once, and all that a plan counts: weights, activations, cache and states."""
+    model, measured once, and all that a plan counts for this load: weights, cache, states, and
+    activations without logits, for it is greedy."""
     streams = max(case.streams)
-    for name, predicted in _predictions(case, config, streams, profile).items():
+    for name, predicted in _predictions(case, model, streams, profile).items():
         sizes = _rank_bytes(found, case.name, name, streams)
         empty = _rank_bytes(found, RUNTIME, name, 1)
         if sizes and empty:
             budget = predicted.memory
-            wanted = budget.total_bytes + int(median(empty))
+            wanted = budget.total_bytes - budget.logit_bytes + int(median(empty))
             measured = int(median(sizes))
             yield MemoryRow(case.name, name, wanted, measured, wanted / measured - 1)
 
@@ -357,12 +343,12 @@ def as_tables(report: Report) -> str:
     lines = [
         f"{report.machine}; {report.profile}",
         "",
-        "| model | layout | streams | others, cores | predicted, tokens/s, without them | with "
-        "| measured | off | TTFT p50, ms | between tokens, ms | bound by |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| model | layout | streams | others, cores | predicted, tokens/s | measured | off "
+        "| TTFT p50, ms | between tokens, ms | bound by |",
+        "|---|---|---|---|---|---|---|---|---|---|",
         *(
             f"| {row.model} | {row.layout} | {row.streams} | {row.other_cores:.1f} | "
-            f"{row.quiet:.0f} | {row.predicted:.0f} | "
+            f"{row.predicted:.0f} | "
             f"{row.measured:.0f} ({row.spread[0]:.0f} to {row.spread[1]:.0f}) | {row.error:+.0%} | "
             f"{row.ttft_ms[0]:.0f}; {row.ttft_ms[1]:.0f} | "
             f"{row.itl_ms[0]:.1f}; {row.itl_ms[1]:.1f} | {row.bound} |"

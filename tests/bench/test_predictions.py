@@ -4,15 +4,11 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.tuning.knobs import Choice
-from tests.backend.placement.planned_models import READER
 from tests.bench.predictions import (
-    DISTURBING,
     Measured,
     MemoryRow,
     Report,
     Row,
-    _beside,
     append,
     as_tables,
     ranking,
@@ -26,7 +22,6 @@ def row(layout: str, predicted: float, measured: float) -> Row:
         layout=layout,
         streams=4,
         rounds=3,
-        quiet=2 * predicted,
         predicted=predicted,
         measured=measured,
         spread=(measured, measured),
@@ -53,7 +48,7 @@ def test_tables_end_with_what_was_promised() -> None:
     rows = [row("a", 100, 110), row("b", 90, 60)]
     memory = [MemoryRow("m", "a", 104, 100, 0.04), MemoryRow("m", "b", 90, 100, -0.1)]
     text = as_tables(Report("a box", "measured", rows, memory, 1, []))
-    assert "| m | a | 4 | 0.0 | 200 | 100 | 110 (110 to 110) | -9% |" in text
+    assert "| m | a | 4 | 0.0 | 100 | 110 (110 to 110) | -9% |" in text
     assert "within 20%: 1 of 2; order right: 1 of 1 pairs" in text
     assert text.endswith("memory within 5%: 1 of 2")
 
@@ -64,14 +59,3 @@ def test_measurements_are_kept_as_they_are_made(tmp_path: Path) -> None:
     for round_ in range(2):
         append(tmp_path / "file", msgspec.structs.replace(measured, round=round_))
     assert [each.round for each in read_all(tmp_path / "file")] == [0, 1]
-
-
-def test_others_take_idle_cores_before_they_disturb() -> None:
-    profile = msgspec.structs.replace(READER, kind="cpu", threads=2)
-    both = Choice("TP 1 x 2 threads", {"tp": 1, "dp": 1, "threads": 2})
-    groups = Choice("DP 2 x 1 thread", {"tp": 1, "dp": 2, "threads": 1})
-    shares = [
-        _beside(profile, choice, streams, 1.0).busy_share
-        for choice, streams in ((both, 1), (groups, 4), (groups, 1))
-    ]
-    assert shares == [0.5 * DISTURBING, 0.5 * DISTURBING, 0.0]

@@ -12,12 +12,13 @@ from backend.placement.device_profile import (
     PROFILE_VERSION,
     DeviceProfile,
     MultiplyRate,
+    Serving,
     read_profile,
 )
-from gateway.bench.gateway_costs import GatewayCosts
-from gateway.bench.streamed_request import BenchError
+from backend.settings import EngineSettings
+from gateway.bench.death import ServerDeath
+from gateway.bench.launched_server import ServerDied
 from gateway.commands import calibrate
-from gateway.default_model import ModelNotFound
 from gateway.options import SettingsError
 
 PROFILE = DeviceProfile(
@@ -48,22 +49,22 @@ def _child(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     monkeypatch.setattr(calibrate, "_MEASURE", (sys.executable, "-c", program))
 
 
-def _no_model(*, progress: bool) -> Path:
-    raise ModelNotFound("no network")
+def _no_server(profile: DeviceProfile, settings: EngineSettings, report: object) -> DeviceProfile:
+    raise ServerDied(ServerDeath("", "no port is free", False))
 
 
 def test_profile_is_kept_for_predictions_and_shown_as_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without the default model the gateway's part is left out, and that is said."""
+    """Where no server starts its part is left out, and that is said."""
     _child(monkeypatch, f"print({PROFILE.as_json().decode()!r})")
-    monkeypatch.setattr(calibrate, "default_model", _no_model)
+    monkeypatch.setattr(calibrate, "with_serving", _no_server)
     assert calibrate.run({"json": True}) == 0
     output = capsys.readouterr()
     assert msgspec.json.decode(output.out, type=DeviceProfile) == PROFILE
     path = calibrate.profile_path("cpu", "auto")
     assert read_profile(path) == PROFILE
-    assert "left out: no network" in output.err
+    assert "left out: no port is free" in output.err
     assert str(path) in output.err
 
 
@@ -102,30 +103,17 @@ class _RaisesOnRead:
         pass
 
 
-def test_gateway_costs_are_kept_beside_the_engines(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def measured(model: Path) -> object:
-        return GatewayCosts(token_s=1e-5, request_s=1e-3, step_s=2e-4)
-
-    monkeypatch.setattr(calibrate, "default_model", lambda progress: Path("model"))
-    monkeypatch.setattr(calibrate, "measure_gateway", measured)
-    profile = calibrate._with_gateway(PROFILE)
-    assert profile.token_overhead_s == PROFILE.token_overhead_s
-    assert (profile.serving_step_s, profile.serving_token_s) == (2e-4, 1e-5)
-    assert profile.host_overhead_s == 1e-3
-
-
-def test_gateway_that_does_not_start_is_left_out(
+def test_what_serving_takes_is_kept_and_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def fails(model: Path) -> object:
-        raise BenchError("worker 0 ended before it was ready")
+    def served(profile: DeviceProfile, settings: EngineSettings, report: object) -> DeviceProfile:
+        return msgspec.structs.replace(profile, on_all_cores=Serving(7e-4, 3e-5))
 
-    monkeypatch.setattr(calibrate, "default_model", lambda progress: Path("model"))
-    monkeypatch.setattr(calibrate, "measure_gateway", fails)
-    assert calibrate._with_gateway(PROFILE) == PROFILE
-    assert "worker 0 ended" in capsys.readouterr().err
+    _child(monkeypatch, f"print({PROFILE.as_json().decode()!r})")
+    monkeypatch.setattr(calibrate, "with_serving", served)
+    assert calibrate.run({}) == 0
+    assert "threads on all       700 us a step, 30 us a token" in capsys.readouterr().out
+    assert read_profile(calibrate.profile_path("cpu", "auto")).on_all_cores.step_s == 7e-4
 
 
 def test_table_shows_every_rate_in_multiply_adds() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from backend.placement.batch_simulation import Load
 from backend.placement.cost_model import RankSpeed, Rows, StepCost, StepTime
-from backend.placement.device_profile import DeviceProfile, MultiplyRate
+from backend.placement.device_profile import DeviceProfile, MultiplyRate, Serving
 from backend.placement.layouts import Layout, fit, step_cost
 from backend.placement.rank_work import chosen_experts
 from backend.quant.weight_format import WeightFormat
@@ -133,10 +133,14 @@ def test_keys_and_values_pass_through_the_same_caches_as_weights() -> None:
     assert cost_of(profile).of(DECODE).attention == pytest.approx(2**0.5 * read_s)
 
 
-def test_rank_that_is_put_aside_for_the_gateway_costs_its_group() -> None:
-    """Two cores: with two threads a rank loses half, with one all, beside a free core nothing."""
+def test_serving_costs_by_whom_it_takes_cores_from() -> None:
     cpu = msgspec.structs.replace(
-        READER, kind="cpu", threads=2, serving_step_s=1.0, serving_token_s=0.5
+        READER,
+        kind="cpu",
+        threads=2,
+        beside_free_core=Serving(1.0, 0.5),
+        on_all_cores=Serving(2.0, 0.5),
+        on_each_core=Serving(4.0, 0.25),
     )
     model = served(None)
     fitted = fit(model, cpu, Layout(1), Load(8, 8, 1))
@@ -146,7 +150,7 @@ def test_rank_that_is_put_aside_for_the_gateway_costs_its_group() -> None:
     def serial_s(threads: int, active: int) -> float:
         return StepCost(work, RankSpeed(cpu, "int16", "bf16", threads, active), 1).of(rows).serial
 
-    assert (serial_s(2, 1), serial_s(1, 2), serial_s(1, 1)) == (1.0, 2.0, 0.0)
+    assert (serial_s(2, 1), serial_s(1, 2), serial_s(1, 1)) == (3.0, 4.5, 2.0)
     chunk = Rows(0, 0, prompt_tokens=4)
     assert StepCost(work, RankSpeed(cpu, "int16", "bf16", 1, 2), 1).of(chunk).serial == 0.0
 
@@ -161,28 +165,9 @@ def test_times_add_up() -> None:
     assert (time + time).total == time.times(2).total == 30.0
 
 
-def test_ranks_go_on_only_while_none_of_them_is_put_aside() -> None:
-    """A quarter of each core is taken: two threads that meet in every product have 9/16 of the
-    time, two groups of one thread each three quarters."""
-    cpu = msgspec.structs.replace(READER, kind="cpu", threads=2, busy_share=0.25)
-    quiet = msgspec.structs.replace(cpu, busy_share=0.0)
-    model = served(None, threads=1)
-
-    def times_as_long(layout: Layout, threads: int) -> float:
-        own = model.changed(threads=threads)
-        both = [
-            step_cost(own, each, layout, fit(own, each, layout, Load(8, 8, 1))).of(DECODE).total
-            for each in (cpu, quiet)
-        ]
-        return both[0] / both[1]
-
-    assert times_as_long(Layout(1), 2) == pytest.approx(16 / 9)
-    assert times_as_long(Layout(2), 1) == pytest.approx(16 / 9)
-    assert times_as_long(Layout(1, 2), 1) == pytest.approx(4 / 3)
-
-
 def test_layers_own_cost_differs_in_steps_with_prompts() -> None:
     profile = msgspec.structs.replace(READER, layer_overhead_s=1.0, prompt_layer_overhead_s=3.0)
     cost = cost_of(profile)
     assert cost.of(DECODE).serial == 2.0
+    assert cost_of(profile, tp=2).of(DECODE).serial == 6.0, "sums are called, nothing is replayed"
     assert cost.of(Rows(1, 16, prompt_tokens=4, sampled=1)).serial == 6.0

@@ -37,7 +37,7 @@ def test_model_of_two_nodes_gets_stages_over_them(plan: Callable[..., Any]) -> N
 
 @pytest.mark.parametrize("model", ["OPT-1.3b", "SmolLM2-135M"])
 def test_model_of_one_card_is_repeated_before_cut(model: str, plan: Callable[..., Any]) -> None:
-    for concurrency in ("4", "64"):
+    for concurrency in ("64", "256"):
         found = plan(model, "--devices", "4xA10", "--concurrency", concurrency)
         order = shapes(found)
         assert order.index((1, 1, 4, 1)) < min(order.index(each) for each in order if each[1] > 1)
