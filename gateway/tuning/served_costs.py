@@ -33,7 +33,7 @@ PROMPT_TOKENS = 8
 # Streams of a core, and how many tokens each gets: some hundred steps.
 FEW, MANY = 1, 16
 TOKENS = {FEW: 192, MANY: 96}
-KV_BYTES = 1 << 24
+KV_BYTES = 1 << 26
 
 Report = Callable[[str], None]
 
