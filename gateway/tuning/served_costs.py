@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -116,7 +116,7 @@ def _served(settings: dict[str, Any], streams: tuple[int, ...]) -> list[Level]:
     return found
 
 
-def serving_of(served: list[tuple[float, float]], alone: dict[int, float]) -> Serving:
+def serving_of(served: Sequence[tuple[float, float]], alone: dict[int, float]) -> Serving:
     """Return what a step and a token in it take more in a server. served: (rows, seconds) of few
     rows, and of many where those were measured. alone: seconds of the engine's steps by rows."""
     left = [(rows, max(0.0, seconds - alone[int(rows)])) for rows, seconds in served]
