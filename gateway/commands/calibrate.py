@@ -110,7 +110,8 @@ def measure_engine(device: str, kernels: str) -> DeviceProfile:
 def _with_servers(profile: DeviceProfile, kernels: str) -> DeviceProfile:
     """Add what a server takes beside its engine."""
     try:
-        return with_serving(profile, EngineSettings(kernels=kernels), _say)
+        settings = msgspec.convert({"kernels": kernels}, EngineSettings)
+        return with_serving(profile, settings, _say)
     except (ServerDied, BenchError) as error:
         _say(f"it is left out: {error}")
         return profile

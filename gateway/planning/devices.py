@@ -43,8 +43,8 @@ LAYER_OVERHEAD_S, STEP_OVERHEAD_S = 150e-6, 1e-3
 ATTENTION_SHARE = 0.7
 # What goes from stage to stage passes through the host's memory: down and up the link.
 HOP_LATENCY_S, HOST_BYTES_S = 80e-6, 4e9
-# Sums go from card to card. NCCL reckons with 12 GB/s of the third generation's 16 (2.30.7, PCI_BW of
-# its model of a machine); what NVLink gives is a card's own figure.
+# Sums go from card to card. NCCL reckons with 12 GB/s of the third generation's 16 (2.30.7,
+# PCI_BW of its model of a machine); what NVLink gives is a card's own figure.
 PEER_SHARE = 0.75
 USUAL_LINK_GB_S = 16.0
 # A request's way through the gateway, and a token's, as in tests/bench/README.md.
@@ -82,8 +82,8 @@ MOST_DEVICES = 64
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A line of cards.json. tflops: by arithmetic, dense. link_gb_s: to the host, one direction.
     nvlink_gb_s: to another card, where every such card has it: links times what NCCL 2.30.7 takes
-    one to give (SM80_NVLINK_BW and its like), 20.0 GB/s of a V100's 6 and an A100's 12, 20.6 of an H100's 18,
-    40.1 of a B200's 18."""
+    one to give (SM80_NVLINK_BW and its like), 20.0 GB/s of a V100's 6 and an A100's 12, 20.6 of an
+    H100's 18, 40.1 of a B200's 18."""
 
     name: str
     aliases: tuple[str, ...]
