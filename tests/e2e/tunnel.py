@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 MTU = 9000
 NETWORK = "10.78.0"
-# Of Linux: linux/if_tun.h, sched.h, sys/prctl.h.
+# Numbers of Linux.
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 CLONE_NEWNET, PR_SET_TIMERSLACK = 0x40000000, 29
 # As much as a switch keeps for one port; what comes beyond is dropped, and sent again by TCP.

@@ -20,12 +20,20 @@ def lead_context(certificate: str, key: str) -> ssl.SSLContext:
     """Return how a lead encrypts. certificate, key: PEM. Raises ssl.SSLError for what is none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    renew(context, certificate, key)
+    _load(context, certificate, key)
     return context
 
 
 def renew(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    """Have a lead's context take this pair from the next connection on; see lead_context()."""
+    """Have a lead's context take this pair from the next connection on.
+
+    Raises ssl.SSLError as lead_context() does, and has not touched the context then.
+    """
+    lead_context(certificate, key)  # OpenSSL takes a certificate before it looks at its key
+    _load(context, certificate, key)
+
+
+def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
     # The module reads files alone; this one has no name and never reaches a disk.
     with os.fdopen(os.memfd_create("unisono-tls"), "wb") as file:
         file.write(f"{key}\n{certificate}".encode())

@@ -90,7 +90,7 @@ def test_pinned_certificate_encrypts_what_is_said(pair: tuple[str, str]) -> None
         lead.close()
 
 
-def test_renewed_certificate_meets_new_workers_and_keeps_old_ones(pair: tuple[str, str]) -> None:
+def test_renewed_certificate_is_for_new_workers_alone(pair: tuple[str, str]) -> None:
     certificate, key = self_signed_pair()
     with listening(*pair) as (acceptor, address):
         old, new = pinned(address, pair[0]), pinned(address, certificate)
