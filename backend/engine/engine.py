@@ -305,7 +305,7 @@ def _build_runner(rank: _Rank, model: Model, plan: MemoryPlan) -> ModelRunner | 
         draws=draws,
         max_num_seqs=max_num_seqs,
         sizes=captured_sizes(settings, rank.config, ops, rank.max_model_len, tp),
-        clears_blocks=clears_blocks(rank.config, ops),
+        clears_blocks=clears_blocks(ops),
         tp=tp,
     )
 
