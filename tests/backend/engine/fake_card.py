@@ -74,7 +74,7 @@ class FakeCard:
         """Have nothing wait for the card meanwhile."""
         self._is_strict = True
         try:
-            with _Strict():
+            with _Strict():  # type: ignore[no-untyped-call]
                 yield
         finally:
             self._is_strict = False
@@ -164,7 +164,7 @@ def _picked(x: Tensor, key: Any) -> tuple[Tensor, list[Tensor | None]]:
     return x, indices
 
 
-class _Strict(TorchDispatchMode):
+class _Strict(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Lets nothing pass that mixes host and device, but for what upload() sends."""
 
     def __torch_dispatch__(

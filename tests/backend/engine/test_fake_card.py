@@ -59,6 +59,9 @@ class FakeGroup(TensorParallel):
     def all_gather(self, x: Tensor) -> Tensor:
         return torch.stack([x] * self.size)
 
+    def agrees(self, claim: bool) -> bool:
+        return claim
+
 
 class FakeQueue:
     """The queue of a card: copies that nobody waits for."""
