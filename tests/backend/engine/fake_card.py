@@ -30,6 +30,7 @@ from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.decode_inputs import DecodeLayout
 from backend.layers.compute_context import ComputeContext
 from backend.linear.registry import create_method
+from backend.linear.triton import kernel as linear_kernel
 from backend.models.model import Model
 from backend.models.registry import load_model
 from backend.ops.batch import Batch
@@ -62,6 +63,7 @@ class FakeCard:
                 (Tensor, "data_ptr", lambda tensor: 0),
                 (Tensor, "pin_memory", lambda tensor: tensor),
                 (torch.cuda, "is_current_stream_capturing", lambda: self.captures),
+                (linear_kernel, "_multiprocessors", lambda device: 132),
                 (JITFunction, "run", self._launch),
                 (InterpretedFunction, "run", self._launch),
             ):
