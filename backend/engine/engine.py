@@ -4,6 +4,7 @@ The one place where the pieces of a rank are put together. Called by ranks/rank.
 its own, and by tests and benchmarks in theirs.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from backend.engine.device_queue import CudaQueue
 from backend.engine.device_runner import DeviceRunner
 from backend.engine.faulty_model_runner import FaultyModelRunner
 from backend.engine.graph_capture import captured_sizes, clears_blocks
-from backend.engine.memory_profile import longest_steps, profile_room, run_longest, taken_bytes
+from backend.engine.memory_profile import longest_steps, profile_room, taken_bytes
 from backend.engine.model_runner import ModelRunner
 from backend.engine.platform import Platform, device_of, resolve_dtype
 from backend.engine.pooling_runner import PoolingRunner
@@ -232,15 +233,21 @@ def _told(plan: MemoryPlan, rank: _Rank, while_: str) -> Iterator[None]:
 
 
 def _step_bytes(rank: _Rank, model: Model, plan: MemoryPlan) -> int:
-    """Return what the longest steps take of a GPU, tried over a small cache of their own."""
+    """Return what the longest steps take of a GPU, tried over a small cache of their own.
+
+    Both together: graphs keep the scratch of decodes in a pool that prompts cannot use.
+    """
     settings, device = rank.settings, rank.context.device
     longest = (plan.token_budget, settings.max_num_seqs, rank.max_model_len)
     blocks, slots = profile_room(*longest, settings.block_size, len(rank.groups))
     has_states = plan.states.num_slots > 0
     cache = _kv_cache(rank, blocks, slots if has_states else 0)
-    sampler = Sampler(settings.max_num_seqs, rank.shard.vocab, rank.tp, ())
+    # The one that will serve: it keeps copies of the logits that the host's does not.
+    draws = create_draws(model, settings.max_num_seqs, rank.shard.vocab, (), rank.tp, device)
+    sampler = draws.sampler if draws else Sampler(longest[1], rank.shard.vocab, rank.tp, ())
     runner = ModelRunner(model, cache, sampler, device)
-    return taken_bytes(lambda: run_longest(runner, longest_steps(*longest, cache)), device)
+    steps = [functools.partial(runner.run, plan) for plan in longest_steps(*longest, cache)]
+    return sum(taken_bytes(step, device) for step in steps)
 
 
 def _plan_memory(rank: _Rank, footprint: Footprint, step_bytes: int = 0) -> MemoryPlan:
@@ -304,7 +311,7 @@ def _build_runner(rank: _Rank, model: Model, plan: MemoryPlan) -> ModelRunner | 
         draws=draws,
         max_num_seqs=max_num_seqs,
         sizes=captured_sizes(settings, rank.config, ops, rank.max_model_len, tp),
-        clears_blocks=clears_blocks(rank.config, ops),
+        clears_blocks=clears_blocks(ops),
         tp=tp,
     )
 

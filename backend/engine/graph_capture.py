@@ -34,9 +34,9 @@ def captured_sizes(
     return DecodeSizes.of(settings.max_num_seqs, max_model_len)
 
 
-def clears_blocks(config: ModelConfig, ops: Ops) -> bool:
+def clears_blocks(ops: Ops) -> bool:
     """Whether a block must be cleared before its first place is written, see KVCache."""
-    return not ops.hides_unwritten or _is_latent(config)
+    return not ops.hides_unwritten
 
 
 def _obstacle(settings: EngineSettings, config: ModelConfig, ops: Ops, tp: TensorParallel) -> str:
@@ -46,12 +46,6 @@ def _obstacle(settings: EngineSettings, config: ModelConfig, ops: Ops, tp: Tenso
         return tp.description or "ranks sum through the host"
     if not ops.is_capturable:
         return f"{ops.name} read on the host what is on the device"
-    if _is_latent(config):
-        return "attention to compressed keys is PyTorch's"
     if has_states(config.spec.layers) and not ops.captures_states:
         return "what layers keep as states is PyTorch's to compute"
     return ""
-
-
-def _is_latent(config: ModelConfig) -> bool:
-    return any(attention.latent for attention in config.attentions)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import torch
 
-from backend.engine.model_runner import ModelRunner
 from backend.ops.kv_cache import KVCache
 from backend.step import Join, PlannedSequence, StepPlan, build_plan
 from backend.wire.sampling import SamplingParams
@@ -29,7 +28,7 @@ def longest_steps(
     """
     return [
         _prompts(token_budget, max_len, cache),
-        _decodes(max_num_seqs, cache),
+        _decodes(max_num_seqs, max_len, cache),
     ]
 
 
@@ -42,7 +41,7 @@ def profile_room(
     return num_prompts * per_sequence * max(1, num_groups), max(num_prompts, max_num_seqs)
 
 
-def taken_bytes(run: Callable[[], None], device: torch.device) -> int:
+def taken_bytes(run: Callable[[], object], device: torch.device) -> int:
     """Return what a call takes of a GPU at its most, beside what is there before it."""
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
@@ -53,12 +52,6 @@ def taken_bytes(run: Callable[[], None], device: torch.device) -> int:
     taken = torch.cuda.max_memory_reserved(device) - before
     torch.cuda.empty_cache()
     return int(taken * MARGIN)
-
-
-def run_longest(runner: ModelRunner, plans: list[StepPlan]) -> None:
-    """Run them; nothing is left but what they wrote to the runner's own cache."""
-    for plan in plans:
-        runner.run(plan)
 
 
 def _prompts(token_budget: int, max_len: int, cache: KVCache) -> StepPlan:
@@ -79,15 +72,23 @@ def _prompts(token_budget: int, max_len: int, cache: KVCache) -> StepPlan:
     return build_plan(0, sequences, joins, cache.block_size)
 
 
-def _decodes(num_rows: int, cache: KVCache) -> StepPlan:
-    """All write the same place: what they read there is nobody's."""
+def _decodes(num_rows: int, max_len: int, cache: KVCache) -> StepPlan:
+    """All read and write the same block over and over: what is there is nobody's. Their contexts
+    are the longest, since each of a context's pieces has sums of its own."""
     sequences, joins = [], []
-    tables, _ = _tables(cache, 0, 1)
+    width = -(-max_len // cache.block_size)
+    tables = [table * width for table in _tables(cache, 0, 1)[0]]
     for row in range(num_rows):
         segments = [(1, -1, row)] if cache.states.num_slots else []
         sequences.append(
             PlannedSequence(
-                [0], 0, tables[0], row, 0, more_tables=tables[1:], state_segments=segments
+                [0],
+                max_len - 1,
+                tables[0],
+                row,
+                0,
+                more_tables=tables[1:],
+                state_segments=segments,
             )
         )
         joins.append(Join(row, _PARAMS, [0], 1))

@@ -100,8 +100,10 @@ class PoolingRunner:
         if not self._runs_whole:
             return batch
         if self._modes == ("cls",):
-            batch.output_tokens = torch.tensor(batch.query_starts[:-1], device=self._device)
+            batch.output_list = batch.query_starts[:-1]
+            batch.output_tokens = torch.tensor(batch.output_list, device=self._device)
         elif not self._takes_one_token:
+            batch.output_list = [*range(plan.num_tokens)]
             batch.output_tokens = torch.arange(plan.num_tokens, device=self._device)
         batch.token_types = self._token_types(plan, rows)
         return batch

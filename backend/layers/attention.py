@@ -144,7 +144,7 @@ class QKNorm:
         has_keys = attention.shares_kv_of is None
         self._key = _weight(loader, "k_norm", config) if has_keys else None
         heads = torch.tensor([config.num_heads, config.num_kv_heads_of(attention)])
-        self._widths = heads * config.head_dim_of(attention)
+        self._widths = (heads * config.head_dim_of(attention)).to(context.device)
 
     def apply(self, qkv: Tensor) -> None:
         """Normalise in place. qkv: [T, Hq + 2 Hkv, D]."""
@@ -163,7 +163,7 @@ class QKNorm:
         # The mean is that of all ranks' heads.
         squares = [part.float().pow(2).sum((1, 2)) for part in (queries, keys)]
         sums = self._tp.all_reduce(torch.stack(squares, 1))
-        scales = torch.rsqrt(sums / self._widths.to(sums.device) + self._eps)
+        scales = torch.rsqrt(sums / self._widths + self._eps)
         for part, weight, scale in zip(
             (queries, keys), (self._query, self._key), scales.unbind(1), strict=True
         ):

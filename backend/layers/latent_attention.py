@@ -108,6 +108,6 @@ def _of_heads(weights: Iterable[Tensor], method: LinearMethod) -> GroupedWeight:
 def _by_head(weight: GroupedWeight, x: Tensor) -> Tensor:
     """Multiply each head of x [T, H, K] by its own weight -> [T, H, N]."""
     tokens, heads, _ = x.shape
-    ends = torch.arange(1, heads + 1) * tokens
+    ends = torch.arange(1, heads + 1, device=x.device) * tokens
     out = weight.apply(x.transpose(0, 1).flatten(0, 1), ends)
     return out.view(heads, tokens, out.shape[-1]).transpose(0, 1)

@@ -132,11 +132,11 @@ class Decoder:
         is_read_whole = len(batch.output_tokens) == len(batch.input_ids) == batch.num_decodes
         if readers and not is_read_whole and len(batch.output_tokens) <= len(batch.context_lens):
             # What is not read of these layers is nobody's: no layer keeps keys of it.
-            tokens = batch.output_tokens.tolist()
-            batch = batch.alone(tokens)
+            read = batch.output_tokens
+            batch = batch.alone(batch.output_list)
             wanted = batch.output_tokens
-            x = x[tokens]
-            delta, told = (None if t is None else t[tokens] for t in (delta, told))
+            x = x.index_select(0, read)
+            delta, told = (None if t is None else t.index_select(0, read) for t in (delta, told))
         if readers and len(batch.input_ids):
             inputs = passes.readers.inputs(self._ops, self._turns, batch)
             x, delta = self._run(readers, (x, delta), told, inputs, batch, kv_cache, wanted)

@@ -1,7 +1,7 @@
 """What the ops of a forward pass run over: a StepPlan on the device."""
 
 import bisect
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,8 @@ class Batch:
     unless group() gave the batch.
     slot_mappings [G, T] and group_tables [G, S, B] are of all. token_types: [T], the segment of
     each token, for encoders that know them; None where all are in the first. cross: of an
-    encoder-decoder. states: of a model whose layers keep states.
+    encoder-decoder. states: of a model whose layers keep states. output_list:
+    output_tokens on the host, of a batch that was made of a plan.
     """
 
     input_ids: Tensor
@@ -78,6 +79,7 @@ class Batch:
     token_types: Tensor | None = None
     cross: CrossBatch | None = None
     states: StateBatch | None = None
+    output_list: list[int] = field(default_factory=list)
 
     @property
     def longest(self) -> int:
@@ -169,6 +171,7 @@ class Batch:
             on_device(plan.context_lens),
             cross=cross,
             states=states,
+            output_list=[*plan.sample_tokens.tolist(), *plan.logprob_tokens.tolist()],
         )
 
 

@@ -73,7 +73,7 @@ def captured_bytes(
     is captured, for the reasons that are known before anything runs."""
     if device_kind != "cuda" or settings.enforce_eager:
         return 0
-    if config.encoder or config.pooling or any(each.latent for each in config.attentions):
+    if config.encoder or config.pooling:
         return 0
     sizes = DecodeSizes.of(settings.max_num_seqs, max_model_len)
     return sizes.graph_bytes(len(config.spec.layers))

@@ -71,7 +71,7 @@ class PlannedAttention:
             batch.lens,
             batch.block_tables,
             batch.num_decodes,
-            num_pieces(batch.longest),
+            num_pieces(batch.longest, LOT),
             upload(tiles, device) if tiles else torch.empty(0, 2, dtype=torch.int32, device=device),
         )
 
@@ -148,11 +148,11 @@ def _prompts(
     )
 
 
-def num_pieces(longest: int) -> int:
+def num_pieces(longest: int, lot: int) -> int:
     """Return into how many pieces so many keys are cut; see `piece_of`."""
     count, end, size = 0, 0, SPLIT_KEYS
     while end < longest:
-        pieces = min(LOT, triton.cdiv(longest - end, size))
+        pieces = min(lot, triton.cdiv(longest - end, size))
         count, end, size = count + pieces, end + pieces * size, 2 * size
     return count
 

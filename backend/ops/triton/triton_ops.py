@@ -14,6 +14,7 @@ from backend.ops.ssm_scan import SsmHeads
 from backend.ops.triton import gates, norms, rotary
 from backend.ops.triton import states as state_kernels
 from backend.ops.triton.attention import PlannedAttention, attention
+from backend.ops.triton.latent import TritonLatentAttention
 
 
 class TritonOps(CpuOps):
@@ -83,6 +84,9 @@ class TritonOps(CpuOps):
         self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
     ) -> PlannedAttention:
         return PlannedAttention.of(batch, num_heads, cache.shape[2], spec)
+
+    def plan_latent(self, batch: Batch, cache: Tensor) -> TritonLatentAttention:
+        return TritonLatentAttention(batch, cache)
 
     def rotate(self, heads: Tensor, rotation: Rotation) -> None:
         rotary.rotate(heads, rotation)

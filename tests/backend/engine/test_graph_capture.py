@@ -19,7 +19,7 @@ def test_ops_that_keep_to_the_rules_are_captured() -> None:
     settings = EngineSettings(max_num_seqs=7)
     sizes = captured_sizes(settings, tiny_config(), CapturableOps(), 300, TensorParallel())
     assert sizes == DecodeSizes.of(7, 300)
-    assert not clears_blocks(tiny_config(), CapturableOps())
+    assert not clears_blocks(CapturableOps())
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_obstacle_is_told(
     settings = EngineSettings(enforce_eager=eager)
     assert captured_sizes(settings, tiny_config(), ops, 300, TensorParallel()) is None
     assert why in caplog.text
-    assert clears_blocks(tiny_config(), ops) == (not ops.hides_unwritten)
+    assert clears_blocks(ops) == (not ops.hides_unwritten)
 
 
 def test_ranks_that_sum_through_the_host_capture_nothing(caplog: pytest.LogCaptureFixture) -> None:

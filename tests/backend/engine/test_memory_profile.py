@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from backend.distributed.tensor_parallel import TensorParallel
-from backend.engine.memory_profile import longest_steps, profile_room, run_longest
+from backend.engine.memory_profile import longest_steps, profile_room
 from backend.engine.model_runner import ModelRunner
 from backend.ops.kv_cache import KVCache
 from backend.placement.sharding import split_model
@@ -44,6 +44,9 @@ def test_longest_steps_run_in_the_room_they_are_given(
     prompts, decodes = longest_steps(budget, 6, max_len, cache)
     assert prompts.num_tokens == budget and prompts.context_lens.max() <= max_len
     assert decodes.num_decodes == decodes.num_tokens == len(decodes.sample_rows) == 6
+    assert (decodes.context_lens == max_len).all()
     assert max(prompts.block_tables.max(), decodes.block_tables.max()) < blocks
     sampler = Sampler(6, shard.vocab, TensorParallel(), ())
-    run_longest(ModelRunner(engine.model, cache, sampler, engine.device), [prompts, decodes])
+    runner = ModelRunner(engine.model, cache, sampler, engine.device)
+    for plan in (prompts, decodes):
+        runner.run(plan)

@@ -46,7 +46,8 @@ def logits_of(
             tokens, start, table, 0, 0, more_tables=others, state_segments=segments
         )
         batch = Batch.from_plan(build_plan(step + 1, [planned], [], block_size), engine.device)
-        batch.output_tokens = torch.arange(size)
+        batch.output_tokens = torch.arange(size, device=engine.device)
+        batch.output_list = [*range(size)]
         with torch.inference_mode():
             hidden = engine.model.forward(batch, engine.runner._kv_cache)
             parts.append(engine.model.logits(hidden))

@@ -64,6 +64,6 @@ def played_card() -> Iterator[None]:
         yield
 
 
-def _taken_bytes(run: Callable[[], None], device: torch.device) -> int:
+def _taken_bytes(run: Callable[[], object], device: torch.device) -> int:
     run()
     return 1 << 20

@@ -22,6 +22,7 @@ from backend.ops.triton import (
     draws,
     flat_draws,
     gates,
+    latent,
     norms,
     rotary,
     rules,
@@ -42,6 +43,7 @@ class Case(NamedTuple):
     types: dict[str, str]
     constants: dict[str, Any]
     num_warps: int = 4
+    num_stages: int = 3
 
 
 def cases(*, is_whole: bool) -> Iterator[Case]:
@@ -99,11 +101,24 @@ def cases(*, is_whole: bool) -> Iterator[Case]:
             yield Case(f"attend_tile {bits} {dim}", attention._attend_tile, types, tile, warps)
     merged = {"HAS_SINKS": True, "MERGED": attention.MERGED, "DIM": 128}
     yield Case("merge", attention.merge_pieces, attended, merged)
+    yield from latent_cases(attended)
     for case in linear_cases(is_whole=is_whole):
         yield Case(*case)
     if is_whole:
         yield from sampling_cases()
         yield from state_cases()
+
+
+def latent_cases(attended: dict[str, str]) -> Iterator[Case]:
+    """Rows of DeepSeek's, 512 and 64 numbers."""
+    sizes = {"WIDE": False, "VALUE": 512, "REST": 64, "KEYS": latent.tile_keys(576, 2)}
+    types = {**attended, "cache": BF16, "rows": BF16, "slots": INTS}
+    loop = latent.NUM_WARPS, latent.NUM_STAGES
+    pieces = {"HEADS": latent.HEADS, "SPLIT": attention.SPLIT_KEYS, "LOT": latent.LOT}
+    yield Case("latent_split", latent._attend_split, types, {**sizes, **pieces}, *loop)
+    tile = {"TOKENS": 1, "HEADS": latent.ROWS}
+    yield Case("latent_tile", latent._attend_tile, types, {**sizes, **tile}, *loop)
+    yield Case("store_rows", latent._store_rows, types, {"BLOCK": 1024})
 
 
 def state_cases() -> Iterator[Case]:
@@ -172,7 +187,7 @@ def shared_bytes(case: Case, capability: int) -> int:
     compiled = compile(
         ASTSource(case.kernel, types, constants, hints),
         target=GPUTarget("cuda", capability, 32),
-        options={"num_warps": case.num_warps},
+        options={"num_warps": case.num_warps, "num_stages": case.num_stages},
     )
     assert compiled.asm["cubin"]
     return int(compiled.metadata.shared)

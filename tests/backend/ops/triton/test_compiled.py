@@ -34,4 +34,6 @@ def test_kernels_compile_within_a_cards_shared_memory(tmp_path: Path, arguments:
     assert done.returncode == 0, done.stderr[-3000:]
     shared = json.loads(done.stdout.splitlines()[-1])
     assert len(shared) > 15
-    assert {name: size for name, size in shared.items() if size > MOST_SHARED_BYTES[arguments[0]]} == {}
+    assert {
+        name: size for name, size in shared.items() if size > MOST_SHARED_BYTES[arguments[0]]
+    } == {}

@@ -88,15 +88,15 @@ def test_attention_of_other_shapes(heads: int, kv_heads: int, dim: int, dtype: t
 
 def test_pieces_cover_every_key_once() -> None:
     """They lie one behind the other, and longer ones far back."""
-    assert [num_pieces(n) for n in (0, 1, SPLIT_KEYS, SPLIT_KEYS + 1)] == [0, 1, 1, 2]
+    assert [num_pieces(n, LOT) for n in (0, 1, SPLIT_KEYS, SPLIT_KEYS + 1)] == [0, 1, 1, 2]
     lot = SPLIT_KEYS * LOT
-    assert [num_pieces(n) for n in (lot, lot + 1, 3 * lot, 3 * lot + 1)] == [
+    assert [num_pieces(n, LOT) for n in (lot, lot + 1, 3 * lot, 3 * lot + 1)] == [
         LOT,
         LOT + 1,
         2 * LOT,
         2 * LOT + 1,
     ]
-    assert num_pieces(131072) == 81
+    assert num_pieces(131072, LOT) == 81
 
 
 @pytest.mark.parametrize("window", [0, 100, SPLIT_KEYS + 70])
