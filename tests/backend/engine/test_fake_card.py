@@ -195,14 +195,15 @@ def test_what_waits_is_found() -> None:
     card = FakeCard()
     with card.runs():
         x, host = torch.zeros(3, device=CARD), torch.ones(3)
-        for work in (
+        waiting: tuple[Callable[[], object], ...] = (
             lambda: x + host,
             lambda: host.to(CARD),
             lambda: x.cpu(),
             lambda: x.copy_(host),
             lambda: torch.tensor([1, 2], device=CARD),
             lambda: x[torch.tensor([0, 1])],
-        ):
+        )
+        for work in waiting:
             with pytest.raises((AssertionError, FakeTensorDeviceMismatchError)), card.is_strict():
                 work()
         for read in (lambda: x.sum().item(), lambda: x.tolist(), lambda: bool(x.any())):
