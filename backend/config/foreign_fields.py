@@ -61,7 +61,7 @@ def make_foreign_config(
     num_heads = fields.integer("num_attention_heads")
     num_kv_heads = fields.integer("num_key_value_heads", num_heads)
     num_layers = fields.integer("num_hidden_layers")
-    width = fields.integer("intermediate_size", 4 * hidden)
+    width = _width(fields, 4 * hidden)
     layer = Layer(Attention(rope=None), MLP(width))
     return ModelConfig(
         family="transformers",
@@ -80,3 +80,11 @@ def make_foreign_config(
         notes=(*notes, f"served by transformers' modelling code, class {architecture}"),
         foreign=Foreign(architecture),
     )
+
+
+def _width(fields: Fields, default: int) -> int:
+    """Return the columns of an MLP, of the widest where a class has one for each layer."""
+    widths = fields.raw("intermediate_size")
+    if isinstance(widths, list) and widths and all(type(width) is int for width in widths):
+        return int(max(widths))
+    return fields.integer("intermediate_size", default)

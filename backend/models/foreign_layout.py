@@ -66,10 +66,12 @@ def lay_out(
     modules = dict(causal.named_modules())
     attention = _attention_modules(modules, config.num_layers, who)
     _check_rotation(modules, who)
+    _check_causal([modules[name] for name in attention], who)
     embedding = _name_of(modules, causal.get_input_embeddings())
     head = _name_of(modules, causal.get_output_embeddings())
     if embedding is None or head is None or type(modules[head]) is not nn.Linear:
         raise ModelError(f"{who} has no table of tokens, or no linear head: it is not served")
+    _check_ties(causal, names, f"{head}.weight", who)
     is_tied = _is_tied(causal.config, names, f"{embedding}.weight", f"{head}.weight", inventory)
     config = _complete(causal, config, modules[next(iter(attention))], is_tied)
     plan = SharingPlan(config, causal, modules, attention)
@@ -130,6 +132,22 @@ def _check_rotation(modules: dict[str, nn.Module], who: str) -> None:
                     f"{kind!r}): an answer would depend on its neighbours\n"
                     "a family of our own, or a GGUF file of the model, may serve it"
                 )
+
+
+def _check_causal(attention: Collection[nn.Module], who: str) -> None:
+    if any(getattr(module, "is_causal", True) is False for module in attention):
+        raise ModelError(
+            f"{who} lets tokens see those after them, which is not served: as its config.json has"
+            " it,\nit is an encoder, or its is_decoder is missing"
+        )
+
+
+def _check_ties(causal: Any, names: Collection[str], head: str, who: str) -> None:
+    """Refuse a parameter that files leave out since it is another one's: the head alone may be."""
+    ties = getattr(causal, "_tied_weights_keys", None)
+    for name, source in ties.items() if isinstance(ties, dict) else ():
+        if name != head and name not in names and source in names:
+            raise ModelError(f"{who} takes {name} from {source}, which is not followed here")
 
 
 def _name_of(modules: dict[str, nn.Module], wanted: object) -> str | None:

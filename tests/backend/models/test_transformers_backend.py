@@ -56,7 +56,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_bigcode": ("GPTBigCodeForCausalLM", {"num_key_value_heads": None, "head_dim": None}),
 }
 # Whose heads or norms are cut in no way that is known here.
-WHOLE = ("cohere, norms of queries and keys", "gpt_neox", "gpt_bigcode")
+WHOLE = ("cohere, norms of queries and keys", "gpt_neox", "gpt_bigcode", "bitnet")
 
 
 def engine_of(model: Path, tp: TensorParallel | None = None, **settings: Any) -> Engine:
