@@ -217,10 +217,10 @@ def _attend_rows(
         is_key = keys_at < end_key
         block = tl.load(table + keys_at // block_size, mask=is_key, other=0).to(tl.int64)
         row = cache + block * block_stride + (keys_at % block_size) * place_stride
-        mask = is_key[:, None] & is_value[None, :]
-        keys = tl.load(row[:, None] + columns[None, :], mask=mask, other=0.0).to(queries.dtype)
-        mask = is_key[:, None] & is_more[None, :]
-        rest = tl.load(row[:, None] + more[None, :], mask=mask, other=0.0).to(queries.dtype)
+        has_value = is_key[:, None] & is_value[None, :]
+        keys = tl.load(row[:, None] + columns[None, :], mask=has_value, other=0.0).to(queries.dtype)
+        has_more = is_key[:, None] & is_more[None, :]
+        rest = tl.load(row[:, None] + more[None, :], mask=has_more, other=0.0).to(queries.dtype)
         scores = tl.dot(queries, tl.trans(keys), input_precision="ieee")
         scores = tl.dot(turned, tl.trans(rest), scores, input_precision="ieee") * scale
         is_seen = is_key[None, :] & is_row[:, None] & (keys_at[None, :] <= positions[:, None])

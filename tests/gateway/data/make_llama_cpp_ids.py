@@ -32,8 +32,9 @@ from tests.gateway.gguf_files import write_gguf
 
 RESULT = Path(__file__).with_name("llama_cpp_ids.json.gz")
 # Our patterns are those of these models' own tokenizer.json. llama.cpp reads DeepSeek's range of
-# Chinese characters, which includes some spaces, differently, and takes \d for 0 to 9.
-OWN_PATTERNS = ("cohere2moe", "deepseek-coder", "deepseek-llm", "tiny_aya")
+# Chinese characters, which includes some spaces, differently, and takes \d for 0 to 9. Of AFMoE's
+# ranges, one begins at U+8C48 there instead of at U+F900 and has Hangul in it.
+OWN_PATTERNS = ("afmoe", "cohere2moe", "deepseek-coder", "deepseek-llm", "tiny_aya")
 # Letters since Unicode 16, which llama.cpp's tables do not know.
 _NEW_LETTERS = range(0x13460, 0x14400)
 
