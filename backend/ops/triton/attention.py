@@ -158,7 +158,12 @@ def num_pieces(longest: int, lot: int) -> int:
 
 
 def tile_keys(dim: int, itemsize: int) -> int:
-    """Return how many keys a tile has. dim: a power of two; itemsize: bytes of a number of them."""
+    """Return how many keys a tile has. dim: a power of two; itemsize: bytes of a number of them.
+
+    Keys of 8 bits are widened. Beside queries of 512 numbers an A10 has no room for twice as many.
+    """
+    if dim > 256:
+        itemsize = max(itemsize, 2)
     return max(MIN_KEYS, min(MAX_KEYS, TILE_BYTES // (dim * itemsize)))
 
 

@@ -33,7 +33,7 @@ def check(
         each.store(rows, cache)
     assert torch.equal(*caches)
     ours, theirs = (
-        each.attend(queries, cache, value_dim, 0.2)
+        each.attend(queries, cache, value_dim, width**-0.5)
         for each, cache in zip(plans, caches, strict=True)
     )
     tolerance = 1e-5 if dtype == torch.float32 else 2**-6
