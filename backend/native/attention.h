@@ -46,11 +46,12 @@ static inline int64_t kv_slot_bytes(int64_t kv_bits, int64_t dim)
     return kv_bits == 8 ? dim + (int64_t)sizeof(float) : 2 * dim;
 }
 
-/* bf16 in and out, products and sums in fp32. D and the block size are multiples of 16.
+/* bf16 in and out, sums in fp32; weights too, but bf16 where a level multiplies its pairs. D and the block size are multiples of 16.
 
    A token's result depends on its own sequence only, and not on how items cut it: keys are taken in
    blocks of 64, at multiples of 64, and blocks of a piece, at multiples of its size, have sums of their
-   own, which are merged in order. All levels have the same bits.
+   own, which are merged in order. All levels have the same bits, but those that multiply pairs of bf16, which
+   over a cache of bf16 share bits of their own.
 
    16 slots of a head are a tile, in which pairs lie as vdpbf16ps takes them: of keys two neighbouring
    dimensions, [D / 2, 16 slots, 2]; of values two neighbouring slots, [8, D, 2]. A step then reads
