@@ -166,7 +166,8 @@ def test_json_is_one_line_unless_line_breaks_are_asked_for(client: openai.OpenAI
     free, _ = person(client, structured_outputs={"any_whitespace": True})
     texts = [answer.choices[0].message.content or "" for answer in (compact, free)]
     assert "\n" not in texts[0] and "\n" in texts[1]
-    assert json.loads(texts[0]) == json.loads(texts[1])
+    # What stands before a name may change the name.
+    assert all(json.loads(text).keys() == PERSON["properties"].keys() for text in texts)
     assert compact.usage is not None and free.usage is not None
     assert compact.usage.completion_tokens < free.usage.completion_tokens
     assert not_enforced == "response_format.json_schema.schema.properties.name.format"
