@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from backend.distributed.summation import sum_in_pairs
+from backend.distributed.tensor_bytes import bytes_of
 from backend.distributed.tensor_parallel import TensorParallel
 
 # Up to so much everyone sends all of it to everyone, for one way's delay. Beyond, with more than
@@ -105,11 +106,6 @@ class NodesParallel(TensorParallel):
         """Send each of the others a tensor, and fill theirs. All contiguous, on the CPU."""
         assert self._far is not None, "the first rank of a machine speaks with the others"
         self._far.exchange(
-            {node: _bytes_of(out[node]) for node in self._others},
-            {node: _bytes_of(into[node]) for node in self._others},
+            {node: bytes_of(out[node]) for node in self._others},
+            {node: bytes_of(into[node]) for node in self._others},
         )
-
-
-def _bytes_of(x: Tensor) -> memoryview:
-    """Return the bytes of a contiguous tensor on the CPU, which they are a view of."""
-    return x.view(-1).view(torch.uint8).numpy().data

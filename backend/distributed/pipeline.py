@@ -10,6 +10,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from backend.distributed.tensor_bytes import bytes_of
 from backend.distributed.tensor_parallel import TensorParallel
 from backend.wire.link import Link
 
@@ -54,7 +55,7 @@ class Pipeline:
         assert self._after is not None, "there is a stage after this one"
         flat = x.contiguous().cpu().view(-1)
         each = _share(flat.numel(), self._shares_after.size)
-        data = _bytes_of(flat[self._shares_after.rank * each :][:each])
+        data = bytes_of(flat[self._shares_after.rank * each :][:each])
         for start in range(0, len(data), PIECE_BYTES):
             self._after.send(data[start : start + PIECE_BYTES])
 
@@ -64,7 +65,7 @@ class Pipeline:
         numel = shape[0] * shape[1]
         each = _share(numel, self._shares_before.size)
         share = torch.zeros(each, dtype=dtype)
-        data = _bytes_of(share[: max(0, numel - self._shares_before.rank * each)])
+        data = bytes_of(share[: max(0, numel - self._shares_before.rank * each)])
         start = 0
         while start < len(data):
             piece = self._before.receive()
@@ -90,8 +91,3 @@ class Pipeline:
 def _share(numel: int, size: int) -> int:
     """Return how many numbers a rank of several has; the last ones may have fewer."""
     return -(-numel // size)
-
-
-def _bytes_of(x: Tensor) -> memoryview:
-    """Return the bytes of a contiguous tensor on the CPU, which they are a view of."""
-    return x.view(-1).view(torch.uint8).numpy().data
