@@ -46,37 +46,42 @@ GPT_TOP: dict[str, str | tuple[str, ...]] = {
     "model.norm": "ln_f",
 }
 
+# What its kin have in a layer as well, and the fields of their config.json.
+GPT2_LAYER: dict[str, str | tuple[str, ...]] = {
+    "input_layernorm": "ln_1",
+    "self_attn.o_proj": "attn.c_proj",
+    "post_attention_layernorm": "ln_2",
+    "mlp.up_proj": "mlp.c_fc",
+    "mlp.down_proj": "mlp.c_proj",
+}
+GPT2_ALIASES = {
+    "n_embd": "hidden_size",
+    "n_inner": "intermediate_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_positions": "max_position_embeddings",
+    "layer_norm_epsilon": "layer_norm_eps",
+    "activation_function": "hidden_act",
+}
+# The causal mask, as old files have it.
+GPT2_MASKS = r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)"
+
 FAMILY = Family(
     name="gpt2",
     huggingface=("GPT2LMHeadModel",),
     gguf=("gpt2",),
     spec=_spec,
     hf_names=hf_names(
-        {
-            "input_layernorm": "ln_1",
-            "self_attn.o_proj": "attn.c_proj",
-            "post_attention_layernorm": "ln_2",
-            "mlp.up_proj": "mlp.c_fc",
-            "mlp.down_proj": "mlp.c_proj",
-        },
+        GPT2_LAYER,
         fused={"attn.c_attn": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")},
         top=GPT_TOP,
         prefixes=("transformer.", ""),
         layer="h.{i}.",
         transposed=frozenset({"attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"}),
-        # The causal mask, as old files have it.
-        ignored=r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)",
+        ignored=GPT2_MASKS,
     ),
     gguf_names=gguf_names(),
-    aliases={
-        "n_embd": "hidden_size",
-        "n_inner": "intermediate_size",
-        "n_layer": "num_hidden_layers",
-        "n_head": "num_attention_heads",
-        "n_positions": "max_position_embeddings",
-        "layer_norm_epsilon": "layer_norm_eps",
-        "activation_function": "hidden_act",
-    },
+    aliases=GPT2_ALIASES,
     # What GPT2Config of transformers says of fields that a config.json lacks.
     defaults={
         "vocab_size": 50257,

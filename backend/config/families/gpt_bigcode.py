@@ -2,7 +2,7 @@
 
 from backend.config.activations import read_activation
 from backend.config.families.family import Family
-from backend.config.families.gpt2 import GPT_TOP
+from backend.config.families.gpt2 import GPT2_ALIASES, GPT2_LAYER, GPT2_MASKS, GPT_TOP
 from backend.config.families.names import gguf_names, hf_names
 from backend.config.fields import Fields
 from backend.config.sizes import head_dim, num_layers
@@ -39,30 +39,15 @@ FAMILY = Family(
     gguf=("starcoder",),
     spec=_spec,
     hf_names=hf_names(
-        {
-            "input_layernorm": "ln_1",
-            "self_attn.o_proj": "attn.c_proj",
-            "post_attention_layernorm": "ln_2",
-            "mlp.up_proj": "mlp.c_fc",
-            "mlp.down_proj": "mlp.c_proj",
-        },
+        GPT2_LAYER,
         grouped={"attn.c_attn": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")},
         top=GPT_TOP,
         prefixes=("transformer.", ""),
         layer="h.{i}.",
-        # The causal mask, as old files have it.
-        ignored=r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)",
+        ignored=GPT2_MASKS,
     ),
     gguf_names=gguf_names(),
-    aliases={
-        "n_embd": "hidden_size",
-        "n_inner": "intermediate_size",
-        "n_layer": "num_hidden_layers",
-        "n_head": "num_attention_heads",
-        "n_positions": "max_position_embeddings",
-        "layer_norm_epsilon": "layer_norm_eps",
-        "activation_function": "hidden_act",
-    },
+    aliases=GPT2_ALIASES,
     # What GPTBigCodeConfig of transformers says of fields that a config.json lacks.
     defaults={
         "vocab_size": 50257,
