@@ -21,9 +21,12 @@ NOT_A_NAME = re.compile(r"[^A-Za-z0-9._$\[\]-]")
 _keys = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def unknown_fields(body: bytes, known: Collection[str], *, is_strict: bool) -> list[str]:
+def unknown_fields(
+    body: bytes, known: Collection[str], *, is_strict: bool, is_answered: bool = False
+) -> list[str]:
     """Return the names in a JSON object, already known to be one, that are not `known`.
 
+    is_answered: the request is for text.
     Raises ApiError 400 for the first of them if is_strict, else for one without which the request
     would mean something else.
     """
@@ -38,8 +41,8 @@ def unknown_fields(body: bytes, known: Collection[str], *, is_strict: bool) -> l
             code="unknown_parameter",
         )
     for name in unknown:
-        check_foreign_field(name, fields, known)
-    check_nested_fields(fields)
+        check_foreign_field(name, fields, known, is_answered=is_answered)
+    check_nested_fields(fields, known)
     return unknown
 
 
