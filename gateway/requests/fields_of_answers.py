@@ -34,6 +34,7 @@ OF_ANSWERS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("top_p", "typical", "repetition_penalty"), (1,)),
     **dict.fromkeys(("min_p", "presence_penalty", "frequency_penalty"), (0,)),
     "top_k": (0, -1),
+    "penalty_last_n": (0, -1),
     "do_sample": (True,),
     # What is told beside the text.
     **dict.fromkeys(("logprobs", "top_logprobs", "n_probs", "return_full_text"), (0, False)),
@@ -51,7 +52,7 @@ OF_ANSWERS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("tool_choice", "function_call"), ("auto",)),
     **dict.fromkeys(("parallel_tool_calls", "parse_tool_calls"), (True,)),
     **dict.fromkeys(("mcp_servers", "plugins", "container"), _OFF),
-    "web_search_options": (),
+    **dict.fromkeys(("web_search_options", "max_tool_calls"), ()),
 }
 # Names of one meaning: who sends the wrong one is told the right one.
 SAME = (
