@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from backend.wire.sampling import MaxTokens, NumLogprobs
 from gateway.errors import invalid
-from gateway.schema.hosted import check_hosted, check_searched
+from gateway.schema.hosted import check_hosted
 from gateway.schema.messages import (
     AllowedToolsChoice,
     Documents,
@@ -146,7 +146,6 @@ class ChatRequest(ThinkingFields, frozen=True, kw_only=True):
             message = "Invalid 'modalities': this model answers in text only."
             raise invalid(message, "modalities", "unsupported_parameter")
         check_hosted(self.moderation, self.prompt_cache_options)
-        check_searched(self.web_search_options)
         self.check_thinking()
         for name, value in self._reasoning.items():
             if getattr(self, name) != value:

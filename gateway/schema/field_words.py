@@ -68,7 +68,7 @@ FIELDS = {
     "timeout": "Seconds for the whole request.",
     "mcp_servers": "Refused unless it is empty: this server runs no tools itself.",
     "container": "Refused: this server runs no tools itself.",
-    "web_search_options": "Refused: this server runs no tools itself.",
+    "web_search_options": "Accepted, and named as ignored: this server runs no tools itself.",
 } | dict.fromkeys(
     "user cache_control betas context_management diagnostics speed inference_geo user_profile_id "
     "compaction fallbacks fallback_credit_token billing_policy "

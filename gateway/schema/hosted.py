@@ -24,11 +24,3 @@ def check_hosted(
         name = "prompt_cache_options.prewarm"
         message = f"'{name}' is not supported: every request is answered."
         raise invalid(message, name, "unsupported_parameter")
-
-
-def check_searched(web_search_options: Mapping[str, Any] | None) -> None:
-    """Raise ApiError for an answer that is to be looked up: even empty options ask for that."""
-    if web_search_options is not None:
-        name = "web_search_options"
-        message = f"'{name}' is not supported: this server runs no tools itself."
-        raise invalid(message, name, "unsupported_parameter")
