@@ -5,6 +5,7 @@ msgspec's complaints into the caller's words. Must not know which endpoint faile
 everything that looks at a request, rendered by app.py and the dialects.
 """
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -222,10 +223,21 @@ def from_decode_error(error: msgspec.DecodeError | UnicodeDecodeError, body: byt
     complaint = str(error)
     if not isinstance(error, msgspec.ValidationError):
         reason = complaint.removeprefix("JSON is malformed: ")
+        if b"\\u" in body and _is_json_of_python(body):
+            reason = "half of a surrogate pair, as \\ud83d is, is no character"
         return invalid(f"The request body is not valid JSON: {reason}.", None, "invalid_json")
     match = PATH.search(complaint)
     path = match["path"] if match else ""
     return _from_complaint(PATH.sub("", complaint), path.removeprefix("."), body)
+
+
+def _is_json_of_python(body: bytes) -> bool:
+    """Whether it is JSON to a reader that takes half a surrogate pair for a character."""
+    try:
+        json.loads(body)
+    except ValueError:
+        return False
+    return True
 
 
 def _from_complaint(complaint: str, path: str, body: bytes) -> ApiError:

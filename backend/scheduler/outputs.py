@@ -38,7 +38,7 @@ def token_output(
         seq.token_ids[-num_new:],
         reason,
         seq.num_cached_tokens if is_first else 0,
-        logprobs=logprobs,
-        prompt_logprobs=prompt_logprobs,
+        logprobs=tuple(logprobs),
+        prompt_logprobs=tuple(prompt_logprobs),
         stop_token_id=last if last in seq.params.stop_token_ids else None,
     )

@@ -385,9 +385,9 @@ class Scheduler:
         if sampled:
             return self._news(seq, end, [each for _, each in sampled], scored)
         if seq.num_uncomputed_tokens:
-            return SeqOutput(seq.key[1], [], prompt_logprobs=scored) if scored else None
+            return SeqOutput(seq.key[1], [], prompt_logprobs=tuple(scored)) if scored else None
         self._finish(seq)  # a prompt that was only to be scored
-        return SeqOutput(seq.key[1], [], FinishReason.LENGTH, prompt_logprobs=scored)
+        return SeqOutput(seq.key[1], [], FinishReason.LENGTH, prompt_logprobs=tuple(scored))
 
     def _count_prompt(self, seq: Sequence) -> None:
         """Count what the step at hand runs of a sequence's prompt and its encoder's input."""
@@ -411,9 +411,9 @@ class Scheduler:
         if drawn is not None:
             return self._news(seq, _append(seq, [drawn[0]]), [drawn[1]], scored)
         if seq.status is not SequenceStatus.FINISHED or self._is_ahead(seq):
-            return SeqOutput(seq.key[1], [], prompt_logprobs=scored) if scored else None
+            return SeqOutput(seq.key[1], [], prompt_logprobs=tuple(scored)) if scored else None
         self._finish(seq)  # a prompt that was only to be scored
-        return SeqOutput(seq.key[1], [], FinishReason.LENGTH, prompt_logprobs=scored)
+        return SeqOutput(seq.key[1], [], FinishReason.LENGTH, prompt_logprobs=tuple(scored))
 
     def _is_ahead(self, seq: Sequence) -> bool:
         """Whether another step runs a sequence that was taken for run."""

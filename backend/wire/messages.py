@@ -118,7 +118,7 @@ class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
 NO_TOKEN_LEFT = "the request's own rules leave no token to choose"
 
 
-class SeqOutput(msgspec.Struct, frozen=True, array_like=True):
+class SeqOutput(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one sequence got in a step. token_ids may be empty when only finish_reason is news.
 
     num_cached_tokens: prompt tokens taken from the prefix cache, sent with the first token. error:
@@ -134,8 +134,8 @@ class SeqOutput(msgspec.Struct, frozen=True, array_like=True):
     finish_reason: FinishReason | None = None
     num_cached_tokens: int = 0
     error: str = ""
-    logprobs: list[TokenLogprobs] = []
-    prompt_logprobs: list[TokenLogprobs] = []
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     stop_token_id: TokenId | None = None
     is_final: bool = False
     vector: bytes = b""

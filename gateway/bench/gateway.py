@@ -74,7 +74,13 @@ async def _paced(
         async def watch(process: ServedProcess, path: str) -> Window:
             bodies = [body] * settings.streams
             return await watch_streams(
-                process.target, process.child.pid, path, bodies, settings.seconds, dialect.form
+                process.target,
+                process.child.pid,
+                path,
+                bodies,
+                settings.seconds,
+                dialect.form,
+                head_s=harness.head_s,
             )
 
         for _ in range(settings.rounds):

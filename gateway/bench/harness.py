@@ -80,6 +80,8 @@ class GatewayHarness:
         self.gateway = ServedProcess("worker 0", "gateway.worker:worker_main", 0, settings)
         spawn = BaselineSpawn(event, answer, rate, self._files[1])
         self.baseline = ServedProcess("baseline", "gateway.bench.baseline:baseline_main", spawn)
+        # How long an answer takes, at the rate, until the words begin.
+        self.head_s = len(first_ids) / rate if rate else 0.0
         self.step_times_s: list[float] = []
         self.round_times_s: list[float] = []
 

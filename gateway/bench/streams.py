@@ -61,8 +61,13 @@ async def watch_streams(
     bodies: Sequence[bytes],
     seconds: float,
     form: EventForm = SERVER_SENT,
+    *,
+    head_s: float = 0.0,
 ) -> Window:
-    """Open a stream for each body, and watch them for some seconds of their middle."""
+    """Open a stream for each body, and watch them for some seconds of their middle.
+
+    head_s: how long what an answer begins with takes, which is none of its middle.
+    """
     streams = [EventTimes(form) for _ in bodies]
     tasks = [
         asyncio.create_task(
@@ -76,7 +81,7 @@ async def watch_streams(
         async with asyncio.timeout(FIRST_EVENT_SECONDS):
             while not all(stream.times_s for stream in streams):
                 await asyncio.sleep(0.05)
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(SETTLE_SECONDS + head_s)
         for stream in streams:
             stream.times_s.clear()
         begun_s, cpu_s = time.monotonic(), exact_cpu_seconds(pid)

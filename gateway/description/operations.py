@@ -13,7 +13,8 @@ import msgspec
 from gateway.errors import ErrorBody
 from gateway.schema.anthropic import CountTokensRequest, MessagesRequest
 from gateway.schema.anthropic_answer import MESSAGE_EVENTS, AnthropicError, Message, TokenCount
-from gateway.schema.chat import ChatChunk, ChatCompletion, ChatRequest
+from gateway.schema.chat import ChatRequest
+from gateway.schema.chat_answer import ChatChunk, ChatCompletion
 from gateway.schema.completions import Completion, CompletionRequest
 from gateway.schema.embeddings import EmbeddingList, EmbeddingRequest
 from gateway.schema.models import ModelCard, ModelList
@@ -35,12 +36,8 @@ from gateway.schema.ollama_embed import (
     OllamaVectors,
 )
 from gateway.schema.rerank import RerankRequest, RerankResponse
-from gateway.schema.responses import (
-    InputTokens,
-    ModelResponse,
-    ResponsesEvent,
-    ResponsesRequest,
-)
+from gateway.schema.responses import ResponsesRequest
+from gateway.schema.responses_answer import InputTokens, ModelResponse, ResponsesEvent
 from gateway.schema.takeoff import (
     TakeoffClassifyRequest,
     TakeoffDetokenizeRequest,

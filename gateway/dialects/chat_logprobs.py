@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gateway.answer_events import AnswerEvent, TextDelta
 from gateway.answers.choice import Token
 from gateway.answers.logprobs import LOWEST_LOGPROB, token_text
-from gateway.schema.chat import ChatLogprobs, TokenLogprob, TopLogprob
+from gateway.schema.chat_answer import ChatLogprobs, TokenLogprob, TopLogprob
 
 if TYPE_CHECKING:
     from gateway.text.tokenizer import Tokenizer

@@ -152,6 +152,7 @@ def _answered_call(message: OllamaMessage, waiting: list[tuple[str, str]]) -> st
 
 # What refusals call by the names of a chat.
 _WORDS = {
+    "response_format.json_schema.schema": "format",
     "response_format.json_schema": "format",
     "response_format": "format",
     "max_tokens": "options.num_predict",

@@ -29,7 +29,7 @@ from gateway.answers.whole_answer import Call, WholeChoice
 from gateway.dialects.chat_logprobs import ContentTokens, chat_logprobs
 from gateway.dialects.error_forms import ollama_error
 from gateway.errors import ApiError
-from gateway.schema.chat import TokenLogprob
+from gateway.schema.chat_answer import TokenLogprob
 from gateway.schema.ollama import (
     OllamaAnswerMessage,
     OllamaChatAnswer,

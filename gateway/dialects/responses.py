@@ -14,11 +14,7 @@ from gateway.dialects.responses_turns import conversation_of
 from gateway.errors import invalid, missing
 from gateway.requests.text_request import TextRequest, ToolUse
 from gateway.schema.chat import ChatRequest
-from gateway.schema.responses import (
-    ResponsesRequest,
-    ResponsesToolChoice,
-    TextOptions,
-)
+from gateway.schema.responses import ResponsesRequest, ResponsesToolChoice, TextOptions
 from gateway.schema.structured import JsonSchemaFormat, ResponseFormat
 from gateway.schema.thinking import ThinkingFields
 

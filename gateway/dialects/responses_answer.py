@@ -15,14 +15,8 @@ from gateway.answers.whole_answer import WholeChoice
 from gateway.dialects.chat_logprobs import ContentTokens
 from gateway.dialects.responses_items import ItemWriter, ended, item_status, new_id
 from gateway.dialects.responses_stream import ResponsesStream
-from gateway.schema.responses import (
-    ModelResponse,
-    OutputItem,
-    Reasoning,
-    ResponsesRequest,
-    TextFormat,
-    TextOptions,
-)
+from gateway.schema.responses import Reasoning, ResponsesRequest, TextFormat, TextOptions
+from gateway.schema.responses_answer import ModelResponse, OutputItem
 from gateway.schema.usage import Usage
 from gateway.service import Service
 

@@ -19,9 +19,9 @@ from gateway.answers.whole_answer import Call
 from gateway.dialects.chat_logprobs import chat_logprobs
 from gateway.dialects.responses_offered import all_tools
 from gateway.dialects.responses_tools import CalledTools, custom_input, search_arguments
-from gateway.schema.chat import TokenLogprob
-from gateway.schema.responses import (
-    ENCRYPTED_REASONING,
+from gateway.schema.chat_answer import TokenLogprob
+from gateway.schema.responses import ENCRYPTED_REASONING, ResponsesRequest
+from gateway.schema.responses_answer import (
     CustomToolCallItem,
     FunctionCallItem,
     IncompleteDetails,
@@ -34,7 +34,6 @@ from gateway.schema.responses import (
     OutputTokensDetails,
     ReasoningItem,
     ReasoningText,
-    ResponsesRequest,
     ResponsesUsage,
     ToolSearchCallItem,
 )

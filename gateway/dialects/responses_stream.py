@@ -25,8 +25,8 @@ from gateway.answers.whole_answer import Call
 from gateway.dialects.chat_logprobs import ContentTokens
 from gateway.dialects.responses_items import ItemWriter, ended, new_id
 from gateway.errors import ApiError
-from gateway.schema.chat import TokenLogprob
-from gateway.schema.responses import (
+from gateway.schema.chat_answer import TokenLogprob
+from gateway.schema.responses_answer import (
     CustomToolCallItem,
     FunctionCallItem,
     ItemStatus,

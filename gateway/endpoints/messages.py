@@ -20,7 +20,7 @@ async def create_message(http_request: Request) -> Response:
 async def count_tokens(http_request: Request) -> Response:
     """Count the tokens that the prompt of such a request would have, however many they are."""
     service: Service = http_request.app.state.service
-    parsed = await parse_request(http_request, COUNT_TOKENS)
+    parsed = await parse_request(http_request, COUNT_TOKENS, is_answered=False)
     conversation, tools = conversation_of(parsed.request), tools_of(parsed.request)
     token_ids = await encode_conversation(
         conversation,

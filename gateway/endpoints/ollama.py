@@ -80,7 +80,7 @@ async def ollama_running(http_request: Request) -> Response:
 async def ollama_show(http_request: Request) -> Response:
     """Describe one name."""
     service: Service = http_request.app.state.service
-    parsed = await parse_request(http_request, _SHOW, service.task)
+    parsed = await parse_request(http_request, _SHOW, service.task, is_answered=False)
     facts = service.facts
     family = facts.family or "unisono"
     sizes = {"context_length": ContextLength(service.pool).num_tokens, **facts.sizes}

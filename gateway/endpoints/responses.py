@@ -10,7 +10,7 @@ from gateway.requests.body import json_response
 from gateway.requests.encoded_request import encode_messages
 from gateway.requests.parsed_request import parse_request
 from gateway.requests.text_request import PlainPrompts
-from gateway.schema.responses import InputTokens
+from gateway.schema.responses_answer import InputTokens
 from gateway.service import Service
 
 

@@ -16,9 +16,12 @@ from gateway.answer_events import (
 )
 from gateway.notations.arguments import ArgumentReader, JsonReader
 from gateway.notations.call_events import CallEvents
+from gateway.notations.call_rest import CallRest
+from gateway.notations.call_search import CallSearch, Found
 from gateway.notations.compiled import CompiledNotation
 from gateway.notations.forms import CompiledForm
-from gateway.notations.heads import Begun, HeadMatcher, match_words
+from gateway.notations.heads import Begun
+from gateway.notations.joined_events import joined
 from gateway.notations.keywords import KeywordReader
 from gateway.notations.marked_json import MarkedJsonReader
 from gateway.notations.marks import Fits, MarkFinder
@@ -76,12 +79,10 @@ class OutputParser:
         self._is_final = False
         self._forms = notation.forms if tools is not None else ()
         self._finders = self._make_finders()
-        self._heads: list[HeadMatcher] = []
-        self._mark = ""  # what the heads begin with
-        self._tries_unmarked = any(form.form.is_unmarked for form in self._forms)
-        self._form: CompiledForm | None = None
+        self._search = CallSearch(self._forms, tools)
+        self._tries_unmarked = self._search.has_unmarked
         self._reader: ArgumentReader | None = None
-        self._rest: JsonReader | None = None
+        self._rest = CallRest(None)  # of the last call
         self._state: Callable[[], bool] = self._read_region
         self._messages: MessageReader | None = None
         if notation.messages is not None:
@@ -128,7 +129,7 @@ class OutputParser:
         events = self._advance()
         self.is_cut |= self._reader is not None or self._state == self._read_head
         self._region.finish(is_blank=self._calls.num_begun > 0 or self.is_thinking)
-        return _joined(events + self._taken())
+        return joined(events + self._taken())
 
     def _advance(self) -> list[AnswerEvent]:
         while self._state():
@@ -152,7 +153,7 @@ class OutputParser:
 
     def _taken(self) -> list[AnswerEvent]:
         events, self._events = self._events, []
-        return _joined(events)
+        return joined(events)
 
     def _write(self, text: str, num_behind: int) -> None:
         """Pass text on. num_behind: characters from its beginning to the end of all that came."""
@@ -220,8 +221,7 @@ class OutputParser:
             else:
                 self._enter(self._thought)
             self._held = self._held[len(mark) :]
-        elif heads := self._heads_at(mark):
-            self._heads, self._mark = heads, mark
+        elif self._search.begin_at(mark, is_thinking=self.is_thinking):
             self._state = self._read_head
         elif self._messages is not None and mark in self._messages.form.open:
             self._state = self._read_header
@@ -233,82 +233,52 @@ class OutputParser:
             elif mark not in self._hidden:
                 self._write(mark, len(self._held) + len(mark))
 
-    @property
-    def _reasoning_mark(self) -> str:
-        """The mark that ends the thought, or begins one."""
-        reasoning = self._notation.reasoning
-        if reasoning is None:
-            return ""
-        return reasoning.close if self.is_thinking else reasoning.open
-
     def _enter(self, region: Region) -> None:
         self._region.leave()
         self._region = region
         region.enter()
-        self._tries_unmarked = any(form.form.is_unmarked for form in self._forms)
+        self._tries_unmarked = self._search.has_unmarked
 
     # The beginning of a call.
-
-    def _heads_at(self, mark: str) -> list[HeadMatcher]:
-        heads = []
-        for form in self._forms:
-            if mark in form.opening_words:
-                is_known = form.form.known_only or self.is_thinking
-                known = self._tools if is_known else None
-                elements = form.first_head
-                if form.section_open.words and mark != form.section_open.words[0]:
-                    elements = form.head  # a model may leave out what stands around all calls
-                heads.append(HeadMatcher(form, elements, known))
-        return heads
 
     def _read_unmarked(self) -> str:
         """Look for calls that nothing marks, where text would begin; see _match_heads()."""
         start = len(self._held) - len(self._held.lstrip())
         if start == len(self._held):
             return "none" if self._is_final else "more"
-        if not self._heads:
-            forms = [form for form in self._forms if form.form.is_unmarked]
-            self._heads = [HeadMatcher(form, form.first_head, self._tools) for form in forms]
+        self._search.begin_unmarked()
         outcome = self._match_heads(self._held[start:], start)
         if outcome == "more" and self._is_final:
+            self._search.give_up()
             outcome = "none"
         if outcome == "none":
-            self._heads = []
             self._tries_unmarked = False
         return outcome
 
     def _read_head(self) -> bool:
         outcome = self._match_heads(self._held, 0)
         if outcome == "none":
-            self._heads = []
+            mark = self._search.mark
             self._state = self._read_region
-            self._held = self._held[len(self._mark) :]
-            hidden = next((h for h in self._hidden if self._mark.startswith(h)), "")
-            shown = self._mark[len(hidden) :]
+            self._held = self._held[len(mark) :]
+            hidden = next((h for h in self._hidden if mark.startswith(h)), "")
+            shown = mark[len(hidden) :]
             self._write(shown, len(self._held) + len(shown))
         return outcome != "more"
 
     def _match_heads(self, text: str, start: int) -> str:
         """Begin the call that a text is the head of; say "more" or "none" if it is not yet one."""
-        left = []
-        for head in self._heads:
-            outcome = head.match(text)
-            if isinstance(outcome, Begun):
-                self._heads = []
-                self._held = self._held[start + outcome.end :]
-                self._begin(head.form, outcome)
-                return "begun"
-            if outcome == "more":
-                left.append(head)
-        if not left:
-            return "none"
-        self._heads = left
-        return "more"
+        outcome = self._search.match(text)
+        if not isinstance(outcome, Found):
+            return outcome
+        self._held = self._held[start + outcome.begun.end :]
+        self._begin(outcome.form, outcome.begun)
+        return "begun"
 
     def _drop_beginning(self) -> None:
         """Drop what may be the beginning of a mark: the model would have gone on."""
         at = 0  # in other states all that is held may be one
-        if self._state == self._read_region and not self._heads:
+        if self._state == self._read_region and not self._search.is_open:
             at, _ = self._finders[self.is_thinking].find(self._held)
         if self._state == self._read_head:
             self.is_cut = True
@@ -318,9 +288,8 @@ class OutputParser:
     def _begin(self, form: CompiledForm, begun: Begun) -> None:
         self._region.drop_space()
         self._tries_unmarked = form.form.is_unmarked
-        self._form = form
         self._calls.begin(begun.name, begun.index)
-        self._rest = JsonReader(depth=1) if begun.is_inside else None
+        self._rest = CallRest(form, JsonReader(depth=1) if begun.is_inside else None)
         if begun.arguments is not None:
             self._reader = JsonReader()
             self._calls.arguments(begun.arguments)
@@ -357,68 +326,29 @@ class OutputParser:
 
     def _read_rest(self) -> bool:
         """Pass what belongs to a call after its arguments."""
-        if self._rest is not None:
-            self._held = self._held[self._rest.end(self._held) :]
-            if not self._rest.is_complete:
+        length, outcome = self._rest.read(self._held, final=self._is_final)
+        self._held = self._held[length:]
+        match outcome:
+            case "more":
                 return False
-            self._rest = None
-        if self._form is None:
-            self._state = self._read_header
-            return True
-        for count in range(len(self._form.tail.words), 0, -1):
-            end = match_words(self._form.tail.words[:count], self._held, 0)
-            if end is None and not self._is_final:
-                return False
-            if end is not None and end >= 0:
-                self._held = self._held[end:]
-                break
-        self._state = self._read_next
+            case "header":
+                self._state = self._read_header
+            case "text":
+                self._state = self._read_region
+            case "call":
+                self._state = self._read_next
         return True
 
     def _read_next(self) -> bool:
-        """Look for what may follow a call: another one of its section, or the section's end."""
-        form = self._form
-        assert form is not None
-        in_section = bool(form.section_open.words or form.section_close.words or form.separator)
-        if not in_section:
-            self._state = self._read_region
-            return True
-        if form.section_close.words:
-            end = match_words(form.section_close.words, self._held, 0)
-            if end is None and not self._is_final:
-                return False
-            if end is not None and end >= 0:
-                self._held = self._held[end:]
-                self._state = self._read_region
-                return True
-        if form.separator:
-            end = match_words((form.separator,), self._held, 0)
-            if end is None and not self._is_final:
-                return False
-            if end is not None and end >= 0:
-                self._held = self._held[end:]
-        return self._read_next_head(form)
-
-    def _read_next_head(self, form: CompiledForm) -> bool:
         """Begin the next call of a section; without one the section has ended."""
+        assert self._rest.form is not None
         start = len(self._held) - len(self._held.lstrip())
-        known = self._tools if form.form.known_only or form.form.is_unmarked else None
-        if not self._heads:
-            self._heads = [HeadMatcher(form, form.head, known)]
+        self._search.begin_after(self._rest.form)
         outcome = self._match_heads(self._held[start:], start)
         if outcome == "none":
-            self._heads = []
             has_opening = bool(self._notation.text_opening)
             self._state = self._read_text_opening if has_opening else self._read_region
-            return True
-        if outcome == "more":
-            self._state = self._read_following
-            return False
-        return True
-
-    def _read_following(self) -> bool:
-        assert self._form is not None
-        return self._read_next_head(self._form)
+        return outcome != "more"
 
     # Answers in messages.
 
@@ -442,7 +372,6 @@ class OutputParser:
             return False
         name = self._messages.called(header)
         if name is not None and self._tools is not None:
-            self._form = None
             self._begin_message_call(name)
         else:
             is_thought = name is not None or self._messages.is_reasoning(header)
@@ -454,23 +383,5 @@ class OutputParser:
         self._enter(self._text)
         self._text.drop_space()
         self._calls.begin(name)
-        self._reader = JsonReader()
+        self._reader, self._rest = JsonReader(), CallRest(None)
         self._state = self._read_arguments
-
-
-def _joined(events: list[AnswerEvent]) -> list[AnswerEvent]:
-    """Join neighbouring pieces of text."""
-    joined: list[AnswerEvent] = []
-    for event in events:
-        last = joined[-1] if joined else None
-        if isinstance(event, TextDelta) and isinstance(last, TextDelta) and _goes_on(last, event):
-            joined[-1] = TextDelta(last.text + event.text, last.start)
-        elif isinstance(event, ReasoningDelta) and isinstance(last, ReasoningDelta):
-            joined[-1] = ReasoningDelta(last.text + event.text)
-        else:
-            joined.append(event)
-    return joined
-
-
-def _goes_on(text: TextDelta, following: TextDelta) -> bool:
-    return text.start < 0 or following.start == text.start + len(text.text)

@@ -23,6 +23,8 @@ from gateway.text.tokenizer import TokenizerError
 
 # What templates call the switch: most; DeepSeek's, Granite's and Kimi's; MiniMax's, by its mode.
 SWITCHES = frozenset(("enable_thinking", "thinking", "thinking_mode"))
+# Kimi K3's own word for the effort, of which it knows low, high and max.
+_THINKING_EFFORTS = {"medium": "high", "xhigh": "max"}
 
 
 async def encode_conversation(
@@ -76,6 +78,8 @@ def _options(request: ConversationFields, defaults: dict[str, Any]) -> dict[str,
     mode, effort = request.thinking_mode, request.reasoning_effort
     if effort is not None:
         options["reasoning_effort"] = effort
+        if "thinking_effort" not in asked:
+            options["thinking_effort"] = _THINKING_EFFORTS.get(effort, effort)
         mode = mode or ("disabled" if effort in ("none", "minimal") else "adaptive")
     if mode is not None and not SWITCHES & asked.keys():
         options |= dict.fromkeys(SWITCHES, mode != "disabled") | {"thinking_mode": mode}

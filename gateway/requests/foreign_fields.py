@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 from gateway.errors import ApiError
+from gateway.requests.fields_of_answers import OF_ANSWERS, SAME
+from gateway.schema.ollama import OllamaOptions
 from gateway.schema.structured import ResponseFormat, StructuredOutputs
 
 # What asks for nothing whatever the field.
@@ -58,6 +60,7 @@ _MEANINGFUL: dict[str, tuple[Any, ...]] = {
     "top_a": (),
     "top_n_sigma": (-1,),
     "mirostat": (),
+    "repeat_last_n": (-1, 64),
     "dry_multiplier": (),
     "xtc_probability": (),
     "dynatemp_range": (),
@@ -91,38 +94,61 @@ _NESTED: dict[str, tuple[type[msgspec.Struct], tuple[str, ...]]] = {
         ("whitespace_pattern", "structural_tag", "disable_additional_properties"),
     ),
     "response_format": (ResponseFormat, ("schema", "regex", "pattern", "grammar", "value")),
+    "options": (OllamaOptions, ("mirostat", "typical_p", "tfs_z", "repeat_last_n")),
 }
 
 
-def check_nested_fields(fields: Mapping[str, msgspec.Raw]) -> None:
+def check_nested_fields(fields: Mapping[str, msgspec.Raw], known: Collection[str]) -> None:
     """Do the same for what is unknown inside a known field."""
     for outer, (struct, names) in _NESTED.items():
-        given = msgspec.json.decode(fields[outer]) if outer in fields else None
+        is_there = outer in fields and outer in known
+        given = msgspec.json.decode(fields[outer]) if is_there else None
         if not isinstance(given, dict):
             continue
         for name in names:
-            if name not in struct.__struct_fields__ and given.get(name) not in _NOTHING:
+            nothing = (*_NOTHING, *_MEANINGFUL.get(name, ()))
+            if name not in struct.__struct_fields__ and given.get(name) not in nothing:
                 raise _unsupported(f"{outer}.{name}", outer, ".")
 
 
 def check_foreign_field(
-    name: str, fields: Mapping[str, msgspec.Raw], known: Collection[str]
+    name: str, fields: Mapping[str, msgspec.Raw], known: Collection[str], *, is_answered: bool
 ) -> None:
     """Raise ApiError 400 for a field that is unknown here if it changes what is asked for.
 
     fields: all of the request's; the same said under a known name as well loses nothing.
+    is_answered: the request is for text, not for what is known of one.
     """
     neutral = _MEANINGFUL.get(name)
+    if neutral is not None:
+        neutral = (*_NOTHING, *neutral)
+    elif is_answered:
+        neutral = OF_ANSWERS.get(name)
     if neutral is None:
         return
     given = msgspec.json.decode(fields[name])
-    if any(given == other for other in (*_NOTHING, *neutral)):
+    if given is None or any(_is_same(given, other) for other in neutral):
         return
-    synonym = SYNONYMS.get(name)
-    if synonym is not None and synonym in fields and msgspec.json.decode(fields[synonym]) == given:
+    others = _others(name, known)
+    if any(other in fields and msgspec.json.decode(fields[other]) == given for other in others):
         return
-    meant = f"; did you mean {synonym}?" if synonym in known else "."
-    raise _unsupported(name, name, meant)
+    raise _unsupported(name, name, f"; did you mean {others[0]}?" if others else ".")
+
+
+def _others(name: str, known: Collection[str]) -> list[str]:
+    """Return the known names of what a name says; of what stands in `options` one that says so."""
+    names = [SYNONYMS[name]] if name in SYNONYMS else []
+    for group in SAME:
+        if name in group:
+            names += group
+    found = [other for other in names if other in known]
+    inner = next((each for each in (name, *names) if each in OllamaOptions.__struct_fields__), "")
+    return [f"options.{inner}"] if inner and "options" in known and not found else found
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values of JSON are the same: to Python false is 0, and 1 is true."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
 def _unsupported(name: str, param: str, end: str) -> ApiError:

@@ -79,11 +79,14 @@ async def parse_request(
     decoder: msgspec.json.Decoder[R],
     task: str = "generate",
     group_of: Callable[[R, Service], str] = group_of_model,
+    *,
+    is_answered: bool = True,
 ) -> ParsedRequest[R]:
     """Read, decode and check the body of a request.
 
     task: what the model must be served for, a key of ENDPOINTS. group_of: says which groups are
-    meant, "" for those that answer where none is named.
+    meant, "" for those that answer where none is named. is_answered: it is for more than the number
+    of its tokens, or the like.
     Raises ApiError for what cannot be served, ClientDisconnect if the client left before its end.
     """
     arrived_s = time.monotonic()
@@ -97,7 +100,8 @@ async def parse_request(
         # The `$` of its pattern lets one line break pass.
         context.request_id = request.request_id.removesuffix("\n")
     known = frozenset(request.__struct_fields__)
-    ignored = unknown_fields(body, known, is_strict=service.strict)
+    is_text = is_answered and task == "generate"
+    ignored = unknown_fields(body, known, is_strict=service.strict, is_answered=is_text)
     request.check(is_strict=service.strict)
     group = group_of(request, service)
     _check_task(request.model or service.model_names[0], service, task)

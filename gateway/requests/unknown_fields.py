@@ -18,12 +18,19 @@ MAX_REPORTED_FIELDS = 16
 MAX_NAME_LENGTH = 96
 NOT_A_NAME = re.compile(r"[^A-Za-z0-9._$\[\]-]")
 
+# Known, since OpenAI's client must be able to send it, but nothing is searched.
+_UNHEEDED = "web_search_options"
+
 _keys = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def unknown_fields(body: bytes, known: Collection[str], *, is_strict: bool) -> list[str]:
-    """Return the names in a JSON object, already known to be one, that are not `known`.
+def unknown_fields(
+    body: bytes, known: Collection[str], *, is_strict: bool, is_answered: bool = False
+) -> list[str]:
+    """Return the names in a JSON object, already known to be one, that are not heeded: mostly
+    those that are not `known`.
 
+    is_answered: the request is for text.
     Raises ApiError 400 for the first of them if is_strict, else for one without which the request
     would mean something else.
     """
@@ -38,8 +45,10 @@ def unknown_fields(body: bytes, known: Collection[str], *, is_strict: bool) -> l
             code="unknown_parameter",
         )
     for name in unknown:
-        check_foreign_field(name, fields, known)
-    check_nested_fields(fields)
+        check_foreign_field(name, fields, known, is_answered=is_answered)
+    check_nested_fields(fields, known)
+    if _UNHEEDED in known and bytes(fields.get(_UNHEEDED, b"null")) != b"null":
+        unknown.append(_UNHEEDED)
     return unknown
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gateway.sandbox.helper import Helper, HelperBusy, HelperDied, HelperRefused, HelperSilent
-from gateway.sandbox.template_traits import Message, Traits, in_parts
+from gateway.sandbox.template_traits import Message, Traits, in_parts, with_text_arguments
 
 if TYPE_CHECKING:
     from gateway.text.tokenizer import Tokenizer
@@ -220,6 +220,8 @@ def _as_read(message: Message, traits: Traits) -> Message:
     if message["role"] == "developer" and not traits.knows_developer:
         message = {**message, "role": "system"}  # what that role was called before
     role = "system" if message["role"] == "developer" else message["role"]
+    if traits.reads_text_arguments:
+        message = with_text_arguments(message)
     return in_parts(message) if role in traits.part_roles else message
 
 

@@ -5,6 +5,7 @@ message it reads is seen in what it writes, not in its source. Knows no process;
 renders for it, chat_template.py goes by what it finds.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,11 +18,7 @@ Render = Callable[[Sequence[Message]], str | None]
 # No template has this word of its own, and no change that templates make to texts takes it apart.
 _WORD = "qzprobe"
 _NO_ROLE = "qzrole"
-_CALL = {
-    "id": "qzcall001",
-    "type": "function",
-    "function": {"name": "qzcall", "arguments": {"qz": 1}},
-}
+_CALL_ID = "qzcall001"
 
 
 class Traits(msgspec.Struct, frozen=True, array_like=True):
@@ -29,16 +26,28 @@ class Traits(msgspec.Struct, frozen=True, array_like=True):
 
     knows_developer: it writes a message of that role in another way than that of any role.
     loses_users: of what a user says it writes nothing, in either form, and does not fail.
+    reads_text_arguments: it fails over arguments of past calls that are objects, and shows JSON.
     """
 
     part_roles: tuple[str, ...] = ()
     knows_developer: bool = False
     loses_users: bool = False
+    reads_text_arguments: bool = False
 
 
 def in_parts(message: Message) -> Message:
     """Return a message with its content as a list of one text part."""
     return {**message, "content": [{"type": "text", "text": message["content"]}]}
+
+
+def with_text_arguments(message: Message) -> Message:
+    """Return a message with the arguments of its calls as JSON."""
+    calls = []
+    for call in message.get("tool_calls") or ():
+        function = call["function"]
+        arguments = json.dumps(function["arguments"], ensure_ascii=False)
+        calls.append({**call, "function": {**function, "arguments": arguments}})
+    return {**message, "tool_calls": calls} if calls else message
 
 
 def probe(render: Render) -> Traits:
@@ -61,13 +70,15 @@ class _Prober:
         loses_users = user is None and self._is_lost(_said("user", _WORD))
         if user:
             self._part_roles = {"user"}
+        reads_text = self._reads_text_arguments()
+        calling = self._calling()
         surroundings: dict[str, Callable[[Message], list[Message]]] = {
             "system": lambda probe: [probe, self._told("user")],
             "assistant": lambda probe: [self._told("user"), probe, self._told("user")],
             "tool": lambda probe: [
                 self._told("user"),
-                {**self._told("assistant"), "tool_calls": [_CALL]},
-                {**probe, "name": "qzcall", "tool_call_id": _CALL["id"]},
+                with_text_arguments(calling) if reads_text else calling,
+                {**probe, "name": "qzcall", "tool_call_id": _CALL_ID},
             ],
         }
         found = {role: self._form(role, around) for role, around in surroundings.items()}
@@ -76,7 +87,19 @@ class _Prober:
             role for role, has_parts in {"user": bool(user), **forms}.items() if has_parts
         ]
         self._part_roles = set(part_roles)
-        return Traits(tuple(part_roles), self._knows_developer(), loses_users)
+        return Traits(tuple(part_roles), self._knows_developer(), loses_users, reads_text)
+
+    def _calling(self) -> Message:
+        """Return a message that calls, and shows a word in its arguments."""
+        function = {"name": "qzcall", "arguments": {"qz": _WORD}}
+        call = {"id": _CALL_ID, "type": "function", "function": function}
+        return {**self._told("assistant"), "tool_calls": [call]}
+
+    def _reads_text_arguments(self) -> bool:
+        asked, calling = self._told("user"), self._calling()
+        if self._render([asked, calling]) is not None:
+            return False
+        return self._shows([asked, with_text_arguments(calling)])
 
     def _form(self, role: str, around: Callable[[Message], list[Message]]) -> bool | None:
         """Return whether contents of a role are read as parts; None where nothing shows them."""

@@ -68,11 +68,12 @@ FIELDS = {
     "timeout": "Seconds for the whole request.",
     "mcp_servers": "Refused unless it is empty: this server runs no tools itself.",
     "container": "Refused: this server runs no tools itself.",
+    "web_search_options": "Accepted, and named as ignored: this server runs no tools itself.",
 } | dict.fromkeys(
     "user cache_control betas context_management diagnostics speed inference_geo user_profile_id "
     "compaction fallbacks fallback_credit_token billing_policy "
     "workspace_id metadata store service_tier safety_identifier prompt_cache_key "
-    "prompt_cache_retention prompt_cache_options prediction verbosity moderation audio "
-    "web_search_options".split(),
+    "prompt_cache_retention prompt_cache_options prediction verbosity moderation "
+    "audio".split(),
     "Accepted, changes nothing.",
 )

@@ -18,7 +18,7 @@ from backend.wire.sampling import (
     TopK,
     TopP,
 )
-from gateway.errors import invalid
+from gateway.errors import invalid, missing
 from gateway.schema.messages import CallId, Tools
 from gateway.schema.sampling import CacheSalt, Priority, RequestId, StopString, Timeout
 
@@ -69,17 +69,26 @@ class OllamaOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShowRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Body of POST /api/show. verbose: accepted, and changes nothing."""
+    """Body of POST /api/show. verbose: accepted, and changes nothing. name: what older clients call
+    the model."""
 
-    model: str
+    model: str = ""
+    name: str | None = None
     verbose: bool | None = None
     priority: Priority | None = None
     cache_salt: CacheSalt | None = None
     request_id: RequestId | None = None
     timeout: Timeout | None = None
 
+    def __post_init__(self) -> None:
+        """Take the older name of the field."""
+        if not self.model and self.name:
+            msgspec.structs.force_setattr(self, "model", self.name)
+
     def check(self, *, is_strict: bool) -> None:
-        """Nothing contradicts anything."""
+        """Raise ApiError where no model is named."""
+        if not self.model:
+            raise missing("model")
 
 
 class OllamaTextRequest(msgspec.Struct, frozen=True, kw_only=True):

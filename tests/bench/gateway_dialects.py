@@ -70,10 +70,17 @@ async def measure(rounds: int, seconds: float, wanted: list[Case]) -> None:
         for _ in range(rounds):
             for case in wanted:
                 dialect = DIALECTS[case.dialect]
-                worker = harnesses[case.writes, STEPS_PER_S].gateway
+                harness = harnesses[case.writes, STEPS_PER_S]
+                worker = harness.gateway
                 bodies = [case.body(1_000_000)] * STREAMS
                 window = await watch_streams(
-                    worker.target, worker.child.pid, dialect.path, bodies, seconds, dialect.form
+                    worker.target,
+                    worker.child.pid,
+                    dialect.path,
+                    bodies,
+                    seconds,
+                    dialect.form,
+                    head_s=harness.head_s,
                 )
                 paced[case].append(window.cpu_us_per_event)
                 worker = harnesses[case.writes, 0.0].gateway

@@ -280,8 +280,8 @@ class FakePool:
             finish,
             num_cached_tokens,
             error,
-            scores,
-            list(prompt_logprobs),
+            tuple(scores),
+            tuple(prompt_logprobs),
             stop_token_id,
         )
         self.submitted[seq_id].receiver.receive(output)

@@ -18,6 +18,20 @@ def refusal_of(body: bytes) -> ApiError:
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (rb"\ud83d", "half of a surrogate pair"),
+        (rb"a\ude00b", "half of a surrogate pair"),
+        (rb"\ud83d\ude00\q", "invalid escape"),
+    ],
+)
+def test_half_a_character_is_not_called_a_cut_off_body(text: bytes, words: str) -> None:
+    """It was said to be truncated, which the client cannot find."""
+    error = refusal_of(b'{"model": "m", "prompt": "%b"}' % text)
+    assert (error.code, error.param) == ("invalid_json", None) and words in error.message
+
+
+@pytest.mark.parametrize(
     ("field", "value", "param", "code", "words"),
     [
         ("model", 5, "model", "invalid_type", "expected a string, but got an integer"),

@@ -42,6 +42,9 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         for name in ("lora_id", "consumer_group", "json_schema", "min_new_tokens"):
             body.pop(name, None)
         body["max_new_tokens"] = MAX_TOKENS
+    if case.operation.path.startswith("/chat_template/") and _dice.random() < 0.5:
+        if isinstance(body, dict):
+            body["inputs"] = [PLAIN_CHAT["messages"]]
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         return
     body["model"] = MODEL

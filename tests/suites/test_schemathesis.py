@@ -30,6 +30,8 @@ REFUSED = {
     "POST /rerank",
     "POST /v2/rerank",
     "POST /embed",
+    "POST /api/embed",
+    "POST /api/embeddings",
     "POST /classify",
     "GET /v1/responses/{name}",
 }

@@ -97,23 +97,23 @@ class PipeReader:
         return self._fd
 
     def read(self) -> list[bytes]:
-        """Return the whole frames that have arrived; empty when none has.
+        """Return the next whole frames that have arrived; empty when none has.
 
         Raises PipeBroken at end-of-file and for a malformed frame.
         """
-        for _ in range(PIPE_BYTES // READ_BYTES):
+        while True:
             try:
                 piece = os.read(self._fd, READ_BYTES)
             except BlockingIOError:
-                break
+                return []
             if not piece:
-                if frames := self._take_frames():
-                    return frames  # the end is found again by the next call
                 raise PipeBroken("the writer is gone")
             self._buffer += piece
-            if len(piece) < READ_BYTES:
-                break
-        return self._take_frames()
+            # What else there is waits: frames that are passed on at once stay in the caches, and
+            # whoever reads has other things to do between two pieces.
+            frames = self._take_frames()
+            if frames or len(piece) < READ_BYTES:
+                return frames
 
     def _take_frames(self) -> list[bytes]:
         frames = []

@@ -168,7 +168,7 @@ async def test_best_candidates_come_best_first_and_all_are_counted() -> None:
     assert [s.params.logprobs for s in pool.submitted.values()] == [0] * 6
     for seq_id, logprob in enumerate([-3.0, -1.0, -2.0, -1.0, -2.0, -3.0]):
         score = TokenLogprobs(logprob, 0, [])
-        output = SeqOutput(seq_id, [97 + seq_id], LENGTH, logprobs=[score])
+        output = SeqOutput(seq_id, [97 + seq_id], LENGTH, logprobs=(score,))
         pool.submitted[seq_id].receiver.receive(output)
     answer = (await exchange.finished()).json
     assert [(c["index"], c["text"]) for c in answer["choices"]] == [

@@ -12,7 +12,7 @@ from gateway.app import create_app
 from gateway.description.openapi import openapi
 from gateway.description.operations import OPERATIONS, REQUESTS
 from gateway.schema.anthropic_answer import MESSAGE_EVENTS
-from gateway.schema.chat import ChatChunk
+from gateway.schema.chat_answer import ChatChunk
 from gateway.schema.completions import Completion
 from gateway.schema.field_words import FIELDS
 from tests.gateway.fakes import Exchange, FakePool, make_service

@@ -113,7 +113,7 @@ async def test_thinking_is_a_variable_of_the_template(
 
 async def test_effort_is_a_variable_of_the_template() -> None:
     options = (await shown(output_config={"effort": "low"})).options
-    assert options == switched("adaptive", reasoning_effort="low")
+    assert options == switched("adaptive", reasoning_effort="low", thinking_effort="low")
 
 
 async def test_last_message_of_an_assistant_is_gone_on_with() -> None:

@@ -512,6 +512,11 @@ async def test_template_failure_is_a_400_or_a_429_with_a_delay() -> None:
     assert "retry-after" in busy.headers
 
 
+def effort(word: str, of_kimi: str = "") -> dict[str, Any]:
+    """The variables of an effort; Kimi K3 has a word of its own, and knows three."""
+    return {"reasoning_effort": word, "thinking_effort": of_kimi or word}
+
+
 async def test_templates_variables_are_the_requests_then_the_servers() -> None:
     template = FakeTemplate()
     templates = fake_templates({"enable_thinking": False, "date_string": "today"}, default=template)
@@ -522,15 +527,19 @@ async def test_templates_variables_are_the_requests_then_the_servers() -> None:
         {"reasoning_effort": "none"},
         {"reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}},
         {"reasoning_effort": "low", "chat_template_kwargs": {"reasoning_effort": "high"}},
+        {"reasoning_effort": "medium"},
+        {"reasoning_effort": "xhigh", "chat_template_kwargs": {"thinking_effort": "low"}},
     ):
         assert (await ask(app, **fields).finished()).status == 200
     date = {"date_string": "today"}
     assert [conversation.options for conversation in template.seen] == [
         date | {"enable_thinking": False},
         date | {"enable_thinking": True, "python_tools": ["a"]},
-        date | switched("disabled", reasoning_effort="none"),
-        date | {"enable_thinking": False, "reasoning_effort": "low"},
-        date | switched("adaptive", reasoning_effort="low"),  # vLLM: the field wins
+        date | switched("disabled", **effort("none")),
+        date | {"enable_thinking": False, **effort("low")},
+        date | switched("adaptive", **effort("low")),  # vLLM: the field wins
+        date | switched("adaptive", **effort("medium", "high")),
+        date | switched("adaptive", **effort("xhigh", "low")),
     ]
 
 
@@ -547,7 +556,7 @@ async def test_templates_variables_are_the_requests_then_the_servers() -> None:
             {"thinking": True},
         ),
         ({"thinking_budget": 9}, {"thinking_budget": 9}),
-        ({"reasoning": {"effort": "low"}}, switched("adaptive", reasoning_effort="low")),
+        ({"reasoning": {"effort": "low"}}, switched("adaptive", **effort("low"))),
         (
             {"reasoning": {"enabled": True, "max_tokens": 9}},
             switched("enabled", thinking_budget=9),
@@ -567,10 +576,8 @@ async def test_words_of_other_servers_turn_thinking_on_and_off(
     assert exchange.status == 200
     assert "x-unisono-ignored-fields" not in exchange.headers
     [seen] = template.seen
-    effort = (
-        {"reasoning_effort": fields["reasoning_effort"]} if "reasoning_effort" in fields else {}
-    )
-    assert seen.options == options | effort
+    word = fields.get("reasoning_effort")
+    assert seen.options == options | (effort(word) if word else {})
 
 
 @pytest.mark.parametrize("name", ["thinking_budget", "thinking_token_budget", "thinking"])

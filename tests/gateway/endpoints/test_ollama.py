@@ -170,7 +170,7 @@ async def test_models_tell_what_their_files_say() -> None:
     app = create_app(replace(make_service(FakePool()), facts=facts))
     [listed, *_] = (await Exchange(app, "GET", "/api/tags").finished()).json["models"]
     [running, *_] = (await Exchange(app, "GET", "/api/ps").finished()).json["models"]
-    body = msgspec.json.encode({"model": "tiny"})
+    body = msgspec.json.encode({"name": "tiny"})  # older clients' word for the model
     shown = (await Exchange(app, "POST", "/api/show", body).finished()).json
     assert listed["size"] == running["size"] == 1234
     details = listed["details"]
@@ -190,6 +190,12 @@ async def test_stream_that_breaks_off_ends_in_an_error() -> None:
 
     *_, last = await lines("chat", Failing(script=(b"", STOP)), messages=HI)
     assert last == {"error": "rank 0 died"}
+
+
+async def test_fault_of_a_schema_is_one_of_format() -> None:
+    schema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/missing"}}}
+    exchange = await ask("chat", messages=HI, format=schema)
+    assert exchange.status == 400 and "'format'" in exchange.json["error"]
 
 
 async def test_version_is_one_of_ollamas() -> None:

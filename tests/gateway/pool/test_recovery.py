@@ -82,7 +82,7 @@ async def test_prompt_scores_that_were_delivered_are_counted(world: World) -> No
     await turn()
     client = Client()
     seq_id = world.submit(client)
-    first.send(SeqOutput(seq_id, [], prompt_logprobs=[TokenLogprobs(-1.0, 1, [])] * 2))
+    first.send(SeqOutput(seq_id, [], prompt_logprobs=(TokenLogprobs(-1.0, 1, []),) * 2))
     await turn()
     await world.kill(first)
     again = world.group(0, epoch=2)

@@ -9,9 +9,12 @@ from backend.wire.messages import FinishReason
 from gateway.errors import ApiError
 from gateway.requests.foreign_fields import SYNONYMS
 from gateway.requests.unknown_fields import unknown_fields
+from gateway.schema.anthropic import MessagesRequest
 from gateway.schema.chat import ChatRequest
 from gateway.schema.completions import CompletionRequest
 from gateway.schema.embeddings import EmbeddingRequest
+from gateway.schema.ollama import OllamaChatRequest
+from gateway.schema.responses import ResponsesRequest
 from tests.gateway.fakes import FakePool, app_of, complete
 
 pytestmark = pytest.mark.anyio
@@ -111,3 +114,42 @@ def test_constraint_inside_a_field_is_refused_too(
     assert raised.value.param == outer and f"'{outer}.{name}'" in raised.value.message
     neutral = {outer: fields | {name: None, "else": 1}}
     assert unknown_fields(msgspec.json.encode(neutral), KNOWN, is_strict=False) == []
+
+
+@pytest.mark.parametrize(
+    ("struct", "fields", "param", "meant"),
+    [
+        (ChatRequest, {"think": False}, "think", "thinking"),
+        (ChatRequest, {"output_config": {"effort": "low"}}, "output_config", "response_format"),
+        (ChatRequest, {"system": "Be brief."}, "system", ""),
+        (CompletionRequest, {"enable_thinking": False}, "enable_thinking", ""),
+        (MessagesRequest, {"stop": ["a"]}, "stop", "stop_sequences"),
+        (MessagesRequest, {"guided_json": {"type": "object"}}, "guided_json", ""),
+        (MessagesRequest, {"parallel_tool_calls": False}, "parallel_tool_calls", ""),
+        (ResponsesRequest, {"reasoning_effort": "low"}, "reasoning_effort", "reasoning"),
+        (ResponsesRequest, {"messages": [{"role": "user"}]}, "messages", "input"),
+        (OllamaChatRequest, {"temperature": 0}, "temperature", "options.temperature"),
+        (OllamaChatRequest, {"max_tokens": 5}, "max_tokens", "options.num_predict"),
+        (OllamaChatRequest, {"enable_thinking": True}, "enable_thinking", "think"),
+        (OllamaChatRequest, {"options": {"mirostat": 2}}, "options", ""),
+    ],
+)
+def test_words_of_another_dialect_are_no_decoration(
+    struct: type[msgspec.Struct], fields: dict[str, Any], param: str, meant: str
+) -> None:
+    """They were ignored: `stop` of a message, `temperature` beside Ollama's options."""
+    known, body = struct.__struct_fields__, msgspec.json.encode(fields)
+    with pytest.raises(ApiError) as raised:
+        unknown_fields(body, known, is_strict=False, is_answered=True)
+    assert (raised.value.status, raised.value.param) == (400, param)
+    assert raised.value.message.endswith(f"; did you mean {meant}?" if meant else "supported.")
+    if param != "options":  # who only counts tokens may send all of a request
+        assert unknown_fields(body, known, is_strict=False) == [param]
+
+
+def test_another_dialects_words_for_nothing_are_ignored() -> None:
+    fields = {"parallel_tool_calls": True, "tool_choice": "auto", "n": 1, "stop": None, "text": {}}
+    body = msgspec.json.encode(fields | {"response_format": {"type": "text"}, "keep_alive": 5})
+    known = MessagesRequest.__struct_fields__
+    ignored = unknown_fields(body, known, is_strict=False, is_answered=True)
+    assert len(ignored) == len(fields) + 2 - ("tool_choice" in known)

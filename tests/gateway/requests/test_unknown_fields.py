@@ -13,6 +13,14 @@ def test_unknown_names_are_found_in_their_order() -> None:
     assert unknown_fields(b'{"stop": 1}', KNOWN, is_strict=True) == []
 
 
+@pytest.mark.parametrize(("given", "told"), [({}, ["web_search_options"]), (None, [])])
+def test_search_that_is_not_made_is_told_of(given: object, told: list[str]) -> None:
+    """OpenAI's client has the field, so it is known; it was ignored in silence."""
+    body = msgspec.json.encode({"web_search_options": given})
+    known = ("web_search_options", *KNOWN)
+    assert unknown_fields(body, known, is_strict=True) == told
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [

@@ -51,3 +51,18 @@ def test_developer_is_known_by_more_than_its_name() -> None:
 
     assert not probe(titled).knows_developer
     assert probe(known).knows_developer
+
+
+def test_arguments_are_text_where_objects_fail_and_text_is_shown() -> None:
+    """Functionary's joins them to a string: a history with calls was refused."""
+
+    def joins(messages: Sequence[Message]) -> str | None:
+        calls = [call["function"] for m in messages for call in m.get("tool_calls", [])]
+        if not all(isinstance(function["arguments"], str) for function in calls):
+            return None
+        shown = "".join(function["name"] + function["arguments"] for function in calls)
+        return f"{strings(messages)}{shown}"
+
+    assert probe(joins) == Traits(reads_text_arguments=True)
+    neither = probe(lambda m: None if any("tool_calls" in x for x in m) else strings(m))
+    assert not neither.reads_text_arguments
