@@ -17,7 +17,7 @@ from backend.config.errors import ModelError
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.placement.device_profile import num_cores
-from backend.placement.layouts import Prediction
+from backend.placement.prediction import Prediction
 from backend.settings import EngineSettings
 from gateway import hub, options
 from gateway.bench.machine import Conditions, commit, machine_name

@@ -11,14 +11,10 @@ import msgspec
 from backend.config.errors import ModelError
 from backend.placement.batch_simulation import Load
 from backend.placement.device_profile import DeviceProfile
-from backend.placement.layouts import (
-    Layout,
-    Prediction,
-    ServedModel,
-    fit,
-    missing_bytes,
-    predict,
-)
+from backend.placement.fit import fit, missing_bytes
+from backend.placement.layout import Layout
+from backend.placement.prediction import Prediction, predict
+from backend.placement.served_model import ServedModel
 from backend.placement.stages import check_stages
 from gateway.planning.devices import Card, DeviceSet
 from gateway.planning.serving import reads_8_bits

@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from backend.placement.layouts import Prediction
+from backend.placement.prediction import Prediction
 from gateway.planning.cache_table import CacheGroupRow, CacheTable
 from gateway.planning.catalogue import entries
 from gateway.planning.devices import Card, cards
