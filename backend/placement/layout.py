@@ -13,6 +13,11 @@ class Layout(NamedTuple):
     nodes: int = 1
 
     @property
+    def stage_nodes(self) -> int:
+        """Nodes that the ranks of one stage are on: more than one sum over the network."""
+        return max(1, self.nodes // self.pp)
+
+    @property
     def num_ranks(self) -> int:
         """Ranks of all groups."""
         return self.tp * self.pp * self.dp

@@ -9,14 +9,15 @@ from dataclasses import replace
 import msgspec
 
 from backend.placement.batch_simulation import BatchLimits, BatchResult, Load, simulate
-from backend.placement.cost_model import RankSpeed, StepCost, StepTime
+from backend.placement.cost_model import NO_NETWORK, RankSpeed, StepCost, StepTime
 from backend.placement.device_profile import DeviceProfile
 from backend.placement.fit import Fit, fit
+from backend.placement.hop import Hop
 from backend.placement.layout import Layout
 from backend.placement.memory_plan import kv_dtype
 from backend.placement.rank_work import RankWork
 from backend.placement.served_model import ServedModel
-from backend.placement.stage_cost import Hop, PipelineCost
+from backend.placement.stage_cost import PipelineCost
 
 # A group with one more stream than another is a group like it from so many on.
 _MANY_STREAMS = 64
@@ -143,21 +144,22 @@ def _cost(
     busy_ranks: int,
     network: Hop | None,
 ) -> StepCost | PipelineCost:
+    here = Hop(profile.link_bandwidth, profile.link_latency_s)
+    far = network or here
     if layout.pp == 1:
-        return step_cost(model, profile, layout, fitted, busy_ranks)
+        return step_cost(model, profile, layout, fitted, busy_ranks, far)
     # Stages that keep the same do the same.
     costs = {
         id(kept): step_cost(
-            model, profile, layout, replace(fitted, shard=shard, footprint=kept), busy_ranks
+            model, profile, layout, replace(fitted, shard=shard, footprint=kept), busy_ranks, far
         )
         for shard, kept in {id(each[1]): each for each in fitted.stages}.values()
     }
     stages = [costs[id(kept)] for _, kept in fitted.stages]
-    here = Hop(profile.link_bandwidth, profile.link_latency_s)
-    far = network or here
-    each = layout.pp // layout.nodes  # stages of a node
-    hops = [here if index % each else far for index in range(1, layout.pp)]
-    return PipelineCost(stages, hops, model.config.hidden_size)
+    each = max(1, layout.pp // layout.nodes)  # stages of a node
+    is_far = layout.nodes > 1
+    hops = [far if is_far and index % each == 0 else here for index in range(1, layout.pp)]
+    return PipelineCost(stages, hops, far if is_far else here, model.config.hidden_size)
 
 
 def step_cost(
@@ -166,11 +168,13 @@ def step_cost(
     layout: Layout,
     fitted: Fit,
     busy_ranks: int = 0,
+    network: Hop = NO_NETWORK,
 ) -> StepCost:
-    """Return what steps of a layout's slowest rank cost. busy_ranks: that compute; 0: all."""
+    """Return what steps of a layout's slowest rank cost. busy_ranks: that compute; 0: all.
+    network: between nodes that share a stage."""
     stored_as = kv_dtype(model.settings, model.dtype)
     work = RankWork.of(model.config, fitted.shard, fitted.footprint, model.dtype, stored_as)
-    num_ranks = layout.num_ranks
+    num_ranks = layout.num_ranks // layout.nodes  # of a CPU that shares nothing with other nodes'
     threads = model.settings.threads or max(1, profile.threads // num_ranks)
     dense = _ARITHMETIC[model.dtype]
     packed = dense
@@ -178,7 +182,14 @@ def step_cost(
         wanted = model.settings.activations
         packed = "mixed" if wanted == "auto" else wanted
     speed = RankSpeed(profile, packed, dense, threads, busy_ranks or num_ranks)
-    return StepCost(work, speed, layout.tp, is_replayed=layout.tp * layout.pp == 1)
+    return StepCost(
+        work,
+        speed,
+        layout.tp,
+        is_replayed=layout.tp * layout.pp == 1,
+        nodes=layout.stage_nodes,
+        network=network,
+    )
 
 
 def replace_concurrency(load: Load, count: int) -> Load:

@@ -55,7 +55,7 @@ def layouts_of(devices: DeviceSet, num_layers: int = 1) -> list[Layout]:
     count, node = devices.count, devices.node_count
     if not devices.is_cpu:
         whole = [Layout(tp, devices.nodes * (node // tp)) for tp in range(1, node + 1)]
-        return whole + list(_staged(devices, num_layers))
+        return [*whole, *_spanning(devices), *_staged(devices, num_layers)]
     return [
         Layout(tp, number // tp // pp, pp)
         for number in _divisors(count)
@@ -63,6 +63,12 @@ def layouts_of(devices: DeviceSet, num_layers: int = 1) -> list[Layout]:
         for pp in _divisors(number // tp)
         if pp <= num_layers
     ]
+
+
+def _spanning(devices: DeviceSet) -> Iterator[Layout]:
+    """Yield tensor parallel layouts whose groups take several whole nodes each."""
+    for nodes in _divisors(devices.nodes)[1:]:
+        yield Layout(devices.node_count * nodes, devices.nodes // nodes, 1, nodes)
 
 
 def _staged(devices: DeviceSet, num_layers: int) -> Iterator[Layout]:

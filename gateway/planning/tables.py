@@ -285,7 +285,8 @@ def _foot(plan: Plan) -> Iterator[RenderableType]:
     if plan.devices.nodes > 1:
         notes.append(
             f"Between nodes {plan.devices.network_bytes_per_s * 8 / 1e9:g} Gb/s and "
-            f"{plan.devices.network_latency_s * 1e3:g} ms; only stages are shared out over them."
+            f"{plan.devices.network_latency_s * 1e3:g} ms. Over them "
+            "a token of stages (PP) takes a way for each stage, of TP one for each sum."
         )
     if notes:
         yield Text(" ".join(notes), "dim")

@@ -5,6 +5,7 @@ import pytest
 
 from backend.placement import batch_simulation, prediction
 from backend.placement.batch_simulation import Load
+from backend.placement.hop import Hop
 from backend.placement.layout import Layout
 from backend.placement.memory_plan import MemoryPlan, RankDevice
 from backend.placement.prediction import predict
@@ -102,3 +103,25 @@ def test_fast_way_ranks_layouts_as_the_full_way_does(monkeypatch: pytest.MonkeyP
     assert sorted(fast, key=fast.__getitem__) == sorted(full, key=full.__getitem__)
     for shape, speed in fast.items():
         assert speed == pytest.approx(full[shape], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("layout", "ways"),
+    [
+        # Two sums a layer, the plan before and the draw after: SmolLM2's 30 layers were measured
+        # at 69 ways a token (tests/bench/over_nodes.py), 62 so.
+        (Layout(2, nodes=2), 2 * 2 + 2),
+        # There and back.
+        (Layout(1, pp=2, nodes=2), 2),
+        # Each stage on two nodes: two sums and its plan, and the last one's draw.
+        (Layout(2, pp=2, nodes=4), 2 + 2 * (2 + 1) + 1),
+        (Layout(2), 0),
+        (Layout(1, pp=2), 0),
+    ],
+)
+def test_token_takes_ways_between_nodes(layout: Layout, ways: int) -> None:
+    near, far = (
+        predict(served(), READER, layout, Load(16, 16, 1), Hop(0, latency_s)).inter_token_s
+        for latency_s in (0.0, 10.0)
+    )
+    assert far - near == pytest.approx(10 * ways)
