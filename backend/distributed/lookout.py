@@ -23,8 +23,8 @@ SPIN_NS = 50_000
 STANDBY_NS = 1_000_000
 _LOOKS_EACH_TIME = 16
 # How often the kernel is asked how long we waited for a core, and what part of the time is a crowd.
-# Two ranks on two cores: beside a gateway and its client 0.02 to 0.18 (of SmolLM2; of a model of next
-# to no weights more), with one more program that wants a core mostly 0.46 to 0.81.
+# Two ranks on two cores: beside a gateway and its client 0.02 to 0.18 (of SmolLM2; more of a model
+# of next to no weights), with one more program that wants a core mostly 0.46 to 0.81.
 CHECK_NS = 100_000_000
 CROWDED_SHARE = 0.4
 # In a crowd nobody stands by for so long, each time twice as long.
