@@ -128,10 +128,10 @@ def step_costs(settings: EngineSettings, threads: int) -> StepCosts:
             [each.decodes(1, SHORT_CONTEXT) for each in (few, many)], BUDGET_S, before=few.others
         )
         layer_s = _slope(base_s, many_s, MANY_LAYERS - FEW_LAYERS)
-        prompts = seconds_of_each(
+        few_s, many_s = seconds_of_each(
             [each.prompts(1, FEW_TOKENS) for each in (few, many)], BUDGET_S, before=few.others
         )
-        prompt_layer_s = _slope(*prompts, MANY_LAYERS - FEW_LAYERS)
+        prompt_layer_s = _slope(few_s, many_s, MANY_LAYERS - FEW_LAYERS)
         row_s = _slope(base_s, few.decode_s(MANY_ROWS, SHORT_CONTEXT), MANY_ROWS - 1)
         heads = TinyEngine(
             folder / "heads", settings, layers=FEW_LAYERS, heads=HEADS, kv_heads=KV_HEADS
