@@ -9,27 +9,24 @@ A rank copies its part into its buffer, counts the call, rings the others and wa
 Whoever rings for call n + 1 has read all of call n, so with two buffers nobody overwrites what
 another still reads. The bells are system calls: they order the copies on every architecture, and a
 waiting rank sleeps. Since ranks mostly come within microseconds of each other, and waking one takes
-longer, a rank first looks at the others' counts for a while; what it reads of their parts is
-ordered by their bells all the same. Ranks are added in one order (summation.py), in fp32, so all
-get the same bits.
+longer, a rank first looks at the others' counts for a while (lookout.py); what it reads of their
+parts is ordered by their bells all the same. Ranks are added in one order (summation.py), in fp32,
+so all get the same bits.
 
 A rank that waits for a dead one sleeps until the supervisor ends the group.
 """
 
 import mmap
 import os
-import time
 
 import torch
 from torch import Tensor
 
+from backend.distributed.lookout import Lookout
 from backend.distributed.summation import sum_in_pairs
 from backend.distributed.tensor_parallel import TensorParallel
 from backend.wire.local.rank_exchange import COUNTER_BYTES, RankExchangeFds
 
-# As long as a kernel's threads look for work (native/threads.c); only where each rank has a core.
-SPIN_NS = 50_000
-_LOOKS_EACH_TIME = 16
 # Views of the buffers that are kept: a model has sums of a few sizes, prompts of any.
 _MAX_VIEWS = 64
 
@@ -49,9 +46,11 @@ class SharedMemoryParallel(TensorParallel):
         self._views: dict[tuple[torch.dtype, int, int], list[Tensor]] = {}
         # One number a rank, COUNTER_BYTES apart.
         self._counts = memoryview(self._memory)[total - size * COUNTER_BYTES :].cast("q")
-        self._places = [other * COUNTER_BYTES // 8 for other in range(size) if other != rank]
+        places = [other * COUNTER_BYTES // 8 for other in range(size) if other != rank]
         self._num_calls = 0
-        self._spins = len(os.sched_getaffinity(0)) >= size
+        # Only where each rank may have a core.
+        has_cores = len(os.sched_getaffinity(0)) >= size
+        self._lookout = Lookout(self._counts, places) if has_cores else None
 
     def all_reduce(self, x: Tensor) -> Tensor:
         """Sum x over the ranks, in place. x: contiguous, any shape and float dtype."""
@@ -98,8 +97,8 @@ class SharedMemoryParallel(TensorParallel):
         self._counts[self.rank * COUNTER_BYTES // 8] = self._num_calls
         for bell in self._fds.out:
             os.eventfd_write(bell, 1)
-        if self._spins:
-            self._look_out()
+        if self._lookout is not None:
+            self._lookout.wait(self._num_calls)
         for bell in self._fds.into:
             os.eventfd_read(bell)
         return slots
@@ -121,16 +120,3 @@ class SharedMemoryParallel(TensorParallel):
                 self._views.clear()
             self._views[key] = slots
         return slots
-
-    def _look_out(self) -> None:
-        """Look whether the others have come to this call, for a while."""
-        counts, wanted = self._counts, self._num_calls
-        end_ns = time.monotonic_ns() + SPIN_NS
-        for place in self._places:
-            while counts[place] < wanted:
-                for _ in range(_LOOKS_EACH_TIME):
-                    if counts[place] >= wanted:
-                        break
-                else:
-                    if time.monotonic_ns() > end_ns:
-                        return

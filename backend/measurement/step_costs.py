@@ -20,7 +20,7 @@ from backend.engine.engine import DTYPES, Engine, build_engine
 from backend.engine.platform import resolve_device, resolve_dtype, select_level
 from backend.linear.native import NativeKernel
 from backend.linear.onednn import OneDnnKernel
-from backend.measurement.timing import seconds_of
+from backend.measurement.timing import seconds_of, seconds_of_each
 from backend.measurement.tiny_model import HEAD_DIM, MAX_MODEL_LEN, write_tiny_llama
 from backend.native.level import LEVELS
 from backend.quant.rounding import quantize_int8
@@ -44,8 +44,8 @@ SHORT_CONTEXT, LONG_CONTEXT = 72, 776
 HEADS, KV_HEADS = 8, 2
 WIDE, WIDE_HEADS, WIDE_LAYERS, WIDE_TOKENS = 256, 4, 8, 256
 LARGE_VOCAB = 65_536
-# A prompt of n tokens costs a + b n + c n^2; c is that of attention.
-PROMPT = 1024
+# Tokens of a step of prompts: of one, or of so many that each sees few of the others.
+PROMPT, MANY_PROMPTS = 1024, 8
 BUDGET_S = 0.25
 # A server does other things between two steps: code and data are read anew from outside of a core.
 COLD_BYTES = 16 << 20
@@ -79,28 +79,39 @@ class TinyEngine:
 
     def decode_s(self, rows: int, context: int, params: SamplingParams = GREEDY) -> float:
         """Seconds of a step of `rows` sequences of one token with a context."""
+        return seconds_of(self.decodes(rows, context, params), BUDGET_S, before=self.others)
+
+    def decodes(
+        self, rows: int, context: int, params: SamplingParams = GREEDY
+    ) -> Callable[[], None]:
+        """Return what runs a step of `rows` sequences of one token with a context."""
         width = context // BLOCK_SIZE + 1
         sequences = [
             PlannedSequence([row + 10], context, _table(row, width), row, 0) for row in range(rows)
         ]
         joins = [Join(row, params) for row in range(rows)]
         self._engine.runner.run(build_plan(0, sequences, joins, BLOCK_SIZE))
-        return self._seconds_of(build_plan(1, sequences, [], BLOCK_SIZE))
+        return self._step(build_plan(1, sequences, [], BLOCK_SIZE))
 
-    def prompt_s(self, length: int) -> float:
-        """Seconds of a step of one prompt."""
+    def prompts(self, count: int, length: int) -> Callable[[], None]:
+        """Return what runs a step of so many prompts of a length."""
         tokens = [7 * place % 400 + 10 for place in range(length)]
-        table = _table(0, length // BLOCK_SIZE + 1)
-        sequence = PlannedSequence(tokens, 0, table, 0, 0)
-        return self._seconds_of(build_plan(0, [sequence], [Join(0, GREEDY)], BLOCK_SIZE))
+        width = length // BLOCK_SIZE + 1
+        sequences = [PlannedSequence(tokens, 0, _table(n, width), n, 0) for n in range(count)]
+        joins = [Join(n, GREEDY) for n in range(count)]
+        return self._step(build_plan(0, sequences, joins, BLOCK_SIZE))
 
-    def _seconds_of(self, plan: StepPlan) -> float:
+    def others(self) -> None:
+        """Do what a server does between two steps, in the caches."""
+        self._others.sum()
+
+    def _step(self, plan: StepPlan) -> Callable[[], None]:
         def step() -> None:
             self._engine.runner.run(plan)
             if self._engine.device.type == "cuda":
                 torch.cuda.synchronize(self._engine.device)
 
-        return seconds_of(step, BUDGET_S, before=self._others.sum)
+        return step
 
 
 def step_costs(settings: EngineSettings, threads: int) -> StepCosts:
@@ -113,10 +124,14 @@ def step_costs(settings: EngineSettings, threads: int) -> StepCosts:
         folder = Path(directory)
         few = TinyEngine(folder / "few", settings, layers=FEW_LAYERS)
         many = TinyEngine(folder / "many", settings, layers=MANY_LAYERS)
-        base_s = few.decode_s(1, SHORT_CONTEXT)
-        layer_s = _slope(base_s, many.decode_s(1, SHORT_CONTEXT), MANY_LAYERS - FEW_LAYERS)
-        prompts = (few.prompt_s(FEW_TOKENS), many.prompt_s(FEW_TOKENS))
-        prompt_layer_s = _slope(*prompts, MANY_LAYERS - FEW_LAYERS)
+        base_s, many_s = seconds_of_each(
+            [each.decodes(1, SHORT_CONTEXT) for each in (few, many)], BUDGET_S, before=few.others
+        )
+        layer_s = _slope(base_s, many_s, MANY_LAYERS - FEW_LAYERS)
+        few_s, many_s = seconds_of_each(
+            [each.prompts(1, FEW_TOKENS) for each in (few, many)], BUDGET_S, before=few.others
+        )
+        prompt_layer_s = _slope(few_s, many_s, MANY_LAYERS - FEW_LAYERS)
         row_s = _slope(base_s, few.decode_s(MANY_ROWS, SHORT_CONTEXT), MANY_ROWS - 1)
         heads = TinyEngine(
             folder / "heads", settings, layers=FEW_LAYERS, heads=HEADS, kv_heads=KV_HEADS
@@ -183,7 +198,10 @@ def _element_s(settings: EngineSettings, folder: Path, prompt: "PromptCosts") ->
     wide = TinyEngine(
         folder / "wide", rounded, layers=WIDE_LAYERS, hidden=WIDE, heads=WIDE_HEADS, kv_heads=2
     )
-    left_s = wide.prompt_s(WIDE_TOKENS) - WIDE_LAYERS * _layer_products_s(settings)
+    whole_s, products_s = seconds_of_each(
+        [wide.prompts(1, WIDE_TOKENS), _products(settings)], BUDGET_S, before=wide.others
+    )
+    left_s = whole_s - products_s
     left_s -= prompt.step_s + WIDE_LAYERS * prompt.layer_s
     left_s -= _attention_operations(WIDE_HEADS, WIDE_LAYERS, WIDE_TOKENS) / prompt.attention_rate
     return max(0.0, left_s) / (WIDE_TOKENS * WIDE_LAYERS * WIDE)
@@ -202,8 +220,8 @@ def _native_level(settings: EngineSettings) -> bool:
     return select_level(settings, DTYPES[resolve_dtype(settings, device)], device) in LEVELS
 
 
-def _layer_products_s(settings: EngineSettings) -> float:
-    """Seconds of the products of one layer of the wide model."""
+def _products(settings: EngineSettings) -> Callable[[], None]:
+    """Return what makes the products of all layers of the wide model."""
     device = resolve_device(settings.device, 0)
     dtype = DTYPES[resolve_dtype(settings, device)]
     width = WIDE_HEADS * HEAD_DIM
@@ -221,12 +239,13 @@ def _layer_products_s(settings: EngineSettings) -> float:
             calls.append(partial(dense.apply, x, dense.pack(weight), None))
 
     def multiply() -> None:
-        for call in calls:
-            call()
+        for _ in range(WIDE_LAYERS):
+            for call in calls:
+                call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    return seconds_of(multiply)
+    return multiply
 
 
 def _attention_bandwidth(heads: TinyEngine) -> float:
@@ -240,10 +259,12 @@ def _attention_bandwidth(heads: TinyEngine) -> float:
 
 
 def _attention_rate(heads: TinyEngine) -> float:
-    """Operations/s of that part of a prompt's time that grows with the square of its length."""
-    quarter, half, whole = (heads.prompt_s(PROMPT // part) for part in (4, 2, 1))
-    # a + b n + c n^2 at n, n/2, n/4: (f(n) - f(n/2)) - 2 (f(n/2) - f(n/4)) = 3/8 c n^2
-    square_s = ((whole - half) - 2 * (half - quarter)) / 0.375
+    """Operations/s of that part of a prompt's time that grows with the square of its length: as
+    many tokens of short prompts take all else as well."""
+    one = heads.prompts(1, PROMPT)
+    many = heads.prompts(MANY_PROMPTS, PROMPT // MANY_PROMPTS)
+    one_s, many_s = seconds_of_each([one, many], 2 * BUDGET_S, before=heads.others)
+    square_s = (one_s - many_s) / (1 - 1 / MANY_PROMPTS)
     return _attention_operations(HEADS, FEW_LAYERS, PROMPT) / max(square_s, 1e-6)
 
 

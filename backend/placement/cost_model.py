@@ -16,12 +16,16 @@ import msgspec
 
 from backend.placement.device_profile import DeviceProfile, MultiplyRate, Serving
 from backend.placement.footprint import Role
+from backend.placement.hop import Hop
 from backend.placement.rank_work import RankWork, chosen_experts
-from backend.placement.sum_cost import sum_seconds
+from backend.placement.sum_cost import far_sum_seconds, sum_seconds
 from backend.quant.weight_format import WeightFormat
 
 # A profile without a rate for an arithmetic: what its kernels fall back to, in this order.
 _FALLBACKS = ("mixed", "int16", "int8", "bf16", "fp16", "fp32")
+NO_NETWORK = Hop(0.0, 0.0)
+# What crosses the network beside sums: a step's plan, and each rank's best logits.
+_PLAN_WAYS, _DRAW_WAYS = 1, 1
 
 
 class Rows(NamedTuple):
@@ -137,8 +141,8 @@ class _Product(NamedTuple):
 
 @dataclass(frozen=True)
 class StepCost:
-    """How long steps of one rank take. tp: ranks of its group. is_replayed: whether its steps of
-    decodes are replayed without Python.
+    """How long steps of one rank take. tp: ranks that share its layers, on so many `nodes`;
+    network: between these. is_replayed: whether its steps of decodes are replayed without Python.
 
     A plan asks for the cost of ten thousands of steps: what does not depend on the rows is kept.
     """
@@ -147,6 +151,8 @@ class StepCost:
     speed: RankSpeed
     tp: int
     is_replayed: bool = True
+    nodes: int = 1
+    network: Hop = NO_NETWORK
 
     def of(self, rows: Rows) -> StepTime:
         """Return the time of a step."""
@@ -235,6 +241,11 @@ class StepCost:
             return 0.0
         num_rows = rows.decodes + rows.prompt_tokens
         num_bytes = num_rows * self.work.sum_bytes / count
+        if self.nodes > 1:
+            # The plan goes to the other nodes before the first sum.
+            count += _PLAN_WAYS + (_DRAW_WAYS if rows.sampled else 0)
+            profile, network = self.speed.profile, self.network
+            return count * far_sum_seconds(profile, network, num_bytes, self.tp, self.nodes)
         return count * sum_seconds(self.speed.profile, num_bytes, self.tp)
 
     def _serial(self, rows: Rows) -> float:

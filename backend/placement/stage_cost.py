@@ -2,14 +2,16 @@
 
 A batch is cut into as many cohorts as there are stages; each stage works on one of them and hands
 its rows on. While all are busy the slowest stage sets the pace, once a cohort; with fewer cohorts a
-token takes as long as its way through all stages and hops. Prompts' chunks flow likewise; where
-nothing else is under way the pipeline fills first.
+token takes as long as its way through all stages and hops, and back to the first stage, which
+computes its next one. Prompts' chunks flow likewise; where nothing else is under way the pipeline
+fills first.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backend.placement.cost_model import Rows, StepCost, StepTime
+from backend.placement.hop import Hop
 
 # Rows and what the last layer adds to them, in 16 bits each.
 _HOP_BYTES = 2 * 2
@@ -18,24 +20,13 @@ _LEAST_CHUNK = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Hop:
-    """The way from one stage to the next. bandwidth: bytes/s, 0: no limit is known."""
-
-    bandwidth: float
-    latency_s: float
-
-    def seconds(self, rows: float, hidden: int) -> float:
-        """Return how long so many rows take."""
-        moved_s = rows * hidden * _HOP_BYTES / self.bandwidth if self.bandwidth else 0.0
-        return self.latency_s + moved_s
-
-
-@dataclass(frozen=True, slots=True)
 class PipelineCost:
-    """Costs of the slowest rank of each stage, and the hops between them. hidden: of a row."""
+    """Costs of the slowest rank of each stage, and the hops between them. back: the way of drawn
+    tokens from the last stage to the first. hidden: of a row."""
 
     stages: Sequence[StepCost]
     hops: Sequence[Hop]
+    back: Hop
     hidden: int
 
     def of(self, rows: Rows) -> StepTime:
@@ -55,7 +46,9 @@ class PipelineCost:
         times = [known[id(cost)] for cost in self.stages[:-1]] + [self.stages[-1].of(part)]
         slowest = max(times, key=lambda time: time.total)
         num_rows = part.decodes + part.prompt_tokens
-        hops_s = sum(hop.seconds(num_rows, self.hidden) for hop in self.hops)
+        hops_s = sum(hop.seconds(num_rows * self.hidden * _HOP_BYTES) for hop in self.hops)
+        if rows.decodes:
+            hops_s += self.back.seconds()
         way_s = hops_s + sum(time.total for time in times)
         busy = slowest.times(cohorts)
         # The first of several chunks passes through all stages before the last one of them works.

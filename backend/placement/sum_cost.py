@@ -5,11 +5,15 @@ a rate of the profile's. Ranks on GPUs sum by NCCL, whose own model is used here
 2 (R - 1) hops, each of which moves 1 / R of the message, in whichever of its three protocols is
 fastest (its trees are no shorter within a node). Cards that NVLink joins sum short messages in one
 pass (backend/distributed/one_shot.py).
+
+Ranks of several machines sum on each, then the first ones over the network, then hand out
+(backend/distributed/nodes_parallel.py), all in the hosts' memory.
 """
 
 from typing import NamedTuple
 
 from backend.placement.device_profile import DeviceProfile
+from backend.placement.hop import Hop
 
 # The host's bandwidth was measured with, or is meant for, so many ranks.
 _LINK_RANKS = 2
@@ -39,6 +43,10 @@ _LAUNCH_S = 7e-6
 ONE_SHOT_BYTES = {2: 1 << 20, 3: 512 << 10, 4: 512 << 10}
 LEAST_ONE_SHOT_BYTES = 256 << 10
 _ONE_SHOT_S = 9e-6
+# backend/distributed/nodes_parallel.py: longer messages of more than two machines go in pieces; and
+# what several ranks of a machine have summed goes in float32.
+ONE_WAY_BYTES = 64 << 10
+_SUM_BYTES, _DTYPE_BYTES = 4, 2
 
 
 def sum_seconds(profile: DeviceProfile, num_bytes: float, ranks: int) -> float:
@@ -46,14 +54,36 @@ def sum_seconds(profile: DeviceProfile, num_bytes: float, ranks: int) -> float:
     if ranks == 1:
         return 0.0
     if not profile.peer_bandwidth:
-        # Each rank shows its part and adds everyone's (backend/distributed/shm.py).
-        shown = num_bytes * ranks / _LINK_RANKS
-        return profile.link_latency_s + (
-            shown / profile.link_bandwidth if profile.link_bandwidth else 0.0
-        )
+        return _host_seconds(profile, num_bytes, ranks)
     if profile.has_nvlink and num_bytes <= one_shot_limit(ranks):
         return _ONE_SHOT_S + (ranks - 1) * num_bytes / profile.peer_bandwidth
     return ring_seconds(profile, num_bytes, ranks)
+
+
+def far_sum_seconds(
+    profile: DeviceProfile, network: Hop, num_bytes: float, ranks: int, nodes: int
+) -> float:
+    """Return how long one sum takes of so many ranks, as many on each of several machines.
+
+    num_bytes: of 16-bit numbers. network: between two machines, each of which sends to and hears
+    from all the others at once.
+    """
+    near = ranks // nodes
+    near_s = 0.0
+    if near > 1 or profile.kind != "cpu":
+        num_bytes *= _SUM_BYTES / _DTYPE_BYTES
+        # There and back: the total is handed out as parts are shown.
+        near_s = 2 * _host_seconds(profile, num_bytes, near)
+    others = nodes - 1
+    if nodes == 2 or num_bytes <= ONE_WAY_BYTES:
+        return near_s + network.seconds(others * num_bytes)
+    return near_s + 2 * network.seconds(others * num_bytes / nodes)
+
+
+def _host_seconds(profile: DeviceProfile, num_bytes: float, ranks: int) -> float:
+    """Each rank shows its part and adds everyone's (backend/distributed/shm.py)."""
+    shown = num_bytes * ranks / _LINK_RANKS
+    return Hop(profile.link_bandwidth, profile.link_latency_s).seconds(shown)
 
 
 def ring_seconds(profile: DeviceProfile, num_bytes: float, ranks: int) -> float:

@@ -216,7 +216,7 @@ async def _streams(
     async def client() -> None:
         for body in waiting:
             answers.append(await stream_completion(target, body, timeout_s))
-            watch.answered()
+            watch.answered(answers[-1].num_tokens)
 
     await asyncio.gather(*(client() for _ in range(concurrency)))
     return answers

@@ -47,7 +47,7 @@ async def run_schedule(
 
     async def send(body: dict[str, Any], due_s: float) -> Answer:
         answer = await stream_completion(target, body, timeout_s, due_s=due_s)
-        watch.answered()
+        watch.answered(answer.num_tokens)
         return answer
 
     tasks = []

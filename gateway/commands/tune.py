@@ -17,12 +17,13 @@ from backend.config.errors import ModelError
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.placement.device_profile import num_cores
-from backend.placement.layouts import Prediction
+from backend.placement.prediction import Prediction
 from backend.settings import EngineSettings
 from gateway import hub, options
 from gateway.bench.machine import Conditions, commit, machine_name
 from gateway.bench.presets import with_preset
 from gateway.bench.trace import TraceError
+from gateway.bench.watch import Bars
 from gateway.commands.bench import extra_fields
 from gateway.commands.output_files import check_output
 from gateway.planning.devices import cpu_profile
@@ -56,7 +57,11 @@ def run(given: Mapping[str, object]) -> int:
     settings = load(flags)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return _Tuning(model, settings).run()
+        bars = Bars("tune", None)
+        tuning = _Tuning(model, settings, bars)
+        with bars:
+            outcome, layouts = tuning.search()
+        return tuning.finish(outcome, layouts)
     except (hub.ModelNotFound, ModelError, TraceError, JournalError, NothingServes) as error:
         sys.exit(f"unisono: {error}")
 
@@ -82,34 +87,44 @@ def load(flags: Mapping[str, object]) -> TuneSettings:
 class _Tuning:
     """One run of the command."""
 
-    def __init__(self, model: str, settings: TuneSettings) -> None:
+    def __init__(self, model: str, settings: TuneSettings, bars: Bars) -> None:
         self._settings = settings
+        self._bars = bars
+        self._say = bars.prints
         self._model = model
         self._devices = Devices.read(settings.devices, num_cores())
         self._path = hub.resolve(model)
         self._config = _config_of(self._path)
         self._load = TrialLoad(settings, extra_fields(settings.extra))
         self._objective = Objective(settings.objective, settings.max_ttft_ms, settings.max_itl_ms)
-        self._measurer = Measurer({**self._base(), "model": str(self._path)}, self._load.run)
+        self._measurer = Measurer({**self._base(), "model": str(self._path)}, self._load.run, bars)
         self._losses: dict[str, float] = {}
 
-    def run(self) -> int:
+    def search(self) -> tuple[Outcome, Layouts]:
+        """Measure until nothing is left to try, the time is up, or Ctrl-C."""
         layouts = self._layouts()
-        _say(f"{self._config.name}: {self._load}; {self._objective}")
+        self._say(f"{self._config.name}: {self._load}; {self._objective}")
         for line in _lines(layouts.left_out):
-            _say(f"left out: {line}")
+            self._say(f"left out: {line}")
         results = Path(self._settings.results or f"{self._settings.out}.trials")
         journal = Journal(results, self._conditions())
         if len(journal):
-            _say(f"going on with {len(journal)} trials of {results}")
+            self._say(f"going on with {len(journal)} trials of {results}")
         deadline_s = time.monotonic() + 60 * self._settings.minutes
-        tuner = Tuner(self._objective, journal, self._measurer.measure, _say, deadline_s=deadline_s)
+        tuner = Tuner(
+            self._objective,
+            journal,
+            self._measurer.measure,
+            self._say,
+            begins=self._bars.says,
+            deadline_s=deadline_s,
+        )
         try:
             tuner.choose_layout(layouts.choices)
             tuner.turn(self._knobs, lambda choice: self._refusal(tuner.outcome, choice))
         except KeyboardInterrupt:  # between two trials
             tuner.outcome.cut_off = "interrupted"
-        return self._finish(tuner.outcome, layouts)
+        return tuner.outcome, layouts
 
     def _base(self) -> dict[str, Any]:
         """Settings that no race changes."""
@@ -128,7 +143,7 @@ class _Tuning:
             settings = EngineSettings(model=str(self._path), **self._base())
             model = served_model(self._path, self._config, settings)
             profile = cpu_profile()
-            _say(f"predicted from {profile.source}")
+            self._say(f"predicted from {profile.source}")
             predicted, unfit = predict_layouts(model, profile, choices, self._load.shape)
             refused |= unfit
             choices = [choice for choice in choices if choice.name in predicted]
@@ -172,11 +187,11 @@ class _Tuning:
         except LossError as error:
             return f"what it loses is not known: {error}"
         self._losses[choice.name] = loss
-        _say(f"{choice.name}: loses {loss:.2f} % of perplexity")
+        self._say(f"{choice.name}: loses {loss:.2f} % of perplexity")
         allowed = self._settings.max_loss
         return f"it loses {loss:.2f} %, more than {allowed:g} %" if loss > allowed else ""
 
-    def _finish(self, outcome: Outcome, layouts: Layouts) -> int:
+    def finish(self, outcome: Outcome, layouts: Layouts) -> int:
         """Print and write what was found; return the exit status."""
         if outcome.standing is None:
             sys.exit(f"unisono: {outcome.cut_off}; nothing was measured, nothing is written")
@@ -245,7 +260,3 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _lines(reasons: Mapping[str, str]) -> list[str]:
     return [f"{name}: {reason}" for name, reason in reasons.items()]
-
-
-def _say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)

@@ -5,9 +5,9 @@ import msgspec
 from backend.config.cache_groups import blocks_of_sequence
 from backend.config.cache_shapes import kv_shapes
 from backend.placement.batch_simulation import Load
-from backend.placement.layouts import ServedModel
 from backend.placement.memory import DTYPE_BYTES, kv_bytes_per_head
 from backend.placement.memory_plan import kv_dtype
+from backend.placement.served_model import ServedModel
 from backend.placement.state_plan import group_slot_bytes
 
 # github.com/ray-project/llm-numbers, which the article quotes: 1 MB a token for 13 billion.

@@ -4,7 +4,9 @@ import msgspec
 
 from backend.config.errors import ModelError
 from backend.placement.batch_simulation import Load
-from backend.placement.layouts import Layout, ServedModel, fit
+from backend.placement.fit import fit
+from backend.placement.layout import Layout
+from backend.placement.served_model import ServedModel
 from gateway.planning.devices import GIB, Card
 
 # Those of TitanML's Table 2, and what is rented and bought since.

@@ -24,8 +24,8 @@ from backend.placement.device_profile import (
     processor_name,
     read_profile,
 )
+from backend.placement.hop import Hop
 from backend.placement.memory import available_bytes
-from backend.placement.stage_cost import Hop
 from gateway.default_model import cache_directory
 from gateway.options import SettingsError
 

@@ -6,8 +6,10 @@ import msgspec
 
 from backend.placement.batch_simulation import Load
 from backend.placement.decode_sizes import captured_bytes
-from backend.placement.layouts import Prediction, ServedModel, check_length
+from backend.placement.fit import check_length
 from backend.placement.memory_plan import longest_sequence, token_budget
+from backend.placement.prediction import Prediction
+from backend.placement.served_model import ServedModel
 from gateway.planning.cache_table import CacheTable, cache_table
 from gateway.planning.cards import CardFit, card_fits
 from gateway.planning.devices import DeviceSet, cards

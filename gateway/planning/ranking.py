@@ -11,14 +11,10 @@ import msgspec
 from backend.config.errors import ModelError
 from backend.placement.batch_simulation import Load
 from backend.placement.device_profile import DeviceProfile
-from backend.placement.layouts import (
-    Layout,
-    Prediction,
-    ServedModel,
-    fit,
-    missing_bytes,
-    predict,
-)
+from backend.placement.fit import fit, missing_bytes
+from backend.placement.layout import Layout
+from backend.placement.prediction import Prediction, predict
+from backend.placement.served_model import ServedModel
 from backend.placement.stages import check_stages
 from gateway.planning.devices import Card, DeviceSet
 from gateway.planning.serving import reads_8_bits
@@ -59,7 +55,7 @@ def layouts_of(devices: DeviceSet, num_layers: int = 1) -> list[Layout]:
     count, node = devices.count, devices.node_count
     if not devices.is_cpu:
         whole = [Layout(tp, devices.nodes * (node // tp)) for tp in range(1, node + 1)]
-        return whole + list(_staged(devices, num_layers))
+        return [*whole, *_spanning(devices), *_staged(devices, num_layers)]
     return [
         Layout(tp, number // tp // pp, pp)
         for number in _divisors(count)
@@ -67,6 +63,12 @@ def layouts_of(devices: DeviceSet, num_layers: int = 1) -> list[Layout]:
         for pp in _divisors(number // tp)
         if pp <= num_layers
     ]
+
+
+def _spanning(devices: DeviceSet) -> Iterator[Layout]:
+    """Yield tensor parallel layouts whose groups take several whole nodes each."""
+    for nodes in _divisors(devices.nodes)[1:]:
+        yield Layout(devices.node_count * nodes, devices.nodes // nodes, 1, nodes)
 
 
 def _staged(devices: DeviceSet, num_layers: int) -> Iterator[Layout]:

@@ -8,7 +8,7 @@ from typing import Literal
 from backend import native
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
-from backend.placement.layouts import ServedModel
+from backend.placement.served_model import ServedModel
 from backend.quant.kept_weights import KernelKind
 from backend.settings import EngineSettings
 from gateway.planning.devices import DeviceSet

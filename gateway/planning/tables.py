@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from backend.placement.layouts import Prediction
+from backend.placement.prediction import Prediction
 from gateway.planning.cache_table import CacheGroupRow, CacheTable
 from gateway.planning.catalogue import entries
 from gateway.planning.devices import Card, cards
@@ -285,7 +285,8 @@ def _foot(plan: Plan) -> Iterator[RenderableType]:
     if plan.devices.nodes > 1:
         notes.append(
             f"Between nodes {plan.devices.network_bytes_per_s * 8 / 1e9:g} Gb/s and "
-            f"{plan.devices.network_latency_s * 1e3:g} ms; only stages are shared out over them."
+            f"{plan.devices.network_latency_s * 1e3:g} ms. Over them "
+            "a token of stages (PP) takes a way for each stage, of TP one for each sum."
         )
     if notes:
         yield Text(" ".join(notes), "dim")

@@ -4,8 +4,8 @@ import msgspec
 
 from backend.config.errors import ModelError
 from backend.placement.footprint import Footprint, StoredWeights, mlp_unit
-from backend.placement.layouts import ServedModel
 from backend.placement.memory import DTYPE_BYTES
+from backend.placement.served_model import ServedModel
 from backend.placement.sharding import Shard, split_model
 from backend.quant.kept_weights import KeptWeights, KernelKind, Quantization
 from backend.quant.weight_format import WeightFormat

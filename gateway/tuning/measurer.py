@@ -14,26 +14,29 @@ import uvloop
 from gateway.bench.launched_server import LaunchedServer, ServerDied
 from gateway.bench.load import LevelResult, cpu_seconds_of_client
 from gateway.bench.streamed_request import BenchError, Target
+from gateway.bench.watch import SILENT, Watch
 from gateway.procfs import machine_cpu_seconds
 from gateway.tuning.loss import LossError, loss_percent, surprise_of, write_texts
 from gateway.tuning.trial import Trial
 
-# Puts a server that serves a model of this name under the load.
-RunLoad = Callable[[Target, str], Awaitable[LevelResult]]
+# Puts a server that serves a model of this name under the load, watched.
+RunLoad = Callable[[Target, str, Watch], Awaitable[LevelResult]]
 
 
 class Measurer:
     """Measures one model under one load."""
 
-    def __init__(self, base: dict[str, Any], load: RunLoad) -> None:
+    def __init__(self, base: dict[str, Any], load: RunLoad, watch: Watch = SILENT) -> None:
         """base: settings of every server, the model among them."""
         self._base = base
+        self._watch = watch
         self._load = load
         self._texts: list[str] = []
         self._surprises: dict[str, float] = {}
 
     def measure(self, settings: dict[str, Any]) -> Trial:
         """Start a server with these settings beside the base, and load it."""
+        self._watch.prepares("the server starts and loads the model")
         try:
             with LaunchedServer({**self._base, **settings}) as server:
                 others = OtherPrograms(server)
@@ -52,11 +55,14 @@ class Measurer:
         return loss_percent(before, self._surprise(settings))
 
     async def _loaded(self, server: LaunchedServer) -> LevelResult:
-        return await asyncio.ensure_future(self._load(Target.parse(server.url), server.model))
+        return await asyncio.ensure_future(
+            self._load(Target.parse(server.url), server.model, self._watch)
+        )
 
     def _surprise(self, settings: dict[str, Any]) -> float:
         key = repr(sorted(settings.items()))
         if key not in self._surprises:
+            self._watch.prepares("the perplexity of its own text")
             try:
                 with LaunchedServer({**self._base, **settings}) as server:
                     if not self._texts:

@@ -15,7 +15,9 @@ from backend.config.model_config import ModelConfig
 from backend.placement import batch_simulation
 from backend.placement.device_profile import DeviceProfile
 from backend.placement.known_weights import DescribedWeights, HeaderWeights, KnownWeights
-from backend.placement.layouts import Layout, Prediction, ServedModel, predict
+from backend.placement.layout import Layout
+from backend.placement.prediction import Prediction, predict
+from backend.placement.served_model import ServedModel
 from backend.quant.kept_weights import KernelKind
 from backend.settings import EngineSettings
 from gateway.tuning.knobs import Choice, Load

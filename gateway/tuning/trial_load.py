@@ -12,6 +12,7 @@ from gateway.bench.open_loop import replay
 from gateway.bench.streamed_request import Target
 from gateway.bench.trace import Trace, read_trace
 from gateway.bench.trace_workload import TraceWorkload, prepare
+from gateway.bench.watch import SILENT, Watch
 from gateway.bench.workload import Workload, calibrate
 from gateway.tuning.knobs import Load
 from gateway.tuning.tune_settings import TuneSettings
@@ -49,7 +50,7 @@ class TrialLoad:
             f"{settings.max_tokens} output tokens, temperature {settings.temperature:g}"
         )
 
-    async def run(self, target: Target, model: str) -> LevelResult:
+    async def run(self, target: Target, model: str, watch: Watch = SILENT) -> LevelResult:
         """Put a server under it once. Raises BenchError if it cannot be begun."""
         settings = self._settings
         workload = Workload(
@@ -59,20 +60,29 @@ class TrialLoad:
             temperature=settings.temperature,
             extra=self._extra,
         )
+        watch.prepares("warming up")
         if self._trace is None:
             await calibrate(target, workload)
             await warm_up(target, workload, settings.concurrency)
             return await run_level(
-                target, workload, settings.concurrency, num_requests=settings.requests
+                target,
+                workload,
+                settings.concurrency,
+                num_requests=settings.requests,
+                watch=watch,
             )
         traced = TraceWorkload(self._trace, workload)
         await prepare(target, traced, len(self._trace.requests))
         if self._trace.has_times:
             times_s = [request.arrival_s or 0.0 for request in self._trace.requests]
-            return (await replay(target, traced, times_s, 1))[0]
+            return (await replay(target, traced, times_s, 1, watch=watch))[0]
         await warm_up(target, traced, settings.concurrency)
         return await run_level(
-            target, traced, settings.concurrency, num_requests=len(self._trace.requests)
+            target,
+            traced,
+            settings.concurrency,
+            num_requests=len(self._trace.requests),
+            watch=watch,
         )
 
     def _streams(self) -> str:

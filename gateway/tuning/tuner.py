@@ -60,15 +60,18 @@ class Tuner:
         measure: Measure,
         report: Callable[[str], None],
         *,
+        begins: Callable[[str], None] = lambda name: None,
         deadline_s: float = float("inf"),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """deadline_s: of the clock; no measurement begins after it."""
+        """report: is told what was found; begins: which trial is to be measured now. deadline_s: of
+        the clock; no measurement begins after it."""
         self.outcome = Outcome()
         self._objective = objective
         self._journal = journal
         self._measure = measure
         self._report = report
+        self._begins = begins
         self._noise = Noise()
         self._deadline_s = deadline_s
         self._clock = clock
@@ -144,9 +147,11 @@ class Tuner:
             return known
         if self._clock() > self._deadline_s:
             raise _TimeIsUp
+        turn = f"{stage}, round {round_ + 1}, {choice.name}"
+        self._begins(turn)
         trial = self._measure(settings)
         self._journal.keep(stage, choice.name, round_, settings, trial)
-        self._report(f"{stage}, round {round_ + 1}, {choice.name}: {shown(trial)}")
+        self._report(f"{turn}: {shown(trial)}")
         return trial
 
 

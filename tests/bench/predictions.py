@@ -1,7 +1,7 @@
 """Predictions held against measurements: `python -m tests.bench.predictions --results FILE`.
 
 Three models, all layouts that this machine can run, some numbers of streams: what
-backend/placement/layouts.py predicts of tokens/s, memory and the order of layouts, beside what
+backend/placement/prediction.py predicts of tokens/s, memory and the order of layouts, beside what
 servers do. First `unisono calibrate`, in the same quiet hour. Layouts take turns in each round;
 every measurement is written down at once, so the same command goes on where it was cut off, and
 `--minutes` ends it in time. `--report` measures nothing and prints the tables.
@@ -22,7 +22,8 @@ import uvloop
 
 from backend.config.load import load_config
 from backend.placement.device_profile import DeviceProfile, num_cores
-from backend.placement.layouts import Prediction, ServedModel
+from backend.placement.prediction import Prediction
+from backend.placement.served_model import ServedModel
 from backend.settings import EngineSettings
 from gateway.bench.launched_server import LaunchedServer, ServerDied
 from gateway.bench.load import LevelResult, run_level, warm_up

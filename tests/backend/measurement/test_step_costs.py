@@ -4,6 +4,7 @@ import pytest
 
 from backend.measurement import step_costs
 from backend.measurement.step_costs import TinyEngine, scheduler_costs
+from backend.measurement.timing import seconds_of_each
 from backend.settings import EngineSettings
 
 
@@ -15,7 +16,8 @@ def test_tiny_model_runs_decodes_and_prompts(
     engine = TinyEngine(tmp_path / "model", EngineSettings(), layers=1, heads=2, kv_heads=1)
     assert engine.decode_s(2, 8) > 0
     assert engine.decode_s(2, 8, step_costs.SAMPLED) > 0
-    assert engine.prompt_s(40) > 0
+    one, several = seconds_of_each([engine.prompts(1, 40), engine.prompts(2, 20)], 0.0)
+    assert one > 0 and several > 0
 
 
 def test_scheduler_costs_something(monkeypatch: pytest.MonkeyPatch) -> None:

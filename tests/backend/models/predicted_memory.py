@@ -8,8 +8,10 @@ from backend.config.huggingface import config_of_fields
 from backend.engine.engine import Engine
 from backend.placement.batch_simulation import Load
 from backend.placement.device_profile import DeviceProfile, MultiplyRate
+from backend.placement.fit import fit
 from backend.placement.known_weights import DescribedWeights
-from backend.placement.layouts import Layout, ServedModel, fit
+from backend.placement.layout import Layout
+from backend.placement.served_model import ServedModel
 from backend.quant.kept_weights import KernelKind
 from backend.settings import EngineSettings
 

@@ -5,7 +5,7 @@ from typing import Any
 from backend.config.huggingface import config_of_fields
 from backend.placement.device_profile import DeviceProfile, MultiplyRate
 from backend.placement.known_weights import DescribedWeights
-from backend.placement.layouts import ServedModel
+from backend.placement.served_model import ServedModel
 from backend.settings import EngineSettings
 
 # 2 layers of 64 hidden units, 4 heads that share 2 keys, an MLP of 128, 256 words: 106,816 numbers.

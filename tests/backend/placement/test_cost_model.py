@@ -8,7 +8,9 @@ import pytest
 from backend.placement.batch_simulation import Load
 from backend.placement.cost_model import RankSpeed, Rows, StepCost, StepTime
 from backend.placement.device_profile import DeviceProfile, MultiplyRate, Serving
-from backend.placement.layouts import Layout, fit, step_cost
+from backend.placement.fit import fit
+from backend.placement.layout import Layout
+from backend.placement.prediction import step_cost
 from backend.placement.rank_work import chosen_experts
 from backend.quant.weight_format import WeightFormat
 from tests.backend.placement.planned_models import READER, served

@@ -18,9 +18,11 @@ from backend.linear.triton.repack import repack
 from backend.native import absence
 from backend.native import kernels as native
 from backend.placement.batch_simulation import Load
+from backend.placement.fit import fit
 from backend.placement.footprint import Footprint, each_tensor, mlp_unit
 from backend.placement.known_weights import DescribedWeights, HeaderWeights
-from backend.placement.layouts import Layout, ServedModel, fit
+from backend.placement.layout import Layout
+from backend.placement.served_model import ServedModel
 from backend.placement.sharding import split_model
 from backend.quant.kept_weights import KeptWeights
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat

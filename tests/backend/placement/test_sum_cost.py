@@ -3,10 +3,13 @@
 import msgspec
 import pytest
 
-from backend.distributed import one_shot
+from backend.distributed import nodes_parallel, one_shot
+from backend.placement.hop import Hop
 from backend.placement.sum_cost import (
     LEAST_ONE_SHOT_BYTES,
     ONE_SHOT_BYTES,
+    ONE_WAY_BYTES,
+    far_sum_seconds,
     one_shot_limit,
     ring_seconds,
     sum_seconds,
@@ -56,3 +59,26 @@ def test_nvlink_sums_short_messages_in_one_pass() -> None:
 def test_one_pass_is_reckoned_with_as_far_as_ranks_go() -> None:
     assert one_shot.LIMIT_BYTES == ONE_SHOT_BYTES
     assert one_shot.LEAST_LIMIT_BYTES == LEAST_ONE_SHOT_BYTES
+
+
+NETWORK = Hop(1e6, 10)
+CPU = msgspec.structs.replace(HOST, kind="cpu")
+
+
+def test_one_rank_a_node_sends_16_bits_to_all_others() -> None:
+    assert far_sum_seconds(CPU, NETWORK, 1e3, 2, 2) == pytest.approx(10 + 1e-3)
+    assert far_sum_seconds(CPU, NETWORK, 1e3, 4, 4) == pytest.approx(10 + 3e-3)
+
+
+def test_long_sums_of_many_nodes_go_in_pieces() -> None:
+    """Two ways, of 2 (N - 1) / N of the bytes; two nodes have nothing to gain by that."""
+    assert far_sum_seconds(CPU, NETWORK, 1e6, 4, 4) == pytest.approx(20 + 1.5)
+    assert far_sum_seconds(CPU, NETWORK, 1e6, 2, 2) == pytest.approx(10 + 1)
+    assert ONE_WAY_BYTES == nodes_parallel.ONE_WAY_BYTES
+
+
+def test_ranks_of_a_node_sum_first_and_hand_out_last() -> None:
+    """In float32: twice the bytes; a sum on each node before and after."""
+    near_s = sum_seconds(HOST, 2e3, 2)
+    assert far_sum_seconds(CPU, NETWORK, 1e3, 4, 2) == pytest.approx(10 + 2e-3 + 2 * near_s)
+    assert far_sum_seconds(PCIE, NETWORK, 1e3, 4, 2) == pytest.approx(10 + 2e-3 + 2 * near_s)

@@ -57,6 +57,22 @@ def test_best_layout_and_settings_are_found(tmp_path: Path) -> None:
     assert not tuner.outcome.cut_off
 
 
+def test_each_trial_is_named_before_it_is_measured(tmp_path: Path) -> None:
+    """A first trial takes a minute: nothing was to be seen until it was over."""
+    machine, begun = Machine(), list[tuple[str, int]]()
+
+    def begins(name: str) -> None:
+        begun.append((name, len(machine.measured)))
+
+    tuner = tuner_of(tmp_path / "trials", machine, begins=begins)
+    tuner.choose_layout(LAYOUT_CHOICES)
+    assert begun[0] == ("layout, round 1, TP 1 x 2 threads", 0)
+    assert [number for _, number in begun] == list(range(len(machine.measured)))
+    again = list[str]()
+    tuner_of(tmp_path / "trials", machine, begins=again.append).choose_layout(LAYOUT_CHOICES)
+    assert not again
+
+
 def test_losing_layouts_are_measured_once(tmp_path: Path) -> None:
     machine = Machine()
     tuner_of(tmp_path / "trials", machine).choose_layout(LAYOUT_CHOICES)
