@@ -19,7 +19,7 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from gateway.nodes.bundles import PIN, Node, Resources
+from gateway.nodes.bundles import PIN, PINNED, Node, Resources
 from gateway.nodes.ray_part import NodePart
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Reservation:
         nodes, each with a bundle."""
         self.bundle = dict(bundle)
         if node is not None:
-            self.bundle[f"node:{node.address}"] = PIN
+            self.bundle[PINNED + node.address] = PIN
         # What is on one node exchanges through its memory; parts for several are on as many.
         is_free = node is None and count == 1
         self._group = placement_group(
