@@ -12,131 +12,38 @@ import os
 import signal
 import socket
 import sys
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-
-from setproctitle import setproctitle
+from collections.abc import Sequence
 
 from backend.config.errors import ModelError
 from backend.config.identity import model_identity
-from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.ranks.replica import check_group
 from backend.wire.control import (
-    Drain,
     Reload,
-    Stop,
 )
 from gateway.events import Event, GroupFailed, GroupForgotten, WorkerFailed, WorkerServes
-from gateway.layout import GroupPlace, another_place, layout, shape, warn_of_readable_secret
-from gateway.nodes.ray_launcher import RayLauncher, check_ray, cluster_owner
+from gateway.layout import GroupPlace, another_place, layout, shape
 from gateway.notices.banner import compute_text, ready_lines
 from gateway.notices.startup_reporter import StartupReporter
-from gateway.sampling_defaults import ModelSampling, load_sampling_defaults
-from gateway.sandbox.template_check import check_chat_templates
-from gateway.security.exposure import Unguarded, check_guarded
-from gateway.security.key_file import KeyFileError
-from gateway.security.tls import TlsError, TlsFiles
+from gateway.sampling_defaults import ModelSampling
 from gateway.settings import Settings
 from gateway.supervision.channels import ChannelManager
 from gateway.supervision.control_messages import Add, Listing
 from gateway.supervision.control_socket import ControlSocket, control_path
 from gateway.supervision.group_watch import GroupWatch
 from gateway.supervision.groups import Group, GroupState
-from gateway.supervision.incarnation import STOP_SECONDS, Launcher, Starter
+from gateway.supervision.incarnation import Launcher, Starter
 from gateway.supervision.joined_incarnation import JoinedLauncher
-from gateway.supervision.listener import (
-    CannotListen,
-    find_listener,
-    find_management_listener,
-)
-from gateway.supervision.listening import GroupListening, ListeningError
-from gateway.supervision.local_incarnation import LocalLauncher
-from gateway.supervision.operations import LOOK_SECONDS, Operations
+from gateway.supervision.operations import Operations
 from gateway.supervision.recent_lines import RecentLines
+from gateway.supervision.shutdown import Shutdown
 from gateway.supervision.state_changes import StateChanges
 from gateway.supervision.status import group_status, trouble, worker_status
 from gateway.supervision.worker_watchdog import WorkerWatchdog
 from gateway.supervision.workers import Worker
-from gateway.telemetry import logs
 from gateway.telemetry.publisher import Publisher
 
 logger = logging.getLogger(__name__)
-
-# What workers get to tell clients that their answers end here.
-CUT_OFF_SECONDS = 3.0
-
-
-def run(settings: Settings, asked_for: str) -> int:
-    """Serve until a signal; return the exit status.
-
-    asked_for: the model, as the operator named it.
-
-    Raises ModelError, before anything is spawned, for a model that cannot be served.
-    """
-    setproctitle("unisono: supervisor")
-    logs.configure("supervisor", settings.server.log_level, settings.server.log_format)
-    reporter = StartupReporter(settings)
-    server, path = settings.server, Path(settings.engine.model)
-    if server.launcher == "ray":
-        check_ray()
-    config = load_config(path, settings.engine.model_impl, settings.engine.task)
-    check_chat_templates(path, server, has_chats=config.pooling is None)
-    sampling = load_sampling_defaults(
-        path, server.generation_config, server.override_generation_config
-    )
-    if sampling.unused:
-        named = ", ".join(sampling.unused)
-        logger.warning("%s: nothing here does what it says by %s", sampling.source, named)
-    for place in layout(settings):
-        if place.address is None:
-            check_group(config, place.engine)
-    if server.group_secret:
-        warn_of_readable_secret(server.group_secret)
-    try:
-        with find_listener(settings.server) as listener:
-            check_guarded(listener, settings.server)
-            management = find_management_listener(settings.server)
-            is_here = settings.server.launcher == "local"
-            num_own = sum(is_here and place.address is None for place in layout(settings))
-            GroupListening(settings.server).check(num_own)
-            if settings.server.tls_cert or settings.server.tls_key:
-                TlsFiles(settings.server.tls_cert, settings.server.tls_key)
-            listeners = [listener] if management is None else [listener, management]
-            return asyncio.run(serve(settings, config, sampling, listeners, reporter, asked_for))
-    except (CannotListen, Unguarded, KeyFileError, ListeningError, TlsError) as error:
-        reporter.fails(str(error))
-        return 1
-
-
-async def serve(
-    settings: Settings,
-    config: ModelConfig,
-    sampling: ModelSampling,
-    listeners: Sequence[socket.socket],
-    reporter: StartupReporter,
-    asked_for: str = "",
-) -> int:
-    """Run a supervisor in this event loop; return the exit status.
-
-    listeners: where workers serve; the second, if there is one, is the management API's.
-    """
-    launcher = await open_launcher(settings, listeners[0].getsockname()[1], asked_for)
-    return await Supervisor(settings, config, sampling, listeners, reporter, launcher).run()
-
-
-async def open_launcher(settings: Settings, port: int, asked_for: str) -> Launcher:
-    """Make what starts groups. port: where this server listens. Raises ModelError."""
-    if settings.server.launcher == "local":
-        return LocalLauncher(settings.server.hang_seconds, GroupListening(settings.server))
-    launcher = RayLauncher(settings, cluster_owner(port))
-    try:
-        await launcher.open(asked_for)
-    except BaseException:
-        launcher.kill()
-        raise
-    return launcher
 
 
 class Supervisor:
@@ -195,13 +102,18 @@ class Supervisor:
             worker.start()
         watchdog = WorkerWatchdog(self._workers, self._reporter)
         watching = asyncio.create_task(self._watch.run())
+        shutdown = Shutdown(
+            self._workers, self.groups, self._launcher, self._changes, self._reporter
+        )
         try:
             await self._changes.until(lambda: self.is_stopping)
             watchdog.stop()
             watching.cancel()
-            await self._shut_down()
+            self._control.close()
+            seconds = self._settings.server.drain_seconds if self._exit_status is None else 0.0
+            await shutdown.run(seconds, self._signals, has_served=self._has_served)
         finally:
-            self._kill_all()
+            shutdown.kill()
         return self._exit_status or 0
 
     def _on_signal(self, number: signal.Signals) -> None:
@@ -300,7 +212,7 @@ class Supervisor:
         workers = [worker_status(worker) for worker in self._workers]
         return Listing(self._url, os.getpid(), groups, workers)
 
-    # the beginning and the end
+    # the beginning
 
     def _announce(self) -> None:
         """Say so when everything is there for the first time."""
@@ -328,67 +240,3 @@ class Supervisor:
         host, port = self._listener.getsockname()[:2]
         scheme = "https" if self._settings.server.tls_cert else "http"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-    async def _shut_down(self) -> None:
-        """Drain the workers, stop the groups, kill what does not go."""
-        self._control.close()
-        seconds = self._settings.server.drain_seconds if self._exit_status is None else 0.0
-        if self._signals:
-            self._reporter.stops(seconds, has_served=self._has_served)
-        for worker in self._workers:
-            worker.tell(Drain(seconds))
-        for group in self.groups.values():
-            group.retire()
-        hurry = self._signals.count(signal.SIGINT) + 1
-
-        def is_over() -> bool:
-            return self._signals.count(signal.SIGINT) >= hurry or self._is_free_of_workers()
-
-        until_s = time.monotonic() + seconds
-        await self._changes.until(is_over, seconds + STOP_SECONDS)
-        if not self._is_free_of_workers():
-            self._reporter.cuts_off()
-            for worker in self._workers:
-                worker.tell(Drain(0.0))
-            await self._changes.until(self._is_free_of_workers, CUT_OFF_SECONDS)
-        await self._until_unused(until_s, lambda: self._signals.count(signal.SIGINT) >= hurry)
-        for worker in self._workers:
-            worker.tell(Stop())
-        for group in self.groups.values():
-            group.stop()
-        await self._changes.until(self._is_groupless, STOP_SECONDS)
-        self._launcher.close()
-        if await self._changes.until(self._is_childless, STOP_SECONDS):
-            return
-        self._kill_all()
-        await self._changes.until(self._is_childless, STOP_SECONDS)
-
-    async def _until_unused(self, until_s: float, is_over: Callable[[], bool]) -> None:
-        """Wait for what other gateways have in our groups; what is left goes on elsewhere.
-
-        until_s: CLOCK_MONOTONIC seconds.
-        """
-
-        def has_ended() -> bool:
-            return is_over() or not any(group.num_sequences for group in self.groups.values())
-
-        while not has_ended() and (left_s := until_s - time.monotonic()) > 0:
-            await self._changes.until(has_ended, min(LOOK_SECONDS, left_s))
-
-    def _kill_all(self) -> None:
-        """End every child now: the interpreter would wait for those that are left."""
-        for worker in self._workers:
-            worker.kill()
-        for group in self.groups.values():
-            if group.incarnation is not None:
-                group.incarnation.kill()
-        self._launcher.kill()
-
-    def _is_free_of_workers(self) -> bool:
-        return all(worker.child is None for worker in self._workers)
-
-    def _is_childless(self) -> bool:
-        return self._is_free_of_workers() and self._is_groupless() and self._launcher.has_ended
-
-    def _is_groupless(self) -> bool:
-        return all(group.incarnation is None for group in self.groups.values())

@@ -60,6 +60,7 @@ WITHOUT_TORCH = (
 # What the gateway takes from the backend: everywhere, and where else.
 CONTRACTS = {f"backend.{room}" for room in ("wire", "settings", "config", "placement")}
 EXCEPTIONS = {
+    "gateway.start": {"backend.ranks.replica"},
     "gateway.supervisor": {"backend.ranks.replica"},
     "gateway.supervision.incarnation": {"backend.ranks.replica"},
     "gateway.supervision.local_incarnation": {"backend.ranks.local_replica"},
@@ -94,7 +95,7 @@ FLOORS = [
         "security supervision",
         "nodes",
         "service supervisor",
-        "http_server requests service_factory",
+        "http_server requests service_factory start",
         "answers",
         "dialects",
         "endpoints",
@@ -292,7 +293,7 @@ def test_wire_needs_only_the_standard_library_msgspec_and_numpy() -> None:
             assert within(name, "backend.wire") or name.partition(".")[0] in allowed, (module, name)
 
 
-@pytest.mark.parametrize("module", ["gateway.supervisor", "gateway.worker"])
+@pytest.mark.parametrize("module", ["gateway.start", "gateway.worker"])
 def test_gateway_processes_load_neither_torch_nor_transformers(module: str) -> None:
     assert not loaded_by(module) & {"torch", "transformers"}
 

@@ -6,6 +6,7 @@ decides what may follow it. It is landed before one is launched that would wait 
 anyway. Knows the scheduler, the runner and the matchers; no worker.
 """
 
+import select
 import time
 from collections.abc import Sequence as ListLike
 from typing import TYPE_CHECKING
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class Flight:
-    """Launches and lands a lead's steps, in order."""
+    """See Flights in flights.py."""
+
+    tells = False
+    is_full = False
 
     def __init__(self, scheduler: Scheduler, runner: "DeviceRunner", matchers: Matchers) -> None:
         self._scheduler, self._runner, self._matchers = scheduler, runner, matchers
@@ -29,17 +33,14 @@ class Flight:
 
     @property
     def is_flying(self) -> bool:
-        """Whether a step's tokens are still to come."""
         return self._flying is not None
 
     @property
     def step(self) -> int:
-        """The number of the step that flies; 0 for none."""
         return self._flying[0].plan.step if self._flying else 0
 
     @property
     def suspects(self) -> list[SeqKey]:
-        """The newcomers of the step that flies: it may be the one that fails."""
         return self._flying[0].newcomers if self._flying else []
 
     def launch(
@@ -47,14 +48,10 @@ class Flight:
         plan: StepPlan,
         sampled: ListLike[Sequence],
         newcomers: list[SeqKey],
-        started: float,
+        started_s: float,
     ) -> list[Landed]:
-        """Launch the step at hand, and return what has landed meanwhile.
-
-        started: when its planning began, time.monotonic().
-        """
         landed = self.land() if self._runner.waits(plan) else []
-        step = StepUnderWay(plan, list(sampled), newcomers, time.monotonic() - started)
+        step = StepUnderWay(plan, list(sampled), newcomers, time.monotonic() - started_s)
         launched = self._runner.launch(plan)
         landed += self.land()
         self._scheduler.advance(plan)
@@ -63,8 +60,13 @@ class Flight:
             landed += self.land()
         return landed
 
+    def register(self, poll: select.poll) -> None:
+        """The host waits in land()."""
+
+    def arrived(self) -> list[Landed]:
+        return []
+
     def land(self) -> list[Landed]:
-        """Wait for the step that flies, and record its tokens."""
         if self._flying is None:
             return []
         (step, launched), self._flying = self._flying, None

@@ -5,6 +5,7 @@ stream on, and plans the next, of other sequences, while later stages are at it;
 the last stage has told what it drew. Knows the scheduler, the runner and the matchers; no worker.
 """
 
+import select
 import time
 from collections import deque
 from collections.abc import Sequence as ListLike
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 
 class StagedFlight:
-    """Launches and lands a lead's steps, in order."""
+    """See Flights in flights.py."""
+
+    tells = True
 
     def __init__(
         self,
@@ -43,22 +46,22 @@ class StagedFlight:
 
     @property
     def is_flying(self) -> bool:
-        """Whether tokens of some step are still to come."""
         return bool(self._flying)
 
     @property
     def is_full(self) -> bool:
-        """Whether a step must land before another is launched."""
         return len(self._flying) >= self._num_stages
 
     @property
+    def step(self) -> int:
+        return self._flying[0][0].plan.step if self._flying else 0
+
+    @property
     def suspects(self) -> list[SeqKey]:
-        """The newcomers of all steps that fly: one of those may be the one that fails."""
         return [key for step, _ in self._flying for key in step.newcomers]
 
-    def fileno(self) -> int:
-        """Return a descriptor that is readable when a step can land."""
-        return self._drawn.fileno()
+    def register(self, poll: select.poll) -> None:
+        poll.register(self._drawn, select.POLLIN)
 
     def launch(
         self,
@@ -66,16 +69,18 @@ class StagedFlight:
         sampled: ListLike[Sequence],
         newcomers: list[SeqKey],
         started_s: float,
-    ) -> None:
-        """Run the first stage of the step at hand. started_s: when its planning began."""
+    ) -> list[Landed]:
         launched_s = time.monotonic()
         self._runner.run(plan)
         self._scheduler.advance(plan)
         step = StepUnderWay(plan, list(sampled), newcomers, launched_s - started_s)
         self._flying.append((step, launched_s))
+        return []
 
     def land(self) -> list[Landed]:
-        """Record the tokens of the steps that have come through, if any has. Does not wait."""
+        return []  # no rank waits in a sum of all for this one
+
+    def arrived(self) -> list[Landed]:
         return [self._land(drawn_step.decode(payload)) for payload in self._drawn.read()]
 
     def _land(self, drawn: DrawnStep) -> Landed:

@@ -47,4 +47,6 @@ class StepUnderWay:
     ) -> list[tuple[int, SeqOutput]]:
         """Record what was drawn; return what the workers are told."""
         matchers.accept(self.sampled, token_ids)
-        return scheduler.resolve(token_ids, logprobs, prompt_logprobs)
+        outputs = scheduler.resolve(token_ids, logprobs, prompt_logprobs)
+        matchers.keep(lambda key: key in scheduler)
+        return outputs

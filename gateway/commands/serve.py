@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from backend.config.errors import ModelError
-from gateway import client_key, hub, supervisor
+from gateway import client_key, hub, start
 from gateway.commands.found_model import found_model
 from gateway.notices.console import Console
 from gateway.options import SettingsError
@@ -42,7 +42,7 @@ def run(given: Mapping[str, Any]) -> int:
     for note in loaded.notes:
         _complain(note, settings.server, logging.WARNING)
     try:
-        return supervisor.run(with_model_found(settings), settings.engine.model)
+        return start.run(with_model_found(settings), settings.engine.model)
     except (hub.ModelNotFound, ModelError) as error:
         _complain(in_variables(str(error), loaded.sources), settings.server)
         return 1

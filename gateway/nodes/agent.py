@@ -47,6 +47,7 @@ from gateway.nodes.node_messages import (
     Look,
     MeetAt,
     Meets,
+    OtherBuild,
     Placed,
     Ran,
     RankNews,
@@ -74,7 +75,15 @@ END_SECONDS = 20.0
 
 def main() -> int:
     """Read an order from standard input, carry it out; return the exit status."""
-    order = decode_order(_read_order())
+    try:
+        order = decode_order(_read_order())
+    except OtherBuild as error:
+        print(
+            f"unisono: node {socket.gethostname()} runs {build_id()}, the supervisor {error}\n"
+            "install the same version of Unisono on every node",
+            file=sys.stderr,
+        )
+        return 1
     tie(STDIN, os.getpid())
     if select.select([STDIN], [], [], 0)[0]:
         return 1  # whoever started us is gone already
@@ -169,11 +178,6 @@ class Agent:
     def _place(self) -> GroupPlace:
         """Return what to start here. Raises ModelError for what cannot be."""
         order = self._order
-        if (here := build_id()) != order.build:
-            raise ModelError(
-                f"node {self._node} runs {here}, the supervisor {order.build}\n"
-                "install the same version of Unisono on every node"
-            )
         path = model_on_node(order.model_name, order.model_digest, self._node)
         engine = msgspec.structs.replace(order.engine, model=str(path))
         check_group(load_config(Path(path), engine.model_impl, engine.task), engine)

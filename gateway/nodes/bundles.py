@@ -11,6 +11,7 @@ import msgspec
 from backend.settings import EngineSettings
 
 # A sliver of the resource that Ray gives every node under its address pins a bundle there.
+PINNED = "node:"
 PIN = 0.001
 
 Resources = dict[str, float]
@@ -76,9 +77,16 @@ def with_resources(
 def shortage(bundle: Resources, among: list[Node], count: int = 1) -> str:
     """Say which bundle waits, on how many nodes, and what there is."""
     wanted = _amounts(bundle)
-    kinds = [kind for kind in bundle if not kind.startswith("node:")]
+    kinds = [kind for kind in bundle if not kind.startswith(PINNED)]
+    pinned = [kind.removeprefix(PINNED) for kind in bundle if kind.startswith(PINNED)]
     there = "; ".join(f"{node.title} has {_free(node, kinds)}" for node in among) or "no node"
     where = "one node" if count == 1 else f"each of {count} nodes"
+    if pinned:
+        where = f"node {pinned[0]}"
+        there = (
+            "; ".join(f"it has {_free(node, kinds)}" for node in among if node.address == pinned[0])
+            or "it is not there"
+        )
     return f"for {wanted} on {where}; {there}"
 
 

@@ -11,6 +11,7 @@ from backend.settings import EngineSettings
 from backend.wire.control import Budget, Listen, Progress
 from backend.wire.local.heartbeat import Batch, Load
 from backend.wire.messages import Ready
+from gateway.nodes.build import build_id
 from gateway.supervision.control_messages import RankView
 from gateway.supervision.fault import Fault
 
@@ -21,8 +22,8 @@ class LaunchOrder(msgspec.Struct, frozen=True):
     home: (host, port) where it calls; secret: what both sides know, never sent. number, epoch: of
     the group. listen: by which secret and certificate workers are let in, and host, port: where
     (the address that reaches home, if empty; any free port, if 0). hang_s: silence after which
-    either side is lost. build: of the supervisor's code. model_name: what the model was asked for
-    by; model_digest: of its files. part: of a group on several nodes, which part this is.
+    either side is lost. model_name: what the model was asked for by; model_digest: of its files.
+    part: of a group on several nodes, which part this is.
     """
 
     home: tuple[str, int]
@@ -34,7 +35,6 @@ class LaunchOrder(msgspec.Struct, frozen=True):
     group_name: str
     listen: Listen
     hang_s: float
-    build: str
     host: str = ""
     port: int = 0
     model_name: str = ""
@@ -163,5 +163,21 @@ FromAgent = Placed | Meets | Ran | RankNews | GroupIsReady | Look | Said | Fault
 encode = msgspec.msgpack.Encoder().encode
 decode_to_agent = msgspec.msgpack.Decoder(ToAgent).decode
 decode_from_agent = msgspec.msgpack.Decoder(FromAgent).decode
-encode_order = encode
-decode_order = msgspec.msgpack.Decoder(LaunchOrder).decode
+_decode_order = msgspec.msgpack.Decoder(LaunchOrder).decode
+
+
+class OtherBuild(Exception):
+    """An order is of other code than this; the message says of which."""
+
+
+def encode_order(order: LaunchOrder) -> bytes:
+    """Return an order behind the build of who gives it, which another build can read, too."""
+    return build_id().encode() + b"\n" + encode(order)
+
+
+def decode_order(data: bytes) -> LaunchOrder:
+    """Return an order that this very code has encoded. Raises OtherBuild."""
+    build, _, order = data.partition(b"\n")
+    if build != build_id().encode():
+        raise OtherBuild(build.decode(errors="replace"))
+    return _decode_order(order)

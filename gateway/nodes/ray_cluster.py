@@ -6,6 +6,7 @@ through Ray. Used by the placer's process alone.
 """
 
 import logging
+import socket
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from gateway.nodes.bundles import PIN, Node, Resources
+from gateway.nodes.bundles import PIN, PINNED, Node, Resources
 from gateway.nodes.ray_part import NodePart
 
 logger = logging.getLogger(__name__)
@@ -35,8 +36,16 @@ def join(address: str) -> None:
 
 
 def own_address() -> str:
-    """This machine's address in the cluster."""
-    return str(ray.util.get_node_ip_address())
+    """This machine's address, as the cluster's head is reached from it.
+
+    Ray's own answer is read from a file of the session, by Ray 2.53 and older even if that is of
+    another node which shares the folder.
+    """
+    head = ray.get_runtime_context().gcs_address.rpartition(":")[0].strip("[]")
+    family = socket.AF_INET6 if ":" in head else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((head, 1))  # nothing is sent
+        return str(probe.getsockname()[0])
 
 
 def nodes() -> list[Node]:
@@ -76,7 +85,7 @@ class Reservation:
         nodes, each with a bundle."""
         self.bundle = dict(bundle)
         if node is not None:
-            self.bundle[f"node:{node.address}"] = PIN
+            self.bundle[PINNED + node.address] = PIN
         # What is on one node exchanges through its memory; parts for several are on as many.
         is_free = node is None and count == 1
         self._group = placement_group(

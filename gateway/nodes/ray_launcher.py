@@ -12,7 +12,6 @@ from pathlib import Path
 
 from backend.config.errors import ModelError
 from gateway.layout import GroupPlace
-from gateway.nodes.build import build_id
 from gateway.nodes.home import Home
 from gateway.nodes.model_files import model_digest
 from gateway.nodes.ray_placer import RayPlacer
@@ -62,7 +61,7 @@ class RayLauncher:
         digest = model_digest(Path(self._settings.engine.model))
         path = Path(model_name).expanduser()
         name = str(path.absolute()) if model_name and path.exists() else model_name
-        model = RemoteModel(name, digest, build_id())
+        model = RemoteModel(name, digest)
         self._remote = RemoteLauncher(self._home, self._placer, model, server, listening)
         logger.info("groups run on a Ray cluster of %s", self._placer.cluster)
 

@@ -34,7 +34,8 @@ class NodePart:
         environment = os.environ | {"PYTHONPATH": _with_root(os.environ.get("PYTHONPATH", ""))}
         with tempfile.TemporaryFile() as words:
             agent = subprocess.Popen(
-                [sys.executable, "-m", "gateway.nodes.agent"],
+                # -P: our code, whatever lies in the folder that Ray was started in.
+                [sys.executable, "-P", "-m", "gateway.nodes.agent"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=words,

@@ -21,7 +21,6 @@ class RemoteModel:
 
     name: str
     digest: str
-    build: str
 
 
 class RemoteLauncher:
@@ -57,7 +56,6 @@ class RemoteLauncher:
             listen=listen,
             port=port,
             hang_s=self._hang_s,
-            build=self._model.build,
             model_name=self._model.name,
             model_digest=self._model.digest,
         )

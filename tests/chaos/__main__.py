@@ -20,6 +20,9 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=4.0, help="seconds between attacks, at most")
     parser.add_argument("--nodes", type=int, default=0, help="groups on so many Ray nodes")
     parser.add_argument(
+        "--over", choices=["tp", "pp"], default="", help="each group on two of them"
+    )
+    parser.add_argument(
         "--attacks", nargs="*", choices=[*WEIGHTS, *NODE_WEIGHTS], default=[], metavar="NAME"
     )
     parser.add_argument(
@@ -43,7 +46,7 @@ def main() -> int:
     )
     with contextlib.ExitStack() as stack:
         if asked.nodes:
-            server, nodes = stack.enter_context(chaos_nodes(asked.nodes))
+            server, nodes = stack.enter_context(chaos_nodes(asked.nodes, asked.over))
         else:
             server, nodes = stack.enter_context(chaos_server()), []
         report = run(plan, server, nodes)

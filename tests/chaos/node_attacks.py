@@ -69,7 +69,7 @@ class NodeAttacker(Attacker):
             self._log.add("SIGKILL", f"{kind} of {node.machine.address}")
             os.kill(pid, signal.SIGKILL)
         if kind == "raylet":
-            await asyncio.to_thread(self._restart, node)
+            await asyncio.to_thread(node.start_anew)
 
     async def _freeze(self) -> None:
         node = self._rng.choice(self._nodes[1:])
@@ -91,11 +91,4 @@ class NodeAttacker(Attacker):
 
     def _restart_if_gone(self, node: RayNode) -> None:
         if not node.is_up:
-            self._restart(node)
-
-    def _restart(self, node: RayNode) -> None:
-        """As the node's service manager does."""
-        node.kill_ray()
-        node.stop()
-        node.start(1)
-        node.wait()
+            node.start_anew()

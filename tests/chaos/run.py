@@ -97,11 +97,21 @@ def chaos_server() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def chaos_nodes(num_nodes: int) -> Iterator[tuple[Server, list[RayNode]]]:
-    """Two workers on the first of some Ray nodes, and a group of one rank on each."""
-    with tempfile.TemporaryDirectory() as directory, ray_cluster(num_nodes, num_cpus=1) as nodes:
+def chaos_nodes(num_nodes: int, over: str = "") -> Iterator[tuple[Server, list[RayNode]]]:
+    """Two workers on the first of some Ray nodes, and as many groups.
+
+    Each has one rank; or two on two nodes, which share each layer, or the layers, as over says: tp
+    or pp.
+    """
+    num_ranks = 2 if over else 1
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        ray_cluster(num_nodes, num_cpus=num_ranks) as nodes,
+    ):
         model = write_tiny_llama(Path(directory) / "tiny", max_model_len=2048)
         settings = f"--workers {NUM_WORKERS} --dp {num_nodes} {COMMON} --threads 1".split()
+        if over:
+            settings += [f"--{over}", "2", "--nodes", "2"]
         # A silence is taken for a loss after so long; on two cores Ray's start may take three.
         settings += ["--hang-seconds", "6"]
         with ray_server(nodes, model, *settings) as server:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from backend.settings import EngineSettings
 from gateway.layout import GroupPlace
-from gateway.nodes.build import build_id
 from gateway.nodes.home import Home
 from gateway.nodes.model_files import model_digest
 from gateway.nodes.node_messages import LaunchOrder, encode_order
@@ -78,7 +77,7 @@ async def group(
     server = ServerSettings(group_tls_cert=certificate, group_tls_key=key)
     listening = GroupListening(server)
     home = Home(host, 0, listening.certificate, listening.key)
-    told = RemoteModel(engine.model, model_digest(Path(engine.model)), build_id())
+    told = RemoteModel(engine.model, model_digest(Path(engine.model)))
     launcher = RemoteLauncher(home, placer, told, server, listening)
     incarnation = launcher.launch(0, EPOCH, GroupPlace(engine, 0), owner)
     try:

@@ -38,13 +38,17 @@ def why_no_ray() -> str:
 
 
 class RayNode:
-    """One machine's part of the cluster. The first is the head."""
+    """One machine's part of the cluster. The first is the head.
+
+    within: what goes before Ray's command line at the next start, and becomes it.
+    """
 
     def __init__(self, machine: Machine, head: Machine, folder: Path) -> None:
         self.machine = machine
         self._head = head
         self._folder = folder
         self._log = folder / f"{machine.name}.log"
+        self.within: list[str] = []
         self._num_cpus = 0
         self._log_start = 0  # of what Ray says since it was last started
         self._process: subprocess.Popen[bytes] | None = None
@@ -57,7 +61,8 @@ class RayNode:
             role = ["--head", "--port", str(RAY_PORT), "--include-dashboard", "false"]
             role += ["--temp-dir", str(self._folder)]
         command = [
-            *self.machine.within, sys.executable, "-m", "ray.scripts.scripts", "start", *role,
+            *self.machine.within, *self.within,
+            sys.executable, "-m", "ray.scripts.scripts", "start", *role,
             "--node-ip-address", self.machine.address, "--num-cpus", str(num_cpus),
             "--object-store-memory", str(OBJECT_STORE_BYTES), "--include-log-monitor", "false",
             "--block",
@@ -106,6 +111,13 @@ class RayNode:
             return self.is_up
 
         wait_until(is_up, RAY_START_SECONDS, f"Ray is up on {self.machine.name}")
+
+    def start_anew(self) -> None:
+        """As a service manager does: end it, start it, and wait until it is up."""
+        self.kill_ray()
+        self.stop()
+        self.start(self._num_cpus)
+        self.wait()
 
     def stop(self) -> None:
         """End what Ray runs here, and wait for it."""

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(why_no_ray()), reason=why
 
 SETTINGS = ("--exact", "--threads", "1", "--kv-cache-bytes", "8000000")
 
+
+Act = Callable[[RayNode], None]
 
 # What is promised for anything that vanishes.
 DETECTION_SECONDS = 11.0
@@ -67,23 +70,56 @@ def test_two_nodes_answer_as_one_machine_and_outlive_a_raylet(
 
 
 @pytest.mark.slow
-def test_stages_on_two_nodes_answer_and_die_as_one(
-    tiny_model: Path, tiny_exact_server: Server, tmp_path: Path
+@pytest.mark.parametrize("kind", ["--tp", "--pp"])
+def test_group_over_two_nodes_answers_and_dies_as_one(
+    tiny_model: Path, tmp_path: Path, kind: str
 ) -> None:
-    requests = requests_of(6, 200)
-    expected = ask_all(tiny_exact_server.url, requests)
+    requests = requests_of(6, 600)
+    with Server(tiny_model, "--exact", kind, "2") as here:
+        expected = ask_all(here.url, requests)
     socket = tmp_path / "ctl.sock"
-    flags = (*SETTINGS, "--pp", "2", "--nodes", "2", "--control-socket", socket)
+    flags = (*SETTINGS, kind, "2", "--nodes", "2", "--control-socket", socket)
     with ray_cluster(2, num_cpus=1) as nodes, ray_server(nodes, tiny_model, *flags) as server:
         [group] = groups_of(socket)
         assert "10.77.0.1" in group.node and "10.77.0.2" in group.node
         assert len(group.ranks) == 2
         assert ask_all(server.url, requests) == expected
-        assert ask_all(server.url, requests, disturb=lambda: kill_actor(nodes[1])) == expected
+        for harm in (kill_agent, kill_actor, cut):
+            took_s: list[float] = []
+            disturb = partial(harm_and_heal, nodes[1], harm, socket, took_s)
+            # There is no other group: its requests wait until it is placed again.
+            assert ask_all(server.url, requests, disturb) == expected, harm.__name__
+            assert 0 < took_s[0] < DETECTION_SECONDS, harm.__name__
+
+
+def harm_and_heal(node: RayNode, harm: Act, socket: Path, took_s: list[float]) -> None:
+    """Do harm to a node, note after how long a fault was told, and give the node back."""
+    harmed_s = time.time()
+
+    def told() -> list[float]:
+        faults = [group.last_fault for group in groups_of(socket)]
+        return [fault.at - harmed_s for fault in faults if fault and fault.at > harmed_s]
+
+    harm(node)
+    wait_until(lambda: bool(told()), 2 * DETECTION_SECONDS, "the loss is known")
+    took_s += told()
+    mend(node)
+    if not node.is_up:
+        node.start_anew()
 
 
 def kill_actor(node: RayNode) -> None:
-    for pid in node.pids_of("ray::NodePart"):
+    kill(node, "ray::NodePart")
+
+
+def kill_agent(node: RayNode) -> None:
+    kill(node, "unisono: node agent")
+
+
+def kill(node: RayNode, part: str) -> None:
+    pids = node.pids_of(part)
+    assert pids
+    for pid in pids:
         os.kill(pid, signal.SIGKILL)
 
 
@@ -107,9 +143,6 @@ def restart_ray(node: RayNode) -> None:
     """As a service manager does, once Ray there has noticed that it was given up."""
     node.stop()
     node.start(1)
-
-
-Act = Callable[[RayNode], None]
 
 
 @pytest.mark.slow
@@ -169,13 +202,41 @@ def refused_on(node: RayNode, model: Path, *flags: str) -> str:
 
 
 @pytest.mark.slow
+def test_frozen_raylet_harms_no_request(
+    tiny_model: Path, tiny_exact_server: Server, tmp_path: Path
+) -> None:
+    """Its cluster gives the node up, though what runs there may run on until Ray says so."""
+    requests = requests_of(6, 3000)
+    expected = ask_all(tiny_exact_server.url, requests)
+    socket = tmp_path / "ctl.sock"
+    flags = (*SETTINGS, "--dp", "2", "--control-socket", socket)
+    with ray_cluster(2, num_cpus=1) as nodes, ray_server(nodes, tiny_model, *flags) as server:
+        [raylet] = nodes[1].pids_of("raylet/raylet")
+        disturb = partial(os.kill, raylet, signal.SIGSTOP)
+        assert ask_all(server.url, requests, disturb) == expected
+        wait_until(
+            lambda: any(group.state != "ready" for group in groups_of(socket)),
+            PLACING_SECONDS,
+            "Ray has given the node up",
+        )
+        assert ask_all(server.url, requests) == expected, "one group is left"
+        nodes[1].start_anew()
+        wait_until(
+            lambda: all(group.state == "ready" for group in groups_of(socket)),
+            PLACING_SECONDS,
+            "the group is placed again",
+        )
+        assert ask_all(server.url, requests) == expected
+
+
+@pytest.mark.slow
 def test_nodes_are_chosen_named_and_given_back(tiny_model: Path, tmp_path: Path) -> None:
     socket = tmp_path / "ctl.sock"
     with ray_cluster(2, num_cpus=1) as nodes:
         assert "no Ray cluster at 10.77.0.1:9" in refused_on(
             nodes[0], tiny_model, "--ray-address", "10.77.0.1:9"
         )
-        here = ("--ray-address", f"10.77.0.1:{RAY_PORT}", "--placement-seconds", "5")
+        here = ("--ray-address", f"10.77.0.1:{RAY_PORT}", "--placement-seconds", "20")
         words = refused_on(nodes[0], tiny_model, *here, "--threads", "4")
         assert "group 0 waits for 4 CPU on one node; " in words
         assert "(10.77.0.2) has 1 of 1 CPU free" in words

@@ -26,7 +26,6 @@ ORDER = LaunchOrder(
     group_name="primary",
     listen=Listen(bytes(32), 7),
     hang_s=10.0,
-    build="this",
     model_name="org/large",
 )
 

@@ -48,6 +48,10 @@ def test_node_is_found_by_name_address_and_id() -> None:
 
 
 def test_shortage_names_the_bundle_and_what_there_is() -> None:
-    words = shortage({"CPU": 4.0, "GPU": 1.0, "node:10.0.0.1": 0.001}, [node(1, free=3)])
+    words = shortage({"CPU": 4.0, "GPU": 1.0}, [node(1, free=3)])
     assert words == "for 4 CPU, 1 GPU on one node; host1 (10.0.0.1) has 3 of 8 CPU, 0 of 0 GPU free"
+    pinned = {"CPU": 4.0, "node:10.0.0.1": 0.001}
+    words = shortage(pinned, [node(1, free=3), node(2, free=8)])
+    assert words == "for 4 CPU on node 10.0.0.1; it has 3 of 8 CPU free"
+    assert shortage(pinned, [node(2, free=8)]) == "for 4 CPU on node 10.0.0.1; it is not there"
     assert shortage({"CPU": 1.0}, []) == "for 1 CPU on one node; no node"

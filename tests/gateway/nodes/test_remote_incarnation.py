@@ -106,7 +106,7 @@ class World:
         """certificate, key: files."""
         self.placer = FakePlacer()
         self.owner = Owner(has_served)
-        model = RemoteModel("model", "digest", "build")
+        model = RemoteModel("model", "digest")
         server = ServerSettings(
             hang_seconds=hang_s,
             placement_seconds=0.01,
