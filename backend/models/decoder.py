@@ -113,7 +113,7 @@ class Decoder:
         if passes.recorded and _are_decodes(batch):
             inputs = passes.writers.inputs(self._ops, self._turns, batch)
             turned = [part for rotation in inputs.rotations for part in rotation]
-            given = StepGiven([x, *turned], inputs.plans)
+            given = StepGiven([x, *turned], inputs.plans, batch.states)
             return passes.recorded.run(given, lambda: self._run_decodes(x, inputs, batch, kv_cache))
         return self.forward_from(x, batch, kv_cache)
 
@@ -184,7 +184,7 @@ class Decoder:
         if self._norm:
             x = self._norm.forward(x, delta)[1]
         elif delta is not None:
-            x = x + delta
+            x = self._ops.add(x, delta)
         return x if self._project_out is None else self._project_out.apply(x)
 
     def _passes_over(self, kv_cache: KVCache) -> "_Passes":
@@ -294,6 +294,7 @@ class DecoderLayer:
         def norm(name: str) -> NormLayer:
             return NormLayer(loader, name, config.spec.norm, context.ops)
 
+        self._ops = context.ops
         self._places = layer.norms
         self._scale = layer.residual_scale
         if layer.norms != "after" and (layer.attention or layer.state):
@@ -347,9 +348,9 @@ class DecoderLayer:
                     inner = self._beside.forward(inner, x)
                 return x, self._scaled(self._mlp_norm.forward(inner)[1])
             case "after":
-                x = x if delta is None else x + delta
+                x = x if delta is None else self._ops.add(x, delta)
                 attended = self._attention_norm.forward(self._mix(x, step))[1]
-                x = _wanted(x, step) + self._scaled(attended)
+                x = self._ops.add(_wanted(x, step), self._scaled(attended))
                 return x, self._scaled(self._mlp_norm.forward(self._feed(x))[1])
             case "after_sum":
                 attended = self._scaled(self._mix(x, step))
@@ -363,7 +364,7 @@ class DecoderLayer:
                     normed = _wanted(normed, step)
                 else:
                     normed = self._post_norm.forward(x)[1]
-                return x, self._scaled(mixed + self._feed(normed))
+                return x, self._scaled(self._ops.add(mixed, self._feed(normed)))
 
     def _mix(self, x: Tensor, step: LayerStep) -> Tensor:
         """Return what attention gives, or the state mixer, or the sum of both."""
@@ -376,14 +377,14 @@ class DecoderLayer:
             return mixed
         assert step.state is not None
         state = self._state.forward(x, step.state)
-        return state if mixed is None else mixed + state
+        return state if mixed is None else self._ops.add(mixed, state)
 
     def _feed(self, x: Tensor) -> Tensor:
         assert self._mlp is not None
         return self._mlp.forward(x)
 
     def _scaled(self, x: Tensor) -> Tensor:
-        return x if self._scale == 1.0 else x * self._scale
+        return x if self._scale == 1.0 else self._ops.scale(x, self._scale)
 
 
 def _build_attention(
