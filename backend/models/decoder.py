@@ -111,10 +111,14 @@ class Decoder:
         x = self._embedding.forward(batch.input_ids, batch.positions)  # [T, hidden]
         passes = self._passes_over(kv_cache)
         if passes.recorded and _are_decodes(batch):
-            inputs = passes.writers.inputs(self._ops, self._turns, batch)
+            told = self._per_layer.forward(batch.input_ids, x) if self._per_layer else None
+            inputs = passes.all.inputs(self._ops, self._turns, batch)
             turned = [part for rotation in inputs.rotations for part in rotation]
-            given = StepGiven([x, *turned], inputs.plans, batch.states)
-            return passes.recorded.run(given, lambda: self._run_decodes(x, inputs, batch, kv_cache))
+            tensors = [x, *turned] if told is None else [x, told, *turned]
+            given = StepGiven(tensors, inputs.plans, batch.states)
+            return passes.recorded.run(
+                given, lambda: self._run_decodes(x, told, inputs, batch, kv_cache)
+            )
         return self.forward_from(x, batch, kv_cache)
 
     def forward_from(self, x: Tensor, batch: Batch, kv_cache: KVCache) -> Tensor:
@@ -143,11 +147,11 @@ class Decoder:
         return self._end(x, delta)
 
     def _run_decodes(
-        self, x: Tensor, inputs: StepInputs, batch: Batch, kv_cache: KVCache
+        self, x: Tensor, told: Tensor | None, inputs: StepInputs, batch: Batch, kv_cache: KVCache
     ) -> Tensor:
         """Run all layers where every token is read. x: [T, hidden]."""
         layers = self._stage.layers
-        return self._end(*self._run(layers, (x, None), None, inputs, batch, kv_cache, None))
+        return self._end(*self._run(layers, (x, None), told, inputs, batch, kv_cache, None))
 
     def _run(
         self,
@@ -189,12 +193,13 @@ class Decoder:
 
     def _passes_over(self, kv_cache: KVCache) -> "_Passes":
         if (found := self._passes.get(kv_cache)) is None:
-            is_whole = self._stage.size == 1 and not self._readers and not self._per_layer
-            is_recorded = self._context.records_decodes and is_whole and not self._spec.sees_ahead
+            is_whole = self._stage.size == 1 and not self._spec.sees_ahead
             found = self._passes[kv_cache] = _Passes(
-                InputLayout(self._kinds, self._writers, kv_cache, self._context.dtype),
-                InputLayout(self._kinds, self._readers, kv_cache, self._context.dtype),
-                RecordedSteps() if is_recorded else None,
+                *(
+                    InputLayout(self._kinds, layers, kv_cache, self._context.dtype)
+                    for layers in (self._writers, self._readers, self._stage.layers)
+                ),
+                RecordedSteps() if is_whole and self._context.records_decodes else None,
             )
         return found
 
@@ -224,11 +229,12 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True)
 class _Passes:
-    """What is known of steps over one cache: what layers share that keep something, and those that
-    do not; and, where decodes can be recorded, all layers of those."""
+    """What is known of steps over one cache: what layers share that keep something, those that do
+    not, and all; and, where they can be recorded, those of decodes."""
 
     writers: InputLayout
     readers: InputLayout
+    all: InputLayout
     recorded: RecordedSteps | None
 
 

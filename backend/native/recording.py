@@ -135,9 +135,10 @@ class Recording:
                 raise NotRecordable(f"{name} has {rows} rows of {self.rows}")
         fields = np.frombuffer(content, np.int64).tolist()
         first = len(self._words)
+        is_planned = any(getattr(call.struct, label) for label in operation.planned)
         planned: list[int] = []
         for place, (label, value) in enumerate(zip(operation.fields, fields, strict=True), first):
-            if label in operation.planned:
+            if label in operation.planned and is_planned:
                 planned.append(place)
                 value = 0
             elif label == operation.rows:

@@ -13,7 +13,7 @@ void LEVEL(add_layer_norm)(const AddLayerNorm *a);
 
 /* Rotate queries and keys, in place; write keys and values to their slots. qkv: [T, Hq + 2 Hkv, D],
    `stride` numbers from a token to the next; cos, sin: [T, D], the first half of sin negated; cache: as
-   in attention.h, of kv_bits; slot_mapping: [T]. D is a multiple of 16. */
+   in attention.h, of kv_bits; slot_mapping: [T]; without KV heads neither counts. D is a multiple of 16. */
 void LEVEL(rotate_store)(const RotateStore *r);
 
 /* Divide each head by its root mean square, in place, and multiply it by the weight, [D], if there is

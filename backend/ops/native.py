@@ -209,15 +209,13 @@ class NativeOps(NativeGateOps, NativeExpertOps, NativeConvOps, NativeDeltaOps, N
     def rotate(self, heads: Tensor, rotation: Rotation) -> None:
         cos, sin = rotation
         tokens, num_heads, dim = heads.shape
-        # No KV heads: nothing is stored, and no slot counts.
-        slots = torch.zeros(tokens, dtype=torch.int32)
+        # No KV heads: nothing is stored.
         kernels.rotate_store(
             calls.RotateStore(
                 qkv=heads.data_ptr(),
                 stride=num_heads * dim,
                 cos=cos.data_ptr(),
                 sin=sin.data_ptr(),
-                slot_mapping=slots.data_ptr(),
                 tokens=tokens,
                 num_heads=num_heads,
                 num_kv_heads=0,

@@ -17,6 +17,7 @@ from backend.ops.recorded_steps import RecordedSteps
 from backend.step import PlannedSequence, StepPlan, build_plan
 from tests.backend.models.delta_cases import DELTA, DELTA_EXPERTS
 from tests.backend.models.family_cases import FamilyCase, TinyModel
+from tests.backend.models.gemma4_cases import SMALL
 from tests.backend.models.mamba_cases import LONG_MAMBAS
 from tests.backend.models.state_cases import LONG
 from tests.backend.models.test_own_kernels import _GPT, _SIZES
@@ -45,7 +46,8 @@ _NEOX = _GPT | {"intermediate_size": 96, "max_position_embeddings": 4096}
 # Biases; norms of queries and keys; windows that are shorter than contexts, and softcaps, norms
 # around, gates by tanh; two kinds of layers and ropes; a part of each head that turns. LayerNorm,
 # gelu and layers side by side; multipliers. Experts with a shared one and its gate, and by groups
-# with a correction; sinks. Delta nets, state spaces beside attention, short convolutions.
+# with a correction; sinks. Delta nets, state spaces beside attention, short convolutions. What
+# layers are told of each token, and layers that see the keys of others.
 RECORDED = {
     "llama": FamilyCase("LlamaForCausalLM", _PLAIN, is_whole=True),
     "qwen2": FamilyCase("Qwen2ForCausalLM", _PLAIN, is_whole=True),
@@ -79,6 +81,18 @@ RECORDED = {
     ),
     "qwen3_5": _longer(FamilyCase("Qwen3_5ForCausalLM", _PLAIN | DELTA)),
     "qwen3_5_moe": _longer(FamilyCase("Qwen3_5MoeForCausalLM", _PLAIN | DELTA | DELTA_EXPERTS)),
+    "gemma4": FamilyCase(
+        "Gemma4ForCausalLM",
+        _PLAIN
+        | SMALL
+        | {
+            "head_dim": 16,
+            "global_head_dim": 32,
+            "sliding_window": 41,
+            "hidden_size_per_layer_input": 32,
+        },
+        is_whole=True,
+    ),
     "falcon_h1": _longer(LONG_MAMBAS["falcon_h1"]),
     "nemotron_h": _longer(LONG_MAMBAS["nemotron_h"]),
     "lfm2": _longer(LONG["lfm2"]),
