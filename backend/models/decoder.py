@@ -194,13 +194,12 @@ class Decoder:
     def _passes_over(self, kv_cache: KVCache) -> "_Passes":
         if (found := self._passes.get(kv_cache)) is None:
             is_whole = self._stage.size == 1 and not self._spec.sees_ahead
-            found = self._passes[kv_cache] = _Passes(
-                *(
-                    InputLayout(self._kinds, layers, kv_cache, self._context.dtype)
-                    for layers in (self._writers, self._readers, self._stage.layers)
-                ),
-                RecordedSteps() if is_whole and self._context.records_decodes else None,
+            writers, readers, own = (
+                InputLayout(self._kinds, layers, kv_cache, self._context.dtype)
+                for layers in (self._writers, self._readers, self._stage.layers)
             )
+            recorded = RecordedSteps() if is_whole and self._context.records_decodes else None
+            found = self._passes[kv_cache] = _Passes(writers, readers, own, recorded)
         return found
 
     def logits(self, hidden: Tensor) -> Tensor:
