@@ -72,9 +72,11 @@ class SelfAttention:
     def forward(self, x: Tensor, step: AttentionStep) -> Tensor:
         """[T, hidden] -> [T, hidden], or [n, hidden] of the tokens that are wanted."""
         # [T, (Hq + 2 Hkv) * D] -> [T, Hq + 2 Hkv, D]; of a layer that shares keys, [T, Hq, D]
-        qkv = self._qkv.forward(x).view(x.shape[0], -1, self._dim)
+        projected = self._qkv.forward(x)
+        qkv = projected.view(x.shape[0], -1, self._dim)
         if self._is_gated:
-            gate, qkv = qkv[:, : self._num_heads], qkv[:, self._num_heads :]
+            gate = projected[:, : self._num_heads * self._dim]
+            qkv = qkv[:, self._num_heads :]
         if self._k_eq_v:
             qkv = torch.cat((qkv, qkv[:, self._num_heads :]), 1)
         rotation = step.rotation
@@ -97,9 +99,9 @@ class SelfAttention:
             queries *= query_scale(self._query_scaling, step.positions).to(queries.dtype)
         out = self._ops.attention(queries, step.cache, step.plan, self._sinks).flatten(1)
         if self._is_gated:
-            out = (out * torch.sigmoid(gate.flatten(1).float())).to(out.dtype)
+            out = self._ops.gate_by(gate, out, "sigmoid")
         out = self._o.forward(out if step.wanted is None else out.index_select(0, step.wanted))
-        return out if self._out_scale == 1.0 else out * self._out_scale
+        return out if self._out_scale == 1.0 else self._ops.scale(out, self._out_scale)
 
     def _turn(self, qkv: Tensor, rotation: Rotation) -> Rotation:
         """Turn queries and keys, in place. Returns how they turn from then on: not at all."""

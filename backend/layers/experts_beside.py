@@ -18,6 +18,7 @@ class ExpertsBeside:
     ) -> None:
         """loader: of the layer."""
         norm, ops = config.spec.norm, context.ops
+        self._ops = ops
         self._experts = MixtureOfExperts(loader.at("mlp"), experts, context)
         self._dense_norm = NormLayer(loader, "mlp_dense_norm", norm, ops)
         self._input_norm = NormLayer(loader, "experts_input_norm", norm, ops)
@@ -26,4 +27,5 @@ class ExpertsBeside:
     def forward(self, dense: Tensor, x: Tensor) -> Tensor:
         """dense: what the MLP gives; x: the stream before its norm. [T, hidden] -> [T, hidden]."""
         mixed = self._experts.forward(self._input_norm.forward(x)[1], routed=x)
-        return self._dense_norm.forward(dense)[1] + self._output_norm.forward(mixed)[1]
+        beside = self._output_norm.forward(mixed)[1]
+        return self._ops.add(self._dense_norm.forward(dense)[1], beside)

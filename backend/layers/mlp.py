@@ -32,7 +32,7 @@ class DenseMLP:
     def forward(self, x: Tensor) -> Tensor:
         """[T, hidden] -> [T, hidden], the same on every rank."""
         out = self._down.forward(self._activated(x))
-        return out if self._scale == 1.0 else out * self._scale
+        return out if self._scale == 1.0 else self._ops.scale(out, self._scale)
 
     def partial(self, x: Tensor) -> Tensor:
         """[T, hidden] -> what is this rank's of it, [T, hidden], to be summed; of no bias."""

@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor
 
 from backend.config.model_config import ModelConfig
@@ -56,9 +55,8 @@ class LayerTail:
             self._gate = loader.pack("per_layer.gate.weight")
             self._proj = loader.pack("per_layer.proj.weight")
             self._norm = NormLayer(loader, "per_layer.norm", config.spec.norm, context.ops)
-        self._scalar = (
-            float(loader.take("layer_scalar.weight").item()) if layer.has_scalar else None
-        )
+        self._has_scalar = layer.has_scalar
+        self._scalar = float(loader.take("layer_scalar.weight").item()) if layer.has_scalar else 1.0
 
     def forward(
         self, x: Tensor, delta: Tensor | None, inputs: Tensor | None
@@ -67,14 +65,13 @@ class LayerTail:
 
         inputs: what the layer is told of the tokens, [T, width].
         """
-        if self._told is None and self._scalar is None:
+        if self._told is None and not self._has_scalar:
             return x, delta
         if delta is not None:
-            x = x + delta
+            x = self._ops.add(x, delta)
         if self._told:
             assert inputs is not None
-            told = self._ops.gate_mul(
-                torch.cat((self._gate.apply(x), inputs), 1), self._told.activation
-            )
-            x = x + self._norm.forward(self._proj.apply(told))[1]
-        return (x if self._scalar is None else x * self._scalar), None
+            told = self._ops.gate_by(self._gate.apply(x), inputs, self._told.activation)
+            normed = self._norm.forward(self._proj.apply(told))[1]
+            return self._ops.add(x, normed, self._scalar), None
+        return self._ops.scale(x, self._scalar), None

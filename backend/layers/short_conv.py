@@ -22,10 +22,11 @@ class ShortConvolution:
         """[T, hidden] -> [T, hidden], or [n, hidden] of the tokens that are wanted."""
         b, c, x = self._in.forward(x).chunk(3, dim=-1)  # [T, channels] each
         (state,) = step.states
-        out = self._ops.causal_conv(b * x, self._taps, self._bias, state, step.segments, None)
+        bx = self._ops.gate_by(b, x, "linear")
+        out = self._ops.causal_conv(bx, self._taps, self._bias, state, step.segments, None)
         if step.wanted is not None:
             out, c = out.index_select(0, step.wanted), c.index_select(0, step.wanted)
-        return self._out.forward(c * out)
+        return self._out.forward(self._ops.gate_by(c, out, "linear"))
 
 
 def read_taps(loader: WeightLoader, name: str) -> Tensor:

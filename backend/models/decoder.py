@@ -111,10 +111,14 @@ class Decoder:
         x = self._embedding.forward(batch.input_ids, batch.positions)  # [T, hidden]
         passes = self._passes_over(kv_cache)
         if passes.recorded and _are_decodes(batch):
-            inputs = passes.writers.inputs(self._ops, self._turns, batch)
+            told = self._per_layer.forward(batch.input_ids, x) if self._per_layer else None
+            inputs = passes.all.inputs(self._ops, self._turns, batch)
             turned = [part for rotation in inputs.rotations for part in rotation]
-            given = StepGiven([x, *turned], inputs.plans)
-            return passes.recorded.run(given, lambda: self._run_decodes(x, inputs, batch, kv_cache))
+            tensors = [x, *turned] if told is None else [x, told, *turned]
+            given = StepGiven(tensors, inputs.plans, batch.states)
+            return passes.recorded.run(
+                given, lambda: self._run_decodes(x, told, inputs, batch, kv_cache)
+            )
         return self.forward_from(x, batch, kv_cache)
 
     def forward_from(self, x: Tensor, batch: Batch, kv_cache: KVCache) -> Tensor:
@@ -143,11 +147,11 @@ class Decoder:
         return self._end(x, delta)
 
     def _run_decodes(
-        self, x: Tensor, inputs: StepInputs, batch: Batch, kv_cache: KVCache
+        self, x: Tensor, told: Tensor | None, inputs: StepInputs, batch: Batch, kv_cache: KVCache
     ) -> Tensor:
         """Run all layers where every token is read. x: [T, hidden]."""
         layers = self._stage.layers
-        return self._end(*self._run(layers, (x, None), None, inputs, batch, kv_cache, None))
+        return self._end(*self._run(layers, (x, None), told, inputs, batch, kv_cache, None))
 
     def _run(
         self,
@@ -184,18 +188,18 @@ class Decoder:
         if self._norm:
             x = self._norm.forward(x, delta)[1]
         elif delta is not None:
-            x = x + delta
+            x = self._ops.add(x, delta)
         return x if self._project_out is None else self._project_out.apply(x)
 
     def _passes_over(self, kv_cache: KVCache) -> "_Passes":
         if (found := self._passes.get(kv_cache)) is None:
-            is_whole = self._stage.size == 1 and not self._readers and not self._per_layer
-            is_recorded = self._context.records_decodes and is_whole and not self._spec.sees_ahead
-            found = self._passes[kv_cache] = _Passes(
-                InputLayout(self._kinds, self._writers, kv_cache, self._context.dtype),
-                InputLayout(self._kinds, self._readers, kv_cache, self._context.dtype),
-                RecordedSteps() if is_recorded else None,
+            is_whole = self._stage.size == 1 and not self._spec.sees_ahead
+            writers, readers, own = (
+                InputLayout(self._kinds, layers, kv_cache, self._context.dtype)
+                for layers in (self._writers, self._readers, self._stage.layers)
             )
+            recorded = RecordedSteps() if is_whole and self._context.records_decodes else None
+            found = self._passes[kv_cache] = _Passes(writers, readers, own, recorded)
         return found
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -224,11 +228,12 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True)
 class _Passes:
-    """What is known of steps over one cache: what layers share that keep something, and those that
-    do not; and, where decodes can be recorded, all layers of those."""
+    """What is known of steps over one cache: what layers share that keep something, those that do
+    not, and all; and, where they can be recorded, those of decodes."""
 
     writers: InputLayout
     readers: InputLayout
+    all: InputLayout
     recorded: RecordedSteps | None
 
 
@@ -294,6 +299,7 @@ class DecoderLayer:
         def norm(name: str) -> NormLayer:
             return NormLayer(loader, name, config.spec.norm, context.ops)
 
+        self._ops = context.ops
         self._places = layer.norms
         self._scale = layer.residual_scale
         if layer.norms != "after" and (layer.attention or layer.state):
@@ -347,9 +353,9 @@ class DecoderLayer:
                     inner = self._beside.forward(inner, x)
                 return x, self._scaled(self._mlp_norm.forward(inner)[1])
             case "after":
-                x = x if delta is None else x + delta
+                x = x if delta is None else self._ops.add(x, delta)
                 attended = self._attention_norm.forward(self._mix(x, step))[1]
-                x = _wanted(x, step) + self._scaled(attended)
+                x = self._ops.add(_wanted(x, step), self._scaled(attended))
                 return x, self._scaled(self._mlp_norm.forward(self._feed(x))[1])
             case "after_sum":
                 attended = self._scaled(self._mix(x, step))
@@ -363,7 +369,7 @@ class DecoderLayer:
                     normed = _wanted(normed, step)
                 else:
                     normed = self._post_norm.forward(x)[1]
-                return x, self._scaled(mixed + self._feed(normed))
+                return x, self._scaled(self._ops.add(mixed, self._feed(normed)))
 
     def _mix(self, x: Tensor, step: LayerStep) -> Tensor:
         """Return what attention gives, or the state mixer, or the sum of both."""
@@ -376,14 +382,14 @@ class DecoderLayer:
             return mixed
         assert step.state is not None
         state = self._state.forward(x, step.state)
-        return state if mixed is None else mixed + state
+        return state if mixed is None else self._ops.add(mixed, state)
 
     def _feed(self, x: Tensor) -> Tensor:
         assert self._mlp is not None
         return self._mlp.forward(x)
 
     def _scaled(self, x: Tensor) -> Tensor:
-        return x if self._scale == 1.0 else x * self._scale
+        return x if self._scale == 1.0 else self._ops.scale(x, self._scale)
 
 
 def _build_attention(

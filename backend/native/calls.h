@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0x09590d12
+#define INTERFACE 0x4bc7c8ac
 
 typedef struct {
     int32_t sequence;
@@ -125,11 +125,83 @@ typedef struct {
 } HeadNorm;
 
 typedef struct {
-    const uint16_t *gate_up;
+    const uint16_t *x;
+    const uint16_t *delta;
+    const uint16_t *weight;
+    const uint16_t *bias;
+    uint16_t *sum;
     uint16_t *out;
     int64_t tokens;
     int64_t width;
+    double eps;
+} AddLayerNorm;
+
+typedef struct {
+    const uint16_t *gate;
+    int64_t gate_stride;
+    const uint16_t *up;
+    int64_t up_stride;
+    uint16_t *out;
+    int64_t tokens;
+    int64_t width;
+    int64_t function;
 } GateMul;
+
+typedef struct {
+    const uint16_t *x;
+    const uint16_t *y;
+    uint16_t *out;
+    int64_t tokens;
+    int64_t width;
+    double scale;
+} ScaledSum;
+
+typedef struct {
+    const float *logits;
+    double logit_scale;
+    const float *bias;
+    const float *correction;
+    const float *scales;
+    double weight_scale;
+    int64_t is_sigmoid;
+    int64_t renormalise;
+    int64_t tokens;
+    int64_t num;
+    int64_t top_k;
+    int64_t num_groups;
+    int64_t top_groups;
+    int64_t group_score;
+    int64_t first;
+    int64_t count;
+    float *weights;
+    int32_t *rows;
+    int32_t *places;
+    int64_t *ends;
+} Route;
+
+typedef struct {
+    const uint16_t *x;
+    const int32_t *rows;
+    const int64_t *ends;
+    int64_t count;
+    int64_t top_k;
+    int64_t width;
+    uint16_t *out;
+} GatherRows;
+
+typedef struct {
+    const uint16_t *results;
+    const float *weights;
+    const int32_t *places;
+    const uint16_t *shared;
+    const uint16_t *x;
+    const float *gate;
+    int64_t gate_width;
+    int64_t tokens;
+    int64_t top_k;
+    int64_t width;
+    uint16_t *out;
+} SumExperts;
 
 typedef struct {
     const uint16_t *x;

@@ -13,9 +13,8 @@ import numpy as np
 
 HEADER = Path(__file__).parent / "calls.h"
 
-# Field -> C type. Shapes are those of gemm.h, tokenwise.h, attention.h, latent_attention.h,
-# delta_rule.h, ssm_scan.h,
-# gated_norm.h, topk.h and sampling.h.
+# Field -> C type. Shapes are those of gemm.h, tokenwise.h, gates.h, experts.h, attention.h,
+# latent_attention.h, delta_rule.h, ssm_scan.h, gated_norm.h, topk.h and sampling.h.
 CALLS = {
     "Pack": {
         "format": "int64_t",
@@ -111,11 +110,78 @@ CALLS = {
         "dim": "int64_t",
         "eps": "double",
     },
-    "GateMul": {
-        "gate_up": "const uint16_t *",
+    "AddLayerNorm": {
+        "x": "const uint16_t *",
+        "delta": "const uint16_t *",
+        "weight": "const uint16_t *",
+        "bias": "const uint16_t *",
+        "sum": "uint16_t *",
         "out": "uint16_t *",
         "tokens": "int64_t",
         "width": "int64_t",
+        "eps": "double",
+    },
+    "GateMul": {
+        "gate": "const uint16_t *",
+        "gate_stride": "int64_t",
+        "up": "const uint16_t *",
+        "up_stride": "int64_t",
+        "out": "uint16_t *",
+        "tokens": "int64_t",
+        "width": "int64_t",
+        "function": "int64_t",
+    },
+    "ScaledSum": {
+        "x": "const uint16_t *",
+        "y": "const uint16_t *",
+        "out": "uint16_t *",
+        "tokens": "int64_t",
+        "width": "int64_t",
+        "scale": "double",
+    },
+    "Route": {
+        "logits": "const float *",
+        "logit_scale": "double",
+        "bias": "const float *",
+        "correction": "const float *",
+        "scales": "const float *",
+        "weight_scale": "double",
+        "is_sigmoid": "int64_t",
+        "renormalise": "int64_t",
+        "tokens": "int64_t",
+        "num": "int64_t",
+        "top_k": "int64_t",
+        "num_groups": "int64_t",
+        "top_groups": "int64_t",
+        "group_score": "int64_t",
+        "first": "int64_t",
+        "count": "int64_t",
+        "weights": "float *",
+        "rows": "int32_t *",
+        "places": "int32_t *",
+        "ends": "int64_t *",
+    },
+    "GatherRows": {
+        "x": "const uint16_t *",
+        "rows": "const int32_t *",
+        "ends": "const int64_t *",
+        "count": "int64_t",
+        "top_k": "int64_t",
+        "width": "int64_t",
+        "out": "uint16_t *",
+    },
+    "SumExperts": {
+        "results": "const uint16_t *",
+        "weights": "const float *",
+        "places": "const int32_t *",
+        "shared": "const uint16_t *",
+        "x": "const uint16_t *",
+        "gate": "const float *",
+        "gate_width": "int64_t",
+        "tokens": "int64_t",
+        "top_k": "int64_t",
+        "width": "int64_t",
+        "out": "uint16_t *",
     },
     "DeltaRule": {
         "x": "const uint16_t *",
@@ -364,8 +430,28 @@ class HeadNorm(ctypes.Structure):
     _fields_ = _fields("HeadNorm")
 
 
+class AddLayerNorm(ctypes.Structure):
+    _fields_ = _fields("AddLayerNorm")
+
+
 class GateMul(ctypes.Structure):
     _fields_ = _fields("GateMul")
+
+
+class ScaledSum(ctypes.Structure):
+    _fields_ = _fields("ScaledSum")
+
+
+class Route(ctypes.Structure):
+    _fields_ = _fields("Route")
+
+
+class GatherRows(ctypes.Structure):
+    _fields_ = _fields("GatherRows")
+
+
+class SumExperts(ctypes.Structure):
+    _fields_ = _fields("SumExperts")
 
 
 class DeltaRule(ctypes.Structure):

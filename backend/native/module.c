@@ -163,8 +163,12 @@ PLAIN(pack, Pack)
 PLAIN(add_rms_norm, AddRmsNorm)
 PLAIN(rotate_store, RotateStore)
 PLAIN(head_norm, HeadNorm)
-PLAIN(silu_mul, GateMul)
-PLAIN(gelu_mul, GateMul)
+PLAIN(add_layer_norm, AddLayerNorm)
+PLAIN(gate_mul, GateMul)
+PLAIN(scaled_sum, ScaledSum)
+PLAIN(route, Route)
+PLAIN(gather_rows, GatherRows)
+PLAIN(sum_experts, SumExperts)
 LONG(attention, Attention)
 LONG(latent_attention, LatentAttention)
 LONG(delta_rule, DeltaRule)
@@ -249,8 +253,12 @@ static PyMethodDef methods[] = {
     CALL(add_rms_norm),
     CALL(rotate_store),
     CALL(head_norm),
-    CALL(silu_mul),
-    CALL(gelu_mul),
+    CALL(add_layer_norm),
+    CALL(gate_mul),
+    CALL(scaled_sum),
+    CALL(route),
+    CALL(gather_rows),
+    CALL(sum_experts),
     CALL(attention),
     CALL(latent_attention),
     CALL(delta_rule),

@@ -22,9 +22,18 @@
     PLAIN(add_rms_norm, AddRmsNorm) \
     PLAIN(rotate_store, RotateStore) \
     PLAIN(head_norm, HeadNorm) \
-    PLAIN(silu_mul, GateMul) \
-    PLAIN(gelu_mul, GateMul) \
-    PLAIN(attention, Attention)
+    PLAIN(add_layer_norm, AddLayerNorm) \
+    PLAIN(gate_mul, GateMul) \
+    PLAIN(scaled_sum, ScaledSum) \
+    PLAIN(route, Route) \
+    PLAIN(gather_rows, GatherRows) \
+    FALLIBLE(grouped_gemm, GroupedGemm) \
+    PLAIN(sum_experts, SumExperts) \
+    PLAIN(attention, Attention) \
+    PLAIN(causal_conv, CausalConv) \
+    PLAIN(delta_rule, DeltaRule) \
+    PLAIN(ssm_scan, SsmScan) \
+    PLAIN(gated_norm, GatedNorm)
 
 EACH(PLAIN, FALLIBLE)
 

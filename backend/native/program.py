@@ -6,7 +6,7 @@ runs. Knows addresses and numbers, no tensors; recording.py makes it from calls 
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,10 @@ class Operation:
     """How a kernel's call depends on a step.
 
     struct: of calls.py. rows: the field that says how many rows it has, "" for none. kept:
-    addresses that are the same in every step: weights and the cache. planned: fields that a plan of
-    attention says. row_bytes: of each other address how far its rows lie apart.
+    addresses that are the same in every step: weights, the cache and states. planned: fields that a
+    plan says, of attention or of states. row_bytes: of each other address how far its rows lie
+    apart; fixed_bytes: of one whose memory has no rows, what it has. A call may have several rows a
+    row of the step, such as a token's choices of experts.
     """
 
     struct: type[ctypes.Structure]
@@ -35,6 +37,7 @@ class Operation:
     kept: tuple[str, ...]
     row_bytes: dict[str, Callable[[Any], int]]
     planned: tuple[str, ...] = ()
+    fixed_bytes: dict[str, Callable[[Any], int]] = field(default_factory=dict)
 
     @property
     def fields(self) -> list[str]:
@@ -52,16 +55,16 @@ class Operation:
         return calls.CALLS[self.struct.__name__][field].endswith("*")
 
 
-def _norm_row(call: Any) -> int:
+def _width(call: Any) -> int:
     return 2 * int(call.width)
 
 
-_GATE = Operation(
-    calls.GateMul,
-    "tokens",
-    (),
-    {"gate_up": lambda call: 4 * call.width, "out": lambda call: 2 * call.width},
-)
+def _choices(call: Any) -> int:
+    return 4 * int(call.top_k)
+
+
+# What says which states a step reads and writes; see StateBatch.
+_SEGMENTS = ("reads", "writes", "starts", "chains")
 OPERATIONS = {
     "gemm": Operation(
         calls.Gemm,
@@ -77,7 +80,13 @@ OPERATIONS = {
         calls.AddRmsNorm,
         "tokens",
         ("weight",),
-        dict.fromkeys(("x", "delta", "sum", "out"), _norm_row),
+        dict.fromkeys(("x", "delta", "sum", "out"), _width),
+    ),
+    "add_layer_norm": Operation(
+        calls.AddLayerNorm,
+        "tokens",
+        ("weight", "bias"),
+        dict.fromkeys(("x", "delta", "sum", "out"), _width),
     ),
     "rotate_store": Operation(
         calls.RotateStore,
@@ -93,8 +102,61 @@ OPERATIONS = {
     "head_norm": Operation(
         calls.HeadNorm, "tokens", ("weight",), {"heads": lambda call: 2 * call.stride}
     ),
-    "silu_mul": _GATE,
-    "gelu_mul": _GATE,
+    "gate_mul": Operation(
+        calls.GateMul,
+        "tokens",
+        (),
+        {
+            "gate": lambda call: 2 * call.gate_stride,
+            "up": lambda call: 2 * call.up_stride,
+            "out": _width,
+        },
+    ),
+    "scaled_sum": Operation(
+        calls.ScaledSum, "tokens", (), dict.fromkeys(("x", "y", "out"), _width)
+    ),
+    "route": Operation(
+        calls.Route,
+        "tokens",
+        ("bias", "correction", "scales"),
+        {
+            "logits": lambda call: 4 * call.num,
+            "weights": _choices,
+            "rows": _choices,
+            "places": _choices,
+        },
+        fixed_bytes={"ends": lambda call: 8 * call.count},
+    ),
+    "gather_rows": Operation(
+        calls.GatherRows,
+        "",
+        (),
+        {"x": _width, "rows": _choices, "out": lambda call: 2 * call.width * call.top_k},
+        fixed_bytes={"ends": lambda call: 8 * call.count},
+    ),
+    "grouped_gemm": Operation(
+        calls.GroupedGemm,
+        "",
+        ("packed", "biases"),
+        {
+            "x": lambda call: 2 * call.K,
+            "out": lambda call: (4 if call.epilogue == 1 else 2) * call.out_stride,
+        },
+        fixed_bytes={"ends": lambda call: 8 * call.groups},
+    ),
+    "sum_experts": Operation(
+        calls.SumExperts,
+        "tokens",
+        ("gate",),
+        {
+            "results": lambda call: 2 * call.width * call.top_k,
+            "weights": _choices,
+            "places": _choices,
+            "shared": _width,
+            "x": lambda call: 2 * call.gate_width,
+            "out": _width,
+        },
+    ),
     "attention": Operation(
         calls.Attention,
         "",
@@ -114,6 +176,47 @@ OPERATIONS = {
             "parallel",
         ),
     ),
+    "causal_conv": Operation(
+        calls.CausalConv,
+        "num_sequences",
+        ("weight", "bias", "state"),
+        {"x": lambda call: 2 * call.x_stride, "out": lambda call: 2 * call.channels},
+        _SEGMENTS,
+    ),
+    "delta_rule": Operation(
+        calls.DeltaRule,
+        "num_sequences",
+        ("rates", "biases", "key_heads", "state"),
+        {
+            "x": lambda call: 2 * call.x_stride,
+            "a": lambda call: 2 * call.gate_stride,
+            "b": lambda call: 2 * call.gate_stride,
+            "out": lambda call: 2 * call.num_value_heads * call.value_dim,
+        },
+        _SEGMENTS,
+    ),
+    "ssm_scan": Operation(
+        calls.SsmScan,
+        "num_sequences",
+        ("rates", "biases", "skips", "groups", "state"),
+        {
+            "x": lambda call: 2 * call.x_stride,
+            "steps": lambda call: 2 * call.step_stride,
+            "out": lambda call: 2 * call.num_heads * call.head_dim,
+        },
+        _SEGMENTS,
+    ),
+    "gated_norm": Operation(
+        calls.GatedNorm,
+        "tokens",
+        ("weight",),
+        {
+            "x": lambda call: 2 * call.num_groups * call.dim,
+            "gate": lambda call: 2 * call.gate_stride,
+            "squares": lambda call: 4 * call.num_groups,
+            "out": lambda call: 2 * call.num_groups * call.dim,
+        },
+    ),
 }
 
 
@@ -121,15 +224,16 @@ OPERATIONS = {
 class Scratch:
     """Memory of a program that no two results need at a time, all in one piece.
 
-    units: bytes a row of each slot. Every slot begins where the one before ends, at a multiple of
-    ALIGNMENT.
+    units: bytes a row of each slot; fixed: bytes that it has at least. Every slot begins where the
+    one before ends, at a multiple of ALIGNMENT.
     """
 
     units: Words
+    fixed: Words
 
     def starts(self, rows: int) -> Words:
         """Return where the slots begin, and the last one ends, with so many rows."""
-        sizes = -(-self.units * rows // ALIGNMENT) * ALIGNMENT
+        sizes = -(-np.maximum(self.units * rows, self.fixed) // ALIGNMENT) * ALIGNMENT
         return np.concatenate([np.zeros(1, np.int64), sizes.cumsum()])
 
 
@@ -146,21 +250,22 @@ class Shown:
 class Code:
     """What was recorded, with 0 in all places that steps fill.
 
-    words: of all calls. rows_at: where the number of rows stands. scratch_at: where addresses of
-    scratch memory stand, scratch_slots, scratch_offsets: which slot, and where in its rows.
-    given_at: where the address of each input stands. planned_at: of each plan of attention where
-    the fields of each kind of call stand, [calls, fields]. segments: the first word behind each
-    part that runs in one go. sums: what all ranks sum behind each part but the last. result: of the
-    last.
+    words: of all calls. rows_at: where a number of rows stands, rows_times: how many times those of
+    the step. scratch_at: where addresses of scratch memory stand, scratch_slots, scratch_offsets:
+    which slot, and where in its rows. given_at: of each input where its address stands, and where
+    in a row that is, [2, places]. planned_at: of each plan where the fields of each kind of call
+    stand, [calls, fields]. segments: the first word behind each part that runs in one go. sums:
+    what all ranks sum behind each part but the last. result: of the last.
     """
 
     words: Words
     rows_at: Places
+    rows_times: Words
     scratch: Scratch
     scratch_at: Places
     scratch_slots: Places
     scratch_offsets: Words
-    given_at: list[Places]
+    given_at: list[Words]
     planned_at: list[dict[str, Places]]
     segments: list[int]
     sums: list[Shown]
@@ -182,7 +287,9 @@ class Code:
         return [
             self.words,
             self.rows_at,
+            self.rows_times,
             self.scratch.units,
+            self.scratch.fixed,
             self.scratch_at,
             self.scratch_slots,
             self.scratch_offsets,
@@ -218,7 +325,7 @@ class Program:
             self._memory = np.empty(int(self._starts[-1]) + ALIGNMENT, np.uint8)
             self._base = -self._memory.ctypes.data % ALIGNMENT
         starts = self._memory.ctypes.data + self._base + self._starts
-        self._words[code.rows_at] = rows
+        self._words[code.rows_at] = rows * code.rows_times
         self._words[code.scratch_at] = starts[code.scratch_slots] + code.scratch_offsets
         return True
 
@@ -231,12 +338,12 @@ class Program:
     def fill(self, given: Sequence[int], plans: Sequence[dict[str, ctypes.Structure]]) -> None:
         """Put a step's addresses in their places.
 
-        given: of the inputs. plans: of each plan of attention its calls, by operation. What they
-        point to must live until the step has run.
+        given: of the inputs. plans: of each plan its calls, by operation. What they point to must
+        live until the step has run.
         """
         words = self._words
-        for places, address in zip(self.code.given_at, given, strict=True):
-            words[places] = address
+        for (places, offsets), address in zip(self.code.given_at, given, strict=True):
+            words[places] = address + offsets
         for parts, plan in zip(self.code.planned_at, plans, strict=True):
             for name, places in parts.items():
                 fields = np.frombuffer(memoryview(plan[name]), np.int64)

@@ -10,6 +10,7 @@ from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
 from backend.ops.cache_rows import Slots, store
 from backend.ops.latent import TILE
 from backend.ops.paged import PagedAttention
+from backend.ops.routing import RoutingOps
 from backend.ops.state_ops import StateOps
 from backend.ops.tokenwise import TokenwiseOps
 
@@ -28,7 +29,7 @@ class _Plan:
     attention: PagedAttention
 
 
-class CpuOps(TokenwiseOps, StateOps):
+class CpuOps(TokenwiseOps, RoutingOps, StateOps):
     """See `Ops` for shapes."""
 
     name = "PyTorch's kernels"

@@ -17,6 +17,7 @@ from backend.ops.batch import FULL, AttentionSpec, Batch, StateBatch
 from backend.ops.cache_rows import Slots, block_rows, rows_of
 from backend.ops.cpu import CpuOps
 from backend.ops.delta_rule import DeltaHeads, DeltaInputs, delta_inputs, delta_tokens
+from backend.ops.routing import RoutingOps
 from backend.ops.ssm_scan import SsmHeads, SsmInputs, ssm_inputs, ssm_tokens
 from backend.ops.state_ops import StateOps, run_segments
 from backend.ops.tokenwise import TokenwiseOps
@@ -42,7 +43,7 @@ class _Plan:
     spec: AttentionSpec
 
 
-class ExactOps(TokenwiseOps, StateOps):
+class ExactOps(TokenwiseOps, RoutingOps, StateOps):
     """See `Ops` for shapes. What treats each token by itself is as on any CPU."""
 
     name = CpuOps.name

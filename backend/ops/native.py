@@ -1,14 +1,12 @@
 """The ops in C, bf16 on CPUs at any level of instructions; see backend/native for the kernels."""
 
 import ctypes
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from backend.config.spec import Activation
 from backend.native import calls, kernels
 from backend.ops.attention_items import (
     BLOCK_KEYS,
@@ -22,9 +20,10 @@ from backend.ops.kv_cache import SCALE_BYTES
 from backend.ops.latent import LatentAttention
 from backend.ops.native_conv import NativeConvOps
 from backend.ops.native_delta import NativeDeltaOps
+from backend.ops.native_experts import NativeExpertOps
+from backend.ops.native_gates import NativeGateOps
 from backend.ops.native_latent import NativeLatentAttention
 from backend.ops.native_ssm import NativeSsmOps
-from backend.ops.tokenwise import TokenwiseOps
 
 MAX_DIM = 512
 
@@ -77,7 +76,7 @@ class _BlankCalls:
         return cls(calls.RotateStore(**sizes), attention)
 
 
-class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
+class NativeOps(NativeGateOps, NativeExpertOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
     """See `Ops` for shapes. Every tensor is bf16 and contiguous.
 
     A cache of int8, [blocks, 2, Hkv, block size, D + SCALE_BYTES], has keys and values in 8 bits,
@@ -90,7 +89,6 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
     def __init__(self) -> None:
         self.name = f"own {kernels.level()} kernels"
         self._add_rms_norm = calls.AddRmsNorm()
-        self._gate_mul = calls.GateMul()
         self._blanks: dict[tuple[object, ...], _BlankCalls] = {}
 
     @staticmethod
@@ -124,6 +122,32 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
         kernels.add_rms_norm(call)
         return sums, out
 
+    def add_layer_norm(
+        self,
+        x: Tensor,
+        delta: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+    ) -> tuple[Tensor, Tensor]:
+        assert x.is_contiguous() and (delta is None or delta.is_contiguous())
+        out = torch.empty_like(x)
+        sums = x if delta is None else torch.empty_like(x)
+        kernels.add_layer_norm(
+            calls.AddLayerNorm(
+                x=x.data_ptr(),
+                delta=None if delta is None else delta.data_ptr(),
+                weight=None if weight is None else weight.data_ptr(),
+                bias=None if bias is None else bias.data_ptr(),
+                sum=None if delta is None else sums.data_ptr(),
+                out=out.data_ptr(),
+                tokens=len(x),
+                width=x.shape[1],
+                eps=eps,
+            )
+        )
+        return sums, out
+
     def head_norm(self, heads: Tensor, weight: Tensor | None, eps: float) -> None:
         tokens, num_heads, dim = heads.shape
         kernels.head_norm(
@@ -137,29 +161,6 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
                 eps=eps,
             )
         )
-
-    def gate_mul(self, gate_up: Tensor, activation: Activation) -> Tensor:
-        match activation:
-            case "silu":
-                return self.silu_mul(gate_up)
-            case "gelu_tanh":
-                return self._gate(gate_up, kernels.gelu_mul)
-            case _:
-                return super().gate_mul(gate_up, activation)
-
-    def silu_mul(self, gate_up: Tensor) -> Tensor:
-        return self._gate(gate_up, kernels.silu_mul)
-
-    def _gate(self, gate_up: Tensor, kernel: Callable[[calls.GateMul], None]) -> Tensor:
-        tokens, width = gate_up.shape
-        out = gate_up.new_empty(tokens, width // 2)
-        call = self._gate_mul
-        call.gate_up = gate_up.data_ptr()
-        call.out = out.data_ptr()
-        call.tokens = tokens
-        call.width = width // 2
-        kernel(call)
-        return out
 
     def plan_latent(self, batch: Batch, cache: Tensor) -> LatentAttention:
         return NativeLatentAttention(batch, cache)
@@ -208,15 +209,13 @@ class NativeOps(TokenwiseOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
     def rotate(self, heads: Tensor, rotation: Rotation) -> None:
         cos, sin = rotation
         tokens, num_heads, dim = heads.shape
-        # No KV heads: nothing is stored, and no slot counts.
-        slots = torch.zeros(tokens, dtype=torch.int32)
+        # No KV heads: nothing is stored.
         kernels.rotate_store(
             calls.RotateStore(
                 qkv=heads.data_ptr(),
                 stride=num_heads * dim,
                 cos=cos.data_ptr(),
                 sin=sin.data_ptr(),
-                slot_mapping=slots.data_ptr(),
                 tokens=tokens,
                 num_heads=num_heads,
                 num_kv_heads=0,

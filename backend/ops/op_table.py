@@ -13,7 +13,9 @@ from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation, StateBatch
 from backend.ops.delta_rule import DeltaHeads
 from backend.ops.gated_norm import GatedNorm
 from backend.ops.latent import LatentAttention
+from backend.ops.routing import Router, Routes, SharedExpert
 from backend.ops.ssm_scan import SsmHeads
+from backend.ops.tokenwise import Opening
 
 
 class Ops(Protocol):
@@ -74,8 +76,35 @@ class Ops(Protocol):
         """activation(x), [T, I]."""
         ...
 
+    def gate_by(self, gate: Tensor, x: Tensor, opening: Opening) -> Tensor:
+        """opening(gate) * x, [T, I]. gate, x: [T, I], whose tokens may lie apart."""
+        ...
+
+    def add(self, x: Tensor, y: Tensor, scale: float = 1.0) -> Tensor:
+        """(x + y) * scale, the sum as rounded, [T, H]."""
+        ...
+
+    def scale(self, x: Tensor, factor: float) -> Tensor:
+        """x * factor, [T, H]."""
+        ...
+
     def silu_mul(self, gate_up: Tensor) -> Tensor:
         """silu(gate) * up. gate_up: [T, 2 I] -> [T, I]."""
+        ...
+
+    def route(self, logits: Tensor, router: Router) -> Routes:
+        """Send each token to its experts. logits: [T, experts] float32."""
+        ...
+
+    def gather_rows(self, x: Tensor, routes: Routes) -> Tensor:
+        """Return the rows of x [T, W] that this rank's experts take, as they are routed."""
+        ...
+
+    def sum_experts(
+        self, results: Tensor, routes: Routes, shared: SharedExpert | None = None
+    ) -> Tensor:
+        """Add up what experts give each token, by its weights, in float32 in the order of its
+        choices, then the shared expert -> [T, W] in the dtype of results, [rows, W]."""
         ...
 
     def plan_attention(

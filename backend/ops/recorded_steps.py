@@ -7,6 +7,7 @@ PyTorch computes a part, or whose calls depend on the rows otherwise, runs call 
 A program does what the calls did, so results are the same bits.
 """
 
+import ctypes
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from backend.native import calls
 from backend.native.program import Program
 from backend.native.recording import NotRecordable, Recording, Span
+from backend.ops.batch import StateBatch
 from backend.ops.native import AttentionPlan
 from backend.ops.step_recording import StepRecording
 
@@ -24,14 +27,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StepGiven:
-    """What a step gives its calls. tensors: the inputs, each with R rows; plans: of attention."""
+    """What a step gives its calls. tensors: the inputs, each with R rows; plans: of attention;
+    states: which states are read and written, where layers keep any."""
 
     tensors: Sequence[Tensor]
     plans: Sequence[AttentionPlan]
+    states: StateBatch | None
 
     @property
     def num_rows(self) -> int:
         return len(self.tensors[0])
+
+    @property
+    def calls(self) -> list[dict[str, ctypes.Structure]]:
+        """Of each plan its calls, by their kernels."""
+        of_plans = [plan.calls for plan in self.plans]
+        return of_plans if self.states is None else [*of_plans, _state_calls(self.states)]
 
 
 class RecordedSteps:
@@ -69,7 +80,7 @@ class RecordedSteps:
                 torch.from_numpy(program.memory_of(part)).view(torch.bfloat16) for part in shown
             ]
         addresses = [tensor.data_ptr() for tensor in given.tensors]
-        program.fill(addresses, [plan.calls for plan in given.plans])
+        program.fill(addresses, given.calls)
         program.run(0)
         return self._results[-1]
 
@@ -82,7 +93,7 @@ class RecordedSteps:
             code = Recording(
                 rows=given.num_rows,
                 given=[_span(tensor) for tensor in given.tensors],
-                plans=[plan.calls for plan in given.plans],
+                plans=given.calls,
                 allocated=[_span(tensor) for tensor in recording.allocated],
             ).code(recording.entries, _span(result))
             if self._program and not self._program.code.is_same(code):
@@ -94,6 +105,21 @@ class RecordedSteps:
         self._recorded_rows = 0 if self._program else given.num_rows
         self._program = self._program or Program(code)
         return result
+
+
+def _state_calls(states: StateBatch) -> dict[str, ctypes.Structure]:
+    """Return the calls of layers that keep states, as far as a step says what they do."""
+    addresses = {
+        "reads": states.reads.data_ptr(),
+        "writes": states.writes.data_ptr(),
+        "starts": states.starts.data_ptr(),
+        "chains": states.chains.data_ptr(),
+    }
+    return {
+        "causal_conv": calls.CausalConv(**addresses),
+        "delta_rule": calls.DeltaRule(**addresses),
+        "ssm_scan": calls.SsmScan(**addresses),
+    }
 
 
 def _span(tensor: Tensor) -> Span:

@@ -9,6 +9,7 @@ from backend.config.spec import Activation
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation, StateBatch
 from backend.ops.delta_rule import DeltaHeads
 from backend.ops.gated_norm import GatedNorm
+from backend.ops.routing import RoutingOps
 from backend.ops.ssm_scan import SsmHeads
 from backend.ops.tokenwise import TokenwiseOps
 
@@ -20,7 +21,7 @@ class Planned(NamedTuple):
     spec: AttentionSpec
 
 
-class ReferenceOps(TokenwiseOps):
+class ReferenceOps(TokenwiseOps, RoutingOps):
     """See `Ops` for shapes. Computes in fp32 and returns the dtype it was given."""
 
     name = "the oracle"

@@ -1,5 +1,7 @@
 """Ops that treat each token by itself, in stock torch, for tables that have none of their own."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,6 +9,9 @@ from torch import Tensor
 from backend.config.spec import Activation, GateClamp
 from backend.ops.batch import Batch, Rotation
 from backend.ops.latent import LatentAttention
+
+# What becomes of a gate before it multiplies.
+Opening = Activation | Literal["sigmoid", "linear"]
 
 
 class TokenwiseOps:
@@ -55,6 +60,22 @@ class TokenwiseOps:
 
     def activate(self, x: Tensor, activation: Activation) -> Tensor:
         return activate(x, activation)
+
+    def gate_by(self, gate: Tensor, x: Tensor, opening: Opening) -> Tensor:
+        match opening:
+            case "linear":
+                return gate * x
+            case "sigmoid":
+                return (x * torch.sigmoid(gate.float())).to(x.dtype)
+            case _:
+                return self.activate(gate, opening) * x
+
+    def add(self, x: Tensor, y: Tensor, scale: float = 1.0) -> Tensor:
+        total = x + y
+        return total if scale == 1.0 else total * scale
+
+    def scale(self, x: Tensor, factor: float) -> Tensor:
+        return x * factor
 
 
 def sigmoid(x: Tensor) -> Tensor:

@@ -4,7 +4,9 @@
 #define LEVEL(name) name##_avx512
 #include "../causal_conv.h"
 #include "../delta_rule.h"
+#include "../experts.h"
 #include "../gated_norm.h"
+#include "../gates.h"
 #include "../latent_attention.h"
 #include "../sampling.h"
 #include "../ssm_scan.h"

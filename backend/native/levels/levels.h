@@ -18,8 +18,12 @@ typedef struct {
     void (*add_rms_norm)(const AddRmsNorm *);
     void (*rotate_store)(const RotateStore *);
     void (*head_norm)(const HeadNorm *);
-    void (*silu_mul)(const GateMul *);
-    void (*gelu_mul)(const GateMul *);
+    void (*add_layer_norm)(const AddLayerNorm *);
+    void (*gate_mul)(const GateMul *);
+    void (*scaled_sum)(const ScaledSum *);
+    void (*route)(const Route *);
+    void (*gather_rows)(const GatherRows *);
+    void (*sum_experts)(const SumExperts *);
     void (*attention)(const Attention *);
     void (*latent_attention)(const LatentAttention *);
     void (*delta_rule)(const DeltaRule *);
@@ -41,7 +45,9 @@ typedef struct {
 /* All else but attention, as the level of this name compiles it. */
 #define OTHER_KERNELS(level) \
     .add_rms_norm = add_rms_norm_##level, .rotate_store = rotate_store_##level, \
-    .head_norm = head_norm_##level, .silu_mul = silu_mul_##level, .gelu_mul = gelu_mul_##level, \
+    .head_norm = head_norm_##level, .add_layer_norm = add_layer_norm_##level, \
+    .gate_mul = gate_mul_##level, .scaled_sum = scaled_sum_##level, \
+    .route = route_##level, .gather_rows = gather_rows_##level, .sum_experts = sum_experts_##level, \
     .causal_conv = causal_conv_##level, \
     .latent_attention = latent_attention_##level, .topk = topk_##level, \
     .exp_sums = exp_sums_##level, .count_greater = count_greater_##level, \

@@ -15,6 +15,8 @@
 #include "../kernels/gemm.inc"
 #include "../kernels/sampling.inc"
 #include "../kernels/tokenwise.inc"
+#include "../kernels/gates.inc"
+#include "../kernels/experts.inc"
 #include "../kernels/delta_rule.inc"
 #include "../kernels/gated_norm.inc"
 #include "../kernels/ssm_scan.inc"

@@ -78,6 +78,24 @@ INLINE f32x16 f32_gelu(f32x16 x)
     return f32_div(x, f32_add(f32_set1(1.0f), power));
 }
 
+/* x / 2 (1 + erf(x / sqrt(2))), within 2e-7 of x; of z = |x| / sqrt(2) erfc(z) is formula 7.1.26 of Abramowitz
+   and Stegun, Handbook of Mathematical Functions. */
+INLINE f32x16 f32_gelu_erf(f32x16 x)
+{
+    const f32x16 zero = f32_zero(), one = f32_set1(1.0f), minus = f32_sub(zero, x);
+    const f32x16 z = f32_mul(f32_max(minus, x), f32_set1(0.70710678f));
+    const f32x16 t = f32_div(one, f32_fma(z, f32_set1(0.3275911f), one));
+    f32x16 y = f32_set1(1.061405429f);
+    y = f32_fma(y, t, f32_set1(-1.453152027f));
+    y = f32_fma(y, t, f32_set1(1.421413741f));
+    y = f32_fma(y, t, f32_set1(-0.284496736f));
+    y = f32_fma(y, t, f32_set1(0.254829592f));
+    const f32x16 power = f32_exp(f32_sub(zero, f32_mul(z, z)));
+    const f32x16 half = f32_mul(f32_mul(f32_mul(y, t), power), f32_set1(0.5f));
+    const f32x16 part = f32_mul(x, half);
+    return f32_select(f32_greater(zero, x), part, f32_sub(x, part));
+}
+
 /* (e^2x - 1) / (e^2x + 1), within 2e-7. */
 INLINE f32x16 f32_tanh(f32x16 x)
 {

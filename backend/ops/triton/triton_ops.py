@@ -3,6 +3,7 @@
 What has no kernel here is PyTorch's. A step's plan stays on the device: no op waits for it.
 """
 
+import torch
 from torch import Tensor
 
 from backend.config.spec import Activation, GateClamp
@@ -11,6 +12,7 @@ from backend.ops.cpu import CpuOps
 from backend.ops.delta_rule import DeltaHeads
 from backend.ops.gated_norm import GatedNorm
 from backend.ops.ssm_scan import SsmHeads
+from backend.ops.tokenwise import Opening
 from backend.ops.triton import gates, norms, rotary
 from backend.ops.triton import states as state_kernels
 from backend.ops.triton.attention import PlannedAttention, attention
@@ -37,6 +39,11 @@ class TritonOps(CpuOps):
 
     def gate_mul(self, gate_up: Tensor, activation: Activation) -> Tensor:
         return gates.gate_mul(gate_up, activation)
+
+    def gate_by(self, gate: Tensor, x: Tensor, opening: Opening) -> Tensor:
+        if opening == "sigmoid" or opening == "linear":
+            return super().gate_by(gate, x, opening)
+        return gates.gate_mul(torch.cat((gate, x), 1), opening)
 
     def silu_mul(self, gate_up: Tensor) -> Tensor:
         return gates.gate_mul(gate_up, "silu")

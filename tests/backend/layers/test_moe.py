@@ -232,10 +232,10 @@ def test_assignments_without_the_host_sum_to_the_same(
         layer = layer_of(PLAIN, tensors, tp, expert_parallel=True)
         plain = layer.forward(x)
         layer._ops = DeviceOps()
-        chosen, _ = layer.route(x)
-        own = layer.assign(chosen)
-        assert len(own.order) == chosen.numel() and own.has_others == (size > 1)
-        assert sorted(own.order.tolist()) == list(range(chosen.numel()))
+        routes = layer._ops.route(layer._logits(x), layer._how)
+        num_rows = routes.weights.numel()
+        assert len(routes.rows) == num_rows and routes.has_others == (size > 1)
+        assert sorted(routes.rows.tolist()) == list(range(num_rows))
         # What multiplies on a GPU leaves rows alone that are nobody's here.
         for weight in (layer._up, layer._down):
             monkeypatch.setattr(weight, "_product", Leaving(weight._product))

@@ -76,7 +76,7 @@ def _apart(tensor: Tensor, dim: int, config: Any) -> Tensor:
     return heads.transpose(0, 1).reshape(tensor.shape)
 
 
-_DELTA: dict[str, Any] = {
+DELTA: dict[str, Any] = {
     "num_hidden_layers": 4,
     "head_dim": 16,
     "linear_num_key_heads": 3,
@@ -92,7 +92,7 @@ _DELTA: dict[str, Any] = {
     },
 }
 _NEXT = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
-_EXPERTS = {
+DELTA_EXPERTS = {
     "num_experts": 6,
     "num_experts_per_tok": 3,
     "moe_intermediate_size": 96,
@@ -110,17 +110,17 @@ _VISION = {
 DELTA_NETS = {
     "qwen3_5": FamilyCase(
         "Qwen3_5ForCausalLM",
-        _DELTA,
+        DELTA,
         twin=GGUFTwin("QWEN35", metadata=_metadata, change=_reordered),
     ),
     "qwen3_5, seeing": FamilyCase(
         "Qwen3_5ForConditionalGeneration",
-        {"text_config": SIZES | _DELTA, "vision_config": _VISION},
+        {"text_config": SIZES | DELTA, "vision_config": _VISION},
         is_whole=True,
     ),
     "qwen3_5, other layers": FamilyCase(
         "Qwen3_5ForCausalLM",
-        _DELTA
+        DELTA
         | {
             "num_hidden_layers": 3,
             "layer_types": ["full_attention", "linear_attention", "linear_attention"],
@@ -133,18 +133,18 @@ DELTA_NETS = {
     ),
     "qwen3_5_moe": FamilyCase(
         "Qwen3_5MoeForCausalLM",
-        _DELTA | _EXPERTS,
+        DELTA | DELTA_EXPERTS,
         twin=GGUFTwin("QWEN35MOE", metadata=_metadata, change=_reordered),
     ),
     "qwen3_next": FamilyCase(
         "Qwen3NextForCausalLM",
-        _DELTA | _EXPERTS | {"rope_parameters": _NEXT},
+        DELTA | DELTA_EXPERTS | {"rope_parameters": _NEXT},
         twin=GGUFTwin("QWEN3NEXT", metadata=_metadata, change=_change),
     ),
     "qwen3_next, dense layers": FamilyCase(
         "Qwen3NextForCausalLM",
-        _DELTA
-        | _EXPERTS
+        DELTA
+        | DELTA_EXPERTS
         | {"rope_parameters": _NEXT, "mlp_only_layers": [1], "norm_topk_prob": False},
     ),
 }

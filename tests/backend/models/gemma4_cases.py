@@ -26,7 +26,7 @@ _GEMMA4: dict[str, Any] = {
     },
 }
 # The last three see the keys of layers 2 and 3, as E2B's last twenty do of two.
-_SMALL = _GEMMA4 | {
+SMALL = _GEMMA4 | {
     "num_hidden_layers": 7,
     "layer_types": [_SLIDING, _SLIDING, _SLIDING, _FULL, _SLIDING, _SLIDING, _FULL],
     "num_kv_shared_layers": 3,
@@ -113,16 +113,16 @@ def _factors(config: Any) -> dict[str, Tensor]:
 _TWIN = GGUFTwin("GEMMA4", metadata=_metadata, change=_change, extra=_factors, is_uneven=True)
 
 GEMMA4 = {
-    "gemma4, small": FamilyCase("Gemma4ForCausalLM", _SMALL, twin=_TWIN),
+    "gemma4, small": FamilyCase("Gemma4ForCausalLM", SMALL, twin=_TWIN),
     "gemma4, large": FamilyCase("Gemma4ForCausalLM", _LARGE, twin=_TWIN, ranks=(2,)),
     "gemma4, mixture": FamilyCase("Gemma4ForCausalLM", _MIXTURE, twin=_TWIN),
     "gemma4, biases and a head": FamilyCase(
-        "Gemma4ForCausalLM", _SMALL | {"attention_bias": True, "tie_word_embeddings": False}
+        "Gemma4ForCausalLM", SMALL | {"attention_bias": True, "tie_word_embeddings": False}
     ),
     "gemma4, seeing": FamilyCase(
         "Gemma4ForConditionalGeneration",
         {
-            "text_config": SIZES | _SMALL,
+            "text_config": SIZES | SMALL,
             "vision_config": _VISION,
             "audio_config": {
                 "hidden_size": 16,

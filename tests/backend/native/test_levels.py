@@ -3,12 +3,14 @@
 Those that multiply pairs of bf16 have bits of their own in attention over bf16."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from backend.config.spec import Activation
 from backend.native import absence, kernels, levels
 from backend.native.level import BF16_LEVELS
 from backend.ops.batch import AttentionSpec, Batch
@@ -18,8 +20,10 @@ from backend.ops.gated_norm import GatedNorm
 from backend.ops.kv_cache import SCALE_BYTES
 from backend.ops.native import NativeOps
 from backend.ops.native_latent import NativeLatentAttention
+from backend.ops.routing import Router, SharedExpert
 from backend.ops.ssm_scan import SsmHeads
 from backend.ops.token_masks import apply_masks
+from backend.ops.tokenwise import Opening
 from backend.ops.topk import topk
 from tests.backend.attention_cases import BLOCK_SIZE, CPU, AttentionCase, plan_of, randn
 from tests.backend.ops.state_batches import state_batch
@@ -50,6 +54,59 @@ def gelu() -> list[Tensor]:
     gate_up = 12 * randn(4, 2 * 99)
     gate_up[0, :4] = torch.tensor([torch.inf, -300.0, 300.0, 1e-39])
     return [NativeOps().gate_mul(gate_up, "gelu_tanh")]
+
+
+def gates() -> list[Tensor]:
+    """Every function of a gate, with something to gate and without, rows that lie apart; sums."""
+    both, ops = 12 * randn(4, 2 * 99), NativeOps()
+    both[0, :4] = torch.tensor([torch.inf, -300.0, 300.0, 1e-39])
+    gate, up = both[:, :99], both[:, 99:]
+    functions: list[Activation] = ["silu", "gelu", "gelu_tanh", "relu", "relu2"]
+    found = [ops.activate(gate, function) for function in functions]
+    openings: list[Opening] = [*functions, "sigmoid", "linear"]
+    found += [ops.gate_by(gate, up, opening) for opening in openings]
+    x, y = randn(2, 4, 99, seed=1)
+    return [*found, ops.add(x, y), ops.add(x, y, 0.37), ops.scale(x, 1.7)]
+
+
+def layer_norms() -> list[Tensor]:
+    x, delta = 3 + randn(2, 5, 72)
+    weight, bias = randn(2, 72, seed=1)
+    ops = NativeOps()
+    return [
+        *ops.add_layer_norm(x, delta, weight, bias, 1e-5),
+        *ops.add_layer_norm(x, None, None, None, 1e-5),
+    ]
+
+
+def experts() -> list[Tensor]:
+    """All that a router may have, a share of the experts, a shared one behind a gate."""
+    bias, correction, scales = randn(3, 40, seed=1).float()
+    router = Router(
+        num=40,
+        top_k=5,
+        own=range(3, 33),
+        score="sigmoid",
+        renormalise=True,
+        weight_scale=2.5,
+        bias=bias,
+        correction=correction,
+        scales=scales,
+        logit_scale=0.7,
+        num_groups=8,
+        top_groups=5,
+        group_score="two_best",
+    )
+    logits, x = 3 * randn(9, 40).float(), randn(9, 72, seed=2)
+    ops, plain = NativeOps(), replace(router, score="softmax", num_groups=1)
+    found = []
+    for how in (router, plain):
+        routes = ops.route(logits, how)
+        rows, count = ops.gather_rows(x, routes), int(routes.ends[-1])
+        shared = SharedExpert(randn(9, 72, seed=3), x, randn(72, seed=4).float() / 8)
+        found += [routes.weights, routes.ends, routes.rows[:count], rows[:count]]
+        found += [ops.sum_experts(rows, routes), ops.sum_experts(rows, routes, shared)]
+    return found
 
 
 def head_norms() -> list[Tensor]:
@@ -156,6 +213,9 @@ CASES: dict[str, Callable[[], list[Tensor]]] = {
     "norm": norm,
     "silu": silu,
     "gelu": gelu,
+    "gates and sums": gates,
+    "layer norm": layer_norms,
+    "experts": experts,
     "norms of heads": head_norms,
     "delta rule": delta_rule,
     "gated norm": gated_norm,

@@ -44,7 +44,7 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     here = Path(__file__).parent
     names = ["native/test_gemm.py", "native/test_levels.py", "ops/test_native.py"]
     names += ["ops/test_delta_rule.py", "ops/test_ssm_scan.py", "ops/test_gated_norm.py"]
-    names += ["ops/test_latent.py"]
+    names += ["ops/test_latent.py", "ops/test_routing.py"]
     names += ["ops/test_cumulative_probs.py", "ops/test_token_masks.py", "ops/test_topk.py"]
     names += ["native/test_program.py", "ops/test_recorded_steps.py"]
     tests = [str(here.parent / name) for name in names]

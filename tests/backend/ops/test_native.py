@@ -5,12 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.config.spec import Activation
 from backend.native import absence, kernels
 from backend.ops.attention_items import MAX_ROWS, SPLIT_KEYS
 from backend.ops.batch import FULL, AttentionSpec, Batch
 from backend.ops.kv_cache import SCALE_BYTES
 from backend.ops.native import NativeOps
 from backend.ops.reference import ReferenceOps
+from backend.ops.tokenwise import Opening
 from backend.step import PlannedSequence, build_plan
 from tests.backend.attention_cases import (
     BLOCK_SIZE,
@@ -206,6 +208,46 @@ def test_gelu_is_the_oracles() -> None:
         rtol=2**-7,
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize("function", ["silu", "gelu", "gelu_tanh", "relu", "relu2"])
+def test_activations_are_the_oracles(function: Activation) -> None:
+    x = 3 * randn(20, 2 * 70)[:, :70]
+    got = NativeOps().activate(x, function).float()
+    torch.testing.assert_close(got, ORACLE.activate(x.float(), function), rtol=2**-7, atol=1e-5)
+
+
+@pytest.mark.parametrize("opening", ["silu", "gelu", "gelu_tanh", "relu", "relu2", "sigmoid"])
+def test_gates_are_the_oracles(opening: Opening) -> None:
+    """Tokens lie apart. Before PyTorch multiplies it rounds what it has of a gate."""
+    both = 3 * randn(20, 2 * 70)
+    gate, up = both[:, :70], both[:, 70:]
+    got = NativeOps().gate_by(gate, up, opening).float()
+    expected = ORACLE.gate_by(gate.float(), up.float(), opening)
+    torch.testing.assert_close(got, expected, rtol=2**-7, atol=1e-5)
+
+
+def test_sums_and_products_have_the_bits_of_pytorch() -> None:
+    x, y = randn(20, 90), randn(20, 90, seed=1)
+    for factor in (1.0, 0.2215, 3.0):
+        assert torch.equal(NativeOps().add(x, y, factor), ORACLE.add(x, y, factor))
+        assert torch.equal(NativeOps().scale(x, factor), ORACLE.scale(x, factor))
+    assert torch.equal(NativeOps().gate_by(x, y, "linear"), x * y)
+
+
+@pytest.mark.parametrize("width", [576, 40])
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_layer_norm_is_the_oracles(width: int, is_plain: bool) -> None:
+    x, delta = 5 + randn(2, 40, width)
+    weight, bias = (None, None) if is_plain else randn(2, width, seed=1)
+    for added in (None, delta):
+        sums, out = NativeOps().add_layer_norm(x, added, weight, bias, 1e-5)
+        assert torch.equal(sums, x if added is None else x + added)
+        wide = None if weight is None else weight.float()
+        expected = ORACLE.add_layer_norm(
+            sums.float(), None, wide, None if bias is None else bias.float(), 1e-5
+        )[1]
+        torch.testing.assert_close(out.float(), expected, rtol=2**-7, atol=2**-8)
 
 
 @pytest.mark.parametrize("has_weight", [True, False])

@@ -1,7 +1,7 @@
 """Decodes that are replayed in C: the bytes that they have call by call."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,11 @@ from backend.native import absence, kernels, levels
 from backend.ops.batch import Batch
 from backend.ops.recorded_steps import RecordedSteps
 from backend.step import PlannedSequence, StepPlan, build_plan
+from tests.backend.models.delta_cases import DELTA, DELTA_EXPERTS
 from tests.backend.models.family_cases import FamilyCase, TinyModel
+from tests.backend.models.gemma4_cases import SMALL
+from tests.backend.models.mamba_cases import LONG_MAMBAS
+from tests.backend.models.state_cases import LONG
 from tests.backend.models.test_own_kernels import _GPT, _SIZES
 from tests.backend.models.tiny_engine import engine_of
 
@@ -31,8 +35,19 @@ _PLAIN: dict[str, Any] = {
     if name not in ("sliding_window", "query_pre_attn_scalar")
 } | {"max_position_embeddings": 4096}
 _GEMMA = _SIZES | {"max_position_embeddings": 4096}
+
+
+def _longer(case: FamilyCase) -> FamilyCase:
+    return replace(case, fields=case.fields | {"max_position_embeddings": 4096})
+
+
+_EXPERTS = _PLAIN | {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 96}
+_NEOX = _GPT | {"intermediate_size": 96, "max_position_embeddings": 4096}
 # Biases; norms of queries and keys; windows that are shorter than contexts, and softcaps, norms
-# around, gates by tanh; two kinds of layers and ropes; a part of each head that turns.
+# around, gates by tanh; two kinds of layers and ropes; a part of each head that turns. LayerNorm,
+# gelu and layers side by side; multipliers. Experts with a shared one and its gate, and by groups
+# with a correction; sinks. Delta nets, state spaces beside attention, short convolutions. What
+# layers are told of each token, and layers that see the keys of others.
 RECORDED = {
     "llama": FamilyCase("LlamaForCausalLM", _PLAIN, is_whole=True),
     "qwen2": FamilyCase("Qwen2ForCausalLM", _PLAIN, is_whole=True),
@@ -44,10 +59,46 @@ RECORDED = {
         is_whole=True,
     ),
     "gemma3": FamilyCase("Gemma3ForCausalLM", _GEMMA | {"num_hidden_layers": 6}, is_whole=True),
+    "gpt_neox": FamilyCase("GPTNeoXForCausalLM", _NEOX, is_whole=True),
+    "granite": FamilyCase(
+        "GraniteForCausalLM", _PLAIN | {"residual_multiplier": 0.3}, is_whole=True
+    ),
+    "qwen2_moe": FamilyCase(
+        "Qwen2MoeForCausalLM",
+        _EXPERTS | {"shared_expert_intermediate_size": 64},
+        is_whole=True,
+    ),
+    "glm4_moe": FamilyCase(
+        "Glm4MoeForCausalLM",
+        _EXPERTS
+        | {"n_routed_experts": 6, "n_group": 3, "topk_group": 2, "first_k_dense_replace": 1},
+        is_whole=True,
+    ),
+    "gpt_oss": FamilyCase(
+        "GptOssForCausalLM",
+        _PLAIN | {"num_local_experts": 6, "sliding_window": 41, "intermediate_size": 64},
+        is_whole=True,
+    ),
+    "qwen3_5": _longer(FamilyCase("Qwen3_5ForCausalLM", _PLAIN | DELTA)),
+    "qwen3_5_moe": _longer(FamilyCase("Qwen3_5MoeForCausalLM", _PLAIN | DELTA | DELTA_EXPERTS)),
+    "gemma4": FamilyCase(
+        "Gemma4ForCausalLM",
+        _PLAIN
+        | SMALL
+        | {
+            "head_dim": 16,
+            "global_head_dim": 32,
+            "sliding_window": 41,
+            "hidden_size_per_layer_input": 32,
+        },
+        is_whole=True,
+    ),
+    "falcon_h1": _longer(LONG_MAMBAS["falcon_h1"]),
+    "nemotron_h": _longer(LONG_MAMBAS["nemotron_h"]),
+    "lfm2": _longer(LONG["lfm2"]),
 }
 CALL_BY_CALL = {
-    "gpt2": (FamilyCase("GPT2LMHeadModel", _GPT, is_whole=True), "layer_norm"),
-    "mixtral": (FamilyCase("MixtralForCausalLM", _PLAIN, is_whole=True), "softmax"),
+    "olmo2": (FamilyCase("Olmo2ForCausalLM", _PLAIN, is_whole=True), "to.dtype"),
 }
 
 
@@ -77,15 +128,20 @@ class Pair:
         if cache.dtype == torch.bfloat16:
             cache.copy_(torch.randn(cache.shape, generator=generator))
         cache_of(recorded).copy_(cache)
+        for state, other in zip(*map(states_of, (plain, recorded)), strict=True):
+            state.copy_(torch.randn(state.shape, generator=generator))
+            other.copy_(state)
         return cls(plain, recorded)
 
     def step(self, plan: StepPlan) -> None:
-        """Run a plan on both, and compare logits, best tokens, keys and values."""
+        """Run a plan on both, and compare logits, best tokens, keys and values, and states."""
         first, second = (self._run(engine, plan) for engine in (self.plain, self.recorded))
         for part, other in zip(first, second, strict=True):
             assert part.numpy().tobytes() == other.numpy().tobytes()
         caches = [cache_of(engine).view(torch.int8) for engine in (self.plain, self.recorded)]
         assert torch.equal(*caches)
+        for state, other in zip(*map(states_of, (self.plain, self.recorded)), strict=True):
+            assert torch.equal(state, other)
 
     @staticmethod
     @torch.inference_mode()
@@ -101,6 +157,11 @@ def cache_of(engine: Engine) -> Tensor:
     return engine.runner._kv_cache.data
 
 
+def states_of(engine: Engine) -> list[Tensor]:
+    states = engine.runner._kv_cache.states
+    return [state for index in range(engine.config.num_layers) for state in states.layer(index)]
+
+
 def recorded_steps(engine: Engine) -> RecordedSteps | None:
     assert isinstance(engine.model, Decoder)
     (passes,) = engine.model._passes.values()
@@ -108,8 +169,10 @@ def recorded_steps(engine: Engine) -> RecordedSteps | None:
 
 
 def decodes(engine: Engine, lens: list[int], step: int, max_blocks: int = 8) -> StepPlan:
-    """Plan one token of each sequence, behind so many."""
+    """Plan one token of each sequence, behind so many. States come from other slots than they go
+    to, or from zeros."""
     num_groups = max(1, len(engine.groups))
+    assert 2 * len(lens) <= engine.num_slots or not engine.num_slots
     sequences = []
     for row, length in enumerate(lens):
         first, *others = (
@@ -118,7 +181,21 @@ def decodes(engine: Engine, lens: list[int], step: int, max_blocks: int = 8) -> 
         )
         assert max(first[-1], *(o[-1] for o in others), 0) < engine.num_blocks
         token = (5 * row + 3 * step) % 90
-        sequences.append(PlannedSequence([token], length, first, row, step, more_tables=others))
+        segments = []
+        if engine.num_slots:
+            read = 2 * row + step % 2 if (row + step) % 5 else -1
+            segments = [(1, read, 2 * row + (step // 2) % 2)]
+        sequences.append(
+            PlannedSequence(
+                [token],
+                length,
+                first,
+                row,
+                step,
+                more_tables=others,
+                state_segments=segments,
+            )
+        )
     return build_plan(step, sequences, [], BLOCK_SIZE)
 
 
@@ -152,6 +229,7 @@ def check_replays(pair: Pair) -> None:
     assert recorded_steps(pair.plain) is None
 
 
+@pytest.mark.parametrize("tiny", ["gemma2", "gpt_oss", "qwen3", "qwen3_5"], indirect=True)
 def test_long_contexts_and_8_bits_are_replayed(tiny: TinyModel) -> None:
     """Attention of more than one piece of keys, whose results are merged."""
     for dtype in ("auto", "int8"):

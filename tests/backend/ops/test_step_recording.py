@@ -59,7 +59,7 @@ def test_views_and_allocations_are_none() -> None:
         out = NativeOps().silu_mul(rows)
     assert recording.obstacle == ""
     assert [tensor.shape for tensor in recording.allocated] == [rows.shape, out.shape]
-    assert [name for name, _ in recording.entries] == ["silu_mul"]
+    assert [name for name, _ in recording.entries] == ["gate_mul"]
 
 
 def test_sum_of_ranks_is_noted_in_its_place() -> None:
@@ -73,7 +73,7 @@ def test_sum_of_ranks_is_noted_in_its_place() -> None:
         recording.sum(all_reduce, gated)
         ops.silu_mul(gated)
     assert recording.obstacle == ""
-    assert [name for name, _ in recording.entries] == ["silu_mul", "sum", "silu_mul"]
+    assert [name for name, _ in recording.entries] == ["gate_mul", "sum", "gate_mul"]
     with torch.inference_mode(), StepRecording() as recording:
         recording.sum(all_reduce, torch.empty(3))
     assert "sum" in recording.obstacle
