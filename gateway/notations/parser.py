@@ -14,6 +14,7 @@ from gateway.answer_events import (
     ReasoningDelta,
     TextDelta,
 )
+from gateway.notations.argument_readers import reader_of
 from gateway.notations.arguments import ArgumentReader, JsonReader
 from gateway.notations.call_events import CallEvents
 from gateway.notations.call_rest import CallRest
@@ -22,13 +23,10 @@ from gateway.notations.compiled import CompiledNotation
 from gateway.notations.forms import CompiledForm
 from gateway.notations.heads import Begun
 from gateway.notations.joined_events import joined
-from gateway.notations.keywords import KeywordReader
-from gateway.notations.marked_json import MarkedJsonReader
-from gateway.notations.marks import Fits, MarkFinder
+from gateway.notations.marks import Fits
 from gateway.notations.messages import MessageReader
-from gateway.notations.parameters import ParametersReader
+from gateway.notations.region_marks import finders_of
 from gateway.notations.regions import Region
-from gateway.notations.schema_types import ParameterTypes
 
 
 class OutputParser:
@@ -78,7 +76,7 @@ class OutputParser:
         self._passing_kind: PlainKind = TextDelta
         self._is_final = False
         self._forms = notation.forms if tools is not None else ()
-        self._finders = self._make_finders()
+        self._finders = finders_of(notation, self._forms, self._hidden)
         self._search = CallSearch(self._forms, tools)
         self._tries_unmarked = self._search.has_unmarked
         self._reader: ArgumentReader | None = None
@@ -166,20 +164,6 @@ class OutputParser:
         self._events.append(ReasoningDelta(text))
 
     # Text and thoughts.
-
-    def _make_finders(self) -> dict[bool, MarkFinder]:
-        """Return what is looked for in text, and (True) in thoughts."""
-        marks = [word for form in self._forms for word in form.opening_words]
-        marks += self._hidden
-        if self._notation.messages is not None:
-            marks += [*self._notation.messages.open, *self._notation.messages.close]
-        reasoning = self._notation.reasoning
-        if reasoning is None:
-            return {False: MarkFinder(marks), True: MarkFinder(marks)}
-        return {
-            False: MarkFinder([*marks, reasoning.open]),
-            True: MarkFinder([*marks, reasoning.close]),
-        }
 
     def _read_text_opening(self) -> bool:
         """Drop what stands before a text."""
@@ -295,17 +279,8 @@ class OutputParser:
             self._calls.arguments(begun.arguments)
             self._end_arguments()
             return
-        self._reader = self._reader_of(form, begun.name)
+        self._reader = reader_of(form, (self._tools or {}).get(begun.name))
         self._state = self._read_arguments
-
-    def _reader_of(self, form: CompiledForm, name: str) -> ArgumentReader:
-        if form.content == "parameters":
-            return ParametersReader(form, ParameterTypes((self._tools or {}).get(name)))
-        if form.content == "keywords":
-            return KeywordReader()
-        if form.form.string_mark:
-            return MarkedJsonReader(form.form.string_mark)
-        return JsonReader()
 
     # The rest of a call.
 

@@ -67,4 +67,7 @@ SAME = (
     ("thinking_token_budget", "thinking", "thinking_budget", "reasoning_budget"),
     ("thinking_token_budget", "thinking", "max_thinking_tokens", "max_reasoning_tokens"),
     ("seed", "random_seed"),
+    ("temperature", "sampling_temperature"),
+    ("top_p", "sampling_topp"),
+    ("top_k", "sampling_topk"),
 )
