@@ -98,3 +98,8 @@ def _cells(tag: str, cells: Sequence[str], kinds: Mapping[int, str]) -> str:
         else f"<{tag}>{escape(cell)}</{tag}>"
         for place, cell in enumerate(cells)
     )
+
+
+def rounds_text(rounds: int) -> str:
+    """Say what points and bars of a plot are."""
+    return "one round" if rounds == 1 else f"medians of {rounds} rounds, bars from least to most"

@@ -31,8 +31,7 @@ def _lead(report: Report) -> str:
     else:
         what = f"prompts of {settings.prompt_tokens} tokens, {settings.max_tokens} tokens generated"
     how = "requests at a rate (open loop)" if report.has_rates else "streams at once (closed loop)"
-    rounds = "round" if settings.rounds == 1 else "rounds"
-    return f"{what}; {how}; medians of {settings.rounds} {rounds}, bars from the least to the most"
+    return f"{what}; {how}; {page.rounds_text(settings.rounds)}"
 
 
 def _load(report: Report) -> list[tuple[str, str]]:

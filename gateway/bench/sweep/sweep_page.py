@@ -26,7 +26,7 @@ def sweep_page(results: found.Results) -> str:
     sections += [page.heading("Servers"), _servers(results)]
     sections += [page.heading("Conditions"), page.facts(_all_facts(results))]
     rounds = max((len(p.rounds) for run in results.runs for p in run.points), default=0)
-    lead = f"{load_text(results)}; medians of {rounds} rounds, bars from the least to the most"
+    lead = f"{load_text(results)}; {page.rounds_text(rounds)}"
     return page.page("Throughput by batch size", lead, sections)
 
 
