@@ -25,7 +25,7 @@ from gateway.supervision.listening import GroupListening
 logger = logging.getLogger(__name__)
 
 # The oldest that was seen to place two groups, to lose one with its raylet and to place it again
-# (2026-11-29, as was 2.55.1). 2.60 is what all tests run.
+# (2026-11-29, as were 2.53.0 and 2.55.1). 2.60 is what all tests run.
 LEAST_RAY = (2, 40)
 
 
