@@ -31,9 +31,10 @@ def test_long_run_breaks_no_promise() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(why_no_ray()), reason=why_no_ray())
-def test_partitions_and_lost_nodes_break_no_promise() -> None:
-    with chaos_nodes(3) as (server, nodes):
-        report = run(Plan(seed=5, seconds=NODE_SECONDS), server, nodes)
+@pytest.mark.parametrize(("over", "seed"), [("", 5), ("pp", 22)])
+def test_partitions_and_lost_nodes_break_no_promise(over: str, seed: int) -> None:
+    with chaos_nodes(3, over) as (server, nodes):
+        report = run(Plan(seed=seed, seconds=NODE_SECONDS), server, nodes)
     assert not report.failures, report
     assert report.verdict.ends["complete"] > 0
 

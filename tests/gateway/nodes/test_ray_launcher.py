@@ -26,7 +26,7 @@ def test_ray_that_is_too_old_is_refused(
     if is_enough:
         check_ray()
         return
-    with pytest.raises(ModelError, match=r"Ray 2.9.3 is installed, .* needs 2.56 or later"):
+    with pytest.raises(ModelError, match=r"Ray 2.9.3 is installed, .* needs 2.40 or later"):
         check_ray()
 
 
