@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from backend.config.errors import ModelError
-from gateway import cli, hub, supervisor
+from gateway import cli, hub, start
 from gateway.commands import serve
 from gateway.commands.table import COMMANDS, GROUPS
 from gateway.settings import ServerSettings, Settings
@@ -32,7 +32,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         seen.append(settings)
         return 0
 
-    monkeypatch.setattr(supervisor, "run", run)
+    monkeypatch.setattr(start, "run", run)
     monkeypatch.setattr(hub, "resolve", lambda model, **options: tmp_path / "model")
     return seen
 
@@ -191,7 +191,7 @@ def test_interrupt_ends_without_traceback(
     def run(settings: Settings, asked_for: str) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(supervisor, "run", run)
+    monkeypatch.setattr(start, "run", run)
     assert cli.main(["serve"]) == 130
 
 
