@@ -38,8 +38,11 @@ def join(address: str) -> None:
 def own_address() -> str:
     """This machine's address, as the cluster's head is reached from it.
 
-    Ray's own answer is read from a file of the session, by Ray 2.53 and older even if that is of
-    another node which shares the folder.
+    Ray's own answer, get_node_ip_address(), may be another node's. Until 2.53 it is read from the
+    session's node_ip_address.json, in which each node that starts overwrites the one before, if
+    they share the folder: on 2.53.0, to rewrite the file changed the answer. Since 2.54 it
+    is that of a raylet among the processes it sees, the head's first: on 2.60.0 a second node
+    which shares the process table got the head's.
     """
     head = ray.get_runtime_context().gcs_address.rpartition(":")[0].strip("[]")
     family = socket.AF_INET6 if ":" in head else socket.AF_INET
