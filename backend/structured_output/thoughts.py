@@ -38,7 +38,9 @@ class ThoughtMatcher:
         self._eos_token_ids = list(eos_token_ids)
         self._new_matcher = new_matcher
         self._matcher = new_matcher() if new_matcher is not None else None
-        self._num_opened = 0  # tokens of the opening so far
+        # Marks that the output may begin with, and how many tokens of one there are so far.
+        self._marks = [thought.opening, *([thought.closing] if thought.closes_alone else [])]
+        self._num_opened = 0
         self._num_tokens = 0  # of the thought so far
         self._num_closed = 0  # tokens of the closing that have been forced
         self._tail = b""  # of the thought, where its end may be beginning
@@ -51,17 +53,21 @@ class ThoughtMatcher:
     # The states. Each takes a token and says whether it fits.
 
     def _opening(self, token_id: int) -> bool:
-        opening = self._thought.opening
-        if token_id == opening[self._num_opened]:
+        if marks := [mark for mark in self._marks if mark[self._num_opened] == token_id]:
+            self._marks = marks
             self._num_opened += 1
-            if self._num_opened == len(opening):
+            if len(marks[0]) == self._num_opened:
                 self._matcher = self._new_matcher() if self._new_matcher is not None else None
-                self._state = self._thinking
+                if marks[0] == self._thought.opening:
+                    self._state = self._thinking
+                else:
+                    self._end()
             elif self._matcher is not None and not self._matcher.accept(token_id):
                 self._matcher = None
             return True
-        if self._new_matcher is None and not self._num_opened and self._is_space(token_id):
-            return True
+        if not self._num_opened and self._is_space(token_id):
+            # Some models write a line break before they think.
+            return self._matcher is None or self._matcher.accept(token_id)
         self._state = self._saying
         if self._matcher is None:
             return self._new_matcher is None
@@ -130,7 +136,7 @@ class ThoughtMatcher:
         else:
             out[:] = 0 if self._new_matcher is not None else -1
         if self._state == self._opening:
-            _set(out, [self._thought.opening[self._num_opened]])
+            _set(out, [mark[self._num_opened] for mark in self._marks])
         elif self._state == self._spacing:
             _set(out, self._thought.space_ids)
 

@@ -49,6 +49,7 @@ class Thought(msgspec.Struct, frozen=True, array_like=True):
     calls: a Lark grammar of any text that holds the calls within it, from their mark on. The
     thought obeys it, and so does all that follows one with a call in it. It can end wherever no
     call is open.
+    closes_alone: an output without a thought may begin with what would end one.
     """
 
     closing: tuple[TokenId, ...]
@@ -57,6 +58,7 @@ class Thought(msgspec.Struct, frozen=True, array_like=True):
     max_tokens: Annotated[int, Meta(ge=0)] | None = None
     space_ids: tuple[TokenId, ...] = ()
     calls: Grammar | None = None
+    closes_alone: bool = False
 
 
 class SamplingParams(msgspec.Struct, frozen=True, array_like=True):

@@ -60,6 +60,7 @@ async def with_held_thought(
         max_tokens=max_tokens,
         space_ids=tuple(ids[0] for ids in spaces if len(ids) == 1),
         calls=calls,
+        closes_alone=reasoning.close in form.ignored,
     )
     return msgspec.structs.replace(params, thought=thought)
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gateway.notations.element_grammars import ElementGrammar
 from gateway.notations.forms import CompiledForm
 from gateway.notations.lark import LarkWriter
 from gateway.notations.parameter_grammars import ParameterGrammar
@@ -21,6 +22,7 @@ from gateway.notations.spellings import (
 )
 from gateway.notations.value_grammars import ValueGrammar, properties_of
 
+_Parameters = ParameterGrammar | ElementGrammar
 _PLAIN = frozenset(("type", "properties", "required", "additionalProperties"))
 _ONE_BY_ONE = "it cannot be held where arguments are written one by one"
 
@@ -77,7 +79,11 @@ class ArgumentsGrammar:
     def _parameters(self) -> str:
         assert self._form.parameter is not None
         self._check_whole()
-        grammar = ParameterGrammar(self._writer, self._form.parameter, self._schema)
+        grammar: _Parameters
+        if self._form.parameter.after_key is None:
+            grammar = ParameterGrammar(self._writer, self._form.parameter, self._schema)
+        else:
+            grammar = ElementGrammar(self._writer, self._form, self._schema)
         properties = self._properties()
         if not properties and self._is_open:
             return grammar.any_parameters()
@@ -89,10 +95,11 @@ class ArgumentsGrammar:
             part = self._parameter(grammar, key, schema)
             if part:
                 rule = self._writer.new(part, "parameter")
-                parts.append(rule if key in required else f"{rule}?")
+                is_needed = key in required and not grammar.may_be_left_out(schema)
+                parts.append(rule if is_needed else f"{rule}?")
         return " ".join(parts) or '""'
 
-    def _parameter(self, grammar: ParameterGrammar, key: str, schema: Any) -> str:
+    def _parameter(self, grammar: _Parameters, key: str, schema: Any) -> str:
         ways: tuple[Callable[[], Any], ...] = (
             lambda: schema,
             lambda: {"type": schema["type"]} if "type" in schema else {},

@@ -49,6 +49,7 @@ class ParameterForm:
 
     kind: "string" or "type" where the notation says what a value is, between the words `between`
     and `before_value`; "" where it does not, and the value follows the former.
+    after_key: where the key comes again between `after` and these words: such values nest.
     """
 
     before: Words
@@ -56,6 +57,7 @@ class ParameterForm:
     after: Words
     kind: str = ""
     before_value: Words = Words("", ())
+    after_key: Words | None = None
 
     @property
     def trims_start(self) -> bool:
@@ -106,8 +108,8 @@ class CompiledForm:
 
 def compile_form(form: CallForm) -> CompiledForm:
     """Return a form ready to be matched. Raises FormError."""
-    before, after = _around(form.section, "calls", "section")
-    elements = _elements(form.call, "call")
+    before, after = _around(form.section, "calls", "section", form.tag_prefix)
+    elements = _elements(form.call, "call", form.tag_prefix)
     contents = [n for n, e in enumerate(elements) if isinstance(e, Slot) and e.kind in _CONTENTS]
     names = [e for e in elements if isinstance(e, Slot) and e.kind == "name"]
     if len(contents) != 1:
@@ -122,7 +124,7 @@ def compile_form(form: CallForm) -> CompiledForm:
     if any(isinstance(element, Slot) for element in rest):
         raise FormError("call", "must not have a slot after that of the arguments")
     tail = rest[0] if rest and isinstance(rest[0], Words) else Words("", ())
-    parameter = _parameter(form.parameter) if form.parameter else None
+    parameter = _parameter(form.parameter, form.tag_prefix) if form.parameter else None
     if (content == "parameters") != (parameter is not None):
         raise FormError("parameter", "belongs to a call with {parameters}, and to no other")
     if content == "parameters" and not tail.words:
@@ -133,41 +135,49 @@ def compile_form(form: CallForm) -> CompiledForm:
     return compiled
 
 
-def written(text: str) -> Words:
-    """Return literal text as words."""
-    return Words(text, tuple(_WORD.findall(text)))
+def written(text: str, tag_prefix: str) -> Words:
+    """Return literal text as words. tag_prefix: what begins a word and is no word by itself."""
+    if not tag_prefix:
+        return Words(text, tuple(_WORD.findall(text)))
+    word = re.compile(f"(?:{re.escape(tag_prefix)})?(?:{_WORD.pattern})")
+    return Words(text, tuple(word.findall(text)))
 
 
-def _elements(form: str, field: str) -> list[Element]:
+def _elements(form: str, field: str, tag_prefix: str) -> list[Element]:
     elements: list[Element] = []
     position = 0
     for slot in _SLOT.finditer(form):
         if slot[1] not in (*_CONTENTS, "name", "index", "ignored"):
             raise FormError(field, f"has an unknown slot {slot[0]}")
         if literal := form[position : slot.start()]:
-            elements.append(written(literal))
+            elements.append(written(literal, tag_prefix))
         elements.append(Slot(slot[1]))
         position = slot.end()
     if literal := form[position:]:
-        elements.append(written(literal))
+        elements.append(written(literal, tag_prefix))
     return elements
 
 
-def _around(form: str, slot: str, field: str) -> tuple[Words, Words]:
+def _around(form: str, slot: str, field: str, tag_prefix: str) -> tuple[Words, Words]:
     before, found, after = form.partition(f"{{{slot}}}")
     if not found:
         raise FormError(field, f"must have {{{slot}}} in it")
-    return written(before), written(after)
+    return written(before, tag_prefix), written(after, tag_prefix)
 
 
-def _parameter(form: str) -> ParameterForm:
+def _parameter(form: str, tag_prefix: str) -> ParameterForm:
     before, rest = form.partition("{key}")[::2]
     between, after = rest.partition("{value}")[::2]
     kind = next((name for name in _KINDS if f"{{{name}}}" in between), "")
     between, _, before_value = between.partition(f"{{{kind}}}") if kind else (between, "", "")
-    parts = [written(part) for part in (before, between, after)]
-    if not all(part.words for part in parts) or (kind and not before_value.strip()):
+    after, is_nested, after_key = after.partition("{key}")
+    texts = [before, between, after, before_value, after_key]
+    opening, middle, closing, prelude, end = (written(text, tag_prefix) for text in texts)
+    has_marks = bool(opening.words and middle.words and closing.words)
+    if not has_marks or (kind and not prelude.words):
         raise FormError("parameter", "must have {key} and {value}, and marks around each")
-    if unknown := _SLOT.search("".join((before, between, before_value, after))):
+    if unknown := _SLOT.search(" ".join(texts)):
         raise FormError("parameter", f"has an unknown slot {unknown[0]}")
-    return ParameterForm(parts[0], parts[1], parts[2], kind, written(before_value))
+    if is_nested and (kind or not end.words):
+        raise FormError("parameter", "must have a mark after the second {key}, and says no types")
+    return ParameterForm(opening, middle, closing, kind, prelude, end if is_nested else None)

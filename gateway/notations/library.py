@@ -20,15 +20,16 @@ from gateway.notations.notation import Notation
 AUTO, NONE = "auto", "none"
 # The first whose texts a template has is the one: those with rarer marks go first.
 CALL_NOTATIONS = (
-    "muse", "harmony", "gemma4", "kimi-k3", "kimi-k2", "minimax-m2", "seed-oss", "hunyuan", "solar",
-    "command-a", "command-r", "apertus", "gigachat3.1", "gigachat3", "functionary-v3.1",
-    "functionary-v3.2", "deepseek-v3.2", "deepseek-v4", "nemotron-nano-v2", "minimax-m1", "apriel",
-    "lfm2", "minicpm5", "qwen3-coder", "glm", "deepseek-r1", "deepseek-v3.1", "mistral",
-    "mistral-array", "granite", "phi-4", "hermes", "phi-4-mini", "pythonic", "llama3-json",
+    "muse", "harmony", "gemma4", "kimi-k3", "kimi-k2", "minimax-m3", "minimax-m2", "seed-oss",
+    "hunyuan", "solar", "command-a", "command-r", "apertus", "gigachat3.1", "gigachat3",
+    "functionary-v3.1", "functionary-v3.2", "deepseek-v3.2", "deepseek-v4", "nemotron-nano-v2",
+    "minimax-m1", "apriel", "lfm2", "minicpm5", "qwen3-coder", "glm", "deepseek-r1",
+    "deepseek-v3.1", "mistral", "mistral-array", "granite", "phi-4", "hermes",
+    "phi-4-mini", "pythonic", "llama3-json",
 )  # fmt: skip
 REASONING_NOTATIONS = (
-    "muse", "harmony", "gemma4", "kimi-k3", "mistral-think", "granite", "command-a", "apertus",
-    "seed-oss", "hunyuan", "solar", "apriel", "think", "think-open",
+    "muse", "harmony", "gemma4", "kimi-k3", "minimax-m3", "mistral-think", "granite", "command-a",
+    "apertus", "seed-oss", "hunyuan", "solar", "apriel", "think", "think-open",
 )  # fmt: skip
 # What most fine-tunes have learnt, whatever their template says.
 DEFAULT_CALLS = "hermes"

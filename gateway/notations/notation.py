@@ -23,6 +23,9 @@ class CallForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     section: what stands around all calls, with {calls} in it. separator: what stands between two.
     parameter: one parameter, with {key} and {value}; strings stand bare, other values as JSON.
     Between the two may stand {string}, which is `true` or `false`, or {type}, a type of JSON.
+    With {key} behind {value} as well, values nest: objects and lists are written in the same form.
+    item_key: what is said for {key} of a list's items, where values nest.
+    tag_prefix: what stands before every tag, and is a part of it.
     has_cdata: a value may stand in XML's <![CDATA[ and ]]>.
     name_key, arguments_key: what members of {object} are called when a call is demanded; whoever
     reads one knows `arguments` and `parameters`.
@@ -37,6 +40,8 @@ class CallForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     section: Form = "{calls}"
     separator: str = ""
     parameter: str = ""
+    item_key: Mark = "item"
+    tag_prefix: str = ""
     has_cdata: bool = False
     name_key: Mark = "name"
     arguments_key: Mark = "arguments"

@@ -42,7 +42,7 @@ class ParameterGrammar:
 
     def parameter(self, key: str, schema: Any) -> str:
         """Return one parameter. Raises NotCarried."""
-        if key != key.strip() or not key or self._form.between.words[0] in key:
+        if not is_writable_key(key, self._form):
             raise NotCarried("", "a parameter of this name cannot be written")
         before = self._writer.literal(f"{self._form.before.text}{key}{self._form.between.text}")
         return f"{before} {self._marked(schema) if self._form.kind else self.value(schema)}"
@@ -55,6 +55,14 @@ class ParameterGrammar:
         key = self._writer.new(ANY_BARE_KEY, "key")
         value = self._marked({}) if self._form.kind else self.value({})
         return f"({self._writer.new(f'{before} {key} {between} {value}', 'extra')})*"
+
+    def may_be_left_out(self, schema: Any) -> bool:
+        """Say whether a parameter of this schema need not be written, though it is required."""
+        return False
+
+    def any_text(self) -> str:
+        """Return any text and what ends it."""
+        return self._text(ANY_TEXT)
 
     def _marked(self, schema: Any) -> str:
         """Return a value, and before it what it is."""
@@ -178,6 +186,11 @@ class ParameterGrammar:
 
     def _json(self, schema: Any) -> str:
         return self._writer.json(document(schema, self._root))
+
+
+def is_writable_key(key: str, form: ParameterForm) -> bool:
+    """Say whether a parameter may have this name."""
+    return bool(key) and key == key.strip() and form.between.words[0] not in key
 
 
 def _is_reference(schema: Any) -> bool:

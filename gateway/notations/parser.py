@@ -245,8 +245,9 @@ class OutputParser:
             mark = self._search.mark
             self._state = self._read_region
             self._held = self._held[len(mark) :]
-            hidden = next((h for h in self._hidden if mark.startswith(h)), "")
-            shown = mark[len(hidden) :]
+            shown = mark
+            while hidden := next((h for h in self._hidden if shown.startswith(h)), ""):
+                shown = shown[len(hidden) :]
             self._write(shown, len(self._held) + len(shown))
         return outcome != "more"
 

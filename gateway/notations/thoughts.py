@@ -24,7 +24,9 @@ class ThoughtCounter:
             closing.append(form.reasoning.close)
             is_thinking |= form.reasoning.starts_open
         self._begins_open = is_thinking
-        self._marks = opening, closing
+        # Which an answer begins with that has a thought, or says so that it has none.
+        self._first = (*opening, *(mark for mark in closing if mark in form.ignored))
+        self._last = closing[-1] if closing else ""
         self._header_end = form.messages.header_end if form.messages is not None else ""
         self._opening = MarkFinder(opening)
         self._closing = MarkFinder(closing)
@@ -38,9 +40,8 @@ class ThoughtCounter:
         """Return what a whole answer says behind its thought."""
         if self._header_end:
             return text.rpartition(self._header_end)[2]
-        opening, closing = self._marks
-        if self._begins_open or text.lstrip().startswith(tuple(opening)):
-            return text.partition(closing[-1])[2]
+        if self._begins_open or text.lstrip().startswith(self._first):
+            return text.partition(self._last)[2]
         return text
 
     def push(self, text: str) -> None:

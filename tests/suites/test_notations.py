@@ -41,6 +41,7 @@ FAMILIES = {
     "Kimi-K3": ("kimi-k3", "kimi-k3", 2),
     "MiniMax-M1": ("minimax-m1", "", 2),
     "MiniMax-M2": ("minimax-m2", "think", 2),
+    "MiniMax-M3": ("minimax-m3", "minimax-m3", 2),
     "Apriel-1.6-15b-Thinker-fixed": ("apriel", "apriel", 2),
     "Cohere2MoE": ("command-a", "command-a", 2),
     "CohereForAI-c4ai-command-r7b-12-2024-tool_use": ("command-a", "command-a", 2),

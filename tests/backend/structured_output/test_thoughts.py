@@ -1,5 +1,6 @@
 """Thoughts come before what a grammar holds, and end in time."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -57,6 +58,32 @@ def test_grammar_begins_after_the_thought(marks: str) -> None:
     assert not accepts(matcher(marks), "hm", marks)
     assert not accepts(matcher(marks), "<t>hm", marks)
     assert not accepts(matcher(marks), '<t>hm</t>\n\n\n{"a": 1}', marks)
+
+
+@pytest.mark.parametrize("marks", MARKS)
+def test_line_break_may_come_before_a_thought(marks: str) -> None:
+    """GLM's models write one: with a strict tool they could not think behind it."""
+    given = MARKS[marks]
+    text = Grammar("lark", "start: TEXT\nTEXT: /[a-z \\n]+/\n")
+    for said, is_good in (
+        ("\n<t>HM</t>no", True), ("\nno", True), ("<t>HM</t>\nno", True), ("a<t>HM</t>no", False),
+        ("\n<t>HM</t>NO", False), ("\nNO", False),
+    ):  # fmt: skip
+        one = ThoughtMatcher(given, PIECES, [END], lambda: TABLE.matcher(text))
+        assert accepts(one, said, marks) == is_good, said
+
+
+@pytest.mark.parametrize("marks", MARKS)
+def test_end_of_a_thought_may_stand_for_none(marks: str) -> None:
+    """MiniMax M3's models begin answers without a thought so."""
+    thought = msgspec.structs.replace(MARKS[marks], closes_alone=True)
+    for said, is_good in (
+        ('</t>{"a": 1}', True), ('</t>\n{"a": 1}', True), ('<t>hm</t>{"a": 1}', True),
+        ('{"a": 1}', True), ("</t>no", False), ('</t></t>{"a": 1}', False), ("</t>", False),
+    ):  # fmt: skip
+        one = ThoughtMatcher(thought, PIECES, [END], lambda: TABLE.matcher(OBJECT))
+        assert accepts(one, said, marks) == is_good, said
+    assert not accepts(matcher(marks), '</t>{"a": 1}', marks)
 
 
 @pytest.mark.parametrize("marks", MARKS)

@@ -78,6 +78,35 @@ MORE_RECORDED = (
         is_thinking=True,
     ),
     Recorded(
+        "minimax-m3",
+        "minimax-m3",
+        "minimax-m3",
+        "<mm:think>I think.\n"
+        "Yes</mm:think>]<]minimax[>[<tool_call>\n"
+        ']<]minimax[>[<invoke name="get_weather">]<]minimax[>[<city>Z'
+        'ürich "ZH" </x>\n'
+        " {a}]<]minimax[>[</city>]<]minimax[>[<days>]<]minimax[>[<ite"
+        "m>1]<]minimax[>[</item>]<]minimax[>[<item>2]<]minimax[>[</it"
+        "em>]<]minimax[>[</days>]<]minimax[>[<deep>]<]minimax[>[<a>b]"
+        "<]minimax[>[</a>]<]minimax[>[<c>]<]minimax[>[<item>true]<]mi"
+        "nimax[>[</item>]<]minimax[>[</c>]<]minimax[>[</deep>]<]minim"
+        "ax[>[<metric>true]<]minimax[>[</metric>]<]minimax[>[<n>2.5]<"
+        "]minimax[>[</n>]<]minimax[>[</invoke>\n"
+        ']<]minimax[>[<invoke name="other_tool">]<]minimax[>[<city>Be'
+        "rn]<]minimax[>[</city>]<]minimax[>[<days>]<]minimax[>[</days"
+        ">]<]minimax[>[</invoke>\n"
+        "]<]minimax[>[</tool_call>",
+        thought=THOUGHT,
+    ),
+    Recorded(
+        "minimax-m3-text",
+        "minimax-m3",
+        "minimax-m3",
+        "</mm:think>Hello,\n]] world <item>!",
+        told="Hello,\n]] world <item>!",
+        called=(),
+    ),
+    Recorded(
         "apriel-1.6-15b-thinker-fixed",
         "apriel",
         "apriel",

@@ -22,7 +22,7 @@ SPECIAL = (
     "<|eom|>", "<|eot|>",
     "<|call|>", "<|constrain|>", "[TOOL_CALLS]", "[ARGS]", "<｜tool▁sep｜>",  # noqa: RUF001
     "<|tool_call|>", "<|START_ACTION|>", "<|END_ACTION|>", "<|START_RESPONSE|>",
-    "<|END_RESPONSE|>", "<|open|>", "<|close|>", "<|sep|>",
+    "<|END_RESPONSE|>", "<|open|>", "<|close|>", "<|sep|>", "]<]minimax[>[",
 )  # fmt: skip
 # These write an answer in messages.
 MESSAGES = ("harmony", "muse")
@@ -136,9 +136,18 @@ def in_section(first: CallForm, calls: list[tuple[str, dict[str, Any]]]) -> str:
 
 def parameter(form: str, key: str, value: Any) -> str:
     text = value if isinstance(value, str) else json_of(value)
+    if form.count("{key}") > 1:
+        if value is None:
+            return ""
+        text = nested(form, value) if isinstance(value, dict | list) else text
     form = form.replace("{string}", "true" if isinstance(value, str) else "false")
     form = form.replace("{type}", type_of(value))
     return form.replace("{key}", key).replace("{value}", text)
+
+
+def nested(form: str, value: Any) -> str:
+    items = value.items() if isinstance(value, dict) else [("item", each) for each in value]
+    return "".join(parameter(form, *item) for item in items)
 
 
 def type_of(value: Any) -> str:

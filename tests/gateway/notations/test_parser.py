@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.answer_events import CallBegin
 from gateway.notations.arguments import JsonReader
+from gateway.notations.elements import ElementsReader
 from gateway.notations.heads import HeadMatcher
 from gateway.notations.keywords import KeywordReader
 from gateway.notations.marked_json import MarkedJsonReader
@@ -100,7 +101,9 @@ MIXED = st.lists(
             ["<function=f>", "<parameter=a>", "1", "</parameter>", "</function>", "[", "f(", "a=",
              "'x'", ")", "]", ",", "[TOOL_CALLS]", "f", "[ARGS]", '{"a": 1}', "<|tool_call>call:",
              '<|"|>', "{a:", "<tool_call|>", "<|channel|>", "<|message|>", "analysis", "<|end|>",
-             " to=functions.f", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "\\"]
+             " to=functions.f", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "\\",
+             "]<]minimax[>[<tool_call>", '<invoke name="f">', "]<]minimax[>[", "<a>", "</a>",
+             "<item>", "</item>", "</invoke>", "</mm:think>"]
         ),
     ),
     max_size=12,
@@ -225,6 +228,10 @@ LONG = "ab <c> é\\n" * 10_000
 LONG_CALLS = {
     "hermes": f'<tool_call>\n{{"name": "f", "arguments": {{"a": "{LONG}"}}}}\n</tool_call>',
     "qwen3-coder": f"<tool_call>\n<function=f>\n<parameter=a>\n{LONG}\n</parameter>\n</function>",
+    "minimax-m3": (
+        f']<]minimax[>[<tool_call>]<]minimax[>[<invoke name="f">]<]minimax[>[<a>{LONG}'
+        "]<]minimax[>[</a>]<]minimax[>[</invoke>]<]minimax[>[</tool_call>"
+    ),
     "pythonic": f"[f(a='{LONG}')]",
     "gemma4": f'<|tool_call>call:f{{a:<|"|>{LONG}<|"|>}}<tool_call|>',
 }
@@ -246,7 +253,8 @@ def test_long_arguments_are_looked_at_once(name: str, monkeypatch: pytest.Monkey
 
     for owner, method in (
         (MarkFinder, "find"), (JsonReader, "end"), (ParametersReader, "read"),
-        (KeywordReader, "read"), (MarkedJsonReader, "read"), (HeadMatcher, "match"),
+        (KeywordReader, "read"), (MarkedJsonReader, "read"), (ElementsReader, "read"),
+        (HeadMatcher, "match"),
     ):  # fmt: skip
         monkeypatch.setattr(owner, method, counting(getattr(owner, method)))
     text = LONG_CALLS[name]

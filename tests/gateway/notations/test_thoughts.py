@@ -40,6 +40,12 @@ def test_what_is_said_stands_behind_the_thought(text: str, is_thinking: bool, sa
     assert counter.behind(text) == said
 
 
+def test_mark_of_no_thought_is_not_what_is_said() -> None:
+    counter = ThoughtCounter(notation("minimax-m3", "minimax-m3"), is_thinking=False)
+    for text in ("</mm:think>a", "<mm:think>b</mm:think>a", "a"):
+        assert counter.behind(text) == "a"
+
+
 def test_thoughts_in_channels_are_counted() -> None:
     counter = ThoughtCounter(notation("harmony", "harmony"), is_thinking=False)
     tokens = ["<|channel|>", "analysis", "<|message|>", "a", "b", "<|end|>"]
