@@ -20,13 +20,14 @@ from backend.ops.gated_norm import GatedNorm
 from backend.ops.kv_cache import SCALE_BYTES
 from backend.ops.native import NativeOps
 from backend.ops.native_latent import NativeLatentAttention
-from backend.ops.routing import Router, SharedExpert
+from backend.ops.routing import SharedExpert
 from backend.ops.ssm_scan import SsmHeads
 from backend.ops.token_masks import apply_masks
 from backend.ops.tokenwise import Opening
 from backend.ops.topk import topk
 from tests.backend.attention_cases import BLOCK_SIZE, CPU, AttentionCase, plan_of, randn
 from tests.backend.ops.state_batches import state_batch
+from tests.backend.routers import plain_router
 
 pytestmark = pytest.mark.skipif(kernels is None, reason=absence)
 
@@ -82,12 +83,10 @@ def layer_norms() -> list[Tensor]:
 def experts() -> list[Tensor]:
     """All that a router may have, a share of the experts, a shared one behind a gate."""
     bias, correction, scales = randn(3, 40, seed=1).float()
-    router = Router(
-        num=40,
-        top_k=5,
+    router = replace(
+        plain_router(40, 5),
         own=range(3, 33),
         score="sigmoid",
-        renormalise=True,
         weight_scale=2.5,
         bias=bias,
         correction=correction,
@@ -95,7 +94,6 @@ def experts() -> list[Tensor]:
         logit_scale=0.7,
         num_groups=8,
         top_groups=5,
-        group_score="two_best",
     )
     logits, x = 3 * randn(9, 40).float(), randn(9, 72, seed=2)
     ops, plain = NativeOps(), replace(router, score="softmax", num_groups=1)

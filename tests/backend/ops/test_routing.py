@@ -10,27 +10,14 @@ from backend.native import absence, kernels
 from backend.ops.native import NativeOps
 from backend.ops.reference import ReferenceOps
 from backend.ops.routing import Router, SharedExpert, choose
+from tests.backend.routers import plain_router
 from tests.backend.stored_weights import randn
 
 pytestmark = pytest.mark.skipif(kernels is None, reason=absence)
 
 ORACLE = ReferenceOps()
 NUM, TOP_K, WIDTH = 39, 5, 72
-PLAIN = Router(
-    num=NUM,
-    top_k=TOP_K,
-    own=range(NUM),
-    score="softmax",
-    renormalise=True,
-    weight_scale=1.0,
-    bias=None,
-    correction=None,
-    scales=None,
-    logit_scale=1.0,
-    num_groups=1,
-    top_groups=1,
-    group_score="two_best",
-)
+PLAIN = plain_router(NUM, TOP_K)
 ROUTERS = {
     "softmax": PLAIN,
     "sigmoid": replace(PLAIN, score="sigmoid", renormalise=False, weight_scale=2.5),
