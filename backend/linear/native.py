@@ -14,6 +14,7 @@ from torch import Tensor
 from backend.linear.kernel import Gating, GroupedProduct, LinearKernel
 from backend.native import calls, kernels
 from backend.native.level import Activations
+from backend.ops.addresses import address_of
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat
 
@@ -197,7 +198,7 @@ def _multiply(
     call = packed.gemm
     call.M = x.shape[0]
     call.x = x.data_ptr()
-    call.bias = None if bias is None else bias.data_ptr()
+    call.bias = address_of(bias)
     call.out = out.data_ptr()
     call.out_stride = out.stride(0)
     call.epilogue = epilogue

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from backend.native import calls, kernels
+from backend.ops.addresses import address_of
 from backend.ops.attention_items import (
     BLOCK_KEYS,
     PARALLEL_SIZE,
@@ -136,9 +137,9 @@ class NativeOps(NativeGateOps, NativeExpertOps, NativeConvOps, NativeDeltaOps, N
         kernels.add_layer_norm(
             calls.AddLayerNorm(
                 x=x.data_ptr(),
-                delta=None if delta is None else delta.data_ptr(),
-                weight=None if weight is None else weight.data_ptr(),
-                bias=None if bias is None else bias.data_ptr(),
+                delta=address_of(delta),
+                weight=address_of(weight),
+                bias=address_of(bias),
                 sum=None if delta is None else sums.data_ptr(),
                 out=out.data_ptr(),
                 tokens=len(x),
@@ -154,7 +155,7 @@ class NativeOps(NativeGateOps, NativeExpertOps, NativeConvOps, NativeDeltaOps, N
             calls.HeadNorm(
                 heads=heads.data_ptr(),
                 stride=heads.stride(0),
-                weight=None if weight is None else weight.data_ptr(),
+                weight=address_of(weight),
                 tokens=tokens,
                 num_heads=num_heads,
                 dim=dim,
@@ -235,6 +236,6 @@ class NativeOps(NativeGateOps, NativeExpertOps, NativeConvOps, NativeDeltaOps, N
         call.q_stride = q.stride(0)
         call.cache = cache.data_ptr()
         call.out = out.data_ptr()
-        call.sinks = None if sinks is None else sinks.data_ptr()
+        call.sinks = address_of(sinks)
         kernels.attention(call)
         return out

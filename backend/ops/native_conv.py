@@ -4,6 +4,7 @@ from torch import Tensor
 
 from backend.config.spec import Activation
 from backend.native import calls, kernels
+from backend.ops.addresses import address_of
 from backend.ops.batch import StateBatch
 from backend.ops.state_ops import StateOps
 
@@ -32,7 +33,7 @@ class NativeConvOps(StateOps):
             x=x.data_ptr(),
             x_stride=x.stride(0),
             weight=weight.data_ptr(),
-            bias=None if bias is None else bias.data_ptr(),
+            bias=address_of(bias),
             state=state.data_ptr(),
             reads=states.reads.data_ptr(),
             writes=states.writes.data_ptr(),

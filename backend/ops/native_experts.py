@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from backend.native import calls, kernels
+from backend.ops.addresses import address_of
 from backend.ops.routing import Router, Routes, RoutingOps, SharedExpert
 
 # What the kernel has room for.
@@ -27,9 +28,9 @@ class NativeExpertOps(RoutingOps):
             calls.Route(
                 logits=logits.data_ptr(),
                 logit_scale=router.logit_scale,
-                bias=_address(router.bias),
-                correction=_address(router.correction),
-                scales=_address(router.scales),
+                bias=address_of(router.bias),
+                correction=address_of(router.correction),
+                scales=address_of(router.scales),
                 weight_scale=router.weight_scale,
                 is_sigmoid=router.score == "sigmoid",
                 renormalise=router.renormalise,
@@ -92,7 +93,3 @@ class NativeExpertOps(RoutingOps):
             call.gate_width = shared.x.shape[1]
         kernels.sum_experts(call)
         return out
-
-
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from backend.config.spec import Activation
 from backend.native import calls, kernels
+from backend.ops.addresses import address_of
 from backend.ops.tokenwise import Opening, TokenwiseOps
 
 # As gates.h numbers them.
@@ -49,7 +50,7 @@ def _gate(gate: Tensor, up: Tensor | None, opening: Opening) -> Tensor:
         calls.GateMul(
             gate=gate.data_ptr(),
             gate_stride=gate.stride(0),
-            up=None if up is None else up.data_ptr(),
+            up=address_of(up),
             up_stride=0 if up is None else up.stride(0),
             out=out.data_ptr(),
             tokens=len(gate),
@@ -66,7 +67,7 @@ def _scaled_sum(x: Tensor, y: Tensor | None, scale: float) -> Tensor:
     kernels.scaled_sum(
         calls.ScaledSum(
             x=x.data_ptr(),
-            y=None if y is None else y.data_ptr(),
+            y=address_of(y),
             out=out.data_ptr(),
             tokens=len(x),
             width=x.shape[1],

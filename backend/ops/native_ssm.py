@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from backend.native import calls, kernels
+from backend.ops.addresses import address_of
 from backend.ops.batch import StateBatch
 from backend.ops.gated_norm import GatedNorm
 from backend.ops.ssm_scan import SsmHeads
@@ -70,7 +71,7 @@ class NativeSsmOps(StateOps):
             order=_ORDERS[norm.gate],
             weight=norm.weight.data_ptr(),
             weight_stride=dim if norm.weight.ndim > 1 else 0,
-            squares=None if squares is None else squares.data_ptr(),
+            squares=address_of(squares),
             count=norm.num_averaged(dim),
             out=out.data_ptr(),
             tokens=tokens,
