@@ -3,7 +3,7 @@
 A fault is named by what it hits: `site:seed=S[:rank=R][:position=P]`, several separated by blanks.
 It strikes requests whose own seed is S when they reach the site, at output position P if given, on
 rank R if given. Sites: admission, grammar, rules, draw, nan (logits that are not numbers); and in
-the forward pass: error, segfault, exit, hang.
+the forward pass: error, segfault, exit, hang, slow (some milliseconds more a step).
 """
 
 import os
@@ -30,6 +30,7 @@ FORWARD: dict[str, Callable[[], None]] = {
     "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "exit": lambda: os._exit(3),
     "hang": lambda: time.sleep(3600),
+    "slow": lambda: time.sleep(0.005),
 }
 SITES = {ADMISSION, GRAMMAR, RULES, DRAW, NAN, *FORWARD}
 
@@ -66,11 +67,11 @@ class Faults:
             _raise()
 
     def strike_forward(self, params: Iterable[SamplingParams], positions: Sequence[int]) -> None:
-        """Do to this process what waits for one of the requests of a step."""
-        for each, position in zip(params, positions, strict=True):
-            for site, act in FORWARD.items():
-                if self.hits(site, each, position):
-                    act()
+        """Do to this process, once, what waits for any of the requests of a step."""
+        rows = list(zip(params, positions, strict=True))
+        for site, act in FORWARD.items():
+            if any(self.hits(site, each, position) for each, position in rows):
+                act()
 
 
 def _parse(text: str) -> _Fault:

@@ -27,11 +27,16 @@ LONG = 160
 PATTERN = "([a-z]{3}[0-9]{2} ){24}"
 # One of everything whose state must go on where it was.
 REQUESTS: dict[str, dict[str, Any]] = {
-    "greedy": {"temperature": 0},
+    "greedy": {"temperature": 0, "seed": 6},
     "seeded": {"temperature": 1, "seed": 7},
     "filtered": {"temperature": 1.2, "seed": 8, "top_p": 0.95, "top_k": 50},
-    "penalties": {"temperature": 0, "frequency_penalty": 0.5, "repetition_penalty": 1.2},
-    "n-grams": {"temperature": 0, "no_repeat_ngram_size": 2},
+    "penalties": {
+        "temperature": 0,
+        "seed": 13,
+        "frequency_penalty": 0.5,
+        "repetition_penalty": 1.2,
+    },
+    "n-grams": {"temperature": 0, "seed": 14, "no_repeat_ngram_size": 2},
     "minimum": {"temperature": 1, "seed": 9, "ignore_eos": False, "min_tokens": LONG - 10},
     "choices": {"temperature": 1, "seed": 10, "n": 3},
     "scores": {"temperature": 1, "seed": 11, "logprobs": 3, "echo": True},
@@ -43,7 +48,9 @@ REQUESTS: dict[str, dict[str, Any]] = {
     },
 }
 # What ends a process by itself: at once, and in the middle of an answer.
-POISON = ("segfault:seed=666:rank=1", "exit:seed=667:rank=0:position=30")
+POISON = ["segfault:seed=666:rank=1", "exit:seed=667:rank=0:position=30"]
+# A step of a tiny model takes so little that some would be over before the last has begun.
+SLOW = [f"slow:seed={fields['seed']}" for fields in REQUESTS.values()]
 Answer = tuple[list[str], list[list[int]], list[Any], list[str | None], dict[str, Any]]
 
 
@@ -55,7 +62,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     model = write_tiny_llama(folder, head_dim=16, max_model_len=16384)
     settings = [] if is_ours else ["--exact", "--dtype", "float32"]
     settings += ["--tp", "2", "--dp", "2", "--max-num-seqs", "32"]
-    settings += ["--kv-cache-bytes", str(1 << 24), "--test-faults", " ".join(POISON)]
+    settings += ["--kv-cache-bytes", str(1 << 24), "--test-faults", " ".join(POISON + SLOW)]
     # Deaths a second ago are forgotten: neither the back-off nor the limit matters here.
     settings += ["--restart-window-s", "1"]
     with Server(model, *settings) as server:
