@@ -11,11 +11,9 @@ typedef struct {
     const uint8_t *unit[VECTORS]; /* of a weight as it is packed */
     const GroupScratch *panel;    /* or unpacked */
     const Activations *a;
-    int64_t row, first_group, groups;
+    int64_t row, first_group;
+    int64_t from, groups; /* of those from the first group on: the first, and the one behind the last */
     int first_vector;
-    /* What is unpacked next: memory delivers it meanwhile. NULL, or so many bytes for each group. */
-    const uint8_t *next[VECTORS];
-    int64_t next_bytes;
 } Operands;
 
 /* How a level multiplies tiles of TILE_ROWS rows by an unpacked panel. A thread calls `begin` before the
