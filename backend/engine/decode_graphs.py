@@ -39,13 +39,16 @@ class DecodeGraphs:
         num_groups: int,
         block_size: int,
         has_states: bool,
+        has_encoder: bool,
         tp: TensorParallel,
     ) -> None:
         """forward: a batch of R rows -> hidden states [R, H]. sizes: what steps are run as. tp:
         ranks that do the same."""
         self._queue, self._forward, self._newest = queue, forward, newest
         self._sizes, self._has_states, self._tp = sizes, has_states, tp
-        self._layouts = {size: DecodeLayout(size, num_groups, block_size) for size in sizes.all}
+        self._layouts = {
+            size: DecodeLayout(size, num_groups, block_size, has_encoder) for size in sizes.all
+        }
         most = max(layout.num_words for layout in self._layouts.values())
         device = queue.device
         self._words = torch.zeros(most, dtype=torch.int32, device=device)
@@ -97,7 +100,7 @@ class DecodeGraphs:
     def fits(self, plan: StepPlan) -> bool:
         """Whether a plan is one of decodes, all of them sampled, that some size takes."""
         is_plain = plan.num_tokens == plan.num_decodes == plan.num_seqs == len(plan.sample_rows)
-        if not is_plain or len(plan.logprob_tokens) or len(plan.cross_lens):
+        if not is_plain or len(plan.logprob_tokens) or len(plan.encoder_lens):
             return False
         return self._size_of(plan) in self._recordings
 
@@ -117,7 +120,8 @@ class DecodeGraphs:
         return ForwardedStep(hidden, rows, output_positions, places, input_ids, positions)
 
     def _size_of(self, plan: StepPlan) -> DecodeSize | None:
-        return self._sizes.fit(plan.num_seqs, int(plan.context_lens.max()))
+        longest = max(int(plan.context_lens.max()), int(plan.cross_lens.max(initial=0)))
+        return self._sizes.fit(plan.num_seqs, longest)
 
     def _work(self, size: DecodeSize) -> Callable[[], None]:
         """Return what launches a step of a size, over the places of this object."""

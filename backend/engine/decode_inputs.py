@@ -9,11 +9,13 @@ device whose addresses never change.
     sample_positions  [R]        output position                                 0
     state_reads       [R]        slot whose states it goes on from               -1
     state_writes      [R]        slot that gets its states                       -1
+    cross_lens        [R]        tokens of the encoder's input that it sees      0
     slot_mapping      [G, R]     where its keys and values go                    -1
     block_tables      [G, R, B]  its blocks                                      0
+    cross_tables      [R, B]     of an encoder-decoder: blocks of that input     0
 
-R rows of the size, G cache groups, B blocks of its longest context. Rows of padding read and write
-nothing (ops/triton/__init__.py says what ops owe them).
+R rows of the size, G cache groups, B blocks of its longest context or input. Rows of padding read
+and write nothing (ops/triton/__init__.py says what ops owe them).
 """
 
 from dataclasses import dataclass
@@ -22,39 +24,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backend.ops.batch import Batch, StateBatch
+from backend.ops.batch import Batch, CrossBatch, StateBatch
 from backend.placement.decode_sizes import DecodeSize
 from backend.step import Ints, StepPlan
 
-_PADDING = (0, 0, 0, -1, 0, -1, -1)
+_PADDING = (0, 0, 0, -1, 0, -1, -1, 0)
+_STATES, _CROSS = 5, 7
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeLayout:
-    """How a size's integers lie."""
+    """How a size's integers lie. has_encoder: of an encoder-decoder."""
 
     size: DecodeSize
     num_groups: int
     block_size: int
+    has_encoder: bool = False
 
     @property
     def width(self) -> int:
-        """Blocks of the longest context."""
+        """Blocks of the longest context or input."""
         return -(-self.size.context // self.block_size)
 
     @property
     def num_words(self) -> int:
-        return self.size.rows * (len(_PADDING) + self.num_groups * (1 + self.width))
+        tables = self.num_groups + self.has_encoder
+        return self.size.rows * (len(_PADDING) + self.num_groups + tables * self.width)
 
     def fill(self, words: Ints, plan: StepPlan | None) -> None:
         """Write a plan of decodes, each of them sampled, and padding behind it; None: only that.
 
         words: [num_words], whatever is in them.
         """
-        columns, slots, tables = self._parts(words)
+        columns, slots, tables, cross_tables = self._parts(words)
         columns[:] = [[padding] for padding in _PADDING]
         slots[:] = -1
         tables[:] = 0
+        cross_tables[:] = 0
         if plan is None:
             return
         rows, num_blocks = plan.num_seqs, plan.block_tables.shape[2]
@@ -65,22 +71,28 @@ class DecodeLayout:
             plan.sample_rows,
             plan.sample_positions,
         ]
-        if len(plan.state_reads):
-            of_rows += [plan.state_reads, plan.state_writes]
         for column, values in zip(columns, of_rows, strict=False):
             column[:rows] = values
+        if len(plan.state_reads):
+            columns[_STATES : _STATES + 2, :rows] = plan.state_reads, plan.state_writes
+        if self.has_encoder:
+            columns[_CROSS, :rows] = plan.cross_lens
+            cross_tables[:rows, : plan.cross_tables.shape[1]] = plan.cross_tables
         slots[:, :rows] = plan.slot_mapping
         tables[:, :rows, :num_blocks] = plan.block_tables
 
-    def _parts(self, words: Any) -> tuple[Any, Any, Any]:
-        """Return views into a block, on the host or on the device: [7, R], [G, R], [G, R, B]."""
+    def _parts(self, words: Any) -> tuple[Any, Any, Any, Any]:
+        """Return views into a block, on the host or on the device: [8, R], [G, R], [G, R, B],
+        [R, B], whose last is empty where there is no encoder."""
         rows, groups = self.size.rows, self.num_groups
         slots = len(_PADDING) * rows
         tables = slots + groups * rows
+        cross = tables + groups * rows * self.width
         return (
             words[:slots].reshape(len(_PADDING), rows),
             words[slots:tables].reshape(groups, rows),
-            words[tables : self.num_words].reshape(groups, rows, self.width),
+            words[tables:cross].reshape(groups, rows, self.width),
+            words[cross : self.num_words].reshape(-1, self.width),
         )
 
     def batch(self, words: Tensor, input_ids: Tensor, *, has_states: bool) -> Batch:
@@ -89,11 +101,15 @@ class DecodeLayout:
         input_ids: [R], where the tokens are once it is known which they are. has_states: layers
         keep states.
         """
-        columns, slots, tables = self._parts(words)
-        _, positions, lens, _, _, reads, writes = columns
+        columns, slots, tables, cross_tables = self._parts(words)
+        _, positions, lens, _, _, reads, writes, cross_lens = columns
         rows, device = self.size.rows, words.device
         starts = torch.arange(rows + 1, dtype=torch.int32, device=device)
-        places = [*range(rows + 1)]
+        places, bounds = [*range(rows + 1)], [self.size.context] * rows
+        cross = None
+        if self.has_encoder:
+            nothing = words[:0]
+            cross = CrossBatch(nothing, nothing, cross_tables, cross_lens, [0], bounds)
         # Without a cache group nothing attends to a cache: there is no table to show.
         first = 0 if self.num_groups else slice(0)
         return Batch(
@@ -103,12 +119,13 @@ class DecodeLayout:
             tables[first],
             starts[:-1],
             places,
-            [self.size.context] * rows,
+            bounds,
             rows,
             slots,
             tables,
             starts,
             lens,
+            cross=cross,
             states=StateBatch(starts, reads, writes, starts, places, places)
             if has_states
             else None,

@@ -17,6 +17,7 @@ from backend.engine.forwarded_step import ForwardedStep
 from backend.engine.model_runner import ModelRunner, StepResult
 from backend.engine.newest_tokens import NewestTokens
 from backend.engine.token_draws import Drawing, TokenDraws
+from backend.models.encoder_decoder import EncoderDecoder
 from backend.models.model import Model
 from backend.ops.batch import Batch
 from backend.ops.kv_cache import KVCache
@@ -75,6 +76,7 @@ class DeviceRunner(ModelRunner):
                 num_groups=kv_cache.num_groups,
                 block_size=kv_cache.block_size,
                 has_states=kv_cache.states.num_slots > 0,
+                has_encoder=isinstance(model, EncoderDecoder),
                 tp=self._tp,
             )
 

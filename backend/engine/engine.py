@@ -25,7 +25,7 @@ from backend.engine.device_queue import CudaQueue
 from backend.engine.device_runner import DeviceRunner
 from backend.engine.faulty_model_runner import FaultyModelRunner
 from backend.engine.graph_capture import captured_sizes, clears_blocks
-from backend.engine.memory_profile import longest_steps, profile_room, taken_bytes
+from backend.engine.memory_profile import Longest, longest_steps, taken_bytes
 from backend.engine.model_runner import ModelRunner
 from backend.engine.platform import Platform, device_of, resolve_dtype
 from backend.engine.pooling_runner import PoolingRunner
@@ -157,12 +157,12 @@ def build_engine(
 
 def measures_steps(device: torch.device, config: ModelConfig) -> bool:
     """Whether what steps take of a device's memory is measured; else an estimate serves."""
-    return device.type == "cuda" and config.pooling is None and config.encoder is None
+    return device.type == "cuda" and config.pooling is None
 
 
-def runs_ahead(device: torch.device, config: ModelConfig) -> bool:
+def runs_ahead(device: torch.device) -> bool:
     """Whether steps are launched on a device, and collected later."""
-    return device.type == "cuda" and config.encoder is None
+    return device.type == "cuda"
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,15 +238,16 @@ def _step_bytes(rank: _Rank, model: Model, plan: MemoryPlan) -> int:
     Both together: graphs keep the scratch of decodes in a pool that prompts cannot use.
     """
     settings, device = rank.settings, rank.context.device
-    longest = (plan.token_budget, settings.max_num_seqs, rank.max_model_len)
-    blocks, slots = profile_room(*longest, settings.block_size, len(rank.groups))
+    has_encoder = rank.config.encoder is not None
+    longest = Longest(plan.token_budget, settings.max_num_seqs, rank.max_model_len, has_encoder)
+    blocks, slots = longest.room(settings.block_size, len(rank.groups))
     has_states = plan.states.num_slots > 0
     cache = _kv_cache(rank, blocks, slots if has_states else 0)
     # The one that will serve: it keeps copies of the logits that the host's does not.
     draws = create_draws(model, settings.max_num_seqs, rank.shard.vocab, (), rank.tp, device)
-    sampler = draws.sampler if draws else Sampler(longest[1], rank.shard.vocab, rank.tp, ())
+    sampler = draws.sampler if draws else Sampler(longest.num_seqs, rank.shard.vocab, rank.tp, ())
     runner = ModelRunner(model, cache, sampler, device)
-    steps = [functools.partial(runner.run, plan) for plan in longest_steps(*longest, cache)]
+    steps = [functools.partial(runner.run, plan) for plan in longest_steps(longest, cache)]
     return sum(taken_bytes(step, device) for step in steps)
 
 
@@ -299,7 +300,7 @@ def _build_runner(rank: _Rank, model: Model, plan: MemoryPlan) -> ModelRunner | 
         return StageRunner(model, kv_cache, sampler, device, rank.pipeline, stream, faults)
     if faults:
         return FaultyModelRunner(model, kv_cache, sampler, device, faults)
-    if not runs_ahead(device, rank.config):
+    if not runs_ahead(device):
         return ModelRunner(model, kv_cache, sampler, device)
     ops = rank.context.ops
     draws = create_draws(model, max_num_seqs, vocab, eos, tp, device)

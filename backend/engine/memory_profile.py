@@ -6,6 +6,7 @@ find out. Called for GPUs alone, after the weights are loaded.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -19,26 +20,41 @@ _PARAMS = SamplingParams(temperature=1.0, top_p=0.95, top_k=50, logprobs=1, repe
 MARGIN = 1.05
 
 
-def longest_steps(
-    token_budget: int, max_num_seqs: int, max_len: int, cache: KVCache
-) -> list[StepPlan]:
-    """Return a prompt's step of as many tokens as a step may have, and decodes of as many rows.
+@dataclass(frozen=True, slots=True)
+class Longest:
+    """What a step may have at most.
 
-    cache: of the size that profile_room() says.
+    tokens: of a step, num_seqs: sequences, length: tokens of one. has_encoder: each sequence begins
+    with a whole input, however little of the step is left for it.
     """
-    return [
-        _prompts(token_budget, max_len, cache),
-        _decodes(max_num_seqs, max_len, cache),
-    ]
+
+    tokens: int
+    num_seqs: int
+    length: int
+    has_encoder: bool = False
+
+    def prompts(self) -> list[int]:
+        """Return how long the prompts of the longest step are."""
+        tokens = self.tokens + self.length * self.has_encoder
+        lens = [self.length] * (tokens // self.length)
+        if rest := tokens % self.length:
+            lens.append(rest)
+        return lens[: self.num_seqs]
+
+    def room(self, block_size: int, num_groups: int) -> tuple[int, int]:
+        """Return the blocks and the state slots that longest_steps() writes."""
+        lens = self.prompts()
+        blocks = len(lens) * -(-max(lens) // block_size) * max(1, num_groups)
+        return blocks + len(lens) * max(1, num_groups) * self.has_encoder, self.num_seqs
 
 
-def profile_room(
-    token_budget: int, max_num_seqs: int, max_len: int, block_size: int, num_groups: int
-) -> tuple[int, int]:
-    """Return the blocks and the state slots that longest_steps() writes."""
-    per_sequence = -(-min(token_budget, max_len) // block_size)
-    num_prompts = -(-token_budget // max_len)
-    return num_prompts * per_sequence * max(1, num_groups), max(num_prompts, max_num_seqs)
+def longest_steps(longest: Longest, cache: KVCache) -> list[StepPlan]:
+    """Return a prompts' step of as many tokens as a step may have, and decodes of as many rows.
+
+    cache: of the size that `longest` has room for.
+    """
+    prompts = _inputs if longest.has_encoder else _prompts
+    return [prompts(longest, cache), _decodes(longest, cache)]
 
 
 def taken_bytes(run: Callable[[], object], device: torch.device) -> int:
@@ -54,12 +70,32 @@ def taken_bytes(run: Callable[[], object], device: torch.device) -> int:
     return int(taken * MARGIN)
 
 
-def _prompts(token_budget: int, max_len: int, cache: KVCache) -> StepPlan:
-    lens = [max_len] * (token_budget // max_len)
-    if rest := token_budget % max_len:
-        lens.append(rest)
+def _inputs(longest: Longest, cache: KVCache) -> StepPlan:
+    """Decoders begin, whose encoders read their inputs in the same step."""
     sequences, joins, used = [], [], 0
-    for row, length in enumerate(sorted(lens, key=lambda n: n != 1)):
+    for row, length in enumerate(longest.prompts()):
+        tables, used = _tables(cache, used, 1)
+        [cross, *_], used = _tables(cache, used, -(-length // cache.block_size))
+        sequences.append(
+            PlannedSequence(
+                [0],
+                0,
+                tables[0],
+                row,
+                0,
+                more_tables=tables[1:],
+                cross_table=cross,
+                num_encoder_tokens=length,
+                encoder_ids=[0] * length,
+            )
+        )
+        joins.append(Join(row, _PARAMS, [0], 1))
+    return build_plan(0, sequences, joins, cache.block_size)
+
+
+def _prompts(longest: Longest, cache: KVCache) -> StepPlan:
+    sequences, joins, used = [], [], 0
+    for row, length in enumerate(sorted(longest.prompts(), key=lambda n: n != 1)):
         width = -(-length // cache.block_size)
         tables, used = _tables(cache, used, width)
         segments = [(length, -1, row)] if cache.states.num_slots else []
@@ -72,22 +108,25 @@ def _prompts(token_budget: int, max_len: int, cache: KVCache) -> StepPlan:
     return build_plan(0, sequences, joins, cache.block_size)
 
 
-def _decodes(num_rows: int, max_len: int, cache: KVCache) -> StepPlan:
+def _decodes(longest: Longest, cache: KVCache) -> StepPlan:
     """All read and write the same block over and over: what is there is nobody's. Their contexts
     are the longest, since each of a context's pieces has sums of its own."""
     sequences, joins = [], []
-    width = -(-max_len // cache.block_size)
+    width = -(-longest.length // cache.block_size)
     tables = [table * width for table in _tables(cache, 0, 1)[0]]
-    for row in range(num_rows):
+    cross = (tables[0], longest.length) if longest.has_encoder else ([], 0)
+    for row in range(longest.num_seqs):
         segments = [(1, -1, row)] if cache.states.num_slots else []
         sequences.append(
             PlannedSequence(
                 [0],
-                max_len - 1,
+                longest.length - 1,
                 tables[0],
                 row,
                 0,
                 more_tables=tables[1:],
+                cross_table=cross[0],
+                num_encoder_tokens=cross[1],
                 state_segments=segments,
             )
         )

@@ -173,7 +173,7 @@ def _select_ops(
     settings: EngineSettings, level: str, device: torch.device, config: ModelConfig
 ) -> Ops:
     """Return the op table: our own where they take the model's sizes."""
-    if device.type == "cuda" and not settings.exact and config.encoder is None:
+    if device.type == "cuda" and not settings.exact:
         return _gpu_ops()
     fits = all(
         NativeOps.takes(

@@ -8,35 +8,29 @@ from torch import Tensor
 from backend.config.spec import PositionBias, RelativeBias
 from backend.layers.compute_context import ComputeContext
 from backend.layers.loader import WeightLoader
+from backend.ops.score_bias import ScoreBias
 from backend.placement.sharding import Shard
 
 
-class PositionBiasTable:
-    """This rank's heads of a learned table, spread over distances. A ScoreBias of ops/paged.py."""
+def position_bias(
+    loader: WeightLoader,
+    bias: PositionBias,
+    shard: Shard,
+    context: ComputeContext,
+    *,
+    both_ways: bool,
+) -> ScoreBias:
+    """Return this rank's heads of a learned table, spread over distances.
 
-    def __init__(
-        self,
-        loader: WeightLoader,
-        bias: PositionBias,
-        shard: Shard,
-        context: ComputeContext,
-        *,
-        both_ways: bool,
-    ) -> None:
-        """both_ways: keys stand behind a query, too, and have buckets of their own."""
-        self._max_distance = bias.max_distance
-        self._least = -bias.max_distance
-        self._most = bias.max_distance if both_ways else 0
-        table = loader.take("relative_bias.weight")[:, shard.heads]
-        distances = torch.arange(self._least, self._most + 1)
-        found = buckets(distances, bias, both_ways=both_ways)
-        # [distances, H] -> [H, distances]
-        self._numbers = table[found.to(table.device)].T.contiguous().to(context.dtype)
-
-    def at(self, distances: Tensor) -> Tensor:
-        """[..] int64, a key's position less its query's -> [H, ..]. Beyond max_distance all are
-        alike."""
-        return self._numbers[:, distances.clamp(self._least, self._most) - self._least]
+    both_ways: keys stand behind a query, too, and have buckets of their own.
+    """
+    most = bias.max_distance if both_ways else 0
+    table = loader.take("relative_bias.weight")[:, shard.heads]
+    distances = torch.arange(-bias.max_distance, most + 1)
+    found = buckets(distances, bias, both_ways=both_ways)
+    # [distances, H] -> [H, distances]
+    numbers = table[found.to(table.device)].T.contiguous().to(context.dtype)
+    return ScoreBias(numbers, -bias.max_distance)
 
 
 def buckets(distances: Tensor, bias: PositionBias | RelativeBias, *, both_ways: bool) -> Tensor:

@@ -1,11 +1,9 @@
-"""An encoder-decoder of T5's kin: what its spec says, in stock torch but for the linear layers.
+"""An encoder-decoder of T5's kin: what its spec says, over the op table.
 
 A step first runs the encoders of the sequences that join in it, each over its whole input, and
 keeps keys and values of what comes out for every layer of the decoder; then it runs the decoder's
 tokens, of all sequences, over those and their own.
 """
-
-from dataclasses import replace
 
 from torch import Tensor
 
@@ -23,12 +21,11 @@ from backend.layers.embedding import Embedding, VocabParallelHead
 from backend.layers.loader import WeightLoader
 from backend.layers.mlp import DenseMLP
 from backend.layers.norm import NormLayer
-from backend.layers.position_bias import PositionBiasTable
-from backend.ops.batch import AttentionSpec, Batch, CrossBatch
-from backend.ops.cache_rows import Slots
-from backend.ops.exact import ExactOps
+from backend.layers.position_bias import position_bias
+from backend.ops.batch import AttentionSpec, Batch
+from backend.ops.encoder_decoder import EncoderDecoderAttention
 from backend.ops.kv_cache import KVCache
-from backend.ops.paged import PagedAttention
+from backend.ops.score_bias import ScoreBias
 from backend.placement.sharding import Shard
 
 
@@ -45,6 +42,8 @@ class EncoderDecoder:
     ) -> None:
         assert isinstance(config.spec, DecoderSpec)
         self._logit_scale = config.spec.logit_scale
+        self._ops, self._num_heads = context.ops, shard.num_heads
+        self._spec = AttentionSpec(config.spec.layers[0].attends.scale)
         self._head = VocabParallelHead(loader, EMBEDDING if config.tie_word_embeddings else HEAD)
         tied = self._head if config.tie_word_embeddings and shard.size == 1 else None
         self._embedding = Embedding(loader, EMBEDDING, tied)
@@ -56,10 +55,14 @@ class EncoderDecoder:
     def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
         cross = batch.cross
         assert cross is not None, "the scheduler gives every sequence an encoder's input"
-        if len(cross.input_starts) > 1:
+        attention = self._ops.plan_encoder_decoder(
+            batch, kv_cache.layer(0), self._num_heads, self._spec
+        )
+        if len(cross.start_list) > 1:
             x = self._embedding.forward(cross.input_ids)
-            self._decoder.keep(self._encoder.forward(x, cross.input_starts), cross, kv_cache)
-        return self._decoder.forward(self._embedding.forward(batch.input_ids), batch, kv_cache)
+            self._decoder.keep(self._encoder.forward(x, attention), attention, kv_cache)
+        x = self._embedding.forward(batch.input_ids)
+        return self._decoder.forward(x, attention, kv_cache, batch.output_tokens)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self._head.forward(hidden) * self._logit_scale
@@ -96,11 +99,11 @@ class _Encoder:
         ]
         self._norm = NormLayer(loader, "encoder.norm", norm, context.ops)
 
-    def forward(self, x: Tensor, starts: list[int]) -> Tensor:
+    def forward(self, x: Tensor, attention: EncoderDecoderAttention) -> Tensor:
         """[X, hidden] -> [X, hidden]."""
         delta = None
         for index, layer in enumerate(self._layers):
-            x, delta = layer.forward(x, delta, starts, self._biases[index % len(self._biases)])
+            x, delta = layer.forward(x, delta, attention, self._biases[index % len(self._biases)])
         return self._norm.forward(x, delta)[1]
 
 
@@ -110,17 +113,19 @@ class _EncoderLayer:
     ) -> None:
         norm, ops = config.spec.norm, context.ops
         self._input_norm = NormLayer(loader, "input_layernorm", norm, ops)
-        self._attention = EncoderAttention(
-            loader.at("self_attn"), layer.attends, config.head_dim, context
-        )
+        self._attention = EncoderAttention(loader.at("self_attn"), config.head_dim, context)
         self._post_norm = NormLayer(loader, "post_attention_layernorm", norm, ops)
         self._mlp = _mlp(layer, loader, context)
 
     def forward(
-        self, x: Tensor, delta: Tensor | None, starts: list[int], bias: PositionBiasTable
+        self,
+        x: Tensor,
+        delta: Tensor | None,
+        attention: EncoderDecoderAttention,
+        bias: ScoreBias,
     ) -> tuple[Tensor, Tensor]:
         x, normed = self._input_norm.forward(x, delta)
-        x, normed = self._post_norm.forward(x, self._attention.forward(normed, starts, bias))
+        x, normed = self._post_norm.forward(x, self._attention.forward(normed, attention, bias))
         return x, self._mlp.forward(normed)
 
 
@@ -135,9 +140,6 @@ class _Decoder:
         shard: Shard,
         context: ComputeContext,
     ) -> None:
-        self._spec = AttentionSpec(config.spec.layers[0].attends.scale)
-        self._num_heads = shard.num_heads
-        self._is_exact = isinstance(context.ops, ExactOps)
         self._biases = _biases(
             LAYER_PREFIX, encoder, config.num_layers, loader, shard, context, both_ways=False
         )
@@ -147,38 +149,21 @@ class _Decoder:
         ]
         self._norm = NormLayer(loader, "model.norm", config.spec.norm, context.ops)
 
-    def keep(self, encoded: Tensor, cross: CrossBatch, kv_cache: KVCache) -> None:
+    def keep(self, encoded: Tensor, attention: EncoderDecoderAttention, kv_cache: KVCache) -> None:
         """Write what each layer attends to of encoders' outputs [X, hidden]."""
-        places = Slots.of(cross.slot_mapping, kv_cache.layer(0))
         for index, layer in enumerate(self._layers):
-            layer.cross_attention.keep(encoded, kv_cache.layer(index), places)
+            layer.cross_attention.keep(encoded, kv_cache.layer(index), attention)
 
-    def forward(self, x: Tensor, batch: Batch, kv_cache: KVCache) -> Tensor:
-        """[T, hidden] -> [N + P, hidden]."""
-        assert batch.cross is not None
-        inputs = replace(batch, block_tables=batch.cross.tables, context_lens=batch.cross.lens)
-        any_layer = kv_cache.layer(0)
-        places = Slots.of(batch.slot_mapping, any_layer)
-        cross = PagedAttention(
-            inputs, any_layer, self._num_heads, self._spec, is_causal=False, is_alone=self._is_exact
-        )
-        own: PagedAttention | None = None
+    def forward(
+        self, x: Tensor, attention: EncoderDecoderAttention, kv_cache: KVCache, wanted: Tensor
+    ) -> Tensor:
+        """[T, hidden] -> [N + P, hidden], of the tokens that are wanted."""
         delta: Tensor | None = None
         for index, layer in enumerate(self._layers):
-            if index < len(self._biases):  # else as in the layer before
-                own = PagedAttention(
-                    batch,
-                    any_layer,
-                    self._num_heads,
-                    self._spec,
-                    bias=self._biases[index],
-                    is_alone=self._is_exact,
-                )
-            assert own is not None
-            step = EncoderDecoderStep(kv_cache.layer(index), places, own, cross)
+            bias = self._biases[index % len(self._biases)]
+            step = EncoderDecoderStep(kv_cache.layer(index), bias, attention)
             x, delta = layer.forward(x, delta, step)
         assert delta is not None
-        wanted = batch.output_tokens
         return self._norm.forward(x.index_select(0, wanted), delta.index_select(0, wanted))[1]
 
 
@@ -217,10 +202,10 @@ def _biases(
     context: ComputeContext,
     *,
     both_ways: bool,
-) -> list[PositionBiasTable]:
-    """Return the tables of all layers, or the one that they share."""
+) -> list[ScoreBias]:
+    """Return the biases of all layers, or the one that they share."""
     return [
-        PositionBiasTable(
+        position_bias(
             loader.at(f"{prefix}{index}.self_attn"),
             encoder.bias,
             shard,

@@ -16,16 +16,17 @@ from backend.step import StepPlan
 class CrossBatch:
     """What an encoder-decoder runs and attends to beside its decoder's tokens, on the device.
 
-    input_ids, slot_mapping: [X] int32, of the encoders that run; input_starts: [E + 1], where each
-    input begins. tables: [S, C] int32 and lens [S]: of each sequence of the batch. Those on the
-    host steer loops.
+    input_ids, slot_mapping: [X] int32, of the encoders that run. tables: [S, C] int32 and lens [S]:
+    of each sequence of the batch. On the host, where they steer loops: start_list [E + 1], where
+    each input begins; len_list [S]: lens, or bounds for them where the batch is captured.
     """
 
     input_ids: Tensor
     slot_mapping: Tensor
-    input_starts: list[int]
     tables: Tensor
-    lens: list[int]
+    lens: Tensor
+    start_list: list[int]
+    len_list: list[int]
 
 
 @dataclass(slots=True)
@@ -138,8 +139,9 @@ class Batch:
             cross = CrossBatch(
                 on_device(plan.encoder_ids),
                 on_device(plan.encoder_slots),
-                [0, *plan.encoder_lens.cumsum().tolist()],
                 on_device(plan.cross_tables),
+                on_device(plan.cross_lens),
+                [0, *plan.encoder_lens.cumsum().tolist()],
                 plan.cross_lens.tolist(),
             )
         states = None

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from backend.ops.paged import MAX_TILE, MIN_TILE, TILE_SCORES, ScoreBias
+from backend.ops.paged import MAX_TILE, MIN_TILE, TILE_SCORES
+from backend.ops.score_bias import ScoreBias
 
 
 def attend_both_ways(

@@ -11,6 +11,7 @@ from torch import Tensor
 from backend.config.spec import Activation, GateClamp
 from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation, StateBatch
 from backend.ops.delta_rule import DeltaHeads
+from backend.ops.encoder_decoder import EncoderDecoderAttention
 from backend.ops.gated_norm import GatedNorm
 from backend.ops.latent import LatentAttention
 from backend.ops.routing import Router, Routes, SharedExpert
@@ -122,6 +123,15 @@ class Ops(Protocol):
         """What stores and attends to compressed rows in a step.
 
         cache: of any layer, [blocks, 1, 1, block size, W].
+        """
+        ...
+
+    def plan_encoder_decoder(
+        self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
+    ) -> EncoderDecoderAttention:
+        """What an encoder-decoder's layers attend with in a step.
+
+        cache: of any layer, [blocks, 2, H, block size, D]. num_heads: H.
         """
         ...
 

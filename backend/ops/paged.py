@@ -10,13 +10,13 @@ sequence run in tiles, each over the keys up to its end. What a query must not s
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from backend.ops.batch import FULL, AttentionSpec, Batch
 from backend.ops.cache_rows import block_rows, rows_of
+from backend.ops.score_bias import ScoreBias
 
 # Keys and values gathered at once, of several sequences. Measured with 64 sequences of 256 tokens
 # on two cores with 1 MiB of L2 each: 1.5 to 3 MiB are best, 12 MiB take a third longer.
@@ -25,15 +25,6 @@ GATHERED_BYTES = 3 << 20
 TILE_SCORES = 1 << 21
 MAX_TILE = 128
 MIN_TILE = 16
-
-
-class ScoreBias(Protocol):
-    """What is added to scores by how far apart a query and a key are."""
-
-    def at(self, distances: Tensor) -> Tensor:
-        """Return the numbers of each head. distances: position of the key less that of the query,
-        [..] int64 -> [Hq, ..]."""
-        ...
 
 
 @dataclass(slots=True)

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backend.config.spec import Activation, GateClamp
-from backend.ops.batch import Batch, Rotation
+from backend.ops.batch import FULL, AttentionSpec, Batch, Rotation
+from backend.ops.encoder_decoder import EncoderDecoderAttention
 from backend.ops.latent import LatentAttention
 
 # What becomes of a gate before it multiplies.
@@ -27,6 +28,12 @@ class TokenwiseOps:
 
     def plan_latent(self, batch: Batch, cache: Tensor) -> LatentAttention:
         return LatentAttention(batch, cache, self._latent_tile)
+
+    def plan_encoder_decoder(
+        self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
+    ) -> EncoderDecoderAttention:
+        is_alone = self._latent_tile == 1
+        return EncoderDecoderAttention(batch, cache, num_heads, spec, is_alone=is_alone)
 
     def add_layer_norm(
         self,

@@ -73,10 +73,11 @@ def captured_bytes(
     is captured, for the reasons that are known before anything runs."""
     if device_kind != "cuda" or settings.enforce_eager:
         return 0
-    if config.encoder or config.pooling:
+    if config.pooling:
         return 0
     sizes = DecodeSizes.of(settings.max_num_seqs, max_model_len)
-    return sizes.graph_bytes(len(config.spec.layers))
+    # A layer that attends to an encoder's output as well has half as much again, two at most.
+    return sizes.graph_bytes(len(config.spec.layers) * (2 if config.encoder else 1))
 
 
 def _row_counts(most: int) -> tuple[int, ...]:

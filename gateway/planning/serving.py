@@ -51,9 +51,9 @@ def _kernels(devices: DeviceSet, dtype: Dtype) -> KernelKind:
 
 
 def reads_8_bits(config: ModelConfig, kernels: KernelKind, *, is_cpu: bool) -> bool:
-    """Whether keys and values of 8 bits can be attended to: by our kernels, or Triton's on a GPU,
-    which know no relative positions; compressed keys never."""
-    is_ours = kernels == "native" if is_cpu else config.encoder is None
+    """Whether keys and values of 8 bits can be attended to: by Triton's kernels on a GPU, or by our
+    own on a CPU, which know no relative positions; compressed keys never."""
+    is_ours = not is_cpu or (kernels == "native" and config.encoder is None)
     return is_ours and not any(attention.latent for attention in config.attentions)
 
 

@@ -8,6 +8,7 @@ depend on its own sequence alone. Where a cache has 8 bits, numbers are multipli
 as they are read.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from backend.ops.batch import AttentionSpec, Batch
+from backend.ops.score_bias import ScoreBias
 from backend.ops.triton.fp8 import from_fp8
 from backend.ops.upload import upload
 
@@ -41,6 +43,7 @@ class PlannedAttention:
     slots: [T], where keys and values go. starts [S + 1], lens [S]: of sequences; tables: [S, B].
     num_decodes: sequences of one token, which come first. num_splits: pieces of the longest of
     their contexts. tiles: [n, 2], (sequence, first of its tokens) of each tile of the others.
+    is_causal: else a token sees all keys of its sequence.
     """
 
     spec: AttentionSpec
@@ -51,19 +54,20 @@ class PlannedAttention:
     num_decodes: int
     num_splits: int
     tiles: Tensor
+    is_causal: bool = True
 
     @classmethod
     def of(
-        cls, batch: Batch, num_heads: int, num_kv_heads: int, spec: AttentionSpec
+        cls,
+        batch: Batch,
+        num_heads: int,
+        num_kv_heads: int,
+        spec: AttentionSpec,
+        *,
+        is_causal: bool = True,
     ) -> "PlannedAttention":
         """Plan a step's. num_heads: of queries."""
-        device = batch.input_ids.device
-        tokens = _tile_tokens(num_heads // num_kv_heads)
-        tiles = [
-            (s, first)
-            for s in range(batch.num_decodes, len(batch.context_lens))
-            for first in range(0, batch.query_starts[s + 1] - batch.query_starts[s], tokens)
-        ]
+        device, group = batch.input_ids.device, num_heads // num_kv_heads
         return cls(
             spec,
             batch.slot_mapping,
@@ -72,22 +76,51 @@ class PlannedAttention:
             batch.block_tables,
             batch.num_decodes,
             num_pieces(batch.longest, LOT),
-            upload(tiles, device) if tiles else torch.empty(0, 2, dtype=torch.int32, device=device),
+            prompt_tiles(batch.query_starts, batch.num_decodes, group, device),
+            is_causal,
         )
 
 
-def attention(q: Tensor, cache: Tensor, plan: PlannedAttention, sinks: Tensor | None) -> Tensor:
-    """See `Ops.attention`. q: [T, Hq, D], whose tokens may lie apart -> [T, Hq, D]."""
+def prompt_tiles(starts: Sequence[int], first: int, group: int, device: torch.device) -> Tensor:
+    """Cut sequences into tiles; see PlannedAttention.
+
+    starts: [S + 1], where each begins. first: that is cut. group: query heads of a KV head.
+    """
+    tokens = _tile_tokens(group)
+    tiles = [
+        (s, token)
+        for s in range(first, len(starts) - 1)
+        for token in range(0, starts[s + 1] - starts[s], tokens)
+    ]
+    return upload(tiles, device) if tiles else torch.empty(0, 2, dtype=torch.int32, device=device)
+
+
+def attention(
+    q: Tensor,
+    cache: Tensor,
+    plan: PlannedAttention,
+    sinks: Tensor | None,
+    bias: ScoreBias | None = None,
+) -> Tensor:
+    """See `Ops.attention`. q: [T, Hq, D], whose tokens may lie apart -> [T, Hq, D].
+
+    bias: added to scores behind the cap.
+    """
     out = q.new_empty(q.shape)
     if plan.num_decodes:
-        _decodes(q, cache, plan, sinks, out)
+        _decodes(q, cache, plan, sinks, bias, out)
     if len(plan.tiles):
-        _prompts(q, cache, plan, sinks, out)
+        _prompts(q, cache, plan, sinks, bias, out)
     return out
 
 
 def _decodes(
-    q: Tensor, cache: Tensor, plan: PlannedAttention, sinks: Tensor | None, out: Tensor
+    q: Tensor,
+    cache: Tensor,
+    plan: PlannedAttention,
+    sinks: Tensor | None,
+    bias: ScoreBias | None,
+    out: Tensor,
 ) -> None:
     _, num_heads, dim = q.shape
     num_kv_heads = cache.shape[2]
@@ -103,7 +136,7 @@ def _decodes(
         sums,
         values,
         plan.lens,
-        **_shared(q, cache, plan),
+        **_shared(q, cache, plan, bias),
         SPLIT=SPLIT_KEYS,
         LOT=LOT,
         ROWS=max(MIN_ROWS, triton.next_power_of_2(group)),
@@ -126,7 +159,12 @@ def _decodes(
 
 
 def _prompts(
-    q: Tensor, cache: Tensor, plan: PlannedAttention, sinks: Tensor | None, out: Tensor
+    q: Tensor,
+    cache: Tensor,
+    plan: PlannedAttention,
+    sinks: Tensor | None,
+    bias: ScoreBias | None,
+    out: Tensor,
 ) -> None:
     num_kv_heads = cache.shape[2]
     group = q.shape[1] // num_kv_heads
@@ -140,7 +178,7 @@ def _prompts(
         plan.lens,
         out.stride(0),
         out.stride(1),
-        **_shared(q, cache, plan),
+        **_shared(q, cache, plan, bias),
         HAS_SINKS=sinks is not None,
         TOKENS=tokens,
         ROWS=max(MIN_ROWS, triton.next_power_of_2(tokens * group)),
@@ -177,7 +215,9 @@ def _tile_tokens(group: int) -> int:
     return max(1, MAX_ROWS // group)
 
 
-def _shared(q: Tensor, cache: Tensor, plan: PlannedAttention) -> dict[str, object]:
+def _shared(
+    q: Tensor, cache: Tensor, plan: PlannedAttention, bias: ScoreBias | None
+) -> dict[str, object]:
     """Return what both kernels are told alike."""
     dim = q.shape[2]
     padded = max(16, triton.next_power_of_2(dim))
@@ -191,6 +231,9 @@ def _shared(q: Tensor, cache: Tensor, plan: PlannedAttention) -> dict[str, objec
         "part_stride": cache.stride(1),
         "kv_head_stride": cache.stride(2),
         "place_stride": cache.stride(3),
+        "bias": q if bias is None else bias.numbers,
+        "least": 0 if bias is None else bias.least,
+        "most": 0 if bias is None else bias.most,
         "scale": dim**-0.5 if plan.spec.scale is None else plan.spec.scale,
         "softcap": plan.spec.softcap,
         "window": plan.spec.window,
@@ -199,6 +242,8 @@ def _shared(q: Tensor, cache: Tensor, plan: PlannedAttention) -> dict[str, objec
         "GROUP": q.shape[1] // cache.shape[2],
         "HAS_SOFTCAP": plan.spec.softcap > 0,
         "HAS_WINDOW": plan.spec.window > 0,
+        "IS_CAUSAL": plan.is_causal,
+        "HAS_BIAS": bias is not None,
         "IN_8_BITS": cache.dtype in (torch.int8, torch.uint8),
         # The interpreter multiplies the bits of bfloat16 as if they were integers.
         "WIDE": triton.knobs.runtime.interpret,
@@ -237,6 +282,9 @@ def _attend_keys(
     end_key,
     table,
     heads,
+    biases,
+    least,
+    most,
     block_stride,
     part_stride,
     place_stride,
@@ -247,6 +295,8 @@ def _attend_keys(
     dim,
     HAS_SOFTCAP: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
+    IS_CAUSAL: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
     IN_8_BITS: tl.constexpr,
     WIDE: tl.constexpr,
     KEYS: tl.constexpr,
@@ -255,6 +305,7 @@ def _attend_keys(
     """Go on with an online softmax over keys first_key .. end_key of one sequence and KV head.
 
     queries: [ROWS, DIM]; positions, is_row: [ROWS]; largest, sums: [ROWS]; values: [ROWS, DIM].
+    biases: [ROWS], where those of each row's head begin, of distances least .. most.
     Where nothing is visible yet, the largest score is -inf.
     """
     columns = tl.arange(0, DIM)
@@ -278,7 +329,13 @@ def _attend_keys(
         if HAS_SOFTCAP:
             # tanh(z) is 2 sigmoid(2 z) - 1.
             scores = softcap * (2.0 * tl.sigmoid(2.0 * scores / softcap) - 1.0)
-        is_seen = is_key[None, :] & is_row[:, None] & (keys_at[None, :] <= positions[:, None])
+        is_seen = is_key[None, :] & is_row[:, None]
+        if IS_CAUSAL:
+            is_seen &= keys_at[None, :] <= positions[:, None]
+        if HAS_BIAS:
+            distances = keys_at[None, :] - positions[:, None]
+            distances = tl.minimum(tl.maximum(distances, least), most) - least
+            scores += tl.load(biases[:, None] + distances, mask=is_seen, other=0.0).to(tl.float32)
         if HAS_WINDOW:
             is_seen &= keys_at[None, :] > positions[:, None] - window
         scores = tl.where(is_seen, scores, float("-inf"))
@@ -313,6 +370,9 @@ def _attend_split(
     part_stride,
     kv_head_stride,
     place_stride,
+    bias,
+    least,
+    most,
     scale,
     softcap,
     window,
@@ -321,6 +381,8 @@ def _attend_split(
     GROUP: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
+    IS_CAUSAL: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
     IN_8_BITS: tl.constexpr,
     WIDE: tl.constexpr,
     KEYS: tl.constexpr,
@@ -359,6 +421,9 @@ def _attend_split(
         end_key,
         tables + sequence.to(tl.int64) * table_stride,
         cache + kv_head * kv_head_stride,
+        bias + heads * (most - least + 1),
+        least,
+        most,
         block_stride,
         part_stride,
         place_stride,
@@ -369,6 +434,8 @@ def _attend_split(
         dim,
         HAS_SOFTCAP,
         HAS_WINDOW,
+        IS_CAUSAL,
+        HAS_BIAS,
         IN_8_BITS,
         WIDE,
         KEYS,
@@ -448,6 +515,9 @@ def _attend_tile(
     part_stride,
     kv_head_stride,
     place_stride,
+    bias,
+    least,
+    most,
     scale,
     softcap,
     window,
@@ -456,6 +526,8 @@ def _attend_tile(
     GROUP: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
+    IS_CAUSAL: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
     IN_8_BITS: tl.constexpr,
     WIDE: tl.constexpr,
     KEYS: tl.constexpr,
@@ -489,7 +561,9 @@ def _attend_tile(
     first_key = first_position * 0
     if HAS_WINDOW:
         first_key = tl.maximum(first_position - window + 1, 0)
-    end_key = tl.minimum(first_position + TOKENS, length)
+    end_key = length
+    if IS_CAUSAL:
+        end_key = tl.minimum(first_position + TOKENS, length)
     largest, sums, values = _attend_keys(
         queries,
         positions,
@@ -501,6 +575,9 @@ def _attend_tile(
         end_key,
         tables + sequence.to(tl.int64) * table_stride,
         cache + kv_head * kv_head_stride,
+        bias + heads * (most - least + 1),
+        least,
+        most,
         block_stride,
         part_stride,
         place_stride,
@@ -511,6 +588,8 @@ def _attend_tile(
         dim,
         HAS_SOFTCAP,
         HAS_WINDOW,
+        IS_CAUSAL,
+        HAS_BIAS,
         IN_8_BITS,
         WIDE,
         KEYS,

@@ -33,19 +33,28 @@ def rotate_store(qkv: Tensor, rotation: Rotation, cache: Tensor, slots: Tensor) 
     """See `Ops.rotate_store`. slots: [T] int32; cache: [blocks, 2, Hkv, block size, D], or with
     8 bits (int8, or uint8, whose bits are e4m3) [.., D + 4], each key and value behind its numbers
     their float32 scale."""
-    tokens, num_heads, dim = qkv.shape
+    _launch(qkv, cache, slots, rotation)
+
+
+def store(kv: Tensor, cache: Tensor, slots: Tensor) -> None:
+    """Write keys and values [T, 2 Hkv, D] into a layer's cache, as rotate_store() does."""
+    _launch(kv, cache, slots, None)
+
+
+def _launch(heads: Tensor, cache: Tensor, slots: Tensor, rotation: Rotation | None) -> None:
+    tokens, num_heads, dim = heads.shape
     if not tokens:
         return
-    cos, sin = rotation
+    cos, sin = rotation or (heads, heads)
     num_kv_heads = cache.shape[2]
     _rotate_store[(tokens, num_heads)](
-        qkv,
+        heads,
         cos,
         sin,
         cache,
         slots,
-        qkv.stride(0),
-        qkv.stride(1),
+        heads.stride(0),
+        heads.stride(1),
         cache.stride(0),
         cache.stride(1),
         cache.stride(2),
@@ -54,6 +63,7 @@ def rotate_store(qkv: Tensor, rotation: Rotation, cache: Tensor, slots: Tensor) 
         num_heads - 2 * num_kv_heads,
         num_kv_heads,
         cache.shape[3],
+        TURNS=rotation is not None,
         IN_8_BITS=cache.dtype in (torch.int8, torch.uint8),
         BLOCK=triton.next_power_of_2(dim // 2),
     )
@@ -102,6 +112,7 @@ def _rotate_store(
     num_heads,
     num_kv_heads,
     block_size,
+    TURNS: tl.constexpr,
     IN_8_BITS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -110,7 +121,10 @@ def _rotate_store(
     places = tl.arange(0, BLOCK)
     inside = places < half
     is_value = index >= num_heads + num_kv_heads
-    if is_value:
+    stays = is_value
+    if not TURNS:
+        stays = index >= 0
+    if stays:
         first = tl.load(head + places, mask=inside, other=0.0).to(tl.float32)
         second = tl.load(head + half + places, mask=inside, other=0.0).to(tl.float32)
     else:

@@ -16,6 +16,7 @@ from backend.ops.tokenwise import Opening
 from backend.ops.triton import gates, norms, rotary
 from backend.ops.triton import states as state_kernels
 from backend.ops.triton.attention import PlannedAttention, attention
+from backend.ops.triton.encoder_decoder import TritonEncoderDecoderAttention
 from backend.ops.triton.latent import TritonLatentAttention
 
 
@@ -94,6 +95,11 @@ class TritonOps(CpuOps):
 
     def plan_latent(self, batch: Batch, cache: Tensor) -> TritonLatentAttention:
         return TritonLatentAttention(batch, cache)
+
+    def plan_encoder_decoder(
+        self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
+    ) -> TritonEncoderDecoderAttention:
+        return TritonEncoderDecoderAttention(batch, cache, num_heads, spec)
 
     def rotate(self, heads: Tensor, rotation: Rotation) -> None:
         rotary.rotate(heads, rotation)

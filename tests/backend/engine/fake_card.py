@@ -217,6 +217,7 @@ class FakeModel:
         context = ComputeContext(dtype, CARD, TritonOps(), method, tp)
         shard = split_model(config, tp.size)[tp.rank]
         self.has_states = has_states(config.spec.layers)
+        self.has_encoder = config.encoder is not None
         self.num_vocab = shard.vocab.stop - shard.vocab.start
         self.model: Model = load_model(
             config, open_checkpoint(path, config), shard, context, MAX_LEN, lambda fraction: None
@@ -234,7 +235,9 @@ class FakeModel:
 
     def captured_batch(self, rows: int = 3) -> Batch:
         """Return the batch of a captured step."""
-        layout = DecodeLayout(DecodeSize(rows, MAX_LEN), self.cache.num_groups, BLOCK_SIZE)
+        layout = DecodeLayout(
+            DecodeSize(rows, MAX_LEN), self.cache.num_groups, BLOCK_SIZE, self.has_encoder
+        )
         words = torch.zeros(layout.num_words, dtype=torch.int32, device=CARD)
         ids = torch.zeros(rows, dtype=torch.int32, device=CARD)
         return layout.batch(words, ids, has_states=self.has_states)

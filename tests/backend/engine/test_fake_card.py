@@ -36,10 +36,26 @@ from tests.backend.engine.fake_card import (
     FakeModel,
     write_dummy,
 )
-from tests.backend.models.test_families import CASES
+from tests.backend.models.family_cases import FamilyCase
+from tests.backend.models.test_families import CASES as DECODERS
+from tests.backend.models.tiny_t5 import CASES as ENCODER_DECODERS
+from tests.backend.models.tiny_t5 import SIZES as T5_SIZES
 
+CASES = DECODERS | {
+    name: FamilyCase(case.architecture, T5_SIZES | case.fields, is_whole=True)
+    for name, case in ENCODER_DECODERS.items()
+}
 # A kind of layer each; the others have the mark of what takes longer.
-FEW = {"llama", "olmo2", "gemma4, small", "gpt_oss", "deepseek_v3", "qwen3_next", "falcon_h1"}
+FEW = {
+    "llama",
+    "flan",
+    "olmo2",
+    "gemma4, small",
+    "gpt_oss",
+    "deepseek_v3",
+    "qwen3_next",
+    "falcon_h1",
+}
 EACH = [
     name if name in FEW else pytest.param(name, marks=pytest.mark.numerics)
     for name in sorted(CASES)
@@ -102,13 +118,18 @@ def planned(start: int, length: int, row: int, model: FakeModel) -> PlannedSeque
     table = [*range(-(-(start + length) // BLOCK_SIZE))]
     segments = [(length, row if start else -1, row)] if model.has_states else []
     others = [table] * (max(1, model.cache.num_groups) - 1)
+    of_input = (table, length, [5] * length * (not start)) if model.has_encoder else ([], 0, [])
     return PlannedSequence(
-        [5] * length, start, table, row, start, more_tables=others, state_segments=segments
+        [5] * length, start, table, row, start, 0, [], 0, others, *of_input, segments
     )
 
 
 def plan_of(model: FakeModel, lengths: list[int], *, are_new: bool = True) -> StepPlan:
-    sequences = [planned(20, length, row, model) for row, length in enumerate(lengths)]
+    """Of sequences that go on, but for the last: of an encoder-decoder, whose input is read."""
+    last = len(lengths) - 1 if are_new and model.has_encoder else None
+    sequences = [
+        planned(0 if row == last else 20, length, row, model) for row, length in enumerate(lengths)
+    ]
     joins = [Join(row, PARAMS[row % len(PARAMS)], [5, 6], 1) for row in range(len(lengths))]
     return build_plan(1, sequences, joins if are_new else [], BLOCK_SIZE)
 

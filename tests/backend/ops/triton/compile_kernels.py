@@ -72,21 +72,26 @@ def cases(*, is_whole: bool) -> Iterator[Case]:
     turned = {**dict.fromkeys(("qkv", "heads", "cos", "sin"), BF16), "slots": INTS}
     yield Case("rotate", rotary._rotate, turned, {"BLOCK": 64})
     attended = {
-        **dict.fromkeys(("q", "out"), BF16),
+        **dict.fromkeys(("q", "out", "bias"), BF16),
         **dict.fromkeys(("sinks", "largest_of", "sums_of", "values_of"), FLOAT),
         **dict.fromkeys(("tables", "lens", "starts", "tiles"), INTS),
         **dict.fromkeys(("scale", "softcap"), "fp32"),
     }
     for bits, cache in ((16, BF16), (8, BYTES), ("fp8", "*u8"))[: 3 if is_whole else 2]:
-        constants = {"IN_8_BITS": bits != 16, "BLOCK": 64}
+        constants = {"TURNS": bits == 16, "IN_8_BITS": bits != 16, "BLOCK": 64}
         yield Case(
             f"rotate_store {bits}", rotary._rotate_store, {**turned, "cache": cache}, constants
         )
-        for dim, extras in ((128, False), (256, True), (512, True))[: 3 if is_whole else 2]:
+        shapes = ((128, False), (256, True), (512, True), (64, False))
+        for dim, extras in shapes[: 4 if is_whole else 2]:
+            # Heads of 64 as T5 has them, of an encoder.
+            is_t5 = dim == 64
             constants = {
-                "GROUP": 4,
+                "GROUP": 1 if is_t5 else 4,
                 "HAS_SOFTCAP": extras,
                 "HAS_WINDOW": extras,
+                "IS_CAUSAL": not is_t5,
+                "HAS_BIAS": is_t5,
                 "IN_8_BITS": bits != 16,
                 "WIDE": False,
                 "KEYS": attention.tile_keys(dim, 2 if bits == 16 else 1),
@@ -97,7 +102,12 @@ def cases(*, is_whole: bool) -> Iterator[Case]:
             split = {**constants, **pieces, "ROWS": attention.MIN_ROWS}
             warps = attention._num_warps(dim)
             yield Case(f"attend_split {bits} {dim}", attention._attend_split, types, split, warps)
-            tile = {**constants, "HAS_SINKS": extras, "TOKENS": 16, "ROWS": attention.MAX_ROWS}
+            tile = {
+                **constants,
+                "HAS_SINKS": extras,
+                "TOKENS": attention._tile_tokens(constants["GROUP"]),
+                "ROWS": attention.MAX_ROWS,
+            }
             yield Case(f"attend_tile {bits} {dim}", attention._attend_tile, types, tile, warps)
     merged = {"HAS_SINKS": True, "MERGED": attention.MERGED, "DIM": 128}
     yield Case("merge", attention.merge_pieces, attended, merged)
