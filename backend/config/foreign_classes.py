@@ -24,10 +24,16 @@ _PARSING = threading.Lock()
 
 
 def check_class(architecture: str, model_type: object) -> None:
-    """Raise ModelError if a class keeps a state of its own, or lets nobody else attend.
+    """Raise ModelError if a class keeps a state of its own, lets nobody else attend, or does not
+    answer by itself.
 
     model_type: of config.json, which names the module.
     """
+    if architecture.endswith("AssistantForCausalLM"):
+        raise ModelError(
+            f"{architecture} guesses tokens for another model, whose keys and values it reads: by "
+            "itself it answers nothing\nserve the model that it belongs to"
+        )
     source = _source(model_type)
     if source is None:
         return

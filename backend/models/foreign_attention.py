@@ -51,12 +51,14 @@ def attend(
 
 @dataclass(slots=True)
 class ForeignStep:
-    """The step that runs, for all layers of a rank: set by begin()."""
+    """The step that runs, for all layers of a rank: set by begin(). num_layers: that attend. who:
+    whose code runs them."""
 
     ops: Ops
     num_heads: int
     num_layers: int
     dtype: torch.dtype
+    who: str
     batch: Batch | None = None
     kv_cache: KVCache | None = None
     identity: Rotation | None = None
@@ -74,8 +76,9 @@ class ForeignStep:
         """Let go of the batch. Raises ModelError if its layers did not attend once each."""
         if self.num_attended != self.num_layers:
             raise ModelError(
-                f"{self.num_layers} layers attended {self.num_attended} times, and each has one "
-                "place for its keys and values"
+                f"{self.who} attends {self.num_attended} times in {self.num_layers} layers, and "
+                "each has one place for its keys and values\n"
+                "a GGUF file of the model in llama.cpp may serve it"
             )
         self.batch = self.kv_cache = self.identity = None
         self.plans.clear()

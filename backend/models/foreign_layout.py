@@ -28,8 +28,9 @@ _DYNAMIC_ROPES = ("dynamic", "longrope")
 @dataclass(frozen=True, slots=True)
 class Layout:
     """attention: module -> its layer. gathering: those of which every rank makes all heads.
-    linears: module -> its role. tables: parameter -> the tensor of ours that it is. why_whole: why
-    several ranks cannot share the model, "" if they can."""
+    linears: module -> its role. tables: parameter -> the tensor of ours that it is. base: what of
+    the class is the decoder, without its head. why_whole: why several ranks cannot share the model,
+    "" if they can."""
 
     config: ModelConfig
     attention: dict[str, int]
@@ -38,6 +39,7 @@ class Layout:
     tables: dict[str, str]
     embedding: str
     head: str
+    base: str
     why_whole: str
 
 
@@ -64,7 +66,8 @@ def lay_out(
     """
     who = f"transformers' {type(causal).__name__}"
     modules = dict(causal.named_modules())
-    attention = _attention_modules(modules, config.num_layers, who)
+    skipped = cross_attention_layers(causal)
+    attention = _attention_modules(modules, {*range(config.num_layers)} - skipped, who)
     _check_rotation(modules, who)
     _check_causal([modules[name] for name in attention], who)
     embedding = _name_of(modules, causal.get_input_embeddings())
@@ -73,8 +76,9 @@ def lay_out(
         raise ModelError(f"{who} has no table of tokens, or no linear head: it is not served")
     _check_ties(causal, names, f"{head}.weight", who)
     is_tied = _is_tied(causal.config, names, f"{embedding}.weight", f"{head}.weight", inventory)
+    base = _base(causal, embedding, head, who)
     config = _complete(causal, config, modules[next(iter(attention))], is_tied)
-    plan = SharingPlan(config, causal, modules, attention)
+    plan = SharingPlan(config, causal, modules, attention, base)
     tensors: dict[str, TensorInfo] = {}
     tables: dict[str, str] = {}
     made = {name for entry in converted for name in entry.names}
@@ -102,20 +106,28 @@ def lay_out(
     )
     config = msgspec.structs.replace(config, foreign=foreign)
     return Layout(
-        config, attention, plan.gathering, plan.roles, tables, embedding, head, plan.why_whole
-    )
+        config, attention, plan.gathering, plan.roles, tables, embedding, head, base,
+        plan.why_whole,
+    )  # fmt: skip
 
 
-def _attention_modules(modules: dict[str, nn.Module], num_layers: int, who: str) -> dict[str, int]:
+def cross_attention_layers(causal: Any) -> set[int]:
+    """Return the layers that attend to what is seen alone: of a text they are passed over."""
+    return {*(getattr(causal.config.get_text_config(), "cross_attention_layers", None) or ())}
+
+
+def _attention_modules(
+    modules: dict[str, nn.Module], layers: Collection[int], who: str
+) -> dict[str, int]:
     """Return the modules that attend by whatever function is registered, and their layers."""
     found: dict[str, int] = {}
     for name, module in modules.items():
         code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
         if code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names:
             found[name] = getattr(module, "layer_idx", None)  # type: ignore[assignment]
-    if sorted(found.values(), key=str) != sorted(range(num_layers), key=str):
+    if sorted(found.values(), key=str) != sorted(layers, key=str):
         raise ModelError(
-            f"{who} does not attend once in each of its {num_layers} layers, so its keys and "
+            f"{who} does not attend once in each of its {len(layers)} layers, so its keys and "
             "values, or other states, do not fit a paged cache\n"
             "a GGUF file of the model in llama.cpp may serve it"
         )
@@ -154,6 +166,19 @@ def _name_of(modules: dict[str, nn.Module], wanted: object) -> str | None:
     return next((name for name, module in modules.items() if module is wanted), None)
 
 
+def _base(causal: Any, embedding: str, head: str, who: str) -> str:
+    """Return the module that makes hidden states of tokens. Where a class lacks what its prefix
+    names (Mllama's is its text model's place in another class), it is that with the table."""
+    children = dict(causal.named_children())
+    for name in (causal.base_model_prefix, embedding.partition(".")[0]):
+        if name in children and name != head:
+            return name
+    raise ModelError(
+        f"{who} has no module of its own that makes hidden states of tokens: it is not served\n"
+        "a GGUF file of the model in llama.cpp may serve it"
+    )
+
+
 def _is_tied(
     hf_config: Any, names: dict[str, str], embedding: str, head: str, inventory: Inventory
 ) -> bool:
@@ -178,7 +203,11 @@ def _complete(causal: Any, config: ModelConfig, attention: nn.Module, is_tied: b
     width = getattr(theirs, "intermediate_size", None)
     mlp = MLP(width if isinstance(width, int) else 4 * theirs.hidden_size)
     windows = _windows(theirs, config.num_layers)
-    layers = tuple(Layer(Attention(rope=None, window=window), mlp) for window in windows)
+    skipped = cross_attention_layers(causal)
+    layers = tuple(
+        Layer(None if layer in skipped else Attention(rope=None, window=window), mlp)
+        for layer, window in enumerate(windows)
+    )
     return msgspec.structs.replace(
         config,
         vocab_size=theirs.vocab_size,

@@ -50,7 +50,8 @@ class ForeignModel:
         self._who = who
         self._causal = skeleton.causal
         self._causal.config.dtype = context.dtype
-        self._step = ForeignStep(context.ops, shard.num_heads, config.num_layers, context.dtype)
+        num_layers = sum(layer.attention is not None for layer in config.spec.layers)
+        self._step = ForeignStep(context.ops, shard.num_heads, num_layers, context.dtype, who)
         self._is_tried = False
         self._hidden: Tensor | None = None
         self._filler = ModuleFiller(skeleton, loader, shard, context)
@@ -58,8 +59,8 @@ class ForeignModel:
         bias = loader.take(HEAD_BIAS).float() if loader.has(HEAD_BIAS) else None
         tied = self._head if config.tie_word_embeddings and shard.size == 1 else None
         self._filler.fill(self._step, tied)
-        base_name = self._causal.base_model_prefix
-        self._base = getattr(self._causal, base_name)
+        base_name = layout.base
+        self._base = self._causal.get_submodule(base_name)
         self._stub = HeadInput()
         setattr(self._causal, base_name, self._stub)
         self._output = HeadOutput(self._head, bias)

@@ -47,11 +47,13 @@ class SharingPlan:
         causal: Any,
         modules: dict[str, nn.Module],
         attention: Collection[str],
+        base: str,
     ) -> None:
+        """base: the module whose plan the class has."""
         self._config = config
         self._modules = modules
         self._attention = tuple(f"{name}." for name in attention)
-        self._plan = _tp_plan(causal)
+        self._plan = _tp_plan(causal, base)
         self.roles: dict[str, Role] = {}
         self.gathering: set[str] = set()
         self.why_whole = "" if self._plan else "its class has no plan of how ranks would share it"
@@ -123,12 +125,11 @@ class SharingPlan:
         self.why_whole = self.why_whole or f"{name} cannot be cut by heads"
 
 
-def _tp_plan(causal: Any) -> dict[str, str]:
+def _tp_plan(causal: Any, base: str) -> dict[str, str]:
     """Return module -> style, numbers of layers as *: what a class says, and what usual names mean
     where it says nothing of a module that has them all."""
-    prefix = causal.base_model_prefix
     theirs = getattr(causal.config.get_text_config(), "base_model_tp_plan", None) or {}
-    plan = {f"{prefix}.{name}": str(style) for name, style in theirs.items()}
+    plan = {f"{base}.{name}": str(style) for name, style in theirs.items()}
     for name, module in causal.named_modules():
         for usual in _USUAL_PLANS:
             linears = {part for part, child in module.named_children() if type(child) is nn.Linear}

@@ -46,7 +46,8 @@ def check_batching(
     Every rank of the group must call it.
     """
     # As the engine has it where nothing is saved by more groups: all layers see all blocks.
-    groups = (CacheGroup(tuple(range(config.num_layers))),)
+    attending = (n for n, layer in enumerate(config.spec.layers) if layer.attention is not None)
+    groups = (CacheGroup(tuple(attending)),)
     kv_cache = KVCache(
         config, shard, groups=groups, num_blocks=8, block_size=BLOCK_SIZE, dtype=dtype,
         device=device,

@@ -26,7 +26,7 @@ from backend.config.hf_directory import Inventory, read_json, take_inventory
 from backend.config.model_config import ModelConfig
 from backend.config.quantization_methods import quantization_of
 from backend.models.foreign_attention import ATTENTION_NAME, attend
-from backend.models.foreign_layout import Layout, lay_out
+from backend.models.foreign_layout import Layout, cross_attention_layers, lay_out
 
 # Construction sets what all of torch sees: one rank of a process (there are several in tests) at a
 # time.
@@ -74,10 +74,11 @@ def build_skeleton(config: ModelConfig, directory: Path) -> Skeleton:
     cls, values = _find_class(config.foreign.architecture, values)
     with _construction, _quiet():
         causal = _construct(cls, values)
+    skipped = _leave_out_cross_attention(causal)
     inventory = take_inventory(directory, quantization_of(directory))
     names, converted = _file_names(causal, inventory)
     layout = lay_out(causal, config, names, converted, inventory)
-    ignored = [HF_IGNORED, TOWERS, *_ignored_patterns(causal)]
+    ignored = [HF_IGNORED, TOWERS, *skipped, *_ignored_patterns(causal)]
     assert layout.config.foreign is not None
     foreign = msgspec.structs.replace(layout.config.foreign, ignored="|".join(ignored))
     complete = msgspec.structs.replace(layout.config, foreign=foreign)
@@ -95,7 +96,13 @@ def _find_class(architecture: str, values: dict[str, Any]) -> tuple[Any, dict[st
             "install it: pip install 'unisono[transformers]'"
         ) from None
     if isinstance(text := values.get("text_config"), dict):
-        architecture = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(text.get("model_type"), architecture)
+        kind = text.get("model_type")
+        # Of some the table knows the whole alone, by whose name the text's class is called, too.
+        named = architecture.replace("ForConditionalGeneration", "ForCausalLM")
+        own = getattr(getattr(transformers, named, None), "config_class", None)
+        if getattr(own, "model_type", None) == kind:
+            architecture = named
+        architecture = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind, architecture)
         values = text | {k: v for k, v in values.items() if k == "tie_word_embeddings"}
     cls = getattr(transformers, architecture, None)
     if cls is None:
@@ -194,6 +201,7 @@ def _file_names(causal: Any, inventory: Inventory) -> tuple[dict[str, str], list
             continue
         text_name = file_name.replace("language_model.model.", "model.", 1)
         text_name = text_name.replace("model.language_model.", "model.", 1)
+        text_name = text_name.replace("language_model.lm_head.", "lm_head.", 1)
         target, pattern = rename_source_key(
             text_name, renamings, converters, causal.base_model_prefix, wanted
         )
@@ -212,6 +220,16 @@ def _file_names(causal: Any, inventory: Inventory) -> tuple[dict[str, str], list
         file_names, patterns = zip(*parts, strict=True)
         converted.append(Converted(file_names, own, patterns, target))
     return names, converted
+
+
+def _leave_out_cross_attention(causal: Any) -> list[str]:
+    """Take out the layers that a text is not run through; return patterns of their tensors."""
+    left_out = cross_attention_layers(causal)
+    for name in [name for name, _ in causal.named_modules()]:
+        layer = re.fullmatch(r".*\.layers\.(\d+)", name)
+        if layer and int(layer[1]) in left_out:
+            causal.set_submodule(name, nn.Identity())
+    return [rf".*\.layers\.{layer}\..*" for layer in sorted(left_out)]
 
 
 def _ignored_patterns(causal: Any) -> list[str]:

@@ -13,7 +13,7 @@ HF_IGNORED = r".*\.rotary_emb\.inv_freq"
 # Towers of models that see or hear. They are served as text only.
 TOWERS = (
     r"(model\.)?(vision_tower|vision_model|visual|multi_modal_projector|audio_tower|embed_vision"
-    r"|embed_audio|vision_embedder)\..*"
+    r"|embed_audio|vision_embedder|vision_embed_tokens)\..*"
 )
 
 # As Qwen's and OLMoE's have experts: each by itself, or, in memory of transformers 5, in stacks.

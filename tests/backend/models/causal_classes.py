@@ -80,15 +80,23 @@ def refusal_by_source(name: str, kind: str) -> str:
 def write_model(path: Path, name: str, fields: dict[str, Any]) -> Tensor:
     """Write a directory of a class, random weights; return transformers' logits of PROMPT.
 
-    fields: of its configuration, in the place of SMALL's; None leaves one out.
+    fields: of its configuration, in the place of SMALL's; None leaves one out. With a text_config
+    the rest are of the whole, which also sees or hears.
     """
     import transformers
 
     cls = getattr(transformers, name)
-    text = cls.config_class().get_text_config(decoder=True)
+    whole = cls.config_class()
+    text = whole.get_text_config(decoder=True)
     default = text.to_dict()
-    told = {n: size for n, size in SMALL.items() if default.get(n) is not None} | fields
-    config = type(text)(**{n: value for n, value in told.items() if value is not None})
+    told = {n: size for n, size in SMALL.items() if default.get(n) is not None}
+    told |= fields.get("text_config", fields)
+    told = {n: value for n, value in told.items() if value is not None}
+    if "text_config" in fields:
+        kind = {"model_type": text.model_type}
+        config = type(whole)(**fields | {"text_config": kind | told})
+    else:
+        config = type(text)(**told)
     config._attn_implementation = "eager"
     torch.manual_seed(0)
     model = cls(config).float().eval()

@@ -17,7 +17,7 @@ def ask(heads: tuple[int, int] = (8, 4), window: int | None = None, **asked: Any
     config = tiny_config()
     [shard] = split_model(config, 1)
     module = nn.Module()
-    step = ForeignStep(CpuOps(), 8, 2, torch.float32)
+    step = ForeignStep(CpuOps(), 8, 2, torch.float32, "Some code")
     setattr(module, ATTRIBUTE, ForeignAttention(step, 0, 0, shard, 8, 4, 8))
     query, key = (torch.zeros(1, count, 3, 8) for count in heads)
     mask: Tensor | None = asked.pop("mask", None)
@@ -40,7 +40,7 @@ def test_what_would_be_computed_wrongly_is_refused(asked: dict[str, Any], words:
 
 
 def test_layers_attend_once_each() -> None:
-    step = ForeignStep(CpuOps(), 8, num_layers=2, dtype=torch.float32)
+    step = ForeignStep(CpuOps(), 8, num_layers=2, dtype=torch.float32, who="Some code")
     step.num_attended = 4
-    with pytest.raises(ModelError, match="2 layers attended 4 times"):
+    with pytest.raises(ModelError, match="Some code attends 4 times in 2 layers"):
         step.end()
