@@ -23,14 +23,18 @@ from backend.measurement.products import (
     Rates,
     native_rates,
     native_reads,
+    thread_shares,
+    threads_meet,
     torch_rate,
     torch_reads,
 )
 from backend.measurement.step_costs import step_costs
 from backend.native.level import LEVELS
 from backend.placement.device_profile import (
+    ByRows,
     DeviceProfile,
     MultiplyRate,
+    at_rows,
     num_cores,
     processor_name,
 )
@@ -72,13 +76,18 @@ def calibrate_cpu(settings: EngineSettings) -> DeviceProfile:
         link = measure_link(min(cores, MAX_RANKS))
     _say("what a step takes beside its products")
     costs = step_costs(settings, cores)
+    shares: ByRows = ()
+    meetings: ByRows = ()
     if level in LEVELS:
         rates = native_rates(cores, _say)
+        if cores > 1:
+            _say("what one thread does alone, and what threads take to meet")
+            shares, meetings = thread_shares(cores, rates), threads_meet(cores)
     else:
         _say("how fast weights are multiplied by")
         rates = {_ARITHMETIC[dtype]: torch_rate(dtype, CPU, cores)}
     _say("how fast weights are read")
-    reads, thread_reads = _reads(cores, rates, is_native=level in LEVELS)
+    reads, thread_reads = _reads(cores, rates, shares, is_native=level in LEVELS)
     profile = DeviceProfile(
         name=f"{processor_name()}, {cores} cores, {level}",
         kind="cpu",
@@ -88,18 +97,20 @@ def calibrate_cpu(settings: EngineSettings) -> DeviceProfile:
         read_by_bytes=reads,
         thread_read_by_bytes=thread_reads,
         multiply=rates,
+        thread_shares=shares,
+        meetings=meetings,
         threads=cores,
     )
     return with_costs(profile, costs, link)
 
 
-def _reads(cores: int, rates: Rates, *, is_native: bool) -> tuple[Reads, Reads]:
-    """Return bytes/s by size with all threads, and with one."""
+def _reads(cores: int, rates: Rates, shares: ByRows, *, is_native: bool) -> tuple[Reads, Reads]:
+    """Return bytes/s by size with all threads, and with one, which makes `shares` of the rates."""
     sizes = [size for size in READ_BYTES if size <= _memory_bytes() // 8] or [READ_BYTES[0]]
     if not is_native:
         return torch_reads(cores, sizes), torch_reads(1, sizes)
     rate = rates[f"int16:{READ_FORMAT.value}"]
-    single = MultiplyRate(rate.peak / cores, rate.by_rows)
+    single = MultiplyRate(rate.at(1) * at_rows(shares, 1, 1 / cores))
     # In turns, so that what others do seldom meets both rounds of one of them.
     rounds = [(native_reads(cores, rate, sizes), native_reads(1, single, sizes)) for _ in range(2)]
     found = [(tuple(together), tuple(alone)) for together, alone in rounds]

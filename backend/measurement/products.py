@@ -1,10 +1,14 @@
 """How fast weights are read and multiplied by: by their format, what activations become, and rows.
 
-Multiplying alone is measured with weights that stay in the cores' own caches, reading with a row of
-activations and weights of 8 bits that do not. A product whose weights must come from memory takes
-about sqrt(multiplying^2 + reading^2): each waits for the other a little. Measured with 64 and
-256 MB of weights in five formats on a two-core Xeon, that was within 10 % of what 1, 4 and 16 rows
-took.
+Multiplying alone is measured with weights that stay in the caches, less what a call of a kernel
+takes; reading with a row of activations and weights of 8 bits that do not stay there. A product
+whose weights must come from memory takes about sqrt(multiplying^2 + reading^2): each waits for the
+other a little. Measured with 64 and 256 MB of weights in five formats on a two-core Xeon, that was
+within 10 % of what 1, 4 and 16 rows took.
+
+Threads that share a product out meet in it twice, and end at different times. On two cores of a
+Zen 4 a product of 0.4 million weights took 10 us more than its part of one of 8 million with a row,
+and 40 to 200 us with 32 to 256; with one thread no more. That is what threads_meet() measures.
 """
 
 from collections import defaultdict
@@ -19,10 +23,10 @@ from backend import native
 from backend.linear.kernel import LinearKernel
 from backend.linear.native import NativeKernel, PackedBlocks
 from backend.linear.onednn import OneDnnKernel
-from backend.measurement.timing import seconds_of
+from backend.measurement.timing import seconds_of, seconds_of_each
 from backend.native.calls import Gemm
 from backend.native.level import Activations
-from backend.placement.device_profile import MultiplyRate
+from backend.placement.device_profile import ByRows, MultiplyRate
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat
 
@@ -39,12 +43,22 @@ FORMATS = (
 )
 # A row is multiplied by it two to three times as fast as it is read: so little is to be subtracted.
 READ_FORMAT = WeightFormat.Q8_0
-READ_THREADS = 4
+READ_FEATURES = 8192
 # What serves for a format that was not measured.
 USUAL_FORMAT = WeightFormat.Q4_K
-# A core's share of a weight: in any format it stays in the core's second cache.
-FEATURES_A_THREAD, WIDTH = 384, 1024
+# A core's share of a weight: in few bits it stays in the core's second cache, in any in the third.
+FEATURES_A_THREAD, WIDTH = 768, 1024
 PASSES = 4
+# A product of so many has next to no arithmetic, and one thread.
+FEW_FEATURES = 32
+# What one thread does alone is measured with these weights, and what threads take to meet.
+SHARED_FORMAT = WeightFormat.Q4_1
+# Of a small model and of a large one; what they are in all is more than caches hold.
+SMALL_FEATURES, LARGE_FEATURES = 512, 8192
+MEETING_ROWS = (1, 4, 16, 64, 256)
+MEETING_BYTES = 64 << 20
+# Of many rows a few weights take long enough, and do not wait for memory.
+MANY_ROWS, FEW_WEIGHTS = 32, 16
 # Some seconds apart: what others did to one of them they seldom did to the other.
 ROUNDS = 2
 
@@ -63,7 +77,7 @@ def native_rates(threads: int, report: Callable[[str], None]) -> Rates:
         for weight_format in FORMATS:
             if round_ == 0:
                 report(f"how fast weights of {weight_format.value} are multiplied by")
-            weight = _random_weight(weight_format, threads)
+            weight = _random_weight(weight_format, FEATURES_A_THREAD * threads)
             is_dense = weight_format is WeightFormat.DENSE
             kinds: tuple[Activations, ...] = ("int16",) if is_dense else ("mixed", "int16", "int8")
             for activations in kinds:
@@ -76,6 +90,40 @@ def native_rates(threads: int, report: Callable[[str], None]) -> Rates:
     dense = rates["int16:dense"]
     usual = {name: rates[f"{name}:{USUAL_FORMAT.value}"] for name in ("mixed", "int16", "int8")}
     return rates | {"mixed:dense": dense, "int8:dense": dense, "bf16": dense} | usual
+
+
+def thread_shares(threads: int, rates: Rates) -> ByRows:
+    """Return what part of the rates of so many threads one of them makes while the others rest."""
+    rate = rates[f"mixed:{SHARED_FORMAT.value}"]
+    weight = _random_weight(SHARED_FORMAT, FEATURES_A_THREAD)
+    kernel = NativeKernel(SHARED_FORMAT, "mixed")
+    native.set_num_threads(1)
+    rounds = [_speeds(kernel, weight, torch.bfloat16) for _ in range(ROUNDS)]
+    fastest = {rows: max(speeds[rows] for speeds in rounds) for rows in ROWS}
+    # At most all of it, and at least its share of the threads: what is beyond was measured badly.
+    return tuple(
+        (rows, min(1.0, max(1 / threads, speed / rate.at(rows)))) for rows, speed in fastest.items()
+    )
+
+
+def threads_meet(threads: int) -> ByRows:
+    """Return the seconds that so many threads take to meet in a product, by rows: what a small one
+    takes beyond its part of a large one."""
+    native.set_num_threads(threads)
+    kernel = NativeKernel(SHARED_FORMAT, "mixed")
+    small, large = (_copies(kernel, n, MEETING_BYTES) for n in (SMALL_FEATURES, LARGE_FEATURES))
+    share = SMALL_FEATURES / LARGE_FEATURES
+    found = {}
+    # The most rows first: by then no thread sleeps, and each has found a core.
+    for rows in reversed(MEETING_ROWS):
+        x = _random_rows(rows)
+        sets = [weights[: None if rows < MANY_ROWS else FEW_WEIGHTS] for weights in (small, large)]
+        passes = [_pass(kernel, weights, x) for weights in sets]
+        rounds = [seconds_of_each(passes, 0.06) for _ in range(ROUNDS)]
+        taken = zip(sets, zip(*rounds, strict=True), strict=True)
+        small_s, large_s = (min(times) / len(weights) for weights, times in taken)
+        found[rows] = max(0.0, (small_s - share * large_s) / (1 - share))
+    return tuple((rows, found[rows]) for rows in MEETING_ROWS)
 
 
 def torch_rate(dtype: torch.dtype, device: torch.device, threads: int) -> MultiplyRate:
@@ -93,12 +141,11 @@ def native_reads(
     """
     native.set_num_threads(threads)
     kernel = NativeKernel(READ_FORMAT, "int16")
-    first = kernel.pack(_random_weight(READ_FORMAT, READ_THREADS))
-    num_values = READ_THREADS * FEATURES_A_THREAD * WIDTH
-    copies = [_at(first, first.data.clone()) for _ in range(max(sizes) // first.data.nbytes)]
+    copies = _copies(kernel, READ_FEATURES, max(sizes), READ_FORMAT)
+    num_values = READ_FEATURES * WIDTH
     x = torch.randn(1, WIDTH).bfloat16()
     for size in sizes:
-        part = copies[: size // first.data.nbytes]
+        part = copies[: size // copies[0].data.nbytes]
         # Small sizes take little time, which one slice of another program could fill.
         taken_s = seconds_of(_pass(kernel, part, x), budget_s=0.3, least=4)
         size_bytes = sum(weight.data.nbytes for weight in part)
@@ -118,14 +165,43 @@ def _speeds(kernel: Kernel, weight: Tensor | QuantizedWeight, dtype: torch.dtype
     features, width = weight.shape
     packed = [kernel.pack(weight)] * PASSES
     device = weight.device if isinstance(weight, Tensor) else torch.device("cpu")
+    called_s = 0.0 if device.type == "cuda" else _called_s(kernel, weight, dtype)
     speeds = {}
-    for rows in ROWS:
-        x = torch.randn(rows, width, device=device).to(dtype)
-        # Of a model's groups of 32 about one in eight is so large that mixed has more bits of it.
-        x.view(rows, -1, 8, 32)[:, :, 0] *= 3
-        seconds = seconds_of(_pass(kernel, packed, x), budget_s=0.04, least=8)
+    # The most rows first: by then no thread sleeps, and each has found a core.
+    for rows in reversed(ROWS):
+        x = _random_rows(rows).to(device, dtype)
+        taken_s = seconds_of(_pass(kernel, packed, x), budget_s=0.04, least=8)
+        seconds = max(taken_s - PASSES * called_s, taken_s / 2)
         speeds[rows] = 2 * rows * features * width * PASSES / seconds
-    return speeds
+    return {rows: speeds[rows] for rows in ROWS}
+
+
+def _called_s(kernel: Kernel, like: Tensor | QuantizedWeight, dtype: torch.dtype) -> float:
+    """Return the seconds of a product beside its arithmetic: of one that has next to none, by a
+    weight that is stored alike."""
+    weight_format = WeightFormat.DENSE if isinstance(like, Tensor) else like.format
+    weight = _random_weight(weight_format, FEW_FEATURES)
+    if isinstance(weight, Tensor):
+        weight = weight.to(dtype)
+    x = _random_rows(1).to(dtype)
+    return seconds_of(_pass(kernel, [kernel.pack(weight)] * PASSES, x), 0.005) / PASSES
+
+
+def _random_rows(rows: int) -> Tensor:
+    """Return activations, [rows, WIDTH] in bf16."""
+    x = torch.randn(rows, WIDTH)
+    # Of a model's groups of 32 about one in eight is so large that mixed has more bits of it.
+    x.view(rows, -1, 8, 32)[:, :, 0] *= 3
+    return x.bfloat16()
+
+
+def _copies(
+    kernel: NativeKernel, features: int, size: int, weight_format: WeightFormat = SHARED_FORMAT
+) -> list[PackedBlocks]:
+    """Return copies of a weight that are so many bytes together, one at least."""
+    first = kernel.pack(_random_weight(weight_format, features))
+    count = max(1, size // first.data.nbytes)
+    return [first, *(_at(first, first.data.clone()) for _ in range(count - 1))]
 
 
 def _as_rate(speeds: Speeds) -> MultiplyRate:
@@ -145,8 +221,7 @@ def _pass(kernel: Kernel, weights: Sequence[Any], x: Tensor) -> Callable[[], Non
     return multiply
 
 
-def _random_weight(weight_format: WeightFormat, threads: int) -> Tensor | QuantizedWeight:
-    features = FEATURES_A_THREAD * threads
+def _random_weight(weight_format: WeightFormat, features: int) -> Tensor | QuantizedWeight:
     if weight_format is WeightFormat.DENSE:
         return torch.randn(features, WIDTH).bfloat16()
     row_bytes = WIDTH // weight_format.block_size * weight_format.block_bytes

@@ -1,8 +1,9 @@
 """Continuous batching of one group, step by step, with a model of what steps cost instead of steps.
 
 So many streams ask, each for the next completion as soon as it has one, as `unisono bench serve`
-does. Decodes go first, prompts in chunks beside them, of as many tokens as the time between tokens
-allows (scheduler/prefill_budget.py). Sequences that began in the same step are one cohort; steps in
+does; a group has it a while later, and of several one first. Decodes go first, prompts in chunks
+beside them, of as many tokens as the time between tokens allows (scheduler/prefill_budget.py).
+Sequences that began in the same step are one cohort; steps in
 which nothing begins or ends are taken together. Of many streams several move as one, and those that
 wait behind some batches of others are counted, not moved.
 """
@@ -45,12 +46,15 @@ class Load:
 class BatchLimits:
     """max_seqs: that run at a time. token_budget: of a step. inter_token_s: what a step with
     decodes and prompts in it should take at most; 0: any time. chunks: whether prompts may be cut.
+    arrival_s: what a request takes from a client to the group; of several that are asked for at a
+    time one is there first, and begins alone, and the others twice as late.
     """
 
     max_seqs: int
     token_budget: int
     inter_token_s: float
     chunks: bool = True
+    arrival_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,14 @@ class BatchResult:
 
 @dataclass(slots=True)
 class _Prompt:
-    """Completions that were asked for at the same time. done: tokens of the first one's prompt."""
+    """Completions that were asked for at the same time, and are there at the same time.
+
+    done: tokens of the first one's prompt.
+    """
 
     count: int
     asked_s: float
+    there_s: float
     done: int = 0
 
 
@@ -126,16 +134,22 @@ class _Group:
 
     def ask(self, count: int) -> None:
         count = min(count, self.to_ask)
+        self.to_ask -= count
+        late_s = self.limits.arrival_s
+        if late_s and count > 1:
+            self.waiting.append(_Prompt(1, self.now_s, self.now_s + late_s))
+            count, late_s = count - 1, 2 * late_s
         if count:
-            self.to_ask -= count
-            self.waiting.append(_Prompt(count, self.now_s))
+            self.waiting.append(_Prompt(count, self.now_s, self.now_s + late_s))
 
     def step(self) -> None:
         """Run one step, or as many as nothing begins or ends in."""
         decodes = self.decodes
+        if not decodes:
+            self.now_s = max(self.now_s, self.waiting[0].there_s)
         tokens, finished, position = self._take_prompts(decodes)
         repeat = 1
-        if not finished:
+        if not finished and not self._is_awaiting:
             repeat += self._pass_over(tokens)
             position += (repeat - 1) * tokens / 2
         rows = Rows(
@@ -161,6 +175,12 @@ class _Group:
             # The step has given each its first token.
             self._begin(_Cohort(begun, self.num_steps - 1))
         self.ask(ended)
+
+    @property
+    def _is_awaiting(self) -> bool:
+        """Whether a request is on its way that may begin as soon as it is there."""
+        has_room = self.decodes < self.limits.max_seqs
+        return has_room and bool(self.waiting) and self.waiting[-1].there_s > self.now_s
 
     def _pass_over(self, tokens: int) -> int:
         """Return how many more steps are like this one, and take their parts of the prompt. tokens:
@@ -201,6 +221,8 @@ class _Group:
         size = self.load.prompt_tokens
         while self.waiting and room > 0 and (left > 0 or not taken):
             first = self.waiting[0]
+            if first.there_s > self.now_s:
+                break
             chunk = size - first.done
             if self.limits.chunks:
                 chunk = min(chunk, max(1, left))

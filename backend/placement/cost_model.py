@@ -1,10 +1,10 @@
 """How long a step takes on a device: what is read and multiplied, sums over ranks, serial parts.
 
 A product waits for its weights and multiplies by them; both together take the root of the sum of
-their squares, since each hides some of the other (measured, backend/measurement/products.py). Keys
-and values are read at a rate of their own. Sums over ranks are sum_cost.py's. What is left is
-serial, Amdahl's part: a step's, a layer's and a row's own costs, which no rank shares. Rates are
-the device profile's.
+their squares, since each hides some of the other (measured, backend/measurement/products.py), and
+threads that share it out take a while to meet. Keys and values are read at a rate of their own.
+Sums over ranks are sum_cost.py's. What is left is serial, Amdahl's part: a step's, a layer's and a
+row's own costs, which no rank shares. Rates are the device profile's.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from backend.placement.device_profile import DeviceProfile, MultiplyRate, Serving
+from backend.placement.device_profile import DeviceProfile, MultiplyRate, Serving, at_rows
 from backend.placement.footprint import Role
 from backend.placement.hop import Hop
 from backend.placement.rank_work import RankWork, chosen_experts
@@ -99,14 +99,25 @@ class RankSpeed:
     threads: int = 1
     active: int = 1
 
-    @property
-    def share(self) -> float:
-        """Part of the device's arithmetic that this rank has."""
-        if self.profile.kind != "cpu":
+    def share(self, rows: float = 1) -> float:
+        """Return the part of the device's arithmetic that this rank has, with so many rows."""
+        profile = self.profile
+        if profile.kind != "cpu":
             return 1.0
-        wanted = self.threads * self.active
-        crowding = max(1.0, wanted / self.profile.threads)
-        return self.threads / self.profile.threads / crowding
+        wanted, most = self.threads * self.active, profile.threads
+        if wanted >= most:
+            return self.threads / wanted
+        # A thread that has caches, memory and clock to itself makes more than its share.
+        alone = at_rows(profile.thread_shares, rows, 1 / most)
+        return self.threads * (alone + (1 / most - alone) * (wanted - 1) / (most - 1))
+
+    def meeting_s(self, rows: float) -> float:
+        """Return what this rank's threads take to meet in a product."""
+        profile = self.profile
+        if profile.kind != "cpu" or self.threads == 1:
+            return 0.0
+        part = (min(self.threads, profile.threads) - 1) / max(1, profile.threads - 1)
+        return part * at_rows(profile.meetings, rows, 0.0)
 
     def read_bandwidth(self, weight_bytes: float) -> float:
         """Return bytes/s at which this rank reads its weights, of so many bytes in all."""
@@ -129,8 +140,8 @@ class RankSpeed:
 class _Product(NamedTuple):
     """What products of one role and format take.
 
-    read_s: to read all of their weights. row_operations: of a row, over this rank's share of the
-    device, which is what `rate` is of.
+    read_s: to read all of their weights. row_operations: of a row. rate: of the
+    whole device.
     """
 
     role: Role
@@ -164,12 +175,11 @@ class StepCost:
     @cached_property
     def _multiplied(self) -> tuple[_Product, ...]:
         bandwidth = self.speed.read_bandwidth(self.work.read_bytes)
-        share = self.speed.share
         return tuple(
             _Product(
                 each.role,
                 each.num_bytes / bandwidth,
-                2 * each.num_values / share,
+                2 * each.num_values,
                 self.speed.rate(each.kept_as),
             )
             for each in self.work.products
@@ -185,7 +195,9 @@ class StepCost:
                 continue
             read_s = active * whole_read_s
             # Experts are as many products of fewer rows.
-            multiply_s = count * active * row_operations / rate.at(max(1.0, count))
+            one_or_more = max(1.0, count)
+            speed = rate.at(one_or_more) * self.speed.share(one_or_more)
+            multiply_s = count * active * row_operations / speed
             both_s = hypot(read_s, multiply_s)
             if read_s > multiply_s:
                 reading += both_s
@@ -213,7 +225,7 @@ class StepCost:
     def _attention_speed(self) -> tuple[float, float]:
         """Bytes/s of keys and values and operations/s of scores that this rank has: of several a
         rank reads its part of what all threads read."""
-        profile, share = self.speed.profile, self.speed.share
+        profile, share = self.speed.profile, self.speed.share()
         bandwidth = profile.attention_bandwidth or profile.read_bandwidth
         rate = profile.attention_rate or self.speed.rate(WeightFormat.DENSE).peak
         return bandwidth * share, rate * share
@@ -252,7 +264,7 @@ class StepCost:
         profile, work = self.speed.profile, self.work
         num_rows = rows.decodes + rows.prompt_tokens
         # All threads of a device were measured: fewer take longer.
-        elements = num_rows * work.hidden * profile.element_overhead_s / self.speed.share
+        elements = num_rows * work.hidden * profile.element_overhead_s / self.speed.share()
         layer_s = profile.layer_overhead_s
         # One rank's steps of decodes are replayed (ops/recorded_steps.py), sums are called.
         if rows.prompt_tokens or not self.is_replayed:
@@ -262,8 +274,15 @@ class StepCost:
             + work.num_layers * layer_s
             + rows.sampled * profile.token_overhead_s
             + elements
+            + self._meetings(rows)
             + self._served(rows)
         )
+
+    def _meetings(self, rows: Rows) -> float:
+        """Seconds that threads of this rank take to meet in all products."""
+        speed = self.speed
+        layers_s = self.work.num_products * speed.meeting_s(rows.decodes + rows.prompt_tokens)
+        return layers_s + (speed.meeting_s(rows.sampled) if rows.sampled else 0.0)
 
     def _served(self, rows: Rows) -> float:
         """Seconds that serving adds to a step, of a gateway and clients on the same machine."""

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 # Of what `unisono calibrate` measures, and how: figures of another are measured anew, all of them.
-PROFILE_VERSION = 3
+PROFILE_VERSION = 4
 
 Arithmetic = Literal["mixed", "int8", "int16", "fp8", "bf16", "fp16", "fp32"]
 
@@ -24,6 +24,8 @@ DeviceKind = Literal["cpu", "cuda"]
 
 _Positive = Annotated[float, Meta(gt=0)]
 _Seconds = Annotated[float, Meta(ge=0)]
+# (rows of a product, what it has with so many), rows ascending.
+ByRows = tuple[tuple[int, float], ...]
 
 
 class ProfileError(ValueError):
@@ -38,19 +40,11 @@ class MultiplyRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     peak: _Positive
-    by_rows: tuple[tuple[int, float], ...] = ()
+    by_rows: ByRows = ()
 
     def at(self, rows: float) -> float:
         """Return operations/s with so many rows: between two that are known, in proportion."""
-        if not self.by_rows:
-            return self.peak
-        right = bisect_left(self.by_rows, (rows,))
-        if right == 0:
-            return self.peak * self.by_rows[0][1]
-        if right == len(self.by_rows):
-            return self.peak * self.by_rows[-1][1]
-        (low, before), (high, after) = self.by_rows[right - 1], self.by_rows[right]
-        return self.peak * (before + (after - before) * (rows - low) / (high - low))
+        return self.peak * at_rows(self.by_rows, rows, 1.0)
 
 
 class Serving(NamedTuple):
@@ -79,11 +73,14 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     read_by_bytes, with one thread, which a cache helps less. beside_free_core, on_all_cores,
     on_each_core: what serving adds to a step, a gateway worker and a client on the same machine:
     of ranks that leave a core free, of threads that meet in every product and take all cores, of
-    ranks of one thread that do. prompt_layer_overhead_s: layer_overhead_s of a step whose kernels
-    Python calls one by one, as those with prompts and of several ranks (0: the same).
-    peer_bandwidth: bytes/s from a card to another, in
-    one direction (0: they sum in the host's memory, which link_bandwidth and link_latency_s are
-    of). has_nvlink: whether that is by NVLink. version: of how it was measured; 0: it was not.
+    ranks of one thread that do. thread_shares: of what all threads multiply, the part that one
+    makes while the others rest, by rows (empty: its share of the threads). meetings: what threads
+    that share out a product take to meet in it, beside their shares, by rows.
+    prompt_layer_overhead_s: layer_overhead_s of a step whose kernels Python calls one by one, as
+    those with prompts and of several ranks (0: the same). peer_bandwidth: bytes/s from a card to
+    another, in one direction (0: they sum in the host's memory, which link_bandwidth and
+    link_latency_s are of). has_nvlink: whether that is by NVLink. version: of how it was measured;
+    0: it was not.
     """
 
     name: str
@@ -113,6 +110,8 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     prompt_layer_overhead_s: _Seconds = 0.0
     peer_bandwidth: _Seconds = 0.0
     has_nvlink: bool = False
+    thread_shares: ByRows = ()
+    meetings: ByRows = ()
     version: int = 0
 
     def read_bandwidth_of(self, num_bytes: float) -> float:
@@ -132,6 +131,18 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def as_json(self) -> bytes:
         """Return the profile as an indented JSON object."""
         return msgspec.json.format(msgspec.json.encode(self)) + b"\n"
+
+
+def at_rows(known: ByRows, rows: float, unknown: float) -> float:
+    """Return what is known of so many rows: between two numbers of rows in proportion, beyond the
+    last what that one has. unknown: what there is where nothing is known."""
+    if not known:
+        return unknown
+    right = bisect_left(known, (rows,))
+    if right in (0, len(known)):
+        return known[min(right, len(known) - 1)][1]
+    (low, before), (high, after) = known[right - 1], known[right]
+    return before + (after - before) * (rows - low) / (high - low)
 
 
 def _at_size(known: tuple[tuple[int, float], ...], num_bytes: float) -> float:

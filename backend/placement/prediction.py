@@ -96,7 +96,7 @@ def predict(
     busy_ranks = layout.tp * min(layout.pp * layout.dp, load.concurrency)
     cost = _cost(model, profile, layout, fitted, busy_ranks, network)
     shares = _shares(load.concurrency, layout.dp)
-    limits = _limits(model, fitted)
+    limits = _limits(model, fitted, profile.host_overhead_s)
     most = shares[0][0]
     busiest = simulate(replace_concurrency(load, most), limits, cost.of)
     results = [
@@ -118,7 +118,7 @@ def predict(
         plan.free_bytes,
         plan.rank_memory.logit_bytes,
     )
-    ttft_s = busiest.median_ttft_s + profile.host_overhead_s
+    ttft_s = busiest.median_ttft_s
     return Prediction(
         tp=layout.tp,
         dp=layout.dp,
@@ -197,13 +197,14 @@ def replace_concurrency(load: Load, count: int) -> Load:
     return replace(load, concurrency=count)
 
 
-def _limits(model: ServedModel, fitted: Fit) -> BatchLimits:
+def _limits(model: ServedModel, fitted: Fit, arrival_s: float) -> BatchLimits:
     plan = fitted.plan
     return BatchLimits(
         max_seqs=min(fitted.fitting_seqs, plan.states.num_seqs),
         token_budget=plan.token_budget,
         inter_token_s=model.settings.inter_token_ms / 1e3,
         chunks=not model.config.runs_whole,
+        arrival_s=arrival_s,
     )
 
 

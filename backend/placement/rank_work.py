@@ -20,6 +20,9 @@ from backend.quant.weight_format import WeightFormat
 _PAIR_OPERATIONS = 4
 # A delta rule decays a state, reads, writes and reads it again: a multiply-add for each number.
 _STATE_OPERATIONS = 8
+# Into a part of a layer and out of it: queries, keys and values are one product, a gate and what it
+# gates are one.
+_PRODUCTS_A_PART = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,8 @@ class RankWork:
     """A rank's share of a model.
 
     num_experts: of a layer; experts_share: of these, how many a token chooses. state_bytes: of a
-    sequence's states. num_sums: over ranks, in a step; sum_bytes: of a row, in all of them. hidden:
+    sequence's states. num_products: that rows pass through one after the other, beside the head's.
+    num_sums: over ranks, in a step; sum_bytes: of a row, in all of them. hidden:
     numbers of a row in all layers. vocab: rows of this rank's head. is_causal: whether a prompt's
     token sees those before it alone. reads_prompt_first: an encoder does.
     """
@@ -64,6 +68,7 @@ class RankWork:
     num_experts: int
     experts_share: float
     state_bytes: int
+    num_products: int
     num_sums: int
     sum_bytes: int
     num_layers: int
@@ -100,6 +105,7 @@ class RankWork:
             num_experts=max((each.num for each in experts), default=0),
             experts_share=max((each.top_k / each.num for each in experts), default=0.0),
             state_bytes=rank_slot_bytes(config, shard) if is_decoder else 0,
+            num_products=_PRODUCTS_A_PART * sum(_num_sums(layer) for layer in layers),
             num_sums=num_sums,
             sum_bytes=num_sums * config.hidden_size * DTYPE_BYTES[dtype],
             num_layers=len(layers),

@@ -20,6 +20,7 @@ from backend.placement.device_profile import (
     DeviceProfile,
     MultiplyRate,
     Serving,
+    at_rows,
     calibration_path,
     num_cores,
     processor_name,
@@ -132,6 +133,14 @@ def as_table(profile: DeviceProfile) -> str:
             f"  a sum over ranks        {1e6 * profile.link_latency_s:8.0f} us, and "
             f"{profile.link_bandwidth / GIGA:.2f} GB/s"
         )
+    if profile.meetings:
+        meetings = ", ".join(f"{1e6 * at_rows(profile.meetings, n, 0.0):.0f}" for n in _SHOWN_ROWS)
+        shares = ", ".join(f"{at_rows(profile.thread_shares, n, 1.0):.0%}" for n in _SHOWN_ROWS)
+        rows = ", ".join(map(str, _SHOWN_ROWS))
+        head += [
+            f"  threads meet, a product {meetings} us with {rows} rows",
+            f"  one thread alone makes  {shares} of what all do",
+        ]
     head += [
         f"  a step, a layer         {1e6 * profile.step_overhead_s:8.0f} us, "
         f"{1e6 * profile.layer_overhead_s:.0f} us "

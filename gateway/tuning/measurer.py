@@ -44,9 +44,9 @@ class Measurer:
                 server.check()
                 return trial_of(result, server.memory_bytes, others.cores())
         except ServerDied as error:
-            return Trial(failure=error.death.reason)
+            return Trial(failure=error.death.reason, may_pass=not error.death.is_out_of_memory)
         except BenchError as error:
-            return Trial(failure=str(error))
+            return Trial(failure=str(error), may_pass=True)
 
     def loss(self, settings: dict[str, Any], without: dict[str, Any]) -> float:
         """Return how much larger the perplexity is with some settings than without them, in
@@ -92,7 +92,8 @@ class OtherPrograms:
 def trial_of(result: LevelResult, memory_bytes: int, other_cores: float = 0.0) -> Trial:
     """Take from a level's figures what trials are compared by."""
     if result.num_errors:
-        return Trial(failure=f"{result.num_errors} requests failed: {result.first_error}")
+        words = f"{result.num_errors} requests failed: {result.first_error}"
+        return Trial(failure=words, may_pass=True)
     return Trial(
         tokens_per_s=result.output_tokens_per_s,
         request_ms=result.latency_p50_ms,

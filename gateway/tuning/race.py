@@ -4,9 +4,10 @@ Candidates are measured in turns, one round after another, so that a slow minute
 meets all of them; two are compared by their differences within rounds. After the first round who is
 far behind is out, unless other programs took more of the machine then; after each further one who
 is behind the best by more than NOISES standard errors (a sequential test; how much differences vary
-is learned from all races of a search). What is left after the last round is a tie: then the
-candidate that was named first wins, the simplest. A pure state machine: trials are told, nothing
-is started.
+is learned from all races of a search). Who failed is measured once more when the others of the
+round are through, if that may go otherwise, and is out if it does not. What is left after the last
+round is a tie: then the candidate that was named first wins, the simplest. A pure state machine:
+trials are told, nothing is started.
 """
 
 from collections.abc import Sequence
@@ -53,13 +54,15 @@ class Noise:
 
 @dataclass(slots=True)
 class Standing:
-    """One candidate. worths, misses: a round each, see Objective. out: why, "" while it runs."""
+    """One candidate. worths, misses: a round each, see Objective. out: why, "" while it runs.
+    failed: why it failed once, and was or will be measured again."""
 
     name: str
     trials: list[Trial] = field(default_factory=list)
     worths: list[float] = field(default_factory=list)
     misses: list[float] = field(default_factory=list)
     out: str = ""
+    failed: str = ""
 
     @property
     def worth(self) -> float:
@@ -97,14 +100,17 @@ class Race:
         """Return who is to be measured now and in which round, from 0; None when it is decided."""
         if self._round == self._max_rounds or (len(self.running) < 2 and self._round > 0):
             return None
-        for standing in self.running:
-            if len(standing.trials) <= self._round:
-                return standing.name, self._round
-        return None
+        due = [standing for standing in self.running if len(standing.trials) <= self._round]
+        # Others of this round give a starved machine time.
+        first = min(due, key=lambda standing: bool(standing.failed), default=None)
+        return (first.name, self._round) if first else None
 
     def record(self, name: str, trial: Trial) -> None:
         """Take the trial of the candidate that next() named."""
         standing = self.standings[name]
+        if trial.may_pass and not standing.failed:
+            standing.failed = trial.failure
+            return
         standing.trials.append(trial)
         if trial.failure:
             standing.out = trial.failure

@@ -36,6 +36,8 @@ def words_of(standing: Standing, stage: Stage, predicted: Mapping[str, float]) -
     words = "chosen" if standing.name == stage.winner else standing.out or "as good, less simple"
     if not standing.trials:
         words = "not measured"
+    if standing.failed and not standing.out:
+        words += f"; failed once: {standing.failed}"
     if standing.name in predicted:
         words += f" (predicted {predicted[standing.name]:,.3g})"
     return words

@@ -16,7 +16,8 @@ class Trial(msgspec.Struct, frozen=True):
 
     request_ms: from a request's start to its last token, of one in the middle. The p99 figures are
     those that 99 % of requests, or of gaps between tokens, stay below. other_cores: that programs
-    of others took meanwhile. failure: why there are no figures; they are 0 then.
+    of others took meanwhile. failure: why there are no figures; they are 0 then. may_pass: whether
+    another time it may go otherwise; too little memory stays too little.
     """
 
     tokens_per_s: float = 0.0
@@ -28,6 +29,7 @@ class Trial(msgspec.Struct, frozen=True):
     memory_bytes: int = 0
     other_cores: float = 0.0
     failure: str = ""
+    may_pass: bool = False
 
 
 class Objective(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from gateway.tuning.trial import Objective, Trial
 
 LAYOUTS = "layout"
 AS_IT_IS = "as chosen"
+ONCE_MORE = ", once more"
 LAYOUT_ROUNDS, KNOB_ROUNDS = 4, 3
 
 # Starts a server with settings, loads it, stops it.
@@ -118,7 +119,8 @@ class Tuner:
         try:
             while (turn := race.next()) is not None:
                 name, round_ = turn
-                race.record(name, self._trial(stage, by_name[name], round_, base))
+                again = ONCE_MORE if race.standings[name].failed else ""
+                race.record(name, self._trial(stage, by_name[name], round_, base, again))
         except _TimeIsUp:
             self.outcome.cut_off = "the time that was given is over"
         except KeyboardInterrupt:
@@ -140,18 +142,23 @@ class Tuner:
             outcome.name = ", ".join(filter(None, [outcome.name, choice.name]))
             self._report(f"chosen: {outcome.name}")
 
-    def _trial(self, stage: str, choice: Choice, round_: int, base: Mapping[str, Any]) -> Trial:
+    def _trial(
+        self, stage: str, choice: Choice, round_: int, base: Mapping[str, Any], again: str
+    ) -> Trial:
         settings = {**base, **choice.values}
-        known = self._journal.find(stage, choice.name, round_, settings)
+        name = choice.name + again
+        known = self._journal.find(stage, name, round_, settings)
         if known is not None:
             return known
         if self._clock() > self._deadline_s:
             raise _TimeIsUp
-        turn = f"{stage}, round {round_ + 1}, {choice.name}"
+        turn = f"{stage}, round {round_ + 1}, {name}"
         self._begins(turn)
         trial = self._measure(settings)
-        self._journal.keep(stage, choice.name, round_, settings, trial)
-        self._report(f"{turn}: {shown(trial)}")
+        self._journal.keep(stage, name, round_, settings, trial)
+        more = trial.may_pass and not again
+        later = "; it is tried once more when the others are through" if more else ""
+        self._report(f"{turn}: {shown(trial)}{later}")
         return trial
 
 

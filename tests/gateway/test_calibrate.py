@@ -123,6 +123,16 @@ def test_table_shows_every_rate_in_multiply_adds() -> None:
     assert "40 us, and 1.50 GB/s" in text
 
 
+def test_table_shows_what_threads_cost_each_other() -> None:
+    shared = msgspec.structs.replace(
+        PROFILE, meetings=((1, 1e-5), (256, 2e-4)), thread_shares=((1, 0.75), (256, 0.5))
+    )
+    table = calibrate.as_table(shared)
+    assert "10, 12, 21, 57, 200 us with 1, 4, 16, 64, 256 rows" in table
+    assert "75%, 75%, 74%, 69%, 50% of what all do" in table
+    assert "meet" not in calibrate.as_table(PROFILE)
+
+
 def test_level_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "levels", lambda: ["avx2", "portable"])
     with pytest.raises(SettingsError, match="avx512"):

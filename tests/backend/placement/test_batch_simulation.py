@@ -1,5 +1,7 @@
 """Continuous batching in numbers: steps that cost what is easy to add up."""
 
+from dataclasses import replace
+
 import pytest
 
 from backend.placement import batch_simulation
@@ -55,6 +57,25 @@ def test_prompts_beside_decodes_are_cut_to_the_time_there_is() -> None:
     largest = 0.0
     simulate(Load(200, 50, 4), limits, cost)
     assert largest == 100
+
+
+def test_first_of_several_requests_begins_alone() -> None:
+    """Four prompts of 128 were taken to be in one step, again and again; a server's first one is
+    alone, and the others come beside its tokens, a part in each step."""
+    limits = BatchLimits(max_seqs=8, token_budget=512, inter_token_s=2.0)
+    late = replace(limits, arrival_s=0.25)
+    together, apart = (run(Load(128, 32, 4), each, 1 / 128) for each in (limits, late))
+    assert set(together.ttft_s) == {5.0}
+    assert sorted(apart.ttft_s)[:2] == [2.25, 3.0]
+    assert apart.median_ttft_s == 4.0
+
+
+def test_stream_waits_for_its_request_to_arrive() -> None:
+    late = BatchLimits(max_seqs=8, token_budget=512, inter_token_s=0.0, arrival_s=0.25)
+    result = run(Load(8, 10, 1), late)
+    assert set(result.ttft_s) == {1.25}
+    assert result.busy_s == ROUNDS * 10.25
+    assert result.inter_token_s == 1.0
 
 
 def test_texts_that_run_whole_are_not_cut() -> None:

@@ -111,7 +111,33 @@ def test_ranks_of_a_processor_share_its_threads() -> None:
     assert speed(4, 1).read_bandwidth(1e6) == 4e6
     assert speed(1, 1).read_bandwidth(1e6) == 2e6, "one thread reads no faster"
     assert speed(1, 4).read_bandwidth(1e6) == 1e6
-    assert (speed(4, 1).share, speed(2, 2).share, speed(4, 4).share) == (1.0, 0.5, 0.25)
+    assert (speed(4, 1).share(), speed(2, 2).share(), speed(4, 4).share()) == (1.0, 0.5, 0.25)
+
+
+def test_thread_alone_multiplies_more_than_its_share() -> None:
+    """One of two makes 3/5 of what both do: it was taken to make half, and predicted so slow."""
+    cpu = msgspec.structs.replace(READER, kind="cpu", threads=3, thread_shares=((1, 0.6), (9, 0.4)))
+
+    def share(threads: int, active: int, rows: int = 1) -> float:
+        return RankSpeed(cpu, "int16", "bf16", threads, active).share(rows)
+
+    assert (share(1, 1), share(1, 1, 5), share(1, 1, 64)) == pytest.approx((0.6, 0.5, 0.4))
+    assert (share(3, 1), share(1, 3), share(3, 2)) == pytest.approx((1.0, 1 / 3, 1 / 2))
+    assert share(1, 2) == pytest.approx((0.6 + 1 / 3) / 2), "halfway between one and all"
+
+
+def test_threads_meet_in_every_product_and_the_head() -> None:
+    """Four products a layer: qkv, out, gate and up, down. One thread meets none."""
+    cpu = msgspec.structs.replace(READER, kind="cpu", threads=2, meetings=((1, 0.5), (3, 1.0)))
+    model = served(None)
+    work = step_cost(model, cpu, Layout(1), fit(model, cpu, Layout(1), Load(8, 8, 1))).work
+
+    def serial_s(threads: int, rows: Rows) -> float:
+        return StepCost(work, RankSpeed(cpu, "int16", "bf16", threads, 1), 1).of(rows).serial
+
+    assert serial_s(2, Rows(decodes=1, context=4, sampled=1)) == pytest.approx(9 * 0.5)
+    assert serial_s(2, Rows(decodes=2, context=4, prompt_tokens=1, sampled=1)) == 8 * 1.0 + 0.5
+    assert serial_s(1, Rows(decodes=1, context=4, sampled=1)) == 0.0
 
 
 def test_thread_reads_a_small_model_at_a_rate_of_its_own() -> None:

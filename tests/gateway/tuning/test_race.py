@@ -93,6 +93,34 @@ def test_failed_candidate_is_out_with_its_reason() -> None:
     assert race.winner is not None and race.winner.name == "b"
 
 
+def test_failure_that_may_pass_is_measured_again_behind_others() -> None:
+    """A layout was out for good, whose ranks had been silent for 9 s on a starved machine."""
+    died = Trial(failure="silent for 9 s", may_pass=True)
+    race = Race(["a", "b"], FASTEST, max_rounds=1)
+    race.record("a", died)
+    assert race.next() == ("b", 0)
+    race.record("b", Trial(100, 10))
+    assert race.next() == ("a", 0)
+    race.record("a", Trial(200, 5))
+    assert race.next() is None
+    assert race.winner is not None and race.winner.name == "a"
+    assert (race.winner.failed, race.winner.out) == ("silent for 9 s", "")
+
+
+def test_candidate_that_fails_twice_is_out() -> None:
+    died = Trial(failure="silent for 9 s", may_pass=True)
+    race = Race(["a", "b"], FASTEST, max_rounds=3)
+    race.record("a", Trial(200, 5))
+    race.record("b", Trial(199, 5))
+    race.record("a", died)
+    race.record("b", Trial(199, 5))
+    assert race.next() == ("a", 1)
+    race.record("a", died)
+    assert race.next() is None
+    assert race.standings["a"].out == "silent for 9 s"
+    assert race.winner is not None and race.winner.name == "b"
+
+
 def test_race_in_which_all_fail_has_no_winner() -> None:
     race = Race(["a", "b"], FASTEST, max_rounds=3)
     for name in ("a", "b"):

@@ -1,5 +1,6 @@
 """The search with an invented machine: it climbs, remembers, stops when told, and says why."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from gateway.tuning.journal import Journal, JournalError
 from gateway.tuning.knobs import Choice, Knob, Load, Values, knobs, layout_choice
+from gateway.tuning.report import words_of
 from gateway.tuning.trial import Objective, Trial
 from gateway.tuning.tuner import LAYOUTS, NothingServes, Tuner
 
@@ -125,6 +127,27 @@ def test_no_trial_begins_after_the_deadline(tmp_path: Path) -> None:
     assert len(machine.measured) == 3
     assert tuner.outcome.cut_off == "the time that was given is over"
     assert tuner.outcome.values["tp"] == 1
+
+
+def test_trial_that_died_is_told_kept_and_tried_once_more(tmp_path: Path) -> None:
+    machine, said = Machine(), list[str]()
+
+    def starved(settings: dict[str, Any]) -> Trial:
+        trial = machine(settings)
+        is_first = len(machine.measured) == 1
+        return Trial(failure="silent for 9 s", may_pass=True) if is_first else trial
+
+    path = tmp_path / "trials"
+    tuner = Tuner(Objective(), Journal(path, CONDITIONS), starved, said.append)
+    tuner.choose_layout(LAYOUT_CHOICES)
+    assert "silent for 9 s; it is tried once more when the others are through" in said[0]
+    assert said[3].startswith("layout, round 1, TP 1 x 2 threads, once more: 100.0 tokens/s")
+    stage = tuner.outcome.stages[0]
+    recovered = dataclasses.replace(stage.standings[0], out="")
+    assert "failed once: silent for 9 s" in words_of(recovered, stage, {})
+    again = Machine()
+    tuner_of(path, again).choose_layout(LAYOUT_CHOICES)
+    assert not again.measured, "what died and what went well are both kept"
 
 
 def test_layouts_that_all_fail_are_told_with_their_reasons(tmp_path: Path) -> None:
