@@ -119,14 +119,20 @@ def tree_of(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text())
 
 
-@cache
 def imports_of(module: str, *, at_top: bool = False) -> frozenset[str]:
     """Full names of the modules that a module imports.
 
     at_top: only what its own import runs, not what functions import when they are called.
     """
-    in_strings = [] if at_top else _imports_in_strings(module)
-    return frozenset([*_imports(tree_of(module), at_top), *in_strings])
+    return _both_imports(module)[at_top]
+
+
+@cache
+def _both_imports(module: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Return all imports of a module, and those that its own import runs."""
+    tree = tree_of(module)
+    anywhere = [*_imports(tree, at_top=False), *_imports_in_strings(module)]
+    return frozenset(anywhere), frozenset(_imports(tree, at_top=True))
 
 
 def _imports(node: ast.AST, at_top: bool) -> Iterator[str]:

@@ -46,6 +46,7 @@ def run_nodes(num_nodes: int, each: int, work: Callable[[TensorParallel], T]) ->
     return results
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(("nodes", "each"), [(2, 1), (3, 1), (4, 1), (2, 2), (2, 4)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_sums_have_the_bits_of_one_machine(nodes: int, each: int, dtype: torch.dtype) -> None:

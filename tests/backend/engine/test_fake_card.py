@@ -6,6 +6,7 @@ it is launched, where plans go over by upload() alone.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,21 +46,16 @@ CASES = DECODERS | {
     name: FamilyCase(case.architecture, T5_SIZES | case.fields, is_whole=True)
     for name, case in ENCODER_DECODERS.items()
 }
-# A kind of layer each; the others have the mark of what takes longer.
-FEW = {
-    "llama",
-    "flan",
-    "olmo2",
-    "gemma4, small",
-    "gpt_oss",
-    "deepseek_v3",
-    "qwen3_next",
-    "falcon_h1",
-}
-EACH = [
-    name if name in FEW else pytest.param(name, marks=pytest.mark.numerics)
-    for name in sorted(CASES)
-]
+
+
+def all_but(*few: str) -> list[Any]:
+    """Return every family, all but a few with the mark of what takes longer."""
+    return [
+        name if name in few else pytest.param(name, marks=pytest.mark.numerics)
+        for name in sorted(CASES)
+    ]
+
+
 # Widths that blocks of 32 columns take.
 WIDE = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16}
 # The presets' sampling, penalties, and what is scored.
@@ -152,7 +148,7 @@ def runner_of(model: FakeModel, tp: TensorParallel) -> DeviceRunner:
     )
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", all_but("gpt_oss", "qwen3_next"))
 def test_captured_decode_is_the_devices_alone(name: str, tmp_path: Path) -> None:
     card, path = FakeCard(), write_dummy(CASES[name], tmp_path)
     with card.runs():
@@ -165,7 +161,7 @@ def test_captured_decode_is_the_devices_alone(name: str, tmp_path: Path) -> None
     assert card.num_launched
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", all_but("deepseek_v3", "falcon_h1", "flan"))
 def test_launch_of_a_step_waits_for_nothing(name: str, tmp_path: Path) -> None:
     """A prompt, a chunk and a decode, sampled each in its way, then decodes by graph."""
     card, path, tp = FakeCard(), write_dummy(CASES[name], tmp_path), TensorParallel()
@@ -180,6 +176,7 @@ def test_launch_of_a_step_waits_for_nothing(name: str, tmp_path: Path) -> None:
             runner.launch(decodes)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("quantization", ["int4", "int8"])
 @pytest.mark.parametrize("kv_dtype", [torch.uint8, torch.int8])
 def test_weights_and_keys_in_few_bits_stay_there(
@@ -197,6 +194,7 @@ def test_weights_and_keys_in_few_bits_stay_there(
     iq4_nl_table.cache_clear()  # of a tensor that is none
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("name", ["llama", "olmo2", "qwen3_next", "falcon_h1", "qwen3_moe"])
 def test_ranks_of_a_group_wait_for_nothing(name: str, tmp_path: Path) -> None:
     card, path, tp = FakeCard(), write_dummy(CASES[name], tmp_path), FakeGroup(1, 2)

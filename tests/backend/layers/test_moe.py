@@ -27,6 +27,8 @@ from tests.backend.factories import tiny_config
 from tests.backend.stored_weights import randn
 from tests.backend.tp_ranks import run_ranks
 
+pytestmark = pytest.mark.numerics
+
 HIDDEN = 64
 PREFIX = "model.layers.0.mlp."
 PLAIN = Experts(num=6, top_k=3, width=96)

@@ -11,6 +11,8 @@ from backend.quant.rounding import quantize_int4
 from backend.quant.weight_format import WeightFormat
 from tests.backend.stored_weights import Stored, stored_in, stored_of
 
+pytestmark = pytest.mark.numerics
+
 CPU = torch.device("cpu")
 # Relative to the largest output: fp32 sums of 576 products, and bfloat16's 8 bits of the result.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}

@@ -29,7 +29,7 @@ from tests.backend.attention_cases import BLOCK_SIZE, CPU, AttentionCase, plan_o
 from tests.backend.ops.state_batches import state_batch
 from tests.backend.routers import plain_router
 
-pytestmark = pytest.mark.skipif(kernels is None, reason=absence)
+pytestmark = [pytest.mark.numerics, pytest.mark.skipif(kernels is None, reason=absence)]
 
 
 def attention(window: int, softcap: float, kv_bits: int = 16, dim: int = 80) -> list[Tensor]:

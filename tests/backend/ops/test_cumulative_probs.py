@@ -9,6 +9,8 @@ from torch import Tensor
 
 from backend.ops.cumulative_probs import CumulativeProbs
 
+pytestmark = pytest.mark.numerics
+
 
 def random_logits(rows: int, width: int, seed: int) -> Tensor:
     return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)) * 4

@@ -16,6 +16,8 @@ from backend.ops.op_table import Ops
 from backend.ops.reference import ReferenceOps
 from tests.backend.ops.state_batches import Segment, state_batch
 
+pytestmark = pytest.mark.numerics
+
 SLOTS = 7
 # Two value heads a key head, and a rank's share that begins inside a key head.
 KEY_HEADS, VALUE_HEADS, KEY_DIM, VALUE_DIM = 2, 3, 16, 48

@@ -122,6 +122,7 @@ class WindowedLayers:
         return _attend(q[seq.num_computed_tokens :], k, v, spec, None)
 
 
+@pytest.mark.numerics
 @pytest.mark.skipif(kernels is None, reason=absence or "")
 def test_layers_see_their_windows_over_any_blocks() -> None:
     """Shared prefixes, chunks, preemption; kernels read, and hide, what lies before a window.

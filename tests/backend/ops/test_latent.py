@@ -12,6 +12,8 @@ from backend.step import PlannedSequence, build_plan
 from tests.backend.attention_cases import CPU
 from tests.backend.stored_weights import randn
 
+pytestmark = pytest.mark.numerics
+
 BLOCK_SIZE, WIDTH, VALUE_DIM, HEADS, SCALE = 4, 24, 16, 3, 0.3
 
 needs_kernels = pytest.mark.skipif(kernels is None, reason=absence)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from backend.ops.topk import MAX_NATIVE, argmax, count_greater, topk
 
-pytestmark = pytest.mark.usefixtures("sampling_level")
+pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("sampling_level")]
 
 
 @given(

@@ -19,6 +19,12 @@ from backend.wire.tcp.sockets import create_listener
 LOOPBACK = "127.0.0.1"
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever calls a rank that does not listen yet tries again at once."""
+    monkeypatch.setattr(meeting, "AGAIN_SECONDS", 0.005)
+
+
 def together(
     tp: int, pp: int, nodes: int, certificate: str = "", key: str = ""
 ) -> dict[int, FarLinks]:

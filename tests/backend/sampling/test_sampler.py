@@ -84,6 +84,7 @@ param_sets = st.builds(
 )
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("size", [1, 2, 3])
 @given(
     params=st.lists(param_sets, min_size=1, max_size=5),
@@ -103,6 +104,7 @@ def test_tokens_are_those_of_the_definition(
         assert token in plain_sample(row, each, position)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("size", [1, 3])
 def test_frequencies_follow_the_probabilities(size: int) -> None:
     logits = torch.log(torch.tensor([[0.5, 0.2, 0.2, 0.05, 0.05]])).repeat(4000, 1)

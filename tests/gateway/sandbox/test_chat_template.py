@@ -1,7 +1,6 @@
 """Templates render as transformers renders them, and hostile ones harm nobody."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -382,7 +381,7 @@ async def test_hostile_or_broken_template_is_a_failure_in_words(
 ) -> None:
     if cause not in NEEDS_PROCESS:
         use_inline_helpers(monkeypatch)
-    with opened(source, 0.3 if cause == "processor" else 2.0) as template:
+    with opened(source, 0.1 if cause == "processor" else 2.0) as template:
         for _ in range(2):
             with pytest.raises(TemplateFailure, match=cause):
                 await encode(template, [{"role": "user", "content": "x"}])
@@ -394,22 +393,22 @@ async def test_killed_helper_is_replaced_and_the_loop_runs_meanwhile() -> None:
         "{% if messages[0].content == 'hang' %}" + hang + "{% endif %}{{ messages[0].content }}"
     )
 
-    async def scenario() -> float:
+    async def scenario() -> int:
         hang = asyncio.ensure_future(
             template.encode(Conversation([{"role": "user", "content": "hang"}]))
         )
-        longest_s, before = 0.0, time.monotonic()
+        num_turns = 0
         while not hang.done():
-            await asyncio.sleep(0)
-            longest_s, before = max(longest_s, time.monotonic() - before), time.monotonic()
+            await asyncio.sleep(0.01)
+            num_turns += 1
         with pytest.raises(TemplateFailure, match="processor time"):
             await hang
         ids = await template.encode(Conversation([{"role": "user", "content": "fine"}]))
         assert smollm().decode(ids) == "fine"
-        return longest_s
+        return num_turns
 
     with opened(source, 0.3) as template:
-        assert (await scenario()) < 1.0
+        assert (await scenario()) > 2  # who blocks the loop is done before its second turn
 
 
 async def test_conversations_beyond_the_queue_are_turned_away(

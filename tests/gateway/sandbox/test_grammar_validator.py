@@ -7,7 +7,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -155,14 +154,13 @@ async def test_helper_that_dies_of_a_grammar_is_replaced(
     monkeypatch.setattr(validation, "WAIT_LIMIT_S", 60.0)
 
     assert await grammar_validator.validate(GOOD) == GOOD
-    [first] = helpers_of(os.getpid())
+    assert len(helpers_of(os.getpid())) == 1
     with pytest.raises(GrammarRefused, match=reason):
         await grammar_validator.validate(hostile)
-    assert first not in helpers_of(os.getpid())
-    started_s = time.monotonic()
+    assert not helpers_of(os.getpid())
     with pytest.raises(GrammarRefused, match=reason):
         await grammar_validator.validate(hostile)
-    assert time.monotonic() - started_s < 0.5  # from memory
+    assert not helpers_of(os.getpid()), "from memory"
     other = Grammar("regex", "c")
     assert await grammar_validator.validate(other) == other
 

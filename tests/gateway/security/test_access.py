@@ -91,7 +91,6 @@ def test_open_pages_do_not_name_the_model(world: World) -> None:
     assert b"tiny" in answer(app, "GET", "/docs", bearer(world.key)).body
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "TRACE"])
 @pytest.mark.parametrize(
     "path",
     [
@@ -110,8 +109,10 @@ def test_open_pages_do_not_name_the_model(world: World) -> None:
         "/v1/models\n/livez",
     ],
 )
-def test_unknown_paths_and_odd_spellings_are_denied(world: World, method: str, path: str) -> None:
-    assert answer(world.app(), method, path).status == 401
+def test_unknown_paths_and_odd_spellings_are_denied(world: World, path: str) -> None:
+    app = world.app()
+    for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "TRACE"):
+        assert answer(app, method, path).status == 401, method
 
 
 def test_x_api_key_is_as_good_on_every_route(world: World) -> None:

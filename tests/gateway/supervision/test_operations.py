@@ -8,6 +8,7 @@ import pytest
 
 from backend.config.errors import ModelError
 from backend.wire.local.heartbeat import Load
+from gateway.supervision import operations
 from gateway.supervision.control_messages import Add, DrainGroup, Operation, Remove, Restart
 from gateway.supervision.groups import Group, GroupState
 from gateway.supervision.operations import OperationError, Operations
@@ -198,8 +199,9 @@ async def test_restart_ends_where_no_node_has_room(monkeypatch: pytest.MonkeyPat
     assert keeper.fakes[1].num_starts == 1, "no second group is stopped then"
 
 
-async def test_drain_waits_for_streams_of_other_gateways() -> None:
+async def test_drain_waits_for_streams_of_other_gateways(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody tells of them: what the group holds is looked at."""
+    monkeypatch.setattr(operations, "LOOK_SECONDS", 0.01)
     keeper = Keeper(1)
     keeper.busy.add(0)
     drain = asyncio.create_task(keeper.do(DrainGroup(0)))

@@ -19,6 +19,7 @@ from gateway.pool.replica_connection import GroupStatus
 from gateway.pool.replicas import ReplicaPool
 from gateway.pool.status import PoolStatus
 from gateway.telemetry import families
+from gateway.telemetry import observer as observer_module
 from gateway.telemetry.figures import Process, SupervisorFigures
 from gateway.telemetry.observer import Observer
 from gateway.telemetry.page import Page, create_page
@@ -151,7 +152,10 @@ async def test_any_worker_answers_for_all_and_a_successor_goes_on(pages: list[in
     assert value(await scrape(successor), "unisono_generation_tokens_total") == 15
 
 
-async def test_figures_are_published_by_themselves(pages: list[int]) -> None:
+async def test_figures_are_published_by_themselves(
+    pages: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observer_module, "PUBLISH_SECONDS", 0.01)
     observer = Observer()
     observer.connect(1, pages)
     observer.note_frame(0, frame(1, SeqOutput(1, [5])))
