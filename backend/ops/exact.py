@@ -5,14 +5,19 @@ attention is computed in a shape that follows from its position alone: tiles of 
 multiples of TILE, over the keys up to the tile's end, whichever part of the tile this step runs.
 Chunked or whole, alone or in a crowd, the arithmetic is the same. Rows of a tile that are not run
 are zero, keys not yet written are hidden by the mask.
+
+PyTorch computes exp and its like of 16 or more numbers by vectors and what is left of them one by
+one, which rounds otherwise: what makes use of them runs token by token.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from backend.config.spec import Activation, GateClamp
 from backend.ops.batch import FULL, AttentionSpec, Batch, StateBatch
 from backend.ops.cache_rows import Slots, block_rows, rows_of
 from backend.ops.cpu import CpuOps
@@ -20,7 +25,7 @@ from backend.ops.delta_rule import DeltaHeads, DeltaInputs, delta_inputs, delta_
 from backend.ops.routing import RoutingOps
 from backend.ops.ssm_scan import SsmHeads, SsmInputs, ssm_inputs, ssm_tokens
 from backend.ops.state_ops import StateOps, run_segments
-from backend.ops.tokenwise import TokenwiseOps
+from backend.ops.tokenwise import Opening, TokenwiseOps
 
 TILE = 16
 
@@ -44,15 +49,29 @@ class _Plan:
 
 
 class ExactOps(TokenwiseOps, RoutingOps, StateOps):
-    """See `Ops` for shapes. What treats each token by itself is as on any CPU."""
+    """See `Ops` for shapes. What treats each token by itself is as on any CPU, a token at a time."""
 
     name = CpuOps.name
 
     def __init__(self) -> None:
         cpu = CpuOps()
         self.add_rms_norm = cpu.add_rms_norm
-        self.silu_mul = cpu.silu_mul
         self.rotate_store = cpu.rotate_store
+
+    def silu_mul(self, gate_up: Tensor) -> Tensor:
+        return self.gate_mul(gate_up, "silu")
+
+    def clamped_gate_mul(self, gate_up: Tensor, clamp: GateClamp) -> Tensor:
+        clamped = super().clamped_gate_mul
+        return _by_token(lambda row: clamped(row, clamp), gate_up)
+
+    def activate(self, x: Tensor, activation: Activation) -> Tensor:
+        whole = super().activate
+        return _by_token(lambda row: whole(row, activation), x)
+
+    def gate_by(self, gate: Tensor, x: Tensor, opening: Opening) -> Tensor:
+        whole = super().gate_by
+        return _by_token(lambda gate, x: whole(gate, x, opening), gate, x)
 
     def plan_attention(
         self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
@@ -100,7 +119,6 @@ class ExactOps(TokenwiseOps, RoutingOps, StateOps):
         state: Tensor,
         states: StateBatch,
     ) -> Tensor:
-        # Token by token: PyTorch rounds exp and its like by where a number stands in a vector.
         tokens = [
             delta_inputs(x[t : t + 1], a[t : t + 1], b[t : t + 1], heads) for t in range(len(x))
         ]
@@ -114,6 +132,13 @@ class ExactOps(TokenwiseOps, RoutingOps, StateOps):
         inputs = SsmInputs(*(torch.cat(each) for each in zip(*tokens, strict=True)))
         out = run_segments(ssm_tokens, inputs, inputs.x, state, states)
         return (out + inputs.x * heads.skips[:, None]).to(x.dtype)
+
+
+def _by_token(run: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Return what `run` makes of each token alone, [T, ..]."""
+    if len(inputs[0]) <= 1:
+        return run(*inputs)
+    return torch.cat([run(*rows) for rows in zip(*(x.split(1) for x in inputs), strict=True)])
 
 
 def _attend(
