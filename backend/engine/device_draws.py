@@ -1,16 +1,20 @@
 """From hidden states to tokens on the device alone: TokenDraws by the sampler of a GPU."""
 
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.forwarded_step import ForwardedStep
+from backend.engine.model_runner import SCORE_ROWS
 from backend.engine.token_draws import Drawing, TokenDraws
 from backend.models.model import Model
-from backend.step import StepPlan
+from backend.step import Ints, StepPlan
+from backend.wire.messages import TokenLogprobs
 
 if TYPE_CHECKING:
     from backend.sampling.device_sampler import DeviceSampler
@@ -25,6 +29,20 @@ class DeviceDraws(TokenDraws):
 
     def waits(self, plan: StepPlan) -> bool:
         return False
+
+    def score_prompts(self, hidden: Tensor, plan: StepPlan) -> Tensor:
+        """Score a plan's prompt tokens a few rows at a time, as its ModelRunner does, and return
+        the words of their scores, on the device. hidden: [P, hidden]."""
+        parts = [slice(at, at + SCORE_ROWS) for at in range(0, len(hidden), SCORE_ROWS)]
+        logits = [partial(self._model.logits, hidden[part]) for part in parts]
+        return self.sampler.score_tokens(logits, [plan.logprob_targets[part] for part in parts])
+
+    def read_prompt_scores(self, words: Ints, counts: tuple[int, ...]) -> list[TokenLogprobs]:
+        """Return the scores of prompts' tokens. words: of score_prompts(), on the host; counts:
+        how many of the best are told beside each."""
+        from backend.sampling.device_sampler import read_scores
+
+        return [each for each in read_scores(words, counts) if each is not None]
 
     def draw(self, plan: StepPlan, step: ForwardedStep) -> Drawing:
         """Draw one token for each of a plan's samples."""

@@ -6,12 +6,14 @@ wants to know them. Between the two the next step can be launched.
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
+from torch import Tensor
 
 from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.decode_graphs import DecodeGraphs
+from backend.engine.device_draws import DeviceDraws
 from backend.engine.device_queue import DeviceQueue, Download
 from backend.engine.forwarded_step import ForwardedStep
 from backend.engine.model_runner import ModelRunner, StepResult
@@ -30,11 +32,17 @@ from backend.wire.messages import TokenLogprobs
 
 @dataclass(frozen=True, slots=True)
 class LaunchedStep:
-    """A step that is on its way. drawing, download: its tokens; None where nothing is sampled."""
+    """A step that is on its way.
+
+    drawing: its tokens, None where nothing is sampled. downloads: what is to be read of it, in
+    order: scores of prompts, tokens, scores of tokens, as far as there are any. prompt_counts: of
+    scores of prompts that are read, how many of the best are told of each.
+    """
 
     started: float
     drawing: Drawing | None = None
-    download: Download | None = None
+    downloads: list[Download] = field(default_factory=list)
+    prompt_counts: tuple[int, ...] = ()
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
 
 
@@ -83,7 +91,8 @@ class DeviceRunner(ModelRunner):
     def waits(self, plan: StepPlan) -> bool:
         """Whether launching a plan waits for the device, so that what was launched before it had
         better be collected first."""
-        return self._draws.waits(plan) or len(plan.logprob_tokens) > 0
+        scores = len(plan.logprob_tokens) > 0 and not isinstance(self._draws, DeviceDraws)
+        return self._draws.waits(plan) or scores
 
     @torch.inference_mode()
     def launch(self, plan: StepPlan) -> LaunchedStep:
@@ -94,14 +103,27 @@ class DeviceRunner(ModelRunner):
             self._clear_new_blocks(plan)
         step = self._forward(plan)
         self.num_forward_calls += 1
-        scores: list[TokenLogprobs] = []
+        launched = LaunchedStep(started)
         if len(plan.logprob_tokens):
-            scores = self._prompt_logprobs(step.hidden[len(plan.sample_rows) :], plan)
+            launched = self._score_prompts(step.hidden[len(plan.sample_rows) :], plan, launched)
         if len(plan.sample_rows) == 0:
-            return LaunchedStep(started, prompt_logprobs=scores)
+            return launched
         drawing = self._draws.draw(plan, step)
         self._newest.note(step.rows, drawing.tokens)
-        return LaunchedStep(started, drawing, self._queue.download(drawing.tokens), scores)
+        launched.downloads.append(self._queue.download(drawing.tokens))
+        if drawing.scores is not None:
+            launched.downloads.append(self._queue.download(drawing.scores))
+        return replace(launched, drawing=drawing)
+
+    def _score_prompts(
+        self, hidden: Tensor, plan: StepPlan, launched: LaunchedStep
+    ) -> LaunchedStep:
+        """Score prompts' tokens: on the device, or on the host, which waits."""
+        if not isinstance(self._draws, DeviceDraws):
+            return replace(launched, prompt_logprobs=self._prompt_logprobs(hidden, plan))
+        words = self._draws.score_prompts(hidden, plan)
+        launched.downloads.append(self._queue.download(words))
+        return replace(launched, prompt_counts=tuple(plan.logprob_counts.tolist()))
 
     def collect(self, launched: LaunchedStep) -> StepResult:
         """Wait for a step, and return what it gave. Steps are collected in order.
@@ -109,9 +131,14 @@ class DeviceRunner(ModelRunner):
         Raises RuntimeError if the group broke up: what the device has then is nothing.
         """
         result = StepResult(prompt_logprobs=launched.prompt_logprobs)
-        if launched.drawing is not None and launched.download is not None:
-            result.token_ids = launched.download.wait().tolist()
-            result.logprobs = launched.drawing.logprobs()
+        words = [download.wait() for download in launched.downloads]
+        if launched.prompt_counts:
+            assert isinstance(self._draws, DeviceDraws)
+            counts = launched.prompt_counts
+            result.prompt_logprobs = self._draws.read_prompt_scores(words.pop(0), counts)
+        if launched.drawing is not None:
+            result.token_ids = words[0].tolist()
+            result.logprobs = launched.drawing.logprobs(words[1] if len(words) > 1 else None)
         self._tp.check()
         now = time.monotonic()
         # What a step takes begins when the one before it is over.

@@ -13,18 +13,22 @@ from backend.engine.forwarded_step import ForwardedStep
 from backend.models.model import Model
 from backend.ops.upload import upload
 from backend.sampling.sampler import Sampler
-from backend.step import StepPlan
+from backend.step import Ints, StepPlan
 from backend.wire.messages import TokenLogprobs
 
 
 class Drawing(Protocol):
-    """The tokens of a step, [N] int32 on the device."""
+    """The tokens of a step, [N] int32 on the device, and what their scores are made of there,
+    int32, if any were asked for."""
 
     tokens: Tensor
+    scores: Tensor | None
 
-    def logprobs(self) -> list[TokenLogprobs | None]:
-        """Return one for each row, None where none was asked for; empty if nobody asked. Called
-        when the device is through with the step."""
+    def logprobs(self, scores: Ints | None) -> list[TokenLogprobs | None]:
+        """Return one for each row, None where none was asked for; empty if nobody asked.
+
+        scores: on the host.
+        """
         ...
 
 
@@ -34,8 +38,9 @@ class PlainDrawing:
 
     tokens: Tensor
     found: list[TokenLogprobs | None] = field(default_factory=list)
+    scores: Tensor | None = None
 
-    def logprobs(self) -> list[TokenLogprobs | None]:
+    def logprobs(self, scores: Ints | None) -> list[TokenLogprobs | None]:
         return self.found
 
 

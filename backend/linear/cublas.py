@@ -1,6 +1,6 @@
 """Dense weights on a GPU, multiplied by cuBLAS; rows can be looked up in them as they lie."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from importlib.util import find_spec
 
 import torch
@@ -29,6 +29,13 @@ class CublasKernel(LinearKernel[Tensor, Tensor]):
 
     def embed(self, packed: Tensor, ids: Tensor) -> Tensor:
         return F.embedding(ids, packed)
+
+    @property
+    def groups_on_device(self) -> bool:
+        return find_spec("triton") is not None
+
+    def layout_of(self, packed: Tensor) -> Hashable:
+        return packed.is_contiguous()
 
     def grouped(
         self, weights: Sequence[Tensor], biases: Sequence[Tensor] | None = None

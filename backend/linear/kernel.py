@@ -1,7 +1,7 @@
 """What multiplies by a weight of one format; registry.py says which serves when."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
@@ -74,6 +74,15 @@ class LinearKernel(ABC, Generic[W, P]):
     def embed(self, packed: P, ids: Tensor) -> Tensor:
         """Return rows of a weight, [T] -> [T, K]; for kernels that say so alone."""
         raise NotImplementedError
+
+    @property
+    def groups_on_device(self) -> bool:
+        """Whether grouped() finds on the device whose rows are whose, for weights of one layout."""
+        return False
+
+    def layout_of(self, packed: P) -> Hashable:
+        """Return what weights must have alike for grouped() to do so, beside their shape."""
+        return None
 
     def grouped(
         self, weights: Sequence[P], biases: Sequence[Tensor] | None = None

@@ -37,7 +37,8 @@ class StateBatch:
     states it goes on from, -1: from zeros. writes [K]: the slot that gets its states after its last
     token. chains [S + 1]: sequence s has segments chains[s] .. chains[s + 1], one as a rule; of
     several each reads what the one before has just written, so they run in order, and sequences in
-    any. All are int32, on the device; those in lists on the host.
+    any. All are int32, on the device; those in lists on the host. plan: what ops make of it once a
+    step, for all layers.
     """
 
     starts: Tensor
@@ -46,6 +47,7 @@ class StateBatch:
     chains: Tensor
     start_list: list[int]
     chain_list: list[int]
+    plan: Any = None
 
 
 @dataclass(slots=True)

@@ -220,7 +220,7 @@ class Footprint:
         if stored in _PLAIN_TYPES or self._kept_as.is_dense:
             return ""
         whole = self._stored.weight_format(name)
-        if whole in (WeightFormat.DENSE, WeightFormat.FP8):
+        if whole is WeightFormat.DENSE or whole.is_own:
             return f"there is no kernel for {stored}"
         start, stop, _ = cols.indices(k)
         for cut in (start, stop):

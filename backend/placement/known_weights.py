@@ -12,9 +12,10 @@ from backend.config.gguf_header import read_headers
 from backend.config.model_config import ModelConfig
 from backend.config.quantization import Quantization, WeightScheme
 from backend.config.quantization_methods import read_quantization
-from backend.config.tensors import EMBEDDING, HEAD, TensorInfo, TensorKind, kinds_of
+from backend.config.tensors import TensorInfo, TensorKind, kinds_of
 from backend.placement.footprint import StoredWeights
 from backend.placement.sharding import ALL
+from backend.quant.described import described_blocks, described_scheme
 from backend.quant.weight_format import WeightFormat, format_of, whole_blocks
 
 # safetensors' names of what numbers are stored as.
@@ -81,7 +82,7 @@ class DescribedWeights:
         if scheme is None:
             return WeightFormat.DENSE
         k = self._infos[name].shape[1]
-        return whole_blocks(_blocks_of(scheme, k), cols, k)
+        return whole_blocks(described_blocks(scheme, k), cols, k)
 
     def stored_type(self, name: str) -> str:
         """Return what the tensor is stored as, in safetensors' words or the scheme's."""
@@ -98,23 +99,4 @@ class DescribedWeights:
         return self._kinds
 
     def _scheme(self, name: str) -> WeightScheme | None:
-        info = self._infos[name]
-        is_linear = len(info.shape) == 2 and not info.is_plain and name not in (EMBEDDING, HEAD)
-        if self._quantization is None or not is_linear or name.endswith("router.weight"):
-            return None
-        scheme = self._quantization.groups[-1].scheme
-        return scheme if info.expert is not None or scheme.layout != "mxfp4" else None
-
-
-def _blocks_of(scheme: WeightScheme, k: int) -> WeightFormat:
-    """Return the blocks that values of a scheme become at load, as backend/README.md has them."""
-    if scheme.layout == "mxfp4":
-        return WeightFormat.MXFP4
-    size = scheme.scale_block[1] or k
-    if size % WeightFormat.Q4_0.block_size and size != k:
-        return WeightFormat.DENSE
-    if scheme.is_float:
-        return WeightFormat.FP8
-    if scheme.bits == 8 or scheme.layout == "plain":
-        return WeightFormat.Q8_0 if scheme.is_symmetric else WeightFormat.DENSE
-    return WeightFormat.Q4_0 if scheme.is_symmetric else WeightFormat.Q4_1
+        return described_scheme(self._quantization, name, self._infos[name])

@@ -83,6 +83,7 @@ PLANES = {
     WeightFormat.IQ4_NL: PlaneFormat("iq4_nl", "half"),
     WeightFormat.MXFP4: PlaneFormat("e2m1", "e8m0"),
     WeightFormat.FP8: PlaneFormat("e4m3", "float"),
+    WeightFormat.Q8_MINS: PlaneFormat("uint8", "half", zero=128, has_mins=True),
 }
 """The formats that are multiplied on a GPU as they are. Scales of k-quants take 8 bits, not 6."""
 

@@ -29,14 +29,19 @@ class QuantizedWeight:
 
     def to_dense(self) -> Tensor:
         """Return the weight, float32 [N, K]."""
-        if self.format is WeightFormat.FP8:
-            blocks = torch.from_numpy(self.blocks).view(
-                len(self.blocks), -1, self.format.block_bytes
-            )
-            scales = blocks[..., :4].contiguous().view(torch.float32)
-            values = blocks[..., 4:].contiguous().view(torch.float8_e4m3fn).float()
-            return (scales * values).flatten(1)
+        if self.format.is_own:
+            return self._own_to_dense()
         return torch.from_numpy(dequantize(self.blocks, self.format.ggml_type))
+
+    def _own_to_dense(self) -> Tensor:
+        blocks = torch.from_numpy(self.blocks).view(len(self.blocks), -1, self.format.block_bytes)
+        factors, values = blocks[..., :4].contiguous(), blocks[..., 4:].contiguous()
+        if self.format is WeightFormat.FP8:
+            numbers = values.view(torch.float8_e4m3fn).float()
+            return (factors.view(torch.float32) * numbers).flatten(1)
+        halves = factors.view(torch.float16).float()
+        out: Tensor = halves[..., :1] * values.view(torch.int8) + halves[..., 1:]
+        return out.flatten(1)
 
 
 def concatenate(parts: list[QuantizedWeight]) -> QuantizedWeight:

@@ -45,11 +45,12 @@ class ScaledGroups:
         return out
 
     def to_blocks(self, weight_format: WeightFormat) -> QuantizedWeight:
-        """Return the weight in Q4_0, Q4_1, Q8_0 or FP8, its values as they are.
+        """Return the weight in Q4_0, Q4_1, Q8_0, Q8_MINS or FP8, its values as they are.
 
         Each block of 32 columns must lie in one group. In Q4_0 and Q8_0 it stands for the same
         numbers if float16 has the scales; in Q4_1 the minimum -scale * zero is rounded to float16,
-        so that a weight is off by up to 2^-11 of it: 0.007 scales at most.
+        so that a weight is off by up to 2^-11 of it: 0.007 scales at most. So it is in Q8_MINS,
+        where values are centred first: 0.06 scales at most, and less the nearer zero is to it.
         """
         n, k = self.values.shape
         of_block = self.groups[::BLOCK]
@@ -57,8 +58,13 @@ class ScaledGroups:
         values = self.values.reshape(n, k // BLOCK, BLOCK)
         if weight_format is WeightFormat.FP8:
             return weight_of_fields(weight_format, scales, values)
+        is_signed = values.dtype is torch.int8
+        if weight_format is WeightFormat.Q8_MINS:
+            mins = (-scales * (zeros if is_signed else zeros - 128)).half()
+            centred = values if is_signed else values.view(torch.int8) ^ -128
+            return weight_of_fields(weight_format, scales.half(), mins, centred)
         if weight_format is WeightFormat.Q8_0:
-            centred = values if values.dtype is torch.int8 else values.view(torch.int8) ^ -128
+            centred = values if is_signed else values.view(torch.int8) ^ -128
             return weight_of_fields(weight_format, scales.half(), centred)
         if weight_format is WeightFormat.Q4_0:
             # A block's zero is 8; that of two bits is 2.

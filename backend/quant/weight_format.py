@@ -4,17 +4,18 @@ import enum
 
 from backend.config.ggml_type import GGMLType
 
-# Blocks of FP8: values of a byte each, behind their scale in float32.
-FP8_BLOCK_SIZE = 32
-FP8_BLOCK_BYTES = 4 + FP8_BLOCK_SIZE
+# Blocks of our own: values of a byte each, behind four bytes of what turns them into numbers.
+OWN_BLOCK_SIZE = 32
+OWN_BLOCK_BYTES = 4 + OWN_BLOCK_SIZE
 
 
 class WeightFormat(enum.StrEnum):
     """How the numbers of a weight are kept.
 
     DENSE: as bf16, fp16 or fp32. Q8_CHANNEL: 8-bit integers with a scale for each row, as torch's
-    kernel takes them. FP8: 32 values in e4m3 behind their scale in float32, blocks of our own for
-    what directories hold. All others are ggml's, bit for bit: blocks of small integers along a row,
+    kernel takes them. FP8: 32 values in e4m3 behind their scale in float32; Q8_MINS: 32 signed ones
+    behind their scale and what is added to each in float16; blocks of our own for what directories
+    hold. All others are ggml's, bit for bit: blocks of small integers along a row,
     with their scales. A file may hold formats that are not here; these are read dense.
     """
 
@@ -33,6 +34,12 @@ class WeightFormat(enum.StrEnum):
     IQ4_NL = enum.auto()
     MXFP4 = enum.auto()
     FP8 = enum.auto()
+    Q8_MINS = enum.auto()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is none of ggml's, and lies in blocks."""
+        return self in (WeightFormat.FP8, WeightFormat.Q8_MINS)
 
     @property
     def ggml_type(self) -> GGMLType:
@@ -43,12 +50,12 @@ class WeightFormat(enum.StrEnum):
     @property
     def block_size(self) -> int:
         """Columns of a block."""
-        return FP8_BLOCK_SIZE if self is WeightFormat.FP8 else self.ggml_type.block_size
+        return OWN_BLOCK_SIZE if self.is_own else self.ggml_type.block_size
 
     @property
     def block_bytes(self) -> int:
         """Bytes of a block, scales included."""
-        return FP8_BLOCK_BYTES if self is WeightFormat.FP8 else self.ggml_type.block_bytes
+        return OWN_BLOCK_BYTES if self.is_own else self.ggml_type.block_bytes
 
     @property
     def bits(self) -> int:
@@ -59,7 +66,8 @@ class WeightFormat(enum.StrEnum):
 BLOCK_FORMATS = tuple(
     weight_format
     for weight_format in WeightFormat
-    if weight_format not in (WeightFormat.DENSE, WeightFormat.Q8_CHANNEL, WeightFormat.FP8)
+    if weight_format not in (WeightFormat.DENSE, WeightFormat.Q8_CHANNEL)
+    and not weight_format.is_own
 )
 """The formats of ggml's blocks."""
 

@@ -22,10 +22,10 @@ from backend.distributed.tensor_parallel import TensorParallel
 from backend.ops.triton.draws import draw
 from backend.ops.triton.row_settings import RowSettings
 from backend.ops.triton.rules import StepTokens, apply_masks, apply_rules
-from backend.ops.triton.scores import Scores, score
+from backend.ops.triton.scores import WORDS, Scores, score
 from backend.ops.triton.survey import survey
 from backend.ops.upload import upload
-from backend.sampling.device_record import record_of
+from backend.sampling.device_record import Words, record_of
 from backend.sampling.sampler import MAX_CANDIDATES, Sampled, Sampler
 from backend.step import Join, StepPlan
 from backend.wire.messages import TokenLogprobs
@@ -96,20 +96,22 @@ class SampledRows(NamedTuple):
 class Drawn:
     """A step's tokens on the device, [N] int32, and their scores, if they were asked for.
 
-    counts: of each row, how many of the best are told beside its token; None: it is not scored.
+    scores: as words, see Scores. counts: of each row, how many of the best are told beside its
+    token; None: it is not scored.
     """
 
     tokens: Tensor
-    scores: Scores | None = None
+    scores: Tensor | None = None
     counts: tuple[int | None, ...] = field(default=())
 
-    def logprobs(self) -> list[TokenLogprobs | None]:
-        """Wait for the device, and return the scores of each row; none if nobody asked."""
-        return [] if self.scores is None else _read_scores(self.scores, self.counts)
+    def logprobs(self, scores: Words | None) -> list[TokenLogprobs | None]:
+        """Return what each row is told, none if nobody asked. scores: on the host."""
+        return [] if scores is None else read_scores(scores, self.counts)
 
     def read(self) -> Sampled:
         """Wait for the device, and return what it drew."""
-        return Sampled(self.tokens.cpu().numpy().astype(np.int64), self.logprobs())
+        scores = None if self.scores is None else self.scores.cpu().numpy()
+        return Sampled(self.tokens.cpu().numpy().astype(np.int64), self.logprobs(scores))
 
 
 class DeviceSampler(Sampler):
@@ -208,7 +210,9 @@ class DeviceSampler(Sampler):
         tokens = draw(whole, found, self._settings, sampled.rows, sampled.positions)
         if not needs.scored:
             return Drawn(tokens)
-        return Drawn(tokens, score(raw, tokens), needs.scored)
+        words = self._score_words(len(tokens))
+        score(raw, tokens, Scores.over(words))
+        return Drawn(tokens, words, needs.scored)
 
     def choose(self, values: Tensor, ids: Tensor) -> Sampled:
         """See Sampler."""
@@ -218,9 +222,28 @@ class DeviceSampler(Sampler):
         self, logits: Tensor, token_ids: Sequence[int], counts: Sequence[int]
     ) -> list[TokenLogprobs]:
         """See Sampler."""
-        tokens = upload(token_ids, self._device)
-        scores = _read_scores(score(self._gather_whole(logits), tokens), tuple(counts))
+        words = self.score_tokens([lambda: logits], [token_ids])
+        scores = read_scores(words.cpu().numpy(), tuple(counts))
         return [each for each in scores if each is not None]
+
+    def score_tokens(
+        self, logits: Sequence[Callable[[], Tensor]], token_ids: Sequence[Sequence[int] | Words]
+    ) -> Tensor:
+        """Score tokens, some rows at a time, without waiting; return the words of all of them.
+
+        logits: each gives [n, this rank's tokens] float32 when it is called; token_ids: n each.
+        Every rank of the group must call it.
+        """
+        words = self._score_words(sum(map(len, token_ids)))
+        scores, start = Scores.over(words), 0
+        for give, ids in zip(logits, token_ids, strict=True):
+            rows = slice(start, start + len(ids))
+            score(self._gather_whole(give()), upload(ids, self._device), scores.part(rows))
+            start = rows.stop
+        return words
+
+    def _score_words(self, num_rows: int) -> Tensor:
+        return torch.empty(num_rows * WORDS, dtype=torch.int32, device=self._device)
 
     def _flush(self) -> None:
         """Bring the device's table up to date with what has joined."""
@@ -241,8 +264,10 @@ class DeviceSampler(Sampler):
         )
 
 
-def _read_scores(scores: Scores, counts: tuple[int | None, ...]) -> list[TokenLogprobs | None]:
-    logprobs, ranks, top_ids, top_logprobs = (each.cpu().tolist() for each in scores)
+def read_scores(words: Words, counts: tuple[int | None, ...]) -> list[TokenLogprobs | None]:
+    """Return what each row is told, None where nothing was asked. words: see Scores."""
+    scores = Scores.over(torch.from_numpy(words))
+    logprobs, top_logprobs, ranks, top_ids = (each.tolist() for each in scores)
     return [
         None
         if count is None

@@ -5,13 +5,14 @@ ranks: whoever asks says which rows and columns it keeps.
 """
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from backend.config.architectures import load_family
 from backend.config.dummy import is_dummy
 from backend.config.errors import ModelError
+from backend.config.hf_directory import read_json
 from backend.config.model_config import ModelConfig
 from backend.config.sources import foreign_names
 from backend.config.tensors import tensors_of
@@ -119,7 +120,7 @@ def _open(path: Path, config: ModelConfig) -> Checkpoint:
     if is_dummy(path):
         from backend.weights.dummy import DummyCheckpoint
 
-        return DummyCheckpoint(config)
+        return DummyCheckpoint(config, read_json(path / "config.json", dict[str, Any]))
     if config.foreign is not None:
         from backend.weights.safetensors import SafetensorsCheckpoint
 

@@ -6,38 +6,54 @@ differ; what such a model writes means nothing.
 """
 
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
+from backend.config.quantization import WeightScheme
+from backend.config.quantization_methods import read_quantization
 from backend.config.tensors import tensors_of
+from backend.quant.described import described_blocks, described_scheme
 from backend.quant.quantized_weight import QuantizedWeight
-from backend.quant.weight_format import WeightFormat
+from backend.quant.scaled_groups import ScaledGroups
+from backend.quant.weight_format import WeightFormat, whole_blocks
 from backend.weights.slices import ALL
 
 # A prime: whatever a row's width, the rows of a matrix are not alike.
 PERIOD = 1_048_583
 SEED = 0
 _TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+# Of quantised linears: values for numbers that are spread by 1, their step, and what 0 is.
+_VALUES = {
+    WeightFormat.FP8: (torch.float8_e4m3fn, 1 / 64, 0),
+    WeightFormat.Q8_0: (torch.int8, 1 / 25, 0),
+    WeightFormat.Q8_MINS: (torch.int8, 1 / 25, 3),
+    WeightFormat.Q4_0: (torch.uint8, 1 / 2, 8),
+    WeightFormat.Q4_1: (torch.uint8, 1 / 2, 7),
+}
 
 
 class DummyCheckpoint:
     """See Checkpoint. A slice has the numbers that it has in the whole."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        """Raises ModelError for a model whose weights are quantised."""
-        if config.stored_dtype not in _TYPES:
+    def __init__(self, config: ModelConfig, fields: Mapping[str, Any]) -> None:
+        """fields: of config.json. Raises ModelError for stacks of experts in MXFP4."""
+        self.left_over: list[str] = []
+        self._infos = tensors_of(config)
+        self._quantization = read_quantization(dict(fields))
+        if self._quantization and self._quantization.groups[-1].scheme.layout == "mxfp4":
             raise ModelError(
                 f"random weights are not made in {config.stored_dtype}: leave quantization_config "
                 "out of config.json\n--quantization rounds dense ones"
             )
-        self.left_over: list[str] = []
-        self._infos = tensors_of(config)
-        self._type = _TYPES[config.stored_dtype]
+        dtype = config.stored_dtype if config.stored_dtype in _TYPES else "bfloat16"
+        self._type, self._dtype = _TYPES[dtype], getattr(torch, dtype)
         self._numbers = torch.randn(PERIOD, generator=torch.Generator().manual_seed(SEED))
-        self._dtype = getattr(torch, config.stored_dtype)
+        self._values: dict[WeightFormat, Tensor] = {}
 
     def names(self) -> frozenset[str]:
         return frozenset(self._infos)
@@ -52,28 +68,53 @@ class DummyCheckpoint:
         shape = self._infos[name].shape
         if not shape:
             return torch.ones((), dtype=self._dtype)
-        start, stop, _ = rows.indices(shape[0])
-        width = shape[1] if len(shape) == 2 else 1
-        place = zlib.crc32(name.encode()) + start * width
         base, scale = _kind(name, shape)
-        numbers = (base + scale * self._numbers).to(self._dtype)
-        flat = _repeated(numbers, place % PERIOD, max(0, stop - start) * width)
-        return flat if len(shape) == 1 else flat.view(-1, width)[:, cols].contiguous()
+        return self._sliced((base + scale * self._numbers).to(self._dtype), name, rows, cols)
 
     def read_quantized(self, name: str, rows: slice = ALL, cols: slice = ALL) -> QuantizedWeight:
-        raise ValueError(f"{name}: is in no blocks")
+        weight_format = self.weight_format(name, cols)
+        dtype, step, zero = _VALUES[weight_format]
+        if weight_format not in self._values:
+            values = self._numbers / step + zero
+            if not dtype.is_floating_point:
+                least, most = (-128, 127) if dtype is torch.int8 else (0, 15)
+                values = values.round_().clamp_(least, most)
+            self._values[weight_format] = values.to(dtype)
+        part = self._sliced(self._values[weight_format], name, rows, cols)
+        # One scale for all: of a group each has its own, which takes as long to read.
+        scale = step * _kind(name, self._infos[name].shape)[1]
+        scales = torch.full((len(part), 1), scale)
+        groups = torch.zeros(part.shape[1], dtype=torch.int64)
+        zeros = torch.full_like(scales, zero)
+        return ScaledGroups(part, scales, zeros, groups).to_blocks(weight_format)
 
     def weight_format(self, name: str, cols: slice = ALL) -> WeightFormat:
-        return WeightFormat.DENSE
+        if (scheme := self._scheme(name)) is None:
+            return WeightFormat.DENSE
+        k = self._infos[name].shape[1]
+        return whole_blocks(described_blocks(scheme, k), cols, k)
 
     def stored_type(self, name: str) -> str:
-        return self._type
+        scheme = self._scheme(name)
+        return scheme.name if scheme else self._type
 
     def scale_columns(self, name: str) -> int:
-        return 0
+        return self._infos[name].shape[1] if self._scheme(name) else 0
 
     def close(self) -> None:
         pass
+
+    def _scheme(self, name: str) -> WeightScheme | None:
+        return described_scheme(self._quantization, name, self._infos[name])
+
+    def _sliced(self, numbers: Tensor, name: str, rows: slice, cols: slice) -> Tensor:
+        """Return a slice of a tensor that is these numbers, over and over."""
+        shape = self._infos[name].shape
+        start, stop, _ = rows.indices(shape[0])
+        width = shape[1] if len(shape) == 2 else 1
+        place = zlib.crc32(name.encode()) + start * width
+        flat = _repeated(numbers, place % PERIOD, max(0, stop - start) * width)
+        return flat if len(shape) == 1 else flat.view(-1, width)[:, cols].contiguous()
 
 
 def _kind(name: str, shape: tuple[int, ...]) -> tuple[float, float]:

@@ -110,12 +110,13 @@ class QuantizedLinear:
             return WeightFormat.DENSE, f"in groups of {min(size, self.shape[1])}"
         has_zeros = self._has_zeros()
         is_wide = scheme.bits == 8 or scheme.layout == "plain"
-        if has_zeros and is_wide:
-            return WeightFormat.DENSE, "with zero points"
         if not self._fit_scales():
             return WeightFormat.DENSE, "with scales that float16 has not"
         if is_wide:
-            return WeightFormat.Q8_0, ""
+            # A GPU's kernels alone know the format with minimums.
+            return (
+                (WeightFormat.Q8_MINS, "with zero points") if has_zeros else (WeightFormat.Q8_0, "")
+            )
         return (WeightFormat.Q4_1 if has_zeros else WeightFormat.Q4_0), ""
 
     def _has_zeros(self) -> bool:

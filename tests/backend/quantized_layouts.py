@@ -265,6 +265,7 @@ def _fp8_layout(block: tuple[int, int]) -> Layout:
     return Layout(convert, config, WeightFormat.FP8, "fp8")
 
 
+_Q8_MINS = WeightFormat.Q8_MINS
 _DENSE, _Q4_0, _Q4_1 = WeightFormat.DENSE, WeightFormat.Q4_0, WeightFormat.Q4_1
 _Q8_0 = WeightFormat.Q8_0
 LAYOUTS: dict[str, Layout] = {
@@ -276,7 +277,7 @@ LAYOUTS: dict[str, Layout] = {
     "gptq, columns in any order": gptq_layout(_DENSE, symmetric=False, in_order=False),
     "gptq, groups of 16": gptq_layout(_DENSE, size=16),
     "gptq, 8 bits a row": gptq_layout(_Q8_0, bits=8, size=-1),
-    "gptq, 8 bits, zero points": gptq_layout(_DENSE, bits=8, symmetric=False),
+    "gptq, 8 bits, zero points": gptq_layout(_Q8_MINS, bits=8, symmetric=False),
     "gptq, 2 bits": gptq_layout(_Q4_0, bits=2),
     "pack-quantized": _compressed_ints("pack-quantized", _Q4_0, 4, 32),
     "pack-quantized, zero points": _compressed_ints(
@@ -284,7 +285,9 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "pack-quantized, 8 bits": _compressed_ints("pack-quantized", _Q8_0, 8, -1),
     "int-quantized": _compressed_ints("int-quantized", _Q8_0, 8, -1),
-    "int-quantized, zero points": _compressed_ints("int-quantized", _DENSE, 8, -1, symmetric=False),
+    "int-quantized, zero points": _compressed_ints(
+        "int-quantized", _Q8_MINS, 8, -1, symmetric=False
+    ),
     "float-quantized": _compressed_floats({"strategy": "channel"}, (1, 0)),
     "float-quantized, one scale": _compressed_floats({"strategy": "tensor"}, (0, 0)),
     "float-quantized, blocks": _compressed_floats(

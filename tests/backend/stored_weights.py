@@ -26,6 +26,7 @@ _FACTORS: dict[WeightFormat, dict[int, float]] = {
     WeightFormat.IQ4_NL: {0: 0.01},
     WeightFormat.MXFP4: {},
     WeightFormat.FP8: {},
+    WeightFormat.Q8_MINS: {0: 0.01, 2: 0.3},
 }
 
 

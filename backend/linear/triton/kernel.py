@@ -1,6 +1,6 @@
 """The linear kernel of GPUs for weights in few bits. Chooses who multiplies by the shape alone."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cache
 
 import torch
@@ -74,6 +74,13 @@ class TritonKernel(LinearKernel[QuantizedWeight, PackedPlanes]):
 
     def embed(self, packed: PackedPlanes, ids: Tensor) -> Tensor:
         return look_up(packed, self._planes, ids, self._dtype)
+
+    @property
+    def groups_on_device(self) -> bool:
+        return True
+
+    def layout_of(self, packed: PackedPlanes) -> Hashable:
+        return packed.places
 
     def grouped(
         self, weights: Sequence[PackedPlanes], biases: Sequence[Tensor] | None = None

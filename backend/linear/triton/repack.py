@@ -157,6 +157,10 @@ def _q8_0(blocks: Tensor) -> _Fields:
     return _Fields(blocks[..., 2:] ^ 128, blocks[..., :2])
 
 
+def _q8_mins(blocks: Tensor) -> _Fields:
+    return _Fields(blocks[..., 4:] ^ 128, blocks[..., :2], blocks[..., 2:4])
+
+
 def _mxfp4(blocks: Tensor) -> _Fields:
     return _Fields(_nibbles(blocks[..., 1:]), blocks[..., :1])
 
@@ -213,4 +217,5 @@ _FIELDS = {
     WeightFormat.IQ4_NL: _q4_0,
     WeightFormat.MXFP4: _mxfp4,
     WeightFormat.FP8: _fp8,
+    WeightFormat.Q8_MINS: _q8_mins,
 }

@@ -14,35 +14,53 @@ from backend.ops.triton.survey import CHUNK, masses_of, peaks_of, scale_of, surv
 NUM_BEST = 32
 
 
-class Scores(NamedTuple):
-    """Of N rows, on the device.
+# int32 words of a row's scores.
+WORDS = 2 + 2 * NUM_BEST + 1 + NUM_BEST
 
-    logprobs: [N] float64. ranks: [N] int32, how many logits are greater than the token's.
-    top_ids: [N, NUM_BEST] int32, the best in order, and top_logprobs: float64; -inf where a row has
-    fewer.
+
+class Scores(NamedTuple):
+    """Of N rows.
+
+    logprobs: [N] float64. top_ids: [N, NUM_BEST] int32, the best in order, and top_logprobs:
+    float64; -inf where a row has fewer. ranks: [N] int32, how many logits are greater than the
+    token's.
     """
 
     logprobs: Tensor
+    top_logprobs: Tensor
     ranks: Tensor
     top_ids: Tensor
-    top_logprobs: Tensor
+
+    @classmethod
+    def over(cls, words: Tensor) -> "Scores":
+        """Return the scores that lie in words, [N * WORDS] int32, so that all of them are one
+        copy to the host."""
+        rows = len(words) // WORDS
+        sizes = [2 * rows, 2 * rows * NUM_BEST, rows, rows * NUM_BEST]
+        logprobs, top_logprobs, ranks, top_ids = words.split(sizes)
+        return cls(
+            logprobs.view(torch.float64),
+            top_logprobs.view(torch.float64).view(rows, NUM_BEST),
+            ranks,
+            top_ids.view(rows, NUM_BEST),
+        )
+
+    def part(self, rows: slice) -> "Scores":
+        """Return those of some rows."""
+        return Scores(*(each[rows] for each in self))
 
 
-def score(logits: Tensor, tokens: Tensor) -> Scores:
-    """Score one token a row. logits: [N, V] float32; tokens: [N] int32, below 0 counts as 0."""
+def score(logits: Tensor, tokens: Tensor, scores: Scores) -> None:
+    """Score one token a row. logits: [N, V] float32; tokens: [N] int32, below 0 counts as 0.
+
+    scores: of the N rows, written.
+    """
     num_rows, width = logits.shape
-    device = logits.device
+    if not num_rows:
+        return
     found = survey(logits, tokens, None, NUM_BEST)
     num_pieces = found.peaks.shape[1]
-    scores = Scores(
-        torch.empty(num_rows, dtype=torch.float64, device=device),
-        torch.empty(num_rows, dtype=torch.int32, device=device),
-        torch.empty(num_rows, NUM_BEST, dtype=torch.int32, device=device),
-        torch.empty(num_rows, NUM_BEST, dtype=torch.float64, device=device),
-    )
-    if not num_rows:
-        return scores
-    greater = torch.empty(num_rows, num_pieces, dtype=torch.int32, device=device)
+    greater = torch.empty(num_rows, num_pieces, dtype=torch.int32, device=logits.device)
     per_piece = found.sums.shape[2]
     _count_greater[(num_rows, num_pieces)](
         logits, logits.stride(0), width, tokens, greater, PIECE=per_piece * CHUNK.value
@@ -55,13 +73,15 @@ def score(logits: Tensor, tokens: Tensor) -> Scores:
         found.sums,
         found.keys,
         greater,
-        *scores,
+        scores.logprobs,
+        scores.ranks,
+        scores.top_ids,
+        scores.top_logprobs,
         num_pieces,
         PIECES=triton.next_power_of_2(num_pieces),
         PER_PIECE=per_piece,
         BEST=NUM_BEST,
     )
-    return scores
 
 
 @triton.jit

@@ -1,56 +1,27 @@
-"""Ops of layers that keep a state for each sequence: convolution, gated delta rule, Mamba-2's scan.
+"""Ops of layers that keep a state for each sequence: gated delta rule and Mamba-2's scan.
 
-A program has one sequence, and a part of its channels or of a head. It holds its part of the state
-and runs the sequence's segments, token by token, each from the slot that it reads into the slot
-that it writes: a token's bits are the same however its sequence is cut. Of several segments each
-goes on from what the one before has just left. A slot below 0 is read as zeros and not written.
+A program has one sequence, and a part of a head. It holds its part of the state and runs the
+sequence's segments, each from the slot that it reads into the slot that it writes. Of several
+segments each goes on from what the one before has just left. A slot below 0 is read as zeros and
+not written. Sequences of one token are run here, those of more by chunks (state_chunks.py).
 """
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from backend.config.spec import Activation
 from backend.ops.batch import StateBatch
 from backend.ops.delta_rule import DeltaHeads
 from backend.ops.ssm_scan import SsmHeads
+from backend.ops.triton import state_chunks
+from backend.ops.triton.state_chunks import softplus
+from backend.ops.triton.state_plan import CHUNK, StatePlan
 
-# Channels of a convolution's program, and columns of a state's: a state of 128 rows then takes 32
-# registers of a thread.
-CHANNELS = 256
+# Columns of a state's program: of a state of 128 rows it takes 32 registers of a thread.
 COLUMNS = 32
-
-
-def causal_conv(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    state: Tensor,
-    states: StateBatch,
-    activation: Activation | None,
-) -> Tensor:
-    """See `Ops.causal_conv`, of no activation or SiLU."""
-    taps, channels = weight.shape
-    out = x.new_empty(len(x), channels)
-    if not out.numel():
-        return out
-    block = min(CHANNELS, triton.next_power_of_2(channels))
-    _causal_conv[(len(states.chain_list) - 1, triton.cdiv(channels, block))](
-        x,
-        x.stride(0),
-        weight,
-        weight if bias is None else bias,
-        state,
-        *_segments(states),
-        out,
-        channels,
-        taps,
-        HAS_BIAS=bias is not None,
-        IS_SILU=activation == "silu",
-        KEPT=triton.next_power_of_2(max(2, taps - 1)),
-        BLOCK=block,
-    )
-    return out
+# A chunk's rows are read once: nothing is to lie ahead in shared memory, of which states take much.
+NUM_STAGES = 1
 
 
 def delta_rule(
@@ -61,28 +32,47 @@ def delta_rule(
     out = x.new_empty(len(x), num_value_heads, heads.value_dim)
     if not out.numel():
         return out
-    block = min(COLUMNS, triton.next_power_of_2(heads.value_dim))
-    grid = len(states.chain_list) - 1, num_value_heads, triton.cdiv(heads.value_dim, block)
-    _delta_rule[grid](
-        x,
-        x.stride(0),
-        a,
-        b,
-        a.stride(0),
-        heads.key_heads,
-        heads.rates,
-        heads.biases,
-        state,
-        *_segments(states),
-        out,
-        heads.num_key_heads,
-        heads.key_dim,
-        heads.value_dim,
-        heads.eps,
-        heads.key_dim**-0.5,
-        KEY_DIM=triton.next_power_of_2(heads.key_dim),
-        BLOCK=block,
-    )
+    plan, columns = StatePlan.of(states), triton.next_power_of_2(heads.value_dim)
+    gated = x, x.stride(0), a, b, a.stride(0), heads.key_heads, heads.rates, heads.biases
+    sizes = heads.num_key_heads, heads.key_dim, heads.value_dim, heads.eps, heads.key_dim**-0.5
+    if plan.num_single:
+        block = min(COLUMNS, columns)
+        _delta_rule[(plan.num_single, num_value_heads, triton.cdiv(heads.value_dim, block))](
+            *gated,
+            state,
+            *_segments(states),
+            out,
+            *sizes,
+            KEY_DIM=triton.next_power_of_2(heads.key_dim),
+            BLOCK=block,
+        )
+    if plan.num_more:
+        block, key_dim = _tile(columns), max(16, triton.next_power_of_2(heads.key_dim))
+        inverses = torch.empty(len(x), num_value_heads, CHUNK, dtype=torch.float32, device=x.device)
+        state_chunks.invert_chunks[(len(plan.chunks), num_value_heads)](
+            *gated,
+            plan.chunks,
+            inverses,
+            heads.num_key_heads,
+            heads.key_dim,
+            heads.eps,
+            CHUNK=CHUNK,
+            KEY_DIM=key_dim,
+        )
+        grid = plan.num_more, num_value_heads, triton.cdiv(heads.value_dim, block)
+        state_chunks.delta_chunks[grid](
+            *gated,
+            state,
+            *_segments(states),
+            inverses,
+            out,
+            plan.num_single,
+            *sizes,
+            CHUNK=CHUNK,
+            KEY_DIM=key_dim,
+            BLOCK=block,
+            num_stages=NUM_STAGES,
+        )
     return out
 
 
@@ -94,8 +84,8 @@ def ssm_scan(
     out = x.new_empty(len(x), num_heads, heads.head_dim)
     if not out.numel():
         return out
-    block = min(COLUMNS, triton.next_power_of_2(heads.head_dim))
-    _ssm_scan[(len(states.chain_list) - 1, num_heads, triton.cdiv(heads.head_dim, block))](
+    plan, rows = StatePlan.of(states), triton.next_power_of_2(heads.head_dim)
+    gated = (
         x,
         x.stride(0),
         steps,
@@ -104,95 +94,47 @@ def ssm_scan(
         heads.rates,
         heads.biases,
         heads.skips,
-        state,
-        *_segments(states),
-        out,
-        heads.num_groups,
-        heads.head_dim,
-        heads.state_dim,
-        heads.steps_from,
-        heads.steps_to,
-        heads.step_scale,
-        STATE_DIM=triton.next_power_of_2(heads.state_dim),
-        BLOCK=block,
     )
+    sizes = heads.num_groups, heads.head_dim, heads.state_dim
+    limits = heads.steps_from, heads.steps_to, heads.step_scale
+    state_dim = triton.next_power_of_2(heads.state_dim)
+    if plan.num_single:
+        block = min(COLUMNS, rows)
+        _ssm_scan[(plan.num_single, num_heads, triton.cdiv(heads.head_dim, block))](
+            *gated,
+            state,
+            *_segments(states),
+            out,
+            *sizes,
+            *limits,
+            STATE_DIM=state_dim,
+            BLOCK=block,
+        )
+    if plan.num_more:
+        block = _tile(rows)
+        state_chunks.ssm_chunks[(plan.num_more, num_heads, triton.cdiv(heads.head_dim, block))](
+            *gated,
+            state,
+            *_segments(states),
+            out,
+            plan.num_single,
+            *sizes,
+            *limits,
+            CHUNK=CHUNK,
+            STATE_DIM=max(16, state_dim),
+            BLOCK=block,
+            num_stages=NUM_STAGES,
+        )
     return out
+
+
+def _tile(size: int) -> int:
+    """Return how much of a state's rows or columns a program of chunks has: products want 16."""
+    return max(16, min(COLUMNS, size))
 
 
 def _segments(states: StateBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return states.chains, states.starts, states.reads, states.writes
-
-
-@triton.jit
-def _softplus(x):
-    """log(1 + exp(x)), as PyTorch has it: x itself above 20."""
-    small = tl.minimum(x, 20.0)
-    return tl.where(x > 20.0, x, tl.maximum(small, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(small))))
-
-
-@triton.jit
-def _input_at(at, x, x_stride, columns, inside, begin, before, rows, taps):
-    """Return a sequence's channels at a token, float32: what was kept, for those before `begin`."""
-    here = tl.load(
-        x + tl.cast(at, tl.int64) * x_stride + columns, mask=inside & (at >= begin), other=0.0
-    ).to(tl.float32)
-    wanted = taps - 1 - (begin - at)
-    kept = tl.sum(tl.where(rows[:, None] == wanted, before, 0.0), 0)
-    return tl.where(at >= begin, here, kept)
-
-
-@triton.jit
-def _causal_conv(
-    x,
-    x_stride,
-    weight,
-    bias,
-    state,
-    chains,
-    starts,
-    reads,
-    writes,
-    out,
-    channels,
-    taps,
-    HAS_BIAS: tl.constexpr,
-    IS_SILU: tl.constexpr,
-    KEPT: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    sequence = tl.program_id(0)
-    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    rows = tl.arange(0, KEPT)
-    inside = columns < channels
-    is_kept = (rows < taps - 1)[:, None] & inside[None, :]
-    places = rows[:, None] * channels + columns[None, :]
-    size = (taps - 1) * channels
-    first, last = tl.load(chains + sequence), tl.load(chains + sequence + 1)
-    begin = tl.load(starts + first)
-    slot = tl.load(reads + first, mask=first < last, other=-1).to(tl.int64)
-    # What was before the sequence's tokens; a segment may write the slot it is from.
-    before = tl.load(state + slot * size + places, mask=is_kept & (slot >= 0), other=0.0)
-    for segment in range(first, last):
-        start, end = tl.load(starts + segment), tl.load(starts + segment + 1)
-        for token in range(start, end):
-            total = tl.zeros([BLOCK], tl.float32)
-            for tap in range(0, taps):
-                at = token - (taps - 1) + tap
-                value = _input_at(at, x, x_stride, columns, inside, begin, before, rows, taps)
-                factor = tl.load(weight + tap * channels + columns, mask=inside, other=0.0)
-                total += value * factor
-            if HAS_BIAS:
-                total += tl.load(bias + columns, mask=inside, other=0.0)
-            if IS_SILU:
-                total *= tl.sigmoid(total)
-            target = out + tl.cast(token, tl.int64) * channels + columns
-            tl.store(target, total.to(out.dtype.element_ty), mask=inside)
-        slot = tl.load(writes + segment).to(tl.int64)
-        for row in range(0, taps - 1):
-            at = end - (taps - 1) + row
-            value = _input_at(at, x, x_stride, columns, inside, begin, before, rows, taps)
-            target = state + slot * size + row * channels + columns
-            tl.store(target, value, mask=inside & (slot >= 0))
 
 
 @triton.jit
@@ -241,7 +183,7 @@ def _delta_rule(
             query *= tl.rsqrt(tl.sum(query * query, 0) + eps) * query_scale
             key *= tl.rsqrt(tl.sum(key * key, 0) + eps)
             gate = tl.cast(token, tl.int64) * gate_stride + head
-            decay = tl.exp(rate * _softplus(tl.load(a + gate).to(tl.float32) + shift))
+            decay = tl.exp(rate * softplus(tl.load(a + gate).to(tl.float32) + shift))
             kept *= decay
             known = tl.sum(kept * key[:, None], 0)
             added = (value - known) * tl.sigmoid(tl.load(b + gate).to(tl.float32))
@@ -297,7 +239,7 @@ def _ssm_scan(
             key = tl.load(row + of_keys, mask=is_column, other=0.0).to(tl.float32)
             query = tl.load(row + of_queries, mask=is_column, other=0.0).to(tl.float32)
             raw = tl.load(steps + tl.cast(token, tl.int64) * steps_stride + head).to(tl.float32)
-            step = _softplus(raw * step_scale + shift)
+            step = softplus(raw * step_scale + shift)
             step = tl.minimum(tl.maximum(step, steps_from), steps_to)
             kept = kept * tl.exp(rate * step) + (value * step)[:, None] * key[None, :]
             result = tl.sum(kept * query[None, :], 1) + skip * value

@@ -13,7 +13,7 @@ from backend.ops.delta_rule import DeltaHeads
 from backend.ops.gated_norm import GatedNorm
 from backend.ops.ssm_scan import SsmHeads
 from backend.ops.tokenwise import Opening
-from backend.ops.triton import gates, norms, rotary
+from backend.ops.triton import convolution, gates, norms, rotary
 from backend.ops.triton import states as state_kernels
 from backend.ops.triton.attention import PlannedAttention, attention
 from backend.ops.triton.encoder_decoder import TritonEncoderDecoderAttention
@@ -70,7 +70,7 @@ class TritonOps(CpuOps):
     ) -> Tensor:
         if activation not in (None, "silu"):
             return super().causal_conv(x, weight, bias, state, states, activation)
-        return state_kernels.causal_conv(x, weight, bias, state, states, activation)
+        return convolution.causal_conv(x, weight, bias, state, states, activation)
 
     def delta_rule(
         self,

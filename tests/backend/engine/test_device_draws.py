@@ -10,6 +10,8 @@ from backend.engine.device_draws import create_draws
 from backend.engine.device_runner import DeviceRunner
 from backend.engine.engine import Engine
 from backend.placement.decode_sizes import DecodeSizes
+from backend.step import Join, PlannedSequence, build_plan
+from backend.wire.sampling import SamplingParams
 from tests.backend.engine.test_device_runner import SEQS, SIZES, Request, World, engine
 
 pytestmark = [pytest.mark.numerics, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
@@ -29,6 +31,27 @@ class DeviceWorld(World):
         assert draws is not None
         runner._draws, runner._sampler = draws, draws.sampler
         return runner
+
+
+def test_scores_come_with_the_tokens(engine: Engine) -> None:
+    """Of a prompt and of what is drawn: launched without waiting, and those of the host."""
+    runner = DeviceWorld(engine).device_runner()
+    told = SamplingParams(temperature=0.0, logprobs=2, prompt_logprobs=1)
+    prompt = PlannedSequence([9, 10, 11, 12], 0, [0, 1], 0, 0, 0, [10, 11, 12], 1)
+    plan = build_plan(1, [prompt], [Join(0, told)], 4)
+    assert not runner.waits(plan)
+    own, expected = runner.run(plan), engine.runner.run(plan)
+    assert own.token_ids == expected.token_ids
+    pairs = [
+        *zip(own.prompt_logprobs, expected.prompt_logprobs, strict=True),
+        *zip(own.logprobs, expected.logprobs, strict=True),
+    ]
+    assert len(pairs) == 4
+    for mine, theirs in pairs:
+        assert mine is not None and theirs is not None
+        assert mine.logprob == pytest.approx(theirs.logprob, abs=1e-5)
+        assert mine.rank == theirs.rank
+        assert [token for token, _ in mine.top] == [token for token, _ in theirs.top]
 
 
 def test_texts_are_those_that_the_host_draws(engine: Engine) -> None:

@@ -115,8 +115,9 @@ def planned(start: int, length: int, row: int, model: FakeModel) -> PlannedSeque
     segments = [(length, row if start else -1, row)] if model.has_states else []
     others = [table] * (max(1, model.cache.num_groups) - 1)
     of_input = (table, length, [5] * length * (not start)) if model.has_encoder else ([], 0, [])
+    scored = [5] * (length - 1)  # of prompts, as some ask for
     return PlannedSequence(
-        [5] * length, start, table, row, start, 0, [], 0, others, *of_input, segments
+        [5] * length, start, table, row, start, 0, scored, 2, others, *of_input, segments
     )
 
 

@@ -8,6 +8,7 @@ import torch
 
 from backend.config.errors import ModelError
 from backend.config.tensors import tensors_of
+from backend.quant.weight_format import WeightFormat
 from backend.weights.dummy import PERIOD, DummyCheckpoint
 from tests.backend.factories import tiny_config
 
@@ -17,7 +18,7 @@ WIDE: dict[str, Any] = {"vocab_size": 3000, "hidden_size": 512, "stored_dtype": 
 def test_slices_have_the_numbers_of_the_whole() -> None:
     """3000 x 512 numbers go round more than once."""
     config = tiny_config(**WIDE)
-    checkpoint = DummyCheckpoint(config)
+    checkpoint = DummyCheckpoint(config, {})
     assert 3000 * 512 > PERIOD and checkpoint.names() == set(tensors_of(config))
     for name in ("model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight"):
         whole = checkpoint.read(name)
@@ -30,13 +31,46 @@ def test_slices_have_the_numbers_of_the_whole() -> None:
 
 def test_tensors_differ_and_come_again_the_same() -> None:
     config = tiny_config()
-    first, second = DummyCheckpoint(config), DummyCheckpoint(config)
+    first, second = DummyCheckpoint(config, {}), DummyCheckpoint(config, {})
     names = [f"model.layers.{n}.mlp.gate_proj.weight" for n in range(2)]
     assert torch.equal(first.read(names[0]), second.read(names[0]))
     assert not torch.equal(first.read(names[0]), first.read(names[1]))
 
 
-def test_quantized_shapes_are_refused() -> None:
-    config = msgspec.structs.replace(tiny_config(), stored_dtype="awq")
-    with pytest.raises(ModelError, match="quantization_config"):
-        DummyCheckpoint(config)
+FP8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32, "sym": False}
+WIDE_GPTQ = GPTQ | {"bits": 8}
+
+
+@pytest.mark.parametrize(
+    ("told", "weight_format"),
+    [
+        (FP8, WeightFormat.FP8),
+        (GPTQ, WeightFormat.Q4_1),
+        (GPTQ | {"sym": True}, WeightFormat.Q4_0),
+        (WIDE_GPTQ, WeightFormat.Q8_MINS),
+        (WIDE_GPTQ | {"sym": True}, WeightFormat.Q8_0),
+    ],
+)
+def test_quantized_linears_have_random_blocks(
+    told: dict[str, Any], weight_format: WeightFormat
+) -> None:
+    """Of the same spread as dense ones; slices have the numbers of the whole."""
+    config = tiny_config(**WIDE)
+    checkpoint = DummyCheckpoint(config, {"quantization_config": told})
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert checkpoint.weight_format("model.embed_tokens.weight") is WeightFormat.DENSE
+    assert checkpoint.weight_format(name) is weight_format
+    whole = checkpoint.read_quantized(name)
+    assert whole.format is weight_format and whole.shape == checkpoint.shape(name)
+    dense = whole.to_dense()
+    assert dense.std() == pytest.approx(512**-0.5, rel=0.1)
+    assert abs(float(dense.mean())) < 0.1 * 512**-0.5
+    part = checkpoint.read_quantized(name, slice(8, 16), slice(32, 96))
+    assert torch.equal(part.to_dense(), dense[8:16, 32:96])
+
+
+def test_stacks_of_quantized_experts_are_refused() -> None:
+    config = msgspec.structs.replace(tiny_config(), stored_dtype="mxfp4")
+    with pytest.raises(ModelError, match="leave quantization_config"):
+        DummyCheckpoint(config, {"quantization_config": {"quant_method": "mxfp4"}})

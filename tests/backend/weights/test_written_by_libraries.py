@@ -31,9 +31,9 @@ CASES = {
     "pack_quantized_4_bits": WeightFormat.Q4_0,
     "pack_quantized_4_bits_zero_points": WeightFormat.Q4_1,
     "pack_quantized_8_bits": WeightFormat.Q8_0,
-    "pack_quantized_8_bits_zero_points": WeightFormat.DENSE,
+    "pack_quantized_8_bits_zero_points": WeightFormat.Q8_MINS,
     "int_quantized": WeightFormat.Q8_0,
-    "int_quantized_zero_points": WeightFormat.DENSE,
+    "int_quantized_zero_points": WeightFormat.Q8_MINS,
     "float_quantized": WeightFormat.FP8,
     "float_quantized_tensor": WeightFormat.FP8,
     "float_quantized_blocks": WeightFormat.FP8,
@@ -73,7 +73,7 @@ def test_blocks_are_the_linear(name: str) -> None:
     if CASES[name] is WeightFormat.DENSE:
         return
     dense, blocks = linear.read(), linear.read_quantized().to_dense()
-    if CASES[name] is WeightFormat.Q4_1:
+    if CASES[name] in (WeightFormat.Q4_1, WeightFormat.Q8_MINS):
         assert float((blocks - dense).abs().max()) <= float(dense.abs().max()) * 2**-11
     else:
         assert torch.equal(blocks, dense)

@@ -19,6 +19,7 @@ from backend.ops.gated_norm import Gate
 from backend.ops.triton import (
     attention,
     best_keys,
+    convolution,
     draws,
     flat_draws,
     gates,
@@ -27,9 +28,11 @@ from backend.ops.triton import (
     rotary,
     rules,
     scores,
+    state_chunks,
     states,
     survey,
 )
+from backend.ops.triton.state_plan import CHUNK
 from tests.backend.linear.triton.compile_cases import linear_cases
 
 BF16, FLOAT, INTS, BYTES = "*bf16", "*fp32", "*i32", "*i8"
@@ -133,16 +136,28 @@ def latent_cases(attended: dict[str, str]) -> Iterator[Case]:
 
 def state_cases() -> Iterator[Case]:
     """States of 128 by 128 numbers."""
-    numbers = ("weight", "bias", "state", "rates", "biases", "skips")
+    numbers = ("weight", "bias", "state", "rates", "biases", "skips", "inverses")
+    integers = ("chains", "starts", "reads", "writes", "chunks", "key_heads", "groups")
     scalars = ("eps", "query_scale", "steps_from", "steps_to", "step_scale")
     types = {
         **dict.fromkeys(("x", "a", "b", "steps", "out"), BF16),
         **dict.fromkeys(numbers, FLOAT),
-        **dict.fromkeys(("chains", "starts", "reads", "writes", "key_heads", "groups"), INTS),
+        **dict.fromkeys(integers, INTS),
         **dict.fromkeys(scalars, "fp32"),
     }
-    constants = {"HAS_BIAS": True, "IS_SILU": True, "KEPT": 4, "BLOCK": states.CHANNELS}
-    yield Case("causal_conv", states._causal_conv, types, constants)
+    taps = {"HAS_BIAS": True, "IS_SILU": True}
+    constants = {**taps, "KEPT": 4, "BLOCK": convolution.CHANNELS}
+    yield Case("causal_conv", convolution._causal_conv, types, constants)
+    constants = {**taps, "CHUNK": CHUNK, "BLOCK": convolution.TILE_CHANNELS}
+    yield Case("convolve_chunk", convolution._convolve_chunk, types, constants)
+    rule = {"CHUNK": CHUNK, "KEY_DIM": 128}
+    yield Case("invert_chunks", state_chunks.invert_chunks, types, rule)
+    block = {"CHUNK": CHUNK, "BLOCK": states.COLUMNS}
+    stages = 4, states.NUM_STAGES
+    yield Case("delta_chunks", state_chunks.delta_chunks, types, {**block, "KEY_DIM": 128}, *stages)
+    yield Case("ssm_chunks", state_chunks.ssm_chunks, types, {**block, "STATE_DIM": 128}, *stages)
+    wide = {**block, "STATE_DIM": 256}
+    yield Case("ssm_chunks 256", state_chunks.ssm_chunks, types, wide, *stages)
     constants = {"KEY_DIM": 128, "BLOCK": states.COLUMNS}
     yield Case("delta_rule", states._delta_rule, types, constants)
     constants = {"STATE_DIM": 128, "BLOCK": states.COLUMNS}
