@@ -106,7 +106,7 @@ class Decoder:
         kinds = [kind for index, kind in enumerate(self._kinds) if kind and index in layers]
         self._turns = {
             turn: RotaryEmbedding(*turn, max_len, context.dtype, context.device)
-            for turn in dict.fromkeys(kind.turn for kind in kinds)
+            for turn in dict.fromkeys(turn for kind in kinds for turn in kind.turns)
         }
         self._passes: WeakKeyDictionary[KVCache, _Passes] = WeakKeyDictionary()
         self.weight_bytes = loader.ledger.weight_bytes
@@ -119,8 +119,7 @@ class Decoder:
         if passes.recorded and _are_decodes(batch):
             told = self._per_layer.forward(batch.input_ids, x) if self._per_layer else None
             inputs = passes.all.inputs(self._ops, self._turns, batch)
-            turned = [part for rotation in inputs.rotations for part in rotation]
-            tensors = [x, *turned] if told is None else [x, told, *turned]
+            tensors = [x, *inputs.tensors] if told is None else [x, told, *inputs.tensors]
             given = StepGiven(tensors, inputs.plans, batch.states)
             return passes.recorded.run(
                 given, lambda: self._run_decodes(x, told, inputs, batch, kv_cache)
@@ -176,9 +175,8 @@ class Decoder:
             read = wanted if index == len(self._spec.layers) - 1 else None
             attention = state = None
             if self._kinds[index] is not None:
-                rotation, plan = inputs.of(index)
                 cache = None if self._spec.sees_ahead else kv_cache.layer(index)
-                attention = AttentionStep(batch.positions, rotation, cache, plan, read)
+                attention = inputs.of(index, batch.positions, cache, read)
             if states := kv_cache.states.layer(index):
                 assert batch.states is not None, "the plan names no slots"
                 state = StateStep(states, batch.states, read)
