@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backend.config.load import load_config
-from backend.config.spec import EncoderSpec
 from gateway.layout import layout
 from gateway.model_facts import facts_of
 from gateway.notations.served import notation_of, serve_notation
@@ -85,7 +84,7 @@ def build_service(settings: Settings, listener_of: Callable[[Observer], PoolList
         strict=server.strict,
         pooling=config.pooling,
         width=config.pooling.width(config.hidden_size) if config.pooling else 0,
-        has_segments=isinstance(config.spec, EncoderSpec) and config.spec.token_types > 1,
+        has_segments=config.num_token_types > 1,
         prompts=load_embedding_prompts(path) if config.pooling else EmbeddingPrompts(),
         observer=observer,
         max_thought_tokens=server.thinking_token_budget,

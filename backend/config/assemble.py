@@ -1,5 +1,6 @@
 """Makes a ModelConfig of a family and a file's fields."""
 
+from backend.config.classifier_fields import add_classifier
 from backend.config.errors import ModelError
 from backend.config.families.family import Family
 from backend.config.fields import Fields
@@ -53,6 +54,8 @@ def make_config(
     """
     # First: what other absent fields mean may depend on what a family finds.
     spec = family.spec(fields)
+    if isinstance(spec, DecoderSpec):
+        spec = add_classifier(spec, fields)
     num_heads = fields.integer("num_attention_heads")
     if isinstance(spec, DecoderSpec) and spec.encoder:
         notes = (*notes, _ENCODER_NOTE)

@@ -1,6 +1,6 @@
 """What the encoders of BERT's kind (Devlin et al. 2019) share: layers, names, fields."""
 
-from backend.config.errors import ModelError
+from backend.config.classifier_fields import is_scorer
 from backend.config.fields import Fields
 from backend.config.sizes import num_layers
 from backend.config.sources import Names
@@ -8,6 +8,7 @@ from backend.config.spec import (
     MLP,
     Activation,
     Attention,
+    Classifier,
     EncoderSpec,
     Layer,
     LearnedPositions,
@@ -97,7 +98,7 @@ def encoder_spec(
         positions=LearnedPositions(fields.integer("max_position_embeddings", 512), position_offset),
         token_types=fields.integer("type_vocab_size", 2) if has_token_types else 0,
         relative_bias=relative_bias,
-        has_classifier=_has_classifier(fields),
+        classifier=Classifier() if is_scorer(fields) else None,
     )
 
 
@@ -115,20 +116,3 @@ def encoder_names(
         "model.embedding_norm": "embeddings.LayerNorm",
     }
     return Names(prefixes, "encoder.layer.{i}.", common | top, parts, ignored=IGNORED)
-
-
-def _has_classifier(fields: Fields) -> bool:
-    """Whether the file is one of a model that scores; it must give one score then."""
-    if fields.kind == "gguf":
-        return "cls.output.weight" in fields.tensors
-    architectures = fields.raw("architectures", [])
-    if not any(str(name).endswith("ForSequenceClassification") for name in architectures):
-        return False
-    # As transformers counts them: two where nothing is said.
-    num_labels = len(fields.raw("id2label") or ()) or fields.integer("num_labels", 2)
-    if num_labels != 1:
-        raise ModelError(
-            f"it has {num_labels} labels: a classifier, and only those with one, which score a pair"
-            " of texts, are served"
-        )
-    return True

@@ -124,7 +124,7 @@ def _with_task(path: Path, config: ModelConfig, pooling_type: int, task: Task) -
     Vectors have length 1, as llama.cpp's server gives them.
     """
     if isinstance(config.spec, EncoderSpec):
-        natural: Task = "rerank" if config.spec.has_classifier else "embed"
+        natural: Task = "rerank" if config.spec.classifier else "embed"
     else:
         is_pooled = config.sees_ahead or pooling_type in _POOLING_TYPES
         natural = "embed" if is_pooled else "generate"

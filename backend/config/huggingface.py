@@ -28,7 +28,6 @@ from backend.config.pooling import Task
 from backend.config.quantization import Quantization
 from backend.config.quantization_methods import quantization_of, read_quantization
 from backend.config.sentence_transformers import with_task
-from backend.config.spec import EncoderSpec
 from backend.config.tasks import default_embedder
 
 
@@ -103,7 +102,7 @@ def config_of_fields(fields: Mapping[str, Any], name: str) -> ModelConfig:
         inventory = Inventory({}, quantization.name if quantization else dtype, {})
         source = _Source(name, _GenerationConfig(), notes)
         config = _make(architecture, family, values, inventory, source)
-        if isinstance(config.spec, EncoderSpec):
+        if config.sees_ahead:
             return config.pooled(*default_embedder(config, "no file says how"))
         return config
     except ModelError as exc:
@@ -198,9 +197,12 @@ def _architecture(kind: _Kind) -> str:
     name = (kind.architectures or [f"{_UNNAMED} {kind.model_type!r}"])[0]
     if kind.text_config and (name, kind.text_config.model_type) in _BY_DECODER:
         return _BY_DECODER[name, kind.text_config.model_type]
-    # A decoder without its head, as embedding models are kept.
-    headless = name.removesuffix("Model") + "ForCausalLM"
-    return headless if name not in HF_ARCHITECTURES and headless in HF_ARCHITECTURES else name
+    # A decoder without its head, as embedding models are kept, or with one that scores.
+    if name in HF_ARCHITECTURES:
+        return name
+    bare = name.removesuffix("Model").removesuffix("ForSequenceClassification")
+    heads = [f"{bare}{head}" for head in ("ForCausalLM", "LMHeadModel") if bare != name]
+    return next((head for head in heads if head in HF_ARCHITECTURES), name)
 
 
 def _family(where: str, architecture: str, model_impl: ModelImpl) -> Family | None:

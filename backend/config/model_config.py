@@ -154,9 +154,14 @@ class ModelConfig(msgspec.Struct, frozen=True):
         return isinstance(self.spec, EncoderSpec) or self.spec.sees_ahead
 
     @property
+    def num_token_types(self) -> int:
+        """Rows of the table of which text of a pair a token is of; 0: there is none."""
+        return self.spec.token_types
+
+    @property
     def has_head(self) -> bool:
         """Whether hidden states become logits: to generate, or to score by a token's logit."""
-        if isinstance(self.spec, EncoderSpec):
+        if isinstance(self.spec, EncoderSpec) or self.spec.classifier:
             return False
         return self.pooling is None or bool(self.pooling.answer_ids)
 

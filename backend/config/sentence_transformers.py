@@ -14,7 +14,6 @@ from backend.config.errors import ModelError
 from backend.config.hf_directory import read_json
 from backend.config.model_config import ModelConfig
 from backend.config.pooling import Dense, Pooling, PoolingMode, Task
-from backend.config.spec import EncoderSpec
 from backend.config.tasks import answer_ids, check_task, default_embedder
 
 _MODES: tuple[PoolingMode, ...] = (
@@ -113,8 +112,8 @@ def with_task(
 
 def _natural_task(config: ModelConfig, fields: Mapping[str, Any], modules: list[_Module]) -> Task:
     """Return what the files say that a model is for."""
-    if isinstance(config.spec, EncoderSpec):
-        return "rerank" if config.spec.has_classifier else "embed"
+    if config.spec.classifier:
+        return "rerank"
     if config.sees_ahead:
         return "embed"
     if modules:
@@ -167,8 +166,8 @@ def _add(directory: Path, module: _Module, pooling: Pooling) -> Pooling:
 def _reranker(
     directory: Path, config: ModelConfig, fields: Mapping[str, Any], modules: list[_Module]
 ) -> Pooling:
-    if isinstance(config.spec, EncoderSpec):
-        return Pooling("rerank", ("cls",), is_raw=_is_raw(directory, fields))
+    if classifier := config.spec.classifier:
+        return Pooling("rerank", (classifier.of,), is_raw=_is_raw(directory, fields))
     for module in modules:
         if _kind(module) == "LogitScore":
             scored = read_json(_config_of(directory, module), _LogitFile)

@@ -127,7 +127,7 @@ class MLP(msgspec.Struct, frozen=True):
     """down(activation(gate(x)) * up(x)), or, not gated, down(activation(up(x))). width: of up.
 
     gate_scale, of silu alone: what the gate is multiplied by before. out_scale: what the MLP gives
-    is multiplied by.
+    is multiplied by. has_out_bias: `down` has a bias though the others may have none.
     """
 
     width: int
@@ -136,6 +136,7 @@ class MLP(msgspec.Struct, frozen=True):
     has_bias: bool = False
     gate_scale: float = 1.0
     out_scale: float = 1.0
+    has_out_bias: bool = False
 
 
 class GateClamp(msgspec.Struct, frozen=True):
@@ -344,7 +345,9 @@ class Layer(msgspec.Struct, frozen=True):
     A layer may lack either part; of one that has attention and a state, the results of both are
     summed. residual_scale: what each part is multiplied by before it is added to the stream.
     beside: experts that run on what the MLP runs on; each has norms of its own, and their results
-    are added. has_scalar: the stream is multiplied by a number in the end.
+    are added. has_scalar: the stream is multiplied by a number in the end. is_input_normed:
+    whether a norm stands before attention, where norms stand before (ModernBERT's first layer takes
+    what is normalised).
     """
 
     attention: Attention | None = None
@@ -354,6 +357,7 @@ class Layer(msgspec.Struct, frozen=True):
     beside: Experts | None = None
     has_scalar: bool = False
     state: StateMixer | None = None
+    is_input_normed: bool = True
 
     @property
     def experts(self) -> Experts | None:
@@ -412,6 +416,21 @@ class PromptEncoder(msgspec.Struct, frozen=True):
     max_model_len: int
 
 
+class Classifier(msgspec.Struct, frozen=True):
+    """The score of a text: a linear of one output, of one hidden state.
+
+    of: of the first token's, the last one's, or the mean of all. activation: where there is one, a
+    linear of as many outputs as inputs and this stand between; has_norm: a norm as well, behind it.
+    has_bias, dense_bias: of the linears.
+    """
+
+    of: Literal["cls", "lasttoken", "mean"] = "cls"
+    activation: Activation | Literal["tanh"] | None = "tanh"
+    has_norm: bool = False
+    has_bias: bool = True
+    dense_bias: bool = True
+
+
 class DecoderSpec(msgspec.Struct, frozen=True):
     """A decoder between token ids and logits.
 
@@ -422,6 +441,8 @@ class DecoderSpec(msgspec.Struct, frozen=True):
     draft_layers: behind the layers the file has so many more that guess tokens further ahead
     (multi-token prediction); they are left out. sees_ahead: tokens see those behind them as well,
     so that it is an encoder in all but its layers; a window counts in both directions.
+    token_types: rows of a table of which text of a pair a token is of, 0 for none. embedding_norm:
+    of what is embedded. classifier: of a model that scores.
     """
 
     layers: tuple[Layer, ...]
@@ -437,6 +458,9 @@ class DecoderSpec(msgspec.Struct, frozen=True):
     per_layer: PerLayerInput | None = None
     draft_layers: int = 0
     sees_ahead: bool = False
+    token_types: int = 0
+    embedding_norm: Norm | None = None
+    classifier: Classifier | None = None
 
 
 class RelativeBias(msgspec.Struct, frozen=True):
@@ -456,8 +480,7 @@ class EncoderSpec(msgspec.Struct, frozen=True):
     """An encoder: every token sees all tokens of its sequence.
 
     Embeddings of tokens, positions and token types are summed and normalised. token_types: rows of
-    that table, 0 for none. has_classifier: behind the first token stand a linear layer, tanh and a
-    linear layer of one output, the score of a pair of texts.
+    that table, 0 for none. classifier: of a cross-encoder, which scores a pair of texts.
     """
 
     layers: tuple[Layer, ...]
@@ -465,4 +488,4 @@ class EncoderSpec(msgspec.Struct, frozen=True):
     positions: LearnedPositions | None = None
     token_types: int = 0
     relative_bias: RelativeBias | None = None
-    has_classifier: bool = False
+    classifier: Classifier | None = None

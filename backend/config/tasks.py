@@ -17,7 +17,7 @@ def check_task(config: ModelConfig, natural: Task, wanted: Task) -> Task:
     """
     if wanted in ("auto", natural):
         return natural
-    if config.sees_ahead:
+    if config.sees_ahead or (config.spec.classifier and wanted == "generate"):
         raise ModelError(
             f"--task {wanted}: this {config.family} model is one to {natural}, and cannot {wanted}"
         )

@@ -26,8 +26,9 @@ Names here are ours, Hugging Face's for a Llama where it has the tensor:
     model.layers.I.layer_scalar
     model.embed_tokens_per_layer  model.per_layer_projection  model.per_layer_norm
     model.norm  lm_head
-    model.embed_token_types  model.embedding_norm  model.relative_bias  pooler.dense  classifier
+    model.embed_token_types  model.embedding_norm  model.relative_bias
                                                of encoders
+    pooler.dense  pooler.norm  classifier      of models that score
 
 of an encoder-decoder besides
 
@@ -49,6 +50,7 @@ from backend.config.model_config import ModelConfig
 from backend.config.spec import (
     MLP,
     Attention,
+    Classifier,
     DecoderSpec,
     EncoderSpec,
     Experts,
@@ -117,6 +119,10 @@ def _tensors(
     yield EMBEDDING, TensorInfo((config.vocab_size, width))
     if spec.positions:
         yield "model.embed_positions.weight", TensorInfo((spec.positions.rows, hidden))
+    if spec.token_types:
+        yield "model.embed_token_types.weight", TensorInfo((spec.token_types, hidden))
+    if spec.embedding_norm:
+        yield from _norm("model.embedding_norm", hidden, spec.embedding_norm)
     if width != hidden:
         yield "model.project_in.weight", TensorInfo((hidden, width))
         yield "model.project_out.weight", TensorInfo((width, hidden))
@@ -130,6 +136,8 @@ def _tensors(
         yield from _encoder_decoder(config, spec.encoder)
     if spec.has_final_norm:
         yield from _norm("model.norm", hidden, spec.norm)
+    if spec.classifier:
+        yield from _classifier(config, spec.classifier)
     if not config.has_head:
         return
     if not config.tie_word_embeddings:
@@ -155,10 +163,19 @@ def _encoder(config: ModelConfig, spec: EncoderSpec) -> Iterator[tuple[str, Tens
             # A vector's direction is all that counts of it. Rounded to bfloat16 the norms' weights
             # turned MiniLM's by a third of all that bfloat16 did.
             yield f"{LAYER_PREFIX}{index}.{name}", info._replace(is_wide="norm" in name)
-    if spec.has_classifier:
-        for name, shape in (("pooler.dense", (hidden, hidden)), ("classifier", (1, hidden))):
-            for part, info in linear_tensors(name, shape, Cut.WHOLE, True):
-                yield part, info._replace(is_wide=True)
+    if spec.classifier:
+        yield from _classifier(config, spec.classifier)
+
+
+def _classifier(config: ModelConfig, head: Classifier) -> Iterator[tuple[str, TensorInfo]]:
+    hidden, tensors = config.hidden_size, list[tuple[str, TensorInfo]]()
+    if head.activation:
+        tensors += linear_tensors("pooler.dense", (hidden, hidden), Cut.WHOLE, head.dense_bias)
+    if head.has_norm:
+        tensors += _norm("pooler.norm", hidden, config.spec.norm)
+    tensors += linear_tensors("classifier", (1, hidden), Cut.WHOLE, head.has_bias)
+    for name, info in tensors:
+        yield name, info._replace(is_wide=True)
 
 
 def _layer(
@@ -172,7 +189,8 @@ def _layer(
         if part is None:
             continue
         is_shared = layer.norms == "parallel" and part is layer.mlp
-        if layer.norms != "after" and not is_shared:
+        is_left_out = part is not layer.mlp and not layer.is_input_normed
+        if layer.norms != "after" and not is_shared and not is_left_out:
             yield from _norm(before, hidden, norm)
         if layer.norms in ("after", "around"):
             yield from _norm(after, hidden, norm)
@@ -298,7 +316,10 @@ def _mlp(prefix: str, mlp: MLP, hidden: int) -> Iterator[tuple[str, TensorInfo]]
             f"{prefix}.{name}", (mlp.width, hidden), Cut.MLP_ROWS, mlp.has_bias
         )
     yield from linear_tensors(
-        f"{prefix}.down_proj", (hidden, mlp.width), Cut.MLP_COLUMNS, mlp.has_bias
+        f"{prefix}.down_proj",
+        (hidden, mlp.width),
+        Cut.MLP_COLUMNS,
+        mlp.has_bias or mlp.has_out_bias,
     )
 
 

@@ -334,10 +334,10 @@ def _kv_cache(rank: _Rank, num_blocks: int, num_slots: int) -> KVCache:
 def _build_pooler(rank: _Rank, pooling: Pooling, model: Model) -> Pooler:
     """Return what pools the model's hidden states; a reranker with what scores them."""
     score: Score | None = None
-    if isinstance(model, Encoder) and pooling.task == "rerank":
-        score = model.score
-    elif pooling.answer_ids:
+    if pooling.answer_ids:
         score = AnswerScore(model, pooling.answer_ids, rank.shard, rank.tp).score
+    elif isinstance(model, Encoder | Decoder) and pooling.task == "rerank":
+        score = model.score
     return Pooler(pooling, Path(rank.settings.model), rank.context.device, score)
 
 

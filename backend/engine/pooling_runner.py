@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from backend.config.model_config import ModelConfig
-from backend.config.spec import EncoderSpec
 from backend.engine.model_runner import StepResult
 from backend.fault_injection import NAN, Faults
 from backend.layers.pooler import Pooler
@@ -41,8 +40,7 @@ class PoolingRunner:
         self._modes = config.pooling.modes
         self._takes_one_token = config.pooling.takes_one_token
         self._runs_whole = config.runs_whole
-        spec = config.spec
-        self._has_segments = isinstance(spec, EncoderSpec) and spec.token_types > 1
+        self._has_segments = config.num_token_types > 1
         self._model = model
         self._kv_cache = kv_cache
         self._pooler = pooler

@@ -23,7 +23,9 @@ class AttentionStep:
 
     cache: the layer's; None where nothing is kept. plan: of Ops.plan_attention for the layer's
     kind, or of BidirectionalAttention. wanted: the tokens [n]
-    whose results anyone reads; None for all.
+    whose results anyone reads; None for all. unturned: the rotation that leaves heads as they are,
+    of layers that store keys which have turned. query_scales: [T, Hq * D], what queries are
+    multiplied by, of layers with such a scaling.
     """
 
     positions: Tensor
@@ -31,6 +33,8 @@ class AttentionStep:
     cache: Tensor | None
     plan: object
     wanted: Tensor | None
+    unturned: Rotation | None = None
+    query_scales: Tensor | None = None
 
 
 class SelfAttention:
@@ -82,7 +86,9 @@ class SelfAttention:
         rotation = step.rotation
         if self._qk_norm:
             if self._norm_turned:
-                rotation = self._turn(qkv, rotation)
+                assert step.unturned is not None
+                self._ops.rotate(qkv[:, : -self._num_kv_heads], rotation)
+                rotation = step.unturned
             self._qk_norm.apply(qkv)
         if self._v_norm_eps is not None:
             self._ops.head_norm(qkv[:, -self._num_kv_heads :], None, self._v_norm_eps)
@@ -96,21 +102,14 @@ class SelfAttention:
             self._ops.rotate(qkv, rotation)
         queries = qkv[:, : self._num_heads]
         if self._query_scaling:
-            queries *= query_scale(self._query_scaling, step.positions).to(queries.dtype)
+            assert step.query_scales is not None
+            scaled = self._ops.gate_by(step.query_scales, _joined(queries), "linear")
+            queries = scaled.view(queries.shape)
         out = self._ops.attention(queries, step.cache, step.plan, self._sinks).flatten(1)
         if self._is_gated:
             out = self._ops.gate_by(gate, out, "sigmoid")
         out = self._o.forward(out if step.wanted is None else out.index_select(0, step.wanted))
         return out if self._out_scale == 1.0 else self._ops.scale(out, self._out_scale)
-
-    def _turn(self, qkv: Tensor, rotation: Rotation) -> Rotation:
-        """Turn queries and keys, in place. Returns how they turn from then on: not at all."""
-        heads = qkv[:, : -self._num_kv_heads]
-        turned = heads.contiguous()
-        self._ops.rotate(turned, rotation)
-        heads.copy_(turned)
-        cos, sin = rotation
-        return torch.ones_like(cos), torch.zeros_like(sin)
 
     def _attend_both_ways(
         self, qkv: Tensor, step: AttentionStep, plan: BidirectionalAttention
@@ -158,6 +157,11 @@ class QKNorm:
                 self._ops.head_norm(keys, self._key, self._eps)
             return
         assert self._key is not None, "no family that shares keys has other norms of heads"
+        if self._kind == "all" and self._tp.size == 1:
+            # One head as wide as all of them.
+            self._ops.head_norm(_joined(queries).unsqueeze(1), self._query, self._eps)
+            self._ops.head_norm(_joined(keys).unsqueeze(1), self._key, self._eps)
+            return
         if self._kind == "each":
             for part, weight in ((queries, self._query), (keys, self._key)):
                 part.copy_(_by_head(part, weight.view(part.shape[1:]), self._norm))
@@ -171,6 +175,13 @@ class QKNorm:
         ):
             whole = part.float() * scale[:, None, None] * weight.float().view(part.shape[1:])
             part.copy_(whole)
+
+
+def _joined(heads: Tensor) -> Tensor:
+    """[T, n, D], of which tokens may lie apart -> the same numbers, [T, n * D]. A view, which keeps
+    how far apart they lie even where there is one token."""
+    tokens, num_heads, dim = heads.shape
+    return heads.as_strided((tokens, num_heads * dim), (heads.stride(0), 1))
 
 
 def _by_head(heads: Tensor, weight: Tensor, norm: Norm) -> Tensor:

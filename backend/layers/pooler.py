@@ -44,16 +44,16 @@ class Pooler:
         hidden: [T, hidden]; sequence n owns rows starts[n] .. starts[n + 1]. One row of each where
         the pooling takes one token.
         """
-        if self._score is not None:
-            logits = self._score(hidden)
-            return (logits if self._pooling.is_raw else torch.sigmoid(logits)).unsqueeze(1)
-        if self._pooling.takes_one_token:
-            pooled = hidden.float()
-        else:
+        pooled = hidden
+        if not self._pooling.takes_one_token:
             parts = [hidden[start:end].float() for start, end in pairwise(starts)]
             pooled = torch.stack(
                 [torch.cat([_reduce(part, mode) for mode in self._pooling.modes]) for part in parts]
             )
+        if self._score is not None:
+            logits = self._score(pooled)
+            return (logits if self._pooling.is_raw else torch.sigmoid(logits)).unsqueeze(1)
+        pooled = pooled.float()
         for dense in self._dense:
             pooled = dense.forward(pooled)
         return F.normalize(pooled, dim=1) if self._pooling.is_normalized else pooled

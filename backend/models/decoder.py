@@ -23,11 +23,13 @@ from backend.layers.moe import MixtureOfExperts
 from backend.layers.norm import NormLayer
 from backend.layers.per_layer import LayerTail, PerLayerInputs
 from backend.layers.rotary import RotaryEmbedding
+from backend.layers.score_head import ScoreHead
 from backend.layers.state_mixer import build_mixer
 from backend.layers.state_step import StateStep
 from backend.models.step_inputs import AttentionKind, InputLayout, StepInputs
 from backend.ops.batch import Batch
 from backend.ops.kv_cache import KVCache
+from backend.ops.op_table import Ops
 from backend.ops.recorded_steps import RecordedSteps, StepGiven
 from backend.ops.topk import argmax
 from backend.placement.sharding import Shard
@@ -80,8 +82,12 @@ class Decoder:
         self._head_bias = (
             loader.take("lm_head.bias") if loader.has("lm_head.bias") and stage.is_last else None
         )
+        scorer = config.spec.classifier if stage.is_last else None
+        self._scorer = ScoreHead(loader, scorer, config.spec.norm, context.ops) if scorer else None
         tied = self._head if config.tie_word_embeddings and shard.size == 1 else None
-        self._embedding = InputEmbedding(config.spec, loader, tied) if stage.is_first else None
+        self._embedding = (
+            InputEmbedding(config.spec, loader, tied, context.ops) if stage.is_first else None
+        )
         self._project_out = (
             loader.pack("model.project_out.weight")
             if loader.has("model.project_out.weight") and stage.is_last
@@ -100,7 +106,7 @@ class Decoder:
         kinds = [kind for index, kind in enumerate(self._kinds) if kind and index in layers]
         self._turns = {
             turn: RotaryEmbedding(*turn, max_len, context.dtype, context.device)
-            for turn in dict.fromkeys(kind.turn for kind in kinds)
+            for turn in dict.fromkeys(turn for kind in kinds for turn in kind.turns)
         }
         self._passes: WeakKeyDictionary[KVCache, _Passes] = WeakKeyDictionary()
         self.weight_bytes = loader.ledger.weight_bytes
@@ -108,13 +114,12 @@ class Decoder:
 
     def forward(self, batch: Batch, kv_cache: KVCache) -> Tensor:
         assert self._embedding is not None, "the first stage embeds"
-        x = self._embedding.forward(batch.input_ids, batch.positions)  # [T, hidden]
+        x = self._embedding.forward(batch)  # [T, hidden]
         passes = self._passes_over(kv_cache)
         if passes.recorded and _are_decodes(batch):
             told = self._per_layer.forward(batch.input_ids, x) if self._per_layer else None
             inputs = passes.all.inputs(self._ops, self._turns, batch)
-            turned = [part for rotation in inputs.rotations for part in rotation]
-            tensors = [x, *turned] if told is None else [x, told, *turned]
+            tensors = [x, *inputs.tensors] if told is None else [x, told, *inputs.tensors]
             given = StepGiven(tensors, inputs.plans, batch.states)
             return passes.recorded.run(
                 given, lambda: self._run_decodes(x, told, inputs, batch, kv_cache)
@@ -170,9 +175,8 @@ class Decoder:
             read = wanted if index == len(self._spec.layers) - 1 else None
             attention = state = None
             if self._kinds[index] is not None:
-                rotation, plan = inputs.of(index)
                 cache = None if self._spec.sees_ahead else kv_cache.layer(index)
-                attention = AttentionStep(batch.positions, rotation, cache, plan, read)
+                attention = inputs.of(index, batch.positions, cache, read)
             if states := kv_cache.states.layer(index):
                 assert batch.states is not None, "the plan names no slots"
                 state = StateStep(states, batch.states, read)
@@ -201,6 +205,11 @@ class Decoder:
             recorded = RecordedSteps() if is_whole and self._context.records_decodes else None
             found = self._passes[kv_cache] = _Passes(writers, readers, own, recorded)
         return found
+
+    def score(self, hidden: Tensor) -> Tensor:
+        """[n, hidden] -> the classifier's logits, [n], float32."""
+        assert self._scorer is not None, "only a model with a classifier scores"
+        return self._scorer.forward(hidden)
 
     def logits(self, hidden: Tensor) -> Tensor:
         assert self._head is not None, "a model that only embeds has no logits"
@@ -249,7 +258,7 @@ class InputEmbedding:
     """Tokens, and their positions where those are learned, as the first layer takes them."""
 
     def __init__(
-        self, spec: DecoderSpec, loader: WeightLoader, tied: VocabParallelHead | None
+        self, spec: DecoderSpec, loader: WeightLoader, tied: VocabParallelHead | None, ops: Ops
     ) -> None:
         self._tokens = Embedding(loader, EMBEDDING, tied)
         self._scale = spec.embedding_scale
@@ -260,17 +269,23 @@ class InputEmbedding:
             if loader.has("model.project_in.weight")
             else None
         )
+        self._types = loader.take("model.embed_token_types.weight") if spec.token_types else None
+        norm = spec.embedding_norm
+        self._norm = NormLayer(loader, "model.embedding_norm", norm, ops) if norm else None
 
-    def forward(self, input_ids: Tensor, positions: Tensor) -> Tensor:
-        """[T] ids and [T] positions -> [T, hidden]."""
-        x = self._tokens.forward(input_ids)
+    def forward(self, batch: Batch) -> Tensor:
+        """Return [T, hidden]."""
+        x = self._tokens.forward(batch.input_ids)
         if self._scale != 1.0:
             x = x * self._scale
         if self._project_in is not None:
             x = self._project_in.apply(x)
         if self._positions is not None:
-            x = x + self._positions.index_select(0, positions + self._offset)
-        return x
+            x = x + self._positions.index_select(0, batch.positions + self._offset)
+        if self._types is not None:
+            types = batch.token_types
+            x = x + (self._types[0] if types is None else self._types.index_select(0, types))
+        return x if self._norm is None else self._norm.forward(x)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,8 +317,10 @@ class DecoderLayer:
         self._ops = context.ops
         self._places = layer.norms
         self._scale = layer.residual_scale
-        if layer.norms != "after" and (layer.attention or layer.state):
-            self._input_norm = norm("input_layernorm")
+        is_normed = layer.norms != "after" and layer.is_input_normed
+        self._input_norm = (
+            norm("input_layernorm") if is_normed and (layer.attention or layer.state) else None
+        )
         if layer.norms not in ("after", "parallel") and layer.mlp:
             self._post_norm = norm("post_attention_layernorm")
         if layer.norms in ("after", "around"):
@@ -333,19 +350,19 @@ class DecoderLayer:
         """
         match self._places:
             case "before" if self._mlp is None:
-                x, normed = self._input_norm.forward(x, delta)
+                x, normed = self._normed(x, delta)
                 return _wanted(x, step), self._scaled(self._mix(normed, step))
             case "before" if self._attention is None and self._state is None:
                 delta = None if delta is None else _wanted(delta, step)
                 x, normed = self._post_norm.forward(_wanted(x, step), delta)
                 return x, self._scaled(self._feed(normed))
             case "before":
-                x, normed = self._input_norm.forward(x, delta)
+                x, normed = self._normed(x, delta)
                 mixed = self._scaled(self._mix(normed, step))
                 x, normed = self._post_norm.forward(_wanted(x, step), mixed)
                 return x, self._scaled(self._feed(normed))
             case "around":
-                x, normed = self._input_norm.forward(x, delta)
+                x, normed = self._normed(x, delta)
                 attended = self._attention_norm.forward(self._mix(normed, step))[1]
                 x, normed = self._post_norm.forward(_wanted(x, step), self._scaled(attended))
                 inner = self._feed(normed)
@@ -359,17 +376,25 @@ class DecoderLayer:
                 return x, self._scaled(self._mlp_norm.forward(self._feed(x))[1])
             case "after_sum":
                 attended = self._scaled(self._mix(x, step))
+                assert self._input_norm is not None
                 x = self._input_norm.forward(_wanted(x, step), attended)[1]
                 inner = self._scaled(self._feed(x))
                 return self._post_norm.forward(x, inner)[1], None
             case "parallel" | "parallel_two":
-                x, normed = self._input_norm.forward(x, delta)
+                x, normed = self._normed(x, delta)
                 mixed, x = self._mix(normed, step), _wanted(x, step)
                 if self._places == "parallel":
                     normed = _wanted(normed, step)
                 else:
                     normed = self._post_norm.forward(x)[1]
                 return x, self._scaled(self._ops.add(mixed, self._feed(normed)))
+
+    def _normed(self, x: Tensor, delta: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the stream, and what attention is given of it."""
+        if self._input_norm is not None:
+            return self._input_norm.forward(x, delta)
+        x = x if delta is None else self._ops.add(x, delta)
+        return x, x
 
     def _mix(self, x: Tensor, step: LayerStep) -> Tensor:
         """Return what attention gives, or the state mixer, or the sum of both."""

@@ -3,7 +3,6 @@
 Written once: the same lines serve every device and every number of ranks.
 """
 
-import torch
 from torch import Tensor
 
 from backend.config.model_config import ModelConfig
@@ -15,6 +14,7 @@ from backend.layers.loader import WeightLoader
 from backend.layers.mlp import DenseMLP
 from backend.layers.norm import NormLayer
 from backend.layers.relative_bias import RelativeBiasTable
+from backend.layers.score_head import ScoreHead
 from backend.ops.batch import Batch
 from backend.ops.bidirectional import BidirectionalAttention
 from backend.ops.kv_cache import KVCache
@@ -43,7 +43,8 @@ class Encoder:
             EncoderLayer(config, layer, loader.at(f"model.layers.{index}"), shard, context)
             for index, layer in enumerate(spec.layers)
         ]
-        self._classifier = ScoreHead(loader) if spec.has_classifier else None
+        head = spec.classifier
+        self._classifier = ScoreHead(loader, head, spec.norm, context.ops) if head else None
         self.weight_bytes = loader.ledger.weight_bytes
         self.replicated_bytes = loader.ledger.replicated_bytes
 
@@ -134,20 +135,3 @@ class EncoderLayer:
             x, attended = x.index_select(0, wanted), attended.index_select(0, wanted)
         x = self._attention_norm.forward(x, self._o.forward(attended))[1]
         return self._mlp_norm.forward(x, self._mlp.forward(x.to(self._dtype)))[1]
-
-
-class ScoreHead:
-    """The classifier of a cross-encoder: linear, tanh, linear of one output; whole on each rank."""
-
-    def __init__(self, loader: WeightLoader) -> None:
-        self._dense, self._dense_bias = (
-            loader.take(f"pooler.dense.{kind}") for kind in ("weight", "bias")
-        )
-        self._out, self._out_bias = (
-            loader.take(f"classifier.{kind}") for kind in ("weight", "bias")
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, hidden] -> [n], float32."""
-        inner = torch.tanh(torch.nn.functional.linear(x, self._dense, self._dense_bias))
-        return torch.nn.functional.linear(inner, self._out, self._out_bias).squeeze(1)

@@ -214,7 +214,7 @@ class NativeOps(NativeGateOps, NativeExpertOps, NativeConvOps, NativeDeltaOps, N
         kernels.rotate_store(
             calls.RotateStore(
                 qkv=heads.data_ptr(),
-                stride=num_heads * dim,
+                stride=heads.stride(0),
                 cos=cos.data_ptr(),
                 sin=sin.data_ptr(),
                 tokens=tokens,

@@ -144,7 +144,7 @@ class Ops(Protocol):
         ...
 
     def rotate(self, heads: Tensor, rotation: Rotation) -> None:
-        """Rotate heads [T, n, D], contiguous, in place, as rotate_store does."""
+        """Rotate heads [T, n, D], whose tokens may lie apart, in place, as rotate_store does."""
         ...
 
     def attention(self, q: Tensor, cache: Tensor, plan: Any, sinks: Tensor | None = None) -> Tensor:

@@ -6,6 +6,7 @@ HF_TOP: dict[str, str | tuple[str, ...]] = {
     "model.embed_tokens": "embed_tokens",
     "model.norm": "norm",
     "lm_head": ("/lm_head", "/model.lm_head", "/language_model.lm_head"),
+    "classifier": "/score",
 }
 HF_PREFIXES = ("model.", "", "model.language_model.", "language_model.model.")
 # Written by old versions of transformers, derived from the configuration since.

@@ -38,17 +38,48 @@ class EncoderCase:
     config: dict[str, Any] = field(default_factory=dict)
 
 
+_IDS: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+# Four layers, of which two see five tokens on each side.
+_MODERN = _IDS | {
+    "cls_token_id": 1, "sep_token_id": 2, "num_hidden_layers": 4, "local_attention": 10
+}  # fmt: skip
+_BIASED = {"norm_bias": True, "mlp_bias": True, "attention_bias": True}
+
 CASES = {
     "bert": EncoderCase("BertModel"),
     "bert_relu": EncoderCase("BertModel", {"hidden_act": "relu", "layer_norm_eps": 1e-3}),
     "roberta": EncoderCase("RobertaModel", {"pad_token_id": 1, "type_vocab_size": 1}),
     "xlm_roberta": EncoderCase("XLMRobertaModel", {"pad_token_id": 1, "type_vocab_size": 1}),
     "mpnet": EncoderCase("MPNetModel", {"pad_token_id": 1}),
+    "modernbert": EncoderCase("ModernBertModel", _MODERN),
+    "modernbert_biases": EncoderCase("ModernBertModel", _MODERN | _BIASED),
+    "nomic_bert": EncoderCase("NomicBertModel", _IDS),
+    "jina_embeddings_v3": EncoderCase("JinaEmbeddingsV3Model", _IDS),
+    "gte": EncoderCase("GteModel", _IDS),
+    "gte_no_types": EncoderCase("GteModel", _IDS | {"type_vocab_size": 0}),
+    "eurobert": EncoderCase("EuroBertModel", _IDS | {"num_key_value_heads": 3, "mask_token_id": 3}),
 }
 CROSS_ENCODERS = {
     "bert": EncoderCase("BertForSequenceClassification", {"num_labels": 1}),
     "roberta": EncoderCase("RobertaForSequenceClassification", {"num_labels": 1}),
     "mpnet": EncoderCase("MPNetForSequenceClassification", {"num_labels": 1}),
+    "modernbert": EncoderCase("ModernBertForSequenceClassification", _MODERN | {"num_labels": 1}),
+    "modernbert_mean": EncoderCase(
+        "ModernBertForSequenceClassification",
+        _MODERN | {"num_labels": 1, "classifier_pooling": "mean", "classifier_bias": True},
+    ),
+    "nomic_bert": EncoderCase("NomicBertForSequenceClassification", _IDS | {"num_labels": 1}),
+    "jina_embeddings_v3": EncoderCase(
+        "JinaEmbeddingsV3ForSequenceClassification", _IDS | {"num_labels": 1}
+    ),
+    "gte": EncoderCase("GteForSequenceClassification", _IDS | {"num_labels": 1}),
+    # Decoders, by their last token.
+    "qwen3": EncoderCase(
+        "Qwen3ForSequenceClassification",
+        _IDS | {"num_labels": 1, "num_key_value_heads": 3, "head_dim": 8},
+    ),
+    "llama": EncoderCase("LlamaForSequenceClassification", _IDS | {"num_labels": 1}),
+    "gpt2": EncoderCase("GPT2ForSequenceClassification", _IDS | {"num_labels": 1}),
 }
 
 
@@ -56,7 +87,7 @@ def write_model(directory: Path, case: EncoderCase) -> Any:
     """Write a random model to a directory; return transformers' own, in float32."""
     torch.manual_seed(3)
     kind = getattr(transformers, case.model)
-    model = kind(kind.config_class(**SIZES, **case.config)).eval()
+    model = kind(kind.config_class(**SIZES | case.config)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             # As they are initialised, norms, biases and scores would hide what is done with them.

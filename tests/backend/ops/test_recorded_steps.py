@@ -47,7 +47,8 @@ _NEOX = _GPT | {"intermediate_size": 96, "max_position_embeddings": 4096}
 # around, gates by tanh; two kinds of layers and ropes; a part of each head that turns. LayerNorm,
 # gelu and layers side by side; multipliers. Experts with a shared one and its gate, and by groups
 # with a correction; sinks. Delta nets, state spaces beside attention, short convolutions. What
-# layers are told of each token, and layers that see the keys of others.
+# layers are told of each token, and layers that see the keys of others. Norms of all heads as one,
+# and of such as have turned; queries that are scaled by their positions.
 RECORDED = {
     "llama": FamilyCase("LlamaForCausalLM", _PLAIN, is_whole=True),
     "qwen2": FamilyCase("Qwen2ForCausalLM", _PLAIN, is_whole=True),
@@ -96,9 +97,38 @@ RECORDED = {
     "falcon_h1": _longer(LONG_MAMBAS["falcon_h1"]),
     "nemotron_h": _longer(LONG_MAMBAS["nemotron_h"]),
     "lfm2": _longer(LONG["lfm2"]),
+    "olmo2": FamilyCase("Olmo2ForCausalLM", _PLAIN, is_whole=True),
+    "olmoe": FamilyCase(
+        "OlmoeForCausalLM",
+        _PLAIN | {"num_experts": 6, "num_experts_per_tok": 3},
+        is_whole=True,
+    ),
+    "hunyuan": FamilyCase("HunYuanDenseV1ForCausalLM", _PLAIN, is_whole=True),
+    # Queries are scaled from position 64 on.
+    "ministral3": FamilyCase(
+        "Ministral3ForCausalLM",
+        _PLAIN
+        | {
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 10000.0,
+                "factor": 64.0,
+                "original_max_position_embeddings": 64,
+                "llama_4_scaling_beta": 0.1,
+                "beta_fast": 32.0,
+                "beta_slow": 1.0,
+                "mscale": 1.0,
+                "mscale_all_dim": 1.0,
+            }
+        },
+        is_whole=True,
+    ),
 }
 CALL_BY_CALL = {
-    "olmo2": (FamilyCase("Olmo2ForCausalLM", _PLAIN, is_whole=True), "to.dtype"),
+    "cohere": (
+        FamilyCase("CohereForCausalLM", _PLAIN | {"use_qk_norm": True}, is_whole=True),
+        "to.dtype",
+    ),
 }
 
 

@@ -1,0 +1,57 @@
+"""Jina's embeddings 3 (Sturua et al. 2024) without its adapters: an XLM-R that turns."""
+
+from backend.config.activations import read_activation
+from backend.config.families.family import Family
+from backend.config.families.names import gguf_names, hf_names
+from backend.config.fields import Fields
+from backend.config.spec import MLP, DecoderSpec
+from backend.config.turning_encoders import HARMLESS, IGNORED, turning_encoder
+
+
+def _spec(fields: Fields) -> DecoderSpec:
+    activation = read_activation(fields, "hidden_act", "gelu")
+    mlp = MLP(fields.integer("intermediate_size"), activation, is_gated=False, has_bias=True)
+    return turning_encoder(fields, mlp, theta=20000.0, has_bias=True, num_types=1, eps=1e-5)
+
+
+FAMILY = Family(
+    name="jina_embeddings_v3",
+    huggingface=(
+        "JinaEmbeddingsV3Model",
+        "JinaEmbeddingsV3ForMaskedLM",
+        "JinaEmbeddingsV3ForSequenceClassification",
+    ),
+    gguf=(),
+    spec=_spec,
+    hf_names=hf_names(
+        {
+            "self_attn.o_proj": "mixer.out_proj",
+            "input_layernorm": "norm1",
+            "mlp.up_proj": "mlp.fc1",
+            "mlp.down_proj": "mlp.fc2",
+            "post_attention_layernorm": "norm2",
+        },
+        fused={"mixer.Wqkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")},
+        top={
+            "model.embed_tokens": "embeddings.word_embeddings",
+            "model.embed_token_types": "embeddings.token_type_embeddings",
+            "model.embedding_norm": "emb_ln",
+            "pooler.dense": "/classifier.dense",
+            "classifier": "/classifier.out_proj",
+        },
+        layer="encoder.layers.{i}.",
+        prefixes=("roberta.", ""),
+        ignored=IGNORED,
+    ),
+    gguf_names=gguf_names(),
+    defaults={
+        "vocab_size": 250002,
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "max_position_embeddings": 8194,
+    },
+    harmless=HARMLESS,
+    models="jina-embeddings-v3 as transformers 5 writes it, adapters merged",
+)
