@@ -84,13 +84,13 @@ def native_rates(threads: int, report: Callable[[str], None]) -> Rates:
         for weight_format in FORMATS:
             if round_ == 0:
                 report(f"how fast weights of {weight_format.value} are multiplied by")
-            weight = _random_weight(weight_format, FEATURES_A_THREAD * threads)
+            weight = random_weight(weight_format, FEATURES_A_THREAD * threads)
             is_dense = weight_format is WeightFormat.DENSE
             kinds: tuple[Activations, ...] = ("int16",) if is_dense else ("mixed", "int16", "int8")
             for activations in kinds:
                 kernel = NativeKernel(weight_format, activations)
                 fastest = best[f"{activations}:{weight_format.value}"]
-                for rows, speed in _speeds(kernel, weight, torch.bfloat16).items():
+                for rows, speed in speeds_of(kernel, weight, torch.bfloat16).items():
                     fastest[rows] = max(speed, fastest.get(rows, 0.0))
     rates = {name: _as_rate(speeds) for name, speeds in best.items()}
     # Dense weights are multiplied as they are, whatever else is asked for.
@@ -102,10 +102,10 @@ def native_rates(threads: int, report: Callable[[str], None]) -> Rates:
 def thread_shares(threads: int, rates: Rates) -> ByRows:
     """Return what part of the rates of so many threads one of them makes while the others rest."""
     rate = rates[f"mixed:{SHARED_FORMAT.value}"]
-    weight = _random_weight(SHARED_FORMAT, FEATURES_A_THREAD)
+    weight = random_weight(SHARED_FORMAT, FEATURES_A_THREAD)
     kernel = NativeKernel(SHARED_FORMAT, "mixed")
     native.set_num_threads(1)
-    rounds = [_speeds(kernel, weight, torch.bfloat16) for _ in range(ROUNDS)]
+    rounds = [speeds_of(kernel, weight, torch.bfloat16) for _ in range(ROUNDS)]
     fastest = {rows: max(speeds[rows] for speeds in rounds) for rows in ROWS}
     # At most all of it, and at least its share of the threads: what is beyond was measured badly.
     return tuple(
@@ -138,7 +138,7 @@ def threads_meet(threads: int) -> ByRows:
 def torch_rate(dtype: torch.dtype, device: torch.device, threads: int) -> MultiplyRate:
     """Measure PyTorch's kernels, whose weights are dense, on a CPU or a GPU."""
     weight = torch.randn(FEATURES_A_THREAD * threads, WIDTH, device=device).to(dtype)
-    return _as_rate(_speeds(OneDnnKernel(dtype, device), weight, dtype))
+    return _as_rate(speeds_of(OneDnnKernel(dtype, device), weight, dtype))
 
 
 def native_reads(
@@ -170,7 +170,12 @@ def torch_reads(threads: int, sizes: Sequence[int]) -> tuple[tuple[int, float], 
     return tuple((size, size / seconds_of(buffer[: size // 4].sum)) for size in sizes)
 
 
-def _speeds(kernel: Kernel, weight: Tensor | QuantizedWeight, dtype: torch.dtype) -> Speeds:
+def speeds_of(
+    kernel: Kernel,
+    weight: Tensor | QuantizedWeight,
+    dtype: torch.dtype,
+    numbers: Sequence[int] = ROWS,
+) -> Speeds:
     """Measure one weight, over and over, with each number of rows."""
     features, width = weight.shape
     packed = [kernel.pack(weight)] * PASSES
@@ -178,23 +183,25 @@ def _speeds(kernel: Kernel, weight: Tensor | QuantizedWeight, dtype: torch.dtype
     called_s = 0.0 if device.type == "cuda" else _called_s(kernel, weight, dtype)
     speeds = {}
     # The most rows first: by then no thread sleeps, and each has found a core.
-    for rows in reversed(ROWS):
+    for rows in reversed(numbers):
         x = _random_rows(rows).to(device, dtype)
         taken_s = seconds_of(_pass(kernel, packed, x), budget_s=0.04, least=8)
         seconds = max(taken_s - PASSES * called_s, taken_s / 2)
         speeds[rows] = 2 * rows * features * width * PASSES / seconds
-    return {rows: speeds[rows] for rows in ROWS}
+    return {rows: speeds[rows] for rows in numbers}
 
 
 def _called_s(kernel: Kernel, like: Tensor | QuantizedWeight, dtype: torch.dtype) -> float:
     """Return the seconds of a product beside its arithmetic: of one that has next to none, by a
     weight that is stored alike."""
     weight_format = WeightFormat.DENSE if isinstance(like, Tensor) else like.format
-    weight = _random_weight(weight_format, FEW_FEATURES)
+    weight = random_weight(weight_format, FEW_FEATURES)
     if isinstance(weight, Tensor):
         weight = weight.to(dtype)
     x = _random_rows(1).to(dtype)
-    return seconds_of(_pass(kernel, [kernel.pack(weight)] * PASSES, x), 0.005) / PASSES
+    call = _pass(kernel, [kernel.pack(weight)] * PASSES, x)
+    # Too much would be taken off every rate: the least of some looks.
+    return min(seconds_of(call, 0.002) for _ in range(ROUNDS + 1)) / PASSES
 
 
 def _random_rows(rows: int) -> Tensor:
@@ -209,7 +216,7 @@ def _copies(
     kernel: NativeKernel, features: int, size: int, weight_format: WeightFormat = SHARED_FORMAT
 ) -> list[PackedBlocks]:
     """Return copies of a weight that are so many bytes together, one at least."""
-    first = kernel.pack(_random_weight(weight_format, features))
+    first = kernel.pack(random_weight(weight_format, features))
     count = max(1, size // first.data.nbytes)
     return [first, *(_at(first, first.data.clone()) for _ in range(count - 1))]
 
@@ -231,7 +238,7 @@ def _pass(kernel: Kernel, weights: Sequence[Any], x: Tensor) -> Callable[[], Non
     return multiply
 
 
-def _random_weight(weight_format: WeightFormat, features: int) -> Tensor | QuantizedWeight:
+def random_weight(weight_format: WeightFormat, features: int) -> Tensor | QuantizedWeight:
     if weight_format is WeightFormat.DENSE:
         return torch.randn(features, WIDTH).bfloat16()
     row_bytes = WIDTH // weight_format.block_size * weight_format.block_bytes
