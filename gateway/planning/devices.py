@@ -19,6 +19,7 @@ from backend.placement.device_profile import (
     DeviceProfile,
     MultiplyRate,
     ProfileError,
+    Serving,
     calibration_path,
     num_cores,
     processor_name,
@@ -49,15 +50,30 @@ PEER_SHARE = 0.75
 USUAL_LINK_GB_S = 16.0
 # A request's way through the gateway, and a token's, as in tests/bench/README.md.
 HOST_OVERHEAD_S, TOKEN_OVERHEAD_S = 2e-3, 60e-6
-# Of a thread of a processor that nobody measured: operations/s of 64 rows of int16, from
-# `python -m tests.bench.gemm`; and how much less fewer rows reach.
+# Of a thread of a processor that nobody measured: G operations/s of 64 rows of Q4_K as int16, mixed
+# and int8, and of dense rows as bf16. From `python -m tests.bench.level_rates`, 2026-11-29, an AMD
+# EPYC (Zen 4, family 25, model 17) with each level forced. It has no AMX and no AVX-VNNI: of these
+# int16 is of products of 2026-11-28 on Intel's, the others are what the nearest level makes of it.
 _LEVEL_RATES = {
-    "amx": 147e9, "avx512_bf16": 147e9, "avx512_vnni": 140e9, "avx512": 107e9, "avx_vnni": 80e9,
-    "avx2": 61e9, "portable": 4e9,
-}  # fmt: skip
-_LEVEL_ROWS = ((1, 0.4), (4, 0.6), (16, 0.8), (64, 1.0))
+    "amx": (147, 180, 220, 220),
+    "avx512_bf16": (155, 187, 234, 232),
+    "avx512_vnni": (154, 187, 234, 110),
+    "avx512": (131, 167, 204, 110),
+    "avx_vnni": (80, 110, 134, 78),
+    "avx2": (103, 146, 178, 102),
+    "portable": (6, 3, 4, 1),
+}
+_ARITHMETICS = ("int16", "mixed", "int8", "bf16")
+# How much less fewer rows reach, alike at all levels: dense weights take more room than a row pays.
+_LEVEL_ROWS = ((1, 0.67), (4, 0.9), (16, 0.95), (64, 1.0))
+_DENSE_ROWS = ((1, 0.3), (4, 1.0))
 _TORCH_RATE = 60e9
-_THREAD_READ = 12e9
+# What else `unisono calibrate` found on the same machine and day with two threads, avx512_bf16; of
+# one where it is a rate. Attention of other levels is slower: of Intel's at avx512 40 G.
+_THREAD_READ = 14e9
+_ATTENTION_RATE = {"avx512_bf16": 140e9, "amx": 140e9}
+_USUAL_ATTENTION_RATE = 40e9
+_MEETINGS = ((1, 5e-6), (4, 7e-6), (16, 14e-6), (64, 25e-6), (256, 62e-6))
 
 # Not more digits than numbers have that mean something, and that Python reads.
 _COUNT = re.compile(r"(?:(\d{1,18})\s*[x*]\s*)?(.+)", re.IGNORECASE)
@@ -253,14 +269,11 @@ def _shipped_cpu(level: str, memory_bytes: int) -> DeviceProfile:
         rate = MultiplyRate(_TORCH_RATE * threads, _LEVEL_ROWS)
         rates = {"bf16": rate, "fp32": rate}
     else:
-        peak = _LEVEL_RATES[level] * threads
-        packed = MultiplyRate(peak, _LEVEL_ROWS)
-        # int8 makes 1.4 times what int16 does, mixed less; dense weights are multiplied as bf16.
         rates = {
-            "int16": packed,
-            "mixed": MultiplyRate(1.2 * peak, _LEVEL_ROWS),
-            "int8": MultiplyRate(1.4 * peak, _LEVEL_ROWS),
-            "bf16": MultiplyRate(0.6 * peak, _LEVEL_ROWS),
+            name: MultiplyRate(
+                GIGA * rate * threads, _DENSE_ROWS if name == "bf16" else _LEVEL_ROWS
+            )
+            for name, rate in zip(_ARITHMETICS, _LEVEL_RATES[level], strict=True)
         }
     return DeviceProfile(
         name=f"{processor_name()}, {threads} cores, {level}",
@@ -269,14 +282,20 @@ def _shipped_cpu(level: str, memory_bytes: int) -> DeviceProfile:
         read_bandwidth=_THREAD_READ * threads,
         multiply=rates,
         attention_bandwidth=0.7 * _THREAD_READ * threads,
-        attention_rate=40e9 * threads,
+        attention_rate=_ATTENTION_RATE.get(level, _USUAL_ATTENTION_RATE) * threads,
         link_bandwidth=2e9,
-        link_latency_s=60e-6,
-        step_overhead_s=400e-6,
-        layer_overhead_s=40e-6,
-        token_overhead_s=TOKEN_OVERHEAD_S,
-        host_overhead_s=HOST_OVERHEAD_S,
+        link_latency_s=40e-6,
+        step_overhead_s=290e-6,
+        layer_overhead_s=6e-6 if level != "torch" else 40e-6,
+        prompt_layer_overhead_s=40e-6,
+        token_overhead_s=8e-6,
+        element_overhead_s=6e-9 / threads,
+        host_overhead_s=5e-3,
         threads=threads,
+        meetings=_MEETINGS,
+        beside_free_core=Serving(300e-6),
+        on_all_cores=Serving(290e-6, 36e-6),
+        on_each_core=Serving(250e-6, 100e-6),
         source=f"shipped figures for level {level}; unisono calibrate measures this machine",
     )
 

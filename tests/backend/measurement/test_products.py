@@ -14,7 +14,7 @@ needs_kernels = pytest.mark.skipif(native.kernels is None, reason="the kernels a
 @pytest.mark.parametrize("weight_format", [WeightFormat.Q4_1, WeightFormat.DENSE])
 def test_weight_elsewhere_is_the_same_weight(weight_format: WeightFormat) -> None:
     kernel = NativeKernel(weight_format, "int8")
-    packed = kernel.pack(products._random_weight(weight_format, 64))
+    packed = kernel.pack(products.random_weight(weight_format, 64))
     x = torch.randn(3, products.WIDTH).bfloat16()
     elsewhere = products._at(packed, packed.data.clone())
     assert torch.equal(kernel.apply(x, packed, None), kernel.apply(x, elsewhere, None))
@@ -33,8 +33,8 @@ def test_rate_has_each_number_of_rows_and_its_best_is_the_peak(
     monkeypatch.setattr(products, "seconds_of", lambda work, *budget, **limits: 0.5)
     monkeypatch.setattr(products, "_called_s", lambda *of: 1 / 16)
     kernel = NativeKernel(WeightFormat.Q4_1, "int16")
-    weight = products._random_weight(WeightFormat.Q4_1, 64)
-    rate = products._as_rate(products._speeds(kernel, weight, torch.bfloat16))
+    weight = products.random_weight(WeightFormat.Q4_1, 64)
+    rate = products._as_rate(products.speeds_of(kernel, weight, torch.bfloat16))
     most = products.ROWS[-1]
     assert [rows for rows, _ in rate.by_rows] == [*products.ROWS]
     operations = 2 * most * 64 * products.WIDTH * products.PASSES
@@ -58,7 +58,7 @@ def test_meeting_is_what_a_small_product_takes_beyond_its_share(
 @needs_kernels
 def test_thread_alone_makes_its_share_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
     speeds = {rows: 3e9 if rows < 8 else 1e9 for rows in products.ROWS}
-    monkeypatch.setattr(products, "_speeds", lambda *of: speeds)
+    monkeypatch.setattr(products, "speeds_of", lambda *of: speeds)
     monkeypatch.setattr(native, "set_num_threads", lambda count: None)
     shares = products.thread_shares(2, {"mixed:q4_1": MultiplyRate(4e9)})
     assert shares == tuple((rows, 0.75 if rows < 8 else 0.5) for rows in products.ROWS)
