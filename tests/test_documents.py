@@ -58,19 +58,24 @@ def exists(name: str) -> bool:
     return name in house() or name in endings() or f"{name}.py" in house()
 
 
+@cache
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
 def is_module_or_member(dotted: str) -> bool:
     """Whether a dotted name is a module of ours, or one of the names in one."""
     parts = dotted.split(".")
     for end in range(len(parts), 0, -1):
         base = "/".join(parts[:end])
         if f"{base}.py" in house():
-            text = (ROOT / f"{base}.py").read_text()
+            text = text_of(f"{base}.py")
             return end == len(parts) or re.search(rf"\b{parts[end]}\b", text) is not None
         if end > 1 and base in house():
             # A package: the rest must be a name in its __init__, the extension, or nothing.
             init = ROOT / base / "__init__.py"
             rest = parts[end:]
-            known = init.read_text() if init.is_file() else ""
+            known = text_of(str(init.relative_to(ROOT))) if init.is_file() else ""
             return not rest or rest[0] in known
     return False
 

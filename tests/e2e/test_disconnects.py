@@ -30,7 +30,7 @@ VOCABULARY = 320
 MAX_TOKENS = 12_000
 # Fewer than the lead runs at once (128), more than it can run without batching.
 NUM_CLIENTS = 24
-FREED_SECONDS = 1.5
+FREED_SECONDS = 4.0
 SOAK_SECONDS = 300.0
 # A request takes some 200 KB while it lives; a leak of a tenth of that would show after 1,000.
 # 60 and 1,000 disconnects were measured to leave less than 3 MB.

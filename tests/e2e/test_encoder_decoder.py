@@ -20,6 +20,8 @@ from tests.e2e.server import Server, wait_until
 
 pytestmark = pytest.mark.e2e
 
+# Of streams that a kill is to hit: a step takes so little that they could be over before.
+SLOW_SEED, NUM_TOKENS = 3, 120
 PROMPTS = ["translate a b c", "summarize: the quick brown fox", "x", "one two three four five " * 3]
 
 
@@ -32,8 +34,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyT5:
 
 @pytest.fixture(scope="module")
 def server(tiny: TinyT5) -> Iterator[Server]:
-    flags = ("--dtype", "float32", "--exact", "--tp", "2", "--kv-cache-bytes", "2000000")
-    with Server(tiny.path, *flags, "--restart-window-s", "1") as server:
+    flags = ["--dtype", "float32", "--exact", "--tp", "2", "--kv-cache-bytes", "2000000"]
+    flags += ["--restart-window-s", "1", "--test-faults", f"slow:seed={SLOW_SEED}"]
+    with Server(tiny.path, *flags) as server:
         yield server
 
 
@@ -106,8 +109,8 @@ def test_streams_add_up_and_leave_nothing(server: Server, client: openai.OpenAI)
 def test_killed_rank_costs_a_pause(server: Server) -> None:
     """The encoder runs again, and the decoder goes on behind what it had written."""
     bodies: list[dict[str, Any]] = [
-        {"model": "tiny-t5", "prompt": prompt, "max_tokens": 300, "temperature": 0.8, "seed": 3,
-         "ignore_eos": True, "return_token_ids": True, "stream": True}
+        {"model": "tiny-t5", "prompt": prompt, "max_tokens": NUM_TOKENS, "temperature": 0.8,
+         "seed": SLOW_SEED, "ignore_eos": True, "return_token_ids": True, "stream": True}
         for prompt in PROMPTS
     ]  # fmt: skip
     have_begun = threading.Barrier(len(bodies) + 1)
@@ -122,13 +125,13 @@ def test_killed_rank_costs_a_pause(server: Server) -> None:
                     have_begun.wait(60)
         return ids
 
-    undisturbed = [ask(body, False) for body in bodies]
     with ThreadPoolExecutor(len(bodies)) as threads:
+        undisturbed = list(threads.map(lambda body: ask(body, False), bodies))
         answers = [threads.submit(ask, body, True) for body in bodies]
         have_begun.wait(60)
         os.kill(server.processes["unisono: rank 0.1"], signal.SIGKILL)
         found = [answer.result(120) for answer in answers]
-    assert [len(ids) for ids in found] == [300] * len(bodies)
+    assert [len(ids) for ids in found] == [NUM_TOKENS] * len(bodies)
     assert found == undisturbed
 
 

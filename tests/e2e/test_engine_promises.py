@@ -114,7 +114,7 @@ def test_repeated_prompt_is_not_computed_again(tiny_server: Server) -> None:
 def test_long_prompt_shares_the_steps_of_a_stream(tiny_server: Server) -> None:
     """It comes in chunks, and the stream gets a token in the step of each."""
     work = Work(tiny_server)
-    num_prompt, num_tokens = 4000, 800
+    num_prompt, num_tokens = 4000, 2400
     _, during = beside_a_stream(tiny_server, "tiny", tiny_ids(num_prompt), num_tokens)
     assert len(during) >= num_prompt // CPU_TOKEN_BUDGET - 1
     steps, prompt_tokens = work.until(num_tokens + 1)

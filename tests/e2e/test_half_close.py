@@ -52,4 +52,4 @@ def test_client_that_half_closed_and_left_frees_blocks(tiny_server: Server, stre
         if stream:
             sock.recv(1)
         wait_until(lambda: not is_idle(tiny_server.url), 20, "it runs")
-    wait_until(lambda: is_idle(tiny_server.url), 1.5, "its blocks are free")
+    wait_until(lambda: is_idle(tiny_server.url), 4.0, "its blocks are free")

@@ -20,9 +20,9 @@ from gateway.hub import default_model
 from gateway.requests.conversation import encode_conversation
 from gateway.sandbox.chat_templates import ChatTemplates
 from gateway.schema.chat import ChatRequest
-from gateway.text.tokenizer import Tokenizer
 from gateway.text.vocab.gguf import vocabulary_from_metadata
 from tests.bench.peers.llama_cpp import LLAMA_CPP_PYTHON
+from tests.gateway.text.default_tokenizer import smollm
 from tests.suites.environment import sources
 
 pytestmark = pytest.mark.slow
@@ -64,11 +64,6 @@ WITH_CALLS = (
     [*said(u="Weather?"), call(ARGUMENTS), RESULT],
     [*said(u="Weather?"), call(ARGUMENTS), RESULT, *said(a="Rain.", u="ok")],
 )
-
-
-@cache
-def smollm() -> Tokenizer:
-    return Tokenizer.load(default_model())
 
 
 @cache

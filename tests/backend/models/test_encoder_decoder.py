@@ -10,6 +10,7 @@ import torch
 from backend.config.errors import ModelError
 from backend.distributed.tensor_parallel import TensorParallel
 from backend.engine.engine import Engine, build_engine
+from backend.native import absence, kernels
 from backend.scheduler.sequence import Sequence
 from backend.settings import EngineSettings
 from backend.wire.control import Budget
@@ -147,6 +148,7 @@ def test_seeded_answers_of_exact_mode_do_not_depend_on_the_batch(flan: TinyT5) -
     assert len({tuple(ids) for ids in alone.values()}) == 6
 
 
+@pytest.mark.skipif(kernels is None, reason=absence)
 def test_bfloat16_is_multiplied_by_our_kernels(flan: TinyT5) -> None:
     inputs, decoder_ids = input_of(21), [0, *input_of(9)]
     engine = engine_of(flan.path, dtype="bfloat16")

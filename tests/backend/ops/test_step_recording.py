@@ -79,6 +79,7 @@ def test_sum_of_ranks_is_noted_in_its_place() -> None:
     assert "sum" in recording.obstacle
 
 
+@pytest.mark.numerics
 def test_recording_loads_no_compiler() -> None:
     """A rank took 150 MB and some seconds more: PyTorch imported its compiler to keep it out."""
     code = (

@@ -41,6 +41,9 @@ from tests.backend.quantized_layouts import (
 from tests.backend.tp_ranks import run_ranks
 
 
+@pytest.mark.pairwise(
+    unless=lambda quantization, dtype: quantization.startswith("int") and dtype != "bfloat16"
+)
 @pytest.mark.parametrize("kernels", ["auto", "torch"])
 @pytest.mark.parametrize("quantization", ["auto", "int4", "int8", "none"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])

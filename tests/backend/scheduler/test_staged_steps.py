@@ -72,7 +72,7 @@ class StagedMachine(AheadMachine):
 
 
 TestStagedMachine = StagedMachine.TestCase
-TestStagedMachine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestStagedMachine.settings = settings(stateful_step_count=25)
 
 
 def test_decodes_are_shared_out_over_the_stages() -> None:

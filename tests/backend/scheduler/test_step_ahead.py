@@ -93,7 +93,7 @@ class AheadMachine(SchedulerMachine):
 
 
 TestAheadMachine = AheadMachine.TestCase
-TestAheadMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestAheadMachine.settings = settings(stateful_step_count=30)
 
 
 def start(scheduler: Scheduler, *sequences: Sequence) -> StepPlan:

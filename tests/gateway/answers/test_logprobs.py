@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.wire.messages import SeqOutput, TokenLogprobs
@@ -86,7 +86,6 @@ async def test_echo_with_logprobs_scores_the_prompt(
     st.lists(st.text("abé", min_size=1, max_size=3), max_size=2),
     st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
 async def test_logprobs_and_ids_of_a_stream_are_those_of_the_whole(
     tokens: bytes, stop: list[str], keeps_stop: bool
 ) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import ASGIApp
 
@@ -352,7 +352,6 @@ async def test_scores_are_of_the_content(
 CUT = st.sampled_from([b"hi ", b"\n", CALL, b"<tool", b"<|x", "é".encode(), b"END", b"EN"])
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(CUT, max_size=5).map(b"".join), st.booleans(), st.booleans())
 async def test_streamed_and_whole_answers_are_the_same(
     text: bytes, has_tools: bool, has_scores: bool

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.app import create_app
@@ -175,7 +175,6 @@ async def test_cached_tokens_are_reported() -> None:
     assert exchange.json["usage"]["prompt_tokens_details"] == {"cached_tokens": 1}
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.one_of(st.binary(max_size=20), st.text("ab\né😀", max_size=10).map(str.encode)),
     st.lists(st.text("ab\né", min_size=1, max_size=3), max_size=4),

@@ -24,6 +24,7 @@ from gateway.text.chat_templates import load_chat_templates
 from gateway.text.tokenizer import Tokenizer
 from gateway.text.vocab.gguf import vocabulary_from_metadata
 from tests.gateway.sandbox.inline_helper import use_inline_helpers
+from tests.gateway.text.default_tokenizer import smollm
 
 # Everything that templates of models use: macros, namespaces, white space control, slices, tests,
 # filters, loop controls, {% generation %}, tools and their calls.
@@ -77,11 +78,6 @@ CONVERSATIONS: list[list[dict[str, Any]]] = [
         {"role": "tool", "content": "rain", "tool_call_id": "call_1"},
     ],
 ]
-
-
-@cache
-def smollm() -> Tokenizer:
-    return Tokenizer.load(default_model())
 
 
 @cache

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
-from gateway.hub import default_model
 from gateway.text.detokenizer import PieceDetokenizer, WindowDetokenizer
 from gateway.text.tokenizer import Tokenizer
 from gateway.text.vocab.gguf import vocabulary_from_metadata
@@ -18,15 +17,11 @@ from gateway.text.vocab.pieces import Piece
 from gateway.text.vocab.vocabulary import Vocabulary
 from tests.gateway.characters import REPRESENTABLE
 from tests.gateway.gguf_files import sentencepiece_pairs
+from tests.gateway.text.default_tokenizer import smollm
 
 BROKEN = "\ufffd"
 HARD_CHARACTERS = ("é e\u0301 中 हिन्दी ภาษา 😀 👍🏽 👩‍👩‍👧‍👦 🇫🇷 ❤️ \U0010ffff " + BROKEN).split()
 TEXTS = st.lists(st.sampled_from(HARD_CHARACTERS) | st.text(REPRESENTABLE, max_size=8)).map("".join)
-
-
-@cache
-def byte_level() -> Tokenizer:
-    return Tokenizer.load(default_model())
 
 
 @cache
@@ -56,7 +51,7 @@ def streamed(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
     return [*map(detokenizer.push, ids), detokenizer.flush()]
 
 
-every_kind = pytest.mark.parametrize("load", [byte_level, sentencepiece, without_table])
+every_kind = pytest.mark.parametrize("load", [smollm, sentencepiece, without_table])
 
 
 @every_kind
@@ -126,23 +121,23 @@ def test_continuation_keeps_the_space_that_a_beginning_lacks() -> None:
 
 
 def test_continuation_ends_the_character_that_the_prompt_began() -> None:
-    *prompt_ids, last = byte_level().encode("Hello 😀")
-    detokenizer = byte_level().detokenizer(prompt_ids)
+    *prompt_ids, last = smollm().encode("Hello 😀")
+    detokenizer = smollm().detokenizer(prompt_ids)
     assert detokenizer.push(last) + detokenizer.flush() == "😀"
 
 
 @settings(deadline=None)
 @given(ids=st.lists(st.integers(0, 49151)), num_prompt=st.integers(0, 20))
 def test_continuation_is_the_end_of_the_whole_text(ids: list[int], num_prompt: int) -> None:
-    detokenizer = byte_level().detokenizer(ids[:num_prompt])
+    detokenizer = smollm().detokenizer(ids[:num_prompt])
     continuation = "".join([*map(detokenizer.push, ids[num_prompt:]), detokenizer.flush()])
-    assert byte_level().decode(ids).endswith(continuation)
+    assert smollm().decode(ids).endswith(continuation)
 
 
 def test_special_tokens_are_shown_only_when_asked_for() -> None:
     im_end = 2
-    assert byte_level().detokenizer().push(im_end) == ""
-    assert byte_level().detokenizer(skip_special_tokens=False).push(im_end) == "<|im_end|>"
+    assert smollm().detokenizer().push(im_end) == ""
+    assert smollm().detokenizer(skip_special_tokens=False).push(im_end) == "<|im_end|>"
 
 
 def test_decoder_that_joins_words_gets_its_spaces_right() -> None:
@@ -166,5 +161,5 @@ def test_window_without_a_table_stays_short_on_broken_bytes() -> None:
 
 def test_some_special_tokens_may_be_shown_alone() -> None:
     im_start, im_end = 1, 2
-    detokenizer = byte_level().detokenizer(shown_ids=frozenset({im_end}))
+    detokenizer = smollm().detokenizer(shown_ids=frozenset({im_end}))
     assert (detokenizer.push(im_start), detokenizer.push(im_end)) == ("", "<|im_end|>")

@@ -7,12 +7,12 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.hub import default_model
 from gateway.text.known_parts import KnownParts
 from gateway.text.tokenizer import Tokenizer
 from gateway.text.vocab.gguf import vocabulary_from_metadata
 from tests.gateway.data.mixed_scripts import mixed_scripts
 from tests.gateway.data.vocabularies import by_kind
+from tests.gateway.text.default_tokenizer import smollm
 
 KINDS = ("default", "llama", "t5", "bert")
 
@@ -20,7 +20,7 @@ KINDS = ("default", "llama", "t5", "bert")
 @cache
 def tokenizer(kind: str) -> Tokenizer:
     if kind == "default":
-        return Tokenizer.load(default_model())
+        return smollm()
     return Tokenizer(vocabulary_from_metadata(by_kind(mixed_scripts()[:100])[kind]))
 
 

@@ -1,24 +1,17 @@
 """Names of special tokens in client text stay text, wherever that text ends up."""
 
-from functools import cache
-
 import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
-from gateway.hub import default_model
 from gateway.text.special_token_escaper import SpecialTokenEscaper
 from gateway.text.tokenizer import Tokenizer
+from tests.gateway.text.default_tokenizer import smollm
 
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 PIECES = st.sampled_from([IM_START, IM_END, "<|im_", "end|>", "<", "|>", "user", "\n", " a", "é"])
-
-
-@cache
-def smollm() -> Tokenizer:
-    return Tokenizer.load(default_model())
 
 
 def special_ids(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -19,13 +19,9 @@ from gateway.text.vocab.pretokenizers import PRE_TOKENIZERS
 from tests.gateway.characters import REPRESENTABLE
 from tests.gateway.data import vocabularies
 from tests.gateway.data.make_llama_cpp_ids import OWN_PATTERNS, RESULT, digest, without
+from tests.gateway.text.default_tokenizer import smollm
 
 ENDOFTEXT, IM_START, IM_END, REPONAME = 0, 1, 2, 4
-
-
-@cache
-def smollm() -> Tokenizer:
-    return Tokenizer.load(default_model())
 
 
 @cache

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from math import log
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.tuning.race import NOISES, Race
@@ -135,7 +135,6 @@ def test_unfinished_race_has_the_best_so_far() -> None:
     assert race.winner is not None and race.winner.name == "a"
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     speeds=st.lists(st.floats(50, 200), min_size=2, max_size=5),
     noise=st.floats(0, 0.1),
@@ -160,7 +159,6 @@ def test_winner_never_measured_worse_beyond_noise(
         assert behind <= NOISES * race._noise_so_far().spread / len(pairs) ** 0.5 + 1e-9
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.permutations(["a", "b", "c"]), st.integers(0, 1 << 30))
 def test_clear_winner_wins_in_any_order(names: list[str], seed: int) -> None:
     rng = random.Random(seed)

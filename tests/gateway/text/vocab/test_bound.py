@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 
-from gateway.hub import default_model
-from gateway.text.tokenizer import Tokenizer
 from gateway.text.vocab.bound import TextBound, text_bound
 from gateway.text.vocab.gguf import vocabulary_from_metadata
 from tests.gateway.gguf_files import sentencepiece_pairs
+from tests.gateway.text.default_tokenizer import smollm
 
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 # Lost or not, of one to four bytes, composed by NFC or not, and what merges are made of.
@@ -34,13 +33,12 @@ def sentencepiece() -> tokenizers.Tokenizer:
     return vocabulary_from_metadata(pairs).backend
 
 
-@cache
-def smollm() -> tokenizers.Tokenizer:
-    return Tokenizer.load(default_model())._backend
+def default() -> tokenizers.Tokenizer:
+    return smollm()._backend
 
 
 BOUNDED: list[Callable[[], tokenizers.Tokenizer]] = [
-    smollm,
+    default,
     sentencepiece,
     byte_level,
     lambda: byte_level(normalizers.NFC()),
@@ -72,9 +70,9 @@ def test_bound_is_that_of_the_longest_token() -> None:
 
 
 def test_characters_that_the_default_model_drops_do_not_count() -> None:
-    bound = text_bound(smollm())
+    bound = text_bound(default())
     assert bound is not None and "\x04" in bound.lost
-    assert bound.min_num_tokens("\x04" * 10_000) == len(smollm().encode("\x04" * 10_000)) == 0
+    assert bound.min_num_tokens("\x04" * 10_000) == len(default().encode("\x04" * 10_000)) == 0
 
 
 def stripping() -> tokenizers.Tokenizer:
