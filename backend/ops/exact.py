@@ -49,7 +49,7 @@ class _Plan:
 
 
 class ExactOps(TokenwiseOps, RoutingOps, StateOps):
-    """See `Ops` for shapes. What treats each token by itself is as on any CPU, a token at a time."""
+    """See `Ops` for shapes. What treats each token by itself is CPU ops of a token at a time."""
 
     name = CpuOps.name
 
