@@ -138,7 +138,8 @@ def _by_token(run: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """Return what `run` makes of each token alone, [T, ..]."""
     if len(inputs[0]) <= 1:
         return run(*inputs)
-    return torch.cat([run(*rows) for rows in zip(*(x.split(1) for x in inputs), strict=True)])
+    tokens = zip(*(torch.split(x, 1) for x in inputs), strict=True)
+    return torch.cat([run(*rows) for rows in tokens])
 
 
 def _attend(
