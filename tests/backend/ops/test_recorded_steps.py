@@ -98,6 +98,26 @@ RECORDED = {
     "nemotron_h": _longer(LONG_MAMBAS["nemotron_h"]),
     "lfm2": _longer(LONG["lfm2"]),
     "olmo2": FamilyCase("Olmo2ForCausalLM", _PLAIN, is_whole=True),
+    # A window in three layers of four.
+    "olmo3": FamilyCase(
+        "Olmo3ForCausalLM",
+        _PLAIN | {"num_hidden_layers": 4, "sliding_window": 41},
+        is_whole=True,
+    ),
+    "minimax_m2": FamilyCase(
+        "MiniMaxM2ForCausalLM",
+        _PLAIN
+        | {
+            "num_local_experts": 6,
+            "num_experts_per_tok": 3,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 5e6,
+                "partial_rotary_factor": 0.5,
+            },
+        },
+        is_whole=True,
+    ),
     "olmoe": FamilyCase(
         "OlmoeForCausalLM",
         _PLAIN | {"num_experts": 6, "num_experts_per_tok": 3},
