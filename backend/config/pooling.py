@@ -34,6 +34,7 @@ class Pooling(msgspec.Struct, frozen=True):
     is_normalized, the vector is divided by its length.
     rerank: of an encoder's first token its classifier, or of a decoder's last one the logit of
     answer_ids[0] less that of answer_ids[1] ("yes" and "no"); then the sigmoid, unless is_raw.
+    skipped_id: the last token is the last that is not this one, or the first.
     """
 
     task: Literal["embed", "rerank"]
@@ -42,6 +43,7 @@ class Pooling(msgspec.Struct, frozen=True):
     is_normalized: bool = False
     answer_ids: tuple[int, ...] = ()
     is_raw: bool = False
+    skipped_id: int | None = None
 
     @property
     def takes_one_token(self) -> bool:

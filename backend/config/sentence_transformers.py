@@ -167,7 +167,13 @@ def _reranker(
     directory: Path, config: ModelConfig, fields: Mapping[str, Any], modules: list[_Module]
 ) -> Pooling:
     if classifier := config.spec.classifier:
-        return Pooling("rerank", (classifier.of,), is_raw=_is_raw(directory, fields))
+        skipped = fields.get("pad_token_id") if classifier.of == "lasttoken" else None
+        return Pooling(
+            "rerank",
+            (classifier.of,),
+            is_raw=_is_raw(directory, fields),
+            skipped_id=skipped if isinstance(skipped, int) else None,
+        )
     for module in modules:
         if _kind(module) == "LogitScore":
             scored = read_json(_config_of(directory, module), _LogitFile)

@@ -115,6 +115,7 @@ class _TextEncoder:
         self._tokenizer: Tokenizer = service.tokenizer
         self._vocab_size = service.vocab_size
         self._has_segments = service.has_segments
+        self._skipped_id = service.pooling.skipped_id if service.pooling else None
         self._param = param
         self._limit = ContextLength(service.pool).num_tokens
         keep = request.truncate_prompt_tokens
@@ -165,8 +166,13 @@ class _TextEncoder:
             self._check_length(index, least, "at least ")
 
     def _checked(self, index: int, token_ids: list[int]) -> list[int]:
-        self._check_length(index, len(token_ids))
-        return token_ids
+        end = len(token_ids)
+        if self._skipped_id is not None:
+            # What stands behind the token that counts changes nothing of it.
+            while end > 1 and token_ids[end - 1] == self._skipped_id:
+                end -= 1
+        self._check_length(index, end)
+        return token_ids[:end]
 
     def _check_length(self, index: int, num_tokens: int, least: str = "") -> None:
         if num_tokens > self._limit:

@@ -136,6 +136,14 @@ def test_cross_encoder_s_activation(tmp_path: Path, fields: dict[str, Any], is_r
     assert pooling_of(tmp_path) == Pooling("rerank", ("cls",), is_raw=is_raw)
 
 
+@pytest.mark.parametrize(("name", "skipped"), [("qwen3", 5), ("bert", None)])
+def test_decoder_s_classifier_skips_padding(tmp_path: Path, name: str, skipped: int | None) -> None:
+    """As transformers 5.23 does, whatever its mask of attention shows."""
+    write_model(tmp_path, CROSS_ENCODERS[name])
+    edit(tmp_path / "config.json", pad_token_id=5)
+    assert pooling_of(tmp_path).skipped_id == skipped
+
+
 def test_newer_cross_encoders_tell_the_activation_elsewhere(tmp_path: Path) -> None:
     write_model(tmp_path, CROSS_ENCODERS["bert"])
     name = "torch.nn.modules.linear.Identity"

@@ -50,6 +50,14 @@ async def test_documents_are_sent_back_as_each_form_has_it(
     assert ("document" in exchange.json["results"][0]) == has_documents
 
 
+@pytest.mark.parametrize(("document", "kept"), [("abb", b"a"), ("aba", b"aba")])
+async def test_what_a_classifier_skips_at_an_end_is_left_out(document: str, kept: bytes) -> None:
+    pool = FakePool(vector_of=score_of)
+    pooling = Pooling("rerank", ("lasttoken",), skipped_id=ord("b"))
+    await rerank(pool, query="qb", documents=[document], pooling=pooling).finished()
+    assert pool.submitted[0].prompt_ids == [BOS, *b"qb", EOS, *kept]
+
+
 @pytest.mark.parametrize("has_segments", [True, False])
 async def test_pair_is_in_the_model_s_form(has_segments: bool) -> None:
     pool = FakePool(vector_of=score_of)
