@@ -68,13 +68,25 @@ def read_rope(
     return Rope(dim, base, _scaling(kind, parameters, fields), _attention_factor(kind, parameters))
 
 
-def rotary_dim(fields: Fields, head_dim: int, default: float = 1.0) -> int:
-    """Return how many numbers of a head turn."""
+def rotary_dim(fields: Fields, head_dim: int, default: float | None = None) -> int:
+    """Return how many numbers of a head turn. Raises ModelError.
+
+    default: the share of them, where the file does not say. None: the family's class of
+    transformers turns whole heads and does not look at the share; vLLM turns what it says.
+    """
     if fields.kind == "gguf":
-        return fields.integer("rope.dimension_count", int(head_dim * default))
-    share = rope_parameters(fields).get("partial_rotary_factor")
-    outer = fields.number("partial_rotary_factor", default)
-    return int(head_dim * (outer if share is None else _number("partial_rotary_factor", share)))
+        return fields.integer("rope.dimension_count", int(head_dim * (default or 1.0)))
+    parameters = rope_parameters(fields)
+    outer = fields.number("partial_rotary_factor", default or 1.0)
+    share = _number("partial_rotary_factor", parameters.get("partial_rotary_factor", outer))
+    if _kind(parameters) == "proportional":
+        return head_dim  # the share is of frequencies
+    if default is None and share != 1:
+        raise ModelError(
+            f"partial_rotary_factor is {share:g}: transformers' class turns whole heads all the"
+            " same, so it is\nnot known what is meant; remove it if whole heads turn"
+        )
+    return int(head_dim * share)
 
 
 def context_length(fields: Fields) -> int:

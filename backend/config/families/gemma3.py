@@ -97,7 +97,8 @@ def _ropes(fields: Fields) -> dict[str, Rope]:
     for kind in theta:
         own = {"rope_theta": theta[kind]} | (parameters.get(kind) or {}) | older[kind]
         of_kind = {"rope_parameters": own, "max_position_embeddings": length}
-        ropes[kind] = read_rope(Fields("huggingface", of_kind, {}), dim)
+        found = Fields("huggingface", of_kind, {})
+        ropes[kind] = read_rope(found, rotary_dim(found, dim))
     return ropes
 
 

@@ -143,7 +143,7 @@ def test_custom_code_is_neither_run_nor_in_the_way(model: Path) -> None:
         ({"quantization_config": {"quant_method": "hqq"}}, "quant_method 'hqq' is not supported"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
         ({"rope_parameters": {"rope_type": "mrope"}}, "rope scaling 'mrope' is not supported"),
-        ({"partial_rotary_factor": 2}, "16 of a head's 8 dimensions cannot be rotated"),
+        ({"partial_rotary_factor": 0.5}, "0.5: transformers' class turns whole heads"),
         ({"partial_rotary_factor": "half"}, "partial_rotary_factor is 'half', not a number"),
         ({"query_pre_attn_scalar": 8}, "query_pre_attn_scalar is not known for llama models"),
         ({"hidden_size": "64"}, "hidden_size is '64', not an integer"),

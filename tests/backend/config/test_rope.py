@@ -55,7 +55,7 @@ def fields_of(**values: Any) -> Fields:
 
 
 def rope_of(fields: Fields) -> Rope:
-    return read_rope(fields, rotary_dim(fields, HEAD_DIM))
+    return read_rope(fields, rotary_dim(fields, HEAD_DIM, 1.0))
 
 
 def reference(length: int | None = None, **values: Any) -> tuple[list[float], float]:
@@ -120,6 +120,16 @@ def test_original_context_beside_the_parameters_wins() -> None:
     assert rope.scaling and rope.scaling.original_max_position_embeddings == 512
     expected = reference(rope_scaling=dict(scaling), **{ORIGINAL: 512})[0]
     assert rope.inv_freq(4096) == pytest.approx(expected, rel=1e-6)
+
+
+def test_share_of_proportional_is_of_frequencies() -> None:
+    """The head turns as a whole; it was taken for a part, and a share of that stood still."""
+    parameters = {"rope_type": "proportional", "partial_rotary_factor": 0.25}
+    fields = fields_of(rope_parameters=dict(parameters))
+    assert rotary_dim(fields, HEAD_DIM) == HEAD_DIM
+    inv_freq = rope_of(fields).inv_freq(4096)
+    assert inv_freq == pytest.approx(reference(rope_parameters=dict(parameters))[0], rel=1e-6)
+    assert sum(freq > 0 for freq in inv_freq) == HEAD_DIM // 8
 
 
 def test_parameters_by_layer_type_are_told_apart() -> None:

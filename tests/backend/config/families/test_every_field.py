@@ -1,10 +1,13 @@
 """A config.json may say whatever its configuration class of transformers has, in its default."""
 
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backend.config.architectures import HF_ARCHITECTURES, load_family
+from backend.config.errors import ModelError
 from tests.backend.config.families.family_config import config_of
 
 # Of encoders one configuration is that of many classes; their own tests hold them.
@@ -28,6 +31,31 @@ def test_defaults_of_every_field_are_known(architecture: str) -> None:
         values |= {"n_routed_experts": 128, "num_experts_per_tok": 6}  # null by default
     config = config_of(family, values)
     assert config.hidden_size == next(values[n] for n in WIDTHS if n in values)
+
+
+@pytest.mark.parametrize("architecture", DECODERS)
+def test_share_that_a_class_ignores_is_refused(architecture: str) -> None:
+    """Heads turned in part where transformers turns them whole, without a word."""
+    values = {"architectures": [architecture]} | default_fields(architecture)
+    values |= {"position_embedding_type": "rope"} if "position_embedding_type" in values else {}
+    if "rope_parameters" not in values or reads_share(architecture):
+        pytest.skip("its heads do not turn, or in part")
+    parameters = values["rope_parameters"]
+    nested = [part for part in parameters.values() if isinstance(part, dict)]
+    for part in nested or [parameters]:
+        part["partial_rotary_factor"] = 0.75
+    with pytest.raises(ModelError, match=r"partial_rotary_factor (is )?0\.75"):
+        config_of(load_family(HF_ARCHITECTURES[architecture]), values)
+
+
+def reads_share(architecture: str) -> bool:
+    """Whether transformers' code of a class reads which share of a head turns."""
+    import transformers
+
+    module = getattr(transformers, architecture).__module__
+    spec = importlib.util.find_spec(module)
+    assert spec and spec.origin
+    return "partial_rotary_factor" in Path(spec.origin).read_text()
 
 
 def default_fields(architecture: str) -> dict[str, Any]:

@@ -43,6 +43,8 @@ def test_original_context_beside_the_parameters_wins() -> None:
 def test_part_of_a_head_turns() -> None:
     assert rope_of(partial_rotary_factor=0.75).dim == 12
     assert rope_of().dim == 16
+    with pytest.raises(ModelError, match="32 of a head's 16 dimensions cannot be rotated"):
+        rope_of(partial_rotary_factor=2)
 
 
 def test_window_of_gguf_files_counts_unless_it_is_0() -> None:
