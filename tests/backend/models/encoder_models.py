@@ -108,7 +108,7 @@ def engine_of(model: Path, tp: TensorParallel | None = None, **settings: Any) ->
 def scheduler_of(engine: Engine, budget: int = 64) -> PoolingScheduler:
     """Return what schedules an engine's steps, of `budget` tokens at most."""
     return PoolingScheduler(
-        BlockPool(engine.num_blocks, 4),
+        BlockPool(engine.num_blocks, engine.runner._kv_cache.block_size),
         max_num_seqs=8,
         max_num_batched_tokens=budget,
         max_model_len=engine.max_model_len,

@@ -1,6 +1,7 @@
 """Encoders against transformers' float32 forward, alone and in a batch, and on several ranks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from backend.config.errors import ModelError
 from backend.config.load import load_config
 from backend.distributed.tensor_parallel import TensorParallel
+from backend.native import absence, kernels
 from tests.backend.models.encoder_models import (
     CASES,
     CROSS_ENCODERS,
@@ -40,6 +42,18 @@ def test_means_of_a_batch_are_those_of_transformers(case: EncoderCase, tmp_path:
     expected = torch.stack([states_of(model, text).mean(0) for text in TEXTS])
     found = vectors_of(engine_of(tmp_path), TEXTS)
     assert np.abs(found - expected.numpy()).max() < TOLERANCE
+
+
+@pytest.mark.skipif(kernels is None, reason=absence)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_own_kernels_differ_by_what_bfloat16_rounds(case: EncoderCase, tmp_path: Path) -> None:
+    """As a server starts. Our kernel of norms took the float32 stream of BERT for bfloat16."""
+    model = write_model(tmp_path, replace(case, config=case.config | {"hidden_size": 96}))
+    expected = torch.stack([states_of(model, text).mean(0) for text in TEXTS]).numpy()
+    engine = engine_of(tmp_path, dtype="bfloat16", kernels="auto", block_size=16)
+    assert "PyTorch" not in engine.kernels
+    found = vectors_of(engine, TEXTS)
+    assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 0.03
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -91,6 +105,19 @@ def test_scores_are_the_sigmoid_of_the_logit(case: EncoderCase, tmp_path: Path) 
     found = vectors_of(engine_of(tmp_path), TEXTS)
     assert found.shape == (len(TEXTS), 1)
     assert np.abs(found[:, 0] - expected.numpy()).max() < TOLERANCE
+
+
+@pytest.mark.skipif(kernels is None, reason=absence)
+@pytest.mark.parametrize("case", CROSS_ENCODERS.values(), ids=CROSS_ENCODERS)
+def test_own_kernels_score_as_bfloat16_rounds(case: EncoderCase, tmp_path: Path) -> None:
+    heads_of_16 = {"hidden_size": 96, "head_dim": 16}
+    model = write_model(tmp_path, replace(case, config=case.config | heads_of_16))
+    with torch.inference_mode():
+        logits = [model(torch.tensor([text])).logits.item() for text in TEXTS]
+    engine = engine_of(tmp_path, dtype="bfloat16", kernels="auto", block_size=16)
+    assert "PyTorch" not in engine.kernels
+    found = vectors_of(engine, TEXTS)
+    assert np.abs(found[:, 0] - torch.sigmoid(torch.tensor(logits)).numpy()).max() < 0.02
 
 
 @pytest.mark.parametrize("name", ["bert", "nomic_bert"])
