@@ -89,13 +89,12 @@ class EncoderEmbedding:
         x = self._tokens(batch.input_ids).float()
         if self._positions is not None:
             x = x + self._positions.index_select(0, batch.positions + self._offset)
-        if self._types is None:
-            return self._norm.forward(x)[1]
-        if batch.token_types is None:
-            types = self._types[0].expand_as(x)
-        else:
-            types = self._types.index_select(0, batch.token_types)
-        return self._norm.forward(x, types)[1]
+        if self._types is not None:
+            if batch.token_types is None:
+                x = x + self._types[0]
+            else:
+                x = x + self._types.index_select(0, batch.token_types)
+        return self._norm.forward(x)[1]
 
 
 class EncoderLayer:

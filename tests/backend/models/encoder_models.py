@@ -22,7 +22,7 @@ VOCAB_SIZE = 96
 TEXTS = [[5, 6, 7, 8, 9], [10, 11, 12], list(range(4, 44)), [50], [20, 21, 22, 23, 24, 25, 26]]
 SIZES: dict[str, Any] = {
     "vocab_size": VOCAB_SIZE,
-    "hidden_size": 48,
+    "hidden_size": 96,
     "num_hidden_layers": 2,
     "num_attention_heads": 6,
     "intermediate_size": 96,
@@ -76,7 +76,7 @@ CROSS_ENCODERS = {
     # Decoders, by their last token.
     "qwen3": EncoderCase(
         "Qwen3ForSequenceClassification",
-        _IDS | {"num_labels": 1, "num_key_value_heads": 3, "head_dim": 8},
+        _IDS | {"num_labels": 1, "num_key_value_heads": 3, "head_dim": 16},
     ),
     "llama": EncoderCase("LlamaForSequenceClassification", _IDS | {"num_labels": 1}),
     "gpt2": EncoderCase("GPT2ForSequenceClassification", _IDS | {"num_labels": 1}),
