@@ -49,7 +49,7 @@ def test_means_at_bf16_are_turned_little(case: EncoderCase, tmp_path: Path) -> N
     """As servers compute by default, by our own kernels where the processor has them."""
     model = write_model(tmp_path, case)
     expected = torch.stack([states_of(model, text).mean(0) for text in TEXTS])
-    engine = engine_of(tmp_path, dtype="bfloat16", block_size=16)
+    engine = engine_of(tmp_path, dtype="bfloat16")
     found = torch.from_numpy(vectors_of(engine, TEXTS))
     assert torch.cosine_similarity(found, expected, dim=1).min() > LEAST_COSINE
 
