@@ -89,10 +89,11 @@ class EncoderEmbedding:
         x = self._tokens(batch.input_ids).float()
         if self._positions is not None:
             x = x + self._positions.index_select(0, batch.positions + self._offset)
-        if self._types is not None and batch.token_types is None:
-            x = x + self._types[0]
-        elif self._types is not None:
-            x = x + self._types.index_select(0, batch.token_types)
+        if self._types is not None:
+            if batch.token_types is None:
+                x = x + self._types[0]
+            else:
+                x = x + self._types.index_select(0, batch.token_types)
         return self._norm.forward(x)[1]
 
 

@@ -78,7 +78,7 @@ class _BlankCalls:
 
 
 class NativeOps(NativeGateOps, NativeExpertOps, NativeConvOps, NativeDeltaOps, NativeSsmOps):
-    """See `Ops` for shapes. Every tensor is bf16 and contiguous; layer norms take float32 as well.
+    """See `Ops` for shapes. Every tensor is bf16 and contiguous, but for encoders' float32 norms.
 
     A cache of int8, [blocks, 2, Hkv, block size, D + SCALE_BYTES], has keys and values in 8 bits,
     with one scale a token and head.
@@ -132,8 +132,7 @@ class NativeOps(NativeGateOps, NativeExpertOps, NativeConvOps, NativeDeltaOps, N
         bias: Tensor | None,
         eps: float,
     ) -> tuple[Tensor, Tensor]:
-        if x.dtype != torch.bfloat16:
-            # The stream of encoders and what a classifier reads are float32, their norms as well.
+        if x.dtype is torch.float32:
             return super().add_layer_norm(x, delta, weight, bias, eps)
         assert x.is_contiguous() and (delta is None or delta.is_contiguous())
         out = torch.empty_like(x)

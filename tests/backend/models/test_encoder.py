@@ -1,7 +1,6 @@
 """Encoders against transformers' float32 forward, alone and in a batch, and on several ranks."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import torch
 from backend.config.errors import ModelError
 from backend.config.load import load_config
 from backend.distributed.tensor_parallel import TensorParallel
-from backend.native import absence, kernels
 from tests.backend.models.encoder_models import (
     CASES,
     CROSS_ENCODERS,
@@ -27,6 +25,8 @@ from tests.backend.tp_ranks import run_ranks
 
 # Sums in another order; the states are of the size of 1.
 TOLERANCE = 1e-4
+# Of the tiny models below, whose random weights turn more than trained ones do.
+LEAST_COSINE = 0.999
 
 
 def states_of(model: Any, token_ids: list[int], **inputs: torch.Tensor) -> torch.Tensor:
@@ -44,16 +44,14 @@ def test_means_of_a_batch_are_those_of_transformers(case: EncoderCase, tmp_path:
     assert np.abs(found - expected.numpy()).max() < TOLERANCE
 
 
-@pytest.mark.skipif(kernels is None, reason=absence)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_own_kernels_differ_by_what_bfloat16_rounds(case: EncoderCase, tmp_path: Path) -> None:
-    """As a server starts. Our kernel of norms took the float32 stream of BERT for bfloat16."""
-    model = write_model(tmp_path, replace(case, config=case.config | {"hidden_size": 96}))
-    expected = torch.stack([states_of(model, text).mean(0) for text in TEXTS]).numpy()
-    engine = engine_of(tmp_path, dtype="bfloat16", kernels="auto", block_size=16)
-    assert "PyTorch" not in engine.kernels
-    found = vectors_of(engine, TEXTS)
-    assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 0.03
+def test_means_at_bf16_are_turned_little(case: EncoderCase, tmp_path: Path) -> None:
+    """As servers compute by default, by our own kernels where the processor has them."""
+    model = write_model(tmp_path, case)
+    expected = torch.stack([states_of(model, text).mean(0) for text in TEXTS])
+    engine = engine_of(tmp_path, dtype="bfloat16")
+    found = torch.from_numpy(vectors_of(engine, TEXTS))
+    assert torch.cosine_similarity(found, expected, dim=1).min() > LEAST_COSINE
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -107,16 +105,13 @@ def test_scores_are_the_sigmoid_of_the_logit(case: EncoderCase, tmp_path: Path) 
     assert np.abs(found[:, 0] - expected.numpy()).max() < TOLERANCE
 
 
-@pytest.mark.skipif(kernels is None, reason=absence)
 @pytest.mark.parametrize("case", CROSS_ENCODERS.values(), ids=CROSS_ENCODERS)
-def test_own_kernels_score_as_bfloat16_rounds(case: EncoderCase, tmp_path: Path) -> None:
-    heads_of_16 = {"hidden_size": 96, "head_dim": 16}
-    model = write_model(tmp_path, replace(case, config=case.config | heads_of_16))
+def test_scores_at_bf16_are_close(case: EncoderCase, tmp_path: Path) -> None:
+    """As servers compute by default: what a classifier reads is float32 all the same."""
+    model = write_model(tmp_path, case)
     with torch.inference_mode():
         logits = [model(torch.tensor([text])).logits.item() for text in TEXTS]
-    engine = engine_of(tmp_path, dtype="bfloat16", kernels="auto", block_size=16)
-    assert "PyTorch" not in engine.kernels
-    found = vectors_of(engine, TEXTS)
+    found = vectors_of(engine_of(tmp_path, dtype="bfloat16", kernels="auto"), TEXTS)
     assert np.abs(found[:, 0] - torch.sigmoid(torch.tensor(logits)).numpy()).max() < 0.02
 
 
@@ -137,7 +132,7 @@ def test_second_text_of_a_pair_has_its_own_type(name: str, tmp_path: Path) -> No
 OLD_FILES: dict[str, tuple[dict[str, Any], str]] = {
     "nomic_bert": (
         {
-            "n_embd": 48, "n_head": 6, "n_inner": 96, "n_layer": 2, "n_positions": 8192,
+            "n_embd": 96, "n_head": 6, "n_inner": 96, "n_layer": 2, "n_positions": 8192,
             "max_trained_positions": 64, "rotary_emb_base": 1000, "rotary_emb_fraction": 1.0,
             "rotary_scaling_factor": None, "layer_norm_epsilon": 1e-12, "prenorm": False,
             "activation_function": "swiglu", "qkv_proj_bias": False, "causal": False,
