@@ -18,6 +18,7 @@ from backend.config.quantization import WeightScheme
 from backend.config.quantization_methods import read_quantization
 from backend.config.tensors import tensors_of
 from backend.quant.described import described_blocks, described_scheme
+from backend.quant.kept_weights import BlockColumns
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.scaled_groups import ScaledGroups
 from backend.quant.weight_format import WeightFormat, whole_blocks
@@ -98,8 +99,11 @@ class DummyCheckpoint:
         scheme = self._scheme(name)
         return scheme.name if scheme else self._type
 
-    def scale_columns(self, name: str) -> int:
-        return self._infos[name].shape[1] if self._scheme(name) else 0
+    def block_columns(self, name: str, cols: slice = ALL) -> BlockColumns:
+        return BlockColumns(self._infos[name].shape[1] if self._scheme(name) else 0)
+
+    def column_order(self, name: str, cols: slice = ALL) -> Tensor | None:
+        return None
 
     def close(self) -> None:
         pass

@@ -95,3 +95,22 @@ def test_groups_of_rows_have_their_own_weights(
         [part @ own.T + bias for part, own, bias in zip(parts, dense, biases, strict=True)]
     )
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [FLOAT, torch.float16])
+def test_columns_are_taken_in_a_weights_order(dtype: torch.dtype) -> None:
+    """Of which some are none; of all rows, or of groups of rows, the last rows being nobody's."""
+    kernel = TritonKernel(WeightFormat.Q4_0, dtype, DEVICE)
+    x = randn(7, 1300).to(DEVICE, dtype)[:, 20:1270]
+    orders = torch.stack([torch.randperm(1280, generator=rng(seed)) for seed in range(3)])
+    orders = orders.clamp(max=1250).int().to(DEVICE)
+    zeros = torch.nn.functional.pad(x, (0, 1))
+    assert torch.equal(kernel.take_columns(x, orders[0]), zeros[:, orders[0].long()])
+    ends = torch.tensor([2, 2, 6], device=DEVICE)
+    expected = torch.cat([zeros[:2, orders[0].long()], zeros[2:, orders[2].long()]])
+    assert torch.equal(kernel.take_columns(x, orders, ends), expected)
+    assert kernel.take_columns(x[:0], orders[0]).shape == (0, 1280)
+
+
+def rng(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
