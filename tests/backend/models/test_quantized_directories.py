@@ -90,7 +90,8 @@ def test_experts_have_columns_in_orders_of_their_own(tmp_path: Path, is_parallel
     settings = {"dtype": "bfloat16", "block_size": 16, "expert_parallel": is_parallel}
     for size in (1, 2):
         parts = run_ranks(
-            size, lambda tp: logits_of(engine_of(quantised.directory, tp, **settings), PROMPT, 16)
+            size,
+            lambda tp: logits_of(engine_of(quantised.directory, tp, **settings), model.prompt, 16),
         )
         error = torch.cat(parts, dim=-1) - expected
         assert float(error.norm() / expected.norm()) < 0.03
