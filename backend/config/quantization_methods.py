@@ -78,8 +78,8 @@ def _gptq(fields: QuantizationFields) -> Quantization:
         if not pattern.startswith("-"):  # those are not quantised
             target = "re:" + pattern.removeprefix("+:")
             groups.append(SchemeGroup((target,), _gptq_scheme(overrides, offset, whole)))
-            overrides.finish(_OF_THE_MAKING + "desc_act")
-    fields.finish(_OF_THE_MAKING + "desc_act lm_head backend")
+            overrides.finish(_OF_THE_MAKING)
+    fields.finish(_OF_THE_MAKING + "lm_head backend")
     return Quantization("gptq", (*groups, SchemeGroup(("Linear",), whole)))
 
 
@@ -89,7 +89,16 @@ def _gptq_scheme(
     bits = fields.one_of("bits", (2, 4, 8), whole and whole.bits)
     group = _group_size(fields, whole.scale_block[1] or -1 if whole else 128)
     is_symmetric = fields.flag("sym", whole.is_symmetric if whole else False)
-    return WeightScheme("gptq", f"GPTQ int{bits}", bits, (1, group), is_symmetric, offset)
+    is_any_order = fields.get("desc_act", bool(whole and whole.is_any_order)) is True
+    return WeightScheme(
+        "gptq",
+        f"GPTQ int{bits}",
+        bits,
+        (1, group),
+        is_symmetric,
+        offset,
+        is_any_order=is_any_order,
+    )
 
 
 def _compressed_tensors(fields: QuantizationFields) -> Quantization:

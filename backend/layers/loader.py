@@ -50,6 +50,10 @@ class _StoredSlice:
         rows, cols = (len(range(size)[part]) for part, size in whole)
         return rows, cols
 
+    @property
+    def order(self) -> Tensor | None:
+        return self.checkpoint.column_order(self.slice.name, self.slice.cols)
+
     def read(self) -> Tensor:
         part = self.slice
         return self.checkpoint.read(part.name, part.rows, part.cols).to(self.device, self.dtype)
@@ -142,11 +146,16 @@ class WeightLoader:
 
     def stack(self, names: Sequence[str]) -> StackedWeight:
         """Return this rank's slices, one above the other, as their kernels take them."""
-        stacked = self._context.method.stack([self._find(name) for name in names])
-        self._enter(names, stacked.size_bytes)
-        if all(self._infos[self._prefix + name].cut is Cut.WHOLE for name in names):
-            self.ledger.replicated_bytes += stacked.size_bytes
-        return stacked
+        return self.stacks([names])[0]
+
+    def stacks(self, names: Sequence[Sequence[str]]) -> list[StackedWeight]:
+        """Return several of one shape, such as experts' projections, all in parts alike."""
+        stacks = self._context.method.stacks([[self._find(name) for name in own] for own in names])
+        for own, stacked in zip(names, stacks, strict=True):
+            self._enter(own, stacked.size_bytes)
+            if all(self._infos[self._prefix + name].cut is Cut.WHOLE for name in own):
+                self.ledger.replicated_bytes += stacked.size_bytes
+        return stacks
 
     def pack(self, name: str) -> PackedWeight:
         """Return this rank's slice as its kernel takes it."""

@@ -24,16 +24,17 @@ class MixtureOfExperts:
         self._router_norm = loader.take("router_norm.weight") if experts.router_eps else None
         own = range(experts.num)[loader.experts]
         self._how = _router_of(experts, own, loader, self._router_norm)
-        places = [loader.at(f"experts.{index}") for index in own]
+        places = [f"experts.{index}" for index in own]
         self._gating = (
             clamped_gating(experts.clamp, context.ops)
             if experts.clamp
             else gating_of(experts.activation, context.ops)
         )
-        self._up = _grouped(places, ["gate_proj", "up_proj"][not experts.is_gated :], experts)
+        projections = ["gate_proj", "up_proj"][not experts.is_gated :]
+        self._up = _grouped(loader, places, projections, experts)
         # Of experts whose columns ranks share the results are summed, and biases are added once.
         is_first = context.tp.rank == 0 or len(own) < experts.num
-        self._down = _grouped(places, ["down_proj"], experts, adds_bias=is_first)
+        self._down = _grouped(loader, places, ["down_proj"], experts, adds_bias=is_first)
         shared = MLP(experts.shared_width, experts.activation, experts.is_gated)
         self._shared = (
             DenseMLP(loader.at("shared"), shared, context) if experts.shared_width else None
@@ -108,15 +109,18 @@ def _router_of(experts: Experts, own: range, loader: WeightLoader, norm: Tensor 
 
 
 def _grouped(
-    places: Sequence[WeightLoader],
+    loader: WeightLoader,
+    places: Sequence[str],
     names: Sequence[str],
     experts: Experts,
     *,
     adds_bias: bool = True,
 ) -> GroupedWeight:
     """Return projections of one input of each expert, one above the other."""
-    weights = [place.stack([f"{name}.weight" for name in names]) for place in places]
+    weights = loader.stacks([[f"{place}.{name}.weight" for name in names] for place in places])
     if not experts.has_bias:
         return GroupedWeight(weights)
-    biases = [torch.cat([place.take(f"{name}.bias") for name in names]) for place in places]
+    biases = [
+        torch.cat([loader.take(f"{place}.{name}.bias") for name in names]) for place in places
+    ]
     return GroupedWeight(weights, biases if adds_bias else None)

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from backend.linear.kernel import Gating, GroupedProduct
+from backend.linear.kernel import Gating, GroupedProduct, LinearKernel
 from backend.linear.method import PackedWeight, StackedWeight
 from backend.ops.upload import upload
 
@@ -29,11 +29,16 @@ class GroupedWeight:
         }
         cuts = {tuple(part.num_features for part in weight.parts) for weight in weights}
         self._product: GroupedProduct[Any] | None = None
+        self._take: _TakenColumns | None = None
         self._columns: list[_MixedGroups] = []
-        if len(layouts) == 1 and len(weights[0].parts) == len(cuts) == 1:
-            packed = [weight.parts[0].data for weight in weights]
-            self._product = layouts.pop()[0].grouped(packed, biases)
-        elif len(cuts) == 1 and all(kernel.groups_on_device for kernel, _ in layouts):
+        is_alike = len(cuts) == 1 and all(
+            _TakenColumns.is_for(parts) for parts in zip(*(w.parts for w in weights), strict=True)
+        )
+        if is_alike and len(layouts) == len(weights[0].parts) == 1:
+            parts = [weight.parts[0] for weight in weights]
+            self._take = _TakenColumns.of(parts)
+            self._product = layouts.pop()[0].grouped([part.data for part in parts], biases)
+        elif is_alike and all(kernel.groups_on_device for kernel, _ in layouts):
             ends = [*accumulate(cuts.pop(), initial=0)]
             self._columns = [
                 _MixedGroups(
@@ -49,13 +54,13 @@ class GroupedWeight:
         Returns [M, N].
         """
         if self._product is not None:
-            return self._product.apply(x, ends)
+            return self._product.apply(_taken(self._take, x, ends), ends)
         return self._one_by_one(x, ends)
 
     def apply_gated(self, x: Tensor, ends: Tensor, gating: Gating) -> Tensor:
         """The same, then the first half gates the second, [M, N / 2]."""
         if self._product is not None:
-            return self._product.apply_gated(x, ends, gating)
+            return self._product.apply_gated(_taken(self._take, x, ends), ends, gating)
         return gating.compute(self._one_by_one(x, ends))
 
     def _one_by_one(self, x: Tensor, ends: Tensor) -> Tensor:
@@ -68,6 +73,28 @@ class GroupedWeight:
                 parts.append(weight.apply(x[start:end], bias))
             start = end
         return torch.cat(parts) if parts else x.new_empty(0, self._num_features)
+
+
+class _TakenColumns(NamedTuple):
+    """Columns of rows, as the weight of each one's group has them. orders: int32 [G, K']."""
+
+    kernel: LinearKernel[Any, Any]
+    orders: Tensor
+
+    @staticmethod
+    def is_for(parts: Sequence[PackedWeight]) -> bool:
+        """Whether weights all have as many columns, in orders of their own or in that of x."""
+        return len({0 if part.order is None else len(part.order) for part in parts}) == 1
+
+    @classmethod
+    def of(cls, parts: Sequence[PackedWeight]) -> "_TakenColumns | None":
+        """Return it for weights, one a group; None for those in the order of x."""
+        orders = [part.order for part in parts if part.order is not None]
+        return cls(parts[0].kernel, torch.stack(orders)) if orders else None
+
+
+def _taken(columns: _TakenColumns | None, x: Tensor, ends: Tensor) -> Tensor:
+    return x if columns is None else columns.kernel.take_columns(x, columns.orders, ends)
 
 
 class _MixedGroups:
@@ -83,6 +110,7 @@ class _MixedGroups:
         """biases: of each group, of all features."""
         own = None if biases is None else [bias[features].contiguous() for bias in biases]
         layouts = [(weight.kernel, weight.kernel.layout_of(weight.data)) for weight in weights]
+        self._take = _TakenColumns.of(weights)
         self._products: list[GroupedProduct[Any]] = []
         for layout in (kinds := list(dict.fromkeys(layouts))):
             first = weights[layouts.index(layout)].data
@@ -96,6 +124,7 @@ class _MixedGroups:
 
     def apply(self, x: Tensor, ends: Tensor) -> Tensor:
         """See GroupedWeight."""
+        x = _taken(self._take, x, ends)
         out, *others = [product.apply(x, ends) for product in self._products]
         if not others or not len(x):
             return out

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from backend.ops.topk import argmax
@@ -70,6 +71,20 @@ class LinearKernel(ABC, Generic[W, P]):
         """Return the largest of each row of logits, [M], NaN if it has one, and its place, [M], the
         first of equals."""
         return argmax(self.logits(x, packed))
+
+    def take_columns(self, x: Tensor, order: Tensor, ends: Tensor | None = None) -> Tensor:
+        """Return columns of x in the order in which a weight has them, [M, K] -> [M, K'].
+
+        order: int32 [K'], K for a column of zeros; or [G, K'], of groups of rows, each of which has
+        such columns or none has, with ends [G] int64, where they end.
+        """
+        if order.shape[-1] > x.shape[1]:
+            x = F.pad(x, (0, 1))
+        if ends is None:
+            return x.index_select(1, order)
+        rows = torch.arange(len(x), device=x.device)
+        groups = torch.searchsorted(ends, rows, right=True).clamp_(max=len(order) - 1)
+        return x.gather(1, order[groups].long())
 
     def embed(self, packed: P, ids: Tensor) -> Tensor:
         """Return rows of a weight, [T] -> [T, K]; for kernels that say so alone."""

@@ -95,6 +95,23 @@ class NativeKernel(LinearKernel[Tensor | QuantizedWeight, PackedBlocks]):
         _multiply(x, packed, bias, out, SWIGLU)
         return out
 
+    def take_columns(self, x: Tensor, order: Tensor, ends: Tensor | None = None) -> Tensor:
+        x = x.contiguous()
+        out = torch.empty(len(x), order.shape[-1], dtype=torch.bfloat16)
+        kernels.take_columns(
+            calls.TakeColumns(
+                x=x.data_ptr(),
+                order=order.data_ptr(),
+                ends=address_of(ends),
+                groups=1 if ends is None else len(ends),
+                tokens=len(x),
+                width=x.shape[1],
+                count=order.shape[-1],
+                out=out.data_ptr(),
+            )
+        )
+        return out
+
     def logits(self, x: Tensor, packed: PackedBlocks) -> Tensor:
         out = torch.empty(len(x), packed.num_features)
         _multiply(x, packed, None, out, FLOAT)

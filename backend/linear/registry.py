@@ -66,7 +66,7 @@ def create_method(
             elif name == TRITON:
                 arguments = (weight_format, dtype, device)
             kernels[weight_format] = _class_of(name)(*arguments)
-    return LinearMethod(quantization, kernels)
+    return LinearMethod(quantization, kernels, device)
 
 
 def kept_weights(quantization: Quantization, level: str, dtype: torch.dtype) -> KeptWeights:

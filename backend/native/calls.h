@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define INTERFACE 0x4bc7c8ac
+#define INTERFACE 0xbe095f01
 
 typedef struct {
     int32_t sequence;
@@ -188,6 +188,17 @@ typedef struct {
     int64_t width;
     uint16_t *out;
 } GatherRows;
+
+typedef struct {
+    const uint16_t *x;
+    const int32_t *order;
+    const int64_t *ends;
+    int64_t groups;
+    int64_t tokens;
+    int64_t width;
+    int64_t count;
+    uint16_t *out;
+} TakeColumns;
 
 typedef struct {
     const uint16_t *results;

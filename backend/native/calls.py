@@ -170,6 +170,16 @@ CALLS = {
         "width": "int64_t",
         "out": "uint16_t *",
     },
+    "TakeColumns": {
+        "x": "const uint16_t *",
+        "order": "const int32_t *",
+        "ends": "const int64_t *",
+        "groups": "int64_t",
+        "tokens": "int64_t",
+        "width": "int64_t",
+        "count": "int64_t",
+        "out": "uint16_t *",
+    },
     "SumExperts": {
         "results": "const uint16_t *",
         "weights": "const float *",
@@ -448,6 +458,10 @@ class Route(ctypes.Structure):
 
 class GatherRows(ctypes.Structure):
     _fields_ = _fields("GatherRows")
+
+
+class TakeColumns(ctypes.Structure):
+    _fields_ = _fields("TakeColumns")
 
 
 class SumExperts(ctypes.Structure):

@@ -27,6 +27,11 @@ void LEVEL(route)(const Route *r);
 /* out[i] = the row of x that token rows[i] / top_k has, for the first ends[count - 1]. x: [T, width]. */
 void LEVEL(gather_rows)(const GatherRows *g);
 
+/* out[t, i] = x[t, order[i]], 0 where order[i] is the width: columns as a weight has them whose groups were
+   brought together. x: [tokens, width]; order: [count], or [groups, count] with ends [groups], where the
+   tokens of each group end (NULL: one group); out: [tokens, count]. */
+void LEVEL(take_columns)(const TakeColumns *t);
+
 /* out = sum over a token's choices of weights * results, in order, + shared, times sigmoid(x gate) if there
    is a gate, in float32. results: [rows, width] as `rows` of route has them; weights, places: of route;
    shared: [tokens, width] or NULL; x: [tokens, gate_width], gate: [gate_width] or NULL; out:

@@ -168,6 +168,7 @@ PLAIN(gate_mul, GateMul)
 PLAIN(scaled_sum, ScaledSum)
 PLAIN(route, Route)
 PLAIN(gather_rows, GatherRows)
+PLAIN(take_columns, TakeColumns)
 PLAIN(sum_experts, SumExperts)
 LONG(attention, Attention)
 LONG(latent_attention, LatentAttention)
@@ -258,6 +259,7 @@ static PyMethodDef methods[] = {
     CALL(scaled_sum),
     CALL(route),
     CALL(gather_rows),
+    CALL(take_columns),
     CALL(sum_experts),
     CALL(attention),
     CALL(latent_attention),

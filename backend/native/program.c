@@ -27,6 +27,7 @@
     PLAIN(scaled_sum, ScaledSum) \
     PLAIN(route, Route) \
     PLAIN(gather_rows, GatherRows) \
+    PLAIN(take_columns, TakeColumns) \
     FALLIBLE(grouped_gemm, GroupedGemm) \
     PLAIN(sum_experts, SumExperts) \
     PLAIN(attention, Attention) \

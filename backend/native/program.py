@@ -134,6 +134,13 @@ OPERATIONS = {
         {"x": _width, "rows": _choices, "out": lambda call: 2 * call.width * call.top_k},
         fixed_bytes={"ends": lambda call: 8 * call.count},
     ),
+    "take_columns": Operation(
+        calls.TakeColumns,
+        "tokens",
+        ("order",),
+        {"x": _width, "out": lambda call: 2 * call.count},
+        fixed_bytes={"ends": lambda call: 8 * call.groups},
+    ),
     "grouped_gemm": Operation(
         calls.GroupedGemm,
         "",

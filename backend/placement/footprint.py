@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import gcd, prod
+from math import prod
 from typing import Literal, Protocol
 
 from backend.config.model_config import ModelConfig
@@ -27,7 +27,7 @@ from backend.config.tensors import (
 from backend.placement.memory import DTYPE_BYTES, ModelFootprint
 from backend.placement.sharding import ALL, MLP_UNIT, Shard
 from backend.placement.stages import LayerSizes, kinds_by_layer, layer_of, stage_kinds
-from backend.quant.kept_weights import KeptWeights, WeightFootprint
+from backend.quant.kept_weights import BlockColumns, KeptWeights, WeightFootprint
 from backend.quant.weight_format import WeightFormat
 
 # The types of files whose numbers stand by themselves.
@@ -61,8 +61,8 @@ class StoredWeights(Protocol):
         """Return what the file calls the type of a tensor."""
         ...
 
-    def scale_columns(self, name: str) -> int:
-        """Return how many columns of a tensor share a scale; 0: those of a block, or none."""
+    def block_columns(self, name: str, cols: slice = ALL) -> BlockColumns:
+        """Return what is known of columns that are stored in blocks."""
         ...
 
 
@@ -190,17 +190,11 @@ class Footprint:
 
     def _pack(self, name: str, n: int, k: int, cols: slice, role: Role) -> KeptWeight:
         stored_as, width = self._stored.weight_format(name, cols), _length(k, cols)
-        footprint = self._kept_as.footprint(stored_as, n, width, self._alike(name, cols, k))
+        columns = self._stored.block_columns(name, cols)
+        footprint = self._kept_as.footprint(stored_as, n, width, columns)
         kept_as = self._kept_as.kept_format(stored_as, width)
         why = self._why_dense(name, k, cols) if kept_as is WeightFormat.DENSE else ""
         return KeptWeight(name, footprint, role, kept_as, n * width, why)
-
-    def _alike(self, name: str, cols: slice, k: int) -> int:
-        """Return how many of the columns share a scale, wherever a rank's begin."""
-        columns, start = self._stored.scale_columns(name), cols.indices(k)[0]
-        if columns == 0 or columns >= k:
-            return columns
-        return gcd(columns, start)
 
     def _table(self, name: str, n: int, k: int) -> KeptWeight:
         """Return what is kept of an embedding that is not the head as well."""
@@ -223,6 +217,8 @@ class Footprint:
         if whole is WeightFormat.DENSE or whole.is_own:
             return f"there is no kernel for {stored}"
         start, stop, _ = cols.indices(k)
+        if self._stored.block_columns(name, cols).ordered:
+            return f"ranks have too few columns each of a group of {stored} in any order (desc_act)"
         for cut in (start, stop):
             if cut % whole.block_size:
                 reason = f"a cut at {cut} is inside a block of {whole.block_size}"

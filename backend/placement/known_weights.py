@@ -15,7 +15,8 @@ from backend.config.quantization_methods import read_quantization
 from backend.config.tensors import TensorInfo, TensorKind, kinds_of
 from backend.placement.footprint import StoredWeights
 from backend.placement.sharding import ALL
-from backend.quant.described import described_blocks, described_scheme
+from backend.quant.described import described_blocks, described_columns, described_scheme
+from backend.quant.kept_weights import BlockColumns
 from backend.quant.weight_format import WeightFormat, format_of, whole_blocks
 
 # safetensors' names of what numbers are stored as.
@@ -52,9 +53,9 @@ class HeaderWeights:
         """Return what the file calls the type of a tensor."""
         return self._tensors[self._sources[name].name].qtype.name
 
-    def scale_columns(self, name: str) -> int:
-        """Return how many columns of a tensor share a scale: none more than a block's."""
-        return 0
+    def block_columns(self, name: str, cols: slice = ALL) -> BlockColumns:
+        """Return what is known of columns: none share a scale but those of a block."""
+        return BlockColumns()
 
     def kinds(self, config: ModelConfig) -> Sequence[TensorKind]:
         """Return the tensors: a layer's experts are one of the file's."""
@@ -89,10 +90,14 @@ class DescribedWeights:
         scheme = self._scheme(name)
         return scheme.name if scheme else self._dtype
 
-    def scale_columns(self, name: str) -> int:
-        """Return how many columns of a tensor share a scale."""
+    def block_columns(self, name: str, cols: slice = ALL) -> BlockColumns:
+        """Return what is known of columns; of those in any order how many there will be."""
         scheme = self._scheme(name)
-        return (scheme.scale_block[1] or self._infos[name].shape[1]) if scheme else 0
+        return (
+            described_columns(scheme, self._infos[name].shape[1], cols)
+            if scheme
+            else BlockColumns()
+        )
 
     def kinds(self, config: ModelConfig) -> Sequence[TensorKind]:
         """Return the tensors: layers and experts that are alike are stored alike."""

@@ -48,6 +48,21 @@ _WITH_MINS = frozenset(
 TORCH_INT4_FEATURES = 16
 
 
+class BlockColumns(NamedTuple):
+    """What is known of columns of a weight that a file has in blocks.
+
+    alike: how many share a scale, wherever they begin; 0: those of a block. ordered: how many there
+    are where they are in an order of their own (column_order.py), with those that fill blocks up;
+    0: as many as columns, in the file's.
+    """
+
+    alike: int = 0
+    ordered: int = 0
+
+
+_IN_BLOCKS = BlockColumns()
+
+
 class WeightFootprint(NamedTuple):
     """What is kept of a weight.
 
@@ -115,18 +130,27 @@ class KeptWeights:
         return kept_format(self.quantization, KEPT_FORMATS[self.kernels], stored_as, k)
 
     def footprint(
-        self, stored_as: WeightFormat, n: int, k: int, scale_columns: int = 0
+        self,
+        stored_as: WeightFormat,
+        n: int,
+        k: int,
+        columns: BlockColumns = _IN_BLOCKS,
     ) -> WeightFootprint:
-        """Return what is kept of a weight [n, k] that a file has in a format. scale_columns: that
-        share a scale there; 0: those of a block."""
+        """Return what is kept of a weight [n, k] that a file has in a format. columns: of it."""
         kept = self.kept_format(stored_as, k)
         if kept is WeightFormat.DENSE:
             return self.dense_footprint(n, k)
+        if kept is not stored_as:
+            columns = BlockColumns()
+        if columns.ordered:
+            in_order = self.footprint(stored_as, n, columns.ordered, BlockColumns(columns.alike))
+            # And the order.
+            return in_order._replace(packed_bytes=in_order.packed_bytes + 4 * columns.ordered)
         if self.kernels == "native":
             return WeightFootprint(0, native_bytes(kept, n, k))
         if self.kernels == "triton":
             # Scales that neighbouring groups share are kept once.
-            span = span_of(PLANES[kept], k, scale_columns if kept is stored_as else 0)
+            span = span_of(PLANES[kept], k, columns.alike)
             return WeightFootprint(0, places_of(PLANES[kept], n, k, span).size)
         packed = n * k + 2 * n  # Q8_CHANNEL: a scale of 2 bytes for each feature
         if kept is not WeightFormat.Q8_CHANNEL:

@@ -44,6 +44,13 @@ class ScaledGroups:
             part.mul_(self.scales[rows][:, self.groups])
         return out
 
+    def in_order(self, order: Tensor) -> "ScaledGroups":
+        """Return it with its columns in an order of column_order.py's, of which whole blocks lie in
+        one group."""
+        # What fills a block up may be any column: no group begins with it.
+        columns = order.clamp(max=len(self.groups) - 1).long()
+        return ScaledGroups(self.values[:, columns], self.scales, self.zeros, self.groups[columns])
+
     def to_blocks(self, weight_format: WeightFormat) -> QuantizedWeight:
         """Return the weight in Q4_0, Q4_1, Q8_0, Q8_MINS or FP8, its values as they are.
 

@@ -20,6 +20,12 @@ class StoredWeight(Protocol):
     @property
     def shape(self) -> tuple[int, int]: ...
 
+    @property
+    def order(self) -> Tensor | None:
+        """Which column stands at each place of what read_quantized() gives (column_order.py); None:
+        they are in order."""
+        ...
+
     def read(self) -> Tensor:
         """Return it in the arithmetic's dtype. The caller owns it."""
         ...

@@ -16,6 +16,7 @@ from backend.config.hf_directory import read_json
 from backend.config.model_config import ModelConfig
 from backend.config.sources import foreign_names
 from backend.config.tensors import tensors_of
+from backend.quant.kept_weights import BlockColumns
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat
 from backend.weights.slices import ALL
@@ -65,8 +66,13 @@ class Checkpoint(Protocol):
         """Return what the file calls the type of a tensor."""
         ...
 
-    def scale_columns(self, name: str) -> int:
-        """Return how many columns of a tensor share a scale; 0: those of a block, or none."""
+    def block_columns(self, name: str, cols: slice = ALL) -> BlockColumns:
+        """Return what is known of columns that are stored in blocks."""
+        ...
+
+    def column_order(self, name: str, cols: slice = ALL) -> torch.Tensor | None:
+        """Return which of the columns stands at each place of what read_quantized() gives, see
+        quant/column_order.py; None: each at its own."""
         ...
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ of memory. Their scale is that of trained weights, roughly, so that numbers stay
 differ; what such a model writes means nothing.
 """
 
+import math
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backend.config.errors import ModelError
 from backend.config.model_config import ModelConfig
 from backend.config.quantization import WeightScheme
 from backend.config.quantization_methods import read_quantization
 from backend.config.tensors import tensors_of
 from backend.quant.described import described_blocks, described_scheme
-from backend.quant.quantized_weight import QuantizedWeight
+from backend.quant.kept_weights import BlockColumns
+from backend.quant.quantized_weight import QuantizedWeight, weight_of_fields
 from backend.quant.scaled_groups import ScaledGroups
 from backend.quant.weight_format import WeightFormat, whole_blocks
 from backend.weights.slices import ALL
@@ -35,21 +36,18 @@ _VALUES = {
     WeightFormat.Q4_0: (torch.uint8, 1 / 2, 8),
     WeightFormat.Q4_1: (torch.uint8, 1 / 2, 7),
 }
+# Between the eight magnitudes of MXFP4's values: 0, 1/2, 1, 3/2, 2, 3, 4 and 6.
+_E2M1_BORDERS = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0])
 
 
 class DummyCheckpoint:
     """See Checkpoint. A slice has the numbers that it has in the whole."""
 
     def __init__(self, config: ModelConfig, fields: Mapping[str, Any]) -> None:
-        """fields: of config.json. Raises ModelError for stacks of experts in MXFP4."""
+        """fields: of config.json. Raises ModelError for a method that is not served."""
         self.left_over: list[str] = []
         self._infos = tensors_of(config)
         self._quantization = read_quantization(dict(fields))
-        if self._quantization and self._quantization.groups[-1].scheme.layout == "mxfp4":
-            raise ModelError(
-                f"random weights are not made in {config.stored_dtype}: leave quantization_config "
-                "out of config.json\n--quantization rounds dense ones"
-            )
         dtype = config.stored_dtype if config.stored_dtype in _TYPES else "bfloat16"
         self._type, self._dtype = _TYPES[dtype], getattr(torch, dtype)
         self._numbers = torch.randn(PERIOD, generator=torch.Generator().manual_seed(SEED))
@@ -73,6 +71,8 @@ class DummyCheckpoint:
 
     def read_quantized(self, name: str, rows: slice = ALL, cols: slice = ALL) -> QuantizedWeight:
         weight_format = self.weight_format(name, cols)
+        if weight_format is WeightFormat.MXFP4:
+            return self._in_mxfp4(name, rows, cols)
         dtype, step, zero = _VALUES[weight_format]
         if weight_format not in self._values:
             values = self._numbers / step + zero
@@ -98,14 +98,28 @@ class DummyCheckpoint:
         scheme = self._scheme(name)
         return scheme.name if scheme else self._type
 
-    def scale_columns(self, name: str) -> int:
-        return self._infos[name].shape[1] if self._scheme(name) else 0
+    def block_columns(self, name: str, cols: slice = ALL) -> BlockColumns:
+        return BlockColumns(self._infos[name].shape[1] if self._scheme(name) else 0)
+
+    def column_order(self, name: str, cols: slice = ALL) -> Tensor | None:
+        return None
 
     def close(self) -> None:
         pass
 
     def _scheme(self, name: str) -> WeightScheme | None:
         return described_scheme(self._quantization, name, self._infos[name])
+
+    def _in_mxfp4(self, name: str, rows: slice, cols: slice) -> QuantizedWeight:
+        """Return a slice whose blocks have one power of 2 for all, the nearest."""
+        if WeightFormat.MXFP4 not in self._values:
+            codes = torch.bucketize((2 * self._numbers).abs(), _E2M1_BORDERS)
+            self._values[WeightFormat.MXFP4] = (codes + 8 * (self._numbers < 0)).to(torch.uint8)
+        part = self._sliced(self._values[WeightFormat.MXFP4], name, rows, cols)
+        low, high = part.view(len(part), -1, 2, WeightFormat.MXFP4.block_size // 2).unbind(2)
+        power = round(math.log2(_kind(name, self._infos[name].shape)[1] / 2))
+        exponents = torch.full((*low.shape[:2], 1), 127 + power, dtype=torch.uint8)
+        return weight_of_fields(WeightFormat.MXFP4, exponents, low | high << 4)
 
     def _sliced(self, numbers: Tensor, name: str, rows: slice, cols: slice) -> Tensor:
         """Return a slice of a tensor that is these numbers, over and over."""

@@ -17,6 +17,7 @@ from backend.config.ggml_type import GGMLType
 from backend.config.gguf_header import GGUFTensor, read_headers
 from backend.config.model_config import ModelConfig
 from backend.config.sources import Names
+from backend.quant.kept_weights import BlockColumns
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat, format_of, whole_blocks
 from backend.weights.head_rows import own_rows, stored_rows
@@ -90,8 +91,11 @@ class GGUFCheckpoint(SourceTable):
     def stored_type(self, name: str) -> str:
         return self._tensor(name).qtype.name
 
-    def scale_columns(self, name: str) -> int:
-        return 0
+    def block_columns(self, name: str, cols: slice = ALL) -> BlockColumns:
+        return BlockColumns()
+
+    def column_order(self, name: str, cols: slice = ALL) -> torch.Tensor | None:
+        return None
 
     def close(self) -> None:
         # The mappings go with their last view.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from backend.config.mxfp4_stacks import BLOCK, StoredStack
+from backend.quant.kept_weights import BlockColumns
 from backend.quant.quantized_weight import QuantizedWeight, weight_of_fields
 from backend.quant.weight_format import WeightFormat
 from backend.weights.linear_parts import OpenTensor
@@ -17,8 +18,6 @@ class Mxfp4Matrix:
     """One matrix [out, in] of a stack; slices of it are read as those of any other."""
 
     stored_type = "MXFP4"
-    # Blocks have their own.
-    scale_columns = 0
 
     def __init__(self, stack: StoredStack, expert: int, opened: OpenTensor) -> None:
         self._stack, self._expert, self._opened = stack, expert, opened
@@ -42,6 +41,14 @@ class Mxfp4Matrix:
         """Return the blocks that columns can be read in."""
         start, stop, _ = cols.indices(self.shape[1])
         return WeightFormat.DENSE if start % BLOCK or stop % BLOCK else WeightFormat.MXFP4
+
+    def block_columns(self, cols: slice = ALL) -> BlockColumns:
+        """Return what is known of columns: blocks have scales of their own."""
+        return BlockColumns()
+
+    def column_order(self, cols: slice = ALL) -> Tensor | None:
+        """Return in which order columns stand in blocks: in the file's."""
+        return None
 
     def _blocks(self, rows: slice, groups: slice) -> QuantizedWeight:
         """Return blocks of ggml: the exponent, then the first 16 values in low bits, the others in

@@ -5,6 +5,7 @@ compressed_tensors.py's.
 """
 
 from functools import cached_property
+from math import gcd
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from torch import Tensor
 from backend.config.errors import ModelError
 from backend.config.quantization import Layout
 from backend.config.quantized_linears import StoredLinear
+from backend.quant.column_order import order_columns, shared_columns
+from backend.quant.kept_weights import BlockColumns
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.rounding import BLOCK
 from backend.quant.scaled_groups import ScaledGroups, fits_half
@@ -22,6 +25,8 @@ from backend.weights.gptq import GptqParts
 from backend.weights.linear_parts import LinearParts, OpenTensor
 from backend.weights.slices import ALL
 
+# Of a number of a dense weight, mostly.
+_DENSE_BYTES = 2
 _PARTS: dict[Layout, type[AwqParts | GptqParts | PackedParts | PlainParts]] = {
     "awq": AwqParts,
     "gptq": GptqParts,
@@ -48,22 +53,37 @@ class QuantizedLinear:
         weight_format = self.format_of(cols)
         if weight_format is WeightFormat.DENSE:
             raise ValueError(f"{self._linear.module}: columns {cols} are not whole blocks")
-        return self._groups(rows, cols).to_blocks(weight_format)
+        groups, order = self._groups(rows, cols), self.column_order(cols)
+        return (groups if order is None else groups.in_order(order)).to_blocks(weight_format)
 
     def format_of(self, cols: slice = ALL) -> WeightFormat:
         """Return the blocks that columns can be read in."""
         start, stop, _ = cols.indices(self.shape[1])
-        return WeightFormat.DENSE if start % BLOCK or stop % BLOCK else self._blocks[0]
+        wanted = self._blocks[0]
+        if self._group_index is None:
+            return WeightFormat.DENSE if start % BLOCK or stop % BLOCK else wanted
+        if (order := self.column_order(cols)) is None:
+            return wanted
+        # Columns of many groups, a few of each, may fill more than they would take by themselves.
+        is_less = len(order) // BLOCK * wanted.block_bytes < (stop - start) * _DENSE_BYTES
+        return wanted if is_less else WeightFormat.DENSE
+
+    def column_order(self, cols: slice = ALL) -> Tensor | None:
+        """Return which of the columns stands at each place of the blocks; None: each at its own."""
+        return None if self._group_index is None else order_columns(self._group_index[cols])
+
+    def block_columns(self, cols: slice = ALL) -> BlockColumns:
+        """Return what is known of columns in blocks."""
+        start, size = cols.indices(self.shape[1])[0], self._linear.scale_block[1]
+        if (index := self._group_index) is not None:
+            order = self.column_order(cols)
+            return BlockColumns(shared_columns(index[cols]), 0 if order is None else len(order))
+        return BlockColumns(size if size >= self.shape[1] else gcd(size, start))
 
     @property
     def stored_type(self) -> str:
         """What it is stored as, and what keeps it from being read in blocks."""
         return f"{self._linear.scheme.name} {self._blocks[1]}".rstrip()
-
-    @property
-    def scale_columns(self) -> int:
-        """How many columns share a scale."""
-        return self._linear.scale_block[1]
 
     @cached_property
     def _group_index(self) -> Tensor | None:
@@ -104,9 +124,8 @@ class QuantizedLinear:
         if scheme.is_float:
             is_whole = not (self.shape[1] % BLOCK or (size % BLOCK and size != self.shape[1]))
             return (WeightFormat.FP8 if is_whole else WeightFormat.DENSE), ""
-        if self._group_index is not None:
-            return WeightFormat.DENSE, "with columns in any order (desc_act)"
-        if self.shape[1] % BLOCK or (size % BLOCK and size != self.shape[1]):
+        has_cut = self.shape[1] % BLOCK or (size % BLOCK and size != self.shape[1])
+        if has_cut and self._group_index is None:
             return WeightFormat.DENSE, f"in groups of {min(size, self.shape[1])}"
         has_zeros = self._has_zeros()
         is_wide = scheme.bits == 8 or scheme.layout == "plain"

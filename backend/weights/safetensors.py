@@ -28,6 +28,7 @@ from backend.config.quantized_linears import (
     present,
 )
 from backend.config.sources import Names
+from backend.quant.kept_weights import BlockColumns
 from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.weight_format import WeightFormat
 from backend.weights.head_rows import own_rows, stored_rows
@@ -116,9 +117,13 @@ class SafetensorsCheckpoint(SourceTable):
         linear = self._linear(name)
         return linear.stored_type if linear else self._header(self.sources[name].name).dtype
 
-    def scale_columns(self, name: str) -> int:
+    def block_columns(self, name: str, cols: slice = ALL) -> BlockColumns:
         linear = self._linear(name)
-        return linear.scale_columns if linear else 0
+        return linear.block_columns(cols) if linear else BlockColumns()
+
+    def column_order(self, name: str, cols: slice = ALL) -> torch.Tensor | None:
+        linear = self._linear(name)
+        return linear.column_order(cols) if linear else None
 
     def close(self) -> None:
         self._shards.clear()

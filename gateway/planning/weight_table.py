@@ -7,7 +7,7 @@ from backend.placement.footprint import Footprint, StoredWeights, mlp_unit
 from backend.placement.memory import DTYPE_BYTES
 from backend.placement.served_model import ServedModel
 from backend.placement.sharding import Shard, split_model
-from backend.quant.kept_weights import KeptWeights, KernelKind, Quantization
+from backend.quant.kept_weights import BlockColumns, KeptWeights, KernelKind, Quantization
 from backend.quant.weight_format import WeightFormat
 from gateway.planning.models import FoundModel
 
@@ -55,8 +55,8 @@ class _Dense:
     def stored_type(self, name: str) -> str:
         return "BF16"
 
-    def scale_columns(self, name: str) -> int:
-        return 0
+    def block_columns(self, name: str, cols: slice = slice(None)) -> BlockColumns:
+        return BlockColumns()
 
 
 def weight_rows(found: FoundModel, model: ServedModel, ranks: tuple[int, ...]) -> list[WeightRow]:

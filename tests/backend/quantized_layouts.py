@@ -274,7 +274,7 @@ LAYOUTS: dict[str, Layout] = {
     "gptq, zero points": gptq_layout(_Q4_1, symmetric=False),
     "gptq v2": gptq_layout(_Q4_0, version=2),
     "gptq v2, zero points, groups of 64": gptq_layout(_Q4_1, size=64, version=2, symmetric=False),
-    "gptq, columns in any order": gptq_layout(_DENSE, symmetric=False, in_order=False),
+    "gptq, columns in any order": gptq_layout(_Q4_1, symmetric=False, in_order=False),
     "gptq, groups of 16": gptq_layout(_DENSE, size=16),
     "gptq, 8 bits a row": gptq_layout(_Q8_0, bits=8, size=-1),
     "gptq, 8 bits, zero points": gptq_layout(_Q8_MINS, bits=8, symmetric=False),

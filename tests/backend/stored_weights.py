@@ -32,10 +32,11 @@ _FACTORS: dict[WeightFormat, dict[int, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A StoredWeight: `weight`, and the blocks it was stored in."""
+    """A StoredWeight: `weight`, and the blocks it was stored in. order: of their columns."""
 
     weight: Tensor
     quantized: QuantizedWeight | None = None
+    order: Tensor | None = None
 
     @property
     def format(self) -> WeightFormat:

@@ -82,13 +82,15 @@ def test_parts_have_names_of_their_own() -> None:
 def test_floor_counts_each_weight_and_key_once() -> None:
     """Llama-2-7b: 13.2 GB of weights without the embedding, 512 KiB a token."""
     config = msgspec.structs.replace(tiny_config(), tie_word_embeddings=False)
-    floor = Floor.of(config, 1_000_000)
+    floor = Floor.of(config, 1_000_000, "bfloat16")
     assert floor.weight_bytes == 1_000_000 - 320 * 64 * 2
     assert floor.kv_token_bytes == 2 * 2 * 4 * 8 * 2
     assert floor.step_bytes(3, 100) == floor.weight_bytes + 300 * floor.kv_token_bytes
     share = floor.share(3, 100, 2e-3, 1e9)
     assert share == pytest.approx(floor.step_bytes(3, 100) / 2e6)
-    assert Floor.of(tiny_config(), 1_000_000).weight_bytes == 1_000_000
+    assert Floor.of(tiny_config(), 1_000_000, "bfloat16").weight_bytes == 1_000_000
+    in_8_bits = Floor.of(config, 1_000_000, "bfloat16", "fp8")
+    assert in_8_bits.kv_token_bytes == 2 * 2 * 4 * (8 + 4), "each has a scale"
 
 
 @pytest.fixture
@@ -119,7 +121,9 @@ def test_table_sets_our_tokens_beside_theirs() -> None:
             "name": "Card", "memory_bytes": 80 << 30, "torch": "2.11", "triton": "3.6",
             "bytes_s": 3e12, "flops_s": 7e14,
         },
-        "kernels": {"passed": 5, "failed": 1, "skipped": 0, "failures": ["a::b: off by 2"]},
+        "kernels of linears": {
+            "passed": 5, "failed": 1, "skipped": 0, "failures": ["a::b: off by 2"],
+        },
         "M bf16": {"kernels": "x", "rows": [row]},
         "transformers": {
             "model": "M", "version": "5",

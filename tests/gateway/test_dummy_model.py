@@ -9,6 +9,8 @@ from backend.config.load import load_config
 from gateway.default_model import ModelNotFound
 from gateway.dummy_model import dummy_directory
 from tests.backend.factories import write_tiny_llama
+from tests.backend.models.family_cases import TinyModel
+from tests.backend.models.gpt_oss_cases import GPT_OSS
 from tests.backend.models.tiny_engine import engine_of, run, scheduler_of, sequence
 
 
@@ -37,6 +39,17 @@ def test_config_of_a_directory_is_served_with_its_tokenizer(tmp_path: Path, as_f
     theirs = (source / "tokenizer.json").read_text()
     assert (directory / "tokenizer.json").read_text() == theirs
     engine = engine_of(directory)
+    outputs = run(engine, scheduler_of(engine), [sequence(1, [5, 6, 7], temperature=0.0)])
+    assert len(outputs[1]) == 16 and len(set(outputs[1])) > 1
+
+
+def test_experts_in_mxfp4_are_served_without_weights(tmp_path: Path) -> None:
+    tiny = TinyModel(GPT_OSS["gpt_oss"], tmp_path)
+    fields = json.loads((tiny.path / "config.json").read_text())
+    fields["quantization_config"] = {"quant_method": "mxfp4"}
+    (tiny.path / "config.json").write_text(json.dumps(fields))
+    engine = engine_of(dummy_directory(str(tiny.path / "config.json")), dtype="bfloat16")
+    assert engine.config.stored_dtype == "MXFP4"
     outputs = run(engine, scheduler_of(engine), [sequence(1, [5, 6, 7], temperature=0.0)])
     assert len(outputs[1]) == 16 and len(set(outputs[1])) > 1
 

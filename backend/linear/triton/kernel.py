@@ -9,6 +9,7 @@ from torch import Tensor
 
 from backend.linear.kernel import LinearKernel
 from backend.linear.triton import few_rows, many_rows
+from backend.linear.triton.columns import take_columns
 from backend.linear.triton.decode import constants_of, places_args
 from backend.linear.triton.experts import PlaneGroups
 from backend.linear.triton.look_up import look_up
@@ -71,6 +72,9 @@ class TritonKernel(LinearKernel[QuantizedWeight, PackedPlanes]):
         out = torch.empty(len(x), packed.num_features, dtype=torch.float32, device=x.device)
         self.apply_into(x, packed, None, out)
         return out
+
+    def take_columns(self, x: Tensor, order: Tensor, ends: Tensor | None = None) -> Tensor:
+        return take_columns(x, order, ends)
 
     def embed(self, packed: PackedPlanes, ids: Tensor) -> Tensor:
         return look_up(packed, self._planes, ids, self._dtype)

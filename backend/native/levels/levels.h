@@ -23,6 +23,7 @@ typedef struct {
     void (*scaled_sum)(const ScaledSum *);
     void (*route)(const Route *);
     void (*gather_rows)(const GatherRows *);
+    void (*take_columns)(const TakeColumns *);
     void (*sum_experts)(const SumExperts *);
     void (*attention)(const Attention *);
     void (*latent_attention)(const LatentAttention *);
@@ -48,6 +49,7 @@ typedef struct {
     .head_norm = head_norm_##level, .add_layer_norm = add_layer_norm_##level, \
     .gate_mul = gate_mul_##level, .scaled_sum = scaled_sum_##level, \
     .route = route_##level, .gather_rows = gather_rows_##level, .sum_experts = sum_experts_##level, \
+    .take_columns = take_columns_##level, \
     .causal_conv = causal_conv_##level, \
     .latent_attention = latent_attention_##level, .topk = topk_##level, \
     .exp_sums = exp_sums_##level, .count_greater = count_greater_##level, \

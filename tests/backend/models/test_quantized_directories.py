@@ -26,6 +26,9 @@ KEPT = ["awq", "gptq", "gptq, columns in any order", "pack-quantized, 8 bits", "
 OURS = pytest.param("auto", marks=pytest.mark.skipif(kernels is None, reason=absence))
 
 
+ANY_ORDER = LAYOUTS["gptq, columns in any order"]
+
+
 def write(path: Path, layout: str) -> QuantizedModel:
     return write_quantized_llama(path, LAYOUTS[layout], num_layers=1)
 
@@ -75,6 +78,23 @@ def test_family_is_served_from_quantised_linears(tmp_path: Path, family: str) ->
     assert engine.config.stored_dtype == "GPTQ int4"
     parts = run_ranks(2, lambda tp: logits_of(engine_of(quantised.directory, tp), model.prompt))
     torch.testing.assert_close(torch.cat(parts, dim=-1), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(kernels is None, reason=absence)
+@pytest.mark.parametrize("is_parallel", [False, True])
+def test_experts_have_columns_in_orders_of_their_own(tmp_path: Path, is_parallel: bool) -> None:
+    """Cut by columns they fill up different numbers of blocks; whole they are one product."""
+    model = TinyModel(replace(EXPERTS["mixtral"], twin=None), tmp_path)
+    quantised = quantize(model.path, tmp_path / "q", ANY_ORDER, LINEARS)
+    expected = logits_of(engine_of(quantised.dense), model.prompt)
+    settings = {"dtype": "bfloat16", "block_size": 16, "expert_parallel": is_parallel}
+    for size in (1, 2):
+        parts = run_ranks(
+            size,
+            lambda tp: logits_of(engine_of(quantised.directory, tp, **settings), model.prompt, 16),
+        )
+        error = torch.cat(parts, dim=-1) - expected
+        assert float(error.norm() / expected.norm()) < 0.03
 
 
 @pytest.mark.parametrize("layout", ["awq", "gptq, columns in any order", "fp8"])

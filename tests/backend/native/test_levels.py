@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from backend.config.spec import Activation
+from backend.linear.native import NativeKernel
 from backend.native import absence, kernels, levels
 from backend.native.level import BF16_LEVELS
 from backend.ops.batch import AttentionSpec, Batch
@@ -25,6 +26,7 @@ from backend.ops.ssm_scan import SsmHeads
 from backend.ops.token_masks import apply_masks
 from backend.ops.tokenwise import Opening
 from backend.ops.topk import topk
+from backend.quant.weight_format import WeightFormat
 from tests.backend.attention_cases import BLOCK_SIZE, CPU, AttentionCase, plan_of, randn
 from tests.backend.ops.state_batches import state_batch
 from tests.backend.routers import plain_router
@@ -103,6 +105,8 @@ def experts() -> list[Tensor]:
         rows, count = ops.gather_rows(x, routes), int(routes.ends[-1])
         shared = SharedExpert(randn(9, 72, seed=3), x, randn(72, seed=4).float() / 8)
         found += [routes.weights, routes.ends, routes.rows[:count], rows[:count]]
+        order = torch.arange(96, dtype=torch.int32).mul(7).remainder(73)
+        found += [NativeKernel(WeightFormat.Q4_0, "mixed").take_columns(x, order)]
         found += [ops.sum_experts(rows, routes), ops.sum_experts(rows, routes, shared)]
     return found
 

@@ -22,6 +22,7 @@ from tests.backend.models.mamba_cases import LONG_MAMBAS
 from tests.backend.models.state_cases import LONG
 from tests.backend.models.test_own_kernels import _GPT, _SIZES
 from tests.backend.models.tiny_engine import engine_of
+from tests.backend.quantized_layouts import LAYOUTS, write_quantized_llama
 
 pytestmark = [
     pytest.mark.numerics,
@@ -268,6 +269,11 @@ def test_replayed_decodes_have_the_bytes_of_calls(tiny: TinyModel) -> None:
 @pytest.mark.parametrize("level", levels()[1:])
 def test_every_level_replays(level: str, tmp_path: Path) -> None:
     check_replays(Pair.of(TinyModel(RECORDED["gemma3"], tmp_path).path, level))
+
+
+def test_columns_in_any_order_are_replayed(tmp_path: Path) -> None:
+    layout = LAYOUTS["gptq, columns in any order"]
+    check_replays(Pair.of(write_quantized_llama(tmp_path, layout).directory, "auto"))
 
 
 def check_replays(pair: Pair) -> None:

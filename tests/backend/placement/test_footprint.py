@@ -24,7 +24,7 @@ from backend.placement.known_weights import DescribedWeights, HeaderWeights
 from backend.placement.layout import Layout
 from backend.placement.served_model import ServedModel
 from backend.placement.sharding import split_model
-from backend.quant.kept_weights import KeptWeights
+from backend.quant.kept_weights import BlockColumns, KeptWeights
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 from backend.settings import EngineSettings
 from backend.weights.checkpoint import open_checkpoint
@@ -131,8 +131,8 @@ class _Described:
     def stored_type(self, name: str) -> str:
         return "BF16"
 
-    def scale_columns(self, name: str) -> int:
-        return 0
+    def block_columns(self, name: str, cols: slice = slice(None)) -> BlockColumns:
+        return BlockColumns()
 
 
 @pytest.mark.skipif(native is None, reason=absence)
@@ -202,8 +202,11 @@ def test_footprint_of_a_quantised_directory_is_what_is_held(
 ) -> None:
     model = write_quantized_llama(tmp_path, LAYOUTS[layout]).directory
 
+    # Projections of one input share an order of its columns, and each counts one.
+    spare = 0.02 if "any order" in layout else 0.0
+
     def check(tp: TensorParallel) -> None:
-        _check(model, tp, kernels=kernels, dtype="bfloat16")
+        _check(model, tp, spare, kernels=kernels, dtype="bfloat16")
 
     run_ranks(2, check)
 
@@ -215,7 +218,7 @@ def test_footprint_of_a_quantised_directory_is_what_is_held(
         ("awq", ""),
         ("int-quantized", ""),
         ("fp8", "there is no kernel for fp8"),
-        ("gptq, columns in any order", "there is no kernel for GPTQ int4 with columns in any"),
+        ("gptq, columns in any order", ""),
         ("gptq, 8 bits, zero points", "there is no kernel for GPTQ int8 with zero points"),
         ("gptq, groups of 16", "there is no kernel for GPTQ int4 in groups of 16"),
     ],
@@ -241,11 +244,15 @@ def _build(model: Path, tp: TensorParallel, told: list[Budget], **settings: Any)
     )
 
 
-def _check(model: Path, tp: TensorParallel | None = None, **settings: Any) -> None:
+def _check(
+    model: Path, tp: TensorParallel | None = None, spare: float = 0.0, **settings: Any
+) -> None:
+    """spare: the part by which less may be held than the start said."""
     told: list[Budget] = []
     engine = _build(model, tp or TensorParallel(), told, **settings)
     [budget] = told
-    assert engine.model.weight_bytes == budget.weight_bytes + budget.packed_bytes
+    said = budget.weight_bytes + budget.packed_bytes
+    assert said * (1 - spare) <= engine.model.weight_bytes <= said
 
 
 @pytest.mark.parametrize(

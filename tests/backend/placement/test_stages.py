@@ -12,6 +12,7 @@ from backend.config.spec import Attention, PerLayerInput
 from backend.config.tensors import tensors_of
 from backend.placement.footprint import each_tensor, layer_sizes
 from backend.placement.stages import LayerSizes, Stage, check_stages, cut_layers
+from backend.quant.kept_weights import BlockColumns
 from backend.quant.weight_format import WeightFormat
 from tests.backend.factories import tiny_config
 
@@ -23,8 +24,8 @@ class _Dense:
     def stored_type(self, name: str) -> str:
         return "BF16"
 
-    def scale_columns(self, name: str) -> int:
-        return 0
+    def block_columns(self, name: str, cols: slice = slice(None)) -> BlockColumns:
+        return BlockColumns()
 
 
 def cut(sizes: list[int], pp: int, before: int = 0, after: int = 0) -> list[int]:

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 
-from backend.config.errors import ModelError
+from backend.config.huggingface import config_of_fields
 from backend.config.tensors import tensors_of
 from backend.quant.weight_format import WeightFormat
 from backend.weights.dummy import PERIOD, DummyCheckpoint
@@ -70,7 +69,22 @@ def test_quantized_linears_have_random_blocks(
     assert torch.equal(part.to_dense(), dense[8:16, 32:96])
 
 
-def test_stacks_of_quantized_experts_are_refused() -> None:
-    config = msgspec.structs.replace(tiny_config(), stored_dtype="mxfp4")
-    with pytest.raises(ModelError, match="leave quantization_config"):
-        DummyCheckpoint(config, {"quantization_config": {"quant_method": "mxfp4"}})
+def test_experts_in_mxfp4_have_random_blocks() -> None:
+    """Their spread is that of dense ones to the nearest power of 2."""
+    fields = {
+        **{"architectures": ["GptOssForCausalLM"], "num_local_experts": 4, "head_dim": 64},
+        **{"hidden_size": 256, "intermediate_size": 128, "num_hidden_layers": 1},
+        **{"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 128},
+        **{"num_experts_per_tok": 2, "rms_norm_eps": 1e-5, "rope_theta": 1e4},
+        **{"max_position_embeddings": 64, "sliding_window": 16},
+        **{"layer_types": ["sliding_attention"], "quantization_config": {"quant_method": "mxfp4"}},
+    }
+    checkpoint = DummyCheckpoint(config_of_fields(fields, "tiny"), fields)
+    name = "model.layers.0.mlp.experts.1.gate_proj.weight"
+    assert checkpoint.weight_format(name) is WeightFormat.MXFP4
+    assert checkpoint.weight_format("model.layers.0.self_attn.q_proj.weight") is WeightFormat.DENSE
+    dense = checkpoint.read_quantized(name).to_dense()
+    assert dense.shape == (128, 256) and len(dense.unique()) == 15
+    assert 256**-0.5 / 1.5 < float(dense.std()) < 256**-0.5 * 1.5
+    part = checkpoint.read_quantized(name, slice(8, 16), slice(32, 96))
+    assert torch.equal(part.to_dense(), dense[8:16, 32:96])

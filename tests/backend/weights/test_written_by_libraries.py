@@ -25,7 +25,7 @@ CASES = {
     "autoawq": WeightFormat.Q4_1,
     "auto_gptq": WeightFormat.Q4_0,
     "auto_gptq_zero_points": WeightFormat.Q4_1,
-    "auto_gptq_act_order": WeightFormat.DENSE,
+    "auto_gptq_act_order": WeightFormat.Q4_1,
     "auto_gptq_8_bits": WeightFormat.Q8_0,
     "auto_gptq_2_bits": WeightFormat.Q4_0,
     "pack_quantized_4_bits": WeightFormat.Q4_0,
@@ -73,6 +73,9 @@ def test_blocks_are_the_linear(name: str) -> None:
     if CASES[name] is WeightFormat.DENSE:
         return
     dense, blocks = linear.read(), linear.read_quantized().to_dense()
+    if (order := linear.column_order()) is not None:
+        assert "act_order" in name
+        dense = dense[:, order.long()]
     if CASES[name] in (WeightFormat.Q4_1, WeightFormat.Q8_MINS):
         assert float((blocks - dense).abs().max()) <= float(dense.abs().max()) * 2**-11
     else:

@@ -51,11 +51,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def dry_parts(out: Path) -> list[Part]:
-    """Return the parts, tiny and for the CPU. out: where their shape's config.json is written."""
-    from tests.bench.gpu.dry import BATCHES, PROMPTS, write_shape
+    """Return the parts, tiny and for the CPU. out: where their shapes are written."""
+    from tests.bench.gpu.dry import BATCHES, FP8, PROMPTS, write_shape
 
     model = write_shape(out / "shape")
-    return played_parts(all_parts((model,), BATCHES, PROMPTS, "cpu", num_cards=2))
+    in_fp8 = write_shape(out / "shape-fp8", quantization_config=FP8)
+    return played_parts(all_parts((model,), BATCHES, PROMPTS, "cpu", 2, in_fp8))
 
 
 def _num_cards() -> int:

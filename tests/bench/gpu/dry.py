@@ -26,13 +26,14 @@ SHAPE: dict[str, Any] = {
     "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 BATCHES, PROMPTS = (1, 2), (3,)
+FP8 = {"quant_method": "fp8", "weight_block_size": [32, 32]}
 
 
-def write_shape(directory: Path) -> str:
-    """Write the model's config.json; return its path."""
+def write_shape(directory: Path, **fields: Any) -> str:
+    """Write the model's config.json; return its path. fields: that it has beside its shape."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "config.json"
-    path.write_text(json.dumps(SHAPE))
+    path.write_text(json.dumps(SHAPE | fields))
     return str(path)
 
 

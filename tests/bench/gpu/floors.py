@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from backend.config.model_config import ModelConfig
 from backend.config.tensors import EMBEDDING, tensors_of
+from backend.placement.memory import DTYPE_BYTES, kv_bytes_per_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +16,17 @@ class Floor:
     kv_token_bytes: int
 
     @classmethod
-    def of(cls, config: ModelConfig, weight_bytes: int, dtype_bytes: int = 2) -> "Floor":
+    def of(
+        cls, config: ModelConfig, weight_bytes: int, dtype: str, kv_dtype: str = "auto"
+    ) -> "Floor":
         """weight_bytes: what the model came to hold. Of an embedding that is no head as well a step
-        looks up a few rows."""
+        looks up a few rows. dtype: of the arithmetic; kv_dtype: of the cache, "auto" for the same.
+        """
         width = config.vocab_size * tensors_of(config)[EMBEDDING].shape[1]
-        looked_up = 0 if config.tie_word_embeddings else width * dtype_bytes
+        looked_up = 0 if config.tie_word_embeddings else width * DTYPE_BYTES[dtype]
+        kept_as = dtype if kv_dtype == "auto" else kv_dtype
         kv = sum(
-            2 * config.num_kv_heads_of(each) * config.head_dim_of(each) * dtype_bytes
+            config.num_kv_heads_of(each) * kv_bytes_per_head(config.head_dim_of(each), kept_as)
             for each in config.attentions
         )
         return cls(weight_bytes - looked_up, kv)

@@ -1,5 +1,6 @@
 """The kernels' numerics on the card: the tests that run in Triton's interpreter elsewhere."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -9,12 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench.gpu.packages import ROOT, environment
+from tests.bench.gpu.packages import ROOT, environment, missing
 
-TESTS = (
-    "ops/triton", "linear/triton", "sampling/test_device*.py", "engine/test_device_draws.py",
-    "distributed/test_one_shot.py",
-)  # fmt: skip
+# They compile kernels for cards, and need none.
+LEFT_OUT = "tests/backend/ops/triton/test_compiled.py"
 
 
 class KernelResults(msgspec.Struct):
@@ -29,10 +28,12 @@ class KernelResults(msgspec.Struct):
 MARKS = "numerics or not (e2e or slow)"
 
 
-def measure_kernels(tests: Sequence[str] = TESTS, marks: str = MARKS) -> KernelResults:
-    """Run the tests, in one process: they share the card. Raises RuntimeError if none ran.
+def measure_kernels(tests: Sequence[str], marks: str = MARKS) -> KernelResults:
+    """Run the tests. Raises RuntimeError if none ran.
 
-    tests: patterns of paths below tests/backend, each of which must be of something.
+    tests: patterns of paths below tests/backend, each of which must be of something. Where
+    pytest-xdist is there several processes share the card, since compiling is what takes time;
+    what fails then has a second go in one.
     """
     folder = ROOT / "tests" / "backend"
     for each in tests:
@@ -40,17 +41,32 @@ def measure_kernels(tests: Sequence[str] = TESTS, marks: str = MARKS) -> KernelR
             raise RuntimeError(f"no tests are {each} any more")
     paths = sorted(str(path.relative_to(ROOT)) for each in tests for path in folder.glob(each))
     with tempfile.TemporaryDirectory() as directory:
-        report = Path(directory) / "report.xml"
-        command = [
-            sys.executable, "-m", "tests.bench.gpu.launch", "pytest", "-o", "addopts=", "-q",
-            "-m", marks, "-p", "no:cacheprovider", f"--junitxml={report}", *paths,
-        ]  # fmt: skip
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
-        )
-        if not report.exists():
-            raise RuntimeError(f"pytest did not run: {(done.stderr or done.stdout)[-400:]}")
-        return results_of(report)
+
+        def run(*options: str) -> KernelResults:
+            report = Path(directory) / "report.xml"
+            report.unlink(missing_ok=True)
+            command = [
+                sys.executable, "-m", "tests.bench.gpu.launch", "pytest", "-o", "addopts=", "-q",
+                "-W", "default", "-m", marks, "-o", f"cache_dir={directory}/cache",
+                f"--ignore={LEFT_OUT}", f"--junitxml={report}", *options, *paths,
+            ]  # fmt: skip
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+            )
+            if not report.exists():
+                raise RuntimeError(f"pytest did not run: {(done.stderr or done.stdout)[-400:]}")
+            return results_of(report)
+
+        workers = 1 if missing(("xdist",)) else min(8, (os.cpu_count() or 1) // 2)
+        if workers < 2:
+            return run()
+        first = run("-n", str(workers))
+        if not first.failed:
+            return first
+        alone = run("--last-failed", "--last-failed-no-failures=none")
+        alone.passed += first.passed
+        alone.skipped += first.skipped
+        return alone
 
 
 def results_of(report: Path) -> KernelResults:

@@ -10,6 +10,14 @@ MODELS = ("Llama-2-7b", "Llama-2-13b")
 LIMIT_S = 470.0
 
 
+# Patterns of paths below tests/backend, of what runs in Triton's interpreter elsewhere.
+KERNEL_TESTS = {
+    "layers": ("ops/triton", "distributed/test_one_shot.py"),
+    "linears": ("linear/triton",),
+    "sampling": ("sampling/test_device*.py", "engine/test_device_draws.py"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """kind: of measure.py. told: what it is called with. needs: packages beyond what all need."""
@@ -26,18 +34,24 @@ def all_parts(
     prompts: tuple[int, ...] = tuple(PROMPTS),
     device: str = "cuda",
     num_cards: int = 1,
+    in_fp8: str = f"{MODELS[0]}-fp8",
 ) -> list[Part]:
-    """Return the parts in the order in which they are worth most."""
+    """Return the parts in the order in which they are worth most. in_fp8: the first model, its
+    weights stored so."""
     points: dict[str, Any] = {"batches": list(batches), "prompts": list(prompts)}
     few: dict[str, Any] = {"batches": [b for b in batches if b <= 64], "prompts": list(prompts)[:1]}
     own = {"device": device}
     parts = [Part("device", "device", {**own})]
-    parts.append(Part("kernels", "kernels", {}, ("pytest", "hypothesis")))
+    # Each kernel is compiled for each shape that it is tried with, which takes a second or two.
+    for whose, tests in KERNEL_TESTS.items():
+        told = {"tests": list(tests)}
+        parts.append(Part(f"kernels of {whose}", "kernels", told, ("pytest", "hypothesis")))
     for model in models:
         parts.append(Part(f"{model} bf16", "steps", {"model": model, **points, **own}))
     first = models[0]
     for name, setting in (
         ("int4", {"quantization": "int4"}),
+        ("fp8", {"model": in_fp8}),
         ("fp8 KV", {"kv_cache_dtype": "fp8"}),
     ):
         parts.append(Part(f"{first} {name}", "steps", {"model": first, **points, **own, **setting}))

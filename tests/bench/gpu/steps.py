@@ -83,9 +83,7 @@ def measure_steps(
     started = time.perf_counter()
     engine = build_engine(told, TensorParallel(), lambda phase, fraction: None)
     load_s = time.perf_counter() - started
-    floor = Floor.of(
-        engine.config, engine.model.weight_bytes, 4 if engine.dtype == "float32" else 2
-    )
+    floor = Floor.of(engine.config, engine.model.weight_bytes, engine.dtype, told.kv_cache_dtype)
     plans = StepPlans(engine, told.block_size)
     results = StepResults(
         model,

@@ -16,12 +16,13 @@ def table(results: Results) -> str:
             f", Triton {device['triton']}; copies {device['bytes_s'] / 1e12:.2f} TB/s, bfloat16 "
             f"products {device['flops_s'] / 1e12:.0f} TFLOP/s."
         )
-    if "passed" in (kernels := results.get("kernels", {})):
-        lines.append(
-            f"Kernels' tests on the card: {kernels['passed']} passed, {kernels['failed']} failed, "
-            f"{kernels['skipped']} skipped."
-        )
-        lines += [f"- {failure}" for failure in kernels["failures"]]
+    for name, each in results.items():
+        if "failures" in each:
+            lines.append(
+                f"Tests of {name} on the card: {each['passed']} passed, {each['failed']} failed, "
+                f"{each['skipped']} skipped."
+            )
+            lines += [f"- {failure}" for failure in each["failures"]]
     if "texts" in (shared := results.get("two ranks on one card", {})):
         lines.append(
             f"Two ranks on one card: of {shared['texts']} texts {shared['equal']} are those of one "

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from backend.linear.triton import dense_groups, few_rows, look_up, many_rows
+from backend.linear.triton import columns, dense_groups, few_rows, look_up, many_rows
 from backend.linear.triton.decode import constants_of
 from backend.quant.planes import PLANES
 
@@ -63,6 +63,13 @@ def linear_cases(*, is_whole: bool = True) -> Iterator[CaseFields]:
             look_up._look_up,
             {**_SHARED, "ids": "*i64"},
             {**of_rows, "STEP_WORDS": look_up.STEP_WORDS},
+        )
+    for has_groups in (False, True):
+        yield (
+            f"take_columns {has_groups}",
+            columns._take_columns,
+            {**_OF_GROUPS, "order": "*i32"},
+            {"HAS_GROUPS": has_groups, "GROUPS": 128, "BLOCK": columns.BLOCK},
         )
     yield (
         "add_pieces",

@@ -11,10 +11,10 @@ from tests.backend.stored_weights import quantized_of, randn
 pytestmark = [pytest.mark.numerics, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-FLOAT, BF16 = torch.float32, torch.bfloat16
-# What weights are rounded to on tensor cores, by up to 2^-9 of each, and sums then; the interpreter
-# cuts where a GPU rounds.
-STEP = {FLOAT: 2**-22, BF16: 2**-8}
+FLOAT, BF16, HALF = torch.float32, torch.bfloat16, torch.float16
+# What weights are rounded to on tensor cores, by up to 2^-9 of each (2^-12 in half), and sums then;
+# the interpreter cuts bfloat16 where a GPU rounds.
+STEP = {FLOAT: 2**-22, BF16: 2**-8, HALF: 2**-11}
 
 
 def check(
@@ -39,6 +39,7 @@ def check(
 def test_product_is_that_of_the_dequantised_weights(weight_format: WeightFormat, rows: int) -> None:
     check(weight_format, 70, 768, rows)
     check(weight_format, 16, 256, rows, BF16)
+    check(weight_format, 16, 256, rows, HALF)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,9 @@ def test_rows_are_looked_up(weight_format: WeightFormat) -> None:
     rows = kernel.embed(kernel.pack(weight), ids)
     expected = weight.to_dense().to(DEVICE)[ids]
     torch.testing.assert_close(rows, expected, rtol=1e-5, atol=1e-5)
+    half = TritonKernel(weight_format, HALF, DEVICE)
+    rows = half.embed(half.pack(weight), ids[:2])
+    torch.testing.assert_close(rows.float(), expected[:2], rtol=2**-11, atol=1e-5)
 
 
 def test_rows_of_activations_may_lie_apart() -> None:
@@ -95,3 +99,22 @@ def test_groups_of_rows_have_their_own_weights(
         [part @ own.T + bias for part, own, bias in zip(parts, dense, biases, strict=True)]
     )
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [FLOAT, HALF])
+def test_columns_are_taken_in_a_weights_order(dtype: torch.dtype) -> None:
+    """Of which some are none; of all rows, or of groups of rows, the last rows being nobody's."""
+    kernel = TritonKernel(WeightFormat.Q4_0, dtype, DEVICE)
+    x = randn(7, 1300).to(DEVICE, dtype)[:, 20:1270]
+    orders = torch.stack([torch.randperm(1280, generator=rng(seed)) for seed in range(3)])
+    orders = orders.clamp(max=1250).int().to(DEVICE)
+    zeros = torch.nn.functional.pad(x, (0, 1))
+    assert torch.equal(kernel.take_columns(x, orders[0]), zeros[:, orders[0].long()])
+    ends = torch.tensor([2, 2, 6], device=DEVICE)
+    expected = torch.cat([zeros[:2, orders[0].long()], zeros[2:, orders[2].long()]])
+    assert torch.equal(kernel.take_columns(x, orders, ends), expected)
+    assert kernel.take_columns(x[:0], orders[0]).shape == (0, 1280)
+
+
+def rng(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

@@ -75,7 +75,10 @@ def check_near(got: Tensor, expected: Tensor) -> None:
 
 @pytest.mark.parametrize(
     "layout",
-    ["awq", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gptq", "int-quantized", "fp8"))],
+    [
+        "gptq, columns in any order",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("awq", "gptq", "int-quantized", "fp8")),
+    ],
 )
 def test_quantised_directory_is_multiplied_in_its_bits(tmp_path: Path, layout: str) -> None:
     llama = write_quantized_llama(tmp_path, LAYOUTS[layout], num_layers=1)
@@ -86,8 +89,9 @@ def test_quantised_directory_is_multiplied_in_its_bits(tmp_path: Path, layout: s
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_launch_at_a_time")
-def test_ranks_together_give_the_logits_of_one(tmp_path: Path) -> None:
-    llama = write_quantized_llama(tmp_path, LAYOUTS["gptq"], num_layers=1)
+@pytest.mark.parametrize("layout", ["gptq", "gptq, columns in any order"])
+def test_ranks_together_give_the_logits_of_one(tmp_path: Path, layout: str) -> None:
+    llama = write_quantized_llama(tmp_path, LAYOUTS[layout], num_layers=1)
     parts = run_ranks(2, lambda tp: logits_of(on_gpu(llama.directory, tp), PROMPT))
     check_near(torch.cat(parts, dim=-1), logits_of(on_gpu(llama.directory), PROMPT).cpu())
 
