@@ -44,8 +44,8 @@ def all_parts(
     parts = [Part("device", "device", {**own})]
     # Each kernel is compiled for each shape that it is tried with, which takes a second or two.
     for whose, tests in KERNEL_TESTS.items():
-        told = {"tests": list(tests)}
-        parts.append(Part(f"kernels of {whose}", "kernels", told, ("pytest", "hypothesis")))
+        tried: dict[str, Any] = {"tests": list(tests)}
+        parts.append(Part(f"kernels of {whose}", "kernels", tried, ("pytest", "hypothesis")))
     for model in models:
         parts.append(Part(f"{model} bf16", "steps", {"model": model, **points, **own}))
     first = models[0]
