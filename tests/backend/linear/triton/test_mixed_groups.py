@@ -63,7 +63,7 @@ def test_experts_in_several_formats_are_multiplied_on_the_device(
 
 
 @pytest.mark.parametrize("formats", [[Q4_K, Q4_K, Q4_K], [Q4_K, Q6_K, Q4_K]])
-def test_experts_in_orders_of_their_own_are_multiplied_on_the_device(
+def test_experts_have_orders_of_columns_of_their_own(
     formats: list[WeightFormat], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 250 columns each, which fill up to 256; of one format or of several."""
