@@ -60,21 +60,31 @@ def read_rope(
     kind = _kind(parameters)
     if kind == "mrope" and "mrope_section" in known:
         kind = "default"  # as older files call it; positions of text turn as any
-    if kind in _STRETCHED:
+    if kind in _STRETCHED and "factor" not in parameters:
         stretch = fields.integer("max_position_embeddings", DEFAULT_MAX_LEN)
-        parameters.setdefault("factor", stretch / _original(parameters))
+        parameters["factor"] = stretch / _original(parameters)
     if kind == "proportional":
         return Rope(dim, base, _proportional(parameters, dim))
     return Rope(dim, base, _scaling(kind, parameters, fields), _attention_factor(kind, parameters))
 
 
-def rotary_dim(fields: Fields, head_dim: int, default: float = 1.0) -> int:
-    """Return how many numbers of a head turn."""
+def rotary_dim(fields: Fields, head_dim: int, default: float | None = None) -> int:
+    """Return how many numbers of a head turn.
+
+    default: their share where a file does not say; None: of directories all turn, and one that
+    says otherwise is refused, since transformers' class of the family reads no share.
+    """
     if fields.kind == "gguf":
-        return fields.integer("rope.dimension_count", int(head_dim * default))
+        return fields.integer("rope.dimension_count", int(head_dim * (default or 1.0)))
     share = rope_parameters(fields).get("partial_rotary_factor")
-    outer = fields.number("partial_rotary_factor", default)
-    return int(head_dim * (outer if share is None else _number("partial_rotary_factor", share)))
+    outer = fields.number("partial_rotary_factor", 1.0 if default is None else default)
+    found = outer if share is None else _number("partial_rotary_factor", share)
+    if default is None and found != 1:
+        raise ModelError(
+            f"{fields.label('partial_rotary_factor')} is {found:g}: all numbers of a head turn in"
+            " models of this\nfamily, as transformers has it; remove it if that is so"
+        )
+    return int(head_dim * found)
 
 
 def context_length(fields: Fields) -> int:
@@ -113,8 +123,10 @@ def rope_parameters(fields: Fields, layer_type: str = "") -> dict[str, Any]:
 def _found(fields: Fields) -> Any:
     # Where a file has both, transformers takes the older layout alone: its base, too, is that
     # beside it, or the default.
-    newer = fields.raw("rope_parameters")
-    return fields.raw("rope_scaling") or newer or {}
+    newer, older = fields.raw("rope_parameters"), fields.raw("rope_scaling")
+    if not isinstance(older, dict | None):
+        raise ModelError(f"rope_scaling is {older!r}, not an object")
+    return older or newer or {}
 
 
 def _of(parameters: Any, layer_type: str) -> tuple[dict[str, Any], bool]:
@@ -206,7 +218,10 @@ def _attention_factor(kind: str, parameters: dict[str, Any]) -> float:
 
 
 def _original(parameters: dict[str, Any]) -> int:
-    return int(_needed(parameters, _ORIGINAL))
+    original = _needed(parameters, _ORIGINAL)
+    if original < 1:
+        raise ModelError(f"rope scaling: {_ORIGINAL} must be at least 1, is {original:g}")
+    return int(original)
 
 
 def _factors(parameters: dict[str, Any], field: str) -> tuple[float, ...]:

@@ -61,7 +61,7 @@ def _ropes(fields: Fields) -> dict[str, Rope]:
 
 
 def _gguf_ropes(fields: Fields) -> dict[str, Rope]:
-    rope = read_rope(fields, rotary_dim(fields, head_dim(fields)))
+    rope = read_rope(fields, rotary_dim(fields, head_dim(fields), 1.0))
     local = Rope(rope.dim, fields.number("rope.freq_base_swa", rope.theta))
     return {FULL: rope, SLIDING: local}
 

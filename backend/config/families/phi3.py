@@ -18,7 +18,7 @@ def _spec(fields: Fields) -> DecoderSpec:
     for field in ("full_attn_mod", "interpolate_factor"):
         fields.must_be(field, 1, "only 1 is supported")
     attention = Attention(
-        read_rope(fields, rotary_dim(fields, head_dim(fields))),
+        read_rope(fields, rotary_dim(fields, head_dim(fields), 1.0)),
         # llama.cpp reads the window and sees all tokens ("results might be suboptimal"); the model
         # was trained with it, and transformers has it.
         window=max(fields.integer("sliding_window", 0), 0),

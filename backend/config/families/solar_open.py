@@ -12,7 +12,7 @@ from backend.config.spec import Attention, DecoderSpec, Layer, Norm
 def _spec(fields: Fields) -> DecoderSpec:
     fields.one_of("hidden_act", ["silu"], "silu")
     attention = Attention(
-        read_rope(fields, rotary_dim(fields, head_dim(fields)), theta=1e6),
+        read_rope(fields, rotary_dim(fields, head_dim(fields), 1.0), theta=1e6),
         qkv_bias=fields.flag("attention_bias"),
     )
     layer = Layer(attention, read_routed_experts(fields, 1280))
