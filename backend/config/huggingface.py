@@ -148,7 +148,7 @@ def _make(
 ) -> ModelConfig:
     """Make the configuration of the decoder's fields and the tensors that there are."""
     aliases = family.aliases if family else {n: c for n, c in ALIASES.items() if c not in values}
-    renamed = {aliases.get(name, name): value for name, value in values.items()}
+    renamed = _by_common_names(values, aliases)
     labels = {common: own for own, common in aliases.items()}
     defaults = family.defaults if family else {}
     fields = Fields("huggingface", renamed, inventory.shapes, labels, defaults)
@@ -226,6 +226,23 @@ def _is_tied(family: Family, fields: Fields, inventory: Inventory) -> bool:
         return False
     head, embedding = (_find(family, name, inventory) for name in ("lm_head", "model.embed_tokens"))
     return head is None or embedding is None or inventory.are_equal(head, embedding)
+
+
+def _by_common_names(values: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields by common names. Raises ModelError where two names of one contradict."""
+    renamed: dict[str, Any] = {}
+    said_by: dict[str, str] = {}
+    for name, value in values.items():
+        common = aliases.get(name, name)
+        other = renamed.get(common)
+        if other is not None and value is not None and other != value:
+            raise ModelError(
+                f"{said_by[common]} is {other!r} and {name} is {value!r}, which are two names of one"
+                " field\nremove the one that is wrong"
+            )
+        if other is None:
+            renamed[common], said_by[common] = value, name
+    return renamed
 
 
 def _find(family: Family, name: str, inventory: Inventory) -> str | None:

@@ -20,7 +20,7 @@ def _spec(fields: Fields) -> DecoderSpec:
     mlp = MLP(fields.integer("intermediate_size"))
     layers = tuple(
         Layer(Attention(rope, window=window, qkv_bias=qkv_bias), mlp)
-        for window in hf_layer_windows(fields, num_layers(fields))
+        for window in hf_layer_windows(fields, num_layers(fields), has_switch=True)
     )
     return DecoderSpec(layers, Norm(fields.number("rms_norm_eps", 1e-6)))
 

@@ -23,7 +23,7 @@ def _spec(fields: Fields) -> DecoderSpec:
             Attention(rope, window=window, qkv_bias=qkv_bias, out_bias=out_bias, qk_norm="head"),
             mlp,
         )
-        for window in hf_layer_windows(fields, num_layers(fields))
+        for window in hf_layer_windows(fields, num_layers(fields), has_switch=True)
     )
     return DecoderSpec(layers, Norm(fields.number("rms_norm_eps", 1e-6)))
 
