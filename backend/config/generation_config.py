@@ -50,6 +50,12 @@ _UNUSED: dict[str, tuple[object, ...]] = {
     "encoder_no_repeat_ngram_size": (0,),
     "diversity_penalty": (0,),
     "exponential_decay_length_penalty": (),
+    "force_words_ids": ([],),
+    "constraints": ([],),
+    "token_healing": (False,),
+    "dola_layers": (),
+    "watermarking_config": (),
+    "num_return_sequences": (1,),
 }
 # llama.cpp's keys -> the names above. Its converter writes repetition_penalty as penalty_repeat.
 _GGUF = {

@@ -50,6 +50,32 @@ def test_field_that_does_nothing_here_is_named_unless_neutral(tmp_path: Path) ->
     assert config.unused == ("num_beams", "suppress_tokens")
 
 
+# Of beams, of how it is computed, of helpers that draft, of what is returned; ends and the first
+# token are read elsewhere.
+_CHANGES_NO_TEXT = """
+    early_stopping length_penalty low_memory do_sample max_length max_time
+    cache_config cache_implementation compile_config continuous_batching_config disable_compile
+    max_cache_len prefill_chunk_size use_cache remove_invalid_values renormalize_logits
+    assistant_confidence_threshold assistant_early_exit assistant_ensemble_weight
+    assistant_lookbehind is_assistant max_matching_ngram_size num_assistant_tokens
+    num_assistant_tokens_schedule prompt_lookup_num_tokens speculation_type target_lookbehind
+    use_mtp output_attentions output_hidden_states output_logits output_scores
+    return_dict_in_generate
+    bos_token_id eos_token_id pad_token_id decoder_start_token_id transformers_version
+    _from_model_config
+""".split()
+
+
+def test_every_field_of_transformers_is_used_named_or_harmless(tmp_path: Path) -> None:
+    """Watermarks, token healing and forced words were left out without a word."""
+    from transformers import GenerationConfig
+
+    fields = {name: [8.5] for name in GenerationConfig().to_dict() if name != "do_sample"}
+    config = read_generation_config(directory(tmp_path, **fields))
+    known = {*config.values, *config.unused, *_CHANGES_NO_TEXT}
+    assert sorted(fields.keys() - known) == []
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
