@@ -83,8 +83,8 @@ def rotary_dim(fields: Fields, head_dim: int, default: float | None = None) -> i
         return head_dim  # the share is of frequencies
     if default is None and share != 1:
         raise ModelError(
-            f"{fields.label('partial_rotary_factor')} is {share:g}: transformers' class turns whole heads all the"
-            " same, so it is\nnot known what is meant; remove it if whole heads turn"
+            f"{fields.label('partial_rotary_factor')} is {share:g}: transformers' class turns whole"
+            " heads all the same,\nso it is not known what is meant; remove it if whole heads turn"
         )
     return int(head_dim * share)
 
