@@ -237,8 +237,8 @@ def _by_common_names(values: Mapping[str, Any], aliases: Mapping[str, str]) -> d
         other = renamed.get(common)
         if other is not None and value is not None and other != value:
             raise ModelError(
-                f"{said_by[common]} is {other!r} and {name} is {value!r}, which are two names of one"
-                " field\nremove the one that is wrong"
+                f"{said_by[common]} is {other!r} and {name} is {value!r}, which are two names of"
+                " one field\nremove the one that is wrong"
             )
         if other is None:
             renamed[common], said_by[common] = value, name

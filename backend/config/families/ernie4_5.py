@@ -50,8 +50,8 @@ def _experts(fields: Fields) -> Experts:
         floor = fields.number("moe_norm_min", 1e-12)
         if floor > 1e-6:
             raise ModelError(
-                f"{fields.label('moe_norm_min')} is {floor:g}: weights of experts whose sum is below it"
-                " would not\nsum to 1, which is not supported"
+                f"{fields.label('moe_norm_min')} is {floor:g}: weights of experts whose sum is"
+                " below it would not\nsum to 1, which is not supported"
             )
         shared = width * fields.integer("moe_num_shared_experts", 2)
         has_correction = True
