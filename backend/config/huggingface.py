@@ -232,16 +232,17 @@ def _by_common_names(values: Mapping[str, Any], aliases: Mapping[str, str]) -> d
     """Return the fields by common names. Raises ModelError where two names of one contradict."""
     renamed: dict[str, Any] = {}
     said_by: dict[str, str] = {}
-    for name, value in values.items():
-        common = aliases.get(name, name)
+    # The family's own names first: null counts, too, of GPT-2's n_inner beside intermediate_size.
+    for name in sorted(values, key=lambda name: name not in aliases):
+        common, value = aliases.get(name, name), values[name]
         other = renamed.get(common)
-        if other is not None and value is not None and other != value:
+        if common not in renamed or (other is None and name in aliases):
+            renamed[common], said_by[common] = value, name
+        elif None not in (other, value) and other != value:
             raise ModelError(
                 f"{said_by[common]} is {other!r} and {name} is {value!r}, which are two names of"
                 " one field\nremove the one that is wrong"
             )
-        if other is None:
-            renamed[common], said_by[common] = value, name
     return renamed
 
 
