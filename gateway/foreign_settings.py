@@ -12,7 +12,7 @@ MODEL = "MODEL, the first argument"
 _SAME: dict[str, str] = {
     name: ours
     for ours, names in {
-        MODEL: "model_path model_id model_url m hf_repo hf hfr hf_file hff tokenizer",
+        MODEL: "model model_path model_id model_url m hf_repo hf hfr hf_file hff tokenizer",
         "host": "hostname",
         "port": "http_port",
         "workers": "api_server_count",

@@ -88,14 +88,14 @@ def open_checkpoint(path: Path, config: ModelConfig) -> Checkpoint:
     """
     checkpoint = _open(path, config)
     try:
-        _check(checkpoint, config)
+        _check(path, checkpoint, config)
     except ModelError as exc:
         checkpoint.close()
         raise ModelError(f"{path}: {exc}") from None
     return checkpoint
 
 
-def _check(checkpoint: Checkpoint, config: ModelConfig) -> None:
+def _check(path: Path, checkpoint: Checkpoint, config: ModelConfig) -> None:
     infos = tensors_of(config)
     present = checkpoint.names()
     if missing := [checkpoint.file_name(name) for name in infos if name not in present]:
@@ -113,8 +113,16 @@ def _check(checkpoint: Checkpoint, config: ModelConfig) -> None:
         raise ModelError(
             f"has tensors that a {config.family} model of this configuration does not use: "
             f"{_some(checkpoint.left_over)}\nto leave them out would change what it computes; "
-            "perhaps another family, or --model-impl transformers, serves it"
+            f"perhaps {_other_way(path, config)} serves it"
         )
+
+
+def _other_way(path: Path, config: ModelConfig) -> str:
+    if not path.is_dir():
+        return "a Hugging Face directory of the model, with --model-impl transformers,"
+    if config.foreign is not None:
+        return "a GGUF file of the model"
+    return "another family, or --model-impl transformers,"
 
 
 def _some(names: list[str]) -> str:

@@ -79,13 +79,13 @@ def settings_page() -> str:
     parts = [_HEAD]
     for name, options in setting_options().items():
         rows = [
-            f"| `{option.flag}` | {_values(option)} | {_default(option)} | {_text(option)} |"
+            f"| `{_written(option)}` | {_values(option)} | {_default(option)} | {_text(option)} |"
             for option in options
         ]
         first = options[0]
         parts += [
             f"## {_TITLES[name]}",
-            f"`[{name}]` in the file; `{first.flag}` is `{first.name}` there and"
+            f"`[{name}]` in the file; `{_written(first)}` is `{first.name}` there and"
             f" `{first.variable}` in the environment, and so on.",
             _table(("flag", "takes", "default", "meaning"), rows),
         ]
@@ -100,6 +100,11 @@ def settings_page() -> str:
 
 def _table(heads: Sequence[str], rows: Iterable[str]) -> str:
     return "\n".join([f"| {' | '.join(heads)} |", "|" + "---|" * len(heads), *rows])
+
+
+def _written(option: Option) -> str:
+    """Return what stands on the command line: the model is its first argument, without a flag."""
+    return "MODEL" if option.name == "model" else option.flag
 
 
 def _values(option: Option) -> str:

@@ -86,6 +86,17 @@ _MEANINGFUL: dict[str, tuple[Any, ...]] = {
 }
 
 
+# What vLLM does to a text, a vector or a score unless it is told not to: false asks for something.
+_DONE_ANYWAY: dict[str, tuple[Any, ...]] = {
+    "add_special_tokens": (True,),
+    "normalize": (True,),
+    "use_activation": (True,),
+    "activation": (True,),
+    "softmax": (True,),
+    "embed_dtype": ("float32",),
+    "endianness": ("native", "little"),
+}
+
 # Inside of fields that are objects: constraints of vLLM's, and where llama.cpp and others have a
 # schema or a pattern.
 _NESTED: dict[str, tuple[type[msgspec.Struct], tuple[str, ...]]] = {
@@ -122,8 +133,10 @@ def check_foreign_field(
     neutral = _MEANINGFUL.get(name)
     if neutral is not None:
         neutral = (*_NOTHING, *neutral)
-    elif is_answered:
-        neutral = OF_ANSWERS.get(name)
+    elif is_answered and name in OF_ANSWERS:
+        neutral = OF_ANSWERS[name]
+    else:
+        neutral = _DONE_ANYWAY.get(name)
     if neutral is None:
         return
     given = msgspec.json.decode(fields[name])

@@ -62,7 +62,9 @@ def test_plan_predicts_the_weights_that_are_held(case: EncoderCase, tmp_path: Pa
     assert predicted == pytest.approx(engine_of(tmp_path).model.weight_bytes, rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["bert", "mpnet", "modernbert", "gte"])
+@pytest.mark.parametrize(
+    "name", sorted(CASES.keys() - {"bert_relu", "gte_no_types", "modernbert_biases"})
+)
 @pytest.mark.parametrize("size", [2, 3])
 def test_ranks_compute_the_same(name: str, size: int, tmp_path: Path) -> None:
     write_model(tmp_path, CASES[name])

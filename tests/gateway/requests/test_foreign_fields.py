@@ -55,6 +55,25 @@ def test_constraint_not_honoured_is_refused(name: str, value: Any, meant: str) -
 
 
 @pytest.mark.parametrize(
+    ("name", "asked", "done"),
+    [
+        ("add_special_tokens", False, True),
+        ("normalize", False, True),
+        ("use_activation", False, None),
+        ("embed_dtype", "float16", "float32"),
+        ("endianness", "big", "little"),
+    ],
+)
+def test_what_is_done_anyway_cannot_be_turned_off(name: str, asked: Any, done: Any) -> None:
+    """Vectors came normalised, of texts with special tokens, though a request said not to."""
+    known = EmbeddingRequest.__struct_fields__
+    with pytest.raises(ApiError, match=f"'{name}' would change what this request means"):
+        unknown_fields(msgspec.json.encode({name: asked}), known, is_strict=False)
+    body = msgspec.json.encode({name: done})
+    assert unknown_fields(body, known, is_strict=False) == [name]
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("json_schema", None),
