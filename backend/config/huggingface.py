@@ -69,7 +69,9 @@ def read_config(
     generation = _read_generation_config(directory)
     try:
         if family is None:
-            check_class(architecture, values.get("model_type"))
+            text = values.get("text_config")
+            text_type = text.get("model_type") if isinstance(text, dict) else None
+            check_class(architecture, values.get("model_type"), text_type)
             if task not in ("auto", "generate"):
                 raise ModelError(
                     f"--task {task}: models that transformers' own code serves generate text alone"
