@@ -1,5 +1,6 @@
 """Vectors and scores of tiny models through HTTP: the official client, ranks, a killed group."""
 
+import base64
 import http.client
 import json
 import os
@@ -74,10 +75,32 @@ def test_vectors_are_those_of_transformers_also_after_a_kill(tmp_path: Path) -> 
             assert np.abs(vectors() - torch.stack(expected).numpy()).max() < 1e-4
 
 
-def test_scores_are_those_of_transformers(tmp_path: Path) -> None:
+def test_dimensions_base64_and_ids_of_an_encoder_that_turns(tmp_path: Path) -> None:
+    directory = tmp_path / "tiny-modern"
+    directory.mkdir()
+    model, backend = write_served(directory, CASES["modernbert"])
+    ids = [encoding.ids for encoding in backend.encode_batch(TEXTS)]
+    with torch.inference_mode():
+        means = [model(torch.tensor([each])).last_hidden_state[0].mean(0) for each in ids]
+    expected = torch.stack(means)
+    cut = torch.nn.functional.normalize(expected[:, :16])
+    with Server(directory, "--dtype", "float32") as server:
+        for inputs in (TEXTS, ids):
+            body = {"model": "tiny-modern", "input": inputs, "encoding_format": "base64"}
+            data = post(server, "/v1/embeddings", body)["data"]
+            found = [np.frombuffer(base64.b64decode(each["embedding"]), "<f4") for each in data]
+            assert np.abs(np.stack(found) - expected.numpy()).max() < 1e-4
+            with openai_client(server.url) as client:
+                short = client.embeddings.create(model="tiny-modern", input=inputs, dimensions=16)
+            vectors = torch.tensor([each.embedding for each in short.data])
+            assert (torch.nn.functional.normalize(vectors) - cut).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["bert", "nomic_bert"])
+def test_scores_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     directory = tmp_path / "tiny-ranker"
     directory.mkdir()
-    model, backend = write_served(directory, CROSS_ENCODERS["bert"])
+    model, backend = write_served(directory, CROSS_ENCODERS[name])
     expected = {}
     with torch.inference_mode():
         for index, text in enumerate(TEXTS):
