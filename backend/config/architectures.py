@@ -193,6 +193,8 @@ GGUF_ARCHITECTURES = {
     "stablelm": "stablelm",
     "olmo": "olmo",
     "bert": "bert",
+    "nomic-bert": "nomic_bert",
+    "jina-bert-v3": "jina_embeddings_v3",
     "t5": "t5",
 }
 

@@ -17,17 +17,20 @@ from backend.config.errors import ModelError
 ALSO_SERVED = frozenset({"StableLmForCausalLM"})
 # What modules do whose layers keep a state beside keys and values, or instead. Some of their
 # classes do not call themselves stateful.
-_KEEPS_STATE = re.compile(r"\b(_is_stateful = True|update_(conv|recurrent)_state\()")
+_KEEPS_STATE = re.compile(
+    r"\b(_is_stateful = True|(update_(conv|recurrent)_state|set_linear_cache)\()"
+)
 
 # Python 3.11 loses count of the depth where two threads parse at once.
 _PARSING = threading.Lock()
 
 
-def check_class(architecture: str, model_type: object) -> None:
+def check_class(architecture: str, model_type: object, text_type: object = None) -> None:
     """Raise ModelError if a class keeps a state of its own, lets nobody else attend, or does not
     answer by itself.
 
-    model_type: of config.json, which names the module.
+    model_type: of config.json, which names the module. text_type: that of its text_config, where
+    there is one: the decoder of a model that sees may be another module's.
     """
     if architecture.endswith("AssistantForCausalLM"):
         raise ModelError(
@@ -35,10 +38,10 @@ def check_class(architecture: str, model_type: object) -> None:
             "itself it answers nothing\nserve the model that it belongs to"
         )
     source = _source(model_type)
+    if any(each and _KEEPS_STATE.search(each) for each in (source, _source(text_type))):
+        raise ModelError(keeps_state(architecture))
     if source is None:
         return
-    if _KEEPS_STATE.search(source):
-        raise ModelError(keeps_state(architecture))
     if architecture not in ALSO_SERVED and _is_closed(architecture, source):
         raise ModelError(lets_nobody_attend(architecture))
 
@@ -68,8 +71,12 @@ def _source(model_type: object) -> str | None:
     name = model_type.replace("-", "_")
     if not name.isidentifier():
         return None
-    path = Path(spec.origin).parent / "models" / name / f"modeling_{name}.py"
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    # The text of a model that sees has a type of its own, and the module of the whole.
+    for module in (name, name.removesuffix("_text")):
+        path = Path(spec.origin).parent / "models" / module / f"modeling_{module}.py"
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    return None
 
 
 def _is_closed(architecture: str, source: str) -> bool:

@@ -69,7 +69,9 @@ def read_config(
     generation = _read_generation_config(directory)
     try:
         if family is None:
-            check_class(architecture, values.get("model_type"))
+            text = values.get("text_config")
+            text_type = text.get("model_type") if isinstance(text, dict) else None
+            check_class(architecture, values.get("model_type"), text_type)
             if task not in ("auto", "generate"):
                 raise ModelError(
                     f"--task {task}: models that transformers' own code serves generate text alone"
@@ -148,7 +150,7 @@ def _make(
 ) -> ModelConfig:
     """Make the configuration of the decoder's fields and the tensors that there are."""
     aliases = family.aliases if family else {n: c for n, c in ALIASES.items() if c not in values}
-    renamed = {aliases.get(name, name): value for name, value in values.items()}
+    renamed = _by_common_names(values, aliases)
     labels = {common: own for own, common in aliases.items()}
     defaults = family.defaults if family else {}
     fields = Fields("huggingface", renamed, inventory.shapes, labels, defaults)
@@ -226,6 +228,24 @@ def _is_tied(family: Family, fields: Fields, inventory: Inventory) -> bool:
         return False
     head, embedding = (_find(family, name, inventory) for name in ("lm_head", "model.embed_tokens"))
     return head is None or embedding is None or inventory.are_equal(head, embedding)
+
+
+def _by_common_names(values: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields by common names. Raises ModelError where two names of one contradict."""
+    renamed: dict[str, Any] = {}
+    said_by: dict[str, str] = {}
+    # The family's own names first: null counts, too, of GPT-2's n_inner beside intermediate_size.
+    for name in sorted(values, key=lambda name: name not in aliases):
+        common, value = aliases.get(name, name), values[name]
+        other = renamed.get(common)
+        if common not in renamed or (other is None and name in aliases):
+            renamed[common], said_by[common] = value, name
+        elif None not in (other, value) and other != value:
+            raise ModelError(
+                f"{said_by[common]} is {other!r} and {name} is {value!r}, which are two names of"
+                " one field\nremove the one that is wrong"
+            )
+    return renamed
 
 
 def _find(family: Family, name: str, inventory: Inventory) -> str | None:

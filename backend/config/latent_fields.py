@@ -60,6 +60,12 @@ def read_latent(
         is_interleaved=fields.flag("rope_interleave", True),
     )
     head_dim = latent.nope_dim + latent.rope_dim
+    # Files say by it what turns, or the whole.
+    said, sizes = fields.integer("head_dim", head_dim), (latent.rope_dim, head_dim, latent.v_dim)
+    if said not in sizes:
+        raise ModelError(
+            f"head_dim is {said}: qk_rope_head_dim and qk_nope_head_dim say {sizes[:2]}"
+        )
     fields.must_be("qk_head_dim", head_dim, f"heads have {head_dim} numbers")
     _say_heads(fields, head_dim)
     parameters = rope_parameters(fields)
@@ -171,7 +177,10 @@ def read_gguf_experts(
 
 def _grouped(fields: Fields, experts: Experts, count: str, used: str) -> Experts:
     num, top = fields.integer(count, 1), fields.integer(used, 1)
-    if num <= 1:
+    if num < 1 or not 0 < top:
+        name, value = (count, num) if num < 1 else (used, top)
+        raise ModelError(f"{fields.label(name)} must be above 0, is {value}")
+    if num == 1 and top == 1:
         return experts
     size = experts.num // num
     if experts.num % num or (size < 2 and experts.group_score == "two_best"):

@@ -60,9 +60,9 @@ def read_rope(
     kind = _kind(parameters)
     if kind == "mrope" and "mrope_section" in known:
         kind = "default"  # as older files call it; positions of text turn as any
-    if kind in _STRETCHED:
+    if kind in _STRETCHED and "factor" not in parameters:
         stretch = fields.integer("max_position_embeddings", DEFAULT_MAX_LEN)
-        parameters.setdefault("factor", stretch / _original(parameters))
+        parameters["factor"] = stretch / _original(parameters)
     if kind == "proportional":
         return Rope(dim, base, _proportional(parameters, dim))
     return Rope(dim, base, _scaling(kind, parameters, fields), _attention_factor(kind, parameters))
@@ -83,8 +83,8 @@ def rotary_dim(fields: Fields, head_dim: int, default: float | None = None) -> i
         return head_dim  # the share is of frequencies
     if default is None and share != 1:
         raise ModelError(
-            f"partial_rotary_factor is {share:g}: transformers' class turns whole heads all the"
-            " same, so it is\nnot known what is meant; remove it if whole heads turn"
+            f"{fields.label('partial_rotary_factor')} is {share:g}: transformers' class turns whole"
+            " heads all the same,\nso it is not known what is meant; remove it if whole heads turn"
         )
     return int(head_dim * share)
 
@@ -125,8 +125,10 @@ def rope_parameters(fields: Fields, layer_type: str = "") -> dict[str, Any]:
 def _found(fields: Fields) -> Any:
     # Where a file has both, transformers takes the older layout alone: its base, too, is that
     # beside it, or the default.
-    newer = fields.raw("rope_parameters")
-    return fields.raw("rope_scaling") or newer or {}
+    newer, older = fields.raw("rope_parameters"), fields.raw("rope_scaling")
+    if not isinstance(older, dict | None):
+        raise ModelError(f"rope_scaling is {older!r}, not an object")
+    return older or newer or {}
 
 
 def _of(parameters: Any, layer_type: str) -> tuple[dict[str, Any], bool]:
@@ -218,7 +220,10 @@ def _attention_factor(kind: str, parameters: dict[str, Any]) -> float:
 
 
 def _original(parameters: dict[str, Any]) -> int:
-    return int(_needed(parameters, _ORIGINAL))
+    original = _needed(parameters, _ORIGINAL)
+    if original < 1:
+        raise ModelError(f"rope scaling: {_ORIGINAL} must be at least 1, is {original:g}")
+    return int(original)
 
 
 def _factors(parameters: dict[str, Any], field: str) -> tuple[float, ...]:

@@ -7,17 +7,26 @@ SLIDING, FULL = "sliding_attention", "full_attention"
 
 
 def layer_windows(
-    fields: Fields, num_layers: int, pattern: int | list[bool] = 0, *, default: int = 0
+    fields: Fields,
+    num_layers: int,
+    pattern: int | list[bool] = 0,
+    *,
+    default: int = 0,
+    has_switch: bool = False,
 ) -> list[int]:
     """Return the window of each layer, 0 for none. Raises ModelError.
 
-    Reads layer_types where the file has them, use_sliding_window and max_window_layers as Qwen's
-    have it. pattern: every so many-th layer sees all tokens, the others a window; 0: all layers
-    have one, if there is one; or of each layer, whether it has one. default: the window where the
-    file does not say.
+    Reads layer_types where the file has them. pattern: every so many-th layer sees all tokens, the
+    others a window; 0: all layers have one, if there is one; or of each layer, whether it has one.
+    default: the window where the file does not say. has_switch: the family reads
+    use_sliding_window and max_window_layers, as Qwen's; of others' files they must not contradict.
     """
     window = fields.integer("sliding_window", default)
     types = fields.raw("layer_types")
+    if not has_switch and window > 0:
+        why = "models of this family do not read it; sliding_window null is how they have no window"
+        fields.must_be("use_sliding_window", True, why)
+        fields.must_be("max_window_layers", 0, why)
     is_used = fields.flag("use_sliding_window", True)
     first = fields.integer("max_window_layers", 0)
     if types is not None:
@@ -36,12 +45,15 @@ def layer_windows(
     ]
 
 
-def hf_layer_windows(fields: Fields, num_layers: int) -> list[int]:
-    """Return the window of each layer of a family in whose GGUF files llama.cpp reads none."""
+def hf_layer_windows(fields: Fields, num_layers: int, *, has_switch: bool = False) -> list[int]:
+    """Return the window of each layer of a family in whose GGUF files llama.cpp reads none.
+
+    has_switch: as for layer_windows().
+    """
     if fields.kind == "gguf":
         fields.harmless(["sliding_window"])
         return [0] * num_layers
-    return layer_windows(fields, num_layers)
+    return layer_windows(fields, num_layers, has_switch=has_switch)
 
 
 def window_pattern(fields: Fields, num_layers: int, default: int) -> int | list[bool]:

@@ -19,6 +19,8 @@ def _spec(fields: Fields) -> DecoderSpec:
     fields.must_be("mlp_bias", False, "no model of this family has biases there")
     # transformers' class reads it and leaves it out; no published model has it.
     fields.must_be("norm_topk_prob", False, "weights of the chosen stay what they are")
+    # transformers' class does not read it.
+    fields.must_be("rope_interleave", True, "numbers of a head turn in pairs")
     attention, experts = read_latent(fields), _experts(fields)
     dense = fields.integer("first_k_dense_replace", 0)
     mlp = MLP(fields.integer("intermediate_size", 11008))

@@ -29,7 +29,9 @@ def _spec(fields: Fields) -> DecoderSpec:
             Attention(rope, window=window, qkv_bias=qkv_bias, out_bias=out_bias, qk_norm="head"),
             experts if index >= dense else mlp,
         )
-        for index, window in enumerate(hf_layer_windows(fields, num_layers(fields)))
+        for index, window in enumerate(
+            hf_layer_windows(fields, num_layers(fields), has_switch=True)
+        )
     )
     return DecoderSpec(layers, Norm(fields.number("rms_norm_eps", None if is_gguf else 1e-6)))
 

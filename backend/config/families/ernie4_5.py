@@ -46,7 +46,13 @@ def _experts(fields: Fields) -> Experts:
     else:
         fields.must_be("moe_gate", "topk", "only topk is supported")
         fields.must_be("moe_use_aux_free", True, "the router has a correction")
-        fields.harmless(["moe_norm_min", "moe_capacity", "num_nextn_predict_layers"])
+        fields.harmless(["moe_capacity", "num_nextn_predict_layers"])
+        floor = fields.number("moe_norm_min", 1e-12)
+        if floor > 1e-6:
+            raise ModelError(
+                f"{fields.label('moe_norm_min')} is {floor:g}: weights of experts whose sum is"
+                " below it would not\nsum to 1, which is not supported"
+            )
         shared = width * fields.integer("moe_num_shared_experts", 2)
         has_correction = True
     return read_experts(

@@ -91,7 +91,10 @@ def _ropes(fields: Fields) -> dict[str, Rope]:
     parameters = fields.raw("rope_parameters", {})
     if not isinstance(parameters, dict) or parameters.keys() - theta.keys():
         raise ModelError(f"rope_parameters must have {FULL} and {SLIDING}, no other field")
-    older = {FULL: fields.raw("rope_scaling", {}), SLIDING: {}}
+    scaling = fields.raw("rope_scaling", {})
+    if not isinstance(scaling, dict):
+        raise ModelError(f"rope_scaling is {scaling!r}, not an object")
+    older = {FULL: scaling, SLIDING: {}}
     length = fields.raw("max_position_embeddings")
     ropes = {}
     for kind in theta:

@@ -5,7 +5,13 @@ from backend.config.families.family import Family
 from backend.config.families.names import gguf_names, hf_names
 from backend.config.fields import Fields
 from backend.config.spec import MLP, DecoderSpec
-from backend.config.turning_encoders import HARMLESS, IGNORED, turning_encoder
+from backend.config.turning_encoders import (
+    EMBEDDINGS,
+    HARMLESS,
+    IGNORED,
+    QKV,
+    turning_encoder,
+)
 
 # Of the files that Alibaba's own code reads, what it must say.
 _FIXED = {
@@ -46,12 +52,11 @@ FAMILY = Family(
             "post_attention_layernorm": "mlp_ln",
         },
         fused={
-            "attention.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+            "attention.qkv_proj": QKV,
             "mlp.up_gate_proj": ("mlp.up_proj", "mlp.gate_proj"),
         },
-        top={
-            "model.embed_tokens": "embeddings.word_embeddings",
-            "model.embed_token_types": "embeddings.token_type_embeddings",
+        top=EMBEDDINGS
+        | {
             "model.embedding_norm": "embeddings.LayerNorm",
             "pooler.dense": "pooler.dense",
             "classifier": "/classifier",

@@ -2,10 +2,17 @@
 
 from backend.config.activations import read_activation
 from backend.config.families.family import Family
-from backend.config.families.names import gguf_names, hf_names
+from backend.config.families.names import hf_names
 from backend.config.fields import Fields
 from backend.config.spec import MLP, DecoderSpec
-from backend.config.turning_encoders import HARMLESS, IGNORED, turning_encoder
+from backend.config.turning_encoders import (
+    EMBEDDINGS,
+    GGUF_NAMES,
+    HARMLESS,
+    IGNORED,
+    QKV,
+    turning_encoder,
+)
 
 
 def _spec(fields: Fields) -> DecoderSpec:
@@ -21,7 +28,7 @@ FAMILY = Family(
         "JinaEmbeddingsV3ForMaskedLM",
         "JinaEmbeddingsV3ForSequenceClassification",
     ),
-    gguf=(),
+    gguf=("jina-bert-v3",),
     spec=_spec,
     hf_names=hf_names(
         {
@@ -31,10 +38,9 @@ FAMILY = Family(
             "mlp.down_proj": "mlp.fc2",
             "post_attention_layernorm": "norm2",
         },
-        fused={"mixer.Wqkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")},
-        top={
-            "model.embed_tokens": "embeddings.word_embeddings",
-            "model.embed_token_types": "embeddings.token_type_embeddings",
+        fused={"mixer.Wqkv": QKV},
+        top=EMBEDDINGS
+        | {
             "model.embedding_norm": "emb_ln",
             "pooler.dense": "/classifier.dense",
             "classifier": "/classifier.out_proj",
@@ -43,7 +49,7 @@ FAMILY = Family(
         prefixes=("roberta.", ""),
         ignored=IGNORED,
     ),
-    gguf_names=gguf_names(),
+    gguf_names=GGUF_NAMES,
     defaults={
         "vocab_size": 250002,
         "hidden_size": 1024,

@@ -2,10 +2,17 @@
 
 from backend.config.activations import read_activation
 from backend.config.families.family import Family
-from backend.config.families.names import gguf_names, hf_names
+from backend.config.families.names import hf_names
 from backend.config.fields import Fields
 from backend.config.spec import MLP, DecoderSpec
-from backend.config.turning_encoders import HARMLESS, IGNORED, turning_encoder
+from backend.config.turning_encoders import (
+    EMBEDDINGS,
+    GGUF_NAMES,
+    HARMLESS,
+    IGNORED,
+    QKV,
+    turning_encoder,
+)
 
 # Of the files that Nomic's own code reads, what it must say.
 _FIXED = {
@@ -47,7 +54,7 @@ FAMILY = Family(
         "NomicBertForMaskedLM",
         "NomicBertForSequenceClassification",
     ),
-    gguf=(),
+    gguf=("nomic-bert",),
     spec=_spec,
     hf_names=hf_names(
         {
@@ -58,10 +65,9 @@ FAMILY = Family(
             "mlp.down_proj": "mlp.fc2",
             "post_attention_layernorm": "norm2",
         },
-        fused={"attn.Wqkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")},
-        top={
-            "model.embed_tokens": "embeddings.word_embeddings",
-            "model.embed_token_types": "embeddings.token_type_embeddings",
+        fused={"attn.Wqkv": QKV},
+        top=EMBEDDINGS
+        | {
             "model.embedding_norm": "emb_ln",
             "pooler.dense": "pooler.dense",
             "classifier": "/classifier",
@@ -70,7 +76,7 @@ FAMILY = Family(
         prefixes=("nomic_bert.", "bert.", ""),
         ignored=IGNORED,
     ),
-    gguf_names=gguf_names(),
+    gguf_names=GGUF_NAMES,
     # As Nomic's own code has them.
     aliases={
         "n_embd": "hidden_size",

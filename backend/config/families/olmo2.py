@@ -25,8 +25,9 @@ def _spec(fields: Fields) -> DecoderSpec:
     if is_olmo3 or fields.kind == "gguf":
         pattern = window_pattern(fields, num_layers(fields), 4) if fields.kind == "gguf" else 4
         windows = layer_windows(fields, num_layers(fields), pattern)
-    full = _rope(fields, FULL, 5e5 if is_olmo3 else 1e4)
-    sliding = _windowed_rope(fields, full) if any(windows) else full
+    theta = 5e5 if is_olmo3 else 1e4
+    full = _rope(fields, FULL, theta)
+    sliding = _windowed_rope(fields, full, theta) if any(windows) else full
     qkv_bias, out_bias = has_qkv_bias(fields), has_out_bias(fields)
     mlp = MLP(fields.integer("intermediate_size"))
     layers = tuple(
@@ -50,12 +51,12 @@ def _rope(fields: Fields, layer_type: str, theta: float) -> Rope:
     return read_rope(fields, rotary_dim(fields, head_dim(fields)), layer_type, theta=theta)
 
 
-def _windowed_rope(fields: Fields, full: Rope) -> Rope:
+def _windowed_rope(fields: Fields, full: Rope, theta: float) -> Rope:
     """Return how layers with a window turn: not stretched, unless the file says by which."""
     if fields.kind == "gguf":
         return Rope(full.dim, fields.number("rope.freq_base_swa", full.theta))
     if is_by_layer_type(fields):
-        return _rope(fields, SLIDING, full.theta)
+        return _rope(fields, SLIDING, theta)
     return Rope(full.dim, full.theta)
 
 

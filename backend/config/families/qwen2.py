@@ -13,16 +13,23 @@ from backend.config.windows import hf_layer_windows
 def _spec(fields: Fields) -> DecoderSpec:
     fields.one_of("hidden_act", ["silu"], "silu")
     fields.must_be("use_mrope", False, "positions of images are not supported")
-    rope = read_rope(fields, rotary_dim(fields, head_dim(fields)), known=OF_IMAGES)
+    # What a config.json means that does not say is another in those that see.
+    theta, eps = (1e6, 1e-5) if is_seeing(fields) else (1e4, 1e-6)
+    rope = read_rope(fields, rotary_dim(fields, head_dim(fields)), theta=theta, known=OF_IMAGES)
     if fields.kind == "gguf":
         fields.harmless(GGUF_OF_IMAGES)
     qkv_bias = fields.kind == "huggingface" or has_qkv_bias(fields)
     mlp = MLP(fields.integer("intermediate_size"))
     layers = tuple(
         Layer(Attention(rope, window=window, qkv_bias=qkv_bias), mlp)
-        for window in hf_layer_windows(fields, num_layers(fields))
+        for window in hf_layer_windows(fields, num_layers(fields), has_switch=True)
     )
-    return DecoderSpec(layers, Norm(fields.number("rms_norm_eps", 1e-6)))
+    return DecoderSpec(layers, Norm(fields.number("rms_norm_eps", eps)))
+
+
+def is_seeing(fields: Fields) -> bool:
+    """Whether a config.json is of a model that sees, too."""
+    return any("VL" in str(name) for name in fields.raw("architectures", []))
 
 
 # How the positions of images turn a head: those of text are alike in all sections.

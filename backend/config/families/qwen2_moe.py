@@ -66,7 +66,7 @@ def _windows(fields: Fields) -> list[int]:
             raise ModelError(f"layer_types says {SLIDING}, and use_sliding_window is false")
         return [0] * count
     if types is not None:
-        return layer_windows(fields, count)
+        return layer_windows(fields, count, has_switch=True)
     window, last = fields.integer("sliding_window", 4096), fields.integer("max_window_layers", 28)
     return [window if index % 2 == 0 and index < last else 0 for index in range(count)]
 

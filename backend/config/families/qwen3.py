@@ -3,7 +3,7 @@
 from backend.config.biases import has_out_bias, has_qkv_bias
 from backend.config.families.family import Family
 from backend.config.families.names import gguf_names, hf_names
-from backend.config.families.qwen2 import GGUF_OF_IMAGES, OF_IMAGES, WINDOW_DEFAULTS
+from backend.config.families.qwen2 import GGUF_OF_IMAGES, OF_IMAGES, WINDOW_DEFAULTS, is_seeing
 from backend.config.fields import Fields
 from backend.config.rope_fields import read_rope, rotary_dim
 from backend.config.sizes import head_dim, num_layers
@@ -13,7 +13,8 @@ from backend.config.windows import hf_layer_windows
 
 def _spec(fields: Fields) -> DecoderSpec:
     fields.one_of("hidden_act", ["silu"], "silu")
-    rope = read_rope(fields, rotary_dim(fields, head_dim(fields)), known=OF_IMAGES)
+    theta = 5e5 if is_seeing(fields) else 1e4
+    rope = read_rope(fields, rotary_dim(fields, head_dim(fields)), theta=theta, known=OF_IMAGES)
     if fields.kind == "gguf":
         fields.harmless(GGUF_OF_IMAGES)
     qkv_bias, out_bias = has_qkv_bias(fields), has_out_bias(fields)
@@ -23,7 +24,7 @@ def _spec(fields: Fields) -> DecoderSpec:
             Attention(rope, window=window, qkv_bias=qkv_bias, out_bias=out_bias, qk_norm="head"),
             mlp,
         )
-        for window in hf_layer_windows(fields, num_layers(fields))
+        for window in hf_layer_windows(fields, num_layers(fields), has_switch=True)
     )
     return DecoderSpec(layers, Norm(fields.number("rms_norm_eps", 1e-6)))
 

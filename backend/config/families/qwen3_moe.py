@@ -3,7 +3,7 @@
 from backend.config.expert_fields import are_sparse, expert_width, read_experts
 from backend.config.families.family import Family
 from backend.config.families.names import EXPERT_PARTS, FUSED_EXPERTS, gguf_names, hf_names
-from backend.config.families.qwen2 import GGUF_OF_IMAGES, OF_IMAGES
+from backend.config.families.qwen2 import GGUF_OF_IMAGES, OF_IMAGES, is_seeing
 from backend.config.fields import Fields
 from backend.config.rope_fields import read_rope, rotary_dim
 from backend.config.sizes import head_dim, num_layers
@@ -15,9 +15,10 @@ def _spec(fields: Fields) -> DecoderSpec:
     is_gguf = fields.kind == "gguf"
     if is_gguf:
         fields.harmless(GGUF_OF_IMAGES)
+    theta = 5e5 if is_seeing(fields) else 1e4
     has_bias = not is_gguf and fields.flag("attention_bias")
     attention = Attention(
-        read_rope(fields, rotary_dim(fields, head_dim(fields)), known=OF_IMAGES),
+        read_rope(fields, rotary_dim(fields, head_dim(fields)), theta=theta, known=OF_IMAGES),
         window=0 if is_gguf else _window(fields),
         qkv_bias=has_bias,
         out_bias=has_bias,

@@ -48,7 +48,7 @@ def _windows(fields: Fields, has_rope: list[bool]) -> list[int]:
     fields.harmless(["max_window_layers", "layer_types", "sliding_window"])
     is_used = fields.flag("use_sliding_window")
     if "layer_types" in fields and (is_used or SLIDING in fields.raw("layer_types")):
-        return layer_windows(fields, len(has_rope))
+        return layer_windows(fields, len(has_rope), has_switch=True)
     window = fields.integer("sliding_window", 0) if is_used else 0
     return [0 if turns else window for turns in has_rope]
 

@@ -61,6 +61,7 @@ def _spec(fields: Fields) -> DecoderSpec:
     llama.cpp scales none: the best token of a tied model is the same, its probability is not. Its
     files of UMT5 are T5's with a bias in each layer.
     """
+    fields.must_be("is_encoder_decoder", True, "the decoder of a T5 reads what its encoder made")
     if fields.kind == "gguf":
         fields.harmless(("layer_norm_eps",))  # that of rms, once more
         is_scaled = "output.weight" not in fields.tensors

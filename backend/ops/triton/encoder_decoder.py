@@ -13,7 +13,9 @@ from torch import Tensor
 from backend.ops.batch import AttentionSpec, Batch
 from backend.ops.encoder_decoder import EncoderDecoderAttention
 from backend.ops.score_bias import ScoreBias
-from backend.ops.triton.attention import PlannedAttention, attention, prompt_tiles
+from backend.ops.triton.attended_keys import PlannedAttention
+from backend.ops.triton.attention import attention, plan_attention
+from backend.ops.triton.prompt_attention import prompt_tiles
 from backend.ops.triton.rotary import store
 from backend.ops.upload import upload
 
@@ -25,14 +27,14 @@ class TritonEncoderDecoderAttention(EncoderDecoderAttention):
         assert batch.cross is not None, "the scheduler gives every sequence an encoder's input"
         self._inputs, self._num_heads, self._spec = batch.cross, num_heads, spec
         shape = num_heads, cache.shape[2]
-        self._decoder = PlannedAttention.of(batch, *shape, spec)
+        self._decoder = plan_attention(batch, *shape, spec)
         seen = replace(
             batch,
             block_tables=self._inputs.tables,
             context_lens=self._inputs.len_list,
             lens=self._inputs.lens,
         )
-        self._seen = PlannedAttention.of(seen, *shape, spec, is_causal=False)
+        self._seen = plan_attention(seen, *shape, spec, is_causal=False)
         self._encoder: PlannedAttention | None = None
 
     def encode(self, qkv: Tensor, bias: ScoreBias) -> Tensor:

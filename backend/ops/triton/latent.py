@@ -14,7 +14,13 @@ from torch import Tensor
 
 from backend.ops.batch import Batch
 from backend.ops.latent import LatentAttention
-from backend.ops.triton.attention import MERGED, SPLIT_KEYS, merge_pieces, num_pieces, piece_of
+from backend.ops.triton.decode_attention import (
+    MERGED,
+    SPLIT_KEYS,
+    merge_pieces,
+    num_pieces,
+    piece_of,
+)
 from backend.ops.upload import upload
 
 # Heads of a program of a decode: of each row of a tile there are 512 sums. Rows of a prompt's.

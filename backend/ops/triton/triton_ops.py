@@ -15,7 +15,8 @@ from backend.ops.ssm_scan import SsmHeads
 from backend.ops.tokenwise import Opening
 from backend.ops.triton import convolution, gates, norms, rotary
 from backend.ops.triton import states as state_kernels
-from backend.ops.triton.attention import PlannedAttention, attention
+from backend.ops.triton.attended_keys import PlannedAttention
+from backend.ops.triton.attention import attention, plan_attention
 from backend.ops.triton.encoder_decoder import TritonEncoderDecoderAttention
 from backend.ops.triton.latent import TritonLatentAttention
 
@@ -91,7 +92,7 @@ class TritonOps(CpuOps):
     def plan_attention(  # type: ignore[override]
         self, batch: Batch, cache: Tensor, num_heads: int, spec: AttentionSpec = FULL
     ) -> PlannedAttention:
-        return PlannedAttention.of(batch, num_heads, cache.shape[2], spec)
+        return plan_attention(batch, num_heads, cache.shape[2], spec)
 
     def plan_latent(self, batch: Batch, cache: Tensor) -> TritonLatentAttention:
         return TritonLatentAttention(batch, cache)

@@ -14,6 +14,8 @@ STATEFUL = [
     ("JambaForCausalLM", "jamba"),
     ("RwkvForCausalLM", "rwkv"),
     ("Lfm2MoeForCausalLM", "lfm2_moe"),
+    ("MiniMaxForCausalLM", "minimax"),
+    ("Qwen4ExpForCausalLM", "qwen4_exp_text"),
 ]
 
 
@@ -21,6 +23,13 @@ STATEFUL = [
 def test_classes_that_keep_a_state_are_refused_by_name(architecture: str, model_type: str) -> None:
     with pytest.raises(ModelError, match=f"{architecture} keeps a state of its own"):
         check_class(architecture, model_type)
+
+
+def test_text_inside_that_keeps_a_state_is_refused() -> None:
+    name = "Lfm3VlForConditionalGeneration"
+    with pytest.raises(ModelError, match=f"{name} keeps a state of its own"):
+        check_class(name, "lfm3_vl", "lfm3")
+    check_class("FuyuForCausalLM", "fuyu", "persimmon")
 
 
 def test_classes_that_let_nobody_attend_are_refused_by_name() -> None:

@@ -12,6 +12,7 @@ import torch
 
 from backend.config.cache_groups import CacheGroup, cache_groups
 from backend.config.errors import ModelError
+from backend.config.huggingface import config_of_fields
 from backend.config.load import load_config
 from backend.config.rope import Rope, RopeScaling
 from backend.config.spec import MLP
@@ -144,6 +145,8 @@ def test_custom_code_is_neither_run_nor_in_the_way(model: Path) -> None:
         ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
         ({"rope_parameters": {"rope_type": "mrope"}}, "rope scaling 'mrope' is not supported"),
         ({"partial_rotary_factor": 0.5}, "0.5: transformers' class turns whole heads"),
+        ({"use_sliding_window": 1}, "use_sliding_window is not known"),
+        ({"rope_scaling": True}, "rope_scaling is True, not an object"),
         ({"partial_rotary_factor": "half"}, "partial_rotary_factor is 'half', not a number"),
         ({"query_pre_attn_scalar": 8}, "query_pre_attn_scalar is not known for llama models"),
         ({"hidden_size": "64"}, "hidden_size is '64', not an integer"),
@@ -158,6 +161,16 @@ def test_what_would_be_computed_wrongly_is_refused(
     message = refusal(model)
     assert words in message
     assert message.startswith(f"{model / 'config.json'}: ")
+
+
+def test_two_names_of_one_field_may_not_contradict() -> None:
+    """Of GPT-2's n_embd and hidden_size the later one won, in silence."""
+    both = {"n_embd": 48, "hidden_size": 48, "n_head": 4, "num_attention_heads": None}
+    fields = {"architectures": ["GPT2LMHeadModel"], "vocab_size": 96} | both
+    config = config_of_fields(fields, "tiny")
+    assert (config.hidden_size, config.num_heads) == (48, 4)
+    with pytest.raises(ModelError, match="n_embd is 48 and hidden_size is 64, which are two names"):
+        config_of_fields(fields | {"hidden_size": 64}, "tiny")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe{}", b"[" * 100_000, b"[]"])

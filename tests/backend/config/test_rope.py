@@ -156,7 +156,7 @@ def test_parameters_by_layer_type_are_told_apart() -> None:
         (LONGROPE | {"short_factor": [1.0, 2.0]}, "2 rotary factors for 64 rotated dim.*; 32 are"),
         (YARN | {"beta_fast": 1.0, "beta_slow": 2.0}, "beta_fast above beta_slow"),
         (YARN | {"mrope_section": [8, 12, 12]}, "mrope_section is not known"),
-        ([4.0], r"rope parameters are \[4.0\], not an object"),
+        ([4.0], r"rope_scaling is \[4.0\], not an object"),
     ],
 )
 def test_what_cannot_be_turned_is_said(parameters: Any, message: str) -> None:

@@ -79,7 +79,7 @@ def test_groups_of_rows_have_orders_of_their_own(level: str, k: int) -> None:
     x, ends = randn(sum(counts), k).bfloat16(), torch.tensor(counts).cumsum(0)
     grouped = GroupedWeight(weights)
     assert grouped._product is not None
-    each = [own.apply(rows) for own, rows in zip(weights, x.split(counts), strict=True)]
+    each = [own.apply(rows) for own, rows in zip(weights, torch.split(x, counts), strict=True)]
     assert torch.equal(grouped.apply(x, ends), torch.cat(each))
 
 
@@ -95,7 +95,7 @@ def test_groups_of_several_widths_are_multiplied_one_by_one() -> None:
     weights = [method.stack([part]) for part in (wide, stored(160, seed=1, name=Q4_0))]
     grouped = GroupedWeight(weights)
     x, ends = randn(5, 160).bfloat16(), torch.tensor([2, 5])
-    each = [own.apply(rows) for own, rows in zip(weights, x.split([2, 3]), strict=True)]
+    each = [own.apply(rows) for own, rows in zip(weights, torch.split(x, [2, 3]), strict=True)]
     assert torch.equal(grouped.apply(x, ends), torch.cat(each))
 
 

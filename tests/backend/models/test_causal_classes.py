@@ -109,7 +109,8 @@ BY_SOURCE = {
     ANSWERS_NOTHING: "Gemma4AssistantForCausalLM Gemma4UnifiedAssistantForCausalLM",
     KEEPS_STATE: """
         BailingHybridForCausalLM DeepseekV4ForCausalLM FalconMambaForCausalLM JambaForCausalLM
-        KimiLinearForCausalLM Lfm3ForCausalLM MambaForCausalLM OlmoHybridForCausalLM
+        InklingForCausalLM Inkling2ForCausalLM KimiLinearForCausalLM Lfm3ForCausalLM
+        MambaForCausalLM MiniMaxForCausalLM OlmoHybridForCausalLM
         Qwen4ExpForCausalLM RecurrentGemmaForCausalLM RwkvForCausalLM ZambaForCausalLM
         Zamba2ForCausalLM ZayaForCausalLM xLSTMForCausalLM
     """,
@@ -141,13 +142,13 @@ REFUSED = {
         HYV4ForCausalLM
     """,
     "does not attend once in each of its": """
-        HrmTextForCausalLM LongcatFlashForCausalLM MiniMaxForCausalLM Phi4MultimodalForCausalLM
+        HrmTextForCausalLM LongcatFlashForCausalLM Phi4MultimodalForCausalLM
     """,
     "query and 6 KV heads of 16, expected were": "JetMoeForCausalLM MiMoV2FlashForCausalLM",
     "attends 4 times in 2 layers": "DiffLlamaForCausalLM",
     "makes an attention mask of its own": "DogeForCausalLM",
     "sees a window of all tokens, its configuration says 256": "MoshiForCausalLM",
-    LETS_NOBODY: "Inkling2ForCausalLM InklingForCausalLM OpenAIGPTLMHeadModel",
+    LETS_NOBODY: "OpenAIGPTLMHeadModel",
     SEES_AHEAD: """
         BertGenerationDecoder BertLMHeadModel CamembertForCausalLM Data2VecTextForCausalLM
         ElectraForCausalLM ErnieForCausalLM RoCBertForCausalLM RobertaForCausalLM

@@ -1,5 +1,6 @@
 """What the start says a rank will take of weights, against what it came to hold."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from backend.placement.known_weights import DescribedWeights, HeaderWeights
 from backend.placement.layout import Layout
 from backend.placement.served_model import ServedModel
 from backend.placement.sharding import split_model
-from backend.quant.kept_weights import BlockColumns, KeptWeights
+from backend.quant.kept_weights import BlockColumns, KeptWeights, KernelKind
 from backend.quant.weight_format import BLOCK_FORMATS, WeightFormat
 from backend.settings import EngineSettings
 from backend.weights.checkpoint import open_checkpoint
@@ -294,4 +295,28 @@ def test_scales_that_groups_share_on_a_gpu_are_counted_once(
         assert sum(counted[name] for name in names) == pytest.approx(held, rel=0.03)
         start = Footprint(opened, config, shard, kept, "bfloat16")
         assert sum(start.total) == sum(counted.values())
+    opened.close()
+
+
+def test_columns_in_any_order_are_planned_for(tmp_path: Path) -> None:
+    """Without the tensors, which alone say whose columns are of which group; in fewer bytes than a
+    dense weight takes, however ranks cut."""
+    layout = gptq_layout(WeightFormat.Q4_0, size=128, in_order=False)
+    sizes = {"hidden_size": 256, "intermediate_size": 1024, "num_layers": 1}
+    heads = {"num_heads": 4, "num_kv_heads": 4, "head_dim": 128}
+    directory = write_quantized_llama(tmp_path, layout, **sizes, **heads).directory
+    config = load_config(directory)
+    opened = open_checkpoint(directory, config)
+    known = DescribedWeights(json.loads((directory / "config.json").read_text()), config)
+    kinds: tuple[KernelKind, ...] = ("native", "triton")
+    for kernels, tp in itertools.product(kinds, (1, 2, 4)):
+        kept = KeptWeights("auto", kernels, dtype_bytes=2)
+        shard = split_model(config, tp)[0]
+        said, found = (
+            Footprint(stored, config, shard, kept, "bfloat16") for stored in (known, opened)
+        )
+        linears = [each for each in found.kept if each.name.endswith("_proj.weight")]
+        assert all(each.kept_as is WeightFormat.Q4_0 for each in linears)
+        assert sum(each.total_bytes for each in linears) < sum(each.num_values for each in linears)
+        assert sum(said.total) == pytest.approx(sum(found.total), rel=0.03)
     opened.close()

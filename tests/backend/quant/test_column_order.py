@@ -26,9 +26,9 @@ def test_each_column_has_one_place_in_a_block_of_its_group(k: int, size: int) ->
     assert order is not None
     assert order.dtype is torch.int32 and len(order) % 32 == 0
     assert sorted(order[order < k].tolist()) == list(range(k))
-    for block in order.split(32):
+    for block in order.view(-1, 32):
         assert block[0] < k
-        assert len(groups[block[block < k].long()].unique()) == 1
+        assert len(set(groups[block[block < k].long()].tolist())) == 1
     assert len(order) % shared_columns(groups) == 0
 
 

@@ -84,7 +84,7 @@ def test_experts_in_mxfp4_have_random_blocks() -> None:
     assert checkpoint.weight_format(name) is WeightFormat.MXFP4
     assert checkpoint.weight_format("model.layers.0.self_attn.q_proj.weight") is WeightFormat.DENSE
     dense = checkpoint.read_quantized(name).to_dense()
-    assert dense.shape == (128, 256) and len(dense.unique()) == 15
+    assert dense.shape == (128, 256) and len(torch.unique(dense)) == 15
     assert 256**-0.5 / 1.5 < float(dense.std()) < 256**-0.5 * 1.5
     part = checkpoint.read_quantized(name, slice(8, 16), slice(32, 96))
     assert torch.equal(part.to_dense(), dense[8:16, 32:96])

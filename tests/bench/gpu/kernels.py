@@ -47,7 +47,8 @@ def measure_kernels(tests: Sequence[str], marks: str = MARKS) -> KernelResults:
             report.unlink(missing_ok=True)
             command = [
                 sys.executable, "-m", "tests.bench.gpu.launch", "pytest", "-o", "addopts=", "-q",
-                "-W", "default", "-m", marks, "-o", f"cache_dir={directory}/cache",
+                "-W", "default", "--continue-on-collection-errors", "-m", marks,
+                "-o", f"cache_dir={directory}/cache",
                 f"--ignore={LEFT_OUT}", f"--junitxml={report}", *options, *paths,
             ]  # fmt: skip
             done = subprocess.run(

@@ -42,12 +42,13 @@ def all_parts(
     few: dict[str, Any] = {"batches": [b for b in batches if b <= 64], "prompts": list(prompts)[:1]}
     own = {"device": device}
     parts = [Part("device", "device", {**own})]
+    steps = [Part(f"{name} bf16", "steps", {"model": name, **points, **own}) for name in models]
+    parts.append(steps[0])
     # Each kernel is compiled for each shape that it is tried with, which takes a second or two.
     for whose, tests in KERNEL_TESTS.items():
-        told = {"tests": list(tests)}
-        parts.append(Part(f"kernels of {whose}", "kernels", told, ("pytest", "hypothesis")))
-    for model in models:
-        parts.append(Part(f"{model} bf16", "steps", {"model": model, **points, **own}))
+        tried: dict[str, Any] = {"tests": list(tests)}
+        parts.append(Part(f"kernels of {whose}", "kernels", tried, ("pytest", "hypothesis")))
+    parts += steps[1:]
     first = models[0]
     for name, setting in (
         ("int4", {"quantization": "int4"}),

@@ -19,6 +19,9 @@ from backend.wire.local.rank_exchange import RankExchange, RankExchangeFds
 SIZES = (8 << 10, 64 << 10, 256 << 10, 512 << 10, 1 << 20, 4 << 20)
 # So many in a row, as a step has them, so that a launch is not what is timed.
 IN_A_ROW = 20
+# Far more than it takes, and less than would end the part: communicators that form at all do so in
+# seconds.
+PATIENCE_S = 180.0
 
 
 class SumRow(msgspec.Struct):
@@ -53,6 +56,8 @@ def measure_sums(ranks: int, device: str = "cuda", times: int = 50) -> SumResult
         process.start()
     theirs.close()
     try:
+        if not ours.poll(PATIENCE_S):
+            raise RuntimeError(f"the ranks were not through in {PATIENCE_S:g} s")
         results: SumResults = msgspec.convert(ours.recv(), SumResults)
         return results
     except EOFError:

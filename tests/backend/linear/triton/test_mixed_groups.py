@@ -60,3 +60,25 @@ def test_experts_in_several_formats_are_multiplied_on_the_device(
         ]
     )
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("formats", [[Q4_K, Q4_K, Q4_K], [Q4_K, Q6_K, Q4_K]])
+def test_experts_have_orders_of_columns_of_their_own(
+    formats: list[WeightFormat], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 250 columns each, which fill up to 256; of one format or of several."""
+    made = [packed_of(each, 24, g) for g, each in enumerate(formats)]
+    generator = torch.Generator().manual_seed(0)
+    orders = [torch.randperm(256, generator=generator).clamp(max=250) for _ in made]
+    weights = GroupedWeight(
+        [
+            StackedWeight([part._replace(order=order.int().to(DEVICE))])
+            for (part, _), order in zip(made, orders, strict=True)
+        ]
+    )
+    x, ends = randn(7, 250).to(DEVICE), torch.tensor([3, 3, 7], device=DEVICE)
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda *_: pytest.fail("the host waits"))
+    out = weights.apply(x, ends)
+    zeros = torch.nn.functional.pad(x, (0, 1))
+    expected = torch.cat([zeros[:3, orders[0]] @ made[0][1].T, zeros[3:, orders[2]] @ made[2][1].T])
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-3)

@@ -17,14 +17,16 @@ from backend.config.spec import Activation
 from backend.distributed import one_shot_kernels
 from backend.ops.gated_norm import Gate
 from backend.ops.triton import (
-    attention,
+    attended_keys,
     best_keys,
     convolution,
+    decode_attention,
     draws,
     flat_draws,
     gates,
     latent,
     norms,
+    prompt_attention,
     rotary,
     rules,
     scores,
@@ -97,23 +99,27 @@ def cases(*, is_whole: bool) -> Iterator[Case]:
                 "HAS_BIAS": is_t5,
                 "IN_8_BITS": bits != 16,
                 "WIDE": False,
-                "KEYS": attention.tile_keys(dim, 2 if bits == 16 else 1),
+                "KEYS": attended_keys.tile_keys(dim, 2 if bits == 16 else 1),
                 "DIM": dim,
             }
             types = {**attended, "cache": cache}
-            pieces = {"SPLIT": attention.SPLIT_KEYS, "LOT": attention.LOT}
-            split = {**constants, **pieces, "ROWS": attention.MIN_ROWS}
-            warps = attention._num_warps(dim)
-            yield Case(f"attend_split {bits} {dim}", attention._attend_split, types, split, warps)
+            pieces = {"SPLIT": decode_attention.SPLIT_KEYS, "LOT": decode_attention.LOT}
+            split = {**constants, **pieces, "ROWS": attended_keys.MIN_ROWS}
+            warps = attended_keys.num_warps(dim)
+            yield Case(
+                f"attend_split {bits} {dim}", decode_attention._attend_split, types, split, warps
+            )
             tile = {
                 **constants,
                 "HAS_SINKS": extras,
-                "TOKENS": attention._tile_tokens(constants["GROUP"]),
-                "ROWS": attention.MAX_ROWS,
+                "TOKENS": prompt_attention.tile_tokens(constants["GROUP"]),
+                "ROWS": attended_keys.MAX_ROWS,
             }
-            yield Case(f"attend_tile {bits} {dim}", attention._attend_tile, types, tile, warps)
-    merged = {"HAS_SINKS": True, "MERGED": attention.MERGED, "DIM": 128}
-    yield Case("merge", attention.merge_pieces, attended, merged)
+            yield Case(
+                f"attend_tile {bits} {dim}", prompt_attention._attend_tile, types, tile, warps
+            )
+    merged = {"HAS_SINKS": True, "MERGED": decode_attention.MERGED, "DIM": 128}
+    yield Case("merge", decode_attention.merge_pieces, attended, merged)
     yield from latent_cases(attended)
     for case in linear_cases(is_whole=is_whole):
         yield Case(*case)
@@ -127,7 +133,7 @@ def latent_cases(attended: dict[str, str]) -> Iterator[Case]:
     sizes = {"WIDE": False, "VALUE": 512, "REST": 64, "KEYS": latent.tile_keys(576, 2)}
     types = {**attended, "cache": BF16, "rows": BF16, "slots": INTS}
     loop = latent.NUM_WARPS, latent.NUM_STAGES
-    pieces = {"HEADS": latent.HEADS, "SPLIT": attention.SPLIT_KEYS, "LOT": latent.LOT}
+    pieces = {"HEADS": latent.HEADS, "SPLIT": decode_attention.SPLIT_KEYS, "LOT": latent.LOT}
     yield Case("latent_split", latent._attend_split, types, {**sizes, **pieces}, *loop)
     tile = {"TOKENS": 1, "HEADS": latent.ROWS}
     yield Case("latent_tile", latent._attend_tile, types, {**sizes, **tile}, *loop)

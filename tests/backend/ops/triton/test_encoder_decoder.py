@@ -15,7 +15,7 @@ from backend.ops.batch import AttentionSpec, Batch
 from backend.ops.kv_cache import SCALE_BYTES
 from backend.ops.reference import ReferenceOps
 from backend.ops.score_bias import ScoreBias
-from backend.ops.triton import attention
+from backend.ops.triton import decode_attention
 from backend.ops.triton.triton_ops import TritonOps
 from backend.placement.decode_sizes import DecodeSizes
 from backend.sampling.sampler import Sampler
@@ -109,7 +109,7 @@ def test_attention_of_other_heads(heads: int, dim: int) -> None:
 
 
 def test_long_inputs_are_split_and_merged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "LOT", 2)
+    monkeypatch.setattr(decode_attention, "LOT", 2)
     check([(700, 1, 3), (5, 1, 600)], 1)
 
 

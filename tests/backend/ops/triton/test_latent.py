@@ -6,7 +6,7 @@ import torch
 from backend.ops.batch import Batch
 from backend.ops.latent import LatentAttention
 from backend.ops.triton import latent
-from backend.ops.triton.attention import SPLIT_KEYS
+from backend.ops.triton.decode_attention import SPLIT_KEYS
 from backend.ops.triton.triton_ops import TritonOps
 from tests.backend.attention_cases import plan_of
 from tests.backend.ops.triton.test_triton_ops import DEVICE, randn

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from backend.engine import platform
-from backend.ops.triton.attention import SPLIT_KEYS
+from backend.ops.triton.decode_attention import SPLIT_KEYS
 from backend.ops.triton.triton_ops import TritonOps
 from backend.placement.decode_sizes import DecodeSizes
 from tests.backend.engine.test_device_runner import Request, World

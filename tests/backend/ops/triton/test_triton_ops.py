@@ -13,8 +13,8 @@ from backend.ops.batch import FULL, AttentionSpec, Batch
 from backend.ops.gated_norm import Gate, GatedNorm
 from backend.ops.op_table import Ops
 from backend.ops.reference import ReferenceOps
-from backend.ops.triton import attention
-from backend.ops.triton.attention import LOT, SPLIT_KEYS, num_pieces
+from backend.ops.triton import decode_attention
+from backend.ops.triton.decode_attention import LOT, SPLIT_KEYS, num_pieces
 from backend.ops.triton.triton_ops import TritonOps
 from tests.backend.attention_cases import plan_of
 
@@ -101,8 +101,10 @@ def test_pieces_cover_every_key_once() -> None:
 
 @pytest.mark.parametrize("window", [0, 100, SPLIT_KEYS + 70])
 def test_long_contexts_are_split_and_merged(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "LOT", 2)  # of which the longest context has more than one
-    monkeypatch.setattr(attention, "MERGED", 2)
+    monkeypatch.setattr(
+        decode_attention, "LOT", 2
+    )  # of which the longest context has more than one
+    monkeypatch.setattr(decode_attention, "MERGED", 2)
     lengths = (SPLIT_KEYS - 1, SPLIT_KEYS, 3 * SPLIT_KEYS + 7, 5)
     sequences = [(1, length) for length in lengths]
     check_attention(sequences, 2, 1, 32, spec=AttentionSpec(window=window), has_sinks=True)
