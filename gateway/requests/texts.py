@@ -70,6 +70,9 @@ async def encode_pairs(request: RerankRequest, service: Service) -> list[Encoded
     encoder = _TextEncoder(request, service, "documents")
     instruction = request.instruction or _INSTRUCTION
     is_decoder = service.pooling is not None and bool(service.pooling.answer_ids)
+    if request.instruction and not is_decoder:
+        message = "'instruction' cannot be used: this model scores a pair of texts alone."
+        raise invalid(message, "instruction", "unsupported_parameter")
 
     def encode(index: int, document: str) -> EncodedText:
         if is_decoder:

@@ -98,6 +98,11 @@ async def test_decoder_s_document_is_cut_and_nothing_else() -> None:
         ({"query": "q"}, "documents", "Missing required parameter: 'documents'."),
         ({"query": "q", "documents": ["a"], "top_n": 0}, "top_n", "Expected a value >= 1"),
         (
+            {"query": "q", "documents": ["a"], "instruction": "find rivers"},
+            "instruction",
+            "'instruction' cannot be used: this model scores a pair of texts",
+        ),
+        (
             {"query": "q", "documents": ["a", "b" * 1000]},
             "documents",
             "takes 1000 tokens of a text at most, however 'documents[1]' has at least 1001",
