@@ -20,13 +20,15 @@ from tests.backend.factories import tiny_config, write_tokenizer
 from tests.backend.models.delta_cases import DELTA_NETS
 from tests.backend.models.family_cases import TinyModel
 from tests.backend.models.mamba_cases import OWN_KERNELS
+from tests.backend.models.state_cases import LONG as SHORT_CONVOLUTIONS
 from tests.e2e.clients import metrics
 from tests.e2e.server import Server, wait_until
 from tests.e2e.test_resumption import Answer, ask, is_whole
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(kernels is None, reason=absence)]
 
-CASES = {"qwen3_5": DELTA_NETS["qwen3_5"], "granitemoehybrid": OWN_KERNELS["granitemoehybrid"]}
+CASES = {"qwen3_5": DELTA_NETS["qwen3_5"], "lfm2": SHORT_CONVOLUTIONS["lfm2"]} | OWN_KERNELS
+EVERY_TIME = ("qwen3_5", "granitemoehybrid")
 VOCABULARY = 320
 LONG = 200
 REQUESTS: list[dict[str, Any]] = [
@@ -52,7 +54,13 @@ def write(name: str, folder: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=sorted(CASES))
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[] if name in EVERY_TIME else pytest.mark.slow)
+        for name in sorted(CASES)
+    ],
+)
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:

@@ -1,8 +1,11 @@
 """Models whose layers keep states: any lengths, any chunks, prefix hits and preemption.
 
 Tolerance against transformers: as test_families.py. Against our own runs: the same bits, since a
-token's arithmetic with our kernels depends on its own sequence alone.
+token's arithmetic with our kernels depends on its own sequence alone. What delta nets have beside
+transformers is test_delta_nets.py's.
 """
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from backend.engine.engine import Engine
 from backend.native import absence, kernels
 from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import Sequence
+from tests.backend.models.delta_cases import DELTA_NETS
 from tests.backend.models.family_cases import TinyModel
 from tests.backend.models.mamba_cases import LONG_MAMBAS
 from tests.backend.models.state_cases import LONG
@@ -26,7 +30,10 @@ from tests.backend.models.tiny_engine import engine_of, logits_of, scheduler_of
 # 20 to 60 blocks of 16 tokens; of families with larger states as many snapshots.
 CACHE_BYTES = 1 << 19
 MAMBA_CACHE_BYTES = 1 << 23
-CASES = LONG | LONG_MAMBAS
+DELTA = {"qwen3_5": replace(DELTA_NETS["qwen3_5"], num_tokens=700, twin=None)}
+COMPARED = LONG | LONG_MAMBAS
+CASES = COMPARED | DELTA
+compared = pytest.mark.parametrize("tiny", sorted(COMPARED), indirect=True)
 needs_kernels = pytest.mark.skipif(kernels is None, reason=absence)
 
 
@@ -47,6 +54,7 @@ def native(tiny: TinyModel) -> Engine:
     )
 
 
+@compared
 @pytest.mark.parametrize("num_tokens", [1, 63, 64, 65, 700])
 def test_logits_of_any_length_are_those_of_transformers(tiny: TinyModel, num_tokens: int) -> None:
     engine = engine_of(tiny.path, block_size=BLOCK_SIZE, max_num_seqs=8)
@@ -56,6 +64,7 @@ def test_logits_of_any_length_are_those_of_transformers(tiny: TinyModel, num_tok
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-4)
 
 
+@compared
 @pytest.mark.slow
 def test_long_decode_is_that_of_transformers(tiny: TinyModel) -> None:
     engine = engine_of(
@@ -158,4 +167,4 @@ def scheduler(engine: Engine, *, caches: bool = True, interval: int = 32) -> Sch
 
 
 def cache_bytes(tiny: TinyModel) -> int:
-    return MAMBA_CACHE_BYTES if tiny.case in LONG_MAMBAS.values() else CACHE_BYTES
+    return CACHE_BYTES if tiny.case in LONG.values() else MAMBA_CACHE_BYTES
