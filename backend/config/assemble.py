@@ -1,7 +1,7 @@
 """Makes a ModelConfig of a family and a file's fields."""
 
 from backend.config.classifier_fields import add_classifier
-from backend.config.errors import ModelError
+from backend.config.errors import ModelError, UnknownChoice
 from backend.config.families.family import Family
 from backend.config.fields import Fields
 from backend.config.model_config import ModelConfig
@@ -11,7 +11,8 @@ from backend.config.spec import DecoderSpec, EncoderSpec
 
 # Fields that say nothing about what a model computes: how it was trained, where it came from, how
 # another program runs it; and those that are read elsewhere.
-_HARMLESS = frozenset(
+# Fields of config.json that change nothing for any model.
+HARMLESS = frozenset(
     """
     architectures model_type _name_or_path transformers_version torch_dtype dtype use_cache auto_map
     initializer_range attention_dropout hidden_dropout pretraining_tp output_attentions
@@ -53,7 +54,10 @@ def make_config(
     Raises ModelError for a field that is wrong, and for one that the family does not know.
     """
     # First: what other absent fields mean may depend on what a family finds.
-    spec = family.spec(fields)
+    try:
+        spec = family.spec(fields)
+    except UnknownChoice as exc:
+        raise ModelError(f"{exc}{_other_code(fields)}") from None
     if isinstance(spec, DecoderSpec):
         spec = add_classifier(spec, fields)
     num_heads = fields.integer("num_attention_heads")
@@ -77,13 +81,21 @@ def make_config(
         stored_dtype=stored_dtype,
         notes=notes,
     )
-    fields.harmless(_HARMLESS | family.harmless)
+    fields.harmless(HARMLESS | family.harmless)
     if left := fields.left():
         raise ModelError(
             f"{left[0]} is not known for {family.name} models, and may change what they compute\n"
             "remove it if it changes nothing, or try --model-impl transformers"
         )
     return config
+
+
+def _other_code(fields: Fields) -> str:
+    """Return what may serve a decoder's config.json that ours does not; "" for other files."""
+    names = [str(name) for name in fields.raw("architectures", []) or []]
+    if fields.kind == "gguf" or not any(name.endswith("ForCausalLM") for name in names):
+        return ""
+    return "\nperhaps --model-impl transformers serves it"
 
 
 def _max_len(spec: DecoderSpec | EncoderSpec, fields: Fields) -> int:

@@ -6,7 +6,7 @@ Every field is used, known to be harmless, or refused: none is ignored in silenc
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
-from backend.config.errors import ModelError
+from backend.config.errors import ModelError, UnknownChoice
 
 FileKind = Literal["huggingface", "gguf"]
 
@@ -88,7 +88,7 @@ class Fields:
         value = self.text(name, default)
         if value not in allowed:
             choices = ", ".join(allowed)
-            raise ModelError(f"{self.label(name)} {value!r} is not supported; {choices}")
+            raise UnknownChoice(f"{self.label(name)} {value!r} is not supported; {choices}")
         return value
 
     def must_be(self, name: str, value: object, why: str) -> None:

@@ -15,7 +15,8 @@ class Foreign(msgspec.Struct, frozen=True):
 
     architecture: its class in transformers. What follows only a rank finds out, which imports that
     class: tensors, by the files' names but for the ends of the vocabulary, which have ours; what
-    the files call those, without .weight; a pattern of tensors that are left unread.
+    the files call those, without .weight; a pattern of tensors that are left unread; fields of
+    config.json that the class does not read.
     """
 
     architecture: str
@@ -23,3 +24,4 @@ class Foreign(msgspec.Struct, frozen=True):
     embedding: str = ""
     head: str = ""
     ignored: str = "(?!)"
+    unread: tuple[str, ...] = ()

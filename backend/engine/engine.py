@@ -361,6 +361,13 @@ def _stage(config: ModelConfig, checkpoint: Checkpoint, pipeline: Pipeline) -> S
 
 def _budget(rank: _Rank, plan: MemoryPlan, footprint: Footprint) -> Budget:
     notes = plan.states.note(rank.settings.max_num_seqs) if rank.number == 0 else ()
+    foreign = rank.config.foreign
+    if rank.number == 0 and foreign and foreign.unread:
+        notes = (
+            *notes,
+            f"transformers' {foreign.architecture} does not read {', '.join(foreign.unread)} of"
+            " config.json: where that changes the model, what it says is wrong",
+        )
     if rank.pipeline.size > 1 and rank.tp.rank == 0:
         notes = (*notes, str(rank.shard.stage))
     return Budget(

@@ -6,7 +6,9 @@ its parameters are. Never runs code that a directory brings. foreign_model.py se
 it, with our attention, linears, cache and head.
 """
 
+import inspect
 import re
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ import msgspec
 import torch
 from torch import nn
 
+from backend.config.assemble import HARMLESS
 from backend.config.errors import ModelError
 from backend.config.families.names import HF_IGNORED, TOWERS
 from backend.config.foreign_classes import ALSO_SERVED, keeps_state, lets_nobody_attend
@@ -80,7 +83,9 @@ def build_skeleton(config: ModelConfig, directory: Path) -> Skeleton:
     layout = lay_out(causal, config, names, converted, inventory)
     ignored = [HF_IGNORED, TOWERS, *skipped, *_ignored_patterns(causal)]
     assert layout.config.foreign is not None
-    foreign = msgspec.structs.replace(layout.config.foreign, ignored="|".join(ignored))
+    foreign = msgspec.structs.replace(
+        layout.config.foreign, ignored="|".join(ignored), unread=_unread_fields(cls, values)
+    )
     complete = msgspec.structs.replace(layout.config, foreign=foreign)
     return Skeleton(complete, causal, layout, converted)
 
@@ -120,6 +125,21 @@ def _find_class(architecture: str, values: dict[str, Any]) -> tuple[Any, dict[st
     ):
         raise ModelError(f"transformers' {architecture} does not continue text")
     return cls, values
+
+
+def _unread_fields(cls: Any, values: dict[str, Any]) -> tuple[str, ...]:
+    """Return fields of a config.json that nothing of a class's source mentions.
+
+    transformers keeps any field and says nothing of those that it does not read.
+    """
+    from transformers import configuration_utils, modeling_rope_utils
+
+    kind = cls.config_class
+    modules = [sys.modules[each.__module__] for each in (cls, kind)]
+    sources = map(inspect.getsource, [*modules, configuration_utils, modeling_rope_utils])
+    words = set(re.findall(r"\w+", " ".join(sources)))
+    known = HARMLESS | kind.attribute_map.keys() | words
+    return tuple(name for name, value in values.items() if value is not None and name not in known)
 
 
 @contextmanager

@@ -142,7 +142,10 @@ def test_custom_code_is_neither_run_nor_in_the_way(model: Path) -> None:
     [
         ({"architectures": None, "model_type": "mamba"}, "model_type 'mamba' is not supported"),
         ({"quantization_config": {"quant_method": "hqq"}}, "quant_method 'hqq' is not supported"),
-        ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
+        (
+            {"hidden_act": "gelu"},
+            "hidden_act 'gelu' is not supported; silu\nperhaps --model-impl transformers serves it",
+        ),
         ({"rope_parameters": {"rope_type": "mrope"}}, "rope scaling 'mrope' is not supported"),
         ({"partial_rotary_factor": 0.5}, "0.5: transformers' class turns whole heads"),
         ({"use_sliding_window": 1}, "use_sliding_window is not known"),

@@ -4,6 +4,7 @@ A class per way of being unlike Llama: layer norms, one stream for attention and
 no rotation in some layers, windows, fused projections, norms of heads, biases, experts in stacks.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from backend.scheduler.scheduler import Scheduler
 from backend.scheduler.sequence import Sequence
 from backend.settings import EngineSettings
 from backend.step import PlannedSequence, build_plan
+from backend.wire.control import Budget
 from backend.wire.sampling import SamplingParams
 from tests.backend.factories import write_tiny_gguf, write_tiny_llama
 from tests.backend.foreign_models import reference_logits, write_foreign
@@ -94,6 +96,7 @@ def test_logits_are_those_of_transformers(family: str, tmp_path: Path) -> None:
     expected = reference_logits(model, architecture, PROMPT)
     engine = engine_of(model, model_impl="transformers")
     assert isinstance(engine.model, ForeignModel)
+    assert engine.config.foreign is not None and engine.config.foreign.unread == ()
     for chunks in ((20,), (9, 1, 1, 8, 1)):
         got = logits_of(engine, PROMPT, chunks)
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
@@ -169,6 +172,20 @@ def test_llama_serves_either_way(tmp_path: Path) -> None:
             logits_of(theirs, PROMPT), logits_of(own, PROMPT), rtol=1e-4, atol=1e-4
         )
         assert theirs.model.weight_bytes == own.model.weight_bytes
+
+
+def test_fields_that_the_class_does_not_read_are_named(tmp_path: Path) -> None:
+    """transformers keeps them, and computes as if they were not there."""
+    model = write_foreign(tmp_path / "model", "ApertusForCausalLM")
+    path = model / "config.json"
+    fields = json.loads(path.read_text())
+    more = {"scale_depth": 1.4, "pretraining_tp": 1, "sliding_window": None, "rope_theta": 1e4}
+    path.write_text(json.dumps(fields | more))
+    settings = EngineSettings(model=str(model), device="cpu", dtype="float32", block_size=BLOCK)
+    budgets: list[Budget] = []
+    build_engine(settings, TensorParallel(), lambda phase, fraction: None, budgets.append)
+    [note] = [note for budget in budgets for note in budget.notes]
+    assert "ApertusForCausalLM does not read scale_depth of config.json" in note
 
 
 NATIVE: dict[str, tuple[dict[str, Any], float]] = {
