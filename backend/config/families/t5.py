@@ -32,6 +32,7 @@ def spec_of(fields: Fields, *, logit_scale: float, has_shared_bias: bool = True)
     The decoder begins with the padding where a file names no token for it, as in training.
     logit_scale: what logits are multiplied by. has_shared_bias: all layers have the first's.
     """
+    fields.must_be("is_encoder_decoder", True, "the decoder of a T5 reads what its encoder made")
     norm = Norm(fields.number("rms_norm_eps", 1e-6))
     layer = Layer(Attention(rope=None, scale=1.0), _read_mlp(fields))
     encoder = PromptEncoder(
@@ -61,7 +62,6 @@ def _spec(fields: Fields) -> DecoderSpec:
     llama.cpp scales none: the best token of a tied model is the same, its probability is not. Its
     files of UMT5 are T5's with a bias in each layer.
     """
-    fields.must_be("is_encoder_decoder", True, "the decoder of a T5 reads what its encoder made")
     if fields.kind == "gguf":
         fields.harmless(("layer_norm_eps",))  # that of rms, once more
         is_scaled = "output.weight" not in fields.tensors
