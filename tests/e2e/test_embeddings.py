@@ -96,8 +96,14 @@ def test_dimensions_base64_and_ids_of_an_encoder_that_turns(tmp_path: Path) -> N
             assert (torch.nn.functional.normalize(vectors) - cut).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("name", ["bert", "nomic_bert"])
-def test_scores_are_those_of_transformers(name: str, tmp_path: Path) -> None:
+# At the default dtype, which has kernels of ours that float32 has not, and in float32.
+@pytest.mark.parametrize(
+    ("name", "flags", "tolerance"),
+    [("bert", (), 0.02), ("nomic_bert", ("--dtype", "float32"), 1e-4)],
+)
+def test_scores_are_those_of_transformers(
+    name: str, flags: tuple[str, ...], tolerance: float, tmp_path: Path
+) -> None:
     directory = tmp_path / "tiny-ranker"
     directory.mkdir()
     model, backend = write_served(directory, CROSS_ENCODERS[name])
@@ -108,10 +114,10 @@ def test_scores_are_those_of_transformers(name: str, tmp_path: Path) -> None:
             types = torch.tensor([pair.type_ids])
             logit = model(torch.tensor([pair.ids]), token_type_ids=types).logits[0, 0]
             expected[index] = torch.sigmoid(logit).item()
-    with Server(directory, "--dtype", "float32") as server:
+    with Server(directory, *flags) as server:
         body = {"model": "tiny-ranker", "query": "a query", "documents": TEXTS}
         results = post(server, "/v1/rerank", body)["results"]
-    order = sorted(expected, key=lambda index: -expected[index])
-    assert [result["index"] for result in results] == order
+    scores = [result["relevance_score"] for result in results]
+    assert scores == sorted(scores, reverse=True) and len(scores) == len(TEXTS)
     for result in results:
-        assert abs(result["relevance_score"] - expected[result["index"]]) < 1e-4
+        assert abs(result["relevance_score"] - expected[result["index"]]) < tolerance
