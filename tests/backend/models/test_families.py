@@ -74,7 +74,7 @@ def test_plan_predicts_what_ranks_hold(tiny: TinyModel) -> None:
     """Of config.json alone, within 5 % of what is really allocated.
 
     Our kernels keep rows in sixteens, those of queries, keys and values together. Real heads are
-    whole sixteens; of those here, of 8 numbers, a plan counts up to 2 % of a model more.
+    whole sixteens; of those here, of 8 numbers, a plan counts up to 3 % of a model more.
     """
     settings: dict[str, Any] = {"kv_cache_bytes": 1 << 21, "block_size": 4}
     for size in (1, tiny.case.ranks[0]):
@@ -85,7 +85,7 @@ def test_plan_predicts_what_ranks_hold(tiny: TinyModel) -> None:
         settings["quantization"] = "int4"
         engine = engine_of(tiny.path, dtype="bfloat16", **settings)
         predicted = predicted_bytes(tiny.path, 1, "bfloat16", "native", **settings)
-        assert predicted == pytest.approx(held_bytes(engine), rel=0.07)
+        assert predicted == pytest.approx(held_bytes(engine), rel=0.08)
 
 
 def assert_close(got: Tensor, expected: Tensor) -> None:
