@@ -84,16 +84,21 @@ def variants() -> Iterator[dict[str, Any]]:
             yield {"messages": messages, "tools": TOOLS, "options": options}
 
 
-def on_the_wire(variant: dict[str, Any]) -> ChatRequest:
-    """Return the request of a client that means the same."""
-    messages = json.loads(json.dumps(variant["messages"]))
-    for message in messages:
+def with_text_arguments(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages whose calls have their arguments as JSON, as in OpenAI's form."""
+    copies: list[dict[str, Any]] = json.loads(json.dumps(messages))
+    for message in copies:
         for called in message.get("tool_calls", []):
             function = called["function"]
-            function["arguments"] = json.dumps(function["arguments"])
+            function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
+    return copies
+
+
+def on_the_wire(variant: dict[str, Any]) -> ChatRequest:
+    """Return the request of a client that means the same."""
     body = {
         "model": "m",
-        "messages": messages,
+        "messages": with_text_arguments(variant["messages"]),
         "tools": variant["tools"],
         "chat_template_kwargs": variant["options"],
     }
@@ -101,10 +106,22 @@ def on_the_wire(variant: dict[str, Any]) -> ChatRequest:
 
 
 def expected_ids(variant: dict[str, Any], source: str) -> list[int] | None:
-    """Return transformers' ids, None where the template refuses the conversation."""
+    """Return transformers' ids, None where the template refuses the conversation.
+
+    Some templates add a call's arguments to text: what they take is not an object but its JSON.
+    """
+    for messages in (variant["messages"], with_text_arguments(variant["messages"])):
+        if (ids := _ids_of(messages, variant, source)) is not None:
+            return ids
+    return None
+
+
+def _ids_of(
+    messages: list[dict[str, Any]], variant: dict[str, Any], source: str
+) -> list[int] | None:
     try:
         ids: list[int] = oracle().apply_chat_template(
-            variant["messages"],
+            messages,
             tools=variant["tools"],
             chat_template=source,
             add_generation_prompt=True,
