@@ -68,7 +68,7 @@ async def encode_pairs(request: RerankRequest, service: Service) -> list[Encoded
     texts = request.texts()
     _check_number(len(texts), service, "documents")
     encoder = _TextEncoder(request, service, "documents")
-    instruction = request.instruction or _INSTRUCTION
+    instruction, most = request.instruction or _INSTRUCTION, request.max_tokens_per_doc
     is_decoder = service.pooling is not None and bool(service.pooling.answer_ids)
     if request.instruction and not is_decoder:
         message = "'instruction' cannot be used: this model scores a pair of texts alone."
@@ -76,8 +76,9 @@ async def encode_pairs(request: RerankRequest, service: Service) -> list[Encoded
 
     def encode(index: int, document: str) -> EncodedText:
         if is_decoder:
+            document = encoder.beginning(document, most)
             return encoder.judged(index, request.query, document, instruction)
-        return encoder.pair(index, request.query, document)
+        return encoder.pair(index, request.query, document, most)
 
     length = sum(map(len, texts)) + len(texts) * len(request.query)
     return await _encode_all(encode, texts, length)
@@ -141,11 +142,22 @@ class _TextEncoder:
         check_token_ids(token_ids, self._vocab_size, self._param)
         return EncodedText(self._checked(index, token_ids[: self._keep]))
 
-    def pair(self, index: int, query: str, document: str) -> EncodedText:
-        """Return a cross-encoder's form of two texts."""
-        self._check_least(index, query, document)
+    def beginning(self, text: str, most: int | None) -> str:
+        """Return what the first `most` tokens of a text say; None: all of it."""
+        if most is None or len(text) <= most:
+            return text
+        ids = self._try(
+            lambda: self._tokenizer.encode(text, add_special_tokens=False, parse_special=False)
+        )
+        return text if len(ids) <= most else self._tokenizer.decode(ids[:most])
+
+    def pair(self, index: int, query: str, document: str, most: int | None = None) -> EncodedText:
+        """Return a cross-encoder's form of two texts. most: tokens of the second that count."""
+        self._check_least(index, query, "" if most else document)
         pair = self._try(
-            lambda: self._tokenizer.encode_pair(query, document, max_length=self._keep)
+            lambda: self._tokenizer.encode_pair(
+                query, document, max_length=self._keep, max_second=most
+            )
         )
         second = pair.type_ids.index(1) if self._has_segments and 1 in pair.type_ids else 0
         return EncodedText(self._checked(index, pair.ids), second)

@@ -24,7 +24,8 @@ class RerankRequest(PooledFields, frozen=True, kw_only=True):
 
     query: what is asked. documents: what is ranked by how well it answers that. top_n: so many of
     the best are answered; all by default. return_documents: with their texts. instruction: what the
-    query is for, of rerankers that are told so.
+    query is for, of rerankers that are told so. max_tokens_per_doc: a document counts with so many
+    of its first tokens, as Cohere has it.
     """
 
     query: str
@@ -32,6 +33,7 @@ class RerankRequest(PooledFields, frozen=True, kw_only=True):
     top_n: Annotated[int, Meta(ge=1)] | None = None
     return_documents: bool | None = None
     instruction: str | None = None
+    max_tokens_per_doc: Annotated[int, Meta(ge=1)] | None = None
 
     def texts(self) -> list[str]:
         """Return the documents. Raises ApiError for none and for an empty query."""

@@ -126,11 +126,13 @@ class Tokenizer:
         second: str,
         *,
         max_length: int | None = None,
+        max_second: int | None = None,
         parse_special: bool = False,
     ) -> TokenizedPair:
         """Return two texts as a cross-encoder takes them, special tokens and segments included.
 
-        max_length: of both together; the longer text loses its last tokens first.
+        max_length: of both together; the longer text loses its last tokens first. max_second: what
+        is behind so many tokens of the second is left out before.
         Raises TokenizerError as encode() does, and where the vocabulary has no form for pairs or
         max_length none of their tokens.
         """
@@ -139,7 +141,7 @@ class Tokenizer:
             raise TokenizerError("this model's tokenizer has no form for a pair of texts")
         ids = [self._ids(text, parse_special=parse_special) for text in (first, second)]
         try:
-            return form.join(ids[0], ids[1], max_length)
+            return form.join(ids[0], ids[1][:max_second], max_length)
         except ValueError as error:
             raise TokenizerError(str(error)) from None
 

@@ -106,10 +106,17 @@ class ByteTokenizer:
         return [*prefix_ids, *text.encode()][:max_length]
 
     def encode_pair(
-        self, first: str, second: str, *, max_length: int | None = None, parse_special: bool = False
+        self,
+        first: str,
+        second: str,
+        *,
+        max_length: int | None = None,
+        max_second: int | None = None,
+        parse_special: bool = False,
     ) -> TokenizedPair:
-        ids = [BOS, *first.encode(), EOS, *second.encode()]
-        types = [0] * (len(first.encode()) + 2) + [1] * len(second.encode())
+        behind = second.encode()[:max_second]
+        ids = [BOS, *first.encode(), EOS, *behind]
+        types = [0] * (len(first.encode()) + 2) + [1] * len(behind)
         return TokenizedPair(ids[:max_length], types[:max_length])
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:

@@ -90,6 +90,19 @@ async def test_decoder_s_document_is_cut_and_nothing_else() -> None:
     assert text.endswith("xxx<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
 
 
+async def test_documents_count_with_their_first_tokens() -> None:
+    fields: dict[str, Any] = {"query": "q", "documents": ["a" * 2000, "b"]}
+    pool = FakePool(vector_of=score_of)
+    await rerank(pool, max_tokens_per_doc=3, **fields).finished()
+    assert [each.prompt_ids for each in pool.submitted.values()] == [
+        [BOS, *b"q", EOS, *b"aaa"],
+        [BOS, *b"q", EOS, *b"b"],
+    ]
+    pooling = Pooling("rerank", ("lasttoken",), answer_ids=(1, 2))
+    await rerank(pool, max_tokens_per_doc=3, pooling=pooling, **fields).finished()
+    assert "<Document>: aaa<|im_end|>" in bytes(pool.submitted[2].prompt_ids).decode()
+
+
 @pytest.mark.parametrize(
     ("fields", "param", "message"),
     [
