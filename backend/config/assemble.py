@@ -11,7 +11,6 @@ from backend.config.spec import DecoderSpec, EncoderSpec
 
 # Fields that say nothing about what a model computes: how it was trained, where it came from, how
 # another program runs it; and those that are read elsewhere.
-# Fields of config.json that change nothing for any model.
 HARMLESS = frozenset(
     """
     architectures model_type _name_or_path transformers_version torch_dtype dtype use_cache auto_map

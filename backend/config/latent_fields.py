@@ -177,7 +177,7 @@ def read_gguf_experts(
 
 def _grouped(fields: Fields, experts: Experts, count: str, used: str) -> Experts:
     num, top = fields.integer(count, 1), fields.integer(used, 1)
-    if num < 1 or not 0 < top:
+    if num < 1 or top < 1:
         name, value = (count, num) if num < 1 else (used, top)
         raise ModelError(f"{fields.label(name)} must be above 0, is {value}")
     if num == 1 and top == 1:

@@ -144,7 +144,7 @@ class _TextEncoder:
 
     def beginning(self, text: str, most: int | None) -> str:
         """Return what the first `most` tokens of a text say; None: all of it."""
-        if most is None or len(text) <= most:
+        if most is None:
             return text
         ids = self._try(
             lambda: self._tokenizer.encode(text, add_special_tokens=False, parse_special=False)

@@ -103,6 +103,14 @@ async def test_documents_count_with_their_first_tokens() -> None:
     assert "<Document>: aaa<|im_end|>" in bytes(pool.submitted[2].prompt_ids).decode()
 
 
+async def test_characters_may_have_more_tokens_than_one() -> None:
+    pool = FakePool(vector_of=score_of)
+    pooling = Pooling("rerank", ("lasttoken",), answer_ids=(1, 2))
+    fields: dict[str, Any] = {"query": "q", "documents": ["ééé"], "max_tokens_per_doc": 4}
+    await rerank(pool, pooling=pooling, **fields).finished()
+    assert "<Document>: éé<|im_end|>" in bytes(pool.submitted[0].prompt_ids).decode()
+
+
 @pytest.mark.parametrize(
     ("fields", "param", "message"),
     [
