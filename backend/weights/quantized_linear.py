@@ -43,6 +43,7 @@ class QuantizedLinear:
         self._linear = linear
         self._opened = opened
         self._parts: LinearParts = _PARTS[linear.scheme.layout](linear, opened)
+        self._orders: dict[tuple[int, int], Tensor | None] = {}  # by where columns begin and end
 
     def read(self, rows: slice = ALL, cols: slice = ALL) -> Tensor:
         """Return a slice, float32."""
@@ -70,7 +71,13 @@ class QuantizedLinear:
 
     def column_order(self, cols: slice = ALL) -> Tensor | None:
         """Return which of the columns stands at each place of the blocks; None: each at its own."""
-        return None if self._group_index is None else order_columns(self._group_index[cols])
+        if self._group_index is None:
+            return None
+        start, stop, _ = cols.indices(self.shape[1])
+        # A plan, a format and each read ask for it.
+        if (start, stop) not in self._orders:
+            self._orders[start, stop] = order_columns(self._group_index[start:stop])
+        return self._orders[start, stop]
 
     def block_columns(self, cols: slice = ALL) -> BlockColumns:
         """Return what is known of columns in blocks."""
