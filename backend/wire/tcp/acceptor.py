@@ -17,7 +17,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 
-from backend.wire.tcp.encryption import renew
+from backend.wire.tcp.encryption import lead_context
 from backend.wire.tcp.handshake import HANDSHAKE_SECONDS, HandshakeError, Hello, Reason, admit
 from backend.wire.tcp.refusals import Refusals
 from backend.wire.tcp.sockets import BACKLOG, configure
@@ -72,7 +72,7 @@ class Acceptor:
         Raises ssl.SSLError for what is none, and goes on with the last one.
         """
         if self._encryption is not None:
-            renew(self._encryption, certificate, key)
+            self._encryption = lead_context(certificate, key)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when take() has something."""
@@ -151,8 +151,8 @@ class Acceptor:
         admitted: socket.socket | None = sock
         try:
             configure(sock)
-            if self._encryption is not None:
-                sock = admitted = self._encryption.wrap_socket(
+            if (encryption := self._encryption) is not None:
+                sock = admitted = encryption.wrap_socket(
                     sock, server_side=True, do_handshake_on_connect=False
                 )
                 self._note_encrypted(number, sock)

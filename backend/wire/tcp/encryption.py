@@ -17,28 +17,19 @@ from backend.wire.tcp.handshake import HandshakeError, Reason
 
 
 def lead_context(certificate: str, key: str) -> ssl.SSLContext:
-    """Return how a lead encrypts. certificate, key: PEM. Raises ssl.SSLError for what is none."""
+    """Return how a lead encrypts. certificate, key: PEM. Raises ssl.SSLError for what is none.
+
+    Nothing in it is changed later: OpenSSL drops the old key when it takes a certificate, and a
+    handshake that another thread begins before the new key would find none.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    _load(context, certificate, key)
-    return context
-
-
-def renew(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    """Have a lead's context take this pair from the next connection on.
-
-    Raises ssl.SSLError as lead_context() does, and has not touched the context then.
-    """
-    lead_context(certificate, key)  # OpenSSL takes a certificate before it looks at its key
-    _load(context, certificate, key)
-
-
-def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
     # The module reads files alone; this one has no name and never reaches a disk.
     with os.fdopen(os.memfd_create("unisono-tls"), "wb") as file:
         file.write(f"{key}\n{certificate}".encode())
         file.flush()
         context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+    return context
 
 
 def encrypt(sock: socket.socket, address: LeadAddress) -> ssl.SSLSocket:

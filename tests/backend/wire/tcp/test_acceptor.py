@@ -20,6 +20,7 @@ from backend.wire.tcp.acceptor import Acceptor
 from backend.wire.tcp.address import LeadAddress
 from backend.wire.tcp.dial import DialError, dial
 from backend.wire.tcp.encryption import (
+    encrypt,
     fingerprint,
     lead_context,
     pinned,
@@ -108,6 +109,24 @@ def test_renewed_certificate_is_for_new_workers_alone(pair: tuple[str, str]) -> 
         assert replies == SOME_REPLIES[:1]
         for end in (lead, worker, other, another, third, last):
             end.close()
+
+
+def test_nobody_is_refused_between_two_certificates(pair: tuple[str, str]) -> None:
+    pairs = [self_signed_pair(), pair]
+    with listening(*pair) as (acceptor, address):
+        renewed = threading.Event()
+
+        def renew() -> None:
+            for number in range(200):
+                acceptor.renew(*pairs[number % 2])
+            renewed.set()
+
+        renewing = in_thread(renew)
+        while not renewed.is_set():
+            # Which of the two it meets is not known: with neither pinned, TLS is all that is tried.
+            encrypt(socket.create_connection((address.host, address.port)), address).close()
+        renewing()
+        assert acceptor.num_refused[Reason.ENCRYPTION] == 0
 
 
 def test_signed_certificate_of_another_host_is_refused(
