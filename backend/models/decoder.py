@@ -10,26 +10,21 @@ import torch
 from torch import Tensor
 
 from backend.config.model_config import ModelConfig
-from backend.config.spec import MLP, Attention, DecoderSpec, Experts, Layer
+from backend.config.spec import DecoderSpec
 from backend.config.tensors import EMBEDDING, HEAD
-from backend.layers.attention import AttentionStep, SelfAttention
 from backend.layers.compute_context import ComputeContext
-from backend.layers.embedding import Embedding, VocabParallelHead
-from backend.layers.experts_beside import ExpertsBeside
-from backend.layers.latent_attention import LatentAttention
+from backend.layers.decoder_layer import DecoderLayer, LayerStep
+from backend.layers.embedding import VocabParallelHead
+from backend.layers.input_embedding import InputEmbedding
 from backend.layers.loader import WeightLoader
-from backend.layers.mlp import DenseMLP
-from backend.layers.moe import MixtureOfExperts
 from backend.layers.norm import NormLayer
 from backend.layers.per_layer import LayerTail, PerLayerInputs
 from backend.layers.rotary import RotaryEmbedding
 from backend.layers.score_head import ScoreHead
-from backend.layers.state_mixer import build_mixer
 from backend.layers.state_step import StateStep
 from backend.models.step_inputs import AttentionKind, InputLayout, StepInputs
 from backend.ops.batch import Batch
 from backend.ops.kv_cache import KVCache
-from backend.ops.op_table import Ops
 from backend.ops.recorded_steps import RecordedSteps, StepGiven
 from backend.ops.topk import argmax
 from backend.placement.sharding import Shard
@@ -183,7 +178,7 @@ class Decoder:
             step = LayerStep(attention, state, read)
             x, delta = self._layers[index].forward(x, delta, step)
             x, delta = self._tails[index].forward(
-                x, delta, None if told is None else _wanted(told[:, index], step)
+                x, delta, None if told is None else step.pick(told[:, index])
             )
         return x, delta
 
@@ -252,190 +247,3 @@ def _are_decodes(batch: Batch) -> bool:
     return len(batch.output_tokens) == len(
         batch.input_ids
     ) == count and batch.output_tokens.tolist() == [*range(count)]
-
-
-class InputEmbedding:
-    """Tokens, and their positions where those are learned, as the first layer takes them."""
-
-    def __init__(
-        self, spec: DecoderSpec, loader: WeightLoader, tied: VocabParallelHead | None, ops: Ops
-    ) -> None:
-        self._tokens = Embedding(loader, EMBEDDING, tied)
-        self._scale = spec.embedding_scale
-        self._positions = loader.take("model.embed_positions.weight") if spec.positions else None
-        self._offset = spec.positions.offset if spec.positions else 0
-        self._project_in = (
-            loader.pack("model.project_in.weight")
-            if loader.has("model.project_in.weight")
-            else None
-        )
-        self._types = loader.take("model.embed_token_types.weight") if spec.token_types else None
-        norm = spec.embedding_norm
-        self._norm = NormLayer(loader, "model.embedding_norm", norm, ops) if norm else None
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Return [T, hidden]."""
-        x = self._tokens.forward(batch.input_ids)
-        if self._scale != 1.0:
-            x = x * self._scale
-        if self._project_in is not None:
-            x = self._project_in.apply(x)
-        if self._positions is not None:
-            x = x + self._positions.index_select(0, batch.positions + self._offset)
-        if self._types is not None:
-            types = batch.token_types
-            x = x + (self._types[0] if types is None else self._types.index_select(0, types))
-        return x if self._norm is None else self._norm.forward(x)[1]
-
-
-@dataclass(frozen=True, slots=True)
-class LayerStep:
-    """What a layer is given in a step: what its attention is, what its state mixer is.
-
-    wanted: the tokens [n] whose results anyone reads; None for all.
-    """
-
-    attention: AttentionStep | None
-    state: StateStep | None
-    wanted: Tensor | None
-
-
-class DecoderLayer:
-    """Attention or a state mixer, and the MLP of one layer, each summed over the ranks once."""
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        layer: Layer,
-        loader: WeightLoader,
-        shard: Shard,
-        context: ComputeContext,
-    ) -> None:
-        def norm(name: str) -> NormLayer:
-            return NormLayer(loader, name, config.spec.norm, context.ops)
-
-        self._ops = context.ops
-        self._places = layer.norms
-        self._scale = layer.residual_scale
-        is_normed = layer.norms != "after" and layer.is_input_normed
-        self._input_norm = (
-            norm("input_layernorm") if is_normed and (layer.attention or layer.state) else None
-        )
-        if layer.norms not in ("after", "parallel") and layer.mlp:
-            self._post_norm = norm("post_attention_layernorm")
-        if layer.norms in ("after", "around"):
-            self._attention_norm, self._mlp_norm = (
-                norm("attention_output_norm"),
-                norm("mlp_output_norm"),
-            )
-        self._attention = (
-            _build_attention(config, layer.attention, loader.at("self_attn"), shard, context)
-            if layer.attention
-            else None
-        )
-        self._state = (
-            build_mixer(config, layer.state, loader, shard, context) if layer.state else None
-        )
-        self._mlp = _build_mlp(layer.mlp, loader.at("mlp"), context) if layer.mlp else None
-        self._beside = (
-            ExpertsBeside(config, layer.beside, loader, context) if layer.beside else None
-        )
-
-    def forward(
-        self, x: Tensor, delta: Tensor | None, step: LayerStep
-    ) -> tuple[Tensor, Tensor | None]:
-        """x + delta: [T, hidden], the residual stream -> the two parts of it after this layer.
-
-        Where step.wanted names n tokens, only those come back, [n, hidden].
-        """
-        match self._places:
-            case "before" if self._mlp is None:
-                x, normed = self._normed(x, delta)
-                return _wanted(x, step), self._scaled(self._mix(normed, step))
-            case "before" if self._attention is None and self._state is None:
-                delta = None if delta is None else _wanted(delta, step)
-                x, normed = self._post_norm.forward(_wanted(x, step), delta)
-                return x, self._scaled(self._feed(normed))
-            case "before":
-                x, normed = self._normed(x, delta)
-                mixed = self._scaled(self._mix(normed, step))
-                x, normed = self._post_norm.forward(_wanted(x, step), mixed)
-                return x, self._scaled(self._feed(normed))
-            case "around":
-                x, normed = self._normed(x, delta)
-                attended = self._attention_norm.forward(self._mix(normed, step))[1]
-                x, normed = self._post_norm.forward(_wanted(x, step), self._scaled(attended))
-                inner = self._feed(normed)
-                if self._beside:
-                    inner = self._beside.forward(inner, x)
-                return x, self._scaled(self._mlp_norm.forward(inner)[1])
-            case "after":
-                x = x if delta is None else self._ops.add(x, delta)
-                attended = self._attention_norm.forward(self._mix(x, step))[1]
-                x = self._ops.add(_wanted(x, step), self._scaled(attended))
-                return x, self._scaled(self._mlp_norm.forward(self._feed(x))[1])
-            case "after_sum":
-                attended = self._scaled(self._mix(x, step))
-                assert self._input_norm is not None
-                x = self._input_norm.forward(_wanted(x, step), attended)[1]
-                inner = self._scaled(self._feed(x))
-                return self._post_norm.forward(x, inner)[1], None
-            case "parallel" | "parallel_two":
-                x, normed = self._normed(x, delta)
-                mixed, x = self._mix(normed, step), _wanted(x, step)
-                if self._places == "parallel":
-                    normed = _wanted(normed, step)
-                else:
-                    normed = self._post_norm.forward(x)[1]
-                return x, self._scaled(self._ops.add(mixed, self._feed(normed)))
-
-    def _normed(self, x: Tensor, delta: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the stream, and what attention is given of it."""
-        if self._input_norm is not None:
-            return self._input_norm.forward(x, delta)
-        x = x if delta is None else self._ops.add(x, delta)
-        return x, x
-
-    def _mix(self, x: Tensor, step: LayerStep) -> Tensor:
-        """Return what attention gives, or the state mixer, or the sum of both."""
-        mixed = None
-        if self._attention is not None:
-            assert step.attention is not None
-            mixed = self._attention.forward(x, step.attention)
-        if self._state is None:
-            assert mixed is not None, "a layer without either is not mixed"
-            return mixed
-        assert step.state is not None
-        state = self._state.forward(x, step.state)
-        return state if mixed is None else self._ops.add(mixed, state)
-
-    def _feed(self, x: Tensor) -> Tensor:
-        assert self._mlp is not None
-        return self._mlp.forward(x)
-
-    def _scaled(self, x: Tensor) -> Tensor:
-        return x if self._scale == 1.0 else self._ops.scale(x, self._scale)
-
-
-def _build_attention(
-    config: ModelConfig,
-    attention: Attention,
-    loader: WeightLoader,
-    shard: Shard,
-    context: ComputeContext,
-) -> SelfAttention | LatentAttention:
-    if attention.latent:
-        return LatentAttention(config, attention, loader, shard, context)
-    return SelfAttention(config, attention, loader, shard, context)
-
-
-def _build_mlp(
-    mlp: MLP | Experts, loader: WeightLoader, context: ComputeContext
-) -> DenseMLP | MixtureOfExperts:
-    if isinstance(mlp, MLP):
-        return DenseMLP(loader, mlp, context)
-    return MixtureOfExperts(loader, mlp, context)
-
-
-def _wanted(x: Tensor, step: LayerStep) -> Tensor:
-    return x if step.wanted is None else x.index_select(0, step.wanted)
