@@ -5,8 +5,8 @@ its own, and by tests and benchmarks in theirs.
 """
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from backend.config.cache_groups import CacheGroup
-from backend.config.cache_shapes import groups_of
 from backend.config.load import load_config
 from backend.config.model_config import ModelConfig
 from backend.config.pooling import Pooling
@@ -27,11 +26,12 @@ from backend.engine.faulty_model_runner import FaultyModelRunner
 from backend.engine.graph_capture import captured_sizes, clears_blocks
 from backend.engine.memory_profile import Longest, longest_steps, taken_bytes
 from backend.engine.model_runner import ModelRunner
-from backend.engine.platform import Platform, device_of, resolve_dtype
+from backend.engine.platform import dtype_name
 from backend.engine.pooling_runner import PoolingRunner
+from backend.engine.rank_memory import budget_of, explaining_no_room, plan_memory
+from backend.engine.rank_parts import RankParts
 from backend.engine.stage_runner import StageRunner
 from backend.fault_injection import Faults
-from backend.layers.compute_context import ComputeContext
 from backend.layers.pooler import Pooler, Score
 from backend.models.answer_score import AnswerScore
 from backend.models.decoder import Decoder
@@ -39,14 +39,10 @@ from backend.models.encoder import Encoder
 from backend.models.model import Model
 from backend.models.registry import find_model, load_model
 from backend.ops.kv_cache import KVCache
-from backend.ops.native import NativeOps
 from backend.placement.footprint import Footprint, each_tensor, layer_sizes, mlp_unit
-from backend.placement.memory import available_bytes
-from backend.placement.memory_plan import MemoryPlan, RankDevice
-from backend.placement.out_of_memory import out_of_memory
-from backend.placement.sharding import Shard, split_model
+from backend.placement.memory_plan import MemoryPlan
+from backend.placement.sharding import split_model
 from backend.placement.stages import Stage, cut_layers, whole_model
-from backend.quant.kept_weights import KeptWeights
 from backend.sampling.faulty_sampler import FaultySampler
 from backend.sampling.sampler import Sampler
 from backend.settings import EngineSettings
@@ -57,7 +53,6 @@ from backend.wire.local.heartbeat import Phase
 if TYPE_CHECKING:
     from backend.models.transformers_backend import Skeleton
 
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 # What holds keys and values of 8 bits: integers, or the bits of e4m3.
 _EIGHT_BITS = {"int8": torch.int8, "fp8": torch.uint8}
 # First calls cost the same with any number of rows; 256 of them took 0.5 s of CPU time more, and no
@@ -120,20 +115,20 @@ def build_engine(
             expert_parallel=settings.expert_parallel,
             stage=_stage(config, checkpoint, pipeline),
         )[tp.rank]
-        rank = _Rank.resolve(settings, config, shard, tp, pipeline, first_rank)
-        footprint = Footprint(checkpoint, config, shard, rank.kept, _dtype_name(rank.context.dtype))
-        plan = _plan_memory(rank, footprint)
-        on_budget(_budget(rank, plan, footprint))
+        rank = RankParts.resolve(settings, config, shard, tp, pipeline, first_rank)
+        footprint = Footprint(checkpoint, config, shard, rank.kept, dtype_name(rank.context.dtype))
+        plan = plan_memory(rank, footprint)
+        on_budget(budget_of(rank, plan, footprint))
         plan.check_kv_fits()
-        with _told(plan, rank, "weights were loaded"):
+        with explaining_no_room(plan, rank, "weights were loaded"):
             model = _load(rank, checkpoint, skeleton, on_progress)
     if rank.pipeline.size == 1 and measures_steps(rank.context.device, rank.config):
-        with _told(plan, rank, "the longest step was tried"):
-            plan = _plan_memory(rank, footprint, _step_bytes(rank, model, plan))
+        with explaining_no_room(plan, rank, "the longest step was tried"):
+            plan = plan_memory(rank, footprint, _step_bytes(rank, model, plan))
         plan.check_kv_fits()
-    with _told(plan, rank, "the KV cache was made"):
+    with explaining_no_room(plan, rank, "the KV cache was made"):
         runner = _build_runner(rank, model, plan)
-    with _told(plan, rank, "its first steps were run"):
+    with explaining_no_room(plan, rank, "its first steps were run"):
         _warm_up(runner, min(plan.token_budget, rank.max_model_len - 1), on_progress)
     return Engine(
         config=rank.config,
@@ -141,7 +136,7 @@ def build_engine(
         runner=runner,
         model=model,
         device=rank.context.device,
-        dtype=_dtype_name(rank.context.dtype),
+        dtype=dtype_name(rank.context.dtype),
         kernels=rank.kernels,
         num_blocks=plan.num_blocks,
         kv_bytes=plan.group_kv_bytes,
@@ -165,74 +160,7 @@ def runs_ahead(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-@dataclass(frozen=True, slots=True)
-class _Rank:
-    """What every step of building a rank is told. kernels: what computes, in words."""
-
-    settings: EngineSettings
-    config: ModelConfig
-    groups: tuple[CacheGroup, ...]
-    context: ComputeContext
-    kept: KeptWeights
-    shard: Shard
-    tp: TensorParallel
-    pipeline: Pipeline
-    max_model_len: int
-    kernels: str
-
-    @property
-    def number(self) -> int:
-        """Which rank of the group it is."""
-        return self.pipeline.index * self.tp.size + self.tp.rank
-
-    @classmethod
-    def resolve(
-        cls,
-        settings: EngineSettings,
-        config: ModelConfig,
-        shard: Shard,
-        tp: TensorParallel,
-        pipeline: Pipeline,
-        first_rank: int,
-    ) -> "_Rank":
-        """Find out with what to compute this rank's part."""
-        device = device_of(settings, pipeline.index * tp.size + tp.rank, first_rank)
-        dtype = DTYPES[resolve_dtype(settings, device)]
-        platform = Platform.choose(settings, dtype, device, config)
-        context = ComputeContext(
-            dtype,
-            device,
-            platform.ops,
-            platform.method,
-            tp,
-            records_decodes=isinstance(platform.ops, NativeOps) and not settings.enforce_eager,
-        )
-        max_len = min(settings.max_model_len or config.max_model_len, config.max_model_len)
-        groups = groups_of(config, max_len, shard.stage.cuts)
-        return cls(
-            settings,
-            config,
-            groups,
-            context,
-            platform.kept,
-            shard,
-            tp,
-            pipeline,
-            max_len,
-            ", ".join(filter(None, (platform.description, tp.description))),
-        )
-
-
-@contextmanager
-def _told(plan: MemoryPlan, rank: _Rank, while_: str) -> Iterator[None]:
-    """Turn a device's having no room left into what the operator can do about it."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise out_of_memory(plan, rank.settings, str(rank.context.device), while_) from None
-
-
-def _step_bytes(rank: _Rank, model: Model, plan: MemoryPlan) -> int:
+def _step_bytes(rank: RankParts, model: Model, plan: MemoryPlan) -> int:
     """Return what the longest steps take of a GPU, tried over a small cache of their own.
 
     Both together: graphs keep the scratch of decodes in a pool that prompts cannot use.
@@ -251,21 +179,8 @@ def _step_bytes(rank: _Rank, model: Model, plan: MemoryPlan) -> int:
     return sum(taken_bytes(step, device) for step in steps)
 
 
-def _plan_memory(rank: _Rank, footprint: Footprint, step_bytes: int = 0) -> MemoryPlan:
-    """Plan this rank's memory, with as many blocks and slots as every rank of the group has
-    room for. step_bytes: as MemoryPlan.of takes it; weights are loaded by then."""
-    context, tp, pipeline = rank.context, rank.tp, rank.pipeline
-    free_bytes = _free_bytes(context.device, tp, rank.settings)
-    device = RankDevice(context.device.type, _dtype_name(context.dtype), free_bytes)
-    plan = MemoryPlan.of(
-        rank.config, rank.groups, rank.shard, rank.settings, footprint.total, device, step_bytes
-    )
-    of_stage = tp.all_gather(torch.tensor(plan.room)).amin(0).tolist()
-    return plan.agreed(*map(min, zip(*pipeline.gather(of_stage), strict=True)))
-
-
 def _load(
-    rank: _Rank,
+    rank: RankParts,
     checkpoint: Checkpoint,
     skeleton: "Skeleton | None",
     on_progress: Callable[[Phase, float], None],
@@ -281,7 +196,7 @@ def _load(
     )
 
 
-def _build_runner(rank: _Rank, model: Model, plan: MemoryPlan) -> ModelRunner | PoolingRunner:
+def _build_runner(rank: RankParts, model: Model, plan: MemoryPlan) -> ModelRunner | PoolingRunner:
     """Allocate the KV cache and the sampler, and put them together with the model."""
     settings, device = rank.settings, rank.context.device
     kv_cache = _kv_cache(rank, plan.num_blocks, plan.states.num_slots)
@@ -317,7 +232,7 @@ def _build_runner(rank: _Rank, model: Model, plan: MemoryPlan) -> ModelRunner | 
     )
 
 
-def _kv_cache(rank: _Rank, num_blocks: int, num_slots: int) -> KVCache:
+def _kv_cache(rank: RankParts, num_blocks: int, num_slots: int) -> KVCache:
     settings = rank.settings
     return KVCache(
         rank.config,
@@ -331,7 +246,7 @@ def _kv_cache(rank: _Rank, num_blocks: int, num_slots: int) -> KVCache:
     )
 
 
-def _build_pooler(rank: _Rank, pooling: Pooling, model: Model) -> Pooler:
+def _build_pooler(rank: RankParts, pooling: Pooling, model: Model) -> Pooler:
     """Return what pools the model's hidden states; a reranker with what scores them."""
     score: Score | None = None
     if pooling.answer_ids:
@@ -357,45 +272,3 @@ def _stage(config: ModelConfig, checkpoint: Checkpoint, pipeline: Pipeline) -> S
         return whole_model(config)
     sizes = layer_sizes(checkpoint, config, each_tensor(config))
     return Stage(pipeline.index, cut_layers(config, pipeline.size, sizes))
-
-
-def _budget(rank: _Rank, plan: MemoryPlan, footprint: Footprint) -> Budget:
-    notes = plan.states.note(rank.settings.max_num_seqs) if rank.number == 0 else ()
-    foreign = rank.config.foreign
-    if rank.number == 0 and foreign and foreign.unread:
-        notes = (
-            *notes,
-            f"transformers' {foreign.architecture} does not read {', '.join(foreign.unread)} of"
-            " config.json: where that changes the model, what it says is wrong",
-        )
-    if rank.pipeline.size > 1 and rank.tp.rank == 0:
-        notes = (*notes, str(rank.shard.stage))
-    return Budget(
-        rank=rank.number,
-        weight_bytes=plan.rank_memory.weight_bytes,
-        packed_bytes=plan.rank_memory.packed_bytes,
-        kv_bytes=plan.kv_bytes,
-        activation_bytes=plan.rank_memory.activation_bytes,
-        free_bytes=plan.free_bytes,
-        expanded=footprint.expanded(),
-        state_bytes=plan.states.bytes,
-        notes=notes,
-    )
-
-
-def _free_bytes(device: torch.device, tp: TensorParallel, settings: EngineSettings) -> int:
-    """Return what one rank may take: its share of what is free of its device, or of the machine's
-    memory."""
-    if device.type != "cuda":
-        return available_bytes() // (settings.ranks_a_node * settings.dp)
-    cards = tp.all_gather(torch.tensor([device.index])).flatten().tolist()
-    # A card of another machine may have the same number.
-    each = min(tp.size, settings.ranks_a_node)
-    first = tp.rank // each * each
-    # What this process has taken already, weights that is, is planned for as well.
-    free = int(torch.cuda.mem_get_info(device)[0]) + torch.cuda.memory_reserved(device)
-    return free // cards[first : first + each].count(device.index)
-
-
-def _dtype_name(dtype: torch.dtype) -> str:
-    return next(name for name, known in DTYPES.items() if known == dtype)

@@ -20,6 +20,8 @@ from backend.ops.op_table import Ops
 from backend.quant.kept_weights import KeptWeights
 from backend.settings import EngineSettings
 
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
 
 def resolve_device(name: str, rank: int) -> torch.device:
     """Return the device of a rank. Raises ModelError if it is not there."""
@@ -61,6 +63,11 @@ def resolve_dtype(settings: EngineSettings, device: torch.device) -> str:
         return "bfloat16"
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if native else "float32"
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return what settings call an arithmetic."""
+    return next(name for name, known in DTYPES.items() if known == dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import torch
 
-from backend.engine.engine import DTYPES
-from backend.engine.platform import resolve_dtype, select_level
+from backend.engine.platform import DTYPES, resolve_dtype, select_level
 from backend.measurement.all_reduce import Link, measure_link
 from backend.measurement.measured_profile import with_costs
 from backend.measurement.products import (

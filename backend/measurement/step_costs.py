@@ -16,8 +16,8 @@ import torch
 
 from backend import native
 from backend.distributed.tensor_parallel import TensorParallel
-from backend.engine.engine import DTYPES, Engine, build_engine
-from backend.engine.platform import resolve_device, resolve_dtype, select_level
+from backend.engine.engine import Engine, build_engine
+from backend.engine.platform import DTYPES, resolve_device, resolve_dtype, select_level
 from backend.linear.native import NativeKernel
 from backend.linear.onednn import OneDnnKernel
 from backend.measurement.timing import seconds_of, seconds_of_each

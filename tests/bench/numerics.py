@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from backend import native
 from backend.distributed.tensor_parallel import TensorParallel
-from backend.engine.engine import DTYPES, build_engine
+from backend.engine.engine import build_engine
+from backend.engine.platform import DTYPES
 from backend.settings import EngineSettings
 from gateway.default_model import default_model
 from gateway.text.tokenizer import Tokenizer

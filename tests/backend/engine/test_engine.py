@@ -78,6 +78,6 @@ def test_engine_ranks_agree_on_the_fewest_blocks(
     def free_bytes(device: torch.device, tp: TensorParallel, settings: EngineSettings) -> int:
         return free.pop()
 
-    monkeypatch.setattr("backend.engine.engine._free_bytes", free_bytes)
+    monkeypatch.setattr("backend.engine.rank_memory.free_bytes_of", free_bytes)
     one, two = run_ranks(2, build_rank)
     assert one.num_blocks == two.num_blocks < (1 << 26) // BLOCK_BYTES
