@@ -1,9 +1,10 @@
 """A Qwen3.5 of random weights as a GGUF file: `python -m tests.bench.qwen3_5 DIRECTORY`.
 
-Shapes are those of 0.8B, 24 layers, 18 of them delta nets, or, with `--shape 35b-a3b`, of the first
-4 of 35B-A3B's 40 layers, 3 of them delta nets. Weights are Q4_K, as in a Q4_K_M file, but for the
-head and the way down of every second layer, which are Q6_K, and the gates of heads, which are Q8_0.
-What it says means nothing; what it costs is what such a file costs, and llama.cpp loads it, too.
+Shapes are those of 0.8B, 24 layers, 18 of them delta nets, or, with `--shape`, of the first 4 of
+9B's 32 or of 35B-A3B's 40 layers, 3 of them delta nets. Weights are Q4_K, as in a Q4_K_M file, but
+for the head and the way down of every second layer, which are Q6_K, and the gates of heads, which
+are Q8_0. What it says means nothing; what it costs is what such a file costs, and llama.cpp loads
+it, too.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from backend.quant.weight_format import WeightFormat
 from tests.backend.factories import add_tokenizer, tiny_config, write_tokenizer
 from tests.backend.stored_weights import quantized_of
 
-VOCABULARY, KV_HEADS, HEAD_DIM, ROTATED = 248_320, 2, 256, 64
+VOCABULARY, HEAD_DIM, ROTATED = 248_320, 256, 64
 DELTA_DIM, TAPS = 128, 4
 CONTEXT = 65_536
 
@@ -27,7 +28,8 @@ CONTEXT = 65_536
 @dataclass(frozen=True, slots=True)
 class Shape:
     """delta_heads: of keys and of values. intermediate: of the MLP, or of each expert and of the
-    one that all tokens share. experts: how many there are, and how many a token goes to."""
+    one that all tokens share. experts: how many there are, and how many a token goes to. has_head:
+    whether it is another matrix than the embedding."""
 
     hidden: int
     layers: int
@@ -35,6 +37,8 @@ class Shape:
     heads: int
     delta_heads: tuple[int, int]
     experts: tuple[int, int] = (0, 0)
+    kv_heads: int = 2
+    has_head: bool = True
 
     @property
     def kind(self) -> str:
@@ -53,7 +57,8 @@ class Shape:
 
 
 SHAPES = {
-    "0.8b": Shape(1024, 24, 3584, 8, (16, 16)),
+    "0.8b": Shape(1024, 24, 3584, 8, (16, 16), has_head=False),
+    "9b": Shape(4096, 4, 12_288, 16, (16, 32), kv_heads=4),
     "35b-a3b": Shape(2048, 4, 512, 16, (16, 32), (256, 8)),
 }
 
@@ -64,9 +69,8 @@ Q4, Q6, Q8 = WeightFormat.Q4_K, WeightFormat.Q6_K, WeightFormat.Q8_0
 
 def matrices(shape: Shape) -> Iterator[Matrix]:
     """Yield all that is multiplied."""
-    has_head = bool(shape.experts[0])
-    yield "token_embd", (VOCABULARY,), shape.hidden, Q4 if has_head else Q6
-    if has_head:
+    yield "token_embd", (VOCABULARY,), shape.hidden, Q4 if shape.has_head else Q6
+    if shape.has_head:
         yield "output", (VOCABULARY,), shape.hidden, Q6
     for index in range(shape.layers):
         parts = delta_matrices(shape) if is_delta(index) else attention_matrices(shape)
@@ -97,8 +101,8 @@ def attention_matrices(shape: Shape) -> list[Matrix]:
     width = shape.heads * HEAD_DIM
     return [
         ("attn_q", (2 * width,), shape.hidden, Q4),
-        ("attn_k", (KV_HEADS * HEAD_DIM,), shape.hidden, Q4),
-        ("attn_v", (KV_HEADS * HEAD_DIM,), shape.hidden, Q4),
+        ("attn_k", (shape.kv_heads * HEAD_DIM,), shape.hidden, Q4),
+        ("attn_v", (shape.kv_heads * HEAD_DIM,), shape.hidden, Q4),
         ("attn_output", (shape.hidden,), width, Q4),
     ]
 
@@ -179,7 +183,7 @@ def add_metadata(writer: gguf.GGUFWriter, shape: Shape) -> None:
     else:
         writer.add_feed_forward_length(shape.intermediate)
     writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(KV_HEADS)
+    writer.add_head_count_kv(shape.kv_heads)
     writer.add_key_length(HEAD_DIM)
     writer.add_value_length(HEAD_DIM)
     writer.add_layer_norm_rms_eps(1e-6)
