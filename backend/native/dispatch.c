@@ -11,8 +11,9 @@ static const struct {
 } LEVELS[] = {
 #ifdef __x86_64__
     {&kernels_amx, has_amx},
-    {&kernels_avx512_bf16, has_avx512_bf16},
+    {&kernels_avx512_bf16, has_fast_avx512_bf16},
     {&kernels_avx512_vnni, has_avx512_vnni},
+    {&kernels_avx512_bf16, has_slow_avx512_bf16},
     {&kernels_avx512, has_avx512},
     {&kernels_avx_vnni, has_avx_vnni},
     {&kernels_avx2, has_avx2},

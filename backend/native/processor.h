@@ -8,7 +8,10 @@ int has_avx2(void);
 int has_avx_vnni(void);
 int has_avx512(void);
 int has_avx512_vnni(void);
-int has_avx512_bf16(void);
+
+/* Whether it multiplies pairs of bf16, and sooner than it multiplies their floats; or later. */
+int has_fast_avx512_bf16(void);
+int has_slow_avx512_bf16(void);
 
 /* On Linux a process asks for the registers of AMX before it uses them; this does. */
 int has_amx(void);

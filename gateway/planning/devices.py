@@ -55,7 +55,7 @@ HOST_OVERHEAD_S, TOKEN_OVERHEAD_S = 2e-3, 60e-6
 # EPYC (Zen 4, family 25, model 17) with each level forced. It has no AMX and no AVX-VNNI: of these
 # int16 is of products of 2026-11-28 on Intel's, the others are what the nearest level makes of it.
 _LEVEL_RATES = {
-    "amx": (147, 180, 220, 220),
+    "amx": (147, 180, 220, 140),
     "avx512_bf16": (155, 187, 234, 232),
     "avx512_vnni": (154, 187, 234, 110),
     "avx512": (131, 167, 204, 110),
@@ -69,9 +69,12 @@ _LEVEL_ROWS = ((1, 0.67), (4, 0.9), (16, 0.95), (64, 1.0))
 _DENSE_ROWS = ((1, 0.3), (4, 1.0))
 _TORCH_RATE = 60e9
 # What else `unisono calibrate` found on the same machine and day with two threads, avx512_bf16; of
-# one where it is a rate. Attention of other levels is slower: of Intel's at avx512 40 G.
+# one where it is a rate. Of attention without pairs of bf16 on AVX-512: an Intel Xeon (family 6,
+# model 207) at avx512_vnni, the same day.
 _THREAD_READ = 14e9
-_ATTENTION_RATE = {"avx512_bf16": 140e9, "amx": 140e9}
+_ATTENTION_RATE = {
+    "amx": 105e9, "avx512_bf16": 140e9, "avx512_vnni": 105e9, "avx512": 105e9
+}  # fmt: skip
 _USUAL_ATTENTION_RATE = 40e9
 _MEETINGS = ((1, 5e-6), (4, 7e-6), (16, 14e-6), (64, 25e-6), (256, 62e-6))
 

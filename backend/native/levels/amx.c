@@ -1,12 +1,9 @@
-/* Tiles of bytes: Sapphire Rapids and later. Dense weights are multiplied as one level below: a row has
-   the same bits in any batch, and tiles of bf16 would add in another order. */
+/* Tiles of bytes: Sapphire Rapids and later. Dense weights are multiplied as floats: a row has the same
+   bits in any batch, which tiles of bf16 would add in another order, and vdpbf16ps is slow there. */
 #ifdef __x86_64__
 
-#define LEVEL(name) name##_avx512_bf16
-#include "../attention.h"
-#undef LEVEL
-
 #define LEVEL(name) name##_avx512
+#include "../attention.h"
 #include "../causal_conv.h"
 #include "../delta_rule.h"
 #include "../experts.h"
@@ -45,7 +42,9 @@ SIMD_END
 static int prepare(const Gemm *p, Product *product)
 {
     static const GroupTiles tiles = {begin_tiles, multiply_tiles, end_tiles};
-    if (p->format == BF16 || p->activations == ACTIVATIONS_BF16)
+    if (p->format == BF16)
+        return kernels_avx512_vnni.prepare(p, product);
+    if (p->activations == ACTIVATIONS_BF16)
         return kernels_avx512_bf16.prepare(p, product);
     return prepare_groups_avx512_vnni(p, &tiles, product);
 }
@@ -72,7 +71,7 @@ const Kernels kernels_amx = {
 #ifdef HAS_TILES
     WEIGHT_KERNELS,
 #endif
-    .attention = attention_avx512_bf16,
+    .attention = attention_avx512,
     OTHER_KERNELS(avx512),
 };
 

@@ -1,5 +1,6 @@
 """Which level serves, and what it multiplies activations as."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -7,11 +8,21 @@ import pytest
 from backend.native import MAX_LEVEL, levels
 from backend.native.level import LEVELS, choose_activations, choose_level, describe
 
+PAIRS = "avx512_bf16"
 PRESENT = ["avx512_vnni", "avx2", "portable"]
 
 
 def test_every_level_of_the_module_is_known_and_in_order() -> None:
-    assert levels() == [level for level in LEVELS if level in levels()]
+    others = [level for level in levels() if level != PAIRS]
+    assert others == [level for level in LEVELS if level in others]
+    assert set(levels()) <= set(LEVELS)
+
+
+@pytest.mark.skipif(PAIRS not in levels(), reason=f"needs {PAIRS}")
+def test_pairs_of_bf16_come_behind_where_they_are_slow() -> None:
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    is_slow = "GenuineIntel" in cpuinfo and "avx512_fp16" in cpuinfo.split()
+    assert (levels().index(PAIRS) > levels().index("avx512_vnni")) is is_slow
 
 
 def test_levels_above_one_that_a_test_names_are_not_there(

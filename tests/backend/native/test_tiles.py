@@ -169,9 +169,14 @@ def test_tiles_of_many_parts_have_the_same_bits(compare: Compare) -> None:
     compare(lambda: [kernel.logits(x, packed)])
 
 
-@pytest.mark.parametrize("weight_format", [WeightFormat.Q4_0, WeightFormat.DENSE])
-def test_products_of_bf16_are_left_to_vectors(weight_format: WeightFormat, tiles: Level) -> None:
-    kernels.use("avx512_bf16")
+@pytest.mark.parametrize(
+    "weight_format, level",
+    [(WeightFormat.Q4_0, "avx512_bf16"), (WeightFormat.DENSE, "avx512_vnni")],
+)
+def test_products_of_bf16_are_left_to_vectors(
+    weight_format: WeightFormat, level: str, tiles: Level
+) -> None:
+    kernels.use(level)
     kernel = NativeKernel(weight_format, "bf16")
     stored = stored_of(weight_format, 37, 256)
     packed = kernel.pack(stored.quantized or stored.weight)
