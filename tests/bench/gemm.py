@@ -27,14 +27,21 @@ Weights = list[tuple[NativeKernel, PackedBlocks, int]]
 
 
 def pack_all(weight_format: WeightFormat, activations: Activations) -> Weights:
-    """Pack the weights of all layers, of bytes that mean some small number."""
+    """Pack the weights of all layers."""
     kernel = NativeKernel(weight_format, activations)
     packed: Weights = []
     for n, k in SHAPES * NUM_LAYERS:
-        row_bytes = k // weight_format.block_size * weight_format.block_bytes
-        blocks = torch.randint(0, 30, (n, row_bytes), dtype=torch.uint8)
+        blocks = _blocks(weight_format, n, k)
         packed.append((kernel, kernel.pack(QuantizedWeight(weight_format, blocks.numpy())), k))
     return packed
+
+
+def _blocks(weight_format: WeightFormat, rows: int, width: int) -> Tensor:
+    """Return bytes that mean small numbers. Dense ones are normal: what is not slows some down."""
+    if weight_format is WeightFormat.DENSE:
+        return torch.randn(rows, width).bfloat16().view(torch.uint8)
+    row_bytes = width // weight_format.block_size * weight_format.block_bytes
+    return torch.randint(0, 30, (rows, row_bytes), dtype=torch.uint8)
 
 
 def seconds_of(weights: Weights, inputs: dict[int, Tensor]) -> float:
