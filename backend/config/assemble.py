@@ -80,6 +80,11 @@ def make_config(
         stored_dtype=stored_dtype,
         notes=notes,
     )
+    if astray := fields.astray():
+        raise ModelError(
+            f"{astray[0]} stands beside text_config, and none in it, where it would count\n"
+            "move it into text_config, or remove it"
+        )
     fields.harmless(HARMLESS | family.harmless)
     if left := fields.left():
         raise ModelError(

@@ -260,3 +260,43 @@ def test_index_names_only_safetensors_beside_it(
     index = model / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     assert words in refusal(model)
+
+
+def seeing(**outer: Any) -> dict[str, Any]:
+    """config.json of a model that sees, whose decoder's fields stand in text_config."""
+    text = {
+        "model_type": "qwen3_vl_text",
+        "hidden_size": 48,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "intermediate_size": 96,
+        "head_dim": 16,
+        "vocab_size": 320,
+        "max_position_embeddings": 512,
+        "eos_token_id": 5,
+        "rope_scaling": {"rope_type": "default", "mrope_section": [4, 2, 2]},
+    }
+    whole = {"architectures": ["Qwen3VLForConditionalGeneration"], "model_type": "qwen3_vl"}
+    return whole | {"text_config": text, "vision_config": {"depth": 1}} | outer
+
+
+def test_field_beside_the_decoder_that_it_lacks_is_refused() -> None:
+    """transformers takes the class's default, llama.cpp's converter what stands beside it."""
+    with pytest.raises(ModelError, match="rope_theta stands beside text_config, and none in it"):
+        config_of_fields(seeing(rope_theta=9.0), "m")
+
+
+def test_field_beside_the_decoder_that_differs_is_told_of() -> None:
+    config = config_of_fields(seeing(num_hidden_layers=7, hidden_size=48, dtype="float16"), "m")
+    assert len(config.spec.layers) == 2
+    assert config.notes[1:] == (
+        "text_config counts, not what config.json has beside it: num_hidden_layers",
+    )
+
+
+def test_head_and_ends_of_the_whole_count() -> None:
+    config = config_of_fields(seeing(eos_token_id=[7, 8], pad_token_id=3), "m")
+    assert config.eos_token_ids == (7, 8)
+    assert config_of_fields(seeing(), "m").eos_token_ids == (5,)
+    assert config_of_fields(seeing(tie_word_embeddings=True), "m").tie_word_embeddings
+    assert len(config.notes) == 1
