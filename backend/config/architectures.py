@@ -96,6 +96,7 @@ HF_ARCHITECTURES = {
     "OlmoForCausalLM": "olmo",
     "BertModel": "bert",
     "BertForMaskedLM": "bert",
+    "BertForPreTraining": "bert",
     "BertForSequenceClassification": "bert",
     "RobertaModel": "roberta",
     "RobertaForMaskedLM": "roberta",

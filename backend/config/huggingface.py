@@ -218,11 +218,30 @@ def _architecture(kind: _Kind) -> str:
     return next((head for head in heads if head in HF_ARCHITECTURES), name)
 
 
+# How the names of classes end that transformers has for other uses, and what these do.
+_OTHER_USES = {
+    "ForTokenClassification": "labels the tokens of a text",
+    "ForQuestionAnswering": "marks an answer in a text",
+    "ForMultipleChoice": "chooses between endings of a text",
+    "ForNextSentencePrediction": "tells whether one text follows another",
+    "ForSequenceClassification": "scores or labels texts, and is of a family that is not known",
+    "ForMaskedLM": "fills gaps in a text, and is of a family that is not known",
+}
+
+
 def _family(where: str, architecture: str, model_impl: ModelImpl) -> Family | None:
     """Return the family whose spec serves a model; None if transformers' code does."""
     supported = list(HF_ARCHITECTURES)
     if architecture in HF_ARCHITECTURES and model_impl != "transformers":
         return load_family(HF_ARCHITECTURES[architecture])
+    for ending, use in _OTHER_USES.items():
+        if architecture.endswith(ending):
+            known = [name for name in supported if name.endswith("ForMaskedLM")]
+            raise ModelError(
+                f"{where}: architecture {architecture} {use}; no endpoint here asks for that\n"
+                "vectors of texts come from encoders, scores from their ForSequenceClassification "
+                f"with one label:\n{', '.join(name.removesuffix('ForMaskedLM') for name in known)}"
+            )
     if model_impl == "unisono" or architecture.startswith(_UNNAMED):
         raise ModelError(
             f"{where}: architecture {architecture} is not supported by our own decoder, which "

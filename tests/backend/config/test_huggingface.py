@@ -12,7 +12,8 @@ import torch
 
 from backend.config.cache_groups import CacheGroup, cache_groups
 from backend.config.errors import ModelError
-from backend.config.huggingface import config_of_fields
+from backend.config.foreign import ModelImpl
+from backend.config.huggingface import config_of_fields, read_config
 from backend.config.load import load_config
 from backend.config.rope import Rope, RopeScaling
 from backend.config.spec import MLP
@@ -300,3 +301,27 @@ def test_head_and_ends_of_the_whole_count() -> None:
     assert config_of_fields(seeing(), "m").eos_token_ids == (5,)
     assert config_of_fields(seeing(tie_word_embeddings=True), "m").tie_word_embeddings
     assert len(config.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("architecture", "use"),
+    [
+        ("BertForTokenClassification", "labels the tokens of a text"),
+        ("XLMRobertaForQuestionAnswering", "marks an answer in a text"),
+        ("RobertaForMultipleChoice", "chooses between endings"),
+        ("BertForNextSentencePrediction", "tells whether one text follows another"),
+        ("DebertaV2ForSequenceClassification", "scores or labels texts, and is of a family that"),
+        ("ElectraForMaskedLM", "fills gaps in a text, and is of a family that"),
+    ],
+)
+def test_head_for_another_use_is_refused_with_what_serves(
+    architecture: str, use: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+    impls: tuple[ModelImpl, ...] = ("auto", "transformers")
+    for impl in impls:
+        with pytest.raises(ModelError) as caught:
+            read_config(tmp_path, impl)
+        assert f"config.json: architecture {architecture} {use}" in str(caught.value)
+        assert "vectors of texts come from encoders" in str(caught.value)
+        assert "Bert, Roberta, XLMRoberta" in str(caught.value)
