@@ -194,6 +194,7 @@ GGUF_ARCHITECTURES = {
     "stablelm": "stablelm",
     "olmo": "olmo",
     "bert": "bert",
+    "modern-bert": "modernbert",
     "nomic-bert": "nomic_bert",
     "jina-bert-v3": "jina_embeddings_v3",
     "t5": "t5",

@@ -22,7 +22,6 @@ from backend.config.fields import Fields
 from backend.config.gguf_header import GGUFHeader, GGUFTensor, read_headers, read_metadata
 from backend.config.model_config import ModelConfig
 from backend.config.pooling import Pooling, PoolingMode, Task
-from backend.config.spec import EncoderSpec
 from backend.config.special_ids import TOKENS, special_ids
 from backend.config.tasks import answer_ids, check_task, default_embedder
 
@@ -69,7 +68,6 @@ _HARMLESS = ("vocab_size", "tensor_data_layout")
 _POOLING_TYPES: dict[int, PoolingMode] = {1: "mean", 2: "cls", 3: "lasttoken"}
 # Encoders of which llama.cpp has files, and directories are served.
 _AS_DIRECTORY = {
-    "modern-bert": "ModernBERT's is served",
     "eurobert": "EuroBERT's is served",
     "jina-bert-v2": "it is not served either; jina-embeddings-v3 is, and GTE 1.5",
     "nomic-bert-moe": "it is not served either; nomic-embed-text 1.5 is, and multilingual GTE",
@@ -130,17 +128,16 @@ def _with_task(path: Path, config: ModelConfig, pooling_type: int, task: Task) -
 
     Vectors have length 1, as llama.cpp's server gives them.
     """
-    if isinstance(config.spec, EncoderSpec):
-        natural: Task = "rerank" if config.spec.classifier else "embed"
-    else:
-        is_pooled = config.sees_ahead or pooling_type in _POOLING_TYPES
-        natural = "embed" if is_pooled else "generate"
+    is_pooled = config.sees_ahead or pooling_type in _POOLING_TYPES
+    natural: Task = "embed" if is_pooled else "generate"
+    if classifier := config.spec.classifier:
+        natural = "rerank"
     wanted = check_task(config, natural, task)
     if wanted == "generate":
         return config
     if wanted == "rerank":
-        if isinstance(config.spec, EncoderSpec):
-            return config.pooled(Pooling("rerank", ("cls",)))
+        if classifier:
+            return config.pooled(Pooling("rerank", (classifier.of,)))
         return config.pooled(Pooling("rerank", ("lasttoken",), answer_ids=_answers(path)))
     if pooling_type in _POOLING_TYPES:
         return config.pooled(Pooling("embed", (_POOLING_TYPES[pooling_type],), is_normalized=True))

@@ -1,5 +1,6 @@
-"""BERT's GGUF files, by llama.cpp's names and keys, against the directory they are of."""
+"""Encoders' GGUF files, by llama.cpp's names and keys, against the directory they are of."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ HEADS = {
     "classifier": "cls.output",
     "classifier.dense": "cls",
     "classifier.out_proj": "cls.output",
+    "head.dense": "cls",
+    "head.norm": "cls.norm",
 }
 
 
@@ -46,6 +49,8 @@ def write_gguf(path: Path, model: Any, pooling_type: int, num_skipped: int = 0) 
     writer.add_layer_norm_eps(1e-12)
     writer.add_causal_attention(False)
     writer.add_uint32("bert.pooling_type", pooling_type)
+    if pooling_type == RANK:
+        writer.add_classifier_output_labels(["LABEL_0"])
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, SIZES["num_hidden_layers"])
     for name, tensor in model.state_dict().items():
         stem, _, kind = name.rpartition(".")
@@ -89,10 +94,11 @@ def test_scores_are_those_of_the_directory(name: str, tmp_path: Path) -> None:
 TURNING = {
     "nomic_bert": ("nomic-bert", gguf.MODEL_ARCH.NOMIC_BERT),
     "jina_embeddings_v3": ("jina-bert-v3", gguf.MODEL_ARCH.JINA_BERT_V3),
+    "modernbert": ("modern-bert", gguf.MODEL_ARCH.MODERN_BERT),
 }
 
 
-def write_turning(path: Path, model: Any, name: str) -> Path:
+def write_turning(path: Path, model: Any, name: str, pooling_type: int = MEAN) -> Path:
     """Write an encoder that turns as llama.cpp's converter does."""
     architecture, known = TURNING[name]
     config = model.config
@@ -102,18 +108,25 @@ def write_turning(path: Path, model: Any, name: str) -> Path:
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_head_count(config.num_attention_heads)
-    writer.add_layer_norm_eps(config.layer_norm_eps)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_causal_attention(False)
-    writer.add_pooling_type(gguf.PoolingType.MEAN)
-    writer.add_token_type_count(config.type_vocab_size)
+    writer.add_uint32(f"{architecture}.pooling_type", pooling_type)
+    if pooling_type == RANK:
+        writer.add_classifier_output_labels(["LABEL_0"])
+    if name == "modernbert":
+        add_windows(writer, config)
+    else:
+        writer.add_layer_norm_eps(config.layer_norm_eps)
+        writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+        writer.add_token_type_count(config.type_vocab_size)
     names = gguf.get_tensor_name_map(known, config.num_hidden_layers)
-    for name, tensor in safetensors.torch.load_file(path.parent / "model.safetensors").items():
-        stem, _, kind = name.rpartition(".")
+    for tensor_name, tensor in safetensors.torch.load_file(
+        path.parent / "model.safetensors"
+    ).items():
+        stem, _, kind = tensor_name.removeprefix("model.").removeprefix("roberta.").rpartition(".")
         if stem.startswith("pooler"):
             continue
-        theirs = names.get_name(stem)
-        assert theirs is not None, name
+        theirs = HEADS.get(stem) or names.get_name(stem)
+        assert theirs is not None, tensor_name
         # One row of types is written as a vector, and read as llama.cpp reads it.
         writer.add_tensor(f"{theirs}.{kind}", tensor.numpy())
     writer.write_header_to_file()
@@ -121,6 +134,18 @@ def write_turning(path: Path, model: Any, name: str) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def add_windows(writer: gguf.GGUFWriter, config: Any) -> None:
+    """Write what ModernBERT's layers see, and how they turn."""
+    writer.add_layer_norm_eps(config.norm_eps)
+    writer.add_sliding_window(config.local_attention)
+    writer.add_sliding_window_pattern(3)
+    writer.add_rope_freq_base(config.rope_parameters["full_attention"]["rope_theta"])
+    writer.add_rope_freq_base_swa(config.rope_parameters["sliding_attention"]["rope_theta"])
+    writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+    writer.add_string("modern-bert.hidden_activation", config.hidden_activation)
+    writer.add_vocab_size(config.vocab_size)
 
 
 @pytest.mark.parametrize("name", TURNING)
@@ -132,7 +157,37 @@ def test_encoders_that_turn_have_the_directory_s_vectors(name: str, tmp_path: Pa
     assert np.abs(found - expected.numpy()).max() < 1e-5
 
 
-@pytest.mark.parametrize("name", ["modern-bert", "jina-bert-v2"])
+def test_modernbert_scores_as_the_directory_does(tmp_path: Path) -> None:
+    """Files that say nothing take the mean, as llama.cpp does."""
+    model = write_model(tmp_path, CROSS_ENCODERS["modernbert_mean"])
+    tensors = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    # llama.cpp knows of no bias there.
+    del tensors["head.dense.bias"]
+    safetensors.torch.save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    values = json.loads((tmp_path / "config.json").read_text()) | {"classifier_bias": False}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    path = write_turning(tmp_path / "tiny.gguf", model, "modernbert", RANK)
+    expected = vectors_of(engine_of(tmp_path), TEXTS)
+    assert np.ptp(expected) > 0.05
+    assert np.abs(vectors_of(engine_of(path), TEXTS) - expected).max() < 1e-5
+
+
+def test_turning_encoder_with_a_classifier_scores(tmp_path: Path) -> None:
+    """It was served for vectors, as if it had none."""
+    model = write_model(tmp_path, CROSS_ENCODERS["jina_embeddings_v3"])
+    path = write_turning(tmp_path / "tiny.gguf", model, "jina_embeddings_v3", RANK)
+    expected = vectors_of(engine_of(tmp_path), TEXTS)
+    assert np.abs(vectors_of(engine_of(path), TEXTS) - expected).max() < 1e-5
+
+
+def test_classifier_of_several_labels_is_refused(tmp_path: Path) -> None:
+    case = EncoderCase("BertForSequenceClassification", {"num_labels": 3})
+    path = write_gguf(tmp_path / "tiny.gguf", write_model(tmp_path, case), RANK)
+    with pytest.raises(ModelError, match="it has 3 labels: a classifier"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("name", ["eurobert", "jina-bert-v2"])
 def test_encoder_that_is_not_read_says_what_serves(name: str, tmp_path: Path) -> None:
     writer = gguf.GGUFWriter(tmp_path / "tiny.gguf", name)
     writer.write_header_to_file()
