@@ -195,6 +195,7 @@ GGUF_ARCHITECTURES = {
     "olmo": "olmo",
     "bert": "bert",
     "modern-bert": "modernbert",
+    "eurobert": "eurobert",
     "nomic-bert": "nomic_bert",
     "jina-bert-v3": "jina_embeddings_v3",
     "t5": "t5",

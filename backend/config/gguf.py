@@ -66,11 +66,10 @@ _FIELDS = {
 _HARMLESS = ("vocab_size", "tensor_data_layout")
 # llama.cpp's llama_pooling_type; 0 is none, 4 is for rerankers.
 _POOLING_TYPES: dict[int, PoolingMode] = {1: "mean", 2: "cls", 3: "lasttoken"}
-# Encoders of which llama.cpp has files, and directories are served.
-_AS_DIRECTORY = {
-    "eurobert": "EuroBERT's is served",
-    "jina-bert-v2": "it is not served either; jina-embeddings-v3 is, and GTE 1.5",
-    "nomic-bert-moe": "it is not served either; nomic-embed-text 1.5 is, and multilingual GTE",
+# Encoders that llama.cpp serves, and what serves here in their place.
+_IN_THEIR_PLACE = {
+    "jina-bert-v2": "jina-embeddings-v3 is, and GTE 1.5",
+    "nomic-bert-moe": "nomic-embed-text 1.5 is, and multilingual GTE",
 }
 TABLES = {
     "rope_freqs.weight": "rope.factors",
@@ -154,10 +153,10 @@ def _answers(path: Path) -> tuple[int, ...]:
 def _family(path: Path, metadata: Mapping[str, Any]) -> tuple[str, Family]:
     name = metadata.get("general.architecture")
     if not isinstance(name, str) or name not in GGUF_ARCHITECTURES:
-        if name in _AS_DIRECTORY:
+        if name in _IN_THEIR_PLACE:
             raise ModelError(
                 f"{path}: architecture {name!r} is not read from GGUF files\n"
-                f"take the directory that the file was made of: {_AS_DIRECTORY[name]}"
+                f"nor is the directory that it was made of; {_IN_THEIR_PLACE[name]}"
             )
         raise ModelError(
             f"{path}: architecture {name!r} is not supported.\n"

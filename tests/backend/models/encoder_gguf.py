@@ -83,6 +83,7 @@ TURNING = {
     "nomic_bert": ("nomic-bert", gguf.MODEL_ARCH.NOMIC_BERT),
     "jina_embeddings_v3": ("jina-bert-v3", gguf.MODEL_ARCH.JINA_BERT_V3),
     "modernbert": ("modern-bert", gguf.MODEL_ARCH.MODERN_BERT),
+    "eurobert": ("eurobert", gguf.MODEL_ARCH.EUROBERT),
 }
 
 
@@ -103,7 +104,12 @@ def write_turning(path: Path, model: Any, name: str, pooling_type: int = MEAN) -
     if name == "modernbert":
         add_windows(writer, config)
     else:
-        writer.add_layer_norm_eps(config.layer_norm_eps)
+        if name == "eurobert":
+            writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+            writer.add_head_count_kv(config.num_key_value_heads)
+            writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+        else:
+            writer.add_layer_norm_eps(config.layer_norm_eps)
         writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     add_vocabulary(writer, getattr(config, "type_vocab_size", 1))
     names = gguf.get_tensor_name_map(known, config.num_hidden_layers)
