@@ -47,4 +47,5 @@ FAMILY = Family(
         "clf_pooling sentence_transformers".split()
     ),
     models="EuroBERT",
+    checked="vectors of a tiny GGUF file beside llama.cpp",
 )

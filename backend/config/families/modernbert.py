@@ -171,4 +171,5 @@ FAMILY = Family(
         "sbert_ce_default_activation_function".split()
     ),
     models="ModernBERT; gte-modernbert, nomic's modernbert-embed, and rerankers of it",
+    checked="vectors and scores of a tiny GGUF file beside llama.cpp",
 )
