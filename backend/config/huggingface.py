@@ -242,7 +242,9 @@ def _family(where: str, architecture: str, model_impl: ModelImpl) -> Family | No
                 "vectors of texts come from encoders, scores from their ForSequenceClassification "
                 f"with one label:\n{', '.join(name.removesuffix('ForMaskedLM') for name in known)}"
             )
-    if model_impl == "unisono" or architecture.startswith(_UNNAMED):
+    if architecture.startswith(_UNNAMED):
+        raise ModelError(f"{where}: {_no_class(architecture)}")
+    if model_impl == "unisono":
         raise ModelError(
             f"{where}: architecture {architecture} is not supported by our own decoder, which "
             f"knows {', '.join(supported)}\nothers may be served with --model-impl auto, if "
@@ -250,6 +252,17 @@ def _family(where: str, architecture: str, model_impl: ModelImpl) -> Family | No
         )
     check_can_be_foreign(architecture, supported)
     return None
+
+
+def _no_class(unnamed: str) -> str:
+    """Return what is said of a file without architectures."""
+    kind = unnamed.removeprefix(_UNNAMED).strip(" '")
+    own = [name for name, module in HF_ARCHITECTURES.items() if module == kind.replace("-", "_")]
+    example = f': "architectures": ["{own[0]}"], perhaps' if own else ""
+    return (
+        "architectures is missing, so nobody knows which class the weights are of\n"
+        f"name the class that has written them{example}"
+    )
 
 
 def _is_tied(family: Family, fields: Fields, inventory: Inventory) -> bool:

@@ -141,7 +141,8 @@ def test_custom_code_is_neither_run_nor_in_the_way(model: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"architectures": None, "model_type": "mamba"}, "model_type 'mamba' is not supported"),
+        ({"architectures": None, "model_type": "mamba"}, "architectures is missing, so nobody"),
+        ({"architectures": None}, '": ["LlamaForCausalLM"], perhaps'),
         ({"quantization_config": {"quant_method": "hqq"}}, "quant_method 'hqq' is not supported"),
         (
             {"hidden_act": "gelu"},
@@ -155,7 +156,11 @@ def test_custom_code_is_neither_run_nor_in_the_way(model: Path) -> None:
         ({"query_pre_attn_scalar": 8}, "query_pre_attn_scalar is not known for llama models"),
         ({"hidden_size": "64"}, "hidden_size is '64', not an integer"),
         ({"hidden_size": ...}, "hidden_size is missing"),
-        ({"num_attention_heads": 0, "head_dim": None}, "num_heads must be above 0"),
+        ({"num_attention_heads": 0, "head_dim": None}, "num_attention_heads must be above 0"),
+        ({"num_attention_heads": 7}, "num_attention_heads 7 is not a multiple of num_key_value_h"),
+        ({"num_hidden_layers": -1}, "num_hidden_layers must be from 1 to 1000, is -1"),
+        # A layer takes room before anybody looks for its weights.
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers must be from 1 to 1000, is 1000000000"),
     ],
 )
 def test_what_would_be_computed_wrongly_is_refused(
