@@ -6,7 +6,7 @@ from backend.config.families.family import Family
 from backend.config.fields import Fields
 from backend.config.model_config import ModelConfig
 from backend.config.rope_fields import context_length
-from backend.config.sizes import head_dim
+from backend.config.sizes import check_heads, head_dim
 from backend.config.spec import DecoderSpec, EncoderSpec
 
 # Fields that say nothing about what a model computes: how it was trained, where it came from, how
@@ -59,6 +59,7 @@ def make_config(
         raise ModelError(f"{exc}{_other_code(fields)}") from None
     if isinstance(spec, DecoderSpec):
         spec = add_classifier(spec, fields)
+    check_heads(fields)
     num_heads = fields.integer("num_attention_heads")
     if isinstance(spec, DecoderSpec) and spec.encoder:
         notes = (*notes, _ENCODER_NOTE)
@@ -80,6 +81,11 @@ def make_config(
         stored_dtype=stored_dtype,
         notes=notes,
     )
+    if astray := fields.astray():
+        raise ModelError(
+            f"{astray[0]} stands beside text_config, and none in it, where it would count\n"
+            "move it into text_config, or remove it"
+        )
     fields.harmless(HARMLESS | family.harmless)
     if left := fields.left():
         raise ModelError(

@@ -16,7 +16,8 @@ class Fields:
 
     kind: of the file. tensors: the shapes of the file's tensors, by its names. labels: what the
     file calls a field, for messages. defaults: what a field is that the file does not have; null is
-    something that it says.
+    something that it says. beside: fields that the file has in another place, which is none of this
+    model's.
     """
 
     def __init__(
@@ -26,12 +27,14 @@ class Fields:
         tensors: Mapping[str, tuple[int, ...]],
         labels: Mapping[str, str] | None = None,
         defaults: Mapping[str, Any] | None = None,
+        beside: Collection[str] = (),
     ) -> None:
         self.kind = kind
         self.tensors = tensors
         self._values = dict(values)
         self._labels = labels or {}
         self._defaults = defaults or {}
+        self._beside = frozenset(beside)
         self._used: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
@@ -112,6 +115,11 @@ class Fields:
             for name, value in self._values.items()
             if value is not None and name not in self._used
         )
+
+    def astray(self) -> list[str]:
+        """Return the fields that were looked for, and that the file has in another place alone."""
+        found = self._used & self._beside - self._values.keys()
+        return sorted(self.label(name) for name in found)
 
     def _check_present(self, name: str, value: object) -> None:
         if value is None:

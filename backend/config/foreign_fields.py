@@ -10,6 +10,7 @@ from backend.config.errors import ModelError
 from backend.config.fields import Fields
 from backend.config.foreign import Foreign
 from backend.config.model_config import ModelConfig
+from backend.config.sizes import num_layers
 from backend.config.spec import MLP, Attention, DecoderSpec, Layer, Norm
 
 # What some classes call a field -> the common name.
@@ -60,7 +61,7 @@ def make_foreign_config(
     hidden = fields.integer("hidden_size")
     num_heads = fields.integer("num_attention_heads")
     num_kv_heads = fields.integer("num_key_value_heads", num_heads)
-    num_layers = fields.integer("num_hidden_layers")
+    layers = num_layers(fields)
     width = _width(fields, 4 * hidden)
     layer = Layer(Attention(rope=None), MLP(width))
     return ModelConfig(
@@ -72,7 +73,7 @@ def make_foreign_config(
         num_kv_heads=num_kv_heads if num_kv_heads and not num_heads % num_kv_heads else num_heads,
         head_dim=fields.integer("head_dim", max(hidden // max(num_heads, 1), 2)),
         max_model_len=fields.integer("max_position_embeddings", 2048),
-        spec=DecoderSpec((layer,) * num_layers, Norm(1e-6)),
+        spec=DecoderSpec((layer,) * layers, Norm(1e-6)),
         tie_word_embeddings=fields.flag("tie_word_embeddings"),
         eos_token_ids=eos_token_ids,
         bos_token_id=bos_token_id,

@@ -122,9 +122,14 @@ def _json_object(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: not valid JSON: {error}") from None
 
 
+def _as_written(value: object) -> object:
+    """Return a float32 of a file as its author wrote it: 0.01, not 0.009999999776."""
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
 def _of_gguf(path: Path) -> GenerationConfig:
     pairs = read_metadata(path, frozenset([*_GGUF, *_GGUF_UNUSED]))
-    values: dict[str, object] = {name: pairs[key] for key, name in _GGUF.items() if key in pairs}
+    values = {name: _as_written(pairs[key]) for key, name in _GGUF.items() if key in pairs}
     for name in ("temperature", "top_k"):
         # llama.cpp: a temperature below 0 is greedy, a top_k below 0 keeps all, both as 0 does.
         value = values.get(name)

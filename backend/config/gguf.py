@@ -22,7 +22,6 @@ from backend.config.fields import Fields
 from backend.config.gguf_header import GGUFHeader, GGUFTensor, read_headers, read_metadata
 from backend.config.model_config import ModelConfig
 from backend.config.pooling import Pooling, PoolingMode, Task
-from backend.config.spec import EncoderSpec
 from backend.config.special_ids import TOKENS, special_ids
 from backend.config.tasks import answer_ids, check_task, default_embedder
 
@@ -67,12 +66,10 @@ _FIELDS = {
 _HARMLESS = ("vocab_size", "tensor_data_layout")
 # llama.cpp's llama_pooling_type; 0 is none, 4 is for rerankers.
 _POOLING_TYPES: dict[int, PoolingMode] = {1: "mean", 2: "cls", 3: "lasttoken"}
-# Encoders of which llama.cpp has files, and directories are served.
-_AS_DIRECTORY = {
-    "modern-bert": "ModernBERT's is served",
-    "eurobert": "EuroBERT's is served",
-    "jina-bert-v2": "it is not served either; jina-embeddings-v3 is, and GTE 1.5",
-    "nomic-bert-moe": "it is not served either; nomic-embed-text 1.5 is, and multilingual GTE",
+# Encoders that llama.cpp serves, and what serves here in their place.
+_IN_THEIR_PLACE = {
+    "jina-bert-v2": "jina-embeddings-v3 is, and GTE 1.5",
+    "nomic-bert-moe": "nomic-embed-text 1.5 is, and multilingual GTE",
 }
 TABLES = {
     "rope_freqs.weight": "rope.factors",
@@ -130,17 +127,16 @@ def _with_task(path: Path, config: ModelConfig, pooling_type: int, task: Task) -
 
     Vectors have length 1, as llama.cpp's server gives them.
     """
-    if isinstance(config.spec, EncoderSpec):
-        natural: Task = "rerank" if config.spec.classifier else "embed"
-    else:
-        is_pooled = config.sees_ahead or pooling_type in _POOLING_TYPES
-        natural = "embed" if is_pooled else "generate"
+    is_pooled = config.sees_ahead or pooling_type in _POOLING_TYPES
+    natural: Task = "embed" if is_pooled else "generate"
+    if classifier := config.spec.classifier:
+        natural = "rerank"
     wanted = check_task(config, natural, task)
     if wanted == "generate":
         return config
     if wanted == "rerank":
-        if isinstance(config.spec, EncoderSpec):
-            return config.pooled(Pooling("rerank", ("cls",)))
+        if classifier:
+            return config.pooled(Pooling("rerank", (classifier.of,)))
         return config.pooled(Pooling("rerank", ("lasttoken",), answer_ids=_answers(path)))
     if pooling_type in _POOLING_TYPES:
         return config.pooled(Pooling("embed", (_POOLING_TYPES[pooling_type],), is_normalized=True))
@@ -157,10 +153,10 @@ def _answers(path: Path) -> tuple[int, ...]:
 def _family(path: Path, metadata: Mapping[str, Any]) -> tuple[str, Family]:
     name = metadata.get("general.architecture")
     if not isinstance(name, str) or name not in GGUF_ARCHITECTURES:
-        if name in _AS_DIRECTORY:
+        if name in _IN_THEIR_PLACE:
             raise ModelError(
                 f"{path}: architecture {name!r} is not read from GGUF files\n"
-                f"take the directory that the file was made of: {_AS_DIRECTORY[name]}"
+                f"nor is the directory that it was made of; {_IN_THEIR_PLACE[name]}"
             )
         raise ModelError(
             f"{path}: architecture {name!r} is not supported.\n"

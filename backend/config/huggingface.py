@@ -6,7 +6,7 @@ they stand in. Never runs what a directory brings (`auto_map`). No torch. Called
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,9 @@ def read_config(
                 raise ModelError(
                     f"--task {task}: models that transformers' own code serves generate text alone"
                 )
-        values, notes = _of_the_decoder(values)
-        source = _Source(_model_name(directory), generation, notes)
+        whole = values
+        values, notes = _of_the_decoder(whole)
+        source = _Source(_model_name(directory), generation, notes, whole.keys())
         config = _make(architecture, family, values, inventory, source)
         return config if family is None else with_task(directory, config, values, task)
     except ModelError as exc:
@@ -102,7 +103,7 @@ def config_of_fields(fields: Mapping[str, Any], name: str) -> ModelConfig:
     try:
         quantization = read_quantization(fields)
         inventory = Inventory({}, quantization.name if quantization else dtype, {})
-        source = _Source(name, _GenerationConfig(), notes)
+        source = _Source(name, _GenerationConfig(), notes, fields.keys())
         config = _make(architecture, family, values, inventory, source)
         if config.sees_ahead:
             return config.pooled(*default_embedder(config, "no file says how"))
@@ -118,6 +119,7 @@ class _Source:
     name: str
     generation: _GenerationConfig
     notes: tuple[str, ...]
+    outer: Collection[str] = ()  # what the object around the decoder's has
 
 
 def _of_the_decoder(values: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -126,8 +128,11 @@ def _of_the_decoder(values: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, 
     if not isinstance(text, dict):
         return values, ()
     # What describes the whole of a model that also sees or hears is not what its decoder is.
-    values = text | {key: values[key] for key in _OF_THE_WHOLE & values.keys()}
-    return values, ("served as text only: what it sees or hears with is left out",)
+    notes = ["served as text only: what it sees or hears with is left out"]
+    both = values.keys() & text.keys() - _OF_THE_WHOLE - _OF_EACH
+    if differ := sorted(name for name in both if values[name] != text[name]):
+        notes.append(f"text_config counts, not what config.json has beside it: {', '.join(differ)}")
+    return text | {key: values[key] for key in _OF_THE_WHOLE & values.keys()}, tuple(notes)
 
 
 def _check_experts(
@@ -153,7 +158,8 @@ def _make(
     renamed = _by_common_names(values, aliases)
     labels = {common: own for own, common in aliases.items()}
     defaults = family.defaults if family else {}
-    fields = Fields("huggingface", renamed, inventory.shapes, labels, defaults)
+    beside = {aliases.get(name, name) for name in source.outer} - values.keys() - _OF_EACH
+    fields = Fields("huggingface", renamed, inventory.shapes, labels, defaults, beside)
     end_ids = _end_ids(fields, source.generation)
     if (start_id := source.generation.decoder_start_token_id) is not None:
         fields.add("decoder_start_token_id", start_id)
@@ -183,6 +189,11 @@ def _make(
 
 # Fields of the outer object that count, too, where the decoder has one of its own.
 _OF_THE_WHOLE = {"tie_word_embeddings", "eos_token_id", "bos_token_id", "architectures"}
+# Fields that a part has as the whole has them, each of its own.
+_OF_EACH = {
+    *("model_type", "transformers_version", "dtype", "torch_dtype", "_name_or_path", "use_cache"),
+    *("initializer_range", "pad_token_id", "quantization_config"),
+}
 
 
 # What stands for the name of a class where config.json gives none.
@@ -207,12 +218,33 @@ def _architecture(kind: _Kind) -> str:
     return next((head for head in heads if head in HF_ARCHITECTURES), name)
 
 
+# How the names of classes end that transformers has for other uses, and what these do.
+_OTHER_USES = {
+    "ForTokenClassification": "labels the tokens of a text",
+    "ForQuestionAnswering": "marks an answer in a text",
+    "ForMultipleChoice": "chooses between endings of a text",
+    "ForNextSentencePrediction": "tells whether one text follows another",
+    "ForSequenceClassification": "scores or labels texts, and is of a family that is not known",
+    "ForMaskedLM": "fills gaps in a text, and is of a family that is not known",
+}
+
+
 def _family(where: str, architecture: str, model_impl: ModelImpl) -> Family | None:
     """Return the family whose spec serves a model; None if transformers' code does."""
     supported = list(HF_ARCHITECTURES)
     if architecture in HF_ARCHITECTURES and model_impl != "transformers":
         return load_family(HF_ARCHITECTURES[architecture])
-    if model_impl == "unisono" or architecture.startswith(_UNNAMED):
+    for ending, use in _OTHER_USES.items():
+        if architecture.endswith(ending):
+            known = [name for name in supported if name.endswith("ForMaskedLM")]
+            raise ModelError(
+                f"{where}: architecture {architecture} {use}; no endpoint here asks for that\n"
+                "vectors of texts come from encoders, scores from their ForSequenceClassification "
+                f"with one label:\n{', '.join(name.removesuffix('ForMaskedLM') for name in known)}"
+            )
+    if architecture.startswith(_UNNAMED):
+        raise ModelError(f"{where}: {_no_class(architecture)}")
+    if model_impl == "unisono":
         raise ModelError(
             f"{where}: architecture {architecture} is not supported by our own decoder, which "
             f"knows {', '.join(supported)}\nothers may be served with --model-impl auto, if "
@@ -220,6 +252,17 @@ def _family(where: str, architecture: str, model_impl: ModelImpl) -> Family | No
         )
     check_can_be_foreign(architecture, supported)
     return None
+
+
+def _no_class(unnamed: str) -> str:
+    """Return what is said of a file without architectures."""
+    kind = unnamed.removeprefix(_UNNAMED).strip(" '")
+    own = [name for name, module in HF_ARCHITECTURES.items() if module == kind.replace("-", "_")]
+    example = f': "architectures": ["{own[0]}"], perhaps' if own else ""
+    return (
+        "architectures is missing, so nobody knows which class the weights are of\n"
+        f"name the class that has written them{example}"
+    )
 
 
 def _is_tied(family: Family, fields: Fields, inventory: Inventory) -> bool:

@@ -23,7 +23,8 @@ class WeightScheme(msgspec.Struct, frozen=True):
     name: for the operator. bits: of a value, an integer unless is_float. scale_block: rows and
     columns that share a scale, 0 for all of them. is_symmetric: whether the file says that no
     value but the middle one stands for 0. zero_offset: what is added to a stored zero point.
-    is_any_order: whether the columns of a group may lie apart, as the file says; its tensors know.
+    is_any_order: whether the columns of a group lie apart, so that a tensor must say which are
+    whose. has_whole_groups: whether all groups of columns are of one size.
     """
 
     layout: Layout
@@ -34,6 +35,7 @@ class WeightScheme(msgspec.Struct, frozen=True):
     zero_offset: int = 0
     is_float: bool = False
     is_any_order: bool = False
+    has_whole_groups: bool = False
 
 
 class SchemeGroup(msgspec.Struct, frozen=True):

@@ -25,9 +25,15 @@ def read_quantization(values: Mapping[str, Any]) -> Quantization | None:
 
     Raises ModelError for a method or a variant that is not served.
     """
-    settings = values.get("quantization_config")
-    if settings is None and isinstance(text := values.get("text_config"), dict):
-        settings = text.get("quantization_config")
+    settings, inner = values.get("quantization_config"), None
+    if isinstance(text := values.get("text_config"), dict):
+        inner = text.get("quantization_config")
+    if None not in (settings, inner) and settings != inner:
+        raise ModelError(
+            "quantization_config and text_config.quantization_config differ\n"
+            "remove the one that is wrong"
+        )
+    settings = inner if settings is None else settings
     if settings is None:
         return None
     if not isinstance(settings, dict):
@@ -46,41 +52,58 @@ def read_quantization(values: Mapping[str, Any]) -> Quantization | None:
             f"quantization_config: quant_method {method!r} is not supported; "
             f"{', '.join(_METHODS)} are\ntake the unquantised model, or a GGUF file of it"
         )
-    return reader(QuantizationFields(settings))
+    fields = QuantizationFields(settings)
+    # GPTQModel names it twice.
+    fields.one_of("method", (method,), method)
+    return reader(fields)
 
 
 def _awq(fields: QuantizationFields) -> Quantization:
-    bits = fields.one_of("bits", (4,), fields.get("w_bit", 4))
-    fields.one_of("version", ("gemm",), fields.get("format", "gemm"))
+    for name in ("version", "format", "checkpoint_format"):
+        fields.one_of(name, ("gemm",), "gemm")
     fields.one_of("backend", ("auto", "autoawq", "auto_trainable"), "auto")
     fields.one_of("pack_dtype", ("int32",), "int32")
-    group = _group_size(fields, fields.get("q_group_size", 128))
+    whole = _awq_scheme(fields, fields.get("q_group_size", 128))
+    groups = _overrides(fields, lambda other: _awq_scheme(other, whole.scale_block[1] or -1))
+    # zero_point and sym say how scales were chosen; the file has zero points either way.
     fields.finish(_OF_THE_MAKING + "zero_point modules_to_not_convert sym desc_act lm_head")
-    name = f"AWQ int{bits}"
-    # zero_point says how scales were chosen; the file has zero points either way.
-    scheme = WeightScheme("awq", name, bits, (1, group), is_symmetric=False)
-    return Quantization("awq", (SchemeGroup(("Linear",), scheme),))
+    return Quantization("awq", (*groups, SchemeGroup(("Linear",), whole)))
+
+
+def _awq_scheme(fields: QuantizationFields, size: int) -> WeightScheme:
+    bits = fields.one_of("bits", (4,), fields.get("w_bit", 4))
+    group = _group_size(fields, size)
+    return WeightScheme(
+        "awq", f"AWQ int{bits}", bits, (1, group), is_symmetric=False, has_whole_groups=True
+    )
 
 
 def _gptq(fields: QuantizationFields) -> Quantization:
-    layout = fields.get("checkpoint_format", fields.get("format", "gptq"))
-    fields.get("format")
-    if layout not in ("gptq", "gptq_v2"):
-        raise ModelError(
-            f"{fields.where}.checkpoint_format {layout!r} is not supported; gptq, gptq_v2"
-        )
+    layouts = ("gptq", "gptq_v2")
+    layout = fields.one_of("format", layouts, fields.get("checkpoint_format", "gptq"))
+    # Libraries differ in which of the two they believe.
+    if layout != fields.one_of("checkpoint_format", layouts, layout):
+        raise ModelError(f"{fields.where}: format and checkpoint_format differ; which is right?")
     fields.one_of("pack_dtype", ("int32",), "int32")
     # Version 1 stores what is one less than each zero point.
     offset = 1 if layout == "gptq" else 0
     whole = _gptq_scheme(fields, offset, None)
+    groups = _overrides(fields, lambda other: _gptq_scheme(other, offset, whole))
+    fields.finish(_OF_THE_MAKING + "lm_head backend")
+    return Quantization("gptq", (*groups, SchemeGroup(("Linear",), whole)))
+
+
+def _overrides(
+    fields: QuantizationFields, scheme_of: Callable[[QuantizationFields], WeightScheme]
+) -> list[SchemeGroup]:
+    """Return the modules that GPTQModel has quantised otherwise than the rest."""
     groups = []
     for pattern, overrides in fields.objects("dynamic").items():
         if not pattern.startswith("-"):  # those are not quantised
             target = "re:" + pattern.removeprefix("+:")
-            groups.append(SchemeGroup((target,), _gptq_scheme(overrides, offset, whole)))
+            groups.append(SchemeGroup((target,), scheme_of(overrides)))
             overrides.finish(_OF_THE_MAKING)
-    fields.finish(_OF_THE_MAKING + "lm_head backend")
-    return Quantization("gptq", (*groups, SchemeGroup(("Linear",), whole)))
+    return groups
 
 
 def _gptq_scheme(
@@ -141,7 +164,16 @@ def _compressed_scheme(group: QuantizationFields, layout: object) -> WeightSchem
     block = _scale_block(weights)
     if is_float and (is_packed or not is_symmetric):
         raise ModelError(f"{weights.where}: float values are not {layout} or asymmetric")
-    weights.finish("dynamic actorder observer observer_kwargs scale_dtype zp_dtype")
+    if weights.flag("dynamic", False):
+        raise ModelError(
+            f"{weights.where}.dynamic is true, but weights in a file have their scales"
+        )
+    order = str(weights.get("actorder", False)).lower()
+    if order not in ("false", "weight", "static", *_ANY_ORDER):
+        raise ModelError(
+            f"{weights.where}.actorder {order!r} is not supported; weight, static, group, dynamic"
+        )
+    weights.finish("observer observer_kwargs scale_dtype zp_dtype")
     kind = f"fp{bits}" if is_float else f"int{bits}"
     return WeightScheme(
         "packed" if is_packed else "plain",
@@ -150,6 +182,8 @@ def _compressed_scheme(group: QuantizationFields, layout: object) -> WeightSchem
         block,
         is_symmetric,
         is_float=is_float,
+        is_any_order=order in _ANY_ORDER,
+        has_whole_groups=block[0] == 1,
     )
 
 
@@ -213,6 +247,8 @@ _METHODS: dict[str, Callable[[QuantizationFields], Quantization]] = {
     "mxfp4": _mxfp4,
 }
 _COMPRESSED_LAYOUTS = ("pack-quantized", "int-quantized", "float-quantized", "naive-quantized")
+# What actorder says of columns whose groups a tensor tells.
+_ANY_ORDER = ("group", "dynamic", "true")
 # How AWQ and GPTQ came to their values, and how other programs run them.
 _OF_THE_MAKING = """
     meta tokenizer dataset damp_percent damp_auto_increment act_group_aware true_sequential

@@ -19,7 +19,11 @@ _PARTS: dict[Layout, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("weight_scale",),
         ("weight_zero_point", "weight_shape", "weight_g_idx"),
     ),
-    "plain": ("weight", (), ("weight_scale", "weight_scale_inv", "weight_zero_point")),
+    "plain": (
+        "weight",
+        (),
+        ("weight_scale", "weight_scale_inv", "weight_zero_point", "weight_g_idx"),
+    ),
 }
 # For activations, keys and values that are quantised as well: ours are not, or more finely.
 _OF_ACTIVATIONS = (
@@ -134,7 +138,31 @@ def _linear(module: str, scheme: WeightScheme, tensors: Mapping[str, FileTensor]
     linear = StoredLinear(module, scheme, shape, (rows, columns), parts)
     for part, expected in _expected(linear).items():
         _check(linear, part, *expected)
+    _check_groups(linear)
     return linear
+
+
+def _check_groups(linear: StoredLinear) -> None:
+    """Refuse a linear of which quantization_config promises more than there is."""
+    module, scheme, columns = linear.module, linear.scheme, linear.shape[1]
+    size = linear.scale_block[1]
+    if scheme.has_whole_groups and columns % size:
+        raise ModelError(
+            f"{module} has {columns} columns, which are no whole groups of {size}\n"
+            "group_size of quantization_config is wrong"
+        )
+    if scheme.is_any_order and size < columns and linear.group_index is None:
+        part = next(part for part in _PARTS[scheme.layout][2] if part.endswith("g_idx"))
+        raise ModelError(
+            f"has no tensor {module}.{part}, which says what group each column is of: the\n"
+            "columns are in an order of their own, as desc_act or actorder of"
+            " quantization_config says"
+        )
+    if not scheme.is_symmetric and linear.zeros is None:
+        raise ModelError(
+            f"has no tensor {module}.weight_zero_point, though symmetric of quantization_config"
+            " is false"
+        )
 
 
 def _shape(module: str, scheme: WeightScheme, lead: FileTensor) -> tuple[int, int]:

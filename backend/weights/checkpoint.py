@@ -101,7 +101,7 @@ def _check(path: Path, checkpoint: Checkpoint, config: ModelConfig) -> None:
     if missing := [checkpoint.file_name(name) for name in infos if name not in present]:
         raise ModelError(
             f"has no tensor {_some(missing)}, which a {config.family} model of this configuration"
-            " needs"
+            f" needs\n{_why_missing(missing, config)}"
         )
     for name, info in infos.items():
         if (shape := checkpoint.shape(name)) != info.shape:
@@ -115,6 +115,12 @@ def _check(path: Path, checkpoint: Checkpoint, config: ModelConfig) -> None:
             f"{_some(checkpoint.left_over)}\nto leave them out would change what it computes; "
             f"perhaps {_other_way(path, config)} serves it"
         )
+
+
+def _why_missing(names: list[str], config: ModelConfig) -> str:
+    if names == ["lm_head.weight"]:
+        return "if the embedding is the head, config.json must say so: tie_word_embeddings true"
+    return "weights are incomplete, or those of another model: download them again, and whole"
 
 
 def _other_way(path: Path, config: ModelConfig) -> str:

@@ -128,13 +128,13 @@ class QuantizedLinear:
     def _blocks(self) -> tuple[WeightFormat, str]:
         """Return the blocks that say what the file says, or DENSE and why there are none."""
         scheme, size = self._linear.scheme, self._linear.scale_block[1]
+        has_zeros = self._has_zeros()
         if scheme.is_float:
             is_whole = not (self.shape[1] % BLOCK or (size % BLOCK and size != self.shape[1]))
             return (WeightFormat.FP8 if is_whole else WeightFormat.DENSE), ""
         has_cut = self.shape[1] % BLOCK or (size % BLOCK and size != self.shape[1])
         if has_cut and self._group_index is None:
             return WeightFormat.DENSE, f"in groups of {min(size, self.shape[1])}"
-        has_zeros = self._has_zeros()
         is_wide = scheme.bits == 8 or scheme.layout == "plain"
         if not self._fit_scales():
             return WeightFormat.DENSE, "with scales that float16 has not"
@@ -158,7 +158,7 @@ class QuantizedLinear:
             raise ModelError(
                 f"tensor {self._linear.module}.{self._linear.zeros} has zero point"
                 f" {int(others[0])}, where symmetric weights have {self._parts.middle}\n"
-                "sym or checkpoint_format of quantization_config is wrong"
+                "sym, symmetric or checkpoint_format of quantization_config is wrong"
             )
         return len(others) > 0
 

@@ -74,7 +74,11 @@ class SafetensorsCheckpoint(SourceTable):
             return torch.from_numpy(own_rows(dense.numpy(), source))
         tensor = self._open(source.name)
         if (dtype := tensor.get_dtype()) not in DTYPES:
-            raise ModelError(f"tensor {name}: weights stored as {dtype} {UNSUPPORTED_DTYPE}")
+            raise ModelError(
+                f"tensor {source.name}: weights stored as {dtype} {UNSUPPORTED_DTYPE}\n"
+                "of quantised weights quantization_config of config.json must say how they are;"
+                " take the model in\nBF16, or a GGUF file of it"
+            )
         shape = self.shape(name)
         if not shape:
             number: torch.Tensor = tensor[...]

@@ -17,7 +17,12 @@ def _spec(fields: Fields) -> EncoderSpec:
 
 FAMILY = Family(
     name="bert",
-    huggingface=("BertModel", "BertForMaskedLM", "BertForSequenceClassification"),
+    huggingface=(
+        "BertModel",
+        "BertForMaskedLM",
+        "BertForPreTraining",
+        "BertForSequenceClassification",
+    ),
     gguf=("bert",),
     spec=_spec,
     hf_names=encoder_names(

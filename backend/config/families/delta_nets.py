@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from backend.config import sizes
 from backend.config.biases import has_out_bias, has_qkv_bias
 from backend.config.errors import ModelError
 from backend.config.fields import Fields
@@ -100,7 +101,7 @@ def delta_net_spec(
 
 def num_layers(fields: Fields) -> int:
     """Return the layers that every token goes through. GGUF files count those that draft, too."""
-    count = fields.integer("num_hidden_layers")
+    count = sizes.num_layers(fields)
     return count - _num_drafts(fields) if fields.kind == "gguf" else count
 
 

@@ -1,4 +1,7 @@
-"""EuroBERT (Boizard et al. 2025): a Llama whose tokens see those behind them."""
+"""EuroBERT (Boizard et al. 2025): a Llama whose tokens see those behind them.
+
+Jina's embeddings 5 nano are built like it.
+"""
 
 import msgspec
 
@@ -10,15 +13,23 @@ from backend.config.spec import DecoderSpec
 
 
 def _spec(fields: Fields) -> DecoderSpec:
+    fields.must_be("attention.causal", False, "an encoder sees what follows, too")
     spec = LLAMA.spec(fields)
     assert isinstance(spec, DecoderSpec)
-    return msgspec.structs.replace(spec, sees_ahead=True)
+    layer = spec.layers[0]
+    assert layer.attention and layer.attention.rope
+    # GGUF files of a Llama have the rows of heads in another order; these have it as directories.
+    rope = msgspec.structs.replace(layer.attention.rope, is_interleaved=False)
+    attention = msgspec.structs.replace(layer.attention, rope=rope)
+    layer = msgspec.structs.replace(layer, attention=attention)
+    layers = (layer,) * len(spec.layers)
+    return msgspec.structs.replace(spec, layers=layers, sees_ahead=True)
 
 
 FAMILY = Family(
     name="eurobert",
     huggingface=("EuroBertModel", "EuroBertForMaskedLM"),
-    gguf=(),
+    gguf=("eurobert",),
     spec=_spec,
     hf_names=hf_names(ignored=r"lm_head\..*"),
     gguf_names=gguf_names(),
@@ -36,4 +47,5 @@ FAMILY = Family(
         "clf_pooling sentence_transformers".split()
     ),
     models="EuroBERT",
+    checked="vectors of a tiny GGUF file beside llama.cpp",
 )

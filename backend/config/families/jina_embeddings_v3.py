@@ -60,4 +60,5 @@ FAMILY = Family(
     },
     harmless=HARMLESS,
     models="jina-embeddings-v3 as transformers 5 writes it, adapters merged",
+    checked="vectors of a tiny GGUF file beside llama.cpp",
 )

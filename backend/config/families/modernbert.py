@@ -10,28 +10,33 @@ from backend.config.rope import Rope
 from backend.config.rope_fields import read_rope
 from backend.config.sizes import head_dim, num_layers
 from backend.config.spec import MLP, Attention, Classifier, DecoderSpec, Layer, Norm
-from backend.config.windows import FULL, SLIDING
+from backend.config.windows import FULL, SLIDING, window_pattern
 
 # Of what sees all tokens, and of what sees a window.
 _THETAS = {FULL: ("global_rope_theta", 160000.0), SLIDING: ("local_rope_theta", 10000.0)}
+
+# Of what a classifier is, by llama.cpp's numbers.
+_GGUF_POOLING = {1: "mean", 2: "cls"}
 
 
 def _spec(fields: Fields) -> DecoderSpec:
     # What the cards' files say of an encoder without positions.
     fields.must_be("position_embedding_type", "absolute", "heads turn, and nothing else is known")
     fields.must_be("sparse_prediction", False, "it is for training")
-    norm = Norm(
-        fields.number("norm_eps", 1e-5), kind="layer", has_bias=fields.flag("norm_bias", False)
-    )
+    fields.must_be("attention.causal", False, "an encoder sees what follows, too")
+    is_gguf = fields.kind == "gguf"
+    eps = fields.number("layer_norm_eps" if is_gguf else "norm_eps", 1e-5)
+    norm = Norm(eps, kind="layer", has_bias=fields.flag("norm_bias", False))
     has_bias = fields.flag("attention_bias", False)
     mlp = MLP(
         fields.integer("intermediate_size"),
         read_activation(fields, "hidden_activation", "gelu"),
         has_bias=fields.flag("mlp_bias", False),
     )
-    ropes = _ropes(fields)
+    kinds = _gguf_kinds(fields) if is_gguf else _kinds(fields)
+    ropes = _gguf_ropes(fields) if is_gguf else _ropes(fields)
     # Half on each side, and the token itself.
-    window = fields.integer("local_attention", 128) // 2 + 1
+    window = fields.integer("sliding_window" if is_gguf else "local_attention", 128) // 2 + 1
     layers = tuple(
         Layer(
             Attention(
@@ -43,7 +48,7 @@ def _spec(fields: Fields) -> DecoderSpec:
             mlp,
             is_input_normed=index > 0,
         )
-        for index, kind in enumerate(_kinds(fields))
+        for index, kind in enumerate(kinds)
     )
     return DecoderSpec(
         layers, norm, sees_ahead=True, embedding_norm=norm, classifier=_classifier(fields)
@@ -58,6 +63,23 @@ def _kinds(fields: Fields) -> list[str]:
     if not isinstance(kinds, list) or len(kinds) != count or {*kinds} - {FULL, SLIDING}:
         raise ModelError(f"layer_types must say {FULL} or {SLIDING} of each of {count} layers")
     return kinds
+
+
+def _gguf_kinds(fields: Fields) -> list[str]:
+    """Return what each layer sees. As a number, the pattern begins with one that sees all."""
+    count = num_layers(fields)
+    pattern = window_pattern(fields, count, 3)
+    if fields.integer("sliding_window", 0) <= 0:
+        return [FULL] * count
+    if isinstance(pattern, int):
+        pattern = [not pattern or index % pattern > 0 for index in range(count)]
+    return [SLIDING if has_window else FULL for has_window in pattern]
+
+
+def _gguf_ropes(fields: Fields) -> dict[str, Rope]:
+    full = read_rope(fields, head_dim(fields), theta=10000.0)
+    local = fields.number("rope.freq_base_swa", 10000.0)
+    return {FULL: full, SLIDING: Rope(full.dim, local)}
 
 
 def _ropes(fields: Fields) -> dict[str, Rope]:
@@ -77,6 +99,10 @@ def _ropes(fields: Fields) -> dict[str, Rope]:
 
 def _classifier(fields: Fields) -> Classifier | None:
     of = fields.one_of("classifier_pooling", ["cls", "mean"], "cls")
+    if fields.kind == "gguf":
+        of = _GGUF_POOLING.get(fields.integer("classifier.pooling_type", 1), "")
+        if not of:
+            raise ModelError("metadata key modern-bert.classifier.pooling_type is neither 1 nor 2")
     activation = read_activation(fields, "classifier_activation", "gelu")
     has_bias = fields.flag("classifier_bias", False)
     if not is_scorer(fields):
@@ -93,7 +119,7 @@ FAMILY = Family(
         "ModernBertForMaskedLM",
         "ModernBertForSequenceClassification",
     ),
-    gguf=(),
+    gguf=("modern-bert",),
     spec=_spec,
     hf_names=hf_names(
         {
@@ -117,7 +143,18 @@ FAMILY = Family(
         prefixes=("model.", ""),
         ignored=r"(head|decoder)\..*",
     ),
-    gguf_names=gguf_names(),
+    gguf_names=gguf_names(
+        {"mlp.gate_proj": (), "mlp.up_proj": ()},
+        fused={"ffn_up": ("mlp.gate_proj", "mlp.up_proj")},
+        top={
+            "model.embedding_norm": "token_embd_norm",
+            "pooler.dense": "cls",
+            "pooler.norm": "cls.norm",
+            "classifier": "cls.output",
+        },
+        # The head of a model without a classifier.
+        ignored=r"cls\.(norm\.)?weight",
+    ),
     # What ModernBertConfig of transformers says of fields that a config.json lacks.
     defaults={
         "vocab_size": 50368,
@@ -134,4 +171,5 @@ FAMILY = Family(
         "sbert_ce_default_activation_function".split()
     ),
     models="ModernBERT; gte-modernbert, nomic's modernbert-embed, and rerankers of it",
+    checked="vectors and scores of a tiny GGUF file beside llama.cpp",
 )

@@ -103,4 +103,5 @@ FAMILY = Family(
         "use_flash_attn use_xentropy".split()
     ),
     models="nomic-embed-text 1 and 1.5",
+    checked="vectors of a tiny GGUF file beside llama.cpp",
 )

@@ -45,7 +45,7 @@ def spec_of(fields: Fields, *, logit_scale: float, has_shared_bias: bool = True)
         start_token_id=fields.integer("decoder_start_token_id", fields.integer("pad_token_id", 0)),
         max_model_len=max(LEAST_MODEL_LEN, 2 * fields.integer("n_positions", 0)),
     )
-    num_decoder_layers = fields.integer("num_decoder_layers", num_layers(fields))
+    num_decoder_layers = num_layers(fields, "num_decoder_layers", num_layers(fields))
     return DecoderSpec(
         (layer,) * num_decoder_layers, norm, logit_scale=logit_scale, encoder=encoder
     )

@@ -91,14 +91,14 @@ def test_file_that_cannot_be_read_is_named(tmp_path: Path, text: str, words: str
 
 
 def test_gguf_keys_have_llama_cpps_names(tmp_path: Path) -> None:
-    path = gguf(tmp_path, temp=0.5, top_k=64, top_p=0.75, min_p=0.25, penalty_repeat=1.5)
+    path = gguf(tmp_path, temp=0.01, top_k=64, top_p=0.75, min_p=0.2, penalty_repeat=1.3)
     config = read_generation_config(path)
     assert config.values == {
-        "temperature": 0.5,
+        "temperature": 0.01,
         "top_k": 64,
         "top_p": 0.75,
-        "min_p": 0.25,
-        "repetition_penalty": 1.5,
+        "min_p": 0.2,
+        "repetition_penalty": 1.3,
     }
     assert config.unused == ()
 

@@ -145,7 +145,7 @@ def test_rotary_keys_become_the_rope(tmp_path: Path, changed: dict[str, Any], ro
         ({"block_count": "two"}, "llama.block_count is 'two', not an integer"),
         ({"block_count": 2.5}, "llama.block_count is 2.5, not an integer"),
         ({"attention.head_count_kv": [4, 2]}, "head_count_kv is [4, 2], not an integer"),
-        ({"attention.head_count": 0}, "num_heads must be above 0"),
+        ({"attention.head_count": 0}, "llama.attention.head_count must be above 0"),
     ],
 )
 def test_what_would_be_computed_wrongly_is_refused(

@@ -12,7 +12,8 @@ import torch
 
 from backend.config.cache_groups import CacheGroup, cache_groups
 from backend.config.errors import ModelError
-from backend.config.huggingface import config_of_fields
+from backend.config.foreign import ModelImpl
+from backend.config.huggingface import config_of_fields, read_config
 from backend.config.load import load_config
 from backend.config.rope import Rope, RopeScaling
 from backend.config.spec import MLP
@@ -140,7 +141,8 @@ def test_custom_code_is_neither_run_nor_in_the_way(model: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"architectures": None, "model_type": "mamba"}, "model_type 'mamba' is not supported"),
+        ({"architectures": None, "model_type": "mamba"}, "architectures is missing, so nobody"),
+        ({"architectures": None}, '": ["LlamaForCausalLM"], perhaps'),
         ({"quantization_config": {"quant_method": "hqq"}}, "quant_method 'hqq' is not supported"),
         (
             {"hidden_act": "gelu"},
@@ -154,7 +156,11 @@ def test_custom_code_is_neither_run_nor_in_the_way(model: Path) -> None:
         ({"query_pre_attn_scalar": 8}, "query_pre_attn_scalar is not known for llama models"),
         ({"hidden_size": "64"}, "hidden_size is '64', not an integer"),
         ({"hidden_size": ...}, "hidden_size is missing"),
-        ({"num_attention_heads": 0, "head_dim": None}, "num_heads must be above 0"),
+        ({"num_attention_heads": 0, "head_dim": None}, "num_attention_heads must be above 0"),
+        ({"num_attention_heads": 7}, "num_attention_heads 7 is not a multiple of num_key_value_h"),
+        ({"num_hidden_layers": -1}, "num_hidden_layers must be from 1 to 1000, is -1"),
+        # A layer takes room before anybody looks for its weights.
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers must be from 1 to 1000, is 1000000000"),
     ],
 )
 def test_what_would_be_computed_wrongly_is_refused(
@@ -260,3 +266,67 @@ def test_index_names_only_safetensors_beside_it(
     index = model / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     assert words in refusal(model)
+
+
+def seeing(**outer: Any) -> dict[str, Any]:
+    """config.json of a model that sees, whose decoder's fields stand in text_config."""
+    text = {
+        "model_type": "qwen3_vl_text",
+        "hidden_size": 48,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "intermediate_size": 96,
+        "head_dim": 16,
+        "vocab_size": 320,
+        "max_position_embeddings": 512,
+        "eos_token_id": 5,
+        "rope_scaling": {"rope_type": "default", "mrope_section": [4, 2, 2]},
+    }
+    whole = {"architectures": ["Qwen3VLForConditionalGeneration"], "model_type": "qwen3_vl"}
+    return whole | {"text_config": text, "vision_config": {"depth": 1}} | outer
+
+
+def test_field_beside_the_decoder_that_it_lacks_is_refused() -> None:
+    """transformers takes the class's default, llama.cpp's converter what stands beside it."""
+    with pytest.raises(ModelError, match="rope_theta stands beside text_config, and none in it"):
+        config_of_fields(seeing(rope_theta=9.0), "m")
+
+
+def test_field_beside_the_decoder_that_differs_is_told_of() -> None:
+    config = config_of_fields(seeing(num_hidden_layers=7, hidden_size=48, dtype="float16"), "m")
+    assert len(config.spec.layers) == 2
+    assert config.notes[1:] == (
+        "text_config counts, not what config.json has beside it: num_hidden_layers",
+    )
+
+
+def test_head_and_ends_of_the_whole_count() -> None:
+    config = config_of_fields(seeing(eos_token_id=[7, 8], pad_token_id=3), "m")
+    assert config.eos_token_ids == (7, 8)
+    assert config_of_fields(seeing(), "m").eos_token_ids == (5,)
+    assert config_of_fields(seeing(tie_word_embeddings=True), "m").tie_word_embeddings
+    assert len(config.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("architecture", "use"),
+    [
+        ("BertForTokenClassification", "labels the tokens of a text"),
+        ("XLMRobertaForQuestionAnswering", "marks an answer in a text"),
+        ("RobertaForMultipleChoice", "chooses between endings"),
+        ("BertForNextSentencePrediction", "tells whether one text follows another"),
+        ("DebertaV2ForSequenceClassification", "scores or labels texts, and is of a family that"),
+        ("ElectraForMaskedLM", "fills gaps in a text, and is of a family that"),
+    ],
+)
+def test_head_for_another_use_is_refused_with_what_serves(
+    architecture: str, use: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+    impls: tuple[ModelImpl, ...] = ("auto", "transformers")
+    for impl in impls:
+        with pytest.raises(ModelError) as caught:
+            read_config(tmp_path, impl)
+        assert f"config.json: architecture {architecture} {use}" in str(caught.value)
+        assert "vectors of texts come from encoders" in str(caught.value)
+        assert "Bert, Roberta, XLMRoberta" in str(caught.value)

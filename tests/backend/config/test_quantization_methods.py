@@ -79,7 +79,7 @@ def test_method_says_who_shares_a_scale(
         ({"checkpoint_format": "gptq"}, 1),
         ({"checkpoint_format": "gptq_v2"}, 0),
         ({"format": "gptq_v2"}, 0),
-        ({"format": "gptq", "checkpoint_format": "gptq_v2"}, 0),
+        ({"format": "GPTQ_V2", "checkpoint_format": "gptq_v2"}, 0),
     ],
 )
 def test_first_version_of_gptq_stores_zero_points_less_one(
@@ -97,6 +97,23 @@ def test_modules_of_gptq_may_have_bits_of_their_own() -> None:
     assert (up.bits, up.scale_block) == (4, (1, 128))
     assert down.is_symmetric
     assert quantization.name == "GPTQ int8 and GPTQ int4"
+
+
+def test_awq_may_be_as_gptqmodel_writes_it() -> None:
+    """It names the format thrice, and leaves out modules as it does for GPTQ."""
+    names = {"method": "awq", "format": "gemm", "checkpoint_format": "gemm", "pack_dtype": "int32"}
+    dynamic = {r"-:.*\.o_proj": {}, r"+:.*\.down_proj": {"group_size": 32}}
+    quantization = read(AWQ | names | {"dynamic": dynamic, "meta": {"fallback": None}})
+    assert quantization.scheme_of("x.down_proj").scale_block == (1, 32)
+    assert quantization.scheme_of("x.up_proj").scale_block == (1, 128)
+
+
+def test_two_quantisations_of_one_model_are_refused() -> None:
+    values = {"quantization_config": AWQ, "text_config": {"quantization_config": AWQ}}
+    assert read_quantization(values) == read(AWQ)
+    values["text_config"] = {"quantization_config": GPTQ}
+    with pytest.raises(ModelError, match=r"text_config\.quantization_config differ"):
+        read_quantization(values)
 
 
 def test_more_specific_target_counts() -> None:
@@ -159,7 +176,11 @@ def test_unknown_method_is_refused_with_those_that_are_served() -> None:
         (GPTQ | {"bits": 3}, "bits 3 is not supported; 2, 4, 8"),
         (GPTQ | {"bits": None}, "bits None is not supported; 2, 4, 8"),
         (GPTQ | {"sym": "yes"}, "sym is 'yes', not true or false"),
-        (GPTQ | {"checkpoint_format": "marlin"}, "checkpoint_format 'marlin' is not supported"),
+        (GPTQ | {"checkpoint_format": "marlin"}, "format 'marlin' is not supported; gptq, gptq_v2"),
+        (GPTQ | {"format": "gptq", "checkpoint_format": "gptq_v2"}, "checkpoint_format differ"),
+        (GPTQ | {"method": "awq"}, "method 'awq' is not supported; gptq"),
+        (AWQ | {"checkpoint_format": "gemv"}, "checkpoint_format 'gemv' is not supported; gemm"),
+        (AWQ | {"dynamic": {"+:x": {"bits": 8}}}, "dynamic.+:x.bits 8 is not supported; 4"),
         (GPTQ | {"is_marlin_format": True}, "is_marlin_format is not known"),
         (GPTQ | {"dynamic": {"+:x": {"bits": 5}}}, "dynamic.+:x.bits 5 is not supported"),
         (GPTQ | {"dynamic": {"+:x": {"adapter": {"rank": 8}}}}, "dynamic.+:x.adapter is not known"),
@@ -171,6 +192,8 @@ def test_unknown_method_is_refused_with_those_that_are_served() -> None:
         (compressed(INT4 | {"group_size": -1}), "weights.group_size is -1, which is no group"),
         (compressed(INT4 | {"strategy": "tensor_group"}), "strategy 'tensor_group' is not"),
         (compressed(INT4 | {"type": "float"}), "float values are not pack-quantized"),
+        (compressed(INT4 | {"dynamic": True}), "weights.dynamic is true, but weights in a file"),
+        (compressed(INT4 | {"actorder": "up"}), "actorder 'up' is not supported; weight, static"),
         (compressed(INT4, sparsity_config={"format": "sparse-24-bitmask"}), "'sparse-24-bitmask'"),
         (
             compressed(INT4, transform_config={"config_groups": {"u": {}}}),

@@ -26,6 +26,25 @@ FP8_TENSORS = {
     "x.weight": FileTensor("F8_E4M3", (200, 64)),
     "x.weight_scale_inv": FileTensor("F32", (2, 1)),
 }
+PACKED_TENSORS = {
+    "x.weight_packed": FileTensor("I32", (48, 8)),
+    "x.weight_scale": FileTensor("F16", (48, 2)),
+}
+
+
+def packed(**weights: object) -> dict[str, object]:
+    group = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32} | weights
+    groups = {"group_0": {"targets": ["Linear"], "weights": group}}
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "config_groups": groups,
+    }
+
+
+PACKED = packed(group_size=33)
+PACKED_ASYMMETRIC = packed(symmetric=False)
+PACKED_ANY_ORDER = packed(actorder="group")
 PLAIN = {"norm.weight": FileTensor("F16", (64,)), "head.weight": FileTensor("F16", (320, 64))}
 
 
@@ -73,6 +92,11 @@ def test_one_scale_may_have_any_number_of_dimensions() -> None:
         (AWQ, AWQ_TENSORS, "x.qweight", FileTensor("I16", (64, 6)), "x.qweight is I16; AWQ int4"),
         (AWQ, AWQ_TENSORS, "x.qweight", FileTensor("I32", (4, 64, 6)), "must be stored one by one"),
         (GPTQ, GPTQ_TENSORS, "x.g_idx", FileTensor("I32", (32,)), r"it would be \[64\]"),
+        (AWQ | {"group_size": 33}, AWQ_TENSORS, "x.y", None, "no whole groups of 33\ngroup_size"),
+        (GPTQ | {"desc_act": True}, GPTQ_TENSORS, "x.g_idx", None, "no tensor x.g_idx, which says"),
+        (PACKED, PACKED_TENSORS, "x.y", None, "x has 64 columns, which are no whole groups of 33"),
+        (PACKED_ASYMMETRIC, PACKED_TENSORS, "x.y", None, "no tensor x.weight_zero_point, though s"),
+        (PACKED_ANY_ORDER, PACKED_TENSORS, "x.y", None, "no tensor x.weight_g_idx, which says"),
         (GPTQ | {"bits": 8}, GPTQ_TENSORS, "x.g_idx", None, r"x.scales .* would be \[1, 48\]"),
         (FP8, FP8_TENSORS, "x.weight_scale_inv", None, "no tensor x.weight_scale, so x.weight m"),
         (FP8, FP8_TENSORS, "x.weight_scale_inv", FileTensor("F32", (1, 2)), r"would be \[2, 1\]"),

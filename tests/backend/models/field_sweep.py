@@ -104,7 +104,7 @@ class Subject:
 
     def changes(self) -> Iterator[Change]:
         """Yield every field, in a few other values each."""
-        yield from _changes(self.values, self.config_class, ())
+        yield from changes_of(self.values, self.config_class)
         # What we read or let pass, and their class does not know.
         family = load_family(self.base_config.family)
         names = {family.aliases.get(name, name): name for name in family.aliases}
@@ -161,9 +161,10 @@ def _reading() -> Iterator[set[str]]:
         yield names
 
 
-def _changes(
-    values: Mapping[str, Any], config_class: Any, path: tuple[str, ...]
+def changes_of(
+    values: Mapping[str, Any], config_class: Any, path: tuple[str, ...] = ()
 ) -> Iterator[Change]:
+    """Yield the fields that a class and its file have, in a few other values each."""
     hints = _hints(config_class)
     for name in [*values, *(hint for hint in hints if hint not in values)]:
         if name in _NO_MATH or name.startswith("_"):
@@ -171,7 +172,7 @@ def _changes(
         value = values.get(name)
         if isinstance(value, dict) and value:
             inner = getattr(config_class, "sub_configs", {}).get(name) if config_class else None
-            yield from _changes(value, inner, (*path, name))
+            yield from changes_of(value, inner, (*path, name))
             continue
         for other in _others(name, value, hints.get(name)):
             yield Change((*path, name), other)

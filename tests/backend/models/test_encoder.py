@@ -44,6 +44,13 @@ def test_means_of_a_batch_are_those_of_transformers(case: EncoderCase, tmp_path:
     assert np.abs(found - expected.numpy()).max() < TOLERANCE
 
 
+@pytest.mark.parametrize("head", ["MaskedLM", "PreTraining"])
+def test_heads_of_pretraining_are_left_out(head: str, tmp_path: Path) -> None:
+    model = write_model(tmp_path, EncoderCase(f"BertFor{head}")).bert
+    expected = torch.stack([states_of(model, text).mean(0) for text in TEXTS])
+    assert np.abs(vectors_of(engine_of(tmp_path), TEXTS) - expected.numpy()).max() < TOLERANCE
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_means_at_bf16_are_turned_little(case: EncoderCase, tmp_path: Path) -> None:
     """As servers compute by default, by our own kernels where the processor has them."""

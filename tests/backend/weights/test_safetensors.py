@@ -92,6 +92,28 @@ def test_one_tensor_of_another_dtype_is_refused_when_read(tmp_path: Path) -> Non
         checkpoint.read("model.norm.weight")
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("lm_head.weight", "config.json must say so: tie_word_embeddings true"),
+        ("model.norm.weight", "incomplete, or those of another model: download them again"),
+    ],
+)
+def test_missing_tensor_is_named_with_what_would_serve(
+    tmp_path: Path, name: str, hint: str
+) -> None:
+    path = write_tiny_llama(tmp_path, tie=False)
+    tensors = random_tensors(tiny_config(tie_word_embeddings=False))
+    del tensors[name]
+    safetensors.torch.save_file(tensors, path / "model.safetensors")
+    with pytest.raises(ModelError) as caught:
+        open_checkpoint(path, load_config(path))
+    assert f"has no tensor {name}, which a llama model of this configuration needs\n" in str(
+        caught.value
+    )
+    assert hint in str(caught.value)
+
+
 def write_raw(path: Path, header: object, num_bytes: int, length: int | None = None) -> None:
     """Write a safetensors file by hand. header: bytes as they are, anything else as JSON."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()

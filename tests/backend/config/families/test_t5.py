@@ -104,7 +104,7 @@ def test_input_and_answer_have_room_for_twice_the_training() -> None:
         ({"relative_attention_max_distance": 16}, "below twice relative_attention_max_distance"),
         ({"decoder_start_token_id": 100}, "decoder_start_token_id 100 is not in the vocabulary"),
         ({"d_kv": 7}, "head_dim must be even"),
-        ({"num_layers": 0, "num_decoder_layers": 2}, "the encoder's num_layers"),
+        ({"num_layers": 0, "num_decoder_layers": 2}, "num_layers must be from 1"),
         ({"global_block_size": 16}, "global_block_size is not known for t5"),
     ],
 )
