@@ -33,7 +33,7 @@ def look_up(packed: PackedPlanes, planes: PlaneFormat, ids: Tensor, dtype: torch
     return out
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["ids"])
 def _look_up(
     data,
     ids,

@@ -105,7 +105,7 @@ def _tile(
     return sums
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def multiply_many_rows(
     x,
     data,

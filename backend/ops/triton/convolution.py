@@ -126,7 +126,10 @@ def _convolve_chunk(
     tl.store(target, total.to(out.dtype.element_ty), mask=is_wanted)
 
 
-@triton.jit(do_not_specialize=["num_single"])
+@triton.jit(
+    do_not_specialize=["num_single"],
+    do_not_specialize_on_alignment=["chains", "starts", "reads", "writes"],
+)
 def _causal_conv(
     x,
     x_stride,

@@ -76,7 +76,7 @@ def _find(cumulative, total, fraction, places):
     return piece, tl.minimum(tl.maximum(share, 0.0), 1.0 - 1.1102230246251565e-16)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["rows", "positions"])
 def _draw(
     logits,
     row_stride,

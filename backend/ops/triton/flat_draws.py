@@ -108,7 +108,7 @@ def _total(row, width, peak, scale, least):
     return tl.sum(total, 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["rows", "positions"])
 def _draw_flat(
     logits,
     row_stride,

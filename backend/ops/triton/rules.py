@@ -174,7 +174,9 @@ def _allow(row, width, words, num_words):
         tl.store(row + tokens, float("-inf"), mask=(tokens < width) & (is_allowed == 0))
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize_on_alignment=["rows", "positions", "last", "input_ids", "token_positions"]
+)
 def _apply_rules(
     logits, row_stride, width, rows, positions, last, input_ids, token_positions, records
 ):

@@ -93,7 +93,7 @@ def _count_greater(logits, row_stride, width, tokens, greater, PIECE: tl.constex
     tl.store(greater + n * num_pieces + piece, tl.sum((values > chosen).to(tl.int32), 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["logprobs", "ranks", "top_ids", "top_logprobs"])
 def _score(
     logits,
     row_stride,

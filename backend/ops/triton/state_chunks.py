@@ -93,7 +93,10 @@ def invert_chunks(
     tl.store(target + places[None, :], inverse, mask=is_token[:, None])
 
 
-@triton.jit(do_not_specialize=["skipped"], do_not_specialize_on_alignment=["starts", "reads"])
+@triton.jit(
+    do_not_specialize=["skipped"],
+    do_not_specialize_on_alignment=["chains", "starts", "reads", "writes"],
+)
 def delta_chunks(
     x,
     x_stride,
@@ -171,7 +174,10 @@ def delta_chunks(
         tl.store(state + slot * size + of_state, kept, mask=is_number & (slot >= 0))
 
 
-@triton.jit(do_not_specialize=["skipped"], do_not_specialize_on_alignment=["starts", "reads"])
+@triton.jit(
+    do_not_specialize=["skipped"],
+    do_not_specialize_on_alignment=["chains", "starts", "reads", "writes"],
+)
 def ssm_chunks(
     x,
     x_stride,

@@ -137,7 +137,7 @@ def _segments(states: StateBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return states.chains, states.starts, states.reads, states.writes
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["chains", "starts", "reads", "writes"])
 def _delta_rule(
     x,
     x_stride,
@@ -195,7 +195,7 @@ def _delta_rule(
         tl.store(state + slot * size + places, kept, mask=is_number & (slot >= 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["chains", "starts", "reads", "writes"])
 def _ssm_scan(
     x,
     x_stride,

@@ -97,7 +97,7 @@ def masses_of(
     return masses.to(tl.float64) * tl.exp2((tops - peak) * scale)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["rows"])
 def _survey(
     logits,
     row_stride,

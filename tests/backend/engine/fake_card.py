@@ -5,8 +5,9 @@ PyTorch's fake tensors have shapes and devices and no numbers. Here models are b
 give a kernel of Triton's a tensor of the host, raises AssertionError. Nothing is computed.
 """
 
+import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,16 @@ BLOCK_SIZE, NUM_BLOCKS, MAX_LEN, NUM_SLOTS = 16, 16, 128, 4
 
 
 class FakeCard:
-    """num_launched: Triton's kernels so far. captures: whether a step is captured now."""
+    """num_launched: Triton's kernels so far. captures: whether a step is captured now.
+
+    variants: of each kernel, with its constants and the types of its arguments, those that Triton
+    would compile: which pointers lie at multiples of 16 bytes, which integers are 1 or multiples of
+    16, as far as the kernel lets it look.
+    """
 
     def __init__(self) -> None:
         self.num_launched = 0
+        self.variants: dict[tuple[object, ...], set[tuple[str, ...]]] = {}
         self.captures = self._is_strict = False
 
     @contextmanager
@@ -61,11 +68,11 @@ class FakeCard:
             stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
             for owner, name, value in (
                 (Tensor, "data_ptr", lambda tensor: 0),
-                (Tensor, "pin_memory", lambda tensor: tensor),
+                (Tensor, "pin_memory", _pinned),
                 (torch.cuda, "is_current_stream_capturing", lambda: self.captures),
                 (linear_kernel, "_multiprocessors", lambda device: 132),
-                (JITFunction, "run", self._launch),
-                (InterpretedFunction, "run", self._launch),
+                (JITFunction, "run", self._runs()),
+                (InterpretedFunction, "run", self._runs()),
             ):
                 stack.enter_context(patch.object(owner, name, value))
             stack.enter_context(_OwnPython(self))
@@ -86,8 +93,18 @@ class FakeCard:
         """Whether the host may read now, as it does while a model is loaded."""
         return not self._is_strict
 
-    def _launch(self, *arguments: Any, grid: Any, warmup: bool = False, **more: Any) -> None:
-        """Look at what a kernel is launched with. Called in the place of a method, without self."""
+    def _runs(self) -> Callable[..., None]:
+        """Return what is called in the place of a kernel's method."""
+
+        def run(kernel: Any, *arguments: Any, grid: Any, warmup: bool = False, **more: Any) -> None:
+            self._launch(arguments, grid, more)
+            form, hints = variant_of(kernel, arguments, more)
+            self.variants.setdefault(form, set()).add(hints)
+
+        return run
+
+    def _launch(self, arguments: Sequence[Any], grid: Any, more: Mapping[str, Any]) -> None:
+        """Look at what a kernel is launched with."""
         for place, value in (*enumerate(arguments), *more.items()):
             if isinstance(value, Tensor):
                 assert value.device == CARD, f"argument {place} of a kernel lies on {value.device}"
@@ -95,6 +112,39 @@ class FakeCard:
         assert all(isinstance(size, int) and size > 0 for size in sizes), f"a grid of {sizes}"
         assert all(size <= 65535 for size in sizes[1:]), f"a grid of {sizes}"
         self.num_launched += 1
+
+
+def variant_of(
+    kernel: Any, arguments: Sequence[Any], more: Mapping[str, Any]
+) -> tuple[tuple[object, ...], tuple[str, ...]]:
+    """Return which form of a kernel a launch wants, and what Triton is told of its arguments."""
+    told = kernel.kwargs if isinstance(kernel, InterpretedFunction) else vars(kernel)
+    unread = told.get("do_not_specialize") or ()
+    anywhere = told.get("do_not_specialize_on_alignment") or ()
+    values = inspect.signature(kernel.fn).bind(
+        *arguments, **{name: value for name, value in more.items() if name in kernel.arg_names}
+    )
+    form: list[object] = [kernel.fn]
+    hints = []
+    for name, parameter in inspect.signature(kernel.fn).parameters.items():
+        value = values.arguments[name]
+        if "constexpr" in str(parameter.annotation):
+            form.append(value)
+        elif isinstance(value, Tensor):
+            form.append(value.dtype)
+            if name not in anywhere:
+                is_aligned = value.storage_offset() * value.element_size() % 16 == 0
+                hints.append(f"{name}: {is_aligned}")
+        elif isinstance(value, int):
+            form.append(value.bit_length() > 31)
+            if name not in unread:
+                hints.append(f"{name}: {'1' if value == 1 else value % 16 == 0}")
+    return tuple(form), tuple(hints)
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    """Return the same without its numbers, which fake tensors of one number would compute with."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype)
 
 
 class _OwnPython(TorchFunctionMode):

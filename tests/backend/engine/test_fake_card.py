@@ -58,6 +58,13 @@ def all_but(*few: str) -> list[Any]:
 
 # Widths that blocks of 32 columns take.
 WIDE = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16}
+# Of a family whose heads are told otherwise.
+WIDE_OF: dict[str, dict[str, int]] = {"flan": {}}
+# Lengths of the prompts and decodes of steps: decodes alone of each size, and mixed.
+LATER_STEPS = (
+    [1], [1, 1], [1, 1, 1], [2, 3], [1, 5], [1, 1, 2], [17, 31, 33], [1, 48, 63], [1, 1, 3, 9],
+    [2, 2, 2, 2], [1, 1, 1, 5], [1, 21, 21, 22],
+)  # fmt: skip
 # The presets' sampling, penalties, and what is scored.
 PARAMS = [
     SamplingParams(temperature=0.0),
@@ -131,11 +138,11 @@ def plan_of(model: FakeModel, lengths: list[int], *, are_new: bool = True) -> St
     return build_plan(1, sequences, joins if are_new else [], BLOCK_SIZE)
 
 
-def runner_of(model: FakeModel, tp: TensorParallel) -> DeviceRunner:
+def runner_of(model: FakeModel, tp: TensorParallel, rows: tuple[int, ...] = (4,)) -> DeviceRunner:
     draws = create_draws(model.model, 4, slice(0, model.num_vocab), [2], TensorParallel(), CARD)
     assert draws is not None
     draws.sampler._tp, draws.sampler._widths = tp, [model.num_vocab] * tp.size
-    sizes = DecodeSizes((4,), (MAX_LEN,))
+    sizes = DecodeSizes(rows, (MAX_LEN,))
     return DeviceRunner(
         model.model,
         model.cache,
@@ -208,6 +215,40 @@ def test_ranks_of_a_group_wait_for_nothing(name: str, tmp_path: Path) -> None:
         with card.is_strict():
             runner.launch(mixed)
             runner.launch(decodes)
+
+
+@pytest.mark.numerics
+@pytest.mark.parametrize(
+    ("name", "quantization"),
+    [("qwen3_next", "auto"), ("falcon_h1", "int4"), ("flan", "int4"), ("deepseek_v3", "auto")],
+)
+def test_later_steps_find_their_kernels_compiled(
+    name: str, quantization: Quantization, tmp_path: Path
+) -> None:
+    """Steps waited for a compiler: where integers of a plan lie, and how many rows it has, made
+    Triton compile states' kernels, the sampler's and linears' once more."""
+    card, path = FakeCard(), write_dummy(CASES[name], tmp_path, **WIDE_OF.get(name, WIDE))
+    with card.runs():
+        iq4_nl_table.cache_clear()
+        model = FakeModel(path, quantization=quantization)
+        runner = runner_of(model, TensorParallel(), (1, 2, 4))
+        assert runner._graphs is not None
+        runner._graphs.capture()
+        with card.is_strict():
+            for lengths in ([1, 7, 30, 64], [16, 16, 16, 16]):
+                runner.launch(plan_of(model, lengths))
+            runner.launch(plan_of(model, [1, 1, 1, 1], are_new=False))
+            known = {form: set(hints) for form, hints in card.variants.items()}
+            for lengths in LATER_STEPS:
+                runner.launch(plan_of(model, lengths, are_new=len(lengths) == 4))
+    iq4_nl_table.cache_clear()
+    more = {
+        f"{form[0].__name__}: {hint}"  # type: ignore[attr-defined]
+        for form, hints in card.variants.items()
+        for each in hints - known.get(form, hints)
+        for hint in set(each) - set().union(*known[form])
+    }
+    assert more == set()
 
 
 def test_what_waits_is_found() -> None:
