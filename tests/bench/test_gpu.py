@@ -1,6 +1,9 @@
 """The benchmark of GPUs, as far as there is none: its order, its words, its arithmetic."""
 
 import json
+import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from tests.bench.gpu.__main__ import main, measure_apart, run_parts
 from tests.bench.gpu.floors import Floor
 from tests.bench.gpu.kernels import results_of
 from tests.bench.gpu.measure import main as measure
-from tests.bench.gpu.packages import missing
+from tests.bench.gpu.packages import environment, missing, name_ourselves
 from tests.bench.gpu.parts import Part, all_parts
 from tests.bench.gpu.tables import table
 
@@ -66,6 +69,24 @@ def test_part_without_its_packages_says_so() -> None:
     assert missing(("json", "no_such_package")) == ["no_such_package"]
     result = measure_apart(Part("x", "peer", {}, ("no_such_package",)), {})
     assert result == {"reason": "needs no_such_package"}
+
+
+def test_server_finds_our_version_where_none_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a Python that has PyTorch and nothing of ours the server died of its own version."""
+
+    def nothing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setenv("PYTHONPATH", "theirs")
+    monkeypatch.setattr(metadata, "version", nothing)
+    name_ourselves(tmp_path / "installed")
+    ask = "from importlib import metadata; print(metadata.version('unisono'))"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", ask], env=environment(), capture_output=True, check=True
+    )
+    assert done.stdout.split() and "theirs" in environment()["PYTHONPATH"]
 
 
 @pytest.mark.e2e

@@ -23,7 +23,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench.gpu.packages import NEEDED, ROOT, borrow, environment, missing
+from tests.bench.gpu.packages import (
+    NEEDED,
+    ROOT,
+    borrow,
+    environment,
+    missing,
+    name_ourselves,
+)
 from tests.bench.gpu.parts import LIMIT_S, Part, all_parts, played_parts
 from tests.bench.gpu.tables import table
 
@@ -40,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"bench-gpu: {obstacle}", file=sys.stderr)
         return 2
     out = Path(args.out)
+    name_ourselves(out / "installed")
     every = dry_parts(out) if args.dry else all_parts(num_cards=_num_cards())
     known = [part.name for part in every]
     for name in args.parts or ():

@@ -7,6 +7,8 @@ all of its own, so that its PyTorch stays the one that is used. Imports nothing 
 
 import os
 import sys
+import tomllib
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,6 +33,28 @@ def missing(names: tuple[str, ...]) -> list[str]:
     return [name for name in names if find_spec(name) is None]
 
 
+def name_ourselves(directory: Path, root: Path = ROOT) -> None:
+    """Have processes that are started from now on find our name and version, as if we were
+    installed: a server tells them, and dies where it cannot. directory: what says so is put there.
+    """
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    name, version = project["name"], project["version"]
+    try:
+        metadata.version(name)
+        return
+    except metadata.PackageNotFoundError:
+        pass
+    info = directory.resolve() / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    os.environ["PYTHONPATH"] = os.pathsep.join([*_python_path(), str(info.parent)])
+
+
 def environment() -> dict[str, str]:
     """Return the environment of a process of ours that sees the tree; it borrows by itself."""
-    return os.environ | {"PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}
+    path = os.pathsep.join([str(ROOT), *_python_path()])
+    return os.environ | {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}
+
+
+def _python_path() -> list[str]:
+    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]

@@ -78,10 +78,14 @@ def _wait(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise RuntimeError(f"the server ended: {log.read_text(errors='replace')[-600:]}")
+            raise RuntimeError(f"the server ended: {_last_words(log)}")
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2):
                 return
         except OSError:
             time.sleep(0.5)
-    raise RuntimeError(f"the server was not ready in {START_S:g} s")
+    raise RuntimeError(f"the server was not ready in {START_S:g} s: {_last_words(log)}")
+
+
+def _last_words(log: Path) -> str:
+    return log.read_text(errors="replace")[-600:].strip()
