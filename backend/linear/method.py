@@ -153,7 +153,7 @@ class LinearMethod:
 
     def _pack_run(self, wanted: WeightFormat, run: Sequence[StoredWeight]) -> PackedWeight:
         """Return neighbours of one kind."""
-        weights = [read_in(part, wanted) for part in run]
+        weights = [read_in(part, wanted, self._device) for part in run]
         return self._pack(wanted, weights, _kept_order(run[0], wanted))
 
     def _pack(

@@ -2,10 +2,11 @@
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from backend.quant.quantized_weight import QuantizedWeight
-from backend.quant.rounding import quantize_int4, quantize_int8
+from backend.quant.rounding import CPU, quantize_int4, quantize_int8
 from backend.quant.weight_format import WeightFormat
 
 
@@ -35,14 +36,19 @@ class StoredWeight(Protocol):
         ...
 
 
-def read_in(stored: StoredWeight, wanted: WeightFormat) -> Tensor | QuantizedWeight:
-    """Return a weight in a format: as stored, rounded to Q4_1 or Q8_0, or dense."""
+def read_in(
+    stored: StoredWeight, wanted: WeightFormat, device: torch.device = CPU
+) -> Tensor | QuantizedWeight:
+    """Return a weight in a format, on the host: as stored, rounded to Q4_1 or Q8_0, or dense.
+
+    device: that rounds.
+    """
     if wanted in (WeightFormat.DENSE, WeightFormat.Q8_CHANNEL):
         return stored.read()
     if wanted is stored.format:
         return stored.read_quantized()
     if wanted is WeightFormat.Q4_1:
-        return quantize_int4(stored.read())
+        return quantize_int4(stored.read(), device)
     if wanted is WeightFormat.Q8_0:
-        return quantize_int8(stored.read())
+        return quantize_int8(stored.read(), device)
     raise ValueError(f"nothing is rounded to {wanted}")

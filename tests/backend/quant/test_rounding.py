@@ -1,6 +1,14 @@
 """Dense weights rounded to blocks of few bits."""
 
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from backend.quant import rounding
 from backend.quant.int4_groups import unpack_int4
+from backend.quant.quantized_weight import QuantizedWeight
 from backend.quant.rounding import BLOCK, MAX_INT4, quantize_int4, quantize_int8
 from backend.quant.weight_format import WeightFormat
 from tests.backend.stored_weights import randn
@@ -29,3 +37,13 @@ def test_rounding_to_8_bits_leaves_half_a_step() -> None:
     # Scales are float16: 2^-11 of them, and so of 127 steps.
     bound = scales * (0.5 + 128 * 2**-11)
     assert bool((error <= bound[..., None]).all())
+
+
+@pytest.mark.parametrize("quantize", [quantize_int4, quantize_int8])
+def test_rounding_in_pieces_changes_no_bit(
+    quantize: Callable[[torch.Tensor], QuantizedWeight], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight = randn(7, 2 * BLOCK)
+    whole = quantize(weight)
+    monkeypatch.setattr(rounding, "PIECE", 3 * 2 * BLOCK)
+    assert np.array_equal(quantize(weight).blocks, whole.blocks)
