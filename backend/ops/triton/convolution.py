@@ -179,6 +179,8 @@ def _causal_conv(
             target = out + tl.cast(token, tl.int64) * channels + columns
             tl.store(target, total.to(out.dtype.element_ty), mask=inside)
         slot = tl.load(writes + segment).to(tl.int64)
+        # What is overwritten may be what was kept, which threads read in another order.
+        tl.debug_barrier()
         for row in range(0, taps - 1):
             at = end - (taps - 1) + row
             value = _input_at(at, x, x_stride, columns, inside, begin, before, rows, taps)

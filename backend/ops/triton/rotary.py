@@ -26,7 +26,17 @@ def rotate(heads: Tensor, rotation: Rotation) -> None:
             heads.stride(1),
             dim // 2,
             BLOCK=triton.next_power_of_2(dim // 2),
+            num_warps=num_warps(dim),
         )
+
+
+def num_warps(dim: int) -> int:
+    """Return the warps of a head's program, none of which has another's numbers as well.
+
+    Of half a head of 64 numbers four warps would have two copies. Heads are turned in place: a warp
+    that comes late would read what another has written, and give a wrong scale to keys of 8 bits.
+    """
+    return max(1, min(4, int(triton.next_power_of_2(dim // 2)) // 64))
 
 
 def rotate_store(qkv: Tensor, rotation: Rotation, cache: Tensor, slots: Tensor) -> None:
@@ -66,6 +76,7 @@ def _launch(heads: Tensor, cache: Tensor, slots: Tensor, rotation: Rotation | No
         TURNS=rotation is not None,
         IN_8_BITS=cache.dtype in (torch.int8, torch.uint8),
         BLOCK=triton.next_power_of_2(dim // 2),
+        num_warps=num_warps(dim),
     )
 
 

@@ -75,7 +75,8 @@ def cases(*, is_whole: bool) -> Iterator[Case]:
     summed = {"x": BF16, "peers": "i64", "turn": "*i64"}
     yield Case("add_parts", one_shot_kernels._add, summed, {"SIZE": 4, "BLOCK": 1024})
     turned = {**dict.fromkeys(("qkv", "heads", "cos", "sin"), BF16), "slots": INTS}
-    yield Case("rotate", rotary._rotate, turned, {"BLOCK": 64})
+    warps = rotary.num_warps(128)
+    yield Case("rotate", rotary._rotate, turned, {"BLOCK": 64}, warps)
     attended = {
         **dict.fromkeys(("q", "out", "bias"), BF16),
         **dict.fromkeys(("sinks", "largest_of", "sums_of", "values_of"), FLOAT),
@@ -84,9 +85,9 @@ def cases(*, is_whole: bool) -> Iterator[Case]:
     }
     for bits, cache in ((16, BF16), (8, BYTES), ("fp8", "*u8"))[: 3 if is_whole else 2]:
         constants = {"TURNS": bits == 16, "IN_8_BITS": bits != 16, "BLOCK": 64}
-        yield Case(
-            f"rotate_store {bits}", rotary._rotate_store, {**turned, "cache": cache}, constants
-        )
+        types = {**turned, "cache": cache}
+        warps = rotary.num_warps(128)
+        yield Case(f"rotate_store {bits}", rotary._rotate_store, types, constants, warps)
         shapes = ((128, False), (256, True), (512, True), (64, False))
         for dim, extras in shapes[: 4 if is_whole else 2]:
             # Heads of 64 as T5 has them, of an encoder.

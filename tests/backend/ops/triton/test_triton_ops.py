@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 import torch
+import triton
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -13,7 +14,7 @@ from backend.ops.batch import FULL, AttentionSpec, Batch
 from backend.ops.gated_norm import Gate, GatedNorm
 from backend.ops.op_table import Ops
 from backend.ops.reference import ReferenceOps
-from backend.ops.triton import decode_attention
+from backend.ops.triton import decode_attention, rotary
 from backend.ops.triton.decode_attention import LOT, SPLIT_KEYS, num_pieces
 from backend.ops.triton.triton_ops import TritonOps
 from tests.backend.attention_cases import plan_of
@@ -155,6 +156,13 @@ def test_rotation_and_store_are_the_oracles(dim: int) -> None:
     queries = given[:, :3].contiguous()
     OPS.rotate(queries, rotation)
     assert torch.equal(queries, rotated[0][:, :3])
+
+
+def test_no_warp_that_turns_a_head_has_a_copy() -> None:
+    """With four warps a half of 64 numbers lay in the registers of two of them twice."""
+    for dim in (16, 64, 80, 96, 128, 192, 256, 512):
+        half, warps = triton.next_power_of_2(dim // 2), rotary.num_warps(dim)
+        assert warps == 1 or 32 * warps <= half
 
 
 def test_padding_rows_write_nothing() -> None:
