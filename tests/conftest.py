@@ -20,7 +20,7 @@ from tests.stages import STAGE_MARKS, has_candidates, possible_marks
 os.environ.update(forced_level().variables)
 if not Path("/dev/nvidiactl").exists():
     # Asked when a kernel is declared, Triton's own among them: whoever imports it first decides.
-    os.environ["TRITON_INTERPRET"] = "1"
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 # How many examples, where a test names no number; make test-long asks for the thorough profile. How
 # long one takes says something of a busy machine, and nothing of the code.
 for profile, max_examples in (("quick", 40), ("thorough", 200)):

@@ -144,6 +144,7 @@ def test_table_sets_our_tokens_beside_theirs() -> None:
         },
         "kernels of linears": {
             "passed": 5, "failed": 1, "skipped": 0, "failures": ["a::b: off by 2"],
+            "place": "on the card",
         },
         "M bf16": {"kernels": "x", "rows": [row]},
         "transformers": {

@@ -17,24 +17,31 @@ LEFT_OUT = "tests/backend/ops/triton/test_compiled.py"
 
 
 class KernelResults(msgspec.Struct):
-    """How many tests passed, failed and were skipped; of those that failed, names and words."""
+    """How many tests passed, failed and were skipped; of those that failed, names and words. place:
+    where the kernels ran."""
 
     passed: int
     failed: int
     skipped: int
     failures: list[str]
+    place: str = ""
 
 
 MARKS = "numerics or not (e2e or slow)"
 
 
-def measure_kernels(tests: Sequence[str], marks: str = MARKS) -> KernelResults:
+def measure_kernels(
+    tests: Sequence[str], marks: str = MARKS, *, interprets: bool = False
+) -> KernelResults:
     """Run the tests. Raises RuntimeError if none ran.
 
-    tests: patterns of paths below tests/backend, each of which must be of something. Where
-    pytest-xdist is there several processes share the card, since compiling is what takes time;
-    what fails then has a second go in one.
+    tests: patterns of paths below tests/backend, each of which must be of something. interprets: on
+    the host; else on the card, whatever a machine looks like. Where pytest-xdist is there several
+    processes share the card, since compiling is what takes time; what fails then has a second go in
+    one.
     """
+    place = "in Triton's interpreter" if interprets else "on the card"
+    env = environment() | {"TRITON_INTERPRET": "1" if interprets else "0"}
     folder = ROOT / "tests" / "backend"
     for each in tests:
         if not any(folder.glob(each)):
@@ -52,11 +59,13 @@ def measure_kernels(tests: Sequence[str], marks: str = MARKS) -> KernelResults:
                 f"--ignore={LEFT_OUT}", f"--junitxml={report}", *options, *paths,
             ]  # fmt: skip
             done = subprocess.run(
-                command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+                command, cwd=ROOT, env=env, capture_output=True, text=True, check=False
             )
             if not report.exists():
                 raise RuntimeError(f"pytest did not run: {(done.stderr or done.stdout)[-400:]}")
-            return results_of(report)
+            results = results_of(report)
+            results.place = place
+            return results
 
         workers = 1 if missing(("xdist",)) else min(8, (os.cpu_count() or 1) // 2)
         if workers < 2:

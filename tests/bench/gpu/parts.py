@@ -76,7 +76,7 @@ def played_parts(parts: list[Part]) -> list[Part]:
     """Return the same for a card that is played: what they are called with is small."""
     small: dict[str, dict[str, Any]] = {
         "device": {"copy_bytes": 1 << 20, "side": 64},
-        "kernels": {"tests": ["ops/triton/test_fp8.py"]},
+        "kernels": {"tests": ["ops/triton/test_fp8.py"], "interprets": True},
         "steps": {"steps": 3, "block_size": 16, "kv_cache_bytes": 1 << 20},
         "sums": {"times": 3},
     }

@@ -19,8 +19,8 @@ def table(results: Results) -> str:
     for name, each in results.items():
         if "failures" in each:
             lines.append(
-                f"Tests of {name} on the card: {each['passed']} passed, {each['failed']} failed, "
-                f"{each['skipped']} skipped."
+                f"Tests of {name} {each['place']}: {each['passed']} passed, "
+                f"{each['failed']} failed, {each['skipped']} skipped."
             )
             lines += [f"- {failure}" for failure in each["failures"]]
     if "texts" in (shared := results.get("two ranks on one card", {})):
